@@ -1,0 +1,186 @@
+//! The only place that creates, renames and removes files (the log roller
+//! aside), so that "a kill at any moment leaves the old or the new file
+//! whole" has to be argued once:
+//!
+//! 1. a scratch file on the same filesystem takes the bytes,
+//! 2. it is fsynced, so that a power cut can't leave an empty new file,
+//! 3. it is renamed over its destination, which is atomic,
+//! 4. the folder is fsynced, so that the rename itself lasts.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// What scratch files' names begin with; leftovers of a crash are found by it.
+pub const SCRATCH_PREFIX: &str = ".tmp-";
+
+static NEXT_SCRATCH: AtomicU64 = AtomicU64::new(0);
+
+/// A file under work; removed when dropped unless it was persisted.
+#[derive(Debug)]
+pub struct Scratch {
+    path: PathBuf,
+    persisted: bool,
+    file: File,
+}
+
+impl Scratch {
+    /// An empty scratch file in `folder`, readable and writable.
+    pub fn create_in(folder: &Path) -> io::Result<Self> {
+        loop {
+            let serial = NEXT_SCRATCH.fetch_add(1, Ordering::Relaxed);
+            let name = format!("{SCRATCH_PREFIX}{}-{serial}", std::process::id());
+            let path = folder.join(name);
+            match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+                Ok(file) => return Ok(Self { path, persisted: false, file }),
+                // Left by an earlier process with our pid: take the next name.
+                Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Makes the bytes durable; must come before [`place`](Self::place).
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    /// Renames the file to `destination`, over whatever file was there. That
+    /// lasts once [`sync_folder_of`] was called, too.
+    pub fn place(mut self, destination: &Path) -> io::Result<()> {
+        fs::rename(&self.path, destination)?;
+        self.persisted = true;
+        Ok(())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if !self.persisted {
+            // Nobody to tell here; a leftover is swept at the next start.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Replaces the file at `path` by `bytes`; its permissions stay.
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // A symbolic link stays one: what it points at is replaced.
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let scratch = Scratch::create_in(folder_of(&target))?;
+    if let Ok(existing) = fs::metadata(&target) {
+        scratch.file().set_permissions(existing.permissions())?;
+    }
+    scratch.file().write_all(bytes)?;
+    scratch.sync()?;
+    scratch.place(&target)?;
+    sync_folder_of(&target)
+}
+
+/// Creates a folder and those above it.
+pub fn create_folder(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    sync_folder_of(path)
+}
+
+/// Removes one file; one that is gone already is fine.
+pub fn remove_file(path: &Path) -> io::Result<()> {
+    absent_is_fine(fs::remove_file(path))
+}
+
+/// Removes a folder if nothing is in it.
+pub fn remove_empty_folder(path: &Path) -> io::Result<()> {
+    absent_is_fine(match fs::remove_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        other => other,
+    })
+}
+
+/// Removes a folder with all that is in it.
+pub fn remove_folder(path: &Path) -> io::Result<()> {
+    absent_is_fine(fs::remove_dir_all(path))
+}
+
+/// Removes the scratch files that a crash left in `folder`.
+pub fn sweep(folder: &Path) -> io::Result<usize> {
+    let mut swept = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX) {
+            remove_file(&entry.path())?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
+
+fn absent_is_fine(outcome: io::Result<()>) -> io::Result<()> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes renames in the folder of `path` durable.
+pub fn sync_folder_of(path: &Path) -> io::Result<()> {
+    File::open(folder_of(path))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scratch_file_that_is_not_persisted_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Scratch::create_in(folder.path()).unwrap());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn writing_replaces_the_whole_file_and_keeps_its_permissions() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        write(&path, b"a long first version").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        write(&path, b"short").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"short");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn writing_through_a_symbolic_link_keeps_the_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+        write(&real, b"old").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        write(&link, b"new").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&real).unwrap(), b"new");
+    }
+
+    #[test]
+    fn sweeping_takes_scratch_files_only() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(".tmp-1-1"), "x").unwrap();
+        fs::write(folder.path().join("kept"), "x").unwrap();
+        assert_eq!(sweep(folder.path()).unwrap(), 1);
+        assert!(folder.path().join("kept").exists());
+    }
+}

@@ -1,0 +1,140 @@
+//! The node's settings: `node_config.json`, live.
+//!
+//! [`schema`] says what settings there are; [`check`] turns a document into a
+//! typed [`Config`] or a list of problems; [`Settings`] owns the file and
+//! tells everyone of changes; [`watch`] notices edits made by hand.
+
+pub mod check;
+pub mod file;
+pub mod merge;
+pub mod schema;
+pub mod watch;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use check::Problem;
+pub use file::{ConfigError, Settings};
+
+/// A valid configuration. Names and units are those of the file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Config {
+    pub main_server_ip: String,
+    pub main_server_port: u16,
+    pub sync_interval: u64,
+    pub node_id: String,
+    pub node_port: u16,
+    pub public_ip: Option<String>,
+    pub public_port: Option<u16>,
+    pub use_public_address: bool,
+    pub shutdown_grace: u64,
+    pub storage: Storage,
+    pub network: Network,
+    pub logging: Logging,
+    pub heartbeat: Heartbeat,
+    pub cleanup: Cleanup,
+    /// What relative paths in the file are relative to.
+    #[serde(skip)]
+    pub folder: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Storage {
+    pub path: String,
+    pub max_size: u64,
+    pub cleanup_threshold: f64,
+    pub auto_cleanup: bool,
+    pub verify: Verify,
+}
+
+/// How thoroughly a package is checked before it is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verify {
+    /// The archive's structure and every entry's CRC.
+    Full,
+    /// The archive's structure only.
+    Structure,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Network {
+    pub max_concurrent_downloads: usize,
+    pub download_timeout: u64,
+    pub connection_timeout: u64,
+    pub retry_count: u32,
+    pub retry_delay: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Logging {
+    pub level: String,
+    pub file_enabled: bool,
+    pub file_path: String,
+    pub max_file_size: u64,
+    pub backup_count: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    pub interval: u64,
+    pub timeout: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cleanup {
+    pub enabled: bool,
+    pub clean_on_startup: bool,
+    pub clean_ended_meetings: bool,
+    pub grace_seconds: u64,
+}
+
+impl Config {
+    /// The main server's base URL, without a slash at the end.
+    pub fn main_server(&self) -> String {
+        format!("http://{}", authority(&self.main_server_ip, self.main_server_port))
+    }
+
+    pub fn storage_path(&self) -> PathBuf {
+        self.resolve(&self.storage.path)
+    }
+
+    pub fn log_path(&self) -> PathBuf {
+        self.resolve(&self.logging.file_path)
+    }
+
+    fn resolve(&self, path: &str) -> PathBuf {
+        // Without the "./" that the defaults begin with: it would show up in
+        // every message that names the path.
+        let path = Path::new(path);
+        self.folder.join(path.strip_prefix("./").unwrap_or(path))
+    }
+}
+
+/// `host:port`, with brackets where the host is an IPv6 address.
+pub fn authority(host: &str, port: u16) -> String {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    match bare.parse::<std::net::Ipv6Addr>() {
+        Ok(_) => format!("[{bare}]:{port}"),
+        Err(_) => format!("{host}:{port}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::authority;
+
+    #[test]
+    fn only_ipv6_addresses_get_brackets() {
+        assert_eq!(authority("10.0.0.1", 80), "10.0.0.1:80");
+        assert_eq!(authority("main.local", 80), "main.local:80");
+        assert_eq!(authority("::1", 80), "[::1]:80");
+        assert_eq!(authority("[fe80::2]", 8001), "[fe80::2]:8001");
+    }
+}

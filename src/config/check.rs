@@ -1,0 +1,282 @@
+//! From a JSON document to a typed configuration, or to every problem in it.
+
+use std::{fmt, path::Path};
+
+use serde_json::{Map, Value};
+
+use super::{Config, merge::merge, schema};
+
+/// One thing that is wrong with a document: the key, the value, the mend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub key: String,
+    /// The offending value as JSON, shortened; none where the key is the problem.
+    pub value: Option<String>,
+    pub zh: String,
+    pub en: String,
+}
+
+impl Problem {
+    pub fn new(
+        key: &str,
+        value: Option<&Value>,
+        zh: impl Into<String>,
+        en: impl Into<String>,
+    ) -> Self {
+        Self { key: key.to_owned(), value: value.map(shortened), zh: zh.into(), en: en.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.key)?;
+        if let Some(value) = &self.value {
+            write!(f, " = {value}")?;
+        }
+        write!(f, ": {} / {}", self.zh, self.en)
+    }
+}
+
+/// All problems on one line.
+pub fn list(problems: &[Problem]) -> String {
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Reads a whole document; keys that are missing take their defaults, keys
+/// that nobody knows are passed over (see [`unknown_keys`]).
+pub fn typed(document: &Map<String, Value>, folder: &Path) -> Result<Config, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut known = schema::defaults();
+    for (key, value) in leaves(document) {
+        match schema::find(&key) {
+            Some(setting) => {
+                let value = empty_is_null(setting, value);
+                if setting.accepts(&value) {
+                    schema::put(&mut known, &key, value);
+                } else {
+                    let (zh, en) = setting.allowed();
+                    let (zh, en) = (format!("应为{zh}"), format!("must be {en}"));
+                    problems.push(Problem::new(&key, Some(&value), zh, en));
+                }
+            }
+            None if schema::is_section(&key) => {
+                let (zh, en) = ("应为对象 {…}", "must be an object {…}");
+                problems.push(Problem::new(&key, Some(value), zh, en));
+            }
+            None => {}
+        }
+    }
+    if problems.is_empty() {
+        problems.extend(contradictions(&known));
+    }
+    if known["nodeId"].is_null() && problems.is_empty() {
+        problems.push(Problem::new("nodeId", None, "缺失", "is missing"));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let mut config: Config = serde_json::from_value(Value::Object(known))
+        .map_err(|error| vec![Problem::new("?", None, "无法读取", error.to_string())])?;
+    config.folder = folder.to_owned();
+    Ok(config)
+}
+
+/// The keys that no setting has, each with the setting that was probably meant.
+pub fn unknown_keys(document: &Map<String, Value>) -> Vec<Problem> {
+    leaves(document)
+        .filter(|(key, _)| schema::find(key).is_none() && !schema::is_section(key))
+        .map(|(key, _)| match suggestion(&key) {
+            Some(near) => Problem::new(
+                &key,
+                None,
+                format!("未知的配置项，是否想写 {near}？"),
+                format!("unknown setting, did you mean {near}?"),
+            ),
+            None => Problem::new(&key, None, "未知的配置项", "unknown setting"),
+        })
+        .collect()
+}
+
+/// Documents merged as a patch would be; the patch's own unknown keys are problems.
+pub fn patched(
+    document: &Map<String, Value>,
+    patch: &Map<String, Value>,
+    folder: &Path,
+) -> Result<(Map<String, Value>, Config), Vec<Problem>> {
+    let mut problems = unknown_keys(patch);
+    // Null for a section would take the whole section away.
+    let mut merged = document.clone();
+    merge(&mut merged, patch);
+    match typed(&merged, folder) {
+        Ok(config) if problems.is_empty() => Ok((merged, config)),
+        Ok(_) => Err(problems),
+        Err(more) => {
+            problems.extend(more);
+            Err(problems)
+        }
+    }
+}
+
+/// What single values can't show.
+fn contradictions(known: &Map<String, Value>) -> Option<Problem> {
+    let heartbeat = &known["heartbeat"];
+    let (interval, timeout) = (&heartbeat["interval"], &heartbeat["timeout"]);
+    (timeout.as_u64() <= interval.as_u64()).then(|| {
+        Problem::new(
+            "heartbeat.timeout",
+            Some(timeout),
+            format!("必须大于 heartbeat.interval（{interval}）"),
+            format!("must be greater than heartbeat.interval ({interval})"),
+        )
+    })
+}
+
+/// Top-level keys and the keys in known sections; what lies deeper is a value.
+fn leaves(document: &Map<String, Value>) -> impl Iterator<Item = (String, &Value)> {
+    document.iter().flat_map(|(key, value)| match value {
+        Value::Object(section) if schema::is_section(key) => {
+            section.iter().map(|(inner, value)| (format!("{key}.{inner}"), value)).collect()
+        }
+        value => vec![(key.clone(), value)],
+    })
+}
+
+/// The old node's panel saved empty fields as "".
+fn empty_is_null(setting: &schema::Setting, value: &Value) -> Value {
+    match value {
+        Value::String(text) if text.is_empty() && setting.default == schema::Default::Null => {
+            Value::Null
+        }
+        value => value.clone(),
+    }
+}
+
+/// The setting whose name differs by at most a third of its letters.
+fn suggestion(key: &str) -> Option<&'static str> {
+    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_lowercase();
+    let whole = |key: &str| key.to_lowercase();
+    schema::SETTINGS
+        .iter()
+        .map(|setting| {
+            let by_name = distance(&last(key), &last(setting.key));
+            let by_path = distance(&whole(key), &whole(setting.key));
+            (by_name.min(by_path), by_path, setting.key)
+        })
+        .min()
+        .filter(|(distance, _, near)| distance * 3 <= last(near).len())
+        .map(|(_, _, near)| near)
+}
+
+/// Levenshtein's distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, a) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn shortened(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(document: Value) -> Result<Config, Vec<Problem>> {
+        let mut whole = json!({"nodeId": "node-1"}).as_object().cloned().unwrap();
+        merge(&mut whole, document.as_object().unwrap());
+        typed(&whole, Path::new("/etc/edge"))
+    }
+
+    fn keys(outcome: Result<Config, Vec<Problem>>) -> Vec<String> {
+        outcome.unwrap_err().into_iter().map(|p| p.key).collect()
+    }
+
+    #[test]
+    fn missing_keys_take_the_contracts_defaults() {
+        let config = read(json!({"network": {"retryCount": 7}})).unwrap();
+        assert_eq!(config.network.retry_count, 7);
+        assert_eq!(config.network.retry_delay, 5);
+        assert_eq!(config.main_server(), "http://192.168.110.10:80");
+        assert_eq!(config.storage_path(), Path::new("/etc/edge/storage"));
+        assert_eq!(
+            (config.storage.max_size, config.storage.verify),
+            (10_737_418_240, Verify::Full)
+        );
+        assert_eq!((config.shutdown_grace, config.cleanup.grace_seconds), (20, 30));
+    }
+
+    use super::super::Verify;
+
+    #[test]
+    fn every_problem_is_listed_with_key_value_and_range() {
+        let problems =
+            read(json!({"syncInterval": 0, "network": {"retryCount": "x"}, "cleanup": 3}))
+                .unwrap_err();
+        let text = list(&problems);
+        for part in
+            ["syncInterval = 0", "from 1 to 3600", "network.retryCount = \"x\"", "cleanup = 3"]
+        {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_section_that_is_no_object_is_a_problem() {
+        assert_eq!(keys(read(json!({"heartbeat": "x"}))), ["heartbeat"]);
+        assert_eq!(keys(read(json!({"heartbeat": null}))), ["heartbeat"]);
+    }
+
+    #[test]
+    fn a_heartbeat_must_time_out_after_its_interval() {
+        assert_eq!(keys(read(json!({"heartbeat": {"interval": 30}}))), ["heartbeat.timeout"]);
+        assert!(read(json!({"heartbeat": {"interval": 30, "timeout": 31}})).is_ok());
+    }
+
+    #[test]
+    fn an_empty_public_address_is_none() {
+        assert_eq!(read(json!({"publicIp": ""})).unwrap().public_ip, None);
+    }
+
+    #[test]
+    fn a_mistyped_key_is_named_with_what_was_probably_meant() {
+        let document =
+            json!({"syncIntervall": 3, "storage": {"maxsize": 1}, "retryCount": 1, "colour": 1});
+        let problems = unknown_keys(document.as_object().unwrap());
+        let said: Vec<_> = problems.iter().map(|p| p.en.as_str()).collect();
+        assert_eq!(
+            said,
+            [
+                "unknown setting, did you mean syncInterval?",
+                "unknown setting, did you mean storage.maxSize?",
+                "unknown setting, did you mean network.retryCount?",
+                "unknown setting",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_patch_is_refused_for_its_own_unknown_keys_not_the_files() {
+        let folder = Path::new("/");
+        let file = json!({"nodeId": "n", "note": "mine"}).as_object().cloned().unwrap();
+        let patch = |v: Value| v.as_object().cloned().unwrap();
+        let (merged, config) = patched(&file, &patch(json!({"syncInterval": 5})), folder).unwrap();
+        assert_eq!((merged["note"].as_str(), config.sync_interval), (Some("mine"), 5));
+        assert!(patched(&file, &patch(json!({"note2": 5})), folder).is_err());
+    }
+}

@@ -1,0 +1,418 @@
+//! The configuration file and its one owner.
+//!
+//! The document is kept as it was read (order, unknown keys and all) beside
+//! the typed value, so that saving changes only what was meant. What the file
+//! last held is kept to the byte: a file event that brings the same bytes is
+//! our own save and is ignored.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use serde_json::{Map, Value};
+use thiserror::Error;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::{
+    Config,
+    check::{self, Problem},
+    schema,
+};
+use crate::atomic;
+
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    #[error("cannot read {path}: {cause}; check the path and its permissions")]
+    Unreadable { path: PathBuf, cause: io::Error },
+    #[error("cannot write {path}: {cause}; check the folder, its permissions and free space")]
+    Unwritable { path: PathBuf, cause: io::Error },
+    #[error(
+        "{path} is not valid JSON ({cause}); mend it, or move it away to start with defaults; it was left as it is"
+    )]
+    NotJson { path: PathBuf, cause: String },
+    #[error(
+        "{path} has invalid settings; mend them, the file was left as it is: {}",
+        check::list(problems)
+    )]
+    Invalid { path: PathBuf, problems: Vec<Problem> },
+}
+
+/// Why a change was not made; nothing was changed then.
+#[derive(Debug, Error)]
+pub enum PatchError {
+    #[error("{}", check::list(.0))]
+    Refused(Vec<Problem>),
+    /// The file was edited by hand into something invalid, which a save would
+    /// throw away.
+    #[error("配置文件有误，请先修正 / the configuration file is invalid, mend it first: {0}")]
+    FileFaulty(String),
+    #[error("{0}")]
+    NotSaved(ConfigError),
+}
+
+/// The live configuration.
+#[derive(Debug)]
+pub struct Settings {
+    path: PathBuf,
+    folder: PathBuf,
+    held: Mutex<Held>,
+    live: watch::Sender<Arc<Config>>,
+    fault: watch::Sender<Option<String>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    document: Map<String, Value>,
+    /// What the file was last seen to hold.
+    bytes: Vec<u8>,
+    /// Unknown keys are warned about once.
+    warned: Vec<String>,
+}
+
+impl Settings {
+    /// Reads the file, or writes one with defaults where there is none. A
+    /// file that is there is changed only to add a missing `nodeId`.
+    pub fn load_or_create(path: &Path) -> Result<Self, ConfigError> {
+        let path = std::path::absolute(path)
+            .map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
+        let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+        let existing = match fs::read(&path) {
+            Ok(bytes) => Some(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(cause) => return Err(ConfigError::Unreadable { path, cause }),
+        };
+        let mut document = match &existing {
+            Some(bytes) => parse(&path, bytes)?,
+            None => schema::defaults(),
+        };
+        let has_id = document.get("nodeId").is_some_and(|id| !id.is_null() && id != "");
+        if !has_id {
+            schema::put(&mut document, "nodeId", generated_id().into());
+        }
+        let config = check::typed(&document, &folder)
+            .map_err(|problems| ConfigError::Invalid { path: path.clone(), problems })?;
+        let bytes = match existing {
+            Some(bytes) if has_id => bytes,
+            _ => {
+                let bytes = rendered(&document);
+                atomic::write(&path, &bytes)
+                    .map_err(|cause| ConfigError::Unwritable { path: path.clone(), cause })?;
+                bytes
+            }
+        };
+        let mut held = Held { document, bytes, warned: Vec::new() };
+        held.warn_of_unknown_keys();
+        Ok(Self {
+            path,
+            folder,
+            held: Mutex::new(held),
+            live: watch::Sender::new(Arc::new(config)),
+            fault: watch::Sender::new(None),
+        })
+    }
+
+    pub fn current(&self) -> Arc<Config> {
+        self.live.borrow().clone()
+    }
+
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Config>> {
+        self.live.subscribe()
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is wrong with the file as it lies on disk, if anything is.
+    pub fn fault(&self) -> Option<String> {
+        self.fault.borrow().clone()
+    }
+
+    /// Merges, validates, lets `agree` look at the outcome (is the new port
+    /// free?), saves and applies. On any error nothing has changed.
+    pub fn patch(
+        &self,
+        patch: &Map<String, Value>,
+        agree: impl FnOnce(&Config) -> Result<(), Problem>,
+    ) -> Result<(), PatchError> {
+        let mut held = self.held();
+        self.take_in_edits(&mut held);
+        if let Some(fault) = self.fault() {
+            return Err(PatchError::FileFaulty(fault));
+        }
+        let (document, config) =
+            check::patched(&held.document, patch, &self.folder).map_err(PatchError::Refused)?;
+        let current = self.current();
+        if config.node_id != current.node_id {
+            let named = Value::from(config.node_id);
+            let refusal = Problem::new(
+                "nodeId",
+                Some(&named),
+                format!("节点 ID 不可修改，当前为 {}", current.node_id),
+                format!("can't be changed, it is {}", current.node_id),
+            );
+            return Err(PatchError::Refused(vec![refusal]));
+        }
+        agree(&config).map_err(|problem| PatchError::Refused(vec![problem]))?;
+        let bytes = rendered(&document);
+        if bytes != held.bytes {
+            atomic::write(&self.path, &bytes).map_err(|cause| {
+                PatchError::NotSaved(ConfigError::Unwritable { path: self.path.clone(), cause })
+            })?;
+        }
+        held.document = document;
+        held.bytes = bytes;
+        self.apply(config);
+        Ok(())
+    }
+
+    /// Takes in what was changed on disk by somebody else.
+    pub fn reload(&self) {
+        self.take_in_edits(&mut self.held());
+    }
+
+    fn take_in_edits(&self, held: &mut Held) {
+        let bytes = match fs::read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Deleted, or in the middle of an editor's rename: nothing to
+                // lose by the next save, which writes the file whole.
+                held.bytes.clear();
+                return self.clear_fault();
+            }
+            Err(cause) => {
+                let path = self.path.clone();
+                return self.report(ConfigError::Unreadable { path, cause }.to_string());
+            }
+        };
+        if bytes == held.bytes {
+            // Also the way back from a fault: the good file was restored.
+            self.clear_fault();
+            return;
+        }
+        match self.read_edited(&bytes) {
+            Ok((document, config)) => {
+                held.document = document;
+                held.bytes = bytes;
+                held.warn_of_unknown_keys();
+                self.clear_fault();
+                if self.apply(config) {
+                    info!("configuration read anew from {}", self.path.display());
+                }
+            }
+            Err(error) => self.report(error.to_string()),
+        }
+    }
+
+    fn read_edited(&self, bytes: &[u8]) -> Result<(Map<String, Value>, Config), ConfigError> {
+        let mut document = parse(&self.path, bytes)?;
+        if document.get("nodeId").is_none_or(Value::is_null) {
+            // Taken out by hand: the node keeps the name it runs under, and
+            // the next save writes it back.
+            schema::put(&mut document, "nodeId", self.current().node_id.clone().into());
+        }
+        let config = check::typed(&document, &self.folder)
+            .map_err(|problems| ConfigError::Invalid { path: self.path.clone(), problems })?;
+        Ok((document, config))
+    }
+
+    fn apply(&self, config: Config) -> bool {
+        self.live.send_if_modified(|live| {
+            let changed = **live != config;
+            if changed {
+                *live = Arc::new(config);
+            }
+            changed
+        })
+    }
+
+    fn report(&self, fault: String) {
+        let fresh = self.fault.send_if_modified(|slot| {
+            let fresh = slot.as_ref() != Some(&fault);
+            *slot = Some(fault.clone());
+            fresh
+        });
+        if fresh {
+            error!("{fault}; the last good configuration stays in force");
+        }
+    }
+
+    fn clear_fault(&self) {
+        if self.fault.send_if_modified(|slot| slot.take().is_some()) {
+            info!("{} is valid again", self.path.display());
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn warn_of_unknown_keys(&mut self) {
+        for problem in check::unknown_keys(&self.document) {
+            if !self.warned.contains(&problem.key) {
+                warn!("configuration key kept but not used: {problem}");
+                self.warned.push(problem.key);
+            }
+        }
+    }
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>, ConfigError> {
+    let not_json = |cause: String| ConfigError::NotJson { path: path.to_owned(), cause };
+    // Windows editors put a byte order mark before the text.
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    match serde_json::from_slice(text) {
+        Ok(Value::Object(document)) => Ok(document),
+        Ok(_) => Err(not_json("the file must hold one object {…}".to_owned())),
+        Err(error) => Err(not_json(error.to_string())),
+    }
+}
+
+fn rendered(document: &Map<String, Value>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let indent = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut writer = serde_json::Serializer::with_formatter(&mut bytes, indent);
+    // A map of JSON values into memory has nothing that could fail.
+    serde::Serialize::serialize(document, &mut writer).expect("JSON values serialize");
+    bytes.push(b'\n');
+    bytes
+}
+
+fn generated_id() -> String {
+    format!("node-{:08x}", fastrand::u32(..))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    struct Case {
+        _folder: tempfile::TempDir,
+        path: PathBuf,
+    }
+
+    fn case(content: Option<&str>) -> Case {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node_config.json");
+        if let Some(content) = content {
+            fs::write(&path, content).unwrap();
+        }
+        Case { _folder: folder, path }
+    }
+
+    fn patch(settings: &Settings, patch: Value) -> Result<(), PatchError> {
+        settings.patch(patch.as_object().unwrap(), |_| Ok(()))
+    }
+
+    #[test]
+    fn a_missing_file_is_written_with_defaults_and_an_id_that_stays() {
+        let case = case(None);
+        let first = Settings::load_or_create(&case.path).unwrap().current();
+        assert!(first.node_id.starts_with("node-") && first.node_id.len() == 13);
+        let again = Settings::load_or_create(&case.path).unwrap().current();
+        assert_eq!(first, again);
+        let written: Value = serde_json::from_slice(&fs::read(&case.path).unwrap()).unwrap();
+        assert_eq!(written["storage"]["maxSize"], 10_737_418_240_u64);
+    }
+
+    #[test]
+    fn a_broken_file_is_never_overwritten() {
+        for broken in ["{", "", "[1]", r#"{"syncInterval": -3}"#, "\u{0}"] {
+            let case = case(Some(broken));
+            assert!(Settings::load_or_create(&case.path).is_err(), "{broken:?}");
+            assert_eq!(fs::read_to_string(&case.path).unwrap(), broken);
+        }
+    }
+
+    #[test]
+    fn saving_keeps_unknown_keys_and_order_and_writes_only_what_was_named() {
+        let case = case(Some(r#"{"note": 1, "nodeId": "a", "storage": {"extra": [2]}}"#));
+        let settings = Settings::load_or_create(&case.path).unwrap();
+        patch(&settings, json!({"storage": {"verify": "structure"}})).unwrap();
+        let text = fs::read_to_string(&case.path).unwrap();
+        let written: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            written,
+            json!({"note": 1, "nodeId": "a", "storage": {"extra": [2], "verify": "structure"}})
+        );
+        assert!(text.find("note") < text.find("nodeId"));
+    }
+
+    #[test]
+    fn a_refused_patch_changes_neither_file_nor_memory() {
+        let case = case(Some(r#"{"nodeId": "a"}"#));
+        let settings = Settings::load_or_create(&case.path).unwrap();
+        let (file, memory) = (fs::read(&case.path).unwrap(), settings.current());
+        for bad in [
+            json!({"syncInterval": 0}),
+            json!({"nodeId": "b"}),
+            json!({"nodeId": null}),
+            json!({"network": null}),
+            json!({"syncInterval": 3, "unknown": 1}),
+        ] {
+            assert!(matches!(patch(&settings, bad.clone()), Err(PatchError::Refused(_))), "{bad}");
+        }
+        let veto = |_: &Config| Err(Problem::new("nodePort", None, "", "taken"));
+        let wish = json!({"nodePort": 9}).as_object().cloned().unwrap();
+        assert!(settings.patch(&wish, veto).is_err());
+        assert_eq!((fs::read(&case.path).unwrap(), settings.current()), (file, memory));
+    }
+
+    #[test]
+    fn what_get_shows_can_be_posted_back() {
+        let case = case(Some(r#"{"nodeId": "a", "note": 1}"#));
+        let settings = Settings::load_or_create(&case.path).unwrap();
+        let shown = serde_json::to_value(&*settings.current()).unwrap();
+        patch(&settings, shown).unwrap();
+    }
+
+    #[test]
+    fn an_edit_by_hand_is_taken_in_and_a_broken_one_keeps_the_last_good() {
+        let case = case(Some(r#"{"nodeId": "a"}"#));
+        let settings = Settings::load_or_create(&case.path).unwrap();
+        fs::write(&case.path, r#"{"nodeId": "a", "syncInterval": 7}"#).unwrap();
+        settings.reload();
+        assert_eq!(settings.current().sync_interval, 7);
+
+        fs::write(&case.path, r#"{"nodeId": "a", "syncInterval": 8000}"#).unwrap();
+        settings.reload();
+        assert_eq!(settings.current().sync_interval, 7);
+        assert!(settings.fault().unwrap().contains("syncInterval = 8000"));
+        let refused = patch(&settings, json!({"syncInterval": 9}));
+        assert!(matches!(refused, Err(PatchError::FileFaulty(_))));
+        assert!(fs::read_to_string(&case.path).unwrap().contains("8000"));
+
+        fs::write(&case.path, r#"{"nodeId": "a", "syncInterval": 8}"#).unwrap();
+        settings.reload();
+        assert_eq!((settings.current().sync_interval, settings.fault()), (8, None));
+    }
+
+    #[test]
+    fn an_edit_that_no_event_told_of_is_not_lost_by_a_save() {
+        let case = case(Some(r#"{"nodeId": "a"}"#));
+        let settings = Settings::load_or_create(&case.path).unwrap();
+        fs::write(&case.path, r#"{"nodeId": "a", "nodePort": 9000}"#).unwrap();
+        patch(&settings, json!({"syncInterval": 4})).unwrap();
+        let current = settings.current();
+        assert_eq!((current.node_port, current.sync_interval), (9000, 4));
+    }
+
+    #[test]
+    fn our_own_save_is_no_edit() {
+        let case = case(Some(r#"{"nodeId": "a"}"#));
+        let settings = Settings::load_or_create(&case.path).unwrap();
+        let mut changes = settings.subscribe();
+        patch(&settings, json!({"syncInterval": 4})).unwrap();
+        assert!(changes.has_changed().unwrap());
+        changes.mark_unchanged();
+        settings.reload();
+        assert!(!changes.has_changed().unwrap());
+    }
+}

@@ -1,0 +1,248 @@
+//! The one table of settings: key, what a value may be, default. Validation,
+//! defaults, unknown-key detection and the answer's wording all read it.
+
+use std::net::IpAddr;
+
+use serde_json::{Map, Value};
+
+/// What a value may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    Bool,
+    Int { min: u64, max: u64 },
+    Float { min: f64, max: f64 },
+    Choice(&'static [&'static str]),
+    Host,
+    Path,
+    NodeId,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Default {
+    Null,
+    Bool(bool),
+    Int(u64),
+    Float(f64),
+    Text(&'static str),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Setting {
+    /// Dotted where the setting is in a section.
+    pub key: &'static str,
+    pub kind: Kind,
+    pub default: Default,
+}
+
+const PORT: Kind = Kind::Int { min: 1, max: 65535 };
+/// The largest whole number that every JSON reader keeps exact.
+const EXACT: u64 = 1 << 53;
+
+const fn setting(key: &'static str, kind: Kind, default: Default) -> Setting {
+    Setting { key, kind, default }
+}
+
+const fn int(key: &'static str, min: u64, max: u64, default: u64) -> Setting {
+    setting(key, Kind::Int { min, max }, Default::Int(default))
+}
+
+const fn bool(key: &'static str, default: bool) -> Setting {
+    setting(key, Kind::Bool, Default::Bool(default))
+}
+
+/// Every setting, in the order in which a new file lists them.
+pub const SETTINGS: &[Setting] = &[
+    setting("mainServerIp", Kind::Host, Default::Text("192.168.110.10")),
+    setting("mainServerPort", PORT, Default::Int(80)),
+    int("syncInterval", 1, 3600, 10),
+    setting("nodeId", Kind::NodeId, Default::Null),
+    setting("nodePort", PORT, Default::Int(8001)),
+    setting("publicIp", Kind::Host, Default::Null),
+    setting("publicPort", PORT, Default::Null),
+    bool("usePublicAddress", false),
+    int("shutdownGrace", 0, 3600, 20),
+    setting("storage.path", Kind::Path, Default::Text("./storage")),
+    int("storage.maxSize", 1 << 20, EXACT, 10 << 30),
+    setting("storage.cleanupThreshold", Kind::Float { min: 0.1, max: 1.0 }, Default::Float(0.9)),
+    bool("storage.autoCleanup", true),
+    setting("storage.verify", Kind::Choice(&["full", "structure"]), Default::Text("full")),
+    int("network.maxConcurrentDownloads", 1, 64, 3),
+    int("network.downloadTimeout", 1, 86400, 300),
+    int("network.connectionTimeout", 1, 300, 10),
+    int("network.retryCount", 1, 100, 3),
+    int("network.retryDelay", 0, 3600, 5),
+    setting(
+        "logging.level",
+        Kind::Choice(&["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"]),
+        Default::Text("INFO"),
+    ),
+    bool("logging.fileEnabled", true),
+    setting("logging.filePath", Kind::Path, Default::Text("./logs/node.log")),
+    int("logging.maxFileSize", 1024, EXACT, 10 << 20),
+    int("logging.backupCount", 0, 1000, 5),
+    int("heartbeat.interval", 1, 300, 10),
+    int("heartbeat.timeout", 2, 86400, 30),
+    bool("cleanup.enabled", true),
+    bool("cleanup.cleanOnStartup", true),
+    bool("cleanup.cleanEndedMeetings", true),
+    int("cleanup.graceSeconds", 0, 86400, 30),
+];
+
+pub fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+/// True for the name of a section such as `storage`.
+pub fn is_section(key: &str) -> bool {
+    SETTINGS.iter().any(|s| s.key.split_once('.').is_some_and(|(section, _)| section == key))
+}
+
+/// The default document, `nodeId` null.
+pub fn defaults() -> Map<String, Value> {
+    let mut document = Map::new();
+    for setting in SETTINGS {
+        put(&mut document, setting.key, setting.default.value());
+    }
+    document
+}
+
+/// Sets the value at a dotted key, making its section where there is none.
+pub fn put(document: &mut Map<String, Value>, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => {
+            document.insert(key.to_owned(), value);
+        }
+        Some((section, key)) => {
+            let section = document.entry(section).or_insert_with(|| Value::Object(Map::new()));
+            if let Value::Object(section) = section {
+                section.insert(key.to_owned(), value);
+            }
+        }
+    }
+}
+
+impl Default {
+    pub fn value(self) -> Value {
+        match self {
+            Self::Null => Value::Null,
+            Self::Bool(value) => value.into(),
+            Self::Int(value) => value.into(),
+            Self::Float(value) => value.into(),
+            Self::Text(value) => value.into(),
+        }
+    }
+}
+
+impl Setting {
+    /// Null stands for "find out by yourself" where the default says so.
+    pub fn accepts(&self, value: &Value) -> bool {
+        if value.is_null() {
+            return self.default == Default::Null;
+        }
+        match self.kind {
+            Kind::Bool => value.is_boolean(),
+            Kind::Int { min, max } => value.as_u64().is_some_and(|v| (min..=max).contains(&v)),
+            Kind::Float { min, max } => value.as_f64().is_some_and(|v| (min..=max).contains(&v)),
+            Kind::Choice(choices) => value.as_str().is_some_and(|v| choices.contains(&v)),
+            Kind::Host => value.as_str().is_some_and(is_host),
+            Kind::Path => value.as_str().is_some_and(|v| !v.trim().is_empty() && !v.contains('\0')),
+            Kind::NodeId => value.as_str().is_some_and(is_node_id),
+        }
+    }
+
+    /// What is allowed, in Chinese and in English.
+    pub fn allowed(&self) -> (String, String) {
+        let (zh, en) = match self.kind {
+            Kind::Bool => ("true 或 false".to_owned(), "true or false".to_owned()),
+            Kind::Int { min, max } if max == EXACT => {
+                (format!("不小于 {min} 的整数"), format!("a whole number of at least {min}"))
+            }
+            Kind::Int { min, max } => {
+                (format!("{min} 到 {max} 的整数"), format!("a whole number from {min} to {max}"))
+            }
+            Kind::Float { min, max } => (
+                format!("{min:.1} 到 {max:.1} 的数"),
+                format!("a number from {min:.1} to {max:.1}"),
+            ),
+            Kind::Choice(choices) => {
+                let list = choices.join(", ");
+                (format!("以下之一：{list}"), format!("one of {list}"))
+            }
+            Kind::Host => (
+                "主机名、IPv4 或 IPv6 地址（不带 http:// 和端口）".to_owned(),
+                "a host name, IPv4 or IPv6 address, without http:// and port".to_owned(),
+            ),
+            Kind::Path => ("路径".to_owned(), "a path".to_owned()),
+            Kind::NodeId => (
+                "1 到 64 个 A-Z a-z 0-9 . _ - 字符".to_owned(),
+                "1 to 64 of A-Z a-z 0-9 . _ -".to_owned(),
+            ),
+        };
+        match self.default {
+            Default::Null => (format!("{zh}，或 null"), format!("{en}, or null")),
+            _ => (zh, en),
+        }
+    }
+}
+
+fn is_node_id(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+fn is_host(text: &str) -> bool {
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    bare.parse::<IpAddr>().is_ok() || is_host_name(text)
+}
+
+fn is_host_name(text: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    };
+    // A name whose last label is a number is a mistyped IPv4 address.
+    let last_is_number =
+        |text: &str| text.rsplit('.').next().is_some_and(|l| l.bytes().all(|b| b.is_ascii_digit()));
+    text.len() <= 253 && text.split('.').all(label) && !last_is_number(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_default_is_allowed() {
+        for setting in SETTINGS {
+            assert!(setting.accepts(&setting.default.value()), "{}", setting.key);
+        }
+    }
+
+    #[test]
+    fn hosts_are_names_and_addresses_and_nothing_else() {
+        let host = find("mainServerIp").unwrap();
+        for good in ["10.0.0.1", "::1", "[fe80::1]", "main", "main-1.example", "a_b"] {
+            assert!(host.accepts(&json!(good)), "{good}");
+        }
+        for bad in
+            ["", " ", "http://a", "a:80", "a/b", "256.1.1.1", "10.0.0", "a..b", "会议", "[a]"]
+        {
+            assert!(!host.accepts(&json!(bad)), "{bad}");
+        }
+        assert!(!host.accepts(&Value::Null));
+        assert!(find("publicIp").unwrap().accepts(&Value::Null));
+    }
+
+    #[test]
+    fn numbers_have_their_ranges() {
+        let port = find("nodePort").unwrap();
+        assert!(port.accepts(&json!(1)) && port.accepts(&json!(65535)));
+        for bad in [json!(0), json!(65536), json!(-1), json!(1.5), json!("80"), json!(true)] {
+            assert!(!port.accepts(&bad), "{bad}");
+        }
+        let threshold = find("storage.cleanupThreshold").unwrap();
+        assert!(threshold.accepts(&json!(1)) && threshold.accepts(&json!(0.1)));
+        assert!(!threshold.accepts(&json!(0.05)) && !threshold.accepts(&json!(1.1)));
+    }
+}

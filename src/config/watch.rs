@@ -1,0 +1,82 @@
+//! Notices edits of the configuration file made by hand.
+//!
+//! The folder is watched, not the file: editors write a new file and rename
+//! it over the old one, and a watch on the old file would then see nothing.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use notify::{Config as WatchConfig, Event, PollWatcher, RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::Settings;
+use crate::tasks;
+
+/// Editors write in several steps; the file is read once they have paused.
+const SETTLE: Duration = Duration::from_millis(150);
+/// How often the folder is looked at where the system offers no events.
+const POLL: Duration = Duration::from_secs(2);
+
+/// Runs until cancelled by being dropped.
+pub async fn run(settings: Arc<Settings>) {
+    // One pending "look again" is enough, however many events there are.
+    let (tell, mut told) = mpsc::channel::<()>(1);
+    let Some(_watcher) = watcher(settings.path(), tell) else {
+        return std::future::pending().await;
+    };
+    while told.recv().await.is_some() {
+        while let Ok(Some(())) = tokio::time::timeout(SETTLE, told.recv()).await {}
+        let settings = settings.clone();
+        tasks::blocking(move || settings.reload()).await;
+    }
+}
+
+fn watcher(path: &Path, tell: mpsc::Sender<()>) -> Option<Box<dyn Watcher + Send>> {
+    let folder = path.parent()?;
+    match events(path, folder, tell.clone()) {
+        Ok(watcher) => return Some(watcher),
+        Err(error) => warn!("no file events for {}, looking every 2 s: {error}", folder.display()),
+    }
+    match polls(path, folder, tell) {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            warn!("edits of {} need a restart to be seen: {error}", path.display());
+            None
+        }
+    }
+}
+
+fn events(
+    path: &Path,
+    folder: &Path,
+    tell: mpsc::Sender<()>,
+) -> notify::Result<Box<dyn Watcher + Send>> {
+    let mut watcher = notify::recommended_watcher(handler(path, tell))?;
+    watcher.watch(folder, RecursiveMode::NonRecursive)?;
+    Ok(Box::new(watcher))
+}
+
+fn polls(
+    path: &Path,
+    folder: &Path,
+    tell: mpsc::Sender<()>,
+) -> notify::Result<Box<dyn Watcher + Send>> {
+    let config = WatchConfig::default().with_poll_interval(POLL);
+    let mut watcher = PollWatcher::new(handler(path, tell), config)?;
+    watcher.watch(folder, RecursiveMode::NonRecursive)?;
+    Ok(Box::new(watcher))
+}
+
+fn handler(path: &Path, tell: mpsc::Sender<()>) -> impl Fn(notify::Result<Event>) + Send + 'static {
+    let name = path.file_name().map(ToOwned::to_owned);
+    move |event| {
+        let ours = event.is_ok_and(|event| {
+            !event.kind.is_access()
+                && event.paths.iter().any(|path| path.file_name() == name.as_deref())
+        });
+        if ours {
+            // A full channel means that a look is due anyway.
+            let _ = tell.try_send(());
+        }
+    }
+}

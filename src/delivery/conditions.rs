@@ -1,0 +1,197 @@
+//! Conditional requests (RFC 9110, 13). Pure.
+
+use std::{
+    ops::Range,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use axum::http::{HeaderMap, HeaderName, Method, header};
+
+use super::range::{self, Asked};
+use crate::package::Manifest;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Whole,
+    Part(Range<u64>),
+    NotModified,
+    PreconditionFailed,
+    Unsatisfiable,
+}
+
+/// In the order of precedence of RFC 9110, 13.2.2.
+pub fn evaluate(method: &Method, asked: &HeaderMap, manifest: &Manifest) -> Verdict {
+    let (etag, modified_s) = (manifest.etag(), manifest.modified_s);
+    if let Some(tags) = list(asked, &header::IF_MATCH) {
+        if !matches_any(&tags, &etag, Comparison::Strong) {
+            return Verdict::PreconditionFailed;
+        }
+    } else if date(asked, &header::IF_UNMODIFIED_SINCE).is_some_and(|since| modified_s > since) {
+        return Verdict::PreconditionFailed;
+    }
+    if let Some(tags) = list(asked, &header::IF_NONE_MATCH) {
+        if matches_any(&tags, &etag, Comparison::Weak) {
+            return Verdict::NotModified;
+        }
+    } else if date(asked, &header::IF_MODIFIED_SINCE).is_some_and(|since| modified_s <= since) {
+        return Verdict::NotModified;
+    }
+    // Range is defined for GET only (RFC 9110, 14.2).
+    let range = asked.get(header::RANGE).filter(|_| method == Method::GET);
+    let Some(range) = range.and_then(|value| value.to_str().ok()) else { return Verdict::Whole };
+    if !if_range_holds(asked, &etag, modified_s) {
+        return Verdict::Whole;
+    }
+    match range::parse(range, manifest.size_bytes) {
+        Asked::Whole => Verdict::Whole,
+        Asked::Part(part) => Verdict::Part(part),
+        Asked::Unsatisfiable => Verdict::Unsatisfiable,
+    }
+}
+
+/// A range is only of use to somebody who holds the rest of this version; a
+/// date counts as strong because no two versions share one (see `store`).
+fn if_range_holds(asked: &HeaderMap, etag: &str, modified_s: u64) -> bool {
+    match asked.get(header::IF_RANGE).map(|value| value.to_str().unwrap_or_default().trim()) {
+        None => true,
+        Some(tag) if tag.starts_with('"') || tag.starts_with("W/") => tag == etag,
+        Some(date) => parse_date(date) == Some(modified_s),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    Strong,
+    Weak,
+}
+
+fn matches_any(tags: &str, etag: &str, comparison: Comparison) -> bool {
+    tags.trim() == "*"
+        || tags.split(',').map(str::trim).any(|tag| match comparison {
+            Comparison::Strong => tag == etag,
+            Comparison::Weak => tag.strip_prefix("W/").unwrap_or(tag) == etag,
+        })
+}
+
+/// All lines of a header as one list. Our tags hold no commas, so a comma
+/// inside somebody else's quoted tag can't make it look like ours.
+fn list(asked: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let lines: Vec<_> =
+        asked.get_all(name).iter().map(|line| line.to_str().unwrap_or_default()).collect();
+    (!lines.is_empty()).then(|| lines.join(","))
+}
+
+/// A header that is no valid date is ignored (RFC 9110, 13.1.3 and 13.1.4).
+fn date(asked: &HeaderMap, name: &HeaderName) -> Option<u64> {
+    parse_date(asked.get(name)?.to_str().ok()?)
+}
+
+fn parse_date(text: &str) -> Option<u64> {
+    let at: SystemTime = httpdate::parse_http_date(text).ok()?;
+    at.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+    use crate::{
+        delivery::http_date,
+        package::{FileStamp, Md5, Route, Sha256, Source, Validators},
+    };
+
+    const AT: u64 = 1_700_000_000;
+
+    fn manifest() -> Manifest {
+        Manifest {
+            id: "m".parse().unwrap(),
+            title: String::new(),
+            size_bytes: 10,
+            file_count: 0,
+            sha256: Sha256::new([1; 32]),
+            md5: Md5::new([1; 16]),
+            source: Source {
+                route: Route::Direct,
+                origin: None,
+                validators: Validators::default(),
+            },
+            modified_s: AT,
+            verified_s: AT,
+            file: FileStamp { size_bytes: 10, inode: 1, mtime_ns: 0 },
+        }
+    }
+
+    fn verdict_of(method: Method, lines: &[(HeaderName, &str)]) -> Verdict {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        evaluate(&method, &headers, &manifest())
+    }
+
+    fn verdict(lines: &[(HeaderName, &str)]) -> Verdict {
+        verdict_of(Method::GET, lines)
+    }
+
+    #[test]
+    fn tags_decide_before_dates() {
+        use header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
+        let etag = &*manifest().etag();
+        let weak = &*format!("W/{etag}");
+        let (before, at, after) = (&*http_date(AT - 1), &*http_date(AT), &*http_date(AT + 1));
+        let other = "\"other\"";
+        let listed = &*format!("{other}, {etag}");
+        for (lines, expected) in [
+            (vec![(IF_MATCH, etag)], Verdict::Whole),
+            (vec![(IF_MATCH, "*")], Verdict::Whole),
+            (vec![(IF_MATCH, listed)], Verdict::Whole),
+            (vec![(IF_MATCH, other), (IF_MATCH, etag)], Verdict::Whole),
+            (vec![(IF_MATCH, weak)], Verdict::PreconditionFailed),
+            (vec![(IF_MATCH, other)], Verdict::PreconditionFailed),
+            (vec![(IF_MATCH, etag), (IF_UNMODIFIED_SINCE, before)], Verdict::Whole),
+            (vec![(IF_UNMODIFIED_SINCE, before)], Verdict::PreconditionFailed),
+            (vec![(IF_UNMODIFIED_SINCE, at)], Verdict::Whole),
+            (vec![(IF_UNMODIFIED_SINCE, "nonsense")], Verdict::Whole),
+            (vec![(IF_NONE_MATCH, etag)], Verdict::NotModified),
+            (vec![(IF_NONE_MATCH, weak)], Verdict::NotModified),
+            (vec![(IF_NONE_MATCH, "*")], Verdict::NotModified),
+            (vec![(IF_NONE_MATCH, other)], Verdict::Whole),
+            (vec![(IF_NONE_MATCH, other), (IF_MODIFIED_SINCE, after)], Verdict::Whole),
+            (vec![(IF_MODIFIED_SINCE, before)], Verdict::Whole),
+            (vec![(IF_MODIFIED_SINCE, at)], Verdict::NotModified),
+            (vec![(IF_MODIFIED_SINCE, after)], Verdict::NotModified),
+            (vec![(IF_MODIFIED_SINCE, "nonsense")], Verdict::Whole),
+        ] {
+            assert_eq!(verdict(&lines), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_range_counts_only_for_the_version_that_it_was_meant_for() {
+        use header::{IF_NONE_MATCH, IF_RANGE, RANGE};
+        let etag = &*manifest().etag();
+        let weak = &*format!("W/{etag}");
+        let (at, after) = (&*http_date(AT), &*http_date(AT + 1));
+        let range = (RANGE, "bytes=2-3");
+        for (line, expected) in [
+            ((IF_RANGE, etag), Verdict::Part(2..4)),
+            ((IF_RANGE, at), Verdict::Part(2..4)),
+            ((IF_RANGE, after), Verdict::Whole),
+            ((IF_RANGE, weak), Verdict::Whole),
+            ((IF_RANGE, "\"other\""), Verdict::Whole),
+            ((IF_RANGE, "nonsense"), Verdict::Whole),
+            ((IF_NONE_MATCH, etag), Verdict::NotModified),
+        ] {
+            assert_eq!(verdict(&[range.clone(), line.clone()]), expected, "{line:?}");
+        }
+        assert_eq!(verdict(&[(RANGE, "bytes=10-")]), Verdict::Unsatisfiable);
+        let old = &[(RANGE, "bytes=10-"), (IF_RANGE, "\"other\"")];
+        assert_eq!(verdict(old), Verdict::Whole);
+    }
+
+    #[test]
+    fn a_head_request_has_no_range() {
+        assert_eq!(verdict_of(Method::HEAD, &[(header::RANGE, "bytes=2-3")]), Verdict::Whole);
+    }
+}

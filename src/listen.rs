@@ -1,0 +1,168 @@
+//! Accepting connections, and closing them in order. HTTP/1.1 only: that is
+//! what tablets, nodes and main servers speak.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{Router, extract::Request};
+use hyper::{body::Incoming, server::conn::http1};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use tracing::{debug, warn};
+
+use crate::tasks::Tasks;
+
+/// A storm's worth of tablets may knock before the loop comes round.
+const BACKLOG: i32 = 1024;
+/// Each connection costs some tens of kilobytes, in the kernel and here;
+/// those beyond wait in the backlog.
+const MAX_CONNECTIONS: usize = 8192;
+/// Who has not sent a request's headers by then is not going to.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Out of file descriptors, say: the reason seldom goes away within a moment.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Error)]
+#[error("cannot listen on {address}: {cause}; {}", mend(cause))]
+pub struct BindError {
+    pub address: SocketAddr,
+    pub cause: io::Error,
+}
+
+fn mend(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => "another program uses the port, stop it or choose another port",
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need root or CAP_NET_BIND_SERVICE, or choose another port"
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address, see --host",
+        _ => "choose another --host or port",
+    }
+}
+
+/// Who sent a request; in its extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// A bound socket, not yet served.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Binds at once; must be called within the runtime.
+    pub fn bind(address: SocketAddr) -> Result<Self, BindError> {
+        let bound = bound(address).and_then(|socket| {
+            let address = socket.local_addr()?;
+            Ok(Self { socket: TcpListener::from_std(socket)?, address })
+        });
+        bound.map_err(|cause| BindError { address, cause })
+    }
+
+    /// Where it listens, the port chosen by the system included.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop`, then lets requests under way finish. Connections
+    /// are tasks of `tasks`, whose end is waited for by its owner.
+    pub async fn serve(self, router: Router, tasks: Tasks, stop: CancellationToken) {
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        loop {
+            let Some((stream, peer, place)) = stop.run_until_cancelled(self.accept(&places)).await
+            else {
+                return;
+            };
+            // Small answers must not wait for the kernel to gather more.
+            if let Err(error) = stream.set_nodelay(true) {
+                debug!("no TCP_NODELAY for {peer}: {error}");
+            }
+            let connection =
+                connection(stream, peer, router.clone(), stop.clone(), tasks.token().clone());
+            tasks.spawn_for_peer("connection", async move {
+                connection.await;
+                drop(place);
+            });
+        }
+    }
+
+    async fn accept(
+        &self,
+        places: &Arc<Semaphore>,
+    ) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+        loop {
+            let Ok(place) = places.clone().acquire_owned().await else {
+                // Nobody closes this semaphore.
+                return std::future::pending().await;
+            };
+            match self.socket.accept().await {
+                Ok((stream, peer)) => return (stream, peer, place),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    warn!("cannot accept connections for the moment: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+fn bound(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    stop: CancellationToken,
+    abort: CancellationToken,
+) {
+    let service = router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        request.map(axum::body::Body::new)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = abort.cancelled() => return,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = &mut connection => ended,
+                () = abort.cancelled() => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        debug!("connection with {peer} broke: {error}");
+    }
+}

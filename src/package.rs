@@ -1,0 +1,279 @@
+//! Pure types: what a package is called, what its bytes hash to, and what the
+//! node knows of a stored one. No disk and no network here.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A meeting's id, which is also its package's.
+///
+/// 1 to 128 of `A-Z a-z 0-9 . _ -`, and neither `.` nor `..`: an id becomes a
+/// folder's name and a URL segment, so nothing else may ever be one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PackageId(Arc<str>);
+
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("a meeting id is 1 to 128 of A-Z a-z 0-9 . _ - and not . or ..")]
+pub struct InvalidId;
+
+impl PackageId {
+    pub const MAX_LEN: usize = 128;
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PackageId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        let valid = (1..=Self::MAX_LEN).contains(&text.len())
+            && text.bytes().all(plain)
+            && text != "."
+            && text != "..";
+        valid.then(|| Self(text.into())).ok_or(InvalidId)
+    }
+}
+
+impl TryFrom<String> for PackageId {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl From<PackageId> for String {
+    fn from(id: PackageId) -> Self {
+        id.0.as_ref().to_owned()
+    }
+}
+
+impl fmt::Display for PackageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for PackageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// A digest of `N` bytes, written as lower-case hex.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest<const N: usize>([u8; N]);
+
+pub type Sha256 = Digest<32>;
+pub type Md5 = Digest<16>;
+
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("not a digest of {0} hexadecimal digits")]
+pub struct InvalidDigest(usize);
+
+impl<const N: usize> Digest<N> {
+    pub fn new(bytes: [u8; N]) -> Self {
+        Self(bytes)
+    }
+
+    pub fn base64(&self) -> String {
+        BASE64_STANDARD.encode(self.0)
+    }
+}
+
+impl<const N: usize> FromStr for Digest<N> {
+    type Err = InvalidDigest;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDigest> {
+        let wrong = || InvalidDigest(2 * N);
+        if text.len() != 2 * N || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(wrong());
+        }
+        let mut bytes = [0; N];
+        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| wrong())?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl<const N: usize> TryFrom<String> for Digest<N> {
+    type Error = InvalidDigest;
+
+    fn try_from(text: String) -> Result<Self, InvalidDigest> {
+        text.parse()
+    }
+}
+
+impl<const N: usize> From<Digest<N>> for String {
+    fn from(digest: Digest<N>) -> Self {
+        digest.to_string()
+    }
+}
+
+impl<const N: usize> fmt::Display for Digest<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl<const N: usize> fmt::Debug for Digest<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Reads the SHA-256 out of a `Repr-Digest` or `Content-Digest` value
+/// (RFC 9530: `sha-256=:BASE64:`, among others).
+pub fn sha256_of_field(value: &str) -> Option<Sha256> {
+    value.split(',').find_map(|member| {
+        let (name, value) = member.trim().split_once('=')?;
+        let encoded = value.trim().strip_prefix(':')?.split(':').next()?;
+        let bytes = BASE64_STANDARD.decode(encoded).ok()?;
+        name.trim().eq_ignore_ascii_case("sha-256").then(|| bytes.try_into().ok().map(Digest))?
+    })
+}
+
+/// How the main server tells one version of a package from the next.
+///
+/// Kept to the letter as it was sent: the real main server's `ETag` is
+/// unquoted and must be sent back so.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Validators {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_modified: Option<String>,
+}
+
+impl Validators {
+    pub fn is_empty(&self) -> bool {
+        self.etag.is_none() && self.last_modified.is_none()
+    }
+
+    /// True when both sides carry a validator of the same kind and all that
+    /// can be compared is equal. Nothing to compare is no match.
+    pub fn same_version(&self, other: &Self) -> bool {
+        let compare = |a: &Option<String>, b: &Option<String>| match (a, b) {
+            (Some(a), Some(b)) => Some(a == b),
+            (None, _) | (_, None) => None,
+        };
+        let etags = compare(&self.etag, &other.etag);
+        let dates = compare(&self.last_modified, &other.last_modified);
+        etags.or(dates).is_some() && etags != Some(false) && dates != Some(false)
+    }
+}
+
+/// Where a package's bytes came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Route {
+    /// The static file that the main server offers as `package_url`.
+    PackageUrl,
+    /// `download-package-direct`.
+    Direct,
+    /// Found on disk without a manifest, left by another node.
+    Adopted,
+    /// Uploaded to this machine (the embedded main server's own packages).
+    Upload,
+}
+
+/// Where, and as which version there, a package was got.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    pub route: Route,
+    /// Base URL of the main server; none for adopted and uploaded packages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    #[serde(default)]
+    pub validators: Validators,
+}
+
+/// Which file on disk a manifest speaks of; any difference means that the
+/// file is another one and has to be verified anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileStamp {
+    pub size_bytes: u64,
+    pub inode: u64,
+    pub mtime_ns: i128,
+}
+
+/// What is known of a verified package; stored beside it as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub id: PackageId,
+    pub title: String,
+    pub size_bytes: u64,
+    pub file_count: u64,
+    pub sha256: Sha256,
+    pub md5: Md5,
+    pub source: Source,
+    /// Seconds since 1970 of this version: the main server's date where it
+    /// gave one. Never the same for two versions that follow each other here.
+    pub modified_s: u64,
+    /// Seconds since 1970 when these bytes were verified.
+    pub verified_s: u64,
+    pub file: FileStamp,
+}
+
+impl Manifest {
+    /// The strong validator: the same on every node that holds these bytes.
+    pub fn etag(&self) -> String {
+        format!("\"{}\"", self.sha256)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_a_plain_name_and_nothing_else() {
+        for good in ["1", "a.b", "A_b-9", "...", "x".repeat(128).as_str()] {
+            assert!(good.parse::<PackageId>().is_ok(), "{good}");
+        }
+        let long = "x".repeat(129);
+        for bad in ["", ".", "..", "a/b", "a\\b", "a b", "会议", "a%2e", "a\0", long.as_str()] {
+            assert_eq!(bad.parse::<PackageId>(), Err(InvalidId), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_digest_reads_what_it_writes() {
+        let digest = Sha256::new(std::array::from_fn(|i| i as u8));
+        assert_eq!(digest.to_string().parse(), Ok(digest));
+        assert!("+f".repeat(32).parse::<Sha256>().is_err());
+        assert!("00".parse::<Sha256>().is_err());
+    }
+
+    #[test]
+    fn a_digest_field_is_found_among_others() {
+        let digest = Sha256::new([7; 32]);
+        let field = format!("sha-512=:AAAA:, sha-256=:{}:", digest.base64());
+        assert_eq!(sha256_of_field(&field), Some(digest));
+        assert_eq!(sha256_of_field("sha-256=:AAAA:"), None);
+        assert_eq!(sha256_of_field("nonsense"), None);
+    }
+
+    #[test]
+    fn versions_are_the_same_only_when_something_says_so() {
+        let v = |etag: Option<&str>, date: Option<&str>| Validators {
+            etag: etag.map(Into::into),
+            last_modified: date.map(Into::into),
+        };
+        assert!(v(Some("a"), Some("d")).same_version(&v(Some("a"), Some("d"))));
+        assert!(v(None, Some("d")).same_version(&v(Some("a"), Some("d"))));
+        assert!(!v(Some("a"), Some("d")).same_version(&v(Some("a"), Some("e"))));
+        assert!(!v(Some("a"), None).same_version(&v(Some("b"), None)));
+        assert!(!v(None, None).same_version(&v(None, None)));
+        assert!(!v(Some("a"), None).same_version(&v(None, Some("d"))));
+    }
+}

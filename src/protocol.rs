@@ -1,0 +1,308 @@
+//! What a node and a main server say to each other.
+//!
+//! Writing is strict: always both lists, always strings, because the real
+//! main server answers 500 to anything else and then stays broken. Reading is
+//! tolerant of every shape that main servers in the field are known to send,
+//! and says so when it could not make sense of something, because nothing may
+//! be deleted on the strength of an answer that was not understood.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::package::{PackageId, Sha256};
+
+/// `POST /api/v1/nodes/register`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    pub node_id: String,
+    pub address: String,
+    pub status: String,
+}
+
+/// `POST /api/v1/nodes/unregister`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unregistration {
+    pub node_id: String,
+}
+
+/// `POST /api/v1/nodes/heartbeat`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    pub node_id: String,
+    pub address: String,
+    pub status: String,
+    pub active_meetings: Vec<MeetingRef>,
+    /// Older main servers do not know the field and ignore it; older nodes
+    /// do not send it.
+    #[serde(default)]
+    pub synced_meetings: Vec<String>,
+    /// For our own main server; others ignore it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<NodeReport>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeetingRef {
+    pub id: String,
+    pub title: String,
+}
+
+/// What our node tells our main server beyond the contract.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeReport {
+    pub version: String,
+    /// Downloads under way.
+    pub downloads: u64,
+    pub free_bytes: u64,
+    /// Which version of each synced meeting's package the node holds.
+    pub packages: Vec<HeldPackage>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldPackage {
+    pub id: PackageId,
+    pub sha256: Sha256,
+}
+
+/// An active meeting as a status answer names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActiveMeeting {
+    pub id: PackageId,
+    pub title: String,
+    /// Sent by our own main server only: which bytes the package has.
+    pub sha256: Option<Sha256>,
+}
+
+/// `GET /api/v1/meetings/status/node`, understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MeetingStatus {
+    /// Opaque: another one means that something changed.
+    pub token: String,
+    pub active: Vec<ActiveMeeting>,
+    /// Entries that made no sense. While there are any, the list may not be
+    /// taken for complete, so nothing is deleted on its strength.
+    pub unreadable: Vec<String>,
+}
+
+/// `GET /api/v1/meetings/active/meetings`: where a package can be got fast.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfferedPackage {
+    pub id: PackageId,
+    pub title: String,
+    /// A path below `/uploads/`, as sent: not percent-encoded.
+    pub path: Option<String>,
+}
+
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("the answer could not be understood: {0}")]
+pub struct Unreadable(pub String);
+
+/// Reads a status answer in any of the shapes that contract.md lists.
+pub fn read_status(body: &[u8]) -> Result<MeetingStatus, Unreadable> {
+    let answer = parse(body)?;
+    let Value::Object(answer) = answer else {
+        return Err(Unreadable("not an object".into()));
+    };
+    let token = answer.get("id").and_then(scalar);
+    let listed = answer.get("active_meetings").filter(|list| !list.is_null());
+    let single = answer.get("active_meeting").filter(|id| !id.is_null() && *id != "");
+    if token.is_none() && listed.is_none() && !answer.contains_key("active_meeting") {
+        return Err(Unreadable("neither a token nor a list of meetings".into()));
+    }
+    let mut status = MeetingStatus { token: token.unwrap_or_default(), ..Default::default() };
+    match listed {
+        Some(Value::Array(items)) => items.iter().for_each(|item| status.add(None, item)),
+        Some(Value::Object(one)) if one.contains_key("id") => {
+            status.add(None, &listed.cloned().unwrap_or_default())
+        }
+        Some(Value::Object(by_id)) => {
+            by_id.iter().for_each(|(id, item)| status.add(Some(id), item))
+        }
+        Some(item @ (Value::String(_) | Value::Number(_))) => status.add(None, item),
+        Some(other) => return Err(Unreadable(format!("active_meetings is {other}"))),
+        None => {}
+    }
+    if listed.is_none()
+        && let Some(single) = single
+    {
+        status.add(None, single);
+    }
+    Ok(status)
+}
+
+impl MeetingStatus {
+    fn add(&mut self, key: Option<&String>, item: &Value) {
+        let fields = item.as_object();
+        let field = |name: &str| fields.and_then(|fields| fields.get(name));
+        let id = field("id").and_then(scalar).or_else(|| key.cloned()).or_else(|| scalar(item));
+        // In an object by id, a plain value is the title.
+        let title = match (key, fields) {
+            (Some(_), None) => scalar(item),
+            _ => field("title").and_then(scalar),
+        };
+        match id.and_then(|id| id.parse::<PackageId>().ok()) {
+            Some(id) if self.active.iter().any(|known| known.id == id) => {}
+            Some(id) => self.active.push(ActiveMeeting {
+                title: title.unwrap_or_else(|| default_title(&id)),
+                sha256: field("sha256").and_then(Value::as_str).and_then(|hex| hex.parse().ok()),
+                id,
+            }),
+            None => self.unreadable.push(item.to_string().chars().take(80).collect()),
+        }
+    }
+}
+
+/// Reads the list of active meetings with their offered packages. Entries
+/// that make no sense are left out: the list only ever adds a faster route.
+pub fn read_offers(body: &[u8]) -> Result<Vec<OfferedPackage>, Unreadable> {
+    let Value::Array(items) = parse(body)? else {
+        return Err(Unreadable("not a list".into()));
+    };
+    let offer = |item: &Value| {
+        let id: PackageId = item.get("id").and_then(scalar)?.parse().ok()?;
+        let title = item.get("title").and_then(scalar).unwrap_or_else(|| default_title(&id));
+        let path = item.get("package_url").and_then(Value::as_str).map(ToOwned::to_owned);
+        Some(OfferedPackage { id, title, path: path.filter(|path| !path.is_empty()) })
+    };
+    Ok(items.iter().filter_map(offer).collect())
+}
+
+/// What a meeting without a title is called.
+pub fn default_title(id: &PackageId) -> String {
+    format!("会议 {id}")
+}
+
+fn parse(body: &[u8]) -> Result<Value, Unreadable> {
+    serde_json::from_slice(body).map_err(|error| Unreadable(format!("not JSON ({error})")))
+}
+
+/// Strings and numbers as text; main servers send ids and tokens as either.
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(answer: Value) -> Result<MeetingStatus, Unreadable> {
+        read_status(answer.to_string().as_bytes())
+    }
+
+    fn pairs(answer: Value) -> Vec<(String, String)> {
+        let status = read(answer).unwrap();
+        assert_eq!(status.unreadable, Vec::<String>::new());
+        status.active.into_iter().map(|m| (m.id.to_string(), m.title)).collect()
+    }
+
+    fn pair(id: &str, title: &str) -> Vec<(String, String)> {
+        vec![(id.into(), title.into())]
+    }
+
+    #[test]
+    fn every_shape_in_the_field_is_understood() {
+        let t = "tok";
+        assert_eq!(
+            pairs(json!({"id": t, "active_meetings": [{"id": "a", "title": "T"}]})),
+            pair("a", "T")
+        );
+        assert_eq!(pairs(json!({"id": t, "active_meetings": [{"id": 7}]})), pair("7", "会议 7"));
+        assert_eq!(
+            pairs(json!({"id": t, "active_meetings": [{"id": 7, "title": null}]})),
+            pair("7", "会议 7")
+        );
+        assert_eq!(
+            pairs(json!({"id": t, "active_meetings": [{"id": "a", "title": 5}]})),
+            pair("a", "5")
+        );
+        assert_eq!(pairs(json!({"id": t, "active_meetings": ["a"]})), pair("a", "会议 a"));
+        assert_eq!(pairs(json!({"id": t, "active_meetings": [7, "7"]})), pair("7", "会议 7"));
+        assert_eq!(
+            pairs(json!({"id": t, "active_meetings": {"id": "a", "title": "T"}})),
+            pair("a", "T")
+        );
+        assert_eq!(
+            pairs(json!({"id": t, "active_meetings": {"a": {"title": "T"}}})),
+            pair("a", "T")
+        );
+        assert_eq!(pairs(json!({"id": t, "active_meetings": {"a": "T"}})), pair("a", "T"));
+        assert_eq!(pairs(json!({"id": t, "active_meeting": "a"})), pair("a", "会议 a"));
+        assert_eq!(pairs(json!({"id": t, "active_meeting": 7})), pair("7", "会议 7"));
+        for none in [
+            json!({"id": t}),
+            json!({"id": t, "active_meeting": null}),
+            json!({"id": t, "active_meetings": null}),
+            json!({"id": 5, "active_meetings": []}),
+        ] {
+            assert_eq!(pairs(none), []);
+        }
+    }
+
+    #[test]
+    fn an_answer_without_sense_is_no_answer() {
+        for bad in [
+            "",
+            "<html>",
+            "[]",
+            "3",
+            "null",
+            "{}",
+            r#"{"detail":"x"}"#,
+            r#"{"id":"t","active_meetings":true}"#,
+        ] {
+            assert!(read_status(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_entry_without_sense_marks_the_list_as_incomplete() {
+        let status =
+            read(json!({"id": "t", "active_meetings": [{"id": "../x", "title": "T"}, null, "ok"]}))
+                .unwrap();
+        assert_eq!((status.active.len(), status.unreadable.len()), (1, 2));
+    }
+
+    #[test]
+    fn our_own_main_server_names_the_bytes() {
+        let digest = "ab".repeat(32);
+        let status =
+            read(json!({"id": "t", "active_meetings": [{"id": "a", "sha256": digest}]})).unwrap();
+        assert_eq!(status.active[0].sha256, digest.parse().ok());
+    }
+
+    #[test]
+    fn offers_are_read_and_nonsense_left_out() {
+        let body = json!([
+            {"id": 3, "title": "T", "package_url": "/uploads/packages/T_3_pdfs.zip"},
+            {"id": "b", "title": "U"},
+            {"title": "no id"}, null,
+        ]);
+        let offers = read_offers(body.to_string().as_bytes()).unwrap();
+        let paths: Vec<_> = offers.iter().map(|o| (o.id.as_str(), o.path.as_deref())).collect();
+        assert_eq!(paths, [("3", Some("/uploads/packages/T_3_pdfs.zip")), ("b", None)]);
+        assert!(read_offers(b"{}").is_err());
+    }
+
+    #[test]
+    fn a_heartbeat_always_carries_both_lists() {
+        let heartbeat = Heartbeat {
+            node_id: "n".into(),
+            address: "1.2.3.4:5".into(),
+            status: "online".into(),
+            active_meetings: vec![],
+            synced_meetings: vec![],
+            mirror: None,
+        };
+        assert_eq!(
+            serde_json::to_value(heartbeat).unwrap(),
+            json!({"node_id": "n", "address": "1.2.3.4:5", "status": "online", "active_meetings": [], "synced_meetings": []})
+        );
+    }
+}

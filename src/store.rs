@@ -1,0 +1,414 @@
+//! Packages on disk: `meeting_{id}/package.zip` with a manifest beside it.
+//!
+//! A package is in the index only if its bytes were verified and the file is
+//! still the one that was (size, time and inode are compared whenever it is
+//! opened). The file is renamed into place before its manifest is written: a
+//! kill in between leaves a good package with a manifest that does not fit,
+//! which counts as unverified and is verified again.
+
+pub mod evict;
+pub mod layout;
+pub mod pending;
+pub mod verify;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::{self, File, Metadata},
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use thiserror::Error;
+use tracing::warn;
+
+use crate::{
+    atomic,
+    package::{FileStamp, Manifest, PackageId},
+};
+use layout::Layout;
+use pending::Promise;
+pub use pending::{Pending, Provenance};
+
+#[derive(Debug, Error)]
+pub enum StoreError {
+    #[error("cannot {action} {path}: {cause}")]
+    Io { action: &'static str, path: PathBuf, cause: io::Error },
+    #[error("no room: {0}")]
+    NoRoom(String),
+    #[error("{0}")]
+    Bad(#[from] verify::VerifyError),
+}
+
+impl StoreError {
+    fn io(action: &'static str, path: &Path, cause: io::Error) -> Self {
+        if matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            return Self::NoRoom(format!("the disk of {} is full", path.display()));
+        }
+        Self::Io { action, path: path.to_owned(), cause }
+    }
+}
+
+/// A verified package and how it is being used.
+#[derive(Debug)]
+pub struct Stored {
+    pub manifest: Manifest,
+    usage: Arc<Usage>,
+}
+
+/// Outlives a replacement of the package: it is the meeting's, not the version's.
+#[derive(Debug, Default)]
+struct Usage {
+    last_served_s: AtomicU64,
+    downloads: AtomicU64,
+}
+
+impl Stored {
+    pub fn last_served_s(&self) -> Option<u64> {
+        Some(self.usage.last_served_s.load(Ordering::Relaxed)).filter(|at| *at > 0)
+    }
+
+    /// How often its download was begun since the node started.
+    pub fn downloads(&self) -> u64 {
+        self.usage.downloads.load(Ordering::Relaxed)
+    }
+
+    pub fn note_served(&self) {
+        self.usage.last_served_s.store(now_s(), Ordering::Relaxed);
+        self.usage.downloads.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What [`Store::open`] found besides the packages it could trust.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Packages that must be verified before they may be served.
+    pub unverified: Vec<PackageId>,
+    /// Scratch files and empty folders of an earlier crash, now removed.
+    pub swept: usize,
+}
+
+/// The packages in one folder. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+type Index = HashMap<PackageId, Arc<Stored>>;
+
+#[derive(Debug)]
+struct Inner {
+    layout: Layout,
+    index: RwLock<Index>,
+    /// Bytes promised to packages under way, by the pending package's number.
+    promised: Mutex<BTreeMap<u64, Promise>>,
+    next_pending: AtomicU64,
+}
+
+impl Store {
+    /// Opens the folder, making it where there is none; trusts the packages
+    /// whose manifests fit, lists the others, removes leftovers of a crash.
+    pub fn open(root: &Path) -> Result<(Self, Found), StoreError> {
+        let layout = Layout::new(root);
+        let scratch = layout.scratch();
+        atomic::create_folder(&scratch)
+            .map_err(|cause| StoreError::io("create the folder", &scratch, cause))?;
+        let mut found = Found {
+            swept: atomic::sweep(&scratch)
+                .map_err(|cause| StoreError::io("clean", &scratch, cause))?,
+            ..Found::default()
+        };
+        let served = read_served(&layout);
+        let mut index = HashMap::new();
+        let folders = fs::read_dir(root).map_err(|cause| StoreError::io("list", root, cause))?;
+        for entry in folders.flatten() {
+            let Some(id) = Layout::id_of(&entry.file_name()) else { continue };
+            found.swept += atomic::sweep(&entry.path()).unwrap_or(0);
+            match trusted(&layout, &id) {
+                Some(manifest) => {
+                    let usage = Usage::default();
+                    usage.last_served_s.store(*served.get(&id).unwrap_or(&0), Ordering::Relaxed);
+                    index.insert(id, Arc::new(Stored { manifest, usage: Arc::new(usage) }));
+                }
+                None if layout.package(&id).is_file() => found.unverified.push(id),
+                None => found.swept += usize::from(remove_leftover(&layout, &id)),
+            }
+        }
+        let inner = Inner {
+            layout,
+            index: RwLock::new(index),
+            promised: Mutex::default(),
+            next_pending: AtomicU64::new(0),
+        };
+        Ok((Self { inner: Arc::new(inner) }, found))
+    }
+
+    pub fn root(&self) -> &Path {
+        self.inner.layout.root()
+    }
+
+    pub fn get(&self, id: &PackageId) -> Option<Arc<Stored>> {
+        self.index().get(id).cloned()
+    }
+
+    /// The package and its file, opened; none where there is no verified one.
+    ///
+    /// Opening happens under the index's lock, which a commit holds while it
+    /// renames: file and manifest always belong together. A file that is not
+    /// the one that was verified was changed by somebody else; it is taken
+    /// out of the index (not off the disk: it may be verified anew).
+    pub fn open_package(&self, id: &PackageId) -> Result<Option<(Arc<Stored>, File)>, StoreError> {
+        let path = self.inner.layout.package(id);
+        let index = self.index();
+        let Some(stored) = index.get(id).cloned() else { return Ok(None) };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                drop(index);
+                self.distrust(&stored);
+                return Ok(None);
+            }
+            Err(cause) => return Err(StoreError::io("open", &path, cause)),
+        };
+        let metadata = file.metadata().map_err(|cause| StoreError::io("read", &path, cause))?;
+        drop(index);
+        if stamp(&metadata) == stored.manifest.file {
+            return Ok(Some((stored, file)));
+        }
+        self.distrust(&stored);
+        Ok(None)
+    }
+
+    pub fn list(&self) -> Vec<Arc<Stored>> {
+        self.index().values().cloned().collect()
+    }
+
+    pub fn count(&self) -> usize {
+        self.index().len()
+    }
+
+    /// Bytes of all packages.
+    pub fn used_bytes(&self) -> u64 {
+        self.index().values().map(|stored| stored.manifest.size_bytes).sum()
+    }
+
+    /// Bytes that the disk can still take.
+    pub fn free_bytes(&self) -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(self.root())?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
+    /// True when a package file lies there that is not in the index.
+    pub fn has_unverified(&self, id: &PackageId) -> bool {
+        self.get(id).is_none() && self.inner.layout.package(id).is_file()
+    }
+
+    /// Removes a package; downloads under way finish from the open file.
+    pub fn remove(&self, id: &PackageId) -> Result<(), StoreError> {
+        let layout = &self.inner.layout;
+        self.index_mut().remove(id);
+        for path in [layout.manifest(id), layout.package(id)] {
+            atomic::remove_file(&path).map_err(|cause| StoreError::io("remove", &path, cause))?;
+        }
+        let folder = layout.folder(id);
+        atomic::remove_empty_folder(&folder)
+            .map_err(|cause| StoreError::io("remove", &folder, cause))
+    }
+
+    /// Writes down when each package was last served, so that evicting the
+    /// least recently served survives a restart.
+    pub fn save_served(&self) -> Result<(), StoreError> {
+        let served: BTreeMap<PackageId, u64> = self
+            .list()
+            .iter()
+            .filter_map(|stored| Some((stored.manifest.id.clone(), stored.last_served_s()?)))
+            .collect();
+        let path = self.inner.layout.served();
+        let bytes = serde_json::to_vec(&served).unwrap_or_default();
+        if fs::read(&path).is_ok_and(|old| old == bytes) || (served.is_empty() && !path.exists()) {
+            return Ok(());
+        }
+        atomic::write(&path, &bytes).map_err(|cause| StoreError::io("write", &path, cause))
+    }
+
+    fn distrust(&self, stored: &Arc<Stored>) {
+        let id = &stored.manifest.id;
+        let mut index = self.index_mut();
+        if index.get(id).is_some_and(|current| Arc::ptr_eq(current, stored)) {
+            warn!(
+                "package of meeting {id} was changed on disk by somebody else and is verified anew"
+            );
+            index.remove(id);
+        }
+    }
+
+    fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.inner.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        self.inner.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read_served(layout: &Layout) -> HashMap<PackageId, u64> {
+    // Lost or broken, it costs only the order of eviction.
+    fs::read(layout.served())
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default()
+}
+
+/// The manifest, if there is one and it speaks of the file that is there.
+fn trusted(layout: &Layout, id: &PackageId) -> Option<Manifest> {
+    let manifest: Manifest = serde_json::from_slice(&fs::read(layout.manifest(id)).ok()?).ok()?;
+    let file = stamp(&fs::metadata(layout.package(id)).ok()?);
+    (manifest.id == *id && manifest.file == file).then_some(manifest)
+}
+
+/// A folder of ours without a package: a manifest alone, or nothing at all.
+fn remove_leftover(layout: &Layout, id: &PackageId) -> bool {
+    let folder = layout.folder(id);
+    let removed = atomic::remove_file(&layout.manifest(id))
+        .and_then(|()| atomic::remove_empty_folder(&folder));
+    if let Err(error) = &removed {
+        warn!("leftover {} could not be removed: {error}", folder.display());
+    }
+    removed.is_ok() && !folder.exists()
+}
+
+fn stamp(metadata: &Metadata) -> FileStamp {
+    FileStamp {
+        size_bytes: metadata.len(),
+        inode: metadata.ino(),
+        mtime_ns: i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()),
+    }
+}
+
+/// Seconds since 1970.
+pub fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::{
+        config::Verify,
+        package::{Route, Source, Validators},
+    };
+
+    /// A ZIP with one stored entry of `content`.
+    pub(crate) fn zip_of(content: &[u8]) -> Vec<u8> {
+        use std::io::Write;
+        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        zip.start_file("a.txt", zip::write::SimpleFileOptions::default()).unwrap();
+        zip.write_all(content).unwrap();
+        zip.finish().unwrap().into_inner()
+    }
+
+    pub(crate) fn provenance() -> Provenance {
+        let source =
+            Source { route: Route::Direct, origin: None, validators: Validators::default() };
+        Provenance { title: "T".into(), source, modified_s: None }
+    }
+
+    fn id(text: &str) -> PackageId {
+        text.parse().unwrap()
+    }
+
+    fn put(store: &Store, name: &str, bytes: &[u8]) -> Arc<Stored> {
+        let mut pending = store.begin(&id(name), None, u64::MAX).unwrap();
+        pending.write(bytes).unwrap();
+        pending.commit(Verify::Full, None, provenance()).unwrap()
+    }
+
+    fn read(store: &Store, name: &str) -> Option<Vec<u8>> {
+        let (_, file) = store.open_package(&id(name)).unwrap()?;
+        Some(rest_of(file))
+    }
+
+    fn rest_of(mut file: File) -> Vec<u8> {
+        use std::io::Read;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn a_committed_package_is_found_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        let zip = zip_of(b"one");
+        let stored = put(&store, "m1", &zip);
+        stored.note_served();
+        store.save_served().unwrap();
+
+        let (again, found) = Store::open(folder.path()).unwrap();
+        assert!(found.unverified.is_empty());
+        let kept = again.get(&id("m1")).unwrap();
+        assert_eq!(kept.manifest, stored.manifest);
+        assert_eq!(kept.last_served_s(), stored.last_served_s());
+        assert_eq!(read(&again, "m1"), Some(zip));
+        assert_eq!(kept.manifest.file_count, 1);
+    }
+
+    #[test]
+    fn a_replaced_package_leaves_open_downloads_their_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        let (old, new) = (zip_of(b"old"), zip_of(b"newer"));
+        let first = put(&store, "m", &old);
+        let (_, open) = store.open_package(&id("m")).unwrap().unwrap();
+        let second = put(&store, "m", &new);
+        assert_ne!(first.manifest.modified_s, second.manifest.modified_s);
+        assert_eq!(rest_of(open), old);
+        assert_eq!(read(&store, "m"), Some(new));
+    }
+
+    #[test]
+    fn a_file_changed_by_somebody_else_is_not_trusted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        put(&store, "m", &zip_of(b"one"));
+        fs::write(folder.path().join("meeting_m/package.zip"), b"junk").unwrap();
+        assert_eq!(read(&store, "m"), None);
+        assert!(store.get(&id("m")).is_none() && store.has_unverified(&id("m")));
+        let (_, found) = Store::open(folder.path()).unwrap();
+        assert_eq!(found.unverified, [id("m")]);
+    }
+
+    #[test]
+    fn leftovers_go_and_strange_folders_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["meeting_a", "meeting_b", "photos", "meeting_c", ".scratch"] {
+            fs::create_dir(folder.path().join(path)).unwrap();
+        }
+        fs::write(folder.path().join("meeting_b/manifest.json"), "{}").unwrap();
+        fs::write(folder.path().join("meeting_c/notes.txt"), "mine").unwrap();
+        fs::write(folder.path().join(".scratch/.tmp-1-1"), "half").unwrap();
+        let (store, found) = Store::open(folder.path()).unwrap();
+        assert_eq!((store.count(), found.swept), (0, 3));
+        let mut left: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".scratch", "meeting_c", "photos"]);
+    }
+
+    #[test]
+    fn removing_takes_the_package_and_keeps_what_is_not_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        put(&store, "m", &zip_of(b"one"));
+        fs::write(folder.path().join("meeting_m/notes.txt"), "mine").unwrap();
+        store.remove(&id("m")).unwrap();
+        assert_eq!(store.used_bytes(), 0);
+        assert!(!folder.path().join("meeting_m/package.zip").exists());
+        assert!(folder.path().join("meeting_m/notes.txt").exists());
+    }
+}

@@ -1,0 +1,95 @@
+//! Which packages make room. Pure: no disk and no clock.
+
+use crate::package::PackageId;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    pub id: PackageId,
+    pub size_bytes: u64,
+    /// When it was last served, or else pulled.
+    pub last_used_s: u64,
+    pub active: bool,
+}
+
+/// Inactive packages to evict, least recently used first, until `used_bytes`
+/// has come down by `excess_bytes`. Active packages are never evicted.
+pub fn to_free(candidates: &[Candidate], excess_bytes: u64) -> Vec<PackageId> {
+    let mut inactive: Vec<_> = candidates.iter().filter(|c| !c.active).collect();
+    inactive.sort_by_key(|c| (c.last_used_s, c.id.clone()));
+    let mut freed = 0_u64;
+    inactive
+        .into_iter()
+        .take_while(|candidate| {
+            let needed = freed < excess_bytes;
+            freed = freed.saturating_add(candidate.size_bytes);
+            needed
+        })
+        .map(|candidate| candidate.id.clone())
+        .collect()
+}
+
+/// How much must go once use has passed `max_bytes × threshold`: down to a
+/// tenth below it. Zero while it has not.
+pub fn excess(used_bytes: u64, max_bytes: u64, threshold: f64) -> u64 {
+    // f64 is exact to 2^53, the largest size that a setting can have.
+    let begins = max_bytes as f64 * threshold;
+    let used = used_bytes as f64;
+    if used > begins { (used - begins * 0.9).ceil() as u64 } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn candidate(n: usize, size_bytes: u64, last_used_s: u64, active: bool) -> Candidate {
+        Candidate { id: format!("m{n}").parse().unwrap(), size_bytes, last_used_s, active }
+    }
+
+    #[test]
+    fn the_least_recently_used_go_first_and_no_more_than_needed() {
+        let all = [
+            candidate(1, 10, 300, false),
+            candidate(2, 10, 100, false),
+            candidate(3, 10, 50, true),
+            candidate(4, 10, 200, false),
+        ];
+        let names =
+            |excess| to_free(&all, excess).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(names(0), Vec::<String>::new());
+        assert_eq!(names(1), ["m2"]);
+        assert_eq!(names(10), ["m2"]);
+        assert_eq!(names(11), ["m2", "m4"]);
+        assert_eq!(names(1000), ["m2", "m4", "m1"]);
+    }
+
+    #[test]
+    fn use_comes_down_to_a_tenth_below_the_threshold() {
+        assert_eq!(excess(900, 1000, 0.9), 0);
+        assert_eq!(excess(901, 1000, 0.9), 91);
+        assert_eq!(excess(1000, 1000, 1.0), 0);
+        assert_eq!(excess(1001, 1000, 1.0), 101);
+    }
+
+    proptest! {
+        #[test]
+        fn active_packages_stay_and_enough_goes_where_there_is_enough(
+            items in prop::collection::vec((1_u64..1000, 0_u64..50, any::<bool>()), 0..30),
+            wanted in 0_u64..5000,
+        ) {
+            let all: Vec<_> = items.iter().enumerate()
+                .map(|(n, (size, used, active))| candidate(n, *size, *used, *active)).collect();
+            let gone = to_free(&all, wanted);
+            let of = |id: &PackageId| all.iter().find(|c| c.id == *id).unwrap();
+            prop_assert!(gone.iter().all(|id| !of(id).active));
+            let freed: u64 = gone.iter().map(|id| of(id).size_bytes).sum();
+            let inactive: u64 = all.iter().filter(|c| !c.active).map(|c| c.size_bytes).sum();
+            prop_assert!(freed >= wanted.min(inactive));
+            if let Some((_, before)) = gone.split_last() {
+                let without_last: u64 = before.iter().map(|id| of(id).size_bytes).sum();
+                prop_assert!(without_last < wanted);
+            }
+        }
+    }
+}

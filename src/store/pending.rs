@@ -1,0 +1,443 @@
+//! A package under way: bytes are hashed as they are written, room is
+//! promised to them, and nothing counts until it is verified and renamed.
+
+use std::{
+    fs::File,
+    io::Write,
+    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
+};
+
+use md5::Md5 as Md5Hasher;
+use sha2::{Digest as _, Sha256 as Sha256Hasher};
+use tracing::warn;
+
+use super::{
+    Inner, Store, StoreError, Stored, now_s, stamp,
+    verify::{self, VerifyError},
+};
+use crate::{
+    atomic::{self, Scratch},
+    config::Verify,
+    package::{Manifest, Md5, PackageId, Sha256, Source},
+};
+
+/// Disk space that packages leave free for logs, manifests and the system.
+const DISK_RESERVE_BYTES: u64 = 64 << 20;
+/// Without an announced length, room is asked for in steps of this size.
+const ROOM_STEP_BYTES: u64 = 4 << 20;
+
+/// Where a package came from, for its manifest.
+#[derive(Clone, Debug)]
+pub struct Provenance {
+    pub title: String,
+    pub source: Source,
+    /// The main server's date for this version, seconds since 1970.
+    pub modified_s: Option<u64>,
+}
+
+/// Bytes promised to one package under way.
+#[derive(Debug)]
+pub(super) struct Promise {
+    id: PackageId,
+    total_bytes: u64,
+    written_bytes: u64,
+}
+
+/// Removed with all its bytes when dropped uncommitted.
+#[derive(Debug)]
+pub struct Pending {
+    room: Room,
+    scratch: Scratch,
+    sha256: Sha256Hasher,
+    md5: Md5Hasher,
+    received_bytes: u64,
+    promised_bytes: u64,
+    limit_bytes: u64,
+}
+
+impl Store {
+    /// Begins a package of `announced_bytes`, if known. `limit_bytes` is what
+    /// the store may hold in all.
+    pub fn begin(
+        &self,
+        id: &PackageId,
+        announced_bytes: Option<u64>,
+        limit_bytes: u64,
+    ) -> Result<Pending, StoreError> {
+        let promised_bytes = announced_bytes.unwrap_or(0);
+        let room = Room::take(self, id, promised_bytes, limit_bytes)?;
+        let folder = self.inner.layout.scratch();
+        let scratch = Scratch::create_in(&folder)
+            .map_err(|cause| StoreError::io("create a file in", &folder, cause))?;
+        Ok(Pending {
+            room,
+            scratch,
+            sha256: Sha256Hasher::new(),
+            md5: Md5Hasher::new(),
+            received_bytes: 0,
+            promised_bytes,
+            limit_bytes,
+        })
+    }
+
+    /// Bytes beyond `limit_bytes` if `id` had a package of `bytes`.
+    pub fn excess_with(&self, id: &PackageId, bytes: u64, limit_bytes: u64) -> u64 {
+        self.inner.used_with(id, bytes, None).saturating_sub(limit_bytes)
+    }
+
+    /// Verifies a package that lies in place without a manifest that fits,
+    /// and takes it into the index. Blocks for as long as reading it takes.
+    pub fn adopt(
+        &self,
+        id: &PackageId,
+        verify: Verify,
+        provenance: Provenance,
+    ) -> Result<Arc<Stored>, StoreError> {
+        let path = self.inner.layout.package(id);
+        let io_error = |cause| StoreError::io("read", &path, cause);
+        let file = File::open(&path).map_err(io_error)?;
+        let (sha256, md5) = verify::digests(&file).map_err(io_error)?;
+        let file_count = verify::check_zip(&file, verify)?;
+        let file = stamp(&file.metadata().map_err(io_error)?);
+        let mtime_s = u64::try_from(file.mtime_ns / 1_000_000_000).unwrap_or(0);
+        let manifest = Manifest {
+            id: id.clone(),
+            title: provenance.title,
+            size_bytes: file.size_bytes,
+            file_count,
+            sha256,
+            md5,
+            source: provenance.source,
+            modified_s: provenance.modified_s.unwrap_or(mtime_s),
+            verified_s: now_s(),
+            file,
+        };
+        let stored = self.index_mut().admit(manifest);
+        self.write_manifest(&stored);
+        Ok(stored)
+    }
+
+    /// Takes a package that failed verification off the disk.
+    pub fn discard_unverified(&self, id: &PackageId) -> Result<(), StoreError> {
+        if self.has_unverified(id) { self.remove(id) } else { Ok(()) }
+    }
+
+    /// Same bytes, newer facts: nothing on disk but the manifest changes.
+    pub fn confirm(&self, stored: &Stored, title: String, source: Source) -> Arc<Stored> {
+        let manifest = Manifest { title, source, ..stored.manifest.clone() };
+        let stored = self.index_mut().admit(manifest);
+        self.write_manifest(&stored);
+        stored
+    }
+
+    /// A manifest that can't be written costs a verification at the next
+    /// start, no more: the package itself is in place and good.
+    fn write_manifest(&self, stored: &Stored) {
+        let path = self.inner.layout.manifest(&stored.manifest.id);
+        let written = serde_json::to_vec_pretty(&stored.manifest)
+            .map_err(std::io::Error::from)
+            .and_then(|bytes| atomic::write(&path, &bytes));
+        if let Err(error) = written {
+            warn!(
+                "cannot write {}: {error}; the package will be verified again at the next start",
+                path.display()
+            );
+        }
+    }
+}
+
+impl Pending {
+    pub fn received_bytes(&self) -> u64 {
+        self.received_bytes
+    }
+
+    /// Appends bytes. Blocks for as long as the disk does.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.received_bytes += bytes.len() as u64;
+        if self.received_bytes > self.promised_bytes {
+            self.promised_bytes = self.received_bytes + ROOM_STEP_BYTES;
+            self.room.grow(self.promised_bytes, self.received_bytes, self.limit_bytes)?;
+        }
+        self.sha256.update(bytes);
+        self.md5.update(bytes);
+        let mut file = self.scratch.file();
+        file.write_all(bytes).map_err(|cause| {
+            StoreError::io("write to", &self.room.store.inner.layout.scratch(), cause)
+        })
+    }
+
+    /// Verifies the bytes, makes them durable, puts them in the place of what
+    /// was there, and writes their manifest. Blocks.
+    pub fn commit(
+        self,
+        verify: Verify,
+        announced: Option<Sha256>,
+        provenance: Provenance,
+    ) -> Result<Arc<Stored>, StoreError> {
+        let Self { room, scratch, sha256, md5, received_bytes, .. } = self;
+        let (store, id) = (&room.store, room.id.clone());
+        let sha256 = Sha256::new(sha256.finalize().into());
+        if let Some(announced) = announced.filter(|announced| *announced != sha256) {
+            return Err(VerifyError::Digest { announced, got: sha256 }.into());
+        }
+        let file_count = verify::check_zip(scratch.file(), verify)?;
+        if let Some((same, _)) =
+            store.open_package(&id)?.filter(|(old, _)| old.manifest.sha256 == sha256)
+        {
+            return Ok(store.confirm(&same, provenance.title, provenance.source));
+        }
+
+        let (folder, path) = (store.inner.layout.folder(&id), store.inner.layout.package(&id));
+        let io_error = |cause| StoreError::io("write", &path, cause);
+        scratch.sync().map_err(io_error)?;
+        atomic::create_folder(&folder).map_err(io_error)?;
+        let mut manifest = Manifest {
+            id: id.clone(),
+            title: provenance.title,
+            size_bytes: received_bytes,
+            file_count,
+            sha256,
+            md5: Md5::new(md5.finalize().into()),
+            source: provenance.source,
+            modified_s: provenance.modified_s.unwrap_or_else(now_s),
+            verified_s: now_s(),
+            file: stamp(&scratch.file().metadata().map_err(io_error)?),
+        };
+        let stored = {
+            let mut index = store.index_mut();
+            if let Some(old) = index.get(&id) {
+                // Two versions of one package never share a date: that makes
+                // the date a strong validator here (RFC 9110, 8.8.2.2).
+                manifest.modified_s = manifest.modified_s.max(old.manifest.modified_s + 1);
+            }
+            scratch.place(&path).map_err(io_error)?;
+            index.admit(manifest)
+        };
+        atomic::sync_folder_of(&path).map_err(io_error)?;
+        store.write_manifest(&stored);
+        Ok(stored)
+    }
+}
+
+/// Puts a manifest into the index; how the package was used stays.
+trait Admit {
+    fn admit(&mut self, manifest: Manifest) -> Arc<Stored>;
+}
+
+impl Admit for super::Index {
+    fn admit(&mut self, manifest: Manifest) -> Arc<Stored> {
+        let id = manifest.id.clone();
+        let usage = self.get(&id).map(|old| old.usage.clone()).unwrap_or_default();
+        let stored = Arc::new(Stored { manifest, usage });
+        self.insert(id, stored.clone());
+        stored
+    }
+}
+
+/// The promise of room to one package; given back when dropped.
+#[derive(Debug)]
+struct Room {
+    store: Store,
+    id: PackageId,
+    number: u64,
+}
+
+impl Room {
+    fn take(
+        store: &Store,
+        id: &PackageId,
+        total_bytes: u64,
+        limit_bytes: u64,
+    ) -> Result<Self, StoreError> {
+        let number = store.inner.next_pending.fetch_add(1, Ordering::Relaxed);
+        let room = Self { store: store.clone(), id: id.clone(), number };
+        room.grow(total_bytes, 0, limit_bytes)?;
+        Ok(room)
+    }
+
+    fn grow(
+        &self,
+        total_bytes: u64,
+        written_bytes: u64,
+        limit_bytes: u64,
+    ) -> Result<(), StoreError> {
+        let inner = &self.store.inner;
+        let used = inner.used_with(&self.id, total_bytes, Some(self.number));
+        if used > limit_bytes {
+            return Err(StoreError::NoRoom(format!(
+                "storage.maxSize is {limit_bytes} bytes, with meeting {} it would hold {used}",
+                self.id
+            )));
+        }
+        let free = self
+            .store
+            .free_bytes()
+            .map_err(|cause| StoreError::io("measure", self.store.root(), cause))?;
+        let mut promised = inner.promised();
+        let others: u64 = promised
+            .iter()
+            .filter(|(number, _)| **number != self.number)
+            .map(|(_, other)| other.total_bytes.saturating_sub(other.written_bytes))
+            .sum();
+        let needed =
+            (total_bytes - written_bytes).saturating_add(others).saturating_add(DISK_RESERVE_BYTES);
+        if needed > free {
+            return Err(StoreError::NoRoom(format!(
+                "the disk has {free} bytes free, meeting {} and others under way need {needed}",
+                self.id
+            )));
+        }
+        promised.insert(self.number, Promise { id: self.id.clone(), total_bytes, written_bytes });
+        Ok(())
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.store.inner.promised().remove(&self.number);
+    }
+}
+
+impl Inner {
+    /// What would be used with a package of `bytes` for `id`: it takes the
+    /// place of the one that is there; others under way count whole.
+    fn used_with(&self, id: &PackageId, bytes: u64, besides: Option<u64>) -> u64 {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let stored: u64 =
+            index.values().filter(|s| s.manifest.id != *id).map(|s| s.manifest.size_bytes).sum();
+        drop(index);
+        let promised = self.promised();
+        let under_way: u64 = promised
+            .iter()
+            .filter(|(number, promise)| Some(**number) != besides && promise.id != *id)
+            .map(|(_, promise)| promise.total_bytes)
+            .sum();
+        stored.saturating_add(under_way).saturating_add(bytes)
+    }
+
+    fn promised(&self) -> MutexGuard<'_, std::collections::BTreeMap<u64, Promise>> {
+        self.promised.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{provenance, zip_of};
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap().0;
+        (folder, store)
+    }
+
+    fn id(text: &str) -> PackageId {
+        text.parse().unwrap()
+    }
+
+    fn scratch_files(folder: &tempfile::TempDir) -> usize {
+        std::fs::read_dir(folder.path().join(".scratch")).unwrap().count()
+    }
+
+    #[test]
+    fn a_package_that_is_announced_too_large_is_refused_before_a_byte() {
+        let (folder, store) = store();
+        let refused = store.begin(&id("m"), Some(11), 10).unwrap_err();
+        assert!(matches!(refused, StoreError::NoRoom(_)), "{refused}");
+        assert!(refused.to_string().contains("maxSize"));
+        assert!(matches!(
+            store.begin(&id("m"), Some(1 << 60), u64::MAX),
+            Err(StoreError::NoRoom(_))
+        ));
+        assert_eq!(scratch_files(&folder), 0);
+    }
+
+    #[test]
+    fn a_package_that_grows_too_large_on_the_way_leaves_nothing() {
+        let (folder, store) = store();
+        let limit = 2 * ROOM_STEP_BYTES;
+        let mut pending = store.begin(&id("m"), None, limit).unwrap();
+        let chunk = vec![0; 1 << 20];
+        let refused = (0..16).find_map(|_| pending.write(&chunk).err()).unwrap();
+        assert!(matches!(refused, StoreError::NoRoom(_)));
+        drop(pending);
+        assert_eq!(scratch_files(&folder), 0);
+        assert!(store.begin(&id("n"), Some(limit), limit).is_ok(), "the promise is given back");
+    }
+
+    #[test]
+    fn packages_under_way_count_against_the_limit() {
+        let (_folder, store) = store();
+        let first = store.begin(&id("a"), Some(6), 10).unwrap();
+        assert!(store.begin(&id("b"), Some(6), 10).is_err());
+        drop(first);
+        assert!(store.begin(&id("b"), Some(6), 10).is_ok());
+    }
+
+    #[test]
+    fn a_replacement_takes_the_place_of_what_it_replaces() {
+        let (_folder, store) = store();
+        let zip = zip_of(b"x");
+        let size = zip.len() as u64;
+        let mut pending = store.begin(&id("m"), Some(size), size).unwrap();
+        pending.write(&zip).unwrap();
+        pending.commit(Verify::Full, None, provenance()).unwrap();
+        assert!(store.begin(&id("m"), Some(size), size).is_ok());
+        assert!(store.begin(&id("n"), Some(size), size).is_err());
+        assert_eq!(store.excess_with(&id("n"), size, size), size);
+    }
+
+    #[test]
+    fn bytes_that_are_no_package_or_not_the_announced_one_never_count() {
+        let (folder, store) = store();
+        for (bytes, announced) in [
+            (b"<html>error</html>".to_vec(), None),
+            (zip_of(b"x")[..40].to_vec(), None),
+            (zip_of(b"x"), Some(Sha256::new([0; 32]))),
+        ] {
+            let mut pending = store.begin(&id("m"), None, u64::MAX).unwrap();
+            pending.write(&bytes).unwrap();
+            let refused = pending.commit(Verify::Full, announced, provenance()).unwrap_err();
+            assert!(matches!(refused, StoreError::Bad(_)), "{refused}");
+        }
+        assert_eq!((store.count(), scratch_files(&folder)), (0, 0));
+        assert!(!folder.path().join("meeting_m").exists());
+    }
+
+    #[test]
+    fn the_same_bytes_again_replace_nothing_but_facts() {
+        let (folder, store) = store();
+        let zip = zip_of(b"x");
+        let put = |title: &str| {
+            let mut pending = store.begin(&id("m"), None, u64::MAX).unwrap();
+            pending.write(&zip).unwrap();
+            pending
+                .commit(Verify::Full, None, Provenance { title: title.into(), ..provenance() })
+                .unwrap()
+        };
+        let (first, second) = (put("old title"), put("new title"));
+        assert_eq!(first.manifest.file, second.manifest.file);
+        assert_eq!(first.manifest.modified_s, second.manifest.modified_s);
+        assert_eq!(second.manifest.title, "new title");
+        let kept = Store::open(folder.path()).unwrap().0.get(&id("m")).unwrap();
+        assert_eq!(kept.manifest.title, "new title");
+    }
+
+    #[test]
+    fn adopting_verifies_and_a_bad_package_is_discarded() {
+        let (folder, store) = store();
+        let place = |bytes: &[u8]| {
+            std::fs::create_dir_all(folder.path().join("meeting_m")).unwrap();
+            std::fs::write(folder.path().join("meeting_m/package.zip"), bytes).unwrap();
+        };
+        place(b"<html>");
+        assert!(store.adopt(&id("m"), Verify::Full, provenance()).is_err());
+        store.discard_unverified(&id("m")).unwrap();
+        assert!(!folder.path().join("meeting_m").exists());
+
+        place(&zip_of(b"good"));
+        store.adopt(&id("m"), Verify::Full, provenance()).unwrap();
+        store.discard_unverified(&id("m")).unwrap();
+        assert!(Store::open(folder.path()).unwrap().0.get(&id("m")).is_some());
+    }
+}

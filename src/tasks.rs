@@ -1,0 +1,172 @@
+//! Supervised background tasks and shutdown. Nothing else in the crate spawns.
+//!
+//! A worker that panics must not die silently while the rest of the process
+//! looks healthy, so its panic is reported through [`Tasks::failed`] and the
+//! process stops with a clear log line.
+
+use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument, error, error_span};
+
+/// A group of tasks that end together.
+#[derive(Clone)]
+pub struct Tasks {
+    token: CancellationToken,
+    tracker: TaskTracker,
+    failure: Arc<watch::Sender<Option<String>>>,
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Tasks {
+    pub fn new() -> Self {
+        Self {
+            token: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+            failure: Arc::new(watch::Sender::new(None)),
+        }
+    }
+
+    /// A group that ends with this one, or earlier by itself; its failures
+    /// are this group's failures.
+    pub fn child(&self) -> Self {
+        Self {
+            token: self.token.child_token(),
+            tracker: TaskTracker::new(),
+            failure: self.failure.clone(),
+        }
+    }
+
+    /// Cancelled when the group is told to end.
+    pub fn token(&self) -> &CancellationToken {
+        &self.token
+    }
+
+    /// Runs a worker whose panic is the process's failure.
+    pub fn spawn<F>(&self, name: &'static str, work: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let failure = self.failure.clone();
+        self.launch(name, work, move |panic| {
+            error!("worker '{name}' failed and the process has to stop: {panic}");
+            failure.send_if_modified(|slot| {
+                let first = slot.is_none();
+                slot.get_or_insert_with(|| format!("worker '{name}' failed: {panic}"));
+                first
+            });
+        });
+    }
+
+    /// Runs one piece of work for one peer (a connection, say); its panic is
+    /// logged and ends only itself.
+    pub fn spawn_for_peer<F>(&self, name: &'static str, work: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.launch(name, work, move |panic| error!("{name} failed: {panic}"));
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+    fn launch<F>(&self, name: &'static str, work: F, on_panic: impl FnOnce(String) + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let guarded = AssertUnwindSafe(work).catch_unwind().map(move |outcome| {
+            if let Err(panic) = outcome {
+                on_panic(panic_text(&*panic));
+            }
+        });
+        let guarded = guarded.instrument(error_span!("task", name));
+        drop(tokio::spawn(self.tracker.track_future(guarded)));
+    }
+
+    /// Resolves with a description once a worker has panicked.
+    pub async fn failed(&self) -> String {
+        let mut failure = self.failure.subscribe();
+        match failure.wait_for(Option::is_some).await {
+            Ok(found) => found.clone().unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Tells every task to end and waits for them, at most `grace`. False
+    /// when some were still running then.
+    pub async fn shut_down(&self, grace: Duration) -> bool {
+        self.token.cancel();
+        self.tracker.close();
+        tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()
+    }
+
+    /// Waits, at most `grace`, for tasks that end by themselves.
+    pub async fn drain(&self, grace: Duration) -> bool {
+        self.tracker.close();
+        tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()
+    }
+}
+
+/// Runs blocking work off the runtime's workers.
+#[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+pub async fn blocking<T, F>(work: F) -> T
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        // The runtime only cancels blocking work that never started, while it
+        // shuts down; then nobody is left to read the answer.
+        Err(stopped) if stopped.is_cancelled() => std::future::pending().await,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a panic without a message".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_that_panics_is_reported_by_name() {
+        let tasks = Tasks::new();
+        tasks.child().spawn("sync", async { panic!("boom") });
+        let report = tasks.failed().await;
+        assert!(report.contains("sync") && report.contains("boom"), "{report}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_panics_takes_nobody_with_it() {
+        let tasks = Tasks::new();
+        tasks.spawn_for_peer("connection", async { panic!("boom") });
+        assert!(tasks.shut_down(Duration::from_secs(5)).await);
+        assert!(tasks.failed().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn shut_down_says_whether_everything_ended() {
+        let tasks = Tasks::new();
+        tasks.spawn("stubborn", std::future::pending());
+        assert!(!tasks.shut_down(Duration::from_millis(10)).await);
+
+        let tasks = Tasks::new();
+        let token = tasks.token().clone();
+        tasks.spawn("obedient", async move { token.cancelled().await });
+        assert!(tasks.shut_down(Duration::from_secs(5)).await);
+    }
+}

@@ -1,0 +1,54 @@
+//! HTTP details that the node's and the main server's faces share: the shape
+//! of an error's body, meeting ids in paths, and what unknown paths get.
+
+use std::str::FromStr;
+
+use axum::{
+    Json,
+    extract::{FromRequestParts, RawPathParams},
+    http::{StatusCode, Uri, request::Parts},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use crate::package::PackageId;
+
+/// The largest JSON body that anybody has a reason to send.
+pub const MAX_JSON_BYTES: usize = 1 << 20;
+
+/// `{"detail": …}`, the shape that every error has on the wire.
+pub fn detail(status: StatusCode, detail: impl Into<Value>) -> Response {
+    (status, Json(json!({ "detail": detail.into() }))).into_response()
+}
+
+/// The `{id}` of a path. Anything that is no meeting id, however it is
+/// encoded, is refused before a handler runs.
+#[derive(Clone, Debug)]
+pub struct PathId(pub PackageId);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathId {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let refused = || {
+            let text = "会议 ID 无效，应为 1 到 128 个 A-Z a-z 0-9 . _ - 字符 / \
+                        invalid meeting id, it is 1 to 128 of A-Z a-z 0-9 . _ -";
+            detail(StatusCode::BAD_REQUEST, text)
+        };
+        // Not valid UTF-8 once decoded is not a meeting id either.
+        let path = RawPathParams::from_request_parts(parts, state).await.map_err(|_| refused())?;
+        let id = path.iter().find(|(name, _)| *name == "id").map(|(_, value)| value);
+        id.and_then(|id| PackageId::from_str(id).ok()).map(Self).ok_or_else(refused)
+    }
+}
+
+/// For paths that nothing is served at.
+pub async fn not_found(uri: Uri) -> Response {
+    let path = uri.path();
+    detail(StatusCode::NOT_FOUND, format!("没有这个地址 / nothing is served at {path}"))
+}
+
+/// For methods that a path does not have.
+pub async fn method_not_allowed() -> Response {
+    detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+}
