@@ -105,13 +105,7 @@ fn check_entries(archive: &mut ZipArchive<BufReader<&File>>) -> Result<(), Verif
             .map_or_else(|| format!("number {index}"), |name| name.chars().take(100).collect());
         let mut entry = match archive.by_index(index) {
             Ok(entry) => entry,
-            Err(ZipError::UnsupportedArchive(cause)) => {
-                return Err(VerifyError::Uncheckable { name, cause: cause.to_string() });
-            }
-            Err(error @ ZipError::CompressionMethodNotSupported(_)) => {
-                return Err(VerifyError::Uncheckable { name, cause: error.to_string() });
-            }
-            Err(error) => return Err(VerifyError::Entry { name, cause: error.to_string() }),
+            Err(error) => return Err(entry_error(name, &error.into())),
         };
         let announced = entry.size();
         let mut read = 0;
@@ -120,7 +114,7 @@ fn check_entries(archive: &mut ZipArchive<BufReader<&File>>) -> Result<(), Verif
             match entry.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(n) => read += n as u64,
-                Err(error) => return Err(VerifyError::Entry { name, cause: error.to_string() }),
+                Err(error) => return Err(entry_error(name, &error)),
             }
             if read > announced {
                 break;
@@ -132,6 +126,15 @@ fn check_entries(archive: &mut ZipArchive<BufReader<&File>>) -> Result<(), Verif
         }
     }
     Ok(())
+}
+
+/// An entry that this build has no method for is another matter than damage.
+fn entry_error(name: String, error: &io::Error) -> VerifyError {
+    let cause = error.to_string();
+    match error.kind() {
+        io::ErrorKind::Unsupported => VerifyError::Uncheckable { name, cause },
+        _ => VerifyError::Entry { name, cause },
+    }
 }
 
 fn structure(error: ZipError) -> VerifyError {
