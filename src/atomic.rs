@@ -90,6 +90,12 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
     sync_folder_of(path)
 }
 
+/// Whether packages could be kept in a folder: made if need be, written to.
+pub fn probe_folder(path: &Path) -> io::Result<()> {
+    create_folder(path)?;
+    Scratch::create_in(path).map(drop)
+}
+
 /// Removes one file; one that is gone already is fine.
 pub fn remove_file(path: &Path) -> io::Result<()> {
     absent_is_fine(fs::remove_file(path))

@@ -1,1 +1,106 @@
-//! soon
+//! What the workers last reported, for the status page, and the on/off
+//! switch. One writer to a channel; a reader never waits for anybody.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    machine::Machine,
+    package::PackageId,
+    protocol::ActiveMeeting,
+    store::{Store, now_s},
+};
+
+/// Shared by the workers that write and the pages that read.
+#[derive(Debug)]
+pub struct Board {
+    pub started_s: u64,
+    /// Written by the service switch: whether the service runs.
+    pub running: watch::Sender<bool>,
+    /// Written by `node/presence`.
+    pub presence: watch::Sender<Presence>,
+    /// Written by `node/sync`.
+    pub sync: watch::Sender<Arc<Sync>>,
+    /// Written by the machine's gauge.
+    pub machine: watch::Sender<Machine>,
+    /// Written by `node/storage`: the folder in use, and why another one that
+    /// the configuration names is not.
+    pub store: watch::Sender<Store>,
+    pub store_fault: watch::Sender<Option<String>>,
+    /// Written by `node/serving`: the port that is really listened to, and why
+    /// it is not the one that the configuration names.
+    pub port: watch::Sender<u16>,
+    pub port_fault: watch::Sender<Option<String>>,
+}
+
+/// How the node stands with the main server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Presence {
+    pub registered: bool,
+    /// `ip:port` as told to the main server.
+    pub address: Option<String>,
+    pub last_ok_s: Option<u64>,
+    /// Since when the main server has not answered, and why.
+    pub failing_since_s: Option<u64>,
+    pub error: Option<String>,
+}
+
+/// What the main server last said of its meetings, and how each fares here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sync {
+    /// Counts well-formed, complete answers: deletion needs them.
+    pub answers: u64,
+    /// Base URL of the main server that answered; another one's answers say
+    /// nothing of this one's meetings.
+    pub origin: String,
+    pub token: String,
+    pub polled_ok_s: Option<u64>,
+    pub poll_error: Option<String>,
+    pub active: Vec<ActiveMeeting>,
+    /// Active meetings whose package here is known to be the current one:
+    /// what a heartbeat may call synced.
+    pub confirmed: BTreeSet<PackageId>,
+    pub failing: BTreeMap<PackageId, Failing>,
+    pub last_pull_s: Option<u64>,
+}
+
+/// A meeting whose package could not be pulled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failing {
+    /// Rounds of `retryCount` attempts that ended without the package.
+    pub rounds: u32,
+    pub error: String,
+    pub next_try_s: u64,
+}
+
+impl Board {
+    pub fn new(store: Store, port: u16) -> Self {
+        Self {
+            started_s: now_s(),
+            running: watch::Sender::new(true),
+            presence: watch::Sender::default(),
+            sync: watch::Sender::default(),
+            machine: watch::Sender::default(),
+            store: watch::Sender::new(store),
+            store_fault: watch::Sender::new(None),
+            port: watch::Sender::new(port),
+            port_fault: watch::Sender::new(None),
+        }
+    }
+
+    pub fn is_running(&self) -> bool {
+        *self.running.borrow()
+    }
+
+    pub fn store(&self) -> Store {
+        self.store.borrow().clone()
+    }
+
+    pub fn is_active(&self, id: &PackageId) -> bool {
+        self.sync.borrow().active.iter().any(|meeting| meeting.id == *id)
+    }
+}

@@ -1,1 +1,114 @@
-//! soon
+//! The command line.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Mirrors meeting packages from a main server and serves them to tablets.
+///
+/// Without a command it runs an edge node, as `edge-mirror node` does.
+#[derive(Debug, Parser)]
+#[command(name = "edge-mirror", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run an edge node (the default).
+    Node(NodeArgs),
+    /// Run the embedded main server.
+    Master(MasterArgs),
+    /// Run a main server, two nodes and a sample meeting on this machine, to
+    /// try everything out. Works in a temporary folder that it removes at the
+    /// end; Ctrl-C ends it.
+    Demo,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct NodeArgs {
+    /// The configuration file; written with defaults where there is none.
+    /// Relative paths in it are relative to its folder.
+    #[arg(long, value_name = "FILE", default_value = "node_config.json")]
+    pub config: PathBuf,
+    /// The address to listen on; `::` is IPv4 and IPv6.
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
+    pub host: IpAddr,
+    /// Listen on this port instead of the configuration's nodePort, for this
+    /// run only; 0 takes a free one.
+    #[arg(long, value_name = "N")]
+    pub port: Option<u16>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct MasterArgs {
+    /// Where meetings and packages are kept; made where there is none.
+    #[arg(long, value_name = "DIR", default_value = "master-data")]
+    pub data: PathBuf,
+    /// The address to listen on; `::` is IPv4 and IPv6.
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
+    pub host: IpAddr,
+    /// The port to listen on; 0 takes a free one.
+    #[arg(long, value_name = "N", default_value_t = 8000)]
+    pub port: u16,
+}
+
+impl Cli {
+    pub fn command(self) -> Command {
+        self.command.unwrap_or(Command::Node(self.node))
+    }
+}
+
+/// A parser's complaint on one line: what is wrong, the nearest mend, where
+/// to read on.
+pub fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let said = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let said: Vec<_> = said.filter(|line| !line.is_empty()).collect();
+    let said = said.join("; ");
+    format!("{}; see edge-mirror --help", said.trim_start_matches("error: "))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        <Cli as CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_is_the_node_command() {
+        let Command::Node(plain) = Cli::parse_from(["edge-mirror", "--port", "7"]).command() else {
+            panic!("not a node");
+        };
+        let Command::Node(named) =
+            Cli::parse_from(["edge-mirror", "node", "--port", "7"]).command()
+        else {
+            panic!("not a node");
+        };
+        assert_eq!((plain.port, plain.config.clone()), (named.port, named.config));
+    }
+
+    #[test]
+    fn complaints_fit_on_one_line_and_name_the_mend() {
+        for (args, parts) in [
+            (["--prot", "1"], ["--prot", "--port"]),
+            (["--port", "x"], ["--port", "x"]),
+            (["--host", "nowhere"], ["--host", "nowhere"]),
+        ] {
+            let error = Cli::try_parse_from(["edge-mirror"].into_iter().chain(args)).unwrap_err();
+            let line = one_line(&error);
+            assert!(!line.contains('\n') && parts.iter().all(|part| line.contains(part)), "{line}");
+        }
+    }
+}

@@ -1,1 +1,308 @@
-//! soon
+//! One package onto disk: single flight, retries, resume, verification, commit.
+//!
+//! However many ask for a package, one flight pulls it; they all wait for that
+//! flight, and it goes on when they leave. A flight is one round: up to
+//! `retryCount` attempts. When to begin another round for an active meeting is
+//! for `node/sync` to decide.
+
+mod attempt;
+mod flight;
+mod gate;
+mod refusals;
+mod retry;
+mod room;
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use thiserror::Error;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    board::Board,
+    config::{Config, Settings},
+    package::{PackageId, Sha256},
+    store::{StoreError, Stored},
+    tasks::Tasks,
+    upstream::{Connector, UpstreamError},
+};
+pub use flight::{Flight, Phase, Progress};
+use gate::Gate;
+use refusals::Refusals;
+pub use room::candidate as eviction_candidate;
+
+/// A package may be replaced, or the main server changed, between the end of
+/// a pull and the opening; more than once in a row is no coincidence.
+const OBTAIN_TRIES: usize = 3;
+
+/// Why a package is pulled; also how urgent that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// A client is waiting for it.
+    OnDemand,
+    /// An active meeting's package is not here.
+    Missing,
+    /// The main server has another version.
+    Changed,
+    /// Whether the main server has another version can't be told otherwise.
+    Compare,
+}
+
+/// Why a round ended without the package.
+#[derive(Debug, Error)]
+pub enum PullError {
+    #[error("{0}")]
+    Upstream(#[from] UpstreamError),
+    #[error("the connection broke after {received} of {} bytes: {cause}", total.map_or("unknown".to_owned(), |t| t.to_string()))]
+    Interrupted { received: u64, total: Option<u64>, cause: String },
+    #[error("no byte came for {0} s (network.connectionTimeout)")]
+    Stalled(u64),
+    #[error("not complete after {0} s (network.downloadTimeout)")]
+    TooSlow(u64),
+    #[error("the answer can't be taken for the package: {0}")]
+    Unusable(String),
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("the service is stopped")]
+    Stopped,
+}
+
+impl PullError {
+    /// True when trying again right away can't help.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::Upstream(error) => error.is_not_found(),
+            Self::Store(StoreError::NoRoom(_)) | Self::Stopped => true,
+            Self::Interrupted { .. }
+            | Self::Stalled(_)
+            | Self::TooSlow(_)
+            | Self::Unusable(_)
+            | Self::Store(_) => false,
+        }
+    }
+
+    pub fn is_timeout(&self) -> bool {
+        matches!(
+            self,
+            Self::Stalled(_) | Self::TooSlow(_) | Self::Upstream(UpstreamError::TimedOut { .. })
+        )
+    }
+}
+
+/// What a round that went well led to.
+#[derive(Clone, Debug)]
+pub struct Pulled {
+    pub stored: Arc<Stored>,
+    /// False when the main server still has the version that was here.
+    pub changed: bool,
+}
+
+/// Errors are shared by all who waited.
+pub type Outcome = Result<Pulled, Arc<PullError>>;
+
+/// What is known of where an active meeting's package lies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offer {
+    pub title: Option<String>,
+    /// `package_url` as the main server wrote it.
+    pub path: Option<String>,
+    /// Announced by our own main server.
+    pub sha256: Option<Sha256>,
+}
+
+/// The offers of one main server; written by `node/sync`.
+#[derive(Clone, Debug, Default)]
+pub struct Catalogue {
+    pub origin: String,
+    pub offers: HashMap<PackageId, Offer>,
+}
+
+/// Cloning shares it.
+#[derive(Clone)]
+pub struct Fetch {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Arc<Settings>,
+    board: Arc<Board>,
+    connector: Arc<Connector>,
+    tasks: Tasks,
+    gate: Gate,
+    state: Mutex<State>,
+    pulled_bytes: AtomicU64,
+}
+
+struct State {
+    flights: HashMap<PackageId, Arc<Flight>>,
+    refusals: Refusals,
+    catalogue: Arc<Catalogue>,
+    /// Ends the flights of the time between a start of the service and its stop.
+    session: CancellationToken,
+}
+
+impl Fetch {
+    pub fn new(
+        settings: Arc<Settings>,
+        board: Arc<Board>,
+        connector: Arc<Connector>,
+        tasks: Tasks,
+    ) -> Self {
+        let gate = Gate::new(settings.current().network.max_concurrent_downloads);
+        let state = State {
+            flights: HashMap::new(),
+            refusals: Refusals::default(),
+            catalogue: Arc::default(),
+            session: tasks.token().child_token(),
+        };
+        let inner = Inner {
+            settings,
+            board,
+            connector,
+            tasks,
+            gate,
+            state: Mutex::new(state),
+            pulled_bytes: AtomicU64::new(0),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The package of a meeting, opened; pulled first where it is not here.
+    pub async fn obtain(&self, id: &PackageId) -> Result<(Arc<Stored>, File), Arc<PullError>> {
+        for _ in 0..OBTAIN_TRIES {
+            if let Some(found) = self.open(id).map_err(|error| Arc::new(error.into()))? {
+                return Ok(found);
+            }
+            let flight = self.join(id, Reason::OnDemand)?;
+            if let Some(flight) = flight {
+                flight.outcome().await?;
+            }
+        }
+        let cause = "it changed again and again while it was pulled".to_owned();
+        Err(Arc::new(PullError::Unusable(cause)))
+    }
+
+    /// The package, if it is here and belongs to the main server of now.
+    fn open(&self, id: &PackageId) -> Result<Option<(Arc<Stored>, File)>, StoreError> {
+        let origin = self.inner.settings.current().main_server();
+        let found = self.inner.board.store().open_package(id)?;
+        Ok(found.filter(|(stored, _)| belongs(stored, &origin)))
+    }
+
+    /// Begins a flight, or joins the one under way.
+    pub fn pull(&self, id: &PackageId, reason: Reason) -> Arc<Flight> {
+        let mut state = self.inner.state();
+        self.launch(&mut state, id, reason)
+    }
+
+    /// As [`pull`](Self::pull) for somebody who waits: refused from memory if
+    /// it was refused a moment ago, None if the package has arrived meanwhile.
+    fn join(&self, id: &PackageId, reason: Reason) -> Result<Option<Arc<Flight>>, Arc<PullError>> {
+        let mut state = self.inner.state();
+        if !state.flights.contains_key(id) {
+            // A flight that has just ended left one of these two behind.
+            let origin = self.inner.settings.current().main_server();
+            let stored = self.inner.board.store().get(id);
+            if stored.is_some_and(|stored| belongs(&stored, &origin)) {
+                return Ok(None);
+            }
+            if let Some(error) = state.refusals.get(id, Instant::now()) {
+                return Err(error);
+            }
+        }
+        Ok(Some(self.launch(&mut state, id, reason)))
+    }
+
+    fn launch(&self, state: &mut State, id: &PackageId, reason: Reason) -> Arc<Flight> {
+        if let Some(flight) = state.flights.get(id) {
+            flight.hurry(reason);
+            return flight.clone();
+        }
+        let flight = Arc::new(Flight::new(id.clone(), reason));
+        state.flights.insert(id.clone(), flight.clone());
+        let (inner, session) = (self.inner.clone(), state.session.clone());
+        let job = flight.clone();
+        self.inner.tasks.spawn("pull", async move {
+            let round = session.run_until_cancelled(inner.round(&job)).await;
+            inner.end(&job, round.unwrap_or(Err(PullError::Stopped)));
+        });
+        flight
+    }
+
+    /// Verifies a package that was found on disk; never asks the main server.
+    pub async fn adopt(&self, id: &PackageId) {
+        self.inner.adopt(id).await;
+    }
+
+    /// What is being pulled, by meeting.
+    pub fn under_way(&self) -> HashMap<PackageId, Progress> {
+        let state = self.inner.state();
+        state.flights.iter().map(|(id, flight)| (id.clone(), flight.progress())).collect()
+    }
+
+    pub fn set_catalogue(&self, catalogue: Catalogue) {
+        self.inner.state().catalogue = Arc::new(catalogue);
+    }
+
+    /// The main server has come back or has news: what it refused it may give.
+    pub fn forget_refusals(&self) {
+        self.inner.state().refusals.clear();
+    }
+
+    /// Puts a changed configuration into force.
+    pub fn apply(&self, config: &Config) {
+        self.inner.gate.set_limit(config.network.max_concurrent_downloads);
+    }
+
+    /// Ends all flights; those who wait are told that the service is stopped.
+    pub fn stop(&self) {
+        self.inner.state().session.cancel();
+    }
+
+    /// Allows flights again after a [`stop`](Self::stop).
+    pub fn start(&self) {
+        let mut state = self.inner.state();
+        if state.session.is_cancelled() {
+            state.session = self.inner.tasks.token().child_token();
+            state.refusals.clear();
+        }
+    }
+
+    pub fn pulled_bytes(&self) -> u64 {
+        self.inner.pulled_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// A package pulled from another main server may be another meeting's under
+/// the same id; one that was adopted has no known origin and counts as ours.
+pub fn belongs(stored: &Stored, origin: &str) -> bool {
+    stored.manifest.source.origin.as_deref().is_none_or(|from| from == origin)
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the flight off the list; only then may another one begin.
+    fn end(&self, flight: &Flight, round: Result<Pulled, PullError>) {
+        let outcome = round.map_err(Arc::new);
+        {
+            let mut state = self.state();
+            match &outcome {
+                Ok(_) => state.refusals.remove(flight.id()),
+                Err(error) if matches!(**error, PullError::Stopped) => {}
+                Err(error) => state.refusals.put(flight.id(), error, Instant::now()),
+            }
+            state.flights.remove(flight.id());
+        }
+        flight.land(outcome);
+    }
+}

@@ -1,1 +1,194 @@
-//! soon
+//! Wiring of one edge node; what its workers do is theirs to know.
+
+mod address;
+mod check;
+mod cleaning;
+mod plan;
+mod poll;
+mod presence;
+mod serving;
+mod storage;
+mod sync;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use thiserror::Error;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::{
+    board::Board,
+    config::{Settings, watch},
+    delivery::Traffic,
+    fetch::Fetch,
+    http::{Face, Listening},
+    listen::{BindError, Listener},
+    machine::Gauge,
+    store::StoreError,
+    tasks::{self, Tasks},
+    upstream::Connector,
+};
+
+/// How often CPU, memory and disk are read.
+const GAUGE_EVERY: Duration = Duration::from_secs(5);
+/// Saying goodbye must not eat up the grace time of the downloads.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// Workers end within this once they are told to.
+const WIND_DOWN: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Error)]
+pub enum NodeError {
+    #[error("the storage folder can't be used: {0}; see storage.path in the configuration")]
+    Storage(#[from] StoreError),
+    #[error("{0}; see nodePort in the configuration, or --port")]
+    Listen(#[from] BindError),
+}
+
+/// How a node is run, besides its configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeOptions {
+    pub host: IpAddr,
+    /// Instead of `nodePort`, for this run; 0 takes a free one.
+    pub port: Option<u16>,
+}
+
+/// A running node.
+pub struct Node {
+    settings: Arc<Settings>,
+    board: Arc<Board>,
+    all: Tasks,
+    presence: Tasks,
+    workers: Tasks,
+    pulls: Tasks,
+    serving: Tasks,
+    connections: Tasks,
+    host: IpAddr,
+}
+
+impl Node {
+    /// Serving when it returns; everything else happens beside.
+    pub async fn start(settings: Arc<Settings>, options: NodeOptions) -> Result<Self, NodeError> {
+        let config = settings.current();
+        let (store, found) = storage::open(config.storage_path()).await?;
+        let port = options.port.unwrap_or(config.node_port);
+        let listener = Listener::bind(SocketAddr::new(options.host, port))?;
+        let address = listener.address();
+        let all = Tasks::new();
+        let node = Self {
+            settings: settings.clone(),
+            board: Arc::new(Board::new(store, address.port())),
+            presence: all.child(),
+            workers: all.child(),
+            pulls: all.child(),
+            serving: all.child(),
+            connections: all.child(),
+            host: options.host,
+            all,
+        };
+        let (board, connector) = (node.board.clone(), Arc::<Connector>::default());
+        let traffic = Arc::<Traffic>::default();
+        let fetch =
+            Fetch::new(settings.clone(), board.clone(), connector.clone(), node.pulls.clone());
+        let face = Face {
+            settings: settings.clone(),
+            board: board.clone(),
+            fetch: fetch.clone(),
+            traffic: traffic.clone(),
+            listening: Listening { host: options.host, fixed_port: options.port },
+        };
+
+        let worker = serving::Worker {
+            settings: settings.clone(),
+            board: board.clone(),
+            host: options.host,
+            fixed_port: options.port,
+            router: face.router(),
+            connections: node.connections.clone(),
+        };
+        node.serving.spawn("serving", worker.run(listener, node.serving.token().clone()));
+        let worker = presence::Worker {
+            settings: settings.clone(),
+            board: board.clone(),
+            connector: connector.clone(),
+            traffic,
+        };
+        node.presence.spawn("presence", worker.run(node.presence.token().clone()));
+        let end = node.workers.token();
+        let worker = sync::Worker::new(settings.clone(), board.clone(), connector, fetch.clone());
+        node.workers.spawn("sync", worker.run(end.clone()));
+        let worker = cleaning::Worker { settings: settings.clone(), board: board.clone() };
+        node.workers.spawn("cleaning", worker.run(end.clone()));
+        let worker = storage::Worker { settings: settings.clone(), board: board.clone(), fetch };
+        node.workers.spawn("storage", worker.run(found.unverified, end.clone()));
+        node.spawn_until_end("gauge", gauge(board));
+        node.spawn_until_end("config watch", watch::run(settings));
+
+        info!(
+            "node {} is listening on {address}, main server {}",
+            config.node_id,
+            config.main_server()
+        );
+        Ok(node)
+    }
+
+    fn spawn_until_end(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let end = self.workers.token().clone();
+        self.workers.spawn(name, async move {
+            end.run_until_cancelled(work).await;
+        });
+    }
+
+    /// Where it listens now.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.host, *self.board.port.borrow())
+    }
+
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    /// Resolves with a description when a worker has failed.
+    pub async fn failed(&self) -> String {
+        self.all.failed().await
+    }
+
+    /// Unregisters, so that the main server sends nobody any more; stops
+    /// accepting; lets downloads finish within `shutdownGrace`; ends the
+    /// workers. False when downloads had to be cut off.
+    pub async fn shut_down(self) -> bool {
+        let grace = Duration::from_secs(self.settings.current().shutdown_grace);
+        let deadline = Instant::now() + grace;
+        self.workers.token().cancel();
+        self.presence.shut_down(GOODBYE).await;
+        self.serving.shut_down(WIND_DOWN).await;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let drained = self.connections.drain(left).await;
+        if !drained {
+            warn!("downloads still under way after {} s are cut off", grace.as_secs());
+        }
+        self.connections.shut_down(WIND_DOWN).await;
+        self.pulls.shut_down(WIND_DOWN).await;
+        self.workers.shut_down(WIND_DOWN).await;
+        info!("node stopped");
+        drained
+    }
+}
+
+async fn gauge(board: Arc<Board>) {
+    let mut gauge = Gauge::default();
+    loop {
+        let storage = board.store().root().to_owned();
+        let (machine, back) = tasks::blocking(move || {
+            let machine = gauge.read(&storage);
+            (machine, gauge)
+        })
+        .await;
+        gauge = back;
+        board.machine.send_replace(machine);
+        tokio::time::sleep(GAUGE_EVERY).await;
+    }
+}

@@ -79,7 +79,7 @@ pub type Md5 = Digest<16>;
 pub struct InvalidDigest(usize);
 
 impl<const N: usize> Digest<N> {
-    pub fn new(bytes: [u8; N]) -> Self {
+    pub const fn new(bytes: [u8; N]) -> Self {
         Self(bytes)
     }
 

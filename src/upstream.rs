@@ -1,1 +1,281 @@
-//! soon
+//! Client of a main server: its calls, its errors in an operator's words, and
+//! how to reach a package there. When to call is for others to decide.
+
+mod place;
+
+use std::{
+    error::Error,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header, redirect};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::{
+    config::Config,
+    package::{PackageId, Sha256, Validators, sha256_of_field},
+    protocol::{
+        self, Heartbeat, MeetingStatus, OfferedPackage, Registration, Unreadable, Unregistration,
+    },
+};
+pub use place::Place;
+
+/// The main server closes connections that were idle for 5 s; one that is
+/// reused in that very moment meets a reset. So ours go a good deal earlier.
+const IDLE_CONNECTION: Duration = Duration::from_secs(3);
+/// Ten thousand meetings with their agendas fit; a runaway answer does not.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
+const SHOWN_ANSWER_CHARS: usize = 200;
+
+#[derive(Debug, Error)]
+pub enum UpstreamError {
+    #[error("{asked}: cannot reach the main server: {cause}")]
+    Unreachable { asked: String, cause: String },
+    #[error("{asked}: no answer within {}", seconds(*after))]
+    TimedOut { asked: String, after: Duration },
+    #[error("{asked}: answered {status} {answer}")]
+    Refused { asked: String, status: StatusCode, answer: String },
+    #[error("{asked}: {cause}")]
+    Unreadable { asked: String, cause: Unreadable },
+}
+
+impl UpstreamError {
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: StatusCode::NOT_FOUND, .. })
+    }
+
+    /// False when the main server answered, whatever it said.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::TimedOut { .. })
+    }
+
+    fn of(asked: &str, error: &reqwest::Error, limit: Duration) -> Self {
+        let asked = asked.to_owned();
+        if error.is_timeout() {
+            return Self::TimedOut { asked, after: limit };
+        }
+        Self::Unreachable { asked, cause: root_cause(error) }
+    }
+}
+
+/// The innermost of an error's causes: "Connection refused" says more than
+/// "error sending request".
+pub fn root_cause(error: &dyn Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs_f64())
+}
+
+/// Makes clients; connections are shared for as long as the settings that
+/// shape them stay.
+#[derive(Debug, Default)]
+pub struct Connector {
+    made: Mutex<Option<(Duration, Client)>>,
+}
+
+impl Connector {
+    pub fn to(&self, config: &Config) -> Upstream {
+        let timeout = Duration::from_secs(config.network.connection_timeout);
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = match &*made {
+            Some((for_timeout, client)) if *for_timeout == timeout => client.clone(),
+            _ => {
+                let client = client(timeout);
+                *made = Some((timeout, client.clone()));
+                client
+            }
+        };
+        Upstream { origin: config.main_server(), client, timeout }
+    }
+}
+
+fn client(timeout: Duration) -> Client {
+    // Staying on the configured server: what another one sends is no package.
+    let same_server = redirect::Policy::custom(|attempt| {
+        let first = attempt.previous().first();
+        let same = first.is_some_and(|first| first.origin() == attempt.url().origin());
+        if same && attempt.previous().len() <= 3 { attempt.follow() } else { attempt.stop() }
+    });
+    Client::builder()
+        .connect_timeout(timeout)
+        .pool_idle_timeout(IDLE_CONNECTION)
+        .redirect(same_server)
+        // A proxy for the internet has no business between node and main server.
+        .no_proxy()
+        .user_agent(concat!("edge-mirror/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .expect("a client without TLS has nothing to load that could fail")
+}
+
+/// One main server, as the configuration names it now.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    origin: String,
+    client: Client,
+    timeout: Duration,
+}
+
+/// What an answer says of a package before its first byte.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Announced {
+    pub length: Option<u64>,
+    pub sha256: Option<Sha256>,
+    pub validators: Validators,
+    pub ranges: bool,
+}
+
+impl Upstream {
+    /// Base URL, for telling one main server from another.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    pub async fn register(
+        &self,
+        body: &Registration,
+        limit: Duration,
+    ) -> Result<(), UpstreamError> {
+        self.post("/api/v1/nodes/register", body, limit).await
+    }
+
+    pub async fn heartbeat(&self, body: &Heartbeat, limit: Duration) -> Result<(), UpstreamError> {
+        self.post("/api/v1/nodes/heartbeat", body, limit).await
+    }
+
+    /// Being unknown there is as good as being unregistered.
+    pub async fn unregister(
+        &self,
+        body: &Unregistration,
+        limit: Duration,
+    ) -> Result<(), UpstreamError> {
+        match self.post("/api/v1/nodes/unregister", body, limit).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            other => other,
+        }
+    }
+
+    pub async fn status(&self, limit: Duration) -> Result<MeetingStatus, UpstreamError> {
+        let (asked, body) = self.small("/api/v1/meetings/status/node", limit).await?;
+        protocol::read_status(&body).map_err(|cause| UpstreamError::Unreadable { asked, cause })
+    }
+
+    /// None where this version of the main server has no such list.
+    pub async fn offers(
+        &self,
+        limit: Duration,
+    ) -> Result<Option<Vec<OfferedPackage>>, UpstreamError> {
+        match self.small("/api/v1/meetings/active/meetings", limit).await {
+            Ok((asked, body)) => protocol::read_offers(&body)
+                .map(Some)
+                .map_err(|cause| UpstreamError::Unreadable { asked, cause }),
+            Err(UpstreamError::Refused {
+                status: StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED,
+                ..
+            }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks about a package without getting it.
+    pub async fn head(&self, id: &PackageId, place: &Place) -> Result<Announced, UpstreamError> {
+        let url = place.url(&self.origin, id);
+        let asked = format!("HEAD {url}");
+        let request = self.client.head(url).header(header::ACCEPT_ENCODING, "identity");
+        let response = self.send(&asked, request.timeout(self.timeout), self.timeout).await?;
+        Ok(announced(&response))
+    }
+
+    /// Begins to get a package; `shape` adds range or condition. The answer's
+    /// body has no time limit of its own: the caller keeps the clock.
+    pub async fn get(
+        &self,
+        id: &PackageId,
+        place: &Place,
+        shape: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    ) -> Result<(Response, Announced), UpstreamError> {
+        let url = place.url(&self.origin, id);
+        let asked = format!("GET {url}");
+        let request = self.client.get(url).header(header::ACCEPT_ENCODING, "identity");
+        let sent =
+            tokio::time::timeout(self.timeout, self.send(&asked, shape(request), self.timeout));
+        let late = UpstreamError::TimedOut { asked: asked.clone(), after: self.timeout };
+        let response = sent.await.map_err(|_| late)??;
+        let announced = announced(&response);
+        Ok((response, announced))
+    }
+
+    async fn post(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        limit: Duration,
+    ) -> Result<(), UpstreamError> {
+        let asked = format!("POST {}{path}", self.origin);
+        let request = self.request(Method::POST, path, limit).json(body);
+        self.send(&asked, request, limit).await.map(drop)
+    }
+
+    async fn small(&self, path: &str, limit: Duration) -> Result<(String, Vec<u8>), UpstreamError> {
+        let asked = format!("GET {}{path}", self.origin);
+        let request = self.request(Method::GET, path, limit);
+        let mut response = self.send(&asked, request, limit).await?;
+        let mut body = Vec::new();
+        loop {
+            let chunk = response.chunk().await;
+            match chunk.map_err(|error| UpstreamError::of(&asked, &error, limit))? {
+                None => return Ok((asked, body)),
+                Some(chunk) if body.len() + chunk.len() > MAX_ANSWER_BYTES => {
+                    let cause = Unreadable(format!("the answer is over {MAX_ANSWER_BYTES} bytes"));
+                    return Err(UpstreamError::Unreadable { asked, cause });
+                }
+                Some(chunk) => body.extend_from_slice(&chunk),
+            }
+        }
+    }
+
+    fn request(&self, method: Method, path: &str, limit: Duration) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.origin)).timeout(limit)
+    }
+
+    /// Anything but 2xx and 304 is an error that quotes the answer.
+    async fn send(
+        &self,
+        asked: &str,
+        request: RequestBuilder,
+        limit: Duration,
+    ) -> Result<Response, UpstreamError> {
+        let mut response =
+            request.send().await.map_err(|error| UpstreamError::of(asked, &error, limit))?;
+        let status = response.status();
+        if status.is_success() || status == StatusCode::NOT_MODIFIED {
+            return Ok(response);
+        }
+        // The first chunk is enough of an error page.
+        let body = tokio::time::timeout(self.timeout, response.chunk()).await;
+        let body = body.ok().and_then(Result::ok).flatten().unwrap_or_default();
+        let answer = String::from_utf8_lossy(&body).chars().take(SHOWN_ANSWER_CHARS).collect();
+        Err(UpstreamError::Refused { asked: asked.to_owned(), status, answer })
+    }
+}
+
+fn announced(response: &Response) -> Announced {
+    let field = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    Announced {
+        // Not the body's own idea of its length: a HEAD has no body.
+        length: field("content-length").and_then(|value| value.parse().ok()),
+        sha256: field("repr-digest").and_then(sha256_of_field),
+        validators: Validators {
+            etag: field("etag").map(ToOwned::to_owned),
+            last_modified: field("last-modified").map(ToOwned::to_owned),
+        },
+        ranges: field("accept-ranges").is_some_and(|units| units.eq_ignore_ascii_case("bytes")),
+    }
+}

@@ -112,7 +112,19 @@ impl Store {
             verified_s: now_s(),
             file,
         };
-        let stored = self.index_mut().admit(manifest);
+        let stored = {
+            let mut index = self.index_mut();
+            // While this one was read, another may have taken its place.
+            let now = std::fs::metadata(&path).map_err(io_error)?;
+            match index.get(id) {
+                Some(newer) => return Ok(newer.clone()),
+                None if stamp(&now) != manifest.file => {
+                    let cause = "it changed while it was read".to_owned();
+                    return Err(VerifyError::Structure(cause).into());
+                }
+                None => index.admit(manifest),
+            }
+        };
         self.write_manifest(&stored);
         Ok(stored)
     }
@@ -151,19 +163,23 @@ impl Pending {
         self.received_bytes
     }
 
-    /// Appends bytes. Blocks for as long as the disk does.
+    /// Appends bytes. Blocks for as long as the disk does. Refused for want
+    /// of room it has written nothing and may be tried again.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.received_bytes += bytes.len() as u64;
-        if self.received_bytes > self.promised_bytes {
-            self.promised_bytes = self.received_bytes + ROOM_STEP_BYTES;
-            self.room.grow(self.promised_bytes, self.received_bytes, self.limit_bytes)?;
+        let after = self.received_bytes + bytes.len() as u64;
+        if after > self.promised_bytes {
+            let promised = after + ROOM_STEP_BYTES;
+            self.room.grow(promised, self.received_bytes, self.limit_bytes)?;
+            self.promised_bytes = promised;
         }
-        self.sha256.update(bytes);
-        self.md5.update(bytes);
         let mut file = self.scratch.file();
         file.write_all(bytes).map_err(|cause| {
             StoreError::io("write to", &self.room.store.inner.layout.scratch(), cause)
-        })
+        })?;
+        self.sha256.update(bytes);
+        self.md5.update(bytes);
+        self.received_bytes = after;
+        Ok(())
     }
 
     /// Verifies the bytes, makes them durable, puts them in the place of what

@@ -1,0 +1,403 @@
+//! One round: attempts with pauses between them, each of which may resume
+//! where the last one stopped.
+
+use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+
+use bytes::Bytes;
+use reqwest::{Response, StatusCode, header};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::{Flight, Inner, Offer, Phase, PullError, Pulled, Reason, belongs, retry, room};
+use crate::{
+    config::Config,
+    package::{PackageId, Route, Sha256, Source, Validators},
+    protocol::default_title,
+    store::{Pending, Provenance, Store, StoreError, Stored},
+    tasks,
+    upstream::{Announced, Place, Upstream, UpstreamError, root_cause},
+};
+
+/// Larger writes made throughput erratic; smaller ones cost system calls.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// What an attempt that broke off left for the next one: only kept when the
+/// main server offers ranges and a validator to ask for the rest by.
+struct Partial {
+    pending: Pending,
+    place: Place,
+    announced: Announced,
+}
+
+/// What one attempt has to know.
+struct Task<'a> {
+    flight: &'a Flight,
+    config: &'a Config,
+    upstream: &'a Upstream,
+    store: &'a Store,
+    /// The version that is here already, if it is this main server's.
+    held: Option<Arc<Stored>>,
+}
+
+impl Inner {
+    pub(super) async fn round(&self, flight: &Flight) -> Result<Pulled, PullError> {
+        if let Some(adopted) = self.adopt(flight.id()).await {
+            return Ok(Pulled { stored: adopted, changed: true });
+        }
+        let (mut partial, mut queue_place) = (None, None);
+        for attempt in 1.. {
+            flight.set_attempt(attempt);
+            flight.set_phase(Phase::Waiting);
+            let (permit, place) = self.gate.enter(flight.urgency(), queue_place).await;
+            queue_place = Some(place);
+            // Read anew each time: the configuration may have changed meanwhile.
+            let config = self.settings.current();
+            let outcome = self.attempt(flight, &config, &mut partial, attempt == 1).await;
+            drop(permit);
+            let error = match outcome {
+                Ok(pulled) => return Ok(pulled),
+                Err(error) => error,
+            };
+            let retries = config.network.retry_count;
+            if error.is_final() || attempt >= retries {
+                return Err(error);
+            }
+            let base = Duration::from_secs(config.network.retry_delay);
+            let pause = retry::pause(attempt, base, fastrand::f64());
+            warn!(
+                "meeting {}: attempt {attempt} of {retries} failed, next in {:.1} s: {error}",
+                flight.id(),
+                pause.as_secs_f64()
+            );
+            flight.note_failure(&error, pause);
+            tokio::time::sleep(pause).await;
+        }
+        Err(PullError::Stopped)
+    }
+
+    /// A package left by another node, or whose manifest was lost, is verified
+    /// and taken as it is; one that fails is removed, as if it had not been.
+    pub(super) async fn adopt(&self, id: &PackageId) -> Option<Arc<Stored>> {
+        let store = self.board.store();
+        if !store.has_unverified(id) {
+            return None;
+        }
+        let verify = self.settings.current().storage.verify;
+        let source =
+            Source { route: Route::Adopted, origin: None, validators: Validators::default() };
+        let title =
+            self.offer(id).and_then(|offer| offer.title).unwrap_or_else(|| default_title(id));
+        let (id, provenance) = (id.clone(), Provenance { title, source, modified_s: None });
+        tasks::blocking(move || match store.adopt(&id, verify, provenance) {
+            Ok(adopted) => {
+                info!("package of meeting {id} found on disk, verified and adopted");
+                Some(adopted)
+            }
+            Err(error) => {
+                warn!("package of meeting {id} found on disk is not good and goes: {error}");
+                if let Err(error) = store.discard_unverified(&id) {
+                    warn!("it could not be removed: {error}");
+                }
+                None
+            }
+        })
+        .await
+    }
+
+    fn offer(&self, id: &PackageId) -> Option<Offer> {
+        self.state().catalogue.offers.get(id).cloned()
+    }
+
+    async fn attempt(
+        &self,
+        flight: &Flight,
+        config: &Config,
+        partial: &mut Option<Partial>,
+        first: bool,
+    ) -> Result<Pulled, PullError> {
+        let upstream = self.connector.to(config);
+        let store = self.board.store();
+        let held = store.get(flight.id()).filter(|held| belongs(held, upstream.origin()));
+        let task = Task { flight, config, upstream: &upstream, store: &store, held };
+        let (place, offer) = self.place(&task, first).await?;
+        let resumed = partial.take().filter(|partial| partial.place == place);
+        let began = Instant::now();
+        let (response, announced) = task.ask(&place, resumed.as_ref()).await?;
+        flight.set_phase(Phase::Pulling);
+        if let Some(held) = task.unchanged(&response, &announced, &place) {
+            let source = held.manifest.source.clone();
+            let title = offer.title.unwrap_or_else(|| held.manifest.title.clone());
+            let stored = tasks::blocking(move || store.confirm(&held, title, source)).await;
+            return Ok(Pulled { stored, changed: false });
+        }
+        let mut pulling = match resumed {
+            Some(resumed) if continues(&response, &announced, &resumed) => {
+                debug!("meeting {}: resumed at {}", flight.id(), resumed.pending.received_bytes());
+                resumed
+            }
+            _ => self.begin(&task, &response, place, announced)?,
+        };
+        if let Err(error) = self.receive(&task, response, &mut pulling).await {
+            if pulling.announced.ranges
+                && strong(&pulling.announced.validators).is_some()
+                && !is_store(&error)
+            {
+                *partial = Some(pulling);
+            }
+            return Err(error);
+        }
+        self.commit(&task, pulling, offer, began).await
+    }
+
+    /// Where to pull from: by `package_url` where that is offered, else
+    /// directly. A retry asks anew, the offer may have changed meanwhile.
+    async fn place(&self, task: &Task<'_>, first: bool) -> Result<(Place, Offer), PullError> {
+        let id = task.flight.id();
+        let origin = task.upstream.origin();
+        let known = {
+            let state = self.state();
+            let current = state.catalogue.origin == origin;
+            state.catalogue.offers.get(id).filter(|_| current).cloned()
+        };
+        let offered = |offer: &Offer| Place::offered(origin, offer.path.as_deref()?);
+        if first && let Some(place) = known.as_ref().and_then(offered) {
+            return Ok((place, known.unwrap_or_default()));
+        }
+        let limit = Duration::from_secs(task.config.network.connection_timeout);
+        let mut offer = known.unwrap_or_default();
+        match task.upstream.offers(limit).await {
+            Ok(offers) => {
+                let listed = offers.into_iter().flatten().find(|listed| listed.id == *id);
+                let (path, title) = listed.map_or((None, None), |l| (l.path, Some(l.title)));
+                offer.path = path;
+                offer.title = title.or(offer.title);
+            }
+            Err(error) if error.is_unreachable() => return Err(error.into()),
+            Err(error) => debug!("no list of offered packages: {error}"),
+        }
+        Ok((offered(&offer).unwrap_or(Place::Direct), offer))
+    }
+
+    fn begin(
+        &self,
+        task: &Task<'_>,
+        response: &Response,
+        place: Place,
+        announced: Announced,
+    ) -> Result<Partial, PullError> {
+        if response.status() != StatusCode::OK {
+            return Err(PullError::Unusable(format!("unexpected status {}", response.status())));
+        }
+        let encoding = response.headers().get(header::CONTENT_ENCODING);
+        if let Some(encoding) = encoding.filter(|encoding| *encoding != "identity") {
+            return Err(PullError::Unusable(format!("it is encoded as {encoding:?}")));
+        }
+        let (id, limit) = (task.flight.id(), task.config.storage.max_size);
+        let length = announced.length;
+        let pending = match task.store.begin(id, length, limit) {
+            Err(StoreError::NoRoom(_))
+                if room::make(&self.board, task.store, task.config, id, length.unwrap_or(0)) =>
+            {
+                task.store.begin(id, length, limit)?
+            }
+            other => other?,
+        };
+        Ok(Partial { pending, place, announced })
+    }
+
+    /// Takes in the body: hashed and written in batches as it arrives.
+    async fn receive(
+        &self,
+        task: &Task<'_>,
+        mut response: Response,
+        pulling: &mut Partial,
+    ) -> Result<(), PullError> {
+        let network = &task.config.network;
+        let deadline = Instant::now() + Duration::from_secs(network.download_timeout);
+        let stall = Duration::from_secs(network.connection_timeout);
+        let total = pulling.announced.length;
+        let mut batch = Vec::with_capacity(BATCH_BYTES);
+        loop {
+            let wait = stall.min(deadline.saturating_duration_since(Instant::now()));
+            let chunk = match tokio::time::timeout(wait, response.chunk()).await {
+                Ok(Ok(chunk)) => chunk,
+                Ok(Err(error)) => {
+                    self.write(task, pulling, &mut batch)?;
+                    let received = pulling.pending.received_bytes();
+                    let cause = root_cause(&error);
+                    return Err(PullError::Interrupted { received, total, cause });
+                }
+                Err(_) => {
+                    self.write(task, pulling, &mut batch)?;
+                    let late = Instant::now() >= deadline;
+                    return Err(match late {
+                        true => PullError::TooSlow(network.download_timeout),
+                        false => PullError::Stalled(network.connection_timeout),
+                    });
+                }
+            };
+            let ended = chunk.is_none();
+            batch.extend_from_slice(&chunk.unwrap_or_else(Bytes::new));
+            if ended || batch.len() >= BATCH_BYTES {
+                self.write(task, pulling, &mut batch)?;
+            }
+            if ended {
+                break;
+            }
+        }
+        let received = pulling.pending.received_bytes();
+        match total {
+            Some(total) if total != received => {
+                let cause = "the answer ended".to_owned();
+                Err(PullError::Interrupted { received, total: Some(total), cause })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn write(
+        &self,
+        task: &Task<'_>,
+        pulling: &mut Partial,
+        batch: &mut Vec<u8>,
+    ) -> Result<(), PullError> {
+        let pending = &mut pulling.pending;
+        // Hashing and writing here, in batches, was measured faster than
+        // handing over to another thread; block_in_place keeps a slow disk
+        // from holding up the other tasks of this worker.
+        tokio::task::block_in_place(|| {
+            let after = pending.received_bytes() + batch.len() as u64;
+            match pending.write(batch) {
+                Err(StoreError::NoRoom(_))
+                    if room::make(
+                        &self.board,
+                        task.store,
+                        task.config,
+                        task.flight.id(),
+                        after,
+                    ) =>
+                {
+                    pending.write(batch)
+                }
+                other => other,
+            }
+        })?;
+        self.pulled_bytes.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        task.flight.set_received(pending.received_bytes(), pulling.announced.length);
+        batch.clear();
+        Ok(())
+    }
+
+    async fn commit(
+        &self,
+        task: &Task<'_>,
+        pulling: Partial,
+        offer: Offer,
+        began: Instant,
+    ) -> Result<Pulled, PullError> {
+        let id = task.flight.id();
+        task.flight.set_phase(Phase::Verifying);
+        let Partial { pending, place, announced } = pulling;
+        let digest: Option<Sha256> = announced.sha256.or(offer.sha256);
+        let provenance = Provenance {
+            title: offer.title.unwrap_or_else(|| default_title(id)),
+            modified_s: modified_s(&announced.validators),
+            source: Source {
+                route: place.route(),
+                origin: Some(task.upstream.origin().to_owned()),
+                validators: announced.validators,
+            },
+        };
+        let verify = task.config.storage.verify;
+        let stored = tasks::blocking(move || pending.commit(verify, digest, provenance)).await?;
+        let before = task.held.as_ref().map(|held| held.manifest.sha256);
+        let changed = before != Some(stored.manifest.sha256);
+        if changed {
+            let (manifest, seconds) = (&stored.manifest, began.elapsed().as_secs_f64());
+            info!(
+                "package of meeting {id} ({}) pulled and verified: {} bytes in {seconds:.1} s, {} files",
+                manifest.title, manifest.size_bytes, manifest.file_count
+            );
+        }
+        Ok(Pulled { stored, changed })
+    }
+}
+
+impl Task<'_> {
+    async fn ask(
+        &self,
+        place: &Place,
+        resumed: Option<&Partial>,
+    ) -> Result<(Response, Announced), UpstreamError> {
+        let held = self.held.as_ref().map(|held| &held.manifest.source);
+        let condition =
+            held.filter(|held| held.route == place.route()).map(|held| &held.validators);
+        self.upstream
+            .get(self.flight.id(), place, |request| {
+                if let Some(partial) = resumed
+                    && let Some(etag) = strong(&partial.announced.validators)
+                {
+                    let from = format!("bytes={}-", partial.pending.received_bytes());
+                    return request.header(header::RANGE, from).header(header::IF_RANGE, etag);
+                }
+                match condition {
+                    Some(Validators { etag: Some(etag), .. }) => {
+                        request.header(header::IF_NONE_MATCH, etag)
+                    }
+                    Some(Validators { last_modified: Some(date), .. }) => {
+                        request.header(header::IF_MODIFIED_SINCE, date)
+                    }
+                    _ => request,
+                }
+            })
+            .await
+    }
+
+    /// The version that is here, if the main server says that it is current.
+    fn unchanged(
+        &self,
+        response: &Response,
+        announced: &Announced,
+        place: &Place,
+    ) -> Option<Arc<Stored>> {
+        let held = self.held.clone()?;
+        let source = &held.manifest.source;
+        let same =
+            source.route == place.route() && source.validators.same_version(&announced.validators);
+        let not_modified = response.status() == StatusCode::NOT_MODIFIED;
+        // Somebody who asks because the validators could not be trusted gets
+        // the bytes compared.
+        let trusting = self.flight.reason() != Reason::Compare;
+        (not_modified || (trusting && same && response.status() == StatusCode::OK)).then_some(held)
+    }
+}
+
+/// A validator that stands for the very bytes (RFC 9110, 8.8.1). Only a tag
+/// can: a date changes by the second.
+fn strong(validators: &Validators) -> Option<&str> {
+    validators.etag.as_deref().filter(|etag| !etag.starts_with("W/"))
+}
+
+/// Whether a 206 goes on exactly where the partial one stopped, in the same
+/// version. Anything else must start over: bytes of two versions never meet.
+fn continues(response: &Response, announced: &Announced, partial: &Partial) -> bool {
+    if response.status() != StatusCode::PARTIAL_CONTENT {
+        return false;
+    }
+    let range = response.headers().get(header::CONTENT_RANGE).and_then(|range| range.to_str().ok());
+    let from = partial.pending.received_bytes();
+    let expected =
+        partial.announced.length.map(|total| format!("bytes {from}-{}/{total}", total - 1));
+    range.is_some()
+        && range == expected.as_deref()
+        && announced.validators.etag == partial.announced.validators.etag
+}
+
+fn modified_s(validators: &Validators) -> Option<u64> {
+    let at = httpdate::parse_http_date(validators.last_modified.as_deref()?).ok()?;
+    at.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
+}
+
+fn is_store(error: &PullError) -> bool {
+    matches!(error, PullError::Store(_))
+}

@@ -1,0 +1,136 @@
+//! One round of pulling one package, as those who wait for it see it.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::{Outcome, PullError, Reason};
+use crate::{package::PackageId, store::now_s};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// For its turn.
+    Waiting,
+    Pulling,
+    Verifying,
+    /// Between two attempts.
+    Pausing,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub phase: Phase,
+    pub reason: Reason,
+    pub attempt: u32,
+    pub received_bytes: u64,
+    pub total_bytes: Option<u64>,
+    /// Of the attempt before, and when the next one begins.
+    pub failure: Option<(String, u64)>,
+}
+
+const PHASES: [Phase; 4] = [Phase::Waiting, Phase::Pulling, Phase::Verifying, Phase::Pausing];
+const REASONS: [Reason; 4] = [Reason::OnDemand, Reason::Missing, Reason::Changed, Reason::Compare];
+/// Stands for "no length was announced".
+const UNKNOWN: u64 = u64::MAX;
+
+#[derive(Debug)]
+pub struct Flight {
+    id: PackageId,
+    reason: Reason,
+    /// The most urgent of the reasons of all who joined.
+    urgency: Arc<AtomicU8>,
+    phase: AtomicU8,
+    attempt: AtomicU32,
+    received_bytes: AtomicU64,
+    total_bytes: AtomicU64,
+    failure: Mutex<Option<(String, u64)>>,
+    outcome: watch::Sender<Option<Outcome>>,
+}
+
+impl Flight {
+    pub(super) fn new(id: PackageId, reason: Reason) -> Self {
+        Self {
+            id,
+            reason,
+            urgency: Arc::new(AtomicU8::new(reason as u8)),
+            phase: AtomicU8::new(Phase::Waiting as u8),
+            attempt: AtomicU32::new(0),
+            received_bytes: AtomicU64::new(0),
+            total_bytes: AtomicU64::new(UNKNOWN),
+            failure: Mutex::new(None),
+            outcome: watch::Sender::new(None),
+        }
+    }
+
+    pub fn id(&self) -> &PackageId {
+        &self.id
+    }
+
+    /// Waits for the end of the round.
+    pub async fn outcome(&self) -> Outcome {
+        let mut outcome = self.outcome.subscribe();
+        let landed = outcome.wait_for(Option::is_some).await;
+        match landed.ok().and_then(|landed| landed.clone()) {
+            Some(outcome) => outcome,
+            // The sender is `self`, which is alive.
+            None => std::future::pending().await,
+        }
+    }
+
+    pub fn progress(&self) -> Progress {
+        let total = self.total_bytes.load(Ordering::Relaxed);
+        Progress {
+            phase: PHASES[usize::from(self.phase.load(Ordering::Relaxed)) % PHASES.len()],
+            reason: REASONS[usize::from(self.urgency.load(Ordering::Relaxed)) % REASONS.len()],
+            attempt: self.attempt.load(Ordering::Relaxed),
+            received_bytes: self.received_bytes.load(Ordering::Relaxed),
+            total_bytes: Some(total).filter(|total| *total != UNKNOWN),
+            failure: self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    /// Why it was begun.
+    pub(super) fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    pub(super) fn urgency(&self) -> Arc<AtomicU8> {
+        self.urgency.clone()
+    }
+
+    pub(super) fn hurry(&self, reason: Reason) {
+        self.urgency.fetch_min(reason as u8, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// An attempt failed; the next one comes after `pause`.
+    pub(super) fn note_failure(&self, error: &PullError, pause: Duration) {
+        let failure = (error.to_string(), now_s() + pause.as_secs());
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+        self.set_phase(Phase::Pausing);
+    }
+
+    pub(super) fn set_attempt(&self, attempt: u32) {
+        self.attempt.store(attempt, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_received(&self, received: u64, total: Option<u64>) {
+        self.received_bytes.store(received, Ordering::Relaxed);
+        self.total_bytes.store(total.unwrap_or(UNKNOWN), Ordering::Relaxed);
+    }
+
+    pub(super) fn land(&self, outcome: Outcome) {
+        self.outcome.send_replace(Some(outcome));
+    }
+}

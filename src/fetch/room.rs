@@ -1,0 +1,65 @@
+//! Room for a package that is about to be pulled.
+
+use tracing::{info, warn};
+
+use crate::{
+    board::Board,
+    config::Config,
+    package::PackageId,
+    store::{
+        Store, StoreError, Stored,
+        evict::{self, Candidate},
+    },
+};
+
+/// Evicts inactive packages so that `id` with `bytes` fits under `maxSize`.
+/// True when something was evicted, so that trying again makes sense.
+pub(super) fn make(
+    board: &Board,
+    store: &Store,
+    config: &Config,
+    id: &PackageId,
+    bytes: u64,
+) -> bool {
+    let limit = config.storage.max_size;
+    // A package that is larger than all there may be frees nothing by others.
+    if !config.storage.auto_cleanup || bytes > limit {
+        return false;
+    }
+    let excess = store.excess_with(id, bytes, limit);
+    let short_on_disk = store.free_bytes().map_or(0, |free| bytes.saturating_sub(free));
+    let candidates = candidates(board, store, id);
+    let evicted = evict::to_free(&candidates, excess.max(short_on_disk));
+    evicted
+        .iter()
+        .filter(|evicted| remove(store, evicted, "room is needed for another").is_ok())
+        .count()
+        > 0
+}
+
+/// All packages but one, as far as eviction cares.
+fn candidates(board: &Board, store: &Store, besides: &PackageId) -> Vec<Candidate> {
+    let packages = store.list();
+    let others = packages.iter().filter(|stored| stored.manifest.id != *besides);
+    others.map(|stored| candidate(board, stored)).collect()
+}
+
+/// A package as far as eviction cares.
+pub fn candidate(board: &Board, stored: &Stored) -> Candidate {
+    let manifest = &stored.manifest;
+    Candidate {
+        id: manifest.id.clone(),
+        size_bytes: manifest.size_bytes,
+        last_used_s: stored.last_served_s().unwrap_or(0).max(manifest.verified_s),
+        active: board.is_active(&manifest.id),
+    }
+}
+
+fn remove(store: &Store, id: &PackageId, why: &str) -> Result<(), StoreError> {
+    let removed = store.remove(id);
+    match &removed {
+        Ok(()) => info!("package of meeting {id} removed: {why}"),
+        Err(error) => warn!("package of meeting {id} could not be removed: {error}"),
+    }
+    removed
+}

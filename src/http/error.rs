@@ -1,0 +1,129 @@
+//! Every way in which the node refuses a request, and what it says then. What
+//! a 5xx says is constant; its cause goes to the log, here and only here.
+
+use std::sync::Arc;
+
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use tracing::{error, warn};
+
+use crate::{
+    config::file::PatchError,
+    fetch::PullError,
+    package::PackageId,
+    store::StoreError,
+    wire::{self, detail},
+};
+
+pub(super) enum ApiError {
+    /// The service was stopped by an operator.
+    NotRunning,
+    /// The text is the contract's, and differs by endpoint.
+    NoPackage(&'static str),
+    Pull {
+        id: PackageId,
+        error: Arc<PullError>,
+    },
+    /// The file broke under our hands.
+    Disk {
+        id: PackageId,
+        error: std::io::Error,
+    },
+    Config(PatchError),
+    Invalid(String),
+    NotJson,
+    TooLarge,
+    BrokenBody,
+}
+
+/// Clients that were refused for a passing reason come back after this.
+const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("5");
+
+const MAIN_SERVER_FAILS: &str =
+    "主控服务器暂时不可用，请稍后重试 / the main server is not available, try again later";
+const MAIN_SERVER_SLOW: &str =
+    "等待主控服务器超时，请稍后重试 / the main server did not answer in time, try again later";
+const NO_ROOM: &str = "节点存储空间不足 / the node has no room for this package";
+const DISK_FAILS: &str = "节点读取文件失败 / the node could not read the package";
+
+impl ApiError {
+    pub(super) fn of_pull(id: PackageId, error: Arc<PullError>, not_found: &'static str) -> Self {
+        match &*error {
+            PullError::Stopped => Self::NotRunning,
+            PullError::Upstream(refused) if refused.is_not_found() => Self::NoPackage(not_found),
+            PullError::Upstream(_)
+            | PullError::Interrupted { .. }
+            | PullError::Stalled(_)
+            | PullError::TooSlow(_)
+            | PullError::Unusable(_)
+            | PullError::Store(_) => Self::Pull { id, error },
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        match self {
+            Self::NotRunning => later(detail(StatusCode::SERVICE_UNAVAILABLE, "服务未运行")),
+            Self::NoPackage(text) => detail(StatusCode::NOT_FOUND, text),
+            Self::Pull { id, error } => {
+                warn!("download of meeting {id} refused: {error}");
+                later(pull_failed(&error))
+            }
+            Self::Disk { id, error } => {
+                error!("package of meeting {id} could not be read: {error}");
+                detail(StatusCode::INTERNAL_SERVER_ERROR, DISK_FAILS)
+            }
+            Self::Config(PatchError::NotSaved(error)) => {
+                error!("configuration not saved: {error}");
+                detail(StatusCode::INTERNAL_SERVER_ERROR, "保存配置失败")
+            }
+            Self::Config(PatchError::FileFaulty(text)) => {
+                let refused = PatchError::FileFaulty(text).to_string();
+                warn!("configuration not changed: {refused}");
+                detail(StatusCode::CONFLICT, refused)
+            }
+            Self::Config(PatchError::Refused(problems)) => {
+                let refused = PatchError::Refused(problems).to_string();
+                warn!("configuration not changed: {refused}");
+                detail(StatusCode::BAD_REQUEST, refused)
+            }
+            Self::Invalid(text) => detail(StatusCode::BAD_REQUEST, text),
+            Self::NotJson => detail(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "请求需要 Content-Type: application/json / send it with Content-Type: application/json",
+            ),
+            Self::TooLarge => detail(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("请求体过大 / the body is larger than {} bytes", wire::MAX_JSON_BYTES),
+            ),
+            Self::BrokenBody => {
+                detail(StatusCode::BAD_REQUEST, "请求体不完整 / the body did not arrive whole")
+            }
+        }
+    }
+}
+
+fn pull_failed(error: &PullError) -> Response {
+    match error {
+        PullError::Store(StoreError::NoRoom(_)) => detail(StatusCode::SERVICE_UNAVAILABLE, NO_ROOM),
+        PullError::Store(StoreError::Io { .. }) => {
+            detail(StatusCode::INTERNAL_SERVER_ERROR, DISK_FAILS)
+        }
+        slow if slow.is_timeout() => detail(StatusCode::GATEWAY_TIMEOUT, MAIN_SERVER_SLOW),
+        PullError::Store(StoreError::Bad(_))
+        | PullError::Upstream(_)
+        | PullError::Interrupted { .. }
+        | PullError::Stalled(_)
+        | PullError::TooSlow(_)
+        | PullError::Unusable(_)
+        | PullError::Stopped => detail(StatusCode::BAD_GATEWAY, MAIN_SERVER_FAILS),
+    }
+}
+
+fn later(mut response: Response) -> Response {
+    response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S);
+    response
+}

@@ -1,0 +1,274 @@
+//! `GET /api/status`: the contract's fields with their meanings, and what an
+//! operator needs besides. It only reads what the workers have reported, so
+//! it answers at once whatever the main server and the disks do.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::{
+    board::{Board, Failing, Presence, Sync},
+    config::{Config, Settings},
+    delivery::Traffic,
+    fetch::{Fetch, Phase, Progress},
+    package::PackageId,
+    store::{Stored, now_s},
+};
+
+pub(super) async fn status(
+    State(settings): State<Arc<Settings>>,
+    State(board): State<Arc<Board>>,
+    State(fetch): State<Fetch>,
+    State(traffic): State<Arc<Traffic>>,
+) -> Response {
+    let (config, store) = (settings.current(), board.store());
+    let (presence, sync) = (board.presence.borrow().clone(), board.sync.borrow().clone());
+    let (port, now, running) = (*board.port.borrow(), now_s(), board.is_running());
+    let under_way = fetch.under_way();
+    let stored: BTreeMap<PackageId, Arc<Stored>> =
+        store.list().into_iter().map(|stored| (stored.manifest.id.clone(), stored)).collect();
+    let meetings = meetings(&sync, &stored, &under_way);
+    let node_ip = presence.address.as_deref().and_then(|address| address.rsplit_once(':'));
+    let used = store.used_bytes();
+    Json(json!({
+        "node_id": config.node_id,
+        "running": running,
+        "connected": running && connected(&presence, &config, now),
+        "main_server": config.main_server(),
+        "node_ip": node_ip.map(|(host, _)| host.trim_matches(['[', ']'])),
+        "node_port": port,
+        "start_time": board.started_s,
+        "last_sync": sync.last_pull_s,
+        "sync_status": sync_status(&sync, &under_way),
+        "active_meetings": meetings.iter().filter_map(Meeting::as_in_contract).collect::<Vec<_>>(),
+        "meeting_count": stored.len(),
+        "storage_usage": used,
+
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime": now.saturating_sub(board.started_s),
+        "registered": presence.registered,
+        "advertised_address": presence.address,
+        "last_heartbeat": presence.last_ok_s,
+        "unreachable_since": presence.failing_since_s,
+        "heartbeat_error": presence.error,
+        "last_poll": sync.polled_ok_s,
+        "poll_error": sync.poll_error,
+        "meetings": meetings,
+        "downloads_under_way": traffic.under_way(),
+        "bytes_served": traffic.served_bytes(),
+        "bytes_pulled": fetch.pulled_bytes(),
+        "storage": {
+            "path": store.root(),
+            "used": used,
+            "limit": config.storage.max_size,
+            "cleanup_at": (config.storage.max_size as f64 * config.storage.cleanup_threshold) as u64,
+            "error": *board.store_fault.borrow(),
+        },
+        "config_file": settings.path(),
+        "config_error": settings.fault(),
+        "port_error": *board.port_fault.borrow(),
+        "machine": *board.machine.borrow(),
+    }))
+    .into_response()
+}
+
+/// A meeting that is active, or whose package is here, or both.
+#[derive(Clone, Debug, Serialize)]
+struct Meeting {
+    id: PackageId,
+    title: String,
+    active: bool,
+    state: Fares,
+    size: Option<u64>,
+    file_count: Option<u64>,
+    sha256: Option<String>,
+    synced_at: Option<u64>,
+    last_served: Option<u64>,
+    downloads: u64,
+    received: Option<u64>,
+    total: Option<u64>,
+    attempt: Option<u32>,
+    failed_rounds: u32,
+    last_error: Option<String>,
+    next_try: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Fares {
+    Waiting,
+    Pulling,
+    Verifying,
+    Failing,
+    /// Here and known to be the main server's current version.
+    Synced,
+    /// Here, but its version was not compared yet.
+    Unconfirmed,
+    /// Here, and its meeting is not active.
+    Inactive,
+}
+
+impl Meeting {
+    /// Packages that are here, as the node that this one replaces lists them.
+    fn as_in_contract(&self) -> Option<serde_json::Value> {
+        let status = if self.active { "active" } else { "synced" };
+        self.size.map(|size| {
+            json!({
+                "id": self.id,
+                "title": self.title,
+                "sync_time": self.synced_at,
+                "size": size,
+                "file_count": self.file_count,
+                "status": status,
+            })
+        })
+    }
+}
+
+fn meetings(
+    sync: &Sync,
+    stored: &BTreeMap<PackageId, Arc<Stored>>,
+    under_way: &HashMap<PackageId, Progress>,
+) -> Vec<Meeting> {
+    let titles: BTreeMap<_, _> = sync.active.iter().map(|m| (&m.id, &m.title)).collect();
+    let mut ids: Vec<_> =
+        titles.keys().copied().chain(stored.keys()).chain(under_way.keys()).collect();
+    ids.sort();
+    ids.dedup();
+    ids.into_iter()
+        .map(|id| {
+            let (held, pull, failing) = (stored.get(id), under_way.get(id), sync.failing.get(id));
+            let title = titles.get(id).copied().or(held.map(|held| &held.manifest.title));
+            let manifest = held.map(|held| &held.manifest);
+            let active = titles.contains_key(id);
+            let confirmed = sync.confirmed.contains(id);
+            Meeting {
+                id: id.clone(),
+                title: title.cloned().unwrap_or_default(),
+                active,
+                state: state(active, confirmed, held.is_some(), pull, failing.is_some()),
+                size: manifest.map(|manifest| manifest.size_bytes),
+                file_count: manifest.map(|manifest| manifest.file_count),
+                sha256: manifest.map(|manifest| manifest.sha256.to_string()),
+                synced_at: manifest.map(|manifest| manifest.verified_s),
+                last_served: held.and_then(|held| held.last_served_s()),
+                downloads: held.map_or(0, |held| held.downloads()),
+                received: pull.map(|pull| pull.received_bytes),
+                total: pull.and_then(|pull| pull.total_bytes),
+                attempt: pull.map(|pull| pull.attempt),
+                failed_rounds: failing.map_or(0, |failing| failing.rounds),
+                last_error: last_error(pull, failing),
+                next_try: next_try(pull, failing),
+            }
+        })
+        .collect()
+}
+
+/// The newer of the two: that of the round under way.
+fn last_error(pull: Option<&Progress>, failing: Option<&Failing>) -> Option<String> {
+    let in_round = pull.and_then(|pull| pull.failure.as_ref()).map(|(error, _)| error);
+    in_round.or(failing.map(|failing| &failing.error)).cloned()
+}
+
+fn next_try(pull: Option<&Progress>, failing: Option<&Failing>) -> Option<u64> {
+    match pull {
+        Some(pull) if pull.phase == Phase::Pausing => pull.failure.as_ref().map(|(_, at)| *at),
+        Some(_) => None,
+        None => failing.map(|failing| failing.next_try_s),
+    }
+}
+
+fn state(
+    active: bool,
+    confirmed: bool,
+    held: bool,
+    pull: Option<&Progress>,
+    failing: bool,
+) -> Fares {
+    match pull.map(|pull| pull.phase) {
+        Some(Phase::Pulling) => Fares::Pulling,
+        Some(Phase::Pausing) => Fares::Failing,
+        Some(Phase::Verifying) => Fares::Verifying,
+        Some(Phase::Waiting) => Fares::Waiting,
+        None if failing => Fares::Failing,
+        None if held && !active => Fares::Inactive,
+        None if held && confirmed => Fares::Synced,
+        None if held => Fares::Unconfirmed,
+        None => Fares::Waiting,
+    }
+}
+
+/// One silent interval is no loss yet; `heartbeat.timeout` says when it is.
+fn connected(presence: &Presence, config: &Config, now: u64) -> bool {
+    let heard =
+        presence.last_ok_s.is_some_and(|at| now.saturating_sub(at) <= config.heartbeat.timeout);
+    presence.registered && heard
+}
+
+/// In the contract's words.
+fn sync_status(sync: &Sync, under_way: &HashMap<PackageId, Progress>) -> String {
+    let pulling = sync.active.iter().any(|meeting| under_way.contains_key(&meeting.id));
+    let all_confirmed = sync.active.iter().all(|meeting| sync.confirmed.contains(&meeting.id));
+    if let Some(error) = &sync.poll_error {
+        format!("同步出错: {error}")
+    } else if pulling {
+        "同步中".to_owned()
+    } else if let Some(failing) = sync.failing.values().next() {
+        format!("同步失败: {}", failing.error)
+    } else if sync.polled_ok_s.is_none() {
+        "未同步".to_owned()
+    } else if all_confirmed {
+        "同步成功".to_owned()
+    } else {
+        "同步中".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fetch::Reason, protocol::ActiveMeeting};
+
+    fn id() -> PackageId {
+        "m".parse().unwrap()
+    }
+
+    fn sync() -> Sync {
+        let meeting = ActiveMeeting { id: id(), title: "T".into(), sha256: None };
+        Sync { polled_ok_s: Some(1), active: vec![meeting], ..Sync::default() }
+    }
+
+    #[test]
+    fn the_sync_status_speaks_the_contracts_words() {
+        let (idle, failing) =
+            (HashMap::new(), Failing { rounds: 1, error: "why".into(), next_try_s: 2 });
+        let progress = Progress {
+            phase: Phase::Pulling,
+            reason: Reason::Missing,
+            attempt: 1,
+            received_bytes: 0,
+            total_bytes: None,
+            failure: None,
+        };
+        let busy = HashMap::from([(id(), progress)]);
+        let confirmed = Sync { confirmed: [id()].into(), ..sync() };
+        let failed = Sync { failing: [(id(), failing)].into(), ..sync() };
+        let away = Sync { poll_error: Some("away".into()), ..confirmed.clone() };
+        assert_eq!(sync_status(&Sync::default(), &idle), "未同步");
+        assert_eq!(sync_status(&sync(), &idle), "同步中");
+        assert_eq!(sync_status(&confirmed, &busy), "同步中");
+        assert_eq!(sync_status(&confirmed, &idle), "同步成功");
+        assert_eq!(sync_status(&failed, &idle), "同步失败: why");
+        assert_eq!(sync_status(&failed, &busy), "同步中");
+        assert_eq!(sync_status(&away, &idle), "同步出错: away");
+    }
+}

@@ -1,0 +1,75 @@
+//! Which address the main server is told.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tokio::net::{UdpSocket, lookup_host};
+
+use crate::config::{Config, authority};
+
+/// `host:port` under which clients reach this node.
+pub async fn advertised(config: &Config, listening_port: u16) -> std::io::Result<String> {
+    if config.use_public_address
+        && let Some(host) = &config.public_ip
+    {
+        return Ok(authority(host, config.public_port.unwrap_or(listening_port)));
+    }
+    let local = local_towards(&config.main_server_ip, config.main_server_port).await?;
+    Ok(authority(&local.to_string(), listening_port))
+}
+
+/// The address that packets to the main server leave from. The host name's
+/// address is often 127.0.1.1, and the first interface the wrong one; only
+/// the routing table knows. Connecting a UDP socket asks it and sends nothing.
+async fn local_towards(host: &str, port: u16) -> std::io::Result<IpAddr> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let mut failure = None;
+    for target in lookup_host((bare, port)).await? {
+        match local_towards_address(target).await {
+            Ok(local) => return Ok(local),
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(failure.unwrap_or_else(|| std::io::Error::other(format!("{host} has no address"))))
+}
+
+async fn local_towards_address(target: SocketAddr) -> std::io::Result<IpAddr> {
+    let any: IpAddr = match target {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(target).await?;
+    Ok(socket.local_addr()?.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn config(document: serde_json::Value) -> Config {
+        let mut whole = document.as_object().cloned().unwrap();
+        whole.insert("nodeId".into(), "n".into());
+        crate::config::check::typed(&whole, std::path::Path::new("/")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_public_address_counts_only_when_it_is_switched_on() {
+        let public =
+            json!({"publicIp": "files.example", "publicPort": 80, "usePublicAddress": true});
+        assert_eq!(advertised(&config(public), 8001).await.unwrap(), "files.example:80");
+        let no_port = json!({"publicIp": "2001:db8::1", "usePublicAddress": true});
+        assert_eq!(advertised(&config(no_port), 8001).await.unwrap(), "[2001:db8::1]:8001");
+        let off = json!({"publicIp": "files.example", "mainServerIp": "127.0.0.1"});
+        assert_eq!(advertised(&config(off), 8001).await.unwrap(), "127.0.0.1:8001");
+    }
+
+    #[tokio::test]
+    async fn ipv6_main_servers_are_told_an_ipv6_address() {
+        if tokio::net::UdpSocket::bind("[::1]:0").await.is_ok() {
+            let config = config(json!({"mainServerIp": "::1"}));
+            assert_eq!(advertised(&config, 8001).await.unwrap(), "[::1]:8001");
+        }
+    }
+}

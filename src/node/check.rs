@@ -1,0 +1,123 @@
+//! Asks the main server which version of its packages it has, without
+//! getting them.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+use tracing::debug;
+
+use crate::{
+    package::{Manifest, PackageId, Route},
+    store::Stored,
+    upstream::{Announced, Place, Upstream},
+};
+
+/// A thousand meetings are asked about within seconds, a few at a time.
+const AT_ONCE: usize = 4;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    Same,
+    Other,
+    /// There is nothing to tell versions apart by: only the bytes can.
+    Incomparable,
+    /// The main server did not answer; the next poll asks again.
+    NotTold,
+}
+
+/// `wanted` is each package with the path that it is offered at.
+pub(super) async fn versions(
+    upstream: Upstream,
+    wanted: Vec<(Arc<Stored>, String)>,
+) -> Vec<(PackageId, Version)> {
+    let upstream = &upstream;
+    stream::iter(wanted)
+        .map(|(stored, path)| async move {
+            (stored.manifest.id.clone(), version(upstream, &stored.manifest, &path).await)
+        })
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await
+}
+
+async fn version(upstream: &Upstream, held: &Manifest, path: &str) -> Version {
+    let Some(place) = Place::offered(upstream.origin(), path) else {
+        return Version::Incomparable;
+    };
+    match upstream.head(&held.id, &place).await {
+        Ok(announced) => compare(held, &announced),
+        Err(error) => {
+            debug!("version of meeting {} not told: {error}", held.id);
+            Version::NotTold
+        }
+    }
+}
+
+fn compare(held: &Manifest, announced: &Announced) -> Version {
+    if let Some(sha256) = announced.sha256 {
+        return if sha256 == held.sha256 { Version::Same } else { Version::Other };
+    }
+    if announced.length.is_some_and(|length| length != held.size_bytes) {
+        return Version::Other;
+    }
+    let source = &held.source;
+    // Validators speak of one place; those of another say nothing here.
+    if source.route != Route::PackageUrl
+        || source.validators.is_empty()
+        || announced.validators.is_empty()
+    {
+        return Version::Incomparable;
+    }
+    if source.validators.same_version(&announced.validators) {
+        Version::Same
+    } else {
+        Version::Other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::package::{FileStamp, Md5, Sha256, Source, Validators};
+
+    fn held(route: Route, etag: Option<&str>) -> Manifest {
+        Manifest {
+            id: "m".parse().unwrap(),
+            title: String::new(),
+            size_bytes: 10,
+            file_count: 0,
+            sha256: Sha256::new([1; 32]),
+            md5: Md5::new([1; 16]),
+            source: Source { route, origin: None, validators: validators(etag) },
+            modified_s: 0,
+            verified_s: 0,
+            file: FileStamp { size_bytes: 10, inode: 1, mtime_ns: 0 },
+        }
+    }
+
+    fn validators(etag: Option<&str>) -> Validators {
+        Validators { etag: etag.map(Into::into), last_modified: None }
+    }
+
+    fn announced(length: Option<u64>, etag: Option<&str>) -> Announced {
+        Announced { length, validators: validators(etag), ..Announced::default() }
+    }
+
+    #[test]
+    fn versions_are_told_apart_by_whatever_there_is() {
+        let url = held(Route::PackageUrl, Some("e"));
+        assert_eq!(compare(&url, &announced(Some(10), Some("e"))), Version::Same);
+        assert_eq!(compare(&url, &announced(Some(10), Some("f"))), Version::Other);
+        assert_eq!(compare(&url, &announced(Some(11), Some("e"))), Version::Other);
+        assert_eq!(compare(&url, &announced(Some(10), None)), Version::Incomparable);
+        let adopted = held(Route::Adopted, None);
+        assert_eq!(compare(&adopted, &announced(Some(10), Some("e"))), Version::Incomparable);
+        assert_eq!(compare(&adopted, &announced(Some(11), Some("e"))), Version::Other);
+        let direct = held(Route::Direct, Some("e"));
+        assert_eq!(compare(&direct, &announced(None, Some("e"))), Version::Incomparable);
+        let digest =
+            |byte| Announced { sha256: Some(Sha256::new([byte; 32])), ..announced(None, None) };
+        assert_eq!(compare(&direct, &digest(1)), Version::Same);
+        assert_eq!(compare(&direct, &digest(2)), Version::Other);
+    }
+}

@@ -1,0 +1,249 @@
+//! Taking packages off the disk that are of no more use.
+//!
+//! A package goes only after two well-formed answers, at least
+//! `cleanup.graceSeconds` apart, in which its meeting was not active: one
+//! wrong answer or a meeting that is toggled costs nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    board::Board,
+    config::{Cleanup, Config, Settings},
+    fetch::eviction_candidate,
+    package::PackageId,
+    store::{Store, evict},
+    tasks,
+};
+
+/// How often the storage is looked at besides after each answer.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often it is written down when packages were last served.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
+
+pub(super) struct Worker {
+    pub settings: Arc<Settings>,
+    pub board: Arc<Board>,
+}
+
+/// What the answers since the service's start said of the stored packages.
+#[derive(Debug, Default)]
+struct Memory {
+    /// Here already when the service started, and not active since.
+    from_before: BTreeSet<PackageId>,
+    absent_since: BTreeMap<PackageId, Instant>,
+    answers: u64,
+}
+
+impl Memory {
+    fn at_start(store: &Store) -> Self {
+        let from_before = store.list().iter().map(|stored| stored.manifest.id.clone()).collect();
+        Self { from_before, ..Self::default() }
+    }
+
+    /// Takes in an answer and says which packages may go now.
+    fn answered(
+        &mut self,
+        stored: &[PackageId],
+        active: &BTreeSet<PackageId>,
+        cleanup: &Cleanup,
+        now: Instant,
+    ) -> Vec<PackageId> {
+        self.from_before.retain(|id| !active.contains(id));
+        self.absent_since.retain(|id, _| stored.contains(id) && !active.contains(id));
+        let grace = Duration::from_secs(cleanup.grace_seconds);
+        let mut gone = Vec::new();
+        for id in stored.iter().filter(|id| !active.contains(id)) {
+            let wanted = match self.from_before.contains(id) {
+                true => cleanup.clean_on_startup,
+                false => cleanup.clean_ended_meetings,
+            };
+            match self.absent_since.get(id) {
+                Some(since) if cleanup.enabled && wanted && now >= *since + grace => {
+                    gone.push(id.clone())
+                }
+                Some(_) => {}
+                None => {
+                    self.absent_since.insert(id.clone(), now);
+                }
+            }
+        }
+        gone
+    }
+}
+
+impl Worker {
+    pub(super) async fn run(self, end: CancellationToken) {
+        let mut answers = self.board.sync.subscribe();
+        let mut store = self.board.store.subscribe();
+        let mut running = self.board.running.subscribe();
+        let mut memory = Memory::at_start(&self.board.store());
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        let mut save = tokio::time::interval(SAVE_EVERY);
+        loop {
+            tokio::select! {
+                _ = answers.changed() => self.end_meetings(&mut memory).await,
+                _ = look.tick() => self.evict().await,
+                _ = save.tick() => self.save().await,
+                _ = store.changed() => memory = Memory::at_start(&self.board.store()),
+                _ = running.changed() => memory = Memory::at_start(&self.board.store()),
+                () = end.cancelled() => return self.save().await,
+            }
+        }
+    }
+
+    async fn end_meetings(&self, memory: &mut Memory) {
+        let sync = self.board.sync.borrow().clone();
+        if sync.answers < memory.answers {
+            // Counted anew: another main server, or another start.
+            memory.absent_since.clear();
+        }
+        if sync.answers == memory.answers || sync.answers == 0 {
+            memory.answers = sync.answers;
+            return;
+        }
+        memory.answers = sync.answers;
+        let store = self.board.store();
+        let stored: Vec<_> = store.list().iter().map(|stored| stored.manifest.id.clone()).collect();
+        let active = sync.active.iter().map(|meeting| meeting.id.clone()).collect();
+        let config = self.settings.current();
+        let gone = memory.answered(&stored, &active, &config.cleanup, Instant::now());
+        remove(store, gone, "its meeting is not active any more").await;
+    }
+
+    async fn evict(&self) {
+        let config = self.settings.current();
+        let store = self.board.store();
+        let excess = excess(&config, &store);
+        if excess > 0 {
+            let candidates: Vec<_> =
+                store.list().iter().map(|stored| eviction_candidate(&self.board, stored)).collect();
+            let gone = evict::to_free(&candidates, excess);
+            remove(store, gone, "the storage is nearly full").await;
+        }
+    }
+
+    async fn save(&self) {
+        let store = self.board.store();
+        if let Err(error) = tasks::blocking(move || store.save_served()).await {
+            warn!("when packages were last served could not be saved: {error}");
+        }
+    }
+}
+
+fn excess(config: &Config, store: &Store) -> u64 {
+    match config.storage.auto_cleanup {
+        true => evict::excess(
+            store.used_bytes(),
+            config.storage.max_size,
+            config.storage.cleanup_threshold,
+        ),
+        false => 0,
+    }
+}
+
+async fn remove(store: Store, gone: Vec<PackageId>, why: &'static str) {
+    if gone.is_empty() {
+        return;
+    }
+    tasks::blocking(move || {
+        for id in gone {
+            match store.remove(&id) {
+                Ok(()) => info!("package of meeting {id} removed: {why}"),
+                Err(error) => warn!("package of meeting {id} could not be removed: {error}"),
+            }
+        }
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: u64 = 30;
+
+    fn cleanup() -> Cleanup {
+        Cleanup {
+            enabled: true,
+            clean_on_startup: true,
+            clean_ended_meetings: true,
+            grace_seconds: GRACE,
+        }
+    }
+
+    fn ids(names: &[&str]) -> Vec<PackageId> {
+        names.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    /// Packages a (from before the start) and b (pulled since), with answers
+    /// at the given seconds that name the given meetings as active.
+    fn gone(cleanup: &Cleanup, answers: &[(u64, &[&str])]) -> Vec<Vec<PackageId>> {
+        let mut memory =
+            Memory { from_before: ids(&["a"]).into_iter().collect(), ..Memory::default() };
+        let start = Instant::now();
+        let mut stored = ids(&["a", "b"]);
+        answers
+            .iter()
+            .map(|(second, active)| {
+                let active = ids(active).into_iter().collect();
+                let gone = memory.answered(
+                    &stored,
+                    &active,
+                    cleanup,
+                    start + Duration::from_secs(*second),
+                );
+                stored.retain(|id| !gone.contains(id));
+                gone
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_package_goes_when_its_meeting_was_absent_for_the_grace_time() {
+        let gone = gone(&cleanup(), &[(0, &["a", "b"]), (10, &["a"]), (39, &["a"]), (40, &["a"])]);
+        assert_eq!(gone, [vec![], vec![], vec![], ids(&["b"])]);
+    }
+
+    #[test]
+    fn one_wrong_answer_costs_nothing_even_after_a_long_silence() {
+        let gone = gone(
+            &cleanup(),
+            &[(0, &["a", "b"]), (3600, &[]), (3610, &["a", "b"]), (7200, &["a", "b"])],
+        );
+        assert!(gone.iter().all(Vec::is_empty));
+    }
+
+    #[test]
+    fn a_toggled_meeting_starts_its_grace_anew() {
+        let gone = gone(
+            &cleanup(),
+            &[(0, &["a"]), (20, &["a", "b"]), (25, &["a"]), (54, &["a"]), (55, &["a"])],
+        );
+        assert_eq!(gone, [vec![], vec![], vec![], vec![], ids(&["b"])]);
+    }
+
+    #[test]
+    fn each_switch_keeps_what_it_is_for() {
+        let both: &[(u64, &[&str])] = &[(0, &[]), (30, &[])];
+        let last = |cleanup: Cleanup| gone(&cleanup, both).pop().unwrap();
+        assert_eq!(last(cleanup()), ids(&["a", "b"]));
+        assert_eq!(last(Cleanup { clean_on_startup: false, ..cleanup() }), ids(&["b"]));
+        assert_eq!(last(Cleanup { clean_ended_meetings: false, ..cleanup() }), ids(&["a"]));
+        assert_eq!(last(Cleanup { enabled: false, ..cleanup() }), []);
+    }
+
+    #[test]
+    fn a_package_from_before_that_was_active_since_counts_as_an_ended_meetings() {
+        let ended_stay = Cleanup { clean_ended_meetings: false, ..cleanup() };
+        let gone = gone(&ended_stay, &[(0, &["a"]), (10, &[]), (99, &[])]);
+        assert!(gone.iter().all(Vec::is_empty));
+    }
+}

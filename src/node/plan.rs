@@ -1,0 +1,200 @@
+//! What to do about each active meeting. Pure: facts in, steps out.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{
+    fetch::Reason,
+    package::{PackageId, Sha256},
+};
+
+/// A package whose file alone changed at the main server is noticed within a
+/// minute; this leaves a quarter of it for the pull.
+const CHECK_EVERY: Duration = Duration::from_secs(45);
+
+/// What is known of one active meeting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    pub id: PackageId,
+    /// The digest of the package that is here, if there is one.
+    pub held: Option<Sha256>,
+    /// The digest that the main server announces, where it is ours.
+    pub announced: Option<Sha256>,
+    /// Whether the main server offers a `package_url`, by which the version
+    /// can be asked for cheaply.
+    pub offered: bool,
+    /// A pull, and no other, can tell whether the package changed.
+    pub incomparable: bool,
+    /// Known to be outdated.
+    pub stale: bool,
+    /// Being pulled already.
+    pub under_way: Option<Reason>,
+    /// Failed lately: not before then.
+    pub not_before: Option<Instant>,
+    /// When, and under which token, it was last known to be current.
+    pub confirmed: Option<(Instant, String)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Pull(PackageId, Reason),
+    /// Ask for the version.
+    Check(PackageId),
+    /// It is current, no need to ask.
+    Confirm(PackageId),
+}
+
+/// The steps for all active meetings under this token, in their order.
+pub fn plan(meetings: &[Facts], token: &str, now: Instant) -> Vec<Step> {
+    let mut steps: Vec<Step> =
+        meetings.iter().filter_map(|facts| step(facts, token, now)).collect();
+    // Comparing means pulling what is probably here already: one at a time,
+    // and never while somebody waits for a package that is not.
+    let busy = meetings.iter().any(|facts| facts.under_way.is_some());
+    let mut quiet = !busy
+        && !steps
+            .iter()
+            .any(|step| matches!(step, Step::Pull(_, reason) if *reason != Reason::Compare));
+    steps.retain(|step| match step {
+        Step::Pull(_, Reason::Compare) => std::mem::take(&mut quiet),
+        _ => true,
+    });
+    steps
+}
+
+fn step(facts: &Facts, token: &str, now: Instant) -> Option<Step> {
+    if facts.under_way.is_some() || facts.not_before.is_some_and(|at| now < at) {
+        return None;
+    }
+    let pull = |reason| Some(Step::Pull(facts.id.clone(), reason));
+    let Some(held) = facts.held else { return pull(Reason::Missing) };
+    let same_token = facts.confirmed.as_ref().is_some_and(|(_, under)| under == token);
+    let checked_lately = facts.confirmed.as_ref().is_some_and(|(at, _)| now < *at + CHECK_EVERY);
+    match facts.announced {
+        Some(announced) if announced != held => return pull(Reason::Changed),
+        Some(_) => return (!same_token).then(|| Step::Confirm(facts.id.clone())),
+        None if facts.stale => return pull(Reason::Changed),
+        None => {}
+    }
+    if facts.offered && !facts.incomparable {
+        let due = !same_token || !checked_lately;
+        return due.then(|| Step::Check(facts.id.clone()));
+    }
+    if same_token { None } else { pull(Reason::Compare) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HELD: Sha256 = Sha256::new([1; 32]);
+    const OTHER: Sha256 = Sha256::new([2; 32]);
+
+    fn facts(name: &str) -> Facts {
+        Facts {
+            id: name.parse().unwrap(),
+            held: Some(HELD),
+            announced: None,
+            offered: true,
+            incomparable: false,
+            stale: false,
+            under_way: None,
+            not_before: None,
+            confirmed: None,
+        }
+    }
+
+    fn only(facts: Facts, now: Instant) -> Option<Step> {
+        let steps = plan(&[facts], "t", now);
+        assert!(steps.len() <= 1);
+        steps.into_iter().next()
+    }
+
+    #[test]
+    fn one_meeting_at_a_time() {
+        let now = Instant::now();
+        let id = || "m".parse::<PackageId>().unwrap();
+        let pull = |reason| Some(Step::Pull(id(), reason));
+        let (check, confirm) = (Some(Step::Check(id())), Some(Step::Confirm(id())));
+        let lately = |token: &str| Some((now, token.to_owned()));
+        let long_ago = Some((now - CHECK_EVERY, "t".to_owned()));
+        let m = || facts("m");
+        let second = Duration::from_secs(1);
+        for (what, facts, expected) in [
+            ("not here", Facts { held: None, ..m() }, pull(Reason::Missing)),
+            ("being pulled", Facts { held: None, under_way: Some(Reason::Missing), ..m() }, None),
+            ("failed lately", Facts { held: None, not_before: Some(now + second), ..m() }, None),
+            (
+                "failed long ago",
+                Facts { held: None, not_before: Some(now), ..m() },
+                pull(Reason::Missing),
+            ),
+            ("never checked", m(), check.clone()),
+            ("checked lately", Facts { confirmed: lately("t"), ..m() }, None),
+            ("checked long ago", Facts { confirmed: long_ago.clone(), ..m() }, check.clone()),
+            ("new token", Facts { confirmed: lately("s"), ..m() }, check),
+            (
+                "outdated",
+                Facts { stale: true, confirmed: lately("t"), ..m() },
+                pull(Reason::Changed),
+            ),
+            ("announced the same", Facts { announced: Some(HELD), ..m() }, confirm),
+            (
+                "announced and confirmed",
+                Facts { announced: Some(HELD), confirmed: long_ago.clone(), ..m() },
+                None,
+            ),
+            (
+                "announced another",
+                Facts { announced: Some(OTHER), confirmed: lately("t"), ..m() },
+                pull(Reason::Changed),
+            ),
+            ("direct only, new token", Facts { offered: false, ..m() }, pull(Reason::Compare)),
+            ("direct only, same token", Facts { offered: false, confirmed: long_ago, ..m() }, None),
+            ("adopted", Facts { incomparable: true, ..m() }, pull(Reason::Compare)),
+        ] {
+            assert_eq!(only(facts, now), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn comparing_is_done_one_at_a_time_and_after_everything_else() {
+        let now = Instant::now();
+        let direct = |name| Facts { offered: false, ..facts(name) };
+        let compare = |name: &str| Step::Pull(name.parse().unwrap(), Reason::Compare);
+        assert_eq!(plan(&[direct("a"), direct("b")], "t", now), [compare("a")]);
+        let missing = Facts { held: None, ..facts("c") };
+        assert_eq!(
+            plan(&[direct("a"), missing], "t", now),
+            [Step::Pull("c".parse().unwrap(), Reason::Missing)]
+        );
+        let busy = Facts { under_way: Some(Reason::Compare), ..direct("a") };
+        assert_eq!(plan(&[busy, direct("b")], "t", now), []);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_missing_and_not_held_back_is_pulled(
+            meetings in prop::collection::vec((any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()), 0..20),
+        ) {
+            let now = Instant::now();
+            let all: Vec<_> = meetings.iter().enumerate().map(|(n, (held, offered, busy, held_back))| Facts {
+                held: held.then_some(HELD),
+                offered: *offered,
+                under_way: busy.then_some(Reason::Missing),
+                not_before: held_back.then(|| now + CHECK_EVERY),
+                ..facts(&format!("m{n}"))
+            }).collect();
+            let steps = plan(&all, "t", now);
+            for facts in &all {
+                let pulled = steps.contains(&Step::Pull(facts.id.clone(), Reason::Missing));
+                prop_assert_eq!(pulled, facts.held.is_none() && facts.under_way.is_none() && facts.not_before.is_none());
+            }
+            let compares = steps.iter().filter(|s| matches!(s, Step::Pull(_, Reason::Compare))).count();
+            prop_assert!(compares <= 1);
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Being known to the main server: register, heartbeat, unregister.
+//!
+//! One loop, one request at a time. A heartbeat goes out at every interval,
+//! and at once when a package was confirmed or the set of active meetings
+//! changed: whole rooms wait for the main server to learn of that.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::address;
+use crate::{
+    board::{self, Board},
+    config::{Config, Settings},
+    delivery::Traffic,
+    package::PackageId,
+    protocol::{Heartbeat, HeldPackage, MeetingRef, NodeReport, Registration, Unregistration},
+    store::now_s,
+    upstream::{Connector, Upstream},
+};
+
+/// Nobody waits longer than this for a goodbye to be heard.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+pub(super) struct Worker {
+    pub settings: Arc<Settings>,
+    pub board: Arc<Board>,
+    pub connector: Arc<Connector>,
+    pub traffic: Arc<Traffic>,
+}
+
+/// Where, as whom and under which address the node is registered.
+#[derive(Clone)]
+struct Standing {
+    upstream: Upstream,
+    node_id: String,
+    address: String,
+    /// False once a heartbeat failed: the main server may have been away for
+    /// so long that it forgot us, and a heartbeat does not bring it an address.
+    fresh: bool,
+}
+
+/// What a heartbeat says of meetings; a change of it is news.
+type News = (Vec<PackageId>, BTreeSet<PackageId>);
+
+impl Worker {
+    pub(super) async fn run(self, end: CancellationToken) {
+        let mut standing = None;
+        let mut failures = 0;
+        while !end.is_cancelled() {
+            if self.board.is_running() {
+                let (news, began) = (self.news(), Instant::now());
+                let before = self.settings.current();
+                tokio::select! {
+                    outcome = self.beat(&mut standing) => {
+                        failures = if self.note(&standing, outcome) { 0 } else { failures + 1 };
+                        let config = self.settings.current();
+                        tokio::select! {
+                            () = tokio::time::sleep_until(began + pause(failures, &config)) => {}
+                            () = self.something_new(&news) => {}
+                            () = self.disturbed(&config) => {}
+                            () = end.cancelled() => {}
+                        }
+                    }
+                    // A request to a server that hangs must not hold up a stop
+                    // or a change of the configuration.
+                    () = self.disturbed(&before) => failures = 0,
+                    () = end.cancelled() => {}
+                }
+            } else {
+                self.leave(&mut standing).await;
+                tokio::select! {
+                    () = self.started() => failures = 0,
+                    () = end.cancelled() => {}
+                }
+            }
+        }
+        self.leave(&mut standing).await;
+    }
+
+    /// One round of what is due: unregister where we no longer belong,
+    /// register where we are not known under this address, heartbeat.
+    async fn beat(&self, standing: &mut Option<Standing>) -> Result<(), String> {
+        let config = self.settings.current();
+        let upstream = self.connector.to(&config);
+        let here =
+            |s: &Standing| s.upstream.origin() == upstream.origin() && s.node_id == config.node_id;
+        if standing.as_ref().is_some_and(|standing| !here(standing)) {
+            self.leave(standing).await;
+        }
+        let port = *self.board.port.borrow();
+        let address = address::advertised(&config, port).await.map_err(|error| {
+            format!("no route to the main server {}: {error}", config.main_server_ip)
+        })?;
+        let limit = limit(&config);
+        if standing.as_ref().is_none_or(|known| !known.fresh || known.address != address) {
+            let (node_id, status) = (config.node_id.clone(), "online".to_owned());
+            let body = Registration { node_id: node_id.clone(), address: address.clone(), status };
+            upstream.register(&body, limit).await.map_err(|error| error.to_string())?;
+            info!("registered at {} as {node_id}, reachable at {address}", upstream.origin());
+            let (upstream, address) = (upstream.clone(), address.clone());
+            *standing = Some(Standing { upstream, node_id, address, fresh: true });
+        }
+        let beat = self.heartbeat(&config, address);
+        upstream.heartbeat(&beat, limit).await.map_err(|error| {
+            if let Some(standing) = standing {
+                standing.fresh = false;
+            }
+            error.to_string()
+        })
+    }
+
+    fn heartbeat(&self, config: &Config, address: String) -> Heartbeat {
+        let sync = self.board.sync.borrow().clone();
+        let store = self.board.store();
+        let meeting = |m: &crate::protocol::ActiveMeeting| MeetingRef {
+            id: m.id.to_string(),
+            title: m.title.clone(),
+        };
+        let packages: Vec<_> = sync
+            .confirmed
+            .iter()
+            .filter_map(|id| store.get(id))
+            .map(|stored| HeldPackage {
+                id: stored.manifest.id.clone(),
+                sha256: stored.manifest.sha256,
+            })
+            .collect();
+        Heartbeat {
+            node_id: config.node_id.clone(),
+            address,
+            status: "online".to_owned(),
+            active_meetings: sync.active.iter().map(meeting).collect(),
+            synced_meetings: packages.iter().map(|package| package.id.to_string()).collect(),
+            mirror: Some(NodeReport {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                downloads: self.traffic.under_way(),
+                free_bytes: self.board.machine.borrow().disk_free,
+                packages,
+            }),
+        }
+    }
+
+    /// Unregisters, without letting anybody wait for a server that is away.
+    async fn leave(&self, standing: &mut Option<Standing>) {
+        let Some(Standing { upstream, node_id, .. }) = standing.take() else { return };
+        let body = Unregistration { node_id: node_id.clone() };
+        match upstream.unregister(&body, GOODBYE).await {
+            Ok(()) => info!("unregistered {node_id} at {}", upstream.origin()),
+            Err(error) => warn!("could not unregister {node_id}: {error}"),
+        }
+        self.board.presence.send_modify(|presence| presence.registered = false);
+    }
+
+    /// Reports a beat; true when it went well.
+    fn note(&self, standing: &Option<Standing>, outcome: Result<(), String>) -> bool {
+        let good = outcome.is_ok();
+        let before = self.board.presence.borrow().clone();
+        match &outcome {
+            Ok(()) if before.error.is_some() => info!("the main server answers again"),
+            Ok(()) => {}
+            // Once per outage, not once per heartbeat.
+            Err(error) if before.error.is_none() => warn!("heartbeat failed: {error}"),
+            Err(error) => debug!("heartbeat failed: {error}"),
+        }
+        self.board.presence.send_replace(board::Presence {
+            registered: standing.as_ref().is_some_and(|standing| standing.fresh),
+            address: standing.as_ref().map(|s| s.address.clone()).or(before.address),
+            last_ok_s: if good { Some(now_s()) } else { before.last_ok_s },
+            failing_since_s: outcome
+                .as_ref()
+                .err()
+                .map(|_| before.failing_since_s.unwrap_or_else(now_s)),
+            error: outcome.err(),
+        });
+        good
+    }
+
+    fn news(&self) -> News {
+        let sync = self.board.sync.borrow();
+        (sync.active.iter().map(|meeting| meeting.id.clone()).collect(), sync.confirmed.clone())
+    }
+
+    async fn something_new(&self, told: &News) {
+        let mut sync = self.board.sync.subscribe();
+        while self.news() == *told {
+            if sync.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn started(&self) {
+        let mut running = self.board.running.subscribe();
+        let _ = running.wait_for(|running| *running).await;
+    }
+
+    /// Resolves on a stop of the service, and when what decides over whom to
+    /// talk to, as whom and how often has changed since `config`.
+    async fn disturbed(&self, config: &Config) {
+        let mut running = self.board.running.subscribe();
+        let mut settings = self.settings.subscribe();
+        let mut port = self.board.port.subscribe();
+        let listening = *port.borrow_and_update();
+        let relevant = |c: &Config| {
+            let public = (c.public_ip.clone(), c.public_port, c.use_public_address);
+            (c.main_server(), c.node_id.clone(), public, c.heartbeat.interval)
+        };
+        let before = relevant(config);
+        tokio::select! {
+            _ = running.wait_for(|running| !running) => {}
+            _ = settings.wait_for(|now| relevant(now) != before) => {}
+            _ = port.wait_for(|port| *port != listening) => {}
+        }
+    }
+}
+
+/// No request may outlast the interval: the node has to be registered again
+/// within one interval of the main server's return (pauses are counted from
+/// a request's beginning).
+fn limit(config: &Config) -> Duration {
+    Duration::from_secs(config.network.connection_timeout.min(config.heartbeat.interval))
+}
+
+/// How long to wait after so many failures in a row. `retryCount` tries come
+/// `retryDelay` apart, then one at every interval; none is ever further away
+/// than the interval.
+fn pause(failures: u32, config: &Config) -> Duration {
+    let interval = Duration::from_secs(config.heartbeat.interval);
+    let retry = Duration::from_secs(config.network.retry_delay);
+    // Without any delay a refused connection would be asked again in a loop.
+    let retry = retry.max(Duration::from_millis(100)).min(interval);
+    if (1..config.network.retry_count).contains(&failures) { retry } else { interval }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn retries_come_soon_and_never_later_than_the_interval() {
+        let config = |delay: u64| {
+            let document = json!({
+                "nodeId": "n",
+                "network": {"retryCount": 3, "retryDelay": delay},
+                "heartbeat": {"interval": 10},
+            });
+            crate::config::check::typed(document.as_object().unwrap(), std::path::Path::new("/"))
+                .unwrap()
+        };
+        let seconds = |delay| [0, 1, 2, 3, 9].map(|f| pause(f, &config(delay)).as_secs_f64());
+        assert_eq!(seconds(2), [10.0, 2.0, 2.0, 10.0, 10.0]);
+        assert_eq!(seconds(60), [10.0; 5]);
+        assert_eq!(seconds(0), [10.0, 0.1, 0.1, 10.0, 10.0]);
+    }
+}

@@ -1,0 +1,79 @@
+//! The listener, and its change to another port: the new one first, then the
+//! old one drains.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::Router;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::{
+    board::Board,
+    config::Settings,
+    listen::{BindError, Listener},
+    tasks::Tasks,
+};
+
+/// A port that was taken may become free.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+
+pub(super) struct Worker {
+    pub settings: Arc<Settings>,
+    pub board: Arc<Board>,
+    pub host: IpAddr,
+    /// From the command line; the configuration's port does not count then.
+    pub fixed_port: Option<u16>,
+    pub router: Router,
+    pub connections: Tasks,
+}
+
+impl Worker {
+    /// Ends all listeners when `stop` is cancelled; connections are drained
+    /// by the owner of `connections`.
+    pub(super) async fn run(self, first: Listener, stop: CancellationToken) {
+        let mut changes = self.settings.subscribe();
+        let mut current = self.begin(first, &stop);
+        loop {
+            let wanted = self.fixed_port.unwrap_or_else(|| self.settings.current().node_port);
+            let listening = *self.board.port.borrow();
+            let fits = self.fixed_port.is_some() || wanted == listening;
+            if !fits {
+                match Listener::bind(SocketAddr::new(self.host, wanted)) {
+                    Ok(listener) => {
+                        info!("listening on {} instead of port {listening}", listener.address());
+                        self.board.port_fault.send_replace(None);
+                        let new = self.begin(listener, &stop);
+                        std::mem::replace(&mut current, new).cancel();
+                        continue;
+                    }
+                    Err(error) => self.complain(&error),
+                }
+            }
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = tokio::time::sleep(TRY_AGAIN), if !fits => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    fn begin(&self, listener: Listener, stop: &CancellationToken) -> CancellationToken {
+        let stop = stop.child_token();
+        self.board.port.send_replace(listener.address().port());
+        let serving = listener.serve(self.router.clone(), self.connections.clone(), stop.clone());
+        self.connections.spawn("accept", serving);
+        stop
+    }
+
+    fn complain(&self, refused: &BindError) {
+        let fault = format!("nodePort can't be used, the old port stays in use: {refused}");
+        let before = self.board.port_fault.send_replace(Some(fault.clone()));
+        if before.as_ref() != Some(&fault) {
+            error!("{fault}");
+        }
+    }
+}
