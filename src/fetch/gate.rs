@@ -74,11 +74,12 @@ impl Gate {
     }
 
     fn admit(&self) {
-        while let Some(next) = self.state().take_next() {
-            let permit = Permit { gate: self.clone() };
-            // One that has left meanwhile gives its place back by dropping
-            // the permit, here and outside the lock.
-            let _ = next.admit.send(permit);
+        loop {
+            // The lock is gone before the permit is sent: one that has left
+            // meanwhile gives its place back by dropping it, which locks.
+            let next = self.state().take_next();
+            let Some(next) = next else { return };
+            let _ = next.admit.send(Permit { gate: self.clone() });
         }
     }
 

@@ -1,0 +1,41 @@
+//! Builders and what tests wait with.
+
+pub mod main_server;
+pub mod node;
+pub mod zips;
+
+use std::time::Duration;
+
+pub use main_server::{Fault, ScriptedMain};
+pub use node::TestNode;
+pub use zips::zip_of;
+
+/// Far more than anything here takes, even on a busy machine; a test that
+/// gets here has failed.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `condition` gives something, looking again and again.
+pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            if let Some(found) = condition().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    match tokio::time::timeout(PATIENCE, looking).await {
+        Ok(found) => found,
+        Err(_) => panic!("waited {PATIENCE:?} in vain for: {what}"),
+    }
+}
+
+/// A client as plain as a tablet's: no pool, no redirects, no proxy.
+pub fn client() -> reqwest::Client {
+    reqwest::Client::builder()
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap()
+}

@@ -1,0 +1,459 @@
+//! A main server that plays the real one's quirks, written from the wire
+//! contract: raw `package_url`s, unquoted ETags, direct downloads that are
+//! chunked without any validator, older shapes of answers. It can be told to
+//! fail in the ways that were seen, and remembers what it was asked.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::{Path, Request, State},
+    http::{HeaderMap, Method, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use edge_mirror::{listen::Listener, tasks::Tasks};
+use futures_util::stream;
+use serde_json::{Value, json};
+
+use super::until;
+
+/// How one answer goes wrong.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    Status(u16),
+    /// The body breaks off after so many bytes.
+    CutAfter(usize),
+    /// The body ends in good order after so many bytes.
+    EndAfter(usize),
+    /// 200 with this instead of what was asked for.
+    Instead(&'static str),
+    /// Nothing at all for so long.
+    Silence(Duration),
+}
+
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub method: Method,
+    pub path: String,
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+#[derive(Clone, Debug)]
+struct Meeting {
+    title: String,
+    active: bool,
+    package: Option<Bytes>,
+    /// Another one for each version of the file.
+    version: u64,
+}
+
+/// Which of the answers in the field it gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    Newer,
+    /// `active_meeting` with one id, and no list with offers.
+    OldestSingle,
+    PlainIds,
+    ById,
+}
+
+pub struct Play {
+    meetings: BTreeMap<String, Meeting>,
+    token: u64,
+    pub shape: Shape,
+    /// Whether `package_url` is offered.
+    pub offers: bool,
+    /// Whether `/uploads/` honours ranges and sends quoted tags, as our own
+    /// main server does and the real one does not.
+    pub ranges: bool,
+    /// By a part of the path; each answers once, in this order.
+    faults: Vec<(String, VecDeque<Fault>)>,
+    /// Pause between the pieces of a package's body.
+    pub drip: Option<Duration>,
+    asked: Vec<Asked>,
+    /// Replaces the answer to the poll.
+    pub status_answer: Option<String>,
+    known_nodes: BTreeMap<String, String>,
+}
+
+/// How the bytes of one package are put onto the wire.
+const PIECE_BYTES: usize = 16 << 10;
+
+#[derive(Clone)]
+pub struct ScriptedMain {
+    play: Arc<Mutex<Play>>,
+    running: Arc<Mutex<Option<Tasks>>>,
+    address: SocketAddr,
+}
+
+impl ScriptedMain {
+    pub async fn start() -> Self {
+        let play = Play {
+            meetings: BTreeMap::new(),
+            token: 1,
+            shape: Shape::Newer,
+            offers: true,
+            ranges: false,
+            faults: Vec::new(),
+            drip: None,
+            asked: Vec::new(),
+            status_answer: None,
+            known_nodes: BTreeMap::new(),
+        };
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = listener.address();
+        let server = Self { play: Arc::new(Mutex::new(play)), running: Arc::default(), address };
+        server.serve(listener);
+        server
+    }
+
+    /// An address where nobody answers, to come up at later.
+    pub async fn absent() -> Self {
+        let server = Self::start().await;
+        server.go_away().await;
+        server
+    }
+
+    fn serve(&self, listener: Listener) {
+        let tasks = Tasks::new();
+        let stop = tasks.token().clone();
+        tasks.spawn("scripted main server", listener.serve(self.router(), tasks.clone(), stop));
+        *self.running.lock().unwrap() = Some(tasks);
+    }
+
+    /// Closes the port and every connection.
+    pub async fn go_away(&self) {
+        let tasks = self.running.lock().unwrap().take();
+        if let Some(tasks) = tasks {
+            tasks.shut_down(Duration::from_secs(5)).await;
+        }
+    }
+
+    /// Comes back at the same address, having forgotten all nodes.
+    pub async fn come_back(&self) {
+        self.play().known_nodes.clear();
+        let listener = until("the old port", async || Listener::bind(self.address).ok()).await;
+        self.serve(listener);
+    }
+
+    pub fn authority(&self) -> String {
+        self.address.to_string()
+    }
+
+    pub fn play(&self) -> MutexGuard<'_, Play> {
+        self.play.lock().unwrap()
+    }
+
+    /// Starts a meeting with this package, or replaces both; the token changes.
+    pub fn activate(&self, id: &str, title: &str, package: &[u8]) {
+        let mut play = self.play();
+        play.put(id, title, Some(Bytes::copy_from_slice(package)));
+        play.token += 1;
+    }
+
+    /// A meeting that is active although its package could not be made.
+    pub fn activate_without_package(&self, id: &str) {
+        let mut play = self.play();
+        play.put(id, "no package", None);
+        play.token += 1;
+    }
+
+    /// Another file under the same name; neither list nor token tell of it.
+    pub fn replace_quietly(&self, id: &str, package: &[u8]) {
+        let title = self.play().meetings[id].title.clone();
+        self.play().put(id, &title, Some(Bytes::copy_from_slice(package)));
+    }
+
+    pub fn end(&self, id: &str) {
+        let mut play = self.play();
+        play.meetings.get_mut(id).unwrap().active = false;
+        play.token += 1;
+    }
+
+    pub fn change_token(&self) {
+        self.play().token += 1;
+    }
+
+    pub fn fail(&self, path: &str, faults: impl IntoIterator<Item = Fault>) {
+        self.play().faults.push((path.to_owned(), faults.into_iter().collect()));
+    }
+
+    /// Requests whose path has this part.
+    pub fn asked(&self, part: &str) -> Vec<Asked> {
+        self.play().asked.iter().filter(|asked| asked.path.contains(part)).cloned().collect()
+    }
+
+    pub fn count(&self, method: Method, part: &str) -> usize {
+        self.asked(part).iter().filter(|asked| asked.method == method).count()
+    }
+
+    pub fn last_heartbeat(&self) -> Value {
+        self.asked("/nodes/heartbeat").pop().map(|asked| asked.body).unwrap_or_default()
+    }
+
+    pub fn knows(&self, node_id: &str) -> Option<String> {
+        self.play().known_nodes.get(node_id).cloned()
+    }
+
+    fn router(&self) -> Router {
+        Router::new()
+            .route("/api/v1/nodes/register", post(register))
+            .route("/api/v1/nodes/heartbeat", post(heartbeat))
+            .route("/api/v1/nodes/unregister", post(unregister))
+            .route("/api/v1/meetings/status/node", get(status))
+            .route("/api/v1/meetings/active/meetings", get(active))
+            .route("/api/v1/meetings/{id}/download-package-direct", get(direct))
+            .route("/uploads/{*path}", get(upload))
+            .layer(middleware::from_fn_with_state(self.clone(), remember))
+            .with_state(self.clone())
+    }
+}
+
+impl Play {
+    fn put(&mut self, id: &str, title: &str, package: Option<Bytes>) {
+        let version = self.meetings.get(id).map_or(1, |meeting| meeting.version + 1);
+        let meeting = Meeting { title: title.to_owned(), active: true, package, version };
+        self.meetings.insert(id.to_owned(), meeting);
+    }
+
+    fn next_fault(&mut self, path: &str) -> Option<Fault> {
+        self.faults
+            .iter_mut()
+            .filter(|(part, _)| path.contains(part.as_str()))
+            .find_map(|(_, queue)| queue.pop_front())
+    }
+
+    fn active(&self) -> Vec<(&String, &Meeting)> {
+        self.meetings.iter().filter(|(_, meeting)| meeting.active).collect()
+    }
+}
+
+/// Writes down what was asked and lets the next fault, if there is one, answer.
+async fn remember(State(server): State<ScriptedMain>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let bytes = axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default();
+    let fault = {
+        let mut play = server.play();
+        play.asked.push(Asked {
+            method: parts.method.clone(),
+            path: parts.uri.path().to_owned(),
+            headers: parts.headers.clone(),
+            body: serde_json::from_slice(&bytes).unwrap_or_default(),
+        });
+        play.next_fault(parts.uri.path())
+    };
+    let answer = async |bytes| next.run(Request::from_parts(parts, Body::from(bytes))).await;
+    match fault {
+        None => answer(bytes).await,
+        Some(Fault::Status(status)) => {
+            let status = StatusCode::from_u16(status).unwrap();
+            (status, Json(json!({"detail": "scripted"}))).into_response()
+        }
+        Some(Fault::Instead(text)) => text.into_response(),
+        Some(Fault::Silence(time)) => {
+            tokio::time::sleep(time).await;
+            answer(bytes).await
+        }
+        Some(Fault::CutAfter(length)) => shortened(answer(bytes).await, length, true).await,
+        Some(Fault::EndAfter(length)) => shortened(answer(bytes).await, length, false).await,
+    }
+}
+
+async fn shortened(response: Response, length: usize, broken: bool) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let whole = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let mut pieces: Vec<Result<Bytes, std::io::Error>> = whole
+        .slice(..length.min(whole.len()))
+        .chunks(PIECE_BYTES)
+        .map(|piece| Ok(Bytes::copy_from_slice(piece)))
+        .collect();
+    if broken {
+        pieces.push(Err(std::io::Error::other("scripted")));
+    } else {
+        parts.headers.remove(header::CONTENT_LENGTH);
+    }
+    Response::from_parts(parts, Body::from_stream(stream::iter(pieces)))
+}
+
+async fn register(State(server): State<ScriptedMain>, Json(body): Json<Value>) -> Json<Value> {
+    let (id, address) = (body["node_id"].as_str().unwrap(), body["address"].as_str().unwrap());
+    server.play().known_nodes.insert(id.to_owned(), address.to_owned());
+    Json(json!({"status": "success", "message": format!("Node {id} registered")}))
+}
+
+async fn heartbeat(State(server): State<ScriptedMain>, Json(body): Json<Value>) -> Response {
+    let listed = body["active_meetings"].as_array().zip(body["synced_meetings"].as_array());
+    let titled = |(active, _): (&Vec<Value>, _)| {
+        active.iter().all(|m| m["title"].is_string() && m["id"].is_string())
+    };
+    if !listed.is_some_and(titled) {
+        return StatusCode::UNPROCESSABLE_ENTITY.into_response();
+    }
+    let (id, address) = (body["node_id"].as_str().unwrap(), body["address"].as_str().unwrap());
+    server.play().known_nodes.entry(id.to_owned()).or_insert(address.to_owned());
+    Json(json!({"status": "success", "timestamp": 1.5})).into_response()
+}
+
+async fn unregister(State(server): State<ScriptedMain>, Json(body): Json<Value>) -> Response {
+    let id = body["node_id"].as_str().unwrap();
+    match server.play().known_nodes.remove(id) {
+        Some(_) => Json(json!({"status": "success", "message": format!("Node {id} unregistered")}))
+            .into_response(),
+        None => (StatusCode::NOT_FOUND, Json(json!({"detail": format!("Node {id} not found")})))
+            .into_response(),
+    }
+}
+
+async fn status(State(server): State<ScriptedMain>) -> Response {
+    let play = server.play();
+    if let Some(answer) = &play.status_answer {
+        return answer.clone().into_response();
+    }
+    let active = play.active();
+    let mut answer = json!({"id": format!("token-{}", play.token), "timestamp": 1.5});
+    match play.shape {
+        Shape::Newer => {
+            answer["active_meetings"] =
+                active.iter().map(|(id, m)| json!({"id": id, "title": m.title})).collect();
+        }
+        Shape::OldestSingle => answer["active_meeting"] = json!(active.first().map(|(id, _)| id)),
+        Shape::PlainIds => {
+            answer["active_meetings"] = active.iter().map(|(id, _)| json!(id)).collect()
+        }
+        Shape::ById => {
+            let by_id =
+                active.iter().map(|(id, m)| ((*id).clone(), json!({"title": m.title}))).collect();
+            answer["active_meetings"] = Value::Object(by_id);
+        }
+    }
+    Json(answer).into_response()
+}
+
+async fn active(State(server): State<ScriptedMain>) -> Response {
+    let play = server.play();
+    if play.shape == Shape::OldestSingle {
+        return (StatusCode::NOT_FOUND, Json(json!({"detail": "Not Found"}))).into_response();
+    }
+    let list: Vec<_> = play
+        .active()
+        .iter()
+        .map(|(id, meeting)| {
+            let mut item =
+                json!({"id": id, "title": meeting.title, "time": "", "status": "进行中"});
+            if play.offers && meeting.package.is_some() {
+                item["package_url"] =
+                    json!(format!("/uploads/packages/{}_{id}_pdfs.zip", meeting.title));
+            }
+            item
+        })
+        .collect();
+    Json(list).into_response()
+}
+
+async fn direct(
+    State(server): State<ScriptedMain>,
+    Path(id): Path<String>,
+    method: Method,
+) -> Response {
+    if method == Method::HEAD {
+        return StatusCode::METHOD_NOT_ALLOWED.into_response();
+    }
+    let (meeting, drip) = {
+        let play = server.play();
+        (play.meetings.get(&id).cloned(), play.drip)
+    };
+    match meeting {
+        None => {
+            let detail = json!({"detail": format!("会议 {id} 不存在")});
+            (StatusCode::NOT_FOUND, Json(detail)).into_response()
+        }
+        Some(Meeting { package: None, .. }) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({"detail": "no package"})))
+                .into_response()
+        }
+        Some(Meeting { package: Some(package), .. }) => {
+            let headers = [
+                (header::CONTENT_TYPE, "application/zip".to_owned()),
+                (
+                    header::CONTENT_DISPOSITION,
+                    format!("attachment; filename=\"meeting_{id}_pdfs.zip\""),
+                ),
+            ];
+            (headers, dripping(package, drip)).into_response()
+        }
+    }
+}
+
+async fn upload(
+    State(server): State<ScriptedMain>,
+    Path(path): Path<String>,
+    method: Method,
+    asked: HeaderMap,
+) -> Response {
+    let (found, ranges, drip) = {
+        let play = server.play();
+        let named = |(id, meeting): &(&String, &Meeting)| {
+            path == format!("packages/{}_{id}_pdfs.zip", meeting.title)
+        };
+        let found = play.meetings.iter().find(named).map(|(_, meeting)| meeting.clone());
+        (found, play.ranges, play.drip)
+    };
+    let Some(Meeting { package: Some(package), version, .. }) = found else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let etag = if ranges { format!("\"v{version}\"") } else { format!("v{version}") };
+    let last_modified = format!("Sat, 21 Nov 2026 07:00:{:02} GMT", version % 60);
+    let mut headers = HeaderMap::new();
+    headers.insert(header::ETAG, etag.parse().unwrap());
+    headers.insert(header::LAST_MODIFIED, last_modified.parse().unwrap());
+    headers.insert(header::CONTENT_TYPE, "application/zip".parse().unwrap());
+    if ranges {
+        headers.insert(header::ACCEPT_RANGES, "bytes".parse().unwrap());
+    }
+    let text = |name: header::HeaderName| asked.get(name).and_then(|value| value.to_str().ok());
+    // To the letter: a quoted or weak tag is another one to the real server.
+    if text(header::IF_NONE_MATCH) == Some(&etag) {
+        return (StatusCode::NOT_MODIFIED, headers).into_response();
+    }
+    let total = package.len();
+    let from = text(header::RANGE)
+        .filter(|_| ranges && text(header::IF_RANGE) == Some(&etag))
+        .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+    let (status, part) = match from {
+        Some(from) => {
+            headers.insert(
+                header::CONTENT_RANGE,
+                format!("bytes {from}-{}/{total}", total - 1).parse().unwrap(),
+            );
+            (StatusCode::PARTIAL_CONTENT, package.slice(from..))
+        }
+        None => (StatusCode::OK, package),
+    };
+    headers.insert(header::CONTENT_LENGTH, part.len().into());
+    let body = if method == Method::HEAD { Body::empty() } else { dripping(part, drip) };
+    (status, headers, body).into_response()
+}
+
+/// A body in pieces, so that it can be met while it is under way.
+fn dripping(bytes: Bytes, drip: Option<Duration>) -> Body {
+    let pieces = stream::unfold(bytes, move |mut rest| async move {
+        if rest.is_empty() {
+            return None;
+        }
+        if let Some(pause) = drip {
+            tokio::time::sleep(pause).await;
+        }
+        let piece = rest.split_to(PIECE_BYTES.min(rest.len()));
+        Some((Ok::<_, std::io::Error>(piece), rest))
+    });
+    Body::from_stream(pieces)
+}

@@ -1,0 +1,166 @@
+//! A real node in a folder of its own.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use edge_mirror::{
+    config::Settings,
+    node::{Node, NodeOptions},
+};
+use reqwest::{Method, Response, StatusCode};
+use serde_json::{Map, Value, json};
+
+use super::{client, until};
+
+pub struct TestNode {
+    node: Option<Node>,
+    url: String,
+    folder: Arc<tempfile::TempDir>,
+}
+
+/// What a test's node differs by from the defaults; quick where those are slow.
+pub struct Builder {
+    config: Value,
+    folder: Arc<tempfile::TempDir>,
+}
+
+impl TestNode {
+    /// A node of the main server at `authority` (`host:port`).
+    pub fn of(authority: &str) -> Builder {
+        let (host, port) = authority.rsplit_once(':').unwrap();
+        let config = json!({
+            "mainServerIp": host,
+            "mainServerPort": port.parse::<u16>().unwrap(),
+            "nodeId": "node-test",
+            "syncInterval": 1,
+            "network": {"retryDelay": 0, "connectionTimeout": 5},
+            "heartbeat": {"interval": 1, "timeout": 3},
+            "logging": {"fileEnabled": false},
+            "shutdownGrace": 5,
+        });
+        Builder { config, folder: Arc::new(tempfile::tempdir().unwrap()) }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    pub fn package_url(&self, id: &str) -> String {
+        self.url(&format!("/api/v1/meetings/{id}/download-package"))
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.folder.path().join("node_config.json")
+    }
+
+    pub fn storage(&self) -> PathBuf {
+        self.folder.path().join("storage")
+    }
+
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.node.as_ref().unwrap().address()
+    }
+
+    pub async fn get(&self, path: &str) -> Response {
+        client().get(self.url(path)).send().await.unwrap()
+    }
+
+    pub async fn json(&self, path: &str) -> Value {
+        self.get(path).await.json().await.unwrap()
+    }
+
+    pub async fn status(&self) -> Value {
+        self.json("/api/status").await
+    }
+
+    /// The status page's entry of a meeting, null where there is none.
+    pub async fn meeting(&self, id: &str) -> Value {
+        let status = self.status().await;
+        let meetings = status["meetings"].as_array().cloned().unwrap_or_default();
+        meetings.into_iter().find(|meeting| meeting["id"] == id).unwrap_or_default()
+    }
+
+    pub async fn until_synced(&self, id: &str) -> Value {
+        until(&format!("meeting {id} synced"), async || {
+            Some(self.meeting(id).await).filter(|meeting| meeting["state"] == "synced")
+        })
+        .await
+    }
+
+    /// The package as a tablet gets it.
+    pub async fn download(&self, id: &str) -> (StatusCode, Vec<u8>) {
+        let response = client().get(self.package_url(id)).send().await.unwrap();
+        (response.status(), response.bytes().await.unwrap().to_vec())
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
+        let response =
+            client().request(Method::POST, self.url(path)).json(&body).send().await.unwrap();
+        (response.status(), response.json().await.unwrap())
+    }
+
+    pub async fn configure(&self, patch: Value) {
+        let (status, answer) = self.post("/api/config", patch).await;
+        assert_eq!(
+            (status, answer["message"].as_str()),
+            (StatusCode::OK, Some("配置已更新")),
+            "{answer}"
+        );
+    }
+
+    /// Stops in order; the folder stays for another node to start in.
+    pub async fn stop(mut self) -> Builder {
+        self.node.take().unwrap().shut_down().await;
+        let config: Value =
+            serde_json::from_slice(&std::fs::read(self.config_path()).unwrap()).unwrap();
+        Builder { config, folder: self.folder.clone() }
+    }
+
+    pub async fn shut_down(mut self) -> bool {
+        self.node.take().unwrap().shut_down().await
+    }
+}
+
+impl Builder {
+    pub fn with(mut self, patch: Value) -> Self {
+        let base = self.config.as_object_mut().unwrap();
+        edge_mirror::config::merge::merge(base, patch.as_object().unwrap());
+        self
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Puts a file into the node's folder before it starts.
+    pub fn file(self, path: &str, bytes: &[u8]) -> Self {
+        let path = self.folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+        self
+    }
+
+    pub async fn start(self) -> TestNode {
+        let path = self.folder.path().join("node_config.json");
+        let config: &Map<String, Value> = self.config.as_object().unwrap();
+        std::fs::write(&path, serde_json::to_vec_pretty(config).unwrap()).unwrap();
+        let settings = Arc::new(Settings::load_or_create(&path).unwrap());
+        // With a port in its configuration the node listens there, else anywhere.
+        let port = if config.contains_key("nodePort") { None } else { Some(0) };
+        let options = NodeOptions { host: IpAddr::V4(Ipv4Addr::LOCALHOST), port };
+        let node = Node::start(settings, options).await.unwrap();
+        TestNode {
+            url: format!("http://{}", node.address()),
+            node: Some(node),
+            folder: self.folder,
+        }
+    }
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

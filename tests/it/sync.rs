@@ -1,0 +1,310 @@
+//! Pulling packages and keeping them current.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::support::{
+    Fault, ScriptedMain, TestNode, client, main_server::Shape, until, zip_of, zips::big_zip,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_package_url_the_direct_way_is_never_asked() {
+    let main = ScriptedMain::start().await;
+    let zip = zip_of("papers");
+    main.activate("m1", "预算 #1? 100% a/b".replace('/', "-").as_str(), &zip);
+    let node = TestNode::of(&main.authority()).start().await;
+    node.until_synced("m1").await;
+    assert_eq!(node.download("m1").await.1, zip);
+    assert_eq!(main.count(Method::GET, "/uploads/"), 1);
+    assert_eq!(main.count(Method::GET, "download-package-direct"), 0);
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_shape_of_answer_leads_to_the_package() {
+    for shape in [Shape::Newer, Shape::OldestSingle, Shape::PlainIds, Shape::ById] {
+        let main = ScriptedMain::start().await;
+        main.play().shape = shape;
+        main.play().offers = false;
+        let zip = zip_of("papers");
+        main.activate("77", "Board", &zip);
+        let node = TestNode::of(&main.authority()).start().await;
+        node.until_synced("77").await;
+        assert_eq!(node.download("77").await.1, zip, "{shape:?}");
+        assert_eq!(main.count(Method::GET, "download-package-direct"), 1, "{shape:?}");
+        node.shut_down().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_without_sense_changes_and_deletes_nothing() {
+    let main = ScriptedMain::start().await;
+    let zip = zip_of("papers");
+    main.activate("m1", "Board", &zip);
+    let quick = json!({"cleanup": {"graceSeconds": 0}});
+    let node = TestNode::of(&main.authority()).with(quick).start().await;
+    node.until_synced("m1").await;
+    for nonsense in ["<html>502</html>", "{}", "[]", "null", r#"{"detail":"x"}"#] {
+        main.play().status_answer = Some(nonsense.to_owned());
+        let before = main.asked("status/node").len();
+        until("three more polls", async || {
+            (main.asked("status/node").len() > before + 2).then_some(())
+        })
+        .await;
+        let status = node.status().await;
+        assert!(status["sync_status"].as_str().unwrap().starts_with("同步出错: "), "{status}");
+        assert_eq!(node.meeting("m1").await["active"], true, "{nonsense}");
+        assert_eq!(node.download("m1").await.1, zip, "{nonsense}");
+    }
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_package_that_changed_is_replaced_when_the_token_changes() {
+    let main = ScriptedMain::start().await;
+    let (old, new) = (zip_of("old papers"), zip_of("new papers"));
+    main.activate("m1", "Board", &old);
+    let node = TestNode::of(&main.authority()).start().await;
+    node.until_synced("m1").await;
+    main.replace_quietly("m1", &new);
+    main.change_token();
+    until("the new bytes", async || (node.download("m1").await.1 == new).then_some(())).await;
+
+    // An unchanged one is asked about, not pulled.
+    let pulls = main.count(Method::GET, "/uploads/");
+    let checks = main.count(Method::HEAD, "/uploads/");
+    main.change_token();
+    until("a check", async || (main.count(Method::HEAD, "/uploads/") > checks).then_some(())).await;
+    node.until_synced("m1").await;
+    assert_eq!(main.count(Method::GET, "/uploads/"), pulls);
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_package_url_a_changed_token_means_comparing_digests() {
+    let main = ScriptedMain::start().await;
+    main.play().offers = false;
+    let (old, new) = (zip_of("old papers"), zip_of("new papers"));
+    main.activate("m1", "Board", &old);
+    let node = TestNode::of(&main.authority()).start().await;
+    let first = node.until_synced("m1").await;
+
+    main.change_token();
+    until("a second pull", async || (main.count(Method::GET, "direct") == 2).then_some(())).await;
+    let compared = node.until_synced("m1").await;
+    assert_eq!(compared["synced_at"], first["synced_at"], "the same bytes are not replaced");
+
+    main.activate("m1", "Board", &new);
+    until("the new bytes", async || (node.download("m1").await.1 == new).then_some(())).await;
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changed_without_any_sign_is_noticed_within_a_minute() {
+    let main = ScriptedMain::start().await;
+    let (old, new) = (zip_of("old papers"), zip_of("new papers"));
+    main.activate("m1", "Board", &old);
+    let node = TestNode::of(&main.authority()).start().await;
+    node.until_synced("m1").await;
+    main.replace_quietly("m1", &new);
+    let noticed = async {
+        while node.download("m1").await.1 != new {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), noticed).await.expect("noticed within a minute");
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_no_whole_package_are_never_served() {
+    let zip = big_zip(100_000, 1);
+    for offers in [true, false] {
+        for fault in [
+            Fault::Instead("<html>an error page with status 200</html>"),
+            Fault::CutAfter(40_000),
+            Fault::EndAfter(40_000),
+            Fault::EndAfter(0),
+            Fault::Status(500),
+            Fault::Status(302),
+        ] {
+            let main = ScriptedMain::start().await;
+            main.play().offers = offers;
+            let part = if offers { "/uploads/" } else { "package-direct" };
+            main.fail(part, [fault.clone(), fault.clone()]);
+            main.activate("m1", "Board", &zip);
+            let slow_polls = json!({"syncInterval": 3600, "network": {"retryCount": 3}});
+            let node = TestNode::of(&main.authority()).with(slow_polls).start().await;
+            let (status, body) = node.download("m1").await;
+            assert_eq!((status, body == zip), (StatusCode::OK, true), "{fault:?}");
+            assert_eq!(main.count(Method::GET, part), 3, "{fault:?}");
+            node.shut_down().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_that_broke_off_resumes_where_ranges_and_a_validator_allow_it() {
+    let main = ScriptedMain::start().await;
+    main.play().ranges = true;
+    let zip = big_zip(300_000, 2);
+    main.fail("/uploads/", [Fault::CutAfter(100_000), Fault::CutAfter(100_000)]);
+    main.activate("m1", "Board", &zip);
+    let node = TestNode::of(&main.authority()).start().await;
+    node.until_synced("m1").await;
+    assert_eq!(node.download("m1").await.1, zip);
+    let ranges: Vec<_> = main
+        .asked("/uploads/")
+        .iter()
+        .filter(|asked| asked.method == Method::GET)
+        .map(|asked| {
+            asked.headers.get(header::RANGE).map(|range| range.to_str().unwrap().to_owned())
+        })
+        .collect();
+    assert_eq!(
+        ranges,
+        [None, Some("bytes=98304-".into()), Some("bytes=196608-".into())].map(
+            |r: Option<String>| r.map(|r| r
+                .replace("98304", &first_stop(&main))
+                .replace("196608", &second_stop(&main)))
+        )
+    );
+    node.shut_down().await;
+}
+
+fn first_stop(main: &ScriptedMain) -> String {
+    stop(main, 1)
+}
+
+fn second_stop(main: &ScriptedMain) -> String {
+    stop(main, 2)
+}
+
+fn stop(main: &ScriptedMain, number: usize) -> String {
+    let asked = main.asked("/uploads/");
+    let range = asked[number].headers[header::RANGE].to_str().unwrap().to_owned();
+    range.trim_start_matches("bytes=").trim_end_matches('-').to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_changed_between_two_attempts_is_not_spliced() {
+    let main = ScriptedMain::start().await;
+    main.play().ranges = true;
+    let (old, new) = (big_zip(300_000, 3), big_zip(300_000, 4));
+    main.fail("/uploads/", [Fault::CutAfter(100_000), Fault::Silence(Duration::from_millis(300))]);
+    main.activate("m1", "Board", &old);
+    let node = TestNode::of(&main.authority()).start().await;
+    until("the second attempt", async || (main.count(Method::GET, "/uploads/") == 2).then_some(()))
+        .await;
+    main.replace_quietly("m1", &new);
+    until("the package", async || (node.download("m1").await.1 == new).then_some(())).await;
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_meeting_that_fails_holds_up_no_other_and_says_why() {
+    let main = ScriptedMain::start().await;
+    main.activate_without_package("broken");
+    let zip = zip_of("papers");
+    main.activate("fine", "Board", &zip);
+    let one_at_a_time = json!({"network": {"maxConcurrentDownloads": 1, "retryCount": 2}});
+    let node = TestNode::of(&main.authority()).with(one_at_a_time).start().await;
+    node.until_synced("fine").await;
+    let failing = until("the failure", async || {
+        Some(node.meeting("broken").await).filter(|meeting| meeting["failed_rounds"] == 1)
+    })
+    .await;
+    assert_eq!(failing["state"], "failing");
+    assert!(failing["last_error"].as_str().unwrap().contains("500"), "{failing}");
+    assert!(failing["next_try"].is_u64());
+    assert!(node.status().await["sync_status"].as_str().unwrap().starts_with("同步失败: "));
+    assert_eq!(main.count(Method::GET, "/broken/"), 2, "retryCount attempts, then a pause");
+
+    // Its package is made at last: the offer brings it at once.
+    main.activate("broken", "no package", &zip);
+    node.until_synced("broken").await;
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn polls_go_out_on_time_whatever_pulls_are_doing() {
+    let main = ScriptedMain::start().await;
+    main.play().drip = Some(Duration::from_millis(100));
+    main.activate("slow", "Board", &big_zip(2_000_000, 5));
+    let node = TestNode::of(&main.authority()).start().await;
+    until("the pull under way", async || {
+        (node.meeting("slow").await["state"] == "pulling").then_some(())
+    })
+    .await;
+    let before = main.asked("status/node").len();
+    until("three polls", async || (main.asked("status/node").len() >= before + 3).then_some(()))
+        .await;
+    let meeting = node.meeting("slow").await;
+    assert_eq!(meeting["state"], "pulling");
+    assert!(meeting["received"].as_u64().unwrap() <= meeting["total"].as_u64().unwrap());
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_pulls_run_than_are_allowed_and_clients_come_first() {
+    let main = ScriptedMain::start().await;
+    main.play().drip = Some(Duration::from_millis(40));
+    for number in 0..4 {
+        main.activate(&format!("m{number}"), "Board", &big_zip(200_000, number));
+    }
+    let one = json!({"network": {"maxConcurrentDownloads": 1}});
+    let node = TestNode::of(&main.authority()).with(one).start().await;
+    until("the first pull", async || (main.count(Method::GET, "/uploads/") == 1).then_some(()))
+        .await;
+    let (status, _) = node.download("m3").await;
+    assert_eq!(status, StatusCode::OK);
+    let order: Vec<_> = main.asked("/uploads/").iter().map(|asked| asked.path.clone()).collect();
+    assert!(order.len() <= 3 && order[1].contains("_m3_"), "{order:?}");
+    for number in 0..4 {
+        node.until_synced(&format!("m{number}")).await;
+    }
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_main_server_is_given_up_after_the_connection_timeout() {
+    let main = ScriptedMain::start().await;
+    main.fail("package-direct", [Fault::Silence(Duration::from_secs(60))]);
+    main.play().offers = false;
+    main.activate("m1", "Board", &zip_of("papers"));
+    let patience =
+        json!({"network": {"connectionTimeout": 1, "retryCount": 1}, "syncInterval": 3600});
+    let node = TestNode::of(&main.authority()).with(patience).start().await;
+    let (status, body) = node.download("m1").await;
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(status, StatusCode::GATEWAY_TIMEOUT, "{body}");
+    assert!(!body["detail"].as_str().unwrap().contains("http"), "the cause is for the log: {body}");
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_package_left_by_the_old_node_is_verified_adopted_and_compared() {
+    let main = ScriptedMain::start().await;
+    let (current, outdated) = (zip_of("current"), zip_of("outdated"));
+    main.activate("same", "Board", &current);
+    main.activate("old", "Council", &current);
+    let node = TestNode::of(&main.authority())
+        .file("storage/meeting_same/package.zip", &current)
+        .file("storage/meeting_old/package.zip", &outdated)
+        .file("storage/meeting_page/package.zip", b"<html>an error page</html>")
+        .start()
+        .await;
+    node.until_synced("same").await;
+    node.until_synced("old").await;
+    assert_eq!(node.download("old").await.1, current);
+    until("the error page gone", async || {
+        (!node.storage().join("meeting_page").exists()).then_some(())
+    })
+    .await;
+    assert!(node.storage().join("meeting_same/manifest.json").exists());
+    let page = client().get(node.package_url("page")).send().await.unwrap();
+    assert_eq!(page.status(), StatusCode::NOT_FOUND);
+    node.shut_down().await;
+}
