@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
     routing::{get, post, put},
 };
 
@@ -20,8 +19,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/{id}", get(manage::show).delete(manage::delete))
         .route("/{id}/start", post(manage::start))
         .route("/{id}/end", post(manage::end))
-        // The disk is the limit, and says so itself.
-        .route("/{id}/package", put(upload::put).layer(DefaultBodyLimit::disable()))
+        .route("/{id}/package", put(upload::put))
         .route("/{id}/download-package", get(downloads::download))
         .route("/{id}/download-package-direct", get(downloads::direct))
         .route("/{id}/download-nodes-info", get(downloads::sources));

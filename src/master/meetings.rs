@@ -156,7 +156,11 @@ impl Book {
 
     pub fn package_coming(&mut self, id: &PackageId) -> Result<(), Refusal> {
         let meeting = self.get_mut(id)?;
-        meeting.replacing = meeting.running();
+        // Still set: the last replacement's end could not be saved, and its
+        // token with it.
+        let running = meeting.running();
+        let interrupted = std::mem::replace(&mut meeting.replacing, running);
+        self.renew_token_if(interrupted);
         Ok(())
     }
 
@@ -294,6 +298,9 @@ mod tests {
         assert!(renews(book.clone(), Book::recover));
         book.recover();
         assert!(!renews(book, Book::recover), "once");
+        let mut unsaved = started();
+        unsaved.package_coming(&id("m")).unwrap();
+        assert!(renews(unsaved, |b| b.package_coming(&id("m")).unwrap()));
         assert!(!renews(started(), Book::recover));
     }
 

@@ -73,11 +73,7 @@ pub fn authority(address: &str) -> Result<Authority, String> {
     match authority.port_u16() {
         Some(port) if port > 0 => Ok(authority),
         Some(_) => Err(invalid()),
-        None if address.ends_with(|last: char| last.is_ascii_digit() || last == ']')
-            || !address.contains(':') =>
-        {
-            Err(format!("address '{address}' has no port"))
-        }
+        None if authority.host() == address => Err(format!("address '{address}' has no port")),
         None => Err(invalid()),
     }
 }
@@ -133,7 +129,7 @@ mod tests {
             "h:1\r\nX: y",
             "会议:1",
         ] {
-            assert!(authority(bad).is_err(), "{bad}");
+            assert!(authority(bad).unwrap_err().contains("no host:port"), "{bad}");
         }
         for without in ["1.2.3.4", "node.local", "[::1]"] {
             assert!(authority(without).unwrap_err().contains("has no port"), "{without}");

@@ -105,6 +105,8 @@ pub struct Candidate {
 #[derive(Debug, Default)]
 pub struct Registry {
     nodes: BTreeMap<String, Node>,
+    /// Forgotten but not yet told of; emptied every second.
+    lost: Vec<String>,
 }
 
 impl Registry {
@@ -217,7 +219,7 @@ impl Registry {
 
     /// Up to `room` nodes and addresses whose probe is due; they count as
     /// being probed until [`probed`](Self::probed).
-    pub fn to_probe(&mut self, room: usize, now_s: f64) -> Vec<(String, String)> {
+    pub fn take_due_probes(&mut self, room: usize, now_s: f64) -> Vec<(String, String)> {
         let due = self
             .nodes
             .iter_mut()
@@ -252,8 +254,15 @@ impl Registry {
         Ok(())
     }
 
+    /// Nodes that fell silent since the last time.
+    pub fn take_lost(&mut self, now_s: f64) -> Vec<String> {
+        self.forget_dead(now_s);
+        std::mem::take(&mut self.lost)
+    }
+
     fn forget_dead(&mut self, now_s: f64) {
-        self.nodes.retain(|_, node| node.alive(now_s));
+        let dead = self.nodes.extract_if(.., |_, node| !node.alive(now_s));
+        self.lost.extend(dead.map(|(node_id, _)| node_id));
     }
 }
 
@@ -303,6 +312,10 @@ mod tests {
         assert_eq!(names(&registry, 30.0), ["b"]);
         assert!(!registry.unregister("a", 30.0) && registry.unregister("b", 30.0));
         assert!(heard(&mut registry, "a", beat("1.1.1.1:1", false, 0), 31.0), "new again");
+        assert_eq!(
+            (registry.take_lost(31.0), registry.take_lost(31.0)),
+            (vec!["a".into()], vec![])
+        );
     }
 
     #[test]
@@ -347,16 +360,16 @@ mod tests {
         let mut registry = Registry::default();
         register(&mut registry, "a", "1.1.1.1:1", 0.0);
         let a = |address: &str| vec![("a".to_owned(), address.to_owned())];
-        assert_eq!(registry.to_probe(0, 0.0), []);
-        assert_eq!(registry.to_probe(9, 0.0), a("1.1.1.1:1"));
+        assert_eq!(registry.take_due_probes(0, 0.0), []);
+        assert_eq!(registry.take_due_probes(9, 0.0), a("1.1.1.1:1"));
         register(&mut registry, "a", "2.2.2.2:2", 1.0);
-        assert_eq!(registry.to_probe(9, 1.0), [], "one is under way");
+        assert_eq!(registry.take_due_probes(9, 1.0), [], "one is under way");
         assert!(!registry.probed("a", "1.1.1.1:1", &Reach::Reachable), "of the old address");
         assert_eq!(registry.live(1.0).next().unwrap().1.reach, Reach::Unknown);
-        assert_eq!(registry.to_probe(9, 1.0), a("2.2.2.2:2"));
+        assert_eq!(registry.take_due_probes(9, 1.0), a("2.2.2.2:2"));
         assert!(registry.probed("a", "2.2.2.2:2", &Reach::Reachable));
-        assert_eq!(registry.to_probe(9, 10.9), []);
-        assert_eq!(registry.to_probe(9, 11.0), a("2.2.2.2:2"));
+        assert_eq!(registry.take_due_probes(9, 10.9), []);
+        assert_eq!(registry.take_due_probes(9, 11.0), a("2.2.2.2:2"));
         assert!(!registry.probed("a", "2.2.2.2:2", &Reach::Reachable), "no news");
     }
 

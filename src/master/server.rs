@@ -7,7 +7,8 @@
 
 use std::{
     collections::HashSet,
-    path::PathBuf,
+    io,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -101,9 +102,8 @@ impl Server {
         let now_s = self.clock.now_s();
         let announced = book.announce(|meeting| self.due(meeting, now_s));
         if book != *old {
-            state::save(&self.state_path, &book).map_err(|cause| {
-                Refusal::Storage(format!("cannot write {}: {cause}", self.state_path.display()))
-            })?;
+            state::save(&self.state_path, &book)
+                .map_err(|cause| unsaved(&self.state_path, &cause))?;
             self.book.store(Arc::new(book));
         }
         for id in announced {
@@ -184,7 +184,7 @@ impl Server {
                 Ok(()) => info!("package of meeting {id} verified again: it is good"),
                 Err(Refusal::BadPackage(cause)) => self.discard(id, &cause),
                 Err(error) => warn!(
-                    "package of meeting {id} could not be verified, it is not served: {error}"
+                    "package of meeting {id} could not be verified, it is not served: {error:?}"
                 ),
             }
         }
@@ -195,6 +195,14 @@ impl Server {
         if let Err(error) = self.store.discard_unverified(id) {
             warn!("damaged package of meeting {id} could not be removed: {error}");
         }
+    }
+}
+
+fn unsaved(path: &Path, cause: &io::Error) -> Refusal {
+    let text = format!("cannot write {}: {cause}", path.display());
+    match cause.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Refusal::NoRoom(text),
+        _ => Refusal::Storage(text),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::tasks;
 /// Probes under way at a time: more than any venue has nodes, so that slow
 /// ones do not delay the others.
 const MAX_PROBES: usize = 256;
-/// How often it is looked whether a probe is due.
+/// How often it is looked whether a probe is due and a node fell silent.
 const PROBE_TICK: Duration = Duration::from_secs(1);
 /// After a save that failed; the disk may be full for hours.
 const SAVE_PAUSE: Duration = Duration::from_secs(5);
@@ -51,8 +51,11 @@ pub async fn probe(server: Arc<Server>, prober: Prober, stop: CancellationToken)
     let mut under_way = FuturesUnordered::new();
     let mut tick = tokio::time::interval(PROBE_TICK);
     loop {
+        for lost in server.registry().take_lost(server.clock.now_s()) {
+            warn!("node {lost:?} was not heard from for 30 s and is dropped");
+        }
         let room = MAX_PROBES - under_way.len();
-        let due = server.registry().to_probe(room, server.clock.now_s());
+        let due = server.registry().take_due_probes(room, server.clock.now_s());
         under_way.extend(due.into_iter().map(|(node_id, address)| {
             let prober = prober.clone();
             async move {
