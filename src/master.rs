@@ -2,9 +2,9 @@
 //! client is sent to. It speaks the newer shapes of the real one, so nodes of
 //! either kind work with it.
 //!
-//! Here is the wiring. Decisions are pure and lie in [`meetings`],
-//! [`registry`], [`holding`], [`announce`] and [`redirect`]; [`server`] is
-//! what handlers and [`workers`] share.
+//! Here is the wiring. Decisions are pure and lie in `meetings`,
+//! `registry`, `holding`, `announce` and `redirect`; `server` is
+//! what handlers and `workers` share.
 
 mod announce;
 mod api;
