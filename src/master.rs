@@ -1,1 +1,185 @@
-//! soon
+//! The embedded main server: meetings, their packages, and which node a
+//! client is sent to. It speaks the newer shapes of the real one, so nodes of
+//! either kind work with it.
+//!
+//! Here is the wiring. Decisions are pure and lie in `meetings`,
+//! `registry`, `holding`, `announce` and `redirect`; `server` is
+//! what handlers and `workers` share.
+
+mod announce;
+mod api;
+mod clients;
+mod clock;
+mod downloads;
+mod holding;
+mod json;
+mod manage;
+mod meetings;
+mod nodes;
+mod page;
+mod probe;
+mod redirect;
+mod refusal;
+mod registry;
+mod server;
+mod state;
+mod upload;
+mod workers;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use thiserror::Error;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    atomic,
+    listen::{BindError, Listener},
+    store::{Store, StoreError},
+    tasks::{self, Tasks},
+};
+use meetings::Book;
+use probe::Prober;
+use server::Server;
+
+#[derive(Clone, Debug)]
+pub struct MasterOptions {
+    /// Where meetings and packages are kept.
+    pub data: PathBuf,
+    pub listen: SocketAddr,
+    /// How long clients wait for nodes to have a started meeting's package.
+    pub announce_timeout: Duration,
+}
+
+impl Default for MasterOptions {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("master_data"),
+            listen: SocketAddr::from(([0, 0, 0, 0], 8000)),
+            announce_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+#[derive(Debug, Error)]
+pub enum MasterError {
+    #[error(
+        "cannot use the data folder {path}: {cause}; make it writable or choose another --data"
+    )]
+    Data { path: PathBuf, cause: io::Error },
+    #[error("cannot read {path}: {cause}; make it readable or choose another --data")]
+    ReadState { path: PathBuf, cause: io::Error },
+    #[error(
+        "{path} is damaged ({cause}) and was left as it is; restore it from a backup, or move it away to begin without meetings"
+    )]
+    BrokenState { path: PathBuf, cause: String },
+    #[error("the packages can't be used: {0}; mend that or choose another --data")]
+    Packages(#[from] StoreError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(
+        "cannot set up the client that probes nodes: {0}; check the system's TLS and network set-up"
+    )]
+    Prober(#[from] reqwest::Error),
+}
+
+/// A running main server.
+pub struct Master {
+    server: Arc<Server>,
+    address: SocketAddr,
+    workers: Tasks,
+    connections: Tasks,
+    /// Ends accepting.
+    stop: CancellationToken,
+}
+
+impl Master {
+    /// Opens the data, binds, and begins to serve.
+    pub async fn start(options: MasterOptions) -> Result<Self, MasterError> {
+        let MasterOptions { data, listen, announce_timeout } = options;
+        let opened = tasks::blocking(move || open(&data, announce_timeout)).await;
+        let server = Arc::new(opened?);
+        let listener = Listener::bind(listen)?;
+        let prober = Prober::new()?;
+
+        let workers = Tasks::new();
+        let token = || workers.token().clone();
+        workers.spawn("announcer", workers::announce(server.clone(), token()));
+        workers.spawn("prober", workers::probe(server.clone(), prober, token()));
+        workers.spawn("verifier", workers::verify(server.clone(), token()));
+
+        let (connections, stop) = (workers.child(), CancellationToken::new());
+        let address = listener.address();
+        let router = api::router(server.clone());
+        connections.spawn("listener", listener.serve(router, connections.clone(), stop.clone()));
+        info!("main server listens on {address}");
+        Ok(Self { server, address, workers, connections, stop })
+    }
+
+    /// Where it listens, the port chosen by the system included.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Resolves with a description once a worker has panicked.
+    pub async fn failed(&self) -> String {
+        self.workers.failed().await
+    }
+
+    /// Stops accepting, lets requests under way finish within `grace`, then
+    /// ends everything. False when something had to be cut off. The state
+    /// needs no saving here: no change was answered before it was on disk.
+    pub async fn shut_down(self, grace: Duration) -> bool {
+        let ends = Instant::now() + grace;
+        self.stop.cancel();
+        let drained = self.connections.drain(grace).await;
+        // At least a moment for tasks to notice that they are cancelled.
+        let left = ends.saturating_duration_since(Instant::now()).max(Duration::from_millis(500));
+        let connections_ended = self.connections.shut_down(left).await;
+        let workers_ended = self.workers.shut_down(left).await;
+        let store = self.server.store.clone();
+        if let Err(error) = tasks::blocking(move || store.save_served()).await {
+            warn!("when packages were last served was not saved: {error}");
+        }
+        drained && connections_ended && workers_ended
+    }
+}
+
+fn open(data: &Path, announce_timeout: Duration) -> Result<Server, MasterError> {
+    let unusable = |cause| MasterError::Data { path: data.to_owned(), cause };
+    atomic::create_folder(data).map_err(unusable)?;
+    // Leftovers of a kill in the middle of a save.
+    atomic::sweep(data).map_err(unusable)?;
+    let state_path = data.join("state.json");
+    let saved = state::load(&state_path)?;
+    let mut book = saved.clone().unwrap_or_default();
+    book.recover();
+    let (store, _) = Store::open(&data.join("packages"))?;
+    warn_of_strays(&store, &book);
+    if saved.as_ref() != Some(&book) {
+        // Clients compare tokens: the first one has to last, too.
+        state::save(&state_path, &book).map_err(unusable)?;
+    }
+    Ok(Server::new(store, book, state_path, announce_timeout))
+}
+
+/// They are not removed: `state.json` may have been lost or replaced by an
+/// older one, and then they are all that is left.
+fn warn_of_strays(store: &Store, book: &Book) {
+    for stored in store.list() {
+        let id = &stored.manifest.id;
+        if book.find(id).is_none() {
+            warn!("there is a package but no meeting {id}; it is not served");
+        }
+    }
+}

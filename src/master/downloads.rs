@@ -1,0 +1,149 @@
+//! Packages on their way out: by a node where one has it, else from here.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{Path, State},
+    http::{HeaderMap, Method, StatusCode, Uri, header, uri::Authority},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use super::{
+    clients::{file_name, id_of_file},
+    meetings::Meeting,
+    redirect,
+    refusal::Refusal,
+    server::Server,
+};
+use crate::{
+    delivery,
+    package::PackageId,
+    tasks,
+    wire::{self, PathId},
+};
+
+type Shared = State<Arc<Server>>;
+
+/// For clients: sent to a node that has the running meeting's package.
+pub async fn download(
+    State(server): Shared,
+    PathId(id): PathId,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    running(&server, &id)?;
+    match chosen_node(&server, &id) {
+        Some(address) => redirect_to(&address, &id),
+        None => deliver(&server, &id, &method, &headers).await,
+    }
+}
+
+/// For nodes: always from here, whatever state the meeting is in.
+pub async fn direct(
+    State(server): Shared,
+    PathId(id): PathId,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    server.book().get(&id)?;
+    deliver(&server, &id, &method, &headers).await
+}
+
+/// The static file that `active/meetings` offers.
+pub async fn offered_file(
+    State(server): Shared,
+    Path(name): Path<String>,
+    uri: Uri,
+    method: Method,
+    headers: HeaderMap,
+) -> Response {
+    let known = id_of_file(&name).filter(|id| server.book().find(id).is_some());
+    let Some(id) = known else { return wire::not_found(uri).await };
+    match deliver(&server, &id, &method, &headers).await {
+        // Theirs is a plain file: it is there or not.
+        Err(Refusal::NoPackage) => wire::not_found(uri).await,
+        other => other.into_response(),
+    }
+}
+
+/// The newer shape: main server first, then the nodes that have it.
+pub async fn sources(
+    State(server): Shared,
+    PathId(id): PathId,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Refusal> {
+    running(&server, &id)?;
+    // The name by which this client reaches us; only HTTP/1.0 may leave it out.
+    let own: Option<Authority> =
+        headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse().ok());
+    let mut hosts: Vec<String> = own.iter().map(ToString::to_string).collect();
+    if let Some(current) = server.digest(&id) {
+        let candidates = server.registry().candidates(&id, current, server.clock.now_s());
+        hosts.extend(candidates.into_iter().map(|candidate| candidate.address));
+    }
+    let sources =
+        hosts.iter().map(|host| json!({"ip": host, "download_url": download_url(host, &id)}));
+    Ok(Json(sources.collect()))
+}
+
+fn running(server: &Server, id: &PackageId) -> Result<(), Refusal> {
+    let book = server.book();
+    let meeting: &Meeting = book.get(id)?;
+    if meeting.running() { Ok(()) } else { Err(Refusal::NotRunning(id.clone())) }
+}
+
+fn chosen_node(server: &Server, id: &PackageId) -> Option<String> {
+    let current = server.digest(id)?;
+    let mut registry = server.registry();
+    let mut candidates = registry.candidates(id, current, server.clock.now_s());
+    let busy: Vec<_> = candidates.iter().map(|candidate| candidate.busy).collect();
+    let chosen = redirect::choose(&busy, (fastrand::u64(..), fastrand::u64(..)))?;
+    let chosen = candidates.swap_remove(chosen);
+    registry.redirected(&chosen.node_id);
+    Some(chosen.address)
+}
+
+fn download_url(host: &str, id: &PackageId) -> String {
+    format!("http://{host}/api/v1/meetings/{id}/download-package")
+}
+
+fn redirect_to(address: &str, id: &PackageId) -> Result<Response, Refusal> {
+    Response::builder()
+        .status(StatusCode::FOUND)
+        .header(header::LOCATION, download_url(address, id))
+        .header(header::CONTENT_LENGTH, 0)
+        // Another client, or the same one later, may be sent elsewhere.
+        .header(header::CACHE_CONTROL, "no-store")
+        .body(Body::empty())
+        .map_err(|error| Refusal::Storage(error.to_string()))
+}
+
+async fn deliver(
+    server: &Server,
+    id: &PackageId,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response, Refusal> {
+    let (store, wanted) = (server.store.clone(), id.clone());
+    let (opened, unverified) = tasks::blocking(move || {
+        let opened = store.open_package(&wanted);
+        let unverified = matches!(opened, Ok(None)) && store.has_unverified(&wanted);
+        (opened, unverified)
+    })
+    .await;
+    match opened? {
+        Some(package) => {
+            delivery::respond(method, headers, package, &file_name(id), &server.traffic).map_err(
+                |cause| Refusal::Storage(format!("cannot read the package of {id}: {cause}")),
+            )
+        }
+        None if unverified => {
+            server.wake.verifier.notify_one();
+            Err(Refusal::Verifying)
+        }
+        None => Err(Refusal::NoPackage),
+    }
+}

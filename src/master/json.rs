@@ -1,0 +1,242 @@
+//! Reading JSON bodies, and saying what is wrong with one the way the real
+//! main server does: 422 with a list of problems.
+
+use std::time::Duration;
+
+use axum::{
+    extract::{FromRequest, Request},
+    http::{HeaderMap, header},
+};
+use http_body_util::LengthLimitError;
+use serde_json::{Map, Value, json};
+
+use super::refusal::Refusal;
+use crate::wire::MAX_JSON_BYTES;
+
+/// Nobody needs longer for a megabyte.
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// Ten thousand wrong entries need not be listed one by one.
+const MAX_PROBLEMS: usize = 20;
+/// What was wrong is echoed, but not a megabyte of it.
+const MAX_ECHO_BYTES: usize = 1000;
+
+/// A body that is a JSON object.
+pub struct JsonBody(pub Map<String, Value>);
+
+impl<S: Send + Sync> FromRequest<S> for JsonBody {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
+        let said_json = is_json(request.headers());
+        let reading = axum::body::to_bytes(request.into_body(), MAX_JSON_BYTES);
+        let bytes = tokio::time::timeout(BODY_TIMEOUT, reading)
+            .await
+            .map_err(|_| Refusal::Stalled)?
+            .map_err(|error| too_large_or_cut(&error))?;
+        if !said_json {
+            return Err(not_an_object(&Value::String(
+                String::from_utf8_lossy(&bytes).into_owned(),
+            )));
+        }
+        match serde_json::from_slice(&bytes) {
+            Ok(Value::Object(fields)) => Ok(Self(fields)),
+            Ok(other) => Err(not_an_object(&other)),
+            Err(error) => Err(Refusal::Malformed(vec![json!({
+                "type": "json_invalid", "loc": ["body", error.column()],
+                "msg": "JSON decode error", "input": {}, "ctx": {"error": error.to_string()},
+            })])),
+        }
+    }
+}
+
+fn too_large_or_cut(error: &axum::Error) -> Refusal {
+    let too_large = std::error::Error::source(error).is_some_and(|e| e.is::<LengthLimitError>());
+    if too_large { Refusal::TooLarge(MAX_JSON_BYTES) } else { Refusal::Cut(error.to_string()) }
+}
+
+/// Without a content type a body is taken for JSON, as theirs does.
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return true };
+    let media = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
+    let media = media.trim().to_ascii_lowercase();
+    media == "application/json" || (media.starts_with("application/") && media.ends_with("+json"))
+}
+
+fn not_an_object(input: &Value) -> Refusal {
+    let text = "Input should be a valid dictionary or object to extract fields from";
+    Refusal::Malformed(vec![problem("model_attributes_type", &[json!("body")], text, input)])
+}
+
+fn problem(kind: &str, loc: &[Value], msg: &str, input: &Value) -> Value {
+    let text = input.to_string();
+    let input = match text.char_indices().nth(MAX_ECHO_BYTES) {
+        Some((end, _)) => Value::String(text[..end].to_owned()),
+        None => input.clone(),
+    };
+    json!({"type": kind, "loc": loc, "msg": msg, "input": input})
+}
+
+/// Takes fields out of an object and gathers what is wrong with them.
+pub struct Reader<'a> {
+    fields: &'a Map<String, Value>,
+    loc: Vec<Value>,
+    problems: Vec<Value>,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(JsonBody(fields): &'a JsonBody) -> Self {
+        Self { fields, loc: vec![json!("body")], problems: Vec::new() }
+    }
+
+    pub fn text(&mut self, name: &str) -> String {
+        match self.fields.get(name) {
+            None => self.missing(name),
+            Some(Value::String(text)) => return text.clone(),
+            Some(other) => self.wrong(&[json!(name)], "string", other),
+        }
+        String::new()
+    }
+
+    /// Absent and null are the same.
+    pub fn optional_text(&mut self, name: &str) -> Option<String> {
+        self.fields.get(name).filter(|value| !value.is_null())?;
+        Some(self.text(name))
+    }
+
+    /// Absent is fine, null is not.
+    pub fn optional_texts(&mut self, name: &str) -> Vec<String> {
+        let Some(items) = self.fields.get(name).and_then(|value| self.items(name, value)) else {
+            return Vec::new();
+        };
+        let mut texts = Vec::with_capacity(items.len());
+        for (n, item) in items.iter().enumerate() {
+            match item {
+                Value::String(text) => texts.push(text.clone()),
+                other => self.wrong(&[json!(name), json!(n)], "string", other),
+            }
+        }
+        texts
+    }
+
+    pub fn objects<T>(&mut self, name: &str, read: impl Fn(&mut Reader<'_>) -> T) -> Vec<T> {
+        let Some(value) = self.fields.get(name) else {
+            self.missing(name);
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for (n, item) in self.items(name, value).into_iter().flatten().enumerate() {
+            let Value::Object(fields) = item else {
+                self.wrong(&[json!(name), json!(n)], "dictionary", item);
+                continue;
+            };
+            let loc = [&self.loc[..], &[json!(name), json!(n)]].concat();
+            let mut inner = Reader { fields, loc, problems: Vec::new() };
+            found.push(read(&mut inner));
+            inner.problems.into_iter().for_each(|problem| self.note(problem));
+        }
+        found
+    }
+
+    pub fn finish(self) -> Result<(), Refusal> {
+        if self.problems.is_empty() { Ok(()) } else { Err(Refusal::Malformed(self.problems)) }
+    }
+
+    fn items(&mut self, name: &str, value: &'a Value) -> Option<&'a Vec<Value>> {
+        if !value.is_array() {
+            self.wrong(&[json!(name)], "list", value);
+        }
+        value.as_array()
+    }
+
+    fn missing(&mut self, name: &str) {
+        let loc = [&self.loc[..], &[json!(name)]].concat();
+        let whole = Value::Object(self.fields.clone());
+        self.note(problem("missing", &loc, "Field required", &whole));
+    }
+
+    fn wrong(&mut self, at: &[Value], wanted: &str, input: &Value) {
+        let (kind, loc) = (format!("{wanted}_type"), [&self.loc[..], at].concat());
+        let kind = if wanted == "dictionary" { "dict_type" } else { &kind };
+        self.note(problem(kind, &loc, &format!("Input should be a valid {wanted}"), input));
+    }
+
+    fn note(&mut self, problem: Value) {
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(problem);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(body: Value) -> Vec<(String, Value)> {
+        let Value::Object(fields) = body else { panic!("no object") };
+        let body = JsonBody(fields);
+        let mut reader = Reader::new(&body);
+        reader.text("name");
+        reader.optional_text("maybe");
+        reader.optional_texts("ids");
+        reader.objects("items", |item| item.text("title"));
+        let Err(Refusal::Malformed(problems)) = reader.finish() else { return Vec::new() };
+        problems
+            .into_iter()
+            .map(|p| (p["type"].as_str().unwrap().to_owned(), p["loc"].clone()))
+            .collect()
+    }
+
+    #[test]
+    fn each_problem_names_its_place() {
+        let good = json!({"name": "n", "ids": ["a"], "items": [{"title": "t", "more": 1}]});
+        assert_eq!(problems(good), []);
+        assert_eq!(problems(json!({"name": "n", "maybe": null, "items": []})), []);
+        for (body, kind, loc) in [
+            (json!({"items": []}), "missing", json!(["body", "name"])),
+            (json!({"name": 5, "items": []}), "string_type", json!(["body", "name"])),
+            (json!({"name": "n"}), "missing", json!(["body", "items"])),
+            (json!({"name": "n", "items": null}), "list_type", json!(["body", "items"])),
+            (json!({"name": "n", "items": ["x"]}), "dict_type", json!(["body", "items", 0])),
+            (json!({"name": "n", "items": [{}]}), "missing", json!(["body", "items", 0, "title"])),
+            (
+                json!({"name": "n", "items": [{"title": null}]}),
+                "string_type",
+                json!(["body", "items", 0, "title"]),
+            ),
+            (json!({"name": "n", "items": [], "ids": null}), "list_type", json!(["body", "ids"])),
+            (
+                json!({"name": "n", "items": [], "ids": ["a", 2]}),
+                "string_type",
+                json!(["body", "ids", 1]),
+            ),
+        ] {
+            assert_eq!(problems(body.clone()), [(kind.to_owned(), loc)], "{body}");
+        }
+    }
+
+    #[test]
+    fn an_answer_stays_short_whatever_was_sent() {
+        let items: Vec<_> = (0..10_000).map(|_| json!({"x": "会".repeat(10)})).collect();
+        assert_eq!(problems(json!({"name": "n", "items": items})).len(), MAX_PROBLEMS);
+        let echoed = problem("missing", &[], "", &json!("会".repeat(1 << 20)));
+        assert!(echoed.to_string().len() < 5 * MAX_ECHO_BYTES);
+    }
+
+    #[test]
+    fn only_json_is_json() {
+        for (value, expected) in [
+            (Some("application/json"), true),
+            (Some("Application/JSON; charset=utf-8"), true),
+            (Some("application/problem+json"), true),
+            (None, true),
+            (Some("text/plain"), false),
+            (Some("application/x-www-form-urlencoded"), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = value {
+                headers.insert(header::CONTENT_TYPE, value.parse().unwrap());
+            }
+            assert_eq!(is_json(&headers), expected, "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Managing meetings. All bodies are JSON but the package's.
+//!
+//! | Call | Body | Answer |
+//! |---|---|---|
+//! | `GET /api/v1/meetings` | | 200, a list of meetings in the order of their making |
+//! | `POST /api/v1/meetings` | `{"title", "id"?, "time"?}` | 201, the meeting; 400 invalid id, title or time; 409 there is one with this id |
+//! | `GET /api/v1/meetings/{id}` | | 200, the meeting |
+//! | `DELETE /api/v1/meetings/{id}` | | 200 `{"status":"success","message"}`; its package goes, too |
+//! | `PUT /api/v1/meetings/{id}/package` | the ZIP itself; `Repr-Digest` or `Content-Digest` with `sha-256` is checked where sent | 200, the meeting; 400 cut off, damaged or no ZIP; 409 another upload under way; 507 no room |
+//! | `POST /api/v1/meetings/{id}/start` | | 200, the meeting; again: no change |
+//! | `POST /api/v1/meetings/{id}/end` | | 200, the meeting; again: no change; it may be started again |
+//!
+//! A meeting: `{"id", "title", "time", "status": 未开始 | 进行中 | 已结束, "size",
+//! "sha256", "file_count", "nodes": [ids of nodes that have this package],
+//! "created_at", "started_at", "ended_at"}`, times in seconds since 1970, null
+//! for what is not. Unknown meeting: 404. Malformed body: 422.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State, http::StatusCode};
+use serde_json::{Value, json};
+use tracing::info;
+
+use super::{
+    json::{JsonBody, Reader},
+    meetings::{Book, Meeting, fresh_id},
+    nodes::success,
+    refusal::Refusal,
+    server::Server,
+};
+use crate::{package::PackageId, tasks, wire::PathId};
+
+type Shared = State<Arc<Server>>;
+type Answer = Result<Json<Value>, Refusal>;
+
+const MAX_TITLE_CHARS: usize = 200;
+const MAX_TIME_CHARS: usize = 100;
+
+pub async fn list(State(server): Shared) -> Json<Value> {
+    let holders = server.registry().holders(server.clock.now_s(), |id| server.digest(id));
+    let book = server.book();
+    let nodes = |meeting: &Meeting| holders.get(&meeting.id).cloned().unwrap_or_default();
+    Json(book.meetings.iter().map(|meeting| described(&server, meeting, &nodes(meeting))).collect())
+}
+
+pub async fn show(State(server): Shared, PathId(id): PathId) -> Answer {
+    view(&server, &id)
+}
+
+pub async fn create(
+    State(server): Shared,
+    body: JsonBody,
+) -> Result<(StatusCode, Json<Value>), Refusal> {
+    let mut reader = Reader::new(&body);
+    let title = reader.text("title");
+    let (id, time) = (reader.optional_text("id"), reader.optional_text("time"));
+    reader.finish()?;
+    let meeting = meeting(title, id, time, server.clock.now_s())?;
+    let (id, title) = (meeting.id.clone(), meeting.title.clone());
+    let store = server.store.clone();
+    server
+        .changed(move |book| {
+            let id = meeting.id.clone();
+            book.create(meeting)?;
+            // Of a deletion that a kill cut short; not this meeting's package.
+            Ok(store.remove(&id)?)
+        })
+        .await?;
+    info!("meeting {id} created: {title:?}");
+    Ok((StatusCode::CREATED, view(&server, &id)?))
+}
+
+fn meeting(
+    title: String,
+    id: Option<String>,
+    time: Option<String>,
+    now_s: f64,
+) -> Result<Meeting, Refusal> {
+    let id: PackageId = id.unwrap_or_else(fresh_id).parse().map_err(|_| {
+        Refusal::invalid(
+            "会议 ID 无效，应为 1 到 128 个 A-Z a-z 0-9 . _ - 字符 / \
+             invalid meeting id, it is 1 to 128 of A-Z a-z 0-9 . _ -",
+        )
+    })?;
+    if title.trim().is_empty() || title.chars().count() > MAX_TITLE_CHARS {
+        return Err(Refusal::invalid("标题应为 1 到 200 个字符 / a title is 1 to 200 characters"));
+    }
+    let time = time.unwrap_or_else(|| chrono::Local::now().format("%Y-%m-%d %H:%M").to_string());
+    if time.chars().count() > MAX_TIME_CHARS {
+        return Err(Refusal::invalid("时间最多 100 个字符 / a time is at most 100 characters"));
+    }
+    Ok(Meeting::new(id, title, time, now_s))
+}
+
+pub async fn delete(State(server): Shared, PathId(id): PathId) -> Answer {
+    let (deleting, gone) = (server.clone(), id.clone());
+    // The book first: a package without a meeting harms nobody, a meeting
+    // that lost its package does.
+    tasks::blocking(move || {
+        deleting.change(|book| book.delete(&gone))?;
+        deleting.store.remove(&gone).map_err(Refusal::from)
+    })
+    .await?;
+    info!("meeting {id} deleted");
+    Ok(success(format!("会议 {id} 已删除 / meeting {id} deleted")))
+}
+
+pub async fn start(State(server): Shared, PathId(id): PathId) -> Answer {
+    let now_s = server.clock.now_s();
+    edit(&server, id, "started", move |book, id| book.start(id, now_s)).await
+}
+
+pub async fn end(State(server): Shared, PathId(id): PathId) -> Answer {
+    let now_s = server.clock.now_s();
+    edit(&server, id, "ended", move |book, id| book.end(id, now_s)).await
+}
+
+async fn edit(
+    server: &Arc<Server>,
+    id: PackageId,
+    done: &str,
+    change: impl FnOnce(&mut Book, &PackageId) -> Result<(), Refusal> + Send + 'static,
+) -> Answer {
+    let edited = id.clone();
+    server.changed(move |book| change(book, &edited)).await?;
+    info!("meeting {id} {done}");
+    view(server, &id)
+}
+
+pub fn view(server: &Server, id: &PackageId) -> Answer {
+    let book = server.book();
+    let meeting = book.get(id)?;
+    let holders = server.digest(id).map(|current| {
+        server.registry().holders(server.clock.now_s(), |held| (held == id).then_some(current))
+    });
+    let nodes = holders.and_then(|mut holders| holders.remove(id)).unwrap_or_default();
+    Ok(Json(described(server, meeting, &nodes)))
+}
+
+fn described(server: &Server, meeting: &Meeting, nodes: &[String]) -> Value {
+    let stored = server.store.get(&meeting.id);
+    let manifest = stored.as_ref().map(|stored| &stored.manifest);
+    json!({
+        "id": meeting.id,
+        "title": meeting.title,
+        "time": meeting.time,
+        "status": meeting.status,
+        "size": manifest.map(|manifest| manifest.size_bytes),
+        "sha256": manifest.map(|manifest| manifest.sha256),
+        "file_count": manifest.map(|manifest| manifest.file_count),
+        "nodes": nodes,
+        "created_at": meeting.created_at,
+        "started_at": meeting.started_at,
+        "ended_at": meeting.ended_at,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_meeting_needs_a_title_and_gets_an_id() {
+        let made =
+            |title: &str, id: Option<&str>| meeting(title.into(), id.map(Into::into), None, 1.0);
+        let good = made("会", None).unwrap();
+        assert_eq!(good.id.as_str().len(), 8);
+        assert_eq!(made("t", Some("a.b")).unwrap().id.as_str(), "a.b");
+        assert!(made(&"会".repeat(200), None).is_ok());
+        let long = "会".repeat(201);
+        for (title, id) in
+            [("", None), (" ", None), (&*long, None), ("t", Some("../x")), ("t", Some(""))]
+        {
+            assert!(matches!(made(title, id), Err(Refusal::Invalid(_))), "{title} {id:?}");
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! The meetings and the token: what is saved, and how each call changes it.
+//! Pure; saving is `state`'s, packages are the store's.
+
+use serde::{Deserialize, Serialize};
+
+use super::refusal::Refusal;
+use crate::package::{PackageId, Sha256};
+
+/// A page of a meeting list, a status answer and the saved file stay within
+/// a few megabytes.
+pub const MAX_MEETINGS: usize = 10_000;
+
+/// The one version of the saved form that there has been.
+pub const FORM: u32 = 1;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Status {
+    #[serde(rename = "未开始")]
+    Waiting,
+    #[serde(rename = "进行中")]
+    Running,
+    #[serde(rename = "已结束")]
+    Ended,
+}
+
+impl Status {
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Waiting => "未开始",
+            Self::Running => "进行中",
+            Self::Ended => "已结束",
+        }
+    }
+}
+
+/// Times are seconds since 1970.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Meeting {
+    pub id: PackageId,
+    pub title: String,
+    pub time: String,
+    pub status: Status,
+    pub created_at: f64,
+    #[serde(default)]
+    pub started_at: Option<f64>,
+    #[serde(default)]
+    pub ended_at: Option<f64>,
+    /// Started, but the token does not tell of it yet: nodes come first.
+    #[serde(default)]
+    pub unannounced: bool,
+    /// A package is being put in place while the meeting runs. Found set at
+    /// a start, a kill came in between, and the token may be out of date.
+    #[serde(default)]
+    pub replacing: bool,
+    /// How many packages it has had; a node of the old kind that says it has
+    /// "the" package can only be believed blindly while there was one.
+    #[serde(default)]
+    pub versions: u32,
+}
+
+impl Meeting {
+    pub fn new(id: PackageId, title: String, time: String, now_s: f64) -> Self {
+        Self {
+            id,
+            title,
+            time,
+            status: Status::Waiting,
+            created_at: now_s,
+            started_at: None,
+            ended_at: None,
+            unannounced: false,
+            replacing: false,
+            versions: 0,
+        }
+    }
+
+    pub fn running(&self) -> bool {
+        self.status == Status::Running
+    }
+}
+
+/// Everything that is saved, meetings in the order in which they were made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Book {
+    pub form: u32,
+    /// Opaque: another one means that something changed.
+    pub token: String,
+    pub meetings: Vec<Meeting>,
+}
+
+impl Default for Book {
+    fn default() -> Self {
+        Self { form: FORM, token: fresh_token(), meetings: Vec::new() }
+    }
+}
+
+impl Book {
+    pub fn find(&self, id: &PackageId) -> Option<&Meeting> {
+        self.meetings.iter().find(|meeting| meeting.id == *id)
+    }
+
+    pub fn get(&self, id: &PackageId) -> Result<&Meeting, Refusal> {
+        self.find(id).ok_or_else(|| Refusal::UnknownMeeting(id.clone()))
+    }
+
+    fn get_mut(&mut self, id: &PackageId) -> Result<&mut Meeting, Refusal> {
+        let found = self.meetings.iter_mut().find(|meeting| meeting.id == *id);
+        found.ok_or_else(|| Refusal::UnknownMeeting(id.clone()))
+    }
+
+    pub fn running(&self) -> impl Iterator<Item = &Meeting> {
+        self.meetings.iter().filter(|meeting| meeting.running())
+    }
+
+    pub fn create(&mut self, meeting: Meeting) -> Result<(), Refusal> {
+        if self.find(&meeting.id).is_some() {
+            return Err(Refusal::Exists(meeting.id));
+        }
+        if self.meetings.len() >= MAX_MEETINGS {
+            return Err(Refusal::TooManyMeetings(MAX_MEETINGS));
+        }
+        self.meetings.push(meeting);
+        Ok(())
+    }
+
+    /// The token follows by [`announce`](Self::announce).
+    pub fn start(&mut self, id: &PackageId, now_s: f64) -> Result<(), Refusal> {
+        let meeting = self.get_mut(id)?;
+        if !meeting.running() {
+            meeting.status = Status::Running;
+            meeting.started_at = Some(now_s);
+            meeting.ended_at = None;
+            meeting.unannounced = true;
+        }
+        Ok(())
+    }
+
+    pub fn end(&mut self, id: &PackageId, now_s: f64) -> Result<(), Refusal> {
+        let meeting = self.get_mut(id)?;
+        if meeting.status != Status::Ended {
+            let ran = meeting.running();
+            meeting.status = Status::Ended;
+            meeting.ended_at = Some(now_s);
+            meeting.unannounced = false;
+            self.renew_token_if(ran);
+        }
+        Ok(())
+    }
+
+    pub fn delete(&mut self, id: &PackageId) -> Result<(), Refusal> {
+        let ran = self.get(id)?.running();
+        self.meetings.retain(|meeting| meeting.id != *id);
+        self.renew_token_if(ran);
+        Ok(())
+    }
+
+    pub fn package_coming(&mut self, id: &PackageId) -> Result<(), Refusal> {
+        let meeting = self.get_mut(id)?;
+        // Still set: the last replacement's end could not be saved, and its
+        // token with it.
+        let running = meeting.running();
+        let interrupted = std::mem::replace(&mut meeting.replacing, running);
+        self.renew_token_if(interrupted);
+        Ok(())
+    }
+
+    /// A package was put in place, or was not: `before` and `after` tell.
+    pub fn package_settled(
+        &mut self,
+        id: &PackageId,
+        before: Option<Sha256>,
+        after: Option<Sha256>,
+    ) -> Result<(), Refusal> {
+        let meeting = self.get_mut(id)?;
+        meeting.replacing = false;
+        if before != after {
+            meeting.versions = meeting.versions.saturating_add(1);
+            // A start that nobody knows of yet is announced with the new
+            // package, in its own time.
+            let known = meeting.running() && !meeting.unannounced;
+            self.renew_token_if(known);
+        }
+        Ok(())
+    }
+
+    /// Changes the token if a started meeting is `due` to be told of, and
+    /// says which ones were.
+    pub fn announce(&mut self, due: impl Fn(&Meeting) -> bool) -> Vec<PackageId> {
+        let mut announced = Vec::new();
+        for meeting in self.meetings.iter_mut().filter(|meeting| meeting.unannounced) {
+            if due(meeting) {
+                meeting.unannounced = false;
+                announced.push(meeting.id.clone());
+            }
+        }
+        self.renew_token_if(!announced.is_empty());
+        announced
+    }
+
+    /// After a kill in the middle of a replacement. One change of the token
+    /// too many costs a poll; one too few leaves old pages on every tablet.
+    pub fn recover(&mut self) {
+        let mut interrupted = false;
+        for meeting in &mut self.meetings {
+            interrupted |= std::mem::take(&mut meeting.replacing);
+        }
+        self.renew_token_if(interrupted);
+    }
+
+    fn renew_token_if(&mut self, changed: bool) {
+        if changed {
+            self.token = fresh_token();
+        }
+    }
+}
+
+fn fresh_token() -> String {
+    format!("{:032x}", fastrand::u128(..))
+}
+
+/// An id for a meeting that was made without one.
+pub fn fresh_id() -> String {
+    format!("{:08x}", fastrand::u32(..))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> PackageId {
+        text.parse().unwrap()
+    }
+
+    fn book() -> Book {
+        let mut book = Book::default();
+        book.create(Meeting::new(id("m"), "T".into(), String::new(), 1.0)).unwrap();
+        book
+    }
+
+    fn started() -> Book {
+        let mut book = book();
+        book.start(&id("m"), 2.0).unwrap();
+        book.announce(|_| true);
+        book
+    }
+
+    /// Whether `change` gave the book another token.
+    fn renews(mut book: Book, change: impl Fn(&mut Book)) -> bool {
+        let before = book.token.clone();
+        change(&mut book);
+        book.token != before
+    }
+
+    #[test]
+    fn the_token_changes_exactly_when_clients_have_to_look() {
+        let m = &id("m");
+        let (a, b) = (Some(Sha256::new([1; 32])), Some(Sha256::new([2; 32])));
+        assert!(!renews(book(), |b| b.start(m, 2.0).unwrap()), "nodes come first");
+        assert!(renews(started(), |b| b.end(m, 3.0).unwrap()));
+        assert!(renews(started(), |b| b.delete(m).unwrap()));
+        assert!(renews(started(), |book| book.package_settled(m, a, b).unwrap()));
+        assert!(renews(started(), |book| book.package_settled(m, None, b).unwrap()));
+        assert!(!renews(started(), |book| book.package_settled(m, a, a).unwrap()));
+        assert!(!renews(started(), |b| b.start(m, 3.0).unwrap()));
+        assert!(!renews(started(), |b| assert!(b.announce(|_| true).is_empty())));
+        assert!(!renews(book(), |b| b.end(m, 3.0).unwrap()));
+        assert!(!renews(book(), |b| b.delete(m).unwrap()));
+        assert!(!renews(book(), |book| book.package_settled(m, a, b).unwrap()));
+    }
+
+    #[test]
+    fn a_package_replaced_before_the_announcement_waits_with_it() {
+        let mut book = book();
+        book.start(&id("m"), 2.0).unwrap();
+        let replaced = |b: &mut Book| {
+            b.package_settled(&id("m"), None, Some(Sha256::new([1; 32]))).unwrap();
+        };
+        assert!(!renews(book.clone(), replaced));
+        assert!(!renews(book.clone(), |b| assert!(b.announce(|_| false).is_empty())));
+        assert!(renews(book, |b| assert_eq!(b.announce(|_| true), [id("m")])));
+    }
+
+    #[test]
+    fn an_ended_meeting_starts_again_and_has_to_be_announced_again() {
+        let mut book = started();
+        book.end(&id("m"), 3.0).unwrap();
+        assert_eq!(book.find(&id("m")).unwrap().ended_at, Some(3.0));
+        book.start(&id("m"), 4.0).unwrap();
+        let meeting = book.find(&id("m")).unwrap();
+        assert_eq!((meeting.started_at, meeting.ended_at), (Some(4.0), None));
+        assert!(meeting.unannounced && meeting.running());
+    }
+
+    #[test]
+    fn a_kill_in_the_middle_of_a_replacement_changes_the_token_at_the_next_start() {
+        let mut book = started();
+        book.package_coming(&id("m")).unwrap();
+        assert!(renews(book.clone(), Book::recover));
+        book.recover();
+        assert!(!renews(book, Book::recover), "once");
+        let mut unsaved = started();
+        unsaved.package_coming(&id("m")).unwrap();
+        assert!(renews(unsaved, |b| b.package_coming(&id("m")).unwrap()));
+        assert!(!renews(started(), Book::recover));
+    }
+
+    #[test]
+    fn meetings_are_bounded_and_unique() {
+        let mut book = book();
+        let again = Meeting::new(id("m"), "U".into(), String::new(), 1.0);
+        assert!(matches!(book.create(again), Err(Refusal::Exists(_))));
+        for n in 1..MAX_MEETINGS {
+            book.meetings.push(Meeting::new(
+                id(&format!("x{n}")),
+                String::new(),
+                String::new(),
+                1.0,
+            ));
+        }
+        let beyond = Meeting::new(id("n"), "U".into(), String::new(), 1.0);
+        assert!(matches!(book.create(beyond), Err(Refusal::TooManyMeetings(_))));
+    }
+}

@@ -1,0 +1,160 @@
+//! What nodes say of themselves, and who they are: `/api/v1/nodes/…`.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use serde_json::{Value, json};
+use tracing::info;
+
+use super::{
+    holding::{MAX_LISTED, Report},
+    json::{JsonBody, Reader},
+    refusal::Refusal,
+    registry::{Beat, Node, Reach},
+    server::Server,
+};
+use crate::protocol::{MeetingRef, NodeReport};
+
+type Shared = State<Arc<Server>>;
+
+/// Names and addresses are kept and shown; nobody's is longer.
+const MAX_TEXT: usize = 256;
+
+pub async fn register(State(server): Shared, body: JsonBody) -> Result<Json<Value>, Refusal> {
+    let mut reader = Reader::new(&body);
+    let (node_id, address) = (reader.text("node_id"), reader.text("address"));
+    let status = reader.text("status");
+    reader.finish()?;
+    named(&node_id, &address)?;
+    let new = {
+        let now_s = server.clock.now_s();
+        server.registry().register(&node_id, address.clone(), clipped(status), now_s)?
+    };
+    server.wake.prober.notify_one();
+    if new {
+        info!("node {node_id:?} registered at {address:?}");
+    }
+    Ok(success(format!("Node {node_id} registered")))
+}
+
+pub async fn heartbeat(State(server): Shared, body: JsonBody) -> Result<Json<Value>, Refusal> {
+    let mut reader = Reader::new(&body);
+    let (node_id, address) = (reader.text("node_id"), reader.text("address"));
+    let status = reader.text("status");
+    // A title that is missing breaks the real main server for everyone; here
+    // the heartbeat is refused.
+    let active = reader.objects("active_meetings", |item| MeetingRef {
+        id: item.text("id"),
+        title: item.text("title"),
+    });
+    let synced = reader.optional_texts("synced_meetings");
+    reader.finish()?;
+    named(&node_id, &address)?;
+    let mirror = body.0.get("mirror");
+    let report =
+        mirror.and_then(|mirror| serde_json::from_value::<NodeReport>(mirror.clone()).ok());
+    let beat = beat(address.clone(), status, active, synced, report);
+    let now_s = server.clock.now_s();
+    let new = server.registry().heartbeat(&node_id, beat, now_s, |id| server.offered(id))?;
+    server.wake.announcer.notify_one();
+    if new {
+        server.wake.prober.notify_one();
+        info!("node {node_id:?} at {address:?} is known by its heartbeat");
+    }
+    Ok(Json(json!({"status": "success", "timestamp": now_s})))
+}
+
+fn beat(
+    address: String,
+    status: String,
+    mut active: Vec<MeetingRef>,
+    mut synced: Vec<String>,
+    mirror: Option<NodeReport>,
+) -> Beat {
+    active.truncate(MAX_LISTED);
+    synced.truncate(MAX_LISTED);
+    let (downloads, version) =
+        mirror.as_ref().map_or((0, None), |m| (m.downloads, Some(clipped(m.version.clone()))));
+    let report = match mirror {
+        Some(mirror) => Report::Digests(
+            mirror.packages.into_iter().map(|held| (held.id, held.sha256)).collect(),
+        ),
+        None => Report::Ids(synced.iter().filter_map(|id| id.parse().ok()).collect()),
+    };
+    let active = active
+        .into_iter()
+        .map(|meeting| MeetingRef { id: clipped(meeting.id), title: clipped(meeting.title) })
+        .collect();
+    let synced = synced.into_iter().map(clipped).collect();
+    Beat { address, status: clipped(status), active, synced, report, downloads, version }
+}
+
+pub async fn unregister(State(server): Shared, body: JsonBody) -> Result<Json<Value>, Refusal> {
+    let mut reader = Reader::new(&body);
+    let node_id = reader.text("node_id");
+    reader.finish()?;
+    let now_s = server.clock.now_s();
+    if !server.registry().unregister(&node_id, now_s) {
+        return Err(Refusal::UnknownNode(clipped(node_id)));
+    }
+    server.wake.announcer.notify_one();
+    info!("node {node_id:?} unregistered");
+    Ok(success(format!("Node {node_id} unregistered")))
+}
+
+pub async fn list(State(server): Shared) -> Json<Value> {
+    let now_s = server.clock.now_s();
+    let registry = server.registry();
+    let nodes = registry.live(now_s).map(|(id, node)| described(id, node, now_s));
+    Json(nodes.collect())
+}
+
+fn described(node_id: &str, node: &Node, now_s: f64) -> Value {
+    let (reachable, reason) = match &node.reach {
+        Reach::Unknown => (None, None),
+        Reach::Reachable => (Some(true), None),
+        Reach::Unreachable(reason) => (Some(false), Some(reason)),
+    };
+    json!({
+        "node_id": node_id,
+        "address": node.address,
+        "status": node.status,
+        "last_seen": node.heard_s,
+        "uptime": now_s - node.registered_s,
+        "active_meeting": node.active.first().map(|meeting| &meeting.id),
+        "active_meetings": node.active,
+        "synced_meetings": node.synced,
+        "reachable": reachable,
+        "unreachable_reason": reason,
+        "downloads": node.downloads,
+        "version": node.version,
+    })
+}
+
+/// Nodes that clients can be sent to: one that our probe did not reach is
+/// listed above, with the reason, but not here.
+pub async fn available(State(server): Shared) -> Json<Value> {
+    let now_s = server.clock.now_s();
+    let registry = server.registry();
+    let nodes: Vec<_> = registry.available(now_s).map(|(_, node)| &node.address).collect();
+    Json(json!({"count": nodes.len(), "nodes": nodes}))
+}
+
+fn named(node_id: &str, address: &str) -> Result<(), Refusal> {
+    if node_id.is_empty() || address.is_empty() {
+        return Err(Refusal::invalid("node_id and address are required"));
+    }
+    if node_id.len() > MAX_TEXT || address.len() > MAX_TEXT {
+        return Err(Refusal::invalid("node_id and address are at most 256 bytes each"));
+    }
+    Ok(())
+}
+
+fn clipped(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_TEXT));
+    text
+}
+
+pub fn success(message: String) -> Json<Value> {
+    Json(json!({"status": "success", "message": message}))
+}

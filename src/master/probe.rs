@@ -1,0 +1,158 @@
+//! Asking a node at its advertised address who it is. A node behind the wrong
+//! address, or a firewall, would otherwise get clients that it never serves.
+
+use std::{error::Error, io, time::Duration};
+
+use axum::http::uri::Authority;
+use serde_json::Value;
+
+use super::registry::Reach;
+use crate::wire::MAX_JSON_BYTES;
+
+/// For one probe in all.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Prober {
+    client: reqwest::Client,
+}
+
+impl Prober {
+    pub fn new() -> reqwest::Result<Self> {
+        let client = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            // A probe also finds out whether the node takes new connections.
+            .pool_max_idle_per_host(0)
+            .build()?;
+        Ok(Self { client })
+    }
+
+    pub async fn ask(&self, node_id: &str, address: &str) -> Reach {
+        let authority = match authority(address) {
+            Ok(authority) => authority,
+            Err(reason) => return Reach::Unreachable(reason),
+        };
+        let url = format!("http://{authority}/api/status");
+        let outcome = match self.get(&url).await {
+            Ok((200, body)) => judge(node_id, &body),
+            Ok((status, _)) => Err(format!("answers with status {status}")),
+            Err(reason) => Err(reason),
+        };
+        match outcome {
+            Ok(()) => Reach::Reachable,
+            Err(reason) => {
+                let at = chrono::Local::now().format("%Y-%m-%d %H:%M:%S");
+                Reach::Unreachable(format!("GET {url}: {reason} (asked {at})"))
+            }
+        }
+    }
+
+    async fn get(&self, url: &str) -> Result<(u16, Vec<u8>), String> {
+        let mut answer = self.client.get(url).send().await.map_err(|e| reason(&e))?;
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|e| reason(&e))? {
+            if body.len() + chunk.len() > MAX_JSON_BYTES {
+                return Err(format!("answers with more than {MAX_JSON_BYTES} bytes"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok((answer.status().as_u16(), body))
+    }
+}
+
+/// `host:port` and nothing else: it goes into a URL and a `Location`.
+pub fn authority(address: &str) -> Result<Authority, String> {
+    let invalid = || format!("address '{}' is no host:port", address.escape_debug());
+    let authority: Authority = address.parse().map_err(|_| invalid())?;
+    if authority.host().is_empty() || address.contains('@') {
+        return Err(invalid());
+    }
+    match authority.port_u16() {
+        Some(port) if port > 0 => Ok(authority),
+        Some(_) => Err(invalid()),
+        None if authority.host() == address => Err(format!("address '{address}' has no port")),
+        None => Err(invalid()),
+    }
+}
+
+/// Whether the status answer is that of this very node.
+fn judge(node_id: &str, body: &[u8]) -> Result<(), String> {
+    let answer: Value = serde_json::from_slice(body)
+        .map_err(|_| "answers with something that is no node's status".to_owned())?;
+    match answer.get("node_id").and_then(Value::as_str) {
+        Some(answered) if answered == node_id => Ok(()),
+        Some(other) => {
+            let other: String = other.chars().take(64).collect();
+            Err(format!("answers as node {other}, not {node_id}"))
+        }
+        None => Err("answers without a node_id".to_owned()),
+    }
+}
+
+fn reason(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return format!("no answer within {} s", TIMEOUT.as_secs());
+    }
+    let mut deepest: &dyn Error = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    match deepest.downcast_ref::<io::Error>() {
+        // Without "(os error 111)".
+        Some(io) if io.raw_os_error().is_some() => io.kind().to_string(),
+        _ => deepest.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_host_and_port_and_nothing_else() {
+        for good in ["1.2.3.4:8001", "node.local:80", "[fe80::1]:8001", "localhost:65535"] {
+            assert_eq!(authority(good).unwrap().as_str(), good);
+        }
+        for bad in [
+            "",
+            ":80",
+            "a b:1",
+            "u@h:1",
+            "h:1/x",
+            "h:1?x",
+            "h:0",
+            "h:99999",
+            "h:x",
+            "h:1\r\nX: y",
+            "会议:1",
+        ] {
+            assert!(authority(bad).unwrap_err().contains("no host:port"), "{bad}");
+        }
+        for without in ["1.2.3.4", "node.local", "[::1]"] {
+            assert!(authority(without).unwrap_err().contains("has no port"), "{without}");
+        }
+    }
+
+    #[test]
+    fn only_the_node_itself_will_do() {
+        assert_eq!(judge("a", br#"{"node_id":"a"}"#), Ok(()));
+        assert!(judge("a", br#"{"node_id":"b"}"#).unwrap_err().contains("as node b, not a"));
+        for bad in [&b"<html>"[..], b"{}", b"[]", br#"{"node_id":1}"#] {
+            assert!(judge("a", bad).is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_told_as_such() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let reach = Prober::new().unwrap().ask("a", &closed.to_string()).await;
+        let Reach::Unreachable(reason) = reach else { panic!("{reach:?}") };
+        assert!(
+            reason.starts_with(&format!("GET http://{closed}/api/status: connection refused")),
+            "{reason}"
+        );
+    }
+}

@@ -1,0 +1,118 @@
+//! Why a call is refused, and what the caller is told. The texts without a
+//! slash are the contract's.
+
+use axum::{
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::Value;
+use thiserror::Error;
+use tracing::error;
+
+use crate::{
+    package::PackageId,
+    store::{StoreError, verify::VerifyError},
+    wire,
+};
+
+#[derive(Debug, Error)]
+pub enum Refusal {
+    #[error("会议 {0} 不存在")]
+    UnknownMeeting(PackageId),
+    #[error("会议 {0} 不是进行中状态")]
+    NotRunning(PackageId),
+    #[error("会议包不存在")]
+    NoPackage,
+    #[error("会议包正在校验，请稍后再试 / the package is being verified, try again in a moment")]
+    Verifying,
+    #[error("会议 {0} 已存在 / there is a meeting with this id already")]
+    Exists(PackageId),
+    #[error("会议已达上限 {0} 个，请先删除 / there are {0} meetings, delete some first")]
+    TooManyMeetings(usize),
+    #[error("Node {0} not found")]
+    UnknownNode(String),
+    #[error("节点已达上限 {0} 个 / there are {0} nodes, no more are taken")]
+    TooManyNodes(usize),
+    #[error("{0}")]
+    Invalid(String),
+    #[error("上传的文件不是有效的会议包 / the upload is no good package: {0}")]
+    BadPackage(String),
+    #[error("上传中断，未作任何更改 / the upload was cut off, nothing was changed: {0}")]
+    Cut(String),
+    #[error("上传停滞，未作任何更改 / the upload stalled, nothing was changed")]
+    Stalled,
+    #[error("会议 {0} 正在上传另一个会议包 / another package is being uploaded for meeting {0}")]
+    UploadUnderWay(PackageId),
+    #[error("同时上传过多，请稍后再试 / too many uploads at once, try again later")]
+    TooManyUploads,
+    #[error("磁盘空间不足 / no room on the disk: {0}")]
+    NoRoom(String),
+    #[error("服务器存储出错 / the server's storage failed")]
+    Storage(String),
+    #[error("malformed request")]
+    Malformed(Vec<Value>),
+    #[error("请求过大，上限 {0} 字节 / the request is larger than {0} bytes")]
+    TooLarge(usize),
+}
+
+impl Refusal {
+    pub fn invalid(text: &str) -> Self {
+        Self::Invalid(text.to_owned())
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Invalid(_) | Self::BadPackage(_) | Self::Cut(_) => StatusCode::BAD_REQUEST,
+            Self::UnknownMeeting(_) | Self::NotRunning(_) | Self::UnknownNode(_) => {
+                StatusCode::NOT_FOUND
+            }
+            Self::Stalled => StatusCode::REQUEST_TIMEOUT,
+            Self::Exists(_) | Self::UploadUnderWay(_) => StatusCode::CONFLICT,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Malformed(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            // The contract's answer for a meeting whose package is missing.
+            Self::NoPackage | Self::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Verifying
+            | Self::TooManyMeetings(_)
+            | Self::TooManyNodes(_)
+            | Self::TooManyUploads => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        if let Self::Storage(cause) = &self {
+            // The client gets a constant text, the log the cause.
+            error!("storage failed: {cause}");
+        }
+        // The rest of the body was not read: the connection ends with the
+        // answer, and the client should not send its next request on it.
+        let unread = matches!(self, Self::TooLarge(_) | Self::Cut(_) | Self::Stalled);
+        let answer = match self {
+            Self::Malformed(problems) => wire::detail(status, problems),
+            other => wire::detail(status, other.to_string()),
+        };
+        if unread { ([(header::CONNECTION, "close")], answer).into_response() } else { answer }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NoRoom(text) => Self::NoRoom(text),
+            StoreError::Io { .. } | StoreError::Bad(VerifyError::Io(_)) => {
+                Self::Storage(error.to_string())
+            }
+            StoreError::Bad(
+                VerifyError::Structure(_)
+                | VerifyError::Entry { .. }
+                | VerifyError::Uncheckable { .. }
+                | VerifyError::Bomb { .. }
+                | VerifyError::Digest { .. },
+            ) => Self::BadPackage(error.to_string()),
+        }
+    }
+}

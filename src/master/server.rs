@@ -1,0 +1,213 @@
+//! What every handler and worker of the main server shares.
+//!
+//! Readers take a snapshot of the book and wait for nobody. Changes take
+//! turns: copy, edit, save, publish; what a reader sees is on disk. Locks are
+//! taken in the order turn, registry, the store's own, and never held across
+//! an `.await`.
+
+use std::{
+    collections::HashSet,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+use tracing::{info, warn};
+
+use super::{
+    announce,
+    clock::Clock,
+    holding::Offered,
+    meetings::{Book, Meeting},
+    refusal::Refusal,
+    registry::Registry,
+    state,
+};
+use crate::{
+    config::Verify,
+    delivery::Traffic,
+    package::{PackageId, Route, Sha256, Source, Validators},
+    store::{Provenance, Store, StoreError, Stored},
+    tasks,
+};
+
+pub struct Server {
+    pub clock: Clock,
+    pub store: Store,
+    pub traffic: Arc<Traffic>,
+    pub wake: Wake,
+    pub uploading: Arc<Mutex<HashSet<PackageId>>>,
+    book: ArcSwap<Book>,
+    turn: Mutex<()>,
+    state_path: PathBuf,
+    registry: Mutex<Registry>,
+    announce_timeout_s: f64,
+}
+
+/// Tells a worker that there may be something to do.
+#[derive(Debug, Default)]
+pub struct Wake {
+    pub announcer: Notify,
+    pub prober: Notify,
+    pub verifier: Notify,
+}
+
+impl Server {
+    pub fn new(store: Store, book: Book, state_path: PathBuf, announce_timeout: Duration) -> Self {
+        Self {
+            clock: Clock::start(),
+            store,
+            traffic: Arc::default(),
+            wake: Wake::default(),
+            uploading: Arc::default(),
+            book: ArcSwap::from_pointee(book),
+            turn: Mutex::new(()),
+            state_path,
+            registry: Mutex::default(),
+            announce_timeout_s: announce_timeout.as_secs_f64(),
+        }
+    }
+
+    pub fn book(&self) -> Arc<Book> {
+        self.book.load_full()
+    }
+
+    pub fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn digest(&self, id: &PackageId) -> Option<Sha256> {
+        self.store.get(id).map(|stored| stored.manifest.sha256)
+    }
+
+    pub fn offered(&self, id: &PackageId) -> Option<Offered> {
+        let sha256 = self.digest(id)?;
+        let only_version = self.book().find(id)?.versions <= 1;
+        Some(Offered { sha256, only_version })
+    }
+
+    /// Edits the book and saves it before anybody sees the change; tells of
+    /// starts that are due. Blocks for as long as the disk does.
+    pub fn change<T>(
+        &self,
+        edit: impl FnOnce(&mut Book) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.book();
+        let mut book = Book::clone(&old);
+        let answer = edit(&mut book)?;
+        let now_s = self.clock.now_s();
+        let announced = book.announce(|meeting| self.due(meeting, now_s));
+        if book != *old {
+            state::save(&self.state_path, &book)
+                .map_err(|cause| unsaved(&self.state_path, &cause))?;
+            self.book.store(Arc::new(book));
+        }
+        for id in announced {
+            info!("start of meeting {id} announced to clients");
+        }
+        Ok(answer)
+    }
+
+    /// [`change`](Self::change) off the runtime's workers. It is carried out
+    /// even when the caller leaves.
+    pub async fn changed<T: Send + 'static>(
+        self: &Arc<Self>,
+        edit: impl FnOnce(&mut Book) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let server = self.clone();
+        let answer = tasks::blocking(move || server.change(edit)).await;
+        self.wake.announcer.notify_one();
+        answer
+    }
+
+    fn due(&self, meeting: &Meeting, now_s: f64) -> bool {
+        let waited_s = now_s - meeting.started_at.unwrap_or(now_s);
+        // Without a package there is nothing that nodes could get first.
+        let Some(current) = self.digest(&meeting.id) else { return true };
+        let registry = self.registry();
+        let nodes = registry.readiness(&meeting.id, current, now_s);
+        announce::due(waited_s, self.announce_timeout_s, nodes)
+    }
+
+    /// How long until something may be due to be announced; none while
+    /// nothing waits for it.
+    pub fn announcement(&self) -> Option<(bool, Duration)> {
+        let now_s = self.clock.now_s();
+        let book = self.book();
+        let mut waiting = book.meetings.iter().filter(|meeting| meeting.unannounced).peekable();
+        waiting.peek()?;
+        let mut wait_s = f64::INFINITY;
+        for meeting in waiting {
+            if self.due(meeting, now_s) {
+                return Some((true, Duration::ZERO));
+            }
+            let ends_s = meeting.started_at.unwrap_or(now_s) + self.announce_timeout_s;
+            wait_s = wait_s.min(ends_s - now_s);
+        }
+        Some((false, Duration::from_secs_f64(wait_s.clamp(0.001, 1.0))))
+    }
+
+    /// Puts a package in place by `put`, and changes the token if that gave
+    /// a running meeting another one. Blocks.
+    pub fn replace_package(
+        &self,
+        id: &PackageId,
+        put: impl FnOnce() -> Result<Arc<Stored>, StoreError>,
+    ) -> Result<(), Refusal> {
+        self.change(|book| book.package_coming(id))?;
+        let before = self.digest(id);
+        let outcome = put();
+        self.change(|book| {
+            let after = self.digest(id);
+            let settled = book.package_settled(id, before, after);
+            if settled.is_err() && outcome.is_ok() {
+                // The meeting was deleted meanwhile, and its package with it.
+                self.store.remove(id)?;
+            }
+            settled
+        })?;
+        outcome?;
+        Ok(())
+    }
+
+    /// Verifies packages that lie in place unverified: after a kill between
+    /// rename and manifest, or changed by somebody else. Blocks.
+    pub fn verify_leftovers(&self) {
+        for meeting in self.book().meetings.iter().filter(|m| self.store.has_unverified(&m.id)) {
+            let id = &meeting.id;
+            let adopt = || self.store.adopt(id, Verify::Full, uploaded(meeting));
+            match self.replace_package(id, adopt) {
+                Ok(()) => info!("package of meeting {id} verified again: it is good"),
+                Err(Refusal::BadPackage(cause)) => self.discard(id, &cause),
+                Err(error) => warn!(
+                    "package of meeting {id} could not be verified, it is not served: {error:?}"
+                ),
+            }
+        }
+    }
+
+    fn discard(&self, id: &PackageId, cause: &str) {
+        warn!("package of meeting {id} is damaged and was removed, upload it again: {cause}");
+        if let Err(error) = self.store.discard_unverified(id) {
+            warn!("damaged package of meeting {id} could not be removed: {error}");
+        }
+    }
+}
+
+fn unsaved(path: &Path, cause: &io::Error) -> Refusal {
+    let text = format!("cannot write {}: {cause}", path.display());
+    match cause.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Refusal::NoRoom(text),
+        _ => Refusal::Storage(text),
+    }
+}
+
+/// Where the main server's own packages come from.
+pub fn uploaded(meeting: &Meeting) -> Provenance {
+    let source = Source { route: Route::Upload, origin: None, validators: Validators::default() };
+    Provenance { title: meeting.title.clone(), source, modified_s: None }
+}

@@ -1,0 +1,211 @@
+//! `PUT /api/v1/meetings/{id}/package`: a package streamed to disk, verified,
+//! and put in place in one rename, or not at all.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Json,
+    body::{Body, BodyDataStream},
+    extract::State,
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::StreamExt;
+use serde_json::Value;
+use tracing::info;
+
+use super::{
+    manage,
+    refusal::Refusal,
+    server::{Server, uploaded},
+};
+use crate::{
+    config::Verify,
+    package::{PackageId, Sha256, sha256_of_field},
+    store::Pending,
+    tasks,
+    wire::PathId,
+};
+
+/// Bytes gathered for one write; the memory that an upload costs.
+const BATCH_BYTES: usize = 128 << 10;
+/// A sender that says nothing for so long has gone.
+const STALLED: Duration = Duration::from_secs(60);
+/// For reading what follows a refusal: a few hundred megabytes on a LAN.
+const READ_OFF: Duration = Duration::from_secs(2);
+/// Each keeps a core busy with two digests.
+const MAX_UPLOADS: usize = 8;
+
+pub async fn put(
+    State(server): State<Arc<Server>>,
+    PathId(id): PathId,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let mut chunks = body.into_data_stream();
+    let refusal = match take(&server, &id, &headers, &mut chunks).await {
+        Ok(view) => return view.into_response(),
+        Err(refusal) => refusal.into_response(),
+    };
+    // Who asked whether to send at all (RFC 9110, 10.1.1) has sent nothing.
+    let rest_read = !headers.contains_key(header::EXPECT) && read_off(chunks).await;
+    if rest_read { refusal } else { ([(header::CONNECTION, "close")], refusal).into_response() }
+}
+
+async fn take(
+    server: &Arc<Server>,
+    id: &PackageId,
+    headers: &HeaderMap,
+    chunks: &mut BodyDataStream,
+) -> Result<Json<Value>, Refusal> {
+    let provenance = uploaded(server.book().get(id)?);
+    let announced = announced_digest(headers)?;
+    let place = Place::take(&server.uploading, id)?;
+    let pending = receive(server, id, announced_length(headers), chunks).await?;
+    let (finishing, meeting) = (server.clone(), id.clone());
+    // In one piece and off the handler: a client that leaves now must not
+    // leave a new package with an old token.
+    tasks::blocking(move || {
+        let _place = place;
+        let commit = || pending.commit(Verify::Full, announced, provenance);
+        finishing.replace_package(&meeting, commit)
+    })
+    .await?;
+    server.wake.announcer.notify_one();
+    let view = manage::view(server, id)?;
+    info!("meeting {id} has a package of {} bytes, SHA-256 {}", view["size"], view["sha256"]);
+    Ok(view)
+}
+
+/// Many clients look for the answer only once they have sent everything, and
+/// a connection closed under them would lose it.
+async fn read_off(mut chunks: BodyDataStream) -> bool {
+    let rest = async { while let Some(Ok(_)) = chunks.next().await {} };
+    tokio::time::timeout(READ_OFF, rest).await.is_ok()
+}
+
+async fn receive(
+    server: &Server,
+    id: &PackageId,
+    length: Option<u64>,
+    chunks: &mut BodyDataStream,
+) -> Result<Pending, Refusal> {
+    let (store, wanted) = (server.store.clone(), id.clone());
+    let mut pending = tasks::blocking(move || store.begin(&wanted, length, u64::MAX)).await?;
+    let mut batch = Vec::with_capacity(BATCH_BYTES);
+    loop {
+        let next = tokio::time::timeout(STALLED, chunks.next()).await;
+        let Some(chunk) = next.map_err(|_| Refusal::Stalled)? else { break };
+        let chunk = chunk.map_err(|error| Refusal::Cut(error.to_string()))?;
+        for piece in chunk.chunks(BATCH_BYTES) {
+            if batch.len() + piece.len() > BATCH_BYTES {
+                (pending, batch) = written(pending, batch).await?;
+            }
+            batch.extend_from_slice(piece);
+        }
+    }
+    Ok(written(pending, batch).await?.0)
+}
+
+/// Gives the buffer back empty.
+async fn written(mut pending: Pending, mut batch: Vec<u8>) -> Result<(Pending, Vec<u8>), Refusal> {
+    tasks::blocking(move || {
+        pending.write(&batch)?;
+        batch.clear();
+        Ok((pending, batch))
+    })
+    .await
+}
+
+fn announced_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// A digest that is there but can't be read was meant to be checked: refused
+/// rather than ignored. Other algorithms are nothing to us.
+fn announced_digest(headers: &HeaderMap) -> Result<Option<Sha256>, Refusal> {
+    for name in ["repr-digest", "content-digest"] {
+        let Some(value) = headers.get(name) else { continue };
+        let value = value.to_str().unwrap_or_default();
+        match sha256_of_field(value) {
+            Some(digest) => return Ok(Some(digest)),
+            None if value.split(',').any(|item| item.trim_start().starts_with("sha-256=")) => {
+                return Err(Refusal::Invalid(format!(
+                    "{name} 无效 / {name} is not of the form sha-256=:base64:"
+                )));
+            }
+            None => {}
+        }
+    }
+    Ok(None)
+}
+
+/// The right to upload a meeting's package; one at a time, so that of two
+/// uploads it is not chance that decides which one stays.
+#[derive(Debug)]
+struct Place {
+    taken: Arc<Mutex<HashSet<PackageId>>>,
+    id: PackageId,
+}
+
+impl Place {
+    fn take(taken: &Arc<Mutex<HashSet<PackageId>>>, id: &PackageId) -> Result<Self, Refusal> {
+        let mut ids = locked(taken);
+        if ids.contains(id) {
+            return Err(Refusal::UploadUnderWay(id.clone()));
+        }
+        if ids.len() >= MAX_UPLOADS {
+            return Err(Refusal::TooManyUploads);
+        }
+        ids.insert(id.clone());
+        Ok(Self { taken: taken.clone(), id: id.clone() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        locked(&self.taken).remove(&self.id);
+    }
+}
+
+fn locked(ids: &Mutex<HashSet<PackageId>>) -> MutexGuard<'_, HashSet<PackageId>> {
+    ids.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_upload_to_a_meeting_and_a_few_in_all() {
+        let taken = Arc::default();
+        let id = |n: usize| format!("m{n}").parse::<PackageId>().unwrap();
+        let mut places: Vec<_> =
+            (0..MAX_UPLOADS).map(|n| Place::take(&taken, &id(n)).unwrap()).collect();
+        assert!(matches!(Place::take(&taken, &id(0)), Err(Refusal::UploadUnderWay(_))));
+        assert!(matches!(Place::take(&taken, &id(99)), Err(Refusal::TooManyUploads)));
+        places.pop();
+        assert!(Place::take(&taken, &id(99)).is_ok());
+    }
+
+    #[test]
+    fn a_digest_is_checked_or_refused_but_never_ignored() {
+        let digest = Sha256::new([7; 32]);
+        let field = format!("sha-256=:{}:", digest.base64());
+        for (name, value, expected) in [
+            ("repr-digest", &*field, Some(Some(digest))),
+            ("content-digest", &*field, Some(Some(digest))),
+            ("repr-digest", "sha-512=:AAAA:", Some(None)),
+            ("repr-digest", "sha-256=:AAAA:", None),
+            ("x-other", &*field, Some(None)),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value.parse().unwrap());
+            assert_eq!(announced_digest(&headers).ok(), expected, "{name}: {value}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What the main server does by itself: telling of starts, probing nodes,
+//! verifying packages. Thin: when and what is decided elsewhere.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::{
+    probe::Prober,
+    registry::{Reach, Registry},
+    server::Server,
+};
+use crate::tasks;
+
+/// Probes under way at a time: more than any venue has nodes, so that slow
+/// ones do not delay the others.
+const MAX_PROBES: usize = 256;
+/// How often it is looked whether a probe is due and a node fell silent.
+const PROBE_TICK: Duration = Duration::from_secs(1);
+/// After a save that failed; the disk may be full for hours.
+const SAVE_PAUSE: Duration = Duration::from_secs(5);
+
+/// Changes the token when started meetings are due to be told of.
+pub async fn announce(server: Arc<Server>, stop: CancellationToken) {
+    let work = async {
+        loop {
+            match server.announcement() {
+                Some((true, _)) => {
+                    let announcing = server.clone();
+                    let saved = tasks::blocking(move || announcing.change(|_| Ok(()))).await;
+                    if let Err(cause) = saved {
+                        error!("a start cannot be announced: {cause:?}");
+                        tokio::time::sleep(SAVE_PAUSE).await;
+                    }
+                }
+                // Woken by heartbeats; the time is for timeouts, and for
+                // nodes that died meanwhile.
+                Some((false, wait)) => {
+                    let _ = tokio::time::timeout(wait, server.wake.announcer.notified()).await;
+                }
+                None => server.wake.announcer.notified().await,
+            }
+        }
+    };
+    stop.run_until_cancelled(work).await;
+}
+
+pub async fn probe(server: Arc<Server>, prober: Prober, stop: CancellationToken) {
+    let mut under_way = FuturesUnordered::new();
+    let mut tick = tokio::time::interval(PROBE_TICK);
+    loop {
+        for lost in server.registry().take_lost(server.clock.now_s()) {
+            warn!("node {lost:?} was not heard from for 30 s and is dropped");
+        }
+        let room = MAX_PROBES - under_way.len();
+        let due = server.registry().take_due_probes(room, server.clock.now_s());
+        under_way.extend(due.into_iter().map(|(node_id, address)| {
+            let prober = prober.clone();
+            async move {
+                let reach = prober.ask(&node_id, &address).await;
+                (node_id, address, reach)
+            }
+        }));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            Some((node_id, address, reach)) = under_way.next() => {
+                note(&mut server.registry(), &node_id, &address, &reach);
+                // A node that turned out unreachable holds up no start.
+                server.wake.announcer.notify_one();
+            }
+            () = server.wake.prober.notified() => {}
+            _ = tick.tick() => {}
+        }
+    }
+}
+
+fn note(registry: &mut Registry, node_id: &str, address: &str, reach: &Reach) {
+    if !registry.probed(node_id, address, reach) {
+        return;
+    }
+    match reach {
+        Reach::Reachable => info!("node {node_id:?} can be reached at {address}"),
+        Reach::Unreachable(reason) => {
+            warn!("node {node_id:?} gets no clients, it can't be reached: {reason}");
+        }
+        Reach::Unknown => {}
+    }
+}
+
+/// Once at the start, then whenever a package turned out to be changed.
+pub async fn verify(server: Arc<Server>, stop: CancellationToken) {
+    let work = async {
+        loop {
+            let verifying = server.clone();
+            tasks::blocking(move || verifying.verify_leftovers()).await;
+            server.wake.announcer.notify_one();
+            server.wake.verifier.notified().await;
+        }
+    };
+    stop.run_until_cancelled(work).await;
+}
