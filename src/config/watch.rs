@@ -24,10 +24,15 @@ pub async fn run(settings: Arc<Settings>) {
     let Some(_watcher) = watcher(settings.path(), tell) else {
         return std::future::pending().await;
     };
-    while told.recv().await.is_some() {
-        while let Ok(Some(())) = tokio::time::timeout(SETTLE, told.recv()).await {}
+    loop {
+        // The first time at once: the file may have been edited between being
+        // read at the start and being watched.
         let settings = settings.clone();
         tasks::blocking(move || settings.reload()).await;
+        if told.recv().await.is_none() {
+            return;
+        }
+        while let Ok(Some(())) = tokio::time::timeout(SETTLE, told.recv()).await {}
     }
 }
 

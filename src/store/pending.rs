@@ -168,9 +168,11 @@ impl Pending {
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let after = self.received_bytes + bytes.len() as u64;
         if after > self.promised_bytes {
-            let promised = after + ROOM_STEP_BYTES;
-            self.room.grow(promised, self.received_bytes, self.limit_bytes)?;
-            self.promised_bytes = promised;
+            let grow = |promise| {
+                self.room.grow(promise, self.received_bytes, self.limit_bytes).map(|()| promise)
+            };
+            // Close to the limit there is no room for a whole step.
+            self.promised_bytes = grow(after + ROOM_STEP_BYTES).or_else(|_| grow(after))?;
         }
         let mut file = self.scratch.file();
         file.write_all(bytes).map_err(|cause| {

@@ -39,3 +39,12 @@ pub fn client() -> reqwest::Client {
         .build()
         .unwrap()
 }
+
+/// What the node logs is shown when its test fails.
+pub fn log_to_the_tests_output() {
+    use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+    let ours = Targets::new().with_target("edge_mirror", tracing::Level::DEBUG);
+    let lines = tracing_subscriber::fmt::layer().with_test_writer().with_ansi(false);
+    // Set already by another node of the same test.
+    let _ = tracing_subscriber::registry().with(ours).with(lines).try_init();
+}

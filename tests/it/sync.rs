@@ -155,37 +155,17 @@ async fn a_pull_that_broke_off_resumes_where_ranges_and_a_validator_allow_it() {
     let node = TestNode::of(&main.authority()).start().await;
     node.until_synced("m1").await;
     assert_eq!(node.download("m1").await.1, zip);
-    let ranges: Vec<_> = main
-        .asked("/uploads/")
-        .iter()
-        .filter(|asked| asked.method == Method::GET)
+    let pulls = main.asked("/uploads/").into_iter().filter(|asked| asked.method == Method::GET);
+    let begins: Vec<u64> = pulls
         .map(|asked| {
-            asked.headers.get(header::RANGE).map(|range| range.to_str().unwrap().to_owned())
+            let range =
+                asked.headers.get(header::RANGE).map_or("bytes=0-", |r| r.to_str().unwrap());
+            range.trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap()
         })
         .collect();
-    assert_eq!(
-        ranges,
-        [None, Some("bytes=98304-".into()), Some("bytes=196608-".into())].map(
-            |r: Option<String>| r.map(|r| r
-                .replace("98304", &first_stop(&main))
-                .replace("196608", &second_stop(&main)))
-        )
-    );
+    assert_eq!((begins.len(), begins[0]), (3, 0), "{begins:?}");
+    assert!(0 < begins[1] && begins[1] < begins[2], "{begins:?}");
     node.shut_down().await;
-}
-
-fn first_stop(main: &ScriptedMain) -> String {
-    stop(main, 1)
-}
-
-fn second_stop(main: &ScriptedMain) -> String {
-    stop(main, 2)
-}
-
-fn stop(main: &ScriptedMain, number: usize) -> String {
-    let asked = main.asked("/uploads/");
-    let range = asked[number].headers[header::RANGE].to_str().unwrap().to_owned();
-    range.trim_start_matches("bytes=").trim_end_matches('-').to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,7 @@ use axum::{
     routing::{get, post},
 };
 use edge_mirror::{listen::Listener, tasks::Tasks};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::until;
@@ -113,13 +113,6 @@ impl ScriptedMain {
         let address = listener.address();
         let server = Self { play: Arc::new(Mutex::new(play)), running: Arc::default(), address };
         server.serve(listener);
-        server
-    }
-
-    /// An address where nobody answers, to come up at later.
-    pub async fn absent() -> Self {
-        let server = Self::start().await;
-        server.go_away().await;
         server
     }
 
@@ -271,17 +264,18 @@ async fn remember(State(server): State<ScriptedMain>, request: Request, next: Ne
 async fn shortened(response: Response, length: usize, broken: bool) -> Response {
     let (mut parts, body) = response.into_parts();
     let whole = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-    let mut pieces: Vec<Result<Bytes, std::io::Error>> = whole
-        .slice(..length.min(whole.len()))
-        .chunks(PIECE_BYTES)
-        .map(|piece| Ok(Bytes::copy_from_slice(piece)))
-        .collect();
-    if broken {
-        pieces.push(Err(std::io::Error::other("scripted")));
-    } else {
+    if !broken {
         parts.headers.remove(header::CONTENT_LENGTH);
     }
-    Response::from_parts(parts, Body::from_stream(stream::iter(pieces)))
+    let kept = whole.slice(..length.min(whole.len()));
+    let end = stream::once(async move {
+        // So that what was sent is on its way before the connection breaks.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if broken { Err(std::io::Error::other("scripted")) } else { Ok(Bytes::new()) }
+    });
+    let pieces = kept.chunks(PIECE_BYTES).map(|piece| Ok(Bytes::copy_from_slice(piece)));
+    let pieces: Vec<_> = pieces.collect();
+    Response::from_parts(parts, Body::from_stream(stream::iter(pieces).chain(end)))
 }
 
 async fn register(State(server): State<ScriptedMain>, Json(body): Json<Value>) -> Json<Value> {

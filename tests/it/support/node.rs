@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -124,15 +124,22 @@ impl TestNode {
     }
 }
 
+impl Drop for TestNode {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The log is printed as it is written; this is the other half.
+            let list =
+                std::process::Command::new("ls").arg("-lRA").arg(self.folder.path()).output();
+            println!("{}", String::from_utf8_lossy(&list.unwrap().stdout));
+        }
+    }
+}
+
 impl Builder {
     pub fn with(mut self, patch: Value) -> Self {
         let base = self.config.as_object_mut().unwrap();
         edge_mirror::config::merge::merge(base, patch.as_object().unwrap());
         self
-    }
-
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
     }
 
     /// Puts a file into the node's folder before it starts.
@@ -144,6 +151,7 @@ impl Builder {
     }
 
     pub async fn start(self) -> TestNode {
+        super::log_to_the_tests_output();
         let path = self.folder.path().join("node_config.json");
         let config: &Map<String, Value> = self.config.as_object().unwrap();
         std::fs::write(&path, serde_json::to_vec_pretty(config).unwrap()).unwrap();
