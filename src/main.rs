@@ -1,16 +1,21 @@
 //! Arguments, configuration, one role, exit code.
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::Parser;
 use edge_mirror::{
     cli::{self, Cli, Command, MasterArgs, NodeArgs},
     config::Settings,
+    demo,
+    master::{Master, MasterOptions},
     node::{Node, NodeOptions},
     tasks::Interrupt,
     telemetry::Telemetry,
 };
+
+/// How long downloads may go on once the main server is told to end.
+const MASTER_GRACE: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -37,8 +42,8 @@ async fn run(command: Command) -> Result<()> {
     let interrupt = Interrupt::listen()?;
     match command {
         Command::Node(args) => node(args, interrupt).await,
-        Command::Master(args) => bail!("{args:?}"),
-        Command::Demo => bail!("{interrupt:?}"),
+        Command::Master(args) => master(args, interrupt).await,
+        Command::Demo => demo(interrupt).await,
     }
 }
 
@@ -53,12 +58,35 @@ async fn node(args: NodeArgs, mut interrupt: Interrupt) -> Result<()> {
         failed = node.failed() => Some(failed),
         () = telemetry.follow(&settings) => None,
     };
+    end(node.shut_down(), interrupt, failed).await
+}
+
+async fn master(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
+    let _telemetry = Telemetry::start("main_server", "INFO");
+    let listen = SocketAddr::new(args.host, args.port);
+    let options = MasterOptions { data: args.data, listen, ..MasterOptions::default() };
+    let master = Master::start(options).await?;
+    let failed = tokio::select! {
+        () = interrupt.received() => None,
+        failed = master.failed() => Some(failed),
+    };
+    end(master.shut_down(MASTER_GRACE), interrupt, failed).await
+}
+
+async fn demo(mut interrupt: Interrupt) -> Result<()> {
+    let _telemetry = Telemetry::start("demo", "WARNING");
+    demo::run(&mut interrupt, |text| println!("{text}")).await
+}
+
+/// Ends in order; a second signal ends at once.
+async fn end(
+    in_order: impl Future<Output = bool>,
+    mut interrupt: Interrupt,
+    failed: Option<String>,
+) -> Result<()> {
     tokio::select! {
-        _ = node.shut_down() => {}
-        () = interrupt.received() => bail!("stopped at once by a second signal"),
+        _ = in_order => {}
+        () = interrupt.received() => bail!("ended at once by a second signal"),
     }
-    match failed {
-        Some(failed) => bail!("{failed}"),
-        None => Ok(()),
-    }
+    failed.map_or(Ok(()), |failed| bail!("{failed}"))
 }

@@ -1,0 +1,71 @@
+//! The sample meeting's package: an agenda and a paper that open anywhere.
+
+use std::io::{Cursor, Write};
+
+use zip::{CompressionMethod, ZipWriter, result::ZipResult, write::SimpleFileOptions};
+
+const AGENDA: &str = "\
+示例会议 Sample meeting\n\
+\n\
+1. 会议包由主控服务器保存 / The main server keeps the package\n\
+2. 节点自动同步并校验 / Nodes pull and verify it by themselves\n\
+3. 平板从节点下载 / Tablets download it from a node\n";
+
+pub(super) fn package() -> ZipResult<Vec<u8>> {
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
+    zip.start_file("agenda.txt", options)?;
+    zip.write_all(AGENDA.as_bytes())?;
+    zip.start_file("paper.pdf", options)?;
+    zip.write_all(&paper())?;
+    Ok(zip.finish()?.into_inner())
+}
+
+/// A PDF of one page: four objects and the table of where they begin.
+fn paper() -> Vec<u8> {
+    let drawn = "BT /F 24 Tf 72 720 Td (edge-mirror: a sample paper) Tj ET";
+    let objects = [
+        "<< /Type /Catalog /Pages 2 0 R >>".to_owned(),
+        "<< /Type /Pages /Kids [3 0 R] /Count 1 >>".to_owned(),
+        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents 4 0 R \
+         /Resources << /Font << /F << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >> >>"
+            .to_owned(),
+        format!("<< /Length {} >>\nstream\n{drawn}\nendstream", drawn.len()),
+    ];
+    let mut pdf = "%PDF-1.4\n".to_owned();
+    let mut table = "0000000000 65535 f \n".to_owned();
+    for (number, object) in (1..).zip(&objects) {
+        table += &format!("{:010} 00000 n \n", pdf.len());
+        pdf += &format!("{number} 0 obj\n{object}\nendobj\n");
+    }
+    let (begin, size) = (pdf.len(), objects.len() + 1);
+    pdf += &format!(
+        "xref\n0 {size}\n{table}trailer\n<< /Size {size} /Root 1 0 R >>\nstartxref\n{begin}\n%%EOF\n"
+    );
+    pdf.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::{config::Verify, store::verify::check_zip};
+
+    #[test]
+    fn the_sample_is_a_good_package_of_two_files() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&package().unwrap()).unwrap();
+        assert_eq!(check_zip(&file, Verify::Full).unwrap(), 2);
+    }
+
+    #[test]
+    fn the_papers_table_points_at_its_objects() {
+        let pdf = String::from_utf8(paper()).unwrap();
+        let table = pdf.split("xref\n0 5\n").nth(1).unwrap();
+        for (number, line) in (1..).zip(table.lines().skip(1).take(4)) {
+            let offset: usize = line[..10].parse().unwrap();
+            assert!(pdf[offset..].starts_with(&format!("{number} 0 obj")), "{line}");
+        }
+    }
+}
