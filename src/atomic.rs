@@ -7,6 +7,8 @@
 //! 3. it is renamed over its destination, which is atomic,
 //! 4. the folder is fsynced, so that the rename itself lasts.
 
+#![expect(clippy::disallowed_methods, reason = "what everybody else goes through")]
+
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},

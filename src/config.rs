@@ -1,8 +1,8 @@
 //! The node's settings: `node_config.json`, live.
 //!
-//! [`schema`] says what settings there are; [`check`] turns a document into a
-//! typed [`Config`] or a list of problems; [`Settings`] owns the file and
-//! tells everyone of changes; [`watch`] notices edits made by hand.
+//! `schema` says what settings there are; `check` turns a document into a
+//! typed `Config` or a list of problems; `Settings` owns the file and
+//! tells everyone of changes; `watch` notices edits made by hand.
 
 pub mod check;
 pub mod file;

@@ -4,42 +4,50 @@
 //! The modules in reading order; a module knows only those below it
 //! (`tests/it/house.rs` checks the arrows).
 
-/// What the workers last reported, for the status page, and the on/off switch.
-pub mod board;
-/// The command line.
-pub mod cli;
-/// A stored package as an HTTP answer: validators, ranges, body.
-pub mod delivery;
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make the mess that the code has to live with"
+    )
+)]
+
 /// A main server, two nodes and a sample meeting in one process.
 pub mod demo;
-/// One package onto disk: single flight, retries, resume, verification, commit.
-pub mod fetch;
-/// The node's HTTP face.
-pub mod http;
 /// The embedded main server.
 pub mod master;
 /// Wiring of one edge node and its workers.
 pub mod node;
-/// Pure types: ids, digests, manifests.
-pub mod package;
-/// What a node and a main server say to each other.
-pub mod protocol;
-/// Packages on disk.
-pub mod store;
+/// The node's HTTP face.
+pub mod http;
+/// One package onto disk: single flight, retries, resume, verification, commit.
+pub mod fetch;
 /// Client of a main server.
 pub mod upstream;
+/// What the workers last reported, for the status page, and the on/off switch.
+pub mod board;
+/// A stored package as an HTTP answer: validators, ranges, body.
+pub mod delivery;
 /// HTTP details that the node's and the main server's faces share.
 pub mod wire;
+/// Packages on disk.
+pub mod store;
+/// What a node and a main server say to each other.
+pub mod protocol;
+/// Pure types: ids, digests, manifests.
+pub mod package;
 
-/// The only place that creates, renames and removes files.
-pub mod atomic;
-/// Settings: schema, defaults, merging, validation, saving, watching.
-pub mod config;
+/// The command line.
+pub mod cli;
 /// Accepting connections, and closing them in order.
 pub mod listen;
 /// CPU, memory and disk of the machine.
 pub mod machine;
-/// Supervised background tasks and shutdown.
-pub mod tasks;
 /// Logs.
 pub mod telemetry;
+/// Settings: schema, defaults, merging, validation, saving, watching.
+pub mod config;
+/// Supervised background tasks and shutdown.
+pub mod tasks;
+/// The only place that creates, renames and removes files.
+pub mod atomic;

@@ -1,0 +1,33 @@
+# What CI runs, by parts; `tests/run` is all of it on a fresh machine.
+
+default: check
+
+# Everything that must be green before a commit.
+check: fmt lint doc test
+
+fmt:
+    cargo fmt --check
+
+lint:
+    cargo clippy --locked --all-targets -- -D warnings
+
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+test *args:
+    cargo nextest run --locked {{args}}
+
+# Everything that must be clean before an issue is closed.
+close: deny machete typos
+
+deny:
+    cargo deny check licenses bans sources
+
+machete:
+    cargo machete
+
+typos:
+    typos
+
+demo:
+    cargo run --release --locked -- demo

@@ -1,0 +1,142 @@
+//! The house rules that no compiler checks.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Rooms from the top down: each may use those below its own line. The last
+/// line's are for everybody, and use each other only downwards, too.
+const FLOORS: &[&[&str]] = &[
+    &["demo"],
+    &["master", "node"],
+    &["http"],
+    &["fetch"],
+    &["upstream"],
+    &["board"],
+    &["delivery", "wire"],
+    &["store"],
+    &["protocol"],
+    &["package"],
+    &["cli", "listen", "machine", "telemetry"],
+    &["config"],
+    &["tasks", "atomic"],
+];
+
+/// What the main server shares with the node, and nothing else.
+const MASTERS: &[&str] =
+    &["delivery", "wire", "store", "protocol", "package", "listen", "config", "tasks", "atomic"];
+
+fn sources() -> Vec<(PathBuf, String)> {
+    fn walk(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push((path, text));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    found
+}
+
+/// `src/fetch/gate.rs` and `src/fetch.rs` are both in the room `fetch`.
+fn room_of(path: &Path) -> String {
+    let below = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    below.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned()
+}
+
+/// The rooms that a file's product code (not its tests) names by `crate::`.
+fn used_rooms(text: &str) -> Vec<String> {
+    let product = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let mut rooms = Vec::new();
+    for (_, after) in
+        product.match_indices("crate::").map(|(at, word)| product.split_at(at + word.len()))
+    {
+        if let Some(group) = after.strip_prefix('{') {
+            rooms.extend(top_level_names(group));
+        } else {
+            rooms.push(name_at(after));
+        }
+    }
+    rooms
+}
+
+fn name_at(text: &str) -> String {
+    text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
+}
+
+/// `a::{b, c}, d` has the names a and d on its top level.
+fn top_level_names(group: &str) -> Vec<String> {
+    let (mut depth, mut names, mut begins) = (0, Vec::new(), true);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => begins = true,
+            c if begins && !c.is_whitespace() => {
+                names.push(name_at(&group[at..]));
+                begins = false;
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+#[test]
+fn rooms_know_only_the_rooms_below_them() {
+    let floor_of: BTreeMap<&str, usize> = FLOORS
+        .iter()
+        .enumerate()
+        .flat_map(|(floor, rooms)| rooms.iter().map(move |room| (*room, floor)))
+        .collect();
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        let room = room_of(&path);
+        if room == "main" || room == "lib" {
+            continue;
+        }
+        let floor = floor_of.get(room.as_str());
+        let floor = floor.unwrap_or_else(|| panic!("{room} has no place in the house"));
+        for used in used_rooms(&text).into_iter().filter(|used| *used != room) {
+            let below = floor_of.get(used.as_str()).is_some_and(|below| below > floor);
+            let masters = room != "master" || MASTERS.contains(&used.as_str());
+            if !below || !masters {
+                wrong.push(format!("{} uses {used}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn product_code_has_no_gaps_and_no_panicking_shortcuts() {
+    let marks = ["todo!", "unimplemented!", "dbg!", ".unwrap()", "#[ignore"];
+    let mut found = Vec::new();
+    for (path, text) in sources() {
+        let is_test = path.file_stem().is_some_and(|name| name == "tests");
+        let product = text.split("#[cfg(test)]").next().unwrap();
+        for (number, line) in product.lines().enumerate().filter(|_| !is_test) {
+            if marks.iter().any(|mark| line.contains(mark)) {
+                found.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn the_committed_configuration_is_the_defaults_without_an_id() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("node_config.json");
+    let committed: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let mut defaults = edge_mirror::config::schema::defaults();
+    defaults.shift_remove("nodeId");
+    assert_eq!(committed, serde_json::Value::Object(defaults));
+}
