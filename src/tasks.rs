@@ -1,7 +1,7 @@
 //! Supervised background tasks and shutdown. Nothing else in the crate spawns.
 //!
 //! A worker that panics must not die silently while the rest of the process
-//! looks healthy, so its panic is reported through [`Tasks::failed`] and the
+//! looks healthy, so its panic is reported through `Tasks::failed` and the
 //! process stops with a clear log line.
 
 use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
