@@ -9,6 +9,7 @@ mod attempt;
 mod flight;
 mod gate;
 mod refusals;
+mod request;
 mod retry;
 mod room;
 

@@ -3,6 +3,7 @@
 mod address;
 mod check;
 mod cleaning;
+mod known;
 mod plan;
 mod poll;
 mod presence;

@@ -4,13 +4,7 @@
 //! about its answer is `plan`'s decision; pulls and version checks run beside
 //! and report back. An answer that can't be understood changes nothing.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -19,22 +13,18 @@ use tracing::{debug, info, warn};
 
 use super::{
     check::{self, Version},
-    plan::{self, Facts, Step},
+    known::{Known, Meeting},
+    plan::{self, Step},
     poll::{self, Polled},
 };
 use crate::{
-    board::{self, Board, Failing},
+    board::{self, Board},
     config::Settings,
-    fetch::{Catalogue, Fetch, Offer, Outcome, PullError, Reason, belongs},
+    fetch::{Fetch, Outcome, PullError, Reason},
     package::PackageId,
-    protocol::{ActiveMeeting, OfferedPackage},
     store::now_s,
     upstream::{Connector, UpstreamError},
 };
-
-/// A round that failed is followed by another after this, doubled each time.
-const FIRST_BACKOFF: Duration = Duration::from_secs(5);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
 
 pub(super) struct Worker {
     settings: Arc<Settings>,
@@ -47,33 +37,6 @@ pub(super) struct Worker {
     checks: Option<BoxFuture<'static, Vec<(PackageId, Version)>>>,
     /// One for each meeting that is being pulled.
     pulls: FuturesUnordered<BoxFuture<'static, (PackageId, String, Outcome)>>,
-}
-
-/// What is known of one main server's meetings.
-#[derive(Default)]
-struct Known {
-    origin: String,
-    answers: u64,
-    token: String,
-    polled_ok_s: Option<u64>,
-    poll_error: Option<String>,
-    active: Vec<ActiveMeeting>,
-    offers: HashMap<PackageId, Offer>,
-    offers_at: Option<Instant>,
-    meetings: BTreeMap<PackageId, Meeting>,
-    last_pull_s: Option<u64>,
-}
-
-/// How one active meeting fares.
-#[derive(Default)]
-struct Meeting {
-    under_way: Option<Reason>,
-    confirmed: Option<(Instant, String)>,
-    stale: bool,
-    incomparable: bool,
-    rounds: u32,
-    error: Option<String>,
-    not_before: Option<Instant>,
 }
 
 impl Worker {
@@ -96,7 +59,7 @@ impl Worker {
         let mut ticks = ticks(interval);
         loop {
             let is_running = *running.borrow_and_update();
-            let retry = self.next_retry();
+            let retry = self.known.next_retry();
             tokio::select! {
                 _ = ticks.tick(), if is_running && self.poll.is_none() => self.begin_poll(),
                 polled = ready(&mut self.poll) => { self.poll = None; self.take_poll(polled); }
@@ -123,7 +86,8 @@ impl Worker {
                 }
                 () = end.cancelled() => return,
             }
-            self.publish();
+            let view = self.known.view(&self.board.store());
+            publish(&self.board, view);
         }
     }
 
@@ -132,7 +96,7 @@ impl Worker {
         self.poll = None;
         self.checks = None;
         self.pulls.clear();
-        self.known = Known::default();
+        self.known = Known { last_pull_s: self.known.last_pull_s, ..Known::default() };
     }
 
     fn begin_poll(&mut self) {
@@ -141,18 +105,7 @@ impl Worker {
         if self.known.origin != upstream.origin() {
             self.known = Known { origin: upstream.origin().to_owned(), ..Known::default() };
         }
-        let known = &self.known;
-        let store = self.board.store();
-        let waiting = known.active.iter().any(|meeting| {
-            let offered = known.offers.get(&meeting.id).is_some_and(|offer| offer.path.is_some());
-            !offered && store.get(&meeting.id).is_none()
-        });
-        let before = poll::Before {
-            token: known.token.clone(),
-            active: known.active.iter().map(|meeting| meeting.id.clone()).collect(),
-            offers_age: known.offers_at.map(|at| at.elapsed()),
-            waiting_for_offer: waiting,
-        };
+        let before = self.known.before_poll(&self.board.store());
         let limit = Duration::from_secs(config.network.connection_timeout);
         self.poll = Some(Box::pin(poll::poll(upstream, before, limit)));
     }
@@ -184,60 +137,20 @@ impl Worker {
                 status.unreadable
             );
         }
-        self.note_changes(&status.active);
+        self.known.note_changes(&status.active);
         self.known.token = status.token;
         let is_active = |id: &PackageId| status.active.iter().any(|meeting| meeting.id == *id);
         self.known.meetings.retain(|id, _| is_active(id));
         self.known.active = status.active;
         if let Some(offers) = polled.offers {
-            self.take_offers(offers);
+            self.known.take_offers(offers);
         }
-        self.share_catalogue();
+        self.fetch.set_catalogue(self.known.catalogue());
         if news {
-            // What failed may work now: a new package, a server that is back.
             self.fetch.forget_refusals();
-            self.known.meetings.values_mut().for_each(|meeting| meeting.not_before = None);
+            self.known.retry_all();
         }
         self.act();
-    }
-
-    fn take_offers(&mut self, offers: Vec<OfferedPackage>) {
-        self.known.offers_at = Some(Instant::now());
-        let before = std::mem::take(&mut self.known.offers);
-        for OfferedPackage { id, title, path } in offers {
-            let offered_before = before.get(&id).is_some_and(|offer| offer.path.is_some());
-            if path.is_some()
-                && !offered_before
-                && let Some(meeting) = self.known.meetings.get_mut(&id)
-            {
-                // What failed by the other way may work by this one.
-                meeting.not_before = None;
-            }
-            self.known.offers.insert(id, Offer { title: Some(title), path, sha256: None });
-        }
-    }
-
-    fn note_changes(&self, active: &[ActiveMeeting]) {
-        let known = |id: &PackageId| self.known.active.iter().any(|meeting| meeting.id == *id);
-        for meeting in active.iter().filter(|meeting| !known(&meeting.id)) {
-            info!("meeting {} ({}) is active", meeting.id, meeting.title);
-        }
-        for meeting in &self.known.active {
-            if !active.iter().any(|now| now.id == meeting.id) {
-                info!("meeting {} ({}) is no longer active", meeting.id, meeting.title);
-            }
-        }
-    }
-
-    /// Pulls on demand find their way by it, too.
-    fn share_catalogue(&mut self) {
-        for meeting in &self.known.active {
-            let offer = self.known.offers.entry(meeting.id.clone()).or_default();
-            offer.sha256 = meeting.sha256;
-            offer.title.get_or_insert_with(|| meeting.title.clone());
-        }
-        let (origin, offers) = (self.known.origin.clone(), self.known.offers.clone());
-        self.fetch.set_catalogue(Catalogue { origin, offers });
     }
 
     /// Carries out what the plan says.
@@ -245,14 +158,13 @@ impl Worker {
         if !self.board.is_running() {
             return;
         }
-        let facts: Vec<Facts> =
-            self.known.active.iter().map(|meeting| self.facts(meeting)).collect();
+        let facts = self.known.facts(&self.board.store());
         let mut to_check = Vec::new();
         for step in plan::plan(&facts, &self.known.token, Instant::now()) {
             match step {
                 Step::Pull(id, reason) => self.pull(id, reason),
                 Step::Check(id) => to_check.push(id),
-                Step::Confirm(id) => self.confirm(&id, self.known.token.clone()),
+                Step::Confirm(id) => self.known.confirm(&id, self.known.token.clone()),
             }
         }
         if !to_check.is_empty() && self.checks.is_none() {
@@ -263,24 +175,6 @@ impl Worker {
                 Some((store.get(&id)?, path))
             });
             self.checks = Some(Box::pin(check::versions(upstream, wanted.collect())));
-        }
-    }
-
-    fn facts(&self, meeting: &ActiveMeeting) -> Facts {
-        let held = self.board.store().get(&meeting.id);
-        let held = held.filter(|held| belongs(held, &self.known.origin));
-        let fares = self.known.meetings.get(&meeting.id);
-        let offer = self.known.offers.get(&meeting.id);
-        Facts {
-            id: meeting.id.clone(),
-            held: held.map(|held| held.manifest.sha256),
-            announced: meeting.sha256,
-            offered: offer.is_some_and(|offer| offer.path.is_some()),
-            incomparable: fares.is_some_and(|fares| fares.incomparable),
-            stale: fares.is_some_and(|fares| fares.stale),
-            under_way: fares.and_then(|fares| fares.under_way),
-            not_before: fares.and_then(|fares| fares.not_before),
-            confirmed: fares.and_then(|fares| fares.confirmed.clone()),
         }
     }
 
@@ -296,7 +190,6 @@ impl Worker {
     }
 
     fn take_pull(&mut self, (id, token, outcome): (PackageId, String, Outcome)) {
-        let (delay, now) = (self.settings.current().network.retry_delay, Instant::now());
         let Some(meeting) = self.known.meetings.get_mut(&id) else { return };
         meeting.under_way = None;
         match outcome {
@@ -304,19 +197,14 @@ impl Worker {
                 if pulled.changed {
                     self.known.last_pull_s = Some(now_s());
                 }
-                *meeting = Meeting { confirmed: meeting.confirmed.take(), ..Meeting::default() };
-                self.confirm(&id, token);
+                *meeting = Meeting::default();
+                self.known.confirm(&id, token);
             }
             Err(error) if matches!(*error, PullError::Stopped) => {}
             Err(error) => {
-                meeting.rounds += 1;
-                let backoff = backoff(meeting.rounds, Duration::from_secs(delay));
-                meeting.not_before = Some(now + backoff);
-                warn!(
-                    "package of meeting {id} could not be pulled, next try in {} s: {error}",
-                    backoff.as_secs()
-                );
-                meeting.error = Some(error.to_string());
+                warn!("package of meeting {id} could not be pulled: {error}");
+                let delay = Duration::from_secs(self.settings.current().network.retry_delay);
+                self.known.failed(&id, error.to_string(), delay);
             }
         }
         self.act();
@@ -330,14 +218,11 @@ impl Worker {
     }
 
     fn take_version(&mut self, id: &PackageId, version: Version) {
-        let token = self.known.token.clone();
         match version {
-            Version::Same => self.confirm(id, token),
+            Version::Same => self.known.confirm(id, self.known.token.clone()),
             Version::Other => {
                 info!("package of meeting {id} has changed at the main server");
-                let meeting = self.known.meetings.entry(id.clone()).or_default();
-                meeting.stale = true;
-                meeting.confirmed = None;
+                self.known.outdated(id);
             }
             Version::Incomparable => {
                 self.known.meetings.entry(id.clone()).or_default().incomparable = true;
@@ -345,51 +230,16 @@ impl Worker {
             Version::NotTold => {}
         }
     }
+}
 
-    fn confirm(&mut self, id: &PackageId, token: String) {
-        let meeting = self.known.meetings.entry(id.clone()).or_default();
-        meeting.confirmed = Some((Instant::now(), token));
-    }
-
-    fn next_retry(&self) -> Option<Instant> {
-        let idle = self.known.meetings.values().filter(|meeting| meeting.under_way.is_none());
-        idle.filter_map(|meeting| meeting.not_before).filter(|at| *at > Instant::now()).min()
-    }
-
-    fn publish(&self) {
-        let known = &self.known;
-        let store = self.board.store();
-        let confirmed = |(id, meeting): (&PackageId, &Meeting)| {
-            (meeting.confirmed.is_some() && store.get(id).is_some()).then(|| id.clone())
-        };
-        let failing = |(id, meeting): (&PackageId, &Meeting)| {
-            let wait = meeting.not_before.map(|at| at.saturating_duration_since(Instant::now()));
-            let failing = Failing {
-                rounds: meeting.rounds,
-                error: meeting.error.clone()?,
-                next_try_s: now_s() + wait.unwrap_or_default().as_secs(),
-            };
-            Some((id.clone(), failing))
-        };
-        let sync = board::Sync {
-            answers: known.answers,
-            origin: known.origin.clone(),
-            token: known.token.clone(),
-            polled_ok_s: known.polled_ok_s,
-            poll_error: known.poll_error.clone(),
-            active: known.active.clone(),
-            confirmed: known.meetings.iter().filter_map(confirmed).collect(),
-            failing: known.meetings.iter().filter_map(failing).collect(),
-            last_pull_s: known.last_pull_s,
-        };
-        self.board.sync.send_if_modified(|slot| {
-            let changed = **slot != sync;
-            if changed {
-                *slot = Arc::new(sync);
-            }
-            changed
-        });
-    }
+fn publish(board: &Board, view: board::Sync) {
+    board.sync.send_if_modified(|slot| {
+        let changed = **slot != view;
+        if changed {
+            *slot = Arc::new(view);
+        }
+        changed
+    });
 }
 
 /// A poll that took longer than the interval is followed by the next at once,
@@ -405,23 +255,5 @@ async fn ready<T>(slot: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) ->
     match slot {
         Some(future) => future.await,
         None => std::future::pending().await,
-    }
-}
-
-fn backoff(rounds: u32, retry_delay: Duration) -> Duration {
-    let first = FIRST_BACKOFF.max(retry_delay).min(LONGEST_BACKOFF);
-    let factor = 1_u32.checked_shl(rounds.saturating_sub(1)).unwrap_or(u32::MAX);
-    first.saturating_mul(factor).min(LONGEST_BACKOFF)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rounds_that_fail_come_further_and_further_apart() {
-        let seconds = |rounds| backoff(rounds, Duration::from_secs(1)).as_secs();
-        assert_eq!([1, 2, 3, 7, 99].map(seconds), [5, 10, 20, 300, 300]);
-        assert_eq!(backoff(1, Duration::from_secs(3600)), LONGEST_BACKOFF);
     }
 }
