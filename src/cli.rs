@@ -70,7 +70,8 @@ impl Cli {
 pub fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let said = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-    let said: Vec<_> = said.filter(|line| !line.is_empty()).collect();
+    let pointer = |line: &&str| line.is_empty() || line.starts_with("For more information");
+    let said: Vec<_> = said.filter(|line| !pointer(line)).collect();
     let said = said.join("; ");
     format!("{}; see edge-mirror --help", said.trim_start_matches("error: "))
 }

@@ -28,13 +28,24 @@ fn main() -> ExitCode {
     };
     match run(cli.command()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failure(&format!("{error:#}"), 1),
+        Err(error) => failure(&chain(&error), 1),
     }
 }
 
 fn failure(line: &str, code: u8) -> ExitCode {
     eprintln!("edge-mirror: {line}");
     ExitCode::from(code)
+}
+
+/// An error and its causes, but for those that it quotes itself.
+fn chain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| {
+        match (said.is_empty(), said.contains(&cause)) {
+            (true, _) => cause,
+            (false, true) => said,
+            (false, false) => format!("{said}: {cause}"),
+        }
+    })
 }
 
 #[tokio::main]

@@ -78,6 +78,11 @@ impl Node {
         let port = options.port.unwrap_or(config.node_port);
         let listener = Listener::bind(SocketAddr::new(options.host, port))?;
         let address = listener.address();
+        info!(
+            "node {} is listening on {address}, main server {}",
+            config.node_id,
+            config.main_server()
+        );
         let all = Tasks::new();
         let node = Self {
             settings: settings.clone(),
@@ -128,11 +133,6 @@ impl Node {
         node.spawn_until_end("gauge", gauge(board));
         node.spawn_until_end("config watch", watch::run(settings));
 
-        info!(
-            "node {} is listening on {address}, main server {}",
-            config.node_id,
-            config.main_server()
-        );
         Ok(node)
     }
 

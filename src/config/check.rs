@@ -55,12 +55,12 @@ pub fn typed(document: &Map<String, Value>, folder: &Path) -> Result<Config, Vec
                     schema::put(&mut known, &key, value);
                 } else {
                     let (zh, en) = setting.allowed();
-                    let (zh, en) = (format!("应为{zh}"), format!("must be {en}"));
+                    let (zh, en) = (format!("应为 {zh}"), format!("must be {en}"));
                     problems.push(Problem::new(&key, Some(&value), zh, en));
                 }
             }
             None if schema::is_section(&key) => {
-                let (zh, en) = ("应为对象 {…}", "must be an object {…}");
+                let (zh, en) = ("应为 {…} 对象", "must be an object {…}");
                 problems.push(Problem::new(&key, Some(value), zh, en));
             }
             None => {}
