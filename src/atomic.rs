@@ -10,14 +10,15 @@
 #![expect(clippy::disallowed_methods, reason = "what everybody else goes through")]
 
 use std::{
+    ffi::OsStr,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// What scratch files' names begin with; leftovers of a crash are found by it.
-pub const SCRATCH_PREFIX: &str = ".tmp-";
+/// Scratch files are called `.tmp-{process}-{number}`.
+const SCRATCH_PREFIX: &str = ".tmp-";
 
 static NEXT_SCRATCH: AtomicU64 = AtomicU64::new(0);
 
@@ -116,17 +117,31 @@ pub fn remove_folder(path: &Path) -> io::Result<()> {
     absent_is_fine(fs::remove_dir_all(path))
 }
 
-/// Removes the scratch files that a crash left in `folder`.
+/// Removes the scratch files that a crash left in `folder`; those of another
+/// process that is still alive are left to it.
 pub fn sweep(folder: &Path) -> io::Result<usize> {
     let mut swept = 0;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX) {
+        if owner_of(&entry.file_name()).is_some_and(is_gone) {
             remove_file(&entry.path())?;
             swept += 1;
         }
     }
     Ok(swept)
+}
+
+/// The process that a scratch file's name speaks of, if it is one's name.
+fn owner_of(name: &OsStr) -> Option<u32> {
+    let (pid, serial) = name.to_str()?.strip_prefix(SCRATCH_PREFIX)?.split_once('-')?;
+    serial.parse::<u64>().ok()?;
+    pid.parse().ok()
+}
+
+/// Our own number, too: whatever bears it when we start is an earlier
+/// process's (in a container every one has the same).
+fn is_gone(pid: u32) -> bool {
+    pid == std::process::id() || !Path::new("/proc").join(pid.to_string()).exists()
 }
 
 fn absent_is_fine(outcome: io::Result<()>) -> io::Result<()> {
@@ -184,11 +199,15 @@ mod tests {
     }
 
     #[test]
-    fn sweeping_takes_scratch_files_only() {
+    fn sweeping_takes_what_dead_processes_left_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join(".tmp-1-1"), "x").unwrap();
-        fs::write(folder.path().join("kept"), "x").unwrap();
-        assert_eq!(sweep(folder.path()).unwrap(), 1);
-        assert!(folder.path().join("kept").exists());
+        let own = format!(".tmp-{}-9", std::process::id());
+        let (dead, alive) = (".tmp-4194999-1", ".tmp-1-1");
+        for name in [&own, dead, alive, "kept", ".tmp-mine", ".tmp-1-notes.txt"] {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        assert_eq!(sweep(folder.path()).unwrap(), 2);
+        let gone = |name: &str| !folder.path().join(name).exists();
+        assert!(gone(&own) && gone(dead) && !gone(alive) && !gone("kept"));
     }
 }

@@ -118,11 +118,10 @@ impl Store {
         let scratch = layout.scratch();
         atomic::create_folder(&scratch)
             .map_err(|cause| StoreError::io("create the folder", &scratch, cause))?;
-        let mut found = Found {
-            swept: atomic::sweep(&scratch)
-                .map_err(|cause| StoreError::io("clean", &scratch, cause))?,
-            ..Found::default()
-        };
+        let swept = atomic::sweep(&scratch)
+            .and_then(|in_scratch| Ok(in_scratch + atomic::sweep(root)?))
+            .map_err(|cause| StoreError::io("clean", &scratch, cause))?;
+        let mut found = Found { swept, ..Found::default() };
         let served = read_served(&layout);
         let mut index = HashMap::new();
         let folders = fs::read_dir(root).map_err(|cause| StoreError::io("list", root, cause))?;
@@ -391,7 +390,7 @@ pub(crate) mod tests {
         }
         fs::write(folder.path().join("meeting_b/manifest.json"), "{}").unwrap();
         fs::write(folder.path().join("meeting_c/notes.txt"), "mine").unwrap();
-        fs::write(folder.path().join(".scratch/.tmp-1-1"), "half").unwrap();
+        fs::write(folder.path().join(".scratch/.tmp-4194999-1"), "half").unwrap();
         let (store, found) = Store::open(folder.path()).unwrap();
         assert_eq!((store.count(), found.swept), (0, 3));
         let mut left: Vec<_> =

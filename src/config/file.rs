@@ -79,6 +79,8 @@ impl Settings {
         let path = std::path::absolute(path)
             .map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
         let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+        // Left by a kill in the middle of a save; nothing depends on it.
+        let _ = atomic::sweep(&folder);
         let existing = match fs::read(&path) {
             Ok(bytes) => Some(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,

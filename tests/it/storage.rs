@@ -114,12 +114,12 @@ async fn a_package_that_can_not_fit_is_refused_with_its_reason_and_active_ones_s
 async fn what_a_crash_left_is_removed_and_what_is_not_ours_stays() {
     let main = ScriptedMain::start().await;
     let node = TestNode::of(&main.authority())
-        .file("storage/.scratch/.tmp-1-1", b"half a package")
+        .file("storage/.scratch/.tmp-4194999-1", b"half a package")
         .file("storage/meeting_half/manifest.json", b"{}")
         .file("storage/photos/party.jpg", b"mine")
         .start()
         .await;
-    assert!(!node.storage().join(".scratch/.tmp-1-1").exists());
+    assert!(!node.storage().join(".scratch/.tmp-4194999-1").exists());
     assert!(!node.storage().join("meeting_half").exists());
     assert!(node.storage().join("photos/party.jpg").exists());
     node.shut_down().await;
