@@ -14,13 +14,24 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// Scratch files are called `.tmp-{process}-{number}`.
 const SCRATCH_PREFIX: &str = ".tmp-";
 
-static NEXT_SCRATCH: AtomicU64 = AtomicU64::new(0);
+/// Numbers begin with the time, so that those of this process can be told from
+/// those of an earlier one with the same process number (in a container every
+/// one has the same).
+static FIRST_SCRATCH: LazyLock<u64> = LazyLock::new(|| {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(0)
+});
+static NEXT_SCRATCH: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(*FIRST_SCRATCH));
 
 /// A file under work; removed when dropped unless it was persisted.
 #[derive(Debug)]
@@ -93,6 +104,12 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
     sync_folder_of(path)
 }
 
+/// Creates a folder that nobody else has and nobody else may look into.
+pub fn create_private_folder(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().mode(0o700).create(path)
+}
+
 /// Whether packages could be kept in a folder: made if need be, written to.
 pub fn probe_folder(path: &Path) -> io::Result<()> {
     create_folder(path)?;
@@ -123,7 +140,7 @@ pub fn sweep(folder: &Path) -> io::Result<usize> {
     let mut swept = 0;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if owner_of(&entry.file_name()).is_some_and(is_gone) {
+        if owner_of(&entry.file_name()).is_some_and(|(pid, number)| is_gone(pid, number)) {
             remove_file(&entry.path())?;
             swept += 1;
         }
@@ -131,17 +148,17 @@ pub fn sweep(folder: &Path) -> io::Result<usize> {
     Ok(swept)
 }
 
-/// The process that a scratch file's name speaks of, if it is one's name.
-fn owner_of(name: &OsStr) -> Option<u32> {
-    let (pid, serial) = name.to_str()?.strip_prefix(SCRATCH_PREFIX)?.split_once('-')?;
-    serial.parse::<u64>().ok()?;
-    pid.parse().ok()
+/// The process and the number that a scratch file's name is made of.
+fn owner_of(name: &OsStr) -> Option<(u32, u64)> {
+    let (pid, number) = name.to_str()?.strip_prefix(SCRATCH_PREFIX)?.split_once('-')?;
+    Some((pid.parse().ok()?, number.parse().ok()?))
 }
 
-/// Our own number, too: whatever bears it when we start is an earlier
-/// process's (in a container every one has the same).
-fn is_gone(pid: u32) -> bool {
-    pid == std::process::id() || !Path::new("/proc").join(pid.to_string()).exists()
+fn is_gone(pid: u32, number: u64) -> bool {
+    match pid == std::process::id() {
+        true => number < *FIRST_SCRATCH,
+        false => !Path::new("/proc").join(pid.to_string()).exists(),
+    }
 }
 
 fn absent_is_fine(outcome: io::Result<()>) -> io::Result<()> {
@@ -206,7 +223,9 @@ mod tests {
         for name in [&own, dead, alive, "kept", ".tmp-mine", ".tmp-1-notes.txt"] {
             fs::write(folder.path().join(name), "x").unwrap();
         }
+        let in_use = Scratch::create_in(folder.path()).unwrap();
         assert_eq!(sweep(folder.path()).unwrap(), 2);
+        assert!(in_use.path.exists());
         let gone = |name: &str| !folder.path().join(name).exists();
         assert!(gone(&own) && gone(dead) && !gone(alive) && !gone("kept"));
     }

@@ -61,6 +61,8 @@ pub struct Sync {
     pub polled_ok_s: Option<u64>,
     pub poll_error: Option<String>,
     pub active: Vec<ActiveMeeting>,
+    /// Whether that is known to be all of them.
+    pub complete: bool,
     /// Active meetings whose package here is known to be the current one:
     /// what a heartbeat may call synced.
     pub confirmed: BTreeSet<PackageId>,
@@ -100,7 +102,10 @@ impl Board {
         self.store.borrow().clone()
     }
 
-    pub fn is_active(&self, id: &PackageId) -> bool {
-        self.sync.borrow().active.iter().any(|meeting| meeting.id == *id)
+    /// False only when the main server's last answer was understood whole and
+    /// did not name the meeting. Before there was one, any may be active.
+    pub fn may_be_active(&self, id: &PackageId) -> bool {
+        let sync = self.sync.borrow();
+        !sync.complete || sync.active.iter().any(|meeting| meeting.id == *id)
     }
 }

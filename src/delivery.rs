@@ -75,12 +75,26 @@ pub fn respond(
             stored.note_served();
             Body::from_stream(Download::new(file, range, traffic.clone())?)
         }
+        None if method == Method::GET => Body::from(explanation(status)),
         _ => Body::empty(),
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;
     describe(response.headers_mut(), status, part, manifest, file_name);
     Ok(response)
+}
+
+/// What the body says where there is no part of the package to send.
+fn explanation(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::PRECONDITION_FAILED => {
+            r#"{"detail":"会议包已更新 / the package is another version than was asked for"}"#
+        }
+        StatusCode::RANGE_NOT_SATISFIABLE => {
+            r#"{"detail":"请求的范围超出会议包 / the range begins behind the end of the package"}"#
+        }
+        _ => "",
+    }
 }
 
 fn describe(
@@ -114,10 +128,14 @@ fn describe(
                 set(header::CONTENT_RANGE, value);
             }
         }
-        None if status == StatusCode::RANGE_NOT_SATISFIABLE => {
-            set(header::CONTENT_RANGE, format!("bytes */{size}"));
+        None => {
+            if status == StatusCode::RANGE_NOT_SATISFIABLE {
+                set(header::CONTENT_RANGE, format!("bytes */{size}"));
+            }
+            if !explanation(status).is_empty() {
+                set(header::CONTENT_TYPE, "application/json".to_owned());
+            }
         }
-        None => {}
     }
 }
 

@@ -162,8 +162,8 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn create() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("edge-mirror-demo-{}", std::process::id()));
-        atomic::create_folder(&path).with_context(|| {
+        let path = std::env::temp_dir().join(format!("edge-mirror-demo-{:08x}", fastrand::u32(..)));
+        atomic::create_private_folder(&path).with_context(|| {
             format!("cannot create {}; set TMPDIR to another folder", path.display())
         })?;
         Ok(Self(path))

@@ -43,6 +43,10 @@ pub use room::candidate as eviction_candidate;
 /// a pull and the opening; more than once in a row is no coincidence.
 const OBTAIN_TRIES: usize = 3;
 
+/// Ids are free to invent: while the main server hangs, clients may not heap up
+/// pulls of what is not a meeting. Active meetings are pulled beyond it.
+const MAX_FLIGHTS: usize = 256;
+
 /// Why a package is pulled; also how urgent that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
@@ -73,6 +77,8 @@ pub enum PullError {
     Store(#[from] StoreError),
     #[error("the service is stopped")]
     Stopped,
+    #[error("{MAX_FLIGHTS} packages are being pulled or wait for it already")]
+    Busy,
 }
 
 impl PullError {
@@ -80,7 +86,7 @@ impl PullError {
     fn is_final(&self) -> bool {
         match self {
             Self::Upstream(error) => error.is_not_found(),
-            Self::Store(StoreError::NoRoom(_)) | Self::Stopped => true,
+            Self::Store(StoreError::NoRoom(_)) | Self::Stopped | Self::Busy => true,
             Self::Interrupted { .. }
             | Self::Stalled(_)
             | Self::TooSlow(_)
@@ -216,6 +222,9 @@ impl Fetch {
             }
             if let Some(error) = state.refusals.get(id, Instant::now()) {
                 return Err(error);
+            }
+            if state.flights.len() >= MAX_FLIGHTS {
+                return Err(Arc::new(PullError::Busy));
             }
         }
         Ok(Some(self.launch(&mut state, id, reason)))

@@ -5,6 +5,7 @@ mod config;
 mod control;
 mod download;
 mod error;
+mod origin;
 mod panel;
 mod status;
 
@@ -14,6 +15,7 @@ use axum::{
     Router,
     extract::FromRef,
     http::{HeaderName, Method, header},
+    middleware,
     routing::{get, post},
 };
 use tower_http::cors::{Any, CorsLayer};
@@ -53,7 +55,8 @@ impl Face {
             .route("/api/config", get(config::show).post(config::change))
             .route("/api/config/heartbeat", post(config::change_heartbeat))
             .route("/api/service/start", post(control::start))
-            .route("/api/service/stop", post(control::stop));
+            .route("/api/service/stop", post(control::stop))
+            .layer(middleware::from_fn(origin::refuse_foreign));
         open.merge(operators)
             .fallback(wire::not_found)
             .method_not_allowed_fallback(wire::method_not_allowed)

@@ -64,7 +64,7 @@ pub struct MasterOptions {
 impl Default for MasterOptions {
     fn default() -> Self {
         Self {
-            data: PathBuf::from("master_data"),
+            data: PathBuf::from("master-data"),
             listen: SocketAddr::from(([0, 0, 0, 0], 8000)),
             announce_timeout: Duration::from_secs(30),
         }

@@ -9,6 +9,7 @@
 pub mod evict;
 pub mod layout;
 pub mod pending;
+mod room;
 pub mod verify;
 
 use std::{
@@ -32,8 +33,8 @@ use crate::{
     package::{FileStamp, Manifest, PackageId},
 };
 use layout::Layout;
-use pending::Promise;
 pub use pending::{Pending, Provenance};
+use room::Promises;
 
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -105,8 +106,8 @@ type Index = HashMap<PackageId, Arc<Stored>>;
 struct Inner {
     layout: Layout,
     index: RwLock<Index>,
-    /// Bytes promised to packages under way, by the pending package's number.
-    promised: Mutex<BTreeMap<u64, Promise>>,
+    /// To packages under way.
+    promises: Mutex<Promises>,
     next_pending: AtomicU64,
 }
 
@@ -141,7 +142,7 @@ impl Store {
         let inner = Inner {
             layout,
             index: RwLock::new(index),
-            promised: Mutex::default(),
+            promises: Mutex::default(),
             next_pending: AtomicU64::new(0),
         };
         Ok((Self { inner: Arc::new(inner) }, found))

@@ -2,8 +2,13 @@
 //!
 //! The folder is watched, not the file: editors write a new file and rename
 //! it over the old one, and a watch on the old file would then see nothing.
+//! Where the file is a symbolic link, the folder of its target is watched, too.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use notify::{Config as WatchConfig, Event, PollWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
@@ -58,7 +63,16 @@ fn events(
 ) -> notify::Result<Box<dyn Watcher + Send>> {
     let mut watcher = notify::recommended_watcher(handler(path, tell))?;
     watcher.watch(folder, RecursiveMode::NonRecursive)?;
+    if let Some(target) = target_folder(path) {
+        watcher.watch(&target, RecursiveMode::NonRecursive)?;
+    }
     Ok(Box::new(watcher))
+}
+
+fn target_folder(path: &Path) -> Option<PathBuf> {
+    let target = path.canonicalize().ok()?;
+    let folder = target.parent()?;
+    (path.parent()?.canonicalize().ok()? != folder).then(|| folder.to_owned())
 }
 
 fn polls(
@@ -73,11 +87,15 @@ fn polls(
 }
 
 fn handler(path: &Path, tell: mpsc::Sender<()>) -> impl Fn(notify::Result<Event>) + Send + 'static {
-    let name = path.file_name().map(ToOwned::to_owned);
+    let target = path.canonicalize().unwrap_or_default();
+    let names = [path, &target].map(|path| path.file_name().map(ToOwned::to_owned));
     move |event| {
         let ours = event.is_ok_and(|event| {
             !event.kind.is_access()
-                && event.paths.iter().any(|path| path.file_name() == name.as_deref())
+                && event
+                    .paths
+                    .iter()
+                    .any(|path| names.iter().any(|name| path.file_name() == name.as_deref()))
         });
         if ours {
             // A full channel means that a look is due anyway.

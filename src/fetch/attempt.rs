@@ -113,8 +113,9 @@ impl Inner {
         if let Some(held) = task.unchanged(&response, &announced, &place) {
             let source = held.manifest.source.clone();
             let title = offer.title.unwrap_or_else(|| held.manifest.title.clone());
-            let stored = tasks::blocking(move || store.confirm(&held, title, source)).await;
-            return Ok(Pulled { stored, changed: false });
+            let confirmed = tasks::blocking(move || store.confirm(&held, title, source)).await;
+            let gone = || PullError::Unusable("its package was removed meanwhile".to_owned());
+            return Ok(Pulled { stored: confirmed.ok_or_else(gone)?, changed: false });
         }
         let mut pulling = match resumed {
             Some(resumed) if continues(&response, &announced, &resumed) => {
@@ -180,14 +181,12 @@ impl Inner {
         }
         let (id, limit) = (task.flight.id(), task.config.storage.max_size);
         let length = announced.length;
-        let pending = match task.store.begin(id, length, limit) {
-            Err(StoreError::NoRoom(_))
-                if room::make(&self.board, task.store, task.config, id, length.unwrap_or(0)) =>
-            {
-                task.store.begin(id, length, limit)?
-            }
-            other => other?,
-        };
+        let begin = || task.store.begin(id, length, limit);
+        let make_room = |bytes| room::make(&self.board, task.store, task.config, id, bytes);
+        let pending = tokio::task::block_in_place(|| match begin() {
+            Err(StoreError::NoRoom(_)) if make_room(length.unwrap_or(0)) => begin(),
+            other => other,
+        })?;
         Ok(Partial { pending, place, announced })
     }
 

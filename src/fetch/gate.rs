@@ -17,7 +17,7 @@ pub(super) struct Gate {
 struct State {
     limit: usize,
     inside: usize,
-    /// Bounded by the number of flights, which is bounded by the meetings.
+    /// Bounded by the number of flights: the active meetings and `MAX_FLIGHTS`.
     waiting: Vec<Waiting>,
     arrivals: u64,
 }

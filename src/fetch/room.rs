@@ -26,10 +26,8 @@ pub(super) fn make(
     if !config.storage.auto_cleanup || bytes > limit {
         return false;
     }
-    let excess = store.excess_with(id, bytes, limit);
-    let short_on_disk = store.free_bytes().map_or(0, |free| bytes.saturating_sub(free));
     let candidates = candidates(board, store, id);
-    let evicted = evict::to_free(&candidates, excess.max(short_on_disk));
+    let evicted = evict::to_free(&candidates, store.shortage(id, bytes, limit));
     evicted
         .iter()
         .filter(|evicted| remove(store, evicted, "room is needed for another").is_ok())
@@ -51,7 +49,7 @@ pub fn candidate(board: &Board, stored: &Stored) -> Candidate {
         id: manifest.id.clone(),
         size_bytes: manifest.size_bytes,
         last_used_s: stored.last_served_s().unwrap_or(0).max(manifest.verified_s),
-        active: board.is_active(&manifest.id),
+        active: board.may_be_active(&manifest.id),
     }
 }
 

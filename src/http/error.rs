@@ -33,6 +33,8 @@ pub(super) enum ApiError {
     },
     Config(PatchError),
     Invalid(String),
+    /// Sent by a page of another site.
+    Foreign,
     NotJson,
     TooLarge,
     BrokenBody,
@@ -46,6 +48,9 @@ const MAIN_SERVER_FAILS: &str =
 const MAIN_SERVER_SLOW: &str =
     "等待主控服务器超时，请稍后重试 / the main server did not answer in time, try again later";
 const NO_ROOM: &str = "节点存储空间不足 / the node has no room for this package";
+const BUSY: &str = "节点繁忙，请稍后重试 / the node is busy, try again later";
+const FOREIGN: &str =
+    "不接受来自其他网站的请求 / requests from pages of other sites are not accepted";
 const DISK_FAILS: &str = "节点读取文件失败 / the node could not read the package";
 
 impl ApiError {
@@ -58,6 +63,7 @@ impl ApiError {
             | PullError::Stalled(_)
             | PullError::TooSlow(_)
             | PullError::Unusable(_)
+            | PullError::Busy
             | PullError::Store(_) => Self::Pull { id, error },
         }
     }
@@ -91,6 +97,7 @@ impl IntoResponse for ApiError {
                 detail(StatusCode::BAD_REQUEST, refused)
             }
             Self::Invalid(text) => detail(StatusCode::BAD_REQUEST, text),
+            Self::Foreign => detail(StatusCode::FORBIDDEN, FOREIGN),
             Self::NotJson => detail(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "请求需要 Content-Type: application/json / send it with Content-Type: application/json",
@@ -109,6 +116,7 @@ impl IntoResponse for ApiError {
 fn pull_failed(error: &PullError) -> Response {
     match error {
         PullError::Store(StoreError::NoRoom(_)) => detail(StatusCode::SERVICE_UNAVAILABLE, NO_ROOM),
+        PullError::Busy => detail(StatusCode::SERVICE_UNAVAILABLE, BUSY),
         PullError::Store(StoreError::Io { .. }) => {
             detail(StatusCode::INTERNAL_SERVER_ERROR, DISK_FAILS)
         }

@@ -21,7 +21,7 @@ pub(super) enum Version {
     Other,
     /// There is nothing to tell versions apart by: only the bytes can.
     Incomparable,
-    /// The main server did not answer; the next poll asks again.
+    /// The main server did not answer; it is asked again a little later.
     NotTold,
 }
 

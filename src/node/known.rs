@@ -8,7 +8,10 @@ use std::{
 use tokio::time::Instant;
 use tracing::info;
 
-use super::{plan::Facts, poll};
+use super::{
+    plan::{CHECK_EVERY, Facts},
+    poll,
+};
 use crate::{
     board::{self, Failing},
     fetch::{Catalogue, Offer, Reason, belongs},
@@ -30,6 +33,7 @@ pub(super) struct Known {
     pub polled_ok_s: Option<u64>,
     pub poll_error: Option<String>,
     pub active: Vec<ActiveMeeting>,
+    pub complete: bool,
     pub offers: HashMap<PackageId, Offer>,
     pub offers_at: Option<Instant>,
     pub meetings: BTreeMap<PackageId, Meeting>,
@@ -127,9 +131,22 @@ impl Known {
         meeting.confirmed = Some((Instant::now(), token));
     }
 
-    pub(super) fn next_retry(&self) -> Option<Instant> {
-        let idle = self.meetings.values().filter(|meeting| meeting.under_way.is_none());
-        idle.filter_map(|meeting| meeting.not_before).filter(|at| *at > Instant::now()).min()
+    /// When there is something to do besides the next poll: try again what
+    /// failed, or ask for versions once more.
+    pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
+        let idle = self.meetings.iter().filter(|(_, meeting)| meeting.under_way.is_none());
+        let looks = idle.flat_map(|(id, meeting)| {
+            let offered = self.offers.get(id).is_some_and(|offer| offer.path.is_some());
+            let confirmed = meeting.confirmed.as_ref().filter(|_| offered);
+            [meeting.not_before, confirmed.map(|(at, _)| *at + CHECK_EVERY)]
+        });
+        looks.flatten().filter(|at| *at > now).min()
+    }
+
+    /// The main server would not say which version it has.
+    pub(super) fn not_told(&mut self, id: &PackageId) {
+        let meeting = self.meetings.entry(id.clone()).or_default();
+        meeting.not_before = Some(Instant::now() + FIRST_BACKOFF);
     }
 
     /// A round of pulling ended without the package.
@@ -167,6 +184,7 @@ impl Known {
             polled_ok_s: self.polled_ok_s,
             poll_error: self.poll_error.clone(),
             active: self.active.clone(),
+            complete: self.complete,
             confirmed: self.meetings.iter().filter_map(confirmed).collect(),
             failing: self.meetings.iter().filter_map(failing).collect(),
             last_pull_s: self.last_pull_s,

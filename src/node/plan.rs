@@ -11,7 +11,7 @@ use crate::{
 
 /// A package whose file alone changed at the main server is noticed within a
 /// minute; this leaves a quarter of it for the pull.
-const CHECK_EVERY: Duration = Duration::from_secs(45);
+pub(super) const CHECK_EVERY: Duration = Duration::from_secs(45);
 
 /// What is known of one active meeting.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -94,6 +94,11 @@ impl Worker {
         let address = address::advertised(&config, port).await.map_err(|error| {
             format!("no route to the main server {}: {error}", config.main_server_ip)
         })?;
+        // Shown even while nobody answers: it is what an operator checks first.
+        self.board.presence.send_if_modified(|presence| {
+            let before = presence.address.replace(address.clone());
+            before != presence.address
+        });
         let limit = limit(&config);
         if standing.as_ref().is_none_or(|known| !known.fresh || known.address != address) {
             let (node_id, status) = (config.node_id.clone(), "online".to_owned());

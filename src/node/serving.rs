@@ -41,11 +41,12 @@ impl Worker {
             let wanted = self.fixed_port.unwrap_or_else(|| self.settings.current().node_port);
             let listening = *self.board.port.borrow();
             let fits = self.fixed_port.is_some() || wanted == listening;
-            if !fits {
+            if fits {
+                self.board.port_fault.send_replace(None);
+            } else {
                 match Listener::bind(SocketAddr::new(self.host, wanted)) {
                     Ok(listener) => {
                         info!("listening on {} instead of port {listening}", listener.address());
-                        self.board.port_fault.send_replace(None);
                         let new = self.begin(listener, &stop);
                         std::mem::replace(&mut current, new).cancel();
                         continue;

@@ -1,7 +1,8 @@
 //! Which folder the packages lie in, and what was found there unverified.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -14,6 +15,9 @@ use crate::{
     tasks,
 };
 
+/// A folder that can't be used may be mended.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+
 pub(super) struct Worker {
     pub settings: Arc<Settings>,
     pub board: Arc<Board>,
@@ -23,21 +27,21 @@ pub(super) struct Worker {
 impl Worker {
     /// `unverified` is what lay in the first folder without a manifest that fits.
     pub(super) async fn run(self, unverified: Vec<PackageId>, end: CancellationToken) {
-        let mut to_adopt = unverified;
         let mut changes = self.settings.subscribe();
+        let mut adopting = Some(self.adopt(unverified));
         loop {
             let path = self.settings.current().storage_path();
-            if path != self.board.store().root() {
-                to_adopt = self.change_to(path).await;
+            let fits = path == self.board.store().root();
+            if fits {
+                self.board.store_fault.send_replace(None);
+            } else if let Some(unverified) = self.change_to(path).await {
+                adopting = Some(self.adopt(unverified));
+                continue;
             }
             tokio::select! {
-                () = self.adopt(std::mem::take(&mut to_adopt)) => {
-                    tokio::select! {
-                        _ = changes.changed() => {}
-                        () = end.cancelled() => return,
-                    }
-                }
+                () = done(&mut adopting) => adopting = None,
                 _ = changes.changed() => {}
+                () = tokio::time::sleep(TRY_AGAIN), if !fits => {}
                 () = end.cancelled() => return,
             }
         }
@@ -45,33 +49,42 @@ impl Worker {
 
     /// One after the other: reading them all at once would only make the disk
     /// slow for those who download.
-    async fn adopt(&self, unverified: Vec<PackageId>) {
-        for id in unverified {
-            self.fetch.adopt(&id).await;
-        }
+    fn adopt(&self, unverified: Vec<PackageId>) -> BoxFuture<'static, ()> {
+        let fetch = self.fetch.clone();
+        Box::pin(async move {
+            for id in unverified {
+                fetch.adopt(&id).await;
+            }
+        })
     }
 
     /// Packages are served from and pulled into the new folder from now on;
     /// the old one is left as it is.
-    async fn change_to(&self, path: PathBuf) -> Vec<PackageId> {
+    async fn change_to(&self, path: PathBuf) -> Option<Vec<PackageId>> {
         match open(path.clone()).await {
             Ok((store, found)) => {
                 info!("packages are kept in {} from now on", path.display());
                 self.board.store.send_replace(store);
                 self.board.store_fault.send_replace(None);
-                found.unverified
+                Some(found.unverified)
             }
             Err(error) => {
                 let fault =
                     format!("storage.path can't be used, the old folder stays in use: {error}");
-                let fresh =
-                    self.board.store_fault.send_replace(Some(fault.clone())) != Some(fault.clone());
-                if fresh {
+                let before = self.board.store_fault.send_replace(Some(fault.clone()));
+                if before.as_ref() != Some(&fault) {
                     error!("{fault}");
                 }
-                Vec::new()
+                None
             }
         }
+    }
+}
+
+async fn done(adopting: &mut Option<BoxFuture<'static, ()>>) {
+    match adopting {
+        Some(adopting) => adopting.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -59,13 +59,13 @@ impl Worker {
         let mut ticks = ticks(interval);
         loop {
             let is_running = *running.borrow_and_update();
-            let retry = self.known.next_retry();
+            let look = self.known.next_look(Instant::now());
             tokio::select! {
                 _ = ticks.tick(), if is_running && self.poll.is_none() => self.begin_poll(),
                 polled = ready(&mut self.poll) => { self.poll = None; self.take_poll(polled); }
                 versions = ready(&mut self.checks) => { self.checks = None; self.take_checks(versions); }
                 Some(landed) = self.pulls.next() => self.take_pull(landed),
-                () = tokio::time::sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() && is_running => self.act(),
+                () = tokio::time::sleep_until(look.unwrap_or_else(Instant::now)), if look.is_some() && is_running => self.act(),
                 _ = running.changed() => {
                     self.forget();
                     ticks.reset_immediately();
@@ -129,7 +129,8 @@ impl Worker {
         self.known.polled_ok_s = Some(now_s());
         let status = polled.status;
         let news = status.token != self.known.token || was_away;
-        if status.unreadable.is_empty() {
+        self.known.complete = status.unreadable.is_empty();
+        if self.known.complete {
             self.known.answers += 1;
         } else {
             warn!(
@@ -227,7 +228,7 @@ impl Worker {
             Version::Incomparable => {
                 self.known.meetings.entry(id.clone()).or_default().incomparable = true;
             }
-            Version::NotTold => {}
+            Version::NotTold => self.known.not_told(id),
         }
     }
 }

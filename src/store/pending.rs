@@ -1,18 +1,16 @@
 //! A package under way: bytes are hashed as they are written, room is
 //! promised to them, and nothing counts until it is verified and renamed.
 
-use std::{
-    fs::File,
-    io::Write,
-    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
-};
+use std::{fs::File, io::Write, sync::Arc};
 
 use md5::Md5 as Md5Hasher;
 use sha2::{Digest as _, Sha256 as Sha256Hasher};
 use tracing::warn;
 
 use super::{
-    Inner, Store, StoreError, Stored, now_s, stamp,
+    Store, StoreError, Stored, now_s,
+    room::Room,
+    stamp,
     verify::{self, VerifyError},
 };
 use crate::{
@@ -21,8 +19,6 @@ use crate::{
     package::{Manifest, Md5, PackageId, Sha256, Source},
 };
 
-/// Disk space that packages leave free for logs, manifests and the system.
-const DISK_RESERVE_BYTES: u64 = 64 << 20;
 /// Without an announced length, room is asked for in steps of this size.
 const ROOM_STEP_BYTES: u64 = 4 << 20;
 
@@ -33,14 +29,6 @@ pub struct Provenance {
     pub source: Source,
     /// The main server's date for this version, seconds since 1970.
     pub modified_s: Option<u64>,
-}
-
-/// Bytes promised to one package under way.
-#[derive(Debug)]
-pub(super) struct Promise {
-    id: PackageId,
-    total_bytes: u64,
-    written_bytes: u64,
 }
 
 /// Removed with all its bytes when dropped uncommitted.
@@ -78,11 +66,6 @@ impl Store {
             promised_bytes,
             limit_bytes,
         })
-    }
-
-    /// Bytes beyond `limit_bytes` if `id` had a package of `bytes`.
-    pub fn excess_with(&self, id: &PackageId, bytes: u64, limit_bytes: u64) -> u64 {
-        self.inner.used_with(id, bytes, None).saturating_sub(limit_bytes)
     }
 
     /// Verifies a package that lies in place without a manifest that fits,
@@ -135,11 +118,19 @@ impl Store {
     }
 
     /// Same bytes, newer facts: nothing on disk but the manifest changes.
-    pub fn confirm(&self, stored: &Stored, title: String, source: Source) -> Arc<Stored> {
-        let manifest = Manifest { title, source, ..stored.manifest.clone() };
-        let stored = self.index_mut().admit(manifest);
+    /// None when the package has gone or was replaced meanwhile.
+    pub fn confirm(&self, stored: &Stored, title: String, source: Source) -> Option<Arc<Stored>> {
+        let stored = {
+            let mut index = self.index_mut();
+            let current = index.get(&stored.manifest.id)?;
+            if current.manifest.file != stored.manifest.file {
+                return None;
+            }
+            let manifest = Manifest { title, source, ..current.manifest.clone() };
+            index.admit(manifest)
+        };
         self.write_manifest(&stored);
-        stored
+        Some(stored)
     }
 
     /// A manifest that can't be written costs a verification at the next
@@ -168,19 +159,18 @@ impl Pending {
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let after = self.received_bytes + bytes.len() as u64;
         if after > self.promised_bytes {
-            let grow = |promise| {
-                self.room.grow(promise, self.received_bytes, self.limit_bytes).map(|()| promise)
-            };
+            let grow = |promise| self.room.grow(promise, self.limit_bytes).map(|()| promise);
             // Close to the limit there is no room for a whole step.
             self.promised_bytes = grow(after + ROOM_STEP_BYTES).or_else(|_| grow(after))?;
         }
         let mut file = self.scratch.file();
         file.write_all(bytes).map_err(|cause| {
-            StoreError::io("write to", &self.room.store.inner.layout.scratch(), cause)
+            StoreError::io("write to", &self.room.store().inner.layout.scratch(), cause)
         })?;
         self.sha256.update(bytes);
         self.md5.update(bytes);
         self.received_bytes = after;
+        self.room.wrote(after);
         Ok(())
     }
 
@@ -193,16 +183,18 @@ impl Pending {
         provenance: Provenance,
     ) -> Result<Arc<Stored>, StoreError> {
         let Self { room, scratch, sha256, md5, received_bytes, .. } = self;
-        let (store, id) = (&room.store, room.id.clone());
+        let (store, id) = (room.store(), room.id().clone());
         let sha256 = Sha256::new(sha256.finalize().into());
         if let Some(announced) = announced.filter(|announced| *announced != sha256) {
             return Err(VerifyError::Digest { announced, got: sha256 }.into());
         }
         let file_count = verify::check_zip(scratch.file(), verify)?;
-        if let Some((same, _)) =
-            store.open_package(&id)?.filter(|(old, _)| old.manifest.sha256 == sha256)
-        {
-            return Ok(store.confirm(&same, provenance.title, provenance.source));
+        let same = store.open_package(&id)?.filter(|(old, _)| old.manifest.sha256 == sha256);
+        if let Some((same, _)) = same {
+            let (title, source) = (provenance.title.clone(), provenance.source.clone());
+            if let Some(confirmed) = store.confirm(&same, title, source) {
+                return Ok(confirmed);
+            }
         }
 
         let (folder, path) = (store.inner.layout.folder(&id), store.inner.layout.package(&id));
@@ -249,92 +241,6 @@ impl Admit for super::Index {
         let stored = Arc::new(Stored { manifest, usage });
         self.insert(id, stored.clone());
         stored
-    }
-}
-
-/// The promise of room to one package; given back when dropped.
-#[derive(Debug)]
-struct Room {
-    store: Store,
-    id: PackageId,
-    number: u64,
-}
-
-impl Room {
-    fn take(
-        store: &Store,
-        id: &PackageId,
-        total_bytes: u64,
-        limit_bytes: u64,
-    ) -> Result<Self, StoreError> {
-        let number = store.inner.next_pending.fetch_add(1, Ordering::Relaxed);
-        let room = Self { store: store.clone(), id: id.clone(), number };
-        room.grow(total_bytes, 0, limit_bytes)?;
-        Ok(room)
-    }
-
-    fn grow(
-        &self,
-        total_bytes: u64,
-        written_bytes: u64,
-        limit_bytes: u64,
-    ) -> Result<(), StoreError> {
-        let inner = &self.store.inner;
-        let used = inner.used_with(&self.id, total_bytes, Some(self.number));
-        if used > limit_bytes {
-            return Err(StoreError::NoRoom(format!(
-                "storage.maxSize is {limit_bytes} bytes, with meeting {} it would hold {used}",
-                self.id
-            )));
-        }
-        let free = self
-            .store
-            .free_bytes()
-            .map_err(|cause| StoreError::io("measure", self.store.root(), cause))?;
-        let mut promised = inner.promised();
-        let others: u64 = promised
-            .iter()
-            .filter(|(number, _)| **number != self.number)
-            .map(|(_, other)| other.total_bytes.saturating_sub(other.written_bytes))
-            .sum();
-        let needed =
-            (total_bytes - written_bytes).saturating_add(others).saturating_add(DISK_RESERVE_BYTES);
-        if needed > free {
-            return Err(StoreError::NoRoom(format!(
-                "the disk has {free} bytes free, meeting {} and others under way need {needed}",
-                self.id
-            )));
-        }
-        promised.insert(self.number, Promise { id: self.id.clone(), total_bytes, written_bytes });
-        Ok(())
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.store.inner.promised().remove(&self.number);
-    }
-}
-
-impl Inner {
-    /// What would be used with a package of `bytes` for `id`: it takes the
-    /// place of the one that is there; others under way count whole.
-    fn used_with(&self, id: &PackageId, bytes: u64, besides: Option<u64>) -> u64 {
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let stored: u64 =
-            index.values().filter(|s| s.manifest.id != *id).map(|s| s.manifest.size_bytes).sum();
-        drop(index);
-        let promised = self.promised();
-        let under_way: u64 = promised
-            .iter()
-            .filter(|(number, promise)| Some(**number) != besides && promise.id != *id)
-            .map(|(_, promise)| promise.total_bytes)
-            .sum();
-        stored.saturating_add(under_way).saturating_add(bytes)
-    }
-
-    fn promised(&self) -> MutexGuard<'_, std::collections::BTreeMap<u64, Promise>> {
-        self.promised.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -402,7 +308,7 @@ mod tests {
         pending.commit(Verify::Full, None, provenance()).unwrap();
         assert!(store.begin(&id("m"), Some(size), size).is_ok());
         assert!(store.begin(&id("n"), Some(size), size).is_err());
-        assert_eq!(store.excess_with(&id("n"), size, size), size);
+        assert_eq!(store.shortage(&id("n"), size, size), size);
     }
 
     #[test]

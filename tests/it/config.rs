@@ -211,3 +211,47 @@ async fn another_storage_folder_is_written_to_and_read_from() {
     assert_eq!(node.download("m1").await.1, zip);
     node.shut_down().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_other_sites_change_nothing() {
+    let main = ScriptedMain::start().await;
+    let node = TestNode::of(&main.authority()).start().await;
+    let post = async |path: &str, field: &str, value: &str| {
+        let body = "{\"interval\":30}";
+        let request = client().post(node.url(path)).header("content-type", "application/json");
+        request.header(field, value).body(body).send().await.unwrap().status()
+    };
+    for path in ["/api/service/stop", "/api/service/start", "/api/config", "/api/config/heartbeat"]
+    {
+        assert_eq!(post(path, "origin", "http://elsewhere").await, StatusCode::FORBIDDEN, "{path}");
+        assert_eq!(
+            post(path, "sec-fetch-site", "cross-site").await,
+            StatusCode::FORBIDDEN,
+            "{path}"
+        );
+    }
+    assert_eq!(node.status().await["running"], true);
+    let own = format!("http://{}", node.address());
+    assert_eq!(post("/api/config/heartbeat", "origin", &own).await, StatusCode::OK);
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_or_folder_that_could_not_be_used_is_forgotten_when_it_is_taken_back() {
+    let main = ScriptedMain::start().await;
+    let node = TestNode::of(&main.authority()).with(json!({"nodePort": free_port()})).start().await;
+    let good = std::fs::read(node.config_path()).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut bad = file(&node);
+    bad["nodePort"] = json!(taken.local_addr().unwrap().port());
+    bad["storage"] = json!({"path": "node_config.json/not-a-folder"});
+    std::fs::write(node.config_path(), serde_json::to_vec(&bad).unwrap()).unwrap();
+    let faults = async || {
+        let status = node.status().await;
+        (status["port_error"].is_string(), status["storage"]["error"].is_string())
+    };
+    until("both faults", async || (faults().await == (true, true)).then_some(())).await;
+    std::fs::write(node.config_path(), good).unwrap();
+    until("no fault", async || (faults().await == (false, false)).then_some(())).await;
+    node.shut_down().await;
+}

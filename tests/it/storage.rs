@@ -146,3 +146,41 @@ async fn a_verified_package_is_trusted_after_a_restart_and_a_meddled_one_is_not(
     until("the true bytes", async || (node.download("m1").await.1 == zip).then_some(())).await;
     node.shut_down().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_evicted_before_the_main_server_said_what_is_active() {
+    let main = ScriptedMain::start().await;
+    let zip = big_zip(1_000_000, 1);
+    main.activate("active", "Board", &zip);
+    let nearly_full = json!({"storage": {"maxSize": 1 << 20, "cleanupThreshold": 0.5}});
+    let node = TestNode::of(&main.authority()).with(nearly_full).start().await;
+    node.until_synced("active").await;
+    let stopped = node.stop().await;
+
+    main.go_away().await;
+    let node = stopped.start().await;
+    until("polls fail", async || node.status().await["poll_error"].as_str().map(|_| ())).await;
+    assert_eq!(node.download("active").await.1, zip);
+
+    main.come_back().await;
+    node.until_synced("active").await;
+    main.end("active");
+    until("evicted", async || (!package(&node, "active")).then_some(())).await;
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_configuration_does_not_end_adopting() {
+    let main = ScriptedMain::start().await;
+    let mut builder = TestNode::of(&main.authority()).with(json!({"cleanup": {"enabled": false}}));
+    for number in 0..8 {
+        let zip = big_zip(4_000_000, number);
+        builder = builder.file(&format!("storage/meeting_old{number}/package.zip"), &zip);
+    }
+    let node = builder.start().await;
+    for interval in 2..6 {
+        node.configure(json!({"syncInterval": interval})).await;
+    }
+    until("all adopted", async || (node.status().await["meeting_count"] == 8).then_some(())).await;
+    node.shut_down().await;
+}

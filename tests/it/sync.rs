@@ -288,3 +288,21 @@ async fn a_package_left_by_the_old_node_is_verified_adopted_and_compared() {
     assert_eq!(page.status(), StatusCode::NOT_FOUND);
     node.shut_down().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_is_not_told_is_not_asked_for_in_a_loop() {
+    let main = ScriptedMain::start().await;
+    main.activate("m1", "Board", &zip_of("papers"));
+    let node = TestNode::of(&main.authority()).start().await;
+    node.until_synced("m1").await;
+    main.fail("/uploads/", vec![Fault::Status(500); 10_000]);
+    main.change_token();
+    let heads = || main.count(Method::HEAD, "/uploads/");
+    until("a check that fails", async || (heads() > 0).then_some(())).await;
+    let polls = main.asked("status/node").len();
+    until("three polls", async || (main.asked("status/node").len() >= polls + 3).then_some(()))
+        .await;
+    assert!(heads() <= 3, "{} checks within three seconds", heads());
+    assert_eq!(node.download("m1").await.0, StatusCode::OK);
+    node.shut_down().await;
+}

@@ -1,0 +1,141 @@
+//! Room on the disk and under the limit: whoever writes a package first gets a
+//! promise of room for it, so that two that fit one by one don't fill the disk
+//! together.
+
+use std::{
+    collections::BTreeMap,
+    sync::{MutexGuard, PoisonError, atomic::Ordering},
+};
+
+use super::{Inner, Store, StoreError};
+use crate::package::PackageId;
+
+/// Disk space that packages leave free for logs, manifests and the system.
+const DISK_RESERVE_BYTES: u64 = 64 << 20;
+
+/// By the pending package's number.
+pub(super) type Promises = BTreeMap<u64, Promise>;
+
+/// Bytes promised to one package under way.
+#[derive(Debug)]
+pub(super) struct Promise {
+    id: PackageId,
+    total_bytes: u64,
+    written_bytes: u64,
+}
+
+/// The promise of room to one package; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Room {
+    store: Store,
+    id: PackageId,
+    number: u64,
+}
+
+/// What a package would take, with all others under way.
+struct Need {
+    /// Of the store's limit.
+    used_bytes: u64,
+    /// Of the disk's free space.
+    disk_bytes: u64,
+}
+
+impl Store {
+    /// Bytes of other packages that must go before `id` with `bytes` fits.
+    pub fn shortage(&self, id: &PackageId, bytes: u64, limit_bytes: u64) -> u64 {
+        let need = self.inner.need(&self.inner.promises(), id, bytes, None);
+        let free = self.free_bytes().unwrap_or(u64::MAX);
+        let over_limit = need.used_bytes.saturating_sub(limit_bytes);
+        over_limit.max(need.disk_bytes.saturating_sub(free))
+    }
+}
+
+impl Room {
+    pub(super) fn take(
+        store: &Store,
+        id: &PackageId,
+        total_bytes: u64,
+        limit_bytes: u64,
+    ) -> Result<Self, StoreError> {
+        let number = store.inner.next_pending.fetch_add(1, Ordering::Relaxed);
+        let room = Self { store: store.clone(), id: id.clone(), number };
+        room.grow(total_bytes, limit_bytes)?;
+        Ok(room)
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn id(&self) -> &PackageId {
+        &self.id
+    }
+
+    /// Promises room for `total_bytes`; refused, the old promise stands.
+    pub(super) fn grow(&self, total_bytes: u64, limit_bytes: u64) -> Result<(), StoreError> {
+        let (inner, id) = (&self.store.inner, &self.id);
+        let free = self.store.free_bytes();
+        let free = free.map_err(|cause| StoreError::io("measure", self.store.root(), cause))?;
+        // Checked and promised under one lock: two at once must not both pass.
+        let mut promises = inner.promises();
+        let Need { used_bytes, disk_bytes } =
+            inner.need(&promises, id, total_bytes, Some(self.number));
+        if used_bytes > limit_bytes {
+            return Err(StoreError::NoRoom(format!(
+                "storage.maxSize is {limit_bytes} bytes, with meeting {id} it would hold {used_bytes}"
+            )));
+        }
+        if disk_bytes > free {
+            return Err(StoreError::NoRoom(format!(
+                "the disk has {free} bytes free, meeting {id} and others under way need {disk_bytes}"
+            )));
+        }
+        let written_bytes = promises.get(&self.number).map_or(0, |promise| promise.written_bytes);
+        promises.insert(self.number, Promise { id: id.clone(), total_bytes, written_bytes });
+        Ok(())
+    }
+
+    /// What is on the disk already is no longer promised.
+    pub(super) fn wrote(&self, written_bytes: u64) {
+        if let Some(promise) = self.store.inner.promises().get_mut(&self.number) {
+            promise.written_bytes = written_bytes;
+        }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.store.inner.promises().remove(&self.number);
+    }
+}
+
+impl Inner {
+    /// With a package of `bytes` for `id`: it takes the place of the one that
+    /// is there. Locks the index while the promises are locked, never the
+    /// other way round.
+    fn need(&self, promises: &Promises, id: &PackageId, bytes: u64, number: Option<u64>) -> Need {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let stored = index.values().filter(|stored| stored.manifest.id != *id);
+        let stored: u64 = stored.map(|stored| stored.manifest.size_bytes).sum();
+        let others = || promises.iter().filter(|(other, _)| Some(**other) != number);
+        let others_total: u64 = others()
+            .filter(|(_, promise)| promise.id != *id)
+            .map(|(_, promise)| promise.total_bytes)
+            .sum();
+        let others_unwritten: u64 = others()
+            .map(|(_, promise)| promise.total_bytes.saturating_sub(promise.written_bytes))
+            .sum();
+        let own = number.and_then(|number| promises.get(&number));
+        let unwritten = bytes.saturating_sub(own.map_or(0, |own| own.written_bytes));
+        Need {
+            used_bytes: stored.saturating_add(others_total).saturating_add(bytes),
+            disk_bytes: unwritten
+                .saturating_add(others_unwritten)
+                .saturating_add(DISK_RESERVE_BYTES),
+        }
+    }
+
+    fn promises(&self) -> MutexGuard<'_, Promises> {
+        self.promises.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
