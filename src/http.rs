@@ -5,7 +5,6 @@ mod config;
 mod control;
 mod download;
 mod error;
-mod origin;
 mod panel;
 mod status;
 
@@ -56,7 +55,7 @@ impl Face {
             .route("/api/config/heartbeat", post(config::change_heartbeat))
             .route("/api/service/start", post(control::start))
             .route("/api/service/stop", post(control::stop))
-            .layer(middleware::from_fn(origin::refuse_foreign));
+            .layer(middleware::from_fn(wire::refuse_foreign));
         open.merge(operators)
             .fallback(wire::not_found)
             .method_not_allowed_fallback(wire::method_not_allowed)

@@ -1,5 +1,8 @@
 //! HTTP details that the node's and the main server's faces share: the shape
-//! of an error's body, meeting ids in paths, and what unknown paths get.
+//! of an error's body, meeting ids in paths, what unknown paths get, and that
+//! pages of other sites change nothing.
+
+mod origin;
 
 use std::str::FromStr;
 
@@ -12,6 +15,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use crate::package::PackageId;
+pub use origin::refuse_foreign;
 
 /// The largest JSON body that anybody has a reason to send.
 pub const MAX_JSON_BYTES: usize = 1 << 20;

@@ -33,8 +33,6 @@ pub(super) enum ApiError {
     },
     Config(PatchError),
     Invalid(String),
-    /// Sent by a page of another site.
-    Foreign,
     NotJson,
     TooLarge,
     BrokenBody,
@@ -49,8 +47,6 @@ const MAIN_SERVER_SLOW: &str =
     "等待主控服务器超时，请稍后重试 / the main server did not answer in time, try again later";
 const NO_ROOM: &str = "节点存储空间不足 / the node has no room for this package";
 const BUSY: &str = "节点繁忙，请稍后重试 / the node is busy, try again later";
-const FOREIGN: &str =
-    "不接受来自其他网站的请求 / requests from pages of other sites are not accepted";
 const DISK_FAILS: &str = "节点读取文件失败 / the node could not read the package";
 
 impl ApiError {
@@ -97,7 +93,6 @@ impl IntoResponse for ApiError {
                 detail(StatusCode::BAD_REQUEST, refused)
             }
             Self::Invalid(text) => detail(StatusCode::BAD_REQUEST, text),
-            Self::Foreign => detail(StatusCode::FORBIDDEN, FOREIGN),
             Self::NotJson => detail(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "请求需要 Content-Type: application/json / send it with Content-Type: application/json",

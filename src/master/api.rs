@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
+    Router, middleware,
     routing::{get, post, put},
 };
 
@@ -36,5 +36,6 @@ pub fn router(server: Arc<Server>) -> Router {
         .nest("/api/v1/nodes", nodes)
         .fallback(wire::not_found)
         .method_not_allowed_fallback(wire::method_not_allowed)
+        .layer(middleware::from_fn(wire::refuse_foreign))
         .with_state(server)
 }

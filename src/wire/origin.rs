@@ -3,18 +3,19 @@
 
 use axum::{
     extract::Request,
-    http::{HeaderMap, Method, header},
+    http::{HeaderMap, Method, StatusCode, header},
     middleware::Next,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 
-use super::error::ApiError;
+const FOREIGN: &str =
+    "不接受来自其他网站的请求 / requests from pages of other sites are not accepted";
 
-pub(super) async fn refuse_foreign(request: Request, next: Next) -> Response {
+pub async fn refuse_foreign(request: Request, next: Next) -> Response {
     let safe = matches!(*request.method(), Method::GET | Method::HEAD);
     match safe || is_own(request.headers()) {
         true => next.run(request).await,
-        false => ApiError::Foreign.into_response(),
+        false => super::detail(StatusCode::FORBIDDEN, FOREIGN),
     }
 }
 
