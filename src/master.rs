@@ -84,13 +84,13 @@ pub enum MasterError {
     )]
     BrokenState { path: PathBuf, cause: String },
     #[error("the packages can't be used: {0}; mend that or choose another --data")]
-    Packages(#[from] StoreError),
+    Packages(StoreError),
     #[error(transparent)]
     Bind(#[from] BindError),
     #[error(
         "cannot set up the client that probes nodes: {0}; check the system's TLS and network set-up"
     )]
-    Prober(#[from] reqwest::Error),
+    Prober(reqwest::Error),
 }
 
 /// A running main server.
@@ -110,7 +110,7 @@ impl Master {
         let opened = tasks::blocking(move || open(&data, announce_timeout)).await;
         let server = Arc::new(opened?);
         let listener = Listener::bind(listen)?;
-        let prober = Prober::new()?;
+        let prober = Prober::new().map_err(MasterError::Prober)?;
 
         let workers = Tasks::new();
         let token = || workers.token().clone();
@@ -164,7 +164,7 @@ fn open(data: &Path, announce_timeout: Duration) -> Result<Server, MasterError> 
     let saved = state::load(&state_path)?;
     let mut book = saved.clone().unwrap_or_default();
     book.recover();
-    let (store, _) = Store::open(&data.join("packages"))?;
+    let (store, _) = Store::open(&data.join("packages")).map_err(MasterError::Packages)?;
     warn_of_strays(&store, &book);
     if saved.as_ref() != Some(&book) {
         // Clients compare tokens: the first one has to last, too.

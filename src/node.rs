@@ -44,9 +44,9 @@ const WIND_DOWN: Duration = Duration::from_secs(5);
 #[derive(Debug, Error)]
 pub enum NodeError {
     #[error("the storage folder can't be used: {0}; see storage.path in the configuration")]
-    Storage(#[from] StoreError),
+    Storage(StoreError),
     #[error("{0}; see nodePort in the configuration, or --port")]
-    Listen(#[from] BindError),
+    Listen(BindError),
 }
 
 /// How a node is run, besides its configuration.
@@ -74,9 +74,14 @@ impl Node {
     /// Serving when it returns; everything else happens beside.
     pub async fn start(settings: Arc<Settings>, options: NodeOptions) -> Result<Self, NodeError> {
         let config = settings.current();
-        let (store, found) = storage::open(config.storage_path()).await?;
+        // First what may fail without a word: whoever can't be started reads
+        // one line that says why.
         let port = options.port.unwrap_or(config.node_port);
-        let listener = Listener::bind(SocketAddr::new(options.host, port))?;
+        let listener = Listener::bind(SocketAddr::new(options.host, port));
+        let listener = listener.map_err(NodeError::Listen)?;
+        let opened = storage::open(config.storage_path()).await;
+        let (store, found) = opened.map_err(NodeError::Storage)?;
+        settings.warn_of_unknown_keys();
         let address = listener.address();
         info!(
             "node {} is listening on {address}, main server {}",

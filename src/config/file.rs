@@ -105,8 +105,7 @@ impl Settings {
                 bytes
             }
         };
-        let mut held = Held { document, bytes, warned: Vec::new() };
-        held.warn_of_unknown_keys();
+        let held = Held { document, bytes, warned: Vec::new() };
         Ok(Self {
             path,
             folder,
@@ -114,6 +113,11 @@ impl Settings {
             live: watch::Sender::new(Arc::new(config)),
             fault: watch::Sender::new(None),
         })
+    }
+
+    /// Not part of reading the file: where the logs go is only known then.
+    pub fn warn_of_unknown_keys(&self) {
+        self.held().warn_of_unknown_keys();
     }
 
     pub fn current(&self) -> Arc<Config> {
