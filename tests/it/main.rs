@@ -8,6 +8,7 @@ mod support;
 mod config;
 mod house;
 mod presence;
+mod process;
 mod serving;
 mod storage;
 mod sync;

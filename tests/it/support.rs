@@ -2,6 +2,7 @@
 
 pub mod main_server;
 pub mod node;
+pub mod process;
 pub mod zips;
 
 use std::time::Duration;

@@ -1,0 +1,138 @@
+//! A disk that is full. It is a small one in memory, seen by the node alone.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use reqwest::StatusCode;
+use serde_json::Value;
+
+use crate::support::{
+    ScriptedMain,
+    process::{NodeFolder, NodeProcess, plain_environment},
+    until, zip_of,
+    zips::big_zip,
+};
+
+/// 64 MiB of it are kept free by the node.
+const DISK_MEGABYTES: usize = 96;
+const MEGABYTE: usize = 1 << 20;
+
+/// Mounts a disk of its own at the first argument and becomes the others.
+const ON_SMALL_DISK: &str = r#"mount -t tmpfs -o size=$SIZE tmpfs "$0" && exec "$@""#;
+
+/// `unshare` in the way that works here: as root, or with a user namespace.
+fn unshared(folder: &Path) -> Command {
+    let with = |flags: &str| {
+        let mut command = Command::new("unshare");
+        plain_environment(&mut command);
+        command.env("SIZE", format!("{DISK_MEGABYTES}m"));
+        command.args([flags, "sh", "-c", ON_SMALL_DISK]).arg(folder);
+        command
+    };
+    let works = |flags: &&str| with(flags).arg("true").status().unwrap().success();
+    with(["-m", "-rm"].iter().find(|flags| works(flags)).expect("a mount namespace"))
+}
+
+struct SmallDisk {
+    node: NodeProcess,
+    _folder: NodeFolder,
+    /// The node's storage folder as seen from outside its namespace.
+    storage: PathBuf,
+}
+
+impl SmallDisk {
+    async fn start(main: &ScriptedMain) -> Self {
+        let folder = NodeFolder::of(&main.authority());
+        std::fs::create_dir(folder.storage()).unwrap();
+        let mut command = unshared(&folder.storage());
+        let node = folder.command();
+        command.arg(node.get_program()).args(node.get_args());
+        let node = NodeProcess::of(command).await;
+        let outside = folder.storage();
+        let outside = outside.strip_prefix("/").unwrap();
+        let storage = PathBuf::from(format!("/proc/{}/root", node.process.id())).join(outside);
+        Self { node, _folder: folder, storage }
+    }
+
+    async fn until_failing(&self, id: &str) -> Value {
+        until(&format!("meeting {id} failing"), async || {
+            Some(self.node.meeting(id).await).filter(|meeting| meeting["state"] == "failing")
+        })
+        .await
+    }
+
+    /// A pull that compares what is here may use the folder, too, but ends.
+    async fn until_nothing_is_under_way(&self) {
+        until("no partial file", async || self.names(".scratch").is_empty().then_some(())).await;
+    }
+
+    fn names(&self, path: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.storage.join(path)).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_package_that_the_disk_has_no_room_for_is_refused_and_leaves_nothing() {
+    let main = ScriptedMain::start().await;
+    main.play().offers = false;
+    let (first, small) = (big_zip(MEGABYTE, 1), big_zip(5 * MEGABYTE, 2));
+    main.activate("first", "Board", &first);
+    let disk = SmallDisk::start(&main).await;
+    disk.node.until_synced("first").await;
+
+    // Chunked, so that it is only found out on the way; then announced.
+    for (id, offers) in [("chunked", false), ("announced", true)] {
+        main.play().offers = offers;
+        main.activate(id, "Council", &big_zip(60 * MEGABYTE, 3));
+        let refused = disk.until_failing(id).await;
+        let reason = refused["last_error"].as_str().unwrap();
+        assert!(reason.contains("disk"), "{reason}");
+        assert!(refused["size"].is_null());
+        disk.until_nothing_is_under_way().await;
+        assert!(!disk.names("").contains(&format!("meeting_{id}")));
+        assert_eq!(disk.node.download("first").await, (StatusCode::OK, first.clone()));
+        let (status, _) = disk.node.download(id).await;
+        assert!(status.is_server_error(), "{status}");
+    }
+    main.activate("small", "Board", &small);
+    disk.node.until_synced("small").await;
+    assert_eq!(disk.node.download("small").await, (StatusCode::OK, small));
+    assert_eq!(disk.node.download("first").await, (StatusCode::OK, first));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_somebody_else_fills_during_a_pull_costs_that_pull_only() {
+    let main = ScriptedMain::start().await;
+    let (first, large) = (zip_of("papers"), big_zip(25 * MEGABYTE, 4));
+    main.activate("first", "Board", &first);
+    let disk = SmallDisk::start(&main).await;
+    disk.node.until_synced("first").await;
+
+    main.play().drip = Some(Duration::from_millis(1));
+    main.activate("large", "Council", &large);
+    until("the pull under way", async || {
+        let meeting = disk.node.meeting("large").await;
+        (meeting["received"].as_u64() > Some(MEGABYTE as u64)).then_some(())
+    })
+    .await;
+    let filler = disk.storage.join("filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while file.write_all(&[1; 4096]).is_ok() {}
+    drop(file);
+
+    let failed = disk.until_failing("large").await;
+    assert!(failed["last_error"].as_str().unwrap().contains("is full"), "{failed}");
+    disk.until_nothing_is_under_way().await;
+    assert!(!disk.names("").contains(&"meeting_large".to_owned()));
+    assert_eq!(disk.node.download("first").await, (StatusCode::OK, first.clone()));
+
+    std::fs::remove_file(&filler).unwrap();
+    main.play().drip = None;
+    disk.node.until_synced("large").await;
+    assert_eq!(disk.node.download("large").await, (StatusCode::OK, large));
+}

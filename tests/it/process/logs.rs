@@ -1,0 +1,102 @@
+//! The log file.
+
+use std::path::Path;
+
+use chrono::NaiveDateTime;
+use serde_json::json;
+
+use crate::support::{
+    node::free_port,
+    process::{NodeFolder, NodeProcess},
+    until,
+};
+
+/// Level and text of `YYYY-MM-DD HH:MM:SS - file_node - LEVEL - text`.
+fn parsed(line: &str) -> (&str, &str) {
+    let mut parts = line.splitn(4, " - ");
+    let mut part = || parts.next().unwrap_or_else(|| panic!("not a line of the log: {line:?}"));
+    let time = part();
+    assert_eq!(time.len(), "2023-05-15 10:15:30".len(), "{line:?}");
+    NaiveDateTime::parse_from_str(time, "%Y-%m-%d %H:%M:%S").expect(line);
+    assert_eq!(part(), "file_node", "{line:?}");
+    let level = part();
+    assert!(["DEBUG", "INFO", "WARNING", "ERROR"].contains(&level), "{line:?}");
+    (level, part())
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Saves settings until the log file holds what is looked for.
+async fn save_until<T>(node: &NodeProcess, what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let mut interval = 1;
+    until(what, async || {
+        interval = interval % 3600 + 1;
+        node.configure(json!({"syncInterval": interval})).await;
+        found()
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_file_has_its_format_and_is_rotated_by_size() {
+    let small = json!({"logging": {
+        "fileEnabled": true, "filePath": "./logs/node.log", "maxFileSize": 2048, "backupCount": 2,
+    }});
+    let folder = NodeFolder::of(&format!("127.0.0.1:{}", free_port())).with(small);
+    let node = folder.start().await;
+    let log = folder.path().join("logs/node.log");
+    until("the line about listening", async || {
+        let text = read(&log);
+        let mut lines = text.lines().map(parsed);
+        let address = node.address().to_string();
+        lines.find(|(level, text)| *level == "INFO" && text.contains(&address)).map(drop)
+    })
+    .await;
+    let old = |number: u32| folder.path().join(format!("logs/node.log.{number}"));
+    let oldest =
+        save_until(&node, "two old files", || Some(read(&old(2))).filter(|t| !t.is_empty()));
+    let oldest = oldest.await;
+    save_until(&node, "the oldest replaced", || (read(&old(2)) != oldest).then_some(())).await;
+    drop(node);
+    for path in [log, old(1), old(2)] {
+        let text = read(&path);
+        assert!(text.len() <= 2048, "{} has {} bytes", path.display(), text.len());
+        text.lines().for_each(|line| {
+            parsed(line);
+        });
+    }
+    let files = std::fs::read_dir(folder.path().join("logs")).unwrap().count();
+    assert_eq!(files, 3, "not more than backupCount says");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_level_changes_while_it_runs() {
+    let quiet =
+        json!({"logging": {"level": "WARNING", "fileEnabled": true}, "nodePort": free_port()});
+    let folder = NodeFolder::of(&format!("127.0.0.1:{}", free_port())).with(quiet);
+    let log = folder.path().join("logs/node.log");
+    let levels =
+        || -> Vec<String> { read(&log).lines().map(|line| parsed(line).0.to_owned()).collect() };
+    let port = folder.config()["nodePort"].as_u64().unwrap();
+    let mut command = crate::support::process::binary();
+    command.args(["--host", "127.0.0.1", "--config"]).arg(folder.config_path());
+    let process = crate::support::process::Process::spawn(command);
+    let node = NodeProcess::at(process, ([127, 0, 0, 1], u16::try_from(port).unwrap()).into());
+    // Its main server is not there: that it has to say.
+    until("it serves and complains", async || {
+        let served = std::net::TcpStream::connect(node.address()).is_ok();
+        (served && levels().contains(&"WARNING".to_owned())).then_some(())
+    })
+    .await;
+    assert!(!levels().contains(&"INFO".to_owned()), "{}", read(&log));
+
+    node.configure(json!({"logging": {"level": "INFO"}})).await;
+    save_until(&node, "lines at INFO", || levels().contains(&"INFO".to_owned()).then_some(()))
+        .await;
+    assert!(!levels().contains(&"DEBUG".to_owned()), "{}", read(&log));
+    node.configure(json!({"logging": {"level": "DEBUG"}, "syncInterval": 1})).await;
+    until("lines at DEBUG", async || levels().contains(&"DEBUG".to_owned()).then_some(())).await;
+    assert_eq!(folder.config()["logging"]["level"], "DEBUG");
+}

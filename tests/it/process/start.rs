@@ -1,0 +1,175 @@
+//! How the binary starts, or says in one line why it does not.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    node::free_port,
+    process::{NodeFolder, NodeProcess, binary, run},
+    zip_of,
+};
+
+/// Nothing that tests do is answered there.
+fn nobody() -> String {
+    format!("127.0.0.1:{}", free_port())
+}
+
+/// The one line that the binary ends with.
+fn refusal(args: &[&str]) -> String {
+    let (code, output, errors) = run(args);
+    assert!(code.is_some_and(|code| code != 0), "{code:?} {errors}");
+    assert_eq!((output.as_str(), errors.lines().count()), ("", 1), "{errors}");
+    assert!(errors.starts_with("edge-mirror: ") && errors.ends_with('\n'), "{errors}");
+    let said = errors.trim_end().split(": ").collect::<Vec<_>>();
+    let again = said.iter().enumerate().find(|(at, part)| said[..*at].contains(part));
+    assert!(again.is_none(), "said twice: {again:?} in {errors}");
+    assert!(!errors.contains("panicked") && !errors.contains("backtrace"), "{errors}");
+    errors
+}
+
+#[test]
+fn help_and_version_are_complete() {
+    let (code, help, errors) = run(["--help"]);
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    for part in ["node", "master", "demo", "--config", "--host", "--port", "--version"] {
+        assert!(help.contains(part), "{part} is missing in\n{help}");
+    }
+    for (role, parts) in [
+        ("node", &["--config", "node_config.json", "--host", "0.0.0.0", "--port"][..]),
+        ("master", &["--data", "--host", "0.0.0.0", "--port", "8000"]),
+        ("demo", &["Ctrl-C"]),
+    ] {
+        let (code, help, errors) = run([role, "--help"]);
+        assert_eq!((code, errors.as_str()), (Some(0), ""), "{role}");
+        assert!(parts.iter().all(|part| help.contains(part)), "{role}\n{help}");
+    }
+    let version = concat!("edge-mirror ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(run(["--version"]), (Some(0), version.to_owned(), String::new()));
+}
+
+#[test]
+fn a_wrong_argument_is_refused_in_one_line_that_names_it() {
+    for (args, part) in [
+        (&["--prot", "1"][..], "--port"),
+        (&["node", "--port", "70000"], "70000"),
+        (&["node", "--host", "nowhere"], "nowhere"),
+        (&["nod"], "nod"),
+        (&["master", "--config", "x"], "--config"),
+        (&["demo", "--port", "1"], "--port"),
+    ] {
+        let line = refusal(args);
+        assert!(line.contains(part) && line.contains("--help"), "{line}");
+    }
+}
+
+#[test]
+fn a_configuration_that_can_not_be_used_is_named_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = refusal(&["node", "--config", folder.path().to_str().unwrap()]);
+    assert!(line.contains("cannot read") && line.contains(folder.path().to_str().unwrap()));
+
+    let path = folder.path().join("node_config.json");
+    let path = path.to_str().unwrap();
+    let invalid = r#"{
+        "mainServerPort": 0, "syncInterval": "ten", "nodeId": "a b", "mainServer": "typo",
+        "storage": {"maxSize": 1}, "logging": "DEBUG"
+    }"#;
+    let every_problem = [
+        "mainServerPort = 0",
+        "1 to 65535",
+        "syncInterval = \"ten\"",
+        "nodeId = \"a b\"",
+        "storage.maxSize = 1",
+        "logging = \"DEBUG\"",
+    ];
+    let contradiction =
+        r#"{"mainServerIp": "127.0.0.1", "heartbeat": {"interval": 30, "timeout": 30}}"#;
+    for (content, parts) in [
+        ("{\"mainServerIp\": ", &["not valid JSON", "line 1"][..]),
+        ("", &["not valid JSON"]),
+        ("[]", &["one object"]),
+        ("<html></html>", &["not valid JSON"]),
+        (invalid, &every_problem),
+        (contradiction, &["heartbeat.timeout = 30"]),
+    ] {
+        std::fs::write(path, content).unwrap();
+        let line = refusal(&["node", "--config", path]);
+        for part in parts.iter().chain([&path]) {
+            assert!(line.contains(part), "{part} is missing in {line}");
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap(), content);
+        let entries = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(entries, 1, "nothing is made before the configuration is valid");
+    }
+}
+
+#[test]
+fn a_taken_port_is_one_line_whatever_else_there_is_to_say() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let folder = NodeFolder::of(&nobody()).with(json!({"unknownKey": 1}));
+    std::fs::create_dir_all(folder.storage().join("meeting_m1")).unwrap();
+    std::fs::write(folder.storage().join("meeting_m1/package.zip"), zip_of("papers")).unwrap();
+    let before = folder.config_bytes();
+    let config = folder.config_path();
+    let config = config.to_str().unwrap();
+    let line = refusal(&["node", "--config", config, "--host", "127.0.0.1", "--port", &port]);
+    assert!(line.contains(&port) && line.contains("--port"), "{line}");
+    assert_eq!(folder.config_bytes(), before);
+
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path().to_str().unwrap();
+    let line = refusal(&["master", "--data", data, "--host", "127.0.0.1", "--port", &port]);
+    assert!(line.contains(&port), "{line}");
+}
+
+#[test]
+fn a_folder_that_is_a_file_is_one_line_that_names_it() {
+    let folder = NodeFolder::of(&nobody()).with(json!({"unknownKey": 1}));
+    std::fs::write(folder.storage(), "a file").unwrap();
+    let before = folder.config_bytes();
+    let config = folder.config_path();
+    let config = config.to_str().unwrap();
+    let line = refusal(&["node", "--config", config, "--host", "127.0.0.1", "--port", "0"]);
+    let storage = folder.storage();
+    let storage = storage.to_str().unwrap();
+    assert!(line.contains(storage) && line.contains("storage.path"), "{line}");
+    assert_eq!(folder.config_bytes(), before);
+    let line = refusal(&["master", "--data", storage, "--host", "127.0.0.1", "--port", "0"]);
+    assert!(line.contains(storage) && line.contains("--data"), "{line}");
+}
+
+#[test]
+fn a_missing_configuration_is_written_with_defaults_and_an_id_that_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("node_config.json");
+    // Not as a process: by default it would call 192.168.110.10.
+    let first = edge_mirror::config::Settings::load_or_create(&path).unwrap().current();
+    let written = std::fs::read(&path).unwrap();
+    let document: Value = serde_json::from_slice(&written).unwrap();
+    assert_eq!(document["mainServerIp"], "192.168.110.10");
+    assert_eq!(document["nodePort"], 8001);
+    let id = document["nodeId"].as_str().unwrap();
+    let digits = id.strip_prefix("node-").unwrap();
+    assert!(digits.len() == 8 && digits.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
+    let again = edge_mirror::config::Settings::load_or_create(&path).unwrap().current();
+    assert_eq!((first.node_id.as_str(), again.node_id.as_str()), (id, id));
+    assert_eq!(std::fs::read(&path).unwrap(), written);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_command_it_is_a_node_whose_port_option_is_not_saved() {
+    let saved_port = free_port();
+    let folder = NodeFolder::of(&nobody()).with(json!({"nodePort": saved_port}));
+    let before = folder.config_bytes();
+    let mut command = binary();
+    command.args(["--host", "127.0.0.1", "--port", "0"]).current_dir(folder.path());
+    let node = NodeProcess::of(command).await;
+    let status = node.status().await;
+    assert_eq!(status["node_id"], "node-test");
+    assert_eq!(status["node_port"], node.address().port());
+    assert_eq!(folder.config_bytes(), before);
+    node.configure(json!({"syncInterval": 7})).await;
+    let config = folder.config();
+    assert_eq!((&config["nodePort"], &config["syncInterval"]), (&json!(saved_port), &json!(7)));
+    assert_eq!(node.status().await["node_port"], node.address().port());
+}
