@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
 
@@ -41,23 +41,22 @@ pub async fn run(interrupt: &mut Interrupt, say: impl Fn(&str)) -> Result<()> {
     for number in 1..=NODES {
         nodes.push(start_node(&folder.0, number, main_server.address()).await?);
     }
-    let ready = tokio::select! {
-        ready = begin_meeting(main_server.address()) => ready,
-        () = interrupt.received() => Ok(()),
-    };
-    if ready.is_ok() {
+    let shown = async {
+        begin_meeting(main_server.address()).await?;
         say(&instructions(&main_server, &nodes, &folder.0));
-        tokio::select! {
-            () = interrupt.received() => {}
-            failed = main_server.failed() => bail!("the main server failed: {failed}"),
-            failed = any_failed(&nodes) => bail!("a node failed: {failed}"),
-        }
-    }
+        std::future::pending().await
+    };
+    let outcome = tokio::select! {
+        failed = shown => failed,
+        () = interrupt.received() => Ok(()),
+        failed = main_server.failed() => Err(anyhow!("the main server failed: {failed}")),
+        failed = any_failed(&nodes) => Err(anyhow!("a node failed: {failed}")),
+    };
     for node in nodes {
         node.shut_down().await;
     }
     main_server.shut_down(GRACE).await;
-    ready
+    outcome
 }
 
 async fn start_main_server(folder: &Path) -> Result<Master> {
