@@ -6,7 +6,9 @@
 mod support;
 
 mod config;
+mod demo;
 mod house;
+mod main_server;
 mod presence;
 mod process;
 mod serving;

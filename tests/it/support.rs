@@ -1,13 +1,16 @@
 //! Builders and what tests wait with.
 
 pub mod main_server;
+pub mod master;
 pub mod node;
+pub mod old_node;
 pub mod process;
 pub mod zips;
 
 use std::time::Duration;
 
 pub use main_server::{Fault, ScriptedMain};
+pub use master::TestMaster;
 pub use node::TestNode;
 pub use zips::zip_of;
 

@@ -1,0 +1,77 @@
+//! The demo, as a newcomer runs it.
+
+use std::{net::TcpListener, process::Command, str::FromStr};
+
+use crate::support::{
+    process::{Process, binary, plain_environment},
+    until,
+};
+
+/// What `edge-mirror demo` takes where nobody else has them.
+const USUAL_PORTS: [u16; 3] = [8000, 8001, 8002];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_takes_free_ports_and_its_curl_line_downloads_the_sample() {
+    // Those that can't be had are taken already.
+    let _taken = USUAL_PORTS.map(|port| TcpListener::bind(("127.0.0.1", port)));
+    let (folder, downloads) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut command = binary();
+    command.arg("demo").env("TMPDIR", folder.path()).current_dir(downloads.path());
+    let mut demo = Process::spawn(command);
+    let shown = until("the curl line and the way out", async || {
+        assert!(!demo.has_ended(), "ended too early");
+        Some(demo.output.get()).filter(|text| text.contains("Ctrl-C"))
+    })
+    .await;
+
+    let (mut pages, mut ports) = (0, Vec::new());
+    for url in shown.split_whitespace().filter_map(|word| reqwest::Url::from_str(word).ok()) {
+        assert_eq!(url.host_str(), Some("127.0.0.1"), "{url}");
+        ports.push(url.port().unwrap());
+        if !url.path().contains("download-package") {
+            let page = crate::support::client().get(url.clone()).send().await.unwrap();
+            assert!(page.status().is_success(), "{url}: {}", page.status());
+            pages += 1;
+        }
+    }
+    assert_eq!(pages, 3, "the main server's page and two nodes': {shown}");
+    assert!(ports.iter().all(|port| !USUAL_PORTS.contains(port)), "{ports:?}");
+
+    let line = shown.lines().map(str::trim).find(|line| line.starts_with("curl ")).unwrap();
+    assert!(line.contains(" -L ") && line.ends_with(" -o sample.zip"), "{line}");
+    let mut shell = Command::new("sh");
+    plain_environment(&mut shell);
+    // As typed, and a look at what it did: how often it was redirected, and to where.
+    let looked = format!("{line} -sS -w '%{{num_redirects}} %{{url_effective}}'");
+    let curl = shell.args(["-c", &looked]).current_dir(downloads.path()).output().unwrap();
+    assert!(curl.status.success(), "{curl:?}");
+    let told = String::from_utf8(curl.stdout).unwrap();
+    assert!(told.starts_with("1 http://127.0.0.1:"), "it was not sent to a node: {told}");
+    let sample = std::fs::File::open(downloads.path().join("sample.zip")).unwrap();
+    let mut zip = zip::ZipArchive::new(sample).unwrap();
+    assert!(zip.len() > 0);
+    for number in 0..zip.len() {
+        // Reading to the end checks the entry's CRC.
+        let mut entry = zip.by_index(number).unwrap();
+        assert!(std::io::copy(&mut entry, &mut std::io::sink()).unwrap() > 0);
+    }
+
+    demo.signal("INT");
+    assert_eq!(demo.until_ended().await.code(), Some(0));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "its folder is removed");
+    assert_eq!(std::fs::read_dir(downloads.path()).unwrap().count(), 1, "the sample alone");
+    assert_eq!(demo.errors.get(), "", "a demo that goes well has nothing to log");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demo_that_is_interrupted_while_it_starts_leaves_nothing_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = binary();
+    command.arg("demo").env("TMPDIR", folder.path());
+    let mut demo = Process::spawn(command);
+    let entries = || std::fs::read_dir(folder.path()).unwrap().count();
+    until("its folder", async || (entries() > 0).then_some(())).await;
+    demo.signal("TERM");
+    assert_eq!(demo.until_ended().await.code(), Some(0));
+    assert_eq!(entries(), 0);
+}
