@@ -108,8 +108,14 @@ async fn twenty_kills_during_a_sync_never_lead_to_a_wrong_byte() {
     node.process.signal("TERM");
     assert_eq!(node.process.until_ended().await.code(), Some(0));
     assert_eq!(names(&scratch), BTreeSet::new());
-    let in_folder = names(&folder.storage().join("meeting_m1"));
-    assert_eq!(in_folder, ["manifest.json", "package.zip"].map(String::from).into());
+    for (part, expected) in [
+        ("", &["node_config.json", "storage"][..]),
+        ("storage", &[".scratch", ".served.json", "meeting_m1"]),
+        ("storage/meeting_m1", &["manifest.json", "package.zip"]),
+    ] {
+        let found = names(&folder.path().join(part));
+        assert!(found.iter().eq(expected), "{part}: {found:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,6 +141,8 @@ async fn a_kill_while_the_configuration_is_saved_leaves_the_old_or_the_new_one()
     let mut saved = 0;
     for _ in 0..KILLS {
         let mut node = folder.start().await;
+        let found = names(folder.path());
+        assert!(found.iter().eq(&["node_config.json", "storage"]), "leftovers: {found:?}");
         let url = node.url("/api/config");
         let first = saved;
         let posts = tokio::spawn(async move {
