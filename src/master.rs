@@ -107,9 +107,11 @@ impl Master {
     /// Opens the data, binds, and begins to serve.
     pub async fn start(options: MasterOptions) -> Result<Self, MasterError> {
         let MasterOptions { data, listen, announce_timeout } = options;
+        // First of all: a second main server on the same port must not touch
+        // the data of the first one.
+        let listener = Listener::bind(listen)?;
         let opened = tasks::blocking(move || open(&data, announce_timeout)).await;
         let server = Arc::new(opened?);
-        let listener = Listener::bind(listen)?;
         let prober = Prober::new().map_err(MasterError::Prober)?;
 
         let workers = Tasks::new();

@@ -117,9 +117,11 @@ fn a_taken_port_is_one_line_whatever_else_there_is_to_say() {
     assert_eq!(folder.config_bytes(), before);
 
     let data = tempfile::tempdir().unwrap();
-    let data = data.path().to_str().unwrap();
-    let line = refusal(&["master", "--data", data, "--host", "127.0.0.1", "--port", &port]);
+    let path = data.path().to_str().unwrap();
+    let line = refusal(&["master", "--data", path, "--host", "127.0.0.1", "--port", &port]);
     assert!(line.contains(&port), "{line}");
+    let made = std::fs::read_dir(data.path()).unwrap().count();
+    assert_eq!(made, 0, "what may be another one's data is not touched");
 }
 
 #[test]
