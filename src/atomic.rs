@@ -135,7 +135,8 @@ pub fn remove_folder(path: &Path) -> io::Result<()> {
 }
 
 /// Removes the scratch files that a crash left in `folder`; those of another
-/// process that is still alive are left to it.
+/// process that is still alive are left to it
+/// (two nodes on one folder are a mistake, but not one to lose bytes by).
 pub fn sweep(folder: &Path) -> io::Result<usize> {
     let mut swept = 0;
     for entry in fs::read_dir(folder)? {
@@ -157,8 +158,13 @@ fn owner_of(name: &OsStr) -> Option<(u32, u64)> {
 fn is_gone(pid: u32, number: u64) -> bool {
     match pid == std::process::id() {
         true => number < *FIRST_SCRATCH,
-        false => !Path::new("/proc").join(pid.to_string()).exists(),
+        // The number may be another program's by now: after a power cut, say.
+        false => name_of(&pid.to_string()) != name_of("self"),
     }
+}
+
+fn name_of(process: &str) -> Option<Vec<u8>> {
+    fs::read(Path::new("/proc").join(process).join("comm")).ok()
 }
 
 fn absent_is_fine(outcome: io::Result<()>) -> io::Result<()> {
@@ -219,14 +225,15 @@ mod tests {
     fn sweeping_takes_what_dead_processes_left_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let own = format!(".tmp-{}-9", std::process::id());
-        let (dead, alive) = (".tmp-4194999-1", ".tmp-1-1");
-        for name in [&own, dead, alive, "kept", ".tmp-mine", ".tmp-1-notes.txt"] {
+        // Process 1 is alive, but another program.
+        let (dead, foreign) = (".tmp-4194999-1", ".tmp-1-1");
+        for name in [&own, dead, foreign, "kept", ".tmp-mine", ".tmp-1-notes.txt"] {
             fs::write(folder.path().join(name), "x").unwrap();
         }
         let in_use = Scratch::create_in(folder.path()).unwrap();
-        assert_eq!(sweep(folder.path()).unwrap(), 2);
+        assert_eq!(sweep(folder.path()).unwrap(), 3);
         assert!(in_use.path.exists());
         let gone = |name: &str| !folder.path().join(name).exists();
-        assert!(gone(&own) && gone(dead) && !gone(alive) && !gone("kept"));
+        assert!(gone(&own) && gone(dead) && gone(foreign) && !gone("kept"));
     }
 }

@@ -75,8 +75,9 @@ pub fn respond(
             stored.note_served();
             Body::from_stream(Download::new(file, range, traffic.clone())?)
         }
-        None if method == Method::GET => Body::from(explanation(status)),
-        _ => Body::empty(),
+        // Of a HEAD's answer, only the length of it is sent.
+        None => Body::from(explanation(status)),
+        Some(_) => Body::empty(),
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -131,6 +132,10 @@ fn describe(
         None => {
             if status == StatusCode::RANGE_NOT_SATISFIABLE {
                 set(header::CONTENT_RANGE, format!("bytes */{size}"));
+            }
+            if status == StatusCode::NOT_MODIFIED {
+                // The length of what a 200 would have carried (RFC 9110, 8.6).
+                set(header::CONTENT_LENGTH, size.to_string());
             }
             if !explanation(status).is_empty() {
                 set(header::CONTENT_TYPE, "application/json".to_owned());

@@ -25,6 +25,7 @@ use std::{
 use thiserror::Error;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::{
     board::Board,
@@ -32,7 +33,7 @@ use crate::{
     package::{PackageId, Sha256},
     store::{StoreError, Stored},
     tasks::Tasks,
-    upstream::{Connector, UpstreamError},
+    upstream::{Connector, Place, UpstreamError},
 };
 pub use flight::{Flight, Phase, Progress};
 use gate::Gate;
@@ -75,9 +76,11 @@ pub enum PullError {
     Unusable(String),
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error("the main server does not have what it offers: {0}")]
+    OfferGone(UpstreamError),
     #[error("the service is stopped")]
     Stopped,
-    #[error("{MAX_FLIGHTS} packages are being pulled or wait for it already")]
+    #[error("{MAX_FLIGHTS} packages that clients wait for are being pulled already")]
     Busy,
 }
 
@@ -91,7 +94,17 @@ impl PullError {
             | Self::Stalled(_)
             | Self::TooSlow(_)
             | Self::Unusable(_)
+            | Self::OfferGone(_)
             | Self::Store(_) => false,
+        }
+    }
+
+    /// A 404 means that there is no such meeting only where every meeting
+    /// would be found.
+    fn asking(error: UpstreamError, place: &Place) -> Self {
+        match place {
+            Place::Uploads(_) if error.is_not_found() => Self::OfferGone(error),
+            Place::Uploads(_) | Place::Direct => Self::Upstream(error),
         }
     }
 
@@ -223,7 +236,8 @@ impl Fetch {
             if let Some(error) = state.refusals.get(id, Instant::now()) {
                 return Err(error);
             }
-            if state.flights.len() >= MAX_FLIGHTS {
+            let on_demand = |flight: &&Arc<Flight>| flight.reason() == Reason::OnDemand;
+            if state.flights.values().filter(on_demand).count() >= MAX_FLIGHTS {
                 return Err(Arc::new(PullError::Busy));
             }
         }
@@ -235,12 +249,11 @@ impl Fetch {
             flight.hurry(reason);
             return flight.clone();
         }
-        let flight = Arc::new(Flight::new(id.clone(), reason));
+        let flight = Arc::new(Flight::new(id.clone(), reason, state.session.clone()));
         state.flights.insert(id.clone(), flight.clone());
-        let (inner, session) = (self.inner.clone(), state.session.clone());
-        let job = flight.clone();
+        let (inner, job) = (self.inner.clone(), flight.clone());
         self.inner.tasks.spawn("pull", async move {
-            let round = session.run_until_cancelled(inner.round(&job)).await;
+            let round = job.session().run_until_cancelled(inner.round(&job)).await;
             inner.end(&job, round.unwrap_or(Err(PullError::Stopped)));
         });
         flight
@@ -261,9 +274,17 @@ impl Fetch {
         self.inner.state().catalogue = Arc::new(catalogue);
     }
 
-    /// The main server has come back or has news: what it refused it may give.
-    pub fn forget_refusals(&self) {
-        self.inner.state().refusals.clear();
+    /// The main server has come back or has news: what it refused it may give,
+    /// and nobody has to sit out a pause.
+    pub fn try_again(&self) {
+        let mut state = self.inner.state();
+        state.refusals.clear();
+        state.flights.values().for_each(|flight| flight.wake());
+    }
+
+    /// What was refused to clients lately, and why.
+    pub fn refused(&self) -> Vec<(PackageId, String)> {
+        self.inner.state().refusals.list(Instant::now())
     }
 
     /// Puts a changed configuration into force.
@@ -282,6 +303,8 @@ impl Fetch {
         if state.session.is_cancelled() {
             state.session = self.inner.tasks.token().child_token();
             state.refusals.clear();
+            // Those of before are ending; nobody may join them any more.
+            state.flights.clear();
         }
     }
 
@@ -311,7 +334,18 @@ impl Inner {
                 Err(error) if matches!(**error, PullError::Stopped) => {}
                 Err(error) => state.refusals.put(flight.id(), error, Instant::now()),
             }
-            state.flights.remove(flight.id());
+            if state
+                .flights
+                .get(flight.id())
+                .is_some_and(|current| std::ptr::eq(&**current, flight))
+            {
+                state.flights.remove(flight.id());
+            }
+        }
+        if let Err(error) = &outcome
+            && !matches!(**error, PullError::Stopped)
+        {
+            warn!("package of meeting {} could not be pulled: {error}", flight.id());
         }
         flight.land(outcome);
     }

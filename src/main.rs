@@ -16,6 +16,8 @@ use edge_mirror::{
 
 /// How long downloads may go on once the main server is told to end.
 const MASTER_GRACE: Duration = Duration::from_secs(20);
+/// For blocking work that is under way when everything else has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -48,8 +50,16 @@ fn chain(error: &anyhow::Error) -> String {
     })
 }
 
-#[tokio::main]
-async fn run(command: Command) -> Result<()> {
+fn run(command: Command) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(role(command));
+    // Reading a package of gigabytes, or a dead network mount, must not hold up
+    // the exit; what is cut off in the middle never counted.
+    runtime.shutdown_timeout(LAST_WORDS);
+    outcome
+}
+
+async fn role(command: Command) -> Result<()> {
     let interrupt = Interrupt::listen()?;
     match command {
         Command::Node(args) => node(args, interrupt).await,

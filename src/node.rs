@@ -126,6 +126,7 @@ impl Node {
             board: board.clone(),
             connector: connector.clone(),
             traffic,
+            host: options.host,
         };
         node.presence.spawn("presence", worker.run(node.presence.token().clone()));
         let end = node.workers.token();

@@ -44,6 +44,8 @@ pub enum StoreError {
     NoRoom(String),
     #[error("{0}")]
     Bad(#[from] verify::VerifyError),
+    #[error("it is no longer wanted")]
+    Unwanted,
 }
 
 impl StoreError {
@@ -210,14 +212,28 @@ impl Store {
 
     /// Removes a package; downloads under way finish from the open file.
     pub fn remove(&self, id: &PackageId) -> Result<(), StoreError> {
+        self.remove_from(&mut self.index_mut(), id)
+    }
+
+    /// Under the index's lock: a commit must not put a new package there
+    /// between the index and the disk.
+    fn remove_from(&self, index: &mut Index, id: &PackageId) -> Result<(), StoreError> {
         let layout = &self.inner.layout;
-        self.index_mut().remove(id);
+        index.remove(id);
         for path in [layout.manifest(id), layout.package(id)] {
             atomic::remove_file(&path).map_err(|cause| StoreError::io("remove", &path, cause))?;
         }
         let folder = layout.folder(id);
         atomic::remove_empty_folder(&folder)
             .map_err(|cause| StoreError::io("remove", &folder, cause))
+    }
+
+    /// Every meeting whose package lies here, verified or not.
+    pub fn on_disk(&self) -> Vec<PackageId> {
+        let layout = &self.inner.layout;
+        let folders = fs::read_dir(layout.root()).into_iter().flatten().flatten();
+        let ids = folders.filter_map(|entry| Layout::id_of(&entry.file_name()));
+        ids.filter(|id| layout.package(id).is_file()).collect()
     }
 
     /// Writes down when each package was last served, so that evicting the
@@ -271,15 +287,13 @@ fn trusted(layout: &Layout, id: &PackageId) -> Option<Manifest> {
     (manifest.id == *id && manifest.file == file).then_some(manifest)
 }
 
-/// A folder of ours without a package: a manifest alone, or nothing at all.
+/// A folder that a kill left empty; one with anything in it is not ours to judge.
 fn remove_leftover(layout: &Layout, id: &PackageId) -> bool {
     let folder = layout.folder(id);
-    let removed = atomic::remove_file(&layout.manifest(id))
-        .and_then(|()| atomic::remove_empty_folder(&folder));
-    if let Err(error) = &removed {
+    if let Err(error) = atomic::remove_empty_folder(&folder) {
         warn!("leftover {} could not be removed: {error}", folder.display());
     }
-    removed.is_ok() && !folder.exists()
+    !folder.exists()
 }
 
 fn stamp(metadata: &Metadata) -> FileStamp {
@@ -325,7 +339,7 @@ pub(crate) mod tests {
     fn put(store: &Store, name: &str, bytes: &[u8]) -> Arc<Stored> {
         let mut pending = store.begin(&id(name), None, u64::MAX).unwrap();
         pending.write(bytes).unwrap();
-        pending.commit(Verify::Full, None, provenance()).unwrap()
+        pending.commit(Verify::Full, None, provenance(), || true).unwrap()
     }
 
     fn read(store: &Store, name: &str) -> Option<Vec<u8>> {
@@ -389,11 +403,11 @@ pub(crate) mod tests {
         for path in ["meeting_a", "meeting_b", "photos", "meeting_c", ".scratch"] {
             fs::create_dir(folder.path().join(path)).unwrap();
         }
-        fs::write(folder.path().join("meeting_b/manifest.json"), "{}").unwrap();
+        fs::write(folder.path().join("meeting_b/.tmp-4194999-7"), "half").unwrap();
         fs::write(folder.path().join("meeting_c/notes.txt"), "mine").unwrap();
         fs::write(folder.path().join(".scratch/.tmp-4194999-1"), "half").unwrap();
         let (store, found) = Store::open(folder.path()).unwrap();
-        assert_eq!((store.count(), found.swept), (0, 3));
+        assert_eq!((store.count(), found.swept), (0, 4));
         let mut left: Vec<_> =
             fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         left.sort();

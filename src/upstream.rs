@@ -46,9 +46,13 @@ impl UpstreamError {
         matches!(self, Self::Refused { status: StatusCode::NOT_FOUND, .. })
     }
 
-    /// False when the main server answered, whatever it said.
-    pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::TimedOut { .. })
+    pub fn is_unsatisfiable(&self) -> bool {
+        matches!(self, Self::Refused { status: StatusCode::RANGE_NOT_SATISFIABLE, .. })
+    }
+
+    /// True when the main server answered well, but not in any known shape.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Unreadable { .. })
     }
 
     fn of(asked: &str, error: &reqwest::Error, limit: Duration) -> Self {

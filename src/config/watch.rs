@@ -90,13 +90,13 @@ fn handler(path: &Path, tell: mpsc::Sender<()>) -> impl Fn(notify::Result<Event>
     let target = path.canonicalize().unwrap_or_default();
     let names = [path, &target].map(|path| path.file_name().map(ToOwned::to_owned));
     move |event| {
-        let ours = event.is_ok_and(|event| {
-            !event.kind.is_access()
-                && event
-                    .paths
-                    .iter()
-                    .any(|path| names.iter().any(|name| path.file_name() == name.as_deref()))
-        });
+        let named = |path: &PathBuf| names.iter().any(|name| path.file_name() == name.as_deref());
+        let ours = match event {
+            // Too many events at once, or an error: anything may have happened.
+            Ok(event) if event.need_rescan() => true,
+            Ok(event) => !event.kind.is_access() && event.paths.iter().any(named),
+            Err(_) => true,
+        };
         if ours {
             // A full channel means that a look is due anyway.
             let _ = tell.try_send(());

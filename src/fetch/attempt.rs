@@ -38,7 +38,11 @@ impl Inner {
             queue_place = Some(place);
             // Read anew each time: the configuration may have changed meanwhile.
             let config = self.settings.current();
-            let outcome = self.attempt(flight, &config, &mut partial, attempt == 1).await;
+            let mut outcome = self.attempt(flight, &config, &mut partial, attempt == 1).await;
+            if attempt == 1 && matches!(outcome, Err(PullError::OfferGone(_))) {
+                // The list that it was offered in is old: it is asked for anew.
+                outcome = self.attempt(flight, &config, &mut partial, false).await;
+            }
             drop(permit);
             let error = match outcome {
                 Ok(pulled) => return Ok(pulled),
@@ -56,13 +60,16 @@ impl Inner {
                 pause.as_secs_f64()
             );
             flight.note_failure(&error, pause);
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = flight.woken() => {}
+            }
         }
         Err(PullError::Stopped)
     }
 
     /// A package left by another node, or whose manifest was lost, is verified
-    /// and taken as it is; one that fails is removed, as if it had not been.
+    /// and taken as it is; one that is damaged is removed.
     pub(super) async fn adopt(&self, id: &PackageId) -> Option<Arc<Stored>> {
         let store = self.board.store();
         if !store.has_unverified(id) {
@@ -79,11 +86,15 @@ impl Inner {
                 info!("package of meeting {id} found on disk, verified and adopted");
                 Some(adopted)
             }
-            Err(error) => {
+            Err(StoreError::Bad(error)) if error.is_damage() => {
                 warn!("package of meeting {id} found on disk is not good and goes: {error}");
                 if let Err(error) = store.discard_unverified(&id) {
                     warn!("it could not be removed: {error}");
                 }
+                None
+            }
+            Err(error) => {
+                warn!("package of meeting {id} found on disk is left alone, not served: {error}");
                 None
             }
         })
@@ -108,7 +119,14 @@ impl Inner {
         let (place, offer) = self.place(&task, first).await?;
         let resumed = partial.take().filter(|partial| partial.place == place);
         let began = Instant::now();
-        let (response, announced) = task.ask(&place, resumed.as_ref()).await?;
+        let (response, announced) = match task.ask(&place, resumed.as_ref()).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                // Still good to resume from, unless that is what was refused.
+                *partial = resumed.filter(|_| !error.is_unsatisfiable());
+                return Err(PullError::asking(error, &place));
+            }
+        };
         flight.set_phase(Phase::Pulling);
         if let Some(held) = task.unchanged(&response, &announced, &place) {
             let source = held.manifest.source.clone();
@@ -159,7 +177,8 @@ impl Inner {
                 offer.path = path;
                 offer.title = title.or(offer.title);
             }
-            Err(error) if error.is_unreachable() => return Err(error.into()),
+            // There may be an offer: the direct way is hard on the main server.
+            Err(error) if !error.is_unreadable() => return Err(error.into()),
             Err(error) => debug!("no list of offered packages: {error}"),
         }
         Ok((offered(&offer).unwrap_or(Place::Direct), offer))
@@ -182,9 +201,11 @@ impl Inner {
         let (id, limit) = (task.flight.id(), task.config.storage.max_size);
         let length = announced.length;
         let begin = || task.store.begin(id, length, limit);
-        let make_room = |bytes| room::make(&self.board, task.store, task.config, id, bytes);
+        let bytes = length.unwrap_or(0);
+        let shortage = || task.store.shortage(id, bytes, limit);
+        let make_room = || room::make(&self.board, task.store, task.config, id, bytes, shortage());
         let pending = tokio::task::block_in_place(|| match begin() {
-            Err(StoreError::NoRoom(_)) if make_room(length.unwrap_or(0)) => begin(),
+            Err(StoreError::NoRoom(_)) if make_room() => begin(),
             other => other,
         })?;
         Ok(Partial { pending, place, announced })
@@ -252,16 +273,11 @@ impl Inner {
         // from holding up the other tasks of this worker.
         tokio::task::block_in_place(|| {
             let after = pending.received_bytes() + batch.len() as u64;
+            let (config, id) = (task.config, task.flight.id());
+            let make_room =
+                |shortage| room::make(&self.board, task.store, config, id, after, shortage);
             match pending.write(batch) {
-                Err(StoreError::NoRoom(_))
-                    if room::make(
-                        &self.board,
-                        task.store,
-                        task.config,
-                        task.flight.id(),
-                        after,
-                    ) =>
-                {
+                Err(StoreError::NoRoom(_)) if make_room(pending.shortage(after)) => {
                     pending.write(batch)
                 }
                 other => other,
@@ -294,7 +310,12 @@ impl Inner {
             },
         };
         let verify = task.config.storage.verify;
-        let stored = tasks::blocking(move || pending.commit(verify, digest, provenance)).await?;
+        // Verifying can't be interrupted, but what was stopped meanwhile must not
+        // take the place of what came after.
+        let session = task.flight.session().clone();
+        let wanted = move || !session.is_cancelled();
+        let stored = tasks::blocking(move || pending.commit(verify, digest, provenance, wanted));
+        let stored = stored.await?;
         let before = task.held.as_ref().map(|held| held.manifest.sha256);
         let changed = before != Some(stored.manifest.sha256);
         if changed {

@@ -9,7 +9,8 @@ use std::{
 };
 
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::{Outcome, PullError, Reason};
 use crate::{package::PackageId, store::now_s};
@@ -44,6 +45,8 @@ const UNKNOWN: u64 = u64::MAX;
 #[derive(Debug)]
 pub struct Flight {
     id: PackageId,
+    /// Of the service's run that it belongs to.
+    session: CancellationToken,
     reason: Reason,
     /// The most urgent of the reasons of all who joined.
     urgency: Arc<AtomicU8>,
@@ -52,13 +55,15 @@ pub struct Flight {
     received_bytes: AtomicU64,
     total_bytes: AtomicU64,
     failure: Mutex<Option<(String, u64)>>,
+    wake: Notify,
     outcome: watch::Sender<Option<Outcome>>,
 }
 
 impl Flight {
-    pub(super) fn new(id: PackageId, reason: Reason) -> Self {
+    pub(super) fn new(id: PackageId, reason: Reason, session: CancellationToken) -> Self {
         Self {
             id,
+            session,
             reason,
             urgency: Arc::new(AtomicU8::new(reason as u8)),
             phase: AtomicU8::new(Phase::Waiting as u8),
@@ -66,6 +71,7 @@ impl Flight {
             received_bytes: AtomicU64::new(0),
             total_bytes: AtomicU64::new(UNKNOWN),
             failure: Mutex::new(None),
+            wake: Notify::new(),
             outcome: watch::Sender::new(None),
         }
     }
@@ -97,6 +103,11 @@ impl Flight {
         }
     }
 
+    /// Cancelled when the service is stopped.
+    pub(super) fn session(&self) -> &CancellationToken {
+        &self.session
+    }
+
     /// Why it was begun.
     pub(super) fn reason(&self) -> Reason {
         self.reason
@@ -106,8 +117,20 @@ impl Flight {
         self.urgency.clone()
     }
 
+    /// Somebody for whom it is more urgent joined: no more pauses for now.
     pub(super) fn hurry(&self, reason: Reason) {
-        self.urgency.fetch_min(reason as u8, Ordering::Relaxed);
+        if self.urgency.fetch_min(reason as u8, Ordering::Relaxed) > reason as u8 {
+            self.wake();
+        }
+    }
+
+    /// Ends a pause between two attempts; nothing when there is none.
+    pub(super) fn wake(&self) {
+        self.wake.notify_waiters();
+    }
+
+    pub(super) async fn woken(&self) {
+        self.wake.notified().await;
     }
 
     pub(super) fn set_phase(&self, phase: Phase) {

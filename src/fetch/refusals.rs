@@ -37,6 +37,12 @@ impl Refusals {
             .map(|refusal| refusal.error.clone())
     }
 
+    /// What is still remembered.
+    pub(super) fn list(&self, now: Instant) -> Vec<(PackageId, String)> {
+        let fresh = self.by_id.iter().filter(|(_, refusal)| now < refusal.until);
+        fresh.map(|(id, refusal)| (id.clone(), refusal.error.to_string())).collect()
+    }
+
     pub(super) fn put(&mut self, id: &PackageId, error: &Arc<PullError>, now: Instant) {
         let times = self.by_id.get(id).map_or(1, |refusal| refusal.times + 1);
         let lasts = FIRST.saturating_mul(1 << (times - 1).min(8)).min(LONGEST);

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// Evicts inactive packages so that `id` with `bytes` fits under `maxSize`.
+/// Evicts inactive packages so that `id` with `bytes` fits, `shortage` of which do not.
 /// True when something was evicted, so that trying again makes sense.
 pub(super) fn make(
     board: &Board,
@@ -20,6 +20,7 @@ pub(super) fn make(
     config: &Config,
     id: &PackageId,
     bytes: u64,
+    shortage: u64,
 ) -> bool {
     let limit = config.storage.max_size;
     // A package that is larger than all there may be frees nothing by others.
@@ -27,7 +28,7 @@ pub(super) fn make(
         return false;
     }
     let candidates = candidates(board, store, id);
-    let evicted = evict::to_free(&candidates, store.shortage(id, bytes, limit));
+    let evicted = evict::to_free(&candidates, shortage);
     evicted
         .iter()
         .filter(|evicted| remove(store, evicted, "room is needed for another").is_ok())

@@ -95,7 +95,8 @@ async fn apply(
     patch: Map<String, Value>,
 ) -> Result<(), ApiError> {
     let keys = patch.keys().cloned().collect::<Vec<_>>().join(", ");
-    let agree = move |config: &Config| agree(config, &board, listening);
+    let before = settings.current();
+    let agree = move |config: &Config| agree(&before, config, &board, listening);
     let outcome = tasks::blocking(move || settings.patch(&patch, agree)).await;
     outcome.map_err(ApiError::Config)?;
     info!("configuration changed: {keys}");
@@ -104,8 +105,15 @@ async fn apply(
 
 /// What can only be known by trying: whether the port and the folder are to
 /// be had. Refusing them now beats finding out after they were saved.
-fn agree(config: &Config, board: &Board, listening: Listening) -> Result<(), Problem> {
-    if listening.fixed_port.is_none() && config.node_port != *board.port.borrow() {
+/// Only of what changes: another thing may be wrong already, and is shown.
+fn agree(
+    before: &Config,
+    config: &Config,
+    board: &Board,
+    listening: Listening,
+) -> Result<(), Problem> {
+    let new_port = config.node_port != before.node_port && config.node_port != *board.port.borrow();
+    if listening.fixed_port.is_none() && new_port {
         let address = SocketAddr::new(listening.host, config.node_port);
         if let Err(error) = Listener::bind(address) {
             let value = Value::from(config.node_port);
@@ -114,9 +122,8 @@ fn agree(config: &Config, board: &Board, listening: Listening) -> Result<(), Pro
         }
     }
     let folder = config.storage_path();
-    if folder != board.store().root()
-        && let Err(error) = atomic::probe_folder(&folder)
-    {
+    let new_folder = folder != before.storage_path() && folder != board.store().root();
+    if new_folder && let Err(error) = atomic::probe_folder(&folder) {
         let value = Value::from(config.storage.path.as_str());
         let zh = format!("无法使用该文件夹（{error}）");
         let en = format!("the folder can't be used: {error}");

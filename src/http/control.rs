@@ -10,9 +10,7 @@ use super::config::success;
 use crate::{board::Board, fetch::Fetch};
 
 pub(super) async fn start(State(board): State<Arc<Board>>, State(fetch): State<Fetch>) -> Response {
-    // Pulls are allowed before anybody can ask for one.
-    fetch.start();
-    if board.running.send_replace(true) {
+    if !switch(&board, &fetch, true) {
         return success("服务已经在运行中");
     }
     info!("service started by request");
@@ -20,11 +18,22 @@ pub(super) async fn start(State(board): State<Arc<Board>>, State(fetch): State<F
 }
 
 pub(super) async fn stop(State(board): State<Arc<Board>>, State(fetch): State<Fetch>) -> Response {
-    let was_running = board.running.send_replace(false);
-    fetch.stop();
-    if !was_running {
+    if !switch(&board, &fetch, false) {
         return success("服务已经停止");
     }
     info!("service stopped by request");
     success("服务已停止")
+}
+
+/// True when that changed anything. Switch and pulls change together, whoever
+/// else is switching at the same moment.
+fn switch(board: &Board, fetch: &Fetch, on: bool) -> bool {
+    board.running.send_if_modified(|running| {
+        if on {
+            fetch.start()
+        } else {
+            fetch.stop()
+        }
+        std::mem::replace(running, on) != on
+    })
 }

@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use crate::{
     config::file::PatchError,
@@ -59,6 +59,7 @@ impl ApiError {
             | PullError::Stalled(_)
             | PullError::TooSlow(_)
             | PullError::Unusable(_)
+            | PullError::OfferGone(_)
             | PullError::Busy
             | PullError::Store(_) => Self::Pull { id, error },
         }
@@ -71,7 +72,9 @@ impl IntoResponse for ApiError {
             Self::NotRunning => later(detail(StatusCode::SERVICE_UNAVAILABLE, "服务未运行")),
             Self::NoPackage(text) => detail(StatusCode::NOT_FOUND, text),
             Self::Pull { id, error } => {
-                warn!("download of meeting {id} refused: {error}");
+                // Why was logged once, by the pull; a room full of tablets
+                // must not fill the log.
+                debug!("download of meeting {id} refused: {error}");
                 later(pull_failed(&error))
             }
             Self::Disk { id, error } => {
@@ -116,12 +119,13 @@ fn pull_failed(error: &PullError) -> Response {
             detail(StatusCode::INTERNAL_SERVER_ERROR, DISK_FAILS)
         }
         slow if slow.is_timeout() => detail(StatusCode::GATEWAY_TIMEOUT, MAIN_SERVER_SLOW),
-        PullError::Store(StoreError::Bad(_))
+        PullError::Store(StoreError::Bad(_) | StoreError::Unwanted)
         | PullError::Upstream(_)
         | PullError::Interrupted { .. }
         | PullError::Stalled(_)
         | PullError::TooSlow(_)
         | PullError::Unusable(_)
+        | PullError::OfferGone(_)
         | PullError::Stopped => detail(StatusCode::BAD_GATEWAY, MAIN_SERVER_FAILS),
     }
 }

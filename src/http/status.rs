@@ -24,6 +24,9 @@ use crate::{
     store::{Stored, now_s},
 };
 
+/// Ids are free to invent; a handful shows what is going on.
+const SHOWN_REFUSALS: usize = 20;
+
 pub(super) async fn status(
     State(settings): State<Arc<Settings>>,
     State(board): State<Arc<Board>>,
@@ -37,6 +40,8 @@ pub(super) async fn status(
     let stored: BTreeMap<PackageId, Arc<Stored>> =
         store.list().into_iter().map(|stored| (stored.manifest.id.clone(), stored)).collect();
     let meetings = meetings(&sync, &stored, &under_way);
+    let refused = fetch.refused().into_iter().map(|(id, error)| json!({"id": id, "error": error}));
+    let refused: Vec<_> = refused.take(SHOWN_REFUSALS).collect();
     let node_ip = presence.address.as_deref().and_then(|address| address.rsplit_once(':'));
     let used = store.used_bytes();
     Json(json!({
@@ -63,6 +68,7 @@ pub(super) async fn status(
         "last_poll": sync.polled_ok_s,
         "poll_error": sync.poll_error,
         "meetings": meetings,
+        "refused": refused,
         "downloads_under_way": traffic.under_way(),
         "bytes_served": traffic.served_bytes(),
         "bytes_pulled": fetch.pulled_bytes(),

@@ -103,7 +103,9 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NoRoom(text) => Self::NoRoom(text),
-            StoreError::Io { .. } | StoreError::Bad(VerifyError::Io(_)) => {
+            StoreError::Io { .. }
+            | StoreError::Unwanted
+            | StoreError::Bad(VerifyError::Io(_) | VerifyError::Changed) => {
                 Self::Storage(error.to_string())
             }
             StoreError::Bad(

@@ -71,7 +71,7 @@ async fn take(
     // leave a new package with an old token.
     tasks::blocking(move || {
         let _place = place;
-        let commit = || pending.commit(Verify::Full, announced, provenance);
+        let commit = || pending.commit(Verify::Full, announced, provenance, || true);
         finishing.replace_package(&meeting, commit)
     })
     .await?;

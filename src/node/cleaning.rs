@@ -44,8 +44,8 @@ struct Memory {
 
 impl Memory {
     fn at_start(store: &Store) -> Self {
-        let from_before = store.list().iter().map(|stored| stored.manifest.id.clone()).collect();
-        Self { from_before, ..Self::default() }
+        // Those that are still to be adopted, too.
+        Self { from_before: store.on_disk().into_iter().collect(), ..Self::default() }
     }
 
     /// Takes in an answer and says which packages may go now.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     plan::{CHECK_EVERY, Facts},
@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     board::{self, Failing},
-    fetch::{Catalogue, Offer, Reason, belongs},
+    fetch::{Catalogue, Offer, Phase, Progress, Reason, belongs},
     package::PackageId,
-    protocol::{ActiveMeeting, OfferedPackage},
+    protocol::{ActiveMeeting, MeetingStatus, OfferedPackage},
     store::{Store, now_s},
 };
 
@@ -50,9 +50,38 @@ pub(super) struct Meeting {
     pub failing: Option<Failing>,
     /// Failed lately: not again before then.
     pub not_before: Option<Instant>,
+    /// The version was asked for in vain so often: not again before then.
+    pub not_told: u32,
+    pub ask_not_before: Option<Instant>,
 }
 
 impl Known {
+    /// Nothing is known yet of the main server at `origin`.
+    pub(super) fn of(origin: &str, last_pull_s: Option<u64>) -> Self {
+        Self { origin: origin.to_owned(), last_pull_s, ..Self::default() }
+    }
+
+    /// Takes in a poll's answer. While it has entries that make no sense, it
+    /// only adds to what is known: they may be anybody's.
+    pub(super) fn take_status(&mut self, status: MeetingStatus) {
+        let MeetingStatus { token, mut active, unreadable } = status;
+        if unreadable.is_empty() {
+            self.answers += 1;
+        } else {
+            if self.complete || self.answers == 0 {
+                warn!("the list of active meetings has entries that make no sense: {unreadable:?}");
+            }
+            let named = |id: &PackageId| active.iter().any(|meeting| meeting.id == *id);
+            let kept: Vec<_> = self.active.iter().filter(|m| !named(&m.id)).cloned().collect();
+            active.extend(kept);
+        }
+        self.complete = unreadable.is_empty();
+        self.note_changes(&active);
+        self.meetings.retain(|id, _| active.iter().any(|meeting| meeting.id == *id));
+        self.token = token;
+        self.active = active;
+    }
+
     pub(super) fn take_offers(&mut self, offers: Vec<OfferedPackage>) {
         self.offers_at = Some(Instant::now());
         let before = std::mem::take(&mut self.offers);
@@ -69,7 +98,7 @@ impl Known {
         }
     }
 
-    pub(super) fn note_changes(&self, active: &[ActiveMeeting]) {
+    fn note_changes(&self, active: &[ActiveMeeting]) {
         let known = |id: &PackageId| self.active.iter().any(|meeting| meeting.id == *id);
         for meeting in active.iter().filter(|meeting| !known(&meeting.id)) {
             info!("meeting {} ({}) is active", meeting.id, meeting.title);
@@ -104,8 +133,18 @@ impl Known {
     }
 
     /// What the plan has to know of each active meeting.
-    pub(super) fn facts(&self, store: &Store) -> Vec<Facts> {
-        self.active.iter().map(|meeting| self.facts_of(meeting, store)).collect()
+    pub(super) fn facts(
+        &self,
+        store: &Store,
+        under_way: &HashMap<PackageId, Progress>,
+    ) -> Vec<Facts> {
+        let pausing =
+            |id: &PackageId| under_way.get(id).is_some_and(|pull| pull.phase == Phase::Pausing);
+        let facts = |meeting: &ActiveMeeting| Facts {
+            pausing: pausing(&meeting.id),
+            ..self.facts_of(meeting, store)
+        };
+        self.active.iter().map(facts).collect()
     }
 
     fn facts_of(&self, meeting: &ActiveMeeting, store: &Store) -> Facts {
@@ -121,6 +160,8 @@ impl Known {
             incomparable: fares.is_some_and(|fares| fares.incomparable),
             stale: fares.is_some_and(|fares| fares.stale),
             under_way: fares.and_then(|fares| fares.under_way),
+            pausing: false,
+            ask_not_before: fares.and_then(|fares| fares.ask_not_before),
             not_before: fares.and_then(|fares| fares.not_before),
             confirmed: fares.and_then(|fares| fares.confirmed.clone()),
         }
@@ -129,24 +170,33 @@ impl Known {
     pub(super) fn confirm(&mut self, id: &PackageId, token: String) {
         let meeting = self.meetings.entry(id.clone()).or_default();
         meeting.confirmed = Some((Instant::now(), token));
+        (meeting.not_told, meeting.ask_not_before) = (0, None);
     }
 
     /// When there is something to do besides the next poll: try again what
-    /// failed, or ask for versions once more.
-    pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
+    /// failed, or ask for versions once more. Only what became due after the
+    /// plan was last carried out.
+    pub(super) fn next_look(&self, acted: Instant) -> Option<Instant> {
         let idle = self.meetings.iter().filter(|(_, meeting)| meeting.under_way.is_none());
         let looks = idle.flat_map(|(id, meeting)| {
             let offered = self.offers.get(id).is_some_and(|offer| offer.path.is_some());
             let confirmed = meeting.confirmed.as_ref().filter(|_| offered);
-            [meeting.not_before, confirmed.map(|(at, _)| *at + CHECK_EVERY)]
+            let check = confirmed.map(|(at, _)| *at + CHECK_EVERY);
+            [meeting.not_before, meeting.ask_not_before, check]
         });
-        looks.flatten().filter(|at| *at > now).min()
+        looks.flatten().filter(|at| *at > acted).min()
     }
 
     /// The main server would not say which version it has.
     pub(super) fn not_told(&mut self, id: &PackageId) {
         let meeting = self.meetings.entry(id.clone()).or_default();
-        meeting.not_before = Some(Instant::now() + FIRST_BACKOFF);
+        meeting.not_told += 1;
+        let wait = backoff(meeting.not_told, FIRST_BACKOFF).min(CHECK_EVERY);
+        meeting.ask_not_before = Some(Instant::now() + wait);
+    }
+
+    pub(super) fn incomparable(&mut self, id: &PackageId) {
+        self.meetings.entry(id.clone()).or_default().incomparable = true;
     }
 
     /// A round of pulling ended without the package.
@@ -160,7 +210,9 @@ impl Known {
 
     /// What failed may work now: a new package, a server that is back.
     pub(super) fn retry_all(&mut self) {
-        self.meetings.values_mut().for_each(|meeting| meeting.not_before = None);
+        for meeting in self.meetings.values_mut() {
+            (meeting.not_before, meeting.ask_not_before) = (None, None);
+        }
     }
 
     pub(super) fn outdated(&mut self, id: &PackageId) {
@@ -172,7 +224,8 @@ impl Known {
     /// For the status page and the heartbeats.
     pub(super) fn view(&self, store: &Store) -> board::Sync {
         let confirmed = |(id, meeting): (&PackageId, &Meeting)| {
-            (meeting.confirmed.is_some() && store.get(id).is_some()).then(|| id.clone())
+            let held = store.get(id).is_some_and(|held| belongs(&held, &self.origin));
+            (meeting.confirmed.is_some() && held).then(|| id.clone())
         };
         let failing = |(id, meeting): (&PackageId, &Meeting)| {
             meeting.failing.clone().map(|failing| (id.clone(), failing))

@@ -30,6 +30,10 @@ pub struct Facts {
     pub stale: bool,
     /// Being pulled already.
     pub under_way: Option<Reason>,
+    /// That pull waits between two attempts and holds up nobody.
+    pub pausing: bool,
+    /// Would not be told lately: not asked before then.
+    pub ask_not_before: Option<Instant>,
     /// Failed lately: not before then.
     pub not_before: Option<Instant>,
     /// When, and under which token, it was last known to be current.
@@ -51,7 +55,7 @@ pub fn plan(meetings: &[Facts], token: &str, now: Instant) -> Vec<Step> {
         meetings.iter().filter_map(|facts| step(facts, token, now)).collect();
     // Comparing means pulling what is probably here already: one at a time,
     // and never while somebody waits for a package that is not.
-    let busy = meetings.iter().any(|facts| facts.under_way.is_some());
+    let busy = meetings.iter().any(|facts| facts.under_way.is_some() && !facts.pausing);
     let mut quiet = !busy
         && !steps
             .iter()
@@ -78,7 +82,8 @@ fn step(facts: &Facts, token: &str, now: Instant) -> Option<Step> {
         None => {}
     }
     if facts.offered && !facts.incomparable {
-        let due = !same_token || !checked_lately;
+        let may_ask = facts.ask_not_before.is_none_or(|at| now >= at);
+        let due = may_ask && (!same_token || !checked_lately);
         return due.then(|| Step::Check(facts.id.clone()));
     }
     if same_token { None } else { pull(Reason::Compare) }
@@ -102,6 +107,8 @@ mod tests {
             incomparable: false,
             stale: false,
             under_way: None,
+            pausing: false,
+            ask_not_before: None,
             not_before: None,
             confirmed: None,
         }
@@ -133,6 +140,7 @@ mod tests {
                 pull(Reason::Missing),
             ),
             ("never checked", m(), check.clone()),
+            ("not told lately", Facts { ask_not_before: Some(now + second), ..m() }, None),
             ("checked lately", Facts { confirmed: lately("t"), ..m() }, None),
             ("checked long ago", Facts { confirmed: long_ago.clone(), ..m() }, check.clone()),
             ("new token", Facts { confirmed: lately("s"), ..m() }, check),
@@ -172,7 +180,9 @@ mod tests {
             [Step::Pull("c".parse().unwrap(), Reason::Missing)]
         );
         let busy = Facts { under_way: Some(Reason::Compare), ..direct("a") };
-        assert_eq!(plan(&[busy, direct("b")], "t", now), []);
+        assert_eq!(plan(&[busy.clone(), direct("b")], "t", now), []);
+        let pausing = Facts { pausing: true, ..busy };
+        assert_eq!(plan(&[pausing, direct("b")], "t", now), [compare("b")]);
     }
 
     proptest! {

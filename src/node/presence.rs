@@ -4,7 +4,7 @@
 //! and at once when a package was confirmed or the set of active meetings
 //! changed: whole rooms wait for the main server to learn of that.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use crate::{
     board::{self, Board},
     config::{Config, Settings},
     delivery::Traffic,
+    fetch::belongs,
     package::PackageId,
     protocol::{Heartbeat, HeldPackage, MeetingRef, NodeReport, Registration, Unregistration},
     store::now_s,
@@ -29,6 +30,7 @@ pub(super) struct Worker {
     pub board: Arc<Board>,
     pub connector: Arc<Connector>,
     pub traffic: Arc<Traffic>,
+    pub host: IpAddr,
 }
 
 /// Where, as whom and under which address the node is registered.
@@ -60,7 +62,7 @@ impl Worker {
                         tokio::select! {
                             () = tokio::time::sleep_until(began + pause(failures, &config)) => {}
                             () = self.something_new(&news) => {}
-                            () = self.disturbed(&config) => {}
+                            () = self.disturbed(&before) => {}
                             () = end.cancelled() => {}
                         }
                     }
@@ -91,7 +93,9 @@ impl Worker {
             self.leave(standing).await;
         }
         let port = *self.board.port.borrow();
-        let address = address::advertised(&config, port).await.map_err(|error| {
+        let address = address::advertised(&config, self.host, port);
+        let address = tokio::time::timeout(limit(&config), address).await;
+        let address = address.unwrap_or_else(|late| Err(late.into())).map_err(|error| {
             format!("no route to the main server {}: {error}", config.main_server_ip)
         })?;
         // Shown even while nobody answers: it is what an operator checks first.
@@ -103,10 +107,20 @@ impl Worker {
         if standing.as_ref().is_none_or(|known| !known.fresh || known.address != address) {
             let (node_id, status) = (config.node_id.clone(), "online".to_owned());
             let body = Registration { node_id: node_id.clone(), address: address.clone(), status };
+            // Noted before it is sent: an answer that is never read may still
+            // have registered us, and then there is a goodbye to say.
+            let mut new = Standing {
+                upstream: upstream.clone(),
+                node_id,
+                address: address.clone(),
+                fresh: false,
+            };
+            *standing = Some(new.clone());
             upstream.register(&body, limit).await.map_err(|error| error.to_string())?;
-            info!("registered at {} as {node_id}, reachable at {address}", upstream.origin());
-            let (upstream, address) = (upstream.clone(), address.clone());
-            *standing = Some(Standing { upstream, node_id, address, fresh: true });
+            let (origin, node_id) = (upstream.origin(), &new.node_id);
+            info!("registered at {origin} as {node_id}, reachable at {address}");
+            new.fresh = true;
+            *standing = Some(new);
         }
         let beat = self.heartbeat(&config, address);
         upstream.heartbeat(&beat, limit).await.map_err(|error| {
@@ -127,7 +141,7 @@ impl Worker {
         let packages: Vec<_> = sync
             .confirmed
             .iter()
-            .filter_map(|id| store.get(id))
+            .filter_map(|id| store.get(id).filter(|held| belongs(held, &sync.origin)))
             .map(|stored| HeldPackage {
                 id: stored.manifest.id.clone(),
                 sha256: stored.manifest.sha256,
@@ -150,12 +164,13 @@ impl Worker {
 
     /// Unregisters, without letting anybody wait for a server that is away.
     async fn leave(&self, standing: &mut Option<Standing>) {
-        let Some(Standing { upstream, node_id, .. }) = standing.take() else { return };
+        let Some(Standing { upstream, node_id, .. }) = standing.clone() else { return };
         let body = Unregistration { node_id: node_id.clone() };
         match upstream.unregister(&body, GOODBYE).await {
             Ok(()) => info!("unregistered {node_id} at {}", upstream.origin()),
             Err(error) => warn!("could not unregister {node_id}: {error}"),
         }
+        *standing = None;
         self.board.presence.send_modify(|presence| presence.registered = false);
     }
 

@@ -32,9 +32,12 @@ pub(super) struct Worker {
     connector: Arc<Connector>,
     fetch: Fetch,
     known: Known,
+    /// When the plan was last carried out; what became due since then is still to do.
+    acted: Instant,
     /// At most one poll and one round of checks at a time.
     poll: Option<BoxFuture<'static, Result<Polled, UpstreamError>>>,
-    checks: Option<BoxFuture<'static, Vec<(PackageId, Version)>>>,
+    /// The token is that under which the versions were asked for.
+    checks: Option<BoxFuture<'static, (String, Vec<(PackageId, Version)>)>>,
     /// One for each meeting that is being pulled.
     pulls: FuturesUnordered<BoxFuture<'static, (PackageId, String, Outcome)>>,
 }
@@ -46,9 +49,18 @@ impl Worker {
         connector: Arc<Connector>,
         fetch: Fetch,
     ) -> Self {
-        let (known, poll, checks) = (Known::default(), None, None);
-        let pulls = FuturesUnordered::new();
-        Self { settings, board, connector, fetch, known, poll, checks, pulls }
+        let pulled = board.store().list().into_iter().map(|stored| stored.manifest.verified_s);
+        Self {
+            known: Known::of("", pulled.max()),
+            acted: Instant::now(),
+            poll: None,
+            checks: None,
+            pulls: FuturesUnordered::new(),
+            settings,
+            board,
+            connector,
+            fetch,
+        }
     }
 
     pub(super) async fn run(mut self, end: CancellationToken) {
@@ -59,7 +71,7 @@ impl Worker {
         let mut ticks = ticks(interval);
         loop {
             let is_running = *running.borrow_and_update();
-            let look = self.known.next_look(Instant::now());
+            let look = self.known.next_look(self.acted);
             tokio::select! {
                 _ = ticks.tick(), if is_running && self.poll.is_none() => self.begin_poll(),
                 polled = ready(&mut self.poll) => { self.poll = None; self.take_poll(polled); }
@@ -96,14 +108,14 @@ impl Worker {
         self.poll = None;
         self.checks = None;
         self.pulls.clear();
-        self.known = Known { last_pull_s: self.known.last_pull_s, ..Known::default() };
+        self.known = Known::of("", self.known.last_pull_s);
     }
 
     fn begin_poll(&mut self) {
         let config = self.settings.current();
         let upstream = self.connector.to(&config);
         if self.known.origin != upstream.origin() {
-            self.known = Known { origin: upstream.origin().to_owned(), ..Known::default() };
+            self.known = Known::of(upstream.origin(), self.known.last_pull_s);
         }
         let before = self.known.before_poll(&self.board.store());
         let limit = Duration::from_secs(config.network.connection_timeout);
@@ -129,26 +141,13 @@ impl Worker {
         self.known.polled_ok_s = Some(now_s());
         let status = polled.status;
         let news = status.token != self.known.token || was_away;
-        self.known.complete = status.unreadable.is_empty();
-        if self.known.complete {
-            self.known.answers += 1;
-        } else {
-            warn!(
-                "the list of active meetings has entries that make no sense: {:?}",
-                status.unreadable
-            );
-        }
-        self.known.note_changes(&status.active);
-        self.known.token = status.token;
-        let is_active = |id: &PackageId| status.active.iter().any(|meeting| meeting.id == *id);
-        self.known.meetings.retain(|id, _| is_active(id));
-        self.known.active = status.active;
+        self.known.take_status(status);
         if let Some(offers) = polled.offers {
             self.known.take_offers(offers);
         }
         self.fetch.set_catalogue(self.known.catalogue());
         if news {
-            self.fetch.forget_refusals();
+            self.fetch.try_again();
             self.known.retry_all();
         }
         self.act();
@@ -159,7 +158,8 @@ impl Worker {
         if !self.board.is_running() {
             return;
         }
-        let facts = self.known.facts(&self.board.store());
+        self.acted = Instant::now();
+        let facts = self.known.facts(&self.board.store(), &self.fetch.under_way());
         let mut to_check = Vec::new();
         for step in plan::plan(&facts, &self.known.token, Instant::now()) {
             match step {
@@ -175,7 +175,9 @@ impl Worker {
                 let path = self.known.offers.get(&id)?.path.clone()?;
                 Some((store.get(&id)?, path))
             });
-            self.checks = Some(Box::pin(check::versions(upstream, wanted.collect())));
+            let (token, wanted) = (self.known.token.clone(), wanted.collect());
+            self.checks =
+                Some(Box::pin(async move { (token, check::versions(upstream, wanted).await) }));
         }
     }
 
@@ -199,11 +201,16 @@ impl Worker {
                     self.known.last_pull_s = Some(now_s());
                 }
                 *meeting = Meeting::default();
-                self.known.confirm(&id, token);
+                // One that was adopted may be any version, and one of another
+                // main server's any meeting's: they still have to be compared.
+                let source = &pulled.stored.manifest.source;
+                if source.origin.as_deref() == Some(&*self.known.origin) {
+                    self.known.confirm(&id, token);
+                }
             }
-            Err(error) if matches!(*error, PullError::Stopped) => {}
+            // The service stops: what comes next is its start's to decide.
+            Err(error) if matches!(*error, PullError::Stopped) => return,
             Err(error) => {
-                warn!("package of meeting {id} could not be pulled: {error}");
                 let delay = Duration::from_secs(self.settings.current().network.retry_delay);
                 self.known.failed(&id, error.to_string(), delay);
             }
@@ -211,25 +218,19 @@ impl Worker {
         self.act();
     }
 
-    fn take_checks(&mut self, versions: Vec<(PackageId, Version)>) {
+    fn take_checks(&mut self, (token, versions): (String, Vec<(PackageId, Version)>)) {
         for (id, version) in versions {
-            self.take_version(&id, version);
+            match version {
+                Version::Same => self.known.confirm(&id, token.clone()),
+                Version::Other => {
+                    info!("package of meeting {id} has changed at the main server");
+                    self.known.outdated(&id);
+                }
+                Version::Incomparable => self.known.incomparable(&id),
+                Version::NotTold => self.known.not_told(&id),
+            }
         }
         self.act();
-    }
-
-    fn take_version(&mut self, id: &PackageId, version: Version) {
-        match version {
-            Version::Same => self.known.confirm(id, self.known.token.clone()),
-            Version::Other => {
-                info!("package of meeting {id} has changed at the main server");
-                self.known.outdated(id);
-            }
-            Version::Incomparable => {
-                self.known.meetings.entry(id.clone()).or_default().incomparable = true;
-            }
-            Version::NotTold => self.known.not_told(id),
-        }
     }
 }
 

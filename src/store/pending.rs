@@ -102,8 +102,7 @@ impl Store {
             match index.get(id) {
                 Some(newer) => return Ok(newer.clone()),
                 None if stamp(&now) != manifest.file => {
-                    let cause = "it changed while it was read".to_owned();
-                    return Err(VerifyError::Structure(cause).into());
+                    return Err(VerifyError::Changed.into());
                 }
                 None => index.admit(manifest),
             }
@@ -114,7 +113,8 @@ impl Store {
 
     /// Takes a package that failed verification off the disk.
     pub fn discard_unverified(&self, id: &PackageId) -> Result<(), StoreError> {
-        if self.has_unverified(id) { self.remove(id) } else { Ok(()) }
+        let mut index = self.index_mut();
+        if index.contains_key(id) { Ok(()) } else { self.remove_from(&mut index, id) }
     }
 
     /// Same bytes, newer facts: nothing on disk but the manifest changes.
@@ -174,13 +174,20 @@ impl Pending {
         Ok(())
     }
 
+    /// Bytes of other packages that must go before this one fits with `bytes`.
+    pub fn shortage(&self, bytes: u64) -> u64 {
+        self.room.shortage(bytes, self.limit_bytes)
+    }
+
     /// Verifies the bytes, makes them durable, puts them in the place of what
-    /// was there, and writes their manifest. Blocks.
+    /// was there if they are still `wanted` then, and writes their manifest.
+    /// Blocks.
     pub fn commit(
         self,
         verify: Verify,
         announced: Option<Sha256>,
         provenance: Provenance,
+        wanted: impl FnOnce() -> bool,
     ) -> Result<Arc<Stored>, StoreError> {
         let Self { room, scratch, sha256, md5, received_bytes, .. } = self;
         let (store, id) = (room.store(), room.id().clone());
@@ -219,6 +226,9 @@ impl Pending {
                 // Two versions of one package never share a date: that makes
                 // the date a strong validator here (RFC 9110, 8.8.2.2).
                 manifest.modified_s = manifest.modified_s.max(old.manifest.modified_s + 1);
+            }
+            if !wanted() {
+                return Err(StoreError::Unwanted);
             }
             scratch.place(&path).map_err(io_error)?;
             index.admit(manifest)
@@ -305,7 +315,7 @@ mod tests {
         let size = zip.len() as u64;
         let mut pending = store.begin(&id("m"), Some(size), size).unwrap();
         pending.write(&zip).unwrap();
-        pending.commit(Verify::Full, None, provenance()).unwrap();
+        pending.commit(Verify::Full, None, provenance(), || true).unwrap();
         assert!(store.begin(&id("m"), Some(size), size).is_ok());
         assert!(store.begin(&id("n"), Some(size), size).is_err());
         assert_eq!(store.shortage(&id("n"), size, size), size);
@@ -321,7 +331,8 @@ mod tests {
         ] {
             let mut pending = store.begin(&id("m"), None, u64::MAX).unwrap();
             pending.write(&bytes).unwrap();
-            let refused = pending.commit(Verify::Full, announced, provenance()).unwrap_err();
+            let refused =
+                pending.commit(Verify::Full, announced, provenance(), || true).unwrap_err();
             assert!(matches!(refused, StoreError::Bad(_)), "{refused}");
         }
         assert_eq!((store.count(), scratch_files(&folder)), (0, 0));
@@ -336,7 +347,12 @@ mod tests {
             let mut pending = store.begin(&id("m"), None, u64::MAX).unwrap();
             pending.write(&zip).unwrap();
             pending
-                .commit(Verify::Full, None, Provenance { title: title.into(), ..provenance() })
+                .commit(
+                    Verify::Full,
+                    None,
+                    Provenance { title: title.into(), ..provenance() },
+                    || true,
+                )
                 .unwrap()
         };
         let (first, second) = (put("old title"), put("new title"));

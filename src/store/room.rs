@@ -43,7 +43,17 @@ struct Need {
 impl Store {
     /// Bytes of other packages that must go before `id` with `bytes` fits.
     pub fn shortage(&self, id: &PackageId, bytes: u64, limit_bytes: u64) -> u64 {
-        let need = self.inner.need(&self.inner.promises(), id, bytes, None);
+        self.shortage_of(id, bytes, limit_bytes, None)
+    }
+
+    fn shortage_of(
+        &self,
+        id: &PackageId,
+        bytes: u64,
+        limit_bytes: u64,
+        number: Option<u64>,
+    ) -> u64 {
+        let need = self.inner.need(&self.inner.promises(), id, bytes, number);
         let free = self.free_bytes().unwrap_or(u64::MAX);
         let over_limit = need.used_bytes.saturating_sub(limit_bytes);
         over_limit.max(need.disk_bytes.saturating_sub(free))
@@ -93,6 +103,10 @@ impl Room {
         let written_bytes = promises.get(&self.number).map_or(0, |promise| promise.written_bytes);
         promises.insert(self.number, Promise { id: id.clone(), total_bytes, written_bytes });
         Ok(())
+    }
+
+    pub(super) fn shortage(&self, bytes: u64, limit_bytes: u64) -> u64 {
+        self.store.shortage_of(&self.id, bytes, limit_bytes, Some(self.number))
     }
 
     /// What is on the disk already is no longer promised.

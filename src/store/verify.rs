@@ -42,8 +42,22 @@ pub enum VerifyError {
     Bomb { packed: u64, expanded: u64 },
     #[error("the SHA-256 is {got}, but {announced} was announced")]
     Digest { announced: Sha256, got: Sha256 },
+    #[error("it changed while it was read")]
+    Changed,
     #[error("cannot read it back: {0}")]
     Io(#[from] io::Error),
+}
+
+impl VerifyError {
+    /// False when another try, or another setting, may find it good.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Structure(_) | Self::Entry { .. } | Self::Bomb { .. } | Self::Digest { .. } => {
+                true
+            }
+            Self::Uncheckable { .. } | Self::Changed | Self::Io(_) => false,
+        }
+    }
 }
 
 /// Both digests of a file in one pass.

@@ -115,7 +115,7 @@ async fn what_a_crash_left_is_removed_and_what_is_not_ours_stays() {
     let main = ScriptedMain::start().await;
     let node = TestNode::of(&main.authority())
         .file("storage/.scratch/.tmp-4194999-1", b"half a package")
-        .file("storage/meeting_half/manifest.json", b"{}")
+        .file("storage/meeting_half/.tmp-4194999-2", b"half a manifest")
         .file("storage/photos/party.jpg", b"mine")
         .start()
         .await;

@@ -166,6 +166,11 @@ impl ScriptedMain {
         self.play().put(id, &title, Some(Bytes::copy_from_slice(package)));
     }
 
+    /// The package moves with the title; neither list nor token tell of it.
+    pub fn rename(&self, id: &str, title: &str) {
+        self.play().meetings.get_mut(id).unwrap().title = title.to_owned();
+    }
+
     pub fn end(&self, id: &str) {
         let mut play = self.play();
         play.meetings.get_mut(id).unwrap().active = false;
