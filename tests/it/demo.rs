@@ -49,7 +49,7 @@ async fn the_demo_takes_free_ports_and_its_curl_line_downloads_the_sample() {
     assert!(told.starts_with("1 http://127.0.0.1:"), "it was not sent to a node: {told}");
     let sample = std::fs::File::open(downloads.path().join("sample.zip")).unwrap();
     let mut zip = zip::ZipArchive::new(sample).unwrap();
-    assert!(zip.len() > 0);
+    assert!(!zip.is_empty());
     for number in 0..zip.len() {
         // Reading to the end checks the entry's CRC.
         let mut entry = zip.by_index(number).unwrap();

@@ -32,7 +32,7 @@ async fn downloaded(url: String) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_started_meeting_reaches_the_nodes_and_clients_are_sent_to_them() {
-    let main = TestMaster::new().start().await;
+    let main = TestMaster::build().start().await;
     let (one, two) = (node(&main, "one").await, node(&main, "two").await);
     let zip = big_zip(300_000, 1);
     main.begin_with("m1", &zip).await;
@@ -69,7 +69,7 @@ async fn a_started_meeting_reaches_the_nodes_and_clients_are_sent_to_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_learn_of_a_start_once_every_node_has_the_package() {
-    let main = TestMaster::new().start().await;
+    let main = TestMaster::build().start().await;
     let quick = node(&main, "quick").await;
     let slow = OldNode::of(&main.authority(), "slow");
     slow.register().await;
@@ -91,7 +91,7 @@ async fn clients_learn_of_a_start_once_every_node_has_the_package() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_never_gets_the_package_holds_clients_up_for_a_while_only() {
-    let main = TestMaster::new().announce_timeout(Duration::from_secs(3)).start().await;
+    let main = TestMaster::build().announce_timeout(Duration::from_secs(3)).start().await;
     let stuck = OldNode::of(&main.authority(), "stuck");
     stuck.register().await;
     main.until_reached("stuck").await;
@@ -104,7 +104,7 @@ async fn a_node_that_never_gets_the_package_holds_clients_up_for_a_while_only() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_a_package_is_replaced_nobody_is_sent_to_the_old_one() {
-    let main = TestMaster::new().start().await;
+    let main = TestMaster::build().start().await;
     let nodes = [node(&main, "one").await, node(&main, "two").await];
     let versions: Arc<Vec<_>> = Arc::new((0..4).map(|seed| big_zip(2_000_000, seed)).collect());
     main.begin_with("m1", &versions[0]).await;
@@ -149,7 +149,7 @@ async fn while_a_package_is_replaced_nobody_is_sent_to_the_old_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ended_meeting_is_cleaned_off_the_nodes() {
-    let main = TestMaster::new().start().await;
+    let main = TestMaster::build().start().await;
     let at_once = json!({"cleanup": {"graceSeconds": 0}});
     let node = TestNode::of(&main.authority()).with(at_once).start().await;
     for id in ["ends", "stays"] {
@@ -172,7 +172,7 @@ async fn an_ended_meeting_is_cleaned_off_the_nodes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_behind_a_wrong_address_is_listed_with_the_reason_and_gets_nobody() {
-    let main = TestMaster::new().start().await;
+    let main = TestMaster::build().start().await;
     let closed = free_port();
     let wrong = json!({
         "nodeId": "hidden", "usePublicAddress": true, "publicIp": "127.0.0.1", "publicPort": closed,
@@ -207,7 +207,7 @@ async fn a_node_behind_a_wrong_address_is_listed_with_the_reason_and_gets_nobody
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_restart_the_main_server_has_its_meetings_and_gets_its_nodes_back() {
-    let main = TestMaster::new().start().await;
+    let main = TestMaster::build().start().await;
     let node = node(&main, "one").await;
     let zip = zip_of("papers");
     main.begin_with("m1", &zip).await;
@@ -231,7 +231,7 @@ async fn after_a_restart_the_main_server_has_its_meetings_and_gets_its_nodes_bac
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_direct_download_resumes_unless_the_package_has_changed() {
-    let main = TestMaster::new().start().await;
+    let main = TestMaster::build().start().await;
     let (old, new) = (big_zip(100_000, 1), big_zip(100_000, 2));
     main.begin_with("m1", &old).await;
     let url = main.meeting_url("m1", "/download-package-direct");
@@ -259,7 +259,7 @@ async fn a_direct_download_resumes_unless_the_package_has_changed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_of_the_old_kind_works_with_our_main_server() {
-    let main = TestMaster::new().start().await;
+    let main = TestMaster::build().start().await;
     let old = OldNode::of(&main.authority(), "node-0ld");
     assert!(old.finds_the_main_server().await);
     old.register().await;

@@ -193,8 +193,7 @@ async fn a_killed_main_server_comes_back_with_its_meetings_and_packages() {
         command.args(["master", "--host", "127.0.0.1", "--port", "0", "--data"]).arg(data.path());
         Process::spawn(command)
     };
-    let mut made = 0;
-    for round in 0..5 {
+    for made in 0..5 {
         let mut master = start();
         let meetings = format!("http://{}/api/v1/meetings", master.until_listening().await);
         let list: Value = client().get(&meetings).send().await.unwrap().json().await.unwrap();
@@ -209,17 +208,16 @@ async fn a_killed_main_server_comes_back_with_its_meetings_and_packages() {
             let body = client().get(direct).send().await.unwrap().bytes().await.unwrap();
             assert!(body == zip_of(&format!("papers {number}")));
         }
-        let meeting = format!("{meetings}/m{round}");
-        let created = json!({"id": format!("m{round}"), "title": "Board"});
+        let meeting = format!("{meetings}/m{made}");
+        let created = json!({"id": format!("m{made}"), "title": "Board"});
         let client = client();
         for request in [
             client.post(&meetings).json(&created),
-            client.put(format!("{meeting}/package")).body(zip_of(&format!("papers {round}"))),
+            client.put(format!("{meeting}/package")).body(zip_of(&format!("papers {made}"))),
             client.post(format!("{meeting}/start")),
         ] {
             assert!(request.send().await.unwrap().status().is_success());
         }
-        made += 1;
         // At once: what was answered is on disk.
         master.kill();
     }

@@ -45,7 +45,7 @@ async fn the_log_file_has_its_format_and_is_rotated_by_size() {
         "fileEnabled": true, "filePath": "./logs/node.log", "maxFileSize": 2048, "backupCount": 2,
     }});
     let folder = NodeFolder::of(&format!("127.0.0.1:{}", free_port())).with(small);
-    let node = folder.start().await;
+    let mut node = folder.start().await;
     let log = folder.path().join("logs/node.log");
     until("the line about listening", async || {
         let text = read(&log);
@@ -59,7 +59,9 @@ async fn the_log_file_has_its_format_and_is_rotated_by_size() {
         save_until(&node, "two old files", || Some(read(&old(2))).filter(|t| !t.is_empty()));
     let oldest = oldest.await;
     save_until(&node, "the oldest replaced", || (read(&old(2)) != oldest).then_some(())).await;
-    drop(node);
+    // In order: a kill may fall between two renames.
+    node.process.signal("TERM");
+    assert_eq!(node.process.until_ended().await.code(), Some(0));
     for path in [log, old(1), old(2)] {
         let text = read(&path);
         assert!(text.len() <= 2048, "{} has {} bytes", path.display(), text.len());

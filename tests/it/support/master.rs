@@ -45,7 +45,7 @@ impl Builder {
 }
 
 impl TestMaster {
-    pub fn new() -> Builder {
+    pub fn build() -> Builder {
         Builder {
             listen: ([127, 0, 0, 1], 0).into(),
             announce_timeout: Duration::from_secs(600),
@@ -56,7 +56,7 @@ impl TestMaster {
     /// Ends; what it gives starts at the same address with the same data.
     pub async fn stop(mut self) -> Builder {
         self.master.take().unwrap().shut_down(Duration::from_secs(5)).await;
-        Builder { listen: self.address, folder: self.folder.clone(), ..Self::new() }
+        Builder { listen: self.address, folder: self.folder.clone(), ..Self::build() }
     }
 
     pub fn authority(&self) -> String {
