@@ -25,19 +25,28 @@ pub(super) enum Version {
     NotTold,
 }
 
+/// What a round of checks found.
+pub(super) struct Checked {
+    /// Under which the versions were asked for; by now it may be another.
+    pub token: String,
+    pub versions: Vec<(PackageId, Version)>,
+}
+
 /// `wanted` is each package with the path that it is offered at.
 pub(super) async fn versions(
     upstream: Upstream,
+    token: String,
     wanted: Vec<(Arc<Stored>, String)>,
-) -> Vec<(PackageId, Version)> {
+) -> Checked {
     let upstream = &upstream;
-    stream::iter(wanted)
+    let versions = stream::iter(wanted)
         .map(|(stored, path)| async move {
             (stored.manifest.id.clone(), version(upstream, &stored.manifest, &path).await)
         })
         .buffer_unordered(AT_ONCE)
         .collect()
-        .await
+        .await;
+    Checked { token, versions }
 }
 
 async fn version(upstream: &Upstream, held: &Manifest, path: &str) -> Version {

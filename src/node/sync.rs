@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
-    check::{self, Version},
+    check::{self, Checked, Version},
     known::{Known, Meeting},
     plan::{self, Step},
     poll::{self, Polled},
@@ -36,8 +36,7 @@ pub(super) struct Worker {
     acted: Instant,
     /// At most one poll and one round of checks at a time.
     poll: Option<BoxFuture<'static, Result<Polled, UpstreamError>>>,
-    /// The token is that under which the versions were asked for.
-    checks: Option<BoxFuture<'static, (String, Vec<(PackageId, Version)>)>>,
+    checks: Option<BoxFuture<'static, Checked>>,
     /// One for each meeting that is being pulled.
     pulls: FuturesUnordered<BoxFuture<'static, (PackageId, String, Outcome)>>,
 }
@@ -75,7 +74,7 @@ impl Worker {
             tokio::select! {
                 _ = ticks.tick(), if is_running && self.poll.is_none() => self.begin_poll(),
                 polled = ready(&mut self.poll) => { self.poll = None; self.take_poll(polled); }
-                versions = ready(&mut self.checks) => { self.checks = None; self.take_checks(versions); }
+                checked = ready(&mut self.checks) => { self.checks = None; self.take_checks(checked); }
                 Some(landed) = self.pulls.next() => self.take_pull(landed),
                 () = tokio::time::sleep_until(look.unwrap_or_else(Instant::now)), if look.is_some() && is_running => self.act(),
                 _ = running.changed() => {
@@ -176,8 +175,7 @@ impl Worker {
                 Some((store.get(&id)?, path))
             });
             let (token, wanted) = (self.known.token.clone(), wanted.collect());
-            self.checks =
-                Some(Box::pin(async move { (token, check::versions(upstream, wanted).await) }));
+            self.checks = Some(Box::pin(check::versions(upstream, token, wanted)));
         }
     }
 
@@ -218,7 +216,7 @@ impl Worker {
         self.act();
     }
 
-    fn take_checks(&mut self, (token, versions): (String, Vec<(PackageId, Version)>)) {
+    fn take_checks(&mut self, Checked { token, versions }: Checked) {
         for (id, version) in versions {
             match version {
                 Version::Same => self.known.confirm(&id, token.clone()),
