@@ -14,7 +14,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -33,6 +33,8 @@ const BACKLOG: i32 = 1024;
 const MAX_CONNECTIONS: usize = 8192;
 /// Who has not sent a request's headers by then is not going to.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Who takes none of what is sent for so long has gone, and holds a place.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
 /// Out of file descriptors, say: the reason seldom goes away within a moment.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -89,9 +91,8 @@ impl Listener {
             else {
                 return;
             };
-            // Small answers must not wait for the kernel to gather more.
-            if let Err(error) = stream.set_nodelay(true) {
-                debug!("no TCP_NODELAY for {peer}: {error}");
+            if let Err(error) = tune(&stream) {
+                debug!("socket options of {peer} not set: {error}");
             }
             let connection =
                 connection(stream, peer, router.clone(), stop.clone(), tasks.token().clone());
@@ -121,6 +122,14 @@ impl Listener {
             }
         }
     }
+}
+
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    // Small answers must not wait for the kernel to gather more.
+    stream.set_nodelay(true)?;
+    // The kernel counts silence of the peer only while something waits to be
+    // taken by it: a slow reader is fine, one that has gone is not.
+    SockRef::from(stream).set_tcp_user_timeout(Some(READ_TIMEOUT))
 }
 
 fn bound(address: SocketAddr) -> io::Result<StdListener> {

@@ -1,6 +1,6 @@
 //! Reading and changing the configuration.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -20,6 +20,9 @@ use crate::{
     listen::Listener,
     tasks, wire,
 };
+
+/// A megabyte takes less than that on any line that a panel is used over.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) async fn show(State(settings): State<Arc<Settings>>) -> Response {
     Json(&*settings.current()).into_response()
@@ -133,7 +136,9 @@ fn agree(
 }
 
 async fn read(body: Body) -> Result<body::Bytes, ApiError> {
-    body::to_bytes(body, wire::MAX_JSON_BYTES).await.map_err(|error| {
+    let whole = tokio::time::timeout(BODY_TIMEOUT, body::to_bytes(body, wire::MAX_JSON_BYTES));
+    let whole = whole.await.map_err(|_| ApiError::SlowBody)?;
+    whole.map_err(|error| {
         let source = std::error::Error::source(&error);
         match source.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) {
             true => ApiError::TooLarge,
@@ -144,4 +149,20 @@ async fn read(body: Body) -> Result<body::Bytes, ApiError> {
 
 pub(super) fn success(message: &str) -> Response {
     Json(json!({"status": "success", "message": message})).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Bytes;
+    use futures_util::{StreamExt, stream};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_not_waited_for() {
+        let begun = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{"))]);
+        let stalled = Body::from_stream(begun.chain(stream::pending()));
+        assert!(matches!(read(stalled).await, Err(ApiError::SlowBody)));
+        assert!(matches!(read(Body::from("{}")).await, Ok(whole) if whole == "{}"));
+    }
 }

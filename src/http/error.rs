@@ -35,6 +35,7 @@ pub(super) enum ApiError {
     Invalid(String),
     NotJson,
     TooLarge,
+    SlowBody,
     BrokenBody,
 }
 
@@ -104,6 +105,9 @@ impl IntoResponse for ApiError {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 format!("请求体过大 / the body is larger than {} bytes", wire::MAX_JSON_BYTES),
             ),
+            Self::SlowBody => {
+                detail(StatusCode::REQUEST_TIMEOUT, "请求体发送过慢 / the body came too slowly")
+            }
             Self::BrokenBody => {
                 detail(StatusCode::BAD_REQUEST, "请求体不完整 / the body did not arrive whole")
             }
