@@ -232,8 +232,28 @@ impl Manifest {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// Of a package of ten bytes, for whoever tests with one.
+    pub(crate) fn manifest() -> Manifest {
+        Manifest {
+            id: "m".parse().unwrap(),
+            title: String::new(),
+            size_bytes: 10,
+            file_count: 0,
+            sha256: Sha256::new([1; 32]),
+            md5: Md5::new([1; 16]),
+            source: Source {
+                route: Route::Direct,
+                origin: None,
+                validators: Validators::default(),
+            },
+            modified_s: 1_700_000_000,
+            verified_s: 1_700_000_000,
+            file: FileStamp { size_bytes: 10, inode: 1, mtime_ns: 0 },
+        }
+    }
 
     #[test]
     fn an_id_is_a_plain_name_and_nothing_else() {

@@ -96,31 +96,9 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
-    use crate::{
-        delivery::http_date,
-        package::{FileStamp, Md5, Route, Sha256, Source, Validators},
-    };
+    use crate::{delivery::http_date, package::tests::manifest};
 
     const AT: u64 = 1_700_000_000;
-
-    fn manifest() -> Manifest {
-        Manifest {
-            id: "m".parse().unwrap(),
-            title: String::new(),
-            size_bytes: 10,
-            file_count: 0,
-            sha256: Sha256::new([1; 32]),
-            md5: Md5::new([1; 16]),
-            source: Source {
-                route: Route::Direct,
-                origin: None,
-                validators: Validators::default(),
-            },
-            modified_s: AT,
-            verified_s: AT,
-            file: FileStamp { size_bytes: 10, inode: 1, mtime_ns: 0 },
-        }
-    }
 
     fn verdict_of(method: Method, lines: &[(HeaderName, &str)]) -> Verdict {
         let mut headers = HeaderMap::new();

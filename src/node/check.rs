@@ -87,21 +87,11 @@ fn compare(held: &Manifest, announced: &Announced) -> Version {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::package::{FileStamp, Md5, Sha256, Source, Validators};
+    use crate::package::{Sha256, Source, Validators, tests::manifest};
 
     fn held(route: Route, etag: Option<&str>) -> Manifest {
-        Manifest {
-            id: "m".parse().unwrap(),
-            title: String::new(),
-            size_bytes: 10,
-            file_count: 0,
-            sha256: Sha256::new([1; 32]),
-            md5: Md5::new([1; 16]),
-            source: Source { route, origin: None, validators: validators(etag) },
-            modified_s: 0,
-            verified_s: 0,
-            file: FileStamp { size_bytes: 10, inode: 1, mtime_ns: 0 },
-        }
+        let source = Source { route, origin: None, validators: validators(etag) };
+        Manifest { source, ..manifest() }
     }
 
     fn validators(etag: Option<&str>) -> Validators {
