@@ -110,10 +110,39 @@ pub fn create_private_folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(path)
 }
 
+/// Says that a folder is in use, to other processes as well, for as long as it
+/// is held; the system lets go of it when the process ends, however it ends.
+#[derive(Debug)]
+pub struct FolderLock {
+    _file: File,
+}
+
+impl FolderLock {
+    /// None when another one holds it. Where the filesystem has no locks,
+    /// everybody gets one.
+    pub fn take(path: &Path) -> io::Result<Option<Self>> {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Ok(()) | Err(_) => Ok(Some(Self { _file: file })),
+        }
+    }
+}
+
 /// Whether packages could be kept in a folder: made if need be, written to.
 pub fn probe_folder(path: &Path) -> io::Result<()> {
     create_folder(path)?;
     Scratch::create_in(path).map(drop)
+}
+
+/// Whether a file could be appended to; made, with its folder, where it is not.
+pub fn probe_file(path: &Path) -> io::Result<()> {
+    create_folder(folder_of(path))?;
+    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::other("it is not a file")),
+    }
 }
 
 /// Removes one file; one that is gone already is fine.
@@ -138,10 +167,14 @@ pub fn remove_folder(path: &Path) -> io::Result<()> {
 /// process that is still alive are left to it
 /// (two nodes on one folder are a mistake, but not one to lose bytes by).
 pub fn sweep(folder: &Path) -> io::Result<usize> {
+    sweep_those(folder, is_gone)
+}
+
+fn sweep_those(folder: &Path, gone: impl Fn(u32, u64) -> bool) -> io::Result<usize> {
     let mut swept = 0;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if owner_of(&entry.file_name()).is_some_and(|(pid, number)| is_gone(pid, number)) {
+        if owner_of(&entry.file_name()).is_some_and(|(pid, number)| gone(pid, number)) {
             remove_file(&entry.path())?;
             swept += 1;
         }
@@ -161,6 +194,11 @@ fn is_gone(pid: u32, number: u64) -> bool {
         // The number may be another program's by now: after a power cut, say.
         false => name_of(&pid.to_string()) != name_of("self"),
     }
+}
+
+/// Removes all scratch files in `folder`, for whoever holds its lock.
+pub fn sweep_all(folder: &Path) -> io::Result<usize> {
+    sweep_those(folder, |_, _| true)
 }
 
 fn name_of(process: &str) -> Option<Vec<u8>> {

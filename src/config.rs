@@ -109,6 +109,15 @@ impl Config {
         self.resolve(&self.logging.file_path)
     }
 
+    /// What is valid but will hurt, in Chinese and in English.
+    pub fn warnings(&self) -> Vec<String> {
+        let slow = self.heartbeat.interval >= MAIN_SERVER_PATIENCE_S;
+        let text = "heartbeat.interval 不小于 30 秒：主控服务器 30 秒未收到心跳就会移除节点 / \
+                    heartbeat.interval is 30 s or more, but a main server drops a node that is \
+                    silent for 30 s";
+        slow.then(|| text.to_owned()).into_iter().collect()
+    }
+
     fn resolve(&self, path: &str) -> PathBuf {
         // Without the "./" that the defaults begin with: it would show up in
         // every message that names the path.
@@ -116,6 +125,9 @@ impl Config {
         self.folder.join(path.strip_prefix("./").unwrap_or(path))
     }
 }
+
+/// A main server drops a node that it has not heard from for so long.
+const MAIN_SERVER_PATIENCE_S: u64 = 30;
 
 /// `host:port`, with brackets where the host is an IPv6 address.
 pub fn authority(host: &str, port: u16) -> String {

@@ -249,7 +249,7 @@ impl Fetch {
             flight.hurry(reason);
             return flight.clone();
         }
-        let flight = Arc::new(Flight::new(id.clone(), reason, state.session.clone()));
+        let flight = Arc::new(Flight::new(id.clone(), reason, state.session.child_token()));
         state.flights.insert(id.clone(), flight.clone());
         let (inner, job) = (self.inner.clone(), flight.clone());
         self.inner.tasks.spawn("pull", async move {
@@ -257,6 +257,17 @@ impl Fetch {
             inner.end(&job, round.unwrap_or(Err(PullError::Stopped)));
         });
         flight
+    }
+
+    /// Ends the pull of a meeting that is no longer active, unless a client
+    /// waits for it: it would only hold up those that are.
+    pub fn give_up(&self, id: &PackageId) {
+        let mut state = self.inner.state();
+        if state.flights.get(id).is_some_and(|flight| flight.progress().reason != Reason::OnDemand)
+            && let Some(flight) = state.flights.remove(id)
+        {
+            flight.session().cancel();
+        }
     }
 
     /// Verifies a package that was found on disk; never asks the main server.

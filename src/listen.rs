@@ -9,6 +9,7 @@ use std::{
 };
 
 use axum::{Router, extract::Request};
+use futures_util::FutureExt;
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -87,10 +88,11 @@ impl Listener {
     pub async fn serve(self, router: Router, tasks: Tasks, stop: CancellationToken) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
-            let Some((stream, peer, place)) = stop.run_until_cancelled(self.accept(&places)).await
-            else {
-                return;
-            };
+            let accepted = stop.run_until_cancelled(self.accept(&places)).await;
+            // Those who had knocked already are let in: closing the socket would
+            // reset their connections.
+            let accepted = accepted.or_else(|| self.accept(&places).now_or_never());
+            let Some((stream, peer, place)) = accepted else { return };
             if let Err(error) = tune(&stream) {
                 debug!("socket options of {peer} not set: {error}");
             }

@@ -153,6 +153,7 @@ impl Master {
         if let Err(error) = tasks::blocking(move || store.save_served()).await {
             warn!("when packages were last served was not saved: {error}");
         }
+        info!("main server stopped");
         drained && connections_ended && workers_ended
     }
 }
@@ -160,13 +161,14 @@ impl Master {
 fn open(data: &Path, announce_timeout: Duration) -> Result<Server, MasterError> {
     let unusable = |cause| MasterError::Data { path: data.to_owned(), cause };
     atomic::create_folder(data).map_err(unusable)?;
+    // First of all: its lock keeps a second main server off the state, too.
+    let (store, _) = Store::open(&data.join("packages")).map_err(MasterError::Packages)?;
     // Leftovers of a kill in the middle of a save.
-    atomic::sweep(data).map_err(unusable)?;
+    atomic::sweep_all(data).map_err(unusable)?;
     let state_path = data.join("state.json");
     let saved = state::load(&state_path)?;
     let mut book = saved.clone().unwrap_or_default();
     book.recover();
-    let (store, _) = Store::open(&data.join("packages")).map_err(MasterError::Packages)?;
     warn_of_strays(&store, &book);
     if saved.as_ref() != Some(&book) {
         // Clients compare tokens: the first one has to last, too.

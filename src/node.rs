@@ -68,6 +68,7 @@ pub struct Node {
     serving: Tasks,
     connections: Tasks,
     host: IpAddr,
+    traffic: Arc<Traffic>,
 }
 
 impl Node {
@@ -98,10 +99,11 @@ impl Node {
             serving: all.child(),
             connections: all.child(),
             host: options.host,
+            traffic: Arc::default(),
             all,
         };
         let (board, connector) = (node.board.clone(), Arc::<Connector>::default());
-        let traffic = Arc::<Traffic>::default();
+        let traffic = node.traffic.clone();
         let fetch =
             Fetch::new(settings.clone(), board.clone(), connector.clone(), node.pulls.clone());
         let face = Face {
@@ -169,6 +171,10 @@ impl Node {
     pub async fn shut_down(self) -> bool {
         let grace = Duration::from_secs(self.settings.current().shutdown_grace);
         let deadline = Instant::now() + grace;
+        match self.traffic.under_way() {
+            0 => info!("stopping"),
+            left => info!("stopping: up to {} s for {left} downloads under way", grace.as_secs()),
+        }
         self.workers.token().cancel();
         self.presence.shut_down(GOODBYE).await;
         self.serving.shut_down(WIND_DOWN).await;

@@ -110,7 +110,12 @@ pub fn read_status(body: &[u8]) -> Result<MeetingStatus, Unreadable> {
     if token.is_none() && listed.is_none() && !answer.contains_key("active_meeting") {
         return Err(Unreadable("neither a token nor a list of meetings".into()));
     }
-    let mut status = MeetingStatus { token: token.unwrap_or_default(), ..Default::default() };
+    let mut status = MeetingStatus::default();
+    match token {
+        Some(token) => status.token = token,
+        // Every known shape has one: this may be half of something else.
+        None => status.unreadable.push("no token".to_owned()),
+    }
     match listed {
         Some(Value::Array(items)) => items.iter().for_each(|item| status.add(None, item)),
         Some(Value::Object(one)) if one.contains_key("id") => {
@@ -119,7 +124,6 @@ pub fn read_status(body: &[u8]) -> Result<MeetingStatus, Unreadable> {
         Some(Value::Object(by_id)) => {
             by_id.iter().for_each(|(id, item)| status.add(Some(id), item))
         }
-        Some(item @ (Value::String(_) | Value::Number(_))) => status.add(None, item),
         Some(other) => return Err(Unreadable(format!("active_meetings is {other}"))),
         None => {}
     }
@@ -144,7 +148,7 @@ impl MeetingStatus {
         match id.and_then(|id| id.parse::<PackageId>().ok()) {
             Some(id) if self.active.iter().any(|known| known.id == id) => {}
             Some(id) => self.active.push(ActiveMeeting {
-                title: title.unwrap_or_else(|| default_title(&id)),
+                title: title.map_or_else(|| default_title(&id), shortened),
                 sha256: field("sha256").and_then(Value::as_str).and_then(|hex| hex.parse().ok()),
                 id,
             }),
@@ -168,6 +172,16 @@ pub fn read_offers(body: &[u8]) -> Result<Vec<OfferedPackage>, Unreadable> {
     Ok(items.iter().filter_map(offer).collect())
 }
 
+/// Titles go into logs, heartbeats and pages; none needs to be longer.
+const MAX_TITLE_CHARS: usize = 300;
+
+fn shortened(title: String) -> String {
+    match title.char_indices().nth(MAX_TITLE_CHARS) {
+        Some((end, _)) => format!("{}…", &title[..end]),
+        None => title,
+    }
+}
+
 /// What a meeting without a title is called.
 pub fn default_title(id: &PackageId) -> String {
     format!("会议 {id}")
@@ -181,7 +195,7 @@ fn parse(body: &[u8]) -> Result<Value, Unreadable> {
 fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
+        Value::Number(number) if !number.is_f64() => Some(number.to_string()),
         _ => None,
     }
 }
@@ -256,6 +270,8 @@ mod tests {
             "{}",
             r#"{"detail":"x"}"#,
             r#"{"id":"t","active_meetings":true}"#,
+            r#"{"id":"t","active_meetings":"abc"}"#,
+            r#"{"id":"t","active_meetings":5}"#,
         ] {
             assert!(read_status(bad.as_bytes()).is_err(), "{bad}");
         }
@@ -267,6 +283,8 @@ mod tests {
             read(json!({"id": "t", "active_meetings": [{"id": "../x", "title": "T"}, null, "ok"]}))
                 .unwrap();
         assert_eq!((status.active.len(), status.unreadable.len()), (1, 2));
+        assert_eq!(read(json!({"active_meetings": []})).unwrap().unreadable, ["no token"]);
+        assert_eq!(read(json!({"id": "t", "active_meetings": [1.5]})).unwrap().unreadable, ["1.5"]);
     }
 
     #[test]

@@ -22,24 +22,29 @@ use std::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use thiserror::Error;
 use tracing::warn;
 
 use crate::{
-    atomic,
+    atomic::{self, FolderLock},
     package::{FileStamp, Manifest, PackageId},
 };
 use layout::Layout;
 pub use pending::{Pending, Provenance};
 use room::Promises;
 
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
 #[derive(Debug, Error)]
 pub enum StoreError {
     #[error("cannot {action} {path}: {cause}")]
     Io { action: &'static str, path: PathBuf, cause: io::Error },
+    #[error("{0} is in use by another edge-mirror; stop that one or choose another folder")]
+    InUse(PathBuf),
     #[error("no room: {0}")]
     NoRoom(String),
     #[error("{0}")]
@@ -111,6 +116,7 @@ struct Inner {
     /// To packages under way.
     promises: Mutex<Promises>,
     next_pending: AtomicU64,
+    _lock: FolderLock,
 }
 
 impl Store {
@@ -121,8 +127,9 @@ impl Store {
         let scratch = layout.scratch();
         atomic::create_folder(&scratch)
             .map_err(|cause| StoreError::io("create the folder", &scratch, cause))?;
-        let swept = atomic::sweep(&scratch)
-            .and_then(|in_scratch| Ok(in_scratch + atomic::sweep(root)?))
+        let lock = locked(&layout)?;
+        let swept = atomic::sweep_all(&scratch)
+            .and_then(|in_scratch| Ok(in_scratch + atomic::sweep_all(root)?))
             .map_err(|cause| StoreError::io("clean", &scratch, cause))?;
         let mut found = Found { swept, ..Found::default() };
         let served = read_served(&layout);
@@ -130,7 +137,7 @@ impl Store {
         let folders = fs::read_dir(root).map_err(|cause| StoreError::io("list", root, cause))?;
         for entry in folders.flatten() {
             let Some(id) = Layout::id_of(&entry.file_name()) else { continue };
-            found.swept += atomic::sweep(&entry.path()).unwrap_or(0);
+            found.swept += atomic::sweep_all(&entry.path()).unwrap_or(0);
             match trusted(&layout, &id) {
                 Some(manifest) => {
                     let usage = Usage::default();
@@ -146,6 +153,7 @@ impl Store {
             index: RwLock::new(index),
             promises: Mutex::default(),
             next_pending: AtomicU64::new(0),
+            _lock: lock,
         };
         Ok((Self { inner: Arc::new(inner) }, found))
     }
@@ -272,6 +280,20 @@ impl Store {
     }
 }
 
+/// A process that is just ending, or a download of the folder's last use, may
+/// hold on to it for a moment.
+fn locked(layout: &Layout) -> Result<FolderLock, StoreError> {
+    let path = layout.lock();
+    for _ in 0..LOCK_TRIES {
+        match FolderLock::take(&path) {
+            Ok(Some(lock)) => return Ok(lock),
+            Ok(None) => std::thread::sleep(LOCK_PAUSE),
+            Err(cause) => return Err(StoreError::io("lock", &path, cause)),
+        }
+    }
+    Err(StoreError::InUse(layout.root().to_owned()))
+}
+
 fn read_served(layout: &Layout) -> HashMap<PackageId, u64> {
     // Lost or broken, it costs only the order of eviction.
     fs::read(layout.served())
@@ -363,6 +385,7 @@ pub(crate) mod tests {
         stored.note_served();
         store.save_served().unwrap();
 
+        drop(store);
         let (again, found) = Store::open(folder.path()).unwrap();
         assert!(found.unverified.is_empty());
         let kept = again.get(&id("m1")).unwrap();
@@ -393,6 +416,7 @@ pub(crate) mod tests {
         fs::write(folder.path().join("meeting_m/package.zip"), b"junk").unwrap();
         assert_eq!(read(&store, "m"), None);
         assert!(store.get(&id("m")).is_none() && store.has_unverified(&id("m")));
+        drop(store);
         let (_, found) = Store::open(folder.path()).unwrap();
         assert_eq!(found.unverified, [id("m")]);
     }
@@ -411,7 +435,16 @@ pub(crate) mod tests {
         let mut left: Vec<_> =
             fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         left.sort();
-        assert_eq!(left, [".scratch", "meeting_c", "photos"]);
+        assert_eq!(left, [".lock", ".scratch", "meeting_c", "photos"]);
+    }
+
+    #[test]
+    fn a_folder_is_used_by_one_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        assert!(matches!(Store::open(folder.path()), Err(StoreError::InUse(_))));
+        drop(store);
+        assert!(Store::open(folder.path()).is_ok());
     }
 
     #[test]

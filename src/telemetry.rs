@@ -6,6 +6,7 @@
 mod rotate;
 
 use std::{
+    borrow::Cow,
     fmt,
     io::{self, Write},
     path::Path,
@@ -167,6 +168,28 @@ impl Write for TeeLine {
     }
 }
 
+/// Text without anything that would make it look like another one.
+fn plain(text: &str) -> Cow<'_, str> {
+    // Marks that turn the direction of what follows are no control characters.
+    let odd = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(odd) {
+        return Cow::Borrowed(text);
+    }
+    text.chars()
+        .fold(String::new(), |mut line, c| {
+            if odd(c) {
+                line.extend(c.escape_default())
+            } else {
+                line.push(c)
+            }
+            line
+        })
+        .into()
+}
+
 /// `2023-05-15 10:15:30 - file_node - INFO - text`, as the node that this one
 /// replaces wrote it, so that what reads its logs reads these.
 struct Line {
@@ -192,7 +215,18 @@ where
             other => other.as_str(),
         };
         // A title with a line break in it must not look like a line of ours.
-        let text = text.replace('\n', "\\n").replace('\r', "\\r");
+        let text = plain(&text);
         writeln!(writer, "{now} - {} - {level} - {text}", self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn a_title_can_not_forge_a_line() {
+        assert_eq!(plain("会议 a-b \"c\""), "会议 a-b \"c\"");
+        assert_eq!(plain("a\nb\0c\u{202e}d"), "a\\nb\\u{0}c\\u{202e}d");
     }
 }

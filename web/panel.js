@@ -10,7 +10,8 @@ const TEXTS = {
     saved: "Saved.", unchanged: "Nothing was changed.", none: "no meetings",
     ask: "Stop the service? The node unregisters, and new downloads are refused until it is started again.",
     gone: "The node does not answer.", stopped: "The service is stopped.",
-    away: "The main server cannot be reached: ", good: "All is well: ",
+    away: "The main server does not answer. ", good: "All is well: ",
+    broken: "Meetings without their current package: ",
     node_id: "Node ID", version: "Version", main_server: "Main server", connected: "Connected",
     address: "Address told to clients", sync_status: "Sync", storage: "Storage", traffic: "Downloads now / bytes served",
     yes: "yes", no: "no", not: "not registered",
@@ -26,7 +27,8 @@ const TEXTS = {
     saved: "已保存。", unchanged: "没有修改。", none: "没有会议",
     ask: "确定停止服务吗？节点将从主控服务器注销，在重新启动之前拒绝新的下载。",
     gone: "节点没有响应。", stopped: "服务已停止。",
-    away: "无法连接主控服务器：", good: "一切正常：",
+    away: "主控服务器没有响应。", good: "一切正常：",
+    broken: "以下会议没有最新的会议包：",
     node_id: "节点 ID", version: "版本", main_server: "主控服务器", connected: "已连接",
     address: "告知客户端的地址", sync_status: "同步", storage: "存储", traffic: "正在下载 / 已发送",
     yes: "是", no: "否", not: "未注册",
@@ -84,6 +86,11 @@ function health(status) {
   if (!status.running) return ["bad", text("stopped")];
   if (faults.length > 0) return ["bad", faults.join("; ")];
   if (!status.connected) return ["bad", text("away") + (status.heartbeat_error ?? status.main_server)];
+  const broken = status.meetings.filter((meeting) => meeting.active && meeting.last_error);
+  if (broken.length > 0) {
+    return ["bad", text("broken") + broken.map((m) => `${m.title} (${m.id}): ${m.last_error}`).join("; ")];
+  }
+  if (status.warnings.length > 0) return ["bad", status.warnings.join("; ")];
   const failed = /失败|出错/.test(status.sync_status);
   return failed ? ["bad", syncStatus(status)] : ["good", text("good") + syncStatus(status)];
 }

@@ -101,13 +101,13 @@ pub fn unknown_keys(document: &Map<String, Value>) -> Vec<Problem> {
 pub fn patched(
     document: &Map<String, Value>,
     patch: &Map<String, Value>,
-    folder: &Path,
+    typed: impl FnOnce(&Map<String, Value>) -> Result<Config, Vec<Problem>>,
 ) -> Result<(Map<String, Value>, Config), Vec<Problem>> {
     let mut problems = unknown_keys(patch);
     // Null for a section would take the whole section away.
     let mut merged = document.clone();
     merge(&mut merged, patch);
-    match typed(&merged, folder) {
+    match typed(&merged) {
         Ok(config) if problems.is_empty() => Ok((merged, config)),
         Ok(_) => Err(problems),
         Err(more) => {
@@ -272,11 +272,11 @@ mod tests {
 
     #[test]
     fn a_patch_is_refused_for_its_own_unknown_keys_not_the_files() {
-        let folder = Path::new("/");
+        let whole = |whole: &Map<String, Value>| typed(whole, Path::new("/"));
         let file = json!({"nodeId": "n", "note": "mine"}).as_object().cloned().unwrap();
         let patch = |v: Value| v.as_object().cloned().unwrap();
-        let (merged, config) = patched(&file, &patch(json!({"syncInterval": 5})), folder).unwrap();
+        let (merged, config) = patched(&file, &patch(json!({"syncInterval": 5})), whole).unwrap();
         assert_eq!((merged["note"].as_str(), config.sync_interval), (Some("mine"), 5));
-        assert!(patched(&file, &patch(json!({"note2": 5})), folder).is_err());
+        assert!(patched(&file, &patch(json!({"note2": 5})), whole).is_err());
     }
 }

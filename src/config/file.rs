@@ -57,7 +57,6 @@ pub enum PatchError {
 #[derive(Debug)]
 pub struct Settings {
     path: PathBuf,
-    folder: PathBuf,
     held: Mutex<Held>,
     live: watch::Sender<Arc<Config>>,
     fault: watch::Sender<Option<String>>,
@@ -81,7 +80,7 @@ impl Settings {
         let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
         // Left by a kill in the middle of a save; nothing depends on it.
         let _ = atomic::sweep(&folder);
-        let existing = match fs::read(&path) {
+        let existing = match read_file(&path) {
             Ok(bytes) => Some(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(cause) => return Err(ConfigError::Unreadable { path, cause }),
@@ -94,7 +93,7 @@ impl Settings {
         if !has_id {
             schema::put(&mut document, "nodeId", generated_id().into());
         }
-        let config = check::typed(&document, &folder)
+        let config = typed(&path, &document)
             .map_err(|problems| ConfigError::Invalid { path: path.clone(), problems })?;
         let bytes = match existing {
             Some(bytes) if has_id => bytes,
@@ -108,7 +107,6 @@ impl Settings {
         let held = Held { document, bytes, warned: Vec::new() };
         Ok(Self {
             path,
-            folder,
             held: Mutex::new(held),
             live: watch::Sender::new(Arc::new(config)),
             fault: watch::Sender::new(None),
@@ -118,6 +116,7 @@ impl Settings {
     /// Not part of reading the file: where the logs go is only known then.
     pub fn warn_of_unknown_keys(&self) {
         self.held().warn_of_unknown_keys();
+        self.current().warnings().iter().for_each(|warning| warn!("{warning}"));
     }
 
     pub fn current(&self) -> Arc<Config> {
@@ -138,19 +137,21 @@ impl Settings {
     }
 
     /// Merges, validates, lets `agree` look at the outcome (is the new port
-    /// free?), saves and applies. On any error nothing has changed.
+    /// free?), saves and applies. On any error nothing has changed. True when
+    /// anything is another than before.
     pub fn patch(
         &self,
         patch: &Map<String, Value>,
         agree: impl FnOnce(&Config) -> Result<(), Problem>,
-    ) -> Result<(), PatchError> {
+    ) -> Result<bool, PatchError> {
         let mut held = self.held();
         self.take_in_edits(&mut held);
         if let Some(fault) = self.fault() {
             return Err(PatchError::FileFaulty(fault));
         }
         let (document, config) =
-            check::patched(&held.document, patch, &self.folder).map_err(PatchError::Refused)?;
+            check::patched(&held.document, patch, |whole| typed(&self.path, whole))
+                .map_err(PatchError::Refused)?;
         let current = self.current();
         if config.node_id != current.node_id {
             let named = Value::from(config.node_id);
@@ -171,8 +172,7 @@ impl Settings {
         }
         held.document = document;
         held.bytes = bytes;
-        self.apply(config);
-        Ok(())
+        Ok(self.apply(config))
     }
 
     /// Takes in what was changed on disk by somebody else.
@@ -181,7 +181,7 @@ impl Settings {
     }
 
     fn take_in_edits(&self, held: &mut Held) {
-        let bytes = match fs::read(&self.path) {
+        let bytes = match read_file(&self.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // Deleted, or in the middle of an editor's rename: nothing to
@@ -220,12 +220,14 @@ impl Settings {
             // the next save writes it back.
             schema::put(&mut document, "nodeId", self.current().node_id.clone().into());
         }
-        let config = check::typed(&document, &self.folder)
+        let config = typed(&self.path, &document)
             .map_err(|problems| ConfigError::Invalid { path: self.path.clone(), problems })?;
         Ok((document, config))
     }
 
     fn apply(&self, config: Config) -> bool {
+        let before = self.current().warnings();
+        config.warnings().iter().filter(|new| !before.contains(new)).for_each(|new| warn!("{new}"));
         self.live.send_if_modified(|live| {
             let changed = **live != config;
             if changed {
@@ -266,6 +268,28 @@ impl Held {
             }
         }
     }
+}
+
+/// Reading a pipe would wait for ever for somebody to write into it.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let kind = fs::metadata(path)?.file_type();
+    match kind.is_file() || kind.is_dir() {
+        true => fs::read(path),
+        false => Err(io::Error::other("it is not a file")),
+    }
+}
+
+/// As `check::typed`; and the log may not be written into what is kept.
+fn typed(path: &Path, document: &Map<String, Value>) -> Result<Config, Vec<Problem>> {
+    let config = check::typed(document, path.parent().unwrap_or(Path::new("/")))?;
+    let log = config.log_path();
+    if log == path || log.starts_with(config.storage_path()) {
+        let value = Value::from(config.logging.file_path.as_str());
+        let zh = "日志不能写入配置文件或存储文件夹";
+        let en = "the log can't be the configuration file or lie in the storage folder";
+        return Err(vec![Problem::new("logging.filePath", Some(&value), zh, en)]);
+    }
+    Ok(config)
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>, ConfigError> {
@@ -313,7 +337,7 @@ mod tests {
         Case { _folder: folder, path }
     }
 
-    fn patch(settings: &Settings, patch: Value) -> Result<(), PatchError> {
+    fn patch(settings: &Settings, patch: Value) -> Result<bool, PatchError> {
         settings.patch(patch.as_object().unwrap(), |_| Ok(()))
     }
 
@@ -362,6 +386,8 @@ mod tests {
             json!({"nodeId": null}),
             json!({"network": null}),
             json!({"syncInterval": 3, "unknown": 1}),
+            json!({"logging": {"filePath": "./node_config.json"}}),
+            json!({"logging": {"filePath": "./storage/meeting_m/package.zip"}}),
         ] {
             assert!(matches!(patch(&settings, bad.clone()), Err(PatchError::Refused(_))), "{bad}");
         }

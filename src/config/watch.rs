@@ -26,18 +26,21 @@ const POLL: Duration = Duration::from_secs(2);
 pub async fn run(settings: Arc<Settings>) {
     // One pending "look again" is enough, however many events there are.
     let (tell, mut told) = mpsc::channel::<()>(1);
-    let Some(_watcher) = watcher(settings.path(), tell) else {
-        return std::future::pending().await;
-    };
+    let mut watched = (target_folder(settings.path()), watcher(settings.path(), tell.clone()));
     loop {
         // The first time at once: the file may have been edited between being
         // read at the start and being watched.
-        let settings = settings.clone();
-        tasks::blocking(move || settings.reload()).await;
+        let reloaded = settings.clone();
+        tasks::blocking(move || reloaded.reload()).await;
         if told.recv().await.is_none() {
             return;
         }
         while let Ok(Some(())) = tokio::time::timeout(SETTLE, told.recv()).await {}
+        // The file may have become a symbolic link, or another one.
+        let target = target_folder(settings.path());
+        if target != watched.0 {
+            watched = (target, watcher(settings.path(), tell.clone()));
+        }
     }
 }
 

@@ -37,7 +37,10 @@ pub fn evaluate(method: &Method, asked: &HeaderMap, manifest: &Manifest) -> Verd
         return Verdict::NotModified;
     }
     // Range is defined for GET only (RFC 9110, 14.2).
-    let range = asked.get(header::RANGE).filter(|_| method == Method::GET);
+    // Two lines of a field that is no list contradict each other: no range then.
+    let once = |name| asked.get_all(name).iter().count() <= 1;
+    let plain = method == Method::GET && once(header::RANGE) && once(header::IF_RANGE);
+    let range = asked.get(header::RANGE).filter(|_| plain);
     let Some(range) = range.and_then(|value| value.to_str().ok()) else { return Verdict::Whole };
     if !if_range_holds(asked, &etag, modified_s) {
         return Verdict::Whole;
@@ -163,6 +166,9 @@ mod tests {
         ] {
             assert_eq!(verdict(&[range.clone(), line.clone()]), expected, "{line:?}");
         }
+        assert_eq!(verdict(&[range.clone(), (RANGE, "bytes=4-5")]), Verdict::Whole);
+        let two = [range.clone(), (IF_RANGE, etag), (IF_RANGE, "\"other\"")];
+        assert_eq!(verdict(&two), Verdict::Whole);
         assert_eq!(verdict(&[(RANGE, "bytes=10-")]), Verdict::Unsatisfiable);
         let old = &[(RANGE, "bytes=10-"), (IF_RANGE, "\"other\"")];
         assert_eq!(verdict(old), Verdict::Whole);

@@ -45,7 +45,7 @@ const UNKNOWN: u64 = u64::MAX;
 #[derive(Debug)]
 pub struct Flight {
     id: PackageId,
-    /// Of the service's run that it belongs to.
+    /// Ends with the service's run that it belongs to, or by itself.
     session: CancellationToken,
     reason: Reason,
     /// The most urgent of the reasons of all who joined.
@@ -103,7 +103,7 @@ impl Flight {
         }
     }
 
-    /// Cancelled when the service is stopped.
+    /// Cancelled when the service is stopped or nobody wants the package.
     pub(super) fn session(&self) -> &CancellationToken {
         &self.session
     }

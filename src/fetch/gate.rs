@@ -34,6 +34,7 @@ struct Waiting {
 #[derive(Debug)]
 pub(super) struct Permit {
     gate: Gate,
+    given: bool,
 }
 
 impl Gate {
@@ -75,11 +76,17 @@ impl Gate {
 
     fn admit(&self) {
         loop {
-            // The lock is gone before the permit is sent: one that has left
-            // meanwhile gives its place back by dropping it, which locks.
+            // The lock is gone before the permit is sent.
             let next = self.state().take_next();
             let Some(next) = next else { return };
-            let _ = next.admit.send(Permit { gate: self.clone() });
+            let permit = Permit { gate: self.clone(), given: true };
+            if let Err(mut refused) = next.admit.send(permit) {
+                // It has left meanwhile. Its place goes to the next one here,
+                // not by dropping the permit: a thousand that leave at once
+                // would make that a thousand calls deep.
+                refused.given = false;
+                self.state().inside -= 1;
+            }
         }
     }
 
@@ -93,6 +100,7 @@ impl State {
         if self.inside >= self.limit {
             return None;
         }
+        self.waiting.retain(|waiting| !waiting.admit.is_closed());
         let key = |w: &Waiting| (w.urgency.load(Ordering::Relaxed), w.arrival);
         let (next, _) = self.waiting.iter().enumerate().min_by_key(|(_, waiting)| key(waiting))?;
         self.inside += 1;
@@ -102,8 +110,10 @@ impl State {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.gate.state().inside -= 1;
-        self.gate.admit();
+        if self.given {
+            self.gate.state().inside -= 1;
+            self.gate.admit();
+        }
     }
 }
 
@@ -144,6 +154,21 @@ mod tests {
         let mut leaver = Box::pin(gate.enter(urgency(0), None));
         assert!(leaver.as_mut().now_or_never().is_none());
         drop(leaver);
+        drop(inside);
+        assert!(gate.enter(urgency(1), None).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn however_many_leave_at_once_the_next_one_is_admitted() {
+        let gate = Gate::new(1);
+        let (inside, _) = gate.enter(urgency(1), None).await;
+        let mut leavers = Vec::new();
+        for _ in 0..100_000 {
+            let (admit, admitted) = oneshot::channel();
+            gate.state().waiting.push(Waiting { urgency: urgency(0), arrival: 0, admit });
+            leavers.push(admitted);
+        }
+        drop(leavers);
         drop(inside);
         assert!(gate.enter(urgency(1), None).now_or_never().is_some());
     }

@@ -101,8 +101,9 @@ async fn apply(
     let before = settings.current();
     let agree = move |config: &Config| agree(&before, config, &board, listening);
     let outcome = tasks::blocking(move || settings.patch(&patch, agree)).await;
-    outcome.map_err(ApiError::Config)?;
-    info!("configuration changed: {keys}");
+    if outcome.map_err(ApiError::Config)? {
+        info!("configuration changed: {keys}");
+    }
     Ok(())
 }
 
@@ -123,6 +124,16 @@ fn agree(
             let zh = format!("无法监听该端口（{}）", error.cause);
             return Err(Problem::new("nodePort", Some(&value), zh, error.to_string()));
         }
+    }
+    let log = config.log_path();
+    if config.logging.file_enabled
+        && log != before.log_path()
+        && let Err(error) = atomic::probe_file(&log)
+    {
+        let value = Value::from(config.logging.file_path.as_str());
+        let zh = format!("无法写入该日志文件（{error}）");
+        let en = format!("the log can't be written there: {error}");
+        return Err(Problem::new("logging.filePath", Some(&value), zh, en));
     }
     let folder = config.storage_path();
     let new_folder = folder != before.storage_path() && folder != board.store().root();

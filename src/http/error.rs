@@ -42,8 +42,7 @@ pub(super) enum ApiError {
 /// Clients that were refused for a passing reason come back after this.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("5");
 
-const MAIN_SERVER_FAILS: &str =
-    "主控服务器暂时不可用，请稍后重试 / the main server is not available, try again later";
+const MAIN_SERVER_FAILS: &str = "暂时无法从主控服务器取得会议包，请稍后重试 / the main server can't provide the package now, try again later";
 const MAIN_SERVER_SLOW: &str =
     "等待主控服务器超时，请稍后重试 / the main server did not answer in time, try again later";
 const NO_ROOM: &str = "节点存储空间不足 / the node has no room for this package";
@@ -119,7 +118,7 @@ fn pull_failed(error: &PullError) -> Response {
     match error {
         PullError::Store(StoreError::NoRoom(_)) => detail(StatusCode::SERVICE_UNAVAILABLE, NO_ROOM),
         PullError::Busy => detail(StatusCode::SERVICE_UNAVAILABLE, BUSY),
-        PullError::Store(StoreError::Io { .. }) => {
+        PullError::Store(StoreError::Io { .. } | StoreError::InUse(_)) => {
             detail(StatusCode::INTERNAL_SERVER_ERROR, DISK_FAILS)
         }
         slow if slow.is_timeout() => detail(StatusCode::GATEWAY_TIMEOUT, MAIN_SERVER_SLOW),

@@ -81,6 +81,7 @@ pub(super) async fn status(
         },
         "config_file": settings.path(),
         "config_error": settings.fault(),
+        "warnings": config.warnings(),
         "port_error": *board.port_fault.borrow(),
         "machine": *board.machine.borrow(),
     }))

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde_json::{Value, json};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     json::{JsonBody, Reader},
@@ -107,6 +107,9 @@ pub async fn delete(State(server): Shared, PathId(id): PathId) -> Answer {
 
 pub async fn start(State(server): Shared, PathId(id): PathId) -> Answer {
     let now_s = server.clock.now_s();
+    if server.digest(&id).is_none() && server.book().find(&id).is_some() {
+        warn!("meeting {id} is started without a package, downloads will fail until it has one");
+    }
     edit(&server, id, "started", move |book, id| book.start(id, now_s)).await
 }
 

@@ -104,6 +104,7 @@ impl From<StoreError> for Refusal {
         match error {
             StoreError::NoRoom(text) => Self::NoRoom(text),
             StoreError::Io { .. }
+            | StoreError::InUse(_)
             | StoreError::Unwanted
             | StoreError::Bad(VerifyError::Io(_) | VerifyError::Changed) => {
                 Self::Storage(error.to_string())

@@ -16,7 +16,7 @@ use axum::{
 };
 use futures_util::StreamExt;
 use serde_json::Value;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     manage,
@@ -49,7 +49,10 @@ pub async fn put(
     let mut chunks = body.into_data_stream();
     let refusal = match take(&server, &id, &headers, &mut chunks).await {
         Ok(view) => return view.into_response(),
-        Err(refusal) => refusal.into_response(),
+        Err(refusal) => {
+            warn!("upload for meeting {id} refused: {refusal}");
+            refusal.into_response()
+        }
     };
     // Who asked whether to send at all (RFC 9110, 10.1.1) has sent nothing.
     let rest_read = !headers.contains_key(header::EXPECT) && read_off(chunks).await;

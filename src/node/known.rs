@@ -63,7 +63,8 @@ impl Known {
 
     /// Takes in a poll's answer. While it has entries that make no sense, it
     /// only adds to what is known: they may be anybody's.
-    pub(super) fn take_status(&mut self, status: MeetingStatus) {
+    /// Returns the meetings that are no longer active.
+    pub(super) fn take_status(&mut self, status: MeetingStatus) -> Vec<PackageId> {
         let MeetingStatus { token, mut active, unreadable } = status;
         if unreadable.is_empty() {
             self.answers += 1;
@@ -77,9 +78,11 @@ impl Known {
         }
         self.complete = unreadable.is_empty();
         self.note_changes(&active);
-        self.meetings.retain(|id, _| active.iter().any(|meeting| meeting.id == *id));
+        let is_active = |id: &PackageId| active.iter().any(|meeting| meeting.id == *id);
+        self.meetings.retain(|id, _| is_active(id));
         self.token = token;
-        self.active = active;
+        let before = std::mem::replace(&mut self.active, active.clone());
+        before.into_iter().map(|meeting| meeting.id).filter(|id| !is_active(id)).collect()
     }
 
     pub(super) fn take_offers(&mut self, offers: Vec<OfferedPackage>) {

@@ -140,7 +140,9 @@ impl Worker {
         self.known.polled_ok_s = Some(now_s());
         let status = polled.status;
         let news = status.token != self.known.token || was_away;
-        self.known.take_status(status);
+        for ended in self.known.take_status(status) {
+            self.fetch.give_up(&ended);
+        }
         if let Some(offers) = polled.offers {
             self.known.take_offers(offers);
         }

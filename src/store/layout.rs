@@ -5,6 +5,7 @@
 //! {root}/meeting_{id}/manifest.json   what is known of it
 //! {root}/.scratch/                    packages under way, on the same filesystem
 //! {root}/.served.json                 when each package was last served
+//! {root}/.lock                        held by the process that uses the folder
 //! ```
 
 use std::{
@@ -48,6 +49,10 @@ impl Layout {
 
     pub fn served(&self) -> PathBuf {
         self.root.join(".served.json")
+    }
+
+    pub fn lock(&self) -> PathBuf {
+        self.root.join(".lock")
     }
 
     /// The meeting whose folder has this name, if it is one.

@@ -359,6 +359,7 @@ mod tests {
         assert_eq!(first.manifest.file, second.manifest.file);
         assert_eq!(first.manifest.modified_s, second.manifest.modified_s);
         assert_eq!(second.manifest.title, "new title");
+        drop(store);
         let kept = Store::open(folder.path()).unwrap().0.get(&id("m")).unwrap();
         assert_eq!(kept.manifest.title, "new title");
     }
@@ -378,6 +379,7 @@ mod tests {
         place(&zip_of(b"good"));
         store.adopt(&id("m"), Verify::Full, provenance()).unwrap();
         store.discard_unverified(&id("m")).unwrap();
+        drop(store);
         assert!(Store::open(folder.path()).unwrap().0.get(&id("m")).is_some());
     }
 }

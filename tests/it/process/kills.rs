@@ -127,7 +127,7 @@ async fn twenty_kills_during_a_sync_never_lead_to_a_wrong_byte() {
     assert_eq!(names(&scratch), BTreeSet::new());
     for (part, expected) in [
         ("", &["node_config.json", "storage"][..]),
-        ("storage", &[".scratch", ".served.json", "meeting_m1"]),
+        ("storage", &[".lock", ".scratch", ".served.json", "meeting_m1"]),
         ("storage/meeting_m1", &["manifest.json", "package.zip"]),
     ] {
         let found = names(&folder.path().join(part));
