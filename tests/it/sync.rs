@@ -330,3 +330,23 @@ async fn an_offer_that_has_moved_is_asked_for_anew_at_once() {
     assert_eq!(main.count(Method::GET, "direct"), 0);
     node.shut_down().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pulls_of_ended_meetings_hold_up_nobody() {
+    let main = ScriptedMain::start().await;
+    main.play().drip = Some(Duration::from_millis(50));
+    let large = big_zip(2_000_000, 41);
+    for number in 0..30 {
+        main.activate(&format!("old{number}"), "Board", &large);
+    }
+    let one = json!({"network": {"maxConcurrentDownloads": 1}});
+    let node = TestNode::of(&main.authority()).with(one).start().await;
+    until("a pull", async || (main.count(Method::GET, "/uploads/") > 0).then_some(())).await;
+    for number in 0..30 {
+        main.end(&format!("old{number}"));
+    }
+    main.activate("new", "Council", &zip_of("papers"));
+    node.until_synced("new").await;
+    assert!(main.count(Method::GET, "/uploads/") <= 3, "the old ones are not pulled first");
+    node.shut_down().await;
+}

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     node::free_port,
-    process::{NodeFolder, NodeProcess, binary, run},
+    process::{NodeFolder, NodeProcess, Process, binary, run},
     zip_of,
 };
 
@@ -174,4 +174,25 @@ async fn without_a_command_it_is_a_node_whose_port_option_is_not_saved() {
     let config = folder.config();
     assert_eq!((&config["nodePort"], &config["syncInterval"]), (&json!(saved_port), &json!(7)));
     assert_eq!(node.status().await["node_port"], node.address().port());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_another_one_uses_is_refused() {
+    let folder = NodeFolder::of(&nobody());
+    let _running = folder.start().await;
+    let path = folder.config_path();
+    let config = path.to_str().unwrap();
+    let line = refusal(&["node", "--config", config, "--host", "127.0.0.1", "--port", "0"]);
+    assert!(line.contains("in use by another edge-mirror"), "{line}");
+
+    let data = folder.path().join("data");
+    let args = ["master", "--data", data.to_str().unwrap(), "--host", "127.0.0.1", "--port", "0"];
+    let mut first = Process::spawn({
+        let mut command = binary();
+        command.args(args);
+        command
+    });
+    first.until_listening().await;
+    let line = refusal(&args);
+    assert!(line.contains("in use by another edge-mirror"), "{line}");
 }
