@@ -4,7 +4,10 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -34,6 +37,9 @@ const BACKLOG: i32 = 1024;
 const MAX_CONNECTIONS: usize = 8192;
 /// Who has not sent a request's headers by then is not going to.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Once no more are accepted, those that have not asked for anything yet are
+/// given so long to do so.
+const FIRST_REQUEST: Duration = Duration::from_millis(250);
 /// Who takes none of what is sent for so long has gone, and holds a place.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 /// Out of file descriptors, say: the reason seldom goes away within a moment.
@@ -153,7 +159,10 @@ async fn connection(
     stop: CancellationToken,
     abort: CancellationToken,
 ) {
+    let asked = Arc::new(AtomicBool::new(false));
+    let first = asked.clone();
     let service = router.map_request(move |mut request: Request<Incoming>| {
+        first.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(Peer(peer));
         request.map(axum::body::Body::new)
     });
@@ -166,6 +175,11 @@ async fn connection(
         ended = &mut connection => ended,
         () = abort.cancelled() => return,
         () = stop.cancelled() => {
+            // One that has only just been let in has a request on its way.
+            let first = tokio::time::timeout(FIRST_REQUEST, connection.as_mut());
+            if !asked.load(Ordering::Relaxed) && first.await.is_ok() {
+                return;
+            }
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 ended = &mut connection => ended,

@@ -8,6 +8,7 @@ use std::{
 };
 
 use axum::Router;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -18,6 +19,8 @@ use crate::{
     tasks::Tasks,
 };
 
+/// Clients that were on their way to the old port are still let in.
+const OLD_PORT_STAYS: Duration = Duration::from_millis(500);
 /// A port that was taken may become free.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
@@ -48,7 +51,12 @@ impl Worker {
                     Ok(listener) => {
                         info!("listening on {} instead of port {listening}", listener.address());
                         let new = self.begin(listener, &stop);
-                        std::mem::replace(&mut current, new).cancel();
+                        let old = std::mem::replace(&mut current, new);
+                        let stay = stop.clone().run_until_cancelled_owned(sleep(OLD_PORT_STAYS));
+                        self.connections.spawn("old port", async move {
+                            stay.await;
+                            old.cancel();
+                        });
                         continue;
                     }
                     Err(error) => self.complain(&error),
@@ -56,7 +64,7 @@ impl Worker {
             }
             tokio::select! {
                 _ = changes.changed() => {}
-                () = tokio::time::sleep(TRY_AGAIN), if !fits => {}
+                () = sleep(TRY_AGAIN), if !fits => {}
                 () = stop.cancelled() => return,
             }
         }
