@@ -163,9 +163,13 @@ pub fn remove_folder(path: &Path) -> io::Result<()> {
     absent_is_fine(fs::remove_dir_all(path))
 }
 
-/// Removes the scratch files that a crash left in `folder`; those of another
-/// process that is still alive are left to it
-/// (two nodes on one folder are a mistake, but not one to lose bytes by).
+/// Removes all scratch files in `folder`, for whoever holds its lock.
+pub fn sweep_all(folder: &Path) -> io::Result<usize> {
+    sweep_those(folder, |_, _| true)
+}
+
+/// Removes the scratch files that a crash left in a folder without a lock (the
+/// configuration's); those of a process that is still alive are left to it.
 pub fn sweep(folder: &Path) -> io::Result<usize> {
     sweep_those(folder, is_gone)
 }
@@ -194,11 +198,6 @@ fn is_gone(pid: u32, number: u64) -> bool {
         // The number may be another program's by now: after a power cut, say.
         false => name_of(&pid.to_string()) != name_of("self"),
     }
-}
-
-/// Removes all scratch files in `folder`, for whoever holds its lock.
-pub fn sweep_all(folder: &Path) -> io::Result<usize> {
-    sweep_those(folder, |_, _| true)
 }
 
 fn name_of(process: &str) -> Option<Vec<u8>> {
