@@ -9,6 +9,8 @@ pub mod zips;
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 pub use main_server::{Fault, ScriptedMain};
 pub use master::TestMaster;
 pub use node::TestNode;
@@ -32,6 +34,20 @@ pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>)
         Ok(found) => found,
         Err(_) => panic!("waited {PATIENCE:?} in vain for: {what}"),
     }
+}
+
+/// A status page's entry of a meeting, null where there is none.
+pub fn meeting_in(status: &Value, id: &str) -> Value {
+    let meetings = status["meetings"].as_array().cloned().unwrap_or_default();
+    meetings.into_iter().find(|meeting| meeting["id"] == id).unwrap_or_default()
+}
+
+/// Waits until `look` shows the meeting as synced.
+pub async fn until_synced(id: &str, mut look: impl AsyncFnMut() -> Value) -> Value {
+    until(&format!("meeting {id} synced"), async || {
+        Some(look().await).filter(|meeting| meeting["state"] == "synced")
+    })
+    .await
 }
 
 /// A client as plain as a tablet's: no pool, no redirects, no proxy.

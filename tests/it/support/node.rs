@@ -13,7 +13,7 @@ use edge_mirror::{
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::{client, until};
+use super::client;
 
 pub struct TestNode {
     node: Option<Node>,
@@ -78,16 +78,11 @@ impl TestNode {
 
     /// The status page's entry of a meeting, null where there is none.
     pub async fn meeting(&self, id: &str) -> Value {
-        let status = self.status().await;
-        let meetings = status["meetings"].as_array().cloned().unwrap_or_default();
-        meetings.into_iter().find(|meeting| meeting["id"] == id).unwrap_or_default()
+        super::meeting_in(&self.status().await, id)
     }
 
     pub async fn until_synced(&self, id: &str) -> Value {
-        until(&format!("meeting {id} synced"), async || {
-            Some(self.meeting(id).await).filter(|meeting| meeting["state"] == "synced")
-        })
-        .await
+        super::until_synced(id, async || self.meeting(id).await).await
     }
 
     /// The package as a tablet gets it.

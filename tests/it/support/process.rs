@@ -236,16 +236,11 @@ impl NodeProcess {
     }
 
     pub async fn meeting(&self, id: &str) -> Value {
-        let status = self.status().await;
-        let meetings = status["meetings"].as_array().cloned().unwrap_or_default();
-        meetings.into_iter().find(|meeting| meeting["id"] == id).unwrap_or_default()
+        super::meeting_in(&self.status().await, id)
     }
 
     pub async fn until_synced(&self, id: &str) -> Value {
-        until(&format!("meeting {id} synced"), async || {
-            Some(self.meeting(id).await).filter(|meeting| meeting["state"] == "synced")
-        })
-        .await
+        super::until_synced(id, async || self.meeting(id).await).await
     }
 
     pub async fn get_package(&self, id: &str) -> Response {
