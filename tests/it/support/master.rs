@@ -38,6 +38,7 @@ impl Builder {
             data: self.folder.path().to_owned(),
             listen: self.listen,
             announce_timeout: self.announce_timeout,
+            ..MasterOptions::default()
         };
         let master = Master::start(options).await.unwrap();
         TestMaster { address: master.address(), master: Some(master), folder: self.folder }
