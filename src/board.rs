@@ -86,6 +86,8 @@ pub enum Cause {
     Unreachable,
     Timeout,
     HttpStatus,
+    /// The main server asks for a key that was not sent, or another one.
+    Key,
     /// An answer that makes no sense: perhaps another server's.
     Unreadable,
     NotFound,

@@ -61,6 +61,7 @@ impl UpstreamError {
             Self::TimedOut { .. } => Cause::Timeout,
             Self::Refused { answer, .. } if answer.contains(NO_PACKAGE) => Cause::NoPackage,
             Self::Refused { status: StatusCode::NOT_FOUND, .. } => Cause::NotFound,
+            Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => Cause::Key,
             Self::Refused { .. } => Cause::HttpStatus,
             Self::Unreadable { .. } => Cause::Unreadable,
         }

@@ -5,6 +5,7 @@
 
 mod support;
 
+mod access;
 mod config;
 mod demo;
 mod house;

@@ -60,6 +60,11 @@ impl TestMaster {
         Builder { listen: self.address, folder: self.folder.clone(), ..Self::build() }
     }
 
+    /// Of the first start in this folder.
+    pub fn new_token(&self) -> String {
+        self.master.as_ref().unwrap().new_token().unwrap().to_owned()
+    }
+
     pub fn authority(&self) -> String {
         self.address.to_string()
     }

@@ -65,6 +65,11 @@ impl TestNode {
         self.node.as_ref().unwrap().address()
     }
 
+    /// Of the first start in this folder.
+    pub fn new_token(&self) -> String {
+        self.node.as_ref().unwrap().new_token().unwrap().to_owned()
+    }
+
     pub async fn get(&self, path: &str) -> Response {
         client().get(self.url(path)).send().await.unwrap()
     }
