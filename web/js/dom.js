@@ -40,7 +40,7 @@ export function setHidden(node, hidden) {
 
 // Puts exactly these children in, leaving alone those that are there already.
 export function setChildren(parent, children) {
-  const wanted = children.filter(Boolean);
+  const wanted = children.filter(Boolean).map((child) => (typeof child === "string" ? new Text(child) : child));
   const focused = parent.contains(document.activeElement) ? document.activeElement : null;
   const stay = new Set(wanted);
   for (const child of [...parent.childNodes]) if (!stay.has(child)) child.remove();

@@ -1,13 +1,12 @@
 // The language of the page: which one, remembered where, and `t`, which says
-// a text in it. The texts themselves are in texts/; a page with texts of its
-// own adds them with `addTexts`.
+// a text in it. The texts themselves are in texts/; a page adds its own with
+// `addTexts`.
 
-import en from "./texts/en.js";
-import zh from "./texts/zh.js";
+import shared from "./texts/shared.js";
 
 const REMEMBERED = "edge-mirror.language";
-const TEXTS = { zh: { ...zh }, en: { ...en } };
 const LOCALES = { zh: "zh-CN", en: "en" };
+const TEXTS = { ...shared }; // key -> [zh, en]
 
 let current = remembered() ?? preferred();
 document.documentElement.lang = LOCALES[current];
@@ -17,7 +16,7 @@ document.documentElement.lang = LOCALES[current];
 function remembered() {
   try {
     const language = localStorage.getItem(REMEMBERED);
-    return language in TEXTS ? language : null;
+    return language in LOCALES ? language : null;
   } catch {
     return null;
   }
@@ -25,7 +24,7 @@ function remembered() {
 
 function preferred() {
   const asked = navigator.languages?.length ? navigator.languages : [navigator.language];
-  const known = asked.map((tag) => tag.slice(0, 2).toLowerCase()).find((tag) => tag in TEXTS);
+  const known = asked.map((tag) => tag.slice(0, 2).toLowerCase()).find((tag) => tag in LOCALES);
   return known ?? "en";
 }
 
@@ -45,18 +44,15 @@ export function setLanguage(chosen) {
   }
 }
 
-export function addTexts({ zh, en }) {
-  Object.assign(TEXTS.zh, zh);
-  Object.assign(TEXTS.en, en);
-}
+export const addTexts = (texts) => Object.assign(TEXTS, texts);
 
-export const known = (key) => key in TEXTS[current];
+export const known = (key) => key in TEXTS;
 
 // A text is a string with {name} in it or, where grammar asks for more, a
 // function of the parameters. A missing text shows its key: better an odd
 // word than an empty button.
 export function t(key, params = {}) {
-  const text = TEXTS[current][key] ?? key;
+  const text = TEXTS[key]?.[current === "zh" ? 0 : 1] ?? key;
   if (typeof text === "function") return text(params);
   return text.replace(/\{(\w+)\}/g, (whole, name) => params[name] ?? whole);
 }

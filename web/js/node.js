@@ -1,6 +1,9 @@
 // The node's page: which views there are and where its events come from.
 
+import { session } from "./api.js";
 import { healthView } from "./views/health.js";
+import nodeTexts from "./texts/node.js";
+import { addTexts } from "./i18n.js";
 import { Live } from "./live.js";
 import { startShell } from "./shell.js";
 import { sentence, numbers, linkOf } from "./node-health.js";
@@ -10,6 +13,10 @@ import { trafficView } from "./views/traffic.js";
 import { configView } from "./views/config.js";
 import { logsView, logLines } from "./views/logs.js";
 
+addTexts(nodeTexts);
+
+const configShown = () => session.operator && document.body.dataset.view === "config";
+
 const live = new Live({
   events: "/api/events",
   lists: { meetings: "id" },
@@ -17,8 +24,12 @@ const live = new Live({
     { event: "status", path: "/api/status", every: 2000 },
     { event: "traffic", path: "/api/traffic", every: 5000 },
     { event: "log", path: logLines.pollPath, every: 2000 },
+    // Without a stream nobody tells when the configuration has changed.
+    { event: "config", path: () => (configShown() ? "/api/config" : null), every: 10_000 },
   ],
 });
+
+live.addEventListener("log", ({ detail }) => logLines.take(Array.isArray(detail) ? { lines: detail } : detail));
 
 startShell({
   live,

@@ -3,12 +3,12 @@
 // view is shown. It knows nothing of what the views show.
 //
 // A view is { id, icon, operators, create(context) }; `create` gives
-// { node, update(event), tick()?, leave()?, marked()? }:
+// { node, update(event), tick()?, leave()? }:
 //   update(event)  after messages of the stream, while it is shown: "status",
-//                  "traffic", "log", "config", and "shown" when it comes up
+//                  "traffic", "log", "config"; "shown" when it comes
+//                  up, "connected" when the stream (again) stands
 //   tick()         once a second, for countdowns and "ago"
 //   leave()        resolves to false to stay
-//   marked()       true while something in it is not saved
 // Views that `operators` have to themselves show the login form to others.
 
 import { act } from "./act.js";
@@ -28,7 +28,6 @@ const find = (id) => document.getElementById(id);
 export async function startShell({ live, views, health, brandOf }) {
   const context = { live, session };
   let made = new Map(); // the views' instances, by id; forms by "login"
-  let marks = new Map();
   let active = null; // { id, shown }
   let healthView = null;
   let settled = "#/"; // the address of the view that is shown
@@ -67,7 +66,6 @@ export async function startShell({ live, views, health, brandOf }) {
     setText(find("brand-of"), brand);
     const title = [t(`view.${active.id}`), brand, "edge-mirror"].filter(Boolean).join(" · ");
     if (document.title !== title) document.title = title;
-    for (const [id, mark] of marks) setHidden(mark, !made.get(id)?.marked?.());
   }
 
   const go = (hash) => (location.hash === hash ? show() : (location.hash = hash));
@@ -102,15 +100,14 @@ export async function startShell({ live, views, health, brandOf }) {
     return true;
   }
 
-  // All that says something in words; made anew for another language.
+  // All that says something in words: made anew for another language.
   function frame() {
     made = new Map();
     setText(find("skip"), t("skip"));
     setAttribute(find("views"), "aria-label", t("views"));
-    marks = new Map(views.map(({ id }) => [id, el("span", { class: "mark", hidden: true, role: "img", "aria-label": t("unsaved") })]));
     setChildren(find("views"), [el("ul", {}, views.map((view) =>
       el("li", {}, el("a", { href: `#/${view.id}`, "data-view": view.id },
-        icon(view.icon), el("span", {}, t(`view.${view.id}`)), marks.get(view.id)))))]);
+        icon(view.icon), el("span", {}, t(`view.${view.id}`))))))]);
     setAttribute(find("language"), "lang", otherLanguage() === "zh" ? "zh-CN" : "en");
     setChildren(find("language"), [icon("language"), el("span", {}, t("other.language"))]);
     setAttribute(find("health-area"), "aria-label", t("health"));
@@ -184,7 +181,9 @@ export async function startShell({ live, views, health, brandOf }) {
   live.addEventListener("connection", () => {
     showConnection();
     // A server that was restarted may have other rights for us.
-    if (live.connection === "live") askWho();
+    if (live.connection !== "live") return;
+    askWho();
+    queue({ type: "connected" });
   });
 
   await askWho();
