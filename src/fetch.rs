@@ -182,7 +182,7 @@ struct State {
     refusals: Refusals,
     catalogue: Arc<Catalogue>,
     /// Ends the flights of the time between a start of the service and its stop.
-    session: CancellationToken,
+    run: CancellationToken,
 }
 
 impl Fetch {
@@ -197,7 +197,7 @@ impl Fetch {
             flights: HashMap::new(),
             refusals: Refusals::default(),
             catalogue: Arc::default(),
-            session: tasks.token().child_token(),
+            run: tasks.token().child_token(),
         };
         let inner = Inner {
             settings,
@@ -266,11 +266,11 @@ impl Fetch {
             flight.hurry(reason);
             return flight.clone();
         }
-        let flight = Arc::new(Flight::new(id.clone(), reason, state.session.child_token()));
+        let flight = Arc::new(Flight::new(id.clone(), reason, state.run.child_token()));
         state.flights.insert(id.clone(), flight.clone());
         let (inner, job) = (self.inner.clone(), flight.clone());
         self.inner.tasks.spawn("pull", async move {
-            let round = job.session().run_until_cancelled(inner.round(&job)).await;
+            let round = job.run().run_until_cancelled(inner.round(&job)).await;
             inner.end(&job, round.unwrap_or(Err(PullError::Stopped)));
         });
         flight
@@ -283,7 +283,7 @@ impl Fetch {
         if state.flights.get(id).is_some_and(|flight| flight.progress().reason != Reason::OnDemand)
             && let Some(flight) = state.flights.remove(id)
         {
-            flight.session().cancel();
+            flight.run().cancel();
         }
     }
 
@@ -331,14 +331,14 @@ impl Fetch {
 
     /// Ends all flights; those who wait are told that the service is stopped.
     pub fn stop(&self) {
-        self.inner.state().session.cancel();
+        self.inner.state().run.cancel();
     }
 
     /// Allows flights again after a [`stop`](Self::stop).
     pub fn start(&self) {
         let mut state = self.inner.state();
-        if state.session.is_cancelled() {
-            state.session = self.inner.tasks.token().child_token();
+        if state.run.is_cancelled() {
+            state.run = self.inner.tasks.token().child_token();
             state.refusals.clear();
             // Those of before are ending; nobody may join them any more.
             state.flights.clear();

@@ -312,8 +312,8 @@ impl Inner {
         let verify = task.config.storage.verify;
         // Verifying can't be interrupted, but what was stopped meanwhile must not
         // take the place of what came after.
-        let session = task.flight.session().clone();
-        let wanted = move || !session.is_cancelled();
+        let run = task.flight.run().clone();
+        let wanted = move || !run.is_cancelled();
         let stored = tasks::blocking(move || pending.commit(verify, digest, provenance, wanted));
         let stored = stored.await?;
         let before = task.held.as_ref().map(|held| held.manifest.sha256);

@@ -46,7 +46,7 @@ const UNKNOWN: u64 = u64::MAX;
 pub struct Flight {
     id: PackageId,
     /// Ends with the service's run that it belongs to, or by itself.
-    session: CancellationToken,
+    run: CancellationToken,
     reason: Reason,
     /// The most urgent of the reasons of all who joined.
     urgency: Arc<AtomicU8>,
@@ -60,10 +60,10 @@ pub struct Flight {
 }
 
 impl Flight {
-    pub(super) fn new(id: PackageId, reason: Reason, session: CancellationToken) -> Self {
+    pub(super) fn new(id: PackageId, reason: Reason, run: CancellationToken) -> Self {
         Self {
             id,
-            session,
+            run,
             reason,
             urgency: Arc::new(AtomicU8::new(reason as u8)),
             phase: AtomicU8::new(Phase::Waiting as u8),
@@ -104,8 +104,8 @@ impl Flight {
     }
 
     /// Cancelled when the service is stopped or nobody wants the package.
-    pub(super) fn session(&self) -> &CancellationToken {
-        &self.session
+    pub(super) fn run(&self) -> &CancellationToken {
+        &self.run
     }
 
     /// Why it was begun.
