@@ -109,6 +109,8 @@ impl Following {
             return None;
         }
         let operator = self.session["operator"] == true;
+        let silence = tokio::time::sleep(SILENCE);
+        tokio::pin!(silence);
         loop {
             tokio::select! {
                 change = self.watcher.next(&[("meetings", "id")]) => return Some(change),
@@ -135,7 +137,7 @@ impl Following {
                         return Some(feed::event("session", &session));
                     }
                 }
-                () = tokio::time::sleep(SILENCE) => return Some(feed::comment()),
+                () = &mut silence => return Some(feed::comment()),
             }
         }
     }

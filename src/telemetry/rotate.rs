@@ -7,13 +7,15 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
+/// What those may do who are neither owner nor of the group.
+const OTHERS: u32 = 0o007;
 /// How long to leave a file alone that could not be written.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -77,8 +79,13 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
     // Who may read the configuration's folder need not read who came and how
     // to log in.
     let file = OpenOptions::new().create(true).append(true).mode(0o640).open(path)?;
-    let size = file.metadata()?.len();
-    Ok((file, size))
+    let metadata = file.metadata()?;
+    let mode = metadata.permissions().mode();
+    if mode & OTHERS != 0 {
+        // Another's file can still be written to; then it is his to say.
+        let _ = file.set_permissions(Permissions::from_mode(mode & !OTHERS));
+    }
+    Ok((file, metadata.len()))
 }
 
 impl Write for Rotating {
@@ -129,6 +136,21 @@ mod tests {
         log.write_all(b"next\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "next\n");
         assert!(folder.path().join("node.log.1").exists());
+    }
+
+    #[test]
+    fn others_do_not_read_who_came_and_how_to_log_in() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, before) in [("new.log", None), ("old.log", Some(0o644))] {
+            let path = folder.path().join(name);
+            if let Some(mode) = before {
+                fs::write(&path, "").unwrap();
+                fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            }
+            Rotating::new(path.clone(), 0, 0).write_all(b"line\n").unwrap();
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & OTHERS, 0, "{name}: {mode:o}");
+        }
     }
 
     #[test]
