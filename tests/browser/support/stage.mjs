@@ -56,9 +56,16 @@ class Stage {
   /** A page at this address, in a browser of its own; `how`: locale, width, height, dark. */
   async open(url, how = {}) {
     const page = await openPage({ ...how, faults: this.#faults, dialogs: this.#dialogs });
+    return this.#visit(page, url);
+  }
+
+  /** Another tab in the browser of this page. */
+  async openBeside(page, url) {
+    return this.#visit(await page.context().newPage(), url);
+  }
+
+  async #visit(page, url) {
     this.#pages.push(page);
-    // The page's own icon, until the panel brings one that its policy lets in.
-    this.allow(/Loading the image 'data:,'/);
     await page.goto(url);
     return page;
   }
