@@ -99,13 +99,17 @@ test("a main server that is away is said, and found again", async (stage) => {
 
 test("a title that is HTML is shown as the text that it is", async (stage) => {
   const main = await stage.slowMain();
-  const node = await stage.node(main);
+  const node = await stage.node(main, { cleanup: { enabled: false } });
   const title = `<img src=x onerror="window.broken=1"><script>window.broken=1</script>&amp;`;
   main.activate("m1", title, PACKAGE);
   main.activate("m2", `${title}2`);
   const page = await panel.openPanel(stage, node, { view: "meetings" });
   await panel.untilState(page, "m1", "synced");
   await untilShown(page, title);
+  main.end("m1");
+  await panel.row(page, "m1").locator("[data-action=remove]").click();
+  await page.getByRole("dialog").getByText(title).waitFor();
+  await panel.answer(page, "no");
   await panel.go(page, "overview");
   await panel.problem(page, "meeting_failing").waitFor();
   await untilShown(page, `${title}2`);

@@ -93,6 +93,7 @@ class Stage {
   assertNoFaults() {
     const unexpected = this.#faults.filter((fault) => !this.#allowed.some((pattern) => pattern.test(fault)));
     assert.equal(unexpected.length, 0, `the pages did what they must not:\n${unexpected.join("\n")}`);
+    assert.equal(this.#dialogs.length, 0, "a dialog that was expected did not come");
   }
 
   async report(name) {
