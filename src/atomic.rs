@@ -44,11 +44,18 @@ pub struct Scratch {
 impl Scratch {
     /// An empty scratch file in `folder`, readable and writable.
     pub fn create_in(folder: &Path) -> io::Result<Self> {
+        Self::create_with_mode(folder, 0o666)
+    }
+
+    fn create_with_mode(folder: &Path, mode: u32) -> io::Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(mode);
         loop {
             let serial = NEXT_SCRATCH.fetch_add(1, Ordering::Relaxed);
             let name = format!("{SCRATCH_PREFIX}{}-{serial}", std::process::id());
             let path = folder.join(name);
-            match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+            match options.open(&path) {
                 Ok(file) => return Ok(Self { path, persisted: false, file }),
                 // Left by an earlier process with our pid: take the next name.
                 Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists => {}
@@ -96,6 +103,31 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     scratch.sync()?;
     scratch.place(&target)?;
     sync_folder_of(&target)
+}
+
+/// As [`write()`], for what nobody but its owner may read. The owner stays: root
+/// may write what a service reads. A new file is the folder's owner's.
+pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let folder = folder_of(path);
+    let scratch = Scratch::create_with_mode(folder, 0o600)?;
+    let owner = fs::metadata(path).or_else(|_| fs::metadata(folder))?;
+    let own = scratch.file().metadata()?;
+    if (own.uid(), own.gid()) != (owner.uid(), owner.gid()) && own.uid() == 0 {
+        std::os::unix::fs::fchown(scratch.file(), Some(owner.uid()), Some(owner.gid()))?;
+    }
+    scratch.file().write_all(bytes)?;
+    scratch.sync()?;
+    scratch.place(path)?;
+    sync_folder_of(path)
+}
+
+/// Does `work` while no other process does anything in the same folder under
+/// this function. Where the filesystem has no locks, nobody is kept waiting.
+pub fn alone_in<T>(folder: &Path, work: impl FnOnce() -> T) -> io::Result<T> {
+    let lock = File::open(folder)?;
+    let _ = rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive);
+    Ok(work())
 }
 
 /// Creates a folder and those above it.

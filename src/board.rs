@@ -3,16 +3,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::watch;
+use serde::Serialize;
+use tokio::sync::{Notify, watch};
 
 use crate::{
     machine::Machine,
     package::PackageId,
     protocol::ActiveMeeting,
     store::{Store, now_s},
+    wire::feed::History,
 };
 
 /// Shared by the workers that write and the pages that read.
@@ -35,6 +38,70 @@ pub struct Board {
     /// it is not the one that the configuration names.
     pub port: watch::Sender<u16>,
     pub port_fault: watch::Sender<Option<String>>,
+    /// Written by the traffic's recorder: bytes served and pulled, downloads
+    /// under way.
+    pub history: watch::Sender<History>,
+    pub wishes: Wishes,
+}
+
+/// Meetings that an operator wants synced now: `http` adds, `node/sync` takes.
+#[derive(Debug, Default)]
+pub struct Wishes {
+    /// Active meetings only, so there are not more of them than of those.
+    ids: Mutex<BTreeSet<PackageId>>,
+    added: Notify,
+}
+
+impl Wishes {
+    pub fn add(&self, id: PackageId) {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        self.added.notify_one();
+    }
+
+    pub async fn take(&self) -> BTreeSet<PackageId> {
+        self.added.notified().await;
+        std::mem::take(&mut self.ids.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What went wrong: the kind, which a page can put in any language, and the
+/// text with the details.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub cause: Cause,
+    pub text: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Nothing listens there.
+    Refused,
+    Unreachable,
+    Timeout,
+    HttpStatus,
+    /// The main server asks for a key that was not sent, or another one.
+    Key,
+    /// An answer that makes no sense: perhaps another server's.
+    Unreadable,
+    NotFound,
+    /// The main server has the meeting, but no package for it.
+    NoPackage,
+    Interrupted,
+    Stalled,
+    TooSlow,
+    /// Not a good archive, or not the announced one.
+    Damaged,
+    NoRoom,
+    Disk,
+    Busy,
+    Other,
 }
 
 /// How the node stands with the main server.
@@ -46,7 +113,9 @@ pub struct Presence {
     pub last_ok_s: Option<u64>,
     /// Since when the main server has not answered, and why.
     pub failing_since_s: Option<u64>,
-    pub error: Option<String>,
+    pub error: Option<Fault>,
+    /// Why the main server can't reach the node at its address, where it says so.
+    pub unreachable: Option<String>,
 }
 
 /// What the main server last said of its meetings, and how each fares here.
@@ -59,7 +128,9 @@ pub struct Sync {
     pub origin: String,
     pub token: String,
     pub polled_ok_s: Option<u64>,
-    pub poll_error: Option<String>,
+    pub poll_error: Option<Fault>,
+    /// Since when polls fail.
+    pub poll_failing_since_s: Option<u64>,
     pub active: Vec<ActiveMeeting>,
     /// Whether that is known to be all of them.
     pub complete: bool,
@@ -75,7 +146,7 @@ pub struct Sync {
 pub struct Failing {
     /// Rounds of `retryCount` attempts that ended without the package.
     pub rounds: u32,
-    pub error: String,
+    pub error: Fault,
     pub next_try_s: u64,
 }
 
@@ -91,6 +162,8 @@ impl Board {
             store_fault: watch::Sender::new(None),
             port: watch::Sender::new(port),
             port_fault: watch::Sender::new(None),
+            history: watch::Sender::default(),
+            wishes: Wishes::default(),
         }
     }
 

@@ -7,6 +7,8 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::Subnet;
+
 /// Mirrors meeting packages from a main server and serves them to tablets.
 ///
 /// Without a command it runs an edge node, as `edge-mirror node` does.
@@ -29,6 +31,8 @@ pub enum Command {
     /// try everything out. Works in a temporary folder that it removes at the
     /// end; Ctrl-C ends it.
     Demo,
+    /// Make a link that logs in once, within the hour; or a new admin token.
+    Token(TokenArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -57,6 +61,33 @@ pub struct MasterArgs {
     /// The port to listen on; 0 takes a free one.
     #[arg(long, value_name = "N", default_value_t = 8000)]
     pub port: u16,
+    /// Only this address or network may manage meetings; may be given several
+    /// times. This machine always may.
+    #[arg(long, value_name = "NETWORK")]
+    pub allow_from: Vec<Subnet>,
+    /// A reverse proxy whose X-Forwarded-For counts; may be given several times.
+    #[arg(long, value_name = "NETWORK")]
+    pub trusted_proxy: Vec<Subnet>,
+    /// Let everybody who reaches the port manage meetings, without a login.
+    #[arg(long)]
+    pub open: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct TokenArgs {
+    /// Replace the admin token; it and all logins of before end.
+    #[arg(long)]
+    pub new: bool,
+    /// The configuration file of the node that the link is for.
+    #[arg(long, value_name = "FILE", default_value = "node_config.json")]
+    pub config: PathBuf,
+    /// For the main server with this data folder, not for a node.
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    pub data: Option<PathBuf>,
+    /// The port it listens on, if not the configuration's nodePort, or 8000
+    /// for a main server.
+    #[arg(long, value_name = "N")]
+    pub port: Option<u16>,
 }
 
 impl Cli {

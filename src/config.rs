@@ -6,8 +6,10 @@
 
 pub mod check;
 pub mod file;
+pub mod meaning;
 pub mod merge;
 pub mod schema;
+mod security;
 pub mod watch;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::Problem;
 pub use file::{ConfigError, Settings};
+pub use security::{Secret, Security, Subnet};
 
 /// A valid configuration. Names and units are those of the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +38,7 @@ pub struct Config {
     pub logging: Logging,
     pub heartbeat: Heartbeat,
     pub cleanup: Cleanup,
+    pub security: Security,
     /// What relative paths in the file are relative to.
     #[serde(skip)]
     pub folder: PathBuf,
@@ -96,6 +100,15 @@ pub struct Cleanup {
 }
 
 impl Config {
+    /// As shown to an operator: [`schema::HIDDEN`] in the place of secrets.
+    pub fn shown(&self) -> serde_json::Value {
+        let mut document = serde_json::json!(self);
+        if self.security.main_server_key.is_some() {
+            document["security"]["mainServerKey"] = schema::HIDDEN.into();
+        }
+        document
+    }
+
     /// The main server's base URL, without a slash at the end.
     pub fn main_server(&self) -> String {
         format!("http://{}", authority(&self.main_server_ip, self.main_server_port))
@@ -111,11 +124,19 @@ impl Config {
 
     /// What is valid but will hurt, in Chinese and in English.
     pub fn warnings(&self) -> Vec<String> {
-        let slow = self.heartbeat.interval >= MAIN_SERVER_PATIENCE_S;
-        let text = "heartbeat.interval 不小于 30 秒：主控服务器 30 秒未收到心跳就会移除节点 / \
+        let slow = "heartbeat.interval 不小于 30 秒：主控服务器 30 秒未收到心跳就会移除节点 / \
                     heartbeat.interval is 30 s or more, but a main server drops a node that is \
                     silent for 30 s";
-        slow.then(|| text.to_owned()).into_iter().collect()
+        let open = "security.open 已开启：能访问本端口的任何人都可以修改配置、停止服务 / \
+                    security.open is on: whoever reaches this port can change the configuration \
+                    and stop the service";
+        let found = [(self.heartbeat_is_slow(), slow), (self.security.open, open)];
+        found.into_iter().filter(|(is, _)| *is).map(|(_, text)| text.to_owned()).collect()
+    }
+
+    /// A main server would think the node gone between two heartbeats.
+    pub fn heartbeat_is_slow(&self) -> bool {
+        self.heartbeat.interval >= MAIN_SERVER_PATIENCE_S
     }
 
     fn resolve(&self, path: &str) -> PathBuf {

@@ -22,6 +22,7 @@ use crate::{
     master::{Master, MasterOptions},
     node::{Node, NodeOptions},
     tasks::Interrupt,
+    telemetry::Journal,
 };
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -84,7 +85,8 @@ async fn start_node(folder: &Path, number: u16, main_server: SocketAddr) -> Resu
     let path = folder.join("node_config.json");
     atomic::write(&path, &serde_json::to_vec_pretty(&config)?)?;
     let settings = Arc::new(Settings::load_or_create(&path)?);
-    Ok(Node::start(settings, NodeOptions { host: HOST, port: None }).await?)
+    Ok(Node::start(settings, NodeOptions { host: HOST, port: None, journal: Journal::default() })
+        .await?)
 }
 
 /// The usual port, or one that the system has to spare.

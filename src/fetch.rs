@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
-    board::Board,
+    board::{Board, Cause, Fault},
     config::{Config, Settings},
     package::{PackageId, Sha256},
     store::{StoreError, Stored},
@@ -106,6 +106,23 @@ impl PullError {
             Place::Uploads(_) if error.is_not_found() => Self::OfferGone(error),
             Place::Uploads(_) | Place::Direct => Self::Upstream(error),
         }
+    }
+
+    pub fn fault(&self) -> Fault {
+        let cause = match self {
+            Self::Upstream(error) => error.cause(),
+            Self::OfferGone(_) => Cause::NotFound,
+            Self::Interrupted { .. } => Cause::Interrupted,
+            Self::Stalled(_) => Cause::Stalled,
+            Self::TooSlow(_) => Cause::TooSlow,
+            Self::Unusable(_) => Cause::Unreadable,
+            Self::Store(StoreError::NoRoom(_)) => Cause::NoRoom,
+            Self::Store(StoreError::Bad(_)) => Cause::Damaged,
+            Self::Store(StoreError::Io { .. } | StoreError::InUse(_)) => Cause::Disk,
+            Self::Store(StoreError::Unwanted) | Self::Stopped => Cause::Other,
+            Self::Busy => Cause::Busy,
+        };
+        Fault { cause, text: self.to_string() }
     }
 
     pub fn is_timeout(&self) -> bool {
@@ -291,6 +308,15 @@ impl Fetch {
         let mut state = self.inner.state();
         state.refusals.clear();
         state.flights.values().for_each(|flight| flight.wake());
+    }
+
+    /// As [`try_again`](Self::try_again), for one meeting.
+    pub fn try_again_now(&self, id: &PackageId) {
+        let mut state = self.inner.state();
+        state.refusals.remove(id);
+        if let Some(flight) = state.flights.get(id) {
+            flight.wake();
+        }
     }
 
     /// What was refused to clients lately, and why.

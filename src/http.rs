@@ -5,7 +5,9 @@ mod config;
 mod control;
 mod download;
 mod error;
-mod panel;
+mod events;
+mod logs;
+mod meetings;
 mod status;
 
 use std::{net::IpAddr, sync::Arc};
@@ -13,13 +15,24 @@ use std::{net::IpAddr, sync::Arc};
 use axum::{
     Router,
     extract::FromRef,
-    http::{HeaderName, Method, header},
+    http::{HeaderMap, HeaderName, Method, header},
     middleware,
-    routing::{get, post},
+    response::{Redirect, Response},
+    routing::{delete, get, post},
 };
+use tokio_util::sync::CancellationToken;
 use tower_http::cors::{Any, CorsLayer};
 
-use crate::{board::Board, config::Settings, delivery::Traffic, fetch::Fetch, wire};
+use crate::{
+    access::{self, Access},
+    board::Board,
+    config::Settings,
+    delivery::Traffic,
+    fetch::Fetch,
+    telemetry::Journal,
+    wire::{self, feed::Feed, pages},
+};
+pub use events::run as follow;
 
 /// What the handlers show and use; each takes only its part.
 #[derive(Clone)]
@@ -29,6 +42,11 @@ pub struct Face {
     pub fetch: Fetch,
     pub traffic: Arc<Traffic>,
     pub listening: Listening,
+    pub access: Access,
+    pub feed: Arc<Feed>,
+    pub journal: Journal,
+    /// Ends the event streams, which would go on for ever.
+    pub closing: CancellationToken,
 }
 
 /// How the node was told to listen on the command line.
@@ -41,26 +59,47 @@ pub struct Listening {
 
 impl Face {
     pub fn router(self) -> Router {
-        // Downloads and the status may be read from any page; configuration
-        // and control may not.
+        // Downloads and the status may be read from any page.
         let open = Router::new()
             .route("/api/v1/meetings/{id}/download-package", get(download::package))
             .route("/api/meetings/{id}/download", get(download::package_for_old_clients))
             .route("/api/status", get(status::status))
             .layer(cors());
+        // What the panel shows to everybody is for our own page only.
+        let own = Router::new()
+            .route("/", get(to_panel))
+            .route("/static/", get(panel))
+            .route("/api/traffic", get(events::traffic))
+            .route("/api/events", get(events::events))
+            .merge(pages::router())
+            .merge(access::router(&self.access));
         let operators = Router::new()
-            .route("/", get(panel::redirect))
-            .route("/static/{*path}", get(panel::file))
             .route("/api/config", get(config::show).post(config::change))
+            .route("/api/config/schema", get(config::schema))
+            .route("/api/config/check", post(config::check))
             .route("/api/config/heartbeat", post(config::change_heartbeat))
             .route("/api/service/start", post(control::start))
             .route("/api/service/stop", post(control::stop))
-            .layer(middleware::from_fn(wire::refuse_foreign));
-        open.merge(operators)
+            .route("/api/meetings/{id}/sync", post(meetings::sync))
+            .route("/api/meetings/{id}", delete(meetings::remove))
+            .route("/api/logs", get(logs::lines))
+            .layer(middleware::from_fn_with_state(self.access.clone(), access::guard))
+            .layer(middleware::from_fn(wire::confidential));
+        open.merge(own)
+            .merge(operators)
             .fallback(wire::not_found)
             .method_not_allowed_fallback(wire::method_not_allowed)
+            .layer(middleware::from_fn(wire::guarded))
             .with_state(self)
     }
+}
+
+async fn to_panel() -> Redirect {
+    Redirect::temporary("/static/index.html")
+}
+
+async fn panel(asked: HeaderMap) -> Response {
+    pages::page("index.html", &asked)
 }
 
 fn cors() -> CorsLayer {
@@ -94,4 +133,7 @@ part_of_face! {
     fetch: Fetch,
     traffic: Arc<Traffic>,
     listening: Listening,
+    access: Access,
+    feed: Arc<Feed>,
+    journal: Journal,
 }

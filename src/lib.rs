@@ -14,6 +14,8 @@
 
 /// A main server, two nodes and a sample meeting in one process.
 pub mod demo;
+/// `edge-mirror token`.
+pub mod token;
 /// The embedded main server.
 pub mod master;
 /// Wiring of one edge node and its workers.
@@ -26,6 +28,8 @@ pub mod fetch;
 pub mod upstream;
 /// What the workers last reported, for the status page, and the on/off switch.
 pub mod board;
+/// Who may use what is not open to everybody.
+pub mod access;
 /// A stored package as an HTTP answer: validators, ranges, body.
 pub mod delivery;
 /// HTTP details that the node's and the main server's faces share.

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener as StdListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -21,7 +21,7 @@ use hyper_util::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
@@ -130,6 +130,15 @@ impl Listener {
             }
         }
     }
+}
+
+/// The address that packets to the outside leave from. Connecting a UDP socket
+/// asks the routing table and sends nothing.
+pub async fn own_address() -> io::Result<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
+    // Of the block that is kept for documentation (RFC 5737): nobody's.
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).await?;
+    Ok(socket.local_addr()?.ip())
 }
 
 fn tune(stream: &TcpStream) -> io::Result<()> {

@@ -6,13 +6,15 @@ use anyhow::{Result, bail};
 use clap::Parser;
 use edge_mirror::{
     cli::{self, Cli, Command, MasterArgs, NodeArgs},
-    config::Settings,
+    config::{Security, Settings},
     demo,
-    master::{Master, MasterOptions},
+    master::{self, Master, MasterOptions},
     node::{Node, NodeOptions},
     tasks::Interrupt,
-    telemetry::Telemetry,
+    telemetry::{SECRET, Telemetry},
+    token,
 };
+use tracing::warn;
 
 /// How long downloads may go on once the main server is told to end.
 const MASTER_GRACE: Duration = Duration::from_secs(20);
@@ -63,8 +65,12 @@ async fn role(command: Command) -> Result<()> {
     let interrupt = Interrupt::listen()?;
     match command {
         Command::Node(args) => node(args, interrupt).await,
-        Command::Master(args) => master(args, interrupt).await,
+        Command::Master(args) => main_server(args, interrupt).await,
         Command::Demo => demo(interrupt).await,
+        Command::Token(args) => {
+            println!("{}", token::run(args).await?);
+            Ok(())
+        }
     }
 }
 
@@ -72,8 +78,12 @@ async fn node(args: NodeArgs, mut interrupt: Interrupt) -> Result<()> {
     let telemetry = Telemetry::start("file_node", "INFO");
     let settings = Arc::new(Settings::load_or_create(&args.config)?);
     telemetry.apply(&settings.current());
-    let options = NodeOptions { host: args.host, port: args.port };
+    let journal = telemetry.journal();
+    let options = NodeOptions { host: args.host, port: args.port, journal };
     let node = Node::start(settings.clone(), options).await?;
+    if let Some(token) = node.new_token() {
+        tell(&node.panel().await, token);
+    }
     let failed = tokio::select! {
         () = interrupt.received() => None,
         failed = node.failed() => Some(failed),
@@ -82,11 +92,20 @@ async fn node(args: NodeArgs, mut interrupt: Interrupt) -> Result<()> {
     end(node.shut_down(), interrupt, failed).await
 }
 
-async fn master(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
+async fn main_server(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
     let _telemetry = Telemetry::start("main_server", "INFO");
     let listen = SocketAddr::new(args.host, args.port);
-    let options = MasterOptions { data: args.data, listen, ..MasterOptions::default() };
+    let security = Security {
+        open: args.open,
+        allow_from: args.allow_from,
+        trusted_proxies: args.trusted_proxy,
+        ..Security::default()
+    };
+    let options = MasterOptions { data: args.data, listen, security, ..MasterOptions::default() };
     let master = Master::start(options).await?;
+    if let Some(token) = master.new_token() {
+        tell(&master::page_at(args.host, master.address().port()).await, token);
+    }
     let failed = tokio::select! {
         () = interrupt.received() => None,
         failed = master.failed() => Some(failed),
@@ -97,6 +116,13 @@ async fn master(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
 async fn demo(mut interrupt: Interrupt) -> Result<()> {
     let _telemetry = Telemetry::start("demo", "WARNING");
     demo::run(&mut interrupt, |text| println!("{text}")).await
+}
+
+/// Once, at the first start: only a digest of it is kept. A warning, so that
+/// no log level in use hides it.
+fn tell(page: &str, token: &str) {
+    let link = token::login_link(page, token);
+    warn!(target: SECRET, "open this link to manage from another machine, it is shown only now (edge-mirror token makes others): {link}");
 }
 
 /// Ends in order; a second signal ends at once.

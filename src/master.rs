@@ -15,6 +15,7 @@ mod holding;
 mod json;
 mod manage;
 mod meetings;
+mod node_key;
 mod nodes;
 mod page;
 mod probe;
@@ -31,7 +32,7 @@ mod tests;
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -43,8 +44,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    access::{Access, Vault},
     atomic,
-    listen::{BindError, Listener},
+    config::{Security, authority},
+    listen::{self, BindError, Listener},
     store::{Store, StoreError},
     tasks::{self, Tasks},
 };
@@ -59,6 +62,8 @@ pub struct MasterOptions {
     pub listen: SocketAddr,
     /// How long clients wait for nodes to have a started meeting's package.
     pub announce_timeout: Duration,
+    /// Who may manage.
+    pub security: Security,
 }
 
 impl Default for MasterOptions {
@@ -67,6 +72,7 @@ impl Default for MasterOptions {
             data: PathBuf::from("master-data"),
             listen: SocketAddr::from(([0, 0, 0, 0], 8000)),
             announce_timeout: Duration::from_secs(30),
+            security: Security::default(),
         }
     }
 }
@@ -101,17 +107,22 @@ pub struct Master {
     connections: Tasks,
     /// Ends accepting.
     stop: CancellationToken,
+    new_token: Option<String>,
 }
 
 impl Master {
     /// Opens the data, binds, and begins to serve.
     pub async fn start(options: MasterOptions) -> Result<Self, MasterError> {
-        let MasterOptions { data, listen, announce_timeout } = options;
+        let MasterOptions { data, listen, announce_timeout, security } = options;
         // First of all: a second main server on the same port must not touch
         // the data of the first one.
         let listener = Listener::bind(listen)?;
-        let opened = tasks::blocking(move || open(&data, announce_timeout)).await;
-        let server = Arc::new(opened?);
+        if security.open {
+            warn!("--open: whoever reaches this port can manage meetings");
+        }
+        let opened = tasks::blocking(move || open(&data, announce_timeout, security)).await;
+        let (server, new_token) = opened?;
+        let server = Arc::new(server);
         let prober = Prober::new().map_err(MasterError::Prober)?;
 
         let workers = Tasks::new();
@@ -125,12 +136,17 @@ impl Master {
         let router = api::router(server.clone());
         connections.spawn("listener", listener.serve(router, connections.clone(), stop.clone()));
         info!("main server listens on {address}");
-        Ok(Self { server, address, workers, connections, stop })
+        Ok(Self { server, address, workers, connections, stop, new_token })
     }
 
     /// Where it listens, the port chosen by the system included.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The admin token, if it was made at this start: nobody knows it yet.
+    pub fn new_token(&self) -> Option<&str> {
+        self.new_token.as_deref()
     }
 
     /// Resolves with a description once a worker has panicked.
@@ -158,7 +174,26 @@ impl Master {
     }
 }
 
-fn open(data: &Path, announce_timeout: Duration) -> Result<Server, MasterError> {
+/// Where a browser finds the page; the address is the one that packets to the
+/// network leave from.
+pub async fn page_at(host: IpAddr, port: u16) -> String {
+    let host = match host.is_unspecified() {
+        true => listen::own_address().await.unwrap_or(Ipv4Addr::LOCALHOST.into()),
+        false => host,
+    };
+    format!("http://{}/", authority(&host.to_string(), port))
+}
+
+/// The file in the data folder that proves rights.
+pub fn vault_path(data: &Path) -> PathBuf {
+    data.join("access.json")
+}
+
+fn open(
+    data: &Path,
+    announce_timeout: Duration,
+    security: Security,
+) -> Result<(Server, Option<String>), MasterError> {
     let unusable = |cause| MasterError::Data { path: data.to_owned(), cause };
     atomic::create_folder(data).map_err(unusable)?;
     // First of all: its lock keeps a second main server off the state, too.
@@ -174,7 +209,9 @@ fn open(data: &Path, announce_timeout: Duration) -> Result<Server, MasterError> 
         // Clients compare tokens: the first one has to last, too.
         state::save(&state_path, &book).map_err(unusable)?;
     }
-    Ok(Server::new(store, book, state_path, announce_timeout))
+    let (vault, new_token) = Vault::open(vault_path(data));
+    let access = Access::new("main_server", vault, move || security.clone());
+    Ok((Server::new(access, store, book, state_path, announce_timeout), new_token))
 }
 
 /// They are not removed: `state.json` may have been lost or replaced by an

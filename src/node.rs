@@ -1,6 +1,6 @@
 //! Wiring of one edge node; what its workers do is theirs to know.
 
-mod address;
+pub mod address;
 mod check;
 mod cleaning;
 mod known;
@@ -19,19 +19,23 @@ use std::{
 
 use thiserror::Error;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    access::{Access, Vault},
     board::Board,
     config::{Settings, watch},
     delivery::Traffic,
     fetch::Fetch,
-    http::{Face, Listening},
+    http::{self, Face, Listening},
     listen::{BindError, Listener},
     machine::Gauge,
     store::StoreError,
     tasks::{self, Tasks},
+    telemetry::Journal,
     upstream::Connector,
+    wire::feed,
 };
 
 /// How often CPU, memory and disk are read.
@@ -50,11 +54,13 @@ pub enum NodeError {
 }
 
 /// How a node is run, besides its configuration.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct NodeOptions {
     pub host: IpAddr,
     /// Instead of `nodePort`, for this run; 0 takes a free one.
     pub port: Option<u16>,
+    /// The lines that the panel shows.
+    pub journal: Journal,
 }
 
 /// A running node.
@@ -69,6 +75,9 @@ pub struct Node {
     connections: Tasks,
     host: IpAddr,
     traffic: Arc<Traffic>,
+    /// Ends the panel's event streams.
+    closing: CancellationToken,
+    new_token: Option<String>,
 }
 
 impl Node {
@@ -89,6 +98,7 @@ impl Node {
             config.node_id,
             config.main_server()
         );
+        let (vault, new_token) = opened_vault(&settings).await;
         let all = Tasks::new();
         let node = Self {
             settings: settings.clone(),
@@ -100,6 +110,8 @@ impl Node {
             connections: all.child(),
             host: options.host,
             traffic: Arc::default(),
+            closing: CancellationToken::new(),
+            new_token,
             all,
         };
         let (board, connector) = (node.board.clone(), Arc::<Connector>::default());
@@ -112,7 +124,19 @@ impl Node {
             fetch: fetch.clone(),
             traffic: traffic.clone(),
             listening: Listening { host: options.host, fixed_port: options.port },
+            access: {
+                let settings = settings.clone();
+                Access::new("node", vault, move || settings.current().security.clone())
+            },
+            feed: Arc::default(),
+            journal: options.journal,
+            closing: node.closing.clone(),
         };
+        node.spawn_until_end("events", http::follow(face.clone()));
+        node.spawn_until_end(
+            "traffic history",
+            record(board.clone(), traffic.clone(), fetch.clone()),
+        );
 
         let worker = serving::Worker {
             settings: settings.clone(),
@@ -156,6 +180,17 @@ impl Node {
         SocketAddr::new(self.host, *self.board.port.borrow())
     }
 
+    /// The admin token, if it was made at this start: nobody knows it yet.
+    pub fn new_token(&self) -> Option<&str> {
+        self.new_token.as_deref()
+    }
+
+    /// Where a browser on another machine finds the panel.
+    pub async fn panel(&self) -> String {
+        let config = self.settings.current();
+        address::panel(&config, self.host, *self.board.port.borrow()).await
+    }
+
     pub fn settings(&self) -> &Arc<Settings> {
         &self.settings
     }
@@ -176,6 +211,7 @@ impl Node {
             left => info!("stopping: up to {} s for {left} downloads under way", grace.as_secs()),
         }
         self.workers.token().cancel();
+        self.closing.cancel();
         self.presence.shut_down(GOODBYE).await;
         self.serving.shut_down(WIND_DOWN).await;
         let left = deadline.saturating_duration_since(Instant::now());
@@ -189,6 +225,16 @@ impl Node {
         info!("node stopped");
         drained
     }
+}
+
+async fn opened_vault(settings: &Settings) -> (Vault, Option<String>) {
+    let path = Vault::path_beside(settings.path());
+    tasks::blocking(move || Vault::open(path)).await
+}
+
+async fn record(board: Arc<Board>, traffic: Arc<Traffic>, fetch: Fetch) {
+    let read = || [traffic.served_bytes(), fetch.pulled_bytes(), traffic.under_way()];
+    feed::record(&board.history, read).await;
 }
 
 async fn gauge(board: Arc<Board>) {

@@ -83,6 +83,10 @@ impl<const N: usize> Digest<N> {
         Self(bytes)
     }
 
+    pub const fn as_bytes(&self) -> &[u8; N] {
+        &self.0
+    }
+
     pub fn base64(&self) -> String {
         BASE64_STANDARD.encode(self.0)
     }

@@ -157,6 +157,13 @@ impl MeetingStatus {
     }
 }
 
+/// What our own main server adds to the answer to a heartbeat: why it can't
+/// reach the node at its address, if it can't.
+pub fn read_unreachable(body: &[u8]) -> Option<String> {
+    let answer: Value = serde_json::from_slice(body).ok()?;
+    Some(answer.get("mirror")?.get("unreachable")?.as_str()?.to_owned())
+}
+
 /// Reads the list of active meetings with their offered packages. Entries
 /// that make no sense are left out: the list only ever adds a faster route.
 pub fn read_offers(body: &[u8]) -> Result<Vec<OfferedPackage>, Unreadable> {

@@ -3,6 +3,7 @@
 //! tracing-appender's threads, so a slow disk or terminal never holds up a
 //! download; what had to be dropped then is counted.
 
+mod journal;
 mod rotate;
 
 use std::{
@@ -14,7 +15,8 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use tracing::{Event, Level, Subscriber, warn};
+pub use tracing::Level;
+use tracing::{Event, Subscriber, warn};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     Registry,
@@ -30,10 +32,14 @@ use tracing_subscriber::{
 };
 
 use crate::config::{Config, Logging, Settings};
+pub use journal::Journal;
 use rotate::Rotating;
 
 /// Lines waiting to be written, at most; those beyond are dropped and counted.
 const QUEUE_LINES: usize = 8192;
+
+/// Target of lines that the panel does not show: with a way to log in, say.
+pub const SECRET: &str = "edge_mirror::secret";
 
 /// Keep it until the very end: dropping it writes out what is still queued.
 pub struct Telemetry {
@@ -41,6 +47,7 @@ pub struct Telemetry {
     file: Arc<ArcSwapOption<FileLog>>,
     applied: Mutex<Option<Logging>>,
     console_drops: ErrorCounter,
+    journal: Journal,
     _console: WorkerGuard,
 }
 
@@ -57,15 +64,21 @@ impl Telemetry {
         let (console, guard) = queue(io::stderr());
         let console_drops = console.error_counter();
         let file = Arc::new(ArcSwapOption::empty());
+        let journal = Journal::default();
         let (filter, level) = reload::Layer::new(filter(level));
         let lines = tracing_subscriber::fmt::layer()
-            .event_format(Line { name })
+            .event_format(Line { name, journal: journal.clone() })
             .fmt_fields(DefaultFields::new())
             .with_ansi(false)
             .with_writer(Tee { console, file: file.clone() });
         // Fails only where a subscriber is set already, in tests; they log there.
         let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
-        Self { level, file, applied: Mutex::new(None), console_drops, _console: guard }
+        let applied = Mutex::new(None);
+        Self { level, file, applied, console_drops, journal, _console: guard }
+    }
+
+    pub fn journal(&self) -> Journal {
+        self.journal.clone()
     }
 
     /// Puts the logging settings into force.
@@ -168,6 +181,19 @@ impl Write for TeeLine {
     }
 }
 
+/// As the node that this one replaces calls it.
+fn said(level: Level) -> &'static str {
+    match level {
+        Level::WARN => "WARNING",
+        other => other.as_str(),
+    }
+}
+
+pub fn level_named(name: &str) -> Option<Level> {
+    let all = [Level::TRACE, Level::DEBUG, Level::INFO, Level::WARN, Level::ERROR];
+    all.into_iter().find(|level| said(*level) == name)
+}
+
 /// Text without anything that would make it look like another one.
 fn plain(text: &str) -> Cow<'_, str> {
     // Marks that turn the direction of what follows are no control characters.
@@ -194,6 +220,7 @@ fn plain(text: &str) -> Cow<'_, str> {
 /// replaces wrote it, so that what reads its logs reads these.
 struct Line {
     name: &'static str,
+    journal: Journal,
 }
 
 impl<S, N> FormatEvent<S, N> for Line
@@ -210,12 +237,13 @@ where
         let mut text = String::new();
         context.field_format().format_fields(Writer::new(&mut text), event)?;
         let now = chrono::Local::now().format("%Y-%m-%d %H:%M:%S");
-        let level = match *event.metadata().level() {
-            Level::WARN => "WARNING",
-            other => other.as_str(),
-        };
+        let level = *event.metadata().level();
         // A title with a line break in it must not look like a line of ours.
         let text = plain(&text);
+        if event.metadata().target() != SECRET {
+            self.journal.note(level, &text);
+        }
+        let level = said(level);
         writeln!(writer, "{now} - {} - {level} - {text}", self.name)
     }
 }

@@ -5,6 +5,7 @@ mod place;
 
 use std::{
     error::Error,
+    io,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -14,7 +15,8 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
-    config::Config,
+    board::{Cause, Fault},
+    config::{Config, Secret},
     package::{PackageId, Sha256, Validators, sha256_of_field},
     protocol::{
         self, Heartbeat, MeetingStatus, OfferedPackage, Registration, Unreadable, Unregistration,
@@ -29,11 +31,15 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(3);
 /// its size in memory while it is read, does not.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 const SHOWN_ANSWER_CHARS: usize = 200;
+/// What main servers say of a meeting whose package could not be made.
+const NO_PACKAGE: &str = "会议包不存在";
+/// Carries the key that a main server may ask of its nodes.
+const KEY: &str = "x-api-key";
 
 #[derive(Debug, Error)]
 pub enum UpstreamError {
     #[error("{asked}: cannot reach the main server: {cause}")]
-    Unreachable { asked: String, cause: String },
+    Unreachable { asked: String, cause: String, refused: bool },
     #[error("{asked}: no answer within {}", seconds(*after))]
     TimedOut { asked: String, after: Duration },
     #[error("{asked}: answered {status} {answer}")]
@@ -45,6 +51,24 @@ pub enum UpstreamError {
 impl UpstreamError {
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { status: StatusCode::NOT_FOUND, .. })
+    }
+
+    /// In a word, for pages that put it in another language.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Unreachable { refused: true, .. } => Cause::Refused,
+            Self::Unreachable { .. } => Cause::Unreachable,
+            Self::TimedOut { .. } => Cause::Timeout,
+            Self::Refused { answer, .. } if answer.contains(NO_PACKAGE) => Cause::NoPackage,
+            Self::Refused { status: StatusCode::NOT_FOUND, .. } => Cause::NotFound,
+            Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => Cause::Key,
+            Self::Refused { .. } => Cause::HttpStatus,
+            Self::Unreadable { .. } => Cause::Unreadable,
+        }
+    }
+
+    pub fn fault(&self) -> Fault {
+        Fault { cause: self.cause(), text: self.to_string() }
     }
 
     pub fn is_unsatisfiable(&self) -> bool {
@@ -61,7 +85,7 @@ impl UpstreamError {
         if error.is_timeout() {
             return Self::TimedOut { asked, after: limit };
         }
-        Self::Unreachable { asked, cause: root_cause(error) }
+        Self::Unreachable { asked, cause: root_cause(error), refused: is_refused(error) }
     }
 }
 
@@ -73,6 +97,12 @@ pub fn root_cause(error: &dyn Error) -> String {
         innermost = source;
     }
     innermost.to_string()
+}
+
+fn is_refused(error: &(dyn Error + 'static)) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused)
+        || error.source().is_some_and(is_refused)
 }
 
 fn seconds(duration: Duration) -> String {
@@ -98,7 +128,8 @@ impl Connector {
                 client
             }
         };
-        Upstream { origin: config.main_server(), client, timeout }
+        let key = config.security.main_server_key.clone();
+        Upstream { origin: config.main_server(), client, timeout, key }
     }
 }
 
@@ -126,6 +157,7 @@ pub struct Upstream {
     origin: String,
     client: Client,
     timeout: Duration,
+    key: Option<Secret>,
 }
 
 /// What an answer says of a package before its first byte.
@@ -148,11 +180,20 @@ impl Upstream {
         body: &Registration,
         limit: Duration,
     ) -> Result<(), UpstreamError> {
-        self.post("/api/v1/nodes/register", body, limit).await
+        self.post("/api/v1/nodes/register", body, limit).await.map(drop)
     }
 
-    pub async fn heartbeat(&self, body: &Heartbeat, limit: Duration) -> Result<(), UpstreamError> {
-        self.post("/api/v1/nodes/heartbeat", body, limit).await
+    /// Why the main server can't reach the node, where it says that it can't.
+    pub async fn heartbeat(
+        &self,
+        body: &Heartbeat,
+        limit: Duration,
+    ) -> Result<Option<String>, UpstreamError> {
+        let mut answer = self.post("/api/v1/nodes/heartbeat", body, limit).await?;
+        // Only ours says more than that it heard; nothing here is an error.
+        let first = tokio::time::timeout(limit, answer.chunk()).await;
+        let first = first.ok().and_then(Result::ok).flatten().unwrap_or_default();
+        Ok(protocol::read_unreachable(&first))
     }
 
     /// Being unknown there is as good as being unregistered.
@@ -163,7 +204,7 @@ impl Upstream {
     ) -> Result<(), UpstreamError> {
         match self.post("/api/v1/nodes/unregister", body, limit).await {
             Err(error) if error.is_not_found() => Ok(()),
-            other => other,
+            other => other.map(drop),
         }
     }
 
@@ -222,10 +263,13 @@ impl Upstream {
         path: &str,
         body: &impl Serialize,
         limit: Duration,
-    ) -> Result<(), UpstreamError> {
+    ) -> Result<Response, UpstreamError> {
         let asked = format!("POST {}{path}", self.origin);
-        let request = self.request(Method::POST, path, limit).json(body);
-        self.send(&asked, request, limit).await.map(drop)
+        let mut request = self.request(Method::POST, path, limit).json(body);
+        if let Some(key) = &self.key {
+            request = request.header(KEY, key.reveal());
+        }
+        self.send(&asked, request, limit).await
     }
 
     async fn small(&self, path: &str, limit: Duration) -> Result<(String, Vec<u8>), UpstreamError> {

@@ -1,21 +1,23 @@
 //! HTTP details that the node's and the main server's faces share: the shape
-//! of an error's body, meeting ids in paths, what unknown paths get, and that
-//! pages of other sites change nothing.
+//! of an error's body, meeting ids in paths, what unknown paths get, and how
+//! bodies are read.
 
-mod origin;
+pub mod body;
+pub mod feed;
+pub mod pages;
 
 use std::str::FromStr;
 
 use axum::{
     Json,
-    extract::{FromRequestParts, RawPathParams},
-    http::{StatusCode, Uri, request::Parts},
+    extract::{FromRequestParts, RawPathParams, Request},
+    http::{HeaderName, HeaderValue, StatusCode, Uri, header, request::Parts},
+    middleware::Next,
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
 
 use crate::package::PackageId;
-pub use origin::refuse_foreign;
 
 /// The largest JSON body that anybody has a reason to send.
 pub const MAX_JSON_BYTES: usize = 1 << 20;
@@ -23,6 +25,32 @@ pub const MAX_JSON_BYTES: usize = 1 << 20;
 /// `{"detail": …}`, the shape that every error has on the wire.
 pub fn detail(status: StatusCode, detail: impl Into<Value>) -> Response {
     (status, Json(json!({ "detail": detail.into() }))).into_response()
+}
+
+/// What every answer tells a browser: it is what it says it is, in nobody's
+/// frame, and where one came from is nobody's business. Pages have a policy of
+/// their own, which allows them their scripts.
+pub async fn guarded(request: Request, next: Next) -> Response {
+    let mut answer = next.run(request).await;
+    let fields = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    ];
+    for (name, value) in fields {
+        answer.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    answer
+}
+
+/// For what only operators see: kept by nobody, read by no other site.
+pub async fn confidential(request: Request, next: Next) -> Response {
+    let mut answer = next.run(request).await;
+    let headers = answer.headers_mut();
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    let policy = HeaderName::from_static("cross-origin-resource-policy");
+    headers.insert(policy, HeaderValue::from_static("same-origin"));
+    answer
 }
 
 /// The `{id}` of a path. Anything that is no meeting id, however it is

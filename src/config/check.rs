@@ -2,12 +2,13 @@
 
 use std::{fmt, path::Path};
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{Config, merge::merge, schema};
 
 /// One thing that is wrong with a document: the key, the value, the mend.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
     pub key: String,
     /// The offending value as JSON, shortened; none where the key is the problem.
@@ -56,7 +57,8 @@ pub fn typed(document: &Map<String, Value>, folder: &Path) -> Result<Config, Vec
                 } else {
                     let (zh, en) = setting.allowed();
                     let (zh, en) = (format!("应为 {zh}"), format!("must be {en}"));
-                    problems.push(Problem::new(&key, Some(&value), zh, en));
+                    let shown = (setting.kind != schema::Kind::Secret).then_some(&value);
+                    problems.push(Problem::new(&key, shown, zh, en));
                 }
             }
             None if schema::is_section(&key) => {
@@ -107,12 +109,24 @@ pub fn patched(
     // Null for a section would take the whole section away.
     let mut merged = document.clone();
     merge(&mut merged, patch);
+    keep_hidden(document, &mut merged);
     match typed(&merged) {
         Ok(config) if problems.is_empty() => Ok((merged, config)),
         Ok(_) => Err(problems),
         Err(more) => {
             problems.extend(more);
             Err(problems)
+        }
+    }
+}
+
+/// A secret that comes back the way it was shown is the one that is there.
+fn keep_hidden(document: &Map<String, Value>, merged: &mut Map<String, Value>) {
+    let secrets = schema::SETTINGS.iter().filter(|setting| setting.kind == schema::Kind::Secret);
+    for key in secrets.map(|setting| setting.key) {
+        if schema::get(merged, key).is_some_and(|value| value == schema::HIDDEN) {
+            let kept = schema::get(document, key).cloned().unwrap_or_default();
+            schema::put(merged, key, kept);
         }
     }
 }

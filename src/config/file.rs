@@ -113,6 +113,19 @@ impl Settings {
         })
     }
 
+    /// The configuration as it lies on disk; nothing is written.
+    pub fn read(path: &Path) -> Result<Config, ConfigError> {
+        let path = std::path::absolute(path)
+            .map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
+        let bytes = read_file(&path)
+            .map_err(|cause| ConfigError::Unreadable { path: path.clone(), cause })?;
+        let mut document = parse(&path, &bytes)?;
+        if document.get("nodeId").is_none_or(|id| id.is_null() || id == "") {
+            schema::put(&mut document, "nodeId", "unnamed".into());
+        }
+        typed(&path, &document).map_err(|problems| ConfigError::Invalid { path, problems })
+    }
+
     /// Not part of reading the file: where the logs go is only known then.
     pub fn warn_of_unknown_keys(&self) {
         self.held().warn_of_unknown_keys();
@@ -152,17 +165,7 @@ impl Settings {
         let (document, config) =
             check::patched(&held.document, patch, |whole| typed(&self.path, whole))
                 .map_err(PatchError::Refused)?;
-        let current = self.current();
-        if config.node_id != current.node_id {
-            let named = Value::from(config.node_id);
-            let refusal = Problem::new(
-                "nodeId",
-                Some(&named),
-                format!("节点 ID 不可修改，当前为 {}", current.node_id),
-                format!("can't be changed, it is {}", current.node_id),
-            );
-            return Err(PatchError::Refused(vec![refusal]));
-        }
+        self.same_node(&config).map_err(|problem| PatchError::Refused(vec![problem]))?;
         agree(&config).map_err(|problem| PatchError::Refused(vec![problem]))?;
         let bytes = rendered(&document);
         if bytes != held.bytes {
@@ -173,6 +176,27 @@ impl Settings {
         held.document = document;
         held.bytes = bytes;
         Ok(self.apply(config))
+    }
+
+    /// What a patch would lead to; nothing is changed.
+    pub fn check(&self, patch: &Map<String, Value>) -> Result<Config, Vec<Problem>> {
+        let document = self.held().document.clone();
+        let (_, config) = check::patched(&document, patch, |whole| typed(&self.path, whole))?;
+        self.same_node(&config).map_err(|problem| vec![problem])?;
+        Ok(config)
+    }
+
+    fn same_node(&self, config: &Config) -> Result<(), Problem> {
+        let current = self.current();
+        if config.node_id == current.node_id {
+            return Ok(());
+        }
+        Err(Problem::new(
+            "nodeId",
+            Some(&Value::from(config.node_id.as_str())),
+            format!("节点 ID 不可修改，当前为 {}", current.node_id),
+            format!("can't be changed, it is {}", current.node_id),
+        ))
     }
 
     /// Takes in what was changed on disk by somebody else.

@@ -5,21 +5,37 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value};
 
+use super::Subnet;
+
 /// What a value may be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     Bool,
-    Int { min: u64, max: u64 },
-    Float { min: f64, max: f64 },
+    Int {
+        min: u64,
+        max: u64,
+    },
+    Float {
+        min: f64,
+        max: f64,
+    },
     Choice(&'static [&'static str]),
     Host,
     Path,
     NodeId,
+    /// Addresses and networks, as a list of texts.
+    Networks,
+    /// Never shown; [`HIDDEN`] stands for it.
+    Secret,
 }
+
+/// What is shown for a secret that is set; sent back, it means that secret.
+pub const HIDDEN: &str = "********";
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Default {
     Null,
+    EmptyList,
     Bool(bool),
     Int(u64),
     Float(f64),
@@ -86,7 +102,14 @@ pub const SETTINGS: &[Setting] = &[
     bool("cleanup.cleanOnStartup", true),
     bool("cleanup.cleanEndedMeetings", true),
     int("cleanup.graceSeconds", 0, 86400, 30),
+    bool("security.open", false),
+    setting("security.allowFrom", Kind::Networks, Default::EmptyList),
+    setting("security.trustedProxies", Kind::Networks, Default::EmptyList),
+    setting("security.mainServerKey", Kind::Secret, Default::Null),
 ];
+
+/// A list of networks that is longer is a mistake.
+const MAX_NETWORKS: usize = 256;
 
 pub fn find(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key == key)
@@ -121,10 +144,19 @@ pub fn put(document: &mut Map<String, Value>, key: &str, value: Value) {
     }
 }
 
+/// The value at a dotted key.
+pub fn get<'a>(document: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+    match key.split_once('.') {
+        None => document.get(key),
+        Some((section, key)) => document.get(section)?.get(key),
+    }
+}
+
 impl Default {
     pub fn value(self) -> Value {
         match self {
             Self::Null => Value::Null,
+            Self::EmptyList => Value::Array(Vec::new()),
             Self::Bool(value) => value.into(),
             Self::Int(value) => value.into(),
             Self::Float(value) => value.into(),
@@ -147,6 +179,12 @@ impl Setting {
             Kind::Host => value.as_str().is_some_and(is_host),
             Kind::Path => value.as_str().is_some_and(|v| !v.trim().is_empty() && !v.contains('\0')),
             Kind::NodeId => value.as_str().is_some_and(is_node_id),
+            Kind::Networks => value.as_array().is_some_and(|list| {
+                let subnet =
+                    |item: &Value| item.as_str().is_some_and(|t| t.parse::<Subnet>().is_ok());
+                list.len() <= MAX_NETWORKS && list.iter().all(subnet)
+            }),
+            Kind::Secret => value.as_str().is_some_and(is_secret),
         }
     }
 
@@ -177,12 +215,26 @@ impl Setting {
                 "1 到 64 个 A-Z a-z 0-9 . _ - 字符".to_owned(),
                 "1 to 64 of A-Z a-z 0-9 . _ -".to_owned(),
             ),
+            Kind::Networks => (
+                "地址或网段的列表，例如 [\"10.0.0.0/8\", \"192.168.1.5\"]".to_owned(),
+                "a list of addresses and networks such as [\"10.0.0.0/8\", \"192.168.1.5\"]"
+                    .to_owned(),
+            ),
+            Kind::Secret => (
+                "8 到 256 个可见的 ASCII 字符".to_owned(),
+                "8 to 256 visible ASCII characters".to_owned(),
+            ),
         };
         match self.default {
             Default::Null => (format!("{zh}，或 null"), format!("{en}, or null")),
             _ => (zh, en),
         }
     }
+}
+
+/// It travels in a header.
+fn is_secret(text: &str) -> bool {
+    (8..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 fn is_node_id(text: &str) -> bool {
@@ -232,6 +284,20 @@ mod tests {
         }
         assert!(!host.accepts(&Value::Null));
         assert!(find("publicIp").unwrap().accepts(&Value::Null));
+    }
+
+    #[test]
+    fn networks_are_addresses_with_and_without_a_length() {
+        let list = find("security.allowFrom").unwrap();
+        for good in [json!([]), json!(["10.0.0.0/8", "::1", "192.168.1.5", "fe80::/10"])] {
+            assert!(list.accepts(&good), "{good}");
+        }
+        for bad in
+            [json!(["10.0.0.0/33"]), json!(["main"]), json!("10.0.0.1"), json!([1]), json!([""])]
+        {
+            assert!(!list.accepts(&bad), "{bad}");
+        }
+        assert!(!list.accepts(&Value::Null));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Outcome, PullError, Reason};
-use crate::{package::PackageId, store::now_s};
+use crate::{board::Fault, package::PackageId, store::now_s};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -34,7 +34,7 @@ pub struct Progress {
     pub received_bytes: u64,
     pub total_bytes: Option<u64>,
     /// Of the attempt before, and when the next one begins.
-    pub failure: Option<(String, u64)>,
+    pub failure: Option<(Fault, u64)>,
 }
 
 const PHASES: [Phase; 4] = [Phase::Waiting, Phase::Pulling, Phase::Verifying, Phase::Pausing];
@@ -54,7 +54,7 @@ pub struct Flight {
     attempt: AtomicU32,
     received_bytes: AtomicU64,
     total_bytes: AtomicU64,
-    failure: Mutex<Option<(String, u64)>>,
+    failure: Mutex<Option<(Fault, u64)>>,
     wake: Notify,
     outcome: watch::Sender<Option<Outcome>>,
 }
@@ -139,7 +139,7 @@ impl Flight {
 
     /// An attempt failed; the next one comes after `pause`.
     pub(super) fn note_failure(&self, error: &PullError, pause: Duration) {
-        let failure = (error.to_string(), now_s() + pause.as_secs());
+        let failure = (error.fault(), now_s() + pause.as_secs());
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
         self.set_phase(Phase::Pausing);
     }

@@ -3,10 +3,10 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
-    Json,
-    body::{self, Body},
+    Extension, Json,
+    body::{Body, Bytes},
     extract::State,
-    http::{HeaderMap, header},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value, json};
@@ -14,46 +14,75 @@ use tracing::info;
 
 use super::{Listening, error::ApiError};
 use crate::{
+    access::{How, Operator},
     atomic,
     board::Board,
-    config::{Config, Problem, Settings},
+    config::{Config, Problem, Settings, meaning},
     listen::Listener,
-    tasks, wire,
+    tasks,
+    wire::{self, body},
 };
 
 /// A megabyte takes less than that on any line that a panel is used over.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) async fn show(State(settings): State<Arc<Settings>>) -> Response {
-    Json(&*settings.current()).into_response()
+    Json(settings.current().shown()).into_response()
+}
+
+/// What settings there are, what they mean and what they may be.
+pub(super) async fn schema() -> Response {
+    Json(meaning::described()).into_response()
 }
 
 pub(super) async fn change(
     State(settings): State<Arc<Settings>>,
     State(board): State<Arc<Board>>,
     State(listening): State<Listening>,
+    Extension(operator): Extension<Operator>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let declared = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = declared.and_then(|value| value.split(';').next()).unwrap_or_default();
-    // A page elsewhere can send other types without asking; JSON it can't.
-    if !media_type.trim().eq_ignore_ascii_case("application/json") {
+    let patch = patch(&headers, body).await?;
+    apply(settings, board, listening, operator, patch).await?;
+    Ok(success("配置已更新"))
+}
+
+/// What would be wrong with a change: the panel asks while somebody types, so
+/// that there is one place that knows the rules.
+pub(super) async fn check(
+    State(settings): State<Arc<Settings>>,
+    Extension(operator): Extension<Operator>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let patch = patch(&headers, body).await?;
+    let before = settings.current();
+    let problems = match settings.check(&patch) {
+        Ok(config) => locked_out(&before, &config, &operator).err().into_iter().collect(),
+        Err(problems) => problems,
+    };
+    Ok(Json(json!({"problems": problems})).into_response())
+}
+
+async fn patch(headers: &HeaderMap, body: Body) -> Result<Map<String, Value>, ApiError> {
+    if !body::is_json(headers) {
         return Err(ApiError::NotJson);
     }
     let bytes = read(body).await?;
-    let patch = match serde_json::from_slice(&bytes) {
-        Ok(Value::Object(patch)) => patch,
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(patch)) => Ok(patch),
         Ok(_) => {
             let text = "配置应为 JSON 对象 / the configuration is a JSON object {…}";
-            return Err(ApiError::Invalid(text.to_owned()));
+            Err(ApiError::Invalid(text.to_owned()))
         }
-        Err(error) => {
-            return Err(ApiError::Invalid(format!("不是有效的 JSON / not valid JSON: {error}")));
-        }
-    };
-    apply(settings, board, listening, patch).await?;
-    Ok(success("配置已更新"))
+        Err(error) => Err(ApiError::Invalid(format!("不是有效的 JSON / not valid JSON: {error}"))),
+    }
+}
+
+async fn read(body: Body) -> Result<Bytes, ApiError> {
+    let whole = body::read(body, wire::MAX_JSON_BYTES, BODY_TIMEOUT).await;
+    whole.map_err(ApiError::Body)
 }
 
 /// Old tools send a bare number, a string or an object, often without a
@@ -62,6 +91,7 @@ pub(super) async fn change_heartbeat(
     State(settings): State<Arc<Settings>>,
     State(board): State<Arc<Board>>,
     State(listening): State<Listening>,
+    Extension(operator): Extension<Operator>,
     body: Body,
 ) -> Result<Response, ApiError> {
     let bytes = read(body).await?;
@@ -87,7 +117,7 @@ pub(super) async fn change_heartbeat(
     let timeout = if timeout > interval { timeout } else { 3 * interval };
     let patch = json!({"heartbeat": {"interval": interval, "timeout": timeout}});
     let patch = patch.as_object().cloned().unwrap_or_default();
-    apply(settings, board, listening, patch).await?;
+    apply(settings, board, listening, operator, patch).await?;
     Ok(success(&format!("心跳间隔已更新为 {interval} 秒")))
 }
 
@@ -95,16 +125,34 @@ async fn apply(
     settings: Arc<Settings>,
     board: Arc<Board>,
     listening: Listening,
+    operator: Operator,
     patch: Map<String, Value>,
 ) -> Result<(), ApiError> {
     let keys = patch.keys().cloned().collect::<Vec<_>>().join(", ");
     let before = settings.current();
-    let agree = move |config: &Config| agree(&before, config, &board, listening);
+    let agree = move |config: &Config| {
+        locked_out(&before, config, &operator)?;
+        agree(&before, config, &board, listening)
+    };
     let outcome = tasks::blocking(move || settings.patch(&patch, agree)).await;
     if outcome.map_err(ApiError::Config)? {
         info!("configuration changed: {keys}");
     }
     Ok(())
+}
+
+/// Who shuts himself out by a mistake would have to go to the machine.
+fn locked_out(before: &Config, config: &Config, operator: &Operator) -> Result<(), Problem> {
+    let allowed = &config.security.allow_from;
+    let changed = *allowed != before.security.allow_from;
+    let listed = || allowed.iter().any(|subnet| subnet.contains(operator.address));
+    if !changed || allowed.is_empty() || operator.how == How::Local || listed() {
+        return Ok(());
+    }
+    let (value, own) = (json!(allowed), operator.address);
+    let zh = format!("不包含您当前的地址 {own}，保存后您将无法管理");
+    let en = format!("does not list your own address {own}: you could not manage any more");
+    Err(Problem::new("security.allowFrom", Some(&value), zh, en))
 }
 
 /// What can only be known by trying: whether the port and the folder are to
@@ -146,34 +194,6 @@ fn agree(
     Ok(())
 }
 
-async fn read(body: Body) -> Result<body::Bytes, ApiError> {
-    let whole = tokio::time::timeout(BODY_TIMEOUT, body::to_bytes(body, wire::MAX_JSON_BYTES));
-    let whole = whole.await.map_err(|_| ApiError::SlowBody)?;
-    whole.map_err(|error| {
-        let source = std::error::Error::source(&error);
-        match source.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) {
-            true => ApiError::TooLarge,
-            false => ApiError::BrokenBody,
-        }
-    })
-}
-
 pub(super) fn success(message: &str) -> Response {
     Json(json!({"status": "success", "message": message})).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::body::Bytes;
-    use futures_util::{StreamExt, stream};
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_body_that_never_ends_is_not_waited_for() {
-        let begun = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{"))]);
-        let stalled = Body::from_stream(begun.chain(stream::pending()));
-        assert!(matches!(read(stalled).await, Err(ApiError::SlowBody)));
-        assert!(matches!(read(Body::from("{}")).await, Ok(whole) if whole == "{}"));
-    }
 }

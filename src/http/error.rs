@@ -4,17 +4,22 @@
 use std::sync::Arc;
 
 use axum::{
+    Json,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use serde_json::json;
 use tracing::{debug, error, warn};
 
 use crate::{
-    config::file::PatchError,
+    config::{check::list, file::PatchError},
     fetch::PullError,
     package::PackageId,
     store::StoreError,
-    wire::{self, detail},
+    wire::{
+        body::{self, Unread},
+        detail,
+    },
 };
 
 pub(super) enum ApiError {
@@ -32,11 +37,14 @@ pub(super) enum ApiError {
         error: std::io::Error,
     },
     Config(PatchError),
+    /// Wanted of a meeting that only an active one can do.
+    NotActive(PackageId),
+    /// Not to be removed from under those who need it.
+    Active(PackageId),
+    NotRemoved(StoreError),
     Invalid(String),
     NotJson,
-    TooLarge,
-    SlowBody,
-    BrokenBody,
+    Body(Unread),
 }
 
 /// Clients that were refused for a passing reason come back after this.
@@ -91,25 +99,30 @@ impl IntoResponse for ApiError {
                 detail(StatusCode::CONFLICT, refused)
             }
             Self::Config(PatchError::Refused(problems)) => {
-                let refused = PatchError::Refused(problems).to_string();
-                warn!("configuration not changed: {refused}");
-                detail(StatusCode::BAD_REQUEST, refused)
+                let body = json!({"detail": list(&problems), "problems": problems});
+                warn!("configuration not changed: {}", list(&problems));
+                (StatusCode::BAD_REQUEST, Json(body)).into_response()
             }
             Self::Invalid(text) => detail(StatusCode::BAD_REQUEST, text),
-            Self::NotJson => detail(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "请求需要 Content-Type: application/json / send it with Content-Type: application/json",
-            ),
-            Self::TooLarge => detail(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!("请求体过大 / the body is larger than {} bytes", wire::MAX_JSON_BYTES),
-            ),
-            Self::SlowBody => {
-                detail(StatusCode::REQUEST_TIMEOUT, "请求体发送过慢 / the body came too slowly")
+            Self::NotActive(id) => {
+                let text = format!("会议 {id} 未在进行中 / meeting {id} is not active");
+                detail(StatusCode::NOT_FOUND, text)
             }
-            Self::BrokenBody => {
-                detail(StatusCode::BAD_REQUEST, "请求体不完整 / the body did not arrive whole")
+            Self::Active(id) => {
+                let text = format!(
+                    "会议 {id} 正在进行，不能删除 / meeting {id} is active, its package stays"
+                );
+                detail(StatusCode::CONFLICT, text)
             }
+            Self::NotRemoved(cause) => {
+                error!("package not removed: {cause}");
+                detail(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "删除失败 / the package could not be removed",
+                )
+            }
+            Self::NotJson => body::not_json(),
+            Self::Body(unread) => unread.into_response(),
         }
     }
 }

@@ -2,6 +2,8 @@
 //! operator needs besides. It only reads what the workers have reported, so
 //! it answers at once whatever the main server and the disks do.
 
+mod problems;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -13,10 +15,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
-    board::{Board, Failing, Presence, Sync},
+    board::{Board, Cause, Failing, Fault, Presence, Sync},
     config::{Config, Settings},
     delivery::Traffic,
     fetch::{Fetch, Phase, Progress},
@@ -33,6 +35,11 @@ pub(super) async fn status(
     State(fetch): State<Fetch>,
     State(traffic): State<Arc<Traffic>>,
 ) -> Response {
+    Json(snapshot(&settings, &board, &fetch, &traffic)).into_response()
+}
+
+/// Everything about the node, as it is now.
+pub fn snapshot(settings: &Settings, board: &Board, fetch: &Fetch, traffic: &Traffic) -> Value {
     let (config, store) = (settings.current(), board.store());
     let (presence, sync) = (board.presence.borrow().clone(), board.sync.borrow().clone());
     let (port, now, running) = (*board.port.borrow(), now_s(), board.is_running());
@@ -43,8 +50,22 @@ pub(super) async fn status(
     let refused = fetch.refused().into_iter().map(|(id, error)| json!({"id": id, "error": error}));
     let refused: Vec<_> = refused.take(SHOWN_REFUSALS).collect();
     let node_ip = presence.address.as_deref().and_then(|address| address.rsplit_once(':'));
-    let used = store.used_bytes();
-    Json(json!({
+    let (used, machine) = (store.used_bytes(), board.machine.borrow().clone());
+    let seen = problems::Seen {
+        running,
+        config: &config,
+        config_file: settings.path(),
+        config_error: settings.fault(),
+        presence: &presence,
+        sync: &sync,
+        meetings: &meetings,
+        storage: store.root(),
+        storage_error: board.store_fault.borrow().clone(),
+        port_error: board.port_fault.borrow().clone(),
+        used,
+        machine: &machine,
+    };
+    json!({
         "node_id": config.node_id,
         "running": running,
         "connected": running && connected(&presence, &config, now),
@@ -58,15 +79,17 @@ pub(super) async fn status(
         "meeting_count": stored.len(),
         "storage_usage": used,
 
+        "now": now,
+        "problems": problems::found(&seen),
         "version": env!("CARGO_PKG_VERSION"),
         "uptime": now.saturating_sub(board.started_s),
         "registered": presence.registered,
         "advertised_address": presence.address,
         "last_heartbeat": presence.last_ok_s,
         "unreachable_since": presence.failing_since_s,
-        "heartbeat_error": presence.error,
+        "heartbeat_error": presence.error.as_ref().map(|fault| &fault.text),
         "last_poll": sync.polled_ok_s,
-        "poll_error": sync.poll_error,
+        "poll_error": sync.poll_error.as_ref().map(|fault| &fault.text),
         "meetings": meetings,
         "refused": refused,
         "downloads_under_way": traffic.under_way(),
@@ -76,16 +99,20 @@ pub(super) async fn status(
             "path": store.root(),
             "used": used,
             "limit": config.storage.max_size,
-            "cleanup_at": (config.storage.max_size as f64 * config.storage.cleanup_threshold) as u64,
-            "error": *board.store_fault.borrow(),
+            "cleanup_at": cleanup_at(&config),
+            "error": seen.storage_error,
         },
         "config_file": settings.path(),
-        "config_error": settings.fault(),
+        "config_error": seen.config_error,
         "warnings": config.warnings(),
-        "port_error": *board.port_fault.borrow(),
-        "machine": *board.machine.borrow(),
-    }))
-    .into_response()
+        "port_error": seen.port_error,
+        "machine": machine,
+    })
+}
+
+/// Bytes at which eviction begins.
+fn cleanup_at(config: &Config) -> u64 {
+    (config.storage.max_size as f64 * config.storage.cleanup_threshold) as u64
 }
 
 /// A meeting that is active, or whose package is here, or both.
@@ -106,6 +133,7 @@ struct Meeting {
     attempt: Option<u32>,
     failed_rounds: u32,
     last_error: Option<String>,
+    cause: Option<Cause>,
     next_try: Option<u64>,
 }
 
@@ -158,6 +186,7 @@ fn meetings(
             let manifest = held.map(|held| &held.manifest);
             let active = titles.contains_key(id);
             let confirmed = sync.confirmed.contains(id);
+            let fault = last_fault(pull, failing);
             Meeting {
                 id: id.clone(),
                 title: title.cloned().unwrap_or_default(),
@@ -173,7 +202,8 @@ fn meetings(
                 total: pull.and_then(|pull| pull.total_bytes),
                 attempt: pull.map(|pull| pull.attempt),
                 failed_rounds: failing.map_or(0, |failing| failing.rounds),
-                last_error: last_error(pull, failing),
+                last_error: fault.map(|fault| fault.text.clone()),
+                cause: fault.map(|fault| fault.cause),
                 next_try: next_try(pull, failing),
             }
         })
@@ -181,9 +211,9 @@ fn meetings(
 }
 
 /// The newer of the two: that of the round under way.
-fn last_error(pull: Option<&Progress>, failing: Option<&Failing>) -> Option<String> {
-    let in_round = pull.and_then(|pull| pull.failure.as_ref()).map(|(error, _)| error);
-    in_round.or(failing.map(|failing| &failing.error)).cloned()
+fn last_fault<'a>(pull: Option<&'a Progress>, failing: Option<&'a Failing>) -> Option<&'a Fault> {
+    let in_round = pull.and_then(|pull| pull.failure.as_ref()).map(|(fault, _)| fault);
+    in_round.or(failing.map(|failing| &failing.error))
 }
 
 fn next_try(pull: Option<&Progress>, failing: Option<&Failing>) -> Option<u64> {
@@ -249,6 +279,10 @@ mod tests {
         "m".parse().unwrap()
     }
 
+    fn fault(text: &str) -> Fault {
+        Fault { cause: Cause::Other, text: text.into() }
+    }
+
     fn sync() -> Sync {
         let meeting = ActiveMeeting { id: id(), title: "T".into(), sha256: None };
         Sync { polled_ok_s: Some(1), active: vec![meeting], ..Sync::default() }
@@ -257,7 +291,7 @@ mod tests {
     #[test]
     fn the_sync_status_speaks_the_contracts_words() {
         let (idle, failing) =
-            (HashMap::new(), Failing { rounds: 1, error: "why".into(), next_try_s: 2 });
+            (HashMap::new(), Failing { rounds: 1, error: fault("why"), next_try_s: 2 });
         let progress = Progress {
             phase: Phase::Pulling,
             reason: Reason::Missing,
@@ -269,7 +303,7 @@ mod tests {
         let busy = HashMap::from([(id(), progress)]);
         let confirmed = Sync { confirmed: [id()].into(), ..sync() };
         let failed = Sync { failing: [(id(), failing)].into(), ..sync() };
-        let away = Sync { poll_error: Some("away".into()), ..confirmed.clone() };
+        let away = Sync { poll_error: Some(fault("away")), ..confirmed.clone() };
         assert_eq!(sync_status(&Sync::default(), &idle), "未同步");
         assert_eq!(sync_status(&sync(), &idle), "同步中");
         assert_eq!(sync_status(&confirmed, &busy), "同步中");

@@ -1,41 +1,62 @@
-//! Which call goes where.
+//! Which call goes where, and who may make it.
 
 use std::sync::Arc;
 
 use axum::{
     Router, middleware,
-    routing::{get, post, put},
+    routing::{delete, get, post, put},
 };
 
-use super::{clients, downloads, manage, nodes, page, server::Server, upload};
-use crate::wire;
+use super::{clients, downloads, manage, node_key, nodes, page, server::Server, upload};
+use crate::{
+    access::{self, Access},
+    wire::{self, pages},
+};
 
 pub fn router(server: Arc<Server>) -> Router {
-    let meetings = Router::new()
-        .route("/", get(manage::list).post(manage::create))
-        .route("/status/node", get(clients::status_for_nodes))
-        .route("/status/token", get(clients::status_for_clients))
-        .route("/active/meetings", get(clients::active))
-        .route("/{id}", get(manage::show).delete(manage::delete))
-        .route("/{id}/start", post(manage::start))
-        .route("/{id}/end", post(manage::end))
-        .route("/{id}/package", put(upload::put))
-        .route("/{id}/download-package", get(downloads::download))
-        .route("/{id}/download-package-direct", get(downloads::direct))
-        .route("/{id}/download-nodes-info", get(downloads::sources));
-    let nodes = Router::new()
+    let access = server.access.clone();
+    let of_nodes = Router::new()
         .route("/register", post(nodes::register))
         .route("/heartbeat", post(nodes::heartbeat))
         .route("/unregister", post(nodes::unregister))
-        .route("/list", get(nodes::list))
-        .route("/available", get(nodes::available));
-    Router::new()
+        .layer(middleware::from_fn_with_state(server.clone(), node_key::check));
+    let open_meetings = Router::new()
+        .route("/", get(manage::list))
+        .route("/status/node", get(clients::status_for_nodes))
+        .route("/status/token", get(clients::status_for_clients))
+        .route("/active/meetings", get(clients::active))
+        .route("/{id}", get(manage::show))
+        .route("/{id}/download-package", get(downloads::download))
+        .route("/{id}/download-package-direct", get(downloads::direct))
+        .route("/{id}/download-nodes-info", get(downloads::sources));
+    let open = Router::new()
         .route("/", get(page::page))
         .route("/uploads/packages/{name}", get(downloads::offered_file))
-        .nest("/api/v1/meetings", meetings)
-        .nest("/api/v1/nodes", nodes)
+        .route("/api/v1/nodes/list", get(nodes::list))
+        .route("/api/v1/nodes/available", get(nodes::available))
+        .nest("/api/v1/nodes", of_nodes)
+        .nest("/api/v1/meetings", open_meetings)
+        .layer(middleware::from_fn_with_state(access.clone(), access::refuse_foreign));
+    let operators = Router::new()
+        .route("/api/v1/meetings", post(manage::create))
+        .route("/api/v1/meetings/{id}", delete(manage::delete))
+        .route("/api/v1/meetings/{id}/start", post(manage::start))
+        .route("/api/v1/meetings/{id}/end", post(manage::end))
+        .route("/api/v1/meetings/{id}/package", put(upload::put))
+        .route("/api/v1/nodes/key", post(node_key::set).delete(node_key::clear))
+        .layer(middleware::from_fn_with_state(access.clone(), access::guard))
+        .layer(middleware::from_fn(wire::confidential));
+    open.merge(operators)
+        .merge(access::router(&access))
+        .merge(pages::router())
         .fallback(wire::not_found)
         .method_not_allowed_fallback(wire::method_not_allowed)
-        .layer(middleware::from_fn(wire::refuse_foreign))
+        .layer(middleware::from_fn(wire::guarded))
         .with_state(server)
+}
+
+impl axum::extract::FromRef<Arc<Server>> for Access {
+    fn from_ref(server: &Arc<Server>) -> Self {
+        server.access.clone()
+    }
 }

@@ -17,7 +17,11 @@
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
@@ -28,7 +32,11 @@ use super::{
     refusal::Refusal,
     server::Server,
 };
-use crate::{package::PackageId, tasks, wire::PathId};
+use crate::{
+    package::PackageId,
+    tasks,
+    wire::{PathId, body},
+};
 
 type Shared = State<Arc<Server>>;
 type Answer = Result<Json<Value>, Refusal>;
@@ -49,8 +57,12 @@ pub async fn show(State(server): Shared, PathId(id): PathId) -> Answer {
 
 pub async fn create(
     State(server): Shared,
+    headers: HeaderMap,
     body: JsonBody,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
+    if !body::is_json(&headers) {
+        return Err(Refusal::NotJson);
+    }
     let mut reader = Reader::new(&body);
     let title = reader.text("title");
     let (id, time) = (reader.optional_text("id"), reader.optional_text("time"));

@@ -56,12 +56,18 @@ pub async fn heartbeat(State(server): Shared, body: JsonBody) -> Result<Json<Val
     let beat = beat(address.clone(), status, active, synced, report);
     let now_s = server.clock.now_s();
     let new = server.registry().heartbeat(&node_id, beat, now_s, |id| server.offered(id))?;
+    let unreachable = server.registry().unreachable(&node_id);
     server.wake.announcer.notify_one();
     if new {
         server.wake.prober.notify_one();
         info!("node {node_id:?} at {address:?} is known by its heartbeat");
     }
-    Ok(Json(json!({"status": "success", "timestamp": now_s})))
+    let mut answer = json!({"status": "success", "timestamp": now_s});
+    if let Some(reason) = unreachable {
+        // For our own nodes, so that they can tell who runs them.
+        answer["mirror"] = json!({"unreachable": reason});
+    }
+    Ok(Json(answer))
 }
 
 fn beat(

@@ -49,6 +49,10 @@ pub enum Refusal {
     NoRoom(String),
     #[error("服务器存储出错 / the server's storage failed")]
     Storage(String),
+    #[error(
+        "请求需要 Content-Type: application/json / send it with Content-Type: application/json"
+    )]
+    NotJson,
     #[error("malformed request")]
     Malformed(Vec<Value>),
     #[error("请求过大，上限 {0} 字节 / the request is larger than {0} bytes")]
@@ -70,6 +74,7 @@ impl Refusal {
             Self::Exists(_) | Self::UploadUnderWay(_) => StatusCode::CONFLICT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Malformed(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             // The contract's answer for a meeting whose package is missing.
             Self::NoPackage | Self::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Verifying

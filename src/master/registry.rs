@@ -164,6 +164,14 @@ impl Registry {
         self.nodes.remove(node_id).is_some()
     }
 
+    /// Why clients can't get at a node, if our probe found that they can't.
+    pub fn unreachable(&self, node_id: &str) -> Option<String> {
+        match &self.nodes.get(node_id)?.reach {
+            Reach::Unreachable(reason) => Some(reason.clone()),
+            Reach::Unknown | Reach::Reachable => None,
+        }
+    }
+
     pub fn live(&self, now_s: f64) -> impl Iterator<Item = (&String, &Node)> {
         self.nodes.iter().filter(move |(_, node)| node.alive(now_s))
     }

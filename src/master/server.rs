@@ -27,6 +27,7 @@ use super::{
     state,
 };
 use crate::{
+    access::Access,
     config::Verify,
     delivery::Traffic,
     package::{PackageId, Route, Sha256, Source, Validators},
@@ -35,6 +36,7 @@ use crate::{
 };
 
 pub struct Server {
+    pub access: Access,
     pub clock: Clock,
     pub store: Store,
     pub traffic: Arc<Traffic>,
@@ -56,8 +58,15 @@ pub struct Wake {
 }
 
 impl Server {
-    pub fn new(store: Store, book: Book, state_path: PathBuf, announce_timeout: Duration) -> Self {
+    pub fn new(
+        access: Access,
+        store: Store,
+        book: Book,
+        state_path: PathBuf,
+        announce_timeout: Duration,
+    ) -> Self {
         Self {
+            access,
             clock: Clock::start(),
             store,
             traffic: Arc::default(),

@@ -164,7 +164,12 @@ impl TestMaster {
 
 fn options(folder: &TempDir, announce_timeout: Duration) -> MasterOptions {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    MasterOptions { data: folder.path().join("data"), listen, announce_timeout }
+    MasterOptions {
+        data: folder.path().join("data"),
+        listen,
+        announce_timeout,
+        ..MasterOptions::default()
+    }
 }
 
 async fn both(request: reqwest::RequestBuilder) -> (StatusCode, Value) {

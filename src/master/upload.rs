@@ -28,15 +28,13 @@ use crate::{
     package::{PackageId, Sha256, sha256_of_field},
     store::Pending,
     tasks,
-    wire::PathId,
+    wire::{self, PathId},
 };
 
 /// Bytes gathered for one write; the memory that an upload costs.
 const BATCH_BYTES: usize = 128 << 10;
 /// A sender that says nothing for so long has gone.
 const STALLED: Duration = Duration::from_secs(60);
-/// For reading what follows a refusal: a few hundred megabytes on a LAN.
-const READ_OFF: Duration = Duration::from_secs(2);
 /// Each keeps a core busy with two digests.
 const MAX_UPLOADS: usize = 8;
 
@@ -54,9 +52,7 @@ pub async fn put(
             refusal.into_response()
         }
     };
-    // Who asked whether to send at all (RFC 9110, 10.1.1) has sent nothing.
-    let rest_read = !headers.contains_key(header::EXPECT) && read_off(chunks).await;
-    if rest_read { refusal } else { ([(header::CONNECTION, "close")], refusal).into_response() }
+    wire::body::read_off(&headers, chunks, refusal).await
 }
 
 async fn take(
@@ -82,13 +78,6 @@ async fn take(
     let view = manage::view(server, id)?;
     info!("meeting {id} has a package of {} bytes, SHA-256 {}", view["size"], view["sha256"]);
     Ok(view)
-}
-
-/// Many clients look for the answer only once they have sent everything, and
-/// a connection closed under them would lose it.
-async fn read_off(mut chunks: BodyDataStream) -> bool {
-    let rest = async { while let Some(Ok(_)) = chunks.next().await {} };
-    tokio::time::timeout(READ_OFF, rest).await.is_ok()
 }
 
 async fn receive(

@@ -24,6 +24,14 @@ pub async fn advertised(
     Ok(authority(&local.to_string(), listening_port))
 }
 
+/// Where a browser finds the panel: at the address that tablets use, as far as
+/// that is known.
+pub async fn panel(config: &Config, host: IpAddr, listening_port: u16) -> String {
+    let known = advertised(config, host, listening_port).await;
+    let here = || authority(&Ipv4Addr::LOCALHOST.to_string(), listening_port);
+    format!("http://{}/static/index.html", known.unwrap_or_else(|_| here()))
+}
+
 /// The address that packets to the main server leave from. The host name's
 /// address is often 127.0.1.1, and the first interface the wrong one; only
 /// the routing table knows. Connecting a UDP socket asks it and sends nothing.

@@ -13,7 +13,7 @@ use super::{
     poll,
 };
 use crate::{
-    board::{self, Failing},
+    board::{self, Failing, Fault},
     fetch::{Catalogue, Offer, Phase, Progress, Reason, belongs},
     package::PackageId,
     protocol::{ActiveMeeting, MeetingStatus, OfferedPackage},
@@ -31,7 +31,8 @@ pub(super) struct Known {
     pub answers: u64,
     pub token: String,
     pub polled_ok_s: Option<u64>,
-    pub poll_error: Option<String>,
+    pub poll_error: Option<Fault>,
+    pub poll_failing_since_s: Option<u64>,
     pub active: Vec<ActiveMeeting>,
     pub complete: bool,
     pub offers: HashMap<PackageId, Offer>,
@@ -203,7 +204,7 @@ impl Known {
     }
 
     /// A round of pulling ended without the package.
-    pub(super) fn failed(&mut self, id: &PackageId, error: String, retry_delay: Duration) {
+    pub(super) fn failed(&mut self, id: &PackageId, error: Fault, retry_delay: Duration) {
         let Some(meeting) = self.meetings.get_mut(id) else { return };
         let rounds = meeting.failing.as_ref().map_or(1, |failing| failing.rounds + 1);
         let wait = backoff(rounds, retry_delay);
@@ -215,6 +216,17 @@ impl Known {
     pub(super) fn retry_all(&mut self) {
         for meeting in self.meetings.values_mut() {
             (meeting.not_before, meeting.ask_not_before) = (None, None);
+        }
+    }
+
+    /// An operator wants to know now. What is confirmed stays so meanwhile:
+    /// clients need not suffer for a look.
+    pub(super) fn recheck(&mut self, id: &PackageId) {
+        if let Some(meeting) = self.meetings.get_mut(id) {
+            (meeting.not_before, meeting.ask_not_before) = (None, None);
+            if let Some((_, token)) = &mut meeting.confirmed {
+                token.clear();
+            }
         }
     }
 
@@ -239,6 +251,7 @@ impl Known {
             token: self.token.clone(),
             polled_ok_s: self.polled_ok_s,
             poll_error: self.poll_error.clone(),
+            poll_failing_since_s: self.poll_failing_since_s,
             active: self.active.clone(),
             complete: self.complete,
             confirmed: self.meetings.iter().filter_map(confirmed).collect(),

@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use super::address;
 use crate::{
-    board::{self, Board},
+    board::{self, Board, Cause, Fault},
     config::{Config, Settings},
     delivery::Traffic,
     fetch::belongs,
@@ -84,7 +84,8 @@ impl Worker {
 
     /// One round of what is due: unregister where we no longer belong,
     /// register where we are not known under this address, heartbeat.
-    async fn beat(&self, standing: &mut Option<Standing>) -> Result<(), String> {
+    /// Why clients can't reach the node, where the main server says so.
+    async fn beat(&self, standing: &mut Option<Standing>) -> Result<Option<String>, Fault> {
         let config = self.settings.current();
         let upstream = self.connector.to(&config);
         let here =
@@ -96,7 +97,9 @@ impl Worker {
         let address = address::advertised(&config, self.host, port);
         let address = tokio::time::timeout(limit(&config), address).await;
         let address = address.unwrap_or_else(|late| Err(late.into())).map_err(|error| {
-            format!("no route to the main server {}: {error}", config.main_server_ip)
+            let server = &config.main_server_ip;
+            let text = format!("no route to the main server {server}: {error}");
+            Fault { cause: Cause::Unreachable, text }
         })?;
         // Shown even while nobody answers: it is what an operator checks first.
         self.board.presence.send_if_modified(|presence| {
@@ -116,7 +119,7 @@ impl Worker {
                 fresh: false,
             };
             *standing = Some(new.clone());
-            upstream.register(&body, limit).await.map_err(|error| error.to_string())?;
+            upstream.register(&body, limit).await.map_err(|error| error.fault())?;
             let (origin, node_id) = (upstream.origin(), &new.node_id);
             info!("registered at {origin} as {node_id}, reachable at {address}");
             new.fresh = true;
@@ -127,7 +130,7 @@ impl Worker {
             if let Some(standing) = standing {
                 standing.fresh = false;
             }
-            error.to_string()
+            error.fault()
         })
     }
 
@@ -175,12 +178,12 @@ impl Worker {
     }
 
     /// Reports a beat; true when it went well.
-    fn note(&self, standing: &Option<Standing>, outcome: Result<(), String>) -> bool {
+    fn note(&self, standing: &Option<Standing>, outcome: Result<Option<String>, Fault>) -> bool {
         let good = outcome.is_ok();
         let before = self.board.presence.borrow().clone();
         match &outcome {
-            Ok(()) if before.error.is_some() => info!("the main server answers again"),
-            Ok(()) => {}
+            Ok(_) if before.error.is_some() => info!("the main server answers again"),
+            Ok(_) => {}
             // Once per outage, not once per heartbeat.
             Err(error) if before.error.is_none() => warn!("heartbeat failed: {error}"),
             Err(error) => debug!("heartbeat failed: {error}"),
@@ -193,6 +196,7 @@ impl Worker {
                 .as_ref()
                 .err()
                 .map(|_| before.failing_since_s.unwrap_or_else(now_s)),
+            unreachable: outcome.as_ref().ok().cloned().flatten(),
             error: outcome.err(),
         });
         good

@@ -81,6 +81,15 @@ impl Worker {
                     self.forget();
                     ticks.reset_immediately();
                 }
+                wishes = board.wishes.take() => {
+                    for id in wishes {
+                        info!("meeting {id} is synced by request");
+                        self.fetch.try_again_now(&id);
+                        self.known.recheck(&id);
+                    }
+                    self.act();
+                    ticks.reset_immediately();
+                }
                 // Another folder holds other packages.
                 _ = store.changed() => self.act(),
                 _ = changes.changed() => {
@@ -129,11 +138,13 @@ impl Worker {
                     None => warn!("poll failed: {error}"),
                     Some(_) => debug!("poll failed: {error}"),
                 }
-                self.known.poll_error = Some(error.to_string());
+                self.known.poll_error = Some(error.fault());
+                self.known.poll_failing_since_s.get_or_insert_with(now_s);
                 return;
             }
         };
         let was_away = self.known.poll_error.take().is_some();
+        self.known.poll_failing_since_s = None;
         if was_away {
             info!("polling works again");
         }
@@ -212,7 +223,7 @@ impl Worker {
             Err(error) if matches!(*error, PullError::Stopped) => return,
             Err(error) => {
                 let delay = Duration::from_secs(self.settings.current().network.retry_delay);
-                self.known.failed(&id, error.to_string(), delay);
+                self.known.failed(&id, error.fault(), delay);
             }
         }
         self.act();

@@ -9,6 +9,7 @@ use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -73,7 +74,9 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    // Who may read the configuration's folder need not read who came and how
+    // to log in.
+    let file = OpenOptions::new().create(true).append(true).mode(0o640).open(path)?;
     let size = file.metadata()?.len();
     Ok((file, size))
 }

@@ -9,12 +9,13 @@ use std::{
 /// Rooms from the top down: each may use those below its own line. The last
 /// line's are for everybody, and use each other only downwards, too.
 const FLOORS: &[&[&str]] = &[
-    &["demo"],
+    &["demo", "token"],
     &["master", "node"],
     &["http"],
     &["fetch"],
     &["upstream"],
     &["board"],
+    &["access"],
     &["delivery", "wire"],
     &["store"],
     &["protocol"],
@@ -25,8 +26,10 @@ const FLOORS: &[&[&str]] = &[
 ];
 
 /// What the main server shares with the node, and nothing else.
-const MASTERS: &[&str] =
-    &["delivery", "wire", "store", "protocol", "package", "listen", "config", "tasks", "atomic"];
+const MASTERS: &[&str] = &[
+    "access", "delivery", "wire", "store", "protocol", "package", "listen", "config", "tasks",
+    "atomic",
+];
 
 fn sources() -> Vec<(PathBuf, String)> {
     fn walk(folder: &Path, found: &mut Vec<(PathBuf, String)>) {

@@ -5,10 +5,12 @@
 
 mod support;
 
+mod access;
 mod config;
 mod demo;
 mod house;
 mod main_server;
+mod panel_api;
 mod presence;
 mod process;
 mod serving;

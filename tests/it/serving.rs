@@ -147,6 +147,9 @@ async fn what_is_not_to_be_had_is_refused_and_not_asked_for_again_at_once() {
     let main = ScriptedMain::start().await;
     let node =
         TestNode::of(&main.authority()).with(json!({"network": {"retryCount": 1}})).start().await;
+    // The first news of a main server lets everything be tried again.
+    let polled = async || node.status().await["last_poll"].is_u64().then_some(());
+    until("the first poll", polled).await;
     for path in ["/api/v1/meetings/nobody/download-package", "/api/meetings/nobody/download"] {
         for _ in 0..3 {
             let answer = node.get(path).await;

@@ -126,7 +126,7 @@ async fn twenty_kills_during_a_sync_never_lead_to_a_wrong_byte() {
     assert_eq!(node.process.until_ended().await.code(), Some(0));
     assert_eq!(names(&scratch), BTreeSet::new());
     for (part, expected) in [
-        ("", &["node_config.json", "storage"][..]),
+        ("", &["node_config.access.json", "node_config.json", "storage"][..]),
         ("storage", &[".lock", ".scratch", ".served.json", "meeting_m1"]),
         ("storage/meeting_m1", &["manifest.json", "package.zip"]),
     ] {
@@ -159,7 +159,10 @@ async fn a_kill_while_the_configuration_is_saved_leaves_the_old_or_the_new_one()
     for _ in 0..KILLS {
         let mut node = folder.start().await;
         let found = names(folder.path());
-        assert!(found.iter().eq(&["node_config.json", "storage"]), "leftovers: {found:?}");
+        assert!(
+            found.iter().eq(&["node_config.access.json", "node_config.json", "storage"]),
+            "leftovers: {found:?}"
+        );
         let url = node.url("/api/config");
         let first = saved;
         let posts = tokio::spawn(async move {

@@ -38,6 +38,7 @@ impl Builder {
             data: self.folder.path().to_owned(),
             listen: self.listen,
             announce_timeout: self.announce_timeout,
+            ..MasterOptions::default()
         };
         let master = Master::start(options).await.unwrap();
         TestMaster { address: master.address(), master: Some(master), folder: self.folder }
@@ -57,6 +58,11 @@ impl TestMaster {
     pub async fn stop(mut self) -> Builder {
         self.master.take().unwrap().shut_down(Duration::from_secs(5)).await;
         Builder { listen: self.address, folder: self.folder.clone(), ..Self::build() }
+    }
+
+    /// Of the first start in this folder.
+    pub fn new_token(&self) -> String {
+        self.master.as_ref().unwrap().new_token().unwrap().to_owned()
     }
 
     pub fn authority(&self) -> String {

@@ -9,6 +9,7 @@ use std::{
 use edge_mirror::{
     config::Settings,
     node::{Node, NodeOptions},
+    telemetry::Journal,
 };
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
@@ -62,6 +63,11 @@ impl TestNode {
 
     pub fn address(&self) -> std::net::SocketAddr {
         self.node.as_ref().unwrap().address()
+    }
+
+    /// Of the first start in this folder.
+    pub fn new_token(&self) -> String {
+        self.node.as_ref().unwrap().new_token().unwrap().to_owned()
     }
 
     pub async fn get(&self, path: &str) -> Response {
@@ -153,7 +159,8 @@ impl Builder {
         let settings = Arc::new(Settings::load_or_create(&path).unwrap());
         // With a port in its configuration the node listens there, else anywhere.
         let port = if config.contains_key("nodePort") { None } else { Some(0) };
-        let options = NodeOptions { host: IpAddr::V4(Ipv4Addr::LOCALHOST), port };
+        let journal = Journal::default();
+        let options = NodeOptions { host: IpAddr::V4(Ipv4Addr::LOCALHOST), port, journal };
         let node = Node::start(settings, options).await.unwrap();
         TestNode {
             url: format!("http://{}", node.address()),

@@ -1,26 +1,10 @@
-//! Keeps pages of other sites from changing anything: CORS only keeps them from
-//! reading the answers.
+//! Whether a request was made by a page of another site: CORS only keeps such
+//! a page from reading the answer.
 
-use axum::{
-    extract::Request,
-    http::{HeaderMap, Method, StatusCode, header},
-    middleware::Next,
-    response::Response,
-};
-
-const FOREIGN: &str =
-    "不接受来自其他网站的请求 / requests from pages of other sites are not accepted";
-
-pub async fn refuse_foreign(request: Request, next: Next) -> Response {
-    let safe = matches!(*request.method(), Method::GET | Method::HEAD);
-    match safe || is_own(request.headers()) {
-        true => next.run(request).await,
-        false => super::detail(StatusCode::FORBIDDEN, FOREIGN),
-    }
-}
+use axum::http::{HeaderMap, header};
 
 /// Browsers say where a request comes from; programs don't, and are no danger.
-fn is_own(headers: &HeaderMap) -> bool {
+pub fn is_own(headers: &HeaderMap) -> bool {
     let field = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = field(header::HOST.as_str());
     let same_site =
@@ -29,7 +13,6 @@ fn is_own(headers: &HeaderMap) -> bool {
         .is_none_or(|origin| origin.split_once("://").map(|(_, origin)| origin) == host);
     same_site && same_origin
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;

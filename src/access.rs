@@ -1,0 +1,177 @@
+//! Who may use what is not open to everybody, for both faces.
+//!
+//! An operator is who asks on the machine itself, or has logged in, or shows
+//! the admin token. `caller` says who asks, `vault` keeps what proves rights,
+//! `tries` slows guessing down, `origin` keeps other sites' pages out, `guard`
+//! puts them together around the operators' routes, `login` is the calls of
+//! the login page. What is behind the guard is for the faces to say.
+
+mod caller;
+mod guard;
+mod login;
+mod origin;
+mod session;
+mod tries;
+mod vault;
+
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use axum::http::{HeaderMap, header, request::Parts};
+
+use crate::{config::Security, tasks};
+pub use caller::Caller;
+pub use guard::{Denied, guard, refuse_foreign};
+pub use login::router;
+use tries::Tries;
+pub use vault::{Vault, VaultError, random_text};
+
+/// The settings of now: the node's are live.
+type Rules = Arc<dyn Fn() -> Security + Send + Sync>;
+
+/// Cloning shares it.
+#[derive(Clone)]
+pub struct Access {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// What the page calls itself: `node` or `main_server`.
+    role: &'static str,
+    vault: Vault,
+    rules: Rules,
+    tries: Mutex<Tries>,
+}
+
+/// Somebody who may change things.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operator {
+    pub address: IpAddr,
+    pub how: How,
+}
+
+/// What makes one an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// The request comes from the machine itself.
+    Local,
+    /// The admin token in a header.
+    Token,
+    /// A cookie that lasts until then.
+    Session { until_s: u64 },
+    /// `security.open`.
+    Open,
+}
+
+impl fmt::Display for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = match self.how {
+            How::Local => "this machine",
+            How::Token => "with the admin token",
+            How::Session { .. } => "logged in",
+            How::Open => "security.open is on",
+        };
+        write!(f, "{} ({how})", self.address)
+    }
+}
+
+impl Access {
+    pub fn new(
+        role: &'static str,
+        vault: Vault,
+        rules: impl Fn() -> Security + Send + Sync + 'static,
+    ) -> Self {
+        let tries = Mutex::default();
+        Self { inner: Arc::new(Inner { role, vault, rules: Arc::new(rules), tries }) }
+    }
+
+    pub fn vault(&self) -> &Vault {
+        &self.inner.vault
+    }
+
+    pub fn caller(&self, request: &Parts) -> Caller {
+        Caller::of(request, &(self.inner.rules)().trusted_proxies)
+    }
+
+    /// Whether who sends this is an operator, and how; counts wrong tokens.
+    pub async fn judge(&self, request: &Parts) -> Result<Operator, Denied> {
+        let caller = self.caller(request);
+        self.admit(&caller)?;
+        let operator = |how| Operator { address: caller.address, how };
+        if caller.local {
+            return Ok(operator(How::Local));
+        }
+        if (self.inner.rules)().open {
+            return Ok(operator(How::Open));
+        }
+        if let Some(until_s) = self.session(&request.headers).await {
+            return Ok(operator(How::Session { until_s }));
+        }
+        let Some(token) = token_of(&request.headers) else { return Err(Denied::NotLoggedIn) };
+        self.try_token(&caller, token, false).await?;
+        Ok(operator(How::Token))
+    }
+
+    /// Whether the address may manage at all. The machine itself always may:
+    /// somebody has to be able to mend a wrong list.
+    fn admit(&self, caller: &Caller) -> Result<(), Denied> {
+        let allowed = (self.inner.rules)().allow_from;
+        let listed = || allowed.iter().any(|subnet| subnet.contains(caller.address));
+        match caller.local || allowed.is_empty() || listed() {
+            true => Ok(()),
+            false => Err(Denied::Address),
+        }
+    }
+
+    /// Until when the cookie that came along lasts, if it is good. A bad one
+    /// is no try at guessing: it may simply have expired.
+    async fn session(&self, headers: &HeaderMap) -> Option<u64> {
+        let cookies = cookies(headers);
+        if cookies.is_empty() {
+            return None;
+        }
+        let vault = self.inner.vault.clone();
+        tasks::blocking(move || vault.session(&cookies)).await
+    }
+
+    /// Checks a token, or a one-time code where one will do.
+    async fn try_token(&self, caller: &Caller, token: String, code: bool) -> Result<(), Denied> {
+        if let Some(wait) = self.tries().wait(caller.address, Instant::now()) {
+            return Err(Denied::TooManyTries(wait));
+        }
+        let vault = self.inner.vault.clone();
+        let good =
+            tasks::blocking(move || vault.is_token(&token) || (code && vault.redeem(&token))).await;
+        match good {
+            true => self.tries().forget(caller.address),
+            false => self.tries().note(caller.address, Instant::now()),
+        }
+        if good { Ok(()) } else { Err(Denied::WrongToken) }
+    }
+
+    fn tries(&self) -> MutexGuard<'_, Tries> {
+        self.inner.tries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `Authorization: Bearer …` or `X-API-Key: …`.
+fn token_of(headers: &HeaderMap) -> Option<String> {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?").trim());
+    let bearer = text(header::AUTHORIZATION).and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token)
+    });
+    let key = || headers.get("x-api-key").map(|value| value.to_str().unwrap_or("?"));
+    bearer.or_else(key).map(|token| token.trim().to_owned())
+}
+
+/// All cookies of all lines; a browser sends one line, but may send more.
+fn cookies(headers: &HeaderMap) -> Vec<(String, String)> {
+    let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
+    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
+    pairs.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect()
+}

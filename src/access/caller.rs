@@ -1,0 +1,177 @@
+//! Who sends a request: from which address, and whether from this machine.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use axum::http::{HeaderMap, Version, header, request::Parts, uri::Authority};
+
+use crate::{config::Subnet, listen::Peer};
+
+/// What proxies add; a request that bears one did not come straight here.
+const FORWARDING: [&str; 7] = [
+    "forwarded",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-server",
+    "x-real-ip",
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    pub address: IpAddr,
+    /// A program on this machine, or a browser on it that was told a loopback
+    /// name: neither a proxy's client, nor a page that made its own name
+    /// point here (DNS rebinding).
+    pub local: bool,
+    /// Came by TLS, to a proxy that we trust.
+    pub secure: bool,
+}
+
+impl Caller {
+    pub fn of(request: &Parts, trusted: &[Subnet]) -> Self {
+        let peer = request.extensions.get::<Peer>();
+        // Without a peer nothing is known, and the least is allowed.
+        let peer = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0.ip().to_canonical());
+        let headers = &request.headers;
+        let forwarded = FORWARDING.iter().any(|name| headers.contains_key(*name));
+        let trusts = |address: IpAddr| trusted.iter().any(|subnet| subnet.contains(address));
+        if forwarded && trusts(peer) {
+            let address = client_behind(headers, trusts).unwrap_or(peer);
+            let scheme = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
+            let secure = scheme.is_some_and(|scheme| scheme.trim().eq_ignore_ascii_case("https"));
+            return Self { address, local: false, secure };
+        }
+        // Proxies of old speak HTTP/1.0 to those behind them, and name those
+        // as the host; programs on this machine speak HTTP/1.1.
+        let local = peer.is_loopback()
+            && !forwarded
+            && request.version >= Version::HTTP_11
+            && names_loopback(request);
+        Self { address: peer, local, secure: false }
+    }
+}
+
+/// The last address in `X-Forwarded-For` that is not a proxy of ours: those
+/// before it are whatever the client wrote.
+fn client_behind(headers: &HeaderMap, trusts: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+    let lines: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
+    let text = lines.iter().map(|line| line.to_str().ok()).collect::<Option<Vec<_>>>()?.join(",");
+    let mut last = None;
+    for entry in text.rsplit(',') {
+        // What can't be read ends the chain: nothing before it is to be believed.
+        let Some(address) = address_of(entry.trim()) else { return last };
+        last = Some(address);
+        if !trusts(address) {
+            return last;
+        }
+    }
+    last
+}
+
+/// Some proxies add the port.
+fn address_of(entry: &str) -> Option<IpAddr> {
+    let bare = entry.trim_start_matches('[').trim_end_matches(']');
+    let address = bare
+        .parse()
+        .ok()
+        .or_else(|| entry.parse::<std::net::SocketAddr>().ok().map(|with_port| with_port.ip()));
+    address.map(|address: IpAddr| address.to_canonical())
+}
+
+fn names_loopback(request: &Parts) -> bool {
+    let mut hosts = request.headers.get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
+    let host = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
+    // `GET http://elsewhere/ HTTP/1.1` names a host of its own.
+    host.is_some_and(|host| is_loopback(&host)) && request.uri.authority().is_none_or(is_loopback)
+}
+
+fn is_loopback(authority: &Authority) -> bool {
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let address = host.parse::<IpAddr>().map(|address| address.to_canonical());
+    let name = host.eq_ignore_ascii_case("localhost");
+    !authority.as_str().contains('@') && address.map_or(name, |address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+
+    use super::*;
+
+    fn caller(peer: &str, fields: &[(&str, &str)], trusted: &[&str]) -> Caller {
+        let mut request = Request::get("/api/config");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let peer = Peer(std::net::SocketAddr::new(peer.parse().unwrap(), 9));
+        let (parts, ()) = request.extension(peer).body(()).unwrap().into_parts();
+        let trusted: Vec<Subnet> = trusted.iter().map(|text| text.parse().unwrap()).collect();
+        Caller::of(&parts, &trusted)
+    }
+
+    #[test]
+    fn this_machine_is_who_asks_from_loopback_by_a_loopback_name_without_a_proxy() {
+        for host in ["localhost:8001", "127.0.0.1", "127.1.2.3:1", "[::1]:8001", "LOCALHOST"] {
+            assert!(caller("127.0.0.1", &[("host", host)], &[]).local, "{host}");
+        }
+        assert!(caller("::1", &[("host", "localhost")], &[]).local);
+        assert!(caller("::ffff:127.0.0.1", &[("host", "localhost")], &[]).local);
+        for (peer, fields) in [
+            ("10.0.0.5", &[("host", "localhost:8001")][..]),
+            ("127.0.0.1", &[("host", "evil.example:8001")]),
+            ("127.0.0.1", &[("host", "localhost.evil.example")]),
+            ("127.0.0.1", &[("host", "localhost@evil.example")]),
+            ("127.0.0.1", &[("host", "192.168.1.5:8001")]),
+            ("127.0.0.1", &[]),
+            ("127.0.0.1", &[("host", "localhost"), ("host", "evil.example")]),
+            ("127.0.0.1", &[("host", "localhost"), ("x-forwarded-for", "10.0.0.5")]),
+            ("127.0.0.1", &[("host", "localhost"), ("x-forwarded-for", "127.0.0.1")]),
+            ("127.0.0.1", &[("host", "localhost"), ("forwarded", "for=10.0.0.5")]),
+            ("127.0.0.1", &[("host", "localhost"), ("x-real-ip", "10.0.0.5")]),
+            ("127.0.0.1", &[("host", "localhost"), ("via", "1.1 proxy")]),
+        ] {
+            assert!(!caller(peer, fields, &[]).local, "{peer} {fields:?}");
+            assert!(!caller(peer, fields, &["10.9.9.9"]).local, "{peer} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn the_old_protocol_and_a_host_in_the_target_are_not_this_machine() {
+        let peer = Peer(([127, 0, 0, 1], 9).into());
+        let local = |request: axum::http::request::Builder| {
+            let request = request.header("host", "localhost").extension(peer).body(()).unwrap();
+            Caller::of(&request.into_parts().0, &[]).local
+        };
+        assert!(local(Request::get("/")));
+        assert!(local(Request::get("http://localhost:8001/")));
+        assert!(!local(Request::get("http://evil.example/")));
+        assert!(!local(Request::get("/").version(Version::HTTP_10)));
+    }
+
+    #[test]
+    fn only_trusted_proxies_are_believed_and_only_what_they_added() {
+        let address = |peer, forwarded: &str, trusted: &[&str]| {
+            caller(peer, &[("x-forwarded-for", forwarded)], trusted).address.to_string()
+        };
+        assert_eq!(address("10.0.0.1", "1.2.3.4", &["10.0.0.1"]), "1.2.3.4");
+        assert_eq!(address("10.0.0.2", "1.2.3.4", &["10.0.0.1"]), "10.0.0.2");
+        assert_eq!(address("10.0.0.1", "127.0.0.1, 1.2.3.4", &["10.0.0.1"]), "1.2.3.4");
+        assert_eq!(address("10.0.0.1", "9.9.9.9, 1.2.3.4, 10.0.0.7", &["10.0.0.0/8"]), "1.2.3.4");
+        assert_eq!(address("10.0.0.1", "1.2.3.4:5678", &["10.0.0.1"]), "1.2.3.4");
+        assert_eq!(address("10.0.0.1", "[2001:db8::1]", &["10.0.0.1"]), "2001:db8::1");
+        assert_eq!(address("10.0.0.1", "1.2.3.4, what", &["10.0.0.1"]), "10.0.0.1");
+        assert_eq!(address("10.0.0.1", "", &["10.0.0.1"]), "10.0.0.1");
+        assert_eq!(address("127.0.0.1", "127.0.0.1", &["127.0.0.1"]), "127.0.0.1");
+        assert!(!caller("127.0.0.1", &[("x-forwarded-for", "127.0.0.1")], &["127.0.0.1"]).local);
+    }
+
+    #[test]
+    fn tls_counts_where_a_trusted_proxy_says_so() {
+        let secure = |trusted: &[&str]| {
+            caller("10.0.0.1", &[("x-forwarded-proto", "https")], trusted).secure
+        };
+        assert!(secure(&["10.0.0.1"]) && !secure(&[]));
+    }
+}

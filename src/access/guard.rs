@@ -1,0 +1,138 @@
+//! What stands before the operators' routes, and what the others are told.
+
+use std::time::Duration;
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderValue, Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+use tracing::{debug, info, warn};
+
+use super::{Access, Caller, origin};
+use crate::wire;
+
+/// Why somebody is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    NotLoggedIn,
+    WrongToken,
+    /// By `security.allowFrom`.
+    Address,
+    TooManyTries(Duration),
+    /// A page of another site sent it.
+    Foreign,
+}
+
+impl Denied {
+    fn text(self) -> &'static str {
+        match self {
+            Self::NotLoggedIn => {
+                "需要登录，或在请求头中提供管理令牌 / log in, or send the admin token: \
+                 Authorization: Bearer TOKEN (`edge-mirror token` on the machine makes a link)"
+            }
+            Self::WrongToken => {
+                "令牌或链接无效、已使用或已过期 / the token or link is wrong, used or too old; \
+                 `edge-mirror token` on the machine makes a new link"
+            }
+            Self::Address => {
+                "此地址不在 security.allowFrom 中，不能管理 / this address may not manage, \
+                 security.allowFrom does not list it"
+            }
+            Self::TooManyTries(_) => {
+                "错误次数过多，请稍后再试 / too many wrong tries from this address, wait"
+            }
+            Self::Foreign => {
+                "不接受来自其他网站的请求 / requests from pages of other sites are not accepted"
+            }
+        }
+    }
+
+    /// For the log.
+    fn why(self) -> &'static str {
+        match self {
+            Self::NotLoggedIn => "not logged in",
+            Self::WrongToken => "wrong token or code",
+            Self::Address => "the address is not in security.allowFrom",
+            Self::TooManyTries(_) => "too many wrong tries",
+            Self::Foreign => "sent by a page of another site",
+        }
+    }
+}
+
+impl IntoResponse for Denied {
+    fn into_response(self) -> Response {
+        match self {
+            Self::NotLoggedIn | Self::WrongToken => {
+                let mut answer = wire::detail(StatusCode::UNAUTHORIZED, self.text());
+                let scheme = HeaderValue::from_static("Bearer realm=\"edge-mirror\"");
+                answer.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+                answer
+            }
+            Self::Address | Self::Foreign => wire::detail(StatusCode::FORBIDDEN, self.text()),
+            Self::TooManyTries(wait) => {
+                // Rounded up: who comes back then must not be too early.
+                let wait_s = wait.as_secs() + 1;
+                let body = json!({"detail": self.text(), "retry_after": wait_s});
+                let fields = [(header::RETRY_AFTER, HeaderValue::from(wait_s))];
+                (StatusCode::TOO_MANY_REQUESTS, fields, axum::Json(body)).into_response()
+            }
+        }
+    }
+}
+
+/// Lets operators through, and says in the log who changed what.
+pub async fn guard(State(access): State<Access>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+    let changes = changes(&method);
+    let judged = match changes && !origin::is_own(&parts.headers) {
+        true => Err(Denied::Foreign),
+        false => access.judge(&parts).await,
+    };
+    match judged {
+        Ok(operator) => {
+            parts.extensions.insert(operator.clone());
+            let answer = next.run(Request::from_parts(parts, body)).await;
+            match changes {
+                true => info!("{method} {path} by {operator}: {}", answer.status().as_u16()),
+                false => debug!("{method} {path} by {operator}: {}", answer.status().as_u16()),
+            }
+            answer
+        }
+        Err(denied) => {
+            note(&access.caller(&parts), &method, &path, denied);
+            let answer = denied.into_response();
+            wire::body::answer_unread(&parts.headers, body, answer).await
+        }
+    }
+}
+
+/// For routes that are open: pages of other sites change nothing there, either.
+pub async fn refuse_foreign(
+    State(access): State<Access>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if !changes(request.method()) || origin::is_own(request.headers()) {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    note(&access.caller(&parts), &parts.method, parts.uri.path(), Denied::Foreign);
+    wire::body::answer_unread(&parts.headers, body, Denied::Foreign.into_response()).await
+}
+
+fn changes(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// Every change that was refused; a page that only looks is nothing to tell.
+pub fn note(caller: &Caller, method: &Method, path: &str, denied: Denied) {
+    let (address, why) = (caller.address, denied.why());
+    match changes(method) || denied == Denied::WrongToken {
+        true => warn!("{method} {path} from {address} refused: {why}"),
+        false => debug!("{method} {path} from {address} refused: {why}"),
+    }
+}

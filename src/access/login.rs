@@ -1,0 +1,145 @@
+//! What the login page calls: who am I, log in, log out.
+
+use std::time::Duration;
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{FromRef, Request, State},
+    http::{HeaderValue, StatusCode, header, request::Parts},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde_json::{Value, json};
+use tracing::{error, info};
+
+use super::{Access, Caller, Denied, How, cookies, guard};
+use crate::{tasks, wire};
+
+/// A token takes a moment.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_BODY_BYTES: usize = 4096;
+
+/// Of both faces.
+pub fn router<S>(access: &Access) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Access: FromRef<S>,
+{
+    let own = middleware::from_fn_with_state(access.clone(), guard::refuse_foreign);
+    Router::new()
+        .route("/api/session", get(session))
+        .route("/api/login", post(login))
+        .route("/api/logout", post(logout))
+        .layer(own)
+}
+
+async fn session(State(access): State<Access>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    private(Json(access.described(&parts).await).into_response())
+}
+
+async fn login(State(access): State<Access>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let caller = access.caller(&parts);
+    let token = match token_in(&parts, body).await {
+        Ok(token) => token,
+        Err(answer) => return *answer,
+    };
+    let tried = match access.admit(&caller) {
+        Ok(()) => access.try_token(&caller, token, true).await,
+        denied => denied,
+    };
+    if let Err(denied) = tried {
+        guard::note(&caller, &parts.method, parts.uri.path(), denied);
+        return denied.into_response();
+    }
+    let vault = access.inner.vault.clone();
+    let Some((name, session, sealed)) = tasks::blocking(move || vault.begin_session()).await else {
+        return wire::detail(StatusCode::INTERNAL_SERVER_ERROR, "登录失败 / logging in failed");
+    };
+    info!("{} has logged in", caller.address);
+    let body = json!({"status": "success", "message": "已登录", "expires": session.until_s});
+    with_cookie(Json(body).into_response(), &name, &sealed, super::session::LASTS_S, &caller)
+}
+
+async fn logout(State(access): State<Access>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let caller = access.caller(&parts);
+    let (vault, cookies) = (access.inner.vault.clone(), cookies(&parts.headers));
+    let name = match tasks::blocking(move || vault.end_session(&cookies)).await {
+        Ok(name) => name,
+        Err(cause) => {
+            error!("{} could not be logged out: {cause}", caller.address);
+            return wire::detail(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "退出失败 / logging out failed",
+            );
+        }
+    };
+    info!("{} has logged out", caller.address);
+    let answer = Json(json!({"status": "success", "message": "已退出"})).into_response();
+    match name {
+        Some(name) => with_cookie(answer, &name, "", 0, &caller),
+        None => private(answer),
+    }
+}
+
+impl Access {
+    /// What a page has to know of its own rights.
+    pub async fn described(&self, request: &Parts) -> Value {
+        let judged = self.judge(request).await;
+        let (how, expires) = match judged.as_ref().map(|operator| operator.how) {
+            Ok(How::Local) => (Some("local"), None),
+            Ok(How::Token) => (Some("token"), None),
+            Ok(How::Session { until_s }) => (Some("session"), Some(until_s)),
+            Ok(How::Open) => (Some("open"), None),
+            Err(_) => (None, None),
+        };
+        json!({
+            "operator": how.is_some(),
+            "how": how,
+            "expires": expires,
+            "refused": (judged == Err(Denied::Address)).then_some("address"),
+            "role": self.inner.role,
+        })
+    }
+}
+
+async fn token_in(parts: &Parts, body: Body) -> Result<String, Box<Response>> {
+    if !wire::body::is_json(&parts.headers) {
+        return Err(Box::new(wire::body::not_json()));
+    }
+    let bytes = wire::body::read(body, MAX_BODY_BYTES, BODY_TIMEOUT).await;
+    let bytes = bytes.map_err(|unread| Box::new(unread.into_response()))?;
+    let fields: Option<Value> = serde_json::from_slice(&bytes).ok();
+    let token = fields.as_ref().and_then(|fields| fields.get("token")?.as_str());
+    token.map(|token| token.trim().to_owned()).ok_or_else(|| {
+        let text = "请求应为 {\"token\": \"…\"} / the body is {\"token\": \"...\"}";
+        Box::new(wire::detail(StatusCode::BAD_REQUEST, text))
+    })
+}
+
+fn with_cookie(
+    mut answer: Response,
+    name: &str,
+    value: &str,
+    lasts_s: u64,
+    caller: &Caller,
+) -> Response {
+    let secure = if caller.secure { "; Secure" } else { "" };
+    let cookie =
+        format!("{name}={value}; Path=/; Max-Age={lasts_s}; HttpOnly; SameSite=Strict{secure}");
+    // Letters, digits and these marks only.
+    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        answer.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+    private(answer)
+}
+
+/// Nobody in between may keep it.
+fn private(mut answer: Response) -> Response {
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}

@@ -1,0 +1,420 @@
+//! What proves rights: one small file beside the configuration that only its
+//! owner can read. Of tokens and codes it has digests only: whoever gets hold
+//! of a copy can't log in with it. (They are random and long, so a plain
+//! SHA-256 is enough: there is nothing to guess.)
+//!
+//! `edge-mirror token` writes the file while a node runs, so it is looked at
+//! anew whenever it is another one, and every edit takes the folder's lock.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use sha2::Digest;
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+use tracing::error;
+
+use super::session::{Key, LASTS_S, Session};
+use crate::{atomic, package::Sha256, store::now_s};
+
+/// A one-time code that nobody used until then is of no use.
+const CODE_LASTS_S: u64 = 3600;
+/// Each is 100 bytes in a file that is read at once.
+const MAX_CODES: usize = 32;
+/// Logged out but not yet at their end. More than that in a week is not
+/// people: then all sessions end.
+const MAX_ENDED: usize = 1000;
+
+#[derive(Debug, Error)]
+pub enum VaultError {
+    #[error("cannot read {path}: {cause}; run this as its owner, or as root")]
+    Unreadable { path: PathBuf, cause: io::Error },
+    #[error("{path} is damaged ({cause}); `edge-mirror token --new` makes it anew")]
+    Damaged { path: PathBuf, cause: String },
+    #[error("cannot write {path}: {cause}; check the folder, its permissions and free space")]
+    Unwritable { path: PathBuf, cause: io::Error },
+    #[error("the system has no random numbers: {0}")]
+    NoRandomness(getrandom::Error),
+}
+
+/// Cloning shares it.
+#[derive(Clone)]
+pub struct Vault {
+    path: Arc<PathBuf>,
+    held: Arc<Mutex<Held>>,
+}
+
+#[derive(Default)]
+struct Held {
+    /// Of the file that was read last.
+    stamp: Option<Stamp>,
+    /// None while the file can't be read: then nobody can log in.
+    secrets: Option<Secrets>,
+}
+
+/// Tells one file from another: each edit makes a new one.
+type Stamp = (u64, i64, i64, u64);
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Secrets {
+    token_sha256: Sha256,
+    /// In the cookie's name: nodes on one host share a browser's cookies.
+    realm: String,
+    session_key: String,
+    #[serde(default)]
+    codes: Vec<Code>,
+    #[serde(default)]
+    ended: Vec<Ended>,
+    /// What nodes have to send to a main server that asks for it.
+    #[serde(default)]
+    node_key_sha256: Option<Sha256>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Code {
+    sha256: Sha256,
+    until_s: u64,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Ended {
+    id: String,
+    until_s: u64,
+}
+
+impl Secrets {
+    fn fresh() -> Result<(Self, String), VaultError> {
+        let token = random_text()?;
+        let secrets = Self {
+            token_sha256: digest(&token),
+            realm: random::<4>()?.iter().map(|byte| format!("{byte:02x}")).collect(),
+            session_key: URL_SAFE_NO_PAD.encode(random::<32>()?),
+            codes: Vec::new(),
+            ended: Vec::new(),
+            node_key_sha256: None,
+        };
+        Ok((secrets, token))
+    }
+
+    fn key(&self) -> Option<Key> {
+        URL_SAFE_NO_PAD.decode(&self.session_key).ok()?.try_into().ok()
+    }
+
+    fn forget_what_is_over(&mut self) {
+        let now_s = now_s();
+        self.codes.retain(|code| now_s < code.until_s);
+        self.ended.retain(|ended| now_s < ended.until_s);
+    }
+}
+
+impl Vault {
+    /// The file beside a configuration file.
+    pub fn path_beside(config: &Path) -> PathBuf {
+        config.with_extension("access.json")
+    }
+
+    /// Opens the file, or makes it, with a new token that is returned: it is
+    /// known here and now only. What is wrong with the file is logged; then
+    /// nobody can log in, and everything else goes on.
+    pub fn open(path: PathBuf) -> (Self, Option<String>) {
+        let vault = Self { path: Arc::new(path), held: Arc::default() };
+        let missing =
+            matches!(fs::metadata(&*vault.path), Err(e) if e.kind() == io::ErrorKind::NotFound);
+        let token = if missing {
+            vault.replace_token().inspect_err(|error| error!("nobody can log in: {error}")).ok()
+        } else {
+            vault.fresh();
+            None
+        };
+        (vault, token)
+    }
+
+    /// Opens the file for `edge-mirror token`; it may have to be made first.
+    pub fn at(path: PathBuf) -> Self {
+        Self { path: Arc::new(path), held: Arc::default() }
+    }
+
+    /// Makes a new token. All sessions, codes and the token before it end.
+    pub fn replace_token(&self) -> Result<String, VaultError> {
+        self.alone(|| {
+            let (mut secrets, token) = Secrets::fresh()?;
+            // Nodes are no administrators: their key stays.
+            secrets.node_key_sha256 = self.read().ok().flatten().and_then(|s| s.node_key_sha256);
+            self.save(&secrets)?;
+            Ok(token)
+        })
+    }
+
+    /// A code that logs in once, within the hour; None where there is no file.
+    pub fn new_code(&self) -> Result<Option<String>, VaultError> {
+        let code = random_text()?;
+        let sha256 = digest(&code);
+        let added = self.edit(|secrets| {
+            if secrets.codes.len() >= MAX_CODES {
+                secrets.codes.remove(0);
+            }
+            secrets.codes.push(Code { sha256, until_s: now_s() + CODE_LASTS_S });
+        })?;
+        Ok(added.map(|()| code))
+    }
+
+    pub fn is_token(&self, token: &str) -> bool {
+        self.fresh().is_some_and(|secrets| same(secrets.token_sha256, digest(token)))
+    }
+
+    /// Whether that is a code; if so, it is one no longer.
+    pub fn redeem(&self, code: &str) -> bool {
+        let offered = digest(code);
+        let known = |secrets: &Secrets| secrets.codes.iter().any(|c| same(c.sha256, offered));
+        if !self.fresh().is_some_and(|secrets| known(&secrets)) {
+            return false;
+        }
+        let redeemed = self.edit(|secrets| {
+            let before = secrets.codes.len();
+            secrets.codes.retain(|code| !same(code.sha256, offered));
+            secrets.codes.len() < before
+        });
+        // One that could not be crossed out would work a second time.
+        let redeemed = redeemed.inspect_err(|error| error!("one-time code not accepted: {error}"));
+        matches!(redeemed, Ok(Some(true)))
+    }
+
+    /// A cookie's name and value, and how long it lasts.
+    pub fn begin_session(&self) -> Option<(String, Session, String)> {
+        let secrets = self.fresh()?;
+        let id = URL_SAFE_NO_PAD.encode(random::<16>().ok()?);
+        let session = Session { id, until_s: now_s() + LASTS_S };
+        let sealed = session.sealed(&secrets.key()?);
+        Some((cookie_name(&secrets), session, sealed))
+    }
+
+    /// Until when one of these cookies is good.
+    pub fn session(&self, cookies: &[(String, String)]) -> Option<u64> {
+        self.found(&self.fresh()?, cookies).map(|session| session.until_s)
+    }
+
+    /// Ends the session of these cookies for good, wherever copies of it are;
+    /// the cookie's name.
+    pub fn end_session(&self, cookies: &[(String, String)]) -> Result<Option<String>, VaultError> {
+        let Some(secrets) = self.fresh() else { return Ok(None) };
+        if let Some(Session { id, until_s }) = self.found(&secrets, cookies) {
+            let new_key = URL_SAFE_NO_PAD.encode(random::<32>()?);
+            self.edit(|secrets| {
+                if secrets.ended.len() >= MAX_ENDED {
+                    secrets.ended.clear();
+                    secrets.session_key = new_key;
+                }
+                secrets.ended.push(Ended { id, until_s });
+            })?;
+        }
+        Ok(Some(cookie_name(&secrets)))
+    }
+
+    pub fn asks_node_key(&self) -> bool {
+        self.fresh().is_some_and(|secrets| secrets.node_key_sha256.is_some())
+    }
+
+    /// True where no key is asked for, too.
+    pub fn accepts_node_key(&self, key: Option<&str>) -> bool {
+        let Some(secrets) = self.fresh() else { return false };
+        secrets.node_key_sha256.is_none_or(|right| key.is_some_and(|key| same(right, digest(key))))
+    }
+
+    /// Asks this key of nodes, one that is made up here, or none.
+    pub fn set_node_key(&self, key: Option<&str>) -> Result<(), VaultError> {
+        let sha256 = key.map(digest);
+        self.edit(|secrets| secrets.node_key_sha256 = sha256).map(drop)
+    }
+
+    fn found(&self, secrets: &Secrets, cookies: &[(String, String)]) -> Option<Session> {
+        let (name, key, now_s) = (cookie_name(secrets), secrets.key()?, now_s());
+        let ours = cookies.iter().filter(|(found, _)| *found == name);
+        let mut good = ours.filter_map(|(_, sealed)| Session::opened(sealed, &key, now_s));
+        good.find(|session| !secrets.ended.iter().any(|ended| ended.id == session.id))
+    }
+
+    /// The secrets of now. Looks at the disk.
+    fn fresh(&self) -> Option<Secrets> {
+        let stamp =
+            fs::metadata(&*self.path).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec(), m.len()));
+        let mut held = self.held();
+        if held.stamp != stamp || stamp.is_none() {
+            let read = self.read();
+            if let Err(error) = &read
+                && (held.stamp != stamp || held.secrets.is_some())
+            {
+                error!("nobody can log in: {error}");
+            }
+            *held = Held { stamp, secrets: read.ok().flatten() };
+        }
+        held.secrets.clone()
+    }
+
+    /// None where there is no file.
+    fn edit<T>(&self, change: impl FnOnce(&mut Secrets) -> T) -> Result<Option<T>, VaultError> {
+        self.alone(|| {
+            let Some(mut secrets) = self.read()? else { return Ok(None) };
+            secrets.forget_what_is_over();
+            let outcome = change(&mut secrets);
+            self.save(&secrets)?;
+            Ok(Some(outcome))
+        })
+    }
+
+    fn alone<T>(&self, work: impl FnOnce() -> Result<T, VaultError>) -> Result<T, VaultError> {
+        let folder = self.path.parent().unwrap_or(Path::new("/"));
+        let outcome = atomic::alone_in(folder, work);
+        outcome.map_err(|cause| VaultError::Unwritable { path: self.path.to_path_buf(), cause })?
+    }
+
+    fn read(&self) -> Result<Option<Secrets>, VaultError> {
+        let path = self.path.to_path_buf();
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(cause) => return Err(VaultError::Unreadable { path, cause }),
+        };
+        match serde_json::from_slice(&bytes) {
+            Ok(secrets) => Ok(Some(secrets)),
+            Err(cause) => Err(VaultError::Damaged { path, cause: cause.to_string() }),
+        }
+    }
+
+    fn save(&self, secrets: &Secrets) -> Result<(), VaultError> {
+        // Strings and numbers have nothing that could fail.
+        let bytes = serde_json::to_vec_pretty(secrets).expect("secrets serialize");
+        atomic::write_private(&self.path, &bytes)
+            .map_err(|cause| VaultError::Unwritable { path: self.path.to_path_buf(), cause })
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn cookie_name(secrets: &Secrets) -> String {
+    format!("edge_mirror_{}", secrets.realm)
+}
+
+fn digest(text: &str) -> Sha256 {
+    Sha256::new(sha2::Sha256::digest(text).into())
+}
+
+fn same(one: Sha256, other: Sha256) -> bool {
+    one.as_bytes()[..].ct_eq(&other.as_bytes()[..]).into()
+}
+
+/// 256 bits, as text that survives a link and a header.
+pub fn random_text() -> Result<String, VaultError> {
+    Ok(URL_SAFE_NO_PAD.encode(random::<32>()?))
+}
+
+fn random<const N: usize>() -> Result<[u8; N], VaultError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(VaultError::NoRandomness)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    struct Case {
+        _folder: tempfile::TempDir,
+        path: PathBuf,
+    }
+
+    fn case() -> Case {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Vault::path_beside(&folder.path().join("node_config.json"));
+        Case { _folder: folder, path }
+    }
+
+    fn cookies((name, _, value): (String, Session, String)) -> Vec<(String, String)> {
+        vec![("other".to_owned(), "x".to_owned()), (name, value)]
+    }
+
+    #[test]
+    fn the_token_is_told_once_and_kept_as_a_digest_that_only_the_owner_reads() {
+        let case = case();
+        let (vault, token) = Vault::open(case.path.clone());
+        let token = token.unwrap();
+        let text = fs::read_to_string(&case.path).unwrap();
+        assert!(!text.contains(&token) && text.contains("token_sha256"));
+        assert_eq!(fs::metadata(&case.path).unwrap().permissions().mode() & 0o777, 0o600);
+        let (again, told) = Vault::open(case.path.clone());
+        assert_eq!(told, None);
+        for vault in [vault, again] {
+            assert!(vault.is_token(&token));
+            assert!(!vault.is_token("") && !vault.is_token(&token[1..]));
+        }
+    }
+
+    #[test]
+    fn a_new_token_ends_everything_that_the_old_one_gave() {
+        let case = case();
+        let (running, token) = Vault::open(case.path.clone());
+        running.set_node_key(Some("node-key")).unwrap();
+        let code = running.new_code().unwrap().unwrap();
+        let session = cookies(running.begin_session().unwrap());
+        assert!(running.session(&session).is_some());
+        // By another process, say.
+        let new = Vault::at(case.path.clone()).replace_token().unwrap();
+        assert!(running.is_token(&new) && !running.is_token(&token.unwrap()));
+        assert!(!running.redeem(&code));
+        assert_eq!(running.session(&session), None);
+        assert!(running.accepts_node_key(Some("node-key")) && !running.accepts_node_key(None));
+    }
+
+    #[test]
+    fn a_code_works_once_and_only_for_an_hour() {
+        let case = case();
+        let (running, _) = Vault::open(case.path.clone());
+        let code = Vault::at(case.path.clone()).new_code().unwrap().unwrap();
+        assert!(!running.is_token(&code), "a code is no token");
+        assert!(running.redeem(&code) && !running.redeem(&code));
+        let late = running.new_code().unwrap().unwrap();
+        let text = fs::read_to_string(&case.path).unwrap();
+        let mut stored: serde_json::Value = serde_json::from_str(&text).unwrap();
+        stored["codes"][0]["until_s"] = now_s().into();
+        fs::write(&case.path, stored.to_string()).unwrap();
+        assert!(!running.redeem(&late));
+    }
+
+    #[test]
+    fn a_session_ends_by_logging_out_even_for_who_has_a_copy_and_after_a_restart() {
+        let case = case();
+        let (vault, _) = Vault::open(case.path.clone());
+        let (one, other) = (vault.begin_session().unwrap(), vault.begin_session().unwrap());
+        let (one, other) = (cookies(one), cookies(other));
+        vault.end_session(&one).unwrap();
+        for vault in [vault, Vault::open(case.path.clone()).0] {
+            assert_eq!(vault.session(&one), None);
+            assert!(vault.session(&other).is_some());
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_lets_nobody_in_and_is_left_as_it_is_until_a_new_token_is_made() {
+        let case = case();
+        let (running, token) = Vault::open(case.path.clone());
+        fs::write(&case.path, "{").unwrap();
+        assert!(!running.is_token(&token.unwrap()));
+        assert!(matches!(running.new_code(), Err(VaultError::Damaged { .. })));
+        assert_eq!(Vault::open(case.path.clone()).1, None);
+        assert_eq!(fs::read_to_string(&case.path).unwrap(), "{");
+        let new = running.replace_token().unwrap();
+        assert!(running.is_token(&new));
+        fs::remove_file(&case.path).unwrap();
+        assert!(!running.is_token(&new), "no file, no rights");
+        assert!(running.new_code().unwrap().is_none());
+    }
+}

@@ -1,0 +1,45 @@
+//! `GET /api/logs`: the last lines of the log, from memory.
+
+use axum::{
+    Json,
+    extract::{Query, State},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::error::ApiError;
+use crate::telemetry::{Journal, level_named};
+
+const DEFAULT_LINES: usize = 200;
+const MAX_LINES: usize = 1000;
+
+/// Texts, so that a mistake gets a sentence and not a parser's complaint.
+#[derive(Debug, Deserialize)]
+pub(super) struct Wish {
+    level: Option<String>,
+    after: Option<String>,
+    limit: Option<String>,
+}
+
+pub(super) async fn lines(
+    State(journal): State<Journal>,
+    Query(wish): Query<Wish>,
+) -> Result<Response, ApiError> {
+    let level = wish.level.as_deref().unwrap_or("TRACE");
+    let Some(level) = level_named(level) else {
+        return Err(invalid(
+            "level 应为 TRACE, DEBUG, INFO, WARNING, ERROR 之一 / level is one of these",
+        ));
+    };
+    let number = |text: &Option<String>| text.as_deref().map(str::parse::<u64>).transpose();
+    let (Ok(after), Ok(limit)) = (number(&wish.after), number(&wish.limit)) else {
+        return Err(invalid("after 和 limit 应为整数 / after and limit are whole numbers"));
+    };
+    let limit = limit.map_or(DEFAULT_LINES, |limit| limit.clamp(1, MAX_LINES as u64) as usize);
+    Ok(Json(json!({"lines": journal.lines(after, level, limit)})).into_response())
+}
+
+fn invalid(text: &str) -> ApiError {
+    ApiError::Invalid(text.to_owned())
+}

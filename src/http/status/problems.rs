@@ -1,0 +1,189 @@
+//! What is wrong with a node, worst first: kinds that a page puts into words,
+//! with what the words need. Nothing wrong is an empty list.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::{Fares, Meeting, cleanup_at};
+use crate::{
+    board::{Presence, Sync},
+    config::Config,
+    machine::Machine,
+};
+
+/// Packages are the only thing that grows without being asked; less than that
+/// is soon none.
+const LOW_DISK_BYTES: u64 = 512 << 20;
+/// A page that lists more failing meetings helps nobody.
+const MAX_MEETINGS: usize = 20;
+
+pub(super) struct Seen<'a> {
+    pub running: bool,
+    pub config: &'a Config,
+    pub config_file: &'a Path,
+    pub config_error: Option<String>,
+    pub presence: &'a Presence,
+    pub sync: &'a Sync,
+    pub meetings: &'a [Meeting],
+    pub storage: &'a Path,
+    pub storage_error: Option<String>,
+    pub port_error: Option<String>,
+    pub used: u64,
+    pub machine: &'a Machine,
+}
+
+pub(super) fn found(seen: &Seen) -> Vec<Value> {
+    let mut found = Vec::new();
+    if !seen.running {
+        found.push(json!({"code": "stopped", "severity": "error"}));
+    }
+    found.extend(config_rejected(seen));
+    found.extend(seen.storage_error.as_ref().map(|text| {
+        let path = seen.config.storage_path();
+        json!({"code": "storage_error", "severity": "error", "path": path, "text": text})
+    }));
+    found.extend(seen.port_error.as_ref().map(|text| {
+        let port = seen.config.node_port;
+        json!({"code": "port_error", "severity": "error", "port": port, "text": text})
+    }));
+    if seen.running {
+        found.extend(main_server(seen));
+        found.extend(seen.presence.unreachable.as_ref().map(|text| {
+            let address = &seen.presence.address;
+            json!({"code": "address_unreachable", "severity": "error", "address": address, "text": text})
+        }));
+        found.extend(seen.meetings.iter().filter_map(failing).take(MAX_MEETINGS));
+    }
+    found.extend(room(seen));
+    if seen.config.heartbeat_is_slow() {
+        let interval = seen.config.heartbeat.interval;
+        found.push(json!({"code": "heartbeat_slow", "severity": "warning", "interval": interval}));
+    }
+    if seen.config.security.open {
+        found.push(json!({"code": "open_access", "severity": "warning"}));
+    }
+    found
+}
+
+fn config_rejected(seen: &Seen) -> Option<Value> {
+    let text = seen.config_error.as_ref()?;
+    let file = seen.config_file;
+    Some(json!({"code": "config_rejected", "severity": "error", "file": file, "text": text}))
+}
+
+/// One cause, one line: where heartbeats fail, polls do so, too.
+fn main_server(seen: &Seen) -> Option<Value> {
+    let (presence, sync) = (seen.presence, seen.sync);
+    let (code, fault, since) = match (&presence.error, &sync.poll_error) {
+        (Some(fault), _) => ("main_server_unreachable", fault, presence.failing_since_s),
+        (None, Some(fault)) => ("poll_failed", fault, sync.poll_failing_since_s),
+        (None, None) => return None,
+    };
+    Some(json!({
+        "code": code,
+        "severity": "error",
+        "since": since,
+        "main_server": seen.config.main_server(),
+        "cause": fault.cause,
+        "text": fault.text,
+    }))
+}
+
+/// A first attempt that failed may still come right by itself.
+fn failing(meeting: &Meeting) -> Option<Value> {
+    let failing = meeting.failed_rounds > 0 || meeting.state == Fares::Failing;
+    (meeting.active && failing).then(|| {
+        json!({
+            "code": "meeting_failing",
+            "severity": "error",
+            "meeting": meeting.id,
+            "title": meeting.title,
+            "cause": meeting.cause,
+            "text": meeting.last_error,
+            "attempt": meeting.attempt,
+            "next_try": meeting.next_try,
+        })
+    })
+}
+
+/// Cleaning keeps the storage below its threshold: what stays above it can't
+/// be cleaned away.
+fn room(seen: &Seen) -> Vec<Value> {
+    let (limit, free) = (seen.config.storage.max_size, seen.machine.disk_free);
+    let mut found = Vec::new();
+    if seen.used >= cleanup_at(seen.config) {
+        let used = seen.used;
+        found.push(json!({
+            "code": "storage_nearly_full", "severity": "warning",
+            "used": used, "limit": limit, "path": seen.storage,
+        }));
+    }
+    // Before the first reading all figures are nought.
+    if seen.machine.disk_total > 0 && free < LOW_DISK_BYTES {
+        found.push(json!({
+            "code": "disk_nearly_full", "severity": "warning", "free": free, "path": seen.storage,
+        }));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::board::{Cause, Fault};
+
+    fn codes(
+        change: impl FnOnce(&mut Config, &mut Presence, &mut Sync, &mut Machine),
+    ) -> Vec<String> {
+        let document = json!({"nodeId": "n", "storage": {"maxSize": 10 << 20}});
+        let folder = Path::new("/");
+        let mut config =
+            crate::config::check::typed(document.as_object().unwrap(), folder).unwrap();
+        let (mut presence, mut sync) = (Presence::default(), Sync::default());
+        let mut machine = Machine { disk_total: 1 << 40, disk_free: 1 << 39, ..Machine::default() };
+        change(&mut config, &mut presence, &mut sync, &mut machine);
+        let seen = Seen {
+            running: true,
+            config: &config,
+            config_file: folder,
+            config_error: None,
+            presence: &presence,
+            sync: &sync,
+            meetings: &[],
+            storage: folder,
+            storage_error: None,
+            port_error: None,
+            used: 9 << 20,
+            machine: &machine,
+        };
+        found(&seen).iter().map(|problem| problem["code"].as_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn each_trouble_has_its_code_and_one_trouble_is_told_once() {
+        let away = || Some(Fault { cause: Cause::Refused, text: "away".into() });
+        assert_eq!(codes(|c, _, _, _| c.storage.max_size = 20 << 20), Vec::<String>::new());
+        assert_eq!(codes(|_, _, _, _| ()), ["storage_nearly_full"]);
+        let roomy = |c: &mut Config| c.storage.max_size = 20 << 20;
+        let both = codes(|c, presence, sync, _| {
+            roomy(c);
+            (presence.error, sync.poll_error) = (away(), away());
+        });
+        assert_eq!(both, ["main_server_unreachable"]);
+        let polls = codes(|c, _, sync, _| {
+            roomy(c);
+            sync.poll_error = away();
+        });
+        assert_eq!(polls, ["poll_failed"]);
+        let others = codes(|c, presence, _, machine| {
+            roomy(c);
+            presence.unreachable = Some("no route".into());
+            machine.disk_free = 1;
+            c.security.open = true;
+            c.heartbeat.interval = 30;
+        });
+        let told = ["address_unreachable", "disk_nearly_full", "heartbeat_slow", "open_access"];
+        assert_eq!(others, told);
+    }
+}

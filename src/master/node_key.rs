@@ -1,0 +1,88 @@
+//! The key that nodes may be asked for. It keeps strangers from registering
+//! and drawing tablets to themselves; without one anybody may, as with the
+//! real main server.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode},
+    middleware::Next,
+    response::Response,
+};
+use serde_json::{Value, json};
+use tracing::{info, warn};
+
+use super::{
+    json::{JsonBody, Reader},
+    nodes::success,
+    refusal::Refusal,
+    server::Server,
+};
+use crate::{
+    access::{self, VaultError},
+    tasks,
+    wire::{self, body},
+};
+
+const KEY: &str = "x-api-key";
+/// As what a node can be told (`security.mainServerKey`), and hard to guess.
+const MIN_CHARS: usize = 16;
+const MAX_CHARS: usize = 256;
+
+/// Before what nodes call.
+pub async fn check(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+    let key = request.headers().get(KEY).and_then(|key| key.to_str().ok()).map(str::to_owned);
+    let vault = server.access.vault().clone();
+    if tasks::blocking(move || vault.accepts_node_key(key.as_deref())).await {
+        return next.run(request).await;
+    }
+    let (parts, unread) = request.into_parts();
+    let address = server.access.caller(&parts).address;
+    warn!("{} from {address} refused: without the key that nodes have to send", parts.uri.path());
+    let text = "需要主控服务器密钥（security.mainServerKey） / this main server asks nodes for a \
+                key: set security.mainServerKey at the node";
+    body::answer_unread(&parts.headers, unread, wire::detail(StatusCode::UNAUTHORIZED, text)).await
+}
+
+/// Sets the key that is sent, or one that is made up, and shows it this once.
+pub async fn set(
+    State(server): State<Arc<Server>>,
+    headers: HeaderMap,
+    body: JsonBody,
+) -> Result<Json<Value>, Refusal> {
+    if !body::is_json(&headers) {
+        return Err(Refusal::NotJson);
+    }
+    let mut reader = Reader::new(&body);
+    let wanted = reader.optional_text("key");
+    reader.finish()?;
+    let good = |key: &String| {
+        (MIN_CHARS..=MAX_CHARS).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic())
+    };
+    if wanted.as_ref().is_some_and(|key| !good(key)) {
+        return Err(Refusal::invalid(
+            "密钥应为 16 到 256 个可见的 ASCII 字符 / a key is 16 to 256 visible ASCII characters",
+        ));
+    }
+    let vault = server.access.vault().clone();
+    let key = tasks::blocking(move || {
+        let key = wanted.map_or_else(access::random_text, Ok)?;
+        vault.set_node_key(Some(&key)).map(|()| key)
+    });
+    let key = key.await.map_err(not_kept)?;
+    info!("nodes have to send a key from now on");
+    Ok(Json(json!({"status": "success", "key": key})))
+}
+
+pub async fn clear(State(server): State<Arc<Server>>) -> Result<Json<Value>, Refusal> {
+    let vault = server.access.vault().clone();
+    tasks::blocking(move || vault.set_node_key(None)).await.map_err(not_kept)?;
+    info!("nodes need no key any more");
+    Ok(success("不再需要密钥 / nodes need no key any more".to_owned()))
+}
+
+fn not_kept(error: VaultError) -> Refusal {
+    Refusal::Storage(error.to_string())
+}

@@ -1,0 +1,131 @@
+//! Bodies of requests: bounded in size and time, and what becomes of those
+//! that are not read.
+
+use std::{error::Error, time::Duration};
+
+use axum::{
+    body::{self, Body, BodyDataStream, Bytes, HttpBody},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::StreamExt;
+use http_body_util::LengthLimitError;
+use thiserror::Error;
+
+use super::detail;
+
+/// For reading what follows a refusal: a few hundred megabytes on a LAN.
+const READ_OFF: Duration = Duration::from_secs(2);
+
+/// Why a body could not be had.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum Unread {
+    #[error("请求体过大，上限 {0} 字节 / the body is larger than {0} bytes")]
+    TooLarge(usize),
+    #[error("请求体发送过慢 / the body came too slowly")]
+    Slow,
+    #[error("请求体不完整 / the body did not arrive whole")]
+    Broken,
+}
+
+impl IntoResponse for Unread {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::Broken => StatusCode::BAD_REQUEST,
+        };
+        closing(detail(status, self.to_string()))
+    }
+}
+
+/// The whole body.
+pub async fn read(body: Body, max_bytes: usize, within: Duration) -> Result<Bytes, Unread> {
+    let whole = tokio::time::timeout(within, body::to_bytes(body, max_bytes));
+    whole.await.map_err(|_| Unread::Slow)?.map_err(|error| {
+        let too_large = error.source().is_some_and(|cause| cause.is::<LengthLimitError>());
+        if too_large { Unread::TooLarge(max_bytes) } else { Unread::Broken }
+    })
+}
+
+/// Whether the body was announced as JSON. A page elsewhere can send other
+/// types without asking; JSON it can't.
+pub fn is_json(headers: &HeaderMap) -> bool {
+    let declared = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = declared.and_then(|value| value.split(';').next()).unwrap_or_default();
+    let media_type = media_type.trim().to_ascii_lowercase();
+    media_type == "application/json"
+        || (media_type.starts_with("application/") && media_type.ends_with("+json"))
+}
+
+pub fn not_json() -> Response {
+    let text =
+        "请求需要 Content-Type: application/json / send it with Content-Type: application/json";
+    detail(StatusCode::UNSUPPORTED_MEDIA_TYPE, text)
+}
+
+/// An answer to a request whose body nobody wants. Many clients look for the
+/// answer only once they have sent everything, and a connection closed under
+/// them would lose it; so what they send is read for a moment.
+pub async fn answer_unread(headers: &HeaderMap, body: Body, answer: Response) -> Response {
+    if body.is_end_stream() {
+        return answer;
+    }
+    read_off(headers, body.into_data_stream(), answer).await
+}
+
+/// As [`answer_unread`], for a body that was read in part.
+pub async fn read_off(headers: &HeaderMap, rest: BodyDataStream, answer: Response) -> Response {
+    // Who asked whether to send at all (RFC 9110, 10.1.1) has sent nothing.
+    if headers.contains_key(header::EXPECT) {
+        return closing(answer);
+    }
+    let mut rest = rest;
+    let rest = async { while let Some(Ok(_)) = rest.next().await {} };
+    match tokio::time::timeout(READ_OFF, rest).await {
+        Ok(()) => answer,
+        Err(_) => closing(answer),
+    }
+}
+
+/// The rest of the body was not read: the connection ends with the answer, and
+/// the client should not send its next request on it.
+fn closing(mut answer: Response) -> Response {
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_not_waited_for() {
+        let begun = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{"))]);
+        let stalled = Body::from_stream(begun.chain(stream::pending()));
+        let within = Duration::from_secs(30);
+        assert_eq!(read(stalled, 10, within).await, Err(Unread::Slow));
+        assert_eq!(read(Body::from("0123456789x"), 10, within).await, Err(Unread::TooLarge(10)));
+        assert!(read(Body::from("{}"), 10, within).await.is_ok_and(|whole| whole == "{}"));
+    }
+
+    #[test]
+    fn only_json_is_json() {
+        for (value, expected) in [
+            (Some("application/json"), true),
+            (Some("Application/JSON; charset=utf-8"), true),
+            (Some("application/problem+json"), true),
+            (None, false),
+            (Some("text/plain"), false),
+            (Some("application/x-www-form-urlencoded"), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = value {
+                headers.insert(header::CONTENT_TYPE, value.parse().unwrap());
+            }
+            assert_eq!(is_json(&headers), expected, "{value:?}");
+        }
+    }
+}

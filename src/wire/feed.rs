@@ -1,0 +1,264 @@
+//! A page's event stream (server-sent events): a whole state first, then what
+//! differs, at most once a second, and what happened over the last minutes.
+//!
+//! The state is looked at once a second however many watch, and not at all
+//! while nobody does.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use axum::{
+    body::{Body, Bytes},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::Stream;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+
+use super::detail;
+use crate::store::now_s;
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Proxies close what is silent for a minute; and a page learns by it that
+/// the node is gone.
+pub const SILENCE: Duration = Duration::from_secs(15);
+/// Each costs a connection and a copy of the state; pages beyond poll.
+const MAX_STREAMS: usize = 64;
+const SAMPLE_EVERY: Duration = Duration::from_secs(5);
+/// A quarter of an hour.
+const MAX_SAMPLES: usize = 180;
+
+/// Fields that differ each second by themselves; no news.
+const CLOCKS: [&str; 2] = ["now", "uptime"];
+
+/// One step: its end, and three figures that its owner gives a meaning.
+pub type Sample = [u64; 4];
+
+/// What happened in the last quarter of an hour, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    samples: VecDeque<Sample>,
+}
+
+impl History {
+    fn push(&mut self, sample: Sample) {
+        if self.samples.len() >= MAX_SAMPLES {
+            self.samples.pop_front();
+        }
+        self.samples.push_back(sample);
+    }
+
+    pub fn last(&self) -> Option<Sample> {
+        self.samples.back().copied()
+    }
+}
+
+impl Serialize for History {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        json!({"step": SAMPLE_EVERY.as_secs(), "samples": self.samples}).serialize(serializer)
+    }
+}
+
+/// Keeps a history: of two counters that only grow what was added in a step,
+/// and a third figure as it is.
+pub async fn record(history: &watch::Sender<History>, read: impl Fn() -> [u64; 3]) {
+    let mut before = read();
+    let mut ticks = tokio::time::interval(SAMPLE_EVERY);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let now = read();
+        let grown = |n: usize| now[n].saturating_sub(before[n]);
+        let sample = [now_s(), grown(0), grown(1), now[2]];
+        history.send_modify(|history| history.push(sample));
+        before = now;
+    }
+}
+
+/// The state that streams follow.
+#[derive(Debug)]
+pub struct Feed {
+    latest: watch::Sender<Arc<Value>>,
+    wanted: Notify,
+    places: Arc<Semaphore>,
+}
+
+impl Default for Feed {
+    fn default() -> Self {
+        Self {
+            latest: watch::Sender::default(),
+            wanted: Notify::new(),
+            places: Arc::new(Semaphore::new(MAX_STREAMS)),
+        }
+    }
+}
+
+impl Feed {
+    /// Looks for as long as somebody watches.
+    pub async fn run(&self, look: impl Fn() -> Value) {
+        loop {
+            if self.latest.receiver_count() == 0 {
+                self.wanted.notified().await;
+            }
+            self.latest.send_replace(Arc::new(look()));
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// None while too many watch already.
+    pub fn watch(&self, now: Value) -> Option<Watcher> {
+        let place = self.places.clone().try_acquire_owned().ok()?;
+        let mut latest = self.latest.subscribe();
+        latest.mark_unchanged();
+        self.wanted.notify_one();
+        Some(Watcher { seen: Arc::new(now), latest, _place: place })
+    }
+}
+
+/// One page's view.
+#[derive(Debug)]
+pub struct Watcher {
+    seen: Arc<Value>,
+    latest: watch::Receiver<Arc<Value>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Watcher {
+    pub fn first(&self) -> Bytes {
+        event("status", &*self.seen)
+    }
+
+    /// The next change; `lists` are compared item by item: field and the name
+    /// of their items' key. Nothing is lost when it is dropped half way.
+    pub async fn next(&mut self, lists: &[(&str, &str)]) -> Bytes {
+        loop {
+            if self.latest.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+            let now = self.latest.borrow_and_update().clone();
+            let change = difference(&self.seen, &now, lists);
+            self.seen = now;
+            if let Some(change) = change {
+                return event("change", &change);
+            }
+        }
+    }
+}
+
+fn difference(before: &Value, now: &Value, lists: &[(&str, &str)]) -> Option<Value> {
+    let (before, now) = (before.as_object()?, now.as_object()?);
+    let (mut set, mut changed_lists) = (Map::new(), Map::new());
+    for (field, value) in now.iter().filter(|(field, value)| before.get(*field) != Some(*value)) {
+        match lists.iter().find(|(list, _)| list == field) {
+            Some((_, key)) => {
+                changed_lists.insert(field.clone(), list_difference(before.get(field), value, key));
+            }
+            None => {
+                set.insert(field.clone(), value.clone());
+            }
+        }
+    }
+    let news = !changed_lists.is_empty() || set.keys().any(|key| !CLOCKS.contains(&&**key));
+    news.then(|| json!({"set": set, "lists": changed_lists}))
+}
+
+fn list_difference(before: Option<&Value>, now: &Value, key: &str) -> Value {
+    let items = |list: Option<&Value>| -> Map<String, Value> {
+        let items = list.and_then(Value::as_array).into_iter().flatten();
+        items.filter_map(|item| Some((item[key].as_str()?.to_owned(), item.clone()))).collect()
+    };
+    let (before, now) = (items(before), items(Some(now)));
+    let changed: Vec<_> =
+        now.iter().filter(|(id, item)| before.get(*id) != Some(*item)).map(|(_, i)| i).collect();
+    let removed: Vec<_> = before.keys().filter(|id| !now.contains_key(*id)).collect();
+    json!({"changed": changed, "removed": removed})
+}
+
+/// One event; JSON has no line breaks of its own.
+pub fn event(name: &str, content: &impl Serialize) -> Bytes {
+    let content = serde_json::to_string(content).unwrap_or_default();
+    format!("event: {name}\ndata: {content}\n\n").into()
+}
+
+/// For the silence between events.
+pub fn comment() -> Bytes {
+    Bytes::from_static(b":\n\n")
+}
+
+pub fn response(
+    events: impl Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + 'static,
+) -> Response {
+    let fields = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+        // nginx would gather events until its buffer is full.
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    (fields, Body::from_stream(events)).into_response()
+}
+
+pub fn too_many() -> Response {
+    let text = "打开的页面过多 / too many pages follow already, poll instead";
+    detail(StatusCode::SERVICE_UNAVAILABLE, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LISTS: &[(&str, &str)] = &[("meetings", "id")];
+
+    #[test]
+    fn only_what_differs_is_told() {
+        let before =
+            json!({"now": 1, "running": true, "meetings": [{"id": "a"}, {"id": "b", "n": 1}]});
+        let now =
+            json!({"now": 2, "running": false, "meetings": [{"id": "b", "n": 2}, {"id": "c"}]});
+        let told = json!({
+            "set": {"now": 2, "running": false},
+            "lists": {"meetings": {"changed": [{"id": "b", "n": 2}, {"id": "c"}], "removed": ["a"]}},
+        });
+        assert_eq!(difference(&before, &now, LISTS), Some(told));
+        let later =
+            json!({"now": 9, "running": true, "meetings": [{"id": "a"}, {"id": "b", "n": 1}]});
+        assert_eq!(difference(&before, &later, LISTS), None, "time alone is no news");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_looked_at_while_nobody_watches() {
+        let looks = std::sync::atomic::AtomicU64::new(0);
+        let feed = Feed::default();
+        let look = || json!({"n": looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed)});
+        tokio::time::timeout(Duration::from_secs(60), feed.run(look)).await.unwrap_err();
+        assert_eq!(looks.load(std::sync::atomic::Ordering::Relaxed), 0);
+        let mut watcher = feed.watch(json!({"n": "first"})).unwrap();
+        assert!(watcher.first().starts_with(b"event: status\n"));
+        let next = tokio::select! {
+            () = feed.run(look) => unreachable!(),
+            next = watcher.next(&[]) => next,
+        };
+        assert_eq!(next, event("change", &json!({"set": {"n": 0}, "lists": {}})));
+    }
+
+    #[test]
+    fn a_stream_too_many_is_refused_and_one_that_ends_makes_room() {
+        let feed = Feed::default();
+        let mut all: Vec<_> = (0..MAX_STREAMS).map(|_| feed.watch(Value::Null).unwrap()).collect();
+        assert!(feed.watch(Value::Null).is_none());
+        all.pop();
+        assert!(feed.watch(Value::Null).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_history_has_what_was_added_and_a_quarter_of_an_hour() {
+        let total = std::sync::atomic::AtomicU64::new(100);
+        let history = watch::Sender::default();
+        let read = || [total.fetch_add(7, std::sync::atomic::Ordering::Relaxed), 5, 3];
+        let recording = record(&history, read);
+        tokio::time::timeout(Duration::from_secs(2000), recording).await.unwrap_err();
+        let history = history.borrow();
+        assert_eq!(history.samples.len(), MAX_SAMPLES);
+        assert_eq!(history.last().unwrap()[1..], [7, 0, 3]);
+    }
+}

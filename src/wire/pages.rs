@@ -1,0 +1,206 @@
+//! The pages: files of `web/`, embedded in the binary, compressed once.
+
+use std::{io::Write, sync::LazyLock};
+
+use axum::{
+    Router,
+    extract::Path,
+    http::{HeaderMap, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use flate2::{Compression, write::GzEncoder};
+use sha2::{Digest, Sha256};
+
+use super::not_found;
+
+struct Source {
+    name: &'static str,
+    bytes: &'static [u8],
+}
+
+macro_rules! files {
+    ($($name:literal),+ $(,)?) => {
+        &[$(Source { name: $name, bytes: include_bytes!(concat!("../../web/", $name)) }),+]
+    };
+}
+
+const SOURCES: &[Source] = files! {
+    "icon.svg",
+    "index.html",
+    "css/base.css",
+    "css/node.css",
+    "css/parts.css",
+    "js/act.js",
+    "js/api.js",
+    "js/chart.js",
+    "js/dialog.js",
+    "js/dom.js",
+    "js/drafts.js",
+    "js/format.js",
+    "js/i18n.js",
+    "js/icons.js",
+    "js/live.js",
+    "js/meter.js",
+    "js/node-health.js",
+    "js/node.js",
+    "js/pace.js",
+    "js/shell.js",
+    "js/texts/node.js",
+    "js/texts/shared.js",
+    "js/views/config.js",
+    "js/views/editors.js",
+    "js/views/field.js",
+    "js/views/health.js",
+    "js/views/login.js",
+    "js/views/logs.js",
+    "js/views/meeting-row.js",
+    "js/views/meetings.js",
+    "js/views/node.js",
+    "js/views/traffic.js",
+};
+
+/// Nothing from elsewhere, no inline script, in nobody's frame.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
+
+struct File {
+    name: &'static str,
+    media_type: &'static str,
+    etag: String,
+    plain: &'static [u8],
+    compressed: Vec<u8>,
+}
+
+static FILES: LazyLock<Vec<File>> = LazyLock::new(|| SOURCES.iter().map(File::of).collect());
+
+impl File {
+    fn of(source: &Source) -> Self {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        // Memory takes whatever is written.
+        let _ = encoder.write_all(source.bytes);
+        let digest = crate::package::Sha256::new(Sha256::digest(source.bytes).into());
+        Self {
+            name: source.name,
+            media_type: media_type(source.name),
+            etag: format!("\"{}\"", &digest.to_string()[..32]),
+            plain: source.bytes,
+            compressed: encoder.finish().unwrap_or_default(),
+        }
+    }
+}
+
+fn media_type(name: &str) -> &'static str {
+    match name.rsplit('.').next() {
+        Some("html") => "text/html; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        _ => "application/octet-stream",
+    }
+}
+
+/// `/static/…`, on both faces.
+pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    Router::new().route("/static/{*path}", get(file))
+}
+
+async fn file(Path(path): Path<String>, asked: HeaderMap, uri: Uri) -> Response {
+    match FILES.iter().any(|file| file.name == path) {
+        true => page(&path, &asked),
+        false => not_found(uri).await,
+    }
+}
+
+/// One of the files, by its name.
+pub fn page(name: &str, asked: &HeaderMap) -> Response {
+    let Some(file) = FILES.iter().find(|file| file.name == name) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let (encoding, body) = match accepts_gzip(asked) {
+        true => (Some((header::CONTENT_ENCODING, "gzip")), file.compressed.as_slice()),
+        false => (None, file.plain),
+    };
+    // Weak: the same for both encodings.
+    let etag = format!("W/{}", file.etag);
+    let headers = [
+        (header::CONTENT_TYPE, file.media_type),
+        // Asked for anew each time, at the cost of a 304: an upgrade of the
+        // node is seen at once.
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::VARY, "accept-encoding"),
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::ETAG, etag.as_str()),
+    ];
+    let known = asked.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
+    let current = |tag: &str| tag.trim().trim_start_matches("W/") == file.etag;
+    match known.is_some_and(|tags| tags.split(',').any(current)) {
+        true => (StatusCode::NOT_MODIFIED, headers).into_response(),
+        // Bytes that live as long as the program need no copy.
+        false => {
+            let encoding = encoding.into_iter().collect::<Vec<_>>();
+            (headers, axum::response::AppendHeaders(encoding), axum::body::Bytes::from_static(body))
+                .into_response()
+        }
+    }
+}
+
+fn accepts_gzip(asked: &HeaderMap) -> bool {
+    let accepted = asked.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+    let gzip = |coding: &str| {
+        let mut parts = coding.split(';').map(str::trim);
+        parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"))
+            && !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    };
+    accepted.is_some_and(|accepted| accepted.split(',').any(gzip))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs};
+
+    use super::*;
+
+    fn names(folder: &std::path::Path, prefix: &str, found: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let name = format!("{prefix}{}", entry.file_name().to_str().unwrap());
+            match entry.file_type().unwrap().is_dir() {
+                true => names(&entry.path(), &format!("{name}/"), found),
+                false => {
+                    found.insert(name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_file_is_embedded_and_all_are_small() {
+        let mut found = BTreeSet::new();
+        names(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("web"), "", &mut found);
+        let embedded: BTreeSet<_> = SOURCES.iter().map(|file| file.name.to_owned()).collect();
+        assert_eq!(embedded, found);
+        let size: usize = SOURCES.iter().map(|file| file.bytes.len()).sum();
+        assert!(size < 150_000, "{size} bytes");
+        assert!(FILES.iter().all(|file| file.media_type != "application/octet-stream"));
+    }
+
+    #[test]
+    fn compression_is_for_who_asks_for_it() {
+        let encoded = |accepted: &'static str| {
+            let mut asked = HeaderMap::new();
+            asked.insert(header::ACCEPT_ENCODING, accepted.parse().unwrap());
+            page("index.html", &asked).headers().contains_key(header::CONTENT_ENCODING)
+        };
+        assert!(encoded("gzip, deflate, br") && encoded("br;q=1.0, GZIP;q=0.5"));
+        assert!(!encoded("identity") && !encoded("gzip;q=0"));
+        assert!(!page("index.html", &HeaderMap::new()).headers().contains_key("content-encoding"));
+    }
+
+    #[test]
+    fn who_has_it_already_gets_nothing() {
+        let first = page("index.html", &HeaderMap::new());
+        let mut asked = HeaderMap::new();
+        asked.insert(header::IF_NONE_MATCH, first.headers()[header::ETAG].clone());
+        assert_eq!(page("index.html", &asked).status(), StatusCode::NOT_MODIFIED);
+    }
+}
