@@ -59,7 +59,7 @@ test("a wrong token is refused and the right one lets in, until logging out", as
   await untilShown(page, /not right/);
   await stage.look(page, "login wrong");
   assert.equal(await page.locator("#config").count(), 0);
-  await logIn(page, await node.loginCode());
+  await logIn(page, await node.token());
   await untilLoggedIn(page);
   await panel.setting(page, "syncInterval").waitFor();
   const [cookie] = await page.context().cookies();
@@ -79,7 +79,7 @@ test("a wrong token is refused and the right one lets in, until logging out", as
 test("who logs out in one tab is logged out in the other", async (stage) => {
   const node = await nodeWithMeeting(stage);
   const page = await panel.openPanel(stage, node, { host: STRANGER, view: "config" });
-  await logIn(page, await node.loginCode());
+  await logIn(page, await node.token());
   await untilLoggedIn(page);
   const other = await stage.openBeside(page, page.url());
   await untilLoggedIn(other);
@@ -87,9 +87,9 @@ test("who logs out in one tab is logged out in the other", async (stage) => {
   await other.locator("#token").waitFor();
 });
 
-test("the printed link logs in once, and its code is in no address", async (stage) => {
+test("a link made on the machine logs in once, and its code is in no address", async (stage) => {
   const node = await nodeWithMeeting(stage);
-  const code = await node.loginCode();
+  const code = node.oneTimeCode();
   const link = node.url(`/static/index.html#login=${code}`, STRANGER);
   const page = await stage.open(link);
   await untilLoggedIn(page);

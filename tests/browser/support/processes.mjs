@@ -12,6 +12,7 @@ const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
 const TARGET = resolve(ROOT, process.env.CARGO_TARGET_DIR ?? "target");
 const BINARY = process.env.EDGE_MIRROR_BIN ?? join(TARGET, "debug/edge-mirror");
 const LOOPBACK = "127.0.0.1";
+const LOGIN = /#login=(\S+)/;
 const LOG_TAIL_LINES = 60;
 
 // Whatever ends this process ends them, too.
@@ -76,9 +77,15 @@ class Service {
     return (await fetch(this.url(path), { headers: { Connection: "close" } })).json();
   }
 
-  /** The one-time link that it printed for those who are not on the machine. */
-  async loginCode() {
-    return (await until("it prints a login link", () => /#login=(\S+)/.exec(this.log)))[1];
+  /** The admin token, out of the link that it printed at its first start. */
+  async token() {
+    return (await until("it prints a login link", () => LOGIN.exec(this.log)))[1];
+  }
+
+  /** What `edge-mirror token` on its machine makes: a code that logs in once. */
+  oneTimeCode() {
+    const where = this.command.slice(1);
+    return LOGIN.exec(execFileSync(BINARY, ["token", ...where], { encoding: "utf8" }))[1];
   }
 
   /** For a test that failed: the log's end and what lies in the folder. */
