@@ -3,7 +3,7 @@
 default: check
 
 # Everything that must be green before a commit.
-check: fmt lint doc test
+check: fmt lint doc test browser
 
 fmt:
     cargo fmt --check
@@ -16,6 +16,10 @@ doc:
 
 test *args:
     cargo nextest run --locked {{args}}
+
+# The pages in Chromium; SCREENSHOTS=folder keeps pictures of them.
+browser *args:
+    tests/browser/run {{args}}
 
 # Everything that must be clean before an issue is closed.
 close: deny machete typos

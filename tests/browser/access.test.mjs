@@ -1,0 +1,116 @@
+// Who may use the panel: the machine's own browser, strangers, and those who log in.
+
+import assert from "node:assert/strict";
+
+import { STRANGER, untilShown } from "./support/browser.mjs";
+import * as panel from "./support/panel.mjs";
+import { test } from "./support/stage.mjs";
+import { until } from "./support/until.mjs";
+import { zip } from "./support/zip.mjs";
+
+const PACKAGE = zip({ "agenda.txt": "first" });
+// What the browser itself says of a refused login.
+const REFUSED = /status of (401|429)/;
+
+async function nodeWithMeeting(stage) {
+  const main = await stage.slowMain();
+  const node = await stage.node(main);
+  main.activate("m1", "Board", PACKAGE);
+  await node.untilSynced("m1");
+  return node;
+}
+
+async function logIn(page, token) {
+  await page.locator("#token").fill(token);
+  await page.locator("#login").click();
+}
+
+const untilLoggedIn = (page) => page.locator("#logout").waitFor();
+
+test("on the machine itself nobody logs in or out", async (stage) => {
+  const node = await nodeWithMeeting(stage);
+  const page = await panel.openPanel(stage, node);
+  await page.locator("#who").waitFor();
+  assert.equal(await page.locator("#logout, #login-link").count(), 0);
+  assert.ok(await page.locator("#stop").isVisible());
+});
+
+test("a stranger sees how things are and can change nothing", async (stage) => {
+  const node = await nodeWithMeeting(stage);
+  const page = await panel.openPanel(stage, node, { host: STRANGER });
+  await panel.untilWell(page);
+  await panel.assertNoButtons(page);
+  await panel.go(page, "meetings");
+  await panel.untilState(page, "m1", "synced");
+  await panel.assertNoButtons(page);
+  for (const view of ["config", "logs"]) {
+    await panel.go(page, view);
+    await page.locator("#token").waitFor();
+    assert.equal(await page.locator("#config, #log").count(), 0);
+  }
+  await stage.look(page, "login");
+});
+
+test("a wrong token is refused and the right one lets in, until logging out", async (stage) => {
+  const node = await nodeWithMeeting(stage);
+  const page = await panel.openPanel(stage, node, { host: STRANGER, view: "config" });
+  stage.allow(REFUSED);
+  await logIn(page, "not the token");
+  await untilShown(page, /not right/);
+  await stage.look(page, "login wrong");
+  assert.equal(await page.locator("#config").count(), 0);
+  await logIn(page, await node.token());
+  await untilLoggedIn(page);
+  await panel.setting(page, "syncInterval").waitFor();
+  const [cookie] = await page.context().cookies();
+  assert.deepEqual([cookie.httpOnly, cookie.sameSite], [true, "Strict"]);
+  await page.reload();
+  await untilLoggedIn(page);
+  await panel.setting(page, "syncInterval").waitFor();
+  await page.locator("#logout").click();
+  await page.locator("#token").waitFor();
+  await page.reload();
+  await page.locator("#token").waitFor();
+  await panel.go(page, "overview");
+  await panel.untilWell(page);
+  await panel.assertNoButtons(page);
+});
+
+test("who logs out in one tab is logged out in the other", async (stage) => {
+  const node = await nodeWithMeeting(stage);
+  const page = await panel.openPanel(stage, node, { host: STRANGER, view: "config" });
+  await logIn(page, await node.token());
+  await untilLoggedIn(page);
+  const other = await stage.openBeside(page, page.url());
+  await untilLoggedIn(other);
+  await page.locator("#logout").click();
+  await other.locator("#token").waitFor();
+});
+
+test("a link made on the machine logs in once, and its code is in no address", async (stage) => {
+  const node = await nodeWithMeeting(stage);
+  const code = node.oneTimeCode();
+  const link = node.url(`/static/index.html#login=${code}`, STRANGER);
+  const page = await stage.open(link);
+  await untilLoggedIn(page);
+  await page.locator("#stop").waitFor();
+  assert.doesNotMatch(page.url(), new RegExp(code));
+  const history = await page.evaluate(() => window.history.length);
+  assert.ok(history <= 2, `${history} entries of history`);
+  stage.allow(REFUSED);
+  const later = await stage.open(link);
+  await later.locator("#login-error").filter({ hasText: /used before/ }).waitFor();
+  assert.doesNotMatch(later.url(), new RegExp(code));
+});
+
+test("many wrong tries have to wait, and the page says for how long", async (stage) => {
+  const node = await nodeWithMeeting(stage);
+  const page = await panel.openPanel(stage, node, { host: STRANGER, view: "config" });
+  stage.allow(REFUSED);
+  await until("it is slowed down", async () => {
+    await logIn(page, "guess");
+    return page.locator("#login-error .countdown").isVisible();
+  });
+  await stage.look(page, "login slowed down");
+  assert.match(await page.locator("#login-error").innerText(), /\d+ sec/);
+});

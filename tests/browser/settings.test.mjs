@@ -1,0 +1,150 @@
+// The configuration as a form: what is typed, checked, saved, and changed by others.
+
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+
+import { untilShown } from "./support/browser.mjs";
+import * as panel from "./support/panel.mjs";
+import { test } from "./support/stage.mjs";
+import { until } from "./support/until.mjs";
+
+const SAVE = /^POST \/api\/config$/;
+
+async function openSettings(stage, how) {
+  const main = await stage.slowMain();
+  const node = await stage.node(main);
+  const page = await panel.openPanel(stage, node, { view: "config", ...how });
+  await panel.setting(page, "syncInterval").waitFor();
+  return { main, node, page };
+}
+
+const untilSaved = (page) => panel.untilGone(page.locator("#save-bar"));
+
+test("a changed setting is in the file and in force, and nothing else was sent", async (stage) => {
+  const { node, page } = await openSettings(stage);
+  const before = node.config();
+  const sent = page.waitForRequest((request) => request.method() === "POST" && request.url().endsWith("/api/config"));
+  await panel.field(page, "storage.maxSize").locator("select").selectOption("MiB");
+  await panel.setting(page, "storage.maxSize").fill("2");
+  await stage.look(page, "setting edited");
+  await page.locator("#save").click();
+  assert.deepEqual((await sent).postDataJSON(), { storage: { maxSize: 2 << 20 } });
+  await untilSaved(page);
+  const after = node.config();
+  assert.equal(after.storage.maxSize, 2 << 20);
+  assert.deepEqual({ ...after, storage: before.storage }, { ...before, storage: before.storage });
+  await panel.go(page, "overview");
+  await untilShown(page, /of 2 MiB/);
+});
+
+test("a node that is sent to another main server goes there", async (stage) => {
+  const { main, node, page } = await openSettings(stage);
+  await until("it is at the first one", () => main.heartbeats.has("node-test"));
+  const other = await stage.slowMain();
+  await panel.setting(page, "mainServerPort").fill(String(other.port));
+  await panel.save(page);
+  await untilSaved(page);
+  assert.equal(node.config().mainServerPort, other.port);
+  await until("it is at the other one", () => other.heartbeats.has("node-test"));
+  await until("it has left the first one", () => !main.heartbeats.has("node-test"));
+});
+
+test("a value that the node refuses is said at its field, and not saved", async (stage) => {
+  const { node, page } = await openSettings(stage);
+  const saves = panel.counted(page, SAVE);
+  const interval = panel.setting(page, "syncInterval");
+  await interval.fill("0");
+  await panel.wrong(page, "syncInterval").waitFor();
+  assert.match(await panel.wrong(page, "syncInterval").innerText(), /3600/);
+  assert.equal(await interval.getAttribute("aria-invalid"), "true");
+  await stage.look(page, "setting refused");
+  await panel.setting(page, "shutdownGrace").press("Enter");
+  await until("the caret is in the field that is wrong", () => interval.evaluate((input) => input === document.activeElement));
+  assert.equal(saves.count, 0);
+  assert.equal(node.config().syncInterval, 1);
+  await interval.fill("2");
+  await panel.untilGone(panel.wrong(page, "syncInterval"));
+  await page.locator("#save").click();
+  await untilSaved(page);
+  assert.equal(node.config().syncInterval, 2);
+});
+
+test("what only saving finds out is said at its field, too", async (stage) => {
+  const { node, page } = await openSettings(stage);
+  stage.allow(/status of 400/);
+  // As if the rules had changed between the check and the saving.
+  await page.route("**/api/config/check", (route) => route.fulfill({ json: { problems: [] } }));
+  await panel.setting(page, "syncInterval").fill("0");
+  await page.locator("#save").click();
+  await panel.wrong(page, "syncInterval").waitFor();
+  assert.equal(node.config().syncInterval, 1);
+});
+
+test("an edit of the file by somebody else appears at once, and takes nothing that is being typed", async (stage) => {
+  const { node, page } = await openSettings(stage);
+  await panel.setting(page, "shutdownGrace").fill("11");
+  node.configure({ ...node.config(), syncInterval: 7 });
+  await until("the new value is in the form", async () => (await panel.setting(page, "syncInterval").inputValue()) === "7");
+  assert.equal(await panel.setting(page, "shutdownGrace").inputValue(), "11");
+  node.configure({ ...node.config(), shutdownGrace: 12 });
+  const choice = panel.field(page, "shutdownGrace").locator("[data-choose=theirs]");
+  await choice.waitFor();
+  await stage.look(page, "setting changed elsewhere");
+  assert.equal(await panel.setting(page, "shutdownGrace").inputValue(), "11");
+  await choice.click();
+  await until("theirs is taken", async () => (await panel.setting(page, "shutdownGrace").inputValue()) === "12");
+  await untilSaved(page);
+});
+
+test("a file with mistakes is said, and well again once it is mended", async (stage) => {
+  const node = await stage.node(await stage.slowMain());
+  const good = node.config();
+  const page = await panel.openPanel(stage, node);
+  await panel.untilWell(page);
+  writeFileSync(node.configPath, "{");
+  await panel.problem(page, "config_rejected").waitFor();
+  node.configure(good);
+  await panel.untilWell(page);
+});
+
+test("leaving with unsaved changes asks", async (stage) => {
+  const { node, page } = await openSettings(stage);
+  await panel.setting(page, "syncInterval").fill("9");
+  await page.locator("#views [data-view=overview]").click();
+  await panel.answer(page, "no");
+  assert.equal(await panel.setting(page, "syncInterval").inputValue(), "9");
+  stage.answerDialog(true);
+  await page.reload();
+  await panel.untilLive(page);
+  await until("the reloaded form is as saved", async () => (await panel.setting(page, "syncInterval").inputValue()) === "1");
+  await panel.setting(page, "syncInterval").fill("9");
+  await page.locator("#views [data-view=overview]").click();
+  await panel.answer(page, "yes");
+  await panel.untilOn(page, "overview");
+  assert.equal(node.config().syncInterval, 1);
+});
+
+test("a change that cuts connections says so, at its field and before it is saved", async (stage) => {
+  const { node, page } = await openSettings(stage);
+  const saves = panel.counted(page, SAVE);
+  const port = node.config().nodePort;
+  await panel.setting(page, "nodePort").fill("8099");
+  await page.locator("#setting-nodePort-caution").waitFor();
+  await page.locator("#save").click();
+  await stage.look(page, "caution");
+  await panel.answer(page, "no");
+  await page.locator("#discard").click();
+  await untilSaved(page);
+  assert.equal(saves.count, 0);
+  assert.equal(node.config().nodePort, port);
+});
+
+test("a single setting goes back to its default", async (stage) => {
+  const { node, page } = await openSettings(stage);
+  await page.locator(`[data-reset="syncInterval"]`).click();
+  assert.equal(await panel.setting(page, "syncInterval").inputValue(), "10");
+  await page.locator("#save").click();
+  await untilSaved(page);
+  assert.equal(node.config().syncInterval, 10);
+  assert.equal(node.config().shutdownGrace, 5);
+});
