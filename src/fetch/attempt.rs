@@ -244,6 +244,9 @@ impl Inner {
             };
             let ended = chunk.is_none();
             batch.extend_from_slice(&chunk.unwrap_or_else(Bytes::new));
+            // Seen by operators as it comes: on a slow line a batch takes seconds.
+            let arrived = pulling.pending.received_bytes() + batch.len() as u64;
+            task.flight.set_received(arrived, total);
             if ended || batch.len() >= BATCH_BYTES {
                 self.write(task, pulling, &mut batch)?;
             }
@@ -284,7 +287,6 @@ impl Inner {
             }
         })?;
         self.pulled_bytes.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        task.flight.set_received(pending.received_bytes(), pulling.announced.length);
         batch.clear();
         Ok(())
     }
