@@ -15,7 +15,7 @@ const DIVISIONS = 4;
 export const ceilingOfBytes = (largest) => {
   let ceiling = 4096;
   while (ceiling < largest) ceiling *= 2;
-  return ceiling;
+  return ceiling * 0.75 >= largest ? ceiling * 0.75 : ceiling;
 };
 
 export const ceilingOfCounts = (largest) => {

@@ -251,6 +251,7 @@ export default {
   "config.networks": ["每行一个，例如 10.0.0.0/8", "one a line, such as 10.0.0.0/8"],
   "config.fixed": ["不能修改", "can't be changed"],
   "config.range": ["可填：{allowed} · 默认：{value}", "Allowed: {allowed} · Default: {value}"],
+  "config.default": ["默认：{value}", "Default: {value}"],
   "config.reset": ["恢复默认", "Reset to default"],
   "config.edited": ["已修改", "changed"],
   "config.elsewhere": ["这一项刚刚在别处改成了“{value}”。", "This was just changed to “{value}” elsewhere."],

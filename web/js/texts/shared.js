@@ -52,6 +52,7 @@ export default {
 
   // Health
   "health.loading": ["正在读取节点状态…", "Reading the node's status…"],
+  "health.away": ["节点没有响应，不知道现在的情况。", "The node does not answer, so how it fares is not known."],
   "health.lead": ["查看处理办法", "What to do"],
   "health.problems": ["问题和处理办法", "Problems and what to do"],
   "health.others": [({ n }) => `另有 ${n} 个问题。`, ({ n }) => ` ${s(n, "more problem")}.`],

@@ -179,7 +179,7 @@ function secretEditor(setting, changed) {
   }
 
   return {
-    node: el("div", { class: "with-unit" }, input, show, clear),
+    node: el("div", { class: "with-unit secret" }, input, show, clear),
     input,
     read: () => (input.value !== "" ? input.value : cleared || !set ? null : HIDDEN_SECRET),
     write(value) {

@@ -21,6 +21,13 @@ export function said(setting, value) {
   return setting.unit === "s" ? `${value} ${t("unit.s")}` : String(value);
 }
 
+// Switches and lists show by themselves what is allowed.
+function range(setting) {
+  const value = said(setting, setting.default);
+  if (["bool", "choice"].includes(setting.kind)) return t("config.default", { value });
+  return t("config.range", { allowed: pick(setting.allowed), value });
+}
+
 // `drafts`: see there. `changed(key)`: after every edit.
 export function settingField(setting, drafts, changed) {
   const { key } = setting;
@@ -72,15 +79,18 @@ export function settingField(setting, drafts, changed) {
 
   return {
     node: el("div", { class: "setting", "data-setting": key },
-      el("div", { class: "setting-title" }, el("label", { for: id }, pick(setting.title)), mark, el("code", { class: "soft" }, key)),
-      meaning,
-      el("div", { class: "setting-control" }, control.node, plain),
-      wrong,
-      caution,
-      elsewhere,
-      el("p", { class: "setting-range soft small" },
-        setting.fixed ? t("config.fixed") : el("span", {}, t("config.range", { allowed: pick(setting.allowed), value: said(setting, setting.default) })),
-        setting.fixed ? null : reset)),
+      el("div", {},
+        el("p", { class: "setting-title" }, el("label", { for: id }, pick(setting.title)), mark),
+        meaning,
+        el("code", { class: "soft" }, key)),
+      el("div", {},
+        el("div", { class: "setting-control" }, control.node, plain),
+        wrong,
+        caution,
+        elsewhere,
+        el("p", { class: "setting-range soft small" },
+          setting.fixed ? t("config.fixed") : el("span", {}, range(setting)),
+          setting.fixed ? null : reset))),
 
     // What is typed is left alone while it says what the draft says.
     update(problem) {
@@ -95,7 +105,11 @@ export function settingField(setting, drafts, changed) {
       setAttribute(input, "aria-invalid", problem ? "true" : null);
       setHidden(wrong, !problem);
       const text = problem ? pick(problem) : "";
-      if (wrong.textContent !== text) setChildren(wrong, text ? [icon("error"), el("span", {}, text)] : []);
+      if (wrong.textContent !== text) {
+        setChildren(wrong, text ? [icon("error"), el("span", {}, text)] : []);
+        // Else it may stand behind the bar that saves.
+        if (text && document.activeElement === input) wrong.scrollIntoView({ block: "nearest" });
+      }
       showElsewhere();
     },
     focus() {

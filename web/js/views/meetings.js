@@ -25,8 +25,8 @@ export function meetingsView(context) {
   const { live } = context;
   let filter = "all";
   let shown = PAGE;
-  let sorted = [];
-  let sortedFrom = null;
+  let order = [];
+  let orderOf = "";
 
   const search = el("input", { type: "search", id: "search", "aria-label": t("meetings.search"), placeholder: t("meetings.search"), on: { input: narrowed } });
   const filters = new Map(Object.keys(FILTERS).map((name) => {
@@ -64,7 +64,7 @@ export function meetingsView(context) {
     const from = list.children.length;
     shown += PAGE;
     update();
-    list.children[from]?.querySelector("summary")?.focus();
+    list.children[from]?.querySelector("button")?.focus();
   });
 
   function narrowed() {
@@ -75,13 +75,16 @@ export function meetingsView(context) {
   }
 
   // By what stays: rows must not jump about while packages come and fail.
+  // Sorting thousands takes a while and is mostly not needed.
   function inOrder(meetings) {
-    if (meetings !== sortedFrom) {
+    const of = meetings.map(({ id, active }) => `${active} ${id}`).join("\n");
+    if (of !== orderOf) {
       const { compare } = new Intl.Collator(locale(), { numeric: true });
-      sorted = [...meetings].sort((a, b) => b.active - a.active || compare(a.id, b.id));
-      sortedFrom = meetings;
+      order = meetings.map((_, index) => index);
+      order.sort((a, b) => meetings[b].active - meetings[a].active || compare(meetings[a].id, meetings[b].id));
+      orderOf = of;
     }
-    return sorted;
+    return order.map((index) => meetings[index]);
   }
 
   function matching() {
@@ -97,7 +100,7 @@ export function meetingsView(context) {
     const rows = matching();
     for (const [name, { button, number }] of filters) {
       setText(number, count(meetings.filter(FILTERS[name]).length));
-      setAttribute(button, "aria-pressed", name === filter);
+      setAttribute(button, "aria-pressed", String(name === filter));
     }
     setHidden(tools, meetings.length === 0);
     setHidden(search, meetings.length < SEARCHED_FROM && search.value === "");
