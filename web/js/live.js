@@ -19,10 +19,6 @@ const CONNECT_PATIENCE_MS = 8000;
 const SILENCE_MS = 40_000;
 // After that long of polling, a stream is asked for again.
 const POLLING_MS = 30_000;
-// A page that nobody looks at gives its stream back: browsers allow six
-// connections to a server, and the server's streams are counted too.
-const HIDDEN_MS = 60_000;
-
 const pause = (ms, signal) =>
   new Promise((done) => {
     const timer = setTimeout(done, ms);
@@ -45,7 +41,6 @@ export class Live extends EventTarget {
     this.heard = null;
     this.ahead = 0;
     this.round = null;
-    document.addEventListener("visibilitychange", () => this.#watched());
   }
 
   // The server's clock: countdowns and "ago" must not depend on the tablet's.
@@ -63,19 +58,6 @@ export class Live extends EventTarget {
   stop() {
     this.round?.abort();
     this.round = null;
-  }
-
-  #watched() {
-    clearTimeout(this.leaving);
-    if (!document.hidden) {
-      if (this.paused) this.start();
-      this.paused = false;
-    } else if (this.round) {
-      this.leaving = setTimeout(() => {
-        this.paused = true;
-        this.stop();
-      }, HIDDEN_MS);
-    }
   }
 
   async #run(signal) {

@@ -9,7 +9,6 @@ export default {
   views: ["页面", "Views"],
   health: ["运行状况", "Health"],
   "other.language": ["English", "中文"],
-  unsaved: ["有未保存的修改", "Unsaved changes"],
   login: ["登录", "Log in"],
   logout: ["退出登录", "Log out"],
   "logged.in": ["已登录。", "You are logged in."],

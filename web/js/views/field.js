@@ -5,7 +5,7 @@ import { el, setAttribute, setChildren, setHidden, setText } from "../dom.js";
 import { bytes, percent } from "../format.js";
 import { icon } from "../icons.js";
 import { pick, t } from "../i18n.js";
-import { choiceWord, editor, HIDDEN_SECRET } from "./editors.js";
+import { editor, HIDDEN_SECRET } from "./editors.js";
 
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
@@ -14,7 +14,6 @@ export function said(setting, value) {
   if (setting.kind === "secret") return t(value === HIDDEN_SECRET ? "secret.is" : "secret.new");
   if (typeof value === "boolean") return t(value ? "on" : "off");
   if (Array.isArray(value)) return value.length === 0 ? t("config.unset") : value.join(", ");
-  if (setting.kind === "choice") return choiceWord(setting, value);
   if (typeof value !== "number") return String(value);
   if (setting.unit === "bytes") return bytes(value);
   if (setting.unit === "share") return `${value} (${percent(value)})`;

@@ -43,7 +43,7 @@ export function logsView({ live }) {
 
   const list = el("ol", {});
   const rows = el("div", { class: "log", id: "log", tabindex: "0", role: "log", "aria-live": "off", "aria-label": t("view.logs") }, list);
-  const select = el("select", { id: "level" }, LEVELS.map((name) => el("option", { value: name, selected: name === level }, t(`level.${name}`))));
+  const select = el("select", { id: "level" }, LEVELS.map((name) => el("option", { value: name, selected: name === level }, t("logs.from", { name }))));
   const pauseIcon = icon("pause");
   const pauseWord = el("span", {}, t("logs.pause"));
   const pause = el("button", { type: "button", class: "button", id: "pause", "aria-pressed": "false" }, pauseIcon, pauseWord);

@@ -7,7 +7,7 @@ import { ask, notify } from "../dialog.js";
 import { el, foreign, setAttribute, setHidden, setText } from "../dom.js";
 import { ago, bytes, count, dateTime, percent, rate, timeLeft } from "../format.js";
 import { icon, setIcon } from "../icons.js";
-import { t } from "../i18n.js";
+import { known, t } from "../i18n.js";
 import { progress } from "../meter.js";
 import { Pace } from "../pace.js";
 import { causeOf, nextTry, whatToDo } from "./health.js";
@@ -119,8 +119,13 @@ export function meetingRow({ live, session }, fallback) {
     const trying = meeting.next_try ? nextTry(meeting.next_try - now, meeting.attempt) : "";
     setText(wrong, failed ? t("meeting.wrong", { cause: causeOf(meeting) || t("cause.other") }) + advice() : "");
     setHidden(wrong, !failed);
-    setText(under, meeting.state === "pulling" && !meeting.next_try ? transfer() : trying || t(`state.${meeting.state}.why`));
+    setText(under, meeting.state === "pulling" && !meeting.next_try ? transfer() : trying || reason());
     setHidden(under, under.textContent === "");
+  }
+
+  function reason() {
+    const key = `state.${meeting.state}.why`;
+    return known(key) ? t(key) : "";
   }
 
   const advice = () => (meeting.state === "failing" ? t("sentence.gap") + whatToDo({ ...meeting, code: "" }) : "");
@@ -169,10 +174,10 @@ function detailsOf(current) {
 
   function update() {
     if (panel.hidden) return;
-    const { size, file_count: files, sha256, synced_at: synced, last_error: error } = current();
+    const { file_count: files, sha256, synced_at: synced, last_error: error } = current();
     const shown = {
       sha256: sha256 ?? "–", synced_at: dateTime(synced), file_count: count(files),
-      bytes: count(size), last_error: error ?? "–",
+      last_error: error ?? "–",
     };
     for (const [name, text] of Object.entries(shown)) setText(value(name), text);
   }

@@ -47,17 +47,11 @@ export function meetingsView(context) {
   const found = el("p", { class: "spoken", role: "status" });
   const more = el("button", { type: "button", class: "button", id: "more" });
   const none = el("div", { class: "empty" });
-  const refusals = el("details", { class: "card refusals", hidden: true },
-    el("summary", {}, t("refusals")),
-    el("p", { class: "soft small" }, t("refusals.why")),
-    el("dl", { class: "facts" }));
-  const refusedList = refusals.querySelector("dl");
   const node = el("div", { class: "view" },
     el("h1", { tabindex: "-1" }, t("view.meetings")),
     tools,
     el("section", { class: "card rows", "aria-label": t("view.meetings") }, head, list, none, more),
-    found,
-    refusals);
+    found);
   const show = keyedList(list, ({ id }) => id, () => meetingRow(context, search));
 
   more.addEventListener("click", () => {
@@ -96,7 +90,7 @@ export function meetingsView(context) {
   function update(event) {
     if (live.status === null) return;
     if (event === "shown") linked();
-    const { meetings, refused: turnedAway = [] } = live.status;
+    const { meetings } = live.status;
     const rows = matching();
     for (const [name, { button, number }] of filters) {
       setText(number, count(meetings.filter(FILTERS[name]).length));
@@ -109,7 +103,6 @@ export function meetingsView(context) {
     setHidden(more, rows.length <= shown);
     setText(more, t("meetings.more", { n: Math.min(PAGE, rows.length - shown), left: rows.length - shown }));
     nothing(rows.length, meetings.length);
-    showRefusals(turnedAway);
   }
 
   function nothing(rows, all) {
@@ -118,14 +111,6 @@ export function meetingsView(context) {
     if (none.dataset.why === why) return;
     none.dataset.why = why;
     if (why) setChildren(none, [icon("meetings"), el("strong", {}, t(`empty.${why}`)), el("p", {}, t(`empty.${why}.why`))]);
-  }
-
-  function showRefusals(turnedAway) {
-    setHidden(refusals, turnedAway.length === 0);
-    const seen = JSON.stringify(turnedAway);
-    if (refusals.dataset.seen === seen) return;
-    refusals.dataset.seen = seen;
-    setChildren(refusedList, turnedAway.flatMap(({ id, error }) => [el("dt", {}, el("bdi", {}, id)), el("dd", {}, error)]));
   }
 
   // "#/meetings/ID", from a problem: that meeting alone.
