@@ -20,10 +20,11 @@ export function said(setting, value) {
   return setting.unit === "s" ? `${value} ${t("unit.s")}` : String(value);
 }
 
-// Switches and lists show by themselves what is allowed.
+// Switches and choices show by themselves what is allowed; a list of networks
+// is written otherwise here (one a line) than the node says it.
 function range(setting) {
   const value = said(setting, setting.default);
-  if (["bool", "choice"].includes(setting.kind)) return t("config.default", { value });
+  if (["bool", "choice", "networks"].includes(setting.kind)) return t("config.default", { value });
   return t("config.range", { allowed: pick(setting.allowed), value });
 }
 

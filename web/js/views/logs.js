@@ -56,6 +56,7 @@ export function logsView({ live }) {
 
   select.addEventListener("change", () => {
     level = select.value;
+    render();
     load();
   });
   pause.addEventListener("click", () => {
@@ -84,7 +85,8 @@ export function logsView({ live }) {
     try {
       logLines.take(await get(`/api/logs?level=${level}&limit=${SHOWN}`));
       setChildren(failed, []);
-      follow();
+      if (paused) onNew();
+      else follow();
     } catch (error) {
       setChildren(failed, [icon("error"), el("span", {}, sentenceOf(error))]);
     }
