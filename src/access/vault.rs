@@ -371,6 +371,8 @@ mod tests {
         assert!(running.is_token(&new) && !running.is_token(&token.unwrap()));
         assert!(!running.redeem(&code));
         assert_eq!(running.session(&session), None);
+        let renamed = vec![(running.begin_session().unwrap().0, session[1].1.clone())];
+        assert_eq!(running.session(&renamed), None, "another name does not help");
         assert!(running.accepts_node_key(Some("node-key")) && !running.accepts_node_key(None));
     }
 

@@ -442,7 +442,7 @@ fn entry(setting: &Setting, meaning: &Meaning) -> Value {
         Kind::Choice(choices) => json!(choices),
         _ => Value::Null,
     };
-    let (zh, en) = setting.allowed();
+    let (zh, en) = setting.wanted();
     json!({
         "key": setting.key,
         "group": meaning.group,

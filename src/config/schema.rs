@@ -190,7 +190,16 @@ impl Setting {
 
     /// What is allowed, in Chinese and in English.
     pub fn allowed(&self) -> (String, String) {
-        let (zh, en) = match self.kind {
+        let (zh, en) = self.wanted();
+        match self.default {
+            Default::Null => (format!("{zh}，或 null"), format!("{en}, or null")),
+            _ => (zh, en),
+        }
+    }
+
+    /// As [`allowed`](Self::allowed), but for null.
+    pub fn wanted(&self) -> (String, String) {
+        match self.kind {
             Kind::Bool => ("true 或 false".to_owned(), "true or false".to_owned()),
             Kind::Int { min, max } if max == EXACT => {
                 (format!("不小于 {min} 的整数"), format!("a whole number of at least {min}"))
@@ -216,18 +225,13 @@ impl Setting {
                 "1 to 64 of A-Z a-z 0-9 . _ -".to_owned(),
             ),
             Kind::Networks => (
-                "地址或网段的列表，例如 [\"10.0.0.0/8\", \"192.168.1.5\"]".to_owned(),
-                "a list of addresses and networks such as [\"10.0.0.0/8\", \"192.168.1.5\"]"
-                    .to_owned(),
+                "地址或网段的列表，例如 10.0.0.0/8 或 192.168.1.5".to_owned(),
+                "a list of addresses and networks such as 10.0.0.0/8 or 192.168.1.5".to_owned(),
             ),
             Kind::Secret => (
                 "8 到 256 个可见的 ASCII 字符".to_owned(),
                 "8 to 256 visible ASCII characters".to_owned(),
             ),
-        };
-        match self.default {
-            Default::Null => (format!("{zh}，或 null"), format!("{en}, or null")),
-            _ => (zh, en),
         }
     }
 }

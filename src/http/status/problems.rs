@@ -102,6 +102,7 @@ fn failing(meeting: &Meeting) -> Option<Value> {
             "cause": meeting.cause,
             "text": meeting.last_error,
             "attempt": meeting.attempt,
+            "rounds": meeting.failed_rounds,
             "next_try": meeting.next_try,
         })
     })
