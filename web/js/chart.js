@@ -1,0 +1,206 @@
+// A chart of the last minutes, one line a series: axes, legend with the
+// newest values, a readout under the pointer or by arrow keys, and a table of
+// the same numbers for who can't or won't see the picture.
+
+import { el, setAttribute, setChildren, setHidden, setText, svg } from "./dom.js";
+import { clock } from "./format.js";
+import { t } from "./i18n.js";
+
+const SPAN_S = 15 * 60;
+const HEIGHT = 210;
+const MARGIN = { top: 10, right: 12, bottom: 26, left: 76 };
+const DIVISIONS = 4;
+
+// Ceilings that four divisions cut into round numbers.
+export const ceilingOfBytes = (largest) => {
+  let ceiling = 4096;
+  while (ceiling < largest) ceiling *= 2;
+  return ceiling;
+};
+
+export const ceilingOfCounts = (largest) => {
+  for (let power = 1; ; power *= 10) {
+    for (const step of [4, 8, 12, 20]) if (step * power >= largest) return step * power;
+  }
+};
+
+// `series`: [{ name, value(sample, step) }], at most two have colours.
+// `format`: value to text. `ceiling`: largest value to the top of the axis.
+export function timeChart({ id, label, series, format, ceiling }) {
+  const grid = svg("g", { class: "chart-grid" });
+  const lines = series.map((_, index) => svg("path", { class: `chart-line chart-${index + 1}` }));
+  const areas = series.map((_, index) => svg("path", { class: `chart-area chart-${index + 1}` }));
+  const cursor = svg("line", { class: "chart-cursor", y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom });
+  const drawing = svg("svg", { height: HEIGHT, "aria-hidden": "true" }, grid, areas, lines, cursor);
+  const readout = el("div", { class: "chart-readout", hidden: true });
+  const plot = el(
+    "div",
+    { class: "chart-plot", id, tabindex: "0", role: "slider", "aria-label": `${label}. ${t("chart.keys")}`, "aria-orientation": "horizontal" },
+    drawing,
+    readout,
+  );
+  const newest = series.map(() => el("strong", {}));
+  const legend = el("ul", { class: "chart-legend" }, series.map(({ name }, index) =>
+    el("li", {}, svg("svg", { class: "chart-swatch", viewBox: "0 0 24 8", "aria-hidden": "true" },
+      svg("path", { class: `chart-line chart-${index + 1}`, d: "M0 4h24" })), `${name} `, newest[index])));
+  const rows = el("tbody", {});
+  const table = el(
+    "details",
+    { class: "chart-table" },
+    el("summary", {}, t("chart.table")),
+    el("table", {},
+      el("caption", { class: "spoken" }, label),
+      el("thead", {}, el("tr", {}, [t("chart.time"), ...series.map(({ name }) => name)].map((text) => el("th", { scope: "col" }, text)))),
+      rows),
+  );
+
+  let samples = [];
+  let step = 5;
+  let chosen = null; // time of the sample that is read out
+  let scale = null;
+
+  function draw() {
+    const width = Math.max(240, plot.clientWidth);
+    const values = series.map(({ value }) => samples.map((sample) => value(sample, step)));
+    const end = samples.length > 0 ? samples[samples.length - 1][0] : Math.floor(Date.now() / 1000);
+    const top = ceiling(Math.max(1, ...values.flat()));
+    const inner = { width: width - MARGIN.left - MARGIN.right, height: HEIGHT - MARGIN.top - MARGIN.bottom };
+    scale = {
+      width,
+      end,
+      x: (time) => MARGIN.left + inner.width * (1 - (end - time) / SPAN_S),
+      y: (value) => MARGIN.top + inner.height * (1 - value / top),
+    };
+    setAttribute(drawing, "viewBox", `0 0 ${width} ${HEIGHT}`);
+    setChildren(grid, [...across(top), ...along(end)]);
+    values.forEach((line, index) => {
+      const runs = continuous(line);
+      setAttribute(lines[index], "d", runs.map(pathOf).join(""));
+      setAttribute(areas[index], "d", runs.map(areaOf).join(""));
+      setText(newest[index], line.length > 0 ? format(line[line.length - 1]) : "–");
+    });
+    read();
+    if (table.open) fillTable();
+  }
+
+  function across(top) {
+    return Array.from({ length: DIVISIONS + 1 }, (_, index) => {
+      const value = (top * index) / DIVISIONS;
+      const y = scale.y(value);
+      return svg("g", {},
+        svg("line", { x1: MARGIN.left, x2: scale.width - MARGIN.right, y1: y, y2: y, class: index === 0 ? "chart-base" : null }),
+        svg("text", { x: MARGIN.left - 8, y: y + 4, "text-anchor": "end" }, format(value)));
+    });
+  }
+
+  function along(end) {
+    const every = scale.width < 460 ? 300 : 180;
+    const first = Math.ceil((end - SPAN_S) / every) * every;
+    const marks = [];
+    for (let time = first; time <= end; time += every) {
+      const x = scale.x(time);
+      if (x < MARGIN.left + 16 || x > scale.width - 22) continue;
+      marks.push(svg("text", { x, y: HEIGHT - 8, "text-anchor": "middle" }, clock(time, false)));
+    }
+    return marks;
+  }
+
+  // Where the server was away there are no samples, and no line is drawn.
+  function continuous(line) {
+    const runs = [];
+    samples.forEach(([time], index) => {
+      const broken = index === 0 || time - samples[index - 1][0] > 2.5 * step;
+      if (broken) runs.push([]);
+      if (time > scale.end - SPAN_S) runs[runs.length - 1].push([scale.x(time), scale.y(line[index])]);
+    });
+    return runs.filter((run) => run.length > 0);
+  }
+
+  const pathOf = (run) => `M${run.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}`;
+
+  const areaOf = (run) => {
+    const base = scale.y(0).toFixed(1);
+    return `${pathOf(run)}L${run[run.length - 1][0].toFixed(1)} ${base}L${run[0][0].toFixed(1)} ${base}Z`;
+  };
+
+  const shown = () => samples.filter(([time]) => time > scale.end - SPAN_S);
+
+  function read() {
+    const visible = shown();
+    const sample = visible.find(([time]) => time === chosen) ?? null;
+    const spokenSample = sample ?? visible[visible.length - 1];
+    setAttribute(plot, "aria-valuemin", 0);
+    setAttribute(plot, "aria-valuemax", Math.max(1, visible.length - 1));
+    setAttribute(plot, "aria-valuenow", spokenSample ? visible.indexOf(spokenSample) : 0);
+    setAttribute(plot, "aria-valuetext", spokenSample ? sentence(spokenSample) : t("chart.empty"));
+    setHidden(readout, sample === null);
+    setAttribute(cursor, "visibility", sample ? "visible" : "hidden");
+    if (!sample) return;
+    const x = scale.x(sample[0]);
+    setAttribute(cursor, "x1", x);
+    setAttribute(cursor, "x2", x);
+    setChildren(readout, [
+      el("strong", {}, clock(sample[0])),
+      ...series.map(({ name, value }, index) =>
+        el("span", { class: `chart-key chart-${index + 1}` }, `${name} ${format(value(sample, step))}`)),
+    ]);
+    const right = x > scale.width / 2;
+    readout.style.setProperty("left", right ? "auto" : `${x + 10}px`);
+    readout.style.setProperty("right", right ? `${scale.width - x + 10}px` : "auto");
+  }
+
+  const sentence = (sample) =>
+    [clock(sample[0]), ...series.map(({ name, value }) => `${name} ${format(value(sample, step))}`)].join(", ");
+
+  function choose(time) {
+    chosen = time;
+    read();
+  }
+
+  plot.addEventListener("pointermove", (event) => {
+    const x = event.clientX - plot.getBoundingClientRect().left;
+    const nearest = shown().reduce((best, [time]) =>
+      best === null || Math.abs(scale.x(time) - x) < Math.abs(scale.x(best) - x) ? time : best, null);
+    choose(nearest);
+  });
+  plot.addEventListener("pointerleave", () => choose(null));
+  plot.addEventListener("blur", () => choose(null));
+  plot.addEventListener("keydown", (event) => {
+    const visible = shown();
+    const at = visible.findIndex(([time]) => time === chosen);
+    const last = visible.length - 1;
+    const from = at < 0 ? last + 1 : at;
+    const moves = {
+      ArrowLeft: from - 1, ArrowDown: from - 1, ArrowRight: from + 1, ArrowUp: from + 1,
+      PageUp: from - 12, PageDown: from + 12, Home: 0, End: last,
+    };
+    if (event.key === "Escape") return choose(null);
+    if (!(event.key in moves) || last < 0) return;
+    event.preventDefault();
+    choose(visible[Math.min(last, Math.max(0, moves[event.key]))][0]);
+  });
+
+  function fillTable() {
+    const minutes = new Map();
+    for (const sample of shown()) {
+      const minute = Math.floor(sample[0] / 60) * 60;
+      minutes.set(minute, [...(minutes.get(minute) ?? []), sample]);
+    }
+    const mean = (group, value) => group.reduce((sum, sample) => sum + value(sample, step), 0) / group.length;
+    setChildren(rows, [...minutes].reverse().map(([minute, group]) =>
+      el("tr", {}, el("th", { scope: "row" }, clock(minute, false)),
+        series.map(({ value }) => el("td", {}, format(mean(group, value)))))));
+  }
+
+  table.addEventListener("toggle", () => table.open && fillTable());
+  new ResizeObserver(() => draw()).observe(plot);
+
+  return {
+    node: el("div", { class: "chart" }, legend, plot, table),
+    update(newSamples, newStep) {
+      samples = newSamples;
+      step = newStep;
+      draw();
+    },
+  };
+}

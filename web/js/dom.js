@@ -1,0 +1,80 @@
+// Building and changing the page. Texts only ever become text nodes, so what
+// a server sends can't be markup. Changes touch only what differs: focus,
+// scrolling, selections and open details survive a live update.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+// el("button", { class: "quiet", type: "button", on: { click } }, "Copy").
+// Attributes that are null, undefined or false are left out; children too.
+export function el(tag, attributes = {}, ...children) {
+  return dress(document.createElement(tag), attributes, children);
+}
+
+export function svg(tag, attributes = {}, ...children) {
+  return dress(document.createElementNS(SVG, tag), attributes, children);
+}
+
+function dress(node, { on = {}, ...attributes }, children) {
+  for (const [name, value] of Object.entries(attributes)) setAttribute(node, name, value);
+  for (const [name, listener] of Object.entries(on)) node.addEventListener(name, listener);
+  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return node;
+}
+
+export function setAttribute(node, name, value) {
+  if (value === null || value === undefined || value === false) {
+    if (node.hasAttribute(name)) node.removeAttribute(name);
+    return;
+  }
+  const text = value === true ? "" : String(value);
+  if (node.getAttribute(name) !== text) node.setAttribute(name, text);
+}
+
+export function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+export function setHidden(node, hidden) {
+  if (node.hidden !== hidden) node.hidden = hidden;
+}
+
+// Puts exactly these children in, leaving alone those that are there already.
+export function setChildren(parent, children) {
+  const wanted = children.filter(Boolean).map((child) => (typeof child === "string" ? new Text(child) : child));
+  const focused = parent.contains(document.activeElement) ? document.activeElement : null;
+  const stay = new Set(wanted);
+  for (const child of [...parent.childNodes]) if (!stay.has(child)) child.remove();
+  wanted.forEach((child, index) => {
+    if (parent.childNodes[index] !== child) parent.insertBefore(child, parent.childNodes[index] ?? null);
+  });
+  // Moving a node takes the focus away from it.
+  if (focused && focused !== document.activeElement && parent.contains(focused)) {
+    focused.focus({ preventScroll: true });
+  }
+}
+
+// A list whose entries are made once and then updated: `make(item)` gives
+// `{ node, update(item) }`. Returns the function that shows a list of items.
+export function keyedList(parent, keyOf, make) {
+  let entries = new Map();
+  const show = (items) => {
+    const next = new Map();
+    for (const item of items) {
+      const key = keyOf(item);
+      const entry = entries.get(key) ?? make(item);
+      entry.update(item);
+      next.set(key, entry);
+    }
+    entries = next;
+    setChildren(parent, [...next.values()].map((entry) => entry.node));
+  };
+  show.entries = () => entries.values();
+  return show;
+}
+
+// Words that are read aloud but not shown.
+export const spoken = (text) => el("span", { class: "spoken" }, text);
+
+// Text of unknown direction (titles may hold right-to-left marks): kept from
+// turning round what stands beside it.
+export const foreign = (text, attributes = {}) => el("bdi", attributes, text);

@@ -1,0 +1,247 @@
+// What the server says of itself, kept up to date: one event stream, polling
+// where there are too many streams already, and coming back by itself after
+// the server was away.
+//
+//   connecting -> live      the first status of a stream is there
+//   connecting -> polling   the server has no stream for us (503, 404)
+//   any        -> away      it can't be reached; tried again after 1 s, then
+//                           less often, every 5 s at last
+//
+// The stream is read with fetch and not with EventSource: that one writes
+// each failed attempt to the console and says nothing of the answer's status.
+
+import { call } from "./api.js";
+
+const FIRST_PAUSE_MS = 1000;
+const LONGEST_PAUSE_MS = 5000;
+const CONNECT_PATIENCE_MS = 8000;
+// The server sends at least a comment every 15 s.
+const SILENCE_MS = 40_000;
+// After that long of polling, a stream is asked for again.
+const POLLING_MS = 30_000;
+// A page that nobody looks at gives its stream back: browsers allow six
+// connections to a server, and the server's streams are counted too.
+const HIDDEN_MS = 60_000;
+
+const pause = (ms, signal) =>
+  new Promise((done) => {
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", () => (clearTimeout(timer), done()), { once: true });
+  });
+
+export class Live extends EventTarget {
+  // `events`: path of the stream.
+  // `lists`: lists in the status that change by parts, name -> key field.
+  // `polls`: [{ event, path, every }], what to ask for without a stream.
+  //   `path` may be a function; null for "not now". `every` in ms. The one
+  //   whose event is "status" comes first and tells whether anyone is there.
+  constructor({ events, lists, polls }) {
+    super();
+    Object.assign(this, { events, lists, polls });
+    this.connection = "connecting";
+    this.status = null;
+    this.step = 5;
+    this.samples = [];
+    this.heard = null;
+    this.ahead = 0;
+    this.round = null;
+    document.addEventListener("visibilitychange", () => this.#watched());
+  }
+
+  // The server's clock: countdowns and "ago" must not depend on the tablet's.
+  now() {
+    return Date.now() / 1000 + this.ahead;
+  }
+
+  // Also after rights have changed: a stream has those of its beginning.
+  start() {
+    this.stop();
+    this.round = new AbortController();
+    this.#run(this.round.signal);
+  }
+
+  stop() {
+    this.round?.abort();
+    this.round = null;
+  }
+
+  #watched() {
+    clearTimeout(this.leaving);
+    if (!document.hidden) {
+      if (this.paused) this.start();
+      this.paused = false;
+    } else if (this.round) {
+      this.leaving = setTimeout(() => {
+        this.paused = true;
+        this.stop();
+      }, HIDDEN_MS);
+    }
+  }
+
+  async #run(signal) {
+    let failures = 0;
+    while (!signal.aborted) {
+      const outcome = await this.#stream(signal);
+      if (signal.aborted) return;
+      if (outcome === "none" && (await this.#poll(signal))) continue;
+      if (signal.aborted) return;
+      // A stream that ended may be a restart of the stream alone: the page
+      // is called stale only when the next attempt fails.
+      if (outcome === "ended") {
+        failures = 0;
+      } else {
+        this.#connection("away");
+        failures += 1;
+      }
+      const wait = FIRST_PAUSE_MS * 1.5 ** Math.max(0, failures - 1);
+      await pause(outcome === "ended" ? 100 : Math.min(LONGEST_PAUSE_MS, wait), signal);
+    }
+  }
+
+  // "ended": was open. "none": answered, but with no stream. "failed": no answer.
+  async #stream(signal) {
+    const attempt = new AbortController();
+    const abort = () => attempt.abort();
+    signal.addEventListener("abort", abort, { once: true });
+    let timer = setTimeout(abort, CONNECT_PATIENCE_MS);
+    let open = false;
+    try {
+      const response = await fetch(this.events, {
+        signal: attempt.signal,
+        cache: "no-store",
+        headers: { Accept: "text/event-stream" },
+      });
+      if (!response.ok || !response.body) return "none";
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      const parse = eventParser((event, data) => {
+        if (signal.aborted) return;
+        open ||= event === "status";
+        this.#take(event, data);
+        if (event === "status") this.#connection("live");
+      });
+      for (;;) {
+        clearTimeout(timer);
+        timer = setTimeout(abort, SILENCE_MS);
+        const { value, done } = await reader.read();
+        if (done) return open ? "ended" : "failed";
+        parse(value);
+      }
+    } catch {
+      return open ? "ended" : "failed";
+    } finally {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", abort);
+      abort();
+    }
+  }
+
+  // True when it is time to ask for a stream again, false when nobody answers.
+  async #poll(signal) {
+    const began = Date.now();
+    const due = new Map();
+    while (Date.now() - began < POLLING_MS) {
+      for (const poll of this.polls) {
+        const path = typeof poll.path === "function" ? poll.path() : poll.path;
+        if (path === null || Date.now() < (due.get(poll) ?? 0)) continue;
+        due.set(poll, Date.now() + poll.every - 50);
+        try {
+          const answer = await call("GET", path);
+          if (signal.aborted) return true;
+          this.#take(poll.event, answer);
+        } catch {
+          if (poll.event === "status") return false;
+        }
+      }
+      this.#connection("polling");
+      await pause(Math.min(...this.polls.map((poll) => poll.every)), signal);
+      if (signal.aborted) return true;
+    }
+    return true;
+  }
+
+  #take(event, message) {
+    this.heard = Date.now() / 1000;
+    const take = TAKERS[event];
+    const detail = take ? take.call(this, message) : message;
+    this.#tell(event === "change" ? "status" : event, detail);
+  }
+
+  #connection(connection) {
+    if (this.connection === connection) return;
+    this.connection = connection;
+    this.#tell("connection", connection);
+  }
+
+  #tell(event, detail) {
+    this.dispatchEvent(new CustomEvent(event, { detail }));
+  }
+}
+
+const TAKERS = {
+  status(status) {
+    this.status = status;
+    setClock(this, status);
+    return status;
+  },
+
+  change({ set = {}, lists = {} }) {
+    if (this.status === null) return {};
+    Object.assign(this.status, set);
+    setClock(this, set);
+    for (const [name, { changed = [], removed = [] }] of Object.entries(lists)) {
+      this.status[name] = merged(this.status[name] ?? [], this.lists[name], changed, removed);
+    }
+    return set;
+  },
+
+  traffic({ step, samples }) {
+    this.step = step;
+    this.samples = samples;
+    return samples;
+  },
+
+  sample(sample) {
+    const oldest = sample[0] - 15 * 60;
+    this.samples = [...this.samples.filter(([time]) => time > oldest && time < sample[0]), sample];
+    return sample;
+  },
+};
+
+function setClock(live, { now }) {
+  if (typeof now === "number") live.ahead = now - Date.now() / 1000;
+}
+
+function merged(list, key, changed, removed) {
+  const gone = new Set(removed);
+  const fresh = new Map(changed.map((item) => [item[key], item]));
+  const kept = list.filter((item) => !gone.has(item[key]));
+  const known = new Set(kept.map((item) => item[key]));
+  return [
+    ...kept.map((item) => fresh.get(item[key]) ?? item),
+    ...changed.filter((item) => !known.has(item[key])),
+  ];
+}
+
+// The format of server-sent events (HTML standard, 9.2.6), without what is
+// not used here: id and retry. Data is JSON.
+function eventParser(tell) {
+  let rest = "";
+  let event = "";
+  let data = [];
+  return (chunk) => {
+    const lines = (rest + chunk).split("\n");
+    rest = lines.pop();
+    for (const raw of lines) {
+      const line = raw.endsWith("\r") ? raw.slice(0, -1) : raw;
+      if (line === "") {
+        if (data.length > 0) tell(event || "message", JSON.parse(data.join("\n")));
+        event = "";
+        data = [];
+      } else if (line.startsWith("event:")) {
+        event = line.slice(6).trim();
+      } else if (line.startsWith("data:")) {
+        data.push(line.slice(5).replace(/^ /, ""));
+      }
+    }
+  };
+}

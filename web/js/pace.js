@@ -1,0 +1,36 @@
+// Speed and time left of a transfer, from how much has arrived at successive
+// moments. Smoothed: chunks come in bursts, and a number that jumps about
+// tells nobody anything.
+
+const MEMORY_S = 4;
+
+export class Pace {
+  #last = null;
+  #rate = null;
+
+  add(bytes, now_s) {
+    const last = this.#last;
+    // Fewer bytes than before: another attempt has begun from the start.
+    if (last === null || bytes < last.bytes) {
+      this.#last = { bytes, at: now_s };
+      this.#rate = null;
+      return;
+    }
+    const passed = now_s - last.at;
+    if (passed < 0.5) return;
+    const rate = (bytes - last.bytes) / passed;
+    const weight = 1 - Math.exp(-passed / MEMORY_S);
+    this.#rate = this.#rate === null ? rate : this.#rate + weight * (rate - this.#rate);
+    this.#last = { bytes, at: now_s };
+  }
+
+  // Bytes a second; null until two moments are known.
+  get rate() {
+    return this.#rate;
+  }
+
+  secondsLeft(total) {
+    if (!total || !this.#rate || this.#last === null) return null;
+    return Math.max(0, total - this.#last.bytes) / this.#rate;
+  }
+}

@@ -1,0 +1,207 @@
+// The frame of a page: the bar with language and login, the names of the
+// views, the health sentence, the banner while the server is away, and which
+// view is shown. It knows nothing of what the views show.
+//
+// A view is { id, icon, operators, create(context) }; `create` gives
+// { node, update(event), tick()?, leave()? }:
+//   update(event)  after messages of the stream, while it is shown: "status",
+//                  "traffic", "log", "config"; "shown" when it comes
+//                  up, "connected" when the stream (again) stands
+//   tick()         once a second, for countdowns and "ago"
+//   leave()        resolves to false to stay
+// Views that `operators` have to themselves show the login form to others.
+
+import { act } from "./act.js";
+import { login, logout, onRights, readSession, session } from "./api.js";
+import { notify } from "./dialog.js";
+import { el, setAttribute, setChildren, setHidden, setText } from "./dom.js";
+import { clock } from "./format.js";
+import { icon } from "./icons.js";
+import { otherLanguage, setLanguage, t } from "./i18n.js";
+import { loginForm } from "./views/login.js";
+
+// A stream that is cut and comes back at once is not worth a banner.
+const BANNER_AFTER_MS = 300;
+
+const find = (id) => document.getElementById(id);
+
+export async function startShell({ live, views, health, brandOf }) {
+  const context = { live, session };
+  let made = new Map(); // the views' instances, by id; forms by "login"
+  let active = null; // { id, shown }
+  let healthView = null;
+  let settled = "#/"; // the address of the view that is shown
+  let bannerTimer = null;
+
+  const loginView = (about) => loginForm({ about, done: () => (about ? show() : go("#/")) });
+
+  function wanted() {
+    const id = location.hash.match(/^#\/(\w*)/)?.[1] ?? "";
+    if (id === "login") return { id, create: () => loginView(null) };
+    const view = views.find((view) => view.id === id) ?? views[0];
+    if (!view.operators || session.operator) return view;
+    return { id: view.id, create: () => loginView(view.id) };
+  }
+
+  function show({ focus = false } = {}) {
+    const view = wanted();
+    const shown = made.get(view.id) ?? view.create(context);
+    made.set(view.id, shown);
+    active = { id: view.id, shown };
+    setChildren(find("view"), [shown.node]);
+    document.body.dataset.view = view.id;
+    for (const link of find("views").querySelectorAll("a")) {
+      setAttribute(link, "aria-current", link.dataset.view === view.id ? "page" : null);
+    }
+    update("shown");
+    if (!focus) return;
+    scrollTo(0, 0);
+    find("view").querySelector("h1")?.focus({ preventScroll: true });
+  }
+
+  function update(event) {
+    healthView.update(active.id);
+    active.shown.update?.(event);
+    const brand = brandOf(live.status);
+    setText(find("brand-of"), brand);
+    const title = [t(`view.${active.id}`), brand, "edge-mirror"].filter(Boolean).join(" · ");
+    if (document.title !== title) document.title = title;
+  }
+
+  const go = (hash) => (location.hash === hash ? show() : (location.hash = hash));
+
+  async function onAddress() {
+    if (takeCode()) return;
+    const asked = location.hash;
+    if (asked === settled || !asked.startsWith("#/")) return;
+    if (active.shown.leave && wanted().id !== active.id) {
+      history.replaceState(null, "", settled);
+      if (!(await active.shown.leave())) return;
+      history.pushState(null, "", asked);
+    }
+    settled = asked;
+    show({ focus: true });
+  }
+
+  // "#login=CODE": the code goes out of the address before anything else, so
+  // that it is in no history and on no screenshot.
+  function takeCode() {
+    const code = location.hash.match(/^#login=(.+)$/)?.[1];
+    if (!code) return false;
+    history.replaceState(null, "", "#/");
+    settled = "#/";
+    login(decodeURIComponent(code)).then(
+      () => notify(t("logged.in")),
+      (error) => {
+        go("#/login");
+        setTimeout(() => active.shown.failed?.(error));
+      },
+    );
+    return true;
+  }
+
+  // All that says something in words: made anew for another language.
+  function frame() {
+    made = new Map();
+    setText(find("skip"), t("skip"));
+    setAttribute(find("views"), "aria-label", t("views"));
+    setChildren(find("views"), [el("ul", {}, views.map((view) =>
+      el("li", {}, el("a", { href: `#/${view.id}`, "data-view": view.id },
+        icon(view.icon), el("span", {}, t(`view.${view.id}`))))))]);
+    setAttribute(find("language"), "lang", otherLanguage() === "zh" ? "zh-CN" : "en");
+    setChildren(find("language"), [icon("language"), el("span", {}, t("other.language"))]);
+    setAttribute(find("health-area"), "aria-label", t("health"));
+    healthView = health(context);
+    setChildren(find("health-area"), [healthView.node]);
+    showSession();
+    showConnection();
+  }
+
+  function showSession() {
+    const word = (key) => el("span", { class: "button-word" }, t(key));
+    const parts = [];
+    if (session.how === "local") parts.push(el("span", { class: "bar-note", id: "who" }, t("session.local")));
+    if (session.how === "session") {
+      const leave = async () => (await active.shown.leave?.()) !== false && act(button, logout, t("logged.out"));
+      const button = el(
+        "button",
+        { type: "button", class: "button quiet", id: "logout", "aria-label": t("logout"), on: { click: leave } },
+        icon("logout"),
+        word("logout"),
+      );
+      parts.push(button);
+    }
+    if (!session.operator) {
+      const link = { class: "button quiet", id: "login-link", href: "#/login", "aria-label": t("login") };
+      parts.push(el("a", link, icon("login"), word("login")));
+    }
+    setChildren(find("session"), parts);
+  }
+
+  function showConnection() {
+    document.body.dataset.connection = live.connection;
+    clearTimeout(bannerTimer);
+    const away = live.connection === "away";
+    const say = () => {
+      document.body.toggleAttribute("data-stale", away);
+      const since = live.heard === null ? "" : t("away.since", { time: clock(live.heard) });
+      setChildren(find("connection"), away ? [icon("sync"), el("span", {}, `${t("away")}${since}`)] : []);
+      setHidden(find("connection"), !away);
+    };
+    if (away) bannerTimer = setTimeout(say, BANNER_AFTER_MS);
+    else say();
+  }
+
+  // Messages that come together are shown together.
+  const queued = new Set();
+  function queue({ type }) {
+    if (queued.size === 0) {
+      setTimeout(() => {
+        const events = [...queued];
+        queued.clear();
+        events.forEach(update);
+      });
+    }
+    queued.add(type);
+  }
+
+  find("language").addEventListener("click", () => {
+    setLanguage(otherLanguage());
+    frame();
+    show();
+  });
+  find("skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    find("content").focus();
+  });
+  addEventListener("hashchange", onAddress);
+  for (const event of ["status", "traffic", "sample", "log", "config"]) live.addEventListener(event, queue);
+  const askWho = () => readSession().catch(() => {});
+  live.addEventListener("session", askWho);
+  live.addEventListener("connection", () => {
+    showConnection();
+    // A server that was restarted may have other rights for us.
+    if (live.connection !== "live") return;
+    askWho();
+    queue({ type: "connected" });
+  });
+
+  await askWho();
+  frame();
+  // Views are made for what their visitor may do, and a stream has the
+  // rights of its beginning.
+  onRights(() => {
+    made = new Map();
+    showSession();
+    show();
+    live.start();
+  });
+  if (location.hash.startsWith("#/")) settled = location.hash;
+  takeCode();
+  show();
+  live.start();
+  setInterval(() => {
+    healthView.tick?.();
+    active.shown.tick?.();
+  }, 1000);
+}

@@ -1,0 +1,200 @@
+// The configuration as a form made from the node's schema. The node checks
+// what is typed as it is typed; only what was changed is sent.
+
+import { sentenceOf } from "../act.js";
+import { get, post } from "../api.js";
+import { ask, notify } from "../dialog.js";
+import { el, setAttribute, setChildren, setHidden, setText } from "../dom.js";
+import { Drafts } from "../drafts.js";
+import { icon } from "../icons.js";
+import { pick, t } from "../i18n.js";
+import { settingField } from "./field.js";
+
+const TYPING_MS = 250;
+// The old port stays open for a moment after a change; the new one is there
+// before the answer is.
+const MOVE_MS = 1200;
+
+// They outlive the view, which is made anew for another language or login.
+const drafts = new Drafts();
+
+addEventListener("beforeunload", (event) => {
+  if (drafts.size === 0) return;
+  event.preventDefault();
+  event.returnValue = "";
+});
+
+export function configView() {
+  let settings = [];
+  let fields = new Map(); // key -> field
+  let problems = new Map(); // key -> what the node says of it
+  let checks = 0;
+  let typing = null;
+  let saving = false;
+
+  const count = el("p", { id: "unsaved", role: "status" });
+  const mend = el("button", { type: "button", class: "button quiet danger", id: "mend", hidden: true }, icon("error"), t("config.mend"));
+  const discard = el("button", { type: "button", class: "button", id: "discard" }, t("config.discard"));
+  const save = el("button", { type: "submit", class: "button primary", id: "save" }, icon("check"), t("config.save"));
+  const bar = el("div", { class: "save-bar", id: "save-bar", hidden: true }, count, mend, el("div", { class: "buttons" }, discard, save));
+  const failed = el("p", { class: "hint", "data-tone": "error", id: "config-error", role: "alert", hidden: true });
+  const jumps = el("div", { class: "chips", role: "group", "aria-label": t("config.groups") });
+  const groups = el("div", { class: "groups" }, el("div", { class: "skeleton tall" }), el("div", { class: "skeleton tall" }));
+  const form = el("form", { id: "config", novalidate: true, autocomplete: "off" }, groups, bar);
+  const node = el("div", { class: "view" }, el("h1", { tabindex: "-1" }, t("view.config")), jumps, failed, form);
+
+  async function load() {
+    try {
+      const [schema, config] = await Promise.all([fields.size > 0 ? null : get("/api/config/schema"), get("/api/config")]);
+      drafts.read(config);
+      if (schema) build(schema);
+      fail("");
+      render();
+      if (drafts.size > 0) check();
+      linked();
+    } catch (error) {
+      fail(sentenceOf(error));
+    }
+  }
+
+  function fail(text) {
+    setHidden(failed, text === "");
+    setChildren(failed, text ? [icon("error"), el("span", {}, text)] : []);
+  }
+
+  function build(schema) {
+    ({ settings } = schema);
+    fields = new Map(settings.map((setting) => [setting.key, settingField(setting, drafts, edited)]));
+    const used = schema.groups.filter(({ name }) => settings.some(({ group }) => group === name));
+    const heads = used.map(({ name, title }) => el("h2", { id: `group-${name}`, tabindex: "-1" }, pick(title)));
+    setChildren(groups, used.map(({ name }, index) =>
+      el("section", { class: "card", "aria-labelledby": `group-${name}`, "data-group": name },
+        heads[index],
+        settings.filter(({ group }) => group === name).map(({ key }) => fields.get(key).node))));
+    setChildren(jumps, heads.map((head) => {
+      const jump = () => {
+        head.scrollIntoView();
+        head.focus({ preventScroll: true });
+      };
+      return el("button", { type: "button", class: "chip", on: { click: jump } }, head.textContent);
+    }));
+  }
+
+  function render() {
+    for (const [key, field] of fields) field.update(problems.get(key));
+    const wrong = problems.size;
+    setHidden(bar, drafts.size === 0);
+    setText(count, drafts.size === 0 ? "" : t("config.unsaved", { n: drafts.size }));
+    setHidden(mend, wrong === 0);
+    setAttribute(save, "aria-disabled", saving || wrong > 0 ? "true" : null);
+  }
+
+  function edited(key) {
+    problems.delete(key);
+    render();
+    clearTimeout(typing);
+    typing = setTimeout(check, TYPING_MS);
+  }
+
+  // The latest question alone counts: answers may overtake each other.
+  async function check() {
+    checks += 1;
+    const mine = checks;
+    if (drafts.size === 0) return take([]);
+    try {
+      const answer = await post("/api/config/check", drafts.patch());
+      if (mine === checks) take(answer.problems);
+    } catch {
+      // Saving says what is wrong then.
+    }
+  }
+
+  function take(list) {
+    problems = new Map(list.map((problem) => [problem.key, problem]));
+    const stray = list.filter(({ key }) => !fields.has(key));
+    fail(stray.map((problem) => `${problem.key}: ${pick(problem)}`).join(" "));
+    render();
+  }
+
+  const toFirstWrong = () => settings.map(({ key }) => key).filter((key) => problems.has(key)).slice(0, 1).forEach((key) => fields.get(key).focus());
+
+  async function submit(event) {
+    event.preventDefault();
+    if (saving || drafts.size === 0) return;
+    clearTimeout(typing);
+    await check();
+    if (problems.size > 0) return toFirstWrong();
+    const cautions = settings.filter(({ key, caution }) => caution && drafts.edited(key));
+    const sure = cautions.length === 0 || (await ask({
+      title: t("config.sure"),
+      lines: cautions.map((setting) => `${pick(setting.title)}: ${pick(setting.caution)}`),
+      yes: t("config.save"),
+    }));
+    if (sure) send();
+  }
+
+  async function send() {
+    const patch = drafts.patch();
+    const portBefore = drafts.saved("nodePort");
+    saving = true;
+    render();
+    try {
+      await post("/api/config", patch);
+      drafts.clear();
+      notify(t("config.saved"));
+      moveTo(patch.nodePort, portBefore);
+      await load();
+    } catch (error) {
+      if (error.status === 400 && error.answer.problems) {
+        take(error.answer.problems);
+        toFirstWrong();
+      } else {
+        notify(sentenceOf(error), "error");
+      }
+    } finally {
+      saving = false;
+      render();
+      }
+  }
+
+  // A page that came through a proxy has another port, and stays there.
+  function moveTo(port, before) {
+    if (!port || port === before || (location.port || "80") !== String(before)) return;
+    notify(t("config.moving", { port }));
+    const target = new URL(location.href);
+    target.port = port;
+    setTimeout(() => location.replace(target), MOVE_MS);
+  }
+
+  // "#/config/KEY", from a problem: to that setting.
+  function linked() {
+    const key = location.hash.match(/^#\/config\/(.+)$/)?.[1];
+    if (!key || !fields.has(key)) return;
+    history.replaceState(null, "", "#/config");
+    fields.get(key).focus();
+  }
+
+  form.addEventListener("submit", submit);
+  mend.addEventListener("click", toFirstWrong);
+  discard.addEventListener("click", () => {
+    drafts.clear();
+    check();
+    node.querySelector("h1").focus();
+  });
+
+  return {
+    node,
+    update(event) {
+      if (["shown", "config", "connected"].includes(event)) load();
+    },
+    async leave() {
+      if (drafts.size === 0) return true;
+      const discarded = await ask({ title: t("leave.title"), lines: [t("leave.what", { n: drafts.size })], yes: t("leave.discard"), no: t("leave.stay"), dangerous: true });
+      if (discarded) {
+        drafts.clear();
+        check();
+      }
+      return discarded;
+    },
+  };
+}

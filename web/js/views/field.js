@@ -1,0 +1,106 @@
+// A setting in the form: its control, meaning, range and default, and what is
+// to be said of it now (wrong, dangerous, changed by somebody else).
+
+import { el, setAttribute, setChildren, setHidden, setText } from "../dom.js";
+import { bytes, percent } from "../format.js";
+import { icon } from "../icons.js";
+import { pick, t } from "../i18n.js";
+import { choiceWord, editor, HIDDEN_SECRET } from "./editors.js";
+
+const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+
+export function said(setting, value) {
+  if (value === null) return t("config.unset");
+  if (setting.kind === "secret") return t(value === HIDDEN_SECRET ? "secret.is" : "secret.new");
+  if (typeof value === "boolean") return t(value ? "on" : "off");
+  if (Array.isArray(value)) return value.length === 0 ? t("config.unset") : value.join(", ");
+  if (setting.kind === "choice") return choiceWord(setting, value);
+  if (typeof value !== "number") return String(value);
+  if (setting.unit === "bytes") return bytes(value);
+  if (setting.unit === "share") return `${value} (${percent(value)})`;
+  return setting.unit === "s" ? `${value} ${t("unit.s")}` : String(value);
+}
+
+// `drafts`: see there. `changed(key)`: after every edit.
+export function settingField(setting, drafts, changed) {
+  const { key } = setting;
+  const id = `setting-${key.replace(/\./g, "-")}`;
+  const control = editor(setting, () => {
+    drafts.edit(key, control.read());
+    changed(key);
+  });
+  const { input } = control;
+  const meaning = el("p", { class: "soft small", id: `${id}-meaning` }, pick(setting.meaning));
+  const wrong = el("p", { class: "wrong", id: `${id}-wrong`, hidden: true });
+  const plain = el("output", { class: "soft small", for: id });
+  const caution = setting.caution &&
+    el("p", { class: "hint", "data-tone": "warning", hidden: true, id: `${id}-caution` }, icon("warning"), el("span", {}, pick(setting.caution)));
+  const elsewhere = el("div", { class: "hint elsewhere", "data-tone": "busy", hidden: true });
+  const reset = el(
+    "button",
+    { type: "button", class: "button quiet reset", "data-reset": key, "aria-label": `${t("config.reset")}: ${pick(setting.title)}` },
+    icon("reset"),
+    t("config.reset"),
+  );
+  const mark = el("span", { class: "edited", hidden: true }, t("config.edited"));
+
+  input.id = id;
+  setAttribute(input, "data-input", key);
+  setAttribute(input, "aria-describedby", [meaning, wrong, caution].filter(Boolean).map((node) => node.id).join(" "));
+  reset.addEventListener("click", () => {
+    drafts.edit(key, setting.default);
+    changed(key);
+    input.focus();
+  });
+
+  function showElsewhere() {
+    const differs = drafts.changedElsewhere(key);
+    const text = differs ? t("config.elsewhere", { value: said(setting, drafts.saved(key)) }) : "";
+    setHidden(elsewhere, !differs);
+    if (elsewhere.dataset.text === text) return;
+    elsewhere.dataset.text = text;
+    const choose = (name, take) => el("button", {
+      type: "button", class: "button quiet", "data-choose": name,
+      on: { click: () => (take(key), changed(key), input.focus()) },
+    }, t(`config.${name}`));
+    setChildren(elsewhere, differs ? [
+      el("span", {}, text),
+      choose("theirs", (key) => drafts.drop(key)),
+      choose("mine", (key) => drafts.keepMine(key)),
+    ] : []);
+  }
+
+  return {
+    node: el("div", { class: "setting", "data-setting": key },
+      el("div", { class: "setting-title" }, el("label", { for: id }, pick(setting.title)), mark, el("code", { class: "soft" }, key)),
+      meaning,
+      el("div", { class: "setting-control" }, control.node, plain),
+      wrong,
+      caution,
+      elsewhere,
+      el("p", { class: "setting-range soft small" },
+        setting.fixed ? t("config.fixed") : el("span", {}, t("config.range", { allowed: pick(setting.allowed), value: said(setting, setting.default) })),
+        setting.fixed ? null : reset)),
+
+    // What is typed is left alone while it says what the draft says.
+    update(problem) {
+      const value = drafts.value(key);
+      control.saved?.(drafts.saved(key));
+      if (!same(control.read(), value)) control.write(value);
+      const edited = drafts.edited(key);
+      setText(plain, control.said());
+      setHidden(mark, !edited);
+      setHidden(reset, same(value, setting.default));
+      if (caution) setHidden(caution, !edited);
+      setAttribute(input, "aria-invalid", problem ? "true" : null);
+      setHidden(wrong, !problem);
+      const text = problem ? pick(problem) : "";
+      if (wrong.textContent !== text) setChildren(wrong, text ? [icon("error"), el("span", {}, text)] : []);
+      showElsewhere();
+    },
+    focus() {
+      input.scrollIntoView({ block: "center" });
+      input.focus({ preventScroll: true });
+    },
+  };
+}

@@ -1,0 +1,121 @@
+// Whether all is well, in one sentence that is always on top, and if not, for
+// each problem what is wrong and what to do. Both pages use it: the texts are
+// looked up by the problem's code.
+//
+//   problem.CODE       what is wrong      problem.CODE.do    what to do
+//   cause.CAUSE        why                cause.CAUSE.do     what to do, then
+
+import { el, keyedList, setAttribute, setHidden, setText } from "../dom.js";
+import { bytes, moment } from "../format.js";
+import { icon, setIcon } from "../icons.js";
+import { known, t } from "../i18n.js";
+
+// More of them than that help nobody; the meetings' view has them all.
+const SHOWN = 6;
+
+// `good(status)`: the sentence while there are no problems.
+// `more(status)`: numbers beside it; they change often and are not read aloud.
+// `extra(problem)`: nodes below a problem, or null.
+// `home`: id of the view where the problems stand in full.
+export function healthView({ live }, { good, more, home, extra = () => null }) {
+  const drawn = icon("wait");
+  const sentence = el("p", { id: "health", role: "status" }, t("health.loading"));
+  const numbers = el("p", { class: "health-more soft", id: "health-more" });
+  const lead = el("a", { class: "button quiet health-lead", href: `#/${home}` }, t("health.lead"), icon("link"));
+  const list = el("ul", { class: "problems", id: "problems", "aria-label": t("health.problems") });
+  const rest = el("p", { class: "soft small problems-rest", hidden: true });
+  const summary = el("div", { class: "health", "data-tone": "none" }, drawn, el("div", { class: "health-words" }, sentence, numbers), lead);
+  const show = keyedList(list, keyOf, () => problemEntry(live, extra));
+
+  function update(view) {
+    const { status } = live;
+    if (status === null) return;
+    const problems = status.problems ?? [];
+    const worst = problems[0];
+    const tone = worst ? (worst.code === "stopped" ? "none" : worst.severity) : "good";
+    setAttribute(summary, "data-tone", tone);
+    setIcon(drawn, worst ? (worst.code === "stopped" ? "stopped" : worst.severity) : "good");
+    const others = problems.length > 1 ? t("health.others", { n: problems.length - 1 }) : "";
+    setText(sentence, worst ? whatIsWrong(worst, live.now()) + others : good(status));
+    setText(numbers, more(status));
+    setHidden(list, view !== home || problems.length === 0);
+    setHidden(lead, view === home || problems.length === 0);
+    setHidden(rest, view !== home || problems.length <= SHOWN);
+    setText(rest, t("health.rest", { n: problems.length - SHOWN }));
+    if (view === home) show(problems.slice(0, SHOWN));
+  }
+
+  return {
+    node: el("div", { class: "health-box" }, summary, list, rest),
+    update,
+    tick() {
+      for (const entry of show.entries()) entry.tick();
+    },
+  };
+}
+
+const keyOf = ({ code, meeting = "", node = "" }) => `${code} ${meeting} ${node}`;
+
+function problemEntry(live, extra) {
+  const drawn = icon("warning");
+  const what = el("strong", {});
+  const advice = el("p", {});
+  const countdown = el("p", { class: "soft small" });
+  const technical = el("pre", {});
+  const details = el("details", { class: "small" }, el("summary", {}, t("technical")), technical);
+  const more = el("p", { class: "problem-links" });
+  const node = el("li", { class: "problem" }, drawn, el("div", { class: "problem-words" }, what, advice, countdown, more, details));
+  let problem = null;
+
+  const tick = () => {
+    const { next_try: at, attempt } = problem;
+    setHidden(countdown, !at);
+    if (at) setText(countdown, nextTry(at - live.now(), attempt));
+  };
+  return {
+    node,
+    tick,
+    update(shown) {
+      problem = shown;
+      setAttribute(node, "data-problem", problem.code);
+      setAttribute(node, "data-meeting-of", problem.meeting);
+      setAttribute(node, "data-tone", problem.severity);
+      setIcon(drawn, problem.severity);
+      setText(what, whatIsWrong(problem, live.now()));
+      setText(advice, whatToDo(problem));
+      setHidden(details, !problem.text);
+      setText(technical, problem.text ?? "");
+      const link = extra(problem);
+      if (link && !more.hasChildNodes()) more.append(link);
+      setHidden(more, !link);
+      tick();
+    },
+  };
+}
+
+// "Attempt 3 is due in 12 s."
+export function nextTry(seconds, attempt) {
+  const left = Math.ceil(seconds);
+  if (left <= 0) return t("next.now", { attempt });
+  return t("next.in", { attempt, seconds: left });
+}
+
+export function whatIsWrong(problem, now) {
+  const key = `problem.${problem.code}`;
+  if (!known(key)) return problem.text ?? problem.code;
+  return t(key, {
+    ...problem,
+    cause: causeOf(problem),
+    since: problem.since ? moment(problem.since, now) : "",
+    free: bytes(problem.free),
+    used: bytes(problem.used),
+    limit: bytes(problem.limit),
+  });
+}
+
+export const causeOf = ({ cause }) => (cause ? t(`cause.${known(`cause.${cause}`) ? cause : "other"}`) : "");
+
+export function whatToDo(problem) {
+  const parts = [`problem.${problem.code}.do`, problem.cause ? `cause.${problem.cause}.do` : null];
+  return parts.filter((key) => key && known(key)).map((key) => t(key, problem)).join(t("sentence.gap"));
+}

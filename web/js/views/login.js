@@ -1,0 +1,92 @@
+// The login form: takes the admin token or a one-time code, and says plainly
+// why it was not taken.
+
+import { login, session } from "../api.js";
+import { sentenceOf } from "../act.js";
+import { notify } from "../dialog.js";
+import { el, setAttribute, setChildren, setText } from "../dom.js";
+import { duration } from "../format.js";
+import { icon } from "../icons.js";
+import { t } from "../i18n.js";
+
+// `about`: id of the view that needs the login, or null. `done()`: after it.
+export function loginForm({ about, done }) {
+  let waitUntil = 0;
+  const token = el("input", {
+    id: "token", type: "password", name: "token", autocomplete: "current-password",
+    spellcheck: "false", autocapitalize: "off", "aria-describedby": "login-error login-help", required: true,
+  });
+  const wrong = el("p", { class: "wrong", id: "login-error", role: "alert" });
+  const submit = el("button", { type: "submit", class: "button primary", id: "login" }, icon("login"), t("login"));
+  // Password keepers file a password under a name.
+  const user = el("input", { type: "text", name: "username", value: "operator", autocomplete: "username", hidden: true });
+  const form = el("form", { class: "login-form", novalidate: true, on: { submit: send } },
+    user,
+    el("label", { for: "token" }, t("login.token")),
+    token,
+    wrong,
+    submit);
+  const refused = session.refused === "address";
+  const node = el("div", { class: "view login-view" },
+    el("h1", { tabindex: "-1" }, about ? t(`view.${about}`) : t("login")),
+    el("section", { class: "card login", "aria-label": t("login") },
+      el("p", {}, about ? t("login.needed") : t("login.why")),
+      refused
+        ? el("p", { class: "hint", "data-tone": "error", id: "address-refused" }, icon("error"), t("login.address"))
+        : form,
+      refused
+        ? null
+        : el("div", { class: "login-help soft small", id: "login-help" },
+          el("p", {}, t("login.where")), el("pre", { class: "code" }, "edge-mirror token --new"), el("p", {}, t("login.link")))));
+
+  async function send(event) {
+    event.preventDefault();
+    if (Date.now() < waitUntil) return;
+    if (token.value.trim() === "") return say(t("login.empty"));
+    setAttribute(submit, "aria-disabled", "true");
+    try {
+      await login(token.value.trim());
+      notify(t("logged.in"));
+      token.value = "";
+      done();
+    } catch (error) {
+      failed(error);
+    } finally {
+      setAttribute(submit, "aria-disabled", Date.now() < waitUntil ? "true" : null);
+    }
+  }
+
+  function say(text) {
+    setChildren(wrong, text ? [icon("error"), el("span", {}, text)] : []);
+    setAttribute(token, "aria-invalid", text ? "true" : null);
+    if (text) token.focus();
+  }
+
+  function failed(error) {
+    const { retry_after: wait } = error.answer ?? {};
+    if (error.status === 429 && wait) {
+      waitUntil = Date.now() + wait * 1000;
+      setAttribute(submit, "aria-disabled", "true");
+      token.focus();
+      return tick();
+    }
+    if (error.status === 403) return say(t("login.address"));
+    say(error.status === 401 ? t("login.wrong") : sentenceOf(error));
+  }
+
+  // Counts down in place: said once aloud, not every second.
+  function tick() {
+    if (waitUntil === 0) return;
+    const left = Math.ceil((waitUntil - Date.now()) / 1000);
+    if (left <= 0) {
+      waitUntil = 0;
+      setAttribute(submit, "aria-disabled", null);
+      return say("");
+    }
+    const line = wrong.querySelector(".countdown");
+    if (line) return setText(line, duration(left));
+    setChildren(wrong, [icon("wait"), el("span", {}, t("login.slow"), " ", el("span", { class: "countdown", "aria-live": "off" }, duration(left)))]);
+  }
+
+  return { node, failed, tick };
+}

@@ -1,0 +1,142 @@
+// The last log lines, by level. New ones are followed until the reader
+// scrolls up or pauses.
+
+import { get } from "../api.js";
+import { sentenceOf } from "../act.js";
+import { el, setAttribute, setChildren, setHidden, setText } from "../dom.js";
+import { clock, dateTime } from "../format.js";
+import { icon, setIcon } from "../icons.js";
+import { t } from "../i18n.js";
+
+const SHOWN = 200;
+const LEVELS = ["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"];
+
+// What has come so far, of all levels; it outlives the view, which is made
+// anew for another language.
+const KEPT = 5000;
+export const logLines = {
+  lines: [],
+  viewer: null,
+
+  take({ lines }) {
+    const known = new Set(this.lines.map(({ n }) => n));
+    const fresh = lines.filter(({ n }) => !known.has(n));
+    // A node that was started anew counts from one again.
+    const newest = this.lines[this.lines.length - 1];
+    const restarted = newest && fresh.some(({ n, time }) => n < newest.n && time > newest.time);
+    const kept = restarted ? [] : this.lines;
+    this.lines = [...kept, ...fresh].sort((one, other) => one.n - other.n).slice(-KEPT);
+  },
+
+  // Only asked for while somebody looks.
+  pollPath() {
+    const newest = logLines.lines[logLines.lines.length - 1]?.n ?? 0;
+    return logLines.viewer?.isConnected ? `/api/logs?after=${newest}&limit=${SHOWN}` : null;
+  },
+};
+
+export function logsView({ live }) {
+  let shown = [];
+  let level = "INFO";
+  let paused = false;
+  let waiting = 0;
+
+  const rows = el("ol", { class: "log", id: "log", tabindex: "0", role: "log", "aria-live": "off", "aria-label": t("view.logs") });
+  const select = el("select", { id: "level" }, LEVELS.map((name) => el("option", { value: name, selected: name === level }, t(`level.${name}`))));
+  const pauseIcon = icon("pause");
+  const pauseWord = el("span", {}, t("logs.pause"));
+  const pause = el("button", { type: "button", class: "button", id: "pause", "aria-pressed": "false" }, pauseIcon, pauseWord);
+  const jump = el("button", { type: "button", class: "button primary log-jump", id: "jump", hidden: true });
+  const none = el("div", { class: "empty", hidden: true }, icon("logs"), el("strong", {}, t("logs.none")), el("p", {}, t("logs.none.why")));
+  const failed = el("p", { class: "wrong", role: "alert" });
+
+  const atEnd = () => rows.scrollHeight - rows.scrollTop - rows.clientHeight < 30;
+  const toEnd = () => (rows.scrollTop = rows.scrollHeight);
+
+  select.addEventListener("change", () => {
+    level = select.value;
+    load();
+  });
+  pause.addEventListener("click", () => {
+    paused = !paused;
+    setAttribute(pause, "aria-pressed", paused);
+    setIcon(pauseIcon, paused ? "start" : "pause");
+    setText(pauseWord, t(paused ? "logs.resume" : "logs.pause"));
+    if (!paused) follow();
+  });
+  jump.addEventListener("click", () => {
+    if (paused) pause.click();
+    else follow();
+    rows.focus();
+  });
+  rows.addEventListener("scroll", () => atEnd() && !paused && waiting > 0 && follow());
+
+  function follow() {
+    render();
+    toEnd();
+    waiting = 0;
+    showJump();
+  }
+
+  // Asked anew at every level: of a coarser one, older lines come to light.
+  async function load() {
+    try {
+      logLines.take(await get(`/api/logs?level=${level}&limit=${SHOWN}`));
+      setChildren(failed, []);
+      follow();
+    } catch (error) {
+      setChildren(failed, [icon("error"), el("span", {}, sentenceOf(error))]);
+    }
+  }
+
+  function onNew() {
+    const newest = shown[shown.length - 1]?.n ?? 0;
+    const next = ofLevel();
+    waiting = next.filter(({ n }) => n > newest).length;
+    if (!paused && atEnd()) follow();
+    else showJump();
+  }
+
+  const ofLevel = () =>
+    logLines.lines.filter((line) => LEVELS.indexOf(line.level) >= LEVELS.indexOf(level)).slice(-SHOWN);
+
+  // Lines never change, so those that stay are left alone.
+  let made = new Map();
+  function render() {
+    shown = ofLevel();
+    made = new Map(shown.map((line) => [line, made.get(line) ?? row(line)]));
+    setChildren(rows, [...made.values()]);
+    setHidden(none, shown.length > 0);
+    setHidden(rows, shown.length === 0);
+  }
+
+  function showJump() {
+    setHidden(jump, waiting === 0);
+    setChildren(jump, [icon("down"), t("logs.new", { n: waiting })]);
+  }
+
+  const node = el("div", { class: "view" },
+    el("div", { class: "view-head" },
+      el("h1", { tabindex: "-1" }, t("view.logs")),
+      el("div", { class: "buttons" }, el("label", { for: "level", class: "soft" }, t("logs.level")), select, pause)),
+    failed,
+    el("section", { class: "card log-box", "aria-label": t("view.logs") }, rows, none, jump));
+
+  logLines.viewer = node;
+  return {
+    node,
+    update(event) {
+      if (event === "shown" || event === "connected") load();
+      else if (event === "log") onNew();
+    },
+  };
+}
+
+const TONES = { WARNING: "warning", ERROR: "error" };
+
+function row({ n, time, level, text }) {
+  return el("li", { "data-n": n, "data-level": level, "data-tone": TONES[level] ?? "none" },
+    el("time", { title: dateTime(time) }, clock(time)),
+    el("span", { class: "log-level" }, level),
+    el("span", { class: "log-text", dir: "auto" }, text));
+}
