@@ -9,6 +9,7 @@ mod config;
 mod demo;
 mod house;
 mod main_server;
+mod overview;
 mod presence;
 mod process;
 mod serving;

@@ -60,6 +60,11 @@ impl TestMaster {
         Builder { listen: self.address, folder: self.folder.clone(), ..Self::build() }
     }
 
+    /// As long as it is the first start with its data.
+    pub fn admin_token(&self) -> &str {
+        self.master.as_ref().and_then(Master::new_token).expect("a first start")
+    }
+
     pub fn authority(&self) -> String {
         self.address.to_string()
     }
