@@ -117,6 +117,8 @@ impl Master {
     /// Opens the data, binds, and begins to serve.
     pub async fn start(options: MasterOptions) -> Result<Self, MasterError> {
         let MasterOptions { data, listen, announce_timeout, security } = options;
+        // Shown on the page, where nobody knows the folder that it is relative to.
+        let data = std::path::absolute(&data).unwrap_or(data);
         // First of all: a second main server on the same port must not touch
         // the data of the first one.
         let listener = Listener::bind(listen)?;
