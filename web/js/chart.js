@@ -15,7 +15,7 @@ const DIVISIONS = 4;
 export const ceilingOfBytes = (largest) => {
   let ceiling = 4096;
   while (ceiling < largest) ceiling *= 2;
-  return ceiling;
+  return ceiling * 0.75 >= largest ? ceiling * 0.75 : ceiling;
 };
 
 export const ceilingOfCounts = (largest) => {
@@ -35,7 +35,7 @@ export function timeChart({ id, label, series, format, ceiling }) {
   const readout = el("div", { class: "chart-readout", hidden: true });
   const plot = el(
     "div",
-    { class: "chart-plot", id, tabindex: "0", role: "slider", "aria-label": `${label}. ${t("chart.keys")}`, "aria-orientation": "horizontal" },
+    { class: "chart-plot", id, tabindex: "0", role: "slider", "aria-label": `${label}. ${t("chart.keys")}`, "aria-valuemin": 0 },
     drawing,
     readout,
   );
@@ -96,13 +96,11 @@ export function timeChart({ id, label, series, format, ceiling }) {
   function along(end) {
     const every = scale.width < 460 ? 300 : 180;
     const first = Math.ceil((end - SPAN_S) / every) * every;
-    const marks = [];
-    for (let time = first; time <= end; time += every) {
-      const x = scale.x(time);
-      if (x < MARGIN.left + 16 || x > scale.width - 22) continue;
-      marks.push(svg("text", { x, y: HEIGHT - 8, "text-anchor": "middle" }, clock(time, false)));
-    }
-    return marks;
+    const times = Array.from({ length: Math.ceil((end - first) / every) + 1 }, (_, index) => first + index * every);
+    return times
+      .map((time) => [scale.x(time), clock(time, false)])
+      .filter(([x]) => x > MARGIN.left + 16 && x < scale.width - 22)
+      .map(([x, text]) => svg("text", { x, y: HEIGHT - 8, "text-anchor": "middle" }, text));
   }
 
   // Where the server was away there are no samples, and no line is drawn.
@@ -129,28 +127,27 @@ export function timeChart({ id, label, series, format, ceiling }) {
     const visible = shown();
     const sample = visible.find(([time]) => time === chosen) ?? null;
     const spokenSample = sample ?? visible[visible.length - 1];
-    setAttribute(plot, "aria-valuemin", 0);
     setAttribute(plot, "aria-valuemax", Math.max(1, visible.length - 1));
-    setAttribute(plot, "aria-valuenow", spokenSample ? visible.indexOf(spokenSample) : 0);
-    setAttribute(plot, "aria-valuetext", spokenSample ? sentence(spokenSample) : t("chart.empty"));
+    setAttribute(plot, "aria-valuenow", Math.max(0, visible.indexOf(spokenSample)));
+    setAttribute(plot, "aria-valuetext", spokenSample ? words(spokenSample).join(", ") : t("chart.empty"));
     setHidden(readout, sample === null);
     setAttribute(cursor, "visibility", sample ? "visible" : "hidden");
     if (!sample) return;
     const x = scale.x(sample[0]);
     setAttribute(cursor, "x1", x);
     setAttribute(cursor, "x2", x);
+    const [time, ...values] = words(sample);
     setChildren(readout, [
-      el("strong", {}, clock(sample[0])),
-      ...series.map(({ name, value }, index) =>
-        el("span", { class: `chart-key chart-${index + 1}` }, `${name} ${format(value(sample, step))}`)),
+      el("strong", {}, time),
+      ...values.map((text, index) => el("span", { class: `chart-key chart-${index + 1}` }, text)),
     ]);
     const right = x > scale.width / 2;
     readout.style.setProperty("left", right ? "auto" : `${x + 10}px`);
     readout.style.setProperty("right", right ? `${scale.width - x + 10}px` : "auto");
   }
 
-  const sentence = (sample) =>
-    [clock(sample[0]), ...series.map(({ name, value }) => `${name} ${format(value(sample, step))}`)].join(", ");
+  const words = (sample) =>
+    [clock(sample[0]), ...series.map(({ name, value }) => `${name} ${format(value(sample, step))}`)];
 
   function choose(time) {
     chosen = time;
@@ -170,11 +167,7 @@ export function timeChart({ id, label, series, format, ceiling }) {
     const at = visible.findIndex(([time]) => time === chosen);
     const last = visible.length - 1;
     const from = at < 0 ? last + 1 : at;
-    const moves = {
-      ArrowLeft: from - 1, ArrowDown: from - 1, ArrowRight: from + 1, ArrowUp: from + 1,
-      PageUp: from - 12, PageDown: from + 12, Home: 0, End: last,
-    };
-    if (event.key === "Escape") return choose(null);
+    const moves = { ArrowLeft: from - 1, ArrowDown: from - 1, ArrowRight: from + 1, ArrowUp: from + 1, Home: 0, End: last };
     if (!(event.key in moves) || last < 0) return;
     event.preventDefault();
     choose(visible[Math.min(last, Math.max(0, moves[event.key]))][0]);

@@ -72,9 +72,6 @@ export function keyedList(parent, keyOf, make) {
   return show;
 }
 
-// Words that are read aloud but not shown.
-export const spoken = (text) => el("span", { class: "spoken" }, text);
-
 // Text of unknown direction (titles may hold right-to-left marks): kept from
 // turning round what stands beside it.
 export const foreign = (text, attributes = {}) => el("bdi", attributes, text);

@@ -14,10 +14,6 @@ export class Drafts {
     return this.#edits.size;
   }
 
-  get keys() {
-    return [...this.#edits.keys()];
-  }
-
   // What the server has now. Edits stay, but for those that it agrees with.
   read(config) {
     this.#config = config;

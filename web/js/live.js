@@ -1,14 +1,9 @@
-// What the server says of itself, kept up to date: one event stream, polling
-// where there are too many streams already, and coming back by itself after
-// the server was away.
+// What the server says of itself, kept up to date. `connection` is
+// "connecting", then "live" with an event stream or "polling" where the server
+// has none for us (503: too many), and "away" while it can't be reached: tried
+// again after 1 s, then less often, every 5 s at last.
 //
-//   connecting -> live      the first status of a stream is there
-//   connecting -> polling   the server has no stream for us (503, 404)
-//   any        -> away      it can't be reached; tried again after 1 s, then
-//                           less often, every 5 s at last
-//
-// The stream is read with fetch and not with EventSource: that one writes
-// each failed attempt to the console and says nothing of the answer's status.
+// Read with fetch, not EventSource: that one says nothing of an answer's status.
 
 import { call } from "./api.js";
 
@@ -19,10 +14,6 @@ const CONNECT_PATIENCE_MS = 8000;
 const SILENCE_MS = 40_000;
 // After that long of polling, a stream is asked for again.
 const POLLING_MS = 30_000;
-// A page that nobody looks at gives its stream back: browsers allow six
-// connections to a server, and the server's streams are counted too.
-const HIDDEN_MS = 60_000;
-
 const pause = (ms, signal) =>
   new Promise((done) => {
     const timer = setTimeout(done, ms);
@@ -32,9 +23,8 @@ const pause = (ms, signal) =>
 export class Live extends EventTarget {
   // `events`: path of the stream.
   // `lists`: lists in the status that change by parts, name -> key field.
-  // `polls`: [{ event, path, every }], what to ask for without a stream.
-  //   `path` may be a function; null for "not now". `every` in ms. The one
-  //   whose event is "status" comes first and tells whether anyone is there.
+  // `polls`: [{ event, path, every (ms) }], what to ask for without a stream,
+  //   "status" first. `path` may be a function that gives null for "not now".
   constructor({ events, lists, polls }) {
     super();
     Object.assign(this, { events, lists, polls });
@@ -45,7 +35,6 @@ export class Live extends EventTarget {
     this.heard = null;
     this.ahead = 0;
     this.round = null;
-    document.addEventListener("visibilitychange", () => this.#watched());
   }
 
   // The server's clock: countdowns and "ago" must not depend on the tablet's.
@@ -63,19 +52,6 @@ export class Live extends EventTarget {
   stop() {
     this.round?.abort();
     this.round = null;
-  }
-
-  #watched() {
-    clearTimeout(this.leaving);
-    if (!document.hidden) {
-      if (this.paused) this.start();
-      this.paused = false;
-    } else if (this.round) {
-      this.leaving = setTimeout(() => {
-        this.paused = true;
-        this.stop();
-      }, HIDDEN_MS);
-    }
   }
 
   async #run(signal) {
@@ -222,8 +198,7 @@ function merged(list, key, changed, removed) {
   ];
 }
 
-// The format of server-sent events (HTML standard, 9.2.6), without what is
-// not used here: id and retry. Data is JSON.
+// Server-sent events (HTML standard, 9.2.6) without id and retry; data is JSON.
 function eventParser(tell) {
   let rest = "";
   let event = "";

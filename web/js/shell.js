@@ -147,6 +147,7 @@ export async function startShell({ live, views, health, brandOf }) {
       const since = live.heard === null ? "" : t("away.since", { time: clock(live.heard) });
       setChildren(find("connection"), away ? [icon("sync"), el("span", {}, `${t("away")}${since}`)] : []);
       setHidden(find("connection"), !away);
+      if (active) healthView.update(active.id);
     };
     if (away) bannerTimer = setTimeout(say, BANNER_AFTER_MS);
     else say();

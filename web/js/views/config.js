@@ -83,7 +83,10 @@ export function configView() {
   function render() {
     for (const [key, field] of fields) field.update(problems.get(key));
     const wrong = problems.size;
+    const rises = bar.hidden && drafts.size > 0;
     setHidden(bar, drafts.size === 0);
+    // It may have come up right over the field that is typed in.
+    if (rises && form.contains(document.activeElement)) document.activeElement.scrollIntoView({ block: "nearest" });
     setText(count, drafts.size === 0 ? "" : t("config.unsaved", { n: drafts.size }));
     setHidden(mend, wrong === 0);
     setAttribute(save, "aria-disabled", saving || wrong > 0 ? "true" : null);

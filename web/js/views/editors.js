@@ -8,7 +8,7 @@
 import { el, setHidden, setText } from "../dom.js";
 import { count, duration, percent } from "../format.js";
 import { icon } from "../icons.js";
-import { known, t } from "../i18n.js";
+import { t } from "../i18n.js";
 
 export const HIDDEN_SECRET = "********";
 const UNITS = [["TiB", 2 ** 40], ["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10], ["B", 1]];
@@ -114,15 +114,10 @@ function boolEditor(setting, changed) {
   };
 }
 
-export function choiceWord(setting, value) {
-  const key = `choice.${setting.key}.${value}`;
-  return known(key) ? t(key) : value;
-}
-
 function choiceEditor(setting, changed) {
   const options = [...(setting.nullable ? [""] : []), ...setting.choices];
   const input = el("select", { on: listening(changed) },
-    options.map((value) => el("option", { value }, value === "" ? t("config.unset") : choiceWord(setting, value))));
+    options.map((value) => el("option", { value }, value === "" ? t("config.unset") : value)));
   return {
     node: input,
     input,
@@ -179,7 +174,7 @@ function secretEditor(setting, changed) {
   }
 
   return {
-    node: el("div", { class: "with-unit" }, input, show, clear),
+    node: el("div", { class: "with-unit secret" }, input, show, clear),
     input,
     read: () => (input.value !== "" ? input.value : cleared || !set ? null : HIDDEN_SECRET),
     write(value) {

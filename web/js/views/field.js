@@ -5,7 +5,7 @@ import { el, setAttribute, setChildren, setHidden, setText } from "../dom.js";
 import { bytes, percent } from "../format.js";
 import { icon } from "../icons.js";
 import { pick, t } from "../i18n.js";
-import { choiceWord, editor, HIDDEN_SECRET } from "./editors.js";
+import { editor, HIDDEN_SECRET } from "./editors.js";
 
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
@@ -14,11 +14,18 @@ export function said(setting, value) {
   if (setting.kind === "secret") return t(value === HIDDEN_SECRET ? "secret.is" : "secret.new");
   if (typeof value === "boolean") return t(value ? "on" : "off");
   if (Array.isArray(value)) return value.length === 0 ? t("config.unset") : value.join(", ");
-  if (setting.kind === "choice") return choiceWord(setting, value);
   if (typeof value !== "number") return String(value);
   if (setting.unit === "bytes") return bytes(value);
   if (setting.unit === "share") return `${value} (${percent(value)})`;
   return setting.unit === "s" ? `${value} ${t("unit.s")}` : String(value);
+}
+
+// Switches and choices show by themselves what is allowed; a list of networks
+// is written otherwise here (one a line) than the node says it.
+function range(setting) {
+  const value = said(setting, setting.default);
+  if (["bool", "choice", "networks"].includes(setting.kind)) return t("config.default", { value });
+  return t("config.range", { allowed: pick(setting.allowed), value });
 }
 
 // `drafts`: see there. `changed(key)`: after every edit.
@@ -72,15 +79,18 @@ export function settingField(setting, drafts, changed) {
 
   return {
     node: el("div", { class: "setting", "data-setting": key },
-      el("div", { class: "setting-title" }, el("label", { for: id }, pick(setting.title)), mark, el("code", { class: "soft" }, key)),
-      meaning,
-      el("div", { class: "setting-control" }, control.node, plain),
-      wrong,
-      caution,
-      elsewhere,
-      el("p", { class: "setting-range soft small" },
-        setting.fixed ? t("config.fixed") : el("span", {}, t("config.range", { allowed: pick(setting.allowed), value: said(setting, setting.default) })),
-        setting.fixed ? null : reset)),
+      el("div", {},
+        el("p", { class: "setting-title" }, el("label", { for: id }, pick(setting.title)), mark),
+        meaning,
+        el("code", { class: "soft" }, key)),
+      el("div", {},
+        el("div", { class: "setting-control" }, control.node, plain),
+        wrong,
+        caution,
+        elsewhere,
+        el("p", { class: "setting-range soft small" },
+          setting.fixed ? t("config.fixed") : el("span", {}, range(setting)),
+          setting.fixed ? null : reset))),
 
     // What is typed is left alone while it says what the draft says.
     update(problem) {
@@ -95,7 +105,11 @@ export function settingField(setting, drafts, changed) {
       setAttribute(input, "aria-invalid", problem ? "true" : null);
       setHidden(wrong, !problem);
       const text = problem ? pick(problem) : "";
-      if (wrong.textContent !== text) setChildren(wrong, text ? [icon("error"), el("span", {}, text)] : []);
+      if (wrong.textContent !== text) {
+        setChildren(wrong, text ? [icon("error"), el("span", {}, text)] : []);
+        // Else it may stand behind the bar that saves.
+        if (text && document.activeElement === input) wrong.scrollIntoView({ block: "nearest" });
+      }
       showElsewhere();
     },
     focus() {

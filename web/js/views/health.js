@@ -30,14 +30,17 @@ export function healthView({ live }, { good, more, home, extra = () => null }) {
   function update(view) {
     const { status } = live;
     if (status === null) return;
+    // What was true when the server was last heard must not reassure anybody.
+    const stale = "stale" in document.body.dataset;
     const problems = status.problems ?? [];
     const worst = problems[0];
-    const tone = worst ? (worst.code === "stopped" ? "none" : worst.severity) : "good";
-    setAttribute(summary, "data-tone", tone);
-    setIcon(drawn, worst ? (worst.code === "stopped" ? "stopped" : worst.severity) : "good");
+    const look = stale ? "wait" : worst?.code === "stopped" ? "stopped" : worst?.severity ?? "good";
+    setIcon(drawn, look);
+    setAttribute(summary, "data-tone", ["wait", "stopped"].includes(look) ? "none" : look);
     const others = problems.length > 1 ? t("health.others", { n: problems.length - 1 }) : "";
-    setText(sentence, worst ? whatIsWrong(worst, live.now()) + others : good(status));
-    setText(numbers, more(status));
+    const current = worst ? whatIsWrong(worst, live.now()) + others : good(status);
+    setText(sentence, stale ? t("health.away") : current);
+    setText(numbers, stale ? "" : more(status));
     setHidden(list, view !== home || problems.length === 0);
     setHidden(lead, view === home || problems.length === 0);
     setHidden(rest, view !== home || problems.length <= SHOWN);
@@ -77,6 +80,8 @@ function problemEntry(live, extra) {
     tick,
     update(shown) {
       problem = shown;
+      // A single one is in the sentence on top already.
+      setHidden(what, live.status.problems.length === 1);
       setAttribute(node, "data-problem", problem.code);
       setAttribute(node, "data-meeting-of", problem.meeting);
       setAttribute(node, "data-tone", problem.severity);
@@ -105,12 +110,21 @@ export function whatIsWrong(problem, now) {
   if (!known(key)) return problem.text ?? problem.code;
   return t(key, {
     ...problem,
+    title: shortened(problem.title),
     cause: causeOf(problem),
     since: problem.since ? moment(problem.since, now) : "",
     free: bytes(problem.free),
     used: bytes(problem.used),
     limit: bytes(problem.limit),
   });
+}
+
+// A title in a sentence: not so long that the rest is lost, and isolated, so
+// that right-to-left marks in it don't turn the sentence round.
+function shortened(title) {
+  const letters = [...(title ?? "")];
+  if (letters.length === 0) return "";
+  return `\u2068${letters.slice(0, 60).join("")}${letters.length > 60 ? "…" : ""}\u2069`;
 }
 
 export const causeOf = ({ cause }) => (cause ? t(`cause.${known(`cause.${cause}`) ? cause : "other"}`) : "");

@@ -41,8 +41,9 @@ export function logsView({ live }) {
   let paused = false;
   let waiting = 0;
 
-  const rows = el("ol", { class: "log", id: "log", tabindex: "0", role: "log", "aria-live": "off", "aria-label": t("view.logs") });
-  const select = el("select", { id: "level" }, LEVELS.map((name) => el("option", { value: name, selected: name === level }, t(`level.${name}`))));
+  const list = el("ol", {});
+  const rows = el("div", { class: "log", id: "log", tabindex: "0", role: "log", "aria-live": "off", "aria-label": t("view.logs") }, list);
+  const select = el("select", { id: "level" }, LEVELS.map((name) => el("option", { value: name, selected: name === level }, t("logs.from", { name }))));
   const pauseIcon = icon("pause");
   const pauseWord = el("span", {}, t("logs.pause"));
   const pause = el("button", { type: "button", class: "button", id: "pause", "aria-pressed": "false" }, pauseIcon, pauseWord);
@@ -55,11 +56,12 @@ export function logsView({ live }) {
 
   select.addEventListener("change", () => {
     level = select.value;
+    render();
     load();
   });
   pause.addEventListener("click", () => {
     paused = !paused;
-    setAttribute(pause, "aria-pressed", paused);
+    setAttribute(pause, "aria-pressed", String(paused));
     setIcon(pauseIcon, paused ? "start" : "pause");
     setText(pauseWord, t(paused ? "logs.resume" : "logs.pause"));
     if (!paused) follow();
@@ -83,7 +85,8 @@ export function logsView({ live }) {
     try {
       logLines.take(await get(`/api/logs?level=${level}&limit=${SHOWN}`));
       setChildren(failed, []);
-      follow();
+      if (paused) onNew();
+      else follow();
     } catch (error) {
       setChildren(failed, [icon("error"), el("span", {}, sentenceOf(error))]);
     }
@@ -105,7 +108,7 @@ export function logsView({ live }) {
   function render() {
     shown = ofLevel();
     made = new Map(shown.map((line) => [line, made.get(line) ?? row(line)]));
-    setChildren(rows, [...made.values()]);
+    setChildren(list, [...made.values()]);
     setHidden(none, shown.length > 0);
     setHidden(rows, shown.length === 0);
   }

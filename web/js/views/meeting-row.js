@@ -7,7 +7,7 @@ import { ask, notify } from "../dialog.js";
 import { el, foreign, setAttribute, setHidden, setText } from "../dom.js";
 import { ago, bytes, count, dateTime, percent, rate, timeLeft } from "../format.js";
 import { icon, setIcon } from "../icons.js";
-import { t } from "../i18n.js";
+import { known, t } from "../i18n.js";
 import { progress } from "../meter.js";
 import { Pace } from "../pace.js";
 import { causeOf, nextTry, whatToDo } from "./health.js";
@@ -46,12 +46,12 @@ export function meetingRow({ live, session }, fallback) {
 
   const details = detailsOf(() => meeting);
   const node = el("li", { class: "meeting" },
-    el("div", { class: "meeting-name" }, title, id),
+    el("div", { class: "meeting-name" }, title, id, details.button),
     el("div", { class: "meeting-state" }, state, bar.node, under, wrong),
     el("dl", { class: "meeting-facts" }, Object.entries(facts).map(([name, dd]) =>
       el("div", {}, el("dt", {}, t(`column.${name}`)), dd))),
     el("div", { class: "meeting-buttons" }, sync, download, remove),
-    details.node);
+    details.panel);
 
   sync.addEventListener("click", () => act(sync, () => post(`${path}/sync`), t("sync.begun")));
   remove.addEventListener("click", async () => {
@@ -119,8 +119,13 @@ export function meetingRow({ live, session }, fallback) {
     const trying = meeting.next_try ? nextTry(meeting.next_try - now, meeting.attempt) : "";
     setText(wrong, failed ? t("meeting.wrong", { cause: causeOf(meeting) || t("cause.other") }) + advice() : "");
     setHidden(wrong, !failed);
-    setText(under, meeting.state === "pulling" && !meeting.next_try ? transfer() : trying || t(`state.${meeting.state}.why`));
+    setText(under, meeting.state === "pulling" && !meeting.next_try ? transfer() : trying || reason());
     setHidden(under, under.textContent === "");
+  }
+
+  function reason() {
+    const key = `state.${meeting.state}.why`;
+    return known(key) ? t(key) : "";
   }
 
   const advice = () => (meeting.state === "failing" ? t("sentence.gap") + whatToDo({ ...meeting, code: "" }) : "");
@@ -138,11 +143,22 @@ export function meetingRow({ live, session }, fallback) {
   return { node, update, tick };
 }
 
-// What few want to see: made when it is opened, then kept up to date.
+// What few want to see: filled when it is opened, then kept up to date.
 function detailsOf(current) {
-  const list = el("dl", { class: "facts small" });
+  const panel = el("dl", { class: "facts small meeting-details", hidden: true });
+  const button = el(
+    "button",
+    { type: "button", class: "button quiet disclose", "data-action": "details", "aria-expanded": "false", on: { click: toggle } },
+    icon("link"),
+    t("details"),
+  );
   const values = new Map();
-  const node = el("details", { class: "meeting-details small" }, el("summary", {}, t("details")), list);
+
+  function toggle() {
+    panel.hidden = !panel.hidden;
+    setAttribute(button, "aria-expanded", String(!panel.hidden));
+    update();
+  }
 
   function value(name) {
     if (!values.has(name)) {
@@ -151,23 +167,22 @@ function detailsOf(current) {
         ? el("button", { type: "button", class: "button quiet", "data-action": "copy", on: { click: () => copyText(text) } }, icon("copy"), t("copy"))
         : null;
       values.set(name, text);
-      list.append(el("dt", {}, t(`fact.${name}`)), el("dd", {}, text, copy));
+      panel.append(el("dt", {}, t(`fact.${name}`)), el("dd", {}, text, copy));
     }
     return values.get(name);
   }
 
   function update() {
-    if (!node.open) return;
-    const { size, file_count: files, sha256, synced_at: synced, last_error: error } = current();
+    if (panel.hidden) return;
+    const { file_count: files, sha256, synced_at: synced, last_error: error } = current();
     const shown = {
       sha256: sha256 ?? "–", synced_at: dateTime(synced), file_count: count(files),
-      bytes: size === null ? "–" : count(size), last_error: error ?? "–",
+      last_error: error ?? "–",
     };
     for (const [name, text] of Object.entries(shown)) setText(value(name), text);
   }
 
-  node.addEventListener("toggle", update);
-  return { node, update };
+  return { button, panel, update };
 }
 
 // The clipboard is only open to pages of secure origins, which a node in a

@@ -25,8 +25,8 @@ export function meetingsView(context) {
   const { live } = context;
   let filter = "all";
   let shown = PAGE;
-  let sorted = [];
-  let sortedFrom = null;
+  let order = [];
+  let orderOf = "";
 
   const search = el("input", { type: "search", id: "search", "aria-label": t("meetings.search"), placeholder: t("meetings.search"), on: { input: narrowed } });
   const filters = new Map(Object.keys(FILTERS).map((name) => {
@@ -47,24 +47,18 @@ export function meetingsView(context) {
   const found = el("p", { class: "spoken", role: "status" });
   const more = el("button", { type: "button", class: "button", id: "more" });
   const none = el("div", { class: "empty" });
-  const refusals = el("details", { class: "card refusals", hidden: true },
-    el("summary", {}, t("refusals")),
-    el("p", { class: "soft small" }, t("refusals.why")),
-    el("dl", { class: "facts" }));
-  const refusedList = refusals.querySelector("dl");
   const node = el("div", { class: "view" },
     el("h1", { tabindex: "-1" }, t("view.meetings")),
     tools,
     el("section", { class: "card rows", "aria-label": t("view.meetings") }, head, list, none, more),
-    found,
-    refusals);
+    found);
   const show = keyedList(list, ({ id }) => id, () => meetingRow(context, search));
 
   more.addEventListener("click", () => {
     const from = list.children.length;
     shown += PAGE;
     update();
-    list.children[from]?.querySelector("summary")?.focus();
+    list.children[from]?.querySelector("button")?.focus();
   });
 
   function narrowed() {
@@ -75,13 +69,16 @@ export function meetingsView(context) {
   }
 
   // By what stays: rows must not jump about while packages come and fail.
+  // Sorting thousands takes a while and is mostly not needed.
   function inOrder(meetings) {
-    if (meetings !== sortedFrom) {
+    const of = meetings.map(({ id, active }) => `${active} ${id}`).join("\n");
+    if (of !== orderOf) {
       const { compare } = new Intl.Collator(locale(), { numeric: true });
-      sorted = [...meetings].sort((a, b) => b.active - a.active || compare(a.id, b.id));
-      sortedFrom = meetings;
+      order = meetings.map((_, index) => index);
+      order.sort((a, b) => meetings[b].active - meetings[a].active || compare(meetings[a].id, meetings[b].id));
+      orderOf = of;
     }
-    return sorted;
+    return order.map((index) => meetings[index]);
   }
 
   function matching() {
@@ -93,11 +90,11 @@ export function meetingsView(context) {
   function update(event) {
     if (live.status === null) return;
     if (event === "shown") linked();
-    const { meetings, refused: turnedAway = [] } = live.status;
+    const { meetings } = live.status;
     const rows = matching();
     for (const [name, { button, number }] of filters) {
       setText(number, count(meetings.filter(FILTERS[name]).length));
-      setAttribute(button, "aria-pressed", name === filter);
+      setAttribute(button, "aria-pressed", String(name === filter));
     }
     setHidden(tools, meetings.length === 0);
     setHidden(search, meetings.length < SEARCHED_FROM && search.value === "");
@@ -106,7 +103,6 @@ export function meetingsView(context) {
     setHidden(more, rows.length <= shown);
     setText(more, t("meetings.more", { n: Math.min(PAGE, rows.length - shown), left: rows.length - shown }));
     nothing(rows.length, meetings.length);
-    showRefusals(turnedAway);
   }
 
   function nothing(rows, all) {
@@ -115,14 +111,6 @@ export function meetingsView(context) {
     if (none.dataset.why === why) return;
     none.dataset.why = why;
     if (why) setChildren(none, [icon("meetings"), el("strong", {}, t(`empty.${why}`)), el("p", {}, t(`empty.${why}.why`))]);
-  }
-
-  function showRefusals(turnedAway) {
-    setHidden(refusals, turnedAway.length === 0);
-    const seen = JSON.stringify(turnedAway);
-    if (refusals.dataset.seen === seen) return;
-    refusals.dataset.seen = seen;
-    setChildren(refusedList, turnedAway.flatMap(({ id, error }) => [el("dt", {}, el("bdi", {}, id)), el("dd", {}, error)]));
   }
 
   // "#/meetings/ID", from a problem: that meeting alone.
