@@ -204,7 +204,7 @@ async fn streams_do_not_hold_up_a_shutdown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_learns_at_once_whether_nodes_need_a_key() {
+async fn the_page_learns_whether_nodes_need_a_key() {
     let main = TestMaster::build().start().await;
     let mut stream = Stream::of(&main).await;
     stream.until("status", |state| state["node_key"] == false).await;

@@ -54,9 +54,12 @@ export function keyCard() {
 
 function showOnce(text) {
   const key = el("pre", { class: "code key", id: "key-text", tabindex: "0" }, text);
-  const copy = el("button", { type: "button", class: "button", id: "key-copy", on: { click: () => copyText(key) } }, icon("copy"), t("copy"));
+  // Said here: notices are behind the dialog.
+  const said = el("p", { class: "soft", role: "status", id: "key-said" });
+  const click = async () => setText(said, await copyText(key));
+  const copy = el("button", { type: "button", class: "button", id: "key-copy", on: { click } }, icon("copy"), t("copy"));
   const done = el("button", { type: "button", class: "button primary", "data-answer": "yes" }, t("key.noted"));
-  const dialog = openDialog(t("key.made"), el("p", {}, t("key.once")), key, el("p", {}, t("key.where")),
+  const dialog = openDialog(t("key.made"), el("p", {}, t("key.once")), key, el("p", {}, t("key.where")), said,
     el("div", { class: "dialog-buttons" }, copy, done));
   // A slip of the finger must not lose it: only the button closes.
   dialog.addEventListener("cancel", (event) => event.preventDefault());

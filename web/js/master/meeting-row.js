@@ -10,7 +10,7 @@ import { icon } from "../icons.js";
 import { t } from "../i18n.js";
 import { progress } from "../meter.js";
 import { everywhere, isRunning } from "./health.js";
-import { badge, disclosed, rowFacts } from "./parts.js";
+import { badge, disclosed, isolated, rowFacts } from "./parts.js";
 import { isZip, upload, uploadOf } from "./uploads.js";
 
 const LOOKS = {
@@ -30,12 +30,13 @@ function stateOf(meeting) {
 
 // Says what has come of it; the one way in for files, chosen or dropped.
 export async function send({ id, title }, file, changed) {
+  const of = { title: isolated(title || id), file: isolated(file.name) };
   try {
-    if (!(await isZip(file))) return notify(t("upload.no.zip", { file: file.name }), "error");
+    if (!(await isZip(file))) return notify(t("upload.no.zip", of), "error");
     const done = await upload(id, file, changed);
-    notify(t(done ? "upload.done" : "upload.cancelled", { title: title || id }));
+    notify(t(done ? "upload.done" : "upload.cancelled", of));
   } catch (error) {
-    notify(t("upload.failed", { title: title || id }) + sentenceOf(error), "error");
+    notify(t("upload.failed", of) + sentenceOf(error), "error");
   }
 }
 
@@ -53,7 +54,7 @@ export function meetingRow({ live }, { fallback, changed }) {
   const facts = rowFacts(["size", "files", "nodes"]);
   const details = disclosed(() => ({
     sha256: meeting.sha256 ?? "–", bytes: count(meeting.size), created: dateTime(meeting.created_at),
-    begun: dateTime(meeting.started_at), ended: dateTime(meeting.ended_at), nodes: meeting.nodes.join(", ") || "–",
+    begun: dateTime(meeting.started_at), ended: dateTime(meeting.ended_at), nodes: meeting.nodes.map(isolated).join(", ") || "–",
   }));
 
   const button = (name, drawing, extra = "") =>

@@ -6,7 +6,7 @@ import { ago, count, duration } from "../format.js";
 import { t } from "../i18n.js";
 import { isRunning } from "./health.js";
 import { keyCard } from "./key.js";
-import { badge, disclosed, nothing, rowFacts } from "./parts.js";
+import { badge, disclosed, isolated, nothing, rowFacts } from "./parts.js";
 
 const LOOKS = { reachable: ["good", "good"], unreachable: ["error", "error"], asking: ["wait", "none"] };
 
@@ -52,7 +52,7 @@ function nodeRow(live) {
     uptime: duration(live.now() - node.last_seen + node.uptime),
     packages: node.packages.map(titleOf).join(", ") || "–",
   }));
-  const titleOf = (id) => live.status.meetings.find((meeting) => meeting.id === id)?.title || id;
+  const titleOf = (id) => isolated(live.status.meetings.find((meeting) => meeting.id === id)?.title || id);
   const row = el("li", { class: "meeting node-row" },
     el("div", { class: "meeting-name" }, name, address, details.button),
     el("div", { class: "meeting-state" }, state.node, why),

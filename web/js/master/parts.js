@@ -1,9 +1,11 @@
 // Small parts that several views of the main server's page have.
 
-import { notify } from "../dialog.js";
 import { el, setAttribute, setText } from "../dom.js";
 import { icon, setIcon } from "../icons.js";
 import { t } from "../i18n.js";
+
+// A title or name inside a text: kept from turning round what follows it.
+export const isolated = (text) => `\u2068${text}\u2069`;
 
 // A state in colour, icon and word.
 export function badge(id = null) {
@@ -89,13 +91,13 @@ export function openDialog(title, ...content) {
 }
 
 // The clipboard is only open to pages of secure origins; else the text is
-// selected for Ctrl+C.
+// selected for Ctrl+C. Resolves to what is to be said of it.
 export async function copyText(node) {
   try {
     await navigator.clipboard.writeText(node.textContent);
-    return notify(t("copied"));
+    return t("copied");
   } catch {
     getSelection().selectAllChildren(node);
-    notify(t(document.execCommand?.("copy") ? "copied" : "selected"));
+    return t(document.execCommand?.("copy") ? "copied" : "selected");
   }
 }

@@ -28,7 +28,7 @@ export function trafficView({ live }) {
   const noShares = nothing("traffic");
   const rows = el("tbody", {});
   const table = el("table", { id: "recent" },
-    el("thead", {}, el("tr", {}, ["time", "title", "target", "client"].map((name) => el("th", { scope: "col" }, t(`column.${name}`))))), rows);
+    el("thead", {}, el("tr", {}, ["time", "title", "target"].map((name) => el("th", { scope: "col" }, t(`column.${name}`))))), rows);
   const noRecent = nothing("download");
   const disk = meter(t("storage"), { id: "gauge-disk" });
   const diskText = el("p", {});
@@ -65,8 +65,7 @@ export function trafficView({ live }) {
       el("tr", {},
         el("td", {}, el("time", { title: dateTime(time) }, clock(time))),
         el("td", {}, foreign(title(meeting))),
-        el("td", {}, node === null ? t("here") : foreign(node)),
-        el("td", {}, client))));
+        el("td", {}, client, " → ", node === null ? t("here") : foreign(node)))));
   }
 
   const card = (id, ...content) => el("section", { class: "card", "aria-labelledby": id }, el("h2", { id }, t(id)), content);
