@@ -11,19 +11,22 @@ mod api;
 mod clients;
 mod clock;
 mod downloads;
+mod events;
 mod holding;
 mod json;
+mod ledger;
 mod manage;
 mod meetings;
 mod node_key;
 mod nodes;
-mod page;
+mod overview;
 mod probe;
 mod redirect;
 mod refusal;
 mod registry;
 mod server;
 mod state;
+mod troubles;
 mod upload;
 mod workers;
 
@@ -114,6 +117,8 @@ impl Master {
     /// Opens the data, binds, and begins to serve.
     pub async fn start(options: MasterOptions) -> Result<Self, MasterError> {
         let MasterOptions { data, listen, announce_timeout, security } = options;
+        // Shown on the page, where nobody knows the folder that it is relative to.
+        let data = std::path::absolute(&data).unwrap_or(data);
         // First of all: a second main server on the same port must not touch
         // the data of the first one.
         let listener = Listener::bind(listen)?;
@@ -130,6 +135,9 @@ impl Master {
         workers.spawn("announcer", workers::announce(server.clone(), token()));
         workers.spawn("prober", workers::probe(server.clone(), prober, token()));
         workers.spawn("verifier", workers::verify(server.clone(), token()));
+        workers.spawn("gauge", workers::gauge(server.clone(), token()));
+        workers.spawn("feed", workers::follow(server.clone(), token()));
+        workers.spawn("traffic history", workers::record(server.clone(), token()));
 
         let (connections, stop) = (workers.child(), CancellationToken::new());
         let address = listener.address();
@@ -160,6 +168,7 @@ impl Master {
     pub async fn shut_down(self, grace: Duration) -> bool {
         let ends = Instant::now() + grace;
         self.stop.cancel();
+        self.server.closing.cancel();
         let drained = self.connections.drain(grace).await;
         // At least a moment for tasks to notice that they are cancelled.
         let left = ends.saturating_duration_since(Instant::now()).max(Duration::from_millis(500));
@@ -210,8 +219,9 @@ fn open(
         state::save(&state_path, &book).map_err(unusable)?;
     }
     let (vault, new_token) = Vault::open(vault_path(data));
+    let open = security.open;
     let access = Access::new("main_server", vault, move || security.clone());
-    Ok((Server::new(access, store, book, state_path, announce_timeout), new_token))
+    Ok((Server::new(access, store, book, state_path, announce_timeout, open), new_token))
 }
 
 /// They are not removed: `state.json` may have been lost or replaced by an

@@ -3,11 +3,16 @@
 use std::sync::Arc;
 
 use axum::{
-    Router, middleware,
+    Router,
+    http::HeaderMap,
+    middleware,
+    response::Response,
     routing::{delete, get, post, put},
 };
 
-use super::{clients, downloads, manage, node_key, nodes, page, server::Server, upload};
+use super::{
+    clients, downloads, events, manage, node_key, nodes, overview, server::Server, upload,
+};
 use crate::{
     access::{self, Access},
     wire::{self, pages},
@@ -30,7 +35,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/{id}/download-package-direct", get(downloads::direct))
         .route("/{id}/download-nodes-info", get(downloads::sources));
     let open = Router::new()
-        .route("/", get(page::page))
+        .route("/", get(page))
         .route("/uploads/packages/{name}", get(downloads::offered_file))
         .route("/api/v1/nodes/list", get(nodes::list))
         .route("/api/v1/nodes/available", get(nodes::available))
@@ -38,6 +43,9 @@ pub fn router(server: Arc<Server>) -> Router {
         .nest("/api/v1/meetings", open_meetings)
         .layer(middleware::from_fn_with_state(access.clone(), access::refuse_foreign));
     let operators = Router::new()
+        .route("/api/v1/overview", get(overview::overview))
+        .route("/api/v1/events", get(events::events))
+        .route("/api/v1/traffic", get(events::traffic))
         .route("/api/v1/meetings", post(manage::create))
         .route("/api/v1/meetings/{id}", delete(manage::delete))
         .route("/api/v1/meetings/{id}/start", post(manage::start))
@@ -53,6 +61,11 @@ pub fn router(server: Arc<Server>) -> Router {
         .method_not_allowed_fallback(wire::method_not_allowed)
         .layer(middleware::from_fn(wire::guarded))
         .with_state(server)
+}
+
+/// Old nodes ask for it, too, to see whether the main server lives.
+async fn page(asked: HeaderMap) -> Response {
+    pages::page("master.html", &asked)
 }
 
 impl axum::extract::FromRef<Arc<Server>> for Access {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     body::Body,
-    extract::{Path, State},
+    extract::{Path, Request, State},
     http::{HeaderMap, Method, StatusCode, Uri, header, uri::Authority},
     response::{IntoResponse, Response},
 };
@@ -13,9 +13,11 @@ use serde_json::{Value, json};
 
 use super::{
     clients::{file_name, id_of_file},
+    ledger::Departure,
     meetings::Meeting,
     redirect,
     refusal::Refusal,
+    registry::Candidate,
     server::Server,
 };
 use crate::{
@@ -31,14 +33,20 @@ type Shared = State<Arc<Server>>;
 pub async fn download(
     State(server): Shared,
     PathId(id): PathId,
-    method: Method,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, Refusal> {
     running(&server, &id)?;
-    match chosen_node(&server, &id) {
-        Some(address) => redirect_to(&address, &id),
-        None => deliver(&server, &id, &method, &headers).await,
+    let (asked, _) = request.into_parts();
+    let (node, answer) = match chosen_node(&server, &id) {
+        Some(chosen) => (Some(chosen.node_id), redirect_to(&chosen.address, &id)?),
+        None => (None, deliver(&server, &id, &asked.method, &asked.headers).await?),
+    };
+    // Not who only asks whether there is something new.
+    if asked.method == Method::GET && (node.is_some() || answer.status().is_success()) {
+        let (at_s, client) = (server.clock.now_s(), server.access.caller(&asked).address);
+        server.ledger().note(Departure { at_s, meeting: id, node, client });
     }
+    Ok(answer)
 }
 
 /// For nodes: always from here, whatever state the meeting is in.
@@ -95,7 +103,7 @@ fn running(server: &Server, id: &PackageId) -> Result<(), Refusal> {
     if meeting.running() { Ok(()) } else { Err(Refusal::NotRunning(id.clone())) }
 }
 
-fn chosen_node(server: &Server, id: &PackageId) -> Option<String> {
+fn chosen_node(server: &Server, id: &PackageId) -> Option<Candidate> {
     let current = server.digest(id)?;
     let mut registry = server.registry();
     let mut candidates = registry.candidates(id, current, server.clock.now_s());
@@ -103,7 +111,7 @@ fn chosen_node(server: &Server, id: &PackageId) -> Option<String> {
     let chosen = redirect::choose(&busy, (fastrand::u64(..), fastrand::u64(..)))?;
     let chosen = candidates.swap_remove(chosen);
     registry.redirected(&chosen.node_id);
-    Some(chosen.address)
+    Some(chosen)
 }
 
 fn download_url(host: &str, id: &PackageId) -> String {

@@ -152,7 +152,7 @@ pub fn view(server: &Server, id: &PackageId) -> Answer {
     Ok(Json(described(server, meeting, &nodes)))
 }
 
-fn described(server: &Server, meeting: &Meeting, nodes: &[String]) -> Value {
+pub fn described(server: &Server, meeting: &Meeting, nodes: &[String]) -> Value {
     let stored = server.store.get(&meeting.id);
     let manifest = stored.as_ref().map(|stored| &stored.manifest);
     json!({

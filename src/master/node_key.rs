@@ -72,6 +72,7 @@ pub async fn set(
         vault.set_node_key(Some(&key)).map(|()| key)
     });
     let key = key.await.map_err(not_kept)?;
+    server.wake.gauge.notify_one();
     info!("nodes have to send a key from now on");
     Ok(Json(json!({"status": "success", "key": key})))
 }
@@ -79,6 +80,7 @@ pub async fn set(
 pub async fn clear(State(server): State<Arc<Server>>) -> Result<Json<Value>, Refusal> {
     let vault = server.access.vault().clone();
     tasks::blocking(move || vault.set_node_key(None)).await.map_err(not_kept)?;
+    server.wake.gauge.notify_one();
     info!("nodes need no key any more");
     Ok(success("不再需要密钥 / nodes need no key any more".to_owned()))
 }

@@ -115,7 +115,7 @@ pub async fn list(State(server): Shared) -> Json<Value> {
     Json(nodes.collect())
 }
 
-fn described(node_id: &str, node: &Node, now_s: f64) -> Value {
+pub fn described(node_id: &str, node: &Node, now_s: f64) -> Value {
     let (reachable, reason) = match &node.reach {
         Reach::Unknown => (None, None),
         Reach::Reachable => (Some(true), None),

@@ -2,8 +2,8 @@
 //!
 //! Readers take a snapshot of the book and wait for nobody. Changes take
 //! turns: copy, edit, save, publish; what a reader sees is on disk. Locks are
-//! taken in the order turn, registry, the store's own, and never held across
-//! an `.await`.
+//! taken in the order turn, registry, ledger, the store's own, and never held
+//! across an `.await`.
 
 use std::{
     collections::HashSet,
@@ -14,13 +14,15 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
     announce,
     clock::Clock,
     holding::Offered,
+    ledger::Ledger,
     meetings::{Book, Meeting},
     refusal::Refusal,
     registry::Registry,
@@ -31,8 +33,9 @@ use crate::{
     config::Verify,
     delivery::Traffic,
     package::{PackageId, Route, Sha256, Source, Validators},
-    store::{Provenance, Store, StoreError, Stored},
+    store::{Provenance, Store, StoreError, Stored, now_s},
     tasks,
+    wire::feed::{Feed, History},
 };
 
 pub struct Server {
@@ -42,11 +45,29 @@ pub struct Server {
     pub traffic: Arc<Traffic>,
     pub wake: Wake,
     pub uploading: Arc<Mutex<HashSet<PackageId>>>,
+    /// Everybody may manage.
+    pub open: bool,
+    pub started_s: u64,
+    pub outside: watch::Sender<Outside>,
+    pub history: watch::Sender<History>,
+    pub feed: Feed,
+    /// Ends the event streams, which would go on for ever.
+    pub closing: CancellationToken,
+    ledger: Mutex<Ledger>,
     book: ArcSwap<Book>,
     turn: Mutex<()>,
     state_path: PathBuf,
     registry: Mutex<Registry>,
     announce_timeout_s: f64,
+}
+
+/// What only the system and the disk know; read by a worker, so that no page
+/// waits for them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outside {
+    /// None before the first reading, and where it failed.
+    pub free: Option<u64>,
+    pub node_key: bool,
 }
 
 /// Tells a worker that there may be something to do.
@@ -55,6 +76,7 @@ pub struct Wake {
     pub announcer: Notify,
     pub prober: Notify,
     pub verifier: Notify,
+    pub gauge: Notify,
 }
 
 impl Server {
@@ -64,6 +86,7 @@ impl Server {
         book: Book,
         state_path: PathBuf,
         announce_timeout: Duration,
+        open: bool,
     ) -> Self {
         Self {
             access,
@@ -72,6 +95,13 @@ impl Server {
             traffic: Arc::default(),
             wake: Wake::default(),
             uploading: Arc::default(),
+            open,
+            started_s: now_s(),
+            outside: watch::Sender::default(),
+            history: watch::Sender::default(),
+            feed: Feed::default(),
+            closing: CancellationToken::new(),
+            ledger: Mutex::default(),
             book: ArcSwap::from_pointee(book),
             turn: Mutex::new(()),
             state_path,
@@ -86,6 +116,19 @@ impl Server {
 
     pub fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn uploads_under_way(&self) -> HashSet<PackageId> {
+        self.uploading.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The folder that everything is in.
+    pub fn data(&self) -> &Path {
+        self.state_path.parent().unwrap_or(&self.state_path)
     }
 
     pub fn digest(&self, id: &PackageId) -> Option<Sha256> {

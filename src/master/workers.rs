@@ -8,17 +8,20 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
+    overview,
     probe::Prober,
     registry::{Reach, Registry},
-    server::Server,
+    server::{Outside, Server},
 };
-use crate::tasks;
+use crate::{tasks, wire::feed};
 
 /// Probes under way at a time: more than any venue has nodes, so that slow
 /// ones do not delay the others.
 const MAX_PROBES: usize = 256;
 /// How often it is looked whether a probe is due and a node fell silent.
 const PROBE_TICK: Duration = Duration::from_secs(1);
+/// Free disk space changes all the time; a page shows it in three digits.
+const GAUGE_EVERY: Duration = Duration::from_secs(5);
 /// After a save that failed; the disk may be full for hours.
 const SAVE_PAUSE: Duration = Duration::from_secs(5);
 
@@ -100,4 +103,34 @@ pub async fn verify(server: Arc<Server>, stop: CancellationToken) {
         }
     };
     stop.run_until_cancelled(work).await;
+}
+
+/// What the page shows of the disk; woken when the nodes' key has changed.
+pub async fn gauge(server: Arc<Server>, stop: CancellationToken) {
+    let work = async {
+        loop {
+            let reading = server.clone();
+            let outside = tasks::blocking(move || Outside {
+                free: reading.store.free_bytes().ok(),
+                node_key: reading.access.vault().asks_node_key(),
+            });
+            server.outside.send_replace(outside.await);
+            let _ = tokio::time::timeout(GAUGE_EVERY, server.wake.gauge.notified()).await;
+        }
+    };
+    stop.run_until_cancelled(work).await;
+}
+
+/// Looks at the state for as long as pages follow it.
+pub async fn follow(server: Arc<Server>, stop: CancellationToken) {
+    let work = server.feed.run(|| overview::snapshot(&server));
+    stop.run_until_cancelled(work).await;
+}
+
+pub async fn record(server: Arc<Server>, stop: CancellationToken) {
+    let read = || {
+        let ledger = server.ledger();
+        [ledger.redirects(), ledger.own_downloads(), server.traffic.under_way()]
+    };
+    stop.run_until_cancelled(feed::record(&server.history, read)).await;
 }

@@ -28,7 +28,9 @@ macro_rules! files {
 const SOURCES: &[Source] = files! {
     "icon.svg",
     "index.html",
+    "master.html",
     "css/base.css",
+    "css/master.css",
     "css/node.css",
     "css/parts.css",
     "js/act.js",
@@ -41,11 +43,23 @@ const SOURCES: &[Source] = files! {
     "js/i18n.js",
     "js/icons.js",
     "js/live.js",
+    "js/master.js",
+    "js/master/create.js",
+    "js/master/health.js",
+    "js/master/key.js",
+    "js/master/meeting-row.js",
+    "js/master/meetings.js",
+    "js/master/nodes.js",
+    "js/master/overview.js",
+    "js/master/parts.js",
+    "js/master/traffic.js",
+    "js/master/uploads.js",
     "js/meter.js",
     "js/node-health.js",
     "js/node.js",
     "js/pace.js",
     "js/shell.js",
+    "js/texts/master.js",
     "js/texts/node.js",
     "js/texts/shared.js",
     "js/views/config.js",
@@ -179,15 +193,20 @@ mod tests {
         while let Some(name) = unread.pop() {
             let source = SOURCES.iter().find(|source| source.name == name).unwrap();
             let text = std::str::from_utf8(source.bytes).unwrap();
-            for other in SOURCES.iter().map(|other| other.name) {
-                let file = other.rsplit('/').next().unwrap();
-                let named = [format!("/{file}\""), format!("\"{file}\"")];
-                if named.iter().any(|named| text.contains(named)) && parts.insert(other) {
+            for path in text.split('"').filter_map(|quoted| resolved(name, quoted)) {
+                let other = SOURCES.iter().map(|other| other.name).find(|other| *other == path);
+                if let Some(other) = other.filter(|other| parts.insert(other)) {
                     unread.push(other);
                 }
             }
         }
         parts
+    }
+
+    /// The path that a file in the same folder means by `path`.
+    fn resolved(name: &str, path: &str) -> Option<String> {
+        let base = url::Url::parse("file:///static/").unwrap().join(name).unwrap();
+        Some(base.join(path).ok()?.path().strip_prefix("/static/")?.to_owned())
     }
 
     #[test]

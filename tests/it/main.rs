@@ -10,6 +10,7 @@ mod config;
 mod demo;
 mod house;
 mod main_server;
+mod overview;
 mod panel_api;
 mod presence;
 mod process;

@@ -37,6 +37,7 @@ export default {
   "login.needed": ["这个页面只对管理员开放，请先登录。", "This page is for the operator. Please log in first."],
   "login.why": ["登录后可以启动和停止服务、管理会议包、修改配置、查看日志。", "Operators can start and stop the service, look after packages, change the configuration and read the logs."],
   "login.where": ["没有令牌？在运行节点的机器上执行下面的命令：", "No token at hand? Run this on the machine of the node:"],
+  "login.command": ["edge-mirror token", "edge-mirror token"],
   "login.link": ["打开它显示的链接即可登录；也可以把链接中“login=”后面的登录码填在上面。", "Open the link that it prints, or type the code after “login=” in that link above."],
   "login.empty": ["请输入令牌或登录码。", "Enter the token or a code."],
   "login.wrong": ["令牌或登录码不正确，或者登录码已经用过、已经过期。", "That token or code is not right, or the code was used before or has expired."],

@@ -37,7 +37,7 @@ export function loginForm({ about, done }) {
       refused
         ? null
         : el("div", { class: "login-help soft small", id: "login-help" },
-          el("p", {}, t("login.where")), el("pre", {}, "edge-mirror token --new"), el("p", {}, t("login.link")))));
+          el("p", {}, t("login.where")), el("pre", {}, t("login.command")), el("p", {}, t("login.link")))));
 
   async function send(event) {
     event.preventDefault();

@@ -1,0 +1,131 @@
+//! Where downloads went: to which node a client was sent, or from here. For
+//! the page; nothing is decided by it. Pure: the time is passed in.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::IpAddr,
+};
+
+use serde::Serialize;
+
+use super::registry::MAX_NODES;
+use crate::package::PackageId;
+
+/// What a page shows at a glance; who needs more reads the log.
+const MAX_RECENT: usize = 50;
+
+/// One download that a client asked for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Departure {
+    #[serde(rename = "time")]
+    pub at_s: f64,
+    pub meeting: PackageId,
+    /// None: from here.
+    pub node: Option<String>,
+    pub client: IpAddr,
+}
+
+#[derive(Debug, Default)]
+pub struct Ledger {
+    redirects: u64,
+    own_downloads: u64,
+    /// Kept while a node is away: it comes back under the same id.
+    by_node: HashMap<String, u64>,
+    /// Oldest first.
+    recent: VecDeque<Departure>,
+}
+
+impl Ledger {
+    pub fn note(&mut self, departure: Departure) {
+        match &departure.node {
+            Some(node_id) => {
+                self.redirects += 1;
+                *self.of_node(node_id) += 1;
+            }
+            None => self.own_downloads += 1,
+        }
+        if self.recent.len() >= MAX_RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(departure);
+    }
+
+    pub fn redirects(&self) -> u64 {
+        self.redirects
+    }
+
+    pub fn own_downloads(&self) -> u64 {
+        self.own_downloads
+    }
+
+    pub fn redirects_to(&self, node_id: &str) -> u64 {
+        self.by_node.get(node_id).copied().unwrap_or_default()
+    }
+
+    /// Newest first.
+    pub fn recent(&self) -> impl Iterator<Item = &Departure> {
+        self.recent.iter().rev()
+    }
+
+    fn of_node(&mut self, node_id: &str) -> &mut u64 {
+        if self.by_node.len() >= MAX_NODES && !self.by_node.contains_key(node_id) {
+            // More ids than there can be nodes at a time: the one that matters
+            // least makes room.
+            let least = self.by_node.iter().min_by_key(|(_, count)| **count);
+            if let Some(least) = least.map(|(node_id, _)| node_id.clone()) {
+                self.by_node.remove(&least);
+            }
+        }
+        self.by_node.entry(node_id.to_owned()).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn departure(at_s: u32, node: Option<&str>) -> Departure {
+        Departure {
+            at_s: at_s.into(),
+            meeting: "m".parse().unwrap(),
+            node: node.map(str::to_owned),
+            client: Ipv4Addr::LOCALHOST.into(),
+        }
+    }
+
+    #[test]
+    fn each_download_counts_where_it_went() {
+        let mut ledger = Ledger::default();
+        for (at_s, node) in [(1, Some("a")), (2, None), (3, Some("b")), (4, Some("a"))] {
+            ledger.note(departure(at_s, node));
+        }
+        assert_eq!((ledger.redirects(), ledger.own_downloads()), (3, 1));
+        let of = |node_id| ledger.redirects_to(node_id);
+        assert_eq!((of("a"), of("b"), of("c")), (2, 1, 0));
+        let recent: Vec<_> = ledger.recent().map(|departure| departure.at_s).collect();
+        assert_eq!(recent, [4.0, 3.0, 2.0, 1.0]);
+    }
+
+    #[test]
+    fn the_list_is_of_the_last_fifty_and_totals_go_on() {
+        let mut ledger = Ledger::default();
+        (0..60).for_each(|at_s| ledger.note(departure(at_s, None)));
+        let recent: Vec<_> = ledger.recent().map(|departure| departure.at_s).collect();
+        assert_eq!((recent.len(), recent[0], recent[49]), (50, 59.0, 10.0));
+        assert_eq!(ledger.own_downloads(), 60);
+    }
+
+    #[test]
+    fn ids_without_end_take_no_memory_without_end() {
+        let mut ledger = Ledger::default();
+        ledger.note(departure(0, Some("busy")));
+        ledger.note(departure(0, Some("busy")));
+        for n in 0..2 * MAX_NODES {
+            ledger.note(departure(0, Some(&format!("n{n}"))));
+        }
+        assert_eq!(ledger.by_node.len(), MAX_NODES);
+        assert_eq!(ledger.redirects_to("busy"), 2, "who matters stays");
+    }
+}

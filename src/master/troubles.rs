@@ -1,0 +1,108 @@
+//! What is wrong, worst first: kinds that the page puts into words, with what
+//! the words need. Nothing wrong is an empty list. Pure.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::{
+    meetings::Meeting,
+    registry::{Node, Reach},
+};
+
+/// As at a node: uploads are the only thing that grows.
+const LOW_DISK_BYTES: u64 = 512 << 20;
+/// A page that lists more of one kind helps nobody.
+const MAX_OF_A_KIND: usize = 20;
+
+pub struct Seen<'a> {
+    /// Running meetings without a package.
+    pub bare: &'a [&'a Meeting],
+    pub any_running: bool,
+    pub nodes: &'a [(&'a String, &'a Node)],
+    pub open: bool,
+    /// None before the first reading.
+    pub free: Option<u64>,
+    pub path: &'a Path,
+}
+
+pub fn found(seen: &Seen) -> Vec<Value> {
+    let mut found = Vec::new();
+    found.extend(seen.bare.iter().take(MAX_OF_A_KIND).map(|meeting| {
+        json!({
+            "code": "meeting_without_package", "severity": "error",
+            "since": meeting.started_at, "meeting": meeting.id, "title": meeting.title,
+        })
+    }));
+    if seen.any_running && seen.nodes.is_empty() {
+        found.push(json!({"code": "no_nodes", "severity": "warning"}));
+    }
+    found.extend(seen.nodes.iter().filter_map(unreachable).take(MAX_OF_A_KIND));
+    found.extend(seen.free.filter(|free| *free < LOW_DISK_BYTES).map(|free| {
+        json!({
+            "code": "disk_nearly_full", "severity": "warning", "free": free, "path": seen.path,
+        })
+    }));
+    if seen.open {
+        found.push(json!({"code": "open_access", "severity": "warning"}));
+    }
+    found
+}
+
+fn unreachable((node_id, node): &(&String, &Node)) -> Option<Value> {
+    let Reach::Unreachable(reason) = &node.reach else { return None };
+    Some(json!({
+        "code": "node_unreachable", "severity": "warning",
+        "node": node_id, "address": node.address, "text": reason,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::master::registry::Registry;
+
+    /// What is told of a running meeting and a node, but for `change`.
+    fn codes(
+        bare: &[&Meeting],
+        reach: Option<Reach>,
+        change: impl FnOnce(&mut Seen),
+    ) -> Vec<String> {
+        let mut registry = Registry::default();
+        if let Some(reach) = reach {
+            registry.register("a", "1.1.1.1:1".into(), "online".into(), 0.0).unwrap();
+            registry.probed("a", "1.1.1.1:1", &reach);
+        }
+        let nodes: Vec<_> = registry.live(1.0).collect();
+        let mut seen = Seen {
+            bare,
+            any_running: true,
+            nodes: &nodes,
+            open: false,
+            free: Some(1 << 40),
+            path: Path::new("/data"),
+        };
+        change(&mut seen);
+        found(&seen).iter().map(|problem| problem["code"].as_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn each_trouble_has_its_code_and_errors_come_first() {
+        let nothing = Vec::<String>::new();
+        let cut = || Some(Reach::Unreachable("refused".into()));
+        let well = |change: fn(&mut Seen)| codes(&[], Some(Reach::Reachable), change);
+        assert_eq!(well(|_| ()), nothing);
+        assert_eq!(codes(&[], Some(Reach::Unknown), |_| ()), nothing, "nobody asked it yet");
+        assert_eq!(codes(&[], cut(), |_| ()), ["node_unreachable"]);
+        assert_eq!(codes(&[], None, |_| ()), ["no_nodes"]);
+        assert_eq!(codes(&[], None, |seen| seen.any_running = false), nothing, "nobody needs one");
+        assert_eq!(well(|seen| seen.open = true), ["open_access"]);
+        assert_eq!(well(|seen| seen.free = Some(LOW_DISK_BYTES - 1)), ["disk_nearly_full"]);
+        assert_eq!(well(|seen| seen.free = None), nothing);
+        let bare = Meeting::new("m".parse().unwrap(), "T".into(), String::new(), 1.0);
+        let all = codes(&[&bare], cut(), |seen| (seen.open, seen.free) = (true, Some(0)));
+        let told =
+            ["meeting_without_package", "node_unreachable", "disk_nearly_full", "open_access"];
+        assert_eq!(all, told);
+    }
+}

@@ -1,0 +1,44 @@
+// The main server's page: which views there are and where its events come
+// from. All of it is for operators; others see the login form.
+
+import { session } from "./api.js";
+import { addTexts, t } from "./i18n.js";
+import { Live } from "./live.js";
+import { health } from "./master/health.js";
+import { meetingsView } from "./master/meetings.js";
+import { nodesView } from "./master/nodes.js";
+import { overviewView } from "./master/overview.js";
+import { trafficView } from "./master/traffic.js";
+import { startShell } from "./shell.js";
+import texts from "./texts/master.js";
+
+addTexts(texts);
+
+// Nothing is asked for without rights, and nothing stays on show when they end.
+class OperatorsLive extends Live {
+  start() {
+    if (session.operator) return super.start();
+    this.stop();
+    this.status = null;
+    this.samples = [];
+  }
+}
+
+startShell({
+  live: new OperatorsLive({
+    events: "/api/v1/events",
+    lists: { meetings: "id", nodes: "node_id" },
+    polls: [
+      { event: "status", path: "/api/v1/overview", every: 2000 },
+      { event: "traffic", path: "/api/v1/traffic", every: 5000 },
+    ],
+  }),
+  brandOf: () => t("brand"),
+  health,
+  views: [
+    { id: "overview", icon: "overview", operators: true, create: overviewView },
+    { id: "meetings", icon: "meetings", operators: true, create: meetingsView },
+    { id: "nodes", icon: "nodes", operators: true, create: nodesView },
+    { id: "traffic", icon: "traffic", operators: true, create: trafficView },
+  ],
+});

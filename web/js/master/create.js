@@ -1,0 +1,74 @@
+// The dialog that makes a meeting, with its package at once if it is at hand.
+
+import { sentenceOf } from "../act.js";
+import { post } from "../api.js";
+import { notify } from "../dialog.js";
+import { el, setAttribute, setChildren } from "../dom.js";
+import { icon } from "../icons.js";
+import { t } from "../i18n.js";
+import { send } from "./meeting-row.js";
+import { openDialog } from "./parts.js";
+
+const ID = /^(?!\.{1,2}$)[\w.-]{1,128}$/;
+
+// `file`: a package that was dropped, whose name may do as the title.
+export function createDialog({ file, changed }) {
+  const field = (name, attributes, wrong = null) => {
+    const about = [`${name}-help`, wrong ? `${name}-wrong` : ""].join(" ").trim();
+    const input = el("input", { id: `new-${name}`, name, autocomplete: "off", "aria-describedby": about, ...attributes });
+    const help = el("p", { class: "soft small", id: `${name}-help` }, t(`create.${name}.help`));
+    return [input, el("div", { class: "field" }, el("label", { for: `new-${name}` }, t(`create.${name}`)), input, help, wrong)];
+  };
+  const complaint = (name) => el("p", { class: "wrong", id: `${name}-wrong`, role: "alert" });
+  const wrong = { title: complaint("title"), id: complaint("id") };
+  const [title, titleField] = field("title", { maxlength: 200, required: true }, wrong.title);
+  const [time, timeField] = field("time", { maxlength: 100 });
+  const [picked, packageField] = field("package", { type: "file", accept: ".zip,application/zip" });
+  const [id, idField] = field("id", { maxlength: 128, spellcheck: "false", autocapitalize: "off" }, wrong.id);
+  const cancel = el("button", { type: "button", class: "button", "data-answer": "no" }, t("cancel"));
+  const agree = el("button", { type: "submit", class: "button primary", "data-answer": "yes" }, t("create.yes"));
+  const form = el("form", { class: "fields", novalidate: true, on: { submit } },
+    titleField, packageField, timeField,
+    el("details", {}, el("summary", {}, t("create.more")), idField),
+    el("div", { class: "dialog-buttons" }, cancel, agree));
+  const dialog = openDialog(t("create.title.of"), form);
+  cancel.addEventListener("click", () => dialog.close());
+  if (file) {
+    const dropped = new DataTransfer();
+    dropped.items.add(file);
+    picked.files = dropped.files;
+    title.value = file.name.replace(/\.zip$/i, "").slice(0, 200);
+  }
+  title.focus();
+  title.select();
+
+  function say(input, place, text) {
+    setChildren(place, text ? [icon("error"), el("span", {}, text)] : []);
+    setAttribute(input, "aria-invalid", text ? "true" : null);
+    if (!text) return;
+    input.closest("details")?.setAttribute("open", "");
+    input.focus();
+  }
+
+  async function submit(event) {
+    event.preventDefault();
+    const asked = { title: title.value.trim(), time: time.value.trim() || null, id: id.value.trim() || null };
+    const bad = asked.id !== null && !ID.test(asked.id);
+    say(id, wrong.id, bad ? t("create.id.wrong") : "");
+    say(title, wrong.title, asked.title === "" ? t("create.title.wrong") : "");
+    if (bad || asked.title === "") return;
+    setAttribute(agree, "aria-disabled", "true");
+    try {
+      const made = await post("/api/v1/meetings", asked);
+      dialog.close();
+      notify(t("create.done"));
+      if (picked.files[0]) send(made, picked.files[0], changed);
+    } catch (error) {
+      // 409: there is one with this id.
+      const about = error.status === 409 ? [id, wrong.id] : [title, wrong.title];
+      say(...about, sentenceOf(error));
+    } finally {
+      setAttribute(agree, "aria-disabled", null);
+    }
+  }
+}

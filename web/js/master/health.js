@@ -1,0 +1,37 @@
+// What the health line says while all is well, the numbers beside it, where a
+// problem's answer is to be found; and what both say of meetings and nodes.
+
+import { session } from "../api.js";
+import { el, setHidden } from "../dom.js";
+import { icon } from "../icons.js";
+import { t } from "../i18n.js";
+import { healthView } from "../views/health.js";
+
+export const isRunning = ({ status }) => status === "进行中";
+export const everywhere = (meeting, { nodes }) => meeting.nodes.length >= nodes.length;
+
+function sentence(status) {
+  const running = status.meetings.filter(isRunning);
+  if (running.length === 0) return t("health.idle");
+  return t(running.every((meeting) => everywhere(meeting, status)) ? "health.good" : "health.busy");
+}
+
+const numbers = ({ meetings, nodes, traffic }) =>
+  t("health.more", { running: meetings.filter(isRunning).length, nodes: nodes.length, busy: traffic.under_way });
+
+const VIEW_OF = { meeting_without_package: "meetings", node_unreachable: "nodes", no_nodes: "nodes" };
+
+const linkOf = ({ code }) =>
+  code in VIEW_OF ? el("a", { href: `#/${VIEW_OF[code]}` }, t(`link.${VIEW_OF[code]}`), icon("link")) : null;
+
+// Nothing at all for who is not logged in.
+export function health(context) {
+  const view = healthView(context, { good: sentence, more: numbers, extra: linkOf, home: "overview" });
+  return {
+    ...view,
+    update(shown) {
+      setHidden(view.node.parentElement, !session.operator);
+      view.update(shown);
+    },
+  };
+}

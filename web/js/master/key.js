@@ -1,0 +1,68 @@
+// The key that nodes have to send, once there is one. It is shown when it is
+// made and never again: only its digest is kept.
+
+import { act } from "../act.js";
+import { call, post } from "../api.js";
+import { ask } from "../dialog.js";
+import { el, setHidden, setText } from "../dom.js";
+import { icon } from "../icons.js";
+import { t } from "../i18n.js";
+import { badge, copyText, openDialog } from "./parts.js";
+
+const PATH = "/api/v1/nodes/key";
+
+export function keyCard() {
+  let asked = null;
+  const state = badge("key-state");
+  const what = el("p", {});
+  const button = (id, drawing, look = "") =>
+    el("button", { type: "button", class: `button ${look}`, id }, icon(drawing), el("span", {}, ""));
+  const make = button("key-make", "login");
+  const remove = button("key-remove", "remove", "danger");
+  setText(remove.lastChild, t("key.remove"));
+
+  make.addEventListener("click", async () => {
+    const yes = await ask({
+      title: t(asked ? "key.renew.title" : "key.make.title"),
+      lines: [t(asked ? "key.renew.what" : "key.make.what"), t("key.make.then")],
+      yes: t(asked ? "key.renew" : "key.make"),
+      dangerous: asked,
+    });
+    const answer = yes && (await act(make, () => post(PATH, {})));
+    if (answer) showOnce(answer.key);
+  });
+  remove.addEventListener("click", async () => {
+    const yes = await ask({ title: t("key.remove.title"), lines: [t("key.remove.what")], yes: t("key.remove"), dangerous: true });
+    if (yes && (await act(remove, () => call("DELETE", PATH), t("key.removed")))) make.focus({ preventScroll: true });
+  });
+
+  return {
+    node: el("section", { class: "card", "aria-labelledby": "key-title" },
+      el("div", { class: "card-head" },
+        el("h2", { id: "key-title" }, t("key"), " ", state.node),
+        el("div", { class: "buttons" }, make, remove)),
+      what),
+    update(needed) {
+      asked = needed;
+      state.show(needed ? ["good", "good"] : ["stopped", "none"], t(needed ? "key.on" : "key.off"));
+      setText(what, t(needed ? "key.on.what" : "key.off.what"));
+      setText(make.lastChild, t(needed ? "key.renew" : "key.make"));
+      setHidden(remove, !needed);
+    },
+  };
+}
+
+function showOnce(text) {
+  const key = el("pre", { class: "code key", id: "key-text", tabindex: "0" }, text);
+  // Said here: notices are behind the dialog.
+  const said = el("p", { class: "soft", role: "status", id: "key-said" });
+  const click = async () => setText(said, await copyText(key));
+  const copy = el("button", { type: "button", class: "button", id: "key-copy", on: { click } }, icon("copy"), t("copy"));
+  const done = el("button", { type: "button", class: "button primary", "data-answer": "yes" }, t("key.noted"));
+  const dialog = openDialog(t("key.made"), el("p", {}, t("key.once")), key, el("p", {}, t("key.where")), said,
+    el("div", { class: "dialog-buttons" }, copy, done));
+  // A slip of the finger must not lose it: only the button closes.
+  dialog.addEventListener("cancel", (event) => event.preventDefault());
+  done.addEventListener("click", () => dialog.close());
+  copy.focus();
+}

@@ -1,0 +1,193 @@
+// One meeting: its state and its package, which nodes have it, and what can
+// be done with it.
+
+import { act, sentenceOf } from "../act.js";
+import { call, post } from "../api.js";
+import { ask, notify } from "../dialog.js";
+import { el, foreign, setAttribute, setHidden, setText } from "../dom.js";
+import { bytes, count, dateTime, percent, rate, timeLeft } from "../format.js";
+import { icon } from "../icons.js";
+import { t } from "../i18n.js";
+import { progress } from "../meter.js";
+import { everywhere, isRunning } from "./health.js";
+import { badge, disclosed, isolated, rowFacts } from "./parts.js";
+import { isZip, upload, uploadOf } from "./uploads.js";
+
+const LOOKS = {
+  waiting: ["wait", "none"],
+  bare: ["error", "error"],
+  starting: ["sync", "busy"],
+  running: ["good", "good"],
+  ended: ["stopped", "none"],
+};
+
+function stateOf(meeting) {
+  if (meeting.status === "未开始") return "waiting";
+  if (!isRunning(meeting)) return "ended";
+  if (meeting.size === null) return "bare";
+  return meeting.announced ? "running" : "starting";
+}
+
+// Says what has come of it; the one way in for files, chosen or dropped.
+export async function send({ id, title }, file, changed) {
+  const of = { title: isolated(title || id), file: isolated(file.name) };
+  try {
+    if (!(await isZip(file))) return notify(t("upload.no.zip", of), "error");
+    const done = await upload(id, file, changed);
+    notify(t(done ? "upload.done" : "upload.cancelled", of));
+  } catch (error) {
+    notify(t("upload.failed", of) + sentenceOf(error), "error");
+  }
+}
+
+// `fallback` takes the focus when the row is gone; `changed` shows the view anew.
+export function meetingRow({ live }, { fallback, changed }) {
+  let meeting = null;
+  let path = "";
+
+  const title = foreign("", { class: "meeting-title" });
+  const id = foreign("", { class: "code soft" });
+  const time = foreign("", { class: "small soft" });
+  const state = badge();
+  const bar = progress("");
+  const under = el("p", { class: "small soft" });
+  const facts = rowFacts(["size", "files", "nodes"]);
+  const details = disclosed(() => ({
+    sha256: meeting.sha256 ?? "–", bytes: count(meeting.size), created: dateTime(meeting.created_at),
+    begun: dateTime(meeting.started_at), ended: dateTime(meeting.ended_at), nodes: meeting.nodes.map(isolated).join(", ") || "–",
+  }));
+
+  const button = (name, drawing, extra = "") =>
+    el("button", { type: "button", class: `button quiet ${extra}`, "data-action": name }, icon(drawing), el("span", {}, ""));
+  const buttons = {
+    start: button("start", "start"), end: button("end", "stop"), upload: button("upload", "upload"),
+    cancel: button("cancel", "close"), delete: button("delete", "remove", "danger"),
+  };
+  const picker = el("input", { type: "file", accept: ".zip,application/zip", hidden: true, tabindex: "-1", "aria-hidden": "true" });
+  const node = el("li", { class: "meeting" },
+    el("div", { class: "meeting-name" }, title, time, id, details.button),
+    el("div", { class: "meeting-state" }, state.node, bar.node, under),
+    facts.node,
+    el("div", { class: "meeting-buttons" }, Object.values(buttons), picker),
+    details.panel);
+
+  const name = () => meeting.title || meeting.id;
+  const agreed = (what, lines, dangerous) =>
+    ask({ title: t(`${what}.title`), name: name(), lines, yes: t(`action.${what}`), dangerous });
+
+  buttons.start.addEventListener("click", async () => {
+    if (meeting.size === null && !(await agreed("start", [t("start.bare")], false))) return;
+    act(buttons.start, () => post(`${path}/start`), t("start.done"));
+  });
+  buttons.end.addEventListener("click", async () => {
+    if (await agreed("end", [t("end.what")], true)) act(buttons.end, () => post(`${path}/end`), t("end.done"));
+  });
+  buttons.delete.addEventListener("click", async () => {
+    const lines = [t("delete.what"), isRunning(meeting) ? t("delete.running") : null].filter(Boolean);
+    if (!(await agreed("delete", lines, true))) return;
+    if (await act(buttons.delete, () => call("DELETE", path), t("delete.done"))) fallback.focus({ preventScroll: true });
+  });
+  buttons.upload.addEventListener("click", () => picker.click());
+  buttons.cancel.addEventListener("click", () => {
+    uploadOf(meeting.id)?.cancel();
+    buttons.upload.focus({ preventScroll: true });
+  });
+  picker.addEventListener("change", () => {
+    const [file] = picker.files;
+    picker.value = "";
+    offer(file);
+  });
+
+  // Another package for a running meeting reaches every tablet: asked first.
+  async function offer(file) {
+    if (!file || meeting.uploading || uploadOf(meeting.id)) return;
+    if (meeting.size !== null && isRunning(meeting) && !(await agreed("replace", [t("replace.what")], true))) return;
+    send(meeting, file, changed);
+  }
+
+  const over = (event) => {
+    event.preventDefault();
+    event.stopPropagation();
+    node.toggleAttribute("data-over", event.type === "dragover");
+    if (event.type === "drop") offer(event.dataTransfer.files[0]);
+  };
+  for (const type of ["dragover", "dragleave", "drop"]) node.addEventListener(type, over);
+
+  function update(fresh) {
+    meeting = fresh;
+    path = `/api/v1/meetings/${encodeURIComponent(meeting.id)}`;
+    const kind = stateOf(meeting);
+    setAttribute(node, "data-meeting", meeting.id);
+    setAttribute(node, "data-state", kind);
+    setText(title, name());
+    setText(time, meeting.time);
+    setHidden(time, meeting.time === "");
+    setText(id, meeting.id);
+    state.show(LOOKS[kind], t(`state.${kind}`));
+    facts.show("size", bytes(meeting.size));
+    facts.show("files", count(meeting.file_count));
+    facts.show("nodes", meeting.size === null ? "–" : `${count(meeting.nodes.length)} / ${count(live.status.nodes.length)}`);
+    details.update();
+    showWork(kind);
+    showButtons();
+  }
+
+  // What is going on: an upload from here or elsewhere, else where it is.
+  function showWork(kind) {
+    const own = uploadOf(meeting.id);
+    const spreads = isRunning(meeting) && meeting.size !== null && !everywhere(meeting, live.status);
+    setHidden(bar.node, !own && !meeting.uploading && !spreads);
+    if (own) {
+      const sent = own.sent >= own.total;
+      setAttribute(bar.node, "aria-label", t("upload.of", { file: own.name }));
+      bar.update(sent ? null : own.sent / own.total);
+      return setText(under, sent ? t("upload.checking") : transfer(own));
+    }
+    if (spreads) bar.update(meeting.nodes.length / live.status.nodes.length);
+    if (meeting.uploading) bar.update(null);
+    setAttribute(bar.node, "aria-label", t(meeting.uploading ? "upload.elsewhere" : "spread"));
+    setText(under, meeting.uploading ? t("upload.elsewhere") : where(kind));
+  }
+
+  const transfer = ({ sent, total, pace }) => [
+    `${percent(sent / total)} · ${t("of", { used: bytes(sent), limit: bytes(total) })}`,
+    pace.rate === null ? "" : rate(pace.rate),
+    timeLeft(pace.secondsLeft(total)),
+  ].filter(Boolean).join(" · ");
+
+  function where(kind) {
+    if (meeting.size === null) return t(kind === "bare" ? "package.missing" : "package.none");
+    if (kind === "ended") return "";
+    if (kind === "waiting") return t("package.ready");
+    const all = live.status.nodes.length;
+    const have = all === 0 ? t("nodes.none") : t("nodes.have", { have: meeting.nodes.length, all });
+    return kind === "starting" ? have + t("sentence.gap") + t("state.starting.why") : have;
+  }
+
+  function showButtons() {
+    const own = uploadOf(meeting.id);
+    const running = isRunning(meeting);
+    const words = {
+      start: meeting.status === "已结束" ? "action.restart" : "action.start",
+      upload: meeting.size === null ? "action.upload" : "action.replace",
+    };
+    const focused = document.activeElement;
+    for (const [what, control] of Object.entries(buttons)) {
+      const text = t(words[what] ?? `action.${what}`);
+      setText(control.lastChild, text);
+      setAttribute(control, "aria-label", `${text}: ${name()}`);
+    }
+    setHidden(buttons.start, running);
+    setHidden(buttons.end, !running);
+    setHidden(buttons.upload, own !== null);
+    setHidden(buttons.cancel, own === null);
+    setAttribute(buttons.upload, "aria-disabled", meeting.uploading ? "true" : null);
+    // The pressed button may have made way for its opposite.
+    const pairs = [[buttons.start, buttons.end], [buttons.upload, buttons.cancel]];
+    for (const pair of pairs) {
+      if (pair.includes(focused) && focused.hidden) pair.find((control) => !control.hidden).focus({ preventScroll: true });
+    }
+  }
+
+  return { node, update };
+}

@@ -1,0 +1,85 @@
+// The nodes: whether tablets can be sent to each, how busy it is and what it
+// has. And the key that nodes may be asked for (key.js).
+
+import { el, foreign, keyedList, setAttribute, setHidden, setText } from "../dom.js";
+import { ago, count, duration } from "../format.js";
+import { t } from "../i18n.js";
+import { isRunning } from "./health.js";
+import { keyCard } from "./key.js";
+import { badge, disclosed, isolated, nothing, rowFacts } from "./parts.js";
+
+const LOOKS = { reachable: ["good", "good"], unreachable: ["error", "error"], asking: ["wait", "none"] };
+
+export function nodesView({ live }) {
+  const list = el("ul", { class: "meetings", id: "nodes", "aria-label": t("view.nodes") });
+  const head = el("div", { class: "meeting-columns", "aria-hidden": "true" },
+    ["node", "state", "load", "redirects", "packages", "heard"].map((name) => el("span", {}, t(`column.${name}`))));
+  const none = nothing("nodes");
+  const key = keyCard();
+  const show = keyedList(list, ({ node_id: id }) => id, () => nodeRow(live));
+
+  function update() {
+    if (live.status === null) return;
+    const { nodes, node_key: asked } = live.status;
+    show([...nodes].sort((a, b) => a.node_id.localeCompare(b.node_id)));
+    setHidden(head, nodes.length === 0);
+    none.show(nodes.length === 0 ? "nodes" : "");
+    key.update(asked);
+  }
+
+  return {
+    node: el("div", { class: "view" },
+      el("h1", { tabindex: "-1" }, t("view.nodes")),
+      el("section", { class: "card rows", "aria-label": t("view.nodes") }, head, list, none.node),
+      key.node),
+    update,
+    tick() {
+      for (const entry of show.entries()) entry.tick();
+    },
+  };
+}
+
+function nodeRow(live) {
+  let node = null;
+  const name = foreign("", { class: "meeting-title" });
+  const address = foreign("", { class: "code soft" });
+  const state = badge();
+  const why = el("p", { class: "small soft" });
+  const facts = rowFacts(["load", "redirects", "packages", "heard"]);
+  const details = disclosed(() => ({
+    reason: node.unreachable_reason ?? "–",
+    version: node.version ?? t("version.old"),
+    uptime: duration(live.now() - node.last_seen + node.uptime),
+    packages: node.packages.map(titleOf).join(", ") || "–",
+  }));
+  const titleOf = (id) => isolated(live.status.meetings.find((meeting) => meeting.id === id)?.title || id);
+  const row = el("li", { class: "meeting node-row" },
+    el("div", { class: "meeting-name" }, name, address, details.button),
+    el("div", { class: "meeting-state" }, state.node, why),
+    facts.node,
+    details.panel);
+
+  function update(fresh) {
+    node = fresh;
+    const kind = node.reachable === null ? "asking" : node.reachable ? "reachable" : "unreachable";
+    const running = live.status.meetings.filter((meeting) => isRunning(meeting) && meeting.size !== null);
+    const held = running.filter((meeting) => node.packages.includes(meeting.id)).length;
+    setAttribute(row, "data-node", node.node_id);
+    setAttribute(row, "data-state", kind);
+    setText(name, node.node_id);
+    setText(address, node.address);
+    state.show(LOOKS[kind], t(`reach.${kind}`));
+    setText(why, t(`reach.${kind}.why`));
+    facts.show("load", count(node.downloads));
+    facts.show("redirects", count(node.redirects));
+    facts.show("packages", running.length ? `${count(held)} / ${count(running.length)}` : "–");
+    tick();
+  }
+
+  function tick() {
+    facts.show("heard", ago(node.last_seen, live.now()));
+    details.update();
+  }
+
+  return { node: row, update, tick };
+}

@@ -1,0 +1,102 @@
+// The first view: how things stand at a glance, what to do first, and what
+// this main server is.
+
+import { el, setAttribute, setHidden, setText } from "../dom.js";
+import { bytes, count, dateTime, duration } from "../format.js";
+import { icon } from "../icons.js";
+import { t } from "../i18n.js";
+import { everywhere, isRunning } from "./health.js";
+
+// Of no use to others as the address of this machine.
+const LOOPBACK = /^(localhost|127\..*|\[::1\])$/;
+const FACTS = ["address", "version", "uptime", "data", "node_key"];
+
+export function overviewView({ live }) {
+  const port = location.port || (location.protocol === "https:" ? "443" : "80");
+  const address = LOOPBACK.test(location.hostname) ? t("address.own", { port }) : location.host;
+  const tiles = { meetings: tile("meetings"), nodes: tile("nodes"), traffic: tile("traffic"), storage: tile("traffic") };
+  const values = new Map(FACTS.map((name) => [name, el("dd", { "data-fact": name })]));
+  const step = (name, view, params) => {
+    const drawn = icon("wait");
+    return [name, el("li", { class: "first-step" }, drawn,
+      el("div", {}, el("strong", {}, t(`first.${name}`)), el("p", { class: "soft" }, t(`first.${name}.how`, params))),
+      el("a", { class: "button quiet", href: `#/${view}` }, t(`link.${view}`), icon("link")))];
+  };
+  const steps = Object.fromEntries([
+    step("node", "nodes", { address }),
+    step("meeting", "meetings"),
+    step("start", "meetings"),
+  ]);
+  const first = el("section", { class: "card", id: "first", "aria-labelledby": "first-title", hidden: true },
+    el("h2", { id: "first-title" }, t("first")), el("ol", { class: "first-steps" }, Object.values(steps)));
+
+  function update() {
+    const { status } = live;
+    if (status === null) return;
+    showTiles(status);
+    facts();
+    const { meetings, nodes } = status;
+    const done = {
+      node: nodes.length > 0,
+      meeting: meetings.some(({ size }) => size !== null),
+      start: meetings.some(({ started_at: begun }) => begun !== null),
+    };
+    setHidden(first, Object.values(done).every(Boolean));
+    for (const [name, node] of Object.entries(steps)) {
+      setAttribute(node, "data-tone", done[name] ? "good" : "none");
+      node.firstChild.replaceWith(icon(done[name] ? "good" : "wait"));
+    }
+  }
+
+  function showTiles(status) {
+    const { meetings, nodes, traffic, storage } = status;
+    const running = meetings.filter(isRunning);
+    const ready = running.filter((meeting) => meeting.size !== null && everywhere(meeting, status)).length;
+    const bare = running.some(({ size }) => size === null);
+    tiles.meetings.show(t("tile.running"), count(running.length),
+      running.length && nodes.length ? t("tile.everywhere", { n: ready }) : t("tile.all", { n: meetings.length }), bare ? "error" : null);
+    const reached = nodes.filter(({ reachable }) => reachable === true).length;
+    const cut = nodes.filter(({ reachable }) => reachable === false).length;
+    tiles.nodes.show(t("tile.reached"), `${count(reached)} / ${count(nodes.length)}`, cut ? t("tile.cut", { n: cut }) : t("tile.heard"), cut ? "warning" : null);
+    tiles.traffic.show(t("total.redirects"), count(traffic.redirects), t("tile.own", { n: traffic.own_downloads }));
+    tiles.storage.show(t("storage"), bytes(storage.used), t("storage.free", { free: bytes(storage.free) }));
+  }
+
+  function facts() {
+    const { version, started, data, node_key: asked } = live.status;
+    const shown = {
+      address,
+      version,
+      uptime: `${duration(live.now() - started)} (${t("fact.since", { time: dateTime(started) })})`,
+      data,
+      node_key: t(asked ? "key.on" : "key.off"),
+    };
+    for (const [name, node] of values) setText(node, shown[name]);
+  }
+
+  return {
+    node: el("div", { class: "view" },
+      el("h1", { tabindex: "-1" }, t("view.overview")),
+      el("ul", { class: "tiles" }, Object.values(tiles).map(({ node }) => el("li", {}, node))),
+      first,
+      el("section", { class: "card", "aria-labelledby": "about-title" },
+        el("h2", { id: "about-title" }, t("about")),
+        el("dl", { class: "facts" }, FACTS.flatMap((name) => [el("dt", {}, t(`fact.${name}`)), values.get(name)])))),
+    update,
+    tick: () => live.status && facts(),
+  };
+}
+
+function tile(view) {
+  const [title, value, below] = [el("span", { class: "tile-title" }), el("strong", {}), el("span", { class: "soft small" })];
+  const node = el("a", { class: "card tile", href: `#/${view}` }, title, value, below);
+  return {
+    node,
+    show(name, main, text, tone = null) {
+      setText(title, name);
+      setText(value, main);
+      setText(below, text);
+      setAttribute(node, "data-tone", tone);
+    },
+  };
+}

@@ -1,0 +1,49 @@
+// Uploads of this page, by meeting: they go on while views come and go.
+// XMLHttpRequest, because fetch does not tell how much has been sent.
+
+import { CallFailed, readSession } from "../api.js";
+import { Pace } from "../pace.js";
+
+const under = new Map(); // meeting id -> { name, sent, total, pace, cancel }
+
+export const uploadOf = (id) => under.get(id) ?? null;
+
+addEventListener("beforeunload", (event) => under.size > 0 && event.preventDefault());
+
+// What is no ZIP at all is not worth the wait. (PK: also of an empty one.)
+export async function isZip(file) {
+  const head = new Uint8Array(await file.slice(0, 2).arrayBuffer());
+  return head[0] === 0x50 && head[1] === 0x4b;
+}
+
+// Resolves to true once the server has taken it, to false when cancelled.
+// `changed` is called as it goes on.
+export function upload(id, file, changed) {
+  const request = new XMLHttpRequest();
+  const entry = { name: file.name, sent: 0, total: file.size, pace: new Pace(), cancel: () => request.abort() };
+  under.set(id, entry);
+  return new Promise((taken, failed) => {
+    const end = (settle, value) => {
+      under.delete(id);
+      settle(value);
+      changed();
+    };
+    request.upload.addEventListener("progress", ({ loaded }) => {
+      entry.sent = loaded;
+      entry.pace.add(loaded, performance.now() / 1000);
+      changed();
+    });
+    request.addEventListener("abort", () => end(taken, false));
+    request.addEventListener("error", () => end(failed, new CallFailed(0, "")));
+    request.addEventListener("load", () => {
+      if (request.status === 200) return end(taken, true);
+      if (request.status === 401) readSession().catch(() => {});
+      end(failed, new CallFailed(request.status, request.response?.detail ?? ""));
+    });
+    request.open("PUT", `/api/v1/meetings/${encodeURIComponent(id)}/package`);
+    request.responseType = "json";
+    request.setRequestHeader("Content-Type", "application/zip");
+    request.send(file);
+    changed();
+  });
+}
