@@ -213,6 +213,12 @@ async fn after_a_restart_the_main_server_has_its_meetings_and_gets_its_nodes_bac
     main.begin_with("m1", &zip).await;
     main.create("waiting", "Council").await;
     main.until_held_by("m1", &["one"]).await;
+    // The start is told of a moment later, by a token of its own.
+    until("the announcement", async || {
+        let overview = main.json("/api/v1/overview").await;
+        (overview["meetings"][0]["announced"] == true).then_some(())
+    })
+    .await;
     let (token, meetings) = (main.token().await, main.json("/api/v1/meetings").await);
 
     let main = main.stop().await;
