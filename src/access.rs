@@ -4,13 +4,15 @@
 //! the admin token. `caller` says who asks, `vault` keeps what proves rights,
 //! `tries` slows guessing down, `origin` keeps other sites' pages out, `guard`
 //! puts them together around the operators' routes, `login` is the calls of
-//! the login page. What is behind the guard is for the faces to say.
+//! the login page, `stream` an event stream that ends when its reader's rights
+//! change. What is behind the guard is for the faces to say.
 
 mod caller;
 mod guard;
 mod login;
 mod origin;
 mod session;
+mod stream;
 mod tries;
 mod vault;
 
@@ -27,6 +29,7 @@ use crate::{config::Security, tasks};
 pub use caller::Caller;
 pub use guard::{Denied, guard, refuse_foreign};
 pub use login::router;
+pub use stream::{More, NoMore, Sources};
 use tries::Tries;
 pub use vault::{Vault, VaultError, random_text};
 

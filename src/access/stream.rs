@@ -1,0 +1,122 @@
+//! A page's event stream, for as long as its reader's rights stay as they were
+//! when it began: the feed, the history, and what a face adds of its own.
+
+use std::{collections::VecDeque, convert::Infallible, time::Duration};
+
+use axum::{body::Bytes, extract::Request, http::request::Parts, response::Response};
+use futures_util::stream;
+use serde_json::Value;
+use tokio::{
+    sync::watch,
+    time::{Instant, Interval, MissedTickBehavior},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::Access;
+use crate::wire::feed::{self, Feed, History, SILENCE, Watcher};
+
+/// How soon a stream notices that its reader's rights have changed.
+const JUDGE_EVERY: Duration = Duration::from_secs(2);
+
+/// What a stream follows.
+pub struct Sources<'a> {
+    pub feed: &'a Feed,
+    /// The state as it is now.
+    pub state: Value,
+    /// Its lists that are compared item by item, and their items' keys.
+    pub lists: &'static [(&'static str, &'static str)],
+    pub history: watch::Receiver<History>,
+    /// Ends the stream.
+    pub closing: CancellationToken,
+}
+
+/// Further events. The future may be dropped half way, and must lose nothing.
+pub trait More: Send + 'static {
+    fn next(&mut self) -> impl Future<Output = Bytes> + Send;
+}
+
+pub struct NoMore;
+
+impl More for NoMore {
+    async fn next(&mut self) -> Bytes {
+        std::future::pending().await
+    }
+}
+
+impl Access {
+    /// `more` is told whether the reader is an operator.
+    pub async fn stream<M: More>(
+        &self,
+        request: Request,
+        sources: Sources<'_>,
+        more: impl FnOnce(bool) -> M,
+    ) -> Response {
+        let (parts, _) = request.into_parts();
+        let session = self.described(&parts).await;
+        let Sources { feed, state, lists, mut history, closing } = sources;
+        let Some(watcher) = feed.watch(state) else { return feed::too_many() };
+        let first = [watcher.first(), feed::event("traffic", &*history.borrow_and_update())];
+        let mut judge = tokio::time::interval_at(Instant::now() + JUDGE_EVERY, JUDGE_EVERY);
+        judge.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let following = Following {
+            ready: VecDeque::from(first),
+            watcher,
+            lists,
+            history,
+            more: more(session["operator"] == true),
+            session,
+            judge,
+            access: self.clone(),
+            parts,
+        };
+        feed::response(stream::unfold(Some(following), move |following| {
+            let closing = closing.clone();
+            async move {
+                let mut following = following?;
+                let (event, last) = closing.run_until_cancelled(following.next()).await?;
+                Some((Ok::<_, Infallible>(event), (!last).then_some(following)))
+            }
+        }))
+    }
+}
+
+struct Following<M> {
+    ready: VecDeque<Bytes>,
+    watcher: Watcher,
+    lists: &'static [(&'static str, &'static str)],
+    history: watch::Receiver<History>,
+    more: M,
+    session: Value,
+    judge: Interval,
+    access: Access,
+    parts: Parts,
+}
+
+impl<M: More> Following<M> {
+    /// The next event, and whether it is the last one.
+    async fn next(&mut self) -> (Bytes, bool) {
+        if let Some(event) = self.ready.pop_front() {
+            return (event, false);
+        }
+        // Outlasts the loop's turns: looking at the rights is no news.
+        let mut silence = std::pin::pin!(tokio::time::sleep(SILENCE));
+        loop {
+            tokio::select! {
+                change = self.watcher.next(self.lists) => return (change, false),
+                Ok(()) = self.history.changed() => {
+                    let sample = self.history.borrow_and_update().last();
+                    return (feed::event("sample", &sample), false);
+                }
+                event = self.more.next() => return (event, false),
+                _ = self.judge.tick() => {
+                    let session = self.access.described(&self.parts).await;
+                    if session != self.session {
+                        // The page comes again with the rights that it has now.
+                        return (feed::event("session", &session), true);
+                    }
+                }
+                () = &mut silence => return (feed::comment(), false),
+            }
+        }
+    }
+}
