@@ -552,3 +552,17 @@ async fn an_endless_or_huge_body_is_refused_before_it_costs_anything() {
     let quick = client().get(node.url("/api/status")).timeout(Duration::from_secs(5));
     assert_eq!(sent(quick).await, StatusCode::OK);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_too_slowly_is_told_so_and_hung_up_on() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (_main, node, _) = node().await;
+    let mut stream = tokio::net::TcpStream::connect(node.address()).await.unwrap();
+    let asked = "POST /api/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                 Content-Length: 40\r\n\r\n{";
+    stream.write_all(asked.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 408 "), "{text}");
+    assert!(text.contains("请求体发送过慢") && text.contains("connection: close"), "{text}");
+}
