@@ -19,7 +19,7 @@ mod vault;
 use std::{
     fmt,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
@@ -31,7 +31,7 @@ pub use guard::{Denied, guard, refuse_foreign};
 pub use login::router;
 pub use stream::{More, NoMore, Sources};
 use tries::Tries;
-pub use vault::{Vault, VaultError, random_text};
+pub use vault::{Made, Vault, VaultError, random_text};
 
 /// The settings of now: the node's are live.
 type Rules = Arc<dyn Fn() -> Security + Send + Sync>;
@@ -96,26 +96,41 @@ impl Access {
         &self.inner.vault
     }
 
+    /// Whether everybody is an operator.
+    pub fn is_open(&self) -> bool {
+        (self.inner.rules)().open
+    }
+
     pub fn caller(&self, request: &Parts) -> Caller {
         Caller::of(request, &(self.inner.rules)().trusted_proxies)
     }
 
     /// Whether who sends this is an operator, and how; counts wrong tokens.
     pub async fn judge(&self, request: &Parts) -> Result<Operator, Denied> {
+        self.judged(request, true).await
+    }
+
+    /// `fresh`: not looked at before; an old try is no new one.
+    async fn judged(&self, request: &Parts, fresh: bool) -> Result<Operator, Denied> {
         let caller = self.caller(request);
         self.admit(&caller)?;
         let operator = |how| Operator { address: caller.address, how };
         if caller.local {
             return Ok(operator(How::Local));
         }
-        if (self.inner.rules)().open {
+        if self.is_open() {
             return Ok(operator(How::Open));
         }
         if let Some(until_s) = self.session(&request.headers).await {
             return Ok(operator(How::Session { until_s }));
         }
         let Some(token) = token_of(&request.headers) else { return Err(Denied::NotLoggedIn) };
-        self.try_token(&caller, token, false).await?;
+        let vault = self.inner.vault.clone();
+        let good = move || vault.is_token(&token).then_some(());
+        match fresh {
+            true => self.tried(&caller, good).await?,
+            false => tasks::blocking(good).await.ok_or(Denied::WrongToken)?,
+        }
         Ok(operator(How::Token))
     }
 
@@ -141,23 +156,27 @@ impl Access {
         tasks::blocking(move || vault.session(&cookies)).await
     }
 
-    /// Checks a token, or a one-time code where one will do.
-    async fn try_token(&self, caller: &Caller, token: String, code: bool) -> Result<(), Denied> {
-        if let Some(wait) = self.tries().wait(caller.address, Instant::now()) {
-            return Err(Denied::TooManyTries(wait));
-        }
-        let vault = self.inner.vault.clone();
-        let good =
-            tasks::blocking(move || vault.is_token(&token) || (code && vault.redeem(&token))).await;
-        match good {
-            true => self.tries().forget(caller.address),
-            false => self.tries().note(caller.address, Instant::now()),
-        }
-        if good { Ok(()) } else { Err(Denied::WrongToken) }
-    }
-
-    fn tries(&self) -> MutexGuard<'_, Tries> {
-        self.inner.tries.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Lets an address try something. Tries take turns, so that many at once
+    /// are not fewer than they are.
+    async fn tried<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        try_it: impl FnOnce() -> Option<T> + Send + 'static,
+    ) -> Result<T, Denied> {
+        let (inner, address) = (self.inner.clone(), caller.address);
+        tasks::blocking(move || {
+            let mut tries = inner.tries.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(wait) = tries.wait(address, Instant::now()) {
+                return Err(Denied::TooManyTries(wait));
+            }
+            let outcome = try_it();
+            match outcome {
+                Some(_) => tries.forget(address),
+                None => tries.note(address, Instant::now()),
+            }
+            outcome.ok_or(Denied::WrongToken)
+        })
+        .await
     }
 }
 

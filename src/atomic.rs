@@ -122,11 +122,26 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder_of(path)
 }
 
+/// Lets only its owner and group read a file. One that is not there is fine.
+pub fn hide_from_others(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = match fs::metadata(path) {
+        Ok(metadata) => metadata.permissions().mode(),
+        Err(error) => return absent_is_fine(Err(error)),
+    };
+    match mode & 0o007 {
+        0 => Ok(()),
+        _ => fs::set_permissions(path, fs::Permissions::from_mode(mode & !0o007)),
+    }
+}
+
 /// Does `work` while no other process does anything in the same folder under
 /// this function. Where the filesystem has no locks, nobody is kept waiting.
 pub fn alone_in<T>(folder: &Path, work: impl FnOnce() -> T) -> io::Result<T> {
     let lock = File::open(folder)?;
-    let _ = rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive);
+    let exclusive = rustix::fs::FlockOperation::LockExclusive;
+    // Where there are no locks at all, it goes on without one.
+    let _ = rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, exclusive));
     Ok(work())
 }
 
@@ -170,11 +185,11 @@ pub fn probe_folder(path: &Path) -> io::Result<()> {
 /// Whether a file could be appended to; made, with its folder, where it is not.
 pub fn probe_file(path: &Path) -> io::Result<()> {
     create_folder(folder_of(path))?;
-    let file = OpenOptions::new().create(true).append(true).open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(()),
-        false => Err(io::Error::other("it is not a file")),
+    // Before it is opened: a pipe would wait for somebody to read from it.
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(io::Error::other("it is not a file"));
     }
+    OpenOptions::new().create(true).append(true).open(path).map(drop)
 }
 
 /// Removes one file; one that is gone already is fine.

@@ -38,6 +38,8 @@ pub struct Board {
     /// it is not the one that the configuration names.
     pub port: watch::Sender<u16>,
     pub port_fault: watch::Sender<Option<String>>,
+    /// Written by the machine's gauge, too: why nobody can log in.
+    pub login_fault: watch::Sender<Option<String>>,
     /// Written by the traffic's recorder: bytes served and pulled, downloads
     /// under way.
     pub history: watch::Sender<History>,
@@ -162,6 +164,7 @@ impl Board {
             store_fault: watch::Sender::new(None),
             port: watch::Sender::new(port),
             port_fault: watch::Sender::new(None),
+            login_fault: watch::Sender::new(None),
             history: watch::Sender::default(),
             wishes: Wishes::default(),
         }

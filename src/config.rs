@@ -147,6 +147,11 @@ impl Config {
     }
 }
 
+/// The file beside a configuration file that proves who may change it.
+pub fn access_path(config: &Path) -> PathBuf {
+    config.with_extension("access.json")
+}
+
 /// A main server drops a node that it has not heard from for so long.
 const MAIN_SERVER_PATIENCE_S: u64 = 30;
 

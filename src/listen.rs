@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -37,6 +37,8 @@ const BACKLOG: i32 = 1024;
 const MAX_CONNECTIONS: usize = 8192;
 /// Who has not sent a request's headers by then is not going to.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Of a request's headers; also what a connection holds back at most.
+const MAX_HEADER_BYTES: usize = 128 << 10;
 /// Once no more are accepted, those that have not asked for anything yet are
 /// given so long to do so.
 const FIRST_REQUEST: Duration = Duration::from_millis(250);
@@ -132,12 +134,22 @@ impl Listener {
     }
 }
 
-/// The address that packets to the outside leave from. Connecting a UDP socket
-/// asks the routing table and sends nothing.
+/// The address that packets to the outside leave from.
 pub async fn own_address() -> io::Result<IpAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
     // Of the block that is kept for documentation (RFC 5737): nobody's.
-    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).await?;
+    local_towards(SocketAddr::from(([192, 0, 2, 1], 9))).await
+}
+
+/// The address that packets to `target` leave from. The host name's address is
+/// often 127.0.1.1, and the first interface the wrong one; only the routing
+/// table knows. Connecting a UDP socket asks it and sends nothing.
+pub async fn local_towards(target: SocketAddr) -> io::Result<IpAddr> {
+    let any: IpAddr = match target {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(target).await?;
     Ok(socket.local_addr()?.ip())
 }
 
@@ -178,6 +190,7 @@ async fn connection(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     tokio::pin!(connection);
     let ended = tokio::select! {

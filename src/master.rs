@@ -219,9 +219,8 @@ fn open(
         state::save(&state_path, &book).map_err(unusable)?;
     }
     let (vault, new_token) = Vault::open(vault_path(data));
-    let open = security.open;
     let access = Access::new("main_server", vault, move || security.clone());
-    Ok((Server::new(access, store, book, state_path, announce_timeout, open), new_token))
+    Ok((Server::new(access, store, book, state_path, announce_timeout), new_token))
 }
 
 /// They are not removed: `state.json` may have been lost or replaced by an

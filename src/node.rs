@@ -126,9 +126,9 @@ impl Node {
             listening: Listening { host: options.host, fixed_port: options.port },
             access: {
                 let settings = settings.clone();
-                Access::new("node", vault, move || settings.current().security.clone())
+                Access::new("node", vault.clone(), move || settings.current().security.clone())
             },
-            feed: Arc::default(),
+            feed: Arc::new(http::feed()),
             journal: options.journal,
             closing: node.closing.clone(),
         };
@@ -162,7 +162,7 @@ impl Node {
         node.workers.spawn("cleaning", worker.run(end.clone()));
         let worker = storage::Worker { settings: settings.clone(), board: board.clone(), fetch };
         node.workers.spawn("storage", worker.run(found.unverified, end.clone()));
-        node.spawn_until_end("gauge", gauge(board));
+        node.spawn_until_end("gauge", gauge(board, vault));
         node.spawn_until_end("config watch", watch::run(settings));
 
         Ok(node)
@@ -237,16 +237,18 @@ async fn record(board: Arc<Board>, traffic: Arc<Traffic>, fetch: Fetch) {
     feed::record(&board.history, read).await;
 }
 
-async fn gauge(board: Arc<Board>) {
+async fn gauge(board: Arc<Board>, vault: Vault) {
     let mut gauge = Gauge::default();
     loop {
         let storage = board.store().root().to_owned();
-        let (machine, back) = tasks::blocking(move || {
+        let looked_at = vault.clone();
+        let (machine, login_fault, back) = tasks::blocking(move || {
             let machine = gauge.read(&storage);
-            (machine, gauge)
+            (machine, looked_at.fault(), gauge)
         })
         .await;
         gauge = back;
+        board.login_fault.send_replace(login_fault);
         board.machine.send_replace(machine);
         tokio::time::sleep(GAUGE_EVERY).await;
     }

@@ -327,6 +327,10 @@ fn stamp(metadata: &Metadata) -> FileStamp {
 }
 
 /// Seconds since 1970.
+/// Packages are the only thing that grows without being asked; less than that
+/// is soon none.
+pub const LOW_DISK_BYTES: u64 = 512 << 20;
+
 pub fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

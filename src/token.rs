@@ -5,7 +5,13 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Result, bail};
 
-use crate::{access::Vault, cli::TokenArgs, config::Settings, master, node::address};
+use crate::{
+    access::{Made, Vault},
+    cli::TokenArgs,
+    config::Settings,
+    master,
+    node::address,
+};
 
 /// Opening it logs in: the page takes the secret out of the fragment, which
 /// browsers send to nobody.
@@ -33,10 +39,13 @@ pub async fn run(args: TokenArgs) -> Result<String> {
         }
     };
     if args.new {
-        let token = vault.replace_token()?;
+        let Made { token, key_kept } = vault.replace_token()?;
         let link = login_link(&page, &token);
+        let lost = "Its file was damaged: a key that nodes had to send is gone, set it again.\n\
+                    原文件已损坏：如果要求节点提供密钥，请重新设置。\n\n";
+        let lost = if key_kept { "" } else { lost };
         return Ok(format!(
-            "New admin token, shown only now; the one before and all logins have ended.\n\
+            "{lost}New admin token, shown only now; the one before and all logins have ended.\n\
              新的管理令牌，只显示这一次；原令牌和所有登录均已失效。\n\n  {token}\n\n\
              Open this to log in / 打开链接即可登录:\n\n  {link}"
         ));

@@ -17,6 +17,10 @@ const FORWARDING: [&str; 7] = [
     "x-real-ip",
 ];
 
+/// Nobody's address: of a client that a proxy does not name, and that must not
+/// be taken for the proxy.
+const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
     pub address: IpAddr,
@@ -32,12 +36,12 @@ impl Caller {
     pub fn of(request: &Parts, trusted: &[Subnet]) -> Self {
         let peer = request.extensions.get::<Peer>();
         // Without a peer nothing is known, and the least is allowed.
-        let peer = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0.ip().to_canonical());
+        let peer = peer.map_or(UNKNOWN, |peer| peer.0.ip().to_canonical());
         let headers = &request.headers;
         let forwarded = FORWARDING.iter().any(|name| headers.contains_key(*name));
         let trusts = |address: IpAddr| trusted.iter().any(|subnet| subnet.contains(address));
         if forwarded && trusts(peer) {
-            let address = client_behind(headers, trusts).unwrap_or(peer);
+            let address = client_behind(headers, trusts).unwrap_or(UNKNOWN);
             let scheme = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
             let secure = scheme.is_some_and(|scheme| scheme.trim().eq_ignore_ascii_case("https"));
             return Self { address, local: false, secure };
@@ -56,11 +60,12 @@ impl Caller {
 /// before it are whatever the client wrote.
 fn client_behind(headers: &HeaderMap, trusts: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
     let lines: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
-    let text = lines.iter().map(|line| line.to_str().ok()).collect::<Option<Vec<_>>>()?.join(",");
+    let entries = lines.iter().rev().flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
     let mut last = None;
-    for entry in text.rsplit(',') {
-        // What can't be read ends the chain: nothing before it is to be believed.
-        let Some(address) = address_of(entry.trim()) else { return last };
+    for entry in entries {
+        // What can't be read ends the chain: nothing before it is to be
+        // believed, and it is not the proxy that it hides.
+        let address = address_of(entry)?;
         last = Some(address);
         if !trusts(address) {
             return last;
@@ -70,7 +75,8 @@ fn client_behind(headers: &HeaderMap, trusts: impl Fn(IpAddr) -> bool) -> Option
 }
 
 /// Some proxies add the port.
-fn address_of(entry: &str) -> Option<IpAddr> {
+fn address_of(entry: &[u8]) -> Option<IpAddr> {
+    let entry = std::str::from_utf8(entry).ok()?.trim();
     let bare = entry.trim_start_matches('[').trim_end_matches(']');
     let address = bare
         .parse()
@@ -161,8 +167,12 @@ mod tests {
         assert_eq!(address("10.0.0.1", "9.9.9.9, 1.2.3.4, 10.0.0.7", &["10.0.0.0/8"]), "1.2.3.4");
         assert_eq!(address("10.0.0.1", "1.2.3.4:5678", &["10.0.0.1"]), "1.2.3.4");
         assert_eq!(address("10.0.0.1", "[2001:db8::1]", &["10.0.0.1"]), "2001:db8::1");
-        assert_eq!(address("10.0.0.1", "1.2.3.4, what", &["10.0.0.1"]), "10.0.0.1");
-        assert_eq!(address("10.0.0.1", "", &["10.0.0.1"]), "10.0.0.1");
+        for unnamed in ["1.2.3.4, what", "", "1.2.3.4, é, 10.0.0.1"] {
+            assert_eq!(address("10.0.0.1", unnamed, &["10.0.0.1"]), "0.0.0.0", "{unnamed}");
+        }
+        assert_eq!(address("10.0.0.1", "é, 1.2.3.4", &["10.0.0.1"]), "1.2.3.4");
+        let nobody = caller("10.0.0.1", &[("x-real-ip", "1.2.3.4")], &["10.0.0.1"]);
+        assert_eq!(nobody.address.to_string(), "0.0.0.0");
         assert_eq!(address("127.0.0.1", "127.0.0.1", &["127.0.0.1"]), "127.0.0.1");
         assert!(!caller("127.0.0.1", &[("x-forwarded-for", "127.0.0.1")], &["127.0.0.1"]).local);
     }

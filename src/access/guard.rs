@@ -131,7 +131,8 @@ fn changes(method: &Method) -> bool {
 /// Every change that was refused; a page that only looks is nothing to tell.
 pub fn note(caller: &Caller, method: &Method, path: &str, denied: Denied) {
     let (address, why) = (caller.address, denied.why());
-    match changes(method) || denied == Denied::WrongToken {
+    let guessed = matches!(denied, Denied::WrongToken | Denied::TooManyTries(_));
+    match changes(method) || guessed {
         true => warn!("{method} {path} from {address} refused: {why}"),
         false => debug!("{method} {path} from {address} refused: {why}"),
     }

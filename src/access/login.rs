@@ -14,7 +14,7 @@ use axum::{
 use serde_json::{Value, json};
 use tracing::{error, info};
 
-use super::{Access, Caller, Denied, How, cookies, guard};
+use super::{Access, Caller, Denied, How, Operator, cookies, guard, vault::Begun};
 use crate::{tasks, wire};
 
 /// A token takes a moment.
@@ -47,17 +47,17 @@ async fn login(State(access): State<Access>, request: Request) -> Response {
         Ok(token) => token,
         Err(answer) => return *answer,
     };
-    let tried = match access.admit(&caller) {
-        Ok(()) => access.try_token(&caller, token, true).await,
-        denied => denied,
-    };
-    if let Err(denied) = tried {
-        guard::note(&caller, &parts.method, parts.uri.path(), denied);
-        return denied.into_response();
-    }
     let vault = access.inner.vault.clone();
-    let Some((name, session, sealed)) = tasks::blocking(move || vault.begin_session()).await else {
-        return wire::detail(StatusCode::INTERNAL_SERVER_ERROR, "登录失败 / logging in failed");
+    let begun = match access.admit(&caller) {
+        Ok(()) => access.tried(&caller, move || vault.log_in(&token)).await,
+        Err(denied) => Err(denied),
+    };
+    let Begun { name, session, sealed } = match begun {
+        Ok(begun) => begun,
+        Err(denied) => {
+            guard::note(&caller, &parts.method, parts.uri.path(), denied);
+            return denied.into_response();
+        }
     };
     info!("{} has logged in", caller.address);
     let body = json!({"status": "success", "message": "已登录", "expires": session.until_s});
@@ -69,7 +69,7 @@ async fn logout(State(access): State<Access>, request: Request) -> Response {
     let caller = access.caller(&parts);
     let (vault, cookies) = (access.inner.vault.clone(), cookies(&parts.headers));
     let name = match tasks::blocking(move || vault.end_session(&cookies)).await {
-        Ok(name) => name,
+        Ok(ended) => ended,
         Err(cause) => {
             error!("{} could not be logged out: {cause}", caller.address);
             return wire::detail(
@@ -78,7 +78,9 @@ async fn logout(State(access): State<Access>, request: Request) -> Response {
             );
         }
     };
-    info!("{} has logged out", caller.address);
+    if name.is_some() {
+        info!("{} has logged out", caller.address);
+    }
     let answer = Json(json!({"status": "success", "message": "已退出"})).into_response();
     match name {
         Some(name) => with_cookie(answer, &name, "", 0, &caller),
@@ -90,6 +92,18 @@ impl Access {
     /// What a page has to know of its own rights.
     pub async fn described(&self, request: &Parts) -> Value {
         let judged = self.judge(request).await;
+        if let Err(denied @ (Denied::WrongToken | Denied::TooManyTries(_))) = judged {
+            guard::note(&self.caller(request), &request.method, request.uri.path(), denied);
+        }
+        self.description(judged)
+    }
+
+    /// The same again, for a request that goes on.
+    pub async fn described_again(&self, request: &Parts) -> Value {
+        self.description(self.judged(request, false).await)
+    }
+
+    fn description(&self, judged: Result<Operator, Denied>) -> Value {
         let (how, expires) = match judged.as_ref().map(|operator| operator.how) {
             Ok(How::Local) => (Some("local"), None),
             Ok(How::Token) => (Some("token"), None),

@@ -23,22 +23,21 @@ pub struct Sources<'a> {
     pub feed: &'a Feed,
     /// The state as it is now.
     pub state: Value,
-    /// Its lists that are compared item by item, and their items' keys.
-    pub lists: &'static [(&'static str, &'static str)],
     pub history: watch::Receiver<History>,
     /// Ends the stream.
     pub closing: CancellationToken,
 }
 
-/// Further events. The future may be dropped half way, and must lose nothing.
+/// Further events, and whether that one is the last. The future may be dropped
+/// half way, and must lose nothing.
 pub trait More: Send + 'static {
-    fn next(&mut self) -> impl Future<Output = Bytes> + Send;
+    fn next(&mut self) -> impl Future<Output = (Bytes, bool)> + Send;
 }
 
 pub struct NoMore;
 
 impl More for NoMore {
-    async fn next(&mut self) -> Bytes {
+    async fn next(&mut self) -> (Bytes, bool) {
         std::future::pending().await
     }
 }
@@ -53,17 +52,20 @@ impl Access {
     ) -> Response {
         let (parts, _) = request.into_parts();
         let session = self.described(&parts).await;
-        let Sources { feed, state, lists, mut history, closing } = sources;
-        let Some(watcher) = feed.watch(state) else { return feed::too_many() };
+        let operator = session["operator"] == true;
+        let Sources { feed, state, mut history, closing } = sources;
+        let address = self.caller(&parts).address;
+        let Some(watcher) = feed.watch(state, address, operator) else {
+            return feed::too_many();
+        };
         let first = [watcher.first(), feed::event("traffic", &*history.borrow_and_update())];
         let mut judge = tokio::time::interval_at(Instant::now() + JUDGE_EVERY, JUDGE_EVERY);
         judge.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let following = Following {
             ready: VecDeque::from(first),
             watcher,
-            lists,
             history,
-            more: more(session["operator"] == true),
+            more: more(operator),
             session,
             judge,
             access: self.clone(),
@@ -83,7 +85,6 @@ impl Access {
 struct Following<M> {
     ready: VecDeque<Bytes>,
     watcher: Watcher,
-    lists: &'static [(&'static str, &'static str)],
     history: watch::Receiver<History>,
     more: M,
     session: Value,
@@ -102,14 +103,14 @@ impl<M: More> Following<M> {
         let mut silence = std::pin::pin!(tokio::time::sleep(SILENCE));
         loop {
             tokio::select! {
-                change = self.watcher.next(self.lists) => return (change, false),
+                change = self.watcher.next() => return (change, false),
                 Ok(()) = self.history.changed() => {
                     let sample = self.history.borrow_and_update().last();
                     return (feed::event("sample", &sample), false);
                 }
-                event = self.more.next() => return (event, false),
+                event = self.more.next() => return event,
                 _ = self.judge.tick() => {
-                    let session = self.access.described(&self.parts).await;
+                    let session = self.access.described_again(&self.parts).await;
                     if session != self.session {
                         // The page comes again with the rights that it has now.
                         return (feed::event("session", &session), true);

@@ -43,6 +43,20 @@ pub enum VaultError {
     NoRandomness(getrandom::Error),
 }
 
+/// A login that has just begun: what goes into the cookie.
+pub struct Begun {
+    pub name: String,
+    pub session: Session,
+    pub sealed: String,
+}
+
+/// A token that has just been made.
+pub struct Made {
+    pub token: String,
+    /// False where the key that nodes have to send could not be kept.
+    pub key_kept: bool,
+}
+
 /// Cloning shares it.
 #[derive(Clone)]
 pub struct Vault {
@@ -56,6 +70,8 @@ struct Held {
     stamp: Option<Stamp>,
     /// None while the file can't be read: then nobody can log in.
     secrets: Option<Secrets>,
+    /// As it was read last: nodes go on while the file is away.
+    node_key: Option<Option<Sha256>>,
 }
 
 /// Tells one file from another: each edit makes a new one.
@@ -116,23 +132,27 @@ impl Secrets {
 impl Vault {
     /// The file beside a configuration file.
     pub fn path_beside(config: &Path) -> PathBuf {
-        config.with_extension("access.json")
+        crate::config::access_path(config)
     }
 
     /// Opens the file, or makes it, with a new token that is returned: it is
     /// known here and now only. What is wrong with the file is logged; then
     /// nobody can log in, and everything else goes on.
     pub fn open(path: PathBuf) -> (Self, Option<String>) {
-        let vault = Self { path: Arc::new(path), held: Arc::default() };
-        let missing =
-            matches!(fs::metadata(&*vault.path), Err(e) if e.kind() == io::ErrorKind::NotFound);
-        let token = if missing {
-            vault.replace_token().inspect_err(|error| error!("nobody can log in: {error}")).ok()
-        } else {
-            vault.fresh();
+        let vault = Self::at(path);
+        let made = vault.alone(|| match vault.read()? {
+            Some(_) => Ok(None),
+            None => {
+                let (secrets, token) = Secrets::fresh()?;
+                vault.save(&secrets).map(|()| Some(token))
+            }
+        });
+        let made = made.unwrap_or_else(|error| {
+            error!("nobody can log in: {error}");
             None
-        };
-        (vault, token)
+        });
+        vault.fresh();
+        (vault, made)
     }
 
     /// Opens the file for `edge-mirror token`; it may have to be made first.
@@ -141,13 +161,15 @@ impl Vault {
     }
 
     /// Makes a new token. All sessions, codes and the token before it end.
-    pub fn replace_token(&self) -> Result<String, VaultError> {
+    pub fn replace_token(&self) -> Result<Made, VaultError> {
         self.alone(|| {
             let (mut secrets, token) = Secrets::fresh()?;
+            let before = self.read();
+            let key_kept = before.is_ok();
             // Nodes are no administrators: their key stays.
-            secrets.node_key_sha256 = self.read().ok().flatten().and_then(|s| s.node_key_sha256);
+            secrets.node_key_sha256 = before.ok().flatten().and_then(|s| s.node_key_sha256);
             self.save(&secrets)?;
-            Ok(token)
+            Ok(Made { token, key_kept })
         })
     }
 
@@ -185,13 +207,31 @@ impl Vault {
         matches!(redeemed, Ok(Some(true)))
     }
 
-    /// A cookie's name and value, and how long it lasts.
-    pub fn begin_session(&self) -> Option<(String, Session, String)> {
+    /// Begins a session for who shows the token or a code.
+    pub fn log_in(&self, shown: &str) -> Option<Begun> {
+        // One look for all: a token that is replaced right now must not lead
+        // to a session of the next one's.
         let secrets = self.fresh()?;
+        let good = same(secrets.token_sha256, digest(shown)) || self.redeem(shown);
+        if !good {
+            return None;
+        }
         let id = URL_SAFE_NO_PAD.encode(random::<16>().ok()?);
         let session = Session { id, until_s: now_s() + LASTS_S };
         let sealed = session.sealed(&secrets.key()?);
-        Some((cookie_name(&secrets), session, sealed))
+        Some(Begun { name: cookie_name(&secrets), session, sealed })
+    }
+
+    /// Why nobody can log in, if nobody can.
+    pub fn fault(&self) -> Option<String> {
+        match self.read() {
+            Ok(Some(_)) => None,
+            Ok(None) => {
+                let path = self.path.display();
+                Some(format!("{path} is missing; `edge-mirror token --new` makes it anew"))
+            }
+            Err(error) => Some(error.to_string()),
+        }
     }
 
     /// Until when one of these cookies is good.
@@ -200,30 +240,35 @@ impl Vault {
     }
 
     /// Ends the session of these cookies for good, wherever copies of it are;
-    /// the cookie's name.
+    /// the cookie's name, if there was one.
     pub fn end_session(&self, cookies: &[(String, String)]) -> Result<Option<String>, VaultError> {
         let Some(secrets) = self.fresh() else { return Ok(None) };
-        if let Some(Session { id, until_s }) = self.found(&secrets, cookies) {
-            let new_key = URL_SAFE_NO_PAD.encode(random::<32>()?);
-            self.edit(|secrets| {
-                if secrets.ended.len() >= MAX_ENDED {
-                    secrets.ended.clear();
-                    secrets.session_key = new_key;
-                }
-                secrets.ended.push(Ended { id, until_s });
-            })?;
-        }
+        let Some(Session { id, until_s }) = self.found(&secrets, cookies) else { return Ok(None) };
+        let new_key = URL_SAFE_NO_PAD.encode(random::<32>()?);
+        self.edit(|secrets| {
+            if secrets.ended.len() >= MAX_ENDED {
+                secrets.ended.clear();
+                secrets.session_key = new_key;
+            }
+            secrets.ended.push(Ended { id, until_s });
+        })?;
         Ok(Some(cookie_name(&secrets)))
     }
 
     pub fn asks_node_key(&self) -> bool {
-        self.fresh().is_some_and(|secrets| secrets.node_key_sha256.is_some())
+        !matches!(self.node_key(), Some(None))
     }
 
-    /// True where no key is asked for, too.
+    /// True where no key is asked for, too. While nothing is known of it,
+    /// nobody's is right.
     pub fn accepts_node_key(&self, key: Option<&str>) -> bool {
-        let Some(secrets) = self.fresh() else { return false };
-        secrets.node_key_sha256.is_none_or(|right| key.is_some_and(|key| same(right, digest(key))))
+        let Some(right) = self.node_key() else { return false };
+        right.is_none_or(|right| key.is_some_and(|key| same(right, digest(key))))
+    }
+
+    fn node_key(&self) -> Option<Option<Sha256>> {
+        self.fresh();
+        self.held().node_key
     }
 
     /// Asks this key of nodes, one that is made up here, or none.
@@ -251,7 +296,9 @@ impl Vault {
             {
                 error!("nobody can log in: {error}");
             }
-            *held = Held { stamp, secrets: read.ok().flatten() };
+            let secrets = read.ok().flatten();
+            let node_key = secrets.as_ref().map(|secrets| secrets.node_key_sha256);
+            *held = Held { stamp, node_key: node_key.or(held.node_key), secrets };
         }
         held.secrets.clone()
     }
@@ -338,8 +385,8 @@ mod tests {
         Case { _folder: folder, path }
     }
 
-    fn cookies((name, _, value): (String, Session, String)) -> Vec<(String, String)> {
-        vec![("other".to_owned(), "x".to_owned()), (name, value)]
+    fn cookies(begun: Begun) -> Vec<(String, String)> {
+        vec![("other".to_owned(), "x".to_owned()), (begun.name, begun.sealed)]
     }
 
     #[test]
@@ -364,14 +411,17 @@ mod tests {
         let (running, token) = Vault::open(case.path.clone());
         running.set_node_key(Some("node-key")).unwrap();
         let code = running.new_code().unwrap().unwrap();
-        let session = cookies(running.begin_session().unwrap());
+        let token = token.unwrap();
+        let session = cookies(running.log_in(&token).unwrap());
         assert!(running.session(&session).is_some());
         // By another process, say.
-        let new = Vault::at(case.path.clone()).replace_token().unwrap();
-        assert!(running.is_token(&new) && !running.is_token(&token.unwrap()));
+        let made = Vault::at(case.path.clone()).replace_token().unwrap();
+        let new = made.token;
+        assert!(made.key_kept);
+        assert!(running.is_token(&new) && !running.is_token(&token));
         assert!(!running.redeem(&code));
         assert_eq!(running.session(&session), None);
-        let renamed = vec![(running.begin_session().unwrap().0, session[1].1.clone())];
+        let renamed = vec![(running.log_in(&new).unwrap().name, session[1].1.clone())];
         assert_eq!(running.session(&renamed), None, "another name does not help");
         assert!(running.accepts_node_key(Some("node-key")) && !running.accepts_node_key(None));
     }
@@ -394,10 +444,12 @@ mod tests {
     #[test]
     fn a_session_ends_by_logging_out_even_for_who_has_a_copy_and_after_a_restart() {
         let case = case();
-        let (vault, _) = Vault::open(case.path.clone());
-        let (one, other) = (vault.begin_session().unwrap(), vault.begin_session().unwrap());
+        let (vault, token) = Vault::open(case.path.clone());
+        let begin = || vault.log_in(token.as_ref().unwrap()).unwrap();
+        let (one, other) = (begin(), begin());
         let (one, other) = (cookies(one), cookies(other));
-        vault.end_session(&one).unwrap();
+        assert!(vault.end_session(&one).unwrap().is_some());
+        assert!(vault.end_session(&one).unwrap().is_none(), "once is enough");
         for vault in [vault, Vault::open(case.path.clone()).0] {
             assert_eq!(vault.session(&one), None);
             assert!(vault.session(&other).is_some());
@@ -413,10 +465,31 @@ mod tests {
         assert!(matches!(running.new_code(), Err(VaultError::Damaged { .. })));
         assert_eq!(Vault::open(case.path.clone()).1, None);
         assert_eq!(fs::read_to_string(&case.path).unwrap(), "{");
-        let new = running.replace_token().unwrap();
-        assert!(running.is_token(&new));
+        assert!(running.fault().unwrap().contains("damaged"));
+        let made = running.replace_token().unwrap();
+        assert!(running.is_token(&made.token) && !made.key_kept);
+        assert_eq!(running.fault(), None);
         fs::remove_file(&case.path).unwrap();
-        assert!(!running.is_token(&new), "no file, no rights");
+        assert!(!running.is_token(&made.token), "no file, no rights");
         assert!(running.new_code().unwrap().is_none());
+        assert!(running.fault().unwrap().contains("missing"));
+    }
+
+    #[test]
+    fn nodes_go_on_as_before_while_the_file_is_away() {
+        for key in [None, Some("a-key-of-nodes")] {
+            let case = case();
+            let (running, _) = Vault::open(case.path.clone());
+            running.set_node_key(key).unwrap();
+            assert!(running.accepts_node_key(key));
+            fs::write(&case.path, "{").unwrap();
+            assert!(running.accepts_node_key(key));
+            assert_eq!(running.accepts_node_key(Some("wrong")), key.is_none());
+            fs::remove_file(&case.path).unwrap();
+            assert!(running.accepts_node_key(key));
+            fs::write(&case.path, "{").unwrap();
+            let (begun, _) = Vault::open(case.path.clone());
+            assert!(!begun.accepts_node_key(key), "nothing is known");
+        }
     }
 }

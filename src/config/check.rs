@@ -106,7 +106,6 @@ pub fn patched(
     typed: impl FnOnce(&Map<String, Value>) -> Result<Config, Vec<Problem>>,
 ) -> Result<(Map<String, Value>, Config), Vec<Problem>> {
     let mut problems = unknown_keys(patch);
-    // Null for a section would take the whole section away.
     let mut merged = document.clone();
     merge(&mut merged, patch);
     keep_hidden(document, &mut merged);

@@ -128,6 +128,7 @@ impl Settings {
 
     /// Not part of reading the file: where the logs go is only known then.
     pub fn warn_of_unknown_keys(&self) {
+        self.keep_secret(&self.held().document);
         self.held().warn_of_unknown_keys();
         self.current().warnings().iter().for_each(|warning| warn!("{warning}"));
     }
@@ -169,6 +170,7 @@ impl Settings {
         agree(&config).map_err(|problem| PatchError::Refused(vec![problem]))?;
         let bytes = rendered(&document);
         if bytes != held.bytes {
+            self.keep_secret(&document);
             atomic::write(&self.path, &bytes).map_err(|cause| {
                 PatchError::NotSaved(ConfigError::Unwritable { path: self.path.clone(), cause })
             })?;
@@ -184,6 +186,18 @@ impl Settings {
         let (_, config) = check::patched(&document, patch, |whole| typed(&self.path, whole))?;
         self.same_node(&config).map_err(|problem| vec![problem])?;
         Ok(config)
+    }
+
+    /// Others need not read a file with a key in it. Before the key is in it,
+    /// as a file that replaces another takes over who may read it.
+    fn keep_secret(&self, document: &Map<String, Value>) {
+        let secrets = schema::SETTINGS.iter().filter(|s| s.kind == schema::Kind::Secret);
+        let set = |key| schema::get(document, key).is_some_and(|value| !value.is_null());
+        if secrets.into_iter().any(|setting| set(setting.key))
+            && let Err(error) = atomic::hide_from_others(&self.path)
+        {
+            warn!("others may read the key in {}: {error}", self.path.display());
+        }
     }
 
     fn same_node(&self, config: &Config) -> Result<(), Problem> {
@@ -225,6 +239,7 @@ impl Settings {
         }
         match self.read_edited(&bytes) {
             Ok((document, config)) => {
+                self.keep_secret(&document);
                 held.document = document;
                 held.bytes = bytes;
                 held.warn_of_unknown_keys();
@@ -307,10 +322,12 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 fn typed(path: &Path, document: &Map<String, Value>) -> Result<Config, Vec<Problem>> {
     let config = check::typed(document, path.parent().unwrap_or(Path::new("/")))?;
     let log = config.log_path();
-    if log == path || log.starts_with(config.storage_path()) {
+    let taken = log == path || log == super::access_path(path);
+    if taken || log.starts_with(config.storage_path()) {
         let value = Value::from(config.logging.file_path.as_str());
-        let zh = "日志不能写入配置文件或存储文件夹";
-        let en = "the log can't be the configuration file or lie in the storage folder";
+        let zh = "日志不能写入配置文件、登录文件或存储文件夹";
+        let en =
+            "the log can't be the configuration or its access file, or lie in the storage folder";
         return Err(vec![Problem::new("logging.filePath", Some(&value), zh, en)]);
     }
     Ok(config)
@@ -411,6 +428,7 @@ mod tests {
             json!({"network": null}),
             json!({"syncInterval": 3, "unknown": 1}),
             json!({"logging": {"filePath": "./node_config.json"}}),
+            json!({"logging": {"filePath": "./node_config.access.json"}}),
             json!({"logging": {"filePath": "./storage/meeting_m/package.zip"}}),
         ] {
             assert!(matches!(patch(&settings, bad.clone()), Err(PatchError::Refused(_))), "{bad}");

@@ -57,11 +57,14 @@ pub(super) async fn check(
     body: Body,
 ) -> Result<Response, ApiError> {
     let patch = patch(&headers, body).await?;
-    let before = settings.current();
-    let problems = match settings.check(&patch) {
-        Ok(config) => locked_out(&before, &config, &operator).err().into_iter().collect(),
+    // It waits for a save that is under way.
+    let problems = tasks::blocking(move || match settings.check(&patch) {
+        Ok(config) => {
+            locked_out(&settings.current(), &config, &operator).err().into_iter().collect()
+        }
         Err(problems) => problems,
-    };
+    });
+    let problems = problems.await;
     Ok(Json(json!({"problems": problems})).into_response())
 }
 

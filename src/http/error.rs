@@ -110,7 +110,7 @@ impl IntoResponse for ApiError {
             }
             Self::Active(id) => {
                 let text = format!(
-                    "会议 {id} 正在进行，不能删除 / meeting {id} is active, its package stays"
+                    "会议 {id} 正在进行或状态未知，不能删除 / meeting {id} is active, or not known to have ended: its package stays"
                 );
                 detail(StatusCode::CONFLICT, text)
             }

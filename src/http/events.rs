@@ -18,11 +18,17 @@ use crate::{
     board::Board,
     config::Config,
     telemetry::{Journal, Level},
-    wire::feed,
+    wire::feed::{self, Feed},
 };
 
 /// Enough for a burst; who needs more reads `/api/logs`.
 const MAX_LINES: usize = 200;
+
+/// What pages follow.
+pub fn feed() -> Feed {
+    // What is compared item by item.
+    Feed::new(&[("meetings", "id")])
+}
 
 /// Looks at the state for as long as pages follow it.
 pub async fn run(face: Face) {
@@ -47,7 +53,6 @@ pub(super) async fn events(State(face): State<Face>, request: Request) -> Respon
     let sources = Sources {
         feed: &face.feed,
         state: state(&face),
-        lists: &[("meetings", "id")],
         history: face.board.history.subscribe(),
         closing: face.closing.clone(),
     };
@@ -58,12 +63,13 @@ pub(super) async fn events(State(face): State<Face>, request: Request) -> Respon
         told: face.journal.last(),
         lines: face.journal.subscribe(),
         journal: face.journal.clone(),
+        port: face.board.port.subscribe(),
     };
     face.access.stream(request, sources, news).await
 }
 
-/// What operators are told besides: log lines, and that there is another
-/// configuration.
+/// What is told besides: that the node listens elsewhere now, and to operators
+/// log lines, and that there is another configuration.
 struct News {
     operator: bool,
     settings: watch::Receiver<Arc<Config>>,
@@ -72,22 +78,28 @@ struct News {
     lines: watch::Receiver<u64>,
     /// The number of the line that was told last.
     told: u64,
+    port: watch::Receiver<u16>,
 }
 
 impl More for News {
-    async fn next(&mut self) -> Bytes {
+    async fn next(&mut self) -> (Bytes, bool) {
         loop {
             tokio::select! {
                 Ok(()) = self.lines.changed(), if self.operator => {
                     let lines = self.journal.lines(Some(self.told), Level::TRACE, MAX_LINES);
                     if let Some(last) = lines.last() {
                         self.told = last.n;
-                        return feed::event("log", &lines);
+                        return (feed::event("log", &lines), false);
                     }
                 }
                 Ok(()) = self.settings.changed(), if self.operator => {
                     self.revision += 1;
-                    return feed::event("config", &json!({"revision": self.revision}));
+                    return (feed::event("config", &json!({"revision": self.revision})), false);
+                }
+                // The page's calls go nowhere from now on.
+                Ok(()) = self.port.changed() => {
+                    let port = *self.port.borrow_and_update();
+                    return (feed::event("moved", &json!({"port": port})), true);
                 }
                 else => std::future::pending().await,
             }

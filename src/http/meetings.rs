@@ -40,8 +40,9 @@ pub(super) async fn remove(
     if store.get(&id).is_none() && !store.has_unverified(&id) {
         return Err(ApiError::NoPackage("会议包不存在"));
     }
-    // While the main server has not answered yet, any may be active.
-    if board.is_running() && board.may_be_active(&id) {
+    // While the main server has not said which are active, or is not asked
+    // because the service is stopped, any may be.
+    if board.may_be_active(&id) {
         return Err(ApiError::Active(id));
     }
     let gone = id.clone();

@@ -62,6 +62,7 @@ pub fn snapshot(settings: &Settings, board: &Board, fetch: &Fetch, traffic: &Tra
         storage: store.root(),
         storage_error: board.store_fault.borrow().clone(),
         port_error: board.port_fault.borrow().clone(),
+        login_error: board.login_fault.borrow().clone(),
         used,
         machine: &machine,
     };
@@ -150,6 +151,8 @@ enum Fares {
     Unconfirmed,
     /// Here, and its meeting is not active.
     Inactive,
+    /// Here, and the main server has not said whether its meeting is active.
+    Unknown,
 }
 
 impl Meeting {
@@ -191,7 +194,10 @@ fn meetings(
                 id: id.clone(),
                 title: title.cloned().unwrap_or_default(),
                 active,
-                state: state(active, confirmed, held.is_some(), pull, failing.is_some()),
+                state: match state(active, confirmed, held.is_some(), pull, failing.is_some()) {
+                    Fares::Inactive if !sync.complete => Fares::Unknown,
+                    known => known,
+                },
                 size: manifest.map(|manifest| manifest.size_bytes),
                 file_count: manifest.map(|manifest| manifest.file_count),
                 sha256: manifest.map(|manifest| manifest.sha256.to_string()),

@@ -21,9 +21,9 @@ use crate::{
 pub fn router(server: Arc<Server>) -> Router {
     let access = server.access.clone();
     let of_nodes = Router::new()
-        .route("/register", post(nodes::register))
-        .route("/heartbeat", post(nodes::heartbeat))
-        .route("/unregister", post(nodes::unregister))
+        .route("/api/v1/nodes/register", post(nodes::register))
+        .route("/api/v1/nodes/heartbeat", post(nodes::heartbeat))
+        .route("/api/v1/nodes/unregister", post(nodes::unregister))
         .layer(middleware::from_fn_with_state(server.clone(), node_key::check));
     let open_meetings = Router::new()
         .route("/", get(manage::list))
@@ -39,7 +39,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/uploads/packages/{name}", get(downloads::offered_file))
         .route("/api/v1/nodes/list", get(nodes::list))
         .route("/api/v1/nodes/available", get(nodes::available))
-        .nest("/api/v1/nodes", of_nodes)
+        .merge(of_nodes)
         .nest("/api/v1/meetings", open_meetings)
         .layer(middleware::from_fn_with_state(access.clone(), access::refuse_foreign));
     let operators = Router::new()

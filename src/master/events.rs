@@ -22,7 +22,6 @@ pub async fn events(State(server): Shared, request: Request) -> Response {
     let sources = Sources {
         feed: &server.feed,
         state: overview::snapshot(&server),
-        lists: &[("meetings", "id"), ("nodes", "node_id")],
         history: server.history.subscribe(),
         closing: server.closing.clone(),
     };

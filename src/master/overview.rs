@@ -48,7 +48,8 @@ pub fn snapshot(server: &Server) -> Value {
         bare: &bare,
         any_running: book.running().next().is_some(),
         nodes: &live,
-        open: server.open,
+        open: server.access.is_open(),
+        login_error: outside.login_fault.as_deref(),
         free: outside.free,
         path: server.store.root(),
     };

@@ -46,7 +46,6 @@ pub struct Server {
     pub wake: Wake,
     pub uploading: Arc<Mutex<HashSet<PackageId>>>,
     /// Everybody may manage.
-    pub open: bool,
     pub started_s: u64,
     pub outside: watch::Sender<Outside>,
     pub history: watch::Sender<History>,
@@ -68,6 +67,8 @@ pub struct Outside {
     /// None before the first reading, and where it failed.
     pub free: Option<u64>,
     pub node_key: bool,
+    /// Why nobody can log in.
+    pub login_fault: Option<String>,
 }
 
 /// Tells a worker that there may be something to do.
@@ -86,7 +87,6 @@ impl Server {
         book: Book,
         state_path: PathBuf,
         announce_timeout: Duration,
-        open: bool,
     ) -> Self {
         Self {
             access,
@@ -95,11 +95,10 @@ impl Server {
             traffic: Arc::default(),
             wake: Wake::default(),
             uploading: Arc::default(),
-            open,
             started_s: now_s(),
             outside: watch::Sender::default(),
             history: watch::Sender::default(),
-            feed: Feed::default(),
+            feed: Feed::new(&[("meetings", "id"), ("nodes", "node_id")]),
             closing: CancellationToken::new(),
             ledger: Mutex::default(),
             book: ArcSwap::from_pointee(book),

@@ -9,9 +9,8 @@ use super::{
     meetings::Meeting,
     registry::{Node, Reach},
 };
+use crate::store::LOW_DISK_BYTES;
 
-/// As at a node: uploads are the only thing that grows.
-const LOW_DISK_BYTES: u64 = 512 << 20;
 /// A page that lists more of one kind helps nobody.
 const MAX_OF_A_KIND: usize = 20;
 
@@ -21,6 +20,7 @@ pub struct Seen<'a> {
     pub any_running: bool,
     pub nodes: &'a [(&'a String, &'a Node)],
     pub open: bool,
+    pub login_error: Option<&'a str>,
     /// None before the first reading.
     pub free: Option<u64>,
     pub path: &'a Path,
@@ -43,6 +43,10 @@ pub fn found(seen: &Seen) -> Vec<Value> {
             "code": "disk_nearly_full", "severity": "warning", "free": free, "path": seen.path,
         })
     }));
+    found.extend(
+        seen.login_error
+            .map(|text| json!({"code": "login_broken", "severity": "warning", "text": text})),
+    );
     if seen.open {
         found.push(json!({"code": "open_access", "severity": "warning"}));
     }
@@ -79,6 +83,7 @@ mod tests {
             any_running: true,
             nodes: &nodes,
             open: false,
+            login_error: None,
             free: Some(1 << 40),
             path: Path::new("/data"),
         };

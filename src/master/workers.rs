@@ -113,6 +113,7 @@ pub async fn gauge(server: Arc<Server>, stop: CancellationToken) {
             let outside = tasks::blocking(move || Outside {
                 free: reading.store.free_bytes().ok(),
                 node_key: reading.access.vault().asks_node_key(),
+                login_fault: reading.access.vault().fault(),
             });
             server.outside.send_replace(outside.await);
             let _ = tokio::time::timeout(GAUGE_EVERY, server.wake.gauge.notified()).await;

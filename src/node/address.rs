@@ -1,10 +1,13 @@
 //! Which address the main server is told.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use tokio::net::{UdpSocket, lookup_host};
+use tokio::net::lookup_host;
 
-use crate::config::{Config, authority};
+use crate::{
+    config::{Config, authority},
+    listen,
+};
 
 /// `host:port` under which clients reach this node, which listens on `host`.
 pub async fn advertised(
@@ -32,9 +35,7 @@ pub async fn panel(config: &Config, host: IpAddr, listening_port: u16) -> String
     format!("http://{}/static/index.html", known.unwrap_or_else(|_| here()))
 }
 
-/// The address that packets to the main server leave from. The host name's
-/// address is often 127.0.1.1, and the first interface the wrong one; only
-/// the routing table knows. Connecting a UDP socket asks it and sends nothing.
+/// The address that packets to the main server leave from.
 async fn local_towards(host: &str, port: u16) -> std::io::Result<IpAddr> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let mut failure = None;
@@ -42,7 +43,7 @@ async fn local_towards(host: &str, port: u16) -> std::io::Result<IpAddr> {
     let mut targets: Vec<_> = lookup_host((bare, port)).await?.collect();
     targets.sort_by_key(SocketAddr::is_ipv6);
     for target in targets {
-        match local_towards_address(target).await {
+        match listen::local_towards(target).await {
             Ok(local) => return Ok(local),
             Err(error) => failure = Some(error),
         }
@@ -50,18 +51,10 @@ async fn local_towards(host: &str, port: u16) -> std::io::Result<IpAddr> {
     Err(failure.unwrap_or_else(|| std::io::Error::other(format!("{host} has no address"))))
 }
 
-async fn local_towards_address(target: SocketAddr) -> std::io::Result<IpAddr> {
-    let any: IpAddr = match target {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(target).await?;
-    Ok(socket.local_addr()?.ip())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use serde_json::json;
 
     use super::*;

@@ -4,7 +4,12 @@
 //! The state is looked at once a second however many watch, and not at all
 //! while nobody does.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{
     body::{Body, Bytes},
@@ -14,7 +19,7 @@ use axum::{
 use futures_util::Stream;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 
 use super::detail;
 use crate::store::now_s;
@@ -25,6 +30,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub const SILENCE: Duration = Duration::from_secs(15);
 /// Each costs a connection and a copy of the state; pages beyond poll.
 const MAX_STREAMS: usize = 64;
+/// Of those for who is no operator: strangers must not take all, nor one all
+/// of theirs.
+const MAX_STRANGERS: usize = 48;
+const MAX_FROM_ADDRESS: usize = 12;
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 /// A quarter of an hour.
 const MAX_SAMPLES: usize = 180;
@@ -76,52 +85,126 @@ pub async fn record(history: &watch::Sender<History>, read: impl Fn() -> [u64; 3
     }
 }
 
+/// The lists of a state that are compared item by item: field, and the name of
+/// its items' key.
+pub type Lists = &'static [(&'static str, &'static str)];
+
 /// The state that streams follow.
 #[derive(Debug)]
 pub struct Feed {
-    latest: watch::Sender<Arc<Value>>,
+    lists: Lists,
+    latest: watch::Sender<Look>,
     wanted: Notify,
-    places: Arc<Semaphore>,
+    taken: Arc<Mutex<HashMap<IpAddr, Taken>>>,
 }
 
-impl Default for Feed {
-    fn default() -> Self {
-        Self {
-            latest: watch::Sender::default(),
-            wanted: Notify::new(),
-            places: Arc::new(Semaphore::new(MAX_STREAMS)),
-        }
-    }
+/// One look at the state, and how it differs from the one before: worked out
+/// once, for all who saw that.
+#[derive(Clone, Debug, Default)]
+struct Look {
+    number: u64,
+    state: Arc<Value>,
+    change: Option<Bytes>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Taken {
+    by_operators: usize,
+    by_strangers: usize,
 }
 
 impl Feed {
+    pub fn new(lists: Lists) -> Self {
+        Self {
+            lists,
+            latest: watch::Sender::default(),
+            wanted: Notify::new(),
+            taken: Arc::default(),
+        }
+    }
+
     /// Looks for as long as somebody watches.
     pub async fn run(&self, look: impl Fn() -> Value) {
         loop {
             if self.latest.receiver_count() == 0 {
                 self.wanted.notified().await;
             }
-            self.latest.send_replace(Arc::new(look()));
+            let state = Arc::new(look());
+            self.latest.send_modify(|latest| {
+                let change = difference(&latest.state, &state, self.lists);
+                let change = change.map(|change| event("change", &change));
+                *latest = Look { number: latest.number + 1, state, change };
+            });
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
     /// None while too many watch already.
-    pub fn watch(&self, now: Value) -> Option<Watcher> {
-        let place = self.places.clone().try_acquire_owned().ok()?;
+    pub fn watch(&self, now: Value, address: IpAddr, operator: bool) -> Option<Watcher> {
+        let place = Place::take(&self.taken, address, operator)?;
         let mut latest = self.latest.subscribe();
         latest.mark_unchanged();
         self.wanted.notify_one();
-        Some(Watcher { seen: Arc::new(now), latest, _place: place })
+        let seen = Arc::new(now);
+        Some(Watcher { lists: self.lists, seen, number: None, latest, _place: place })
+    }
+}
+
+/// The right to follow.
+#[derive(Debug)]
+struct Place {
+    taken: Arc<Mutex<HashMap<IpAddr, Taken>>>,
+    address: IpAddr,
+    operator: bool,
+}
+
+impl Place {
+    fn take(
+        taken: &Arc<Mutex<HashMap<IpAddr, Taken>>>,
+        address: IpAddr,
+        operator: bool,
+    ) -> Option<Self> {
+        let mut all = taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let strangers: usize = all.values().map(|taken| taken.by_strangers).sum();
+        let operators: usize = all.values().map(|taken| taken.by_operators).sum();
+        let own = all.get(&address).copied().unwrap_or_default();
+        let room = strangers + operators < MAX_STREAMS
+            && (operator || (strangers < MAX_STRANGERS && own.by_strangers < MAX_FROM_ADDRESS));
+        if !room {
+            return None;
+        }
+        let own = all.entry(address).or_default();
+        match operator {
+            true => own.by_operators += 1,
+            false => own.by_strangers += 1,
+        }
+        Some(Self { taken: taken.clone(), address, operator })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(own) = all.get_mut(&self.address) else { return };
+        match self.operator {
+            true => own.by_operators -= 1,
+            false => own.by_strangers -= 1,
+        }
+        if own.by_operators + own.by_strangers == 0 {
+            all.remove(&self.address);
+        }
     }
 }
 
 /// One page's view.
 #[derive(Debug)]
 pub struct Watcher {
+    lists: Lists,
     seen: Arc<Value>,
-    latest: watch::Receiver<Arc<Value>>,
-    _place: OwnedSemaphorePermit,
+    /// Of the look that was seen last; the first one was the page's own.
+    number: Option<u64>,
+    latest: watch::Receiver<Look>,
+    _place: Place,
 }
 
 impl Watcher {
@@ -129,24 +212,30 @@ impl Watcher {
         event("status", &*self.seen)
     }
 
-    /// The next change; `lists` are compared item by item: field and the name
-    /// of their items' key. Nothing is lost when it is dropped half way.
-    pub async fn next(&mut self, lists: &[(&str, &str)]) -> Bytes {
+    /// The next change. Nothing is lost when it is dropped half way.
+    pub async fn next(&mut self) -> Bytes {
         loop {
             if self.latest.changed().await.is_err() {
                 return std::future::pending().await;
             }
-            let now = self.latest.borrow_and_update().clone();
-            let change = difference(&self.seen, &now, lists);
-            self.seen = now;
+            let look = self.latest.borrow_and_update().clone();
+            let change = match self.number {
+                Some(number) if number + 1 == look.number => look.change,
+                // A slow reader missed some, a new one saw none.
+                _ => {
+                    let change = difference(&self.seen, &look.state, self.lists);
+                    change.map(|change| event("change", &change))
+                }
+            };
+            (self.seen, self.number) = (look.state, Some(look.number));
             if let Some(change) = change {
-                return event("change", &change);
+                return change;
             }
         }
     }
 }
 
-fn difference(before: &Value, now: &Value, lists: &[(&str, &str)]) -> Option<Value> {
+fn difference(before: &Value, now: &Value, lists: Lists) -> Option<Value> {
     let (before, now) = (before.as_object()?, now.as_object()?);
     let (mut set, mut changed_lists) = (Map::new(), Map::new());
     for (field, value) in now.iter().filter(|(field, value)| before.get(*field) != Some(*value)) {
@@ -207,7 +296,8 @@ pub fn too_many() -> Response {
 mod tests {
     use super::*;
 
-    const LISTS: &[(&str, &str)] = &[("meetings", "id")];
+    const LISTS: Lists = &[("meetings", "id")];
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     #[test]
     fn only_what_differs_is_told() {
@@ -228,26 +318,40 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nothing_is_looked_at_while_nobody_watches() {
         let looks = std::sync::atomic::AtomicU64::new(0);
-        let feed = Feed::default();
+        let feed = Feed::new(&[]);
         let look = || json!({"n": looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed)});
         tokio::time::timeout(Duration::from_secs(60), feed.run(look)).await.unwrap_err();
         assert_eq!(looks.load(std::sync::atomic::Ordering::Relaxed), 0);
-        let mut watcher = feed.watch(json!({"n": "first"})).unwrap();
+        let mut watcher = feed.watch(json!({"n": "first"}), HERE, true).unwrap();
         assert!(watcher.first().starts_with(b"event: status\n"));
         let next = tokio::select! {
             () = feed.run(look) => unreachable!(),
-            next = watcher.next(&[]) => next,
+            next = watcher.next() => next,
         };
         assert_eq!(next, event("change", &json!({"set": {"n": 0}, "lists": {}})));
+        // The next one's difference is the one that was worked out for all.
+        let next = tokio::select! {
+            () = feed.run(look) => unreachable!(),
+            next = watcher.next() => next,
+        };
+        assert_eq!(next, event("change", &json!({"set": {"n": 1}, "lists": {}})));
     }
 
     #[test]
-    fn a_stream_too_many_is_refused_and_one_that_ends_makes_room() {
-        let feed = Feed::default();
-        let mut all: Vec<_> = (0..MAX_STREAMS).map(|_| feed.watch(Value::Null).unwrap()).collect();
-        assert!(feed.watch(Value::Null).is_none());
-        all.pop();
-        assert!(feed.watch(Value::Null).is_some());
+    fn a_stream_too_many_is_refused_and_strangers_leave_room_for_operators() {
+        let feed = Feed::new(&[]);
+        let watch =
+            |host: u8, operator| feed.watch(Value::Null, IpAddr::from([10, 0, 0, host]), operator);
+        let mut own: Vec<_> = (0..MAX_FROM_ADDRESS).map(|_| watch(1, false).unwrap()).collect();
+        assert!(watch(1, false).is_none() && watch(1, true).is_some());
+        own.pop();
+        assert!(watch(1, false).is_some());
+        let others: Vec<_> = (2..200).filter_map(|host| watch(host, false)).collect();
+        assert_eq!(own.len() + others.len(), MAX_STRANGERS);
+        let operators: Vec<_> = (0..200).filter_map(|_| watch(9, true)).collect();
+        assert_eq!(operators.len(), MAX_STREAMS - MAX_STRANGERS);
+        drop((own, others, operators));
+        assert!(feed.taken.lock().unwrap().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

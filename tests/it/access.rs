@@ -148,7 +148,11 @@ async fn a_login_gives_a_cookie_that_logging_out_ends_for_good() {
     let (_, session) = answer(with(&cookie, "/api/session")).await;
     assert_eq!((&session["operator"], &session["how"]), (&json!(true), &json!("session")));
     assert_eq!(sent(with(&cookie, "/api/config")).await, StatusCode::OK);
-    let forged = format!("{}x", &cookie[..cookie.len() - 1]);
+    // In the middle of what proves it.
+    let mut forged = cookie.clone();
+    let at = forged.len() - 20;
+    let letter = if &forged[at..=at] == "A" { "B" } else { "A" };
+    forged.replace_range(at..=at, letter);
     assert_eq!(sent(with(&forged, "/api/config")).await, StatusCode::UNAUTHORIZED);
     let logout = client().post(node.url("/api/logout")).header(FOREIGN_HOST.0, FOREIGN_HOST.1);
     assert_eq!(sent(logout.header(header::COOKIE, &cookie)).await, StatusCode::OK);
@@ -178,7 +182,7 @@ async fn a_new_token_ends_logins_and_a_link_works_once_while_the_node_runs() {
         (sent(bearer(&token)).await, sent(cookied()).await),
         (StatusCode::OK, StatusCode::OK)
     );
-    let new = vault.replace_token().unwrap();
+    let new = vault.replace_token().unwrap().token;
     assert_eq!(sent(cookied()).await, StatusCode::UNAUTHORIZED);
     assert_eq!(sent(bearer(&token)).await, StatusCode::UNAUTHORIZED);
     assert_eq!(sent(bearer(&new)).await, StatusCode::OK);
@@ -565,4 +569,60 @@ async fn who_sends_too_slowly_is_told_so_and_hung_up_on() {
     stream.read_to_string(&mut text).await.unwrap();
     assert!(text.starts_with("HTTP/1.1 408 "), "{text}");
     assert!(text.contains("请求体发送过慢") && text.contains("connection: close"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_guesses_at_once_are_not_fewer_than_they_are() {
+    let (_main, node, token) = node().await;
+    let guess = || async {
+        let session = client().get(node.url("/api/session")).bearer_auth("wrong");
+        sent(session.header(FOREIGN_HOST.0, FOREIGN_HOST.1)).await
+    };
+    futures_util::future::join_all((0..60).map(|_| guess())).await;
+    // One in the time that the five free ones take; the others were not looked at.
+    let right = login(&node.url(""), &token).send().await.unwrap();
+    assert_eq!(right.status(), StatusCode::TOO_MANY_REQUESTS);
+    let wait: u64 = right.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!(wait <= 3, "{wait}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_its_proxy_does_not_name_is_not_taken_for_the_proxy() {
+    let main = ScriptedMain::start().await;
+    let rules = json!({"security": {"trustedProxies": ["127.0.0.1"], "allowFrom": ["127.0.0.1"]}});
+    let node = TestNode::of(&main.authority()).with(rules).start().await;
+    let asked = |forwarded: &[u8]| {
+        let value = header::HeaderValue::from_bytes(forwarded).unwrap();
+        let request = client().get(node.url("/api/config")).bearer_auth(node.new_token());
+        request.header("x-forwarded-for", value)
+    };
+    assert_eq!(sent(asked(b"127.0.0.1")).await, StatusCode::OK);
+    assert_eq!(sent(asked(b"10.9.9.9")).await, StatusCode::FORBIDDEN);
+    for hidden in [&b"\xe9, 10.9.9.9"[..], b"10.9.9.9, \xe9", b"unknown", b""] {
+        assert_eq!(sent(asked(hidden)).await, StatusCode::FORBIDDEN, "{hidden:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_with_a_key_is_not_for_others_to_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let main = ScriptedMain::start().await;
+    let node = TestNode::of(&main.authority()).start().await;
+    let mode = || std::fs::metadata(node.config_path()).unwrap().permissions().mode() & 0o777;
+    std::fs::set_permissions(node.config_path(), PermissionsExt::from_mode(0o644)).unwrap();
+    node.configure(json!({"syncInterval": 2})).await;
+    assert_eq!(mode(), 0o644);
+    node.configure(json!({"security": {"mainServerKey": "a-very-secret-key"}})).await;
+    assert_eq!(mode(), 0o640);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_save_that_hangs_holds_up_nothing_else() {
+    let (_main, node, _) = node().await;
+    let pipe = node.config_path().with_file_name("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+    let patch = json!({"logging": {"fileEnabled": true, "filePath": pipe}});
+    let (status, refused) = node.post("/api/config", patch).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(refused["detail"].as_str().unwrap().contains("not a file"), "{refused}");
 }

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 
 use edge_mirror::config::schema::SETTINGS;
-use reqwest::{Response, StatusCode, header};
+use reqwest::{Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::support::{
     Fault, ScriptedMain, TestNode, client,
+    node::free_port,
     process::{NodeFolder, NodeProcess},
     until, zip_of,
 };
@@ -160,6 +161,18 @@ async fn open_streams_do_not_hold_up_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pages_are_told_where_the_node_has_moved_to() {
+    let main = ScriptedMain::start().await;
+    let (before, after) = (free_port(), free_port());
+    let node = TestNode::of(&main.authority()).with(json!({"nodePort": before})).start().await;
+    let mut events = Events::of(client().get(node.url("/api/events"))).await;
+    node.configure(json!({"nodePort": after})).await;
+    let moved = events.until("the move", named("moved")).await;
+    assert_eq!(moved, json!({"port": after}));
+    assert_eq!(events.next().await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_log_is_read_by_level_number_and_count() {
     let main = ScriptedMain::start().await;
     let folder = NodeFolder::of(&main.authority());
@@ -249,9 +262,10 @@ async fn a_meeting_that_waits_for_its_next_round_is_synced_when_somebody_says_so
     assert_eq!(node.status().await["problems"], json!([]));
 
     // One that is here is compared with the main server's.
-    let asked = main.asked("").len();
+    let pulls = main.count(Method::GET, "package-direct");
     node.post("/api/meetings/m1/sync", Value::Null).await;
-    until("a question", async || (main.asked("").len() > asked).then_some(())).await;
+    let compared = async || (main.count(Method::GET, "package-direct") > pulls).then_some(());
+    until("a comparison", compared).await;
     let (status, _) = node.post("/api/meetings/other/sync", Value::Null).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
     node.post("/api/service/stop", Value::Null).await;
@@ -275,7 +289,13 @@ async fn a_package_is_removed_by_request_unless_its_meeting_is_active() {
     assert_eq!(delete("nobody").await, StatusCode::NOT_FOUND);
     assert_eq!(delete("..").await, StatusCode::NOT_FOUND);
     assert_eq!(delete("a%2Fb").await, StatusCode::BAD_REQUEST);
+    // A stopped service does not know what is active.
+    node.post("/api/service/stop", Value::Null).await;
+    let unknown = async || (node.meeting("m1").await["state"] == "unknown").then_some(());
+    until("not knowing", unknown).await;
+    assert_eq!(delete("m1").await, StatusCode::CONFLICT);
     main.end("m1");
+    node.post("/api/service/start", Value::Null).await;
     let ended = async || (node.meeting("m1").await["state"] == "inactive").then_some(());
     until("the end of the meeting", ended).await;
     assert_eq!(delete("m1").await, StatusCode::OK);

@@ -10,11 +10,9 @@ use crate::{
     board::{Presence, Sync},
     config::Config,
     machine::Machine,
+    store::LOW_DISK_BYTES,
 };
 
-/// Packages are the only thing that grows without being asked; less than that
-/// is soon none.
-const LOW_DISK_BYTES: u64 = 512 << 20;
 /// A page that lists more failing meetings helps nobody.
 const MAX_MEETINGS: usize = 20;
 
@@ -29,6 +27,7 @@ pub(super) struct Seen<'a> {
     pub storage: &'a Path,
     pub storage_error: Option<String>,
     pub port_error: Option<String>,
+    pub login_error: Option<String>,
     pub used: u64,
     pub machine: &'a Machine,
 }
@@ -56,6 +55,11 @@ pub(super) fn found(seen: &Seen) -> Vec<Value> {
         found.extend(seen.meetings.iter().filter_map(failing).take(MAX_MEETINGS));
     }
     found.extend(room(seen));
+    found.extend(
+        seen.login_error
+            .as_ref()
+            .map(|text| json!({"code": "login_broken", "severity": "warning", "text": text})),
+    );
     if seen.config.heartbeat_is_slow() {
         let interval = seen.config.heartbeat.interval;
         found.push(json!({"code": "heartbeat_slow", "severity": "warning", "interval": interval}));
@@ -155,6 +159,7 @@ mod tests {
             storage: folder,
             storage_error: None,
             port_error: None,
+            login_error: None,
             used: 9 << 20,
             machine: &machine,
         };
