@@ -27,30 +27,29 @@ export const ceilingOfCounts = (largest) => {
 // `series`: [{ name, value(sample, step) }], at most two have colours.
 // `format`: value to text. `ceiling`: largest value to the top of the axis.
 export function timeChart({ id, label, series, format, ceiling }) {
-  const grid = svg("g", { class: "chart-grid" });
+  const grid = svg("g.chart-grid");
   const lines = series.map((_, index) => svg("path", { class: `chart-line chart-${index + 1}` }));
   const areas = series.map((_, index) => svg("path", { class: `chart-area chart-${index + 1}` }));
-  const cursor = svg("line", { class: "chart-cursor", y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom });
+  const cursor = svg("line.chart-cursor", { y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom });
   const drawing = svg("svg", { height: HEIGHT, "aria-hidden": "true" }, grid, areas, lines, cursor);
-  const readout = el("div", { class: "chart-readout", hidden: true });
+  const readout = el("div.chart-readout", { hidden: true });
   const plot = el(
-    "div",
-    { class: "chart-plot", id, tabindex: "0", role: "slider", "aria-label": `${label}. ${t("chart.keys")}`, "aria-valuemin": 0 },
+    "div.chart-plot",
+    { id, tabindex: "0", role: "slider", "aria-label": `${label}. ${t("chart.keys")}`, "aria-valuemin": 0 },
     drawing,
     readout,
   );
-  const newest = series.map(() => el("strong", {}));
-  const legend = el("ul", { class: "chart-legend" }, series.map(({ name }, index) =>
-    el("li", {}, svg("svg", { class: "chart-swatch", viewBox: "0 0 24 8", "aria-hidden": "true" },
+  const newest = series.map(() => el("strong"));
+  const legend = el("ul.chart-legend", series.map(({ name }, index) =>
+    el("li", svg("svg.chart-swatch", { viewBox: "0 0 24 8", "aria-hidden": "true" },
       svg("path", { class: `chart-line chart-${index + 1}`, d: "M0 4h24" })), `${name} `, newest[index])));
-  const rows = el("tbody", {});
+  const rows = el("tbody");
   const table = el(
-    "details",
-    { class: "chart-table" },
-    el("summary", {}, t("chart.table")),
-    el("table", {},
-      el("caption", { class: "spoken" }, label),
-      el("thead", {}, el("tr", {}, [t("chart.time"), ...series.map(({ name }) => name)].map((text) => el("th", { scope: "col" }, text)))),
+    "details.chart-table",
+    el("summary", t("chart.table")),
+    el("table",
+      el("caption.spoken", label),
+      el("thead", el("tr", [t("chart.time"), ...series.map(({ name }) => name)].map((text) => el("th", { scope: "col" }, text)))),
       rows),
   );
 
@@ -87,7 +86,7 @@ export function timeChart({ id, label, series, format, ceiling }) {
     return Array.from({ length: DIVISIONS + 1 }, (_, index) => {
       const value = (top * index) / DIVISIONS;
       const y = scale.y(value);
-      return svg("g", {},
+      return svg("g",
         svg("line", { x1: MARGIN.left, x2: scale.width - MARGIN.right, y1: y, y2: y, class: index === 0 ? "chart-base" : null }),
         svg("text", { x: MARGIN.left - 8, y: y + 4, "text-anchor": "end" }, format(value)));
     });
@@ -138,7 +137,7 @@ export function timeChart({ id, label, series, format, ceiling }) {
     setAttribute(cursor, "x2", x);
     const [time, ...values] = words(sample);
     setChildren(readout, [
-      el("strong", {}, time),
+      el("strong", time),
       ...values.map((text, index) => el("span", { class: `chart-key chart-${index + 1}` }, text)),
     ]);
     const right = x > scale.width / 2;
@@ -181,15 +180,15 @@ export function timeChart({ id, label, series, format, ceiling }) {
     }
     const mean = (group, value) => group.reduce((sum, sample) => sum + value(sample, step), 0) / group.length;
     setChildren(rows, [...minutes].reverse().map(([minute, group]) =>
-      el("tr", {}, el("th", { scope: "row" }, clock(minute, false)),
-        series.map(({ value }) => el("td", {}, format(mean(group, value)))))));
+      el("tr", el("th", { scope: "row" }, clock(minute, false)),
+        series.map(({ value }) => el("td", format(mean(group, value)))))));
   }
 
   table.addEventListener("toggle", () => table.open && fillTable());
   new ResizeObserver(() => draw()).observe(plot);
 
   return {
-    node: el("div", { class: "chart" }, legend, plot, table),
+    node: el("div.chart", legend, plot, table),
     update(newSamples, newStep) {
       samples = newSamples;
       step = newStep;

@@ -7,11 +7,11 @@ import { el, setAttribute, setHidden } from "./dom.js";
 // A level, with an optional mark (a threshold). `update` takes shares of 1;
 // `level` is good, warning or error.
 export function meter(label, { id = null } = {}) {
-  const fill = el("span", { class: "meter-fill" });
-  const mark = el("span", { class: "meter-mark", hidden: true });
+  const fill = el("span.meter-fill");
+  const mark = el("span.meter-mark", { hidden: true });
   const node = el(
-    "div",
-    { id, class: "meter", role: "meter", "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": 0 },
+    "div.meter",
+    { id, role: "meter", "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": 0 },
     fill,
     mark,
   );
@@ -31,7 +31,7 @@ export function meter(label, { id = null } = {}) {
 
 // Progress of a transfer; `share` null while the whole is not known.
 export function progress(label) {
-  const node = el("progress", { class: "progress", max: "1", "aria-label": label });
+  const node = el("progress.progress", { max: "1", "aria-label": label });
   return {
     node,
     update(share) {

@@ -105,11 +105,11 @@ export async function startShell({ live, views, health, brandOf }) {
     made = new Map();
     setText(find("skip"), t("skip"));
     setAttribute(find("views"), "aria-label", t("views"));
-    setChildren(find("views"), [el("ul", {}, views.map((view) =>
-      el("li", {}, el("a", { href: `#/${view.id}`, "data-view": view.id },
-        icon(view.icon), el("span", {}, t(`view.${view.id}`))))))]);
+    setChildren(find("views"), [el("ul", views.map((view) =>
+      el("li", el("a", { href: `#/${view.id}`, "data-view": view.id },
+        icon(view.icon), el("span", t(`view.${view.id}`))))))]);
     setAttribute(find("language"), "lang", otherLanguage() === "zh" ? "zh-CN" : "en");
-    setChildren(find("language"), [icon("language"), el("span", {}, t("other.language"))]);
+    setChildren(find("language"), [icon("language"), el("span", t("other.language"))]);
     setAttribute(find("health-area"), "aria-label", t("health"));
     healthView = health(context);
     setChildren(find("health-area"), [healthView.node]);
@@ -118,14 +118,14 @@ export async function startShell({ live, views, health, brandOf }) {
   }
 
   function showSession() {
-    const word = (key) => el("span", { class: "button-word" }, t(key));
+    const word = (key) => el("span.button-word", t(key));
     const parts = [];
-    if (session.how === "local") parts.push(el("span", { class: "bar-note", id: "who" }, t("session.local")));
+    if (session.how === "local") parts.push(el("span.bar-note", { id: "who" }, t("session.local")));
     if (session.how === "session") {
       const leave = async () => (await active.shown.leave?.()) !== false && act(button, logout, t("logged.out"));
       const button = el(
-        "button",
-        { type: "button", class: "button quiet", id: "logout", "aria-label": t("logout"), on: { click: leave } },
+        "button.button.quiet",
+        { type: "button", id: "logout", "aria-label": t("logout"), on: { click: leave } },
         icon("logout"),
         word("logout"),
       );
@@ -145,7 +145,7 @@ export async function startShell({ live, views, health, brandOf }) {
     const say = () => {
       document.body.toggleAttribute("data-stale", away);
       const since = live.heard === null ? "" : t("away.since", { time: clock(live.heard) });
-      setChildren(find("connection"), away ? [icon("sync"), el("span", {}, `${t("away")}${since}`)] : []);
+      setChildren(find("connection"), away ? [icon("sync"), el("span", `${t("away")}${since}`)] : []);
       setHidden(find("connection"), !away);
       if (active) healthView.update(active.id);
     };

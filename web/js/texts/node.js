@@ -229,6 +229,6 @@ export default {
   "logs.pause": ["暂停", "Pause"],
   "logs.resume": ["继续", "Resume"],
   "logs.new": ["有 {n} 行新日志，转到最新", ({ n }) => `${s(n, "new line")}, jump to newest`],
-  "logs.none": ["没有这个级别的日志", "No log lines of this level"],
-  "logs.none.why": ["没有消息往往就是好消息。新的日志会自动出现在这里。", "No news is mostly good news. New lines appear here by themselves."],
+  "empty.logs": ["没有这个级别的日志", "No log lines of this level"],
+  "empty.logs.why": ["没有消息往往就是好消息。新的日志会自动出现在这里。", "No news is mostly good news. New lines appear here by themselves."],
 };

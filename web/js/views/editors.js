@@ -7,15 +7,15 @@
 
 import { el, setHidden, setText } from "../dom.js";
 import { count, duration, percent } from "../format.js";
-import { icon } from "../icons.js";
 import { t } from "../i18n.js";
+import { button } from "../parts.js";
 
 export const HIDDEN_SECRET = "********";
 const UNITS = [["TiB", 2 ** 40], ["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10], ["B", 1]];
 
 export function editor(setting, changed) {
-  if (setting.unit === "bytes") return bytesEditor(setting, changed);
-  return (EDITORS[setting.kind] ?? textEditor)(setting, changed);
+  const make = setting.unit === "bytes" ? bytesEditor : (EDITORS[setting.kind] ?? textEditor);
+  return { said: () => "", ...make(setting, changed) };
 }
 
 const EDITORS = {
@@ -27,7 +27,6 @@ const EDITORS = {
   secret: secretEditor,
 };
 
-const none = () => "";
 const listening = (changed) => ({ input: changed });
 
 function field(setting, attributes, changed) {
@@ -44,7 +43,6 @@ function textEditor(setting, changed) {
     input,
     read: () => (input.value.trim() === "" && setting.nullable ? null : input.value.trim()),
     write: (value) => (input.value = value ?? ""),
-    said: none,
   };
 }
 
@@ -56,9 +54,9 @@ const numberOf = (text) => {
 
 function numberEditor(setting, changed) {
   const input = field(setting, { inputmode: setting.kind === "int" ? "numeric" : "decimal", class: "number-input" }, changed);
-  const unit = setting.unit === "s" ? el("span", { class: "soft" }, t("unit.s")) : null;
+  const unit = setting.unit === "s" ? el("span.soft", t("unit.s")) : null;
   return {
-    node: el("div", { class: "with-unit" }, input, unit),
+    node: el("div.with-unit", input, unit),
     input,
     read: () => (input.value.trim() === "" && setting.nullable ? null : numberOf(input.value.trim())),
     write: (value) => (input.value = value ?? ""),
@@ -84,7 +82,7 @@ function bytesEditor(setting, changed) {
     return typeof value === "number" ? Math.round(value * size()) : value;
   };
   return {
-    node: el("div", { class: "with-unit" }, input, unit),
+    node: el("div.with-unit", input, unit),
     input,
     read,
     write(value) {
@@ -98,19 +96,18 @@ function bytesEditor(setting, changed) {
 }
 
 function boolEditor(setting, changed) {
-  const input = el("input", { type: "checkbox", role: "switch", class: "switch", disabled: setting.fixed, on: listening(changed) });
-  const word = el("span", { class: "soft", "aria-hidden": "true" });
+  const input = el("input.switch", { type: "checkbox", role: "switch", disabled: setting.fixed, on: listening(changed) });
+  const word = el("span.soft", { "aria-hidden": "true" });
   const show = () => setText(word, t(input.checked ? "on" : "off"));
   input.addEventListener("input", show);
   return {
-    node: el("div", { class: "with-unit" }, input, word),
+    node: el("div.with-unit", input, word),
     input,
     read: () => input.checked,
     write(value) {
       input.checked = value === true;
       show();
     },
-    said: none,
   };
 }
 
@@ -123,7 +120,6 @@ function choiceEditor(setting, changed) {
     input,
     read: () => (input.value === "" ? null : input.value),
     write: (value) => (input.value = value ?? ""),
-    said: none,
   };
 }
 
@@ -138,7 +134,6 @@ function networksEditor(setting, changed) {
     input,
     read,
     write: (value) => (input.value = (value ?? []).join("\n")),
-    said: none,
   };
 }
 
@@ -151,8 +146,8 @@ function secretEditor(setting, changed) {
     showClear();
     changed();
   });
-  const show = el("button", { type: "button", class: "button quiet", "aria-pressed": "false", on: { click: reveal } }, icon("show"), t("secret.show"));
-  const clear = el("button", { type: "button", class: "button quiet danger", on: { click: () => take() } }, icon("remove"), t("secret.clear"));
+  const show = button("quiet", "show", t("secret.show"), { "aria-pressed": "false", on: { click: reveal } });
+  const clear = button("quiet danger", "remove", t("secret.clear"), { on: { click: empty } });
 
   function reveal() {
     const hidden = input.type === "password";
@@ -160,7 +155,7 @@ function secretEditor(setting, changed) {
     show.setAttribute("aria-pressed", hidden);
   }
 
-  function take() {
+  function empty() {
     input.value = "";
     cleared = true;
     showClear();
@@ -174,7 +169,7 @@ function secretEditor(setting, changed) {
   }
 
   return {
-    node: el("div", { class: "with-unit secret" }, input, show, clear),
+    node: el("div.with-unit.secret", input, show, clear),
     input,
     read: () => (input.value !== "" ? input.value : cleared || !set ? null : HIDDEN_SECRET),
     write(value) {
@@ -188,6 +183,5 @@ function secretEditor(setting, changed) {
       cleared &&= set;
       showClear();
     },
-    said: none,
   };
 }

@@ -9,6 +9,7 @@ import { el, keyedList, setAttribute, setHidden, setText } from "../dom.js";
 import { bytes, moment } from "../format.js";
 import { icon, setIcon } from "../icons.js";
 import { known, t } from "../i18n.js";
+import { isolated } from "../parts.js";
 
 // More of them than that help nobody; the meetings' view has them all.
 const SHOWN = 6;
@@ -20,11 +21,11 @@ const SHOWN = 6;
 export function healthView({ live }, { good, more, home, extra = () => null }) {
   const drawn = icon("wait");
   const sentence = el("p", { id: "health", role: "status" }, t("health.loading"));
-  const numbers = el("p", { class: "health-more soft", id: "health-more" });
-  const lead = el("a", { class: "button quiet health-lead", href: `#/${home}` }, t("health.lead"), icon("link"));
-  const list = el("ul", { class: "problems", id: "problems", "aria-label": t("health.problems") });
-  const rest = el("p", { class: "soft small problems-rest", hidden: true });
-  const summary = el("div", { class: "health", "data-tone": "none" }, drawn, el("div", { class: "health-words" }, sentence, numbers), lead);
+  const numbers = el("p.health-more.soft", { id: "health-more" });
+  const lead = el("a.button.quiet.health-lead", { href: `#/${home}` }, t("health.lead"), icon("link"));
+  const list = el("ul.problems", { id: "problems", "aria-label": t("health.problems") });
+  const rest = el("p.soft.small.problems-rest", { hidden: true });
+  const summary = el("div.health", { "data-tone": "none" }, drawn, el("div.health-words", sentence, numbers), lead);
   const show = keyedList(list, keyOf, () => problemEntry(live, extra));
 
   function update(view) {
@@ -49,7 +50,7 @@ export function healthView({ live }, { good, more, home, extra = () => null }) {
   }
 
   return {
-    node: el("div", { class: "health-box" }, summary, list, rest),
+    node: el("div.health-box", summary, list, rest),
     update,
     tick() {
       for (const entry of show.entries()) entry.tick();
@@ -61,13 +62,13 @@ const keyOf = ({ code, meeting = "", node = "" }) => `${code} ${meeting} ${node}
 
 function problemEntry(live, extra) {
   const drawn = icon("warning");
-  const what = el("strong", {});
-  const advice = el("p", {});
-  const countdown = el("p", { class: "soft small" });
-  const technical = el("pre", {});
-  const details = el("details", { class: "small" }, el("summary", {}, t("technical")), technical);
-  const more = el("p", { class: "problem-links" });
-  const node = el("li", { class: "problem" }, drawn, el("div", { class: "problem-words" }, what, advice, countdown, more, details));
+  const what = el("strong");
+  const advice = el("p");
+  const countdown = el("p.soft.small");
+  const technical = el("pre");
+  const details = el("details.small", el("summary", t("technical")), technical);
+  const more = el("p.problem-links");
+  const node = el("li.problem", drawn, el("div.problem-words", what, advice, countdown, more, details));
   let problem = null;
 
   const tick = () => {
@@ -124,7 +125,7 @@ export function whatIsWrong(problem, now) {
 function shortened(title) {
   const letters = [...(title ?? "")];
   if (letters.length === 0) return "";
-  return `\u2068${letters.slice(0, 60).join("")}${letters.length > 60 ? "…" : ""}\u2069`;
+  return isolated(letters.slice(0, 60).join("") + (letters.length > 60 ? "…" : ""));
 }
 
 export const causeOf = ({ cause }) => (cause ? t(`cause.${known(`cause.${cause}`) ? cause : "other"}`) : "");

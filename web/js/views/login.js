@@ -16,28 +16,28 @@ export function loginForm({ about, done }) {
     id: "token", type: "password", name: "token", autocomplete: "current-password",
     spellcheck: "false", autocapitalize: "off", "aria-describedby": "login-error login-help", required: true,
   });
-  const wrong = el("p", { class: "wrong", id: "login-error", role: "alert" });
-  const submit = el("button", { type: "submit", class: "button primary", id: "login" }, icon("login"), t("login"));
+  const wrong = el("p.wrong", { id: "login-error", role: "alert" });
+  const submit = el("button.button.primary", { type: "submit", id: "login" }, icon("login"), t("login"));
   // Password keepers file a password under a name.
   const user = el("input", { type: "text", name: "username", value: "operator", autocomplete: "username", hidden: true });
-  const form = el("form", { class: "login-form", novalidate: true, on: { submit: send } },
+  const form = el("form.login-form", { novalidate: true, on: { submit: send } },
     user,
     el("label", { for: "token" }, t("login.token")),
     token,
     wrong,
     submit);
   const refused = session.refused === "address";
-  const node = el("div", { class: "view login-view" },
+  const node = el("div.view.login-view",
     el("h1", { tabindex: "-1" }, about ? t(`view.${about}`) : t("login")),
-    el("section", { class: "card login", "aria-label": t("login") },
-      el("p", {}, about ? t("login.needed") : t("login.why")),
+    el("section.card.login", { "aria-label": t("login") },
+      el("p", about ? t("login.needed") : t("login.why")),
       refused
-        ? el("p", { class: "hint", "data-tone": "error", id: "address-refused" }, icon("error"), t("login.address"))
+        ? el("p.hint", { "data-tone": "error", id: "address-refused" }, icon("error"), t("login.address"))
         : form,
       refused
         ? null
-        : el("div", { class: "login-help soft small", id: "login-help" },
-          el("p", {}, t("login.where")), el("pre", {}, t("login.command")), el("p", {}, t("login.link")))));
+        : el("div.login-help.soft.small", { id: "login-help" },
+          el("p", t("login.where")), el("pre", t("login.command")), el("p", t("login.link")))));
 
   async function send(event) {
     event.preventDefault();
@@ -57,7 +57,7 @@ export function loginForm({ about, done }) {
   }
 
   function say(text) {
-    setChildren(wrong, text ? [icon("error"), el("span", {}, text)] : []);
+    setChildren(wrong, text ? [icon("error"), el("span", text)] : []);
     setAttribute(token, "aria-invalid", text ? "true" : null);
     if (text) token.focus();
   }
@@ -85,7 +85,7 @@ export function loginForm({ about, done }) {
     }
     const line = wrong.querySelector(".countdown");
     if (line) return setText(line, duration(left));
-    setChildren(wrong, [icon("wait"), el("span", {}, t("login.slow"), " ", el("span", { class: "countdown", "aria-live": "off" }, duration(left)))]);
+    setChildren(wrong, [icon("wait"), el("span", t("login.slow"), " ", el("span.countdown", { "aria-live": "off" }, duration(left)))]);
   }
 
   return { node, failed, tick };
