@@ -25,7 +25,7 @@ export function openDialog(title, ...content) {
 // are a no; Cancel has the focus, so that a hasty Enter does no harm.
 export function ask({ title, name, lines, yes, no = t("cancel"), dangerous = false }) {
   const answer = (word, look, text) =>
-    el("button", { type: "button", class: `button ${look}`, "data-answer": word, on: { click: () => dialog.close(word) } }, text);
+    el("button", { class: `button ${look}`, "data-answer": word, on: { click: () => dialog.close(word) } }, text);
   const cancel = answer("no", "", no);
   const dialog = openDialog(
     title,
@@ -42,7 +42,7 @@ export function ask({ title, name, lines, yes, no = t("cancel"), dangerous = fal
 export function notify(text, kind = "good") {
   const close = el(
     "button.notice-close",
-    { type: "button", "aria-label": t("close"), on: { click: () => notice.remove() } },
+    { "aria-label": t("close"), on: { click: () => notice.remove() } },
     icon("close"),
   );
   const notice = el("div.notice", { "data-kind": kind }, icon(kind), el("p", text), close);

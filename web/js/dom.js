@@ -4,8 +4,8 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-// el("button.quiet", { type: "button", on: { click } }, "Copy"): the tag with
-// its classes, then attributes unless there are none, then children. Of both,
+// el("button.quiet", { id: "copy", on: { click } }, "Copy"): the tag with its
+// classes, then attributes unless there are none, then children. Of both,
 // those that are null, undefined or false are left out.
 export const el = (tag, ...rest) => dress((name) => document.createElement(name), tag, rest);
 export const svg = (tag, ...rest) => dress((name) => document.createElementNS(SVG, name), tag, rest);
@@ -15,6 +15,8 @@ function dress(create, tag, rest) {
   const node = create(name);
   const { on = {}, ...attributes } = rest[0]?.constructor === Object ? rest.shift() : {};
   if (classes.length > 0) node.setAttribute("class", classes.join(" "));
+  // Else it would send the form that it stands in.
+  if (name === "button") node.type = "button";
   for (const [name, value] of Object.entries(attributes)) setAttribute(node, name, value);
   for (const [name, listener] of Object.entries(on)) node.addEventListener(name, listener);
   node.append(...rest.flat().filter((child) => child !== null && child !== undefined && child !== false));

@@ -12,7 +12,7 @@ export const isolated = (text) => `\u2068${text}\u2069`;
 export function button(look, drawing, words, { class: more = "", ...attributes } = {}) {
   return el(
     "button",
-    { type: "button", class: `button ${look} ${more}`.trim(), ...attributes },
+    { class: `button ${look} ${more}`.trim(), ...attributes },
     icon(drawing),
     el("span", words),
   );
@@ -24,6 +24,9 @@ export function complain(place, text) {
   setChildren(place, text ? [icon("error"), el("span", text)] : []);
   return true;
 }
+
+export const view = (id, ...content) => el("div.view", titleOf(id), content);
+export const titleOf = (id) => el("h1", { tabindex: "-1" }, t(`view.${id}`));
 
 // A part of a view, under its title.
 export function card(id, title, ...content) {

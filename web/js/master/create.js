@@ -24,7 +24,7 @@ export function createDialog({ file, changed }) {
   const [time, timeField] = field("time", { maxlength: 100 });
   const [picked, packageField] = field("package", { type: "file", accept: ".zip,application/zip" });
   const [id, idField] = field("id", { maxlength: 128, spellcheck: "false", autocapitalize: "off" }, wrong.id);
-  const cancel = el("button.button", { type: "button", "data-answer": "no" }, t("cancel"));
+  const cancel = el("button.button", { "data-answer": "no" }, t("cancel"));
   const agree = el("button.button.primary", { type: "submit", "data-answer": "yes" }, t("create.yes"));
   const form = el("form.fields", { novalidate: true, on: { submit } },
     titleField, packageField, timeField,

@@ -35,7 +35,7 @@ export function keyCard() {
   return {
     node: el("section.card", { "aria-labelledby": "key-title" },
       el("div.card-head",
-        el("h2", { id: "key-title" }, t("key"), " ", state.node),
+        el("h2", { id: "key-title" }, t("key.name"), " ", state.node),
         el("div.buttons", make, remove)),
       what),
     update(needed) {
@@ -54,7 +54,7 @@ function showOnce(text) {
   const said = el("p.soft", { role: "status", id: "key-said" });
   const click = async () => setText(said, await copyText(key));
   const copy = button("", "copy", t("copy"), { id: "key-copy", on: { click } });
-  const done = el("button.button.primary", { type: "button", "data-answer": "yes" }, t("key.noted"));
+  const done = el("button.button.primary", { "data-answer": "yes" }, t("key.noted"));
   const dialog = openDialog(t("key.made"), el("p", t("key.once")), key, el("p", t("key.where")), said,
     el("div.dialog-buttons", copy, done));
   // A slip of the finger must not lose it: only the button closes.

@@ -3,7 +3,7 @@
 
 import { el, setHidden } from "../dom.js";
 import { t } from "../i18n.js";
-import { button } from "../parts.js";
+import { button, titleOf } from "../parts.js";
 import { foundList } from "../views/found.js";
 import { createDialog } from "./create.js";
 import { meetingRow } from "./meeting-row.js";
@@ -13,7 +13,7 @@ const ORDER = ["进行中", "未开始", "已结束"];
 export function meetingsView(context) {
   const { live } = context;
   const create = (file = null) => createDialog({ file, changed: update });
-  const add = button("primary", "add", t("create"), { id: "create", on: { click: () => create() } });
+  const add = button("primary", "add", t("create.name"), { id: "create", on: { click: () => create() } });
   const list = foundList({
     columns: ["title", "state", "size", "files", "nodes"],
     row: () => meetingRow(context, { fallback: add, changed: update }),
@@ -26,7 +26,7 @@ export function meetingsView(context) {
   const hint = el("p.soft.small", t("drop.hint"));
   const node = el("div.view",
     el("div.view-head",
-      el("h1", { tabindex: "-1" }, t("view.meetings")),
+      titleOf("meetings"),
       el("div.buttons", add)),
     tools,
     list.node,

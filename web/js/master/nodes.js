@@ -4,7 +4,7 @@
 import { el, foreign, keyedList, setAttribute, setHidden, setText } from "../dom.js";
 import { ago, count, duration } from "../format.js";
 import { t } from "../i18n.js";
-import { badge, disclosed, facts, isolated, nothing } from "../parts.js";
+import { badge, disclosed, facts, isolated, nothing, view } from "../parts.js";
 import { columnsOf } from "../views/found.js";
 import { isRunning } from "./health.js";
 import { keyCard } from "./key.js";
@@ -29,8 +29,7 @@ export function nodesView({ live }) {
   }
 
   return {
-    node: el("div.view",
-      el("h1", { tabindex: "-1" }, t("view.nodes")),
+    node: view("nodes",
       el("section.card.rows", { "aria-label": t("view.nodes") }, head, list, none.node),
       key.node),
     update,

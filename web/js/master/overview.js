@@ -5,7 +5,7 @@ import { el, setAttribute, setHidden } from "../dom.js";
 import { bytes, count, dateTime, duration } from "../format.js";
 import { icon } from "../icons.js";
 import { t } from "../i18n.js";
-import { card, facts, tile } from "../parts.js";
+import { card, facts, tile, view } from "../parts.js";
 import { everywhere, isRunning } from "./health.js";
 
 // Of no use to others as the address of this machine.
@@ -28,7 +28,7 @@ export function overviewView({ live }) {
     step("meeting", "meetings"),
     step("start", "meetings"),
   ]);
-  const first = card("first-title", t("first"), el("ol.first-steps", Object.values(steps)));
+  const first = card("first-title", t("first.name"), el("ol.first-steps", Object.values(steps)));
   first.id = "first";
 
   function update() {
@@ -60,7 +60,7 @@ export function overviewView({ live }) {
     const cut = nodes.filter(({ reachable }) => reachable === false).length;
     tiles.nodes.show(t("tile.reached"), `${count(reached)} / ${count(nodes.length)}`, cut ? t("tile.cut", { n: cut }) : t("tile.heard"), cut ? "warning" : null);
     tiles.traffic.show(t("total.redirects"), count(traffic.redirects), t("tile.own", { n: traffic.own_downloads }));
-    tiles.storage.show(t("storage"), bytes(storage.used), t("storage.free", { free: bytes(storage.free) }));
+    tiles.storage.show(t("storage.name"), bytes(storage.used), t("storage.free", { free: bytes(storage.free) }));
   }
 
   function showFacts() {
@@ -75,8 +75,7 @@ export function overviewView({ live }) {
   }
 
   return {
-    node: el("div.view",
-      el("h1", { tabindex: "-1" }, t("view.overview")),
+    node: view("overview",
       el("ul.tiles", Object.values(tiles).map(({ node }) => el("li", node))),
       first,
       card("about-title", t("about"), about.node)),

@@ -6,7 +6,7 @@ import { el, foreign, keyedList, setChildren, setHidden, setText } from "../dom.
 import { bytes, clock, count, dateTime, percent } from "../format.js";
 import { t } from "../i18n.js";
 import { meter } from "../meter.js";
-import { card, facts, nothing } from "../parts.js";
+import { card, facts, nothing, view } from "../parts.js";
 
 const TOTALS = ["redirects", "own_downloads", "under_way", "bytes_served"];
 const LOW_DISK = 512 * 2 ** 20;
@@ -30,7 +30,7 @@ export function trafficView({ live }) {
   const table = el("table", { id: "recent" },
     el("thead", el("tr", ["time", "title", "target"].map((name) => el("th", { scope: "col" }, t(`column.${name}`))))), rows);
   const noRecent = nothing("download");
-  const disk = meter(t("storage"), { id: "gauge-disk" });
+  const disk = meter(t("storage.name"), { id: "gauge-disk" });
   const diskText = el("p");
   const path = el("p.soft.small");
 
@@ -70,13 +70,12 @@ export function trafficView({ live }) {
 
   const named = (id, ...content) => card(id, t(id), ...content);
   return {
-    node: el("div.view",
-      el("h1", { tabindex: "-1" }, t("view.traffic")),
+    node: view("traffic",
       named("traffic.chart", chart.node),
       totals.node,
       el("div.halves",
         named("shares.title", shares, noShares.node),
-        named("storage", disk.node, diskText, path)),
+        card("storage-title", t("storage.name"), disk.node, diskText, path)),
       named("recent.title", table, noRecent.node)),
     update,
   };

@@ -7,13 +7,10 @@ import { ask, notify } from "../dialog.js";
 import { el, setAttribute, setChildren, setHidden, setText } from "../dom.js";
 import { Drafts } from "../drafts.js";
 import { pick, t } from "../i18n.js";
-import { button, complain } from "../parts.js";
+import { button, complain, view } from "../parts.js";
 import { settingField } from "./field.js";
 
 const TYPING_MS = 250;
-// The old port stays open for a moment after a change; the new one is there
-// before the answer is.
-const MOVE_MS = 1200;
 
 // They outlive the view, which is made anew for another language or login.
 const drafts = new Drafts();
@@ -24,7 +21,7 @@ addEventListener("beforeunload", (event) => {
   event.returnValue = "";
 });
 
-export function configView() {
+export function configView({ live }) {
   let settings = [];
   let fields = new Map(); // key -> field
   let problems = new Map(); // key -> what the node says of it
@@ -34,14 +31,14 @@ export function configView() {
 
   const count = el("p", { id: "unsaved", role: "status" });
   const mend = button("quiet danger", "error", t("config.mend"), { id: "mend", hidden: true });
-  const discard = el("button.button", { type: "button", id: "discard" }, t("config.discard"));
+  const discard = el("button.button", { id: "discard" }, t("config.discard"));
   const save = button("primary", "check", t("config.save"), { type: "submit", id: "save" });
   const bar = el("div.save-bar", { id: "save-bar", hidden: true }, count, mend, el("div.buttons", discard, save));
   const failed = el("p.hint", { "data-tone": "error", id: "config-error", role: "alert", hidden: true });
   const jumps = el("div.chips", { role: "group", "aria-label": t("config.groups") });
   const groups = el("div.groups", el("div.skeleton.tall"), el("div.skeleton.tall"));
   const form = el("form", { id: "config", novalidate: true, autocomplete: "off" }, groups, bar);
-  const node = el("div.view", el("h1", { tabindex: "-1" }, t("view.config")), jumps, failed, form);
+  const node = view("config", jumps, failed, form);
 
   async function load() {
     try {
@@ -76,7 +73,7 @@ export function configView() {
         head.scrollIntoView();
         head.focus({ preventScroll: true });
       };
-      return el("button.chip", { type: "button", on: { click: jump } }, head.textContent);
+      return el("button.chip", { on: { click: jump } }, head.textContent);
     }));
   }
 
@@ -138,14 +135,14 @@ export function configView() {
 
   async function send() {
     const patch = drafts.patch();
-    const portBefore = drafts.saved("nodePort");
     saving = true;
     render();
     try {
       await post("/api/config", patch);
       drafts.clear();
       notify(t("config.saved"));
-      moveTo(patch.nodePort, portBefore);
+      // The old port is open for a moment only: long enough to be told the new.
+      if (patch.nodePort) live.start();
       await load();
     } catch (error) {
       if (error.status === 400 && error.answer.problems) {
@@ -158,15 +155,6 @@ export function configView() {
       saving = false;
       render();
     }
-  }
-
-  // A page that came through a proxy has another port, and stays there.
-  function moveTo(port, before) {
-    if (!port || port === before || (location.port || "80") !== String(before)) return;
-    notify(t("config.moving", { port }));
-    const target = new URL(location.href);
-    target.port = port;
-    setTimeout(() => location.replace(target), MOVE_MS);
   }
 
   // "#/config/KEY", from a problem: to that setting.

@@ -65,7 +65,7 @@ export function settingField(setting, drafts, changed) {
     if (elsewhere.dataset.text === text) return;
     elsewhere.dataset.text = text;
     const choose = (name, take) => el("button.button.quiet", {
-      type: "button", "data-choose": name,
+      "data-choose": name,
       on: { click: () => (take(key), changed(key), input.focus()) },
     }, t(`config.${name}`));
     setChildren(elsewhere, differs ? [

@@ -20,7 +20,7 @@ export function foundList({ columns, row, wanted, all, why, changed }) {
   const list = el("ul", { id: "meetings", "aria-label": t("view.meetings") });
   const head = columnsOf(columns);
   const found = el("p.spoken", { role: "status" });
-  const more = el("button.button", { type: "button", id: "more", on: { click: showMore } });
+  const more = el("button.button", { id: "more", on: { click: showMore } });
   const none = nothing("meetings");
   const show = keyedList(list, ({ id }) => id, row);
 

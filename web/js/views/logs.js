@@ -7,7 +7,7 @@ import { el, setAttribute, setChildren, setHidden, setText } from "../dom.js";
 import { clock, dateTime } from "../format.js";
 import { icon, setIcon } from "../icons.js";
 import { t } from "../i18n.js";
-import { button, complain, nothing } from "../parts.js";
+import { button, complain, nothing, titleOf } from "../parts.js";
 
 const SHOWN = 200;
 const LEVELS = ["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"];
@@ -46,7 +46,7 @@ export function logsView({ live }) {
   const rows = el("div.log", { id: "log", tabindex: "0", role: "log", "aria-live": "off", "aria-label": t("view.logs") }, list);
   const select = el("select", { id: "level" }, LEVELS.map((name) => el("option", { value: name, selected: name === level }, t("logs.from", { name }))));
   const pause = button("", "pause", t("logs.pause"), { id: "pause", "aria-pressed": "false" });
-  const jump = el("button.button.primary.log-jump", { type: "button", id: "jump", hidden: true });
+  const jump = el("button.button.primary.log-jump", { id: "jump", hidden: true });
   const none = nothing("logs");
   const failed = el("p.wrong", { role: "alert" });
 
@@ -119,7 +119,7 @@ export function logsView({ live }) {
 
   const node = el("div.view",
     el("div.view-head",
-      el("h1", { tabindex: "-1" }, t("view.logs")),
+      titleOf("logs"),
       el("div.buttons", el("label.soft", { for: "level" }, t("logs.level")), select, pause)),
     failed,
     el("section.card.log-box", { "aria-label": t("view.logs") }, rows, none.node, jump));

@@ -5,6 +5,7 @@ import { el, setAttribute, setHidden, setText } from "../dom.js";
 import { count } from "../format.js";
 import { locale, t } from "../i18n.js";
 import { isReady, isUnderWay } from "../node-health.js";
+import { view } from "../parts.js";
 import { foundList } from "./found.js";
 import { meetingRow } from "./meeting-row.js";
 
@@ -28,7 +29,7 @@ export function meetingsView(context) {
       filter = name;
       list.narrowed();
     };
-    const chip = el("button.chip", { type: "button", "data-filter": name, on: { click: choose } }, t(`filter.${name}`), " ", number);
+    const chip = el("button.chip", { "data-filter": name, on: { click: choose } }, t(`filter.${name}`), " ", number);
     return { name, chip, number };
   });
   const list = foundList({
@@ -40,7 +41,7 @@ export function meetingsView(context) {
     changed: update,
   });
   const tools = el("div.tools",
-    el("div.chips", { role: "group", "aria-label": t("filter") }, filters.map(({ chip }) => chip)),
+    el("div.chips", { role: "group", "aria-label": t("filter.name") }, filters.map(({ chip }) => chip)),
     list.search);
 
   // By what stays: rows must not jump about while packages come and fail.
@@ -78,7 +79,7 @@ export function meetingsView(context) {
   }
 
   return {
-    node: el("div.view", el("h1", { tabindex: "-1" }, t("view.meetings")), tools, list.node),
+    node: view("meetings", tools, list.node),
     update,
     tick: list.tick,
   };

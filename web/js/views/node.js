@@ -9,7 +9,7 @@ import { ago, bytes, count, dateTime, duration, percent, rate } from "../format.
 import { t } from "../i18n.js";
 import { meter } from "../meter.js";
 import { isReady, isUnderWay } from "../node-health.js";
-import { badge, button, facts, tile } from "../parts.js";
+import { badge, button, facts, tile, view } from "../parts.js";
 
 const FACTS = [
   "node_id", "main_server", "last_heartbeat", "last_sync", "advertised_address",
@@ -18,7 +18,7 @@ const FACTS = [
 
 export function nodeView({ live, session }) {
   const tiles = { meetings: tile("meetings"), serving: tile("traffic"), storage: tile("traffic"), server: tile("config") };
-  const bar = meter(t("storage"));
+  const bar = meter(t("storage.name"));
   tiles.storage.node.append(bar.node);
 
   const about = facts("facts", "fact", FACTS);
@@ -61,7 +61,7 @@ export function nodeView({ live, session }) {
     const [, sent = 0] = live.samples[live.samples.length - 1] ?? [];
     tiles.serving.show(t("tile.serving"), count(serving), t("tile.rate", { rate: rate(sent / live.step) }));
     const share = storage.used / storage.limit;
-    tiles.storage.show(t("storage"), percent(share), t("of", { used: bytes(storage.used), limit: bytes(storage.limit) }));
+    tiles.storage.show(t("storage.name"), percent(share), t("of", { used: bytes(storage.used), limit: bytes(storage.limit) }));
     const level = share >= storage.cleanup_at / storage.limit ? "warning" : "good";
     bar.update({ share, text: percent(share), level });
     const word = running ? (connected ? "connected" : "disconnected") : "unregistered";
@@ -85,8 +85,7 @@ export function nodeView({ live, session }) {
   }
 
   return {
-    node: el("div.view",
-      el("h1", { tabindex: "-1" }, t("view.overview")),
+    node: view("overview",
       el("ul.tiles", Object.values(tiles).map(({ node }) => el("li", node))),
       el("section.card", { "aria-labelledby": "node-title" },
         el("div.card-head",

@@ -6,7 +6,7 @@ import { el, setHidden, setText } from "../dom.js";
 import { bytes, count, percent, rate } from "../format.js";
 import { t } from "../i18n.js";
 import { meter } from "../meter.js";
-import { card, facts } from "../parts.js";
+import { card, facts, view } from "../parts.js";
 
 const FULL = 0.9;
 
@@ -50,12 +50,11 @@ export function trafficView({ live }) {
   }
 
   return {
-    node: el("div.view",
-      el("h1", { tabindex: "-1" }, t("view.traffic")),
+    node: view("traffic",
       card("chart-title", t("traffic.chart"), chart.node),
       totals.node,
       el("div.halves",
-        card("storage-title", t("storage"), gauges.storage.node, threshold, path),
+        card("storage-title", t("storage.name"), gauges.storage.node, threshold, path),
         card("machine-title", t("machine"), gauges.cpu.node, gauges.memory.node, gauges.disk.node))),
     update,
   };
