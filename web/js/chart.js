@@ -28,8 +28,8 @@ export const ceilingOfCounts = (largest) => {
 // `format`: value to text. `ceiling`: largest value to the top of the axis.
 export function timeChart({ id, label, series, format, ceiling }) {
   const grid = svg("g.chart-grid");
-  const lines = series.map((_, index) => svg("path", { class: `chart-line chart-${index + 1}` }));
-  const areas = series.map((_, index) => svg("path", { class: `chart-area chart-${index + 1}` }));
+  const lines = series.map((_, index) => svg(`path.chart-line.chart-${index + 1}`));
+  const areas = series.map((_, index) => svg(`path.chart-area.chart-${index + 1}`));
   const cursor = svg("line.chart-cursor", { y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom });
   const drawing = svg("svg", { height: HEIGHT, "aria-hidden": "true" }, grid, areas, lines, cursor);
   const readout = el("div.chart-readout", { hidden: true });
@@ -42,16 +42,13 @@ export function timeChart({ id, label, series, format, ceiling }) {
   const newest = series.map(() => el("strong"));
   const legend = el("ul.chart-legend", series.map(({ name }, index) =>
     el("li", svg("svg.chart-swatch", { viewBox: "0 0 24 8", "aria-hidden": "true" },
-      svg("path", { class: `chart-line chart-${index + 1}`, d: "M0 4h24" })), `${name} `, newest[index])));
+      svg(`path.chart-line.chart-${index + 1}`, { d: "M0 4h24" })), `${name} `, newest[index])));
   const rows = el("tbody");
-  const table = el(
-    "details.chart-table",
-    el("summary", t("chart.table")),
-    el("table",
-      el("caption.spoken", label),
-      el("thead", el("tr", [t("chart.time"), ...series.map(({ name }) => name)].map((text) => el("th", { scope: "col" }, text)))),
-      rows),
-  );
+  const columns = [t("chart.time"), ...series.map(({ name }) => name)];
+  const table = el("details.chart-table", el("summary", t("chart.table")), el("table",
+    el("caption.spoken", label),
+    el("thead", el("tr", columns.map((text) => el("th", { scope: "col" }, text)))),
+    rows));
 
   let samples = [];
   let step = 5;
@@ -61,14 +58,13 @@ export function timeChart({ id, label, series, format, ceiling }) {
   function draw() {
     const width = Math.max(240, plot.clientWidth);
     const values = series.map(({ value }) => samples.map((sample) => value(sample, step)));
-    const end = samples.length > 0 ? samples[samples.length - 1][0] : Math.floor(Date.now() / 1000);
+    const end = samples.at(-1)?.[0] ?? Math.floor(Date.now() / 1000);
     const top = ceiling(Math.max(1, ...values.flat()));
-    const inner = { width: width - MARGIN.left - MARGIN.right, height: HEIGHT - MARGIN.top - MARGIN.bottom };
     scale = {
       width,
       end,
-      x: (time) => MARGIN.left + inner.width * (1 - (end - time) / SPAN_S),
-      y: (value) => MARGIN.top + inner.height * (1 - value / top),
+      x: (time) => MARGIN.left + (width - MARGIN.left - MARGIN.right) * (1 - (end - time) / SPAN_S),
+      y: (value) => MARGIN.top + (HEIGHT - MARGIN.top - MARGIN.bottom) * (1 - value / top),
     };
     setAttribute(drawing, "viewBox", `0 0 ${width} ${HEIGHT}`);
     setChildren(grid, [...across(top), ...along(end)]);
@@ -76,7 +72,7 @@ export function timeChart({ id, label, series, format, ceiling }) {
       const runs = continuous(line);
       setAttribute(lines[index], "d", runs.map(pathOf).join(""));
       setAttribute(areas[index], "d", runs.map(areaOf).join(""));
-      setText(newest[index], line.length > 0 ? format(line[line.length - 1]) : "–");
+      setText(newest[index], line.length > 0 ? format(line.at(-1)) : "–");
     });
     read();
     if (table.open) fillTable();
@@ -95,11 +91,13 @@ export function timeChart({ id, label, series, format, ceiling }) {
   function along(end) {
     const every = scale.width < 460 ? 300 : 180;
     const first = Math.ceil((end - SPAN_S) / every) * every;
-    const times = Array.from({ length: Math.ceil((end - first) / every) + 1 }, (_, index) => first + index * every);
-    return times
-      .map((time) => [scale.x(time), clock(time, false)])
-      .filter(([x]) => x > MARGIN.left + 16 && x < scale.width - 22)
-      .map(([x, text]) => svg("text", { x, y: HEIGHT - 8, "text-anchor": "middle" }, text));
+    const texts = [];
+    for (let time = first; time <= end; time += every) {
+      const x = scale.x(time);
+      const fits = x > MARGIN.left + 16 && x < scale.width - 22;
+      if (fits) texts.push(svg("text", { x, y: HEIGHT - 8, "text-anchor": "middle" }, clock(time, false)));
+    }
+    return texts;
   }
 
   // Where the server was away there are no samples, and no line is drawn.
@@ -108,7 +106,7 @@ export function timeChart({ id, label, series, format, ceiling }) {
     samples.forEach(([time], index) => {
       const broken = index === 0 || time - samples[index - 1][0] > 2.5 * step;
       if (broken) runs.push([]);
-      if (time > scale.end - SPAN_S) runs[runs.length - 1].push([scale.x(time), scale.y(line[index])]);
+      if (time > scale.end - SPAN_S) runs.at(-1).push([scale.x(time), scale.y(line[index])]);
     });
     return runs.filter((run) => run.length > 0);
   }
@@ -117,7 +115,7 @@ export function timeChart({ id, label, series, format, ceiling }) {
 
   const areaOf = (run) => {
     const base = scale.y(0).toFixed(1);
-    return `${pathOf(run)}L${run[run.length - 1][0].toFixed(1)} ${base}L${run[0][0].toFixed(1)} ${base}Z`;
+    return `${pathOf(run)}L${run.at(-1)[0].toFixed(1)} ${base}L${run[0][0].toFixed(1)} ${base}Z`;
   };
 
   const shown = () => samples.filter(([time]) => time > scale.end - SPAN_S);
@@ -125,20 +123,19 @@ export function timeChart({ id, label, series, format, ceiling }) {
   function read() {
     const visible = shown();
     const sample = visible.find(([time]) => time === chosen) ?? null;
-    const spokenSample = sample ?? visible[visible.length - 1];
+    const spoken = sample ?? visible.at(-1);
     setAttribute(plot, "aria-valuemax", Math.max(1, visible.length - 1));
-    setAttribute(plot, "aria-valuenow", Math.max(0, visible.indexOf(spokenSample)));
-    setAttribute(plot, "aria-valuetext", spokenSample ? words(spokenSample).join(", ") : t("chart.empty"));
+    setAttribute(plot, "aria-valuenow", Math.max(0, visible.indexOf(spoken)));
+    setAttribute(plot, "aria-valuetext", spoken ? words(spoken).join(", ") : t("chart.empty"));
     setHidden(readout, sample === null);
     setAttribute(cursor, "visibility", sample ? "visible" : "hidden");
     if (!sample) return;
     const x = scale.x(sample[0]);
-    setAttribute(cursor, "x1", x);
-    setAttribute(cursor, "x2", x);
+    for (const end of ["x1", "x2"]) setAttribute(cursor, end, x);
     const [time, ...values] = words(sample);
     setChildren(readout, [
       el("strong", time),
-      ...values.map((text, index) => el("span", { class: `chart-key chart-${index + 1}` }, text)),
+      ...values.map((text, index) => el(`span.chart-key.chart-${index + 1}`, text)),
     ]);
     const right = x > scale.width / 2;
     readout.style.setProperty("left", right ? "auto" : `${x + 10}px`);
@@ -155,12 +152,11 @@ export function timeChart({ id, label, series, format, ceiling }) {
 
   plot.addEventListener("pointermove", (event) => {
     const x = event.clientX - plot.getBoundingClientRect().left;
-    const nearest = shown().reduce((best, [time]) =>
-      best === null || Math.abs(scale.x(time) - x) < Math.abs(scale.x(best) - x) ? time : best, null);
-    choose(nearest);
+    const away = ([time]) => Math.abs(scale.x(time) - x);
+    const [nearest] = [...shown()].sort((one, other) => away(one) - away(other));
+    choose(nearest?.[0] ?? null);
   });
-  plot.addEventListener("pointerleave", () => choose(null));
-  plot.addEventListener("blur", () => choose(null));
+  for (const end of ["pointerleave", "blur"]) plot.addEventListener(end, () => choose(null));
   plot.addEventListener("keydown", (event) => {
     const visible = shown();
     const at = visible.findIndex(([time]) => time === chosen);

@@ -45,7 +45,7 @@ export function notify(text, kind = "good") {
     { "aria-label": t("close"), on: { click: () => notice.remove() } },
     icon("close"),
   );
-  const notice = el("div.notice", { "data-kind": kind }, icon(kind), el("p", text), close);
+  const notice = el("div.notice", { "data-kind": kind, "data-tone": kind }, icon(kind), el("p", text), close);
   const notices = document.getElementById("notices");
   notices.replaceChildren(notice);
   if (kind === "good") setTimeout(() => notice.remove(), NOTICE_MS);

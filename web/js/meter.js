@@ -5,7 +5,7 @@
 import { el, setAttribute, setHidden } from "./dom.js";
 
 // A level, with an optional mark (a threshold). `update` takes shares of 1;
-// `level` is good, warning or error.
+// `tone` is null while all is well.
 export function meter(label, { id = null } = {}) {
   const fill = el("span.meter-fill");
   const mark = el("span.meter-mark", { hidden: true });
@@ -17,10 +17,10 @@ export function meter(label, { id = null } = {}) {
   );
   return {
     node,
-    update({ share, text, level = "good", markAt = null }) {
+    update({ share, text, tone = null, markAt = null }) {
       const bounded = Math.min(1, Math.max(0, share || 0));
       fill.style.setProperty("width", `${(bounded * 100).toFixed(2)}%`);
-      setAttribute(node, "data-level", level);
+      setAttribute(node, "data-tone", tone);
       setAttribute(node, "aria-valuenow", Math.round(bounded * 100));
       setAttribute(node, "aria-valuetext", text);
       setHidden(mark, markAt === null);

@@ -4,6 +4,7 @@
 
 import { bytes, percent, rate, timeLeft } from "./format.js";
 import { t } from "./i18n.js";
+import { listed } from "./texts/shared.js";
 
 const MEMORY_S = 4;
 
@@ -40,9 +41,9 @@ export class Pace {
 
 // "42% · 12.6 MiB of 30 MiB · 3.5 MiB/s · about 5 s left"
 export function transfer(done, total, pace) {
-  return [
+  return listed(
     total ? `${percent(done / total)} · ${t("of", { used: bytes(done), limit: bytes(total) })}` : bytes(done),
     pace.rate === null ? "" : rate(pace.rate),
     timeLeft(pace.secondsLeft(total)),
-  ].filter(Boolean).join(" · ");
+  );
 }

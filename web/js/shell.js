@@ -19,6 +19,7 @@ import { clock } from "./format.js";
 import { icon } from "./icons.js";
 import { otherLanguage, setLanguage, t } from "./i18n.js";
 import { button } from "./parts.js";
+import { listed } from "./texts/shared.js";
 import { loginForm } from "./views/login.js";
 
 // A stream that is cut and comes back at once is not worth a banner.
@@ -70,7 +71,7 @@ export async function startShell({ live, views, health, brandOf, command }) {
     active.shown.update?.(event);
     const brand = brandOf(live.status);
     setText(find("brand-of"), brand);
-    const title = [t(`view.${active.id}`), brand, "edge-mirror"].filter(Boolean).join(" · ");
+    const title = listed(t(`view.${active.id}`), brand, "edge-mirror");
     if (document.title !== title) document.title = title;
   }
 

@@ -53,7 +53,7 @@ export function trafficView({ live }) {
     const text = t("storage.text", { used: bytes(used), free: bytes(free) });
     setText(diskText, text);
     setText(path, storage.path);
-    disk.update({ share: free === null ? 0 : used / Math.max(1, used + free), text, level: free !== null && free < LOW_DISK ? "warning" : "good" });
+    disk.update({ share: free === null ? 0 : used / Math.max(1, used + free), text, tone: free !== null && free < LOW_DISK ? "warning" : null });
   }
 
   function showRecent(recent) {

@@ -1,7 +1,7 @@
 // Texts of the main server's page, [中文, English]. Some stand in for shared
 // ones that speak of a node.
 
-import { s } from "./shared.js";
+import { listed, s } from "./shared.js";
 
 export default {
   brand: ["主控服务器", "Main server"],
@@ -23,8 +23,8 @@ export default {
     good: ["一切正常，所有节点都有进行中会议的会议包。", "All is well. Every node has the running meetings' packages."],
     busy: ["一切正常，节点正在拉取会议包。", "All is well. Nodes are getting their packages."],
     more: [
-      ({ running, nodes, busy }) => [`进行中的会议 ${running} 个`, `节点 ${nodes} 个`, busy ? `本机正在发送 ${busy} 个下载` : ""].filter(Boolean).join(" · "),
-      ({ running, nodes, busy }) => [s(running, "running meeting"), s(nodes, "node"), busy ? `${s(busy, "download")} from here under way` : ""].filter(Boolean).join(" · "),
+      (n) => listed(`进行中的会议 ${n.running} 个`, `节点 ${n.nodes} 个`, n.busy && `本机正在发送 ${n.busy} 个下载`),
+      (n) => listed(s(n.running, "running meeting"), s(n.nodes, "node"), n.busy && `${s(n.busy, "download")} from here under way`),
     ],
   },
   problem: {

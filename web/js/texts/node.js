@@ -1,7 +1,7 @@
 // Texts of the node's page, [中文, English]. `problem.CODE` says what is wrong,
 // `problem.CODE.do` what to do; `cause.CODE` why, and what to do then.
 
-import { s } from "./shared.js";
+import { listed, s } from "./shared.js";
 
 const since = ({ since }) => since && `自 ${since} 起`;
 const why = ({ cause }, colon = "：") => cause && colon + cause;
@@ -9,25 +9,25 @@ const why = ({ cause }, colon = "：") => cause && colon + cause;
 export default {
   // The frame
   "away.name": ["节点没有响应，正在自动重新连接。", "The node does not answer; reconnecting by itself."],
-  "error.gone": ["节点没有响应，操作没有完成。请稍后再试。", "The node did not answer; nothing was done. Try again in a moment."],
+  "error.gone": ["节点没有响应，操作没有完成，请稍后再试。", "The node did not answer. Try again in a moment."],
   login: {
-    why: ["登录后可以启动和停止服务、管理会议包、修改配置、查看日志。", "Operators can start and stop the service, look after packages, change the configuration and read the logs."],
-    where: ["没有令牌？在运行节点的机器上执行下面的命令：", "No token at hand? Run this on the machine of the node:"],
-    address: ["这台设备的地址不在允许管理的范围内（security.allowFrom），不能登录。请换一台设备，或在运行节点的机器上操作。", "The address of this device may not manage the node (security.allowFrom), so logging in is not possible. Use another device or the node's own machine."],
+    why: ["登录后可以启停服务、管理会议包、修改配置、查看日志。", "Operators can start and stop the service, manage packages, change settings and read the logs."],
+    where: ["没有令牌？在运行节点的机器上执行：", "No token at hand? Run this on the machine of the node:"],
+    address: ["这台设备的地址不能管理本节点（security.allowFrom）。请换一台设备，或在运行节点的机器上操作。", "This device's address may not manage the node (security.allowFrom). Use another device or the node's own machine."],
   },
   health: {
     loading: ["正在读取节点状态…", "Reading the node's status…"],
-    away: ["节点没有响应，不知道现在的情况。", "The node does not answer, so how it fares is not known."],
+    away: ["节点没有响应，无法得知现在的情况。", "The node does not answer; how it fares is not known."],
     good: ["一切正常，会议包均已就绪。", "All is well. Every package is ready."],
     busy: ["一切正常，正在拉取会议包。", "All is well. Packages are being pulled."],
     more: [
-      ({ active, ready, busy, serving }) => [active ? `进行中的会议 ${active} 个，就绪 ${ready} 个` : "", busy ? `正在拉取 ${busy} 个` : "", serving ? `${serving} 个下载正在进行` : ""].filter(Boolean).join(" · "),
-      ({ active, ready, busy, serving }) => [active ? `${ready} of ${s(active, "running meeting")} ready` : "", busy ? `${busy} being pulled` : "", serving ? `${s(serving, "download")} under way` : ""].filter(Boolean).join(" · "),
+      (n) => listed(n.active && `进行中的会议 ${n.active} 个，就绪 ${n.ready} 个`, n.busy && `正在拉取 ${n.busy} 个`, n.serving && `${n.serving} 个下载正在进行`),
+      (n) => listed(n.active && `${n.ready} of ${s(n.active, "running meeting")} ready`, n.busy && `${n.busy} being pulled`, n.serving && `${s(n.serving, "download")} under way`),
     ],
   },
   problem: {
-    open_access: ["任何能打开这个页面的人都可以停止服务、修改配置（security.open 已打开）。", "Anybody who can open this page may stop the service and change the configuration (security.open is on)."],
-    "open_access.do": ["如果不是有意为之，请在“配置”中关闭它。", "Unless that is meant, switch it off in the configuration."],
+    open_access: ["任何能打开本页的人都可以停止服务、修改配置（security.open 已打开）。", "Anybody who opens this page may stop the service and change settings (security.open is on)."],
+    "open_access.do": ["若非有意，请在“配置”中关闭它。", "Unless that is meant, switch it off in the settings."],
     stopped: ["服务已停止，平板不能从这个节点下载。", "The service is stopped; tablets can't download from this node."],
     "stopped.do": ["需要时点击本页的“启动服务”。", "Press “Start service” on this page when it is needed."],
     main_server_unreachable: [
@@ -45,15 +45,15 @@ export default {
       (p) => `The package of “${p.title || p.meeting}” could not be pulled${why(p, ": ")}.`,
     ],
     storage_error: ["存储文件夹 {path} 不能使用。", "The storage folder {path} can't be used."],
-    "storage_error.do": ["请检查文件夹是否存在、节点能否读写、磁盘是否正常，或换一个文件夹。", "Check that it exists, that the node may read and write it and that the disk works, or choose another folder."],
+    "storage_error.do": ["请检查文件夹是否存在、能否读写，磁盘是否正常，或换一个文件夹。", "Check that it exists, that the node may write to it and that the disk works, or choose another folder."],
     storage_nearly_full: ["存储空间快满了：已用 {used}，上限 {limit}。", "Storage is nearly full: {used} of {limit} are used."],
-    "storage_nearly_full.do": ["请在“会议”中移除不需要的会议包，或提高存储上限。", "Remove packages under Meetings that nobody needs, or raise the storage limit."],
-    config_rejected: ["配置文件 {file} 有错误，没有生效；节点继续使用上一次正确的配置。", "The configuration file {file} has mistakes and is not in force; the last good one is."],
-    "config_rejected.do": ["请按技术信息改正文件，保存后自动生效。改正之前不能在这里保存配置。", "Mend the file as the technical details say; it then takes effect by itself. Until then nothing can be saved here."],
+    "storage_nearly_full.do": ["请在“会议”中移除不需要的会议包，或提高存储上限。", "Remove packages that nobody needs under Meetings, or raise the storage limit."],
+    config_rejected: ["配置文件 {file} 有错误，没有生效，节点仍使用上一次的配置。", "The configuration file {file} has mistakes; the last good one stays in force."],
+    "config_rejected.do": ["请按技术信息改正文件，保存后自动生效；在此之前本页不能保存配置。", "Mend it as the technical details say; it then takes effect by itself. Until then nothing can be saved here."],
     port_error: ["端口 {port} 不能使用，节点仍在原来的端口上工作。", "Port {port} can't be used; the node still works on the old one."],
-    "port_error.do": ["多半被其他程序占用：请停止那个程序，或换一个端口。", "Another program probably has it: stop that one, or choose another port."],
+    "port_error.do": ["多半被其他程序占用：请停止那个程序，或换一个端口。", "Another program probably has it: stop that, or choose another port."],
     address_unreachable: ["主控服务器连接不上本节点登记的地址 {address}，平板不会被引导到这里。", "The main server can't reach this node at {address}, so no tablets are sent here."],
-    "address_unreachable.do": ["请检查防火墙是否放行这个端口；平板须用另一个地址时，请设置并启用公开地址。", "Check that the firewall lets this port through; if tablets must use another address, set and switch on the public one."],
+    "address_unreachable.do": ["请检查防火墙是否放行这个端口；平板须用另一地址时，请设置并启用公开地址。", "Check that the firewall lets this port through; if tablets need another address, set and enable the public one."],
     heartbeat_slow: ["心跳间隔 {interval} 秒太长：超过 30 秒没有心跳，主控服务器就不再使用本节点。", "A heartbeat interval of {interval} s is too long: main servers drop a node after 30 s of silence."],
     "heartbeat_slow.do": ["请改为 20 秒或更短。", "Set it to 20 s or less."],
   },
@@ -61,45 +61,45 @@ export default {
   // Health
   next: {
     now: [
-      ({ attempt }) => (attempt ? `正在进行第 ${attempt} 次尝试。` : "正在重试。"),
-      ({ attempt }) => (attempt ? `Attempt ${attempt} is under way.` : "Trying again now."),
+      (p) => (p.attempt ? `正在进行第 ${p.attempt} 次尝试。` : "正在重试。"),
+      (p) => (p.attempt ? `Attempt ${p.attempt} is under way.` : "Trying again now."),
     ],
     in: [
-      ({ attempt, seconds }) => (attempt ? `${seconds} 秒后进行第 ${attempt + 1} 次尝试。` : `${seconds} 秒后自动重试。`),
-      ({ attempt, seconds }) => (attempt ? `Attempt ${attempt + 1} in ${seconds} s.` : `Next try in ${seconds} s.`),
+      (p) => `${p.seconds} 秒后${p.attempt ? `进行第 ${p.attempt + 1} 次尝试` : "自动重试"}。`,
+      (p) => `${p.attempt ? `Attempt ${p.attempt + 1}` : "Next try"} in ${p.seconds} s.`,
     ],
   },
   cause: {
     refused: ["对方拒绝连接", "the connection was refused"],
-    "refused.do": ["请确认主控服务器的程序正在运行，配置的地址和端口正确。", "Make sure that the main server's program runs and that its address and port in the settings are right."],
-    unreachable: ["网络不通，或地址无法解析", "the network does not lead there, or the name is unknown"],
-    "unreachable.do": ["请检查网线、交换机、主控服务器是否开机，配置的地址是否正确。", "Check the cable, the switch, whether the main server is on, and its address in the settings."],
-    timeout: ["对方没有及时回答", "it did not answer in time"],
+    "refused.do": ["请确认主控服务器正在运行，配置的地址和端口正确。", "Make sure that the main server runs and that its address and port in the settings are right."],
+    unreachable: ["网络不通，或地址无法解析", "no way through the network, or the name is unknown"],
+    "unreachable.do": ["请检查网线和交换机、主控服务器是否开机、配置的地址是否正确。", "Check the cables, whether the main server is on, and its address in the settings."],
+    timeout: ["对方没有及时响应", "it did not answer in time"],
     "timeout.do": ["请检查网络是否拥堵、防火墙是否拦截，或延长连接超时。", "Check for a busy network or a firewall, or allow more time to connect."],
-    http_status: ["对方回答了错误", "it answered with an error"],
-    "http_status.do": ["请查看主控服务器的日志；它的回答在技术信息中。", "Look into the main server's log; its answer is in the technical details."],
-    unreadable: ["对方的回答无法理解，可能不是主控服务器", "its answer makes no sense, so it may not be a main server"],
-    "unreadable.do": ["请检查配置的地址和端口是否指向主控服务器。", "Check the main server's address and port in the settings."],
+    http_status: ["对方返回了错误", "it answered with an error"],
+    "http_status.do": ["请查看技术信息和主控服务器的日志。", "See the technical details and the main server's log."],
+    unreadable: ["对方的回答无法识别，可能不是主控服务器", "its answer makes no sense; it may be no main server"],
+    "unreadable.do": ["请检查配置的主控服务器地址和端口。", "Check the main server's address and port in the settings."],
     not_found: ["主控服务器上没有这个会议", "the main server does not know the meeting"],
     "not_found.do": ["请在主控服务器上确认会议仍在进行。", "Check on the main server that the meeting is still running."],
     no_package: ["主控服务器上还没有它的会议包", "the main server has no package for it yet"],
-    "no_package.do": ["请在主控服务器上为它上传会议包，节点随后会自动拉取。", "Upload its package on the main server; the node then pulls it by itself."],
+    "no_package.do": ["请在主控服务器上传会议包，节点随后自动拉取。", "Upload its package on the main server; the node then pulls it by itself."],
     interrupted: ["传输中断", "the transfer broke off"],
-    "interrupted.do": ["节点会从断点继续；反复发生时，请检查网络。", "The node goes on from there; if it happens again and again, check the network."],
+    "interrupted.do": ["节点会断点续传；若反复发生，请检查网络。", "The node goes on from there; if it happens often, check the network."],
     stalled: ["传输停滞", "the transfer stood still"],
-    "stalled.do": ["节点会自动重试；反复发生时，请检查网络。", "The node tries again; if it happens again and again, check the network."],
+    "stalled.do": ["节点会自动重试；若反复发生，请检查网络。", "The node tries again; if it happens often, check the network."],
     too_slow: ["传输太慢，超过了下载时限", "the transfer took longer than allowed"],
     "too_slow.do": ["请检查网络速度，或延长下载时限。", "Check the network's speed, or allow more time for a download."],
     damaged: ["收到的文件已损坏", "the file that arrived is damaged"],
-    "damaged.do": ["请在主控服务器上重新上传；文件没有问题时，请检查网络设备。", "Upload it again on the main server; if the file is good, check the network devices."],
+    "damaged.do": ["请在主控服务器上重新上传；若文件没有问题，请检查网络设备。", "Upload it again on the main server; if it is good there, check the network."],
     no_room: ["存储空间不够", "there is not enough room"],
     "no_room.do": ["请移除不需要的会议包，或提高存储上限。", "Remove packages that nobody needs, or raise the storage limit."],
     disk: ["磁盘读写出错", "the disk can't be read or written"],
-    "disk.do": ["请检查磁盘是否已满或损坏、文件夹权限是否正确。", "Check whether the disk is full or broken, and the folder's permissions."],
+    "disk.do": ["请检查磁盘是否已满或损坏、文件夹能否读写。", "Check whether the disk is full or broken, and the folder's permissions."],
     busy: ["主控服务器正忙", "the main server is busy"],
-    "busy.do": ["节点会自动重试，一般不需要处理。", "The node tries again by itself; there is nothing to do."],
+    "busy.do": ["节点会自动重试，一般不需要处理。", "The node tries again; there is nothing to do."],
     other: ["发生了其他错误", "something else went wrong"],
-    "other.do": ["节点会自动重试；原因见技术信息。", "The node tries again by itself; the technical details say why."],
+    "other.do": ["节点会自动重试；原因见技术信息。", "The node tries again; the technical details say why."],
   },
 
   // Views
@@ -146,8 +146,8 @@ export default {
     started: ["服务已启动。", "The service is running."],
     stopped: ["服务已停止。", "The service is stopped."],
     "stop.title": ["停止服务？", "Stop the service?"],
-    "stop.what": ["节点从主控服务器注销，不再拉取会议包，也不接受新的下载；平板改从别处下载。", "The node unregisters at the main server, pulls nothing more and refuses new downloads; tablets download elsewhere."],
-    "stop.keeps": ["正在进行的下载会完成，会议包保留在本机，随时可以重新启动。", "Downloads under way are finished, packages stay here, and you can start it again at any time."],
+    "stop.what": ["节点从主控服务器注销，不再拉取会议包，不接受新的下载；平板改从别处下载。", "The node leaves the main server, pulls nothing more and refuses new downloads; tablets download elsewhere."],
+    "stop.keeps": ["正在进行的下载会完成，会议包保留在本机，随时可以重新启动。", "Downloads under way are finished, packages stay, and you can start it again at any time."],
   },
   fact: {
     node_id: ["节点 ID", "Node ID"],
@@ -171,7 +171,7 @@ export default {
   },
   state: {
     waiting: ["等待拉取", "Waiting"],
-    "waiting.why": ["前面的会议包拉取完后开始", "its turn comes after those before it"],
+    "waiting.why": ["正在排队", "others are pulled first"],
     pulling: ["拉取中", "Pulling"],
     verifying: ["校验中", "Verifying"],
     "verifying.why": ["正在检查文件是否完整", "checking that the file is complete"],
@@ -192,16 +192,16 @@ export default {
   removed: ["会议包已从本节点移除。", "The package was removed from this node."],
   remove: {
     title: ["从本节点移除会议包？", "Remove the package from this node?"],
-    what: ["只删除本机上的，主控服务器上的不受影响；会议再次开始时会重新拉取。", "Only the copy on this machine is deleted; if the meeting starts again, it is pulled again."],
+    what: ["只删除本机的副本；会议再次开始时会重新拉取。", "Only this machine's copy is deleted; if the meeting starts again, it is pulled again."],
   },
   empty: {
     none: ["目前没有会议", "No meetings at the moment"],
-    "none.why": ["在主控服务器上开始一个会议，它的会议包就会自动出现在这里。", "Start a meeting on the main server, and its package appears here by itself."],
+    "none.why": ["主控服务器上的会议开始后，会自动出现在这里。", "Meetings that start on the main server appear here by themselves."],
     unknown: ["还不知道有哪些会议", "Meetings are not known yet"],
-    "unknown.why": ["连接上主控服务器之后，正在进行的会议会自动出现在这里。", "Once the main server is connected, its running meetings appear here by themselves."],
+    "unknown.why": ["连接上主控服务器后，进行中的会议会自动出现在这里。", "Once the main server is connected, its meetings appear here by themselves."],
     "nomatch.why": ["请换一个查找内容，或选择“全部”。", "Look for something else, or choose “All”."],
     logs: ["没有这个级别的日志", "No log lines of this level"],
-    "logs.why": ["没有消息往往就是好消息。新的日志会自动出现在这里。", "No news is mostly good news. New lines appear here by themselves."],
+    "logs.why": ["新的日志会自动出现在这里。", "New lines appear here by themselves."],
   },
 
   // Traffic
@@ -215,7 +215,7 @@ export default {
     served: ["启动以来发送", "Served since start"],
     pulled: ["启动以来拉取", "Pulled since start"],
   },
-  "storage.threshold": ["标线处为 {size}（{share}）：达到后开始移除已结束会议的会议包。", "The mark is at {size} ({share}): from there on, packages of ended meetings are removed."],
+  "storage.threshold": ["达到标线 {size}（{share}）后，开始移除已结束会议的会议包。", "From the mark at {size} ({share}) on, packages of ended meetings are removed."],
   machine: ["本机", "This machine"],
   gauge: {
     storage: ["会议包", "Packages"],

@@ -2,6 +2,7 @@
 // {n:meeting} by "1 meeting" or "2 meetings"; what has to bend more to its
 // parameters is a function.
 
+export const listed = (...parts) => parts.filter(Boolean).join(" · ");
 export const s = (n, one) => `${n} ${one}${n === 1 ? "" : "s"}`;
 
 export default {
@@ -21,9 +22,9 @@ export default {
     name: ["登录", "Log in"],
     token: ["管理令牌或一次性登录码", "Admin token or one-time code"],
     needed: ["这个页面只对管理员开放，请先登录。", "This page is for the operator. Please log in first."],
-    link: ["打开它显示的链接即可登录；也可以把链接中“login=”后面的登录码填在上面。", "Open the link that it prints, or type the code after “login=” in that link above."],
+    link: ["打开它显示的链接即可登录，也可以把链接中“login=”后面的登录码填在上面。", "Open the link that it prints, or enter the code after “login=” in it above."],
     empty: ["请输入令牌或登录码。", "Enter the token or a code."],
-    wrong: ["令牌或登录码不正确，或者登录码已经用过、已经过期。", "That token or code is not right, or the code was used before or has expired."],
+    wrong: ["令牌或登录码不正确，或登录码已用过、已过期。", "That is not right, or the code was used before or has expired."],
     slow: ["错误次数太多，请稍候再试：", "Too many wrong tries. You can try again in"],
   },
   logout: ["退出登录", "Log out"],
@@ -63,7 +64,7 @@ export default {
   // Health
   problem: {
     disk_nearly_full: ["{path} 所在的磁盘只剩 {free}。", "The disk that holds {path} has only {free} left."],
-    "disk_nearly_full.do": ["请删除这个磁盘上不需要的文件，或把存储文件夹换到更大的磁盘。", "Delete files on that disk that nobody needs, or move the storage folder to a larger disk."],
+    "disk_nearly_full.do": ["请删除磁盘上不需要的文件，或把存储文件夹换到更大的磁盘。", "Delete files there that nobody needs, or move the storage folder to a larger disk."],
   },
 
   // Views

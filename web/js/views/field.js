@@ -39,7 +39,7 @@ export function settingField(setting, drafts, changed) {
   });
   const { input } = control;
   const meaning = el("p.soft.small", { id: `${id}-meaning` }, pick(setting.meaning));
-  const wrong = el("p.wrong", { id: `${id}-wrong`, hidden: true });
+  const wrong = el("p.wrong", { id: `${id}-wrong` });
   const plain = el("output.soft.small", { for: id });
   const caution = setting.caution &&
     el("p.hint", { "data-tone": "warning", hidden: true, id: `${id}-caution` }, icon("warning"), el("span", pick(setting.caution)));
@@ -101,7 +101,6 @@ export function settingField(setting, drafts, changed) {
       setHidden(reset, same(value, setting.default));
       if (caution) setHidden(caution, !edited);
       setAttribute(input, "aria-invalid", problem ? "true" : null);
-      setHidden(wrong, !problem);
       // Else it may stand behind the bar that saves.
       const news = complain(wrong, problem ? pick(problem) : "");
       if (news && document.activeElement === input) wrong.scrollIntoView({ block: "nearest" });

@@ -23,7 +23,7 @@ export const logLines = {
     const known = new Set(this.lines.map(({ n }) => n));
     const fresh = lines.filter(({ n }) => !known.has(n));
     // A node that was started anew counts from one again.
-    const newest = this.lines[this.lines.length - 1];
+    const newest = this.lines.at(-1);
     const restarted = newest && fresh.some(({ n, time }) => n < newest.n && time > newest.time);
     const kept = restarted ? [] : this.lines;
     this.lines = [...kept, ...fresh].sort((one, other) => one.n - other.n).slice(-KEPT);
@@ -31,7 +31,7 @@ export const logLines = {
 
   // Only asked for while somebody looks.
   pollPath() {
-    const newest = logLines.lines[logLines.lines.length - 1]?.n ?? 0;
+    const newest = logLines.lines.at(-1)?.n ?? 0;
     return logLines.viewer?.isConnected ? `/api/logs?after=${newest}&limit=${SHOWN}` : null;
   },
 };
@@ -92,7 +92,7 @@ export function logsView({ live }) {
   }
 
   function onNew() {
-    const newest = shown[shown.length - 1]?.n ?? 0;
+    const newest = shown.at(-1)?.n ?? 0;
     const next = ofLevel();
     waiting = next.filter(({ n }) => n > newest).length;
     if (!paused && atEnd()) follow();

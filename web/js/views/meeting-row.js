@@ -111,11 +111,8 @@ export function meetingRow({ live, session }, fallback) {
     const now = live.now();
     figures.show({ served: ago(meeting.last_served, now) });
     const failed = meeting.cause || meeting.last_error;
-    const trying = meeting.next_try ? nextTry(meeting.next_try - now, meeting.attempt) : "";
     setText(wrong, failed ? t("meeting.wrong", { cause: causeOf(meeting) || t("cause.other") }) + advice() : "");
-    setHidden(wrong, !failed);
-    setText(under, meeting.state === "pulling" && !meeting.next_try ? progressOf() : trying || reason());
-    setHidden(under, under.textContent === "");
+    setText(under, meeting.state === "pulling" && !meeting.next_try ? progressOf() : nextTry(meeting, now) || reason());
   }
 
   function reason() {

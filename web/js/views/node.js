@@ -58,12 +58,11 @@ export function nodeView({ live, session }) {
     const ready = active.filter(isReady).length;
     const below = failing ? t("tile.failing", { n: failing }) : busy ? t("tile.busy", { n: busy }) : t("tile.kept", { n: meetings.length });
     tiles.meetings.show(t("tile.meetings"), `${count(ready)} / ${count(active.length)}`, below, failing ? "warning" : null);
-    const [, sent = 0] = live.samples[live.samples.length - 1] ?? [];
+    const [, sent = 0] = live.samples.at(-1) ?? [];
     tiles.serving.show(t("tile.serving"), count(serving), t("tile.rate", { rate: rate(sent / live.step) }));
     const share = storage.used / storage.limit;
     tiles.storage.show(t("storage.name"), percent(share), t("of", { used: bytes(storage.used), limit: bytes(storage.limit) }));
-    const level = share >= storage.cleanup_at / storage.limit ? "warning" : "good";
-    bar.update({ share, text: percent(share), level });
+    bar.update({ share, text: percent(share), tone: storage.used >= storage.cleanup_at ? "warning" : null });
     const word = running ? (connected ? "connected" : "disconnected") : "unregistered";
     tiles.server.show(t("fact.main_server"), t(`server.${word}`), server, running && !connected ? "error" : null);
   }

@@ -37,14 +37,14 @@ export function trafficView({ live }) {
     });
 
     const { used, limit, cleanup_at: cleanup } = status.storage;
-    const level = used >= limit ? "error" : used >= cleanup ? "warning" : "good";
-    gauges.storage.show(used, limit, bytes, level, cleanup / limit);
+    const tone = used >= limit ? "error" : used >= cleanup ? "warning" : null;
+    gauges.storage.show(used, limit, bytes, tone, cleanup / limit);
     setText(threshold, t("storage.threshold", { size: bytes(cleanup), share: percent(cleanup / limit) }));
     setText(path, status.storage.path);
 
     const { machine } = status;
     const cpu = machine.cpu_percent / 100;
-    gauges.cpu.show(cpu, 1, null, cpu > FULL ? "warning" : "good", null, t("cores", { n: machine.cpu_count }));
+    gauges.cpu.show(cpu, 1, null, undefined, null, t("cores", { n: machine.cpu_count }));
     gauges.memory.show(machine.memory_used, machine.memory_total, bytes);
     gauges.disk.show(machine.disk_total - machine.disk_free, machine.disk_total, bytes);
   }
@@ -68,14 +68,14 @@ function gauge(name) {
   return {
     node,
     // `whole` 0: this system has no such figure.
-    show(part, whole, format, level = null, markAt = null, words = "") {
+    show(part, whole, format, tone = part / whole > FULL ? "warning" : null, markAt = null, words = "") {
       setHidden(node, !(whole > 0));
       if (!(whole > 0)) return;
       const of = part / whole;
       const said = format ? t("of", { used: format(part), limit: format(whole) }) : words;
       setText(share, percent(of));
       setText(text, said);
-      bar.update({ share: of, text: `${percent(of)} ${said}`, level: level ?? (of > FULL ? "warning" : "good"), markAt });
+      bar.update({ share: of, text: `${percent(of)} ${said}`, tone, markAt });
     },
   };
 }
