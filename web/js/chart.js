@@ -27,32 +27,28 @@ export const ceilingOfCounts = (largest) => {
 // `series`: [{ name, value(sample, step) }], at most two have colours.
 // `format`: value to text. `ceiling`: largest value to the top of the axis.
 export function timeChart({ id, label, series, format, ceiling }) {
-  const grid = svg("g", { class: "chart-grid" });
-  const lines = series.map((_, index) => svg("path", { class: `chart-line chart-${index + 1}` }));
-  const areas = series.map((_, index) => svg("path", { class: `chart-area chart-${index + 1}` }));
-  const cursor = svg("line", { class: "chart-cursor", y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom });
+  const grid = svg("g.chart-grid");
+  const lines = series.map((_, index) => svg(`path.chart-line.chart-${index + 1}`));
+  const areas = series.map((_, index) => svg(`path.chart-area.chart-${index + 1}`));
+  const cursor = svg("line.chart-cursor", { y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom });
   const drawing = svg("svg", { height: HEIGHT, "aria-hidden": "true" }, grid, areas, lines, cursor);
-  const readout = el("div", { class: "chart-readout", hidden: true });
+  const readout = el("div.chart-readout", { hidden: true });
   const plot = el(
-    "div",
-    { class: "chart-plot", id, tabindex: "0", role: "slider", "aria-label": `${label}. ${t("chart.keys")}`, "aria-valuemin": 0 },
+    "div.chart-plot",
+    { id, tabindex: "0", role: "slider", "aria-label": `${label}. ${t("chart.keys")}`, "aria-valuemin": 0 },
     drawing,
     readout,
   );
-  const newest = series.map(() => el("strong", {}));
-  const legend = el("ul", { class: "chart-legend" }, series.map(({ name }, index) =>
-    el("li", {}, svg("svg", { class: "chart-swatch", viewBox: "0 0 24 8", "aria-hidden": "true" },
-      svg("path", { class: `chart-line chart-${index + 1}`, d: "M0 4h24" })), `${name} `, newest[index])));
-  const rows = el("tbody", {});
-  const table = el(
-    "details",
-    { class: "chart-table" },
-    el("summary", {}, t("chart.table")),
-    el("table", {},
-      el("caption", { class: "spoken" }, label),
-      el("thead", {}, el("tr", {}, [t("chart.time"), ...series.map(({ name }) => name)].map((text) => el("th", { scope: "col" }, text)))),
-      rows),
-  );
+  const newest = series.map(() => el("strong"));
+  const legend = el("ul.chart-legend", series.map(({ name }, index) =>
+    el("li", svg("svg.chart-swatch", { viewBox: "0 0 24 8", "aria-hidden": "true" },
+      svg(`path.chart-line.chart-${index + 1}`, { d: "M0 4h24" })), `${name} `, newest[index])));
+  const rows = el("tbody");
+  const columns = [t("chart.time"), ...series.map(({ name }) => name)];
+  const table = el("details.chart-table", el("summary", t("chart.table")), el("table",
+    el("caption.spoken", label),
+    el("thead", el("tr", columns.map((text) => el("th", { scope: "col" }, text)))),
+    rows));
 
   let samples = [];
   let step = 5;
@@ -62,14 +58,13 @@ export function timeChart({ id, label, series, format, ceiling }) {
   function draw() {
     const width = Math.max(240, plot.clientWidth);
     const values = series.map(({ value }) => samples.map((sample) => value(sample, step)));
-    const end = samples.length > 0 ? samples[samples.length - 1][0] : Math.floor(Date.now() / 1000);
+    const end = samples.at(-1)?.[0] ?? Math.floor(Date.now() / 1000);
     const top = ceiling(Math.max(1, ...values.flat()));
-    const inner = { width: width - MARGIN.left - MARGIN.right, height: HEIGHT - MARGIN.top - MARGIN.bottom };
     scale = {
       width,
       end,
-      x: (time) => MARGIN.left + inner.width * (1 - (end - time) / SPAN_S),
-      y: (value) => MARGIN.top + inner.height * (1 - value / top),
+      x: (time) => MARGIN.left + (width - MARGIN.left - MARGIN.right) * (1 - (end - time) / SPAN_S),
+      y: (value) => MARGIN.top + (HEIGHT - MARGIN.top - MARGIN.bottom) * (1 - value / top),
     };
     setAttribute(drawing, "viewBox", `0 0 ${width} ${HEIGHT}`);
     setChildren(grid, [...across(top), ...along(end)]);
@@ -77,7 +72,7 @@ export function timeChart({ id, label, series, format, ceiling }) {
       const runs = continuous(line);
       setAttribute(lines[index], "d", runs.map(pathOf).join(""));
       setAttribute(areas[index], "d", runs.map(areaOf).join(""));
-      setText(newest[index], line.length > 0 ? format(line[line.length - 1]) : "–");
+      setText(newest[index], line.length > 0 ? format(line.at(-1)) : "–");
     });
     read();
     if (table.open) fillTable();
@@ -87,7 +82,7 @@ export function timeChart({ id, label, series, format, ceiling }) {
     return Array.from({ length: DIVISIONS + 1 }, (_, index) => {
       const value = (top * index) / DIVISIONS;
       const y = scale.y(value);
-      return svg("g", {},
+      return svg("g",
         svg("line", { x1: MARGIN.left, x2: scale.width - MARGIN.right, y1: y, y2: y, class: index === 0 ? "chart-base" : null }),
         svg("text", { x: MARGIN.left - 8, y: y + 4, "text-anchor": "end" }, format(value)));
     });
@@ -96,11 +91,13 @@ export function timeChart({ id, label, series, format, ceiling }) {
   function along(end) {
     const every = scale.width < 460 ? 300 : 180;
     const first = Math.ceil((end - SPAN_S) / every) * every;
-    const times = Array.from({ length: Math.ceil((end - first) / every) + 1 }, (_, index) => first + index * every);
-    return times
-      .map((time) => [scale.x(time), clock(time, false)])
-      .filter(([x]) => x > MARGIN.left + 16 && x < scale.width - 22)
-      .map(([x, text]) => svg("text", { x, y: HEIGHT - 8, "text-anchor": "middle" }, text));
+    const texts = [];
+    for (let time = first; time <= end; time += every) {
+      const x = scale.x(time);
+      const fits = x > MARGIN.left + 16 && x < scale.width - 22;
+      if (fits) texts.push(svg("text", { x, y: HEIGHT - 8, "text-anchor": "middle" }, clock(time, false)));
+    }
+    return texts;
   }
 
   // Where the server was away there are no samples, and no line is drawn.
@@ -109,7 +106,7 @@ export function timeChart({ id, label, series, format, ceiling }) {
     samples.forEach(([time], index) => {
       const broken = index === 0 || time - samples[index - 1][0] > 2.5 * step;
       if (broken) runs.push([]);
-      if (time > scale.end - SPAN_S) runs[runs.length - 1].push([scale.x(time), scale.y(line[index])]);
+      if (time > scale.end - SPAN_S) runs.at(-1).push([scale.x(time), scale.y(line[index])]);
     });
     return runs.filter((run) => run.length > 0);
   }
@@ -118,7 +115,7 @@ export function timeChart({ id, label, series, format, ceiling }) {
 
   const areaOf = (run) => {
     const base = scale.y(0).toFixed(1);
-    return `${pathOf(run)}L${run[run.length - 1][0].toFixed(1)} ${base}L${run[0][0].toFixed(1)} ${base}Z`;
+    return `${pathOf(run)}L${run.at(-1)[0].toFixed(1)} ${base}L${run[0][0].toFixed(1)} ${base}Z`;
   };
 
   const shown = () => samples.filter(([time]) => time > scale.end - SPAN_S);
@@ -126,20 +123,19 @@ export function timeChart({ id, label, series, format, ceiling }) {
   function read() {
     const visible = shown();
     const sample = visible.find(([time]) => time === chosen) ?? null;
-    const spokenSample = sample ?? visible[visible.length - 1];
+    const spoken = sample ?? visible.at(-1);
     setAttribute(plot, "aria-valuemax", Math.max(1, visible.length - 1));
-    setAttribute(plot, "aria-valuenow", Math.max(0, visible.indexOf(spokenSample)));
-    setAttribute(plot, "aria-valuetext", spokenSample ? words(spokenSample).join(", ") : t("chart.empty"));
+    setAttribute(plot, "aria-valuenow", Math.max(0, visible.indexOf(spoken)));
+    setAttribute(plot, "aria-valuetext", spoken ? words(spoken).join(", ") : t("chart.empty"));
     setHidden(readout, sample === null);
     setAttribute(cursor, "visibility", sample ? "visible" : "hidden");
     if (!sample) return;
     const x = scale.x(sample[0]);
-    setAttribute(cursor, "x1", x);
-    setAttribute(cursor, "x2", x);
+    for (const end of ["x1", "x2"]) setAttribute(cursor, end, x);
     const [time, ...values] = words(sample);
     setChildren(readout, [
-      el("strong", {}, time),
-      ...values.map((text, index) => el("span", { class: `chart-key chart-${index + 1}` }, text)),
+      el("strong", time),
+      ...values.map((text, index) => el(`span.chart-key.chart-${index + 1}`, text)),
     ]);
     const right = x > scale.width / 2;
     readout.style.setProperty("left", right ? "auto" : `${x + 10}px`);
@@ -156,12 +152,11 @@ export function timeChart({ id, label, series, format, ceiling }) {
 
   plot.addEventListener("pointermove", (event) => {
     const x = event.clientX - plot.getBoundingClientRect().left;
-    const nearest = shown().reduce((best, [time]) =>
-      best === null || Math.abs(scale.x(time) - x) < Math.abs(scale.x(best) - x) ? time : best, null);
-    choose(nearest);
+    const away = ([time]) => Math.abs(scale.x(time) - x);
+    const [nearest] = [...shown()].sort((one, other) => away(one) - away(other));
+    choose(nearest?.[0] ?? null);
   });
-  plot.addEventListener("pointerleave", () => choose(null));
-  plot.addEventListener("blur", () => choose(null));
+  for (const end of ["pointerleave", "blur"]) plot.addEventListener(end, () => choose(null));
   plot.addEventListener("keydown", (event) => {
     const visible = shown();
     const at = visible.findIndex(([time]) => time === chosen);
@@ -181,15 +176,15 @@ export function timeChart({ id, label, series, format, ceiling }) {
     }
     const mean = (group, value) => group.reduce((sum, sample) => sum + value(sample, step), 0) / group.length;
     setChildren(rows, [...minutes].reverse().map(([minute, group]) =>
-      el("tr", {}, el("th", { scope: "row" }, clock(minute, false)),
-        series.map(({ value }) => el("td", {}, format(mean(group, value)))))));
+      el("tr", el("th", { scope: "row" }, clock(minute, false)),
+        series.map(({ value }) => el("td", format(mean(group, value)))))));
   }
 
   table.addEventListener("toggle", () => table.open && fillTable());
   new ResizeObserver(() => draw()).observe(plot);
 
   return {
-    node: el("div", { class: "chart" }, legend, plot, table),
+    node: el("div.chart", legend, plot, table),
     update(newSamples, newStep) {
       samples = newSamples;
       step = newStep;

@@ -4,20 +4,22 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-// el("button", { class: "quiet", type: "button", on: { click } }, "Copy").
-// Attributes that are null, undefined or false are left out; children too.
-export function el(tag, attributes = {}, ...children) {
-  return dress(document.createElement(tag), attributes, children);
-}
+// el("button.quiet", { id: "copy", on: { click } }, "Copy"): the tag with its
+// classes, then attributes unless there are none, then children. Of both,
+// those that are null, undefined or false are left out.
+export const el = (tag, ...rest) => dress((name) => document.createElement(name), tag, rest);
+export const svg = (tag, ...rest) => dress((name) => document.createElementNS(SVG, name), tag, rest);
 
-export function svg(tag, attributes = {}, ...children) {
-  return dress(document.createElementNS(SVG, tag), attributes, children);
-}
-
-function dress(node, { on = {}, ...attributes }, children) {
+function dress(create, tag, rest) {
+  const [name, ...classes] = tag.split(".");
+  const node = create(name);
+  const { on = {}, ...attributes } = rest[0]?.constructor === Object ? rest.shift() : {};
+  if (classes.length > 0) node.setAttribute("class", classes.join(" "));
+  // Else it would send the form that it stands in.
+  if (name === "button") node.type = "button";
   for (const [name, value] of Object.entries(attributes)) setAttribute(node, name, value);
   for (const [name, listener] of Object.entries(on)) node.addEventListener(name, listener);
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  node.append(...rest.flat().filter((child) => child !== null && child !== undefined && child !== false));
   return node;
 }
 
@@ -74,4 +76,4 @@ export function keyedList(parent, keyOf, make) {
 
 // Text of unknown direction (titles may hold right-to-left marks): kept from
 // turning round what stands beside it.
-export const foreign = (text, attributes = {}) => el("bdi", attributes, text);
+export const foreign = (text, classes = "") => el(`bdi${classes}`, text);

@@ -13,13 +13,11 @@ function formatter(Kind, options) {
   return formatters.get(key);
 }
 
-export function count(value) {
-  return value === null || value === undefined ? NONE : formatter(Intl.NumberFormat, {}).format(value);
-}
+export const count = (value) => (value ?? null) === null ? NONE : formatter(Intl.NumberFormat, {}).format(value);
 
 // Three digits at most: 9.87 MiB, 98.7 MiB, 987 MiB.
 export function bytes(value) {
-  if (value === null || value === undefined) return NONE;
+  if ((value ?? null) === null) return NONE;
   let unit = 0;
   while (value >= 999.5 && unit < UNITS.length - 1) {
     value /= 1024;
@@ -67,10 +65,10 @@ export function timeLeft(seconds) {
 }
 
 export function ago(time, now) {
-  if (time === null || time === undefined) return t("time.never");
+  if (!time) return t("time.never");
   const passed = Math.max(0, now - time);
   if (passed < 10) return t("time.now");
-  const relative = formatter(Intl.RelativeTimeFormat, { numeric: "always" });
+  const relative = formatter(Intl.RelativeTimeFormat, { style: "short" });
   if (passed < 60) return relative.format(-Math.floor(passed / 10) * 10, "second");
   const [unit, span] = SPANS.find(([, span]) => passed >= span);
   return relative.format(-Math.floor(passed / span), unit);
@@ -82,11 +80,9 @@ export function clock(time, seconds = true) {
 }
 
 export function dateTime(time) {
-  if (time === null || time === undefined) return NONE;
-  const options = {
-    year: "numeric", month: "2-digit", day: "2-digit",
-    hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
-  };
+  if (!time) return NONE;
+  const two = "2-digit";
+  const options = { year: "numeric", month: two, day: two, hour: two, minute: two, second: two, hourCycle: "h23" };
   return formatter(Intl.DateTimeFormat, options).format(time * 1000);
 }
 

@@ -2,11 +2,11 @@
 // a text in it. The texts themselves are in texts/; a page adds its own with
 // `addTexts`.
 
-import shared from "./texts/shared.js";
+import shared, { s } from "./texts/shared.js";
 
 const REMEMBERED = "edge-mirror.language";
 const LOCALES = { zh: "zh-CN", en: "en" };
-const TEXTS = { ...shared }; // key -> [zh, en]
+const TEXTS = {}; // key -> [zh, en]
 
 let current = remembered() ?? preferred();
 document.documentElement.lang = LOCALES[current];
@@ -44,17 +44,24 @@ export function setLanguage(chosen) {
   }
 }
 
-export const addTexts = (texts) => Object.assign(TEXTS, texts);
+// They are in groups: { group: { name: [zh, en] } } is the text "group.name".
+export function addTexts(texts, group = "") {
+  for (const [name, text] of Object.entries(texts)) {
+    if (Array.isArray(text)) TEXTS[group + name] = text;
+    else addTexts(text, `${group}${name}.`);
+  }
+}
+
+addTexts(shared);
 
 export const known = (key) => key in TEXTS;
 
-// A text is a string with {name} in it or, where grammar asks for more, a
-// function of the parameters. A missing text shows its key: better an odd
-// word than an empty button.
+// A missing text shows its key: better an odd word than an empty button.
 export function t(key, params = {}) {
   const text = TEXTS[key]?.[current === "zh" ? 0 : 1] ?? key;
   if (typeof text === "function") return text(params);
-  return text.replace(/\{(\w+)\}/g, (whole, name) => params[name] ?? whole);
+  return text.replace(/\{(\w+)(?::([\w ]+))?\}/g, (whole, name, noun) =>
+    noun ? s(params[name], noun) : params[name] ?? whole);
 }
 
 // For texts that servers send in both languages, {"zh": …, "en": …}.

@@ -3,15 +3,18 @@
 
 import { svg } from "./dom.js";
 
+const RING = "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18z";
+const DOWN = "M12 3v11M7.5 9.8 12 14.3l4.5-4.5M4 20h16";
+
 const PATHS = {
-  good: "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zM8 12.2l2.8 2.8L16 9.6",
+  good: RING + "M8 12.2l2.8 2.8L16 9.6",
   warning: "M12 4 2.8 20h18.4zM12 10v4.5M12 17.4v.1",
-  error: "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zM12 7.5v5.5M12 16.4v.1",
-  stopped: "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zM9.2 9.2h5.6v5.6H9.2z",
-  wait: "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zM12 7.5V12l3 2",
-  busy: "M12 3v11M7.5 9.8 12 14.3l4.5-4.5M4 20h16",
+  error: RING + "M12 7.5v5.5M12 16.4v.1",
+  stopped: RING + "M9.2 9.2h5.6v5.6H9.2z",
+  wait: RING + "M12 7.5V12l3 2",
+  busy: DOWN,
   check: "M4 12.5 9.5 18 20 7",
-  download: "M12 3v11M7.5 9.8 12 14.3l4.5-4.5M4 20h16",
+  download: DOWN,
   sync: "M20 11a8 8 0 0 0-14.3-4L4 9M4 4v5h5M4 13a8 8 0 0 0 14.3 4l1.7-2M20 20v-5h-5",
   remove: "M4 7h16M9 7V4h6v3M6.5 7l1 13h9l1-13M10 11v5.5M14 11v5.5",
   start: "M7 4.5v15l12-7.5z",
@@ -19,7 +22,7 @@ const PATHS = {
   copy: "M9 9h11v11H9zM5 15H4V4h11v1",
   show: "M2.5 12S6 5.5 12 5.5 21.5 12 21.5 12 18 18.5 12 18.5 2.5 12 2.5 12zM12 9a3 3 0 1 0 0 6 3 3 0 0 0 0-6z",
   reset: "M4 4v5h5M4.6 9A8 8 0 1 1 4 13",
-  language: "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zM3 12h18M12 3c5 5 5 13 0 18M12 3c-5 5-5 13 0 18",
+  language: RING + "M3 12h18M12 3c5 5 5 13 0 18M12 3c-5 5-5 13 0 18",
   login: "M14 4h5v16h-5M3 12h11M10 8l4 4-4 4",
   logout: "M10 4H5v16h5M9 12h12M17 8l4 4-4 4",
   overview: "M4 4h7v9H4zM13 4h7v5h-7zM13 11h7v9h-7zM4 15h7v5H4z",
@@ -37,11 +40,7 @@ const PATHS = {
 };
 
 export function icon(name) {
-  return svg(
-    "svg",
-    { class: "icon", viewBox: "0 0 24 24", "aria-hidden": "true", focusable: "false" },
-    svg("path", { d: PATHS[name] }),
-  );
+  return svg("svg.icon", { viewBox: "0 0 24 24", "aria-hidden": "true" }, svg("path", { d: PATHS[name] }));
 }
 
 // For an icon that follows a state: draws another one in the same element.

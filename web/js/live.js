@@ -1,23 +1,32 @@
 // What the server says of itself, kept up to date. `connection` is
 // "connecting", then "live" with an event stream or "polling" where the server
 // has none for us (503: too many), and "away" while it can't be reached: tried
-// again after 1 s, then less often, every 5 s at last.
+// again after a second or less, then more rarely, at last every 5 s or so.
 //
 // Read with fetch, not EventSource: that one says nothing of an answer's status.
 
 import { call } from "./api.js";
 
+// Halved at random: many pages must not come back all at once.
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 5000;
 const CONNECT_PATIENCE_MS = 8000;
 // The server sends at least a comment every 15 s.
-const SILENCE_MS = 40_000;
+const SILENCE_MS = 30_000;
+// A stream that ends sooner has failed, or it would be asked for all the time.
+const SOUND_MS = 10_000;
 // After that long of polling, a stream is asked for again.
 const POLLING_MS = 30_000;
+
 const pause = (ms, signal) =>
   new Promise((done) => {
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", () => (clearTimeout(timer), done()), { once: true });
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+      done();
+    };
+    const timer = setTimeout(end, ms);
+    signal.addEventListener("abort", end);
   });
 
 export class Live extends EventTarget {
@@ -54,23 +63,28 @@ export class Live extends EventTarget {
     this.round = null;
   }
 
+  // For a tab that comes back: what it shows may be old, its stream cut.
+  wake() {
+    if (this.round === null || this.connection !== "live" || Date.now() - this.heard * 1000 > SOUND_MS) this.start();
+  }
+
   async #run(signal) {
     let failures = 0;
     while (!signal.aborted) {
+      const began = Date.now();
       const outcome = await this.#stream(signal);
       if (signal.aborted) return;
-      if (outcome === "none" && (await this.#poll(signal))) continue;
+      if (outcome === "none" && (await this.#poll(signal))) {
+        failures = 0;
+        continue;
+      }
       if (signal.aborted) return;
       // A stream that ended may be a restart of the stream alone: the page
       // is called stale only when the next attempt fails.
-      if (outcome === "ended") {
-        failures = 0;
-      } else {
-        this.#connection("away");
-        failures += 1;
-      }
-      const wait = FIRST_PAUSE_MS * 1.5 ** Math.max(0, failures - 1);
-      await pause(outcome === "ended" ? 100 : Math.min(LONGEST_PAUSE_MS, wait), signal);
+      if (outcome !== "ended") this.#connection("away");
+      failures = outcome === "ended" && Date.now() - began > SOUND_MS ? 0 : failures + 1;
+      const wait = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 1.5 ** (failures - 1));
+      await pause(wait * (0.5 + Math.random() / 2), signal);
     }
   }
 

@@ -34,6 +34,8 @@ startShell({
     ],
   }),
   brandOf: () => t("brand"),
+  // Strangers are not told where the data is.
+  command: () => "edge-mirror token --data DIR",
   health,
   views: [
     { id: "overview", icon: "overview", operators: true, create: overviewView },

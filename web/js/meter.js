@@ -5,22 +5,22 @@
 import { el, setAttribute, setHidden } from "./dom.js";
 
 // A level, with an optional mark (a threshold). `update` takes shares of 1;
-// `level` is good, warning or error.
+// `tone` is null while all is well.
 export function meter(label, { id = null } = {}) {
-  const fill = el("span", { class: "meter-fill" });
-  const mark = el("span", { class: "meter-mark", hidden: true });
+  const fill = el("span.meter-fill");
+  const mark = el("span.meter-mark", { hidden: true });
   const node = el(
-    "div",
-    { id, class: "meter", role: "meter", "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": 0 },
+    "div.meter",
+    { id, role: "meter", "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": 0 },
     fill,
     mark,
   );
   return {
     node,
-    update({ share, text, level = "good", markAt = null }) {
+    update({ share, text, tone = null, markAt = null }) {
       const bounded = Math.min(1, Math.max(0, share || 0));
       fill.style.setProperty("width", `${(bounded * 100).toFixed(2)}%`);
-      setAttribute(node, "data-level", level);
+      setAttribute(node, "data-tone", tone);
       setAttribute(node, "aria-valuenow", Math.round(bounded * 100));
       setAttribute(node, "aria-valuetext", text);
       setHidden(mark, markAt === null);
@@ -31,7 +31,7 @@ export function meter(label, { id = null } = {}) {
 
 // Progress of a transfer; `share` null while the whole is not known.
 export function progress(label) {
-  const node = el("progress", { class: "progress", max: "1", "aria-label": label });
+  const node = el("progress.progress", { max: "1", "aria-label": label });
   return {
     node,
     update(share) {

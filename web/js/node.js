@@ -1,19 +1,23 @@
 // The node's page: which views there are and where its events come from.
 
 import { session } from "./api.js";
-import { healthView } from "./views/health.js";
-import nodeTexts from "./texts/node.js";
-import { addTexts } from "./i18n.js";
+import { notify } from "./dialog.js";
+import { addTexts, t } from "./i18n.js";
 import { Live } from "./live.js";
+import { linkOf, numbers, sentence } from "./node-health.js";
 import { startShell } from "./shell.js";
-import { sentence, numbers, linkOf } from "./node-health.js";
-import { nodeView } from "./views/node.js";
-import { meetingsView } from "./views/meetings.js";
-import { trafficView } from "./views/traffic.js";
+import texts from "./texts/node.js";
 import { configView } from "./views/config.js";
-import { logsView, logLines } from "./views/logs.js";
+import { healthView } from "./views/health.js";
+import { logLines, logsView } from "./views/logs.js";
+import { meetingsView } from "./views/meetings.js";
+import { nodeView } from "./views/node.js";
+import { trafficView } from "./views/traffic.js";
 
-addTexts(nodeTexts);
+// Time to read where the page goes.
+const MOVE_MS = 1200;
+
+addTexts(texts);
 
 const configShown = () => session.operator && document.body.dataset.view === "config";
 
@@ -31,9 +35,27 @@ const live = new Live({
 
 live.addEventListener("log", ({ detail }) => logLines.take(Array.isArray(detail) ? { lines: detail } : detail));
 
+// When the node listens on another port, streams of the old one go on, but
+// nothing else is answered there. A page that came through a proxy has a port
+// of its own, and stays.
+let port = null;
+live.addEventListener("status", () => {
+  const [before, now] = [port, live.status.node_port];
+  port = now;
+  if (before === null || before === now || (location.port || "80") !== String(before)) return;
+  notify(t("config.moving", { port: now }));
+  const target = new URL(location.href);
+  target.port = now;
+  setTimeout(() => location.replace(target), MOVE_MS);
+});
+
+// In quotes where a shell would take the path apart.
+const quoted = (path) => (/[^\p{L}\p{N}_./:\\-]/u.test(path) ? `"${path.replace(/["$`]/g, "\\$&")}"` : path);
+
 startShell({
   live,
   brandOf: (status) => status?.node_id ?? "",
+  command: (status) => `edge-mirror token${status ? ` --config ${quoted(status.config_file)}` : ""}`,
   health: (context) => healthView(context, { good: sentence, more: numbers, extra: linkOf, home: "overview" }),
   views: [
     { id: "overview", icon: "overview", create: nodeView },

@@ -2,6 +2,10 @@
 // moments. Smoothed: chunks come in bursts, and a number that jumps about
 // tells nobody anything.
 
+import { bytes, percent, rate, timeLeft } from "./format.js";
+import { t } from "./i18n.js";
+import { listed } from "./texts/shared.js";
+
 const MEMORY_S = 4;
 
 export class Pace {
@@ -33,4 +37,13 @@ export class Pace {
     if (!total || !this.#rate || this.#last === null) return null;
     return Math.max(0, total - this.#last.bytes) / this.#rate;
   }
+}
+
+// "42% · 12.6 MiB of 30 MiB · 3.5 MiB/s · about 5 s left"
+export function transfer(done, total, pace) {
+  return listed(
+    total ? `${percent(done / total)} · ${t("of", { used: bytes(done), limit: bytes(total) })}` : bytes(done),
+    pace.rate === null ? "" : rate(pace.rate),
+    timeLeft(pace.secondsLeft(total)),
+  );
 }

@@ -18,14 +18,20 @@ import { el, setAttribute, setChildren, setHidden, setText } from "./dom.js";
 import { clock } from "./format.js";
 import { icon } from "./icons.js";
 import { otherLanguage, setLanguage, t } from "./i18n.js";
+import { button } from "./parts.js";
+import { listed } from "./texts/shared.js";
 import { loginForm } from "./views/login.js";
 
 // A stream that is cut and comes back at once is not worth a banner.
 const BANNER_AFTER_MS = 300;
+// A browser has six connections for a server: a tab that nobody looks at
+// leaves its own to others.
+const HIDDEN_MS = 60_000;
 
 const find = (id) => document.getElementById(id);
 
-export async function startShell({ live, views, health, brandOf }) {
+// `command(status)` makes a one-time code when it is run on the server's machine.
+export async function startShell({ live, views, health, brandOf, command }) {
   const context = { live, session };
   let made = new Map(); // the views' instances, by id; forms by "login"
   let active = null; // { id, shown }
@@ -33,7 +39,8 @@ export async function startShell({ live, views, health, brandOf }) {
   let settled = "#/"; // the address of the view that is shown
   let bannerTimer = null;
 
-  const loginView = (about) => loginForm({ about, done: () => (about ? show() : go("#/")) });
+  const loginView = (about) =>
+    loginForm({ about, command: () => command(live.status), done: () => (about ? show() : go("#/")) });
 
   function wanted() {
     const id = location.hash.match(/^#\/(\w*)/)?.[1] ?? "";
@@ -64,7 +71,7 @@ export async function startShell({ live, views, health, brandOf }) {
     active.shown.update?.(event);
     const brand = brandOf(live.status);
     setText(find("brand-of"), brand);
-    const title = [t(`view.${active.id}`), brand, "edge-mirror"].filter(Boolean).join(" · ");
+    const title = listed(t(`view.${active.id}`), brand, "edge-mirror");
     if (document.title !== title) document.title = title;
   }
 
@@ -105,12 +112,12 @@ export async function startShell({ live, views, health, brandOf }) {
     made = new Map();
     setText(find("skip"), t("skip"));
     setAttribute(find("views"), "aria-label", t("views"));
-    setChildren(find("views"), [el("ul", {}, views.map((view) =>
-      el("li", {}, el("a", { href: `#/${view.id}`, "data-view": view.id },
-        icon(view.icon), el("span", {}, t(`view.${view.id}`))))))]);
+    setChildren(find("views"), [el("ul", views.map((view) =>
+      el("li", el("a", { href: `#/${view.id}`, "data-view": view.id },
+        icon(view.icon), el("span", t(`view.${view.id}`))))))]);
     setAttribute(find("language"), "lang", otherLanguage() === "zh" ? "zh-CN" : "en");
-    setChildren(find("language"), [icon("language"), el("span", {}, t("other.language"))]);
-    setAttribute(find("health-area"), "aria-label", t("health"));
+    setChildren(find("language"), [icon("language"), el("span", t("other.language"))]);
+    setAttribute(find("health-area"), "aria-label", t("health.name"));
     healthView = health(context);
     setChildren(find("health-area"), [healthView.node]);
     showSession();
@@ -118,24 +125,14 @@ export async function startShell({ live, views, health, brandOf }) {
   }
 
   function showSession() {
-    const word = (key) => el("span", { class: "button-word" }, t(key));
-    const parts = [];
-    if (session.how === "local") parts.push(el("span", { class: "bar-note", id: "who" }, t("session.local")));
-    if (session.how === "session") {
-      const leave = async () => (await active.shown.leave?.()) !== false && act(button, logout, t("logged.out"));
-      const button = el(
-        "button",
-        { type: "button", class: "button quiet", id: "logout", "aria-label": t("logout"), on: { click: leave } },
-        icon("logout"),
-        word("logout"),
-      );
-      parts.push(button);
-    }
-    if (!session.operator) {
-      const link = { class: "button quiet", id: "login-link", href: "#/login", "aria-label": t("login") };
-      parts.push(el("a", link, icon("login"), word("login")));
-    }
-    setChildren(find("session"), parts);
+    const leave = async () => (await active.shown.leave?.()) !== false && act(out, logout, t("logged.out"));
+    const out = button("quiet", "logout", t("logout"), { id: "logout", "aria-label": t("logout"), on: { click: leave } });
+    setChildren(find("session"), [
+      session.how === "local" && el("span.bar-note", { id: "who" }, t("session.local")),
+      session.how === "session" && out,
+      !session.operator && el("a.button.quiet", { id: "login-link", href: "#/login", "aria-label": t("login.name") },
+        icon("login"), el("span", t("login.name"))),
+    ]);
   }
 
   function showConnection() {
@@ -145,7 +142,7 @@ export async function startShell({ live, views, health, brandOf }) {
     const say = () => {
       document.body.toggleAttribute("data-stale", away);
       const since = live.heard === null ? "" : t("away.since", { time: clock(live.heard) });
-      setChildren(find("connection"), away ? [icon("sync"), el("span", {}, `${t("away")}${since}`)] : []);
+      setChildren(find("connection"), away ? [icon("sync"), el("span", `${t("away.name")}${since}`)] : []);
       setHidden(find("connection"), !away);
       if (active) healthView.update(active.id);
     };
@@ -176,6 +173,12 @@ export async function startShell({ live, views, health, brandOf }) {
     find("content").focus();
   });
   addEventListener("hashchange", onAddress);
+  let rest = null;
+  document.addEventListener("visibilitychange", () => {
+    clearTimeout(rest);
+    if (document.hidden) rest = setTimeout(() => live.stop(), HIDDEN_MS);
+    else live.wake();
+  });
   for (const event of ["status", "traffic", "sample", "log", "config"]) live.addEventListener(event, queue);
   const askWho = () => readSession().catch(() => {});
   live.addEventListener("session", askWho);

@@ -2,12 +2,11 @@
 
 import { sentenceOf } from "../act.js";
 import { post } from "../api.js";
-import { notify } from "../dialog.js";
-import { el, setAttribute, setChildren } from "../dom.js";
-import { icon } from "../icons.js";
+import { notify, openDialog } from "../dialog.js";
+import { el, setAttribute } from "../dom.js";
 import { t } from "../i18n.js";
+import { complain } from "../parts.js";
 import { send } from "./meeting-row.js";
-import { openDialog } from "./parts.js";
 
 const ID = /^(?!\.{1,2}$)[\w.-]{1,128}$/;
 
@@ -16,21 +15,21 @@ export function createDialog({ file, changed }) {
   const field = (name, attributes, wrong = null) => {
     const about = [`${name}-help`, wrong ? `${name}-wrong` : ""].join(" ").trim();
     const input = el("input", { id: `new-${name}`, name, autocomplete: "off", "aria-describedby": about, ...attributes });
-    const help = el("p", { class: "soft small", id: `${name}-help` }, t(`create.${name}.help`));
-    return [input, el("div", { class: "field" }, el("label", { for: `new-${name}` }, t(`create.${name}`)), input, help, wrong)];
+    const help = el("p.soft.small", { id: `${name}-help` }, t(`create.${name}.help`));
+    return [input, el("div.field", el("label", { for: `new-${name}` }, t(`create.${name}`)), input, help, wrong)];
   };
-  const complaint = (name) => el("p", { class: "wrong", id: `${name}-wrong`, role: "alert" });
+  const complaint = (name) => el("p.wrong", { id: `${name}-wrong`, role: "alert" });
   const wrong = { title: complaint("title"), id: complaint("id") };
   const [title, titleField] = field("title", { maxlength: 200, required: true }, wrong.title);
   const [time, timeField] = field("time", { maxlength: 100 });
   const [picked, packageField] = field("package", { type: "file", accept: ".zip,application/zip" });
   const [id, idField] = field("id", { maxlength: 128, spellcheck: "false", autocapitalize: "off" }, wrong.id);
-  const cancel = el("button", { type: "button", class: "button", "data-answer": "no" }, t("cancel"));
-  const agree = el("button", { type: "submit", class: "button primary", "data-answer": "yes" }, t("create.yes"));
-  const form = el("form", { class: "fields", novalidate: true, on: { submit } },
+  const cancel = el("button.button", { "data-answer": "no" }, t("cancel"));
+  const agree = el("button.button.primary", { type: "submit", "data-answer": "yes" }, t("create.yes"));
+  const form = el("form.fields", { novalidate: true, on: { submit } },
     titleField, packageField, timeField,
-    el("details", {}, el("summary", {}, t("create.more")), idField),
-    el("div", { class: "dialog-buttons" }, cancel, agree));
+    el("details", el("summary", t("create.more")), idField),
+    el("div.dialog-buttons", cancel, agree));
   const dialog = openDialog(t("create.title.of"), form);
   cancel.addEventListener("click", () => dialog.close());
   if (file) {
@@ -43,7 +42,7 @@ export function createDialog({ file, changed }) {
   title.select();
 
   function say(input, place, text) {
-    setChildren(place, text ? [icon("error"), el("span", {}, text)] : []);
+    complain(place, text);
     setAttribute(input, "aria-invalid", text ? "true" : null);
     if (!text) return;
     input.closest("details")?.setAttribute("open", "");

@@ -3,23 +3,19 @@
 
 import { act } from "../act.js";
 import { call, post } from "../api.js";
-import { ask } from "../dialog.js";
+import { ask, openDialog } from "../dialog.js";
 import { el, setHidden, setText } from "../dom.js";
-import { icon } from "../icons.js";
 import { t } from "../i18n.js";
-import { badge, copyText, openDialog } from "./parts.js";
+import { badge, button, copyText } from "../parts.js";
 
 const PATH = "/api/v1/nodes/key";
 
 export function keyCard() {
   let asked = null;
   const state = badge("key-state");
-  const what = el("p", {});
-  const button = (id, drawing, look = "") =>
-    el("button", { type: "button", class: `button ${look}`, id }, icon(drawing), el("span", {}, ""));
-  const make = button("key-make", "login");
-  const remove = button("key-remove", "remove", "danger");
-  setText(remove.lastChild, t("key.remove"));
+  const what = el("p");
+  const make = button("", "login", "", { id: "key-make" });
+  const remove = button("danger", "remove", t("key.remove"), { id: "key-remove" });
 
   make.addEventListener("click", async () => {
     const yes = await ask({
@@ -37,10 +33,10 @@ export function keyCard() {
   });
 
   return {
-    node: el("section", { class: "card", "aria-labelledby": "key-title" },
-      el("div", { class: "card-head" },
-        el("h2", { id: "key-title" }, t("key"), " ", state.node),
-        el("div", { class: "buttons" }, make, remove)),
+    node: el("section.card", { "aria-labelledby": "key-title" },
+      el("div.card-head",
+        el("h2", { id: "key-title" }, t("key.name"), " ", state.node),
+        el("div.buttons", make, remove)),
       what),
     update(needed) {
       asked = needed;
@@ -53,14 +49,14 @@ export function keyCard() {
 }
 
 function showOnce(text) {
-  const key = el("pre", { class: "code key", id: "key-text", tabindex: "0" }, text);
+  const key = el("pre.code.key", { id: "key-text", tabindex: "0" }, text);
   // Said here: notices are behind the dialog.
-  const said = el("p", { class: "soft", role: "status", id: "key-said" });
+  const said = el("p.soft", { role: "status", id: "key-said" });
   const click = async () => setText(said, await copyText(key));
-  const copy = el("button", { type: "button", class: "button", id: "key-copy", on: { click } }, icon("copy"), t("copy"));
-  const done = el("button", { type: "button", class: "button primary", "data-answer": "yes" }, t("key.noted"));
-  const dialog = openDialog(t("key.made"), el("p", {}, t("key.once")), key, el("p", {}, t("key.where")), said,
-    el("div", { class: "dialog-buttons" }, copy, done));
+  const copy = button("", "copy", t("copy"), { id: "key-copy", on: { click } });
+  const done = el("button.button.primary", { "data-answer": "yes" }, t("key.noted"));
+  const dialog = openDialog(t("key.made"), el("p", t("key.once")), key, el("p", t("key.where")), said,
+    el("div.dialog-buttons", copy, done));
   // A slip of the finger must not lose it: only the button closes.
   dialog.addEventListener("cancel", (event) => event.preventDefault());
   done.addEventListener("click", () => dialog.close());

@@ -5,12 +5,12 @@ import { act, sentenceOf } from "../act.js";
 import { call, post } from "../api.js";
 import { ask, notify } from "../dialog.js";
 import { el, foreign, setAttribute, setHidden, setText } from "../dom.js";
-import { bytes, count, dateTime, percent, rate, timeLeft } from "../format.js";
-import { icon } from "../icons.js";
+import { bytes, count, dateTime } from "../format.js";
 import { t } from "../i18n.js";
 import { progress } from "../meter.js";
+import { transfer } from "../pace.js";
+import { badge, button, disclosed, facts, isolated } from "../parts.js";
 import { everywhere, isRunning } from "./health.js";
-import { badge, disclosed, isolated, rowFacts } from "./parts.js";
 import { isZip, upload, uploadOf } from "./uploads.js";
 
 const LOOKS = {
@@ -45,30 +45,29 @@ export function meetingRow({ live }, { fallback, changed }) {
   let meeting = null;
   let path = "";
 
-  const title = foreign("", { class: "meeting-title" });
-  const id = foreign("", { class: "code soft" });
-  const time = foreign("", { class: "small soft" });
+  const title = foreign("", ".meeting-title");
+  const id = foreign("", ".code.soft");
+  const time = foreign("", ".small.soft");
   const state = badge();
   const bar = progress("");
-  const under = el("p", { class: "small soft" });
-  const facts = rowFacts(["size", "files", "nodes"]);
+  const under = el("p.small.soft");
+  const figures = facts("meeting-facts", "column", ["size", "files", "nodes"]);
   const details = disclosed(() => ({
     sha256: meeting.sha256 ?? "–", bytes: count(meeting.size), created: dateTime(meeting.created_at),
     begun: dateTime(meeting.started_at), ended: dateTime(meeting.ended_at), nodes: meeting.nodes.map(isolated).join(", ") || "–",
   }));
 
-  const button = (name, drawing, extra = "") =>
-    el("button", { type: "button", class: `button quiet ${extra}`, "data-action": name }, icon(drawing), el("span", {}, ""));
+  const action = (name, drawing, look = "") => button(`quiet ${look}`, drawing, "", { "data-action": name });
   const buttons = {
-    start: button("start", "start"), end: button("end", "stop"), upload: button("upload", "upload"),
-    cancel: button("cancel", "close"), delete: button("delete", "remove", "danger"),
+    start: action("start", "start"), end: action("end", "stop"), upload: action("upload", "upload"),
+    cancel: action("cancel", "close"), delete: action("delete", "remove", "danger"),
   };
   const picker = el("input", { type: "file", accept: ".zip,application/zip", hidden: true, tabindex: "-1", "aria-hidden": "true" });
-  const node = el("li", { class: "meeting" },
-    el("div", { class: "meeting-name" }, title, time, id, details.button),
-    el("div", { class: "meeting-state" }, state.node, bar.node, under),
-    facts.node,
-    el("div", { class: "meeting-buttons" }, Object.values(buttons), picker),
+  const node = el("li.meeting",
+    el("div.meeting-name", title, time, id, details.button),
+    el("div.meeting-state", state.node, bar.node, under),
+    figures.node,
+    el("div.meeting-buttons", Object.values(buttons), picker),
     details.panel);
 
   const name = () => meeting.title || meeting.id;
@@ -124,9 +123,11 @@ export function meetingRow({ live }, { fallback, changed }) {
     setHidden(time, meeting.time === "");
     setText(id, meeting.id);
     state.show(LOOKS[kind], t(`state.${kind}`));
-    facts.show("size", bytes(meeting.size));
-    facts.show("files", count(meeting.file_count));
-    facts.show("nodes", meeting.size === null ? "–" : `${count(meeting.nodes.length)} / ${count(live.status.nodes.length)}`);
+    figures.show({
+      size: bytes(meeting.size),
+      files: count(meeting.file_count),
+      nodes: meeting.size === null ? "–" : `${count(meeting.nodes.length)} / ${count(live.status.nodes.length)}`,
+    });
     details.update();
     showWork(kind);
     showButtons();
@@ -141,19 +142,13 @@ export function meetingRow({ live }, { fallback, changed }) {
       const sent = own.sent >= own.total;
       setAttribute(bar.node, "aria-label", t("upload.of", { file: own.name }));
       bar.update(sent ? null : own.sent / own.total);
-      return setText(under, sent ? t("upload.checking") : transfer(own));
+      return setText(under, sent ? t("upload.checking") : transfer(own.sent, own.total, own.pace));
     }
     if (spreads) bar.update(meeting.nodes.length / live.status.nodes.length);
     if (meeting.uploading) bar.update(null);
     setAttribute(bar.node, "aria-label", t(meeting.uploading ? "upload.elsewhere" : "spread"));
     setText(under, meeting.uploading ? t("upload.elsewhere") : where(kind));
   }
-
-  const transfer = ({ sent, total, pace }) => [
-    `${percent(sent / total)} · ${t("of", { used: bytes(sent), limit: bytes(total) })}`,
-    pace.rate === null ? "" : rate(pace.rate),
-    timeLeft(pace.secondsLeft(total)),
-  ].filter(Boolean).join(" · ");
 
   function where(kind) {
     if (meeting.size === null) return t(kind === "bare" ? "package.missing" : "package.none");

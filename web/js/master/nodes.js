@@ -4,16 +4,17 @@
 import { el, foreign, keyedList, setAttribute, setHidden, setText } from "../dom.js";
 import { ago, count, duration } from "../format.js";
 import { t } from "../i18n.js";
+import { badge, disclosed, facts, isolated, nothing, view } from "../parts.js";
+import { columnsOf } from "../views/found.js";
 import { isRunning } from "./health.js";
 import { keyCard } from "./key.js";
-import { badge, disclosed, isolated, nothing, rowFacts } from "./parts.js";
 
+const FIGURES = ["load", "redirects", "packages", "heard"];
 const LOOKS = { reachable: ["good", "good"], unreachable: ["error", "error"], asking: ["wait", "none"] };
 
 export function nodesView({ live }) {
-  const list = el("ul", { class: "meetings", id: "nodes", "aria-label": t("view.nodes") });
-  const head = el("div", { class: "meeting-columns", "aria-hidden": "true" },
-    ["node", "state", "load", "redirects", "packages", "heard"].map((name) => el("span", {}, t(`column.${name}`))));
+  const list = el("ul", { id: "nodes", "aria-label": t("view.nodes") });
+  const head = columnsOf(["node", "state", ...FIGURES]);
   const none = nothing("nodes");
   const key = keyCard();
   const show = keyedList(list, ({ node_id: id }) => id, () => nodeRow(live));
@@ -28,9 +29,8 @@ export function nodesView({ live }) {
   }
 
   return {
-    node: el("div", { class: "view" },
-      el("h1", { tabindex: "-1" }, t("view.nodes")),
-      el("section", { class: "card rows", "aria-label": t("view.nodes") }, head, list, none.node),
+    node: view("nodes",
+      el("section.card.rows", { "aria-label": t("view.nodes") }, head, list, none.node),
       key.node),
     update,
     tick() {
@@ -41,11 +41,11 @@ export function nodesView({ live }) {
 
 function nodeRow(live) {
   let node = null;
-  const name = foreign("", { class: "meeting-title" });
-  const address = foreign("", { class: "code soft" });
+  const name = foreign("", ".meeting-title");
+  const address = foreign("", ".code.soft");
   const state = badge();
-  const why = el("p", { class: "small soft" });
-  const facts = rowFacts(["load", "redirects", "packages", "heard"]);
+  const why = el("p.small.soft");
+  const figures = facts("meeting-facts", "column", FIGURES);
   const details = disclosed(() => ({
     reason: node.unreachable_reason ?? "–",
     version: node.version ?? t("version.old"),
@@ -53,10 +53,10 @@ function nodeRow(live) {
     packages: node.packages.map(titleOf).join(", ") || "–",
   }));
   const titleOf = (id) => isolated(live.status.meetings.find((meeting) => meeting.id === id)?.title || id);
-  const row = el("li", { class: "meeting node-row" },
-    el("div", { class: "meeting-name" }, name, address, details.button),
-    el("div", { class: "meeting-state" }, state.node, why),
-    facts.node,
+  const row = el("li.meeting.node-row",
+    el("div.meeting-name", name, address, details.button),
+    el("div.meeting-state", state.node, why),
+    figures.node,
     details.panel);
 
   function update(fresh) {
@@ -70,14 +70,16 @@ function nodeRow(live) {
     setText(address, node.address);
     state.show(LOOKS[kind], t(`reach.${kind}`));
     setText(why, t(`reach.${kind}.why`));
-    facts.show("load", count(node.downloads));
-    facts.show("redirects", count(node.redirects));
-    facts.show("packages", running.length ? `${count(held)} / ${count(running.length)}` : "–");
+    figures.show({
+      load: count(node.downloads),
+      redirects: count(node.redirects),
+      packages: running.length ? `${count(held)} / ${count(running.length)}` : "–",
+    });
     tick();
   }
 
   function tick() {
-    facts.show("heard", ago(node.last_seen, live.now()));
+    figures.show({ heard: ago(node.last_seen, live.now()) });
     details.update();
   }
 

@@ -1,10 +1,11 @@
 // The first view: how things stand at a glance, what to do first, and what
 // this main server is.
 
-import { el, setAttribute, setHidden, setText } from "../dom.js";
+import { el, setAttribute, setHidden } from "../dom.js";
 import { bytes, count, dateTime, duration } from "../format.js";
 import { icon } from "../icons.js";
 import { t } from "../i18n.js";
+import { card, facts, tile, view } from "../parts.js";
 import { everywhere, isRunning } from "./health.js";
 
 // Of no use to others as the address of this machine.
@@ -15,26 +16,26 @@ export function overviewView({ live }) {
   const port = location.port || (location.protocol === "https:" ? "443" : "80");
   const address = LOOPBACK.test(location.hostname) ? t("address.own", { port }) : location.host;
   const tiles = { meetings: tile("meetings"), nodes: tile("nodes"), traffic: tile("traffic"), storage: tile("traffic") };
-  const values = new Map(FACTS.map((name) => [name, el("dd", { "data-fact": name })]));
+  const about = facts("facts", "fact", FACTS);
   const step = (name, view, params) => {
     const drawn = icon("wait");
-    return [name, el("li", { class: "first-step" }, drawn,
-      el("div", {}, el("strong", {}, t(`first.${name}`)), el("p", { class: "soft" }, t(`first.${name}.how`, params))),
-      el("a", { class: "button quiet", href: `#/${view}` }, t(`link.${view}`), icon("link")))];
+    return [name, el("li.first-step", drawn,
+      el("div", el("strong", t(`first.${name}`)), el("p.soft", t(`first.${name}.how`, params))),
+      el("a.button.quiet", { href: `#/${view}` }, t(`link.${view}`), icon("link")))];
   };
   const steps = Object.fromEntries([
     step("node", "nodes", { address }),
     step("meeting", "meetings"),
     step("start", "meetings"),
   ]);
-  const first = el("section", { class: "card", id: "first", "aria-labelledby": "first-title", hidden: true },
-    el("h2", { id: "first-title" }, t("first")), el("ol", { class: "first-steps" }, Object.values(steps)));
+  const first = card("first-title", t("first.name"), el("ol.first-steps", Object.values(steps)));
+  first.id = "first";
 
   function update() {
     const { status } = live;
     if (status === null) return;
     showTiles(status);
-    facts();
+    showFacts();
     const { meetings, nodes } = status;
     const done = {
       node: nodes.length > 0,
@@ -59,44 +60,26 @@ export function overviewView({ live }) {
     const cut = nodes.filter(({ reachable }) => reachable === false).length;
     tiles.nodes.show(t("tile.reached"), `${count(reached)} / ${count(nodes.length)}`, cut ? t("tile.cut", { n: cut }) : t("tile.heard"), cut ? "warning" : null);
     tiles.traffic.show(t("total.redirects"), count(traffic.redirects), t("tile.own", { n: traffic.own_downloads }));
-    tiles.storage.show(t("storage"), bytes(storage.used), t("storage.free", { free: bytes(storage.free) }));
+    tiles.storage.show(t("storage.name"), bytes(storage.used), t("storage.free", { free: bytes(storage.free) }));
   }
 
-  function facts() {
+  function showFacts() {
     const { version, started, data, node_key: asked } = live.status;
-    const shown = {
+    about.show({
       address,
       version,
       uptime: `${duration(live.now() - started)} (${t("fact.since", { time: dateTime(started) })})`,
       data,
       node_key: t(asked ? "key.on" : "key.off"),
-    };
-    for (const [name, node] of values) setText(node, shown[name]);
+    });
   }
 
   return {
-    node: el("div", { class: "view" },
-      el("h1", { tabindex: "-1" }, t("view.overview")),
-      el("ul", { class: "tiles" }, Object.values(tiles).map(({ node }) => el("li", {}, node))),
+    node: view("overview",
+      el("ul.tiles", Object.values(tiles).map(({ node }) => el("li", node))),
       first,
-      el("section", { class: "card", "aria-labelledby": "about-title" },
-        el("h2", { id: "about-title" }, t("about")),
-        el("dl", { class: "facts" }, FACTS.flatMap((name) => [el("dt", {}, t(`fact.${name}`)), values.get(name)])))),
+      card("about-title", t("about"), about.node)),
     update,
-    tick: () => live.status && facts(),
-  };
-}
-
-function tile(view) {
-  const [title, value, below] = [el("span", { class: "tile-title" }), el("strong", {}), el("span", { class: "soft small" })];
-  const node = el("a", { class: "card tile", href: `#/${view}` }, title, value, below);
-  return {
-    node,
-    show(name, main, text, tone = null) {
-      setText(title, name);
-      setText(value, main);
-      setText(below, text);
-      setAttribute(node, "data-tone", tone);
-    },
+    tick: () => live.status && showFacts(),
   };
 }

@@ -6,7 +6,7 @@ import { el, foreign, keyedList, setChildren, setHidden, setText } from "../dom.
 import { bytes, clock, count, dateTime, percent } from "../format.js";
 import { t } from "../i18n.js";
 import { meter } from "../meter.js";
-import { nothing } from "./parts.js";
+import { card, facts, nothing, view } from "../parts.js";
 
 const TOTALS = ["redirects", "own_downloads", "under_way", "bytes_served"];
 const LOW_DISK = 512 * 2 ** 20;
@@ -22,24 +22,24 @@ export function trafficView({ live }) {
     format: (value) => count(Math.round(value * 10) / 10),
     ceiling: ceilingOfCounts,
   });
-  const totals = Object.fromEntries(TOTALS.map((name) => [name, el("dd", { "data-fact": name })]));
-  const shares = el("ul", { class: "shares", id: "shares" });
+  const totals = facts("card totals", "total", TOTALS);
+  const shares = el("ul.shares", { id: "shares" });
   const showShares = keyedList(shares, ({ node }) => node ?? "", () => shareEntry());
   const noShares = nothing("traffic");
-  const rows = el("tbody", {});
+  const rows = el("tbody");
   const table = el("table", { id: "recent" },
-    el("thead", {}, el("tr", {}, ["time", "title", "target"].map((name) => el("th", { scope: "col" }, t(`column.${name}`))))), rows);
+    el("thead", el("tr", ["time", "title", "target"].map((name) => el("th", { scope: "col" }, t(`column.${name}`))))), rows);
   const noRecent = nothing("download");
-  const disk = meter(t("storage"), { id: "gauge-disk" });
-  const diskText = el("p", {});
-  const path = el("p", { class: "soft small" });
+  const disk = meter(t("storage.name"), { id: "gauge-disk" });
+  const diskText = el("p");
+  const path = el("p.soft.small");
 
   function update(event) {
     const { status } = live;
     if (status === null) return;
     if (event !== "status") chart.update(live.samples, live.step);
     const { traffic, nodes, recent, storage } = status;
-    for (const name of TOTALS) setText(totals[name], name === "bytes_served" ? bytes(traffic[name]) : count(traffic[name]));
+    for (const name of TOTALS) totals.show({ [name]: name === "bytes_served" ? bytes(traffic[name]) : count(traffic[name]) });
 
     const all = [...nodes.map(({ node_id: node, redirects: n }) => ({ node, n })), { node: null, n: traffic.own_downloads }].filter(({ n }) => n > 0);
     const sum = all.reduce((total, { n }) => total + n, 0);
@@ -53,7 +53,7 @@ export function trafficView({ live }) {
     const text = t("storage.text", { used: bytes(used), free: bytes(free) });
     setText(diskText, text);
     setText(path, storage.path);
-    disk.update({ share: free === null ? 0 : used / Math.max(1, used + free), text, level: free !== null && free < LOW_DISK ? "warning" : "good" });
+    disk.update({ share: free === null ? 0 : used / Math.max(1, used + free), text, tone: free !== null && free < LOW_DISK ? "warning" : null });
   }
 
   function showRecent(recent) {
@@ -62,32 +62,31 @@ export function trafficView({ live }) {
     table.dataset.seen = seen;
     const title = (id) => live.status.meetings.find((meeting) => meeting.id === id)?.title || id;
     setChildren(rows, recent.map(({ time, meeting, node, client }) =>
-      el("tr", {},
-        el("td", {}, el("time", { title: dateTime(time) }, clock(time))),
-        el("td", {}, foreign(title(meeting))),
-        el("td", {}, client, " → ", node === null ? t("here") : foreign(node)))));
+      el("tr",
+        el("td", el("time", { title: dateTime(time) }, clock(time))),
+        el("td", foreign(title(meeting))),
+        el("td", client, " → ", node === null ? t("here") : foreign(node)))));
   }
 
-  const card = (id, ...content) => el("section", { class: "card", "aria-labelledby": id }, el("h2", { id }, t(id)), content);
+  const named = (id, ...content) => card(id, t(id), ...content);
   return {
-    node: el("div", { class: "view" },
-      el("h1", { tabindex: "-1" }, t("view.traffic")),
-      card("traffic.chart", chart.node),
-      el("dl", { class: "card totals" }, Object.entries(totals).map(([name, dd]) => el("div", {}, el("dt", {}, t(`total.${name}`)), dd))),
-      el("div", { class: "halves" },
-        card("shares.title", shares, noShares.node),
-        card("storage", disk.node, diskText, path)),
-      card("recent.title", table, noRecent.node)),
+    node: view("traffic",
+      named("traffic.chart", chart.node),
+      totals.node,
+      el("div.halves",
+        named("shares.title", shares, noShares.node),
+        card("storage-title", t("storage.name"), disk.node, diskText, path)),
+      named("recent.title", table, noRecent.node)),
     update,
   };
 }
 
 function shareEntry() {
-  const name = el("bdi", {});
-  const number = el("strong", {});
-  const share = el("span", { class: "soft" });
+  const name = el("bdi");
+  const number = el("strong");
+  const share = el("span.soft");
   let bar = null;
-  const node = el("li", { class: "gauge" }, el("p", { class: "gauge-words" }, name, share, number));
+  const node = el("li.gauge", el("p.gauge-words", name, share, number));
   return {
     node,
     update({ node: target, n, sum }) {

@@ -6,14 +6,11 @@ import { get, post } from "../api.js";
 import { ask, notify } from "../dialog.js";
 import { el, setAttribute, setChildren, setHidden, setText } from "../dom.js";
 import { Drafts } from "../drafts.js";
-import { icon } from "../icons.js";
 import { pick, t } from "../i18n.js";
+import { button, complain, view } from "../parts.js";
 import { settingField } from "./field.js";
 
 const TYPING_MS = 250;
-// The old port stays open for a moment after a change; the new one is there
-// before the answer is.
-const MOVE_MS = 1200;
 
 // They outlive the view, which is made anew for another language or login.
 const drafts = new Drafts();
@@ -24,7 +21,7 @@ addEventListener("beforeunload", (event) => {
   event.returnValue = "";
 });
 
-export function configView() {
+export function configView({ live }) {
   let settings = [];
   let fields = new Map(); // key -> field
   let problems = new Map(); // key -> what the node says of it
@@ -33,15 +30,15 @@ export function configView() {
   let saving = false;
 
   const count = el("p", { id: "unsaved", role: "status" });
-  const mend = el("button", { type: "button", class: "button quiet danger", id: "mend", hidden: true }, icon("error"), t("config.mend"));
-  const discard = el("button", { type: "button", class: "button", id: "discard" }, t("config.discard"));
-  const save = el("button", { type: "submit", class: "button primary", id: "save" }, icon("check"), t("config.save"));
-  const bar = el("div", { class: "save-bar", id: "save-bar", hidden: true }, count, mend, el("div", { class: "buttons" }, discard, save));
-  const failed = el("p", { class: "hint", "data-tone": "error", id: "config-error", role: "alert", hidden: true });
-  const jumps = el("div", { class: "chips", role: "group", "aria-label": t("config.groups") });
-  const groups = el("div", { class: "groups" }, el("div", { class: "skeleton tall" }), el("div", { class: "skeleton tall" }));
+  const mend = button("quiet danger", "error", t("config.mend"), { id: "mend", hidden: true });
+  const discard = el("button.button", { id: "discard" }, t("config.discard"));
+  const save = button("primary", "check", t("config.save"), { type: "submit", id: "save" });
+  const bar = el("div.save-bar", { id: "save-bar", hidden: true }, count, mend, el("div.buttons", discard, save));
+  const failed = el("p.hint", { "data-tone": "error", id: "config-error", role: "alert", hidden: true });
+  const jumps = el("div.chips", { role: "group", "aria-label": t("config.groups") });
+  const groups = el("div.groups", el("div.skeleton.tall"), el("div.skeleton.tall"));
   const form = el("form", { id: "config", novalidate: true, autocomplete: "off" }, groups, bar);
-  const node = el("div", { class: "view" }, el("h1", { tabindex: "-1" }, t("view.config")), jumps, failed, form);
+  const node = view("config", jumps, failed, form);
 
   async function load() {
     try {
@@ -59,7 +56,7 @@ export function configView() {
 
   function fail(text) {
     setHidden(failed, text === "");
-    setChildren(failed, text ? [icon("error"), el("span", {}, text)] : []);
+    complain(failed, text);
   }
 
   function build(schema) {
@@ -68,7 +65,7 @@ export function configView() {
     const used = schema.groups.filter(({ name }) => settings.some(({ group }) => group === name));
     const heads = used.map(({ name, title }) => el("h2", { id: `group-${name}`, tabindex: "-1" }, pick(title)));
     setChildren(groups, used.map(({ name }, index) =>
-      el("section", { class: "card", "aria-labelledby": `group-${name}`, "data-group": name },
+      el("section.card", { "aria-labelledby": `group-${name}`, "data-group": name },
         heads[index],
         settings.filter(({ group }) => group === name).map(({ key }) => fields.get(key).node))));
     setChildren(jumps, heads.map((head) => {
@@ -76,7 +73,7 @@ export function configView() {
         head.scrollIntoView();
         head.focus({ preventScroll: true });
       };
-      return el("button", { type: "button", class: "chip", on: { click: jump } }, head.textContent);
+      return el("button.chip", { on: { click: jump } }, head.textContent);
     }));
   }
 
@@ -138,14 +135,14 @@ export function configView() {
 
   async function send() {
     const patch = drafts.patch();
-    const portBefore = drafts.saved("nodePort");
     saving = true;
     render();
     try {
       await post("/api/config", patch);
       drafts.clear();
       notify(t("config.saved"));
-      moveTo(patch.nodePort, portBefore);
+      // The old port is open for a moment only: long enough to be told the new.
+      if (patch.nodePort) live.start();
       await load();
     } catch (error) {
       if (error.status === 400 && error.answer.problems) {
@@ -157,16 +154,7 @@ export function configView() {
     } finally {
       saving = false;
       render();
-      }
-  }
-
-  // A page that came through a proxy has another port, and stays there.
-  function moveTo(port, before) {
-    if (!port || port === before || (location.port || "80") !== String(before)) return;
-    notify(t("config.moving", { port }));
-    const target = new URL(location.href);
-    target.port = port;
-    setTimeout(() => location.replace(target), MOVE_MS);
+    }
   }
 
   // "#/config/KEY", from a problem: to that setting.

@@ -7,15 +7,23 @@
 
 import { el, setHidden, setText } from "../dom.js";
 import { count, duration, percent } from "../format.js";
-import { icon } from "../icons.js";
 import { t } from "../i18n.js";
+import { button } from "../parts.js";
 
 export const HIDDEN_SECRET = "********";
 const UNITS = [["TiB", 2 ** 40], ["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10], ["B", 1]];
 
 export function editor(setting, changed) {
-  if (setting.unit === "bytes") return bytesEditor(setting, changed);
-  return (EDITORS[setting.kind] ?? textEditor)(setting, changed);
+  const make = setting.unit === "bytes" ? bytesEditor : EDITORS[setting.kind] ?? textEditor;
+  const made = make(setting, changed);
+  const { input } = made;
+  return {
+    node: input,
+    read: () => textOf(setting, input),
+    write: (value) => (input.value = value ?? ""),
+    said: () => "",
+    ...made,
+  };
 }
 
 const EDITORS = {
@@ -27,43 +35,31 @@ const EDITORS = {
   secret: secretEditor,
 };
 
-const none = () => "";
-const listening = (changed) => ({ input: changed });
+const textOf = ({ nullable }, { value }) => (value.trim() === "" && nullable ? null : value.trim());
 
-function field(setting, attributes, changed) {
-  return el("input", {
-    type: "text", autocomplete: "off", spellcheck: "false", autocapitalize: "off",
-    placeholder: setting.nullable ? t("config.empty") : null, readonly: setting.fixed, on: listening(changed), ...attributes,
-  });
-}
-
-function textEditor(setting, changed) {
-  const input = field(setting, {}, changed);
-  return {
-    node: input,
-    input,
-    read: () => (input.value.trim() === "" && setting.nullable ? null : input.value.trim()),
-    write: (value) => (input.value = value ?? ""),
-    said: none,
-  };
-}
-
-const numberOf = (text) => {
+function numberOf(setting, input) {
+  const text = textOf(setting, input);
   const number = Number(text);
   const whole = /^-?\d+(\.\d+)?$/.test(text) && (text.includes(".") || Number.isSafeInteger(number));
   return whole ? number : text;
-};
+}
+
+const textEditor = (setting, changed, attributes = {}) => ({
+  input: el("input", {
+    type: "text", autocomplete: "off", spellcheck: "false", autocapitalize: "off",
+    placeholder: setting.nullable ? t("config.empty") : null, readonly: setting.fixed, on: { input: changed }, ...attributes,
+  }),
+});
 
 function numberEditor(setting, changed) {
-  const input = field(setting, { inputmode: setting.kind === "int" ? "numeric" : "decimal", class: "number-input" }, changed);
-  const unit = setting.unit === "s" ? el("span", { class: "soft" }, t("unit.s")) : null;
+  const { input } = textEditor(setting, changed, { inputmode: setting.kind === "int" ? "numeric" : "decimal", class: "number-input" });
+  const read = () => numberOf(setting, input);
   return {
-    node: el("div", { class: "with-unit" }, input, unit),
+    node: el("div.with-unit", input, setting.unit === "s" && el("span.soft", t("unit.s"))),
     input,
-    read: () => (input.value.trim() === "" && setting.nullable ? null : numberOf(input.value.trim())),
-    write: (value) => (input.value = value ?? ""),
+    read,
     said() {
-      const value = numberOf(input.value.trim());
+      const value = read();
       if (typeof value !== "number") return "";
       if (setting.unit === "share") return `= ${percent(value, 1)}`;
       return setting.unit === "s" && value >= 120 ? `= ${duration(value)}` : "";
@@ -73,18 +69,16 @@ function numberEditor(setting, changed) {
 
 // In the largest unit that keeps the number of bytes whole.
 function bytesEditor(setting, changed) {
-  const input = field(setting, { inputmode: "decimal", class: "number-input" }, changed);
-  const unit = el("select", { "aria-label": t("unit.of", { title: setting.key }), on: listening(changed) },
+  const { input } = textEditor(setting, changed, { inputmode: "decimal", class: "number-input" });
+  const unit = el("select", { "aria-label": t("unit.of", { title: setting.key }), on: { input: changed } },
     UNITS.map(([name]) => el("option", { value: name }, name)).reverse());
   const size = () => UNITS.find(([name]) => name === unit.value)[1];
   const read = () => {
-    const text = input.value.trim();
-    if (text === "" && setting.nullable) return null;
-    const value = numberOf(text);
+    const value = numberOf(setting, input);
     return typeof value === "number" ? Math.round(value * size()) : value;
   };
   return {
-    node: el("div", { class: "with-unit" }, input, unit),
+    node: el("div.with-unit", input, unit),
     input,
     read,
     write(value) {
@@ -98,61 +92,48 @@ function bytesEditor(setting, changed) {
 }
 
 function boolEditor(setting, changed) {
-  const input = el("input", { type: "checkbox", role: "switch", class: "switch", disabled: setting.fixed, on: listening(changed) });
-  const word = el("span", { class: "soft", "aria-hidden": "true" });
+  const input = el("input.switch", { type: "checkbox", role: "switch", disabled: setting.fixed, on: { input: changed } });
+  const word = el("span.soft", { "aria-hidden": "true" });
   const show = () => setText(word, t(input.checked ? "on" : "off"));
   input.addEventListener("input", show);
   return {
-    node: el("div", { class: "with-unit" }, input, word),
+    node: el("div.with-unit", input, word),
     input,
     read: () => input.checked,
     write(value) {
       input.checked = value === true;
       show();
     },
-    said: none,
   };
 }
 
-function choiceEditor(setting, changed) {
-  const options = [...(setting.nullable ? [""] : []), ...setting.choices];
-  const input = el("select", { on: listening(changed) },
-    options.map((value) => el("option", { value }, value === "" ? t("config.unset") : value)));
-  return {
-    node: input,
-    input,
-    read: () => (input.value === "" ? null : input.value),
-    write: (value) => (input.value = value ?? ""),
-    said: none,
-  };
+function choiceEditor({ choices, nullable }, changed) {
+  const option = (value) => el("option", { value }, value || t("config.unset"));
+  const input = el("select", { on: { input: changed } }, nullable && option(""), choices.map(option));
+  return { input, read: () => input.value || null };
 }
 
-function networksEditor(setting, changed) {
-  const input = el("textarea", { rows: 3, spellcheck: "false", placeholder: t("config.networks"), on: listening(changed) });
+function networksEditor({ nullable }, changed) {
+  const input = el("textarea", { rows: 3, spellcheck: "false", placeholder: t("config.networks"), on: { input: changed } });
   const read = () => {
     const lines = input.value.split(/[\s,;，；]+/).filter(Boolean);
-    return lines.length === 0 && setting.nullable ? null : lines;
+    return lines.length === 0 && nullable ? null : lines;
   };
-  return {
-    node: input,
-    input,
-    read,
-    write: (value) => (input.value = (value ?? []).join("\n")),
-    said: none,
-  };
+  return { input, read, write: (value) => (input.value = (value ?? []).join("\n")) };
 }
 
 // The node never says a secret; an empty field means that it stays.
 function secretEditor(setting, changed) {
   let set = false;
   let cleared = false;
-  const input = field(setting, { type: "password", autocomplete: "new-password" }, () => {
-    cleared = false;
+  const edited = (clears) => {
+    cleared = clears;
     showClear();
     changed();
-  });
-  const show = el("button", { type: "button", class: "button quiet", "aria-pressed": "false", on: { click: reveal } }, icon("show"), t("secret.show"));
-  const clear = el("button", { type: "button", class: "button quiet danger", on: { click: () => take() } }, icon("remove"), t("secret.clear"));
+  };
+  const { input } = textEditor(setting, () => edited(false), { type: "password", autocomplete: "new-password" });
+  const show = button("quiet", "show", t("secret.show"), { "aria-pressed": "false", on: { click: reveal } });
+  const clear = button("quiet danger", "remove", t("secret.clear"), { on: { click: empty } });
 
   function reveal() {
     const hidden = input.type === "password";
@@ -160,12 +141,10 @@ function secretEditor(setting, changed) {
     show.setAttribute("aria-pressed", hidden);
   }
 
-  function take() {
+  function empty() {
     input.value = "";
-    cleared = true;
-    showClear();
     input.focus();
-    changed();
+    edited(true);
   }
 
   function showClear() {
@@ -174,12 +153,12 @@ function secretEditor(setting, changed) {
   }
 
   return {
-    node: el("div", { class: "with-unit secret" }, input, show, clear),
+    node: el("div.with-unit.secret", input, show, clear),
     input,
-    read: () => (input.value !== "" ? input.value : cleared || !set ? null : HIDDEN_SECRET),
+    read: () => input.value || (cleared || !set ? null : HIDDEN_SECRET),
     write(value) {
       cleared = set && value === null;
-      input.value = value === HIDDEN_SECRET || value === null ? "" : value;
+      input.value = value === HIDDEN_SECRET ? "" : value ?? "";
       showClear();
     },
     // Tells the editor what the node has, apart from what is typed.
@@ -188,6 +167,5 @@ function secretEditor(setting, changed) {
       cleared &&= set;
       showClear();
     },
-    said: none,
   };
 }

@@ -5,6 +5,7 @@ import { el, setAttribute, setChildren, setHidden, setText } from "../dom.js";
 import { bytes, percent } from "../format.js";
 import { icon } from "../icons.js";
 import { pick, t } from "../i18n.js";
+import { button, complain } from "../parts.js";
 import { editor, HIDDEN_SECRET } from "./editors.js";
 
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
@@ -37,19 +38,16 @@ export function settingField(setting, drafts, changed) {
     changed(key);
   });
   const { input } = control;
-  const meaning = el("p", { class: "soft small", id: `${id}-meaning` }, pick(setting.meaning));
-  const wrong = el("p", { class: "wrong", id: `${id}-wrong`, hidden: true });
-  const plain = el("output", { class: "soft small", for: id });
+  const meaning = el("p.soft.small", { id: `${id}-meaning` }, pick(setting.meaning));
+  const wrong = el("p.wrong", { id: `${id}-wrong` });
+  const plain = el("output.soft.small", { for: id });
   const caution = setting.caution &&
-    el("p", { class: "hint", "data-tone": "warning", hidden: true, id: `${id}-caution` }, icon("warning"), el("span", {}, pick(setting.caution)));
-  const elsewhere = el("div", { class: "hint elsewhere", "data-tone": "busy", hidden: true });
-  const reset = el(
-    "button",
-    { type: "button", class: "button quiet reset", "data-reset": key, "aria-label": `${t("config.reset")}: ${pick(setting.title)}` },
-    icon("reset"),
-    t("config.reset"),
-  );
-  const mark = el("span", { class: "edited", hidden: true }, t("config.edited"));
+    el("p.hint", { "data-tone": "warning", hidden: true, id: `${id}-caution` }, icon("warning"), el("span", pick(setting.caution)));
+  const elsewhere = el("div.hint.elsewhere", { "data-tone": "busy", hidden: true });
+  const reset = button("quiet", "reset", t("config.reset"), {
+    class: "reset", "data-reset": key, "aria-label": `${t("config.reset")}: ${pick(setting.title)}`,
+  });
+  const mark = el("span.edited", { hidden: true }, t("config.edited"));
 
   input.id = id;
   setAttribute(input, "data-input", key);
@@ -66,30 +64,30 @@ export function settingField(setting, drafts, changed) {
     setHidden(elsewhere, !differs);
     if (elsewhere.dataset.text === text) return;
     elsewhere.dataset.text = text;
-    const choose = (name, take) => el("button", {
-      type: "button", class: "button quiet", "data-choose": name,
+    const choose = (name, take) => el("button.button.quiet", {
+      "data-choose": name,
       on: { click: () => (take(key), changed(key), input.focus()) },
     }, t(`config.${name}`));
     setChildren(elsewhere, differs ? [
-      el("span", {}, text),
+      el("span", text),
       choose("theirs", (key) => drafts.drop(key)),
       choose("mine", (key) => drafts.keepMine(key)),
     ] : []);
   }
 
   return {
-    node: el("div", { class: "setting", "data-setting": key },
-      el("div", {},
-        el("p", { class: "setting-title" }, el("label", { for: id }, pick(setting.title)), mark),
+    node: el("div.setting", { "data-setting": key },
+      el("div",
+        el("p.setting-title", el("label", { for: id }, pick(setting.title)), mark),
         meaning,
-        el("code", { class: "soft" }, key)),
-      el("div", {},
-        el("div", { class: "setting-control" }, control.node, plain),
+        el("code.soft", key)),
+      el("div",
+        el("div.setting-control", control.node, plain),
         wrong,
         caution,
         elsewhere,
-        el("p", { class: "setting-range soft small" },
-          setting.fixed ? t("config.fixed") : el("span", {}, range(setting)),
+        el("p.setting-range.soft.small",
+          setting.fixed ? t("config.fixed") : el("span", range(setting)),
           setting.fixed ? null : reset))),
 
     // What is typed is left alone while it says what the draft says.
@@ -103,13 +101,9 @@ export function settingField(setting, drafts, changed) {
       setHidden(reset, same(value, setting.default));
       if (caution) setHidden(caution, !edited);
       setAttribute(input, "aria-invalid", problem ? "true" : null);
-      setHidden(wrong, !problem);
-      const text = problem ? pick(problem) : "";
-      if (wrong.textContent !== text) {
-        setChildren(wrong, text ? [icon("error"), el("span", {}, text)] : []);
-        // Else it may stand behind the bar that saves.
-        if (text && document.activeElement === input) wrong.scrollIntoView({ block: "nearest" });
-      }
+      // Else it may stand behind the bar that saves.
+      const news = complain(wrong, problem ? pick(problem) : "");
+      if (news && document.activeElement === input) wrong.scrollIntoView({ block: "nearest" });
       showElsewhere();
     },
     focus() {

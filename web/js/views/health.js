@@ -9,6 +9,7 @@ import { el, keyedList, setAttribute, setHidden, setText } from "../dom.js";
 import { bytes, moment } from "../format.js";
 import { icon, setIcon } from "../icons.js";
 import { known, t } from "../i18n.js";
+import { isolated } from "../parts.js";
 
 // More of them than that help nobody; the meetings' view has them all.
 const SHOWN = 6;
@@ -20,11 +21,11 @@ const SHOWN = 6;
 export function healthView({ live }, { good, more, home, extra = () => null }) {
   const drawn = icon("wait");
   const sentence = el("p", { id: "health", role: "status" }, t("health.loading"));
-  const numbers = el("p", { class: "health-more soft", id: "health-more" });
-  const lead = el("a", { class: "button quiet health-lead", href: `#/${home}` }, t("health.lead"), icon("link"));
-  const list = el("ul", { class: "problems", id: "problems", "aria-label": t("health.problems") });
-  const rest = el("p", { class: "soft small problems-rest", hidden: true });
-  const summary = el("div", { class: "health", "data-tone": "none" }, drawn, el("div", { class: "health-words" }, sentence, numbers), lead);
+  const numbers = el("p.health-more.soft", { id: "health-more" });
+  const lead = el("a.button.quiet.health-lead", { href: `#/${home}` }, t("health.lead"), icon("link"));
+  const list = el("ul.problems", { id: "problems", "aria-label": t("health.problems") });
+  const rest = el("p.soft.small");
+  const summary = el("div.health", { "data-tone": "none" }, drawn, el("div.health-words", sentence, numbers), lead);
   const show = keyedList(list, keyOf, () => problemEntry(live, extra));
 
   function update(view) {
@@ -43,13 +44,13 @@ export function healthView({ live }, { good, more, home, extra = () => null }) {
     setText(numbers, stale ? "" : more(status));
     setHidden(list, view !== home || problems.length === 0);
     setHidden(lead, view === home || problems.length === 0);
-    setHidden(rest, view !== home || problems.length <= SHOWN);
-    setText(rest, t("health.rest", { n: problems.length - SHOWN }));
+    const left = view === home ? problems.length - SHOWN : 0;
+    setText(rest, left > 0 ? t("health.rest", { n: left }) : "");
     if (view === home) show(problems.slice(0, SHOWN));
   }
 
   return {
-    node: el("div", { class: "health-box" }, summary, list, rest),
+    node: el("div.health-box", summary, list, rest),
     update,
     tick() {
       for (const entry of show.entries()) entry.tick();
@@ -61,19 +62,17 @@ const keyOf = ({ code, meeting = "", node = "" }) => `${code} ${meeting} ${node}
 
 function problemEntry(live, extra) {
   const drawn = icon("warning");
-  const what = el("strong", {});
-  const advice = el("p", {});
-  const countdown = el("p", { class: "soft small" });
-  const technical = el("pre", {});
-  const details = el("details", { class: "small" }, el("summary", {}, t("technical")), technical);
-  const more = el("p", { class: "problem-links" });
-  const node = el("li", { class: "problem" }, drawn, el("div", { class: "problem-words" }, what, advice, countdown, more, details));
+  const what = el("strong");
+  const advice = el("p");
+  const countdown = el("p.soft.small");
+  const technical = el("pre");
+  const details = el("details.small", el("summary", t("technical")), technical);
+  const more = el("p");
+  const node = el("li.problem", drawn, el("div.problem-words", what, advice, countdown, more, details));
   let problem = null;
 
   const tick = () => {
-    const { next_try: at, attempt } = problem;
-    setHidden(countdown, !at);
-    if (at) setText(countdown, nextTry(at - live.now(), attempt));
+    setText(countdown, nextTry(problem, live.now()));
   };
   return {
     node,
@@ -83,26 +82,22 @@ function problemEntry(live, extra) {
       // A single one is in the sentence on top already.
       setHidden(what, live.status.problems.length === 1);
       setAttribute(node, "data-problem", problem.code);
-      setAttribute(node, "data-meeting-of", problem.meeting);
       setAttribute(node, "data-tone", problem.severity);
       setIcon(drawn, problem.severity);
       setText(what, whatIsWrong(problem, live.now()));
       setText(advice, whatToDo(problem));
       setHidden(details, !problem.text);
       setText(technical, problem.text ?? "");
-      const link = extra(problem);
-      if (link && !more.hasChildNodes()) more.append(link);
-      setHidden(more, !link);
+      if (!more.hasChildNodes()) more.append(extra(problem) ?? "");
       tick();
     },
   };
 }
 
-// "Attempt 3 is due in 12 s."
-export function nextTry(seconds, attempt) {
-  const left = Math.ceil(seconds);
-  if (left <= 0) return t("next.now", { attempt });
-  return t("next.in", { attempt, seconds: left });
+// "Attempt 3 in 12 s."
+export function nextTry({ next_try: at, attempt }, now) {
+  const seconds = Math.ceil(at - now);
+  return at ? t(seconds <= 0 ? "next.now" : "next.in", { attempt, seconds }) : "";
 }
 
 export function whatIsWrong(problem, now) {
@@ -123,13 +118,13 @@ export function whatIsWrong(problem, now) {
 // that right-to-left marks in it don't turn the sentence round.
 function shortened(title) {
   const letters = [...(title ?? "")];
-  if (letters.length === 0) return "";
-  return `\u2068${letters.slice(0, 60).join("")}${letters.length > 60 ? "…" : ""}\u2069`;
+  const short = letters.slice(0, 60).join("") + (letters.length > 60 ? "…" : "");
+  return short && isolated(short);
 }
 
 export const causeOf = ({ cause }) => (cause ? t(`cause.${known(`cause.${cause}`) ? cause : "other"}`) : "");
 
 export function whatToDo(problem) {
-  const parts = [`problem.${problem.code}.do`, problem.cause ? `cause.${problem.cause}.do` : null];
-  return parts.filter((key) => key && known(key)).map((key) => t(key, problem)).join(t("sentence.gap"));
+  const parts = [`problem.${problem.code}.do`, `cause.${problem.cause}.do`];
+  return parts.filter(known).map((key) => t(key, problem)).join(t("sentence.gap"));
 }

@@ -1,43 +1,39 @@
 // The login form: takes the admin token or a one-time code, and says plainly
 // why it was not taken.
 
-import { login, session } from "../api.js";
 import { sentenceOf } from "../act.js";
+import { login, session } from "../api.js";
 import { notify } from "../dialog.js";
 import { el, setAttribute, setChildren, setText } from "../dom.js";
 import { duration } from "../format.js";
 import { icon } from "../icons.js";
 import { t } from "../i18n.js";
+import { button, complain, view } from "../parts.js";
 
-// `about`: id of the view that needs the login, or null. `done()`: after it.
-export function loginForm({ about, done }) {
+// `about`: id of the view that needs the login, or null. `command()`: what
+// makes a one-time code on the server's machine. `done()`: after the login.
+export function loginForm({ about, command, done }) {
   let waitUntil = 0;
   const token = el("input", {
     id: "token", type: "password", name: "token", autocomplete: "current-password",
     spellcheck: "false", autocapitalize: "off", "aria-describedby": "login-error login-help", required: true,
   });
-  const wrong = el("p", { class: "wrong", id: "login-error", role: "alert" });
-  const submit = el("button", { type: "submit", class: "button primary", id: "login" }, icon("login"), t("login"));
+  const wrong = el("p.wrong", { id: "login-error", role: "alert" });
+  const submit = button("primary", "login", t("login.name"), { type: "submit", id: "login" });
+  const typed = el("pre");
   // Password keepers file a password under a name.
   const user = el("input", { type: "text", name: "username", value: "operator", autocomplete: "username", hidden: true });
-  const form = el("form", { class: "login-form", novalidate: true, on: { submit: send } },
-    user,
-    el("label", { for: "token" }, t("login.token")),
-    token,
-    wrong,
-    submit);
-  const refused = session.refused === "address";
-  const node = el("div", { class: "view login-view" },
-    el("h1", { tabindex: "-1" }, about ? t(`view.${about}`) : t("login")),
-    el("section", { class: "card login", "aria-label": t("login") },
-      el("p", {}, about ? t("login.needed") : t("login.why")),
-      refused
-        ? el("p", { class: "hint", "data-tone": "error", id: "address-refused" }, icon("error"), t("login.address"))
-        : form,
-      refused
-        ? null
-        : el("div", { class: "login-help soft small", id: "login-help" },
-          el("p", {}, t("login.where")), el("pre", {}, t("login.command")), el("p", {}, t("login.link")))));
+  const shut = () => el("p.hint", { "data-tone": "error", id: "address-refused" }, icon("error"), t("login.address"));
+  const form = () => [
+    el("form.login-form", { novalidate: true, on: { submit: send } },
+      user, el("label", { for: "token" }, t("login.token")), token, wrong, submit),
+    el("div.login-help.soft.small", { id: "login-help" },
+      el("p", t("login.where")), typed, el("p", t("login.link"))),
+  ];
+  const node = view(about ?? "login",
+    el("section.card.login", { "aria-label": t("login.name") },
+      el("p", t(about ? "login.needed" : "login.why")),
+      session.refused === "address" ? shut() : form()));
 
   async function send(event) {
     event.preventDefault();
@@ -57,7 +53,7 @@ export function loginForm({ about, done }) {
   }
 
   function say(text) {
-    setChildren(wrong, text ? [icon("error"), el("span", {}, text)] : []);
+    complain(wrong, text);
     setAttribute(token, "aria-invalid", text ? "true" : null);
     if (text) token.focus();
   }
@@ -85,8 +81,8 @@ export function loginForm({ about, done }) {
     }
     const line = wrong.querySelector(".countdown");
     if (line) return setText(line, duration(left));
-    setChildren(wrong, [icon("wait"), el("span", {}, t("login.slow"), " ", el("span", { class: "countdown", "aria-live": "off" }, duration(left)))]);
+    setChildren(wrong, [icon("wait"), el("span", t("login.slow"), " ", el("span.countdown", { "aria-live": "off" }, duration(left)))]);
   }
 
-  return { node, failed, tick };
+  return { node, failed, tick, update: () => setText(typed, command()) };
 }

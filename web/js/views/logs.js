@@ -7,6 +7,7 @@ import { el, setAttribute, setChildren, setHidden, setText } from "../dom.js";
 import { clock, dateTime } from "../format.js";
 import { icon, setIcon } from "../icons.js";
 import { t } from "../i18n.js";
+import { button, complain, nothing, titleOf } from "../parts.js";
 
 const SHOWN = 200;
 const LEVELS = ["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"];
@@ -22,7 +23,7 @@ export const logLines = {
     const known = new Set(this.lines.map(({ n }) => n));
     const fresh = lines.filter(({ n }) => !known.has(n));
     // A node that was started anew counts from one again.
-    const newest = this.lines[this.lines.length - 1];
+    const newest = this.lines.at(-1);
     const restarted = newest && fresh.some(({ n, time }) => n < newest.n && time > newest.time);
     const kept = restarted ? [] : this.lines;
     this.lines = [...kept, ...fresh].sort((one, other) => one.n - other.n).slice(-KEPT);
@@ -30,7 +31,7 @@ export const logLines = {
 
   // Only asked for while somebody looks.
   pollPath() {
-    const newest = logLines.lines[logLines.lines.length - 1]?.n ?? 0;
+    const newest = logLines.lines.at(-1)?.n ?? 0;
     return logLines.viewer?.isConnected ? `/api/logs?after=${newest}&limit=${SHOWN}` : null;
   },
 };
@@ -41,15 +42,13 @@ export function logsView({ live }) {
   let paused = false;
   let waiting = 0;
 
-  const list = el("ol", {});
-  const rows = el("div", { class: "log", id: "log", tabindex: "0", role: "log", "aria-live": "off", "aria-label": t("view.logs") }, list);
+  const list = el("ol");
+  const rows = el("div.log", { id: "log", tabindex: "0", role: "log", "aria-live": "off", "aria-label": t("view.logs") }, list);
   const select = el("select", { id: "level" }, LEVELS.map((name) => el("option", { value: name, selected: name === level }, t("logs.from", { name }))));
-  const pauseIcon = icon("pause");
-  const pauseWord = el("span", {}, t("logs.pause"));
-  const pause = el("button", { type: "button", class: "button", id: "pause", "aria-pressed": "false" }, pauseIcon, pauseWord);
-  const jump = el("button", { type: "button", class: "button primary log-jump", id: "jump", hidden: true });
-  const none = el("div", { class: "empty", hidden: true }, icon("logs"), el("strong", {}, t("logs.none")), el("p", {}, t("logs.none.why")));
-  const failed = el("p", { class: "wrong", role: "alert" });
+  const pause = button("", "pause", t("logs.pause"), { id: "pause", "aria-pressed": "false" });
+  const jump = el("button.button.primary.log-jump", { id: "jump", hidden: true });
+  const none = nothing("logs");
+  const failed = el("p.wrong", { role: "alert" });
 
   const atEnd = () => rows.scrollHeight - rows.scrollTop - rows.clientHeight < 30;
   const toEnd = () => (rows.scrollTop = rows.scrollHeight);
@@ -62,8 +61,8 @@ export function logsView({ live }) {
   pause.addEventListener("click", () => {
     paused = !paused;
     setAttribute(pause, "aria-pressed", String(paused));
-    setIcon(pauseIcon, paused ? "start" : "pause");
-    setText(pauseWord, t(paused ? "logs.resume" : "logs.pause"));
+    setIcon(pause.firstChild, paused ? "start" : "pause");
+    setText(pause.lastChild, t(paused ? "logs.resume" : "logs.pause"));
     if (!paused) follow();
   });
   jump.addEventListener("click", () => {
@@ -84,16 +83,16 @@ export function logsView({ live }) {
   async function load() {
     try {
       logLines.take(await get(`/api/logs?level=${level}&limit=${SHOWN}`));
-      setChildren(failed, []);
+      complain(failed, "");
       if (paused) onNew();
       else follow();
     } catch (error) {
-      setChildren(failed, [icon("error"), el("span", {}, sentenceOf(error))]);
+      complain(failed, sentenceOf(error));
     }
   }
 
   function onNew() {
-    const newest = shown[shown.length - 1]?.n ?? 0;
+    const newest = shown.at(-1)?.n ?? 0;
     const next = ofLevel();
     waiting = next.filter(({ n }) => n > newest).length;
     if (!paused && atEnd()) follow();
@@ -109,7 +108,7 @@ export function logsView({ live }) {
     shown = ofLevel();
     made = new Map(shown.map((line) => [line, made.get(line) ?? row(line)]));
     setChildren(list, [...made.values()]);
-    setHidden(none, shown.length > 0);
+    none.show(shown.length > 0 ? "" : "logs");
     setHidden(rows, shown.length === 0);
   }
 
@@ -118,12 +117,12 @@ export function logsView({ live }) {
     setChildren(jump, [icon("down"), t("logs.new", { n: waiting })]);
   }
 
-  const node = el("div", { class: "view" },
-    el("div", { class: "view-head" },
-      el("h1", { tabindex: "-1" }, t("view.logs")),
-      el("div", { class: "buttons" }, el("label", { for: "level", class: "soft" }, t("logs.level")), select, pause)),
+  const node = el("div.view",
+    el("div.view-head",
+      titleOf("logs"),
+      el("div.buttons", el("label.soft", { for: "level" }, t("logs.level")), select, pause)),
     failed,
-    el("section", { class: "card log-box", "aria-label": t("view.logs") }, rows, none, jump));
+    el("section.card.log-box", { "aria-label": t("view.logs") }, rows, none.node, jump));
 
   logLines.viewer = node;
   return {
@@ -140,6 +139,6 @@ const TONES = { WARNING: "warning", ERROR: "error" };
 function row({ n, time, level, text }) {
   return el("li", { "data-n": n, "data-level": level, "data-tone": TONES[level] ?? "none" },
     el("time", { title: dateTime(time) }, clock(time)),
-    el("span", { class: "log-level" }, level),
-    el("span", { class: "log-text", dir: "auto" }, text));
+    el("span.log-level", level),
+    el("span.log-text", { dir: "auto" }, text));
 }

@@ -3,13 +3,14 @@
 
 import { act } from "../act.js";
 import { call, post } from "../api.js";
-import { ask, notify } from "../dialog.js";
+import { ask } from "../dialog.js";
 import { el, foreign, setAttribute, setHidden, setText } from "../dom.js";
-import { ago, bytes, count, dateTime, percent, rate, timeLeft } from "../format.js";
-import { icon, setIcon } from "../icons.js";
+import { ago, bytes, count, dateTime } from "../format.js";
+import { icon } from "../icons.js";
 import { known, t } from "../i18n.js";
 import { progress } from "../meter.js";
-import { Pace } from "../pace.js";
+import { Pace, transfer } from "../pace.js";
+import { badge, button, disclosed, facts } from "../parts.js";
 import { causeOf, nextTry, whatToDo } from "./health.js";
 
 const LOOKS = {
@@ -28,29 +29,27 @@ export function meetingRow({ live, session }, fallback) {
   let path = "";
   const pace = new Pace();
 
-  const title = foreign("", { class: "meeting-title" });
-  const id = foreign("", { class: "code soft" });
-  const drawn = icon("wait");
-  const word = el("span", {});
-  const state = el("span", { class: "state badge" }, drawn, word);
+  const title = foreign("", ".meeting-title");
+  const id = foreign("", ".code.soft");
+  const state = badge();
   const bar = progress(t("state.pulling"));
-  const under = el("p", { class: "small soft" });
-  const wrong = el("p", { class: "small meeting-wrong" });
-  const facts = Object.fromEntries(["size", "downloads", "served"].map((name) => [name, el("dd", { "data-fact": name })]));
+  const under = el("p.small.soft");
+  const wrong = el("p.small.meeting-wrong");
+  const figures = facts("meeting-facts", "column", ["size", "downloads", "served"]);
+  const details = disclosed(() => ({
+    sha256: meeting.sha256 ?? "–", synced_at: dateTime(meeting.synced_at),
+    file_count: count(meeting.file_count), last_error: meeting.last_error ?? "–",
+  }));
 
-  const button = (name, drawing, extra = "") =>
-    el("button", { type: "button", class: `button quiet ${extra}`, "data-action": name }, icon(drawing), t(`action.${name}`));
-  const sync = button("sync", "sync");
-  const remove = button("remove", "remove", "danger");
-  const download = el("a", { class: "button quiet", "data-action": "download", download: "" }, icon("download"), t("action.download"));
+  const sync = button("quiet", "sync", t("action.sync"), { "data-action": "sync" });
+  const remove = button("quiet danger", "remove", t("action.remove"), { "data-action": "remove" });
+  const download = el("a.button.quiet", { "data-action": "download", download: "" }, icon("download"), t("action.download"));
 
-  const details = detailsOf(() => meeting);
-  const node = el("li", { class: "meeting" },
-    el("div", { class: "meeting-name" }, title, id, details.button),
-    el("div", { class: "meeting-state" }, state, bar.node, under, wrong),
-    el("dl", { class: "meeting-facts" }, Object.entries(facts).map(([name, dd]) =>
-      el("div", {}, el("dt", {}, t(`column.${name}`)), dd))),
-    el("div", { class: "meeting-buttons" }, sync, download, remove),
+  const node = el("li.meeting",
+    el("div.meeting-name", title, id, details.button),
+    el("div.meeting-state", state.node, bar.node, under, wrong),
+    figures.node,
+    el("div.meeting-buttons", sync, download, remove),
     details.panel);
 
   sync.addEventListener("click", () => act(sync, () => post(`${path}/sync`), t("sync.begun")));
@@ -72,8 +71,7 @@ export function meetingRow({ live, session }, fallback) {
       setText(title, meeting.title || t("untitled"));
       setText(id, meeting.id);
       showState();
-      setText(facts.size, bytes(meeting.size ?? meeting.total));
-      setText(facts.downloads, count(meeting.downloads));
+      figures.show({ size: bytes(meeting.size ?? meeting.total), downloads: count(meeting.downloads) });
       details.update();
     }
     showButtons();
@@ -81,10 +79,7 @@ export function meetingRow({ live, session }, fallback) {
   }
 
   function showState() {
-    const [drawing, tone] = LOOKS[meeting.state] ?? LOOKS.waiting;
-    setAttribute(state, "data-tone", tone);
-    setIcon(drawn, drawing);
-    setText(word, t(`state.${meeting.state}`));
+    state.show(LOOKS[meeting.state] ?? LOOKS.waiting, t(`state.${meeting.state}`));
     const pulling = meeting.state === "pulling";
     setHidden(bar.node, !pulling);
     if (!pulling) return;
@@ -114,13 +109,10 @@ export function meetingRow({ live, session }, fallback) {
 
   function tick() {
     const now = live.now();
-    setText(facts.served, ago(meeting.last_served, now));
+    figures.show({ served: ago(meeting.last_served, now) });
     const failed = meeting.cause || meeting.last_error;
-    const trying = meeting.next_try ? nextTry(meeting.next_try - now, meeting.attempt) : "";
     setText(wrong, failed ? t("meeting.wrong", { cause: causeOf(meeting) || t("cause.other") }) + advice() : "");
-    setHidden(wrong, !failed);
-    setText(under, meeting.state === "pulling" && !meeting.next_try ? transfer() : trying || reason());
-    setHidden(under, under.textContent === "");
+    setText(under, meeting.state === "pulling" && !meeting.next_try ? progressOf() : nextTry(meeting, now) || reason());
   }
 
   function reason() {
@@ -130,69 +122,7 @@ export function meetingRow({ live, session }, fallback) {
 
   const advice = () => (meeting.state === "failing" ? t("sentence.gap") + whatToDo({ ...meeting, code: "" }) : "");
 
-  function transfer() {
-    const { received, total } = meeting;
-    if (live.connection === "away") return "";
-    return [
-      total ? `${percent(received / total)} · ${t("of", { used: bytes(received), limit: bytes(total) })}` : bytes(received),
-      pace.rate === null ? "" : rate(pace.rate),
-      timeLeft(pace.secondsLeft(total)),
-    ].filter(Boolean).join(" · ");
-  }
+  const progressOf = () => (live.connection === "away" ? "" : transfer(meeting.received, meeting.total, pace));
 
   return { node, update, tick };
-}
-
-// What few want to see: filled when it is opened, then kept up to date.
-function detailsOf(current) {
-  const panel = el("dl", { class: "facts small meeting-details", hidden: true });
-  const button = el(
-    "button",
-    { type: "button", class: "button quiet disclose", "data-action": "details", "aria-expanded": "false", on: { click: toggle } },
-    icon("link"),
-    t("details"),
-  );
-  const values = new Map();
-
-  function toggle() {
-    panel.hidden = !panel.hidden;
-    setAttribute(button, "aria-expanded", String(!panel.hidden));
-    update();
-  }
-
-  function value(name) {
-    if (!values.has(name)) {
-      const text = el("span", { class: name === "sha256" ? "code" : null, "data-fact": name });
-      const copy = name === "sha256"
-        ? el("button", { type: "button", class: "button quiet", "data-action": "copy", on: { click: () => copyText(text) } }, icon("copy"), t("copy"))
-        : null;
-      values.set(name, text);
-      panel.append(el("dt", {}, t(`fact.${name}`)), el("dd", {}, text, copy));
-    }
-    return values.get(name);
-  }
-
-  function update() {
-    if (panel.hidden) return;
-    const { file_count: files, sha256, synced_at: synced, last_error: error } = current();
-    const shown = {
-      sha256: sha256 ?? "–", synced_at: dateTime(synced), file_count: count(files),
-      last_error: error ?? "–",
-    };
-    for (const [name, text] of Object.entries(shown)) setText(value(name), text);
-  }
-
-  return { button, panel, update };
-}
-
-// The clipboard is only open to pages of secure origins, which a node in a
-// closed network is not: then the text is selected for Ctrl+C.
-async function copyText(node) {
-  try {
-    await navigator.clipboard.writeText(node.textContent);
-    notify(t("copied"));
-  } catch {
-    getSelection().selectAllChildren(node);
-    notify(t(document.execCommand?.("copy") ? "copied" : "selected"));
-  }
 }

@@ -6,6 +6,7 @@ import { el, setHidden, setText } from "../dom.js";
 import { bytes, count, percent, rate } from "../format.js";
 import { t } from "../i18n.js";
 import { meter } from "../meter.js";
+import { card, facts, view } from "../parts.js";
 
 const FULL = 0.9;
 
@@ -20,63 +21,61 @@ export function trafficView({ live }) {
     format: rate,
     ceiling: ceilingOfBytes,
   });
-  const totals = Object.fromEntries(["under_way", "served", "pulled"].map((name) => [name, el("dd", { "data-fact": name })]));
+  const totals = facts("card totals", "total", ["under_way", "served", "pulled"]);
   const gauges = { storage: gauge("storage"), cpu: gauge("cpu"), memory: gauge("memory"), disk: gauge("disk") };
-  const threshold = el("p", { class: "soft small" });
-  const unused = el("p", { class: "soft small" });
+  const threshold = el("p.soft.small");
+  const path = el("p.soft.small");
 
   function update(event) {
     const { status } = live;
     if (status === null) return;
     if (event !== "status") chart.update(live.samples, live.step);
-    setText(totals.under_way, count(status.downloads_under_way));
-    setText(totals.served, bytes(status.bytes_served));
-    setText(totals.pulled, bytes(status.bytes_pulled));
+    totals.show({
+      under_way: count(status.downloads_under_way),
+      served: bytes(status.bytes_served),
+      pulled: bytes(status.bytes_pulled),
+    });
 
     const { used, limit, cleanup_at: cleanup } = status.storage;
-    const level = used >= limit ? "error" : used >= cleanup ? "warning" : "good";
-    gauges.storage.show(used, limit, bytes, level, cleanup / limit);
+    const tone = used >= limit ? "error" : used >= cleanup ? "warning" : null;
+    gauges.storage.show(used, limit, bytes, tone, cleanup / limit);
     setText(threshold, t("storage.threshold", { size: bytes(cleanup), share: percent(cleanup / limit) }));
-    setText(unused, status.storage.path);
+    setText(path, status.storage.path);
 
     const { machine } = status;
     const cpu = machine.cpu_percent / 100;
-    gauges.cpu.show(cpu, 1, null, cpu > FULL ? "warning" : "good", null, t("cores", { n: machine.cpu_count }));
+    gauges.cpu.show(cpu, 1, null, undefined, null, t("cores", { n: machine.cpu_count }));
     gauges.memory.show(machine.memory_used, machine.memory_total, bytes);
     gauges.disk.show(machine.disk_total - machine.disk_free, machine.disk_total, bytes);
   }
 
   return {
-    node: el("div", { class: "view" },
-      el("h1", { tabindex: "-1" }, t("view.traffic")),
-      el("section", { class: "card", "aria-labelledby": "chart-title" },
-        el("h2", { id: "chart-title" }, t("traffic.chart")), chart.node),
-      el("dl", { class: "card totals" }, Object.entries(totals).map(([name, dd]) => el("div", {}, el("dt", {}, t(`total.${name}`)), dd))),
-      el("div", { class: "halves" },
-        el("section", { class: "card", "aria-labelledby": "storage-title" },
-          el("h2", { id: "storage-title" }, t("storage")), gauges.storage.node, threshold, unused),
-        el("section", { class: "card", "aria-labelledby": "machine-title" },
-          el("h2", { id: "machine-title" }, t("machine")), gauges.cpu.node, gauges.memory.node, gauges.disk.node))),
+    node: view("traffic",
+      card("chart-title", t("traffic.chart"), chart.node),
+      totals.node,
+      el("div.halves",
+        card("storage-title", t("storage.name"), gauges.storage.node, threshold, path),
+        card("machine-title", t("machine"), gauges.cpu.node, gauges.memory.node, gauges.disk.node))),
     update,
   };
 }
 
 function gauge(name) {
   const bar = meter(t(`gauge.${name}`), { id: `gauge-${name}` });
-  const share = el("strong", {});
-  const text = el("span", { class: "soft" });
-  const node = el("div", { class: "gauge" }, el("p", { class: "gauge-words" }, el("span", {}, t(`gauge.${name}`)), text, share), bar.node);
+  const share = el("strong");
+  const text = el("span.soft");
+  const node = el("div.gauge", el("p.gauge-words", el("span", t(`gauge.${name}`)), text, share), bar.node);
   return {
     node,
     // `whole` 0: this system has no such figure.
-    show(part, whole, format, level = null, markAt = null, words = "") {
+    show(part, whole, format, tone = part / whole > FULL ? "warning" : null, markAt = null, words = "") {
       setHidden(node, !(whole > 0));
       if (!(whole > 0)) return;
       const of = part / whole;
       const said = format ? t("of", { used: format(part), limit: format(whole) }) : words;
       setText(share, percent(of));
       setText(text, said);
-      bar.update({ share: of, text: `${percent(of)} ${said}`, level: level ?? (of > FULL ? "warning" : "good"), markAt });
+      bar.update({ share: of, text: `${percent(of)} ${said}`, tone, markAt });
     },
   };
 }

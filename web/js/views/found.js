@@ -1,0 +1,68 @@
+// A list that is searched, by title or id. Thousands of entries must stay
+// usable, so only the first hundred or so are in the page at all.
+
+import { el, keyedList, setHidden, setText } from "../dom.js";
+import { t } from "../i18n.js";
+import { nothing } from "../parts.js";
+
+const PAGE = 100;
+// Fewer than that are looked over faster than searched.
+const SEARCHED_FROM = 8;
+
+// `columns`: names of the head's. `row(search)` makes an entry. `wanted()`: all
+// that may be shown, in order; `all()`: how many there are; `why()`: reason
+// for there being none.
+export function foundList({ columns, row, wanted, all, why, changed }) {
+  let shown = PAGE;
+  let timer = null;
+  const words = t("meetings.search");
+  const search = el("input", { type: "search", id: "search", "aria-label": words, placeholder: words, on: { input: narrowed } });
+  const list = el("ul", { id: "meetings", "aria-label": t("view.meetings") });
+  const head = columnsOf(columns);
+  const found = el("p.spoken", { role: "status" });
+  const more = el("button.button", { id: "more", on: { click: showMore } });
+  const none = nothing("meetings");
+  const show = keyedList(list, ({ id }) => id, row);
+
+  function matching() {
+    const text = search.value.trim().toLowerCase();
+    const items = wanted();
+    return text === "" ? items : items.filter(({ title, id }) => `${title} ${id}`.toLowerCase().includes(text));
+  }
+
+  function narrowed() {
+    shown = PAGE;
+    changed();
+    clearTimeout(timer);
+    timer = setTimeout(() => setText(found, t("meetings.found", { n: matching().length })), 600);
+  }
+
+  function showMore() {
+    const from = list.children.length;
+    shown += PAGE;
+    changed();
+    list.children[from]?.querySelector("button")?.focus();
+  }
+
+  return {
+    search,
+    narrowed,
+    node: el("section.card.rows", { "aria-label": t("view.meetings") }, head, list, none.node, more, found),
+    update() {
+      const rows = matching();
+      const left = rows.length - shown;
+      setHidden(search, all() < SEARCHED_FROM && search.value === "");
+      show(rows.slice(0, shown));
+      setHidden(head, rows.length === 0);
+      setHidden(more, left <= 0);
+      setText(more, t("meetings.more", { n: Math.min(PAGE, left), left }));
+      none.show(rows.length > 0 ? "" : all() > 0 ? "nomatch" : why());
+    },
+    tick() {
+      for (const entry of show.entries()) entry.tick?.();
+    },
+  };
+}
+
+export const columnsOf = (names) =>
+  el("div.meeting-columns", { "aria-hidden": "true" }, names.map((name) => el("span", t(`column.${name}`))));
