@@ -65,6 +65,7 @@ test("a package that is dropped on a meeting is uploaded to it, and its progress
   const pace = await slowUploads(page, PACE);
   await drop(panel.row(page, "m2"), { name: "papers.zip", bytes });
   await untilUnderWay(page, "m2");
+  assert.equal(await page.getByRole("dialog").count(), 0, "it is no new meeting");
   await pace.lift();
   await untilTaken(main, page, "m2", bytes);
   assert.equal((await main.meeting("m1")).size, null);
