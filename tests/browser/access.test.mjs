@@ -114,3 +114,63 @@ test("many wrong tries have to wait, and the page says for how long", async (sta
   await stage.look(page, "login slowed down");
   assert.match(await page.locator("#login-error").innerText(), /\d+ sec/);
 });
+
+test("a new token ends the logins of before, also in a page that is open", async (stage) => {
+  const node = await nodeWithMeeting(stage);
+  const page = await panel.openPanel(stage, node, { host: STRANGER, view: "config" });
+  const old = await node.token();
+  await logIn(page, old);
+  await untilLoggedIn(page);
+  await panel.setting(page, "syncInterval").waitFor();
+  const renewed = node.newToken();
+  await page.locator("#token").waitFor();
+  assert.equal(await page.locator("#config, #logout").count(), 0);
+  stage.allow(REFUSED);
+  await logIn(page, old);
+  await page.locator("#token[aria-invalid=true]").waitFor();
+  await logIn(page, renewed);
+  await untilLoggedIn(page);
+  await panel.setting(page, "syncInterval").waitFor();
+});
+
+test("where everybody may do everything, a stranger may, and the panel warns of it", async (stage) => {
+  const main = await stage.slowMain();
+  const node = await stage.node(main, { security: { open: true } });
+  const page = await panel.openPanel(stage, node, { host: STRANGER });
+  const warning = panel.problem(page, "open_access");
+  await warning.waitFor();
+  await page.locator(".health[data-tone=warning]").waitFor();
+  await stage.look(page, "open to everybody");
+  await page.locator("#stop").click();
+  await panel.answer(page, "yes");
+  await page.locator("#service-state[data-state=stopped]").waitFor();
+  assert.equal((await node.status()).running, false);
+  await panel.go(page, "config");
+  // Who shuts the door on himself may ask for the configuration before he hears of it.
+  stage.allow(/status of 401 .*\/api\/config\)/);
+  await panel.setting(page, "security.open").click();
+  await panel.save(page);
+  // Which this visitor can't undo.
+  await page.locator("#token").waitFor();
+  assert.equal(node.config().security.open, false);
+  await panel.go(page, "overview");
+  await panel.untilGone(warning);
+  await panel.assertNoButtons(page);
+});
+
+test("an address that may not manage the node is told so instead of asked to log in", async (stage) => {
+  const main = await stage.slowMain();
+  const node = await stage.node(main, { security: { trustedProxies: ["127.0.0.1"], allowFrom: ["10.0.0.0/8"] } });
+  const behindProxy = (address) => ({ host: STRANGER, view: "config", headers: { "x-forwarded-for": address } });
+  const outside = await panel.openPanel(stage, node, behindProxy("203.0.113.7"));
+  await outside.locator("#address-refused").waitFor();
+  assert.equal(await outside.locator("#token").count(), 0);
+  await stage.look(outside, "address refused");
+  await panel.go(outside, "overview");
+  await panel.untilWell(outside);
+  await panel.assertNoButtons(outside);
+  const inside = await panel.openPanel(stage, node, behindProxy("10.1.2.3"));
+  await logIn(inside, await node.token());
+  await untilLoggedIn(inside);
+  await panel.setting(inside, "syncInterval").waitFor();
+});

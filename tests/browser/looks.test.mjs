@@ -3,12 +3,14 @@
 import assert from "node:assert/strict";
 
 import { STRANGER, assertAccessible, assertNoSidewaysScroll, loadCost, paintTime } from "./support/browser.mjs";
+import * as mainPage from "./support/main_page.mjs";
 import * as panel from "./support/panel.mjs";
 import { test } from "./support/stage.mjs";
 import { bigZip, zip } from "./support/zip.mjs";
 
 const PACKAGE = zip({ "agenda.txt": "first" });
 const LONG = "A".repeat(120);
+const TINY = 1 << 20;
 
 const DRESSES = {
   "wide, light, English": { locale: "en-US" },
@@ -30,10 +32,27 @@ async function busyNode(stage) {
   return node;
 }
 
-async function untilAllStates(page) {
-  for (const [id, state] of [["ended", "inactive"], ["ready", "synced"], ["failing", "failing"], ["pulling", "pulling"]]) {
-    await panel.untilState(page, id, state);
-  }
+/** A main server with a meeting in each state, and nodes that can be reached and can't. */
+async function busyMain(stage) {
+  const main = await stage.main();
+  await main.activate("ended", "第一季度总结会", PACKAGE);
+  await main.finish("ended");
+  await main.create("waiting", LONG, PACKAGE);
+  await main.activate("running", "Board", PACKAGE);
+  // Without a node that has it, the main server sends it itself.
+  await main.download("running");
+  const node = await stage.node(main, { storage: { maxSize: TINY } });
+  await main.untilServedBy("running", "node-test");
+  await main.download("running");
+  await main.register(LONG, "127.0.0.1:9");
+  await main.activate("bare", "没有会议包 No package");
+  // More than its only node has room for: until it is announced all the same.
+  await main.activate("starting", "董事会", bigZip(2 * TINY));
+  return main;
+}
+
+async function untilStates(page, states) {
+  for (const [id, state] of Object.entries(states)) await panel.untilState(page, id, state);
 }
 
 async function assertPresentable(stage, page, name) {
@@ -47,7 +66,7 @@ for (const [name, dress] of Object.entries(DRESSES)) {
   test(`every view is presentable: ${name}`, async (stage) => {
     const node = await busyNode(stage);
     const page = await panel.openPanel(stage, node, { view: "meetings", ...dress });
-    await untilAllStates(page);
+    await untilStates(page, { ended: "inactive", ready: "synced", failing: "failing", pulling: "pulling" });
     for (const view of panel.VIEWS) {
       await panel.go(page, view);
       await assertPresentable(stage, page, `${view}, ${name}`);
@@ -63,6 +82,43 @@ for (const [name, dress] of Object.entries(DRESSES)) {
     await page.locator("#token").waitFor();
     await assertPresentable(stage, page, `login, ${name}`);
   });
+
+  test(`every view of the main server is presentable: ${name}`, async (stage) => {
+    const main = await busyMain(stage);
+    const page = await mainPage.openMain(stage, main, { view: "meetings", ...dress });
+    const presentable = (what) => assertPresentable(stage, page, `main server, ${what}, ${name}`);
+    await untilStates(page, { ended: "ended", waiting: "waiting", running: "running", bare: "bare", starting: "starting" });
+    for (const details of await page.locator("[data-meeting] [data-action=details]").all()) await details.click();
+    for (const view of mainPage.VIEWS) {
+      await panel.go(page, view);
+      await presentable(view);
+    }
+    await panel.go(page, "meetings");
+    await mainPage.press(panel.row(page, "running"), "delete");
+    await presentable("question");
+    await panel.answer(page, "no");
+    await page.locator("#create").click();
+    await mainPage.fillIn(page, { title: "", id: "m/1" });
+    await page.getByRole("dialog").locator("[data-answer=yes]").click();
+    await presentable("new meeting");
+    await panel.answer(page, "no");
+    await panel.go(page, "nodes");
+    await page.locator("#key-make").click();
+    await page.getByRole("dialog").locator("[data-answer=yes]").click();
+    await page.locator("#key-text").waitFor();
+    await presentable("key");
+  });
+
+  test(`an empty main server, and logging in there, are presentable: ${name}`, async (stage) => {
+    const main = await stage.main();
+    const page = await mainPage.openMain(stage, main, dress);
+    for (const view of mainPage.VIEWS) {
+      await panel.go(page, view);
+      await assertPresentable(stage, page, `empty main server, ${view}, ${name}`);
+    }
+    const stranger = await mainPage.openAsStranger(stage, main, { host: STRANGER, ...dress });
+    await assertPresentable(stage, stranger, `main server, login, ${name}`);
+  });
 }
 
 test("the dark dress is dark and the light one light", async (stage) => {
@@ -76,12 +132,17 @@ test("the dark dress is dark and the light one light", async (stage) => {
   assert.ok((await brightness(false)) > 192);
 });
 
-test("a first visit costs little", async (stage) => {
-  const node = await stage.node(await stage.slowMain());
-  const page = await panel.openPanel(stage, node);
+async function assertCheap(stage, page, what) {
   const painted = await paintTime(page);
   const { requests, bytes } = await loadCost(page);
-  stage.note(`first paint after ${Math.round(painted)} ms; ${requests} requests, ${bytes} bytes`);
+  stage.note(`${what}: first paint after ${Math.round(painted)} ms; ${requests} requests, ${bytes} bytes`);
   assert.ok(bytes < 80 << 10, `${bytes} bytes`);
   assert.ok(requests < 50, `${requests} requests`);
+}
+
+test("a first visit costs little", async (stage) => {
+  const main = await stage.main();
+  const node = await stage.node(main);
+  await assertCheap(stage, await panel.openPanel(stage, node), "node");
+  await assertCheap(stage, await mainPage.openMain(stage, main), "main server");
 });

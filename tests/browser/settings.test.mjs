@@ -1,10 +1,11 @@
 // The configuration as a form: what is typed, checked, saved, and changed by others.
 
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 
 import { untilShown } from "./support/browser.mjs";
 import * as panel from "./support/panel.mjs";
+import { freePort } from "./support/processes.mjs";
 import { test } from "./support/stage.mjs";
 import { until } from "./support/until.mjs";
 
@@ -147,4 +148,62 @@ test("a single setting goes back to its default", async (stage) => {
   await untilSaved(page);
   assert.equal(node.config().syncInterval, 10);
   assert.equal(node.config().shutdownGrace, 5);
+});
+
+test("a node that moves to another port takes the page along", async (stage) => {
+  const [before, after] = [await freePort(), await freePort()];
+  const main = await stage.slowMain();
+  const node = await stage.node(main, { nodePort: before });
+  const page = await panel.openPanel(stage, node, { view: "config" });
+  // The old port may close while the page still follows its events.
+  stage.allow(new RegExp(`ERR_(CONNECTION_REFUSED|CONNECTION_RESET|INCOMPLETE_CHUNKED_ENCODING).*:${before}/`));
+  await panel.setting(page, "nodePort").fill(String(after));
+  await panel.save(page);
+  await page.waitForURL((url) => url.port === String(after));
+  await panel.untilLive(page);
+  await until("the form is that of the moved node", async () => (await panel.setting(page, "nodePort").inputValue()) === String(after));
+  assert.equal(node.config().nodePort, after);
+  await panel.go(page, "overview");
+  await panel.untilWell(page);
+});
+
+test("what is saved in one tab is seen in the other", async (stage) => {
+  const { node, page } = await openSettings(stage);
+  const other = await stage.openBeside(page, page.url());
+  const there = panel.setting(other, "syncInterval");
+  await until("it is shown as it is", async () => (await there.inputValue()) === "1");
+  await panel.setting(page, "syncInterval").fill("3");
+  await page.locator("#save").click();
+  await untilSaved(page);
+  await until("the other tab has it", async () => (await there.inputValue()) === "3");
+  assert.equal(await other.locator("#save-bar").isVisible(), false);
+  assert.equal(node.config().syncInterval, 3);
+});
+
+test("a file that was broken meanwhile is not saved over, and what was edited is kept", async (stage) => {
+  const { node, page } = await openSettings(stage);
+  const good = node.config();
+  const interval = panel.setting(page, "syncInterval");
+  await interval.fill("9");
+  writeFileSync(node.configPath, "{");
+  await page.locator(".health[data-tone=error]").waitFor();
+  assert.equal(await interval.inputValue(), "9");
+  stage.allow(/status of 409 .*\/api\/config/);
+  const answered = page.waitForResponse((response) => response.request().method() === "POST" && response.status() === 409);
+  await page.locator("#save").click();
+  await answered;
+  const notice = page.locator("#notices [data-kind=error]");
+  await notice.waitFor();
+  assert.match(await notice.innerText(), /file.*mend/);
+  assert.match(await notice.innerText(), /node_config\.json/);
+  await stage.look(page, "file broken while edited");
+  assert.equal(await interval.inputValue(), "9");
+  assert.ok(await page.locator("#save-bar").isVisible());
+  assert.equal(readFileSync(node.configPath, "utf8"), "{");
+  node.configure(good);
+  await panel.untilWell(page);
+  assert.equal(await interval.inputValue(), "9");
+  await page.locator("#save").click();
+  await untilSaved(page);
+  assert.deepEqual(node.config(), { ...good, syncInterval: 9 });
 });

@@ -49,9 +49,11 @@ after(async () => (await started)?.close());
  * `faults` gathers what no page may do: complain on the console, throw, ask
  * a foreign server, open a dialog that `dialogs` has no answer for.
  */
-export async function openPage({ locale = "en-US", width = 1280, height = 800, dark = false, faults, dialogs }) {
+export async function openPage(how) {
+  const { locale = "en-US", width = 1280, height = 800, dark = false, headers = {}, faults, dialogs } = how;
   const context = await (await browser()).newContext({
     locale,
+    extraHTTPHeaders: headers,
     viewport: { width, height },
     colorScheme: dark ? "dark" : "light",
   });

@@ -2,6 +2,7 @@
 
 import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -38,10 +39,14 @@ class Service {
     return `http://${host}:${this.#port}${path}`;
   }
 
-  /** Again at the same port once it had one. */
+  /** What tells it its port: the same again once it had one. */
+  listening() {
+    return ["--port", String(this.#port)];
+  }
+
   async start() {
     const from = this.log.length;
-    const where = ["--host", LOOPBACK, "--port", String(this.#port)];
+    const where = ["--host", LOOPBACK, ...this.listening()];
     // As if started by somebody whose environment is empty: no proxy above all.
     const env = { PATH: process.env.PATH };
     const child = spawn(BINARY, [...this.command, ...where], { env, stdio: ["ignore", "pipe", "pipe"] });
@@ -84,8 +89,17 @@ class Service {
 
   /** What `edge-mirror token` on its machine makes: a code that logs in once. */
   oneTimeCode() {
+    return this.#tokenCommand();
+  }
+
+  /** Ends the token of before and all logins. */
+  newToken() {
+    return this.#tokenCommand("--new");
+  }
+
+  #tokenCommand(...flags) {
     const where = this.command.slice(1);
-    return LOGIN.exec(execFileSync(BINARY, ["token", ...where], { encoding: "utf8" }))[1];
+    return LOGIN.exec(execFileSync(BINARY, ["token", ...flags, ...where], { encoding: "utf8" }))[1];
   }
 
   /** For a test that failed: the log's end and what lies in the folder. */
@@ -106,9 +120,12 @@ function freshFolder() {
 }
 
 export class NodeService extends Service {
+  #ownPort;
+
   /**
    * A node of `main` (whatever has a port of this machine), quick where the
-   * defaults are slow; `patch` is merged into its configuration.
+   * defaults are slow; `patch` is merged into its configuration. With a
+   * `nodePort` there it listens at that one, else at whichever is free.
    */
   constructor(main, patch = {}) {
     super(freshFolder());
@@ -124,8 +141,14 @@ export class NodeService extends Service {
       logging: { fileEnabled: false },
       shutdownGrace: 5,
     };
+    this.#ownPort = "nodePort" in patch;
     this.configure(merged(config, patch));
     this.command = ["node", "--config", this.configPath];
+  }
+
+  // A port on the command line would hold against the configuration's.
+  listening() {
+    return this.#ownPort ? [] : super.listening();
   }
 
   get configPath() {
@@ -168,22 +191,75 @@ export class MainService extends Service {
   }
 
   async #call(method, path, body, headers) {
-    const answer = await fetch(this.url(`/api/v1/meetings${path}`), { method, body, headers });
+    const answer = await fetch(this.url(`/api/v1${path}`), { method, body, headers });
     if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
     return answer.json();
   }
 
-  /** Makes a meeting, gives it a package and starts it. */
-  async activate(id, title, zip) {
-    const json = { "Content-Type": "application/json" };
-    await this.#call("POST", "", JSON.stringify({ id, title }), json);
-    await this.#call("PUT", `/${id}/package`, zip);
-    await this.#call("POST", `/${id}/start`);
+  #json(path, body) {
+    return this.#call("POST", path, JSON.stringify(body), { "Content-Type": "application/json" });
   }
 
-  async meeting(id) {
-    return (await this.json("/api/v1/meetings")).find((meeting) => meeting.id === id);
+  /** A meeting that waits; with a package where one is given. */
+  async create(id, title, zip) {
+    await this.#json("/meetings", { id, title });
+    if (zip) await this.#call("PUT", `/meetings/${id}/package`, zip);
   }
+
+  begin(id) {
+    return this.#call("POST", `/meetings/${id}/start`);
+  }
+
+  finish(id) {
+    return this.#call("POST", `/meetings/${id}/end`);
+  }
+
+  /** Makes a meeting, gives it a package and starts it. */
+  async activate(id, title, zip) {
+    await this.create(id, title, zip);
+    await this.begin(id);
+  }
+
+  /** A node that is only said to be at this address. */
+  register(node_id, address) {
+    return this.#json("/nodes/register", { node_id, address, status: "online" });
+  }
+
+  meeting(id) {
+    return this.json(`/api/v1/meetings/${id}`);
+  }
+
+  overview() {
+    return this.json("/api/v1/overview");
+  }
+
+  async node(id) {
+    return (await this.overview()).nodes.find(({ node_id }) => node_id === id);
+  }
+
+  /** Until tablets that want this meeting are sent to this node. */
+  async untilServedBy(id, node) {
+    await until(`clients of ${id} are sent to ${node}`, async () => {
+      const { reachable, packages } = await this.node(node);
+      return reachable && packages.includes(id);
+    });
+  }
+
+  /** Downloads as a tablet does, wherever it is sent; resolves to the bytes. */
+  async download(id) {
+    const answer = await fetch(this.url(`/api/v1/meetings/${id}/download-package`));
+    if (!answer.ok) throw new Error(`${answer.url}: ${answer.status} ${await answer.text()}`);
+    return Buffer.from(await answer.arrayBuffer());
+  }
+}
+
+/** A port that nobody listens at now, for what can't be told to take any. */
+export async function freePort() {
+  const server = createServer();
+  await new Promise((resolve) => server.listen(0, LOOPBACK, resolve));
+  const { port } = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return port;
 }
 
 function merged(base, patch) {

@@ -53,7 +53,7 @@ class Stage {
     return service;
   }
 
-  /** A page at this address, in a browser of its own; `how`: locale, width, height, dark. */
+  /** A page at this address, in a browser of its own; `how`: locale, width, height, dark, headers. */
   async open(url, how = {}) {
     const page = await openPage({ ...how, faults: this.#faults, dialogs: this.#dialogs });
     return this.#visit(page, url);

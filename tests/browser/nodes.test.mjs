@@ -1,0 +1,106 @@
+// The main server's view of its nodes: who is there, where downloads went,
+// and the key that nodes may be asked for.
+
+import assert from "node:assert/strict";
+
+import { fact, makeKey, nodeRow, openMain, untilNode } from "./support/main_page.mjs";
+import * as panel from "./support/panel.mjs";
+import { test } from "./support/stage.mjs";
+import { until } from "./support/until.mjs";
+import { zip } from "./support/zip.mjs";
+
+const PACKAGE = zip({ "agenda.txt": "first" });
+
+const untilFact = (place, name, text) =>
+  until(`${name} is ${text}`, async () => (await fact(place, name).innerText()) === text);
+
+test("nodes are listed with whether they can be reached, and one that dies is missed", async (stage) => {
+  const main = await stage.main();
+  const page = await openMain(stage, main, { view: "nodes" });
+  const node = await stage.node(main);
+  await main.register("cut off", "127.0.0.1:9");
+  await untilNode(page, "node-test", "reachable");
+  await untilNode(page, "cut off", "unreachable");
+  await nodeRow(page, "cut off").locator("[data-action=details]").click();
+  assert.match(await fact(nodeRow(page, "cut off"), "reason").innerText(), /127\.0\.0\.1:9/);
+  await node.kill();
+  await untilNode(page, "node-test", "unreachable");
+  await panel.go(page, "overview");
+  const missed = panel.problem(page, "node_unreachable");
+  await until("both are a problem", async () => (await missed.count()) === 2);
+  await stage.look(page, "main server, nodes missed");
+  await node.start();
+  await missed.filter({ hasText: "node-test" }).waitFor({ state: "hidden" });
+  await panel.go(page, "nodes");
+  await untilNode(page, "node-test", "reachable");
+  // A node that is stopped says goodbye.
+  await fetch(node.url("/api/service/stop"), { method: "POST" });
+  await panel.untilGone(nodeRow(page, "node-test"));
+});
+
+test("downloads are shown where they went: from here, or by which node", async (stage) => {
+  const main = await stage.main();
+  await main.activate("m1", "Board", PACKAGE);
+  const page = await openMain(stage, main, { view: "traffic" });
+  const recent = page.locator("#recent tbody tr");
+  assert.equal(await recent.count(), 0);
+  assert.deepEqual(await main.download("m1"), PACKAGE);
+  await untilFact(page, "own_downloads", "1");
+  await until("it is among the latest", async () => (await recent.count()) === 1);
+  const node = await stage.node(main);
+  await main.untilServedBy("m1", "node-test");
+  for (const n of [1, 2]) {
+    assert.deepEqual(await main.download("m1"), PACKAGE);
+    await untilFact(page, "redirects", String(n));
+  }
+  assert.equal((await node.status()).meetings[0].downloads, 2);
+  await stage.look(page, "main server, downloads");
+  await untilFact(page, "own_downloads", "1");
+  const where = await recent.allInnerTexts();
+  assert.deepEqual(where.map((line) => line.includes("node-test")), [true, true, false], "newest first");
+  assert.ok(where.every((line) => line.includes("Board") && line.includes("127.0.0.1")), String(where));
+  const shares = page.locator("#shares [role=meter]");
+  assert.deepEqual(await shares.evaluateAll((all) => all.map((one) => one.getAttribute("aria-valuenow"))), ["67", "33"]);
+  await panel.go(page, "nodes");
+  await untilFact(nodeRow(page, "node-test"), "redirects", "2");
+  await untilFact(nodeRow(page, "node-test"), "packages", "1 / 1");
+});
+
+test("the key is shown once, asked of nodes from then on, and no more once it is removed", async (stage) => {
+  const main = await stage.main();
+  const page = await openMain(stage, main, { view: "nodes" });
+  const asked = (tone) => page.locator(`#key-state[data-tone=${tone}]`).waitFor();
+  await asked("none");
+  const key = await makeKey(page);
+  await asked("good");
+  await page.reload();
+  await asked("good");
+  assert.ok(!(await page.locator("body").innerText()).includes(key));
+  const node = await stage.node(main);
+  await until("it is turned away", async () => /\b401\b/.test((await node.status()).heartbeat_error));
+  assert.equal(await nodeRow(page, "node-test").count(), 0);
+  node.configure({ ...node.config(), security: { mainServerKey: key } });
+  await untilNode(page, "node-test", "reachable");
+  const other = await stage.node(main, { nodeId: "node-other" });
+  await until("the other one is turned away", async () => /\b401\b/.test((await other.status()).heartbeat_error));
+  await page.locator("#key-remove").click();
+  await panel.answer(page, "no");
+  assert.equal((await main.overview()).node_key, true);
+  await page.locator("#key-remove").click();
+  await panel.answer(page, "yes");
+  await asked("none");
+  await untilNode(page, "node-other", "reachable");
+});
+
+test("a new key ends the old one", async (stage) => {
+  const main = await stage.main();
+  const page = await openMain(stage, main, { view: "nodes" });
+  const first = await makeKey(page);
+  const node = await stage.node(main, { security: { mainServerKey: first } });
+  await untilNode(page, "node-test", "reachable");
+  const second = await makeKey(page);
+  assert.notEqual(second, first);
+  await until("the old one is refused", async () => /\b401\b/.test((await node.status()).heartbeat_error));
+  node.configure({ ...node.config(), security: { mainServerKey: second } });
+  await until("the new one is taken", async () => (await node.status()).heartbeat_error === null);
+});
