@@ -115,7 +115,7 @@ impl Access {
         let caller = self.caller(request);
         self.admit(&caller)?;
         let operator = |how| Operator { address: caller.address, how };
-        if caller.local {
+        if caller.local && (self.inner.rules)().trust_local {
             return Ok(operator(How::Local));
         }
         if self.is_open() {
@@ -126,10 +126,10 @@ impl Access {
         }
         let Some(token) = token_of(&request.headers) else { return Err(Denied::NotLoggedIn) };
         let vault = self.inner.vault.clone();
-        let good = move || vault.is_token(&token).then_some(());
+        let good = move || vault.is_token(&token).then_some(()).ok_or(Denied::WrongToken);
         match fresh {
             true => self.tried(&caller, good).await?,
-            false => tasks::blocking(good).await.ok_or(Denied::WrongToken)?,
+            false => tasks::blocking(good).await?,
         }
         Ok(operator(How::Token))
     }
@@ -161,7 +161,7 @@ impl Access {
     async fn tried<T: Send + 'static>(
         &self,
         caller: &Caller,
-        try_it: impl FnOnce() -> Option<T> + Send + 'static,
+        try_it: impl FnOnce() -> Result<T, Denied> + Send + 'static,
     ) -> Result<T, Denied> {
         let (inner, address) = (self.inner.clone(), caller.address);
         tasks::blocking(move || {
@@ -170,11 +170,12 @@ impl Access {
                 return Err(Denied::TooManyTries(wait));
             }
             let outcome = try_it();
-            match outcome {
-                Some(_) => tries.forget(address),
-                None => tries.note(address, Instant::now()),
+            match &outcome {
+                Ok(_) => tries.forget(address),
+                Err(Denied::WrongToken) => tries.note(address, Instant::now()),
+                Err(_) => {}
             }
-            outcome.ok_or(Denied::WrongToken)
+            outcome
         })
         .await
     }

@@ -18,7 +18,7 @@ use std::{
         LazyLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// Scratch files are called `.tmp-{process}-{number}`.
@@ -135,14 +135,37 @@ pub fn hide_from_others(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Does `work` while no other process does anything in the same folder under
-/// this function. Where the filesystem has no locks, nobody is kept waiting.
-pub fn alone_in<T>(folder: &Path, work: impl FnOnce() -> T) -> io::Result<T> {
-    let lock = File::open(folder)?;
-    let exclusive = rustix::fs::FlockOperation::LockExclusive;
-    // Where there are no locks at all, it goes on without one.
-    let _ = rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, exclusive));
-    Ok(work())
+/// How long to wait for another process that is at it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Does `work` while no other process does anything to the same file under this
+/// function. The lock is on the file itself, where it is one that others can't
+/// open; on its folder while there is none. Where the filesystem has no locks,
+/// nobody is kept waiting.
+pub fn alone_with<T>(path: &Path, work: impl FnOnce() -> T) -> io::Result<T> {
+    let ends = Instant::now() + PATIENCE;
+    loop {
+        let is_file = fs::metadata(path).is_ok_and(|found| found.is_file());
+        let lock = File::open(if is_file { path } else { folder_of(path) })?;
+        match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {
+                if Instant::now() >= ends {
+                    return Err(io::Error::other("another process holds it"));
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            // Replaced while it was waited for: the lock is on the old one.
+            Ok(()) if is_file && !is_same_file(&lock, path) => {}
+            Ok(()) | Err(_) => return Ok(work()),
+        }
+    }
+}
+
+fn is_same_file(open: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let place = |found: fs::Metadata| (found.dev(), found.ino());
+    let now = fs::metadata(path).map(place).ok();
+    open.metadata().map(place).ok() == now
 }
 
 /// Creates a folder and those above it.

@@ -68,6 +68,10 @@ pub struct MasterArgs {
     /// A reverse proxy whose X-Forwarded-For counts; may be given several times.
     #[arg(long, value_name = "NETWORK")]
     pub trusted_proxy: Vec<Subnet>,
+    /// Ask for a login on this machine, too: for a reverse proxy here that does
+    /// not add X-Forwarded-For.
+    #[arg(long)]
+    pub no_trust_local: bool,
     /// Let everybody who reaches the port manage meetings, without a login.
     #[arg(long)]
     pub open: bool,

@@ -62,15 +62,17 @@ fn run(command: Command) -> Result<()> {
 }
 
 async fn role(command: Command) -> Result<()> {
+    // Signals end it as they end any command.
+    if let Command::Token(args) = command {
+        println!("{}", token::run(args).await?);
+        return Ok(());
+    }
     let interrupt = Interrupt::listen()?;
     match command {
         Command::Node(args) => node(args, interrupt).await,
         Command::Master(args) => main_server(args, interrupt).await,
         Command::Demo => demo(interrupt).await,
-        Command::Token(args) => {
-            println!("{}", token::run(args).await?);
-            Ok(())
-        }
+        Command::Token(_) => Ok(()),
     }
 }
 
@@ -97,6 +99,7 @@ async fn main_server(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
     let listen = SocketAddr::new(args.host, args.port);
     let security = Security {
         open: args.open,
+        trust_local: !args.no_trust_local,
         allow_from: args.allow_from,
         trusted_proxies: args.trusted_proxy,
         ..Security::default()

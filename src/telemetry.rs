@@ -199,7 +199,7 @@ fn plain(text: &str) -> Cow<'_, str> {
     // Marks that turn the direction of what follows are no control characters.
     let odd = |c: char| {
         c.is_control()
-            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}'..='\u{2029}')
     };
     if !text.contains(odd) {
         return Cow::Borrowed(text);

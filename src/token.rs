@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::{
     access::{Made, Vault},
     cli::TokenArgs,
-    config::Settings,
+    config::{ConfigError, Settings},
     master,
     node::address,
 };
@@ -31,7 +31,15 @@ pub async fn run(args: TokenArgs) -> Result<String> {
             (Vault::at(master::vault_path(data)), master::page_at(host, port).await)
         }
         None => {
-            let config = Settings::read(&args.config)?;
+            let config = match Settings::read(&args.config) {
+                // A token may have to be replaced all the same: only the link's
+                // address comes from there.
+                Err(fault @ (ConfigError::NotJson { .. } | ConfigError::Invalid { .. })) => {
+                    eprintln!("edge-mirror: {fault}; the link may name a wrong port");
+                    Settings::of_defaults()?
+                }
+                read => read?,
+            };
             let host = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
             let port = args.port.unwrap_or(config.node_port);
             let page = address::panel(&config, host, port).await;

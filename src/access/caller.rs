@@ -1,19 +1,22 @@
 //! Who sends a request: from which address, and whether from this machine.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use axum::http::{HeaderMap, Version, header, request::Parts, uri::Authority};
+use axum::http::{HeaderMap, Version, header, request::Parts};
 
 use crate::{config::Subnet, listen::Peer};
 
-/// What proxies add; a request that bears one did not come straight here.
-const FORWARDING: [&str; 7] = [
+/// What proxies add, besides all that begins with `x-forwarded`; a request that
+/// bears one did not come straight here.
+const FORWARDING: [&str; 9] = [
+    "cf-connecting-ip",
     "forwarded",
+    "true-client-ip",
     "via",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-forwarded-server",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-envoy-external-address",
+    "x-original-forwarded-for",
     "x-real-ip",
 ];
 
@@ -38,7 +41,10 @@ impl Caller {
         // Without a peer nothing is known, and the least is allowed.
         let peer = peer.map_or(UNKNOWN, |peer| peer.0.ip().to_canonical());
         let headers = &request.headers;
-        let forwarded = FORWARDING.iter().any(|name| headers.contains_key(*name));
+        let forwarded = headers
+            .keys()
+            .map(|name| name.as_str())
+            .any(|name| name.starts_with("x-forwarded") || FORWARDING.contains(&name));
         let trusts = |address: IpAddr| trusted.iter().any(|subnet| subnet.contains(address));
         if forwarded && trusts(peer) {
             let address = client_behind(headers, trusts).unwrap_or(UNKNOWN);
@@ -88,16 +94,26 @@ fn address_of(entry: &[u8]) -> Option<IpAddr> {
 fn names_loopback(request: &Parts) -> bool {
     let mut hosts = request.headers.get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
-    let host = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
     // `GET http://elsewhere/ HTTP/1.1` names a host of its own.
-    host.is_some_and(|host| is_loopback(&host)) && request.uri.authority().is_none_or(is_loopback)
+    let target = request.uri.authority();
+    host.to_str().is_ok_and(is_loopback) && target.is_none_or(|target| is_loopback(target.as_str()))
 }
 
-fn is_loopback(authority: &Authority) -> bool {
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    let address = host.parse::<IpAddr>().map(|address| address.to_canonical());
-    let name = host.eq_ignore_ascii_case("localhost");
-    !authority.as_str().contains('@') && address.map_or(name, |address| address.is_loopback())
+/// `localhost` or a loopback address, with or without a port, and nothing else.
+fn is_loopback(host: &str) -> bool {
+    let (name, rest) = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+        Some((address, rest)) => {
+            if !address.parse::<Ipv6Addr>().is_ok_and(|a| a.to_canonical().is_loopback()) {
+                return false;
+            }
+            ("localhost", rest)
+        }
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
+    };
+    let port = rest.strip_prefix(':');
+    let port = rest.is_empty() || port.is_some_and(|port| port.parse::<u16>().is_ok());
+    let address = name.parse::<Ipv4Addr>();
+    port && address.map_or(name.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -129,6 +145,14 @@ mod tests {
             ("127.0.0.1", &[("host", "evil.example:8001")]),
             ("127.0.0.1", &[("host", "localhost.evil.example")]),
             ("127.0.0.1", &[("host", "localhost@evil.example")]),
+            ("127.0.0.1", &[("host", "localhost:evil")]),
+            ("127.0.0.1", &[("host", "127.0.0.1:80.evil.example")]),
+            ("127.0.0.1", &[("host", "localhost:99999")]),
+            ("127.0.0.1", &[("host", "[127.0.0.1]")]),
+            ("127.0.0.1", &[("host", "[localhost]")]),
+            ("127.0.0.1", &[("host", "[::1")]),
+            ("127.0.0.1", &[("host", "localhost"), ("x-forwarded-port", "80")]),
+            ("127.0.0.1", &[("host", "localhost"), ("x-client-ip", "10.0.0.5")]),
             ("127.0.0.1", &[("host", "192.168.1.5:8001")]),
             ("127.0.0.1", &[]),
             ("127.0.0.1", &[("host", "localhost"), ("host", "evil.example")]),

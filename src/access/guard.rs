@@ -14,6 +14,9 @@ use tracing::{debug, info, warn};
 use super::{Access, Caller, origin};
 use crate::wire;
 
+/// Of a path, in the log: more than any of ours has.
+const MAX_SHOWN_BYTES: usize = 200;
+
 /// Why somebody is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
@@ -24,6 +27,8 @@ pub enum Denied {
     TooManyTries(Duration),
     /// A page of another site sent it.
     Foreign,
+    /// What proves rights can't be read or written now.
+    Broken,
 }
 
 impl Denied {
@@ -44,6 +49,9 @@ impl Denied {
             Self::TooManyTries(_) => {
                 "错误次数过多，请稍后再试 / too many wrong tries from this address, wait"
             }
+            Self::Broken => {
+                "暂时无法登录，原因见节点日志 / nobody can log in now, the log on the machine says why"
+            }
             Self::Foreign => {
                 "不接受来自其他网站的请求 / requests from pages of other sites are not accepted"
             }
@@ -58,6 +66,7 @@ impl Denied {
             Self::Address => "the address is not in security.allowFrom",
             Self::TooManyTries(_) => "too many wrong tries",
             Self::Foreign => "sent by a page of another site",
+            Self::Broken => "nobody can log in now",
         }
     }
 }
@@ -72,6 +81,7 @@ impl IntoResponse for Denied {
                 answer
             }
             Self::Address | Self::Foreign => wire::detail(StatusCode::FORBIDDEN, self.text()),
+            Self::Broken => wire::detail(StatusCode::SERVICE_UNAVAILABLE, self.text()),
             Self::TooManyTries(wait) => {
                 // Rounded up: who comes back then must not be too early.
                 let wait_s = wait.as_secs() + 1;
@@ -128,9 +138,15 @@ fn changes(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD)
 }
 
+fn shortened(path: &str) -> &str {
+    &path[..path.floor_char_boundary(MAX_SHOWN_BYTES)]
+}
+
 /// Every change that was refused; a page that only looks is nothing to tell.
 pub fn note(caller: &Caller, method: &Method, path: &str, denied: Denied) {
     let (address, why) = (caller.address, denied.why());
+    // Whoever is refused must not choose how much of the log he fills.
+    let path = shortened(path);
     let guessed = matches!(denied, Denied::WrongToken | Denied::TooManyTries(_));
     match changes(method) || guessed {
         true => warn!("{method} {path} from {address} refused: {why}"),

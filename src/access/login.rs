@@ -14,7 +14,7 @@ use axum::{
 use serde_json::{Value, json};
 use tracing::{error, info};
 
-use super::{Access, Caller, Denied, How, Operator, cookies, guard, vault::Begun};
+use super::{Access, Caller, Denied, How, Operator, Vault, cookies, guard, vault::Begun};
 use crate::{tasks, wire};
 
 /// A token takes a moment.
@@ -49,7 +49,7 @@ async fn login(State(access): State<Access>, request: Request) -> Response {
     };
     let vault = access.inner.vault.clone();
     let begun = match access.admit(&caller) {
-        Ok(()) => access.tried(&caller, move || vault.log_in(&token)).await,
+        Ok(()) => access.tried(&caller, move || try_it(&vault, &token)).await,
         Err(denied) => Err(denied),
     };
     let Begun { name, session, sealed } = match begun {
@@ -62,6 +62,16 @@ async fn login(State(access): State<Access>, request: Request) -> Response {
     info!("{} has logged in", caller.address);
     let body = json!({"status": "success", "message": "已登录", "expires": session.until_s});
     with_cookie(Json(body).into_response(), &name, &sealed, super::session::LASTS_S, &caller)
+}
+
+fn try_it(vault: &Vault, token: &str) -> Result<Begun, Denied> {
+    match vault.log_in(token) {
+        Ok(begun) => begun.ok_or(Denied::WrongToken),
+        Err(cause) => {
+            error!("nobody can log in: {cause}");
+            Err(Denied::Broken)
+        }
+    }
 }
 
 async fn logout(State(access): State<Access>, request: Request) -> Response {

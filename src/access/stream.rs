@@ -103,12 +103,8 @@ impl<M: More> Following<M> {
         let mut silence = std::pin::pin!(tokio::time::sleep(SILENCE));
         loop {
             tokio::select! {
-                change = self.watcher.next() => return (change, false),
-                Ok(()) = self.history.changed() => {
-                    let sample = self.history.borrow_and_update().last();
-                    return (feed::event("sample", &sample), false);
-                }
-                event = self.more.next() => return event,
+                // Rights first: nothing is told to who has lost them.
+                biased;
                 _ = self.judge.tick() => {
                     let session = self.access.described_again(&self.parts).await;
                     if session != self.session {
@@ -116,6 +112,12 @@ impl<M: More> Following<M> {
                         return (feed::event("session", &session), true);
                     }
                 }
+                change = self.watcher.next() => return (change, false),
+                Ok(()) = self.history.changed() => {
+                    let sample = self.history.borrow_and_update().last();
+                    return (feed::event("sample", &sample), false);
+                }
+                event = self.more.next() => return event,
                 () = &mut silence => return (feed::comment(), false),
             }
         }

@@ -25,6 +25,8 @@ use crate::{atomic, package::Sha256, store::now_s};
 
 /// A one-time code that nobody used until then is of no use.
 const CODE_LASTS_S: u64 = 3600;
+/// Far more than it ever has.
+const MAX_BYTES: u64 = 256 << 10;
 /// Each is 100 bytes in a file that is read at once.
 const MAX_CODES: usize = 32;
 /// Logged out but not yet at their end. More than that in a week is not
@@ -41,6 +43,14 @@ pub enum VaultError {
     Unwritable { path: PathBuf, cause: io::Error },
     #[error("the system has no random numbers: {0}")]
     NoRandomness(getrandom::Error),
+}
+
+impl VaultError {
+    /// Out of descriptors, say: the file is what it was.
+    fn may_pass(&self) -> bool {
+        let kept = |cause: &io::Error| cause.kind() != io::ErrorKind::PermissionDenied;
+        matches!(self, Self::Unreadable { cause, .. } if kept(cause))
+    }
 }
 
 /// A login that has just begun: what goes into the cookie.
@@ -72,10 +82,13 @@ struct Held {
     secrets: Option<Secrets>,
     /// As it was read last: nodes go on while the file is away.
     node_key: Option<Option<Sha256>>,
+    /// What was said of it in the log.
+    told: Option<String>,
 }
 
-/// Tells one file from another: each edit makes a new one.
-type Stamp = (u64, i64, i64, u64);
+/// Tells one file from another: each edit makes a new one. With its change time,
+/// as who may read it counts, too.
+type Stamp = (u64, i64, i64, u64, i64, i64);
 
 #[derive(Clone, Serialize, Deserialize)]
 struct Secrets {
@@ -191,35 +204,45 @@ impl Vault {
     }
 
     /// Whether that is a code; if so, it is one no longer.
-    pub fn redeem(&self, code: &str) -> bool {
+    pub fn redeem(&self, code: &str) -> Result<bool, VaultError> {
         let offered = digest(code);
         let known = |secrets: &Secrets| secrets.codes.iter().any(|c| same(c.sha256, offered));
         if !self.fresh().is_some_and(|secrets| known(&secrets)) {
-            return false;
+            return Ok(false);
         }
+        // One that could not be crossed out would work a second time.
         let redeemed = self.edit(|secrets| {
             let before = secrets.codes.len();
             secrets.codes.retain(|code| !same(code.sha256, offered));
             secrets.codes.len() < before
-        });
-        // One that could not be crossed out would work a second time.
-        let redeemed = redeemed.inspect_err(|error| error!("one-time code not accepted: {error}"));
-        matches!(redeemed, Ok(Some(true)))
+        })?;
+        Ok(redeemed == Some(true))
     }
 
-    /// Begins a session for who shows the token or a code.
-    pub fn log_in(&self, shown: &str) -> Option<Begun> {
+    /// Begins a session for who shows the token or a code. An error says that
+    /// nobody could have logged in.
+    pub fn log_in(&self, shown: &str) -> Result<Option<Begun>, VaultError> {
         // One look for all: a token that is replaced right now must not lead
         // to a session of the next one's.
-        let secrets = self.fresh()?;
-        let good = same(secrets.token_sha256, digest(shown)) || self.redeem(shown);
+        let Some(secrets) = self.fresh() else {
+            return match self.read() {
+                Err(error) => Err(error),
+                Ok(_) => Err(self.damaged("it is missing or has only just changed")),
+            };
+        };
+        let good = same(secrets.token_sha256, digest(shown)) || self.redeem(shown)?;
         if !good {
-            return None;
+            return Ok(None);
         }
-        let id = URL_SAFE_NO_PAD.encode(random::<16>().ok()?);
+        let id = URL_SAFE_NO_PAD.encode(random::<16>()?);
         let session = Session { id, until_s: now_s() + LASTS_S };
-        let sealed = session.sealed(&secrets.key()?);
-        Some(Begun { name: cookie_name(&secrets), session, sealed })
+        let key = secrets.key().ok_or_else(|| self.damaged("its key is no key"))?;
+        let sealed = session.sealed(&key);
+        Ok(Some(Begun { name: cookie_name(&secrets), session, sealed }))
+    }
+
+    fn damaged(&self, cause: &str) -> VaultError {
+        VaultError::Damaged { path: self.path.to_path_buf(), cause: cause.to_owned() }
     }
 
     /// Why nobody can log in, if nobody can.
@@ -286,19 +309,28 @@ impl Vault {
 
     /// The secrets of now. Looks at the disk.
     fn fresh(&self) -> Option<Secrets> {
-        let stamp =
-            fs::metadata(&*self.path).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec(), m.len()));
+        let stamp = fs::metadata(&*self.path)
+            .ok()
+            .map(|m| (m.ino(), m.mtime(), m.mtime_nsec(), m.len(), m.ctime(), m.ctime_nsec()));
         let mut held = self.held();
         if held.stamp != stamp || stamp.is_none() {
-            let read = self.read();
-            if let Err(error) = &read
-                && (held.stamp != stamp || held.secrets.is_some())
-            {
-                error!("nobody can log in: {error}");
+            // A failure is not remembered with its stamp: it may pass without
+            // the file becoming another one.
+            match self.read() {
+                Ok(secrets) => {
+                    let node_key = secrets.as_ref().map(|secrets| secrets.node_key_sha256);
+                    *held =
+                        Held { stamp, node_key: node_key.or(held.node_key), secrets, told: None };
+                }
+                Err(error) if error.may_pass() => {}
+                Err(error) => {
+                    let told = error.to_string();
+                    if held.told.as_ref() != Some(&told) {
+                        error!("nobody can log in: {told}");
+                    }
+                    *held = Held { stamp: None, secrets: None, told: Some(told), ..*held };
+                }
             }
-            let secrets = read.ok().flatten();
-            let node_key = secrets.as_ref().map(|secrets| secrets.node_key_sha256);
-            *held = Held { stamp, node_key: node_key.or(held.node_key), secrets };
         }
         held.secrets.clone()
     }
@@ -315,13 +347,17 @@ impl Vault {
     }
 
     fn alone<T>(&self, work: impl FnOnce() -> Result<T, VaultError>) -> Result<T, VaultError> {
-        let folder = self.path.parent().unwrap_or(Path::new("/"));
-        let outcome = atomic::alone_in(folder, work);
+        let outcome = atomic::alone_with(&self.path, work);
         outcome.map_err(|cause| VaultError::Unwritable { path: self.path.to_path_buf(), cause })?
     }
 
     fn read(&self) -> Result<Option<Secrets>, VaultError> {
         let path = self.path.to_path_buf();
+        // Nothing that could be read for ever, or without an end.
+        if fs::metadata(&path).is_ok_and(|found| !found.is_file() || found.len() > MAX_BYTES) {
+            let cause = format!("it is no file of at most {MAX_BYTES} bytes");
+            return Err(VaultError::Damaged { path, cause });
+        }
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -412,16 +448,16 @@ mod tests {
         running.set_node_key(Some("node-key")).unwrap();
         let code = running.new_code().unwrap().unwrap();
         let token = token.unwrap();
-        let session = cookies(running.log_in(&token).unwrap());
+        let session = cookies(running.log_in(&token).unwrap().unwrap());
         assert!(running.session(&session).is_some());
         // By another process, say.
         let made = Vault::at(case.path.clone()).replace_token().unwrap();
         let new = made.token;
         assert!(made.key_kept);
         assert!(running.is_token(&new) && !running.is_token(&token));
-        assert!(!running.redeem(&code));
+        assert!(!running.redeem(&code).unwrap());
         assert_eq!(running.session(&session), None);
-        let renamed = vec![(running.log_in(&new).unwrap().name, session[1].1.clone())];
+        let renamed = vec![(running.log_in(&new).unwrap().unwrap().name, session[1].1.clone())];
         assert_eq!(running.session(&renamed), None, "another name does not help");
         assert!(running.accepts_node_key(Some("node-key")) && !running.accepts_node_key(None));
     }
@@ -432,20 +468,20 @@ mod tests {
         let (running, _) = Vault::open(case.path.clone());
         let code = Vault::at(case.path.clone()).new_code().unwrap().unwrap();
         assert!(!running.is_token(&code), "a code is no token");
-        assert!(running.redeem(&code) && !running.redeem(&code));
+        assert!(running.redeem(&code).unwrap() && !running.redeem(&code).unwrap());
         let late = running.new_code().unwrap().unwrap();
         let text = fs::read_to_string(&case.path).unwrap();
         let mut stored: serde_json::Value = serde_json::from_str(&text).unwrap();
         stored["codes"][0]["until_s"] = now_s().into();
         fs::write(&case.path, stored.to_string()).unwrap();
-        assert!(!running.redeem(&late));
+        assert!(!running.redeem(&late).unwrap());
     }
 
     #[test]
     fn a_session_ends_by_logging_out_even_for_who_has_a_copy_and_after_a_restart() {
         let case = case();
         let (vault, token) = Vault::open(case.path.clone());
-        let begin = || vault.log_in(token.as_ref().unwrap()).unwrap();
+        let begin = || vault.log_in(token.as_ref().unwrap()).unwrap().unwrap();
         let (one, other) = (begin(), begin());
         let (one, other) = (cookies(one), cookies(other));
         assert!(vault.end_session(&one).unwrap().is_some());
@@ -491,5 +527,21 @@ mod tests {
             let (begun, _) = Vault::open(case.path.clone());
             assert!(!begun.accepts_node_key(key), "nothing is known");
         }
+    }
+
+    #[test]
+    fn what_can_not_be_read_now_is_read_when_it_can() {
+        let case = case();
+        let (running, token) = Vault::open(case.path.clone());
+        let token = token.unwrap();
+        let good = fs::read(&case.path).unwrap();
+        fs::remove_file(&case.path).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &case.path, rustix::fs::Mode::RWXU).unwrap();
+        assert!(!running.is_token(&token), "a pipe is not waited for");
+        assert!(matches!(running.log_in(&token), Err(VaultError::Damaged { .. })));
+        fs::remove_file(&case.path).unwrap();
+        fs::write(&case.path, good).unwrap();
+        assert!(running.is_token(&token));
+        assert!(running.log_in(&token).unwrap().is_some());
     }
 }

@@ -150,6 +150,8 @@ fn leaves(document: &Map<String, Value>) -> impl Iterator<Item = (String, &Value
         Value::Object(section) if schema::is_section(key) => {
             section.iter().map(|(inner, value)| (format!("{key}.{inner}"), value)).collect()
         }
+        // A dot is how paths are written here, not what a key is called.
+        value if key.contains('.') => vec![(format!("\"{key}\""), value)],
         value => vec![(key.clone(), value)],
     })
 }
@@ -164,8 +166,14 @@ fn empty_is_null(setting: &schema::Setting, value: &Value) -> Value {
     }
 }
 
+/// Comparing takes time with the square of it.
+const MAX_SUGGESTED_BYTES: usize = 64;
+
 /// The setting whose name differs by at most a third of its letters.
 fn suggestion(key: &str) -> Option<&'static str> {
+    if key.len() > MAX_SUGGESTED_BYTES {
+        return None;
+    }
     let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_lowercase();
     let whole = |key: &str| key.to_lowercase();
     schema::SETTINGS
@@ -291,5 +299,14 @@ mod tests {
         let (merged, config) = patched(&file, &patch(json!({"syncInterval": 5})), whole).unwrap();
         assert_eq!((merged["note"].as_str(), config.sync_interval), (Some("mine"), 5));
         assert!(patched(&file, &patch(json!({"note2": 5})), whole).is_err());
+    }
+
+    #[test]
+    fn a_path_is_no_key() {
+        let wish = json!({"security.open": true, "security": {"open": false}});
+        let unknown = unknown_keys(wish.as_object().unwrap());
+        assert_eq!(unknown.len(), 1);
+        assert!(unknown[0].en.contains("did you mean security.open"), "{unknown:?}");
+        assert!(!read(wish).unwrap().security.open);
     }
 }

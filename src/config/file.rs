@@ -126,6 +126,14 @@ impl Settings {
         typed(&path, &document).map_err(|problems| ConfigError::Invalid { path, problems })
     }
 
+    /// What a file without any settings would mean.
+    pub fn of_defaults() -> Result<Config, ConfigError> {
+        let path = PathBuf::from("/node_config.json");
+        let mut document = schema::defaults();
+        schema::put(&mut document, "nodeId", "unnamed".into());
+        typed(&path, &document).map_err(|problems| ConfigError::Invalid { path, problems })
+    }
+
     /// Not part of reading the file: where the logs go is only known then.
     pub fn warn_of_unknown_keys(&self) {
         self.keep_secret(&self.held().document);
@@ -322,8 +330,9 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 fn typed(path: &Path, document: &Map<String, Value>) -> Result<Config, Vec<Problem>> {
     let config = check::typed(document, path.parent().unwrap_or(Path::new("/")))?;
     let log = config.log_path();
-    let taken = log == path || log == super::access_path(path);
-    if taken || log.starts_with(config.storage_path()) {
+    let log = whole(&log);
+    let taken = log == whole(path) || log == whole(&super::access_path(path));
+    if taken || log.starts_with(whole(&config.storage_path())) {
         let value = Value::from(config.logging.file_path.as_str());
         let zh = "日志不能写入配置文件、登录文件或存储文件夹";
         let en =
@@ -331,6 +340,14 @@ fn typed(path: &Path, document: &Map<String, Value>) -> Result<Config, Vec<Probl
         return Err(vec![Problem::new("logging.filePath", Some(&value), zh, en)]);
     }
     Ok(config)
+}
+
+/// As the disk has it, whatever it was written like: through links, by way of
+/// `..`. What is not there yet is as it was written.
+fn whole(path: &Path) -> PathBuf {
+    let folder = path.parent().and_then(|folder| fs::canonicalize(folder).ok());
+    let whole = folder.zip(path.file_name()).map(|(folder, name)| folder.join(name));
+    fs::canonicalize(path).ok().or(whole).unwrap_or_else(|| path.to_owned())
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>, ConfigError> {
@@ -421,6 +438,7 @@ mod tests {
         let case = case(Some(r#"{"nodeId": "a"}"#));
         let settings = Settings::load_or_create(&case.path).unwrap();
         let (file, memory) = (fs::read(&case.path).unwrap(), settings.current());
+        fs::create_dir(case.path.with_file_name("s")).unwrap();
         for bad in [
             json!({"syncInterval": 0}),
             json!({"nodeId": "b"}),
@@ -429,6 +447,7 @@ mod tests {
             json!({"syncInterval": 3, "unknown": 1}),
             json!({"logging": {"filePath": "./node_config.json"}}),
             json!({"logging": {"filePath": "./node_config.access.json"}}),
+            json!({"logging": {"filePath": "./s/../node_config.json"}}),
             json!({"logging": {"filePath": "./storage/meeting_m/package.zip"}}),
         ] {
             assert!(matches!(patch(&settings, bad.clone()), Err(PatchError::Refused(_))), "{bad}");

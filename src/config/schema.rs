@@ -103,6 +103,7 @@ pub const SETTINGS: &[Setting] = &[
     bool("cleanup.cleanEndedMeetings", true),
     int("cleanup.graceSeconds", 0, 86400, 30),
     bool("security.open", false),
+    bool("security.trustLocal", true),
     setting("security.allowFrom", Kind::Networks, Default::EmptyList),
     setting("security.trustedProxies", Kind::Networks, Default::EmptyList),
     setting("security.mainServerKey", Kind::Secret, Default::Null),

@@ -2,22 +2,36 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 use super::schema::HIDDEN;
 
 /// Who may use what is not open to everybody.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Security {
     /// Nobody has to log in.
     pub open: bool,
+    /// Who is on the machine itself need not log in.
+    pub trust_local: bool,
     /// Empty: any address may try.
     pub allow_from: Vec<Subnet>,
     pub trusted_proxies: Vec<Subnet>,
     /// What the main server asks of nodes.
     pub main_server_key: Option<Secret>,
+}
+
+impl Default for Security {
+    fn default() -> Self {
+        Self {
+            open: false,
+            trust_local: true,
+            allow_from: Vec::new(),
+            trusted_proxies: Vec::new(),
+            main_server_key: None,
+        }
+    }
 }
 
 /// An address, or all that begin alike.
@@ -37,9 +51,17 @@ impl FromStr for Subnet {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.parse::<IpAddr>() {
             Ok(address) => Ok(Self(IpNet::from(address.to_canonical()))),
-            Err(_) => text.parse().map(Self),
+            Err(_) => text.parse().map(|network| Self(canonical(network))),
         }
     }
+}
+
+/// Addresses of IPv4 written as IPv6 ones are compared as what they are.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(wide) = network else { return network };
+    let narrow = wide.addr().to_ipv4_mapped().zip(wide.prefix_len().checked_sub(96));
+    let narrow = narrow.and_then(|(address, length)| Ipv4Net::new(address, length).ok());
+    narrow.map_or(network, IpNet::V4)
 }
 
 impl TryFrom<String> for Subnet {
@@ -73,5 +95,27 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(HIDDEN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_hold_their_addresses_however_they_are_written() {
+        let holds = |network: &str, address: &str| {
+            network.parse::<Subnet>().unwrap().contains(address.parse().unwrap())
+        };
+        assert!(holds("10.0.0.0/8", "10.1.2.3") && !holds("10.0.0.0/8", "11.0.0.1"));
+        assert!(holds("10.0.0.0/8", "::ffff:10.1.2.3"));
+        assert!(holds("::ffff:10.77.0.0/120", "10.77.0.9"));
+        assert!(!holds("::ffff:10.77.0.0/120", "10.77.1.9"));
+        assert!(holds("::1", "::1") && holds("fe80::/10", "fe80::1"));
+        let shown = |text: &str| String::from(text.parse::<Subnet>().unwrap());
+        assert_eq!(
+            (shown("10.0.0.1"), shown("10.0.0.0/8")),
+            ("10.0.0.1".into(), "10.0.0.0/8".into())
+        );
     }
 }

@@ -3,10 +3,10 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
-    Extension, Json,
+    Json,
     body::{Body, Bytes},
-    extract::State,
-    http::HeaderMap,
+    extract::{Request, State},
+    http::{HeaderMap, request::Parts},
     response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value, json};
@@ -14,7 +14,7 @@ use tracing::info;
 
 use super::{Listening, error::ApiError};
 use crate::{
-    access::{How, Operator},
+    access::Caller,
     atomic,
     board::Board,
     config::{Config, Problem, Settings, meaning},
@@ -39,12 +39,11 @@ pub(super) async fn change(
     State(settings): State<Arc<Settings>>,
     State(board): State<Arc<Board>>,
     State(listening): State<Listening>,
-    Extension(operator): Extension<Operator>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Response, ApiError> {
-    let patch = patch(&headers, body).await?;
-    apply(settings, board, listening, operator, patch).await?;
+    let (sender, body) = request.into_parts();
+    let patch = patch(&sender.headers, body).await?;
+    apply(settings, board, listening, sender, patch).await?;
     Ok(success("配置已更新"))
 }
 
@@ -52,16 +51,13 @@ pub(super) async fn change(
 /// that there is one place that knows the rules.
 pub(super) async fn check(
     State(settings): State<Arc<Settings>>,
-    Extension(operator): Extension<Operator>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Response, ApiError> {
-    let patch = patch(&headers, body).await?;
+    let (sender, body) = request.into_parts();
+    let patch = patch(&sender.headers, body).await?;
     // It waits for a save that is under way.
     let problems = tasks::blocking(move || match settings.check(&patch) {
-        Ok(config) => {
-            locked_out(&settings.current(), &config, &operator).err().into_iter().collect()
-        }
+        Ok(config) => locked_out(&settings.current(), &config, &sender).err().into_iter().collect(),
         Err(problems) => problems,
     });
     let problems = problems.await;
@@ -94,9 +90,9 @@ pub(super) async fn change_heartbeat(
     State(settings): State<Arc<Settings>>,
     State(board): State<Arc<Board>>,
     State(listening): State<Listening>,
-    Extension(operator): Extension<Operator>,
-    body: Body,
+    request: Request,
 ) -> Result<Response, ApiError> {
+    let (sender, body) = request.into_parts();
     let bytes = read(body).await?;
     let asked: Option<Value> = serde_json::from_slice(&bytes).ok();
     let asked = match asked {
@@ -120,7 +116,7 @@ pub(super) async fn change_heartbeat(
     let timeout = if timeout > interval { timeout } else { 3 * interval };
     let patch = json!({"heartbeat": {"interval": interval, "timeout": timeout}});
     let patch = patch.as_object().cloned().unwrap_or_default();
-    apply(settings, board, listening, operator, patch).await?;
+    apply(settings, board, listening, sender, patch).await?;
     Ok(success(&format!("心跳间隔已更新为 {interval} 秒")))
 }
 
@@ -128,13 +124,13 @@ async fn apply(
     settings: Arc<Settings>,
     board: Arc<Board>,
     listening: Listening,
-    operator: Operator,
+    sender: Parts,
     patch: Map<String, Value>,
 ) -> Result<(), ApiError> {
     let keys = patch.keys().cloned().collect::<Vec<_>>().join(", ");
     let before = settings.current();
     let agree = move |config: &Config| {
-        locked_out(&before, config, &operator)?;
+        locked_out(&before, config, &sender)?;
         agree(&before, config, &board, listening)
     };
     let outcome = tasks::blocking(move || settings.patch(&patch, agree)).await;
@@ -145,16 +141,19 @@ async fn apply(
 }
 
 /// Who shuts himself out by a mistake would have to go to the machine.
-fn locked_out(before: &Config, config: &Config, operator: &Operator) -> Result<(), Problem> {
-    let allowed = &config.security.allow_from;
-    let changed = *allowed != before.security.allow_from;
-    let listed = || allowed.iter().any(|subnet| subnet.contains(operator.address));
-    if !changed || allowed.is_empty() || operator.how == How::Local || listed() {
+fn locked_out(before: &Config, config: &Config, sender: &Parts) -> Result<(), Problem> {
+    let (old, new) = (&before.security, &config.security);
+    let changed =
+        (&old.allow_from, &old.trusted_proxies) != (&new.allow_from, &new.trusted_proxies);
+    // As he will be seen then.
+    let Caller { address, local, .. } = Caller::of(sender, &new.trusted_proxies);
+    let listed = || new.allow_from.iter().any(|subnet| subnet.contains(address));
+    if !changed || new.allow_from.is_empty() || local || listed() {
         return Ok(());
     }
-    let (value, own) = (json!(allowed), operator.address);
-    let zh = format!("不包含您当前的地址 {own}，保存后您将无法管理");
-    let en = format!("does not list your own address {own}: you could not manage any more");
+    let value = json!(new.allow_from);
+    let zh = format!("不包含您的地址 {address}，保存后您将无法管理");
+    let en = format!("does not list your own address {address}: you could not manage any more");
     Err(Problem::new("security.allowFrom", Some(&value), zh, en))
 }
 

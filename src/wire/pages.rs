@@ -4,7 +4,7 @@ use std::{io::Write, sync::LazyLock};
 
 use axum::{
     Router,
-    extract::Path,
+    extract::{Path, rejection::PathRejection},
     http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -119,10 +119,10 @@ pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new().route("/static/{*path}", get(file))
 }
 
-async fn file(Path(path): Path<String>, asked: HeaderMap, uri: Uri) -> Response {
-    match FILES.iter().any(|file| file.name == path) {
-        true => page(&path, &asked),
-        false => not_found(uri).await,
+async fn file(path: Result<Path<String>, PathRejection>, asked: HeaderMap, uri: Uri) -> Response {
+    match path {
+        Ok(Path(path)) if FILES.iter().any(|file| file.name == path) => page(&path, &asked),
+        _ => not_found(uri).await,
     }
 }
 

@@ -626,3 +626,33 @@ async fn a_save_that_hangs_holds_up_nothing_else() {
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(refused["detail"].as_str().unwrap().contains("not a file"), "{refused}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn this_machine_can_be_made_to_log_in_like_others() {
+    let main = ScriptedMain::start().await;
+    let node = TestNode::of(&main.authority()).start().await;
+    let config = || client().get(node.url("/api/config"));
+    assert_eq!(sent(config()).await, StatusCode::OK);
+    node.configure(json!({"security": {"trustLocal": false}})).await;
+    assert_eq!(sent(config()).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(sent(config().bearer_auth(node.new_token())).await, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_code_that_can_not_be_crossed_out_lets_nobody_in_and_is_no_wrong_try() {
+    let (_main, node, token) = node().await;
+    let (url, access) = (node.url(""), Vault::path_beside(&node.config_path()));
+    let good = std::fs::read(&access).unwrap();
+    std::fs::write(&access, "{").unwrap();
+    for _ in 0..6 {
+        assert_eq!(sent(login(&url, &token)).await, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    let told = async || {
+        let problems = node.status().await["problems"].clone();
+        (problems[0]["code"] == "login_broken").then_some(())
+    };
+    until("the word of it", told).await;
+    assert_eq!(node.download("m1").await.0, StatusCode::OK);
+    std::fs::write(&access, good).unwrap();
+    assert_eq!(sent(login(&url, &token)).await, StatusCode::OK);
+}

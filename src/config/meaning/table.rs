@@ -371,6 +371,22 @@ pub const MEANINGS: &[Meaning] = &[
     ),
     careful(
         of(
+            "security.trustLocal",
+            "security",
+            None,
+            words("本机免登录", "No login on this machine"),
+            words(
+                "在本机操作不需要登录。如果本机上有不添加 X-Forwarded-For 的反向代理，请关闭。",
+                "Who works on the machine itself need not log in. Turn it off where a reverse proxy on this machine does not add X-Forwarded-For.",
+            ),
+        ),
+        words(
+            "关闭后，本机也需要登录或管理令牌；请先确认您能登录。",
+            "Off, this machine needs a login or the token, too: make sure that you can log in.",
+        ),
+    ),
+    careful(
+        of(
             "security.allowFrom",
             "security",
             None,
