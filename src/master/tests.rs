@@ -554,8 +554,12 @@ async fn a_restart_keeps_everything() {
     // A kill leaves the files as they are now.
     let killed = tempfile::tempdir().unwrap();
     copy(&t.folder.path().join("data"), &killed.path().join("data"));
+    // Read from there: a copied package is another file, which a main server
+    // verifies anew, and that changes the token.
+    let saved = std::fs::read(killed.path().join("data/state.json")).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&saved).unwrap()["token"], before.0);
     let after_kill = TestMaster::in_folder(killed, LONG).await;
-    assert_eq!(after_kill.token().await, before.0);
+    assert_eq!(after_kill.json("/api/v1/meetings").await.as_array().unwrap().len(), 2);
     let t = t.restarted().await;
     assert_eq!((t.token().await, t.json("/api/v1/meetings").await), before);
     assert_eq!(t.get("/api/v1/meetings/m/download-package").await.bytes().await.unwrap(), zip);
