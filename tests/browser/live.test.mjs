@@ -1,5 +1,7 @@
 // Where the node's event stream does not get through, the panel asks instead.
 
+import assert from "node:assert/strict";
+
 import * as panel from "./support/panel.mjs";
 import { test } from "./support/stage.mjs";
 import { until } from "./support/until.mjs";
@@ -51,3 +53,19 @@ test("a node that is killed is missed without an event stream, too, and found ag
   await panel.untilGone(page.locator("#connection"));
   await panel.untilWell(page);
 });
+
+// What stands between a browser and a node does not always let a stream pass.
+for (const [what, how] of [
+  ["is cut off", (route) => route.abort("connectionreset")],
+  ["is never answered", () => {}],
+]) {
+  test(`where the event stream ${what}, changes are shown all the same`, async (stage) => {
+    const main = await stage.slowMain();
+    const node = await stage.node(main);
+    stage.allow(/ERR_CONNECTION_RESET .*\/api\/events/);
+    const page = await openHindered(stage, node, "meetings", how);
+    main.activate("m1", "Board", PACKAGE);
+    await panel.untilState(page, "m1", "synced");
+    assert.equal(await page.locator("#connection").isVisible(), false);
+  });
+}
