@@ -10,7 +10,7 @@ import { zip } from "./support/zip.mjs";
 
 const PACKAGE = zip({ "agenda.txt": "first" });
 // What the browser itself says of a refused login.
-const REFUSED = /status of (401|429)/;
+const REFUSED = /status of (401|429) .*\/api\/login\)/;
 
 async function nodeWithMeeting(stage) {
   const main = await stage.slowMain();

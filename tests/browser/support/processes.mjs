@@ -5,6 +5,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { after } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { until } from "./until.mjs";
@@ -16,9 +17,12 @@ const LOOPBACK = "127.0.0.1";
 const LOGIN = /#login=(\S+)/;
 const LOG_TAIL_LINES = 60;
 
-// Whatever ends this process ends them, too.
+// Whatever ends this process ends them, too; and one that is left by a test
+// whose time ran out must not keep this process from ending.
 const alive = new Set();
-process.on("exit", () => alive.forEach((child) => child.kill("SIGKILL")));
+const endAll = () => alive.forEach((child) => child.kill("SIGKILL"));
+process.on("exit", endAll);
+after(endAll);
 
 /** One process after the other at one address, in one temporary folder. */
 class Service {

@@ -104,7 +104,8 @@ class Stage {
   }
 
   async end() {
-    await Promise.all(this.#pages.map((page) => page.context().close()));
+    // Pages of a browser that is gone can't be closed; the rest has to end all the same.
+    await Promise.allSettled(this.#pages.map((page) => page.context().close()));
     await Promise.all(this.#services.map((service) => service.end()));
     await Promise.all(this.#scripted.map((main) => main.goAway()));
   }
