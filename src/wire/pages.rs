@@ -33,7 +33,6 @@ const SOURCES: &[Source] = files! {
     "css/master.css",
     "css/node.css",
     "css/parts.css",
-    "js/act.js",
     "js/api.js",
     "js/chart.js",
     "js/dialog.js",

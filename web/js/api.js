@@ -1,5 +1,4 @@
-// Calls to the server that the page came from, their errors, and who the
-// caller is. Both pages use it; the paths here are the same on both servers.
+// Calls to the server that the page came from, and who the caller is there.
 
 const PATIENCE_MS = 20_000;
 const LOGIN = "/api/login";
@@ -14,9 +13,8 @@ export class CallFailed extends Error {
   }
 }
 
-// Nobody yet: pages ask `readSession` before anything else, so that calls
-// that need rights are not even tried without them (a 401 would stand in the
-// browser's console as an error).
+// Nobody yet. Pages ask `readSession` first: calls that are refused stand in
+// the browser's console as errors.
 export const session = { operator: false, how: null, expires: null, refused: null, role: null };
 
 let rightsHook = () => {};
@@ -25,11 +23,9 @@ let rightsHook = () => {};
 export const onRights = (hook) => (rightsHook = hook);
 
 export async function call(method, path, body) {
-  const patience = new AbortController();
-  const timer = setTimeout(() => patience.abort(), PATIENCE_MS);
-  const options = { method, signal: patience.signal, cache: "no-store", headers: {} };
+  const options = { method, signal: AbortSignal.timeout(PATIENCE_MS), cache: "no-store" };
   if (body !== undefined) {
-    options.headers["Content-Type"] = "application/json";
+    options.headers = { "Content-Type": "application/json" };
     options.body = JSON.stringify(body);
   }
   try {
@@ -41,8 +37,6 @@ export async function call(method, path, body) {
   } catch (error) {
     if (error instanceof CallFailed) throw error;
     throw new CallFailed(0, "");
-  } finally {
-    clearTimeout(timer);
   }
 }
 

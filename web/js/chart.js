@@ -1,6 +1,5 @@
-// A chart of the last minutes, one line a series: axes, legend with the
-// newest values, a readout under the pointer or by arrow keys, and a table of
-// the same numbers for who can't or won't see the picture.
+// A chart of the last minutes, one line a series, with a readout under the
+// pointer or by arrow keys, and a table of the same for who can't see it.
 
 import { el, setAttribute, setChildren, setHidden, setText, svg } from "./dom.js";
 import { clock } from "./format.js";
@@ -11,21 +10,9 @@ const HEIGHT = 210;
 const MARGIN = { top: 10, right: 12, bottom: 26, left: 76 };
 const DIVISIONS = 4;
 
-// Ceilings that four divisions cut into round numbers.
-export const ceilingOfBytes = (largest) => {
-  let ceiling = 4096;
-  while (ceiling < largest) ceiling *= 2;
-  return ceiling * 0.75 >= largest ? ceiling * 0.75 : ceiling;
-};
-
-export const ceilingOfCounts = (largest) => {
-  for (let power = 1; ; power *= 10) {
-    for (const step of [4, 8, 12, 20]) if (step * power >= largest) return step * power;
-  }
-};
-
 // `series`: [{ name, value(sample, step) }], at most two have colours.
-// `format`: value to text. `ceiling`: largest value to the top of the axis.
+// `format`: value to text. `ceiling`: largest value to the top of the axis,
+// which four divisions cut into round numbers.
 export function timeChart({ id, label, series, format, ceiling }) {
   const grid = svg("g.chart-grid");
   const lines = series.map((_, index) => svg(`path.chart-line.chart-${index + 1}`));
@@ -150,14 +137,14 @@ export function timeChart({ id, label, series, format, ceiling }) {
     read();
   }
 
-  plot.addEventListener("pointermove", (event) => {
+  plot.onpointermove = (event) => {
     const x = event.clientX - plot.getBoundingClientRect().left;
     const away = ([time]) => Math.abs(scale.x(time) - x);
     const [nearest] = [...shown()].sort((one, other) => away(one) - away(other));
     choose(nearest?.[0] ?? null);
-  });
+  };
   for (const end of ["pointerleave", "blur"]) plot.addEventListener(end, () => choose(null));
-  plot.addEventListener("keydown", (event) => {
+  plot.onkeydown = (event) => {
     const visible = shown();
     const at = visible.findIndex(([time]) => time === chosen);
     const last = visible.length - 1;
@@ -166,7 +153,7 @@ export function timeChart({ id, label, series, format, ceiling }) {
     if (!(event.key in moves) || last < 0) return;
     event.preventDefault();
     choose(visible[Math.min(last, Math.max(0, moves[event.key]))][0]);
-  });
+  };
 
   function fillTable() {
     const minutes = new Map();
@@ -180,7 +167,7 @@ export function timeChart({ id, label, series, format, ceiling }) {
         series.map(({ value }) => el("td", format(mean(group, value)))))));
   }
 
-  table.addEventListener("toggle", () => table.open && fillTable());
+  table.ontoggle = () => table.open && fillTable();
   new ResizeObserver(() => draw()).observe(plot);
 
   return {

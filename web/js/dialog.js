@@ -1,9 +1,10 @@
-// Questions and answers: a dialog that asks, and short notices of what has
-// come of an action.
+// Questions and answers: a dialog that asks, what a button says carried out,
+// and a short notice of what has come of it.
 
+import { CallFailed } from "./api.js";
 import { el, foreign } from "./dom.js";
 import { icon } from "./icons.js";
-import { t } from "./i18n.js";
+import { half, t } from "./i18n.js";
 
 const NOTICE_MS = 6000;
 
@@ -25,7 +26,7 @@ export function openDialog(title, ...content) {
 // are a no; Cancel has the focus, so that a hasty Enter does no harm.
 export function ask({ title, name, lines, yes, no = t("cancel"), dangerous = false }) {
   const answer = (word, look, text) =>
-    el("button", { class: `button ${look}`, "data-answer": word, on: { click: () => dialog.close(word) } }, text);
+    el("button", { class: `button ${look}`, "data-answer": word, onclick: () => dialog.close(word) }, text);
   const cancel = answer("no", "", no);
   const dialog = openDialog(
     title,
@@ -40,13 +41,33 @@ export function ask({ title, name, lines, yes, no = t("cancel"), dangerous = fal
 
 // `kind`: good, error. Errors stay until they are closed.
 export function notify(text, kind = "good") {
-  const close = el(
-    "button.notice-close",
-    { "aria-label": t("close"), on: { click: () => notice.remove() } },
-    icon("close"),
-  );
-  const notice = el("div.notice", { "data-kind": kind, "data-tone": kind }, icon(kind), el("p", text), close);
-  const notices = document.getElementById("notices");
-  notices.replaceChildren(notice);
+  const click = () => notice.remove();
+  const close = el("button.notice-close", { "aria-label": t("close"), onclick: click }, icon("close"));
+  const notice = el("div.notice", { "data-tone": kind }, icon(kind), el("p", text), close);
+  document.getElementById("notices").replaceChildren(notice);
   if (kind === "good") setTimeout(() => notice.remove(), NOTICE_MS);
+}
+
+export function sentenceOf(error) {
+  if (!(error instanceof CallFailed)) throw error;
+  if (error.status === 0) return t("error.gone");
+  if (error.status === 401) return t("error.login");
+  return half(error.detail) || t("error.status", { status: error.status });
+}
+
+// Resolves to the answer, or to null when it failed (and that was said).
+// A busy button is not disabled: that would take the focus from it.
+export async function act(button, work, done = null) {
+  if (button.getAttribute("aria-disabled") === "true") return null;
+  button.setAttribute("aria-disabled", "true");
+  try {
+    const answer = (await work()) ?? {};
+    if (done) notify(done);
+    return answer;
+  } catch (error) {
+    notify(sentenceOf(error), "error");
+    return null;
+  } finally {
+    button.removeAttribute("aria-disabled");
+  }
 }

@@ -4,22 +4,24 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-// el("button.quiet", { id: "copy", on: { click } }, "Copy"): the tag with its
-// classes, then attributes unless there are none, then children. Of both,
-// those that are null, undefined or false are left out.
+// el("button.quiet", { id: "copy", onclick: copy }, "Copy"): the tag with its
+// classes, then attributes and listeners if there are any, then children. Of
+// all, those that are null, undefined or false are left out.
 export const el = (tag, ...rest) => dress((name) => document.createElement(name), tag, rest);
 export const svg = (tag, ...rest) => dress((name) => document.createElementNS(SVG, name), tag, rest);
 
 function dress(create, tag, rest) {
   const [name, ...classes] = tag.split(".");
   const node = create(name);
-  const { on = {}, ...attributes } = rest[0]?.constructor === Object ? rest.shift() : {};
+  const attributes = rest[0]?.constructor === Object ? rest.shift() : {};
   if (classes.length > 0) node.setAttribute("class", classes.join(" "));
   // Else it would send the form that it stands in.
   if (name === "button") node.type = "button";
-  for (const [name, value] of Object.entries(attributes)) setAttribute(node, name, value);
-  for (const [name, listener] of Object.entries(on)) node.addEventListener(name, listener);
-  node.append(...rest.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") node[name] = value;
+    else setAttribute(node, name, value);
+  }
+  node.append(...rest.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return node;
 }
 
@@ -42,17 +44,16 @@ export function setHidden(node, hidden) {
 
 // Puts exactly these children in, leaving alone those that are there already.
 export function setChildren(parent, children) {
-  const wanted = children.filter(Boolean).map((child) => (typeof child === "string" ? new Text(child) : child));
+  const wanted = children.filter(Boolean);
   const focused = parent.contains(document.activeElement) ? document.activeElement : null;
   const stay = new Set(wanted);
   for (const child of [...parent.childNodes]) if (!stay.has(child)) child.remove();
   wanted.forEach((child, index) => {
-    if (parent.childNodes[index] !== child) parent.insertBefore(child, parent.childNodes[index] ?? null);
+    const there = parent.childNodes[index] ?? null;
+    if (there !== child) parent.insertBefore(child, there);
   });
   // Moving a node takes the focus away from it.
-  if (focused && focused !== document.activeElement && parent.contains(focused)) {
-    focused.focus({ preventScroll: true });
-  }
+  if (focused !== document.activeElement && parent.contains(focused)) focused?.focus({ preventScroll: true });
 }
 
 // A list whose entries are made once and then updated: `make(item)` gives

@@ -2,7 +2,7 @@
 // from what, and whether somebody else changed the same meanwhile. Keys are
 // dotted, as in the schema; values are JSON.
 
-const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+export const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
 const at = (document, key) => key.split(".").reduce((inner, name) => inner?.[name], document) ?? null;
 
@@ -53,8 +53,7 @@ export class Drafts {
     for (const [key, { value }] of this.#edits) {
       const names = key.split(".");
       const last = names.pop();
-      const section = names.reduce((inner, name) => (inner[name] ??= {}), patch);
-      section[last] = value;
+      names.reduce((inner, name) => (inner[name] ??= {}), patch)[last] = value;
     }
     return patch;
   }

@@ -23,15 +23,13 @@ export function bytes(value) {
     value /= 1024;
     unit += 1;
   }
-  const digits = unit === 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
-  const options = { maximumFractionDigits: digits };
-  return `${formatter(Intl.NumberFormat, options).format(value)} ${UNITS[unit]}`;
+  return `${formatter(Intl.NumberFormat, { maximumSignificantDigits: 3 }).format(value)} ${UNITS[unit]}`;
 }
 
-export const rate = (value) => (value === null ? NONE : `${bytes(Math.round(value))}/s`);
+export const rate = (value) => `${bytes(Math.round(value))}/s`;
 
 export function percent(share, digits = 0) {
-  if (share === null || !Number.isFinite(share)) return NONE;
+  if (!Number.isFinite(share)) return NONE;
   return formatter(Intl.NumberFormat, { style: "percent", maximumFractionDigits: digits }).format(share);
 }
 
@@ -39,12 +37,12 @@ const SPANS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 
 // The two largest units: 3 days 4 hr, 12 min 5 sec.
 export function duration(seconds) {
-  if (seconds === null || !Number.isFinite(seconds)) return NONE;
+  if (!Number.isFinite(seconds)) return NONE;
   let rest = Math.max(0, Math.round(seconds));
-  const first = Math.max(0, SPANS.findIndex(([, span]) => rest >= span));
-  const from = rest === 0 ? SPANS.length - 1 : first;
+  // -1, which is the last one, for no time at all.
+  const first = SPANS.findIndex(([, span]) => rest >= span);
   const parts = [];
-  for (const [unit, span] of SPANS.slice(from, from + 2)) {
+  for (const [unit, span] of SPANS.slice(first).slice(0, 2)) {
     const whole = Math.floor(rest / span);
     rest -= whole * span;
     if (whole > 0 || parts.length === 0) parts.push(withUnit(whole, unit));
@@ -59,7 +57,7 @@ function withUnit(value, unit) {
 
 // Time left, in steps as coarse as the guess: it must not flicker.
 export function timeLeft(seconds) {
-  if (seconds === null || !Number.isFinite(seconds)) return "";
+  if (!Number.isFinite(seconds)) return "";
   const step = seconds < 10 ? 1 : seconds < 60 ? 5 : seconds < 600 ? 15 : 60;
   return t("time.left", { time: duration(Math.max(step, Math.round(seconds / step) * step)) });
 }
@@ -74,17 +72,14 @@ export function ago(time, now) {
   return relative.format(-Math.floor(passed / span), unit);
 }
 
-export function clock(time, seconds = true) {
-  const options = { hour: "2-digit", minute: "2-digit", second: seconds ? "2-digit" : undefined, hourCycle: "h23" };
-  return formatter(Intl.DateTimeFormat, options).format(time * 1000);
-}
+const TWO = "2-digit";
+const MINUTES = { hour: TWO, minute: TWO, hourCycle: "h23" };
+const SECONDS = { ...MINUTES, second: TWO };
+const DATE = { ...SECONDS, year: "numeric", month: TWO, day: TWO };
+const at = (time, options) => formatter(Intl.DateTimeFormat, options).format(time * 1000);
 
-export function dateTime(time) {
-  if (!time) return NONE;
-  const two = "2-digit";
-  const options = { year: "numeric", month: two, day: two, hour: two, minute: two, second: two, hourCycle: "h23" };
-  return formatter(Intl.DateTimeFormat, options).format(time * 1000);
-}
+export const clock = (time, seconds = true) => at(time, seconds ? SECONDS : MINUTES);
+export const dateTime = (time) => (time ? at(time, DATE) : NONE);
 
 // A moment in a sentence: the clock alone while it is today.
 export function moment(time, now) {

@@ -1,6 +1,5 @@
-// The language of the page: which one, remembered where, and `t`, which says
-// a text in it. The texts themselves are in texts/; a page adds its own with
-// `addTexts`.
+// The language of the page, and `t`, which says a text in it. The texts are
+// in texts/; a page adds its own with `addTexts`.
 
 import shared, { s } from "./texts/shared.js";
 

@@ -3,7 +3,7 @@
 // has none for us (503: too many), and "away" while it can't be reached: tried
 // again after a second or less, then more rarely, at last every 5 s or so.
 //
-// Read with fetch, not EventSource: that one says nothing of an answer's status.
+// Not read with EventSource, which says nothing of an answer's status.
 
 import { call } from "./api.js";
 
@@ -30,10 +30,9 @@ const pause = (ms, signal) =>
   });
 
 export class Live extends EventTarget {
-  // `events`: path of the stream.
-  // `lists`: lists in the status that change by parts, name -> key field.
-  // `polls`: [{ event, path, every (ms) }], what to ask for without a stream,
-  //   "status" first. `path` may be a function that gives null for "not now".
+  // `events`: path of the stream. `lists`: those in the status that change by
+  // parts, name -> key field. `polls`: [{ event, path, every (ms) }], what to
+  // ask for without a stream, "status" first; a `path()` of null: not now.
   constructor({ events, lists, polls }) {
     super();
     Object.assign(this, { events, lists, polls });
@@ -96,11 +95,8 @@ export class Live extends EventTarget {
     let timer = setTimeout(abort, CONNECT_PATIENCE_MS);
     let open = false;
     try {
-      const response = await fetch(this.events, {
-        signal: attempt.signal,
-        cache: "no-store",
-        headers: { Accept: "text/event-stream" },
-      });
+      const headers = { Accept: "text/event-stream" };
+      const response = await fetch(this.events, { signal: attempt.signal, cache: "no-store", headers });
       if (!response.ok || !response.body) return "none";
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       const parse = eventParser((event, data) => {
@@ -202,35 +198,21 @@ function setClock(live, { now }) {
 }
 
 function merged(list, key, changed, removed) {
-  const gone = new Set(removed);
-  const fresh = new Map(changed.map((item) => [item[key], item]));
-  const kept = list.filter((item) => !gone.has(item[key]));
-  const known = new Set(kept.map((item) => item[key]));
-  return [
-    ...kept.map((item) => fresh.get(item[key]) ?? item),
-    ...changed.filter((item) => !known.has(item[key])),
-  ];
+  const items = new Map(list.map((item) => [item[key], item]));
+  for (const gone of removed) items.delete(gone);
+  for (const item of changed) items.set(item[key], item);
+  return [...items.values()];
 }
 
 // Server-sent events (HTML standard, 9.2.6) without id and retry; data is JSON.
 function eventParser(tell) {
   let rest = "";
-  let event = "";
-  let data = [];
   return (chunk) => {
-    const lines = (rest + chunk).split("\n");
-    rest = lines.pop();
-    for (const raw of lines) {
-      const line = raw.endsWith("\r") ? raw.slice(0, -1) : raw;
-      if (line === "") {
-        if (data.length > 0) tell(event || "message", JSON.parse(data.join("\n")));
-        event = "";
-        data = [];
-      } else if (line.startsWith("event:")) {
-        event = line.slice(6).trim();
-      } else if (line.startsWith("data:")) {
-        data.push(line.slice(5).replace(/^ /, ""));
-      }
+    const blocks = (rest + chunk).split(/\r?\n\r?\n/);
+    rest = blocks.pop();
+    for (const block of blocks) {
+      const field = (name) => [...block.matchAll(new RegExp(`^${name}: ?(.*)$`, "gm"))].map(([, value]) => value).join("\n");
+      if (field("data")) tell(field("event") || "message", JSON.parse(field("data")));
     }
   };
 }

@@ -1,6 +1,5 @@
-// Bars: how much of something is used or done. The width is set through the
-// CSSOM, which the content security policy allows where it forbids `style`
-// attributes.
+// Bars. Their width is set through the CSSOM, which the content security
+// policy allows where it forbids `style` attributes.
 
 import { el, setAttribute, setHidden } from "./dom.js";
 
@@ -19,12 +18,12 @@ export function meter(label, { id = null } = {}) {
     node,
     update({ share, text, tone = null, markAt = null }) {
       const bounded = Math.min(1, Math.max(0, share || 0));
-      fill.style.setProperty("width", `${(bounded * 100).toFixed(2)}%`);
+      fill.style.setProperty("width", `${bounded * 100}%`);
       setAttribute(node, "data-tone", tone);
       setAttribute(node, "aria-valuenow", Math.round(bounded * 100));
       setAttribute(node, "aria-valuetext", text);
       setHidden(mark, markAt === null);
-      if (markAt !== null) mark.style.setProperty("left", `${(Math.min(1, markAt) * 100).toFixed(2)}%`);
+      mark.style.setProperty("left", `${Math.min(1, markAt) * 100}%`);
     },
   };
 }

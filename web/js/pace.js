@@ -1,6 +1,5 @@
-// Speed and time left of a transfer, from how much has arrived at successive
-// moments. Smoothed: chunks come in bursts, and a number that jumps about
-// tells nobody anything.
+// Speed and time left of a transfer, smoothed: chunks come in bursts and a
+// number that jumps about tells nobody anything.
 
 import { bytes, percent, rate, timeLeft } from "./format.js";
 import { t } from "./i18n.js";

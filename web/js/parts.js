@@ -8,15 +8,9 @@ import { t } from "./i18n.js";
 // A title or name inside a text: kept from turning round what follows it.
 export const isolated = (text) => `\u2068${text}\u2069`;
 
-// `look`: primary, danger, quiet. The words are the last child.
-export function button(look, drawing, words, { class: more = "", ...attributes } = {}) {
-  return el(
-    "button",
-    { class: `button ${look} ${more}`.trim(), ...attributes },
-    icon(drawing),
-    el("span", words),
-  );
-}
+// `look`: ".primary", ".danger", ".quiet". The words are the last child.
+export const button = (look, drawing, words, attributes = {}) =>
+  el(`button.button${look}`, attributes, icon(drawing), el("span", words));
 
 // What is wrong, in place; "" for nothing. True when that is news.
 export function complain(place, text) {
@@ -50,7 +44,7 @@ export function badge(id = null) {
 
 // One figure on the first view, and the way to the view that has more of it.
 export function tile(view) {
-  const [title, value, below] = [el("span.tile-title"), el("strong"), el("span.soft.small")];
+  const [title, value, below] = [el("span.soft.small"), el("strong"), el("span.soft.small")];
   const node = el("a.card.tile", { href: `#/${view}` }, title, value, below);
   return {
     node,
@@ -81,8 +75,8 @@ export function facts(look, prefix, names) {
 // gives name -> text.
 export function disclosed(read) {
   const panel = el("div.meeting-details", { hidden: true });
-  const opener = button("quiet", "link", t("details"), {
-    class: "disclose", "data-action": "details", "aria-expanded": "false", on: { click: toggle },
+  const opener = button(".quiet.disclose", "link", t("details"), {
+    "data-action": "details", "aria-expanded": "false", onclick: toggle,
   });
   let list = null;
 
@@ -99,7 +93,7 @@ export function disclosed(read) {
     if (!sha256) return;
     sha256.classList.add("code");
     const copy = async () => notify(await copyText(sha256));
-    sha256.after(button("quiet", "copy", t("copy"), { "data-action": "copy", on: { click: copy } }));
+    sha256.after(button(".quiet", "copy", t("copy"), { "data-action": "copy", onclick: copy }));
   }
 
   function update() {
@@ -126,9 +120,8 @@ export function nothing(drawing) {
   };
 }
 
-// The clipboard is only open to pages of secure origins, which a server in a
-// closed network is not: else the text is selected for Ctrl+C. Resolves to
-// what is to be said of it.
+// The clipboard is for secure origins, which a server in a closed network is
+// not: else the text is selected for Ctrl+C. Resolves to what to say of it.
 export async function copyText(node) {
   try {
     await navigator.clipboard.writeText(node.textContent);

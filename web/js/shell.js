@@ -2,18 +2,16 @@
 // views, the health sentence, the banner while the server is away, and which
 // view is shown. It knows nothing of what the views show.
 //
-// A view is { id, icon, operators, create(context) }; `create` gives
-// { node, update(event), tick()?, leave()? }:
-//   update(event)  after messages of the stream, while it is shown: "status",
-//                  "traffic", "log", "config"; "shown" when it comes
-//                  up, "connected" when the stream (again) stands
-//   tick()         once a second, for countdowns and "ago"
-//   leave()        resolves to false to stay
-// Views that `operators` have to themselves show the login form to others.
+// A view is { id, icon, operators, create(context) }; for others than
+// `operators`, where it is for them alone, the login form takes its place.
+// `create` gives { node, update(event), tick()?, leave()? }:
+//   update  after messages of the stream: "status", "traffic", "log", "config";
+//           also "shown" and, when the stream (again) stands, "connected"
+//   tick    once a second, for countdowns and "ago"
+//   leave   resolves to false to stay
 
-import { act } from "./act.js";
 import { login, logout, onRights, readSession, session } from "./api.js";
-import { notify } from "./dialog.js";
+import { act, notify } from "./dialog.js";
 import { el, setAttribute, setChildren, setHidden, setText } from "./dom.js";
 import { clock } from "./format.js";
 import { icon } from "./icons.js";
@@ -112,10 +110,9 @@ export async function startShell({ live, views, health, brandOf, command }) {
     made = new Map();
     setText(find("skip"), t("skip"));
     setAttribute(find("views"), "aria-label", t("views"));
-    setChildren(find("views"), [el("ul", views.map((view) =>
-      el("li", el("a", { href: `#/${view.id}`, "data-view": view.id },
-        icon(view.icon), el("span", t(`view.${view.id}`))))))]);
-    setAttribute(find("language"), "lang", otherLanguage() === "zh" ? "zh-CN" : "en");
+    const link = (id, drawing) => el("a", { href: `#/${id}`, "data-view": id }, icon(drawing), el("span", t(`view.${id}`)));
+    setChildren(find("views"), [el("ul", views.map((view) => el("li", link(view.id, view.icon))))]);
+    setAttribute(find("language"), "lang", otherLanguage());
     setChildren(find("language"), [icon("language"), el("span", t("other.language"))]);
     setAttribute(find("health-area"), "aria-label", t("health.name"));
     healthView = health(context);
@@ -126,9 +123,9 @@ export async function startShell({ live, views, health, brandOf, command }) {
 
   function showSession() {
     const leave = async () => (await active.shown.leave?.()) !== false && act(out, logout, t("logged.out"));
-    const out = button("quiet", "logout", t("logout"), { id: "logout", "aria-label": t("logout"), on: { click: leave } });
+    const out = button(".quiet", "logout", t("logout"), { id: "logout", "aria-label": t("logout"), onclick: leave });
     setChildren(find("session"), [
-      session.how === "local" && el("span.bar-note", { id: "who" }, t("session.local")),
+      session.how === "local" && el("span.bar-note.soft.small", { id: "who" }, t("session.local")),
       session.how === "session" && out,
       !session.operator && el("a.button.quiet", { id: "login-link", href: "#/login", "aria-label": t("login.name") },
         icon("login"), el("span", t("login.name"))),
@@ -163,15 +160,15 @@ export async function startShell({ live, views, health, brandOf, command }) {
     queued.add(type);
   }
 
-  find("language").addEventListener("click", () => {
+  find("language").onclick = () => {
     setLanguage(otherLanguage());
     frame();
     show();
-  });
-  find("skip").addEventListener("click", (event) => {
+  };
+  find("skip").onclick = (event) => {
     event.preventDefault();
     find("content").focus();
-  });
+  };
   addEventListener("hashchange", onAddress);
   let rest = null;
   document.addEventListener("visibilitychange", () => {

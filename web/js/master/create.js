@@ -1,8 +1,7 @@
 // The dialog that makes a meeting, with its package at once if it is at hand.
 
-import { sentenceOf } from "../act.js";
 import { post } from "../api.js";
-import { notify, openDialog } from "../dialog.js";
+import { notify, openDialog, sentenceOf } from "../dialog.js";
 import { el, setAttribute } from "../dom.js";
 import { t } from "../i18n.js";
 import { complain } from "../parts.js";
@@ -26,12 +25,12 @@ export function createDialog({ file, changed }) {
   const [id, idField] = field("id", { maxlength: 128, spellcheck: "false", autocapitalize: "off" }, wrong.id);
   const cancel = el("button.button", { "data-answer": "no" }, t("cancel"));
   const agree = el("button.button.primary", { type: "submit", "data-answer": "yes" }, t("create.yes"));
-  const form = el("form.fields", { novalidate: true, on: { submit } },
+  const form = el("form.fields", { novalidate: true, onsubmit: submit },
     titleField, packageField, timeField,
     el("details", el("summary", t("create.more")), idField),
     el("div.dialog-buttons", cancel, agree));
   const dialog = openDialog(t("create.title.of"), form);
-  cancel.addEventListener("click", () => dialog.close());
+  cancel.onclick = () => dialog.close();
   if (file) {
     const dropped = new DataTransfer();
     dropped.items.add(file);

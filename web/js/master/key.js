@@ -1,9 +1,8 @@
 // The key that nodes have to send, once there is one. It is shown when it is
 // made and never again: only its digest is kept.
 
-import { act } from "../act.js";
 import { call, post } from "../api.js";
-import { ask, openDialog } from "../dialog.js";
+import { act, ask, openDialog } from "../dialog.js";
 import { el, setHidden, setText } from "../dom.js";
 import { t } from "../i18n.js";
 import { badge, button, copyText } from "../parts.js";
@@ -15,9 +14,9 @@ export function keyCard() {
   const state = badge("key-state");
   const what = el("p");
   const make = button("", "login", "", { id: "key-make" });
-  const remove = button("danger", "remove", t("key.remove"), { id: "key-remove" });
+  const remove = button(".danger", "remove", t("key.remove"), { id: "key-remove" });
 
-  make.addEventListener("click", async () => {
+  make.onclick = async () => {
     const yes = await ask({
       title: t(asked ? "key.renew.title" : "key.make.title"),
       lines: [t(asked ? "key.renew.what" : "key.make.what"), t("key.make.then")],
@@ -26,11 +25,11 @@ export function keyCard() {
     });
     const answer = yes && (await act(make, () => post(PATH, {})));
     if (answer) showOnce(answer.key);
-  });
-  remove.addEventListener("click", async () => {
+  };
+  remove.onclick = async () => {
     const yes = await ask({ title: t("key.remove.title"), lines: [t("key.remove.what")], yes: t("key.remove"), dangerous: true });
     if (yes && (await act(remove, () => call("DELETE", PATH), t("key.removed")))) make.focus({ preventScroll: true });
-  });
+  };
 
   return {
     node: el("section.card", { "aria-labelledby": "key-title" },
@@ -53,12 +52,12 @@ function showOnce(text) {
   // Said here: notices are behind the dialog.
   const said = el("p.soft", { role: "status", id: "key-said" });
   const click = async () => setText(said, await copyText(key));
-  const copy = button("", "copy", t("copy"), { id: "key-copy", on: { click } });
+  const copy = button("", "copy", t("copy"), { id: "key-copy", onclick: click });
   const done = el("button.button.primary", { "data-answer": "yes" }, t("key.noted"));
   const dialog = openDialog(t("key.made"), el("p", t("key.once")), key, el("p", t("key.where")), said,
     el("div.dialog-buttons", copy, done));
   // A slip of the finger must not lose it: only the button closes.
   dialog.addEventListener("cancel", (event) => event.preventDefault());
-  done.addEventListener("click", () => dialog.close());
+  done.onclick = () => dialog.close();
   copy.focus();
 }

@@ -1,9 +1,8 @@
 // One meeting: its state and its package, which nodes have it, and what can
 // be done with it.
 
-import { act, sentenceOf } from "../act.js";
 import { call, post } from "../api.js";
-import { ask, notify } from "../dialog.js";
+import { act, ask, notify, sentenceOf } from "../dialog.js";
 import { el, foreign, setAttribute, setHidden, setText } from "../dom.js";
 import { bytes, count, dateTime } from "../format.js";
 import { t } from "../i18n.js";
@@ -57,10 +56,10 @@ export function meetingRow({ live }, { fallback, changed }) {
     begun: dateTime(meeting.started_at), ended: dateTime(meeting.ended_at), nodes: meeting.nodes.map(isolated).join(", ") || "–",
   }));
 
-  const action = (name, drawing, look = "") => button(`quiet ${look}`, drawing, "", { "data-action": name });
+  const action = (name, drawing, look = "") => button(`.quiet${look}`, drawing, "", { "data-action": name });
   const buttons = {
     start: action("start", "start"), end: action("end", "stop"), upload: action("upload", "upload"),
-    cancel: action("cancel", "close"), delete: action("delete", "remove", "danger"),
+    cancel: action("cancel", "close"), delete: action("delete", "remove", ".danger"),
   };
   const picker = el("input", { type: "file", accept: ".zip,application/zip", hidden: true, tabindex: "-1", "aria-hidden": "true" });
   const node = el("li.meeting",
@@ -74,28 +73,28 @@ export function meetingRow({ live }, { fallback, changed }) {
   const agreed = (what, lines, dangerous) =>
     ask({ title: t(`${what}.title`), name: name(), lines, yes: t(`action.${what}`), dangerous });
 
-  buttons.start.addEventListener("click", async () => {
+  buttons.start.onclick = async () => {
     if (meeting.size === null && !(await agreed("start", [t("start.bare")], false))) return;
     act(buttons.start, () => post(`${path}/start`), t("start.done"));
-  });
-  buttons.end.addEventListener("click", async () => {
+  };
+  buttons.end.onclick = async () => {
     if (await agreed("end", [t("end.what")], true)) act(buttons.end, () => post(`${path}/end`), t("end.done"));
-  });
-  buttons.delete.addEventListener("click", async () => {
+  };
+  buttons.delete.onclick = async () => {
     const lines = [t("delete.what"), isRunning(meeting) ? t("delete.running") : null].filter(Boolean);
     if (!(await agreed("delete", lines, true))) return;
     if (await act(buttons.delete, () => call("DELETE", path), t("delete.done"))) fallback.focus({ preventScroll: true });
-  });
-  buttons.upload.addEventListener("click", () => picker.click());
-  buttons.cancel.addEventListener("click", () => {
+  };
+  buttons.upload.onclick = () => picker.click();
+  buttons.cancel.onclick = () => {
     uploadOf(meeting.id)?.cancel();
     buttons.upload.focus({ preventScroll: true });
-  });
-  picker.addEventListener("change", () => {
+  };
+  picker.onchange = () => {
     const [file] = picker.files;
     picker.value = "";
     offer(file);
-  });
+  };
 
   // Another package for a running meeting reaches every tablet: asked first.
   async function offer(file) {

@@ -13,7 +13,7 @@ const ORDER = ["进行中", "未开始", "已结束"];
 export function meetingsView(context) {
   const { live } = context;
   const create = (file = null) => createDialog({ file, changed: update });
-  const add = button("primary", "add", t("create.name"), { id: "create", on: { click: () => create() } });
+  const add = button(".primary", "add", t("create.name"), { id: "create", onclick: () => create() });
   const list = foundList({
     columns: ["title", "state", "size", "files", "nodes"],
     row: () => meetingRow(context, { fallback: add, changed: update }),

@@ -68,7 +68,7 @@ export function overviewView({ live }) {
     about.show({
       address,
       version,
-      uptime: `${duration(live.now() - started)} (${t("fact.since", { time: dateTime(started) })})`,
+      uptime: `${duration(live.now() - started)}${t("fact.since", { time: dateTime(started) })}`,
       data,
       node_key: t(asked ? "key.on" : "key.off"),
     });

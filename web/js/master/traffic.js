@@ -1,7 +1,7 @@
 // Where downloads went: the last minutes as a chart, totals, each node's
 // share, and the last ones with the client's address.
 
-import { ceilingOfCounts, timeChart } from "../chart.js";
+import { timeChart } from "../chart.js";
 import { el, foreign, keyedList, setChildren, setHidden, setText } from "../dom.js";
 import { bytes, clock, count, dateTime, percent } from "../format.js";
 import { t } from "../i18n.js";
@@ -10,6 +10,12 @@ import { card, facts, nothing, view } from "../parts.js";
 
 const TOTALS = ["redirects", "own_downloads", "under_way", "bytes_served"];
 const LOW_DISK = 512 * 2 ** 20;
+
+function ceiling(largest) {
+  for (let power = 1; ; power *= 10) {
+    for (const step of [4, 8, 12, 20]) if (step * power >= largest) return step * power;
+  }
+}
 
 export function trafficView({ live }) {
   const chart = timeChart({
@@ -20,7 +26,7 @@ export function trafficView({ live }) {
       { name: t("traffic.own"), value: ([, , own]) => own },
     ],
     format: (value) => count(Math.round(value * 10) / 10),
-    ceiling: ceilingOfCounts,
+    ceiling,
   });
   const totals = facts("card totals", "total", TOTALS);
   const shares = el("ul.shares", { id: "shares" });

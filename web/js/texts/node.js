@@ -1,10 +1,10 @@
-// Texts of the node's page, [中文, English]. `problem.CODE` says what is wrong,
-// `problem.CODE.do` what to do; `cause.CODE` why, and what to do then.
+// Texts of the node's page, [中文, English].
 
 import { listed, s } from "./shared.js";
 
 const since = ({ since }) => since && `自 ${since} 起`;
-const why = ({ cause }, colon = "：") => cause && colon + cause;
+const why = ({ cause }) => cause && `（${cause}）`;
+const because = ({ cause }) => cause && `: ${cause}`;
 
 export default {
   // The frame
@@ -32,17 +32,17 @@ export default {
     "stopped.do": ["需要时点击本页的“启动服务”。", "Press “Start service” on this page when it is needed."],
     main_server_unreachable: [
       (p) => `${since(p)}连接不上主控服务器 ${p.main_server}${why(p)}。`,
-      (p) => `The main server ${p.main_server} can't be reached${p.since && ` since ${p.since}`}${why(p, ": ")}.`,
+      (p) => `The main server ${p.main_server} can't be reached${p.since && ` since ${p.since}`}${because(p)}.`,
     ],
     "main_server_unreachable.do": ["已就绪的会议包照常提供下载，节点会自动重新连接。", "Packages that are ready are still served, and the node reconnects by itself."],
     poll_failed: [
       (p) => `不能从主控服务器 ${p.main_server} 读取会议列表${why(p)}。`,
-      (p) => `The list of meetings can't be read from ${p.main_server}${why(p, ": ")}.`,
+      (p) => `The list of meetings can't be read from ${p.main_server}${because(p)}.`,
     ],
     "poll_failed.do": ["新开始的会议暂不同步，已就绪的会议包照常提供下载。", "Meetings that start now are not synced; packages that are ready are still served."],
     meeting_failing: [
       (p) => `会议“${p.title || p.meeting}”的会议包没有拉取成功${why(p)}。`,
-      (p) => `The package of “${p.title || p.meeting}” could not be pulled${why(p, ": ")}.`,
+      (p) => `The package of “${p.title || p.meeting}” could not be pulled${because(p)}.`,
     ],
     storage_error: ["存储文件夹 {path} 不能使用。", "The storage folder {path} can't be used."],
     "storage_error.do": ["请检查文件夹是否存在、能否读写，磁盘是否正常，或换一个文件夹。", "Check that it exists, that the node may write to it and that the disk works, or choose another folder."],

@@ -79,7 +79,7 @@ export default {
   fact: {
     version: ["版本", "Version"],
     uptime: ["已运行", "Running for"],
-    since: ["启动于 {time}", "since {time}"],
+    since: ["（启动于 {time}）", " (since {time})"],
     sha256: ["SHA-256 摘要", "SHA-256 digest"],
   },
   meetings: {

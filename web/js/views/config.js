@@ -1,13 +1,12 @@
 // The configuration as a form made from the node's schema. The node checks
 // what is typed as it is typed; only what was changed is sent.
 
-import { sentenceOf } from "../act.js";
 import { get, post } from "../api.js";
-import { ask, notify } from "../dialog.js";
+import { ask, notify, sentenceOf } from "../dialog.js";
 import { el, setAttribute, setChildren, setHidden, setText } from "../dom.js";
 import { Drafts } from "../drafts.js";
 import { pick, t } from "../i18n.js";
-import { button, complain, view } from "../parts.js";
+import { button, card, complain, view } from "../parts.js";
 import { settingField } from "./field.js";
 
 const TYPING_MS = 250;
@@ -30,11 +29,11 @@ export function configView({ live }) {
   let saving = false;
 
   const count = el("p", { id: "unsaved", role: "status" });
-  const mend = button("quiet danger", "error", t("config.mend"), { id: "mend", hidden: true });
+  const mend = button(".quiet.danger", "error", t("config.mend"), { id: "mend", hidden: true });
   const discard = el("button.button", { id: "discard" }, t("config.discard"));
-  const save = button("primary", "check", t("config.save"), { type: "submit", id: "save" });
+  const save = button(".primary", "check", t("config.save"), { type: "submit", id: "save" });
   const bar = el("div.save-bar", { id: "save-bar", hidden: true }, count, mend, el("div.buttons", discard, save));
-  const failed = el("p.hint", { "data-tone": "error", id: "config-error", role: "alert", hidden: true });
+  const failed = el("p.hint", { "data-tone": "error", id: "config-error", role: "alert" });
   const jumps = el("div.chips", { role: "group", "aria-label": t("config.groups") });
   const groups = el("div.groups", el("div.skeleton.tall"), el("div.skeleton.tall"));
   const form = el("form", { id: "config", novalidate: true, autocomplete: "off" }, groups, bar);
@@ -55,7 +54,6 @@ export function configView({ live }) {
   }
 
   function fail(text) {
-    setHidden(failed, text === "");
     complain(failed, text);
   }
 
@@ -63,30 +61,28 @@ export function configView({ live }) {
     ({ settings } = schema);
     fields = new Map(settings.map((setting) => [setting.key, settingField(setting, drafts, edited)]));
     const used = schema.groups.filter(({ name }) => settings.some(({ group }) => group === name));
-    const heads = used.map(({ name, title }) => el("h2", { id: `group-${name}`, tabindex: "-1" }, pick(title)));
-    setChildren(groups, used.map(({ name }, index) =>
-      el("section.card", { "aria-labelledby": `group-${name}`, "data-group": name },
-        heads[index],
-        settings.filter(({ group }) => group === name).map(({ key }) => fields.get(key).node))));
-    setChildren(jumps, heads.map((head) => {
+    const cards = used.map(({ name, title }) =>
+      card(`group-${name}`, pick(title), settings.filter(({ group }) => group === name).map(({ key }) => fields.get(key).node)));
+    setChildren(groups, cards);
+    setChildren(jumps, cards.map(({ firstChild: head }) => {
+      head.tabIndex = -1;
       const jump = () => {
         head.scrollIntoView();
         head.focus({ preventScroll: true });
       };
-      return el("button.chip", { on: { click: jump } }, head.textContent);
+      return el("button.chip", { onclick: jump }, head.textContent);
     }));
   }
 
   function render() {
     for (const [key, field] of fields) field.update(problems.get(key));
-    const wrong = problems.size;
     const rises = bar.hidden && drafts.size > 0;
     setHidden(bar, drafts.size === 0);
     // It may have come up right over the field that is typed in.
     if (rises && form.contains(document.activeElement)) document.activeElement.scrollIntoView({ block: "nearest" });
     setText(count, drafts.size === 0 ? "" : t("config.unsaved", { n: drafts.size }));
-    setHidden(mend, wrong === 0);
-    setAttribute(save, "aria-disabled", saving || wrong > 0 ? "true" : null);
+    setHidden(mend, problems.size === 0);
+    setAttribute(save, "aria-disabled", saving || problems.size > 0 ? "true" : null);
   }
 
   function edited(key) {
@@ -109,6 +105,11 @@ export function configView({ live }) {
     }
   }
 
+  function forget() {
+    drafts.clear();
+    check();
+  }
+
   function take(list) {
     problems = new Map(list.map((problem) => [problem.key, problem]));
     const stray = list.filter(({ key }) => !fields.has(key));
@@ -116,7 +117,7 @@ export function configView({ live }) {
     render();
   }
 
-  const toFirstWrong = () => settings.map(({ key }) => key).filter((key) => problems.has(key)).slice(0, 1).forEach((key) => fields.get(key).focus());
+  const toFirstWrong = () => fields.get(settings.find(({ key }) => problems.has(key))?.key)?.focus();
 
   async function submit(event) {
     event.preventDefault();
@@ -165,13 +166,12 @@ export function configView({ live }) {
     fields.get(key).focus();
   }
 
-  form.addEventListener("submit", submit);
-  mend.addEventListener("click", toFirstWrong);
-  discard.addEventListener("click", () => {
-    drafts.clear();
-    check();
+  form.onsubmit = submit;
+  mend.onclick = toFirstWrong;
+  discard.onclick = () => {
+    forget();
     node.querySelector("h1").focus();
-  });
+  };
 
   return {
     node,
@@ -180,11 +180,11 @@ export function configView({ live }) {
     },
     async leave() {
       if (drafts.size === 0) return true;
-      const discarded = await ask({ title: t("leave.title"), lines: [t("leave.what", { n: drafts.size })], yes: t("leave.discard"), no: t("leave.stay"), dangerous: true });
-      if (discarded) {
-        drafts.clear();
-        check();
-      }
+      const discarded = await ask({
+        title: t("leave.title"), lines: [t("leave.what", { n: drafts.size })],
+        yes: t("leave.discard"), no: t("leave.stay"), dangerous: true,
+      });
+      if (discarded) forget();
       return discarded;
     },
   };

@@ -47,7 +47,7 @@ function numberOf(setting, input) {
 const textEditor = (setting, changed, attributes = {}) => ({
   input: el("input", {
     type: "text", autocomplete: "off", spellcheck: "false", autocapitalize: "off",
-    placeholder: setting.nullable ? t("config.empty") : null, readonly: setting.fixed, on: { input: changed }, ...attributes,
+    placeholder: setting.nullable ? t("config.empty") : null, readonly: setting.fixed, oninput: changed, ...attributes,
   }),
 });
 
@@ -70,7 +70,7 @@ function numberEditor(setting, changed) {
 // In the largest unit that keeps the number of bytes whole.
 function bytesEditor(setting, changed) {
   const { input } = textEditor(setting, changed, { inputmode: "decimal", class: "number-input" });
-  const unit = el("select", { "aria-label": t("unit.of", { title: setting.key }), on: { input: changed } },
+  const unit = el("select", { "aria-label": t("unit.of", { title: setting.key }), oninput: changed },
     UNITS.map(([name]) => el("option", { value: name }, name)).reverse());
   const size = () => UNITS.find(([name]) => name === unit.value)[1];
   const read = () => {
@@ -92,7 +92,7 @@ function bytesEditor(setting, changed) {
 }
 
 function boolEditor(setting, changed) {
-  const input = el("input.switch", { type: "checkbox", role: "switch", disabled: setting.fixed, on: { input: changed } });
+  const input = el("input.switch", { type: "checkbox", role: "switch", disabled: setting.fixed, oninput: changed });
   const word = el("span.soft", { "aria-hidden": "true" });
   const show = () => setText(word, t(input.checked ? "on" : "off"));
   input.addEventListener("input", show);
@@ -109,12 +109,12 @@ function boolEditor(setting, changed) {
 
 function choiceEditor({ choices, nullable }, changed) {
   const option = (value) => el("option", { value }, value || t("config.unset"));
-  const input = el("select", { on: { input: changed } }, nullable && option(""), choices.map(option));
+  const input = el("select", { oninput: changed }, nullable && option(""), choices.map(option));
   return { input, read: () => input.value || null };
 }
 
 function networksEditor({ nullable }, changed) {
-  const input = el("textarea", { rows: 3, spellcheck: "false", placeholder: t("config.networks"), on: { input: changed } });
+  const input = el("textarea", { rows: 3, spellcheck: "false", placeholder: t("config.networks"), oninput: changed });
   const read = () => {
     const lines = input.value.split(/[\s,;，；]+/).filter(Boolean);
     return lines.length === 0 && nullable ? null : lines;
@@ -132,8 +132,8 @@ function secretEditor(setting, changed) {
     changed();
   };
   const { input } = textEditor(setting, () => edited(false), { type: "password", autocomplete: "new-password" });
-  const show = button("quiet", "show", t("secret.show"), { "aria-pressed": "false", on: { click: reveal } });
-  const clear = button("quiet danger", "remove", t("secret.clear"), { on: { click: empty } });
+  const show = button(".quiet", "show", t("secret.show"), { "aria-pressed": "false", onclick: reveal });
+  const clear = button(".quiet.danger", "remove", t("secret.clear"), { onclick: empty });
 
   function reveal() {
     const hidden = input.type === "password";

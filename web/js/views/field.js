@@ -1,28 +1,27 @@
-// A setting in the form: its control, meaning, range and default, and what is
-// to be said of it now (wrong, dangerous, changed by somebody else).
+// A setting in the form: its control, what it means and may be, and what is to
+// be said of it now.
 
 import { el, setAttribute, setChildren, setHidden, setText } from "../dom.js";
+import { same } from "../drafts.js";
 import { bytes, percent } from "../format.js";
 import { icon } from "../icons.js";
 import { pick, t } from "../i18n.js";
 import { button, complain } from "../parts.js";
 import { editor, HIDDEN_SECRET } from "./editors.js";
 
-const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
-
-export function said(setting, value) {
+function said(setting, value) {
   if (value === null) return t("config.unset");
   if (setting.kind === "secret") return t(value === HIDDEN_SECRET ? "secret.is" : "secret.new");
   if (typeof value === "boolean") return t(value ? "on" : "off");
-  if (Array.isArray(value)) return value.length === 0 ? t("config.unset") : value.join(", ");
+  if (Array.isArray(value)) return value.join(", ") || t("config.unset");
   if (typeof value !== "number") return String(value);
   if (setting.unit === "bytes") return bytes(value);
   if (setting.unit === "share") return `${value} (${percent(value)})`;
   return setting.unit === "s" ? `${value} ${t("unit.s")}` : String(value);
 }
 
-// Switches and choices show by themselves what is allowed; a list of networks
-// is written otherwise here (one a line) than the node says it.
+// Switches and choices show by themselves what is allowed; networks are typed
+// otherwise here (one a line) than the node says it.
 function range(setting) {
   const value = said(setting, setting.default);
   if (["bool", "choice", "networks"].includes(setting.kind)) return t("config.default", { value });
@@ -44,19 +43,19 @@ export function settingField(setting, drafts, changed) {
   const caution = setting.caution &&
     el("p.hint", { "data-tone": "warning", hidden: true, id: `${id}-caution` }, icon("warning"), el("span", pick(setting.caution)));
   const elsewhere = el("div.hint.elsewhere", { "data-tone": "busy", hidden: true });
-  const reset = button("quiet", "reset", t("config.reset"), {
-    class: "reset", "data-reset": key, "aria-label": `${t("config.reset")}: ${pick(setting.title)}`,
+  const reset = button(".quiet.reset", "reset", t("config.reset"), {
+    "data-reset": key, "aria-label": `${t("config.reset")}: ${pick(setting.title)}`,
   });
   const mark = el("span.edited", { hidden: true }, t("config.edited"));
 
   input.id = id;
   setAttribute(input, "data-input", key);
   setAttribute(input, "aria-describedby", [meaning, wrong, caution].filter(Boolean).map((node) => node.id).join(" "));
-  reset.addEventListener("click", () => {
+  reset.onclick = () => {
     drafts.edit(key, setting.default);
     changed(key);
     input.focus();
-  });
+  };
 
   function showElsewhere() {
     const differs = drafts.changedElsewhere(key);
@@ -66,13 +65,13 @@ export function settingField(setting, drafts, changed) {
     elsewhere.dataset.text = text;
     const choose = (name, take) => el("button.button.quiet", {
       "data-choose": name,
-      on: { click: () => (take(key), changed(key), input.focus()) },
+      onclick: () => (take(), changed(key), input.focus()),
     }, t(`config.${name}`));
-    setChildren(elsewhere, differs ? [
+    setChildren(elsewhere, [
       el("span", text),
-      choose("theirs", (key) => drafts.drop(key)),
-      choose("mine", (key) => drafts.keepMine(key)),
-    ] : []);
+      choose("theirs", () => drafts.drop(key)),
+      choose("mine", () => drafts.keepMine(key)),
+    ]);
   }
 
   return {

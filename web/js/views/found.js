@@ -16,11 +16,11 @@ export function foundList({ columns, row, wanted, all, why, changed }) {
   let shown = PAGE;
   let timer = null;
   const words = t("meetings.search");
-  const search = el("input", { type: "search", id: "search", "aria-label": words, placeholder: words, on: { input: narrowed } });
+  const search = el("input", { type: "search", id: "search", "aria-label": words, placeholder: words, oninput: narrowed });
   const list = el("ul", { id: "meetings", "aria-label": t("view.meetings") });
   const head = columnsOf(columns);
   const found = el("p.spoken", { role: "status" });
-  const more = el("button.button", { id: "more", on: { click: showMore } });
+  const more = el("button.button", { id: "more", onclick: showMore });
   const none = nothing("meetings");
   const show = keyedList(list, ({ id }) => id, row);
 

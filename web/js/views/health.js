@@ -1,9 +1,7 @@
 // Whether all is well, in one sentence that is always on top, and if not, for
-// each problem what is wrong and what to do. Both pages use it: the texts are
-// looked up by the problem's code.
-//
-//   problem.CODE       what is wrong      problem.CODE.do    what to do
-//   cause.CAUSE        why                cause.CAUSE.do     what to do, then
+// each problem what is wrong and what to do, in the texts of its code:
+// problem.CODE and cause.CAUSE say what, problem.CODE.do and cause.CAUSE.do
+// what to do.
 
 import { el, keyedList, setAttribute, setHidden, setText } from "../dom.js";
 import { bytes, moment } from "../format.js";
@@ -14,15 +12,14 @@ import { isolated } from "../parts.js";
 // More of them than that help nobody; the meetings' view has them all.
 const SHOWN = 6;
 
-// `good(status)`: the sentence while there are no problems.
-// `more(status)`: numbers beside it; they change often and are not read aloud.
-// `extra(problem)`: nodes below a problem, or null.
-// `home`: id of the view where the problems stand in full.
-export function healthView({ live }, { good, more, home, extra = () => null }) {
+// `good(status)`: the sentence while there are no problems. `more(status)`:
+// numbers beside it, not read aloud. `extra(problem)`: what stands below it,
+// or null. `home`: id of the view where the problems stand in full.
+export function healthView({ live }, { good, more, home, extra }) {
   const drawn = icon("wait");
   const sentence = el("p", { id: "health", role: "status" }, t("health.loading"));
-  const numbers = el("p.health-more.soft", { id: "health-more" });
-  const lead = el("a.button.quiet.health-lead", { href: `#/${home}` }, t("health.lead"), icon("link"));
+  const numbers = el("p.soft.small", { id: "health-more" });
+  const lead = el("a.button.quiet", { href: `#/${home}` }, t("health.lead"), icon("link"));
   const list = el("ul.problems", { id: "problems", "aria-label": t("health.problems") });
   const rest = el("p.soft.small");
   const summary = el("div.health", { "data-tone": "none" }, drawn, el("div.health-words", sentence, numbers), lead);
@@ -100,7 +97,7 @@ export function nextTry({ next_try: at, attempt }, now) {
   return at ? t(seconds <= 0 ? "next.now" : "next.in", { attempt, seconds }) : "";
 }
 
-export function whatIsWrong(problem, now) {
+function whatIsWrong(problem, now) {
   const key = `problem.${problem.code}`;
   if (!known(key)) return problem.text ?? problem.code;
   return t(key, {

@@ -1,9 +1,8 @@
 // The login form: takes the admin token or a one-time code, and says plainly
 // why it was not taken.
 
-import { sentenceOf } from "../act.js";
 import { login, session } from "../api.js";
-import { notify } from "../dialog.js";
+import { notify, sentenceOf } from "../dialog.js";
 import { el, setAttribute, setChildren, setText } from "../dom.js";
 import { duration } from "../format.js";
 import { icon } from "../icons.js";
@@ -19,21 +18,20 @@ export function loginForm({ about, command, done }) {
     spellcheck: "false", autocapitalize: "off", "aria-describedby": "login-error login-help", required: true,
   });
   const wrong = el("p.wrong", { id: "login-error", role: "alert" });
-  const submit = button("primary", "login", t("login.name"), { type: "submit", id: "login" });
+  const submit = button(".primary", "login", t("login.name"), { type: "submit", id: "login" });
   const typed = el("pre");
   // Password keepers file a password under a name.
   const user = el("input", { type: "text", name: "username", value: "operator", autocomplete: "username", hidden: true });
   const shut = () => el("p.hint", { "data-tone": "error", id: "address-refused" }, icon("error"), t("login.address"));
   const form = () => [
-    el("form.login-form", { novalidate: true, on: { submit: send } },
+    el("p", t(about ? "login.needed" : "login.why")),
+    el("form.login-form", { novalidate: true, onsubmit: send },
       user, el("label", { for: "token" }, t("login.token")), token, wrong, submit),
     el("div.login-help.soft.small", { id: "login-help" },
       el("p", t("login.where")), typed, el("p", t("login.link"))),
   ];
   const node = view(about ?? "login",
-    el("section.card.login", { "aria-label": t("login.name") },
-      el("p", t(about ? "login.needed" : "login.why")),
-      session.refused === "address" ? shut() : form()));
+    el("section.card.login", { "aria-label": t("login.name") }, session.refused === "address" ? shut() : form()));
 
   async function send(event) {
     event.preventDefault();
@@ -59,7 +57,7 @@ export function loginForm({ about, command, done }) {
   }
 
   function failed(error) {
-    const { retry_after: wait } = error.answer ?? {};
+    const wait = error.answer?.retry_after;
     if (error.status === 429 && wait) {
       waitUntil = Date.now() + wait * 1000;
       setAttribute(submit, "aria-disabled", "true");

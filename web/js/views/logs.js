@@ -2,10 +2,10 @@
 // scrolls up or pauses.
 
 import { get } from "../api.js";
-import { sentenceOf } from "../act.js";
+import { sentenceOf } from "../dialog.js";
 import { el, setAttribute, setChildren, setHidden, setText } from "../dom.js";
 import { clock, dateTime } from "../format.js";
-import { icon, setIcon } from "../icons.js";
+import { setIcon } from "../icons.js";
 import { t } from "../i18n.js";
 import { button, complain, nothing, titleOf } from "../parts.js";
 
@@ -20,13 +20,12 @@ export const logLines = {
   viewer: null,
 
   take({ lines }) {
-    const known = new Set(this.lines.map(({ n }) => n));
-    const fresh = lines.filter(({ n }) => !known.has(n));
-    // A node that was started anew counts from one again.
     const newest = this.lines.at(-1);
-    const restarted = newest && fresh.some(({ n, time }) => n < newest.n && time > newest.time);
-    const kept = restarted ? [] : this.lines;
-    this.lines = [...kept, ...fresh].sort((one, other) => one.n - other.n).slice(-KEPT);
+    // A node that was started anew counts from one again.
+    const restarted = newest && lines.some(({ n, time }) => n < newest.n && time > newest.time);
+    const known = new Map((restarted ? [] : this.lines).map((line) => [line.n, line]));
+    for (const line of lines) if (!known.has(line.n)) known.set(line.n, line);
+    this.lines = [...known.values()].sort((one, other) => one.n - other.n).slice(-KEPT);
   },
 
   // Only asked for while somebody looks.
@@ -46,35 +45,34 @@ export function logsView({ live }) {
   const rows = el("div.log", { id: "log", tabindex: "0", role: "log", "aria-live": "off", "aria-label": t("view.logs") }, list);
   const select = el("select", { id: "level" }, LEVELS.map((name) => el("option", { value: name, selected: name === level }, t("logs.from", { name }))));
   const pause = button("", "pause", t("logs.pause"), { id: "pause", "aria-pressed": "false" });
-  const jump = el("button.button.primary.log-jump", { id: "jump", hidden: true });
+  const jump = button(".primary.log-jump", "down", "", { id: "jump", hidden: true });
   const none = nothing("logs");
   const failed = el("p.wrong", { role: "alert" });
 
   const atEnd = () => rows.scrollHeight - rows.scrollTop - rows.clientHeight < 30;
-  const toEnd = () => (rows.scrollTop = rows.scrollHeight);
 
-  select.addEventListener("change", () => {
+  select.onchange = () => {
     level = select.value;
     render();
     load();
-  });
-  pause.addEventListener("click", () => {
+  };
+  pause.onclick = () => {
     paused = !paused;
     setAttribute(pause, "aria-pressed", String(paused));
     setIcon(pause.firstChild, paused ? "start" : "pause");
     setText(pause.lastChild, t(paused ? "logs.resume" : "logs.pause"));
     if (!paused) follow();
-  });
-  jump.addEventListener("click", () => {
+  };
+  jump.onclick = () => {
     if (paused) pause.click();
     else follow();
     rows.focus();
-  });
-  rows.addEventListener("scroll", () => atEnd() && !paused && waiting > 0 && follow());
+  };
+  rows.onscroll = () => atEnd() && !paused && waiting > 0 && follow();
 
   function follow() {
     render();
-    toEnd();
+    rows.scrollTop = rows.scrollHeight;
     waiting = 0;
     showJump();
   }
@@ -93,8 +91,7 @@ export function logsView({ live }) {
 
   function onNew() {
     const newest = shown.at(-1)?.n ?? 0;
-    const next = ofLevel();
-    waiting = next.filter(({ n }) => n > newest).length;
+    waiting = ofLevel().filter(({ n }) => n > newest).length;
     if (!paused && atEnd()) follow();
     else showJump();
   }
@@ -114,7 +111,7 @@ export function logsView({ live }) {
 
   function showJump() {
     setHidden(jump, waiting === 0);
-    setChildren(jump, [icon("down"), t("logs.new", { n: waiting })]);
+    setText(jump.lastChild, t("logs.new", { n: waiting }));
   }
 
   const node = el("div.view",

@@ -1,9 +1,8 @@
 // One meeting: its state with progress and countdown, its package, and what
 // can be done with it.
 
-import { act } from "../act.js";
 import { call, post } from "../api.js";
-import { ask } from "../dialog.js";
+import { act, ask } from "../dialog.js";
 import { el, foreign, setAttribute, setHidden, setText } from "../dom.js";
 import { ago, bytes, count, dateTime } from "../format.js";
 import { icon } from "../icons.js";
@@ -41,8 +40,8 @@ export function meetingRow({ live, session }, fallback) {
     file_count: count(meeting.file_count), last_error: meeting.last_error ?? "–",
   }));
 
-  const sync = button("quiet", "sync", t("action.sync"), { "data-action": "sync" });
-  const remove = button("quiet danger", "remove", t("action.remove"), { "data-action": "remove" });
+  const sync = button(".quiet", "sync", t("action.sync"), { "data-action": "sync" });
+  const remove = button(".quiet.danger", "remove", t("action.remove"), { "data-action": "remove" });
   const download = el("a.button.quiet", { "data-action": "download", download: "" }, icon("download"), t("action.download"));
 
   const node = el("li.meeting",
@@ -52,20 +51,22 @@ export function meetingRow({ live, session }, fallback) {
     el("div.meeting-buttons", sync, download, remove),
     details.panel);
 
-  sync.addEventListener("click", () => act(sync, () => post(`${path}/sync`), t("sync.begun")));
-  remove.addEventListener("click", async () => {
+  sync.onclick = () => act(sync, () => post(`${path}/sync`), t("sync.begun"));
+  remove.onclick = async () => {
     const yes = await ask({
       title: t("remove.title"), name: meeting.title || meeting.id, lines: [t("remove.what")], yes: t("action.remove"), dangerous: true,
     });
     if (!yes || !(await act(remove, () => call("DELETE", path), t("removed")))) return;
     (fallback.hidden ? document.querySelector("#view h1") : fallback).focus({ preventScroll: true });
-  });
+  };
 
   function update(shown) {
     const fresh = meeting !== shown;
     meeting = shown;
     if (fresh) {
-      path = `/api/meetings/${encodeURIComponent(meeting.id)}`;
+      const name = encodeURIComponent(meeting.id);
+      path = `/api/meetings/${name}`;
+      setAttribute(download, "href", `/api/v1/meetings/${name}/download-package`);
       setAttribute(node, "data-meeting", meeting.id);
       setAttribute(node, "data-state", meeting.state);
       setText(title, meeting.title || t("untitled"));
@@ -104,7 +105,6 @@ export function meetingRow({ live, session }, fallback) {
     }
     // Not hidden while busy: it would jump, and lose the focus of who pressed it.
     setAttribute(sync, "aria-disabled", busy ? "true" : null);
-    setAttribute(download, "href", `/api/v1/meetings/${encodeURIComponent(meeting.id)}/download-package`);
   }
 
   function tick() {

@@ -29,7 +29,7 @@ export function meetingsView(context) {
       filter = name;
       list.narrowed();
     };
-    const chip = el("button.chip", { "data-filter": name, on: { click: choose } }, t(`filter.${name}`), " ", number);
+    const chip = el("button.chip", { "data-filter": name, onclick: choose }, t(`filter.${name}`), " ", number);
     return { name, chip, number };
   });
   const list = foundList({

@@ -1,9 +1,8 @@
 // The first view: how things stand at a glance, what this node is, and
 // starting and stopping it.
 
-import { act } from "../act.js";
 import { post } from "../api.js";
-import { ask } from "../dialog.js";
+import { act, ask } from "../dialog.js";
 import { el, setAttribute, setHidden } from "../dom.js";
 import { ago, bytes, count, dateTime, duration, percent, rate } from "../format.js";
 import { t } from "../i18n.js";
@@ -23,19 +22,17 @@ export function nodeView({ live, session }) {
 
   const about = facts("facts", "fact", FACTS);
   const state = badge("service-state");
-  const start = button("primary", "start", t("service.start"), { id: "start" });
-  const stop = button("danger", "stop", t("service.stop"), { id: "stop" });
+  const start = button(".primary", "start", t("service.start"), { id: "start" });
+  const stop = button(".danger", "stop", t("service.stop"), { id: "stop" });
 
-  start.addEventListener("click", () => act(start, () => post("/api/service/start"), t("service.started")));
-  stop.addEventListener("click", async () => {
+  start.onclick = () => act(start, () => post("/api/service/start"), t("service.started"));
+  stop.onclick = async () => {
     const yes = await ask({
-      title: t("service.stop.title"),
-      lines: [t("service.stop.what"), t("service.stop.keeps")],
-      yes: t("service.stop"),
-      dangerous: true,
+      title: t("service.stop.title"), lines: [t("service.stop.what"), t("service.stop.keeps")],
+      yes: t("service.stop"), dangerous: true,
     });
     if (yes) act(stop, () => post("/api/service/stop"), t("service.stopped"));
-  });
+  };
 
   function update() {
     const { status } = live;
@@ -44,7 +41,7 @@ export function nodeView({ live, session }) {
     const { running } = status;
     state.show(running ? ["good", "good"] : ["stopped", "none"], t(running ? "service.running" : "service.is.stopped"));
     setAttribute(state.node, "data-state", running ? "running" : "stopped");
-    const focused = document.activeElement === start || document.activeElement === stop;
+    const focused = [start, stop].includes(document.activeElement);
     setHidden(start, running || !session.operator);
     setHidden(stop, !running || !session.operator);
     if (focused) (running ? stop : start).focus({ preventScroll: true });
@@ -54,10 +51,10 @@ export function nodeView({ live, session }) {
   function showTiles({ meetings, storage, connected, running, main_server: server, downloads_under_way: serving }) {
     const active = meetings.filter((meeting) => meeting.active);
     const busy = meetings.filter(isUnderWay).length;
-    const failing = active.filter((meeting) => meeting.state === "failing").length;
+    const failing = active.filter(({ state }) => state === "failing").length;
     const ready = active.filter(isReady).length;
-    const below = failing ? t("tile.failing", { n: failing }) : busy ? t("tile.busy", { n: busy }) : t("tile.kept", { n: meetings.length });
-    tiles.meetings.show(t("tile.meetings"), `${count(ready)} / ${count(active.length)}`, below, failing ? "warning" : null);
+    const [below, n] = failing ? ["failing", failing] : busy ? ["busy", busy] : ["kept", meetings.length];
+    tiles.meetings.show(t("tile.meetings"), `${count(ready)} / ${count(active.length)}`, t(`tile.${below}`, { n }), failing ? "warning" : null);
     const [, sent = 0] = live.samples.at(-1) ?? [];
     tiles.serving.show(t("tile.serving"), count(serving), t("tile.rate", { rate: rate(sent / live.step) }));
     const share = storage.used / storage.limit;
@@ -77,7 +74,7 @@ export function nodeView({ live, session }) {
       advertised_address: status.advertised_address ?? t("fact.none"),
       node_port: String(status.node_port),
       version: status.version,
-      uptime: `${duration(now - status.start_time)} (${t("fact.since", { time: dateTime(status.start_time) })})`,
+      uptime: `${duration(now - status.start_time)}${t("fact.since", { time: dateTime(status.start_time) })}`,
       storage_path: status.storage.path,
       config_file: status.config_file,
     });

@@ -1,7 +1,6 @@
-// What goes through the node and what it costs: the last minutes as a chart,
-// totals, storage against its limit, and the machine.
+// What goes through the node, and what it takes: storage and the machine.
 
-import { ceilingOfBytes, timeChart } from "../chart.js";
+import { timeChart } from "../chart.js";
 import { el, setHidden, setText } from "../dom.js";
 import { bytes, count, percent, rate } from "../format.js";
 import { t } from "../i18n.js";
@@ -9,6 +8,12 @@ import { meter } from "../meter.js";
 import { card, facts, view } from "../parts.js";
 
 const FULL = 0.9;
+
+function ceiling(largest) {
+  let top = 4096;
+  while (top < largest) top *= 2;
+  return top * 0.75 >= largest ? top * 0.75 : top;
+}
 
 export function trafficView({ live }) {
   const chart = timeChart({
@@ -19,7 +24,7 @@ export function trafficView({ live }) {
       { name: t("traffic.pulled"), value: ([, , pulled], step) => pulled / step },
     ],
     format: rate,
-    ceiling: ceilingOfBytes,
+    ceiling,
   });
   const totals = facts("card totals", "total", ["under_way", "served", "pulled"]);
   const gauges = { storage: gauge("storage"), cpu: gauge("cpu"), memory: gauge("memory"), disk: gauge("disk") };
