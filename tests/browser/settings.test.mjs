@@ -192,7 +192,7 @@ test("a file that was broken meanwhile is not saved over, and what was edited is
   const answered = page.waitForResponse((response) => response.request().method() === "POST" && response.status() === 409);
   await page.locator("#save").click();
   await answered;
-  const notice = page.locator("#notices [data-kind=error]");
+  const notice = page.locator("#notices [data-tone=error]");
   await notice.waitFor();
   assert.match(await notice.innerText(), /file.*mend/);
   assert.match(await notice.innerText(), /node_config\.json/);

@@ -43,6 +43,13 @@ export class Drafts {
     this.#edits.delete(key);
   }
 
+  // What was sent and taken is no edit any more; what was typed since is one.
+  settle(sent) {
+    for (const [key, value] of sent) if (this.edited(key) && same(this.#edits.get(key).value, value)) this.drop(key);
+  }
+
+  values = () => [...this.#edits].map(([key, { value }]) => [key, value]);
+
   clear() {
     this.#edits.clear();
   }

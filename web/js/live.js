@@ -1,7 +1,8 @@
 // What the server says of itself, kept up to date. `connection` is
-// "connecting", then "live" with an event stream or "polling" where the server
-// has none for us (503: too many), and "away" while it can't be reached: tried
-// again after a second or less, then more rarely, at last every 5 s or so.
+// "connecting", then "live" with an event stream or "polling" where there is
+// none for us (503: too many; a proxy that lets none through), and "away" while
+// the server can't be reached: tried again after a second or less, then more
+// rarely, at last every 5 s or so.
 //
 // Not read with EventSource, which says nothing of an answer's status.
 
@@ -73,7 +74,7 @@ export class Live extends EventTarget {
       const began = Date.now();
       const outcome = await this.#stream(signal);
       if (signal.aborted) return;
-      if (outcome === "none" && (await this.#poll(signal))) {
+      if (outcome !== "ended" && (await this.#poll(signal))) {
         failures = 0;
         continue;
       }

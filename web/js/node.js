@@ -35,19 +35,21 @@ const live = new Live({
 
 live.addEventListener("log", ({ detail }) => logLines.take(Array.isArray(detail) ? { lines: detail } : detail));
 
-// When the node listens on another port, streams of the old one go on, but
-// nothing else is answered there. A page that came through a proxy has a port
-// of its own, and stays.
+// When the node listens on another port, the old one answers no more: its last
+// word is where to go. A page that came through a proxy has a port of its own,
+// and stays.
 let port = null;
-live.addEventListener("status", () => {
-  const [before, now] = [port, live.status.node_port];
+function moved(now) {
+  const before = port;
   port = now;
   if (before === null || before === now || (location.port || "80") !== String(before)) return;
   notify(t("config.moving", { port: now }));
   const target = new URL(location.href);
   target.port = now;
   setTimeout(() => location.replace(target), MOVE_MS);
-});
+}
+live.addEventListener("status", () => moved(live.status.node_port));
+live.addEventListener("moved", ({ detail }) => moved(detail.port));
 
 // In quotes where a shell would take the path apart.
 const quoted = (path) => (/[^\p{L}\p{N}_./:\\-]/u.test(path) ? `"${path.replace(/["$`]/g, "\\$&")}"` : path);

@@ -95,7 +95,7 @@ export async function startShell({ live, views, health, brandOf, command }) {
     if (!code) return false;
     history.replaceState(null, "", "#/");
     settled = "#/";
-    login(decodeURIComponent(code)).then(
+    login(code).then(
       () => notify(t("logged.in")),
       (error) => {
         go("#/login");

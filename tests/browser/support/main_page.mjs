@@ -52,7 +52,7 @@ export const nodeRow = (page, id) => page.locator(`[data-node="${id}"]`);
 export const untilNode = (page, id, state) => page.locator(`[data-node="${id}"][data-state=${state}]`).waitFor();
 
 /** What the page says of an action: `kind` is good or error. */
-export const notice = (page, kind) => page.locator(`#notices [data-kind=${kind}]`);
+export const notice = (page, kind) => page.locator(`#notices [data-tone=${kind}]`);
 
 /** Has the nodes' key made; resolves to what is shown of it. */
 export async function makeKey(page) {

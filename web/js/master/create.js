@@ -10,7 +10,7 @@ import { send } from "./meeting-row.js";
 const ID = /^(?!\.{1,2}$)[\w.-]{1,128}$/;
 
 // `file`: a package that was dropped, whose name may do as the title.
-export function createDialog({ file, changed }) {
+export function createDialog({ file }) {
   const field = (name, attributes, wrong = null) => {
     const about = [`${name}-help`, wrong ? `${name}-wrong` : ""].join(" ").trim();
     const input = el("input", { id: `new-${name}`, name, autocomplete: "off", "aria-describedby": about, ...attributes });
@@ -54,13 +54,13 @@ export function createDialog({ file, changed }) {
     const bad = asked.id !== null && !ID.test(asked.id);
     say(id, wrong.id, bad ? t("create.id.wrong") : "");
     say(title, wrong.title, asked.title === "" ? t("create.title.wrong") : "");
-    if (bad || asked.title === "") return;
+    if (bad || asked.title === "" || agree.getAttribute("aria-disabled") === "true") return;
     setAttribute(agree, "aria-disabled", "true");
     try {
       const made = await post("/api/v1/meetings", asked);
       dialog.close();
       notify(t("create.done"));
-      if (picked.files[0]) send(made, picked.files[0], changed);
+      if (picked.files[0]) send(made, picked.files[0]);
     } catch (error) {
       // 409: there is one with this id.
       const about = error.status === 409 ? [id, wrong.id] : [title, wrong.title];

@@ -28,19 +28,19 @@ function stateOf(meeting) {
 }
 
 // Says what has come of it; the one way in for files, chosen or dropped.
-export async function send({ id, title }, file, changed) {
+export async function send({ id, title }, file) {
   const of = { title: isolated(title || id), file: isolated(file.name) };
   try {
     if (!(await isZip(file))) return notify(t("upload.no.zip", of), "error");
-    const done = await upload(id, file, changed);
+    const done = await upload(id, file);
     notify(t(done ? "upload.done" : "upload.cancelled", of));
   } catch (error) {
     notify(t("upload.failed", of) + sentenceOf(error), "error");
   }
 }
 
-// `fallback` takes the focus when the row is gone; `changed` shows the view anew.
-export function meetingRow({ live }, { fallback, changed }) {
+// `fallback` takes the focus when the row is gone.
+export function meetingRow({ live }, { fallback }) {
   let meeting = null;
   let path = "";
 
@@ -100,7 +100,7 @@ export function meetingRow({ live }, { fallback, changed }) {
   async function offer(file) {
     if (!file || meeting.uploading || uploadOf(meeting.id)) return;
     if (meeting.size !== null && isRunning(meeting) && !(await agreed("replace", [t("replace.what")], true))) return;
-    send(meeting, file, changed);
+    send(meeting, file);
   }
 
   const over = (event) => {

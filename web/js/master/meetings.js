@@ -7,16 +7,17 @@ import { button, titleOf } from "../parts.js";
 import { foundList } from "../views/found.js";
 import { createDialog } from "./create.js";
 import { meetingRow } from "./meeting-row.js";
+import { showUploads } from "./uploads.js";
 
 const ORDER = ["进行中", "未开始", "已结束"];
 
 export function meetingsView(context) {
   const { live } = context;
-  const create = (file = null) => createDialog({ file, changed: update });
+  const create = (file = null) => createDialog({ file });
   const add = button(".primary", "add", t("create.name"), { id: "create", onclick: () => create() });
   const list = foundList({
     columns: ["title", "state", "size", "files", "nodes"],
-    row: () => meetingRow(context, { fallback: add, changed: update }),
+    row: () => meetingRow(context, { fallback: add }),
     wanted: inOrder,
     all: () => live.status.meetings.length,
     why: () => "meetings",
@@ -54,5 +55,6 @@ export function meetingsView(context) {
     setHidden(hint, live.status.meetings.length === 0);
   }
 
+  showUploads(update);
   return { node, update };
 }

@@ -12,13 +12,21 @@ addEventListener("beforeunload", (event) => under.size > 0 && event.preventDefau
 
 // What is no ZIP at all is not worth the wait. (PK: also of an empty one.)
 export async function isZip(file) {
-  const head = new Uint8Array(await file.slice(0, 2).arrayBuffer());
-  return head[0] === 0x50 && head[1] === 0x4b;
+  try {
+    const head = new Uint8Array(await file.slice(0, 2).arrayBuffer());
+    return head[0] === 0x50 && head[1] === 0x4b;
+  } catch {
+    // A folder, say, can be dropped but not read.
+    return false;
+  }
 }
 
+// The view that shows uploads now; another language makes another view.
+let changed = () => {};
+export const showUploads = (show) => (changed = show);
+
 // Resolves to true once the server has taken it, to false when cancelled.
-// `changed` is called as it goes on.
-export function upload(id, file, changed) {
+export function upload(id, file) {
   const request = new XMLHttpRequest();
   const entry = { name: file.name, sent: 0, total: file.size, pace: new Pace(), cancel: () => request.abort() };
   under.set(id, entry);

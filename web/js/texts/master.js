@@ -37,9 +37,11 @@ export default {
     "no_nodes.do": ["请启动节点，并在节点的配置中填写本主控服务器的地址和端口。", "Start a node, with this main server's address and port in its settings."],
     node_unreachable: ["连接不上节点 {node}（{address}），平板不会被引导到那里。", "The node {node} can't be reached at {address}, so no tablets are sent there."],
     "node_unreachable.do": [
-      "请检查节点所在机器的防火墙是否放行这个端口，以及节点配置中的公开地址是否正确。",
+      "请检查节点所在机器的防火墙是否放行这个端口，以及节点配置中的公布地址是否正确。",
       "Check that the firewall on the node's machine lets this port through, and the public address in the node's settings.",
     ],
+    login_broken: ["现在无法从其他电脑登录：登录文件有问题。", "Nobody can log in from another machine: the file with the logins is not right."],
+    "login_broken.do": ["在主控服务器所在机器上执行 edge-mirror token --new --data DIR，会重新生成该文件。", "On the main server's machine, run edge-mirror token --new --data DIR: it makes the file anew."],
     open_access: ["任何能打开这个页面的人都可以管理会议（启动时使用了 --open）。", "Anybody who can open this page may manage meetings (it was started with --open)."],
     "open_access.do": ["如果不是有意为之，请去掉 --open 重新启动。", "Unless that is meant, start it again without --open."],
   },

@@ -135,12 +135,12 @@ export function configView({ live }) {
   }
 
   async function send() {
-    const patch = drafts.patch();
+    const [patch, sent] = [drafts.patch(), drafts.values()];
     saving = true;
     render();
     try {
       await post("/api/config", patch);
-      drafts.clear();
+      drafts.settle(sent);
       notify(t("config.saved"));
       // The old port is open for a moment only: long enough to be told the new.
       if (patch.nodePort) live.start();

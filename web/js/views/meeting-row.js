@@ -20,6 +20,7 @@ const LOOKS = {
   synced: ["good", "good"],
   unconfirmed: ["good", "good"],
   inactive: ["stopped", "none"],
+  unknown: ["wait", "none"],
 };
 
 // `fallback` takes the focus when the row with the pressed button is gone.
@@ -98,7 +99,7 @@ export function meetingRow({ live, session }, fallback) {
     for (const [control, hidden] of [
       [sync, !operator || !meeting.active || !running],
       [download, meeting.size === null || !running],
-      [remove, !operator || meeting.active],
+      [remove, !operator || meeting.state !== "inactive"],
     ]) {
       setHidden(control, hidden);
       setAttribute(control, "aria-label", `${t(`action.${control.dataset.action}`)}: ${name}`);

@@ -14,7 +14,7 @@ const FILTERS = {
   failing: ({ state }) => state === "failing",
   busy: (meeting) => isUnderWay(meeting) || meeting.state === "waiting",
   ready: isReady,
-  ended: ({ active }) => !active,
+  ended: ({ state }) => state === "inactive",
 };
 
 export function meetingsView(context) {
