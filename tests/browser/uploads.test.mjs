@@ -25,14 +25,19 @@ async function meetings(stage, packages) {
   return { main, page };
 }
 
-/** Until the progress of an upload has advanced by several steps: a single one any news of the server brings. */
+/**
+ * Until the progress of an upload is seen to advance by steps of less than half
+ * a second, one after the other: news of the server, at most one a second, move
+ * it in larger ones.
+ */
 async function untilUnderWay(page, id) {
   const bar = panel.row(page, id).getByRole("progressbar");
-  const shown = new Set();
+  let [last, small] = [0, 0];
   await until("the progress of the upload advances", async () => {
     const share = Number(await bar.getAttribute("value"));
-    if (share > 0 && share < 1) shown.add(share);
-    return shown.size >= 5;
+    if (share > last) small = share - last < PACE / SIZE / 2 ? small + 1 : 0;
+    last = share;
+    return small >= 3;
   });
 }
 
