@@ -13,7 +13,7 @@ import { bigZip, zip } from "./support/zip.mjs";
 const SMALL = zip({ "agenda.txt": "first" });
 const SIZE = 4 << 20;
 // So slow that what is looked for lasts for seconds.
-const PACE = 1 << 20;
+const PACE = 512 << 10;
 
 const digest = (bytes) => createHash("sha256").update(bytes).digest("hex");
 
@@ -25,14 +25,19 @@ async function meetings(stage, packages) {
   return { main, page };
 }
 
-/** Until that part of the upload is shown to have gone out, which takes its time. */
+/**
+ * Until the progress of an upload is seen to advance by steps of less than half
+ * a second, one after the other: news of the server, at most one a second, move
+ * it in larger ones.
+ */
 async function untilUnderWay(page, id) {
   const bar = panel.row(page, id).getByRole("progressbar");
-  const shown = new Set();
+  let [last, small] = [0, 0];
   await until("the progress of the upload advances", async () => {
     const share = Number(await bar.getAttribute("value"));
-    if (share > 0 && share < 1) shown.add(share);
-    return shown.size >= 2;
+    if (share > last) small = share - last < PACE / SIZE / 2 ? small + 1 : 0;
+    last = share;
+    return small >= 3;
   });
 }
 
