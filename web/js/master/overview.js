@@ -58,7 +58,8 @@ export function overviewView({ live }) {
       running.length && nodes.length ? t("tile.everywhere", { n: ready }) : t("tile.all", { n: meetings.length }), bare ? "error" : null);
     const reached = nodes.filter(({ reachable }) => reachable === true).length;
     const cut = nodes.filter(({ reachable }) => reachable === false).length;
-    tiles.nodes.show(t("tile.reached"), `${count(reached)} / ${count(nodes.length)}`, cut ? t("tile.cut", { n: cut }) : t("tile.heard"), cut ? "warning" : null);
+    const below = cut ? t("tile.cut", { n: cut }) : t(nodes.length > 0 ? "tile.heard" : "empty.nodes");
+    tiles.nodes.show(t("tile.reached"), `${count(reached)} / ${count(nodes.length)}`, below, cut ? "warning" : null);
     tiles.traffic.show(t("total.redirects"), count(traffic.redirects), t("tile.own", { n: traffic.own_downloads }));
     tiles.storage.show(t("storage.name"), bytes(storage.used), t("storage.free", { free: bytes(storage.free) }));
   }

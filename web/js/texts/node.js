@@ -7,7 +7,6 @@ const why = ({ cause }) => cause && `（${cause}）`;
 const because = ({ cause }) => cause && `: ${cause}`;
 
 export default {
-  // The frame
   "away.name": ["节点没有响应，正在自动重新连接。", "The node does not answer; reconnecting by itself."],
   "error.gone": ["节点没有响应，操作没有完成，请稍后再试。", "The node did not answer. Try again in a moment."],
   login: {
@@ -15,6 +14,8 @@ export default {
     where: ["没有令牌？在运行节点的机器上执行：", "No token at hand? Run this on the machine of the node:"],
     address: ["这台设备的地址不能管理本节点（security.allowFrom）。请换一台设备，或在运行节点的机器上操作。", "This device's address may not manage the node (security.allowFrom). Use another device or the node's own machine."],
   },
+
+  // Health
   health: {
     loading: ["正在读取节点状态…", "Reading the node's status…"],
     away: ["节点没有响应，无法得知现在的情况。", "The node does not answer; how it fares is not known."],
@@ -60,7 +61,6 @@ export default {
     "heartbeat_slow.do": ["请改为 20 秒或更短。", "Set it to 20 s or less."],
   },
 
-  // Health
   next: {
     now: [
       (p) => (p.attempt ? `正在进行第 ${p.attempt} 次尝试。` : "正在重试。"),

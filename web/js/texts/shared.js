@@ -6,14 +6,13 @@ export const listed = (...parts) => parts.filter(Boolean).join(" · ");
 export const s = (n, one) => `${n} ${one}${n === 1 ? "" : "s"}`;
 
 export default {
-  // The frame
   skip: ["跳到内容", "Skip to content"],
   views: ["页面", "Views"],
   health: {
     name: ["运行状况", "Health"],
     lead: ["查看处理办法", "What to do"],
     problems: ["问题和处理办法", "Problems and what to do"],
-    others: [({ n }) => `另有 ${n} 个问题。`, " {n:more problem}."],
+    others: ["另有 {n} 个问题。", " {n:more problem}."],
     rest: ["还有 {n} 个问题没有列出。", "{n:more problem} not listed."],
     idle: ["一切正常，目前没有进行中的会议。", "All is well. No meeting is running."],
   },
@@ -53,15 +52,11 @@ export default {
     time: ["时间", "Time"],
     empty: ["还没有数据", "nothing recorded yet"],
   },
-
-  // Login
   view: {
     login: ["登录", "Log in"],
     overview: ["概览", "Overview"],
     meetings: ["会议", "Meetings"],
   },
-
-  // Health
   problem: {
     disk_nearly_full: ["{path} 所在的磁盘只剩 {free}。", "The disk that holds {path} has only {free} left."],
     "disk_nearly_full.do": ["请删除磁盘上不需要的文件，或把存储文件夹换到更大的磁盘。", "Delete files there that nobody needs, or move the storage folder to a larger disk."],
@@ -73,8 +68,6 @@ export default {
   copy: ["复制", "Copy"],
   copied: ["已复制。", "Copied."],
   selected: ["已选中，请按 Ctrl+C 复制。", "Selected: press Ctrl+C to copy."],
-
-  // In both pages' views
   "storage.name": ["存储空间", "Storage"],
   fact: {
     version: ["版本", "Version"],
