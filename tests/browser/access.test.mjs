@@ -83,6 +83,8 @@ test("who logs out in one tab is logged out in the other", async (stage) => {
   await untilLoggedIn(page);
   const other = await stage.openBeside(page, page.url());
   await untilLoggedIn(other);
+  // Both have read what they have to: a call that is under way would be refused.
+  for (const tab of [page, other]) await panel.setting(tab, "syncInterval").waitFor();
   await page.locator("#logout").click();
   await other.locator("#token").waitFor();
 });
