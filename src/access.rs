@@ -1,16 +1,17 @@
 //! Who may use what is not open to everybody, for both faces.
 //!
 //! An operator is who asks on the machine itself, or has logged in, or shows
-//! the admin token. `caller` says who asks, `vault` keeps what proves rights,
-//! `tries` slows guessing down, `origin` keeps other sites' pages out, `guard`
-//! puts them together around the operators' routes, `login` is the calls of
-//! the login page, `stream` an event stream that ends when its reader's rights
-//! change. What is behind the guard is for the faces to say.
+//! the admin token. `caller` says who asks, `vault` keeps what proves rights
+//! (`secrets`), `tries` slows guessing down, `origin` keeps other sites' pages
+//! out, `guard` puts them together around the operators' routes, `login` is the
+//! calls of the login page, `stream` an event stream that ends when its
+//! reader's rights change. What is behind the guard is for the faces to say.
 
 mod caller;
 mod guard;
 mod login;
 mod origin;
+mod secrets;
 mod session;
 mod stream;
 mod tries;
@@ -29,9 +30,10 @@ use crate::{config::Security, tasks};
 pub use caller::Caller;
 pub use guard::{Denied, guard, refuse_foreign};
 pub use login::router;
+pub use secrets::random_text;
 pub use stream::{More, NoMore, Sources};
 use tries::Tries;
-pub use vault::{Made, Vault, VaultError, random_text};
+pub use vault::{Made, Vault, VaultError};
 
 /// The settings of now: the node's are live.
 type Rules = Arc<dyn Fn() -> Security + Send + Sync>;

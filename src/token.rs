@@ -49,8 +49,8 @@ pub async fn run(args: TokenArgs) -> Result<String> {
     if args.new {
         let Made { token, key_kept } = vault.replace_token()?;
         let link = login_link(&page, &token);
-        let lost = "Its file was damaged: a key that nodes had to send is gone, set it again.\n\
-                    原文件已损坏：如果要求节点提供密钥，请重新设置。\n\n";
+        let lost = "There was no good file before: if nodes had to send a key, set it again.\n\
+                    原文件缺失或已损坏：如果要求节点提供密钥，请重新设置。\n\n";
         let lost = if key_kept { "" } else { lost };
         return Ok(format!(
             "{lost}New admin token, shown only now; the one before and all logins have ended.\n\

@@ -1,10 +1,8 @@
 //! What proves rights: one small file beside the configuration that only its
-//! owner can read. Of tokens and codes it has digests only: whoever gets hold
-//! of a copy can't log in with it. (They are random and long, so a plain
-//! SHA-256 is enough: there is nothing to guess.)
+//! owner can read (`secrets` is what is in it).
 //!
 //! `edge-mirror token` writes the file while a node runs, so it is looked at
-//! anew whenever it is another one, and every edit takes the folder's lock.
+//! anew whenever it is another one, and every edit takes its lock.
 
 use std::{
     fs, io,
@@ -14,13 +12,13 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{Deserialize, Serialize};
-use sha2::Digest;
-use subtle::ConstantTimeEq;
 use thiserror::Error;
 use tracing::error;
 
-use super::session::{Key, LASTS_S, Session};
+use super::{
+    secrets::{Code, Ended, Secrets, cookie_name, digest, random, random_text, same},
+    session::{LASTS_S, Session},
+};
 use crate::{atomic, package::Sha256, store::now_s};
 
 /// A one-time code that nobody used until then is of no use.
@@ -63,7 +61,7 @@ pub struct Begun {
 /// A token that has just been made.
 pub struct Made {
     pub token: String,
-    /// False where the key that nodes have to send could not be kept.
+    /// False where there was no good file to keep the nodes' key from.
     pub key_kept: bool,
 }
 
@@ -89,58 +87,6 @@ struct Held {
 /// Tells one file from another: each edit makes a new one. With its change time,
 /// as who may read it counts, too.
 type Stamp = (u64, i64, i64, u64, i64, i64);
-
-#[derive(Clone, Serialize, Deserialize)]
-struct Secrets {
-    token_sha256: Sha256,
-    /// In the cookie's name: nodes on one host share a browser's cookies.
-    realm: String,
-    session_key: String,
-    #[serde(default)]
-    codes: Vec<Code>,
-    #[serde(default)]
-    ended: Vec<Ended>,
-    /// What nodes have to send to a main server that asks for it.
-    #[serde(default)]
-    node_key_sha256: Option<Sha256>,
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-struct Code {
-    sha256: Sha256,
-    until_s: u64,
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-struct Ended {
-    id: String,
-    until_s: u64,
-}
-
-impl Secrets {
-    fn fresh() -> Result<(Self, String), VaultError> {
-        let token = random_text()?;
-        let secrets = Self {
-            token_sha256: digest(&token),
-            realm: random::<4>()?.iter().map(|byte| format!("{byte:02x}")).collect(),
-            session_key: URL_SAFE_NO_PAD.encode(random::<32>()?),
-            codes: Vec::new(),
-            ended: Vec::new(),
-            node_key_sha256: None,
-        };
-        Ok((secrets, token))
-    }
-
-    fn key(&self) -> Option<Key> {
-        URL_SAFE_NO_PAD.decode(&self.session_key).ok()?.try_into().ok()
-    }
-
-    fn forget_what_is_over(&mut self) {
-        let now_s = now_s();
-        self.codes.retain(|code| now_s < code.until_s);
-        self.ended.retain(|ended| now_s < ended.until_s);
-    }
-}
 
 impl Vault {
     /// The file beside a configuration file.
@@ -178,7 +124,7 @@ impl Vault {
         self.alone(|| {
             let (mut secrets, token) = Secrets::fresh()?;
             let before = self.read();
-            let key_kept = before.is_ok();
+            let key_kept = matches!(before, Ok(Some(_)));
             // Nodes are no administrators: their key stays.
             secrets.node_key_sha256 = before.ok().flatten().and_then(|s| s.node_key_sha256);
             self.save(&secrets)?;
@@ -379,29 +325,6 @@ impl Vault {
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn cookie_name(secrets: &Secrets) -> String {
-    format!("edge_mirror_{}", secrets.realm)
-}
-
-fn digest(text: &str) -> Sha256 {
-    Sha256::new(sha2::Sha256::digest(text).into())
-}
-
-fn same(one: Sha256, other: Sha256) -> bool {
-    one.as_bytes()[..].ct_eq(&other.as_bytes()[..]).into()
-}
-
-/// 256 bits, as text that survives a link and a header.
-pub fn random_text() -> Result<String, VaultError> {
-    Ok(URL_SAFE_NO_PAD.encode(random::<32>()?))
-}
-
-fn random<const N: usize>() -> Result<[u8; N], VaultError> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(VaultError::NoRandomness)?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

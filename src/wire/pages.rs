@@ -75,7 +75,7 @@ const SOURCES: &[Source] = files! {
 };
 
 /// Nothing from elsewhere, no inline script, in nobody's frame.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
 
 struct File {
     name: &'static str,

@@ -28,7 +28,7 @@ export default {
   },
   problem: {
     login_broken: ["现在无法从其他电脑登录：登录文件有问题。", "Nobody can log in from another machine: the file with the logins is not right."],
-    "login_broken.do": ["在运行节点的机器上执行 edge-mirror token --new，会重新生成该文件。", "On the node's machine, run edge-mirror token --new: it makes the file anew."],
+    "login_broken.do": ["在运行节点的机器上执行 edge-mirror token --new --config 配置文件，会重新生成该文件。", "On the node's machine, run edge-mirror token --new --config FILE: it makes the file anew."],
     open_access: ["任何能打开本页的人都可以停止服务、修改配置（security.open 已打开）。", "Anybody who opens this page may stop the service and change settings (security.open is on)."],
     "open_access.do": ["若非有意，请在“配置”中关闭它。", "Unless that is meant, switch it off in the settings."],
     stopped: ["服务已停止，平板不能从这个节点下载。", "The service is stopped; tablets can't download from this node."],

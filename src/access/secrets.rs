@@ -1,0 +1,88 @@
+//! What the access file holds: digests of token, codes and the nodes' key, what
+//! has ended, and the key that signs sessions. With that key who reads the file
+//! could forge a session until the next new token, so only its owner may.
+//! Tokens and codes are random and long: a plain SHA-256 of them is enough,
+//! there is nothing to guess.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use sha2::Digest;
+use subtle::ConstantTimeEq;
+
+use super::{VaultError, session::Key};
+use crate::{package::Sha256, store::now_s};
+
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Secrets {
+    pub token_sha256: Sha256,
+    /// In the cookie's name: nodes on one host share a browser's cookies.
+    pub realm: String,
+    pub session_key: String,
+    #[serde(default)]
+    pub codes: Vec<Code>,
+    #[serde(default)]
+    pub ended: Vec<Ended>,
+    /// What nodes have to send to a main server that asks for it.
+    #[serde(default)]
+    pub node_key_sha256: Option<Sha256>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Code {
+    pub sha256: Sha256,
+    pub until_s: u64,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Ended {
+    pub id: String,
+    pub until_s: u64,
+}
+
+impl Secrets {
+    pub fn fresh() -> Result<(Self, String), VaultError> {
+        let token = random_text()?;
+        let secrets = Self {
+            token_sha256: digest(&token),
+            realm: random::<4>()?.iter().map(|byte| format!("{byte:02x}")).collect(),
+            session_key: URL_SAFE_NO_PAD.encode(random::<32>()?),
+            codes: Vec::new(),
+            ended: Vec::new(),
+            node_key_sha256: None,
+        };
+        Ok((secrets, token))
+    }
+
+    pub fn key(&self) -> Option<Key> {
+        URL_SAFE_NO_PAD.decode(&self.session_key).ok()?.try_into().ok()
+    }
+
+    pub fn forget_what_is_over(&mut self) {
+        let now_s = now_s();
+        self.codes.retain(|code| now_s < code.until_s);
+        self.ended.retain(|ended| now_s < ended.until_s);
+    }
+}
+
+pub fn cookie_name(secrets: &Secrets) -> String {
+    format!("edge_mirror_{}", secrets.realm)
+}
+
+pub fn digest(text: &str) -> Sha256 {
+    Sha256::new(sha2::Sha256::digest(text).into())
+}
+
+pub fn same(one: Sha256, other: Sha256) -> bool {
+    one.as_bytes()[..].ct_eq(&other.as_bytes()[..]).into()
+}
+
+/// 256 bits, as text that survives a link and a header.
+pub fn random_text() -> Result<String, VaultError> {
+    Ok(URL_SAFE_NO_PAD.encode(random::<32>()?))
+}
+
+pub fn random<const N: usize>() -> Result<[u8; N], VaultError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(VaultError::NoRandomness)?;
+    Ok(bytes)
+}
