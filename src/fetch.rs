@@ -15,7 +15,6 @@ mod room;
 
 use std::{
     collections::HashMap,
-    fs::File,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -31,7 +30,7 @@ use crate::{
     board::{Board, Cause, Fault},
     config::{Config, Settings},
     package::{PackageId, Sha256},
-    store::{StoreError, Stored},
+    store::{Package, StoreError, Stored},
     tasks::Tasks,
     upstream::{Connector, Place, UpstreamError},
 };
@@ -212,7 +211,7 @@ impl Fetch {
     }
 
     /// The package of a meeting, opened; pulled first where it is not here.
-    pub async fn obtain(&self, id: &PackageId) -> Result<(Arc<Stored>, File), Arc<PullError>> {
+    pub async fn obtain(&self, id: &PackageId) -> Result<Package, Arc<PullError>> {
         for _ in 0..OBTAIN_TRIES {
             if let Some(found) = self.open(id).map_err(|error| Arc::new(error.into()))? {
                 return Ok(found);
@@ -226,11 +225,18 @@ impl Fetch {
         Err(Arc::new(PullError::Unusable(cause)))
     }
 
+    /// The package, if it is here, open, and belongs to the main server of now.
+    /// Takes no lock and waits for nobody.
+    pub fn at_hand(&self, id: &str) -> Option<Package> {
+        let package = self.inner.board.store.peek().opened_package(id)?;
+        belongs(&package.0, self.inner.settings.peek().main_server()).then_some(package)
+    }
+
     /// The package, if it is here and belongs to the main server of now.
-    fn open(&self, id: &PackageId) -> Result<Option<(Arc<Stored>, File)>, StoreError> {
-        let origin = self.inner.settings.current().main_server();
+    fn open(&self, id: &PackageId) -> Result<Option<Package>, StoreError> {
+        let config = self.inner.settings.current();
         let found = self.inner.board.store().open_package(id)?;
-        Ok(found.filter(|(stored, _)| belongs(stored, &origin)))
+        Ok(found.filter(|(stored, _)| belongs(stored, config.main_server())))
     }
 
     /// Begins a flight, or joins the one under way.
@@ -245,9 +251,9 @@ impl Fetch {
         let mut state = self.inner.state();
         if !state.flights.contains_key(id) {
             // A flight that has just ended left one of these two behind.
-            let origin = self.inner.settings.current().main_server();
+            let config = self.inner.settings.current();
             let stored = self.inner.board.store().get(id);
-            if stored.is_some_and(|stored| belongs(&stored, &origin)) {
+            if stored.is_some_and(|stored| belongs(&stored, config.main_server())) {
                 return Ok(None);
             }
             if let Some(error) = state.refusals.get(id, Instant::now()) {
