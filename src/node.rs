@@ -7,6 +7,7 @@ mod known;
 mod plan;
 mod poll;
 mod presence;
+mod scrub;
 mod serving;
 mod storage;
 mod sync;
@@ -162,6 +163,7 @@ impl Node {
         node.workers.spawn("cleaning", worker.run(end.clone()));
         let worker = storage::Worker { settings: settings.clone(), board: board.clone(), fetch };
         node.workers.spawn("storage", worker.run(found.unverified, end.clone()));
+        node.spawn_until_end("scrub", scrub::run(board.clone()));
         node.spawn_until_end("gauge", gauge(board, vault));
         node.spawn_until_end("config watch", watch::run(settings));
 

@@ -235,10 +235,18 @@ pub struct Manifest {
     pub modified_s: u64,
     /// Seconds since 1970 when these bytes were verified.
     pub verified_s: u64,
+    /// When they were last read again and were the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reread_s: Option<u64>,
     pub file: FileStamp,
 }
 
 impl Manifest {
+    /// When the bytes were last read and found good.
+    pub fn read_s(&self) -> u64 {
+        self.reread_s.unwrap_or(0).max(self.verified_s)
+    }
+
     /// The strong validator: the same on every node that holds these bytes.
     pub fn etag(&self) -> String {
         format!("\"{}\"", self.sha256)
@@ -265,6 +273,7 @@ pub(crate) mod tests {
             },
             modified_s: 1_700_000_000,
             verified_s: 1_700_000_000,
+            reread_s: None,
             file: FileStamp { size_bytes: 10, inode: 1, mtime_ns: 0 },
         }
     }

@@ -500,6 +500,25 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_package_that_lost_bits_goes_and_a_good_one_remembers_that_it_was_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        let good = put(&store, "good", &zip_of(b"one"));
+        let bad = put(&store, "bad", &zip_of(b"two"));
+        store.read_again(&good, true).unwrap();
+        store.read_again(&bad, false).unwrap();
+        assert!(store.get(&id("bad")).is_none() && !store.has_unverified(&id("bad")));
+        drop(store);
+        let (store, _) = Store::open(folder.path()).unwrap();
+        assert!(store.get(&id("good")).unwrap().manifest.reread_s.is_some());
+
+        let replaced = store.get(&id("good")).unwrap();
+        put(&store, "good", &zip_of(b"newer"));
+        store.read_again(&replaced, false).unwrap();
+        assert!(store.get(&id("good")).is_some(), "what is bad is not what is here");
+    }
+
+    #[test]
     fn leftovers_go_and_strange_folders_stay() {
         let folder = tempfile::tempdir().unwrap();
         for path in ["meeting_a", "meeting_b", "photos", "meeting_c", ".scratch"] {

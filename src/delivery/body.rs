@@ -236,7 +236,8 @@ mod tests {
                 Poll::Pending => pauses.push(sent),
             }
         }
-        assert_eq!((sent, pauses), (SIZE, vec![1 << 20, 2 << 20, 3 << 20]));
+        let expected: Vec<u64> = (1..=6).map(|i| i << 19).collect();
+        assert_eq!((sent, pauses), (SIZE, expected));
     }
 
     #[tokio::test]

@@ -32,7 +32,7 @@ pub(super) const MOST: usize = 1024;
 /// Looks at an open copy in which nobody used it, before it is closed.
 const IDLE_LOOKS: u8 = 12;
 /// What is looked up and read in at a time.
-const STRETCH_BYTES: usize = 1 << 20;
+const STRETCH_BYTES: usize = 512 << 10;
 /// What is asked of the disk ahead of what is waited for.
 const AHEAD_BYTES: u64 = 4 << 20;
 
@@ -152,6 +152,12 @@ impl Opened {
             (stretch.start as u64, NonZero::new(stretch.len() as u64 + AHEAD_BYTES));
         let _ = rustix::fs::fadvise(&self.file, from, length, Advice::WillNeed);
         let _ = mapping.fill(stretch);
+    }
+
+    /// Nobody needs the range in memory.
+    pub fn forget(&self, range: Range<u64>) {
+        let length = NonZero::new(range.end - range.start);
+        let _ = rustix::fs::fadvise(&self.file, range.start, length, Advice::DontNeed);
     }
 
     /// Whether it is still the file that was verified, in its place: not

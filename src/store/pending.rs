@@ -93,6 +93,7 @@ impl Store {
             source: provenance.source,
             modified_s: provenance.modified_s.unwrap_or(mtime_s),
             verified_s: now_s(),
+            reread_s: None,
             file,
         };
         let stored = {
@@ -131,6 +132,28 @@ impl Store {
         };
         self.write_manifest(&stored);
         Some(stored)
+    }
+
+    /// What reading a package again came to. A damaged one goes, in the index
+    /// and on the disk, unless another has taken its place meanwhile. Blocks.
+    pub fn read_again(&self, stored: &Stored, good: bool) -> Result<(), StoreError> {
+        let id = &stored.manifest.id;
+        let kept = {
+            let mut turn = self.turn();
+            let current = turn.get(id).filter(|now| now.manifest.file == stored.manifest.file);
+            let Some(current) = current else { return Ok(()) };
+            if !good {
+                return self.remove_from(&mut turn, id);
+            }
+            turn.admit(Manifest { reread_s: Some(now_s()), ..current.manifest.clone() })
+        };
+        self.write_manifest(&kept);
+        Ok(())
+    }
+
+    /// The error of a package that is open and can't be read.
+    pub fn unreadable(&self, id: &PackageId, cause: std::io::Error) -> StoreError {
+        StoreError::io("read", &self.inner.layout.package(id), cause)
     }
 
     /// A manifest that can't be written costs a verification at the next
@@ -218,6 +241,7 @@ impl Pending {
             source: provenance.source,
             modified_s: provenance.modified_s.unwrap_or_else(now_s),
             verified_s: now_s(),
+            reread_s: None,
             file: stamp(&scratch.file().metadata().map_err(io_error)?),
         };
         let stored = {

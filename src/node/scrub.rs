@@ -1,0 +1,183 @@
+//! Reading every stored package again, once a week, slowly: a disk may lose
+//! bits that neither size nor time of a file tell of. What is damaged goes, and
+//! sync pulls it anew if its meeting is active.
+
+use std::{os::unix::fs::FileExt, sync::Arc, time::Duration};
+
+use sha2::{Digest as _, Sha256 as Sha256Hasher};
+use tracing::{debug, error, info};
+
+use crate::{
+    board::Board,
+    package::Sha256,
+    store::{Opened, Package, Store, StoreError, now_s},
+    tasks,
+};
+
+const EVERY_S: u64 = 7 * 24 * 3600;
+/// How often it is looked whether a package is due.
+const LOOK_EVERY: Duration = Duration::from_secs(600);
+/// What is read at a time, on another thread; a millisecond of work.
+const CHUNK_BYTES: usize = 512 << 10;
+/// Reading is spread so that downloads don't notice it.
+const SLOW_BYTES_PER_S: f64 = 4e6;
+/// A pass over a large storage has to end before the next is due.
+const PASS_S: f64 = EVERY_S as f64 / 2.0;
+
+pub(super) async fn run(board: Arc<Board>) {
+    loop {
+        let store = board.store();
+        while let Some(package) = due(&store).await {
+            let id = package.0.manifest.id.clone();
+            match check(&store, package).await {
+                Ok(true) => debug!("package of meeting {id} read again: it is as it was verified"),
+                Ok(false) => {
+                    error!("package of meeting {id} was damaged on disk and was removed");
+                }
+                Err(error) => {
+                    info!("package of meeting {id} could not be read again: {error}");
+                    break;
+                }
+            }
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The package that was read longest ago, if that is too long.
+async fn due(store: &Store) -> Option<Package> {
+    let store = store.clone();
+    tasks::blocking(move || {
+        let before = now_s().saturating_sub(EVERY_S);
+        let mut due: Vec<_> = store.list();
+        due.retain(|stored| stored.manifest.read_s() < before);
+        due.sort_by_key(|stored| stored.manifest.read_s());
+        // One that can't be opened is taken out of the index by trying to.
+        due.iter().find_map(|stored| store.open_package(&stored.manifest.id).ok().flatten())
+    })
+    .await
+}
+
+/// True where the bytes are those that were verified.
+async fn check(store: &Store, (stored, opened): Package) -> Result<bool, StoreError> {
+    let size = stored.manifest.size_bytes;
+    let rest = pause(store.used_bytes());
+    let mut hasher = Sha256Hasher::new();
+    let mut at = 0;
+    while at < size {
+        let (opened, within) = (opened.clone(), store.clone());
+        let id = stored.manifest.id.clone();
+        (hasher, at) = tasks::blocking(move || {
+            let read = read_on(&opened, hasher, at, size);
+            read.map_err(|cause| within.unreadable(&id, cause))
+        })
+        .await?;
+        tokio::time::sleep(rest).await;
+    }
+    let good = Sha256::new(hasher.finalize().into()) == stored.manifest.sha256;
+    let store = store.clone();
+    tasks::blocking(move || store.read_again(&stored, good)).await?;
+    Ok(good)
+}
+
+fn read_on(
+    opened: &Opened,
+    mut hasher: Sha256Hasher,
+    at: u64,
+    size: u64,
+) -> std::io::Result<(Sha256Hasher, u64)> {
+    let mut chunk = vec![0; CHUNK_BYTES.min((size - at) as usize)];
+    let end = at + chunk.len() as u64;
+    let was_in_memory = opened.is_resident(&(at as usize..end as usize));
+    opened.file().read_exact_at(&mut chunk, at)?;
+    hasher.update(&chunk);
+    if !was_in_memory {
+        // What nobody downloads must not push out what everybody does.
+        opened.forget(at..end);
+    }
+    Ok((hasher, end))
+}
+
+/// Between two chunks.
+fn pause(stored_bytes: u64) -> Duration {
+    let bytes_per_s = SLOW_BYTES_PER_S.max(stored_bytes as f64 / PASS_S);
+    Duration::from_secs_f64(CHUNK_BYTES as f64 / bytes_per_s)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, io::Write, path::Path};
+
+    use super::*;
+    use crate::{
+        config::Verify,
+        store::tests::{provenance, zip_of},
+    };
+
+    /// Flips a bit so that nothing but the bytes tells.
+    fn rot(path: &Path) {
+        let mut bytes = std::fs::read(path).unwrap();
+        let before = std::fs::metadata(path).unwrap().modified().unwrap();
+        bytes[40] ^= 1;
+        let mut file = File::options().write(true).open(path).unwrap();
+        file.write_all(&bytes).unwrap();
+        file.set_times(std::fs::FileTimes::new().set_modified(before)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn lost_bits_are_found_and_what_is_good_is_left_alone_for_a_week() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |store: &Store, name: &str| {
+            let mut pending = store.begin(&name.parse().unwrap(), None, u64::MAX).unwrap();
+            pending.write(&zip_of(&[b'x'; 2000])).unwrap();
+            pending.commit(Verify::Full, None, provenance(), || true).unwrap();
+        };
+        let (store, _) = Store::open(folder.path()).unwrap();
+        put(&store, "good");
+        put(&store, "rotten");
+        rot(&folder.path().join("meeting_rotten/package.zip"));
+        assert!(due(&store).await.is_none(), "both were read just now");
+        for (name, expected) in [("good", true), ("rotten", false)] {
+            let package = store.open_package(&name.parse().unwrap()).unwrap().unwrap();
+            assert_eq!(check(&store, package).await.unwrap(), expected);
+            assert_eq!(store.get(&name.parse().unwrap()).is_some(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_package_that_was_read_longest_ago_is_due_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        for name in ["a", "b", "c"] {
+            let mut pending = store.begin(&name.parse().unwrap(), None, u64::MAX).unwrap();
+            pending.write(&zip_of(b"x")).unwrap();
+            pending.commit(Verify::Full, None, provenance(), || true).unwrap();
+        }
+        drop(store);
+        for (name, read_s) in [("a", 2), ("b", 1)] {
+            let path = folder.path().join(format!("meeting_{name}/manifest.json"));
+            let mut manifest: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            manifest["verified_s"] = read_s.into();
+            std::fs::write(&path, manifest.to_string()).unwrap();
+        }
+        let (store, _) = Store::open(folder.path()).unwrap();
+        for expected in [Some("b"), Some("a"), None] {
+            let package = due(&store).await;
+            let id = package.as_ref().map(|(stored, _)| stored.manifest.id.to_string());
+            assert_eq!(id.as_deref(), expected);
+            if let Some(package) = package {
+                assert!(check(&store, package).await.unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn a_pass_is_slow_and_ends_within_the_week() {
+        let pass_s = |bytes: u64| bytes as f64 / CHUNK_BYTES as f64 * pause(bytes).as_secs_f64();
+        assert!(pass_s(1 << 30) > 200.0);
+        for terabytes in [1_u64, 5, 50] {
+            assert!(pass_s(terabytes << 40) < EVERY_S as f64, "{terabytes} TB");
+        }
+    }
+}
