@@ -5,6 +5,8 @@
 //! package, and where a missing one comes from, is theirs to decide.
 
 pub mod conditions;
+mod following;
+pub mod growing;
 pub mod range;
 
 use std::{

@@ -31,7 +31,7 @@ use crate::{
     board::{Board, Cause, Fault},
     config::{Config, Settings},
     package::{PackageId, Sha256},
-    store::{StoreError, Stored},
+    store::{StoreError, Stored, growing::Growing},
     tasks::Tasks,
     upstream::{Connector, Place, UpstreamError},
 };
@@ -161,6 +161,13 @@ pub struct Catalogue {
     pub offers: HashMap<PackageId, Offer>,
 }
 
+/// A package that a client can be sent.
+pub enum Package {
+    Stored(Arc<Stored>, File),
+    /// Being pulled: its bytes can be followed.
+    Growing(Arc<Growing>),
+}
+
 /// Cloning shares it.
 #[derive(Clone)]
 pub struct Fetch {
@@ -224,6 +231,28 @@ impl Fetch {
         }
         let cause = "it changed again and again while it was pulled".to_owned();
         Err(Arc::new(PullError::Unusable(cause)))
+    }
+
+    /// As [`obtain`](Self::obtain), but for a package that is not here waits
+    /// only until its bytes begin to come, where `serve.cutThrough` allows it
+    /// and the main server announced their number. Without one there would be
+    /// no length, no ranges and no progress to show, and nothing but a missing
+    /// last chunk between a package and what looks like one: then it waits.
+    pub async fn open_or_follow(&self, id: &PackageId) -> Result<Package, Arc<PullError>> {
+        let config = self.inner.settings.current();
+        let here = self.open(id).map_err(|error| Arc::new(error.into()))?;
+        if here.is_none()
+            && config.serve.cut_through
+            && let Some(flight) = self.join(id, Reason::OnDemand)?
+            && let Some(growing) = flight.growing(&config.main_server()).await?
+        {
+            return Ok(Package::Growing(growing));
+        }
+        let (stored, file) = match here {
+            Some(found) => found,
+            None => self.obtain(id).await?,
+        };
+        Ok(Package::Stored(stored, file))
     }
 
     /// The package, if it is here and belongs to the main server of now.

@@ -7,6 +7,7 @@
 //! which counts as unverified and is verified again.
 
 pub mod evict;
+pub mod growing;
 pub mod layout;
 pub mod pending;
 mod room;

@@ -12,7 +12,7 @@ use super::error::ApiError;
 use crate::{
     board::Board,
     delivery::{self, Traffic},
-    fetch::Fetch,
+    fetch::{Fetch, Package},
     package::PackageId,
     wire::PathId,
 };
@@ -49,11 +49,18 @@ async fn deliver(
     if !board.is_running() {
         return Err(ApiError::NotRunning);
     }
-    let package = match fetch.obtain(&id).await {
-        Ok(package) => package,
-        Err(error) => return Err(ApiError::of_pull(id, error, not_found)),
-    };
+    let refused = |error| ApiError::of_pull(id.clone(), error, not_found);
     let file_name = format!("meeting_{id}.zip");
+    let package = match fetch.open_or_follow(&id).await.map_err(refused)? {
+        Package::Stored(stored, file) => (stored, file),
+        Package::Growing(growing) => {
+            let early = delivery::growing::respond(method, headers, &growing, &file_name, &traffic);
+            if let Some(response) = early {
+                return Ok(response);
+            }
+            fetch.obtain(&id).await.map_err(refused)?
+        }
+    };
     delivery::respond(method, headers, package, &file_name, &traffic)
         .map_err(|error| ApiError::Disk { id, error })
 }
