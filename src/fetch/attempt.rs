@@ -27,7 +27,7 @@ const BATCH_BYTES: usize = 256 << 10;
 /// On a slow line a batch takes seconds, and whoever follows what has arrived
 /// follows the file: when nothing more is there to be taken, a smaller one is
 /// written, but not more often than this.
-const WRITE_PAUSE: Duration = Duration::from_millis(5);
+const WRITE_PAUSE: Duration = Duration::from_millis(10);
 
 impl Inner {
     pub(super) async fn round(&self, flight: &Flight) -> Result<Pulled, PullError> {

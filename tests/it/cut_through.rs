@@ -270,8 +270,7 @@ async fn followers_live_through_an_attempt_that_breaks_off() {
         tablet.reads(300_000).await;
         let second = main.valve(200_000);
         drop(first);
-        until("the second attempt", async || (main.count(Method::GET, PATH) == 2).then_some(()))
-            .await;
+        until("the second attempt", async || second.is_in_use().then_some(())).await;
         // It breaks off before it gets as far as the first one, if it began anew.
         let third = main.valve(600_000);
         drop(second);

@@ -106,6 +106,12 @@ impl Valve {
     pub fn open(&self) {
         self.let_through(usize::MAX);
     }
+
+    /// Whether a body goes through it.
+    pub fn is_in_use(&self) -> bool {
+        // One is held for the next body.
+        self.0.receiver_count() > 1
+    }
 }
 
 #[derive(Clone)]
