@@ -20,6 +20,7 @@ use std::{
 use edge_mirror::{
     config::Settings,
     node::{Node, NodeOptions},
+    store::growing::HELD_BACK_BYTES,
     telemetry::Journal,
 };
 use serde_json::json;
@@ -30,9 +31,10 @@ use tokio::{
     task::JoinSet,
 };
 
-const PACKAGE_BYTES: usize = 4 << 20;
-/// What the main server writes at a time, and how often: 12 MB/s.
-const PIECE_BYTES: usize = 64 << 10;
+const PACKAGE_BYTES: usize = 2 << 20;
+/// What the main server writes at a time, and how often: 3 MB/s, so that a
+/// hundred clients in this process can keep up.
+const PIECE_BYTES: usize = 16 << 10;
 const PIECE_EVERY: Duration = Duration::from_millis(5);
 /// For all clients to have asked.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -102,7 +104,7 @@ async fn measure(
             let after = |(arrived, written): (&Instant, &Instant)| *arrived - *written;
             first.push(after((&arrived[0], &written[0])));
             // The last ones wait for the verification.
-            let early = arrived.len() - 2;
+            let early = (stage.package.len() - HELD_BACK_BYTES as usize) / PIECE_BYTES;
             every.extend(arrived[..early].iter().zip(&written).map(after));
         }
     }
@@ -122,7 +124,7 @@ async fn download(node: SocketAddr, id: String, size: usize) -> Vec<Instant> {
         "GET /api/v1/meetings/{id}/download-package HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut stream = BufReader::with_capacity(256 << 10, stream);
+    let mut stream = BufReader::with_capacity(64 << 10, stream);
     let mut line = String::new();
     while line != "\r\n" {
         line.clear();

@@ -4,13 +4,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
 use crate::{
+    live::Live,
     machine::Machine,
     package::PackageId,
     protocol::ActiveMeeting,
@@ -22,8 +26,10 @@ use crate::{
 #[derive(Debug)]
 pub struct Board {
     pub started_s: u64,
-    /// Written by the service switch: whether the service runs.
+    /// Whether the service runs; written by [`switch`](Self::switch).
     pub running: watch::Sender<bool>,
+    /// The same, for those who ask with every request.
+    runs: AtomicBool,
     /// Written by `node/presence`.
     pub presence: watch::Sender<Presence>,
     /// Written by `node/sync`.
@@ -32,7 +38,7 @@ pub struct Board {
     pub machine: watch::Sender<Machine>,
     /// Written by `node/storage`: the folder in use, and why another one that
     /// the configuration names is not.
-    pub store: watch::Sender<Store>,
+    pub store: Live<Store>,
     pub store_fault: watch::Sender<Option<String>>,
     /// Written by `node/serving`: the port that is really listened to, and why
     /// it is not the one that the configuration names.
@@ -157,10 +163,11 @@ impl Board {
         Self {
             started_s: now_s(),
             running: watch::Sender::new(true),
+            runs: AtomicBool::new(true),
             presence: watch::Sender::default(),
             sync: watch::Sender::default(),
             machine: watch::Sender::default(),
-            store: watch::Sender::new(store),
+            store: Live::new(store),
             store_fault: watch::Sender::new(None),
             port: watch::Sender::new(port),
             port_fault: watch::Sender::new(None),
@@ -171,11 +178,21 @@ impl Board {
     }
 
     pub fn is_running(&self) -> bool {
-        *self.running.borrow()
+        self.runs.load(Ordering::Relaxed)
+    }
+
+    /// Starts or stops the service, with whatever must `change` in the same
+    /// moment. True when it was the other way before.
+    pub fn switch(&self, on: bool, change: impl FnOnce()) -> bool {
+        self.running.send_if_modified(|running| {
+            change();
+            self.runs.store(on, Ordering::Relaxed);
+            std::mem::replace(running, on) != on
+        })
     }
 
     pub fn store(&self) -> Store {
-        self.store.borrow().clone()
+        Store::clone(&self.store.peek())
     }
 
     /// False only when the main server's last answer was understood whole and

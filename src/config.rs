@@ -43,6 +43,10 @@ pub struct Config {
     /// What relative paths in the file are relative to.
     #[serde(skip)]
     pub folder: PathBuf,
+    /// The main server's base URL, without a slash at the end; made of its
+    /// address, and asked for with every request.
+    #[serde(skip)]
+    origin: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -116,9 +120,16 @@ impl Config {
         document
     }
 
+    /// Makes of what the file says what is asked for.
+    fn settle(&mut self, folder: &Path) {
+        self.folder = folder.to_owned();
+        let authority = authority(&self.main_server_ip, self.main_server_port);
+        self.origin = format!("http://{authority}");
+    }
+
     /// The main server's base URL, without a slash at the end.
-    pub fn main_server(&self) -> String {
-        format!("http://{}", authority(&self.main_server_ip, self.main_server_port))
+    pub fn main_server(&self) -> &str {
+        &self.origin
     }
 
     pub fn storage_path(&self) -> PathBuf {

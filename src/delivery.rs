@@ -4,21 +4,18 @@
 //! The node and the embedded main server both answer with it; who may have a
 //! package, and where a missing one comes from, is theirs to decide.
 
+mod body;
 pub mod conditions;
 mod following;
 pub mod growing;
 pub mod range;
 
 use std::{
-    fs::File,
-    io::{Seek, SeekFrom},
     ops::Range,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -26,17 +23,13 @@ use axum::{
     body::Body,
     http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header},
 };
-use bytes::Bytes;
-use futures_util::Stream;
-use tokio::io::AsyncReadExt;
-use tokio_util::io::ReaderStream;
 
-use crate::{package::Manifest, store::Stored};
+use crate::{
+    package::{MEDIA_TYPE, Manifest, PackageId},
+    store::Package,
+};
+use body::Download;
 use conditions::Verdict;
-
-/// Large enough that reading costs few switches to the blocking pool, small
-/// enough that a thousand slow readers stay affordable.
-const CHUNK_BYTES: usize = 128 << 10;
 
 /// What was sent so far and what is being sent.
 #[derive(Debug, Default)]
@@ -55,14 +48,15 @@ impl Traffic {
     }
 }
 
-/// The answer to a `GET` or `HEAD` of a package.
+/// The answer to a `GET` or `HEAD` of a package. What `besides` it says of every
+/// package, and under which name, is asked for only once for each open copy.
 pub fn respond(
     method: &Method,
     asked: &HeaderMap,
-    (stored, file): (Arc<Stored>, File),
-    file_name: &str,
+    (stored, opened): Package,
+    besides: impl FnOnce(&PackageId) -> (String, HeaderMap),
     traffic: &Arc<Traffic>,
-) -> std::io::Result<Response<Body>> {
+) -> Response<Body> {
     let manifest = &stored.manifest;
     let whole = 0..manifest.size_bytes;
     let (status, part) = match conditions::evaluate(method, asked, manifest) {
@@ -72,10 +66,16 @@ pub fn respond(
         Verdict::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, None),
         Verdict::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, None),
     };
-    let body = match &part {
+    let described = opened.described.get_or_init(|| {
+        let (file_name, headers) = besides(&manifest.id);
+        describe(manifest, &file_name, headers)
+    });
+    let mut headers = described.clone();
+    adjust(&mut headers, status, part.as_ref(), manifest.size_bytes);
+    let body = match part {
         Some(range) if method == Method::GET => {
             stored.note_served();
-            Body::from_stream(Download::new(file, range, traffic.clone())?)
+            Body::new(Download::new(opened, range, UnderWay::begin(traffic)))
         }
         // Of a HEAD's answer, only the length of it is sent.
         None => Body::from(explanation(status)),
@@ -83,8 +83,8 @@ pub fn respond(
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    describe(response.headers_mut(), status, part, manifest, file_name);
-    Ok(response)
+    *response.headers_mut() = headers;
+    response
 }
 
 /// What the body says where there is no part of the package to send.
@@ -100,47 +100,54 @@ fn explanation(status: StatusCode) -> &'static str {
     }
 }
 
-fn describe(
-    headers: &mut HeaderMap,
-    status: StatusCode,
-    part: Option<Range<u64>>,
-    manifest: &Manifest,
-    file_name: &str,
-) {
-    let size = manifest.size_bytes;
-    let mut set = |name, value: String| {
-        // Made of hex, numbers, dates and plain ids only.
+/// What an answer with the whole package says of it.
+fn describe(manifest: &Manifest, file_name: &str, mut headers: HeaderMap) -> HeaderMap {
+    // Made of hex, numbers, dates and plain ids only.
+    let mut set = |name, value: &str| {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
         }
     };
-    set(header::ETAG, manifest.etag());
-    set(header::LAST_MODIFIED, http_date(manifest.modified_s));
-    set(header::ACCEPT_RANGES, "bytes".to_owned());
+    set(header::CONTENT_TYPE, MEDIA_TYPE);
+    set(header::CONTENT_LENGTH, &manifest.size_bytes.to_string());
+    set(header::CONTENT_DISPOSITION, &format!("attachment; filename=\"{file_name}\""));
+    set(header::ETAG, &manifest.etag());
+    set(header::LAST_MODIFIED, &http_date(manifest.modified_s));
+    set(header::ACCEPT_RANGES, "bytes");
     // Caches may keep a package but must ask whether it is still current.
-    set(header::CACHE_CONTROL, "no-cache".to_owned());
-    match part {
-        Some(range) => {
-            set(header::CONTENT_TYPE, "application/zip".to_owned());
-            set(header::CONTENT_DISPOSITION, format!("attachment; filename=\"{file_name}\""));
-            set(header::CONTENT_LENGTH, (range.end - range.start).to_string());
-            let digest = format!("sha-256=:{}:", manifest.sha256.base64());
-            set(header::HeaderName::from_static("repr-digest"), digest);
-            if status == StatusCode::PARTIAL_CONTENT {
-                let value = format!("bytes {}-{}/{size}", range.start, range.end - 1);
-                set(header::CONTENT_RANGE, value);
-            }
+    set(header::CACHE_CONTROL, "no-cache");
+    let digest = format!("sha-256=:{}:", manifest.sha256.base64());
+    set(header::HeaderName::from_static("repr-digest"), &digest);
+    headers
+}
+
+/// What differs where the answer is not the whole.
+fn adjust(headers: &mut HeaderMap, status: StatusCode, part: Option<&Range<u64>>, size: u64) {
+    let mut range = |value: String| {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(header::CONTENT_RANGE, value);
         }
+    };
+    match part {
+        Some(part) if status == StatusCode::PARTIAL_CONTENT => {
+            range(format!("bytes {}-{}/{size}", part.start, part.end - 1));
+            headers.insert(header::CONTENT_LENGTH, (part.end - part.start).into());
+        }
+        Some(_) => {}
         None => {
             if status == StatusCode::RANGE_NOT_SATISFIABLE {
-                set(header::CONTENT_RANGE, format!("bytes */{size}"));
+                range(format!("bytes */{size}"));
             }
-            if status == StatusCode::NOT_MODIFIED {
-                // The length of what a 200 would have carried (RFC 9110, 8.6).
-                set(header::CONTENT_LENGTH, size.to_string());
+            headers.remove(header::CONTENT_DISPOSITION);
+            headers.remove("repr-digest");
+            headers.remove(header::CONTENT_TYPE);
+            // A 304 keeps the length of what a 200 would have carried (RFC 9110, 8.6).
+            if status != StatusCode::NOT_MODIFIED {
+                headers.remove(header::CONTENT_LENGTH);
             }
             if !explanation(status).is_empty() {
-                set(header::CONTENT_TYPE, "application/json".to_owned());
+                let json = HeaderValue::from_static("application/json");
+                headers.insert(header::CONTENT_TYPE, json);
             }
         }
     }
@@ -150,45 +157,22 @@ pub fn http_date(at_s: u64) -> String {
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(at_s))
 }
 
-/// Bytes of an open file on their way to one client. Ends early only by an
-/// error or when dropped; hyper then breaks the connection, because the
-/// announced length was not reached.
-struct Download {
-    bytes: ReaderStream<tokio::io::Take<tokio::fs::File>>,
-    _under_way: UnderWay,
-}
-
-/// Counts a download from its first byte to its end, however it ends.
+/// Counts a download from its beginning to its end, however it ends.
 struct UnderWay(Arc<Traffic>);
 
-impl Download {
-    fn new(mut file: File, range: &Range<u64>, traffic: Arc<Traffic>) -> std::io::Result<Self> {
-        file.seek(SeekFrom::Start(range.start))?;
-        let mut file = tokio::fs::File::from_std(file);
-        file.set_max_buf_size(CHUNK_BYTES);
+impl UnderWay {
+    fn begin(traffic: &Arc<Traffic>) -> Self {
         traffic.under_way.fetch_add(1, Ordering::Relaxed);
-        let part = file.take(range.end - range.start);
-        Ok(Self {
-            bytes: ReaderStream::with_capacity(part, CHUNK_BYTES),
-            _under_way: UnderWay(traffic),
-        })
+        Self(traffic.clone())
+    }
+
+    fn sent(&self, bytes: u64) {
+        self.0.served_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.under_way.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Stream for Download {
-    type Item = std::io::Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let next = Pin::new(&mut self.bytes).poll_next(cx);
-        if let Poll::Ready(Some(Ok(chunk))) = &next {
-            self._under_way.0.served_bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-        }
-        next
     }
 }

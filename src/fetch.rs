@@ -15,7 +15,6 @@ mod room;
 
 use std::{
     collections::HashMap,
-    fs::File,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -31,7 +30,7 @@ use crate::{
     board::{Board, Cause, Fault},
     config::{Config, Settings},
     package::{PackageId, Sha256},
-    store::{StoreError, Stored, growing::Growing},
+    store::{Package, StoreError, Stored, growing::Growing},
     tasks::Tasks,
     upstream::{Connector, Place, UpstreamError},
 };
@@ -162,8 +161,8 @@ pub struct Catalogue {
 }
 
 /// A package that a client can be sent.
-pub enum Package {
-    Stored(Arc<Stored>, File),
+pub enum Found {
+    Here(Package),
     /// Being pulled: its bytes can be followed.
     Growing(Arc<Growing>),
 }
@@ -219,7 +218,7 @@ impl Fetch {
     }
 
     /// The package of a meeting, opened; pulled first where it is not here.
-    pub async fn obtain(&self, id: &PackageId) -> Result<(Arc<Stored>, File), Arc<PullError>> {
+    pub async fn obtain(&self, id: &PackageId) -> Result<Package, Arc<PullError>> {
         for _ in 0..OBTAIN_TRIES {
             if let Some(found) = self.open(id).map_err(|error| Arc::new(error.into()))? {
                 return Ok(found);
@@ -238,28 +237,32 @@ impl Fetch {
     /// and the main server announced their number. Without one there would be
     /// no length, no ranges and no progress to show, and nothing but a missing
     /// last chunk between a package and what looks like one: then it waits.
-    pub async fn open_or_follow(&self, id: &PackageId) -> Result<Package, Arc<PullError>> {
-        let config = self.inner.settings.current();
-        let here = self.open(id).map_err(|error| Arc::new(error.into()))?;
-        if here.is_none()
-            && config.serve.cut_through
-            && let Some(flight) = self.join(id, Reason::OnDemand)?
-            && let Some(growing) = flight.growing(&config.main_server()).await?
-        {
-            return Ok(Package::Growing(growing));
+    pub async fn open_or_follow(&self, id: &PackageId) -> Result<Found, Arc<PullError>> {
+        if let Some(package) = self.open(id).map_err(|error| Arc::new(error.into()))? {
+            return Ok(Found::Here(package));
         }
-        let (stored, file) = match here {
-            Some(found) => found,
-            None => self.obtain(id).await?,
-        };
-        Ok(Package::Stored(stored, file))
+        let config = self.inner.settings.current();
+        if config.serve.cut_through
+            && let Some(flight) = self.join(id, Reason::OnDemand)?
+            && let Some(growing) = flight.growing(config.main_server()).await?
+        {
+            return Ok(Found::Growing(growing));
+        }
+        self.obtain(id).await.map(Found::Here)
+    }
+
+    /// The package, if it is here, open, and belongs to the main server of now.
+    /// Takes no lock and waits for nobody.
+    pub fn at_hand(&self, id: &str) -> Option<Package> {
+        let package = self.inner.board.store.peek().opened_package(id)?;
+        belongs(&package.0, self.inner.settings.peek().main_server()).then_some(package)
     }
 
     /// The package, if it is here and belongs to the main server of now.
-    fn open(&self, id: &PackageId) -> Result<Option<(Arc<Stored>, File)>, StoreError> {
-        let origin = self.inner.settings.current().main_server();
+    fn open(&self, id: &PackageId) -> Result<Option<Package>, StoreError> {
+        let config = self.inner.settings.current();
         let found = self.inner.board.store().open_package(id)?;
-        Ok(found.filter(|(stored, _)| belongs(stored, &origin)))
+        Ok(found.filter(|(stored, _)| belongs(stored, config.main_server())))
     }
 
     /// Begins a flight, or joins the one under way.
@@ -274,9 +277,9 @@ impl Fetch {
         let mut state = self.inner.state();
         if !state.flights.contains_key(id) {
             // A flight that has just ended left one of these two behind.
-            let origin = self.inner.settings.current().main_server();
+            let config = self.inner.settings.current();
             let stored = self.inner.board.store().get(id);
-            if stored.is_some_and(|stored| belongs(&stored, &origin)) {
+            if stored.is_some_and(|stored| belongs(&stored, config.main_server())) {
                 return Ok(None);
             }
             if let Some(error) = state.refusals.get(id, Instant::now()) {

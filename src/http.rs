@@ -29,6 +29,7 @@ use crate::{
     config::Settings,
     delivery::Traffic,
     fetch::Fetch,
+    listen::Answers,
     telemetry::Journal,
     wire::{self, feed::Feed, pages},
 };
@@ -58,7 +59,12 @@ pub struct Listening {
 }
 
 impl Face {
-    pub fn router(self) -> Router {
+    pub fn answers(self) -> Answers {
+        let at_once = download::at_once(&self);
+        Answers { at_once: Some(at_once), router: self.router() }
+    }
+
+    fn router(self) -> Router {
         // Downloads and the status may be read from any page.
         let open = Router::new()
             .route("/api/v1/meetings/{id}/download-package", get(download::package))
@@ -102,19 +108,23 @@ async fn panel(asked: HeaderMap) -> Response {
     pages::page("index.html", &asked)
 }
 
+/// What a page of another site may read of a download's headers.
+const EXPOSED: [HeaderName; 5] = [
+    header::ETAG,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_RANGE,
+    header::ACCEPT_RANGES,
+    HeaderName::from_static("repr-digest"),
+];
+
 fn cors() -> CorsLayer {
-    let exposed = [
-        header::ETAG,
-        header::CONTENT_DISPOSITION,
-        header::CONTENT_RANGE,
-        header::ACCEPT_RANGES,
-        HeaderName::from_static("repr-digest"),
-    ];
     CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::HEAD])
         .allow_headers(Any)
-        .expose_headers(exposed)
+        .expose_headers(EXPOSED)
+        // The answer is the same for everybody.
+        .vary([])
 }
 
 macro_rules! part_of_face {

@@ -4,6 +4,7 @@
 //! The modules in reading order; a module knows only those below it
 //! (`tests/it/house.rs` checks the arrows).
 
+#![deny(unsafe_code)]
 #![cfg_attr(
     test,
     allow(
@@ -51,6 +52,8 @@ pub mod machine;
 pub mod telemetry;
 /// Settings: schema, defaults, merging, validation, saving, watching.
 pub mod config;
+/// A value that is read for every request and changes once in a while.
+pub mod live;
 /// Supervised background tasks and shutdown.
 pub mod tasks;
 /// The only place that creates, renames and removes files.

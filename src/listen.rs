@@ -2,22 +2,29 @@
 //! what tablets, nodes and main servers speak.
 
 use std::{
+    convert::Infallible,
+    fs::File,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener as StdListener},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use axum::{Router, extract::Request};
-use futures_util::FutureExt;
-use hyper::{body::Incoming, server::conn::http1};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    http::{HeaderMap, Method, Response, Uri},
 };
+use futures_util::{
+    FutureExt,
+    future::{Either, ready},
+};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::{
@@ -30,11 +37,17 @@ use tracing::{debug, warn};
 
 use crate::tasks::Tasks;
 
-/// A storm's worth of tablets may knock before the loop comes round.
-const BACKLOG: i32 = 1024;
+/// A storm's worth of tablets may knock before the loop comes round. The
+/// kernel takes less where `net.core.somaxconn` is lower.
+const BACKLOG: i32 = 4096;
 /// Each connection costs some tens of kilobytes, in the kernel and here;
 /// those beyond wait in the backlog.
 const MAX_CONNECTIONS: usize = 8192;
+/// Of the process's file descriptors, the share that connections may have, in
+/// quarters: packages, pulls, logs and pages need the rest.
+const QUARTERS: u64 = 3;
+/// Never fewer connections than that, whatever the limit.
+const MIN_CONNECTIONS: usize = 64;
 /// Who has not sent a request's headers by then is not going to.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Of a request's headers; also what a connection holds back at most.
@@ -44,8 +57,20 @@ const MAX_HEADER_BYTES: usize = 128 << 10;
 const FIRST_REQUEST: Duration = Duration::from_millis(250);
 /// Who takes none of what is sent for so long has gone, and holds a place.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
-/// Out of file descriptors, say: the reason seldom goes away within a moment.
+/// What the kernel holds for one connection; it takes the double of it, for its
+/// own account. Left alone it grows to megabytes, which a thousand slow readers
+/// turn into gigabytes, and which are sent slower: what was copied there has
+/// left the processor's cache before it is received. Measured with 64 KiB to
+/// 1 MiB; less starves a single fast reader. On a line that takes 20 ms for
+/// there and back it is still enough for 25 MB/s.
+const SEND_BUFFER_BYTES: usize = 256 << 10;
+/// Out of memory, say: the reason seldom goes away within a moment.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A storm must not fill the log with one sentence.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+/// What a client reads for whom there is no descriptor left.
+const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\n\
+    content-length: 0\r\nconnection: close\r\n\r\n";
 
 #[derive(Debug, Error)]
 #[error("cannot listen on {address}: {cause}; {}", mend(cause))]
@@ -62,6 +87,23 @@ fn mend(cause: &io::Error) -> &'static str {
         }
         io::ErrorKind::AddrNotAvailable => "this machine has no such address, see --host",
         _ => "choose another --host or port",
+    }
+}
+
+/// Tried before the router; none where it is for the router to answer. It
+/// must not wait, and answer as the router would.
+pub type AtOnce = Arc<dyn Fn(&Method, &Uri, &HeaderMap) -> Option<Response<Body>> + Send + Sync>;
+
+/// What answers requests.
+#[derive(Clone)]
+pub struct Answers {
+    pub at_once: Option<AtOnce>,
+    pub router: Router,
+}
+
+impl From<Router> for Answers {
+    fn from(router: Router) -> Self {
+        Self { at_once: None, router }
     }
 }
 
@@ -93,19 +135,21 @@ impl Listener {
 
     /// Serves until `stop`, then lets requests under way finish. Connections
     /// are tasks of `tasks`, whose end is waited for by its owner.
-    pub async fn serve(self, router: Router, tasks: Tasks, stop: CancellationToken) {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    pub async fn serve(self, answers: impl Into<Answers>, tasks: Tasks, stop: CancellationToken) {
+        let answers = answers.into();
+        let places = Arc::new(Semaphore::new(places()));
+        let mut reserve = Reserve::take();
         loop {
-            let accepted = stop.run_until_cancelled(self.accept(&places)).await;
+            let accepted = stop.run_until_cancelled(self.accept(&places, &mut reserve)).await;
             // Those who had knocked already are let in: closing the socket would
             // reset their connections.
-            let accepted = accepted.or_else(|| self.accept(&places).now_or_never());
+            let accepted = accepted.or_else(|| self.accept(&places, &mut reserve).now_or_never());
             let Some((stream, peer, place)) = accepted else { return };
             if let Err(error) = tune(&stream) {
                 debug!("socket options of {peer} not set: {error}");
             }
             let connection =
-                connection(stream, peer, router.clone(), stop.clone(), tasks.token().clone());
+                connection(stream, peer, answers.clone(), stop.clone(), tasks.token().clone());
             tasks.spawn_for_peer("connection", async move {
                 connection.await;
                 drop(place);
@@ -116,6 +160,7 @@ impl Listener {
     async fn accept(
         &self,
         places: &Arc<Semaphore>,
+        reserve: &mut Reserve,
     ) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
         loop {
             let Ok(place) = places.clone().acquire_owned().await else {
@@ -126,12 +171,75 @@ impl Listener {
                 Ok((stream, peer)) => return (stream, peer, place),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    warn!("cannot accept connections for the moment: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    let turned_away = is_out_of_files(&error) && reserve.turn_away(&self.socket);
+                    if reserve.may_complain() {
+                        warn!("cannot accept connections for the moment: {error}");
+                    }
+                    if !turned_away {
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
                 }
             }
         }
     }
+}
+
+/// A descriptor kept for the moment when there is no other: with it, those who
+/// knock can be told to come back, instead of waiting for nothing, and the
+/// loop need not spin over an accept that can't succeed.
+#[derive(Debug)]
+struct Reserve {
+    file: Option<File>,
+    complained: Option<Instant>,
+}
+
+impl Reserve {
+    fn take() -> Self {
+        Self { file: File::open("/dev/null").ok(), complained: None }
+    }
+
+    /// Accepts one with the kept descriptor, and closes it with a word.
+    fn turn_away(&mut self, socket: &TcpListener) -> bool {
+        drop(self.file.take());
+        let accepted = SockRef::from(socket).accept();
+        let turned_away = accepted.is_ok();
+        if let Ok((stream, _)) = accepted {
+            // It must not wait; who can't take a hundred bytes gets none.
+            let _ = stream.set_nonblocking(true);
+            let _ = stream.send(NO_PLACE);
+            let _ = stream.shutdown(Shutdown::Write);
+        }
+        self.file = File::open("/dev/null").ok();
+        turned_away
+    }
+
+    fn may_complain(&mut self) -> bool {
+        let now = Instant::now();
+        let due = self.complained.is_none_or(|at| now.duration_since(at) >= COMPLAIN_EVERY);
+        if due {
+            self.complained = Some(now);
+        }
+        due
+    }
+}
+
+fn is_out_of_files(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let code = error.raw_os_error();
+    code == Some(Errno::MFILE.raw_os_error()) || code == Some(Errno::NFILE.raw_os_error())
+}
+
+/// As many connections as there are descriptors for. The soft limit is raised
+/// to the hard one first: it is low for the sake of programs that use `select`.
+fn places() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        debug!("limit of open files not raised: {error}");
+    }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let places = usize::try_from(files / 4 * QUARTERS).unwrap_or(usize::MAX);
+    places.clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
 }
 
 /// The address that packets to the outside leave from.
@@ -156,9 +264,11 @@ pub async fn local_towards(target: SocketAddr) -> io::Result<IpAddr> {
 fn tune(stream: &TcpStream) -> io::Result<()> {
     // Small answers must not wait for the kernel to gather more.
     stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     // The kernel counts silence of the peer only while something waits to be
     // taken by it: a slow reader is fine, one that has gone is not.
-    SockRef::from(stream).set_tcp_user_timeout(Some(READ_TIMEOUT))
+    socket.set_tcp_user_timeout(Some(READ_TIMEOUT))
 }
 
 fn bound(address: SocketAddr) -> io::Result<StdListener> {
@@ -176,24 +286,34 @@ fn bound(address: SocketAddr) -> io::Result<StdListener> {
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
-    router: Router,
+    answers: Answers,
     stop: CancellationToken,
     abort: CancellationToken,
 ) {
     let asked = Arc::new(AtomicBool::new(false));
     let first = asked.clone();
-    let service = router.map_request(move |mut request: Request<Incoming>| {
+    let Answers { at_once, router } = answers;
+    let service = service_fn(move |mut request: Request<Incoming>| {
         first.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(Peer(peer));
-        request.map(axum::body::Body::new)
+        let quick = at_once
+            .as_ref()
+            .and_then(|at_once| at_once(request.method(), request.uri(), request.headers()));
+        match quick {
+            Some(answer) => Either::Left(ready(Ok::<_, Infallible>(answer))),
+            None => {
+                request.extensions_mut().insert(Peer(peer));
+                Either::Right(router.clone().oneshot(request.map(Body::new)))
+            }
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
+        biased;
         ended = &mut connection => ended,
         () = abort.cancelled() => return,
         () = stop.cancelled() => {

@@ -143,7 +143,7 @@ impl Node {
             board: board.clone(),
             host: options.host,
             fixed_port: options.port,
-            router: face.router(),
+            answers: face.answers(),
             connections: node.connections.clone(),
         };
         node.serving.spawn("serving", worker.run(listener, node.serving.token().clone()));
@@ -240,10 +240,10 @@ async fn record(board: Arc<Board>, traffic: Arc<Traffic>, fetch: Fetch) {
 async fn gauge(board: Arc<Board>, vault: Vault) {
     let mut gauge = Gauge::default();
     loop {
-        let storage = board.store().root().to_owned();
-        let looked_at = vault.clone();
+        let (store, looked_at) = (board.store(), vault.clone());
         let (machine, login_fault, back) = tasks::blocking(move || {
-            let machine = gauge.read(&storage);
+            store.close_idle();
+            let machine = gauge.read(store.root());
             (machine, looked_at.fault(), gauge)
         })
         .await;

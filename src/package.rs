@@ -1,11 +1,14 @@
 //! Pure types: what a package is called, what its bytes hash to, and what the
 //! node knows of a stored one. No disk and no network here.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+/// What packages are, for HTTP.
+pub const MEDIA_TYPE: &str = "application/zip";
 
 /// A meeting's id, which is also its package's.
 ///
@@ -23,6 +26,13 @@ impl PackageId {
     pub const MAX_LEN: usize = 128;
 
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Ids are found by their text: they hash and compare as it does.
+impl Borrow<str> for PackageId {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

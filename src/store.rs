@@ -1,14 +1,17 @@
 //! Packages on disk: `meeting_{id}/package.zip` with a manifest beside it.
 //!
 //! A package is in the index only if its bytes were verified and the file is
-//! still the one that was (size, time and inode are compared whenever it is
-//! opened). The file is renamed into place before its manifest is written: a
+//! still the one that was (size, time and inode are compared before each
+//! download). The file is renamed into place before its manifest is written: a
 //! kill in between leaves a good package with a manifest that does not fit,
 //! which counts as unverified and is verified again.
 
 pub mod evict;
 pub mod growing;
+mod index;
 pub mod layout;
+mod mapping;
+mod open;
 pub mod pending;
 mod room;
 pub mod verify;
@@ -20,7 +23,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -33,7 +36,10 @@ use crate::{
     atomic::{self, FolderLock},
     package::{FileStamp, Manifest, PackageId},
 };
+use index::{Index, Turn};
 use layout::Layout;
+pub use open::Opened;
+use open::{OpenPackages, Slot};
 pub use pending::{Pending, Provenance};
 use room::Promises;
 
@@ -68,7 +74,11 @@ impl StoreError {
 pub struct Stored {
     pub manifest: Manifest,
     usage: Arc<Usage>,
+    slot: Arc<Slot>,
 }
+
+/// A package that is here, and its open copy.
+pub type Package = (Arc<Stored>, Arc<Opened>);
 
 /// Outlives a replacement of the package: it is the meeting's, not the version's.
 #[derive(Debug, Default)]
@@ -108,12 +118,11 @@ pub struct Store {
     inner: Arc<Inner>,
 }
 
-type Index = HashMap<PackageId, Arc<Stored>>;
-
 #[derive(Debug)]
 struct Inner {
     layout: Layout,
-    index: RwLock<Index>,
+    index: Index,
+    open: OpenPackages,
     /// To packages under way.
     promises: Mutex<Promises>,
     next_pending: AtomicU64,
@@ -134,7 +143,7 @@ impl Store {
             .map_err(|cause| StoreError::io("clean", &scratch, cause))?;
         let mut found = Found { swept, ..Found::default() };
         let served = read_served(&layout);
-        let mut index = HashMap::new();
+        let mut packages = Vec::new();
         let folders = fs::read_dir(root).map_err(|cause| StoreError::io("list", root, cause))?;
         for entry in folders.flatten() {
             let Some(id) = Layout::id_of(&entry.file_name()) else { continue };
@@ -143,7 +152,8 @@ impl Store {
                 Some(manifest) => {
                     let usage = Usage::default();
                     usage.last_served_s.store(*served.get(&id).unwrap_or(&0), Ordering::Relaxed);
-                    index.insert(id, Arc::new(Stored { manifest, usage: Arc::new(usage) }));
+                    let (usage, slot) = (Arc::new(usage), Arc::default());
+                    packages.push(Stored { manifest, usage, slot });
                 }
                 None if layout.package(&id).is_file() => found.unverified.push(id),
                 None => found.swept += usize::from(remove_leftover(&layout, &id)),
@@ -151,7 +161,8 @@ impl Store {
         }
         let inner = Inner {
             layout,
-            index: RwLock::new(index),
+            index: Index::of(packages),
+            open: OpenPackages::new(open::MOST),
             promises: Mutex::default(),
             next_pending: AtomicU64::new(0),
             _lock: lock,
@@ -164,48 +175,66 @@ impl Store {
     }
 
     pub fn get(&self, id: &PackageId) -> Option<Arc<Stored>> {
-        self.index().get(id).cloned()
+        self.inner.index.get(id.as_str())
     }
 
-    /// The package and its file, opened; none where there is no verified one.
+    /// The package, if it is here and open already. Takes no lock and waits
+    /// for no disk.
+    pub fn opened_package(&self, id: &str) -> Option<Package> {
+        let stored = self.inner.index.get(id)?;
+        let opened = stored.slot.opened()?;
+        let good = opened.is_still(&stored.manifest.file).unwrap_or(false);
+        good.then_some((stored, opened))
+    }
+
+    /// The package, opened; none where there is no verified one.
     ///
-    /// Opening happens under the index's lock, which a commit holds while it
-    /// renames: file and manifest always belong together. A file that is not
-    /// the one that was verified was changed by somebody else; it is taken
-    /// out of the index (not off the disk: it may be verified anew).
-    pub fn open_package(&self, id: &PackageId) -> Result<Option<(Arc<Stored>, File)>, StoreError> {
+    /// A file that is not the one that was verified was changed by somebody
+    /// else; it is taken out of the index (not off the disk: it may be verified
+    /// anew). Opening takes turns with commits, which rename: file and manifest
+    /// always belong together.
+    pub fn open_package(&self, id: &PackageId) -> Result<Option<Package>, StoreError> {
+        if let Some(package) = self.opened_package(id.as_str()) {
+            return Ok(Some(package));
+        }
         let path = self.inner.layout.package(id);
-        let index = self.index();
-        let Some(stored) = index.get(id).cloned() else { return Ok(None) };
+        let mut turn = self.turn();
+        let Some(stored) = turn.get(id) else { return Ok(None) };
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                drop(index);
-                self.distrust(&stored);
+                distrust(&mut turn, &stored);
                 return Ok(None);
             }
             Err(cause) => return Err(StoreError::io("open", &path, cause)),
         };
         let metadata = file.metadata().map_err(|cause| StoreError::io("read", &path, cause))?;
-        drop(index);
-        if stamp(&metadata) == stored.manifest.file {
-            return Ok(Some((stored, file)));
+        if stamp(&metadata) != stored.manifest.file {
+            distrust(&mut turn, &stored);
+            return Ok(None);
         }
-        self.distrust(&stored);
-        Ok(None)
+        let opened = Arc::new(Opened::new(file));
+        self.inner.open.keep(&stored.slot, opened.clone());
+        Ok(Some((stored, opened)))
+    }
+
+    /// Closes copies that nobody has used for a minute; to be called every few
+    /// seconds.
+    pub fn close_idle(&self) {
+        self.inner.open.close_idle();
     }
 
     pub fn list(&self) -> Vec<Arc<Stored>> {
-        self.index().values().cloned().collect()
+        self.inner.index.all()
     }
 
     pub fn count(&self) -> usize {
-        self.index().len()
+        self.inner.index.count()
     }
 
     /// Bytes of all packages.
     pub fn used_bytes(&self) -> u64 {
-        self.index().values().map(|stored| stored.manifest.size_bytes).sum()
+        self.inner.index.used_bytes()
     }
 
     /// Bytes that the disk can still take.
@@ -221,14 +250,14 @@ impl Store {
 
     /// Removes a package; downloads under way finish from the open file.
     pub fn remove(&self, id: &PackageId) -> Result<(), StoreError> {
-        self.remove_from(&mut self.index_mut(), id)
+        self.remove_from(&mut self.turn(), id)
     }
 
-    /// Under the index's lock: a commit must not put a new package there
-    /// between the index and the disk.
-    fn remove_from(&self, index: &mut Index, id: &PackageId) -> Result<(), StoreError> {
+    /// In one's turn: a commit must not put a new package there between the
+    /// index and the disk.
+    fn remove_from(&self, turn: &mut Turn<'_>, id: &PackageId) -> Result<(), StoreError> {
         let layout = &self.inner.layout;
-        index.remove(id);
+        turn.remove(id);
         for path in [layout.manifest(id), layout.package(id)] {
             atomic::remove_file(&path).map_err(|cause| StoreError::io("remove", &path, cause))?;
         }
@@ -261,24 +290,15 @@ impl Store {
         atomic::write(&path, &bytes).map_err(|cause| StoreError::io("write", &path, cause))
     }
 
-    fn distrust(&self, stored: &Arc<Stored>) {
-        let id = &stored.manifest.id;
-        let mut index = self.index_mut();
-        if index.get(id).is_some_and(|current| Arc::ptr_eq(current, stored)) {
-            warn!(
-                "package of meeting {id} was changed on disk by somebody else and is verified anew"
-            );
-            index.remove(id);
-        }
+    fn turn(&self) -> Turn<'_> {
+        self.inner.index.turn()
     }
+}
 
-    fn index(&self) -> RwLockReadGuard<'_, Index> {
-        self.inner.index.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
-        self.inner.index.write().unwrap_or_else(PoisonError::into_inner)
-    }
+fn distrust(turn: &mut Turn<'_>, stored: &Stored) {
+    let id = &stored.manifest.id;
+    warn!("package of meeting {id} was changed on disk by somebody else and is verified anew");
+    turn.remove(id);
 }
 
 /// A process that is just ending, or a download of the folder's last use, may
@@ -327,11 +347,11 @@ fn stamp(metadata: &Metadata) -> FileStamp {
     }
 }
 
-/// Seconds since 1970.
 /// Packages are the only thing that grows without being asked; less than that
 /// is soon none.
 pub const LOW_DISK_BYTES: u64 = 512 << 20;
 
+/// Seconds since 1970.
 pub fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
@@ -370,15 +390,12 @@ pub(crate) mod tests {
     }
 
     fn read(store: &Store, name: &str) -> Option<Vec<u8>> {
-        let (_, file) = store.open_package(&id(name)).unwrap()?;
-        Some(rest_of(file))
+        let (_, opened) = store.open_package(&id(name)).unwrap()?;
+        Some(bytes_of(&opened))
     }
 
-    fn rest_of(mut file: File) -> Vec<u8> {
-        use std::io::Read;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).unwrap();
-        bytes
+    fn bytes_of(opened: &Opened) -> Vec<u8> {
+        opened.bytes().unwrap().to_vec()
     }
 
     #[test]
@@ -409,7 +426,7 @@ pub(crate) mod tests {
         let (_, open) = store.open_package(&id("m")).unwrap().unwrap();
         let second = put(&store, "m", &new);
         assert_ne!(first.manifest.modified_s, second.manifest.modified_s);
-        assert_eq!(rest_of(open), old);
+        assert_eq!(bytes_of(&open), old);
         assert_eq!(read(&store, "m"), Some(new));
     }
 
@@ -424,6 +441,63 @@ pub(crate) mod tests {
         drop(store);
         let (_, found) = Store::open(folder.path()).unwrap();
         assert_eq!(found.unverified, [id("m")]);
+    }
+
+    #[test]
+    fn an_open_copy_is_shared_until_its_file_is_another_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("meeting_m/package.zip");
+        let (store, _) = Store::open(folder.path()).unwrap();
+        let zip = zip_of(b"one");
+        let changes: [&dyn Fn(); 3] =
+            [&|| fs::write(&path, b"junk").unwrap(), &|| fs::remove_file(&path).unwrap(), &|| {
+                fs::write(folder.path().join("other"), &zip).unwrap();
+                fs::rename(folder.path().join("other"), &path).unwrap();
+            }];
+        for change in changes {
+            put(&store, "m", &zip);
+            assert!(store.opened_package("m").is_none(), "not open yet");
+            let (_, first) = store.open_package(&id("m")).unwrap().unwrap();
+            let (_, second) = store.opened_package("m").unwrap();
+            assert!(Arc::ptr_eq(&first, &second));
+            change();
+            assert!(store.opened_package("m").is_none());
+            assert!(store.open_package(&id("m")).unwrap().is_none());
+            assert!(store.get(&id("m")).is_none());
+        }
+    }
+
+    #[test]
+    fn facts_that_change_leave_the_copy_open_and_removal_closes_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        put(&store, "m", &zip_of(b"one"));
+        let (stored, opened) = store.open_package(&id("m")).unwrap().unwrap();
+        store.confirm(&stored, "new title".into(), provenance().source).unwrap();
+        let (again, same) = store.opened_package("m").unwrap();
+        assert!(Arc::ptr_eq(&opened, &same) && again.manifest.title == "new title");
+        assert_eq!(store.inner.open.count(), 1);
+        store.remove(&id("m")).unwrap();
+        assert_eq!(store.inner.open.count(), 0);
+    }
+
+    #[test]
+    fn copies_that_nobody_uses_are_closed_and_what_is_under_way_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        let zip = zip_of(b"one");
+        for name in ["used", "unused"] {
+            put(&store, name, &zip);
+        }
+        let (_, under_way) = store.open_package(&id("unused")).unwrap().unwrap();
+        for _ in 0..20 {
+            store.open_package(&id("used")).unwrap().unwrap();
+            store.close_idle();
+        }
+        assert!(store.opened_package("used").is_some());
+        assert!(store.opened_package("unused").is_none());
+        assert_eq!(bytes_of(&under_way), zip);
+        assert_eq!(read(&store, "unused"), Some(zip));
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let failure = self.failure.clone();
-        self.launch(name, work, move |panic| {
+        self.launch(work.instrument(error_span!("task", name)), move |panic| {
             error!("worker '{name}' failed and the process has to stop: {panic}");
             failure.send_if_modified(|slot| {
                 let first = slot.is_none();
@@ -69,16 +69,17 @@ impl Tasks {
     }
 
     /// Runs one piece of work for one peer (a connection, say); its panic is
-    /// logged and ends only itself.
+    /// logged and ends only itself. Without a span: entering and leaving one at
+    /// each step of a connection was measured to cost more than it tells.
     pub fn spawn_for_peer<F>(&self, name: &'static str, work: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.launch(name, work, move |panic| error!("{name} failed: {panic}"));
+        self.launch(work, move |panic| error!("{name} failed: {panic}"));
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
-    fn launch<F>(&self, name: &'static str, work: F, on_panic: impl FnOnce(String) + Send + 'static)
+    fn launch<F>(&self, work: F, on_panic: impl FnOnce(String) + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -87,7 +88,6 @@ impl Tasks {
                 on_panic(panic_text(&*panic));
             }
         });
-        let guarded = guarded.instrument(error_span!("task", name));
         drop(tokio::spawn(self.tracker.track_future(guarded)));
     }
 

@@ -129,7 +129,7 @@ impl Connector {
             }
         };
         let key = config.security.main_server_key.clone();
-        Upstream { origin: config.main_server(), client, timeout, key }
+        Upstream { origin: config.main_server().to_owned(), client, timeout, key }
     }
 }
 

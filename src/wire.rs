@@ -11,13 +11,13 @@ use std::str::FromStr;
 use axum::{
     Json,
     extract::{FromRequestParts, RawPathParams, Request},
-    http::{HeaderName, HeaderValue, StatusCode, Uri, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
 
-use crate::package::PackageId;
+use crate::package::{MEDIA_TYPE, PackageId};
 
 /// The largest JSON body that anybody has a reason to send.
 pub const MAX_JSON_BYTES: usize = 1 << 20;
@@ -32,15 +32,25 @@ pub fn detail(status: StatusCode, detail: impl Into<Value>) -> Response {
 /// their own, which allows them their scripts.
 pub async fn guarded(request: Request, next: Next) -> Response {
     let mut answer = next.run(request).await;
+    guard(answer.headers_mut());
+    answer
+}
+
+/// As [`guarded`], for answers that don't go through the router. An archive is
+/// nothing that a browser would show: what follows from a page does not concern
+/// it, and in a storm each byte of a header is sent thousands of times.
+pub fn guard(headers: &mut HeaderMap) {
+    headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
+    if headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == MEDIA_TYPE) {
+        return;
+    }
     let fields = [
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
     ];
     for (name, value) in fields {
-        answer.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
-    answer
 }
 
 /// For what only operators see: kept by nobody, read by no other site.

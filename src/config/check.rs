@@ -79,7 +79,7 @@ pub fn typed(document: &Map<String, Value>, folder: &Path) -> Result<Config, Vec
     }
     let mut config: Config = serde_json::from_value(Value::Object(known))
         .map_err(|error| vec![Problem::new("?", None, "无法读取", error.to_string())])?;
-    config.folder = folder.to_owned();
+    config.settle(folder);
     Ok(config)
 }
 

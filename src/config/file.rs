@@ -11,6 +11,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use arc_swap::Guard;
 use serde_json::{Map, Value};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -21,7 +22,7 @@ use super::{
     check::{self, Problem},
     schema,
 };
-use crate::atomic;
+use crate::{atomic, live::Live};
 
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -58,7 +59,7 @@ pub enum PatchError {
 pub struct Settings {
     path: PathBuf,
     held: Mutex<Held>,
-    live: watch::Sender<Arc<Config>>,
+    live: Live<Config>,
     fault: watch::Sender<Option<String>>,
 }
 
@@ -108,7 +109,7 @@ impl Settings {
         Ok(Self {
             path,
             held: Mutex::new(held),
-            live: watch::Sender::new(Arc::new(config)),
+            live: Live::new(config),
             fault: watch::Sender::new(None),
         })
     }
@@ -142,7 +143,12 @@ impl Settings {
     }
 
     pub fn current(&self) -> Arc<Config> {
-        self.live.borrow().clone()
+        self.live.get()
+    }
+
+    /// As [`current`](Self::current), for a moment, by those who ask often.
+    pub fn peek(&self) -> Guard<Arc<Config>> {
+        self.live.peek()
     }
 
     pub fn subscribe(&self) -> watch::Receiver<Arc<Config>> {
@@ -275,13 +281,7 @@ impl Settings {
     fn apply(&self, config: Config) -> bool {
         let before = self.current().warnings();
         config.warnings().iter().filter(|new| !before.contains(new)).for_each(|new| warn!("{new}"));
-        self.live.send_if_modified(|live| {
-            let changed = **live != config;
-            if changed {
-                *live = Arc::new(config);
-            }
-            changed
-        })
+        self.live.set_if_changed(config)
     }
 
     fn report(&self, fault: String) {

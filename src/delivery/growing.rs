@@ -1,7 +1,7 @@
 //! A package that is still being pulled as an HTTP answer: the same as of a
 //! stored one, but for what can't be known or promised before it is verified.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     body::Body,
@@ -9,12 +9,12 @@ use axum::{
 };
 
 use super::{
-    Traffic,
+    Traffic, UnderWay, adjust,
     conditions::{self, Verdict},
     explanation,
     following::Following,
 };
-use crate::store::growing::Growing;
+use crate::{package::MEDIA_TYPE, store::growing::Growing};
 
 /// The answer to a `GET` or `HEAD`; none where the conditions can't be judged
 /// before the package is verified.
@@ -37,59 +37,40 @@ pub fn respond(
     };
     let body = match &part {
         Some(range) if method == Method::GET => {
-            Following::new(growing.clone(), range.clone(), traffic.clone()).into_body()
+            Following::new(growing.clone(), range.clone(), UnderWay::begin(traffic)).into_body()
         }
         Some(_) => Body::empty(),
         None => Body::from(explanation(status)),
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    describe(response.headers_mut(), status, part, growing, file_name);
+    let mut headers = describe(growing, file_name);
+    adjust(&mut headers, status, part.as_ref(), size);
+    *response.headers_mut() = headers;
     Some(response)
 }
 
-fn describe(
-    headers: &mut HeaderMap,
-    status: StatusCode,
-    part: Option<Range<u64>>,
-    growing: &Growing,
-    file_name: &str,
-) {
-    let size = growing.total_bytes();
-    let mut set = |name, value: String| {
-        // Made of hex, numbers and plain ids only.
+/// What an answer with the whole package says of it.
+fn describe(growing: &Growing, file_name: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    // Made of hex, numbers and plain ids only.
+    let mut set = |name, value: &str| {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
         }
     };
+    set(header::CONTENT_TYPE, MEDIA_TYPE);
+    set(header::CONTENT_LENGTH, &growing.total_bytes().to_string());
+    set(header::CONTENT_DISPOSITION, &format!("attachment; filename=\"{file_name}\""));
+    set(header::ACCEPT_RANGES, "bytes");
+    set(header::CACHE_CONTROL, "no-cache");
     // No date: another version may come to have it, should this one fail. And
     // a weak tag: a strong one would let a client that was cut off, because
     // the bytes were not those announced, complete them with good ones.
     if let Some(sha256) = growing.sha256() {
-        set(header::ETAG, format!("W/\"{sha256}\""));
+        set(header::ETAG, &format!("W/\"{sha256}\""));
+        let digest = format!("sha-256=:{}:", sha256.base64());
+        set(HeaderName::from_static("repr-digest"), &digest);
     }
-    set(header::ACCEPT_RANGES, "bytes".to_owned());
-    set(header::CACHE_CONTROL, "no-cache".to_owned());
-    match part {
-        Some(range) => {
-            set(header::CONTENT_TYPE, "application/zip".to_owned());
-            set(header::CONTENT_DISPOSITION, format!("attachment; filename=\"{file_name}\""));
-            set(header::CONTENT_LENGTH, (range.end - range.start).to_string());
-            if let Some(sha256) = growing.sha256() {
-                let digest = format!("sha-256=:{}:", sha256.base64());
-                set(HeaderName::from_static("repr-digest"), digest);
-            }
-            if status == StatusCode::PARTIAL_CONTENT {
-                let value = format!("bytes {}-{}/{size}", range.start, range.end - 1);
-                set(header::CONTENT_RANGE, value);
-            }
-        }
-        None if status == StatusCode::NOT_MODIFIED => set(header::CONTENT_LENGTH, size.to_string()),
-        None => {
-            if status == StatusCode::RANGE_NOT_SATISFIABLE {
-                set(header::CONTENT_RANGE, format!("bytes */{size}"));
-            }
-            set(header::CONTENT_TYPE, "application/json".to_owned());
-        }
-    }
+    headers
 }

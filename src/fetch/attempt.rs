@@ -27,7 +27,7 @@ const BATCH_BYTES: usize = 256 << 10;
 /// On a slow line a batch takes seconds, and whoever follows what has arrived
 /// follows the file: when nothing more is there to be taken, a smaller one is
 /// written, but not more often than this.
-const WRITE_PAUSE: Duration = Duration::from_millis(10);
+const WRITE_PAUSE: Duration = Duration::from_millis(5);
 
 impl Inner {
     pub(super) async fn round(&self, flight: &Flight) -> Result<Pulled, PullError> {
@@ -347,7 +347,12 @@ impl Inner {
         let stored = tasks::blocking(move || pending.commit(verify, digest, provenance, wanted));
         let stored = stored.await?;
         if let Some(grower) = grower {
-            grower.verified(&stored);
+            // Those who follow go on from the copy that all others use.
+            let followed = grower.growing().is_followed();
+            let package =
+                followed.then(|| task.store.open_package(id)).and_then(Result::ok).flatten();
+            let same = package.filter(|(now, _)| now.manifest.sha256 == stored.manifest.sha256);
+            grower.verified(&stored, same.map(|(_, opened)| opened));
         }
         let before = task.held.as_ref().map(|held| held.manifest.sha256);
         let changed = before != Some(stored.manifest.sha256);

@@ -28,12 +28,5 @@ pub(super) async fn stop(State(board): State<Arc<Board>>, State(fetch): State<Fe
 /// True when that changed anything. Switch and pulls change together, whoever
 /// else is switching at the same moment.
 fn switch(board: &Board, fetch: &Fetch, on: bool) -> bool {
-    board.running.send_if_modified(|running| {
-        if on {
-            fetch.start()
-        } else {
-            fetch.stop()
-        }
-        std::mem::replace(running, on) != on
-    })
+    board.switch(on, || if on { fetch.start() } else { fetch.stop() })
 }

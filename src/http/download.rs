@@ -5,17 +5,63 @@ use std::sync::Arc;
 use axum::{
     body::Body,
     extract::State,
-    http::{HeaderMap, Method, Response},
+    http::{HeaderMap, HeaderValue, Method, Response, header},
 };
 
-use super::error::ApiError;
+use super::{Face, error::ApiError};
 use crate::{
     board::Board,
     delivery::{self, Traffic},
-    fetch::{Fetch, Package},
-    package::PackageId,
-    wire::PathId,
+    fetch::{Fetch, Found},
+    listen::AtOnce,
+    package::{MEDIA_TYPE, PackageId},
+    wire::{self, PathId},
 };
+
+/// Packages that are here and open, which is nearly every request of a storm,
+/// are answered without the router: it costs more than sending a small package.
+pub(super) fn at_once(face: &Face) -> AtOnce {
+    let (board, fetch, traffic) = (face.board.clone(), face.fetch.clone(), face.traffic.clone());
+    Arc::new(move |method, uri, headers| {
+        if !matches!(*method, Method::GET | Method::HEAD) || !board.is_running() {
+            return None;
+        }
+        let package = fetch.at_hand(id_of(uri.path())?)?;
+        let mut answer = delivery::respond(method, headers, package, besides, &traffic);
+        if !answer.status().is_success() {
+            wire::guard(answer.headers_mut());
+        }
+        Some(answer)
+    })
+}
+
+/// What is asked for in a download's path. Whatever is not plain is no key of
+/// any package, and the router's to refuse.
+fn id_of(path: &str) -> Option<&str> {
+    let id = match path.strip_prefix("/api/v1/meetings/") {
+        Some(rest) => rest.strip_suffix("/download-package")?,
+        None => path.strip_prefix("/api/meetings/")?.strip_suffix("/download")?,
+    };
+    Some(id)
+}
+
+/// The name that a package is saved under, and what the router's layers say of
+/// every download.
+fn besides(id: &PackageId) -> (String, HeaderMap) {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    let exposed = super::EXPOSED.map(|name| name.to_string()).join(",");
+    if let Ok(exposed) = HeaderValue::try_from(exposed) {
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    }
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    wire::guard(&mut headers);
+    (file_name(id), headers)
+}
+
+fn file_name(id: &PackageId) -> String {
+    format!("meeting_{id}.zip")
+}
 
 type Parts = (State<Arc<Board>>, State<Fetch>, State<Arc<Traffic>>);
 
@@ -50,17 +96,16 @@ async fn deliver(
         return Err(ApiError::NotRunning);
     }
     let refused = |error| ApiError::of_pull(id.clone(), error, not_found);
-    let file_name = format!("meeting_{id}.zip");
     let package = match fetch.open_or_follow(&id).await.map_err(refused)? {
-        Package::Stored(stored, file) => (stored, file),
-        Package::Growing(growing) => {
-            let early = delivery::growing::respond(method, headers, &growing, &file_name, &traffic);
+        Found::Here(package) => package,
+        Found::Growing(growing) => {
+            let name = file_name(&id);
+            let early = delivery::growing::respond(method, headers, &growing, &name, &traffic);
             if let Some(response) = early {
                 return Ok(response);
             }
             fetch.obtain(&id).await.map_err(refused)?
         }
     };
-    delivery::respond(method, headers, package, &file_name, &traffic)
-        .map_err(|error| ApiError::Disk { id, error })
+    Ok(delivery::respond(method, headers, package, besides, &traffic))
 }

@@ -31,11 +31,6 @@ pub(super) enum ApiError {
         id: PackageId,
         error: Arc<PullError>,
     },
-    /// The file broke under our hands.
-    Disk {
-        id: PackageId,
-        error: std::io::Error,
-    },
     Config(PatchError),
     /// Wanted of a meeting that only an active one can do.
     NotActive(PackageId),
@@ -84,10 +79,6 @@ impl IntoResponse for ApiError {
                 // must not fill the log.
                 debug!("download of meeting {id} refused: {error}");
                 later(pull_failed(&error))
-            }
-            Self::Disk { id, error } => {
-                error!("package of meeting {id} could not be read: {error}");
-                detail(StatusCode::INTERNAL_SERVER_ERROR, DISK_FAILS)
             }
             Self::Config(PatchError::NotSaved(error)) => {
                 error!("configuration not saved: {error}");

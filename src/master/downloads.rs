@@ -144,9 +144,8 @@ async fn deliver(
     .await;
     match opened? {
         Some(package) => {
-            delivery::respond(method, headers, package, &file_name(id), &server.traffic).map_err(
-                |cause| Refusal::Storage(format!("cannot read the package of {id}: {cause}")),
-            )
+            let besides = |id: &PackageId| (file_name(id), HeaderMap::new());
+            Ok(delivery::respond(method, headers, package, besides, &server.traffic))
         }
         None if unverified => {
             server.wake.verifier.notify_one();

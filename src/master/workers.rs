@@ -110,10 +110,13 @@ pub async fn gauge(server: Arc<Server>, stop: CancellationToken) {
     let work = async {
         loop {
             let reading = server.clone();
-            let outside = tasks::blocking(move || Outside {
-                free: reading.store.free_bytes().ok(),
-                node_key: reading.access.vault().asks_node_key(),
-                login_fault: reading.access.vault().fault(),
+            let outside = tasks::blocking(move || {
+                reading.store.close_idle();
+                Outside {
+                    free: reading.store.free_bytes().ok(),
+                    node_key: reading.access.vault().asks_node_key(),
+                    login_fault: reading.access.vault().fault(),
+                }
             });
             server.outside.send_replace(outside.await);
             let _ = tokio::time::timeout(GAUGE_EVERY, server.wake.gauge.notified()).await;

@@ -60,7 +60,7 @@ impl Memory {
         self.absent_since.retain(|id, _| stored.contains(id) && !active.contains(id));
         let grace = Duration::from_secs(cleanup.grace_seconds);
         let mut gone = Vec::new();
-        for id in stored.iter().filter(|id| !active.contains(id)) {
+        for id in stored.iter().filter(|id| !active.contains(*id)) {
             let wanted = match self.from_before.contains(id) {
                 true => cleanup.clean_on_startup,
                 false => cleanup.clean_ended_meetings,

@@ -230,7 +230,7 @@ impl Worker {
         let listening = *port.borrow_and_update();
         let relevant = |c: &Config| {
             let public = (c.public_ip.clone(), c.public_port, c.use_public_address);
-            (c.main_server(), c.node_id.clone(), public, c.heartbeat.interval)
+            (c.main_server().to_owned(), c.node_id.clone(), public, c.heartbeat.interval)
         };
         let before = relevant(config);
         tokio::select! {

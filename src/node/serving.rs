@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -15,7 +14,7 @@ use tracing::{error, info};
 use crate::{
     board::Board,
     config::Settings,
-    listen::{BindError, Listener},
+    listen::{Answers, BindError, Listener},
     tasks::Tasks,
 };
 
@@ -30,7 +29,7 @@ pub(super) struct Worker {
     pub host: IpAddr,
     /// From the command line; the configuration's port does not count then.
     pub fixed_port: Option<u16>,
-    pub router: Router,
+    pub answers: Answers,
     pub connections: Tasks,
 }
 
@@ -73,7 +72,7 @@ impl Worker {
     fn begin(&self, listener: Listener, stop: &CancellationToken) -> CancellationToken {
         let stop = stop.child_token();
         self.board.port.send_replace(listener.address().port());
-        let serving = listener.serve(self.router.clone(), self.connections.clone(), stop.clone());
+        let serving = listener.serve(self.answers.clone(), self.connections.clone(), stop.clone());
         self.connections.spawn("accept", serving);
         stop
     }

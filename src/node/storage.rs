@@ -64,7 +64,7 @@ impl Worker {
         match open(path.clone()).await {
             Ok((store, found)) => {
                 info!("packages are kept in {} from now on", path.display());
-                self.board.store.send_replace(store);
+                self.board.store.set(store);
                 self.board.store_fault.send_replace(None);
                 Some(found.unverified)
             }

@@ -9,7 +9,7 @@ use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::{Pending, Stored};
+use super::{Opened, Pending, Stored};
 use crate::package::Sha256;
 
 /// The end of every package that nobody gets before the whole is verified: a
@@ -23,16 +23,16 @@ pub const HELD_BACK_BYTES: u64 = (64 << 10) + 22;
 enum Fate {
     /// So many bytes may be sent.
     UnderWay(u64),
-    Verified(Arc<Stored>),
+    Verified(Arc<Stored>, Option<Arc<Opened>>),
     Broken,
 }
 
 /// As its followers see it.
 #[derive(Debug)]
 pub struct Growing {
-    /// A second handle of the file that is written: it is read by position, so
-    /// nobody moves anybody's cursor, and it stays good when the file is
-    /// renamed into place, or removed.
+    /// A second, read-only handle of the file that is written. It is read by
+    /// position, so nobody moves anybody's cursor, and stays good when the file
+    /// is renamed into place, or removed.
     file: File,
     total_bytes: u64,
     sha256: Option<Sha256>,
@@ -65,14 +65,14 @@ impl Grower {
                 *before = ready;
                 true
             }
-            Fate::UnderWay(_) | Fate::Verified(_) | Fate::Broken => false,
+            Fate::UnderWay(_) | Fate::Verified(..) | Fate::Broken => false,
         });
     }
 
     /// The bytes are `stored`'s, whether this file took its place or was one
-    /// too many.
-    pub fn verified(self, stored: &Arc<Stored>) {
-        self.0.fate.send_replace(Fate::Verified(stored.clone()));
+    /// too many. `opened` is the copy to go on from, where there is one.
+    pub fn verified(self, stored: &Arc<Stored>, opened: Option<Arc<Opened>>) {
+        self.0.fate.send_replace(Fate::Verified(stored.clone(), opened));
     }
 }
 
@@ -135,8 +135,8 @@ pub struct Watched {
 pub enum Ready {
     /// Up to this byte, unverified.
     To(u64),
-    /// To the end of what was asked for.
-    Verified(Arc<Stored>),
+    /// To the end of what was asked for, from this copy if there is one.
+    Verified(Arc<Stored>, Option<Arc<Opened>>),
 }
 
 impl Watched {
@@ -147,11 +147,11 @@ impl Watched {
         let to = |ready: u64| ready.min(end.saturating_sub(1));
         let news = self.fate.wait_for(|fate| match fate {
             Fate::UnderWay(ready) => to(*ready) > at,
-            Fate::Verified(_) | Fate::Broken => true,
+            Fate::Verified(..) | Fate::Broken => true,
         });
         match news.await.map(|fate| fate.clone()) {
             Ok(Fate::UnderWay(ready)) => Ok(Ready::To(to(ready))),
-            Ok(Fate::Verified(stored)) => Ok(Ready::Verified(stored)),
+            Ok(Fate::Verified(stored, opened)) => Ok(Ready::Verified(stored, opened)),
             Ok(Fate::Broken) | Err(_) => Err(io::Error::other("the pull broke off")),
         }
     }
@@ -182,7 +182,7 @@ mod tests {
     fn ready(watched: &mut Watched, at: u64, end: u64) -> Option<Option<u64>> {
         Some(match watched.ready(at, end).now_or_never()? {
             Ok(Ready::To(ready)) => Some(ready),
-            Ok(Ready::Verified(_)) => Some(u64::MAX),
+            Ok(Ready::Verified(..)) => Some(u64::MAX),
             Err(_) => None,
         })
     }
@@ -220,7 +220,7 @@ mod tests {
         assert!(growing.is_broken());
         assert_eq!(ready(&mut of_bad, 10, TOTAL), Some(None), "not even what is there");
         let stored = pending.commit(Verify::Full, None, provenance(), || true).unwrap();
-        good.verified(&stored);
+        good.verified(&stored, None);
         assert_eq!(ready(&mut of_good, TOTAL - 1, TOTAL), Some(Some(u64::MAX)));
     }
 

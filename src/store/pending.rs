@@ -96,15 +96,15 @@ impl Store {
             file,
         };
         let stored = {
-            let mut index = self.index_mut();
+            let mut turn = self.turn();
             // While this one was read, another may have taken its place.
             let now = std::fs::metadata(&path).map_err(io_error)?;
-            match index.get(id) {
-                Some(newer) => return Ok(newer.clone()),
+            match turn.get(id) {
+                Some(newer) => return Ok(newer),
                 None if stamp(&now) != manifest.file => {
                     return Err(VerifyError::Changed.into());
                 }
-                None => index.admit(manifest),
+                None => turn.admit(manifest),
             }
         };
         self.write_manifest(&stored);
@@ -113,21 +113,21 @@ impl Store {
 
     /// Takes a package that failed verification off the disk.
     pub fn discard_unverified(&self, id: &PackageId) -> Result<(), StoreError> {
-        let mut index = self.index_mut();
-        if index.contains_key(id) { Ok(()) } else { self.remove_from(&mut index, id) }
+        let mut turn = self.turn();
+        if turn.get(id).is_some() { Ok(()) } else { self.remove_from(&mut turn, id) }
     }
 
     /// Same bytes, newer facts: nothing on disk but the manifest changes.
     /// None when the package has gone or was replaced meanwhile.
     pub fn confirm(&self, stored: &Stored, title: String, source: Source) -> Option<Arc<Stored>> {
         let stored = {
-            let mut index = self.index_mut();
-            let current = index.get(&stored.manifest.id)?;
+            let mut turn = self.turn();
+            let current = turn.get(&stored.manifest.id)?;
             if current.manifest.file != stored.manifest.file {
                 return None;
             }
             let manifest = Manifest { title, source, ..current.manifest.clone() };
-            index.admit(manifest)
+            turn.admit(manifest)
         };
         self.write_manifest(&stored);
         Some(stored)
@@ -174,9 +174,9 @@ impl Pending {
         Ok(())
     }
 
-    /// A second handle of its file, for reading by position what was written.
+    /// For reading by position what was written.
     pub(super) fn reader(&self) -> std::io::Result<File> {
-        self.scratch.file().try_clone()
+        self.scratch.reader()
     }
 
     /// Bytes of other packages that must go before this one fits with `bytes`.
@@ -226,8 +226,8 @@ impl Pending {
             file: stamp(&scratch.file().metadata().map_err(io_error)?),
         };
         let stored = {
-            let mut index = store.index_mut();
-            if let Some(old) = index.get(&id) {
+            let mut turn = store.turn();
+            if let Some(old) = turn.get(&id) {
                 // Two versions of one package never share a date: that makes
                 // the date a strong validator here (RFC 9110, 8.8.2.2).
                 manifest.modified_s = manifest.modified_s.max(old.manifest.modified_s + 1);
@@ -236,26 +236,11 @@ impl Pending {
                 return Err(StoreError::Unwanted);
             }
             scratch.place(&path).map_err(io_error)?;
-            index.admit(manifest)
+            turn.admit(manifest)
         };
         atomic::sync_folder_of(&path).map_err(io_error)?;
         store.write_manifest(&stored);
         Ok(stored)
-    }
-}
-
-/// Puts a manifest into the index; how the package was used stays.
-trait Admit {
-    fn admit(&mut self, manifest: Manifest) -> Arc<Stored>;
-}
-
-impl Admit for super::Index {
-    fn admit(&mut self, manifest: Manifest) -> Arc<Stored> {
-        let id = manifest.id.clone();
-        let usage = self.get(&id).map(|old| old.usage.clone()).unwrap_or_default();
-        let stored = Arc::new(Stored { manifest, usage });
-        self.insert(id, stored.clone());
-        stored
     }
 }
 

@@ -125,12 +125,10 @@ impl Drop for Room {
 
 impl Inner {
     /// With a package of `bytes` for `id`: it takes the place of the one that
-    /// is there. Locks the index while the promises are locked, never the
-    /// other way round.
+    /// is there.
     fn need(&self, promises: &Promises, id: &PackageId, bytes: u64, number: Option<u64>) -> Need {
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let stored = index.values().filter(|stored| stored.manifest.id != *id);
-        let stored: u64 = stored.map(|stored| stored.manifest.size_bytes).sum();
+        let replaced = self.index.get(id.as_str()).map_or(0, |old| old.manifest.size_bytes);
+        let stored = self.index.used_bytes().saturating_sub(replaced);
         let others = || promises.iter().filter(|(other, _)| Some(**other) != number);
         let others_total: u64 = others()
             .filter(|(_, promise)| promise.id != *id)

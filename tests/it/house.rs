@@ -22,7 +22,7 @@ const FLOORS: &[&[&str]] = &[
     &["package"],
     &["cli", "listen", "machine", "telemetry"],
     &["config"],
-    &["tasks", "atomic"],
+    &["tasks", "atomic", "live"],
 ];
 
 /// What the main server shares with the node, and nothing else.

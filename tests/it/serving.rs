@@ -298,3 +298,62 @@ async fn the_panel_page_and_unknown_paths() {
     }
     node.shut_down().await;
 }
+
+/// `%31` is `1` for the router, and for nobody before it.
+fn by_way_of_the_router(url: &str) -> String {
+    url.replace("m1", "m%31")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_answered_at_once_is_what_the_router_answers() {
+    let zip = big_zip(400_000, 13);
+    let (_main, node) = served(&zip).await;
+    let etag = format!("\"{}\"", node.meeting("m1").await["sha256"].as_str().unwrap());
+    let ask = async |url: String, method: &Method, fields: &[(&str, &str)]| {
+        let mut request = client().request(method.clone(), url);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.unwrap();
+        let mut headers: Vec<_> =
+            answer.headers().iter().filter(|(name, _)| *name != header::DATE).collect();
+        headers.sort_by_key(|(name, value)| (name.as_str(), value.as_bytes()));
+        let headers = format!("{headers:?}");
+        (answer.status(), headers, answer.bytes().await.unwrap())
+    };
+    for path in ["/api/v1/meetings/m1/download-package", "/api/meetings/m1/download"] {
+        for method in [Method::GET, Method::HEAD] {
+            for fields in [
+                &[][..],
+                &[("origin", "http://elsewhere.example")],
+                &[("range", "bytes=100-299999")],
+                &[("range", "bytes=400001-")],
+                &[("if-none-match", &etag)],
+                &[("if-match", "\"other\"")],
+            ] {
+                let url = node.url(path);
+                let routed = ask(by_way_of_the_router(&url), &method, fields).await;
+                let at_once = ask(url, &method, fields).await;
+                assert!(at_once == routed, "{method} {path} {fields:?}\n{at_once:?}\n{routed:?}");
+            }
+        }
+    }
+    let (status, answer) = node.post("/api/v1/meetings/m1/download-package", json!({})).await;
+    assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{answer}");
+    node.post("/api/service/stop", json!({})).await;
+    assert_eq!(node.download("m1").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_package_that_somebody_writes_to_is_never_served_again() {
+    let zip = big_zip(400_000, 14);
+    let (main, node) = served(&zip).await;
+    assert_eq!(node.download("m1").await.1, zip);
+    main.go_away().await;
+    let path = node.storage().join("meeting_m1/package.zip");
+    std::fs::write(&path, b"not a package").unwrap();
+    let (status, body) = node.download("m1").await;
+    assert!(status.is_server_error(), "{status}: {} bytes", body.len());
+    node.shut_down().await;
+}

@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::support::{
+    client,
     node::free_port,
-    process::{NodeFolder, NodeProcess, Process, binary, run},
-    zip_of,
+    process::{NodeFolder, NodeProcess, Process, binary, plain_environment, run},
+    until, zip_of,
 };
 
 /// Nothing that tests do is answered there.
@@ -195,4 +196,30 @@ async fn a_folder_that_another_one_uses_is_refused() {
     first.until_listening().await;
     let line = refusal(&args);
     assert!(line.contains("in use by another edge-mirror"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_descriptors_left_clients_are_told_to_come_back_and_then_served() {
+    use std::{io::Read, net::TcpStream, time::Duration};
+    let folder = NodeFolder::of(&nobody());
+    let plain = folder.command();
+    let mut limited = std::process::Command::new("sh");
+    plain_environment(&mut limited);
+    limited.args(["-c", "ulimit -n 60 && exec \"$0\" \"$@\""]);
+    limited.arg(plain.get_program()).args(plain.get_args());
+    let node = NodeProcess::of(limited).await;
+    let crowd: Vec<_> = (0..100).map(|_| TcpStream::connect(node.address()).unwrap()).collect();
+    let turned_away = crowd.iter().any(|mut client| {
+        client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let mut said = [0; 64];
+        let read = client.read(&mut said).unwrap_or(0);
+        said[..read].starts_with(b"HTTP/1.1 503 ")
+    });
+    assert!(turned_away);
+    drop(crowd);
+    until("somebody is served", async || {
+        let asked = client().get(node.url("/api/status")).send().await;
+        asked.ok().filter(|answer| answer.status().is_success()).map(drop)
+    })
+    .await;
 }

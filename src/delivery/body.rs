@@ -1,0 +1,249 @@
+//! The bytes of a download on their way to one client. A body ends early only
+//! by an error or when dropped; hyper then breaks the connection, because the
+//! announced length was not reached.
+//!
+//! A mapped package is sent as slices of the mapping, which nobody copies on
+//! the way to the kernel. Two things keep one download from holding up the
+//! others on the same worker thread:
+//!
+//! - hyper writes for as long as the socket takes it, and over a fast network
+//!   that is for ever. So after each stretch (`Opened::stretch_at`) the body lets go until the
+//!   runtime has looked at the other sockets. Waking oneself would not do: the
+//!   task would be the next to run, before any socket is looked at.
+//! - Pages that are not in memory would stop the thread until the disk has
+//!   brought them. They are asked for, and read in by another thread.
+
+use std::{
+    io,
+    ops::Range,
+    os::unix::fs::FileExt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use axum::body::HttpBody;
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use tokio_util::sync::ReusableBoxFuture;
+
+use super::UnderWay;
+use crate::{store::Opened, tasks};
+
+/// What hyper is given at a time; it writes no more than that in one call.
+const SLICE_BYTES: u64 = 256 << 10;
+/// Where a package can't be mapped: small enough that a thousand slow readers
+/// stay affordable.
+const CHUNK_BYTES: u64 = 128 << 10;
+
+/// A part of an open package.
+pub(super) struct Download {
+    opened: Arc<Opened>,
+    left: Range<u64>,
+    source: Source,
+    under_way: UnderWay,
+}
+
+enum Source {
+    Mapped(Mapped),
+    /// The chunk that is being read.
+    Read(Option<ReusableBoxFuture<'static, io::Result<Bytes>>>),
+}
+
+struct Mapped {
+    bytes: Bytes,
+    begun: bool,
+    /// Up to where may be sent without a pause.
+    ready_to: u64,
+    pause: Pause,
+}
+
+/// Made when it is first needed, and used again: it costs an allocation.
+#[derive(Default)]
+struct Pause {
+    future: Option<ReusableBoxFuture<'static, ()>>,
+    under_way: bool,
+}
+
+impl Download {
+    pub(super) fn new(opened: Arc<Opened>, part: Range<u64>, under_way: UnderWay) -> Self {
+        let source = match opened.bytes().filter(|bytes| part.end <= bytes.len() as u64) {
+            Some(bytes) => {
+                let (bytes, ready_to) = (bytes.clone(), part.start);
+                Source::Mapped(Mapped { bytes, begun: false, ready_to, pause: Pause::default() })
+            }
+            None => Source::Read(None),
+        };
+        Self { opened, left: part, source, under_way }
+    }
+}
+
+impl Mapped {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        opened: &Arc<Opened>,
+        left: &Range<u64>,
+    ) -> Poll<Bytes> {
+        if self.ready_to == left.start && !self.pause.under_way {
+            let mut stretch = opened.stretch_at(left.start as usize);
+            stretch.end = stretch.end.min(left.end as usize);
+            self.ready_to = stretch.end as u64;
+            if !opened.is_resident(&stretch) {
+                let opened = opened.clone();
+                self.pause.begin(tasks::blocking(move || opened.fill(stretch)));
+            } else if self.begun {
+                self.pause.begin(tokio::task::yield_now());
+            }
+            self.begun = true;
+        }
+        ready!(self.pause.poll(cx));
+        let end = self.ready_to.min(left.start + SLICE_BYTES);
+        Poll::Ready(self.bytes.slice(left.start as usize..end as usize))
+    }
+}
+
+impl Pause {
+    fn begin(&mut self, future: impl Future<Output = ()> + Send + 'static) {
+        match &mut self.future {
+            Some(made) => made.set(future),
+            None => self.future = Some(ReusableBoxFuture::new(future)),
+        }
+        self.under_way = true;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(future) = self.future.as_mut().filter(|_| self.under_way) {
+            ready!(future.poll(cx));
+            self.under_way = false;
+        }
+        Poll::Ready(())
+    }
+}
+
+/// For packages that are not mapped.
+fn poll_read(
+    reading: &mut Option<ReusableBoxFuture<'static, io::Result<Bytes>>>,
+    cx: &mut Context<'_>,
+    opened: &Arc<Opened>,
+    left: &Range<u64>,
+) -> Poll<io::Result<Bytes>> {
+    let chunk = reading.get_or_insert_with(|| {
+        let (opened, at) = (opened.clone(), left.start);
+        let length = CHUNK_BYTES.min(left.end - left.start) as usize;
+        ReusableBoxFuture::new(tasks::blocking(move || {
+            let mut chunk = vec![0; length];
+            opened.file().read_exact_at(&mut chunk, at).map(|()| chunk.into())
+        }))
+    });
+    let chunk = ready!(chunk.poll(cx));
+    *reading = None;
+    Poll::Ready(chunk)
+}
+
+impl HttpBody for Download {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let Self { opened, left, source, under_way } = &mut *self;
+        if left.is_empty() {
+            return Poll::Ready(None);
+        }
+        let bytes = match source {
+            Source::Mapped(mapped) => Ok(ready!(mapped.poll(cx, opened, left))),
+            Source::Read(reading) => ready!(poll_read(reading, cx, opened, left)),
+        };
+        if let Ok(bytes) = &bytes {
+            left.start += bytes.len() as u64;
+            under_way.sent(bytes.len() as u64);
+        }
+        Poll::Ready(Some(bytes.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left.end - self.left.start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, io::Write, task::Waker};
+
+    use super::*;
+    use crate::delivery::Traffic;
+
+    const SIZE: u64 = (3 << 20) + 5;
+
+    fn file() -> (File, Vec<u8>) {
+        let bytes: Vec<u8> = (0..SIZE as u32).map(|i| (i / 7) as u8).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        (file, bytes)
+    }
+
+    fn part(opened: Opened, part: Range<u64>) -> (Download, Arc<Traffic>) {
+        let traffic = Arc::<Traffic>::default();
+        (Download::new(Arc::new(opened), part, UnderWay::begin(&traffic)), traffic)
+    }
+
+    async fn all_of(mut body: Download) -> io::Result<Vec<u8>> {
+        let mut got = Vec::new();
+        while let Some(frame) =
+            std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await.transpose()?
+        {
+            let left = body.size_hint().exact().unwrap();
+            got.extend_from_slice(&frame.into_data().unwrap());
+            assert_eq!(left == 0, body.is_end_stream());
+        }
+        Ok(got)
+    }
+
+    #[tokio::test]
+    async fn any_part_arrives_whole_however_it_is_read() {
+        let (file, bytes) = file();
+        for range in [0..SIZE, 0..1, SIZE - 1..SIZE, 5..(1 << 20) + 5, (1 << 20)..(2 << 20), 7..7] {
+            for opened in [Opened::mapped, Opened::unmapped] {
+                let opened = opened(file.try_clone().unwrap());
+                let (body, traffic) = part(opened, range.clone());
+                assert_eq!(traffic.under_way(), 1);
+                let expected = &bytes[range.start as usize..range.end as usize];
+                assert!(all_of(body).await.unwrap() == expected, "{range:?}");
+                let counted = (traffic.served_bytes(), traffic.under_way());
+                assert_eq!(counted, (range.end - range.start, 0));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn others_get_their_turn_after_each_stretch() {
+        let (mut body, _) = part(Opened::mapped(file().0), 0..SIZE);
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut sent, mut pauses) = (0, Vec::new());
+        while sent < SIZE {
+            match Pin::new(&mut body).poll_frame(&mut cx) {
+                Poll::Ready(Some(frame)) => {
+                    sent += frame.unwrap().into_data().unwrap().len() as u64;
+                }
+                Poll::Ready(None) => break,
+                Poll::Pending => pauses.push(sent),
+            }
+        }
+        assert_eq!((sent, pauses), (SIZE, vec![1 << 20, 2 << 20, 3 << 20]));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_cut_short_is_an_error_and_no_end() {
+        let (file, _) = file();
+        let (body, _) = part(Opened::unmapped(file.try_clone().unwrap()), 0..SIZE);
+        file.set_len(1 << 20).unwrap();
+        assert!(all_of(body).await.is_err());
+    }
+}

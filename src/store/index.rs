@@ -1,0 +1,138 @@
+//! The verified packages, by meeting. Readers take no lock and wait for
+//! nobody, whatever the disk does; writers take turns.
+//!
+//! A change copies the one shard that it is in, a sixty-fourth of all: ten
+//! thousand packages cost it as little as a few.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+
+use super::Stored;
+use crate::package::{Manifest, PackageId};
+
+const SHARDS: usize = 64;
+
+type Shard = HashMap<PackageId, Arc<Stored>>;
+
+#[derive(Debug)]
+pub(super) struct Index {
+    hasher: RandomState,
+    shards: [ArcSwap<Shard>; SHARDS],
+    count: AtomicUsize,
+    used_bytes: AtomicU64,
+    turn: Mutex<()>,
+}
+
+/// Held by whoever changes the index, and the disk with it: a rename and the
+/// entry that speaks of it belong together.
+pub(super) struct Turn<'a> {
+    index: &'a Index,
+    _turn: MutexGuard<'a, ()>,
+}
+
+impl Index {
+    pub(super) fn of(packages: Vec<Stored>) -> Self {
+        let hasher = RandomState::new();
+        let (count, used) = (packages.len(), packages.iter().map(|p| p.manifest.size_bytes).sum());
+        let mut shards: [Shard; SHARDS] = std::array::from_fn(|_| Shard::new());
+        for package in packages {
+            let id = package.manifest.id.clone();
+            shards[shard(&hasher, id.as_str())].insert(id, Arc::new(package));
+        }
+        Self {
+            hasher,
+            shards: shards.map(ArcSwap::from_pointee),
+            count: AtomicUsize::new(count),
+            used_bytes: AtomicU64::new(used),
+            turn: Mutex::new(()),
+        }
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<Arc<Stored>> {
+        self.shards[shard(&self.hasher, id)].load().get(id).cloned()
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Stored>> {
+        let mut all = Vec::with_capacity(self.count());
+        self.shards.iter().for_each(|shard| all.extend(shard.load().values().cloned()));
+        all
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of all packages.
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Waits for whoever else changes something.
+    pub(super) fn turn(&self) -> Turn<'_> {
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        Turn { index: self, _turn: turn }
+    }
+}
+
+impl Turn<'_> {
+    pub(super) fn get(&self, id: &PackageId) -> Option<Arc<Stored>> {
+        self.index.get(id.as_str())
+    }
+
+    /// Puts a manifest into the index. How the package was used stays, and its
+    /// open copy where the file is still the same.
+    pub(super) fn admit(&mut self, manifest: Manifest) -> Arc<Stored> {
+        let id = manifest.id.clone();
+        let old = self.get(&id);
+        let usage = old.as_ref().map(|old| old.usage.clone()).unwrap_or_default();
+        let same_file = |old: &&Arc<Stored>| old.manifest.file == manifest.file;
+        let slot = old.as_ref().filter(same_file).map(|old| old.slot.clone()).unwrap_or_default();
+        let stored = Arc::new(Stored { manifest, usage, slot });
+        self.change(id, Some(stored.clone()));
+        if let Some(old) = old.filter(|old| !Arc::ptr_eq(&old.slot, &stored.slot)) {
+            old.slot.close();
+        }
+        stored
+    }
+
+    pub(super) fn remove(&mut self, id: &PackageId) {
+        if let Some(removed) = self.change(id.clone(), None) {
+            removed.slot.close();
+        }
+    }
+
+    /// One step for readers: they find the old entry or the new one.
+    fn change(&mut self, id: PackageId, entry: Option<Arc<Stored>>) -> Option<Arc<Stored>> {
+        let slot = &self.index.shards[shard(&self.index.hasher, id.as_str())];
+        let mut shard = Shard::clone(&slot.load());
+        let size = |entry: &Option<Arc<Stored>>| entry.as_ref().map(|e| e.manifest.size_bytes);
+        let added = size(&entry);
+        let old = match entry {
+            Some(entry) => shard.insert(id, entry),
+            None => shard.remove(&id),
+        };
+        slot.store(Arc::new(shard));
+        let (count, used) = (&self.index.count, &self.index.used_bytes);
+        if let Some(bytes) = added {
+            count.fetch_add(1, Ordering::Relaxed);
+            used.fetch_add(bytes, Ordering::Relaxed);
+        }
+        if let Some(bytes) = size(&old) {
+            count.fetch_sub(1, Ordering::Relaxed);
+            used.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        old
+    }
+}
+
+fn shard(hasher: &RandomState, id: &str) -> usize {
+    hasher.hash_one(id) as usize % SHARDS
+}

@@ -1,0 +1,271 @@
+//! Open packages. All downloads of a version share one descriptor and one
+//! mapping, which are kept from one download to the next: opening, mapping and
+//! faulting in cost several times what sending a small package does.
+//!
+//! A copy is closed when its package is replaced or removed, when it was not
+//! used for a while, and when too many are open; downloads under way keep
+//! what they have.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io,
+    num::NonZero,
+    ops::Range,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use arc_swap::ArcSwapOption;
+use axum::http::HeaderMap;
+use bytes::Bytes;
+use rustix::fs::Advice;
+
+use super::mapping::Mapping;
+use crate::package::FileStamp;
+
+/// More are open at a time only while downloads hold them: each costs a
+/// descriptor, of which connections want most.
+pub(super) const MOST: usize = 1024;
+/// Looks at an open copy in which nobody used it, before it is closed.
+const IDLE_LOOKS: u8 = 12;
+/// What is looked up and read in at a time.
+const STRETCH_BYTES: usize = 1 << 20;
+/// What is asked of the disk ahead of what is waited for.
+const AHEAD_BYTES: u64 = 4 << 20;
+
+/// A version's file, open.
+#[derive(Debug)]
+pub struct Opened {
+    file: File,
+    /// None where it can't be mapped.
+    mapped: Option<(Arc<Mapping>, Bytes)>,
+    /// Looks since its last use.
+    idle: AtomicU8,
+    /// Counts looks. A stretch that was in memory at one is taken to be so
+    /// until the next: asking the kernel costs a small download a twentieth.
+    looks: AtomicU8,
+    resident_at: Box<[AtomicU8]>,
+    /// What every answer with this version says of it. Made by `delivery`, and
+    /// kept here because it goes when the copy goes.
+    pub described: OnceLock<HeaderMap>,
+}
+
+/// Where the open copy of a version is, if there is one.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    opened: ArcSwapOption<Opened>,
+}
+
+/// All slots that are in use, the longest open first.
+#[derive(Debug)]
+pub(super) struct OpenPackages {
+    most: usize,
+    slots: Mutex<VecDeque<Weak<Slot>>>,
+}
+
+struct Owner(Arc<Mapping>);
+
+impl AsRef<[u8]> for Owner {
+    fn as_ref(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
+}
+
+impl Opened {
+    pub(super) fn new(file: File) -> Self {
+        let mapping = Mapping::of(&file).ok().map(Arc::new);
+        Self::with(file, mapping)
+    }
+
+    fn with(file: File, mapping: Option<Arc<Mapping>>) -> Self {
+        let owned = |mapping: Arc<Mapping>| {
+            let bytes = Bytes::from_owner(Owner(mapping.clone()));
+            (mapping, bytes)
+        };
+        let mapped = mapping.map(owned);
+        let length = mapped.as_ref().map_or(0, |(_, bytes)| bytes.len());
+        Self {
+            file,
+            mapped,
+            // Who comes once and never again is the first to go.
+            idle: AtomicU8::new(1),
+            looks: AtomicU8::new(1),
+            resident_at: (0..length.div_ceil(STRETCH_BYTES)).map(|_| AtomicU8::new(0)).collect(),
+            described: OnceLock::new(),
+        }
+    }
+
+    /// As where a file can't be mapped.
+    #[cfg(test)]
+    pub(crate) fn unmapped(file: File) -> Self {
+        Self::with(file, None)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn mapped(file: File) -> Self {
+        Self::new(file)
+    }
+
+    /// For reading at positions: its cursor is nobody's.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// All bytes of it, to be sent and not to be looked at (see `mapping`).
+    pub fn bytes(&self) -> Option<&Bytes> {
+        self.mapped.as_ref().map(|(_, bytes)| bytes)
+    }
+
+    /// The rest of the stretch that begins at a position or has it within.
+    pub fn stretch_at(&self, position: usize) -> Range<usize> {
+        let end = (position / STRETCH_BYTES + 1) * STRETCH_BYTES;
+        position..end.min(self.bytes().map_or(0, Bytes::len))
+    }
+
+    /// Whether sending a stretch would wait for no disk.
+    pub fn is_resident(&self, stretch: &Range<usize>) -> bool {
+        let Some((mapping, _)) = &self.mapped else { return true };
+        let Some(resident_at) = self.resident_at.get(stretch.start / STRETCH_BYTES) else {
+            return true;
+        };
+        let look = self.looks.load(Ordering::Relaxed);
+        if resident_at.load(Ordering::Relaxed) == look {
+            return true;
+        }
+        let resident = mapping.is_resident(stretch.clone());
+        // Said of the whole stretch only.
+        let whole = stretch.start.is_multiple_of(STRETCH_BYTES);
+        if resident && whole && self.stretch_at(stretch.start) == *stretch {
+            resident_at.store(look, Ordering::Relaxed);
+        }
+        resident
+    }
+
+    /// Waits until a stretch is in memory, with what follows on its way.
+    /// Should it fail, whoever sends waits instead, or learns why.
+    pub fn fill(&self, stretch: Range<usize>) {
+        let Some((mapping, _)) = &self.mapped else { return };
+        let (from, length) =
+            (stretch.start as u64, NonZero::new(stretch.len() as u64 + AHEAD_BYTES));
+        let _ = rustix::fs::fadvise(&self.file, from, length, Advice::WillNeed);
+        let _ = mapping.fill(stretch);
+    }
+
+    /// Whether it is still the file that was verified, in its place: not
+    /// written to, not unlinked, nothing renamed over it.
+    pub(super) fn is_still(&self, verified: &FileStamp) -> io::Result<bool> {
+        let now = rustix::fs::fstat(&self.file)?;
+        let mtime_ns = i128::from(now.st_mtime) * 1_000_000_000 + i128::from(now.st_mtime_nsec);
+        Ok(now.st_nlink > 0
+            && now.st_ino == verified.inode
+            && u64::try_from(now.st_size) == Ok(verified.size_bytes)
+            && mtime_ns == verified.mtime_ns)
+    }
+
+    fn used(&self) {
+        // Reading first: a thousand clients a millisecond need not fight for it.
+        if self.idle.load(Ordering::Relaxed) != 0 {
+            self.idle.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Slot {
+    pub(super) fn opened(&self) -> Option<Arc<Opened>> {
+        let opened = self.opened.load_full()?;
+        opened.used();
+        Some(opened)
+    }
+
+    pub(super) fn close(&self) {
+        self.opened.store(None);
+    }
+
+    /// Counts a look; closes what was not used for too many of them.
+    fn look(&self) {
+        let Some(opened) = self.opened.load_full() else { return };
+        // Never the 0 of stretches that were not asked for yet.
+        let looks = opened.looks.load(Ordering::Relaxed) % u8::MAX + 1;
+        opened.looks.store(looks, Ordering::Relaxed);
+        if opened.idle.fetch_add(1, Ordering::Relaxed) + 1 >= IDLE_LOOKS {
+            self.close();
+        }
+    }
+}
+
+impl OpenPackages {
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, slots: Mutex::default() }
+    }
+
+    /// Keeps the copy for those who come next.
+    pub(super) fn keep(&self, slot: &Arc<Slot>, opened: Arc<Opened>) {
+        let mut slots = self.slots();
+        if slot.opened.swap(Some(opened)).is_none() {
+            slots.push_back(Arc::downgrade(slot));
+        }
+        if slots.len() > self.most {
+            make_room(&mut slots);
+        }
+    }
+
+    /// To be called every few seconds.
+    pub(super) fn close_idle(&self) {
+        let mut slots = self.slots();
+        slots.retain(|slot| {
+            slot.upgrade().is_some_and(|slot| {
+                slot.look();
+                slot.opened.load().is_some()
+            })
+        });
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.slots().iter().filter_map(Weak::upgrade).filter(|s| s.opened.load().is_some()).count()
+    }
+
+    fn slots(&self) -> MutexGuard<'_, VecDeque<Weak<Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes the one that has been open for longest and was not used since it was
+/// last looked at; if all were, the first.
+fn make_room(slots: &mut VecDeque<Weak<Slot>>) {
+    let unused = |slot: &Arc<Slot>| {
+        let opened = slot.opened.load();
+        opened.as_ref().is_none_or(|opened| opened.idle.fetch_max(1, Ordering::Relaxed) > 0)
+    };
+    let found = slots.iter().position(|slot| slot.upgrade().as_ref().is_none_or(unused));
+    if let Some(slot) = slots.remove(found.unwrap_or(0)).and_then(|slot| slot.upgrade()) {
+        slot.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_are_open_at_a_time_and_those_in_use_stay() {
+        let open = OpenPackages::new(3);
+        let opened = || {
+            let slot = Arc::<Slot>::default();
+            open.keep(&slot, Arc::new(Opened::new(tempfile::tempfile().unwrap())));
+            slot
+        };
+        let is_open = |slot: &Arc<Slot>| slot.opened.load().is_some();
+        let used = opened();
+        let mut others = Vec::new();
+        for _ in 0..9 {
+            assert!(used.opened().is_some(), "closed after {}", others.len());
+            others.push(opened());
+        }
+        assert_eq!(open.count(), 3);
+        assert!(is_open(&used) && others[7..].iter().all(is_open));
+    }
+}
