@@ -68,6 +68,11 @@ impl Scratch {
         &self.file
     }
 
+    /// Another handle, which can't write: for whoever may outlive this one.
+    pub fn reader(&self) -> io::Result<File> {
+        File::open(&self.path)
+    }
+
     /// Makes the bytes durable; must come before [`place`](Self::place).
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_all()

@@ -35,6 +35,7 @@ pub struct Config {
     pub shutdown_grace: u64,
     pub storage: Storage,
     pub network: Network,
+    pub serve: Serve,
     pub logging: Logging,
     pub heartbeat: Heartbeat,
     pub cleanup: Cleanup,
@@ -76,6 +77,12 @@ pub struct Network {
     pub connection_timeout: u64,
     pub retry_count: u32,
     pub retry_delay: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Serve {
+    pub cut_through: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

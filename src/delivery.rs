@@ -6,6 +6,8 @@
 
 mod body;
 pub mod conditions;
+mod following;
+pub mod growing;
 pub mod range;
 
 use std::{

@@ -30,7 +30,7 @@ use crate::{
     board::{Board, Cause, Fault},
     config::{Config, Settings},
     package::{PackageId, Sha256},
-    store::{Package, StoreError, Stored},
+    store::{Package, StoreError, Stored, growing::Growing},
     tasks::Tasks,
     upstream::{Connector, Place, UpstreamError},
 };
@@ -160,6 +160,13 @@ pub struct Catalogue {
     pub offers: HashMap<PackageId, Offer>,
 }
 
+/// A package that a client can be sent.
+pub enum Found {
+    Here(Package),
+    /// Being pulled: its bytes can be followed.
+    Growing(Arc<Growing>),
+}
+
 /// Cloning shares it.
 #[derive(Clone)]
 pub struct Fetch {
@@ -223,6 +230,25 @@ impl Fetch {
         }
         let cause = "it changed again and again while it was pulled".to_owned();
         Err(Arc::new(PullError::Unusable(cause)))
+    }
+
+    /// As [`obtain`](Self::obtain), but for a package that is not here waits
+    /// only until its bytes begin to come, where `serve.cutThrough` allows it
+    /// and the main server announced their number. Without one there would be
+    /// no length, no ranges and no progress to show, and nothing but a missing
+    /// last chunk between a package and what looks like one: then it waits.
+    pub async fn open_or_follow(&self, id: &PackageId) -> Result<Found, Arc<PullError>> {
+        if let Some(package) = self.open(id).map_err(|error| Arc::new(error.into()))? {
+            return Ok(Found::Here(package));
+        }
+        let config = self.inner.settings.current();
+        if config.serve.cut_through
+            && let Some(flight) = self.join(id, Reason::OnDemand)?
+            && let Some(growing) = flight.growing(config.main_server()).await?
+        {
+            return Ok(Found::Growing(growing));
+        }
+        self.obtain(id).await.map(Found::Here)
     }
 
     /// The package, if it is here, open, and belongs to the main server of now.

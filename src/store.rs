@@ -7,6 +7,7 @@
 //! which counts as unverified and is verified again.
 
 pub mod evict;
+pub mod growing;
 mod index;
 pub mod layout;
 mod mapping;

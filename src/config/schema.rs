@@ -87,6 +87,7 @@ pub const SETTINGS: &[Setting] = &[
     int("network.connectionTimeout", 1, 300, 10),
     int("network.retryCount", 1, 100, 3),
     int("network.retryDelay", 0, 3600, 5),
+    bool("serve.cutThrough", true),
     setting(
         "logging.level",
         Kind::Choice(&["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"]),

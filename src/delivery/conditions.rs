@@ -19,7 +19,13 @@ pub enum Verdict {
     Unsatisfiable,
 }
 
-/// In the order of precedence of RFC 9110, 13.2.2.
+/// What a package is told from its other versions by, as far as it is known.
+struct Known<'a> {
+    etag: Option<&'a str>,
+    modified_s: Option<u64>,
+    size_bytes: u64,
+}
+
 pub fn evaluate(method: &Method, asked: &HeaderMap, manifest: &Manifest) -> Verdict {
     let named = [
         header::IF_MATCH,
@@ -32,19 +38,48 @@ pub fn evaluate(method: &Method, asked: &HeaderMap, manifest: &Manifest) -> Verd
     if !named.iter().any(|name| asked.contains_key(name)) {
         return Verdict::Whole;
     }
-    let (etag, modified_s) = (manifest.etag(), manifest.modified_s);
+    let (etag, size_bytes) = (manifest.etag(), manifest.size_bytes);
+    judge(
+        method,
+        asked,
+        &Known { etag: Some(&etag), modified_s: Some(manifest.modified_s), size_bytes },
+    )
+}
+
+/// As [`evaluate`], of a package that is not verified yet: its date is not
+/// known, and its tag only where its digest was announced. None where the
+/// verdict hangs on what is not known.
+pub fn evaluate_early(
+    method: &Method,
+    asked: &HeaderMap,
+    etag: Option<&str>,
+    size_bytes: u64,
+) -> Option<Verdict> {
+    let has = |name: HeaderName| asked.contains_key(name);
+    // A date counts only where there is no tag.
+    let by_tag = has(header::IF_MATCH) || has(header::IF_NONE_MATCH);
+    let by_date = has(header::IF_UNMODIFIED_SINCE) && !has(header::IF_MATCH)
+        || has(header::IF_MODIFIED_SINCE) && !has(header::IF_NONE_MATCH);
+    let judged = !by_date && (etag.is_some() || !by_tag);
+    judged.then(|| judge(method, asked, &Known { etag, modified_s: None, size_bytes }))
+}
+
+/// In the order of precedence of RFC 9110, 13.2.2.
+fn judge(method: &Method, asked: &HeaderMap, known: &Known<'_>) -> Verdict {
+    let Known { etag, modified_s, size_bytes } = *known;
+    let since = |name| date(asked, name).zip(modified_s);
     if let Some(tags) = list(asked, &header::IF_MATCH) {
-        if !matches_any(&tags, &etag, Comparison::Strong) {
+        if !matches_any(&tags, etag, Comparison::Strong) {
             return Verdict::PreconditionFailed;
         }
-    } else if date(asked, &header::IF_UNMODIFIED_SINCE).is_some_and(|since| modified_s > since) {
+    } else if since(&header::IF_UNMODIFIED_SINCE).is_some_and(|(since, at)| at > since) {
         return Verdict::PreconditionFailed;
     }
     if let Some(tags) = list(asked, &header::IF_NONE_MATCH) {
-        if matches_any(&tags, &etag, Comparison::Weak) {
+        if matches_any(&tags, etag, Comparison::Weak) {
             return Verdict::NotModified;
         }
-    } else if date(asked, &header::IF_MODIFIED_SINCE).is_some_and(|since| modified_s <= since) {
+    } else if since(&header::IF_MODIFIED_SINCE).is_some_and(|(since, at)| at <= since) {
         return Verdict::NotModified;
     }
     // Range is defined for GET only (RFC 9110, 14.2).
@@ -53,10 +88,10 @@ pub fn evaluate(method: &Method, asked: &HeaderMap, manifest: &Manifest) -> Verd
     let plain = method == Method::GET && once(header::RANGE) && once(header::IF_RANGE);
     let range = asked.get(header::RANGE).filter(|_| plain);
     let Some(range) = range.and_then(|value| value.to_str().ok()) else { return Verdict::Whole };
-    if !if_range_holds(asked, &etag, modified_s) {
+    if !if_range_holds(asked, known) {
         return Verdict::Whole;
     }
-    match range::parse(range, manifest.size_bytes) {
+    match range::parse(range, size_bytes) {
         Asked::Whole => Verdict::Whole,
         Asked::Part(part) => Verdict::Part(part),
         Asked::Unsatisfiable => Verdict::Unsatisfiable,
@@ -65,11 +100,11 @@ pub fn evaluate(method: &Method, asked: &HeaderMap, manifest: &Manifest) -> Verd
 
 /// A range is only of use to somebody who holds the rest of this version; a
 /// date counts as strong because no two versions share one (see `store`).
-fn if_range_holds(asked: &HeaderMap, etag: &str, modified_s: u64) -> bool {
+fn if_range_holds(asked: &HeaderMap, known: &Known<'_>) -> bool {
     match asked.get(header::IF_RANGE).map(|value| value.to_str().unwrap_or_default().trim()) {
         None => true,
-        Some(tag) if tag.starts_with('"') || tag.starts_with("W/") => tag == etag,
-        Some(date) => parse_date(date) == Some(modified_s),
+        Some(tag) if tag.starts_with('"') || tag.starts_with("W/") => known.etag == Some(tag),
+        Some(date) => known.modified_s.is_some_and(|at| parse_date(date) == Some(at)),
     }
 }
 
@@ -79,11 +114,11 @@ enum Comparison {
     Weak,
 }
 
-fn matches_any(tags: &str, etag: &str, comparison: Comparison) -> bool {
+fn matches_any(tags: &str, etag: Option<&str>, comparison: Comparison) -> bool {
     tags.trim() == "*"
         || tags.split(',').map(str::trim).any(|tag| match comparison {
-            Comparison::Strong => tag == etag,
-            Comparison::Weak => tag.strip_prefix("W/").unwrap_or(tag) == etag,
+            Comparison::Strong => etag == Some(tag),
+            Comparison::Weak => etag == Some(tag.strip_prefix("W/").unwrap_or(tag)),
         })
 }
 
@@ -188,5 +223,45 @@ mod tests {
     #[test]
     fn a_head_request_has_no_range() {
         assert_eq!(verdict_of(Method::HEAD, &[(header::RANGE, "bytes=2-3")]), Verdict::Whole);
+    }
+
+    #[test]
+    fn what_is_not_known_yet_is_not_guessed() {
+        use header::{
+            IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
+        };
+        let (etag, other, at) = (&*manifest().etag(), "\"other\"", &*http_date(AT));
+        let (whole, part) = (Some(Verdict::Whole), Some(Verdict::Part(2..4)));
+        let range = (RANGE, "bytes=2-3");
+        // Asked for, the verdict with the tag known, and without.
+        for (lines, with, without) in [
+            (vec![], &whole, &whole),
+            (vec![range.clone()], &part, &part),
+            (vec![(RANGE, "bytes=0-1,4-5")], &whole, &whole),
+            (
+                vec![(RANGE, "bytes=10-")],
+                &Some(Verdict::Unsatisfiable),
+                &Some(Verdict::Unsatisfiable),
+            ),
+            (vec![range.clone(), (IF_RANGE, etag)], &part, &whole),
+            (vec![range.clone(), (IF_RANGE, other)], &whole, &whole),
+            (vec![range.clone(), (IF_RANGE, at)], &whole, &whole),
+            (vec![(IF_NONE_MATCH, etag)], &Some(Verdict::NotModified), &None),
+            (vec![(IF_NONE_MATCH, other)], &whole, &None),
+            (vec![(IF_NONE_MATCH, other), (IF_MODIFIED_SINCE, at)], &whole, &None),
+            (vec![(IF_MATCH, etag)], &whole, &None),
+            (vec![(IF_MATCH, other)], &Some(Verdict::PreconditionFailed), &None),
+            (vec![(IF_MATCH, etag), (IF_UNMODIFIED_SINCE, at)], &whole, &None),
+            (vec![(IF_MODIFIED_SINCE, at)], &None, &None),
+            (vec![(IF_UNMODIFIED_SINCE, at)], &None, &None),
+            (vec![(IF_MATCH, etag), (IF_MODIFIED_SINCE, at)], &None, &None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in &lines {
+                headers.append(name, HeaderValue::from_str(value).unwrap());
+            }
+            let early = |etag| evaluate_early(&Method::GET, &headers, etag, 10);
+            assert_eq!((&early(Some(etag)), &early(None)), (with, without), "{lines:?}");
+        }
     }
 }

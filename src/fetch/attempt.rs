@@ -10,20 +10,24 @@ use tracing::{debug, info, warn};
 
 use super::{
     Flight, Inner, Offer, Phase, PullError, Pulled, belongs,
-    request::{Partial, Task, continues, strong},
+    request::{Partial, Task, continues, tells_again},
     retry, room,
 };
 use crate::{
     config::Config,
     package::{PackageId, Route, Sha256, Source, Validators},
     protocol::default_title,
-    store::{Provenance, StoreError, Stored},
+    store::{Provenance, StoreError, Stored, growing::Grower},
     tasks,
     upstream::{Announced, Place, root_cause},
 };
 
 /// Larger writes made throughput erratic; smaller ones cost system calls.
 const BATCH_BYTES: usize = 256 << 10;
+/// On a slow line a batch takes seconds, and whoever follows what has arrived
+/// follows the file: when nothing more is there to be taken, a smaller one is
+/// written, but not more often than this.
+const WRITE_PAUSE: Duration = Duration::from_millis(5);
 
 impl Inner {
     pub(super) async fn round(&self, flight: &Flight) -> Result<Pulled, PullError> {
@@ -123,7 +127,7 @@ impl Inner {
             Ok(answer) => answer,
             Err(error) => {
                 // Still good to resume from, unless that is what was refused.
-                *partial = resumed.filter(|_| !error.is_unsatisfiable());
+                *partial = resumed.filter(|kept| !error.is_unsatisfiable() && kept.is_of_use());
                 return Err(PullError::asking(error, &place));
             }
         };
@@ -135,18 +139,21 @@ impl Inner {
             let gone = || PullError::Unusable("its package was removed meanwhile".to_owned());
             return Ok(Pulled { stored: confirmed.ok_or_else(gone)?, changed: false });
         }
+        let resumed = resumed.and_then(|mut from| {
+            let rest = continues(&response, &announced, &from);
+            from.retold_bytes = (!rest).then_some(0);
+            (rest || tells_again(&response, &announced, &from)).then_some(from)
+        });
         let mut pulling = match resumed {
-            Some(resumed) if continues(&response, &announced, &resumed) => {
+            Some(resumed) => {
                 debug!("meeting {}: resumed at {}", flight.id(), resumed.pending.received_bytes());
                 resumed
             }
-            _ => self.begin(&task, &response, place, announced)?,
+            // What was there of another version is gone by now, with its room.
+            None => self.begin(&task, &response, place, announced)?,
         };
         if let Err(error) = self.receive(&task, response, &mut pulling).await {
-            if pulling.announced.ranges
-                && strong(&pulling.announced.validators).is_some()
-                && !is_store(&error)
-            {
+            if broke_off(&error) && pulling.is_of_use() {
                 *partial = Some(pulling);
             }
             return Err(error);
@@ -208,7 +215,13 @@ impl Inner {
             Err(StoreError::NoRoom(_)) if make_room() => begin(),
             other => other,
         })?;
-        Ok(Partial { pending, place, announced })
+        let followable = length.filter(|_| !is_page(response));
+        let grower =
+            followable.and_then(|length| Grower::begin(&pending, length, announced.sha256));
+        if let Some(grower) = &grower {
+            task.flight.set_growing(task.upstream.origin(), grower.growing());
+        }
+        Ok(Partial { pending, place, announced, grower, retold_bytes: None })
     }
 
     /// Takes in the body: hashed and written in batches as it arrives.
@@ -223,15 +236,25 @@ impl Inner {
         let stall = Duration::from_secs(network.connection_timeout);
         let total = pulling.announced.length;
         let mut batch = Vec::with_capacity(BATCH_BYTES);
+        let mut arrived_at = Instant::now();
+        // The first bytes are what somebody may be waiting for.
+        let mut written_at = arrived_at.checked_sub(WRITE_PAUSE).unwrap_or(arrived_at);
         loop {
-            let wait = stall.min(deadline.saturating_duration_since(Instant::now()));
-            let chunk = match tokio::time::timeout(wait, response.chunk()).await {
+            let limit = deadline.min(arrived_at + stall);
+            let write_at =
+                if batch.is_empty() { limit } else { limit.min(written_at + WRITE_PAUSE) };
+            let chunk = match tokio::time::timeout_at(write_at, response.chunk()).await {
                 Ok(Ok(chunk)) => chunk,
                 Ok(Err(error)) => {
                     self.write(task, pulling, &mut batch)?;
                     let received = pulling.pending.received_bytes();
                     let cause = root_cause(&error);
                     return Err(PullError::Interrupted { received, total, cause });
+                }
+                Err(_) if Instant::now() < limit => {
+                    self.write(task, pulling, &mut batch)?;
+                    written_at = Instant::now();
+                    continue;
                 }
                 Err(_) => {
                     self.write(task, pulling, &mut batch)?;
@@ -242,13 +265,15 @@ impl Inner {
                     });
                 }
             };
+            arrived_at = Instant::now();
             let ended = chunk.is_none();
-            batch.extend_from_slice(&chunk.unwrap_or_else(Bytes::new));
+            batch.extend_from_slice(&pulling.news(chunk.unwrap_or_else(Bytes::new))?);
             // Seen by operators as it comes: on a slow line a batch takes seconds.
             let arrived = pulling.pending.received_bytes() + batch.len() as u64;
             task.flight.set_received(arrived, total);
             if ended || batch.len() >= BATCH_BYTES {
                 self.write(task, pulling, &mut batch)?;
+                written_at = arrived_at;
             }
             if ended {
                 break;
@@ -286,6 +311,9 @@ impl Inner {
                 other => other,
             }
         })?;
+        if let Some(grower) = &pulling.grower {
+            grower.grew(pending.received_bytes());
+        }
         self.pulled_bytes.fetch_add(batch.len() as u64, Ordering::Relaxed);
         batch.clear();
         Ok(())
@@ -300,7 +328,7 @@ impl Inner {
     ) -> Result<Pulled, PullError> {
         let id = task.flight.id();
         task.flight.set_phase(Phase::Verifying);
-        let Partial { pending, place, announced } = pulling;
+        let Partial { pending, place, announced, grower, .. } = pulling;
         let digest: Option<Sha256> = announced.sha256.or(offer.sha256);
         let provenance = Provenance {
             title: offer.title.unwrap_or_else(|| default_title(id)),
@@ -318,6 +346,14 @@ impl Inner {
         let wanted = move || !run.is_cancelled();
         let stored = tasks::blocking(move || pending.commit(verify, digest, provenance, wanted));
         let stored = stored.await?;
+        if let Some(grower) = grower {
+            // Those who follow go on from the copy that all others use.
+            let followed = grower.growing().is_followed();
+            let package =
+                followed.then(|| task.store.open_package(id)).and_then(Result::ok).flatten();
+            let same = package.filter(|(now, _)| now.manifest.sha256 == stored.manifest.sha256);
+            grower.verified(&stored, same.map(|(_, opened)| opened));
+        }
         let before = task.held.as_ref().map(|held| held.manifest.sha256);
         let changed = before != Some(stored.manifest.sha256);
         if changed {
@@ -336,6 +372,15 @@ fn modified_s(validators: &Validators) -> Option<u64> {
     at.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
 
-fn is_store(error: &PullError) -> bool {
-    matches!(error, PullError::Store(_))
+/// True where what arrived so far is good for the next attempt.
+fn broke_off(error: &PullError) -> bool {
+    matches!(error, PullError::Interrupted { .. } | PullError::Stalled(_) | PullError::TooSlow(_))
+}
+
+/// A page that says what is wrong, though its status does not: of no use to a
+/// client that waits for a package.
+fn is_page(response: &Response) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.starts_with("text/") || kind.starts_with("application/json")
 }

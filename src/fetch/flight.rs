@@ -13,7 +13,11 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Outcome, PullError, Reason};
-use crate::{board::Fault, package::PackageId, store::now_s};
+use crate::{
+    board::Fault,
+    package::PackageId,
+    store::{growing::Growing, now_s},
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -56,6 +60,9 @@ pub struct Flight {
     total_bytes: AtomicU64,
     failure: Mutex<Option<(Fault, u64)>>,
     wake: Notify,
+    /// What the attempt under way receives, and from which main server; stays
+    /// when that has broken off, until the next one begins.
+    growing: watch::Sender<Option<(String, Arc<Growing>)>>,
     outcome: watch::Sender<Option<Outcome>>,
 }
 
@@ -72,6 +79,7 @@ impl Flight {
             total_bytes: AtomicU64::new(UNKNOWN),
             failure: Mutex::new(None),
             wake: Notify::new(),
+            growing: watch::Sender::new(None),
             outcome: watch::Sender::new(None),
         }
     }
@@ -89,6 +97,29 @@ impl Flight {
             // The sender is `self`, which is alive.
             None => std::future::pending().await,
         }
+    }
+
+    /// Waits for a package from `origin` that can be followed, or for the end
+    /// of the round: then there is none.
+    pub(super) async fn growing(
+        &self,
+        origin: &str,
+    ) -> Result<Option<Arc<Growing>>, Arc<PullError>> {
+        let mut growing = self.growing.subscribe();
+        let usable = |slot: &Option<(String, Arc<Growing>)>| {
+            slot.as_ref().is_some_and(|(from, growing)| from == origin && !growing.is_broken())
+        };
+        tokio::select! {
+            biased;
+            outcome = self.outcome() => outcome.map(|_| None),
+            Ok(slot) = growing.wait_for(usable) => {
+                Ok(slot.as_ref().map(|(_, growing)| growing.clone()))
+            }
+        }
+    }
+
+    pub(super) fn set_growing(&self, origin: &str, growing: &Arc<Growing>) {
+        self.growing.send_replace(Some((origin.to_owned(), growing.clone())));
     }
 
     pub fn progress(&self) -> Progress {

@@ -3,22 +3,60 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use reqwest::{Response, StatusCode, header};
 
-use super::{Flight, Reason};
+use super::{Flight, PullError, Reason};
 use crate::{
     config::Config,
     package::Validators,
-    store::{Pending, Store, Stored},
+    store::{Pending, Store, Stored, growing::Grower},
     upstream::{Announced, Place, Upstream, UpstreamError},
 };
 
-/// What an attempt that broke off left for the next one: only kept when the
-/// main server offers ranges and a validator to ask for the rest by.
+/// A package under way, and what an attempt that broke off leaves of it for
+/// the next one: kept when the rest can be asked for, or somebody follows.
 pub(super) struct Partial {
     pub pending: Pending,
     pub place: Place,
     pub announced: Announced,
+    pub grower: Option<Grower>,
+    /// How much of what is here an answer from the beginning has told again.
+    pub retold_bytes: Option<u64>,
+}
+
+impl Partial {
+    /// The validator to ask for the rest by, where the main server has ranges.
+    pub(super) fn resumable(&self) -> Option<&str> {
+        strong(&self.announced.validators).filter(|_| self.announced.ranges)
+    }
+
+    pub(super) fn is_of_use(&self) -> bool {
+        self.resumable().is_some()
+            || self.grower.as_ref().is_some_and(|grower| grower.growing().is_followed())
+    }
+
+    /// The part of a chunk that is not here yet. What an answer from the
+    /// beginning tells again must be the same, byte by byte: then those who
+    /// follow have got a part of this version, whatever tags and dates say.
+    pub(super) fn news(&mut self, mut chunk: Bytes) -> Result<Bytes, PullError> {
+        let (Some(at), Some(grower)) = (self.retold_bytes, &self.grower) else { return Ok(chunk) };
+        let left = self.pending.received_bytes() - at;
+        let told = chunk.split_to(chunk.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
+        match tokio::task::block_in_place(|| grower.growing().holds(at, &told)) {
+            Ok(true) => {}
+            Ok(false) => {
+                let cause = "it became another one while it was pulled".to_owned();
+                return Err(PullError::Unusable(cause));
+            }
+            Err(error) => {
+                let cause = format!("what is here of it can't be read back: {error}");
+                return Err(PullError::Unusable(cause));
+            }
+        }
+        self.retold_bytes = Some(at + told.len() as u64).filter(|_| told.len() as u64 != left);
+        Ok(chunk)
+    }
 }
 
 /// What one attempt has to know.
@@ -43,7 +81,7 @@ impl Task<'_> {
         self.upstream
             .get(self.flight.id(), place, |request| {
                 if let Some(partial) = resumed
-                    && let Some(etag) = strong(&partial.announced.validators)
+                    && let Some(etag) = partial.resumable()
                 {
                     let from = format!("bytes={}-", partial.pending.received_bytes());
                     return request.header(header::RANGE, from).header(header::IF_RANGE, etag);
@@ -82,7 +120,7 @@ impl Task<'_> {
 
 /// A validator that stands for the very bytes (RFC 9110, 8.8.1). Only a tag
 /// can: a date changes by the second.
-pub(super) fn strong(validators: &Validators) -> Option<&str> {
+fn strong(validators: &Validators) -> Option<&str> {
     validators.etag.as_deref().filter(|etag| !etag.starts_with("W/"))
 }
 
@@ -99,4 +137,14 @@ pub(super) fn continues(response: &Response, announced: &Announced, partial: &Pa
     range.is_some()
         && range == expected.as_deref()
         && announced.validators.etag == partial.announced.validators.etag
+}
+
+/// Whether a 200 may be the same version from the beginning, for those who
+/// follow what is here of it; [`Partial::news`] finds out whether it is.
+pub(super) fn tells_again(response: &Response, announced: &Announced, partial: &Partial) -> bool {
+    response.status() == StatusCode::OK
+        && partial.grower.as_ref().is_some_and(|grower| grower.growing().is_followed())
+        && announced.length == partial.announced.length
+        && announced.sha256 == partial.announced.sha256
+        && announced.validators == partial.announced.validators
 }

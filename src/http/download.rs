@@ -12,7 +12,7 @@ use super::{Face, error::ApiError};
 use crate::{
     board::Board,
     delivery::{self, Traffic},
-    fetch::Fetch,
+    fetch::{Fetch, Found},
     listen::AtOnce,
     package::{MEDIA_TYPE, PackageId},
     wire::{self, PathId},
@@ -56,7 +56,11 @@ fn besides(id: &PackageId) -> (String, HeaderMap) {
     }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     wire::guard(&mut headers);
-    (format!("meeting_{id}.zip"), headers)
+    (file_name(id), headers)
+}
+
+fn file_name(id: &PackageId) -> String {
+    format!("meeting_{id}.zip")
 }
 
 type Parts = (State<Arc<Board>>, State<Fetch>, State<Arc<Traffic>>);
@@ -91,9 +95,17 @@ async fn deliver(
     if !board.is_running() {
         return Err(ApiError::NotRunning);
     }
-    let package = match fetch.obtain(&id).await {
-        Ok(package) => package,
-        Err(error) => return Err(ApiError::of_pull(id, error, not_found)),
+    let refused = |error| ApiError::of_pull(id.clone(), error, not_found);
+    let package = match fetch.open_or_follow(&id).await.map_err(refused)? {
+        Found::Here(package) => package,
+        Found::Growing(growing) => {
+            let name = file_name(&id);
+            let early = delivery::growing::respond(method, headers, &growing, &name, &traffic);
+            if let Some(response) = early {
+                return Ok(response);
+            }
+            fetch.obtain(&id).await.map_err(refused)?
+        }
     };
     Ok(delivery::respond(method, headers, package, besides, &traffic))
 }

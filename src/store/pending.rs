@@ -197,6 +197,11 @@ impl Pending {
         Ok(())
     }
 
+    /// For reading by position what was written.
+    pub(super) fn reader(&self) -> std::io::Result<File> {
+        self.scratch.reader()
+    }
+
     /// Bytes of other packages that must go before this one fits with `bytes`.
     pub fn shortage(&self, bytes: u64) -> u64 {
         self.room.shortage(bytes, self.limit_bytes)

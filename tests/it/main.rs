@@ -7,6 +7,7 @@ mod support;
 
 mod access;
 mod config;
+mod cut_through;
 mod demo;
 mod house;
 mod main_server;

@@ -20,6 +20,7 @@ pub const GROUPS: &[(&str, Words)] = &[
     ("storage", words("存储", "Storage")),
     ("cleanup", words("清理", "Cleaning")),
     ("network", words("拉取会议包", "Pulling packages")),
+    ("serve", words("提供下载", "Serving packages")),
     ("heartbeat", words("心跳", "Heartbeat")),
     ("logging", words("日志", "Logs")),
     ("security", words("安全", "Security")),
@@ -293,6 +294,16 @@ pub const MEANINGS: &[Meaning] = &[
         words(
             "第一次重试前的等待时间，之后逐次加倍。",
             "Before the second attempt; doubled each time.",
+        ),
+    ),
+    of(
+        "serve.cutThrough",
+        "serve",
+        None,
+        words("边拉取边发送", "Send while pulling"),
+        words(
+            "会议包还在拉取时就开始发给等待的客户端；最后一部分在校验通过后才发送，校验失败则断开连接。关闭则等校验完成后再发送。",
+            "Clients that wait for a package being pulled get its bytes as they arrive; the last ones only once the whole is verified, else the connection breaks. Off: they wait for the whole.",
         ),
     ),
     of(

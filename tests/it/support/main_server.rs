@@ -22,6 +22,7 @@ use axum::{
 use edge_mirror::{listen::Listener, tasks::Tasks};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::until;
 
@@ -79,6 +80,10 @@ pub struct Play {
     faults: Vec<(String, VecDeque<Fault>)>,
     /// Pause between the pieces of a package's body.
     pub drip: Option<Duration>,
+    /// How far bodies may go.
+    valve: Option<watch::Receiver<usize>>,
+    /// Sent with packages under `/uploads/`, as our own main server does.
+    pub repr_digest: Option<String>,
     asked: Vec<Asked>,
     /// Replaces the answer to the poll.
     pub status_answer: Option<String>,
@@ -87,6 +92,27 @@ pub struct Play {
 
 /// How the bytes of one package are put onto the wire.
 const PIECE_BYTES: usize = 16 << 10;
+
+/// Lets packages' bodies through as far as a test wants; dropped while one
+/// waits for it, it breaks that one off.
+pub struct Valve(watch::Sender<usize>);
+
+impl Valve {
+    /// Up to this byte of a package.
+    pub fn let_through(&self, bytes: usize) {
+        self.0.send_replace(bytes);
+    }
+
+    pub fn open(&self) {
+        self.let_through(usize::MAX);
+    }
+
+    /// Whether a body goes through it.
+    pub fn is_in_use(&self) -> bool {
+        // One is held for the next body.
+        self.0.receiver_count() > 1
+    }
+}
 
 #[derive(Clone)]
 pub struct ScriptedMain {
@@ -105,6 +131,8 @@ impl ScriptedMain {
             ranges: false,
             faults: Vec::new(),
             drip: None,
+            valve: None,
+            repr_digest: None,
             asked: Vec::new(),
             status_answer: None,
             known_nodes: BTreeMap::new(),
@@ -164,6 +192,19 @@ impl ScriptedMain {
     pub fn replace_quietly(&self, id: &str, package: &[u8]) {
         let title = self.play().meetings[id].title.clone();
         self.play().put(id, &title, Some(Bytes::copy_from_slice(package)));
+    }
+
+    /// Another file that passes for the same version.
+    pub fn swap(&self, id: &str, package: &[u8]) {
+        let package = Some(Bytes::copy_from_slice(package));
+        self.play().meetings.get_mut(id).unwrap().package = package;
+    }
+
+    /// From now on bodies go so far.
+    pub fn valve(&self, bytes: usize) -> Valve {
+        let (valve, seen) = watch::channel(bytes);
+        self.play().valve = Some(seen);
+        Valve(valve)
     }
 
     /// The package moves with the title; neither list nor token tell of it.
@@ -366,9 +407,9 @@ async fn direct(
     if method == Method::HEAD {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
-    let (meeting, drip) = {
+    let (meeting, drip, valve) = {
         let play = server.play();
-        (play.meetings.get(&id).cloned(), play.drip)
+        (play.meetings.get(&id).cloned(), play.drip, play.valve.clone())
     };
     match meeting {
         None => {
@@ -387,7 +428,7 @@ async fn direct(
                     format!("attachment; filename=\"meeting_{id}_pdfs.zip\""),
                 ),
             ];
-            (headers, dripping(package, drip)).into_response()
+            (headers, dripping(package, 0, drip, valve)).into_response()
         }
     }
 }
@@ -398,13 +439,13 @@ async fn upload(
     method: Method,
     asked: HeaderMap,
 ) -> Response {
-    let (found, ranges, drip) = {
+    let (found, ranges, drip, valve, digest) = {
         let play = server.play();
         let named = |(id, meeting): &(&String, &Meeting)| {
             path == format!("packages/{}_{id}_pdfs.zip", meeting.title)
         };
         let found = play.meetings.iter().find(named).map(|(_, meeting)| meeting.clone());
-        (found, play.ranges, play.drip)
+        (found, play.ranges, play.drip, play.valve.clone(), play.repr_digest.clone())
     };
     let Some(Meeting { package: Some(package), version, .. }) = found else {
         return StatusCode::NOT_FOUND.into_response();
@@ -417,6 +458,9 @@ async fn upload(
     headers.insert(header::CONTENT_TYPE, "application/zip".parse().unwrap());
     if ranges {
         headers.insert(header::ACCEPT_RANGES, "bytes".parse().unwrap());
+    }
+    if let Some(digest) = digest {
+        headers.insert("repr-digest", digest.parse().unwrap());
     }
     let text = |name: header::HeaderName| asked.get(name).and_then(|value| value.to_str().ok());
     // To the letter: a quoted or weak tag is another one to the real server.
@@ -438,21 +482,36 @@ async fn upload(
         None => (StatusCode::OK, package),
     };
     headers.insert(header::CONTENT_LENGTH, part.len().into());
-    let body = if method == Method::HEAD { Body::empty() } else { dripping(part, drip) };
+    let body = match method {
+        Method::HEAD => Body::empty(),
+        _ => dripping(part, from.unwrap_or(0), drip, valve),
+    };
     (status, headers, body).into_response()
 }
 
 /// A body in pieces, so that it can be met while it is under way.
-fn dripping(bytes: Bytes, drip: Option<Duration>) -> Body {
-    let pieces = stream::unfold(bytes, move |mut rest| async move {
-        if rest.is_empty() {
-            return None;
-        }
-        if let Some(pause) = drip {
-            tokio::time::sleep(pause).await;
-        }
-        let piece = rest.split_to(PIECE_BYTES.min(rest.len()));
-        Some((Ok::<_, std::io::Error>(piece), rest))
-    });
+fn dripping(
+    bytes: Bytes,
+    from: usize,
+    drip: Option<Duration>,
+    valve: Option<watch::Receiver<usize>>,
+) -> Body {
+    let pieces =
+        stream::try_unfold((bytes, from, valve), move |(mut rest, at, mut valve)| async move {
+            if rest.is_empty() {
+                return Ok(None);
+            }
+            if let Some(pause) = drip {
+                tokio::time::sleep(pause).await;
+            }
+            let mut length = PIECE_BYTES.min(rest.len());
+            if let Some(valve) = &mut valve {
+                let opened = valve.wait_for(|to| *to > at).await;
+                let to = *opened.map_err(|_| std::io::Error::other("scripted"))?;
+                length = length.min(to - at);
+            }
+            let piece = rest.split_to(length);
+            Ok::<_, std::io::Error>(Some((piece, (rest, at + length, valve))))
+        });
     Body::from_stream(pieces)
 }

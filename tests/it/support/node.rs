@@ -97,6 +97,12 @@ impl TestNode {
         (response.status(), response.bytes().await.unwrap().to_vec())
     }
 
+    /// As [`download`](Self::download); none where the connection breaks.
+    pub async fn try_download(&self, id: &str) -> Option<Vec<u8>> {
+        let response = client().get(self.package_url(id)).send().await.ok()?;
+        Some(response.bytes().await.ok()?.to_vec())
+    }
+
     pub async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
         let response =
             client().request(Method::POST, self.url(path)).json(&body).send().await.unwrap();

@@ -1,0 +1,197 @@
+//! The bytes of a growing package on their way to one client. As all bodies it
+//! ends early only by an error or when dropped, and hyper breaks the
+//! connection: the announced length was not reached.
+
+use std::{
+    future::poll_fn,
+    io::{self, IoSliceMut},
+    ops::Range,
+    os::unix::fs::FileExt,
+    pin::Pin,
+    sync::Arc,
+};
+
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use futures_util::stream;
+use rustix::io::{ReadWriteFlags, preadv2};
+
+use super::{UnderWay, body::Download};
+use crate::{
+    store::growing::{Growing, Ready, Watched},
+    tasks,
+};
+
+/// hyper takes two of these at a time, and that is all that a reader holds in
+/// memory, however slow it is.
+const CHUNK_BYTES: u64 = 64 << 10;
+/// A reader that is far behind could fill its socket for long without ever
+/// having to wait; after so much it lets the others of its worker have a turn.
+const TURN_BYTES: u64 = 1 << 20;
+
+/// A part of a package that is not verified yet.
+pub(super) struct Following {
+    growing: Arc<Growing>,
+    watched: Watched,
+    left: Range<u64>,
+    turn_bytes: u64,
+    noted: bool,
+    under_way: UnderWay,
+}
+
+enum Source {
+    Growing(Following),
+    /// Verified meanwhile: the rest comes from the copy that all use.
+    Opened(Download),
+}
+
+impl Following {
+    pub(super) fn new(growing: Arc<Growing>, part: Range<u64>, under_way: UnderWay) -> Self {
+        let watched = growing.follow();
+        Self { growing, watched, left: part, turn_bytes: 0, noted: false, under_way }
+    }
+
+    pub(super) fn into_body(self) -> Body {
+        Body::from_stream(stream::try_unfold(Source::Growing(self), Source::next))
+    }
+
+    /// Waits until something may be sent.
+    async fn source(mut self) -> io::Result<(u64, Source)> {
+        if self.turn_bytes >= TURN_BYTES {
+            self.turn_bytes = 0;
+            tokio::task::yield_now().await;
+        }
+        match self.watched.ready(self.left.start, self.left.end).await? {
+            Ready::To(to) => Ok((to, Source::Growing(self))),
+            Ready::Verified(stored, opened) => {
+                // Only now it is known that a package is served.
+                if !std::mem::replace(&mut self.noted, true) {
+                    stored.note_served();
+                }
+                let end = self.left.end;
+                Ok(match opened {
+                    Some(opened) => {
+                        let rest = Download::new(opened, self.left, self.under_way);
+                        (end, Source::Opened(rest))
+                    }
+                    None => (end, Source::Growing(self)),
+                })
+            }
+        }
+    }
+}
+
+impl Source {
+    async fn next(self) -> io::Result<Option<(Bytes, Self)>> {
+        let (to, mut source) = match self {
+            Self::Growing(following) if following.left.is_empty() => return Ok(None),
+            Self::Growing(following) => following.source().await?,
+            opened @ Self::Opened(_) => (0, opened),
+        };
+        let chunk = match &mut source {
+            Self::Growing(Following { growing, left, turn_bytes, under_way, .. }) => {
+                let chunk = read(growing, left.start, to).await?;
+                let length = chunk.len() as u64;
+                left.start += length;
+                *turn_bytes += length;
+                under_way.sent(length);
+                Some(chunk)
+            }
+            Self::Opened(rest) => {
+                let frame = poll_fn(|cx| Pin::new(&mut *rest).poll_frame(cx)).await.transpose()?;
+                frame.and_then(|frame| frame.into_data().ok())
+            }
+        };
+        Ok(chunk.map(|chunk| (chunk, source)))
+    }
+}
+
+/// Some of the bytes between two positions of a growing package.
+async fn read(growing: &Arc<Growing>, at: u64, to: u64) -> io::Result<Bytes> {
+    // At most CHUNK_BYTES.
+    let mut buffer = vec![0; (to - at).min(CHUNK_BYTES) as usize];
+    // What has just been written is in memory, and copying it costs less than
+    // handing it over to another thread. What is there no longer, because this
+    // reader is far behind, must not hold up the others of this worker. The
+    // kernel alone knows which it is. (Some kernels say 0 for "not in memory",
+    // and some filesystems can't say; both are answered by waiting.)
+    let slices = &mut [IoSliceMut::new(&mut buffer)];
+    if let Ok(read @ 1..) = preadv2(growing.file(), slices, at, ReadWriteFlags::NOWAIT) {
+        buffer.truncate(read);
+        return Ok(buffer.into());
+    }
+    let growing = growing.clone();
+    tasks::blocking(move || match growing.file().read_at(&mut buffer, at)? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        read => {
+            buffer.truncate(read);
+            Ok(buffer.into())
+        }
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+    use futures_util::StreamExt;
+
+    use super::*;
+    use crate::{
+        config::Verify,
+        delivery::Traffic,
+        package::{Route, Validators},
+        store::{Provenance, Store, growing::Grower},
+    };
+
+    fn provenance() -> Provenance {
+        let validators = Validators::default();
+        let source = crate::package::Source { route: Route::Direct, origin: None, validators };
+        Provenance { title: "T".into(), source, modified_s: None }
+    }
+
+    fn zip_of(size: usize) -> Vec<u8> {
+        use std::io::Write;
+        let mut zip = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+        let plain = zip::write::SimpleFileOptions::default()
+            .compression_method(zip::CompressionMethod::Stored);
+        zip.start_file("a", plain).unwrap();
+        let content: Vec<_> = (0..size).map(|at| (at / 7) as u8).collect();
+        zip.write_all(&content).unwrap();
+        zip.finish().unwrap().into_inner()
+    }
+
+    #[tokio::test]
+    async fn the_rest_comes_from_the_open_copy_or_from_the_same_file() {
+        let (zip, id) = (zip_of(3 << 20), "m".parse().unwrap());
+        let size = zip.len() as u64;
+        for with_copy in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Store::open(folder.path()).unwrap().0;
+            let mut pending = store.begin(&id, Some(size), u64::MAX).unwrap();
+            let grower = Grower::begin(&pending, size, None).unwrap();
+            let traffic = Arc::<Traffic>::default();
+            let body = |part| {
+                let under_way = UnderWay::begin(&traffic);
+                Following::new(grower.growing().clone(), part, under_way).into_body()
+            };
+            let (mut whole, part) = (body(0..size).into_data_stream(), body(1..size - 1));
+            let half = 2 << 20;
+            pending.write(&zip[..half]).unwrap();
+            grower.grew(half as u64);
+            let mut got = whole.next().await.unwrap().unwrap().to_vec();
+            pending.write(&zip[half..]).unwrap();
+            let stored = pending.commit(Verify::Full, None, provenance(), || true).unwrap();
+            let copy = || store.open_package(&id).unwrap().unwrap().1;
+            grower.verified(&stored, with_copy.then(copy));
+            while let Some(chunk) = whole.next().await {
+                got.extend_from_slice(&chunk.unwrap());
+            }
+            assert!(got == zip);
+            assert_eq!(traffic.under_way(), 1);
+            assert!(to_bytes(part, usize::MAX).await.unwrap() == zip[1..zip.len() - 1]);
+            assert_eq!((traffic.under_way(), traffic.served_bytes()), (0, 2 * size - 2));
+            assert_eq!(stored.downloads(), 2);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! A package that is still being pulled as an HTTP answer: the same as of a
+//! stored one, but for what can't be known or promised before it is verified.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header},
+};
+
+use super::{
+    Traffic, UnderWay, adjust,
+    conditions::{self, Verdict},
+    explanation,
+    following::Following,
+};
+use crate::{package::MEDIA_TYPE, store::growing::Growing};
+
+/// The answer to a `GET` or `HEAD`; none where the conditions can't be judged
+/// before the package is verified.
+pub fn respond(
+    method: &Method,
+    asked: &HeaderMap,
+    growing: &Arc<Growing>,
+    file_name: &str,
+    traffic: &Arc<Traffic>,
+) -> Option<Response<Body>> {
+    let size = growing.total_bytes();
+    let etag = growing.sha256().map(|sha256| format!("\"{sha256}\""));
+    let verdict = conditions::evaluate_early(method, asked, etag.as_deref(), size)?;
+    let (status, part) = match verdict {
+        Verdict::Whole => (StatusCode::OK, Some(0..size)),
+        Verdict::Part(range) => (StatusCode::PARTIAL_CONTENT, Some(range)),
+        Verdict::NotModified => (StatusCode::NOT_MODIFIED, None),
+        Verdict::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, None),
+        Verdict::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, None),
+    };
+    let body = match &part {
+        Some(range) if method == Method::GET => {
+            Following::new(growing.clone(), range.clone(), UnderWay::begin(traffic)).into_body()
+        }
+        Some(_) => Body::empty(),
+        None => Body::from(explanation(status)),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let mut headers = describe(growing, file_name);
+    adjust(&mut headers, status, part.as_ref(), size);
+    *response.headers_mut() = headers;
+    Some(response)
+}
+
+/// What an answer with the whole package says of it.
+fn describe(growing: &Growing, file_name: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    // Made of hex, numbers and plain ids only.
+    let mut set = |name, value: &str| {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(name, value);
+        }
+    };
+    set(header::CONTENT_TYPE, MEDIA_TYPE);
+    set(header::CONTENT_LENGTH, &growing.total_bytes().to_string());
+    set(header::CONTENT_DISPOSITION, &format!("attachment; filename=\"{file_name}\""));
+    set(header::ACCEPT_RANGES, "bytes");
+    set(header::CACHE_CONTROL, "no-cache");
+    // No date: another version may come to have it, should this one fail. And
+    // a weak tag: a strong one would let a client that was cut off, because
+    // the bytes were not those announced, complete them with good ones.
+    if let Some(sha256) = growing.sha256() {
+        set(header::ETAG, &format!("W/\"{sha256}\""));
+        let digest = format!("sha-256=:{}:", sha256.base64());
+        set(HeaderName::from_static("repr-digest"), &digest);
+    }
+    headers
+}

@@ -1,0 +1,250 @@
+//! A package under way, for those who take its bytes while they arrive.
+//!
+//! Whoever receives it holds the [`Grower`], any number follow the [`Growing`],
+//! each at its own pace from the same open file. A growing package is one file
+//! of one attempt's version and never becomes another: it ends verified, or
+//! with all who follow it cut off.
+
+use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
+
+use tokio::sync::watch;
+
+use super::{Opened, Pending, Stored};
+use crate::package::Sha256;
+
+/// The end of every package that nobody gets before the whole is verified: a
+/// ZIP's last record, by which it is opened, lies there even with the longest
+/// comment. What was sent of a package that turns out bad is then no archive,
+/// for programs that don't notice a broken connection either. (An archive that
+/// is an entry of the package can't be kept from looking like one.)
+pub const HELD_BACK_BYTES: u64 = (64 << 10) + 22;
+
+#[derive(Clone, Debug)]
+enum Fate {
+    /// So many bytes may be sent.
+    UnderWay(u64),
+    Verified(Arc<Stored>, Option<Arc<Opened>>),
+    Broken,
+}
+
+/// As its followers see it.
+#[derive(Debug)]
+pub struct Growing {
+    /// A second, read-only handle of the file that is written. It is read by
+    /// position, so nobody moves anybody's cursor, and stays good when the file
+    /// is renamed into place, or removed.
+    file: File,
+    total_bytes: u64,
+    sha256: Option<Sha256>,
+    fate: watch::Sender<Fate>,
+}
+
+/// As whoever receives it sees it; dropped before it is verified, it breaks
+/// off for all who follow.
+#[derive(Debug)]
+pub struct Grower(Arc<Growing>);
+
+impl Grower {
+    /// None where there is nothing to follow: the whole is held back, or there
+    /// are no more file descriptors. Clients wait for the end then.
+    pub fn begin(pending: &Pending, total_bytes: u64, sha256: Option<Sha256>) -> Option<Self> {
+        let file = (total_bytes > HELD_BACK_BYTES).then(|| pending.reader())?.ok()?;
+        let fate = watch::Sender::new(Fate::UnderWay(0));
+        Some(Self(Arc::new(Growing { file, total_bytes, sha256, fate })))
+    }
+
+    pub fn growing(&self) -> &Arc<Growing> {
+        &self.0
+    }
+
+    /// So many bytes can be read from the file.
+    pub fn grew(&self, written_bytes: u64) {
+        let ready = written_bytes.min(self.0.total_bytes - HELD_BACK_BYTES);
+        self.0.fate.send_if_modified(|fate| match fate {
+            Fate::UnderWay(before) if *before < ready => {
+                *before = ready;
+                true
+            }
+            Fate::UnderWay(_) | Fate::Verified(..) | Fate::Broken => false,
+        });
+    }
+
+    /// The bytes are `stored`'s, whether this file took its place or was one
+    /// too many. `opened` is the copy to go on from, where there is one.
+    pub fn verified(self, stored: &Arc<Stored>, opened: Option<Arc<Opened>>) {
+        self.0.fate.send_replace(Fate::Verified(stored.clone(), opened));
+    }
+}
+
+impl Drop for Grower {
+    fn drop(&mut self) {
+        self.0.fate.send_if_modified(|fate| {
+            let broken = matches!(fate, Fate::UnderWay(_));
+            if broken {
+                *fate = Fate::Broken;
+            }
+            broken
+        });
+    }
+}
+
+impl Growing {
+    /// As the main server announced it.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    /// As the main server announced it with these very bytes.
+    pub fn sha256(&self) -> Option<Sha256> {
+        self.sha256
+    }
+
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub fn is_broken(&self) -> bool {
+        matches!(*self.fate.borrow(), Fate::Broken)
+    }
+
+    pub fn is_followed(&self) -> bool {
+        self.fate.receiver_count() > 0
+    }
+
+    /// Whether the file holds these bytes there. Reads from the disk's cache,
+    /// where they have just been put; blocks if they are there no longer.
+    pub fn holds(&self, at: u64, bytes: &[u8]) -> io::Result<bool> {
+        let mut held = vec![0; bytes.len()];
+        self.file.read_exact_at(&mut held, at)?;
+        Ok(held == bytes)
+    }
+
+    pub fn follow(&self) -> Watched {
+        Watched { fate: self.fate.subscribe() }
+    }
+}
+
+/// One follower's view of how far the package is.
+#[derive(Debug)]
+pub struct Watched {
+    fate: watch::Receiver<Fate>,
+}
+
+/// How far somebody may go on.
+#[derive(Clone, Debug)]
+pub enum Ready {
+    /// Up to this byte, unverified.
+    To(u64),
+    /// To the end of what was asked for, from this copy if there is one.
+    Verified(Arc<Stored>, Option<Arc<Opened>>),
+}
+
+impl Watched {
+    /// Waits until there is more to send behind `at` to somebody who wants the
+    /// bytes before `end`. No part of a package completes unverified: its last
+    /// byte, too, is held back.
+    pub async fn ready(&mut self, at: u64, end: u64) -> io::Result<Ready> {
+        let to = |ready: u64| ready.min(end.saturating_sub(1));
+        let news = self.fate.wait_for(|fate| match fate {
+            Fate::UnderWay(ready) => to(*ready) > at,
+            Fate::Verified(..) | Fate::Broken => true,
+        });
+        match news.await.map(|fate| fate.clone()) {
+            Ok(Fate::UnderWay(ready)) => Ok(Ready::To(to(ready))),
+            Ok(Fate::Verified(stored, opened)) => Ok(Ready::Verified(stored, opened)),
+            Ok(Fate::Broken) | Err(_) => Err(io::Error::other("the pull broke off")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, Write};
+
+    use futures_util::FutureExt;
+
+    use super::{
+        super::{
+            Store,
+            tests::{provenance, zip_of},
+        },
+        *,
+    };
+    use crate::config::Verify;
+
+    const TOTAL: u64 = HELD_BACK_BYTES + 100;
+
+    fn pending(folder: &tempfile::TempDir) -> Pending {
+        let store = Store::open(folder.path()).unwrap().0;
+        store.begin(&"m".parse().unwrap(), None, u64::MAX).unwrap()
+    }
+
+    fn ready(watched: &mut Watched, at: u64, end: u64) -> Option<Option<u64>> {
+        Some(match watched.ready(at, end).now_or_never()? {
+            Ok(Ready::To(ready)) => Some(ready),
+            Ok(Ready::Verified(..)) => Some(u64::MAX),
+            Err(_) => None,
+        })
+    }
+
+    #[test]
+    fn what_is_written_is_given_but_for_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let grower = Grower::begin(&pending(&folder), TOTAL, None).unwrap();
+        let mut watched = grower.growing().follow();
+        assert_eq!(ready(&mut watched, 0, TOTAL), None);
+        grower.grew(60);
+        assert_eq!(ready(&mut watched, 0, TOTAL), Some(Some(60)));
+        assert_eq!(ready(&mut watched, 60, TOTAL), None);
+        // Of a part, its own last byte.
+        assert_eq!(ready(&mut watched, 0, 60), Some(Some(59)));
+        assert_eq!(ready(&mut watched, 59, 60), None);
+        grower.grew(TOTAL);
+        assert_eq!(ready(&mut watched, 60, TOTAL), Some(Some(100)));
+        assert_eq!(ready(&mut watched, 100, TOTAL), None);
+        assert_eq!(ready(&mut watched, TOTAL - 1, TOTAL), None);
+    }
+
+    #[test]
+    fn all_is_given_once_it_is_verified_and_nothing_once_it_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut pending = pending(&folder);
+        pending.write(&zip_of(b"x")).unwrap();
+        let begin = || Grower::begin(&pending, TOTAL, None).unwrap();
+        let (good, bad) = (begin(), begin());
+        let (mut of_good, mut of_bad) = (good.growing().follow(), bad.growing().follow());
+        bad.grew(50);
+        let growing = bad.growing().clone();
+        assert!(!growing.is_broken());
+        drop(bad);
+        assert!(growing.is_broken());
+        assert_eq!(ready(&mut of_bad, 10, TOTAL), Some(None), "not even what is there");
+        let stored = pending.commit(Verify::Full, None, provenance(), || true).unwrap();
+        good.verified(&stored, None);
+        assert_eq!(ready(&mut of_good, TOTAL - 1, TOTAL), Some(Some(u64::MAX)));
+    }
+
+    #[test]
+    fn a_package_that_is_all_end_can_not_be_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let pending = pending(&folder);
+        assert!(Grower::begin(&pending, HELD_BACK_BYTES, None).is_none());
+        assert!(Grower::begin(&pending, HELD_BACK_BYTES + 1, None).is_some());
+    }
+
+    #[test]
+    fn without_its_end_a_package_is_no_archive_however_long_its_comment() {
+        for comment in [0, 1, 1000, u16::MAX as usize] {
+            let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+            zip.set_comment("x".repeat(comment)).unwrap();
+            let plain = zip::write::SimpleFileOptions::default()
+                .compression_method(zip::CompressionMethod::Stored);
+            zip.start_file("a", plain).unwrap();
+            zip.write_all(&[7; 200_000]).unwrap();
+            let zip = zip.finish().unwrap().into_inner();
+            let opens = |bytes: &[u8]| zip::ZipArchive::new(Cursor::new(bytes)).is_ok();
+            assert!(opens(&zip));
+            assert!(!opens(&zip[..zip.len() - HELD_BACK_BYTES as usize]), "{comment}");
+        }
+    }
+}
