@@ -6,6 +6,7 @@
 mod support;
 
 mod access;
+mod bench;
 mod config;
 mod demo;
 mod house;
