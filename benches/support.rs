@@ -11,6 +11,7 @@
 pub mod arguments;
 pub mod http;
 pub mod machine;
+pub mod markers;
 pub mod nginx;
 pub mod node;
 pub mod packages;

@@ -47,15 +47,15 @@ impl Patience {
 
     /// Until hardly anybody computes.
     fn wait(&mut self) -> Result<()> {
-        while !self.left.is_zero() {
+        loop {
+            // Once in any case: whose turn it was has connections to close.
             let watch = Watch::begin()?;
             std::thread::sleep(LOOK);
-            if watch.others(0.0)? < 2.0 * DISTURBED {
-                break;
+            if self.left.is_zero() || watch.others(0.0)? < 2.0 * DISTURBED {
+                return Ok(());
             }
             self.left = self.left.saturating_sub(LOOK);
         }
-        Ok(())
     }
 
     pub fn said(&self) -> String {

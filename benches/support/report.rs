@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::Table;
+use super::{Table, markers::replaced};
 
 pub struct Report {
     name: &'static str,
@@ -54,22 +54,4 @@ impl Report {
 pub fn target() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     Path::new(env!("CARGO_MANIFEST_DIR")).join(target)
-}
-
-/// The document with what lies between the markers replaced; they are put at
-/// the end where there are none.
-fn replaced(old: &str, name: &str, text: &str) -> Result<String> {
-    let (begin, end) = (format!("<!-- {name}:begin -->"), format!("<!-- {name}:end -->"));
-    let text = text.trim_end();
-    match (old.find(&begin), old.find(&end)) {
-        (Some(from), Some(to)) if from < to => {
-            Ok(format!("{}\n\n{text}\n\n{}", &old[..from + begin.len()], &old[to..]))
-        }
-        (None, None) => {
-            let before =
-                if old.is_empty() { String::new() } else { format!("{}\n\n", old.trim_end()) };
-            Ok(format!("{before}{begin}\n\n{text}\n\n{end}\n"))
-        }
-        _ => bail!("the markers {begin} and {end} are not a pair in that order"),
-    }
 }

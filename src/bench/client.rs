@@ -143,6 +143,8 @@ impl Wanted {
             if self.verify {
                 hasher.update(&data);
             }
+            // Kept while it naps, it would make hyper take a second buffer.
+            drop(data);
             if let Some(rate) = self.rate {
                 sleep_until(begun + Duration::from_secs_f64(bytes as f64 / rate as f64)).await;
             }
@@ -184,7 +186,7 @@ impl Wanted {
         let stream = match timeout(self.patience, self.stream(target)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(Failure::Connect { to, cause: cause_of(&error) }),
-            Err(_) => return Err(Failure::Silent { from: to }),
+            Err(_) => return Err(Failure::Connect { to, cause: "timed out".to_owned() }),
         };
         let mut builder = Builder::new();
         builder.read_buf_exact_size(Some(buffer));

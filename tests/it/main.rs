@@ -7,6 +7,7 @@ mod support;
 
 mod access;
 mod bench;
+mod benchmarks;
 mod config;
 mod demo;
 mod house;
