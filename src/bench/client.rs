@@ -185,7 +185,7 @@ impl Wanted {
         let to = target.authority();
         let stream = match timeout(self.patience, self.stream(target)).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(Failure::Connect { to, cause: cause_of(&error) }),
+            Ok(Err(error)) => return Err(Failure::Connect { to, cause: error.to_string() }),
             Err(_) => return Err(Failure::Connect { to, cause: "timed out".to_owned() }),
         };
         let mut builder = Builder::new();
@@ -287,19 +287,7 @@ fn broken(from: &str, error: &hyper::Error) -> Failure {
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    let cause = match cause.downcast_ref::<io::Error>() {
-        Some(error) => cause_of(error),
-        None => cause.to_string(),
-    };
-    Failure::Broken { from: from.to_owned(), cause }
-}
-
-/// Without what is the client's own, such as its port.
-fn cause_of(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::Other => error.to_string(),
-        kind => kind.to_string(),
-    }
+    Failure::Broken { from: from.to_owned(), cause: cause.to_string() }
 }
 
 /// On one line, and nothing that a terminal would obey.

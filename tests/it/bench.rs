@@ -250,7 +250,7 @@ async fn bad_input_is_one_line_that_names_the_mend() {
     for (url, args, code, parts) in [
         ("127.0.0.1:8001", &[][..], 1, ["http://127.0.0.1:8001 is meant?", "--url"]),
         ("https://127.0.0.1:8001", &[], 1, ["--url", "not http://"]),
-        (&refused, &[], 1, ["connection refused", "is it running"]),
+        (&refused, &[], 1, ["Connection refused", "is it running"]),
         (quiet, &["--clients", "0"], 2, ["--clients", "from 1 to 20000"]),
         (quiet, &["--arrive", "soon"], 2, ["--arrive", "60s"]),
         (quiet, &["--rate-limit", "2Mbit"], 2, ["--rate-limit", "2MB/s"]),
