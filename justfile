@@ -35,3 +35,8 @@ typos:
 
 demo:
     cargo run --release --locked -- demo
+
+# Speed, against nginx and others; writes the tables of BENCHMARKS.md.
+# `just bench serving --quick` for a look at one of them.
+bench *args:
+    benches/run {{args}}

@@ -1,8 +1,11 @@
 //! The command line.
 
+mod units;
+
 use std::{
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
+    time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand};
@@ -33,6 +36,10 @@ pub enum Command {
     Demo,
     /// Make a link that logs in once, within the hour; or a new admin token.
     Token(TokenArgs),
+    /// Rehearse the storm: many clients download a meeting's package at once,
+    /// and how they fared is shown. It is a real load for the node and the
+    /// network; don't run it while a meeting needs them.
+    Bench(BenchArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -92,6 +99,44 @@ pub struct TokenArgs {
     /// for a main server.
     #[arg(long, value_name = "N")]
     pub port: Option<u16>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct BenchArgs {
+    /// A node, or a main server that sends clients to its nodes, such as
+    /// http://192.168.1.20:8001.
+    #[arg(long, value_name = "URL")]
+    pub url: String,
+    /// The id of the meeting whose package they download.
+    #[arg(long, value_name = "ID")]
+    pub meeting: String,
+    /// How many clients, each with a connection of its own.
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clients)]
+    pub clients: usize,
+    /// The time within which they arrive; 0 is all at once.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = units::duration)]
+    pub arrive: Duration,
+    /// How fast each reads at most, such as 2MB/s: what a tablet gets of the
+    /// wireless network, say.
+    #[arg(long, value_name = "RATE", value_parser = units::rate)]
+    pub rate_limit: Option<u64>,
+    /// Compare what arrives with the SHA-256 that the server names.
+    #[arg(long)]
+    pub verify: bool,
+    /// A client to which nothing comes for so long gives up.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
+    pub patience: Duration,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Ports of this machine end the range: one for each connection to a server.
+const MAX_CLIENTS: usize = 20_000;
+
+fn clients(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (1..=MAX_CLIENTS).contains(count));
+    count.ok_or_else(|| format!("a number from 1 to {MAX_CLIENTS} is wanted"))
 }
 
 impl Cli {

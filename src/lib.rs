@@ -17,6 +17,8 @@
 pub mod demo;
 /// `edge-mirror token`.
 pub mod token;
+/// `edge-mirror bench`: a rehearsal of the storm.
+pub mod bench;
 /// The embedded main server.
 pub mod master;
 /// Wiring of one edge node and its workers.

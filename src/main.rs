@@ -5,7 +5,8 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::{Result, bail};
 use clap::Parser;
 use edge_mirror::{
-    cli::{self, Cli, Command, MasterArgs, NodeArgs},
+    bench,
+    cli::{self, BenchArgs, Cli, Command, MasterArgs, NodeArgs},
     config::{Security, Settings},
     demo,
     master::{self, Master, MasterOptions},
@@ -72,6 +73,7 @@ async fn role(command: Command) -> Result<()> {
         Command::Node(args) => node(args, interrupt).await,
         Command::Master(args) => main_server(args, interrupt).await,
         Command::Demo => demo(interrupt).await,
+        Command::Bench(args) => bench(args, interrupt).await,
         Command::Token(_) => Ok(()),
     }
 }
@@ -119,6 +121,10 @@ async fn main_server(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
 async fn demo(mut interrupt: Interrupt) -> Result<()> {
     let _telemetry = Telemetry::start("demo", "WARNING");
     demo::run(&mut interrupt, |text| println!("{text}")).await
+}
+
+async fn bench(args: BenchArgs, mut interrupt: Interrupt) -> Result<()> {
+    bench::run(args, &mut interrupt).await
 }
 
 /// Once, at the first start: only a digest of it is kept. A warning, so that

@@ -9,7 +9,7 @@ use std::{
 /// Rooms from the top down: each may use those below its own line. The last
 /// line's are for everybody, and use each other only downwards, too.
 const FLOORS: &[&[&str]] = &[
-    &["demo", "token"],
+    &["demo", "token", "bench"],
     &["master", "node"],
     &["http"],
     &["fetch"],

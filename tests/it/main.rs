@@ -6,6 +6,8 @@
 mod support;
 
 mod access;
+mod bench;
+mod benchmarks;
 mod config;
 mod cut_through;
 mod demo;

@@ -1,0 +1,103 @@
+//! Who is compared, over the same files.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::client::Ask;
+use crate::support::{Server, Stage, nginx, node, packages::Package, server};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Nginx,
+    NginxCached,
+    Node,
+}
+
+pub const ALL: [Kind; 3] = [Kind::Nginx, Kind::NginxCached, Kind::Node];
+
+impl Kind {
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::NginxCached => "nginx, open_file_cache",
+            Self::Node => "edge-mirror",
+        }
+    }
+
+    pub fn path(self, package: &Package) -> String {
+        match self {
+            Self::Nginx | Self::NginxCached => format!("/{}", package.path()),
+            Self::Node => package.url(),
+        }
+    }
+
+    pub fn whole(self, package: &Package) -> Ask {
+        Ask::whole(&self.path(package), package)
+    }
+}
+
+/// The packages, the main server that the node belongs to, and on which
+/// cores who runs.
+pub struct Scene {
+    stage: Stage,
+    storage: PathBuf,
+    main_server: Server,
+    packages: Vec<Package>,
+    workers: usize,
+}
+
+impl Scene {
+    pub fn set(stage: &Stage, packages: Vec<Package>, workers: usize) -> Result<Self> {
+        let storage = stage.make("storage")?;
+        for package in &packages {
+            eprintln!("writing a package of {}", package.label());
+            package.make(&storage)?;
+        }
+        let main_server = node::main_server(stage)?;
+        Ok(Self { stage: stage.clone(), storage, main_server, packages, workers })
+    }
+
+    pub fn storage(&self) -> &PathBuf {
+        &self.storage
+    }
+
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// With one worker, the server has the first core and the client the
+    /// second; with more, they share what there is.
+    fn apart(&self) -> bool {
+        self.workers == 1 && std::thread::available_parallelism().map_or(1, usize::from) > 1
+    }
+
+    pub fn start(&self, kind: Kind) -> Result<Server> {
+        let places = (self.workers, self.apart().then_some(0));
+        match kind {
+            Kind::Nginx | Kind::NginxCached => {
+                nginx::start(&self.stage, &self.storage, places, kind == Kind::NginxCached)
+            }
+            Kind::Node => {
+                let main_server = self.main_server.address;
+                let patch = json!({});
+                let mut node =
+                    node::start(&self.stage, main_server, &self.storage, places, &patch)?;
+                node::until_packages(&mut node, self.packages.len() as u64)?;
+                Ok(node)
+            }
+        }
+    }
+
+    /// Does this on the client's core.
+    pub fn as_client<T>(&self, server: &Server, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let before = rustix::thread::sched_getaffinity(None)?;
+        if self.apart() {
+            server::pin(1)?;
+        }
+        let outcome = work();
+        rustix::thread::sched_setaffinity(None, &before)?;
+        outcome.with_context(|| format!("{} logged:\n{}\nand then", server.name, server.log_tail()))
+    }
+}

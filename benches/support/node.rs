@@ -1,0 +1,81 @@
+//! The release binary: a node, and the main server it belongs to.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+
+use super::{Server, Stage, http, report, server::free_port};
+
+/// `EDGE_MIRROR_BIN`, or what `cargo build --release` made. (`cargo bench`
+/// builds one, too, but with the tests' features of its dependencies.)
+pub fn program() -> Result<PathBuf> {
+    let made = || report::target().join("release/edge-mirror");
+    let program = std::env::var_os("EDGE_MIRROR_BIN").map_or_else(made, PathBuf::from);
+    if !program.is_file() {
+        bail!("there is no {}; run cargo build --release", program.display());
+    }
+    Ok(program)
+}
+
+/// An embedded main server with nothing in it.
+pub fn main_server(stage: &Stage) -> Result<Server> {
+    let (data, port) = (stage.make("main-server")?, free_port()?);
+    let mut command = Command::new(program()?);
+    command.args(["master", "--host", "127.0.0.1", "--port", &port.to_string()]);
+    command.arg("--data").arg(data);
+    Server::start(stage, "main-server", port, None, command)
+}
+
+/// A node that mirrors `main_server` and keeps what lies in `storage`; `patch`
+/// are further settings.
+pub fn start(
+    stage: &Stage,
+    main_server: SocketAddr,
+    storage: &Path,
+    (workers, core): (usize, Option<usize>),
+    patch: &Value,
+) -> Result<Server> {
+    let (folder, port) = (stage.make("node")?, free_port()?);
+    let path = folder.join("node_config.json");
+    let mut config = json!({
+        "mainServerIp": main_server.ip(),
+        "mainServerPort": main_server.port(),
+        "nodeId": "bench",
+        "nodePort": port,
+        "shutdownGrace": 0,
+        "storage": {"path": storage, "maxSize": 1_u64 << 40, "autoCleanup": false},
+        "cleanup": {"enabled": false, "cleanOnStartup": false, "cleanEndedMeetings": false},
+        "logging": {"fileEnabled": false},
+    });
+    merge(&mut config, patch);
+    fs::write(&path, serde_json::to_vec_pretty(&config)?)?;
+    let mut command = Command::new(program()?);
+    command.args(["node", "--host", "127.0.0.1", "--config"]).arg(&path);
+    command.env("TOKIO_WORKER_THREADS", workers.to_string());
+    Server::start(stage, "edge-mirror", port, core, command)
+}
+
+/// Waits until the node has verified, or trusts, this many packages.
+pub fn until_packages(node: &mut Server, count: u64) -> Result<()> {
+    node.until("it has verified its packages", |node| {
+        let status: Value = serde_json::from_str(&http::get(node.address, "/api/status")?)?;
+        Ok(status["meeting_count"].as_u64() >= Some(count))
+    })
+}
+
+fn merge(base: &mut Value, patch: &Value) {
+    match (base, patch) {
+        (Value::Object(base), Value::Object(patch)) => {
+            for (key, value) in patch {
+                merge(base.entry(key.as_str()).or_insert(Value::Null), value);
+            }
+        }
+        (base, patch) => *base = patch.clone(),
+    }
+}

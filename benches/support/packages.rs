@@ -1,0 +1,106 @@
+//! Packages to serve: good ZIP archives of exactly the size that is asked for.
+
+use std::{
+    fs::{self, File},
+    io::{Seek, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
+
+pub const KB: u64 = 1000;
+pub const MB: u64 = 1000 * KB;
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// A package of a meeting `id`, in a storage folder as nodes lay it out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Package {
+    pub id: String,
+    pub size: u64,
+}
+
+impl Package {
+    /// Its meeting is called after its size: `m100k`, `m10m`.
+    pub fn of(size: u64) -> Self {
+        Self { id: format!("m{}", short(size)), size }
+    }
+
+    pub fn file(&self, storage: &Path) -> PathBuf {
+        storage.join(self.path())
+    }
+
+    /// Below the storage folder.
+    pub fn path(&self) -> String {
+        format!("meeting_{}/package.zip", self.id)
+    }
+
+    /// At a node.
+    pub fn url(&self) -> String {
+        format!("/api/v1/meetings/{}/download-package", self.id)
+    }
+
+    /// `1 KB`, `300 MB`.
+    pub fn label(&self) -> String {
+        let text = short(self.size).to_uppercase();
+        format!("{} {}B", &text[..text.len() - 1], &text[text.len() - 1..])
+    }
+
+    /// Writes it, down to the disk: only clean pages can be dropped from the cache.
+    pub fn make(&self, storage: &Path) -> Result<()> {
+        let path = self.file(storage);
+        fs::create_dir_all(path.parent().context("a folder")?)?;
+        let file = write(File::create(&path)?, self.size)?;
+        file.sync_all()?;
+        ensure!(file.metadata()?.len() == self.size, "{} has another size", path.display());
+        Ok(())
+    }
+}
+
+/// `1k`, `300m`, `1g`.
+pub fn short(size: u64) -> String {
+    match size {
+        size if size % (1000 * MB) == 0 => format!("{}g", size / (1000 * MB)),
+        size if size % MB == 0 => format!("{}m", size / MB),
+        size => format!("{}k", size / KB),
+    }
+}
+
+/// What [`short`] wrote.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let unit = match unit {
+        "k" => KB,
+        "m" => MB,
+        "g" => 1000 * MB,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+/// An archive of entries that are stored as they are, random as PDFs are.
+fn write<W: Write + Seek>(to: W, size: u64) -> Result<W> {
+    let entries = (size / (10 * MB)).clamp(1, 100);
+    let empty = archive(std::io::Cursor::new(Vec::new()), entries, |_| 0)?.into_inner();
+    let content = size.checked_sub(empty.len() as u64).context("smaller than any archive")?;
+    let part = content / entries;
+    archive(to, entries, |at| if at == 0 { content - part * (entries - 1) } else { part })
+}
+
+fn archive<W: Write + Seek>(to: W, entries: u64, length: impl Fn(u64) -> u64) -> Result<W> {
+    let mut zip = ZipWriter::new(to);
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    let mut block = vec![0; BLOCK_BYTES];
+    let mut random = fastrand::Rng::with_seed(entries);
+    for entry in 0..entries {
+        zip.start_file(format!("{entry:03}.pdf"), options)?;
+        let mut left = length(entry);
+        while left > 0 {
+            let n = left.min(BLOCK_BYTES as u64) as usize;
+            random.fill(&mut block[..n]);
+            zip.write_all(&block[..n])?;
+            left -= n as u64;
+        }
+    }
+    Ok(zip.finish()?)
+}

@@ -1,0 +1,101 @@
+//! What else the machine does while something is measured. A turn that other
+//! programs disturbed says little, and is made again while there is time for
+//! that: whether it counts depends on what the others did, never on its result.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use rustix::time::{ClockId, clock_gettime};
+
+/// Of one core. Below it are the clock's ticks and the system's own threads.
+const DISTURBED: f64 = 0.05;
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How long may be spent on waiting for others, and how it went.
+#[derive(Debug)]
+pub struct Patience {
+    left: Duration,
+    turns: u32,
+    disturbed: u32,
+}
+
+impl Patience {
+    pub fn of(left: Duration) -> Self {
+        Self { left, turns: 0, disturbed: 0 }
+    }
+
+    /// Makes a turn, again if need be. It returns what it measured, and what
+    /// share of one core others had meanwhile.
+    pub fn turn<T>(&mut self, mut turn: impl FnMut() -> Result<(T, f64)>) -> Result<T> {
+        loop {
+            self.wait()?;
+            let begin = Instant::now();
+            let (measured, others) = turn()?;
+            let disturbed = others > DISTURBED;
+            if disturbed && !self.left.is_zero() {
+                self.left = self.left.saturating_sub(begin.elapsed());
+                continue;
+            }
+            self.turns += 1;
+            self.disturbed += u32::from(disturbed);
+            return Ok(measured);
+        }
+    }
+
+    /// Until hardly anybody computes.
+    fn wait(&mut self) -> Result<()> {
+        loop {
+            // Once in any case: whose turn it was has connections to close.
+            let watch = Watch::begin()?;
+            std::thread::sleep(LOOK);
+            if self.left.is_zero() || watch.others(0.0)? < 2.0 * DISTURBED {
+                return Ok(());
+            }
+            self.left = self.left.saturating_sub(LOOK);
+        }
+    }
+
+    pub fn said(&self) -> String {
+        let (turns, disturbed) = (self.turns, self.disturbed);
+        let core = DISTURBED * 100.0;
+        format!(
+            "In {disturbed} of {turns} turns, other programs had more than {core:.0} % of a core."
+        )
+    }
+}
+
+/// The CPU time of everybody from one moment on.
+pub struct Watch {
+    begin: Instant,
+    busy_s: f64,
+}
+
+impl Watch {
+    pub fn begin() -> Result<Self> {
+        Ok(Self { begin: Instant::now(), busy_s: busy_s()? })
+    }
+
+    /// What share of one core others had, if `ours_s` seconds were ours.
+    pub fn others(&self, ours_s: f64) -> Result<f64> {
+        Ok((busy_s()? - self.busy_s - ours_s) / self.begin.elapsed().as_secs_f64())
+    }
+}
+
+/// Of all cores: user, nice, system and stolen time. Interrupts' time is in
+/// the processes' own.
+fn busy_s() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let all = stat.lines().next().context("/proc/stat is empty")?;
+    let field = |at: usize| all.split_whitespace().nth(at).and_then(|n| n.parse::<u64>().ok());
+    let ticks: u64 = [1, 2, 3, 8].into_iter().filter_map(field).sum();
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// CPU time of the calling thread.
+pub fn own_cpu_s() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}

@@ -1,0 +1,57 @@
+//! What a bench found: shown, kept in `target/bench/NAME.md`, and put into
+//! BENCHMARKS.md between the bench's markers.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+
+use super::{Table, markers::replaced};
+
+pub struct Report {
+    name: &'static str,
+    text: String,
+}
+
+impl Report {
+    pub fn new(name: &'static str) -> Self {
+        Self { name, text: String::new() }
+    }
+
+    /// A paragraph or a list.
+    pub fn say(&mut self, text: &str) {
+        println!("{}\n", text.trim_end());
+        self.text += &format!("{}\n\n", text.trim_end());
+    }
+
+    pub fn table(&mut self, table: &Table) {
+        self.say(table.text());
+    }
+
+    /// Keeps it, and puts it into the file that was asked for.
+    pub fn finish(&self, write: Option<&Path>) -> Result<()> {
+        let kept = target().join("bench");
+        fs::create_dir_all(&kept)?;
+        let kept = kept.join(format!("{}.md", self.name));
+        fs::write(&kept, &self.text).with_context(|| format!("cannot write {}", kept.display()))?;
+        eprintln!("written: {}", kept.display());
+        if let Some(path) = write {
+            let old = match fs::read_to_string(path) {
+                Ok(old) => old,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+                Err(error) => bail!("cannot read {}: {error}", path.display()),
+            };
+            fs::write(path, replaced(&old, self.name, &self.text)?)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            eprintln!("written: {}, section {}", path.display(), self.name);
+        }
+        Ok(())
+    }
+}
+
+pub fn target() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(target)
+}

@@ -1,0 +1,160 @@
+//! A server as a process of its own: where it runs, what it costs.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use super::Stage;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Ended when dropped.
+pub struct Server {
+    pub name: &'static str,
+    pub address: SocketAddr,
+    child: Child,
+    log: PathBuf,
+    stage: Stage,
+}
+
+/// In bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    pub anonymous: u64,
+    pub file: u64,
+}
+
+impl Server {
+    /// Starts it, on this core alone where one is named.
+    pub fn start(
+        stage: &Stage,
+        name: &'static str,
+        port: u16,
+        core: Option<usize>,
+        mut command: Command,
+    ) -> Result<Self> {
+        let log = stage.folder().join(format!("{name}.log"));
+        let file = fs::OpenOptions::new().create(true).append(true).open(&log)?;
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        let before = sched_getaffinity(None)?;
+        // A child begins where its parent is: so no thread of it ever ran elsewhere.
+        if let Some(core) = core {
+            pin(core)?;
+        }
+        let child = stage.spawn(command);
+        sched_setaffinity(None, &before)?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut server = Self { name, address, child: child?, log, stage: stage.clone() };
+        server.until("it listens", |server| Ok(TcpStream::connect(server.address).is_ok()))?;
+        Ok(server)
+    }
+
+    /// Waits for a condition; shows the log if it never comes, or the process goes.
+    pub fn until(
+        &mut self,
+        what: &str,
+        mut condition: impl FnMut(&Self) -> Result<bool>,
+    ) -> Result<()> {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended with {status} before {what}:\n{}", self.name, self.log_tail());
+            }
+            if condition(self)? {
+                return Ok(());
+            }
+            if begin.elapsed() > PATIENCE {
+                bail!("{}: waited in vain until {what}:\n{}", self.name, self.log_tail());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn log_tail(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
+    /// It and its children.
+    fn pids(&self) -> Vec<u32> {
+        let mut pids = vec![self.child.id()];
+        pids.extend(self.children());
+        pids
+    }
+
+    fn children(&self) -> Vec<u32> {
+        let pid = self.child.id();
+        let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        list.unwrap_or_default().split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    }
+
+    /// Seconds of CPU in user and kernel mode so far.
+    pub fn cpu_s(&self) -> Result<f64> {
+        let per_second = rustix::param::clock_ticks_per_second() as f64;
+        let mut ticks = 0;
+        for pid in self.pids() {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
+                .with_context(|| format!("{} is gone:\n{}", self.name, self.log_tail()))?;
+            // The second field is a name in parentheses that may hold anything.
+            let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+            let fields = fields.split_whitespace().skip(11).take(2);
+            ticks += fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
+        }
+        Ok(ticks as f64 / per_second)
+    }
+
+    /// Of the processes that serve: a master that only waits is left out.
+    pub fn memory(&self) -> Result<Memory> {
+        let children = self.children();
+        let pids = if children.is_empty() { vec![self.child.id()] } else { children };
+        let mut memory = Memory::default();
+        for pid in pids {
+            let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+            let bytes = |key: &str| {
+                let line = status.lines().find_map(|line| line.strip_prefix(key));
+                let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+                number.unwrap_or(0_u64) << 10
+            };
+            memory.anonymous += bytes("RssAnon:");
+            memory.file += bytes("RssFile:");
+        }
+        Ok(memory)
+    }
+
+    /// Bytes that it had a disk read so far.
+    pub fn disk_bytes(&self) -> Result<u64> {
+        let mut bytes = 0;
+        for pid in self.pids() {
+            let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
+            let line = io.lines().find_map(|line| line.strip_prefix("read_bytes: "));
+            bytes += line.and_then(|line| line.parse::<u64>().ok()).unwrap_or(0);
+        }
+        Ok(bytes)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stage.end(&mut self.child);
+    }
+}
+
+/// Puts the calling thread on this core alone.
+pub fn pin(core: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None, &set).with_context(|| format!("cannot run on core {core}"))
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}

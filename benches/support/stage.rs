@@ -1,0 +1,108 @@
+//! Where a bench plays: a temporary folder and the processes in it. Both are
+//! gone at the end, be it the end, an error, a panic, Ctrl-C or SIGTERM.
+
+use std::{
+    panic::{self, AssertUnwindSafe},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitCode},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+
+const POLITE: Duration = Duration::from_secs(3);
+
+#[derive(Clone)]
+pub struct Stage {
+    folder: PathBuf,
+    running: Arc<Mutex<Vec<Pid>>>,
+}
+
+impl Stage {
+    /// Runs the bench; what it returns is the process's exit code.
+    pub fn run(bench: impl FnOnce(&Self) -> Result<()> + Send + 'static) -> ExitCode {
+        match Self::guarded(bench) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("bench: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn guarded(bench: impl FnOnce(&Self) -> Result<()> + Send + 'static) -> Result<()> {
+        let folder = tempfile::Builder::new().prefix("edge-mirror-bench-").tempdir()?;
+        let stage = Self { folder: folder.path().to_owned(), running: Arc::default() };
+        let (tell, told) = oneshot::channel();
+        let player = stage.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let outcome = runtime.block_on(async {
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let mut terminate = signal(SignalKind::terminate())?;
+            // A thread of its own, for it blocks; only this one hears signals.
+            std::thread::spawn(move || {
+                let outcome = panic::catch_unwind(AssertUnwindSafe(|| bench(&player)));
+                let _ = tell.send(outcome.unwrap_or_else(|_| Err(anyhow!("it panicked"))));
+            });
+            tokio::select! {
+                outcome = told => outcome?,
+                _ = interrupt.recv() => Err(anyhow!("interrupted")),
+                _ = terminate.recv() => Err(anyhow!("terminated")),
+            }
+        });
+        // Held until the process ends, so that the bench starts nothing more.
+        let running = stage.running();
+        for pid in running.iter() {
+            let _ = kill_process_group(*pid, Signal::KILL);
+        }
+        std::mem::forget(running);
+        drop(folder);
+        outcome
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A folder in the folder.
+    pub fn make(&self, name: &str) -> Result<PathBuf> {
+        let path = self.folder.join(name);
+        std::fs::create_dir_all(&path).with_context(|| format!("{}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Starts a process that leads a group, so that its children go with it.
+    pub fn spawn(&self, mut command: Command) -> Result<Child> {
+        use std::os::unix::process::CommandExt;
+        let mut running = self.running();
+        let child = command.process_group(0).spawn();
+        let child = child.with_context(|| format!("cannot start {command:?}"))?;
+        running.push(Pid::from_child(&child));
+        Ok(child)
+    }
+
+    /// Ends it and those it started; politely first, for a master whose
+    /// workers are killed leaves them for others to bury.
+    pub fn end(&self, child: &mut Child) {
+        let pid = Pid::from_child(child);
+        let mut running = self.running();
+        let _ = kill_process(pid, Signal::TERM);
+        let begin = Instant::now();
+        while begin.elapsed() < POLITE && matches!(child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = kill_process_group(pid, Signal::KILL);
+        let _ = child.wait();
+        running.retain(|other| *other != pid);
+    }
+
+    fn running(&self) -> MutexGuard<'_, Vec<Pid>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

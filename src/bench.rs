@@ -1,0 +1,219 @@
+//! `edge-mirror bench`: a rehearsal. As many clients as a conference has
+//! tablets arrive within a minute or so and download one meeting's package
+//! from a running node, or from a main server that sends them to its nodes.
+
+mod client;
+mod failure;
+mod summary;
+mod tally;
+mod target;
+mod view;
+mod words;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::{
+    cli::BenchArgs,
+    package::PackageId,
+    tasks::{Interrupt, Tasks},
+};
+use client::{Got, Wanted};
+use failure::Failure;
+use tally::{Course, Summary, Tally};
+use target::Target;
+use view::{Moment, View};
+use words::Language;
+
+/// Files besides the clients' connections: the runtime's, the console, names
+/// being looked up.
+const OTHER_FILES: u64 = 64;
+/// Clients that are told to end only have to drop what they hold.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Runs the storm and prints how it went; an error unless everyone got all.
+pub async fn run(args: BenchArgs, interrupt: &mut Interrupt) -> Result<()> {
+    let language = Language::of_environment();
+    let meeting: PackageId =
+        args.meeting.parse().with_context(|| format!("--meeting '{}'", args.meeting))?;
+    let mut wanted = Wanted {
+        target: Target::of_meeting(&args.url, &meeting)?,
+        patience: args.patience,
+        rate: args.rate_limit,
+        verify: args.verify,
+        size: None,
+    };
+    let looked = tokio::select! {
+        looked = wanted.look() => looked,
+        () = interrupt.received() => bail!("interrupted before it began"),
+    };
+    let seen = looked.map_err(|wrong| {
+        anyhow!("{}; {}", wrong.what(Language::English), wrong.mend(Language::English))
+    })?;
+    wanted.size = seen.size;
+    allow_files(args.clients)?;
+    eprintln!("{}", warning(&args, &wanted, language));
+    let storm = Storm::new(args.clients, wanted);
+    let mut view = View::new(language, args.json);
+    let (tally, course) = storm.run(args.arrive, &mut view, interrupt).await;
+    // Machines read one language.
+    let language = if args.json { Language::English } else { language };
+    let summary = tally.summary(&course, language);
+    if args.json {
+        println!("{}", machine_readable(&args, storm.wanted.size, &summary)?);
+    } else {
+        println!("{}", summary::text(&summary, language).trim_end());
+    }
+    if !summary.everyone_has_it() {
+        bail!(
+            "{} of {} clients did not get the package",
+            summary.clients - summary.finished,
+            summary.clients
+        );
+    }
+    Ok(())
+}
+
+fn warning(args: &BenchArgs, wanted: &Wanted, language: Language) -> String {
+    let (clients, meeting, at) = (args.clients, &args.meeting, wanted.target.authority());
+    let window = words::time(args.arrive.as_secs_f64());
+    let size = wanted.size.map(|size| format!(" ({})", words::bytes(size as f64)));
+    let size = size.unwrap_or_default();
+    language.of(
+        format!(
+            "{clients} 个客户端将在 {window} 内从 {at} 下载会议 {meeting} 的会议包{size}。\n\
+             警告：这会给节点、主控服务器和网络带来真实负载，请勿在会议进行时运行。Ctrl-C 结束。"
+        ),
+        format!(
+            "{clients} clients download the package of meeting {meeting}{size} from {at}, arriving within {window}.\n\
+             Warning: this is a real load for the node, the main server and the network; don't run it \
+             while a meeting needs them. Ctrl-C ends it."
+        ),
+    )
+}
+
+fn machine_readable(args: &BenchArgs, size: Option<u64>, summary: &Summary) -> Result<String> {
+    let mut answer = json!({"url": args.url, "meeting": args.meeting, "size": size});
+    let figures = serde_json::to_value(summary)?;
+    if let (Some(answer), Some(figures)) = (answer.as_object_mut(), figures.as_object()) {
+        answer.extend(figures.clone());
+        let everyone = summary.everyone_has_it().then_some(summary.lasted_s);
+        answer.insert("everyone_after_s".to_owned(), json!(everyone));
+    }
+    Ok(serde_json::to_string_pretty(&answer)?)
+}
+
+/// Each client is an open file; the soft limit may be raised up to the hard one.
+fn allow_files(clients: usize) -> Result<()> {
+    let needed = clients as u64 + OTHER_FILES;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    if let Some(most) = limit.maximum.filter(|most| *most < needed) {
+        bail!(
+            "{clients} clients need {needed} open files, but {most} are allowed here: take fewer --clients, or raise the limit (ulimit -Hn {needed} as root, or LimitNOFILE)"
+        );
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: Some(needed), ..limit })
+        .with_context(|| format!("{clients} clients need {needed} open files, which can't be had"))
+}
+
+/// What the clients and who watches them share.
+struct Storm {
+    clients: usize,
+    wanted: Arc<Wanted>,
+    arrived: Arc<AtomicUsize>,
+    received: Arc<AtomicU64>,
+}
+
+impl Storm {
+    fn new(clients: usize, wanted: Wanted) -> Self {
+        Self {
+            clients,
+            wanted: Arc::new(wanted),
+            arrived: Arc::default(),
+            received: Arc::default(),
+        }
+    }
+
+    /// Until all have ended, or a signal comes.
+    async fn run(
+        &self,
+        window: Duration,
+        view: &mut View,
+        interrupt: &mut Interrupt,
+    ) -> (Tally, Course) {
+        let (tasks, begun) = (Tasks::new(), Instant::now());
+        let mut outcomes = self.launch(window, &tasks);
+        let mut looks = tokio::time::interval(view::EVERY);
+        let (mut tally, mut last, mut interrupted) = (Tally::default(), begun, false);
+        loop {
+            tokio::select! {
+                outcome = outcomes.recv() => match outcome {
+                    Some(outcome) => tally.add(outcome),
+                    None => break,
+                },
+                _ = looks.tick() => view.show(&self.moment(begun, &tally)),
+                () = interrupt.received() => {
+                    interrupted = true;
+                    break;
+                }
+            }
+            last = Instant::now();
+        }
+        tasks.shut_down(GRACE).await;
+        view.show(&self.moment(begun, &tally));
+        let course = Course {
+            clients: self.clients,
+            arrived: self.arrived.load(Ordering::Relaxed),
+            interrupted,
+            lasted: last - begun,
+            bytes: self.received.load(Ordering::Relaxed),
+        };
+        (tally, course)
+    }
+
+    /// Their outcomes, each once; the channel closes when the last has ended.
+    fn launch(&self, window: Duration, tasks: &Tasks) -> mpsc::Receiver<Result<Got, Failure>> {
+        // Room for all, so that nobody has to wait for being counted.
+        let (tell, told) = mpsc::channel(self.clients);
+        for arrival in tally::arrivals(self.clients, window, fastrand::f64) {
+            let (tell, ended) = (tell.clone(), tasks.token().clone());
+            let (wanted, arrived) = (self.wanted.clone(), self.arrived.clone());
+            let received = self.received.clone();
+            let life = async move {
+                tokio::time::sleep(arrival).await;
+                arrived.fetch_add(1, Ordering::Relaxed);
+                let outcome = wanted.download(&received).await;
+                let _ = tell.send(outcome).await;
+            };
+            tasks.spawn_for_peer("client", async move {
+                ended.run_until_cancelled(life).await;
+            });
+        }
+        told
+    }
+
+    fn moment(&self, begun: Instant, tally: &Tally) -> Moment {
+        Moment {
+            since: begun.elapsed(),
+            clients: self.clients,
+            arrived: self.arrived.load(Ordering::Relaxed),
+            finished: tally.finished(),
+            failed: tally.failed(),
+            bytes: self.received.load(Ordering::Relaxed),
+            total_bytes: self.wanted.size.map(|size| size * self.clients as u64),
+        }
+    }
+}

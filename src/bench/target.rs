@@ -1,0 +1,118 @@
+//! Where a client asks, and where it is sent to.
+
+use thiserror::Error;
+use url::Url;
+
+use crate::package::PackageId;
+
+/// What can be connected to and asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    url: Url,
+}
+
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(super) enum TargetError {
+    #[error("--url lacks its http://: http://{0} is meant?")]
+    NoScheme(String),
+    #[error("--url {0} is not http://, which is all that nodes and main servers speak")]
+    NotHttp(String),
+    #[error("--url {0} names no server; http://192.168.1.20:8001 would")]
+    NoServer(String),
+}
+
+impl Target {
+    /// The download of a meeting's package at a node or main server.
+    pub fn of_meeting(url: &str, meeting: &PackageId) -> Result<Self, TargetError> {
+        if !url.contains("://") {
+            return Err(TargetError::NoScheme(url.to_owned()));
+        }
+        let parsed = Url::parse(url).map_err(|_| TargetError::NoServer(url.to_owned()))?;
+        if parsed.scheme() != "http" {
+            return Err(TargetError::NotHttp(url.to_owned()));
+        }
+        let mut target = parsed;
+        target.set_query(None);
+        target.set_fragment(None);
+        // A proxy may have them below a path of its own.
+        if let Ok(mut segments) = target.path_segments_mut() {
+            let package = ["api", "v1", "meetings", meeting.as_str(), "download-package"];
+            segments.pop_if_empty().extend(package);
+        }
+        Ok(Self { url: target })
+    }
+
+    /// Where a `Location` leads from here; none where it can't be followed.
+    pub fn redirected(&self, location: &str) -> Option<Self> {
+        let url = self.url.join(location).ok()?;
+        (url.scheme() == "http" && url.has_host()).then_some(Self { url })
+    }
+
+    /// For `connect`: an IPv6 address without its brackets.
+    pub fn host_and_port(&self) -> (&str, u16) {
+        let host = self.url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        (host, self.url.port().unwrap_or(80))
+    }
+
+    /// `host:port`, by which the server is called here; also its `Host`.
+    pub fn authority(&self) -> String {
+        let host = self.url.host_str().unwrap_or_default();
+        self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    pub fn path(&self) -> String {
+        let query = self.url.query().map(|query| format!("?{query}")).unwrap_or_default();
+        format!("{}{query}", self.url.path())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(url: &str) -> Result<Target, TargetError> {
+        Target::of_meeting(url, &"m1".parse().unwrap())
+    }
+
+    #[test]
+    fn a_servers_address_is_all_that_is_needed() {
+        const PATH: &str = "/api/v1/meetings/m1/download-package";
+        for (url, authority, connect, path) in [
+            ("http://10.0.0.1:8001", "10.0.0.1:8001", ("10.0.0.1", 8001), PATH.to_owned()),
+            ("http://node/", "node", ("node", 80), PATH.to_owned()),
+            ("http://[::1]:8001", "[::1]:8001", ("::1", 8001), PATH.to_owned()),
+            ("http://a/edge/?x#y", "a", ("a", 80), format!("/edge{PATH}")),
+        ] {
+            let target = target(url).unwrap();
+            assert_eq!(target.authority(), authority, "{url}");
+            assert_eq!(target.host_and_port(), connect, "{url}");
+            assert_eq!(target.path(), path, "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_told_apart() {
+        for (url, error) in [
+            ("10.0.0.1:8001", TargetError::NoScheme as fn(String) -> TargetError),
+            ("localhost:8001", TargetError::NoScheme),
+            ("https://node:8001", TargetError::NotHttp),
+            ("file:///etc", TargetError::NotHttp),
+            ("http://", TargetError::NoServer),
+            ("http://a:99999", TargetError::NoServer),
+        ] {
+            assert_eq!(target(url), Err(error(url.to_owned())), "{url}");
+        }
+    }
+
+    #[test]
+    fn redirects_are_followed_over_http_alone() {
+        let from = target("http://main:8000").unwrap();
+        let to = |location| from.redirected(location).map(|to| (to.authority(), to.path()));
+        let found = |authority: &str, path: &str| Some((authority.to_owned(), path.to_owned()));
+        assert_eq!(to("http://10.0.0.2:8001/a?b"), found("10.0.0.2:8001", "/a?b"));
+        assert_eq!(to("/elsewhere"), found("main:8000", "/elsewhere"));
+        for bad in ["https://10.0.0.2/a", "ftp://a/b", "http://", "mailto:a"] {
+            assert_eq!(to(bad), None, "{bad}");
+        }
+    }
+}
