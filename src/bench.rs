@@ -4,6 +4,7 @@
 
 mod client;
 mod failure;
+mod link;
 mod summary;
 mod tally;
 mod target;
@@ -12,7 +13,7 @@ mod words;
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -46,21 +47,20 @@ pub async fn run(args: BenchArgs, interrupt: &mut Interrupt) -> Result<()> {
     let language = Language::of_environment();
     let meeting: PackageId =
         args.meeting.parse().with_context(|| format!("--meeting '{}'", args.meeting))?;
-    let mut wanted = Wanted {
+    let wanted = Wanted {
         target: Target::of_meeting(&args.url, &meeting)?,
         patience: args.patience,
         rate: args.rate_limit,
         verify: args.verify,
-        size: None,
+        size: OnceLock::new(),
     };
     let looked = tokio::select! {
         looked = wanted.look() => looked,
         () = interrupt.received() => bail!("interrupted before it began"),
     };
-    let seen = looked.map_err(|wrong| {
+    looked.map_err(|wrong| {
         anyhow!("{}; {}", wrong.what(Language::English), wrong.mend(Language::English))
     })?;
-    wanted.size = seen.size;
     allow_files(args.clients)?;
     eprintln!("{}", warning(&args, &wanted, language));
     let storm = Storm::new(args.clients, wanted);
@@ -70,7 +70,7 @@ pub async fn run(args: BenchArgs, interrupt: &mut Interrupt) -> Result<()> {
     let language = if args.json { Language::English } else { language };
     let summary = tally.summary(&course, language);
     if args.json {
-        println!("{}", machine_readable(&args, storm.wanted.size, &summary)?);
+        println!("{}", machine_readable(&args, storm.wanted.size.get(), &summary)?);
     } else {
         println!("{}", summary::text(&summary, language).trim_end());
     }
@@ -87,7 +87,7 @@ pub async fn run(args: BenchArgs, interrupt: &mut Interrupt) -> Result<()> {
 fn warning(args: &BenchArgs, wanted: &Wanted, language: Language) -> String {
     let (clients, meeting, at) = (args.clients, &args.meeting, wanted.target.authority());
     let window = words::time(args.arrive.as_secs_f64());
-    let size = wanted.size.map(|size| format!(" ({})", words::bytes(size as f64)));
+    let size = wanted.size.get().map(|size| format!(" ({})", words::bytes(*size as f64)));
     let size = size.unwrap_or_default();
     language.of(
         format!(
@@ -102,7 +102,7 @@ fn warning(args: &BenchArgs, wanted: &Wanted, language: Language) -> String {
     )
 }
 
-fn machine_readable(args: &BenchArgs, size: Option<u64>, summary: &Summary) -> Result<String> {
+fn machine_readable(args: &BenchArgs, size: Option<&u64>, summary: &Summary) -> Result<String> {
     let mut answer = json!({"url": args.url, "meeting": args.meeting, "size": size});
     let figures = serde_json::to_value(summary)?;
     if let (Some(answer), Some(figures)) = (answer.as_object_mut(), figures.as_object()) {
@@ -213,7 +213,7 @@ impl Storm {
             finished: tally.finished(),
             failed: tally.failed(),
             bytes: self.received.load(Ordering::Relaxed),
-            total_bytes: self.wanted.size.map(|size| size * self.clients as u64),
+            total_bytes: self.wanted.size.get().map(|size| size * self.clients as u64),
         }
     }
 }

@@ -10,7 +10,9 @@ pub fn describe(edge_mirror: &Path, nginx: Option<&Path>) -> String {
     let model = model.map_or("unknown CPU", |(_, name)| name.trim());
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut versions = vec![said(edge_mirror, "--version")];
-    if let Some(commit) = commit() {
+    // Of another binary than ours, nobody knows.
+    let ours = edge_mirror.starts_with(super::report::target());
+    if let Some(commit) = commit().filter(|_| ours) {
         versions[0] += &format!(" ({commit})");
     }
     // It says so on stderr.

@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-/// Measured values, sorted.
+/// Measured values, sorted; without what could not be measured (a ratio to
+/// nothing, say).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples(Vec<f64>);
 
 impl FromIterator<f64> for Samples {
     fn from_iter<I: IntoIterator<Item = f64>>(values: I) -> Self {
-        let mut values: Vec<_> = values.into_iter().filter(|value| !value.is_nan()).collect();
+        let mut values: Vec<_> = values.into_iter().filter(|value| value.is_finite()).collect();
         values.sort_by(f64::total_cmp);
         Self(values)
     }

@@ -164,12 +164,7 @@ mod tests {
 
     fn got(from: &str, first_ms: u64, took_ms: u64) -> Result<Got, Failure> {
         let first_byte = Duration::from_millis(first_ms);
-        Ok(Got {
-            from: from.to_owned(),
-            first_byte,
-            took: Duration::from_millis(took_ms),
-            bytes: 10,
-        })
+        Ok(Got { from: from.to_owned(), first_byte, took: Duration::from_millis(took_ms) })
     }
 
     fn course(clients: usize) -> Course {

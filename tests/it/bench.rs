@@ -105,7 +105,8 @@ async fn every_client_of_a_node_gets_the_whole_package_and_it_is_verified() {
 #[tokio::test(flavor = "multi_thread")]
 async fn redirects_of_a_main_server_are_followed_to_the_nodes_and_counted() {
     let main = TestMaster::build().start().await;
-    main.begin_with("m1", &big_zip(50_000, 2)).await;
+    let package = big_zip(50_000, 2);
+    main.begin_with("m1", &package).await;
     let mut nodes = Vec::new();
     for id in ["n1", "n2"] {
         let named = TestNode::of(&main.authority()).with(json!({"nodeId": id}));
@@ -114,6 +115,7 @@ async fn redirects_of_a_main_server_are_followed_to_the_nodes_and_counted() {
     main.until_held_by("m1", &["n1", "n2"]).await;
     let (code, result) = result(&main.url(""), &["--verify", "--clients", "40"]).await;
     assert_eq!((code, &result["finished"]), (Some(0), &json!(40)));
+    assert_eq!(result["size"], package.len(), "which only nodes told");
     for node in nodes {
         let served = result["served_by"][node.address().to_string()].as_u64().unwrap_or(0);
         let downloads = node.meeting("m1").await["downloads"].as_u64();

@@ -53,7 +53,7 @@ fn figures_have_three_digits_that_mean_something() {
 }
 
 #[test]
-fn a_benchs_tables_replace_its_old_ones_and_nothing_else() {
+fn the_tables_of_a_bench_replace_its_old_ones_and_nothing_else() {
     let old = "# Title\n\n<!-- a:begin -->\n\nold\n\n<!-- a:end -->\n\nwords\n";
     let new = replaced(old, "a", "new\n\n").unwrap();
     assert_eq!(new, old.replace("old", "new"));

@@ -1,0 +1,160 @@
+//! A client's connection to one server, for one request.
+
+use std::{io, pin::pin, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    client::conn::http1::{Builder, SendRequest},
+    header::{self, HeaderValue},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::{TcpSocket, TcpStream, lookup_host},
+    time::timeout,
+};
+
+use super::{failure::Failure, target::Target};
+
+/// Of each client; all that it holds of the package.
+const BUFFER_BYTES: usize = 16 << 10;
+/// The first words of an error page are enough.
+const SHOWN_ANSWER_CHARS: usize = 160;
+/// What a client that is limited lets the kernel take ahead of it.
+const AHEAD: Duration = Duration::from_millis(250);
+
+pub(super) struct Link {
+    sender: SendRequest<Empty<Bytes>>,
+    patience: Duration,
+    pub from: String,
+}
+
+impl Link {
+    /// Also gives what drives the connection, see [`alongside`]. `rate` is
+    /// what the client will read in a second.
+    pub async fn open(
+        target: &Target,
+        patience: Duration,
+        rate: Option<u64>,
+    ) -> Result<(Self, impl Future<Output = ()>), Failure> {
+        let from = target.authority();
+        let failed = |cause| Failure::Connect { to: from.clone(), cause };
+        let stream = timeout(patience, connected(target, rate)).await;
+        let stream = stream.map_err(|_| failed("timed out".to_owned()))?;
+        let stream = stream.map_err(|error| failed(error.to_string()))?;
+        let mut builder = Builder::new();
+        builder.read_buf_exact_size(Some(BUFFER_BYTES));
+        let handshake = builder.handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = handshake.map_err(|error| broken(&from, &error))?;
+        // What breaks it is told to who waits for the answer.
+        Ok((Self { sender, patience, from }, async { drop(connection.await) }))
+    }
+
+    /// The head of the answer.
+    pub async fn ask(
+        &mut self,
+        target: &Target,
+        range: Option<&'static str>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let answer = self.sender.send_request(request(target, range));
+        match timeout(self.patience, answer).await {
+            Ok(answer) => answer.map_err(|error| broken(&self.from, &error)),
+            Err(_) => Err(self.silent()),
+        }
+    }
+
+    /// The next bytes; none at the end of the whole. hyper makes an error of an
+    /// end before the announced length.
+    pub async fn piece(&self, body: &mut Incoming) -> Result<Option<Bytes>, Failure> {
+        loop {
+            match timeout(self.patience, body.frame()).await.map_err(|_| self.silent())? {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(broken(&self.from, &error)),
+                // Trailers are not of the package.
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if !data.is_empty() => return Ok(Some(data)),
+                    _ => {}
+                },
+            }
+        }
+    }
+
+    /// With what the answer says of the reason.
+    pub async fn refused(&self, response: Response<Incoming>) -> Failure {
+        let (status, mut body) = (response.status().as_u16(), response.into_body());
+        let page = self.piece(&mut body).await.ok().flatten().unwrap_or_default();
+        let detail: Option<serde_json::Value> = serde_json::from_slice(&page).ok();
+        let answer = match detail.as_ref().and_then(|answer| answer["detail"].as_str()) {
+            Some(detail) => plain(detail),
+            None => plain(&String::from_utf8_lossy(&page)),
+        };
+        Failure::Refused { from: self.from.clone(), status, answer }
+    }
+
+    fn silent(&self) -> Failure {
+        Failure::Silent { from: self.from.clone() }
+    }
+}
+
+/// Drives the connection for as long as somebody works with it. When it ends
+/// first, what it had received is still to be read.
+pub(super) async fn alongside<T>(
+    connection: impl Future<Output = ()>,
+    work: impl Future<Output = T>,
+) -> T {
+    let (mut connection, mut work) = (pin!(connection), pin!(work));
+    tokio::select! {
+        biased;
+        done = &mut work => done,
+        () = &mut connection => work.await,
+    }
+}
+
+async fn connected(target: &Target, rate: Option<u64>) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in lookup_host(target.host_and_port()).await? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(rate) = rate {
+            // Else the kernel takes megabytes at once, and a slow tablet would
+            // look like a fast one that naps.
+            let ahead = (rate as f64 * AHEAD.as_secs_f64()) as u32;
+            socket.set_recv_buffer_size(ahead.clamp(16 << 10, 4 << 20))?;
+        }
+        match socket.connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn request(target: &Target, range: Option<&'static str>) -> Request<Empty<Bytes>> {
+    let mut request = Request::new(Empty::new());
+    // A URL's path is one of a request, and its host one of a header.
+    *request.uri_mut() = target.path().parse().unwrap_or_default();
+    let headers = request.headers_mut();
+    if let Ok(host) = target.authority().parse() {
+        headers.insert(header::HOST, host);
+    }
+    headers.insert(header::USER_AGENT, HeaderValue::from_static("edge-mirror bench"));
+    if let Some(range) = range {
+        headers.insert(header::RANGE, HeaderValue::from_static(range));
+    }
+    request
+}
+
+fn broken(from: &str, error: &hyper::Error) -> Failure {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    Failure::Broken { from: from.to_owned(), cause: cause.to_string() }
+}
+
+/// On one line, and nothing that a terminal would obey.
+pub(super) fn plain(text: &str) -> String {
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    text.trim().chars().take(SHOWN_ANSWER_CHARS).collect()
+}
