@@ -2,19 +2,11 @@
 //! ends early only by an error or when dropped, and hyper breaks the
 //! connection: the announced length was not reached.
 
-use std::{
-    future::poll_fn,
-    io::{self, IoSliceMut},
-    ops::Range,
-    os::unix::fs::FileExt,
-    pin::Pin,
-    sync::Arc,
-};
+use std::{future::poll_fn, io, ops::Range, os::unix::fs::FileExt, pin::Pin, sync::Arc};
 
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use futures_util::stream;
-use rustix::io::{ReadWriteFlags, preadv2};
 
 use super::{UnderWay, body::Download};
 use crate::{
@@ -22,8 +14,10 @@ use crate::{
     tasks,
 };
 
-/// hyper takes two of these at a time, and that is all that a reader holds in
-/// memory, however slow it is.
+/// What hyper is given at a time.
+const SLICE_BYTES: u64 = 256 << 10;
+/// Where the file can't be mapped: hyper takes two of these at a time, and that
+/// is all that a reader holds in memory, however slow it is.
 const CHUNK_BYTES: u64 = 64 << 10;
 /// A reader that is far behind could fill its socket for long without ever
 /// having to wait; after so much it lets the others of its worker have a turn.
@@ -106,27 +100,24 @@ impl Source {
     }
 }
 
-/// Some of the bytes between two positions of a growing package.
+/// Some of the bytes between two positions of a growing package. What has just
+/// been written is in memory. What is there no longer, because this reader is
+/// far behind, must not hold up the others of this worker.
 async fn read(growing: &Arc<Growing>, at: u64, to: u64) -> io::Result<Bytes> {
-    // At most CHUNK_BYTES.
-    let mut buffer = vec![0; (to - at).min(CHUNK_BYTES) as usize];
-    // What has just been written is in memory, and copying it costs less than
-    // handing it over to another thread. What is there no longer, because this
-    // reader is far behind, must not hold up the others of this worker. The
-    // kernel alone knows which it is. (Some kernels say 0 for "not in memory",
-    // and some filesystems can't say; both are answered by waiting.)
-    let slices = &mut [IoSliceMut::new(&mut buffer)];
-    if let Ok(read @ 1..) = preadv2(growing.file(), slices, at, ReadWriteFlags::NOWAIT) {
-        buffer.truncate(read);
-        return Ok(buffer.into());
-    }
-    let growing = growing.clone();
-    tasks::blocking(move || match growing.file().read_at(&mut buffer, at)? {
-        0 => Err(io::ErrorKind::UnexpectedEof.into()),
-        read => {
-            buffer.truncate(read);
-            Ok(buffer.into())
+    let copy = growing.copy();
+    if let Some(bytes) = copy.bytes() {
+        let part = at as usize..to.min(at + SLICE_BYTES) as usize;
+        if !copy.is_resident(&part) {
+            let (copy, part) = (copy.clone(), part.clone());
+            tasks::blocking(move || copy.fill(part)).await;
         }
+        return Ok(bytes.slice(part));
+    }
+    let length = (to - at).min(CHUNK_BYTES) as usize;
+    let copy = copy.clone();
+    tasks::blocking(move || {
+        let mut chunk = vec![0; length];
+        copy.file().read_exact_at(&mut chunk, at).map(|()| chunk.into())
     })
     .await
 }

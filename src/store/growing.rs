@@ -5,7 +5,7 @@
 //! of one attempt's version and never becomes another: it ends verified, or
 //! with all who follow it cut off.
 
-use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
+use std::{io, os::unix::fs::FileExt, sync::Arc};
 
 use tokio::sync::watch;
 
@@ -30,10 +30,9 @@ enum Fate {
 /// As its followers see it.
 #[derive(Debug)]
 pub struct Growing {
-    /// A second, read-only handle of the file that is written. It is read by
-    /// position, so nobody moves anybody's cursor, and stays good when the file
-    /// is renamed into place, or removed.
-    file: File,
+    /// A second, read-only handle of the file that is written, and its mapping.
+    /// Both stay good when the file is renamed into place, or removed.
+    copy: Arc<Opened>,
     total_bytes: u64,
     sha256: Option<Sha256>,
     fate: watch::Sender<Fate>,
@@ -50,7 +49,8 @@ impl Grower {
     pub fn begin(pending: &Pending, total_bytes: u64, sha256: Option<Sha256>) -> Option<Self> {
         let file = (total_bytes > HELD_BACK_BYTES).then(|| pending.reader())?.ok()?;
         let fate = watch::Sender::new(Fate::UnderWay(0));
-        Some(Self(Arc::new(Growing { file, total_bytes, sha256, fate })))
+        let copy = Arc::new(Opened::growing(file, total_bytes));
+        Some(Self(Arc::new(Growing { copy, total_bytes, sha256, fate })))
     }
 
     pub fn growing(&self) -> &Arc<Growing> {
@@ -99,8 +99,9 @@ impl Growing {
         self.sha256
     }
 
-    pub fn file(&self) -> &File {
-        &self.file
+    /// Of which only what is [`Ready`] may be touched.
+    pub fn copy(&self) -> &Arc<Opened> {
+        &self.copy
     }
 
     pub fn is_broken(&self) -> bool {
@@ -115,7 +116,7 @@ impl Growing {
     /// where they have just been put; blocks if they are there no longer.
     pub fn holds(&self, at: u64, bytes: &[u8]) -> io::Result<bool> {
         let mut held = vec![0; bytes.len()];
-        self.file.read_exact_at(&mut held, at)?;
+        self.copy.file().read_exact_at(&mut held, at)?;
         Ok(held == bytes)
     }
 

@@ -7,6 +7,9 @@
 //!   written as scratch files by `atomic`, and from the moment that they are in
 //!   place they are only renamed over or unlinked, which leaves the mapped
 //!   inode as it is. The mapping is private and read-only.
+//! - A package that is followed while it arrives is mapped in its final length
+//!   while `Pending` appends to it. Only bytes that were written before are ever
+//!   sliced (`growing::Watched::ready`), and those are not written again.
 //! - Somebody else on the machine may write into the file nevertheless.
 //!   [`Store::open_package`](super::Store::open_package) compares size, time
 //!   and inode before each download, so none begins from such a file. One that
@@ -21,7 +24,7 @@
 
 use std::{fs::File, io, ops::Range};
 
-use memmap2::{Advice, Mmap};
+use memmap2::{Advice, Mmap, MmapOptions};
 
 /// All of a file, mapped for reading.
 #[derive(Debug)]
@@ -35,6 +38,14 @@ impl Mapping {
     pub(super) fn of(file: &File) -> io::Result<Self> {
         // SAFETY: see the module's head.
         let map = unsafe { Mmap::map(file)? };
+        Ok(Self { map })
+    }
+
+    /// Of a file that has not reached its length yet.
+    pub(super) fn ahead(file: &File, length: u64) -> io::Result<Self> {
+        let length = usize::try_from(length).map_err(io::Error::other)?;
+        // SAFETY: see the module's head.
+        let map = unsafe { MmapOptions::new().len(length).map(file)? };
         Ok(Self { map })
     }
 
@@ -90,6 +101,17 @@ mod tests {
         let (file, mapping) = mapped(&bytes);
         drop(file);
         assert!(mapping.as_ref() == bytes);
+    }
+
+    #[test]
+    fn a_file_that_grows_shows_what_was_written() {
+        let mut file = tempfile::tempfile().unwrap();
+        let mapping = Mapping::ahead(&file, 9000).unwrap();
+        for (at, byte) in [(0, 1), (4000, 2), (5000, 3)] {
+            file.write_all(&vec![byte; if at == 4000 { 1000 } else { 4000 }]).unwrap();
+            assert_eq!(mapping.as_ref()[at], byte);
+        }
+        assert!(mapping.is_resident(0..9000));
     }
 
     #[test]

@@ -80,6 +80,12 @@ impl Opened {
         Self::with(file, mapping)
     }
 
+    /// Of a file that is still written, up to that length.
+    pub(super) fn growing(file: File, length: u64) -> Self {
+        let mapping = Mapping::ahead(&file, length).ok().map(Arc::new);
+        Self::with(file, mapping)
+    }
+
     fn with(file: File, mapping: Option<Arc<Mapping>>) -> Self {
         let owned = |mapping: Arc<Mapping>| {
             let bytes = Bytes::from_owner(Owner(mapping.clone()));
