@@ -10,6 +10,7 @@ pub mod evict;
 pub mod layout;
 pub mod pending;
 mod room;
+mod trail;
 pub mod verify;
 
 use std::{

@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::{
-    Flight, Inner, Offer, Phase, PullError, Pulled, belongs,
+    Flight, Inner, Offer, Phase, PullError, Pulled, Reason, belongs,
     request::{Partial, Task, continues, strong},
     retry, room,
 };
 use crate::{
-    config::Config,
+    config::{Config, Verify},
     package::{PackageId, Route, Sha256, Source, Validators},
     protocol::default_title,
     store::{Provenance, StoreError, Stored},
@@ -204,10 +204,17 @@ impl Inner {
         let bytes = length.unwrap_or(0);
         let shortage = || task.store.shortage(id, bytes, limit);
         let make_room = || room::make(&self.board, task.store, task.config, id, bytes, shortage());
-        let pending = tokio::task::block_in_place(|| match begin() {
+        let mut pending = tokio::task::block_in_place(|| match begin() {
             Err(StoreError::NoRoom(_)) if make_room() => begin(),
             other => other,
         })?;
+        if task.config.storage.verify == Verify::Full {
+            pending.unpack_on_the_way();
+        }
+        // What is only compared is most often thrown away.
+        if task.flight.reason() != Reason::Compare {
+            pending.sync_on_the_way();
+        }
         Ok(Partial { pending, place, announced })
     }
 

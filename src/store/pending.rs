@@ -3,7 +3,6 @@
 
 use std::{fs::File, io::Write, sync::Arc};
 
-use md5::Md5 as Md5Hasher;
 use sha2::{Digest as _, Sha256 as Sha256Hasher};
 use tracing::warn;
 
@@ -11,12 +10,13 @@ use super::{
     Store, StoreError, Stored, now_s,
     room::Room,
     stamp,
+    trail::Trail,
     verify::{self, VerifyError},
 };
 use crate::{
     atomic::{self, Scratch},
     config::Verify,
-    package::{Manifest, Md5, PackageId, Sha256, Source},
+    package::{Manifest, PackageId, Sha256, Source},
 };
 
 /// Without an announced length, room is asked for in steps of this size.
@@ -34,10 +34,11 @@ pub struct Provenance {
 /// Removed with all its bytes when dropped uncommitted.
 #[derive(Debug)]
 pub struct Pending {
+    /// First, so that it has given up before the file is removed.
+    trail: Trail,
     room: Room,
     scratch: Scratch,
     sha256: Sha256Hasher,
-    md5: Md5Hasher,
     received_bytes: u64,
     promised_bytes: u64,
     limit_bytes: u64,
@@ -58,10 +59,10 @@ impl Store {
         let scratch = Scratch::create_in(&folder)
             .map_err(|cause| StoreError::io("create a file in", &folder, cause))?;
         Ok(Pending {
+            trail: Trail::default(),
             room,
             scratch,
             sha256: Sha256Hasher::new(),
-            md5: Md5Hasher::new(),
             received_bytes: 0,
             promised_bytes,
             limit_bytes,
@@ -79,7 +80,7 @@ impl Store {
         let path = self.inner.layout.package(id);
         let io_error = |cause| StoreError::io("read", &path, cause);
         let file = File::open(&path).map_err(io_error)?;
-        let (sha256, md5) = verify::digests(&file).map_err(io_error)?;
+        let sha256 = verify::digest(&file).map_err(io_error)?;
         let file_count = verify::check_zip(&file, verify)?;
         let file = stamp(&file.metadata().map_err(io_error)?);
         let mtime_s = u64::try_from(file.mtime_ns / 1_000_000_000).unwrap_or(0);
@@ -89,7 +90,6 @@ impl Store {
             size_bytes: file.size_bytes,
             file_count,
             sha256,
-            md5,
             source: provenance.source,
             modified_s: provenance.modified_s.unwrap_or(mtime_s),
             verified_s: now_s(),
@@ -154,6 +154,18 @@ impl Pending {
         self.received_bytes
     }
 
+    /// Unpacks entries while others are still arriving; for a commit that
+    /// verifies in full.
+    pub fn unpack_on_the_way(&mut self) {
+        self.trail.unpack = true;
+    }
+
+    /// Makes bytes durable while others are still arriving; for a package that
+    /// is not likely to be the one that is here.
+    pub fn sync_on_the_way(&mut self) {
+        self.trail.sync = true;
+    }
+
     /// Appends bytes. Blocks for as long as the disk does. Refused for want
     /// of room it has written nothing and may be tried again.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
@@ -167,8 +179,8 @@ impl Pending {
         file.write_all(bytes).map_err(|cause| {
             StoreError::io("write to", &self.room.store().inner.layout.scratch(), cause)
         })?;
+        self.trail.grown(self.scratch.file(), after);
         self.sha256.update(bytes);
-        self.md5.update(bytes);
         self.received_bytes = after;
         self.room.wrote(after);
         Ok(())
@@ -189,13 +201,14 @@ impl Pending {
         provenance: Provenance,
         wanted: impl FnOnce() -> bool,
     ) -> Result<Arc<Stored>, StoreError> {
-        let Self { room, scratch, sha256, md5, received_bytes, .. } = self;
+        let Self { mut trail, room, scratch, sha256, received_bytes, .. } = self;
+        trail.complete();
         let (store, id) = (room.store(), room.id().clone());
         let sha256 = Sha256::new(sha256.finalize().into());
         if let Some(announced) = announced.filter(|announced| *announced != sha256) {
             return Err(VerifyError::Digest { announced, got: sha256 }.into());
         }
-        let file_count = verify::check_zip(scratch.file(), verify)?;
+        let file_count = verify::check_zip_seen(scratch.file(), verify, &trail.unpacked())?;
         let same = store.open_package(&id)?.filter(|(old, _)| old.manifest.sha256 == sha256);
         if let Some((same, _)) = same {
             let (title, source) = (provenance.title.clone(), provenance.source.clone());
@@ -206,7 +219,7 @@ impl Pending {
 
         let (folder, path) = (store.inner.layout.folder(&id), store.inner.layout.package(&id));
         let io_error = |cause| StoreError::io("write", &path, cause);
-        scratch.sync().map_err(io_error)?;
+        trail.synced().unwrap_or_else(|| scratch.sync()).map_err(io_error)?;
         atomic::create_folder(&folder).map_err(io_error)?;
         let mut manifest = Manifest {
             id: id.clone(),
@@ -214,7 +227,6 @@ impl Pending {
             size_bytes: received_bytes,
             file_count,
             sha256,
-            md5: Md5::new(md5.finalize().into()),
             source: provenance.source,
             modified_s: provenance.modified_s.unwrap_or_else(now_s),
             verified_s: now_s(),
