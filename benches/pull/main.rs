@@ -13,7 +13,7 @@ mod packages;
 
 use std::{
     fs::File,
-    io::Write,
+    io::Read,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::Duration,
@@ -85,7 +85,7 @@ fn row(case: &Case, rounds: usize, folder: &Path, package: &Path, nginx: &Nginx)
         let mut turns = [Turn::Node, Turn::Curl];
         turns.rotate_left(round % 2);
         for turn in turns {
-            settle(folder, case.mebibytes);
+            settle(folder, package);
             match turn {
                 Turn::Node => pulls.push(node.pull()),
                 Turn::Curl => curls.push(curl(&nginx.url(&offered), &target)),
@@ -121,16 +121,17 @@ enum Turn {
     Curl,
 }
 
-/// Nothing of the turn before is left to write when the next one begins; and the
-/// memory that its file will take was in use a moment ago: a virtual machine
-/// may have to ask its host for what was not, at a cost that comes and goes.
-fn settle(folder: &Path, mebibytes: u64) {
+/// Nothing of the turn before is left to write when the next one begins. And what
+/// it will need was in use a moment ago, the package that nginx sends as well as
+/// the memory for another one of its size: a virtual machine may have given back
+/// to its host what was not, and gets it again at a cost that comes and goes.
+fn settle(folder: &Path, package: &Path) {
     let path = folder.join("warm");
-    let mut file = File::create(&path).expect("a file");
-    let megabyte = vec![0; MEBIBYTE as usize];
-    (0..mebibytes + 64).for_each(|_| file.write_all(&megabyte).expect("room for it"));
+    std::fs::copy(package, &path).expect("room for a copy");
     rustix::fs::sync();
-    std::fs::remove_file(&path).expect("a file");
+    let (mut file, mut buffer) = (File::open(package).expect("the package"), vec![0; 1 << 20]);
+    while file.read(&mut buffer).expect("the package") > 0 {}
+    std::fs::remove_file(&path).expect("the copy");
 }
 
 /// What curl itself takes for its time: its start does not count.

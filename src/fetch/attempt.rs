@@ -3,7 +3,6 @@
 
 use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
-use bytes::Bytes;
 use reqwest::{Response, StatusCode, header};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -22,8 +21,10 @@ use crate::{
     upstream::{Announced, Place, root_cause},
 };
 
-/// Larger writes made throughput erratic; smaller ones cost system calls.
+/// What comes in small pieces is gathered: writing each costs system calls.
 const BATCH_BYTES: usize = 256 << 10;
+/// Pieces of this size are not copied any more. A fast line's come in 400 KiB.
+const LARGE_BYTES: usize = 64 << 10;
 
 impl Inner {
     pub(super) async fn round(&self, flight: &Flight) -> Result<Pulled, PullError> {
@@ -235,13 +236,13 @@ impl Inner {
             let chunk = match tokio::time::timeout(wait, response.chunk()).await {
                 Ok(Ok(chunk)) => chunk,
                 Ok(Err(error)) => {
-                    self.write(task, pulling, &mut batch)?;
+                    self.write(task, pulling, &batch)?;
                     let received = pulling.pending.received_bytes();
                     let cause = root_cause(&error);
                     return Err(PullError::Interrupted { received, total, cause });
                 }
                 Err(_) => {
-                    self.write(task, pulling, &mut batch)?;
+                    self.write(task, pulling, &batch)?;
                     let late = Instant::now() >= deadline;
                     return Err(match late {
                         true => PullError::TooSlow(network.download_timeout),
@@ -249,18 +250,21 @@ impl Inner {
                     });
                 }
             };
-            let ended = chunk.is_none();
-            batch.extend_from_slice(&chunk.unwrap_or_else(Bytes::new));
+            let Some(chunk) = chunk else { break };
             // Seen by operators as it comes: on a slow line a batch takes seconds.
-            let arrived = pulling.pending.received_bytes() + batch.len() as u64;
-            task.flight.set_received(arrived, total);
-            if ended || batch.len() >= BATCH_BYTES {
-                self.write(task, pulling, &mut batch)?;
+            let gathered = (batch.len() + chunk.len()) as u64;
+            task.flight.set_received(pulling.pending.received_bytes() + gathered, total);
+            if batch.is_empty() && chunk.len() >= LARGE_BYTES {
+                self.write(task, pulling, &chunk)?;
+                continue;
             }
-            if ended {
-                break;
+            batch.extend_from_slice(&chunk);
+            if batch.len() >= BATCH_BYTES {
+                self.write(task, pulling, &batch)?;
+                batch.clear();
             }
         }
+        self.write(task, pulling, &batch)?;
         let received = pulling.pending.received_bytes();
         match total {
             Some(total) if total != received => {
@@ -275,26 +279,25 @@ impl Inner {
         &self,
         task: &Task<'_>,
         pulling: &mut Partial,
-        batch: &mut Vec<u8>,
+        bytes: &[u8],
     ) -> Result<(), PullError> {
         let pending = &mut pulling.pending;
         // Hashing and writing here, in batches, was measured faster than
         // handing over to another thread; block_in_place keeps a slow disk
         // from holding up the other tasks of this worker.
         tokio::task::block_in_place(|| {
-            let after = pending.received_bytes() + batch.len() as u64;
+            let after = pending.received_bytes() + bytes.len() as u64;
             let (config, id) = (task.config, task.flight.id());
             let make_room =
                 |shortage| room::make(&self.board, task.store, config, id, after, shortage);
-            match pending.write(batch) {
+            match pending.write(bytes) {
                 Err(StoreError::NoRoom(_)) if make_room(pending.shortage(after)) => {
-                    pending.write(batch)
+                    pending.write(bytes)
                 }
                 other => other,
             }
         })?;
-        self.pulled_bytes.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        batch.clear();
+        self.pulled_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
