@@ -76,24 +76,23 @@ impl fmt::Debug for PackageId {
     }
 }
 
-/// A digest of `N` bytes, written as lower-case hex.
+/// A SHA-256, written as lower-case hex.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Digest<const N: usize>([u8; N]);
-
-pub type Sha256 = Digest<32>;
-pub type Md5 = Digest<16>;
+pub struct Sha256([u8; Sha256::BYTES]);
 
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("not a digest of {0} hexadecimal digits")]
-pub struct InvalidDigest(usize);
+#[error("not a digest of {} hexadecimal digits", 2 * Sha256::BYTES)]
+pub struct InvalidDigest;
 
-impl<const N: usize> Digest<N> {
-    pub const fn new(bytes: [u8; N]) -> Self {
+impl Sha256 {
+    const BYTES: usize = 32;
+
+    pub const fn new(bytes: [u8; Self::BYTES]) -> Self {
         Self(bytes)
     }
 
-    pub const fn as_bytes(&self) -> &[u8; N] {
+    pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
         &self.0
     }
 
@@ -102,24 +101,23 @@ impl<const N: usize> Digest<N> {
     }
 }
 
-impl<const N: usize> FromStr for Digest<N> {
+impl FromStr for Sha256 {
     type Err = InvalidDigest;
 
     fn from_str(text: &str) -> Result<Self, InvalidDigest> {
-        let wrong = || InvalidDigest(2 * N);
-        if text.len() != 2 * N || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(wrong());
+        if text.len() != 2 * Self::BYTES || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(InvalidDigest);
         }
-        let mut bytes = [0; N];
+        let mut bytes = [0; Self::BYTES];
         for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| wrong())?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
+            let pair = std::str::from_utf8(pair).map_err(|_| InvalidDigest)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| InvalidDigest)?;
         }
         Ok(Self(bytes))
     }
 }
 
-impl<const N: usize> TryFrom<String> for Digest<N> {
+impl TryFrom<String> for Sha256 {
     type Error = InvalidDigest;
 
     fn try_from(text: String) -> Result<Self, InvalidDigest> {
@@ -127,19 +125,19 @@ impl<const N: usize> TryFrom<String> for Digest<N> {
     }
 }
 
-impl<const N: usize> From<Digest<N>> for String {
-    fn from(digest: Digest<N>) -> Self {
+impl From<Sha256> for String {
+    fn from(digest: Sha256) -> Self {
         digest.to_string()
     }
 }
 
-impl<const N: usize> fmt::Display for Digest<N> {
+impl fmt::Display for Sha256 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
-impl<const N: usize> fmt::Debug for Digest<N> {
+impl fmt::Debug for Sha256 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -152,7 +150,7 @@ pub fn sha256_of_field(value: &str) -> Option<Sha256> {
         let (name, value) = member.trim().split_once('=')?;
         let encoded = value.trim().strip_prefix(':')?.split(':').next()?;
         let bytes = BASE64_STANDARD.decode(encoded).ok()?;
-        name.trim().eq_ignore_ascii_case("sha-256").then(|| bytes.try_into().ok().map(Digest))?
+        name.trim().eq_ignore_ascii_case("sha-256").then(|| bytes.try_into().ok().map(Sha256))?
     })
 }
 
@@ -228,7 +226,6 @@ pub struct Manifest {
     pub size_bytes: u64,
     pub file_count: u64,
     pub sha256: Sha256,
-    pub md5: Md5,
     pub source: Source,
     /// Seconds since 1970 of this version: the main server's date where it
     /// gave one. Never the same for two versions that follow each other here.
@@ -265,7 +262,6 @@ pub(crate) mod tests {
             size_bytes: 10,
             file_count: 0,
             sha256: Sha256::new([1; 32]),
-            md5: Md5::new([1; 16]),
             source: Source {
                 route: Route::Direct,
                 origin: None,
@@ -295,6 +291,13 @@ pub(crate) mod tests {
         assert_eq!(digest.to_string().parse(), Ok(digest));
         assert!("+f".repeat(32).parse::<Sha256>().is_err());
         assert!("00".parse::<Sha256>().is_err());
+    }
+
+    #[test]
+    fn a_manifest_with_facts_that_are_no_longer_kept_is_still_read() {
+        let mut old = serde_json::to_value(manifest()).unwrap();
+        old["md5"] = "900150983cd24fb0d6963f7d28e17f72".into();
+        assert_eq!(serde_json::from_value::<Manifest>(old).unwrap(), manifest());
     }
 
     #[test]

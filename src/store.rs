@@ -14,6 +14,7 @@ mod mapping;
 mod open;
 pub mod pending;
 mod room;
+mod trail;
 pub mod verify;
 
 use std::{

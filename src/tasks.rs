@@ -155,6 +155,16 @@ where
     }
 }
 
+/// A thread for blocking work that goes on beside something else until its end.
+/// It is for its starter to end and to join: the runtime knows nothing of it.
+pub fn thread<T, F>(name: &'static str, work: F) -> std::io::Result<std::thread::JoinHandle<T>>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    std::thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
 fn panic_text(panic: &(dyn Any + Send)) -> String {
     if let Some(text) = panic.downcast_ref::<&str>() {
         (*text).to_owned()

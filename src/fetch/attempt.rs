@@ -3,18 +3,17 @@
 
 use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
-use bytes::Bytes;
 use reqwest::{Response, StatusCode, header};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::{
-    Flight, Inner, Offer, Phase, PullError, Pulled, belongs,
+    Flight, Inner, Offer, Phase, PullError, Pulled, Reason, belongs,
     request::{Partial, Task, continues, tells_again},
     retry, room,
 };
 use crate::{
-    config::Config,
+    config::{Config, Verify},
     package::{PackageId, Route, Sha256, Source, Validators},
     protocol::default_title,
     store::{Provenance, StoreError, Stored, growing::Grower},
@@ -22,12 +21,14 @@ use crate::{
     upstream::{Announced, Place, root_cause},
 };
 
-/// Larger writes made throughput erratic; smaller ones cost system calls.
+/// What comes in small pieces is gathered: writing each costs system calls.
 const BATCH_BYTES: usize = 256 << 10;
 /// On a slow line a batch takes seconds, and whoever follows what has arrived
 /// follows the file: when nothing more is there to be taken, a smaller one is
 /// written, but not more often than this.
 const WRITE_PAUSE: Duration = Duration::from_millis(5);
+/// Pieces of this size are not copied any more. A fast line's come in 400 KiB.
+const LARGE_BYTES: usize = 64 << 10;
 
 impl Inner {
     pub(super) async fn round(&self, flight: &Flight) -> Result<Pulled, PullError> {
@@ -211,10 +212,17 @@ impl Inner {
         let bytes = length.unwrap_or(0);
         let shortage = || task.store.shortage(id, bytes, limit);
         let make_room = || room::make(&self.board, task.store, task.config, id, bytes, shortage());
-        let pending = tokio::task::block_in_place(|| match begin() {
+        let mut pending = tokio::task::block_in_place(|| match begin() {
             Err(StoreError::NoRoom(_)) if make_room() => begin(),
             other => other,
         })?;
+        if task.config.storage.verify == Verify::Full {
+            pending.unpack_on_the_way();
+        }
+        // What is only compared is most often thrown away.
+        if task.flight.reason() != Reason::Compare {
+            pending.sync_on_the_way();
+        }
         let followable = length.filter(|_| !is_page(response));
         let grower =
             followable.and_then(|length| Grower::begin(&pending, length, announced.sha256));
@@ -246,18 +254,19 @@ impl Inner {
             let chunk = match tokio::time::timeout_at(write_at, response.chunk()).await {
                 Ok(Ok(chunk)) => chunk,
                 Ok(Err(error)) => {
-                    self.write(task, pulling, &mut batch)?;
+                    self.write(task, pulling, &batch)?;
                     let received = pulling.pending.received_bytes();
                     let cause = root_cause(&error);
                     return Err(PullError::Interrupted { received, total, cause });
                 }
                 Err(_) if Instant::now() < limit => {
-                    self.write(task, pulling, &mut batch)?;
+                    self.write(task, pulling, &batch)?;
+                    batch.clear();
                     written_at = Instant::now();
                     continue;
                 }
                 Err(_) => {
-                    self.write(task, pulling, &mut batch)?;
+                    self.write(task, pulling, &batch)?;
                     let late = Instant::now() >= deadline;
                     return Err(match late {
                         true => PullError::TooSlow(network.download_timeout),
@@ -265,20 +274,25 @@ impl Inner {
                     });
                 }
             };
+            let Some(chunk) = chunk else { break };
             arrived_at = Instant::now();
-            let ended = chunk.is_none();
-            batch.extend_from_slice(&pulling.news(chunk.unwrap_or_else(Bytes::new))?);
+            let chunk = pulling.news(chunk)?;
             // Seen by operators as it comes: on a slow line a batch takes seconds.
-            let arrived = pulling.pending.received_bytes() + batch.len() as u64;
-            task.flight.set_received(arrived, total);
-            if ended || batch.len() >= BATCH_BYTES {
-                self.write(task, pulling, &mut batch)?;
+            let gathered = (batch.len() + chunk.len()) as u64;
+            task.flight.set_received(pulling.pending.received_bytes() + gathered, total);
+            if batch.is_empty() && chunk.len() >= LARGE_BYTES {
+                self.write(task, pulling, &chunk)?;
+                written_at = arrived_at;
+                continue;
+            }
+            batch.extend_from_slice(&chunk);
+            if batch.len() >= BATCH_BYTES {
+                self.write(task, pulling, &batch)?;
+                batch.clear();
                 written_at = arrived_at;
             }
-            if ended {
-                break;
-            }
         }
+        self.write(task, pulling, &batch)?;
         let received = pulling.pending.received_bytes();
         match total {
             Some(total) if total != received => {
@@ -289,24 +303,19 @@ impl Inner {
         }
     }
 
-    fn write(
-        &self,
-        task: &Task<'_>,
-        pulling: &mut Partial,
-        batch: &mut Vec<u8>,
-    ) -> Result<(), PullError> {
+    fn write(&self, task: &Task<'_>, pulling: &mut Partial, bytes: &[u8]) -> Result<(), PullError> {
         let pending = &mut pulling.pending;
         // Hashing and writing here, in batches, was measured faster than
         // handing over to another thread; block_in_place keeps a slow disk
         // from holding up the other tasks of this worker.
         tokio::task::block_in_place(|| {
-            let after = pending.received_bytes() + batch.len() as u64;
+            let after = pending.received_bytes() + bytes.len() as u64;
             let (config, id) = (task.config, task.flight.id());
             let make_room =
                 |shortage| room::make(&self.board, task.store, config, id, after, shortage);
-            match pending.write(batch) {
+            match pending.write(bytes) {
                 Err(StoreError::NoRoom(_)) if make_room(pending.shortage(after)) => {
-                    pending.write(batch)
+                    pending.write(bytes)
                 }
                 other => other,
             }
@@ -314,8 +323,7 @@ impl Inner {
         if let Some(grower) = &pulling.grower {
             grower.grew(pending.received_bytes());
         }
-        self.pulled_bytes.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        batch.clear();
+        self.pulled_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 

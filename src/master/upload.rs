@@ -35,7 +35,7 @@ use crate::{
 const BATCH_BYTES: usize = 128 << 10;
 /// A sender that says nothing for so long has gone.
 const STALLED: Duration = Duration::from_secs(60);
-/// Each keeps a core busy with two digests.
+/// Each keeps a core busy.
 const MAX_UPLOADS: usize = 8;
 
 pub async fn put(
@@ -88,6 +88,8 @@ async fn receive(
 ) -> Result<Pending, Refusal> {
     let (store, wanted) = (server.store.clone(), id.clone());
     let mut pending = tasks::blocking(move || store.begin(&wanted, length, u64::MAX)).await?;
+    pending.unpack_on_the_way();
+    pending.sync_on_the_way();
     let mut batch = Vec::with_capacity(BATCH_BYTES);
     loop {
         let next = tokio::time::timeout(STALLED, chunks.next()).await;

@@ -1,9 +1,8 @@
 //! A package under way: bytes are hashed as they are written, room is
 //! promised to them, and nothing counts until it is verified and renamed.
 
-use std::{fs::File, io::Write, sync::Arc};
+use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
 
-use md5::Md5 as Md5Hasher;
 use sha2::{Digest as _, Sha256 as Sha256Hasher};
 use tracing::warn;
 
@@ -11,16 +10,21 @@ use super::{
     Store, StoreError, Stored, now_s,
     room::Room,
     stamp,
+    trail::Trail,
     verify::{self, VerifyError},
 };
 use crate::{
     atomic::{self, Scratch},
     config::Verify,
-    package::{Manifest, Md5, PackageId, Sha256, Source},
+    package::{Manifest, PackageId, Sha256, Source},
 };
 
 /// Without an announced length, room is asked for in steps of this size.
 const ROOM_STEP_BYTES: u64 = 4 << 20;
+/// The page cache takes what is written at once into one piece of memory. Small
+/// ones are at hand; large ones a virtual machine gets from its host, which was
+/// measured to halve the speed of a pull from 128 KiB on.
+const WRITE_BYTES: usize = 64 << 10;
 
 /// Where a package came from, for its manifest.
 #[derive(Clone, Debug)]
@@ -34,10 +38,11 @@ pub struct Provenance {
 /// Removed with all its bytes when dropped uncommitted.
 #[derive(Debug)]
 pub struct Pending {
+    /// First, so that it has given up before the file is removed.
+    trail: Trail,
     room: Room,
     scratch: Scratch,
     sha256: Sha256Hasher,
-    md5: Md5Hasher,
     received_bytes: u64,
     promised_bytes: u64,
     limit_bytes: u64,
@@ -58,10 +63,10 @@ impl Store {
         let scratch = Scratch::create_in(&folder)
             .map_err(|cause| StoreError::io("create a file in", &folder, cause))?;
         Ok(Pending {
+            trail: Trail::default(),
             room,
             scratch,
             sha256: Sha256Hasher::new(),
-            md5: Md5Hasher::new(),
             received_bytes: 0,
             promised_bytes,
             limit_bytes,
@@ -79,7 +84,7 @@ impl Store {
         let path = self.inner.layout.package(id);
         let io_error = |cause| StoreError::io("read", &path, cause);
         let file = File::open(&path).map_err(io_error)?;
-        let (sha256, md5) = verify::digests(&file).map_err(io_error)?;
+        let sha256 = verify::digest(&file).map_err(io_error)?;
         let file_count = verify::check_zip(&file, verify)?;
         let file = stamp(&file.metadata().map_err(io_error)?);
         let mtime_s = u64::try_from(file.mtime_ns / 1_000_000_000).unwrap_or(0);
@@ -89,7 +94,6 @@ impl Store {
             size_bytes: file.size_bytes,
             file_count,
             sha256,
-            md5,
             source: provenance.source,
             modified_s: provenance.modified_s.unwrap_or(mtime_s),
             verified_s: now_s(),
@@ -177,6 +181,18 @@ impl Pending {
         self.received_bytes
     }
 
+    /// Unpacks entries while others are still arriving; for a commit that
+    /// verifies in full.
+    pub fn unpack_on_the_way(&mut self) {
+        self.trail.unpack = true;
+    }
+
+    /// Makes bytes durable while others are still arriving; for a package that
+    /// is not likely to be the one that is here.
+    pub fn sync_on_the_way(&mut self) {
+        self.trail.sync = true;
+    }
+
     /// Appends bytes. Blocks for as long as the disk does. Refused for want
     /// of room it has written nothing and may be tried again.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
@@ -186,12 +202,16 @@ impl Pending {
             // Close to the limit there is no room for a whole step.
             self.promised_bytes = grow(after + ROOM_STEP_BYTES).or_else(|_| grow(after))?;
         }
-        let mut file = self.scratch.file();
-        file.write_all(bytes).map_err(|cause| {
-            StoreError::io("write to", &self.room.store().inner.layout.scratch(), cause)
-        })?;
+        let mut at = self.received_bytes;
+        for piece in bytes.chunks(WRITE_BYTES) {
+            // At its place: what a full disk cut short is written again whole.
+            self.scratch.file().write_all_at(piece, at).map_err(|cause| {
+                StoreError::io("write to", &self.room.store().inner.layout.scratch(), cause)
+            })?;
+            at += piece.len() as u64;
+        }
+        self.trail.grown(self.scratch.file(), after);
         self.sha256.update(bytes);
-        self.md5.update(bytes);
         self.received_bytes = after;
         self.room.wrote(after);
         Ok(())
@@ -217,13 +237,14 @@ impl Pending {
         provenance: Provenance,
         wanted: impl FnOnce() -> bool,
     ) -> Result<Arc<Stored>, StoreError> {
-        let Self { room, scratch, sha256, md5, received_bytes, .. } = self;
+        let Self { mut trail, room, scratch, sha256, received_bytes, .. } = self;
+        trail.complete();
         let (store, id) = (room.store(), room.id().clone());
         let sha256 = Sha256::new(sha256.finalize().into());
         if let Some(announced) = announced.filter(|announced| *announced != sha256) {
             return Err(VerifyError::Digest { announced, got: sha256 }.into());
         }
-        let file_count = verify::check_zip(scratch.file(), verify)?;
+        let file_count = verify::check_zip_seen(scratch.file(), verify, &trail.unpacked())?;
         let same = store.open_package(&id)?.filter(|(old, _)| old.manifest.sha256 == sha256);
         if let Some((same, _)) = same {
             let (title, source) = (provenance.title.clone(), provenance.source.clone());
@@ -234,7 +255,7 @@ impl Pending {
 
         let (folder, path) = (store.inner.layout.folder(&id), store.inner.layout.package(&id));
         let io_error = |cause| StoreError::io("write", &path, cause);
-        scratch.sync().map_err(io_error)?;
+        trail.synced().unwrap_or_else(|| scratch.sync()).map_err(io_error)?;
         atomic::create_folder(&folder).map_err(io_error)?;
         let mut manifest = Manifest {
             id: id.clone(),
@@ -242,7 +263,6 @@ impl Pending {
             size_bytes: received_bytes,
             file_count,
             sha256,
-            md5: Md5::new(md5.finalize().into()),
             source: provenance.source,
             modified_s: provenance.modified_s.unwrap_or_else(now_s),
             verified_s: now_s(),
