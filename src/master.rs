@@ -26,6 +26,7 @@ mod refusal;
 mod registry;
 mod server;
 mod state;
+mod status;
 mod troubles;
 mod upload;
 mod workers;

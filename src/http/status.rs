@@ -291,7 +291,7 @@ mod tests {
 
     fn sync() -> Sync {
         let meeting = ActiveMeeting { id: id(), title: "T".into(), sha256: None };
-        Sync { polled_ok_s: Some(1), active: vec![meeting], ..Sync::default() }
+        Sync { polled_ok_s: Some(1), active: Arc::new(vec![meeting].into()), ..Sync::default() }
     }
 
     #[test]
@@ -307,8 +307,8 @@ mod tests {
             failure: None,
         };
         let busy = HashMap::from([(id(), progress)]);
-        let confirmed = Sync { confirmed: [id()].into(), ..sync() };
-        let failed = Sync { failing: [(id(), failing)].into(), ..sync() };
+        let confirmed = Sync { confirmed: Arc::new([id()].into()), ..sync() };
+        let failed = Sync { failing: Arc::new([(id(), failing)].into()), ..sync() };
         let away = Sync { poll_error: Some(fault("away")), ..confirmed.clone() };
         assert_eq!(sync_status(&Sync::default(), &idle), "未同步");
         assert_eq!(sync_status(&sync(), &idle), "同步中");

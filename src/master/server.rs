@@ -14,7 +14,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -27,6 +27,7 @@ use super::{
     refusal::Refusal,
     registry::Registry,
     state,
+    status::{MAX_WAITING, NodeStatus},
 };
 use crate::{
     access::Access,
@@ -50,7 +51,11 @@ pub struct Server {
     pub outside: watch::Sender<Outside>,
     pub history: watch::Sender<History>,
     pub feed: Feed,
-    /// Ends the event streams, which would go on for ever.
+    /// What polling nodes are answered, made anew with each change.
+    pub status: watch::Sender<Arc<NodeStatus>>,
+    /// For polls that wait for it to change.
+    pub waiting: Semaphore,
+    /// Ends what would go on for ever, event streams, or for a while: polls.
     pub closing: CancellationToken,
     ledger: Mutex<Ledger>,
     book: ArcSwap<Book>,
@@ -91,6 +96,8 @@ impl Server {
         Self {
             access,
             clock: Clock::start(),
+            status: watch::Sender::new(Arc::new(NodeStatus::of(&book, &store))),
+            waiting: Semaphore::new(MAX_WAITING),
             store,
             traffic: Arc::default(),
             wake: Wake::default(),
@@ -157,10 +164,24 @@ impl Server {
                 .map_err(|cause| unsaved(&self.state_path, &cause))?;
             self.book.store(Arc::new(book));
         }
+        // Of the packages, too: where one was put in place, a change follows.
+        self.tell_nodes();
         for id in announced {
             info!("start of meeting {id} announced to clients");
         }
         Ok(answer)
+    }
+
+    /// In its turn, so that an older state never replaces a newer one.
+    fn tell_nodes(&self) {
+        let now = NodeStatus::of(&self.book(), &self.store);
+        self.status.send_if_modified(|status| {
+            let news = **status != now;
+            if news {
+                *status = Arc::new(now);
+            }
+            news
+        });
     }
 
     /// [`change`](Self::change) off the runtime's workers. It is carried out
