@@ -2,7 +2,7 @@
 //! switch. One writer to a channel; a reader never waits for anybody.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
     ops::Deref,
     sync::{Arc, Mutex, PoisonError},
@@ -151,19 +151,24 @@ pub struct Sync {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Active {
     list: Vec<ActiveMeeting>,
-    ids: HashSet<PackageId>,
+    /// Where each is in the list.
+    places: HashMap<PackageId, usize>,
 }
 
 impl Active {
     pub fn contains(&self, id: &PackageId) -> bool {
-        self.ids.contains(id)
+        self.places.contains_key(id)
+    }
+
+    pub fn find(&self, id: &PackageId) -> Option<&ActiveMeeting> {
+        self.list.get(*self.places.get(id)?)
     }
 }
 
 impl From<Vec<ActiveMeeting>> for Active {
     fn from(list: Vec<ActiveMeeting>) -> Self {
-        let ids = list.iter().map(|meeting| meeting.id.clone()).collect();
-        Self { list, ids }
+        let places = list.iter().enumerate().map(|(place, meeting)| (meeting.id.clone(), place));
+        Self { places: places.collect(), list }
     }
 }
 

@@ -32,7 +32,7 @@ use crate::{
     telemetry::Journal,
     wire::{self, feed::Feed, pages},
 };
-pub use events::{feed, run as follow};
+pub use events::run as follow;
 
 /// What the handlers show and use; each takes only its part.
 #[derive(Clone)]

@@ -128,7 +128,7 @@ impl Node {
                 let settings = settings.clone();
                 Access::new("node", vault.clone(), move || settings.current().security.clone())
             },
-            feed: Arc::new(http::feed()),
+            feed: Arc::default(),
             journal: options.journal,
             closing: node.closing.clone(),
         };

@@ -6,7 +6,8 @@
 //! across an `.await`.
 
 use std::{
-    collections::HashSet,
+    cell::OnceCell,
+    collections::{HashMap, HashSet},
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -105,7 +106,7 @@ impl Server {
             started_s: now_s(),
             outside: watch::Sender::default(),
             history: watch::Sender::default(),
-            feed: Feed::new(&[("meetings", "id"), ("nodes", "node_id")]),
+            feed: Feed::default(),
             closing: CancellationToken::new(),
             ledger: Mutex::default(),
             book: ArcSwap::from_pointee(book),
@@ -141,10 +142,15 @@ impl Server {
         self.store.get(id).map(|stored| stored.manifest.sha256)
     }
 
-    pub fn offered(&self, id: &PackageId) -> Option<Offered> {
-        let sha256 = self.digest(id)?;
-        let only_version = self.book().find(id)?.versions <= 1;
-        Some(Offered { sha256, only_version })
+    /// The package of each meeting that it is asked for. A heartbeat may ask
+    /// for a thousand, and mostly asks for none.
+    pub fn offered(&self) -> impl Fn(&PackageId) -> Option<Offered> {
+        let (book, versions) = (self.book(), OnceCell::<HashMap<PackageId, u32>>::new());
+        move |id| {
+            let each = || book.meetings.iter().map(|m| (m.id.clone(), m.versions)).collect();
+            let only_version = *versions.get_or_init(each).get(id)? <= 1;
+            Some(Offered { sha256: self.digest(id)?, only_version })
+        }
     }
 
     /// Edits the book and saves it before anybody sees the change; tells of
