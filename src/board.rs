@@ -151,7 +151,6 @@ pub struct Sync {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Active {
     list: Vec<ActiveMeeting>,
-    /// Where each is in the list.
     places: HashMap<PackageId, usize>,
 }
 
@@ -161,7 +160,12 @@ impl Active {
     }
 
     pub fn find(&self, id: &PackageId) -> Option<&ActiveMeeting> {
-        self.list.get(*self.places.get(id)?)
+        self.list.get(self.place(id)?)
+    }
+
+    /// Where it is in the list.
+    pub fn place(&self, id: &PackageId) -> Option<usize> {
+        self.places.get(id).copied()
     }
 }
 

@@ -11,6 +11,12 @@ mod serving;
 mod storage;
 mod sync;
 
+/// For `benches/flat.rs`, which sees only what is public, and nobody else.
+#[doc(hidden)]
+pub mod bench {
+    pub use super::{known::Known, plan::plan};
+}
+
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,

@@ -1,7 +1,8 @@
 //! What is known of one main server's meetings, and how each fares here.
 //!
 //! There may be ten thousand: whatever is done for each poll or pull looks at
-//! each meeting once, and copies no list that has not changed.
+//! each meeting once, one after the other as they lie in memory, and copies no
+//! list that has not changed.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     board::{self, Active, Failing, Fault},
     fetch::{Catalogue, Offer, Phase, Progress, Reason, belongs},
-    package::PackageId,
+    package::{PackageId, Sha256},
     protocol::{ActiveMeeting, MeetingStatus, OfferedPackage},
     store::{Store, now_s},
     upstream::Seen,
@@ -46,8 +47,8 @@ pub struct Known {
     pub offers_at: Option<Instant>,
     /// Answers to polls bring the offers with them.
     pub offers_told: bool,
-    /// Of active ones only.
-    pub meetings: HashMap<PackageId, Meeting>,
+    /// How the active ones fare, in their order.
+    meetings: Vec<Meeting>,
     pub last_pull_s: Option<u64>,
     /// As they were last shown.
     confirmed: Arc<HashSet<PackageId>>,
@@ -55,8 +56,13 @@ pub struct Known {
 }
 
 /// How one active meeting fares.
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Meeting {
+    /// The package that is here, as of the last look at the store.
+    pub held: Option<Sha256>,
+    /// The main server says where its package lies.
+    offered: bool,
+    shown_as_confirmed: bool,
     pub under_way: Option<Reason>,
     pub confirmed: Option<(Instant, Arc<str>)>,
     pub stale: bool,
@@ -97,7 +103,13 @@ impl Known {
             return Vec::new();
         }
         let before = std::mem::replace(&mut self.active, Arc::new(active.into()));
-        self.meetings.retain(|id, _| self.active.contains(id));
+        let mut fared = std::mem::take(&mut self.meetings);
+        let stay = |meeting: &ActiveMeeting| {
+            let fares = fared.get_mut(before.place(&meeting.id)?)?;
+            Some(std::mem::take(fares))
+        };
+        self.meetings = self.active.iter().map(stay).map(Option::unwrap_or_default).collect();
+        self.note_offers();
         for meeting in self.active.iter().filter(|meeting| !before.contains(&meeting.id)) {
             info!("meeting {} ({}) is active", meeting.id, meeting.title);
         }
@@ -117,20 +129,24 @@ impl Known {
 
     pub fn take_offers(&mut self, offers: Vec<OfferedPackage>) {
         self.offers_at = Some(Instant::now());
-        let before = std::mem::take(&mut self.offers);
-        let mut now = HashMap::with_capacity(offers.len());
-        for OfferedPackage { id, title, path } in offers {
-            let offered_before = before.get(&id).is_some_and(|offer| offer.path.is_some());
-            if path.is_some()
-                && !offered_before
-                && let Some(meeting) = self.meetings.get_mut(&id)
-            {
+        let offer = |offered: OfferedPackage| {
+            let OfferedPackage { id, title, path } = offered;
+            (id, Offer { title: Some(title), path, sha256: None })
+        };
+        self.offers = Arc::new(offers.into_iter().map(offer).collect());
+        self.note_offers();
+    }
+
+    fn note_offers(&mut self) {
+        for (meeting, fares) in self.active.iter().zip(&mut self.meetings) {
+            let offer = self.offers.get(&meeting.id);
+            let offered = offer.is_some_and(|offer| offer.path.is_some());
+            if offered && !fares.offered {
                 // What failed by the other way may work by this one.
-                meeting.not_before = None;
+                fares.not_before = None;
             }
-            now.insert(id, Offer { title: Some(title), path, sha256: None });
+            fares.offered = offered;
         }
-        self.offers = Arc::new(now);
     }
 
     /// What pulls find their way by, those on demand, too.
@@ -145,76 +161,74 @@ impl Known {
     }
 
     /// What the next poll has to know.
-    pub(super) fn before_poll(&self, store: &Store) -> poll::Before {
-        let missing = |meeting: &ActiveMeeting| {
-            !self.offered(&meeting.id) && store.get(&meeting.id).is_none()
-        };
+    pub(super) fn before_poll(&self) -> poll::Before {
+        let missing = |fares: &Meeting| !fares.offered && fares.held.is_none();
         poll::Before {
             seen: self.seen.clone(),
             token: self.token.to_string(),
             active: self.active.clone(),
             offers_told: self.offers_told,
             offers_age: self.offers_at.map(|at| at.elapsed()),
-            waiting_for_offer: !self.offers_told && self.active.iter().any(missing),
+            waiting_for_offer: self.meetings.iter().any(missing),
         }
     }
 
-    fn offered(&self, id: &PackageId) -> bool {
-        self.offers.get(id).is_some_and(|offer| offer.path.is_some())
+    /// Looks what is here of the active meetings' packages.
+    pub fn look(&mut self, store: &Store) {
+        for (meeting, fares) in self.active.iter().zip(&mut self.meetings) {
+            let held = store.get(&meeting.id).filter(|held| belongs(held, &self.origin));
+            fares.held = held.map(|held| held.manifest.sha256);
+        }
     }
 
-    /// What the plan has to know of each active meeting.
+    /// What the plan has to know of each active meeting, as of the last look.
     pub fn facts<'a>(
         &'a self,
-        store: &'a Store,
         under_way: &'a HashMap<PackageId, Progress>,
     ) -> impl Iterator<Item = Facts<'a>> {
         let pausing = |id| under_way.get(id).is_some_and(|pull| pull.phase == Phase::Pausing);
-        self.active.iter().map(move |meeting| Facts {
-            pausing: !under_way.is_empty() && pausing(&meeting.id),
-            ..self.facts_of(meeting, store)
-        })
-    }
-
-    fn facts_of<'a>(&'a self, meeting: &'a ActiveMeeting, store: &Store) -> Facts<'a> {
-        let held = store.get(&meeting.id);
-        let held = held.filter(|held| belongs(held, &self.origin));
-        let fares = self.meetings.get(&meeting.id);
-        Facts {
+        self.active.iter().zip(&self.meetings).map(move |(meeting, fares)| Facts {
             id: &meeting.id,
-            held: held.map(|held| held.manifest.sha256),
+            held: fares.held,
             announced: meeting.sha256,
-            offered: self.offered(&meeting.id),
-            incomparable: fares.is_some_and(|fares| fares.incomparable),
-            stale: fares.is_some_and(|fares| fares.stale),
-            under_way: fares.and_then(|fares| fares.under_way),
-            pausing: false,
-            ask_not_before: fares.and_then(|fares| fares.ask_not_before),
-            not_before: fares.and_then(|fares| fares.not_before),
-            confirmed: fares
-                .and_then(|fares| fares.confirmed.as_ref())
-                .map(|(at, token)| (*at, &**token)),
-        }
+            offered: fares.offered,
+            incomparable: fares.incomparable,
+            stale: fares.stale,
+            under_way: fares.under_way,
+            pausing: fares.under_way.is_some() && pausing(&meeting.id),
+            ask_not_before: fares.ask_not_before,
+            not_before: fares.not_before,
+            confirmed: fares.confirmed.as_ref().map(|(at, token)| (*at, &**token)),
+        })
     }
 
     /// How an active meeting fares; of others nothing is kept.
     pub(super) fn fares(&mut self, id: &PackageId) -> Option<&mut Meeting> {
-        self.active.contains(id).then(|| self.meetings.entry(id.clone()).or_default())
+        self.meetings.get_mut(self.active.place(id)?)
     }
 
-    pub(super) fn confirm(&mut self, id: &PackageId, token: Arc<str>) {
+    pub fn confirm(&mut self, id: &PackageId, token: Arc<str>) {
         if let Some(meeting) = self.fares(id) {
             meeting.confirmed = Some((Instant::now(), token));
             (meeting.not_told, meeting.ask_not_before) = (0, None);
         }
     }
 
+    /// Its package has arrived: whatever was wrong with it is over.
+    pub(super) fn arrived(&mut self, id: &PackageId, package: Sha256) {
+        if let Some(meeting) = self.fares(id) {
+            let Meeting { offered, shown_as_confirmed, .. } = *meeting;
+            let held = Some(package);
+            *meeting = Meeting { held, offered, shown_as_confirmed, ..Meeting::default() };
+        }
+    }
+
     /// When there is something to do besides the next poll: try again what
     /// failed, or ask for versions once more. Only what becomes due after `now`.
     pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
-        let idle = self.meetings.iter().filter(|(_, meeting)| meeting.under_way.is_none());
-        let looks = idle.flat_map(|(id, meeting)| {
-            let confirmed = meeting.confirmed.as_ref().filter(|_| self.offered(id));
+        let idle = self.meetings.iter().filter(|meeting| meeting.under_way.is_none());
+        let looks = idle.flat_map(|meeting| {
+            let confirmed = meeting.confirmed.as_ref().filter(|_| meeting.offered);
             let check = confirmed.map(|(at, _)| *at + CHECK_EVERY);
             [meeting.not_before, meeting.ask_not_before, check]
         });
@@ -238,7 +252,7 @@ impl Known {
 
     /// A round of pulling ended without the package.
     pub(super) fn failed(&mut self, id: &PackageId, error: Fault, retry_delay: Duration) {
-        let Some(meeting) = self.meetings.get_mut(id) else { return };
+        let Some(meeting) = self.fares(id) else { return };
         let rounds = meeting.failing.as_ref().map_or(1, |failing| failing.rounds + 1);
         let wait = backoff(rounds, retry_delay);
         meeting.not_before = Some(Instant::now() + wait);
@@ -247,7 +261,7 @@ impl Known {
 
     /// What failed may work now: a new package, a server that is back.
     pub(super) fn retry_all(&mut self) {
-        for meeting in self.meetings.values_mut() {
+        for meeting in &mut self.meetings {
             (meeting.not_before, meeting.ask_not_before) = (None, None);
         }
     }
@@ -255,7 +269,7 @@ impl Known {
     /// An operator wants to know now. What is confirmed stays so meanwhile:
     /// clients need not suffer for a look.
     pub(super) fn recheck(&mut self, id: &PackageId) {
-        if let Some(meeting) = self.meetings.get_mut(id) {
+        if let Some(meeting) = self.fares(id) {
             (meeting.not_before, meeting.ask_not_before) = (None, None);
             if let Some((_, token)) = &mut meeting.confirmed {
                 *token = Arc::default();
@@ -270,9 +284,9 @@ impl Known {
         }
     }
 
-    /// For the status page and the heartbeats.
-    pub fn view(&mut self, store: &Store) -> board::Sync {
-        self.show_confirmed(store);
+    /// For the status page and the heartbeats, as of the last look.
+    pub fn view(&mut self) -> board::Sync {
+        self.show_confirmed();
         self.show_failing();
         board::Sync {
             answers: self.answers,
@@ -289,28 +303,28 @@ impl Known {
         }
     }
 
-    /// Looks whether it is still what was shown before it is gathered anew:
-    /// mostly it is.
-    fn show_confirmed(&mut self, store: &Store) {
-        let held = |id: &PackageId| store.get(id).is_some_and(|held| belongs(&held, &self.origin));
-        let confirmed =
-            |(id, meeting): &(&PackageId, &Meeting)| meeting.confirmed.is_some() && held(id);
-        let (mut count, mut same) = (0, true);
-        for (id, _) in self.meetings.iter().filter(confirmed) {
-            count += 1;
-            same &= self.confirmed.contains(id);
+    /// Gathered anew only when one has come or gone.
+    fn show_confirmed(&mut self) {
+        let mut count = 0;
+        let mut same = true;
+        for fares in &mut self.meetings {
+            let confirmed = fares.confirmed.is_some() && fares.held.is_some();
+            same &= std::mem::replace(&mut fares.shown_as_confirmed, confirmed) == confirmed;
+            count += usize::from(confirmed);
         }
+        // Those that have ended took their marks with them.
         if !same || count != self.confirmed.len() {
-            let now = self.meetings.iter().filter(confirmed).map(|(id, _)| id.clone()).collect();
-            self.confirmed = Arc::new(now);
+            let both = self.active.iter().zip(&self.meetings);
+            let confirmed = both.filter(|(_, fares)| fares.shown_as_confirmed);
+            self.confirmed = Arc::new(confirmed.map(|(meeting, _)| meeting.id.clone()).collect());
         }
     }
 
     fn show_failing(&mut self) {
-        let failing = |(id, meeting): (&PackageId, &Meeting)| {
-            meeting.failing.clone().map(|failing| (id.clone(), failing))
-        };
-        let now: BTreeMap<_, _> = self.meetings.iter().filter_map(failing).collect();
+        let both = self.active.iter().zip(&self.meetings);
+        let failing =
+            both.filter_map(|(meeting, fares)| Some((meeting.id.clone(), fares.failing.clone()?)));
+        let now: BTreeMap<_, _> = failing.collect();
         if now != *self.failing {
             self.failing = Arc::new(now);
         }
@@ -326,6 +340,67 @@ fn backoff(rounds: u32, retry_delay: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn status(ids: &[&str], unreadable: &[&str]) -> MeetingStatus {
+        let meeting = |id: &&str| ActiveMeeting {
+            id: id.parse().unwrap(),
+            title: String::new(),
+            sha256: None,
+        };
+        MeetingStatus {
+            token: "t".into(),
+            active: ids.iter().map(meeting).collect(),
+            unreadable: unreadable.iter().map(ToString::to_string).collect(),
+            offers: None,
+        }
+    }
+
+    fn ids(known: &Known) -> Vec<String> {
+        known.active.iter().map(|meeting| meeting.id.to_string()).collect()
+    }
+
+    #[test]
+    fn an_answer_that_says_the_same_counts_and_copies_nothing() {
+        let mut known = Known::of("o", None);
+        assert!(known.take_status(status(&["a", "b"], &[])).is_empty());
+        let a = "a".parse().unwrap();
+        known.arrived(&a, Sha256::new([1; 32]));
+        known.confirm(&a, known.token.clone());
+        let before = known.view();
+        assert!(before.confirmed.contains(&a));
+        known.take_same();
+        assert!(known.take_status(status(&["a", "b"], &[])).is_empty());
+        let after = known.view();
+        assert_eq!((before.answers, after.answers), (1, 3));
+        assert!(Arc::ptr_eq(&before.active, &after.active));
+        assert!(Arc::ptr_eq(&before.confirmed, &after.confirmed));
+        assert!(Arc::ptr_eq(&before.failing, &after.failing));
+    }
+
+    #[test]
+    fn while_an_answer_was_not_understood_whole_it_ends_nothing_and_does_not_count() {
+        let mut known = Known::of("o", None);
+        known.take_status(status(&["a", "b"], &[]));
+        assert!(known.take_status(status(&["c", "b"], &["?"])).is_empty());
+        known.take_same();
+        assert_eq!((ids(&known), known.answers), (vec!["c".into(), "b".into(), "a".into()], 1));
+        let ended = known.take_status(status(&["b"], &[]));
+        assert_eq!(ended, ["c".parse().unwrap(), "a".parse().unwrap()]);
+        assert_eq!((ids(&known), known.answers), (vec!["b".into()], 2));
+    }
+
+    #[test]
+    fn what_has_ended_leaves_nothing_behind() {
+        let (mut known, b) = (Known::of("o", None), "b".parse().unwrap());
+        known.take_status(status(&["a", "b"], &[]));
+        known.confirm(&b, known.token.clone());
+        known.take_status(status(&["a"], &[]));
+        // A check that was under way meanwhile.
+        known.confirm(&b, known.token.clone());
+        known.outdated(&b);
+        known.take_status(status(&["a", "b"], &[]));
+        assert_eq!(*known.fares(&b).unwrap(), Meeting::default());
+    }
 
     #[test]
     fn rounds_that_fail_come_further_and_further_apart() {

@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     check::{self, Checked, Version},
-    known::{Known, Meeting},
+    known::Known,
     plan::{self, Step},
     poll::{Poll, Polled},
 };
@@ -130,7 +130,7 @@ impl Worker {
                 () = end.cancelled() => return,
             }
             if !self.landed {
-                let view = self.known.view(&self.board.store());
+                let view = self.known.view();
                 publish(&self.board, view);
             }
         }
@@ -158,7 +158,7 @@ impl Worker {
         if self.known.origin != upstream.origin() {
             self.known = Known::of(upstream.origin(), self.known.last_pull_s);
         }
-        let before = self.known.before_poll(&self.board.store());
+        let before = self.known.before_poll();
         self.again = None;
         self.poll = Some(Poll::begin(upstream, before, &config));
     }
@@ -222,8 +222,9 @@ impl Worker {
             return;
         }
         let store = self.board.store();
+        self.known.look(&store);
         let under_way = self.fetch.under_way();
-        let steps = plan::plan(self.known.facts(&store, &under_way), &self.known.token, began);
+        let steps = plan::plan(self.known.facts(&under_way), &self.known.token, began);
         let mut to_check = Vec::new();
         for step in steps {
             match step {
@@ -268,14 +269,14 @@ impl Worker {
     }
 
     fn land(&mut self, (id, token, outcome): Landed) {
-        let Some(meeting) = self.known.meetings.get_mut(&id) else { return };
+        let Some(meeting) = self.known.fares(&id) else { return };
         meeting.under_way = None;
         match outcome {
             Ok(pulled) => {
                 if pulled.changed {
                     self.known.last_pull_s = Some(now_s());
                 }
-                *meeting = Meeting::default();
+                self.known.arrived(&id, pulled.stored.manifest.sha256);
                 // One that was adopted may be any version, and one of another
                 // main server's any meeting's: they still have to be compared.
                 let source = &pulled.stored.manifest.source;
