@@ -2,8 +2,9 @@
 //! switch. One writer to a channel; a reader never waits for anybody.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
+    ops::Deref,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -139,14 +140,54 @@ pub struct Sync {
     pub poll_error: Option<Fault>,
     /// Since when polls fail.
     pub poll_failing_since_s: Option<u64>,
-    pub active: Vec<ActiveMeeting>,
+    /// Shared, like the next ones: a report goes out after each poll, and most
+    /// say what the one before said.
+    pub active: Arc<Active>,
     /// Whether that is known to be all of them.
     pub complete: bool,
     /// Active meetings whose package here is known to be the current one:
     /// what a heartbeat may call synced.
-    pub confirmed: BTreeSet<PackageId>,
-    pub failing: BTreeMap<PackageId, Failing>,
+    pub confirmed: Arc<HashSet<PackageId>>,
+    pub failing: Arc<BTreeMap<PackageId, Failing>>,
     pub last_pull_s: Option<u64>,
+}
+
+/// The active meetings in the main server's order. There may be thousands, and
+/// whether one is among them is asked of each of thousands of packages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Active {
+    list: Vec<ActiveMeeting>,
+    places: HashMap<PackageId, usize>,
+}
+
+impl Active {
+    pub fn contains(&self, id: &PackageId) -> bool {
+        self.places.contains_key(id)
+    }
+
+    pub fn find(&self, id: &PackageId) -> Option<&ActiveMeeting> {
+        self.list.get(self.place(id)?)
+    }
+
+    /// Where it is in the list.
+    pub fn place(&self, id: &PackageId) -> Option<usize> {
+        self.places.get(id).copied()
+    }
+}
+
+impl From<Vec<ActiveMeeting>> for Active {
+    fn from(list: Vec<ActiveMeeting>) -> Self {
+        let places = list.iter().enumerate().map(|(place, meeting)| (meeting.id.clone(), place));
+        Self { places: places.collect(), list }
+    }
+}
+
+impl Deref for Active {
+    type Target = [ActiveMeeting];
+
+    fn deref(&self) -> &[ActiveMeeting] {
+        &self.list
+    }
 }
 
 /// A meeting whose package could not be pulled.
@@ -199,6 +240,6 @@ impl Board {
     /// did not name the meeting. Before there was one, any may be active.
     pub fn may_be_active(&self, id: &PackageId) -> bool {
         let sync = self.sync.borrow();
-        !sync.complete || sync.active.iter().any(|meeting| meeting.id == *id)
+        !sync.complete || sync.active.contains(id)
     }
 }

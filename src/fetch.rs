@@ -153,11 +153,11 @@ pub struct Offer {
     pub sha256: Option<Sha256>,
 }
 
-/// The offers of one main server; written by `node/sync`.
+/// The offers of one main server; written by `node/sync`, which keeps them, too.
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
     pub origin: String,
-    pub offers: HashMap<PackageId, Offer>,
+    pub offers: Arc<HashMap<PackageId, Offer>>,
 }
 
 /// A package that a client can be sent.

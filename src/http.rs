@@ -33,7 +33,10 @@ use crate::{
     telemetry::Journal,
     wire::{self, feed::Feed, pages},
 };
-pub use events::{feed, run as follow};
+pub use events::run as follow;
+/// For `benches/flat.rs`, which sees only what is public, and nobody else.
+#[doc(hidden)]
+pub use status::{For, snapshot};
 
 /// What the handlers show and use; each takes only its part.
 #[derive(Clone)]

@@ -26,6 +26,7 @@ mod refusal;
 mod registry;
 mod server;
 mod state;
+mod status;
 mod troubles;
 mod upload;
 mod workers;
@@ -34,6 +35,7 @@ mod workers;
 mod tests;
 
 use std::{
+    collections::HashSet,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -226,9 +228,10 @@ fn open(
 /// They are not removed: `state.json` may have been lost or replaced by an
 /// older one, and then they are all that is left.
 fn warn_of_strays(store: &Store, book: &Book) {
+    let known: HashSet<_> = book.meetings.iter().map(|meeting| &meeting.id).collect();
     for stored in store.list() {
         let id = &stored.manifest.id;
-        if book.find(id).is_none() {
+        if !known.contains(id) {
             warn!("there is a package but no meeting {id}; it is not served");
         }
     }

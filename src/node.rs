@@ -12,6 +12,12 @@ mod serving;
 mod storage;
 mod sync;
 
+/// For `benches/flat.rs`, which sees only what is public, and nobody else.
+#[doc(hidden)]
+pub mod bench {
+    pub use super::{known::Known, plan::plan};
+}
+
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -129,7 +135,7 @@ impl Node {
                 let settings = settings.clone();
                 Access::new("node", vault.clone(), move || settings.current().security.clone())
             },
-            feed: Arc::new(http::feed()),
+            feed: Arc::default(),
             journal: options.journal,
             closing: node.closing.clone(),
         };

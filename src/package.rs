@@ -133,7 +133,10 @@ impl From<Sha256> for String {
 
 impl fmt::Display for Sha256 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // In one piece: status pages have thousands of them.
+        let digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        let digit = |n| char::from_digit(u32::from(n), 16).unwrap_or_default();
+        f.write_str(&digits.map(digit).collect::<String>())
     }
 }
 

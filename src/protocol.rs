@@ -6,8 +6,11 @@
 //! and says so when it could not make sense of something, because nothing may
 //! be deleted on the strength of an answer that was not understood.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256 as Hasher};
 use thiserror::Error;
 
 use crate::package::{PackageId, Sha256};
@@ -83,6 +86,9 @@ pub struct MeetingStatus {
     /// Entries that made no sense. While there are any, the list may not be
     /// taken for complete, so nothing is deleted on its strength.
     pub unreadable: Vec<String>,
+    /// Where the packages are, if the answer tells it of every meeting: our
+    /// own main server does, so that a node need not ask another time.
+    pub offers: Option<Vec<OfferedPackage>>,
 }
 
 /// `GET /api/v1/meetings/active/meetings`: where a package can be got fast.
@@ -116,26 +122,37 @@ pub fn read_status(body: &[u8]) -> Result<MeetingStatus, Unreadable> {
         // Every known shape has one: this may be half of something else.
         None => status.unreadable.push("no token".to_owned()),
     }
+    let mut items = Items::default();
     match listed {
-        Some(Value::Array(items)) => items.iter().for_each(|item| status.add(None, item)),
-        Some(Value::Object(one)) if one.contains_key("id") => {
-            status.add(None, &listed.cloned().unwrap_or_default())
-        }
-        Some(Value::Object(by_id)) => {
-            by_id.iter().for_each(|(id, item)| status.add(Some(id), item))
-        }
+        Some(Value::Array(listed)) => listed.iter().for_each(|item| items.add(None, item)),
+        Some(item @ Value::Object(one)) if one.contains_key("id") => items.add(None, item),
+        Some(Value::Object(by_id)) => by_id.iter().for_each(|(id, item)| items.add(Some(id), item)),
         Some(other) => return Err(Unreadable(format!("active_meetings is {other}"))),
         None => {}
     }
     if listed.is_none()
         && let Some(single) = single
     {
-        status.add(None, single);
+        items.add(None, single);
     }
+    let told = items.offers.len() == items.active.len() && items.unreadable.is_empty();
+    status.offers = (told && !items.active.is_empty()).then_some(items.offers);
+    status.active = items.active;
+    status.unreadable.append(&mut items.unreadable);
     Ok(status)
 }
 
-impl MeetingStatus {
+/// The entries of a list of active meetings, as far as they were read.
+#[derive(Default)]
+struct Items {
+    active: Vec<ActiveMeeting>,
+    unreadable: Vec<String>,
+    seen: HashSet<PackageId>,
+    /// Of the entries that say anything of their package.
+    offers: Vec<OfferedPackage>,
+}
+
+impl Items {
     fn add(&mut self, key: Option<&String>, item: &Value) {
         let fields = item.as_object();
         let field = |name: &str| fields.and_then(|fields| fields.get(name));
@@ -145,16 +162,36 @@ impl MeetingStatus {
             (Some(_), None) => scalar(item),
             _ => field("title").and_then(scalar),
         };
-        match id.and_then(|id| id.parse::<PackageId>().ok()) {
-            Some(id) if self.active.iter().any(|known| known.id == id) => {}
-            Some(id) => self.active.push(ActiveMeeting {
-                title: title.map_or_else(|| default_title(&id), shortened),
-                sha256: field("sha256").and_then(Value::as_str).and_then(|hex| hex.parse().ok()),
-                id,
-            }),
-            None => self.unreadable.push(item.to_string().chars().take(80).collect()),
+        let Some(id) = id.and_then(|id| id.parse::<PackageId>().ok()) else {
+            return self.unreadable.push(item.to_string().chars().take(80).collect());
+        };
+        if !self.seen.insert(id.clone()) {
+            return;
         }
+        let title = title.map_or_else(|| default_title(&id), shortened);
+        let sha256 = field("sha256").and_then(Value::as_str).and_then(|hex| hex.parse().ok());
+        // Null tells, too: that there is none.
+        if field("package_url").is_some() {
+            let path = fields.and_then(path);
+            self.offers.push(OfferedPackage { id: id.clone(), title: title.clone(), path });
+        }
+        self.active.push(ActiveMeeting { id, title, sha256 });
     }
+}
+
+/// What an answer to a poll says apart from the time in it, which differs
+/// each time: two answers with the same fingerprint say the same.
+pub fn fingerprint(body: &[u8]) -> Sha256 {
+    const KEY: &[u8] = b"\"timestamp\"";
+    // A quotation mark within a text has a backslash before it, so that this
+    // can't be part of one; and nothing that is read here is named so.
+    let key = body.windows(KEY.len()).rposition(|part| part == KEY).map(|at| at + KEY.len());
+    let (before, after) = body.split_at(key.unwrap_or(body.len()));
+    let time = |byte: &u8| byte.is_ascii_digit() || b" :.eE+-".contains(byte);
+    let rest = after.iter().position(|byte| !time(byte)).unwrap_or(after.len());
+    let mut hasher = Hasher::new_with_prefix(before);
+    hasher.update(&after[rest..]);
+    Sha256::new(hasher.finalize().into())
 }
 
 /// What our own main server adds to the answer to a heartbeat: why it can't
@@ -173,10 +210,14 @@ pub fn read_offers(body: &[u8]) -> Result<Vec<OfferedPackage>, Unreadable> {
     let offer = |item: &Value| {
         let id: PackageId = item.get("id").and_then(scalar)?.parse().ok()?;
         let title = item.get("title").and_then(scalar).unwrap_or_else(|| default_title(&id));
-        let path = item.get("package_url").and_then(Value::as_str).map(ToOwned::to_owned);
-        Some(OfferedPackage { id, title, path: path.filter(|path| !path.is_empty()) })
+        Some(OfferedPackage { id, title, path: item.as_object().and_then(path) })
     };
     Ok(items.iter().filter_map(offer).collect())
+}
+
+fn path(fields: &Map<String, Value>) -> Option<String> {
+    let path = fields.get("package_url")?.as_str()?;
+    (!path.is_empty()).then(|| path.to_owned())
 }
 
 /// Titles go into logs, heartbeats and pages; none needs to be longer.
@@ -300,6 +341,38 @@ mod tests {
         let status =
             read(json!({"id": "t", "active_meetings": [{"id": "a", "sha256": digest}]})).unwrap();
         assert_eq!(status.active[0].sha256, digest.parse().ok());
+    }
+
+    #[test]
+    fn an_answer_that_tells_of_every_package_leaves_nothing_to_ask() {
+        let told = |second: Value| {
+            let first = json!({"id": "a", "title": "T", "package_url": "/uploads/a.zip"});
+            let offers =
+                read(json!({"id": "t", "active_meetings": [first, second]})).unwrap().offers;
+            offers.map(|offers| offers.into_iter().map(|offer| offer.path).collect::<Vec<_>>())
+        };
+        let a = || Some("/uploads/a.zip".to_owned());
+        assert_eq!(told(json!({"id": "b", "package_url": null})), Some(vec![a(), None]));
+        assert_eq!(told(json!({"id": "b", "title": "U"})), None);
+        assert_eq!(told(json!("b")), None);
+        assert_eq!(told(json!({"id": "../b", "package_url": null})), None);
+    }
+
+    #[test]
+    fn answers_that_differ_by_their_time_only_say_the_same() {
+        let same = |a: &str, b: &str| fingerprint(a.as_bytes()) == fingerprint(b.as_bytes());
+        let list = r#"{"id":"t","active_meetings":[{"id":"a","title":"T"}]"#;
+        let at = |time: &str| format!(r#"{list},"timestamp":{time}}}"#);
+        assert!(same(&at("1763712345.678"), &at("1763712346")));
+        assert!(same(&at(" 1.5e9"), &at("-1")));
+        assert!(!same(&at("1"), &at("1").replace("\"T\"", "\"U\"")));
+        assert!(!same(&at("1"), &at(r#"1,"more":2"#)));
+        let first = |time: u64, id: &str| format!(r#"{{"timestamp": {time}, "id":"{id}"}}"#);
+        assert!(same(&first(1, "t"), &first(2, "t")) && !same(&first(1, "t"), &first(1, "u")));
+        // Within a text it is no time.
+        let titled = |n: u8| json!({"id": "t", "title": format!("\"timestamp\":{n}")}).to_string();
+        assert!(!same(&titled(1), &titled(2)));
+        assert!(same("{}", "{}") && !same("{}", "[]"));
     }
 
     #[test]

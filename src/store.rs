@@ -384,7 +384,7 @@ pub(crate) mod tests {
         text.parse().unwrap()
     }
 
-    fn put(store: &Store, name: &str, bytes: &[u8]) -> Arc<Stored> {
+    pub(crate) fn put(store: &Store, name: &str, bytes: &[u8]) -> Arc<Stored> {
         let mut pending = store.begin(&id(name), None, u64::MAX).unwrap();
         pending.write(bytes).unwrap();
         pending.commit(Verify::Full, None, provenance(), || true).unwrap()

@@ -35,6 +35,8 @@ const SHOWN_ANSWER_CHARS: usize = 200;
 const NO_PACKAGE: &str = "会议包不存在";
 /// Carries the key that a main server may ask of its nodes.
 const KEY: &str = "x-api-key";
+/// Asks for an answer to be held back (RFC 7240, 4.3).
+const PREFER: &str = "prefer";
 
 #[derive(Debug, Error)]
 pub enum UpstreamError {
@@ -169,6 +171,36 @@ pub struct Announced {
     pub ranges: bool,
 }
 
+/// What a poll was answered, for recognising the next answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    fingerprint: Sha256,
+    /// By which to ask for another one only; none where the main server does
+    /// not hold back answers.
+    version: Option<String>,
+}
+
+impl Seen {
+    /// Whether another poll that names it may be held back.
+    pub fn can_wait(&self) -> bool {
+        self.version.is_some()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn anything() -> Self {
+        Self { fingerprint: Sha256::new([0; 32]), version: None }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct StatusAnswer {
+    /// None when it says what the one before said.
+    pub news: Option<MeetingStatus>,
+    pub seen: Seen,
+    /// The main server holds back answers, and has just now had room for it.
+    pub waits: bool,
+}
+
 impl Upstream {
     /// Base URL, for telling one main server from another.
     pub fn origin(&self) -> &str {
@@ -208,9 +240,41 @@ impl Upstream {
         }
     }
 
-    pub async fn status(&self, limit: Duration) -> Result<MeetingStatus, UpstreamError> {
-        let (asked, body) = self.small("/api/v1/meetings/status/node", limit).await?;
-        protocol::read_status(&body).map_err(|cause| UpstreamError::Unreadable { asked, cause })
+    /// What is active. A main server of ours is asked to hold back its answer
+    /// for up to `wait` while it would say what `before` said.
+    pub async fn status(
+        &self,
+        limit: Duration,
+        wait: Duration,
+        before: Option<&Seen>,
+    ) -> Result<StatusAnswer, UpstreamError> {
+        let path = "/api/v1/meetings/status/node";
+        let asked = format!("GET {}{path}", self.origin);
+        let version = before.and_then(|before| before.version.as_ref());
+        let limit = if version.is_some() { limit + wait } else { limit };
+        let mut request = self.request(Method::GET, path, limit);
+        // Theirs know neither field and answer at once.
+        request = request.header(PREFER, format!("wait={}", wait.as_secs()));
+        if let Some(version) = version {
+            request = request.header(header::IF_NONE_MATCH, version);
+        }
+        let response = self.send(&asked, request, limit).await?;
+        let waits = waits(&response);
+        if let (StatusCode::NOT_MODIFIED, Some(before), Some(_)) =
+            (response.status(), before, version)
+        {
+            return Ok(StatusAnswer { news: None, seen: before.clone(), waits });
+        }
+        // Of another kind of server it may be anybody's: a cache's, say.
+        let version = field(&response, "etag").filter(|_| waits).map(ToOwned::to_owned);
+        let body = read(&asked, response, limit).await?;
+        let seen = Seen { version, fingerprint: protocol::fingerprint(&body) };
+        if before.is_some_and(|before| before.fingerprint == seen.fingerprint) {
+            return Ok(StatusAnswer { news: None, seen, waits });
+        }
+        let news = protocol::read_status(&body)
+            .map_err(|cause| UpstreamError::Unreadable { asked, cause })?;
+        Ok(StatusAnswer { news: Some(news), seen, waits })
     }
 
     /// None where this version of the main server has no such list.
@@ -274,20 +338,9 @@ impl Upstream {
 
     async fn small(&self, path: &str, limit: Duration) -> Result<(String, Vec<u8>), UpstreamError> {
         let asked = format!("GET {}{path}", self.origin);
-        let request = self.request(Method::GET, path, limit);
-        let mut response = self.send(&asked, request, limit).await?;
-        let mut body = Vec::new();
-        loop {
-            let chunk = response.chunk().await;
-            match chunk.map_err(|error| UpstreamError::of(&asked, &error, limit))? {
-                None => return Ok((asked, body)),
-                Some(chunk) if body.len() + chunk.len() > MAX_ANSWER_BYTES => {
-                    let cause = Unreadable(format!("the answer is over {MAX_ANSWER_BYTES} bytes"));
-                    return Err(UpstreamError::Unreadable { asked, cause });
-                }
-                Some(chunk) => body.extend_from_slice(&chunk),
-            }
-        }
+        let response = self.send(&asked, self.request(Method::GET, path, limit), limit).await?;
+        let body = read(&asked, response, limit).await?;
+        Ok((asked, body))
     }
 
     fn request(&self, method: Method, path: &str, limit: Duration) -> RequestBuilder {
@@ -315,8 +368,40 @@ impl Upstream {
     }
 }
 
+/// The whole body of an answer that has no reason to be large.
+async fn read(
+    asked: &str,
+    mut response: Response,
+    limit: Duration,
+) -> Result<Vec<u8>, UpstreamError> {
+    let mut body = Vec::new();
+    loop {
+        let chunk = response.chunk().await;
+        match chunk.map_err(|error| UpstreamError::of(asked, &error, limit))? {
+            None => return Ok(body),
+            Some(chunk) if body.len() + chunk.len() > MAX_ANSWER_BYTES => {
+                let cause = Unreadable(format!("the answer is over {MAX_ANSWER_BYTES} bytes"));
+                return Err(UpstreamError::Unreadable { asked: asked.to_owned(), cause });
+            }
+            Some(chunk) => body.extend_from_slice(&chunk),
+        }
+    }
+}
+
+/// Whether the main server says that it holds back answers (RFC 7240, 3).
+fn waits(response: &Response) -> bool {
+    let applied = field(response, "preference-applied").unwrap_or_default();
+    applied
+        .split([',', ';'])
+        .any(|applied| applied.split('=').next().map(str::trim) == Some("wait"))
+}
+
+fn field<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
+    response.headers().get(name).and_then(|value| value.to_str().ok())
+}
+
 fn announced(response: &Response) -> Announced {
-    let field = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let field = |name| field(response, name);
     Announced {
         // Not the body's own idea of its length: a HEAD has no body.
         length: field("content-length").and_then(|value| value.parse().ok()),

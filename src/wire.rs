@@ -5,6 +5,7 @@
 pub mod body;
 pub mod feed;
 pub mod pages;
+pub mod snapshot;
 
 use std::str::FromStr;
 

@@ -59,7 +59,7 @@ impl Node {
         let offer = Offer { path: Some(offered.to_owned()), ..Offer::default() };
         fetch.set_catalogue(Catalogue {
             origin: origin.to_owned(),
-            offers: HashMap::from([(id.clone(), offer)]),
+            offers: HashMap::from([(id.clone(), offer)]).into(),
         });
         Self { runtime, store, fetch, id }
     }

@@ -13,7 +13,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::Access;
-use crate::wire::feed::{self, Feed, History, SILENCE, Watcher};
+use crate::wire::{
+    feed::{self, Feed, History, SILENCE, Watcher},
+    snapshot::Snapshot,
+};
 
 /// How soon a stream notices that its reader's rights have changed.
 const JUDGE_EVERY: Duration = Duration::from_secs(2);
@@ -22,7 +25,7 @@ const JUDGE_EVERY: Duration = Duration::from_secs(2);
 pub struct Sources<'a> {
     pub feed: &'a Feed,
     /// The state as it is now.
-    pub state: Value,
+    pub state: Snapshot,
     pub history: watch::Receiver<History>,
     /// Ends the stream.
     pub closing: CancellationToken,

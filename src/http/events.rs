@@ -9,26 +9,23 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
 
-use super::{Face, status};
+use super::{
+    Face,
+    status::{self, For},
+};
 use crate::{
     access::{More, Sources},
     board::Board,
     config::Config,
     telemetry::{Journal, Level},
-    wire::feed::{self, Feed},
+    wire::{feed, snapshot::Snapshot},
 };
 
 /// Enough for a burst; who needs more reads `/api/logs`.
 const MAX_LINES: usize = 200;
-
-/// What pages follow.
-pub fn feed() -> Feed {
-    // What is compared item by item.
-    Feed::new(&[("meetings", "id")])
-}
 
 /// Looks at the state for as long as pages follow it.
 pub async fn run(face: Face) {
@@ -37,12 +34,8 @@ pub async fn run(face: Face) {
 }
 
 /// The status without its second list of meetings, which is for others.
-fn state(face: &Face) -> Value {
-    let mut state = status::snapshot(&face.settings, &face.board, &face.fetch, &face.traffic);
-    if let Value::Object(fields) = &mut state {
-        fields.shift_remove("active_meetings");
-    }
-    state
+fn state(face: &Face) -> Snapshot {
+    status::snapshot(&face.settings, &face.board, &face.fetch, &face.traffic, For::Pages)
 }
 
 pub(super) async fn traffic(State(board): State<Arc<Board>>) -> Response {

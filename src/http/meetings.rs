@@ -23,7 +23,7 @@ pub(super) async fn sync(
     if !board.is_running() {
         return Err(ApiError::NotRunning);
     }
-    if !board.sync.borrow().active.iter().any(|meeting| meeting.id == id) {
+    if !board.sync.borrow().active.contains(&id) {
         return Err(ApiError::NotActive(id));
     }
     let message = format!("会议 {id} 开始同步 / meeting {id} is being synced");

@@ -4,26 +4,23 @@
 
 mod problems;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{
-    Json,
     extract::State,
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     board::{Board, Cause, Failing, Fault, Presence, Sync},
     config::{Config, Settings},
     delivery::Traffic,
     fetch::{Fetch, Phase, Progress},
-    package::PackageId,
+    package::{PackageId, Sha256},
     store::{Stored, now_s},
+    wire::snapshot::{List, Snapshot},
 };
 
 /// Ids are free to invent; a handful shows what is going on.
@@ -35,17 +32,30 @@ pub(super) async fn status(
     State(fetch): State<Fetch>,
     State(traffic): State<Arc<Traffic>>,
 ) -> Response {
-    Json(snapshot(&settings, &board, &fetch, &traffic)).into_response()
+    snapshot(&settings, &board, &fetch, &traffic, For::Anybody).into_response()
+}
+
+/// Who is shown the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    Anybody,
+    /// Our own pages have no use for the contract's list of meetings.
+    Pages,
 }
 
 /// Everything about the node, as it is now.
-pub fn snapshot(settings: &Settings, board: &Board, fetch: &Fetch, traffic: &Traffic) -> Value {
+pub fn snapshot(
+    settings: &Settings,
+    board: &Board,
+    fetch: &Fetch,
+    traffic: &Traffic,
+    reader: For,
+) -> Snapshot {
     let (config, store) = (settings.current(), board.store());
     let (presence, sync) = (board.presence.borrow().clone(), board.sync.borrow().clone());
     let (port, now, running) = (*board.port.borrow(), now_s(), board.is_running());
     let under_way = fetch.under_way();
-    let stored: BTreeMap<PackageId, Arc<Stored>> =
-        store.list().into_iter().map(|stored| (stored.manifest.id.clone(), stored)).collect();
+    let stored = store.list();
     let meetings = meetings(&sync, &stored, &under_way);
     let refused = fetch.refused().into_iter().map(|(id, error)| json!({"id": id, "error": error}));
     let refused: Vec<_> = refused.take(SHOWN_REFUSALS).collect();
@@ -66,7 +76,7 @@ pub fn snapshot(settings: &Settings, board: &Board, fetch: &Fetch, traffic: &Tra
         used,
         machine: &machine,
     };
-    json!({
+    let mut fields = json!({
         "node_id": config.node_id,
         "running": running,
         "connected": running && connected(&presence, &config, now),
@@ -76,7 +86,7 @@ pub fn snapshot(settings: &Settings, board: &Board, fetch: &Fetch, traffic: &Tra
         "start_time": board.started_s,
         "last_sync": sync.last_pull_s,
         "sync_status": sync_status(&sync, &under_way),
-        "active_meetings": meetings.iter().filter_map(Meeting::as_in_contract).collect::<Vec<_>>(),
+        "active_meetings": null,
         "meeting_count": stored.len(),
         "storage_usage": used,
 
@@ -91,7 +101,7 @@ pub fn snapshot(settings: &Settings, board: &Board, fetch: &Fetch, traffic: &Tra
         "heartbeat_error": presence.error.as_ref().map(|fault| &fault.text),
         "last_poll": sync.polled_ok_s,
         "poll_error": sync.poll_error.as_ref().map(|fault| &fault.text),
-        "meetings": meetings,
+        "meetings": null,
         "refused": refused,
         "downloads_under_way": traffic.under_way(),
         "bytes_served": traffic.served_bytes(),
@@ -108,7 +118,25 @@ pub fn snapshot(settings: &Settings, board: &Board, fetch: &Fetch, traffic: &Tra
         "warnings": config.warnings(),
         "port_error": seen.port_error,
         "machine": machine,
-    })
+    });
+    let mut lists = vec![listed("meetings", meetings.iter().map(|m| (m.id, m)))];
+    match reader {
+        For::Anybody => {
+            let here = meetings.iter().filter_map(|m| Some((m.id, m.as_in_contract()?)));
+            lists.push(listed("active_meetings", here));
+        }
+        For::Pages => drop(fields.as_object_mut().map(|f| f.shift_remove("active_meetings"))),
+    }
+    Snapshot::new(fields, lists)
+}
+
+fn listed<'a>(
+    field: &'static str,
+    items: impl Iterator<Item = (&'a PackageId, impl Serialize)>,
+) -> List {
+    let mut list = List::new(field);
+    items.for_each(|(id, item)| list.add(id.as_str(), &item));
+    list
 }
 
 /// Bytes at which eviction begins.
@@ -118,14 +146,14 @@ fn cleanup_at(config: &Config) -> u64 {
 
 /// A meeting that is active, or whose package is here, or both.
 #[derive(Clone, Debug, Serialize)]
-struct Meeting {
-    id: PackageId,
-    title: String,
+struct Meeting<'a> {
+    id: &'a PackageId,
+    title: &'a str,
     active: bool,
     state: Fares,
     size: Option<u64>,
     file_count: Option<u64>,
-    sha256: Option<String>,
+    sha256: Option<Sha256>,
     synced_at: Option<u64>,
     last_served: Option<u64>,
     downloads: u64,
@@ -133,9 +161,20 @@ struct Meeting {
     total: Option<u64>,
     attempt: Option<u32>,
     failed_rounds: u32,
-    last_error: Option<String>,
+    last_error: Option<&'a str>,
     cause: Option<Cause>,
     next_try: Option<u64>,
+}
+
+/// A package that is here, as the node that this one replaces lists it.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Here<'a> {
+    id: &'a PackageId,
+    title: &'a str,
+    sync_time: Option<u64>,
+    size: u64,
+    file_count: Option<u64>,
+    status: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -155,65 +194,68 @@ enum Fares {
     Unknown,
 }
 
-impl Meeting {
-    /// Packages that are here, as the node that this one replaces lists them.
-    fn as_in_contract(&self) -> Option<serde_json::Value> {
-        let status = if self.active { "active" } else { "synced" };
-        self.size.map(|size| {
-            json!({
-                "id": self.id,
-                "title": self.title,
-                "sync_time": self.synced_at,
-                "size": size,
-                "file_count": self.file_count,
-                "status": status,
-            })
+impl<'a> Meeting<'a> {
+    fn as_in_contract(&self) -> Option<Here<'a>> {
+        Some(Here {
+            id: self.id,
+            title: self.title,
+            sync_time: self.synced_at,
+            size: self.size?,
+            file_count: self.file_count,
+            status: if self.active { "active" } else { "synced" },
         })
     }
 }
 
-fn meetings(
-    sync: &Sync,
-    stored: &BTreeMap<PackageId, Arc<Stored>>,
-    under_way: &HashMap<PackageId, Progress>,
-) -> Vec<Meeting> {
-    let titles: BTreeMap<_, _> = sync.active.iter().map(|m| (&m.id, &m.title)).collect();
-    let mut ids: Vec<_> =
-        titles.keys().copied().chain(stored.keys()).chain(under_way.keys()).collect();
-    ids.sort();
+fn meetings<'a>(
+    sync: &'a Sync,
+    stored: &'a [Arc<Stored>],
+    under_way: &'a HashMap<PackageId, Progress>,
+) -> Vec<Meeting<'a>> {
+    let held: HashMap<&PackageId, &Stored> =
+        stored.iter().map(|stored| (&stored.manifest.id, &**stored)).collect();
+    let others = sync.active.iter().map(|meeting| &meeting.id).chain(under_way.keys());
+    let mut ids: Vec<&PackageId> = others.filter(|id| !held.contains_key(id)).collect();
+    ids.extend(held.keys());
+    ids.sort_unstable();
     ids.dedup();
-    ids.into_iter()
-        .map(|id| {
-            let (held, pull, failing) = (stored.get(id), under_way.get(id), sync.failing.get(id));
-            let title = titles.get(id).copied().or(held.map(|held| &held.manifest.title));
-            let manifest = held.map(|held| &held.manifest);
-            let active = titles.contains_key(id);
-            let confirmed = sync.confirmed.contains(id);
-            let fault = last_fault(pull, failing);
-            Meeting {
-                id: id.clone(),
-                title: title.cloned().unwrap_or_default(),
-                active,
-                state: match state(active, confirmed, held.is_some(), pull, failing.is_some()) {
-                    Fares::Inactive if !sync.complete => Fares::Unknown,
-                    known => known,
-                },
-                size: manifest.map(|manifest| manifest.size_bytes),
-                file_count: manifest.map(|manifest| manifest.file_count),
-                sha256: manifest.map(|manifest| manifest.sha256.to_string()),
-                synced_at: manifest.map(|manifest| manifest.verified_s),
-                last_served: held.and_then(|held| held.last_served_s()),
-                downloads: held.map_or(0, |held| held.downloads()),
-                received: pull.map(|pull| pull.received_bytes),
-                total: pull.and_then(|pull| pull.total_bytes),
-                attempt: pull.map(|pull| pull.attempt),
-                failed_rounds: failing.map_or(0, |failing| failing.rounds),
-                last_error: fault.map(|fault| fault.text.clone()),
-                cause: fault.map(|fault| fault.cause),
-                next_try: next_try(pull, failing),
-            }
-        })
-        .collect()
+    let shown = |id| meeting(sync, id, held.get(id).copied(), under_way.get(id));
+    ids.into_iter().map(shown).collect()
+}
+
+fn meeting<'a>(
+    sync: &'a Sync,
+    id: &'a PackageId,
+    held: Option<&'a Stored>,
+    pull: Option<&'a Progress>,
+) -> Meeting<'a> {
+    let (active, failing) = (sync.active.find(id), sync.failing.get(id));
+    let manifest = held.map(|held| &held.manifest);
+    let title = active.map(|active| &active.title).or(manifest.map(|manifest| &manifest.title));
+    let (active, confirmed) = (active.is_some(), sync.confirmed.contains(id));
+    let fault = last_fault(pull, failing);
+    Meeting {
+        id,
+        title: title.map_or("", String::as_str),
+        active,
+        state: match state(active, confirmed, held.is_some(), pull, failing.is_some()) {
+            Fares::Inactive if !sync.complete => Fares::Unknown,
+            known => known,
+        },
+        size: manifest.map(|manifest| manifest.size_bytes),
+        file_count: manifest.map(|manifest| manifest.file_count),
+        sha256: manifest.map(|manifest| manifest.sha256),
+        synced_at: manifest.map(|manifest| manifest.verified_s),
+        last_served: held.and_then(Stored::last_served_s),
+        downloads: held.map_or(0, Stored::downloads),
+        received: pull.map(|pull| pull.received_bytes),
+        total: pull.and_then(|pull| pull.total_bytes),
+        attempt: pull.map(|pull| pull.attempt),
+        failed_rounds: failing.map_or(0, |failing| failing.rounds),
+        last_error: fault.map(|fault| &*fault.text),
+        cause: fault.map(|fault| fault.cause),
+        next_try: next_try(pull, failing),
+    }
 }
 
 /// The newer of the two: that of the round under way.
@@ -291,7 +333,7 @@ mod tests {
 
     fn sync() -> Sync {
         let meeting = ActiveMeeting { id: id(), title: "T".into(), sha256: None };
-        Sync { polled_ok_s: Some(1), active: vec![meeting], ..Sync::default() }
+        Sync { polled_ok_s: Some(1), active: Arc::new(vec![meeting].into()), ..Sync::default() }
     }
 
     #[test]
@@ -307,8 +349,8 @@ mod tests {
             failure: None,
         };
         let busy = HashMap::from([(id(), progress)]);
-        let confirmed = Sync { confirmed: [id()].into(), ..sync() };
-        let failed = Sync { failing: [(id(), failing)].into(), ..sync() };
+        let confirmed = Sync { confirmed: Arc::new([id()].into()), ..sync() };
+        let failed = Sync { failing: Arc::new([(id(), failing)].into()), ..sync() };
         let away = Sync { poll_error: Some(fault("away")), ..confirmed.clone() };
         assert_eq!(sync_status(&Sync::default(), &idle), "未同步");
         assert_eq!(sync_status(&sync(), &idle), "同步中");

@@ -11,7 +11,7 @@ use axum::{
 };
 
 use super::{
-    clients, downloads, events, manage, node_key, nodes, overview, server::Server, upload,
+    clients, downloads, events, manage, node_key, nodes, overview, server::Server, status, upload,
 };
 use crate::{
     access::{self, Access},
@@ -27,7 +27,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .layer(middleware::from_fn_with_state(server.clone(), node_key::check));
     let open_meetings = Router::new()
         .route("/", get(manage::list))
-        .route("/status/node", get(clients::status_for_nodes))
+        .route("/status/node", get(status::for_nodes))
         .route("/status/token", get(clients::status_for_clients))
         .route("/active/meetings", get(clients::active))
         .route("/{id}", get(manage::show))

@@ -1,5 +1,5 @@
-//! What nodes and clients poll: `/api/v1/meetings/status/…` and what is
-//! active. Answered from memory, whatever the disk does.
+//! What clients poll, and which packages are offered where. Answered from
+//! memory, whatever the disk does. What nodes poll is `status`'.
 
 use std::sync::Arc;
 
@@ -19,21 +19,6 @@ pub fn file_name(id: &PackageId) -> String {
 /// The meeting whose package has this name.
 pub fn id_of_file(name: &str) -> Option<PackageId> {
     name.strip_prefix("meeting_")?.strip_suffix("_pdfs.zip")?.parse().ok()
-}
-
-pub async fn status_for_nodes(State(server): Shared) -> Json<Value> {
-    let book = server.book();
-    let active = book.running().map(|meeting| {
-        let mut item = json!({"id": meeting.id, "title": meeting.title});
-        if let Some(stored) = server.store.get(&meeting.id) {
-            item["sha256"] = json!(stored.manifest.sha256);
-            item["size"] = json!(stored.manifest.size_bytes);
-        }
-        item
-    });
-    let active: Vec<_> = active.collect();
-    let timestamp = server.clock.now_s();
-    Json(json!({"id": book.token, "active_meetings": active, "timestamp": timestamp}))
 }
 
 pub async fn status_for_clients(State(server): Shared) -> Json<Value> {

@@ -21,19 +21,21 @@ use axum::{
     Json,
     extract::State,
     http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::{
     json::{JsonBody, Reader},
-    meetings::{Book, Meeting, fresh_id},
+    meetings::{Book, Meeting, Status, fresh_id},
     nodes::success,
     refusal::Refusal,
     server::Server,
 };
 use crate::{
-    package::PackageId,
+    package::{PackageId, Sha256},
     tasks,
     wire::{PathId, body},
 };
@@ -44,11 +46,11 @@ type Answer = Result<Json<Value>, Refusal>;
 const MAX_TITLE_CHARS: usize = 200;
 const MAX_TIME_CHARS: usize = 100;
 
-pub async fn list(State(server): Shared) -> Json<Value> {
-    let holders = server.registry().holders(server.clock.now_s(), |id| server.digest(id));
-    let book = server.book();
-    let nodes = |meeting: &Meeting| holders.get(&meeting.id).cloned().unwrap_or_default();
-    Json(book.meetings.iter().map(|meeting| described(&server, meeting, &nodes(meeting))).collect())
+pub async fn list(State(server): Shared) -> Response {
+    let (book, registry) = (server.book(), server.registry());
+    let holders = registry.holders(server.clock.now_s(), |id| server.digest(id));
+    let shown = |meeting| described(&server, meeting, holders.get(&meeting.id));
+    Json(book.meetings.iter().map(shown).collect::<Vec<_>>()).into_response()
 }
 
 pub async fn show(State(server): Shared, PathId(id): PathId) -> Answer {
@@ -145,29 +147,47 @@ async fn edit(
 pub fn view(server: &Server, id: &PackageId) -> Answer {
     let book = server.book();
     let meeting = book.get(id)?;
-    let holders = server.digest(id).map(|current| {
-        server.registry().holders(server.clock.now_s(), |held| (held == id).then_some(current))
-    });
-    let nodes = holders.and_then(|mut holders| holders.remove(id)).unwrap_or_default();
-    Ok(Json(described(server, meeting, &nodes)))
+    let (current, registry) = (server.digest(id), server.registry());
+    let holders = registry.holders(server.clock.now_s(), |held| current.filter(|_| held == id));
+    Ok(Json(json!(described(server, meeting, holders.get(id)))))
 }
 
-pub fn described(server: &Server, meeting: &Meeting, nodes: &[String]) -> Value {
+/// A meeting as everybody sees it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Described<'a> {
+    id: &'a PackageId,
+    title: &'a str,
+    time: &'a str,
+    status: Status,
+    size: Option<u64>,
+    sha256: Option<Sha256>,
+    file_count: Option<u64>,
+    nodes: &'a [&'a str],
+    created_at: f64,
+    started_at: Option<f64>,
+    ended_at: Option<f64>,
+}
+
+pub fn described<'a>(
+    server: &Server,
+    meeting: &'a Meeting,
+    nodes: Option<&'a Vec<&'a str>>,
+) -> Described<'a> {
     let stored = server.store.get(&meeting.id);
     let manifest = stored.as_ref().map(|stored| &stored.manifest);
-    json!({
-        "id": meeting.id,
-        "title": meeting.title,
-        "time": meeting.time,
-        "status": meeting.status,
-        "size": manifest.map(|manifest| manifest.size_bytes),
-        "sha256": manifest.map(|manifest| manifest.sha256),
-        "file_count": manifest.map(|manifest| manifest.file_count),
-        "nodes": nodes,
-        "created_at": meeting.created_at,
-        "started_at": meeting.started_at,
-        "ended_at": meeting.ended_at,
-    })
+    Described {
+        id: &meeting.id,
+        title: &meeting.title,
+        time: &meeting.time,
+        status: meeting.status,
+        size: manifest.map(|manifest| manifest.size_bytes),
+        sha256: manifest.map(|manifest| manifest.sha256),
+        file_count: manifest.map(|manifest| manifest.file_count),
+        nodes: nodes.map(Vec::as_slice).unwrap_or_default(),
+        created_at: meeting.created_at,
+        started_at: meeting.started_at,
+        ended_at: meeting.ended_at,
+    }
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub async fn heartbeat(State(server): Shared, body: JsonBody) -> Result<Json<Val
         mirror.and_then(|mirror| serde_json::from_value::<NodeReport>(mirror.clone()).ok());
     let beat = beat(address.clone(), status, active, synced, report);
     let now_s = server.clock.now_s();
-    let new = server.registry().heartbeat(&node_id, beat, now_s, |id| server.offered(id))?;
+    let new = server.registry().heartbeat(&node_id, beat, now_s, server.offered())?;
     let unreachable = server.registry().unreachable(&node_id);
     server.wake.announcer.notify_one();
     if new {

@@ -3,22 +3,42 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use axum::{Json, extract::State};
+use axum::extract::State;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    manage, nodes,
-    registry::Node,
+    manage::{self, Described},
+    nodes,
     server::Server,
     troubles::{self, Seen},
 };
-use crate::package::PackageId;
+use crate::{
+    package::PackageId,
+    wire::snapshot::{List, Snapshot},
+};
 
-pub async fn overview(State(server): State<Arc<Server>>) -> Json<Value> {
-    Json(snapshot(&server))
+pub async fn overview(State(server): State<Arc<Server>>) -> Snapshot {
+    snapshot(&server)
 }
 
-pub fn snapshot(server: &Server) -> Value {
+#[derive(Serialize)]
+struct ShownMeeting<'a> {
+    #[serde(flatten)]
+    meeting: Described<'a>,
+    announced: bool,
+    uploading: bool,
+}
+
+#[derive(Serialize)]
+struct ShownNode<'a> {
+    #[serde(flatten)]
+    node: Value,
+    packages: &'a [&'a PackageId],
+    redirects: u64,
+}
+
+pub fn snapshot(server: &Server) -> Snapshot {
     let now_s = server.clock.now_s();
     let (book, outside) = (server.book(), server.outside.borrow().clone());
     let uploading = server.uploads_under_way();
@@ -26,22 +46,27 @@ pub fn snapshot(server: &Server) -> Value {
     let holders = registry.holders(now_s, |id| server.digest(id));
     let ledger = server.ledger();
 
-    let none = Vec::new();
-    let meetings = book.meetings.iter().map(|meeting| {
-        let held_by = holders.get(&meeting.id).unwrap_or(&none);
-        let mut shown = manage::described(server, meeting, held_by);
-        shown["announced"] = json!(meeting.running() && !meeting.unannounced);
-        shown["uploading"] = json!(uploading.contains(&meeting.id));
-        shown
-    });
-    let meetings: Vec<_> = meetings.collect();
+    let mut meetings = List::new("meetings");
+    for meeting in &book.meetings {
+        let shown = ShownMeeting {
+            meeting: manage::described(server, meeting, holders.get(&meeting.id)),
+            announced: meeting.running() && !meeting.unannounced,
+            uploading: uploading.contains(&meeting.id),
+        };
+        meetings.add(meeting.id.as_str(), &shown);
+    }
     let held = by_node(&holders);
     let live: Vec<_> = registry.live(now_s).collect();
-    let nodes = live.iter().map(|(node_id, node)| {
-        let packages = held.get(node_id.as_str()).map(Vec::as_slice).unwrap_or_default();
-        shown_node(node_id, node, packages, ledger.redirects_to(node_id))
-    });
-    let nodes: Vec<_> = nodes.collect();
+    let mut nodes = List::new("nodes");
+    for (node_id, node) in &live {
+        let shown = ShownNode {
+            // As of its last word: a figure that grows by itself would be news each second.
+            node: nodes::described(node_id, node, node.heard_s),
+            packages: held.get(node_id.as_str()).map(Vec::as_slice).unwrap_or_default(),
+            redirects: ledger.redirects_to(node_id),
+        };
+        nodes.add(node_id, &shown);
+    }
     let bare = book.running().filter(|meeting| server.digest(&meeting.id).is_none());
     let bare: Vec<_> = bare.collect();
     let seen = Seen {
@@ -53,7 +78,7 @@ pub fn snapshot(server: &Server) -> Value {
         free: outside.free,
         path: server.store.root(),
     };
-    json!({
+    let fields = json!({
         "role": "main_server",
         "version": env!("CARGO_PKG_VERSION"),
         "started": server.started_s,
@@ -62,8 +87,8 @@ pub fn snapshot(server: &Server) -> Value {
         "token": book.token,
         "node_key": outside.node_key,
         "problems": troubles::found(&seen),
-        "meetings": meetings,
-        "nodes": nodes,
+        "meetings": null,
+        "nodes": null,
         "traffic": {
             "under_way": server.traffic.under_way(),
             "bytes_served": server.traffic.served_bytes(),
@@ -76,26 +101,23 @@ pub fn snapshot(server: &Server) -> Value {
             "free": outside.free,
         },
         "recent": ledger.recent().collect::<Vec<_>>(),
-    })
+    });
+    Snapshot::new(fields, vec![meetings, nodes])
 }
 
 /// The same table the other way round.
-fn by_node(holders: &HashMap<PackageId, Vec<String>>) -> HashMap<&str, Vec<&PackageId>> {
+fn by_node<'a>(
+    holders: &HashMap<&'a PackageId, Vec<&'a str>>,
+) -> HashMap<&'a str, Vec<&'a PackageId>> {
+    // A map has no order, and another one would be news to every page. Sorted
+    // once for all nodes.
+    let mut sorted: Vec<_> = holders.iter().collect();
+    sorted.sort_unstable_by_key(|(id, _)| **id);
     let mut held: HashMap<&str, Vec<&PackageId>> = HashMap::new();
-    for (id, node_ids) in holders {
+    for (id, node_ids) in sorted {
         for node_id in node_ids {
-            held.entry(node_id).or_default().push(id);
+            held.entry(*node_id).or_default().push(*id);
         }
     }
-    // A map has no order, and another one would be news to every page.
-    held.values_mut().for_each(|ids| ids.sort());
     held
-}
-
-fn shown_node(node_id: &str, node: &Node, packages: &[&PackageId], redirects: u64) -> Value {
-    // As of its last word: a figure that grows by itself would be news each second.
-    let mut shown = nodes::described(node_id, node, node.heard_s);
-    shown["packages"] = json!(packages);
-    shown["redirects"] = json!(redirects);
-    shown
 }

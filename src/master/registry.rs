@@ -208,21 +208,25 @@ impl Registry {
         }
     }
 
-    /// The live nodes that have each meeting's current package.
+    /// The live nodes that have each meeting's current package. What is
+    /// current is asked once for each, however many nodes have it.
     pub fn holders(
         &self,
         now_s: f64,
         current: impl Fn(&PackageId) -> Option<Sha256>,
-    ) -> HashMap<PackageId, Vec<String>> {
-        let mut holders: HashMap<PackageId, Vec<String>> = HashMap::new();
+    ) -> HashMap<&PackageId, Vec<&str>> {
+        let mut holders: HashMap<&PackageId, (Option<Sha256>, Vec<&str>)> = HashMap::new();
         for (node_id, node) in self.live(now_s).filter(|(_, node)| node.reported) {
             for (id, version) in node.holding.iter().flat_map(Holding::iter) {
-                if version.is_some() && version == current(id) {
-                    holders.entry(id.clone()).or_default().push(node_id.clone());
+                let (current, nodes) =
+                    holders.entry(id).or_insert_with(|| (current(id), Vec::new()));
+                if version.is_some() && version == *current {
+                    nodes.push(node_id);
                 }
             }
         }
-        holders
+        let held = holders.into_iter().filter(|(_, (_, nodes))| !nodes.is_empty());
+        held.map(|(id, (_, nodes))| (id, nodes)).collect()
     }
 
     /// Up to `room` nodes and addresses whose probe is due; they count as

@@ -6,7 +6,8 @@
 //! across an `.await`.
 
 use std::{
-    collections::HashSet,
+    cell::OnceCell,
+    collections::{HashMap, HashSet},
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -14,7 +15,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -27,6 +28,7 @@ use super::{
     refusal::Refusal,
     registry::Registry,
     state,
+    status::{MAX_WAITING, NodeStatus},
 };
 use crate::{
     access::Access,
@@ -50,7 +52,11 @@ pub struct Server {
     pub outside: watch::Sender<Outside>,
     pub history: watch::Sender<History>,
     pub feed: Feed,
-    /// Ends the event streams, which would go on for ever.
+    /// What polling nodes are answered, made anew with each change.
+    pub status: watch::Sender<Arc<NodeStatus>>,
+    /// For polls that wait for it to change.
+    pub waiting: Semaphore,
+    /// Ends what would go on for ever, event streams, or for a while: polls.
     pub closing: CancellationToken,
     ledger: Mutex<Ledger>,
     book: ArcSwap<Book>,
@@ -91,6 +97,8 @@ impl Server {
         Self {
             access,
             clock: Clock::start(),
+            status: watch::Sender::new(Arc::new(NodeStatus::of(&book, &store))),
+            waiting: Semaphore::new(MAX_WAITING),
             store,
             traffic: Arc::default(),
             wake: Wake::default(),
@@ -98,7 +106,7 @@ impl Server {
             started_s: now_s(),
             outside: watch::Sender::default(),
             history: watch::Sender::default(),
-            feed: Feed::new(&[("meetings", "id"), ("nodes", "node_id")]),
+            feed: Feed::default(),
             closing: CancellationToken::new(),
             ledger: Mutex::default(),
             book: ArcSwap::from_pointee(book),
@@ -134,10 +142,15 @@ impl Server {
         self.store.get(id).map(|stored| stored.manifest.sha256)
     }
 
-    pub fn offered(&self, id: &PackageId) -> Option<Offered> {
-        let sha256 = self.digest(id)?;
-        let only_version = self.book().find(id)?.versions <= 1;
-        Some(Offered { sha256, only_version })
+    /// The package of each meeting that it is asked for. A heartbeat may ask
+    /// for a thousand, and mostly asks for none.
+    pub fn offered(&self) -> impl Fn(&PackageId) -> Option<Offered> {
+        let (book, versions) = (self.book(), OnceCell::<HashMap<PackageId, u32>>::new());
+        move |id| {
+            let each = || book.meetings.iter().map(|m| (m.id.clone(), m.versions)).collect();
+            let only_version = *versions.get_or_init(each).get(id)? <= 1;
+            Some(Offered { sha256: self.digest(id)?, only_version })
+        }
     }
 
     /// Edits the book and saves it before anybody sees the change; tells of
@@ -157,10 +170,24 @@ impl Server {
                 .map_err(|cause| unsaved(&self.state_path, &cause))?;
             self.book.store(Arc::new(book));
         }
+        // Of the packages, too: where one was put in place, a change follows.
+        self.tell_nodes();
         for id in announced {
             info!("start of meeting {id} announced to clients");
         }
         Ok(answer)
+    }
+
+    /// In its turn, so that an older state never replaces a newer one.
+    fn tell_nodes(&self) {
+        let now = NodeStatus::of(&self.book(), &self.store);
+        self.status.send_if_modified(|status| {
+            let news = **status != now;
+            if news {
+                *status = Arc::new(now);
+            }
+            news
+        });
     }
 
     /// [`change`](Self::change) off the runtime's workers. It is carried out

@@ -14,14 +14,14 @@ use crate::{listen::Listener, package::Sha256, store::tests::zip_of, tasks::Task
 const GRACE: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(600);
 
-struct TestMaster {
+pub(super) struct TestMaster {
     folder: TempDir,
-    master: Master,
+    pub(super) master: Master,
     client: Client,
 }
 
 impl TestMaster {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         Self::with(LONG).await
     }
 
@@ -50,31 +50,31 @@ impl TestMaster {
         format!("http://{}{path}", self.master.address())
     }
 
-    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+    pub(super) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method, self.url(path))
     }
 
-    async fn get(&self, path: &str) -> reqwest::Response {
+    pub(super) async fn get(&self, path: &str) -> reqwest::Response {
         self.request(Method::GET, path).send().await.unwrap()
     }
 
-    async fn json(&self, path: &str) -> Value {
+    pub(super) async fn json(&self, path: &str) -> Value {
         let answer = self.get(path).await;
         assert_eq!(answer.status(), 200, "{path}");
         answer.json().await.unwrap()
     }
 
-    async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
+    pub(super) async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
         both(self.request(Method::POST, path).json(&body)).await
     }
 
-    async fn upload(&self, id: &str, zip: Vec<u8>) -> (StatusCode, Value) {
+    pub(super) async fn upload(&self, id: &str, zip: Vec<u8>) -> (StatusCode, Value) {
         let path = format!("/api/v1/meetings/{id}/package");
         both(self.request(Method::PUT, &path).body(zip)).await
     }
 
     /// A meeting with a package, not started.
-    async fn meeting(&self, id: &str, zip: &[u8]) -> String {
+    pub(super) async fn meeting(&self, id: &str, zip: &[u8]) -> String {
         let (status, _) =
             self.post("/api/v1/meetings", json!({"title": "会议 <b>", "id": id})).await;
         assert_eq!(status, 201);
@@ -83,7 +83,7 @@ impl TestMaster {
         meeting["sha256"].as_str().unwrap().to_owned()
     }
 
-    async fn started(&self, id: &str) {
+    pub(super) async fn started(&self, id: &str) {
         let (status, meeting) =
             self.post(&format!("/api/v1/meetings/{id}/start"), Value::Null).await;
         assert_eq!((status, &meeting["status"]), (StatusCode::OK, &json!("进行中")));
@@ -400,7 +400,10 @@ async fn a_package_is_served_with_length_ranges_and_validators() {
     let status = t.json("/api/v1/meetings/status/node").await;
     assert_eq!(
         status["active_meetings"],
-        json!([{"id": "m", "title": "会议 <b>", "sha256": sha256, "size": zip.len()}])
+        json!([{
+            "id": "m", "title": "会议 <b>", "sha256": sha256, "size": zip.len(),
+            "package_url": "/uploads/packages/meeting_m_pdfs.zip",
+        }])
     );
 }
 
@@ -420,7 +423,7 @@ async fn a_download_that_cannot_be_has_the_contracts_words() {
     assert_eq!(refused(&of("m")).await, (500, "会议包不存在".into()));
     assert_eq!(refused(&(of("m") + "-direct")).await, (500, "会议包不存在".into()));
     let status = t.json("/api/v1/meetings/status/node").await;
-    assert_eq!(status["active_meetings"], json!([{"id": "m", "title": "T"}]));
+    assert_eq!(status["active_meetings"], json!([{"id": "m", "title": "T", "package_url": null}]));
     let offers = t.json("/api/v1/meetings/active/meetings").await;
     assert!(offers[0].get("package_url").is_none());
 }

@@ -28,14 +28,14 @@ pub(super) enum Version {
 /// What a round of checks found.
 pub(super) struct Checked {
     /// Under which the versions were asked for; by now it may be another.
-    pub token: String,
+    pub token: Arc<str>,
     pub versions: Vec<(PackageId, Version)>,
 }
 
 /// `wanted` is each package with the path that it is offered at.
 pub(super) async fn versions(
     upstream: Upstream,
-    token: String,
+    token: Arc<str>,
     wanted: Vec<(Arc<Stored>, String)>,
 ) -> Checked {
     let upstream = &upstream;

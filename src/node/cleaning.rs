@@ -5,7 +5,7 @@
 //! wrong answer or a meeting that is toggled costs nothing.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    board::Board,
+    board::{Active, Board},
     config::{Cleanup, Config, Settings},
     fetch::eviction_candidate,
     package::PackageId,
@@ -37,44 +37,45 @@ pub(super) struct Worker {
 #[derive(Debug, Default)]
 struct Memory {
     /// Here already when the service started, and not active since.
-    from_before: BTreeSet<PackageId>,
-    absent_since: BTreeMap<PackageId, Instant>,
+    from_before: HashSet<PackageId>,
+    absent_since: HashMap<PackageId, Instant>,
     answers: u64,
 }
 
 impl Memory {
-    fn at_start(store: &Store) -> Self {
-        // Those that are still to be adopted, too.
-        Self { from_before: store.on_disk().into_iter().collect(), ..Self::default() }
+    async fn at_start(store: Store) -> Self {
+        // Those that are still to be adopted, too: asked of the disk, which takes
+        // its time with thousands.
+        let here = tasks::blocking(move || store.on_disk()).await;
+        Self { from_before: here.into_iter().collect(), ..Self::default() }
     }
 
     /// Takes in an answer and says which packages may go now.
-    fn answered(
+    fn answered<'a>(
         &mut self,
-        stored: &[PackageId],
-        active: &BTreeSet<PackageId>,
+        stored: impl IntoIterator<Item = &'a PackageId>,
+        active: &Active,
         cleanup: &Cleanup,
         now: Instant,
     ) -> Vec<PackageId> {
         self.from_before.retain(|id| !active.contains(id));
-        self.absent_since.retain(|id, _| stored.contains(id) && !active.contains(id));
         let grace = Duration::from_secs(cleanup.grace_seconds);
+        // Those that are here no longer are left out of it, and so forgotten.
+        let mut absent_since = HashMap::new();
         let mut gone = Vec::new();
-        for id in stored.iter().filter(|id| !active.contains(*id)) {
+        for id in stored.into_iter().filter(|id| !active.contains(id)) {
             let wanted = match self.from_before.contains(id) {
                 true => cleanup.clean_on_startup,
                 false => cleanup.clean_ended_meetings,
             };
-            match self.absent_since.get(id) {
-                Some(since) if cleanup.enabled && wanted && now >= *since + grace => {
-                    gone.push(id.clone())
-                }
-                Some(_) => {}
-                None => {
-                    self.absent_since.insert(id.clone(), now);
-                }
+            let before = self.absent_since.get(id).copied();
+            let long = before.is_some_and(|since| now >= since + grace);
+            if cleanup.enabled && wanted && long {
+                gone.push(id.clone());
             }
+            absent_since.insert(id.clone(), before.unwrap_or(now));
         }
+        self.absent_since = absent_since;
         gone
     }
 }
@@ -84,7 +85,7 @@ impl Worker {
         let mut answers = self.board.sync.subscribe();
         let mut store = self.board.store.subscribe();
         let mut running = self.board.running.subscribe();
-        let mut memory = Memory::at_start(&self.board.store());
+        let mut memory = Memory::at_start(self.board.store()).await;
         let mut look = tokio::time::interval(LOOK_EVERY);
         let mut save = tokio::time::interval(SAVE_EVERY);
         loop {
@@ -92,8 +93,8 @@ impl Worker {
                 _ = answers.changed() => self.end_meetings(&mut memory).await,
                 _ = look.tick() => self.evict().await,
                 _ = save.tick() => self.save().await,
-                _ = store.changed() => memory = Memory::at_start(&self.board.store()),
-                _ = running.changed() => memory = Memory::at_start(&self.board.store()),
+                _ = store.changed() => memory = Memory::at_start(self.board.store()).await,
+                _ = running.changed() => memory = Memory::at_start(self.board.store()).await,
                 () = end.cancelled() => return self.save().await,
             }
         }
@@ -111,10 +112,9 @@ impl Worker {
         }
         memory.answers = sync.answers;
         let store = self.board.store();
-        let stored: Vec<_> = store.list().iter().map(|stored| stored.manifest.id.clone()).collect();
-        let active = sync.active.iter().map(|meeting| meeting.id.clone()).collect();
-        let config = self.settings.current();
-        let gone = memory.answered(&stored, &active, &config.cleanup, Instant::now());
+        let (stored, config) = (store.list(), self.settings.current());
+        let ids = stored.iter().map(|stored| &stored.manifest.id);
+        let gone = memory.answered(ids, &sync.active, &config.cleanup, Instant::now());
         remove(store, gone, "its meeting is not active any more").await;
     }
 
@@ -167,6 +167,7 @@ async fn remove(store: Store, gone: Vec<PackageId>, why: &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::ActiveMeeting;
 
     const GRACE: u64 = 30;
 
@@ -193,7 +194,8 @@ mod tests {
         answers
             .iter()
             .map(|(second, active)| {
-                let active = ids(active).into_iter().collect();
+                let meeting = |id| ActiveMeeting { id, title: String::new(), sha256: None };
+                let active = ids(active).into_iter().map(meeting).collect::<Vec<_>>().into();
                 let gone = memory.answered(
                     &stored,
                     &active,

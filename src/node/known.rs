@@ -1,7 +1,12 @@
 //! What is known of one main server's meetings, and how each fares here.
+//!
+//! There may be ten thousand: whatever is done for each poll or pull looks at
+//! each meeting once, one after the other as they lie in memory, and copies no
+//! list that has not changed.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,11 +18,12 @@ use super::{
     poll,
 };
 use crate::{
-    board::{self, Failing, Fault},
+    board::{self, Active, Failing, Fault},
     fetch::{Catalogue, Offer, Phase, Progress, Reason, belongs},
-    package::PackageId,
+    package::{PackageId, Sha256},
     protocol::{ActiveMeeting, MeetingStatus, OfferedPackage},
     store::{Store, now_s},
+    upstream::Seen,
 };
 
 /// A round that failed is followed by another after this, doubled each time.
@@ -26,26 +32,39 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
 
 /// What is known of one main server's meetings.
 #[derive(Default)]
-pub(super) struct Known {
+pub struct Known {
     pub origin: String,
     pub answers: u64,
-    pub token: String,
+    /// By which the same answer is known again.
+    pub seen: Option<Seen>,
+    pub token: Arc<str>,
     pub polled_ok_s: Option<u64>,
     pub poll_error: Option<Fault>,
     pub poll_failing_since_s: Option<u64>,
-    pub active: Vec<ActiveMeeting>,
+    pub active: Arc<Active>,
     pub complete: bool,
-    pub offers: HashMap<PackageId, Offer>,
+    pub offers: Arc<HashMap<PackageId, Offer>>,
     pub offers_at: Option<Instant>,
-    pub meetings: BTreeMap<PackageId, Meeting>,
+    /// Answers to polls bring the offers with them.
+    pub offers_told: bool,
+    /// How the active ones fare, in their order.
+    meetings: Vec<Meeting>,
     pub last_pull_s: Option<u64>,
+    /// As they were last shown.
+    confirmed: Arc<HashSet<PackageId>>,
+    failing: Arc<BTreeMap<PackageId, Failing>>,
 }
 
 /// How one active meeting fares.
-#[derive(Default)]
-pub(super) struct Meeting {
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Meeting {
+    /// The package that is here, as of the last look at the store.
+    pub held: Option<Sha256>,
+    /// The main server says where its package lies.
+    offered: bool,
+    shown_as_confirmed: bool,
     pub under_way: Option<Reason>,
-    pub confirmed: Option<(Instant, String)>,
+    pub confirmed: Option<(Instant, Arc<str>)>,
     pub stale: bool,
     pub incomparable: bool,
     pub failing: Option<Failing>,
@@ -58,66 +77,83 @@ pub(super) struct Meeting {
 
 impl Known {
     /// Nothing is known yet of the main server at `origin`.
-    pub(super) fn of(origin: &str, last_pull_s: Option<u64>) -> Self {
+    pub fn of(origin: &str, last_pull_s: Option<u64>) -> Self {
         Self { origin: origin.to_owned(), last_pull_s, ..Self::default() }
     }
 
     /// Takes in a poll's answer. While it has entries that make no sense, it
     /// only adds to what is known: they may be anybody's.
     /// Returns the meetings that are no longer active.
-    pub(super) fn take_status(&mut self, status: MeetingStatus) -> Vec<PackageId> {
-        let MeetingStatus { token, mut active, unreadable } = status;
+    pub fn take_status(&mut self, status: MeetingStatus) -> Vec<PackageId> {
+        let MeetingStatus { token, mut active, unreadable, .. } = status;
         if unreadable.is_empty() {
             self.answers += 1;
         } else {
             if self.complete || self.answers == 0 {
                 warn!("the list of active meetings has entries that make no sense: {unreadable:?}");
             }
-            let named = |id: &PackageId| active.iter().any(|meeting| meeting.id == *id);
-            let kept: Vec<_> = self.active.iter().filter(|m| !named(&m.id)).cloned().collect();
-            active.extend(kept);
+            let named: HashSet<_> = active.iter().map(|meeting| meeting.id.clone()).collect();
+            active.extend(self.active.iter().filter(|m| !named.contains(&m.id)).cloned());
         }
         self.complete = unreadable.is_empty();
-        self.note_changes(&active);
-        let is_active = |id: &PackageId| active.iter().any(|meeting| meeting.id == *id);
-        self.meetings.retain(|id, _| is_active(id));
-        self.token = token;
-        let before = std::mem::replace(&mut self.active, active.clone());
-        before.into_iter().map(|meeting| meeting.id).filter(|id| !is_active(id)).collect()
-    }
-
-    pub(super) fn take_offers(&mut self, offers: Vec<OfferedPackage>) {
-        self.offers_at = Some(Instant::now());
-        let before = std::mem::take(&mut self.offers);
-        for OfferedPackage { id, title, path } in offers {
-            let offered_before = before.get(&id).is_some_and(|offer| offer.path.is_some());
-            if path.is_some()
-                && !offered_before
-                && let Some(meeting) = self.meetings.get_mut(&id)
-            {
-                // What failed by the other way may work by this one.
-                meeting.not_before = None;
-            }
-            self.offers.insert(id, Offer { title: Some(title), path, sha256: None });
+        if *self.token != *token {
+            self.token = token.into();
         }
-    }
-
-    fn note_changes(&self, active: &[ActiveMeeting]) {
-        let known = |id: &PackageId| self.active.iter().any(|meeting| meeting.id == *id);
-        for meeting in active.iter().filter(|meeting| !known(&meeting.id)) {
+        if *active == **self.active {
+            return Vec::new();
+        }
+        let before = std::mem::replace(&mut self.active, Arc::new(active.into()));
+        let mut fared = std::mem::take(&mut self.meetings);
+        let stay = |meeting: &ActiveMeeting| {
+            let fares = fared.get_mut(before.place(&meeting.id)?)?;
+            Some(std::mem::take(fares))
+        };
+        self.meetings = self.active.iter().map(stay).map(Option::unwrap_or_default).collect();
+        self.note_offers();
+        for meeting in self.active.iter().filter(|meeting| !before.contains(&meeting.id)) {
             info!("meeting {} ({}) is active", meeting.id, meeting.title);
         }
-        for meeting in &self.active {
-            if !active.iter().any(|now| now.id == meeting.id) {
-                info!("meeting {} ({}) is no longer active", meeting.id, meeting.title);
+        let ended = before.iter().filter(|meeting| !self.active.contains(&meeting.id));
+        let ended = ended.inspect(|meeting| {
+            info!("meeting {} ({}) is no longer active", meeting.id, meeting.title);
+        });
+        ended.map(|meeting| meeting.id.clone()).collect()
+    }
+
+    /// The answer was the one before once more.
+    pub fn take_same(&mut self) {
+        if self.complete {
+            self.answers += 1;
+        }
+    }
+
+    pub fn take_offers(&mut self, offers: Vec<OfferedPackage>) {
+        self.offers_at = Some(Instant::now());
+        let offer = |offered: OfferedPackage| {
+            let OfferedPackage { id, title, path } = offered;
+            (id, Offer { title: Some(title), path, sha256: None })
+        };
+        self.offers = Arc::new(offers.into_iter().map(offer).collect());
+        self.note_offers();
+    }
+
+    fn note_offers(&mut self) {
+        for (meeting, fares) in self.active.iter().zip(&mut self.meetings) {
+            let offer = self.offers.get(&meeting.id);
+            let offered = offer.is_some_and(|offer| offer.path.is_some());
+            if offered && !fares.offered {
+                // What failed by the other way may work by this one.
+                fares.not_before = None;
             }
+            fares.offered = offered;
         }
     }
 
     /// What pulls find their way by, those on demand, too.
-    pub(super) fn catalogue(&mut self) -> Catalogue {
-        for meeting in &self.active {
-            let offer = self.offers.entry(meeting.id.clone()).or_default();
+    pub fn catalogue(&mut self) -> Catalogue {
+        let offers = Arc::make_mut(&mut self.offers);
+        for meeting in self.active.iter() {
+            let offer = offers.entry(meeting.id.clone()).or_default();
             offer.sha256 = meeting.sha256;
             offer.title.get_or_insert_with(|| meeting.title.clone());
         }
@@ -125,87 +161,98 @@ impl Known {
     }
 
     /// What the next poll has to know.
-    pub(super) fn before_poll(&self, store: &Store) -> poll::Before {
-        let offered = |id| self.offers.get(id).is_some_and(|offer| offer.path.is_some());
-        let active = || self.active.iter().map(|meeting| &meeting.id);
+    pub(super) fn before_poll(&self) -> poll::Before {
+        let missing = |fares: &Meeting| !fares.offered && fares.held.is_none();
         poll::Before {
-            token: self.token.clone(),
-            active: active().cloned().collect(),
+            seen: self.seen.clone(),
+            token: self.token.to_string(),
+            active: self.active.clone(),
+            offers_told: self.offers_told,
             offers_age: self.offers_at.map(|at| at.elapsed()),
-            waiting_for_offer: active().any(|id| !offered(id) && store.get(id).is_none()),
+            waiting_for_offer: self.meetings.iter().any(missing),
         }
     }
 
-    /// What the plan has to know of each active meeting.
-    pub(super) fn facts(
-        &self,
-        store: &Store,
-        under_way: &HashMap<PackageId, Progress>,
-    ) -> Vec<Facts> {
-        let pausing =
-            |id: &PackageId| under_way.get(id).is_some_and(|pull| pull.phase == Phase::Pausing);
-        let facts = |meeting: &ActiveMeeting| Facts {
-            pausing: pausing(&meeting.id),
-            ..self.facts_of(meeting, store)
-        };
-        self.active.iter().map(facts).collect()
+    /// Looks what is here of the active meetings' packages.
+    pub fn look(&mut self, store: &Store) {
+        for (meeting, fares) in self.active.iter().zip(&mut self.meetings) {
+            let held = store.get(&meeting.id).filter(|held| belongs(held, &self.origin));
+            fares.held = held.map(|held| held.manifest.sha256);
+        }
     }
 
-    fn facts_of(&self, meeting: &ActiveMeeting, store: &Store) -> Facts {
-        let held = store.get(&meeting.id);
-        let held = held.filter(|held| belongs(held, &self.origin));
-        let fares = self.meetings.get(&meeting.id);
-        let offer = self.offers.get(&meeting.id);
-        Facts {
-            id: meeting.id.clone(),
-            held: held.map(|held| held.manifest.sha256),
+    /// What the plan has to know of each active meeting, as of the last look.
+    pub fn facts<'a>(
+        &'a self,
+        under_way: &'a HashMap<PackageId, Progress>,
+    ) -> impl Iterator<Item = Facts<'a>> {
+        let pausing = |id| under_way.get(id).is_some_and(|pull| pull.phase == Phase::Pausing);
+        self.active.iter().zip(&self.meetings).map(move |(meeting, fares)| Facts {
+            id: &meeting.id,
+            held: fares.held,
             announced: meeting.sha256,
-            offered: offer.is_some_and(|offer| offer.path.is_some()),
-            incomparable: fares.is_some_and(|fares| fares.incomparable),
-            stale: fares.is_some_and(|fares| fares.stale),
-            under_way: fares.and_then(|fares| fares.under_way),
-            pausing: false,
-            ask_not_before: fares.and_then(|fares| fares.ask_not_before),
-            not_before: fares.and_then(|fares| fares.not_before),
-            confirmed: fares.and_then(|fares| fares.confirmed.clone()),
+            offered: fares.offered,
+            incomparable: fares.incomparable,
+            stale: fares.stale,
+            under_way: fares.under_way,
+            pausing: fares.under_way.is_some() && pausing(&meeting.id),
+            ask_not_before: fares.ask_not_before,
+            not_before: fares.not_before,
+            confirmed: fares.confirmed.as_ref().map(|(at, token)| (*at, &**token)),
+        })
+    }
+
+    /// How an active meeting fares; of others nothing is kept.
+    pub(super) fn fares(&mut self, id: &PackageId) -> Option<&mut Meeting> {
+        self.meetings.get_mut(self.active.place(id)?)
+    }
+
+    pub fn confirm(&mut self, id: &PackageId, token: Arc<str>) {
+        if let Some(meeting) = self.fares(id) {
+            meeting.confirmed = Some((Instant::now(), token));
+            (meeting.not_told, meeting.ask_not_before) = (0, None);
         }
     }
 
-    pub(super) fn confirm(&mut self, id: &PackageId, token: String) {
-        let meeting = self.meetings.entry(id.clone()).or_default();
-        meeting.confirmed = Some((Instant::now(), token));
-        (meeting.not_told, meeting.ask_not_before) = (0, None);
+    /// Its package has arrived: whatever was wrong with it is over.
+    pub(super) fn arrived(&mut self, id: &PackageId, package: Sha256) {
+        if let Some(meeting) = self.fares(id) {
+            let Meeting { offered, shown_as_confirmed, .. } = *meeting;
+            let held = Some(package);
+            *meeting = Meeting { held, offered, shown_as_confirmed, ..Meeting::default() };
+        }
     }
 
     /// When there is something to do besides the next poll: try again what
-    /// failed, or ask for versions once more. Only what became due after the
-    /// plan was last carried out.
-    pub(super) fn next_look(&self, acted: Instant) -> Option<Instant> {
-        let idle = self.meetings.iter().filter(|(_, meeting)| meeting.under_way.is_none());
-        let looks = idle.flat_map(|(id, meeting)| {
-            let offered = self.offers.get(id).is_some_and(|offer| offer.path.is_some());
-            let confirmed = meeting.confirmed.as_ref().filter(|_| offered);
+    /// failed, or ask for versions once more. Only what becomes due after `now`.
+    pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
+        let idle = self.meetings.iter().filter(|meeting| meeting.under_way.is_none());
+        let looks = idle.flat_map(|meeting| {
+            let confirmed = meeting.confirmed.as_ref().filter(|_| meeting.offered);
             let check = confirmed.map(|(at, _)| *at + CHECK_EVERY);
             [meeting.not_before, meeting.ask_not_before, check]
         });
-        looks.flatten().filter(|at| *at > acted).min()
+        looks.flatten().filter(|at| *at > now).min()
     }
 
     /// The main server would not say which version it has.
     pub(super) fn not_told(&mut self, id: &PackageId) {
-        let meeting = self.meetings.entry(id.clone()).or_default();
-        meeting.not_told += 1;
-        let wait = backoff(meeting.not_told, FIRST_BACKOFF).min(CHECK_EVERY);
-        meeting.ask_not_before = Some(Instant::now() + wait);
+        if let Some(meeting) = self.fares(id) {
+            meeting.not_told += 1;
+            let wait = backoff(meeting.not_told, FIRST_BACKOFF).min(CHECK_EVERY);
+            meeting.ask_not_before = Some(Instant::now() + wait);
+        }
     }
 
     pub(super) fn incomparable(&mut self, id: &PackageId) {
-        self.meetings.entry(id.clone()).or_default().incomparable = true;
+        if let Some(meeting) = self.fares(id) {
+            meeting.incomparable = true;
+        }
     }
 
     /// A round of pulling ended without the package.
     pub(super) fn failed(&mut self, id: &PackageId, error: Fault, retry_delay: Duration) {
-        let Some(meeting) = self.meetings.get_mut(id) else { return };
+        let Some(meeting) = self.fares(id) else { return };
         let rounds = meeting.failing.as_ref().map_or(1, |failing| failing.rounds + 1);
         let wait = backoff(rounds, retry_delay);
         meeting.not_before = Some(Instant::now() + wait);
@@ -214,7 +261,7 @@ impl Known {
 
     /// What failed may work now: a new package, a server that is back.
     pub(super) fn retry_all(&mut self) {
-        for meeting in self.meetings.values_mut() {
+        for meeting in &mut self.meetings {
             (meeting.not_before, meeting.ask_not_before) = (None, None);
         }
     }
@@ -222,41 +269,64 @@ impl Known {
     /// An operator wants to know now. What is confirmed stays so meanwhile:
     /// clients need not suffer for a look.
     pub(super) fn recheck(&mut self, id: &PackageId) {
-        if let Some(meeting) = self.meetings.get_mut(id) {
+        if let Some(meeting) = self.fares(id) {
             (meeting.not_before, meeting.ask_not_before) = (None, None);
             if let Some((_, token)) = &mut meeting.confirmed {
-                token.clear();
+                *token = Arc::default();
             }
         }
     }
 
     pub(super) fn outdated(&mut self, id: &PackageId) {
-        let meeting = self.meetings.entry(id.clone()).or_default();
-        meeting.stale = true;
-        meeting.confirmed = None;
+        if let Some(meeting) = self.fares(id) {
+            meeting.stale = true;
+            meeting.confirmed = None;
+        }
     }
 
-    /// For the status page and the heartbeats.
-    pub(super) fn view(&self, store: &Store) -> board::Sync {
-        let confirmed = |(id, meeting): (&PackageId, &Meeting)| {
-            let held = store.get(id).is_some_and(|held| belongs(&held, &self.origin));
-            (meeting.confirmed.is_some() && held).then(|| id.clone())
-        };
-        let failing = |(id, meeting): (&PackageId, &Meeting)| {
-            meeting.failing.clone().map(|failing| (id.clone(), failing))
-        };
+    /// For the status page and the heartbeats, as of the last look.
+    pub fn view(&mut self) -> board::Sync {
+        self.show_confirmed();
+        self.show_failing();
         board::Sync {
             answers: self.answers,
             origin: self.origin.clone(),
-            token: self.token.clone(),
+            token: self.token.to_string(),
             polled_ok_s: self.polled_ok_s,
             poll_error: self.poll_error.clone(),
             poll_failing_since_s: self.poll_failing_since_s,
             active: self.active.clone(),
             complete: self.complete,
-            confirmed: self.meetings.iter().filter_map(confirmed).collect(),
-            failing: self.meetings.iter().filter_map(failing).collect(),
+            confirmed: self.confirmed.clone(),
+            failing: self.failing.clone(),
             last_pull_s: self.last_pull_s,
+        }
+    }
+
+    /// Gathered anew only when one has come or gone.
+    fn show_confirmed(&mut self) {
+        let mut count = 0;
+        let mut same = true;
+        for fares in &mut self.meetings {
+            let confirmed = fares.confirmed.is_some() && fares.held.is_some();
+            same &= std::mem::replace(&mut fares.shown_as_confirmed, confirmed) == confirmed;
+            count += usize::from(confirmed);
+        }
+        // Those that have ended took their marks with them.
+        if !same || count != self.confirmed.len() {
+            let both = self.active.iter().zip(&self.meetings);
+            let confirmed = both.filter(|(_, fares)| fares.shown_as_confirmed);
+            self.confirmed = Arc::new(confirmed.map(|(meeting, _)| meeting.id.clone()).collect());
+        }
+    }
+
+    fn show_failing(&mut self) {
+        let both = self.active.iter().zip(&self.meetings);
+        let failing =
+            both.filter_map(|(meeting, fares)| Some((meeting.id.clone(), fares.failing.clone()?)));
+        let now: BTreeMap<_, _> = failing.collect();
+        if now != *self.failing {
+            self.failing = Arc::new(now);
         }
     }
 }
@@ -270,6 +340,67 @@ fn backoff(rounds: u32, retry_delay: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn status(ids: &[&str], unreadable: &[&str]) -> MeetingStatus {
+        let meeting = |id: &&str| ActiveMeeting {
+            id: id.parse().unwrap(),
+            title: String::new(),
+            sha256: None,
+        };
+        MeetingStatus {
+            token: "t".into(),
+            active: ids.iter().map(meeting).collect(),
+            unreadable: unreadable.iter().map(ToString::to_string).collect(),
+            offers: None,
+        }
+    }
+
+    fn ids(known: &Known) -> Vec<String> {
+        known.active.iter().map(|meeting| meeting.id.to_string()).collect()
+    }
+
+    #[test]
+    fn an_answer_that_says_the_same_counts_and_copies_nothing() {
+        let mut known = Known::of("o", None);
+        assert!(known.take_status(status(&["a", "b"], &[])).is_empty());
+        let a = "a".parse().unwrap();
+        known.arrived(&a, Sha256::new([1; 32]));
+        known.confirm(&a, known.token.clone());
+        let before = known.view();
+        assert!(before.confirmed.contains(&a));
+        known.take_same();
+        assert!(known.take_status(status(&["a", "b"], &[])).is_empty());
+        let after = known.view();
+        assert_eq!((before.answers, after.answers), (1, 3));
+        assert!(Arc::ptr_eq(&before.active, &after.active));
+        assert!(Arc::ptr_eq(&before.confirmed, &after.confirmed));
+        assert!(Arc::ptr_eq(&before.failing, &after.failing));
+    }
+
+    #[test]
+    fn while_an_answer_was_not_understood_whole_it_ends_nothing_and_does_not_count() {
+        let mut known = Known::of("o", None);
+        known.take_status(status(&["a", "b"], &[]));
+        assert!(known.take_status(status(&["c", "b"], &["?"])).is_empty());
+        known.take_same();
+        assert_eq!((ids(&known), known.answers), (vec!["c".into(), "b".into(), "a".into()], 1));
+        let ended = known.take_status(status(&["b"], &[]));
+        assert_eq!(ended, ["c".parse().unwrap(), "a".parse().unwrap()]);
+        assert_eq!((ids(&known), known.answers), (vec!["b".into()], 2));
+    }
+
+    #[test]
+    fn what_has_ended_leaves_nothing_behind() {
+        let (mut known, b) = (Known::of("o", None), "b".parse().unwrap());
+        known.take_status(status(&["a", "b"], &[]));
+        known.confirm(&b, known.token.clone());
+        known.take_status(status(&["a"], &[]));
+        // A check that was under way meanwhile.
+        known.confirm(&b, known.token.clone());
+        known.outdated(&b);
+        known.take_status(status(&["a", "b"], &[]));
+        assert_eq!(*known.fares(&b).unwrap(), Meeting::default());
+    }
 
     #[test]
     fn rounds_that_fail_come_further_and_further_apart() {

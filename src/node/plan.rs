@@ -15,8 +15,8 @@ pub(super) const CHECK_EVERY: Duration = Duration::from_secs(45);
 
 /// What is known of one active meeting.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
-    pub id: PackageId,
+pub struct Facts<'a> {
+    pub id: &'a PackageId,
     /// The digest of the package that is here, if there is one.
     pub held: Option<Sha256>,
     /// The digest that the main server announces, where it is ours.
@@ -37,7 +37,7 @@ pub struct Facts {
     /// Failed lately: not before then.
     pub not_before: Option<Instant>,
     /// When, and under which token, it was last known to be current.
-    pub confirmed: Option<(Instant, String)>,
+    pub confirmed: Option<(Instant, &'a str)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,12 +50,18 @@ pub enum Step {
 }
 
 /// The steps for all active meetings under this token, in their order.
-pub fn plan(meetings: &[Facts], token: &str, now: Instant) -> Vec<Step> {
-    let mut steps: Vec<Step> =
-        meetings.iter().filter_map(|facts| step(facts, token, now)).collect();
+pub fn plan<'a>(
+    meetings: impl IntoIterator<Item = Facts<'a>>,
+    token: &str,
+    now: Instant,
+) -> Vec<Step> {
+    let (mut steps, mut busy) = (Vec::new(), false);
+    for facts in meetings {
+        busy |= facts.under_way.is_some() && !facts.pausing;
+        steps.extend(step(&facts, token, now));
+    }
     // Comparing means pulling what is probably here already: one at a time,
     // and never while somebody waits for a package that is not.
-    let busy = meetings.iter().any(|facts| facts.under_way.is_some() && !facts.pausing);
     let mut quiet = !busy
         && !steps
             .iter()
@@ -67,14 +73,14 @@ pub fn plan(meetings: &[Facts], token: &str, now: Instant) -> Vec<Step> {
     steps
 }
 
-fn step(facts: &Facts, token: &str, now: Instant) -> Option<Step> {
+fn step(facts: &Facts<'_>, token: &str, now: Instant) -> Option<Step> {
     if facts.under_way.is_some() || facts.not_before.is_some_and(|at| now < at) {
         return None;
     }
     let pull = |reason| Some(Step::Pull(facts.id.clone(), reason));
     let Some(held) = facts.held else { return pull(Reason::Missing) };
-    let same_token = facts.confirmed.as_ref().is_some_and(|(_, under)| under == token);
-    let checked_lately = facts.confirmed.as_ref().is_some_and(|(at, _)| now < *at + CHECK_EVERY);
+    let same_token = facts.confirmed.is_some_and(|(_, under)| under == token);
+    let checked_lately = facts.confirmed.is_some_and(|(at, _)| now < at + CHECK_EVERY);
     match facts.announced {
         Some(announced) if announced != held => return pull(Reason::Changed),
         Some(_) => return (!same_token).then(|| Step::Confirm(facts.id.clone())),
@@ -98,9 +104,13 @@ mod tests {
     const HELD: Sha256 = Sha256::new([1; 32]);
     const OTHER: Sha256 = Sha256::new([2; 32]);
 
-    fn facts(name: &str) -> Facts {
+    fn id(name: &str) -> PackageId {
+        name.parse().unwrap()
+    }
+
+    fn facts(id: &PackageId) -> Facts<'_> {
         Facts {
-            id: name.parse().unwrap(),
+            id,
             held: Some(HELD),
             announced: None,
             offered: true,
@@ -114,8 +124,8 @@ mod tests {
         }
     }
 
-    fn only(facts: Facts, now: Instant) -> Option<Step> {
-        let steps = plan(&[facts], "t", now);
+    fn only(facts: Facts<'_>, now: Instant) -> Option<Step> {
+        let steps = plan([facts], "t", now);
         assert!(steps.len() <= 1);
         steps.into_iter().next()
     }
@@ -123,12 +133,12 @@ mod tests {
     #[test]
     fn one_meeting_at_a_time() {
         let now = Instant::now();
-        let id = || "m".parse::<PackageId>().unwrap();
-        let pull = |reason| Some(Step::Pull(id(), reason));
-        let (check, confirm) = (Some(Step::Check(id())), Some(Step::Confirm(id())));
-        let lately = |token: &str| Some((now, token.to_owned()));
-        let long_ago = Some((now - CHECK_EVERY, "t".to_owned()));
-        let m = || facts("m");
+        let name = id("m");
+        let pull = |reason| Some(Step::Pull(name.clone(), reason));
+        let (check, confirm) = (Some(Step::Check(name.clone())), Some(Step::Confirm(name.clone())));
+        let lately = |token| Some((now, token));
+        let long_ago = Some((now - CHECK_EVERY, "t"));
+        let m = || facts(&name);
         let second = Duration::from_secs(1);
         for (what, facts, expected) in [
             ("not here", Facts { held: None, ..m() }, pull(Reason::Missing)),
@@ -142,7 +152,7 @@ mod tests {
             ("never checked", m(), check.clone()),
             ("not told lately", Facts { ask_not_before: Some(now + second), ..m() }, None),
             ("checked lately", Facts { confirmed: lately("t"), ..m() }, None),
-            ("checked long ago", Facts { confirmed: long_ago.clone(), ..m() }, check.clone()),
+            ("checked long ago", Facts { confirmed: long_ago, ..m() }, check.clone()),
             ("new token", Facts { confirmed: lately("s"), ..m() }, check),
             (
                 "outdated",
@@ -152,7 +162,7 @@ mod tests {
             ("announced the same", Facts { announced: Some(HELD), ..m() }, confirm),
             (
                 "announced and confirmed",
-                Facts { announced: Some(HELD), confirmed: long_ago.clone(), ..m() },
+                Facts { announced: Some(HELD), confirmed: long_ago, ..m() },
                 None,
             ),
             (
@@ -171,18 +181,16 @@ mod tests {
     #[test]
     fn comparing_is_done_one_at_a_time_and_after_everything_else() {
         let now = Instant::now();
-        let direct = |name| Facts { offered: false, ..facts(name) };
-        let compare = |name: &str| Step::Pull(name.parse().unwrap(), Reason::Compare);
-        assert_eq!(plan(&[direct("a"), direct("b")], "t", now), [compare("a")]);
-        let missing = Facts { held: None, ..facts("c") };
-        assert_eq!(
-            plan(&[direct("a"), missing], "t", now),
-            [Step::Pull("c".parse().unwrap(), Reason::Missing)]
-        );
-        let busy = Facts { under_way: Some(Reason::Compare), ..direct("a") };
-        assert_eq!(plan(&[busy.clone(), direct("b")], "t", now), []);
+        let (a, b, c) = (id("a"), id("b"), id("c"));
+        let direct = |id| Facts { offered: false, ..facts(id) };
+        let compare = |id: &PackageId| Step::Pull(id.clone(), Reason::Compare);
+        assert_eq!(plan([direct(&a), direct(&b)], "t", now), [compare(&a)]);
+        let missing = Facts { held: None, ..facts(&c) };
+        assert_eq!(plan([direct(&a), missing], "t", now), [Step::Pull(c.clone(), Reason::Missing)]);
+        let busy = Facts { under_way: Some(Reason::Compare), ..direct(&a) };
+        assert_eq!(plan([busy.clone(), direct(&b)], "t", now), []);
         let pausing = Facts { pausing: true, ..busy };
-        assert_eq!(plan(&[pausing, direct("b")], "t", now), [compare("b")]);
+        assert_eq!(plan([pausing, direct(&b)], "t", now), [compare(&b)]);
     }
 
     proptest! {
@@ -191,14 +199,15 @@ mod tests {
             meetings in prop::collection::vec((any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()), 0..20),
         ) {
             let now = Instant::now();
-            let all: Vec<_> = meetings.iter().enumerate().map(|(n, (held, offered, busy, held_back))| Facts {
+            let ids: Vec<_> = (0..meetings.len()).map(|n| id(&format!("m{n}"))).collect();
+            let all: Vec<_> = meetings.iter().zip(&ids).map(|((held, offered, busy, held_back), id)| Facts {
                 held: held.then_some(HELD),
                 offered: *offered,
                 under_way: busy.then_some(Reason::Missing),
                 not_before: held_back.then(|| now + CHECK_EVERY),
-                ..facts(&format!("m{n}"))
+                ..facts(id)
             }).collect();
-            let steps = plan(&all, "t", now);
+            let steps = plan(all.clone(), "t", now);
             for facts in &all {
                 let pulled = steps.contains(&Step::Pull(facts.id.clone(), Reason::Missing));
                 prop_assert_eq!(pulled, facts.held.is_none() && facts.under_way.is_none() && facts.not_before.is_none());

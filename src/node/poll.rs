@@ -1,21 +1,43 @@
 //! One poll of a main server: the active meetings and, where that may have
 //! news, where their packages lie.
+//!
+//! A main server of ours holds back its answer until it has news, or the wait
+//! is over: then the next poll follows at once, and news is here when it
+//! happens. Any other one answers at once, and is polled at the interval.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 
 use crate::{
-    package::PackageId,
+    board::Active,
+    config::Config,
     protocol::{MeetingStatus, OfferedPackage},
-    upstream::{Upstream, UpstreamError},
+    upstream::{Seen, StatusAnswer, Upstream, UpstreamError},
 };
 
 /// The list of offers is looked at again after this long, whatever the token.
 const OFFERS_STALE: Duration = Duration::from_secs(45);
+/// No poll is held for longer, whatever the interval: an answer says that the
+/// main server lives, and cleaning counts them.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Polls that are answered at once because there is news are at least this far
+/// apart: a list that changes all the time must not cost a core.
+const LEAST_APART: Duration = Duration::from_millis(20);
+/// To a main server that held back its answers and now fails, or gives them
+/// back unchanged before their time: it is stopping, perhaps to start again.
+const GONE_PAUSE: Duration = Duration::from_secs(5);
 
 /// What was known before the poll.
+#[derive(Default)]
 pub(super) struct Before {
+    /// The answer before, to tell the same one by.
+    pub seen: Option<Seen>,
     pub token: String,
-    pub active: BTreeSet<PackageId>,
+    pub active: Arc<Active>,
+    /// The answers themselves say where the packages are.
+    pub offers_told: bool,
     /// Since when the list of offers is known, if it is.
     pub offers_age: Option<Duration>,
     /// Some active meeting has neither a package here nor an offer of one.
@@ -23,31 +45,81 @@ pub(super) struct Before {
 }
 
 pub(super) struct Polled {
-    pub status: MeetingStatus,
+    /// None when the answer says what the one before said.
+    pub news: Option<MeetingStatus>,
     /// None when it was not asked for, or could not be had; empty from a
     /// version of the main server that has no such list.
     pub offers: Option<Vec<OfferedPackage>>,
+    /// They came with the answer itself.
+    pub offers_told: bool,
+    pub seen: Seen,
+    /// The main server holds back answers.
+    pub waits: bool,
 }
 
-pub(super) async fn poll(
+/// A poll under way.
+pub(super) struct Poll {
+    pub outcome: BoxFuture<'static, Result<Polled, UpstreamError>>,
+    began: Instant,
+    wait: Duration,
+    /// Held back by the main server, as far as is known here.
+    pub held: bool,
+}
+
+impl Poll {
+    pub(super) fn begin(upstream: Upstream, before: Before, config: &Config) -> Self {
+        let held = before.seen.as_ref().is_some_and(Seen::can_wait);
+        let limit = Duration::from_secs(config.network.connection_timeout);
+        let wait = Duration::from_secs(config.sync_interval).min(LONGEST_WAIT);
+        let outcome = Box::pin(poll(upstream, before, limit, wait));
+        Self { outcome, began: Instant::now(), wait, held }
+    }
+
+    /// When to poll again, where that is sooner than the interval says.
+    /// `polled` is what came of this one; none: an error.
+    pub(super) fn again(&self, polled: Option<&Polled>, now: Instant) -> Option<Instant> {
+        let Some(polled) = polled else { return self.held.then(|| now + GONE_PAUSE) };
+        // Half the wait: clocks differ, and an answer that is not held back at
+        // all comes within a small part of it.
+        let too_soon = self.held && polled.news.is_none() && now < self.began + self.wait / 2;
+        match (polled.waits, too_soon) {
+            (false, _) => None,
+            (true, true) => Some(now + GONE_PAUSE),
+            (true, false) => Some(self.began + LEAST_APART),
+        }
+    }
+}
+
+async fn poll(
     upstream: Upstream,
     before: Before,
     limit: Duration,
+    wait: Duration,
 ) -> Result<Polled, UpstreamError> {
-    let status = upstream.status(limit).await?;
-    let offers = match wants_offers(&before, &status) {
+    let mut answer = upstream.status(limit, wait, before.seen.as_ref()).await?;
+    let told = answer.news.as_mut().and_then(|news| news.offers.take());
+    let offers_told = told.is_some();
+    let offers = match told {
+        Some(told) => Some(told),
         // Without the list there is still the direct way; the next poll asks again.
-        true => upstream.offers(limit).await.ok().map(Option::unwrap_or_default),
-        false => None,
+        None if wants_offers(&before, answer.news.as_ref()) => {
+            upstream.offers(limit).await.ok().map(Option::unwrap_or_default)
+        }
+        None => None,
     };
-    Ok(Polled { status, offers })
+    let StatusAnswer { news, seen, waits } = answer;
+    Ok(Polled { news, offers, offers_told, seen, waits })
 }
 
-fn wants_offers(before: &Before, status: &MeetingStatus) -> bool {
+fn wants_offers(before: &Before, news: Option<&MeetingStatus>) -> bool {
+    let fresh = before.offers_age.is_some_and(|age| age < OFFERS_STALE);
+    let Some(status) = news else {
+        let stale = !fresh || before.waiting_for_offer;
+        return !before.active.is_empty() && !before.offers_told && stale;
+    };
     let same = status.token == before.token
         && status.active.len() == before.active.len()
         && status.active.iter().all(|meeting| before.active.contains(&meeting.id));
-    let fresh = before.offers_age.is_some_and(|age| age < OFFERS_STALE);
     !status.active.is_empty() && (!same || !fresh || before.waiting_for_offer)
 }
 
@@ -65,29 +137,80 @@ mod tests {
         MeetingStatus {
             token: token.into(),
             active: ids.iter().map(meeting).collect(),
-            unreadable: vec![],
+            ..MeetingStatus::default()
         }
     }
 
     fn before() -> Before {
         Before {
             token: "t".into(),
-            active: ["a", "b"].iter().map(|id| id.parse().unwrap()).collect(),
+            active: Arc::new(Active::from(status("t", &["a", "b"]).active)),
             offers_age: Some(Duration::from_secs(1)),
-            waiting_for_offer: false,
+            ..Before::default()
         }
     }
 
     #[test]
     fn offers_are_asked_for_when_there_may_be_news() {
-        let same = status("t", &["a", "b"]);
-        assert!(!wants_offers(&before(), &same));
-        assert!(wants_offers(&before(), &status("u", &["a", "b"])));
-        assert!(wants_offers(&before(), &status("t", &["a"])));
-        assert!(wants_offers(&before(), &status("t", &["a", "c"])));
-        assert!(wants_offers(&Before { offers_age: None, ..before() }, &same));
-        assert!(wants_offers(&Before { offers_age: Some(OFFERS_STALE), ..before() }, &same));
-        assert!(wants_offers(&Before { waiting_for_offer: true, ..before() }, &same));
-        assert!(!wants_offers(&Before { offers_age: None, ..before() }, &status("u", &[])));
+        let wants = |before: Before, token: &str, ids: &[&str]| {
+            wants_offers(&before, Some(&status(token, ids)))
+        };
+        let same = |before: Before| wants(before, "t", &["a", "b"]);
+        assert!(!same(before()));
+        assert!(wants(before(), "u", &["a", "b"]));
+        assert!(wants(before(), "t", &["a"]));
+        assert!(wants(before(), "t", &["a", "c"]));
+        assert!(same(Before { offers_age: None, ..before() }));
+        assert!(same(Before { offers_age: Some(OFFERS_STALE), ..before() }));
+        assert!(same(Before { waiting_for_offer: true, ..before() }));
+        assert!(!wants(Before { offers_age: None, ..before() }, "u", &[]));
+    }
+
+    #[test]
+    fn without_news_offers_are_asked_for_when_they_are_old_or_missing_and_not_told() {
+        let wants = |before: Before| wants_offers(&before, None);
+        assert!(!wants(before()));
+        assert!(wants(Before { offers_age: Some(OFFERS_STALE), ..before() }));
+        assert!(wants(Before { waiting_for_offer: true, ..before() }));
+        let told = || Before { offers_told: true, ..before() };
+        assert!(!wants(Before { offers_age: Some(OFFERS_STALE), ..told() }));
+        assert!(!wants(Before { waiting_for_offer: true, ..told() }));
+        assert!(!wants(Before { waiting_for_offer: true, ..Before::default() }), "none is active");
+    }
+
+    #[test]
+    fn only_where_answers_are_held_back_the_interval_does_not_count() {
+        let wait = Duration::from_secs(10);
+        let began = Instant::now();
+        let again = |held, polled: Option<&Polled>, after_s: u64| {
+            let outcome = Box::pin(std::future::pending());
+            let now = began + Duration::from_secs(after_s);
+            let again = Poll { outcome, began, wait, held }.again(polled, now);
+            again.map(|again| again.saturating_duration_since(now))
+        };
+        let polled = |waits, news: bool| Polled {
+            news: news.then(MeetingStatus::default),
+            offers: None,
+            offers_told: false,
+            seen: Seen::anything(),
+            waits,
+        };
+        let (at_once, a_moment) = (Some(Duration::ZERO), Some(LEAST_APART));
+        // What another kind of server answers, or fails to.
+        assert_eq!(again(false, Some(&polled(false, true)), 0), None);
+        assert_eq!(again(false, Some(&polled(false, false)), 0), None);
+        assert_eq!(again(false, None, 0), None);
+        // It turns out to be one of ours: the next one is held.
+        assert_eq!(again(false, Some(&polled(true, true)), 0), a_moment);
+        assert_eq!(again(false, Some(&polled(true, false)), 0), a_moment);
+        // News, and the wait's end.
+        assert_eq!(again(true, Some(&polled(true, true)), 0), a_moment);
+        assert_eq!(again(true, Some(&polled(true, true)), 3), at_once);
+        assert_eq!(again(true, Some(&polled(true, false)), 10), at_once);
+        // It is stopping, or has gone, or has no room for one that waits.
+        assert_eq!(again(true, Some(&polled(true, false)), 0), Some(GONE_PAUSE));
+        assert_eq!(again(true, None, 3), Some(GONE_PAUSE));
+        assert_eq!(again(true, Some(&polled(false, false)), 0), None);
+        assert_eq!(again(true, Some(&polled(false, true)), 0), None);
     }
 }

@@ -4,7 +4,7 @@
 //! and at once when a package was confirmed or the set of active meetings
 //! changed: whole rooms wait for the main server to learn of that.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::HashSet, net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use super::address;
 use crate::{
-    board::{self, Board, Cause, Fault},
+    board::{self, Active, Board, Cause, Fault},
     config::{Config, Settings},
     delivery::Traffic,
     fetch::belongs,
@@ -45,7 +45,19 @@ struct Standing {
 }
 
 /// What a heartbeat says of meetings; a change of it is news.
-type News = (Vec<PackageId>, BTreeSet<PackageId>);
+struct News {
+    active: Arc<Active>,
+    confirmed: Arc<HashSet<PackageId>>,
+}
+
+impl News {
+    fn is(&self, sync: &board::Sync) -> bool {
+        // Mostly it is the very list that was told; another title is no news.
+        let same = Arc::ptr_eq(&self.active, &sync.active)
+            || self.active.iter().map(|m| &m.id).eq(sync.active.iter().map(|m| &m.id));
+        same && self.confirmed == sync.confirmed
+    }
+}
 
 impl Worker {
     pub(super) async fn run(self, end: CancellationToken) {
@@ -142,9 +154,11 @@ impl Worker {
             title: m.title.clone(),
         };
         let packages: Vec<_> = sync
-            .confirmed
+            .active
             .iter()
-            .filter_map(|id| store.get(id).filter(|held| belongs(held, &sync.origin)))
+            .filter(|meeting| sync.confirmed.contains(&meeting.id))
+            .filter_map(|meeting| store.get(&meeting.id))
+            .filter(|held| belongs(held, &sync.origin))
             .map(|stored| HeldPackage {
                 id: stored.manifest.id.clone(),
                 sha256: stored.manifest.sha256,
@@ -204,12 +218,12 @@ impl Worker {
 
     fn news(&self) -> News {
         let sync = self.board.sync.borrow();
-        (sync.active.iter().map(|meeting| meeting.id.clone()).collect(), sync.confirmed.clone())
+        News { active: sync.active.clone(), confirmed: sync.confirmed.clone() }
     }
 
     async fn something_new(&self, told: &News) {
         let mut sync = self.board.sync.subscribe();
-        while self.news() == *told {
+        while told.is(&sync.borrow_and_update()) {
             if sync.changed().await.is_err() {
                 return;
             }

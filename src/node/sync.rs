@@ -1,21 +1,22 @@
 //! Keeping the packages of the active meetings here and current.
 //!
-//! A poll every `syncInterval`, on time whatever pulls are doing; what to do
+//! A poll every `syncInterval`, on time whatever pulls are doing, or one that
+//! the main server holds back until it has news, where it can; what to do
 //! about its answer is `plan`'s decision; pulls and version checks run beside
 //! and report back. An answer that can't be understood changes nothing.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
     check::{self, Checked, Version},
-    known::{Known, Meeting},
+    known::Known,
     plan::{self, Step},
-    poll::{self, Polled},
+    poll::{Poll, Polled},
 };
 use crate::{
     board::{self, Board},
@@ -26,20 +27,34 @@ use crate::{
     upstream::{Connector, UpstreamError},
 };
 
+/// Planning after each of ten thousand pulls that end one by one must not
+/// become the work: at most a tenth of the time goes into it meanwhile.
+const PAUSE_PER_ACT: u32 = 9;
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
 pub(super) struct Worker {
     settings: Arc<Settings>,
     board: Arc<Board>,
     connector: Arc<Connector>,
     fetch: Fetch,
     known: Known,
-    /// When the plan was last carried out; what became due since then is still to do.
-    acted: Instant,
+    /// When something is due besides polls, as of the last time that the plan
+    /// was carried out.
+    look: Option<Instant>,
+    /// A pull has ended since then; and when to plan for that, at the earliest.
+    landed: bool,
+    rested: Instant,
     /// At most one poll and one round of checks at a time.
-    poll: Option<BoxFuture<'static, Result<Polled, UpstreamError>>>,
+    poll: Option<Poll>,
+    /// The next poll, where that does not wait for the interval.
+    again: Option<Instant>,
     checks: Option<BoxFuture<'static, Checked>>,
     /// One for each meeting that is being pulled.
-    pulls: FuturesUnordered<BoxFuture<'static, (PackageId, String, Outcome)>>,
+    pulls: FuturesUnordered<BoxFuture<'static, Landed>>,
 }
+
+/// A pull that has ended, and the token under which it began.
+type Landed = (PackageId, Arc<str>, Outcome);
 
 impl Worker {
     pub(super) fn new(
@@ -51,8 +66,11 @@ impl Worker {
         let pulled = board.store().list().into_iter().map(|stored| stored.manifest.verified_s);
         Self {
             known: Known::of("", pulled.max()),
-            acted: Instant::now(),
+            look: None,
+            landed: false,
+            rested: Instant::now(),
             poll: None,
+            again: None,
             checks: None,
             pulls: FuturesUnordered::new(),
             settings,
@@ -66,17 +84,19 @@ impl Worker {
         let (board, settings) = (self.board.clone(), self.settings.clone());
         let (mut running, mut changes) = (board.running.subscribe(), settings.subscribe());
         let mut store = board.store.subscribe();
-        let mut interval = self.settings.current().sync_interval;
-        let mut ticks = ticks(interval);
+        let mut config = self.settings.current();
+        let mut ticks = ticks(config.sync_interval);
         loop {
             let is_running = *running.borrow_and_update();
-            let look = self.known.next_look(self.acted);
+            let may_poll = is_running && self.poll.is_none();
             tokio::select! {
-                _ = ticks.tick(), if is_running && self.poll.is_none() => self.begin_poll(),
-                polled = ready(&mut self.poll) => { self.poll = None; self.take_poll(polled); }
-                checked = ready(&mut self.checks) => { self.checks = None; self.take_checks(checked); }
+                _ = ticks.tick(), if may_poll => self.begin_poll(),
+                () = at(self.again), if may_poll => self.begin_poll(),
+                polled = ready(self.poll.as_mut().map(|poll| &mut poll.outcome)) => self.take_poll(polled),
+                checked = ready(self.checks.as_mut()) => { self.checks = None; self.take_checks(checked); }
                 Some(landed) = self.pulls.next() => self.take_pull(landed),
-                () = tokio::time::sleep_until(look.unwrap_or_else(Instant::now)), if look.is_some() && is_running => self.act(),
+                () = at(Some(self.rested)), if self.landed => self.act(),
+                () = at(self.look), if is_running => self.act(),
                 _ = running.changed() => {
                     self.forget();
                     ticks.reset_immediately();
@@ -88,35 +108,48 @@ impl Worker {
                         self.known.recheck(&id);
                     }
                     self.act();
+                    // An answer, not only one that has news.
+                    self.known.seen = None;
+                    self.hold_no_longer();
                     ticks.reset_immediately();
                 }
                 // Another folder holds other packages.
                 _ = store.changed() => self.act(),
                 _ = changes.changed() => {
-                    let config = changes.borrow_and_update().clone();
+                    let before = std::mem::replace(&mut config, changes.borrow_and_update().clone());
                     self.fetch.apply(&config);
                     if config.main_server() != self.known.origin {
                         self.forget();
                         ticks.reset_immediately();
                     }
-                    if config.sync_interval != interval {
-                        interval = config.sync_interval;
-                        ticks = self::ticks(interval);
+                    if config.sync_interval != before.sync_interval {
+                        ticks = self::ticks(config.sync_interval);
+                        self.hold_no_longer();
                     }
                 }
                 () = end.cancelled() => return,
             }
-            let view = self.known.view(&self.board.store());
-            publish(&self.board, view);
+            if !self.landed {
+                let view = self.known.view();
+                publish(&self.board, view);
+            }
         }
     }
 
     /// Starts over: the service was stopped or the main server changed.
     fn forget(&mut self) {
-        self.poll = None;
+        (self.poll, self.again, self.look) = (None, None, None);
         self.checks = None;
         self.pulls.clear();
         self.known = Known::of("", self.known.last_pull_s);
+    }
+
+    /// What the poll that the main server holds back was to wait for is no
+    /// longer what is wanted. One that is about to be answered is left alone.
+    fn hold_no_longer(&mut self) {
+        if self.poll.as_ref().is_some_and(|poll| poll.held) {
+            self.poll = None;
+        }
     }
 
     fn begin_poll(&mut self) {
@@ -125,12 +158,15 @@ impl Worker {
         if self.known.origin != upstream.origin() {
             self.known = Known::of(upstream.origin(), self.known.last_pull_s);
         }
-        let before = self.known.before_poll(&self.board.store());
-        let limit = Duration::from_secs(config.network.connection_timeout);
-        self.poll = Some(Box::pin(poll::poll(upstream, before, limit)));
+        let before = self.known.before_poll();
+        self.again = None;
+        self.poll = Some(Poll::begin(upstream, before, &config));
     }
 
     fn take_poll(&mut self, polled: Result<Polled, UpstreamError>) {
+        if let Some(poll) = self.poll.take() {
+            self.again = poll.again(polled.as_ref().ok(), Instant::now());
+        }
         let polled = match polled {
             Ok(polled) => polled,
             Err(error) => {
@@ -149,31 +185,48 @@ impl Worker {
             info!("polling works again");
         }
         self.known.polled_ok_s = Some(now_s());
-        let status = polled.status;
-        let news = status.token != self.known.token || was_away;
-        for ended in self.known.take_status(status) {
-            self.fetch.give_up(&ended);
-        }
-        if let Some(offers) = polled.offers {
-            self.known.take_offers(offers);
-        }
-        self.fetch.set_catalogue(self.known.catalogue());
-        if news {
+        let token = self.known.token.clone();
+        self.take_answer(polled);
+        if token != self.known.token || was_away {
             self.fetch.try_again();
             self.known.retry_all();
         }
         self.act();
     }
 
+    fn take_answer(&mut self, polled: Polled) {
+        self.known.seen = Some(polled.seen);
+        let nothing_new = polled.news.is_none() && polled.offers.is_none();
+        match polled.news {
+            Some(status) => {
+                self.known.offers_told = polled.offers_told;
+                for ended in self.known.take_status(status) {
+                    self.fetch.give_up(&ended);
+                }
+            }
+            None => self.known.take_same(),
+        }
+        if let Some(offers) = polled.offers {
+            self.known.take_offers(offers);
+        }
+        if !nothing_new {
+            self.fetch.set_catalogue(self.known.catalogue());
+        }
+    }
+
     /// Carries out what the plan says.
     fn act(&mut self) {
+        let began = Instant::now();
+        (self.landed, self.look) = (false, None);
         if !self.board.is_running() {
             return;
         }
-        self.acted = Instant::now();
-        let facts = self.known.facts(&self.board.store(), &self.fetch.under_way());
+        let store = self.board.store();
+        self.known.look(&store);
+        let under_way = self.fetch.under_way();
+        let steps = plan::plan(self.known.facts(&under_way), &self.known.token, began);
         let mut to_check = Vec::new();
-        for step in plan::plan(&facts, &self.known.token, Instant::now()) {
+        for step in steps {
             match step {
                 Step::Pull(id, reason) => self.pull(id, reason),
                 Step::Check(id) => to_check.push(id),
@@ -182,7 +235,6 @@ impl Worker {
         }
         if !to_check.is_empty() && self.checks.is_none() {
             let upstream = self.connector.to(&self.settings.current());
-            let store = self.board.store();
             let wanted = to_check.into_iter().filter_map(|id| {
                 let path = self.known.offers.get(&id)?.path.clone()?;
                 Some((store.get(&id)?, path))
@@ -190,28 +242,41 @@ impl Worker {
             let (token, wanted) = (self.known.token.clone(), wanted.collect());
             self.checks = Some(Box::pin(check::versions(upstream, token, wanted)));
         }
+        self.look = self.known.next_look(began);
+        let now = Instant::now();
+        self.rested = now + LONGEST_PAUSE.min(PAUSE_PER_ACT * (now - began));
     }
 
     fn pull(&mut self, id: PackageId, reason: Reason) {
         let flight = self.fetch.pull(&id, reason);
-        let meeting = self.known.meetings.entry(id.clone()).or_default();
-        meeting.under_way = Some(reason);
-        if reason == Reason::Changed {
-            meeting.confirmed = None;
-        }
         let token = self.known.token.clone();
+        if let Some(meeting) = self.known.fares(&id) {
+            meeting.under_way = Some(reason);
+            if reason == Reason::Changed {
+                meeting.confirmed = None;
+            }
+        }
         self.pulls.push(Box::pin(async move { (id, token, flight.outcome().await) }));
     }
 
-    fn take_pull(&mut self, (id, token, outcome): (PackageId, String, Outcome)) {
-        let Some(meeting) = self.known.meetings.get_mut(&id) else { return };
+    /// Takes in a pull that has ended, and all others that have by now.
+    fn take_pull(&mut self, landed: Landed) {
+        let mut next = Some(landed);
+        while let Some(landed) = next {
+            self.land(landed);
+            next = self.pulls.next().now_or_never().flatten();
+        }
+    }
+
+    fn land(&mut self, (id, token, outcome): Landed) {
+        let Some(meeting) = self.known.fares(&id) else { return };
         meeting.under_way = None;
         match outcome {
             Ok(pulled) => {
                 if pulled.changed {
                     self.known.last_pull_s = Some(now_s());
                 }
-                *meeting = Meeting::default();
+                self.known.arrived(&id, pulled.stored.manifest.sha256);
                 // One that was adopted may be any version, and one of another
                 // main server's any meeting's: they still have to be compared.
                 let source = &pulled.stored.manifest.source;
@@ -226,7 +291,7 @@ impl Worker {
                 self.known.failed(&id, error.fault(), delay);
             }
         }
-        self.act();
+        self.landed = true;
     }
 
     fn take_checks(&mut self, Checked { token, versions }: Checked) {
@@ -264,9 +329,17 @@ fn ticks(interval_s: u64) -> Interval {
 }
 
 /// The outcome of what is under way, if anything is.
-async fn ready<T>(slot: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
-    match slot {
+async fn ready<T>(under_way: Option<&mut BoxFuture<'static, T>>) -> T {
+    match under_way {
         Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// That time, if there is one.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
 }

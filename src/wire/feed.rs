@@ -18,10 +18,10 @@ use axum::{
 };
 use futures_util::Stream;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use tokio::sync::{Notify, watch};
 
-use super::detail;
+use super::{detail, snapshot::Snapshot};
 use crate::store::now_s;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -37,9 +37,6 @@ const MAX_FROM_ADDRESS: usize = 12;
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 /// A quarter of an hour.
 const MAX_SAMPLES: usize = 180;
-
-/// Fields that differ each second by themselves; no news.
-const CLOCKS: [&str; 2] = ["now", "uptime"];
 
 /// One step: its end, and three figures that its owner gives a meaning.
 pub type Sample = [u64; 4];
@@ -85,14 +82,9 @@ pub async fn record(history: &watch::Sender<History>, read: impl Fn() -> [u64; 3
     }
 }
 
-/// The lists of a state that are compared item by item: field, and the name of
-/// its items' key.
-pub type Lists = &'static [(&'static str, &'static str)];
-
 /// The state that streams follow.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Feed {
-    lists: Lists,
     latest: watch::Sender<Look>,
     wanted: Notify,
     taken: Arc<Mutex<HashMap<IpAddr, Taken>>>,
@@ -103,7 +95,7 @@ pub struct Feed {
 #[derive(Clone, Debug, Default)]
 struct Look {
     number: u64,
-    state: Arc<Value>,
+    state: Arc<Snapshot>,
     change: Option<Bytes>,
 }
 
@@ -114,25 +106,15 @@ struct Taken {
 }
 
 impl Feed {
-    pub fn new(lists: Lists) -> Self {
-        Self {
-            lists,
-            latest: watch::Sender::default(),
-            wanted: Notify::new(),
-            taken: Arc::default(),
-        }
-    }
-
     /// Looks for as long as somebody watches.
-    pub async fn run(&self, look: impl Fn() -> Value) {
+    pub async fn run(&self, look: impl Fn() -> Snapshot) {
         loop {
             if self.latest.receiver_count() == 0 {
                 self.wanted.notified().await;
             }
             let state = Arc::new(look());
             self.latest.send_modify(|latest| {
-                let change = difference(&latest.state, &state, self.lists);
-                let change = change.map(|change| event("change", &change));
+                let change = change(&latest.state, &state);
                 *latest = Look { number: latest.number + 1, state, change };
             });
             tokio::time::sleep(LOOK_EVERY).await;
@@ -140,13 +122,13 @@ impl Feed {
     }
 
     /// None while too many watch already.
-    pub fn watch(&self, now: Value, address: IpAddr, operator: bool) -> Option<Watcher> {
+    pub fn watch(&self, now: Snapshot, address: IpAddr, operator: bool) -> Option<Watcher> {
         let place = Place::take(&self.taken, address, operator)?;
         let mut latest = self.latest.subscribe();
         latest.mark_unchanged();
         self.wanted.notify_one();
         let seen = Arc::new(now);
-        Some(Watcher { lists: self.lists, seen, number: None, latest, _place: place })
+        Some(Watcher { seen, number: None, latest, _place: place })
     }
 }
 
@@ -199,8 +181,7 @@ impl Drop for Place {
 /// One page's view.
 #[derive(Debug)]
 pub struct Watcher {
-    lists: Lists,
-    seen: Arc<Value>,
+    seen: Arc<Snapshot>,
     /// Of the look that was seen last; the first one was the page's own.
     number: Option<u64>,
     latest: watch::Receiver<Look>,
@@ -209,7 +190,7 @@ pub struct Watcher {
 
 impl Watcher {
     pub fn first(&self) -> Bytes {
-        event("status", &*self.seen)
+        event_of("status", &self.seen.to_json())
     }
 
     /// The next change. Nothing is lost when it is dropped half way.
@@ -222,10 +203,7 @@ impl Watcher {
             let change = match self.number {
                 Some(number) if number + 1 == look.number => look.change,
                 // A slow reader missed some, a new one saw none.
-                _ => {
-                    let change = difference(&self.seen, &look.state, self.lists);
-                    change.map(|change| event("change", &change))
-                }
+                _ => change(&self.seen, &look.state),
             };
             (self.seen, self.number) = (look.state, Some(look.number));
             if let Some(change) = change {
@@ -235,39 +213,17 @@ impl Watcher {
     }
 }
 
-fn difference(before: &Value, now: &Value, lists: Lists) -> Option<Value> {
-    let (before, now) = (before.as_object()?, now.as_object()?);
-    let (mut set, mut changed_lists) = (Map::new(), Map::new());
-    for (field, value) in now.iter().filter(|(field, value)| before.get(*field) != Some(*value)) {
-        match lists.iter().find(|(list, _)| list == field) {
-            Some((_, key)) => {
-                changed_lists.insert(field.clone(), list_difference(before.get(field), value, key));
-            }
-            None => {
-                set.insert(field.clone(), value.clone());
-            }
-        }
-    }
-    let news = !changed_lists.is_empty() || set.keys().any(|key| !CLOCKS.contains(&&**key));
-    news.then(|| json!({"set": set, "lists": changed_lists}))
-}
-
-fn list_difference(before: Option<&Value>, now: &Value, key: &str) -> Value {
-    let items = |list: Option<&Value>| -> Map<String, Value> {
-        let items = list.and_then(Value::as_array).into_iter().flatten();
-        items.filter_map(|item| Some((item[key].as_str()?.to_owned(), item.clone()))).collect()
-    };
-    let (before, now) = (items(before), items(Some(now)));
-    let changed: Vec<_> =
-        now.iter().filter(|(id, item)| before.get(*id) != Some(*item)).map(|(_, i)| i).collect();
-    let removed: Vec<_> = before.keys().filter(|id| !now.contains_key(*id)).collect();
-    json!({"changed": changed, "removed": removed})
+fn change(before: &Snapshot, now: &Snapshot) -> Option<Bytes> {
+    now.difference(before).map(|change| event_of("change", &change))
 }
 
 /// One event; JSON has no line breaks of its own.
 pub fn event(name: &str, content: &impl Serialize) -> Bytes {
-    let content = serde_json::to_string(content).unwrap_or_default();
-    format!("event: {name}\ndata: {content}\n\n").into()
+    event_of(name, &serde_json::to_vec(content).unwrap_or_default())
+}
+
+fn event_of(name: &str, json: &[u8]) -> Bytes {
+    [b"event: ", name.as_bytes(), b"\ndata: ", json, b"\n\n"].concat().into()
 }
 
 /// For the silence between events.
@@ -296,33 +252,17 @@ pub fn too_many() -> Response {
 mod tests {
     use super::*;
 
-    const LISTS: Lists = &[("meetings", "id")];
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-
-    #[test]
-    fn only_what_differs_is_told() {
-        let before =
-            json!({"now": 1, "running": true, "meetings": [{"id": "a"}, {"id": "b", "n": 1}]});
-        let now =
-            json!({"now": 2, "running": false, "meetings": [{"id": "b", "n": 2}, {"id": "c"}]});
-        let told = json!({
-            "set": {"now": 2, "running": false},
-            "lists": {"meetings": {"changed": [{"id": "b", "n": 2}, {"id": "c"}], "removed": ["a"]}},
-        });
-        assert_eq!(difference(&before, &now, LISTS), Some(told));
-        let later =
-            json!({"now": 9, "running": true, "meetings": [{"id": "a"}, {"id": "b", "n": 1}]});
-        assert_eq!(difference(&before, &later, LISTS), None, "time alone is no news");
-    }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_looked_at_while_nobody_watches() {
         let looks = std::sync::atomic::AtomicU64::new(0);
-        let feed = Feed::new(&[]);
-        let look = || json!({"n": looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed)});
+        let feed = Feed::default();
+        let of = |n| Snapshot::new(json!({ "n": n }), vec![]);
+        let look = || of(json!(looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed)));
         tokio::time::timeout(Duration::from_secs(60), feed.run(look)).await.unwrap_err();
         assert_eq!(looks.load(std::sync::atomic::Ordering::Relaxed), 0);
-        let mut watcher = feed.watch(json!({"n": "first"}), HERE, true).unwrap();
+        let mut watcher = feed.watch(of(json!("first")), HERE, true).unwrap();
         assert!(watcher.first().starts_with(b"event: status\n"));
         let next = tokio::select! {
             () = feed.run(look) => unreachable!(),
@@ -339,9 +279,10 @@ mod tests {
 
     #[test]
     fn a_stream_too_many_is_refused_and_strangers_leave_room_for_operators() {
-        let feed = Feed::new(&[]);
-        let watch =
-            |host: u8, operator| feed.watch(Value::Null, IpAddr::from([10, 0, 0, host]), operator);
+        let feed = Feed::default();
+        let watch = |host: u8, operator| {
+            feed.watch(Snapshot::default(), IpAddr::from([10, 0, 0, host]), operator)
+        };
         let mut own: Vec<_> = (0..MAX_FROM_ADDRESS).map(|_| watch(1, false).unwrap()).collect();
         assert!(watch(1, false).is_none() && watch(1, true).is_some());
         own.pop();

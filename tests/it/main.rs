@@ -17,6 +17,7 @@ mod overview;
 mod panel_api;
 mod presence;
 mod process;
+mod ready;
 mod serving;
 mod storage;
 mod sync;

@@ -23,7 +23,7 @@ pub(super) struct Seen<'a> {
     pub config_error: Option<String>,
     pub presence: &'a Presence,
     pub sync: &'a Sync,
-    pub meetings: &'a [Meeting],
+    pub meetings: &'a [Meeting<'a>],
     pub storage: &'a Path,
     pub storage_error: Option<String>,
     pub port_error: Option<String>,
@@ -95,7 +95,7 @@ fn main_server(seen: &Seen) -> Option<Value> {
 }
 
 /// A first attempt that failed may still come right by itself.
-fn failing(meeting: &Meeting) -> Option<Value> {
+fn failing(meeting: &Meeting<'_>) -> Option<Value> {
     let failing = meeting.failed_rounds > 0 || meeting.state == Fares::Failing;
     (meeting.active && failing).then(|| {
         json!({

@@ -67,6 +67,15 @@ pub enum Shape {
     ById,
 }
 
+/// What becomes of a poll that could be held back, as our own main server does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// It is answered at once, unchanged.
+    NotAtAll,
+    /// Until the token changes, however long that takes.
+    ForEver,
+}
+
 pub struct Play {
     meetings: BTreeMap<String, Meeting>,
     token: u64,
@@ -87,6 +96,10 @@ pub struct Play {
     asked: Vec<Asked>,
     /// Replaces the answer to the poll.
     pub status_answer: Option<String>,
+    /// None: it knows nothing of that, as the real one.
+    pub held: Option<Held>,
+    /// Polls that are being held back.
+    pub holding: usize,
     known_nodes: BTreeMap<String, String>,
 }
 
@@ -135,6 +148,8 @@ impl ScriptedMain {
             repr_digest: None,
             asked: Vec::new(),
             status_answer: None,
+            held: None,
+            holding: 0,
             known_nodes: BTreeMap::new(),
         };
         let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
@@ -353,7 +368,47 @@ async fn unregister(State(server): State<ScriptedMain>, Json(body): Json<Value>)
     }
 }
 
-async fn status(State(server): State<ScriptedMain>) -> Response {
+/// Counts a poll that is held back, until it is answered or its node hangs up.
+struct Holding(ScriptedMain);
+
+impl Holding {
+    fn begin(server: &ScriptedMain) -> Self {
+        server.play().holding += 1;
+        Self(server.clone())
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.0.play().holding -= 1;
+    }
+}
+
+async fn status(State(server): State<ScriptedMain>, asked: HeaderMap) -> Response {
+    let held = server.play().held;
+    let version = |play: &Play| format!("W/\"{}\"", play.token);
+    let known =
+        |play: &Play| asked.get(header::IF_NONE_MATCH).is_some_and(|v| *v == *version(play));
+    let mut answer = match held {
+        Some(Held::NotAtAll) if known(&server.play()) => StatusCode::NOT_MODIFIED.into_response(),
+        Some(Held::ForEver) => {
+            let _holding = Holding::begin(&server);
+            while known(&server.play()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            status_now(&server)
+        }
+        _ => status_now(&server),
+    };
+    if held.is_some() {
+        let headers = answer.headers_mut();
+        headers.insert(header::ETAG, version(&server.play()).parse().unwrap());
+        headers.insert("preference-applied", "wait".parse().unwrap());
+    }
+    answer
+}
+
+fn status_now(server: &ScriptedMain) -> Response {
     let play = server.play();
     if let Some(answer) = &play.status_answer {
         return answer.clone().into_response();

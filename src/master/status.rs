@@ -1,0 +1,305 @@
+//! `GET /api/v1/meetings/status/node`: what nodes poll.
+//!
+//! A node of ours says which answer it knows (`If-None-Match`) and how long it
+//! would wait for another one (`Prefer: wait`, RFC 7240): its answer is held
+//! back until it differs, so that a node learns of a started meeting when it
+//! is started. That it was done, or would have been, is told by
+//! `Preference-Applied`; who does not ask is answered at once, as ever.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::{clients::file_name, meetings::Book, server::Server};
+use crate::{
+    package::{self, PackageId},
+    store::Store,
+};
+
+/// Several times as many as a main server has nodes. Each keeps a connection,
+/// and anybody may ask; who comes beyond them is answered at once and asks
+/// again at its interval.
+pub const MAX_WAITING: usize = 1024;
+/// Whatever is asked for: by then it should be seen that both still live.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// The answer, but for the time in it: the same for all who ask.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// Stands for all that the answer says, the time excepted: so it is weak.
+    version: String,
+    /// Up to where the time comes.
+    begins: String,
+}
+
+#[derive(Serialize)]
+struct Item<'a> {
+    id: &'a PackageId,
+    title: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<package::Sha256>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    /// Told of each meeting, as null if need be: nodes need not ask for it.
+    package_url: Option<String>,
+}
+
+impl NodeStatus {
+    pub fn of(book: &Book, store: &Store) -> Self {
+        let items = book.running().map(|meeting| {
+            let stored = store.get(&meeting.id);
+            let manifest = stored.as_ref().map(|stored| &stored.manifest);
+            let url = |_| format!("/uploads/packages/{}", file_name(&meeting.id));
+            let item = Item {
+                id: &meeting.id,
+                title: &meeting.title,
+                sha256: manifest.map(|manifest| manifest.sha256),
+                size: manifest.map(|manifest| manifest.size_bytes),
+                package_url: manifest.map(url),
+            };
+            // Texts and figures: there is nothing in it that JSON has not.
+            serde_json::to_string(&item).unwrap_or_default()
+        });
+        let items = items.collect::<Vec<_>>().join(",");
+        let token = serde_json::Value::from(&*book.token);
+        let begins = format!(r#"{{"id":{token},"active_meetings":[{items}],"timestamp":"#);
+        let digest = package::Sha256::new(Sha256::digest(&begins).into());
+        Self { version: format!("W/\"{digest}\""), begins }
+    }
+
+    fn is_known(&self, asked: &HeaderMap) -> bool {
+        let known = asked.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
+        // By the weak comparison (RFC 9110, 13.1.2); a digest has no commas.
+        let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+        known.is_some_and(|tags| tags.split(',').any(|tag| opaque(tag) == opaque(&self.version)))
+    }
+
+    fn answer(&self, asked: &HeaderMap, now_s: f64) -> Response {
+        let version = [(header::ETAG, self.version.clone())];
+        if self.is_known(asked) {
+            return (StatusCode::NOT_MODIFIED, version).into_response();
+        }
+        let json = [(header::CONTENT_TYPE, "application/json")];
+        let body = Body::from(format!("{}{}}}", self.begins, serde_json::Value::from(now_s)));
+        (version, json, body).into_response()
+    }
+}
+
+pub async fn for_nodes(State(server): State<Arc<Server>>, asked: HeaderMap) -> Response {
+    let mut status = server.status.subscribe();
+    let wait = wait(&asked);
+    let known = status.borrow().is_known(&asked);
+    let mut applied = wait.is_some();
+    if let Some(wait) = wait.filter(|_| known) {
+        match server.waiting.try_acquire() {
+            Ok(_place) => {
+                let news = status.wait_for(|status| !status.is_known(&asked));
+                tokio::select! {
+                    _ = news => {}
+                    () = tokio::time::sleep(wait) => {}
+                    () = server.closing.cancelled() => {}
+                }
+            }
+            Err(_) => applied = false,
+        }
+    }
+    let status = status.borrow().clone();
+    let mut answer = status.answer(&asked, server.clock.now_s());
+    if applied {
+        answer.headers_mut().insert(APPLIED, HeaderValue::from_static("wait"));
+    }
+    answer
+}
+
+/// How long the answer may be held back, if it may be.
+fn wait(asked: &HeaderMap) -> Option<Duration> {
+    let preferences = asked.get_all(PREFER).iter().filter_map(|line| line.to_str().ok());
+    let mut each = preferences.flat_map(|line| line.split(','));
+    // The first one of a name counts (RFC 7240, 2).
+    let wait = each.find_map(|preference| {
+        let (name, value) = preference.split(';').next()?.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("wait").then(|| value.trim().trim_matches('"').to_owned())
+    });
+    let seconds: u64 = wait?.parse().ok()?;
+    (seconds > 0).then(|| Duration::from_secs(seconds).min(LONGEST_WAIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::{Method, RequestBuilder, Response};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        master::{meetings::Meeting, tests::TestMaster},
+        store::tests::{put, zip_of},
+    };
+
+    const PATH: &str = "/api/v1/meetings/status/node";
+
+    fn field(answer: &Response, name: &str) -> String {
+        answer.headers().get(name).map_or(String::new(), |value| value.to_str().unwrap().to_owned())
+    }
+
+    /// Asks for another answer than the one of now.
+    async fn asking(t: &TestMaster, wait: &str) -> RequestBuilder {
+        let version = field(&t.get(PATH).await, "etag");
+        assert!(version.starts_with("W/\""), "{version}");
+        t.request(Method::GET, PATH).header("prefer", wait).header("if-none-match", version)
+    }
+
+    /// What it is answered after `change`, which comes once it is waiting.
+    async fn told(t: &TestMaster, change: impl Future<Output = ()>) -> Value {
+        let waiting = asking(t, "wait=60").await;
+        let change = async {
+            until_waiting(t, 1).await;
+            change.await;
+        };
+        let (answer, ()) = tokio::join!(waiting.send(), change);
+        let answer = answer.unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), &*field(&answer, "preference-applied")),
+            (200, "wait")
+        );
+        answer.json().await.unwrap()
+    }
+
+    async fn until_waiting(t: &TestMaster, count: usize) {
+        while t.master.server.waiting.available_permits() != MAX_WAITING - count {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_poll_is_held_back_until_its_answer_differs() {
+        let t = TestMaster::start().await;
+        t.meeting("m", &zip_of(b"one")).await;
+        let told_of = |answer: &Value| answer["active_meetings"].as_array().unwrap().len();
+        let started = told(&t, t.started("m")).await;
+        assert_eq!(told_of(&started), 1);
+        let other = told(&t, async { drop(t.upload("m", zip_of(b"another")).await) }).await;
+        assert_ne!(other["active_meetings"][0]["sha256"], started["active_meetings"][0]["sha256"]);
+        let ended = told(&t, async {
+            t.post("/api/v1/meetings/m/end", json!(null)).await;
+        });
+        assert_eq!(told_of(&ended.await), 0);
+    }
+
+    #[test]
+    fn the_version_stands_for_all_that_is_said_but_the_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        let mut book = Book::default();
+        let mut versions = vec![NodeStatus::of(&book, &store).version];
+        let mut differs = |book: &Book| {
+            let version = NodeStatus::of(book, &store).version;
+            let differs = versions.last() != Some(&version);
+            versions.push(version);
+            differs
+        };
+        let id: PackageId = "m".parse().unwrap();
+        book.create(Meeting::new(id.clone(), "T".into(), String::new(), 1.0)).unwrap();
+        assert!(!differs(&book), "nodes are not told of what is not running");
+        book.start(&id, 2.0).unwrap();
+        assert!(differs(&book));
+        book.token = "another".into();
+        assert!(differs(&book));
+        put(&store, "m", &zip_of(b"a package"));
+        assert!(differs(&book));
+        put(&store, "m", &zip_of(b"another one"));
+        assert!(differs(&book));
+        let status = NodeStatus::of(&book, &store);
+        let said = |now_s| to_bytes(status.answer(&HeaderMap::new(), now_s).into_body());
+        assert_ne!(said(1.0), said(2.5));
+        let said: Value = serde_json::from_slice(&said(2.5)).unwrap();
+        assert_eq!((&said["id"], &said["timestamp"]), (&json!("another"), &json!(2.5)));
+        book.end(&id, 3.0).unwrap();
+        assert!(differs(&book));
+    }
+
+    fn to_bytes(body: Body) -> axum::body::Bytes {
+        futures_util::FutureExt::now_or_never(axum::body::to_bytes(body, usize::MAX))
+            .unwrap()
+            .unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn without_news_the_wait_ends_by_itself_and_with_the_server() {
+        let t = TestMaster::start().await;
+        let unchanged = asking(&t, "wait=1").await.send().await.unwrap();
+        assert_eq!(unchanged.status(), 304);
+        assert_eq!(field(&unchanged, "preference-applied"), "wait");
+        assert!(!field(&unchanged, "etag").is_empty());
+
+        let waiting = asking(&t, "wait=60").await;
+        let stopped = async {
+            until_waiting(&t, 1).await;
+            t.master.server.closing.cancel();
+        };
+        let (answer, ()) = tokio::join!(waiting.send(), stopped);
+        assert_eq!(answer.unwrap().status(), 304);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_does_not_ask_to_wait_or_knows_another_answer_is_answered_at_once() {
+        let t = TestMaster::start().await;
+        let plain = t.get(PATH).await;
+        assert_eq!(field(&plain, "preference-applied"), "");
+        assert_eq!(field(&plain, "content-type"), "application/json");
+        let first = t.request(Method::GET, PATH).header("prefer", "wait=60").send().await.unwrap();
+        assert_eq!((first.status().as_u16(), &*field(&first, "preference-applied")), (200, "wait"));
+        let old = t.request(Method::GET, PATH).header("if-none-match", "W/\"0\"");
+        let old = old.header("prefer", "wait=60").send().await.unwrap();
+        assert_eq!(old.status(), 200);
+        let conditional = asking(&t, "respond-async").await.send().await.unwrap();
+        assert_eq!(conditional.status(), 304);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn places_to_wait_are_bounded_and_given_back() {
+        let t = TestMaster::start().await;
+        let waiting = tokio::spawn(asking(&t, "wait=60").await.send());
+        until_waiting(&t, 1).await;
+        // It hangs up.
+        waiting.abort();
+        until_waiting(&t, 0).await;
+
+        let all = t.master.server.waiting.acquire_many(MAX_WAITING as u32).await.unwrap();
+        let refused = asking(&t, "wait=60").await.send().await.unwrap();
+        assert_eq!(refused.status(), 304);
+        assert_eq!(field(&refused, "preference-applied"), "", "it is not to ask again at once");
+        drop(all);
+    }
+
+    #[test]
+    fn only_who_asks_for_it_is_kept_waiting() {
+        for (lines, expected) in [
+            (&[][..], None),
+            (&["wait=10"], Some(10)),
+            (&["respond-async, Wait = \"5\"; x=y, wait=9"], Some(5)),
+            (&["return=minimal", "wait=7"], Some(7)),
+            (&["wait=100000"], Some(60)),
+            (&["wait"], None),
+            (&["wait=0"], None),
+            (&["wait=-1"], None),
+            (&["wait=soon"], None),
+            (&["waiting=3"], None),
+        ] {
+            let mut asked = HeaderMap::new();
+            for line in lines {
+                asked.append(PREFER, HeaderValue::from_static(line));
+            }
+            assert_eq!(wait(&asked).map(|wait| wait.as_secs()), expected, "{lines:?}");
+        }
+    }
+}
