@@ -2,7 +2,7 @@
 //! them, and that it grows no faster than they do.
 //!
 //! `cargo bench --bench flat` prints a Markdown table; `-- --quick` takes fewer
-//! samples.
+//! samples, `-- --only=status` only those that have the word in their names.
 
 #![allow(
     clippy::disallowed_methods,
@@ -26,11 +26,13 @@ use stage::{Stage, planned, status_answer};
 const COUNTS: [usize; 4] = [10, 100, 1_000, 10_000];
 
 fn main() {
-    // Arguments of cargo's and of `benches/run` are none of ours.
+    // Others are cargo's and of `benches/run`, and none of ours.
     let quick = std::env::args().any(|argument| argument == "--quick");
+    let only = std::env::args().find_map(|argument| Some(argument.strip_prefix("--only=")?.into()));
     let folder = tempfile::tempdir().expect("a folder for the results");
     let mut criterion = Criterion::default()
         .with_measurement(CpuTime)
+        .with_filter(only.unwrap_or_else(String::new))
         .output_directory(folder.path())
         .sample_size(if quick { 10 } else { 30 })
         .warm_up_time(Duration::from_millis(if quick { 100 } else { 500 }))

@@ -165,10 +165,6 @@ impl Active {
         self.places.contains_key(id)
     }
 
-    pub fn find(&self, id: &PackageId) -> Option<&ActiveMeeting> {
-        self.list.get(self.place(id)?)
-    }
-
     /// Where it is in the list.
     pub fn place(&self, id: &PackageId) -> Option<usize> {
         self.places.get(id).copied()

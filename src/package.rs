@@ -4,7 +4,7 @@
 use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
 /// What packages are, for HTTP.
@@ -14,8 +14,8 @@ pub const MEDIA_TYPE: &str = "application/zip";
 ///
 /// 1 to 128 of `A-Z a-z 0-9 . _ -`, and neither `.` nor `..`: an id becomes a
 /// folder's name and a URL segment, so nothing else may ever be one.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct PackageId(Arc<str>);
 
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -58,9 +58,9 @@ impl TryFrom<String> for PackageId {
     }
 }
 
-impl From<PackageId> for String {
-    fn from(id: PackageId) -> Self {
-        id.0.as_ref().to_owned()
+impl Serialize for PackageId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 
@@ -133,10 +133,10 @@ impl From<Sha256> for String {
 
 impl fmt::Display for Sha256 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // In one piece: status pages have thousands of them.
-        let digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        let digit = |n| char::from_digit(u32::from(n), 16).unwrap_or_default();
-        f.write_str(&digits.map(digit).collect::<String>())
+        // In one piece: a status page has ten thousand of them.
+        let digit = |n: u8| b"0123456789abcdef"[usize::from(n & 15)];
+        let digits: Vec<u8> = self.0.iter().flat_map(|b| [digit(b >> 4), digit(*b)]).collect();
+        f.write_str(str::from_utf8(&digits).unwrap_or_default())
     }
 }
 

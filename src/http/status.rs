@@ -2,6 +2,7 @@
 //! operator needs besides. It only reads what the workers have reported, so
 //! it answers at once whatever the main server and the disks do.
 
+mod meetings;
 mod problems;
 
 use std::{collections::HashMap, sync::Arc};
@@ -14,12 +15,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    board::{Board, Cause, Failing, Fault, Presence, Sync},
+    board::{Board, Presence, Sync},
     config::{Config, Settings},
     delivery::Traffic,
-    fetch::{Fetch, Phase, Progress},
-    package::{PackageId, Sha256},
-    store::{Stored, now_s},
+    fetch::{Fetch, Progress},
+    package::PackageId,
+    store::now_s,
     wire::snapshot::{List, Snapshot},
 };
 
@@ -56,7 +57,7 @@ pub fn snapshot(
     let (port, now, running) = (*board.port.borrow(), now_s(), board.is_running());
     let under_way = fetch.under_way();
     let stored = store.list();
-    let meetings = meetings(&sync, &stored, &under_way);
+    let meetings = meetings::shown(&sync, &stored, &under_way);
     let refused = fetch.refused().into_iter().map(|(id, error)| json!({"id": id, "error": error}));
     let refused: Vec<_> = refused.take(SHOWN_REFUSALS).collect();
     let node_ip = presence.address.as_deref().and_then(|address| address.rsplit_once(':'));
@@ -144,154 +145,6 @@ fn cleanup_at(config: &Config) -> u64 {
     (config.storage.max_size as f64 * config.storage.cleanup_threshold) as u64
 }
 
-/// A meeting that is active, or whose package is here, or both.
-#[derive(Clone, Debug, Serialize)]
-struct Meeting<'a> {
-    id: &'a PackageId,
-    title: &'a str,
-    active: bool,
-    state: Fares,
-    size: Option<u64>,
-    file_count: Option<u64>,
-    sha256: Option<Sha256>,
-    synced_at: Option<u64>,
-    last_served: Option<u64>,
-    downloads: u64,
-    received: Option<u64>,
-    total: Option<u64>,
-    attempt: Option<u32>,
-    failed_rounds: u32,
-    last_error: Option<&'a str>,
-    cause: Option<Cause>,
-    next_try: Option<u64>,
-}
-
-/// A package that is here, as the node that this one replaces lists it.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Here<'a> {
-    id: &'a PackageId,
-    title: &'a str,
-    sync_time: Option<u64>,
-    size: u64,
-    file_count: Option<u64>,
-    status: &'static str,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Fares {
-    Waiting,
-    Pulling,
-    Verifying,
-    Failing,
-    /// Here and known to be the main server's current version.
-    Synced,
-    /// Here, but its version was not compared yet.
-    Unconfirmed,
-    /// Here, and its meeting is not active.
-    Inactive,
-    /// Here, and the main server has not said whether its meeting is active.
-    Unknown,
-}
-
-impl<'a> Meeting<'a> {
-    fn as_in_contract(&self) -> Option<Here<'a>> {
-        Some(Here {
-            id: self.id,
-            title: self.title,
-            sync_time: self.synced_at,
-            size: self.size?,
-            file_count: self.file_count,
-            status: if self.active { "active" } else { "synced" },
-        })
-    }
-}
-
-fn meetings<'a>(
-    sync: &'a Sync,
-    stored: &'a [Arc<Stored>],
-    under_way: &'a HashMap<PackageId, Progress>,
-) -> Vec<Meeting<'a>> {
-    let held: HashMap<&PackageId, &Stored> =
-        stored.iter().map(|stored| (&stored.manifest.id, &**stored)).collect();
-    let others = sync.active.iter().map(|meeting| &meeting.id).chain(under_way.keys());
-    let mut ids: Vec<&PackageId> = others.filter(|id| !held.contains_key(id)).collect();
-    ids.extend(held.keys());
-    ids.sort_unstable();
-    ids.dedup();
-    let shown = |id| meeting(sync, id, held.get(id).copied(), under_way.get(id));
-    ids.into_iter().map(shown).collect()
-}
-
-fn meeting<'a>(
-    sync: &'a Sync,
-    id: &'a PackageId,
-    held: Option<&'a Stored>,
-    pull: Option<&'a Progress>,
-) -> Meeting<'a> {
-    let (active, failing) = (sync.active.find(id), sync.failing.get(id));
-    let manifest = held.map(|held| &held.manifest);
-    let title = active.map(|active| &active.title).or(manifest.map(|manifest| &manifest.title));
-    let (active, confirmed) = (active.is_some(), sync.confirmed.contains(id));
-    let fault = last_fault(pull, failing);
-    Meeting {
-        id,
-        title: title.map_or("", String::as_str),
-        active,
-        state: match state(active, confirmed, held.is_some(), pull, failing.is_some()) {
-            Fares::Inactive if !sync.complete => Fares::Unknown,
-            known => known,
-        },
-        size: manifest.map(|manifest| manifest.size_bytes),
-        file_count: manifest.map(|manifest| manifest.file_count),
-        sha256: manifest.map(|manifest| manifest.sha256),
-        synced_at: manifest.map(|manifest| manifest.verified_s),
-        last_served: held.and_then(Stored::last_served_s),
-        downloads: held.map_or(0, Stored::downloads),
-        received: pull.map(|pull| pull.received_bytes),
-        total: pull.and_then(|pull| pull.total_bytes),
-        attempt: pull.map(|pull| pull.attempt),
-        failed_rounds: failing.map_or(0, |failing| failing.rounds),
-        last_error: fault.map(|fault| &*fault.text),
-        cause: fault.map(|fault| fault.cause),
-        next_try: next_try(pull, failing),
-    }
-}
-
-/// The newer of the two: that of the round under way.
-fn last_fault<'a>(pull: Option<&'a Progress>, failing: Option<&'a Failing>) -> Option<&'a Fault> {
-    let in_round = pull.and_then(|pull| pull.failure.as_ref()).map(|(fault, _)| fault);
-    in_round.or(failing.map(|failing| &failing.error))
-}
-
-fn next_try(pull: Option<&Progress>, failing: Option<&Failing>) -> Option<u64> {
-    match pull {
-        Some(pull) if pull.phase == Phase::Pausing => pull.failure.as_ref().map(|(_, at)| *at),
-        Some(_) => None,
-        None => failing.map(|failing| failing.next_try_s),
-    }
-}
-
-fn state(
-    active: bool,
-    confirmed: bool,
-    held: bool,
-    pull: Option<&Progress>,
-    failing: bool,
-) -> Fares {
-    match pull.map(|pull| pull.phase) {
-        Some(Phase::Pulling) => Fares::Pulling,
-        Some(Phase::Pausing) => Fares::Failing,
-        Some(Phase::Verifying) => Fares::Verifying,
-        Some(Phase::Waiting) => Fares::Waiting,
-        None if failing => Fares::Failing,
-        None if held && !active => Fares::Inactive,
-        None if held && confirmed => Fares::Synced,
-        None if held => Fares::Unconfirmed,
-        None => Fares::Waiting,
-    }
-}
-
 /// One silent interval is no loss yet; `heartbeat.timeout` says when it is.
 fn connected(presence: &Presence, config: &Config, now: u64) -> bool {
     let heard =
@@ -321,7 +174,12 @@ fn sync_status(sync: &Sync, under_way: &HashMap<PackageId, Progress>) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fetch::Reason, protocol::ActiveMeeting};
+    use crate::{
+        board::{Cause, Failing, Fault},
+        fetch::Phase,
+        fetch::Reason,
+        protocol::ActiveMeeting,
+    };
 
     fn id() -> PackageId {
         "m".parse().unwrap()
@@ -329,6 +187,17 @@ mod tests {
 
     fn fault(text: &str) -> Fault {
         Fault { cause: Cause::Other, text: text.into() }
+    }
+
+    fn progress() -> Progress {
+        Progress {
+            phase: Phase::Pulling,
+            reason: Reason::Missing,
+            attempt: 1,
+            received_bytes: 0,
+            total_bytes: None,
+            failure: None,
+        }
     }
 
     fn sync() -> Sync {
@@ -340,15 +209,7 @@ mod tests {
     fn the_sync_status_speaks_the_contracts_words() {
         let (idle, failing) =
             (HashMap::new(), Failing { rounds: 1, error: fault("why"), next_try_s: 2 });
-        let progress = Progress {
-            phase: Phase::Pulling,
-            reason: Reason::Missing,
-            attempt: 1,
-            received_bytes: 0,
-            total_bytes: None,
-            failure: None,
-        };
-        let busy = HashMap::from([(id(), progress)]);
+        let busy = HashMap::from([(id(), progress())]);
         let confirmed = Sync { confirmed: Arc::new([id()].into()), ..sync() };
         let failed = Sync { failing: Arc::new([(id(), failing)].into()), ..sync() };
         let away = Sync { poll_error: Some(fault("away")), ..confirmed.clone() };

@@ -5,7 +5,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Fares, Meeting, cleanup_at};
+use super::{
+    cleanup_at,
+    meetings::{Fares, Meeting},
+};
 use crate::{
     board::{Presence, Sync},
     config::Config,

@@ -1,0 +1,239 @@
+//! The status page's meetings: those that are active, and those whose packages
+//! are here.
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde::Serialize;
+
+use crate::{
+    board::{Cause, Failing, Fault, Sync},
+    fetch::{Phase, Progress},
+    package::{PackageId, Sha256},
+    protocol::ActiveMeeting,
+    store::Stored,
+};
+
+/// A meeting that is active, or whose package is here, or both.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Meeting<'a> {
+    pub id: &'a PackageId,
+    pub title: &'a str,
+    pub active: bool,
+    pub state: Fares,
+    pub size: Option<u64>,
+    pub file_count: Option<u64>,
+    pub sha256: Option<Sha256>,
+    pub synced_at: Option<u64>,
+    pub last_served: Option<u64>,
+    pub downloads: u64,
+    pub received: Option<u64>,
+    pub total: Option<u64>,
+    pub attempt: Option<u32>,
+    pub failed_rounds: u32,
+    pub last_error: Option<&'a str>,
+    pub cause: Option<Cause>,
+    pub next_try: Option<u64>,
+}
+
+/// A package that is here, as the node that this one replaces lists it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Here<'a> {
+    id: &'a PackageId,
+    title: &'a str,
+    sync_time: Option<u64>,
+    size: u64,
+    file_count: Option<u64>,
+    status: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Fares {
+    Waiting,
+    Pulling,
+    Verifying,
+    Failing,
+    /// Here and known to be the main server's current version.
+    Synced,
+    /// Here, but its version was not compared yet.
+    Unconfirmed,
+    /// Here, and its meeting is not active.
+    Inactive,
+    /// Here, and the main server has not said whether its meeting is active.
+    Unknown,
+}
+
+impl<'a> Meeting<'a> {
+    pub(super) fn as_in_contract(&self) -> Option<Here<'a>> {
+        Some(Here {
+            id: self.id,
+            title: self.title,
+            sync_time: self.synced_at,
+            size: self.size?,
+            file_count: self.file_count,
+            status: if self.active { "active" } else { "synced" },
+        })
+    }
+}
+
+/// What is known of one meeting, here and there.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    id: &'a PackageId,
+    active: Option<&'a ActiveMeeting>,
+    held: Option<&'a Stored>,
+    pull: Option<&'a Progress>,
+}
+
+/// In the order of their ids. All that is known is put in one row and sorted,
+/// not looked up: with ten thousand, each look-up waits for the memory.
+pub(super) fn shown<'a>(
+    sync: &'a Sync,
+    stored: &'a [Arc<Stored>],
+    under_way: &'a HashMap<PackageId, Progress>,
+) -> Vec<Meeting<'a>> {
+    let nothing = |id| Known { id, active: None, held: None, pull: None };
+    let held = stored.iter().map(|held| Known { held: Some(held), ..nothing(&held.manifest.id) });
+    let active = sync.active.iter().map(|m| Known { active: Some(m), ..nothing(&m.id) });
+    let pulls = under_way.iter().map(|(id, pull)| Known { pull: Some(pull), ..nothing(id) });
+    let all: Vec<_> = held.chain(active).chain(pulls).collect();
+    let of_one = |same: &[(u128, Known<'a>)]| {
+        let all = |one: Known<'a>, (_, other): &(u128, Known<'a>)| Known {
+            id: one.id,
+            active: one.active.or(other.active),
+            held: one.held.or(other.held),
+            pull: one.pull.or(other.pull),
+        };
+        meeting(sync, same.iter().fold(nothing(same[0].1.id), all))
+    };
+    sorted(all).chunk_by(|(n, one), (m, other)| n == m && one.id == other.id).map(of_one).collect()
+}
+
+/// Ids mostly begin alike and then differ soon: where they do, they are
+/// compared as numbers, which lie side by side.
+fn sorted(all: Vec<Known<'_>>) -> Vec<(u128, Known<'_>)> {
+    let first = all.first().map_or("", |first| first.id.as_str());
+    let alike = all.iter().map(|known| alike(known.id.as_str(), first)).min().unwrap_or(0);
+    let number = |id: &PackageId| {
+        let mut differs = [0; 16];
+        // An id that ends sooner comes first: none has a nought in it.
+        let rest = &id.as_str().as_bytes()[alike..];
+        differs.iter_mut().zip(rest).for_each(|(to, byte)| *to = *byte);
+        u128::from_be_bytes(differs)
+    };
+    let mut keyed: Vec<_> = all.into_iter().map(|known| (number(known.id), known)).collect();
+    keyed.sort_unstable_by(|(n, one), (m, other)| n.cmp(m).then_with(|| one.id.cmp(other.id)));
+    keyed
+}
+
+/// The length of what both begin with.
+fn alike(one: &str, other: &str) -> usize {
+    one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count()
+}
+
+fn meeting<'a>(sync: &'a Sync, known: Known<'a>) -> Meeting<'a> {
+    let Known { id, active, held, pull } = known;
+    let failing = sync.failing.get(id);
+    let manifest = held.map(|held| &held.manifest);
+    let title = active.map(|active| &active.title).or(manifest.map(|manifest| &manifest.title));
+    let (active, confirmed) = (active.is_some(), sync.confirmed.contains(id));
+    let fault = last_fault(pull, failing);
+    Meeting {
+        id,
+        title: title.map_or("", String::as_str),
+        active,
+        state: match state(active, confirmed, held.is_some(), pull, failing.is_some()) {
+            Fares::Inactive if !sync.complete => Fares::Unknown,
+            known => known,
+        },
+        size: manifest.map(|manifest| manifest.size_bytes),
+        file_count: manifest.map(|manifest| manifest.file_count),
+        sha256: manifest.map(|manifest| manifest.sha256),
+        synced_at: manifest.map(|manifest| manifest.verified_s),
+        last_served: held.and_then(Stored::last_served_s),
+        downloads: held.map_or(0, Stored::downloads),
+        received: pull.map(|pull| pull.received_bytes),
+        total: pull.and_then(|pull| pull.total_bytes),
+        attempt: pull.map(|pull| pull.attempt),
+        failed_rounds: failing.map_or(0, |failing| failing.rounds),
+        last_error: fault.map(|fault| &*fault.text),
+        cause: fault.map(|fault| fault.cause),
+        next_try: next_try(pull, failing),
+    }
+}
+
+/// The newer of the two: that of the round under way.
+fn last_fault<'a>(pull: Option<&'a Progress>, failing: Option<&'a Failing>) -> Option<&'a Fault> {
+    let in_round = pull.and_then(|pull| pull.failure.as_ref()).map(|(fault, _)| fault);
+    in_round.or(failing.map(|failing| &failing.error))
+}
+
+fn next_try(pull: Option<&Progress>, failing: Option<&Failing>) -> Option<u64> {
+    match pull {
+        Some(pull) if pull.phase == Phase::Pausing => pull.failure.as_ref().map(|(_, at)| *at),
+        Some(_) => None,
+        None => failing.map(|failing| failing.next_try_s),
+    }
+}
+
+fn state(
+    active: bool,
+    confirmed: bool,
+    held: bool,
+    pull: Option<&Progress>,
+    failing: bool,
+) -> Fares {
+    match pull.map(|pull| pull.phase) {
+        Some(Phase::Pulling) => Fares::Pulling,
+        Some(Phase::Pausing) => Fares::Failing,
+        Some(Phase::Verifying) => Fares::Verifying,
+        Some(Phase::Waiting) => Fares::Waiting,
+        None if failing => Fares::Failing,
+        None if held && !active => Fares::Inactive,
+        None if held && confirmed => Fares::Synced,
+        None if held => Fares::Unconfirmed,
+        None => Fares::Waiting,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fetch::Reason;
+
+    proptest! {
+        /// Each meeting once, in the order of the ids, with all that is known.
+        #[test]
+        fn meetings_are_active_ones_and_those_being_pulled(
+            active in prop::collection::btree_set("(meeting-)?[a-c.]{1,20}", 0..20),
+            pulled in prop::collection::btree_set("(meeting-)?[a-c.]{1,20}", 0..20),
+        ) {
+            let ids = |names: &BTreeSet<String>| -> BTreeSet<PackageId> {
+                names.iter().filter_map(|name| name.parse().ok()).collect()
+            };
+            let (active, pulled) = (ids(&active), ids(&pulled));
+            // As the main server has them: in another order.
+            let meeting = |id: &PackageId| ActiveMeeting { id: id.clone(), title: "T".into(), sha256: None };
+            let listed: Vec<_> = active.iter().rev().map(meeting).collect();
+            let sync = Sync { active: Arc::new(listed.into()), ..Sync::default() };
+            let progress = Progress {
+                phase: Phase::Pulling,
+                reason: Reason::Missing,
+                attempt: 1,
+                received_bytes: 0,
+                total_bytes: None,
+                failure: None,
+            };
+            let under_way = pulled.iter().map(|id| (id.clone(), progress.clone())).collect();
+            let shown = shown(&sync, &[], &under_way);
+            let shown: Vec<_> = shown.iter().map(|m| (m.id, m.active, m.attempt.is_some())).collect();
+            let all: BTreeSet<_> = active.union(&pulled).collect();
+            let wanted: Vec<_> = all.into_iter().map(|id| (id, active.contains(id), pulled.contains(id))).collect();
+            prop_assert_eq!(shown, wanted);
+        }
+    }
+}
