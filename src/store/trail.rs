@@ -1,11 +1,13 @@
-//! What goes on behind a package's bytes while more of them arrive: its entries
-//! are unpacked, and it is made durable. Both read or write what is in the page
-//! cache, each on a thread of its own, so that the pull waits for neither.
+//! What goes on behind a package's bytes while more of them arrive: they are
+//! hashed, the archive's entries are unpacked, and it is all made durable. Each
+//! reads or writes what is in the page cache, on a thread of its own, so that
+//! the pull waits for none of them.
 //!
-//! On two cores with nginx for a main server this was measured faster than
-//! unpacking before writing, for the pull as for the whole: receiving, hashing
-//! and writing keep one core busy, deflated entries more than another one. What
-//! is left to do after the last byte is what these two have not caught up with.
+//! Measured on two cores with nginx for a main server, 1 GB, against `curl -o`:
+//! hashing where the bytes are written takes 1.07 of its time, hashing here 0.65,
+//! though every byte is copied once more. Unpacking deflated entries keeps more
+//! than a core busy at such a pace. What is left to do after the last byte is
+//! what these have not caught up with.
 
 use std::{
     fs::File,
@@ -15,13 +17,13 @@ use std::{
     thread::JoinHandle,
 };
 
-use super::verify::{Seen, pass_through};
-use crate::tasks;
+use super::verify::{Seen, digest_of, pass_through};
+use crate::{package::Sha256, tasks};
 
-/// What is smaller is unpacked and durable in no time.
+/// What is smaller is hashed, unpacked and durable in no time.
 const FOLLOWED_FROM_BYTES: u64 = 1 << 20;
-/// Waking a thread costs more than unpacking a few kilobytes.
-const UNPACK_STEP_BYTES: u64 = 1 << 20;
+/// Waking a thread costs more than hashing a few kilobytes.
+const READ_STEP_BYTES: u64 = 1 << 20;
 /// Each is a transaction of the filesystem's journal. The last bytes of a
 /// package wait for at most two of these.
 const SYNC_STEP_BYTES: u64 = 16 << 20;
@@ -34,6 +36,7 @@ pub(super) struct Trail {
     pub unpack: bool,
     pub sync: bool,
     begun: bool,
+    hashing: Option<Follower<io::Result<Sha256>>>,
     unpacking: Option<Follower<Seen>>,
     syncing: Option<Follower<io::Result<()>>>,
 }
@@ -43,6 +46,7 @@ impl Trail {
     pub(super) fn grown(&mut self, file: &File, bytes: u64) {
         if !self.begun && bytes >= FOLLOWED_FROM_BYTES {
             self.begun = true;
+            self.hashing = Follower::start("hash", file, hash);
             self.unpacking = self.unpack.then(|| Follower::start("unpack", file, unpack)).flatten();
             self.syncing = self.sync.then(|| Follower::start("sync", file, sync)).flatten();
         }
@@ -52,6 +56,11 @@ impl Trail {
     /// There won't be more bytes.
     pub(super) fn complete(&self) {
         self.each(|growth| growth.end(End::Complete));
+    }
+
+    /// The digest of all bytes; none if nobody took care of that.
+    pub(super) fn hashed(&mut self) -> Option<io::Result<Sha256>> {
+        self.hashing.take().map(Follower::join)
     }
 
     /// What the entries hold, once all have been unpacked.
@@ -66,6 +75,7 @@ impl Trail {
     }
 
     fn each(&self, tell: impl Fn(&Growth)) {
+        self.hashing.iter().for_each(|follower| tell(&follower.growth));
         self.unpacking.iter().for_each(|follower| tell(&follower.growth));
         self.syncing.iter().for_each(|follower| tell(&follower.growth));
     }
@@ -75,6 +85,10 @@ impl Drop for Trail {
     fn drop(&mut self) {
         self.each(|growth| growth.end(End::GivenUp));
     }
+}
+
+fn hash(file: File, growth: Arc<Growth>) -> io::Result<Sha256> {
+    digest_of(Growing { file, growth, at: 0 })
 }
 
 fn unpack(file: File, growth: Arc<Growth>) -> Seen {
@@ -177,7 +191,7 @@ impl Read for Growing {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut now = *self.growth.lock();
         if now.bytes <= self.at {
-            now = self.growth.beyond(self.at, UNPACK_STEP_BYTES);
+            now = self.growth.beyond(self.at, READ_STEP_BYTES);
         }
         if now.end == Some(End::GivenUp) {
             return Ok(0);
