@@ -99,13 +99,13 @@ impl Node {
         let opened = storage::open(config.storage_path()).await;
         let (store, found) = opened.map_err(NodeError::Storage)?;
         settings.warn_of_unknown_keys();
+        let (vault, new_token) = opened_vault(&settings).await;
         let address = listener.address();
         info!(
             "node {} is listening on {address}, main server {}",
             config.node_id,
             config.main_server()
         );
-        let (vault, new_token) = opened_vault(&settings).await;
         let all = Tasks::new();
         let node = Self {
             settings: settings.clone(),
