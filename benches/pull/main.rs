@@ -96,9 +96,9 @@ fn row(case: &Case, rounds: usize, folder: &Path, package: &Path, nginx: &Nginx)
     let of = |figure: fn(&Pull) -> Duration| Figures::of(pulls.iter().map(figure));
     let (received, after) = (of(|pull| pull.received), of(|pull| pull.committed - pull.received));
     let curl = Figures::of(curls.iter().copied());
-    let share = median(pulls.iter().map(|p| {
-        (p.committed - p.received).as_secs_f64() / p.received.as_secs_f64()
-    }));
+    let share = median(
+        pulls.iter().map(|p| (p.committed - p.received).as_secs_f64() / p.received.as_secs_f64()),
+    );
     let bytes = (case.mebibytes * MEBIBYTE) as f64;
     let cpu = median(pulls.iter().map(|pull| pull.cpu.as_secs_f64())) * 1e9 / bytes;
     format!(
@@ -159,11 +159,7 @@ impl Figures {
     fn of(times: impl Iterator<Item = Duration>) -> Self {
         let mut sorted: Vec<f64> = times.map(|time| time.as_secs_f64() * 1e3).collect();
         sorted.sort_by(f64::total_cmp);
-        Self {
-            median: sorted[sorted.len() / 2],
-            least: sorted[0],
-            most: sorted[sorted.len() - 1],
-        }
+        Self { median: sorted[sorted.len() / 2], least: sorted[0], most: sorted[sorted.len() - 1] }
     }
 
     fn median(&self) -> String {

@@ -91,6 +91,7 @@ fn cpu() -> Duration {
     // Behind the command's name, which may hold anything: fields 14 and 15 of
     // proc(5), in hundredths of a second.
     let fields = stat.rsplit(')').next().expect("fields").split_whitespace();
-    let ticks: u64 = fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("ticks")).sum();
+    let ticks: u64 =
+        fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("ticks")).sum();
     Duration::from_millis(ticks * 10)
 }

@@ -275,12 +275,7 @@ impl Inner {
         }
     }
 
-    fn write(
-        &self,
-        task: &Task<'_>,
-        pulling: &mut Partial,
-        bytes: &[u8],
-    ) -> Result<(), PullError> {
+    fn write(&self, task: &Task<'_>, pulling: &mut Partial, bytes: &[u8]) -> Result<(), PullError> {
         let pending = &mut pulling.pending;
         // Hashing and writing here, in batches, was measured faster than
         // handing over to another thread; block_in_place keeps a slow disk

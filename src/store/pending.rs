@@ -1,9 +1,9 @@
-//! A package under way: bytes are hashed as they are written, room is
-//! promised to them, and nothing counts until it is verified and renamed.
+//! A package under way: room is promised to its bytes, they are hashed and
+//! unpacked right behind being written (`trail`), and nothing counts until all
+//! is verified and renamed.
 
 use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
 
-use sha2::{Digest as _, Sha256 as Sha256Hasher};
 use tracing::warn;
 
 use super::{
@@ -42,7 +42,6 @@ pub struct Pending {
     trail: Trail,
     room: Room,
     scratch: Scratch,
-    sha256: Sha256Hasher,
     received_bytes: u64,
     promised_bytes: u64,
     limit_bytes: u64,
@@ -66,7 +65,6 @@ impl Store {
             trail: Trail::default(),
             room,
             scratch,
-            sha256: Sha256Hasher::new(),
             received_bytes: 0,
             promised_bytes,
             limit_bytes,
@@ -188,7 +186,6 @@ impl Pending {
             at += piece.len() as u64;
         }
         self.trail.grown(self.scratch.file(), after);
-        self.sha256.update(bytes);
         self.received_bytes = after;
         self.room.wrote(after);
         Ok(())
@@ -209,10 +206,11 @@ impl Pending {
         provenance: Provenance,
         wanted: impl FnOnce() -> bool,
     ) -> Result<Arc<Stored>, StoreError> {
-        let Self { mut trail, room, scratch, sha256, received_bytes, .. } = self;
+        let Self { mut trail, room, scratch, received_bytes, .. } = self;
         trail.complete();
         let (store, id) = (room.store(), room.id().clone());
-        let sha256 = Sha256::new(sha256.finalize().into());
+        let sha256 = trail.hashed().unwrap_or_else(|| verify::digest(scratch.file()));
+        let sha256 = sha256.map_err(VerifyError::Io)?;
         if let Some(announced) = announced.filter(|announced| *announced != sha256) {
             return Err(VerifyError::Digest { announced, got: sha256 }.into());
         }
@@ -357,6 +355,29 @@ mod tests {
         }
         assert_eq!((store.count(), scratch_files(&folder)), (0, 0));
         assert!(!folder.path().join("meeting_m").exists());
+    }
+
+    #[test]
+    fn a_package_that_is_verified_on_the_way_passes_or_fails_as_any_other() {
+        let (_folder, store) = store();
+        let mut content = vec![0; 3 << 20];
+        fastrand::Rng::with_seed(1).fill(&mut content);
+        let good = zip_of(&content);
+        let mut bad = good.clone();
+        bad[2 << 20] ^= 1;
+        let put = |bytes: &[u8], verify| {
+            let mut pending = store.begin(&id("m"), None, u64::MAX).unwrap();
+            pending.unpack_on_the_way();
+            pending.sync_on_the_way();
+            bytes.chunks(100_000).for_each(|piece| pending.write(piece).unwrap());
+            pending.commit(verify, None, provenance(), || true)
+        };
+        let refused = put(&bad, Verify::Full).unwrap_err();
+        assert!(matches!(refused, StoreError::Bad(VerifyError::Entry { .. })), "{refused}");
+        let stored = put(&good, Verify::Full).unwrap();
+        let (_, file) = store.open_package(&id("m")).unwrap().unwrap();
+        assert_eq!(stored.manifest.sha256, verify::digest(&file).unwrap());
+        assert_eq!(put(&bad, Verify::Structure).unwrap().manifest.file_count, 1);
     }
 
     #[test]

@@ -1,11 +1,13 @@
-//! What goes on behind a package's bytes while more of them arrive: its entries
-//! are unpacked, and it is made durable. Both read or write what is in the page
-//! cache, each on a thread of its own, so that the pull waits for neither.
+//! What goes on behind a package's bytes while more of them arrive: they are
+//! hashed, the archive's entries are unpacked, and it is all made durable. Each
+//! reads or writes what is in the page cache, on a thread of its own, so that
+//! the pull waits for none of them.
 //!
-//! On two cores with nginx for a main server this was measured faster than
-//! unpacking before writing, for the pull as for the whole: receiving, hashing
-//! and writing keep one core busy, deflated entries more than another one. What
-//! is left to do after the last byte is what these two have not caught up with.
+//! Measured on two cores with nginx for a main server, 1 GB, against `curl -o`:
+//! hashing where the bytes are written takes 1.07 of its time, hashing here 0.65,
+//! though every byte is copied once more. Unpacking deflated entries keeps more
+//! than a core busy at such a pace. What is left to do after the last byte is
+//! what these have not caught up with.
 
 use std::{
     fs::File,
@@ -15,13 +17,13 @@ use std::{
     thread::JoinHandle,
 };
 
-use super::verify::{Seen, pass_through};
-use crate::tasks;
+use super::verify::{Seen, digest_of, pass_through};
+use crate::{package::Sha256, tasks};
 
-/// What is smaller is unpacked and durable in no time.
+/// What is smaller is hashed, unpacked and durable in no time.
 const FOLLOWED_FROM_BYTES: u64 = 1 << 20;
-/// Waking a thread costs more than unpacking a few kilobytes.
-const UNPACK_STEP_BYTES: u64 = 1 << 20;
+/// Waking a thread costs more than hashing a few kilobytes.
+const READ_STEP_BYTES: u64 = 1 << 20;
 /// Each is a transaction of the filesystem's journal. The last bytes of a
 /// package wait for at most two of these.
 const SYNC_STEP_BYTES: u64 = 16 << 20;
@@ -34,6 +36,7 @@ pub(super) struct Trail {
     pub unpack: bool,
     pub sync: bool,
     begun: bool,
+    hashing: Option<Follower<io::Result<Sha256>>>,
     unpacking: Option<Follower<Seen>>,
     syncing: Option<Follower<io::Result<()>>>,
 }
@@ -43,6 +46,7 @@ impl Trail {
     pub(super) fn grown(&mut self, file: &File, bytes: u64) {
         if !self.begun && bytes >= FOLLOWED_FROM_BYTES {
             self.begun = true;
+            self.hashing = Follower::start("hash", file, hash);
             self.unpacking = self.unpack.then(|| Follower::start("unpack", file, unpack)).flatten();
             self.syncing = self.sync.then(|| Follower::start("sync", file, sync)).flatten();
         }
@@ -52,6 +56,11 @@ impl Trail {
     /// There won't be more bytes.
     pub(super) fn complete(&self) {
         self.each(|growth| growth.end(End::Complete));
+    }
+
+    /// The digest of all bytes; none if nobody took care of that.
+    pub(super) fn hashed(&mut self) -> Option<io::Result<Sha256>> {
+        self.hashing.take().map(Follower::join)
     }
 
     /// What the entries hold, once all have been unpacked.
@@ -66,6 +75,7 @@ impl Trail {
     }
 
     fn each(&self, tell: impl Fn(&Growth)) {
+        self.hashing.iter().for_each(|follower| tell(&follower.growth));
         self.unpacking.iter().for_each(|follower| tell(&follower.growth));
         self.syncing.iter().for_each(|follower| tell(&follower.growth));
     }
@@ -75,6 +85,10 @@ impl Drop for Trail {
     fn drop(&mut self) {
         self.each(|growth| growth.end(End::GivenUp));
     }
+}
+
+fn hash(file: File, growth: Arc<Growth>) -> io::Result<Sha256> {
+    digest_of(Growing { file, growth, at: 0 })
 }
 
 fn unpack(file: File, growth: Arc<Growth>) -> Seen {
@@ -103,11 +117,7 @@ struct Follower<T> {
 impl<T: Send + 'static> Follower<T> {
     /// None when the system has no file or thread to give: then there is more
     /// to do in the end.
-    fn start(
-        name: &'static str,
-        file: &File,
-        work: fn(File, Arc<Growth>) -> T,
-    ) -> Option<Self> {
+    fn start(name: &'static str, file: &File, work: fn(File, Arc<Growth>) -> T) -> Option<Self> {
         let file = file.try_clone().ok()?;
         let growth = Arc::<Growth>::default();
         let known = growth.clone();
@@ -181,7 +191,7 @@ impl Read for Growing {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut now = *self.growth.lock();
         if now.bytes <= self.at {
-            now = self.growth.beyond(self.at, UNPACK_STEP_BYTES);
+            now = self.growth.beyond(self.at, READ_STEP_BYTES);
         }
         if now.end == Some(End::GivenUp) {
             return Ok(0);
@@ -192,5 +202,85 @@ impl Read for Growing {
         let read = self.file.read_at(&mut buffer[..length], self.at)?;
         self.at += read as u64;
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::Weak,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+    use crate::{
+        config::Verify,
+        store::{
+            tests::zip_of,
+            verify::{check_zip_seen, digest},
+        },
+    };
+
+    /// Writes `bytes` in pieces of all sizes, followed by a trail.
+    fn followed(bytes: &[u8]) -> (File, Trail) {
+        let file = tempfile::tempfile().unwrap();
+        let mut trail = Trail::default();
+        (trail.unpack, trail.sync) = (true, true);
+        let (mut random, mut at) = (fastrand::Rng::with_seed(4), 0);
+        while at < bytes.len() {
+            let end = bytes.len().min(at + random.usize(1..600_000));
+            file.write_all_at(&bytes[at..end], at as u64).unwrap();
+            at = end;
+            trail.grown(&file, at as u64);
+        }
+        (file, trail)
+    }
+
+    fn random_zip(bytes: usize) -> Vec<u8> {
+        let mut content = vec![0; bytes];
+        fastrand::Rng::with_seed(5).fill(&mut content);
+        zip_of(&content)
+    }
+
+    #[test]
+    fn followers_see_every_byte_once_it_is_there() {
+        // Whole steps, and a bit.
+        for bytes in [1 << 20, 5 << 20, (40 << 20) + 5] {
+            let (file, mut trail) = followed(&random_zip(bytes));
+            trail.complete();
+            assert_eq!(trail.hashed().unwrap().unwrap(), digest(&file).unwrap());
+            let seen = trail.unpacked();
+            assert!(check_zip_seen(&file, Verify::Full, &seen).is_ok());
+            assert_eq!(seen.count(), 1);
+            trail.synced().unwrap().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_small_is_followed_by_nobody() {
+        let (_file, mut trail) = followed(&random_zip(1000));
+        trail.complete();
+        assert!(trail.hashed().is_none() && trail.synced().is_none());
+        assert_eq!(trail.unpacked().count(), 0);
+    }
+
+    #[test]
+    fn followers_end_when_nobody_wants_to_know_any_more() {
+        let (_file, trail) = followed(&random_zip(3 << 20));
+        let growths: Vec<Weak<Growth>> = [
+            trail.hashing.as_ref().map(|follower| Arc::downgrade(&follower.growth)),
+            trail.unpacking.as_ref().map(|follower| Arc::downgrade(&follower.growth)),
+            trail.syncing.as_ref().map(|follower| Arc::downgrade(&follower.growth)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        assert_eq!(growths.len(), 3);
+        drop(trail);
+        let late = Instant::now() + Duration::from_secs(30);
+        while growths.iter().any(|growth| growth.strong_count() > 0) {
+            assert!(Instant::now() < late, "a follower goes on");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }

@@ -7,6 +7,7 @@
 
 mod header;
 mod passage;
+mod seen;
 mod window;
 
 use std::{
@@ -18,11 +19,9 @@ use sha2::{Digest as _, Sha256 as Sha256Hasher};
 use thiserror::Error;
 use zip::{ZipArchive, result::ZipError};
 
-use crate::{
-    config::Verify,
-    package::Sha256,
-};
-pub use passage::{Seen, pass_through};
+use crate::{config::Verify, package::Sha256};
+pub use passage::pass_through;
+pub use seen::Seen;
 
 /// The classic format's own limit; each entry costs some hundred bytes of memory.
 const MAX_ENTRIES: usize = 65_535;
@@ -70,10 +69,14 @@ impl VerifyError {
 /// The digest of a whole file.
 pub fn digest(mut file: &File) -> io::Result<Sha256> {
     file.seek(SeekFrom::Start(0))?;
-    let mut sha256 = Sha256Hasher::new();
-    let mut buffer = vec![0; BUFFER_BYTES];
+    digest_of(file)
+}
+
+/// The digest of all that can be read.
+pub fn digest_of(mut source: impl Read) -> io::Result<Sha256> {
+    let (mut sha256, mut buffer) = (Sha256Hasher::new(), vec![0; BUFFER_BYTES]);
     loop {
-        match file.read(&mut buffer)? {
+        match source.read(&mut buffer)? {
             0 => return Ok(Sha256::new(sha256.finalize().into())),
             n => sha256.update(&buffer[..n]),
         }
