@@ -68,21 +68,21 @@ impl Node {
     pub fn pull(&self) -> Pull {
         let cpu_before = cpu();
         let began = Instant::now();
-        let (flight, received) = self.runtime.block_on(async {
+        let (received, committed) = self.runtime.block_on(async {
             let flight = self.fetch.pull(&self.id, Reason::OnDemand);
-            // The length is known from the answer's head on.
-            let all_here = || {
-                let progress = flight.progress();
-                progress.phase == Phase::Verifying
+            let all_here = async {
+                while flight.progress().phase != Phase::Verifying {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
             };
-            while !all_here() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::select! {
+                () = all_here => {}
+                outcome = flight.outcome() => drop(outcome.expect("a pull that goes well")),
             }
-            (flight, began.elapsed())
+            let received = began.elapsed();
+            flight.outcome().await.expect("a pull that goes well");
+            (received, began.elapsed())
         });
-        let outcome = self.runtime.block_on(flight.outcome());
-        let committed = began.elapsed();
-        outcome.expect("a pull that goes well");
         self.store.remove(&self.id).expect("the package");
         Pull { received, committed, cpu: cpu() - cpu_before }
     }

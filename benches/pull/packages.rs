@@ -8,7 +8,7 @@ use std::{
 
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
-pub const MEBIBYTE: u64 = 1 << 20;
+const MEBIBYTE: u64 = 1 << 20;
 /// A paper of a meeting, scanned.
 const ENTRY_BYTES: usize = 10 << 20;
 
@@ -50,8 +50,8 @@ fn zip_bytes(path: &Path) -> u64 {
     path.metadata().expect("the package").len()
 }
 
-/// What is stored is random. What is deflated shrinks to nine tenths, as PDFs
-/// and pictures do, so that nearly every byte of it is one that has to be decoded.
+/// What is stored is random. What is deflated hardly shrinks, as PDFs and
+/// pictures may: nearly every byte of it has to be decoded, which is the worst.
 fn content(random: &mut fastrand::Rng, method: Method) -> Vec<u8> {
     let mut bytes = vec![0; ENTRY_BYTES];
     random.fill(&mut bytes);

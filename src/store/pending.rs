@@ -372,6 +372,29 @@ mod tests {
     }
 
     #[test]
+    fn a_package_that_is_verified_on_the_way_passes_or_fails_as_any_other() {
+        let (_folder, store) = store();
+        let mut content = vec![0; 3 << 20];
+        fastrand::Rng::with_seed(1).fill(&mut content);
+        let good = zip_of(&content);
+        let mut bad = good.clone();
+        bad[2 << 20] ^= 1;
+        let put = |bytes: &[u8], verify| {
+            let mut pending = store.begin(&id("m"), None, u64::MAX).unwrap();
+            pending.unpack_on_the_way();
+            pending.sync_on_the_way();
+            bytes.chunks(100_000).for_each(|piece| pending.write(piece).unwrap());
+            pending.commit(verify, None, provenance(), || true)
+        };
+        let refused = put(&bad, Verify::Full).unwrap_err();
+        assert!(matches!(refused, StoreError::Bad(VerifyError::Entry { .. })), "{refused}");
+        let stored = put(&good, Verify::Full).unwrap();
+        let (_, opened) = store.open_package(&id("m")).unwrap().unwrap();
+        assert_eq!(stored.manifest.sha256, verify::digest(opened.file()).unwrap());
+        assert_eq!(put(&bad, Verify::Structure).unwrap().manifest.file_count, 1);
+    }
+
+    #[test]
     fn the_same_bytes_again_replace_nothing_but_facts() {
         let (folder, store) = store();
         let zip = zip_of(b"x");

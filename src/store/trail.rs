@@ -204,3 +204,83 @@ impl Read for Growing {
         Ok(read)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::Weak,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+    use crate::{
+        config::Verify,
+        store::{
+            tests::zip_of,
+            verify::{check_zip_seen, digest},
+        },
+    };
+
+    /// Writes `bytes` in pieces of all sizes, followed by a trail.
+    fn followed(bytes: &[u8]) -> (File, Trail) {
+        let file = tempfile::tempfile().unwrap();
+        let mut trail = Trail::default();
+        (trail.unpack, trail.sync) = (true, true);
+        let (mut random, mut at) = (fastrand::Rng::with_seed(4), 0);
+        while at < bytes.len() {
+            let end = bytes.len().min(at + random.usize(1..600_000));
+            file.write_all_at(&bytes[at..end], at as u64).unwrap();
+            at = end;
+            trail.grown(&file, at as u64);
+        }
+        (file, trail)
+    }
+
+    fn random_zip(bytes: usize) -> Vec<u8> {
+        let mut content = vec![0; bytes];
+        fastrand::Rng::with_seed(5).fill(&mut content);
+        zip_of(&content)
+    }
+
+    #[test]
+    fn followers_see_every_byte_once_it_is_there() {
+        // Whole steps, and a bit.
+        for bytes in [1 << 20, 5 << 20, (40 << 20) + 5] {
+            let (file, mut trail) = followed(&random_zip(bytes));
+            trail.complete();
+            assert_eq!(trail.hashed().unwrap().unwrap(), digest(&file).unwrap());
+            let seen = trail.unpacked();
+            assert!(check_zip_seen(&file, Verify::Full, &seen).is_ok());
+            assert_eq!(seen.count(), 1);
+            trail.synced().unwrap().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_small_is_followed_by_nobody() {
+        let (_file, mut trail) = followed(&random_zip(1000));
+        trail.complete();
+        assert!(trail.hashed().is_none() && trail.synced().is_none());
+        assert_eq!(trail.unpacked().count(), 0);
+    }
+
+    #[test]
+    fn followers_end_when_nobody_wants_to_know_any_more() {
+        let (_file, trail) = followed(&random_zip(3 << 20));
+        let growths: Vec<Weak<Growth>> = [
+            trail.hashing.as_ref().map(|follower| Arc::downgrade(&follower.growth)),
+            trail.unpacking.as_ref().map(|follower| Arc::downgrade(&follower.growth)),
+            trail.syncing.as_ref().map(|follower| Arc::downgrade(&follower.growth)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        assert_eq!(growths.len(), 3);
+        drop(trail);
+        let late = Instant::now() + Duration::from_secs(30);
+        while growths.iter().any(|growth| growth.strong_count() > 0) {
+            assert!(Instant::now() < late, "a follower goes on");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}

@@ -7,6 +7,7 @@
 
 mod header;
 mod passage;
+mod seen;
 mod window;
 
 use std::{
@@ -19,7 +20,8 @@ use thiserror::Error;
 use zip::{ZipArchive, result::ZipError};
 
 use crate::{config::Verify, package::Sha256};
-pub use passage::{Seen, pass_through};
+pub use passage::pass_through;
+pub use seen::Seen;
 
 /// The classic format's own limit; each entry costs some hundred bytes of memory.
 const MAX_ENTRIES: usize = 65_535;

@@ -9,67 +9,34 @@ use std::io::{self, Read};
 
 use crc32fast::Hasher;
 use flate2::{Decompress, FlushDecompress, Status};
-use zip::{CompressionMethod, read::ZipFileEntry};
+use zip::CompressionMethod;
 
 use super::{
     ALWAYS_FINE_BYTES, BUFFER_BYTES, MAX_ENTRIES, MAX_RATIO,
     header::{DESCRIPTOR, Header, LONGEST_DESCRIPTOR_BYTES, descriptor_bytes},
+    seen::{Held, Seen},
     window::Window,
 };
 
 const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
 
-/// What entries were found to hold.
-#[derive(Debug, Default)]
-pub struct Seen {
-    /// In the order of their places; at most [`MAX_ENTRIES`].
-    entries: Vec<Entry>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Entry {
-    header_start: u64,
-    method: CompressionMethod,
-    held: Held,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Held {
-    packed_bytes: u64,
-    size_bytes: u64,
-    crc32: u32,
-}
-
-impl Seen {
-    /// True if reading the entry anew would find just what its directory says.
-    pub(super) fn vouches_for(&self, entry: &ZipFileEntry<'_>) -> bool {
-        let directory_says = Entry {
-            header_start: entry.header_start(),
-            method: entry.compression(),
-            held: Held {
-                packed_bytes: entry.compressed_size(),
-                size_bytes: entry.size(),
-                crc32: entry.crc32(),
-            },
-        };
-        let place = |seen: &Entry| seen.header_start;
-        let found = self.entries.binary_search_by_key(&entry.header_start(), place);
-        !entry.encrypted() && found.is_ok_and(|at| self.entries[at] == directory_says)
-    }
-}
-
 /// Reads until the first thing that is no entry.
 pub fn pass_through(source: impl Read) -> Seen {
+    pass_through_within(source, ALWAYS_FINE_BYTES)
+}
+
+fn pass_through_within(source: impl Read, always_fine_bytes: u64) -> Seen {
     let mut passage = Passage {
         window: Window::of(source),
         inflating: Decompress::new(false),
         unpacked: vec![0; BUFFER_BYTES],
         unpacked_bytes: 0,
+        always_fine_bytes,
         seen: Seen::default(),
     };
     // Whoever reads again what is not vouched for meets an error again.
-    while passage.seen.entries.len() < MAX_ENTRIES && passage.entry().unwrap_or(false) {}
+    while passage.seen.count() < MAX_ENTRIES && passage.entry().unwrap_or(false) {}
     passage.seen
 }
 
@@ -79,6 +46,7 @@ struct Passage<R> {
     unpacked: Vec<u8>,
     /// Of all entries.
     unpacked_bytes: u64,
+    always_fine_bytes: u64,
     seen: Seen,
 }
 
@@ -96,7 +64,7 @@ impl<R: Read> Passage<R> {
             _ => (CompressionMethod::Stored, None),
         };
         if let Some(held) = held {
-            self.seen.entries.push(Entry { header_start, method, held });
+            self.seen.add(header_start, method, held);
         }
         if let Some(bytes) = header.packed_bytes {
             let passed = self.window.passed_bytes() - begin;
@@ -183,7 +151,7 @@ impl<R: Read> Passage<R> {
     /// not has cost no more than one that does.
     fn stop_at_a_bomb(&self) -> io::Result<()> {
         let packed_bytes = self.window.passed_bytes();
-        match self.unpacked_bytes > ALWAYS_FINE_BYTES
+        match self.unpacked_bytes > self.always_fine_bytes
             && self.unpacked_bytes / MAX_RATIO > packed_bytes
         {
             true => Err(io::Error::other("more than may be unpacked")),
@@ -214,3 +182,6 @@ impl<R: Read> Passage<R> {
 fn up_to(limit: u64, bytes: &[u8]) -> &[u8] {
     &bytes[..usize::try_from(limit).unwrap_or(usize::MAX).min(bytes.len())]
 }
+
+#[cfg(test)]
+mod tests;

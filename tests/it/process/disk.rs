@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use crate::support::{
@@ -134,5 +134,32 @@ async fn a_disk_that_somebody_else_fills_during_a_pull_costs_that_pull_only() {
     std::fs::remove_file(&filler).unwrap();
     main.play().drip = None;
     disk.node.until_synced("large").await;
+    assert_eq!(disk.node.download("large").await, (StatusCode::OK, large));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_full_disk_cut_short_is_written_again_where_room_was_made() {
+    let main = ScriptedMain::start().await;
+    main.activate("old", "Board", &big_zip(15 * MEGABYTE, 5));
+    let disk = SmallDisk::start(&main).await;
+    disk.node.until_synced("old").await;
+
+    main.end("old");
+    main.play().drip = Some(Duration::from_millis(1));
+    let large = big_zip(15 * MEGABYTE, 6);
+    main.activate("large", "Council", &large);
+    until("the pull under way", async || {
+        let meeting = disk.node.meeting("large").await;
+        (meeting["received"].as_u64() > Some(MEGABYTE as u64)).then_some(())
+    })
+    .await;
+    // Full, but for less than is written at once.
+    let mut filler = std::fs::File::create(disk.storage.join("filler")).unwrap();
+    while filler.write_all(&[1; 4096]).is_ok() {}
+    filler.set_len(filler.metadata().unwrap().len() - 50_000).unwrap();
+
+    disk.node.until_synced("large").await;
+    assert_eq!(main.count(Method::GET, "_large_"), 1, "pulls");
+    assert!(!disk.names("").contains(&"meeting_old".to_owned()));
     assert_eq!(disk.node.download("large").await, (StatusCode::OK, large));
 }
