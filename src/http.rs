@@ -30,6 +30,7 @@ use crate::{
     delivery::Traffic,
     fetch::Fetch,
     listen::Answers,
+    metrics::requests::counted,
     telemetry::Journal,
     wire::{self, feed::Feed, pages},
 };
@@ -70,8 +71,8 @@ impl Face {
     fn router(self) -> Router {
         // Downloads and the status may be read from any page.
         let open = Router::new()
-            .route("/api/v1/meetings/{id}/download-package", get(download::package))
-            .route("/api/meetings/{id}/download", get(download::package_for_old_clients))
+            .route(download::OURS, get(download::package))
+            .route(download::OLD, get(download::package_for_old_clients))
             .route("/api/status", get(status::status))
             .layer(cors());
         // What the panel shows to everybody is for our own page only.
@@ -99,6 +100,7 @@ impl Face {
             .fallback(wire::not_found)
             .method_not_allowed_fallback(wire::method_not_allowed)
             .layer(middleware::from_fn(wire::guarded))
+            .layer(middleware::from_fn_with_state(self.traffic.requests.clone(), counted))
             .with_state(self)
     }
 }

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Verify,
-        delivery::Traffic,
+        delivery::{Ended, Traffic},
         package::{Route, Validators},
         store::{Provenance, Store, growing::Grower},
     };
@@ -162,8 +162,8 @@ mod tests {
             let mut pending = store.begin(&id, Some(size), u64::MAX).unwrap();
             let grower = Grower::begin(&pending, size, None).unwrap();
             let traffic = Arc::<Traffic>::default();
-            let body = |part| {
-                let under_way = UnderWay::begin(&traffic);
+            let body = |part: Range<u64>| {
+                let under_way = UnderWay::begin(&traffic, part.end - part.start);
                 Following::new(grower.growing().clone(), part, under_way).into_body()
             };
             let (mut whole, part) = (body(0..size).into_data_stream(), body(1..size - 1));
@@ -183,6 +183,7 @@ mod tests {
             assert!(to_bytes(part, usize::MAX).await.unwrap() == zip[1..zip.len() - 1]);
             assert_eq!((traffic.under_way(), traffic.served_bytes()), (0, 2 * size - 2));
             assert_eq!(stored.downloads(), 2);
+            assert_eq!(traffic.ended.of(Ended::Whole).get(), 2);
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     access::{self, Access},
+    metrics::requests::counted,
     wire::{self, pages},
 };
 
@@ -60,6 +61,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .fallback(wire::not_found)
         .method_not_allowed_fallback(wire::method_not_allowed)
         .layer(middleware::from_fn(wire::guarded))
+        .layer(middleware::from_fn_with_state(server.traffic.requests.clone(), counted))
         .with_state(server)
 }
 
