@@ -8,6 +8,7 @@ mod error;
 mod events;
 mod logs;
 mod meetings;
+mod metrics;
 mod status;
 
 use std::{net::IpAddr, sync::Arc};
@@ -32,7 +33,7 @@ use crate::{
     listen::Answers,
     metrics::requests::counted,
     telemetry::Journal,
-    wire::{self, feed::Feed, pages},
+    wire::{self, feed::Feed, health, pages},
 };
 pub use events::run as follow;
 /// For `benches/flat.rs`, which sees only what is public, and nobody else.
@@ -81,6 +82,9 @@ impl Face {
             .route("/static/", get(panel))
             .route("/api/traffic", get(events::traffic))
             .route("/api/events", get(events::events))
+            .route("/metrics", get(metrics::metrics))
+            .route(health::LIVE, get(health::live))
+            .route(health::READY, get(metrics::ready))
             .merge(pages::router())
             .merge(access::router(&self.access));
         let operators = Router::new()

@@ -11,12 +11,13 @@ use axum::{
 };
 
 use super::{
-    clients, downloads, events, manage, node_key, nodes, overview, server::Server, status, upload,
+    clients, downloads, events, manage, metrics, node_key, nodes, overview, server::Server, status,
+    upload,
 };
 use crate::{
     access::{self, Access},
     metrics::requests::counted,
-    wire::{self, pages},
+    wire::{self, health, pages},
 };
 
 pub fn router(server: Arc<Server>) -> Router {
@@ -38,6 +39,9 @@ pub fn router(server: Arc<Server>) -> Router {
     let open = Router::new()
         .route("/", get(page))
         .route("/uploads/packages/{name}", get(downloads::offered_file))
+        .route("/metrics", get(metrics::metrics))
+        .route(health::LIVE, get(health::live))
+        .route(health::READY, get(metrics::ready))
         .route("/api/v1/nodes/list", get(nodes::list))
         .route("/api/v1/nodes/available", get(nodes::available))
         .merge(of_nodes)

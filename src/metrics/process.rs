@@ -78,12 +78,8 @@ mod tests {
     fn a_name_with_spaces_and_parentheses_shifts_no_field() {
         let rest: Vec<_> = (4..=52).map(|n| n.to_string()).collect();
         let stat = format!("1 (a) S (b) S {}", rest.join(" "));
-        let expected = Stat {
-            cpu_ticks: 14 + 15,
-            started_ticks: 22,
-            virtual_bytes: 23,
-            resident_pages: 24,
-        };
+        let expected =
+            Stat { cpu_ticks: 14 + 15, started_ticks: 22, virtual_bytes: 23, resident_pages: 24 };
         assert_eq!(Stat::of(&stat), Some(expected));
         assert_eq!(Stat::of("1 (a) S 4 5"), None);
     }

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256 as Sha256Hasher};
 use tracing::{debug, error, info};
 
 use crate::{
-    board::Board,
+    board::{Board, Checked},
     package::Sha256,
     store::{Opened, Package, Store, StoreError, now_s},
     tasks,
@@ -32,6 +32,7 @@ pub(super) async fn run(board: Arc<Board>) {
             match check(&store, package).await {
                 Ok(true) => debug!("package of meeting {id} read again: it is as it was verified"),
                 Ok(false) => {
+                    board.counts.bad_packages.one(Checked::ReadAgain);
                     error!("package of meeting {id} was damaged on disk and was removed");
                 }
                 Err(error) => {
