@@ -3,7 +3,7 @@
 default: check
 
 # Everything that must be green before a commit.
-check: fmt lint doc test browser
+check: fmt lint doc test instructions browser
 
 fmt:
     cargo fmt --check
@@ -16,6 +16,10 @@ doc:
 
 test *args:
     cargo nextest run --locked {{args}}
+
+# Instructions per request, against the recorded ones; `--record` records anew.
+instructions *args:
+    tests/instructions {{args}}
 
 # The pages in Chromium; SCREENSHOTS=folder keeps pictures of them.
 browser *args:
