@@ -51,7 +51,7 @@ fn main() {
 
 /// `GET /api/status`, from the workers' reports to bytes.
 fn status(criterion: &mut Criterion<CpuTime>, stage: &Stage) {
-    bench(criterion, "status, as bytes", stage.count, || stage.snapshot(For::Anybody).to_json());
+    bench(criterion, "status, as bytes", stage.count, || stage.snapshot(For::Anybody));
 }
 
 /// What a page that follows costs each second, nothing or one thing new.

@@ -11,7 +11,6 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
 use serde_json::json;
 
 use crate::{
@@ -21,8 +20,9 @@ use crate::{
     fetch::{Fetch, Progress},
     package::PackageId,
     store::now_s,
-    wire::snapshot::{List, Snapshot},
+    wire::snapshot::{Items, Snapshot},
 };
+use meetings::Meetings;
 
 /// Ids are free to invent; a handful shows what is going on.
 const SHOWN_REFUSALS: usize = 20;
@@ -57,7 +57,7 @@ pub fn snapshot(
     let (port, now, running) = (*board.port.borrow(), now_s(), board.is_running());
     let under_way = fetch.under_way();
     let stored = store.list();
-    let meetings = meetings::shown(&sync, &stored, &under_way);
+    let meetings = Meetings::of(&sync, &stored, &under_way);
     let refused = fetch.refused().into_iter().map(|(id, error)| json!({"id": id, "error": error}));
     let refused: Vec<_> = refused.take(SHOWN_REFUSALS).collect();
     let node_ip = presence.address.as_deref().and_then(|address| address.rsplit_once(':'));
@@ -69,7 +69,7 @@ pub fn snapshot(
         config_error: settings.fault(),
         presence: &presence,
         sync: &sync,
-        meetings: &meetings,
+        failing: meetings.failing().take(problems::MAX_MEETINGS).collect(),
         storage: store.root(),
         storage_error: board.store_fault.borrow().clone(),
         port_error: board.port_fault.borrow().clone(),
@@ -120,24 +120,14 @@ pub fn snapshot(
         "port_error": seen.port_error,
         "machine": machine,
     });
-    let mut lists = vec![listed("meetings", meetings.iter().map(|m| (m.id, m)))];
-    match reader {
-        For::Anybody => {
-            let here = meetings.iter().filter_map(|m| Some((m.id, m.as_in_contract()?)));
-            lists.push(listed("active_meetings", here));
-        }
-        For::Pages => drop(fields.as_object_mut().map(|f| f.shift_remove("active_meetings"))),
+    if reader == For::Pages
+        && let Some(fields) = fields.as_object_mut()
+    {
+        fields.shift_remove("active_meetings");
     }
-    Snapshot::new(fields, lists)
-}
-
-fn listed<'a>(
-    field: &'static str,
-    items: impl Iterator<Item = (&'a PackageId, impl Serialize)>,
-) -> List {
-    let mut list = List::new(field);
-    items.for_each(|(id, item)| list.add(id.as_str(), &item));
-    list
+    let here = |items: &mut Items<'_>| meetings.here(items);
+    let all = |items: &mut Items<'_>| meetings.all(items);
+    Snapshot::new(&fields, &[("active_meetings", &here), ("meetings", &all)])
 }
 
 /// Bytes at which eviction begins.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     package::PackageId,
-    wire::snapshot::{List, Snapshot},
+    wire::snapshot::{Items, Snapshot},
 };
 
 pub async fn overview(State(server): State<Arc<Server>>) -> Snapshot {
@@ -46,27 +46,30 @@ pub fn snapshot(server: &Server) -> Snapshot {
     let holders = registry.holders(now_s, |id| server.digest(id));
     let ledger = server.ledger();
 
-    let mut meetings = List::new("meetings");
-    for meeting in &book.meetings {
-        let shown = ShownMeeting {
-            meeting: manage::described(server, meeting, holders.get(&meeting.id)),
-            announced: meeting.running() && !meeting.unannounced,
-            uploading: uploading.contains(&meeting.id),
-        };
-        meetings.add(meeting.id.as_str(), &shown);
-    }
+    let meetings = |items: &mut Items<'_>| {
+        for meeting in &book.meetings {
+            let shown = ShownMeeting {
+                meeting: manage::described(server, meeting, holders.get(&meeting.id)),
+                announced: meeting.running() && !meeting.unannounced,
+                uploading: uploading.contains(&meeting.id),
+            };
+            items.add(meeting.id.as_str(), &shown);
+        }
+    };
     let held = by_node(&holders);
     let live: Vec<_> = registry.live(now_s).collect();
-    let mut nodes = List::new("nodes");
-    for (node_id, node) in &live {
-        let shown = ShownNode {
-            // As of its last word: a figure that grows by itself would be news each second.
-            node: nodes::described(node_id, node, node.heard_s),
-            packages: held.get(node_id.as_str()).map(Vec::as_slice).unwrap_or_default(),
-            redirects: ledger.redirects_to(node_id),
-        };
-        nodes.add(node_id, &shown);
-    }
+    let nodes = |items: &mut Items<'_>| {
+        for (node_id, node) in &live {
+            let shown = ShownNode {
+                // As of its last word: a figure that grows by itself would be
+                // news each second.
+                node: nodes::described(node_id, node, node.heard_s),
+                packages: held.get(node_id.as_str()).map(Vec::as_slice).unwrap_or_default(),
+                redirects: ledger.redirects_to(node_id),
+            };
+            items.add(node_id, &shown);
+        }
+    };
     let bare = book.running().filter(|meeting| server.digest(&meeting.id).is_none());
     let bare: Vec<_> = bare.collect();
     let seen = Seen {
@@ -102,7 +105,7 @@ pub fn snapshot(server: &Server) -> Snapshot {
         },
         "recent": ledger.recent().collect::<Vec<_>>(),
     });
-    Snapshot::new(fields, vec![meetings, nodes])
+    Snapshot::new(&fields, &[("meetings", &meetings), ("nodes", &nodes)])
 }
 
 /// The same table the other way round.

@@ -190,7 +190,7 @@ pub struct Watcher {
 
 impl Watcher {
     pub fn first(&self) -> Bytes {
-        event_of("status", &self.seen.to_json())
+        event_of("status", self.seen.json())
     }
 
     /// The next change. Nothing is lost when it is dropped half way.
@@ -258,7 +258,7 @@ mod tests {
     async fn nothing_is_looked_at_while_nobody_watches() {
         let looks = std::sync::atomic::AtomicU64::new(0);
         let feed = Feed::default();
-        let of = |n| Snapshot::new(json!({ "n": n }), vec![]);
+        let of = |n| Snapshot::new(&json!({ "n": n }), &[]);
         let look = || of(json!(looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed)));
         tokio::time::timeout(Duration::from_secs(60), feed.run(look)).await.unwrap_err();
         assert_eq!(looks.load(std::sync::atomic::Ordering::Relaxed), 0);

@@ -1,8 +1,8 @@
 //! A state as readers get it: an object of small fields and of lists that may
-//! have ten thousand items. Lists are kept as the JSON that is sent: made once,
-//! compared as bytes, and never a tree of values.
+//! have ten thousand items. It is the JSON that is sent, made once, with marks
+//! where each field and item lies; two are compared as bytes.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use axum::{
     body::Bytes,
@@ -10,113 +10,87 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// Fields that differ each second by themselves; no news.
 const CLOCKS: [&str; 2] = ["now", "uptime"];
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// In their order; those of lists have no value here.
-    fields: Map<String, Value>,
-    lists: Vec<List>,
+    json: Bytes,
+    fields: Vec<Field>,
 }
 
-/// The items of one field, each with a key of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct List {
-    field: &'static str,
-    /// One after the other, with commas between them.
-    json: Vec<u8>,
-    items: Vec<Item>,
+#[derive(Clone, Debug)]
+struct Field {
+    name: String,
+    value: Range<usize>,
+    /// Of lists that are compared item by item.
+    items: Option<Marks>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Item {
-    key: Box<str>,
-    begins: usize,
-    ends: usize,
+/// Where the items of a list are, and their keys one after the other.
+#[derive(Clone, Debug, Default)]
+struct Marks {
+    keys: String,
+    items: Vec<Mark>,
 }
 
-impl List {
-    pub fn new(field: &'static str) -> Self {
-        Self { field, json: Vec::new(), items: Vec::new() }
-    }
+#[derive(Clone, Debug)]
+struct Mark {
+    key: Range<usize>,
+    value: Range<usize>,
+}
 
+/// Takes the items of a list.
+pub struct Items<'a> {
+    json: &'a mut Vec<u8>,
+    commas: Commas,
+    marks: Marks,
+}
+
+/// A list: the field's name, and who gives its items.
+pub type List<'a> = (&'static str, &'a dyn Fn(&mut Items<'_>));
+
+impl Items<'_> {
+    /// Each has another key.
     pub fn add(&mut self, key: &str, item: &impl Serialize) {
-        if !self.json.is_empty() {
-            self.json.push(b',');
-        }
-        let begins = self.json.len();
-        write(&mut self.json, item);
-        let ends = self.json.len();
-        self.items.push(Item { key: key.into(), begins, ends });
-    }
-
-    fn item(&self, item: &Item) -> &[u8] {
-        &self.json[item.begins..item.ends]
-    }
-
-    /// As `{"changed": [items], "removed": [keys]}`.
-    fn difference(&self, before: Option<&Self>, told: &mut Vec<u8>) {
-        let nothing = Self::new(self.field);
-        let before = before.unwrap_or(&nothing);
-        // Mostly the same items come in the same order: those need no table.
-        let aligned = before.items.iter().zip(&self.items).take_while(|(b, n)| b.key == n.key);
-        let aligned = aligned.count();
-        let rest = &before.items[aligned..];
-        let mut left: HashMap<&str, &Item> = rest.iter().map(|item| (&*item.key, item)).collect();
-
-        told.extend(b"{\"changed\":[");
-        let mut changed = Joined::default();
-        for (at, item) in self.items.iter().enumerate() {
-            let old = if at < aligned { Some(&before.items[at]) } else { left.remove(&*item.key) };
-            if old.map(|old| before.item(old)) != Some(self.item(item)) {
-                changed.next(told);
-                told.extend(self.item(item));
-            }
-        }
-        told.extend(b"],\"removed\":[");
-        let mut removed = Joined::default();
-        for item in rest.iter().filter(|item| left.contains_key(&*item.key)) {
-            removed.next(told);
-            write(told, &item.key);
-        }
-        told.extend(b"]}");
+        self.commas.next(self.json);
+        let (key_begins, begins) = (self.marks.keys.len(), self.json.len());
+        self.marks.keys.push_str(key);
+        write(self.json, item);
+        let key = key_begins..self.marks.keys.len();
+        self.marks.items.push(Mark { key, value: begins..self.json.len() });
     }
 }
 
 impl Snapshot {
     /// `fields` is an object; where a list belongs it has a null under its name.
-    pub fn new(fields: Value, lists: Vec<List>) -> Self {
-        let fields = if let Value::Object(fields) = fields { fields } else { Map::new() };
-        Self { fields, lists }
-    }
-
-    pub fn to_json(&self) -> Vec<u8> {
-        let lists: usize = self.lists.iter().map(|list| list.json.len()).sum();
-        let mut json = Vec::with_capacity(lists + 4096);
-        let mut fields = Joined::default();
-        json.push(b'{');
-        for (field, value) in &self.fields {
-            fields.next(&mut json);
-            write(&mut json, field);
+    pub fn new(fields: &Value, lists: &[List<'_>]) -> Self {
+        let (mut json, mut marked) = (b"{".to_vec(), Vec::new());
+        let mut commas = Commas::default();
+        for (name, value) in fields.as_object().into_iter().flatten() {
+            commas.next(&mut json);
+            write(&mut json, name);
             json.push(b':');
-            match self.list(field) {
-                Some(list) => {
-                    json.push(b'[');
-                    json.extend(&list.json);
-                    json.push(b']');
-                }
-                None => write(&mut json, value),
+            let begins = json.len();
+            let list = lists.iter().find(|(list, _)| list == name);
+            let items = list.map(|(_, fill)| listed(&mut json, fill));
+            if items.is_none() {
+                write(&mut json, value);
             }
+            marked.push(Field { name: name.clone(), value: begins..json.len(), items });
         }
         json.push(b'}');
-        json
+        Self { json: json.into(), fields: marked }
     }
 
-    fn list(&self, field: &str) -> Option<&List> {
-        self.lists.iter().find(|list| list.field == field)
+    pub fn json(&self) -> &Bytes {
+        &self.json
+    }
+
+    fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|field| field.name == name)
     }
 
     /// What is to be told to who knows `before`, as JSON: `{"set": {field:
@@ -125,50 +99,104 @@ impl Snapshot {
         if before.fields.is_empty() {
             return None;
         }
-        let (mut told, mut news) = (b"{\"set\":{".to_vec(), false);
-        let mut set = Joined::default();
-        let others = self.fields.iter().filter(|(field, _)| self.list(field).is_none());
-        for (field, value) in
-            others.filter(|(field, value)| before.fields.get(*field) != Some(value))
-        {
-            set.next(&mut told);
-            write(&mut told, field);
-            told.push(b':');
-            write(&mut told, value);
-            news |= !CLOCKS.contains(&&**field);
+        let value = |of: &Self, field: &Field| of.json.slice(field.value.clone());
+        let differs = |field: &&Field| {
+            let known = before.field(&field.name).map(|known| value(before, known));
+            known != Some(value(self, field))
+        };
+        let differing: Vec<_> = self.fields.iter().filter(differs).collect();
+        if differing.iter().all(|field| CLOCKS.contains(&&*field.name)) {
+            return None;
+        }
+        let mut told = b"{\"set\":{".to_vec();
+        let mut set = Commas::default();
+        for field in differing.iter().filter(|field| field.items.is_none()) {
+            set.name(&field.name, &mut told);
+            told.extend(&self.json[field.value.clone()]);
         }
         told.extend(b"},\"lists\":{");
-        let mut lists = Joined::default();
-        for list in &self.lists {
-            let known = before.list(list.field);
-            if known != Some(list) {
-                lists.next(&mut told);
-                write(&mut told, &list.field);
-                told.push(b':');
-                list.difference(known, &mut told);
-                news = true;
-            }
+        let mut lists = Commas::default();
+        for field in differing {
+            let Some(items) = &field.items else { continue };
+            lists.name(&field.name, &mut told);
+            let known = before.field(&field.name).and_then(|known| known.items.as_ref());
+            difference(
+                (&before.json, known.unwrap_or(&Marks::default())),
+                (&self.json, items),
+                &mut told,
+            );
         }
         told.extend(b"}}");
-        news.then_some(told)
+        Some(told)
     }
+}
+
+fn listed(json: &mut Vec<u8>, fill: impl Fn(&mut Items<'_>)) -> Marks {
+    json.push(b'[');
+    let mut items = Items { json, commas: Commas::default(), marks: Marks::default() };
+    fill(&mut items);
+    let Items { json, marks, .. } = items;
+    json.push(b']');
+    marks
+}
+
+impl Marks {
+    fn key(&self, item: &Mark) -> &str {
+        &self.keys[item.key.clone()]
+    }
+}
+
+/// As `{"changed": [items], "removed": [keys]}`.
+fn difference((old, before): (&[u8], &Marks), (new, now): (&[u8], &Marks), told: &mut Vec<u8>) {
+    // Mostly the same items come in the same order: those need no table.
+    let both = before.items.iter().zip(&now.items);
+    let aligned = both.take_while(|(b, n)| before.key(b) == now.key(n)).count();
+    let rest = &before.items[aligned..];
+    let mut left: HashMap<&str, &Mark> = rest.iter().map(|item| (before.key(item), item)).collect();
+
+    told.extend(b"{\"changed\":[");
+    let mut changed = Commas::default();
+    for (at, item) in now.items.iter().enumerate() {
+        let known = match at < aligned {
+            true => before.items.get(at),
+            false => left.remove(now.key(item)),
+        };
+        let value = &new[item.value.clone()];
+        if known.map(|known| &old[known.value.clone()]) != Some(value) {
+            changed.next(told);
+            told.extend(value);
+        }
+    }
+    told.extend(b"],\"removed\":[");
+    let mut removed = Commas::default();
+    for key in rest.iter().map(|item| before.key(item)).filter(|key| left.contains_key(key)) {
+        removed.next(told);
+        write(told, &key);
+    }
+    told.extend(b"]}");
 }
 
 impl IntoResponse for Snapshot {
     fn into_response(self) -> Response {
-        ([(header::CONTENT_TYPE, "application/json")], Bytes::from(self.to_json())).into_response()
+        ([(header::CONTENT_TYPE, "application/json")], self.json).into_response()
     }
 }
 
 /// Puts commas between.
 #[derive(Default)]
-struct Joined(bool);
+struct Commas(bool);
 
-impl Joined {
+impl Commas {
     fn next(&mut self, json: &mut Vec<u8>) {
         if std::mem::replace(&mut self.0, true) {
             json.push(b',');
         }
+    }
+
+    fn name(&mut self, name: &str, json: &mut Vec<u8>) {
+        self.next(json);
+        write(json, &name);
+        json.push(b':');
     }
 }
 
@@ -191,11 +219,10 @@ mod tests {
 
     /// Items by key, each with a figure.
     fn snapshot(fields: Value, items: &[(&str, u8)]) -> Snapshot {
-        let mut list = List::new("meetings");
-        for (id, n) in items {
-            list.add(id, &json!({"id": id, "n": n}));
-        }
-        Snapshot::new(fields, vec![list])
+        let fill = |list: &mut Items<'_>| {
+            items.iter().for_each(|(id, n)| list.add(id, &json!({"id": id, "n": n})));
+        };
+        Snapshot::new(&fields, &[("meetings", &fill)])
     }
 
     fn parsed(json: Vec<u8>) -> Value {
@@ -206,9 +233,11 @@ mod tests {
     fn a_state_is_the_object_that_it_says_with_its_fields_in_their_order() {
         let snapshot =
             snapshot(json!({"b": "\"", "meetings": null, "a": [1]}), &[("x", 1), ("y", 2)]);
-        let json = String::from_utf8(snapshot.to_json()).unwrap();
-        assert_eq!(json, r#"{"b":"\"","meetings":[{"id":"x","n":1},{"id":"y","n":2}],"a":[1]}"#);
-        assert_eq!(parsed(Snapshot::new(json!({}), vec![]).to_json()), json!({}));
+        assert_eq!(
+            snapshot.json(),
+            r#"{"b":"\"","meetings":[{"id":"x","n":1},{"id":"y","n":2}],"a":[1]}"#
+        );
+        assert_eq!(Snapshot::new(&json!({}), &[]).json(), "{}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::{
     package::{PackageId, Sha256},
     protocol::ActiveMeeting,
     store::Stored,
+    wire::snapshot::Items,
 };
 
 /// A meeting that is active, or whose package is here, or both.
@@ -37,7 +38,7 @@ pub(super) struct Meeting<'a> {
 
 /// A package that is here, as the node that this one replaces lists it.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct Here<'a> {
+struct Here<'a> {
     id: &'a PackageId,
     title: &'a str,
     sync_time: Option<u64>,
@@ -64,7 +65,7 @@ pub(super) enum Fares {
 }
 
 impl<'a> Meeting<'a> {
-    pub(super) fn as_in_contract(&self) -> Option<Here<'a>> {
+    fn as_in_contract(&self) -> Option<Here<'a>> {
         Some(Here {
             id: self.id,
             title: self.title,
@@ -85,28 +86,67 @@ struct Known<'a> {
     pull: Option<&'a Progress>,
 }
 
-/// In the order of their ids. All that is known is put in one row and sorted,
-/// not looked up: with ten thousand, each look-up waits for the memory.
-pub(super) fn shown<'a>(
+/// All of them in the order of their ids. What is known is put in one row and
+/// sorted, not looked up: with ten thousand, each look-up waits for the memory.
+pub(super) struct Meetings<'a> {
     sync: &'a Sync,
-    stored: &'a [Arc<Stored>],
-    under_way: &'a HashMap<PackageId, Progress>,
-) -> Vec<Meeting<'a>> {
-    let nothing = |id| Known { id, active: None, held: None, pull: None };
-    let held = stored.iter().map(|held| Known { held: Some(held), ..nothing(&held.manifest.id) });
-    let active = sync.active.iter().map(|m| Known { active: Some(m), ..nothing(&m.id) });
-    let pulls = under_way.iter().map(|(id, pull)| Known { pull: Some(pull), ..nothing(id) });
-    let all: Vec<_> = held.chain(active).chain(pulls).collect();
-    let of_one = |same: &[(u128, Known<'a>)]| {
-        let all = |one: Known<'a>, (_, other): &(u128, Known<'a>)| Known {
-            id: one.id,
-            active: one.active.or(other.active),
-            held: one.held.or(other.held),
-            pull: one.pull.or(other.pull),
+    /// Those of one meeting beside each other.
+    sorted: Vec<(u128, Known<'a>)>,
+}
+
+impl<'a> Meetings<'a> {
+    pub(super) fn of(
+        sync: &'a Sync,
+        stored: &'a [Arc<Stored>],
+        under_way: &'a HashMap<PackageId, Progress>,
+    ) -> Self {
+        let of = |id| Known { id, active: None, held: None, pull: None };
+        let held = stored.iter().map(|held| Known { held: Some(held), ..of(&held.manifest.id) });
+        let active = sync.active.iter().map(|m| Known { active: Some(m), ..of(&m.id) });
+        let pulls = under_way.iter().map(|(id, pull)| Known { pull: Some(pull), ..of(id) });
+        Self { sync, sorted: sorted(held.chain(active).chain(pulls).collect()) }
+    }
+
+    fn known(&self) -> impl Iterator<Item = Known<'a>> {
+        let one = |same: &[(u128, Known<'a>)]| {
+            let both = |one: Known<'a>, other: Known<'a>| Known {
+                id: one.id,
+                active: one.active.or(other.active),
+                held: one.held.or(other.held),
+                pull: one.pull.or(other.pull),
+            };
+            same.iter().map(|(_, known)| *known).reduce(both)
         };
-        meeting(sync, same.iter().fold(nothing(same[0].1.id), all))
-    };
-    sorted(all).chunk_by(|(n, one), (m, other)| n == m && one.id == other.id).map(of_one).collect()
+        let same = |(n, one): &(u128, Known<'_>), (m, other): &(u128, Known<'_>)| {
+            n == m && one.id == other.id
+        };
+        self.sorted.chunk_by(same).filter_map(one)
+    }
+
+    pub(super) fn all(&self, items: &mut Items<'_>) {
+        for known in self.known() {
+            items.add(known.id.as_str(), &meeting(self.sync, known));
+        }
+    }
+
+    /// Packages that are here, as the node that this one replaces lists them.
+    pub(super) fn here(&self, items: &mut Items<'_>) {
+        for known in self.known().filter(|known| known.held.is_some()) {
+            items.add(known.id.as_str(), &meeting(self.sync, known).as_in_contract());
+        }
+    }
+
+    /// Active ones whose packages can't be had. A first attempt that failed may
+    /// still come right by itself.
+    pub(super) fn failing(&self) -> impl Iterator<Item = Meeting<'a>> {
+        let sync = self.sync;
+        let may_be = move |known: &Known<'_>| {
+            let failed = !sync.failing.is_empty() && sync.failing.contains_key(known.id);
+            known.active.is_some() && (known.pull.is_some() || failed)
+        };
+        let shown = self.known().filter(may_be).map(move |known| meeting(sync, known));
+        shown.filter(|meeting| meeting.failed_rounds > 0 || meeting.state == Fares::Failing)
+    }
 }
 
 /// Ids mostly begin alike and then differ soon: where they do, they are
@@ -229,10 +269,12 @@ mod tests {
                 failure: None,
             };
             let under_way = pulled.iter().map(|id| (id.clone(), progress.clone())).collect();
-            let shown = shown(&sync, &[], &under_way);
-            let shown: Vec<_> = shown.iter().map(|m| (m.id, m.active, m.attempt.is_some())).collect();
+            let meetings = Meetings::of(&sync, &[], &under_way);
+            let known = meetings.known().map(|m| (m.id, m.active.is_some(), m.pull.is_some()));
+            let shown: Vec<_> = known.collect();
             let all: BTreeSet<_> = active.union(&pulled).collect();
-            let wanted: Vec<_> = all.into_iter().map(|id| (id, active.contains(id), pulled.contains(id))).collect();
+            let both = |id| (id, active.contains(id), pulled.contains(id));
+            let wanted: Vec<_> = all.into_iter().map(both).collect();
             prop_assert_eq!(shown, wanted);
         }
     }

@@ -5,10 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{
-    cleanup_at,
-    meetings::{Fares, Meeting},
-};
+use super::{cleanup_at, meetings::Meeting};
 use crate::{
     board::{Presence, Sync},
     config::Config,
@@ -17,7 +14,7 @@ use crate::{
 };
 
 /// A page that lists more failing meetings helps nobody.
-const MAX_MEETINGS: usize = 20;
+pub(super) const MAX_MEETINGS: usize = 20;
 
 pub(super) struct Seen<'a> {
     pub running: bool,
@@ -26,7 +23,8 @@ pub(super) struct Seen<'a> {
     pub config_error: Option<String>,
     pub presence: &'a Presence,
     pub sync: &'a Sync,
-    pub meetings: &'a [Meeting<'a>],
+    /// Active meetings whose packages can't be had.
+    pub failing: Vec<Meeting<'a>>,
     pub storage: &'a Path,
     pub storage_error: Option<String>,
     pub port_error: Option<String>,
@@ -55,7 +53,7 @@ pub(super) fn found(seen: &Seen) -> Vec<Value> {
             let address = &seen.presence.address;
             json!({"code": "address_unreachable", "severity": "error", "address": address, "text": text})
         }));
-        found.extend(seen.meetings.iter().filter_map(failing).take(MAX_MEETINGS));
+        found.extend(seen.failing.iter().map(failing));
     }
     found.extend(room(seen));
     found.extend(
@@ -97,21 +95,17 @@ fn main_server(seen: &Seen) -> Option<Value> {
     }))
 }
 
-/// A first attempt that failed may still come right by itself.
-fn failing(meeting: &Meeting<'_>) -> Option<Value> {
-    let failing = meeting.failed_rounds > 0 || meeting.state == Fares::Failing;
-    (meeting.active && failing).then(|| {
-        json!({
-            "code": "meeting_failing",
-            "severity": "error",
-            "meeting": meeting.id,
-            "title": meeting.title,
-            "cause": meeting.cause,
-            "text": meeting.last_error,
-            "attempt": meeting.attempt,
-            "rounds": meeting.failed_rounds,
-            "next_try": meeting.next_try,
-        })
+fn failing(meeting: &Meeting<'_>) -> Value {
+    json!({
+        "code": "meeting_failing",
+        "severity": "error",
+        "meeting": meeting.id,
+        "title": meeting.title,
+        "cause": meeting.cause,
+        "text": meeting.last_error,
+        "attempt": meeting.attempt,
+        "rounds": meeting.failed_rounds,
+        "next_try": meeting.next_try,
     })
 }
 
@@ -158,7 +152,7 @@ mod tests {
             config_error: None,
             presence: &presence,
             sync: &sync,
-            meetings: &[],
+            failing: vec![],
             storage: folder,
             storage_error: None,
             port_error: None,
