@@ -26,7 +26,7 @@ use edge_mirror::{
     board::Board,
     config::{Settings, Verify},
     fetch::Fetch,
-    http::{self, Face, Listening},
+    http::{Face, Listening},
     listen::Listener,
     package::{Route, Source, Validators},
     store::{Provenance, Store},
@@ -211,7 +211,7 @@ fn serve(
             traffic: Arc::default(),
             listening: Listening { host: IpAddr::V4(Ipv4Addr::LOCALHOST), fixed_port: Some(0) },
             access: Access::new("node", vault, move || settings.current().security.clone()),
-            feed: Arc::new(http::feed()),
+            feed: Arc::default(),
             journal: Journal::default(),
             closing: tasks.token().clone(),
         };
