@@ -9,7 +9,7 @@ fmt:
     cargo fmt --check
 
 lint:
-    cargo clippy --locked --all-targets -- -D warnings
+    cargo clippy --locked --all-targets --features counted -- -D warnings
 
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
