@@ -155,6 +155,8 @@ impl Inner {
         };
         if let Err(error) = self.receive(&task, response, &mut pulling).await {
             if broke_off(&error) && pulling.is_of_use() {
+                // It waits without a place: there may be any number of these.
+                tokio::task::block_in_place(|| pulling.pending.rest())?;
                 *partial = Some(pulling);
             }
             return Err(error);
