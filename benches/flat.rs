@@ -23,7 +23,7 @@ use anyhow::Result;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use clap::Parser;
 use cpu::CpuTime;
-use criterion::{Bencher, BenchmarkId, Criterion};
+use criterion::{Bencher, BenchmarkId, Criterion, SamplingMode};
 use edge_mirror::{delivery::conditions, http::For, protocol, store::Store};
 use parts::{Parts, planned, status_answer};
 
@@ -94,6 +94,8 @@ impl Engine {
         self.patience.turn(|| {
             let (watch, before) = (Watch::begin()?, process::all_ours_s()?);
             let mut group = self.criterion.benchmark_group(name);
+            // What takes long is not to take it more and more often.
+            group.sampling_mode(SamplingMode::Flat);
             group.bench_function(BenchmarkId::from_parameter(count), &mut run);
             group.finish();
             Ok(((), watch.others(process::all_ours_s()? - before)?))

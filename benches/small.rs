@@ -69,7 +69,7 @@ fn bench(stage: &Stage, common: &Common) -> Result<()> {
     for count in COUNTS {
         eprintln!("{count} packages");
         let storage = stage.make_new("storage")?;
-        storage::fill(&storage, count)?;
+        storage::fill(&storage, count, &format!("http://{}", main_server.address))?;
         let scene = Scene { stage, main_server: &main_server, storage, count };
         let measured = scene.measure(common, &mut patience)?;
         table.row(row(count, &measured));

@@ -36,7 +36,7 @@ impl Parts {
     pub fn set(stage: &Stage, count: usize) -> Result<Self> {
         let folder = stage.make_new("parts")?;
         let storage = folder.join("storage");
-        let manifests = storage::fill(&storage, count)?;
+        let manifests = storage::fill(&storage, count, storage::ORIGIN)?;
         let config = folder.join("node_config.json");
         let document = json!({"mainServerIp": "127.0.0.1", "mainServerPort": 9, "nodeId": "bench"});
         fs::write(&config, document.to_string())?;

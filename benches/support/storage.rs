@@ -10,12 +10,13 @@ use edge_mirror::{
 };
 use serde_json::{Value, json};
 
-/// Where they say that they come from.
+/// A main server that nobody asks.
 pub const ORIGIN: &str = "http://127.0.0.1:9";
 
 /// One package is pulled and verified, the others are copies of it under other
-/// names, with manifests that speak of them. Returns the manifests.
-pub fn fill(storage: &Path, count: usize) -> Result<Vec<Value>> {
+/// names, with manifests that speak of them. Returns the manifests. A node serves
+/// them only while its main server is the one that they come from, `origin`.
+pub fn fill(storage: &Path, count: usize, origin: &str) -> Result<Vec<Value>> {
     let (store, _) = Store::open(storage)?;
     let first = "meeting-0".parse()?;
     let mut pending = store.begin(&first, None, u64::MAX)?;
@@ -24,7 +25,7 @@ pub fn fill(storage: &Path, count: usize) -> Result<Vec<Value>> {
     pending.write(&zip)?;
     let source = Source {
         route: Route::PackageUrl,
-        origin: Some(ORIGIN.to_owned()),
+        origin: Some(origin.to_owned()),
         validators: Validators { etag: Some("etag-of-some-length".into()), last_modified: None },
     };
     let provenance = Provenance { title: "预算会议 Budget".into(), source, modified_s: None };
@@ -55,5 +56,5 @@ pub fn id(manifest: &Value) -> &str {
 /// Of such a package.
 pub fn manifest() -> Result<Manifest> {
     let folder = tempfile::tempdir()?;
-    Ok(serde_json::from_value(fill(folder.path(), 1)?.remove(0))?)
+    Ok(serde_json::from_value(fill(folder.path(), 1, ORIGIN)?.remove(0))?)
 }
