@@ -168,6 +168,8 @@ impl Inner {
         };
         if let Err(error) = self.receive(&task, response, &mut pulling).await {
             if broke_off(&error) && pulling.is_of_use() {
+                // It waits without a place: there may be any number of these.
+                tokio::task::block_in_place(|| pulling.pending.rest())?;
                 *partial = Some(pulling);
             }
             return Err(error);
@@ -245,7 +247,7 @@ impl Inner {
         Ok(Partial { pending, place, announced, grower, retold_bytes: None })
     }
 
-    /// Takes in the body: hashed and written in batches as it arrives.
+    /// Takes in the body: written in batches as it arrives.
     async fn receive(
         &self,
         task: &Task<'_>,
@@ -318,9 +320,9 @@ impl Inner {
 
     fn write(&self, task: &Task<'_>, pulling: &mut Partial, bytes: &[u8]) -> Result<(), PullError> {
         let pending = &mut pulling.pending;
-        // Hashing and writing here, in batches, was measured faster than
-        // handing over to another thread; block_in_place keeps a slow disk
-        // from holding up the other tasks of this worker.
+        // Writing here, in batches, was measured faster than handing over to
+        // another thread; block_in_place keeps a slow disk from holding up the
+        // other tasks of this worker.
         tokio::task::block_in_place(|| {
             let after = pending.received_bytes() + bytes.len() as u64;
             let (config, id) = (task.config, task.flight.id());
