@@ -89,6 +89,7 @@ pub struct Serve {
 #[serde(rename_all = "camelCase")]
 pub struct Logging {
     pub level: String,
+    pub format: String,
     pub file_enabled: bool,
     pub file_path: String,
     pub max_file_size: u64,
