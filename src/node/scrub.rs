@@ -10,7 +10,7 @@ use tracing::{debug, error, warn};
 use crate::{
     board::{Board, Checked, Counts},
     package::{PackageId, Sha256},
-    store::{Opened, Package, Store, StoreError, now_s},
+    store::{Opened, Package, Store, StoreError, Stored, now_s},
     tasks,
 };
 
@@ -85,17 +85,27 @@ async fn check(store: &Store, (stored, opened): Package) -> Result<bool, StoreEr
     while at < size {
         let (opened, within) = (opened.clone(), store.clone());
         let id = stored.manifest.id.clone();
-        (hasher, at) = tasks::blocking(move || {
-            let read = read_on(&opened, hasher, at, size);
-            read.map_err(|cause| within.unreadable(&id, cause))
-        })
-        .await?;
+        let read = tasks::blocking(move || match read_on(&opened, hasher, at, size) {
+            Err(cause) if is_lost(&cause) => Ok(None),
+            read => read.map(Some).map_err(|cause| within.unreadable(&id, cause)),
+        });
+        let Some(read) = read.await? else { return judge(store, stored, false).await };
+        (hasher, at) = read;
         tokio::time::sleep(rest).await;
     }
     let good = Sha256::new(hasher.finalize().into()) == stored.manifest.sha256;
+    judge(store, stored, good).await
+}
+
+async fn judge(store: &Store, stored: Arc<Stored>, good: bool) -> Result<bool, StoreError> {
     let store = store.clone();
     tasks::blocking(move || store.read_again(&stored, good)).await?;
     Ok(good)
+}
+
+/// The disk has lost what it held: every download would break there.
+fn is_lost(cause: &std::io::Error) -> bool {
+    cause.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 fn read_on(
@@ -160,6 +170,13 @@ mod tests {
             assert_eq!(check(&store, package).await.unwrap(), expected);
             assert_eq!(store.get(&name.parse().unwrap()).is_some(), expected);
         }
+    }
+
+    #[test]
+    fn only_what_the_disk_lost_is_damage() {
+        let of = |errno: rustix::io::Errno| is_lost(&errno.into());
+        assert!(of(rustix::io::Errno::IO));
+        assert!(!of(rustix::io::Errno::MFILE) && !of(rustix::io::Errno::ACCESS));
     }
 
     #[tokio::test]
