@@ -22,7 +22,11 @@ use super::{
     check::{self, Problem},
     schema,
 };
-use crate::{atomic, live::Live};
+use crate::{
+    atomic,
+    live::Live,
+    metrics::{Tally, labels},
+};
 
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -64,6 +68,13 @@ pub struct Settings {
     held: Mutex<Held>,
     live: Live<Config>,
     fault: watch::Sender<Option<String>>,
+    /// Edits of the file by somebody else that were taken in, and that were not.
+    pub reloads: Tally<Reload>,
+}
+
+labels! {
+    /// What became of an edit.
+    Reload { Taken => "ok", Rejected => "rejected" }
 }
 
 #[derive(Debug)]
@@ -120,6 +131,7 @@ impl Settings {
             held: Mutex::new(held),
             live: Live::new(config),
             fault: watch::Sender::new(None),
+            reloads: Tally::default(),
         })
     }
 
@@ -288,7 +300,8 @@ impl Settings {
                 held.document = document;
                 held.bytes = bytes;
                 held.warn_of_unknown_keys();
-                self.clear_fault();
+                self.reloads.one(Reload::Taken);
+                self.mended();
                 if self.apply(config) {
                     info!("configuration read anew from {}", self.path.display());
                 }
@@ -324,14 +337,24 @@ impl Settings {
             fresh
         });
         if fresh {
+            self.reloads.one(Reload::Rejected);
             error!("{fault}; the last good configuration stays in force");
         }
     }
 
+    /// The file is as it was before the fault, or gone.
     fn clear_fault(&self) {
-        if self.fault.send_if_modified(|slot| slot.take().is_some()) {
+        if self.mended() {
+            self.reloads.one(Reload::Taken);
+        }
+    }
+
+    fn mended(&self) -> bool {
+        let mended = self.fault.send_if_modified(|slot| slot.take().is_some());
+        if mended {
             info!("{} is valid again", self.path.display());
         }
+        mended
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {

@@ -190,7 +190,7 @@ mod tests {
     use std::{fs::File, io::Write, task::Waker};
 
     use super::*;
-    use crate::delivery::Traffic;
+    use crate::delivery::{Ended, Traffic};
 
     const SIZE: u64 = (3 << 20) + 5;
 
@@ -203,7 +203,8 @@ mod tests {
 
     fn part(opened: Opened, part: Range<u64>) -> (Download, Arc<Traffic>) {
         let traffic = Arc::<Traffic>::default();
-        (Download::new(Arc::new(opened), part, UnderWay::begin(&traffic)), traffic)
+        let under_way = UnderWay::begin(&traffic, part.end - part.start);
+        (Download::new(Arc::new(opened), part, under_way), traffic)
     }
 
     async fn all_of(mut body: Download) -> io::Result<Vec<u8>> {
@@ -230,6 +231,7 @@ mod tests {
                 assert!(all_of(body).await.unwrap() == expected, "{range:?}");
                 let counted = (traffic.served_bytes(), traffic.under_way());
                 assert_eq!(counted, (range.end - range.start, 0));
+                assert_eq!(traffic.ended.of(Ended::Whole).get(), 1);
             }
         }
     }
@@ -269,8 +271,9 @@ mod tests {
     #[tokio::test]
     async fn a_file_that_was_cut_short_is_an_error_and_no_end() {
         let (file, _) = file();
-        let (body, _) = part(Opened::unmapped(file.try_clone().unwrap()), 0..SIZE);
+        let (body, traffic) = part(Opened::unmapped(file.try_clone().unwrap()), 0..SIZE);
         file.set_len(1 << 20).unwrap();
         assert!(all_of(body).await.is_err());
+        assert_eq!(traffic.ended.of(Ended::BrokenOff).get(), 1);
     }
 }

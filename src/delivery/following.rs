@@ -130,7 +130,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Verify,
-        delivery::Traffic,
+        delivery::{Ended, Traffic},
         package::{Route, Validators},
         store::{Provenance, Store, growing::Grower},
     };
@@ -165,8 +165,8 @@ mod tests {
                 false => Grower::begin_unmapped(&pending, size),
             };
             let traffic = Arc::<Traffic>::default();
-            let body = |part| {
-                let under_way = UnderWay::begin(&traffic);
+            let body = |part: Range<u64>| {
+                let under_way = UnderWay::begin(&traffic, part.end - part.start);
                 Following::new(grower.growing().clone(), part, under_way).into_body()
             };
             let (mut whole, part) = (body(0..size).into_data_stream(), body(1..size - 1));
@@ -186,6 +186,7 @@ mod tests {
             assert!(to_bytes(part, usize::MAX).await.unwrap() == zip[1..zip.len() - 1]);
             assert_eq!((traffic.under_way(), traffic.served_bytes()), (0, 2 * size - 2));
             assert_eq!(stored.downloads(), 2);
+            assert_eq!(traffic.ended.of(Ended::Whole).get(), 2);
         }
     }
 
@@ -198,7 +199,7 @@ mod tests {
         let mut pending = store.begin(&id, Some(size), u64::MAX).unwrap();
         let grower = Grower::begin_unmapped(&pending, size);
         let traffic = Arc::<Traffic>::default();
-        let under_way = UnderWay::begin(&traffic);
+        let under_way = UnderWay::begin(&traffic, size - 10);
         let body = Following::new(grower.growing().clone(), 10..size, under_way).into_body();
         let mut chunks = body.into_data_stream();
         let half = 10 + 3 * CHUNK_BYTES as usize + 5;
@@ -217,5 +218,6 @@ mod tests {
         let broken = chunks.next().await.unwrap();
         assert_eq!(broken.unwrap_err().to_string(), "failed to fill whole buffer");
         assert!(chunks.next().await.is_none());
+        assert_eq!(traffic.ended.of(Ended::BrokenOff).get(), 1);
     }
 }

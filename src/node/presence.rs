@@ -18,7 +18,7 @@ use tracing::{debug, info, warn};
 
 use super::address;
 use crate::{
-    board::{self, Active, Board, Cause, Fault},
+    board::{self, Active, Answered, Board, Cause, Fault},
     config::{Config, Settings},
     delivery::Traffic,
     fetch::belongs,
@@ -221,6 +221,7 @@ impl Worker {
     /// Reports a beat; true when it went well.
     fn note(&self, standing: &Option<Standing>, outcome: Result<Option<String>, Fault>) -> bool {
         let good = outcome.is_ok();
+        self.board.counts.heartbeats.one(Answered::of(&outcome));
         let before = self.board.presence.borrow().clone();
         match &outcome {
             Ok(_) if before.error.is_some() => info!("the main server answers again"),

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256 as Sha256Hasher};
 use tracing::{debug, error, warn};
 
 use crate::{
-    board::Board,
+    board::{Board, Checked, Counts},
     package::{PackageId, Sha256},
     store::{Opened, Package, Store, StoreError, Stored, now_s},
     tasks,
@@ -25,11 +25,11 @@ const SLOW_BYTES_PER_S: f64 = 4e6;
 const PASS_S: f64 = EVERY_S as f64 / 2.0;
 
 pub(super) async fn run(board: Arc<Board>) {
-    let mut folder = board.store.subscribe();
+    let (mut folder, counts) = (board.store.subscribe(), &board.counts);
     loop {
         let store = Store::clone(&folder.borrow_and_update());
         let look = async move {
-            look(store).await;
+            look(store, counts).await;
             tokio::time::sleep(LOOK_EVERY).await;
         };
         tokio::select! {
@@ -41,14 +41,17 @@ pub(super) async fn run(board: Arc<Board>) {
 }
 
 /// Reads all that is due.
-async fn look(store: Store) {
+async fn look(store: Store, counts: &Counts) {
     // One that can't be read must not keep the others from being read.
     let mut unreadable = HashSet::new();
     while let Some(package) = due(&store, &unreadable).await {
         let id = package.0.manifest.id.clone();
         match check(&store, package).await {
             Ok(true) => debug!("package of meeting {id} read again: it is as it was verified"),
-            Ok(false) => error!("package of meeting {id} was damaged on disk and was removed"),
+            Ok(false) => {
+                counts.bad_packages.one(Checked::ReadAgain);
+                error!("package of meeting {id} was damaged on disk and was removed");
+            }
             Err(error) => {
                 warn!("package of meeting {id} could not be read again: {error}");
                 unreadable.insert(id);
@@ -221,9 +224,26 @@ mod tests {
         tell(folder.path(), "broken", "size_bytes", 1 << 20);
         tell(folder.path(), "good", "verified_s", 2);
         let (store, _) = Store::open(folder.path()).unwrap();
-        look(store.clone()).await;
+        look(store.clone(), &Counts::default()).await;
         let read = |name: &str| store.get(&name.parse().unwrap()).unwrap().manifest.reread_s;
         assert!(read("broken").is_none() && read("good").is_some());
+    }
+
+    #[tokio::test]
+    async fn each_package_that_turns_out_damaged_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        for name in ["good", "rotten"] {
+            put(&store, name, &zip_of(&[b'x'; 2000]));
+        }
+        drop(store);
+        for name in ["good", "rotten"] {
+            tell(folder.path(), name, "verified_s", 1);
+        }
+        rot(&folder.path().join("meeting_rotten/package.zip"));
+        let counts = Counts::default();
+        look(Store::open(folder.path()).unwrap().0, &counts).await;
+        assert_eq!(counts.bad_packages.of(Checked::ReadAgain).get(), 1);
     }
 
     #[tokio::test]
