@@ -15,7 +15,7 @@ use super::{
 use crate::{
     atomic::{self, Owner},
     cli::{InstallArgs, MainServer},
-    config::{Settings, schema},
+    config::{Settings, merge::merge, schema},
 };
 
 const MASTER_PORT: u16 = 8000;
@@ -53,21 +53,26 @@ impl Wanted {
         adopted: Option<&Adopted>,
         asker: &mut Asker,
     ) -> Result<Self, InstallError> {
-        // The package's own names no main server: that one was not set up yet.
-        let kept = Settings::document(path)?.filter(|d| d.contains_key("mainServerIp"));
-        let (mut document, note) = match (kept, adopted) {
-            (Some(kept), None) => (kept, "保留原有配置 / configuration kept"),
-            (Some(kept), Some(_)) => (
-                kept,
+        // The package's own file names no main server: that one was not set up yet.
+        let there = Settings::document(path)?.unwrap_or_default();
+        let kept = there.contains_key("mainServerIp");
+        let (mut document, note) = match adopted {
+            _ if kept && adopted.is_some() => (
+                there,
                 "保留原有配置，只接管会议包 / configuration kept, only packages are taken over",
             ),
-            (None, Some(adopted)) => (
+            _ if kept => (there, "保留原有配置 / configuration kept"),
+            Some(adopted) => (
                 in_its_place(adopted.document.clone()),
                 "已接管旧节点的配置（保留未知的键）/ the old node's configuration, unknown keys and all",
             ),
-            (None, None) => (in_its_place(schema::defaults()), "新配置 / new configuration"),
+            None => {
+                let mut new = in_its_place(schema::defaults());
+                merge(&mut new, &there);
+                (new, "新配置 / new configuration")
+            }
         };
-        let is_new = note.starts_with("新");
+        let is_new = !kept && adopted.is_none();
         let known = main_server_of(&document);
         let main_server = match &args.main_server {
             Some(given) => given.clone(),

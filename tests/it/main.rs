@@ -15,6 +15,7 @@ mod house;
 mod install;
 mod main_server;
 mod overview;
+mod package;
 mod panel_api;
 mod presence;
 mod process;

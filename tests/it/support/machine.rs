@@ -32,9 +32,10 @@ const COMMANDS: [(&str, &str); 4] = [
         restart*)
             stop
             test -e "$STATE/broken" && { echo "Job for $unit failed." >&2; exit 1; }
+            : > "$STATE/$unit.log"
             command=$(sed -n 's/^ExecStart=//p' "/etc/systemd/system/$unit.service")
             test -e "/etc/$unit/options.env" && . "/etc/$unit/options.env"
-            eval "exec $command --host 127.0.0.1" > "$STATE/$unit.log" 2>&1 < /dev/null &
+            eval "exec $command --host 127.0.0.1" >> "$STATE/$unit.log" 2>&1 < /dev/null &
             echo $! > "$pid"
             until grep -q "listen" "$STATE/$unit.log"; do kill -0 "$(cat "$pid")" || exit 1; sleep 0.02; done ;;
         *disable*) stop ;;
