@@ -112,7 +112,9 @@ fn install(
     let mut asker = Asker::of_terminal(args.yes);
     let wanted = Wanted::settle(args, places, adopted.as_ref(), &mut asker)?;
     let upgrade = places.is_installed();
-    if *system == System::Here && !upgrade && is_taken(wanted.port()) {
+    // One that is installed listens on its port itself.
+    let new_port = !upgrade || wanted.has_new_port();
+    if *system == System::Here && new_port && is_taken(wanted.port()) {
         return Err(InstallError::PortTaken(wanted.port()));
     }
     let program = std::env::current_exe().map_err(InstallError::io("find", Path::new("myself")))?;
@@ -125,7 +127,7 @@ fn install(
     wanted.write(places, owner, say)?;
     place_program(&program, places, say)?;
     system.start(places, say)?;
-    say(match upgrade {
+    say(match upgrade && !wanted.is_new() {
         true => "已升级，配置和会议包均已保留 / upgraded; configuration and packages are kept",
         false => "安装完成 / installed",
     });

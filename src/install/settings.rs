@@ -24,7 +24,9 @@ const PORT_OF_OPTIONS: &str = "MASTER_PORT=";
 /// The file to be written, checked already.
 pub(super) struct Wanted {
     port: u16,
+    has_new_port: bool,
     bytes: Vec<u8>,
+    is_new: bool,
     /// Said of it.
     note: &'static str,
 }
@@ -32,6 +34,16 @@ pub(super) struct Wanted {
 impl Wanted {
     pub(super) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Nothing was set up here before.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Another one than it was, if there was one.
+    pub(super) fn has_new_port(&self) -> bool {
+        self.has_new_port
     }
 
     /// Asks for what is not known, and sees that the outcome is valid.
@@ -102,7 +114,13 @@ impl Wanted {
         }
         // Without an id, if it has none: an image that is copied must not have one.
         let (config, bytes) = Settings::as_file(path, &document)?;
-        Ok(Self { port: config.node_port, bytes, note })
+        Ok(Self {
+            port: config.node_port,
+            has_new_port: port != known_port,
+            bytes,
+            is_new: !kept,
+            note,
+        })
     }
 
     fn of_master(args: &InstallArgs, path: &Path, asker: &mut Asker) -> Result<Self, InstallError> {
@@ -117,11 +135,12 @@ impl Wanted {
         let others = lines.lines().filter(|line| !line.starts_with(PORT_OF_OPTIONS));
         let port_line = format!("{PORT_OF_OPTIONS}{port}");
         let text = others.chain([port_line.as_str()]).flat_map(|line| [line, "\n"]).collect();
-        let note = match kept {
+        let note = match &kept {
             Some(_) => "保留原有选项 / options kept",
             None => "选项 / options",
         };
-        Ok(Self { port, bytes: String::into_bytes(text), note })
+        let (has_new_port, is_new) = (port != known, kept.is_none());
+        Ok(Self { port, has_new_port, bytes: String::into_bytes(text), is_new, note })
     }
 
     /// Writes it where it differs; the right to a low port as well.

@@ -325,6 +325,13 @@ async fn a_machine_gets_a_serving_node_whose_panel_link_logs_in() {
     assert_eq!(fs::read(machine.path("/etc/edge-mirror/node_config.json")).unwrap(), before);
     assert!(client().get(&package).send().await.unwrap().status().is_success());
 
+    // Another port has to be free; its own is.
+    let taken = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let other = taken.local_addr().unwrap().port();
+    let said = machine.run(&format!("\"$PROGRAM\" install --port {other}"));
+    assert_eq!((said.0, said.1.contains(&other.to_string())), (1, true), "{said:?}");
+    assert_eq!(machine.calls(), [""; 0]);
+
     let said = machine.good("edge-mirror uninstall");
     assert!(
         said.contains("left: /etc/edge-mirror") && said.contains("system user edge-mirror"),
