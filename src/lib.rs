@@ -62,6 +62,8 @@ pub mod config;
 pub mod live;
 /// What the service manager is told, and asks for.
 pub mod systemd;
+/// What is counted, and the text that Prometheus reads of it.
+pub mod metrics;
 /// Supervised background tasks and shutdown.
 pub mod tasks;
 /// Whether a loop still comes round.

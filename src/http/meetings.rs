@@ -13,7 +13,11 @@ use serde_json::json;
 use tracing::info;
 
 use super::{config::success, error::ApiError};
-use crate::{board::Board, tasks, wire::PathId};
+use crate::{
+    board::{Board, Evicted},
+    tasks,
+    wire::PathId,
+};
 
 /// Only asks for it: how it goes is seen in the status.
 pub(super) async fn sync(
@@ -47,6 +51,7 @@ pub(super) async fn remove(
     }
     let gone = id.clone();
     tasks::blocking(move || store.remove(&gone)).await.map_err(ApiError::NotRemoved)?;
+    board.counts.evictions.one(Evicted::Request);
     info!("package of meeting {id} removed by request");
     Ok(success(&format!("会议 {id} 的会议包已删除 / package of meeting {id} removed")))
 }

@@ -24,13 +24,13 @@ const FLOORS: &[&[&str]] = &[
     &["cli", "listen", "machine", "telemetry"],
     &["config"],
     &["systemd"],
-    &["tasks", "atomic", "live", "pulse"],
+    &["tasks", "atomic", "live", "metrics", "pulse"],
 ];
 
 /// What the main server shares with the node, and nothing else.
 const MASTERS: &[&str] = &[
     "access", "delivery", "wire", "store", "protocol", "package", "listen", "config", "tasks",
-    "atomic", "pulse",
+    "atomic", "metrics", "pulse",
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {

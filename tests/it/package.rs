@@ -8,7 +8,11 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::support::process::plain_environment;
+use crate::support::{
+    node::free_port,
+    process::{NodeFolder, plain_environment},
+    until,
+};
 
 /// Builds one, of the program that is tested; where it is.
 fn built(version: &str, out: &Path) -> PathBuf {
@@ -165,6 +169,23 @@ fn the_package_installs_upgrades_removes_and_purges_cleanly() {
     for folder in ["etc/edge-mirror", "var/lib/edge-mirror", "var/log/edge-mirror"] {
         assert!(!root.path(folder).exists(), "{folder}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_images_health_check_tells_a_ready_node_from_another() {
+    let folder = NodeFolder::of(&format!("127.0.0.1:{}", free_port()));
+    let node = folder.start().await;
+    let healthy = |port: u16| {
+        let mut check = Command::new(here("packaging/healthcheck"));
+        check.env("HEALTH_PORT", port.to_string()).stderr(Stdio::null()).status().unwrap().success()
+    };
+    assert!(healthy(node.address().port()));
+    assert!(!healthy(free_port()), "nobody listens there");
+    // Ready is more than to listen: packages can't be kept any more.
+    let storage = folder.storage();
+    std::fs::rename(&storage, folder.path().join("gone")).unwrap();
+    std::fs::write(&storage, "no folder").unwrap();
+    until("it is not ready", async || (!healthy(node.address().port())).then_some(())).await;
 }
 
 #[test]

@@ -3,6 +3,7 @@
 pub mod machine;
 pub mod main_server;
 pub mod master;
+pub mod metrics;
 pub mod node;
 pub mod old_node;
 pub mod process;
