@@ -127,6 +127,61 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder_of(path)
 }
 
+/// Whose a file is: user and group.
+pub type Owner = (u32, u32);
+
+/// As [`write()`], with this mode and, if one is named, this owner.
+pub fn write_as(path: &Path, bytes: &[u8], mode: u32, owner: Option<Owner>) -> io::Result<()> {
+    placed(path, mode, owner, |mut file| file.write_all(bytes))
+}
+
+/// Copies a file, over whatever file was there: whole, or not at all. On a
+/// filesystem that can, both share their blocks until one of them changes.
+pub fn copy(from: &Path, to: &Path, mode: u32, owner: Option<Owner>) -> io::Result<()> {
+    let source = File::open(from)?;
+    placed(to, mode, owner, |mut file| match rustix::fs::ioctl_ficlone(file, &source) {
+        Ok(()) => Ok(()),
+        Err(_) => io::copy(&mut &source, &mut file).map(drop),
+    })
+}
+
+fn placed(
+    path: &Path,
+    mode: u32,
+    owner: Option<Owner>,
+    fill: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    // Nobody else looks in before it is whose it shall be.
+    let scratch = Scratch::create_with_mode(folder_of(path), 0o600)?;
+    fill(scratch.file())?;
+    if let Some((user, group)) = owner {
+        std::os::unix::fs::fchown(scratch.file(), Some(user), Some(group))?;
+    }
+    // Now, and whatever the umask: a change of owner takes some bits away.
+    scratch.file().set_permissions(fs::Permissions::from_mode(mode))?;
+    scratch.sync()?;
+    scratch.place(path)?;
+    sync_folder_of(path)
+}
+
+/// Creates a folder and those above it; gives it, new or not, this mode and, if
+/// one is named, this owner.
+pub fn create_folder_as(path: &Path, mode: u32, owner: Option<Owner>) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    create_folder(path)?;
+    let folder = File::open(path)?;
+    if let Some((user, group)) = owner {
+        std::os::unix::fs::fchown(&folder, Some(user), Some(group))?;
+    }
+    folder.set_permissions(fs::Permissions::from_mode(mode))
+}
+
+/// Gives a file to somebody.
+pub fn give(path: &Path, (user, group): Owner) -> io::Result<()> {
+    std::os::unix::fs::lchown(path, Some(user), Some(group))
+}
+
 /// Lets only its owner and group read a file. One that is not there is fine.
 pub fn hide_from_others(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
@@ -320,6 +375,25 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"short");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn copying_replaces_the_file_and_leaves_the_source_alone() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        fs::write(&from, b"new").unwrap();
+        fs::write(&to, b"an older one").unwrap();
+        let open = fs::File::open(&to).unwrap();
+        copy(&from, &to, 0o640, None).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"new");
+        assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o7777, 0o640);
+        assert_eq!(open.metadata().unwrap().len(), 12, "who reads the old one goes on");
+        let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+        assert_ne!(inode(&from), inode(&to), "a link would change with its source");
+        assert!(copy(&folder.path().join("none"), &to, 0o640, None).is_err());
+        assert_eq!(fs::read(&to).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
     #[test]

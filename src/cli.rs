@@ -1,5 +1,6 @@
 //! The command line.
 
+mod service;
 mod units;
 
 use std::{
@@ -9,8 +10,10 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::Subnet;
+pub use service::{InstallArgs, MainServer, UninstallArgs};
 
 /// Mirrors meeting packages from a main server and serves them to tablets.
 ///
@@ -40,6 +43,18 @@ pub enum Command {
     /// and how they fared is shown. It is a real load for the node and the
     /// network; don't run it while a meeting needs them.
     Bench(BenchArgs),
+    /// Install it as a service of this machine, or upgrade what is installed.
+    Install(InstallArgs),
+    /// Take away what install made; configuration and packages only with --purge.
+    Uninstall(UninstallArgs),
+    /// Print what makes a shell complete this command line.
+    ///
+    /// bash: edge-mirror completions bash > /etc/bash_completion.d/edge-mirror
+    #[command(verbatim_doc_comment)]
+    Completions { shell: Shell },
+    /// Write the manual pages into a folder.
+    #[command(hide = true)]
+    Man { folder: PathBuf },
 }
 
 #[derive(Clone, Debug, Args)]

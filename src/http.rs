@@ -66,7 +66,7 @@ pub struct Listening {
 impl Face {
     pub fn answers(self) -> Answers {
         let at_once = download::at_once(&self);
-        Answers { at_once: Some(at_once), router: self.router() }
+        Answers { at_once: Some(at_once), ..self.router().into() }
     }
 
     fn router(self) -> Router {

@@ -15,6 +15,10 @@
 
 /// A main server, two nodes and a sample meeting in one process.
 pub mod demo;
+/// `edge-mirror install` and `uninstall`.
+pub mod install;
+/// Shell completions and manual pages.
+pub mod manual;
 /// `edge-mirror token`.
 pub mod token;
 /// `edge-mirror bench`: a rehearsal of the storm.
@@ -56,9 +60,13 @@ pub mod telemetry;
 pub mod config;
 /// A value that is read for every request and changes once in a while.
 pub mod live;
+/// What the service manager is told, and asks for.
+pub mod systemd;
 /// What is counted, and the text that Prometheus reads of it.
 pub mod metrics;
 /// Supervised background tasks and shutdown.
 pub mod tasks;
+/// Whether a loop still comes round.
+pub mod pulse;
 /// The only place that creates, renames and removes files.
 pub mod atomic;

@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-use crate::tasks::Tasks;
+use crate::{pulse::Pulse, tasks::Tasks};
 
 /// A storm's worth of tablets may knock before the loop comes round. The
 /// kernel takes less where `net.core.somaxconn` is lower.
@@ -100,11 +100,13 @@ pub type AtOnce = Arc<dyn Fn(&Method, &Uri, &HeaderMap) -> Option<Response<Body>
 pub struct Answers {
     pub at_once: Option<AtOnce>,
     pub router: Router,
+    /// Of the loop that accepts.
+    pub pulse: Pulse,
 }
 
 impl From<Router> for Answers {
     fn from(router: Router) -> Self {
-        Self { at_once: None, router }
+        Self { at_once: None, router, pulse: Pulse::default() }
     }
 }
 
@@ -140,8 +142,11 @@ impl Listener {
         let answers = answers.into();
         let places = Arc::new(Semaphore::new(places()));
         let mut reserve = Reserve::take();
+        // It comes round while all places are taken, too: full is not ill.
+        let mut questions = answers.pulse.questions();
         loop {
-            let accepted = stop.run_until_cancelled(self.accept(&places, &mut reserve)).await;
+            let accepting = questions.answered_beside(self.accept(&places, &mut reserve));
+            let accepted = stop.run_until_cancelled(accepting).await;
             // Those who had knocked already are let in: closing the socket would
             // reset their connections. Unconstrained: there may be more of them
             // than tokio lets a task see ready in one turn.
@@ -295,7 +300,7 @@ async fn connection(
 ) {
     let asked = Arc::new(AtomicBool::new(false));
     let first = asked.clone();
-    let Answers { at_once, router } = answers;
+    let Answers { at_once, router, .. } = answers;
     let service = service_fn(move |mut request: Request<Incoming>| {
         first.store(true, Ordering::Relaxed);
         let quick = at_once

@@ -8,10 +8,12 @@ use edge_mirror::{
     bench,
     cli::{self, BenchArgs, Cli, Command, MasterArgs, NodeArgs},
     config::{Security, Settings},
-    demo,
+    demo, install, manual,
     master::{self, Master, MasterOptions},
     node::{Node, NodeOptions},
-    tasks::Interrupt,
+    pulse::Pulse,
+    systemd::{Hangups, Manager},
+    tasks::{self, Interrupt, Tasks},
     telemetry::{SECRET, Telemetry},
     token,
 };
@@ -63,22 +65,23 @@ fn run(command: Command) -> Result<()> {
 }
 
 async fn role(command: Command) -> Result<()> {
-    // Signals end it as they end any command.
-    if let Command::Token(args) = command {
-        println!("{}", token::run(args).await?);
-        return Ok(());
-    }
-    let interrupt = Interrupt::listen()?;
+    let print = |text: &str| println!("{text}");
     match command {
-        Command::Node(args) => node(args, interrupt).await,
-        Command::Master(args) => main_server(args, interrupt).await,
-        Command::Demo => demo(interrupt).await,
-        Command::Bench(args) => bench(args, interrupt).await,
-        Command::Token(_) => Ok(()),
+        Command::Node(args) => node(args, Interrupt::listen()?).await,
+        Command::Master(args) => main_server(args, Interrupt::listen()?).await,
+        Command::Demo => demo(Interrupt::listen()?).await,
+        Command::Bench(args) => bench(args, Interrupt::listen()?).await,
+        // Signals end these as they end any command.
+        Command::Token(args) => token::run(args).await.map(|text| print(&text)),
+        Command::Install(args) => install::run(args, print).await,
+        Command::Uninstall(args) => Ok(install::uninstall(&args, print)?),
+        Command::Completions { shell } => Ok(manual::completions(shell)?),
+        Command::Man { folder } => Ok(manual::pages(&folder)?),
     }
 }
 
 async fn node(args: NodeArgs, mut interrupt: Interrupt) -> Result<()> {
+    let (manager, mut hangups) = (Manager::of_environment(), Hangups::listen()?);
     let telemetry = Telemetry::start("file_node", "INFO");
     let settings = Arc::new(Settings::load_or_create(&args.config)?);
     telemetry.apply(&settings.current());
@@ -88,15 +91,20 @@ async fn node(args: NodeArgs, mut interrupt: Interrupt) -> Result<()> {
     if let Some(token) = node.new_token() {
         tell(&node.panel().await, token);
     }
+    let state = || node_state(&node);
+    serving(&manager, node.pulse(), &state()).await;
     let failed = tokio::select! {
         () = interrupt.received() => None,
         failed = node.failed() => Some(failed),
         () = telemetry.follow(&settings) => None,
+        () = manager.follow(&mut hangups, async || { read_anew(&settings).await; state() }) => None,
     };
+    manager.stopping(Duration::from_secs(settings.current().shutdown_grace));
     end(node.shut_down(), interrupt, failed).await
 }
 
 async fn main_server(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
+    let (manager, mut hangups) = (Manager::of_environment(), Hangups::listen()?);
     let _telemetry = Telemetry::start("main_server", "INFO");
     let listen = SocketAddr::new(args.host, args.port);
     let security = Security {
@@ -111,10 +119,15 @@ async fn main_server(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
     if let Some(token) = master.new_token() {
         tell(&master::page_at(args.host, master.address().port()).await, token);
     }
+    // Its settings are its arguments: there is nothing to read anew.
+    let state = || format!("main server on {}", master.address());
+    serving(&manager, master.pulse(), &state()).await;
     let failed = tokio::select! {
         () = interrupt.received() => None,
         failed = master.failed() => Some(failed),
+        () = manager.follow(&mut hangups, async || state()) => None,
     };
+    manager.stopping(MASTER_GRACE);
     end(master.shut_down(MASTER_GRACE), interrupt, failed).await
 }
 
@@ -125,6 +138,28 @@ async fn demo(mut interrupt: Interrupt) -> Result<()> {
 
 async fn bench(args: BenchArgs, mut interrupt: Interrupt) -> Result<()> {
     bench::run(args, &mut interrupt).await
+}
+
+/// Tells the service manager, from now until the process ends.
+async fn serving(manager: &Manager, listener: &Pulse, state: &str) {
+    listener.felt().await;
+    manager.ready(state);
+    Tasks::new().spawn("reassurance", manager.clone().reassure(listener.clone()));
+}
+
+async fn read_anew(settings: &Arc<Settings>) {
+    let settings = settings.clone();
+    tasks::blocking(move || settings.reload()).await;
+}
+
+/// One line, for `systemctl status`.
+fn node_state(node: &Node) -> String {
+    let settings = node.settings();
+    let main_server = settings.current().main_server().to_owned();
+    match settings.fault() {
+        Some(fault) => format!("the last good configuration is in force: {fault}"),
+        None => format!("on {}, main server {main_server}", node.address()),
+    }
 }
 
 /// Once, at the first start: only a digest of it is kept. A warning, so that

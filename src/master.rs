@@ -53,7 +53,8 @@ use crate::{
     access::{Access, Vault},
     atomic,
     config::{Security, authority},
-    listen::{self, BindError, Listener},
+    listen::{self, Answers, BindError, Listener},
+    pulse::Pulse,
     store::{Store, StoreError},
     tasks::{self, Tasks},
 };
@@ -114,6 +115,7 @@ pub struct Master {
     /// Ends accepting.
     stop: CancellationToken,
     new_token: Option<String>,
+    pulse: Pulse,
 }
 
 impl Master {
@@ -145,10 +147,11 @@ impl Master {
 
         let (connections, stop) = (workers.child(), CancellationToken::new());
         let address = listener.address();
-        let router = api::router(server.clone());
-        connections.spawn("listener", listener.serve(router, connections.clone(), stop.clone()));
+        let answers = Answers::from(api::router(server.clone()));
+        let pulse = answers.pulse.clone();
+        connections.spawn("listener", listener.serve(answers, connections.clone(), stop.clone()));
         info!("main server listens on {address}");
-        Ok(Self { server, address, workers, connections, stop, new_token })
+        Ok(Self { server, address, workers, connections, stop, new_token, pulse })
     }
 
     /// Where it listens, the port chosen by the system included.
@@ -159,6 +162,11 @@ impl Master {
     /// The admin token, if it was made at this start: nobody knows it yet.
     pub fn new_token(&self) -> Option<&str> {
         self.new_token.as_deref()
+    }
+
+    /// Of the loop that accepts connections.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Resolves with a description once a worker has panicked.

@@ -36,8 +36,9 @@ use crate::{
     delivery::Traffic,
     fetch::Fetch,
     http::{self, Face, Listening},
-    listen::{BindError, Listener},
+    listen::{Answers, BindError, Listener},
     machine::Gauge,
+    pulse::Pulse,
     store::StoreError,
     tasks::{self, Tasks},
     telemetry::Journal,
@@ -85,6 +86,7 @@ pub struct Node {
     /// Ends the panel's event streams.
     closing: CancellationToken,
     new_token: Option<String>,
+    pulse: Pulse,
 }
 
 impl Node {
@@ -119,6 +121,7 @@ impl Node {
             traffic: Arc::default(),
             closing: CancellationToken::new(),
             new_token,
+            pulse: Pulse::default(),
             all,
         };
         let (board, connector) = (node.board.clone(), Arc::<Connector>::default());
@@ -150,7 +153,7 @@ impl Node {
             board: board.clone(),
             host: options.host,
             fixed_port: options.port,
-            answers: face.answers(),
+            answers: Answers { pulse: node.pulse.clone(), ..face.answers() },
             connections: node.connections.clone(),
         };
         node.serving.spawn("serving", worker.run(listener, node.serving.token().clone()));
@@ -193,6 +196,11 @@ impl Node {
     /// The admin token, if it was made at this start: nobody knows it yet.
     pub fn new_token(&self) -> Option<&str> {
         self.new_token.as_deref()
+    }
+
+    /// Of the loop that accepts connections.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Where a browser on another machine finds the panel.

@@ -142,19 +142,32 @@ impl Settings {
         let bytes = read_file(&path)
             .map_err(|cause| ConfigError::Unreadable { path: path.clone(), cause })?;
         let environment = Environment::of_process().map_err(ConfigError::Environment)?;
-        let mut document = environment.over(&parse(&path, &bytes)?);
-        if document.get("nodeId").is_none_or(|id| id.is_null() || id == "") {
-            schema::put(&mut document, "nodeId", "unnamed".into());
+        as_node(&path, environment.over(&parse(&path, &bytes)?))
+    }
+
+    /// The document as it lies on disk, with keys that nobody here knows and
+    /// without the environment's; none where there is no file.
+    pub fn document(path: &Path) -> Result<Option<Map<String, Value>>, ConfigError> {
+        match read_file(path) {
+            Ok(bytes) => parse(path, &bytes).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(ConfigError::Unreadable { path: path.to_owned(), cause }),
         }
-        typed(&path, &document).map_err(|problems| ConfigError::Invalid { path, problems })
+    }
+
+    /// A document as a configuration file at `path`, which is not written.
+    pub fn as_file(
+        path: &Path,
+        document: &Map<String, Value>,
+    ) -> Result<(Config, Vec<u8>), ConfigError> {
+        let config = as_node(path, document.clone())?;
+        Ok((config, rendered(document)))
     }
 
     /// What a file without any settings would mean.
     pub fn of_defaults() -> Result<Config, ConfigError> {
         let path = PathBuf::from("/node_config.json");
-        let mut document = schema::defaults();
-        schema::put(&mut document, "nodeId", "unnamed".into());
-        typed(&path, &document).map_err(|problems| ConfigError::Invalid { path, problems })
+        as_node(&path, schema::defaults())
     }
 
     /// Not part of reading the file: where the logs go is only known then.
@@ -380,6 +393,15 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
         true => fs::read(path),
         false => Err(io::Error::other("it is not a file")),
     }
+}
+
+/// As the node would take it, which makes itself an id at its first start.
+fn as_node(path: &Path, mut document: Map<String, Value>) -> Result<Config, ConfigError> {
+    if document.get("nodeId").is_none_or(|id| id.is_null() || id == "") {
+        schema::put(&mut document, "nodeId", "unnamed".into());
+    }
+    typed(path, &document)
+        .map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
 }
 
 /// As `check::typed`; and the log may not be written into what is kept.

@@ -9,7 +9,8 @@ use std::{
 /// Rooms from the top down: each may use those below its own line. The last
 /// line's are for everybody, and use each other only downwards, too.
 const FLOORS: &[&[&str]] = &[
-    &["demo", "token", "bench"],
+    &["install"],
+    &["demo", "token", "bench", "manual"],
     &["master", "node"],
     &["http"],
     &["fetch"],
@@ -22,13 +23,14 @@ const FLOORS: &[&[&str]] = &[
     &["package"],
     &["cli", "listen", "machine", "telemetry"],
     &["config"],
-    &["tasks", "atomic", "live", "metrics"],
+    &["systemd"],
+    &["tasks", "atomic", "live", "metrics", "pulse"],
 ];
 
 /// What the main server shares with the node, and nothing else.
 const MASTERS: &[&str] = &[
     "access", "delivery", "wire", "store", "protocol", "package", "listen", "config", "tasks",
-    "atomic", "metrics",
+    "atomic", "metrics", "pulse",
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {

@@ -1,5 +1,6 @@
 //! Builders and what tests wait with.
 
+pub mod machine;
 pub mod main_server;
 pub mod master;
 pub mod metrics;

@@ -1,0 +1,220 @@
+//! `edge-mirror install` and `uninstall`: what makes this program a service of
+//! the machine, so that nobody has to know how that is done.
+//!
+//! `places` says where everything lies, `answers` asks, `settings` makes the
+//! configuration, `adopted` reads a Python node's folder, `system` runs the
+//! commands that it takes (none, with `--root`). Everything that can be wrong is
+//! looked at before anything is changed, and all steps may be taken again: to
+//! upgrade is to install once more.
+
+mod adopted;
+mod answers;
+mod places;
+mod settings;
+mod system;
+mod uninstall;
+
+use std::{
+    io,
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+use thiserror::Error;
+
+use crate::{
+    atomic::{self, Owner},
+    cli::{InstallArgs, TokenArgs},
+    config::ConfigError,
+    token,
+};
+use adopted::Adopted;
+use answers::Asker;
+use places::{Places, Role};
+use settings::Wanted;
+use system::System;
+pub use uninstall::run as uninstall;
+
+#[derive(Debug, Error)]
+pub enum InstallError {
+    #[error(
+        "需要 root 权限，请使用 sudo；或用 --root DIR 放到其他目录下 / \
+         this needs root's rights: run it with sudo, or with --root DIR to put all files below another folder"
+    )]
+    NotRoot,
+    #[error(
+        "本机未运行 systemd，无法安装为服务；可用 --root DIR 只放置文件，或用容器运行 / \
+         systemd does not run this machine, so there is nothing to install a service into; --root DIR only lays the files out, and a container needs neither"
+    )]
+    NoSystemd,
+    #[error(
+        "缺少 --main-server 主机:端口（或用 --yes 使用默认值）/ \
+         --main-server HOST:PORT is missing (or --yes, for the default)"
+    )]
+    NoMainServer,
+    #[error(
+        "端口 {0} 已被其他程序占用：请先停止该程序（例如旧的 Python 节点），或用 --port 换一个端口 / \
+         port {0} is used by another program: stop that one first (the old Python node, say), or choose another with --port"
+    )]
+    PortTaken(u16),
+    #[error(
+        "{0}: 不是节点的文件夹（没有 node_config.json）/ not a node's folder, it has no node_config.json"
+    )]
+    NotANode(PathBuf),
+    #[error(
+        "磁盘空间不足：接管的会议包需要 {needed} 字节，{folder} 只有 {free} 字节 / \
+         no room: the packages to take over need {needed} bytes, {folder} has {free}"
+    )]
+    NoRoom { needed: u64, free: u64, folder: PathBuf },
+    #[error(
+        "由 Debian 软件包安装，请用 apt remove（或 apt purge）edge-mirror 卸载 / installed by the Debian package: remove it with apt remove, or apt purge, edge-mirror"
+    )]
+    Packaged,
+    #[error("cannot {action} {path}: {cause}")]
+    Io { action: &'static str, path: PathBuf, cause: io::Error },
+    #[error("cannot read the answer: {0}")]
+    NoAnswer(io::Error),
+    #[error("{command} failed: {said}")]
+    Command { command: String, said: String },
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+impl InstallError {
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |cause| Self::Io { action, path: path.to_owned(), cause }
+    }
+}
+
+/// Installs, or upgrades; `say` is told each step, and at the end what to do next.
+pub async fn run(args: InstallArgs, mut say: impl FnMut(&str)) -> Result<()> {
+    let places = Places::new(Role::of(args.master), args.root.as_deref());
+    let system = System::at(args.root.as_deref())?;
+    let port = install(&args, &places, &system, &mut say)?;
+    match system {
+        System::Here => {
+            let link = login(&places, port).await?;
+            say(&format!("\n{link}\n\n{}", next(&places)));
+        }
+        System::Below => say(&laid_out(&places)),
+    }
+    Ok(())
+}
+
+fn install(
+    args: &InstallArgs,
+    places: &Places,
+    system: &System,
+    say: &mut impl FnMut(&str),
+) -> Result<u16, InstallError> {
+    let adopted = args.adopt.as_deref().map(Adopted::read).transpose()?;
+    let mut asker = Asker::of_terminal(args.yes);
+    let wanted = Wanted::settle(args, places, adopted.as_ref(), &mut asker)?;
+    let upgrade = places.is_installed();
+    // One that is installed listens on its port itself.
+    let new_port = !upgrade || wanted.has_new_port();
+    if *system == System::Here && new_port && is_taken(wanted.port()) {
+        return Err(InstallError::PortTaken(wanted.port()));
+    }
+    let program = std::env::current_exe().map_err(InstallError::io("find", Path::new("myself")))?;
+
+    let owner = system.user(say)?;
+    make_folders(places, owner)?;
+    if let Some(adopted) = &adopted {
+        adopted.copy_packages(&places.storage(), owner, say)?;
+    }
+    wanted.write(places, owner, say)?;
+    place_program(&program, places, say)?;
+    system.start(places, say)?;
+    say(match upgrade && !wanted.is_new() {
+        true => "已升级，配置和会议包均已保留 / upgraded; configuration and packages are kept",
+        false => "安装完成 / installed",
+    });
+    Ok(wanted.port())
+}
+
+fn make_folders(places: &Places, owner: Option<Owner>) -> Result<(), InstallError> {
+    for folder in places.folders() {
+        atomic::create_folder_as(&folder, 0o750, owner)
+            .map_err(InstallError::io("make the folder", &folder))?;
+    }
+    Ok(())
+}
+
+/// The program, its unit, and what the unit needs for a low port.
+fn place_program(
+    program: &Path,
+    places: &Places,
+    say: &mut impl FnMut(&str),
+) -> Result<(), InstallError> {
+    if places.is_packaged() {
+        say("程序和服务文件由 Debian 软件包提供 / program and unit are the Debian package's");
+        return Ok(());
+    }
+    let (binary, unit) = (places.binary(), places.unit());
+    let folders = [&binary, &unit].into_iter().filter_map(|path| path.parent());
+    for folder in folders {
+        atomic::create_folder(folder).map_err(InstallError::io("make the folder", folder))?;
+    }
+    // Itself, when it is run from where it is installed.
+    if program.canonicalize().ok() != binary.canonicalize().ok() {
+        atomic::copy(program, &binary, 0o755, None).map_err(InstallError::io("write", &binary))?;
+        say(&format!("程序 / program: {}", binary.display()));
+    }
+    atomic::write_as(&unit, places.unit_text().as_bytes(), 0o644, None)
+        .map_err(InstallError::io("write", &unit))?;
+    say(&format!("服务 / unit: {}", unit.display()));
+    Ok(())
+}
+
+fn is_taken(port: u16) -> bool {
+    let bound = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port));
+    bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
+async fn login(places: &Places, port: u16) -> Result<String> {
+    let data = (places.role() == Role::Master).then(|| places.data());
+    let args = TokenArgs { new: false, config: places.config(), data, port: Some(port) };
+    token::run(args).await
+}
+
+fn next(places: &Places) -> String {
+    let unit = places.unit_name();
+    let flag = places.role().flag();
+    let token = match places.role() {
+        Role::Node => format!("--config {}", places.config().display()),
+        Role::Master => format!("--data {}", places.data().display()),
+    };
+    format!(
+        "接下来 / what next:\n\
+         \x20 systemctl status {unit}\n\
+         \x20     运行状态 / how it is\n\
+         \x20 journalctl -u {unit} -f\n\
+         \x20     日志 / its log\n\
+         \x20 edge-mirror token {token}\n\
+         \x20     新的登录链接 / another login link\n\
+         \x20 edge-mirror install{flag}\n\
+         \x20     用新版本再次运行即可升级 / run again with a newer version, it upgrades\n\
+         \x20 edge-mirror uninstall{flag}\n\
+         \x20     卸载，保留配置和会议包 / takes it away, leaves configuration and packages"
+    )
+}
+
+fn laid_out(places: &Places) -> String {
+    let (root, unit) = (places.root().display(), places.unit_name());
+    format!(
+        "文件已放在 {root} 下；未创建用户、未更改所有者、未启动服务。\n\
+         Everything lies below {root}. No user was made, no owner changed and no service started.\n\
+         \n\
+         在该系统中 / on that system:\n\
+         \x20 edge-mirror install --yes{}\n\
+         \x20     创建用户并启动 {unit}，显示登录链接 / makes the user, starts {unit}, shows a login link",
+        places.role().flag()
+    )
+}
+
+/// A port that plain users may not listen on.
+fn is_low(port: u16) -> bool {
+    port < 1024
+}

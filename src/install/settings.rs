@@ -1,0 +1,207 @@
+//! What the service is to be run with: its configuration file, or for a main
+//! server the options of its unit.
+
+use std::{fs, path::Path};
+
+use serde_json::{Map, Value};
+
+use super::{
+    InstallError,
+    adopted::Adopted,
+    answers::Asker,
+    is_low,
+    places::{LOW_PORT, Places, Role},
+};
+use crate::{
+    atomic::{self, Owner},
+    cli::{InstallArgs, MainServer},
+    config::{Settings, merge::merge, schema},
+};
+
+const MASTER_PORT: u16 = 8000;
+const PORT_OF_OPTIONS: &str = "MASTER_PORT=";
+
+/// The file to be written, checked already.
+pub(super) struct Wanted {
+    port: u16,
+    has_new_port: bool,
+    bytes: Vec<u8>,
+    is_new: bool,
+    /// Said of it.
+    note: &'static str,
+}
+
+impl Wanted {
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Nothing was set up here before.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Another one than it was, if there was one.
+    pub(super) fn has_new_port(&self) -> bool {
+        self.has_new_port
+    }
+
+    /// Asks for what is not known, and sees that the outcome is valid.
+    pub(super) fn settle(
+        args: &InstallArgs,
+        places: &Places,
+        adopted: Option<&Adopted>,
+        asker: &mut Asker,
+    ) -> Result<Self, InstallError> {
+        match places.role() {
+            Role::Node => Self::of_node(args, &places.config(), adopted, asker),
+            Role::Master => Self::of_master(args, &places.options(), asker),
+        }
+    }
+
+    fn of_node(
+        args: &InstallArgs,
+        path: &Path,
+        adopted: Option<&Adopted>,
+        asker: &mut Asker,
+    ) -> Result<Self, InstallError> {
+        // The package's own file names no main server: that one was not set up yet.
+        let there = Settings::document(path)?.unwrap_or_default();
+        let kept = there.contains_key("mainServerIp");
+        let (mut document, note) = match adopted {
+            _ if kept && adopted.is_some() => (
+                there,
+                "保留原有配置，只接管会议包 / configuration kept, only packages are taken over",
+            ),
+            _ if kept => (there, "保留原有配置 / configuration kept"),
+            Some(adopted) => (
+                in_its_place(adopted.document.clone()),
+                "已接管旧节点的配置（保留未知的键）/ the old node's configuration, unknown keys and all",
+            ),
+            None => {
+                let mut new = in_its_place(schema::defaults());
+                merge(&mut new, &there);
+                (new, "新配置 / new configuration")
+            }
+        };
+        let is_new = !kept && adopted.is_none();
+        let known = main_server_of(&document);
+        let main_server = match &args.main_server {
+            Some(given) => given.clone(),
+            None => match asker.ask("主控服务器地址 / main server (HOST:PORT)", &known)? {
+                Some(answer) => answer,
+                None if is_new && !asker.defaults => return Err(InstallError::NoMainServer),
+                None => known.clone(),
+            },
+        };
+        let known_port = port_of(&document);
+        let port = match args.port {
+            Some(given) => given,
+            None => asker.ask("本节点端口 / port of this node", &known_port)?.unwrap_or(known_port),
+        };
+        let mut set = |key, value: Value| {
+            if schema::get(&document, key) != Some(&value) {
+                schema::put(&mut document, key, value);
+            }
+        };
+        // What is as it was is left as it was written, or left out.
+        if is_new || main_server != known {
+            set("mainServerIp", main_server.host.into());
+            set("mainServerPort", main_server.port.into());
+        }
+        if is_new || port != known_port {
+            set("nodePort", port.into());
+        }
+        // Without an id, if it has none: an image that is copied must not have one.
+        let (config, bytes) = Settings::as_file(path, &document)?;
+        Ok(Self {
+            port: config.node_port,
+            has_new_port: port != known_port,
+            bytes,
+            is_new: !kept,
+            note,
+        })
+    }
+
+    fn of_master(args: &InstallArgs, path: &Path, asker: &mut Asker) -> Result<Self, InstallError> {
+        let kept = fs::read_to_string(path).ok();
+        let lines = kept.as_deref().unwrap_or(NEW_OPTIONS);
+        let known = lines.lines().find_map(|line| line.strip_prefix(PORT_OF_OPTIONS));
+        let known = known.and_then(|port| port.trim().parse().ok()).unwrap_or(MASTER_PORT);
+        let port = match args.port {
+            Some(given) => given,
+            None => asker.ask("主控服务器端口 / port of the main server", &known)?.unwrap_or(known),
+        };
+        let others = lines.lines().filter(|line| !line.starts_with(PORT_OF_OPTIONS));
+        let port_line = format!("{PORT_OF_OPTIONS}{port}");
+        let text = others.chain([port_line.as_str()]).flat_map(|line| [line, "\n"]).collect();
+        let note = match &kept {
+            Some(_) => "保留原有选项 / options kept",
+            None => "选项 / options",
+        };
+        let (has_new_port, is_new) = (port != known, kept.is_none());
+        Ok(Self { port, has_new_port, bytes: String::into_bytes(text), is_new, note })
+    }
+
+    /// Writes it where it differs; the right to a low port as well.
+    pub(super) fn write(
+        &self,
+        places: &Places,
+        owner: Option<Owner>,
+        say: &mut impl FnMut(&str),
+    ) -> Result<(), InstallError> {
+        let path = match places.role() {
+            Role::Node => places.config(),
+            Role::Master => places.options(),
+        };
+        let written = |path: &Path| fs::read(path).ok();
+        if written(&path).as_ref() != Some(&self.bytes) {
+            atomic::write_as(&path, &self.bytes, 0o640, owner)
+                .map_err(InstallError::io("write", &path))?;
+        }
+        say(&format!("{}: {}", self.note, path.display()));
+        let drop_in = places.low_port();
+        if !is_low(self.port) {
+            return atomic::remove_file(&drop_in).map_err(InstallError::io("remove", &drop_in));
+        }
+        let folder = drop_in.parent().unwrap_or(places.root());
+        atomic::create_folder(folder).map_err(InstallError::io("make the folder", folder))?;
+        atomic::write_as(&drop_in, LOW_PORT.as_bytes(), 0o644, None)
+            .map_err(InstallError::io("write", &drop_in))?;
+        say(&format!(
+            "1024 以下端口的权限 / the right to a port below 1024: {}",
+            drop_in.display()
+        ));
+        Ok(())
+    }
+}
+
+const NEW_OPTIONS: &str = "\
+# edge-mirror-master.service reads this: its port, and options such as
+# MASTER_OPTIONS=--allow-from 10.0.0.0/8
+";
+
+/// The document of a node whose files lie where the service may write.
+fn in_its_place(mut document: Map<String, Value>) -> Map<String, Value> {
+    schema::put(&mut document, "storage.path", Places::STORAGE.into());
+    schema::put(&mut document, "logging.filePath", Places::LOG.into());
+    document
+}
+
+fn main_server_of(document: &Map<String, Value>) -> MainServer {
+    let host = document.get("mainServerIp").and_then(Value::as_str).map(ToOwned::to_owned);
+    let default = || schema::find("mainServerIp").map(|s| s.default.value());
+    let default = || default().and_then(|v| v.as_str().map(ToOwned::to_owned)).unwrap_or_default();
+    MainServer { host: host.unwrap_or_else(default), port: number(document, "mainServerPort") }
+}
+
+fn port_of(document: &Map<String, Value>) -> u16 {
+    number(document, "nodePort")
+}
+
+/// A port of the document, or the default; what is wrong with it is said later.
+fn number(document: &Map<String, Value>, key: &str) -> u16 {
+    let port = |value: &Value| value.as_u64().and_then(|number| u16::try_from(number).ok());
+    let default = schema::find(key).and_then(|setting| port(&setting.default.value()));
+    document.get(key).and_then(port).or(default).unwrap_or_default()
+}

@@ -1,0 +1,116 @@
+//! Taking away what install made.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    InstallError,
+    places::{Places, Role},
+    system::{System, USER},
+};
+use crate::{
+    atomic,
+    cli::UninstallArgs,
+    config::{Settings, access_path, schema},
+};
+
+/// Removes the service; configuration, packages and logs only with `--purge`.
+/// Says what is left.
+pub fn run(args: &UninstallArgs, mut tell: impl FnMut(&str)) -> Result<(), InstallError> {
+    let places = Places::new(Role::of(args.master), args.root.as_deref());
+    let system = System::at(args.root.as_deref())?;
+    let mut said = false;
+    let mut say = |text: &str| {
+        said = true;
+        tell(text);
+    };
+    if places.is_packaged() {
+        return Err(InstallError::Packaged);
+    }
+    let other_is_here = places.of_other_role().is_installed();
+    if places.unit().exists() {
+        system.stop(&places)?;
+        let drop_in = places.low_port();
+        remove(&places.unit(), &mut say)?;
+        remove(&drop_in, &mut say)?;
+        drop_in.parent().map_or(Ok(()), remove_if_empty)?;
+        system.forget()?;
+    }
+    // One program is both, and one user theirs.
+    if !other_is_here {
+        remove(&places.binary(), &mut say)?;
+    }
+    if args.purge {
+        purge(&places, &mut say)?;
+        if !other_is_here && system.remove_user()? {
+            say(&format!("已删除系统用户 / system user removed: {USER}"));
+        }
+    }
+    report(&places, system, other_is_here, &mut say);
+    if !said {
+        tell("没有已安装的内容 / nothing of it is installed");
+    }
+    Ok(())
+}
+
+/// Everything that install or the service made, and no other file.
+fn purge(places: &Places, say: &mut impl FnMut(&str)) -> Result<(), InstallError> {
+    let (settings, config) = (places.settings_folder(), places.config());
+    let packages = packages_elsewhere(&config);
+    for file in [&config, &access_path(&config), &places.options()] {
+        remove(file, say)?;
+    }
+    if settings.is_dir() {
+        atomic::sweep_all(&settings).map_err(InstallError::io("clean", &settings))?;
+    }
+    remove_if_empty(&settings)?;
+    let logs = (places.role() == Role::Node).then(|| places.logs());
+    for folder in [Some(places.data()), logs].into_iter().flatten().filter(|f| f.exists()) {
+        atomic::remove_folder(&folder).map_err(InstallError::io("remove", &folder))?;
+        say(&format!("已删除 / removed: {}", folder.display()));
+    }
+    if let Some(packages) = packages {
+        say(&format!("保留 / left: {packages} (storage.path)"));
+    }
+    Ok(())
+}
+
+/// Where an operator moved the packages to: other things may lie there.
+fn packages_elsewhere(config: &Path) -> Option<String> {
+    let document = Settings::document(config).ok()??;
+    let path = schema::get(&document, "storage.path")?.as_str()?.to_owned();
+    let ours =
+        Path::new(Places::STORAGE).parent().is_some_and(|data| Path::new(&path).starts_with(data));
+    (!ours).then_some(path)
+}
+
+fn remove(path: &Path, say: &mut impl FnMut(&str)) -> Result<(), InstallError> {
+    if path.exists() {
+        atomic::remove_file(path).map_err(InstallError::io("remove", path))?;
+        say(&format!("已删除 / removed: {}", path.display()));
+    }
+    Ok(())
+}
+
+fn remove_if_empty(folder: &Path) -> Result<(), InstallError> {
+    atomic::remove_empty_folder(folder).map_err(InstallError::io("remove", folder))
+}
+
+fn report(places: &Places, system: System, other_is_here: bool, say: &mut impl FnMut(&str)) {
+    let drop_ins = places.low_port().parent().map(Path::to_owned);
+    let logs = (places.role() == Role::Node).then(|| places.logs());
+    let folders = [Some(places.settings_folder()), Some(places.data()), logs, drop_ins];
+    let left: Vec<PathBuf> = folders.into_iter().flatten().filter(|path| path.exists()).collect();
+    for path in &left {
+        say(&format!("保留 / left: {}", path.display()));
+    }
+    if other_is_here {
+        let unit = places.of_other_role().unit_name();
+        let program = places.binary();
+        say(&format!("保留 / left: {} (由 {unit} 使用 / {unit} uses it)", program.display()));
+    } else if system == System::Here && system.has_user() {
+        say(&format!("保留 / left: 系统用户 / system user {USER}"));
+    }
+    if !left.is_empty() {
+        say("彻底删除请加 --purge / --purge removes configuration, packages and logs, too");
+    }
+}

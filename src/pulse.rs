@@ -1,0 +1,118 @@
+//! Whether a loop still comes round: somebody asks, and the loop answers the
+//! next time that it waits for something. A counter that the loop raised by
+//! itself would need a timer in it, and would stand still while it has nothing
+//! to do.
+
+use std::{future::Future, sync::Arc};
+
+use tokio::sync::watch;
+
+/// Cloning shares it. Several loops may answer; one that does is enough.
+#[derive(Clone, Debug, Default)]
+pub struct Pulse {
+    asked: Arc<watch::Sender<u64>>,
+    answered: Arc<watch::Sender<u64>>,
+}
+
+impl Pulse {
+    /// Resolves once a loop has come round since now; never, if none does.
+    pub async fn felt(&self) {
+        let mut answers = self.answered.subscribe();
+        let mut question = 0;
+        self.asked.send_modify(|asked| {
+            *asked += 1;
+            question = *asked;
+        });
+        // Its sender is right here: it can't have gone.
+        let _ = answers.wait_for(|answered| *answered >= question).await;
+    }
+
+    /// For the loop that answers.
+    pub fn questions(&self) -> Questions {
+        let mut asked = self.asked.subscribe();
+        // Who asked before the loop began waits for it, too.
+        asked.mark_changed();
+        Questions { asked, answered: self.answered.clone() }
+    }
+}
+
+/// The loop's side of a [`Pulse`].
+#[derive(Debug)]
+pub struct Questions {
+    asked: watch::Receiver<u64>,
+    answered: Arc<watch::Sender<u64>>,
+}
+
+impl Questions {
+    /// Waits for `work`, and answers whoever asks meanwhile.
+    pub async fn answered_beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            // Neither goes first: a loop that never has to wait answers, too.
+            tokio::select! {
+                done = &mut work => return done,
+                () = self.answer() => {}
+            }
+        }
+    }
+
+    async fn answer(&mut self) {
+        if self.asked.changed().await.is_err() {
+            // Nobody is left who could ask.
+            return std::future::pending().await;
+        }
+        let question = *self.asked.borrow_and_update();
+        self.answered.send_modify(|answered| *answered = question.max(*answered));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_loop_answers_while_it_waits_and_while_it_never_has_to() {
+        let pulse = Pulse::default();
+        let mut idle = pulse.questions();
+        tokio::select! {
+            () = pulse.felt() => {}
+            () = idle.answered_beside(pending()) => {}
+        }
+        let mut busy = pulse.questions();
+        let never_waits = async {
+            loop {
+                busy.answered_beside(ready(())).await;
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = pulse.felt() => {}
+            () = never_waits => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_stands_still_does_not_answer_and_an_old_answer_is_none() {
+        let pulse = Pulse::default();
+        let mut questions = pulse.questions();
+        let _ = questions.answered_beside(pending::<()>()).now_or_never();
+        assert!(pulse.felt().now_or_never().is_none());
+        let _ = questions.answered_beside(pending::<()>()).now_or_never();
+        assert!(pulse.felt().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn who_asks_before_the_loop_begins_is_answered_once_it_does() {
+        let pulse = Pulse::default();
+        let early = pulse.felt();
+        tokio::pin!(early);
+        assert!(early.as_mut().now_or_never().is_none());
+        let mut questions = pulse.questions();
+        let _ = questions.answered_beside(pending::<()>()).now_or_never();
+        assert!(early.now_or_never().is_some());
+    }
+}

@@ -1,0 +1,222 @@
+//! What a service and its manager say to each other: ready, reloading,
+//! stopping, still well (sd_notify(3)). The protocol is a datagram of lines to
+//! the socket that the environment names, so no library is needed for it.
+//! Without that socket nothing is said, and everything else is the same.
+
+use std::{
+    env,
+    ffi::OsStr,
+    io,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::{ffi::OsStrExt, net::SocketAddr, net::UnixDatagram},
+    },
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::timeout,
+};
+use tracing::{error, info, warn};
+
+use crate::pulse::Pulse;
+
+/// A manager that does not take a line for so long will not miss it either.
+const SEND_TIMEOUT: Duration = Duration::from_secs(2);
+/// For what comes after the downloads' grace time: ending workers and logs.
+const AFTER_GRACE: Duration = Duration::from_secs(20);
+
+/// Who started the service, if it wants to be told. Cloning shares it.
+#[derive(Clone, Debug, Default)]
+pub struct Manager {
+    socket: Option<Arc<UnixDatagram>>,
+    /// It takes the service for dead after so long without a word.
+    watchdog: Option<Duration>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Manager {
+    /// As `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` say.
+    pub fn of_environment() -> Self {
+        let Some(address) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
+            return Self::default();
+        };
+        let number = |name| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+        // Meant for another process that this one descends from, otherwise.
+        let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+        let watchdog = number("WATCHDOG_USEC").filter(|us| ours && *us > 0);
+        Self::at(&address, watchdog.map(Duration::from_micros)).unwrap_or_else(|error| {
+            warn!("the service manager at {} can't be told anything: {error}", address.display());
+            Self::default()
+        })
+    }
+
+    fn at(address: &OsStr, watchdog: Option<Duration>) -> io::Result<Self> {
+        let address = match address.as_bytes() {
+            // No file, but a name that only the kernel knows.
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+            _ => SocketAddr::from_pathname(Path::new(address))?,
+        };
+        let socket = UnixDatagram::unbound()?;
+        socket.set_write_timeout(Some(SEND_TIMEOUT))?;
+        socket.connect_addr(&address)?;
+        Ok(Self { socket: Some(Arc::new(socket)), watchdog, stopping: Arc::default() })
+    }
+
+    /// The service does its work from now on.
+    pub fn ready(&self, status: &str) {
+        self.tell(&format!("READY=1\nSTATUS={status}"));
+    }
+
+    /// It is about to end, and may take `grace` for what is under way: longer
+    /// than the unit allows, if the configuration says so.
+    pub fn stopping(&self, grace: Duration) {
+        self.stopping.store(true, Ordering::Relaxed);
+        let us = (grace + AFTER_GRACE).as_micros();
+        self.tell(&format!("STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC={us}"));
+    }
+
+    /// Calls `reload` for each SIGHUP, which answers with the state to show.
+    /// Runs until it is dropped.
+    pub async fn follow(&self, hangups: &mut Hangups, mut reload: impl AsyncFnMut() -> String) {
+        loop {
+            hangups.next().await;
+            info!("asked to read the configuration anew");
+            // With the time, the manager can tell this one from an earlier.
+            let us = monotonic_us();
+            self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={us}\nSTATUS=reloading"));
+            let status = reload().await;
+            self.ready(&status);
+        }
+    }
+
+    /// Tells that all is well for as long as it is: each time it takes the
+    /// runtime, its timers and the listener's loop to come round. Runs until it
+    /// is dropped, as a task of its own: what is stuck in one must not hold up
+    /// the other.
+    pub async fn reassure(self, listener: Pulse) {
+        let Some(watchdog) = self.watchdog else { return };
+        // Twice within the time at the least, even where one comes late.
+        let every = watchdog / 3;
+        let mut ticks = tokio::time::interval(every);
+        loop {
+            ticks.tick().await;
+            // Listeners end first of all, and then downloads go on.
+            let well = self.stopping.load(Ordering::Relaxed)
+                || timeout(every, listener.felt()).await.is_ok();
+            match well || self.stopping.load(Ordering::Relaxed) {
+                true => self.tell("WATCHDOG=1"),
+                false => error!("no connections are accepted any more, for {every:?} or longer"),
+            }
+        }
+    }
+
+    fn tell(&self, lines: &str) {
+        let Some(socket) = &self.socket else { return };
+        if let Err(error) = socket.send(lines.as_bytes()) {
+            let line = lines.lines().next().unwrap_or_default();
+            warn!("the service manager was not told {line}: {error}");
+        }
+    }
+}
+
+/// SIGHUP, which asks a service to read its configuration anew.
+#[derive(Debug)]
+pub struct Hangups(Signal);
+
+impl Hangups {
+    /// Caught from now on.
+    pub fn listen() -> io::Result<Self> {
+        signal(SignalKind::hangup()).map(Self)
+    }
+
+    async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending().await
+        }
+    }
+}
+
+fn monotonic_us() -> i64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec * 1_000_000 + now.tv_nsec / 1_000
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    const WATCHDOG: Duration = Duration::from_millis(60);
+
+    /// A manager at an abstract address, and the service's side of it.
+    fn pair() -> (UnixDatagram, Manager) {
+        let name = format!("edge-mirror-test-{}-{}", std::process::id(), fastrand::u64(..));
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let manager = UnixDatagram::bind_addr(&address).unwrap();
+        manager.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let service = Manager::at(OsStr::new(&format!("@{name}")), Some(WATCHDOG)).unwrap();
+        (manager, service)
+    }
+
+    fn told(manager: &UnixDatagram) -> Option<String> {
+        let mut bytes = [0; 256];
+        manager.set_nonblocking(true).unwrap();
+        let length = manager.recv(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes[..length]).into_owned())
+    }
+
+    #[test]
+    fn an_abstract_socket_is_told_in_lines() {
+        let (manager, service) = pair();
+        service.ready("node-1 on :8001");
+        assert_eq!(told(&manager).unwrap(), "READY=1\nSTATUS=node-1 on :8001");
+        service.stopping(Duration::from_secs(3600));
+        let last = told(&manager).unwrap();
+        assert!(last.starts_with("STOPPING=1\n"), "{last}");
+        assert!(last.ends_with("EXTEND_TIMEOUT_USEC=3620000000"), "{last}");
+    }
+
+    #[test]
+    fn without_a_manager_nothing_is_said_and_nothing_fails() {
+        Manager::default().ready("");
+        Manager::default().stopping(Duration::ZERO);
+        assert!(Manager::at(OsStr::new("/nowhere/notify"), None).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listener_that_stands_still_ends_the_reassurance() {
+        let (manager, service) = pair();
+        let pulse = Pulse::default();
+        let mut questions = pulse.questions();
+        let reassured = service.clone().reassure(pulse);
+        tokio::pin!(reassured);
+        // The loop comes round, for less than the ten lines that a socket holds.
+        let turning = questions.answered_beside(pending::<()>());
+        tokio::select! {
+            () = &mut reassured => {}
+            () = turning => {}
+            () = tokio::time::sleep(WATCHDOG * 2) => {}
+        }
+        let count = std::iter::from_fn(|| told(&manager)).filter(|t| t == "WATCHDOG=1").count();
+        assert!(count >= 5, "{count}");
+        // One answer may have been on its way.
+        let _ = timeout(WATCHDOG, &mut reassured).await;
+        let _ = told(&manager);
+        let _ = timeout(WATCHDOG * 10, &mut reassured).await;
+        assert_eq!(told(&manager), None, "with nobody there to answer");
+        // Then downloads are waited for, and the manager must be patient.
+        service.stopping(Duration::ZERO);
+        let _ = timeout(WATCHDOG, &mut reassured).await;
+        let said: Vec<_> = std::iter::from_fn(|| told(&manager)).collect();
+        assert!(said.contains(&"WATCHDOG=1".to_owned()), "{said:?}");
+    }
+}
