@@ -2,23 +2,22 @@
 //! bits that neither size nor time of a file tell of. What is damaged goes, and
 //! sync pulls it anew if its meeting is active.
 
-use std::{os::unix::fs::FileExt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use sha2::{Digest as _, Sha256 as Sha256Hasher};
 use tracing::{debug, error, info};
 
 use crate::{
     board::Board,
-    package::Sha256,
-    store::{Opened, Package, Store, StoreError, now_s},
+    store::{
+        Package, Store, StoreError, now_s,
+        reread::{self, CHUNK_BYTES},
+    },
     tasks,
 };
 
 const EVERY_S: u64 = 7 * 24 * 3600;
 /// How often it is looked whether a package is due.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
-/// What is read at a time, on another thread; a millisecond of work.
-const CHUNK_BYTES: usize = 512 << 10;
 /// Reading is spread so that downloads don't notice it.
 const SLOW_BYTES_PER_S: f64 = 4e6;
 /// A pass over a large storage has to end before the next is due.
@@ -59,43 +58,12 @@ async fn due(store: &Store) -> Option<Package> {
 }
 
 /// True where the bytes are those that were verified.
-async fn check(store: &Store, (stored, opened): Package) -> Result<bool, StoreError> {
-    let size = stored.manifest.size_bytes;
+async fn check(store: &Store, package: Package) -> Result<bool, StoreError> {
     let rest = pause(store.used_bytes());
-    let mut hasher = Sha256Hasher::new();
-    let mut at = 0;
-    while at < size {
-        let (opened, within) = (opened.clone(), store.clone());
-        let id = stored.manifest.id.clone();
-        (hasher, at) = tasks::blocking(move || {
-            let read = read_on(&opened, hasher, at, size);
-            read.map_err(|cause| within.unreadable(&id, cause))
-        })
-        .await?;
-        tokio::time::sleep(rest).await;
-    }
-    let good = Sha256::new(hasher.finalize().into()) == stored.manifest.sha256;
+    let (stored, good) = (package.0.clone(), reread::is_good(store, &package, rest, |_| ()).await?);
     let store = store.clone();
     tasks::blocking(move || store.read_again(&stored, good)).await?;
     Ok(good)
-}
-
-fn read_on(
-    opened: &Opened,
-    mut hasher: Sha256Hasher,
-    at: u64,
-    size: u64,
-) -> std::io::Result<(Sha256Hasher, u64)> {
-    let mut chunk = vec![0; CHUNK_BYTES.min((size - at) as usize)];
-    let end = at + chunk.len() as u64;
-    let was_in_memory = opened.is_resident(&(at as usize..end as usize));
-    opened.file().read_exact_at(&mut chunk, at)?;
-    hasher.update(&chunk);
-    if !was_in_memory {
-        // What nobody downloads must not push out what everybody does.
-        opened.forget(at..end);
-    }
-    Ok((hasher, end))
 }
 
 /// Between two chunks.
