@@ -1,5 +1,7 @@
 //! The command line.
 
+mod operate;
+mod server;
 mod units;
 
 use std::{
@@ -11,6 +13,11 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Subnet;
+pub use operate::{
+    At, ConfigArgs, ConfigCommand, ConfigOf, GetArgs, ListArgs, Login, Operate, PublishArgs,
+    StatusArgs, SyncArgs, VerifyArgs,
+};
+pub use server::Server;
 
 /// Mirrors meeting packages from a main server and serves them to tablets.
 ///
@@ -40,6 +47,8 @@ pub enum Command {
     /// and how they fared is shown. It is a real load for the node and the
     /// network; don't run it while a meeting needs them.
     Bench(BenchArgs),
+    #[command(flatten)]
+    Operate(Operate),
 }
 
 #[derive(Clone, Debug, Args)]

@@ -6,7 +6,8 @@ use anyhow::{Result, bail};
 use clap::Parser;
 use edge_mirror::{
     bench,
-    cli::{self, BenchArgs, Cli, Command, MasterArgs, NodeArgs},
+    cli::{self, BenchArgs, Cli, Command, MasterArgs, NodeArgs, Operate},
+    commands,
     config::{Security, Settings},
     demo,
     master::{self, Master, MasterOptions},
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     };
     match run(cli.command()) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<commands::NotRight>() => ExitCode::from(commands::NOT_RIGHT),
         Err(error) => failure(&chain(&error), 1),
     }
 }
@@ -74,6 +76,7 @@ async fn role(command: Command) -> Result<()> {
         Command::Master(args) => main_server(args, interrupt).await,
         Command::Demo => demo(interrupt).await,
         Command::Bench(args) => bench(args, interrupt).await,
+        Command::Operate(command) => operate(command, interrupt).await,
         Command::Token(_) => Ok(()),
     }
 }
@@ -125,6 +128,10 @@ async fn demo(mut interrupt: Interrupt) -> Result<()> {
 
 async fn bench(args: BenchArgs, mut interrupt: Interrupt) -> Result<()> {
     bench::run(args, &mut interrupt).await
+}
+
+async fn operate(command: Operate, mut interrupt: Interrupt) -> Result<()> {
+    commands::run(command, &mut interrupt).await
 }
 
 /// Once, at the first start: only a digest of it is kept. A warning, so that

@@ -9,7 +9,7 @@ use std::{
 /// Rooms from the top down: each may use those below its own line. The last
 /// line's are for everybody, and use each other only downwards, too.
 const FLOORS: &[&[&str]] = &[
-    &["demo", "token", "bench"],
+    &["demo", "token", "bench", "commands"],
     &["master", "node"],
     &["http"],
     &["fetch"],
@@ -20,7 +20,7 @@ const FLOORS: &[&[&str]] = &[
     &["store"],
     &["protocol"],
     &["package"],
-    &["cli", "listen", "machine", "telemetry"],
+    &["cli", "listen", "machine", "telemetry", "terminal"],
     &["config"],
     &["tasks", "atomic", "live"],
 ];

@@ -1,7 +1,7 @@
 //! The real binary: what it says when it can't start, signals, kill -9, a
 //! full disk, memory, logs.
 
-mod disk;
+pub mod disk;
 mod kills;
 mod logs;
 mod memory;

@@ -5,6 +5,7 @@ pub mod master;
 pub mod node;
 pub mod old_node;
 pub mod process;
+pub mod proxy;
 pub mod zips;
 
 use std::time::Duration;
