@@ -3,19 +3,23 @@
 default: check
 
 # Everything that must be green before a commit.
-check: fmt lint doc test browser
+check: fmt lint doc test instructions browser
 
 fmt:
     cargo fmt --check
 
 lint:
-    cargo clippy --locked --all-targets -- -D warnings
+    cargo clippy --locked --all-targets --features counted -- -D warnings
 
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
 test *args:
     cargo nextest run --locked {{args}}
+
+# Instructions per request, against the recorded ones; `--record` records anew.
+instructions *args:
+    tests/instructions {{args}}
 
 # The pages in Chromium; SCREENSHOTS=folder keeps pictures of them.
 browser *args:

@@ -1,221 +1,212 @@
 //! How long after the main server wrote a byte a waiting client has it: while
 //! the pull goes on (`serve.cutThrough`), and waiting for the whole.
 //!
-//! `cargo bench --bench cut_through` prints a table. A main server, a node and
-//! its clients share this process, so the figures include the kernel's and the
-//! scheduler's part twice, but no network's.
+//! `cargo bench --bench cut_through -- --help`; `just bench` prepares
+//! everything.
 
-#![allow(clippy::disallowed_methods, reason = "a bench is no part of the product")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a bench's main server and clients are no tasks of the product"
+)]
+
+mod support;
+
+#[path = "cut_through/client.rs"]
+mod client;
+#[path = "cut_through/main_server.rs"]
+mod main_server;
 
 use std::{
-    io::{Cursor, Write},
-    net::{Ipv4Addr, SocketAddr},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    process::ExitCode,
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
-use edge_mirror::{
-    config::Settings,
-    node::{Node, NodeOptions},
-    store::growing::HELD_BACK_BYTES,
-    telemetry::Journal,
-};
+use anyhow::Result;
+use clap::Parser;
+use edge_mirror::store::growing::HELD_BACK_BYTES;
 use serde_json::json;
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
-    sync::Notify,
-    task::JoinSet,
+use tokio::{runtime::Runtime, task::JoinSet};
+
+use main_server::MainServer;
+use support::{
+    Common, Limit, Patience, Places, Report, Samples, Server, Stage, Table, node,
+    packages::{self, MB},
+    process,
+    quiet::Watch,
 };
 
-const PACKAGE_BYTES: usize = 1 << 20;
+const PACKAGE_BYTES: u64 = MB;
 /// What the main server writes at a time, and how often: 3 MB/s, so that a
 /// hundred clients in this process can keep up.
 const PIECE_BYTES: usize = 16 << 10;
 const PIECE_EVERY: Duration = Duration::from_millis(5);
 /// For all clients to have asked.
 const SETTLE: Duration = Duration::from_millis(200);
+/// Clients, and pulls in a round.
+const CROWDS: [(usize, usize); 2] = [(1, 8), (100, 2)];
+const LIMIT_MS: f64 = 20.0;
 
-/// When the main server wrote each piece of the package under way.
-#[derive(Default)]
-struct Stage {
-    package: Vec<u8>,
-    go: Notify,
-    written: Mutex<Vec<Instant>>,
+/// How long after the main server wrote a byte a waiting client has it.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
 }
 
-fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let stage = Arc::new(Stage { package: package(), ..Stage::default() });
-        let main = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = main.local_addr().unwrap();
-        tokio::spawn(serve(main, stage.clone()));
-        println!("| clients | mode | first byte, median | p99 | every piece, median | p99 |");
-        println!("|---|---|---|---|---|---|");
-        for (readers, rounds) in [(1, 100), (100, 10)] {
-            for cut_through in [true, false] {
-                measure(&stage, address, cut_through, readers, rounds).await;
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    Stage::run(move |stage| bench(stage, &arguments.common))
+}
+
+#[derive(Clone, Copy)]
+enum Mode {
+    CutThrough,
+    Whole,
+}
+
+const MODES: [Mode; 2] = [Mode::CutThrough, Mode::Whole];
+
+impl Mode {
+    fn label(self) -> &'static str {
+        match self {
+            Self::CutThrough => "cut-through",
+            Self::Whole => "whole",
+        }
+    }
+}
+
+/// In milliseconds, of all clients of a round.
+#[derive(Default)]
+struct Measured {
+    first: Vec<f64>,
+    every: Vec<f64>,
+}
+
+fn bench(stage: &Stage, common: &Common) -> Result<()> {
+    let mut report = Report::begin("cut_through", &[])?;
+    let (mut patience, runtime) = (common.patience(), Runtime::new()?);
+    let main_server = runtime.block_on(MainServer::start(packages::in_memory(PACKAGE_BYTES)?))?;
+    let start = |mode| {
+        let patch = json!({"syncInterval": 3600, "serve": {"cutThrough": matches!(mode, Mode::CutThrough)}});
+        let storage = stage.make_new("storage")?;
+        node::start(stage, main_server.address, &storage, Places::default(), &patch)
+    };
+    let nodes = MODES.into_iter().map(start).collect::<Result<Vec<_>>>()?;
+    let scene = Scene { runtime, main_server, nodes };
+    let mut table = Table::new(&[
+        "clients",
+        "mode",
+        "first byte, p50 ms",
+        "p99 ms",
+        "every piece, p50 ms",
+        "p99 ms",
+    ]);
+    let mut limits = Vec::new();
+    for (clients, pulls) in CROWDS {
+        let rounds = scene.rounds(clients, (common.rounds(), pulls), &mut patience)?;
+        for (mode, rounds) in MODES.into_iter().zip(&rounds) {
+            table.row(row(clients, mode, rounds));
+            if let Mode::CutThrough = mode {
+                let first = quantiles(rounds, 0.99, |round| &round.first);
+                limits.push(Limit {
+                    what: format!("first byte, p99, clients: {clients}"),
+                    at_most: LIMIT_MS,
+                    unit: "ms",
+                    measured: first.median(),
+                });
             }
         }
-    });
+    }
+    report.say(&format!(
+        "{} rounds, the modes in turns; {} and {} pulls of {} in each, of {} KiB each {} ms. \
+         Medians of the rounds, with the least and the most.",
+        common.rounds(),
+        CROWDS[0].1,
+        CROWDS[1].1,
+        packages::label(PACKAGE_BYTES),
+        PIECE_BYTES >> 10,
+        PIECE_EVERY.as_millis(),
+    ));
+    report.table(&table);
+    report.limits(&limits);
+    report.finish(common, &patience)
 }
 
-async fn measure(
-    stage: &Arc<Stage>,
-    main: SocketAddr,
-    cut_through: bool,
-    readers: usize,
-    rounds: usize,
-) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("node_config.json");
-    let config = json!({
-        "mainServerIp": "127.0.0.1",
-        "mainServerPort": main.port(),
-        "syncInterval": 3600,
-        "logging": {"fileEnabled": false},
-        "serve": {"cutThrough": cut_through},
-    });
-    std::fs::write(&path, config.to_string()).unwrap();
-    let settings = Arc::new(Settings::load_or_create(&path).unwrap());
-    let options = NodeOptions {
-        host: Ipv4Addr::LOCALHOST.into(),
-        port: Some(0),
-        journal: Journal::default(),
-    };
-    let node = Node::start(settings, options).await.unwrap();
-    let (mut first, mut every) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        let id = next_id();
+fn row(clients: usize, mode: Mode, rounds: &[Measured]) -> [String; 6] {
+    let first = |share| quantiles(rounds, share, |round| &round.first).to_string();
+    let every = |share| quantiles(rounds, share, |round| &round.every).to_string();
+    let mode = mode.label().to_owned();
+    [clients.to_string(), mode, first(0.5), first(0.99), every(0.5), every(0.99)]
+}
+
+/// Of each round.
+fn quantiles(rounds: &[Measured], share: f64, of: impl Fn(&Measured) -> &Vec<f64>) -> Samples {
+    let all = rounds.iter().map(|round| of(round).iter().copied().collect::<Samples>());
+    all.map(|samples| samples.quantile(share)).collect()
+}
+
+struct Scene {
+    runtime: Runtime,
+    main_server: MainServer,
+    /// As in [`MODES`].
+    nodes: Vec<Server>,
+}
+
+impl Scene {
+    fn rounds(
+        &self,
+        clients: usize,
+        (rounds, pulls): (usize, usize),
+        patience: &mut Patience,
+    ) -> Result<[Vec<Measured>; 2]> {
+        let mut measured: [Vec<Measured>; 2] = Default::default();
+        for round in 1..=rounds {
+            let mut order = [0, 1];
+            fastrand::shuffle(&mut order);
+            for at in order {
+                eprintln!("round {round}: {clients}, {}", MODES[at].label());
+                measured[at].push(patience.turn(|| self.turn(&self.nodes[at], clients, pulls))?);
+            }
+        }
+        Ok(measured)
+    }
+
+    fn turn(&self, node: &Server, clients: usize, pulls: usize) -> Result<(Measured, f64)> {
+        let ours_s = || anyhow::Ok(process::all_ours_s()? + node.cpu_s()?);
+        let (watch, before) = (Watch::begin()?, ours_s()?);
+        let mut measured = Measured::default();
+        for _ in 0..pulls {
+            self.runtime.block_on(self.pull(node, clients, &mut measured))?;
+        }
+        Ok((measured, watch.others(ours_s()? - before)?))
+    }
+
+    async fn pull(&self, node: &Server, count: usize, measured: &mut Measured) -> Result<()> {
+        let (id, size) = (next_id(), self.main_server.package().len());
         let mut clients = JoinSet::new();
-        for _ in 0..readers {
-            clients.spawn(download(node.address(), id.clone(), stage.package.len()));
+        for _ in 0..count {
+            clients.spawn(client::download(node.address, id.clone(), size));
         }
         tokio::time::sleep(SETTLE).await;
-        stage.written.lock().unwrap().clear();
-        stage.go.notify_one();
+        self.main_server.go();
         let arrivals = clients.join_all().await;
-        let written = stage.written.lock().unwrap().clone();
-        for arrived in arrivals {
-            let after = |(arrived, written): (&Instant, &Instant)| *arrived - *written;
-            first.push(after((&arrived[0], &written[0])));
-            // The last ones wait for the verification.
-            let early = (stage.package.len() - HELD_BACK_BYTES as usize) / PIECE_BYTES;
-            every.extend(arrived[..early].iter().zip(&written).map(after));
-        }
-    }
-    node.shut_down().await;
-    let mode = if cut_through { "cut-through" } else { "whole" };
-    let [first_median, first_p99] = quantiles(first);
-    let [every_median, every_p99] = quantiles(every);
-    println!(
-        "| {readers} | {mode} | {first_median} | {first_p99} | {every_median} | {every_p99} |"
-    );
-}
-
-/// When the first byte of each piece was there.
-async fn download(node: SocketAddr, id: String, size: usize) -> Vec<Instant> {
-    let mut stream = TcpStream::connect(node).await.unwrap();
-    let request = format!(
-        "GET /api/v1/meetings/{id}/download-package HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut stream = BufReader::with_capacity(64 << 10, stream);
-    let mut line = String::new();
-    while line != "\r\n" {
-        line.clear();
-        assert!(stream.read_line(&mut line).await.unwrap() > 0, "an answer");
-    }
-    let (mut arrived, mut got) = (Vec::new(), 0);
-    loop {
-        let chunk = stream.fill_buf().await.unwrap().len();
-        let now = Instant::now();
-        if chunk == 0 {
-            break;
-        }
-        got += chunk;
-        while arrived.len() * PIECE_BYTES < got {
-            arrived.push(now);
-        }
-        stream.consume(chunk);
-    }
-    assert_eq!(got, size);
-    arrived
-}
-
-async fn serve(listener: TcpListener, stage: Arc<Stage>) {
-    loop {
-        let (stream, _) = listener.accept().await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        tokio::spawn(answer(stream, stage.clone()));
-    }
-}
-
-/// One request to a connection: all that a node asks.
-async fn answer(stream: TcpStream, stage: Arc<Stage>) {
-    let mut stream = BufReader::new(stream);
-    let (mut asked, mut line, mut length) = (String::new(), String::new(), 0);
-    stream.read_line(&mut asked).await.unwrap();
-    while line != "\r\n" {
-        line.clear();
-        if stream.read_line(&mut line).await.unwrap_or(0) == 0 {
-            return;
-        }
-        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap();
-        }
-    }
-    stream.read_exact(&mut vec![0; length]).await.unwrap();
-    let head = |kind: &str, length: usize| {
-        format!(
-            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
-        )
-    };
-    let mut stream = stream.into_inner();
-    if !asked.contains("download-package-direct") {
-        let body = match asked.contains("/active/meetings") {
-            true => "[]",
-            false => r#"{"status":"success","id":"1","active_meetings":[],"timestamp":1.5}"#,
+        let written = self.main_server.written();
+        let after = |(arrived, written): (&Instant, &Instant)| {
+            arrived.saturating_duration_since(*written).as_secs_f64() * 1e3
         };
-        let answer = head("application/json", body.len()) + body;
-        return stream.write_all(answer.as_bytes()).await.unwrap();
-    }
-    let answer = head("application/zip", stage.package.len());
-    stream.write_all(answer.as_bytes()).await.unwrap();
-    stage.go.notified().await;
-    let mut ticks = tokio::time::interval(PIECE_EVERY);
-    for piece in stage.package.chunks(PIECE_BYTES) {
-        ticks.tick().await;
-        stage.written.lock().unwrap().push(Instant::now());
-        stream.write_all(piece).await.unwrap();
+        for arrived in arrivals {
+            let arrived = arrived?;
+            measured.first.extend(arrived.iter().zip(&written).map(after).take(1));
+            // The last ones wait for the verification.
+            let early = (size - HELD_BACK_BYTES as usize) / PIECE_BYTES;
+            measured.every.extend(arrived.iter().zip(&written).map(after).take(early));
+        }
+        Ok(())
     }
 }
 
 fn next_id() -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     format!("m{}", NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-fn package() -> Vec<u8> {
-    let mut content = vec![0; PACKAGE_BYTES];
-    fastrand::Rng::with_seed(1).fill(&mut content);
-    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    let stored =
-        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-    zip.start_file("papers.bin", stored).unwrap();
-    zip.write_all(&content).unwrap();
-    zip.finish().unwrap().into_inner()
-}
-
-/// Median and 99th percentile, in milliseconds.
-fn quantiles(mut delays: Vec<Duration>) -> [String; 2] {
-    delays.sort();
-    [0.5, 0.99].map(|share| {
-        let at = ((delays.len() - 1) as f64 * share).round() as usize;
-        format!("{:.2} ms", delays[at].as_secs_f64() * 1000.0)
-    })
 }

@@ -29,7 +29,7 @@ use cells::{Cell, Turn, What};
 use contenders::Scene;
 use storm::Storm;
 use support::{
-    Common, Report, Stage, machine, nginx, node,
+    Common, Report, Stage, nginx,
     packages::{KB, MB, Package, parse_size},
 };
 
@@ -96,7 +96,7 @@ fn main() -> ExitCode {
 
 fn bench(stage: &Stage, arguments: &Arguments) -> Result<()> {
     raise_file_limit()?;
-    let mut report = Report::new("serving");
+    let mut report = Report::begin("serving", &[nginx::version()])?;
     let (small, big) = (Package::of(KB), Package::of(300 * MB));
     let (stormy, drained) = (Package::of(STORM_BYTES), Package::of(DRAINED_BYTES));
     let cells = arguments.cells();
@@ -110,7 +110,6 @@ fn bench(stage: &Stage, arguments: &Arguments) -> Result<()> {
     let (rounds, turn) = (arguments.common.rounds(), arguments.turn());
     let mut patience = arguments.common.patience();
 
-    report.say(&machine::describe(&node::program()?, Some(&nginx::program())));
     report.say(&arguments.described(&scene));
     if arguments.plays(Part::Cells) {
         cells::run(&scene, &cells, (rounds, turn), &mut patience, &mut report)?;
@@ -136,8 +135,7 @@ fn bench(stage: &Stage, arguments: &Arguments) -> Result<()> {
         let storm = arguments.storm();
         storm::run(&scene, &stormy, storm, (rounds, turn), &mut patience, &mut report)?;
     }
-    report.say(&patience.said());
-    report.finish(arguments.common.write.as_deref())
+    report.finish(&arguments.common, &patience)
 }
 
 impl Arguments {

@@ -9,23 +9,28 @@
 )]
 
 pub mod arguments;
+pub mod cost;
 pub mod http;
+pub mod limits;
 pub mod machine;
 pub mod markers;
 pub mod nginx;
 pub mod node;
 pub mod packages;
+pub mod process;
 pub mod quiet;
 pub mod report;
 pub mod server;
 pub mod stage;
 pub mod stats;
+pub mod storage;
 pub mod table;
 
 pub use arguments::Common;
+pub use limits::Limit;
 pub use quiet::Patience;
 pub use report::Report;
-pub use server::Server;
+pub use server::{Places, Server};
 pub use stage::Stage;
 pub use stats::Samples;
 pub use table::Table;

@@ -1,6 +1,8 @@
 //! What the workers last reported, for the status page, and the on/off
 //! switch. One writer to a channel; a reader never waits for anybody.
 
+mod counts;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
@@ -20,8 +22,9 @@ use crate::{
     package::PackageId,
     protocol::ActiveMeeting,
     store::{Store, now_s},
-    wire::feed::History,
+    wire::{feed::History, health::Health},
 };
+pub use counts::{Answered, Checked, Counts, Evicted, PullEnd};
 
 /// Shared by the workers that write and the pages that read.
 #[derive(Debug)]
@@ -51,6 +54,8 @@ pub struct Board {
     /// under way.
     pub history: watch::Sender<History>,
     pub wishes: Wishes,
+    pub health: Health,
+    pub counts: Counts,
 }
 
 /// Meetings that an operator wants synced now: `http` adds, `node/sync` takes.
@@ -211,6 +216,8 @@ impl Board {
             login_fault: watch::Sender::new(None),
             history: watch::Sender::default(),
             wishes: Wishes::default(),
+            health: Health::default(),
+            counts: Counts::default(),
         }
     }
 

@@ -5,6 +5,7 @@
 //! tells everyone of changes; `watch` notices edits made by hand.
 
 pub mod check;
+mod environment;
 pub mod file;
 pub mod meaning;
 pub mod merge;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use check::Problem;
+pub use environment::Environment;
 pub use file::{ConfigError, Settings};
 pub use security::{Secret, Security, Subnet};
 
@@ -89,6 +91,7 @@ pub struct Serve {
 #[serde(rename_all = "camelCase")]
 pub struct Logging {
     pub level: String,
+    pub format: String,
     pub file_enabled: bool,
     pub file_path: String,
     pub max_file_size: u64,

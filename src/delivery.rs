@@ -16,7 +16,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, UNIX_EPOCH},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use axum::{
@@ -25,6 +25,7 @@ use axum::{
 };
 
 use crate::{
+    metrics::{Counter, Histogram, Page, Requests, Tally, histogram::DOWNLOADS, labels},
     package::{MEDIA_TYPE, Manifest, PackageId},
     store::Package,
 };
@@ -32,19 +33,65 @@ use body::Download;
 use conditions::Verdict;
 
 /// What was sent so far and what is being sent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Traffic {
-    served_bytes: AtomicU64,
+    served_bytes: Counter,
     under_way: AtomicU64,
+    ended: Tally<Ended>,
+    duration: Histogram,
+    /// All that was asked for, not only packages.
+    pub requests: Arc<Requests>,
+}
+
+labels! {
+    /// How a download ended.
+    Ended {
+        /// Its last byte was given to the network.
+        Whole => "completed",
+        /// The client left, or the package could not be read on.
+        BrokenOff => "aborted",
+    }
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self {
+            served_bytes: Counter::default(),
+            under_way: AtomicU64::default(),
+            ended: Tally::default(),
+            duration: Histogram::of(DOWNLOADS),
+            requests: Arc::default(),
+        }
+    }
 }
 
 impl Traffic {
     pub fn served_bytes(&self) -> u64 {
-        self.served_bytes.load(Ordering::Relaxed)
+        self.served_bytes.get()
     }
 
     pub fn under_way(&self) -> u64 {
         self.under_way.load(Ordering::Relaxed)
+    }
+
+    pub fn show(&self, page: &mut Page) {
+        self.requests.show(page);
+        page.tally(
+            "edge_mirror_downloads_total",
+            "Downloads of packages, whole or in part, that have ended.",
+            "outcome",
+            &self.ended,
+        );
+        page.gauge("edge_mirror_downloads_in_progress", "Downloads of packages under way.")
+            .put(&[], self.under_way());
+        let help = "Time from a download's beginning until its last byte was given to the network or it was broken off.";
+        page.histogram("edge_mirror_download_duration_seconds", help)
+            .put_histogram(&[], &self.duration);
+        page.count(
+            "edge_mirror_served_bytes_total",
+            "Bytes of packages given to the network.",
+            &self.served_bytes,
+        );
     }
 }
 
@@ -75,7 +122,8 @@ pub fn respond(
     let body = match part {
         Some(range) if method == Method::GET => {
             stored.note_served();
-            Body::new(Download::new(opened, range, UnderWay::begin(traffic)))
+            let under_way = UnderWay::begin(traffic, range.end - range.start);
+            Body::new(Download::new(opened, range, under_way))
         }
         // Of a HEAD's answer, only the length of it is sent.
         None => Body::from(explanation(status)),
@@ -158,21 +206,29 @@ pub fn http_date(at_s: u64) -> String {
 }
 
 /// Counts a download from its beginning to its end, however it ends.
-struct UnderWay(Arc<Traffic>);
+struct UnderWay {
+    traffic: Arc<Traffic>,
+    began: Instant,
+    left_bytes: u64,
+}
 
 impl UnderWay {
-    fn begin(traffic: &Arc<Traffic>) -> Self {
+    fn begin(traffic: &Arc<Traffic>, bytes: u64) -> Self {
         traffic.under_way.fetch_add(1, Ordering::Relaxed);
-        Self(traffic.clone())
+        Self { traffic: traffic.clone(), began: Instant::now(), left_bytes: bytes }
     }
 
-    fn sent(&self, bytes: u64) {
-        self.0.served_bytes.fetch_add(bytes, Ordering::Relaxed);
+    fn sent(&mut self, bytes: u64) {
+        self.left_bytes = self.left_bytes.saturating_sub(bytes);
+        self.traffic.served_bytes.add(bytes);
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        let traffic = &self.traffic;
+        traffic.under_way.fetch_sub(1, Ordering::Relaxed);
+        traffic.ended.one(if self.left_bytes == 0 { Ended::Whole } else { Ended::BrokenOff });
+        traffic.duration.observe(self.began.elapsed());
     }
 }

@@ -27,9 +27,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
-    board::{Board, Cause, Fault},
+    board::{Board, Cause, Fault, PullEnd},
     config::{Config, Settings},
-    package::{PackageId, Sha256},
+    package::{PackageId, Route, Sha256},
     store::{Package, StoreError, Stored, growing::Growing},
     tasks::Tasks,
     upstream::{Connector, Place, UpstreamError},
@@ -302,8 +302,11 @@ impl Fetch {
         state.flights.insert(id.clone(), flight.clone());
         let (inner, job) = (self.inner.clone(), flight.clone());
         self.inner.tasks.spawn("pull", async move {
+            let began = Instant::now();
             let round = job.run().run_until_cancelled(inner.round(&job)).await;
-            inner.end(&job, round.unwrap_or(Err(PullError::Stopped)));
+            let round = round.unwrap_or(Err(PullError::Stopped));
+            inner.count(&round, began);
+            inner.end(&job, round);
         });
         flight
     }
@@ -391,6 +394,21 @@ pub fn belongs(stored: &Stored, origin: &str) -> bool {
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, round: &Result<Pulled, PullError>, began: Instant) {
+        let counts = &self.board.counts;
+        let end = match round {
+            Ok(pulled) if !pulled.changed => PullEnd::Unchanged,
+            Ok(pulled) if pulled.stored.manifest.source.route == Route::Adopted => PullEnd::Adopted,
+            Ok(_) => PullEnd::Pulled,
+            Err(PullError::Stopped) => PullEnd::GivenUp,
+            Err(_) => PullEnd::Failed,
+        };
+        counts.pulls.one(end);
+        if end == PullEnd::Pulled {
+            counts.pull_duration.observe(began.elapsed());
+        }
     }
 
     /// Takes the flight off the list; only then may another one begin.

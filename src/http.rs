@@ -8,6 +8,7 @@ mod error;
 mod events;
 mod logs;
 mod meetings;
+mod metrics;
 mod status;
 
 use std::{net::IpAddr, sync::Arc};
@@ -30,8 +31,9 @@ use crate::{
     delivery::Traffic,
     fetch::Fetch,
     listen::Answers,
+    metrics::requests::counted,
     telemetry::Journal,
-    wire::{self, feed::Feed, pages},
+    wire::{self, feed::Feed, health, pages},
 };
 pub use events::run as follow;
 /// For `benches/flat.rs`, which sees only what is public, and nobody else.
@@ -70,8 +72,8 @@ impl Face {
     fn router(self) -> Router {
         // Downloads and the status may be read from any page.
         let open = Router::new()
-            .route("/api/v1/meetings/{id}/download-package", get(download::package))
-            .route("/api/meetings/{id}/download", get(download::package_for_old_clients))
+            .route(download::OURS, get(download::package))
+            .route(download::OLD, get(download::package_for_old_clients))
             .route("/api/status", get(status::status))
             .layer(cors());
         // What the panel shows to everybody is for our own page only.
@@ -80,6 +82,9 @@ impl Face {
             .route("/static/", get(panel))
             .route("/api/traffic", get(events::traffic))
             .route("/api/events", get(events::events))
+            .route("/metrics", get(metrics::metrics))
+            .route(health::LIVE, get(health::live))
+            .route(health::READY, get(metrics::ready))
             .merge(pages::router())
             .merge(access::router(&self.access));
         let operators = Router::new()
@@ -100,6 +105,7 @@ impl Face {
             .fallback(wire::not_found)
             .method_not_allowed_fallback(wire::method_not_allowed)
             .layer(middleware::from_fn(wire::guarded))
+            .layer(middleware::from_fn_with_state(self.traffic.requests.clone(), counted))
             .with_state(self)
     }
 }

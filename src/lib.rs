@@ -60,6 +60,8 @@ pub mod telemetry;
 pub mod config;
 /// A value that is read for every request and changes once in a while.
 pub mod live;
+/// What is counted, and the text that Prometheus reads of it.
+pub mod metrics;
 /// Supervised background tasks and shutdown.
 pub mod tasks;
 /// The only place that creates, renames and removes files.

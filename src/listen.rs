@@ -30,6 +30,7 @@ use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream, UdpSocket},
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::coop::unconstrained,
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -142,8 +143,10 @@ impl Listener {
         loop {
             let accepted = stop.run_until_cancelled(self.accept(&places, &mut reserve)).await;
             // Those who had knocked already are let in: closing the socket would
-            // reset their connections.
-            let accepted = accepted.or_else(|| self.accept(&places, &mut reserve).now_or_never());
+            // reset their connections. Unconstrained: there may be more of them
+            // than tokio lets a task see ready in one turn.
+            let knocked = || unconstrained(self.accept(&places, &mut reserve)).now_or_never();
+            let accepted = accepted.or_else(knocked);
             let Some((stream, peer, place)) = accepted else { return };
             if let Err(error) = tune(&stream) {
                 debug!("socket options of {peer} not set: {error}");
@@ -331,5 +334,33 @@ async fn connection(
     };
     if let Err(error) = ended {
         debug!("connection with {peer} broke: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn all_who_had_knocked_before_a_stop_are_answered() {
+        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let (tasks, stop) = (Tasks::new(), CancellationToken::new());
+        let mut crowd = Vec::new();
+        for _ in 0..200 {
+            let mut client = TcpStream::connect(listener.address()).await.unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").await.unwrap();
+            crowd.push(client);
+        }
+        stop.cancel();
+        let router = Router::new().route("/", get(async || "here"));
+        listener.serve(router, tasks.clone(), stop).await;
+        for (nth, mut client) in crowd.into_iter().enumerate() {
+            let mut answer = String::new();
+            let read = client.read_to_string(&mut answer).await;
+            assert!(answer.ends_with("here"), "client {nth}: {read:?} {answer}");
+        }
     }
 }

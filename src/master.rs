@@ -17,6 +17,7 @@ mod json;
 mod ledger;
 mod manage;
 mod meetings;
+mod metrics;
 mod node_key;
 mod nodes;
 mod overview;
@@ -139,6 +140,7 @@ impl Master {
         workers.spawn("verifier", workers::verify(server.clone(), token()));
         workers.spawn("gauge", workers::gauge(server.clone(), token()));
         workers.spawn("feed", workers::follow(server.clone(), token()));
+        workers.spawn("health", workers::try_storage(server.clone(), token()));
         workers.spawn("traffic history", workers::record(server.clone(), token()));
 
         let (connections, stop) = (workers.child(), CancellationToken::new());
@@ -169,8 +171,9 @@ impl Master {
     /// needs no saving here: no change was answered before it was on disk.
     pub async fn shut_down(self, grace: Duration) -> bool {
         let ends = Instant::now() + grace;
-        self.stop.cancel();
+        // Not ready any more, before anything else ends.
         self.server.closing.cancel();
+        self.stop.cancel();
         let drained = self.connections.drain(grace).await;
         // At least a moment for tasks to notice that they are cancelled.
         let left = ends.saturating_duration_since(Instant::now()).max(Duration::from_millis(500));

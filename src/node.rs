@@ -170,6 +170,8 @@ impl Node {
         let worker = storage::Worker { settings: settings.clone(), board: board.clone(), fetch };
         node.workers.spawn("storage", worker.run(found.unverified, end.clone()));
         node.spawn_until_end("scrub", scrub::run(board.clone()));
+        let tried = board.clone();
+        node.spawn_until_end("health", async move { tried.health.run(|| tried.store()).await });
         node.spawn_until_end("gauge", gauge(board, vault));
         node.spawn_until_end("config watch", watch::run(settings));
 
@@ -218,8 +220,9 @@ impl Node {
             0 => info!("stopping"),
             left => info!("stopping: up to {} s for {left} downloads under way", grace.as_secs()),
         }
-        self.workers.token().cancel();
+        // Not ready any more, before anything else ends.
         self.closing.cancel();
+        self.workers.token().cancel();
         self.presence.shut_down(GOODBYE).await;
         self.serving.shut_down(WIND_DOWN).await;
         let left = deadline.saturating_duration_since(Instant::now());

@@ -470,7 +470,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn facts_that_change_leave_the_copy_open_and_removal_closes_it() {
+    fn facts_that_change_leave_the_copy_open_and_what_replaces_or_removes_it_closes_it() {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(folder.path()).unwrap();
         put(&store, "m", &zip_of(b"one"));
@@ -478,6 +478,10 @@ pub(crate) mod tests {
         store.confirm(&stored, "new title".into(), provenance().source).unwrap();
         let (again, same) = store.opened_package("m").unwrap();
         assert!(Arc::ptr_eq(&opened, &same) && again.manifest.title == "new title");
+        assert_eq!(store.inner.open.count(), 1);
+        put(&store, "m", &zip_of(b"another"));
+        assert_eq!(store.inner.open.count(), 0);
+        store.open_package(&id("m")).unwrap().unwrap();
         assert_eq!(store.inner.open.count(), 1);
         store.remove(&id("m")).unwrap();
         assert_eq!(store.inner.open.count(), 0);

@@ -4,14 +4,16 @@
 //! download; what had to be dropped then is counted.
 
 mod journal;
+mod line;
 mod rotate;
 
 use std::{
-    borrow::Cow,
-    fmt,
     io::{self, Write},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arc_swap::ArcSwapOption;
@@ -22,21 +24,24 @@ use tracing_subscriber::{
     Registry,
     filter::{LevelFilter, Targets},
     fmt::{
-        FmtContext, FormatEvent, FormatFields, MakeWriter,
+        FormatFields,
         format::{DefaultFields, Writer},
     },
-    layer::SubscriberExt,
-    registry::LookupSpan,
+    layer::{Context, Layer, SubscriberExt},
     reload,
     util::SubscriberInitExt,
 };
 
 use crate::config::{Config, Logging, Settings};
 pub use journal::Journal;
+use line::Said;
 use rotate::Rotating;
 
 /// Lines waiting to be written, at most; those beyond are dropped and counted.
 const QUEUE_LINES: usize = 8192;
+
+/// The value of `logging.format` that makes each line an object.
+const JSON: &str = "json";
 
 /// Target of lines that the panel does not show: with a way to log in, say.
 pub const SECRET: &str = "edge_mirror::secret";
@@ -44,6 +49,7 @@ pub const SECRET: &str = "edge_mirror::secret";
 /// Keep it until the very end: dropping it writes out what is still queued.
 pub struct Telemetry {
     level: reload::Handle<Targets, Registry>,
+    json: Arc<AtomicBool>,
     file: Arc<ArcSwapOption<FileLog>>,
     applied: Mutex<Option<Logging>>,
     console_drops: ErrorCounter,
@@ -66,15 +72,20 @@ impl Telemetry {
         let file = Arc::new(ArcSwapOption::empty());
         let journal = Journal::default();
         let (filter, level) = reload::Layer::new(filter(level));
-        let lines = tracing_subscriber::fmt::layer()
-            .event_format(Line { name, journal: journal.clone() })
-            .fmt_fields(DefaultFields::new())
-            .with_ansi(false)
-            .with_writer(Tee { console, file: file.clone() });
+        let json = Arc::<AtomicBool>::default();
+        let stream = std::env::var("JOURNAL_STREAM").ok();
+        let lines = Lines {
+            name,
+            journal: journal.clone(),
+            json: json.clone(),
+            marked: line::is_journal(io::stderr(), stream.as_deref()),
+            console,
+            file: file.clone(),
+        };
         // Fails only where a subscriber is set already, in tests; they log there.
         let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
         let applied = Mutex::new(None);
-        Self { level, file, applied, console_drops, journal, _console: guard }
+        Self { level, json, file, applied, console_drops, journal, _console: guard }
     }
 
     pub fn journal(&self) -> Journal {
@@ -85,6 +96,7 @@ impl Telemetry {
     pub fn apply(&self, config: &Config) {
         let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = &config.logging;
+        self.json.store(wanted.format == JSON, Ordering::Relaxed);
         let of_file =
             |l: &Logging| (l.file_enabled, l.file_path.clone(), l.max_file_size, l.backup_count);
         if applied.as_ref().map(of_file) != Some(of_file(wanted)) {
@@ -148,36 +160,36 @@ fn filter(level: &str) -> Targets {
 }
 
 /// Writes each line to the console's queue and to the file's, if there is one.
-struct Tee {
+struct Lines {
+    name: &'static str,
+    journal: Journal,
+    /// As objects, not as text.
+    json: Arc<AtomicBool>,
+    /// The console is systemd's journal.
+    marked: bool,
     console: NonBlocking,
     file: Arc<ArcSwapOption<FileLog>>,
 }
 
-struct TeeLine {
-    console: NonBlocking,
-    file: Option<NonBlocking>,
-}
-
-impl<'a> MakeWriter<'a> for Tee {
-    type Writer = TeeLine;
-
-    fn make_writer(&'a self) -> TeeLine {
-        let file = self.file.load().as_ref().map(|file| file.writer.clone());
-        TeeLine { console: self.console.clone(), file }
-    }
-}
-
-impl Write for TeeLine {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if let Some(file) = &mut self.file {
-            file.write_all(line)?;
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut text = String::new();
+        // Fails only where a value's own Debug does: then what there is counts.
+        let _ = DefaultFields::new().format_fields(Writer::new(&mut text), event);
+        // A title with a line break in it must not look like a line of ours.
+        let (text, level) = (line::plain(&text), *event.metadata().level());
+        if event.metadata().target() != SECRET {
+            self.journal.note(level, &text);
         }
-        self.console.write_all(line)?;
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        let said = Said { name: self.name, at: chrono::Local::now(), level, text: &text };
+        let json = self.json.load(Ordering::Relaxed).then(|| said.json());
+        let whole = || json.clone().unwrap_or_else(|| said.text());
+        // What can't be queued is dropped, and counted there.
+        if let Some(file) = &*self.file.load() {
+            let _ = file.writer.clone().write_all(whole().as_bytes());
+        }
+        let line = if self.marked { said.journal(json.clone()) } else { whole() };
+        let _ = self.console.clone().write_all(line.as_bytes());
     }
 }
 
@@ -192,69 +204,4 @@ fn said(level: Level) -> &'static str {
 pub fn level_named(name: &str) -> Option<Level> {
     let all = [Level::TRACE, Level::DEBUG, Level::INFO, Level::WARN, Level::ERROR];
     all.into_iter().find(|level| said(*level) == name)
-}
-
-/// Text without anything that would make it look like another one.
-fn plain(text: &str) -> Cow<'_, str> {
-    // Marks that turn the direction of what follows are no control characters.
-    let odd = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}'..='\u{2029}')
-    };
-    if !text.contains(odd) {
-        return Cow::Borrowed(text);
-    }
-    text.chars()
-        .fold(String::new(), |mut line, c| {
-            if odd(c) {
-                line.extend(c.escape_default())
-            } else {
-                line.push(c)
-            }
-            line
-        })
-        .into()
-}
-
-/// `2023-05-15 10:15:30 - file_node - INFO - text`, as the node that this one
-/// replaces wrote it, so that what reads its logs reads these.
-struct Line {
-    name: &'static str,
-    journal: Journal,
-}
-
-impl<S, N> FormatEvent<S, N> for Line
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let mut text = String::new();
-        context.field_format().format_fields(Writer::new(&mut text), event)?;
-        let now = chrono::Local::now().format("%Y-%m-%d %H:%M:%S");
-        let level = *event.metadata().level();
-        // A title with a line break in it must not look like a line of ours.
-        let text = plain(&text);
-        if event.metadata().target() != SECRET {
-            self.journal.note(level, &text);
-        }
-        let level = said(level);
-        writeln!(writer, "{now} - {} - {level} - {text}", self.name)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::plain;
-
-    #[test]
-    fn a_title_can_not_forge_a_line() {
-        assert_eq!(plain("会议 a-b \"c\""), "会议 a-b \"c\"");
-        assert_eq!(plain("a\nb\0c\u{202e}d"), "a\\nb\\u{0}c\\u{202e}d");
-    }
 }

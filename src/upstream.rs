@@ -267,6 +267,9 @@ impl Upstream {
         }
         // Of another kind of server it may be anybody's: a cache's, say.
         let version = field(&response, "etag").filter(|_| waits).map(ToOwned::to_owned);
+        // The next poll has to name one to be held back: without, whoever asks
+        // again at once asks in a loop.
+        let waits = version.is_some();
         let body = read(&asked, response, limit).await?;
         let seen = Seen { version, fingerprint: protocol::fingerprint(&body) };
         if before.is_some_and(|before| before.fingerprint == seen.fingerprint) {

@@ -4,6 +4,7 @@
 
 pub mod body;
 pub mod feed;
+pub mod health;
 pub mod pages;
 pub mod snapshot;
 

@@ -22,6 +22,7 @@ pub struct Log {
 
 #[derive(Default)]
 struct Seen {
+    polls: usize,
     asked: HashMap<String, Instant>,
     passed: HashMap<String, Instant>,
     synced: HashMap<String, Instant>,
@@ -76,6 +77,11 @@ impl Log {
         self.seen().passed.insert(id.to_owned(), Instant::now());
     }
 
+    pub fn polled(&self) {
+        self.seen().polls += 1;
+        self.changed.notify_waiters();
+    }
+
     pub fn heartbeat(&self, body: &[u8]) {
         let now = Instant::now();
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
@@ -105,6 +111,12 @@ impl Log {
 
     pub async fn until_heard(&self) {
         self.until("a heartbeat", |seen| (seen.heartbeats > 0).then_some(())).await;
+    }
+
+    /// From now on.
+    pub async fn until_polled(&self) {
+        let before = self.seen().polls;
+        self.until("a poll", |seen| (seen.polls > before).then_some(())).await;
     }
 
     pub async fn until_synced(&self, count: usize) {

@@ -1,6 +1,9 @@
 //! The embedded main server, behind a proxy that sees what passes.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -24,7 +27,7 @@ pub struct Ours {
     pub log: Log,
     master: Master,
     /// Of the proxy.
-    authority: String,
+    pub address: SocketAddr,
     client: Client,
     _folder: TempDir,
 }
@@ -51,14 +54,10 @@ impl Ours {
         let log = Log::default();
         let proxy = Proxy { log: log.clone(), origin, client: client.clone() };
         let listener = Listener::bind(([127, 0, 0, 1], 0).into()).expect("a port is free");
-        let authority = listener.address().to_string();
+        let address = listener.address();
         let router = Router::new().fallback(pass).with_state(proxy);
         tasks.spawn("proxy", listener.serve(router, tasks.clone(), tasks.token().clone()));
-        Self { log, master, authority, client, _folder: folder }
-    }
-
-    pub fn authority(&self) -> String {
-        self.authority.clone()
+        Self { log, master, address, client, _folder: folder }
     }
 
     fn url(&self, path: &str) -> String {

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -28,7 +29,7 @@ const PIECE_BYTES: usize = 256 << 10;
 pub struct Theirs {
     pub log: Log,
     meetings: Arc<Mutex<Meetings>>,
-    authority: String,
+    pub address: SocketAddr,
 }
 
 #[derive(Default)]
@@ -37,24 +38,11 @@ struct Meetings {
     token: u64,
 }
 
-/// A package of about that many bytes that nothing can compress.
-pub fn package(bytes: usize) -> Vec<u8> {
-    use std::io::Write;
-    use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
-    let mut content = vec![0; bytes];
-    fastrand::fill(&mut content);
-    let mut zip = ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
-    zip.start_file("content.bin", stored).expect("memory takes it");
-    zip.write_all(&content).expect("memory takes it");
-    zip.finish().expect("memory takes it").into_inner()
-}
-
 impl Theirs {
-    pub fn start(tasks: &Tasks) -> Self {
+    pub async fn start(tasks: &Tasks) -> Self {
         let listener = Listener::bind(([127, 0, 0, 1], 0).into()).expect("a port is free");
-        let authority = listener.address().to_string();
-        let theirs = Self { log: Log::default(), meetings: Arc::default(), authority };
+        let address = listener.address();
+        let theirs = Self { log: Log::default(), meetings: Arc::default(), address };
         let router = Router::new()
             .route("/api/v1/nodes/heartbeat", post(heartbeat))
             .route("/api/v1/nodes/{call}", post(async || Json(json!({"status": "success"}))))
@@ -64,10 +52,6 @@ impl Theirs {
             .with_state(theirs.clone());
         tasks.spawn("theirs", listener.serve(router, tasks.clone(), tasks.token().clone()));
         theirs
-    }
-
-    pub fn authority(&self) -> String {
-        self.authority.clone()
     }
 
     fn meetings(&self) -> MutexGuard<'_, Meetings> {
@@ -94,6 +78,7 @@ async fn heartbeat(State(theirs): State<Theirs>, body: Bytes) -> Json<Value> {
 }
 
 async fn status(State(theirs): State<Theirs>) -> Json<Value> {
+    theirs.log.polled();
     let meetings = theirs.meetings();
     let item = |id: &String| json!({"id": id, "title": "预算会议 Budget"});
     let active: Vec<_> = meetings.packages.keys().map(item).collect();

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::client::Ask;
-use crate::support::{Server, Stage, nginx, node, packages::Package, server};
+use crate::support::{Places, Server, Stage, nginx, node, packages::Package, server};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -74,10 +74,13 @@ impl Scene {
     }
 
     pub fn start(&self, kind: Kind) -> Result<Server> {
-        let places = (self.workers, self.apart().then_some(0));
+        let core = self.apart().then_some(0);
+        let places = Places { workers: Some(self.workers), core };
         match kind {
             Kind::Nginx | Kind::NginxCached => {
-                nginx::start(&self.stage, &self.storage, places, kind == Kind::NginxCached)
+                let cache = kind == Kind::NginxCached;
+                let site = nginx::Site { root: &self.storage, cache, paced: &[] };
+                nginx::start(&self.stage, &site, places)
             }
             Kind::Node => {
                 let main_server = self.main_server.address;

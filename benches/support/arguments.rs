@@ -11,7 +11,7 @@ pub struct Common {
     /// A look at whether all works: fewer rounds, shorter, less exact.
     #[arg(long)]
     pub quick: bool,
-    /// How often each contender's turn comes.
+    /// How often each turn comes.
     #[arg(long, value_name = "N")]
     pub rounds: Option<usize>,
     /// Put the tables into this file, between the bench's markers.
@@ -32,7 +32,7 @@ impl Common {
     }
 
     pub fn patience(&self) -> Patience {
-        let usual = if self.quick { 0 } else { 300 };
+        let usual = if self.quick { 0 } else { 120 };
         Patience::of(Duration::from_secs(self.patience.unwrap_or(usual)))
     }
 }

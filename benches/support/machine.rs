@@ -2,8 +2,8 @@
 
 use std::{fs, path::Path, process::Command};
 
-/// One paragraph; `nginx` where it took part.
-pub fn describe(edge_mirror: &Path, nginx: Option<&Path>) -> String {
+/// One paragraph, with the versions of others that took part.
+pub fn describe(edge_mirror: &Path, others: &[String]) -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
@@ -15,8 +15,7 @@ pub fn describe(edge_mirror: &Path, nginx: Option<&Path>) -> String {
     if let Some(commit) = commit().filter(|_| ours) {
         versions[0] += &format!(" ({commit})");
     }
-    // It says so on stderr.
-    versions.extend(nginx.map(|nginx| said(nginx, "-v").replace("nginx version: ", "")));
+    versions.extend_from_slice(others);
     versions.push(said(Path::new("rustc"), "--version"));
     let date = chrono::Local::now().format("%Y-%m-%d");
     format!(
@@ -26,7 +25,8 @@ pub fn describe(edge_mirror: &Path, nginx: Option<&Path>) -> String {
     )
 }
 
-fn said(program: &Path, argument: &str) -> String {
+/// The first line of what a program says of its version, wherever it says it.
+pub fn said(program: &Path, argument: &str) -> String {
     let Ok(output) = Command::new(program).arg(argument).output() else {
         return format!("{} (version unknown)", program.display());
     };

@@ -9,38 +9,49 @@ use std::{
 
 use anyhow::Result;
 
-use super::{Server, Stage, server::free_port};
+use super::{Places, Server, Stage, machine, server::free_port};
 
 pub fn program() -> PathBuf {
     let usual = Path::new("/usr/sbin/nginx");
     if usual.is_file() { usual.to_owned() } else { "nginx".into() }
 }
 
-/// Serves the folder; `cache` turns on its cache of open files.
-pub fn start(
-    stage: &Stage,
-    root: &Path,
-    (workers, core): (usize, Option<usize>),
-    cache: bool,
-) -> Result<Server> {
-    let name = if cache { "nginx-cached" } else { "nginx" };
-    let (folder, port) = (stage.make(name)?, free_port()?);
-    let path = folder.join("nginx.conf");
-    fs::write(&path, configuration(&folder, root, port, workers, cache))?;
-    let mut command = Command::new(program());
-    command.arg("-c").arg(&path).arg("-p").arg(&folder).arg("-e").arg(folder.join("error.log"));
-    Server::start(stage, name, port, core, command)
+pub fn version() -> String {
+    machine::said(&program(), "-v").replace("nginx version: ", "")
 }
 
-fn configuration(folder: &Path, root: &Path, port: u16, workers: usize, cache: bool) -> String {
+/// What it serves.
+pub struct Site<'a> {
+    pub root: &'a Path,
+    /// Whether it keeps files open.
+    pub cache: bool,
+    /// Its `/uploads/packages/` under other paths, slower: `("/slow/", "112m")`.
+    pub paced: &'a [(&'a str, &'a str)],
+}
+
+pub fn start(stage: &Stage, site: &Site<'_>, places: Places) -> Result<Server> {
+    let name = if site.cache { "nginx-cached" } else { "nginx" };
+    let (folder, port) = (stage.make(name)?, free_port()?);
+    let path = folder.join("nginx.conf");
+    fs::write(&path, configuration(&folder, site, port, places.workers.unwrap_or(1)))?;
+    let mut command = Command::new(program());
+    command.arg("-c").arg(&path).arg("-p").arg(&folder).arg("-e").arg(folder.join("error.log"));
+    Server::start(stage, name, port, places.core, command)
+}
+
+fn configuration(folder: &Path, site: &Site<'_>, port: u16, workers: usize) -> String {
     // Its workers would become nobody, who can't look into our folder.
     let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
-    let cache = if cache {
+    let cache = if site.cache {
         "open_file_cache max=1000 inactive=1h; open_file_cache_valid 1h;"
     } else {
         "open_file_cache off;"
     };
-    let (folder, root) = (folder.display(), root.display());
+    let (folder, root) = (folder.display(), site.root.display());
+    let paced = site.paced.iter().map(|(path, rate)| {
+        format!("location {path} {{ alias {root}/uploads/packages/; limit_rate {rate}; }}")
+    });
+    let paced: String = paced.collect();
     format!(
         "daemon off; {user} worker_processes {workers}; worker_rlimit_nofile 16384;
 pid {folder}/pid; error_log {folder}/error.log;
@@ -56,7 +67,7 @@ http {{
     {cache}
     server {{
         listen 127.0.0.1:{port} backlog=4096;
-        location / {{ root {root}; }}
+        location / {{ root {root}; }} {paced}
     }}
 }}
 "

@@ -7,10 +7,11 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use edge_mirror::config::merge::merge;
 use serde_json::{Value, json};
 
-use super::{Server, Stage, http, report, server::free_port};
+use super::{Places, Server, Stage, http, report, server::free_port};
 
 /// `EDGE_MIRROR_BIN`, or what `cargo build --release` made. (`cargo bench`
 /// builds one, too, but with the tests' features of its dependencies.)
@@ -38,10 +39,10 @@ pub fn start(
     stage: &Stage,
     main_server: SocketAddr,
     storage: &Path,
-    (workers, core): (usize, Option<usize>),
+    places: Places,
     patch: &Value,
 ) -> Result<Server> {
-    let (folder, port) = (stage.make("node")?, free_port()?);
+    let (folder, port) = (stage.make_new("node")?, free_port()?);
     let path = folder.join("node_config.json");
     let mut config = json!({
         "mainServerIp": main_server.ip(),
@@ -53,12 +54,13 @@ pub fn start(
         "cleanup": {"enabled": false, "cleanOnStartup": false, "cleanEndedMeetings": false},
         "logging": {"fileEnabled": false},
     });
-    merge(&mut config, patch);
+    let both = config.as_object_mut().zip(patch.as_object());
+    both.map(|(config, patch)| merge(config, patch)).context("settings are an object")?;
     fs::write(&path, serde_json::to_vec_pretty(&config)?)?;
     let mut command = Command::new(program()?);
     command.args(["node", "--host", "127.0.0.1", "--config"]).arg(&path);
-    command.env("TOKIO_WORKER_THREADS", workers.to_string());
-    Server::start(stage, "edge-mirror", port, core, command)
+    command.envs(places.workers.map(|n| ("TOKIO_WORKER_THREADS", n.to_string())));
+    Server::start(stage, "edge-mirror", port, places.core, command)
 }
 
 /// Waits until the node has verified, or trusts, this many packages.
@@ -67,15 +69,4 @@ pub fn until_packages(node: &mut Server, count: u64) -> Result<()> {
         let status: Value = serde_json::from_str(&http::get(node.address, "/api/status")?)?;
         Ok(status["meeting_count"].as_u64() >= Some(count))
     })
-}
-
-fn merge(base: &mut Value, patch: &Value) {
-    match (base, patch) {
-        (Value::Object(base), Value::Object(patch)) => {
-            for (key, value) in patch {
-                merge(base.entry(key.as_str()).or_insert(Value::Null), value);
-            }
-        }
-        (base, patch) => *base = patch.clone(),
-    }
 }

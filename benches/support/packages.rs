@@ -1,8 +1,8 @@
-//! Packages to serve: good ZIP archives of exactly the size that is asked for.
+//! Packages to serve and to pull: good ZIP archives of the size that is asked for.
 
 use std::{
     fs::{self, File},
-    io::{Seek, Write},
+    io::{Cursor, Seek, Write},
     path::{Path, PathBuf},
 };
 
@@ -42,15 +42,14 @@ impl Package {
 
     /// `1 KB`, `300 MB`.
     pub fn label(&self) -> String {
-        let text = short(self.size).to_uppercase();
-        format!("{} {}B", &text[..text.len() - 1], &text[text.len() - 1..])
+        label(self.size)
     }
 
     /// Writes it, down to the disk: only clean pages can be dropped from the cache.
     pub fn make(&self, storage: &Path) -> Result<()> {
         let path = self.file(storage);
         fs::create_dir_all(path.parent().context("a folder")?)?;
-        let file = write(File::create(&path)?, self.size)?;
+        let file = write(File::create(&path)?, self.size, Method::Stored)?;
         file.sync_all()?;
         ensure!(file.metadata()?.len() == self.size, "{} has another size", path.display());
         Ok(())
@@ -66,6 +65,12 @@ pub fn short(size: u64) -> String {
     }
 }
 
+/// `1 KB`, `300 MB`.
+pub fn label(size: u64) -> String {
+    let text = short(size).to_uppercase();
+    format!("{} {}B", &text[..text.len() - 1], &text[text.len() - 1..])
+}
+
 /// What [`short`] wrote.
 pub fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -78,18 +83,45 @@ pub fn parse_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(unit)
 }
 
-/// An archive of entries that are stored as they are, random as PDFs are.
-fn write<W: Write + Seek>(to: W, size: u64) -> Result<W> {
-    let entries = (size / (10 * MB)).clamp(1, 100);
-    let empty = archive(std::io::Cursor::new(Vec::new()), entries, |_| 0)?.into_inner();
-    let content = size.checked_sub(empty.len() as u64).context("smaller than any archive")?;
-    let part = content / entries;
-    archive(to, entries, |at| if at == 0 { content - part * (entries - 1) } else { part })
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Random, as PDFs are.
+    Stored,
+    /// It hardly shrinks, as PDFs and pictures may: nearly every byte of it has
+    /// to be decoded, which is the worst. The archive has about the size that
+    /// is asked for, not exactly it.
+    Deflated,
 }
 
-fn archive<W: Write + Seek>(to: W, entries: u64, length: impl Fn(u64) -> u64) -> Result<W> {
+/// An archive for who keeps packages in memory.
+pub fn in_memory(size: u64) -> Result<Vec<u8>> {
+    Ok(write(Cursor::new(Vec::new()), size, Method::Stored)?.into_inner())
+}
+
+/// An archive of entries of a paper's size.
+pub fn write<W: Write + Seek>(to: W, size: u64, method: Method) -> Result<W> {
+    let entries = (size / (10 * MB)).clamp(1, 100);
+    let empty = archive(Cursor::new(Vec::new()), entries, method, |_| 0)?.into_inner();
+    let content = size.checked_sub(empty.len() as u64).context("smaller than any archive")?;
+    let part = content / entries;
+    let length = |at| if at == 0 { content - part * (entries - 1) } else { part };
+    archive(to, entries, method, length)
+}
+
+fn archive<W: Write + Seek>(
+    to: W,
+    entries: u64,
+    method: Method,
+    length: impl Fn(u64) -> u64,
+) -> Result<W> {
     let mut zip = ZipWriter::new(to);
-    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    let options = SimpleFileOptions::default();
+    let options = match method {
+        Method::Stored => options.compression_method(CompressionMethod::Stored),
+        Method::Deflated => {
+            options.compression_method(CompressionMethod::Deflated).compression_level(Some(1))
+        }
+    };
     let mut block = vec![0; BLOCK_BYTES];
     let mut random = fastrand::Rng::with_seed(entries);
     for entry in 0..entries {
@@ -97,10 +129,20 @@ fn archive<W: Write + Seek>(to: W, entries: u64, length: impl Fn(u64) -> u64) ->
         let mut left = length(entry);
         while left > 0 {
             let n = left.min(BLOCK_BYTES as u64) as usize;
-            random.fill(&mut block[..n]);
+            fill(&mut random, &mut block[..n], method);
             zip.write_all(&block[..n])?;
             left -= n as u64;
         }
     }
     Ok(zip.finish()?)
+}
+
+fn fill(random: &mut fastrand::Rng, block: &mut [u8], method: Method) {
+    random.fill(block);
+    if method == Method::Deflated {
+        let mut other = vec![0; block.len()];
+        random.fill(&mut other);
+        // The larger of two is more often large.
+        block.iter_mut().zip(other).for_each(|(byte, other)| *byte = (*byte).max(other));
+    }
 }

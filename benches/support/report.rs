@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::{Table, markers::replaced};
+use super::{Common, Limit, Patience, Table, limits, machine, markers::replaced, node};
 
 pub struct Report {
     name: &'static str,
@@ -16,8 +16,12 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(name: &'static str) -> Self {
-        Self { name, text: String::new() }
+    /// Begins with the machine, and the versions of the node and all others
+    /// that take part.
+    pub fn begin(name: &'static str, others: &[String]) -> Result<Self> {
+        let mut report = Self { name, text: String::new() };
+        report.say(&machine::describe(&node::program()?, others));
+        Ok(report)
     }
 
     /// A paragraph or a list.
@@ -30,14 +34,21 @@ impl Report {
         self.say(table.text());
     }
 
-    /// Keeps it, and puts it into the file that was asked for.
-    pub fn finish(&self, write: Option<&Path>) -> Result<()> {
+    /// What the product promises itself, and whether it kept it.
+    pub fn limits(&mut self, limits: &[Limit]) {
+        self.table(&limits::table(limits));
+    }
+
+    /// Ends with how quiet it was, keeps it, and puts it into the file that was
+    /// asked for.
+    pub fn finish(mut self, common: &Common, patience: &Patience) -> Result<()> {
+        self.say(&patience.said());
         let kept = target().join("bench");
         fs::create_dir_all(&kept)?;
         let kept = kept.join(format!("{}.md", self.name));
         fs::write(&kept, &self.text).with_context(|| format!("cannot write {}", kept.display()))?;
         eprintln!("written: {}", kept.display());
-        if let Some(path) = write {
+        if let Some(path) = &common.write {
             let old = match fs::read_to_string(path) {
                 Ok(old) => old,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),

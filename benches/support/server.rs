@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use super::Stage;
+use super::{Stage, process};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Server {
     pub name: &'static str,
     pub address: SocketAddr,
+    /// When it was started.
+    pub begun: Instant,
     child: Child,
     log: PathBuf,
     stage: Stage,
@@ -29,6 +31,15 @@ pub struct Server {
 pub struct Memory {
     pub anonymous: u64,
     pub file: u64,
+    pub resident: u64,
+}
+
+/// On what it runs: all that there is, where nothing is said.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Places {
+    /// Threads or processes that serve.
+    pub workers: Option<usize>,
+    pub core: Option<usize>,
 }
 
 impl Server {
@@ -48,10 +59,12 @@ impl Server {
         if let Some(core) = core {
             pin(core)?;
         }
+        let begun = Instant::now();
         let child = stage.spawn(command);
         sched_setaffinity(None, &before)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut server = Self { name, address, child: child?, log, stage: stage.clone() };
+        let stage = stage.clone();
+        let mut server = Self { name, address, begun, child: child?, log, stage };
         server.until("it listens", |server| Ok(TcpStream::connect(server.address).is_ok()))?;
         Ok(server)
     }
@@ -73,7 +86,9 @@ impl Server {
             if begin.elapsed() > PATIENCE {
                 bail!("{}: waited in vain until {what}:\n{}", self.name, self.log_tail());
             }
-            std::thread::sleep(Duration::from_millis(10));
+            // So that a quick start is seen as such.
+            let quick = begin.elapsed() < Duration::from_millis(200);
+            std::thread::sleep(Duration::from_millis(if quick { 1 } else { 10 }));
         }
     }
 
@@ -98,17 +113,13 @@ impl Server {
 
     /// Seconds of CPU in user and kernel mode so far.
     pub fn cpu_s(&self) -> Result<f64> {
-        let per_second = rustix::param::clock_ticks_per_second() as f64;
-        let mut ticks = 0;
-        for pid in self.pids() {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
-                .with_context(|| format!("{} is gone:\n{}", self.name, self.log_tail()))?;
-            // The second field is a name in parentheses that may hold anything.
-            let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-            let fields = fields.split_whitespace().skip(11).take(2);
-            ticks += fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
-        }
-        Ok(ticks as f64 / per_second)
+        let gone = || format!("{} is gone:\n{}", self.name, self.log_tail());
+        self.pids().into_iter().map(|pid| process::cpu_s(pid).with_context(gone)).sum()
+    }
+
+    /// How often it woke up so far.
+    pub fn wakes(&self) -> Result<u64> {
+        self.pids().into_iter().map(process::wakes).sum()
     }
 
     /// Of the processes that serve: a master that only waits is left out.
@@ -117,14 +128,10 @@ impl Server {
         let pids = if children.is_empty() { vec![self.child.id()] } else { children };
         let mut memory = Memory::default();
         for pid in pids {
-            let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-            let bytes = |key: &str| {
-                let line = status.lines().find_map(|line| line.strip_prefix(key));
-                let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-                number.unwrap_or(0_u64) << 10
-            };
-            memory.anonymous += bytes("RssAnon:");
-            memory.file += bytes("RssFile:");
+            let bytes = process::memory(pid, &["RssAnon:", "RssFile:", "VmRSS:"])?;
+            memory.anonymous += bytes[0];
+            memory.file += bytes[1];
+            memory.resident += bytes[2];
         }
         Ok(memory)
     }

@@ -37,7 +37,9 @@ impl Stage {
     }
 
     fn guarded(bench: impl FnOnce(&Self) -> Result<()> + Send + 'static) -> Result<()> {
-        let folder = tempfile::Builder::new().prefix("edge-mirror-bench-").tempdir()?;
+        // Under target, not under /tmp: that may be memory.
+        let target = env!("CARGO_TARGET_TMPDIR");
+        let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(target)?;
         let stage = Self { folder: folder.path().to_owned(), running: Arc::default() };
         let (tell, told) = oneshot::channel();
         let player = stage.clone();
@@ -75,6 +77,12 @@ impl Stage {
         let path = self.folder.join(name);
         std::fs::create_dir_all(&path).with_context(|| format!("{}", path.display()))?;
         Ok(path)
+    }
+
+    /// An empty one, whose name begins like this.
+    pub fn make_new(&self, name: &str) -> Result<PathBuf> {
+        let new = tempfile::Builder::new().prefix(name).tempdir_in(&self.folder)?;
+        Ok(new.keep())
     }
 
     /// Starts a process that leads a group, so that its children go with it.

@@ -49,6 +49,10 @@ impl Samples {
         self.0.last().copied().unwrap_or(f64::NAN)
     }
 
+    pub fn mean(&self) -> f64 {
+        self.0.iter().sum::<f64>() / self.0.len() as f64
+    }
+
     /// `median (min–max)`, each times `scale`.
     pub fn spread(&self, scale: f64) -> String {
         let part = |value: f64| figure(value * scale);
@@ -75,6 +79,20 @@ pub fn figure(value: f64) -> String {
         size if size >= 1.0 || size == 0.0 => format!("{value:.2}"),
         size if size >= 0.01 => format!("{value:.3}"),
         _ => format!("{value:.5}"),
+    }
+}
+
+/// A number that somebody chose.
+pub fn plain(value: f64) -> String {
+    value.to_string()
+}
+
+/// Whether what was measured keeps a limit, and by how much it does not.
+pub fn verdict(measured: f64, at_most: f64) -> String {
+    match measured / at_most - 1.0 {
+        beyond if beyond.is_nan() => "not measured".to_owned(),
+        beyond if beyond <= 0.0 => "kept".to_owned(),
+        beyond => format!("**missed by {} %**", figure(beyond * 100.0)),
     }
 }
 

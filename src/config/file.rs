@@ -18,11 +18,15 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::{
-    Config,
+    Config, Environment,
     check::{self, Problem},
     schema,
 };
-use crate::{atomic, live::Live};
+use crate::{
+    atomic,
+    live::Live,
+    metrics::{Tally, labels},
+};
 
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -39,6 +43,8 @@ pub enum ConfigError {
         check::list(problems)
     )]
     Invalid { path: PathBuf, problems: Vec<Problem> },
+    #[error("the environment has invalid settings; mend or unset them: {}", check::list(.0))]
+    Environment(Vec<Problem>),
 }
 
 /// Why a change was not made; nothing was changed then.
@@ -58,9 +64,17 @@ pub enum PatchError {
 #[derive(Debug)]
 pub struct Settings {
     path: PathBuf,
+    environment: Environment,
     held: Mutex<Held>,
     live: Live<Config>,
     fault: watch::Sender<Option<String>>,
+    /// Edits of the file by somebody else that were taken in, and that were not.
+    pub reloads: Tally<Reload>,
+}
+
+labels! {
+    /// What became of an edit.
+    Reload { Taken => "ok", Rejected => "rejected" }
 }
 
 #[derive(Debug)]
@@ -76,6 +90,10 @@ impl Settings {
     /// Reads the file, or writes one with defaults where there is none. A
     /// file that is there is changed only to add a missing `nodeId`.
     pub fn load_or_create(path: &Path) -> Result<Self, ConfigError> {
+        Self::load(path, Environment::of_process().map_err(ConfigError::Environment)?)
+    }
+
+    pub fn load(path: &Path, environment: Environment) -> Result<Self, ConfigError> {
         let path = std::path::absolute(path)
             .map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
         let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
@@ -90,11 +108,12 @@ impl Settings {
             Some(bytes) => parse(&path, bytes)?,
             None => schema::defaults(),
         };
-        let has_id = document.get("nodeId").is_some_and(|id| !id.is_null() && id != "");
+        let has_id = document.get("nodeId").is_some_and(|id| !id.is_null() && id != "")
+            || environment.variable("nodeId").is_some();
         if !has_id {
             schema::put(&mut document, "nodeId", generated_id().into());
         }
-        let config = typed(&path, &document)
+        let config = typed(&path, &environment.over(&document))
             .map_err(|problems| ConfigError::Invalid { path: path.clone(), problems })?;
         let bytes = match existing {
             Some(bytes) if has_id => bytes,
@@ -108,9 +127,11 @@ impl Settings {
         let held = Held { document, bytes, warned: Vec::new() };
         Ok(Self {
             path,
+            environment,
             held: Mutex::new(held),
             live: Live::new(config),
             fault: watch::Sender::new(None),
+            reloads: Tally::default(),
         })
     }
 
@@ -120,7 +141,8 @@ impl Settings {
             .map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
         let bytes = read_file(&path)
             .map_err(|cause| ConfigError::Unreadable { path: path.clone(), cause })?;
-        let mut document = parse(&path, &bytes)?;
+        let environment = Environment::of_process().map_err(ConfigError::Environment)?;
+        let mut document = environment.over(&parse(&path, &bytes)?);
         if document.get("nodeId").is_none_or(|id| id.is_null() || id == "") {
             schema::put(&mut document, "nodeId", "unnamed".into());
         }
@@ -139,6 +161,9 @@ impl Settings {
     pub fn warn_of_unknown_keys(&self) {
         self.keep_secret(&self.held().document);
         self.held().warn_of_unknown_keys();
+        for variable in self.environment.unknown() {
+            warn!("environment variable not used, there is no such setting: {variable}");
+        }
         self.current().warnings().iter().for_each(|warning| warn!("{warning}"));
     }
 
@@ -157,6 +182,11 @@ impl Settings {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What goes over the file.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
     }
 
     /// What is wrong with the file as it lies on disk, if anything is.
@@ -178,8 +208,7 @@ impl Settings {
             return Err(PatchError::FileFaulty(fault));
         }
         let (document, config) =
-            check::patched(&held.document, patch, |whole| typed(&self.path, whole))
-                .map_err(PatchError::Refused)?;
+            self.patched(&held.document, patch).map_err(PatchError::Refused)?;
         self.same_node(&config).map_err(|problem| PatchError::Refused(vec![problem]))?;
         agree(&config).map_err(|problem| PatchError::Refused(vec![problem]))?;
         let bytes = rendered(&document);
@@ -197,9 +226,23 @@ impl Settings {
     /// What a patch would lead to; nothing is changed.
     pub fn check(&self, patch: &Map<String, Value>) -> Result<Config, Vec<Problem>> {
         let document = self.held().document.clone();
-        let (_, config) = check::patched(&document, patch, |whole| typed(&self.path, whole))?;
+        let (_, config) = self.patched(&document, patch)?;
         self.same_node(&config).map_err(|problem| vec![problem])?;
         Ok(config)
+    }
+
+    /// The document to save, and what will count.
+    fn patched(
+        &self,
+        document: &Map<String, Value>,
+        patch: &Map<String, Value>,
+    ) -> Result<(Map<String, Value>, Config), Vec<Problem>> {
+        let patch = self.environment.strip(patch)?;
+        check::patched(document, &patch, |whole| self.typed(whole))
+    }
+
+    fn typed(&self, document: &Map<String, Value>) -> Result<Config, Vec<Problem>> {
+        typed(&self.path, &self.environment.over(document))
     }
 
     /// Others need not read a file with a key in it. Before the key is in it,
@@ -257,7 +300,8 @@ impl Settings {
                 held.document = document;
                 held.bytes = bytes;
                 held.warn_of_unknown_keys();
-                self.clear_fault();
+                self.reloads.one(Reload::Taken);
+                self.mended();
                 if self.apply(config) {
                     info!("configuration read anew from {}", self.path.display());
                 }
@@ -268,12 +312,14 @@ impl Settings {
 
     fn read_edited(&self, bytes: &[u8]) -> Result<(Map<String, Value>, Config), ConfigError> {
         let mut document = parse(&self.path, bytes)?;
-        if document.get("nodeId").is_none_or(Value::is_null) {
+        let fixed = self.environment.variable("nodeId").is_some();
+        if !fixed && document.get("nodeId").is_none_or(Value::is_null) {
             // Taken out by hand: the node keeps the name it runs under, and
             // the next save writes it back.
             schema::put(&mut document, "nodeId", self.current().node_id.clone().into());
         }
-        let config = typed(&self.path, &document)
+        let config = self
+            .typed(&document)
             .map_err(|problems| ConfigError::Invalid { path: self.path.clone(), problems })?;
         Ok((document, config))
     }
@@ -291,14 +337,24 @@ impl Settings {
             fresh
         });
         if fresh {
+            self.reloads.one(Reload::Rejected);
             error!("{fault}; the last good configuration stays in force");
         }
     }
 
+    /// The file is as it was before the fault, or gone.
     fn clear_fault(&self) {
-        if self.fault.send_if_modified(|slot| slot.take().is_some()) {
+        if self.mended() {
+            self.reloads.one(Reload::Taken);
+        }
+    }
+
+    fn mended(&self) -> bool {
+        let mended = self.fault.send_if_modified(|slot| slot.take().is_some());
+        if mended {
             info!("{} is valid again", self.path.display());
         }
+        mended
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {

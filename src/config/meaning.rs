@@ -5,25 +5,28 @@ mod table;
 
 use serde_json::{Value, json};
 
-use super::schema::{Default, Kind, SETTINGS, Setting};
+use super::{
+    Environment,
+    schema::{Default, Kind, SETTINGS, Setting},
+};
 use table::{GROUPS, MEANINGS, Meaning};
 
 /// `GET /api/config/schema`: everything that a page has to know to show and
 /// edit the settings.
-pub fn described() -> Value {
+pub fn described(environment: &Environment) -> Value {
     let groups: Vec<_> =
         GROUPS.iter().map(|(name, title)| json!({"name": name, "title": title})).collect();
     let settings: Vec<_> = MEANINGS
         .iter()
         .filter_map(|meaning| {
             let setting = SETTINGS.iter().find(|setting| setting.key == meaning.key)?;
-            Some(entry(setting, meaning))
+            Some(entry(setting, meaning, environment.variable(setting.key)))
         })
         .collect();
     json!({"groups": groups, "settings": settings})
 }
 
-fn entry(setting: &Setting, meaning: &Meaning) -> Value {
+fn entry(setting: &Setting, meaning: &Meaning, variable: Option<&str>) -> Value {
     let (kind, min, max) = match setting.kind {
         Kind::Bool => ("bool", Value::Null, Value::Null),
         Kind::Int { min, max } => ("int", min.into(), max.into()),
@@ -50,7 +53,8 @@ fn entry(setting: &Setting, meaning: &Meaning) -> Value {
         "unit": meaning.unit,
         "default": setting.default.value(),
         "nullable": setting.default == Default::Null && setting.kind != Kind::NodeId,
-        "fixed": setting.kind == Kind::NodeId,
+        "fixed": setting.kind == Kind::NodeId || variable.is_some(),
+        "environment": variable,
         "title": meaning.title,
         "meaning": meaning.text,
         "allowed": {"zh": zh, "en": en},
@@ -64,7 +68,7 @@ mod tests {
 
     #[test]
     fn every_setting_has_its_meaning_and_a_group() {
-        let described = described();
+        let described = described(&Environment::default());
         let keys: Vec<_> =
             described["settings"].as_array().unwrap().iter().map(|s| &s["key"]).collect();
         assert_eq!(keys.len(), SETTINGS.len());

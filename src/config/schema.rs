@@ -93,6 +93,7 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Choice(&["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"]),
         Default::Text("INFO"),
     ),
+    setting("logging.format", Kind::Choice(&["text", "json"]), Default::Text("text")),
     bool("logging.fileEnabled", true),
     setting("logging.filePath", Kind::Path, Default::Text("./logs/node.log")),
     int("logging.maxFileSize", 1024, EXACT, 10 << 20),

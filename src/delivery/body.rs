@@ -41,6 +41,8 @@ pub(super) struct Download {
     opened: Arc<Opened>,
     left: Range<u64>,
     source: Source,
+    /// Something of it was sent.
+    begun: bool,
     under_way: UnderWay,
 }
 
@@ -74,7 +76,7 @@ impl Download {
             }
             None => Source::Read(None),
         };
-        Self { opened, left: part, source, under_way }
+        Self { opened, left: part, source, begun: false, under_way }
     }
 }
 
@@ -149,7 +151,7 @@ impl HttpBody for Download {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let Self { opened, left, source, under_way } = &mut *self;
+        let Self { opened, left, source, begun, under_way } = &mut *self;
         if left.is_empty() {
             return Poll::Ready(None);
         }
@@ -157,6 +159,16 @@ impl HttpBody for Download {
             Source::Mapped(mapped) => Ok(ready!(mapped.poll(cx, opened, left))),
             Source::Read(reading) => ready!(poll_read(reading, cx, opened, left)),
         };
+        let bytes = bytes.and_then(|bytes| {
+            // Compared when it was opened, just before the first bytes; with the
+            // last ones it is seen whether somebody wrote to it since.
+            let is_last = bytes.len() as u64 == left.end - left.start;
+            match is_last && *begun && !opened.is_as_opened() {
+                true => Err(io::Error::other("somebody wrote to the package meanwhile")),
+                false => Ok(bytes),
+            }
+        });
+        *begun = true;
         if let Ok(bytes) = &bytes {
             left.start += bytes.len() as u64;
             under_way.sent(bytes.len() as u64);
@@ -178,7 +190,7 @@ mod tests {
     use std::{fs::File, io::Write, task::Waker};
 
     use super::*;
-    use crate::delivery::Traffic;
+    use crate::delivery::{Ended, Traffic};
 
     const SIZE: u64 = (3 << 20) + 5;
 
@@ -191,7 +203,8 @@ mod tests {
 
     fn part(opened: Opened, part: Range<u64>) -> (Download, Arc<Traffic>) {
         let traffic = Arc::<Traffic>::default();
-        (Download::new(Arc::new(opened), part, UnderWay::begin(&traffic)), traffic)
+        let under_way = UnderWay::begin(&traffic, part.end - part.start);
+        (Download::new(Arc::new(opened), part, under_way), traffic)
     }
 
     async fn all_of(mut body: Download) -> io::Result<Vec<u8>> {
@@ -218,6 +231,7 @@ mod tests {
                 assert!(all_of(body).await.unwrap() == expected, "{range:?}");
                 let counted = (traffic.served_bytes(), traffic.under_way());
                 assert_eq!(counted, (range.end - range.start, 0));
+                assert_eq!(traffic.ended.of(Ended::Whole).get(), 1);
             }
         }
     }
@@ -241,10 +255,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_somebody_writes_to_meanwhile_does_not_complete() {
+        for opened in [Opened::mapped, Opened::unmapped] {
+            let (file, _) = file();
+            let (mut body, _) = part(opened(file.try_clone().unwrap()), 0..SIZE);
+            let first = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+            assert!(first.unwrap().is_ok());
+            file.write_all_at(b"another", SIZE / 2).unwrap();
+            let later = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
+            file.set_modified(later).unwrap();
+            assert!(all_of(body).await.is_err());
+        }
+    }
+
+    #[tokio::test]
     async fn a_file_that_was_cut_short_is_an_error_and_no_end() {
         let (file, _) = file();
-        let (body, _) = part(Opened::unmapped(file.try_clone().unwrap()), 0..SIZE);
+        let (body, traffic) = part(Opened::unmapped(file.try_clone().unwrap()), 0..SIZE);
         file.set_len(1 << 20).unwrap();
         assert!(all_of(body).await.is_err());
+        assert_eq!(traffic.ended.of(Ended::BrokenOff).get(), 1);
     }
 }

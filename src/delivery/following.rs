@@ -130,7 +130,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Verify,
-        delivery::Traffic,
+        delivery::{Ended, Traffic},
         package::{Route, Validators},
         store::{Provenance, Store, growing::Grower},
     };
@@ -156,14 +156,17 @@ mod tests {
     async fn the_rest_comes_from_the_open_copy_or_from_the_same_file() {
         let (zip, id) = (zip_of(3 << 20), "m".parse().unwrap());
         let size = zip.len() as u64;
-        for with_copy in [true, false] {
+        for (mapped, with_copy) in [(true, true), (true, false), (false, true), (false, false)] {
             let folder = tempfile::tempdir().unwrap();
             let store = Store::open(folder.path()).unwrap().0;
             let mut pending = store.begin(&id, Some(size), u64::MAX).unwrap();
-            let grower = Grower::begin(&pending, size, None).unwrap();
+            let grower = match mapped {
+                true => Grower::begin(&pending, size, None).unwrap(),
+                false => Grower::begin_unmapped(&pending, size),
+            };
             let traffic = Arc::<Traffic>::default();
-            let body = |part| {
-                let under_way = UnderWay::begin(&traffic);
+            let body = |part: Range<u64>| {
+                let under_way = UnderWay::begin(&traffic, part.end - part.start);
                 Following::new(grower.growing().clone(), part, under_way).into_body()
             };
             let (mut whole, part) = (body(0..size).into_data_stream(), body(1..size - 1));
@@ -183,6 +186,38 @@ mod tests {
             assert!(to_bytes(part, usize::MAX).await.unwrap() == zip[1..zip.len() - 1]);
             assert_eq!((traffic.under_way(), traffic.served_bytes()), (0, 2 * size - 2));
             assert_eq!(stored.downloads(), 2);
+            assert_eq!(traffic.ended.of(Ended::Whole).get(), 2);
         }
+    }
+
+    #[tokio::test]
+    async fn where_it_can_not_be_mapped_it_is_read_in_pieces_and_an_error_is_no_end() {
+        let (zip, id) = (zip_of(1 << 20), "m".parse().unwrap());
+        let size = zip.len() as u64;
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap().0;
+        let mut pending = store.begin(&id, Some(size), u64::MAX).unwrap();
+        let grower = Grower::begin_unmapped(&pending, size);
+        let traffic = Arc::<Traffic>::default();
+        let under_way = UnderWay::begin(&traffic, size - 10);
+        let body = Following::new(grower.growing().clone(), 10..size, under_way).into_body();
+        let mut chunks = body.into_data_stream();
+        let half = 10 + 3 * CHUNK_BYTES as usize + 5;
+        pending.write(&zip[..half]).unwrap();
+        grower.grew(half as u64);
+        let mut got = Vec::new();
+        for length in [CHUNK_BYTES, CHUNK_BYTES, CHUNK_BYTES, 5] {
+            let chunk = chunks.next().await.unwrap().unwrap();
+            assert_eq!(chunk.len() as u64, length);
+            got.extend_from_slice(&chunk);
+        }
+        assert!(got == zip[10..half]);
+        assert_eq!(traffic.served_bytes(), got.len() as u64);
+        // More is promised than the file holds.
+        grower.grew(size);
+        let broken = chunks.next().await.unwrap();
+        assert_eq!(broken.unwrap_err().to_string(), "failed to fill whole buffer");
+        assert!(chunks.next().await.is_none());
+        assert_eq!(traffic.ended.of(Ended::BrokenOff).get(), 1);
     }
 }

@@ -37,7 +37,8 @@ pub fn respond(
     };
     let body = match &part {
         Some(range) if method == Method::GET => {
-            Following::new(growing.clone(), range.clone(), UnderWay::begin(traffic)).into_body()
+            let under_way = UnderWay::begin(traffic, range.end - range.start);
+            Following::new(growing.clone(), range.clone(), under_way).into_body()
         }
         Some(_) => Body::empty(),
         None => Body::from(explanation(status)),

@@ -13,6 +13,7 @@ use super::{
     retry, room,
 };
 use crate::{
+    board::{Cause, Checked},
     config::{Config, Verify},
     package::{PackageId, Route, Sha256, Source, Validators},
     protocol::default_title,
@@ -53,6 +54,7 @@ impl Inner {
                 Ok(pulled) => return Ok(pulled),
                 Err(error) => error,
             };
+            self.count_failed(&error);
             let retries = config.network.retry_count;
             if error.is_final() || attempt >= retries {
                 return Err(error);
@@ -65,12 +67,21 @@ impl Inner {
                 pause.as_secs_f64()
             );
             flight.note_failure(&error, pause);
+            self.board.counts.retries.one();
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = flight.woken() => {}
             }
         }
         Err(PullError::Stopped)
+    }
+
+    fn count_failed(&self, error: &PullError) {
+        let (counts, cause) = (&self.board.counts, error.fault().cause);
+        counts.failed_attempts.one(cause);
+        if cause == Cause::Damaged {
+            counts.bad_packages.one(Checked::Pulled);
+        }
     }
 
     /// A package left by another node, or whose manifest was lost, is verified
@@ -86,6 +97,7 @@ impl Inner {
         let title =
             self.offer(id).and_then(|offer| offer.title).unwrap_or_else(|| default_title(id));
         let (id, provenance) = (id.clone(), Provenance { title, source, modified_s: None });
+        let board = self.board.clone();
         tasks::blocking(move || match store.adopt(&id, verify, provenance) {
             Ok(adopted) => {
                 info!("package of meeting {id} found on disk, verified and adopted");
@@ -93,6 +105,7 @@ impl Inner {
             }
             Err(StoreError::Bad(error)) if error.is_damage() => {
                 warn!("package of meeting {id} found on disk is not good and goes: {error}");
+                board.counts.bad_packages.one(Checked::Found);
                 if let Err(error) = store.discard_unverified(&id) {
                     warn!("it could not be removed: {error}");
                 }
@@ -155,6 +168,8 @@ impl Inner {
         };
         if let Err(error) = self.receive(&task, response, &mut pulling).await {
             if broke_off(&error) && pulling.is_of_use() {
+                // It waits without a place: there may be any number of these.
+                tokio::task::block_in_place(|| pulling.pending.rest())?;
                 *partial = Some(pulling);
             }
             return Err(error);
@@ -232,7 +247,7 @@ impl Inner {
         Ok(Partial { pending, place, announced, grower, retold_bytes: None })
     }
 
-    /// Takes in the body: hashed and written in batches as it arrives.
+    /// Takes in the body: written in batches as it arrives.
     async fn receive(
         &self,
         task: &Task<'_>,
@@ -305,9 +320,9 @@ impl Inner {
 
     fn write(&self, task: &Task<'_>, pulling: &mut Partial, bytes: &[u8]) -> Result<(), PullError> {
         let pending = &mut pulling.pending;
-        // Hashing and writing here, in batches, was measured faster than
-        // handing over to another thread; block_in_place keeps a slow disk
-        // from holding up the other tasks of this worker.
+        // Writing here, in batches, was measured faster than handing over to
+        // another thread; block_in_place keeps a slow disk from holding up the
+        // other tasks of this worker.
         tokio::task::block_in_place(|| {
             let after = pending.received_bytes() + bytes.len() as u64;
             let (config, id) = (task.config, task.flight.id());

@@ -148,3 +148,38 @@ pub(super) fn tells_again(response: &Response, announced: &Announced, partial: &
         && announced.sha256 == partial.announced.sha256
         && announced.validators == partial.announced.validators
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http;
+
+    use super::*;
+
+    #[test]
+    fn only_the_very_rest_of_the_same_version_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        let mut pending = store.begin(&"m".parse().unwrap(), Some(10), u64::MAX).unwrap();
+        pending.write(b"four").unwrap();
+        let version = |etag: &str| {
+            let validators = Validators { etag: Some(etag.to_owned()), ..Validators::default() };
+            Announced { length: Some(10), validators, ranges: true, sha256: None }
+        };
+        let announced = version("\"a\"");
+        let partial =
+            Partial { pending, place: Place::Direct, announced, grower: None, retold_bytes: None };
+        for (status, range, etag, expected) in [
+            (206, "bytes 4-9/10", "\"a\"", true),
+            (206, "bytes 4-9/10", "\"b\"", false),
+            (206, "bytes 3-9/10", "\"a\"", false),
+            (206, "bytes 4-8/10", "\"a\"", false),
+            (206, "bytes 4-9/11", "\"a\"", false),
+            (200, "bytes 4-9/10", "\"a\"", false),
+        ] {
+            let answer = http::Response::builder().status(status);
+            let answer = answer.header(header::CONTENT_RANGE, range).body("").unwrap();
+            let goes_on = continues(&answer.into(), &version(etag), &partial);
+            assert_eq!(goes_on, expected, "{status} {range} {etag}");
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use tracing::{info, warn};
 
 use crate::{
-    board::Board,
+    board::{Board, Evicted},
     config::Config,
     package::PackageId,
     store::{
@@ -32,6 +32,7 @@ pub(super) fn make(
     evicted
         .iter()
         .filter(|evicted| remove(store, evicted, "room is needed for another").is_ok())
+        .inspect(|_| board.counts.evictions.one(Evicted::RoomNeeded))
         .count()
         > 0
 }

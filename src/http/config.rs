@@ -31,8 +31,8 @@ pub(super) async fn show(State(settings): State<Arc<Settings>>) -> Response {
 }
 
 /// What settings there are, what they mean and what they may be.
-pub(super) async fn schema() -> Response {
-    Json(meaning::described()).into_response()
+pub(super) async fn schema(State(settings): State<Arc<Settings>>) -> Response {
+    Json(meaning::described(settings.environment())).into_response()
 }
 
 pub(super) async fn change(

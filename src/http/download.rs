@@ -22,27 +22,33 @@ use crate::{
 /// are answered without the router: it costs more than sending a small package.
 pub(super) fn at_once(face: &Face) -> AtOnce {
     let (board, fetch, traffic) = (face.board.clone(), face.fetch.clone(), face.traffic.clone());
+    let routes = [OURS, OLD].map(|path| traffic.requests.route(path));
     Arc::new(move |method, uri, headers| {
         if !matches!(*method, Method::GET | Method::HEAD) || !board.is_running() {
             return None;
         }
-        let package = fetch.at_hand(id_of(uri.path())?)?;
+        let (route, id) = asked_for(uri.path())?;
+        let package = fetch.at_hand(id)?;
         let mut answer = delivery::respond(method, headers, package, besides, &traffic);
         if !answer.status().is_success() {
             wire::guard(answer.headers_mut());
         }
+        routes[route].answered_at_once(answer.status());
         Some(answer)
     })
 }
 
-/// What is asked for in a download's path. Whatever is not plain is no key of
-/// any package, and the router's to refuse.
-fn id_of(path: &str) -> Option<&str> {
-    let id = match path.strip_prefix("/api/v1/meetings/") {
-        Some(rest) => rest.strip_suffix("/download-package")?,
-        None => path.strip_prefix("/api/meetings/")?.strip_suffix("/download")?,
-    };
-    Some(id)
+/// Where packages are downloaded, as the router has it.
+pub(super) const OURS: &str = "/api/v1/meetings/{id}/download-package";
+pub(super) const OLD: &str = "/api/meetings/{id}/download";
+
+/// What is asked for in a download's path, and by which of the two. Whatever is
+/// not plain is no key of any package, and the router's to refuse.
+fn asked_for(path: &str) -> Option<(usize, &str)> {
+    Some(match path.strip_prefix("/api/v1/meetings/") {
+        Some(rest) => (0, rest.strip_suffix("/download-package")?),
+        None => (1, path.strip_prefix("/api/meetings/")?.strip_suffix("/download")?),
+    })
 }
 
 /// The name that a package is saved under, and what the router's layers say of

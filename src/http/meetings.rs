@@ -14,7 +14,12 @@ use serde_json::json;
 use tracing::{error, info};
 
 use super::{config::success, error::ApiError};
-use crate::{board::Board, store::reread, tasks, wire::PathId};
+use crate::{
+    board::{Board, Checked, Evicted},
+    store::reread,
+    tasks,
+    wire::PathId,
+};
 
 /// Only asks for it: how it goes is seen in the status.
 pub(super) async fn sync(
@@ -74,7 +79,10 @@ pub(super) async fn verify(
         (true, _) => {
             info!("package of meeting {id} read again by request: it is as it was verified")
         }
-        (false, true) => error!("package of meeting {id} was damaged on disk and was removed"),
+        (false, true) => {
+            board.counts.bad_packages.one(Checked::ReadAgain);
+            error!("package of meeting {id} was damaged on disk and was removed");
+        }
         (false, false) => error!("package of meeting {id} is damaged on disk"),
     }
     let answer = json!({"id": id, "good": good, "removed": remove, "pulling": pulling});
@@ -96,6 +104,7 @@ pub(super) async fn remove(
     }
     let gone = id.clone();
     tasks::blocking(move || store.remove(&gone)).await.map_err(ApiError::NotRemoved)?;
+    board.counts.evictions.one(Evicted::Request);
     info!("package of meeting {id} removed by request");
     Ok(success(&format!("会议 {id} 的会议包已删除 / package of meeting {id} removed")))
 }

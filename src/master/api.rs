@@ -11,11 +11,13 @@ use axum::{
 };
 
 use super::{
-    clients, downloads, events, manage, node_key, nodes, overview, server::Server, status, upload,
+    clients, downloads, events, manage, metrics, node_key, nodes, overview, server::Server, status,
+    upload,
 };
 use crate::{
     access::{self, Access},
-    wire::{self, pages},
+    metrics::requests::counted,
+    wire::{self, health, pages},
 };
 
 pub fn router(server: Arc<Server>) -> Router {
@@ -37,6 +39,9 @@ pub fn router(server: Arc<Server>) -> Router {
     let open = Router::new()
         .route("/", get(page))
         .route("/uploads/packages/{name}", get(downloads::offered_file))
+        .route("/metrics", get(metrics::metrics))
+        .route(health::LIVE, get(health::live))
+        .route(health::READY, get(metrics::ready))
         .route("/api/v1/nodes/list", get(nodes::list))
         .route("/api/v1/nodes/available", get(nodes::available))
         .merge(of_nodes)
@@ -60,6 +65,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .fallback(wire::not_found)
         .method_not_allowed_fallback(wire::method_not_allowed)
         .layer(middleware::from_fn(wire::guarded))
+        .layer(middleware::from_fn_with_state(server.traffic.requests.clone(), counted))
         .with_state(server)
 }
 

@@ -35,11 +35,19 @@ pub async fn download(
     PathId(id): PathId,
     request: Request,
 ) -> Result<Response, Refusal> {
-    running(&server, &id)?;
+    let outcome = sent(&server, id, request).await;
+    if outcome.is_err() {
+        server.counts.refused_downloads.one();
+    }
+    outcome
+}
+
+async fn sent(server: &Arc<Server>, id: PackageId, request: Request) -> Result<Response, Refusal> {
+    running(server, &id)?;
     let (asked, _) = request.into_parts();
-    let (node, answer) = match chosen_node(&server, &id) {
+    let (node, answer) = match chosen_node(server, &id) {
         Some(chosen) => (Some(chosen.node_id), redirect_to(&chosen.address, &id)?),
-        None => (None, deliver(&server, &id, &asked.method, &asked.headers).await?),
+        None => (None, deliver(server, &id, &asked.method, &asked.headers).await?),
     };
     // Not who only asks whether there is something new.
     if asked.method == Method::GET && (node.is_some() || answer.status().is_success()) {

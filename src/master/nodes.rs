@@ -9,6 +9,7 @@ use tracing::info;
 use super::{
     holding::{MAX_LISTED, Report},
     json::{JsonBody, Reader},
+    metrics::Taken,
     refusal::Refusal,
     registry::{Beat, Node, Reach},
     server::Server,
@@ -21,7 +22,13 @@ type Shared = State<Arc<Server>>;
 const MAX_TEXT: usize = 256;
 
 pub async fn register(State(server): Shared, body: JsonBody) -> Result<Json<Value>, Refusal> {
-    let mut reader = Reader::new(&body);
+    let outcome = registered(&server, &body);
+    server.counts.registrations.one(Taken::of(&outcome));
+    outcome
+}
+
+fn registered(server: &Server, body: &JsonBody) -> Result<Json<Value>, Refusal> {
+    let mut reader = Reader::new(body);
     let (node_id, address) = (reader.text("node_id"), reader.text("address"));
     let status = reader.text("status");
     reader.finish()?;
@@ -38,7 +45,13 @@ pub async fn register(State(server): Shared, body: JsonBody) -> Result<Json<Valu
 }
 
 pub async fn heartbeat(State(server): Shared, body: JsonBody) -> Result<Json<Value>, Refusal> {
-    let mut reader = Reader::new(&body);
+    let outcome = heard(&server, &body);
+    server.counts.heartbeats.one(Taken::of(&outcome));
+    outcome
+}
+
+fn heard(server: &Server, body: &JsonBody) -> Result<Json<Value>, Refusal> {
+    let mut reader = Reader::new(body);
     let (node_id, address) = (reader.text("node_id"), reader.text("address"));
     let status = reader.text("status");
     // A title that is missing breaks the real main server for everyone; here

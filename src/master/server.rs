@@ -25,6 +25,7 @@ use super::{
     holding::Offered,
     ledger::Ledger,
     meetings::{Book, Meeting},
+    metrics::{Checked, Counts},
     refusal::Refusal,
     registry::Registry,
     state,
@@ -37,7 +38,10 @@ use crate::{
     package::{PackageId, Route, Sha256, Source, Validators},
     store::{Provenance, Store, StoreError, Stored, now_s},
     tasks,
-    wire::feed::{Feed, History},
+    wire::{
+        feed::{Feed, History},
+        health::Health,
+    },
 };
 
 pub struct Server {
@@ -52,6 +56,8 @@ pub struct Server {
     pub outside: watch::Sender<Outside>,
     pub history: watch::Sender<History>,
     pub feed: Feed,
+    pub health: Health,
+    pub counts: Counts,
     /// What polling nodes are answered, made anew with each change.
     pub status: watch::Sender<Arc<NodeStatus>>,
     /// For polls that wait for it to change.
@@ -107,6 +113,8 @@ impl Server {
             outside: watch::Sender::default(),
             history: watch::Sender::default(),
             feed: Feed::default(),
+            health: Health::default(),
+            counts: Counts::default(),
             closing: CancellationToken::new(),
             ledger: Mutex::default(),
             book: ArcSwap::from_pointee(book),
@@ -269,6 +277,7 @@ impl Server {
     }
 
     fn discard(&self, id: &PackageId, cause: &str) {
+        self.counts.bad_packages.one(Checked::Found);
         warn!("package of meeting {id} is damaged and was removed, upload it again: {cause}");
         if let Err(error) = self.store.discard_unverified(id) {
             warn!("damaged package of meeting {id} could not be removed: {error}");

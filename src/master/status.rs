@@ -246,7 +246,8 @@ mod tests {
             until_waiting(&t, 1).await;
             t.master.server.closing.cancel();
         };
-        let (answer, ()) = tokio::join!(waiting.send(), stopped);
+        let both = async { tokio::join!(waiting.send(), stopped) };
+        let (answer, ()) = tokio::time::timeout(LONGEST_WAIT / 2, both).await.unwrap();
         assert_eq!(answer.unwrap().status(), 304);
     }
 

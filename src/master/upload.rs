@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use super::{
     manage,
+    metrics::{Checked, Taken},
     refusal::Refusal,
     server::{Server, uploaded},
 };
@@ -45,9 +46,14 @@ pub async fn put(
     body: Body,
 ) -> Response {
     let mut chunks = body.into_data_stream();
-    let refusal = match take(&server, &id, &headers, &mut chunks).await {
+    let outcome = take(&server, &id, &headers, &mut chunks).await;
+    server.counts.uploads.one(Taken::of(&outcome));
+    let refusal = match outcome {
         Ok(view) => return view.into_response(),
         Err(refusal) => {
+            if matches!(refusal, Refusal::BadPackage(_)) {
+                server.counts.bad_packages.one(Checked::Uploaded);
+            }
             warn!("upload for meeting {id} refused: {refusal}");
             refusal.into_response()
         }
@@ -95,6 +101,7 @@ async fn receive(
         let next = tokio::time::timeout(STALLED, chunks.next()).await;
         let Some(chunk) = next.map_err(|_| Refusal::Stalled)? else { break };
         let chunk = chunk.map_err(|error| Refusal::Cut(error.to_string()))?;
+        server.counts.uploaded_bytes.add(chunk.len() as u64);
         for piece in chunk.chunks(BATCH_BYTES) {
             if batch.len() + piece.len() > BATCH_BYTES {
                 (pending, batch) = written(pending, batch).await?;

@@ -55,6 +55,7 @@ pub async fn probe(server: Arc<Server>, prober: Prober, stop: CancellationToken)
     let mut tick = tokio::time::interval(PROBE_TICK);
     loop {
         for lost in server.registry().take_lost(server.clock.now_s()) {
+            server.counts.lost_nodes.one();
             warn!("node {lost:?} was not heard from for 30 s and is dropped");
         }
         let room = MAX_PROBES - under_way.len();
@@ -128,6 +129,12 @@ pub async fn gauge(server: Arc<Server>, stop: CancellationToken) {
 /// Looks at the state for as long as pages follow it.
 pub async fn follow(server: Arc<Server>, stop: CancellationToken) {
     let work = server.feed.run(|| overview::snapshot(&server));
+    stop.run_until_cancelled(work).await;
+}
+
+/// While somebody asks whether this is ready.
+pub async fn try_storage(server: Arc<Server>, stop: CancellationToken) {
+    let work = server.health.run(|| server.store.clone());
     stop.run_until_cancelled(work).await;
 }
 

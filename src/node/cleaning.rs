@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    board::{Active, Board},
+    board::{Active, Board, Evicted},
     config::{Cleanup, Config, Settings},
     fetch::eviction_candidate,
     package::PackageId,
@@ -115,7 +115,7 @@ impl Worker {
         let (stored, config) = (store.list(), self.settings.current());
         let ids = stored.iter().map(|stored| &stored.manifest.id);
         let gone = memory.answered(ids, &sync.active, &config.cleanup, Instant::now());
-        remove(store, gone, "its meeting is not active any more").await;
+        self.remove(store, gone, Evicted::MeetingEnded).await;
     }
 
     async fn evict(&self) {
@@ -126,8 +126,33 @@ impl Worker {
             let candidates: Vec<_> =
                 store.list().iter().map(|stored| eviction_candidate(&self.board, stored)).collect();
             let gone = evict::to_free(&candidates, excess);
-            remove(store, gone, "the storage is nearly full").await;
+            self.remove(store, gone, Evicted::NearlyFull).await;
         }
+    }
+
+    async fn remove(&self, store: Store, gone: Vec<PackageId>, why: Evicted) {
+        if gone.is_empty() {
+            return;
+        }
+        let board = self.board.clone();
+        tasks::blocking(move || {
+            let because = match why {
+                Evicted::MeetingEnded => "its meeting is not active any more",
+                Evicted::NearlyFull => "the storage is nearly full",
+                Evicted::RoomNeeded => "room is needed for another",
+                Evicted::Request => "by request",
+            };
+            for id in gone {
+                match store.remove(&id) {
+                    Ok(()) => {
+                        board.counts.evictions.one(why);
+                        info!("package of meeting {id} removed: {because}");
+                    }
+                    Err(error) => warn!("package of meeting {id} could not be removed: {error}"),
+                }
+            }
+        })
+        .await;
     }
 
     async fn save(&self) {
@@ -147,21 +172,6 @@ fn excess(config: &Config, store: &Store) -> u64 {
         ),
         false => 0,
     }
-}
-
-async fn remove(store: Store, gone: Vec<PackageId>, why: &'static str) {
-    if gone.is_empty() {
-        return;
-    }
-    tasks::blocking(move || {
-        for id in gone {
-            match store.remove(&id) {
-                Ok(()) => info!("package of meeting {id} removed: {why}"),
-                Err(error) => warn!("package of meeting {id} could not be removed: {error}"),
-            }
-        }
-    })
-    .await;
 }
 
 #[cfg(test)]

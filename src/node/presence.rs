@@ -4,7 +4,13 @@
 //! and at once when a package was confirmed or the set of active meetings
 //! changed: whole rooms wait for the main server to learn of that.
 
-use std::{collections::HashSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    net::IpAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +18,7 @@ use tracing::{debug, info, warn};
 
 use super::address;
 use crate::{
-    board::{self, Active, Board, Cause, Fault},
+    board::{self, Active, Answered, Board, Cause, Fault},
     config::{Config, Settings},
     delivery::Traffic,
     fetch::belongs,
@@ -24,6 +30,8 @@ use crate::{
 
 /// Nobody waits longer than this for a goodbye to be heard.
 const GOODBYE: Duration = Duration::from_secs(3);
+/// Nor than this, before it, for the answer to what was sent last.
+const LAST_BEAT: Duration = Duration::from_millis(500);
 
 pub(super) struct Worker {
     pub settings: Arc<Settings>,
@@ -67,20 +75,20 @@ impl Worker {
             if self.board.is_running() {
                 let (news, began) = (self.news(), Instant::now());
                 let before = self.settings.current();
+                let outcome = {
+                    let beat = pin!(self.beat(&mut standing));
+                    self.unless_over(beat, &before, &end).await
+                };
+                let Some(outcome) = outcome else {
+                    failures = 0;
+                    continue;
+                };
+                failures = if self.note(&standing, outcome) { 0 } else { failures + 1 };
+                let config = self.settings.current();
                 tokio::select! {
-                    outcome = self.beat(&mut standing) => {
-                        failures = if self.note(&standing, outcome) { 0 } else { failures + 1 };
-                        let config = self.settings.current();
-                        tokio::select! {
-                            () = tokio::time::sleep_until(began + pause(failures, &config)) => {}
-                            () = self.something_new(&news) => {}
-                            () = self.disturbed(&before) => {}
-                            () = end.cancelled() => {}
-                        }
-                    }
-                    // A request to a server that hangs must not hold up a stop
-                    // or a change of the configuration.
-                    () = self.disturbed(&before) => failures = 0,
+                    () = tokio::time::sleep_until(began + pause(failures, &config)) => {}
+                    () = self.something_new(&news) => {}
+                    () = self.disturbed(&before) => {}
                     () = end.cancelled() => {}
                 }
             } else {
@@ -92,6 +100,25 @@ impl Worker {
             }
         }
         self.leave(&mut standing).await;
+    }
+
+    /// A request to a server that hangs must not hold up a stop or a change of
+    /// the configuration: then there is no outcome. One that is about to be
+    /// answered is waited for, as the server may else read it after the goodbye
+    /// that follows, and register anew who has left.
+    async fn unless_over<T>(
+        &self,
+        mut beat: Pin<&mut impl Future<Output = T>>,
+        before: &Config,
+        end: &CancellationToken,
+    ) -> Option<T> {
+        tokio::select! {
+            outcome = &mut beat => return Some(outcome),
+            () = self.disturbed(before) => {}
+            () = end.cancelled() => {}
+        }
+        let _ = tokio::time::timeout(LAST_BEAT, beat).await;
+        None
     }
 
     /// One round of what is due: unregister where we no longer belong,
@@ -194,6 +221,7 @@ impl Worker {
     /// Reports a beat; true when it went well.
     fn note(&self, standing: &Option<Standing>, outcome: Result<Option<String>, Fault>) -> bool {
         let good = outcome.is_ok();
+        self.board.counts.heartbeats.one(Answered::of(&outcome));
         let before = self.board.presence.borrow().clone();
         match &outcome {
             Ok(_) if before.error.is_some() => info!("the main server answers again"),

@@ -2,12 +2,13 @@
 //! bits that neither size nor time of a file tell of. What is damaged goes, and
 //! sync pulls it anew if its meeting is active.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use tracing::{debug, error, info};
+use tracing::{debug, error, warn};
 
 use crate::{
-    board::Board,
+    board::{Board, Checked, Counts},
+    package::PackageId,
     store::{
         Package, Store, StoreError, now_s,
         reread::{self, CHUNK_BYTES},
@@ -24,32 +25,50 @@ const SLOW_BYTES_PER_S: f64 = 4e6;
 const PASS_S: f64 = EVERY_S as f64 / 2.0;
 
 pub(super) async fn run(board: Arc<Board>) {
+    let (mut folder, counts) = (board.store.subscribe(), &board.counts);
     loop {
-        let store = board.store();
-        while let Some(package) = due(&store).await {
-            let id = package.0.manifest.id.clone();
-            match check(&store, package).await {
-                Ok(true) => debug!("package of meeting {id} read again: it is as it was verified"),
-                Ok(false) => {
-                    error!("package of meeting {id} was damaged on disk and was removed");
-                }
-                Err(error) => {
-                    info!("package of meeting {id} could not be read again: {error}");
-                    break;
-                }
+        let store = Store::clone(&folder.borrow_and_update());
+        let look = async move {
+            look(store, counts).await;
+            tokio::time::sleep(LOOK_EVERY).await;
+        };
+        tokio::select! {
+            () = look => {}
+            // Whoever goes on reading in the old folder keeps its lock.
+            _ = folder.changed() => {}
+        }
+    }
+}
+
+/// Reads all that is due.
+async fn look(store: Store, counts: &Counts) {
+    // One that can't be read must not keep the others from being read.
+    let mut unreadable = HashSet::new();
+    while let Some(package) = due(&store, &unreadable).await {
+        let id = package.0.manifest.id.clone();
+        match check(&store, package).await {
+            Ok(true) => debug!("package of meeting {id} read again: it is as it was verified"),
+            Ok(false) => {
+                counts.bad_packages.one(Checked::ReadAgain);
+                error!("package of meeting {id} was damaged on disk and was removed");
+            }
+            Err(error) => {
+                warn!("package of meeting {id} could not be read again: {error}");
+                unreadable.insert(id);
             }
         }
-        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
 /// The package that was read longest ago, if that is too long.
-async fn due(store: &Store) -> Option<Package> {
-    let store = store.clone();
+async fn due(store: &Store, unreadable: &HashSet<PackageId>) -> Option<Package> {
+    let (store, unreadable) = (store.clone(), unreadable.clone());
     tasks::blocking(move || {
         let before = now_s().saturating_sub(EVERY_S);
         let mut due: Vec<_> = store.list();
-        due.retain(|stored| stored.manifest.read_s() < before);
+        due.retain(|stored| {
+            stored.manifest.read_s() < before && !unreadable.contains(&stored.manifest.id)
+        });
         due.sort_by_key(|stored| stored.manifest.read_s());
         // One that can't be opened is taken out of the index by trying to.
         due.iter().find_map(|stored| store.open_package(&stored.manifest.id).ok().flatten())
@@ -79,7 +98,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Verify,
-        store::tests::{provenance, zip_of},
+        store::tests::{provenance, put, zip_of},
     };
 
     /// Flips a bit so that nothing but the bytes tells.
@@ -104,7 +123,7 @@ mod tests {
         put(&store, "good");
         put(&store, "rotten");
         rot(&folder.path().join("meeting_rotten/package.zip"));
-        assert!(due(&store).await.is_none(), "both were read just now");
+        assert!(due(&store, &HashSet::new()).await.is_none(), "both were read just now");
         for (name, expected) in [("good", true), ("rotten", false)] {
             let package = store.open_package(&name.parse().unwrap()).unwrap().unwrap();
             assert_eq!(check(&store, package).await.unwrap(), expected);
@@ -123,21 +142,81 @@ mod tests {
         }
         drop(store);
         for (name, read_s) in [("a", 2), ("b", 1)] {
-            let path = folder.path().join(format!("meeting_{name}/manifest.json"));
-            let mut manifest: serde_json::Value =
-                serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-            manifest["verified_s"] = read_s.into();
-            std::fs::write(&path, manifest.to_string()).unwrap();
+            tell(folder.path(), name, "verified_s", read_s);
         }
         let (store, _) = Store::open(folder.path()).unwrap();
         for expected in [Some("b"), Some("a"), None] {
-            let package = due(&store).await;
+            let package = due(&store, &HashSet::new()).await;
             let id = package.as_ref().map(|(stored, _)| stored.manifest.id.to_string());
             assert_eq!(id.as_deref(), expected);
             if let Some(package) = package {
                 assert!(check(&store, package).await.unwrap());
             }
         }
+    }
+
+    /// Puts something else into a manifest.
+    fn tell(folder: &Path, name: &str, field: &str, value: u64) {
+        let path = folder.join(format!("meeting_{name}/manifest.json"));
+        let mut manifest: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        manifest[field] = value.into();
+        std::fs::write(&path, manifest.to_string()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_that_can_not_be_read_does_not_keep_the_others_from_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        put(&store, "broken", &zip_of(b"x"));
+        put(&store, "good", &zip_of(b"x"));
+        drop(store);
+        // Due first; and the file ends before its size.
+        tell(folder.path(), "broken", "verified_s", 1);
+        tell(folder.path(), "broken", "size_bytes", 1 << 20);
+        tell(folder.path(), "good", "verified_s", 2);
+        let (store, _) = Store::open(folder.path()).unwrap();
+        look(store.clone(), &Counts::default()).await;
+        let read = |name: &str| store.get(&name.parse().unwrap()).unwrap().manifest.reread_s;
+        assert!(read("broken").is_none() && read("good").is_some());
+    }
+
+    #[tokio::test]
+    async fn each_package_that_turns_out_damaged_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        for name in ["good", "rotten"] {
+            put(&store, name, &zip_of(&[b'x'; 2000]));
+        }
+        drop(store);
+        for name in ["good", "rotten"] {
+            tell(folder.path(), name, "verified_s", 1);
+        }
+        rot(&folder.path().join("meeting_rotten/package.zip"));
+        let counts = Counts::default();
+        look(Store::open(folder.path()).unwrap().0, &counts).await;
+        assert_eq!(counts.bad_packages.of(Checked::ReadAgain).get(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_no_longer_used_is_let_go_at_once() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (store, _) = Store::open(old.path()).unwrap();
+        let mut long = vec![0; 100 * CHUNK_BYTES];
+        fastrand::fill(&mut long);
+        put(&store, "m", &zip_of(&long));
+        drop(store);
+        tell(old.path(), "m", "verified_s", 1);
+        let board = Arc::new(Board::new(Store::open(old.path()).unwrap().0, 0));
+        let tasks = tasks::Tasks::new();
+        tasks.spawn("scrub", run(board.clone()));
+        // It is open because it is being read.
+        while board.store().opened_package("m").is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        board.store.set(Store::open(new.path()).unwrap().0);
+        let again = old.path().to_owned();
+        tasks::blocking(move || Store::open(&again).map(drop)).await.unwrap();
     }
 
     #[test]

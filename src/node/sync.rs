@@ -19,7 +19,7 @@ use super::{
     poll::{Poll, Polled},
 };
 use crate::{
-    board::{self, Board},
+    board::{self, Answered, Board},
     config::Settings,
     fetch::{Fetch, Outcome, PullError, Reason},
     package::PackageId,
@@ -167,6 +167,7 @@ impl Worker {
         if let Some(poll) = self.poll.take() {
             self.again = poll.again(polled.as_ref().ok(), Instant::now());
         }
+        self.board.counts.polls.one(Answered::of(&polled));
         let polled = match polled {
             Ok(polled) => polled,
             Err(error) => {

@@ -53,6 +53,14 @@ impl Grower {
         Some(Self(Arc::new(Growing { copy, total_bytes, sha256, fate })))
     }
 
+    /// As where a file can't be mapped.
+    #[cfg(test)]
+    pub(crate) fn begin_unmapped(pending: &Pending, total_bytes: u64) -> Self {
+        let fate = watch::Sender::new(Fate::UnderWay(0));
+        let copy = Arc::new(Opened::unmapped(pending.reader().unwrap()));
+        Self(Arc::new(Growing { copy, total_bytes, sha256: None, fate }))
+    }
+
     pub fn growing(&self) -> &Arc<Growing> {
         &self.0
     }

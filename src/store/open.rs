@@ -42,6 +42,9 @@ pub struct Opened {
     file: File,
     /// None where it can't be mapped.
     mapped: Option<(Arc<Mapping>, Bytes)>,
+    /// Its size and the time of its last change when it was opened; of one that
+    /// is still written nothing can be told.
+    unwritten: Option<(i64, i64, i64)>,
     /// Looks since its last use.
     idle: AtomicU8,
     /// Counts looks. A stretch that was in memory at one is taken to be so
@@ -77,7 +80,8 @@ impl AsRef<[u8]> for Owner {
 impl Opened {
     pub(super) fn new(file: File) -> Self {
         let mapping = Mapping::of(&file).ok().map(Arc::new);
-        Self::with(file, mapping)
+        let unwritten = written(&file);
+        Self { unwritten, ..Self::with(file, mapping) }
     }
 
     /// Of a file that is still written, up to that length.
@@ -96,6 +100,7 @@ impl Opened {
         Self {
             file,
             mapped,
+            unwritten: None,
             // Who comes once and never again is the first to go.
             idle: AtomicU8::new(1),
             looks: AtomicU8::new(1),
@@ -107,7 +112,7 @@ impl Opened {
     /// As where a file can't be mapped.
     #[cfg(test)]
     pub(crate) fn unmapped(file: File) -> Self {
-        Self::with(file, None)
+        Self { unwritten: written(&file), ..Self::with(file, None) }
     }
 
     #[cfg(test)]
@@ -177,12 +182,23 @@ impl Opened {
             && mtime_ns == verified.mtime_ns)
     }
 
+    /// Whether nobody has written to it since it was opened. Replaced or removed
+    /// it may be: who has begun with it goes on with it.
+    pub fn is_as_opened(&self) -> bool {
+        self.unwritten.is_none() || self.unwritten == written(&self.file)
+    }
+
     fn used(&self) {
         // Reading first: a thousand clients a millisecond need not fight for it.
         if self.idle.load(Ordering::Relaxed) != 0 {
             self.idle.store(0, Ordering::Relaxed);
         }
     }
+}
+
+fn written(file: &File) -> Option<(i64, i64, i64)> {
+    let now = rustix::fs::fstat(file).ok()?;
+    Some((now.st_size, now.st_mtime, now.st_mtime_nsec as i64))
 }
 
 impl Slot {

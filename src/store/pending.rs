@@ -214,6 +214,14 @@ impl Pending {
         Ok(())
     }
 
+    /// Nothing more is written for a while. Blocks for as long as the disk does;
+    /// after an error there is nothing to go on with.
+    pub fn rest(&mut self) -> Result<(), StoreError> {
+        self.trail.rest().map_err(|cause| {
+            StoreError::io("write to", &self.room.store().inner.layout.scratch(), cause)
+        })
+    }
+
     /// For reading by position what was written.
     pub(super) fn reader(&self) -> std::io::Result<File> {
         self.scratch.reader()

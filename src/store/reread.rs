@@ -25,17 +25,23 @@ pub async fn is_good(
     while at < size {
         let (opened, within, from) = (opened.clone(), store.clone(), at);
         let id = stored.manifest.id.clone();
-        (hasher, at) = tasks::blocking(move || {
-            let read = read_on(&opened, hasher, from, size);
-            read.map_err(|cause| within.unreadable(&id, cause))
-        })
-        .await?;
+        let chunk = tasks::blocking(move || match read_on(&opened, hasher, from, size) {
+            Err(cause) if is_lost(&cause) => Ok(None),
+            read => read.map(Some).map_err(|cause| within.unreadable(&id, cause)),
+        });
+        let Some(chunk) = chunk.await? else { return Ok(false) };
+        (hasher, at) = chunk;
         read(at - from);
         if !rest.is_zero() {
             tokio::time::sleep(rest).await;
         }
     }
     Ok(Sha256::new(hasher.finalize().into()) == stored.manifest.sha256)
+}
+
+/// The disk has lost what it held: every download would break there.
+fn is_lost(cause: &std::io::Error) -> bool {
+    cause.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 fn read_on(
@@ -54,4 +60,16 @@ fn read_on(
         opened.forget(at..end);
     }
     Ok((hasher, end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_disk_lost_is_damage() {
+        let of = |errno: rustix::io::Errno| is_lost(&errno.into());
+        assert!(of(rustix::io::Errno::IO));
+        assert!(!of(rustix::io::Errno::MFILE) && !of(rustix::io::Errno::ACCESS));
+    }
 }

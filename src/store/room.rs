@@ -4,14 +4,18 @@
 
 use std::{
     collections::BTreeMap,
+    io::Write,
     sync::{MutexGuard, PoisonError, atomic::Ordering},
 };
 
 use super::{Inner, Store, StoreError};
-use crate::package::PackageId;
+use crate::{atomic::Scratch, package::PackageId};
 
 /// Disk space that packages leave free for logs, manifests and the system.
 const DISK_RESERVE_BYTES: u64 = 64 << 20;
+
+/// A block, which an empty file would not take.
+const TRIED_BYTES: usize = 4096;
 
 /// By the pending package's number.
 pub(super) type Promises = BTreeMap<u64, Promise>;
@@ -41,6 +45,16 @@ struct Need {
 }
 
 impl Store {
+    /// Writes a little where packages come in, and takes it away again. Without
+    /// an fsync: behind a pull's bytes that can take seconds, and a disk that
+    /// fails is found read-only or refuses the file.
+    pub fn try_writing(&self) -> Result<(), StoreError> {
+        let folder = self.inner.layout.scratch();
+        let tried = Scratch::create_in(&folder)
+            .and_then(|scratch| scratch.file().write_all(&[0; TRIED_BYTES]));
+        tried.map_err(|cause| StoreError::io("write in", &folder, cause))
+    }
+
     /// Bytes of other packages that must go before `id` with `bytes` fits.
     pub fn shortage(&self, id: &PackageId, bytes: u64, limit_bytes: u64) -> u64 {
         self.shortage_of(id, bytes, limit_bytes, None)

@@ -53,6 +53,15 @@ impl Trail {
         self.each(|growth| growth.grown(bytes));
     }
 
+    /// No more bytes come for a while: no thread is kept waiting for them. With
+    /// the next ones all begins anew. Blocks until a write to the disk that is
+    /// under way has ended, whose error would be told to nobody else.
+    pub(super) fn rest(&mut self) -> io::Result<()> {
+        self.each(|growth| growth.end(End::GivenUp));
+        (self.begun, self.hashing, self.unpacking) = (false, None, None);
+        self.synced().unwrap_or(Ok(()))
+    }
+
     /// There won't be more bytes.
     pub(super) fn complete(&self) {
         self.each(|growth| growth.end(End::Complete));
@@ -262,6 +271,20 @@ mod tests {
         trail.complete();
         assert!(trail.hashed().is_none() && trail.synced().is_none());
         assert_eq!(trail.unpacked().count(), 0);
+    }
+
+    #[test]
+    fn after_a_rest_they_begin_anew_and_see_all() {
+        let bytes = random_zip(5 << 20);
+        let (file, mut trail) = followed(&bytes[..3 << 20]);
+        trail.rest().unwrap();
+        assert!(trail.hashing.is_none() && trail.unpacking.is_none() && trail.syncing.is_none());
+        file.write_all_at(&bytes[3 << 20..], 3 << 20).unwrap();
+        trail.grown(&file, bytes.len() as u64);
+        trail.complete();
+        assert_eq!(trail.hashed().unwrap().unwrap(), digest(&file).unwrap());
+        assert_eq!(trail.unpacked().count(), 1);
+        trail.synced().unwrap().unwrap();
     }
 
     #[test]

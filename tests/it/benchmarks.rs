@@ -69,3 +69,58 @@ fn the_tables_of_a_bench_replace_its_old_ones_and_nothing_else() {
         assert!(replaced(broken, "a", "x").is_err(), "{broken}");
     }
 }
+
+fn file(path: &str) -> String {
+    std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// As Cargo.toml lists them.
+fn benches() -> Vec<String> {
+    let manifest = file("Cargo.toml");
+    let benches = manifest.split("[[bench]]").skip(1);
+    let names = benches.filter_map(|bench| bench.split("name = \"").nth(1)?.split('"').next());
+    names.map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn each_bench_has_its_section_with_its_tables_and_no_other_has() {
+    let document = file("BENCHMARKS.md");
+    let sections: Vec<_> = document.split("\n## ").skip(1).collect();
+    // The last is written by tests/instructions.
+    assert_eq!(sections.len(), benches().len() + 1, "a section for each bench");
+    for (section, bench) in sections.iter().zip(benches()) {
+        assert!(section.contains(&format!("`cargo bench --bench {bench}`")), "{bench}: {section}");
+        let replaced = replaced(section, &bench, "new").unwrap();
+        assert!(replaced.trim_end().ends_with(&format!("new\n\n<!-- {bench}:end -->")), "{bench}");
+        assert_eq!(replaced.matches("<!-- ").count(), 2, "{bench}");
+    }
+}
+
+#[test]
+fn all_benches_are_run_and_written_alike() {
+    let run = format!("{}/benches/run", env!("CARGO_MANIFEST_DIR"));
+    let listed = std::process::Command::new(run).arg("--list").output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert_eq!(listed.lines().collect::<Vec<_>>(), benches());
+    for bench in benches() {
+        let text = file(&format!("benches/{bench}.rs"));
+        let begin = format!("Report::begin(\"{bench}\",");
+        for part in ["mod support;", "common: Common,", &begin, "report.finish("] {
+            assert!(text.contains(part), "{bench} has no {part}");
+        }
+    }
+}
+
+#[test]
+fn a_limit_is_kept_or_missed_by_so_much() {
+    for (measured, at_most, verdict) in [
+        (0.8, 0.8, "kept"),
+        (0.0, 1.0, "kept"),
+        (25.0, 20.0, "**missed by 25.0 %**"),
+        (f64::NAN, 20.0, "not measured"),
+    ] {
+        assert_eq!(stats::verdict(measured, at_most), verdict);
+    }
+    assert_eq!((stats::plain(20.0), stats::plain(0.8)), ("20".to_owned(), "0.8".to_owned()));
+    assert_eq!(samples(&[1.0, 2.0, 6.0]).mean(), 3.0);
+}

@@ -287,6 +287,31 @@ async fn followers_live_through_an_attempt_that_breaks_off() {
     }
 }
 
+/// Of this process: each test has its own.
+fn threads(name: &str) -> usize {
+    let all = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let names = all.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+    names.filter(|comm| comm.trim() == name).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn between_two_attempts_no_thread_waits_for_bytes() {
+    let zip = big_zip(4_000_000, 20);
+    let rare = json!({"network": {"retryDelay": 3600}});
+    let (main, node, first) = stage(&zip, 3_000_000, rare).await;
+    let mut tablet = Tablet::asks(&node, "m1", &[]).await;
+    tablet.reads(3_000_000).await;
+    let count = |each| ["hash", "unpack", "sync"].map(threads) == [each; 3];
+    until("a thread for each", async || count(1).then_some(())).await;
+    let second = main.valve(zip.len());
+    drop(first);
+    until("no threads", async || count(0).then_some(())).await;
+    node.post("/api/meetings/m1/sync", json!({})).await;
+    assert_eq!(tablet.ends().await.as_deref(), Ok(&*zip));
+    drop(second);
+    node.shut_down().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn followers_of_a_version_that_went_are_cut_off() {
     let (old, new) = (big_zip(900_000, 8), big_zip(900_000, 9));

@@ -22,13 +22,13 @@ const FLOORS: &[&[&str]] = &[
     &["package"],
     &["cli", "listen", "machine", "telemetry", "terminal"],
     &["config"],
-    &["tasks", "atomic", "live"],
+    &["tasks", "atomic", "live", "metrics"],
 ];
 
 /// What the main server shares with the node, and nothing else.
 const MASTERS: &[&str] = &[
     "access", "delivery", "wire", "store", "protocol", "package", "listen", "config", "tasks",
-    "atomic",
+    "atomic", "metrics",
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {

@@ -121,19 +121,21 @@ async fn a_main_server_of_another_kind_is_polled_at_the_interval_and_no_sooner()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_main_server_that_says_it_waits_and_does_not_is_not_asked_in_a_loop() {
-    let main = ScriptedMain::start().await;
-    main.play().held = Some(Held::NotAtAll);
-    main.activate("m1", "Board", &zip_of("papers"));
-    let rare = json!({"syncInterval": 3600});
-    let node = TestNode::of(&main.authority()).with(rare).start().await;
-    node.until_synced("m1").await;
-    let beats = main.count(Method::POST, "heartbeat");
-    until("two seconds' heartbeats", async || {
-        (main.count(Method::POST, "heartbeat") > beats + 2).then_some(())
-    })
-    .await;
-    assert!(polls(&main) <= 3, "{} polls", polls(&main));
-    node.shut_down().await;
+    for held in [Held::NotAtAll, Held::Nameless] {
+        let main = ScriptedMain::start().await;
+        main.play().held = Some(held);
+        main.activate("m1", "Board", &zip_of("papers"));
+        let rare = json!({"syncInterval": 3600});
+        let node = TestNode::of(&main.authority()).with(rare).start().await;
+        node.until_synced("m1").await;
+        let beats = main.count(Method::POST, "heartbeat");
+        until("two seconds' heartbeats", async || {
+            (main.count(Method::POST, "heartbeat") > beats + 2).then_some(())
+        })
+        .await;
+        assert!(polls(&main) <= 3, "{held:?}: {} polls", polls(&main));
+        node.shut_down().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

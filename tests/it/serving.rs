@@ -357,3 +357,15 @@ async fn a_package_that_somebody_writes_to_is_never_served_again() {
     assert!(status.is_server_error(), "{status}: {} bytes", body.len());
     node.shut_down().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_package_of_another_main_server_is_not_served() {
+    let zip = big_zip(400_000, 15);
+    let (_old, node) = served(&zip).await;
+    assert_eq!(node.download("m1").await.1, zip);
+    let new = ScriptedMain::start().await;
+    let port: u16 = new.authority().rsplit_once(':').unwrap().1.parse().unwrap();
+    node.configure(json!({"mainServerPort": port})).await;
+    assert_eq!(node.download("m1").await.0, StatusCode::NOT_FOUND);
+    node.shut_down().await;
+}

@@ -2,6 +2,7 @@
 
 pub mod main_server;
 pub mod master;
+pub mod metrics;
 pub mod node;
 pub mod old_node;
 pub mod process;

@@ -15,7 +15,7 @@ use crate::{
         client::{self, Api, CallError},
         place,
     },
-    config::{ConfigError, Problem, Settings, check},
+    config::{ConfigError, Environment, Problem, Settings, check},
     tasks,
 };
 
@@ -117,9 +117,10 @@ fn checked(path: &Path, patch: &Map<String, Value>) -> Result<Vec<Problem>> {
     // A node gives itself a name at its start.
     let mut whole = document;
     whole.entry("nodeId").or_insert("unnamed".into());
-    if let Err(more) = check::patched(&whole, patch, |whole| check::typed(whole, folder)) {
-        problems.extend(more);
-    }
+    let environment = Environment::of_process().map_err(ConfigError::Environment)?;
+    let typed = |whole: &Map<String, Value>| check::typed(&environment.over(whole), folder);
+    let outcome = environment.strip(patch).and_then(|patch| check::patched(&whole, &patch, typed));
+    problems.extend(outcome.err().into_iter().flatten());
     Ok(problems)
 }
 

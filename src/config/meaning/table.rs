@@ -334,6 +334,16 @@ pub const MEANINGS: &[Meaning] = &[
         words("记录哪些日志，平时用 INFO。", "What is logged; INFO is for everyday use."),
     ),
     of(
+        "logging.format",
+        "logging",
+        None,
+        words("日志格式", "Format"),
+        words(
+            "text 便于阅读；json 每行一个对象，便于日志系统收集。",
+            "text is for people; json, an object to a line, for programs that gather logs.",
+        ),
+    ),
+    of(
         "logging.fileEnabled",
         "logging",
         None,

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::{
     node::free_port,
-    process::{NodeFolder, NodeProcess},
+    process::{NodeFolder, NodeProcess, Process},
     until,
 };
 
@@ -101,4 +101,54 @@ async fn the_level_changes_while_it_runs() {
     node.configure(json!({"logging": {"level": "DEBUG"}, "syncInterval": 1})).await;
     until("lines at DEBUG", async || levels().contains(&"DEBUG".to_owned()).then_some(())).await;
     assert_eq!(folder.config()["logging"]["level"], "DEBUG");
+}
+
+/// What a line that is an object says, and its level.
+fn object(line: &str) -> (String, String) {
+    let read: serde_json::Value = serde_json::from_str(line).expect(line);
+    let of = |key: &str| read[key].as_str().unwrap_or_else(|| panic!("no {key}: {line}"));
+    chrono::DateTime::parse_from_rfc3339(of("time")).expect(line);
+    assert_eq!(of("name"), "file_node", "{line}");
+    (of("level").to_owned(), of("message").to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_are_objects_where_that_is_asked_for() {
+    let asked = json!({"logging": {"fileEnabled": true, "format": "json"}});
+    let folder = NodeFolder::of(&format!("127.0.0.1:{}", free_port())).with(asked);
+    let node = folder.start().await;
+    let log = folder.path().join("logs/node.log");
+    let listens = || {
+        let text = read(&log);
+        let mut lines = text.lines().map(object);
+        lines.find(|(level, text)| level == "INFO" && text.contains("is listening on")).map(drop)
+    };
+    until("the line about listening", async || listens()).await;
+    node.configure(json!({"logging": {"format": "text"}})).await;
+    save_until(&node, "lines of text", || {
+        let text = read(&log);
+        text.lines().any(|line| line.contains(" - file_node - INFO - ")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_journal_is_told_priorities_and_no_time_twice() {
+    let folder = NodeFolder::of(&format!("127.0.0.1:{}", free_port()));
+    let (console, stderr) = std::io::pipe().unwrap();
+    let is = rustix::fs::fstat(&stderr).unwrap();
+    let mut command = folder.command();
+    command.env("JOURNAL_STREAM", format!("{}:{}", is.st_dev, is.st_ino));
+    let process = Process::with_console(command, console, stderr);
+    let node = NodeProcess::listening(process).await;
+    let lines = || node.process.errors.get();
+    let found = |begin: &str, end: &str| {
+        lines().lines().any(|line| line.starts_with(begin) && line.contains(end))
+    };
+    assert!(found("<6>node ", "is listening on"), "{}", lines());
+    // Its main server is not there.
+    until("a warning", async || found("<4>", "main server").then_some(())).await;
+    assert!(lines().lines().all(|line| !line.contains(" - file_node - ")), "{}", lines());
+    node.configure(json!({"logging": {"format": "json"}})).await;
+    save_until(&node, "objects", || found("<6>{\"time\":", "}").then_some(())).await;
 }

@@ -72,6 +72,8 @@ pub enum Shape {
 pub enum Held {
     /// It is answered at once, unchanged.
     NotAtAll,
+    /// It is answered at once, and somebody on the way takes off its tag.
+    Nameless,
     /// Until the token changes, however long that takes.
     ForEver,
 }
@@ -400,9 +402,11 @@ async fn status(State(server): State<ScriptedMain>, asked: HeaderMap) -> Respons
         }
         _ => status_now(&server),
     };
-    if held.is_some() {
+    if let Some(held) = held {
         let headers = answer.headers_mut();
-        headers.insert(header::ETAG, version(&server.play()).parse().unwrap());
+        if held != Held::Nameless {
+            headers.insert(header::ETAG, version(&server.play()).parse().unwrap());
+        }
         headers.insert("preference-applied", "wait".parse().unwrap());
     }
     answer

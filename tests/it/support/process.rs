@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, PipeReader, PipeWriter, Read},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -59,10 +59,18 @@ pub struct Process {
 }
 
 impl Process {
-    pub fn spawn(mut command: Command) -> Self {
-        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let errors = Text::gather(child.stderr.take().unwrap());
+    pub fn spawn(command: Command) -> Self {
+        let (console, stderr) = std::io::pipe().unwrap();
+        Self::with_console(command, console, stderr)
+    }
+
+    /// Its console is a pipe that the caller made.
+    pub fn with_console(mut command: Command, console: PipeReader, stderr: PipeWriter) -> Self {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
+        // The command holds an end of the pipe, too.
+        drop(command);
+        let errors = Text::gather(console);
         let output = Text::gather(child.stdout.take().unwrap());
         Self { child, errors, output }
     }
@@ -78,7 +86,7 @@ impl Process {
                 panic!("ended with {status} instead of listening:\n{}", self.errors.get());
             }
             let log = self.errors.get();
-            let line = log.lines().find(|line| line.contains(" - INFO - ") && listens(line))?;
+            let line = log.lines().find(|line| listens(line))?;
             let address = line.split(" on ").nth(1)?.split([',', ' ']).next()?;
             Some(address.parse().unwrap())
         })
@@ -209,7 +217,10 @@ pub struct NodeProcess {
 
 impl NodeProcess {
     pub async fn of(command: Command) -> Self {
-        let mut process = Process::spawn(command);
+        Self::listening(Process::spawn(command)).await
+    }
+
+    pub async fn listening(mut process: Process) -> Self {
         let address = process.until_listening().await;
         Self { process, address }
     }

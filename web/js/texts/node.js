@@ -236,6 +236,7 @@ export default {
     unset: ["不设置", "not set"],
     networks: ["每行一个，例如 10.0.0.0/8", "one a line, such as 10.0.0.0/8"],
     fixed: ["不能修改", "can't be changed"],
+    environment: ["由环境变量 {variable} 设定", "set by the environment variable {variable}"],
     range: ["可填：{allowed} · 默认：{value}", "Allowed: {allowed} · Default: {value}"],
     default: ["默认：{value}", "Default: {value}"],
     reset: ["恢复默认", "Reset to default"],

@@ -70,7 +70,7 @@ function numberEditor(setting, changed) {
 // In the largest unit that keeps the number of bytes whole.
 function bytesEditor(setting, changed) {
   const { input } = textEditor(setting, changed, { inputmode: "decimal", class: "number-input" });
-  const unit = el("select", { "aria-label": t("unit.of", { title: setting.key }), oninput: changed },
+  const unit = el("select", { "aria-label": t("unit.of", { title: setting.key }), disabled: setting.fixed, oninput: changed },
     UNITS.map(([name]) => el("option", { value: name }, name)).reverse());
   const size = () => UNITS.find(([name]) => name === unit.value)[1];
   const read = () => {
@@ -107,14 +107,14 @@ function boolEditor(setting, changed) {
   };
 }
 
-function choiceEditor({ choices, nullable }, changed) {
+function choiceEditor({ choices, nullable, fixed }, changed) {
   const option = (value) => el("option", { value }, value || t("config.unset"));
-  const input = el("select", { oninput: changed }, nullable && option(""), choices.map(option));
+  const input = el("select", { disabled: fixed, oninput: changed }, nullable && option(""), choices.map(option));
   return { input, read: () => input.value || null };
 }
 
-function networksEditor({ nullable }, changed) {
-  const input = el("textarea", { rows: 3, spellcheck: "false", placeholder: t("config.networks"), oninput: changed });
+function networksEditor({ nullable, fixed }, changed) {
+  const input = el("textarea", { rows: 3, spellcheck: "false", placeholder: t("config.networks"), readonly: fixed, oninput: changed });
   const read = () => {
     const lines = input.value.split(/[\s,;，；]+/).filter(Boolean);
     return lines.length === 0 && nullable ? null : lines;
@@ -148,7 +148,7 @@ function secretEditor(setting, changed) {
   }
 
   function showClear() {
-    setHidden(clear, !set || cleared);
+    setHidden(clear, !set || cleared || setting.fixed);
     input.placeholder = t(cleared ? "secret.cleared" : set ? "secret.set" : "secret.unset");
   }
 

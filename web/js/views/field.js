@@ -28,6 +28,10 @@ function range(setting) {
   return t("config.range", { allowed: pick(setting.allowed), value });
 }
 
+function fixed({ environment }) {
+  return environment ? t("config.environment", { variable: environment }) : t("config.fixed");
+}
+
 // `drafts`: see there. `changed(key)`: after every edit.
 export function settingField(setting, drafts, changed) {
   const { key } = setting;
@@ -86,7 +90,7 @@ export function settingField(setting, drafts, changed) {
         caution,
         elsewhere,
         el("p.setting-range.soft.small",
-          setting.fixed ? t("config.fixed") : el("span", range(setting)),
+          setting.fixed ? fixed(setting) : el("span", range(setting)),
           setting.fixed ? null : reset))),
 
     // What is typed is left alone while it says what the draft says.

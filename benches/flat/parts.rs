@@ -1,0 +1,110 @@
+//! A store with that many packages, and the reports of a node that has them.
+
+use std::{collections::HashMap, fs, path::PathBuf, sync::Arc};
+
+use anyhow::Result;
+use edge_mirror::{
+    board::Board,
+    config::Settings,
+    delivery::Traffic,
+    fetch::Fetch,
+    http::{For, snapshot},
+    node::bench::{Known, plan},
+    protocol,
+    store::Store,
+    tasks::Tasks,
+    wire::snapshot::Snapshot,
+};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::support::{Stage, storage};
+
+/// A node's parts.
+pub struct Parts {
+    pub count: usize,
+    pub store: Store,
+    pub manifests: Vec<Value>,
+    settings: Arc<Settings>,
+    board: Arc<Board>,
+    fetch: Fetch,
+    traffic: Traffic,
+    storage: PathBuf,
+}
+
+impl Parts {
+    pub fn set(stage: &Stage, count: usize) -> Result<Self> {
+        let folder = stage.make_new("parts")?;
+        let storage = folder.join("storage");
+        let manifests = storage::fill(&storage, count, storage::ORIGIN)?;
+        let config = folder.join("node_config.json");
+        let document = json!({"mainServerIp": "127.0.0.1", "mainServerPort": 9, "nodeId": "bench"});
+        fs::write(&config, document.to_string())?;
+        let settings = Arc::new(Settings::load_or_create(&config)?);
+        let (store, _) = Store::open(&storage)?;
+        let board = Arc::new(Board::new(store.clone(), 9));
+        let fetch = Fetch::new(settings.clone(), board.clone(), Arc::default(), Tasks::new());
+        let parts = Self {
+            count,
+            store,
+            manifests,
+            settings,
+            board,
+            fetch,
+            traffic: Traffic::default(),
+            storage,
+        };
+        parts.board.sync.send_replace(Arc::new(parts.known().view()));
+        Ok(parts)
+    }
+
+    /// Of a main server of ours, with everything synced.
+    pub fn known(&self) -> Known {
+        let mut known = Known::of(storage::ORIGIN, None);
+        let answer = status_answer(&self.manifests, self.count, 1.0);
+        let mut status = protocol::read_status(&answer).expect("it is well-formed");
+        let offers = status.offers.take().expect("it tells of them");
+        known.take_status(status);
+        known.take_offers(offers);
+        for meeting in self.manifests.iter().map(storage::id) {
+            known.confirm(&meeting.parse().expect("it is an id"), known.token.clone());
+        }
+        assert!(planned(&mut known, &self.store).is_empty());
+        known
+    }
+
+    pub fn snapshot(&self, reader: For) -> Snapshot {
+        snapshot(&self.settings, &self.board, &self.fetch, &self.traffic, reader)
+    }
+
+    /// A download of the package in the middle begins.
+    pub fn serve_one(&self) {
+        let id = storage::id(&self.manifests[self.count / 2]).parse().expect("it is an id");
+        self.store.get(&id).expect("it is there").note_served();
+    }
+
+    /// Closes it; the storage folder stays.
+    pub fn close(self) -> PathBuf {
+        self.storage
+    }
+}
+
+pub fn planned(known: &mut Known, store: &Store) -> Vec<impl Sized + use<>> {
+    known.look(store);
+    let nothing = HashMap::new();
+    plan(known.facts(&nothing), &known.token, Instant::now())
+}
+
+/// As our main server gives it, for the first `count` meetings.
+pub fn status_answer(manifests: &[Value], count: usize, timestamp: f64) -> Vec<u8> {
+    let item = |manifest: &Value| {
+        json!({
+            "id": manifest["id"], "title": manifest["title"], "sha256": manifest["sha256"],
+            "size": manifest["size_bytes"],
+            "package_url": format!("/uploads/packages/meeting_{}_pdfs.zip", storage::id(manifest)),
+        })
+    };
+    let active: Vec<_> = manifests[..count].iter().map(item).collect();
+    let answer = json!({"id": "token", "active_meetings": active, "timestamp": timestamp});
+    answer.to_string().into_bytes()
+}

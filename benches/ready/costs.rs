@@ -1,0 +1,106 @@
+//! What it costs a node to keep up with a main server: its processor, how often
+//! it wakes up, its memory.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::{Scene, log::Log, ours::Ours, theirs::Theirs};
+use crate::support::{
+    Common, Limit, Patience, Report, Table,
+    cost::{self, Cost},
+    packages::{self, KB},
+    stats,
+};
+
+/// Of its 1,000 packages a node asks for the versions every 45 s: the time
+/// that their costs are taken over has one such round in it.
+const OVER_MANY: Duration = Duration::from_secs(45);
+const OVER_NONE: Duration = Duration::from_secs(15);
+const QUICK: Duration = Duration::from_secs(2);
+const MANY: usize = 1_000;
+const PERCENT: f64 = 1.0;
+
+pub fn run(
+    scene: &Scene,
+    common: &Common,
+    patience: &mut Patience,
+    report: &mut Report,
+) -> Result<Vec<Limit>> {
+    let mut table =
+        Table::new(&["main server", "active meetings", "of a core", "wake-ups/s", "anonymous"]);
+    let mut limits = Vec::new();
+    let package = packages::in_memory(KB)?;
+    let each_second = json!({"syncInterval": 1});
+    for count in [0, MANY] {
+        let mut of = |what: &str, address, log: &Log, settings: &Value| {
+            eprintln!("{what}, {count} active meetings");
+            let cost = measured(scene, common, patience, (address, log, count), settings)?;
+            table.row(row(what, count, &cost));
+            if count == MANY {
+                limits.push(Limit {
+                    what: format!("{what}: 1,000 active meetings"),
+                    at_most: PERCENT,
+                    unit: "% of a core",
+                    measured: 100.0 * cost.core,
+                });
+            }
+            anyhow::Ok(())
+        };
+        let theirs = scene.runtime.block_on(started_theirs(scene, count, &package));
+        of("theirs, polled each second", theirs.address, &theirs.log, &each_second)?;
+        if count == 0 {
+            // Nothing that it heard of the first node may be taken for this one's.
+            let theirs = scene.runtime.block_on(started_theirs(scene, count, &package));
+            of("theirs, all settings as they come", theirs.address, &theirs.log, &json!({}))?;
+        }
+        let ours = scene.runtime.block_on(started_ours(scene, count, &package));
+        of("ours, polls held for 1 s", ours.address, &ours.log, &each_second)?;
+    }
+    report.table(&table);
+    Ok(limits)
+}
+
+/// A node of a main server with so many meetings, once it has all of them.
+fn measured(
+    scene: &Scene,
+    common: &Common,
+    patience: &mut Patience,
+    (address, log, count): (SocketAddr, &Log, usize),
+    settings: &Value,
+) -> Result<Cost> {
+    let node = scene.node(address, settings)?;
+    scene.runtime.block_on(log.until_synced(count));
+    let over = if count == 0 { OVER_NONE } else { OVER_MANY };
+    let over = if common.quick { QUICK } else { over };
+    patience.turn(|| cost::of(&node, over))
+}
+
+fn row(what: &str, count: usize, cost: &Cost) -> [String; 5] {
+    [
+        what.to_owned(),
+        count.to_string(),
+        format!("{} %", stats::figure(100.0 * cost.core)),
+        stats::figure(cost.wakes_per_s),
+        format!("{} MiB", stats::figure(cost.memory.anonymous as f64 / f64::from(1 << 20))),
+    ]
+}
+
+async fn started_theirs(scene: &Scene, count: usize, package: &[u8]) -> Theirs {
+    let theirs = Theirs::start(&scene.tasks).await;
+    for n in 0..count {
+        theirs.begin(&format!("meeting-{n}"), package);
+    }
+    theirs
+}
+
+async fn started_ours(scene: &Scene, count: usize, package: &[u8]) -> Ours {
+    let ours = Ours::start(&scene.tasks).await;
+    for n in 0..count {
+        let id = format!("meeting-{n}");
+        ours.prepare(&id, package).await;
+        ours.begin(&id).await;
+    }
+    ours
+}

@@ -1,0 +1,24 @@
+//! What the product promises itself, beside what was measured.
+
+use super::{Table, stats};
+
+pub struct Limit {
+    pub what: String,
+    pub at_most: f64,
+    pub unit: &'static str,
+    pub measured: f64,
+}
+
+pub fn table(limits: &[Limit]) -> Table {
+    let mut table = Table::new(&["limit", "at most", "measured", ""]);
+    for limit in limits {
+        let unit = if limit.unit.is_empty() { "" } else { &format!(" {}", limit.unit) };
+        table.row([
+            limit.what.clone(),
+            format!("{}{unit}", stats::plain(limit.at_most)),
+            format!("{}{unit}", stats::figure(limit.measured)),
+            stats::verdict(limit.measured, limit.at_most),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,62 @@
+//! What Linux says of processes: proc(5).
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+/// Fields of `/proc/PID/stat`, counted from behind the name.
+const PARENT: usize = 1;
+const OWN: std::ops::Range<usize> = 11..13;
+const WITH_ENDED_CHILDREN: std::ops::Range<usize> = 11..15;
+/// Of kthreadd, the parent of the kernel's own threads.
+const KERNEL: &str = "2";
+
+/// Seconds of CPU in user and kernel mode so far.
+pub fn cpu_s(pid: u32) -> Result<f64> {
+    Ok(seconds(&stat(&pid.to_string())?, OWN))
+}
+
+/// Of this process, and of its children that are gone.
+pub fn all_ours_s() -> Result<f64> {
+    Ok(seconds(&stat("self")?, WITH_ENDED_CHILDREN))
+}
+
+/// Of the kernel's own threads: for who writes a lot, they do the writing.
+pub fn kernel_threads_s() -> Result<f64> {
+    let processes = fs::read_dir("/proc")?.flatten();
+    let names = processes.filter_map(|entry| entry.file_name().into_string().ok());
+    let stats = names.filter(|name| name.starts_with(|c: char| c.is_ascii_digit()));
+    // What ended meanwhile is left out.
+    let stats = stats.filter_map(|pid| stat(&pid).ok());
+    Ok(stats.filter(|stat| stat[PARENT] == KERNEL).map(|stat| seconds(&stat, OWN)).sum())
+}
+
+/// How often its threads went to sleep, and so woke up.
+pub fn wakes(pid: u32) -> Result<u64> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))?.flatten();
+    let status = tasks.filter_map(|task| fs::read_to_string(task.path().join("status")).ok());
+    Ok(status.map(|status| figure(&status, "voluntary_ctxt_switches:")).sum())
+}
+
+/// Bytes of memory, by `/proc/PID/status`' names.
+pub fn memory(pid: u32, names: &[&str]) -> Result<Vec<u64>> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    Ok(names.iter().map(|name| figure(&status, name) << 10).collect())
+}
+
+fn figure(status: &str, name: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+fn stat(pid: &str) -> Result<Vec<String>> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name is in parentheses and may hold anything.
+    let (_, fields) = stat.rsplit_once(')').context("no name")?;
+    Ok(fields.split_whitespace().map(ToOwned::to_owned).collect())
+}
+
+fn seconds(stat: &[String], fields: std::ops::Range<usize>) -> f64 {
+    let ticks = stat[fields].iter().filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+}

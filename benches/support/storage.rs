@@ -1,0 +1,60 @@
+//! A storage folder with as many packages as are wanted, each of the least size.
+
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
+
+use anyhow::Result;
+use edge_mirror::{
+    config::Verify,
+    package::{Manifest, Route, Source, Validators},
+    store::{Provenance, Store},
+};
+use serde_json::{Value, json};
+
+/// A main server that nobody asks.
+pub const ORIGIN: &str = "http://127.0.0.1:9";
+
+/// One package is pulled and verified, the others are copies of it under other
+/// names, with manifests that speak of them. Returns the manifests. A node serves
+/// them only while its main server is the one that they come from, `origin`.
+pub fn fill(storage: &Path, count: usize, origin: &str) -> Result<Vec<Value>> {
+    let (store, _) = Store::open(storage)?;
+    let first = "meeting-0".parse()?;
+    let mut pending = store.begin(&first, None, u64::MAX)?;
+    // The smallest archive: the end of a directory without entries.
+    let zip = [&b"PK\x05\x06"[..], &[0; 18]].concat();
+    pending.write(&zip)?;
+    let source = Source {
+        route: Route::PackageUrl,
+        origin: Some(origin.to_owned()),
+        validators: Validators { etag: Some("etag-of-some-length".into()), last_modified: None },
+    };
+    let provenance = Provenance { title: "预算会议 Budget".into(), source, modified_s: None };
+    let stored = pending.commit(Verify::Full, None, provenance, || true)?;
+    let pattern = json!(stored.manifest);
+    let mut manifests = vec![pattern.clone()];
+    for n in 1..count {
+        let id = format!("meeting-{n}");
+        let folder = storage.join(format!("meeting_{id}"));
+        fs::create_dir(&folder)?;
+        fs::write(folder.join("package.zip"), &zip)?;
+        let file = fs::metadata(folder.join("package.zip"))?;
+        let mut manifest = pattern.clone();
+        manifest["id"] = json!(id);
+        manifest["file"]["inode"] = json!(file.ino());
+        let mtime_ns = i128::from(file.mtime()) * 1_000_000_000 + i128::from(file.mtime_nsec());
+        manifest["file"]["mtime_ns"] = json!(i64::try_from(mtime_ns)?);
+        fs::write(folder.join("manifest.json"), manifest.to_string())?;
+        manifests.push(manifest);
+    }
+    Ok(manifests)
+}
+
+pub fn id(manifest: &Value) -> &str {
+    manifest["id"].as_str().expect("every manifest has one")
+}
+
+/// Of such a package.
+pub fn manifest() -> Result<Manifest> {
+    let folder = tempfile::tempdir()?;
+    Ok(serde_json::from_value(fill(folder.path(), 1, ORIGIN)?.remove(0))?)
+}

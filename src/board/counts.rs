@@ -1,0 +1,142 @@
+//! What the workers have done so far, for the metrics. Whoever does it counts
+//! it; what can be read off something else (stored packages, bytes pulled) is
+//! not counted again here.
+
+use super::Cause;
+use crate::metrics::{Counter, Histogram, Label, Tally, histogram::PULLS, labels};
+
+#[derive(Debug)]
+pub struct Counts {
+    pub heartbeats: Tally<Answered>,
+    pub polls: Tally<Answered>,
+    pub pulls: Tally<PullEnd>,
+    /// Of those that brought a package.
+    pub pull_duration: Histogram,
+    pub failed_attempts: Tally<Cause>,
+    pub retries: Counter,
+    pub evictions: Tally<Evicted>,
+    pub bad_packages: Tally<Checked>,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            heartbeats: Tally::default(),
+            polls: Tally::default(),
+            pulls: Tally::default(),
+            pull_duration: Histogram::of(PULLS),
+            failed_attempts: Tally::default(),
+            retries: Counter::default(),
+            evictions: Tally::default(),
+            bad_packages: Tally::default(),
+        }
+    }
+}
+
+labels! {
+    /// How the main server took a call.
+    Answered { Well => "ok", Not => "failed" }
+}
+
+impl Answered {
+    pub fn of<T, E>(outcome: &Result<T, E>) -> Self {
+        if outcome.is_ok() { Self::Well } else { Self::Not }
+    }
+}
+
+labels! {
+    /// How a pull ended: a round of up to `retryCount` attempts.
+    PullEnd {
+        Pulled => "pulled",
+        /// The main server still has the version that was here.
+        Unchanged => "unchanged",
+        /// What lay on disk was verified and taken.
+        Adopted => "adopted",
+        Failed => "failed",
+        /// The service was stopped, or the meeting ended.
+        GivenUp => "given_up",
+    }
+}
+
+labels! {
+    /// Why a package was taken off the disk.
+    Evicted {
+        MeetingEnded => "meeting_ended",
+        NearlyFull => "storage_nearly_full",
+        RoomNeeded => "room_needed",
+        Request => "request",
+    }
+}
+
+labels! {
+    /// What was read when a package turned out to be none, or damaged.
+    Checked {
+        /// Just pulled.
+        Pulled => "pull",
+        /// On disk without a manifest that fits.
+        Found => "found_on_disk",
+        /// Stored and verified long ago.
+        ReadAgain => "read_again",
+    }
+}
+
+impl Label for Cause {
+    const ALL: &'static [Self] = &[
+        Self::Refused,
+        Self::Unreachable,
+        Self::Timeout,
+        Self::HttpStatus,
+        Self::Key,
+        Self::Unreadable,
+        Self::NotFound,
+        Self::NoPackage,
+        Self::Interrupted,
+        Self::Stalled,
+        Self::TooSlow,
+        Self::Damaged,
+        Self::NoRoom,
+        Self::Disk,
+        Self::Busy,
+        Self::Other,
+    ];
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::HttpStatus => "http_status",
+            Self::Key => "key",
+            Self::Unreadable => "unreadable",
+            Self::NotFound => "not_found",
+            Self::NoPackage => "no_package",
+            Self::Interrupted => "interrupted",
+            Self::Stalled => "stalled",
+            Self::TooSlow => "too_slow",
+            Self::Damaged => "damaged",
+            Self::NoRoom => "no_room",
+            Self::Disk => "disk",
+            Self::Busy => "busy",
+            Self::Other => "other",
+        }
+    }
+
+    fn place(self) -> usize {
+        self as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_in_their_places_under_the_names_that_pages_get() {
+        for (place, cause) in Cause::ALL.iter().enumerate() {
+            assert_eq!(cause.place(), place);
+            assert_eq!(serde_json::json!(cause), cause.text());
+        }
+        // The last one of the enum: none is missing from the list.
+        assert_eq!(Cause::Other.place() + 1, Cause::ALL.len());
+    }
+}

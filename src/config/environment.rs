@@ -1,0 +1,301 @@
+//! Settings from the environment: `EDGE_MIRROR_NETWORK__RETRY_COUNT=5` is
+//! `network.retryCount`. They go over the file's and are never saved to it.
+
+use std::ffi::OsString;
+
+use serde_json::{Map, Value};
+
+use super::{
+    check::Problem,
+    schema::{self, Kind, SETTINGS, Setting},
+};
+
+const PREFIX: &str = "EDGE_MIRROR_";
+/// Not a setting: what commands log in with.
+const OTHERS: &[&str] = &["EDGE_MIRROR_TOKEN"];
+/// What containers of other systems call two of them.
+const ALIASES: &[(&str, &str)] = &[("NODE_PORT", "nodePort"), ("NODE_NAME", "nodeId")];
+
+/// What the environment said when the process began.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Environment {
+    set: Vec<Set>,
+    unknown: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Set {
+    key: &'static str,
+    variable: String,
+    value: Value,
+}
+
+impl Environment {
+    pub fn of_process() -> Result<Self, Vec<Problem>> {
+        Self::read(std::env::vars_os())
+    }
+
+    /// The setting's own variable goes before an alias.
+    pub fn read(
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, Vec<Problem>> {
+        let (mut this, mut problems) = (Self::default(), Vec::new());
+        let mut named: Vec<(String, OsString)> = variables
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+            .filter(|(name, _)| name.starts_with(PREFIX) || is_alias(name))
+            .filter(|(name, _)| !OTHERS.contains(&name.as_str()))
+            .collect();
+        named.sort_by_key(|(name, _)| (is_alias(name), name.clone()));
+        for (variable, value) in named {
+            let Some(setting) = meant(&variable) else {
+                this.unknown.push(variable);
+                continue;
+            };
+            if this.variable(setting.key).is_some() {
+                continue;
+            }
+            match value.into_string().ok().and_then(|text| read_as(setting, &text)) {
+                Some(value) => this.set.push(Set { key: setting.key, variable, value }),
+                None => {
+                    let (zh, en) = setting.allowed();
+                    let zh = format!("环境变量应为 {zh}");
+                    let en = format!("the environment variable must be {en}");
+                    problems.push(Problem::new(&variable, None, zh, en));
+                }
+            }
+        }
+        if problems.is_empty() { Ok(this) } else { Err(problems) }
+    }
+
+    /// The variable that a setting comes from.
+    pub fn variable(&self, key: &str) -> Option<&str> {
+        self.set.iter().find(|set| set.key == key).map(|set| set.variable.as_str())
+    }
+
+    /// Variables that look like settings and are none.
+    pub fn unknown(&self) -> &[String] {
+        &self.unknown
+    }
+
+    /// The document as it counts.
+    pub fn over(&self, document: &Map<String, Value>) -> Map<String, Value> {
+        let mut document = document.clone();
+        for set in &self.set {
+            // What lies where a section should be is the file's own mistake,
+            // which whoever reads the outcome finds.
+            schema::put(&mut document, set.key, set.value.clone());
+        }
+        document
+    }
+
+    /// A patch without what the environment says anyway; what says otherwise
+    /// would be saved and have no effect.
+    pub fn strip(&self, patch: &Map<String, Value>) -> Result<Map<String, Value>, Vec<Problem>> {
+        let (mut rest, mut problems) = (patch.clone(), Vec::new());
+        for set in &self.set {
+            let Some(value) = take(&mut rest, set.key) else { continue };
+            let secret = schema::find(set.key).is_some_and(|s| s.kind == Kind::Secret);
+            if value == set.value || secret && value == schema::HIDDEN {
+                continue;
+            }
+            let variable = &set.variable;
+            problems.push(Problem::new(
+                set.key,
+                (!secret).then_some(&value),
+                format!("由环境变量 {variable} 设定，请在那里修改并重启"),
+                format!(
+                    "is set by the environment variable {variable}; change it there, and restart"
+                ),
+            ));
+        }
+        if problems.is_empty() { Ok(rest) } else { Err(problems) }
+    }
+}
+
+fn is_alias(name: &str) -> bool {
+    ALIASES.iter().any(|(alias, _)| *alias == name)
+}
+
+/// `storage.maxSize` is `EDGE_MIRROR_STORAGE__MAX_SIZE`, and without the inner
+/// underscores, too.
+fn meant(variable: &str) -> Option<&'static Setting> {
+    if let Some((_, key)) = ALIASES.iter().find(|(alias, _)| *alias == variable) {
+        return schema::find(key);
+    }
+    let name = variable.strip_prefix(PREFIX)?;
+    let bare = |text: &str| text.replace('_', "").to_ascii_lowercase();
+    let name: Vec<String> = name.split("__").map(bare).collect();
+    SETTINGS.iter().find(|setting| setting.key.split('.').map(bare).eq(name.iter().cloned()))
+}
+
+/// Texts need no quotes; lists are separated by commas; nothing is null.
+fn read_as(setting: &Setting, text: &str) -> Option<Value> {
+    let text = text.trim();
+    let value = match setting.kind {
+        Kind::Bool => match text.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => true.into(),
+            "false" | "0" | "no" | "off" => false.into(),
+            _ => return None,
+        },
+        Kind::Int { .. } => text.parse::<u64>().ok()?.into(),
+        Kind::Float { .. } => text.parse::<f64>().ok()?.into(),
+        Kind::Networks => {
+            text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(Value::from).collect()
+        }
+        Kind::Choice(choices) => {
+            // As people write them: levels in small letters, say.
+            let same = choices.iter().find(|choice| choice.eq_ignore_ascii_case(text));
+            same.map_or_else(|| text.into(), |choice| Value::from(*choice))
+        }
+        Kind::Host | Kind::Path | Kind::NodeId | Kind::Secret => match text {
+            "" => Value::Null,
+            text => text.into(),
+        },
+    };
+    setting.accepts(&value).then_some(value)
+}
+
+/// Takes the value at a dotted key out of a document.
+fn take(document: &mut Map<String, Value>, key: &str) -> Option<Value> {
+    match key.split_once('.') {
+        None => document.shift_remove(key),
+        Some((section, key)) => document.get_mut(section)?.as_object_mut()?.shift_remove(key),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::Settings;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Environment, Vec<Problem>> {
+        Environment::read(variables.iter().map(|(name, value)| (name.into(), value.into())))
+    }
+
+    fn object(value: Value) -> Map<String, Value> {
+        value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn every_setting_has_a_variable_of_its_own() {
+        for setting in SETTINGS {
+            let variable: String = setting
+                .key
+                .chars()
+                .flat_map(|c| match c {
+                    '.' => vec!['_', '_'],
+                    c if c.is_uppercase() => vec!['_', c],
+                    c => vec![c.to_ascii_uppercase()],
+                })
+                .collect();
+            let found = meant(&format!("{PREFIX}{variable}"));
+            assert_eq!(found.map(|s| s.key), Some(setting.key), "{variable}");
+        }
+    }
+
+    #[test]
+    fn values_are_read_by_their_kind_and_go_over_the_files() {
+        let environment = read(&[
+            ("EDGE_MIRROR_MAIN_SERVER_IP", "main.local"),
+            ("EDGE_MIRROR_NETWORK__RETRY_COUNT", " 7 "),
+            ("EDGE_MIRROR_STORAGE__CLEANUPTHRESHOLD", "0.5"),
+            ("EDGE_MIRROR_CLEANUP__ENABLED", "off"),
+            ("EDGE_MIRROR_LOGGING__LEVEL", "debug"),
+            ("EDGE_MIRROR_SECURITY__ALLOW_FROM", "10.0.0.0/8, ::1"),
+            ("EDGE_MIRROR_TOKEN", "secret"),
+            ("EDGE_MIRROR_NOD_PORT", "1"),
+            ("PATH", "/bin"),
+        ])
+        .unwrap();
+        let file = object(json!({"network": {"retryCount": 3, "mine": 1}, "other": true}));
+        let over = Value::Object(environment.over(&file));
+        assert_eq!(
+            over,
+            json!({
+                "network": {"retryCount": 7, "mine": 1},
+                "other": true,
+                "cleanup": {"enabled": false},
+                "logging": {"level": "DEBUG"},
+                "mainServerIp": "main.local",
+                "security": {"allowFrom": ["10.0.0.0/8", "::1"]},
+                "storage": {"cleanupThreshold": 0.5},
+            })
+        );
+        assert_eq!(environment.unknown(), ["EDGE_MIRROR_NOD_PORT"]);
+        assert_eq!(
+            environment.variable("network.retryCount"),
+            Some("EDGE_MIRROR_NETWORK__RETRY_COUNT")
+        );
+        assert_eq!(environment.variable("nodePort"), None);
+    }
+
+    #[test]
+    fn aliases_are_understood_and_come_last() {
+        let environment = read(&[("NODE_PORT", "8900"), ("NODE_NAME", "Worker-1")]).unwrap();
+        let over = Value::Object(environment.over(&Map::new()));
+        assert_eq!(over, json!({"nodeId": "Worker-1", "nodePort": 8900}));
+        let both = read(&[("NODE_PORT", "8900"), ("EDGE_MIRROR_NODE_PORT", "9000")]).unwrap();
+        assert_eq!(both.over(&Map::new())["nodePort"], 9000);
+    }
+
+    #[test]
+    fn a_new_file_has_nothing_of_the_environment() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node_config.json");
+        let environment =
+            read(&[("EDGE_MIRROR_MAIN_SERVER_IP", "127.0.0.1"), ("NODE_NAME", "here")]).unwrap();
+        let settings = Settings::load(&path, environment).unwrap();
+        assert_eq!(settings.current().main_server(), "http://127.0.0.1:80");
+        assert_eq!(settings.current().node_id, "here");
+        let saved = std::fs::read(&path).unwrap();
+        assert_eq!(
+            serde_json::from_slice::<Value>(&saved).unwrap(),
+            Value::Object(schema::defaults())
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_variable_and_without_secrets() {
+        let wrong = read(&[
+            ("EDGE_MIRROR_NODE_PORT", "99999"),
+            ("NODE_NAME", "a b"),
+            ("EDGE_MIRROR_CLEANUP__ENABLED", "perhaps"),
+            ("EDGE_MIRROR_SECURITY__MAIN_SERVER_KEY", "short"),
+        ])
+        .unwrap_err();
+        let keys: Vec<&str> = wrong.iter().map(|problem| problem.key.as_str()).collect();
+        assert_eq!(
+            keys,
+            [
+                "EDGE_MIRROR_CLEANUP__ENABLED",
+                "EDGE_MIRROR_NODE_PORT",
+                "EDGE_MIRROR_SECURITY__MAIN_SERVER_KEY",
+                "NODE_NAME",
+            ]
+        );
+        assert!(wrong[1].en.contains("from 1 to 65535"), "{}", wrong[1]);
+        assert!(!wrong.iter().any(|problem| problem.to_string().contains("short")));
+    }
+
+    #[test]
+    fn a_patch_is_left_without_what_the_environment_says() {
+        let environment = read(&[
+            ("EDGE_MIRROR_NODE_PORT", "9000"),
+            ("EDGE_MIRROR_SECURITY__MAIN_SERVER_KEY", "long-enough"),
+        ])
+        .unwrap();
+        let same = object(json!({
+            "nodePort": 9000, "syncInterval": 5, "security": {"mainServerKey": schema::HIDDEN},
+        }));
+        let rest = environment.strip(&same).unwrap();
+        assert_eq!(Value::Object(rest), json!({"syncInterval": 5, "security": {}}));
+        let other = object(json!({"nodePort": 9001, "security": {"mainServerKey": "another-key"}}));
+        let problems = environment.strip(&other).unwrap_err();
+        assert_eq!(problems.len(), 2);
+        assert!(problems[0].en.contains("EDGE_MIRROR_NODE_PORT"), "{}", problems[0]);
+        assert!(!problems[1].to_string().contains("another-key"));
+    }
+}

@@ -1,0 +1,164 @@
+//! `GET /metrics` and the health of the node. Open like the status, and says
+//! less: no meeting's id, no address.
+
+use axum::{extract::State, response::Response};
+
+use super::Face;
+use crate::{
+    board::Board,
+    config::Settings,
+    metrics::{self, Page},
+    tasks,
+    wire::health::{self, Unready},
+};
+
+impl Face {
+    /// Everything that keeps the node from being ready.
+    async fn unready(&self) -> Vec<Unready> {
+        let serving = match (self.closing.is_cancelled(), self.board.is_running()) {
+            (true, _) => Some(Unready::stopping()),
+            (false, false) => Some(Unready::stopped()),
+            (false, true) => None,
+        };
+        self.board.health.look(serving).await
+    }
+}
+
+pub(super) async fn ready(State(face): State<Face>) -> Response {
+    health::ready(&face.unready().await)
+}
+
+pub(super) async fn metrics(State(face): State<Face>) -> Page {
+    let ready = face.unready().await.is_empty();
+    // Counting open files takes a while where there are thousands.
+    tasks::blocking(move || {
+        let mut page = Page::default();
+        page.gauge("edge_mirror_ready", "1 where GET /api/health/ready says so.")
+            .put(&[], u8::from(ready));
+        face.traffic.show(&mut page);
+        pulls(&mut page, &face);
+        standing(&mut page, &face.board);
+        storage(&mut page, &face.board, &face.settings);
+        settings(&mut page, &face.settings);
+        metrics::about_the_process(&mut page, "node");
+        page
+    })
+    .await
+}
+
+fn pulls(page: &mut Page, face: &Face) {
+    let counts = &face.board.counts;
+    page.tally(
+        "edge_mirror_pulls_total",
+        "Packages asked of the main server, retries included, by how it ended.",
+        "outcome",
+        &counts.pulls,
+    );
+    page.histogram(
+        "edge_mirror_pull_duration_seconds",
+        "Time until a package was here and verified, waiting and retries included.",
+    )
+    .put_histogram(&[], &counts.pull_duration);
+    page.gauge("edge_mirror_pulls_in_progress", "Pulls under way or waiting for their turn.")
+        .put(&[], face.fetch.under_way().len());
+    page.counter("edge_mirror_pulled_bytes_total", "Bytes of packages received.")
+        .put(&[], face.fetch.pulled_bytes());
+    page.tally(
+        "edge_mirror_pull_attempt_failures_total",
+        "Single attempts at a package that failed, by cause.",
+        "cause",
+        &counts.failed_attempts,
+    );
+    page.count(
+        "edge_mirror_pull_retries_total",
+        "Attempts begun after a failed one.",
+        &counts.retries,
+    );
+    page.tally(
+        "edge_mirror_verification_failures_total",
+        "Packages that were not what they should be, by what was read.",
+        "source",
+        &counts.bad_packages,
+    );
+}
+
+/// How the node stands with the main server.
+fn standing(page: &mut Page, board: &Board) {
+    let (presence, sync) = (board.presence.borrow().clone(), board.sync.borrow().clone());
+    page.gauge("edge_mirror_service_running", "0 where an operator has stopped the service.")
+        .put(&[], u8::from(board.is_running()));
+    page.gauge("edge_mirror_registered", "1 where the main server has this node on its list.")
+        .put(&[], u8::from(presence.registered));
+    page.gauge(
+        "edge_mirror_unreachable",
+        "1 where the main server says that it can't reach this node.",
+    )
+    .put(&[], u8::from(presence.unreachable.is_some()));
+    page.tally(
+        "edge_mirror_heartbeats_total",
+        "Heartbeats, by what became of them.",
+        "outcome",
+        &board.counts.heartbeats,
+    );
+    page.gauge(
+        "edge_mirror_heartbeat_last_success_timestamp_seconds",
+        "When the main server last took a heartbeat, since 1970; 0 before the first.",
+    )
+    .put(&[], presence.last_ok_s.unwrap_or(0));
+    page.tally(
+        "edge_mirror_polls_total",
+        "Polls of the active meetings, by what became of them.",
+        "outcome",
+        &board.counts.polls,
+    );
+    page.gauge(
+        "edge_mirror_poll_last_success_timestamp_seconds",
+        "When the main server last said which meetings are active, since 1970; 0 before the first.",
+    )
+    .put(&[], sync.polled_ok_s.unwrap_or(0));
+    page.gauge("edge_mirror_active_meetings", "Meetings that are active by the last good poll.")
+        .put(&[], sync.active.len());
+    page.gauge(
+        "edge_mirror_synced_meetings",
+        "Active meetings whose current package is here and verified.",
+    )
+    .put(&[], sync.confirmed.len());
+    page.gauge(
+        "edge_mirror_failing_meetings",
+        "Active meetings whose package could not be pulled at the last try.",
+    )
+    .put(&[], sync.failing.len());
+}
+
+fn storage(page: &mut Page, board: &Board, settings: &Settings) {
+    let (store, machine) = (board.store(), board.machine.borrow().clone());
+    page.gauge("edge_mirror_stored_packages", "Verified packages here.").put(&[], store.count());
+    page.gauge("edge_mirror_stored_bytes", "Bytes of the verified packages here.")
+        .put(&[], store.used_bytes());
+    page.gauge("edge_mirror_storage_limit_bytes", "storage.maxSize of the configuration.")
+        .put(&[], settings.current().storage.max_size);
+    page.gauge("edge_mirror_disk_free_bytes", "Free on the disk that holds the packages.")
+        .put(&[], machine.disk_free);
+    page.gauge("edge_mirror_disk_size_bytes", "Size of the disk that holds the packages.")
+        .put(&[], machine.disk_total);
+    page.tally(
+        "edge_mirror_evictions_total",
+        "Packages taken off the disk, by reason.",
+        "reason",
+        &board.counts.evictions,
+    );
+}
+
+fn settings(page: &mut Page, settings: &Settings) {
+    page.tally(
+        "edge_mirror_config_reloads_total",
+        "Edits of the configuration file, by whether they were taken in.",
+        "outcome",
+        &settings.reloads,
+    );
+    page.gauge(
+        "edge_mirror_config_last_reload_successful",
+        "0 where the configuration file is invalid and the last good one stays in force.",
+    )
+    .put(&[], u8::from(settings.fault().is_none()));
+}

@@ -1,0 +1,181 @@
+//! `GET /metrics` and the health of the main server. Open like what nodes and
+//! clients ask, and says less: no meeting's id, no address.
+
+use std::sync::Arc;
+
+use axum::{extract::State, response::Response};
+
+use super::{
+    meetings::{Book, Status},
+    registry::Reach,
+    server::Server,
+    status::MAX_WAITING,
+};
+use crate::{
+    metrics::{self, Counter, Page, Tally, labels},
+    tasks,
+    wire::health::{self, Unready},
+};
+
+/// What handlers and workers have done so far; what can be read off something
+/// else is not counted again here.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Of those that `ledger` has not: it knows where downloads went.
+    pub refused_downloads: Counter,
+    pub heartbeats: Tally<Taken>,
+    pub registrations: Tally<Taken>,
+    pub lost_nodes: Counter,
+    pub uploads: Tally<Taken>,
+    pub uploaded_bytes: Counter,
+    pub bad_packages: Tally<Checked>,
+}
+
+labels! {
+    /// What became of what was sent here.
+    Taken { Well => "ok", Not => "refused" }
+}
+
+impl Taken {
+    pub fn of<T, E>(outcome: &Result<T, E>) -> Self {
+        if outcome.is_ok() { Self::Well } else { Self::Not }
+    }
+}
+
+labels! {
+    /// What was read when a package turned out to be none, or damaged.
+    Checked { Uploaded => "upload", Found => "found_on_disk" }
+}
+
+pub async fn ready(State(server): State<Arc<Server>>) -> Response {
+    health::ready(&unready(&server).await)
+}
+
+async fn unready(server: &Server) -> Vec<Unready> {
+    let serving = server.closing.is_cancelled().then(Unready::stopping);
+    server.health.look(serving).await
+}
+
+pub async fn metrics(State(server): State<Arc<Server>>) -> Page {
+    let ready = unready(&server).await.is_empty();
+    // Counting open files takes a while where there are thousands.
+    tasks::blocking(move || {
+        let mut page = Page::default();
+        page.gauge("edge_mirror_ready", "1 where GET /api/health/ready says so.")
+            .put(&[], u8::from(ready));
+        server.traffic.show(&mut page);
+        downloads(&mut page, &server);
+        nodes(&mut page, &server);
+        meetings(&mut page, &server.book());
+        packages(&mut page, &server);
+        metrics::about_the_process(&mut page, "main_server");
+        page
+    })
+    .await
+}
+
+fn downloads(page: &mut Page, server: &Server) {
+    let (redirected, served) = {
+        let ledger = server.ledger();
+        (ledger.redirects(), ledger.own_downloads())
+    };
+    let mut family = page.counter(
+        "edge_mirror_master_redirects_total",
+        "Downloads that clients asked for: sent to a node, answered from here for want of one, or refused.",
+    );
+    let refused = server.counts.refused_downloads.get();
+    for (outcome, count) in [("node", redirected), ("own", served), ("refused", refused)] {
+        family.put(&[("outcome", outcome)], count);
+    }
+}
+
+fn nodes(page: &mut Page, server: &Server) {
+    let (mut reachable, mut unreachable, mut unknown) = (0_u64, 0_u64, 0_u64);
+    for (_, node) in server.registry().live(server.clock.now_s()) {
+        match node.reach {
+            Reach::Reachable => reachable += 1,
+            Reach::Unreachable(_) => unreachable += 1,
+            Reach::Unknown => unknown += 1,
+        }
+    }
+    let mut family = page.gauge(
+        "edge_mirror_master_nodes",
+        "Nodes heard from within 30 s, by whether clients can reach them.",
+    );
+    for (state, count) in
+        [("reachable", reachable), ("unreachable", unreachable), ("unknown", unknown)]
+    {
+        family.put(&[("state", state)], count);
+    }
+    let counts = &server.counts;
+    page.count(
+        "edge_mirror_master_nodes_lost_total",
+        "Nodes that fell silent without a goodbye.",
+        &counts.lost_nodes,
+    );
+    page.tally(
+        "edge_mirror_master_registrations_total",
+        "Registrations of nodes received.",
+        "outcome",
+        &counts.registrations,
+    );
+    page.tally(
+        "edge_mirror_master_heartbeats_total",
+        "Heartbeats received.",
+        "outcome",
+        &counts.heartbeats,
+    );
+    page.gauge(
+        "edge_mirror_master_held_polls",
+        "Polls of nodes that are held back until there is news.",
+    )
+    .put(&[], MAX_WAITING - server.waiting.available_permits());
+}
+
+fn meetings(page: &mut Page, book: &Book) {
+    let mut family = page.gauge("edge_mirror_master_meetings", "Meetings by state.");
+    let states =
+        [("waiting", Status::Waiting), ("running", Status::Running), ("ended", Status::Ended)];
+    for (text, status) in states {
+        let count = book.meetings.iter().filter(|meeting| meeting.status == status).count();
+        family.put(&[("state", text)], count);
+    }
+}
+
+fn packages(page: &mut Page, server: &Server) {
+    let counts = &server.counts;
+    page.tally(
+        "edge_mirror_master_uploads_total",
+        "Packages uploaded, by what became of them.",
+        "outcome",
+        &counts.uploads,
+    );
+    page.gauge("edge_mirror_master_uploads_in_progress", "Uploads under way.")
+        .put(&[], server.uploads_under_way().len());
+    page.count(
+        "edge_mirror_master_uploaded_bytes_total",
+        "Bytes of uploads received, refused ones included.",
+        &counts.uploaded_bytes,
+    );
+    page.tally(
+        "edge_mirror_verification_failures_total",
+        "Packages that were not what they should be, by what was read.",
+        "source",
+        &counts.bad_packages,
+    );
+    let running = server.book();
+    let bare = running.running().filter(|meeting| server.digest(&meeting.id).is_none()).count();
+    page.gauge(
+        "edge_mirror_master_meetings_without_package",
+        "Running meetings that have no package yet.",
+    )
+    .put(&[], bare);
+    page.gauge("edge_mirror_stored_packages", "Verified packages here.")
+        .put(&[], server.store.count());
+    page.gauge("edge_mirror_stored_bytes", "Bytes of the verified packages here.")
+        .put(&[], server.store.used_bytes());
+    if let Some(free) = server.outside.borrow().free {
+        page.gauge("edge_mirror_disk_free_bytes", "Free on the disk that holds the packages.")
+            .put(&[], free);
+    }
+}

@@ -1,0 +1,116 @@
+//! What is counted, and the text that Prometheus reads of it.
+//!
+//! Counters are plain relaxed atomics: what is counted with every request was
+//! looked up beforehand, and costs neither a lock nor memory. Label values come
+//! from lists that are known at build time (`Label`) or from the router's own
+//! paths (`requests`), so their number is bounded whatever clients send. The
+//! format is a few lines (`page`); a library for it would keep its own figures
+//! beside those that the status page shows, behind locks.
+
+pub mod histogram;
+pub mod page;
+mod process;
+pub mod requests;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use histogram::Histogram;
+pub use page::Page;
+pub use requests::Requests;
+
+/// Goes up only.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn one(&self) {
+        self.add(1);
+    }
+
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The values that a label can have.
+pub trait Label: Copy + 'static {
+    /// In the order of their places.
+    const ALL: &'static [Self];
+    fn text(self) -> &'static str;
+    fn place(self) -> usize;
+}
+
+/// An enum whose variants are a label's values.
+macro_rules! labels {
+    ($(#[$of_all:meta])* $name:ident { $($(#[$of_one:meta])* $variant:ident => $text:literal),+ $(,)? }) => {
+        $(#[$of_all])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$of_one])* $variant),+ }
+
+        impl $crate::metrics::Label for $name {
+            const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            fn text(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+
+            fn place(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+pub(crate) use labels;
+
+/// One counter for each value of a label.
+#[derive(Debug)]
+pub struct Tally<L> {
+    counters: Box<[Counter]>,
+    label: std::marker::PhantomData<L>,
+}
+
+impl<L: Label> Default for Tally<L> {
+    fn default() -> Self {
+        let counters = L::ALL.iter().map(|_| Counter::default()).collect();
+        Self { counters, label: std::marker::PhantomData }
+    }
+}
+
+impl<L: Label> Tally<L> {
+    pub fn one(&self, value: L) {
+        self.of(value).one();
+    }
+
+    pub fn of(&self, value: L) -> &Counter {
+        &self.counters[value.place()]
+    }
+}
+
+/// What every process says of itself.
+pub fn about_the_process(page: &mut Page, role: &'static str) {
+    let about = [("role", role), ("version", env!("CARGO_PKG_VERSION"))];
+    page.gauge("edge_mirror_build_info", "Which program this is; always 1.").put(&about, 1);
+    process::show(page);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    labels! {
+        /// For the test.
+        Outcome { Good => "good", Bad => "bad" }
+    }
+
+    #[test]
+    fn each_value_of_a_label_counts_for_itself() {
+        let tally = Tally::<Outcome>::default();
+        tally.one(Outcome::Bad);
+        tally.of(Outcome::Bad).add(2);
+        assert_eq!((tally.of(Outcome::Good).get(), tally.of(Outcome::Bad).get()), (0, 3));
+    }
+}

@@ -1,0 +1,144 @@
+//! Requests by route and status, and how long their answers took to begin.
+//! What hyper refuses by itself (it is no HTTP) has no route and is not
+//! counted.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::StatusCode,
+    middleware::Next,
+    response::Response,
+};
+
+use super::{Counter, Histogram, Page, histogram::ANSWERS};
+
+/// Stands for every path that nothing is served at.
+const UNMATCHED: &str = "unmatched";
+
+/// What our faces answer; anything else is counted as `other`.
+const CODES: [u16; 31] = [
+    200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 406, 408, 409,
+    411, 412, 413, 415, 416, 422, 429, 500, 502, 503, 504, 507,
+];
+
+/// The place of each status in [`CODES`], or behind them.
+const PLACES: [u8; 600] = {
+    let mut places = [CODES.len() as u8; 600];
+    let mut place = 0;
+    while place < CODES.len() {
+        places[CODES[place] as usize] = place as u8;
+        place += 1;
+    }
+    places
+};
+
+/// One path of a router, as the router has it.
+#[derive(Debug)]
+pub struct Route {
+    codes: [Counter; CODES.len() + 1],
+    duration: Histogram,
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        Self { codes: Default::default(), duration: Histogram::of(ANSWERS) }
+    }
+}
+
+impl Route {
+    /// The answer was ready after so long.
+    pub fn answered(&self, status: StatusCode, took: Duration) {
+        self.code(status).one();
+        self.duration.observe(took);
+    }
+
+    /// The answer was there: nobody waited and nothing was measured.
+    pub fn answered_at_once(&self, status: StatusCode) {
+        self.code(status).one();
+        self.duration.observe_nothing();
+    }
+
+    fn code(&self, status: StatusCode) -> &Counter {
+        let place = PLACES.get(usize::from(status.as_u16())).copied();
+        &self.codes[place.map_or(CODES.len(), usize::from)]
+    }
+}
+
+/// All routes that were asked for so far: no more than the router has.
+#[derive(Debug, Default)]
+pub struct Requests {
+    routes: RwLock<BTreeMap<String, Arc<Route>>>,
+}
+
+impl Requests {
+    /// To be kept by whoever counts often.
+    pub fn route(&self, path: &str) -> Arc<Route> {
+        let known = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(route) = known.get(path) {
+            return route.clone();
+        }
+        drop(known);
+        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        routes.entry(path.to_owned()).or_default().clone()
+    }
+
+    pub fn show(&self, page: &mut Page) {
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut family = page.counter(
+            "edge_mirror_http_requests_total",
+            "Requests answered, by the route that matched and the status.",
+        );
+        for (path, route) in &routes {
+            for (place, counter) in route.codes.iter().enumerate() {
+                let code = CODES.get(place).map_or("other".to_owned(), ToString::to_string);
+                if counter.get() > 0 {
+                    family.put(&[("route", path), ("code", &code)], counter.get());
+                }
+            }
+        }
+        let mut family = page.histogram(
+            "edge_mirror_http_request_duration_seconds",
+            "Time until the answer could begin. Packages at hand are answered at once, which counts as nothing.",
+        );
+        for (path, route) in &routes {
+            family.put_histogram(&[("route", path)], &route.duration);
+        }
+    }
+}
+
+/// Counts what goes through a router.
+pub async fn counted(
+    State(requests): State<Arc<Requests>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let began = Instant::now();
+    let path = request.extensions().get::<MatchedPath>();
+    let route = requests.route(path.map_or(UNMATCHED, MatchedPath::as_str));
+    let answer = next.run(request).await;
+    route.answered(answer.status(), began.elapsed());
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_has_a_place() {
+        let requests = Requests::default();
+        let route = requests.route("/a");
+        for code in (100..1000).filter_map(|code| StatusCode::from_u16(code).ok()) {
+            route.answered_at_once(code);
+        }
+        assert!(CODES.iter().all(|code| PLACES[usize::from(*code)] < CODES.len() as u8));
+        assert!(route.codes[..CODES.len()].iter().all(|counter| counter.get() == 1));
+        assert_eq!(route.codes[CODES.len()].get(), 900 - CODES.len() as u64);
+        assert!(Arc::ptr_eq(&route, &requests.route("/a")));
+    }
+}

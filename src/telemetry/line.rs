@@ -1,0 +1,137 @@
+//! What one line of the log looks like.
+
+use std::{borrow::Cow, fmt::Write as _, os::fd::AsFd};
+
+use chrono::{DateTime, Local, SecondsFormat};
+use serde_json::json;
+use tracing::Level;
+
+use super::said;
+
+/// One thing to say, before it takes a shape.
+pub(super) struct Said<'a> {
+    /// Of the program's role: every line carries it.
+    pub name: &'static str,
+    pub at: DateTime<Local>,
+    pub level: Level,
+    /// Without line breaks, see [`plain`].
+    pub text: &'a str,
+}
+
+impl Said<'_> {
+    /// `2023-05-15 10:15:30 - file_node - INFO - text`, as the node that this
+    /// one replaces wrote it, so that what reads its logs reads these.
+    pub fn text(&self) -> String {
+        let at = self.at.format("%Y-%m-%d %H:%M:%S");
+        format!("{at} - {} - {} - {}\n", self.name, said(self.level), self.text)
+    }
+
+    /// An object to a line, for programs that gather logs.
+    pub fn json(&self) -> String {
+        let at = self.at.to_rfc3339_opts(SecondsFormat::Millis, false);
+        let (name, level) = (self.name, said(self.level));
+        let mut line =
+            json!({"time": at, "level": level, "name": name, "message": self.text}).to_string();
+        line.push('\n');
+        line
+    }
+
+    /// For systemd's journal, which knows time and program itself: only the
+    /// priority before the text (sd-daemon(3)).
+    pub fn journal(&self, line: Option<String>) -> String {
+        let priority = match self.level {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            _ => 7,
+        };
+        let mut marked = format!("<{priority}>");
+        match line {
+            Some(line) => marked.push_str(&line),
+            // Writing to a string can't fail.
+            None => drop(writeln!(marked, "{}", self.text)),
+        }
+        marked
+    }
+}
+
+/// Whether what is written to `stream` arrives in systemd's journal:
+/// `JOURNAL_STREAM` names the device and inode of the stream it gave us, and
+/// stays set where somebody redirected it since (systemd.exec(5)).
+pub(super) fn is_journal(stream: impl AsFd, journal_stream: Option<&str>) -> bool {
+    let named = journal_stream.and_then(|named| named.split_once(':'));
+    let named: Option<(u64, u64)> =
+        named.and_then(|(device, inode)| Some((device.parse().ok()?, inode.parse().ok()?)));
+    let Some((device, inode)) = named else { return false };
+    // The types of these differ from system to system.
+    #[allow(clippy::useless_conversion)]
+    rustix::fs::fstat(stream)
+        .is_ok_and(|is| u64::from(is.st_dev) == device && u64::from(is.st_ino) == inode)
+}
+
+/// Text without anything that would make it look like another one.
+pub(super) fn plain(text: &str) -> Cow<'_, str> {
+    // Marks that turn the direction of what follows are no control characters.
+    let odd = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}'..='\u{2029}')
+    };
+    if !text.contains(odd) {
+        return Cow::Borrowed(text);
+    }
+    text.chars()
+        .fold(String::new(), |mut line, c| {
+            if odd(c) {
+                line.extend(c.escape_default())
+            } else {
+                line.push(c)
+            }
+            line
+        })
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, os::unix::fs::MetadataExt};
+
+    use super::*;
+
+    #[test]
+    fn a_title_can_not_forge_a_line() {
+        assert_eq!(plain("会议 a-b \"c\""), "会议 a-b \"c\"");
+        assert_eq!(plain("a\nb\0c\u{202e}d"), "a\\nb\\u{0}c\\u{202e}d");
+    }
+
+    #[test]
+    fn each_shape_has_what_its_readers_expect() {
+        let at = DateTime::parse_from_rfc3339("2023-05-15T10:15:30.5+08:00").unwrap();
+        let at = at.with_timezone(&Local);
+        let said = |level| Said { name: "file_node", at, level, text: "会议 \"a\"" };
+        let here = at.format("%Y-%m-%d %H:%M:%S");
+        let line = said(Level::WARN).text();
+        assert_eq!(line, format!("{here} - file_node - WARNING - 会议 \"a\"\n"));
+
+        let line = said(Level::WARN).json();
+        let read: serde_json::Value =
+            serde_json::from_str(line.strip_suffix('\n').unwrap()).unwrap();
+        assert_eq!(DateTime::parse_from_rfc3339(read["time"].as_str().unwrap()).unwrap(), at);
+        assert_eq!(read["level"], "WARNING");
+        assert_eq!(read["message"], "会议 \"a\"");
+
+        assert_eq!(said(Level::ERROR).journal(None), "<3>会议 \"a\"\n");
+        assert_eq!(said(Level::TRACE).journal(Some("{}\n".to_owned())), "<7>{}\n");
+    }
+
+    #[test]
+    fn the_journal_is_known_by_the_stream_that_it_gave() {
+        let file = tempfile::tempfile().unwrap();
+        let is = file.metadata().unwrap();
+        let named = format!("{}:{}", is.dev(), is.ino());
+        assert!(is_journal(&file, Some(&named)));
+        assert!(!is_journal(File::open("/dev/null").unwrap(), Some(&named)));
+        for odd in [None, Some(""), Some("1"), Some("a:b"), Some("1:2")] {
+            assert!(!is_journal(&file, odd), "{odd:?}");
+        }
+    }
+}

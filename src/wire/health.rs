@@ -1,0 +1,178 @@
+//! `GET /api/health/live` and `/api/health/ready`, for whoever starts, restarts
+//! or hides a process: systemd, containers, load balancers. They ask each
+//! second, without a login.
+//!
+//! Live says only that the runtime answers. Ready means that packages can be
+//! served and taken in: it is up and not about to end, and the storage can be
+//! written to. That is tried out, but only while somebody asks, not more often
+//! than every few seconds, and on another thread; who asks is never kept
+//! waiting by a disk that hangs.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use serde_json::json;
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, timeout},
+};
+
+use crate::{
+    store::{Store, StoreError},
+    tasks,
+};
+
+pub const LIVE: &str = "/api/health/live";
+pub const READY: &str = "/api/health/ready";
+
+/// Between the end of one try and the next.
+const LEAST_APART: Duration = Duration::from_secs(3);
+/// For so long the last try's outcome stands.
+const STANDS: Duration = Duration::from_secs(10);
+/// For the first try, and the first after a while. Probes give up after a
+/// second by default.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What the last try found.
+#[derive(Clone, Debug)]
+struct Tried {
+    at: Instant,
+    fault: Option<String>,
+}
+
+/// Whether the storage can be written to, as of lately.
+#[derive(Debug, Default)]
+pub struct Health {
+    asked: Notify,
+    storage: watch::Sender<Option<Tried>>,
+}
+
+/// Why something isn't ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unready {
+    pub code: &'static str,
+    pub text: String,
+}
+
+impl Unready {
+    pub fn stopping() -> Self {
+        Self { code: "stopping", text: "正在关闭 / it is shutting down".to_owned() }
+    }
+
+    pub fn stopped() -> Self {
+        Self { code: "stopped", text: "服务未运行 / the service is stopped".to_owned() }
+    }
+}
+
+impl Health {
+    /// Tries the storage out when it is asked for; until it is dropped.
+    pub async fn run(&self, store: impl Fn() -> Store) {
+        loop {
+            self.asked.notified().await;
+            let store = store();
+            let tried = tasks::blocking(move || store.try_writing()).await;
+            let fault = tried.err().as_ref().map(StoreError::to_string);
+            self.storage.send_replace(Some(Tried { at: Instant::now(), fault }));
+            tokio::time::sleep(LEAST_APART).await;
+        }
+    }
+
+    /// Everything that is not ready; `serving` is what the face knows by itself.
+    pub async fn look(&self, serving: Option<Unready>) -> Vec<Unready> {
+        // What is about to end tries nothing out any more.
+        if serving.as_ref().is_some_and(|why| why.code == Unready::stopping().code) {
+            return serving.into_iter().collect();
+        }
+        self.asked.notify_one();
+        let mut tries = self.storage.subscribe();
+        let recent =
+            |tried: &Option<Tried>| tried.as_ref().is_some_and(|tried| tried.at.elapsed() < STANDS);
+        let tried = timeout(PATIENCE, tries.wait_for(recent)).await;
+        let storage = match tried {
+            Ok(Ok(tried)) => tried.as_ref().and_then(|tried| tried.fault.clone()).map(|fault| {
+                let text = format!("存储无法写入 / the storage can't be written to: {fault}");
+                Unready { code: "storage_not_writable", text }
+            }),
+            Ok(Err(_)) | Err(_) => Some(Unready {
+                code: "storage_hangs",
+                text: "存储没有响应 / the storage does not answer".to_owned(),
+            }),
+        };
+        serving.into_iter().chain(storage).collect()
+    }
+}
+
+/// `GET /api/health/live`.
+pub async fn live() -> Response {
+    answer(StatusCode::OK, json!({"status": "live"}))
+}
+
+/// `GET /api/health/ready`, where this is all that is not.
+pub fn ready(unready: &[Unready]) -> Response {
+    if unready.is_empty() {
+        return answer(StatusCode::OK, json!({"status": "ready", "problems": []}));
+    }
+    let detail: Vec<_> = unready.iter().map(|why| why.text.as_str()).collect();
+    let body = json!({"status": "not_ready", "problems": unready, "detail": detail.join("; ")});
+    answer(StatusCode::SERVICE_UNAVAILABLE, body)
+}
+
+fn answer(status: StatusCode, body: serde_json::Value) -> Response {
+    (status, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::tasks::Tasks;
+
+    fn codes(unready: &[Unready]) -> Vec<&'static str> {
+        unready.iter().map(|why| why.code).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_storage_that_says_nothing_keeps_nobody_waiting() {
+        let health = Health::default();
+        let began = Instant::now();
+        assert_eq!(codes(&health.look(None).await), ["storage_hangs"]);
+        let all = health.look(Some(Unready::stopped())).await;
+        assert_eq!(codes(&all), ["stopped", "storage_hangs"]);
+        assert!(began.elapsed() < 3 * PATIENCE);
+        // What was found long ago says nothing of now.
+        health.storage.send_replace(Some(Tried { at: began, fault: None }));
+        assert_eq!(codes(&health.look(None).await), [""; 0]);
+        tokio::time::advance(STANDS).await;
+        assert_eq!(codes(&health.look(None).await), ["storage_hangs"]);
+        assert_eq!(codes(&health.look(Some(Unready::stopping())).await), ["stopping"]);
+    }
+
+    #[tokio::test]
+    async fn it_is_tried_once_however_many_ask() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        let (health, tasks) = (Arc::<Health>::default(), Tasks::new());
+        let (tries, worker) = (Arc::new(crate::metrics::Counter::default()), health.clone());
+        let (counted, end) = (tries.clone(), tasks.token().clone());
+        tasks.spawn("health", async move {
+            let store = || {
+                counted.one();
+                store.clone()
+            };
+            end.run_until_cancelled(worker.run(store)).await;
+        });
+        for _ in 0..100 {
+            assert_eq!(health.look(None).await, []);
+        }
+        assert_eq!(tries.get(), 1);
+        assert!(tasks.shut_down(Duration::from_secs(5)).await);
+        let left = std::fs::read_dir(folder.path().join(".scratch")).unwrap().count();
+        assert_eq!(left, 0, "nothing is left of it");
+    }
+}
