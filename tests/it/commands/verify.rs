@@ -75,6 +75,13 @@ async fn a_running_node_reads_its_packages_and_pulls_what_is_damaged_again() {
     assert!(repaired.output.contains("1 of 2 packages"));
     assert_eq!(node.download("m1").await, (StatusCode::OK, package));
     assert_eq!(run(["verify", "--node", &url]).await.code, Some(0));
+
+    for (call, code) in
+        [("m9/verify", 404), ("m1/verify?repair=perhaps", 400), ("a%2fb/verify", 400)]
+    {
+        let (status, answer) = node.post(&format!("/api/meetings/{call}"), json!({})).await;
+        assert_eq!((status.as_u16(), answer["detail"].is_string()), (code, true), "{call}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
