@@ -28,7 +28,7 @@ pub fn of(server: &Server, time: Duration) -> Result<(Cost, f64)> {
     let passed_s = begin.elapsed().as_secs_f64();
     let cost = Cost {
         core: (server.cpu_s()? - before.0) / passed_s,
-        wakes_per_s: (server.wakes()? - before.1) as f64 / passed_s,
+        wakes_per_s: process::more_wakes(&before.1, &server.wakes()?) as f64 / passed_s,
         memory: server.memory()?,
     };
     Ok((cost, watch.others(ours_s()? - before.2)?))

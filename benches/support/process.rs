@@ -1,6 +1,6 @@
 //! What Linux says of processes: proc(5).
 
-use std::fs;
+use std::{collections::HashMap, fs};
 
 use anyhow::{Context, Result};
 
@@ -31,11 +31,22 @@ pub fn kernel_threads_s() -> Result<f64> {
     Ok(stats.filter(|stat| stat[PARENT] == KERNEL).map(|stat| seconds(&stat, OWN)).sum())
 }
 
-/// How often its threads went to sleep, and so woke up.
-pub fn wakes(pid: u32) -> Result<u64> {
+/// How often each of its threads went to sleep, and so woke up.
+pub fn wakes(pid: u32) -> Result<Wakes> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"))?.flatten();
-    let status = tasks.filter_map(|task| fs::read_to_string(task.path().join("status")).ok());
-    Ok(status.map(|status| figure(&status, "voluntary_ctxt_switches:")).sum())
+    let wakes = tasks.filter_map(|task| {
+        let status = fs::read_to_string(task.path().join("status")).ok()?;
+        Some((figure(&status, "Pid:"), figure(&status, "voluntary_ctxt_switches:")))
+    });
+    Ok(wakes.collect())
+}
+
+/// By the threads' numbers: one that ended takes its count with it.
+pub type Wakes = HashMap<u64, u64>;
+
+/// What was added; of threads that ended meanwhile, nothing is known.
+pub fn more_wakes(before: &Wakes, now: &Wakes) -> u64 {
+    now.iter().map(|(thread, wakes)| wakes - before.get(thread).unwrap_or(&0).min(wakes)).sum()
 }
 
 /// Bytes of memory, by `/proc/PID/status`' names.

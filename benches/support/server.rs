@@ -117,9 +117,13 @@ impl Server {
         self.pids().into_iter().map(|pid| process::cpu_s(pid).with_context(gone)).sum()
     }
 
-    /// How often it woke up so far.
-    pub fn wakes(&self) -> Result<u64> {
-        self.pids().into_iter().map(process::wakes).sum()
+    /// How often each of its threads woke up so far.
+    pub fn wakes(&self) -> Result<process::Wakes> {
+        let mut wakes = process::Wakes::default();
+        for pid in self.pids() {
+            wakes.extend(process::wakes(pid)?);
+        }
+        Ok(wakes)
     }
 
     /// Of the processes that serve: a master that only waits is left out.

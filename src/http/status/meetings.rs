@@ -41,9 +41,9 @@ pub(super) struct Meeting<'a> {
 struct Here<'a> {
     id: &'a PackageId,
     title: &'a str,
-    sync_time: Option<u64>,
+    sync_time: u64,
     size: u64,
-    file_count: Option<u64>,
+    file_count: u64,
     status: &'static str,
 }
 
@@ -64,19 +64,6 @@ pub(super) enum Fares {
     Unknown,
 }
 
-impl<'a> Meeting<'a> {
-    fn as_in_contract(&self) -> Option<Here<'a>> {
-        Some(Here {
-            id: self.id,
-            title: self.title,
-            sync_time: self.synced_at,
-            size: self.size?,
-            file_count: self.file_count,
-            status: if self.active { "active" } else { "synced" },
-        })
-    }
-}
-
 /// What is known of one meeting, here and there.
 #[derive(Clone, Copy)]
 struct Known<'a> {
@@ -84,6 +71,14 @@ struct Known<'a> {
     active: Option<&'a ActiveMeeting>,
     held: Option<&'a Stored>,
     pull: Option<&'a Progress>,
+}
+
+impl<'a> Known<'a> {
+    /// The main server's, where it lists the meeting.
+    fn title(&self) -> &'a str {
+        let held = self.held.map(|held| &held.manifest.title);
+        self.active.map(|active| &active.title).or(held).map_or("", String::as_str)
+    }
 }
 
 /// All of them in the order of their ids. What is known is put in one row and
@@ -131,8 +126,17 @@ impl<'a> Meetings<'a> {
 
     /// Packages that are here, as the node that this one replaces lists them.
     pub(super) fn here(&self, items: &mut Items<'_>) {
-        for known in self.known().filter(|known| known.held.is_some()) {
-            items.add(known.id.as_str(), &meeting(self.sync, known).as_in_contract());
+        for known in self.known() {
+            let Some(held) = known.held else { continue };
+            let here = Here {
+                id: known.id,
+                title: known.title(),
+                sync_time: held.manifest.verified_s,
+                size: held.manifest.size_bytes,
+                file_count: held.manifest.file_count,
+                status: if known.active.is_some() { "active" } else { "synced" },
+            };
+            items.add(known.id.as_str(), &here);
         }
     }
 
@@ -175,12 +179,12 @@ fn meeting<'a>(sync: &'a Sync, known: Known<'a>) -> Meeting<'a> {
     let Known { id, active, held, pull } = known;
     let failing = sync.failing.get(id);
     let manifest = held.map(|held| &held.manifest);
-    let title = active.map(|active| &active.title).or(manifest.map(|manifest| &manifest.title));
+    let title = known.title();
     let (active, confirmed) = (active.is_some(), sync.confirmed.contains(id));
     let fault = last_fault(pull, failing);
     Meeting {
         id,
-        title: title.map_or("", String::as_str),
+        title,
         active,
         state: match state(active, confirmed, held.is_some(), pull, failing.is_some()) {
             Fares::Inactive if !sync.complete => Fares::Unknown,

@@ -23,7 +23,7 @@ async fn the_environment_goes_over_the_file_and_never_into_it() {
     let folder = NodeFolder::of(&format!("127.0.0.1:{}", free_port()));
     let mut command = folder.command();
     command.env("EDGE_MIRROR_SYNC_INTERVAL", "77").env("EDGE_MIRROR_NETWORK__RETRY_COUNT", "9");
-    command.env("NODE_NAME", "Worker-1").env("EDGE_MIRROR_SYNC_INTERVALL", "5");
+    command.env("NODE_NAME", "Worker-1").env("EDGE_MIRROR_NO_SUCH_THING", "5");
     let node = NodeProcess::of(command).await;
 
     let config = get(&node, "/api/config").await;
@@ -31,7 +31,7 @@ async fn the_environment_goes_over_the_file_and_never_into_it() {
     assert_eq!(config["network"]["retryCount"], 9);
     assert_eq!(config["nodeId"], "Worker-1");
     let log = node.process.errors.get();
-    assert!(log.contains("there is no such setting: EDGE_MIRROR_SYNC_INTERVALL"), "{log}");
+    assert!(log.contains("there is no such setting: EDGE_MIRROR_NO_SUCH_THING"), "{log}");
 
     let schema = get(&node, "/api/config/schema").await;
     let of = |key: &str| {
