@@ -96,12 +96,58 @@ impl Drop for Scratch {
     }
 }
 
-/// Replaces the file at `path` by `bytes`; its permissions stay.
+/// A file under work that outlasts its process, so that a later one can go on
+/// with it. Its maker names it, and says when it is of no more use.
+#[derive(Debug)]
+pub struct Partial {
+    path: PathBuf,
+    file: File,
+}
+
+impl Partial {
+    /// The one that is there, or an empty one; none while another process is
+    /// at it.
+    pub fn open(path: &Path) -> io::Result<Option<Self>> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        // A link that somebody has put there leads to no file of ours.
+        options.custom_flags(libc::O_NOFOLLOW);
+        loop {
+            let file = options.open(path)?;
+            match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+                // Placed or discarded before it was locked: it is not there any more.
+                Ok(()) if !is_same_file(&file, path) => {}
+                Ok(()) | Err(_) => return Ok(Some(Self { path: path.to_owned(), file })),
+            }
+        }
+    }
+
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Renames the file to `destination`, over whatever file was there.
+    pub fn place(&self, destination: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.path, destination)?;
+        sync_folder_of(destination)
+    }
+
+    pub fn discard(&self) -> io::Result<()> {
+        remove_file(&self.path)
+    }
+}
+
+/// Replaces the file at `path` by `bytes`; its permissions and its owner stay:
+/// root may write what a service reads.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // A symbolic link stays one: what it points at is replaced.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let scratch = Scratch::create_in(folder_of(&target))?;
     if let Ok(existing) = fs::metadata(&target) {
+        keep_owner(&scratch, &existing)?;
         scratch.file().set_permissions(existing.permissions())?;
     }
     scratch.file().write_all(bytes)?;
@@ -113,14 +159,10 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// As [`write()`], for what nobody but its owner may read. The owner stays: root
 /// may write what a service reads. A new file is the folder's owner's.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    use std::os::unix::fs::MetadataExt;
     let folder = folder_of(path);
     let scratch = Scratch::create_with_mode(folder, 0o600)?;
     let owner = fs::metadata(path).or_else(|_| fs::metadata(folder))?;
-    let own = scratch.file().metadata()?;
-    if (own.uid(), own.gid()) != (owner.uid(), owner.gid()) && own.uid() == 0 {
-        std::os::unix::fs::fchown(scratch.file(), Some(owner.uid()), Some(owner.gid()))?;
-    }
+    keep_owner(&scratch, &owner)?;
     scratch.file().write_all(bytes)?;
     scratch.sync()?;
     scratch.place(path)?;
@@ -180,6 +222,16 @@ pub fn create_folder_as(path: &Path, mode: u32, owner: Option<Owner>) -> io::Res
 /// Gives a file to somebody.
 pub fn give(path: &Path, (user, group): Owner) -> io::Result<()> {
     std::os::unix::fs::lchown(path, Some(user), Some(group))
+}
+
+/// Gives what root has made to whoever has what it stands for.
+fn keep_owner(scratch: &Scratch, owner: &fs::Metadata) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let own = scratch.file().metadata()?;
+    match (own.uid(), own.gid()) != (owner.uid(), owner.gid()) && own.uid() == 0 {
+        true => std::os::unix::fs::fchown(scratch.file(), Some(owner.uid()), Some(owner.gid())),
+        false => Ok(()),
+    }
 }
 
 /// Lets only its owner and group read a file. One that is not there is fine.
@@ -405,6 +457,24 @@ mod tests {
         write(&link, b"new").unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read(&real).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_partial_file_is_one_users_at_a_time_and_waits_for_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, whole) = (folder.path().join("part"), folder.path().join("whole"));
+        let first = Partial::open(&path).unwrap().unwrap();
+        first.file().write_all(b"half").unwrap();
+        assert!(Partial::open(&path).unwrap().is_none());
+        drop(first);
+        let again = Partial::open(&path).unwrap().unwrap();
+        assert_eq!(again.file().metadata().unwrap().len(), 4);
+        again.place(&whole).unwrap();
+        assert_eq!(fs::read(&whole).unwrap(), b"half");
+        Partial::open(&path).unwrap().unwrap().discard().unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        std::os::unix::fs::symlink(&whole, &path).unwrap();
+        assert!(Partial::open(&path).is_err(), "a link");
     }
 
     #[test]

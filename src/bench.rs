@@ -9,7 +9,6 @@ mod summary;
 mod tally;
 mod target;
 mod view;
-mod words;
 
 use std::{
     sync::{
@@ -28,13 +27,13 @@ use crate::{
     cli::BenchArgs,
     package::PackageId,
     tasks::{Interrupt, Tasks},
+    terminal::{Language, live, words},
 };
 use client::{Got, Wanted};
 use failure::Failure;
 use tally::{Course, Summary, Tally};
 use target::Target;
 use view::{Moment, View};
-use words::Language;
 
 /// Files besides the clients' connections: the runtime's, the console, names
 /// being looked up.
@@ -156,7 +155,7 @@ impl Storm {
     ) -> (Tally, Course) {
         let (tasks, begun) = (Tasks::new(), Instant::now());
         let mut outcomes = self.launch(window, &tasks);
-        let mut looks = tokio::time::interval(view::EVERY);
+        let mut looks = tokio::time::interval(live::EVERY);
         let (mut tally, mut last, mut interrupted) = (Tally::default(), begun, false);
         loop {
             tokio::select! {

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod operate;
+mod server;
 mod service;
 mod units;
 
@@ -13,6 +15,11 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::Subnet;
+pub use operate::{
+    At, ConfigArgs, ConfigCommand, ConfigOf, GetArgs, ListArgs, Login, Operate, PublishArgs,
+    StatusArgs, SyncArgs, VerifyArgs,
+};
+pub use server::Server;
 pub use service::{InstallArgs, MainServer, UninstallArgs};
 
 /// Mirrors meeting packages from a main server and serves them to tablets.
@@ -55,6 +62,8 @@ pub enum Command {
     /// Write the manual pages into a folder.
     #[command(hide = true)]
     Man { folder: PathBuf },
+    #[command(flatten)]
+    Operate(Operate),
 }
 
 #[derive(Clone, Debug, Args)]

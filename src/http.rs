@@ -95,6 +95,7 @@ impl Face {
             .route("/api/service/start", post(control::start))
             .route("/api/service/stop", post(control::stop))
             .route("/api/meetings/{id}/sync", post(meetings::sync))
+            .route("/api/meetings/{id}/verify", post(meetings::verify))
             .route("/api/meetings/{id}", delete(meetings::remove))
             .route("/api/logs", get(logs::lines))
             .layer(middleware::from_fn_with_state(self.access.clone(), access::guard))

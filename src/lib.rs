@@ -23,6 +23,8 @@ pub mod manual;
 pub mod token;
 /// `edge-mirror bench`: a rehearsal of the storm.
 pub mod bench;
+/// Operators' commands: get, status, verify and others.
+pub mod commands;
 /// The embedded main server.
 pub mod master;
 /// Wiring of one edge node and its workers.
@@ -50,6 +52,8 @@ pub mod package;
 
 /// The command line.
 pub mod cli;
+/// What an operator sees of a command.
+mod terminal;
 /// Accepting connections, and closing them in order.
 pub mod listen;
 /// CPU, memory and disk of the machine.

@@ -6,7 +6,8 @@ use anyhow::{Result, bail};
 use clap::Parser;
 use edge_mirror::{
     bench,
-    cli::{self, BenchArgs, Cli, Command, MasterArgs, NodeArgs},
+    cli::{self, BenchArgs, Cli, Command, MasterArgs, NodeArgs, Operate},
+    commands,
     config::{Security, Settings},
     demo, install, manual,
     master::{self, Master, MasterOptions},
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     };
     match run(cli.command()) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<commands::NotRight>() => ExitCode::from(commands::NOT_RIGHT),
         Err(error) => failure(&chain(&error), 1),
     }
 }
@@ -71,6 +73,7 @@ async fn role(command: Command) -> Result<()> {
         Command::Master(args) => main_server(args, Interrupt::listen()?).await,
         Command::Demo => demo(Interrupt::listen()?).await,
         Command::Bench(args) => bench(args, Interrupt::listen()?).await,
+        Command::Operate(command) => operate(command, Interrupt::listen()?).await,
         // Signals end these as they end any command.
         Command::Token(args) => token::run(args).await.map(|text| print(&text)),
         Command::Install(args) => install::run(args, print).await,
@@ -160,6 +163,10 @@ fn node_state(node: &Node) -> String {
         Some(fault) => format!("the last good configuration is in force: {fault}"),
         None => format!("on {}, main server {main_server}", node.address()),
     }
+}
+
+async fn operate(command: Operate, mut interrupt: Interrupt) -> Result<()> {
+    commands::run(command, &mut interrupt).await
 }
 
 /// Once, at the first start: only a digest of it is kept. A warning, so that

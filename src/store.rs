@@ -13,6 +13,7 @@ pub mod layout;
 mod mapping;
 mod open;
 pub mod pending;
+pub mod reread;
 mod room;
 mod trail;
 pub mod verify;

@@ -1,7 +1,7 @@
 //! How a client's download goes wrong, and what to do about it. Two that are
 //! equal are counted together, so nothing in them is of one client alone.
 
-use super::words::Language;
+use crate::terminal::Language;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Failure {

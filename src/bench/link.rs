@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::{failure::Failure, target::Target};
+use crate::terminal::words;
 
 /// Of each client; all that it holds of the package.
 const BUFFER_BYTES: usize = 16 << 10;
@@ -153,8 +154,7 @@ fn broken(from: &str, error: &hyper::Error) -> Failure {
     Failure::Broken { from: from.to_owned(), cause: cause.to_string() }
 }
 
-/// On one line, and nothing that a terminal would obey.
+/// The first words of what a server answered.
 pub(super) fn plain(text: &str) -> String {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    text.trim().chars().take(SHOWN_ANSWER_CHARS).collect()
+    words::plain(text).chars().take(SHOWN_ANSWER_CHARS).collect()
 }

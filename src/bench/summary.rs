@@ -1,12 +1,11 @@
 //! The result in words.
 
-use super::{
-    tally::Summary,
-    words::{self, Language},
-};
+use super::tally::Summary;
+use crate::terminal::{Language, table::padded, words};
 
 /// More addresses than this are summed up.
 const SHOWN_SERVERS: usize = 20;
+const NAME_COLUMNS: usize = 14;
 
 pub(super) fn text(summary: &Summary, language: Language) -> String {
     let mut rows = vec![
@@ -52,7 +51,7 @@ pub(super) fn text(summary: &Summary, language: Language) -> String {
     rows.extend(served(summary, language));
     let mut text = String::new();
     for (name, value) in rows {
-        text += &format!("  {}{value}\n", padded(name));
+        text += &format!("  {}{value}\n", padded(name, NAME_COLUMNS));
     }
     for failed in &summary.failures {
         let count = failed.count;
@@ -100,12 +99,6 @@ fn verdict(summary: &Summary, language: Language) -> String {
         format!("{clients} 个客户端中有 {missing} 个没有拿到会议包。"),
         format!("{missing} of {clients} did not get it."),
     )
-}
-
-/// To one column; a Chinese character takes two places.
-fn padded(name: &str) -> String {
-    let width: usize = name.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum();
-    format!("{name}{}", " ".repeat(14_usize.saturating_sub(width)))
 }
 
 #[cfg(test)]

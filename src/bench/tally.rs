@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
-use super::{client::Got, failure::Failure, words::Language};
+use super::{client::Got, failure::Failure};
+use crate::terminal::Language;
 
 /// Every client that has ended.
 #[derive(Debug, Default)]

@@ -1,22 +1,12 @@
-//! What the operator sees meanwhile: on a terminal a block that is drawn again
-//! and again, elsewhere a line now and then. On stderr: the result alone is
-//! output.
+//! What the operator sees meanwhile.
 
-use std::{
-    collections::VecDeque,
-    io::{self, IsTerminal, Write},
-    time::Duration,
+use std::time::Duration;
+
+use crate::terminal::{
+    Language,
+    live::{self, Block, LINE_EVERY, Shape, Speed},
+    words,
 };
-
-use super::words::{self, Language};
-
-/// How often it is looked at.
-pub(super) const EVERY: Duration = Duration::from_millis(250);
-/// A line where nothing is redrawn.
-const LINE_EVERY: Duration = Duration::from_secs(5);
-/// The speed shown is that of the last second.
-const SPEED_LOOKS: usize = 4;
-const BAR_WIDTH: usize = 40;
 
 /// The storm at a moment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,66 +25,34 @@ pub(super) struct Moment {
 pub(super) struct View {
     language: Language,
     shape: Shape,
-    looks: VecDeque<(Duration, u64)>,
-    drawn_lines: usize,
+    speed: Speed,
+    block: Block,
     next_line: Duration,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shape {
-    Block,
-    Lines,
-    Nothing,
 }
 
 impl View {
     /// `quiet` shows nothing but to a terminal.
     pub fn new(language: Language, quiet: bool) -> Self {
-        let shape = match (io::stderr().is_terminal(), quiet) {
-            (true, _) => Shape::Block,
-            (false, false) => Shape::Lines,
-            (false, true) => Shape::Nothing,
-        };
-        let next_line = LINE_EVERY;
-        Self { language, shape, looks: VecDeque::new(), drawn_lines: 0, next_line }
+        Self {
+            language,
+            shape: Shape::of_stderr(quiet),
+            speed: Speed::default(),
+            block: Block::default(),
+            next_line: LINE_EVERY,
+        }
     }
 
     pub fn show(&mut self, moment: &Moment) {
-        let speed = self.speed(moment);
+        let speed = self.speed.seen(moment.since, moment.bytes);
         match self.shape {
-            Shape::Block => {
-                let block = block(self.language, moment, speed);
-                // To the beginning of what was drawn, which is cleared.
-                let back = match self.drawn_lines {
-                    0 => String::new(),
-                    lines => format!("\x1b[{lines}F\x1b[J"),
-                };
-                self.drawn_lines = block.lines().count();
-                put(&format!("{back}{block}"));
-            }
+            Shape::Block => self.block.draw(&block(self.language, moment, speed)),
             Shape::Lines if moment.since >= self.next_line => {
                 self.next_line = moment.since + LINE_EVERY;
-                put(&line(self.language, moment, speed));
+                live::put(&line(self.language, moment, speed));
             }
             Shape::Lines | Shape::Nothing => {}
         }
     }
-
-    /// Bytes in a second.
-    fn speed(&mut self, moment: &Moment) -> f64 {
-        self.looks.push_back((moment.since, moment.bytes));
-        if self.looks.len() > SPEED_LOOKS + 1 {
-            self.looks.pop_front();
-        }
-        let (since, bytes) = self.looks[0];
-        let seconds = moment.since.saturating_sub(since).as_secs_f64();
-        if seconds > 0.0 { (moment.bytes - bytes) as f64 / seconds } else { 0.0 }
-    }
-}
-
-/// Who closed stderr does not want to see it.
-fn put(text: &str) {
-    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 fn counts(language: Language, moment: &Moment) -> String {
@@ -113,12 +71,9 @@ fn line(language: Language, moment: &Moment, speed: f64) -> String {
 }
 
 fn block(language: Language, moment: &Moment, speed: f64) -> String {
-    let share = moment.share();
-    let full = (share * BAR_WIDTH as f64) as usize;
-    let bar = format!("{}{}", "#".repeat(full), "-".repeat(BAR_WIDTH - full));
     let (since, speed) = (words::time(moment.since.as_secs_f64()), words::bytes(speed));
-    let counts = counts(language, moment);
-    format!("{counts}\n[{bar}] {:3.0} %  {speed}/s  {since}\n", share * 100.0)
+    let (counts, bar) = (counts(language, moment), live::bar(moment.share()));
+    format!("{counts}\n{bar}  {speed}/s  {since}\n")
 }
 
 impl Moment {
@@ -167,23 +122,5 @@ mod tests {
         // Failed ones may have had bytes that others get once more.
         assert!((Moment { bytes: 2000, ..MOMENT }.share() - 1.0).abs() < 1e-9);
         assert!(Moment::default().share().abs() < 1e-9);
-    }
-
-    #[test]
-    fn the_speed_is_that_of_the_last_second() {
-        let mut view = View {
-            language: Language::English,
-            shape: Shape::Nothing,
-            looks: VecDeque::new(),
-            drawn_lines: 0,
-            next_line: LINE_EVERY,
-        };
-        let mut speed = 0.0;
-        for look in 0..20_u32 {
-            // 100 bytes at each look at first, then 10.
-            let bytes = u64::from(look.min(10) * 100 + look.saturating_sub(10) * 10);
-            speed = view.speed(&Moment { since: EVERY * look, bytes, ..MOMENT });
-        }
-        assert!((speed - 40.0).abs() < 1e-9, "{speed}");
     }
 }

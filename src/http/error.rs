@@ -37,6 +37,7 @@ pub(super) enum ApiError {
     /// Not to be removed from under those who need it.
     Active(PackageId),
     NotRemoved(StoreError),
+    Unreadable(StoreError),
     Invalid(String),
     NotJson,
     Body(Unread),
@@ -111,6 +112,10 @@ impl IntoResponse for ApiError {
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "删除失败 / the package could not be removed",
                 )
+            }
+            Self::Unreadable(cause) => {
+                error!("package not read: {cause}");
+                detail(StatusCode::INTERNAL_SERVER_ERROR, DISK_FAILS)
             }
             Self::NotJson => body::not_json(),
             Self::Body(unread) => unread.into_response(),

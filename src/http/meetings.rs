@@ -1,20 +1,22 @@
-//! What an operator can do with one meeting: sync it now, or take its package
-//! off this node.
+//! What an operator can do with one meeting: sync it now, have its package read
+//! again, or take it off this node.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
-    extract::State,
+    extract::{Query, State},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use serde::Deserialize;
 use serde_json::json;
-use tracing::info;
+use tracing::{error, info};
 
 use super::{config::success, error::ApiError};
 use crate::{
-    board::{Board, Evicted},
+    board::{Board, Checked, Evicted},
+    store::reread,
     tasks,
     wire::PathId,
 };
@@ -34,6 +36,57 @@ pub(super) async fn sync(
     board.wishes.add(id);
     Ok((StatusCode::ACCEPTED, Json(json!({"status": "success", "message": message})))
         .into_response())
+}
+
+/// `?repair=false` leaves a damaged package where it is. A text, so that a
+/// mistake gets a sentence.
+#[derive(Debug, Deserialize)]
+pub(super) struct Wish {
+    repair: Option<String>,
+}
+
+/// Reads the whole package, as fast as the disk gives it, and compares.
+pub(super) async fn verify(
+    State(board): State<Arc<Board>>,
+    PathId(id): PathId,
+    Query(wish): Query<Wish>,
+) -> Result<Response, ApiError> {
+    let repair = match wish.repair.as_deref() {
+        None | Some("true") => true,
+        Some("false") => false,
+        Some(_) => {
+            let text = "repair 应为 true 或 false / repair is true or false";
+            return Err(ApiError::Invalid(text.to_owned()));
+        }
+    };
+    let (store, wanted) = (board.store(), id.clone());
+    let open = store.clone();
+    let opened = tasks::blocking(move || open.open_package(&wanted)).await;
+    let package = opened.map_err(ApiError::Unreadable)?;
+    let package = package.ok_or(ApiError::NoPackage("会议包不存在"))?;
+    let read = reread::is_good(&store, &package, Duration::ZERO, |_| ()).await;
+    let (good, stored) = (read.map_err(ApiError::Unreadable)?, package.0);
+    let remove = repair && !good;
+    if good || remove {
+        let noted = tasks::blocking(move || store.read_again(&stored, good)).await;
+        noted.map_err(ApiError::NotRemoved)?;
+    }
+    let pulling = remove && board.is_running() && board.sync.borrow().active.contains(&id);
+    if pulling {
+        board.wishes.add(id.clone());
+    }
+    match (good, remove) {
+        (true, _) => {
+            info!("package of meeting {id} read again by request: it is as it was verified")
+        }
+        (false, true) => {
+            board.counts.bad_packages.one(Checked::ReadAgain);
+            error!("package of meeting {id} was damaged on disk and was removed");
+        }
+        (false, false) => error!("package of meeting {id} is damaged on disk"),
+    }
+    let answer = json!({"id": id, "good": good, "removed": remove, "pulling": pulling});
+    Ok(Json(answer).into_response())
 }
 
 pub(super) async fn remove(

@@ -2,23 +2,23 @@
 //! bits that neither size nor time of a file tell of. What is damaged goes, and
 //! sync pulls it anew if its meeting is active.
 
-use std::{collections::HashSet, os::unix::fs::FileExt, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use sha2::{Digest as _, Sha256 as Sha256Hasher};
 use tracing::{debug, error, warn};
 
 use crate::{
     board::{Board, Checked, Counts},
-    package::{PackageId, Sha256},
-    store::{Opened, Package, Store, StoreError, Stored, now_s},
+    package::PackageId,
+    store::{
+        Package, Store, StoreError, now_s,
+        reread::{self, CHUNK_BYTES},
+    },
     tasks,
 };
 
 const EVERY_S: u64 = 7 * 24 * 3600;
 /// How often it is looked whether a package is due.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
-/// What is read at a time, on another thread; a millisecond of work.
-const CHUNK_BYTES: usize = 512 << 10;
 /// Reading is spread so that downloads don't notice it.
 const SLOW_BYTES_PER_S: f64 = 4e6;
 /// A pass over a large storage has to end before the next is due.
@@ -77,53 +77,12 @@ async fn due(store: &Store, unreadable: &HashSet<PackageId>) -> Option<Package> 
 }
 
 /// True where the bytes are those that were verified.
-async fn check(store: &Store, (stored, opened): Package) -> Result<bool, StoreError> {
-    let size = stored.manifest.size_bytes;
+async fn check(store: &Store, package: Package) -> Result<bool, StoreError> {
     let rest = pause(store.used_bytes());
-    let mut hasher = Sha256Hasher::new();
-    let mut at = 0;
-    while at < size {
-        let (opened, within) = (opened.clone(), store.clone());
-        let id = stored.manifest.id.clone();
-        let read = tasks::blocking(move || match read_on(&opened, hasher, at, size) {
-            Err(cause) if is_lost(&cause) => Ok(None),
-            read => read.map(Some).map_err(|cause| within.unreadable(&id, cause)),
-        });
-        let Some(read) = read.await? else { return judge(store, stored, false).await };
-        (hasher, at) = read;
-        tokio::time::sleep(rest).await;
-    }
-    let good = Sha256::new(hasher.finalize().into()) == stored.manifest.sha256;
-    judge(store, stored, good).await
-}
-
-async fn judge(store: &Store, stored: Arc<Stored>, good: bool) -> Result<bool, StoreError> {
+    let (stored, good) = (package.0.clone(), reread::is_good(store, &package, rest, |_| ()).await?);
     let store = store.clone();
     tasks::blocking(move || store.read_again(&stored, good)).await?;
     Ok(good)
-}
-
-/// The disk has lost what it held: every download would break there.
-fn is_lost(cause: &std::io::Error) -> bool {
-    cause.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
-}
-
-fn read_on(
-    opened: &Opened,
-    mut hasher: Sha256Hasher,
-    at: u64,
-    size: u64,
-) -> std::io::Result<(Sha256Hasher, u64)> {
-    let mut chunk = vec![0; CHUNK_BYTES.min((size - at) as usize)];
-    let end = at + chunk.len() as u64;
-    let was_in_memory = opened.is_resident(&(at as usize..end as usize));
-    opened.file().read_exact_at(&mut chunk, at)?;
-    hasher.update(&chunk);
-    if !was_in_memory {
-        // What nobody downloads must not push out what everybody does.
-        opened.forget(at..end);
-    }
-    Ok((hasher, end))
 }
 
 /// Between two chunks.
@@ -170,13 +129,6 @@ mod tests {
             assert_eq!(check(&store, package).await.unwrap(), expected);
             assert_eq!(store.get(&name.parse().unwrap()).is_some(), expected);
         }
-    }
-
-    #[test]
-    fn only_what_the_disk_lost_is_damage() {
-        let of = |errno: rustix::io::Errno| is_lost(&errno.into());
-        assert!(of(rustix::io::Errno::IO));
-        assert!(!of(rustix::io::Errno::MFILE) && !of(rustix::io::Errno::ACCESS));
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use std::{
 /// line's are for everybody, and use each other only downwards, too.
 const FLOORS: &[&[&str]] = &[
     &["install"],
-    &["demo", "token", "bench", "manual"],
+    &["demo", "token", "bench", "manual", "commands"],
     &["master", "node"],
     &["http"],
     &["fetch"],
@@ -21,7 +21,7 @@ const FLOORS: &[&[&str]] = &[
     &["store"],
     &["protocol"],
     &["package"],
-    &["cli", "listen", "machine", "telemetry"],
+    &["cli", "listen", "machine", "telemetry", "terminal"],
     &["config"],
     &["systemd"],
     &["tasks", "atomic", "live", "metrics", "pulse"],

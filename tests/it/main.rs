@@ -8,6 +8,7 @@ mod support;
 mod access;
 mod bench;
 mod benchmarks;
+mod commands;
 mod config;
 mod cut_through;
 mod demo;

@@ -7,6 +7,7 @@ pub mod metrics;
 pub mod node;
 pub mod old_node;
 pub mod process;
+pub mod proxy;
 pub mod zips;
 
 use std::time::Duration;

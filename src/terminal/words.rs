@@ -1,8 +1,9 @@
-//! Which language the operator reads, and how quantities are written.
+//! Which language the operator reads, and how quantities and texts of others
+//! are written.
 
 /// Of what is shown; errors of the command line are in English.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Language {
+pub(crate) enum Language {
     Chinese,
     English,
 }
@@ -29,7 +30,7 @@ impl Language {
 }
 
 /// `320 ms`, `3.1 s`, `41 s`.
-pub(super) fn time(seconds: f64) -> String {
+pub(crate) fn time(seconds: f64) -> String {
     match seconds {
         s if s < 0.9995 => format!("{:.0} ms", s * 1e3),
         s if s < 9.95 => format!("{s:.1} s"),
@@ -37,8 +38,19 @@ pub(super) fn time(seconds: f64) -> String {
     }
 }
 
+/// `59 s`, `12 min`, `5 h 20 min`, `3 d 4 h`: how long something has been so.
+pub(crate) fn age(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match seconds {
+        s if s < 60 => format!("{s} s"),
+        s if s < 3600 => format!("{minutes} min"),
+        s if s < 86_400 => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
 /// `512 B`, `30.0 MB`, `1.2 GB`: decimal, as networks are measured.
-pub(super) fn bytes(count: f64) -> String {
+pub(crate) fn bytes(count: f64) -> String {
     let (value, unit) = match count {
         n if n < 1e3 => return format!("{n:.0} B"),
         n if n < 999_950.0 => (n / 1e3, "KB"),
@@ -46,6 +58,14 @@ pub(super) fn bytes(count: f64) -> String {
         n => (n / 1e9, "GB"),
     };
     format!("{value:.1} {unit}")
+}
+
+/// On one line, and nothing that a terminal would obey.
+pub(crate) fn plain(text: &str) -> String {
+    let obeyed =
+        |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let text: String = text.chars().map(|c| if obeyed(c) { ' ' } else { c }).collect();
+    text.trim().to_owned()
 }
 
 #[cfg(test)]
@@ -87,5 +107,25 @@ mod tests {
         ] {
             assert_eq!(bytes(count), text);
         }
+    }
+
+    #[test]
+    fn ages_have_two_units_at_most() {
+        for (seconds, text) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min"),
+            (3599, "59 min"),
+            (3600, "1 h 0 min"),
+            (90_000, "1 d 1 h"),
+        ] {
+            assert_eq!(age(seconds), text);
+        }
+    }
+
+    #[test]
+    fn a_terminal_obeys_nothing_in_what_others_wrote() {
+        assert_eq!(plain(" a\x1b[31mb\nc\u{202e}d "), "a [31mb c d");
+        assert_eq!(plain("会议"), "会议");
     }
 }

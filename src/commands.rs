@@ -1,0 +1,49 @@
+//! What operators do from a shell with nodes and main servers that run
+//! somewhere: one file for each command. They speak to servers over HTTP, as
+//! everybody else does.
+
+mod client;
+mod config;
+mod get;
+mod lists;
+mod place;
+mod publish;
+mod status;
+mod sync;
+mod verify;
+
+use anyhow::{Result, bail};
+use thiserror::Error;
+
+use crate::{cli::Operate, tasks::Interrupt, terminal::Language};
+
+/// The command did what it was asked to do, and found something that is not
+/// right. It has said so.
+#[derive(Debug, Error)]
+#[error("something is not right")]
+pub struct NotRight;
+
+/// For scripts: what [`NotRight`] ends with.
+pub const NOT_RIGHT: u8 = 3;
+
+/// Carries a command out.
+pub async fn run(command: Operate, interrupt: &mut Interrupt) -> Result<()> {
+    let language = Language::of_environment();
+    match command {
+        Operate::Get(args) => get::run(&args, language, interrupt).await,
+        Operate::Status(args) => status::run(&args, language, interrupt).await,
+        Operate::Verify(args) => until(interrupt, verify::run(&args, language)).await,
+        Operate::Publish(args) => publish::run(&args, language, interrupt).await,
+        Operate::Nodes(args) => until(interrupt, lists::nodes(&args, language)).await,
+        Operate::Meetings(args) => until(interrupt, lists::meetings(&args, language)).await,
+        Operate::Config(args) => until(interrupt, config::run(args.what, language)).await,
+        Operate::Sync(args) => until(interrupt, sync::run(&args, language)).await,
+    }
+}
+
+async fn until(interrupt: &mut Interrupt, command: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::select! {
+        done = command => done,
+        () = interrupt.received() => bail!("interrupted"),
+    }
+}

@@ -1,0 +1,130 @@
+//! `edge-mirror config`: settings, in the file or through a running node; the
+//! rules are `config`'s either way.
+
+mod patch;
+mod source;
+
+use anyhow::Result;
+use serde_json::{Map, Value, json};
+
+use super::NotRight;
+use crate::{
+    cli::ConfigCommand,
+    config::{Problem, check, schema},
+    terminal::{Language, words},
+};
+use source::Source;
+
+pub(super) async fn run(command: ConfigCommand, language: Language) -> Result<()> {
+    match command {
+        ConfigCommand::Get { keys, of } => {
+            let settings = Source::of(&of)?.settings().await?;
+            print!("{}", shown(&settings, &keys, of.json)?);
+            Ok(())
+        }
+        ConfigCommand::Set { changes, of } => {
+            let source = Source::of(&of)?;
+            let changed = source.change(patch::of(&changes)).await?;
+            tell_set(&source, changed, of.json, language);
+            Ok(())
+        }
+        ConfigCommand::Check { changes, of } => {
+            let source = Source::of(&of)?;
+            let problems = source.check(patch::of(&changes)).await?;
+            tell_check(&source, &problems, of.json, language);
+            if problems.is_empty() { Ok(()) } else { Err(NotRight.into()) }
+        }
+    }
+}
+
+/// All settings, or those that are named; of one the bare value.
+fn shown(settings: &Map<String, Value>, keys: &[String], as_json: bool) -> Result<String> {
+    let known: Vec<&str> = schema::SETTINGS.iter().map(|setting| setting.key).collect();
+    if let Some(key) = keys.iter().find(|key| !known.contains(&key.as_str())) {
+        let mut alone = Map::new();
+        schema::put(&mut alone, key, Value::Null);
+        match check::unknown_keys(&alone).first() {
+            Some(unknown) => anyhow::bail!("{}: {}", unknown.key, unknown.en),
+            None => anyhow::bail!("{key}: it is a section; name a setting in it"),
+        }
+    }
+    let wanted: Vec<&str> = match keys.is_empty() {
+        true => known,
+        false => keys.iter().map(String::as_str).collect(),
+    };
+    let value = |key: &str| schema::get(settings, key).cloned().unwrap_or_default();
+    if as_json {
+        let all: Map<_, _> = wanted.iter().map(|key| ((*key).to_owned(), value(key))).collect();
+        return Ok(format!("{:#}\n", Value::Object(all)));
+    }
+    if let (1, [key]) = (keys.len(), &wanted[..]) {
+        return Ok(format!("{}\n", bare(&value(key))));
+    }
+    Ok(wanted.iter().map(|key| format!("{key}={}\n", bare(&value(key)))).collect())
+}
+
+/// As `set` takes it.
+fn bare(value: &Value) -> String {
+    match value {
+        Value::String(text) => words::plain(text),
+        other => other.to_string(),
+    }
+}
+
+fn tell_set(source: &Source, changed: bool, as_json: bool, language: Language) {
+    if as_json {
+        println!("{:#}", json!({"of": source.to_string(), "changed": changed}));
+        return;
+    }
+    println!(
+        "{source}: {}",
+        match changed {
+            true => language.of("已更新", "changed"),
+            false => language.of("没有变化", "it was so already"),
+        }
+    );
+}
+
+fn tell_check(source: &Source, problems: &[Problem], as_json: bool, language: Language) {
+    if as_json {
+        println!("{:#}", json!({"of": source.to_string(), "problems": problems}));
+        return;
+    }
+    if problems.is_empty() {
+        println!("{source}: {}", language.of("没有错误", "no mistakes"));
+    }
+    for problem in problems {
+        let value = problem.value.as_ref().map(|value| format!(" = {value}")).unwrap_or_default();
+        let text = language.of(&problem.zh, &problem.en);
+        println!("{}", words::plain(&format!("{}{value}: {text}", problem.key)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_shown_as_set_takes_them() {
+        let settings = json!({
+            "mainServerIp": "10.0.0.1", "publicIp": null, "storage": {"maxSize": 5, "autoCleanup": true},
+        });
+        let settings = settings.as_object().unwrap();
+        let shown = |keys: &[&str], as_json| {
+            let keys: Vec<_> = keys.iter().map(|key| (*key).to_owned()).collect();
+            super::shown(settings, &keys, as_json)
+        };
+        assert_eq!(shown(&["mainServerIp"], false).unwrap(), "10.0.0.1\n");
+        assert_eq!(
+            shown(&["storage.maxSize", "publicIp"], false).unwrap(),
+            "storage.maxSize=5\npublicIp=null\n"
+        );
+        let json: Value =
+            serde_json::from_str(&shown(&["storage.maxSize"], true).unwrap()).unwrap();
+        assert_eq!(json, json!({"storage.maxSize": 5}));
+        assert!(shown(&[], false).unwrap().contains("\nstorage.autoCleanup=true\n"));
+        let wrong = shown(&["storage.maxsize"], false).unwrap_err().to_string();
+        assert!(wrong.contains("did you mean storage.maxSize?"), "{wrong}");
+        assert!(shown(&["storage"], false).unwrap_err().to_string().contains("section"));
+    }
+}

@@ -1,0 +1,138 @@
+//! Where the configuration is.
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Result, bail};
+use reqwest::Method;
+use serde_json::{Map, Value};
+
+use crate::{
+    cli::ConfigOf,
+    commands::{
+        client::{self, Api, CallError},
+        place,
+    },
+    config::{ConfigError, Environment, Problem, Settings, check},
+    tasks,
+};
+
+pub(super) enum Source {
+    File(PathBuf),
+    Node(Api),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Node(api) => write!(f, "{}", api.server),
+        }
+    }
+}
+
+impl Source {
+    pub fn of(of: &ConfigOf) -> Result<Self> {
+        Ok(match &of.node {
+            Some(node) => {
+                Self::Node(Api::new(node.clone(), client::NODE, client::token(&of.login))?)
+            }
+            None => Self::File(place::config_file(of.config.as_deref())),
+        })
+    }
+
+    pub async fn settings(&self) -> Result<Map<String, Value>> {
+        let document = match self {
+            Self::File(path) => Settings::read(path)?.shown(),
+            Self::Node(api) => api.get("/api/config").await?,
+        };
+        match (document, self) {
+            (Value::Object(settings), _) => Ok(settings),
+            (_, Self::Node(api)) => Err(api.stranger("GET /api/config").into()),
+            (_, Self::File(path)) => bail!("{} holds no settings", path.display()),
+        }
+    }
+
+    /// True when anything is another than before.
+    pub async fn change(&self, patch: Map<String, Value>) -> Result<bool> {
+        match self {
+            Self::File(path) => {
+                // A missing file is written where a node starts, not here.
+                Settings::read(path)?;
+                let path = path.clone();
+                let changed = tasks::blocking(move || -> Result<bool> {
+                    let settings = Settings::load_or_create(&path)?;
+                    let changed = settings.patch(&patch, |_| Ok(()))?;
+                    let warnings = settings.current().warnings();
+                    warnings.iter().for_each(|warning| eprintln!("edge-mirror: {warning}"));
+                    Ok(changed)
+                });
+                changed.await
+            }
+            Self::Node(api) => {
+                let before = self.settings().await?;
+                let body = Value::Object(patch);
+                api.call(Method::POST, "/api/config", Some(&body)).await?;
+                Ok(self.settings().await? != before)
+            }
+        }
+    }
+
+    /// What is wrong now, or would be after a change.
+    pub async fn check(&self, patch: Map<String, Value>) -> Result<Vec<Problem>> {
+        match self {
+            Self::File(path) => checked(path, &patch),
+            Self::Node(api) => {
+                let status = api.get("/api/status").await?;
+                if let Some(fault) = status["config_error"].as_str() {
+                    bail!("{}: {fault}", api.server);
+                }
+                let body = Value::Object(patch);
+                let answer = api.call(Method::POST, "/api/config/check", Some(&body)).await?;
+                problems(&answer).ok_or_else(|| stranger(api))
+            }
+        }
+    }
+}
+
+fn stranger(api: &Api) -> anyhow::Error {
+    let error: CallError = api.stranger("POST /api/config/check");
+    error.into()
+}
+
+fn checked(path: &Path, patch: &Map<String, Value>) -> Result<Vec<Problem>> {
+    match Settings::read(path) {
+        Ok(_) => {}
+        Err(ConfigError::Invalid { problems, .. }) if patch.is_empty() => return Ok(problems),
+        Err(error) => return Err(error.into()),
+    }
+    let bytes = fs::read(path)?;
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let document: Map<String, Value> = serde_json::from_slice(text)?;
+    let mut problems = check::unknown_keys(&document);
+    let folder = std::path::absolute(path)?;
+    let folder = folder.parent().unwrap_or(Path::new("/"));
+    // A node gives itself a name at its start.
+    let mut whole = document;
+    whole.entry("nodeId").or_insert("unnamed".into());
+    let environment = Environment::of_process().map_err(ConfigError::Environment)?;
+    let typed = |whole: &Map<String, Value>| check::typed(&environment.over(whole), folder);
+    let outcome = environment.strip(patch).and_then(|patch| check::patched(&whole, &patch, typed));
+    problems.extend(outcome.err().into_iter().flatten());
+    Ok(problems)
+}
+
+fn problems(answer: &Value) -> Option<Vec<Problem>> {
+    let text = |problem: &Value, key: &str| Some(problem[key].as_str()?.to_owned());
+    let read = |problem: &Value| {
+        Some(Problem {
+            key: text(problem, "key")?,
+            value: text(problem, "value"),
+            zh: text(problem, "zh")?,
+            en: text(problem, "en")?,
+        })
+    };
+    answer["problems"].as_array()?.iter().map(read).collect()
+}

@@ -1,0 +1,235 @@
+//! `edge-mirror get`: one package into a file, from whoever can give it.
+
+mod answer;
+mod part;
+mod sources;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Result, bail};
+use reqwest::{Client, StatusCode, header, redirect};
+use serde_json::json;
+use tokio::time::Instant;
+use url::Url;
+
+use super::client;
+use crate::{
+    cli::GetArgs,
+    tasks::Interrupt,
+    terminal::{
+        Language,
+        live::{Counter, Transfer},
+        words,
+    },
+};
+use answer::{Answer, Setback};
+use part::{Part, Received};
+
+/// The main server sends to a node, and a proxy may send on once.
+const MAX_REDIRECTS: usize = 4;
+/// Between rounds: a second, then twice as long each time.
+const LONGEST_PAUSE_S: u64 = 8;
+
+pub(super) async fn run(
+    args: &GetArgs,
+    language: Language,
+    interrupt: &mut Interrupt,
+) -> Result<()> {
+    let target = target(&args.output)?;
+    let http = client::http()
+        .read_timeout(args.patience)
+        .redirect(redirect::Policy::limited(MAX_REDIRECTS))
+        .build()?;
+    let counter = Arc::new(Counter::default());
+    let mut download = Download { http, target: &target, part: None, counter: counter.clone() };
+    let (begun, mut view) = (Instant::now(), Transfer::new(language, args.json));
+    let outcome = tokio::select! {
+        outcome = download.whole(args, &mut view) => Some(outcome),
+        () = interrupt.received() => None,
+    };
+    let Some(outcome) = outcome else {
+        match download.part.as_ref().and_then(Part::kept) {
+            Some(bytes) => bail!(
+                "interrupted; {} were received, and the same command goes on from there",
+                words::bytes(bytes as f64)
+            ),
+            None => bail!("interrupted"),
+        }
+    };
+    let (from, received) = outcome?;
+    tell(&args.output, &from, &received, begun.elapsed(), args.json, language);
+    Ok(())
+}
+
+/// Where it goes, if it can go there.
+fn target(output: &Path) -> Result<PathBuf> {
+    let target = std::path::absolute(output)?;
+    if target.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        bail!("-o {}: it is a folder; name the file, too", output.display());
+    }
+    match target.parent() {
+        Some(folder) if folder.is_dir() => Ok(target),
+        Some(folder) => {
+            bail!("there is no folder {}; make it, or choose another -o", folder.display())
+        }
+        None => bail!("-o {} names no file", output.display()),
+    }
+}
+
+fn tell(
+    output: &Path,
+    from: &str,
+    received: &Received,
+    took: Duration,
+    as_json: bool,
+    language: Language,
+) {
+    let (size, sha256, file) = (received.size_bytes, received.sha256, output.display());
+    if as_json {
+        let answer = json!({
+            "file": output,
+            "size": size,
+            "sha256": sha256,
+            "from": from,
+            "digest_named": received.named,
+            "took_s": took.as_secs_f64(),
+        });
+        println!("{answer:#}");
+        return;
+    }
+    let (size, took) = (words::bytes(size as f64), words::time(took.as_secs_f64()));
+    let how = match received.named {
+        true => {
+            language.of("已按服务器给出的 SHA-256 校验", "verified against the server's SHA-256")
+        }
+        false => language.of(
+            "服务器没有给出 SHA-256，已校验压缩包自身的校验和",
+            "the server names no SHA-256; the archive's own checksums are right",
+        ),
+    };
+    println!(
+        "{}",
+        language.of(
+            format!("{file}：{size}，来自 {from}，用时 {took}\n  {how}\n  SHA-256 {sha256}"),
+            format!("{file}: {size} from {from} in {took}\n  {how}\n  SHA-256 {sha256}"),
+        )
+    );
+}
+
+struct Download<'a> {
+    http: Client,
+    target: &'a Path,
+    /// What is here of it.
+    part: Option<Part>,
+    counter: Arc<Counter>,
+}
+
+impl Download<'_> {
+    /// Asks all who may have it, again and again, until one gives it or none
+    /// can be expected to. Also says who gave the end of it.
+    async fn whole(&mut self, args: &GetArgs, view: &mut Transfer) -> Result<(String, Received)> {
+        let target = self.target.to_owned();
+        self.part = tokio::task::block_in_place(|| Part::left_at(&target))?;
+        let counter = self.counter.clone();
+        let mut tries = 0;
+        loop {
+            // Before anything fails: who knows the others may be who fails.
+            let others = sources::others(&self.http, &args.url).await;
+            let before = counter.done();
+            let mut failed: Vec<Setback> = Vec::new();
+            for source in std::iter::once(&args.url).chain(&others) {
+                if failed.iter().any(|setback| setback.from == client::authority(source)) {
+                    continue;
+                }
+                match view.beside(&counter, self.attempt(source)).await? {
+                    Ok(done) => return Ok(done),
+                    Err(setback) => {
+                        view.note(&format!("edge-mirror: {setback}"));
+                        failed.push(setback);
+                    }
+                }
+            }
+            tries = if counter.done() > before { 0 } else { tries + 1 };
+            if tries > args.retries || !failed.iter().any(|setback| setback.passing) {
+                let last = failed.pop().map(|setback| setback.to_string());
+                bail!("the package can't be had: {}", last.unwrap_or_default());
+            }
+            let pause = Duration::from_secs((1 << tries.min(6)).min(LONGEST_PAUSE_S));
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// One request; an error is one of this machine, and trying elsewhere
+    /// would not help.
+    async fn attempt(&mut self, source: &Url) -> Result<Result<(String, Received), Setback>> {
+        let mut request = self.http.get(source.clone()).header(header::ACCEPT_ENCODING, "identity");
+        let resumed = self.part.as_ref().and_then(|part| part.resumable_at(source));
+        if let Some((from, tag)) = resumed {
+            request = request.header(header::RANGE, format!("bytes={from}-"));
+            request = request.header(header::IF_RANGE, tag);
+        }
+        let mut response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return Ok(Err(Setback::unanswered(source, &error))),
+        };
+        let from = client::authority(response.url());
+        let answer = Answer::of(&response);
+        match (response.status(), self.part.as_mut()) {
+            (StatusCode::OK, _) => self.begin(&answer)?,
+            (StatusCode::PARTIAL_CONTENT, Some(part)) if part.goes_on_with(&answer) => part.go_on(),
+            (StatusCode::RANGE_NOT_SATISFIABLE, Some(part)) if part.is_all_of(&answer) => {
+                return self.finish(from);
+            }
+            (StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE, _) => {
+                // What is here is of no use to go on with.
+                self.give_up_part();
+                return Ok(Err(Setback::another_version(from)));
+            }
+            _ => return Ok(Err(Setback::refused(from, response).await)),
+        }
+        loop {
+            let Some(part) = &mut self.part else { bail!("there is no file to write to") };
+            self.counter.set(part.size_bytes(), answer.total_bytes);
+            match response.chunk().await {
+                Ok(Some(bytes)) => {
+                    if let Err(error) = tokio::task::block_in_place(|| part.write(&bytes)) {
+                        self.give_up_part();
+                        bail!("cannot write {}: {error}", self.target.display());
+                    }
+                }
+                Ok(None) => return self.finish(from),
+                Err(error) => return Ok(Err(Setback::broken(from, part.size_bytes(), &error))),
+            }
+        }
+    }
+
+    fn begin(&mut self, answer: &Answer) -> Result<()> {
+        // Of the version that is here already, or of another one: an answer
+        // from the beginning is taken from the beginning.
+        drop(self.part.take());
+        let begun = tokio::task::block_in_place(|| Part::begin(self.target, answer))?;
+        self.part = Some(begun);
+        Ok(())
+    }
+
+    fn give_up_part(&mut self) {
+        if let Some(part) = self.part.take() {
+            part.give_up();
+        }
+    }
+
+    fn finish(&mut self, from: String) -> Result<Result<(String, Received), Setback>> {
+        let Some(part) = self.part.take() else { bail!("there is no file to finish") };
+        match tokio::task::block_in_place(|| part.finish())? {
+            Ok(received) => Ok(Ok((from, received))),
+            Err(wrong) => {
+                self.counter.set(0, None);
+                Ok(Err(Setback::wrong(from, &wrong)))
+            }
+        }
+    }
+}

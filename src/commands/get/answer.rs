@@ -1,0 +1,134 @@
+//! What an answer says of the package before its first byte, and how a server
+//! fails to give it.
+
+use std::fmt;
+
+use reqwest::{Response, StatusCode, header};
+use url::Url;
+
+use super::part::Wrong;
+use crate::{
+    commands::client,
+    package::{Sha256, sha256_of_field},
+    upstream::root_cause,
+};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub from: String,
+    pub sha256: Option<Sha256>,
+    /// One that stands for the very bytes (RFC 9110, 8.8.1).
+    pub strong_tag: Option<String>,
+    /// Of the whole package, whichever part of it the answer is.
+    pub total_bytes: Option<u64>,
+    /// First byte and last, of a part.
+    pub part: Option<(u64, u64)>,
+}
+
+impl Answer {
+    pub fn of(response: &Response) -> Self {
+        let field = |name: &str| response.headers().get(name)?.to_str().ok();
+        let range = field(header::CONTENT_RANGE.as_str()).and_then(content_range);
+        let whole = response.status() == StatusCode::OK;
+        Self {
+            from: client::authority(response.url()),
+            sha256: field("repr-digest").and_then(sha256_of_field),
+            strong_tag: field(header::ETAG.as_str())
+                .filter(|tag| tag.starts_with('"'))
+                .map(Into::into),
+            total_bytes: match range {
+                Some((_, total)) => Some(total),
+                None => response.content_length().filter(|_| whole),
+            },
+            part: range.and_then(|(part, _)| part),
+        }
+    }
+}
+
+/// `bytes 5-9/10`, or `bytes */10` of an answer without any.
+fn content_range(text: &str) -> Option<(Option<(u64, u64)>, u64)> {
+    let (part, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let total = total.parse().ok()?;
+    if part == "*" {
+        return Some((None, total));
+    }
+    let (first, last) = part.split_once('-')?;
+    Some((Some((first.parse().ok()?, last.parse().ok()?)), total))
+}
+
+/// A server did not give the package.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Setback {
+    /// The server that one was sent to in the end.
+    pub from: String,
+    what: String,
+    /// Asking it again later may help.
+    pub passing: bool,
+}
+
+impl fmt::Display for Setback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl Setback {
+    pub fn unanswered(source: &Url, error: &reqwest::Error) -> Self {
+        let from = client::authority(error.url().unwrap_or(source));
+        if error.is_redirect() {
+            let what = format!("{from} redirects to where one can't follow: {}", root_cause(error));
+            return Self { from, what, passing: false };
+        }
+        let why = match error.is_timeout() {
+            true => "no answer in time".to_owned(),
+            false => root_cause(error),
+        };
+        Self { what: format!("cannot reach {from}: {why}"), from, passing: true }
+    }
+
+    pub fn broken(from: String, received: u64, error: &reqwest::Error) -> Self {
+        let why = match error.is_timeout() {
+            true => "nothing came any more".to_owned(),
+            false => root_cause(error),
+        };
+        let what = format!("the connection to {from} broke after {received} bytes: {why}");
+        Self { from, what, passing: true }
+    }
+
+    pub async fn refused(from: String, response: Response) -> Self {
+        let status = response.status();
+        let said = client::detail(response).await;
+        let passing = status.is_server_error()
+            || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+        Self { what: format!("{from} answered {}: {said}", status.as_u16()), from, passing }
+    }
+
+    pub fn another_version(from: String) -> Self {
+        let what = format!("{from} has another version than was begun; it is begun anew");
+        Self { from, what, passing: true }
+    }
+
+    /// Whole, and not what it should be.
+    pub fn wrong(from: String, wrong: &Wrong) -> Self {
+        Self { what: format!("{from}: {}", wrong.what), from, passing: wrong.mixed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_read_to_the_letter() {
+        for (text, expected) in [
+            ("bytes 5-9/10", Some((Some((5, 9)), 10))),
+            ("bytes */10", Some((None, 10))),
+            ("bytes 5-9/*", None),
+            ("items 5-9/10", None),
+            ("bytes 5/10", None),
+            ("", None),
+        ] {
+            assert_eq!(content_range(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! What is here of a package: a hidden file beside the one that it will be.
+//! Where the server names a digest, the file's name has it, so that a later run
+//! knows of which version it is a part.
+
+use std::{
+    fs,
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest as _, Sha256 as Hasher};
+use url::Url;
+
+use super::answer::Answer;
+use crate::{atomic::Partial, commands::client, config::Verify, package::Sha256, store::verify};
+
+const SUFFIX: &str = ".part";
+/// In the place of a digest.
+const UNNAMED: &str = "unnamed";
+
+pub(super) struct Part {
+    target: PathBuf,
+    partial: Partial,
+    named: Option<Sha256>,
+    /// By which to ask for the rest, and whom: a tag of one server says nothing
+    /// to another, unless it is the digest.
+    tag: Option<(String, String)>,
+    hasher: Hasher,
+    size_bytes: u64,
+    /// Not all of it came with one answer.
+    mixed: bool,
+    fate: Fate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    UnderWay,
+    /// Of no use to anybody.
+    Spent,
+    Placed,
+}
+
+/// A package in its place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Received {
+    pub size_bytes: u64,
+    pub sha256: Sha256,
+    /// By the server; else it is only known that the archive is sound.
+    pub named: bool,
+}
+
+/// Whole, but not the package.
+#[derive(Clone, Debug)]
+pub(super) struct Wrong {
+    pub what: String,
+    /// Who gave the end of it need not be who gave the wrong bytes.
+    pub mixed: bool,
+}
+
+impl Part {
+    /// What an earlier run left, if anything: the longest.
+    pub fn left_at(target: &Path) -> Result<Option<Self>> {
+        let length = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
+        let longest = left_overs(target).into_iter().max_by_key(|(path, _)| length(path));
+        let Some((path, Some(digest))) = longest else { return Ok(None) };
+        let mut part = Self::open(target, &path, Some(digest))?;
+        part.mixed = true;
+        part.take_up().with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Some(part))
+    }
+
+    /// An empty one of the version that an answer brings.
+    pub fn begin(target: &Path, answer: &Answer) -> Result<Self> {
+        let path = path_of(target, answer.sha256);
+        let mut part = Self::open(target, &path, answer.sha256)?;
+        let emptied = part.partial.file().set_len(0).and_then(|()| part.partial.file().rewind());
+        emptied.with_context(|| format!("cannot write {}", path.display()))?;
+        part.tag = answer.strong_tag.clone().map(|tag| (answer.from.clone(), tag));
+        Ok(part)
+    }
+
+    fn open(target: &Path, path: &Path, named: Option<Sha256>) -> Result<Self> {
+        let opened = Partial::open(path);
+        let opened = opened.with_context(|| {
+            let folder = target.parent().unwrap_or(target).display();
+            format!("cannot write into {folder}; check its permissions, or choose another -o")
+        })?;
+        let Some(partial) = opened else {
+            bail!("another edge-mirror is downloading to {} already", target.display());
+        };
+        let (tag, hasher) = (None, Hasher::new());
+        Ok(Self {
+            target: target.to_owned(),
+            partial,
+            named,
+            tag,
+            hasher,
+            size_bytes: 0,
+            mixed: false,
+            fate: Fate::UnderWay,
+        })
+    }
+
+    /// Reads what is there, to go on behind it.
+    fn take_up(&mut self) -> io::Result<()> {
+        let mut file = self.partial.file();
+        let mut chunk = vec![0; 128 << 10];
+        file.seek(SeekFrom::Start(0))?;
+        loop {
+            match file.read(&mut chunk)? {
+                0 => return Ok(()),
+                n => {
+                    self.hasher.update(&chunk[..n]);
+                    self.size_bytes += n as u64;
+                }
+            }
+        }
+    }
+
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// Bytes that stay for a later run.
+    pub fn kept(&self) -> Option<u64> {
+        let of_use = self.named.is_some() && self.fate == Fate::UnderWay;
+        (of_use && self.size_bytes > 0).then_some(self.size_bytes)
+    }
+
+    /// From where to ask for the rest, and by which tag.
+    pub fn resumable_at(&self, source: &Url) -> Option<(u64, String)> {
+        let asked = client::authority(source);
+        let tag = match (&self.tag, self.named) {
+            (Some((from, tag)), _) if *from == asked => tag.clone(),
+            // As our servers have it, all of them.
+            (_, Some(digest)) => format!("\"{digest}\""),
+            (_, None) => return None,
+        };
+        (self.size_bytes > 0).then_some((self.size_bytes, tag))
+    }
+
+    /// Whether an answer with a part begins where this ends, in this version.
+    pub fn goes_on_with(&self, answer: &Answer) -> bool {
+        let Some(((first, last), total)) = answer.part.zip(answer.total_bytes) else {
+            return false;
+        };
+        let same = match (self.named, answer.sha256) {
+            (Some(here), Some(there)) => here == there,
+            // Who names none is believed by its tag; the end is compared anyhow.
+            (Some(_) | None, None) => true,
+            (None, Some(_)) => false,
+        };
+        same && first == self.size_bytes && last.checked_add(1) == Some(total)
+    }
+
+    pub fn go_on(&mut self) {
+        self.mixed = true;
+    }
+
+    /// Whether nothing is missing, by an answer that has no more of it.
+    pub fn is_all_of(&self, answer: &Answer) -> bool {
+        self.size_bytes > 0 && answer.total_bytes == Some(self.size_bytes)
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.partial.file().write_all(bytes)?;
+        self.hasher.update(bytes);
+        self.size_bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    pub fn give_up(mut self) {
+        self.fate = Fate::Spent;
+    }
+
+    /// Puts the whole in its place if it is what it should be, or says what is
+    /// wrong with it.
+    pub fn finish(mut self) -> Result<std::result::Result<Received, Wrong>> {
+        self.fate = Fate::Spent;
+        let sha256 = Sha256::new(std::mem::take(&mut self.hasher).finalize().into());
+        let (size_bytes, named) = (self.size_bytes, self.named.is_some());
+        match self.named {
+            Some(named) if named != sha256 => {
+                let what = format!(
+                    "the bytes are not those of the SHA-256 that was named: {sha256}, not {named}"
+                );
+                return Ok(Err(Wrong { what, mixed: self.mixed }));
+            }
+            Some(_) => {}
+            None => {
+                if let Err(wrong) = verify::check_zip(self.partial.file(), Verify::Full) {
+                    let what = format!("no SHA-256 was named, and what came is {wrong}");
+                    return Ok(Err(Wrong { what, mixed: self.mixed }));
+                }
+            }
+        }
+        let placed = self.partial.place(&self.target);
+        placed.with_context(|| format!("cannot put the package at {}", self.target.display()))?;
+        self.fate = Fate::Placed;
+        for (other, _) in left_overs(&self.target) {
+            // Of versions before; one that somebody is at is left to him.
+            if let Ok(Some(other)) = Partial::open(&other) {
+                let _ = other.discard();
+            }
+        }
+        Ok(Ok(Received { size_bytes, sha256, named }))
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if self.fate != Fate::Placed && self.kept().is_none() {
+            // Hidden and harmless, should it stay.
+            let _ = self.partial.discard();
+        }
+    }
+}
+
+fn path_of(target: &Path, digest: Option<Sha256>) -> PathBuf {
+    let version = digest.map_or_else(|| UNNAMED.to_owned(), |digest| digest.to_string());
+    target.with_file_name(format!("{}{version}{SUFFIX}", prefix(target)))
+}
+
+fn prefix(target: &Path) -> String {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    format!(".{name}.")
+}
+
+/// What earlier runs left of this file's versions, with their digests.
+fn left_overs(target: &Path) -> Vec<(PathBuf, Option<Sha256>)> {
+    let (prefix, folder) = (prefix(target), target.parent().unwrap_or(Path::new("/")));
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let left = entries.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let version = name.strip_prefix(&prefix)?.strip_suffix(SUFFIX)?;
+        let digest = version.parse().ok();
+        (digest.is_some() || version == UNNAMED).then(|| (entry.path(), digest))
+    });
+    left.collect()
+}

@@ -1,0 +1,152 @@
+//! `edge-mirror publish`: a meeting out of a package, on a main server.
+
+use std::{fs::File, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use futures_util::StreamExt;
+use reqwest::{Body, Method, header};
+use serde_json::{Value, json};
+use tokio_util::io::ReaderStream;
+
+use super::client::{self, Api, CallError};
+use crate::{
+    cli::PublishArgs,
+    config::Verify,
+    package::{MEDIA_TYPE, PackageId, Sha256},
+    store::verify,
+    tasks::{self, Interrupt},
+    terminal::{
+        Language,
+        live::{Counter, Transfer},
+        words,
+    },
+};
+
+const MEETINGS: &str = "/api/v1/meetings";
+/// Read at a time.
+const CHUNK_BYTES: usize = 256 << 10;
+/// For taking back a meeting whose package did not arrive.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// A package that is fit to be sent.
+struct Package {
+    file: File,
+    size_bytes: u64,
+    sha256: Sha256,
+}
+
+pub(super) async fn run(
+    args: &PublishArgs,
+    language: Language,
+    interrupt: &mut Interrupt,
+) -> Result<()> {
+    if let Some(id) = &args.id {
+        id.parse::<PackageId>().with_context(|| format!("--id '{id}'"))?;
+    }
+    let package = opened(&args.file).await?;
+    let api = Api::new(args.master.clone(), client::MAIN_SERVER, client::token(&args.login))?;
+    let id = created(&api, args).await?;
+    let mut view = Transfer::new(language, args.json);
+    let sent = tokio::select! {
+        sent = brought(&api, &id, package, &mut view) => sent,
+        () = interrupt.received() => Err(anyhow::anyhow!("interrupted")),
+    };
+    if let Err(error) = sent {
+        // A meeting without a package would only be in the way.
+        let place = format!("{MEETINGS}/{id}");
+        let gone = api.call(Method::DELETE, &place, None);
+        return match tokio::time::timeout(GOODBYE, gone).await {
+            Ok(Ok(_)) => Err(error),
+            _ => {
+                Err(error.context(format!("meeting {id} was made, and is left without a package")))
+            }
+        };
+    }
+    let meeting = match args.no_start {
+        true => api.get(&format!("{MEETINGS}/{id}")).await?,
+        false => {
+            let started = api.call(Method::POST, &format!("{MEETINGS}/{id}/start"), None).await;
+            started.with_context(|| format!("meeting {id} has its package, but was not started"))?
+        }
+    };
+    tell(args, &meeting, &id, language);
+    Ok(())
+}
+
+/// Read whole before anything is said to anybody: what is no package is found
+/// here, and its digest goes before it.
+async fn opened(path: &Path) -> Result<Package> {
+    let shown = path.display().to_string();
+    let path = path.to_owned();
+    let read = tasks::blocking(move || -> Result<Package> {
+        let file = File::open(&path).context("check the path and its permissions")?;
+        if !file.metadata()?.is_file() {
+            bail!("it is not a file");
+        }
+        verify::check_zip(&file, Verify::Structure)?;
+        let sha256 = verify::digest(&file)?;
+        Ok(Package { size_bytes: file.metadata()?.len(), file, sha256 })
+    });
+    read.await.with_context(|| format!("{shown} can't be published"))
+}
+
+async fn created(api: &Api, args: &PublishArgs) -> Result<PackageId> {
+    let body = json!({"title": args.title, "id": args.id, "time": args.time});
+    let made =
+        api.call(Method::POST, MEETINGS, Some(&body)).await.map_err(|error| match error {
+            CallError::Refused { status, .. } if status.as_u16() == 405 => {
+                anyhow::Error::from(error).context("this main server has pages of its own for that")
+            }
+            error => error.into(),
+        })?;
+    let id = made["id"].as_str().and_then(|id| id.parse().ok());
+    id.ok_or_else(|| api.stranger(&format!("POST {MEETINGS}")).into())
+}
+
+async fn brought(api: &Api, id: &PackageId, package: Package, view: &mut Transfer) -> Result<()> {
+    use std::io::Seek;
+    let Package { mut file, size_bytes, sha256 } = package;
+    file.rewind()?;
+    let counter = Arc::new(Counter::of_total(size_bytes));
+    let sent = counter.clone();
+    let bytes = ReaderStream::with_capacity(tokio::fs::File::from_std(file), CHUNK_BYTES);
+    let bytes = bytes.inspect(move |chunk| {
+        sent.add(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64));
+    });
+    let place = format!("{MEETINGS}/{id}/package");
+    let sending = api.shaped(Method::PUT, &place, |request| {
+        request
+            .header(header::CONTENT_TYPE, MEDIA_TYPE)
+            .header(header::CONTENT_LENGTH, size_bytes)
+            .header("repr-digest", format!("sha-256=:{}:", sha256.base64()))
+            .body(Body::wrap_stream(bytes))
+    });
+    let meeting: Value = view.beside(&counter, sending).await?;
+    match meeting["sha256"].as_str() == Some(&sha256.to_string()) {
+        true => Ok(()),
+        false => bail!("the main server has other bytes than were sent; publish it again"),
+    }
+}
+
+fn tell(args: &PublishArgs, meeting: &Value, id: &PackageId, language: Language) {
+    let url = args.master.at(&format!("{MEETINGS}/{id}/download-package"));
+    if args.json {
+        let mut meeting = meeting.clone();
+        meeting["download_url"] = url.as_str().into();
+        println!("{meeting:#}");
+        return;
+    }
+    let size = words::bytes(meeting["size"].as_f64().unwrap_or(0.0));
+    let done = match args.no_start {
+        true => language.of("已上传，尚未开始", "is there, and not started yet"),
+        false => language.of("已开始", "has started"),
+    };
+    let title = words::plain(&args.title);
+    println!(
+        "{}",
+        language.of(
+            format!("会议 {id}（{title}）{done}，会议包 {size}\n  {url}"),
+            format!("meeting {id} ({title}) {done}, with a package of {size}\n  {url}"),
+        )
+    );
+}

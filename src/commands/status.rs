@@ -1,0 +1,89 @@
+//! `edge-mirror status`: how a node fares, once or until Ctrl-C.
+
+mod problems;
+mod screen;
+
+use std::{
+    io::{IsTerminal, Write},
+    time::Duration,
+};
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::{
+    NotRight,
+    client::{self, Api, CallError},
+    place,
+};
+use crate::{
+    cli::StatusArgs,
+    tasks::Interrupt,
+    terminal::{Language, live},
+};
+
+/// While it is watched.
+const EVERY: Duration = Duration::from_secs(1);
+const STATUS: &str = "/api/status";
+
+pub(super) async fn run(
+    args: &StatusArgs,
+    language: Language,
+    interrupt: &mut Interrupt,
+) -> Result<()> {
+    let api = Api::new(place::node(&args.at)?, client::NODE, None)?;
+    if args.watch {
+        tokio::select! {
+            gone = watch(&api, args, language) => return gone,
+            // It is how watching ends.
+            () = interrupt.received() => return Ok(()),
+        }
+    }
+    let status = look(&api).await?;
+    match args.json {
+        true => println!("{status:#}"),
+        false => print!("{}", screen::text(&status, &api.server.to_string(), language)),
+    }
+    if problems::of(&status).any(problems::is_error) { Err(NotRight.into()) } else { Ok(()) }
+}
+
+async fn look(api: &Api) -> Result<Value, CallError> {
+    let status = api.get(STATUS).await?;
+    // A main server, or anybody else, may have a page there, too.
+    if status["node_id"].is_string() { Ok(status) } else { Err(api.stranger(STATUS)) }
+}
+
+/// Ends when nobody reads any more.
+async fn watch(api: &Api, args: &StatusArgs, language: Language) -> Result<()> {
+    let mut looks = tokio::time::interval(EVERY);
+    let (server, mut before) = (api.server.to_string(), String::new());
+    let redraw = std::io::stdout().is_terminal() && !args.json;
+    loop {
+        looks.tick().await;
+        let text = match (look(api).await, args.json) {
+            (Ok(status), true) => format!("{status}\n"),
+            (Ok(status), false) => screen::text(&status, &server, language),
+            // A node that is being restarted comes back; other servers don't turn into one.
+            (Err(error @ CallError::Stranger { .. }), _) => return Err(error.into()),
+            (Err(error), true) => {
+                live::put(&format!("edge-mirror: {error}\n"));
+                continue;
+            }
+            (Err(error), false) => format!("{error}\n"),
+        };
+        let written = match redraw {
+            true => std::io::stdout().write_all(screen::drawn(&text).as_bytes()),
+            // How long it runs is no news.
+            false if !args.json && body(&text) == body(&before) => continue,
+            false => std::io::stdout().write_all(text.as_bytes()),
+        };
+        if written.and_then(|()| std::io::stdout().flush()).is_err() {
+            return Ok(());
+        }
+        before = text;
+    }
+}
+
+fn body(text: &str) -> &str {
+    text.split_once('\n').map_or(text, |(_, body)| body)
+}

@@ -1,0 +1,159 @@
+//! What is wrong with a node, in words; it is told in codes.
+
+use serde_json::Value;
+
+use crate::terminal::{Language, words};
+
+pub(super) fn of(status: &Value) -> impl Iterator<Item = &Value> {
+    status["problems"].as_array().into_iter().flatten()
+}
+
+/// Not only a warning.
+pub(super) fn is_error(problem: &Value) -> bool {
+    problem["severity"] != "warning"
+}
+
+/// One line, and another one for the cause.
+pub(super) fn told(problem: &Value, language: Language) -> String {
+    let kind = match is_error(problem) {
+        true => language.of("错误", "error"),
+        false => language.of("警告", "warning"),
+    };
+    let cause = problem["text"].as_str().map(words::plain);
+    let cause = cause.map(|cause| format!("  → {cause}\n")).unwrap_or_default();
+    format!("{kind}: {}\n{cause}", what(problem, language))
+}
+
+fn what(problem: &Value, language: Language) -> String {
+    let field = |key: &str| match &problem[key] {
+        Value::String(text) => words::plain(text),
+        other => other.to_string(),
+    };
+    let bytes = |key: &str| words::bytes(problem[key].as_f64().unwrap_or(0.0));
+    let code = field("code");
+    let (chinese, english) = match code.as_str() {
+        "stopped" => (
+            "服务已停止，平板不能从这个节点下载".to_owned(),
+            "the service is stopped; tablets can't download from this node".to_owned(),
+        ),
+        "config_rejected" => {
+            let file = field("file");
+            (
+                format!("配置文件 {file} 有错误，没有生效"),
+                format!("{file} has mistakes; the last good configuration stays in force"),
+            )
+        }
+        "storage_error" => {
+            let path = field("path");
+            (
+                format!("存储文件夹 {path} 不能使用"),
+                format!("the storage folder {path} can't be used"),
+            )
+        }
+        "port_error" => {
+            let port = field("port");
+            (
+                format!("端口 {port} 不能使用，节点仍在原来的端口上工作"),
+                format!("port {port} can't be used; the node still works on the old one"),
+            )
+        }
+        "main_server_unreachable" => {
+            let at = field("main_server");
+            (format!("连接不上主控服务器 {at}"), format!("the main server {at} can't be reached"))
+        }
+        "poll_failed" => {
+            let at = field("main_server");
+            (
+                format!("不能从主控服务器 {at} 读取会议列表"),
+                format!("the list of meetings can't be read from {at}"),
+            )
+        }
+        "address_unreachable" => {
+            let at = field("address");
+            (
+                format!("主控服务器连接不上本节点登记的地址 {at}，平板不会被引导到这里"),
+                format!(
+                    "the main server can't reach this node at {at}, so no tablets are sent here"
+                ),
+            )
+        }
+        "meeting_failing" => {
+            let id = field("meeting");
+            (
+                format!("会议 {id} 的会议包没有拉取成功"),
+                format!("the package of meeting {id} could not be pulled"),
+            )
+        }
+        "storage_nearly_full" => {
+            let (used, limit) = (bytes("used"), bytes("limit"));
+            (
+                format!("存储空间快满了：已用 {used}，上限 {limit}"),
+                format!("storage is nearly full: {used} of {limit} are used"),
+            )
+        }
+        "disk_nearly_full" => {
+            let (path, free) = (field("path"), bytes("free"));
+            (
+                format!("{path} 所在的磁盘只剩 {free}"),
+                format!("the disk that holds {path} has only {free} left"),
+            )
+        }
+        "login_broken" => (
+            "登录文件有问题，现在无法从其他电脑登录".to_owned(),
+            "nobody can log in from another machine: the file with the logins is not right"
+                .to_owned(),
+        ),
+        "heartbeat_slow" => {
+            let interval = field("interval");
+            (
+                format!("心跳间隔 {interval} 秒太长，主控服务器会移除本节点"),
+                format!(
+                    "a heartbeat interval of {interval} s is too long: main servers drop the node"
+                ),
+            )
+        }
+        "open_access" => (
+            "security.open 已打开，任何人都可以停止服务、修改配置".to_owned(),
+            "security.open is on: anybody may stop the service and change settings".to_owned(),
+        ),
+        // Of a newer node.
+        _ => (code.clone(), code),
+    };
+    language.of(chinese, english)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_code_that_a_node_has_is_put_into_words() {
+        let source = include_str!("../../http/status/problems.rs");
+        let codes = source.split("\"code\": \"").skip(1);
+        let codes: Vec<_> = codes.filter_map(|rest| rest.split('"').next()).collect();
+        assert!(codes.len() >= 10, "{codes:?}");
+        for code in codes {
+            let problem = json!({"code": code});
+            for language in [Language::Chinese, Language::English] {
+                assert_ne!(what(&problem, language), code);
+            }
+        }
+    }
+
+    #[test]
+    fn a_problem_has_its_cause_below_and_unknown_ones_are_shown_as_they_are() {
+        let away = json!({
+            "code": "main_server_unreachable", "severity": "error",
+            "main_server": "http://a", "text": "Connection\nrefused",
+        });
+        assert_eq!(
+            told(&away, Language::English),
+            "error: the main server http://a can't be reached\n  → Connection refused\n"
+        );
+        let newer = json!({"code": "moon_full", "severity": "warning"});
+        assert_eq!(told(&newer, Language::Chinese), "警告: moon_full\n");
+        assert!(is_error(&away) && !is_error(&newer));
+    }
+}

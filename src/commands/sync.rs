@@ -1,0 +1,97 @@
+//! `edge-mirror sync`: one meeting's package, now.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use reqwest::Method;
+use serde_json::Value;
+
+use super::{
+    client::{self, Api},
+    place,
+};
+use crate::{
+    cli::SyncArgs,
+    package::PackageId,
+    terminal::{
+        Language,
+        live::{Counter, Transfer},
+        words,
+    },
+};
+
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+pub(super) async fn run(args: &SyncArgs, language: Language) -> Result<()> {
+    let id: PackageId = args.id.parse().with_context(|| format!("'{}'", args.id))?;
+    let api = Api::new(place::node(&args.at)?, client::NODE, client::token(&args.login))?;
+    let before = look(&api, &id).await?.unwrap_or_default();
+    api.call(Method::POST, &format!("/api/meetings/{id}/sync"), None).await?;
+    let mut view = Transfer::new(language, false);
+    let meeting = settled(&api, &id, &before, args.patience, &mut view).await?;
+    let size = words::bytes(meeting["size"].as_f64().unwrap_or(0.0));
+    let sha256 = meeting["sha256"].as_str().unwrap_or("?");
+    println!(
+        "{}",
+        language.of(
+            format!("会议 {id} 已同步：{size}，SHA-256 {sha256}"),
+            format!("meeting {id} is synced: {size}, SHA-256 {sha256}"),
+        )
+    );
+    Ok(())
+}
+
+/// The meeting once its package is here and current. `before` is what it was
+/// when that was asked for: a failure of then is none of now.
+pub(super) async fn settled(
+    api: &Api,
+    id: &PackageId,
+    before: &Value,
+    patience: Duration,
+    view: &mut Transfer,
+) -> Result<Value> {
+    let counter = Arc::new(Counter::default());
+    let waiting = tokio::time::timeout(patience, until_settled(api, id, before, &counter));
+    match view.beside(&counter, waiting).await {
+        Ok(settled) => settled,
+        Err(_) => bail!(
+            "the package of meeting {id} is still not synced after {}; `edge-mirror status` shows how it fares",
+            words::time(patience.as_secs_f64())
+        ),
+    }
+}
+
+async fn until_settled(
+    api: &Api,
+    id: &PackageId,
+    before: &Value,
+    counter: &Counter,
+) -> Result<Value> {
+    let failure = |meeting: &Value| [meeting["failed_rounds"].clone(), meeting["next_try"].clone()];
+    let mut still_as_before = before["state"] == "failing";
+    loop {
+        // First, so that what was asked for has begun.
+        tokio::time::sleep(LOOK_EVERY).await;
+        let Some(meeting) = look(api, id).await? else {
+            bail!("meeting {id} is not active any more");
+        };
+        counter.set(meeting["received"].as_u64().unwrap_or(0), meeting["total"].as_u64());
+        let state = meeting["state"].as_str().unwrap_or_default();
+        still_as_before &= state == "failing" && failure(&meeting) == failure(before);
+        match state {
+            "synced" => return Ok(meeting),
+            "failing" if !still_as_before => {
+                let cause = meeting["last_error"].as_str().unwrap_or("?");
+                bail!("the package of meeting {id} can't be had now: {}", words::plain(cause));
+            }
+            "inactive" => bail!("meeting {id} is not active any more"),
+            _ => {}
+        }
+    }
+}
+
+async fn look(api: &Api, id: &PackageId) -> Result<Option<Value>> {
+    let status = api.get("/api/status").await?;
+    let meetings = status["meetings"].as_array().ok_or_else(|| api.stranger("GET /api/status"))?;
+    Ok(meetings.iter().find(|meeting| meeting["id"] == id.as_str()).cloned())
+}

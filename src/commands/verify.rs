@@ -1,0 +1,75 @@
+//! `edge-mirror verify`: every stored package against its digest, by the node
+//! that has it in use, or without one.
+
+mod offline;
+mod online;
+mod report;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::{
+    NotRight,
+    client::{self, Api},
+    place,
+};
+use crate::{
+    cli::{Server, VerifyArgs},
+    config::Settings,
+    store::StoreError,
+    terminal::{Language, live::Transfer},
+};
+use report::Report;
+
+pub(super) async fn run(args: &VerifyArgs, language: Language) -> Result<()> {
+    let mut view = Transfer::new(language, args.json);
+    let repair = !args.no_repair;
+    let report = match &args.at.node {
+        Some(node) => by_node(args, node.clone(), repair, &mut view).await?,
+        None => {
+            let file = place::config_file(args.at.config.as_deref());
+            of_this_machine(args, &file, repair, &mut view).await?
+        }
+    };
+    match args.json {
+        true => println!("{:#}", report.json()),
+        false => print!("{}", report.text(language)),
+    }
+    if report.is_clean() { Ok(()) } else { Err(NotRight.into()) }
+}
+
+async fn by_node(
+    args: &VerifyArgs,
+    node: Server,
+    repair: bool,
+    view: &mut Transfer,
+) -> Result<Report> {
+    let api = Api::new(node, client::NODE, client::token(&args.login))?;
+    online::verify(&api, repair, view).await
+}
+
+/// Whoever has the storage in use, works with it.
+async fn of_this_machine(
+    args: &VerifyArgs,
+    file: &Path,
+    repair: bool,
+    view: &mut Transfer,
+) -> Result<Report> {
+    let config = Settings::read(file).context("see --config and --node")?;
+    match offline::open(&config, repair).await {
+        Ok(storage) => storage.verify(file, view).await,
+        Err(error) => match error.downcast_ref::<StoreError>() {
+            Some(StoreError::InUse(_)) => {
+                by_node(args, Server::local(config.node_port), repair, view).await.with_context(
+                    || {
+                        format!(
+                            "{error}; the node there was asked, see --node if it has another port"
+                        )
+                    },
+                )
+            }
+            _ => Err(error),
+        },
+    }
+}

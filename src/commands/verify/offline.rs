@@ -1,0 +1,170 @@
+//! Without a node, on the storage folder of a configuration.
+
+use std::{fs, os::unix::fs::MetadataExt, path::Path, pin::pin, sync::Arc, time::Duration};
+
+use anyhow::{Result, bail};
+
+use super::report::{Found, Report, Verdict};
+use crate::{
+    board::Board,
+    config::{Config, Settings},
+    fetch::{Fetch, PullError, Reason},
+    package::PackageId,
+    store::{Package, Store, reread},
+    tasks::{self, Tasks},
+    terminal::live::{self, Counter, Transfer},
+    upstream::Connector,
+};
+
+/// Pulls have ended by then, or are not wanted any more.
+const GRACE: Duration = Duration::from_secs(2);
+
+pub(super) struct Storage {
+    store: Store,
+    /// What lies there without a manifest that fits.
+    unverified: Vec<PackageId>,
+    repair: bool,
+}
+
+/// An error where a node has it in use.
+pub(super) async fn open(config: &Config, repair: bool) -> Result<Storage> {
+    let root = config.storage_path();
+    let Ok(folder) = fs::metadata(&root) else {
+        bail!("there is no storage folder {}; see storage.path, or --node", root.display());
+    };
+    let own = rustix::process::geteuid();
+    if repair && own.is_root() && folder.uid() != own.as_raw() {
+        // What root makes there, the node could not remove.
+        bail!(
+            "{0} belongs to user {1}: run this as that user (sudo -u '#{1}' …), through the \
+             running node (--node), or with --no-repair",
+            root.display(),
+            folder.uid()
+        );
+    }
+    let (store, found) = tasks::blocking(move || Store::open(&root)).await?;
+    Ok(Storage { store, unverified: found.unverified, repair })
+}
+
+impl Storage {
+    pub async fn verify(mut self, config_file: &Path, view: &mut Transfer) -> Result<Report> {
+        let mut stored = self.store.list();
+        stored.sort_by(|one, other| one.manifest.id.cmp(&other.manifest.id));
+        let counter = Arc::new(Counter::of_total(self.store.used_bytes()));
+        let (mut found, mut bad) = (Vec::with_capacity(stored.len()), Vec::new());
+        for stored in stored {
+            let manifest = &stored.manifest;
+            let verdict = view.beside(&counter, self.read(&manifest.id, &counter)).await;
+            if matches!(verdict, Verdict::Damaged | Verdict::Unreadable(_)) {
+                bad.push(found.len());
+            }
+            found.push(Found {
+                id: manifest.id.to_string(),
+                title: manifest.title.clone(),
+                size_bytes: manifest.size_bytes,
+                verdict,
+            });
+        }
+        for id in std::mem::take(&mut self.unverified) {
+            // Nothing says what it should be; a node would read it at its start.
+            bad.push(found.len());
+            found.push(Found {
+                id: id.to_string(),
+                title: String::new(),
+                size_bytes: 0,
+                verdict: Verdict::Damaged,
+            });
+        }
+        let of = self.store.root().display().to_string();
+        if self.repair && !bad.is_empty() {
+            let repairs = Repairs::new(&self.store, config_file)?;
+            for n in bad {
+                repairs.repair(&mut found[n], view).await;
+            }
+            repairs.tasks.shut_down(GRACE).await;
+        }
+        Ok(Report { of, found })
+    }
+
+    async fn read(&self, id: &PackageId, counter: &Counter) -> Verdict {
+        let (store, wanted) = (self.store.clone(), id.clone());
+        let package: Package = match tasks::blocking(move || store.open_package(&wanted)).await {
+            Ok(Some(package)) => package,
+            Ok(None) => return Verdict::Damaged,
+            Err(error) => return Verdict::Unreadable(error.to_string()),
+        };
+        let count = |bytes| counter.add(bytes);
+        let good = match reread::is_good(&self.store, &package, Duration::ZERO, count).await {
+            Ok(good) => good,
+            Err(error) => return Verdict::Unreadable(error.to_string()),
+        };
+        if self.repair {
+            // Remembered where it is good, removed where it is not.
+            let store = self.store.clone();
+            let noted = tasks::blocking(move || store.read_again(&package.0, good)).await;
+            if let Err(error) = noted {
+                return Verdict::Unreadable(error.to_string());
+            }
+        }
+        if good { Verdict::Good } else { Verdict::Damaged }
+    }
+}
+
+/// What pulls packages when no node is there.
+struct Repairs {
+    store: Store,
+    fetch: Fetch,
+    tasks: Tasks,
+}
+
+impl Repairs {
+    fn new(store: &Store, config_file: &Path) -> Result<Self> {
+        let settings = Arc::new(Settings::load_or_create(config_file)?);
+        let (tasks, port) = (Tasks::new(), settings.current().node_port);
+        let board = Arc::new(Board::new(store.clone(), port));
+        let fetch = Fetch::new(settings, board, Arc::<Connector>::default(), tasks.clone());
+        Ok(Self { store: store.clone(), fetch, tasks })
+    }
+
+    async fn repair(&self, found: &mut Found, view: &mut Transfer) {
+        let Ok(id) = found.id.parse::<PackageId>() else { return };
+        if let Verdict::Unreadable(_) = found.verdict {
+            // The disk may be at fault: nothing more is to be written to it.
+            return;
+        }
+        // What lies there without a manifest is good if the archive is.
+        self.fetch.adopt(&id).await;
+        found.verdict = match self.store.get(&id) {
+            Some(_) => Verdict::Good,
+            None => self.pull(&id, view).await,
+        };
+        if let Some(stored) = self.store.get(&id) {
+            found.size_bytes = stored.manifest.size_bytes;
+            found.title.clone_from(&stored.manifest.title);
+        }
+    }
+
+    async fn pull(&self, id: &PackageId, view: &mut Transfer) -> Verdict {
+        let (flight, counter) = (self.fetch.pull(id, Reason::Missing), Counter::default());
+        let pulling = async {
+            let mut looks = tokio::time::interval(live::EVERY);
+            let mut outcome = pin!(flight.outcome());
+            loop {
+                tokio::select! {
+                    outcome = &mut outcome => return outcome,
+                    _ = looks.tick() => {
+                        let progress = flight.progress();
+                        counter.set(progress.received_bytes, progress.total_bytes);
+                    }
+                }
+            }
+        };
+        match view.beside(&counter, pulling).await {
+            Ok(_) => Verdict::Repaired,
+            Err(error) => match &*error {
+                PullError::Upstream(refused) if refused.is_not_found() => Verdict::Removed,
+                error => Verdict::Lost(error.to_string()),
+            },
+        }
+    }
+}

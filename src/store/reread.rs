@@ -1,0 +1,75 @@
+//! Reading a stored package again, beside the downloads: whether its bytes are
+//! still those that were verified.
+
+use std::{os::unix::fs::FileExt, time::Duration};
+
+use sha2::{Digest as _, Sha256 as Sha256Hasher};
+
+use super::{Opened, Package, Store, StoreError};
+use crate::{package::Sha256, tasks};
+
+/// What is read at a time, on another thread; a millisecond of work.
+pub const CHUNK_BYTES: usize = 512 << 10;
+
+/// Reads it to its end, with a `rest` after each chunk; `read` is told how much
+/// each time. What is to be done about a bad one is for others to decide.
+pub async fn is_good(
+    store: &Store,
+    (stored, opened): &Package,
+    rest: Duration,
+    read: impl Fn(u64),
+) -> Result<bool, StoreError> {
+    let size = stored.manifest.size_bytes;
+    let mut hasher = Sha256Hasher::new();
+    let mut at = 0;
+    while at < size {
+        let (opened, within, from) = (opened.clone(), store.clone(), at);
+        let id = stored.manifest.id.clone();
+        let chunk = tasks::blocking(move || match read_on(&opened, hasher, from, size) {
+            Err(cause) if is_lost(&cause) => Ok(None),
+            read => read.map(Some).map_err(|cause| within.unreadable(&id, cause)),
+        });
+        let Some(chunk) = chunk.await? else { return Ok(false) };
+        (hasher, at) = chunk;
+        read(at - from);
+        if !rest.is_zero() {
+            tokio::time::sleep(rest).await;
+        }
+    }
+    Ok(Sha256::new(hasher.finalize().into()) == stored.manifest.sha256)
+}
+
+/// The disk has lost what it held: every download would break there.
+fn is_lost(cause: &std::io::Error) -> bool {
+    cause.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
+fn read_on(
+    opened: &Opened,
+    mut hasher: Sha256Hasher,
+    at: u64,
+    size: u64,
+) -> std::io::Result<(Sha256Hasher, u64)> {
+    let mut chunk = vec![0; CHUNK_BYTES.min((size - at) as usize)];
+    let end = at + chunk.len() as u64;
+    let was_in_memory = opened.is_resident(&(at as usize..end as usize));
+    opened.file().read_exact_at(&mut chunk, at)?;
+    hasher.update(&chunk);
+    if !was_in_memory {
+        // What nobody downloads must not push out what everybody does.
+        opened.forget(at..end);
+    }
+    Ok((hasher, end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_disk_lost_is_damage() {
+        let of = |errno: rustix::io::Errno| is_lost(&errno.into());
+        assert!(of(rustix::io::Errno::IO));
+        assert!(!of(rustix::io::Errno::MFILE) && !of(rustix::io::Errno::ACCESS));
+    }
+}

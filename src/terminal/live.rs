@@ -1,0 +1,235 @@
+//! What moves while somebody waits: on a terminal it is drawn again and again,
+//! elsewhere there is a line now and then. On stderr: the result alone is output.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IsTerminal, Write},
+    pin::pin,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use super::{Language, words};
+
+/// How often it is looked at.
+pub(crate) const EVERY: Duration = Duration::from_millis(250);
+/// A line where nothing is redrawn.
+pub(crate) const LINE_EVERY: Duration = Duration::from_secs(5);
+/// The speed shown is that of the last second.
+const SPEED_LOOKS: usize = 4;
+const BAR_WIDTH: usize = 40;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Block,
+    Lines,
+    Nothing,
+}
+
+impl Shape {
+    /// `quiet` shows nothing but to a terminal.
+    pub fn of_stderr(quiet: bool) -> Self {
+        match (io::stderr().is_terminal(), quiet) {
+            (true, _) => Self::Block,
+            (false, false) => Self::Lines,
+            (false, true) => Self::Nothing,
+        }
+    }
+}
+
+/// Lines on stderr that take the place of those before.
+#[derive(Debug, Default)]
+pub(crate) struct Block {
+    drawn_lines: usize,
+}
+
+impl Block {
+    pub fn draw(&mut self, text: &str) {
+        // To the beginning of what was drawn, which is cleared.
+        let back = match self.drawn_lines {
+            0 => String::new(),
+            lines => format!("\x1b[{lines}F\x1b[J"),
+        };
+        self.drawn_lines = text.lines().count();
+        put(&format!("{back}{text}"));
+    }
+}
+
+/// Who closed stderr does not want to see it.
+pub(crate) fn put(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Bytes in a second, of late.
+#[derive(Debug, Default)]
+pub(crate) struct Speed {
+    looks: VecDeque<(Duration, u64)>,
+}
+
+impl Speed {
+    pub fn seen(&mut self, since: Duration, bytes: u64) -> f64 {
+        self.looks.push_back((since, bytes));
+        if self.looks.len() > SPEED_LOOKS + 1 {
+            self.looks.pop_front();
+        }
+        let (first, before) = self.looks[0];
+        let seconds = since.saturating_sub(first).as_secs_f64();
+        if seconds > 0.0 { bytes.saturating_sub(before) as f64 / seconds } else { 0.0 }
+    }
+}
+
+/// `[####----]  50 %`, for a share from 0 to 1.
+pub(crate) fn bar(share: f64) -> String {
+    let share = share.clamp(0.0, 1.0);
+    let full = (share * BAR_WIDTH as f64) as usize;
+    let (full, empty) = ("#".repeat(full), "-".repeat(BAR_WIDTH - full));
+    format!("[{full}{empty}] {:3.0} %", share * 100.0)
+}
+
+/// How far a transfer is; who does it counts, who shows it reads.
+#[derive(Debug, Default)]
+pub(crate) struct Counter {
+    done: AtomicU64,
+    /// 0 while it is not known.
+    total: AtomicU64,
+}
+
+impl Counter {
+    pub fn of_total(total: u64) -> Self {
+        Self { total: total.into(), ..Self::default() }
+    }
+
+    pub fn set(&self, done: u64, total: Option<u64>) {
+        self.done.store(done, Ordering::Relaxed);
+        self.total.store(total.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    pub fn add(&self, bytes: u64) {
+        self.done.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+}
+
+/// One transfer, as somebody waits for it.
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    language: Language,
+    shape: Shape,
+    block: Block,
+    speed: Speed,
+    begun: Instant,
+    next_line: Duration,
+}
+
+impl Transfer {
+    pub fn new(language: Language, quiet: bool) -> Self {
+        Self {
+            language,
+            shape: Shape::of_stderr(quiet),
+            block: Block::default(),
+            speed: Speed::default(),
+            begun: Instant::now(),
+            next_line: LINE_EVERY,
+        }
+    }
+
+    /// Shows how far it is for as long as the work goes on.
+    pub async fn beside<T>(&mut self, counter: &Counter, work: impl Future<Output = T>) -> T {
+        let (mut work, mut looks) = (pin!(work), tokio::time::interval(EVERY));
+        let done = loop {
+            tokio::select! {
+                done = &mut work => break done,
+                _ = looks.tick() => self.show(counter),
+            }
+        };
+        if self.shape == Shape::Block {
+            self.block.draw("");
+        }
+        done
+    }
+
+    /// A line of its own, above what is drawn again.
+    pub fn note(&mut self, text: &str) {
+        if self.shape == Shape::Block {
+            self.block.draw("");
+        }
+        put(&format!("{text}\n"));
+    }
+
+    fn show(&mut self, counter: &Counter) {
+        let (since, done) = (self.begun.elapsed(), counter.done());
+        let total = counter.total.load(Ordering::Relaxed);
+        let speed = self.speed.seen(since, done);
+        match self.shape {
+            Shape::Block => {
+                let share = if total > 0 { done as f64 / total as f64 } else { 0.0 };
+                let text = far(self.language, done, total, speed, since);
+                self.block.draw(&format!("{}  {text}\n", bar(share)));
+            }
+            Shape::Lines if since >= self.next_line => {
+                self.next_line = since + LINE_EVERY;
+                put(&format!("{}\n", far(self.language, done, total, speed, since)));
+            }
+            Shape::Lines | Shape::Nothing => {}
+        }
+    }
+}
+
+/// `9.0 MB of 30.0 MB, 3.0 MB/s, 7.0 s left`.
+fn far(language: Language, done: u64, total: u64, speed: f64, since: Duration) -> String {
+    let (shown, per_s) = (words::bytes(done as f64), words::bytes(speed));
+    let (all, left) = (words::bytes(total as f64), total.saturating_sub(done) as f64);
+    match total {
+        0 => format!("{shown}, {per_s}/s, {}", words::time(since.as_secs_f64())),
+        _ if speed > 0.0 => {
+            let left = words::time(left / speed);
+            language.of(
+                format!("{shown} / {all}，{per_s}/s，剩余 {left}"),
+                format!("{shown} of {all}, {per_s}/s, {left} left"),
+            )
+        }
+        _ => language.of(format!("{shown} / {all}"), format!("{shown} of {all}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_speed_is_that_of_the_last_second() {
+        let (mut shown, mut speed) = (Speed::default(), 0.0);
+        for look in 0..20_u32 {
+            // 100 bytes at each look at first, then 10.
+            let bytes = u64::from(look.min(10) * 100 + look.saturating_sub(10) * 10);
+            speed = shown.seen(EVERY * look, bytes);
+        }
+        assert!((speed - 40.0).abs() < 1e-9, "{speed}");
+        assert!(shown.seen(EVERY * 21, 0).abs() < 1e-9, "begun anew");
+    }
+
+    #[test]
+    fn a_transfer_says_what_is_known_of_it() {
+        let since = Duration::from_secs(3);
+        let far = |language, total, speed| far(language, 9_000_000, total, speed, since);
+        assert_eq!(
+            far(Language::English, 30_000_000, 3e6),
+            "9.0 MB of 30.0 MB, 3.0 MB/s, 7.0 s left"
+        );
+        assert_eq!(
+            far(Language::Chinese, 30_000_000, 3e6),
+            "9.0 MB / 30.0 MB，3.0 MB/s，剩余 7.0 s"
+        );
+        assert_eq!(far(Language::English, 30_000_000, 0.0), "9.0 MB of 30.0 MB");
+        assert_eq!(far(Language::English, 0, 3e6), "9.0 MB, 3.0 MB/s, 3.0 s");
+    }
+
+    #[test]
+    fn a_bar_stays_within_its_bounds() {
+        assert_eq!(bar(0.3), format!("[{}{}]  30 %", "#".repeat(12), "-".repeat(28)));
+        assert_eq!(bar(7.0), format!("[{}] 100 %", "#".repeat(40)));
+    }
+}
