@@ -134,8 +134,13 @@ fn named(state: &str, language: Language) -> String {
 /// line cleared, as much as it has room for.
 pub(super) fn drawn(text: &str) -> String {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
-    let room = |n: u16| usize::from(n).max(1);
-    let (rows, columns) = size.map_or((24, 80), |size| (room(size.ws_row), room(size.ws_col)));
+    let (rows, columns) = size.map_or((0, 0), |size| (size.ws_row, size.ws_col));
+    // Some terminals don't know how large they are.
+    let known = |n: u16, usual: usize| if n > 0 { usize::from(n) } else { usual };
+    fitted(text, known(rows, 24), known(columns, 80))
+}
+
+fn fitted(text: &str, rows: usize, columns: usize) -> String {
     let lines = text.lines().take(rows.saturating_sub(1));
     let lines = lines.map(|line| format!("{}\x1b[K\n", clipped(line, columns)));
     format!("\x1b[H{}\x1b[J", lines.collect::<String>())
@@ -177,6 +182,12 @@ mod tests {
         {
             assert!(text.contains(part), "{part}: {text}");
         }
+    }
+
+    #[test]
+    fn what_is_drawn_again_fits_on_the_terminal() {
+        let drawn = fitted("a long line\n会议会议\nthird\n", 3, 6);
+        assert_eq!(drawn, "\x1b[Ha lon…\x1b[K\n会议…\x1b[K\n\x1b[J");
     }
 
     #[test]
