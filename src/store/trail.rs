@@ -3,11 +3,11 @@
 //! reads or writes what is in the page cache, on a thread of its own, so that
 //! the pull waits for none of them.
 //!
-//! Measured on two cores with nginx for a main server, 1 GB, against `curl -o`:
-//! hashing where the bytes are written takes 1.07 of its time, hashing here 0.65,
-//! though every byte is copied once more. Unpacking deflated entries keeps more
-//! than a core busy at such a pace. What is left to do after the last byte is
-//! what these have not caught up with.
+//! Measured on two cores with nginx for a main server, 1 GB: what receives and
+//! writes takes as long as `curl -o`, and these share the other core
+//! (BENCHMARKS.md). Unpacking deflated entries keeps more than a core busy at
+//! such a pace. What is left to do after the last byte is what these have not
+//! caught up with.
 
 use std::{
     fs::File,

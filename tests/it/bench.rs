@@ -1,15 +1,15 @@
 //! `edge-mirror bench` as an operator runs it, against real servers.
 
 use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
     process::{Command, Stdio},
 };
 
 use serde_json::{Value, json};
 
 use crate::support::{
-    ScriptedMain, TestMaster, TestNode,
+    TestMaster, TestNode,
+    plain::{node_with, scripted},
     process::{Process, binary},
     until, zip_of,
     zips::big_zip,
@@ -48,35 +48,6 @@ async fn bench(url: &str, args: &[&str]) -> Ended {
 async fn result(url: &str, args: &[&str]) -> (Option<i32>, Value) {
     let (code, output, _) = bench(url, &[args, &["--json"]].concat()).await;
     (code, serde_json::from_str(&output).unwrap())
-}
-
-/// A node that has the package of meeting m1, and who told it.
-async fn node_with(package: &[u8]) -> (TestNode, ScriptedMain) {
-    let main = ScriptedMain::start().await;
-    main.activate("m1", "Board", package);
-    let node = TestNode::of(&main.authority()).start().await;
-    node.until_synced("m1").await;
-    (node, main)
-}
-
-/// Answers each connection with these bytes and closes it.
-fn scripted(answer: impl Fn(usize) -> Vec<u8> + Send + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for (number, stream) in listener.incoming().enumerate() {
-            let mut stream = stream.unwrap();
-            let (mut asked, mut some) = (Vec::new(), [0; 1024]);
-            while !asked.ends_with(b"\r\n\r\n") {
-                match stream.read(&mut some) {
-                    Ok(n) if n > 0 => asked.extend_from_slice(&some[..n]),
-                    _ => break,
-                }
-            }
-            let _ = stream.write_all(&answer(number));
-        }
-    });
-    address
 }
 
 fn head(fields: &str) -> String {

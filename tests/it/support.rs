@@ -6,6 +6,7 @@ pub mod master;
 pub mod metrics;
 pub mod node;
 pub mod old_node;
+pub mod plain;
 pub mod process;
 pub mod proxy;
 pub mod zips;

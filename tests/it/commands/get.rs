@@ -2,8 +2,6 @@
 
 use std::{
     ffi::OsString,
-    io::{Read, Write},
-    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
 };
 
@@ -14,7 +12,8 @@ use super::{Ended, command, ended, nobody, run, run_in_chinese};
 use crate::{
     process::disk::unshared,
     support::{
-        ScriptedMain, TestMaster, TestNode,
+        TestMaster, TestNode,
+        plain::{node_with, scripted},
         process::Process,
         proxy::{Proxy, Way},
         until, zip_of,
@@ -61,35 +60,6 @@ impl Folder {
         ended.refused(1, parts);
         assert_eq!(self.names(), [""; 0]);
     }
-}
-
-/// A node that has the package of meeting m1, and who told it.
-async fn node_with(package: &[u8]) -> (TestNode, ScriptedMain) {
-    let main = ScriptedMain::start().await;
-    main.activate("m1", "Board", package);
-    let node = TestNode::of(&main.authority()).start().await;
-    node.until_synced("m1").await;
-    (node, main)
-}
-
-/// Answers each connection with these bytes and closes it.
-fn scripted(answer: impl Fn() -> Vec<u8> + Send + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let (mut asked, mut some) = (Vec::new(), [0; 1024]);
-            while !asked.ends_with(b"\r\n\r\n") {
-                match stream.read(&mut some) {
-                    Ok(n) if n > 0 => asked.extend_from_slice(&some[..n]),
-                    _ => break,
-                }
-            }
-            let _ = stream.write_all(&answer());
-        }
-    });
-    address
 }
 
 fn whole(fields: &str, body: &[u8]) -> Vec<u8> {
@@ -254,7 +224,7 @@ async fn what_an_earlier_run_left_of_another_version_is_of_no_use_and_goes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn other_bytes_than_those_of_the_digest_get_no_name() {
     let named = format!("Repr-Digest: sha-256=:{}:\r\n", Sha256::new([7; 32]).base64());
-    let wrong = scripted(move || whole(&named, b"abcd"));
+    let wrong = scripted(move |_| whole(&named, b"abcd"));
     let folder = Folder::new();
     let got = run(folder.args(&format!("http://{wrong}{PATH}"), &[])).await;
     folder.refused(&got, &["not those of the SHA-256", &wrong.to_string()]);
@@ -263,12 +233,12 @@ async fn other_bytes_than_those_of_the_digest_get_no_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_digest_the_archive_has_to_be_sound() {
     let folder = Folder::new();
-    let page = scripted(|| whole("", b"<html>busy</html>"));
+    let page = scripted(|_| whole("", b"<html>busy</html>"));
     let got = run(folder.args(&format!("http://{page}{PATH}"), &[])).await;
     folder.refused(&got, &["no SHA-256 was named", "not a complete ZIP"]);
     let package = zip_of("a");
     let sent = package.clone();
-    let old = scripted(move || whole("", &sent));
+    let old = scripted(move |_| whole("", &sent));
     let got = run(folder.args(&format!("http://{old}{PATH}"), &[])).await;
     assert!(got.output.contains("names no SHA-256; the archive's own checksums are right"));
     folder.holds(&package);

@@ -1,0 +1,38 @@
+//! The plainest servers: a node with one package, and one that says what it is
+//! told to.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener},
+};
+
+use super::{ScriptedMain, TestNode};
+
+/// A node that has the package of meeting m1, and who told it.
+pub async fn node_with(package: &[u8]) -> (TestNode, ScriptedMain) {
+    let main = ScriptedMain::start().await;
+    main.activate("m1", "Board", package);
+    let node = TestNode::of(&main.authority()).start().await;
+    node.until_synced("m1").await;
+    (node, main)
+}
+
+/// Answers each connection, by its number, with these bytes and closes it.
+pub fn scripted(answer: impl Fn(usize) -> Vec<u8> + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            let (mut asked, mut some) = (Vec::new(), [0; 1024]);
+            while !asked.ends_with(b"\r\n\r\n") {
+                match stream.read(&mut some) {
+                    Ok(n) if n > 0 => asked.extend_from_slice(&some[..n]),
+                    _ => break,
+                }
+            }
+            let _ = stream.write_all(&answer(number));
+        }
+    });
+    address
+}
