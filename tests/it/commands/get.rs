@@ -225,7 +225,7 @@ async fn what_an_earlier_run_left_of_another_version_is_of_no_use_and_goes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_busy_is_asked_again_when_it_wants_to_be() {
     const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\
-        Retry-After: 3\r\nContent-Length: 17\r\n\r\n{\"detail\": \"busy\"}";
+        Retry-After: 3\r\nContent-Length: 18\r\n\r\n{\"detail\": \"busy\"}";
     let package = zip_of("a");
     let sent = package.clone();
     // It is asked for other sources first, in two ways.
