@@ -22,7 +22,7 @@ use tokio::{sync::oneshot, time::timeout};
 use super::Traffic;
 use crate::{
     config::Serve,
-    metrics::{Page, Tally, labels},
+    metrics::{Counter, Label, Page, Tally, labels},
 };
 
 /// Less than clients wait for an answer's first byte, and enough for a small
@@ -34,11 +34,10 @@ const MAX_WAITING: usize = 256;
 const MAX_WAITING_OF_CLIENT: usize = 64;
 
 labels! {
-    /// What keeps a download from going on.
+    /// What keeps a download from beginning.
     Limit {
         Downloads => "max_downloads",
         PerClient => "max_per_client",
-        Bandwidth => "bandwidth",
     }
 }
 
@@ -59,6 +58,7 @@ pub(super) struct Places {
     waiting: AtomicUsize,
     state: Mutex<State>,
     waited: Tally<Limit>,
+    paced: Counter,
     refused: Tally<Limit>,
 }
 
@@ -160,12 +160,14 @@ impl Traffic {
 
     /// What the limits of a node have done.
     pub fn show_limits(&self, page: &mut Page) {
-        page.tally(
+        let mut waited = page.counter(
             "edge_mirror_downloads_waited_total",
-            "Downloads that a limit made wait and that went on, by limit.",
-            "limit",
-            &self.places.waited,
+            "Downloads that a limit made wait, before they began or on the way, by limit.",
         );
+        for limit in Limit::ALL {
+            waited.put(&[("limit", limit.text())], self.places.waited.of(*limit).get());
+        }
+        waited.put(&[("limit", "bandwidth")], self.places.paced.get());
         page.tally(
             "edge_mirror_downloads_refused_total",
             "Downloads that were told to come back later, by limit.",
@@ -176,7 +178,7 @@ impl Traffic {
 
     /// A download that was held back by the bandwidth, however often.
     pub(super) fn note_paced(&self) {
-        self.places.waited.one(Limit::Bandwidth);
+        self.places.paced.one();
     }
 
     fn take(self: &Arc<Self>, client: Option<IpAddr>) -> Place {

@@ -136,7 +136,7 @@ fn full(limit: Limit) -> &'static str {
         Limit::PerClient => {
             "同一客户端的下载过多，请稍后重试 / too many downloads of one client, try again later"
         }
-        Limit::Downloads | Limit::Bandwidth => {
+        Limit::Downloads => {
             "同时下载过多，请稍后重试 / too many downloads are under way, try again later"
         }
     }

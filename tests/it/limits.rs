@@ -213,6 +213,24 @@ async fn a_lower_limit_breaks_nothing_and_counts_those_under_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_follows_a_pull_has_a_place_as_others_have() {
+    let zip = big_zip(1_000_000, 8);
+    let main = ScriptedMain::start().await;
+    main.activate("m1", "Board", &zip);
+    let valve = main.valve(100_000);
+    let settings = json!({"syncInterval": 3600, "serve": {"maxDownloads": 1}});
+    let node = TestNode::of(&main.authority()).with(settings).start().await;
+    let follower = ask(&client(), &node).await;
+    assert_eq!(follower.status(), StatusCode::OK);
+    refused(ask(&client(), &node).await).await;
+    valve.open();
+    assert!(follower.bytes().await.unwrap() == zip);
+    assert!(admitted(&client(), &node).await.bytes().await.unwrap() == zip);
+    until_under_way(&node, 0).await;
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn all_downloads_together_take_the_time_that_the_bandwidth_gives_them() {
     const RATE: usize = 1_000_000;
     let zip = big_zip(500_000, 5);
