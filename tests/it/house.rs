@@ -24,7 +24,7 @@ const FLOORS: &[&[&str]] = &[
     &["cli", "listen", "machine", "telemetry", "terminal"],
     &["config"],
     &["systemd"],
-    &["tasks", "atomic", "live", "metrics", "pulse"],
+    &["tasks", "atomic", "live", "metrics", "pacer", "pulse"],
 ];
 
 /// What the main server shares with the node, and nothing else.
