@@ -6,7 +6,7 @@ mod service;
 mod units;
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     path::PathBuf,
     time::Duration,
 };
@@ -72,9 +72,10 @@ pub struct NodeArgs {
     /// Relative paths in it are relative to its folder.
     #[arg(long, value_name = "FILE", default_value = "node_config.json")]
     pub config: PathBuf,
-    /// The address to listen on; `::` is IPv4 and IPv6.
-    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
-    pub host: IpAddr,
+    /// The one address to listen on; 0.0.0.0 is IPv4 alone. Left out: all
+    /// addresses of this machine, IPv4 and IPv6.
+    #[arg(long, value_name = "ADDRESS")]
+    pub host: Option<IpAddr>,
     /// Listen on this port instead of the configuration's nodePort, for this
     /// run only; 0 takes a free one.
     #[arg(long, value_name = "N")]
@@ -86,9 +87,10 @@ pub struct MasterArgs {
     /// Where meetings and packages are kept; made where there is none.
     #[arg(long, value_name = "DIR", default_value = "master-data")]
     pub data: PathBuf,
-    /// The address to listen on; `::` is IPv4 and IPv6.
-    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
-    pub host: IpAddr,
+    /// The one address to listen on; 0.0.0.0 is IPv4 alone. Left out: all
+    /// addresses of this machine, IPv4 and IPv6.
+    #[arg(long, value_name = "ADDRESS")]
+    pub host: Option<IpAddr>,
     /// The port to listen on; 0 takes a free one.
     #[arg(long, value_name = "N", default_value_t = 8000)]
     pub port: u16,

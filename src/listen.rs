@@ -36,7 +36,10 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+pub use self::address::{canonical, host, of_one_machine};
 use crate::{pulse::Pulse, tasks::Tasks};
+
+mod address;
 
 /// A storm's worth of tablets may knock before the loop comes round. The
 /// kernel takes less where `net.core.somaxconn` is lower.
@@ -110,7 +113,8 @@ impl From<Router> for Answers {
     }
 }
 
-/// Who sent a request; in its extensions.
+/// Who sent a request; in its extensions. A client of IPv4 is one whichever
+/// socket it came by (see [`canonical`]).
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
@@ -176,7 +180,7 @@ impl Listener {
                 return std::future::pending().await;
             };
             match self.socket.accept().await {
-                Ok((stream, peer)) => return (stream, peer, place),
+                Ok((stream, peer)) => return (stream, canonical(peer), place),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     let turned_away = is_out_of_files(&error) && reserve.turn_away(&self.socket);
@@ -252,14 +256,19 @@ fn places() -> usize {
 
 /// The address that packets to the outside leave from.
 pub async fn own_address() -> io::Result<IpAddr> {
-    // Of the block that is kept for documentation (RFC 5737): nobody's.
-    local_towards(SocketAddr::from(([192, 0, 2, 1], 9))).await
+    // Of the blocks that are kept for documentation (RFC 5737, RFC 3849):
+    // nobody's.
+    match local_towards(SocketAddr::from(([192, 0, 2, 1], 9))).await {
+        Ok(address) => Ok(address),
+        Err(_) => local_towards((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9).into()).await,
+    }
 }
 
 /// The address that packets to `target` leave from. The host name's address is
 /// often 127.0.1.1, and the first interface the wrong one; only the routing
 /// table knows. Connecting a UDP socket asks it and sends nothing.
 pub async fn local_towards(target: SocketAddr) -> io::Result<IpAddr> {
+    let target = canonical(target);
     let any: IpAddr = match target {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -344,10 +353,33 @@ async fn connection(
 
 #[cfg(test)]
 mod tests {
-    use axum::routing::get;
+    use axum::{Extension, routing::get};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn both_kinds_of_clients_come_in_and_each_is_seen_as_what_it_is() {
+        let listener = Listener::bind(SocketAddr::new(host(None), 0)).unwrap();
+        let (port, tasks) = (listener.address().port(), Tasks::new());
+        let router = Router::new()
+            .route("/", get(async |Extension(peer): Extension<Peer>| peer.0.to_string()));
+        let stop = CancellationToken::new();
+        tasks.spawn("listener", listener.serve(router, tasks.clone(), stop.clone()));
+        let mut hosts = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
+        // Not every machine that tests run on has it.
+        hosts.extend(host(None).is_ipv6().then_some(IpAddr::from(Ipv6Addr::LOCALHOST)));
+        for host in hosts {
+            let mut client = TcpStream::connect((host, port)).await.unwrap();
+            let own = client.local_addr().unwrap().to_string();
+            client.write_all(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.ends_with(&format!("\r\n\r\n{own}")), "{own} seen as {answer}");
+        }
+        stop.cancel();
+        tasks.shut_down(Duration::from_secs(5)).await;
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn all_who_had_knocked_before_a_stop_are_answered() {

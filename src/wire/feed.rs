@@ -22,7 +22,7 @@ use serde_json::json;
 use tokio::sync::{Notify, watch};
 
 use super::{detail, snapshot::Snapshot};
-use crate::store::now_s;
+use crate::{listen::of_one_machine, store::now_s};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Proxies close what is silent for a minute; and a page learns by it that
@@ -146,6 +146,7 @@ impl Place {
         address: IpAddr,
         operator: bool,
     ) -> Option<Self> {
+        let address = of_one_machine(address);
         let mut all = taken.lock().unwrap_or_else(PoisonError::into_inner);
         let strangers: usize = all.values().map(|taken| taken.by_strangers).sum();
         let operators: usize = all.values().map(|taken| taken.by_operators).sum();
