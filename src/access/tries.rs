@@ -51,7 +51,8 @@ impl Tries {
             let oldest = *oldest.0;
             self.wrong.remove(&oldest);
         }
-        let wrong = self.wrong.entry(of_one_machine(address)).or_insert(Wrong { times: 0, last: now });
+        let wrong =
+            self.wrong.entry(of_one_machine(address)).or_insert(Wrong { times: 0, last: now });
         wrong.times = wrong.times.saturating_add(1);
         wrong.last = now;
     }

@@ -80,7 +80,7 @@ mod tests {
             ("10.0.0.5:80", "10.0.0.5:80"),
             ("[::1]:80", "[::1]:80"),
             // Compatible, not mapped (RFC 4291, 2.5.5.1): nobody's any more.
-            ("[::10.0.0.5]:80", "[::10.0.0.5]:80"),
+            ("[::10.0.0.5]:80", "[::a00:5]:80"),
             ("[fe80::1%3]:80", "[fe80::1%3]:80"),
         ] {
             assert_eq!(canonical(address.parse().unwrap()).to_string(), is);

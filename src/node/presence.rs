@@ -16,9 +16,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::address;
+use super::address::{self, Advertised};
 use crate::{
-    board::{self, Active, Answered, Board, Cause, Fault},
+    board::{self, Active, Answered, Board, Cause, Doubt, Fault},
     config::{Config, Settings},
     delivery::Traffic,
     fetch::belongs,
@@ -140,11 +140,8 @@ impl Worker {
             let text = format!("no route to the main server {server}: {error}");
             Fault { cause: Cause::Unreachable, text }
         })?;
-        // Shown even while nobody answers: it is what an operator checks first.
-        self.board.presence.send_if_modified(|presence| {
-            let before = presence.address.replace(address.clone());
-            before != presence.address
-        });
+        let Advertised { address, doubts } = address;
+        self.show(&address, doubts);
         let limit = limit(&config);
         if standing.as_ref().is_none_or(|known| !known.fresh || known.address != address) {
             let (node_id, status) = (config.node_id.clone(), "online".to_owned());
@@ -171,6 +168,19 @@ impl Worker {
             }
             error.fault()
         })
+    }
+
+    /// Shown even while nobody answers: it is what an operator checks first.
+    fn show(&self, address: &str, doubts: Vec<Doubt>) {
+        self.board.presence.send_if_modified(|presence| {
+            // Once each, not with every heartbeat.
+            for doubt in doubts.iter().filter(|doubt| !presence.doubts.contains(doubt)) {
+                warn!("{doubt}");
+            }
+            let before = presence.address.replace(address.to_owned());
+            let doubted = std::mem::replace(&mut presence.doubts, doubts);
+            before != presence.address || doubted != presence.doubts
+        });
     }
 
     fn heartbeat(&self, config: &Config, address: String) -> Heartbeat {
@@ -240,6 +250,7 @@ impl Worker {
                 .map(|_| before.failing_since_s.unwrap_or_else(now_s)),
             unreachable: outcome.as_ref().ok().cloned().flatten(),
             error: outcome.err(),
+            doubts: before.doubts,
         });
         good
     }
@@ -272,7 +283,8 @@ impl Worker {
         let listening = *port.borrow_and_update();
         let relevant = |c: &Config| {
             let public = (c.public_ip.clone(), c.public_port, c.use_public_address);
-            (c.main_server().to_owned(), c.node_id.clone(), public, c.heartbeat.interval)
+            let told = (public, c.advertise_interface.clone());
+            (c.main_server().to_owned(), c.node_id.clone(), told, c.heartbeat.interval)
         };
         let before = relevant(config);
         tokio::select! {
