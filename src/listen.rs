@@ -28,6 +28,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UdpSocket},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::coop::unconstrained,
@@ -143,8 +144,17 @@ impl Listener {
     /// Serves until `stop`, then lets requests under way finish. Connections
     /// are tasks of `tasks`, whose end is waited for by its owner.
     pub async fn serve(self, answers: impl Into<Answers>, tasks: Tasks, stop: CancellationToken) {
-        let answers = answers.into();
-        let places = Arc::new(Semaphore::new(places()));
+        self.serve_so_many(places(), answers.into(), tasks, stop).await;
+    }
+
+    async fn serve_so_many(
+        self,
+        places: usize,
+        answers: Answers,
+        tasks: Tasks,
+        stop: CancellationToken,
+    ) {
+        let places = Arc::new(Semaphore::new(places));
         let mut reserve = Reserve::take();
         // It comes round while all places are taken, too: full is not ill.
         let mut questions = answers.pulse.questions();
@@ -249,7 +259,10 @@ fn places() -> usize {
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         debug!("limit of open files not raised: {error}");
     }
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    places_of(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
+}
+
+fn places_of(files: u64) -> usize {
     let places = usize::try_from(files / 4 * QUARTERS).unwrap_or(usize::MAX);
     places.clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
 }
@@ -301,7 +314,7 @@ fn bound(address: SocketAddr) -> io::Result<StdListener> {
 }
 
 async fn connection(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: SocketAddr,
     answers: Answers,
     stop: CancellationToken,
@@ -352,52 +365,4 @@ async fn connection(
 }
 
 #[cfg(test)]
-mod tests {
-    use axum::{Extension, routing::get};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    use super::*;
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn both_kinds_of_clients_come_in_and_each_is_seen_as_what_it_is() {
-        let listener = Listener::bind(SocketAddr::new(host(None), 0)).unwrap();
-        let (port, tasks) = (listener.address().port(), Tasks::new());
-        let router = Router::new()
-            .route("/", get(async |Extension(peer): Extension<Peer>| peer.0.to_string()));
-        let stop = CancellationToken::new();
-        tasks.spawn("listener", listener.serve(router, tasks.clone(), stop.clone()));
-        let mut hosts = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
-        // Not every machine that tests run on has it.
-        hosts.extend(host(None).is_ipv6().then_some(IpAddr::from(Ipv6Addr::LOCALHOST)));
-        for host in hosts {
-            let mut client = TcpStream::connect((host, port)).await.unwrap();
-            let own = client.local_addr().unwrap().to_string();
-            client.write_all(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n").await.unwrap();
-            let mut answer = String::new();
-            client.read_to_string(&mut answer).await.unwrap();
-            assert!(answer.ends_with(&format!("\r\n\r\n{own}")), "{own} seen as {answer}");
-        }
-        stop.cancel();
-        tasks.shut_down(Duration::from_secs(5)).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn all_who_had_knocked_before_a_stop_are_answered() {
-        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let (tasks, stop) = (Tasks::new(), CancellationToken::new());
-        let mut crowd = Vec::new();
-        for _ in 0..200 {
-            let mut client = TcpStream::connect(listener.address()).await.unwrap();
-            client.write_all(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").await.unwrap();
-            crowd.push(client);
-        }
-        stop.cancel();
-        let router = Router::new().route("/", get(async || "here"));
-        listener.serve(router, tasks.clone(), stop).await;
-        for (nth, mut client) in crowd.into_iter().enumerate() {
-            let mut answer = String::new();
-            let read = client.read_to_string(&mut answer).await;
-            assert!(answer.ends_with("here"), "client {nth}: {read:?} {answer}");
-        }
-    }
-}
+mod tests;

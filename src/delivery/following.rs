@@ -124,6 +124,8 @@ async fn read(growing: &Arc<Growing>, at: u64, to: u64) -> io::Result<Bytes> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Poll, Waker};
+
     use axum::body::to_bytes;
     use futures_util::StreamExt;
 
@@ -174,10 +176,15 @@ mod tests {
             pending.write(&zip[..half]).unwrap();
             grower.grew(half as u64);
             let mut got = whole.next().await.unwrap().unwrap().to_vec();
+            assert_eq!(Arc::strong_count(grower.growing()), 3);
             pending.write(&zip[half..]).unwrap();
             let stored = pending.commit(Verify::Full, None, provenance(), || true).unwrap();
             let copy = || store.open_package(&id).unwrap().unwrap().1;
+            let growing = grower.growing().clone();
             grower.verified(&stored, with_copy.then(copy));
+            got.extend_from_slice(&whole.next().await.unwrap().unwrap());
+            // Who has gone over holds on to the growing file no longer.
+            assert_eq!(Arc::strong_count(&growing), if with_copy { 2 } else { 3 });
             while let Some(chunk) = whole.next().await {
                 got.extend_from_slice(&chunk.unwrap());
             }
@@ -188,6 +195,30 @@ mod tests {
             assert_eq!(stored.downloads(), 2);
             assert_eq!(traffic.ended.of(Ended::Whole).get(), 2);
         }
+    }
+
+    #[tokio::test]
+    async fn others_get_their_turn_however_much_there_is_to_send() {
+        let zip = zip_of(5 << 20);
+        let size = zip.len() as u64;
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap().0;
+        let mut pending = store.begin(&"m".parse().unwrap(), Some(size), u64::MAX).unwrap();
+        let grower = Grower::begin(&pending, size, None).unwrap();
+        let under_way = UnderWay::begin(&Arc::default(), size);
+        let body = Following::new(grower.growing().clone(), 0..size, under_way).into_body();
+        let mut chunks = body.into_data_stream();
+        pending.write(&zip[..4 << 20]).unwrap();
+        grower.grew(4 << 20);
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut sent, mut pauses) = (0, Vec::new());
+        while sent < 4 << 20 {
+            match chunks.poll_next_unpin(&mut cx) {
+                Poll::Ready(chunk) => sent += chunk.unwrap().unwrap().len() as u64,
+                Poll::Pending => pauses.push(sent),
+            }
+        }
+        assert_eq!((sent, pauses), (4 << 20, vec![1 << 20, 2 << 20, 3 << 20]));
     }
 
     #[tokio::test]
