@@ -134,7 +134,11 @@ mod tests {
         config::Verify,
         delivery::{Ended, Traffic},
         package::{Route, Validators},
-        store::{Provenance, Store, growing::Grower},
+        store::{
+            Provenance, Store,
+            growing::Grower,
+            tests::{chill, on_disk},
+        },
     };
 
     fn provenance() -> Provenance {
@@ -219,6 +223,32 @@ mod tests {
             }
         }
         assert_eq!((sent, pauses), (4 << 20, vec![1 << 20, 2 << 20, 3 << 20]));
+    }
+
+    #[tokio::test]
+    async fn what_is_in_memory_no_longer_is_brought_back_by_another_thread() {
+        let zip = zip_of(5 << 20);
+        let size = zip.len() as u64;
+        let folder = on_disk();
+        let store = Store::open(folder.path()).unwrap().0;
+        let mut pending = store.begin(&"m".parse().unwrap(), Some(size), u64::MAX).unwrap();
+        let grower = Grower::begin(&pending, size, None).unwrap();
+        pending.write(&zip[..4 << 20]).unwrap();
+        grower.grew(4 << 20);
+        let begun = || {
+            let under_way = UnderWay::begin(&Arc::default(), size);
+            let body = Following::new(grower.growing().clone(), 0..size, under_way).into_body();
+            let mut chunks = body.into_data_stream();
+            let first = chunks.poll_next_unpin(&mut Context::from_waker(Waker::noop()));
+            (first.is_ready(), chunks)
+        };
+        assert!(begun().0, "it is there");
+        if chill(grower.growing().copy().file()) {
+            let (at_once, mut chunks) = begun();
+            assert!(!at_once);
+            let first = chunks.next().await.unwrap().unwrap();
+            assert!(first == zip[..first.len()]);
+        }
     }
 
     #[tokio::test]

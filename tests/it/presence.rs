@@ -57,7 +57,10 @@ async fn a_finished_pull_is_told_at_once_and_not_at_the_next_interval() {
 async fn a_main_server_that_keeps_a_heartbeat_unanswered_is_told_goodbye_all_the_same() {
     let main = ScriptedMain::start().await;
     main.fail("/nodes/heartbeat", [Fault::Silence(10 * PATIENCE)]);
-    let node = TestNode::of(&main.authority()).start().await;
+    let patient = json!({
+        "heartbeat": {"interval": 300, "timeout": 301}, "network": {"connectionTimeout": 300},
+    });
+    let node = TestNode::of(&main.authority()).with(patient).start().await;
     until("the heartbeat", async || (main.count(Method::POST, "heartbeat") > 0).then_some(()))
         .await;
     node.post("/api/service/stop", json!(null)).await;
