@@ -296,6 +296,18 @@ mod tests {
         assert!(feed.taken.lock().unwrap().is_empty());
     }
 
+    #[test]
+    fn one_machine_is_one_stranger_however_many_addresses_it_has() {
+        let feed = Feed::default();
+        let watch =
+            |address: String| feed.watch(Snapshot::default(), address.parse().unwrap(), false);
+        let all: Vec<_> = (0..99).filter_map(|n| watch(format!("2001:db8::{n}"))).collect();
+        assert_eq!(all.len(), MAX_FROM_ADDRESS);
+        assert!(watch("2001:db8:0:1::1".to_owned()).is_some());
+        drop(all);
+        assert!(watch("2001:db8::1".to_owned()).is_some());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_history_has_what_was_added_and_a_quarter_of_an_hour() {
         let total = std::sync::atomic::AtomicU64::new(100);

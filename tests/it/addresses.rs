@@ -161,6 +161,18 @@ async fn an_interface_that_is_missing_is_a_problem_until_it_is_another_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_speaks_against_an_address_is_logged_once() {
+    let main = ScriptedMain::start().await;
+    let folder = NodeFolder::of(&main.authority()).with(json!({"advertiseInterface": "no-such0"}));
+    let mut command = binary();
+    command.args(["node", "--port", "0", "--config"]).arg(folder.config_path());
+    let node = NodeProcess::of(command).await.process;
+    until("some heartbeats", async || (main.asked("heartbeat").len() > 3).then_some(())).await;
+    let log = node.errors.get();
+    assert_eq!(log.matches("no interface no-such0 is up").count(), 1, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_public_name_that_is_none_is_refused_with_a_reason() {
     let main = ScriptedMain::start().await;
     let node = TestNode::of(&main.authority()).start().await;
