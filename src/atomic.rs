@@ -73,17 +73,29 @@ impl Scratch {
         File::open(&self.path)
     }
 
-    /// Makes the bytes durable; must come before [`place`](Self::place).
-    pub fn sync(&self) -> io::Result<()> {
-        self.file.sync_all()
+    /// Makes the bytes durable.
+    pub fn sync(&self) -> io::Result<Durable> {
+        self.file.sync_all().map(|()| Durable(()))
     }
 
     /// Renames the file to `destination`, over whatever file was there. That
     /// lasts once [`sync_folder_of`] was called, too.
-    pub fn place(mut self, destination: &Path) -> io::Result<()> {
+    pub fn place(mut self, _: Durable, destination: &Path) -> io::Result<()> {
         fs::rename(&self.path, destination)?;
         self.persisted = true;
         Ok(())
+    }
+}
+
+/// That a scratch file's bytes outlast a power cut. No test can cut the power,
+/// so that nothing is placed without it is for the compiler to see.
+#[derive(Debug)]
+pub struct Durable(());
+
+impl Durable {
+    /// Where somebody else has fsynced the file, with this outcome.
+    pub fn made(synced: io::Result<()>) -> io::Result<Self> {
+        synced.map(|()| Self(()))
     }
 }
 
@@ -151,8 +163,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
         scratch.file().set_permissions(existing.permissions())?;
     }
     scratch.file().write_all(bytes)?;
-    scratch.sync()?;
-    scratch.place(&target)?;
+    let durable = scratch.sync()?;
+    scratch.place(durable, &target)?;
     sync_folder_of(&target)
 }
 
@@ -164,8 +176,8 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let owner = fs::metadata(path).or_else(|_| fs::metadata(folder))?;
     keep_owner(&scratch, &owner)?;
     scratch.file().write_all(bytes)?;
-    scratch.sync()?;
-    scratch.place(path)?;
+    let durable = scratch.sync()?;
+    scratch.place(durable, path)?;
     sync_folder_of(path)
 }
 
@@ -202,8 +214,8 @@ fn placed(
     }
     // Now, and whatever the umask: a change of owner takes some bits away.
     scratch.file().set_permissions(fs::Permissions::from_mode(mode))?;
-    scratch.sync()?;
-    scratch.place(path)?;
+    let durable = scratch.sync()?;
+    scratch.place(durable, path)?;
     sync_folder_of(path)
 }
 

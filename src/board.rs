@@ -130,6 +130,34 @@ pub struct Presence {
     pub error: Option<Fault>,
     /// Why the main server can't reach the node at its address, where it says so.
     pub unreachable: Option<String>,
+    /// What speaks against the address before anybody has tried it.
+    pub doubts: Vec<Doubt>,
+}
+
+/// Why the address that the main server is told may not be the right one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// It leads nowhere from where the main server is.
+    Private { address: String, main_server: String },
+    /// `advertiseInterface` names none that is up and has an address; these are.
+    Interface { name: String, there: Vec<String> },
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Private { address, main_server } => write!(
+                f,
+                "{address} is a private address, but the main server {main_server} is public: \
+                 clients may not reach this node; see publicIp and usePublicAddress"
+            ),
+            Self::Interface { name, there } => write!(
+                f,
+                "advertiseInterface: no interface {name} is up and has an address; these are: {}",
+                there.join(", ")
+            ),
+        }
+    }
 }
 
 /// What the main server last said of its meetings, and how each fares here.

@@ -5,11 +5,7 @@ mod server;
 mod service;
 mod units;
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
@@ -72,9 +68,10 @@ pub struct NodeArgs {
     /// Relative paths in it are relative to its folder.
     #[arg(long, value_name = "FILE", default_value = "node_config.json")]
     pub config: PathBuf,
-    /// The address to listen on; `::` is IPv4 and IPv6.
-    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
-    pub host: IpAddr,
+    /// The one address to listen on; 0.0.0.0 is IPv4 alone. Left out: all
+    /// addresses of this machine, IPv4 and IPv6.
+    #[arg(long, value_name = "ADDRESS")]
+    pub host: Option<IpAddr>,
     /// Listen on this port instead of the configuration's nodePort, for this
     /// run only; 0 takes a free one.
     #[arg(long, value_name = "N")]
@@ -86,9 +83,10 @@ pub struct MasterArgs {
     /// Where meetings and packages are kept; made where there is none.
     #[arg(long, value_name = "DIR", default_value = "master-data")]
     pub data: PathBuf,
-    /// The address to listen on; `::` is IPv4 and IPv6.
-    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
-    pub host: IpAddr,
+    /// The one address to listen on; 0.0.0.0 is IPv4 alone. Left out: all
+    /// addresses of this machine, IPv4 and IPv6.
+    #[arg(long, value_name = "ADDRESS")]
+    pub host: Option<IpAddr>,
     /// The port to listen on; 0 takes a free one.
     #[arg(long, value_name = "N", default_value_t = 8000)]
     pub port: u16,

@@ -13,7 +13,10 @@ pub mod schema;
 mod security;
 pub mod watch;
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +37,7 @@ pub struct Config {
     pub public_ip: Option<String>,
     pub public_port: Option<u16>,
     pub use_public_address: bool,
+    pub advertise_interface: Option<String>,
     pub shutdown_grace: u64,
     pub storage: Storage,
     pub network: Network,
@@ -184,13 +188,19 @@ pub fn access_path(config: &Path) -> PathBuf {
 /// A main server drops a node that it has not heard from for so long.
 const MAIN_SERVER_PATIENCE_S: u64 = 30;
 
-/// `host:port`, with brackets where the host is an IPv6 address.
+/// `host:port`, with brackets where the host is an IPv6 address: what may
+/// stand behind `http://`.
 pub fn authority(host: &str, port: u16) -> String {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    match bare.parse::<std::net::Ipv6Addr>() {
-        Ok(_) => format!("[{bare}]:{port}"),
-        Err(_) => format!("{host}:{port}"),
+    match literal(host) {
+        Some(address) => SocketAddr::new(address, port).to_string(),
+        None => format!("{host}:{port}"),
     }
+}
+
+/// The address that a host is, in brackets or not; none where it is a name.
+pub fn literal(host: &str) -> Option<IpAddr> {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    bare.parse().ok().map(|address: IpAddr| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -203,5 +213,7 @@ mod tests {
         assert_eq!(authority("main.local", 80), "main.local:80");
         assert_eq!(authority("::1", 80), "[::1]:80");
         assert_eq!(authority("[fe80::2]", 8001), "[fe80::2]:8001");
+        assert_eq!(authority("[10.0.0.1]", 80), "10.0.0.1:80");
+        assert_eq!(authority("::ffff:10.0.0.1", 80), "10.0.0.1:80");
     }
 }

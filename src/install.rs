@@ -16,7 +16,7 @@ mod uninstall;
 
 use std::{
     io,
-    net::{Ipv4Addr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -27,6 +27,7 @@ use crate::{
     atomic::{self, Owner},
     cli::{InstallArgs, TokenArgs},
     config::ConfigError,
+    listen::{self, Listener},
     token,
 };
 use adopted::Adopted;
@@ -169,8 +170,8 @@ fn place_program(
 }
 
 fn is_taken(port: u16) -> bool {
-    let bound = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port));
-    bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+    let bound = Listener::bind(SocketAddr::new(listen::host(None), port));
+    bound.is_err_and(|error| error.cause.kind() == io::ErrorKind::AddrInUse)
 }
 
 async fn login(places: &Places, port: u16) -> Result<String> {

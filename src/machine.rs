@@ -4,10 +4,31 @@
 //! for the system, and a storage folder on a dead network mount hangs only
 //! the worker.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
+use ipnet::IpNet;
 use serde::Serialize;
-use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
+use sysinfo::{
+    CpuRefreshKind, InterfaceOperationalState, MemoryRefreshKind, Networks, RefreshKind, System,
+};
+
+/// The network interfaces that are not down, and the addresses of each. It
+/// reads a handful of files for each of them.
+pub fn interfaces() -> BTreeMap<String, Vec<IpNet>> {
+    use InterfaceOperationalState::{Down, LowerLayerDown, NotPresent};
+    let Ok(networks) = Networks::new_with_refreshed_list() else { return BTreeMap::new() };
+    let up = networks
+        .iter()
+        .filter(|(_, network)| {
+            !matches!(network.operational_state(), Down | LowerLayerDown | NotPresent)
+        })
+        .map(|(name, network)| {
+            let addresses = network.ip_networks().iter();
+            let addresses = addresses.filter_map(|ip| IpNet::new(ip.addr, ip.prefix).ok());
+            (name.to_string_lossy().into_owned(), addresses.collect())
+        });
+    up.collect()
+}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Machine {

@@ -9,7 +9,7 @@ use edge_mirror::{
     cli::{self, BenchArgs, Cli, Command, MasterArgs, NodeArgs, Operate},
     commands,
     config::{Security, Settings},
-    demo, install, manual,
+    demo, install, listen, manual,
     master::{self, Master, MasterOptions},
     node::{Node, NodeOptions},
     pulse::Pulse,
@@ -89,7 +89,7 @@ async fn node(args: NodeArgs, mut interrupt: Interrupt) -> Result<()> {
     let settings = Arc::new(Settings::load_or_create(&args.config)?);
     telemetry.apply(&settings.current());
     let journal = telemetry.journal();
-    let options = NodeOptions { host: args.host, port: args.port, journal };
+    let options = NodeOptions { host: listen::host(args.host), port: args.port, journal };
     let node = Node::start(settings.clone(), options).await?;
     if let Some(token) = node.new_token() {
         tell(&node.panel().await, token);
@@ -109,7 +109,8 @@ async fn node(args: NodeArgs, mut interrupt: Interrupt) -> Result<()> {
 async fn main_server(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
     let (manager, mut hangups) = (Manager::of_environment(), Hangups::listen()?);
     let _telemetry = Telemetry::start("main_server", "INFO");
-    let listen = SocketAddr::new(args.host, args.port);
+    let host = listen::host(args.host);
+    let listen = SocketAddr::new(host, args.port);
     let security = Security {
         open: args.open,
         trust_local: !args.no_trust_local,
@@ -120,7 +121,7 @@ async fn main_server(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
     let options = MasterOptions { data: args.data, listen, security, ..MasterOptions::default() };
     let master = Master::start(options).await?;
     if let Some(token) = master.new_token() {
-        tell(&master::page_at(args.host, master.address().port()).await, token);
+        tell(&master::page_at(host, master.address().port()).await, token);
     }
     // Its settings are its arguments: there is nothing to read anew.
     let state = || format!("main server on {}", master.address());

@@ -77,7 +77,7 @@ impl Default for MasterOptions {
     fn default() -> Self {
         Self {
             data: PathBuf::from("master-data"),
-            listen: SocketAddr::from(([0, 0, 0, 0], 8000)),
+            listen: SocketAddr::new(listen::host(None), 8000),
             announce_timeout: Duration::from_secs(30),
             security: Security::default(),
         }

@@ -295,6 +295,12 @@ impl Store {
     fn turn(&self) -> Turn<'_> {
         self.inner.index.turn()
     }
+
+    /// Nothing changes while it is held.
+    #[cfg(test)]
+    pub(crate) fn held_still(&self) -> impl Sized {
+        self.turn()
+    }
 }
 
 fn distrust(turn: &mut Turn<'_>, stored: &Stored) {
@@ -373,6 +379,26 @@ pub(crate) mod tests {
         zip.start_file("a.txt", zip::write::SimpleFileOptions::default()).unwrap();
         zip.write_all(content).unwrap();
         zip.finish().unwrap().into_inner()
+    }
+
+    /// A folder on a disk, which the one for temporary files need not be.
+    pub(crate) fn on_disk() -> tempfile::TempDir {
+        let program = std::env::current_exe().unwrap();
+        tempfile::tempdir_in(program.parent().unwrap()).unwrap()
+    }
+
+    /// Takes a file out of memory. False where that can't be done: some
+    /// filesystems are memory.
+    pub(crate) fn chill(file: &fs::File) -> bool {
+        file.sync_all().unwrap();
+        rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        !is_warm(file)
+    }
+
+    /// Whether the beginning of a file is in memory.
+    pub(crate) fn is_warm(file: &fs::File) -> bool {
+        let opened = Opened::mapped(file.try_clone().unwrap());
+        opened.is_resident(&opened.stretch_at(0))
     }
 
     pub(crate) fn provenance() -> Provenance {

@@ -2,9 +2,11 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     time::{Duration, Instant},
 };
+
+use crate::listen::of_one_machine;
 
 /// Mistakes that cost nothing.
 const FREE: u32 = 5;
@@ -37,7 +39,7 @@ impl Wrong {
 impl Tries {
     /// How long the address has to wait before it is listened to.
     pub fn wait(&self, address: IpAddr, now: Instant) -> Option<Duration> {
-        let left = self.wrong.get(&whole(address))?.until().saturating_duration_since(now);
+        let left = self.wrong.get(&of_one_machine(address))?.until().saturating_duration_since(now);
         (!left.is_zero()).then_some(left)
     }
 
@@ -49,23 +51,14 @@ impl Tries {
             let oldest = *oldest.0;
             self.wrong.remove(&oldest);
         }
-        let wrong = self.wrong.entry(whole(address)).or_insert(Wrong { times: 0, last: now });
+        let wrong =
+            self.wrong.entry(of_one_machine(address)).or_insert(Wrong { times: 0, last: now });
         wrong.times = wrong.times.saturating_add(1);
         wrong.last = now;
     }
 
     pub fn forget(&mut self, address: IpAddr) {
-        self.wrong.remove(&whole(address));
-    }
-}
-
-/// A machine with IPv6 has the last 64 bits for itself.
-fn whole(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => {
-            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
-        }
+        self.wrong.remove(&of_one_machine(address));
     }
 }
 

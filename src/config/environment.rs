@@ -148,7 +148,12 @@ fn read_as(setting: &Setting, text: &str) -> Option<Value> {
             let same = choices.iter().find(|choice| choice.eq_ignore_ascii_case(text));
             same.map_or_else(|| text.into(), |choice| Value::from(*choice))
         }
-        Kind::Host | Kind::Path | Kind::NodeId | Kind::Secret => match text {
+        Kind::Host
+        | Kind::PublicHost
+        | Kind::Interface
+        | Kind::Path
+        | Kind::NodeId
+        | Kind::Secret => match text {
             "" => Value::Null,
             text => text.into(),
         },

@@ -26,6 +26,11 @@ pub enum Kind {
     },
     Choice(&'static [&'static str]),
     Host,
+    /// A host that goes into links for everybody, so its name has to be one
+    /// that everybody takes (RFC 1123).
+    PublicHost,
+    /// The name of a network interface, there or not.
+    Interface,
     Path,
     NodeId,
     /// Addresses and networks, as a list of texts.
@@ -85,9 +90,10 @@ pub const SETTINGS: &[Setting] = &[
     int("syncInterval", 1, 3600, 10),
     setting("nodeId", Kind::NodeId, Default::Null),
     setting("nodePort", PORT, Default::Int(8001)),
-    setting("publicIp", Kind::Host, Default::Null),
+    setting("publicIp", Kind::PublicHost, Default::Null),
     setting("publicPort", PORT, Default::Null),
     bool("usePublicAddress", false),
+    setting("advertiseInterface", Kind::Interface, Default::Null),
     int("shutdownGrace", 0, 3600, 20),
     setting("storage.path", Kind::Path, Default::Text("./storage")),
     int("storage.maxSize", 1 << 20, EXACT, 10 << 30),
@@ -198,7 +204,12 @@ impl Setting {
             }
             Kind::Float { min, max } => value.as_f64().is_some_and(|v| (min..=max).contains(&v)),
             Kind::Choice(choices) => value.as_str().is_some_and(|v| choices.contains(&v)),
-            Kind::Host => value.as_str().is_some_and(is_host),
+            Kind::Host => value.as_str().is_some_and(|v| is_address(v) || is_host_name(v)),
+            Kind::PublicHost => {
+                let is_name = |v: &str| is_host_name(v) && is_public_name(v);
+                value.as_str().is_some_and(|v| is_address(v) || is_name(v))
+            }
+            Kind::Interface => value.as_str().is_some_and(is_interface),
             Kind::Path => value.as_str().is_some_and(|v| !v.trim().is_empty() && !v.contains('\0')),
             Kind::NodeId => value.as_str().is_some_and(is_node_id),
             Kind::Networks => value.as_array().is_some_and(|list| {
@@ -249,6 +260,14 @@ impl Setting {
                 "主机名、IPv4 或 IPv6 地址（不带 http:// 和端口）".to_owned(),
                 "a host name, IPv4 or IPv6 address, without http:// and port".to_owned(),
             ),
+            Kind::PublicHost => (
+                "主机名（仅字母、数字、连字符和点）、IPv4 或 IPv6 地址（不带 http:// 和端口）".to_owned(),
+                "a host name (of letters, digits, hyphens and dots), IPv4 or IPv6 address, without http:// and port".to_owned(),
+            ),
+            Kind::Interface => (
+                "网卡名，例如 eth0".to_owned(),
+                "the name of a network interface such as eth0".to_owned(),
+            ),
             Kind::Path => ("路径".to_owned(), "a path".to_owned()),
             Kind::NodeId => (
                 "1 到 64 个 A-Z a-z 0-9 . _ - 字符".to_owned(),
@@ -276,9 +295,22 @@ fn is_node_id(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-fn is_host(text: &str) -> bool {
+fn is_address(text: &str) -> bool {
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-    bare.parse::<IpAddr>().is_ok() || is_host_name(text)
+    bare.parse::<IpAddr>().is_ok()
+}
+
+/// What RFC 1123 (2.1) asks of a name's labels besides. Names of one's own
+/// network are often laxer, and a main server may well have one of those.
+fn is_public_name(text: &str) -> bool {
+    let label = |label: &str| !label.starts_with('-') && !label.ends_with('-');
+    text.split('.').all(label) && !text.contains('_')
+}
+
+/// What Linux takes as one (`dev_valid_name`, IFNAMSIZ), in visible letters.
+fn is_interface(text: &str) -> bool {
+    let letter = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '/' | ':');
+    (1..=15).contains(&text.len()) && text.chars().all(letter) && !matches!(text, "." | "..")
 }
 
 fn is_host_name(text: &str) -> bool {
@@ -318,6 +350,32 @@ mod tests {
         }
         assert!(!host.accepts(&Value::Null));
         assert!(find("publicIp").unwrap().accepts(&Value::Null));
+    }
+
+    #[test]
+    fn a_public_host_has_a_name_that_everybody_takes() {
+        let host = find("publicIp").unwrap();
+        for good in ["10.0.0.1", "2001:db8::1", "[2001:db8::1]", "n1", "3com.example", "a-1.B.cn"] {
+            assert!(host.accepts(&json!(good)), "{good}");
+        }
+        for bad in
+            ["a_b", "-a", "a-.example", "a.-b", "a..b", "a b", "a:80", "http://a", "节点", "1.2.3"]
+        {
+            assert!(!host.accepts(&json!(bad)), "{bad}");
+        }
+        let (zh, en) = host.allowed();
+        assert!(zh.contains("连字符") && en.contains("hyphens"), "{zh} {en}");
+    }
+
+    #[test]
+    fn an_interface_need_not_be_there() {
+        let interface = find("advertiseInterface").unwrap();
+        for good in [json!("eth0"), json!("enp0s31f6.100"), json!("wlan-会议"), json!(null)] {
+            assert!(interface.accepts(&good), "{good}");
+        }
+        for bad in ["", "eth 0", "eth0:1", "../eth0", ".", "sixteen-letters!", "eth0\n"] {
+            assert!(!interface.accepts(&json!(bad)), "{bad:?}");
+        }
     }
 
     #[test]

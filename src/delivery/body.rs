@@ -196,6 +196,7 @@ mod tests {
     use crate::{
         config::Serve,
         delivery::{Ended, Traffic},
+        store::tests::{chill, on_disk},
     };
 
     const SIZE: u64 = (3 << 20) + 5;
@@ -272,6 +273,25 @@ mod tests {
             assert!(all_of(body).await.unwrap() == bytes);
             let took = began.elapsed().as_secs_f64();
             assert!((1.85..2.1).contains(&took), "{took}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_in_memory_is_brought_there_by_another_thread() {
+        let folder = on_disk();
+        let mut file = tempfile::tempfile_in(folder.path()).unwrap();
+        file.write_all(&vec![7; SIZE as usize]).unwrap();
+        let begun = || {
+            let (mut body, _) = part(Opened::mapped(file.try_clone().unwrap()), 0..SIZE);
+            let mut cx = Context::from_waker(Waker::noop());
+            (Pin::new(&mut body).poll_frame(&mut cx).is_ready(), body)
+        };
+        assert!(begun().0, "it is there");
+        if chill(&file) {
+            let (at_once, body) = begun();
+            assert!(!at_once);
+            assert_eq!(all_of(body).await.unwrap().len() as u64, SIZE);
+            assert!(begun().0, "it was brought");
         }
     }
 

@@ -126,6 +126,8 @@ async fn read(growing: &Arc<Growing>, at: u64, to: u64) -> io::Result<Bytes> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Poll, Waker};
+
     use axum::body::to_bytes;
     use futures_util::StreamExt;
 
@@ -134,7 +136,11 @@ mod tests {
         config::Verify,
         delivery::{Ended, Traffic},
         package::{Route, Validators},
-        store::{Provenance, Store, growing::Grower},
+        store::{
+            Provenance, Store,
+            growing::Grower,
+            tests::{chill, on_disk},
+        },
     };
 
     fn provenance() -> Provenance {
@@ -176,10 +182,15 @@ mod tests {
             pending.write(&zip[..half]).unwrap();
             grower.grew(half as u64);
             let mut got = whole.next().await.unwrap().unwrap().to_vec();
+            assert_eq!(Arc::strong_count(grower.growing()), 3);
             pending.write(&zip[half..]).unwrap();
             let stored = pending.commit(Verify::Full, None, provenance(), || true).unwrap();
             let copy = || store.open_package(&id).unwrap().unwrap().1;
+            let growing = grower.growing().clone();
             grower.verified(&stored, with_copy.then(copy));
+            got.extend_from_slice(&whole.next().await.unwrap().unwrap());
+            // Who has gone over holds on to the growing file no longer.
+            assert_eq!(Arc::strong_count(&growing), if with_copy { 2 } else { 3 });
             while let Some(chunk) = whole.next().await {
                 got.extend_from_slice(&chunk.unwrap());
             }
@@ -189,6 +200,56 @@ mod tests {
             assert_eq!((traffic.under_way(), traffic.served_bytes()), (0, 2 * size - 2));
             assert_eq!(stored.downloads(), 2);
             assert_eq!(traffic.ended.of(Ended::Whole).get(), 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn others_get_their_turn_however_much_there_is_to_send() {
+        let zip = zip_of(5 << 20);
+        let size = zip.len() as u64;
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap().0;
+        let mut pending = store.begin(&"m".parse().unwrap(), Some(size), u64::MAX).unwrap();
+        let grower = Grower::begin(&pending, size, None).unwrap();
+        let under_way = UnderWay::begin(Arc::<Traffic>::default().unlimited_place(), size);
+        let body = Following::new(grower.growing().clone(), 0..size, under_way).into_body();
+        let mut chunks = body.into_data_stream();
+        pending.write(&zip[..4 << 20]).unwrap();
+        grower.grew(4 << 20);
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut sent, mut pauses) = (0, Vec::new());
+        while sent < 4 << 20 {
+            match chunks.poll_next_unpin(&mut cx) {
+                Poll::Ready(chunk) => sent += chunk.unwrap().unwrap().len() as u64,
+                Poll::Pending => pauses.push(sent),
+            }
+        }
+        assert_eq!((sent, pauses), (4 << 20, vec![1 << 20, 2 << 20, 3 << 20]));
+    }
+
+    #[tokio::test]
+    async fn what_is_in_memory_no_longer_is_brought_back_by_another_thread() {
+        let zip = zip_of(5 << 20);
+        let size = zip.len() as u64;
+        let folder = on_disk();
+        let store = Store::open(folder.path()).unwrap().0;
+        let mut pending = store.begin(&"m".parse().unwrap(), Some(size), u64::MAX).unwrap();
+        let grower = Grower::begin(&pending, size, None).unwrap();
+        pending.write(&zip[..4 << 20]).unwrap();
+        grower.grew(4 << 20);
+        let begun = || {
+            let under_way = UnderWay::begin(Arc::<Traffic>::default().unlimited_place(), size);
+            let body = Following::new(grower.growing().clone(), 0..size, under_way).into_body();
+            let mut chunks = body.into_data_stream();
+            let first = chunks.poll_next_unpin(&mut Context::from_waker(Waker::noop()));
+            (first.is_ready(), chunks)
+        };
+        assert!(begun().0, "it is there");
+        if chill(grower.growing().copy().file()) {
+            let (at_once, mut chunks) = begun();
+            assert!(!at_once);
+            let first = chunks.next().await.unwrap().unwrap();
+            assert!(first == zip[..first.len()]);
         }
     }
 

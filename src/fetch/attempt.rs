@@ -410,3 +410,72 @@ fn is_page(response: &Response) -> bool {
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     kind.starts_with("text/") || kind.starts_with("application/json")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use axum::{Json, Router, routing::get};
+    use serde_json::json;
+
+    use super::super::Fetch;
+    use crate::{
+        board::Board,
+        config::Settings,
+        fetch::{Phase, Reason},
+        listen::Listener,
+        store::{Store, tests::zip_of},
+        tasks::Tasks,
+    };
+
+    /// Lets others go on until it is so.
+    async fn until(mut is_so: impl FnMut() -> bool) {
+        while !is_so() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_stopped_while_it_was_verified_takes_no_place() {
+        let (folder, tasks) = (tempfile::tempdir().unwrap(), Tasks::new());
+        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let port = listener.address().port();
+        let zip = zip_of(b"late");
+        let router = Router::new()
+            .route("/api/v1/meetings/active/meetings", get(async || Json(json!([]))))
+            .route("/api/v1/meetings/m/download-package-direct", get(async move || zip.clone()));
+        let serving = listener.serve(router, tasks.clone(), tasks.token().clone());
+        tasks.spawn("main server", serving);
+        let file = folder.path().join("node_config.json");
+        let config = json!({"mainServerIp": "127.0.0.1", "mainServerPort": port, "nodeId": "n"});
+        std::fs::write(&file, config.to_string()).unwrap();
+        let settings = std::sync::Arc::new(Settings::load_or_create(&file).unwrap());
+        let store = Store::open(&folder.path().join("storage")).unwrap().0;
+        let board = std::sync::Arc::new(Board::new(store.clone(), 0));
+        let fetch = Fetch::new(settings, board, Default::default(), tasks.child());
+        let id = "m".parse().unwrap();
+        let files = |name: &str| {
+            let folder = folder.path().join("storage").join(name);
+            std::fs::read_dir(folder).into_iter().flatten().count()
+        };
+
+        let pull = |fetch: &Fetch| fetch.pull(&id, Reason::Missing);
+        let still = store.held_still();
+        pull(&fetch);
+        let verifying = |fetch: &Fetch| {
+            fetch.under_way().get(&id).is_some_and(|pull| pull.phase == Phase::Verifying)
+        };
+        until(|| verifying(&fetch)).await;
+        fetch.stop();
+        drop(still);
+        // Whatever became of it, its scratch file is gone then.
+        until(|| files(".scratch") == 0).await;
+        drop(store.held_still());
+        assert!(store.get(&id).is_none() && files("meeting_m") == 0);
+
+        fetch.start();
+        pull(&fetch);
+        until(|| store.get(&id).is_some()).await;
+        tasks.shut_down(std::time::Duration::from_secs(5)).await;
+    }
+}

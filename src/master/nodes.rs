@@ -10,6 +10,7 @@ use super::{
     holding::{MAX_LISTED, Report},
     json::{JsonBody, Reader},
     metrics::Taken,
+    probe::plain,
     refusal::Refusal,
     registry::{Beat, Node, Reach},
     server::Server,
@@ -29,7 +30,7 @@ pub async fn register(State(server): Shared, body: JsonBody) -> Result<Json<Valu
 
 fn registered(server: &Server, body: &JsonBody) -> Result<Json<Value>, Refusal> {
     let mut reader = Reader::new(body);
-    let (node_id, address) = (reader.text("node_id"), reader.text("address"));
+    let (node_id, address) = (reader.text("node_id"), plain(reader.text("address")));
     let status = reader.text("status");
     reader.finish()?;
     named(&node_id, &address)?;
@@ -52,7 +53,7 @@ pub async fn heartbeat(State(server): Shared, body: JsonBody) -> Result<Json<Val
 
 fn heard(server: &Server, body: &JsonBody) -> Result<Json<Value>, Refusal> {
     let mut reader = Reader::new(body);
-    let (node_id, address) = (reader.text("node_id"), reader.text("address"));
+    let (node_id, address) = (reader.text("node_id"), plain(reader.text("address")));
     let status = reader.text("status");
     // A title that is missing breaks the real main server for everyone; here
     // the heartbeat is refused.

@@ -1,54 +1,154 @@
-//! Which address the main server is told.
+//! Which address the main server is told, and what speaks against it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
+use ipnet::IpNet;
 use tokio::net::lookup_host;
 
 use crate::{
-    config::{Config, authority},
-    listen,
+    board::Doubt,
+    config::{Config, authority, literal},
+    listen, machine, tasks,
 };
 
-/// `host:port` under which clients reach this node, which listens on `host`.
+/// `host:port` under which clients reach this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertised {
+    pub address: String,
+    pub doubts: Vec<Doubt>,
+}
+
+/// Of a node that listens on `host`. Found out each time: interfaces and
+/// routes come and go.
 pub async fn advertised(
     config: &Config,
     host: IpAddr,
     listening_port: u16,
-) -> std::io::Result<String> {
-    if config.use_public_address
-        && let Some(host) = &config.public_ip
-    {
-        return Ok(authority(host, config.public_port.unwrap_or(listening_port)));
+) -> io::Result<Advertised> {
+    let mut doubts = Vec::new();
+    let (mut port, mut towards) = (listening_port, None);
+    let told = if let (true, Some(public)) = (config.use_public_address, &config.public_ip) {
+        port = config.public_port.unwrap_or(listening_port);
+        public.clone()
+    } else if !host.is_unspecified() {
+        host.to_string()
+    } else {
+        let chosen = match &config.advertise_interface {
+            Some(name) => {
+                let there = tasks::blocking(machine::interfaces).await;
+                of_interface(name, there, host.is_ipv6()).map_err(|doubt| doubts.push(doubt)).ok()
+            }
+            None => None,
+        };
+        let own = match chosen {
+            Some(chosen) => chosen,
+            None => {
+                let (own, main_server) = route(config).await?;
+                towards = Some(main_server);
+                own
+            }
+        };
+        own.to_string()
+    };
+    let address = authority(&told, port);
+    if literal(&told).is_some_and(is_private) && main_server_is_public(config, towards).await {
+        let main_server = config.main_server().to_owned();
+        doubts.push(Doubt::Private { address: address.clone(), main_server });
     }
-    if !host.is_unspecified() {
-        return Ok(authority(&host.to_string(), listening_port));
-    }
-    let local = local_towards(&config.main_server_ip, config.main_server_port).await?;
-    Ok(authority(&local.to_string(), listening_port))
+    Ok(Advertised { address, doubts })
 }
 
 /// Where a browser finds the panel: at the address that tablets use, as far as
 /// that is known.
 pub async fn panel(config: &Config, host: IpAddr, listening_port: u16) -> String {
-    let known = advertised(config, host, listening_port).await;
+    let known = advertised(config, host, listening_port).await.map(|known| known.address);
     let here = || authority(&Ipv4Addr::LOCALHOST.to_string(), listening_port);
     format!("http://{}/static/index.html", known.unwrap_or_else(|_| here()))
 }
 
-/// The address that packets to the main server leave from.
-async fn local_towards(host: &str, port: u16) -> std::io::Result<IpAddr> {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
+/// The interface's address that clients get furthest with. Always the same one
+/// while the addresses stay: another one would be registered anew.
+fn of_interface(
+    name: &str,
+    there: impl IntoIterator<Item = (String, Vec<IpNet>)>,
+    by_ipv6: bool,
+) -> Result<IpAddr, Doubt> {
+    let mut others = Vec::new();
+    for (interface, addresses) in there {
+        let usable = addresses.iter().filter(|net| by_ipv6 || net.addr().is_ipv4());
+        let ranked = usable.filter_map(|net| {
+            // What stands alone on its network is mostly somebody's second one.
+            Some((rank(net.addr())?, net.prefix_len() == net.max_prefix_len(), net.addr()))
+        });
+        match ranked.min() {
+            Some((_, _, best)) if interface == name => return Ok(best),
+            Some(_) => others.push(interface),
+            None => {}
+        }
+    }
+    Err(Doubt::Interface { name: name.to_owned(), there: others })
+}
+
+/// None is of no use to clients: a link-local address needs a zone, which no
+/// link can carry.
+fn rank(address: IpAddr) -> Option<u8> {
+    match address {
+        IpAddr::V4(v4) if v4.is_link_local() || v4.is_unspecified() => None,
+        IpAddr::V4(_) => Some(0),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() || v6.is_unspecified() => None,
+        IpAddr::V6(_) if !is_private(address) => Some(1),
+        IpAddr::V6(_) => Some(2),
+    }
+}
+
+/// Nobody on the internet gets to it: RFC 1918, carriers' own (RFC 6598),
+/// unique local, link-local, loopback.
+fn is_private(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            let carriers = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+            v4.is_private() || carriers || v4.is_link_local() || v4.is_loopback()
+        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
+    }
+}
+
+/// Only where all its addresses are: one that can be reached from inside may
+/// well be the one that is used. Who can't be found is not doubted.
+async fn main_server_is_public(config: &Config, towards: Option<IpAddr>) -> bool {
+    match towards {
+        Some(address) => !is_private(address),
+        None => main_server(config).await.is_ok_and(|all| {
+            !all.is_empty() && !all.iter().any(|address| is_private(address.ip()))
+        }),
+    }
+}
+
+async fn main_server(config: &Config) -> io::Result<Vec<SocketAddr>> {
+    if let Some(address) = literal(&config.main_server_ip) {
+        return Ok(vec![SocketAddr::new(address, config.main_server_port)]);
+    }
+    let found = lookup_host((config.main_server_ip.as_str(), config.main_server_port)).await?;
+    Ok(found.collect())
+}
+
+/// The address that packets to the main server leave from, and its own.
+async fn route(config: &Config) -> io::Result<(IpAddr, IpAddr)> {
     let mut failure = None;
-    // IPv4 first: it is what a node listens on unless it was told otherwise.
-    let mut targets: Vec<_> = lookup_host((bare, port)).await?.collect();
+    // IPv4 first: every tablet has that.
+    let mut targets = main_server(config).await?;
     targets.sort_by_key(SocketAddr::is_ipv6);
     for target in targets {
         match listen::local_towards(target).await {
-            Ok(local) => return Ok(local),
+            Ok(local) => return Ok((local, target.ip())),
             Err(error) => failure = Some(error),
         }
     }
-    Err(failure.unwrap_or_else(|| std::io::Error::other(format!("{host} has no address"))))
+    let host = &config.main_server_ip;
+    Err(failure.unwrap_or_else(|| io::Error::other(format!("{host} has no address"))))
 }
 
 #[cfg(test)]
@@ -67,29 +167,94 @@ mod tests {
         crate::config::check::typed(&whole, std::path::Path::new("/")).unwrap()
     }
 
+    async fn told(document: serde_json::Value, host: IpAddr) -> String {
+        advertised(&config(document), host, 8001).await.unwrap().address
+    }
+
     #[tokio::test]
     async fn the_public_address_counts_only_when_it_is_switched_on() {
-        let public =
-            json!({"publicIp": "files.example", "publicPort": 80, "usePublicAddress": true});
-        assert_eq!(advertised(&config(public), ANY, 8001).await.unwrap(), "files.example:80");
-        let no_port = json!({"publicIp": "2001:db8::1", "usePublicAddress": true});
-        assert_eq!(advertised(&config(no_port), ANY, 8001).await.unwrap(), "[2001:db8::1]:8001");
-        let off = json!({"publicIp": "files.example", "mainServerIp": "127.0.0.1"});
-        assert_eq!(advertised(&config(off), ANY, 8001).await.unwrap(), "127.0.0.1:8001");
+        let here = |public: serde_json::Value| {
+            let mut all = json!({"mainServerIp": "127.0.0.1", "usePublicAddress": true});
+            crate::config::merge::merge(all.as_object_mut().unwrap(), public.as_object().unwrap());
+            all
+        };
+        let named = json!({"publicIp": "files.example", "publicPort": 80});
+        assert_eq!(told(here(named), ANY).await, "files.example:80");
+        let no_port = json!({"publicIp": "2001:db8::1"});
+        assert_eq!(told(here(no_port), ANY).await, "[2001:db8::1]:8001");
+        let in_brackets = json!({"publicIp": "[2001:db8::1]"});
+        assert_eq!(told(here(in_brackets), ANY).await, "[2001:db8::1]:8001");
+        let off = json!({"publicIp": "files.example", "usePublicAddress": false});
+        assert_eq!(told(here(off), ANY).await, "127.0.0.1:8001");
     }
 
     #[tokio::test]
     async fn a_node_that_listens_on_one_address_is_reached_there_only() {
-        let config = config(json!({"mainServerIp": "127.0.0.1"}));
         let one = "127.0.0.2".parse().unwrap();
-        assert_eq!(advertised(&config, one, 8001).await.unwrap(), "127.0.0.2:8001");
+        let config = json!({"mainServerIp": "127.0.0.1", "advertiseInterface": "lo"});
+        assert_eq!(told(config, one).await, "127.0.0.2:8001");
     }
 
     #[tokio::test]
     async fn ipv6_main_servers_are_told_an_ipv6_address() {
         if tokio::net::UdpSocket::bind("[::1]:0").await.is_ok() {
-            let config = config(json!({"mainServerIp": "::1"}));
-            assert_eq!(advertised(&config, ANY, 8001).await.unwrap(), "[::1]:8001");
+            assert_eq!(told(json!({"mainServerIp": "::1"}), ANY).await, "[::1]:8001");
+            assert_eq!(told(json!({"mainServerIp": "[::1]"}), ANY).await, "[::1]:8001");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_interface_that_is_not_there_is_told_and_the_route_decides() {
+        let config = config(json!({"mainServerIp": "127.0.0.1", "advertiseInterface": "no-such0"}));
+        let Advertised { address, doubts } = advertised(&config, ANY, 8001).await.unwrap();
+        assert_eq!(address, "127.0.0.1:8001");
+        let [Doubt::Interface { name, there }] = doubts.as_slice() else { panic!("{doubts:?}") };
+        assert!(name == "no-such0" && there.contains(&"lo".to_owned()), "{there:?}");
+    }
+
+    #[test]
+    fn an_interfaces_address_is_ipv4_then_global_and_never_link_local() {
+        let best = |addresses: &[&str], by_ipv6| {
+            let nets = addresses.iter().map(|text| text.parse().unwrap()).collect();
+            let there = [("lo".to_owned(), vec![]), ("eth1".to_owned(), nets)];
+            of_interface("eth1", there, by_ipv6).ok().map(|address| address.to_string())
+        };
+        let all = ["fe80::1/64", "fd00::1/8", "2001:db8::1/64", "10.0.0.5/24"];
+        assert_eq!(best(&all, true).unwrap(), "10.0.0.5");
+        assert_eq!(best(&all[..3], true).unwrap(), "2001:db8::1");
+        assert_eq!(best(&all[..2], true).unwrap(), "fd00::1");
+        assert_eq!(best(&all[..1], true), None);
+        assert_eq!(best(&["169.254.0.9/16"], true), None);
+        assert_eq!(best(&all[..3], false), None, "nobody listens by IPv6");
+        let shared = ["10.0.0.1/32", "10.0.0.9/24", "10.0.0.7/24"];
+        assert_eq!(best(&shared, true).unwrap(), "10.0.0.7");
+    }
+
+    #[tokio::test]
+    async fn a_private_address_at_a_public_main_server_is_doubted() {
+        for (own, main_server, doubted) in [
+            ("10.1.2.3", "198.51.100.1", true),
+            ("172.16.0.1", "198.51.100.1", true),
+            ("192.168.1.5", "2001:db8::1", true),
+            ("100.64.0.1", "198.51.100.1", true),
+            ("100.128.0.1", "198.51.100.1", false),
+            ("169.254.1.1", "198.51.100.1", true),
+            ("127.0.0.1", "198.51.100.1", true),
+            ("fd00::1", "2001:db8::1", true),
+            ("[fe80::1]", "2001:db8::1", true),
+            ("::ffff:10.0.0.1", "198.51.100.1", true),
+            ("203.0.113.1", "198.51.100.1", false),
+            ("files.example", "198.51.100.1", false),
+            ("10.1.2.3", "10.9.9.9", false),
+            ("10.1.2.3", "localhost", false),
+            ("10.1.2.3", "::ffff:192.168.0.1", false),
+        ] {
+            let config = config(
+                json!({"publicIp": own, "usePublicAddress": true, "mainServerIp": main_server}),
+            );
+            let doubts = advertised(&config, ANY, 8001).await.unwrap().doubts;
+            let private = doubts.iter().any(|doubt| matches!(doubt, Doubt::Private { .. }));
+            assert_eq!(private, doubted, "{own} {main_server}: {doubts:?}");
         }
     }
 }

@@ -16,9 +16,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::address;
+use super::address::{self, Advertised};
 use crate::{
-    board::{self, Active, Answered, Board, Cause, Fault},
+    board::{self, Active, Answered, Board, Cause, Doubt, Fault},
     config::{Config, Settings},
     delivery::Traffic,
     fetch::belongs,
@@ -140,11 +140,8 @@ impl Worker {
             let text = format!("no route to the main server {server}: {error}");
             Fault { cause: Cause::Unreachable, text }
         })?;
-        // Shown even while nobody answers: it is what an operator checks first.
-        self.board.presence.send_if_modified(|presence| {
-            let before = presence.address.replace(address.clone());
-            before != presence.address
-        });
+        let Advertised { address, doubts } = address;
+        self.show(&address, doubts);
         let limit = limit(&config);
         if standing.as_ref().is_none_or(|known| !known.fresh || known.address != address) {
             let (node_id, status) = (config.node_id.clone(), "online".to_owned());
@@ -171,6 +168,19 @@ impl Worker {
             }
             error.fault()
         })
+    }
+
+    /// Shown even while nobody answers: it is what an operator checks first.
+    fn show(&self, address: &str, doubts: Vec<Doubt>) {
+        self.board.presence.send_if_modified(|presence| {
+            // Once each, not with every heartbeat.
+            for doubt in doubts.iter().filter(|doubt| !presence.doubts.contains(doubt)) {
+                warn!("{doubt}");
+            }
+            let before = presence.address.replace(address.to_owned());
+            let doubted = std::mem::replace(&mut presence.doubts, doubts);
+            before != presence.address || doubted != presence.doubts
+        });
     }
 
     fn heartbeat(&self, config: &Config, address: String) -> Heartbeat {
@@ -240,6 +250,7 @@ impl Worker {
                 .map(|_| before.failing_since_s.unwrap_or_else(now_s)),
             unreachable: outcome.as_ref().ok().cloned().flatten(),
             error: outcome.err(),
+            doubts: before.doubts,
         });
         good
     }
@@ -272,7 +283,8 @@ impl Worker {
         let listening = *port.borrow_and_update();
         let relevant = |c: &Config| {
             let public = (c.public_ip.clone(), c.public_port, c.use_public_address);
-            (c.main_server().to_owned(), c.node_id.clone(), public, c.heartbeat.interval)
+            let told = (public, c.advertise_interface.clone());
+            (c.main_server().to_owned(), c.node_id.clone(), told, c.heartbeat.interval)
         };
         let before = relevant(config);
         tokio::select! {
@@ -306,6 +318,60 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::store::Store;
+
+    fn worker(folder: &std::path::Path) -> Worker {
+        let settings = Settings::load_or_create(&folder.join("node_config.json")).unwrap();
+        let (store, _) = Store::open(&folder.join("storage")).unwrap();
+        Worker {
+            settings: Arc::new(settings),
+            board: Arc::new(Board::new(store, 8001)),
+            connector: Arc::default(),
+            traffic: Arc::default(),
+            host: std::net::Ipv4Addr::LOCALHOST.into(),
+        }
+    }
+
+    /// How long a beat is waited for that takes so long, once all is over; and
+    /// whether it came to its end.
+    async fn waited(worker: &Worker, takes: Duration, end: &CancellationToken) -> (Duration, bool) {
+        let (before, began) = (worker.settings.current(), Instant::now());
+        let mut whole = false;
+        let beat = async {
+            tokio::time::sleep(takes).await;
+            whole = true;
+        };
+        let outcome = worker.unless_over(pin!(beat), &before, end).await;
+        assert_eq!(outcome, None);
+        (began.elapsed(), whole)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_about_to_be_answered_is_waited_for_before_the_goodbye_and_no_longer() {
+        let folder = tempfile::tempdir().unwrap();
+        let worker = worker(folder.path());
+        let (soon, never) = (LAST_BEAT - Duration::from_millis(1), Duration::from_secs(3600));
+        let end = CancellationToken::new();
+        assert!(worker.board.switch(false, || ()));
+        assert_eq!(waited(&worker, soon, &end).await, (soon, true), "a stop of the service");
+        assert_eq!(waited(&worker, never, &end).await, (LAST_BEAT, false));
+        assert!(worker.board.switch(true, || ()));
+        end.cancel();
+        assert_eq!(waited(&worker, soon, &end).await, (soon, true), "an end of the node");
+        assert_eq!(waited(&worker, never, &end).await, (LAST_BEAT, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_nothing_is_over_a_beat_has_all_the_time_that_it_takes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (worker, end) = (worker(folder.path()), CancellationToken::new());
+        let before = worker.settings.current();
+        let beat = async {
+            tokio::time::sleep(10 * LAST_BEAT).await;
+            "answered"
+        };
+        assert_eq!(worker.unless_over(pin!(beat), &before, &end).await, Some("answered"));
+    }
 
     #[test]
     fn retries_come_soon_and_never_later_than_the_interval() {

@@ -14,7 +14,7 @@ use super::{
     verify::{self, VerifyError},
 };
 use crate::{
-    atomic::{self, Scratch},
+    atomic::{self, Durable, Scratch},
     config::Verify,
     package::{Manifest, PackageId, Sha256, Source},
 };
@@ -261,7 +261,8 @@ impl Pending {
 
         let (folder, path) = (store.inner.layout.folder(&id), store.inner.layout.package(&id));
         let io_error = |cause| StoreError::io("write", &path, cause);
-        trail.synced().unwrap_or_else(|| scratch.sync()).map_err(io_error)?;
+        let durable = trail.synced().map_or_else(|| scratch.sync(), Durable::made);
+        let durable = durable.map_err(io_error)?;
         atomic::create_folder(&folder).map_err(io_error)?;
         let mut manifest = Manifest {
             id: id.clone(),
@@ -285,7 +286,7 @@ impl Pending {
             if !wanted() {
                 return Err(StoreError::Unwanted);
             }
-            scratch.place(&path).map_err(io_error)?;
+            scratch.place(durable, &path).map_err(io_error)?;
             turn.admit(manifest)
         };
         atomic::sync_folder_of(&path).map_err(io_error)?;

@@ -65,6 +65,25 @@ fn read_on(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::tests::{chill, is_warm, on_disk, put, zip_of};
+
+    #[tokio::test]
+    async fn what_was_not_in_memory_is_not_left_there() {
+        let folder = on_disk();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        let mut content = vec![0; 4 * CHUNK_BYTES];
+        fastrand::fill(&mut content);
+        put(&store, "m", &zip_of(&content));
+        let package = store.open_package(&"m".parse().unwrap()).unwrap().unwrap();
+        let file = package.1.file();
+        let again = async || is_good(&store, &package, Duration::ZERO, |_| ()).await.unwrap();
+        // Before the other: what was in memory once is taken to be so for a while.
+        if chill(file) {
+            assert!(again().await && !is_warm(file));
+        }
+        file.read_exact_at(&mut content, 0).unwrap();
+        assert!(again().await && is_warm(file), "others had it there");
+    }
 
     #[test]
     fn only_what_the_disk_lost_is_damage() {

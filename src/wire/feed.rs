@@ -22,7 +22,7 @@ use serde_json::json;
 use tokio::sync::{Notify, watch};
 
 use super::{detail, snapshot::Snapshot};
-use crate::store::now_s;
+use crate::{listen::of_one_machine, store::now_s};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Proxies close what is silent for a minute; and a page learns by it that
@@ -146,6 +146,7 @@ impl Place {
         address: IpAddr,
         operator: bool,
     ) -> Option<Self> {
+        let address = of_one_machine(address);
         let mut all = taken.lock().unwrap_or_else(PoisonError::into_inner);
         let strangers: usize = all.values().map(|taken| taken.by_strangers).sum();
         let operators: usize = all.values().map(|taken| taken.by_operators).sum();
@@ -293,6 +294,18 @@ mod tests {
         assert_eq!(operators.len(), MAX_STREAMS - MAX_STRANGERS);
         drop((own, others, operators));
         assert!(feed.taken.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn one_machine_is_one_stranger_however_many_addresses_it_has() {
+        let feed = Feed::default();
+        let watch =
+            |address: String| feed.watch(Snapshot::default(), address.parse().unwrap(), false);
+        let all: Vec<_> = (0..99).filter_map(|n| watch(format!("2001:db8::{n}"))).collect();
+        assert_eq!(all.len(), MAX_FROM_ADDRESS);
+        assert!(watch("2001:db8:0:1::1".to_owned()).is_some());
+        drop(all);
+        assert!(watch("2001:db8::1".to_owned()).is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -143,6 +143,32 @@ async fn bytes_reach_a_client_before_the_pull_has_ended() {
     node.shut_down().await;
 }
 
+/// How often this process has a package in its address space.
+fn mappings_of(node: &TestNode) -> usize {
+    let path = node.storage().join("meeting_m1/package.zip");
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    // A mapping may lie there in parts; only its first begins with the file.
+    let begins = |line: &&str| line.split_whitespace().nth(2).is_some_and(|at| at == "00000000");
+    maps.lines().filter(|line| line.ends_with(path.to_str().unwrap())).filter(begins).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_followed_goes_on_from_the_copy_that_all_use() {
+    let zip = big_zip(24_000_000, 7);
+    let (_main, node, valve) = stage(&zip, 8_000_000, json!({})).await;
+    let mut slow = Tablet::asks(&node, "m1", &[]).await;
+    slow.reads(1_000_000).await;
+    valve.open();
+    node.until_synced("m1").await;
+    assert_eq!(node.download("m1").await.1, zip);
+    // It has all that it was given before; what comes now is from elsewhere.
+    slow.reads(12_000_000).await;
+    until("one copy", async || (mappings_of(&node) == 1).then_some(())).await;
+    assert_eq!(node.status().await["downloads_under_way"], 1);
+    assert_eq!(slow.ends().await.as_deref(), Ok(&*zip));
+    node.shut_down().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn any_number_of_readers_go_at_their_own_pace() {
     // More than the sockets of a reader that reads nothing can hold.

@@ -6,6 +6,7 @@
 mod support;
 
 mod access;
+mod addresses;
 mod bench;
 mod benchmarks;
 mod commands;

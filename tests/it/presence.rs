@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{ScriptedMain, TestNode, node::free_port, until, zip_of};
+use crate::support::{Fault, PATIENCE, ScriptedMain, TestNode, node::free_port, until, zip_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_registers_beats_and_unregisters() {
@@ -50,6 +50,22 @@ async fn a_finished_pull_is_told_at_once_and_not_at_the_next_interval() {
         (main.last_heartbeat()["active_meetings"] == json!([])).then_some(())
     })
     .await;
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_main_server_that_keeps_a_heartbeat_unanswered_is_told_goodbye_all_the_same() {
+    let main = ScriptedMain::start().await;
+    main.fail("/nodes/heartbeat", [Fault::Silence(10 * PATIENCE)]);
+    let patient = json!({
+        "heartbeat": {"interval": 300, "timeout": 301}, "network": {"connectionTimeout": 300},
+    });
+    let node = TestNode::of(&main.authority()).with(patient).start().await;
+    until("the heartbeat", async || (main.count(Method::POST, "heartbeat") > 0).then_some(()))
+        .await;
+    node.post("/api/service/stop", json!(null)).await;
+    until("goodbye", async || (main.count(Method::POST, "unregister") > 0).then_some(())).await;
+    assert_eq!((main.knows("node-test"), main.count(Method::POST, "heartbeat")), (None, 1));
     node.shut_down().await;
 }
 

@@ -28,6 +28,8 @@ const SETTINGS_OF = {
   disk_nearly_full: "storage.path",
   port_error: "nodePort",
   address_unreachable: "publicIp",
+  address_private: "publicIp",
+  interface_missing: "advertiseInterface",
   heartbeat_slow: "heartbeat.interval",
   open_access: "security.open",
 };

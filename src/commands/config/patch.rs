@@ -19,9 +19,15 @@ fn typed(key: &str, text: &str) -> Value {
     }
     let read = || serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
     match schema::find(key).map(|setting| setting.kind) {
-        Some(Kind::Host | Kind::Path | Kind::NodeId | Kind::Choice(_) | Kind::Secret) => {
-            text.into()
-        }
+        Some(
+            Kind::Host
+            | Kind::PublicHost
+            | Kind::Interface
+            | Kind::Path
+            | Kind::NodeId
+            | Kind::Choice(_)
+            | Kind::Secret,
+        ) => text.into(),
         Some(Kind::Networks) if !text.starts_with('[') => {
             let networks = text.split(',').map(str::trim).filter(|network| !network.is_empty());
             networks.map(Value::from).collect::<Vec<_>>().into()

@@ -77,6 +77,23 @@ fn what(problem: &Value, language: Language) -> String {
                 ),
             )
         }
+        "address_private" => {
+            let at = field("address");
+            (
+                format!("登记的地址 {at} 是内网地址，而主控服务器在公网上，平板可能访问不到本节点"),
+                format!(
+                    "{at} is a private address, but the main server is public: tablets may not \
+                     reach this node"
+                ),
+            )
+        }
+        "interface_missing" => {
+            let name = field("interface");
+            (
+                format!("网卡 {name} 不存在或没有地址，登记的是其他地址"),
+                format!("the interface {name} is not there or has no address; another one is told"),
+            )
+        }
         "meeting_failing" => {
             let id = field("meeting");
             (

@@ -146,6 +146,16 @@ pub const MEANINGS: &[Meaning] = &[
         ),
     ),
     of(
+        "advertiseInterface",
+        "node",
+        None,
+        words("公布网卡", "Advertised interface"),
+        words(
+            "有多块网卡时，把哪一块的地址告知主控服务器；留空则用通往主控服务器的地址。使用公布地址时不起作用。",
+            "With several interfaces, the one whose address the main server is told; empty: the one towards the main server. Without effect where the public address is used.",
+        ),
+    ),
+    of(
         "publicPort",
         "node",
         None,

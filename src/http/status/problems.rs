@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{cleanup_at, meetings::Meeting};
 use crate::{
-    board::{Presence, Sync},
+    board::{Doubt, Presence, Sync},
     config::Config,
     machine::Machine,
     store::LOW_DISK_BYTES,
@@ -54,6 +54,7 @@ pub(super) fn found(seen: &Seen) -> Vec<Value> {
             json!({"code": "address_unreachable", "severity": "error", "address": address, "text": text})
         }));
         found.extend(seen.failing.iter().map(failing));
+        found.extend(seen.presence.doubts.iter().map(doubtful));
     }
     found.extend(room(seen));
     found.extend(
@@ -93,6 +94,20 @@ fn main_server(seen: &Seen) -> Option<Value> {
         "cause": fault.cause,
         "text": fault.text,
     }))
+}
+
+fn doubtful(doubt: &Doubt) -> Value {
+    let text = doubt.to_string();
+    match doubt {
+        Doubt::Private { address, main_server } => json!({
+            "code": "address_private", "severity": "warning",
+            "address": address, "main_server": main_server, "text": text,
+        }),
+        Doubt::Interface { name, there } => json!({
+            "code": "interface_missing", "severity": "warning",
+            "interface": name, "interfaces": there, "text": text,
+        }),
+    }
 }
 
 fn failing(meeting: &Meeting<'_>) -> Value {
@@ -185,8 +200,18 @@ mod tests {
             machine.disk_free = 1;
             c.security.open = true;
             c.heartbeat.interval = 30;
+            let (address, main_server) = ("10.0.0.5:8001".into(), "http://198.51.100.1:80".into());
+            let interface = Doubt::Interface { name: "eth9".into(), there: vec!["lo".into()] };
+            presence.doubts = vec![interface, Doubt::Private { address, main_server }];
         });
-        let told = ["address_unreachable", "disk_nearly_full", "heartbeat_slow", "open_access"];
+        let told = [
+            "address_unreachable",
+            "interface_missing",
+            "address_private",
+            "disk_nearly_full",
+            "heartbeat_slow",
+            "open_access",
+        ];
         assert_eq!(others, told);
     }
 }

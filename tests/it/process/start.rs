@@ -35,8 +35,8 @@ fn help_and_version_are_complete() {
         assert!(help.contains(part), "{part} is missing in\n{help}");
     }
     for (role, parts) in [
-        ("node", &["--config", "node_config.json", "--host", "0.0.0.0", "--port"][..]),
-        ("master", &["--data", "--host", "0.0.0.0", "--port", "8000"]),
+        ("node", &["--config", "node_config.json", "--host", "IPv4 and IPv6", "--port"][..]),
+        ("master", &["--data", "--host", "IPv4 and IPv6", "--port", "8000"]),
         ("demo", &["Ctrl-C"]),
     ] {
         let (code, help, errors) = run([role, "--help"]);

@@ -25,8 +25,11 @@ pub struct TestNode {
 /// What a test's node differs by from the defaults; quick where those are slow.
 pub struct Builder {
     config: Value,
+    host: IpAddr,
     folder: Arc<tempfile::TempDir>,
 }
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 impl TestNode {
     /// A node of the main server at `authority` (`host:port`).
@@ -42,7 +45,7 @@ impl TestNode {
             "logging": {"fileEnabled": false},
             "shutdownGrace": 5,
         });
-        Builder { config, folder: Arc::new(tempfile::tempdir().unwrap()) }
+        Builder { config, host: HERE, folder: Arc::new(tempfile::tempdir().unwrap()) }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -123,7 +126,7 @@ impl TestNode {
         self.node.take().unwrap().shut_down().await;
         let config: Value =
             serde_json::from_slice(&std::fs::read(self.config_path()).unwrap()).unwrap();
-        Builder { config, folder: self.folder.clone() }
+        Builder { config, host: HERE, folder: self.folder.clone() }
     }
 
     pub async fn shut_down(mut self) -> bool {
@@ -149,6 +152,11 @@ impl Builder {
         self
     }
 
+    /// Where it listens, instead of 127.0.0.1.
+    pub fn at(self, host: IpAddr) -> Self {
+        Self { host, ..self }
+    }
+
     /// Puts a file into the node's folder before it starts.
     pub fn file(self, path: &str, bytes: &[u8]) -> Self {
         let path = self.folder.path().join(path);
@@ -166,10 +174,13 @@ impl Builder {
         // With a port in its configuration the node listens there, else anywhere.
         let port = if config.contains_key("nodePort") { None } else { Some(0) };
         let journal = Journal::default();
-        let options = NodeOptions { host: IpAddr::V4(Ipv4Addr::LOCALHOST), port, journal };
+        let options = NodeOptions { host: self.host, port, journal };
         let node = Node::start(settings, options).await.unwrap();
         TestNode {
-            url: format!("http://{}", node.address()),
+            url: match self.host.is_unspecified() {
+                true => format!("http://127.0.0.1:{}", node.address().port()),
+                false => format!("http://{}", node.address()),
+            },
             node: Some(node),
             folder: self.folder,
         }

@@ -57,6 +57,8 @@ export default {
     "port_error.do": ["多半被其他程序占用：请停止那个程序，或换一个端口。", "Another program probably has it: stop that, or choose another port."],
     address_unreachable: ["主控服务器连接不上本节点登记的地址 {address}，平板不会被引导到这里。", "The main server can't reach this node at {address}, so no tablets are sent here."],
     "address_unreachable.do": ["请检查防火墙是否放行这个端口；平板须用另一地址时，请设置并启用公布地址。", "Check that the firewall lets this port through; if tablets need another address, set and enable the public address."],
+    address_private: ["{address} 是内网地址，而主控服务器在公网上，平板可能访问不到本节点。", "{address} is a private address, but the main server is public: tablets may not reach this node."],
+    interface_missing: ["网卡 {interface} 不存在或没有地址，登记的是其他地址。", "The interface {interface} is not there or has no address; another one is told."],
     heartbeat_slow: ["心跳间隔 {interval} 秒太长：超过 30 秒没有心跳，主控服务器就不再使用本节点。", "A heartbeat interval of {interval} s is too long: main servers drop a node after 30 s of silence."],
     "heartbeat_slow.do": ["请改为 20 秒或更短。", "Set it to 20 s or less."],
   },

@@ -1,0 +1,96 @@
+//! Addresses of IPv4 and IPv6, side by side.
+//!
+//! One socket takes both: there, a client of IPv4 comes from `::ffff:a.b.c.d`.
+//! Nobody but this file need know: whoever restricts, counts or shows
+//! addresses is handed `a.b.c.d`.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tracing::debug;
+
+/// Where to listen: at the one address that was asked for, else at all that
+/// this machine has.
+pub fn host(asked: Option<IpAddr>) -> IpAddr {
+    asked.map_or_else(|| everywhere(both_kinds()), |one| one.to_canonical())
+}
+
+fn everywhere(tried: io::Result<()>) -> IpAddr {
+    match tried {
+        Ok(()) => Ipv6Addr::UNSPECIFIED.into(),
+        Err(error) => {
+            debug!("listening by IPv4 alone, this machine has no IPv6: {error}");
+            Ipv4Addr::UNSPECIFIED.into()
+        }
+    }
+}
+
+/// Whether the kernel gives a socket for both kinds: it may have been started
+/// without IPv6, or keep it from this process.
+fn both_kinds() -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_only_v6(false)?;
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into())
+}
+
+/// An IPv4 address that is written as one of IPv6, as what it is.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => (ip, address.port()).into(),
+        // With its zone.
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// What counts as one client where clients are counted: a machine with IPv6
+/// has the last 64 bits for itself.
+pub fn of_one_machine(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => {
+            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_ipv6_listens_by_ipv4_and_one_address_is_just_that() {
+        let none = io::Error::from_raw_os_error(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
+        assert_eq!(everywhere(Err(none)).to_string(), "0.0.0.0");
+        assert_eq!(everywhere(Ok(())).to_string(), "::");
+        for (asked, host_is) in
+            [("0.0.0.0", "0.0.0.0"), ("::1", "::1"), ("::ffff:127.0.0.1", "127.0.0.1")]
+        {
+            assert_eq!(host(Some(asked.parse().unwrap())).to_string(), host_is);
+        }
+    }
+
+    #[test]
+    fn only_what_is_ipv4_is_written_as_ipv4() {
+        for (address, is) in [
+            ("[::ffff:10.0.0.5]:80", "10.0.0.5:80"),
+            ("[::ffff:127.0.0.1]:80", "127.0.0.1:80"),
+            ("10.0.0.5:80", "10.0.0.5:80"),
+            ("[::1]:80", "[::1]:80"),
+            // Compatible, not mapped (RFC 4291, 2.5.5.1): nobody's any more.
+            ("[::10.0.0.5]:80", "[::a00:5]:80"),
+            ("[fe80::1%3]:80", "[fe80::1%3]:80"),
+        ] {
+            assert_eq!(canonical(address.parse().unwrap()).to_string(), is);
+        }
+    }
+
+    #[test]
+    fn clients_of_ipv4_are_not_all_one_machine() {
+        let one = |address: &str| of_one_machine(address.parse().unwrap()).to_string();
+        assert_eq!(one("::ffff:10.0.0.5"), "10.0.0.5");
+        assert_eq!(one("2001:db8:0:1:2:3:4:5"), "2001:db8:0:1::");
+    }
+}
