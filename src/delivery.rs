@@ -25,6 +25,7 @@ use axum::{
 };
 
 use crate::{
+    listen::Line,
     metrics::{Counter, Histogram, Page, Requests, Tally, histogram::DOWNLOADS, labels},
     package::{MEDIA_TYPE, Manifest, PackageId},
     store::Package,
@@ -103,6 +104,7 @@ pub fn respond(
     (stored, opened): Package,
     besides: impl FnOnce(&PackageId) -> (String, HeaderMap),
     traffic: &Arc<Traffic>,
+    line: Line,
 ) -> Response<Body> {
     let manifest = &stored.manifest;
     let whole = 0..manifest.size_bytes;
@@ -123,7 +125,7 @@ pub fn respond(
         Some(range) if method == Method::GET => {
             stored.note_served();
             let under_way = UnderWay::begin(traffic, range.end - range.start);
-            Body::new(Download::new(opened, range, under_way))
+            Body::new(Download::new(opened, range, under_way, line))
         }
         // Of a HEAD's answer, only the length of it is sent.
         None => Body::from(explanation(status)),

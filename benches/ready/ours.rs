@@ -49,7 +49,11 @@ impl Ours {
             ..MasterOptions::default()
         };
         let master = Master::start(options).await.expect("it starts");
-        let client = Client::builder().no_proxy().build().expect("it has no TLS");
+        let client = Client::builder()
+            .no_proxy()
+            .tls_backend_preconfigured(edge_mirror::tls::client())
+            .build()
+            .expect("its TLS is given");
         let origin = format!("http://{}", master.address());
         let log = Log::default();
         let proxy = Proxy { log: log.clone(), origin, client: client.clone() };

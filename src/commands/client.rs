@@ -10,6 +10,7 @@ use url::Url;
 use crate::{
     cli::{Login, Server},
     terminal::words,
+    tls,
     upstream::root_cause,
 };
 
@@ -27,6 +28,7 @@ pub(super) fn http() -> ClientBuilder {
         .connect_timeout(CONNECT)
         // A proxy for the internet has no business between these.
         .no_proxy()
+        .tls_backend_preconfigured(tls::client())
         .user_agent(concat!("edge-mirror/", env!("CARGO_PKG_VERSION")))
 }
 

@@ -14,7 +14,7 @@ use super::{
     explanation,
     following::Following,
 };
-use crate::{package::MEDIA_TYPE, store::growing::Growing};
+use crate::{listen::Line, package::MEDIA_TYPE, store::growing::Growing};
 
 /// The answer to a `GET` or `HEAD`; none where the conditions can't be judged
 /// before the package is verified.
@@ -24,6 +24,7 @@ pub fn respond(
     growing: &Arc<Growing>,
     file_name: &str,
     traffic: &Arc<Traffic>,
+    line: Line,
 ) -> Option<Response<Body>> {
     let size = growing.total_bytes();
     let etag = growing.sha256().map(|sha256| format!("\"{sha256}\""));
@@ -38,7 +39,7 @@ pub fn respond(
     let body = match &part {
         Some(range) if method == Method::GET => {
             let under_way = UnderWay::begin(traffic, range.end - range.start);
-            Following::new(growing.clone(), range.clone(), under_way).into_body()
+            Following::new(growing.clone(), range.clone(), under_way, line).into_body()
         }
         Some(_) => Body::empty(),
         None => Body::from(explanation(status)),

@@ -13,7 +13,7 @@ use crate::{
     board::Board,
     delivery::{self, Traffic},
     fetch::{Fetch, Found},
-    listen::AtOnce,
+    listen::{AtOnce, Line},
     package::{MEDIA_TYPE, PackageId},
     wire::{self, PathId},
 };
@@ -23,13 +23,13 @@ use crate::{
 pub(super) fn at_once(face: &Face) -> AtOnce {
     let (board, fetch, traffic) = (face.board.clone(), face.fetch.clone(), face.traffic.clone());
     let routes = [OURS, OLD].map(|path| traffic.requests.route(path));
-    Arc::new(move |method, uri, headers| {
+    Arc::new(move |method, uri, headers, line| {
         if !matches!(*method, Method::GET | Method::HEAD) || !board.is_running() {
             return None;
         }
         let (route, id) = asked_for(uri.path())?;
         let package = fetch.at_hand(id)?;
-        let mut answer = delivery::respond(method, headers, package, besides, &traffic);
+        let mut answer = delivery::respond(method, headers, package, besides, &traffic, line);
         if !answer.status().is_success() {
             wire::guard(answer.headers_mut());
         }
@@ -69,33 +69,32 @@ fn file_name(id: &PackageId) -> String {
     format!("meeting_{id}.zip")
 }
 
+/// How it is asked for, and over which line.
+type Asked = (Method, Line, HeaderMap);
 type Parts = (State<Arc<Board>>, State<Fetch>, State<Arc<Traffic>>);
 
 /// `/api/v1/meetings/{id}/download-package`: where main servers redirect to.
 pub(super) async fn package(
     parts: Parts,
     PathId(id): PathId,
-    method: Method,
-    headers: HeaderMap,
+    asked: Asked,
 ) -> Result<Response<Body>, ApiError> {
-    deliver(parts, id, &method, &headers, "Meeting package not found").await
+    deliver(parts, id, asked, "Meeting package not found").await
 }
 
 /// `/api/meetings/{id}/download`: the same, as front ends ask for it.
 pub(super) async fn package_for_old_clients(
     parts: Parts,
     PathId(id): PathId,
-    method: Method,
-    headers: HeaderMap,
+    asked: Asked,
 ) -> Result<Response<Body>, ApiError> {
-    deliver(parts, id, &method, &headers, "会议包不存在").await
+    deliver(parts, id, asked, "会议包不存在").await
 }
 
 async fn deliver(
     (State(board), State(fetch), State(traffic)): Parts,
     id: PackageId,
-    method: &Method,
-    headers: &HeaderMap,
+    (method, line, headers): Asked,
     not_found: &'static str,
 ) -> Result<Response<Body>, ApiError> {
     if !board.is_running() {
@@ -106,12 +105,13 @@ async fn deliver(
         Found::Here(package) => package,
         Found::Growing(growing) => {
             let name = file_name(&id);
-            let early = delivery::growing::respond(method, headers, &growing, &name, &traffic);
+            let early =
+                delivery::growing::respond(&method, &headers, &growing, &name, &traffic, line);
             if let Some(response) = early {
                 return Ok(response);
             }
             fetch.obtain(&id).await.map_err(refused)?
         }
     };
-    Ok(delivery::respond(method, headers, package, besides, &traffic))
+    Ok(delivery::respond(&method, &headers, package, besides, &traffic, line))
 }

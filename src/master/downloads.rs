@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     delivery,
+    listen::Line,
     package::PackageId,
     tasks,
     wire::{self, PathId},
@@ -153,7 +154,8 @@ async fn deliver(
     match opened? {
         Some(package) => {
             let besides = |id: &PackageId| (file_name(id), HeaderMap::new());
-            Ok(delivery::respond(method, headers, package, besides, &server.traffic))
+            // It speaks plain HTTP; TLS is for a proxy before it.
+            Ok(delivery::respond(method, headers, package, besides, &server.traffic, Line::Plain))
         }
         None if unverified => {
             server.wake.verifier.notify_one();

@@ -7,7 +7,7 @@ use axum::http::uri::Authority;
 use serde_json::Value;
 
 use super::registry::Reach;
-use crate::wire::MAX_JSON_BYTES;
+use crate::{tls, wire::MAX_JSON_BYTES};
 
 /// For one probe in all.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -26,6 +26,7 @@ impl Prober {
             .no_proxy()
             // A probe also finds out whether the node takes new connections.
             .pool_max_idle_per_host(0)
+            .tls_backend_preconfigured(tls::client())
             .build()?;
         Ok(Self { client })
     }

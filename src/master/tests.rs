@@ -32,6 +32,7 @@ impl TestMaster {
     async fn in_folder(folder: TempDir, announce_timeout: Duration) -> Self {
         let master = Master::start(options(&folder, announce_timeout)).await.unwrap();
         let client = Client::builder()
+            .tls_backend_preconfigured(crate::tls::client())
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()

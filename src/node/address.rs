@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tokio::net::lookup_host;
 
 use crate::{
-    config::{Config, authority},
+    config::{Config, authority, scheme},
     listen,
 };
 
@@ -32,7 +32,8 @@ pub async fn advertised(
 pub async fn panel(config: &Config, host: IpAddr, listening_port: u16) -> String {
     let known = advertised(config, host, listening_port).await;
     let here = || authority(&Ipv4Addr::LOCALHOST.to_string(), listening_port);
-    format!("http://{}/static/index.html", known.unwrap_or_else(|_| here()))
+    let scheme = scheme(config.tls_files().is_some());
+    format!("{scheme}://{}/static/index.html", known.unwrap_or_else(|_| here()))
 }
 
 /// The address that packets to the main server leave from.

@@ -28,3 +28,4 @@ mod serving;
 mod storage;
 mod sync;
 mod systemd;
+mod tls;

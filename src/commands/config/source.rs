@@ -15,8 +15,8 @@ use crate::{
         client::{self, Api, CallError},
         place,
     },
-    config::{ConfigError, Environment, Problem, Settings, check},
-    tasks,
+    config::{Config, ConfigError, Environment, Problem, Settings, check},
+    tasks, tls,
 };
 
 pub(super) enum Source {
@@ -64,7 +64,7 @@ impl Source {
                 let path = path.clone();
                 let changed = tasks::blocking(move || -> Result<bool> {
                     let settings = Settings::load_or_create(&path)?;
-                    let changed = settings.patch(&patch, |_| Ok(()))?;
+                    let changed = settings.patch(&patch, agree)?;
                     let warnings = settings.current().warnings();
                     warnings.iter().for_each(|warning| eprintln!("edge-mirror: {warning}"));
                     Ok(changed)
@@ -97,6 +97,11 @@ impl Source {
     }
 }
 
+/// A pair that does not fit would keep the node from starting.
+fn agree(config: &Config) -> Result<(), Problem> {
+    tls::problem(None, config).map_or(Ok(()), Err)
+}
+
 fn stranger(api: &Api) -> anyhow::Error {
     let error: CallError = api.stranger("POST /api/config/check");
     error.into()
@@ -120,7 +125,10 @@ fn checked(path: &Path, patch: &Map<String, Value>) -> Result<Vec<Problem>> {
     let environment = Environment::of_process().map_err(ConfigError::Environment)?;
     let typed = |whole: &Map<String, Value>| check::typed(&environment.over(whole), folder);
     let outcome = environment.strip(patch).and_then(|patch| check::patched(&whole, &patch, typed));
-    problems.extend(outcome.err().into_iter().flatten());
+    match outcome {
+        Ok((_, config)) => problems.extend(tls::problem(None, &config)),
+        Err(found) => problems.extend(found),
+    }
     Ok(problems)
 }
 
