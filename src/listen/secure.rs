@@ -69,7 +69,6 @@ mod tests {
         io::{AsyncReadExt, AsyncWriteExt},
         time::Instant,
     };
-    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::{listen::Listener, tasks::Tasks};
@@ -87,10 +86,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_never_says_hello_is_let_go() {
         let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let (address, tasks, stop) = (listener.address(), Tasks::new(), CancellationToken::new());
+        let (address, tasks) = (listener.address(), Tasks::new());
         let answers = Answers::from(Router::new());
         answers.shown.set(Some(Arc::new(nobody())));
-        tasks.spawn("accept", listener.serve(answers, tasks.clone(), stop));
+        tasks.spawn("accept", listener.serve(answers, tasks.clone(), tasks.token().clone()));
         for said in [&[][..], &[HELLO, 3, 1, 2, 0]] {
             let began = Instant::now();
             let mut client = TcpStream::connect(address).await.unwrap();

@@ -4,6 +4,7 @@
 use std::{error::Error, io, time::Duration};
 
 use axum::http::uri::Authority;
+use reqwest::redirect::Policy;
 use serde_json::Value;
 
 use super::registry::Reach;
@@ -20,13 +21,25 @@ pub struct Prober {
 
 impl Prober {
     pub fn new() -> reqwest::Result<Self> {
+        // A node that speaks HTTPS sends plain HTTP on to it.
+        let to_https = Policy::custom(|attempt| {
+            let (from, to) = (attempt.previous().last(), attempt.url());
+            let same = from.is_some_and(|from| {
+                (from.host(), from.port_or_known_default())
+                    == (to.host(), to.port_or_known_default())
+                    && from.scheme() == "http"
+            });
+            if same && to.scheme() == "https" { attempt.follow() } else { attempt.stop() }
+        });
         let client = reqwest::Client::builder()
             .timeout(TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
+            .redirect(to_https)
             .no_proxy()
             // A probe also finds out whether the node takes new connections.
             .pool_max_idle_per_host(0)
-            .tls_backend_preconfigured(tls::client())
+            // Whether its certificate is to be believed is for its clients to
+            // judge: nothing is told to it, and only its name is listened to.
+            .tls_backend_preconfigured(tls::anybodys_client())
             .build()?;
         Ok(Self { client })
     }
@@ -38,12 +51,12 @@ impl Prober {
         };
         let url = format!("http://{authority}/api/status");
         let outcome = match self.get(&url).await {
-            Ok((200, body)) => judge(node_id, &body),
-            Ok((status, _)) => Err(format!("answers with status {status}")),
+            Ok((200, https, body)) => judge(node_id, &body).map(|()| https),
+            Ok((status, ..)) => Err(format!("answers with status {status}")),
             Err(reason) => Err(reason),
         };
         match outcome {
-            Ok(()) => Reach::Reachable,
+            Ok(https) => Reach::Reachable { https },
             Err(reason) => {
                 let at = chrono::Local::now().format("%Y-%m-%d %H:%M:%S");
                 Reach::Unreachable(format!("GET {url}: {reason} (asked {at})"))
@@ -51,7 +64,8 @@ impl Prober {
         }
     }
 
-    async fn get(&self, url: &str) -> Result<(u16, Vec<u8>), String> {
+    /// Status, whether HTTPS is spoken there, and the answer.
+    async fn get(&self, url: &str) -> Result<(u16, bool, Vec<u8>), String> {
         let mut answer = self.client.get(url).send().await.map_err(|e| reason(&e))?;
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(|e| reason(&e))? {
@@ -60,7 +74,7 @@ impl Prober {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok((answer.status().as_u16(), body))
+        Ok((answer.status().as_u16(), answer.url().scheme() == "https", body))
     }
 }
 

@@ -1,8 +1,10 @@
 //! HTTPS: serving it, its certificates, and talking it to a main server.
 
+mod commands;
 mod files;
 mod lines;
 mod main_server;
+mod our_main_server;
 mod plain;
 mod serving;
 

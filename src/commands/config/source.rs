@@ -37,7 +37,8 @@ impl Source {
     pub fn of(of: &ConfigOf) -> Result<Self> {
         Ok(match &of.node {
             Some(node) => {
-                Self::Node(Api::new(node.clone(), client::NODE, client::token(&of.login))?)
+                let (trust, token) = (of.authority.trust(), client::token(&of.login));
+                Self::Node(Api::new(node.clone(), &trust, client::NODE, token)?)
             }
             None => Self::File(place::config_file(of.config.as_deref())),
         })
