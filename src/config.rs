@@ -94,12 +94,20 @@ pub struct Network {
     pub connection_timeout: u64,
     pub retry_count: u32,
     pub retry_delay: u64,
+    /// Bytes per second of all pulls; 0: no limit.
+    pub bandwidth: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Serve {
     pub cut_through: bool,
+    /// Downloads under way at a time; 0: no limit. So below.
+    pub max_downloads: u64,
+    /// Of one address.
+    pub max_per_client: u64,
+    /// Bytes per second of all downloads.
+    pub bandwidth: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

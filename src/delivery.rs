@@ -8,14 +8,14 @@ mod body;
 pub mod conditions;
 mod following;
 pub mod growing;
+mod places;
 pub mod range;
+mod share;
 
 use std::{
     ops::Range,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
+    task::{Context, Poll},
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
@@ -27,17 +27,22 @@ use axum::{
 use crate::{
     listen::Line,
     metrics::{Counter, Histogram, Page, Requests, Tally, histogram::DOWNLOADS, labels},
+    pacer::Pacer,
     package::{MEDIA_TYPE, Manifest, PackageId},
     store::Package,
 };
 use body::Download;
 use conditions::Verdict;
+use places::Places;
+pub use places::{Limit, Place};
+use share::Share;
 
 /// What was sent so far and what is being sent.
 #[derive(Debug)]
 pub struct Traffic {
     served_bytes: Counter,
-    under_way: AtomicU64,
+    places: Places,
+    pacer: Pacer,
     ended: Tally<Ended>,
     duration: Histogram,
     /// All that was asked for, not only packages.
@@ -58,7 +63,8 @@ impl Default for Traffic {
     fn default() -> Self {
         Self {
             served_bytes: Counter::default(),
-            under_way: AtomicU64::default(),
+            places: Places::default(),
+            pacer: Pacer::default(),
             ended: Tally::default(),
             duration: Histogram::of(DOWNLOADS),
             requests: Arc::default(),
@@ -69,10 +75,6 @@ impl Default for Traffic {
 impl Traffic {
     pub fn served_bytes(&self) -> u64 {
         self.served_bytes.get()
-    }
-
-    pub fn under_way(&self) -> u64 {
-        self.under_way.load(Ordering::Relaxed)
     }
 
     pub fn show(&self, page: &mut Page) {
@@ -97,15 +99,16 @@ impl Traffic {
 }
 
 /// The answer to a `GET` or `HEAD` of a package. What `besides` it says of every
-/// package, and under which name, is asked for only once for each open copy.
-pub fn respond(
+/// package, and under which name, is asked for only once for each open copy; a
+/// `place`, where there is something of it to send.
+pub fn respond<E>(
     method: &Method,
     asked: &HeaderMap,
     (stored, opened): Package,
     besides: impl FnOnce(&PackageId) -> (String, HeaderMap),
-    traffic: &Arc<Traffic>,
+    place: impl FnOnce() -> Result<Place, E>,
     line: Line,
-) -> Response<Body> {
+) -> Result<Response<Body>, E> {
     let manifest = &stored.manifest;
     let whole = 0..manifest.size_bytes;
     let (status, part) = match conditions::evaluate(method, asked, manifest) {
@@ -123,8 +126,8 @@ pub fn respond(
     adjust(&mut headers, status, part.as_ref(), manifest.size_bytes);
     let body = match part {
         Some(range) if method == Method::GET => {
+            let under_way = UnderWay::begin(place()?, range.end - range.start);
             stored.note_served();
-            let under_way = UnderWay::begin(traffic, range.end - range.start);
             Body::new(Download::new(opened, range, under_way, line))
         }
         // Of a HEAD's answer, only the length of it is sent.
@@ -134,7 +137,7 @@ pub fn respond(
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    response
+    Ok(response)
 }
 
 /// What the body says where there is no part of the package to send.
@@ -209,27 +212,32 @@ pub fn http_date(at_s: u64) -> String {
 
 /// Counts a download from its beginning to its end, however it ends.
 struct UnderWay {
-    traffic: Arc<Traffic>,
+    place: Place,
     began: Instant,
     left_bytes: u64,
+    share: Share,
 }
 
 impl UnderWay {
-    fn begin(traffic: &Arc<Traffic>, bytes: u64) -> Self {
-        traffic.under_way.fetch_add(1, Ordering::Relaxed);
-        Self { traffic: traffic.clone(), began: Instant::now(), left_bytes: bytes }
+    fn begin(place: Place, bytes: u64) -> Self {
+        Self { place, began: Instant::now(), left_bytes: bytes, share: Share::default() }
+    }
+
+    /// How many of the `wanted` bytes may be sent now, by `serve.bandwidth`.
+    fn poll_allowed(&mut self, cx: &mut Context<'_>, wanted: u64) -> Poll<u64> {
+        self.share.poll(cx, &self.place.traffic, wanted)
     }
 
     fn sent(&mut self, bytes: u64) {
         self.left_bytes = self.left_bytes.saturating_sub(bytes);
-        self.traffic.served_bytes.add(bytes);
+        self.share.sent(bytes);
+        self.place.traffic.served_bytes.add(bytes);
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        let traffic = &self.traffic;
-        traffic.under_way.fetch_sub(1, Ordering::Relaxed);
+        let traffic = &self.place.traffic;
         traffic.ended.one(if self.left_bytes == 0 { Ended::Whole } else { Ended::BrokenOff });
         traffic.duration.observe(self.began.elapsed());
     }

@@ -29,6 +29,7 @@ use tracing::warn;
 use crate::{
     board::{Board, Cause, Fault, PullEnd},
     config::{Config, Settings},
+    pacer::Pacer,
     package::{PackageId, Route, Sha256},
     store::{Package, StoreError, Stored, growing::Growing},
     tasks::Tasks,
@@ -181,6 +182,8 @@ struct Inner {
     gate: Gate,
     state: Mutex<State>,
     pulled_bytes: AtomicU64,
+    /// `network.bandwidth`, which all pulls share.
+    pacer: Pacer,
 }
 
 struct State {
@@ -213,7 +216,9 @@ impl Fetch {
             gate,
             state: Mutex::new(state),
             pulled_bytes: AtomicU64::new(0),
+            pacer: Pacer::default(),
         };
+        inner.pacer.set_rate(inner.settings.current().network.bandwidth);
         Self { inner: Arc::new(inner) }
     }
 
@@ -362,6 +367,7 @@ impl Fetch {
     /// Puts a changed configuration into force.
     pub fn apply(&self, config: &Config) {
         self.inner.gate.set_limit(config.network.max_concurrent_downloads);
+        self.inner.pacer.set_rate(config.network.bandwidth);
     }
 
     /// Ends all flights; those who wait are told that the service is stopped.

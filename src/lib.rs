@@ -72,6 +72,8 @@ pub mod systemd;
 pub mod metrics;
 /// Supervised background tasks and shutdown.
 pub mod tasks;
+/// So many bytes per second, shared evenly.
+pub mod pacer;
 /// Whether a loop still comes round.
 pub mod pulse;
 /// The only place that creates, renames and removes files.

@@ -5,6 +5,7 @@ mod certificates;
 mod check;
 mod cleaning;
 mod known;
+mod limits;
 mod onward;
 mod plan;
 mod poll;
@@ -145,6 +146,8 @@ impl Node {
         let traffic = node.traffic.clone();
         let fetch =
             Fetch::new(settings.clone(), board.clone(), connector.clone(), node.pulls.clone());
+        // Before anybody is served; their changes are followed below.
+        traffic.apply(&config.serve);
         let face = Face {
             settings: settings.clone(),
             board: board.clone(),
@@ -160,6 +163,10 @@ impl Node {
             closing: node.closing.clone(),
         };
         node.spawn_until_end("events", http::follow(face.clone()));
+        node.spawn_until_end(
+            "limits",
+            limits::run(settings.clone(), traffic.clone(), fetch.clone()),
+        );
         node.spawn_until_end(
             "traffic history",
             record(board.clone(), traffic.clone(), fetch.clone()),

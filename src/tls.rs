@@ -13,6 +13,7 @@ mod verifier;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use reqwest::ClientBuilder;
 use rustls::{
     ClientConfig, ServerConfig,
     crypto::{CryptoProvider, ring},
@@ -63,6 +64,14 @@ fn server(pair: CertifiedKey) -> ServerConfig {
     let mut config = versions.with_no_client_auth().with_cert_resolver(shown);
     config.alpn_protocols = vec![HTTP_1_1.to_vec()];
     config
+}
+
+/// Makes clients of HTTP: with this TLS, as reqwest alone would have none and
+/// panic, and without a proxy, which is for the internet and has no business
+/// between nodes and main servers.
+#[expect(clippy::disallowed_methods, reason = "the one place that makes them")]
+pub fn http(tls: ClientConfig) -> ClientBuilder {
+    reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy()
 }
 
 /// A client that believes everybody: for finding out whether somebody is there.

@@ -194,14 +194,11 @@ fn client(timeout: Duration, tls: rustls::ClientConfig) -> Client {
         let same = first.is_some_and(|first| first.origin() == attempt.url().origin());
         if same && attempt.previous().len() <= 3 { attempt.follow() } else { attempt.stop() }
     });
-    Client::builder()
+    tls::http(tls)
         .connect_timeout(timeout)
         .pool_idle_timeout(IDLE_CONNECTION)
         .redirect(same_server)
-        // A proxy for the internet has no business between node and main server.
-        .no_proxy()
         .user_agent(concat!("edge-mirror/", env!("CARGO_PKG_VERSION")))
-        .tls_backend_preconfigured(tls)
         .build()
         .expect("a client that is given its TLS has nothing to load that could fail")
 }

@@ -24,11 +24,8 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 const SHOWN_ANSWER_CHARS: usize = 300;
 
 pub(super) fn http(trust: &Trust) -> Result<ClientBuilder, FileError> {
-    let builder = reqwest::Client::builder()
+    let builder = tls::http(trust.client()?)
         .connect_timeout(CONNECT)
-        // A proxy for the internet has no business between these.
-        .no_proxy()
-        .tls_backend_preconfigured(trust.client()?)
         .user_agent(concat!("edge-mirror/", env!("CARGO_PKG_VERSION")));
     Ok(builder)
 }

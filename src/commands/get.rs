@@ -159,7 +159,9 @@ impl Download<'_> {
                 bail!("the package can't be had: {}", last.unwrap_or_default());
             }
             let pause = Duration::from_secs((1 << tries.min(6)).min(LONGEST_PAUSE_S));
-            tokio::time::sleep(pause).await;
+            // As soon as one of those that are only busy wants to be asked.
+            let wanted = failed.iter().filter_map(|setback| setback.again_after).min();
+            tokio::time::sleep(pause.max(wanted.unwrap_or_default())).await;
         }
     }
 

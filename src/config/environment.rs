@@ -138,7 +138,7 @@ fn read_as(setting: &Setting, text: &str) -> Option<Value> {
             "false" | "0" | "no" | "off" => false.into(),
             _ => return None,
         },
-        Kind::Int { .. } => text.parse::<u64>().ok()?.into(),
+        Kind::Int { .. } | Kind::Limit { .. } => text.parse::<u64>().ok()?.into(),
         Kind::Float { .. } => text.parse::<f64>().ok()?.into(),
         Kind::Networks => {
             text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(Value::from).collect()

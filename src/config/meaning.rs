@@ -30,6 +30,7 @@ fn entry(setting: &Setting, meaning: &Meaning, variable: Option<&str>) -> Value 
     let (kind, min, max) = match setting.kind {
         Kind::Bool => ("bool", Value::Null, Value::Null),
         Kind::Int { min, max } => ("int", min.into(), max.into()),
+        Kind::Limit { max, .. } => ("int", 0.into(), max.into()),
         Kind::Float { min, max } => ("float", min.into(), max.into()),
         Kind::Choice(_) => ("choice", Value::Null, Value::Null),
         Kind::Host => ("host", Value::Null, Value::Null),

@@ -15,6 +15,11 @@ pub enum Kind {
         min: u64,
         max: u64,
     },
+    /// As `Int`, or 0 for no limit.
+    Limit {
+        min: u64,
+        max: u64,
+    },
     Float {
         min: f64,
         max: f64,
@@ -66,6 +71,13 @@ const fn bool(key: &'static str, default: bool) -> Setting {
     setting(key, Kind::Bool, Default::Bool(default))
 }
 
+const fn limit(key: &'static str, min: u64, max: u64) -> Setting {
+    setting(key, Kind::Limit { min, max }, Default::Int(0))
+}
+
+/// Less would have clients and main servers think that nothing comes any more.
+const MIN_BANDWIDTH: u64 = 10_000;
+
 /// Every setting, in the order in which a new file lists them.
 pub const SETTINGS: &[Setting] = &[
     setting("mainServerIp", Kind::Host, Default::Text("192.168.110.10")),
@@ -94,7 +106,11 @@ pub const SETTINGS: &[Setting] = &[
     int("network.connectionTimeout", 1, 300, 10),
     int("network.retryCount", 1, 100, 3),
     int("network.retryDelay", 0, 3600, 5),
+    limit("network.bandwidth", MIN_BANDWIDTH, EXACT),
     bool("serve.cutThrough", true),
+    limit("serve.maxDownloads", 1, 100_000),
+    limit("serve.maxPerClient", 1, 100_000),
+    limit("serve.bandwidth", MIN_BANDWIDTH, EXACT),
     setting(
         "logging.level",
         Kind::Choice(&["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"]),
@@ -184,6 +200,9 @@ impl Setting {
         match self.kind {
             Kind::Bool => value.is_boolean(),
             Kind::Int { min, max } => value.as_u64().is_some_and(|v| (min..=max).contains(&v)),
+            Kind::Limit { min, max } => {
+                value.as_u64().is_some_and(|v| v == 0 || (min..=max).contains(&v))
+            }
             Kind::Float { min, max } => value.as_f64().is_some_and(|v| (min..=max).contains(&v)),
             Kind::Choice(choices) => value.as_str().is_some_and(|v| choices.contains(&v)),
             Kind::Host => value.as_str().is_some_and(is_host),
@@ -217,6 +236,14 @@ impl Setting {
             Kind::Int { min, max } => {
                 (format!("{min} 到 {max} 的整数"), format!("a whole number from {min} to {max}"))
             }
+            Kind::Limit { min, max } if max == EXACT => (
+                format!("不小于 {min} 的整数，或 0（不限制）"),
+                format!("a whole number of at least {min}, or 0 for no limit"),
+            ),
+            Kind::Limit { min, max } => (
+                format!("{min} 到 {max} 的整数，或 0（不限制）"),
+                format!("a whole number from {min} to {max}, or 0 for no limit"),
+            ),
             Kind::Float { min, max } => (
                 format!("{min:.1} 到 {max:.1} 的数"),
                 format!("a number from {min:.1} to {max:.1}"),
@@ -321,6 +348,12 @@ mod tests {
         for bad in [json!(0), json!(65536), json!(-1), json!(1.5), json!("80"), json!(true)] {
             assert!(!port.accepts(&bad), "{bad}");
         }
+        let limit = find("serve.bandwidth").unwrap();
+        assert!(limit.accepts(&json!(0)) && limit.accepts(&json!(MIN_BANDWIDTH)));
+        for bad in [json!(-1), json!(100), json!(0.5), json!("1 MB"), Value::Null] {
+            assert!(!limit.accepts(&bad), "{bad}");
+        }
+        assert!(!find("serve.maxDownloads").unwrap().accepts(&json!(100_001)));
         let threshold = find("storage.cleanupThreshold").unwrap();
         assert!(threshold.accepts(&json!(1)) && threshold.accepts(&json!(0.1)));
         assert!(!threshold.accepts(&json!(0.05)) && !threshold.accepts(&json!(1.1)));

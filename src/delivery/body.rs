@@ -96,6 +96,7 @@ impl Mapped {
         cx: &mut Context<'_>,
         opened: &Arc<Opened>,
         left: &Range<u64>,
+        allowed: u64,
     ) -> Poll<Bytes> {
         if self.ready_to == left.start && !self.pause.under_way {
             let mut stretch = opened.stretch_at(left.start as usize);
@@ -110,7 +111,7 @@ impl Mapped {
             self.begun = true;
         }
         ready!(self.pause.poll(cx));
-        let end = self.ready_to.min(left.start + SLICE_BYTES);
+        let end = self.ready_to.min(left.start + SLICE_BYTES.min(allowed));
         Poll::Ready(self.bytes.slice(left.start as usize..end as usize))
     }
 }
@@ -139,10 +140,11 @@ fn poll_read(
     cx: &mut Context<'_>,
     opened: &Arc<Opened>,
     left: &Range<u64>,
+    allowed: u64,
 ) -> Poll<io::Result<Bytes>> {
     let chunk = reading.get_or_insert_with(|| {
         let (opened, at) = (opened.clone(), left.start);
-        let length = CHUNK_BYTES.min(left.end - left.start) as usize;
+        let length = CHUNK_BYTES.min(left.end - left.start).min(allowed) as usize;
         ReusableBoxFuture::new(tasks::blocking(move || {
             let mut chunk = vec![0; length];
             opened.file().read_exact_at(&mut chunk, at).map(|()| chunk.into())
@@ -165,9 +167,10 @@ impl HttpBody for Download {
         if left.is_empty() {
             return Poll::Ready(None);
         }
+        let allowed = ready!(under_way.poll_allowed(cx, left.end - left.start));
         let bytes = match source {
-            Source::Mapped(mapped) => Ok(ready!(mapped.poll(cx, opened, left))),
-            Source::Read(reading) => ready!(poll_read(reading, cx, opened, left)),
+            Source::Mapped(mapped) => Ok(ready!(mapped.poll(cx, opened, left, allowed))),
+            Source::Read(reading) => ready!(poll_read(reading, cx, opened, left, allowed)),
         };
         let bytes = bytes.and_then(|bytes| {
             // Compared when it was opened, just before the first bytes; with the
@@ -200,7 +203,10 @@ mod tests {
     use std::{fs::File, io::Write, task::Waker};
 
     use super::*;
-    use crate::delivery::{Ended, Traffic};
+    use crate::{
+        config::Serve,
+        delivery::{Ended, Traffic},
+    };
 
     const SIZE: u64 = (3 << 20) + 5;
 
@@ -217,7 +223,7 @@ mod tests {
 
     fn part_over(line: Line, opened: Opened, part: Range<u64>) -> (Download, Arc<Traffic>) {
         let traffic = Arc::<Traffic>::default();
-        let under_way = UnderWay::begin(&traffic, part.end - part.start);
+        let under_way = UnderWay::begin(traffic.unlimited_place(), part.end - part.start);
         (Download::new(Arc::new(opened), part, under_way, line), traffic)
     }
 
@@ -282,6 +288,21 @@ mod tests {
         }
         let expected: Vec<u64> = (1..=6).map(|i| i << 19).collect();
         assert_eq!((sent, pauses), (SIZE, expected));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_paces_it_and_changes_no_byte() {
+        let (file, bytes) = file();
+        for opened in [Opened::mapped, Opened::unmapped] {
+            let (body, traffic) = part(opened(file.try_clone().unwrap()), 0..SIZE);
+            let bandwidth = SIZE / 2;
+            let serve = Serve { cut_through: true, max_downloads: 0, max_per_client: 0, bandwidth };
+            traffic.apply(&serve);
+            let began = tokio::time::Instant::now();
+            assert!(all_of(body).await.unwrap() == bytes);
+            let took = began.elapsed().as_secs_f64();
+            assert!((1.85..2.1).contains(&took), "{took}");
+        }
     }
 
     #[tokio::test]

@@ -91,7 +91,9 @@ impl Source {
         };
         let chunk = match &mut source {
             Self::Growing(Following { growing, left, turn_bytes, under_way, line, .. }) => {
-                let chunk = read(growing, left.start, to, *line).await?;
+                let wanted = to - left.start;
+                let allowed = poll_fn(|cx| under_way.poll_allowed(cx, wanted)).await;
+                let chunk = read(growing, left.start, left.start + allowed, *line).await?;
                 let length = chunk.len() as u64;
                 left.start += length;
                 *turn_bytes += length;
@@ -181,7 +183,7 @@ mod tests {
             };
             let traffic = Arc::<Traffic>::default();
             let body = |part: Range<u64>| {
-                let under_way = UnderWay::begin(&traffic, part.end - part.start);
+                let under_way = UnderWay::begin(traffic.unlimited_place(), part.end - part.start);
                 Following::new(grower.growing().clone(), part, under_way, line).into_body()
             };
             let (mut whole, part) = (body(0..size).into_data_stream(), body(1..size - 1));
@@ -214,7 +216,7 @@ mod tests {
         let mut pending = store.begin(&id, Some(size), u64::MAX).unwrap();
         let grower = Grower::begin_unmapped(&pending, size);
         let traffic = Arc::<Traffic>::default();
-        let under_way = UnderWay::begin(&traffic, size - 10);
+        let under_way = UnderWay::begin(traffic.unlimited_place(), size - 10);
         let body =
             Following::new(grower.growing().clone(), 10..size, under_way, Line::Plain).into_body();
         let mut chunks = body.into_data_stream();

@@ -9,7 +9,7 @@ use axum::{
 };
 
 use super::{
-    Traffic, UnderWay, adjust,
+    Place, UnderWay, adjust,
     conditions::{self, Verdict},
     explanation,
     following::Following,
@@ -17,18 +17,21 @@ use super::{
 use crate::{listen::Line, package::MEDIA_TYPE, store::growing::Growing};
 
 /// The answer to a `GET` or `HEAD`; none where the conditions can't be judged
-/// before the package is verified.
-pub fn respond(
+/// before the package is verified. A `place` is asked for where there is
+/// something to send.
+pub fn respond<E>(
     method: &Method,
     asked: &HeaderMap,
     growing: &Arc<Growing>,
     file_name: &str,
-    traffic: &Arc<Traffic>,
+    place: impl FnOnce() -> Result<Place, E>,
     line: Line,
-) -> Option<Response<Body>> {
+) -> Result<Option<Response<Body>>, E> {
     let size = growing.total_bytes();
     let etag = growing.sha256().map(|sha256| format!("\"{sha256}\""));
-    let verdict = conditions::evaluate_early(method, asked, etag.as_deref(), size)?;
+    let Some(verdict) = conditions::evaluate_early(method, asked, etag.as_deref(), size) else {
+        return Ok(None);
+    };
     let (status, part) = match verdict {
         Verdict::Whole => (StatusCode::OK, Some(0..size)),
         Verdict::Part(range) => (StatusCode::PARTIAL_CONTENT, Some(range)),
@@ -38,7 +41,7 @@ pub fn respond(
     };
     let body = match &part {
         Some(range) if method == Method::GET => {
-            let under_way = UnderWay::begin(traffic, range.end - range.start);
+            let under_way = UnderWay::begin(place()?, range.end - range.start);
             Following::new(growing.clone(), range.clone(), under_way, line).into_body()
         }
         Some(_) => Body::empty(),
@@ -49,7 +52,7 @@ pub fn respond(
     let mut headers = describe(growing, file_name);
     adjust(&mut headers, status, part.as_ref(), size);
     *response.headers_mut() = headers;
-    Some(response)
+    Ok(Some(response))
 }
 
 /// What an answer with the whole package says of it.

@@ -255,7 +255,7 @@ impl Inner {
         pulling: &mut Partial,
     ) -> Result<(), PullError> {
         let network = &task.config.network;
-        let deadline = Instant::now() + Duration::from_secs(network.download_timeout);
+        let mut deadline = Instant::now() + Duration::from_secs(network.download_timeout);
         let stall = Duration::from_secs(network.connection_timeout);
         let total = pulling.announced.length;
         let mut batch = Vec::with_capacity(BATCH_BYTES);
@@ -290,6 +290,9 @@ impl Inner {
                 }
             };
             let Some(chunk) = chunk else { break };
+            // What our own limit holds up is no slowness of the main server's.
+            let held_up = self.pacer.pass(chunk.len()).await;
+            deadline += held_up;
             arrived_at = Instant::now();
             let chunk = pulling.news(chunk)?;
             // Seen by operators as it comes: on a slow line a batch takes seconds.
@@ -301,7 +304,7 @@ impl Inner {
                 continue;
             }
             batch.extend_from_slice(&chunk);
-            if batch.len() >= BATCH_BYTES {
+            if batch.len() >= BATCH_BYTES || !held_up.is_zero() {
                 self.write(task, pulling, &batch)?;
                 batch.clear();
                 written_at = arrived_at;

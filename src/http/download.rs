@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::State,
+    extract::{Request, State},
     http::{HeaderMap, HeaderValue, Method, Response, header},
 };
 
 use super::{Face, error::ApiError};
 use crate::{
+    access::Access,
     board::Board,
     delivery::{self, Traffic},
     fetch::{Fetch, Found},
@@ -29,7 +30,10 @@ pub(super) fn at_once(face: &Face) -> AtOnce {
         }
         let (route, id) = asked_for(uri.path())?;
         let package = fetch.at_hand(id)?;
-        let mut answer = delivery::respond(method, headers, package, besides, &traffic, line);
+        // Where there is no place, or it has to be known for whom: the router's
+        // way can wait.
+        let place = || traffic.place_at_once(|| None);
+        let mut answer = delivery::respond(method, headers, package, besides, place, line).ok()?;
         if !answer.status().is_success() {
             wire::guard(answer.headers_mut());
         }
@@ -69,49 +73,68 @@ fn file_name(id: &PackageId) -> String {
     format!("meeting_{id}.zip")
 }
 
-/// How it is asked for, and over which line.
-type Asked = (Method, Line, HeaderMap);
-type Parts = (State<Arc<Board>>, State<Fetch>, State<Arc<Traffic>>);
+type Shared = (State<Arc<Board>>, State<Fetch>, State<Arc<Traffic>>, State<Access>);
 
 /// `/api/v1/meetings/{id}/download-package`: where main servers redirect to.
 pub(super) async fn package(
-    parts: Parts,
+    shared: Shared,
     PathId(id): PathId,
-    asked: Asked,
+    request: Request,
 ) -> Result<Response<Body>, ApiError> {
-    deliver(parts, id, asked, "Meeting package not found").await
+    deliver(shared, id, request, "Meeting package not found").await
 }
 
 /// `/api/meetings/{id}/download`: the same, as front ends ask for it.
 pub(super) async fn package_for_old_clients(
-    parts: Parts,
+    shared: Shared,
     PathId(id): PathId,
-    asked: Asked,
+    request: Request,
 ) -> Result<Response<Body>, ApiError> {
-    deliver(parts, id, asked, "会议包不存在").await
+    deliver(shared, id, request, "会议包不存在").await
 }
 
 async fn deliver(
-    (State(board), State(fetch), State(traffic)): Parts,
+    (State(board), State(fetch), State(traffic), State(access)): Shared,
     id: PackageId,
-    (method, line, headers): Asked,
+    request: Request,
     not_found: &'static str,
 ) -> Result<Response<Body>, ApiError> {
-    if !board.is_running() {
-        return Err(ApiError::NotRunning);
-    }
+    let (asked, _) = request.into_parts();
+    let line = Line::of(&asked.extensions);
+    let client = || access.caller(&asked).address;
     let refused = |error| ApiError::of_pull(id.clone(), error, not_found);
-    let package = match fetch.open_or_follow(&id).await.map_err(refused)? {
-        Found::Here(package) => package,
-        Found::Growing(growing) => {
-            let name = file_name(&id);
-            let early =
-                delivery::growing::respond(&method, &headers, &growing, &name, &traffic, line);
-            if let Some(response) = early {
-                return Ok(response);
-            }
-            fetch.obtain(&id).await.map_err(refused)?
+    let mut waited_for = None;
+    loop {
+        if !board.is_running() {
+            return Err(ApiError::NotRunning);
         }
-    };
-    Ok(delivery::respond(&method, &headers, package, besides, &traffic, line))
+        let mut place = || match waited_for.take() {
+            Some(place) => Ok(place),
+            None => traffic.place_at_once(|| Some(client())),
+        };
+        let (method, headers) = (&asked.method, &asked.headers);
+        let early = match fetch.open_or_follow(&id).await.map_err(refused)? {
+            Found::Here(package) => Err(package),
+            Found::Growing(growing) => {
+                let name = file_name(&id);
+                let early =
+                    delivery::growing::respond(method, headers, &growing, &name, &mut place, line);
+                match early.transpose() {
+                    Some(answer) => Ok(answer),
+                    None => Err(fetch.obtain(&id).await.map_err(refused)?),
+                }
+            }
+        };
+        let answer = early.unwrap_or_else(|package| {
+            delivery::respond(method, headers, package, besides, place, line)
+        });
+        match answer {
+            Ok(answer) => return Ok(answer),
+            // What is here may be another version after that: it is looked up
+            // anew, with a place in hand.
+            Err(_) => {
+                waited_for = Some(traffic.place(client()).await.map_err(ApiError::Full)?);
+            }
+        }
+    }
 }

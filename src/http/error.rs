@@ -13,7 +13,9 @@ use tracing::{debug, error, warn};
 
 use crate::{
     config::{check::list, file::PatchError},
+    delivery::Limit,
     fetch::PullError,
+    metrics::Label,
     package::PackageId,
     store::StoreError,
     wire::{
@@ -31,6 +33,8 @@ pub(super) enum ApiError {
         id: PackageId,
         error: Arc<PullError>,
     },
+    /// More downloads are under way than this allows.
+    Full(Limit),
     Config(PatchError),
     /// Wanted of a meeting that only an active one can do.
     NotActive(PackageId),
@@ -81,6 +85,10 @@ impl IntoResponse for ApiError {
                 debug!("download of meeting {id} refused: {error}");
                 later(pull_failed(&error))
             }
+            Self::Full(limit) => {
+                debug!("download refused by {}", limit.text());
+                later(detail(StatusCode::SERVICE_UNAVAILABLE, full(limit)))
+            }
             Self::Config(PatchError::NotSaved(error)) => {
                 error!("configuration not saved: {error}");
                 detail(StatusCode::INTERNAL_SERVER_ERROR, "保存配置失败")
@@ -119,6 +127,17 @@ impl IntoResponse for ApiError {
             }
             Self::NotJson => body::not_json(),
             Self::Body(unread) => unread.into_response(),
+        }
+    }
+}
+
+fn full(limit: Limit) -> &'static str {
+    match limit {
+        Limit::PerClient => {
+            "同一客户端的下载过多，请稍后重试 / too many downloads of one client, try again later"
+        }
+        Limit::Downloads => {
+            "同时下载过多，请稍后重试 / too many downloads are under way, try again later"
         }
     }
 }

@@ -36,6 +36,7 @@ pub(super) async fn metrics(State(face): State<Face>) -> Page {
         page.gauge("edge_mirror_ready", "1 where GET /api/health/ready says so.")
             .put(&[], u8::from(ready));
         face.traffic.show(&mut page);
+        face.traffic.show_limits(&mut page);
         pulls(&mut page, &face);
         standing(&mut page, &face.board);
         storage(&mut page, &face.board, &face.settings);

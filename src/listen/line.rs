@@ -1,11 +1,6 @@
 //! What a connection is, for those who answer on it.
 
-use std::convert::Infallible;
-
-use axum::{
-    extract::FromRequestParts,
-    http::{Extensions, request::Parts},
-};
+use axum::http::Extensions;
 
 /// Whether what is sent is encrypted on its way. Then somebody in this process
 /// reads it, which must not be done with what is mapped (see `store/mapping`).
@@ -25,13 +20,5 @@ impl Line {
         if self == Self::Tls {
             extensions.insert(self);
         }
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for Line {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self::of(&parts.extensions))
     }
 }

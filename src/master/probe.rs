@@ -31,15 +31,13 @@ impl Prober {
             });
             if same && to.scheme() == "https" { attempt.follow() } else { attempt.stop() }
         });
-        let client = reqwest::Client::builder()
+        // Whether its certificate is to be believed is for its clients to judge:
+        // nothing is told to it, and only its name is listened to.
+        let client = tls::http(tls::anybodys_client())
             .timeout(TIMEOUT)
             .redirect(to_https)
-            .no_proxy()
             // A probe also finds out whether the node takes new connections.
             .pool_max_idle_per_host(0)
-            // Whether its certificate is to be believed is for its clients to
-            // judge: nothing is told to it, and only its name is listened to.
-            .tls_backend_preconfigured(tls::anybodys_client())
             .build()?;
         Ok(Self { client })
     }

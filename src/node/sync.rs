@@ -117,7 +117,6 @@ impl Worker {
                 _ = store.changed() => self.act(),
                 _ = changes.changed() => {
                     let before = std::mem::replace(&mut config, changes.borrow_and_update().clone());
-                    self.fetch.apply(&config);
                     if config.main_server() != self.known.origin {
                         self.forget();
                         ticks.reset_immediately();

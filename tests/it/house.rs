@@ -25,7 +25,7 @@ const FLOORS: &[&[&str]] = &[
     &["tls"],
     &["config"],
     &["systemd"],
-    &["tasks", "atomic", "live", "metrics", "pulse"],
+    &["tasks", "atomic", "live", "metrics", "pacer", "pulse"],
 ];
 
 /// What the main server shares with the node, and nothing else.

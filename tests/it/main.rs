@@ -15,6 +15,7 @@ mod demo;
 mod health;
 mod house;
 mod install;
+mod limits;
 mod main_server;
 mod metrics;
 mod monitoring;

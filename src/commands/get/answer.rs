@@ -1,7 +1,7 @@
 //! What an answer says of the package before its first byte, and how a server
 //! fails to give it.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use reqwest::{Response, StatusCode, header};
 use url::Url;
@@ -64,6 +64,18 @@ pub(super) struct Setback {
     what: String,
     /// Asking it again later may help.
     pub passing: bool,
+    /// Not before, as it says itself.
+    pub again_after: Option<Duration>,
+}
+
+/// Longer than a server that is only busy has one wait; it is asked then even
+/// so.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// In seconds; as a date, which no server of ours sends, it says nothing here.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    Some(Duration::from_secs(seconds.parse().ok()?).min(LONGEST_WAIT))
 }
 
 impl fmt::Display for Setback {
@@ -77,13 +89,14 @@ impl Setback {
         let from = client::authority(error.url().unwrap_or(source));
         if error.is_redirect() {
             let what = format!("{from} redirects to where one can't follow: {}", root_cause(error));
-            return Self { from, what, passing: false };
+            return Self { from, what, passing: false, again_after: None };
         }
         let why = match error.is_timeout() {
             true => "no answer in time".to_owned(),
             false => client::why(error),
         };
-        Self { what: format!("cannot reach {from}: {why}"), from, passing: true }
+        let what = format!("cannot reach {from}: {why}");
+        Self { from, what, passing: true, again_after: None }
     }
 
     pub fn broken(from: String, received: u64, error: &reqwest::Error) -> Self {
@@ -92,25 +105,27 @@ impl Setback {
             false => client::why(error),
         };
         let what = format!("the connection to {from} broke after {received} bytes: {why}");
-        Self { from, what, passing: true }
+        Self { from, what, passing: true, again_after: None }
     }
 
     pub async fn refused(from: String, response: Response) -> Self {
-        let status = response.status();
+        let (status, again_after) = (response.status(), retry_after(&response));
         let said = client::detail(response).await;
         let passing = status.is_server_error()
             || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
-        Self { what: format!("{from} answered {}: {said}", status.as_u16()), from, passing }
+        let what = format!("{from} answered {}: {said}", status.as_u16());
+        Self { from, what, passing, again_after: again_after.filter(|_| passing) }
     }
 
     pub fn another_version(from: String) -> Self {
         let what = format!("{from} has another version than was begun; it is begun anew");
-        Self { from, what, passing: true }
+        Self { from, what, passing: true, again_after: None }
     }
 
     /// Whole, and not what it should be.
     pub fn wrong(from: String, wrong: &Wrong) -> Self {
-        Self { what: format!("{from}: {}", wrong.what), from, passing: wrong.mixed }
+        let what = format!("{from}: {}", wrong.what);
+        Self { from, what, passing: wrong.mixed, again_after: None }
     }
 }
 

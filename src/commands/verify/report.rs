@@ -115,15 +115,16 @@ impl Report {
             text = table.text();
         }
         let (all, bytes) = (self.found.len(), self.found.iter().map(|f| f.size_bytes).sum::<u64>());
+        let packages = if all == 1 { "package" } else { "packages" };
         let (bytes, bad, of) = (words::bytes(bytes as f64), bad.len(), &self.of);
         text + &match bad {
             0 => language.of(
                 format!("{of}：{all} 个会议包（{bytes}）全部完好\n"),
-                format!("{of}: all of {all} packages ({bytes}) are good\n"),
+                format!("{of}: {all} {packages} ({bytes}), all good\n"),
             ),
             _ => language.of(
                 format!("{of}：{all} 个会议包（{bytes}）中有 {bad} 个不完好\n"),
-                format!("{of}: {bad} of {all} packages ({bytes}) were not good\n"),
+                format!("{of}: {all} {packages} ({bytes}), {bad} not good\n"),
             ),
         }
     }
@@ -142,7 +143,7 @@ mod tests {
             verdict,
         };
         let good = Report { of: "/storage".into(), found: vec![found("a", Verdict::Good)] };
-        assert_eq!(good.text(Language::English), "/storage: all of 1 packages (1.0 KB) are good\n");
+        assert_eq!(good.text(Language::English), "/storage: 1 package (1.0 KB), all good\n");
         assert!(good.is_clean());
         let bad = Report {
             of: "/storage".into(),
@@ -157,7 +158,7 @@ mod tests {
             "MEETING  TITLE   SIZE    RESULT\n\
              b        董事会  1.0 KB  damaged, pulled again\n\
              c        董事会  1.0 KB  damaged, removed, and could not be pulled: no route\n\
-             /storage: 2 of 3 packages (3.0 KB) were not good\n"
+             /storage: 3 packages (3.0 KB), 2 not good\n"
         );
         assert!(!bad.is_clean());
         assert_eq!(bad.json()["packages"][2]["result"], "lost");

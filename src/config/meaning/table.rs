@@ -341,6 +341,16 @@ pub const MEANINGS: &[Meaning] = &[
         ),
     ),
     of(
+        "network.bandwidth",
+        "network",
+        BYTES,
+        words("拉取带宽（每秒）", "Bandwidth of pulls, per second"),
+        words(
+            "所有拉取合计每秒最多接收的字节数，以免占满线路；0 表示不限制。因此而等待的时间不计入拉取时限。",
+            "What all pulls together may receive in a second, so that they don't fill the line; 0: no limit. Waiting for it does not count as a main server's slowness.",
+        ),
+    ),
+    of(
         "serve.cutThrough",
         "serve",
         None,
@@ -384,6 +394,36 @@ pub const MEANINGS: &[Meaning] = &[
         words(
             "在此端口用普通 HTTP 应答，把访问转到 HTTPS，例如 80；0 表示不用。nodePort 上的普通 HTTP 请求总会被转走。",
             "Answers plain HTTP, 80 say, by sending on to HTTPS; 0: none. Plain HTTP to nodePort itself is always sent on.",
+        ),
+    ),
+    of(
+        "serve.maxDownloads",
+        "serve",
+        None,
+        words("同时下载数量", "Downloads at a time"),
+        words(
+            "最多同时进行多少个下载；超出的先排队几秒，仍无空位则返回 503 请客户端稍后再来。0 表示不限制。",
+            "How many downloads may be under way; those beyond wait a few seconds, then are told by a 503 to come back. 0: no limit.",
+        ),
+    ),
+    of(
+        "serve.maxPerClient",
+        "serve",
+        None,
+        words("每个客户端的下载数量", "Downloads of one client"),
+        words(
+            "同一地址最多同时进行多少个下载（分段下载时每段算一个）；同一 NAT 后面的平板算作一个客户端。0 表示不限制。",
+            "How many downloads one address may have under way, each range counting as one; tablets behind one NAT are one client. 0: no limit.",
+        ),
+    ),
+    of(
+        "serve.bandwidth",
+        "serve",
+        BYTES,
+        words("下载带宽（每秒）", "Bandwidth of downloads, per second"),
+        words(
+            "所有下载合计每秒最多发送的字节数，由各下载平分；0 表示不限制。",
+            "What all downloads together may send in a second, shared evenly; 0: no limit.",
         ),
     ),
     of(

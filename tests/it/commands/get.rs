@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use edge_mirror::package::Sha256;
@@ -218,6 +219,23 @@ async fn what_an_earlier_run_left_of_another_version_is_of_no_use_and_goes() {
     // All of it was there when the run before was killed.
     left(sha256, &package);
     assert_eq!(run(folder.args(&node.url(PATH), &[])).await.code, Some(0));
+    folder.holds(&package);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_busy_is_asked_again_when_it_wants_to_be() {
+    const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\
+        Retry-After: 3\r\nContent-Length: 18\r\n\r\n{\"detail\": \"busy\"}";
+    let package = zip_of("a");
+    let sent = package.clone();
+    // It is asked for other sources first, in two ways.
+    let busy = scripted(move |asked| if asked < 3 { BUSY.to_vec() } else { whole("", &sent) });
+    let folder = Folder::new();
+    let began = Instant::now();
+    let got = run(folder.args(&format!("http://{busy}{PATH}"), &[])).await;
+    assert!(got.errors.contains("answered 503: busy"), "{}", got.errors);
+    // By itself it would come back after two seconds.
+    assert!(began.elapsed() >= Duration::from_secs(3));
     folder.holds(&package);
 }
 

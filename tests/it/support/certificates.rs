@@ -68,11 +68,9 @@ impl Authority {
 
     /// As a browser that knows the authority.
     pub fn client(&self) -> reqwest::Client {
-        reqwest::Client::builder()
-            .no_proxy()
+        edge_mirror::tls::http(self.trust().client().unwrap())
             .pool_max_idle_per_host(0)
             .redirect(reqwest::redirect::Policy::none())
-            .tls_backend_preconfigured(self.trust().client().unwrap())
             .build()
             .unwrap()
     }

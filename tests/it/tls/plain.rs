@@ -27,10 +27,8 @@ async fn plain_http_to_the_nodes_port_is_sent_on_and_arrives() {
     assert_eq!(answer.status(), 308);
     assert_eq!(answer.headers()["location"], node.package_url("m").as_str());
     assert!(answer.text().await.unwrap().contains("HTTPS"));
-    let tablet = reqwest::Client::builder()
-        .no_proxy()
+    let tablet = edge_mirror::tls::http(node.authority.trust().client().unwrap())
         .redirect(Policy::limited(2))
-        .tls_backend_preconfigured(node.authority.trust().client().unwrap())
         .build()
         .unwrap();
     let zip = tablet.get(&plain).send().await.unwrap().bytes().await.unwrap();

@@ -1,0 +1,418 @@
+//! How many downloads may be under way: `serve.maxDownloads` in all, and
+//! `serve.maxPerClient` of one address. Who comes when there is no place stands
+//! in line for a moment, in the order of arrival but for those whose own
+//! address has all it may have; then is told to come back.
+//!
+//! Where no limit is set, a place is one relaxed atomic more. All are counted
+//! all the same, so that a limit that is set later counts those that run. Which
+//! address they are of is noted only while there is a limit.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, time::timeout};
+
+use super::Traffic;
+use crate::{
+    config::Serve,
+    metrics::{Counter, Label, Page, Tally, labels},
+};
+
+/// Less than clients wait for an answer's first byte, and enough for a small
+/// package or two to be sent.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// More than are served within that are better told at once.
+const MAX_WAITING: usize = 256;
+/// So that nobody fills the line alone.
+const MAX_WAITING_OF_CLIENT: usize = 64;
+
+labels! {
+    /// What keeps a download from beginning.
+    Limit {
+        Downloads => "max_downloads",
+        PerClient => "max_per_client",
+    }
+}
+
+/// A place among the downloads under way; given back when dropped.
+#[derive(Debug)]
+pub struct Place {
+    pub(super) traffic: Arc<Traffic>,
+    /// Whose it is, where that is counted.
+    client: Option<IpAddr>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    /// With a limit or without.
+    taken: AtomicU64,
+    limited: AtomicBool,
+    /// The length of the line.
+    waiting: AtomicUsize,
+    state: Mutex<State>,
+    waited: Tally<Limit>,
+    paced: Counter,
+    refused: Tally<Limit>,
+}
+
+#[derive(Debug)]
+struct State {
+    most: u64,
+    most_of_client: u64,
+    of_client: HashMap<IpAddr, u64>,
+    line: VecDeque<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    client: IpAddr,
+    admit: oneshot::Sender<Place>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            most: u64::MAX,
+            most_of_client: u64::MAX,
+            of_client: HashMap::new(),
+            line: VecDeque::new(),
+        }
+    }
+}
+
+impl Traffic {
+    /// Puts a changed configuration into force: downloads under way go on, and
+    /// who waits is let in if there is room now.
+    pub fn apply(self: &Arc<Self>, serve: &Serve) {
+        self.pacer.set_rate(serve.bandwidth);
+        let limit = |setting| if setting == 0 { u64::MAX } else { setting };
+        {
+            let mut state = self.places.state();
+            state.most = limit(serve.max_downloads);
+            state.most_of_client = limit(serve.max_per_client);
+            let limited = state.most.min(state.most_of_client) < u64::MAX;
+            self.places.limited.store(limited, Ordering::Relaxed);
+        }
+        self.admit();
+    }
+
+    /// For who knows no limits: the main server, which has no other to send
+    /// its nodes to.
+    pub fn unlimited_place(self: &Arc<Self>) -> Place {
+        self.take(None)
+    }
+
+    /// A place, if one is free. `client` is asked only where there is a limit;
+    /// none stands for one that can't be told here.
+    pub fn place_at_once(
+        self: &Arc<Self>,
+        client: impl FnOnce() -> Option<IpAddr>,
+    ) -> Result<Place, Limit> {
+        if !self.places.limited.load(Ordering::Relaxed) {
+            return Ok(self.take(None));
+        }
+        let client = client();
+        let mut state = self.places.state();
+        state.vacant(self.places.taken(), client)?;
+        Ok(self.take_of(&mut state, client))
+    }
+
+    /// A place, waited for.
+    pub async fn place(self: &Arc<Self>, client: IpAddr) -> Result<Place, Limit> {
+        let places = &self.places;
+        let (limit, admitted) = {
+            let mut state = places.state();
+            let limit = match state.vacant(places.taken(), Some(client)) {
+                Ok(()) => return Ok(self.take_of(&mut state, Some(client))),
+                Err(limit) => limit,
+            };
+            let Some(admitted) = state.stand_in_line(client) else {
+                places.refused.one(limit);
+                return Err(limit);
+            };
+            places.waiting.store(state.line.len(), Ordering::SeqCst);
+            (limit, admitted)
+        };
+        // Whoever left just before that saw nobody in line.
+        self.admit();
+        match timeout(PATIENCE, admitted).await {
+            Ok(Ok(place)) => {
+                places.waited.one(limit);
+                Ok(place)
+            }
+            Ok(Err(_)) | Err(_) => {
+                places.refused.one(limit);
+                Err(limit)
+            }
+        }
+    }
+
+    pub fn under_way(&self) -> u64 {
+        self.places.taken()
+    }
+
+    /// What the limits of a node have done.
+    pub fn show_limits(&self, page: &mut Page) {
+        let mut waited = page.counter(
+            "edge_mirror_downloads_waited_total",
+            "Downloads that a limit made wait, before they began or on the way, by limit.",
+        );
+        for limit in Limit::ALL {
+            waited.put(&[("limit", limit.text())], self.places.waited.of(*limit).get());
+        }
+        waited.put(&[("limit", "bandwidth")], self.places.paced.get());
+        page.tally(
+            "edge_mirror_downloads_refused_total",
+            "Downloads that were told to come back later, by limit.",
+            "limit",
+            &self.places.refused,
+        );
+    }
+
+    /// A download that was held back by the bandwidth, however often.
+    pub(super) fn note_paced(&self) {
+        self.places.paced.one();
+    }
+
+    fn take(self: &Arc<Self>, client: Option<IpAddr>) -> Place {
+        self.places.taken.fetch_add(1, Ordering::Relaxed);
+        Place { traffic: self.clone(), client }
+    }
+
+    fn take_of(self: &Arc<Self>, state: &mut State, client: Option<IpAddr>) -> Place {
+        if let Some(client) = client {
+            *state.of_client.entry(client).or_default() += 1;
+        }
+        self.take(client)
+    }
+
+    /// Gives free places to those who wait.
+    fn admit(self: &Arc<Self>) {
+        loop {
+            let (place, admit) = {
+                let mut state = self.places.state();
+                let next = state.next(self.places.taken());
+                self.places.waiting.store(state.line.len(), Ordering::SeqCst);
+                let Some(next) = next else { return };
+                (self.take_of(&mut state, Some(next.client)), next.admit)
+            };
+            // Who has left within this moment gives it back by dropping it,
+            // which comes here again; the line is short, and so is that.
+            drop(admit.send(place));
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let places = &self.traffic.places;
+        // In one order with `waiting`: either this one sees who waits, or who
+        // waits sees the free place.
+        places.taken.fetch_sub(1, Ordering::SeqCst);
+        if let Some(client) = self.client {
+            places.state().gone(client);
+        }
+        if places.waiting.load(Ordering::SeqCst) > 0 {
+            self.traffic.admit();
+        }
+    }
+}
+
+impl Places {
+    fn taken(&self) -> u64 {
+        self.taken.load(Ordering::SeqCst)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn has_room_for(&self, client: IpAddr) -> bool {
+        self.of_client.get(&client).copied().unwrap_or(0) < self.most_of_client
+    }
+
+    /// Whether one that has just come may go on: not past those who wait.
+    fn vacant(&self, taken: u64, client: Option<IpAddr>) -> Result<(), Limit> {
+        let free = match client {
+            Some(client) => self.has_room_for(client),
+            None => self.most_of_client == u64::MAX,
+        };
+        let may =
+            |waiting: &Waiting| !waiting.admit.is_closed() && self.has_room_for(waiting.client);
+        match free {
+            false => Err(Limit::PerClient),
+            true if taken >= self.most || self.line.iter().any(may) => Err(Limit::Downloads),
+            true => Ok(()),
+        }
+    }
+
+    fn stand_in_line(&mut self, client: IpAddr) -> Option<oneshot::Receiver<Place>> {
+        self.line.retain(|waiting| !waiting.admit.is_closed());
+        let own = self.line.iter().filter(|waiting| waiting.client == client).count();
+        if self.line.len() >= MAX_WAITING || own >= MAX_WAITING_OF_CLIENT {
+            return None;
+        }
+        let (admit, admitted) = oneshot::channel();
+        self.line.push_back(Waiting { client, admit });
+        Some(admitted)
+    }
+
+    /// The first in line that may go on.
+    fn next(&mut self, taken: u64) -> Option<Waiting> {
+        self.line.retain(|waiting| !waiting.admit.is_closed());
+        if taken >= self.most {
+            return None;
+        }
+        let next = self.line.iter().position(|waiting| self.has_room_for(waiting.client))?;
+        self.line.remove(next)
+    }
+
+    fn gone(&mut self, client: IpAddr) {
+        if let Some(count) = self.of_client.get_mut(&client) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_client.remove(&client);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn traffic(max_downloads: u64, max_per_client: u64) -> Arc<Traffic> {
+        let traffic = Arc::<Traffic>::default();
+        limit(&traffic, max_downloads, max_per_client);
+        traffic
+    }
+
+    fn limit(traffic: &Arc<Traffic>, max_downloads: u64, max_per_client: u64) {
+        traffic.apply(&Serve { cut_through: true, max_downloads, max_per_client, bandwidth: 0 });
+    }
+
+    fn client(number: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, number).into()
+    }
+
+    fn at_once(traffic: &Arc<Traffic>, number: u8) -> Result<Place, Limit> {
+        traffic.place_at_once(|| Some(client(number)))
+    }
+
+    #[tokio::test]
+    async fn places_are_given_up_to_the_limits_and_given_back() {
+        let traffic = traffic(3, 2);
+        let first = at_once(&traffic, 1).unwrap();
+        let _second = at_once(&traffic, 1).unwrap();
+        assert_eq!(at_once(&traffic, 1).unwrap_err(), Limit::PerClient);
+        let _third = at_once(&traffic, 2).unwrap();
+        assert_eq!(at_once(&traffic, 2).unwrap_err(), Limit::Downloads);
+        // Who can't be told apart is for those who can.
+        assert_eq!(traffic.place_at_once(|| None).unwrap_err(), Limit::PerClient);
+        drop(first);
+        assert_eq!(traffic.under_way(), 2);
+        let _fourth = at_once(&traffic, 1).unwrap();
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_come_in_the_order_of_arrival_and_nobody_goes_past_them() {
+        let traffic = traffic(1, 0);
+        let inside = traffic.place_at_once(|| None).unwrap();
+        let mut early = Box::pin(traffic.place(client(1)));
+        let mut late = Box::pin(traffic.place(client(2)));
+        assert!(early.as_mut().now_or_never().is_none());
+        assert!(late.as_mut().now_or_never().is_none());
+        drop(inside);
+        assert!(late.as_mut().now_or_never().is_none());
+        assert_eq!(at_once(&traffic, 3).unwrap_err(), Limit::Downloads);
+        let inside = early.now_or_never().unwrap().unwrap();
+        drop(inside);
+        let _inside = late.now_or_never().unwrap().unwrap();
+        assert_eq!((traffic.under_way(), traffic.places.waited.of(Limit::Downloads).get()), (1, 2));
+    }
+
+    #[tokio::test]
+    async fn one_that_waits_for_its_own_address_holds_up_no_other() {
+        let traffic = traffic(2, 1);
+        let inside = at_once(&traffic, 1).unwrap();
+        let mut own = Box::pin(traffic.place(client(1)));
+        assert!(own.as_mut().now_or_never().is_none());
+        let other = at_once(&traffic, 2).unwrap();
+        let mut third = Box::pin(traffic.place(client(3)));
+        assert!(third.as_mut().now_or_never().is_none());
+        drop(other);
+        let _third = third.now_or_never().unwrap().unwrap();
+        assert!(own.as_mut().now_or_never().is_none());
+        drop(inside);
+        assert!(own.now_or_never().unwrap().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_waited_too_long_is_refused_and_holds_no_place() {
+        let traffic = traffic(1, 0);
+        let inside = at_once(&traffic, 1).unwrap();
+        assert_eq!(traffic.place(client(2)).await.unwrap_err(), Limit::Downloads);
+        let mut leaver = Box::pin(traffic.place(client(2)));
+        assert!(leaver.as_mut().now_or_never().is_none());
+        drop(leaver);
+        drop(inside);
+        assert_eq!(traffic.under_way(), 0);
+        assert!(at_once(&traffic, 3).is_ok());
+        assert_eq!(traffic.places.refused.of(Limit::Downloads).get(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_line_is_short_and_nobody_fills_it_alone() {
+        let traffic = traffic(1, 0);
+        let inside = at_once(&traffic, 1).unwrap();
+        let mut line = Vec::new();
+        let mut stand = |number| {
+            let mut waiting = Box::pin(traffic.place(client(number)));
+            let refused = waiting.as_mut().now_or_never();
+            line.push(waiting);
+            refused.is_none()
+        };
+        assert!((0..MAX_WAITING_OF_CLIENT).all(|_| stand(1)));
+        assert!(!stand(1));
+        assert!((0..MAX_WAITING - MAX_WAITING_OF_CLIENT).all(|n| stand(2 + (n % 200) as u8)));
+        assert!(!stand(250));
+        // They all leave at once, the first of them just when it is let in.
+        drop(inside);
+        drop(line);
+        assert_eq!(traffic.under_way(), 0);
+        assert!(traffic.places.state().of_client.is_empty());
+        assert!(at_once(&traffic, 9).is_ok());
+    }
+
+    #[tokio::test]
+    async fn another_limit_counts_at_once_and_ends_nothing() {
+        let traffic = traffic(0, 0);
+        let mut inside: Vec<_> = (0..5).map(|_| at_once(&traffic, 1).unwrap()).collect();
+        limit(&traffic, 2, 0);
+        let mut waiting = Box::pin(traffic.place(client(1)));
+        // Those that began before there was a limit count.
+        while inside.len() > 1 {
+            assert!(waiting.as_mut().now_or_never().is_none(), "{} inside", inside.len());
+            inside.pop();
+        }
+        let _one = waiting.now_or_never().unwrap().unwrap();
+        let mut waiting = Box::pin(traffic.place(client(1)));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        limit(&traffic, 0, 0);
+        assert!(waiting.now_or_never().unwrap().is_ok());
+        assert!(at_once(&traffic, 1).is_ok());
+    }
+}

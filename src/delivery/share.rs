@@ -1,0 +1,58 @@
+//! What one download has of `serve.bandwidth`, for bodies that are polled.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use tokio_util::sync::ReusableBoxFuture;
+
+use super::Traffic;
+
+#[derive(Default)]
+pub(super) struct Share {
+    /// Paid for and not sent yet.
+    granted_bytes: u64,
+    /// Made when it is first needed, and used again: it costs an allocation.
+    turn: Option<ReusableBoxFuture<'static, u64>>,
+    waiting: bool,
+    /// Counted among those that had to wait.
+    noted: bool,
+}
+
+impl Share {
+    /// How many of the `wanted` bytes may be sent, once any may.
+    pub fn poll(&mut self, cx: &mut Context<'_>, traffic: &Arc<Traffic>, wanted: u64) -> Poll<u64> {
+        if self.granted_bytes == 0 && !self.waiting {
+            if traffic.pacer.is_off() {
+                return Poll::Ready(wanted);
+            }
+            match traffic.pacer.at_once(wanted) {
+                Some(granted) => self.granted_bytes = granted,
+                None => self.wait(traffic, wanted),
+            }
+        }
+        if let Some(turn) = self.turn.as_mut().filter(|_| self.waiting) {
+            self.granted_bytes = ready!(turn.poll(cx));
+            self.waiting = false;
+        }
+        Poll::Ready(self.granted_bytes.min(wanted))
+    }
+
+    pub fn sent(&mut self, bytes: u64) {
+        self.granted_bytes = self.granted_bytes.saturating_sub(bytes);
+    }
+
+    fn wait(&mut self, traffic: &Arc<Traffic>, wanted: u64) {
+        if !std::mem::replace(&mut self.noted, true) {
+            traffic.note_paced();
+        }
+        let traffic = traffic.clone();
+        let turn = async move { traffic.pacer.portion(wanted).await };
+        match &mut self.turn {
+            Some(made) => made.set(turn),
+            None => self.turn = Some(ReusableBoxFuture::new(turn)),
+        }
+        self.waiting = true;
+    }
+}

@@ -1,0 +1,18 @@
+//! Puts changed limits into force while downloads and pulls go on.
+
+use std::sync::Arc;
+
+use crate::{config::Settings, delivery::Traffic, fetch::Fetch};
+
+/// Runs until cancelled by being dropped.
+pub(super) async fn run(settings: Arc<Settings>, traffic: Arc<Traffic>, fetch: Fetch) {
+    let mut changes = settings.subscribe();
+    loop {
+        let config = changes.borrow_and_update().clone();
+        traffic.apply(&config.serve);
+        fetch.apply(&config);
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
