@@ -65,7 +65,8 @@ impl Source {
                 let path = path.clone();
                 let changed = tasks::blocking(move || -> Result<bool> {
                     let settings = Settings::load_or_create(&path)?;
-                    let changed = settings.patch(&patch, agree)?;
+                    let before = settings.current();
+                    let changed = settings.patch(&patch, |new| agree(&before, new))?;
                     let warnings = settings.current().warnings();
                     warnings.iter().for_each(|warning| eprintln!("edge-mirror: {warning}"));
                     Ok(changed)
@@ -99,8 +100,8 @@ impl Source {
 }
 
 /// A pair that does not fit would keep the node from starting.
-fn agree(config: &Config) -> Result<(), Problem> {
-    tls::problem(None, config).map_or(Ok(()), Err)
+fn agree(before: &Config, new: &Config) -> Result<(), Problem> {
+    tls::problem(Some(before), new).map_or(Ok(()), Err)
 }
 
 fn stranger(api: &Api) -> anyhow::Error {
