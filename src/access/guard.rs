@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderValue, Method, StatusCode, header},
+    http::{HeaderValue, Method, StatusCode, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -98,7 +98,7 @@ pub async fn guard(State(access): State<Access>, request: Request, next: Next) -
     let (mut parts, body) = request.into_parts();
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
     let changes = changes(&method);
-    let judged = match changes && !origin::is_own(&parts.headers) {
+    let judged = match changes && !is_own(&access, &parts) {
         true => Err(Denied::Foreign),
         false => access.judge(&parts).await,
     };
@@ -126,12 +126,19 @@ pub async fn refuse_foreign(
     request: Request,
     next: Next,
 ) -> Response {
-    if !changes(request.method()) || origin::is_own(request.headers()) {
+    if !changes(request.method()) {
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
+    if is_own(&access, &parts) {
+        return next.run(Request::from_parts(parts, body)).await;
+    }
     note(&access.caller(&parts), &parts.method, parts.uri.path(), Denied::Foreign);
     wire::body::answer_unread(&parts.headers, body, Denied::Foreign.into_response()).await
+}
+
+fn is_own(access: &Access, request: &Parts) -> bool {
+    origin::is_own(&request.headers, access.caller(request).secure)
 }
 
 fn changes(method: &Method) -> bool {

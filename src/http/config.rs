@@ -19,7 +19,7 @@ use crate::{
     board::Board,
     config::{Config, Problem, Settings, meaning},
     listen::Listener,
-    tasks,
+    tasks, tls,
     wire::{self, body},
 };
 
@@ -57,7 +57,11 @@ pub(super) async fn check(
     let patch = patch(&sender.headers, body).await?;
     // It waits for a save that is under way.
     let problems = tasks::blocking(move || match settings.check(&patch) {
-        Ok(config) => locked_out(&settings.current(), &config, &sender).err().into_iter().collect(),
+        Ok(config) => {
+            let before = settings.current();
+            let locked_out = locked_out(&before, &config, &sender).err();
+            locked_out.into_iter().chain(tls::problem(Some(&before), &config)).collect()
+        }
         Err(problems) => problems,
     });
     let problems = problems.await;
@@ -174,6 +178,17 @@ fn agree(
             let zh = format!("无法监听该端口（{}）", error.cause);
             return Err(Problem::new("nodePort", Some(&value), zh, error.to_string()));
         }
+    }
+    let redirect = config.redirect_port();
+    if let Some(port) = redirect.filter(|_| redirect != before.redirect_port())
+        && let Err(error) = Listener::bind(SocketAddr::new(listening.host, port))
+    {
+        let zh = format!("无法监听该端口（{}）", error.cause);
+        let port = Value::from(port);
+        return Err(Problem::new("tls.redirectPort", Some(&port), zh, error.to_string()));
+    }
+    if let Some(problem) = tls::problem(Some(before), config) {
+        return Err(problem);
     }
     let log = config.log_path();
     if config.logging.file_enabled

@@ -73,6 +73,8 @@ pub fn snapshot(
         storage: store.root(),
         storage_error: board.store_fault.borrow().clone(),
         port_error: board.port_fault.borrow().clone(),
+        tls_error: board.tls_fault.borrow().clone(),
+        redirect_error: board.redirect_fault.borrow().clone(),
         login_error: board.login_fault.borrow().clone(),
         used,
         machine: &machine,

@@ -132,7 +132,7 @@ pub async fn list(State(server): Shared) -> Json<Value> {
 pub fn described(node_id: &str, node: &Node, now_s: f64) -> Value {
     let (reachable, reason) = match &node.reach {
         Reach::Unknown => (None, None),
-        Reach::Reachable => (Some(true), None),
+        Reach::Reachable { .. } => (Some(true), None),
         Reach::Unreachable(reason) => (Some(false), Some(reason)),
     };
     json!({

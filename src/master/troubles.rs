@@ -95,7 +95,8 @@ mod tests {
     fn each_trouble_has_its_code_and_errors_come_first() {
         let nothing = Vec::<String>::new();
         let cut = || Some(Reach::Unreachable("refused".into()));
-        let well = |change: fn(&mut Seen)| codes(&[], Some(Reach::Reachable), change);
+        let well =
+            |change: fn(&mut Seen)| codes(&[], Some(Reach::Reachable { https: false }), change);
         assert_eq!(well(|_| ()), nothing);
         assert_eq!(codes(&[], Some(Reach::Unknown), |_| ()), nothing, "nobody asked it yet");
         assert_eq!(codes(&[], cut(), |_| ()), ["node_unreachable"]);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{cleanup_at, meetings::Meeting};
 use crate::{
-    board::{Doubt, Presence, Sync},
+    board::{Doubt, FileFault, Presence, Sync},
     config::Config,
     machine::Machine,
     store::LOW_DISK_BYTES,
@@ -28,6 +28,8 @@ pub(super) struct Seen<'a> {
     pub storage: &'a Path,
     pub storage_error: Option<String>,
     pub port_error: Option<String>,
+    pub tls_error: Option<FileFault>,
+    pub redirect_error: Option<String>,
     pub login_error: Option<String>,
     pub used: u64,
     pub machine: &'a Machine,
@@ -45,6 +47,14 @@ pub(super) fn found(seen: &Seen) -> Vec<Value> {
     }));
     found.extend(seen.port_error.as_ref().map(|text| {
         let port = seen.config.node_port;
+        json!({"code": "port_error", "severity": "error", "port": port, "text": text})
+    }));
+    // A file as the configuration is one: the last good certificate stays in use.
+    found.extend(seen.tls_error.as_ref().map(|FileFault { file, text }| {
+        json!({"code": "config_rejected", "severity": "error", "file": file, "text": text})
+    }));
+    found.extend(seen.redirect_error.as_ref().map(|text| {
+        let port = seen.config.tls.redirect_port;
         json!({"code": "port_error", "severity": "error", "port": port, "text": text})
     }));
     if seen.running {
@@ -171,6 +181,8 @@ mod tests {
             storage: folder,
             storage_error: None,
             port_error: None,
+            tls_error: None,
+            redirect_error: None,
             login_error: None,
             used: 9 << 20,
             machine: &machine,
