@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, Uri, header, uri::Authority},
     response::{IntoResponse, Response},
 };
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::{
     clients::{file_name, id_of_file},
@@ -85,12 +85,21 @@ pub async fn offered_file(
     }
 }
 
+/// Where a client can download from.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Source {
+    /// `host:port`.
+    ip: String,
+    download_url: String,
+}
+
 /// The newer shape: main server first, then the nodes that have it.
 pub async fn sources(
     State(server): Shared,
     PathId(id): PathId,
     headers: HeaderMap,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Vec<Source>>, Refusal> {
     running(&server, &id)?;
     // The name by which this client reaches us; only HTTP/1.0 may leave it out.
     let own: Option<Authority> =
@@ -100,8 +109,10 @@ pub async fn sources(
         let candidates = server.registry().candidates(&id, current, server.clock.now_s());
         hosts.extend(candidates.into_iter().map(|candidate| candidate.address));
     }
-    let sources =
-        hosts.iter().map(|host| json!({"ip": host, "download_url": download_url(host, &id)}));
+    let sources = hosts.into_iter().map(|ip| {
+        let download_url = download_url(&ip, &id);
+        Source { ip, download_url }
+    });
     Ok(Json(sources.collect()))
 }
 
