@@ -108,6 +108,7 @@ pub struct FileFault {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Cause {
     /// Nothing listens there.
     Refused,

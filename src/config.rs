@@ -261,3 +261,6 @@ mod tests {
         assert_eq!(authority("::ffff:10.0.0.1", 80), "10.0.0.1:80");
     }
 }
+
+#[cfg(test)]
+pub mod openapi;

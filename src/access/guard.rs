@@ -8,7 +8,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde::Serialize;
 use tracing::{debug, info, warn};
 
 use super::{Access, Caller, origin};
@@ -29,6 +29,15 @@ pub enum Denied {
     Foreign,
     /// What proves rights can't be read or written now.
     Broken,
+}
+
+/// To who tried too often.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Later {
+    detail: &'static str,
+    /// Seconds, as in the header.
+    retry_after: u64,
 }
 
 impl Denied {
@@ -85,7 +94,7 @@ impl IntoResponse for Denied {
             Self::TooManyTries(wait) => {
                 // Rounded up: who comes back then must not be too early.
                 let wait_s = wait.as_secs() + 1;
-                let body = json!({"detail": self.text(), "retry_after": wait_s});
+                let body = Later { detail: self.text(), retry_after: wait_s };
                 let fields = [(header::RETRY_AFTER, HeaderValue::from(wait_s))];
                 (StatusCode::TOO_MANY_REQUESTS, fields, axum::Json(body)).into_response()
             }

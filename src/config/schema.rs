@@ -141,7 +141,7 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// A list of networks that is longer is a mistake.
-const MAX_NETWORKS: usize = 256;
+pub const MAX_NETWORKS: usize = 256;
 
 pub fn find(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key == key)

@@ -9,6 +9,7 @@ use axum::{
     http::{HeaderMap, request::Parts},
     response::{IntoResponse, Response},
 };
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tracing::info;
 
@@ -44,7 +45,13 @@ pub(super) async fn change(
     let (sender, body) = request.into_parts();
     let patch = patch(&sender.headers, body).await?;
     apply(settings, board, listening, sender, patch).await?;
-    Ok(success("配置已更新"))
+    Ok(wire::done("配置已更新").into_response())
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "CheckedChange"))]
+pub(super) struct Checked {
+    problems: Vec<Problem>,
 }
 
 /// What would be wrong with a change: the panel asks while somebody types, so
@@ -65,7 +72,7 @@ pub(super) async fn check(
         Err(problems) => problems,
     });
     let problems = problems.await;
-    Ok(Json(json!({"problems": problems})).into_response())
+    Ok(Json(Checked { problems }).into_response())
 }
 
 async fn patch(headers: &HeaderMap, body: Body) -> Result<Map<String, Value>, ApiError> {
@@ -121,7 +128,7 @@ pub(super) async fn change_heartbeat(
     let patch = json!({"heartbeat": {"interval": interval, "timeout": timeout}});
     let patch = patch.as_object().cloned().unwrap_or_default();
     apply(settings, board, listening, sender, patch).await?;
-    Ok(success(&format!("心跳间隔已更新为 {interval} 秒")))
+    Ok(wire::done(format!("心跳间隔已更新为 {interval} 秒")).into_response())
 }
 
 async fn apply(
@@ -209,8 +216,4 @@ fn agree(
         return Err(Problem::new("storage.path", Some(&value), zh, en));
     }
     Ok(())
-}
-
-pub(super) fn success(message: &str) -> Response {
-    Json(json!({"status": "success", "message": message})).into_response()
 }

@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, Uri, header, uri::Authority},
     response::{IntoResponse, Response},
 };
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::{
     clients::{file_name, id_of_file},
@@ -90,12 +90,21 @@ pub async fn offered_file(
     }
 }
 
+/// Where a client can download from.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Source {
+    /// `host:port`.
+    ip: String,
+    download_url: String,
+}
+
 /// The newer shape: main server first, then the nodes that have it.
 pub async fn sources(
     State(server): Shared,
     PathId(id): PathId,
     headers: HeaderMap,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Vec<Source>>, Refusal> {
     running(&server, &id)?;
     // The name by which this client reaches us; only HTTP/1.0 may leave it out.
     let own: Option<Authority> =
@@ -105,9 +114,10 @@ pub async fn sources(
         let candidates = server.registry().candidates(&id, current, server.clock.now_s());
         hosts.extend(candidates.into_iter().map(|node| (node.https, node.address)));
     }
-    let sources = hosts
-        .iter()
-        .map(|(https, host)| json!({"ip": host, "download_url": download_url(*https, host, &id)}));
+    let sources = hosts.into_iter().map(|(https, ip)| {
+        let download_url = download_url(https, &ip, &id);
+        Source { ip, download_url }
+    });
     Ok(Json(sources.collect()))
 }
 
