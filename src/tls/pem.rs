@@ -169,5 +169,7 @@ mod tests {
         let other = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
         assert!(said(other).contains("a kind of key that is not supported"), "{}", said(other));
         assert!(said(&key.replace("PRIVATE", "PUBLIC")).contains("no private key"));
+        let long = "\n".repeat(MAX_FILE_BYTES as usize + 1);
+        assert!(said(&long).contains("far too large"));
     }
 }
