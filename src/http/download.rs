@@ -14,7 +14,7 @@ use crate::{
     board::Board,
     delivery::{self, Traffic},
     fetch::{Fetch, Found},
-    listen::AtOnce,
+    listen::{AtOnce, of_one_machine},
     package::{MEDIA_TYPE, PackageId},
     wire::{self, PathId},
 };
@@ -100,7 +100,7 @@ async fn deliver(
     not_found: &'static str,
 ) -> Result<Response<Body>, ApiError> {
     let (asked, _) = request.into_parts();
-    let client = || access.caller(&asked).address;
+    let client = || of_one_machine(access.caller(&asked).address);
     let refused = |error| ApiError::of_pull(id.clone(), error, not_found);
     let mut waited_for = None;
     loop {
