@@ -262,6 +262,26 @@ fn a_python_nodes_folder_is_taken_over_and_left_as_it_was() {
     assert_eq!(root.config()["nodePort"], 1234);
 }
 
+/// Who owns a folder that root writes to could point it at any other one.
+#[test]
+fn what_links_lead_to_is_neither_given_away_nor_copied() {
+    let (root, old, elsewhere) = (Root::new(), old_node(), tempfile::tempdir().unwrap());
+    fs::set_permissions(elsewhere.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let storage = root.path("var/lib/edge-mirror/storage");
+    fs::create_dir_all(storage.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), &storage).unwrap();
+    let secret = elsewhere.path().join("secret");
+    fs::write(&secret, "nobody's to see").unwrap();
+    let linked = old.path().join("files/meeting_m1/package.zip");
+    fs::remove_file(&linked).unwrap();
+    std::os::unix::fs::symlink(&secret, &linked).unwrap();
+    let said = root.run(&["install", "--adopt", old.path().to_str().unwrap(), "--yes"]).unwrap();
+    assert!(said.contains("1 packages copied"), "{said}");
+    assert_eq!(mode(elsewhere.path()), 0o755);
+    assert!(storage.join("meeting_m2/package.zip").exists(), "it is where the operator put it");
+    assert!(!storage.join("meeting_m1").exists());
+}
+
 #[test]
 fn what_is_installed_where_it_can_not_be_is_refused_in_one_line() {
     let mut machine = Machine::new();
