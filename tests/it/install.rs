@@ -195,6 +195,7 @@ fn uninstalling_leaves_what_it_names_and_purging_leaves_nothing() {
     let kept = root.path("etc/edge-mirror/server.key");
     fs::write(&kept, "not ours").unwrap();
     fs::write(root.path("etc/edge-mirror/node_config.access.json"), "{}").unwrap();
+    fs::write(root.path("etc/edge-mirror/.tmp-1-2"), "of a save that was cut off").unwrap();
     let mut moved = root.config();
     moved["storage"]["path"] = json!("/srv/packages");
     fs::write(root.path(CONFIG), moved.to_string()).unwrap();
@@ -244,6 +245,7 @@ fn a_python_nodes_folder_is_taken_over_and_left_as_it_was() {
         config["storage"],
         json!({"path": "/var/lib/edge-mirror/storage", "maxSize": 1 << 30})
     );
+    assert_eq!(config["logging"]["filePath"], "/var/log/edge-mirror/node.log");
     let storage = root.path("var/lib/edge-mirror/storage");
     let mut stored = BTreeMap::new();
     files_in(&storage, &mut stored);
@@ -260,6 +262,20 @@ fn a_python_nodes_folder_is_taken_over_and_left_as_it_was() {
         root.run(&["install", "--adopt", old.path().to_str().unwrap(), "--port", "1234"]).unwrap();
     assert!(said.contains("0 packages copied") && said.contains("configuration kept"), "{said}");
     assert_eq!(root.config()["nodePort"], 1234);
+}
+
+#[test]
+fn packages_that_do_not_fit_are_refused_before_one_is_copied() {
+    let (root, old) = (Root::new(), old_node());
+    let large = fs::File::create(old.path().join("files/meeting_m1/package.zip")).unwrap();
+    // With nothing in it.
+    large.set_len(15 << 40).unwrap();
+    let said =
+        root.run(&["install", "--adopt", old.path().to_str().unwrap(), "--yes"]).unwrap_err();
+    assert!(said.contains("no room") && said.contains("磁盘空间不足"), "{said}");
+    let mut stored = BTreeMap::new();
+    files_in(&root.path("var/lib"), &mut stored);
+    assert!(stored.is_empty(), "{:?}", stored.keys());
 }
 
 /// Who owns a folder that root writes to could point it at any other one.
@@ -386,7 +402,13 @@ async fn a_machine_gets_a_main_server_too() {
     machine.good("\"$PROGRAM\" install --master");
     let options = fs::read_to_string(machine.path("/etc/edge-mirror-master/options.env")).unwrap();
     assert_eq!(options, format!("MASTER_OPTIONS=--open\nMASTER_PORT={port}\n"));
+    // The user stays for as long as one of them needs it.
+    machine.good("\"$PROGRAM\" install --yes");
+    machine.calls();
+    machine.good("edge-mirror uninstall --purge");
+    assert!(!machine.calls().contains(&"userdel edge-mirror".to_owned()));
     machine.good("edge-mirror uninstall --master --purge");
+    assert_eq!(machine.calls().last().unwrap(), "userdel edge-mirror");
     assert_eq!(machine.good("find /etc /usr/local/bin /var/lib -type f"), "");
 }
 
