@@ -3,7 +3,7 @@
 default: check
 
 # Everything that must be green before a commit.
-check: fmt lint doc test instructions browser
+check: fmt lint doc test api instructions browser
 
 fmt:
     cargo fmt --check
@@ -16,6 +16,14 @@ doc:
 
 test *args:
     cargo nextest run --locked {{args}}
+
+# Has schemathesis ask a node and a main server what their documents say.
+api:
+    tests/api/run
+
+# Writes openapi/*.json anew, of the handlers' types.
+openapi:
+    RECORD_OPENAPI=1 cargo nextest run --locked --lib -E 'test(openapi)'
 
 # Instructions per request, against the recorded ones; `--record` records anew.
 instructions *args:

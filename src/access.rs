@@ -200,3 +200,6 @@ fn cookies(headers: &HeaderMap) -> Vec<(String, String)> {
     let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
     pairs.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect()
 }
+
+#[cfg(test)]
+pub mod openapi;

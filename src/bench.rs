@@ -51,6 +51,7 @@ pub async fn run(args: BenchArgs, interrupt: &mut Interrupt) -> Result<()> {
         patience: args.patience,
         rate: args.rate_limit,
         verify: args.verify,
+        tls: Arc::new(args.authority.trust().client()?).into(),
         size: OnceLock::new(),
     };
     let looked = tokio::select! {

@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
     ops::Deref,
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -48,6 +49,12 @@ pub struct Board {
     /// it is not the one that the configuration names.
     pub port: watch::Sender<u16>,
     pub port_fault: watch::Sender<Option<String>>,
+    /// Written by `node/certificates`: whether those who connect now have to
+    /// speak TLS, and why a certificate that the configuration names is not used.
+    pub https: watch::Sender<bool>,
+    pub tls_fault: watch::Sender<Option<FileFault>>,
+    /// Written by `node/onward`: why nobody is sent on to HTTPS.
+    pub redirect_fault: watch::Sender<Option<String>>,
     /// Written by the machine's gauge, too: why nobody can log in.
     pub login_fault: watch::Sender<Option<String>>,
     /// Written by the traffic's recorder: bytes served and pulled, downloads
@@ -92,8 +99,16 @@ impl fmt::Display for Fault {
     }
 }
 
+/// A file that is not used for what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileFault {
+    pub file: PathBuf,
+    pub text: String,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Cause {
     /// Nothing listens there.
     Refused,
@@ -241,6 +256,9 @@ impl Board {
             store_fault: watch::Sender::new(None),
             port: watch::Sender::new(port),
             port_fault: watch::Sender::new(None),
+            https: watch::Sender::new(false),
+            tls_fault: watch::Sender::new(None),
+            redirect_fault: watch::Sender::new(None),
             login_fault: watch::Sender::new(None),
             history: watch::Sender::default(),
             wishes: Wishes::default(),

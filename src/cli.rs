@@ -12,8 +12,8 @@ use clap_complete::Shell;
 
 use crate::config::Subnet;
 pub use operate::{
-    At, ConfigArgs, ConfigCommand, ConfigOf, GetArgs, ListArgs, Login, Operate, PublishArgs,
-    StatusArgs, SyncArgs, VerifyArgs,
+    At, Authority, ConfigArgs, ConfigCommand, ConfigOf, GetArgs, ListArgs, Login, Operate,
+    PublishArgs, StatusArgs, SyncArgs, VerifyArgs,
 };
 pub use server::Server;
 pub use service::{InstallArgs, MainServer, UninstallArgs};
@@ -145,6 +145,8 @@ pub struct BenchArgs {
     /// Compare what arrives with the SHA-256 that the server names.
     #[arg(long)]
     pub verify: bool,
+    #[command(flatten)]
+    pub authority: Authority,
     /// A client to which nothing comes for so long gives up.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
     pub patience: Duration,

@@ -31,6 +31,10 @@ pub use security::{Secret, Security, Subnet};
 pub struct Config {
     pub main_server_ip: String,
     pub main_server_port: u16,
+    pub main_server_tls: bool,
+    pub main_server_ca: Option<String>,
+    pub main_server_cert: Option<String>,
+    pub main_server_cert_key: Option<String>,
     pub sync_interval: u64,
     pub node_id: String,
     pub node_port: u16,
@@ -39,6 +43,7 @@ pub struct Config {
     pub use_public_address: bool,
     pub advertise_interface: Option<String>,
     pub shutdown_grace: u64,
+    pub tls: Tls,
     pub storage: Storage,
     pub network: Network,
     pub serve: Serve,
@@ -53,6 +58,16 @@ pub struct Config {
     /// address, and asked for with every request.
     #[serde(skip)]
     origin: String,
+}
+
+/// What makes the node speak HTTPS; both files or none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tls {
+    pub cert: Option<String>,
+    pub key: Option<String>,
+    /// 0 is none.
+    pub redirect_port: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,12 +154,36 @@ impl Config {
     fn settle(&mut self, folder: &Path) {
         self.folder = folder.to_owned();
         let authority = authority(&self.main_server_ip, self.main_server_port);
-        self.origin = format!("http://{authority}");
+        self.origin = format!("{}://{authority}", scheme(self.main_server_tls));
     }
 
     /// The main server's base URL, without a slash at the end.
     pub fn main_server(&self) -> &str {
         &self.origin
+    }
+
+    /// Certificate and key of `nodePort`; none: plain HTTP.
+    pub fn tls_files(&self) -> Option<(PathBuf, PathBuf)> {
+        self.files(&self.tls.cert, &self.tls.key)
+    }
+
+    /// Plain HTTP that sends on to HTTPS.
+    pub fn redirect_port(&self) -> Option<u16> {
+        Some(self.tls.redirect_port).filter(|port| *port > 0)
+    }
+
+    /// Who vouches for the main server.
+    pub fn main_server_ca(&self) -> Option<PathBuf> {
+        self.main_server_ca.as_deref().map(|path| self.resolve(path))
+    }
+
+    /// What is shown to a main server that asks who calls.
+    pub fn main_server_pair(&self) -> Option<(PathBuf, PathBuf)> {
+        self.files(&self.main_server_cert, &self.main_server_cert_key)
+    }
+
+    fn files(&self, cert: &Option<String>, key: &Option<String>) -> Option<(PathBuf, PathBuf)> {
+        Some((self.resolve(cert.as_deref()?), self.resolve(key.as_deref()?)))
     }
 
     pub fn storage_path(&self) -> PathBuf {
@@ -188,6 +227,11 @@ pub fn access_path(config: &Path) -> PathBuf {
 /// A main server drops a node that it has not heard from for so long.
 const MAIN_SERVER_PATIENCE_S: u64 = 30;
 
+/// How a URL begins.
+pub fn scheme(tls: bool) -> &'static str {
+    if tls { "https" } else { "http" }
+}
+
 /// `host:port`, with brackets where the host is an IPv6 address: what may
 /// stand behind `http://`.
 pub fn authority(host: &str, port: u16) -> String {
@@ -217,3 +261,6 @@ mod tests {
         assert_eq!(authority("::ffff:10.0.0.1", 80), "10.0.0.1:80");
     }
 }
+
+#[cfg(test)]
+pub mod openapi;

@@ -25,6 +25,7 @@ use axum::{
 };
 
 use crate::{
+    listen::Line,
     metrics::{Counter, Histogram, Page, Requests, Tally, histogram::DOWNLOADS, labels},
     pacer::Pacer,
     package::{MEDIA_TYPE, Manifest, PackageId},
@@ -106,6 +107,7 @@ pub fn respond<E>(
     (stored, opened): Package,
     besides: impl FnOnce(&PackageId) -> (String, HeaderMap),
     place: impl FnOnce() -> Result<Place, E>,
+    line: Line,
 ) -> Result<Response<Body>, E> {
     let manifest = &stored.manifest;
     let whole = 0..manifest.size_bytes;
@@ -126,7 +128,7 @@ pub fn respond<E>(
         Some(range) if method == Method::GET => {
             let under_way = UnderWay::begin(place()?, range.end - range.start);
             stored.note_served();
-            Body::new(Download::new(opened, range, under_way))
+            Body::new(Download::new(opened, range, under_way, line))
         }
         // Of a HEAD's answer, only the length of it is sent.
         None => Body::from(explanation(status)),

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use reqwest::{Client, Response};
+use reqwest::Response;
 use serde_json::{Value, json};
 
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     node::{Node, NodeOptions},
     tasks::Interrupt,
     telemetry::Journal,
+    tls,
 };
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -103,7 +104,7 @@ async fn any_failed(nodes: &[Node]) -> String {
 /// Makes the meeting, uploads its package, starts it, and waits until every
 /// node has it.
 async fn begin_meeting(main_server: SocketAddr) -> Result<()> {
-    let client = Client::builder().no_proxy().build()?;
+    let client = tls::http(tls::client()).build()?;
     let meetings = format!("http://{main_server}/api/v1/meetings");
     let meeting = format!("{meetings}/{MEETING}");
     let made = json!({"id": MEETING, "title": "示例会议 Sample meeting"});

@@ -33,7 +33,7 @@ use crate::{
     listen::Answers,
     metrics::requests::counted,
     telemetry::Journal,
-    wire::{self, feed::Feed, health, pages},
+    wire::{self, docs, feed::Feed, health, pages},
 };
 pub use events::run as follow;
 /// For `benches/flat.rs`, which sees only what is public, and nobody else.
@@ -86,6 +86,7 @@ impl Face {
             .route(health::LIVE, get(health::live))
             .route(health::READY, get(metrics::ready))
             .merge(pages::router())
+            .merge(docs::router(&docs::NODE))
             .merge(access::router(&self.access));
         let operators = Router::new()
             .route("/api/config", get(config::show).post(config::change))
@@ -157,3 +158,6 @@ part_of_face! {
     feed: Arc<Feed>,
     journal: Journal,
 }
+
+#[cfg(test)]
+mod openapi;

@@ -60,6 +60,8 @@ pub mod listen;
 pub mod machine;
 /// Logs.
 pub mod telemetry;
+/// TLS: the certificate that is shown, and whom a client trusts.
+pub mod tls;
 /// Settings: schema, defaults, merging, validation, saving, watching.
 pub mod config;
 /// A value that is read for every request and changes once in a while.

@@ -1,6 +1,11 @@
 //! Accepting connections, and closing them in order. HTTP/1.1 only: that is
 //! what tablets, nodes and main servers speak.
 
+mod address;
+mod line;
+mod redirect;
+mod secure;
+
 use std::{
     convert::Infallible,
     fs::File,
@@ -37,10 +42,12 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-pub use self::address::{canonical, host, of_one_machine};
-use crate::{pulse::Pulse, tasks::Tasks};
-
-mod address;
+pub use self::{
+    address::{canonical, host, of_one_machine},
+    line::Line,
+    redirect::{Onward, redirect},
+};
+use crate::{pulse::Pulse, tasks::Tasks, tls::Shown};
 
 /// A storm's worth of tablets may knock before the loop comes round. The
 /// kernel takes less where `net.core.somaxconn` is lower.
@@ -97,7 +104,8 @@ fn mend(cause: &io::Error) -> &'static str {
 
 /// Tried before the router; none where it is for the router to answer. It
 /// must not wait, and answer as the router would.
-pub type AtOnce = Arc<dyn Fn(&Method, &Uri, &HeaderMap) -> Option<Response<Body>> + Send + Sync>;
+pub type AtOnce =
+    Arc<dyn Fn(&Method, &Uri, &HeaderMap, Line) -> Option<Response<Body>> + Send + Sync>;
 
 /// What answers requests.
 #[derive(Clone)]
@@ -106,11 +114,13 @@ pub struct Answers {
     pub router: Router,
     /// Of the loop that accepts.
     pub pulse: Pulse,
+    /// The certificate, where there is one.
+    pub shown: Arc<Shown>,
 }
 
 impl From<Router> for Answers {
     fn from(router: Router) -> Self {
-        Self { at_once: None, router, pulse: Pulse::default() }
+        Self { at_once: None, router, pulse: Pulse::default(), shown: Arc::default() }
     }
 }
 
@@ -170,10 +180,16 @@ impl Listener {
             if let Err(error) = tune(&stream) {
                 debug!("socket options of {peer} not set: {error}");
             }
-            let connection =
-                connection(stream, peer, answers.clone(), stop.clone(), tasks.token().clone());
+            let (answers, ends) = (answers.clone(), Ends::of(&stop, &tasks));
             tasks.spawn_for_peer("connection", async move {
-                connection.await;
+                match answers.shown.get() {
+                    None => connection(stream, peer, Line::Plain, answers, ends).await,
+                    // In a box: what it needs is not taken from each connection
+                    // that does without.
+                    Some(shown) => {
+                        Box::pin(secure::connection(stream, peer, shown, answers, ends)).await;
+                    }
+                }
                 drop(place);
             });
         }
@@ -313,12 +329,24 @@ fn bound(address: SocketAddr) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
+/// What ends a connection: in order, and at once.
+struct Ends {
+    stop: CancellationToken,
+    abort: CancellationToken,
+}
+
+impl Ends {
+    fn of(stop: &CancellationToken, tasks: &Tasks) -> Self {
+        Self { stop: stop.clone(), abort: tasks.token().clone() }
+    }
+}
+
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: SocketAddr,
+    line: Line,
     answers: Answers,
-    stop: CancellationToken,
-    abort: CancellationToken,
+    Ends { stop, abort }: Ends,
 ) {
     let asked = Arc::new(AtomicBool::new(false));
     let first = asked.clone();
@@ -327,11 +355,12 @@ async fn connection(
         first.store(true, Ordering::Relaxed);
         let quick = at_once
             .as_ref()
-            .and_then(|at_once| at_once(request.method(), request.uri(), request.headers()));
+            .and_then(|at_once| at_once(request.method(), request.uri(), request.headers(), line));
         match quick {
             Some(answer) => Either::Left(ready(Ok::<_, Infallible>(answer))),
             None => {
                 request.extensions_mut().insert(Peer(peer));
+                line.note(request.extensions_mut());
                 Either::Right(router.clone().oneshot(request.map(Body::new)))
             }
         }

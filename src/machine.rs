@@ -31,6 +31,7 @@ pub fn interfaces() -> BTreeMap<String, Vec<IpNet>> {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Machine {
     pub cpu_percent: f32,
     pub cpu_count: usize,

@@ -247,3 +247,6 @@ fn warn_of_strays(store: &Store, book: &Book) {
         }
     }
 }
+
+#[cfg(test)]
+mod openapi;

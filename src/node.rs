@@ -1,10 +1,12 @@
 //! Wiring of one edge node; what its workers do is theirs to know.
 
 pub mod address;
+mod certificates;
 mod check;
 mod cleaning;
 mod known;
 mod limits;
+mod onward;
 mod plan;
 mod poll;
 mod presence;
@@ -43,6 +45,7 @@ use crate::{
     store::StoreError,
     tasks::{self, Tasks},
     telemetry::Journal,
+    tls::{FileError, Shown},
     upstream::Connector,
     wire::feed,
 };
@@ -60,6 +63,10 @@ pub enum NodeError {
     Storage(StoreError),
     #[error("{0}; see nodePort in the configuration, or --port")]
     Listen(BindError),
+    #[error("{0}; see tls.redirectPort in the configuration")]
+    Redirect(BindError),
+    #[error(transparent)]
+    Certificate(FileError),
 }
 
 /// How a node is run, besides its configuration.
@@ -99,6 +106,8 @@ impl Node {
         let port = options.port.unwrap_or(config.node_port);
         let listener = Listener::bind(SocketAddr::new(options.host, port));
         let listener = listener.map_err(NodeError::Listen)?;
+        let onward = config.redirect_port().map(|port| SocketAddr::new(options.host, port));
+        let onward = onward.map(Listener::bind).transpose().map_err(NodeError::Redirect)?;
         let opened = storage::open(config.storage_path()).await;
         let (store, found) = opened.map_err(NodeError::Storage)?;
         settings.warn_of_unknown_keys();
@@ -126,6 +135,14 @@ impl Node {
             all,
         };
         let (board, connector) = (node.board.clone(), Arc::<Connector>::default());
+        let shown = Arc::<Shown>::default();
+        let certificates = certificates::Worker::begin(
+            settings.clone(),
+            board.clone(),
+            shown.clone(),
+            connector.clone(),
+        );
+        let certificates = certificates.await.map_err(NodeError::Certificate)?;
         let traffic = node.traffic.clone();
         let fetch =
             Fetch::new(settings.clone(), board.clone(), connector.clone(), node.pulls.clone());
@@ -160,10 +177,18 @@ impl Node {
             board: board.clone(),
             host: options.host,
             fixed_port: options.port,
-            answers: Answers { pulse: node.pulse.clone(), ..face.answers() },
+            answers: Answers { pulse: node.pulse.clone(), shown, ..face.answers() },
             connections: node.connections.clone(),
         };
         node.serving.spawn("serving", worker.run(listener, node.serving.token().clone()));
+        let worker = onward::Worker {
+            settings: settings.clone(),
+            board: board.clone(),
+            host: options.host,
+            connections: node.connections.clone(),
+        };
+        node.serving.spawn("onward", worker.run(onward, node.serving.token().clone()));
+        node.spawn_until_end("certificates", certificates.run());
         let worker = presence::Worker {
             settings: settings.clone(),
             board: board.clone(),

@@ -326,3 +326,39 @@ pub(crate) mod tests {
         assert!(!v(Some("a"), None).same_version(&v(None, Some("d"))));
     }
 }
+
+#[cfg(test)]
+mod openapi {
+    //! What the two texts look like, for the API's description.
+
+    use std::borrow::Cow;
+
+    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+    use super::{PackageId, Sha256};
+
+    impl JsonSchema for PackageId {
+        fn schema_name() -> Cow<'static, str> {
+            "PackageId".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({
+                "type": "string", "minLength": 1, "maxLength": Self::MAX_LEN,
+                "pattern": "^[A-Za-z0-9._-]+$", "not": {"enum": [".", ".."]},
+                "examples": ["m1"],
+                "description": "A meeting's id, which is also its package's.",
+            })
+        }
+    }
+
+    impl JsonSchema for Sha256 {
+        fn schema_name() -> Cow<'static, str> {
+            "Sha256".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({"type": "string", "pattern": "^[0-9a-f]{64}$"})
+        }
+    }
+}

@@ -17,22 +17,29 @@ use crate::package::{PackageId, Sha256};
 
 /// `POST /api/v1/nodes/register`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Registration {
+    #[cfg_attr(test, schemars(length(min = 1, max = 256)))]
     pub node_id: String,
+    #[cfg_attr(test, schemars(length(min = 1, max = 256)))]
     pub address: String,
     pub status: String,
 }
 
 /// `POST /api/v1/nodes/unregister`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Unregistration {
     pub node_id: String,
 }
 
 /// `POST /api/v1/nodes/heartbeat`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Heartbeat {
+    #[cfg_attr(test, schemars(length(min = 1, max = 256)))]
     pub node_id: String,
+    #[cfg_attr(test, schemars(length(min = 1, max = 256)))]
     pub address: String,
     pub status: String,
     pub active_meetings: Vec<MeetingRef>,
@@ -42,10 +49,12 @@ pub struct Heartbeat {
     pub synced_meetings: Vec<String>,
     /// For our own main server; others ignore it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "openapi::Mirror"))]
     pub mirror: Option<NodeReport>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MeetingRef {
     pub id: String,
     pub title: String,
@@ -53,6 +62,7 @@ pub struct MeetingRef {
 
 /// What our node tells our main server beyond the contract.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NodeReport {
     pub version: String,
     /// Downloads under way.
@@ -63,6 +73,7 @@ pub struct NodeReport {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HeldPackage {
     pub id: PackageId,
     pub sha256: Sha256,
@@ -402,5 +413,17 @@ mod tests {
             serde_json::to_value(heartbeat).unwrap(),
             json!({"node_id": "n", "address": "1.2.3.4:5", "status": "online", "active_meetings": [], "synced_meetings": []})
         );
+    }
+}
+
+#[cfg(test)]
+mod openapi {
+    /// What can't be read of it is passed over.
+    #[derive(schemars::JsonSchema)]
+    #[schemars(untagged)]
+    #[expect(dead_code, reason = "for the API's description")]
+    pub enum Mirror {
+        Ours(super::NodeReport),
+        Other(serde_json::Value),
     }
 }

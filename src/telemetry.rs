@@ -33,7 +33,7 @@ use tracing_subscriber::{
 };
 
 use crate::config::{Config, Logging, Settings};
-pub use journal::Journal;
+pub use journal::{Entry, Journal};
 use line::Said;
 use rotate::Rotating;
 

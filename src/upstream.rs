@@ -21,6 +21,7 @@ use crate::{
     protocol::{
         self, Heartbeat, MeetingStatus, OfferedPackage, Registration, Unreadable, Unregistration,
     },
+    tls::{self, TrustFiles},
 };
 pub use place::Place;
 
@@ -42,6 +43,8 @@ const PREFER: &str = "prefer";
 pub enum UpstreamError {
     #[error("{asked}: cannot reach the main server: {cause}")]
     Unreachable { asked: String, cause: String, refused: bool },
+    #[error("{asked}: no TLS with the main server: {cause}")]
+    Untrusted { asked: String, cause: String },
     #[error("{asked}: no answer within {}", seconds(*after))]
     TimedOut { asked: String, after: Duration },
     #[error("{asked}: answered {status} {answer}")]
@@ -59,7 +62,7 @@ impl UpstreamError {
     pub fn cause(&self) -> Cause {
         match self {
             Self::Unreachable { refused: true, .. } => Cause::Refused,
-            Self::Unreachable { .. } => Cause::Unreachable,
+            Self::Unreachable { .. } | Self::Untrusted { .. } => Cause::Unreachable,
             Self::TimedOut { .. } => Cause::Timeout,
             Self::Refused { answer, .. } if answer.contains(NO_PACKAGE) => Cause::NoPackage,
             Self::Refused { status: StatusCode::NOT_FOUND, .. } => Cause::NotFound,
@@ -87,7 +90,12 @@ impl UpstreamError {
         if error.is_timeout() {
             return Self::TimedOut { asked, after: limit };
         }
-        Self::Unreachable { asked, cause: root_cause(error), refused: is_refused(error) }
+        match tls::explain(error, "mainServerCa", "mainServerCert") {
+            Some(cause) => Self::Untrusted { asked, cause },
+            None => {
+                Self::Unreachable { asked, cause: root_cause(error), refused: is_refused(error) }
+            }
+        }
     }
 }
 
@@ -115,42 +123,84 @@ fn seconds(duration: Duration) -> String {
 /// shape them stay.
 #[derive(Debug, Default)]
 pub struct Connector {
-    made: Mutex<Option<(Duration, Client)>>,
+    made: Mutex<Option<Made>>,
+}
+
+#[derive(Clone, Debug)]
+struct Made {
+    timeout: Duration,
+    files: TrustFiles,
+    /// The files may hold something else by now.
+    stale: bool,
+    client: Client,
+    /// Why the files can't be used.
+    trouble: Option<String>,
 }
 
 impl Connector {
+    /// Reads the files of certificates where they are others than before: there
+    /// are few, and they are small.
     pub fn to(&self, config: &Config) -> Upstream {
         let timeout = Duration::from_secs(config.network.connection_timeout);
+        let files = TrustFiles::of(config);
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = match &*made {
-            Some((for_timeout, client)) if *for_timeout == timeout => client.clone(),
-            _ => {
-                let client = client(timeout);
-                *made = Some((timeout, client.clone()));
-                client
+        let good = |made: &&Made| !made.stale && made.trouble.is_none();
+        let same = |made: &&Made| made.timeout == timeout && made.files == files;
+        let now = match made.as_ref().filter(same).filter(good) {
+            Some(now) => now.clone(),
+            None => {
+                let new = Made::of(timeout, files, made.as_ref());
+                made.insert(new).clone()
             }
         };
         let key = config.security.main_server_key.clone();
-        Upstream { origin: config.main_server().to_owned(), client, timeout, key }
+        let Made { client, trouble, .. } = now;
+        Upstream { origin: config.main_server().to_owned(), client, timeout, key, trouble }
+    }
+
+    /// Has the files of certificates read again, for requests from now on.
+    pub fn renew(&self) {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = &mut *made {
+            made.stale = true;
+        }
     }
 }
 
-fn client(timeout: Duration) -> Client {
+impl Made {
+    fn of(timeout: Duration, files: TrustFiles, before: Option<&Self>) -> Self {
+        let stale = false;
+        match (files.client(), before) {
+            (Ok(tls), _) => {
+                let client = client(timeout, tls);
+                Self { timeout, files, stale, client, trouble: None }
+            }
+            // What was good stays in use.
+            (Err(_), Some(before)) if before.files == files && before.trouble.is_none() => {
+                Self { stale, ..before.clone() }
+            }
+            (Err(error), _) => {
+                let (client, trouble) = (client(timeout, tls::client()), Some(error.to_string()));
+                Self { timeout, files, stale, client, trouble }
+            }
+        }
+    }
+}
+
+fn client(timeout: Duration, tls: rustls::ClientConfig) -> Client {
     // Staying on the configured server: what another one sends is no package.
     let same_server = redirect::Policy::custom(|attempt| {
         let first = attempt.previous().first();
         let same = first.is_some_and(|first| first.origin() == attempt.url().origin());
         if same && attempt.previous().len() <= 3 { attempt.follow() } else { attempt.stop() }
     });
-    Client::builder()
+    tls::http(tls)
         .connect_timeout(timeout)
         .pool_idle_timeout(IDLE_CONNECTION)
         .redirect(same_server)
-        // A proxy for the internet has no business between node and main server.
-        .no_proxy()
         .user_agent(concat!("edge-mirror/", env!("CARGO_PKG_VERSION")))
         .build()
-        .expect("a client without TLS has nothing to load that could fail")
+        .expect("a client that is given its TLS has nothing to load that could fail")
 }
 
 /// One main server, as the configuration names it now.
@@ -160,6 +210,8 @@ pub struct Upstream {
     client: Client,
     timeout: Duration,
     key: Option<Secret>,
+    /// Why it can't be talked to: certificates that can't be used.
+    trouble: Option<String>,
 }
 
 /// What an answer says of a package before its first byte.
@@ -357,6 +409,9 @@ impl Upstream {
         request: RequestBuilder,
         limit: Duration,
     ) -> Result<Response, UpstreamError> {
+        if let Some(cause) = &self.trouble {
+            return Err(UpstreamError::Untrusted { asked: asked.to_owned(), cause: cause.clone() });
+        }
         let mut response =
             request.send().await.map_err(|error| UpstreamError::of(asked, &error, limit))?;
         let status = response.status();

@@ -3,30 +3,58 @@
 //! bodies are read.
 
 pub mod body;
+pub mod docs;
 pub mod feed;
 pub mod health;
 pub mod pages;
+pub mod problem;
 pub mod snapshot;
 
 use std::str::FromStr;
 
 use axum::{
     Json,
-    extract::{FromRequestParts, RawPathParams, Request},
+    extract::{FromRequestParts, Query, RawPathParams, Request},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use serde_json::{Value, json};
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::package::{MEDIA_TYPE, PackageId};
 
 /// The largest JSON body that anybody has a reason to send.
 pub const MAX_JSON_BYTES: usize = 1 << 20;
 
-/// `{"detail": …}`, the shape that every error has on the wire.
-pub fn detail(status: StatusCode, detail: impl Into<Value>) -> Response {
-    (status, Json(json!({ "detail": detail.into() }))).into_response()
+/// The shape that every error has on the wire.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Detail {
+    pub detail: String,
+}
+
+/// `{"detail": …}`: what went wrong, in a sentence.
+pub fn detail(status: StatusCode, detail: impl Into<String>) -> Response {
+    (status, Json(Detail { detail: detail.into() })).into_response()
+}
+
+/// The answer of what only has to be done.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Done {
+    pub status: Success,
+    pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum Success {
+    Success,
+}
+
+pub fn done(message: impl Into<String>) -> Json<Done> {
+    Json(Done { status: Success::Success, message: message.into() })
 }
 
 /// What every answer tells a browser: it is what it says it is, in nobody's
@@ -86,6 +114,22 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
     }
 }
 
+/// What comes behind the `?` of an address.
+#[derive(Clone, Debug)]
+pub struct Asked<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        // The same name twice, say.
+        Query::try_from_uri(&parts.uri).map(|Query(asked)| Self(asked)).map_err(|error| {
+            let text = format!("查询参数无效 / the query can't be read: {}", error.body_text());
+            detail(StatusCode::BAD_REQUEST, text)
+        })
+    }
+}
+
 /// For paths that nothing is served at.
 pub async fn not_found(uri: Uri) -> Response {
     let path = uri.path();
@@ -96,3 +140,6 @@ pub async fn not_found(uri: Uri) -> Response {
 pub async fn method_not_allowed() -> Response {
     detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
 }
+
+#[cfg(test)]
+pub mod openapi;

@@ -49,7 +49,8 @@ impl Ours {
             ..MasterOptions::default()
         };
         let master = Master::start(options).await.expect("it starts");
-        let client = Client::builder().no_proxy().build().expect("it has no TLS");
+        let client =
+            edge_mirror::tls::http(edge_mirror::tls::client()).build().expect("its TLS is given");
         let origin = format!("http://{}", master.address());
         let log = Log::default();
         let proxy = Proxy { log: log.clone(), origin, client: client.clone() };

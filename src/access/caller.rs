@@ -4,7 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use axum::http::{HeaderMap, Version, header, request::Parts};
 
-use crate::{config::Subnet, listen::Peer};
+use crate::{
+    config::Subnet,
+    listen::{Line, Peer},
+};
 
 /// What proxies add, besides all that begins with `x-forwarded`; a request that
 /// bears one did not come straight here.
@@ -31,7 +34,7 @@ pub struct Caller {
     /// name: neither a proxy's client, nor a page that made its own name
     /// point here (DNS rebinding).
     pub local: bool,
-    /// Came by TLS, to a proxy that we trust.
+    /// Came by TLS, to us or to a proxy that we trust.
     pub secure: bool,
 }
 
@@ -58,7 +61,8 @@ impl Caller {
             && !forwarded
             && request.version >= Version::HTTP_11
             && names_loopback(request);
-        Self { address: peer, local, secure: false }
+        let secure = !forwarded && Line::of(&request.extensions) == Line::Tls;
+        Self { address: peer, local, secure }
     }
 }
 

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderValue, Method, StatusCode, header},
+    http::{HeaderValue, Method, StatusCode, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde::Serialize;
 use tracing::{debug, info, warn};
 
 use super::{Access, Caller, origin};
@@ -29,6 +29,15 @@ pub enum Denied {
     Foreign,
     /// What proves rights can't be read or written now.
     Broken,
+}
+
+/// To who tried too often.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Later {
+    detail: &'static str,
+    /// Seconds, as in the header.
+    retry_after: u64,
 }
 
 impl Denied {
@@ -85,7 +94,7 @@ impl IntoResponse for Denied {
             Self::TooManyTries(wait) => {
                 // Rounded up: who comes back then must not be too early.
                 let wait_s = wait.as_secs() + 1;
-                let body = json!({"detail": self.text(), "retry_after": wait_s});
+                let body = Later { detail: self.text(), retry_after: wait_s };
                 let fields = [(header::RETRY_AFTER, HeaderValue::from(wait_s))];
                 (StatusCode::TOO_MANY_REQUESTS, fields, axum::Json(body)).into_response()
             }
@@ -98,7 +107,7 @@ pub async fn guard(State(access): State<Access>, request: Request, next: Next) -
     let (mut parts, body) = request.into_parts();
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
     let changes = changes(&method);
-    let judged = match changes && !origin::is_own(&parts.headers) {
+    let judged = match changes && !is_own(&access, &parts) {
         true => Err(Denied::Foreign),
         false => access.judge(&parts).await,
     };
@@ -126,12 +135,19 @@ pub async fn refuse_foreign(
     request: Request,
     next: Next,
 ) -> Response {
-    if !changes(request.method()) || origin::is_own(request.headers()) {
+    if !changes(request.method()) {
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
+    if is_own(&access, &parts) {
+        return next.run(Request::from_parts(parts, body)).await;
+    }
     note(&access.caller(&parts), &parts.method, parts.uri.path(), Denied::Foreign);
     wire::body::answer_unread(&parts.headers, body, Denied::Foreign.into_response()).await
+}
+
+fn is_own(access: &Access, request: &Parts) -> bool {
+    origin::is_own(&request.headers, access.caller(request).secure)
 }
 
 fn changes(method: &Method) -> bool {

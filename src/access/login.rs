@@ -11,7 +11,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use tracing::{error, info};
 
 use super::{Access, Caller, Denied, How, Operator, Vault, cookies, guard, vault::Begun};
@@ -20,6 +21,30 @@ use crate::{tasks, wire};
 /// A token takes a moment.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_BODY_BYTES: usize = 4096;
+
+/// What the reader of a page may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Rights {
+    pub operator: bool,
+    /// `local`, `token`, `session` or `open`; null for who is no operator.
+    how: Option<&'static str>,
+    /// When the session ends, in seconds since 1970.
+    expires: Option<u64>,
+    /// `address` where security.allowFrom is the reason.
+    refused: Option<&'static str>,
+    /// `node` or `main_server`.
+    role: &'static str,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct LoggedIn {
+    #[serde(flatten)]
+    done: wire::Done,
+    /// When the session ends, in seconds since 1970.
+    expires: u64,
+}
 
 /// Of both faces.
 pub fn router<S>(access: &Access) -> Router<S>
@@ -60,7 +85,8 @@ async fn login(State(access): State<Access>, request: Request) -> Response {
         }
     };
     info!("{} has logged in", caller.address);
-    let body = json!({"status": "success", "message": "已登录", "expires": session.until_s});
+    let done = wire::done("已登录").0;
+    let body = LoggedIn { done, expires: session.until_s };
     with_cookie(Json(body).into_response(), &name, &sealed, super::session::LASTS_S, &caller)
 }
 
@@ -91,7 +117,7 @@ async fn logout(State(access): State<Access>, request: Request) -> Response {
     if name.is_some() {
         info!("{} has logged out", caller.address);
     }
-    let answer = Json(json!({"status": "success", "message": "已退出"})).into_response();
+    let answer = wire::done("已退出").into_response();
     match name {
         Some(name) => with_cookie(answer, &name, "", 0, &caller),
         None => private(answer),
@@ -100,7 +126,7 @@ async fn logout(State(access): State<Access>, request: Request) -> Response {
 
 impl Access {
     /// What a page has to know of its own rights.
-    pub async fn described(&self, request: &Parts) -> Value {
+    pub(super) async fn described(&self, request: &Parts) -> Rights {
         let judged = self.judge(request).await;
         if let Err(denied @ (Denied::WrongToken | Denied::TooManyTries(_))) = judged {
             guard::note(&self.caller(request), &request.method, request.uri.path(), denied);
@@ -109,11 +135,11 @@ impl Access {
     }
 
     /// The same again, for a request that goes on.
-    pub async fn described_again(&self, request: &Parts) -> Value {
+    pub(super) async fn described_again(&self, request: &Parts) -> Rights {
         self.description(self.judged(request, false).await)
     }
 
-    fn description(&self, judged: Result<Operator, Denied>) -> Value {
+    fn description(&self, judged: Result<Operator, Denied>) -> Rights {
         let (how, expires) = match judged.as_ref().map(|operator| operator.how) {
             Ok(How::Local) => (Some("local"), None),
             Ok(How::Token) => (Some("token"), None),
@@ -121,13 +147,13 @@ impl Access {
             Ok(How::Open) => (Some("open"), None),
             Err(_) => (None, None),
         };
-        json!({
-            "operator": how.is_some(),
-            "how": how,
-            "expires": expires,
-            "refused": (judged == Err(Denied::Address)).then_some("address"),
-            "role": self.inner.role,
-        })
+        Rights {
+            operator: how.is_some(),
+            how,
+            expires,
+            refused: (judged == Err(Denied::Address)).then_some("address"),
+            role: self.inner.role,
+        }
     }
 }
 

@@ -4,15 +4,20 @@
 use axum::http::{HeaderMap, header};
 
 /// Browsers say where a request comes from; programs don't, and are no danger.
-pub fn is_own(headers: &HeaderMap) -> bool {
+/// What came over TLS (`secure`) is of our page only where that came over TLS,
+/// too: into another, somebody on the way may have put something.
+pub fn is_own(headers: &HeaderMap, secure: bool) -> bool {
     let field = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = field(header::HOST.as_str());
     let same_site =
         field("sec-fetch-site").is_none_or(|from| matches!(from, "same-origin" | "none"));
-    let same_origin = field(header::ORIGIN.as_str())
-        .is_none_or(|origin| origin.split_once("://").map(|(_, origin)| origin) == host);
+    let same_origin = field(header::ORIGIN.as_str()).is_none_or(|origin| {
+        let (scheme, origin) = origin.split_once("://").unwrap_or_default();
+        Some(origin) == host && (!secure || scheme == "https")
+    });
     same_site && same_origin
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -22,6 +27,7 @@ mod tests {
         let fields = host.iter().chain(fields);
         is_own(
             &fields.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect(),
+            false,
         )
     }
 

@@ -5,14 +5,13 @@ use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
 use axum::{body::Bytes, extract::Request, http::request::Parts, response::Response};
 use futures_util::stream;
-use serde_json::Value;
 use tokio::{
     sync::watch,
     time::{Instant, Interval, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::Access;
+use super::{Access, login::Rights};
 use crate::wire::{
     feed::{self, Feed, History, SILENCE, Watcher},
     snapshot::Snapshot,
@@ -55,7 +54,7 @@ impl Access {
     ) -> Response {
         let (parts, _) = request.into_parts();
         let session = self.described(&parts).await;
-        let operator = session["operator"] == true;
+        let operator = session.operator;
         let Sources { feed, state, mut history, closing } = sources;
         let address = self.caller(&parts).address;
         let Some(watcher) = feed.watch(state, address, operator) else {
@@ -90,7 +89,7 @@ struct Following<M> {
     watcher: Watcher,
     history: watch::Receiver<History>,
     more: M,
-    session: Value,
+    session: Rights,
     judge: Interval,
     access: Access,
     parts: Parts,

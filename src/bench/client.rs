@@ -15,6 +15,7 @@ use std::{
 use hyper::{Response, StatusCode, body::Incoming, header};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep_until};
+use tokio_rustls::TlsConnector;
 
 use super::{
     failure::Failure,
@@ -27,7 +28,6 @@ use crate::package;
 const MAX_REDIRECTS: usize = 4;
 
 /// What every client does.
-#[derive(Debug)]
 pub(super) struct Wanted {
     pub target: Target,
     /// Nothing for so long is a failure.
@@ -35,6 +35,7 @@ pub(super) struct Wanted {
     /// Bytes in a second.
     pub rate: Option<u64>,
     pub verify: bool,
+    pub tls: TlsConnector,
     /// The package's size, as the first who knew it said.
     pub size: OnceLock<u64>,
 }
@@ -57,7 +58,8 @@ impl Wanted {
     /// Asks for one byte where the clients will ask. What a server that one is
     /// sent to does wrong is left for the clients to find.
     pub async fn look(&self) -> Result<(), Failure> {
-        let (mut link, connection) = Link::open(&self.target, self.patience, self.rate).await?;
+        let (mut link, connection) =
+            Link::open(&self.target, self.patience, self.rate, &self.tls).await?;
         let looked = async {
             let response = link.ask(&self.target, Some("bytes=0-0")).await?;
             if response.status().is_redirection() || response.status().is_success() {
@@ -74,7 +76,8 @@ impl Wanted {
         let arrived = Instant::now();
         let mut target = self.target.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let (mut link, connection) = Link::open(&target, self.patience, self.rate).await?;
+            let (mut link, connection) =
+                Link::open(&target, self.patience, self.rate, &self.tls).await?;
             let exchange = self.exchange(&mut link, &target, arrived, received);
             match alongside(connection, exchange).await? {
                 Next::Done(got) => return Ok(got),

@@ -11,13 +11,16 @@ use hyper::{
     header::{self, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use tokio::{
     net::{TcpSocket, TcpStream, lookup_host},
     time::timeout,
 };
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_util::either::Either;
 
 use super::{failure::Failure, target::Target};
-use crate::terminal::words;
+use crate::{terminal::words, tls};
 
 /// Of each client; all that it holds of the package.
 const BUFFER_BYTES: usize = 16 << 10;
@@ -39,12 +42,16 @@ impl Link {
         target: &Target,
         patience: Duration,
         rate: Option<u64>,
+        tls: &TlsConnector,
     ) -> Result<(Self, impl Future<Output = ()>), Failure> {
         let from = target.authority();
         let failed = |cause| Failure::Connect { to: from.clone(), cause };
-        let stream = timeout(patience, connected(target, rate)).await;
+        let stream = timeout(patience, secured(target, rate, tls)).await;
         let stream = stream.map_err(|_| failed("timed out".to_owned()))?;
-        let stream = stream.map_err(|error| failed(error.to_string()))?;
+        let stream = stream.map_err(|error| {
+            let of_tls = tls::explain(&error, "--cacert", "what it asks of its clients");
+            failed(of_tls.unwrap_or_else(|| error.to_string()))
+        })?;
         let mut builder = Builder::new();
         builder.read_buf_exact_size(Some(BUFFER_BYTES));
         let handshake = builder.handshake(TokioIo::new(stream)).await;
@@ -111,6 +118,20 @@ pub(super) async fn alongside<T>(
         done = &mut work => done,
         () = &mut connection => work.await,
     }
+}
+
+/// Over TLS where the target is so.
+async fn secured(
+    target: &Target,
+    rate: Option<u64>,
+    tls: &TlsConnector,
+) -> io::Result<Either<TcpStream, TlsStream<TcpStream>>> {
+    let stream = connected(target, rate).await?;
+    if !target.is_https() {
+        return Ok(Either::Left(stream));
+    }
+    let name = ServerName::try_from(target.host_and_port().0.to_owned());
+    tls.connect(name.map_err(io::Error::other)?, stream).await.map(Either::Right)
 }
 
 async fn connected(target: &Target, rate: Option<u64>) -> io::Result<TcpStream> {

@@ -15,7 +15,7 @@ pub(super) struct Target {
 pub(super) enum TargetError {
     #[error("--url lacks its http://: http://{0} is meant?")]
     NoScheme(String),
-    #[error("--url {0} is not http://, which is all that nodes and main servers speak")]
+    #[error("--url {0} is neither http:// nor https://")]
     NotHttp(String),
     #[error("--url {0} names no server; http://192.168.1.20:8001 would")]
     NoServer(String),
@@ -28,7 +28,7 @@ impl Target {
             return Err(TargetError::NoScheme(url.to_owned()));
         }
         let parsed = Url::parse(url).map_err(|_| TargetError::NoServer(url.to_owned()))?;
-        if parsed.scheme() != "http" {
+        if !is_http(&parsed) {
             return Err(TargetError::NotHttp(url.to_owned()));
         }
         let mut target = parsed;
@@ -45,13 +45,17 @@ impl Target {
     /// Where a `Location` leads from here; none where it can't be followed.
     pub fn redirected(&self, location: &str) -> Option<Self> {
         let url = self.url.join(location).ok()?;
-        (url.scheme() == "http" && url.has_host()).then_some(Self { url })
+        (is_http(&url) && url.has_host()).then_some(Self { url })
+    }
+
+    pub fn is_https(&self) -> bool {
+        self.url.scheme() == "https"
     }
 
     /// For `connect`: an IPv6 address without its brackets.
     pub fn host_and_port(&self) -> (&str, u16) {
         let host = self.url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-        (host, self.url.port().unwrap_or(80))
+        (host, self.url.port_or_known_default().unwrap_or(80))
     }
 
     /// `host:port`, by which the server is called here; also its `Host`.
@@ -64,6 +68,10 @@ impl Target {
         let query = self.url.query().map(|query| format!("?{query}")).unwrap_or_default();
         format!("{}{query}", self.url.path())
     }
+}
+
+fn is_http(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "https")
 }
 
 #[cfg(test)]
@@ -95,7 +103,7 @@ mod tests {
         for (url, error) in [
             ("10.0.0.1:8001", TargetError::NoScheme as fn(String) -> TargetError),
             ("localhost:8001", TargetError::NoScheme),
-            ("https://node:8001", TargetError::NotHttp),
+            ("ftp://node:8001", TargetError::NotHttp),
             ("file:///etc", TargetError::NotHttp),
             ("http://", TargetError::NoServer),
             ("http://a:99999", TargetError::NoServer),
@@ -105,13 +113,16 @@ mod tests {
     }
 
     #[test]
-    fn redirects_are_followed_over_http_alone() {
+    fn redirects_are_followed_over_http_and_https_alone() {
         let from = target("http://main:8000").unwrap();
         let to = |location| from.redirected(location).map(|to| (to.authority(), to.path()));
         let found = |authority: &str, path: &str| Some((authority.to_owned(), path.to_owned()));
         assert_eq!(to("http://10.0.0.2:8001/a?b"), found("10.0.0.2:8001", "/a?b"));
         assert_eq!(to("/elsewhere"), found("main:8000", "/elsewhere"));
-        for bad in ["https://10.0.0.2/a", "ftp://a/b", "http://", "mailto:a"] {
+        let secure = from.redirected("https://10.0.0.2/a").unwrap();
+        assert!(secure.is_https() && !from.is_https());
+        assert_eq!(secure.host_and_port(), ("10.0.0.2", 443));
+        for bad in ["ftp://a/b", "http://", "mailto:a"] {
             assert_eq!(to(bad), None, "{bad}");
         }
     }

@@ -9,6 +9,7 @@ use super::{
     server::{self, Server},
     units,
 };
+use crate::tls::Trust;
 
 /// What follows a command's options in its help.
 macro_rules! more {
@@ -55,6 +56,7 @@ pub enum Operate {
     "Examples:",
     "  edge-mirror get http://192.168.1.10:8000/api/v1/meetings/m1/download-package -o m1.zip",
     "  edge-mirror get http://192.168.1.20:8001/api/v1/meetings/m1/download-package -o m1.zip --json",
+    "  edge-mirror get https://192.168.1.20:8001/api/v1/meetings/m1/download-package -o m1.zip --cacert ca.pem",
 ))]
 pub struct GetArgs {
     /// The package's address at a node or a main server.
@@ -70,9 +72,29 @@ pub struct GetArgs {
     /// A server from which nothing comes for so long has failed.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
     pub patience: Duration,
+    #[command(flatten)]
+    pub authority: Authority,
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Whom https:// is believed.
+#[derive(Clone, Debug, Args)]
+pub struct Authority {
+    /// For https://: the server's authority, or its own certificate, as a PEM
+    /// file; nobody else is believed then. Without it: the system's authorities.
+    #[arg(long, value_name = "FILE")]
+    pub cacert: Option<PathBuf>,
+}
+
+impl Authority {
+    pub fn trust(&self) -> Trust {
+        match &self.cacert {
+            Some(path) => Trust::File { setting: "--cacert", path: path.clone() },
+            None => Trust::System,
+        }
+    }
 }
 
 /// Which node is meant.
@@ -86,6 +108,8 @@ pub struct At {
     /// or else the one in /etc/edge-mirror.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub authority: Authority,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -164,6 +188,8 @@ pub struct PublishArgs {
     pub no_start: bool,
     #[command(flatten)]
     pub login: Login,
+    #[command(flatten)]
+    pub authority: Authority,
     /// Print the meeting as JSON.
     #[arg(long)]
     pub json: bool,
@@ -179,6 +205,8 @@ pub struct ListArgs {
     /// The main server, such as http://192.168.1.10:8000.
     #[arg(long, value_name = "URL")]
     pub master: Server,
+    #[command(flatten)]
+    pub authority: Authority,
     /// Print the list as JSON, as the main server gives it.
     #[arg(long)]
     pub json: bool,
@@ -256,6 +284,8 @@ pub struct ConfigOf {
     pub config: Option<PathBuf>,
     #[command(flatten)]
     pub login: Login,
+    #[command(flatten)]
+    pub authority: Authority,
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,

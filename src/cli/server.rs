@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use url::Url;
 
+use crate::config::scheme;
+
 /// A node or a main server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
@@ -12,8 +14,9 @@ pub struct Server {
 
 impl Server {
     /// On this machine.
-    pub fn local(port: u16) -> Self {
-        let mut url = Url::parse("http://127.0.0.1").expect("a literal address");
+    pub fn local(port: u16, https: bool) -> Self {
+        let url = format!("{}://127.0.0.1", scheme(https));
+        let mut url = Url::parse(&url).expect("a literal address");
         // Only URLs without a host refuse a port.
         let _ = url.set_port(Some(port));
         Self { url }
@@ -52,8 +55,8 @@ pub fn address(text: &str) -> Result<Url, String> {
     let nowhere = || "it names no server; http://192.168.1.20:8001 would".to_owned();
     let url = Url::parse(text).map_err(|_| nowhere())?;
     match url.scheme() {
-        "http" => Ok(url),
-        _ => Err("it is not http://, which is all that nodes and main servers speak".to_owned()),
+        "http" | "https" => Ok(url),
+        _ => Err("it is neither http:// nor https://".to_owned()),
     }
 }
 
@@ -68,19 +71,21 @@ mod tests {
             ("http://node/", "http://node", "http://node/api/status"),
             ("http://a/edge/?x#y", "http://a/edge", "http://a/edge/api/status"),
             ("http://[::1]:8001", "http://[::1]:8001", "http://[::1]:8001/api/status"),
+            ("https://node", "https://node", "https://node/api/status"),
         ] {
             let server: Server = given.parse().unwrap();
             assert_eq!(server.to_string(), shown);
             assert_eq!(server.at("/api/status").as_str(), at);
         }
-        assert_eq!(Server::local(8001).to_string(), "http://127.0.0.1:8001");
+        assert_eq!(Server::local(8001, false).to_string(), "http://127.0.0.1:8001");
+        assert_eq!(Server::local(8001, true).to_string(), "https://127.0.0.1:8001");
     }
 
     #[test]
     fn what_is_no_address_is_told_apart() {
         for (given, part) in [
             ("10.0.0.1:8001", "http://10.0.0.1:8001 is meant?"),
-            ("ftp://node:8001", "not http://"),
+            ("ftp://node:8001", "neither http:// nor https://"),
             ("http://", "names no server"),
             ("http://a:99999", "names no server"),
         ] {

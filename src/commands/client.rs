@@ -10,6 +10,7 @@ use url::Url;
 use crate::{
     cli::{Login, Server},
     terminal::words,
+    tls::{self, FileError, Trust},
     upstream::root_cause,
 };
 
@@ -22,12 +23,20 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// The first words of an error page are enough.
 const SHOWN_ANSWER_CHARS: usize = 300;
 
-pub(super) fn http() -> ClientBuilder {
-    reqwest::Client::builder()
+pub(super) fn http(trust: &Trust) -> Result<ClientBuilder, FileError> {
+    let builder = tls::http(trust.client()?)
         .connect_timeout(CONNECT)
-        // A proxy for the internet has no business between these.
-        .no_proxy()
-        .user_agent(concat!("edge-mirror/", env!("CARGO_PKG_VERSION")))
+        .user_agent(concat!("edge-mirror/", env!("CARGO_PKG_VERSION")));
+    Ok(builder)
+}
+
+/// Why nothing was answered.
+pub(super) fn why(error: &reqwest::Error) -> String {
+    of_tls(error).unwrap_or_else(|| root_cause(error))
+}
+
+fn of_tls(error: &reqwest::Error) -> Option<String> {
+    tls::explain(error, "--cacert", "what it asks of its clients")
 }
 
 /// `host:port`, by which a server is called in messages.
@@ -60,6 +69,8 @@ pub(super) async fn detail(answer: Response) -> String {
 pub(super) enum CallError {
     #[error("cannot reach {server}: {cause}; is it running, and is the address right?")]
     Unreachable { server: Server, cause: String },
+    #[error("no TLS with {server}: {cause}")]
+    Untrusted { server: Server, cause: String },
     #[error("{server} does not answer; see its log, and whether its machine is well")]
     Silent { server: Server },
     #[error(
@@ -108,9 +119,14 @@ pub(super) const NODE: &str = "edge-mirror node";
 pub(super) const MAIN_SERVER: &str = "main server";
 
 impl Api {
-    pub fn new(server: Server, kind: &'static str, token: Option<String>) -> reqwest::Result<Self> {
+    pub fn new(
+        server: Server,
+        trust: &Trust,
+        kind: &'static str,
+        token: Option<String>,
+    ) -> anyhow::Result<Self> {
         // Nothing that was sent with a token is sent elsewhere.
-        let http = http().redirect(redirect::Policy::none()).build()?;
+        let http = http(trust)?.redirect(redirect::Policy::none()).build()?;
         Ok(Self { http, server, kind, token })
     }
 
@@ -173,9 +189,10 @@ impl Api {
 
     fn unanswered(&self, error: &reqwest::Error) -> CallError {
         let server = self.server.clone();
-        match error.is_timeout() && !error.is_connect() {
-            true => CallError::Silent { server },
-            false => CallError::Unreachable { server, cause: root_cause(error) },
+        match of_tls(error) {
+            Some(cause) => CallError::Untrusted { server, cause },
+            None if error.is_timeout() && !error.is_connect() => CallError::Silent { server },
+            None => CallError::Unreachable { server, cause: root_cause(error) },
         }
     }
 

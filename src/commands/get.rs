@@ -40,7 +40,7 @@ pub(super) async fn run(
     interrupt: &mut Interrupt,
 ) -> Result<()> {
     let target = target(&args.output)?;
-    let http = client::http()
+    let http = client::http(&args.authority.trust())?
         .read_timeout(args.patience)
         .redirect(redirect::Policy::limited(MAX_REDIRECTS))
         .build()?;

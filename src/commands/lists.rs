@@ -23,7 +23,7 @@ const MEETINGS: &str = "/api/v1/meetings";
 const FOR_TABLETS: &str = "/api/v1/meetings/status/token";
 
 pub(super) async fn nodes(args: &ListArgs, language: Language) -> Result<()> {
-    let api = Api::new(args.master.clone(), client::MAIN_SERVER, None)?;
+    let api = Api::new(args.master.clone(), &args.authority.trust(), client::MAIN_SERVER, None)?;
     let list = api.get(NODES).await?;
     let nodes = list.as_array().ok_or_else(|| api.stranger(NODES))?;
     if args.json {
@@ -37,7 +37,7 @@ pub(super) async fn nodes(args: &ListArgs, language: Language) -> Result<()> {
 }
 
 pub(super) async fn meetings(args: &ListArgs, language: Language) -> Result<()> {
-    let api = Api::new(args.master.clone(), client::MAIN_SERVER, None)?;
+    let api = Api::new(args.master.clone(), &args.authority.trust(), client::MAIN_SERVER, None)?;
     let list = match api.get(MEETINGS).await {
         Ok(list) => list,
         Err(error) if error.is_not_found() => api.get(FOR_TABLETS).await?["meetings"].take(),

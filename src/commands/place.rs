@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::{
-    cli::{At, Server},
-    config::Settings,
+    cli::{At, Authority, Server},
+    config::{Config, Settings},
+    tls::{Trust, certificates},
 };
 
 /// Where an installed node has its configuration.
@@ -24,15 +25,24 @@ pub(super) fn config_file(given: Option<&Path>) -> PathBuf {
     }
 }
 
-/// The node that is named, or that of this machine.
-pub(super) fn node(at: &At) -> Result<Server> {
+/// The node that is named, or that of this machine, and how it is known.
+pub(super) fn node(at: &At) -> Result<(Server, Trust)> {
     if let Some(node) = &at.node {
-        return Ok(node.clone());
+        return Ok((node.clone(), at.authority.trust()));
     }
     match (Settings::read(&config_file(at.config.as_deref())), &at.config) {
-        (Ok(config), _) => Ok(Server::local(config.node_port)),
+        (Ok(config), _) => Ok(local(&config, &at.authority)),
         (Err(error), Some(_)) => Err(error.into()),
         // It may not be for everybody to read.
-        (Err(_), None) => Ok(Server::local(DEFAULT_PORT)),
+        (Err(_), None) => Ok((Server::local(DEFAULT_PORT, false), at.authority.trust())),
     }
+}
+
+/// The node of this configuration. Its certificate is for the name that others
+/// call it by; here it is known by being the very one.
+pub(super) fn local(config: &Config, authority: &Authority) -> (Server, Trust) {
+    let server = Server::local(config.node_port, config.tls_files().is_some());
+    let own = config.tls_files().filter(|_| authority.cacert.is_none());
+    let own = own.and_then(|(cert, _)| certificates("tls.cert", &cert).ok());
+    (server, own.map_or_else(|| authority.trust(), Trust::Own))
 }

@@ -44,7 +44,8 @@ pub(super) async fn run(
         id.parse::<PackageId>().with_context(|| format!("--id '{id}'"))?;
     }
     let package = opened(&args.file).await?;
-    let api = Api::new(args.master.clone(), client::MAIN_SERVER, client::token(&args.login))?;
+    let (trust, token) = (args.authority.trust(), client::token(&args.login));
+    let api = Api::new(args.master.clone(), &trust, client::MAIN_SERVER, token)?;
     let id = created(&api, args).await?;
     let mut view = Transfer::new(language, args.json);
     let sent = tokio::select! {

@@ -31,7 +31,8 @@ pub(super) async fn run(
     language: Language,
     interrupt: &mut Interrupt,
 ) -> Result<()> {
-    let api = Api::new(place::node(&args.at)?, client::NODE, None)?;
+    let (node, trust) = place::node(&args.at)?;
+    let api = Api::new(node, &trust, client::NODE, None)?;
     if args.watch {
         tokio::select! {
             gone = watch(&api, args, language) => return gone,

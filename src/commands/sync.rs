@@ -24,7 +24,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 pub(super) async fn run(args: &SyncArgs, language: Language) -> Result<()> {
     let id: PackageId = args.id.parse().with_context(|| format!("'{}'", args.id))?;
-    let api = Api::new(place::node(&args.at)?, client::NODE, client::token(&args.login))?;
+    let (node, trust) = place::node(&args.at)?;
+    let api = Api::new(node, &trust, client::NODE, client::token(&args.login))?;
     let before = look(&api, &id).await?.unwrap_or_default();
     api.call(Method::POST, &format!("/api/meetings/{id}/sync"), None).await?;
     let mut view = Transfer::new(language, false);

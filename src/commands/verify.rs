@@ -19,6 +19,7 @@ use crate::{
     config::Settings,
     store::StoreError,
     terminal::{self, Language, live::Transfer},
+    tls::Trust,
 };
 use report::Report;
 
@@ -26,7 +27,10 @@ pub(super) async fn run(args: &VerifyArgs, language: Language) -> Result<()> {
     let mut view = Transfer::new(language, args.json);
     let repair = !args.no_repair;
     let report = match &args.at.node {
-        Some(node) => by_node(args, node.clone(), repair, &mut view).await?,
+        Some(node) => {
+            let node = (node.clone(), args.at.authority.trust());
+            by_node(args, node, repair, &mut view).await?
+        }
         None => {
             let file = place::config_file(args.at.config.as_deref());
             of_this_machine(args, &file, repair, &mut view).await?
@@ -41,11 +45,11 @@ pub(super) async fn run(args: &VerifyArgs, language: Language) -> Result<()> {
 
 async fn by_node(
     args: &VerifyArgs,
-    node: Server,
+    (node, trust): (Server, Trust),
     repair: bool,
     view: &mut Transfer,
 ) -> Result<Report> {
-    let api = Api::new(node, client::NODE, client::token(&args.login))?;
+    let api = Api::new(node, &trust, client::NODE, client::token(&args.login))?;
     online::verify(&api, repair, view).await
 }
 
@@ -61,13 +65,10 @@ async fn of_this_machine(
         Ok(storage) => storage.verify(file, view).await,
         Err(error) => match error.downcast_ref::<StoreError>() {
             Some(StoreError::InUse(_)) => {
-                by_node(args, Server::local(config.node_port), repair, view).await.with_context(
-                    || {
-                        format!(
-                            "{error}; the node there was asked, see --node if it has another port"
-                        )
-                    },
-                )
+                let node = place::local(&config, &args.at.authority);
+                by_node(args, node, repair, view).await.with_context(|| {
+                    format!("{error}; the node there was asked, see --node if it has another port")
+                })
             }
             _ => Err(error),
         },

@@ -9,6 +9,7 @@ use super::{Config, merge::merge, schema};
 
 /// One thing that is wrong with a document: the key, the value, the mend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "SettingProblem"))]
 pub struct Problem {
     pub key: String,
     /// The offending value as JSON, shortened; none where the key is the problem.
@@ -132,6 +133,10 @@ fn keep_hidden(document: &Map<String, Value>, merged: &mut Map<String, Value>) {
 
 /// What single values can't show.
 fn contradictions(known: &Map<String, Value>) -> Option<Problem> {
+    impatient(known).or_else(|| half_a_pair(known)).or_else(|| no_redirect(known))
+}
+
+fn impatient(known: &Map<String, Value>) -> Option<Problem> {
     let heartbeat = &known["heartbeat"];
     let (interval, timeout) = (&heartbeat["interval"], &heartbeat["timeout"]);
     (timeout.as_u64() <= interval.as_u64()).then(|| {
@@ -142,6 +147,43 @@ fn contradictions(known: &Map<String, Value>) -> Option<Problem> {
             format!("must be greater than heartbeat.interval ({interval})"),
         )
     })
+}
+
+/// A certificate is of no use without its key.
+fn half_a_pair(known: &Map<String, Value>) -> Option<Problem> {
+    let set = |key: &str| schema::get(known, key).is_some_and(|value| !value.is_null());
+    [("tls.cert", "tls.key"), ("mainServerCert", "mainServerCertKey")].iter().find_map(|(a, b)| {
+        let (missing, other) = match (set(a), set(b)) {
+            (true, false) => (b, a),
+            (false, true) => (a, b),
+            (true, true) | (false, false) => return None,
+        };
+        let zh = format!("设置了 {other}，还需要设置 {missing}");
+        let en = format!("is missing: {other} is set, and both or neither are needed");
+        Some(Problem::new(missing, None, zh, en))
+    })
+}
+
+fn no_redirect(known: &Map<String, Value>) -> Option<Problem> {
+    let (tls, node_port) = (&known["tls"], &known["nodePort"]);
+    let port = &tls["redirectPort"];
+    if port == 0 {
+        return None;
+    }
+    let (zh, en) = if tls["cert"].is_null() {
+        (
+            "需要先设置 tls.cert 和 tls.key，否则没有 HTTPS 可转",
+            "there is no HTTPS to send on to; set tls.cert and tls.key, too, or 0 here",
+        )
+    } else if port == node_port {
+        (
+            "不能与 nodePort 相同",
+            "can't be nodePort, which speaks HTTPS and sends on plain HTTP by itself",
+        )
+    } else {
+        return None;
+    };
+    Some(Problem::new("tls.redirectPort", Some(port), zh, en))
 }
 
 /// Top-level keys and the keys in known sections; what lies deeper is a value.
@@ -267,6 +309,22 @@ mod tests {
     fn a_heartbeat_must_time_out_after_its_interval() {
         assert_eq!(keys(read(json!({"heartbeat": {"interval": 30}}))), ["heartbeat.timeout"]);
         assert!(read(json!({"heartbeat": {"interval": 30, "timeout": 31}})).is_ok());
+    }
+
+    #[test]
+    fn a_certificate_needs_its_key_and_a_redirect_needs_both() {
+        assert_eq!(keys(read(json!({"tls": {"cert": "a.pem"}}))), ["tls.key"]);
+        assert_eq!(keys(read(json!({"tls": {"key": "a.pem"}}))), ["tls.cert"]);
+        assert_eq!(keys(read(json!({"mainServerCert": "a"}))), ["mainServerCertKey"]);
+        assert_eq!(keys(read(json!({"tls": {"redirectPort": 80}}))), ["tls.redirectPort"]);
+        let tls = |port: u16| json!({"tls": {"cert": "a", "key": "/b", "redirectPort": port}});
+        assert_eq!(keys(read(tls(8001))), ["tls.redirectPort"]);
+        let config = read(tls(80)).unwrap();
+        let files = ("/etc/edge/a".into(), "/b".into());
+        assert_eq!((config.tls_files(), config.redirect_port()), (Some(files), Some(80)));
+        assert_eq!(read(tls(0)).unwrap().redirect_port(), None);
+        let main = read(json!({"mainServerTls": true, "mainServerIp": "::1"})).unwrap();
+        assert_eq!(main.main_server(), "https://[::1]:80");
     }
 
     #[test]

@@ -3,30 +3,76 @@
 
 mod table;
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     Environment,
     schema::{Default, Kind, SETTINGS, Setting},
 };
-use table::{GROUPS, MEANINGS, Meaning};
+use table::{GROUPS, MEANINGS, Meaning, Words};
 
 /// `GET /api/config/schema`: everything that a page has to know to show and
 /// edit the settings.
-pub fn described(environment: &Environment) -> Value {
-    let groups: Vec<_> =
-        GROUPS.iter().map(|(name, title)| json!({"name": name, "title": title})).collect();
-    let settings: Vec<_> = MEANINGS
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Settings"))]
+pub struct Described {
+    groups: Vec<Group>,
+    settings: Vec<Entry>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "SettingGroup"))]
+struct Group {
+    name: &'static str,
+    title: Words,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Setting"))]
+struct Entry {
+    /// Dotted where the setting is in a section.
+    key: &'static str,
+    group: &'static str,
+    kind: &'static str,
+    /// Of numbers.
+    min: Value,
+    max: Value,
+    choices: Option<&'static [&'static str]>,
+    unit: Option<&'static str>,
+    default: Value,
+    nullable: bool,
+    /// Not to be changed here.
+    fixed: bool,
+    /// The variable that it comes from.
+    environment: Option<String>,
+    title: Words,
+    meaning: Words,
+    allowed: Allowed,
+    caution: Option<Words>,
+}
+
+/// What a value may be, in Chinese and in English.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Allowed {
+    zh: String,
+    en: String,
+}
+
+pub fn described(environment: &Environment) -> Described {
+    let groups = GROUPS.iter().map(|(name, title)| Group { name, title: *title }).collect();
+    let settings = MEANINGS
         .iter()
         .filter_map(|meaning| {
             let setting = SETTINGS.iter().find(|setting| setting.key == meaning.key)?;
             Some(entry(setting, meaning, environment.variable(setting.key)))
         })
         .collect();
-    json!({"groups": groups, "settings": settings})
+    Described { groups, settings }
 }
 
-fn entry(setting: &Setting, meaning: &Meaning, variable: Option<&str>) -> Value {
+fn entry(setting: &Setting, meaning: &Meaning, variable: Option<&str>) -> Entry {
     let (kind, min, max) = match setting.kind {
         Kind::Bool => ("bool", Value::Null, Value::Null),
         Kind::Int { min, max } => ("int", min.into(), max.into()),
@@ -41,27 +87,33 @@ fn entry(setting: &Setting, meaning: &Meaning, variable: Option<&str>) -> Value 
         Kind::Secret => ("secret", Value::Null, Value::Null),
     };
     let choices = match setting.kind {
-        Kind::Choice(choices) => json!(choices),
-        _ => Value::Null,
+        Kind::Choice(choices) => Some(choices),
+        _ => None,
     };
     let (zh, en) = setting.wanted();
-    json!({
-        "key": setting.key,
-        "group": meaning.group,
-        "kind": kind,
-        "min": min,
-        "max": max,
-        "choices": choices,
-        "unit": meaning.unit,
-        "default": setting.default.value(),
-        "nullable": setting.default == Default::Null && setting.kind != Kind::NodeId,
-        "fixed": setting.kind == Kind::NodeId || variable.is_some(),
-        "environment": variable,
-        "title": meaning.title,
-        "meaning": meaning.text,
-        "allowed": {"zh": zh, "en": en},
-        "caution": meaning.caution,
-    })
+    Entry {
+        key: setting.key,
+        group: meaning.group,
+        kind,
+        min,
+        max,
+        choices,
+        unit: meaning.unit,
+        default: setting.default.value(),
+        nullable: setting.default == Default::Null && setting.kind != Kind::NodeId,
+        fixed: setting.kind == Kind::NodeId || variable.is_some(),
+        environment: variable.map(str::to_owned),
+        title: meaning.title,
+        meaning: meaning.text,
+        allowed: Allowed { zh, en },
+        caution: meaning.caution,
+    }
+}
+
+/// For the API's description.
+#[cfg(test)]
+pub fn text_of(key: &str) -> Option<Words> {
+    MEANINGS.iter().find(|meaning| meaning.key == key).map(|meaning| meaning.text)
 }
 
 #[cfg(test)]
@@ -71,11 +123,10 @@ mod tests {
     #[test]
     fn every_setting_has_its_meaning_and_a_group() {
         let described = described(&Environment::default());
-        let keys: Vec<_> =
-            described["settings"].as_array().unwrap().iter().map(|s| &s["key"]).collect();
+        let keys: Vec<_> = described.settings.iter().map(|entry| entry.key).collect();
         assert_eq!(keys.len(), SETTINGS.len());
         for setting in SETTINGS {
-            assert!(keys.contains(&&json!(setting.key)), "{} has no meaning", setting.key);
+            assert!(keys.contains(&setting.key), "{} has no meaning", setting.key);
         }
         for meaning in MEANINGS {
             assert!(GROUPS.iter().any(|(name, _)| *name == meaning.group), "{}", meaning.key);

@@ -87,6 +87,10 @@ const MIN_BANDWIDTH: u64 = 10_000;
 pub const SETTINGS: &[Setting] = &[
     setting("mainServerIp", Kind::Host, Default::Text("192.168.110.10")),
     setting("mainServerPort", PORT, Default::Int(80)),
+    bool("mainServerTls", false),
+    setting("mainServerCa", Kind::Path, Default::Null),
+    setting("mainServerCert", Kind::Path, Default::Null),
+    setting("mainServerCertKey", Kind::Path, Default::Null),
     int("syncInterval", 1, 3600, 10),
     setting("nodeId", Kind::NodeId, Default::Null),
     setting("nodePort", PORT, Default::Int(8001)),
@@ -95,6 +99,9 @@ pub const SETTINGS: &[Setting] = &[
     bool("usePublicAddress", false),
     setting("advertiseInterface", Kind::Interface, Default::Null),
     int("shutdownGrace", 0, 3600, 20),
+    setting("tls.cert", Kind::Path, Default::Null),
+    setting("tls.key", Kind::Path, Default::Null),
+    int("tls.redirectPort", 0, 65535, 0),
     setting("storage.path", Kind::Path, Default::Text("./storage")),
     int("storage.maxSize", 1 << 20, EXACT, 10 << 30),
     setting("storage.cleanupThreshold", Kind::Float { min: 0.1, max: 1.0 }, Default::Float(0.9)),
@@ -134,7 +141,7 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// A list of networks that is longer is a mistake.
-const MAX_NETWORKS: usize = 256;
+pub const MAX_NETWORKS: usize = 256;
 
 pub fn find(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key == key)

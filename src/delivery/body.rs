@@ -12,6 +12,10 @@
 //!   task would be the next to run, before any socket is looked at.
 //! - Pages that are not in memory would stop the thread until the disk has
 //!   brought them. They are asked for, and read in by another thread.
+//!
+//! Over TLS nothing is sent from the mapping: encrypting reads it in this process
+//! (see `store/mapping`). Then another thread reads it from the file, as where a
+//! package can't be mapped.
 
 use std::{
     io,
@@ -28,11 +32,11 @@ use hyper::body::{Frame, SizeHint};
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::UnderWay;
-use crate::{store::Opened, tasks};
+use crate::{listen::Line, store::Opened, tasks};
 
 /// What hyper is given at a time; it writes no more than that in one call.
 const SLICE_BYTES: u64 = 256 << 10;
-/// Where a package can't be mapped: small enough that a thousand slow readers
+/// Where a package is read and not mapped: small enough that a thousand slow readers
 /// stay affordable.
 const CHUNK_BYTES: u64 = 128 << 10;
 
@@ -68,8 +72,14 @@ struct Pause {
 }
 
 impl Download {
-    pub(super) fn new(opened: Arc<Opened>, part: Range<u64>, under_way: UnderWay) -> Self {
-        let source = match opened.bytes().filter(|bytes| part.end <= bytes.len() as u64) {
+    pub(super) fn new(
+        opened: Arc<Opened>,
+        part: Range<u64>,
+        under_way: UnderWay,
+        line: Line,
+    ) -> Self {
+        let fits = |bytes: &&Bytes| line == Line::Plain && part.end <= bytes.len() as u64;
+        let source = match opened.bytes().filter(fits) {
             Some(bytes) => {
                 let (bytes, ready_to) = (bytes.clone(), part.start);
                 Source::Mapped(Mapped { bytes, begun: false, ready_to, pause: Pause::default() })
@@ -124,7 +134,7 @@ impl Pause {
     }
 }
 
-/// For packages that are not mapped.
+/// For packages that are not mapped, and lines that don't take the mapping.
 fn poll_read(
     reading: &mut Option<ReusableBoxFuture<'static, io::Result<Bytes>>>,
     cx: &mut Context<'_>,
@@ -209,9 +219,13 @@ mod tests {
     }
 
     fn part(opened: Opened, part: Range<u64>) -> (Download, Arc<Traffic>) {
+        part_over(Line::Plain, opened, part)
+    }
+
+    fn part_over(line: Line, opened: Opened, part: Range<u64>) -> (Download, Arc<Traffic>) {
         let traffic = Arc::<Traffic>::default();
         let under_way = UnderWay::begin(traffic.unlimited_place(), part.end - part.start);
-        (Download::new(Arc::new(opened), part, under_way), traffic)
+        (Download::new(Arc::new(opened), part, under_way, line), traffic)
     }
 
     async fn all_of(mut body: Download) -> io::Result<Vec<u8>> {
@@ -241,6 +255,22 @@ mod tests {
                 assert_eq!(traffic.ended.of(Ended::Whole).get(), 1);
             }
         }
+    }
+
+    #[tokio::test]
+    async fn over_tls_nothing_comes_from_the_mapping() {
+        let (file, bytes) = file();
+        let opened = Opened::mapped(file);
+        let mapping = opened.bytes().unwrap().as_ptr_range();
+        let (mut body, _) = part_over(Line::Tls, opened, 0..SIZE);
+        let mut got = Vec::new();
+        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await
+        {
+            let data = frame.unwrap().into_data().unwrap();
+            assert!(!mapping.contains(&data.as_ptr()));
+            got.extend_from_slice(&data);
+        }
+        assert!(got == bytes);
     }
 
     #[tokio::test]

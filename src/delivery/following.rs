@@ -10,13 +10,14 @@ use futures_util::stream;
 
 use super::{UnderWay, body::Download};
 use crate::{
+    listen::Line,
     store::growing::{Growing, Ready, Watched},
     tasks,
 };
 
 /// What hyper is given at a time.
 const SLICE_BYTES: u64 = 256 << 10;
-/// Where the file can't be mapped: hyper takes two of these at a time, and that
+/// Where the file can't be mapped, or the mapping not be sent: hyper takes two of these at a time, and that
 /// is all that a reader holds in memory, however slow it is.
 const CHUNK_BYTES: u64 = 64 << 10;
 /// A reader that is far behind could fill its socket for long without ever
@@ -31,6 +32,7 @@ pub(super) struct Following {
     turn_bytes: u64,
     noted: bool,
     under_way: UnderWay,
+    line: Line,
 }
 
 enum Source {
@@ -40,9 +42,14 @@ enum Source {
 }
 
 impl Following {
-    pub(super) fn new(growing: Arc<Growing>, part: Range<u64>, under_way: UnderWay) -> Self {
+    pub(super) fn new(
+        growing: Arc<Growing>,
+        part: Range<u64>,
+        under_way: UnderWay,
+        line: Line,
+    ) -> Self {
         let watched = growing.follow();
-        Self { growing, watched, left: part, turn_bytes: 0, noted: false, under_way }
+        Self { growing, watched, left: part, turn_bytes: 0, noted: false, under_way, line }
     }
 
     pub(super) fn into_body(self) -> Body {
@@ -65,7 +72,7 @@ impl Following {
                 let end = self.left.end;
                 Ok(match opened {
                     Some(opened) => {
-                        let rest = Download::new(opened, self.left, self.under_way);
+                        let rest = Download::new(opened, self.left, self.under_way, self.line);
                         (end, Source::Opened(rest))
                     }
                     None => (end, Source::Growing(self)),
@@ -83,10 +90,10 @@ impl Source {
             opened @ Self::Opened(_) => (0, opened),
         };
         let chunk = match &mut source {
-            Self::Growing(Following { growing, left, turn_bytes, under_way, .. }) => {
+            Self::Growing(Following { growing, left, turn_bytes, under_way, line, .. }) => {
                 let wanted = to - left.start;
                 let allowed = poll_fn(|cx| under_way.poll_allowed(cx, wanted)).await;
-                let chunk = read(growing, left.start, left.start + allowed).await?;
+                let chunk = read(growing, left.start, left.start + allowed, *line).await?;
                 let length = chunk.len() as u64;
                 left.start += length;
                 *turn_bytes += length;
@@ -105,9 +112,9 @@ impl Source {
 /// Some of the bytes between two positions of a growing package. What has just
 /// been written is in memory. What is there no longer, because this reader is
 /// far behind, must not hold up the others of this worker.
-async fn read(growing: &Arc<Growing>, at: u64, to: u64) -> io::Result<Bytes> {
+async fn read(growing: &Arc<Growing>, at: u64, to: u64, line: Line) -> io::Result<Bytes> {
     let copy = growing.copy();
-    if let Some(bytes) = copy.bytes() {
+    if let (Line::Plain, Some(bytes)) = (line, copy.bytes()) {
         let part = at as usize..to.min(at + SLICE_BYTES) as usize;
         if !copy.is_resident(&part) {
             let (copy, part) = (copy.clone(), part.clone());
@@ -164,7 +171,15 @@ mod tests {
     async fn the_rest_comes_from_the_open_copy_or_from_the_same_file() {
         let (zip, id) = (zip_of(3 << 20), "m".parse().unwrap());
         let size = zip.len() as u64;
-        for (mapped, with_copy) in [(true, true), (true, false), (false, true), (false, false)] {
+        use Line::{Plain, Tls};
+        for (mapped, with_copy, line) in [
+            (true, true, Plain),
+            (true, false, Plain),
+            (true, true, Tls),
+            (true, false, Tls),
+            (false, true, Plain),
+            (false, false, Plain),
+        ] {
             let folder = tempfile::tempdir().unwrap();
             let store = Store::open(folder.path()).unwrap().0;
             let mut pending = store.begin(&id, Some(size), u64::MAX).unwrap();
@@ -175,7 +190,7 @@ mod tests {
             let traffic = Arc::<Traffic>::default();
             let body = |part: Range<u64>| {
                 let under_way = UnderWay::begin(traffic.unlimited_place(), part.end - part.start);
-                Following::new(grower.growing().clone(), part, under_way).into_body()
+                Following::new(grower.growing().clone(), part, under_way, line).into_body()
             };
             let (mut whole, part) = (body(0..size).into_data_stream(), body(1..size - 1));
             let half = 2 << 20;
@@ -212,7 +227,8 @@ mod tests {
         let mut pending = store.begin(&"m".parse().unwrap(), Some(size), u64::MAX).unwrap();
         let grower = Grower::begin(&pending, size, None).unwrap();
         let under_way = UnderWay::begin(Arc::<Traffic>::default().unlimited_place(), size);
-        let body = Following::new(grower.growing().clone(), 0..size, under_way).into_body();
+        let body =
+            Following::new(grower.growing().clone(), 0..size, under_way, Line::Plain).into_body();
         let mut chunks = body.into_data_stream();
         pending.write(&zip[..4 << 20]).unwrap();
         grower.grew(4 << 20);
@@ -239,7 +255,8 @@ mod tests {
         grower.grew(4 << 20);
         let begun = || {
             let under_way = UnderWay::begin(Arc::<Traffic>::default().unlimited_place(), size);
-            let body = Following::new(grower.growing().clone(), 0..size, under_way).into_body();
+            let body = Following::new(grower.growing().clone(), 0..size, under_way, Line::Plain)
+                .into_body();
             let mut chunks = body.into_data_stream();
             let first = chunks.poll_next_unpin(&mut Context::from_waker(Waker::noop()));
             (first.is_ready(), chunks)
@@ -263,7 +280,8 @@ mod tests {
         let grower = Grower::begin_unmapped(&pending, size);
         let traffic = Arc::<Traffic>::default();
         let under_way = UnderWay::begin(traffic.unlimited_place(), size - 10);
-        let body = Following::new(grower.growing().clone(), 10..size, under_way).into_body();
+        let body =
+            Following::new(grower.growing().clone(), 10..size, under_way, Line::Plain).into_body();
         let mut chunks = body.into_data_stream();
         let half = 10 + 3 * CHUNK_BYTES as usize + 5;
         pending.write(&zip[..half]).unwrap();

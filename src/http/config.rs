@@ -9,6 +9,7 @@ use axum::{
     http::{HeaderMap, request::Parts},
     response::{IntoResponse, Response},
 };
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tracing::info;
 
@@ -19,7 +20,7 @@ use crate::{
     board::Board,
     config::{Config, Problem, Settings, meaning},
     listen::Listener,
-    tasks,
+    tasks, tls,
     wire::{self, body},
 };
 
@@ -44,7 +45,13 @@ pub(super) async fn change(
     let (sender, body) = request.into_parts();
     let patch = patch(&sender.headers, body).await?;
     apply(settings, board, listening, sender, patch).await?;
-    Ok(success("配置已更新"))
+    Ok(wire::done("配置已更新").into_response())
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "CheckedChange"))]
+pub(super) struct Checked {
+    problems: Vec<Problem>,
 }
 
 /// What would be wrong with a change: the panel asks while somebody types, so
@@ -57,11 +64,15 @@ pub(super) async fn check(
     let patch = patch(&sender.headers, body).await?;
     // It waits for a save that is under way.
     let problems = tasks::blocking(move || match settings.check(&patch) {
-        Ok(config) => locked_out(&settings.current(), &config, &sender).err().into_iter().collect(),
+        Ok(config) => {
+            let before = settings.current();
+            let locked_out = locked_out(&before, &config, &sender).err();
+            locked_out.into_iter().chain(tls::problem(Some(&before), &config)).collect()
+        }
         Err(problems) => problems,
     });
     let problems = problems.await;
-    Ok(Json(json!({"problems": problems})).into_response())
+    Ok(Json(Checked { problems }).into_response())
 }
 
 async fn patch(headers: &HeaderMap, body: Body) -> Result<Map<String, Value>, ApiError> {
@@ -117,7 +128,7 @@ pub(super) async fn change_heartbeat(
     let patch = json!({"heartbeat": {"interval": interval, "timeout": timeout}});
     let patch = patch.as_object().cloned().unwrap_or_default();
     apply(settings, board, listening, sender, patch).await?;
-    Ok(success(&format!("心跳间隔已更新为 {interval} 秒")))
+    Ok(wire::done(format!("心跳间隔已更新为 {interval} 秒")).into_response())
 }
 
 async fn apply(
@@ -175,6 +186,17 @@ fn agree(
             return Err(Problem::new("nodePort", Some(&value), zh, error.to_string()));
         }
     }
+    let redirect = config.redirect_port();
+    if let Some(port) = redirect.filter(|_| redirect != before.redirect_port())
+        && let Err(error) = Listener::bind(SocketAddr::new(listening.host, port))
+    {
+        let zh = format!("无法监听该端口（{}）", error.cause);
+        let port = Value::from(port);
+        return Err(Problem::new("tls.redirectPort", Some(&port), zh, error.to_string()));
+    }
+    if let Some(problem) = tls::problem(Some(before), config) {
+        return Err(problem);
+    }
     let log = config.log_path();
     if config.logging.file_enabled
         && log != before.log_path()
@@ -194,8 +216,4 @@ fn agree(
         return Err(Problem::new("storage.path", Some(&value), zh, en));
     }
     Ok(())
-}
-
-pub(super) fn success(message: &str) -> Response {
-    Json(json!({"status": "success", "message": message})).into_response()
 }

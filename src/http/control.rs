@@ -3,26 +3,35 @@
 
 use std::sync::Arc;
 
-use axum::{extract::State, response::Response};
+use axum::{Json, extract::State};
 use tracing::info;
 
-use super::config::success;
-use crate::{board::Board, fetch::Fetch};
+use crate::{
+    board::Board,
+    fetch::Fetch,
+    wire::{Done, done},
+};
 
-pub(super) async fn start(State(board): State<Arc<Board>>, State(fetch): State<Fetch>) -> Response {
+pub(super) async fn start(
+    State(board): State<Arc<Board>>,
+    State(fetch): State<Fetch>,
+) -> Json<Done> {
     if !switch(&board, &fetch, true) {
-        return success("服务已经在运行中");
+        return done("服务已经在运行中");
     }
     info!("service started by request");
-    success("服务已启动")
+    done("服务已启动")
 }
 
-pub(super) async fn stop(State(board): State<Arc<Board>>, State(fetch): State<Fetch>) -> Response {
+pub(super) async fn stop(
+    State(board): State<Arc<Board>>,
+    State(fetch): State<Fetch>,
+) -> Json<Done> {
     if !switch(&board, &fetch, false) {
-        return success("服务已经停止");
+        return done("服务已经停止");
     }
     info!("service stopped by request");
-    success("服务已停止")
+    done("服务已停止")
 }
 
 /// True when that changed anything. Switch and pulls change together, whoever

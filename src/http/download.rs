@@ -14,7 +14,7 @@ use crate::{
     board::Board,
     delivery::{self, Traffic},
     fetch::{Fetch, Found},
-    listen::{AtOnce, of_one_machine},
+    listen::{AtOnce, Line, of_one_machine},
     package::{MEDIA_TYPE, PackageId},
     wire::{self, PathId},
 };
@@ -24,7 +24,7 @@ use crate::{
 pub(super) fn at_once(face: &Face) -> AtOnce {
     let (board, fetch, traffic) = (face.board.clone(), face.fetch.clone(), face.traffic.clone());
     let routes = [OURS, OLD].map(|path| traffic.requests.route(path));
-    Arc::new(move |method, uri, headers| {
+    Arc::new(move |method, uri, headers, line| {
         if !matches!(*method, Method::GET | Method::HEAD) || !board.is_running() {
             return None;
         }
@@ -33,7 +33,7 @@ pub(super) fn at_once(face: &Face) -> AtOnce {
         // Where there is no place, or it has to be known for whom: the router's
         // way can wait.
         let place = || traffic.place_at_once(|| None);
-        let mut answer = delivery::respond(method, headers, package, besides, place).ok()?;
+        let mut answer = delivery::respond(method, headers, package, besides, place, line).ok()?;
         if !answer.status().is_success() {
             wire::guard(answer.headers_mut());
         }
@@ -100,6 +100,7 @@ async fn deliver(
     not_found: &'static str,
 ) -> Result<Response<Body>, ApiError> {
     let (asked, _) = request.into_parts();
+    let line = Line::of(&asked.extensions);
     let client = || of_one_machine(access.caller(&asked).address);
     let refused = |error| ApiError::of_pull(id.clone(), error, not_found);
     let mut waited_for = None;
@@ -117,15 +118,16 @@ async fn deliver(
             Found::Growing(growing) => {
                 let name = file_name(&id);
                 let early =
-                    delivery::growing::respond(method, headers, &growing, &name, &mut place);
+                    delivery::growing::respond(method, headers, &growing, &name, &mut place, line);
                 match early.transpose() {
                     Some(answer) => Ok(answer),
                     None => Err(fetch.obtain(&id).await.map_err(refused)?),
                 }
             }
         };
-        let answer = early
-            .unwrap_or_else(|package| delivery::respond(method, headers, package, besides, place));
+        let answer = early.unwrap_or_else(|package| {
+            delivery::respond(method, headers, package, besides, place, line)
+        });
         match answer {
             Ok(answer) => return Ok(answer),
             // What is here may be another version after that: it is looked up

@@ -8,11 +8,11 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde::Serialize;
 use tracing::{debug, error, warn};
 
 use crate::{
-    config::{check::list, file::PatchError},
+    config::{Problem, check::list, file::PatchError},
     delivery::Limit,
     fetch::PullError,
     metrics::Label,
@@ -45,6 +45,15 @@ pub(super) enum ApiError {
     Invalid(String),
     NotJson,
     Body(Unread),
+}
+
+/// What is wrong with a change of the configuration.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct RefusedChange {
+    /// All of it, in one text.
+    detail: String,
+    problems: Vec<Problem>,
 }
 
 /// Clients that were refused for a passing reason come back after this.
@@ -99,8 +108,9 @@ impl IntoResponse for ApiError {
                 detail(StatusCode::CONFLICT, refused)
             }
             Self::Config(PatchError::Refused(problems)) => {
-                let body = json!({"detail": list(&problems), "problems": problems});
-                warn!("configuration not changed: {}", list(&problems));
+                let detail = list(&problems);
+                warn!("configuration not changed: {detail}");
+                let body = RefusedChange { detail, problems };
                 (StatusCode::BAD_REQUEST, Json(body)).into_response()
             }
             Self::Invalid(text) => detail(StatusCode::BAD_REQUEST, text),

@@ -2,14 +2,16 @@
 
 use axum::{
     Json,
-    extract::{Query, State},
+    extract::State,
     response::{IntoResponse, Response},
 };
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
-use crate::telemetry::{Journal, level_named};
+use crate::{
+    telemetry::{Entry, Journal, level_named},
+    wire::Asked,
+};
 
 const DEFAULT_LINES: usize = 200;
 const MAX_LINES: usize = 1000;
@@ -22,9 +24,16 @@ pub(super) struct Wish {
     limit: Option<String>,
 }
 
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "LogLines"))]
+pub(super) struct Lines {
+    /// Oldest first.
+    lines: Vec<Entry>,
+}
+
 pub(super) async fn lines(
     State(journal): State<Journal>,
-    Query(wish): Query<Wish>,
+    Asked(wish): Asked<Wish>,
 ) -> Result<Response, ApiError> {
     let level = wish.level.as_deref().unwrap_or("TRACE");
     let Some(level) = level_named(level) else {
@@ -37,7 +46,7 @@ pub(super) async fn lines(
         return Err(invalid("after 和 limit 应为整数 / after and limit are whole numbers"));
     };
     let limit = limit.map_or(DEFAULT_LINES, |limit| limit.clamp(1, MAX_LINES as u64) as usize);
-    Ok(Json(json!({"lines": journal.lines(after, level, limit)})).into_response())
+    Ok(Json(Lines { lines: journal.lines(after, level, limit) }).into_response())
 }
 
 fn invalid(text: &str) -> ApiError {

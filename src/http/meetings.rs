@@ -5,20 +5,20 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
-    extract::{Query, State},
+    extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 
-use super::{config::success, error::ApiError};
+use super::error::ApiError;
 use crate::{
     board::{Board, Checked, Evicted},
+    package::PackageId,
     store::reread,
     tasks,
-    wire::PathId,
+    wire::{self, Asked, Done, PathId},
 };
 
 /// Only asks for it: how it goes is seen in the status.
@@ -34,8 +34,7 @@ pub(super) async fn sync(
     }
     let message = format!("会议 {id} 开始同步 / meeting {id} is being synced");
     board.wishes.add(id);
-    Ok((StatusCode::ACCEPTED, Json(json!({"status": "success", "message": message})))
-        .into_response())
+    Ok((StatusCode::ACCEPTED, wire::done(message)).into_response())
 }
 
 /// `?repair=false` leaves a damaged package where it is. A text, so that a
@@ -45,11 +44,24 @@ pub(super) struct Wish {
     repair: Option<String>,
 }
 
+/// What reading a package again has shown.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ReadAgain"))]
+pub(super) struct Read {
+    id: PackageId,
+    /// It is what was verified.
+    good: bool,
+    /// It was not, and is gone.
+    removed: bool,
+    /// It is being pulled again.
+    pulling: bool,
+}
+
 /// Reads the whole package, as fast as the disk gives it, and compares.
 pub(super) async fn verify(
     State(board): State<Arc<Board>>,
     PathId(id): PathId,
-    Query(wish): Query<Wish>,
+    Asked(wish): Asked<Wish>,
 ) -> Result<Response, ApiError> {
     let repair = match wish.repair.as_deref() {
         None | Some("true") => true,
@@ -85,14 +97,13 @@ pub(super) async fn verify(
         }
         (false, false) => error!("package of meeting {id} is damaged on disk"),
     }
-    let answer = json!({"id": id, "good": good, "removed": remove, "pulling": pulling});
-    Ok(Json(answer).into_response())
+    Ok(Json(Read { id, good, removed: remove, pulling }).into_response())
 }
 
 pub(super) async fn remove(
     State(board): State<Arc<Board>>,
     PathId(id): PathId,
-) -> Result<Response, ApiError> {
+) -> Result<Json<Done>, ApiError> {
     let store = board.store();
     if store.get(&id).is_none() && !store.has_unverified(&id) {
         return Err(ApiError::NoPackage("会议包不存在"));
@@ -106,5 +117,5 @@ pub(super) async fn remove(
     tasks::blocking(move || store.remove(&gone)).await.map_err(ApiError::NotRemoved)?;
     board.counts.evictions.one(Evicted::Request);
     info!("package of meeting {id} removed by request");
-    Ok(success(&format!("会议 {id} 的会议包已删除 / package of meeting {id} removed")))
+    Ok(wire::done(format!("会议 {id} 的会议包已删除 / package of meeting {id} removed")))
 }

@@ -5,12 +5,13 @@
 mod meetings;
 mod problems;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
+use serde::Serialize;
 use serde_json::json;
 
 use crate::{
@@ -18,9 +19,13 @@ use crate::{
     config::{Config, Settings},
     delivery::Traffic,
     fetch::{Fetch, Progress},
+    machine::Machine,
     package::PackageId,
     store::now_s,
-    wire::snapshot::{Items, Snapshot},
+    wire::{
+        problem::Problem,
+        snapshot::{Items, Snapshot},
+    },
 };
 use meetings::Meetings;
 
@@ -44,6 +49,88 @@ pub enum For {
     Pages,
 }
 
+/// Times are seconds since 1970.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Status<'a> {
+    node_id: &'a str,
+    /// The service was not stopped by an operator.
+    running: bool,
+    connected: bool,
+    /// Its base URL.
+    main_server: &'a str,
+    /// As it is told to the main server.
+    node_ip: Option<&'a str>,
+    node_port: u16,
+    start_time: u64,
+    last_sync: Option<u64>,
+    /// 未同步, 同步中, 同步成功, or begins with 同步失败:  or 同步出错: .
+    sync_status: String,
+    /// Put in by `Snapshot`, as `meetings` is.
+    #[cfg_attr(
+        test,
+        schemars(with = "Vec<meetings::Here<'_>>", description = "Packages that are here.")
+    )]
+    active_meetings: (),
+    /// Packages that are here.
+    meeting_count: usize,
+    /// Their bytes.
+    storage_usage: u64,
+
+    now: u64,
+    /// What is wrong, worst first.
+    problems: Vec<Problem>,
+    version: &'static str,
+    /// Seconds.
+    uptime: u64,
+    registered: bool,
+    advertised_address: Option<&'a str>,
+    last_heartbeat: Option<u64>,
+    unreachable_since: Option<u64>,
+    heartbeat_error: Option<&'a str>,
+    last_poll: Option<u64>,
+    poll_error: Option<&'a str>,
+    #[cfg_attr(
+        test,
+        schemars(
+            with = "Vec<meetings::Meeting<'_>>",
+            description = "Active ones and those whose packages are here."
+        )
+    )]
+    meetings: (),
+    /// Meetings that can't be had, asked for by clients; some of them.
+    refused: Vec<Refused>,
+    downloads_under_way: u64,
+    bytes_served: u64,
+    bytes_pulled: u64,
+    storage: Room<'a>,
+    config_file: &'a Path,
+    /// Why the file was not taken in.
+    config_error: Option<&'a str>,
+    warnings: Vec<String>,
+    port_error: Option<&'a str>,
+    machine: &'a Machine,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Refused {
+    id: PackageId,
+    error: String,
+}
+
+/// The storage folder; figures are bytes.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Room<'a> {
+    path: &'a Path,
+    used: u64,
+    limit: u64,
+    /// Where eviction begins.
+    cleanup_at: u64,
+    error: Option<&'a str>,
+}
+
 /// Everything about the node, as it is now.
 pub fn snapshot(
     settings: &Settings,
@@ -58,7 +145,7 @@ pub fn snapshot(
     let under_way = fetch.under_way();
     let stored = store.list();
     let meetings = Meetings::of(&sync, &stored, &under_way);
-    let refused = fetch.refused().into_iter().map(|(id, error)| json!({"id": id, "error": error}));
+    let refused = fetch.refused().into_iter().map(|(id, error)| Refused { id, error });
     let refused: Vec<_> = refused.take(SHOWN_REFUSALS).collect();
     let node_ip = presence.address.as_deref().and_then(|address| address.rsplit_once(':'));
     let (used, machine) = (store.used_bytes(), board.machine.borrow().clone());
@@ -73,53 +160,56 @@ pub fn snapshot(
         storage: store.root(),
         storage_error: board.store_fault.borrow().clone(),
         port_error: board.port_fault.borrow().clone(),
+        tls_error: board.tls_fault.borrow().clone(),
+        redirect_error: board.redirect_fault.borrow().clone(),
         login_error: board.login_fault.borrow().clone(),
         used,
         machine: &machine,
     };
-    let mut fields = json!({
-        "node_id": config.node_id,
-        "running": running,
-        "connected": running && connected(&presence, &config, now),
-        "main_server": config.main_server(),
-        "node_ip": node_ip.map(|(host, _)| host.trim_matches(['[', ']'])),
-        "node_port": port,
-        "start_time": board.started_s,
-        "last_sync": sync.last_pull_s,
-        "sync_status": sync_status(&sync, &under_way),
-        "active_meetings": null,
-        "meeting_count": stored.len(),
-        "storage_usage": used,
+    let status = Status {
+        node_id: &config.node_id,
+        running,
+        connected: running && connected(&presence, &config, now),
+        main_server: config.main_server(),
+        node_ip: node_ip.map(|(host, _)| host.trim_matches(['[', ']'])),
+        node_port: port,
+        start_time: board.started_s,
+        last_sync: sync.last_pull_s,
+        sync_status: sync_status(&sync, &under_way),
+        active_meetings: (),
+        meeting_count: stored.len(),
+        storage_usage: used,
 
-        "now": now,
-        "problems": problems::found(&seen),
-        "version": env!("CARGO_PKG_VERSION"),
-        "uptime": now.saturating_sub(board.started_s),
-        "registered": presence.registered,
-        "advertised_address": presence.address,
-        "last_heartbeat": presence.last_ok_s,
-        "unreachable_since": presence.failing_since_s,
-        "heartbeat_error": presence.error.as_ref().map(|fault| &fault.text),
-        "last_poll": sync.polled_ok_s,
-        "poll_error": sync.poll_error.as_ref().map(|fault| &fault.text),
-        "meetings": null,
-        "refused": refused,
-        "downloads_under_way": traffic.under_way(),
-        "bytes_served": traffic.served_bytes(),
-        "bytes_pulled": fetch.pulled_bytes(),
-        "storage": {
-            "path": store.root(),
-            "used": used,
-            "limit": config.storage.max_size,
-            "cleanup_at": cleanup_at(&config),
-            "error": seen.storage_error,
+        now,
+        problems: problems::found(&seen),
+        version: env!("CARGO_PKG_VERSION"),
+        uptime: now.saturating_sub(board.started_s),
+        registered: presence.registered,
+        advertised_address: presence.address.as_deref(),
+        last_heartbeat: presence.last_ok_s,
+        unreachable_since: presence.failing_since_s,
+        heartbeat_error: presence.error.as_ref().map(|fault| &*fault.text),
+        last_poll: sync.polled_ok_s,
+        poll_error: sync.poll_error.as_ref().map(|fault| &*fault.text),
+        meetings: (),
+        refused,
+        downloads_under_way: traffic.under_way(),
+        bytes_served: traffic.served_bytes(),
+        bytes_pulled: fetch.pulled_bytes(),
+        storage: Room {
+            path: store.root(),
+            used,
+            limit: config.storage.max_size,
+            cleanup_at: cleanup_at(&config),
+            error: seen.storage_error.as_deref(),
         },
-        "config_file": settings.path(),
-        "config_error": seen.config_error,
-        "warnings": config.warnings(),
-        "port_error": seen.port_error,
-        "machine": machine,
-    });
+        config_file: settings.path(),
+        config_error: seen.config_error.as_deref(),
+        warnings: config.warnings(),
+        port_error: seen.port_error.as_deref(),
+        machine: &machine,
+    };
+    let mut fields = json!(status);
     if reader == For::Pages
         && let Some(fields) = fields.as_object_mut()
     {

@@ -68,7 +68,13 @@ async fn who_does_not_finish_asking_is_dropped_in_time() {
     let router = Router::new().route("/", get(async || "here"));
     let (peer, end) = (SocketAddr::from(([127, 0, 0, 1], 9)), CancellationToken::new());
     let (mut client, server) = duplex(1024);
-    let serving = connection(server, peer, router.into(), end.clone(), end);
+    let serving = connection(
+        server,
+        peer,
+        Line::Plain,
+        router.into(),
+        Ends { stop: end.clone(), abort: end },
+    );
     let client = async move {
         let began = tokio::time::Instant::now();
         client.write_all(b"GET / HTTP/1.1\r\nhost: he").await.unwrap();

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     access::{self, Access},
     metrics::requests::counted,
-    wire::{self, health, pages},
+    wire::{self, docs, health, pages},
 };
 
 pub fn router(server: Arc<Server>) -> Router {
@@ -62,6 +62,7 @@ pub fn router(server: Arc<Server>) -> Router {
     open.merge(operators)
         .merge(access::router(&access))
         .merge(pages::router())
+        .merge(docs::router(&docs::MAIN_SERVER))
         .fallback(wire::not_found)
         .method_not_allowed_fallback(wire::method_not_allowed)
         .layer(middleware::from_fn(wire::guarded))

@@ -4,9 +4,13 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::server::Server;
+use super::{
+    meetings::{Meeting, Status},
+    server::Server,
+};
 use crate::package::PackageId;
 
 type Shared = State<Arc<Server>>;
@@ -21,36 +25,49 @@ pub fn id_of_file(name: &str) -> Option<PackageId> {
     name.strip_prefix("meeting_")?.strip_suffix("_pdfs.zip")?.parse().ok()
 }
 
+/// A meeting as clients poll it.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ListedMeeting"))]
+pub struct Listed<'a> {
+    id: &'a PackageId,
+    title: &'a str,
+    time: &'a str,
+    status: Status,
+    /// Where its package is, once there is one; told of running meetings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    package_url: Option<String>,
+}
+
+impl<'a> Listed<'a> {
+    fn of(meeting: &'a Meeting) -> Self {
+        let Meeting { id, title, time, status, .. } = meeting;
+        Self { id, title, time, status: *status, package_url: None }
+    }
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PolledByClients"))]
+pub struct Polled<'a> {
+    /// Another one means that something changed.
+    id: &'a str,
+    timestamp: f64,
+    meetings: Vec<Listed<'a>>,
+}
+
 pub async fn status_for_clients(State(server): Shared) -> Json<Value> {
     let book = server.book();
-    let meetings = book.meetings.iter().map(|meeting| {
-        json!({
-            "id": meeting.id,
-            "title": meeting.title,
-            "time": meeting.time,
-            "status": meeting.status,
-        })
-    });
-    let meetings: Vec<_> = meetings.collect();
-    let timestamp = server.clock.now_s();
-    Json(json!({"id": book.token, "timestamp": timestamp, "meetings": meetings}))
+    let meetings = book.meetings.iter().map(Listed::of).collect();
+    Json(json!(Polled { id: &book.token, timestamp: server.clock.now_s(), meetings }))
 }
 
 pub async fn active(State(server): Shared) -> Json<Value> {
     let book = server.book();
     let active = book.running().map(|meeting| {
-        let mut item = json!({
-            "id": meeting.id,
-            "title": meeting.title,
-            "time": meeting.time,
-            "status": meeting.status,
-        });
-        if server.store.get(&meeting.id).is_some() {
-            item["package_url"] = json!(format!("/uploads/packages/{}", file_name(&meeting.id)));
-        }
-        item
+        let stored = server.store.get(&meeting.id);
+        let url = |_| format!("/uploads/packages/{}", file_name(&meeting.id));
+        Listed { package_url: stored.map(url), ..Listed::of(meeting) }
     });
-    Json(active.collect())
+    Json(json!(active.collect::<Vec<_>>()))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, Uri, header, uri::Authority},
     response::{IntoResponse, Response},
 };
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::{
     clients::{file_name, id_of_file},
@@ -21,7 +21,9 @@ use super::{
     server::Server,
 };
 use crate::{
+    config::scheme,
     delivery,
+    listen::Line,
     package::PackageId,
     tasks,
     wire::{self, PathId},
@@ -46,7 +48,10 @@ async fn sent(server: &Arc<Server>, id: PackageId, request: Request) -> Result<R
     running(server, &id)?;
     let (asked, _) = request.into_parts();
     let (node, answer) = match chosen_node(server, &id) {
-        Some(chosen) => (Some(chosen.node_id), redirect_to(&chosen.address, &id)?),
+        Some(chosen) => {
+            let answer = redirect_to(&chosen, &id)?;
+            (Some(chosen.node_id), answer)
+        }
         None => (None, deliver(server, &id, &asked.method, &asked.headers).await?),
     };
     // Not who only asks whether there is something new.
@@ -85,23 +90,34 @@ pub async fn offered_file(
     }
 }
 
+/// Where a client can download from.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Source {
+    /// `host:port`.
+    ip: String,
+    download_url: String,
+}
+
 /// The newer shape: main server first, then the nodes that have it.
 pub async fn sources(
     State(server): Shared,
     PathId(id): PathId,
     headers: HeaderMap,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Vec<Source>>, Refusal> {
     running(&server, &id)?;
     // The name by which this client reaches us; only HTTP/1.0 may leave it out.
     let own: Option<Authority> =
         headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse().ok());
-    let mut hosts: Vec<String> = own.iter().map(ToString::to_string).collect();
+    let mut hosts: Vec<_> = own.iter().map(|own| (false, own.to_string())).collect();
     if let Some(current) = server.digest(&id) {
         let candidates = server.registry().candidates(&id, current, server.clock.now_s());
-        hosts.extend(candidates.into_iter().map(|candidate| candidate.address));
+        hosts.extend(candidates.into_iter().map(|node| (node.https, node.address)));
     }
-    let sources =
-        hosts.iter().map(|host| json!({"ip": host, "download_url": download_url(host, &id)}));
+    let sources = hosts.into_iter().map(|(https, ip)| {
+        let download_url = download_url(https, &ip, &id);
+        Source { ip, download_url }
+    });
     Ok(Json(sources.collect()))
 }
 
@@ -122,14 +138,15 @@ fn chosen_node(server: &Server, id: &PackageId) -> Option<Candidate> {
     Some(chosen)
 }
 
-fn download_url(host: &str, id: &PackageId) -> String {
-    format!("http://{host}/api/v1/meetings/{id}/download-package")
+fn download_url(https: bool, host: &str, id: &PackageId) -> String {
+    let scheme = scheme(https);
+    format!("{scheme}://{host}/api/v1/meetings/{id}/download-package")
 }
 
-fn redirect_to(address: &str, id: &PackageId) -> Result<Response, Refusal> {
+fn redirect_to(node: &Candidate, id: &PackageId) -> Result<Response, Refusal> {
     Response::builder()
         .status(StatusCode::FOUND)
-        .header(header::LOCATION, download_url(address, id))
+        .header(header::LOCATION, download_url(node.https, &node.address, id))
         .header(header::CONTENT_LENGTH, 0)
         // Another client, or the same one later, may be sent elsewhere.
         .header(header::CACHE_CONTROL, "no-store")
@@ -154,7 +171,8 @@ async fn deliver(
         Some(package) => {
             let besides = |id: &PackageId| (file_name(id), HeaderMap::new());
             let place = || Ok(server.traffic.unlimited_place());
-            delivery::respond(method, headers, package, besides, place)
+            // It speaks plain HTTP; TLS is for a proxy before it.
+            delivery::respond(method, headers, package, besides, place, Line::Plain)
         }
         None if unverified => {
             server.wake.verifier.notify_one();

@@ -7,6 +7,7 @@ use axum::{
     extract::{FromRequest, Request},
     http::{HeaderMap, header},
 };
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::refusal::Refusal;
@@ -44,10 +45,13 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
         match serde_json::from_slice(&bytes) {
             Ok(Value::Object(fields)) => Ok(Self(fields)),
             Ok(other) => Err(not_an_object(&other)),
-            Err(error) => Err(Refusal::Malformed(vec![json!({
-                "type": "json_invalid", "loc": ["body", error.column()],
-                "msg": "JSON decode error", "input": {}, "ctx": {"error": error.to_string()},
-            })])),
+            Err(error) => Err(Refusal::Malformed(vec![Flaw {
+                kind: "json_invalid".to_owned(),
+                loc: vec![json!("body"), json!(error.column())],
+                msg: "JSON decode error".to_owned(),
+                input: json!({}),
+                ctx: Some(Context { error: error.to_string() }),
+            }])),
         }
     }
 }
@@ -62,20 +66,48 @@ fn not_an_object(input: &Value) -> Refusal {
     Refusal::Malformed(vec![problem("model_attributes_type", &[json!("body")], text, input)])
 }
 
-fn problem(kind: &str, loc: &[Value], msg: &str, input: &Value) -> Value {
+/// The answer to a body that is not what it should be.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Malformed {
+    pub detail: Vec<Flaw>,
+}
+
+/// One thing that is wrong with a body, as the real main server tells it.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Flaw {
+    #[serde(rename = "type")]
+    kind: String,
+    /// `body`, and then names and numbers that lead to it.
+    loc: Vec<Value>,
+    msg: String,
+    /// What was sent; shortened to a text where it is long.
+    input: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ctx: Option<Context>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Context {
+    error: String,
+}
+
+fn problem(kind: &str, loc: &[Value], msg: &str, input: &Value) -> Flaw {
     let text = input.to_string();
     let input = match text.char_indices().nth(MAX_ECHO_BYTES) {
         Some((end, _)) => Value::String(text[..end].to_owned()),
         None => input.clone(),
     };
-    json!({"type": kind, "loc": loc, "msg": msg, "input": input})
+    Flaw { kind: kind.to_owned(), loc: loc.to_vec(), msg: msg.to_owned(), input, ctx: None }
 }
 
 /// Takes fields out of an object and gathers what is wrong with them.
 pub struct Reader<'a> {
     fields: &'a Map<String, Value>,
     loc: Vec<Value>,
-    problems: Vec<Value>,
+    problems: Vec<Flaw>,
 }
 
 impl<'a> Reader<'a> {
@@ -155,7 +187,7 @@ impl<'a> Reader<'a> {
         self.note(problem(kind, &loc, &format!("Input should be a valid {wanted}"), input));
     }
 
-    fn note(&mut self, problem: Value) {
+    fn note(&mut self, problem: Flaw) {
         if self.problems.len() < MAX_PROBLEMS {
             self.problems.push(problem);
         }
@@ -175,10 +207,7 @@ mod tests {
         reader.optional_texts("ids");
         reader.objects("items", |item| item.text("title"));
         let Err(Refusal::Malformed(problems)) = reader.finish() else { return Vec::new() };
-        problems
-            .into_iter()
-            .map(|p| (p["type"].as_str().unwrap().to_owned(), p["loc"].clone()))
-            .collect()
+        problems.into_iter().map(|p| (p.kind, json!(p.loc))).collect()
     }
 
     #[test]
@@ -214,6 +243,6 @@ mod tests {
         let items: Vec<_> = (0..10_000).map(|_| json!({"x": "会".repeat(10)})).collect();
         assert_eq!(problems(json!({"name": "n", "items": items})).len(), MAX_PROBLEMS);
         let echoed = problem("missing", &[], "", &json!("会".repeat(1 << 20)));
-        assert!(echoed.to_string().len() < 5 * MAX_ECHO_BYTES);
+        assert!(json!(echoed).to_string().len() < 5 * MAX_ECHO_BYTES);
     }
 }

@@ -16,6 +16,7 @@ const MAX_RECENT: usize = 50;
 
 /// One download that a client asked for.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Departure {
     #[serde(rename = "time")]
     pub at_s: f64,

@@ -30,14 +30,13 @@ use tracing::{info, warn};
 use super::{
     json::{JsonBody, Reader},
     meetings::{Book, Meeting, Status, fresh_id},
-    nodes::success,
     refusal::Refusal,
     server::Server,
 };
 use crate::{
     package::{PackageId, Sha256},
     tasks,
-    wire::{PathId, body},
+    wire::{Done, PathId, body, done},
 };
 
 type Shared = State<Arc<Server>>;
@@ -106,7 +105,7 @@ fn meeting(
     Ok(Meeting::new(id, title, time, now_s))
 }
 
-pub async fn delete(State(server): Shared, PathId(id): PathId) -> Answer {
+pub async fn delete(State(server): Shared, PathId(id): PathId) -> Result<Json<Done>, Refusal> {
     let (deleting, gone) = (server.clone(), id.clone());
     // The book first: a package without a meeting harms nobody, a meeting
     // that lost its package does.
@@ -116,7 +115,7 @@ pub async fn delete(State(server): Shared, PathId(id): PathId) -> Answer {
     })
     .await?;
     info!("meeting {id} deleted");
-    Ok(success(format!("会议 {id} 已删除 / meeting {id} deleted")))
+    Ok(done(format!("会议 {id} 已删除 / meeting {id} deleted")))
 }
 
 pub async fn start(State(server): Shared, PathId(id): PathId) -> Answer {
@@ -154,6 +153,7 @@ pub fn view(server: &Server, id: &PackageId) -> Answer {
 
 /// A meeting as everybody sees it.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Meeting"))]
 pub struct Described<'a> {
     id: &'a PackageId,
     title: &'a str,

@@ -14,6 +14,7 @@ pub const MAX_MEETINGS: usize = 10_000;
 pub const FORM: u32 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "MeetingStatus"))]
 pub enum Status {
     #[serde(rename = "未开始")]
     Waiting,

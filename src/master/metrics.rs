@@ -93,7 +93,7 @@ fn nodes(page: &mut Page, server: &Server) {
     let (mut reachable, mut unreachable, mut unknown) = (0_u64, 0_u64, 0_u64);
     for (_, node) in server.registry().live(server.clock.now_s()) {
         match node.reach {
-            Reach::Reachable => reachable += 1,
+            Reach::Reachable { .. } => reachable += 1,
             Reach::Unreachable(_) => unreachable += 1,
             Reach::Unknown => unknown += 1,
         }

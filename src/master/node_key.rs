@@ -11,19 +11,18 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use serde_json::{Value, json};
+use serde::Serialize;
 use tracing::{info, warn};
 
 use super::{
     json::{JsonBody, Reader},
-    nodes::success,
     refusal::Refusal,
     server::Server,
 };
 use crate::{
     access::{self, VaultError},
     tasks,
-    wire::{self, body},
+    wire::{self, Done, Success, body, done},
 };
 
 const KEY: &str = "x-api-key";
@@ -52,7 +51,7 @@ pub async fn set(
     State(server): State<Arc<Server>>,
     headers: HeaderMap,
     body: JsonBody,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Shown>, Refusal> {
     if !body::is_json(&headers) {
         return Err(Refusal::NotJson);
     }
@@ -75,15 +74,23 @@ pub async fn set(
     let key = key.await.map_err(not_kept)?;
     server.wake.gauge.notify_one();
     info!("nodes have to send a key from now on");
-    Ok(Json(json!({"status": "success", "key": key})))
+    Ok(Json(Shown { status: Success::Success, key }))
 }
 
-pub async fn clear(State(server): State<Arc<Server>>) -> Result<Json<Value>, Refusal> {
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "NodeKey"))]
+pub struct Shown {
+    status: Success,
+    /// It is not shown again.
+    key: String,
+}
+
+pub async fn clear(State(server): State<Arc<Server>>) -> Result<Json<Done>, Refusal> {
     let vault = server.access.vault().clone();
     tasks::blocking(move || vault.set_node_key(None)).await.map_err(not_kept)?;
     server.wake.gauge.notify_one();
     info!("nodes need no key any more");
-    Ok(success("不再需要密钥 / nodes need no key any more".to_owned()))
+    Ok(done("不再需要密钥 / nodes need no key any more"))
 }
 
 fn not_kept(error: VaultError) -> Refusal {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::info;
 
@@ -15,20 +16,23 @@ use super::{
     registry::{Beat, Node, Reach},
     server::Server,
 };
-use crate::protocol::{MeetingRef, NodeReport};
+use crate::{
+    protocol::{MeetingRef, NodeReport},
+    wire::{Done, Success, done},
+};
 
 type Shared = State<Arc<Server>>;
 
 /// Names and addresses are kept and shown; nobody's is longer.
 const MAX_TEXT: usize = 256;
 
-pub async fn register(State(server): Shared, body: JsonBody) -> Result<Json<Value>, Refusal> {
+pub async fn register(State(server): Shared, body: JsonBody) -> Result<Json<Done>, Refusal> {
     let outcome = registered(&server, &body);
     server.counts.registrations.one(Taken::of(&outcome));
     outcome
 }
 
-fn registered(server: &Server, body: &JsonBody) -> Result<Json<Value>, Refusal> {
+fn registered(server: &Server, body: &JsonBody) -> Result<Json<Done>, Refusal> {
     let mut reader = Reader::new(body);
     let (node_id, address) = (reader.text("node_id"), plain(reader.text("address")));
     let status = reader.text("status");
@@ -42,16 +46,16 @@ fn registered(server: &Server, body: &JsonBody) -> Result<Json<Value>, Refusal> 
     if new {
         info!("node {node_id:?} registered at {address:?}");
     }
-    Ok(success(format!("Node {node_id} registered")))
+    Ok(done(format!("Node {node_id} registered")))
 }
 
-pub async fn heartbeat(State(server): Shared, body: JsonBody) -> Result<Json<Value>, Refusal> {
+pub async fn heartbeat(State(server): Shared, body: JsonBody) -> Result<Json<Heard>, Refusal> {
     let outcome = heard(&server, &body);
     server.counts.heartbeats.one(Taken::of(&outcome));
     outcome
 }
 
-fn heard(server: &Server, body: &JsonBody) -> Result<Json<Value>, Refusal> {
+fn heard(server: &Server, body: &JsonBody) -> Result<Json<Heard>, Refusal> {
     let mut reader = Reader::new(body);
     let (node_id, address) = (reader.text("node_id"), plain(reader.text("address")));
     let status = reader.text("status");
@@ -76,12 +80,25 @@ fn heard(server: &Server, body: &JsonBody) -> Result<Json<Value>, Refusal> {
         server.wake.prober.notify_one();
         info!("node {node_id:?} at {address:?} is known by its heartbeat");
     }
-    let mut answer = json!({"status": "success", "timestamp": now_s});
-    if let Some(reason) = unreachable {
-        // For our own nodes, so that they can tell who runs them.
-        answer["mirror"] = json!({"unreachable": reason});
-    }
-    Ok(Json(answer))
+    let mirror = unreachable.map(|unreachable| ToMirror { unreachable });
+    Ok(Json(Heard { status: Success::Success, timestamp: now_s, mirror }))
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Heard {
+    status: Success,
+    timestamp: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mirror: Option<ToMirror>,
+}
+
+/// For our own nodes, so that they can tell who runs them.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ToMirror {
+    /// Why the node was not reached at its address.
+    unreachable: String,
 }
 
 fn beat(
@@ -109,7 +126,7 @@ fn beat(
     Beat { address, status: clipped(status), active, synced, report, downloads, version }
 }
 
-pub async fn unregister(State(server): Shared, body: JsonBody) -> Result<Json<Value>, Refusal> {
+pub async fn unregister(State(server): Shared, body: JsonBody) -> Result<Json<Done>, Refusal> {
     let mut reader = Reader::new(&body);
     let node_id = reader.text("node_id");
     reader.finish()?;
@@ -119,45 +136,76 @@ pub async fn unregister(State(server): Shared, body: JsonBody) -> Result<Json<Va
     }
     server.wake.announcer.notify_one();
     info!("node {node_id:?} unregistered");
-    Ok(success(format!("Node {node_id} unregistered")))
+    Ok(done(format!("Node {node_id} unregistered")))
 }
 
 pub async fn list(State(server): Shared) -> Json<Value> {
     let now_s = server.clock.now_s();
     let registry = server.registry();
     let nodes = registry.live(now_s).map(|(id, node)| described(id, node, now_s));
-    Json(nodes.collect())
+    Json(json!(nodes.collect::<Vec<_>>()))
 }
 
-pub fn described(node_id: &str, node: &Node, now_s: f64) -> Value {
+/// A node as everybody sees it.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Node"))]
+pub struct Described<'a> {
+    node_id: &'a str,
+    address: &'a str,
+    status: &'a str,
+    /// Seconds since 1970.
+    last_seen: f64,
+    /// Seconds since it registered.
+    uptime: f64,
+    active_meeting: Option<&'a str>,
+    active_meetings: &'a [MeetingRef],
+    synced_meetings: &'a [String],
+    /// Null before it was tried.
+    reachable: Option<bool>,
+    unreachable_reason: Option<&'a str>,
+    /// Under way, by its last word.
+    downloads: u64,
+    version: Option<&'a str>,
+}
+
+pub fn described<'a>(node_id: &'a str, node: &'a Node, now_s: f64) -> Described<'a> {
     let (reachable, reason) = match &node.reach {
         Reach::Unknown => (None, None),
-        Reach::Reachable => (Some(true), None),
-        Reach::Unreachable(reason) => (Some(false), Some(reason)),
+        Reach::Reachable { .. } => (Some(true), None),
+        Reach::Unreachable(reason) => (Some(false), Some(&**reason)),
     };
-    json!({
-        "node_id": node_id,
-        "address": node.address,
-        "status": node.status,
-        "last_seen": node.heard_s,
-        "uptime": now_s - node.registered_s,
-        "active_meeting": node.active.first().map(|meeting| &meeting.id),
-        "active_meetings": node.active,
-        "synced_meetings": node.synced,
-        "reachable": reachable,
-        "unreachable_reason": reason,
-        "downloads": node.downloads,
-        "version": node.version,
-    })
+    Described {
+        node_id,
+        address: &node.address,
+        status: &node.status,
+        last_seen: node.heard_s,
+        uptime: now_s - node.registered_s,
+        active_meeting: node.active.first().map(|meeting| &*meeting.id),
+        active_meetings: &node.active,
+        synced_meetings: &node.synced,
+        reachable,
+        unreachable_reason: reason,
+        downloads: node.downloads,
+        version: node.version.as_deref(),
+    }
+}
+
+/// Where clients can be sent to.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Available {
+    count: usize,
+    /// Each as `ip:port`.
+    nodes: Vec<String>,
 }
 
 /// Nodes that clients can be sent to: one that our probe did not reach is
 /// listed above, with the reason, but not here.
-pub async fn available(State(server): Shared) -> Json<Value> {
+pub async fn available(State(server): Shared) -> Json<Available> {
     let now_s = server.clock.now_s();
     let registry = server.registry();
-    let nodes: Vec<_> = registry.available(now_s).map(|(_, node)| &node.address).collect();
-    Json(json!({"count": nodes.len(), "nodes": nodes}))
+    let nodes: Vec<_> = registry.available(now_s).map(|(_, node)| node.address.clone()).collect();
+    Json(Available { count: nodes.len(), nodes })
 }
 
 fn named(node_id: &str, address: &str) -> Result<(), Refusal> {
@@ -173,8 +221,4 @@ fn named(node_id: &str, address: &str) -> Result<(), Refusal> {
 fn clipped(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(MAX_TEXT));
     text
-}
-
-pub fn success(message: String) -> Json<Value> {
-    Json(json!({"status": "success", "message": message}))
 }

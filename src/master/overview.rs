@@ -1,13 +1,14 @@
 //! `GET /api/v1/overview`: all that the page shows, from memory, whatever the
 //! disk does.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use axum::extract::State;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
+    ledger::Departure,
     manage::{self, Described},
     nodes,
     server::Server,
@@ -15,7 +16,10 @@ use super::{
 };
 use crate::{
     package::PackageId,
-    wire::snapshot::{Items, Snapshot},
+    wire::{
+        problem::Problem,
+        snapshot::{Items, Snapshot},
+    },
 };
 
 pub async fn overview(State(server): State<Arc<Server>>) -> Snapshot {
@@ -23,6 +27,7 @@ pub async fn overview(State(server): State<Arc<Server>>) -> Snapshot {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ShownMeeting<'a> {
     #[serde(flatten)]
     meeting: Described<'a>,
@@ -31,11 +36,63 @@ struct ShownMeeting<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ShownNode<'a> {
     #[serde(flatten)]
-    node: Value,
+    node: nodes::Described<'a>,
     packages: &'a [&'a PackageId],
     redirects: u64,
+}
+
+/// Times are seconds since 1970.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Overview<'a> {
+    role: &'static str,
+    version: &'static str,
+    started: u64,
+    now: f64,
+    /// The folder that everything is in.
+    data: &'a Path,
+    /// Another one means that something changed.
+    token: &'a str,
+    /// Nodes have to send a key.
+    node_key: bool,
+    /// What is wrong, worst first.
+    problems: Vec<Problem>,
+    /// Put in by `Snapshot`, as `nodes` is.
+    #[cfg_attr(
+        test,
+        schemars(with = "Vec<ShownMeeting<'_>>", description = "In the order of their making.")
+    )]
+    meetings: (),
+    #[cfg_attr(
+        test,
+        schemars(with = "Vec<ShownNode<'_>>", description = "Those that were heard from lately.")
+    )]
+    nodes: (),
+    traffic: Downloads,
+    storage: Room<'a>,
+    /// Downloads that clients asked for, newest first.
+    recent: Vec<&'a Departure>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Downloads {
+    under_way: u64,
+    bytes_served: u64,
+    redirects: u64,
+    own_downloads: u64,
+}
+
+/// The packages' folder; figures are bytes.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Room<'a> {
+    path: &'a Path,
+    used: u64,
+    free: Option<u64>,
 }
 
 pub fn snapshot(server: &Server) -> Snapshot {
@@ -81,31 +138,31 @@ pub fn snapshot(server: &Server) -> Snapshot {
         free: outside.free,
         path: server.store.root(),
     };
-    let fields = json!({
-        "role": "main_server",
-        "version": env!("CARGO_PKG_VERSION"),
-        "started": server.started_s,
-        "now": now_s,
-        "data": server.data(),
-        "token": book.token,
-        "node_key": outside.node_key,
-        "problems": troubles::found(&seen),
-        "meetings": null,
-        "nodes": null,
-        "traffic": {
-            "under_way": server.traffic.under_way(),
-            "bytes_served": server.traffic.served_bytes(),
-            "redirects": ledger.redirects(),
-            "own_downloads": ledger.own_downloads(),
+    let overview = Overview {
+        role: "main_server",
+        version: env!("CARGO_PKG_VERSION"),
+        started: server.started_s,
+        now: now_s,
+        data: server.data(),
+        token: &book.token,
+        node_key: outside.node_key,
+        problems: troubles::found(&seen),
+        meetings: (),
+        nodes: (),
+        traffic: Downloads {
+            under_way: server.traffic.under_way(),
+            bytes_served: server.traffic.served_bytes(),
+            redirects: ledger.redirects(),
+            own_downloads: ledger.own_downloads(),
         },
-        "storage": {
-            "path": server.store.root(),
-            "used": server.store.used_bytes(),
-            "free": outside.free,
+        storage: Room {
+            path: server.store.root(),
+            used: server.store.used_bytes(),
+            free: outside.free,
         },
-        "recent": ledger.recent().collect::<Vec<_>>(),
-    });
-    Snapshot::new(&fields, &[("meetings", &meetings), ("nodes", &nodes)])
+        recent: ledger.recent().collect(),
+    };
+    Snapshot::new(&json!(overview), &[("meetings", &meetings), ("nodes", &nodes)])
 }
 
 /// The same table the other way round.

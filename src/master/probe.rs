@@ -4,10 +4,11 @@
 use std::{error::Error, io, net::SocketAddr, time::Duration};
 
 use axum::http::uri::Authority;
+use reqwest::redirect::Policy;
 use serde_json::Value;
 
 use super::registry::Reach;
-use crate::{listen::canonical, wire::MAX_JSON_BYTES};
+use crate::{listen::canonical, tls, wire::MAX_JSON_BYTES};
 
 /// For one probe in all.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -20,10 +21,21 @@ pub struct Prober {
 
 impl Prober {
     pub fn new() -> reqwest::Result<Self> {
-        let client = reqwest::Client::builder()
+        // A node that speaks HTTPS sends plain HTTP on to it.
+        let to_https = Policy::custom(|attempt| {
+            let (from, to) = (attempt.previous().last(), attempt.url());
+            let same = from.is_some_and(|from| {
+                (from.host(), from.port_or_known_default())
+                    == (to.host(), to.port_or_known_default())
+                    && from.scheme() == "http"
+            });
+            if same && to.scheme() == "https" { attempt.follow() } else { attempt.stop() }
+        });
+        // Whether its certificate is to be believed is for its clients to judge:
+        // nothing is told to it, and only its name is listened to.
+        let client = tls::http(tls::anybodys_client())
             .timeout(TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
+            .redirect(to_https)
             // A probe also finds out whether the node takes new connections.
             .pool_max_idle_per_host(0)
             .build()?;
@@ -37,12 +49,12 @@ impl Prober {
         };
         let url = format!("http://{authority}/api/status");
         let outcome = match self.get(&url).await {
-            Ok((200, body)) => judge(node_id, &body),
-            Ok((status, _)) => Err(format!("answers with status {status}")),
+            Ok((200, https, body)) => judge(node_id, &body).map(|()| https),
+            Ok((status, ..)) => Err(format!("answers with status {status}")),
             Err(reason) => Err(reason),
         };
         match outcome {
-            Ok(()) => Reach::Reachable,
+            Ok(https) => Reach::Reachable { https },
             Err(reason) => {
                 let at = chrono::Local::now().format("%Y-%m-%d %H:%M:%S");
                 Reach::Unreachable(format!("GET {url}: {reason} (asked {at})"))
@@ -50,7 +62,8 @@ impl Prober {
         }
     }
 
-    async fn get(&self, url: &str) -> Result<(u16, Vec<u8>), String> {
+    /// Status, whether HTTPS is spoken there, and the answer.
+    async fn get(&self, url: &str) -> Result<(u16, bool, Vec<u8>), String> {
         let mut answer = self.client.get(url).send().await.map_err(|e| reason(&e))?;
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(|e| reason(&e))? {
@@ -59,7 +72,7 @@ impl Prober {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok((answer.status().as_u16(), body))
+        Ok((answer.status().as_u16(), answer.url().scheme() == "https", body))
     }
 }
 

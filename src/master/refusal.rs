@@ -2,13 +2,14 @@
 //! slash are the contract's.
 
 use axum::{
+    Json,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::Value;
 use thiserror::Error;
 use tracing::error;
 
+use super::json::{Flaw, Malformed};
 use crate::{
     package::PackageId,
     store::{StoreError, verify::VerifyError},
@@ -54,7 +55,7 @@ pub enum Refusal {
     )]
     NotJson,
     #[error("malformed request")]
-    Malformed(Vec<Value>),
+    Malformed(Vec<Flaw>),
     #[error("请求过大，上限 {0} 字节 / the request is larger than {0} bytes")]
     TooLarge(usize),
 }
@@ -97,7 +98,7 @@ impl IntoResponse for Refusal {
         // answer, and the client should not send its next request on it.
         let unread = matches!(self, Self::TooLarge(_) | Self::Cut(_) | Self::Stalled);
         let answer = match self {
-            Self::Malformed(problems) => wire::detail(status, problems),
+            Self::Malformed(flaws) => (status, Json(Malformed { detail: flaws })).into_response(),
             other => wire::detail(status, other.to_string()),
         };
         if unread { ([(header::CONNECTION, "close")], answer).into_response() } else { answer }

@@ -23,7 +23,10 @@ const PROBE_EVERY_S: f64 = 10.0;
 pub enum Reach {
     #[default]
     Unknown,
-    Reachable,
+    /// By which scheme, as the node itself answers.
+    Reachable {
+        https: bool,
+    },
     Unreachable(String),
 }
 
@@ -99,6 +102,7 @@ impl Node {
 pub struct Candidate {
     pub node_id: String,
     pub address: String,
+    pub https: bool,
     pub busy: u64,
 }
 
@@ -168,7 +172,7 @@ impl Registry {
     pub fn unreachable(&self, node_id: &str) -> Option<String> {
         match &self.nodes.get(node_id)?.reach {
             Reach::Unreachable(reason) => Some(reason.clone()),
-            Reach::Unknown | Reach::Reachable => None,
+            Reach::Unknown | Reach::Reachable { .. } => None,
         }
     }
 
@@ -178,7 +182,7 @@ impl Registry {
 
     /// Live nodes that clients can reach.
     pub fn available(&self, now_s: f64) -> impl Iterator<Item = (&String, &Node)> {
-        self.live(now_s).filter(|(_, node)| node.reach == Reach::Reachable)
+        self.live(now_s).filter(|(_, node)| matches!(node.reach, Reach::Reachable { .. }))
     }
 
     pub fn candidates(&self, id: &PackageId, current: Sha256, now_s: f64) -> Vec<Candidate> {
@@ -187,6 +191,7 @@ impl Registry {
             .map(|(node_id, node)| Candidate {
                 node_id: node_id.clone(),
                 address: node.address.clone(),
+                https: node.reach == Reach::Reachable { https: true },
                 busy: node.busy(),
             })
             .collect()
@@ -350,7 +355,7 @@ mod tests {
         };
         heard(&mut registry, "a", beat("1.1.1.1:1", true, 2), 0.0);
         assert_eq!(candidates(&registry, 1.0), [], "not probed yet");
-        registry.probed("a", "1.1.1.1:1", &Reach::Reachable);
+        registry.probed("a", "1.1.1.1:1", &Reach::Reachable { https: false });
         assert_eq!(candidates(&registry, 1.0), [("a".into(), 2)]);
         registry.redirected("a");
         assert_eq!(candidates(&registry, 1.0), [("a".into(), 3)]);
@@ -376,13 +381,16 @@ mod tests {
         assert_eq!(registry.take_due_probes(9, 0.0), a("1.1.1.1:1"));
         register(&mut registry, "a", "2.2.2.2:2", 1.0);
         assert_eq!(registry.take_due_probes(9, 1.0), [], "one is under way");
-        assert!(!registry.probed("a", "1.1.1.1:1", &Reach::Reachable), "of the old address");
+        assert!(
+            !registry.probed("a", "1.1.1.1:1", &Reach::Reachable { https: false }),
+            "of the old address"
+        );
         assert_eq!(registry.live(1.0).next().unwrap().1.reach, Reach::Unknown);
         assert_eq!(registry.take_due_probes(9, 1.0), a("2.2.2.2:2"));
-        assert!(registry.probed("a", "2.2.2.2:2", &Reach::Reachable));
+        assert!(registry.probed("a", "2.2.2.2:2", &Reach::Reachable { https: false }));
         assert_eq!(registry.take_due_probes(9, 10.9), []);
         assert_eq!(registry.take_due_probes(9, 11.0), a("2.2.2.2:2"));
-        assert!(!registry.probed("a", "2.2.2.2:2", &Reach::Reachable), "no news");
+        assert!(!registry.probed("a", "2.2.2.2:2", &Reach::Reachable { https: false }), "no news");
     }
 
     #[test]

@@ -43,6 +43,7 @@ pub struct NodeStatus {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "RunningMeeting"))]
 struct Item<'a> {
     id: &'a PackageId,
     title: &'a str,
@@ -54,25 +55,36 @@ struct Item<'a> {
     package_url: Option<String>,
 }
 
+/// The whole answer.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PolledByNodes"))]
+pub(super) struct Told<'a> {
+    /// Another one means that something changed.
+    id: &'a str,
+    active_meetings: Vec<Item<'a>>,
+    /// Put in by `answer`.
+    #[cfg_attr(test, schemars(with = "f64", description = "Seconds since 1970."))]
+    timestamp: (),
+}
+
 impl NodeStatus {
     pub fn of(book: &Book, store: &Store) -> Self {
         let items = book.running().map(|meeting| {
             let stored = store.get(&meeting.id);
             let manifest = stored.as_ref().map(|stored| &stored.manifest);
             let url = |_| format!("/uploads/packages/{}", file_name(&meeting.id));
-            let item = Item {
+            Item {
                 id: &meeting.id,
                 title: &meeting.title,
                 sha256: manifest.map(|manifest| manifest.sha256),
                 size: manifest.map(|manifest| manifest.size_bytes),
                 package_url: manifest.map(url),
-            };
-            // Texts and figures: there is nothing in it that JSON has not.
-            serde_json::to_string(&item).unwrap_or_default()
+            }
         });
-        let items = items.collect::<Vec<_>>().join(",");
-        let token = serde_json::Value::from(&*book.token);
-        let begins = format!(r#"{{"id":{token},"active_meetings":[{items}],"timestamp":"#);
+        let told = Told { id: &book.token, active_meetings: items.collect(), timestamp: () };
+        // Texts and figures: there is nothing in it that JSON has not.
+        let whole = serde_json::to_string(&told).unwrap_or_default();
+        let begins = whole.trim_end_matches("null}").to_owned();
         let digest = package::Sha256::new(Sha256::digest(&begins).into());
         Self { version: format!("W/\"{digest}\""), begins }
     }

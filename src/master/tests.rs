@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::{Master, MasterError, MasterOptions};
-use crate::{listen::Listener, package::Sha256, store::tests::zip_of, tasks::Tasks};
+use crate::{listen::Listener, package::Sha256, store::tests::zip_of, tasks::Tasks, tls};
 
 const GRACE: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(600);
@@ -31,11 +31,8 @@ impl TestMaster {
 
     async fn in_folder(folder: TempDir, announce_timeout: Duration) -> Self {
         let master = Master::start(options(&folder, announce_timeout)).await.unwrap();
-        let client = Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()
-            .unwrap();
+        let client =
+            tls::http(tls::client()).redirect(reqwest::redirect::Policy::none()).build().unwrap();
         Self { folder, master, client }
     }
 

@@ -3,13 +3,13 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     meetings::Meeting,
     registry::{Node, Reach},
 };
-use crate::store::LOW_DISK_BYTES;
+use crate::{store::LOW_DISK_BYTES, wire::problem::Problem};
 
 /// A page that lists more of one kind helps nobody.
 const MAX_OF_A_KIND: usize = 20;
@@ -26,39 +26,36 @@ pub struct Seen<'a> {
     pub path: &'a Path,
 }
 
-pub fn found(seen: &Seen) -> Vec<Value> {
+pub fn found(seen: &Seen) -> Vec<Problem> {
     let mut found = Vec::new();
     found.extend(seen.bare.iter().take(MAX_OF_A_KIND).map(|meeting| {
-        json!({
-            "code": "meeting_without_package", "severity": "error",
-            "since": meeting.started_at, "meeting": meeting.id, "title": meeting.title,
-        })
+        Problem::error(
+            "meeting_without_package",
+            json!({"since": meeting.started_at, "meeting": meeting.id, "title": meeting.title}),
+        )
     }));
     if seen.any_running && seen.nodes.is_empty() {
-        found.push(json!({"code": "no_nodes", "severity": "warning"}));
+        found.push(Problem::warning("no_nodes", json!({})));
     }
     found.extend(seen.nodes.iter().filter_map(unreachable).take(MAX_OF_A_KIND));
     found.extend(seen.free.filter(|free| *free < LOW_DISK_BYTES).map(|free| {
-        json!({
-            "code": "disk_nearly_full", "severity": "warning", "free": free, "path": seen.path,
-        })
+        Problem::warning("disk_nearly_full", json!({"free": free, "path": seen.path}))
     }));
     found.extend(
-        seen.login_error
-            .map(|text| json!({"code": "login_broken", "severity": "warning", "text": text})),
+        seen.login_error.map(|text| Problem::warning("login_broken", json!({"text": text}))),
     );
     if seen.open {
-        found.push(json!({"code": "open_access", "severity": "warning"}));
+        found.push(Problem::warning("open_access", json!({})));
     }
     found
 }
 
-fn unreachable((node_id, node): &(&String, &Node)) -> Option<Value> {
+fn unreachable((node_id, node): &(&String, &Node)) -> Option<Problem> {
     let Reach::Unreachable(reason) = &node.reach else { return None };
-    Some(json!({
-        "code": "node_unreachable", "severity": "warning",
-        "node": node_id, "address": node.address, "text": reason,
-    }))
+    Some(Problem::warning(
+        "node_unreachable",
+        json!({"node": node_id, "address": node.address, "text": reason}),
+    ))
 }
 
 #[cfg(test)]
@@ -88,14 +85,15 @@ mod tests {
             path: Path::new("/data"),
         };
         change(&mut seen);
-        found(&seen).iter().map(|problem| problem["code"].as_str().unwrap().to_owned()).collect()
+        found(&seen).iter().map(|problem| problem.code.to_owned()).collect()
     }
 
     #[test]
     fn each_trouble_has_its_code_and_errors_come_first() {
         let nothing = Vec::<String>::new();
         let cut = || Some(Reach::Unreachable("refused".into()));
-        let well = |change: fn(&mut Seen)| codes(&[], Some(Reach::Reachable), change);
+        let well =
+            |change: fn(&mut Seen)| codes(&[], Some(Reach::Reachable { https: false }), change);
         assert_eq!(well(|_| ()), nothing);
         assert_eq!(codes(&[], Some(Reach::Unknown), |_| ()), nothing, "nobody asked it yet");
         assert_eq!(codes(&[], cut(), |_| ()), ["node_unreachable"]);

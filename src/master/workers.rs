@@ -13,7 +13,7 @@ use super::{
     registry::{Reach, Registry},
     server::{Outside, Server},
 };
-use crate::{tasks, wire::feed};
+use crate::{config::scheme, tasks, wire::feed};
 
 /// Probes under way at a time: more than any venue has nodes, so that slow
 /// ones do not delay the others.
@@ -85,7 +85,10 @@ fn note(registry: &mut Registry, node_id: &str, address: &str, reach: &Reach) {
         return;
     }
     match reach {
-        Reach::Reachable => info!("node {node_id:?} can be reached at {address}"),
+        Reach::Reachable { https } => {
+            let scheme = scheme(*https);
+            info!("node {node_id:?} can be reached at {scheme}://{address}");
+        }
         Reach::Unreachable(reason) => {
             warn!("node {node_id:?} gets no clients, it can't be reached: {reason}");
         }

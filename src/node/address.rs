@@ -10,7 +10,7 @@ use tokio::net::lookup_host;
 
 use crate::{
     board::Doubt,
-    config::{Config, authority, literal},
+    config::{Config, authority, literal, scheme},
     listen, machine, tasks,
 };
 
@@ -66,7 +66,8 @@ pub async fn advertised(
 pub async fn panel(config: &Config, host: IpAddr, listening_port: u16) -> String {
     let known = advertised(config, host, listening_port).await.map(|known| known.address);
     let here = || authority(&Ipv4Addr::LOCALHOST.to_string(), listening_port);
-    format!("http://{}/static/index.html", known.unwrap_or_else(|_| here()))
+    let scheme = scheme(config.tls_files().is_some());
+    format!("{scheme}://{}/static/index.html", known.unwrap_or_else(|_| here()))
 }
 
 /// The interface's address that clients get furthest with. Always the same one

@@ -18,7 +18,6 @@ use axum::{
 };
 use futures_util::Stream;
 use serde::Serialize;
-use serde_json::json;
 use tokio::sync::{Notify, watch};
 
 use super::{detail, snapshot::Snapshot};
@@ -60,9 +59,19 @@ impl History {
     }
 }
 
+/// The history as it is told.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "History"))]
+pub struct Told<'a> {
+    /// Seconds from one sample to the next.
+    step: u64,
+    samples: &'a VecDeque<Sample>,
+}
+
 impl Serialize for History {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        json!({"step": SAMPLE_EVERY.as_secs(), "samples": self.samples}).serialize(serializer)
+        let told = Told { step: SAMPLE_EVERY.as_secs(), samples: &self.samples };
+        told.serialize(serializer)
     }
 }
 
@@ -251,6 +260,8 @@ pub fn too_many() -> Response {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);

@@ -16,7 +16,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use serde_json::json;
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, timeout},
@@ -54,6 +53,7 @@ pub struct Health {
 
 /// Why something isn't ready.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Unready {
     pub code: &'static str,
     pub text: String,
@@ -107,22 +107,50 @@ impl Health {
     }
 }
 
+#[derive(Clone, Copy, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Live {
+    status: State,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Ready {
+    status: State,
+    /// All that is not ready.
+    problems: Vec<Unready>,
+    /// The same in one text, where there is any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "HealthState"))]
+enum State {
+    Live,
+    Ready,
+    NotReady,
+}
+
 /// `GET /api/health/live`.
 pub async fn live() -> Response {
-    answer(StatusCode::OK, json!({"status": "live"}))
+    answer(StatusCode::OK, Live { status: State::Live })
 }
 
 /// `GET /api/health/ready`, where this is all that is not.
 pub fn ready(unready: &[Unready]) -> Response {
     if unready.is_empty() {
-        return answer(StatusCode::OK, json!({"status": "ready", "problems": []}));
+        let ready = Ready { status: State::Ready, problems: Vec::new(), detail: None };
+        return answer(StatusCode::OK, ready);
     }
     let detail: Vec<_> = unready.iter().map(|why| why.text.as_str()).collect();
-    let body = json!({"status": "not_ready", "problems": unready, "detail": detail.join("; ")});
+    let detail = Some(detail.join("; "));
+    let body = Ready { status: State::NotReady, problems: unready.to_vec(), detail };
     answer(StatusCode::SERVICE_UNAVAILABLE, body)
 }
 
-fn answer(status: StatusCode, body: serde_json::Value) -> Response {
+fn answer(status: StatusCode, body: impl Serialize) -> Response {
     (status, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }
 

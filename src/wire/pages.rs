@@ -1,6 +1,9 @@
 //! The pages: files of `web/`, embedded in the binary, compressed once.
 
-use std::{io::Write, sync::LazyLock};
+use std::{
+    io::Write,
+    sync::{LazyLock, OnceLock},
+};
 
 use axum::{
     Router,
@@ -14,91 +17,134 @@ use sha2::{Digest, Sha256};
 
 use super::not_found;
 
-struct Source {
-    name: &'static str,
-    bytes: &'static [u8],
-}
-
 macro_rules! files {
     ($($name:literal),+ $(,)?) => {
-        &[$(Source { name: $name, bytes: include_bytes!(concat!("../../web/", $name)) }),+]
+        vec![$(File::new($name, include_bytes!(concat!("../../web/", $name)))),+]
     };
 }
 
-const SOURCES: &[Source] = files! {
-    "icon.svg",
-    "index.html",
-    "master.html",
-    "css/base.css",
-    "css/master.css",
-    "css/node.css",
-    "css/parts.css",
-    "js/api.js",
-    "js/chart.js",
-    "js/dialog.js",
-    "js/dom.js",
-    "js/drafts.js",
-    "js/format.js",
-    "js/i18n.js",
-    "js/icons.js",
-    "js/live.js",
-    "js/master.js",
-    "js/master/create.js",
-    "js/master/health.js",
-    "js/master/key.js",
-    "js/master/meeting-row.js",
-    "js/master/meetings.js",
-    "js/master/nodes.js",
-    "js/master/overview.js",
-    "js/master/traffic.js",
-    "js/master/uploads.js",
-    "js/meter.js",
-    "js/node-health.js",
-    "js/node.js",
-    "js/pace.js",
-    "js/parts.js",
-    "js/shell.js",
-    "js/texts/master.js",
-    "js/texts/node.js",
-    "js/texts/shared.js",
-    "js/views/config.js",
-    "js/views/editors.js",
-    "js/views/field.js",
-    "js/views/found.js",
-    "js/views/health.js",
-    "js/views/login.js",
-    "js/views/logs.js",
-    "js/views/meeting-row.js",
-    "js/views/meetings.js",
-    "js/views/node.js",
-    "js/views/traffic.js",
-};
+static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
+    files! {
+        "docs.html",
+        "icon.svg",
+        "index.html",
+        "master.html",
+        "css/base.css",
+        "css/docs.css",
+        "css/master.css",
+        "css/node.css",
+        "css/parts.css",
+        "js/api.js",
+        "js/chart.js",
+        "js/dialog.js",
+        "js/docs.js",
+    "js/docs/schema.js",
+    "js/docs/send.js",
+        "js/dom.js",
+        "js/drafts.js",
+        "js/format.js",
+        "js/i18n.js",
+        "js/icons.js",
+        "js/live.js",
+        "js/master.js",
+        "js/master/create.js",
+        "js/master/health.js",
+        "js/master/key.js",
+        "js/master/meeting-row.js",
+        "js/master/meetings.js",
+        "js/master/nodes.js",
+        "js/master/overview.js",
+        "js/master/traffic.js",
+        "js/master/uploads.js",
+        "js/meter.js",
+        "js/node-health.js",
+        "js/node.js",
+        "js/pace.js",
+        "js/parts.js",
+        "js/shell.js",
+        "js/texts/docs.js",
+        "js/texts/master.js",
+        "js/texts/node.js",
+        "js/texts/shared.js",
+        "js/views/config.js",
+        "js/views/editors.js",
+        "js/views/field.js",
+        "js/views/found.js",
+        "js/views/health.js",
+        "js/views/login.js",
+        "js/views/logs.js",
+        "js/views/meeting-row.js",
+        "js/views/meetings.js",
+        "js/views/node.js",
+        "js/views/traffic.js",
+    }
+});
 
 /// Nothing from elsewhere, no inline script, in nobody's frame.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
 
-struct File {
+/// A file that is part of the program.
+pub struct File {
     name: &'static str,
-    media_type: &'static str,
+    bytes: &'static [u8],
+    made: OnceLock<Made>,
+}
+
+/// What is made of a file when it is first asked for.
+struct Made {
     etag: String,
-    plain: &'static [u8],
     compressed: Vec<u8>,
 }
 
-static FILES: LazyLock<Vec<File>> = LazyLock::new(|| SOURCES.iter().map(File::of).collect());
-
 impl File {
-    fn of(source: &Source) -> Self {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-        // Memory takes whatever is written.
-        let _ = encoder.write_all(source.bytes);
-        let digest = crate::package::Sha256::new(Sha256::digest(source.bytes).into());
-        Self {
-            name: source.name,
-            media_type: media_type(source.name),
-            etag: format!("\"{}\"", &digest.to_string()[..32]),
-            plain: source.bytes,
-            compressed: encoder.finish().unwrap_or_default(),
+    pub const fn new(name: &'static str, bytes: &'static [u8]) -> Self {
+        Self { name, bytes, made: OnceLock::new() }
+    }
+
+    fn made(&self) -> &Made {
+        self.made.get_or_init(|| {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+            // Memory takes whatever is written.
+            let _ = encoder.write_all(self.bytes);
+            let digest = crate::package::Sha256::new(Sha256::digest(self.bytes).into());
+            Made {
+                etag: format!("\"{}\"", &digest.to_string()[..32]),
+                compressed: encoder.finish().unwrap_or_default(),
+            }
+        })
+    }
+
+    pub fn answer(&'static self, asked: &HeaderMap) -> Response {
+        let made = self.made();
+        let (encoding, body) = match accepts_gzip(asked) {
+            true => (Some((header::CONTENT_ENCODING, "gzip")), made.compressed.as_slice()),
+            false => (None, self.bytes),
+        };
+        // Weak: the same for both encodings.
+        let etag = format!("W/{}", made.etag);
+        let headers = [
+            (header::CONTENT_TYPE, media_type(self.name)),
+            // Asked for anew each time, at the cost of a 304: an upgrade of the
+            // node is seen at once.
+            (header::CACHE_CONTROL, "no-cache"),
+            (header::VARY, "accept-encoding"),
+            (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+            (header::ETAG, etag.as_str()),
+        ];
+        let known = asked.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
+        let current = |tag: &str| tag.trim().trim_start_matches("W/") == made.etag;
+        match known.is_some_and(|tags| tags.split(',').any(current)) {
+            true => (StatusCode::NOT_MODIFIED, headers).into_response(),
+            // Bytes that live as long as the program need no copy.
+            false => {
+                let encoding = encoding.into_iter().collect::<Vec<_>>();
+                (
+                    headers,
+                    axum::response::AppendHeaders(encoding),
+                    axum::body::Bytes::from_static(body),
+                )
+                    .into_response()
+            }
         }
     }
 }
@@ -109,6 +155,7 @@ fn media_type(name: &str) -> &'static str {
         Some("css") => "text/css; charset=utf-8",
         Some("js") => "text/javascript; charset=utf-8",
         Some("svg") => "image/svg+xml",
+        Some("json") => "application/json",
         _ => "application/octet-stream",
     }
 }
@@ -127,34 +174,9 @@ async fn file(path: Result<Path<String>, PathRejection>, asked: HeaderMap, uri: 
 
 /// One of the files, by its name.
 pub fn page(name: &str, asked: &HeaderMap) -> Response {
-    let Some(file) = FILES.iter().find(|file| file.name == name) else {
-        return StatusCode::NOT_FOUND.into_response();
-    };
-    let (encoding, body) = match accepts_gzip(asked) {
-        true => (Some((header::CONTENT_ENCODING, "gzip")), file.compressed.as_slice()),
-        false => (None, file.plain),
-    };
-    // Weak: the same for both encodings.
-    let etag = format!("W/{}", file.etag);
-    let headers = [
-        (header::CONTENT_TYPE, file.media_type),
-        // Asked for anew each time, at the cost of a 304: an upgrade of the
-        // node is seen at once.
-        (header::CACHE_CONTROL, "no-cache"),
-        (header::VARY, "accept-encoding"),
-        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
-        (header::ETAG, etag.as_str()),
-    ];
-    let known = asked.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
-    let current = |tag: &str| tag.trim().trim_start_matches("W/") == file.etag;
-    match known.is_some_and(|tags| tags.split(',').any(current)) {
-        true => (StatusCode::NOT_MODIFIED, headers).into_response(),
-        // Bytes that live as long as the program need no copy.
-        false => {
-            let encoding = encoding.into_iter().collect::<Vec<_>>();
-            (headers, axum::response::AppendHeaders(encoding), axum::body::Bytes::from_static(body))
-                .into_response()
-        }
+    match FILES.iter().find(|file| file.name == name) {
+        Some(file) => file.answer(asked),
+        None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
@@ -191,10 +213,10 @@ mod tests {
     fn parts_of(page: &'static str) -> BTreeSet<&'static str> {
         let (mut parts, mut unread) = (BTreeSet::from([page]), vec![page]);
         while let Some(name) = unread.pop() {
-            let source = SOURCES.iter().find(|source| source.name == name).unwrap();
+            let source = FILES.iter().find(|source| source.name == name).unwrap();
             let text = std::str::from_utf8(source.bytes).unwrap();
             for path in text.split('"').filter_map(|quoted| resolved(name, quoted)) {
-                let other = SOURCES.iter().map(|other| other.name).find(|other| *other == path);
+                let other = FILES.iter().map(|other| other.name).find(|other| *other == path);
                 if let Some(other) = other.filter(|other| parts.insert(other)) {
                     unread.push(other);
                 }
@@ -210,17 +232,24 @@ mod tests {
     }
 
     #[test]
-    fn either_page_is_small_with_all_its_parts() {
+    fn each_page_is_small_with_all_its_parts() {
         let mut used = BTreeSet::new();
+        let size = |parts: &BTreeSet<&str>| -> usize {
+            let files = FILES.iter().filter(|source| parts.contains(source.name));
+            files.map(|source| source.bytes.len()).sum()
+        };
         for page in ["index.html", "master.html"] {
             let parts = parts_of(page);
-            let files = SOURCES.iter().filter(|source| parts.contains(source.name));
-            let size: usize = files.map(|source| source.bytes.len()).sum();
-            assert!(size < 150_000, "{page}: {size} bytes");
+            assert!(size(&parts) < 150_000, "{page}: {} bytes", size(&parts));
             used.extend(parts);
         }
+        // What the page of the API adds to what the others have.
+        let parts = parts_of("docs.html");
+        let own = &parts - &used;
+        assert!(size(&own) < 40_000, "docs.html: {} bytes", size(&own));
+        used.extend(parts);
         let unused: Vec<_> =
-            SOURCES.iter().map(|file| file.name).filter(|name| !used.contains(name)).collect();
+            FILES.iter().map(|file| file.name).filter(|name| !used.contains(name)).collect();
         assert!(unused.is_empty(), "{unused:?}");
     }
 
@@ -228,9 +257,9 @@ mod tests {
     fn every_file_is_embedded() {
         let mut found = BTreeSet::new();
         names(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("web"), "", &mut found);
-        let embedded: BTreeSet<_> = SOURCES.iter().map(|file| file.name.to_owned()).collect();
+        let embedded: BTreeSet<_> = FILES.iter().map(|file| file.name.to_owned()).collect();
         assert_eq!(embedded, found);
-        assert!(FILES.iter().all(|file| file.media_type != "application/octet-stream"));
+        assert!(FILES.iter().all(|file| media_type(file.name) != "application/octet-stream"));
     }
 
     #[test]

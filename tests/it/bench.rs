@@ -206,7 +206,7 @@ async fn another_version_and_lost_ways_are_found() {
     let circle = scripted(move |_| to(PATH));
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let to_gone = scripted(move |_| to(&format!("http://{gone}{PATH}")));
-    let abroad = scripted(move |_| to("https://127.0.0.1/x"));
+    let abroad = scripted(move |_| to("ftp://127.0.0.1/x"));
     for (address, kind) in
         [(other, "length"), (circle, "astray"), (to_gone, "connect"), (abroad, "astray")]
     {
@@ -222,7 +222,7 @@ async fn bad_input_is_one_line_that_names_the_mend() {
     let (refused, quiet) = (format!("http://{nobody}"), "http://127.0.0.1:9");
     for (url, args, code, parts) in [
         ("127.0.0.1:8001", &[][..], 1, ["http://127.0.0.1:8001 is meant?", "--url"]),
-        ("https://127.0.0.1:8001", &[], 1, ["--url", "not http://"]),
+        ("ftp://127.0.0.1:8001", &[], 1, ["--url", "neither http:// nor https://"]),
         (&refused, &[], 1, ["Connection refused", "is it running"]),
         (quiet, &["--clients", "0"], 2, ["--clients", "from 1 to 20000"]),
         (quiet, &["--arrive", "soon"], 2, ["--arrive", "60s"]),

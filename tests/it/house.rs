@@ -22,6 +22,7 @@ const FLOORS: &[&[&str]] = &[
     &["protocol"],
     &["package"],
     &["cli", "listen", "machine", "telemetry", "terminal"],
+    &["tls"],
     &["config"],
     &["systemd"],
     &["tasks", "atomic", "live", "metrics", "pacer", "pulse"],
@@ -30,7 +31,7 @@ const FLOORS: &[&[&str]] = &[
 /// What the main server shares with the node, and nothing else.
 const MASTERS: &[&str] = &[
     "access", "delivery", "wire", "store", "protocol", "package", "listen", "config", "tasks",
-    "atomic", "metrics", "pulse",
+    "atomic", "metrics", "pulse", "tls",
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {

@@ -30,3 +30,4 @@ mod serving;
 mod storage;
 mod sync;
 mod systemd;
+mod tls;

@@ -1,5 +1,6 @@
 //! Builders and what tests wait with.
 
+pub mod certificates;
 pub mod machine;
 pub mod main_server;
 pub mod master;
@@ -56,8 +57,7 @@ pub async fn until_synced(id: &str, mut look: impl AsyncFnMut() -> Value) -> Val
 
 /// A client as plain as a tablet's: no pool, no redirects, no proxy.
 pub fn client() -> reqwest::Client {
-    reqwest::Client::builder()
-        .no_proxy()
+    edge_mirror::tls::http(edge_mirror::tls::client())
         .pool_max_idle_per_host(0)
         .redirect(reqwest::redirect::Policy::none())
         .build()

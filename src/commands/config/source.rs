@@ -15,8 +15,8 @@ use crate::{
         client::{self, Api, CallError},
         place,
     },
-    config::{ConfigError, Environment, Problem, Settings, check},
-    tasks,
+    config::{Config, ConfigError, Environment, Problem, Settings, check},
+    tasks, tls,
 };
 
 pub(super) enum Source {
@@ -37,7 +37,8 @@ impl Source {
     pub fn of(of: &ConfigOf) -> Result<Self> {
         Ok(match &of.node {
             Some(node) => {
-                Self::Node(Api::new(node.clone(), client::NODE, client::token(&of.login))?)
+                let (trust, token) = (of.authority.trust(), client::token(&of.login));
+                Self::Node(Api::new(node.clone(), &trust, client::NODE, token)?)
             }
             None => Self::File(place::config_file(of.config.as_deref())),
         })
@@ -64,7 +65,8 @@ impl Source {
                 let path = path.clone();
                 let changed = tasks::blocking(move || -> Result<bool> {
                     let settings = Settings::load_or_create(&path)?;
-                    let changed = settings.patch(&patch, |_| Ok(()))?;
+                    let before = settings.current();
+                    let changed = settings.patch(&patch, |new| agree(&before, new))?;
                     let warnings = settings.current().warnings();
                     warnings.iter().for_each(|warning| eprintln!("edge-mirror: {warning}"));
                     Ok(changed)
@@ -97,6 +99,11 @@ impl Source {
     }
 }
 
+/// A pair that does not fit would keep the node from starting.
+fn agree(before: &Config, new: &Config) -> Result<(), Problem> {
+    tls::problem(Some(before), new).map_or(Ok(()), Err)
+}
+
 fn stranger(api: &Api) -> anyhow::Error {
     let error: CallError = api.stranger("POST /api/config/check");
     error.into()
@@ -120,7 +127,10 @@ fn checked(path: &Path, patch: &Map<String, Value>) -> Result<Vec<Problem>> {
     let environment = Environment::of_process().map_err(ConfigError::Environment)?;
     let typed = |whole: &Map<String, Value>| check::typed(&environment.over(whole), folder);
     let outcome = environment.strip(patch).and_then(|patch| check::patched(&whole, &patch, typed));
-    problems.extend(outcome.err().into_iter().flatten());
+    match outcome {
+        Ok((_, config)) => problems.extend(tls::problem(None, &config)),
+        Err(found) => problems.extend(found),
+    }
     Ok(problems)
 }
 

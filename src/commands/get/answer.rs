@@ -93,7 +93,7 @@ impl Setback {
         }
         let why = match error.is_timeout() {
             true => "no answer in time".to_owned(),
-            false => root_cause(error),
+            false => client::why(error),
         };
         let what = format!("cannot reach {from}: {why}");
         Self { from, what, passing: true, again_after: None }
@@ -102,7 +102,7 @@ impl Setback {
     pub fn broken(from: String, received: u64, error: &reqwest::Error) -> Self {
         let why = match error.is_timeout() {
             true => "nothing came any more".to_owned(),
-            false => root_cause(error),
+            false => client::why(error),
         };
         let what = format!("the connection to {from} broke after {received} bytes: {why}");
         Self { from, what, passing: true, again_after: None }

@@ -62,7 +62,12 @@ async fn listed_by(http: &Client, server: &Server, id: &PackageId) -> Option<Vec
 fn addresses(answer: &Value) -> Option<Vec<Url>> {
     let list = answer.as_array().or_else(|| answer["available_nodes"].as_array())?;
     let address = |source: &Value| Url::parse(source["download_url"].as_str()?).ok();
-    Some(list.iter().filter_map(address).filter(|url| url.scheme() == "http").collect())
+    Some(
+        list.iter()
+            .filter_map(address)
+            .filter(|url| matches!(url.scheme(), "http" | "https"))
+            .collect(),
+    )
 }
 
 async fn asked(http: &Client, url: Url) -> Option<Value> {

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 /// The same in Chinese and in English.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Words {
     pub zh: &'static str,
     pub en: &'static str,
@@ -21,6 +22,7 @@ pub const GROUPS: &[(&str, Words)] = &[
     ("cleanup", words("清理", "Cleaning")),
     ("network", words("拉取会议包", "Pulling packages")),
     ("serve", words("提供下载", "Serving packages")),
+    ("tls", words("HTTPS", "HTTPS")),
     ("heartbeat", words("心跳", "Heartbeat")),
     ("logging", words("日志", "Logs")),
     ("security", words("安全", "Security")),
@@ -82,6 +84,49 @@ pub const MEANINGS: &[Meaning] = &[
             "节点会从原主控服务器注销，并重新拉取新服务器上的会议包。",
             "The node leaves the present main server and pulls the packages anew from the other one.",
         ),
+    ),
+    careful(
+        of(
+            "mainServerTls",
+            "connection",
+            None,
+            words("用 HTTPS 连接主控服务器", "HTTPS to the main server"),
+            words(
+                "主控服务器（或其前面的反向代理）提供 HTTPS 时开启，端口要一并填对。",
+                "On where the main server, or a proxy before it, speaks HTTPS; its port has to fit.",
+            ),
+        ),
+        words(
+            "地址随之改变：节点会重新登记，并重新核对会议包。",
+            "It makes another address: the node registers again, and packages are compared or pulled anew.",
+        ),
+    ),
+    of(
+        "mainServerCa",
+        "connection",
+        None,
+        words("主控服务器的证书颁发机构", "Main server's authority"),
+        words(
+            "自建证书颁发机构的证书，或主控服务器自己的证书（PEM）；设置后只信任它。留空则信任系统中的机构。",
+            "PEM file of your own authority, or with the main server's own certificate; nobody else is trusted then. Empty: the system's authorities.",
+        ),
+    ),
+    of(
+        "mainServerCert",
+        "connection",
+        None,
+        words("节点出示的证书", "Certificate shown to it"),
+        words(
+            "主控服务器要求客户端证书时填写（PEM，可含证书链）。",
+            "PEM file, with its chain, for a main server that asks nodes for a certificate.",
+        ),
+    ),
+    of(
+        "mainServerCertKey",
+        "connection",
+        None,
+        words("该证书的私钥", "That certificate's key"),
+        words("上述证书的私钥文件（PEM，未加密）。", "PEM file of its private key, not encrypted."),
     ),
     of(
         "syncInterval",
@@ -324,6 +369,42 @@ pub const MEANINGS: &[Meaning] = &[
         words(
             "会议包还在拉取时就开始发给等待的客户端；最后一部分在校验通过后才发送，校验失败则断开连接。关闭则等校验完成后再发送。",
             "Clients that wait for a package being pulled get its bytes as they arrive; the last ones only once the whole is verified, else the connection breaks. Off: they wait for the whole.",
+        ),
+    ),
+    careful(
+        of(
+            "tls.cert",
+            "tls",
+            None,
+            words("证书", "Certificate"),
+            words(
+                "证书文件（PEM，可含证书链）。与私钥一起设置后，nodePort 提供 HTTPS；文件更新后自动生效。",
+                "PEM file, with its chain. With the key, nodePort speaks HTTPS; the file is read again when it changes.",
+            ),
+        ),
+        words(
+            "平板和浏览器必须信任此证书，证书须包含节点的地址；本页面的地址会变为 https。",
+            "Tablets and browsers have to trust it, and it has to name the node's address; this page moves to https.",
+        ),
+    ),
+    of(
+        "tls.key",
+        "tls",
+        None,
+        words("私钥", "Private key"),
+        words(
+            "证书的私钥文件（PEM，未加密）。",
+            "PEM file of the certificate's key, not encrypted.",
+        ),
+    ),
+    of(
+        "tls.redirectPort",
+        "tls",
+        None,
+        words("转到 HTTPS 的端口", "Port that sends on to HTTPS"),
+        words(
+            "在此端口用普通 HTTP 应答，把访问转到 HTTPS，例如 80；0 表示不用。nodePort 上的普通 HTTP 请求总会被转走。",
+            "Answers plain HTTP, 80 say, by sending on to HTTPS; 0: none. Plain HTTP to nodePort itself is always sent on.",
         ),
     ),
     of(

@@ -16,6 +16,7 @@ use crate::{
 
 /// A meeting that is active, or whose package is here, or both.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Meeting<'a> {
     pub id: &'a PackageId,
     pub title: &'a str,
@@ -38,7 +39,8 @@ pub(super) struct Meeting<'a> {
 
 /// A package that is here, as the node that this one replaces lists it.
 #[derive(Clone, Copy, Debug, Serialize)]
-struct Here<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "StoredPackage"))]
+pub(super) struct Here<'a> {
     id: &'a PackageId,
     title: &'a str,
     sync_time: u64,
@@ -49,6 +51,7 @@ struct Here<'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "MeetingState"))]
 pub(super) enum Fares {
     Waiting,
     Pulling,

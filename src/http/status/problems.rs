@@ -3,14 +3,15 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{cleanup_at, meetings::Meeting};
 use crate::{
-    board::{Doubt, Presence, Sync},
+    board::{Doubt, FileFault, Presence, Sync},
     config::Config,
     machine::Machine,
     store::LOW_DISK_BYTES,
+    wire::problem::Problem,
 };
 
 /// A page that lists more failing meetings helps nobody.
@@ -28,30 +29,40 @@ pub(super) struct Seen<'a> {
     pub storage: &'a Path,
     pub storage_error: Option<String>,
     pub port_error: Option<String>,
+    pub tls_error: Option<FileFault>,
+    pub redirect_error: Option<String>,
     pub login_error: Option<String>,
     pub used: u64,
     pub machine: &'a Machine,
 }
 
-pub(super) fn found(seen: &Seen) -> Vec<Value> {
+pub(super) fn found(seen: &Seen) -> Vec<Problem> {
     let mut found = Vec::new();
     if !seen.running {
-        found.push(json!({"code": "stopped", "severity": "error"}));
+        found.push(Problem::error("stopped", json!({})));
     }
     found.extend(config_rejected(seen));
     found.extend(seen.storage_error.as_ref().map(|text| {
         let path = seen.config.storage_path();
-        json!({"code": "storage_error", "severity": "error", "path": path, "text": text})
+        Problem::error("storage_error", json!({"path": path, "text": text}))
     }));
     found.extend(seen.port_error.as_ref().map(|text| {
         let port = seen.config.node_port;
-        json!({"code": "port_error", "severity": "error", "port": port, "text": text})
+        Problem::error("port_error", json!({"port": port, "text": text}))
+    }));
+    // A file as the configuration is one: the last good certificate stays in use.
+    found.extend(seen.tls_error.as_ref().map(|FileFault { file, text }| {
+        Problem::error("config_rejected", json!({"file": file, "text": text}))
+    }));
+    found.extend(seen.redirect_error.as_ref().map(|text| {
+        let port = seen.config.tls.redirect_port;
+        Problem::error("port_error", json!({"port": port, "text": text}))
     }));
     if seen.running {
         found.extend(main_server(seen));
         found.extend(seen.presence.unreachable.as_ref().map(|text| {
             let address = &seen.presence.address;
-            json!({"code": "address_unreachable", "severity": "error", "address": address, "text": text})
+            Problem::error("address_unreachable", json!({"address": address, "text": text}))
         }));
         found.extend(seen.failing.iter().map(failing));
         found.extend(seen.presence.doubts.iter().map(doubtful));
@@ -60,87 +71,90 @@ pub(super) fn found(seen: &Seen) -> Vec<Value> {
     found.extend(
         seen.login_error
             .as_ref()
-            .map(|text| json!({"code": "login_broken", "severity": "warning", "text": text})),
+            .map(|text| Problem::warning("login_broken", json!({"text": text}))),
     );
     if seen.config.heartbeat_is_slow() {
         let interval = seen.config.heartbeat.interval;
-        found.push(json!({"code": "heartbeat_slow", "severity": "warning", "interval": interval}));
+        found.push(Problem::warning("heartbeat_slow", json!({"interval": interval})));
     }
     if seen.config.security.open {
-        found.push(json!({"code": "open_access", "severity": "warning"}));
+        found.push(Problem::warning("open_access", json!({})));
     }
     found
 }
 
-fn config_rejected(seen: &Seen) -> Option<Value> {
+fn config_rejected(seen: &Seen) -> Option<Problem> {
     let text = seen.config_error.as_ref()?;
     let file = seen.config_file;
-    Some(json!({"code": "config_rejected", "severity": "error", "file": file, "text": text}))
+    Some(Problem::error("config_rejected", json!({"file": file, "text": text})))
 }
 
 /// One cause, one line: where heartbeats fail, polls do so, too.
-fn main_server(seen: &Seen) -> Option<Value> {
+fn main_server(seen: &Seen) -> Option<Problem> {
     let (presence, sync) = (seen.presence, seen.sync);
     let (code, fault, since) = match (&presence.error, &sync.poll_error) {
         (Some(fault), _) => ("main_server_unreachable", fault, presence.failing_since_s),
         (None, Some(fault)) => ("poll_failed", fault, sync.poll_failing_since_s),
         (None, None) => return None,
     };
-    Some(json!({
-        "code": code,
-        "severity": "error",
-        "since": since,
-        "main_server": seen.config.main_server(),
-        "cause": fault.cause,
-        "text": fault.text,
-    }))
+    Some(Problem::error(
+        code,
+        json!({
+            "since": since,
+            "main_server": seen.config.main_server(),
+            "cause": fault.cause,
+            "text": fault.text,
+        }),
+    ))
 }
 
-fn doubtful(doubt: &Doubt) -> Value {
+fn doubtful(doubt: &Doubt) -> Problem {
     let text = doubt.to_string();
     match doubt {
-        Doubt::Private { address, main_server } => json!({
-            "code": "address_private", "severity": "warning",
-            "address": address, "main_server": main_server, "text": text,
-        }),
-        Doubt::Interface { name, there } => json!({
-            "code": "interface_missing", "severity": "warning",
-            "interface": name, "interfaces": there, "text": text,
-        }),
+        Doubt::Private { address, main_server } => Problem::warning(
+            "address_private",
+            json!({"address": address, "main_server": main_server, "text": text}),
+        ),
+        Doubt::Interface { name, there } => Problem::warning(
+            "interface_missing",
+            json!({"interface": name, "interfaces": there, "text": text}),
+        ),
     }
 }
 
-fn failing(meeting: &Meeting<'_>) -> Value {
-    json!({
-        "code": "meeting_failing",
-        "severity": "error",
-        "meeting": meeting.id,
-        "title": meeting.title,
-        "cause": meeting.cause,
-        "text": meeting.last_error,
-        "attempt": meeting.attempt,
-        "rounds": meeting.failed_rounds,
-        "next_try": meeting.next_try,
-    })
+fn failing(meeting: &Meeting<'_>) -> Problem {
+    Problem::error(
+        "meeting_failing",
+        json!({
+            "meeting": meeting.id,
+            "title": meeting.title,
+            "cause": meeting.cause,
+            "text": meeting.last_error,
+            "attempt": meeting.attempt,
+            "rounds": meeting.failed_rounds,
+            "next_try": meeting.next_try,
+        }),
+    )
 }
 
 /// Cleaning keeps the storage below its threshold: what stays above it can't
 /// be cleaned away.
-fn room(seen: &Seen) -> Vec<Value> {
+fn room(seen: &Seen) -> Vec<Problem> {
     let (limit, free) = (seen.config.storage.max_size, seen.machine.disk_free);
     let mut found = Vec::new();
     if seen.used >= cleanup_at(seen.config) {
         let used = seen.used;
-        found.push(json!({
-            "code": "storage_nearly_full", "severity": "warning",
-            "used": used, "limit": limit, "path": seen.storage,
-        }));
+        found.push(Problem::warning(
+            "storage_nearly_full",
+            json!({"used": used, "limit": limit, "path": seen.storage}),
+        ));
     }
     // Before the first reading all figures are nought.
     if seen.machine.disk_total > 0 && free < LOW_DISK_BYTES {
-        found.push(json!({
-            "code": "disk_nearly_full", "severity": "warning", "free": free, "path": seen.storage,
-        }));
+        found.push(Problem::warning(
+            "disk_nearly_full",
+            json!({"free": free, "path": seen.storage}),
+        ));
     }
     found
 }
@@ -171,11 +185,13 @@ mod tests {
             storage: folder,
             storage_error: None,
             port_error: None,
+            tls_error: None,
+            redirect_error: None,
             login_error: None,
             used: 9 << 20,
             machine: &machine,
         };
-        found(&seen).iter().map(|problem| problem["code"].as_str().unwrap().to_owned()).collect()
+        found(&seen).iter().map(|problem| problem.code.to_owned()).collect()
     }
 
     #[test]

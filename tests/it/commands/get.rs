@@ -281,7 +281,7 @@ async fn failures_are_one_line_that_says_where_to_look() {
 
     for (url, output, code, part) in [
         ("127.0.0.1:8001/x", "x.zip", 2, "http://127.0.0.1:8001/x is meant?"),
-        ("https://127.0.0.1/x", "x.zip", 2, "not http://"),
+        ("ftp://127.0.0.1/x", "x.zip", 2, "neither http:// nor https://"),
         (&node.url(PATH), "/no/such/folder/x.zip", 1, "there is no folder /no/such/folder"),
         (&node.url(PATH), "/tmp", 1, "it is a folder"),
         (&node.url(PATH), "/proc/x.zip", 1, "cannot write into /proc"),

@@ -19,7 +19,11 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use edge_mirror::{listen::Listener, tasks::Tasks};
+use edge_mirror::{
+    listen::{Answers, Listener},
+    tasks::Tasks,
+    tls::Shown,
+};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -134,10 +138,22 @@ pub struct ScriptedMain {
     play: Arc<Mutex<Play>>,
     running: Arc<Mutex<Option<Tasks>>>,
     address: SocketAddr,
+    shown: Arc<Shown>,
 }
 
 impl ScriptedMain {
     pub async fn start() -> Self {
+        Self::started(Arc::default())
+    }
+
+    /// One that speaks HTTPS, as from behind a proxy.
+    pub async fn start_secure(tls: Arc<rustls::ServerConfig>) -> Self {
+        let shown = Arc::<Shown>::default();
+        shown.set(Some(tls));
+        Self::started(shown)
+    }
+
+    fn started(shown: Arc<Shown>) -> Self {
         let play = Play {
             meetings: BTreeMap::new(),
             token: 1,
@@ -156,7 +172,8 @@ impl ScriptedMain {
         };
         let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let address = listener.address();
-        let server = Self { play: Arc::new(Mutex::new(play)), running: Arc::default(), address };
+        let play = Arc::new(Mutex::new(play));
+        let server = Self { play, running: Arc::default(), address, shown };
         server.serve(listener);
         server
     }
@@ -164,7 +181,8 @@ impl ScriptedMain {
     fn serve(&self, listener: Listener) {
         let tasks = Tasks::new();
         let stop = tasks.token().clone();
-        tasks.spawn("scripted main server", listener.serve(self.router(), tasks.clone(), stop));
+        let answers = Answers { shown: self.shown.clone(), ..self.router().into() };
+        tasks.spawn("scripted main server", listener.serve(answers, tasks.clone(), stop));
         *self.running.lock().unwrap() = Some(tasks);
     }
 

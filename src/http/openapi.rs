@@ -1,0 +1,222 @@
+//! The node's document: every call of its router.
+
+use std::{net::Ipv4Addr, path::Path, sync::Arc};
+
+use axum::http::Method;
+use schemars::JsonSchema;
+use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::{Face, Listening, config, download, error::RefusedChange, logs, meetings, status};
+use crate::{
+    access::{
+        Access, Vault,
+        openapi::{self as access, guarded},
+    },
+    board::Board,
+    config::{Security, Settings, meaning, openapi as settings},
+    fetch::Fetch,
+    store::Store,
+    tasks::Tasks,
+    telemetry::Journal,
+    wire::{
+        Detail, Done,
+        openapi::{self, History, Operation, call, json, package, shared, stream, text},
+    },
+};
+
+/// What old tools send.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "read by hand, so that a mistake gets the contract's sentence")]
+enum Interval {
+    Number(#[schemars(range(min = 10, max = 300))] u16),
+    Text(#[schemars(regex(pattern = "^(1[0-9]|[2-9][0-9]|[12][0-9]{2}|300)$"))] String),
+    Object { interval: InObject },
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "as above")]
+enum InObject {
+    Number(#[schemars(range(min = 10, max = 300))] u16),
+    Text(#[schemars(regex(pattern = "^(1[0-9]|[2-9][0-9]|[12][0-9]{2}|300)$"))] String),
+}
+
+/// Why a change was refused: by what is in it, or because it can't be read.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "two answers of ApiError's, which are made apart")]
+enum NotChanged {
+    Settings(RefusedChange),
+    Body(Detail),
+}
+
+const DOWNLOADS: &str = "Downloads";
+const STATUS: &str = "Status";
+const SETTINGS: &str = "Settings";
+const SERVICE: &str = "Service";
+const MEETINGS: &str = "Meetings";
+
+fn operations() -> Vec<Operation> {
+    let mut all = vec![
+        delivered(call(Method::GET, download::OURS, DOWNLOADS, "A meeting's package")),
+        delivered(call(
+            Method::GET,
+            download::OLD,
+            DOWNLOADS,
+            "The same, as front ends ask for it",
+        )),
+        call(Method::GET, "/api/status", STATUS, "Everything about the node, as it is now")
+            .answers(200, "The node.", vec![json::<status::Status<'_>>()]),
+        call(Method::GET, "/api/traffic", STATUS, "The last quarter of an hour").answers(
+            200,
+            "Each sample: its end in seconds since 1970, bytes served and bytes pulled in the \
+             step, downloads under way.",
+            vec![json::<History>()],
+        ),
+        stream(
+            call(Method::GET, "/api/events", STATUS, "The status as it changes"),
+            "Server-sent events: `status` (the status without active_meetings), `traffic` (the \
+             last quarter of an hour), and then `change` ({\"set\": {field: value}, \"lists\": \
+             {field: {\"changed\": [items], \"removed\": [ids]}}}), `sample`; `moved` where the \
+             node listens on another port now, `session` where the reader's rights are others \
+             now: after these the stream ends. Operators are told `log` and `config`, too.",
+        ),
+        call(Method::GET, "/", "Pages and documents", "To the panel")
+            .answers(307, "There it is.", vec![])
+            .with(&["Location"]),
+        call(Method::GET, "/static/", "Pages and documents", "The panel")
+            .asks(&["If-None-Match"])
+            .answers(200, "The page.", vec![text("text/html")])
+            .with(&["ETag"])
+            .answers(304, "It is what is known already.", vec![])
+            .with(&["ETag"]),
+    ];
+    all.extend(settings_of_the_node());
+    all.extend(of_operators());
+    all.extend(shared());
+    all.extend(access::operations());
+    all
+}
+
+fn delivered(operation: Operation) -> Operation {
+    package(operation)
+        .text(
+            "What is here is sent at once; what is not is pulled from the main server, and sent \
+             while it is coming in. A body that is not whole ends in a broken connection.",
+        )
+        .refuses(404, "The main server has no such meeting.")
+        .refuses(500, "The node's disk fails.")
+        .refuses(502, "The main server can't provide the package.")
+        .with(&["Retry-After"])
+        .refuses(503, "The service is stopped, the node is busy or has no room, or more downloads are under way than serve.* allows.")
+        .with(&["Retry-After"])
+        .refuses(504, "The main server did not answer in time.")
+        .with(&["Retry-After"])
+}
+
+/// A JSON body that is read whole.
+fn takes(operation: Operation) -> Operation {
+    operation
+        .refuses(408, "The body came too slowly.")
+        .refuses(413, "The body is larger than a megabyte.")
+}
+
+fn settings_of_the_node() -> Vec<Operation> {
+    let change = |path, summary| takes(guarded(call(Method::POST, path, SETTINGS, summary)));
+    let refused_change = |operation: Operation| {
+        operation
+            .answers(400, "What is wrong with it; nothing was changed.", vec![json::<NotChanged>()])
+            .refuses(409, "The file was edited by hand meanwhile, and is faulty.")
+            .refuses(500, "It could not be saved.")
+    };
+    vec![
+        guarded(call(Method::GET, "/api/config", SETTINGS, "The configuration"))
+            .text("Secrets that are set are shown as asterisks.")
+            .answers(200, "All settings.", vec![json::<settings::Shown>()]),
+        refused_change(change("/api/config", "Change settings"))
+            .careful()
+            .text("What is not named stays as it is. All of it is changed, or nothing.")
+            .body(true, vec![json::<settings::Patch>()])
+            .answers(200, "Saved and in force.", vec![json::<Done>()])
+            .refuses(415, "Not announced as JSON."),
+        guarded(call(Method::GET, "/api/config/schema", SETTINGS, "What settings there are"))
+            .answers(200, "Each with its meaning.", vec![json::<meaning::Described>()]),
+        change("/api/config/check", "What would be wrong with a change")
+            .body(true, vec![json::<Map<String, Value>>()])
+            .answers(200, "All that is wrong with it.", vec![json::<config::Checked>()])
+            .refuses(400, "No JSON object.")
+            .refuses(415, "Not announced as JSON."),
+        refused_change(change("/api/config/heartbeat", "Change the heartbeat's interval"))
+            .text("In seconds. The content type does not count.")
+            .body(true, vec![json::<Interval>()])
+            .answers(200, "Saved and in force.", vec![json::<Done>()]),
+    ]
+}
+
+fn of_operators() -> Vec<Operation> {
+    let any_number = || json!({"type": "integer", "minimum": 0, "maximum": u64::MAX});
+    vec![
+        guarded(call(Method::POST, "/api/service/start", SERVICE, "Start the service"))
+            .answers(200, "It runs.", vec![json::<Done>()]),
+        guarded(call(Method::POST, "/api/service/stop", SERVICE, "Stop the service"))
+            .careful()
+            .text("No downloads, no pulls, off the main server's list; the process and this API go on.")
+            .answers(200, "It is stopped.", vec![json::<Done>()]),
+        guarded(call(Method::POST, "/api/meetings/{id}/sync", MEETINGS, "Sync a meeting now"))
+            .answers(202, "How it goes is seen in the status.", vec![json::<Done>()])
+            .refuses(404, "The meeting is not active.")
+            .refuses(503, "The service is stopped.")
+            .with(&["Retry-After"]),
+        guarded(call(Method::POST, "/api/meetings/{id}/verify", MEETINGS, "Read a package again"))
+            .careful()
+            .query("repair", json!({"enum": ["true", "false"]}), "Whether a damaged one is removed, and pulled again if its meeting is active; true if not said.")
+            .answers(200, "What was found.", vec![json::<meetings::Read>()])
+            .refuses(404, "The package is not here.")
+            .refuses(500, "The node's disk fails."),
+        guarded(call(Method::DELETE, "/api/meetings/{id}", MEETINGS, "Remove a package"))
+            .careful()
+            .answers(200, "It is gone.", vec![json::<Done>()])
+            .refuses(404, "The package is not here.")
+            .refuses(409, "Its meeting is active, or not known to have ended.")
+            .refuses(500, "The node's disk fails."),
+        guarded(call(Method::GET, "/api/logs", STATUS, "The last lines of the log"))
+            .query("level", json!({"enum": ["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"]}), "At least as grave as this.")
+            .query("after", any_number(), "After the line of this number.")
+            .query("limit", any_number(), "The newest so many, 1000 at most; 200 if not said.")
+            .answers(200, "The lines.", vec![json::<logs::Lines>()])
+            .refuses(400, "No such level, or no number."),
+    ]
+}
+
+#[test]
+fn the_document_is_what_the_types_give() {
+    openapi::compare("node.json", "edge-mirror node", access::security_schemes(), operations());
+}
+
+#[tokio::test]
+async fn the_document_has_every_route_of_the_node_and_no_other() {
+    let folder = tempfile::tempdir().expect("there is room");
+    openapi::compare_routes(face(folder.path()).router(), &operations()).await;
+}
+
+/// A node that nobody started.
+fn face(folder: &Path) -> Face {
+    let file = folder.join("node_config.json");
+    let settings = Arc::new(Settings::load_or_create(&file).expect("defaults are valid"));
+    let (store, _) = Store::open(&folder.join("storage")).expect("the folder is writable");
+    let board = Arc::new(Board::new(store, 1));
+    let fetch = Fetch::new(settings.clone(), board.clone(), Arc::default(), Tasks::new());
+    Face {
+        access: Access::new("node", Vault::at(folder.join("access.json")), Security::default),
+        settings,
+        board,
+        fetch,
+        traffic: Arc::default(),
+        listening: Listening { host: Ipv4Addr::LOCALHOST.into(), fixed_port: None },
+        feed: Arc::default(),
+        journal: Journal::default(),
+        closing: CancellationToken::new(),
+    }
+}

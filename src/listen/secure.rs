@@ -1,0 +1,105 @@
+//! Connections to a listener that shows a certificate. Who speaks plain HTTP
+//! there is sent on to HTTPS: a main server that does not know better gives
+//! tablets a plain address.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use rustls::ServerConfig;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tracing::debug;
+
+use super::{Answers, Ends, FIRST_REQUEST, Line, Onward, redirect};
+
+/// Who has not agreed upon keys by then is not going to, and holds a place.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The first byte of a TLS connection, of the record that holds the client's
+/// hello (RFC 8446, 5.1). No method of HTTP begins with it.
+const HELLO: u8 = 0x16;
+
+enum Begun {
+    Tls(Box<TlsStream<TcpStream>>),
+    Plain(TcpStream),
+}
+
+pub(super) async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    shown: Arc<ServerConfig>,
+    answers: Answers,
+    ends: Ends,
+) {
+    let begun = timeout(HANDSHAKE_TIMEOUT, begin(stream, shown));
+    let begun = tokio::select! {
+        begun = begun => begun,
+        () = ends.abort.cancelled() => return,
+        () = over(&ends) => return,
+    };
+    match begun {
+        Ok(Ok(Begun::Tls(stream))) => {
+            super::connection(stream, peer, Line::Tls, answers, ends).await;
+        }
+        Ok(Ok(Begun::Plain(stream))) => {
+            let answers = Answers::from(redirect(Onward::SamePort));
+            super::connection(stream, peer, Line::Plain, answers, ends).await;
+        }
+        Ok(Err(error)) => debug!("no TLS with {peer}: {error}"),
+        Err(_) => debug!("no TLS with {peer}: it took too long"),
+    }
+}
+
+async fn begin(stream: TcpStream, shown: Arc<ServerConfig>) -> io::Result<Begun> {
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 1 && first[0] != HELLO {
+        return Ok(Begun::Plain(stream));
+    }
+    TlsAcceptor::from(shown).accept(stream).await.map(|tls| Begun::Tls(Box::new(tls)))
+}
+
+/// Who has only just been let in is given as long as anybody else then.
+async fn over(ends: &Ends) {
+    ends.stop.cancelled().await;
+    tokio::time::sleep(FIRST_REQUEST).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::Instant,
+    };
+
+    use super::*;
+    use crate::{listen::Listener, tasks::Tasks};
+
+    /// Shows nothing to anybody, which a hello without an end never asks for.
+    fn nobody() -> ServerConfig {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let versions = ServerConfig::builder_with_provider(provider);
+        let versions = versions.with_safe_default_protocol_versions().unwrap();
+        let nothing = rustls::server::ResolvesServerCertUsingSni::new();
+        versions.with_no_client_auth().with_cert_resolver(Arc::new(nothing))
+    }
+
+    /// The clock goes on by itself when nobody has anything to do but wait.
+    #[tokio::test(start_paused = true)]
+    async fn who_never_says_hello_is_let_go() {
+        let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let (address, tasks) = (listener.address(), Tasks::new());
+        let answers = Answers::from(Router::new());
+        answers.shown.set(Some(Arc::new(nobody())));
+        tasks.spawn("accept", listener.serve(answers, tasks.clone(), tasks.token().clone()));
+        for said in [&[][..], &[HELLO, 3, 1, 2, 0]] {
+            let began = Instant::now();
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.write_all(said).await.unwrap();
+            let mut answer = Vec::new();
+            // A reset is an end, too.
+            let _ = client.read_to_end(&mut answer).await;
+            let waited = began.elapsed();
+            assert!(waited >= HANDSHAKE_TIMEOUT && waited < 2 * HANDSHAKE_TIMEOUT, "{waited:?}");
+        }
+        assert!(tasks.shut_down(Duration::from_secs(5)).await);
+    }
+}

@@ -1,0 +1,271 @@
+//! The main server's document: every call of its router.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use axum::http::Method;
+use schemars::JsonSchema;
+use serde_json::json;
+
+use super::{
+    clients, downloads, json::Malformed, manage, node_key, nodes, overview, server::Server, status,
+};
+use crate::{
+    access::openapi::{self as access, guarded},
+    config::Security,
+    package::PackageId,
+    protocol::{Heartbeat, Registration, Unregistration},
+    wire::{
+        Done,
+        openapi::{self, History, Operation, bytes, call, json, package, shared, stream, text},
+    },
+};
+
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "read field by field, to tell what is wrong as the real one does")]
+struct NewMeeting {
+    #[schemars(length(min = 1, max = 200))]
+    title: String,
+    /// Made up where there is none.
+    id: Option<PackageId>,
+    /// As people write it; now where there is none.
+    #[schemars(length(max = 100))]
+    time: Option<String>,
+}
+
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "as above")]
+struct NewKey {
+    /// Made up where there is none.
+    #[schemars(regex(pattern = "^[!-~]{16,256}$"))]
+    key: Option<String>,
+}
+
+const CLIENTS: &str = "Clients";
+const NODES: &str = "Nodes";
+const MEETINGS: &str = "Meetings";
+const STATUS: &str = "Status";
+
+type Meeting = manage::Described<'static>;
+
+fn operations() -> Vec<Operation> {
+    let mut all = of_clients();
+    all.extend(of_nodes());
+    all.extend(of_meetings());
+    all.extend(of_operators());
+    all.push(
+        call(Method::GET, "/", "Pages and documents", "The page")
+            .asks(&["If-None-Match"])
+            .answers(200, "The page.", vec![text("text/html")])
+            .with(&["ETag"])
+            .answers(304, "It is what is known already.", vec![])
+            .with(&["ETag"]),
+    );
+    all.extend(shared());
+    all.extend(access::operations());
+    all
+}
+
+/// A JSON body, read as the real main server does.
+fn takes(operation: Operation) -> Operation {
+    operation
+        .refuses(400, "A value that is not allowed, or a body that did not arrive whole.")
+        .refuses(408, "The body came too slowly.")
+        .refuses(413, "The body is larger than a megabyte.")
+        .answers(422, "Malformed, and how.", vec![json::<Malformed>()])
+}
+
+/// What else becomes of a package that is here or not.
+fn kept(operation: Operation) -> Operation {
+    package(operation)
+        .refuses(500, "The meeting has no package, or the disk fails.")
+        .refuses(503, "The package is being verified.")
+}
+
+fn of_clients() -> Vec<Operation> {
+    vec![
+        call(Method::GET, "/api/v1/meetings/status/token", CLIENTS, "What clients poll").answers(
+            200,
+            "All meetings.",
+            vec![json::<clients::Polled<'_>>()],
+        ),
+        call(Method::GET, "/api/v1/meetings/active/meetings", CLIENTS, "Running meetings").answers(
+            200,
+            "With their packages' addresses.",
+            vec![json::<Vec<clients::Listed<'_>>>()],
+        ),
+        kept(call(Method::GET, "/api/v1/meetings/{id}/download-package", CLIENTS, "A package"))
+            .text("From a node that has it, or else from here.")
+            .answers(302, "A node has it.", vec![])
+            .with(&["Location"])
+            .refuses(404, "No such meeting, or it is not running."),
+        call(
+            Method::GET,
+            "/api/v1/meetings/{id}/download-nodes-info",
+            CLIENTS,
+            "Where a package is to be had",
+        )
+        .answers(200, "The main server first.", vec![json::<Vec<downloads::Source>>()])
+        .refuses(404, "No such meeting, or it is not running."),
+        package(call(Method::GET, "/uploads/packages/{name}", CLIENTS, "A package as a file"))
+            .in_path(
+                "name",
+                json!({"type": "string", "minLength": 1, "examples": ["meeting_m1_pdfs.zip"]}),
+                "As `package_url` names it.",
+            )
+            .refuses(400, "No valid UTF-8 in the name.")
+            .refuses(404, "There is no such package.")
+            .refuses(500, "The disk fails.")
+            .refuses(503, "The package is being verified."),
+    ]
+}
+
+fn of_nodes() -> Vec<Operation> {
+    // The header is the same; what it has to hold is not.
+    let keyed = |operation: Operation| {
+        takes(operation)
+            .security(json!([{}, {"key_of_nodes": []}]))
+            .refuses(401, "Nodes have to send a key, and this is not it.")
+            .refuses(403, "Another site's page sent it.")
+    };
+    let post = |path, summary| keyed(call(Method::POST, path, NODES, summary));
+    vec![
+        post("/api/v1/nodes/register", "A node says that it is here")
+            .body(true, vec![json::<Registration>()])
+            .answers(200, "It is on the list.", vec![json::<Done>()])
+            .refuses(503, "There are too many nodes."),
+        post("/api/v1/nodes/heartbeat", "A node says that it still is here")
+            .body(true, vec![json::<Heartbeat>()])
+            .answers(200, "It is on the list.", vec![json::<nodes::Heard>()])
+            .refuses(503, "There are too many nodes."),
+        post("/api/v1/nodes/unregister", "A node takes its leave")
+            .body(true, vec![json::<Unregistration>()])
+            .answers(200, "It is off the list.", vec![json::<Done>()])
+            .refuses(404, "It was not on it."),
+        call(Method::GET, "/api/v1/nodes/list", NODES, "Nodes heard from lately").answers(
+            200,
+            "All of them.",
+            vec![json::<Vec<nodes::Described<'_>>>()],
+        ),
+        call(Method::GET, "/api/v1/nodes/available", NODES, "Nodes that clients can be sent to")
+            .answers(200, "Their addresses.", vec![json::<nodes::Available>()]),
+        call(Method::GET, "/api/v1/meetings/status/node", NODES, "What nodes poll")
+            .asks(&["If-None-Match", "Prefer"])
+            .answers(200, "Running meetings.", vec![json::<status::Told<'_>>()])
+            .with(&["ETag", "Preference-Applied"])
+            .answers(304, "It is what is known already.", vec![])
+            .with(&["ETag", "Preference-Applied"]),
+        kept(call(
+            Method::GET,
+            "/api/v1/meetings/{id}/download-package-direct",
+            NODES,
+            "A package, always from here",
+        ))
+        .refuses(404, "No such meeting."),
+        takes(guarded(call(Method::POST, "/api/v1/nodes/key", NODES, "Have nodes send a key")))
+            .careful()
+            .body(true, vec![json::<NewKey>()])
+            .answers(200, "The key, shown this once.", vec![json::<node_key::Shown>()])
+            .refuses(415, "Not announced as JSON.")
+            .refuses(500, "The disk fails."),
+        guarded(call(Method::DELETE, "/api/v1/nodes/key", NODES, "Have nodes send no key"))
+            .careful()
+            .answers(200, "Any node may register.", vec![json::<Done>()])
+            .refuses(500, "The disk fails."),
+    ]
+}
+
+fn of_meetings() -> Vec<Operation> {
+    let one = |method, path, summary| {
+        guarded(call(method, path, MEETINGS, summary))
+            .refuses(404, "No such meeting.")
+            .refuses(500, "The disk fails.")
+            .refuses(507, "No room on the disk.")
+    };
+    vec![
+        call(Method::GET, "/api/v1/meetings", MEETINGS, "All meetings").answers(
+            200,
+            "In the order of their making.",
+            vec![json::<Vec<Meeting>>()],
+        ),
+        takes(guarded(call(Method::POST, "/api/v1/meetings", MEETINGS, "Make a meeting")))
+            .body(true, vec![json::<NewMeeting>()])
+            .answers(201, "The meeting.", vec![json::<Meeting>()])
+            .refuses(409, "There is one with this id.")
+            .refuses(415, "Not announced as JSON.")
+            .refuses(500, "The disk fails.")
+            .refuses(503, "There are too many meetings.")
+            .refuses(507, "No room on the disk."),
+        call(Method::GET, "/api/v1/meetings/{id}", MEETINGS, "A meeting")
+            .answers(200, "The meeting.", vec![json::<Meeting>()])
+            .refuses(404, "No such meeting."),
+        one(Method::DELETE, "/api/v1/meetings/{id}", "Delete a meeting and its package")
+            .careful()
+            .answers(200, "It is gone.", vec![json::<Done>()]),
+        one(Method::PUT, "/api/v1/meetings/{id}/package", "Upload a package")
+            .careful()
+            .text("Verified, and put in place in one piece or not at all.")
+            .asks(&["Repr-Digest", "Content-Digest"])
+            .body(true, vec![bytes("application/zip")])
+            .answers(200, "The meeting.", vec![json::<Meeting>()])
+            .refuses(400, "Cut off, damaged, no ZIP, another digest, or no meeting id.")
+            .refuses(408, "The upload stalled.")
+            .refuses(409, "Another upload for this meeting is under way.")
+            .refuses(503, "Too many uploads at once."),
+        one(Method::POST, "/api/v1/meetings/{id}/start", "Start a meeting").answers(
+            200,
+            "The meeting.",
+            vec![json::<Meeting>()],
+        ),
+        one(Method::POST, "/api/v1/meetings/{id}/end", "End a meeting").careful().answers(
+            200,
+            "The meeting.",
+            vec![json::<Meeting>()],
+        ),
+    ]
+}
+
+fn of_operators() -> Vec<Operation> {
+    vec![
+        guarded(call(Method::GET, "/api/v1/overview", STATUS, "Everything, as it is now")).answers(
+            200,
+            "The main server.",
+            vec![json::<overview::Overview<'_>>()],
+        ),
+        guarded(call(Method::GET, "/api/v1/traffic", STATUS, "The last quarter of an hour"))
+            .answers(
+                200,
+                "Each sample: its end in seconds since 1970, clients sent to nodes and served \
+                 from here in the step, downloads under way.",
+                vec![json::<History>()],
+            ),
+        guarded(stream(
+            call(Method::GET, "/api/v1/events", STATUS, "The overview as it changes"),
+            "Server-sent events: `status` (the overview), `traffic` (the last quarter of an \
+             hour), and then `change` ({\"set\": {field: value}, \"lists\": {field: {\"changed\": \
+             [items], \"removed\": [ids]}}}), `sample`; `session` where the reader's rights are \
+             others now, after which the stream ends.",
+        )),
+    ]
+}
+
+#[test]
+fn the_document_is_what_the_types_give() {
+    let mut schemes = access::security_schemes();
+    schemes["key_of_nodes"] = json!({
+        "type": "apiKey", "in": "header", "name": "X-API-Key",
+        "description": "What nodes have to send where `POST /api/v1/nodes/key` was called: \
+            their security.mainServerKey.",
+    });
+    openapi::compare("main-server.json", "edge-mirror main server", schemes, operations());
+}
+
+#[tokio::test]
+async fn the_document_has_every_route_of_the_main_server_and_no_other() {
+    let folder = tempfile::tempdir().expect("there is room");
+    openapi::compare_routes(super::api::router(server(folder.path())), &operations()).await;
+}
+
+fn server(data: &Path) -> Arc<Server> {
+    let opened = super::open(data, Duration::from_secs(30), Security::default());
+    Arc::new(opened.expect("the folder is writable").0)
+}

@@ -1,0 +1,185 @@
+//! The certificates in use, and their files: read again when they change. New
+//! connections see the new ones; those under way stay as they are. What can't
+//! be used changes nothing, and is shown until it is mended.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use notify::{Event, RecursiveMode, Watcher};
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use crate::{
+    board::{Board, FileFault},
+    config::{Config, Settings},
+    tasks,
+    tls::{self, FileError, Shown, TrustFiles},
+    upstream::Connector,
+};
+
+/// A certificate and its key are replaced one after the other.
+const SETTLE: Duration = Duration::from_millis(500);
+/// Folders on a network, and links in the middle of a path, tell nothing.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// What two files held.
+type Seen = Option<[u8; 32]>;
+
+pub(super) struct Worker {
+    settings: Arc<Settings>,
+    board: Arc<Board>,
+    shown: Arc<Shown>,
+    connector: Arc<Connector>,
+    to_show: Seen,
+    trusted: Seen,
+}
+
+impl Worker {
+    /// Shows what the configuration asks for, or says why not.
+    pub(super) async fn begin(
+        settings: Arc<Settings>,
+        board: Arc<Board>,
+        shown: Arc<Shown>,
+        connector: Arc<Connector>,
+    ) -> Result<Self, FileError> {
+        let mut this = Self { settings, board, shown, connector, to_show: None, trusted: None };
+        let config = this.settings.current();
+        tasks::blocking(move || {
+            this.show(&config)?;
+            this.trust(&config)?;
+            Ok(this)
+        })
+        .await
+    }
+
+    /// Runs until it is dropped.
+    pub(super) async fn run(mut self) {
+        let mut changes = self.settings.subscribe();
+        let (tell, mut told) = mpsc::channel(1);
+        let mut watched = (BTreeSet::new(), None);
+        loop {
+            let config = changes.borrow_and_update().clone();
+            let (paths, tell) = (paths(&config), tell.clone());
+            let none = paths.is_empty();
+            (self, watched) = tasks::blocking(move || {
+                // First watched, then read: nothing happens in between.
+                let folders = folders(&paths);
+                let watched = match folders == watched.0 {
+                    true => watched,
+                    false => (folders.clone(), watcher(&folders, tell)),
+                };
+                self.look(&config);
+                (self, watched)
+            })
+            .await;
+            tokio::select! {
+                _ = changes.changed() => {}
+                _ = told.recv() => {
+                    tokio::time::sleep(SETTLE).await;
+                    // What came meanwhile is seen by the same look.
+                    while told.try_recv().is_ok() {}
+                }
+                () = tokio::time::sleep(LOOK_EVERY), if !none => {}
+            }
+        }
+    }
+
+    fn look(&mut self, config: &Config) {
+        let shown = self.show(config).inspect(|new| {
+            if let (true, Some((cert, _))) = (new, config.tls_files()) {
+                info!("new connections get the certificate in {}", cert.display());
+            }
+        });
+        let trusted = self.trust(config).inspect(|new| {
+            if *new && config.main_server_tls {
+                info!("the certificates for the main server were read anew");
+            }
+        });
+        let fault = [shown.err(), trusted.err()].into_iter().flatten().next();
+        let fault = fault.map(|error| FileFault { text: error.to_string(), file: error.path });
+        let before = self.board.tls_fault.send_replace(fault.clone());
+        match fault {
+            Some(fault) if before.as_ref() != Some(&fault) => {
+                error!("{}; what was in use before stays in use", fault.text);
+            }
+            None if before.is_some() => info!("the certificates are good again"),
+            Some(_) | None => {}
+        }
+    }
+
+    /// True when another certificate is shown than before.
+    fn show(&mut self, config: &Config) -> Result<bool, FileError> {
+        let files = config.tls_files();
+        let seen = files.as_ref().map(|(cert, key)| seen([cert, key]));
+        if seen == self.to_show && self.board.tls_fault.borrow().is_none() {
+            return Ok(false);
+        }
+        self.shown.set(tls::to_show(config)?);
+        self.board.https.send_replace(files.is_some());
+        let before = std::mem::replace(&mut self.to_show, seen);
+        if before.is_some() && seen.is_none() {
+            warn!("tls.cert is not set any more: new connections are plain HTTP");
+        }
+        Ok(seen != before)
+    }
+
+    fn trust(&mut self, config: &Config) -> Result<bool, FileError> {
+        let files = TrustFiles::of(config);
+        let seen = files.paths().next().map(|_| seen(files.paths()));
+        if seen == self.trusted && self.board.tls_fault.borrow().is_none() {
+            return Ok(false);
+        }
+        files.client()?;
+        // It reads them itself, in the moment that a setting changes.
+        self.connector.renew();
+        Ok(std::mem::replace(&mut self.trusted, seen) != seen)
+    }
+}
+
+fn paths(config: &Config) -> Vec<PathBuf> {
+    let shown = config.tls_files().into_iter().flat_map(|(cert, key)| [cert, key]);
+    shown.chain(TrustFiles::of(config).paths().cloned()).collect()
+}
+
+/// Of which files, too: another name for the same is another setting.
+fn seen<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> [u8; 32] {
+    let mut all = Sha256::new();
+    for path in paths {
+        all.update(path.as_os_str().as_encoded_bytes());
+        // Not the file's bytes themselves: there is a key among them.
+        let bytes = fs::read(path).map(|bytes| Sha256::digest(&bytes));
+        all.update(bytes.unwrap_or_default());
+    }
+    all.finalize().into()
+}
+
+/// Where the files lie, and where those lie that they are links to.
+fn folders(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let targets = paths.iter().filter_map(|path| path.canonicalize().ok());
+    let all = paths.iter().cloned().chain(targets);
+    all.filter_map(|path| path.parent().map(Path::to_owned)).collect()
+}
+
+/// Whatever happens in the folders is worth a look: a link may change that has
+/// another name than the file.
+fn watcher(folders: &BTreeSet<PathBuf>, tell: mpsc::Sender<()>) -> Option<Box<dyn Watcher + Send>> {
+    let changed = move |event: notify::Result<Event>| {
+        if !event.is_ok_and(|event| event.kind.is_access()) {
+            // A full channel means that a look is due anyway.
+            let _ = tell.try_send(());
+        }
+    };
+    let mut watcher = notify::recommended_watcher(changed).ok()?;
+    for folder in folders {
+        if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
+            warn!("no file events for {}, looking every 10 s: {error}", folder.display());
+        }
+    }
+    Some(Box::new(watcher))
+}

@@ -1,0 +1,82 @@
+//! The listener of `tls.redirectPort`, and its change to another port.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::{
+    board::Board,
+    config::Settings,
+    listen::{Answers, BindError, Listener, Onward, redirect},
+    tasks::Tasks,
+};
+
+/// A port that was taken may become free.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+
+pub(super) struct Worker {
+    pub settings: Arc<Settings>,
+    pub board: Arc<Board>,
+    pub host: IpAddr,
+    pub connections: Tasks,
+}
+
+impl Worker {
+    pub(super) async fn run(self, first: Option<Listener>, stop: CancellationToken) {
+        let mut changes = self.settings.subscribe();
+        let mut current = first.map(|listener| self.begin(listener, &stop));
+        loop {
+            let wanted = self.settings.current().redirect_port();
+            let mut fault = None;
+            if wanted != current.as_ref().map(|(port, _)| *port) {
+                let bound = wanted.map(|port| Listener::bind(SocketAddr::new(self.host, port)));
+                match bound.transpose() {
+                    Ok(listener) => {
+                        if let Some((_, old)) = current.take() {
+                            old.cancel();
+                        }
+                        current = listener.map(|listener| self.begin(listener, &stop));
+                    }
+                    Err(error) => fault = Some(error),
+                }
+            }
+            let fits = fault.is_none();
+            self.show(fault);
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = tokio::time::sleep(TRY_AGAIN), if !fits => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    fn begin(&self, listener: Listener, stop: &CancellationToken) -> (u16, CancellationToken) {
+        let (stop, address) = (stop.child_token(), listener.address());
+        info!("plain HTTP on {address} is sent on to HTTPS");
+        let (settings, board) = (self.settings.clone(), self.board.clone());
+        let port = move |host: &str| {
+            let config = settings.peek();
+            // From outside, this host is reached at another port than here.
+            let public = config.public_ip.as_deref().filter(|_| config.use_public_address);
+            let public = config.public_port.filter(|_| public == Some(host));
+            public.unwrap_or(*board.port.borrow())
+        };
+        let answers = Answers::from(redirect(Onward::To(Arc::new(port))));
+        let serving = listener.serve(answers, self.connections.clone(), stop.clone());
+        self.connections.spawn("accept plain", serving);
+        (address.port(), stop)
+    }
+
+    fn show(&self, refused: Option<BindError>) {
+        let fault = refused.map(|error| format!("tls.redirectPort can't be used: {error}"));
+        let before = self.board.redirect_fault.send_replace(fault.clone());
+        if let Some(fault) = fault.filter(|fault| before.as_ref() != Some(fault)) {
+            error!("{fault}");
+        }
+    }
+}

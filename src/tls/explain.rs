@@ -1,0 +1,92 @@
+//! What TLS fails of, for those who run servers and not cryptography.
+
+use std::{error::Error as StdError, io};
+
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+
+use super::verifier::NO_AUTHORITIES;
+
+/// What to do about an error that is one of TLS. `trust` is the option or
+/// setting that names an authority, `shown` the one with the own certificate.
+pub fn explain(error: &(dyn StdError + 'static), trust: &str, shown: &str) -> Option<String> {
+    let error = of_tls(error)?;
+    Some(match error {
+        Error::InvalidCertificate(cause) => certificate(cause, trust),
+        Error::General(cause) if cause == NO_AUTHORITIES => format!(
+            "{cause}; install its package ca-certificates, or name the server's authority by {trust}"
+        ),
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            "it does not speak TLS at this port; check the port, or use plain HTTP".to_owned()
+        }
+        Error::AlertReceived(AlertDescription::ProtocolVersion) | Error::PeerIncompatible(_) => {
+            "it speaks no TLS that is safe; it has to offer TLS 1.2 or 1.3".to_owned()
+        }
+        Error::AlertReceived(alert) if is_of_our_certificate(*alert) => format!(
+            "it asks for a certificate and does not take what it was shown ({alert:?}); see {shown}"
+        ),
+        Error::AlertReceived(AlertDescription::UnrecognisedName) => {
+            "it has no certificate for the name that it was called by; use another name".to_owned()
+        }
+        other => other.to_string(),
+    })
+}
+
+/// An I/O error does not give away the error in it as its source.
+fn of_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    error
+        .downcast_ref::<Error>()
+        .or_else(|| inner.and_then(|inner| of_tls(inner)))
+        .or_else(|| error.source().and_then(of_tls))
+}
+
+fn is_of_our_certificate(alert: AlertDescription) -> bool {
+    use AlertDescription::{
+        AccessDenied, BadCertificate, CertificateExpired, CertificateRequired, CertificateRevoked,
+        CertificateUnknown, HandshakeFailure, UnknownCA, UnsupportedCertificate,
+    };
+    matches!(
+        alert,
+        AccessDenied
+            | BadCertificate
+            | CertificateExpired
+            | CertificateRequired
+            | CertificateRevoked
+            | CertificateUnknown
+            | HandshakeFailure
+            | UnknownCA
+            | UnsupportedCertificate
+    )
+}
+
+fn certificate(cause: &CertificateError, trust: &str) -> String {
+    use CertificateError::{
+        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext,
+        NotValidYet, NotValidYetContext, Revoked, UnknownIssuer,
+    };
+    match cause {
+        // The second of an authority that was made anew, under its old name.
+        UnknownIssuer | BadSignature => format!(
+            "its certificate is from an authority that is not trusted here; name that authority's \
+             certificate, or the server's own, by {trust}"
+        ),
+        Expired | ExpiredContext { .. } => {
+            "its certificate has expired; renew it there, or set this machine's clock".to_owned()
+        }
+        NotValidYet | NotValidYetContext { .. } => {
+            "its certificate is not valid yet; set the clock here or there".to_owned()
+        }
+        NotValidForName => "its certificate is for another name; call it by a name that is in \
+                            its certificate"
+            .to_owned(),
+        NotValidForNameContext { expected, presented } => {
+            let (called, names) = (expected.to_str(), presented.join(", "));
+            format!(
+                "its certificate is not for {called} but for {names}; call it by one of these, or \
+                 make it a certificate for {called}"
+            )
+        }
+        Revoked => "its certificate was revoked; renew it there".to_owned(),
+        other => format!("its certificate is not good: {other}"),
+    }
+}

@@ -1,0 +1,106 @@
+//! Whom a client trusts, and the certificate that it shows when it is asked for
+//! one.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::{ClientConfig, pki_types::CertificateDer, sign::SingleCertAndKey};
+
+use super::{
+    FileError, certificates, pem, provider, to_show,
+    verifier::{Known, Verifier},
+};
+use crate::config::{Config, Problem};
+
+/// Whom a client trusts.
+#[derive(Debug)]
+pub enum Trust {
+    System,
+    /// The authorities, or the servers' own certificates, in this PEM file and
+    /// nobody else: who has an authority of his own wants no other one to be
+    /// able to vouch for his servers.
+    File {
+        setting: &'static str,
+        path: PathBuf,
+    },
+    /// These very certificates, and what they have signed.
+    Own(Vec<CertificateDer<'static>>),
+    /// Everybody. For nothing but finding out whether somebody is there.
+    Anybody,
+}
+
+/// What the settings say of talking to the main server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrustFiles {
+    ca: Option<PathBuf>,
+    pair: Option<(PathBuf, PathBuf)>,
+}
+
+pub fn client(trust: &Trust) -> Result<ClientConfig, FileError> {
+    with_pair(trust, None)
+}
+
+impl Trust {
+    pub fn client(&self) -> Result<ClientConfig, FileError> {
+        client(self)
+    }
+}
+
+fn with_pair(trust: &Trust, pair: Option<(&Path, &Path)>) -> Result<ClientConfig, FileError> {
+    let known = match trust {
+        Trust::System => Known::System,
+        Trust::File { setting, path } => Known::Own(certificates(setting, path)?),
+        Trust::Own(certificates) => Known::Own(certificates.clone()),
+        Trust::Anybody => Known::Anybody,
+    };
+    let versions = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("ring has ciphers for both versions");
+    let verifier = Arc::new(Verifier::of(known, provider()));
+    let judging = versions.dangerous().with_custom_certificate_verifier(verifier);
+    // HTTP/1.1 is what is spoken where nothing is agreed upon.
+    Ok(match pair {
+        None => judging.with_no_client_auth(),
+        Some((cert, key)) => {
+            let pair = pem::pair(("mainServerCert", cert), ("mainServerCertKey", key))?;
+            judging.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)))
+        }
+    })
+}
+
+impl TrustFiles {
+    /// Without `mainServerTls` nothing is needed.
+    pub fn of(config: &Config) -> Self {
+        match config.main_server_tls {
+            true => Self { ca: config.main_server_ca(), pair: config.main_server_pair() },
+            false => Self::default(),
+        }
+    }
+
+    /// Reads the files.
+    pub fn client(&self) -> Result<ClientConfig, FileError> {
+        let trust = match &self.ca {
+            Some(path) => Trust::File { setting: "mainServerCa", path: path.clone() },
+            None => Trust::System,
+        };
+        let pair = self.pair.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
+        with_pair(&trust, pair)
+    }
+
+    pub fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        self.ca.iter().chain(self.pair.iter().flat_map(|(cert, key)| [cert, key]))
+    }
+}
+
+/// What is wrong with the files that a configuration names. Reads them; only of
+/// settings that are others than `before`: another thing may be wrong already,
+/// and is shown.
+pub fn problem(before: Option<&Config>, config: &Config) -> Option<Problem> {
+    let shown = before.is_none_or(|before| before.tls_files() != config.tls_files());
+    let trusted = before.is_none_or(|before| TrustFiles::of(before) != TrustFiles::of(config));
+    let shown = shown.then(|| to_show(config).err()).flatten();
+    let error = shown.or_else(|| trusted.then(|| TrustFiles::of(config).client().err()).flatten());
+    error.map(|error| error.problem())
+}

@@ -1,0 +1,115 @@
+//! How a client judges the certificate that a server shows.
+
+use std::sync::{Arc, OnceLock};
+
+use rustls::{
+    CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+
+/// Said where a system has no list of authorities.
+pub(super) const NO_AUTHORITIES: &str = "this machine has no list of trusted authorities";
+
+#[derive(Debug)]
+pub(super) enum Known {
+    /// The system's authorities.
+    System,
+    /// These, and what these have signed. A server that shows one of the very
+    /// certificates is who it says it is, whatever name it is called by: people
+    /// make one for a server itself more often than an authority.
+    Own(Vec<CertificateDer<'static>>),
+    /// For asking whether somebody is there, where nothing is believed.
+    Anybody,
+}
+
+#[derive(Debug)]
+pub(super) struct Verifier {
+    known: Known,
+    provider: Arc<CryptoProvider>,
+    /// Read when it is first needed.
+    signers: OnceLock<Result<Arc<WebPkiServerVerifier>, String>>,
+}
+
+impl Verifier {
+    pub(super) fn of(known: Known, provider: Arc<CryptoProvider>) -> Self {
+        Self { known, provider, signers: OnceLock::new() }
+    }
+
+    fn signers(&self) -> Result<&Arc<WebPkiServerVerifier>, Error> {
+        let made = self.signers.get_or_init(|| {
+            let mut roots = RootCertStore::empty();
+            match &self.known {
+                Known::System => {
+                    let found = rustls_native_certs::load_native_certs();
+                    roots.add_parsable_certificates(found.certs);
+                }
+                Known::Own(certificates) => {
+                    roots.add_parsable_certificates(certificates.iter().cloned());
+                }
+                Known::Anybody => {}
+            }
+            if roots.is_empty() {
+                return Err(NO_AUTHORITIES.to_owned());
+            }
+            WebPkiServerVerifier::builder_with_provider(roots.into(), self.provider.clone())
+                .build()
+                .map_err(|error| error.to_string())
+        });
+        made.as_ref().map_err(|cause| Error::General(cause.clone()))
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        match &self.known {
+            Known::Anybody => return Ok(ServerCertVerified::assertion()),
+            Known::Own(known) if known.iter().any(|known| known == end_entity) => {
+                return Ok(ServerCertVerified::assertion());
+            }
+            Known::Own(_) | Known::System => {}
+        }
+        let signers = match (self.signers(), &self.known) {
+            (Ok(signers), _) => signers,
+            // None of them can sign others.
+            (Err(_), Known::Own(_)) => return Err(CertificateError::UnknownIssuer.into()),
+            (Err(error), _) => return Err(error),
+        };
+        signers.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let known = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, known)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let known = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, known)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

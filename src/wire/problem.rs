@@ -1,0 +1,42 @@
+//! What is wrong with a node or a main server: a code that pages put into
+//! words, and what the words need.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Problem {
+    pub code: &'static str,
+    pub severity: Severity,
+    /// What the words of this code need.
+    #[serde(flatten)]
+    pub about: Map<String, Value>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
+impl Problem {
+    /// `about` is an object.
+    pub fn error(code: &'static str, about: Value) -> Self {
+        Self::new(code, Severity::Error, about)
+    }
+
+    pub fn warning(code: &'static str, about: Value) -> Self {
+        Self::new(code, Severity::Warning, about)
+    }
+
+    fn new(code: &'static str, severity: Severity, about: Value) -> Self {
+        let about = match about {
+            Value::Object(about) => about,
+            _ => Map::new(),
+        };
+        Self { code, severity, about }
+    }
+}
