@@ -14,7 +14,7 @@ use crate::{
     board::Board,
     delivery::{self, Traffic},
     fetch::{Fetch, Found},
-    listen::{AtOnce, Line},
+    listen::{AtOnce, Line, of_one_machine},
     package::{MEDIA_TYPE, PackageId},
     wire::{self, PathId},
 };
@@ -101,7 +101,7 @@ async fn deliver(
 ) -> Result<Response<Body>, ApiError> {
     let (asked, _) = request.into_parts();
     let line = Line::of(&asked.extensions);
-    let client = || access.caller(&asked).address;
+    let client = || of_one_machine(access.caller(&asked).address);
     let refused = |error| ApiError::of_pull(id.clone(), error, not_found);
     let mut waited_for = None;
     loop {

@@ -168,7 +168,12 @@ async fn behind_a_trusted_proxy_the_client_counts_and_not_the_proxy() {
     let stranger = through(2, "10.0.0.3").await;
     assert_eq!(stranger.status(), StatusCode::OK);
     refused(through(2, "10.0.0.4").await).await;
-    drop((first, second, stranger));
+    // A machine has many addresses of IPv6, and is one client.
+    let newer = through(1, "2001:db8:0:1::1").await;
+    let neighbour = through(1, "2001:db8:0:2::1").await;
+    assert_eq!((newer.status(), neighbour.status()), (StatusCode::OK, StatusCode::OK));
+    refused(through(1, "2001:db8:0:1::2").await).await;
+    drop((first, second, stranger, newer, neighbour));
     node.shut_down().await;
 }
 
@@ -284,6 +289,24 @@ async fn a_pull_that_our_own_limit_slows_down_is_neither_stalled_nor_too_slow() 
     assert_eq!(main.count(Method::GET, "/uploads/"), 1);
     let least = Duration::from_secs_f64(zip.len() as f64 / RATE as f64 - 0.15);
     assert!(took >= least, "{took:?} < {least:?}");
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_under_way_follows_another_bandwidth() {
+    // Ten minutes by the first one.
+    let zip = big_zip(6_000_000, 9);
+    let main = ScriptedMain::start().await;
+    main.activate("m1", "Board", &zip);
+    let settings = json!({"network": {"bandwidth": 10_000}});
+    let node = TestNode::of(&main.authority()).with(settings).start().await;
+    until("the first bytes", async || {
+        (node.meeting("m1").await["received"].as_u64()? > 0).then_some(())
+    })
+    .await;
+    node.configure(json!({"network": {"bandwidth": 0}})).await;
+    node.until_synced("m1").await;
+    assert_eq!(main.count(Method::GET, "/uploads/"), 1);
     node.shut_down().await;
 }
 
