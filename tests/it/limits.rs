@@ -168,12 +168,7 @@ async fn behind_a_trusted_proxy_the_client_counts_and_not_the_proxy() {
     let stranger = through(2, "10.0.0.3").await;
     assert_eq!(stranger.status(), StatusCode::OK);
     refused(through(2, "10.0.0.4").await).await;
-    // A machine has many addresses of IPv6, and is one client.
-    let newer = through(1, "2001:db8:0:1::1").await;
-    let neighbour = through(1, "2001:db8:0:2::1").await;
-    assert_eq!((newer.status(), neighbour.status()), (StatusCode::OK, StatusCode::OK));
-    refused(through(1, "2001:db8:0:1::2").await).await;
-    drop((first, second, stranger, newer, neighbour));
+    drop((first, second, stranger));
     node.shut_down().await;
 }
 
