@@ -191,8 +191,10 @@ pub fn write_as(path: &Path, bytes: &[u8], mode: u32, owner: Option<Owner>) -> i
 
 /// Copies a file, over whatever file was there: whole, or not at all. On a
 /// filesystem that can, both share their blocks until one of them changes.
+/// A link is not followed: root copies from folders of others.
 pub fn copy(from: &Path, to: &Path, mode: u32, owner: Option<Owner>) -> io::Result<()> {
-    let source = File::open(from)?;
+    use std::os::unix::fs::OpenOptionsExt;
+    let source = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(from)?;
     placed(to, mode, owner, |mut file| match rustix::fs::ioctl_ficlone(file, &source) {
         Ok(()) => Ok(()),
         Err(_) => io::copy(&mut &source, &mut file).map(drop),
@@ -220,11 +222,16 @@ fn placed(
 }
 
 /// Creates a folder and those above it; gives it, new or not, this mode and, if
-/// one is named, this owner.
+/// one is named, this owner. What a link leads to stays as it is: whoever owns
+/// the folder above could have pointed it at anything.
 pub fn create_folder_as(path: &Path, mode: u32, owner: Option<Owner>) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
     create_folder(path)?;
-    let folder = File::open(path)?;
+    let flags = libc::O_NOFOLLOW | libc::O_DIRECTORY;
+    let folder = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Err(_) if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) => return Ok(()),
+        opened => opened?,
+    };
     if let Some((user, group)) = owner {
         std::os::unix::fs::fchown(&folder, Some(user), Some(group))?;
     }

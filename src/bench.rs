@@ -27,7 +27,7 @@ use crate::{
     cli::BenchArgs,
     package::PackageId,
     tasks::{Interrupt, Tasks},
-    terminal::{Language, live, words},
+    terminal::{self, Language, live, words},
 };
 use client::{Got, Wanted};
 use failure::Failure;
@@ -69,11 +69,11 @@ pub async fn run(args: BenchArgs, interrupt: &mut Interrupt) -> Result<()> {
     // Machines read one language.
     let language = if args.json { Language::English } else { language };
     let summary = tally.summary(&course, language);
-    if args.json {
-        println!("{}", machine_readable(&args, storm.wanted.size.get(), &summary)?);
-    } else {
-        println!("{}", summary::text(&summary, language).trim_end());
-    }
+    let text = match args.json {
+        true => machine_readable(&args, storm.wanted.size.get(), &summary)?,
+        false => summary::text(&summary, language),
+    };
+    terminal::print(format!("{}\n", text.trim_end()))?;
     if !summary.everyone_has_it() {
         bail!(
             "{} of {} clients did not get the package",

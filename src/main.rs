@@ -1,6 +1,12 @@
 //! Arguments, configuration, one role, exit code.
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Result, bail};
 use clap::Parser;
@@ -66,8 +72,12 @@ fn run(command: Command) -> Result<()> {
     outcome
 }
 
+/// What was begun goes on to its end, whether somebody reads about it or not.
+fn print(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
 async fn role(command: Command) -> Result<()> {
-    let print = |text: &str| println!("{text}");
     match command {
         Command::Node(args) => node(args, Interrupt::listen()?).await,
         Command::Master(args) => main_server(args, Interrupt::listen()?).await,
@@ -137,7 +147,7 @@ async fn main_server(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
 
 async fn demo(mut interrupt: Interrupt) -> Result<()> {
     let _telemetry = Telemetry::start("demo", "WARNING");
-    demo::run(&mut interrupt, |text| println!("{text}")).await
+    demo::run(&mut interrupt, print).await
 }
 
 async fn bench(args: BenchArgs, mut interrupt: Interrupt) -> Result<()> {

@@ -1,15 +1,12 @@
 //! What packages bring along beside the program, made of the command line's own
 //! description so that it can't say anything else.
 
-use std::{
-    io::{self, Write},
-    path::Path,
-};
+use std::{io, path::Path};
 
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 
-use crate::{atomic, cli::Cli};
+use crate::{atomic, cli::Cli, terminal};
 
 /// Prints a shell's completions.
 pub fn completions(shell: Shell) -> io::Result<()> {
@@ -20,11 +17,7 @@ pub fn completions(shell: Shell) -> io::Result<()> {
         "edge-mirror",
         &mut script,
     );
-    match io::stdout().write_all(&script) {
-        // Who reads no further has what he wants.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
-    }
+    terminal::print(script)
 }
 
 /// Writes `edge-mirror.1` and a page for each command into a folder.

@@ -6,4 +6,17 @@ pub(crate) mod live;
 pub(crate) mod table;
 pub(crate) mod words;
 
+use std::io::{self, Write};
+
 pub(crate) use words::Language;
+
+/// What was asked for, to stdout. Who reads no further (`| head`) has what he
+/// wants; a disk that takes no more is a failure.
+pub(crate) fn print(text: impl AsRef<[u8]>) -> io::Result<()> {
+    let mut output = io::stdout();
+    match output.write_all(text.as_ref()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(io::Error::new(error.kind(), format!("cannot print it: {error}"))),
+        Ok(()) => Ok(()),
+    }
+}

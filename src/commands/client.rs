@@ -214,3 +214,16 @@ fn said(read: Option<&Value>, body: &[u8]) -> String {
     };
     words::plain(&text).chars().take(SHOWN_ANSWER_CHARS).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_without_an_end_is_not_read_to_it() {
+        let endless =
+            futures_util::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b'x'; 3 << 20]));
+        let answer = axum::http::Response::new(reqwest::Body::wrap_stream(endless));
+        assert_eq!(limited(answer.into()).await.unwrap().len(), MAX_ANSWER_BYTES);
+    }
+}

@@ -4,6 +4,8 @@
 mod patch;
 mod source;
 
+use std::io;
+
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
@@ -11,7 +13,7 @@ use super::NotRight;
 use crate::{
     cli::ConfigCommand,
     config::{Problem, check, schema},
-    terminal::{Language, words},
+    terminal::{self, Language, words},
 };
 use source::Source;
 
@@ -19,19 +21,17 @@ pub(super) async fn run(command: ConfigCommand, language: Language) -> Result<()
     match command {
         ConfigCommand::Get { keys, of } => {
             let settings = Source::of(&of)?.settings().await?;
-            print!("{}", shown(&settings, &keys, of.json)?);
-            Ok(())
+            Ok(terminal::print(shown(&settings, &keys, of.json)?)?)
         }
         ConfigCommand::Set { changes, of } => {
             let source = Source::of(&of)?;
             let changed = source.change(patch::of(&changes)).await?;
-            tell_set(&source, changed, of.json, language);
-            Ok(())
+            Ok(tell_set(&source, changed, of.json, language)?)
         }
         ConfigCommand::Check { changes, of } => {
             let source = Source::of(&of)?;
             let problems = source.check(patch::of(&changes)).await?;
-            tell_check(&source, &problems, of.json, language);
+            tell_check(&source, &problems, of.json, language)?;
             if problems.is_empty() { Ok(()) } else { Err(NotRight.into()) }
         }
     }
@@ -71,33 +71,40 @@ fn bare(value: &Value) -> String {
     }
 }
 
-fn tell_set(source: &Source, changed: bool, as_json: bool, language: Language) {
+fn tell_set(source: &Source, changed: bool, as_json: bool, language: Language) -> io::Result<()> {
     if as_json {
-        println!("{:#}", json!({"of": source.to_string(), "changed": changed}));
-        return;
+        let answer = json!({"of": source.to_string(), "changed": changed});
+        return terminal::print(format!("{answer:#}\n"));
     }
-    println!(
-        "{source}: {}",
-        match changed {
-            true => language.of("已更新", "changed"),
-            false => language.of("没有变化", "it was so already"),
-        }
-    );
+    let outcome = match changed {
+        true => language.of("已更新", "changed"),
+        false => language.of("没有变化", "it was so already"),
+    };
+    terminal::print(format!("{source}: {outcome}\n"))
 }
 
-fn tell_check(source: &Source, problems: &[Problem], as_json: bool, language: Language) {
+fn tell_check(
+    source: &Source,
+    problems: &[Problem],
+    as_json: bool,
+    language: Language,
+) -> io::Result<()> {
     if as_json {
-        println!("{:#}", json!({"of": source.to_string(), "problems": problems}));
-        return;
+        let answer = json!({"of": source.to_string(), "problems": problems});
+        return terminal::print(format!("{answer:#}\n"));
     }
     if problems.is_empty() {
-        println!("{source}: {}", language.of("没有错误", "no mistakes"));
+        let none = language.of("没有错误", "no mistakes");
+        return terminal::print(format!("{source}: {none}\n"));
     }
+    let mut lines = String::new();
     for problem in problems {
         let value = problem.value.as_ref().map(|value| format!(" = {value}")).unwrap_or_default();
         let text = language.of(&problem.zh, &problem.en);
-        println!("{}", words::plain(&format!("{}{value}: {text}", problem.key)));
+        lines += &words::plain(&format!("{}{value}: {text}", problem.key));
+        lines.push('\n');
     }
+    terminal::print(lines)
 }
 
 #[cfg(test)]

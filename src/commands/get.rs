@@ -21,7 +21,7 @@ use crate::{
     cli::GetArgs,
     tasks::Interrupt,
     terminal::{
-        Language,
+        self, Language,
         live::{Counter, Transfer},
         words,
     },
@@ -61,8 +61,7 @@ pub(super) async fn run(
         }
     };
     let (from, received) = outcome?;
-    tell(&args.output, &from, &received, begun.elapsed(), args.json, language);
-    Ok(())
+    tell(&args.output, &from, &received, begun.elapsed(), args.json, language)
 }
 
 /// Where it goes, if it can go there.
@@ -87,7 +86,7 @@ fn tell(
     took: Duration,
     as_json: bool,
     language: Language,
-) {
+) -> Result<()> {
     let (size, sha256, file) = (received.size_bytes, received.sha256, output.display());
     if as_json {
         let answer = json!({
@@ -98,8 +97,7 @@ fn tell(
             "digest_named": received.named,
             "took_s": took.as_secs_f64(),
         });
-        println!("{answer:#}");
-        return;
+        return Ok(terminal::print(format!("{answer:#}\n"))?);
     }
     let (size, took) = (words::bytes(size as f64), words::time(took.as_secs_f64()));
     let how = match received.named {
@@ -111,13 +109,10 @@ fn tell(
             "the server names no SHA-256; the archive's own checksums are right",
         ),
     };
-    println!(
-        "{}",
-        language.of(
-            format!("{file}：{size}，来自 {from}，用时 {took}\n  {how}\n  SHA-256 {sha256}"),
-            format!("{file}: {size} from {from} in {took}\n  {how}\n  SHA-256 {sha256}"),
-        )
-    );
+    Ok(terminal::print(language.of(
+        format!("{file}：{size}，来自 {from}，用时 {took}\n  {how}\n  SHA-256 {sha256}\n"),
+        format!("{file}: {size} from {from} in {took}\n  {how}\n  SHA-256 {sha256}\n"),
+    ))?)
 }
 
 struct Download<'a> {

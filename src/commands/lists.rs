@@ -9,7 +9,7 @@ use super::client::{self, Api};
 use crate::{
     cli::ListArgs,
     terminal::{
-        Language,
+        self, Language,
         table::{Table, clipped},
         words,
     },
@@ -27,13 +27,13 @@ pub(super) async fn nodes(args: &ListArgs, language: Language) -> Result<()> {
     let list = api.get(NODES).await?;
     let nodes = list.as_array().ok_or_else(|| api.stranger(NODES))?;
     if args.json {
-        println!("{list:#}");
+        terminal::print(format!("{list:#}\n"))?;
         return Ok(());
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
     let text = nodes_table(nodes, now, language);
-    print!("{}", or_none(nodes, text, language.of("没有在线的节点", "no nodes are online")));
-    Ok(())
+    let none = language.of("没有在线的节点", "no nodes are online");
+    Ok(terminal::print(or_none(nodes, text, none))?)
 }
 
 pub(super) async fn meetings(args: &ListArgs, language: Language) -> Result<()> {
@@ -45,12 +45,12 @@ pub(super) async fn meetings(args: &ListArgs, language: Language) -> Result<()> 
     };
     let meetings = list.as_array().ok_or_else(|| api.stranger(MEETINGS))?;
     if args.json {
-        println!("{list:#}");
+        terminal::print(format!("{list:#}\n"))?;
         return Ok(());
     }
     let text = meetings_table(meetings, language);
-    print!("{}", or_none(meetings, text, language.of("没有会议", "there are no meetings")));
-    Ok(())
+    let none = language.of("没有会议", "there are no meetings");
+    Ok(terminal::print(or_none(meetings, text, none))?)
 }
 
 fn or_none(list: &[Value], table: String, none: &str) -> String {

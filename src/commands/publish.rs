@@ -4,7 +4,7 @@ use std::{fs::File, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use futures_util::StreamExt;
-use reqwest::{Body, Method, header};
+use reqwest::{Body, Method, StatusCode, header};
 use serde_json::{Value, json};
 use tokio_util::io::ReaderStream;
 
@@ -16,7 +16,7 @@ use crate::{
     store::verify,
     tasks::{self, Interrupt},
     terminal::{
-        Language,
+        self, Language,
         live::{Counter, Transfer},
         words,
     },
@@ -59,7 +59,9 @@ pub(super) async fn run(
         return match tokio::time::timeout(GOODBYE, gone).await {
             Ok(Ok(_)) => Err(error),
             _ => {
-                Err(error.context(format!("meeting {id} was made, and is left without a package")))
+                Err(error.context(format!(
+                    "meeting {id} was made, and is left without a package: delete it on the main server's page"
+                )))
             }
         };
     }
@@ -70,8 +72,7 @@ pub(super) async fn run(
             started.with_context(|| format!("meeting {id} has its package, but was not started"))?
         }
     };
-    tell(args, &meeting, &id, language);
-    Ok(())
+    tell(args, &meeting, &id, language)
 }
 
 /// Read whole before anything is said to anybody: what is no package is found
@@ -95,8 +96,13 @@ async fn created(api: &Api, args: &PublishArgs) -> Result<PackageId> {
     let body = json!({"title": args.title, "id": args.id, "time": args.time});
     let made =
         api.call(Method::POST, MEETINGS, Some(&body)).await.map_err(|error| match error {
-            CallError::Refused { status, .. } if status.as_u16() == 405 => {
+            CallError::Refused { status: StatusCode::METHOD_NOT_ALLOWED, .. } => {
                 anyhow::Error::from(error).context("this main server has pages of its own for that")
+            }
+            CallError::Refused { status: StatusCode::CONFLICT, .. } => {
+                anyhow::Error::from(error).context(
+                    "choose another --id, or delete the meeting that has it on the main server's page",
+                )
             }
             error => error.into(),
         })?;
@@ -129,13 +135,12 @@ async fn brought(api: &Api, id: &PackageId, package: Package, view: &mut Transfe
     }
 }
 
-fn tell(args: &PublishArgs, meeting: &Value, id: &PackageId, language: Language) {
+fn tell(args: &PublishArgs, meeting: &Value, id: &PackageId, language: Language) -> Result<()> {
     let url = args.master.at(&format!("{MEETINGS}/{id}/download-package"));
     if args.json {
         let mut meeting = meeting.clone();
         meeting["download_url"] = url.as_str().into();
-        println!("{meeting:#}");
-        return;
+        return Ok(terminal::print(format!("{meeting:#}\n"))?);
     }
     let size = words::bytes(meeting["size"].as_f64().unwrap_or(0.0));
     let done = match args.no_start {
@@ -143,11 +148,8 @@ fn tell(args: &PublishArgs, meeting: &Value, id: &PackageId, language: Language)
         false => language.of("已开始", "has started"),
     };
     let title = words::plain(&args.title);
-    println!(
-        "{}",
-        language.of(
-            format!("会议 {id}（{title}）{done}，会议包 {size}\n  {url}"),
-            format!("meeting {id} ({title}) {done}, with a package of {size}\n  {url}"),
-        )
-    );
+    Ok(terminal::print(language.of(
+        format!("会议 {id}（{title}）{done}，会议包 {size}\n  {url}\n"),
+        format!("meeting {id} ({title}) {done}, with a package of {size}\n  {url}\n"),
+    ))?)
 }

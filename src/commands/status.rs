@@ -19,7 +19,7 @@ use super::{
 use crate::{
     cli::StatusArgs,
     tasks::Interrupt,
-    terminal::{Language, live},
+    terminal::{self, Language, live},
 };
 
 /// While it is watched.
@@ -41,10 +41,10 @@ pub(super) async fn run(
         }
     }
     let status = look(&api).await?;
-    match args.json {
-        true => println!("{status:#}"),
-        false => print!("{}", screen::text(&status, &api.server.to_string(), language)),
-    }
+    terminal::print(match args.json {
+        true => format!("{status:#}\n"),
+        false => screen::text(&status, &api.server.to_string(), language),
+    })?;
     if problems::of(&status).any(problems::is_error) { Err(NotRight.into()) } else { Ok(()) }
 }
 

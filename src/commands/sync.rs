@@ -14,7 +14,7 @@ use crate::{
     cli::SyncArgs,
     package::PackageId,
     terminal::{
-        Language,
+        self, Language,
         live::{Counter, Transfer},
         words,
     },
@@ -32,14 +32,10 @@ pub(super) async fn run(args: &SyncArgs, language: Language) -> Result<()> {
     let meeting = settled(&api, &id, &before, args.patience, &mut view).await?;
     let size = words::bytes(meeting["size"].as_f64().unwrap_or(0.0));
     let sha256 = meeting["sha256"].as_str().unwrap_or("?");
-    println!(
-        "{}",
-        language.of(
-            format!("会议 {id} 已同步：{size}，SHA-256 {sha256}"),
-            format!("meeting {id} is synced: {size}, SHA-256 {sha256}"),
-        )
-    );
-    Ok(())
+    Ok(terminal::print(language.of(
+        format!("会议 {id} 已同步：{size}，SHA-256 {sha256}\n"),
+        format!("meeting {id} is synced: {size}, SHA-256 {sha256}\n"),
+    ))?)
 }
 
 /// The meeting once its package is here and current. `before` is what it was

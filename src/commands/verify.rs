@@ -18,7 +18,7 @@ use crate::{
     cli::{Server, VerifyArgs},
     config::Settings,
     store::StoreError,
-    terminal::{Language, live::Transfer},
+    terminal::{self, Language, live::Transfer},
     tls::Trust,
 };
 use report::Report;
@@ -36,10 +36,10 @@ pub(super) async fn run(args: &VerifyArgs, language: Language) -> Result<()> {
             of_this_machine(args, &file, repair, &mut view).await?
         }
     };
-    match args.json {
-        true => println!("{:#}", report.json()),
-        false => print!("{}", report.text(language)),
-    }
+    terminal::print(match args.json {
+        true => format!("{:#}\n", report.json()),
+        false => report.text(language),
+    })?;
     if report.is_clean() { Ok(()) } else { Err(NotRight.into()) }
 }
 

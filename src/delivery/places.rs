@@ -389,12 +389,18 @@ mod tests {
         assert!(!stand(1));
         assert!((0..MAX_WAITING - MAX_WAITING_OF_CLIENT).all(|n| stand(2 + (n % 200) as u8)));
         assert!(!stand(250));
-        // They all leave at once, the first of them just when it is let in.
+        // They all leave, the first of them just when it is let in.
         drop(inside);
         drop(line);
         assert_eq!(traffic.under_way(), 0);
         assert!(traffic.places.state().of_client.is_empty());
-        assert!(at_once(&traffic, 9).is_ok());
+        // Nobody is kept out by those who have left while no place was free.
+        let _inside = at_once(&traffic, 9).unwrap();
+        let stand = || Box::pin(traffic.place(client(1)));
+        let mut leavers: Vec<_> = (0..MAX_WAITING_OF_CLIENT).map(|_| stand()).collect();
+        assert!(leavers.iter_mut().all(|leaver| leaver.as_mut().now_or_never().is_none()));
+        drop(leavers);
+        assert!(stand().as_mut().now_or_never().is_none());
     }
 
     #[tokio::test]

@@ -101,6 +101,7 @@ async fn deliver(
 ) -> Result<Response<Body>, ApiError> {
     let (asked, _) = request.into_parts();
     let line = Line::of(&asked.extensions);
+    // Not by network, as wrong logins are counted: all tablets of a room share one.
     let client = || access.caller(&asked).address;
     let refused = |error| ApiError::of_pull(id.clone(), error, not_found);
     let mut waited_for = None;

@@ -69,7 +69,8 @@ fn packages_in(storage: &Layout) -> Vec<(PackageId, u64)> {
     let entries = fs::read_dir(storage.root()).into_iter().flatten().flatten();
     let ids = entries.filter_map(|entry| Layout::id_of(&entry.file_name()));
     let sized = ids.filter_map(|id| {
-        let found = fs::metadata(storage.package(&id)).ok()?;
+        // Not what a link leads to, which may be nobody's to see.
+        let found = fs::symlink_metadata(storage.package(&id)).ok()?;
         found.is_file().then_some((id, found.len()))
     });
     sized.collect()

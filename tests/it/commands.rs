@@ -44,8 +44,17 @@ fn command(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
 }
 
 async fn ended(mut command: Command) -> Ended {
-    command.stdin(Stdio::null());
-    let ended = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    command.stdout(Stdio::piped());
+    ended_into(command).await
+}
+
+/// As [`ended`], with an output of the command's own.
+async fn ended_into(mut command: Command) -> Ended {
+    command.stdin(Stdio::null()).stderr(Stdio::piped());
+    let ended =
+        tokio::task::spawn_blocking(move || command.spawn().unwrap().wait_with_output().unwrap())
+            .await
+            .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let (output, errors) = (text(ended.stdout), text(ended.stderr));
     println!("{output}\n{errors}");

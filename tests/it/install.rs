@@ -195,6 +195,7 @@ fn uninstalling_leaves_what_it_names_and_purging_leaves_nothing() {
     let kept = root.path("etc/edge-mirror/server.key");
     fs::write(&kept, "not ours").unwrap();
     fs::write(root.path("etc/edge-mirror/node_config.access.json"), "{}").unwrap();
+    fs::write(root.path("etc/edge-mirror/.tmp-1-2"), "of a save that was cut off").unwrap();
     let mut moved = root.config();
     moved["storage"]["path"] = json!("/srv/packages");
     fs::write(root.path(CONFIG), moved.to_string()).unwrap();
@@ -244,6 +245,7 @@ fn a_python_nodes_folder_is_taken_over_and_left_as_it_was() {
         config["storage"],
         json!({"path": "/var/lib/edge-mirror/storage", "maxSize": 1 << 30})
     );
+    assert_eq!(config["logging"]["filePath"], "/var/log/edge-mirror/node.log");
     let storage = root.path("var/lib/edge-mirror/storage");
     let mut stored = BTreeMap::new();
     files_in(&storage, &mut stored);
@@ -260,6 +262,40 @@ fn a_python_nodes_folder_is_taken_over_and_left_as_it_was() {
         root.run(&["install", "--adopt", old.path().to_str().unwrap(), "--port", "1234"]).unwrap();
     assert!(said.contains("0 packages copied") && said.contains("configuration kept"), "{said}");
     assert_eq!(root.config()["nodePort"], 1234);
+}
+
+#[test]
+fn packages_that_do_not_fit_are_refused_before_one_is_copied() {
+    let (root, old) = (Root::new(), old_node());
+    let large = fs::File::create(old.path().join("files/meeting_m1/package.zip")).unwrap();
+    // With nothing in it.
+    large.set_len(15 << 40).unwrap();
+    let said =
+        root.run(&["install", "--adopt", old.path().to_str().unwrap(), "--yes"]).unwrap_err();
+    assert!(said.contains("no room") && said.contains("磁盘空间不足"), "{said}");
+    let mut stored = BTreeMap::new();
+    files_in(&root.path("var/lib"), &mut stored);
+    assert!(stored.is_empty(), "{:?}", stored.keys());
+}
+
+/// Who owns a folder that root writes to could point it at any other one.
+#[test]
+fn what_links_lead_to_is_neither_given_away_nor_copied() {
+    let (root, old, elsewhere) = (Root::new(), old_node(), tempfile::tempdir().unwrap());
+    fs::set_permissions(elsewhere.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let storage = root.path("var/lib/edge-mirror/storage");
+    fs::create_dir_all(storage.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), &storage).unwrap();
+    let secret = elsewhere.path().join("secret");
+    fs::write(&secret, "nobody's to see").unwrap();
+    let linked = old.path().join("files/meeting_m1/package.zip");
+    fs::remove_file(&linked).unwrap();
+    std::os::unix::fs::symlink(&secret, &linked).unwrap();
+    let said = root.run(&["install", "--adopt", old.path().to_str().unwrap(), "--yes"]).unwrap();
+    assert!(said.contains("1 packages copied"), "{said}");
+    assert_eq!(mode(elsewhere.path()), 0o755);
+    assert!(storage.join("meeting_m2/package.zip").exists(), "it is where the operator put it");
+    assert!(!storage.join("meeting_m1").exists());
 }
 
 #[test]
@@ -366,7 +402,13 @@ async fn a_machine_gets_a_main_server_too() {
     machine.good("\"$PROGRAM\" install --master");
     let options = fs::read_to_string(machine.path("/etc/edge-mirror-master/options.env")).unwrap();
     assert_eq!(options, format!("MASTER_OPTIONS=--open\nMASTER_PORT={port}\n"));
+    // The user stays for as long as one of them needs it.
+    machine.good("\"$PROGRAM\" install --yes");
+    machine.calls();
+    machine.good("edge-mirror uninstall --purge");
+    assert!(!machine.calls().contains(&"userdel edge-mirror".to_owned()));
     machine.good("edge-mirror uninstall --master --purge");
+    assert_eq!(machine.calls().last().unwrap(), "userdel edge-mirror");
     assert_eq!(machine.good("find /etc /usr/local/bin /var/lib -type f"), "");
 }
 

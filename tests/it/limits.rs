@@ -288,6 +288,24 @@ async fn a_pull_that_our_own_limit_slows_down_is_neither_stalled_nor_too_slow() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pull_under_way_follows_another_bandwidth() {
+    // Ten minutes by the first one.
+    let zip = big_zip(6_000_000, 9);
+    let main = ScriptedMain::start().await;
+    main.activate("m1", "Board", &zip);
+    let settings = json!({"network": {"bandwidth": 10_000}});
+    let node = TestNode::of(&main.authority()).with(settings).start().await;
+    until("the first bytes", async || {
+        (node.meeting("m1").await["received"].as_u64()? > 0).then_some(())
+    })
+    .await;
+    node.configure(json!({"network": {"bandwidth": 0}})).await;
+    node.until_synced("m1").await;
+    assert_eq!(main.count(Method::GET, "/uploads/"), 1);
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn limits_that_make_no_sense_are_refused_by_name_value_and_mend() {
     let (_main, node) = node_with(&big_zip(1000, 7), json!({})).await;
     for (section, name, value, mend) in [

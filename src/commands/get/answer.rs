@@ -134,6 +134,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn nobody_makes_it_wait_for_ever() {
+        let after = |text: &str| {
+            let answer = axum::http::Response::builder().header(header::RETRY_AFTER, text);
+            retry_after(&answer.body("").unwrap().into())
+        };
+        assert_eq!(after(" 5 "), Some(Duration::from_secs(5)));
+        assert_eq!(after("18446744073709551615"), Some(LONGEST_WAIT));
+        assert_eq!(after("-1"), None);
+        assert_eq!(after("Wed, 21 Oct 2015 07:28:00 GMT"), None);
+    }
+
+    #[test]
     fn ranges_are_read_to_the_letter() {
         for (text, expected) in [
             ("bytes 5-9/10", Some((Some((5, 9)), 10))),

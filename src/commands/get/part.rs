@@ -239,3 +239,36 @@ fn left_overs(target: &Path) -> Vec<(PathBuf, Option<Sha256>)> {
     });
     left.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_begins_where_it_ends_and_goes_to_the_end_is_gone_on_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |sha256, part| Answer {
+            sha256,
+            part: Some(part),
+            total_bytes: Some(10),
+            ..Answer::default()
+        };
+        let named = Some(Sha256::new([7; 32]));
+        let mut part = Part::begin(&folder.path().join("m1.zip"), &of(named, (0, 9))).unwrap();
+        part.write(b"begun").unwrap();
+        for (sha256, range, good) in [
+            (named, (5, 9), true),
+            (None, (5, 9), true),
+            (Some(Sha256::new([8; 32])), (5, 9), false),
+            (named, (4, 9), false),
+            (named, (6, 9), false),
+            (named, (5, 8), false),
+            (named, (5, u64::MAX), false),
+        ] {
+            assert_eq!(part.goes_on_with(&of(sha256, range)), good, "{sha256:?} {range:?}");
+        }
+        assert_eq!(part.kept(), Some(5));
+        part.give_up();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use serde_json::{Value, json};
 
-use super::{nobody, run, run_in_chinese};
+use super::{command, ended_into, nobody, run, run_in_chinese};
 use crate::support::{ScriptedMain, TestNode, process::NodeFolder, until};
 
 fn folder() -> (NodeFolder, String) {
@@ -39,6 +39,22 @@ async fn settings_are_read_and_changed_in_the_file() {
     assert_eq!(told["changed"], true);
     assert!(set(&["publicIp=null"]).await.output.contains("changed"));
     assert_eq!(get(&["publicIp"]).await.output, "null\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_no_further_is_no_failure_and_a_full_disk_is() {
+    let (_folder, file) = folder();
+    let printed = async |output: std::process::Stdio| {
+        let mut command = command(["config", "get", "--config", &file]);
+        command.stdout(output);
+        ended_into(command).await
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let gone = printed(writer.into()).await;
+    assert_eq!((gone.code, gone.errors.as_str()), (Some(0), ""));
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    printed(full.into()).await.refused(1, &["cannot print it: No space left on device"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -109,7 +109,7 @@ async fn failures_are_one_line_that_says_what_to_do() {
 
     main.create("m1", "Board").await;
     let taken = run(file.args(&master, &["--id", "m1"])).await;
-    taken.refused(1, &["answered 409 to POST /api/v1/meetings"]);
+    taken.refused(1, &["answered 409 to POST /api/v1/meetings", "choose another --id"]);
     assert_eq!(meetings(&main).await.as_array().unwrap().len(), 1, "and is left alone");
     let node = TestNode::of(&main.authority()).start().await;
     run(file.args(&node.url(""), &[])).await.refused(1, &["answered 404"]);

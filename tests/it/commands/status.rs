@@ -78,6 +78,14 @@ async fn who_is_away_or_no_node_is_said_on_one_line() {
     run(["status", "--node", "10.0.0.1:8001"])
         .await
         .refused(2, &["http://10.0.0.1:8001 is meant?"]);
+    // Nobody is asked but who was named.
+    let page = main.url("/api/status");
+    let elsewhere = crate::support::plain::scripted(move |_| {
+        format!("HTTP/1.1 302 Found\r\nLocation: {page}\r\nContent-Length: 0\r\n\r\n").into()
+    });
+    run(["status", "--node", &format!("http://{elsewhere}")])
+        .await
+        .refused(1, &["answered 302 to GET /api/status"]);
     let missing = run(["status", "--config", "/no/such.json"]).await;
     missing.refused(1, &["cannot read /no/such.json"]);
 }
