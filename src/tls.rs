@@ -6,6 +6,7 @@
 //! the system. TLS 1.2 and 1.3; older versions are not in it.
 
 mod explain;
+mod fault;
 mod pem;
 mod trust;
 mod verifier;
@@ -22,7 +23,8 @@ use rustls::{
 
 use crate::config::Config;
 pub use explain::explain;
-pub use pem::{FileError, certificates};
+pub use fault::FileError;
+pub use pem::{certificates, fingerprint};
 pub use trust::{Trust, TrustFiles, problem};
 
 /// All that nodes, main servers and tablets speak.

@@ -471,3 +471,49 @@ fn announced(response: &Response) -> Announced {
         ranges: field("accept-ranges").is_some_and(|units| units.eq_ignore_ascii_case("bytes")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// The key that goes with each request is for nobody else, and least of all
+    /// for the same host in the clear.
+    #[tokio::test]
+    async fn only_the_same_server_by_the_same_scheme_is_followed_to() {
+        let here = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let address = here.local_addr().unwrap();
+        let client = client(Duration::from_secs(5), tls::client());
+        for (to, status) in [
+            (format!("http://{closed}/there"), 307),
+            (format!("https://{address}/there"), 307),
+            (format!("http://localhost:{}/there", address.port()), 307),
+            (format!("http://{address}/there"), 200),
+        ] {
+            let answering = async {
+                loop {
+                    let (mut stream, _) = here.accept().await.unwrap();
+                    let mut asked = [0; 4096];
+                    let length = stream.read(&mut asked).await.unwrap();
+                    let answer = match asked[..length].starts_with(b"GET /there ") {
+                        true => "200 OK".to_owned(),
+                        false => format!("307 Temporary Redirect\r\nlocation: {to}"),
+                    };
+                    let end = "content-length: 0\r\nconnection: close\r\n\r\n";
+                    let answer = format!("HTTP/1.1 {answer}\r\n{end}");
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            };
+            let answer = tokio::select! {
+                answer = client.get(format!("http://{address}/")).send() => answer.unwrap(),
+                () = answering => unreachable!("it answers for ever"),
+            };
+            assert_eq!(answer.status(), status, "{to}");
+        }
+    }
+}

@@ -212,4 +212,19 @@ mod tests {
         };
         assert!(secure(&["10.0.0.1"]) && !secure(&[]));
     }
+
+    #[test]
+    fn tls_to_us_counts_unless_a_proxy_spoke_it() {
+        let secure = |fields: &[(&str, &str)], trusted: &[Subnet]| {
+            let mut request = Request::get("/").extension(Line::Tls);
+            request = request.extension(Peer(([10, 0, 0, 1], 9).into()));
+            for (name, value) in fields {
+                request = request.header(*name, *value);
+            }
+            Caller::of(&request.body(()).unwrap().into_parts().0, trusted).secure
+        };
+        let forwarded = [("x-forwarded-for", "1.2.3.4"), ("x-forwarded-proto", "http")];
+        assert!(secure(&[], &[]));
+        assert!(!secure(&forwarded, &[]) && !secure(&forwarded, &["10.0.0.1".parse().unwrap()]));
+    }
 }

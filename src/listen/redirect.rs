@@ -91,7 +91,7 @@ mod tests {
         let absolute = Uri::from_static("http://node/x");
         assert_eq!(target("node", &absolute, &to(1)).unwrap(), "https://node:1/x");
         assert_eq!(target("node", &Uri::from_static("*"), &to(1)).unwrap(), "https://node:1/");
-        for bad in ["", ":80", "a@b", "a b", "a/b", "a:99999x"] {
+        for bad in ["", ":80", "a@b", "a@b:80", "a b", "a/b", "a:99999x"] {
             assert_eq!(target(bad, &absolute, &to(1)), None, "{bad}");
         }
     }

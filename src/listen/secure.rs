@@ -69,6 +69,7 @@ mod tests {
         io::{AsyncReadExt, AsyncWriteExt},
         time::Instant,
     };
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::{listen::Listener, tasks::Tasks};
@@ -100,6 +101,22 @@ mod tests {
             let waited = began.elapsed();
             assert!(waited >= HANDSHAKE_TIMEOUT && waited < 2 * HANDSHAKE_TIMEOUT, "{waited:?}");
         }
+        assert!(tasks.shut_down(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_still_saying_hello_does_not_hold_up_the_end() {
+        let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let (address, tasks) = (listener.address(), Tasks::new());
+        let (answers, stop) = (Answers::from(Router::new()), CancellationToken::new());
+        answers.shown.set(Some(Arc::new(nobody())));
+        tasks.spawn("accept", listener.serve(answers, tasks.clone(), stop.clone()));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(&[HELLO, 3, 1, 2, 0]).await.unwrap();
+        let began = Instant::now();
+        stop.cancel();
+        let _ = client.read_to_end(&mut Vec::new()).await;
+        assert!(began.elapsed() < HANDSHAKE_TIMEOUT / 2, "{:?}", began.elapsed());
         assert!(tasks.shut_down(Duration::from_secs(5)).await);
     }
 }

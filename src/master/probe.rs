@@ -168,6 +168,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nobody_is_asked_but_who_is_at_the_address() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listener = crate::listen::Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let (address, tasks) = (listener.address(), crate::tasks::Tasks::new());
+        let elsewhere = axum::response::Redirect::permanent(&format!("https://{closed}/"));
+        let router = axum::Router::new().fallback(move || std::future::ready(elsewhere.clone()));
+        tasks.spawn("accept", listener.serve(router, tasks.clone(), tasks.token().clone()));
+        let reach = Prober::new().unwrap().ask("a", &address.to_string()).await;
+        let Reach::Unreachable(reason) = reach else { panic!("{reach:?}") };
+        assert!(reason.contains("answers with status 308"), "{reason}");
+        assert!(tasks.shut_down(TIMEOUT).await);
+    }
+
+    #[tokio::test]
     async fn a_closed_port_is_told_as_such() {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let reach = Prober::new().unwrap().ask("a", &closed.to_string()).await;

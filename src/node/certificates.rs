@@ -4,7 +4,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -152,9 +151,7 @@ fn seen<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> [u8; 32] {
     let mut all = Sha256::new();
     for path in paths {
         all.update(path.as_os_str().as_encoded_bytes());
-        // Not the file's bytes themselves: there is a key among them.
-        let bytes = fs::read(path).map(|bytes| Sha256::digest(&bytes));
-        all.update(bytes.unwrap_or_default());
+        all.update(tls::fingerprint(path).unwrap_or_default());
     }
     all.finalize().into()
 }

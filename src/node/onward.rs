@@ -63,7 +63,10 @@ impl Worker {
             let config = settings.peek();
             // From outside, this host is reached at another port than here.
             let public = config.public_ip.as_deref().filter(|_| config.use_public_address);
-            let public = config.public_port.filter(|_| public == Some(host));
+            let asked = host.trim_matches(['[', ']']);
+            let is_asked =
+                |public: &str| public.trim_matches(['[', ']']).eq_ignore_ascii_case(asked);
+            let public = config.public_port.filter(|_| public.is_some_and(is_asked));
             public.unwrap_or(*board.port.borrow())
         };
         let answers = Answers::from(redirect(Onward::To(Arc::new(port))));

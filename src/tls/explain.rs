@@ -21,6 +21,11 @@ pub fn explain(error: &(dyn StdError + 'static), trust: &str, shown: &str) -> Op
         Error::AlertReceived(AlertDescription::ProtocolVersion) | Error::PeerIncompatible(_) => {
             "it speaks no TLS that is safe; it has to offer TLS 1.2 or 1.3".to_owned()
         }
+        // Some say no more than this when they are shown no certificate.
+        Error::AlertReceived(AlertDescription::HandshakeFailure) => format!(
+            "it refuses, and does not say why: it offers nothing that is safe today, or asks for \
+             a certificate, see {shown}"
+        ),
         Error::AlertReceived(alert) if is_of_our_certificate(*alert) => format!(
             "it asks for a certificate and does not take what it was shown ({alert:?}); see {shown}"
         ),
@@ -43,7 +48,7 @@ fn of_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
 fn is_of_our_certificate(alert: AlertDescription) -> bool {
     use AlertDescription::{
         AccessDenied, BadCertificate, CertificateExpired, CertificateRequired, CertificateRevoked,
-        CertificateUnknown, HandshakeFailure, UnknownCA, UnsupportedCertificate,
+        CertificateUnknown, UnknownCA, UnsupportedCertificate,
     };
     matches!(
         alert,
@@ -53,7 +58,6 @@ fn is_of_our_certificate(alert: AlertDescription) -> bool {
             | CertificateRequired
             | CertificateRevoked
             | CertificateUnknown
-            | HandshakeFailure
             | UnknownCA
             | UnsupportedCertificate
     )

@@ -1,92 +1,28 @@
-//! Certificates and keys as they lie on disk, and what may be wrong with them.
+//! Certificates and keys as they lie on disk.
 
-use std::{
-    fmt, fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
 
 use rustls::{
     Error, InconsistentKeys,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject},
+    },
     sign::CertifiedKey,
 };
-use thiserror::Error;
+use sha2::{Digest, Sha256};
 
-use super::provider;
-use crate::config::Problem;
+use super::{
+    fault::{FileError, FileFault},
+    provider,
+};
 
 /// A chain of certificates takes some kilobytes, all authorities of a system
 /// some hundred; what is larger is another file.
 const MAX_FILE_BYTES: u64 = 4 << 20;
-
-/// A file of certificates or keys that can't be used: the setting that names
-/// it, and what to do.
-#[derive(Debug, Error)]
-#[error("{setting}: {}: {fault}", path.display())]
-pub struct FileError {
-    pub setting: &'static str,
-    pub path: PathBuf,
-    pub fault: FileFault,
-}
-
-#[derive(Debug)]
-pub enum FileFault {
-    Unreadable(io::Error),
-    NoCertificate,
-    NoKey,
-    NotPem(String),
-    /// The key belongs to another certificate than this file's.
-    Mismatch(PathBuf),
-    Unusable(String),
-}
-
-impl FileFault {
-    fn words(&self) -> (String, String) {
-        match self {
-            Self::Unreadable(cause) => (
-                format!("无法读取（{cause}），请检查路径和权限"),
-                format!("it can't be read ({cause}); check the path, and that the node may read it"),
-            ),
-            Self::NoCertificate => (
-                "其中没有证书，应为 PEM 文件（-----BEGIN CERTIFICATE-----）".to_owned(),
-                "it has no certificate; a PEM file is wanted (-----BEGIN CERTIFICATE-----)".to_owned(),
-            ),
-            Self::NoKey => (
-                "其中没有未加密的私钥，应为 PEM 文件（-----BEGIN PRIVATE KEY-----）；可用 openssl pkey 解密".to_owned(),
-                "it has no private key in the clear; a PEM file is wanted (-----BEGIN PRIVATE KEY-----), \
-                 `openssl pkey -in FILE -out OTHER` decrypts one".to_owned(),
-            ),
-            Self::NotPem(cause) => (
-                format!("不是有效的 PEM 文件（{cause}），请重新复制"),
-                format!("it is no valid PEM file ({cause}); copy it anew"),
-            ),
-            Self::Mismatch(cert) => {
-                let cert = cert.display();
-                (
-                    format!("私钥与证书 {cert} 不匹配，请使用同一次签发的证书和私钥"),
-                    format!("the key is not that of the certificate {cert}; take the two that were made together"),
-                )
-            }
-            Self::Unusable(cause) => (
-                format!("无法使用（{cause}），请更换"),
-                format!("it can't be used ({cause}); get another one"),
-            ),
-        }
-    }
-}
-
-impl fmt::Display for FileFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.words().1)
-    }
-}
-
-impl FileError {
-    pub fn problem(&self) -> Problem {
-        let (zh, en) = self.fault.words();
-        Problem::new(self.setting, Some(&self.path.display().to_string().into()), zh, en)
-    }
-}
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// In a key of the old form that is encrypted (RFC 1421, 4.6.1.1).
+const ENCRYPTED: &[u8] = b"\nProc-Type: 4,ENCRYPTED";
 
 /// A setting, and the file that it names.
 pub(super) type Named<'a> = (&'static str, &'a Path);
@@ -107,7 +43,21 @@ fn read(named: Named<'_>) -> Result<Vec<u8>, FileError> {
         }
         fs::read(named.1)
     };
+    let read = || {
+        let mut bytes = read()?;
+        // Editors of Windows put it in front; the first line is none with it.
+        if bytes.starts_with(BYTE_ORDER_MARK) {
+            bytes.drain(..BYTE_ORDER_MARK.len());
+        }
+        Ok(bytes)
+    };
     read().map_err(|cause| failed(named, FileFault::Unreadable(cause)))
+}
+
+/// By which to see that a file is another than before; none of what can't be
+/// read. Not the bytes themselves: there may be a key among them.
+pub fn fingerprint(path: &Path) -> Option<[u8; 32]> {
+    read(("", path)).ok().map(|bytes| Sha256::digest(&bytes).into())
 }
 
 /// All certificates of a file.
@@ -118,19 +68,20 @@ pub fn certificates(
     let bytes = read((setting, path))?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match found {
-        Err(cause) => Err(failed((setting, path), FileFault::NotPem(cause.to_string()))),
+        Err(cause) => Err(failed((setting, path), cause.into())),
         Ok(found) if found.is_empty() => Err(failed((setting, path), FileFault::NoCertificate)),
         Ok(found) => Ok(found),
     }
 }
 
 fn private_key(named: Named<'_>) -> Result<PrivateKeyDer<'static>, FileError> {
-    use rustls::pki_types::pem::Error;
     let bytes = read(named)?;
+    let locked = || bytes.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED);
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|cause| {
         let fault = match cause {
-            Error::NoItemsFound => FileFault::NoKey,
-            other => FileFault::NotPem(other.to_string()),
+            pem::Error::NoItemsFound => FileFault::NoKey,
+            pem::Error::Base64Decode(_) if locked() => FileFault::NoKey,
+            other => other.into(),
         };
         failed(named, fault)
     })
@@ -145,6 +96,80 @@ pub(super) fn pair(cert: Named<'_>, key: Named<'_>) -> Result<CertifiedKey, File
             failed(key, FileFault::Mismatch(cert.1.to_owned()))
         }
         Error::InvalidCertificate(cause) => failed(cert, FileFault::Unusable(cause.to_string())),
+        // What reads keys says it of all that it can't read, in these words.
+        Error::General(_) => failed(key, FileFault::KeyKind),
         other => failed(key, FileFault::Unusable(other.to_string())),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::generate_simple_self_signed;
+
+    use super::*;
+
+    const MARK: &str = "\u{feff}";
+
+    /// What becomes of these two files.
+    fn read(cert: &str, key: &str) -> Result<CertifiedKey, FileError> {
+        let folder = tempfile::tempdir().unwrap();
+        let (cert_file, key_file) = (folder.path().join("cert"), folder.path().join("key"));
+        fs::write(&cert_file, cert).unwrap();
+        fs::write(&key_file, key).unwrap();
+        pair(("tls.cert", &cert_file), ("tls.key", &key_file))
+    }
+
+    fn made() -> (String, String) {
+        let made = generate_simple_self_signed(["node".to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    #[test]
+    fn as_editors_and_tools_leave_them_they_are_good() {
+        let (cert, key) = made();
+        let dos = |text: &str| text.replace("\r\n", "\n").replace('\n', "\r\n");
+        for (cert, key) in [
+            (dos(&cert), dos(&key)),
+            (format!("{MARK}{cert}"), format!("{MARK}{key}")),
+            (format!("Bag Attributes\n  localKeyID: 01\n{cert}"), format!("{cert}{key}")),
+        ] {
+            assert!(read(&cert, &key).is_ok(), "{cert}{key}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_a_broken_key_has_nothing_of_the_key_in_it() {
+        let (cert, key) = made();
+        let lines: Vec<_> = key.lines().collect();
+        let secret = lines[1];
+        for broken in [
+            lines.concat(),
+            key.replacen("-----\n", "-----", 1).replacen('\n', "\r", 1),
+            key.replacen("-----\n", "", 1),
+            key.replacen("-----\n", "----\n", 1),
+            key.replacen(secret, &format!("{secret}!"), 1),
+            key[..key.len() / 2].to_owned(),
+        ] {
+            let error = read(&cert, &broken).unwrap_err();
+            let said = format!("{error} {error:?} {:?}", error.problem());
+            let bytes = format!("{:?}", &secret.as_bytes()[..4]);
+            let bytes = bytes.trim_matches(['[', ']']);
+            assert!(said.contains("copy it anew"), "{broken}{said}");
+            assert!(!said.contains(&secret[..4]) && !said.contains(bytes), "{broken}{said}");
+        }
+    }
+
+    #[test]
+    fn keys_that_are_locked_or_of_another_kind_are_told_as_such() {
+        let (cert, key) = made();
+        let locked = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\
+                      DEK-Info: AES-128-CBC,00\n\nMAA=\n-----END RSA PRIVATE KEY-----\n";
+        let said = |key: &str| read(&cert, key).unwrap_err().to_string();
+        assert!(said(locked).contains("`openssl pkey"), "{}", said(locked));
+        let other = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
+        assert!(said(other).contains("a kind of key that is not supported"), "{}", said(other));
+        assert!(said(&key.replace("PRIVATE", "PUBLIC")).contains("no private key"));
+        let long = "\n".repeat(MAX_FILE_BYTES as usize + 1);
+        assert!(said(&long).contains("far too large"));
+    }
 }

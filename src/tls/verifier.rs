@@ -113,3 +113,72 @@ impl ServerCertVerifier for Verifier {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertifiedKey as Made, KeyPair, generate_simple_self_signed};
+    use rustls::{
+        ClientConnection, ServerConfig, ServerConnection, SupportedProtocolVersion,
+        pki_types::PrivateKeyDer,
+        sign::{CertifiedKey, SingleCertAndKey},
+        version::{TLS12, TLS13},
+    };
+
+    use super::*;
+    use crate::tls::{Trust, provider};
+
+    /// How a client fares with a server that shows this certificate, and signs
+    /// with this key.
+    fn met(
+        trust: &Trust,
+        cert: &CertificateDer<'static>,
+        key: &KeyPair,
+        version: &'static SupportedProtocolVersion,
+    ) -> Result<(), Error> {
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let key = provider().key_provider.load_private_key(key).unwrap();
+        // Not compared with each other, as a server that pretends wouldn't.
+        let pretended = SingleCertAndKey::from(CertifiedKey::new(vec![cert.clone()], key));
+        let versions = ServerConfig::builder_with_provider(provider());
+        let versions = versions.with_protocol_versions(&[version]).unwrap();
+        let server = versions.with_no_client_auth().with_cert_resolver(Arc::new(pretended));
+        let mut server = ServerConnection::new(server.into()).unwrap();
+        let name = ServerName::try_from("node").unwrap();
+        let mut client = ClientConnection::new(trust.client().unwrap().into(), name).unwrap();
+        while client.is_handshaking() {
+            let mut sent = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut sent).unwrap();
+            }
+            server.read_tls(&mut sent.as_slice()).unwrap();
+            server.process_new_packets().unwrap();
+            let mut answered = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut answered).unwrap();
+            }
+            client.read_tls(&mut answered.as_slice()).unwrap();
+            client.process_new_packets()?;
+        }
+        Ok(())
+    }
+
+    /// A certificate is for everybody to copy: whom it is shown by has to have
+    /// its key, also where it is known by heart or nothing is believed.
+    #[test]
+    fn a_certificate_without_its_key_is_worth_nothing() {
+        let names = || vec!["node".to_owned()];
+        let Made { cert, signing_key } = generate_simple_self_signed(names()).unwrap();
+        let (cert, other) = (cert.der().clone(), KeyPair::generate().unwrap());
+        for trust in [Trust::Own(vec![cert.clone()]), Trust::Anybody] {
+            for version in [&TLS12, &TLS13] {
+                assert_eq!(met(&trust, &cert, &signing_key, version), Ok(()));
+                let refused = met(&trust, &cert, &other, version);
+                let bad = Error::InvalidCertificate(CertificateError::BadSignature);
+                assert_eq!(refused, Err(bad), "{trust:?} {version:?}");
+            }
+        }
+        let another = generate_simple_self_signed(names()).unwrap().cert.der().clone();
+        let stranger = met(&Trust::Own(vec![another]), &cert, &signing_key, &TLS13);
+        assert!(matches!(stranger, Err(Error::InvalidCertificate(_))), "{stranger:?}");
+    }
+}

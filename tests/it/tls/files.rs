@@ -66,6 +66,11 @@ async fn files_that_became_bad_change_nothing_and_are_told_until_they_are_good()
     let told = node.until_problems(|problems| problems.contains("config_rejected")).await;
     assert!(told.contains("can't be read"), "{told}");
     assert_eq!(shown(&node.authority, node.address()).await, new.der());
+    // A pipe that nobody writes into holds up nothing: what comes after it is seen.
+    assert!(std::process::Command::new("mkfifo").arg(&cert).status().unwrap().success());
+    node.until_problems(|problems| problems.contains("not a file")).await;
+    new.write(node.folder.path());
+    node.until_problems(|problems| !problems.contains("config_rejected")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,6 +80,7 @@ async fn what_can_not_be_used_is_refused_with_its_file_and_what_to_do() {
     let put = |name: &str, text: &str| replace(&node.folder.path().join(name), text);
     put("other.pem", &node.authority.pair(HERE).key);
     put("text.pem", "hello");
+    put("line.pem", &node.pair.key.replace('\n', ""));
     put("cut.pem", &node.pair.cert[..300]);
     let locked =
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n";
@@ -85,6 +91,7 @@ async fn what_can_not_be_used_is_refused_with_its_file_and_what_to_do() {
         ("cut.pem", "key.pem", "tls.cert", "cut.pem", "no valid PEM"),
         ("cert.pem", "other.pem", "tls.key", "other.pem", "not that of the certificate"),
         ("cert.pem", "text.pem", "tls.key", "text.pem", "no private key in the clear"),
+        ("cert.pem", "line.pem", "tls.key", "line.pem", "lost its line breaks"),
         ("cert.pem", "locked.pem", "tls.key", "locked.pem", "openssl pkey"),
         ("cert.pem", "cert.pem", "tls.key", "cert.pem", "no private key"),
         ("/", "key.pem", "tls.cert", "/", "can't be read"),
@@ -96,8 +103,9 @@ async fn what_can_not_be_used_is_refused_with_its_file_and_what_to_do() {
         assert!([setting, named, part].iter().all(|part| text.contains(part)), "{text}");
         // A node does not start with it, and neither does `config check` like it.
         let folder = NodeFolder::of(&main.authority());
-        for file in ["cert.pem", "key.pem", "other.pem", "text.pem", "cut.pem", "locked.pem"] {
-            std::fs::copy(node.folder.path().join(file), folder.path().join(file)).unwrap();
+        for file in ["cert", "key", "other", "text", "line", "cut", "locked"] {
+            let file = format!("{file}.pem");
+            std::fs::copy(node.folder.path().join(&file), folder.path().join(file)).unwrap();
         }
         let folder = folder.with(tls);
         let config = folder.config_path().into_os_string();

@@ -26,6 +26,8 @@ async fn plain_http_to_the_nodes_port_is_sent_on_and_arrives() {
     let answer = client().get(&plain).send().await.unwrap();
     assert_eq!(answer.status(), 308);
     assert_eq!(answer.headers()["location"], node.package_url("m").as_str());
+    // It is not for ever: HTTPS may be given up, and another host be asked for.
+    assert_eq!(answer.headers()["cache-control"], "no-store");
     assert!(answer.text().await.unwrap().contains("HTTPS"));
     let tablet = edge_mirror::tls::http(node.authority.trust().client().unwrap())
         .redirect(Policy::limited(2))
@@ -45,7 +47,9 @@ async fn plain_http_to_the_nodes_port_is_sent_on_and_arrives() {
 async fn the_redirect_port_keeps_the_host_and_replaces_the_port() {
     let main = ScriptedMain::start().await;
     let (first, second) = (free_port(), free_port());
+    let outside = json!({"publicIp": "fd00::9", "publicPort": 9443, "usePublicAddress": true});
     let node = Secure::of(&main.authority(), json!({"tls": {"redirectPort": first}})).await;
+    assert_eq!(node.patch(outside).await.0, 200);
     let https = node.address().port();
     let location = async |port: u16, host: &str| {
         let url = format!("http://127.0.0.1:{port}/api/status?x=1");
@@ -59,6 +63,9 @@ async fn the_redirect_port_keeps_the_host_and_replaces_the_port() {
         assert_eq!(location(first, &with_port).await.as_ref(), Some(&expected));
         assert_eq!(location(first, host).await, Some(expected));
     }
+    // From outside the node has another port.
+    let expected = "https://[fd00::9]:9443/api/status?x=1";
+    assert_eq!(location(first, "[fd00::9]").await.as_deref(), Some(expected));
     // It moves with the setting, and goes with it.
     assert_eq!(node.patch(json!({"tls": {"redirectPort": second}})).await.0, 200);
     until("the other port", async || location(second, "a").await).await;
