@@ -59,7 +59,7 @@ impl Adopted {
         let (count, there) = (missing.len(), self.packages.len() - missing.len());
         say(&format!(
             "已复制 {count} 个会议包（{needed} 字节），{there} 个已存在；旧文件夹保持不变 / \
-             {count} packages copied ({needed} bytes), {there} were here; the old folder is as it was"
+             packages copied: {count} ({needed} bytes), here already: {there}; the old folder is as it was"
         ));
         Ok(())
     }

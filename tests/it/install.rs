@@ -252,7 +252,7 @@ fn a_python_nodes_folder_is_taken_over_and_left_as_it_was() {
     let wanted = [("m1", zip_of("one")), ("m2", zip_of("two"))]
         .map(|(id, bytes)| (storage.join(format!("meeting_{id}/package.zip")), bytes));
     assert_eq!(stored, BTreeMap::from(wanted), "{said}");
-    assert!(said.contains("2 packages copied"), "{said}");
+    assert!(said.contains("packages copied: 2 "), "{said}");
     let own = storage.join("meeting_m1/package.zip");
     let theirs = old.path().join("files/meeting_m1/package.zip");
     assert_ne!(fs::metadata(own).unwrap().ino(), fs::metadata(theirs).unwrap().ino());
@@ -260,7 +260,7 @@ fn a_python_nodes_folder_is_taken_over_and_left_as_it_was() {
     // Once more: the configuration is the new one's by now.
     let said =
         root.run(&["install", "--adopt", old.path().to_str().unwrap(), "--port", "1234"]).unwrap();
-    assert!(said.contains("0 packages copied") && said.contains("configuration kept"), "{said}");
+    assert!(said.contains("packages copied: 0 ") && said.contains("configuration kept"), "{said}");
     assert_eq!(root.config()["nodePort"], 1234);
 }
 
@@ -292,7 +292,7 @@ fn what_links_lead_to_is_neither_given_away_nor_copied() {
     fs::remove_file(&linked).unwrap();
     std::os::unix::fs::symlink(&secret, &linked).unwrap();
     let said = root.run(&["install", "--adopt", old.path().to_str().unwrap(), "--yes"]).unwrap();
-    assert!(said.contains("1 packages copied"), "{said}");
+    assert!(said.contains("packages copied: 1 "), "{said}");
     assert_eq!(mode(elsewhere.path()), 0o755);
     assert!(storage.join("meeting_m2/package.zip").exists(), "it is where the operator put it");
     assert!(!storage.join("meeting_m1").exists());
