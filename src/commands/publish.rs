@@ -23,6 +23,8 @@ use crate::{
 };
 
 const MEETINGS: &str = "/api/v1/meetings";
+/// As main servers say that a meeting has not started.
+const PREPARED: &str = "未开始";
 /// Read at a time.
 const CHUNK_BYTES: usize = 256 << 10;
 /// For taking back a meeting whose package did not arrive.
@@ -46,13 +48,16 @@ pub(super) async fn run(
     let package = opened(&args.file).await?;
     let (trust, token) = (args.authority.trust(), client::token(&args.login));
     let api = Api::new(args.master.clone(), &trust, client::MAIN_SERVER, token)?;
-    let id = created(&api, args).await?;
+    let Made { id, anew } = created(&api, args).await?;
     let mut view = Transfer::new(language, args.json);
     let sent = tokio::select! {
         sent = brought(&api, &id, package, &mut view) => sent,
         () = interrupt.received() => Err(anyhow::anyhow!("interrupted")),
     };
     if let Err(error) = sent {
+        if !anew {
+            return Err(error);
+        }
         // A meeting without a package would only be in the way.
         let place = format!("{MEETINGS}/{id}");
         let gone = api.call(Method::DELETE, &place, None);
@@ -92,22 +97,44 @@ async fn opened(path: &Path) -> Result<Package> {
     read.await.with_context(|| format!("{shown} can't be published"))
 }
 
-async fn created(api: &Api, args: &PublishArgs) -> Result<PackageId> {
+/// The meeting that is to have the package.
+struct Made {
+    id: PackageId,
+    /// Or it was there already.
+    anew: bool,
+}
+
+async fn created(api: &Api, args: &PublishArgs) -> Result<Made> {
     let body = json!({"title": args.title, "id": args.id, "time": args.time});
-    let made =
-        api.call(Method::POST, MEETINGS, Some(&body)).await.map_err(|error| match error {
-            CallError::Refused { status: StatusCode::METHOD_NOT_ALLOWED, .. } => {
-                anyhow::Error::from(error).context("this main server has pages of its own for that")
-            }
-            CallError::Refused { status: StatusCode::CONFLICT, .. } => {
-                anyhow::Error::from(error).context(
+    let made = match api.call(Method::POST, MEETINGS, Some(&body)).await {
+        Ok(made) => made,
+        Err(error @ CallError::Refused { status: StatusCode::METHOD_NOT_ALLOWED, .. }) => {
+            let why = "this main server has pages of its own for that";
+            return Err(anyhow::Error::from(error).context(why));
+        }
+        Err(error @ CallError::Refused { status: StatusCode::CONFLICT, .. }) => {
+            return match left_without_package(api, args).await {
+                Some(id) => Ok(Made { id, anew: false }),
+                None => Err(anyhow::Error::from(error).context(
                     "choose another --id, or delete the meeting that has it on the main server's page",
-                )
-            }
-            error => error.into(),
-        })?;
+                )),
+            };
+        }
+        Err(error) => return Err(error.into()),
+    };
     let id = made["id"].as_str().and_then(|id| id.parse().ok());
-    id.ok_or_else(|| api.stranger(&format!("POST {MEETINGS}")).into())
+    let id = id.ok_or_else(|| api.stranger(&format!("POST {MEETINGS}")))?;
+    Ok(Made { id, anew: true })
+}
+
+/// What an earlier run made that was killed before the package had arrived: it
+/// has the title that is given now, and neither a package nor a beginning.
+async fn left_without_package(api: &Api, args: &PublishArgs) -> Option<PackageId> {
+    let id: PackageId = args.id.as_ref()?.parse().ok()?;
+    let there = api.get(&format!("{MEETINGS}/{id}")).await.ok()?;
+    let same = there["title"].as_str() == Some(&args.title);
+    let untouched = there["sha256"].is_null() && there["status"] == PREPARED;
+    (same && untouched).then_some(id)
 }
 
 async fn brought(api: &Api, id: &PackageId, package: Package, view: &mut Transfer) -> Result<()> {

@@ -94,6 +94,20 @@ async fn what_does_not_arrive_leaves_no_meeting_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_run_left_is_gone_on_with() {
+    let main = TestMaster::build().start().await;
+    main.create("m1", "五月 Board").await;
+    let file = File::of(&zip_of("a"));
+    let done = run(file.args(&main.url(""), &["--id", "m1"])).await;
+    assert_eq!((done.code, done.errors.as_str()), (Some(0), ""));
+    let all = meetings(&main).await;
+    assert_eq!((all.as_array().unwrap().len(), &all[0]["status"]), (1, &json!("进行中")));
+    // Now it is somebody's meeting, whatever its title.
+    let taken = run(file.args(&main.url(""), &["--id", "m1"])).await;
+    taken.refused(1, &["answered 409", "choose another --id"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn failures_are_one_line_that_says_what_to_do() {
     let main = TestMaster::build().start().await;
     let (master, file) = (main.url(""), File::of(&zip_of("a")));
