@@ -53,6 +53,8 @@ pub struct Board {
     /// speak TLS, and why a certificate that the configuration names is not used.
     pub https: watch::Sender<bool>,
     pub tls_fault: watch::Sender<Option<FileFault>>,
+    /// And what tablets will not like about the one that is used.
+    pub tls_doubt: watch::Sender<Option<CertificateDoubt>>,
     /// Written by `node/onward`: why nobody is sent on to HTTPS.
     pub redirect_fault: watch::Sender<Option<String>>,
     /// Written by the machine's gauge, too: why nobody can log in.
@@ -104,6 +106,14 @@ impl fmt::Display for Fault {
 pub struct FileFault {
     pub file: PathBuf,
     pub text: String,
+}
+
+/// A certificate that is used, though tablets may refuse it, today or soon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateDoubt {
+    pub file: PathBuf,
+    pub text: String,
+    pub is_refused: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -258,6 +268,7 @@ impl Board {
             port_fault: watch::Sender::new(None),
             https: watch::Sender::new(false),
             tls_fault: watch::Sender::new(None),
+            tls_doubt: watch::Sender::new(None),
             redirect_fault: watch::Sender::new(None),
             login_fault: watch::Sender::new(None),
             history: watch::Sender::default(),

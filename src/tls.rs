@@ -5,6 +5,7 @@
 //! rustls with ring: nothing of it needs a C++ compiler, cmake or a library of
 //! the system. TLS 1.2 and 1.3; older versions are not in it.
 
+mod doubt;
 mod explain;
 mod fault;
 mod pem;
@@ -22,6 +23,7 @@ use rustls::{
 };
 
 use crate::config::Config;
+pub use doubt::{Doubt, doubt};
 pub use explain::explain;
 pub use fault::FileError;
 pub use pem::{certificates, fingerprint};

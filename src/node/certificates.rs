@@ -6,7 +6,7 @@ use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use notify::{Event, RecursiveMode, Watcher};
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use crate::{
-    board::{Board, FileFault},
+    board::{Board, CertificateDoubt, FileFault},
     config::{Config, Settings},
     tasks,
     tls::{self, FileError, Shown, TrustFiles},
@@ -110,6 +110,22 @@ impl Worker {
             None if before.is_some() => info!("the certificates are good again"),
             Some(_) | None => {}
         }
+        self.doubt(config);
+    }
+
+    /// Not only when files change: time passes, and addresses do, too.
+    fn doubt(&self, config: &Config) {
+        let found = config.tls_files().and_then(|(file, _)| {
+            let address = self.board.presence.borrow().address.clone();
+            let host = address.as_deref().map(host_of);
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let tls::Doubt { text, is_refused } = tls::doubt(&file, host, now)?;
+            Some(CertificateDoubt { file, text, is_refused })
+        });
+        let before = self.board.tls_doubt.send_replace(found.clone());
+        if let Some(doubt) = found.filter(|found| before.as_ref() != Some(found)) {
+            warn!("{}: {}; replace it", doubt.file.display(), doubt.text);
+        }
     }
 
     /// True when another certificate is shown than before.
@@ -139,6 +155,12 @@ impl Worker {
         self.connector.renew();
         Ok(std::mem::replace(&mut self.trusted, seen) != seen)
     }
+}
+
+/// Of `host:port`, as certificates name it.
+fn host_of(authority: &str) -> &str {
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 fn paths(config: &Config) -> Vec<PathBuf> {

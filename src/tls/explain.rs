@@ -6,6 +6,9 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use super::verifier::NO_AUTHORITIES;
 
+/// An error that rustls has no variant for.
+const SELF_SIGNED: &str = "CaUsedAsEndEntity";
+
 /// What to do about an error that is one of TLS. `trust` is the option or
 /// setting that names an authority, `shown` the one with the own certificate.
 pub fn explain(error: &(dyn StdError + 'static), trust: &str, shown: &str) -> Option<String> {
@@ -84,13 +87,20 @@ fn certificate(cause: &CertificateError, trust: &str) -> String {
                             its certificate"
             .to_owned(),
         NotValidForNameContext { expected, presented } => {
-            let (called, names) = (expected.to_str(), presented.join(", "));
+            let plain = |name: &String| name.replace("IpAddress(", "").replace("DnsName(", "");
+            let names: Vec<_> = presented.iter().map(plain).collect();
+            let names = names.join(", ").replace([')', '"'], "");
+            let called = expected.to_str();
             format!(
                 "its certificate is not for {called} but for {names}; call it by one of these, or \
                  make it a certificate for {called}"
             )
         }
         Revoked => "its certificate was revoked; renew it there".to_owned(),
+        // Nobody signed it but itself, as `openssl req -x509` makes them.
+        other if other.to_string().contains(SELF_SIGNED) => {
+            format!("its certificate is signed by itself, and not trusted here; name it by {trust}")
+        }
         other => format!("its certificate is not good: {other}"),
     }
 }

@@ -43,6 +43,13 @@ fn what(problem: &Value, language: Language) -> String {
                 format!("{file} has mistakes; the last good configuration stays in force"),
             )
         }
+        "certificate_doubt" => {
+            let file = field("file");
+            (
+                format!("平板会拒绝或很快会拒绝证书 {file}，请更换"),
+                format!("tablets refuse the certificate {file}, or will soon: replace it"),
+            )
+        }
         "storage_error" => {
             let path = field("path");
             (

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{cleanup_at, meetings::Meeting};
 use crate::{
-    board::{Doubt, FileFault, Presence, Sync},
+    board::{CertificateDoubt, Doubt, FileFault, Presence, Sync},
     config::Config,
     machine::Machine,
     store::LOW_DISK_BYTES,
@@ -30,6 +30,7 @@ pub(super) struct Seen<'a> {
     pub storage_error: Option<String>,
     pub port_error: Option<String>,
     pub tls_error: Option<FileFault>,
+    pub tls_doubt: Option<CertificateDoubt>,
     pub redirect_error: Option<String>,
     pub login_error: Option<String>,
     pub used: u64,
@@ -53,6 +54,10 @@ pub(super) fn found(seen: &Seen) -> Vec<Problem> {
     // A file as the configuration is one: the last good certificate stays in use.
     found.extend(seen.tls_error.as_ref().map(|FileFault { file, text }| {
         Problem::error("config_rejected", json!({"file": file, "text": text}))
+    }));
+    found.extend(seen.tls_doubt.as_ref().map(|CertificateDoubt { file, text, is_refused }| {
+        let problem = if *is_refused { Problem::error } else { Problem::warning };
+        problem("certificate_doubt", json!({"file": file, "text": text}))
     }));
     found.extend(seen.redirect_error.as_ref().map(|text| {
         let port = seen.config.tls.redirect_port;
@@ -186,6 +191,7 @@ mod tests {
             storage_error: None,
             port_error: None,
             tls_error: None,
+            tls_doubt: None,
             redirect_error: None,
             login_error: None,
             used: 9 << 20,

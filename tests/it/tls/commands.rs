@@ -91,7 +91,9 @@ async fn the_node_on_this_machine_is_known_by_its_file() {
     // For the name that tablets use, of an authority that nobody here knows.
     Authority::new().pair(&["node.example"]).write(folder.path());
     let tls = json!({"cert": "cert.pem", "key": "key.pem"});
-    let folder = folder.with(json!({"nodePort": port, "tls": tls}));
+    let folder = folder.with(json!({
+        "nodePort": port, "tls": tls, "publicIp": "node.example", "usePublicAddress": true,
+    }));
     let mut command = binary();
     command.args(["node", "--host", "127.0.0.1", "--config"]).arg(folder.config_path());
     let _node = NodeProcess::of(command).await;
@@ -103,6 +105,15 @@ async fn the_node_on_this_machine_is_known_by_its_file() {
     .await;
     good(&["sync", "m", "--config", &config]);
     good(&["verify", "--config", &config]);
+
+    // Tablets are sent to an address now that it does not name.
+    good(&["config", "set", "usePublicAddress=false", "--config", &config]);
+    crate::support::until("the doubt", async || {
+        let (code, said, _) = ran(&["status", "--config", &config, "--json"]);
+        let told = said.contains("certificate_doubt") && said.contains("does not name 127.0.0.1");
+        (code == Some(3) && told).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,6 +53,8 @@ export default {
     "storage_nearly_full.do": ["请在“会议”中移除不需要的会议包，或提高存储上限。", "Remove packages that nobody needs under Meetings, or raise the storage limit."],
     config_rejected: ["配置文件 {file} 有错误，没有生效，节点仍使用上一次的配置。", "The configuration file {file} has mistakes; the last good one stays in force."],
     "config_rejected.do": ["请按技术信息改正文件，保存后自动生效；在此之前本页不能保存配置。", "Mend it as the technical details say; it then takes effect by itself. Until then nothing can be saved here."],
+    certificate_doubt: ["平板会拒绝或很快会拒绝证书 {file}。", "Tablets refuse the certificate {file}, or will soon."],
+    "certificate_doubt.do": ["请更换，新文件自动生效。", "Replace it; a new file takes effect by itself."],
     port_error: ["端口 {port} 不能使用，节点仍在原来的端口上工作。", "Port {port} can't be used; the node still works on the old one."],
     "port_error.do": ["多半被其他程序占用：请停止那个程序，或换一个端口。", "Another program probably has it: stop that, or choose another port."],
     address_unreachable: ["主控服务器连接不上本节点登记的地址 {address}，平板不会被引导到这里。", "The main server can't reach this node at {address}, so no tablets are sent here."],
