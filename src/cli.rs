@@ -205,6 +205,14 @@ mod tests {
     }
 
     #[test]
+    fn a_token_may_begin_with_a_hyphen() {
+        for command in [&["verify"][..], &["sync", "m"], &["config", "get"]] {
+            let args = [&["edge-mirror"], command, &["--token", "-Rb--"]].concat();
+            assert!(Cli::try_parse_from(&args).is_ok(), "{args:?}");
+        }
+    }
+
+    #[test]
     fn complaints_fit_on_one_line_and_name_the_mend() {
         for (args, parts) in [
             (["--prot", "1"], ["--prot", "--port"]),

@@ -187,6 +187,13 @@ fn next(places: &Places) -> String {
         Role::Node => format!("--config {}", places.config().display()),
         Role::Master => format!("--data {}", places.data().display()),
     };
+    let (upgrade, remove) = match places.is_packaged() {
+        true => (
+            "sudo apt install ./edge-mirror_*.deb".to_owned(),
+            "sudo apt remove edge-mirror".to_owned(),
+        ),
+        false => (format!("edge-mirror install{flag}"), format!("edge-mirror uninstall{flag}")),
+    };
     format!(
         "接下来 / what next:\n\
          \x20 systemctl status {unit}\n\
@@ -195,9 +202,9 @@ fn next(places: &Places) -> String {
          \x20     日志 / its log\n\
          \x20 edge-mirror token {token}\n\
          \x20     新的登录链接 / another login link\n\
-         \x20 edge-mirror install{flag}\n\
+         \x20 {upgrade}\n\
          \x20     用新版本再次运行即可升级 / run again with a newer version, it upgrades\n\
-         \x20 edge-mirror uninstall{flag}\n\
+         \x20 {remove}\n\
          \x20     卸载，保留配置和会议包 / takes it away, leaves configuration and packages"
     )
 }

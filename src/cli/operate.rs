@@ -136,7 +136,8 @@ pub struct StatusArgs {
 pub struct Login {
     /// The admin token, for a server on another machine. Better given in the
     /// environment as EDGE_MIRROR_TOKEN: arguments are for everybody here to see.
-    #[arg(long, value_name = "TOKEN")]
+    // One of 64 tokens begins with a hyphen.
+    #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
     pub token: Option<String>,
 }
 

@@ -66,7 +66,11 @@ impl FromStr for MainServer {
 
     /// `host:port`, or `host` alone for port 80; IPv6 addresses in brackets.
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "host:port is wanted, such as 192.168.110.10:80 or [fd00::1]:80".to_owned();
+        let wrong = || {
+            "请写 主机:端口，不带 http://；HTTPS 另设 mainServerTls / write HOST:PORT without \
+             http://, such as 192.168.110.10:80 or [fd00::1]:80; for HTTPS set mainServerTls"
+                .to_owned()
+        };
         let text = text.trim();
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port),

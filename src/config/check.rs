@@ -89,6 +89,18 @@ pub fn unknown_keys(document: &Map<String, Value>) -> Vec<Problem> {
     leaves(document)
         .filter(|(key, _)| schema::find(key).is_none() && !schema::is_section(key))
         .map(|(key, _)| match suggestion(&key) {
+            // Written as one key, dots and all.
+            Some(near) if near == key.trim_matches('"') => {
+                let nested = near.replace('.', "\": {\"");
+                let closed = "}".repeat(near.matches('.').count());
+                let nested = format!("{{\"{nested}\": …{closed}}}");
+                Problem::new(
+                    &key,
+                    None,
+                    format!("请写成 {nested}"),
+                    format!("write it as {nested}"),
+                )
+            }
             Some(near) => Problem::new(
                 &key,
                 None,
@@ -334,8 +346,10 @@ mod tests {
 
     #[test]
     fn a_mistyped_key_is_named_with_what_was_probably_meant() {
-        let document =
-            json!({"syncIntervall": 3, "storage": {"maxsize": 1}, "retryCount": 1, "colour": 1});
+        let document = json!({
+            "syncIntervall": 3, "storage": {"maxsize": 1}, "retryCount": 1, "colour": 1,
+            "serve.maxDownloads": 1,
+        });
         let problems = unknown_keys(document.as_object().unwrap());
         let said: Vec<_> = problems.iter().map(|p| p.en.as_str()).collect();
         assert_eq!(
@@ -345,6 +359,7 @@ mod tests {
                 "unknown setting, did you mean storage.maxSize?",
                 "unknown setting, did you mean network.retryCount?",
                 "unknown setting",
+                "write it as {\"serve\": {\"maxDownloads\": …}}",
             ]
         );
     }
@@ -364,7 +379,7 @@ mod tests {
         let wish = json!({"security.open": true, "security": {"open": false}});
         let unknown = unknown_keys(wish.as_object().unwrap());
         assert_eq!(unknown.len(), 1);
-        assert!(unknown[0].en.contains("did you mean security.open"), "{unknown:?}");
+        assert_eq!(unknown[0].en, "write it as {\"security\": {\"open\": …}}");
         assert!(!read(wish).unwrap().security.open);
     }
 }

@@ -104,6 +104,15 @@ impl Wanted {
                 schema::put(&mut document, key, value);
             }
         };
+        let note = match () {
+            () if is_new && main_server == known && args.main_server.is_none() => {
+                "新配置；主控服务器仍是默认地址，不对时请用 --main-server 或在面板中改正 / new configuration; the main server is the default one, if that is wrong name yours by --main-server or in the panel"
+            }
+            () if kept && adopted.is_none() && (main_server != known || port != known_port) => {
+                "配置已更新，其余保留 / configuration changed, the rest kept"
+            }
+            () => note,
+        };
         // What is as it was is left as it was written, or left out.
         if is_new || main_server != known {
             set("mainServerIp", main_server.host.into());

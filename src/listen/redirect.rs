@@ -33,9 +33,10 @@ async fn answer(State(onward): State<Onward>, request: Request) -> Response {
     // `GET http://node/ HTTP/1.1` names the host itself.
     let host = request.uri().authority().map(Authority::as_str).or(host);
     let target = host.and_then(|host| target(host, request.uri(), &onward));
-    match target.and_then(|target| HeaderValue::try_from(target).ok()) {
-        Some(target) => {
-            let text = "此端口使用 HTTPS，请用 https:// 访问 / HTTPS is spoken here: https://";
+    let told = target.and_then(|target| Some((HeaderValue::try_from(&target).ok()?, target)));
+    match told {
+        Some((target, shown)) => {
+            let text = format!("此端口使用 HTTPS，请访问 / HTTPS is spoken here, ask {shown}");
             let fields = [
                 (header::LOCATION, target),
                 (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),

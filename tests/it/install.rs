@@ -149,7 +149,7 @@ fn what_is_wrong_is_said_before_anything_is_changed() {
     let nowhere = nowhere.to_str().unwrap();
     for (args, parts) in [
         (&["install"][..], &["--main-server", "缺少"][..]),
-        (&["install", "--main-server", "a:b:c"], &["a:b:c", "host:port"]),
+        (&["install", "--main-server", "a:b:c"], &["a:b:c", "HOST:PORT"]),
         (&["install", "--port", "0"], &["--port"]),
         (&["install", "--yes", "--adopt", nowhere], &[nowhere, "node_config.json"]),
         (&["install", "--master", "--main-server", "a:1"], &["--master"]),
