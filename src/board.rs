@@ -23,6 +23,7 @@ use crate::{
     package::PackageId,
     protocol::ActiveMeeting,
     store::{Store, now_s},
+    tls,
     wire::{feed::History, health::Health},
 };
 pub use counts::{Answered, Checked, Counts, Evicted, PullEnd};
@@ -52,9 +53,9 @@ pub struct Board {
     /// Written by `node/certificates`: whether those who connect now have to
     /// speak TLS, and why a certificate that the configuration names is not used.
     pub https: watch::Sender<bool>,
-    pub tls_fault: watch::Sender<Option<FileFault>>,
+    pub tls_fault: watch::Sender<Option<Unused>>,
     /// And what tablets will not like about the one that is used.
-    pub tls_doubt: watch::Sender<Option<CertificateDoubt>>,
+    pub tls_doubt: watch::Sender<Option<tls::Doubtful>>,
     /// Written by `node/onward`: why nobody is sent on to HTTPS.
     pub redirect_fault: watch::Sender<Option<String>>,
     /// Written by the machine's gauge, too: why nobody can log in.
@@ -101,19 +102,11 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A file that is not used for what is wrong with it.
+/// A file of certificates or keys that is not used for what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileFault {
+pub struct Unused {
     pub file: PathBuf,
     pub text: String,
-}
-
-/// A certificate that is used, though tablets may refuse it, today or soon.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateDoubt {
-    pub file: PathBuf,
-    pub text: String,
-    pub is_refused: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

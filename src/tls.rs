@@ -23,7 +23,7 @@ use rustls::{
 };
 
 use crate::config::Config;
-pub use doubt::{Doubt, doubt};
+pub use doubt::{Doubtful, doubtful};
 pub use explain::explain;
 pub use fault::FileError;
 pub use pem::{certificates, fingerprint};

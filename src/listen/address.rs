@@ -45,8 +45,9 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// What counts as one client where clients are counted: a machine with IPv6
-/// has the last 64 bits for itself.
+/// What counts as one where it must not help to change the address: a machine
+/// with IPv6 can have any of the last 64 bits. (Downloads are counted by address:
+/// the tablets of a room share the others.)
 pub fn of_one_machine(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),

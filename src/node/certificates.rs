@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use crate::{
-    board::{Board, CertificateDoubt, FileFault},
+    board::{Board, Unused},
     config::{Config, Settings},
     tasks,
     tls::{self, FileError, Shown, TrustFiles},
@@ -101,7 +101,7 @@ impl Worker {
             }
         });
         let fault = [shown.err(), trusted.err()].into_iter().flatten().next();
-        let fault = fault.map(|error| FileFault { text: error.to_string(), file: error.path });
+        let fault = fault.map(|error| Unused { text: error.to_string(), file: error.path });
         let before = self.board.tls_fault.send_replace(fault.clone());
         match fault {
             Some(fault) if before.as_ref() != Some(&fault) => {
@@ -110,7 +110,10 @@ impl Worker {
             None if before.is_some() => info!("the certificates are good again"),
             Some(_) | None => {}
         }
-        self.doubt(config);
+        // What is not used is nobody's trouble but the operator's, who is told.
+        if self.board.tls_fault.borrow().is_none() {
+            self.doubt(config);
+        }
     }
 
     /// Not only when files change: time passes, and addresses do, too.
@@ -119,8 +122,7 @@ impl Worker {
             let address = self.board.presence.borrow().address.clone();
             let host = address.as_deref().map(host_of);
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let tls::Doubt { text, is_refused } = tls::doubt(&file, host, now)?;
-            Some(CertificateDoubt { file, text, is_refused })
+            tls::doubtful(&file, host, now)
         });
         let before = self.board.tls_doubt.send_replace(found.clone());
         if let Some(doubt) = found.filter(|found| before.as_ref() != Some(found)) {

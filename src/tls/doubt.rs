@@ -1,7 +1,11 @@
-//! What speaks against the certificate that a listener shows: it would be
-//! noticed by tablets only, which refuse the connection.
+//! What speaks against the certificate that a listener shows. Only tablets
+//! would notice it, and refuse the connection.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use chrono::{DateTime, Local};
 use rustls::{
@@ -13,23 +17,26 @@ use rustls::{
 
 use super::{pem, provider};
 
-/// Certificates that are renewed by a program have a third of three months left
-/// then; one that is renewed by people gives them time to do it.
+/// Who renews certificates by a program has done it by then, and who does it by
+/// hand has time to.
 const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// In words, and whether tablets refuse it today. `host` is where they are sent.
+/// Of a certificate that is used all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Doubt {
+pub struct Doubtful {
+    pub file: PathBuf,
     pub text: String,
+    /// By tablets, today; else they will soon.
     pub is_refused: bool,
 }
 
 /// What is wrong with the first certificate in a file, for those who are sent to
 /// `host` at `now`. A file that can't be read is for others to tell of.
-pub fn doubt(cert: &Path, host: Option<&str>, now: Duration) -> Option<Doubt> {
+pub fn doubtful(cert: &Path, host: Option<&str>, now: Duration) -> Option<Doubtful> {
     let chain = pem::certificates("tls.cert", cert).ok()?;
     let shown = ParsedCertificate::try_from(chain.first()?).ok()?;
-    let refused = |text| Some(Doubt { text, is_refused: true });
+    let told = |text, is_refused| Some(Doubtful { file: cert.to_owned(), text, is_refused });
+    let refused = |text| told(text, true);
     match of_time(&shown, now) {
         Some(CertificateError::ExpiredContext { not_after, .. }) => {
             return refused(format!("the certificate expired on {}", day(not_after)));
@@ -50,8 +57,7 @@ pub fn doubt(cert: &Path, host: Option<&str>, now: Duration) -> Option<Doubt> {
     }
     match of_time(&shown, now + SOON) {
         Some(CertificateError::ExpiredContext { not_after, .. }) => {
-            let text = format!("the certificate expires on {}", day(not_after));
-            Some(Doubt { text, is_refused: false })
+            told(format!("the certificate expires on {}", day(not_after)), false)
         }
         _ => None,
     }
@@ -99,7 +105,7 @@ mod tests {
     fn what_tablets_would_refuse_is_told_before_they_do() {
         let file = certificate();
         let told = |host, day: u64| {
-            doubt(file.path(), host, Duration::from_secs(day * DAY_S))
+            doubtful(file.path(), host, Duration::from_secs(day * DAY_S))
                 .map(|doubt| (doubt.text, doubt.is_refused))
         };
         for host in [None, Some("10.0.0.1"), Some("node.local"), Some("NODE.local")] {

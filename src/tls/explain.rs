@@ -39,6 +39,13 @@ pub fn explain(error: &(dyn StdError + 'static), trust: &str, shown: &str) -> Op
     })
 }
 
+/// The name in `DnsName("node.local")`, the address in `IpAddress(10.0.0.1)`:
+/// rustls has them as programmers write them.
+fn bare(name: &str) -> &str {
+    let inner = name.split_once('(').map_or(name, |(_, inner)| inner);
+    inner.trim_end_matches(')').trim_matches('"')
+}
+
 /// An I/O error does not give away the error in it as its source.
 fn of_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
     let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -87,10 +94,8 @@ fn certificate(cause: &CertificateError, trust: &str) -> String {
                             its certificate"
             .to_owned(),
         NotValidForNameContext { expected, presented } => {
-            let plain = |name: &String| name.replace("IpAddress(", "").replace("DnsName(", "");
-            let names: Vec<_> = presented.iter().map(plain).collect();
-            let names = names.join(", ").replace([')', '"'], "");
-            let called = expected.to_str();
+            let names: Vec<_> = presented.iter().map(|name| bare(name)).collect();
+            let (called, names) = (expected.to_str(), names.join(", "));
             format!(
                 "its certificate is not for {called} but for {names}; call it by one of these, or \
                  make it a certificate for {called}"
@@ -102,5 +107,20 @@ fn certificate(cause: &CertificateError, trust: &str) -> String {
             format!("its certificate is signed by itself, and not trusted here; name it by {trust}")
         }
         other => format!("its certificate is not good: {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_told_as_people_write_them() {
+        let for_others = CertificateError::NotValidForNameContext {
+            expected: rustls::pki_types::ServerName::try_from("10.0.0.2").unwrap().to_owned(),
+            presented: vec!["DnsName(\"node.local\")".into(), "IpAddress(10.0.0.1)".into()],
+        };
+        let told = certificate(&for_others, "--cacert");
+        assert!(told.contains("not for 10.0.0.2 but for node.local, 10.0.0.1;"), "{told}");
     }
 }

@@ -14,11 +14,11 @@ use crate::config::Problem;
 pub struct FileError {
     pub setting: &'static str,
     pub path: PathBuf,
-    pub fault: FileFault,
+    pub fault: Fault,
 }
 
 #[derive(Debug)]
-pub enum FileFault {
+pub enum Fault {
     Unreadable(io::Error),
     NoCertificate,
     NoKey,
@@ -39,7 +39,7 @@ pub enum Broken {
     Letters,
 }
 
-impl From<pem::Error> for FileFault {
+impl From<pem::Error> for Fault {
     fn from(error: pem::Error) -> Self {
         Self::NotPem(match error {
             pem::Error::MissingSectionEnd { .. } => Broken::NoEnd,
@@ -67,7 +67,7 @@ impl Broken {
     }
 }
 
-impl FileFault {
+impl Fault {
     fn words(&self) -> (String, String) {
         match self {
             Self::Unreadable(cause) => (
@@ -110,7 +110,7 @@ impl FileFault {
     }
 }
 
-impl fmt::Display for FileFault {
+impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.words().1)
     }

@@ -13,7 +13,7 @@ use rustls::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    fault::{FileError, FileFault},
+    fault::{Fault, FileError},
     provider,
 };
 
@@ -27,7 +27,7 @@ const ENCRYPTED: &[u8] = b"\nProc-Type: 4,ENCRYPTED";
 /// A setting, and the file that it names.
 pub(super) type Named<'a> = (&'static str, &'a Path);
 
-fn failed((setting, path): Named<'_>, fault: FileFault) -> FileError {
+fn failed((setting, path): Named<'_>, fault: Fault) -> FileError {
     FileError { setting, path: path.to_owned(), fault }
 }
 
@@ -51,7 +51,7 @@ fn read(named: Named<'_>) -> Result<Vec<u8>, FileError> {
         }
         Ok(bytes)
     };
-    read().map_err(|cause| failed(named, FileFault::Unreadable(cause)))
+    read().map_err(|cause| failed(named, Fault::Unreadable(cause)))
 }
 
 /// By which to see that a file is another than before; none of what can't be
@@ -69,7 +69,7 @@ pub fn certificates(
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match found {
         Err(cause) => Err(failed((setting, path), cause.into())),
-        Ok(found) if found.is_empty() => Err(failed((setting, path), FileFault::NoCertificate)),
+        Ok(found) if found.is_empty() => Err(failed((setting, path), Fault::NoCertificate)),
         Ok(found) => Ok(found),
     }
 }
@@ -79,8 +79,8 @@ fn private_key(named: Named<'_>) -> Result<PrivateKeyDer<'static>, FileError> {
     let locked = || bytes.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED);
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|cause| {
         let fault = match cause {
-            pem::Error::NoItemsFound => FileFault::NoKey,
-            pem::Error::Base64Decode(_) if locked() => FileFault::NoKey,
+            pem::Error::NoItemsFound => Fault::NoKey,
+            pem::Error::Base64Decode(_) if locked() => Fault::NoKey,
             other => other.into(),
         };
         failed(named, fault)
@@ -93,12 +93,12 @@ pub(super) fn pair(cert: Named<'_>, key: Named<'_>) -> Result<CertifiedKey, File
     let secret = private_key(key)?;
     CertifiedKey::from_der(chain, secret, &provider()).map_err(|error| match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            failed(key, FileFault::Mismatch(cert.1.to_owned()))
+            failed(key, Fault::Mismatch(cert.1.to_owned()))
         }
-        Error::InvalidCertificate(cause) => failed(cert, FileFault::Unusable(cause.to_string())),
+        Error::InvalidCertificate(cause) => failed(cert, Fault::Unusable(cause.to_string())),
         // What reads keys says it of all that it can't read, in these words.
-        Error::General(_) => failed(key, FileFault::KeyKind),
-        other => failed(key, FileFault::Unusable(other.to_string())),
+        Error::General(_) => failed(key, Fault::KeyKind),
+        other => failed(key, Fault::Unusable(other.to_string())),
     })
 }
 

@@ -43,7 +43,14 @@ fn what(problem: &Value, language: Language) -> String {
                 format!("{file} has mistakes; the last good configuration stays in force"),
             )
         }
-        "certificate_doubt" => {
+        "certificate_unusable" => {
+            let file = field("file");
+            (
+                format!("证书或私钥 {file} 不能使用，仍使用原来的"),
+                format!("{file} can't be used; the certificate from before stays in use"),
+            )
+        }
+        "certificate_doubtful" => {
             let file = field("file");
             (
                 format!("平板会拒绝或很快会拒绝证书 {file}，请更换"),

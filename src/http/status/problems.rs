@@ -7,10 +7,11 @@ use serde_json::json;
 
 use super::{cleanup_at, meetings::Meeting};
 use crate::{
-    board::{CertificateDoubt, Doubt, FileFault, Presence, Sync},
+    board::{Doubt, Presence, Sync, Unused},
     config::Config,
     machine::Machine,
     store::LOW_DISK_BYTES,
+    tls::Doubtful,
     wire::problem::Problem,
 };
 
@@ -29,8 +30,8 @@ pub(super) struct Seen<'a> {
     pub storage: &'a Path,
     pub storage_error: Option<String>,
     pub port_error: Option<String>,
-    pub tls_error: Option<FileFault>,
-    pub tls_doubt: Option<CertificateDoubt>,
+    pub tls_error: Option<Unused>,
+    pub tls_doubt: Option<Doubtful>,
     pub redirect_error: Option<String>,
     pub login_error: Option<String>,
     pub used: u64,
@@ -51,13 +52,12 @@ pub(super) fn found(seen: &Seen) -> Vec<Problem> {
         let port = seen.config.node_port;
         Problem::error("port_error", json!({"port": port, "text": text}))
     }));
-    // A file as the configuration is one: the last good certificate stays in use.
-    found.extend(seen.tls_error.as_ref().map(|FileFault { file, text }| {
-        Problem::error("config_rejected", json!({"file": file, "text": text}))
+    found.extend(seen.tls_error.as_ref().map(|Unused { file, text }| {
+        Problem::error("certificate_unusable", json!({"file": file, "text": text}))
     }));
-    found.extend(seen.tls_doubt.as_ref().map(|CertificateDoubt { file, text, is_refused }| {
+    found.extend(seen.tls_doubt.as_ref().map(|Doubtful { file, text, is_refused }| {
         let problem = if *is_refused { Problem::error } else { Problem::warning };
-        problem("certificate_doubt", json!({"file": file, "text": text}))
+        problem("certificate_doubtful", json!({"file": file, "text": text}))
     }));
     found.extend(seen.redirect_error.as_ref().map(|text| {
         let port = seen.config.tls.redirect_port;

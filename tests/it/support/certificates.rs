@@ -58,6 +58,11 @@ impl Authority {
         Pair { cert: cert.pem(), key: key.serialize_pem() }
     }
 
+    /// Its own, as `openssl req -x509` makes one for a server.
+    pub fn own(&self) -> Pair {
+        Pair { cert: self.pem(), key: self.issuer.key().serialize_pem() }
+    }
+
     pub fn expired(&self, names: &[&str]) -> Pair {
         self.changed(names, |params| params.not_after = date_time_ymd(2020, 1, 1))
     }

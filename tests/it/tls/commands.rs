@@ -83,6 +83,20 @@ async fn whom_a_command_can_not_believe_it_says_and_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_signed_by_itself_is_said_to_be_that() {
+    let main = ScriptedMain::start().await;
+    let node = Secure::of(&main.authority(), json!({})).await;
+    node.authority.own().write(node.folder.path());
+    let url = node.url("");
+    crate::support::until("its word", async || {
+        let (code, _, said) = ran(&["status", "--node", &url]);
+        (code == Some(1) && said.contains("signed by itself") && said.contains("--cacert"))
+            .then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_node_on_this_machine_is_known_by_its_file() {
     let main = ScriptedMain::start().await;
     main.activate("m", "M", &zip_of("m"));
@@ -110,7 +124,8 @@ async fn the_node_on_this_machine_is_known_by_its_file() {
     good(&["config", "set", "usePublicAddress=false", "--config", &config]);
     crate::support::until("the doubt", async || {
         let (code, said, _) = ran(&["status", "--config", &config, "--json"]);
-        let told = said.contains("certificate_doubt") && said.contains("does not name 127.0.0.1");
+        let told =
+            said.contains("certificate_doubtful") && said.contains("does not name 127.0.0.1");
         (code == Some(3) && told).then_some(())
     })
     .await;

@@ -53,7 +53,7 @@ async fn files_that_became_bad_change_nothing_and_are_told_until_they_are_good()
     let cert = node.folder.path().join("cert.pem");
     let file = cert.display().to_string();
     replace(&cert, "not a certificate");
-    let told = node.until_problems(|problems| problems.contains("config_rejected")).await;
+    let told = node.until_problems(|problems| problems.contains("certificate_unusable")).await;
     assert!(told.contains(&file) && told.contains("it has no certificate"), "{told}");
     assert_eq!(shown(&node.authority, node.address()).await, node.pair.der());
     // A setting that has nothing to do with it can be changed.
@@ -61,16 +61,16 @@ async fn files_that_became_bad_change_nothing_and_are_told_until_they_are_good()
     let new = node.authority.pair(HERE);
     new.write(node.folder.path());
     until_shown(&node, &new).await;
-    node.until_problems(|problems| !problems.contains("config_rejected")).await;
+    node.until_problems(|problems| !problems.contains("certificate_unusable")).await;
     std::fs::remove_file(&cert).unwrap();
-    let told = node.until_problems(|problems| problems.contains("config_rejected")).await;
+    let told = node.until_problems(|problems| problems.contains("certificate_unusable")).await;
     assert!(told.contains("can't be read"), "{told}");
     assert_eq!(shown(&node.authority, node.address()).await, new.der());
     // A pipe that nobody writes into holds up nothing: what comes after it is seen.
     assert!(std::process::Command::new("mkfifo").arg(&cert).status().unwrap().success());
     node.until_problems(|problems| problems.contains("not a file")).await;
     new.write(node.folder.path());
-    node.until_problems(|problems| !problems.contains("config_rejected")).await;
+    node.until_problems(|problems| !problems.contains("certificate_unusable")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
