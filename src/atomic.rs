@@ -73,6 +73,13 @@ impl Scratch {
         File::open(&self.path)
     }
 
+    /// Takes all the room that so many bytes need from the disk at once. The file
+    /// has that length from now on, and zeros where nothing was written.
+    pub fn reserve(&self, bytes: u64) -> io::Result<()> {
+        let none = rustix::fs::FallocateFlags::empty();
+        Ok(rustix::fs::fallocate(&self.file, none, 0, bytes)?)
+    }
+
     /// Makes the bytes durable.
     pub fn sync(&self) -> io::Result<Durable> {
         self.file.sync_all().map(|()| Durable(()))

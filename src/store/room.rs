@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::Write,
+    io::{self, Write},
     sync::{MutexGuard, PoisonError, atomic::Ordering},
 };
 
@@ -25,7 +25,7 @@ pub(super) type Promises = BTreeMap<u64, Promise>;
 pub(super) struct Promise {
     id: PackageId,
     total_bytes: u64,
-    written_bytes: u64,
+    given_bytes: u64,
 }
 
 /// The promise of room to one package; given back when dropped.
@@ -67,8 +67,10 @@ impl Store {
         limit_bytes: u64,
         number: Option<u64>,
     ) -> u64 {
-        let need = self.inner.need(&self.inner.promises(), id, bytes, number);
+        let promises = self.inner.promises();
+        let need = self.inner.need(&promises, id, bytes, number);
         let free = self.free_bytes().unwrap_or(u64::MAX);
+        drop(promises);
         let over_limit = need.used_bytes.saturating_sub(limit_bytes);
         over_limit.max(need.disk_bytes.saturating_sub(free))
     }
@@ -98,10 +100,11 @@ impl Room {
     /// Promises room for `total_bytes`; refused, the old promise stands.
     pub(super) fn grow(&self, total_bytes: u64, limit_bytes: u64) -> Result<(), StoreError> {
         let (inner, id) = (&self.store.inner, &self.id);
+        // Measured, checked and promised under one lock: two at once must not both
+        // pass, and what is given meanwhile is counted once.
+        let mut promises = inner.promises();
         let free = self.store.free_bytes();
         let free = free.map_err(|cause| StoreError::io("measure", self.store.root(), cause))?;
-        // Checked and promised under one lock: two at once must not both pass.
-        let mut promises = inner.promises();
         let Need { used_bytes, disk_bytes } =
             inner.need(&promises, id, total_bytes, Some(self.number));
         if used_bytes > limit_bytes {
@@ -114,8 +117,8 @@ impl Room {
                 "the disk has {free} bytes free, meeting {id} and others under way need {disk_bytes}"
             )));
         }
-        let written_bytes = promises.get(&self.number).map_or(0, |promise| promise.written_bytes);
-        promises.insert(self.number, Promise { id: id.clone(), total_bytes, written_bytes });
+        let given_bytes = promises.get(&self.number).map_or(0, |promise| promise.given_bytes);
+        promises.insert(self.number, Promise { id: id.clone(), total_bytes, given_bytes });
         Ok(())
     }
 
@@ -123,10 +126,20 @@ impl Room {
         self.store.shortage_of(&self.id, bytes, limit_bytes, Some(self.number))
     }
 
-    /// What is on the disk already is no longer promised.
-    pub(super) fn wrote(&self, written_bytes: u64) {
+    /// Has the disk give all that was promised.
+    pub(super) fn reserve(&self, scratch: &Scratch, bytes: u64) -> io::Result<()> {
+        let mut promises = self.store.inner.promises();
+        scratch.reserve(bytes)?;
+        if let Some(promise) = promises.get_mut(&self.number) {
+            promise.given_bytes = bytes;
+        }
+        Ok(())
+    }
+
+    /// What the disk has given already is no longer promised.
+    pub(super) fn given(&self, bytes: u64) {
         if let Some(promise) = self.store.inner.promises().get_mut(&self.number) {
-            promise.written_bytes = written_bytes;
+            promise.given_bytes = promise.given_bytes.max(bytes);
         }
     }
 }
@@ -148,20 +161,42 @@ impl Inner {
             .filter(|(_, promise)| promise.id != *id)
             .map(|(_, promise)| promise.total_bytes)
             .sum();
-        let others_unwritten: u64 = others()
-            .map(|(_, promise)| promise.total_bytes.saturating_sub(promise.written_bytes))
+        let others_awaited: u64 = others()
+            .map(|(_, promise)| promise.total_bytes.saturating_sub(promise.given_bytes))
             .sum();
         let own = number.and_then(|number| promises.get(&number));
-        let unwritten = bytes.saturating_sub(own.map_or(0, |own| own.written_bytes));
+        let awaited = bytes.saturating_sub(own.map_or(0, |own| own.given_bytes));
         Need {
             used_bytes: stored.saturating_add(others_total).saturating_add(bytes),
-            disk_bytes: unwritten
-                .saturating_add(others_unwritten)
-                .saturating_add(DISK_RESERVE_BYTES),
+            disk_bytes: awaited.saturating_add(others_awaited).saturating_add(DISK_RESERVE_BYTES),
         }
     }
 
     fn promises(&self) -> MutexGuard<'_, Promises> {
         self.promises.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn what_the_disk_has_given_is_neither_promised_nor_counted_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        let (id, other) = ("m".parse().unwrap(), "n".parse().unwrap());
+        let bytes = 8 << 20;
+        let room = Room::take(&store, &id, bytes, u64::MAX).unwrap();
+        let needed = || store.inner.need(&store.inner.promises(), &other, 1, None).disk_bytes;
+        assert_eq!(needed(), DISK_RESERVE_BYTES + bytes + 1);
+        let scratch = Scratch::create_in(folder.path()).unwrap();
+        room.reserve(&scratch, bytes).unwrap();
+        assert!(scratch.file().metadata().unwrap().blocks() * 512 >= bytes);
+        assert_eq!(needed(), DISK_RESERVE_BYTES + 1);
+        room.given(1);
+        assert_eq!(needed(), DISK_RESERVE_BYTES + 1, "as bytes come");
     }
 }

@@ -4,7 +4,6 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
 use reqwest::{Method, StatusCode};
@@ -12,6 +11,7 @@ use serde_json::Value;
 
 use crate::support::{
     ScriptedMain,
+    main_server::Valve,
     process::{NodeFolder, NodeProcess, plain_environment},
     until, zip_of,
     zips::big_zip,
@@ -37,15 +37,16 @@ pub fn unshared(folder: &Path) -> Command {
     with(["-m", "-rm"].iter().find(|flags| works(flags)).expect("a mount namespace"))
 }
 
-struct SmallDisk {
+struct SmallDisk<'a> {
+    main: &'a ScriptedMain,
     node: NodeProcess,
     _folder: NodeFolder,
     /// The node's storage folder as seen from outside its namespace.
     storage: PathBuf,
 }
 
-impl SmallDisk {
-    async fn start(main: &ScriptedMain) -> Self {
+impl<'a> SmallDisk<'a> {
+    async fn start(main: &'a ScriptedMain) -> Self {
         let folder = NodeFolder::of(&main.authority());
         std::fs::create_dir(folder.storage()).unwrap();
         let mut command = unshared(&folder.storage());
@@ -55,7 +56,7 @@ impl SmallDisk {
         let outside = folder.storage();
         let outside = outside.strip_prefix("/").unwrap();
         let storage = PathBuf::from(format!("/proc/{}/root", node.process.id())).join(outside);
-        Self { node, _folder: folder, storage }
+        Self { main, node, _folder: folder, storage }
     }
 
     async fn until_failing(&self, id: &str) -> Value {
@@ -63,6 +64,23 @@ impl SmallDisk {
             Some(self.node.meeting(id).await).filter(|meeting| meeting["state"] == "failing")
         })
         .await
+    }
+
+    /// Has the node begin a package, leaves no block of its disk to others, and
+    /// says by which file.
+    async fn fill_during(&self, id: &str, package: &[u8], announced: bool) -> (Valve, PathBuf) {
+        self.main.play().offers = announced;
+        let valve = self.main.valve(MEGABYTE);
+        self.main.activate(id, "Council", package);
+        until(&format!("the pull of {id} under way"), async || {
+            let meeting = self.node.meeting(id).await;
+            meeting["received"].as_u64().filter(|received| *received >= MEGABYTE as u64)
+        })
+        .await;
+        let filler = self.storage.join("filler");
+        let mut file = std::fs::File::create(&filler).unwrap();
+        while file.write_all(&[1; 4096]).is_ok() {}
+        (valve, filler)
     }
 
     /// A pull that compares what is here may use the folder, too, but ends.
@@ -106,35 +124,31 @@ async fn a_package_that_the_disk_has_no_room_for_is_refused_and_leaves_nothing()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_somebody_else_fills_during_a_pull_costs_that_pull_only() {
+async fn a_disk_that_somebody_else_fills_during_a_pull_costs_that_pull_at_most() {
     let main = ScriptedMain::start().await;
-    let (first, large) = (zip_of("papers"), big_zip(25 * MEGABYTE, 4));
+    let (first, large) = (zip_of("papers"), big_zip(12 * MEGABYTE, 4));
     main.activate("first", "Board", &first);
     let disk = SmallDisk::start(&main).await;
     disk.node.until_synced("first").await;
 
-    main.play().drip = Some(Duration::from_millis(1));
-    main.activate("large", "Council", &large);
-    until("the pull under way", async || {
-        let meeting = disk.node.meeting("large").await;
-        (meeting["received"].as_u64() > Some(MEGABYTE as u64)).then_some(())
-    })
-    .await;
-    let filler = disk.storage.join("filler");
-    let mut file = std::fs::File::create(&filler).unwrap();
-    while file.write_all(&[1; 4096]).is_ok() {}
-    drop(file);
+    // Announced, it has taken its room before its bytes come.
+    let (valve, filler) = disk.fill_during("announced", &large, true).await;
+    valve.open();
+    disk.node.until_synced("announced").await;
+    assert_eq!(disk.node.download("announced").await, (StatusCode::OK, large.clone()));
+    std::fs::remove_file(filler).unwrap();
 
-    let failed = disk.until_failing("large").await;
+    let (valve, filler) = disk.fill_during("chunked", &large, false).await;
+    valve.open();
+    let failed = disk.until_failing("chunked").await;
     assert!(failed["last_error"].as_str().unwrap().contains("is full"), "{failed}");
     disk.until_nothing_is_under_way().await;
-    assert!(!disk.names("").contains(&"meeting_large".to_owned()));
+    assert!(!disk.names("").contains(&"meeting_chunked".to_owned()));
     assert_eq!(disk.node.download("first").await, (StatusCode::OK, first.clone()));
 
-    std::fs::remove_file(&filler).unwrap();
-    main.play().drip = None;
-    disk.node.until_synced("large").await;
-    assert_eq!(disk.node.download("large").await, (StatusCode::OK, large));
+    std::fs::remove_file(filler).unwrap();
+    disk.node.until_synced("chunked").await;
+    assert_eq!(disk.node.download("chunked").await, (StatusCode::OK, large));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,21 +159,16 @@ async fn what_a_full_disk_cut_short_is_written_again_where_room_was_made() {
     disk.node.until_synced("old").await;
 
     main.end("old");
-    main.play().drip = Some(Duration::from_millis(1));
-    let large = big_zip(15 * MEGABYTE, 6);
-    main.activate("large", "Council", &large);
-    until("the pull under way", async || {
-        let meeting = disk.node.meeting("large").await;
-        (meeting["received"].as_u64() > Some(MEGABYTE as u64)).then_some(())
-    })
-    .await;
+    // Less than is promised to a package of unknown length at first.
+    let large = big_zip(3 * MEGABYTE, 6);
+    let (valve, filler) = disk.fill_during("large", &large, false).await;
     // Full, but for less than is written at once.
-    let mut filler = std::fs::File::create(disk.storage.join("filler")).unwrap();
-    while filler.write_all(&[1; 4096]).is_ok() {}
+    let filler = std::fs::OpenOptions::new().write(true).open(filler).unwrap();
     filler.set_len(filler.metadata().unwrap().len() - 50_000).unwrap();
+    valve.open();
 
     disk.node.until_synced("large").await;
-    assert_eq!(main.count(Method::GET, "_large_"), 1, "pulls");
+    assert_eq!(main.count(Method::GET, "/large/download-package"), 1, "pulls");
     assert!(!disk.names("").contains(&"meeting_old".to_owned()));
     assert_eq!(disk.node.download("large").await, (StatusCode::OK, large));
 }
