@@ -155,6 +155,13 @@ where
     }
 }
 
+/// Runs work that both waits and blocks, to its end, on the thread that it is
+/// on, which the runtime does without meanwhile. Cancelling from outside comes
+/// too late: the work has to look for itself.
+pub fn staying<F: Future>(work: F) -> F::Output {
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(work))
+}
+
 /// A thread for blocking work that goes on beside something else until its end.
 /// It is for its starter to end and to join: the runtime knows nothing of it.
 pub fn thread<T, F>(name: &'static str, work: F) -> std::io::Result<std::thread::JoinHandle<T>>

@@ -166,7 +166,11 @@ impl Inner {
             // What was there of another version is gone by now, with its room.
             None => self.begin(&task, &response, place, announced)?,
         };
-        if let Err(error) = self.receive(&task, response, &mut pulling).await {
+        // Changing threads for each write, so that a slow disk holds up nobody
+        // else, was measured to cost 8 % of the time of a fast pull.
+        let receiving =
+            flight.run().run_until_cancelled(self.receive(&task, response, &mut pulling));
+        if let Err(error) = tasks::staying(receiving).unwrap_or(Err(PullError::Stopped)) {
             if broke_off(&error) && pulling.is_of_use() {
                 // It waits without a place: there may be any number of these.
                 tokio::task::block_in_place(|| pulling.pending.rest())?;
@@ -247,7 +251,8 @@ impl Inner {
         Ok(Partial { pending, place, announced, grower, retold_bytes: None })
     }
 
-    /// Takes in the body: written in batches as it arrives.
+    /// Takes in the body: written in batches as it arrives. Blocks this thread
+    /// for as long as the disk does.
     async fn receive(
         &self,
         task: &Task<'_>,
@@ -323,21 +328,17 @@ impl Inner {
 
     fn write(&self, task: &Task<'_>, pulling: &mut Partial, bytes: &[u8]) -> Result<(), PullError> {
         let pending = &mut pulling.pending;
+        let after = pending.received_bytes() + bytes.len() as u64;
+        let (config, id) = (task.config, task.flight.id());
+        let make_room = |shortage| room::make(&self.board, task.store, config, id, after, shortage);
         // Writing here, in batches, was measured faster than handing over to
-        // another thread; block_in_place keeps a slow disk from holding up the
-        // other tasks of this worker.
-        tokio::task::block_in_place(|| {
-            let after = pending.received_bytes() + bytes.len() as u64;
-            let (config, id) = (task.config, task.flight.id());
-            let make_room =
-                |shortage| room::make(&self.board, task.store, config, id, after, shortage);
-            match pending.write(bytes) {
-                Err(StoreError::NoRoom(_)) if make_room(pending.shortage(after)) => {
-                    pending.write(bytes)
-                }
-                other => other,
+        // another thread.
+        match pending.write(bytes) {
+            Err(StoreError::NoRoom(_)) if make_room(pending.shortage(after)) => {
+                pending.write(bytes)
             }
-        })?;
+            other => other,
+        }?;
         if let Some(grower) = &pulling.grower {
             grower.grew(pending.received_bytes());
         }

@@ -39,11 +39,12 @@ impl Partial {
     /// The part of a chunk that is not here yet. What an answer from the
     /// beginning tells again must be the same, byte by byte: then those who
     /// follow have got a part of this version, whatever tags and dates say.
+    /// Blocks for as long as reading back takes.
     pub(super) fn news(&mut self, mut chunk: Bytes) -> Result<Bytes, PullError> {
         let (Some(at), Some(grower)) = (self.retold_bytes, &self.grower) else { return Ok(chunk) };
         let left = self.pending.received_bytes() - at;
         let told = chunk.split_to(chunk.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
-        match tokio::task::block_in_place(|| grower.growing().holds(at, &told)) {
+        match grower.growing().holds(at, &told) {
             Ok(true) => {}
             Ok(false) => {
                 let cause = "it became another one while it was pulled".to_owned();
