@@ -11,6 +11,7 @@ pub mod growing;
 mod places;
 pub mod range;
 mod share;
+mod turns;
 
 use std::{
     ops::Range,
@@ -36,6 +37,7 @@ use conditions::Verdict;
 use places::Places;
 pub use places::{Limit, Place};
 use share::Share;
+use turns::Turns;
 
 /// What was sent so far and what is being sent.
 #[derive(Debug)]
@@ -43,6 +45,7 @@ pub struct Traffic {
     served_bytes: Counter,
     places: Places,
     pacer: Pacer,
+    turns: Turns,
     ended: Tally<Ended>,
     duration: Histogram,
     /// All that was asked for, not only packages.
@@ -65,6 +68,7 @@ impl Default for Traffic {
             served_bytes: Counter::default(),
             places: Places::default(),
             pacer: Pacer::default(),
+            turns: Turns::default(),
             ended: Tally::default(),
             duration: Histogram::of(DOWNLOADS),
             requests: Arc::default(),
@@ -226,6 +230,12 @@ impl UnderWay {
     /// How many of the `wanted` bytes may be sent now, by `serve.bandwidth`.
     fn poll_allowed(&mut self, cx: &mut Context<'_>, wanted: u64) -> Poll<u64> {
         self.share.poll(cx, &self.place.traffic, wanted)
+    }
+
+    /// Lets the others send until it is this one's turn again.
+    fn turn(&self) -> impl Future<Output = ()> + Send + 'static {
+        let traffic = self.place.traffic.clone();
+        async move { traffic.turns.next().await }
     }
 
     fn sent(&mut self, bytes: u64) {

@@ -7,8 +7,8 @@
 //! others on the same worker thread:
 //!
 //! - hyper writes for as long as the socket takes it, and over a fast network
-//!   that is for ever. So after each stretch (`Opened::stretch_at`) the body lets go until the
-//!   runtime has looked at the other sockets. Waking oneself would not do: the
+//!   that is for ever. So after each stretch (`Opened::stretch_at`) the body lets
+//!   go until it is its turn again (`turns`). Waking oneself would not do: the
 //!   task would be the next to run, before any socket is looked at.
 //! - Pages that are not in memory would stop the thread until the disk has
 //!   brought them. They are asked for, and read in by another thread.
@@ -96,7 +96,7 @@ impl Mapped {
         cx: &mut Context<'_>,
         opened: &Arc<Opened>,
         left: &Range<u64>,
-        allowed: u64,
+        (allowed, under_way): (u64, &UnderWay),
     ) -> Poll<Bytes> {
         if self.ready_to == left.start && !self.pause.under_way {
             let mut stretch = opened.stretch_at(left.start as usize);
@@ -106,7 +106,7 @@ impl Mapped {
                 let opened = opened.clone();
                 self.pause.begin(tasks::blocking(move || opened.fill(stretch)));
             } else if self.begun {
-                self.pause.begin(tokio::task::yield_now());
+                self.pause.begin(under_way.turn());
             }
             self.begun = true;
         }
@@ -169,7 +169,9 @@ impl HttpBody for Download {
         }
         let allowed = ready!(under_way.poll_allowed(cx, left.end - left.start));
         let bytes = match source {
-            Source::Mapped(mapped) => Ok(ready!(mapped.poll(cx, opened, left, allowed))),
+            Source::Mapped(mapped) => {
+                Ok(ready!(mapped.poll(cx, opened, left, (allowed, under_way))))
+            }
             Source::Read(reading) => ready!(poll_read(reading, cx, opened, left, allowed)),
         };
         let bytes = bytes.and_then(|bytes| {

@@ -60,7 +60,7 @@ impl Following {
     async fn source(mut self) -> io::Result<(u64, Source)> {
         if self.turn_bytes >= TURN_BYTES {
             self.turn_bytes = 0;
-            tokio::task::yield_now().await;
+            self.under_way.turn().await;
         }
         match self.watched.ready(self.left.start, self.left.end).await? {
             Ready::To(to) => Ok((to, Source::Growing(self))),
