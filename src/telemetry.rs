@@ -38,7 +38,7 @@ use line::Said;
 use rotate::Rotating;
 
 /// Lines waiting to be written, at most; those beyond are dropped and counted.
-const QUEUE_LINES: usize = 8192;
+const QUEUE_LINES: usize = 1024;
 
 /// The value of `logging.format` that makes each line an object.
 const JSON: &str = "json";
