@@ -77,8 +77,8 @@ impl fmt::Debug for PackageId {
 }
 
 /// A SHA-256, written as lower-case hex.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Sha256([u8; Sha256::BYTES]);
 
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -94,6 +94,16 @@ impl Sha256 {
 
     pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
         &self.0
+    }
+
+    /// Without an allocation: a status page has ten thousand of them.
+    fn digits(&self) -> [u8; 2 * Self::BYTES] {
+        let digit = |n: u8| b"0123456789abcdef"[usize::from(n & 15)];
+        let mut digits = [0; 2 * Self::BYTES];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte)]);
+        }
+        digits
     }
 
     pub fn base64(&self) -> String {
@@ -125,18 +135,15 @@ impl TryFrom<String> for Sha256 {
     }
 }
 
-impl From<Sha256> for String {
-    fn from(digest: Sha256) -> Self {
-        digest.to_string()
+impl Serialize for Sha256 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(str::from_utf8(&self.digits()).unwrap_or_default())
     }
 }
 
 impl fmt::Display for Sha256 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // In one piece: a status page has ten thousand of them.
-        let digit = |n: u8| b"0123456789abcdef"[usize::from(n & 15)];
-        let digits: Vec<u8> = self.0.iter().flat_map(|b| [digit(b >> 4), digit(*b)]).collect();
-        f.write_str(str::from_utf8(&digits).unwrap_or_default())
+        f.write_str(str::from_utf8(&self.digits()).unwrap_or_default())
     }
 }
 

@@ -53,6 +53,12 @@ pub struct Items<'a> {
 pub type List<'a> = (&'static str, &'a dyn Fn(&mut Items<'_>));
 
 impl Items<'_> {
+    /// So many of about so many bytes come: room for them is made at once.
+    pub fn expect(&mut self, count: usize, item_bytes: usize) {
+        self.json.reserve(count * item_bytes);
+        self.marks.items.reserve(count);
+    }
+
     /// Each has another key.
     pub fn add(&mut self, key: &str, item: &impl Serialize) {
         self.commas.next(self.json);

@@ -14,6 +14,10 @@ use crate::{
     wire::snapshot::Items,
 };
 
+/// Of one in JSON, about.
+const MEETING_BYTES: usize = 448;
+const HERE_BYTES: usize = 160;
+
 /// A meeting that is active, or whose package is here, or both.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -122,6 +126,7 @@ impl<'a> Meetings<'a> {
     }
 
     pub(super) fn all(&self, items: &mut Items<'_>) {
+        items.expect(self.known().count(), MEETING_BYTES);
         for known in self.known() {
             items.add(known.id.as_str(), &meeting(self.sync, known));
         }
@@ -129,6 +134,7 @@ impl<'a> Meetings<'a> {
 
     /// Packages that are here, as the node that this one replaces lists them.
     pub(super) fn here(&self, items: &mut Items<'_>) {
+        items.expect(self.known().count(), HERE_BYTES);
         for known in self.known() {
             let Some(held) = known.held else { continue };
             let here = Here {
