@@ -13,6 +13,7 @@ use std::{
     ffi::OsStr,
     fs::{self, File, OpenOptions},
     io::{self, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
         LazyLock,
@@ -21,8 +22,12 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use rustix::fs::FallocateFlags;
+
 /// Scratch files are called `.tmp-{process}-{number}`.
 const SCRATCH_PREFIX: &str = ".tmp-";
+/// What a file's blocks are counted in, whatever the filesystem's own are.
+const BLOCK_BYTES: u64 = 512;
 
 /// Numbers begin with the time, so that those of this process can be told from
 /// those of an earlier one with the same process number (in a container every
@@ -73,11 +78,18 @@ impl Scratch {
         File::open(&self.path)
     }
 
-    /// Takes all the room that so many bytes need from the disk at once. The file
-    /// has that length from now on, and zeros where nothing was written.
-    pub fn reserve(&self, bytes: u64) -> io::Result<()> {
-        let none = rustix::fs::FallocateFlags::empty();
-        Ok(rustix::fs::fallocate(&self.file, none, 0, bytes)?)
+    /// Takes all the room that so many bytes need from the disk at once, and says
+    /// how much it gave: not every filesystem means it. After an error there is
+    /// none. The file's length stays what is written: a filesystem that knows no
+    /// room without bytes would write them, and nobody is to take it for more.
+    pub fn reserve(&self, bytes: u64) -> io::Result<u64> {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, bytes) {
+            Ok(()) => Ok(self.file.metadata()?.blocks() * BLOCK_BYTES),
+            Err(error) => {
+                self.file.set_len(0)?;
+                Err(error.into())
+            }
+        }
     }
 
     /// Makes the bytes durable.

@@ -256,6 +256,9 @@ impl Node {
     pub async fn shut_down(self) -> bool {
         let grace = Duration::from_secs(self.settings.current().shutdown_grace);
         let deadline = Instant::now() + grace;
+        // If nobody waits for the end of this, they end nevertheless: each stays
+        // on a thread, which the runtime can't take away.
+        let _pulls = self.pulls.token().clone().drop_guard();
         match self.traffic.under_way() {
             0 => info!("stopping"),
             left => info!("stopping: up to {} s for {left} downloads under way", grace.as_secs()),

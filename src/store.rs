@@ -64,15 +64,11 @@ pub enum StoreError {
 
 impl StoreError {
     fn io(action: &'static str, path: &Path, cause: io::Error) -> Self {
-        if is_full(&cause) {
+        if matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             return Self::NoRoom(format!("the disk of {} is full", path.display()));
         }
         Self::Io { action, path: path.to_owned(), cause }
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// A verified package and how it is being used.

@@ -156,8 +156,8 @@ where
 }
 
 /// Runs work that both waits and blocks, to its end, on the thread that it is
-/// on, which the runtime does without meanwhile. Cancelling from outside comes
-/// too late: the work has to look for itself.
+/// on, which the runtime does without meanwhile: for a few at a time. Cancelling
+/// from outside comes too late, the work has to look for itself.
 pub fn staying<F: Future>(work: F) -> F::Output {
     tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(work))
 }

@@ -38,6 +38,7 @@ use line::Said;
 use rotate::Rotating;
 
 /// Lines waiting to be written, at most; those beyond are dropped and counted.
+/// Both queues take their room, 32 bytes for each, when they are made.
 const QUEUE_LINES: usize = 1024;
 
 /// The value of `logging.format` that makes each line an object.

@@ -276,7 +276,7 @@ mod tests {
         let size = zip.len() as u64;
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap().0;
-        let mut pending = store.begin(&id, None, u64::MAX).unwrap();
+        let mut pending = store.begin(&id, Some(size), u64::MAX).unwrap();
         let grower = Grower::begin_unmapped(&pending, size);
         let traffic = Arc::<Traffic>::default();
         let under_way = UnderWay::begin(traffic.unlimited_place(), size - 10);

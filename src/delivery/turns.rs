@@ -10,8 +10,8 @@
 
 use tokio::sync::Semaphore;
 
-/// More than there are workers, so that each has something to do; far fewer than
-/// its queue holds.
+/// Far fewer than a worker's queue holds. Each lets go after a stretch, which
+/// takes a fraction of a millisecond: enough for as many workers to be busy.
 const AT_A_TIME: usize = 64;
 
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Turns {
     /// Waits until it is the caller's turn again.
     pub async fn next(&self) {
         // Fails only once it is closed, which it never is.
-        let _place = self.0.acquire().await;
+        let _permit = self.0.acquire().await;
         tokio::task::yield_now().await;
     }
 }

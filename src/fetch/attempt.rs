@@ -168,9 +168,19 @@ impl Inner {
         };
         // Changing threads for each write, so that a slow disk holds up nobody
         // else, was measured to cost 8 % of the time of a fast pull.
-        let receiving =
-            flight.run().run_until_cancelled(self.receive(&task, response, &mut pulling));
-        if let Err(error) = tasks::staying(receiving).unwrap_or(Err(PullError::Stopped)) {
+        let received = tasks::staying(async {
+            tokio::select! {
+                // First: at the end of all, nothing else may be polled any more.
+                biased;
+                () = flight.run().cancelled() => None,
+                received = self.receive(&task, response, &mut pulling) => Some(received),
+            }
+        });
+        let Some(received) = received else {
+            // Whoever polls this sees it, too, and goes no further.
+            return std::future::pending().await;
+        };
+        if let Err(error) = received {
             if broke_off(&error) && pulling.is_of_use() {
                 // It waits without a place: there may be any number of these.
                 tokio::task::block_in_place(|| pulling.pending.rest())?;

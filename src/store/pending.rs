@@ -7,7 +7,7 @@ use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
 use tracing::{debug, warn};
 
 use super::{
-    Store, StoreError, Stored, is_full, now_s,
+    Store, StoreError, Stored, now_s,
     room::Room,
     stamp,
     trail::Trail,
@@ -66,13 +66,12 @@ impl Store {
         let folder = self.inner.layout.scratch();
         let io_error = |cause| StoreError::io("create a file in", &folder, cause);
         let scratch = Scratch::create_in(&folder).map_err(io_error)?;
-        if promised_bytes >= RESERVED_FROM_BYTES {
-            match room.reserve(&scratch, promised_bytes) {
-                Err(cause) if is_full(&cause) => return Err(io_error(cause)),
-                // Not every filesystem can; then each write takes its own.
-                Err(cause) => debug!("no room can be taken ahead: {cause}"),
-                Ok(()) => {}
-            }
+        if promised_bytes >= RESERVED_FROM_BYTES
+            && let Err(cause) = room.reserve(&scratch, promised_bytes)
+        {
+            // Not every filesystem can, and some want more for it than the bytes
+            // take. Then each write takes its own, or says that there is none.
+            debug!("meeting {id}: no room could be taken ahead: {cause}");
         }
         Ok(Pending {
             trail: Trail::default(),

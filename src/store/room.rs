@@ -129,9 +129,9 @@ impl Room {
     /// Has the disk give all that was promised.
     pub(super) fn reserve(&self, scratch: &Scratch, bytes: u64) -> io::Result<()> {
         let mut promises = self.store.inner.promises();
-        scratch.reserve(bytes)?;
+        let given = scratch.reserve(bytes)?;
         if let Some(promise) = promises.get_mut(&self.number) {
-            promise.given_bytes = bytes;
+            promise.given_bytes = given.min(bytes);
         }
         Ok(())
     }

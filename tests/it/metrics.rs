@@ -152,6 +152,33 @@ async fn pulls_are_counted_with_their_attempts_bytes_and_outcome() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pull_that_is_stopped_or_given_up_has_not_failed() {
+    let main = ScriptedMain::start().await;
+    let node = TestNode::of(&main.authority()).start().await;
+    let _valve = main.valve(1 << 20);
+    for id in ["given-up", "stopped"] {
+        main.activate(id, "Board", &big_zip(3 << 20, 7));
+        until("bytes of it", async || {
+            node.meeting(id).await["received"].as_u64().filter(|n| *n > 0)
+        })
+        .await;
+        match id {
+            "given-up" => main.end(id),
+            _ => assert_eq!(node.post("/api/service/stop", json!({})).await.0, 200),
+        }
+        let gone = async || {
+            (std::fs::read_dir(node.storage().join(".scratch")).unwrap().count() == 0).then_some(())
+        };
+        until("its scratch file gone", gone).await;
+        let now = Metrics::of(&node.url("")).await;
+        let failed = now.samples().filter(|name| name.contains("pull_attempt_failures_total"));
+        let failed: Vec<_> = failed.filter(|name| now.get(name) > 0.0).collect();
+        assert!(failed.is_empty(), "{id}: {failed:?}");
+    }
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_goes_off_the_disk_is_counted_by_reason() {
     let main = ScriptedMain::start().await;
     main.activate("ends", "Board", &zip_of("a"));

@@ -41,7 +41,7 @@ async fn sigterm_and_sigint_unregister_let_downloads_finish_and_exit_with_0() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_ends_at_once_what_a_stalled_download_would_hold() {
+async fn a_second_signal_ends_at_once_what_stalled_transfers_would_hold() {
     let main = ScriptedMain::start().await;
     main.activate("m1", "Board", &big_zip(LARGE, 2));
     let patient = json!({"shutdownGrace": 3600});
@@ -51,6 +51,12 @@ async fn a_second_signal_ends_at_once_what_a_stalled_download_would_hold() {
         let mut node = folder.start().await;
         node.until_synced("m1").await;
         let _stalled = node.get_package("m1").await;
+        let valve = main.valve(1 << 20);
+        main.activate("m2", "Council", &big_zip(3 << 20, 4));
+        until("a pull under way", async || {
+            node.meeting("m2").await["received"].as_u64().filter(|received| *received > 0)
+        })
+        .await;
         node.process.signal(first);
         until("the node unregisters", async || {
             (main.count(Method::POST, "/nodes/unregister") > goodbyes).then_some(())
@@ -63,6 +69,9 @@ async fn a_second_signal_ends_at_once_what_a_stalled_download_would_hold() {
         assert_eq!(node.process.until_ended().await.code(), Some(1));
         let log = node.process.errors.get();
         assert!(log.trim_end().ends_with("edge-mirror: ended at once by a second signal"), "{log}");
+        assert!(!log.contains("panicked"), "{log}");
+        main.end("m2");
+        valve.open();
     }
 }
 
