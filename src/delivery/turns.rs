@@ -4,9 +4,9 @@
 //! a worker's queue holds, 256, comes behind all that arrives later. So only a
 //! few at a time wait there, and the others here, first come, first served.
 //!
-//! Measured with 2,000 clients that arrive within 10 s for 30 MB each: the
-//! slowest took 1.2 times as long as the median one instead of 1.4, and the first
-//! byte came after 0.17 s (p99) instead of 2.6.
+//! Measured with 2,000 clients that arrive within 10 s for 30 MB each
+//! (BENCHMARKS.md): the slowest takes 1.28 times as long as the median one
+//! instead of 1.49, and the first byte comes after 0.17 s (p99) instead of 1.1.
 
 use tokio::sync::Semaphore;
 

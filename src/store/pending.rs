@@ -64,8 +64,8 @@ impl Store {
         let promised_bytes = announced_bytes.unwrap_or(0);
         let room = Room::take(self, id, promised_bytes, limit_bytes)?;
         let folder = self.inner.layout.scratch();
-        let io_error = |cause| StoreError::io("create a file in", &folder, cause);
-        let scratch = Scratch::create_in(&folder).map_err(io_error)?;
+        let scratch = Scratch::create_in(&folder)
+            .map_err(|cause| StoreError::io("create a file in", &folder, cause))?;
         if promised_bytes >= RESERVED_FROM_BYTES
             && let Err(cause) = room.reserve(&scratch, promised_bytes)
         {
