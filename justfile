@@ -33,6 +33,11 @@ instructions *args:
 browser *args:
     tests/browser/run {{args}}
 
+# Attacks and faults at full count against the release binary; writes the table
+# of RELIABILITY.md. "$@" goes to nextest.
+attack *args:
+    tests/attack {{args}}
+
 # Everything that must be clean before an issue is closed.
 close: deny machete typos
 

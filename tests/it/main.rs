@@ -7,6 +7,7 @@ mod support;
 
 mod access;
 mod addresses;
+mod attacks;
 mod bench;
 mod benchmarks;
 mod commands;

@@ -15,9 +15,11 @@ use serde_json::{Value, json};
 
 use super::{client, until};
 
-/// The binary, as if started by somebody whose environment is empty.
+/// The binary, as if started by somebody whose environment is empty. It is the
+/// one built with the tests, unless EDGE_MIRROR_BINARY names another.
 pub fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_edge-mirror"));
+    let built = || env!("CARGO_BIN_EXE_edge-mirror").into();
+    let mut command = Command::new(std::env::var_os("EDGE_MIRROR_BINARY").unwrap_or_else(built));
     plain_environment(&mut command);
     command
 }
