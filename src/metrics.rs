@@ -8,6 +8,7 @@
 //! beside those that the status page shows, behind locks.
 
 pub mod histogram;
+mod limit;
 pub mod page;
 mod process;
 pub mod requests;
@@ -15,6 +16,7 @@ pub mod requests;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use histogram::Histogram;
+pub use limit::Limit;
 pub use page::Page;
 pub use requests::Requests;
 
@@ -88,6 +90,16 @@ impl<L: Label> Tally<L> {
     pub fn of(&self, value: L) -> &Counter {
         &self.counters[value.place()]
     }
+}
+
+/// How often which limit was reached.
+pub fn limits(page: &mut Page, reached: &Tally<Limit>) {
+    page.tally(
+        "edge_mirror_limits_reached_total",
+        "What was refused or cut short because a limit was reached, by limit.",
+        "limit",
+        reached,
+    );
 }
 
 /// What every process says of itself.

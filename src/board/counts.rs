@@ -2,8 +2,10 @@
 //! it; what can be read off something else (stored packages, bytes pulled) is
 //! not counted again here.
 
+use std::sync::Arc;
+
 use super::Cause;
-use crate::metrics::{Counter, Histogram, Label, Tally, histogram::PULLS, labels};
+use crate::metrics::{Counter, Histogram, Label, Limit, Tally, histogram::PULLS, labels};
 
 #[derive(Debug)]
 pub struct Counts {
@@ -16,6 +18,8 @@ pub struct Counts {
     pub retries: Counter,
     pub evictions: Tally<Evicted>,
     pub bad_packages: Tally<Checked>,
+    /// Shared with what knows no board.
+    pub limits: Arc<Tally<Limit>>,
 }
 
 impl Default for Counts {
@@ -29,6 +33,7 @@ impl Default for Counts {
             retries: Counter::default(),
             evictions: Tally::default(),
             bad_packages: Tally::default(),
+            limits: Arc::default(),
         }
     }
 }

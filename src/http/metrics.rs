@@ -41,6 +41,7 @@ pub(super) async fn metrics(State(face): State<Face>) -> Page {
         standing(&mut page, &face.board);
         storage(&mut page, &face.board, &face.settings);
         settings(&mut page, &face.settings);
+        metrics::limits(&mut page, &face.board.counts.limits);
         metrics::about_the_process(&mut page, "node");
         page
     })

@@ -12,7 +12,7 @@ use super::{
     status::MAX_WAITING,
 };
 use crate::{
-    metrics::{self, Counter, Page, Tally, labels},
+    metrics::{self, Counter, Limit, Page, Tally, labels},
     tasks,
     wire::health::{self, Unready},
 };
@@ -29,6 +29,8 @@ pub struct Counts {
     pub uploads: Tally<Taken>,
     pub uploaded_bytes: Counter,
     pub bad_packages: Tally<Checked>,
+    /// Shared with what knows no server.
+    pub limits: Arc<Tally<Limit>>,
 }
 
 labels! {
@@ -68,6 +70,7 @@ pub async fn metrics(State(server): State<Arc<Server>>) -> Page {
         nodes(&mut page, &server);
         meetings(&mut page, &server.book());
         packages(&mut page, &server);
+        metrics::limits(&mut page, &server.counts.limits);
         metrics::about_the_process(&mut page, "main_server");
         page
     })
