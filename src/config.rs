@@ -1,12 +1,14 @@
 //! The node's settings: `node_config.json`, live.
 //!
 //! `schema` says what settings there are; `check` turns a document into a
-//! typed `Config` or a list of problems; `Settings` owns the file and
-//! tells everyone of changes; `watch` notices edits made by hand.
+//! typed `Config` or a list of problems; `lenient` reads what the Python node
+//! wrote; `Settings` owns the file and tells everyone of changes; `watch`
+//! notices edits made by hand.
 
 pub mod check;
 mod environment;
 pub mod file;
+pub mod lenient;
 pub mod meaning;
 pub mod merge;
 pub mod schema;
@@ -22,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::Problem;
 pub use environment::Environment;
-pub use file::{ConfigError, Settings};
+pub use file::{ConfigError, FileDocument, Settings};
 pub use security::{Secret, Security, Subnet};
 
 /// A valid configuration. Names and units are those of the file.

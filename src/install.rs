@@ -123,6 +123,8 @@ fn install(
     let owner = system.user(say)?;
     make_folders(places, owner)?;
     if let Some(adopted) = &adopted {
+        let readings = adopted.lenient.iter().filter(|_| wanted.is_new());
+        readings.for_each(|reading| say(&reading.to_string()));
         adopted.copy_packages(&places.storage(), owner, say)?;
     }
     wanted.write(places, owner, say)?;

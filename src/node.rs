@@ -110,7 +110,7 @@ impl Node {
         let onward = onward.map(Listener::bind).transpose().map_err(NodeError::Redirect)?;
         let opened = storage::open(config.storage_path()).await;
         let (store, found) = opened.map_err(NodeError::Storage)?;
-        settings.warn_of_unknown_keys();
+        settings.warn_of_file();
         let (vault, new_token) = opened_vault(&settings).await;
         let address = listener.address();
         info!(

@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 use super::{
     Config, Environment,
     check::{self, Problem},
-    schema,
+    lenient, schema,
 };
 use crate::{
     atomic,
@@ -77,11 +77,21 @@ labels! {
     Reload { Taken => "ok", Rejected => "rejected" }
 }
 
+/// What a configuration file says.
+#[derive(Debug)]
+pub struct FileDocument {
+    /// With what was read leniently in the place of what was written.
+    pub settings: Map<String, Value>,
+    pub lenient: Vec<Problem>,
+}
+
 #[derive(Debug)]
 struct Held {
     document: Map<String, Value>,
     /// What the file was last seen to hold.
     bytes: Vec<u8>,
+    /// What was read leniently, until it was logged.
+    lenient: Vec<Problem>,
     /// Unknown keys are warned about once.
     warned: Vec<String>,
 }
@@ -104,9 +114,9 @@ impl Settings {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(cause) => return Err(ConfigError::Unreadable { path, cause }),
         };
-        let mut document = match &existing {
+        let FileDocument { settings: mut document, lenient } = match &existing {
             Some(bytes) => parse(&path, bytes)?,
-            None => schema::defaults(),
+            None => FileDocument { settings: schema::defaults(), lenient: Vec::new() },
         };
         let has_id = document.get("nodeId").is_some_and(|id| !id.is_null() && id != "")
             || environment.variable("nodeId").is_some();
@@ -124,7 +134,7 @@ impl Settings {
                 bytes
             }
         };
-        let held = Held { document, bytes, warned: Vec::new() };
+        let held = Held { document, bytes, lenient, warned: Vec::new() };
         Ok(Self {
             path,
             environment,
@@ -142,12 +152,12 @@ impl Settings {
         let bytes = read_file(&path)
             .map_err(|cause| ConfigError::Unreadable { path: path.clone(), cause })?;
         let environment = Environment::of_process().map_err(ConfigError::Environment)?;
-        as_node(&path, environment.over(&parse(&path, &bytes)?))
+        as_node(&path, environment.over(&parse(&path, &bytes)?.settings))
     }
 
     /// The document as it lies on disk, with keys that nobody here knows and
     /// without the environment's; none where there is no file.
-    pub fn document(path: &Path) -> Result<Option<Map<String, Value>>, ConfigError> {
+    pub fn document(path: &Path) -> Result<Option<FileDocument>, ConfigError> {
         match read_file(path) {
             Ok(bytes) => parse(path, &bytes).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -171,9 +181,9 @@ impl Settings {
     }
 
     /// Not part of reading the file: where the logs go is only known then.
-    pub fn warn_of_unknown_keys(&self) {
+    pub fn warn_of_file(&self) {
         self.keep_secret(&self.held().document);
-        self.held().warn_of_unknown_keys();
+        self.held().warn();
         for variable in self.environment.unknown() {
             warn!("environment variable not used, there is no such setting: {variable}");
         }
@@ -308,11 +318,12 @@ impl Settings {
             return;
         }
         match self.read_edited(&bytes) {
-            Ok((document, config)) => {
-                self.keep_secret(&document);
-                held.document = document;
+            Ok((FileDocument { settings, lenient }, config)) => {
+                self.keep_secret(&settings);
+                held.document = settings;
                 held.bytes = bytes;
-                held.warn_of_unknown_keys();
+                held.lenient = lenient;
+                held.warn();
                 self.reloads.one(Reload::Taken);
                 self.mended();
                 if self.apply(config) {
@@ -323,16 +334,16 @@ impl Settings {
         }
     }
 
-    fn read_edited(&self, bytes: &[u8]) -> Result<(Map<String, Value>, Config), ConfigError> {
+    fn read_edited(&self, bytes: &[u8]) -> Result<(FileDocument, Config), ConfigError> {
         let mut document = parse(&self.path, bytes)?;
         let fixed = self.environment.variable("nodeId").is_some();
-        if !fixed && document.get("nodeId").is_none_or(Value::is_null) {
+        if !fixed && document.settings.get("nodeId").is_none_or(Value::is_null) {
             // Taken out by hand: the node keeps the name it runs under, and
             // the next save writes it back.
-            schema::put(&mut document, "nodeId", self.current().node_id.clone().into());
+            schema::put(&mut document.settings, "nodeId", self.current().node_id.clone().into());
         }
         let config = self
-            .typed(&document)
+            .typed(&document.settings)
             .map_err(|problems| ConfigError::Invalid { path: self.path.clone(), problems })?;
         Ok((document, config))
     }
@@ -376,7 +387,10 @@ impl Settings {
 }
 
 impl Held {
-    fn warn_of_unknown_keys(&mut self) {
+    fn warn(&mut self) {
+        for reading in self.lenient.drain(..) {
+            warn!("configuration read leniently, the next save corrects the file: {reading}");
+        }
         for problem in check::unknown_keys(&self.document) {
             if !self.warned.contains(&problem.key) {
                 warn!("configuration key kept but not used: {problem}");
@@ -428,12 +442,15 @@ fn whole(path: &Path) -> PathBuf {
     fs::canonicalize(path).ok().or(whole).unwrap_or_else(|| path.to_owned())
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>, ConfigError> {
+fn parse(path: &Path, bytes: &[u8]) -> Result<FileDocument, ConfigError> {
     let not_json = |cause: String| ConfigError::NotJson { path: path.to_owned(), cause };
     // Windows editors put a byte order mark before the text.
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     match serde_json::from_slice(text) {
-        Ok(Value::Object(document)) => Ok(document),
+        Ok(Value::Object(mut settings)) => {
+            let lenient = lenient::normalize(&mut settings);
+            Ok(FileDocument { settings, lenient })
+        }
         Ok(_) => Err(not_json("the file must hold one object {…}".to_owned())),
         Err(error) => Err(not_json(error.to_string())),
     }

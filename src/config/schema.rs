@@ -62,7 +62,7 @@ pub struct Setting {
 
 const PORT: Kind = Kind::Int { min: 1, max: 65535 };
 /// The largest whole number that every JSON reader keeps exact.
-const EXACT: u64 = 1 << 53;
+pub const EXACT: u64 = 1 << 53;
 
 const fn setting(key: &'static str, kind: Kind, default: Default) -> Setting {
     Setting { key, kind, default }

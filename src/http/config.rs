@@ -18,7 +18,7 @@ use crate::{
     access::Caller,
     atomic,
     board::Board,
-    config::{Config, Problem, Settings, meaning},
+    config::{Config, Problem, Settings, lenient, meaning},
     listen::Listener,
     tasks, tls,
     wire::{self, body},
@@ -123,8 +123,7 @@ pub(super) async fn change_heartbeat(
     }
     // Who sets the interval alone means the timeout to follow.
     let interval = interval.unsigned_abs();
-    let timeout = settings.current().heartbeat.timeout;
-    let timeout = if timeout > interval { timeout } else { 3 * interval };
+    let timeout = lenient::timeout_for(interval, settings.current().heartbeat.timeout);
     let patch = json!({"heartbeat": {"interval": interval, "timeout": timeout}});
     let patch = patch.as_object().cloned().unwrap_or_default();
     apply(settings, board, listening, sender, patch).await?;

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::InstallError;
 use crate::{
     atomic::{self, Owner},
-    config::{Settings, schema},
+    config::{FileDocument, Problem, Settings, schema},
     package::PackageId,
     store::layout::Layout,
 };
@@ -20,6 +20,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Adopted {
     pub(super) document: Map<String, Value>,
+    /// What its file says in words of its own.
+    pub(super) lenient: Vec<Problem>,
     storage: Layout,
     /// Meetings whose packages are there, and how large these are.
     packages: Vec<(PackageId, u64)>,
@@ -29,11 +31,12 @@ impl Adopted {
     pub(super) fn read(folder: &Path) -> Result<Self, InstallError> {
         let path = folder.join("node_config.json");
         let document = Settings::document(&path)?;
-        let document = document.ok_or_else(|| InstallError::NotANode(folder.to_owned()))?;
+        let FileDocument { settings: document, lenient } =
+            document.ok_or_else(|| InstallError::NotANode(folder.to_owned()))?;
         let named = schema::get(&document, "storage.path").and_then(Value::as_str);
         let storage = Layout::new(&folder.join(named.unwrap_or("./storage")));
         let packages = packages_in(&storage);
-        Ok(Self { document, storage, packages })
+        Ok(Self { document, lenient, storage, packages })
     }
 
     /// Copies the packages that are not in `to` already. The node verifies them

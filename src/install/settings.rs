@@ -66,7 +66,7 @@ impl Wanted {
         asker: &mut Asker,
     ) -> Result<Self, InstallError> {
         // The package's own file names no main server: that one was not set up yet.
-        let there = Settings::document(path)?.unwrap_or_default();
+        let there = Settings::document(path)?.map(|file| file.settings).unwrap_or_default();
         let kept = there.contains_key("mainServerIp");
         let (mut document, note) = match adopted {
             _ if kept && adopted.is_some() => (

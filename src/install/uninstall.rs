@@ -77,7 +77,7 @@ fn purge(places: &Places, say: &mut impl FnMut(&str)) -> Result<(), InstallError
 /// Where an operator moved the packages to: other things may lie there.
 fn packages_elsewhere(config: &Path) -> Option<String> {
     let document = Settings::document(config).ok()??;
-    let path = schema::get(&document, "storage.path")?.as_str()?.to_owned();
+    let path = schema::get(&document.settings, "storage.path")?.as_str()?.to_owned();
     let ours =
         Path::new(Places::STORAGE).parent().is_some_and(|data| Path::new(&path).starts_with(data));
     (!ours).then_some(path)

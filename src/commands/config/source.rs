@@ -1,7 +1,7 @@
 //! Where the configuration is.
 
 use std::{
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
 };
 
@@ -15,7 +15,7 @@ use crate::{
         client::{self, Api, CallError},
         place,
     },
-    config::{Config, ConfigError, Environment, Problem, Settings, check},
+    config::{Config, ConfigError, Environment, FileDocument, Problem, Settings, check},
     tasks, tls,
 };
 
@@ -62,6 +62,7 @@ impl Source {
             Self::File(path) => {
                 // A missing file is written where a node starts, not here.
                 Settings::read(path)?;
+                Settings::document(path)?.iter().for_each(warn_of_lenient);
                 let path = path.clone();
                 let changed = tasks::blocking(move || -> Result<bool> {
                     let settings = Settings::load_or_create(&path)?;
@@ -99,6 +100,10 @@ impl Source {
     }
 }
 
+fn warn_of_lenient(document: &FileDocument) {
+    document.lenient.iter().for_each(|reading| eprintln!("edge-mirror: {reading}"));
+}
+
 /// A pair that does not fit would keep the node from starting.
 fn agree(before: &Config, new: &Config) -> Result<(), Problem> {
     tls::problem(Some(before), new).map_or(Ok(()), Err)
@@ -115,14 +120,13 @@ fn checked(path: &Path, patch: &Map<String, Value>) -> Result<Vec<Problem>> {
         Err(ConfigError::Invalid { problems, .. }) if patch.is_empty() => return Ok(problems),
         Err(error) => return Err(error.into()),
     }
-    let bytes = fs::read(path)?;
-    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    let document: Map<String, Value> = serde_json::from_slice(text)?;
-    let mut problems = check::unknown_keys(&document);
+    let Some(document) = Settings::document(path)? else { bail!("{} is gone", path.display()) };
+    warn_of_lenient(&document);
+    let mut problems = check::unknown_keys(&document.settings);
     let folder = std::path::absolute(path)?;
     let folder = folder.parent().unwrap_or(Path::new("/"));
     // A node gives itself a name at its start.
-    let mut whole = document;
+    let mut whole = document.settings;
     whole.entry("nodeId").or_insert("unnamed".into());
     let environment = Environment::of_process().map_err(ConfigError::Environment)?;
     let typed = |whole: &Map<String, Value>| check::typed(&environment.over(whole), folder);

@@ -82,15 +82,14 @@ fn a_configuration_that_can_not_be_used_is_named_and_left_as_it_is() {
         "storage.maxSize = 1",
         "logging = \"DEBUG\"",
     ];
-    let contradiction =
-        r#"{"mainServerIp": "127.0.0.1", "heartbeat": {"interval": 30, "timeout": 30}}"#;
+    let contradiction = r#"{"mainServerIp": "127.0.0.1", "tls": {"cert": "node.pem"}}"#;
     for (content, parts) in [
         ("{\"mainServerIp\": ", &["not valid JSON", "line 1"][..]),
         ("", &["not valid JSON"]),
         ("[]", &["one object"]),
         ("<html></html>", &["not valid JSON"]),
         (invalid, &every_problem),
-        (contradiction, &["heartbeat.timeout = 30"]),
+        (contradiction, &["tls.key"]),
     ] {
         std::fs::write(path, content).unwrap();
         let line = refusal(&["node", "--config", path]);
@@ -101,6 +100,101 @@ fn a_configuration_that_can_not_be_used_is_named_and_left_as_it_is() {
         let entries = std::fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(entries, 1, "nothing is made before the configuration is valid");
     }
+}
+
+/// As the Python node saves it after its own heartbeat call, with a port from a
+/// form, a number from a script, and a level that only Python has.
+fn python_nodes_file(main_server_port: u16) -> String {
+    format!(
+        r#"{{
+    "mainServerIp": "127.0.0.1",
+    "mainServerPort": "{main_server_port}",
+    "syncInterval": 10.0,
+    "nodeId": "node-12345678",
+    "nodePort": "8001",
+    "publicIp": null,
+    "publicPort": null,
+    "usePublicAddress": false,
+    "storage": {{
+        "path": "./storage",
+        "maxSize": 10737418240,
+        "cleanupThreshold": 0.9,
+        "autoCleanup": true
+    }},
+    "network": {{
+        "maxConcurrentDownloads": 3,
+        "downloadTimeout": 300,
+        "connectionTimeout": 10,
+        "retryCount": 3,
+        "retryDelay": 5
+    }},
+    "logging": {{
+        "level": "CRITICAL",
+        "fileEnabled": false,
+        "filePath": "./logs/node.log",
+        "maxFileSize": 10485760,
+        "backupCount": 5
+    }},
+    "heartbeat": {{
+        "interval": 30,
+        "timeout": 30
+    }},
+    "cleanup": {{
+        "enabled": true,
+        "cleanOnStartup": true,
+        "cleanEndedMeetings": true
+    }}
+}}"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_nodes_file_is_run_with_and_corrected_by_the_next_save() {
+    let folder = NodeFolder::of(&nobody());
+    let text = python_nodes_file(free_port()).replace("CRITICAL", "WARN");
+    std::fs::write(folder.config_path(), &text).unwrap();
+    let mut command = folder.command();
+    // Its line about listening is one at INFO.
+    command.env("EDGE_MIRROR_LOGGING__LEVEL", "INFO");
+    let node = NodeProcess::of(command).await;
+    let log = node.process.errors.get();
+    let readings = [
+        "mainServerPort = \"",
+        "syncInterval = 10.0: 按 10 处理 / taken as 10",
+        "nodePort = \"8001\"",
+        "logging.level = \"WARN\"",
+        "heartbeat.timeout = 30: 按 90 处理 / taken as 90",
+    ];
+    for reading in readings {
+        assert_eq!(log.matches(reading).count(), 1, "{reading} in {log}");
+    }
+    assert_eq!(log.matches("read leniently").count(), readings.len(), "{log}");
+    assert_eq!(std::fs::read_to_string(folder.config_path()).unwrap(), text);
+    node.configure(json!({"network": {"retryCount": 4}})).await;
+    let saved = folder.config();
+    assert_eq!(saved["heartbeat"], json!({"interval": 30, "timeout": 90}));
+    assert_eq!((&saved["nodePort"], &saved["syncInterval"]), (&json!(8001), &json!(10)));
+}
+
+#[test]
+fn commands_and_install_take_the_python_nodes_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("node_config.json");
+    std::fs::write(&config, python_nodes_file(9)).unwrap();
+    let file = config.to_str().unwrap();
+    let (code, said, errors) = run(["config", "check", "--config", file]);
+    assert_eq!((code, errors.lines().count()), (Some(0), 5), "{said} {errors}");
+    let (code, said, _) = run(["config", "get", "--config", file, "logging.level"]);
+    assert_eq!((code, said.as_str()), (Some(0), "ERROR\n"));
+    let root = tempfile::tempdir().unwrap();
+    let (root, old) = (root.path().to_str().unwrap(), folder.path().to_str().unwrap());
+    let (code, said, errors) = run(["install", "--root", root, "--adopt", old, "--yes"]);
+    assert_eq!(code, Some(0), "{said} {errors}");
+    assert!(said.contains("heartbeat.timeout = 30: 按 90 处理 / taken as 90\n"), "{said}");
+    let installed = std::fs::read(format!("{root}/etc/edge-mirror/node_config.json")).unwrap();
+    let installed: Value = serde_json::from_slice(&installed).unwrap();
+    assert_eq!(installed["mainServerPort"], 9);
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), python_nodes_file(9));
 }
 
 #[test]
