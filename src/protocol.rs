@@ -115,42 +115,48 @@ pub struct OfferedPackage {
 #[error("the answer could not be understood: {0}")]
 pub struct Unreadable(pub String);
 
-/// Reads a status answer in any of the shapes that contract.md lists.
+/// Reads a status answer in any of the shapes that contract.md lists. One that
+/// names no list in any of them is not understood: what a gateway or a failing
+/// server says has an `id`, too, and would end all meetings.
 pub fn read_status(body: &[u8]) -> Result<MeetingStatus, Unreadable> {
-    let answer = parse(body)?;
-    let Value::Object(answer) = answer else {
+    let Value::Object(answer) = parse(body)? else {
         return Err(Unreadable("not an object".into()));
     };
-    let token = answer.get("id").and_then(scalar);
-    let listed = answer.get("active_meetings").filter(|list| !list.is_null());
-    let single = answer.get("active_meeting").filter(|id| !id.is_null() && *id != "");
-    if token.is_none() && listed.is_none() && !answer.contains_key("active_meeting") {
-        return Err(Unreadable("neither a token nor a list of meetings".into()));
-    }
-    let mut status = MeetingStatus::default();
-    match token {
-        Some(token) => status.token = token,
-        // Every known shape has one: this may be half of something else.
-        None => status.unreadable.push("no token".to_owned()),
-    }
     let mut items = Items::default();
-    match listed {
-        Some(Value::Array(listed)) => listed.iter().for_each(|item| items.add(None, item)),
-        Some(item @ Value::Object(one)) if one.contains_key("id") => items.add(None, item),
-        Some(Value::Object(by_id)) => by_id.iter().for_each(|(id, item)| items.add(Some(id), item)),
-        Some(other) => return Err(Unreadable(format!("active_meetings is {other}"))),
-        None => {}
+    match (answer.get("active_meetings"), answer.get("active_meeting")) {
+        (Some(Value::Array(list)), _) => list.iter().for_each(|item| items.add(None, item)),
+        (Some(one @ Value::Object(fields)), _) if fields.contains_key("id") => items.add(None, one),
+        (Some(Value::Object(by_id)), _) => {
+            by_id.iter().for_each(|(id, item)| items.add(Some(id), item));
+        }
+        (Some(other), _) => return Err(Unreadable(format!("active_meetings is {other}"))),
+        (None, Some(Value::Null)) => {}
+        (None, Some(Value::Bool(_) | Value::Array(_))) => {
+            return Err(Unreadable("active_meeting is no meeting".into()));
+        }
+        (None, Some(single)) => items.add(None, single),
+        (None, None) => return Err(Unreadable("no list of meetings".into())),
     }
-    if listed.is_none()
-        && let Some(single) = single
-    {
-        items.add(None, single);
+    let token = answer.get("id").and_then(scalar);
+    if token.is_none() {
+        // Every known shape has one: this may be half of something else.
+        items.unreadable.push("no token".to_owned());
+    }
+    if is_failure(&answer) {
+        items.unreadable.push("it names an error".to_owned());
     }
     let told = items.offers.len() == items.active.len() && items.unreadable.is_empty();
-    status.offers = (told && !items.active.is_empty()).then_some(items.offers);
-    status.active = items.active;
-    status.unreadable.append(&mut items.unreadable);
-    Ok(status)
+    Ok(MeetingStatus {
+        token: token.unwrap_or_default(),
+        offers: (told && !items.active.is_empty()).then_some(items.offers),
+        active: items.active,
+        unreadable: items.unreadable,
+    })
+}
+
+/// Whether it says that something went wrong, whatever else it says.
+fn is_failure(fields: &Map<String, Value>) -> bool {
+    fields.get("error").is_some_and(|error| !error.is_null())
 }
 
 /// The entries of a list of active meetings, as far as they were read.
@@ -168,17 +174,22 @@ impl Items {
         let fields = item.as_object();
         let field = |name: &str| fields.and_then(|fields| fields.get(name));
         let id = field("id").and_then(scalar).or_else(|| key.cloned()).or_else(|| scalar(item));
-        // In an object by id, a plain value is the title.
-        let title = match (key, fields) {
-            (Some(_), None) => scalar(item),
-            _ => field("title").and_then(scalar),
-        };
-        let Some(id) = id.and_then(|id| id.parse::<PackageId>().ok()) else {
+        let id = id.and_then(|id| id.parse::<PackageId>().ok());
+        let Some(id) = id.filter(|_| !fields.is_some_and(is_failure)) else {
             return self.unreadable.push(item.to_string().chars().take(80).collect());
         };
         if !self.seen.insert(id.clone()) {
             return;
         }
+        // In an object by id, a plain value is the title, or else the text of
+        // an error: it may be a meeting, but ends no other.
+        let title = match (key, fields) {
+            (Some(key), None) => {
+                self.unreadable.push(format!("{key}: {item}").chars().take(80).collect());
+                scalar(item)
+            }
+            _ => field("title").and_then(scalar),
+        };
         let title = title.map_or_else(|| default_title(&id), shortened);
         let sha256 = field("sha256").and_then(Value::as_str).and_then(|hex| hex.parse().ok());
         // Null tells, too: that there is none.
@@ -305,14 +316,13 @@ mod tests {
             pairs(json!({"id": t, "active_meetings": {"a": {"title": "T"}}})),
             pair("a", "T")
         );
-        assert_eq!(pairs(json!({"id": t, "active_meetings": {"a": "T"}})), pair("a", "T"));
         assert_eq!(pairs(json!({"id": t, "active_meeting": "a"})), pair("a", "会议 a"));
         assert_eq!(pairs(json!({"id": t, "active_meeting": 7})), pair("7", "会议 7"));
         for none in [
-            json!({"id": t}),
             json!({"id": t, "active_meeting": null}),
-            json!({"id": t, "active_meetings": null}),
             json!({"id": 5, "active_meetings": []}),
+            json!({"id": t, "active_meetings": {}}),
+            json!({"id": t, "active_meetings": [], "error": null}),
         ] {
             assert_eq!(pairs(none), []);
         }
@@ -331,9 +341,42 @@ mod tests {
             r#"{"id":"t","active_meetings":true}"#,
             r#"{"id":"t","active_meetings":"abc"}"#,
             r#"{"id":"t","active_meetings":5}"#,
+            r#"{"id":"t","active_meetings":null}"#,
+            r#"{"id":"t","active_meetings":false}"#,
+            r#"{"id":"t","active_meetings":null,"active_meeting":"a"}"#,
+            r#"{"id":"t","active_meeting":false}"#,
+            r#"{"id":"t","active_meeting":[]}"#,
+            r#"{"id":"t"}"#,
+            r#"{"id":"t","meetings":[]}"#,
+            r#"{"id":"t","timestamp":1.5}"#,
+            r#"{"id":"req-7f3a","error":"backend unavailable"}"#,
+            r#"{"id":"gw-1","status":"degraded"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"x"}}"#,
+            r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"x"}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":null}"#,
         ] {
             assert!(read_status(bad.as_bytes()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_list_that_may_be_an_error_is_not_complete() {
+        for doubtful in [
+            json!({"id": "t", "active_meetings": [], "error": "backend unavailable"}),
+            json!({"id": "t", "active_meetings": {"id": "req-1", "error": "x"}}),
+            json!({"id": "t", "active_meetings": [{"id": "req-1", "error": "x"}]}),
+            json!({"id": "t", "active_meetings": {"error": "x"}}),
+            json!({"id": "t", "active_meetings": {"code": 500, "message": "x"}}),
+            json!({"id": "t", "active_meeting": ""}),
+            json!({"id": "t", "active_meeting": 1.5}),
+            json!({"id": "t", "active_meeting": {"error": "x"}}),
+            json!({"id": null, "active_meetings": []}),
+            json!({"id": {}, "active_meetings": []}),
+        ] {
+            assert_ne!(read(doubtful.clone()).unwrap().unreadable, [""; 0], "{doubtful}");
+        }
+        let by_id = read(json!({"id": "t", "active_meetings": {"a": "T"}})).unwrap();
+        assert_eq!((by_id.active[0].id.as_str(), &*by_id.active[0].title), ("a", "T"));
     }
 
     #[test]

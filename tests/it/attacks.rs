@@ -4,6 +4,8 @@
 //! at full count against the release binary and writes what came of it to
 //! RELIABILITY.md (see `tests/attack`).
 
+mod answers;
+
 use std::{fs::OpenOptions, io::Write};
 
 use serde_json::json;

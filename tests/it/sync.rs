@@ -46,7 +46,13 @@ async fn an_answer_without_sense_changes_and_deletes_nothing() {
     let quick = json!({"cleanup": {"graceSeconds": 0}});
     let node = TestNode::of(&main.authority()).with(quick).start().await;
     node.until_synced("m1").await;
-    for nonsense in ["<html>502</html>", "{}", "[]", "null", r#"{"detail":"x"}"#] {
+    for nonsense in [
+        "<html>502</html>",
+        "{}",
+        r#"{"detail":"x"}"#,
+        r#"{"id":"req-7f3a","error":"backend unavailable"}"#,
+        r#"{"id":"t","active_meetings":null}"#,
+    ] {
         main.play().status_answer = Some(nonsense.to_owned());
         let before = main.asked("status/node").len();
         until("three more polls", async || {

@@ -1,0 +1,75 @@
+//! What a main server, or somebody in its place, answers to a poll.
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use super::{Attack, tries};
+use crate::support::{
+    ScriptedMain,
+    process::{NodeFolder, NodeProcess},
+    until, zip_of,
+};
+
+const ERRORS: [&str; 16] = [
+    r#"{"id":"req-7f3a","error":"backend unavailable"}"#,
+    r#"{"id":"t","active_meetings":null}"#,
+    r#"{"id":"t","active_meetings":[],"error":"backend unavailable"}"#,
+    r#"{"id":"gw-1","status":"degraded"}"#,
+    r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"down"}}"#,
+    r#"{"jsonrpc":"2.0","id":"1","result":null}"#,
+    r#"{"id":"t","active_meetings":false}"#,
+    r#"{"id":"t","active_meetings":0}"#,
+    r#"{"id":"t","active_meetings":"none"}"#,
+    r#"{"id":"t","active_meetings":{"error":"backend unavailable"}}"#,
+    r#"{"id":"t","active_meetings":{"id":"req-1","error":"backend unavailable"}}"#,
+    r#"{"id":"t","active_meetings":[{"id":"req-1","error":"backend unavailable"}]}"#,
+    r#"{"id":"t","active_meeting":false}"#,
+    r#"{"error":"backend unavailable","active_meetings":[]}"#,
+    r#"{"id":"t"}"#,
+    r#"{"id":"t","detail":"Internal Server Error"}"#,
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_that_looks_like_an_answer_deletes_no_package() {
+    let answers = &ERRORS[..tries(3, ERRORS.len())];
+    let kept = join_all(answers.iter().map(|answer| keeps_packages(answer))).await;
+    Attack {
+        fault: "the main server's status call answers an error with status 200, as a gateway or a failing backend does",
+        promise: "no package is deleted, and /api/status shows an error or the packages as active",
+    }
+    .report(answers.len(), kept.iter().filter(|kept| **kept).count(), "3 packages each");
+}
+
+/// Whether a node keeps its packages while it is answered this for several
+/// times the grace that cleaning gives.
+async fn keeps_packages(answer: &str) -> bool {
+    let main = ScriptedMain::start().await;
+    let ids = ["m1", "m2", "m3"];
+    for id in ids {
+        main.activate(id, "Board", &zip_of(id));
+    }
+    let folder = NodeFolder::of(&main.authority()).with(json!({"cleanup": {"graceSeconds": 1}}));
+    let node = folder.start().await;
+    for id in ids {
+        node.until_synced(id).await;
+    }
+    main.play().status_answer = Some(answer.to_owned());
+    until_polled(&main, 5).await;
+    let here =
+        ids.iter().all(|id| folder.storage().join(format!("meeting_{id}/package.zip")).exists());
+    here && is_wary(&node).await
+}
+
+async fn until_polled(main: &ScriptedMain, times: usize) {
+    let before = main.asked("status/node").len();
+    until("polls", async || (main.asked("status/node").len() >= before + times).then_some(()))
+        .await;
+}
+
+/// Nothing may be cleaned away: polls fail, or all meetings count as active.
+async fn is_wary(node: &NodeProcess) -> bool {
+    let status = node.status().await;
+    let problems = status["problems"].as_array().unwrap();
+    let active = status["meetings"].as_array().unwrap().iter().filter(|m| m["active"] == true);
+    problems.iter().any(|problem| problem["code"] == "poll_failed") || active.count() >= 3
+}
