@@ -3,19 +3,20 @@
 
 mod address;
 mod line;
+mod places;
 mod redirect;
+mod reserve;
 mod secure;
 
 use std::{
     convert::Infallible,
-    fs::File,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener as StdListener},
+    net::{SocketAddr, TcpListener as StdListener},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::{
@@ -34,7 +35,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::coop::unconstrained,
 };
@@ -43,23 +44,19 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 pub use self::{
-    address::{canonical, host, of_one_machine},
+    address::{canonical, host, local_towards, of_one_machine, own_address},
     line::Line,
     redirect::{Onward, redirect},
+};
+use self::{
+    places::places,
+    reserve::{Reserve, is_out_of_files},
 };
 use crate::{pulse::Pulse, tasks::Tasks, tls::Shown};
 
 /// A storm's worth of tablets may knock before the loop comes round. The
 /// kernel takes less where `net.core.somaxconn` is lower.
 const BACKLOG: i32 = 4096;
-/// Each connection costs some tens of kilobytes, in the kernel and here;
-/// those beyond wait in the backlog.
-const MAX_CONNECTIONS: usize = 8192;
-/// Of the process's file descriptors, the share that connections may have, in
-/// quarters: packages, pulls, logs and pages need the rest.
-const QUARTERS: u64 = 3;
-/// Never fewer connections than that, whatever the limit.
-const MIN_CONNECTIONS: usize = 64;
 /// Who has not sent a request's headers by then is not going to.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Of a request's headers; also what a connection holds back at most.
@@ -78,11 +75,6 @@ const READ_TIMEOUT: Duration = Duration::from_secs(120);
 const SEND_BUFFER_BYTES: usize = 256 << 10;
 /// Out of memory, say: the reason seldom goes away within a moment.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// A storm must not fill the log with one sentence.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
-/// What a client reads for whom there is no descriptor left.
-const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\n\
-    content-length: 0\r\nconnection: close\r\n\r\n";
 
 #[derive(Debug, Error)]
 #[error("cannot listen on {address}: {cause}; {}", mend(cause))]
@@ -220,91 +212,6 @@ impl Listener {
             }
         }
     }
-}
-
-/// A descriptor kept for the moment when there is no other: with it, those who
-/// knock can be told to come back, instead of waiting for nothing, and the
-/// loop need not spin over an accept that can't succeed.
-#[derive(Debug)]
-struct Reserve {
-    file: Option<File>,
-    complained: Option<Instant>,
-}
-
-impl Reserve {
-    fn take() -> Self {
-        Self { file: File::open("/dev/null").ok(), complained: None }
-    }
-
-    /// Accepts one with the kept descriptor, and closes it with a word.
-    fn turn_away(&mut self, socket: &TcpListener) -> bool {
-        drop(self.file.take());
-        let accepted = SockRef::from(socket).accept();
-        let turned_away = accepted.is_ok();
-        if let Ok((stream, _)) = accepted {
-            // It must not wait; who can't take a hundred bytes gets none.
-            let _ = stream.set_nonblocking(true);
-            let _ = stream.send(NO_PLACE);
-            let _ = stream.shutdown(Shutdown::Write);
-        }
-        self.file = File::open("/dev/null").ok();
-        turned_away
-    }
-
-    fn may_complain(&mut self) -> bool {
-        let now = Instant::now();
-        let due = self.complained.is_none_or(|at| now.duration_since(at) >= COMPLAIN_EVERY);
-        if due {
-            self.complained = Some(now);
-        }
-        due
-    }
-}
-
-fn is_out_of_files(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let code = error.raw_os_error();
-    code == Some(Errno::MFILE.raw_os_error()) || code == Some(Errno::NFILE.raw_os_error())
-}
-
-/// As many connections as there are descriptors for. The soft limit is raised
-/// to the hard one first: it is low for the sake of programs that use `select`.
-fn places() -> usize {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        debug!("limit of open files not raised: {error}");
-    }
-    places_of(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
-}
-
-fn places_of(files: u64) -> usize {
-    let places = usize::try_from(files / 4 * QUARTERS).unwrap_or(usize::MAX);
-    places.clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
-}
-
-/// The address that packets to the outside leave from.
-pub async fn own_address() -> io::Result<IpAddr> {
-    // Of the blocks that are kept for documentation (RFC 5737, RFC 3849):
-    // nobody's.
-    match local_towards(SocketAddr::from(([192, 0, 2, 1], 9))).await {
-        Ok(address) => Ok(address),
-        Err(_) => local_towards((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9).into()).await,
-    }
-}
-
-/// The address that packets to `target` leave from. The host name's address is
-/// often 127.0.1.1, and the first interface the wrong one; only the routing
-/// table knows. Connecting a UDP socket asks it and sends nothing.
-pub async fn local_towards(target: SocketAddr) -> io::Result<IpAddr> {
-    let target = canonical(target);
-    let any: IpAddr = match target {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(target).await?;
-    Ok(socket.local_addr()?.ip())
 }
 
 fn tune(stream: &TcpStream) -> io::Result<()> {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::UdpSocket;
 use tracing::debug;
 
 /// Where to listen: at the one address that was asked for, else at all that
@@ -55,6 +56,30 @@ pub fn of_one_machine(address: IpAddr) -> IpAddr {
             Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
         }
     }
+}
+
+/// The address that packets to the outside leave from.
+pub async fn own_address() -> io::Result<IpAddr> {
+    // Of the blocks that are kept for documentation (RFC 5737, RFC 3849):
+    // nobody's.
+    match local_towards(SocketAddr::from(([192, 0, 2, 1], 9))).await {
+        Ok(address) => Ok(address),
+        Err(_) => local_towards((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9).into()).await,
+    }
+}
+
+/// The address that packets to `target` leave from. The host name's address is
+/// often 127.0.1.1, and the first interface the wrong one; only the routing
+/// table knows. Connecting a UDP socket asks it and sends nothing.
+pub async fn local_towards(target: SocketAddr) -> io::Result<IpAddr> {
+    let target = canonical(target);
+    let any: IpAddr = match target {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(target).await?;
+    Ok(socket.local_addr()?.ip())
 }
 
 #[cfg(test)]

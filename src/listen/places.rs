@@ -1,0 +1,40 @@
+//! How many connections there may be.
+
+use tracing::debug;
+
+/// Each connection costs some tens of kilobytes, in the kernel and here;
+/// those beyond wait in the backlog.
+pub(super) const MAX_CONNECTIONS: usize = 8192;
+/// Of the process's file descriptors, the share that connections may have, in
+/// quarters: packages, pulls, logs and pages need the rest.
+const QUARTERS: u64 = 3;
+/// Never fewer connections than that, whatever the limit.
+pub(super) const MIN_CONNECTIONS: usize = 64;
+
+/// As many connections as there are descriptors for. The soft limit is raised
+/// to the hard one first: it is low for the sake of programs that use `select`.
+pub(super) fn places() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        debug!("limit of open files not raised: {error}");
+    }
+    places_of(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
+}
+
+pub(super) fn places_of(files: u64) -> usize {
+    let places = usize::try_from(files / 4 * QUARTERS).unwrap_or(usize::MAX);
+    places.clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_descriptors_for_all_else_and_memory_for_all() {
+        assert_eq!([10, 1024, 4096].map(places_of), [64, 768, 3072]);
+        assert_eq!(places_of(u64::MAX), 8192);
+        assert!((MIN_CONNECTIONS..=MAX_CONNECTIONS).contains(&places()));
+    }
+}
