@@ -29,7 +29,7 @@ use crate::{
     listen::Line,
     metrics::{Counter, Histogram, Page, Requests, Tally, histogram::DOWNLOADS, labels},
     pacer::Pacer,
-    package::{MEDIA_TYPE, Manifest, PackageId},
+    package::{LATEST_S, MEDIA_TYPE, Manifest, PackageId},
     store::Package,
 };
 use body::Download;
@@ -211,7 +211,7 @@ fn adjust(headers: &mut HeaderMap, status: StatusCode, part: Option<&Range<u64>>
 }
 
 pub fn http_date(at_s: u64) -> String {
-    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(at_s))
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(at_s.min(LATEST_S)))
 }
 
 /// Counts a download from its beginning to its end, however it ends.

@@ -4,11 +4,15 @@
 use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 /// What packages are, for HTTP.
 pub const MEDIA_TYPE: &str = "application/zip";
+
+/// The end of the year 9999, in seconds since 1970: no date of HTTP is later,
+/// and `httpdate` panics at one that is.
+pub const LATEST_S: u64 = 253_402_300_799;
 
 /// A meeting's id, which is also its package's.
 ///
@@ -238,14 +242,23 @@ pub struct Manifest {
     pub sha256: Sha256,
     pub source: Source,
     /// Seconds since 1970 of this version: the main server's date where it
-    /// gave one. Never the same for two versions that follow each other here.
+    /// gave one. Later than that of the version that it took the place of, but
+    /// a package that was removed meanwhile may come back with any date.
+    #[serde(deserialize_with = "time_s")]
     pub modified_s: u64,
     /// Seconds since 1970 when these bytes were verified.
+    #[serde(deserialize_with = "time_s")]
     pub verified_s: u64,
     /// When they were last read again and were the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reread_s: Option<u64>,
     pub file: FileStamp,
+}
+
+/// The file may have been edited: what reads a time computes with it, and
+/// writes it as a date.
+fn time_s<'de, D: Deserializer<'de>>(input: D) -> Result<u64, D::Error> {
+    u64::deserialize(input).map(|at_s| at_s.min(LATEST_S))
 }
 
 impl Manifest {
@@ -308,6 +321,18 @@ pub(crate) mod tests {
         let mut old = serde_json::to_value(manifest()).unwrap();
         old["md5"] = "900150983cd24fb0d6963f7d28e17f72".into();
         assert_eq!(serde_json::from_value::<Manifest>(old).unwrap(), manifest());
+    }
+
+    #[test]
+    fn a_time_in_a_manifest_is_one_that_can_be_written_as_a_date() {
+        for (at_s, read) in
+            [(1, 1), (LATEST_S, LATEST_S), (LATEST_S + 1, LATEST_S), (u64::MAX, LATEST_S)]
+        {
+            let mut edited = serde_json::to_value(manifest()).unwrap();
+            (edited["modified_s"], edited["verified_s"]) = (at_s.into(), at_s.into());
+            let manifest = serde_json::from_value::<Manifest>(edited).unwrap();
+            assert_eq!((manifest.modified_s, manifest.verified_s), (read, read));
+        }
     }
 
     #[test]

@@ -335,7 +335,8 @@ fn read_served(layout: &Layout) -> HashMap<PackageId, u64> {
 fn trusted(layout: &Layout, id: &PackageId) -> Option<Manifest> {
     let manifest: Manifest = serde_json::from_slice(&fs::read(layout.manifest(id)).ok()?).ok()?;
     let file = stamp(&fs::metadata(layout.package(id)).ok()?);
-    (manifest.id == *id && manifest.file == file).then_some(manifest)
+    let fits = manifest.file == file && manifest.size_bytes == file.size_bytes;
+    (manifest.id == *id && fits).then_some(manifest)
 }
 
 /// A folder that a kill left empty; one with anything in it is not ours to judge.

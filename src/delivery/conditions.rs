@@ -88,7 +88,7 @@ fn judge(method: &Method, asked: &HeaderMap, known: &Known<'_>) -> Verdict {
     let plain = method == Method::GET && once(header::RANGE) && once(header::IF_RANGE);
     let range = asked.get(header::RANGE).filter(|_| plain);
     let Some(range) = range.and_then(|value| value.to_str().ok()) else { return Verdict::Whole };
-    if !if_range_holds(asked, known) {
+    if !may_have_range(asked, etag) {
         return Verdict::Whole;
     }
     match range::parse(range, size_bytes) {
@@ -98,13 +98,18 @@ fn judge(method: &Method, asked: &HeaderMap, known: &Known<'_>) -> Verdict {
     }
 }
 
-/// A range is only of use to somebody who holds the rest of this version; a
-/// date counts as strong because no two versions share one (see `store`).
-fn if_range_holds(asked: &HeaderMap, known: &Known<'_>) -> bool {
-    match asked.get(header::IF_RANGE).map(|value| value.to_str().unwrap_or_default().trim()) {
-        None => true,
-        Some(tag) if tag.starts_with('"') || tag.starts_with("W/") => known.etag == Some(tag),
-        Some(date) => known.modified_s.is_some_and(|at| parse_date(date) == Some(at)),
+/// A range is only of use to somebody who holds the rest of this version, which
+/// a tag proves. A date proves nothing: a main server may give two versions the
+/// same one, and what a package had before it was removed is not remembered. It
+/// is no strong validator then (RFC 9110, 8.8.2.2), and the whole is sent. All
+/// our answers have a strong tag, by which clients must ask where they have one
+/// (13.1.5).
+fn may_have_range(asked: &HeaderMap, etag: Option<&str>) -> bool {
+    match asked.get(header::IF_RANGE) {
+        Some(tag) => etag.is_some_and(|etag| tag.to_str().unwrap_or_default().trim() == etag),
+        None => {
+            !asked.contains_key(header::IF_UNMODIFIED_SINCE) || asked.contains_key(header::IF_MATCH)
+        }
     }
 }
 
@@ -145,7 +150,10 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
-    use crate::{delivery::http_date, package::tests::manifest};
+    use crate::{
+        delivery::http_date,
+        package::{LATEST_S, tests::manifest},
+    };
 
     const AT: u64 = 1_700_000_000;
 
@@ -196,15 +204,15 @@ mod tests {
 
     #[test]
     fn a_range_counts_only_for_the_version_that_it_was_meant_for() {
-        use header::{IF_NONE_MATCH, IF_RANGE, RANGE};
+        use header::{IF_MATCH, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
         let etag = &*manifest().etag();
         let weak = &*format!("W/{etag}");
-        let (at, after) = (&*http_date(AT), &*http_date(AT + 1));
+        let at = &*http_date(AT);
         let range = (RANGE, "bytes=2-3");
         for (line, expected) in [
             ((IF_RANGE, etag), Verdict::Part(2..4)),
-            ((IF_RANGE, at), Verdict::Part(2..4)),
-            ((IF_RANGE, after), Verdict::Whole),
+            // The very date of this version: another may have had it before.
+            ((IF_RANGE, at), Verdict::Whole),
             ((IF_RANGE, weak), Verdict::Whole),
             ((IF_RANGE, "\"other\""), Verdict::Whole),
             ((IF_RANGE, "nonsense"), Verdict::Whole),
@@ -213,11 +221,38 @@ mod tests {
             assert_eq!(verdict(&[range.clone(), line.clone()]), expected, "{line:?}");
         }
         assert_eq!(verdict(&[range.clone(), (RANGE, "bytes=4-5")]), Verdict::Whole);
+        let unmodified = [range.clone(), (IF_UNMODIFIED_SINCE, at)];
+        assert_eq!(verdict(&unmodified), Verdict::Whole);
+        for tag in [(IF_RANGE, etag), (IF_MATCH, etag)] {
+            let by_tag = [unmodified.as_slice(), &[tag]].concat();
+            assert_eq!(verdict(&by_tag), Verdict::Part(2..4), "{by_tag:?}");
+        }
         let two = [range.clone(), (IF_RANGE, etag), (IF_RANGE, "\"other\"")];
         assert_eq!(verdict(&two), Verdict::Whole);
         assert_eq!(verdict(&[(RANGE, "bytes=10-")]), Verdict::Unsatisfiable);
         let old = &[(RANGE, "bytes=10-"), (IF_RANGE, "\"other\"")];
         assert_eq!(verdict(old), Verdict::Whole);
+    }
+
+    /// Others' dates are compared and no more; ours can be written, whatever they are.
+    #[test]
+    fn no_date_is_too_odd() {
+        for at_s in [0, LATEST_S - 1, LATEST_S, LATEST_S + 1, u64::MAX] {
+            let date = http_date(at_s);
+            assert_eq!(parse_date(&date), Some(at_s.min(LATEST_S)), "{date}");
+        }
+        let ends = "Fri, 31 Dec 9999 23:59:59 GMT";
+        assert_eq!(http_date(u64::MAX), ends);
+        for (date, expected) in [
+            (ends, Verdict::NotModified),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Verdict::Whole),
+            ("Sat, 01 Jan 10000 00:00:00 GMT", Verdict::Whole),
+            ("Wed, 31 Dec 1969 23:59:59 GMT", Verdict::Whole),
+            ("Sun, 99 Foo 2026 25:61:61 GMT", Verdict::Whole),
+            ("-1", Verdict::Whole),
+        ] {
+            assert_eq!(verdict(&[(header::IF_MODIFIED_SINCE, date)]), expected, "{date}");
+        }
     }
 
     #[test]

@@ -133,8 +133,8 @@ pub(super) fn continues(response: &Response, announced: &Announced, partial: &Pa
     }
     let range = response.headers().get(header::CONTENT_RANGE).and_then(|range| range.to_str().ok());
     let from = partial.pending.received_bytes();
-    let expected =
-        partial.announced.length.map(|total| format!("bytes {from}-{}/{total}", total - 1));
+    let total = partial.announced.length.filter(|total| *total > 0);
+    let expected = total.map(|total| format!("bytes {from}-{}/{total}", total - 1));
     range.is_some()
         && range == expected.as_deref()
         && announced.validators.etag == partial.announced.validators.etag

@@ -40,6 +40,12 @@ pub struct Provenance {
     pub modified_s: Option<u64>,
 }
 
+/// The date to serve a version with: as it was told, but none that is yet to
+/// come (RFC 9110, 8.8.2.1). Others' dates may be any.
+fn served_date(told_s: Option<u64>, now_s: u64) -> u64 {
+    told_s.unwrap_or(now_s).min(now_s)
+}
+
 /// Removed with all its bytes when dropped uncommitted.
 #[derive(Debug)]
 pub struct Pending {
@@ -97,7 +103,7 @@ impl Store {
         let sha256 = verify::digest(&file).map_err(io_error)?;
         let file_count = verify::check_zip(&file, verify)?;
         let file = stamp(&file.metadata().map_err(io_error)?);
-        let mtime_s = u64::try_from(file.mtime_ns / 1_000_000_000).unwrap_or(0);
+        let mtime_s = u64::try_from(file.mtime_ns / 1_000_000_000).ok();
         let manifest = Manifest {
             id: id.clone(),
             title: provenance.title,
@@ -105,7 +111,7 @@ impl Store {
             file_count,
             sha256,
             source: provenance.source,
-            modified_s: provenance.modified_s.unwrap_or(mtime_s),
+            modified_s: served_date(provenance.modified_s.or(mtime_s), now_s()),
             verified_s: now_s(),
             reread_s: None,
             file,
@@ -283,7 +289,7 @@ impl Pending {
             file_count,
             sha256,
             source: provenance.source,
-            modified_s: provenance.modified_s.unwrap_or_else(now_s),
+            modified_s: served_date(provenance.modified_s, now_s()),
             verified_s: now_s(),
             reread_s: None,
             file: stamp(&scratch.file().metadata().map_err(io_error)?),
@@ -291,9 +297,9 @@ impl Pending {
         let stored = {
             let mut turn = store.turn();
             if let Some(old) = turn.get(&id) {
-                // Two versions of one package never share a date: that makes
-                // the date a strong validator here (RFC 9110, 8.8.2.2).
-                manifest.modified_s = manifest.modified_s.max(old.manifest.modified_s + 1);
+                // Who holds the old version and asks by its date gets this one.
+                let later = old.manifest.modified_s.saturating_add(1);
+                manifest.modified_s = manifest.modified_s.max(later);
             }
             if !wanted() {
                 return Err(StoreError::Unwanted);
@@ -311,6 +317,7 @@ impl Pending {
 mod tests {
     use super::super::tests::{provenance, zip_of};
     use super::*;
+    use crate::package::LATEST_S;
 
     fn store() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();
@@ -324,6 +331,32 @@ mod tests {
 
     fn scratch_files(folder: &tempfile::TempDir) -> usize {
         std::fs::read_dir(folder.path().join(".scratch")).unwrap().count()
+    }
+
+    #[test]
+    fn no_version_is_dated_later_than_now_or_earlier_than_the_one_before() {
+        for (told_s, expected) in [
+            (None, 1000),
+            (Some(0), 0),
+            (Some(999), 999),
+            (Some(1000), 1000),
+            (Some(1001), 1000),
+            (Some(LATEST_S), 1000),
+            (Some(u64::MAX), 1000),
+        ] {
+            assert_eq!(served_date(told_s, 1000), expected, "{told_s:?}");
+        }
+        let (_folder, store) = store();
+        let put = |content: &[u8], modified_s| {
+            let mut pending = store.begin(&id("m"), None, u64::MAX).unwrap();
+            pending.write(&zip_of(content)).unwrap();
+            let provenance = Provenance { modified_s, ..provenance() };
+            let stored = pending.commit(Verify::Full, None, provenance, || true).unwrap();
+            stored.manifest.modified_s
+        };
+        let first = put(b"one", Some(LATEST_S));
+        assert!(first <= now_s());
+        assert_eq!(put(b"two", Some(LATEST_S)).max(first + 1), put(b"three", Some(1)) - 1);
     }
 
     #[test]

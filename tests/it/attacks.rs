@@ -5,6 +5,7 @@
 //! RELIABILITY.md (see `tests/attack`).
 
 mod answers;
+mod versions;
 
 use std::{fs::OpenOptions, io::Write};
 

@@ -99,6 +99,8 @@ pub struct Play {
     valve: Option<watch::Receiver<usize>>,
     /// Sent with packages under `/uploads/`, as our own main server does.
     pub repr_digest: Option<String>,
+    /// The date of all versions under `/uploads/`, instead of one for each.
+    pub last_modified: Option<&'static str>,
     asked: Vec<Asked>,
     /// Replaces the answer to the poll.
     pub status_answer: Option<String>,
@@ -164,6 +166,7 @@ impl ScriptedMain {
             drip: None,
             valve: None,
             repr_digest: None,
+            last_modified: None,
             asked: Vec::new(),
             status_answer: None,
             held: None,
@@ -516,19 +519,23 @@ async fn upload(
     method: Method,
     asked: HeaderMap,
 ) -> Response {
-    let (found, ranges, drip, valve, digest) = {
+    let (found, ranges, drip, valve, digest, same_date) = {
         let play = server.play();
         let named = |(id, meeting): &(&String, &Meeting)| {
             path == format!("packages/{}_{id}_pdfs.zip", meeting.title)
         };
         let found = play.meetings.iter().find(named).map(|(_, meeting)| meeting.clone());
-        (found, play.ranges, play.drip, play.valve.clone(), play.repr_digest.clone())
+        let Play { ranges, drip, last_modified, .. } = *play;
+        (found, ranges, drip, play.valve.clone(), play.repr_digest.clone(), last_modified)
     };
     let Some(Meeting { package: Some(package), version, .. }) = found else {
         return StatusCode::NOT_FOUND.into_response();
     };
     let etag = if ranges { format!("\"v{version}\"") } else { format!("v{version}") };
-    let last_modified = format!("Sat, 21 Nov 2026 07:00:{:02} GMT", version % 60);
+    let last_modified = match same_date {
+        Some(date) => date.to_owned(),
+        None => format!("Sat, 21 Nov 2026 07:00:{:02} GMT", version % 60),
+    };
     let mut headers = HeaderMap::new();
     headers.insert(header::ETAG, etag.parse().unwrap());
     headers.insert(header::LAST_MODIFIED, last_modified.parse().unwrap());
