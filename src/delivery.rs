@@ -29,7 +29,7 @@ use crate::{
     listen::Line,
     metrics::{Counter, Histogram, Page, Requests, Tally, histogram::DOWNLOADS, labels},
     pacer::Pacer,
-    package::{LATEST_S, MEDIA_TYPE, Manifest, PackageId},
+    package::{LATEST_S, MEDIA_TYPE, Manifest, PackageId, percent_encoded},
     store::Package,
 };
 use body::Download;
@@ -159,7 +159,7 @@ fn explanation(status: StatusCode) -> &'static str {
 
 /// What an answer with the whole package says of it.
 fn describe(manifest: &Manifest, file_name: &str, mut headers: HeaderMap) -> HeaderMap {
-    // Made of hex, numbers, dates and plain ids only.
+    // Made of hex, numbers, dates and encoded ids only.
     let mut set = |name, value: &str| {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
@@ -167,7 +167,7 @@ fn describe(manifest: &Manifest, file_name: &str, mut headers: HeaderMap) -> Hea
     };
     set(header::CONTENT_TYPE, MEDIA_TYPE);
     set(header::CONTENT_LENGTH, &manifest.size_bytes.to_string());
-    set(header::CONTENT_DISPOSITION, &format!("attachment; filename=\"{file_name}\""));
+    set(header::CONTENT_DISPOSITION, &attachment(file_name));
     set(header::ETAG, &manifest.etag());
     set(header::LAST_MODIFIED, &http_date(manifest.modified_s));
     set(header::ACCEPT_RANGES, "bytes");
@@ -176,6 +176,18 @@ fn describe(manifest: &Manifest, file_name: &str, mut headers: HeaderMap) -> Hea
     let digest = format!("sha-256=:{}:", manifest.sha256.base64());
     set(header::HeaderName::from_static("repr-digest"), &digest);
     headers
+}
+
+/// The name to save it under (RFC 6266, 4.3). A plain one is told as it is; of
+/// others old clients see what is plain, the rest in a form that takes any text.
+fn attachment(file_name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if file_name.chars().all(plain) {
+        return format!("attachment; filename=\"{file_name}\"");
+    }
+    let in_part: String = file_name.chars().map(|c| if plain(c) { c } else { '_' }).collect();
+    let whole = percent_encoded(file_name);
+    format!("attachment; filename=\"{in_part}\"; filename*=UTF-8''{whole}")
 }
 
 /// What differs where the answer is not the whole.
@@ -250,5 +262,24 @@ impl Drop for UnderWay {
         let traffic = &self.place.traffic;
         traffic.ended.one(if self.left_bytes == 0 { Ended::Whole } else { Ended::BrokenOff });
         traffic.duration.observe(self.began.elapsed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_named_by_any_id_and_by_a_plain_one_as_ever() {
+        for (name, told) in [
+            ("meeting_a.B-1_.zip", "filename=\"meeting_a.B-1_.zip\""),
+            (
+                "meeting_会议 1.zip",
+                "filename=\"meeting____1.zip\"; filename*=UTF-8''meeting_%E4%BC%9A%E8%AE%AE%201.zip",
+            ),
+            ("a\"b;c%.zip", "filename=\"a_b_c_.zip\"; filename*=UTF-8''a%22b%3Bc%25.zip"),
+        ] {
+            assert_eq!(attachment(name), format!("attachment; {told}"));
+        }
     }
 }

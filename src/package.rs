@@ -1,9 +1,15 @@
 //! Pure types: what a package is called, what its bytes hash to, and what the
 //! node knows of a stored one. No disk and no network here.
 
-use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
+use std::{
+    borrow::{Borrow, Cow},
+    fmt,
+    str::FromStr,
+    sync::Arc,
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
@@ -16,21 +22,37 @@ pub const LATEST_S: u64 = 253_402_300_799;
 
 /// A meeting's id, which is also its package's.
 ///
-/// 1 to 128 of `A-Z a-z 0-9 . _ -`, and neither `.` nor `..`: an id becomes a
-/// folder's name and a URL segment, so nothing else may ever be one.
+/// An id becomes a folder's name as it is and, percent-encoded, a segment of a
+/// URL. So it is any text but what could be more than one name: it has no `/`,
+/// `\` or control character, and is neither `.` nor `..`, which URLs resolve
+/// even where they are encoded. Texts of other bytes are other ids, however
+/// alike they look.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct PackageId(Arc<str>);
 
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("a meeting id is 1 to 128 of A-Z a-z 0-9 . _ - and not . or ..")]
+#[error("{}", InvalidId::RULE)]
 pub struct InvalidId;
 
+impl InvalidId {
+    pub const RULE: &str = r"a meeting id is 1 to 200 bytes of text without control characters, / and \, and not . or ..";
+    pub const RULE_ZH: &str =
+        r"会议 ID 应为 1 到 200 字节的文本，不含控制字符、/ 和 \，也不是 . 或 ..";
+}
+
 impl PackageId {
-    pub const MAX_LEN: usize = 128;
+    /// Bytes. A file's name has 255 at most, and packages are saved as
+    /// `meeting_{id}_pdfs.zip` or under names that a browser adds a number to.
+    pub const MAX_LEN: usize = 200;
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// As a segment of a URL's path.
+    pub fn segment(&self) -> Cow<'_, str> {
+        percent_encoded(&self.0)
     }
 }
 
@@ -45,9 +67,9 @@ impl FromStr for PackageId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        let odd = |c: char| c.is_control() || matches!(c, '/' | '\\');
         let valid = (1..=Self::MAX_LEN).contains(&text.len())
-            && text.bytes().all(plain)
+            && !text.contains(odd)
             && text != "."
             && text != "..";
         valid.then(|| Self(text.into())).ok_or(InvalidId)
@@ -78,6 +100,22 @@ impl fmt::Debug for PackageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
     }
+}
+
+/// Text where all but the unreserved characters of RFC 3986 is encoded, so that
+/// no part of a URL or header takes any of it for its own syntax.
+pub fn percent_encoded(text: &str) -> Cow<'_, str> {
+    const SET: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    utf8_percent_encode(text, SET).into()
+}
+
+/// The text of a segment of a URL's path; none where it is not UTF-8.
+pub fn percent_decoded(segment: &str) -> Option<Cow<'_, str>> {
+    // As most are, which costs a download a fraction of decoding.
+    if !segment.contains('%') {
+        return Some(Cow::Borrowed(segment));
+    }
+    percent_decode_str(segment).decode_utf8().ok()
 }
 
 /// A SHA-256, written as lower-case hex.
@@ -298,13 +336,67 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_id_is_a_plain_name_and_nothing_else() {
-        for good in ["1", "a.b", "A_b-9", "...", "x".repeat(128).as_str()] {
-            assert!(good.parse::<PackageId>().is_ok(), "{good}");
+    fn an_id_is_any_text_that_is_one_name() {
+        let (most, chinese) = ("x".repeat(200), "会".repeat(66));
+        for good in [
+            "1",
+            "a.b",
+            "A_b-9",
+            "...",
+            "会议1",
+            "a b",
+            " ",
+            "m#1",
+            "50%",
+            "%2e%2E",
+            "x%2Fy",
+            "a?b",
+            "\u{fc}",
+            "u\u{308}",
+            "~",
+            "\u{1f600}",
+            &most,
+            &chinese,
+        ] {
+            let id = good.parse::<PackageId>().unwrap();
+            let segment = id.segment();
+            assert_eq!(percent_decoded(&segment).unwrap(), good);
+            let url = url::Url::parse(&format!("http://a/b/{segment}/c")).unwrap();
+            assert_eq!(url.path(), format!("/b/{segment}/c"), "it stays as it is");
         }
-        let long = "x".repeat(129);
-        for bad in ["", ".", "..", "a/b", "a\\b", "a b", "会议", "a%2e", "a\0", long.as_str()] {
+        let (long, long_chinese) = ("x".repeat(201), "会".repeat(67));
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "/",
+            "a\\b",
+            "a\0",
+            "a\n",
+            "\t",
+            "a\u{7f}",
+            "a\u{85}",
+            &long,
+            &long_chinese,
+        ] {
             assert_eq!(bad.parse::<PackageId>(), Err(InvalidId), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_segment_is_decoded_once_or_is_no_text() {
+        for (segment, text) in [
+            ("m1", Some("m1")),
+            ("%E4%BC%9A1", Some("会1")),
+            ("会1", Some("会1")),
+            ("a%20b+c", Some("a b+c")),
+            ("%252e", Some("%2e")),
+            ("50%", Some("50%")),
+            ("a%2Fb", Some("a/b")),
+            ("%ff", None),
+        ] {
+            assert_eq!(percent_decoded(segment).as_deref(), text, "{segment}");
         }
     }
 
@@ -377,9 +469,9 @@ mod openapi {
         fn json_schema(_: &mut SchemaGenerator) -> Schema {
             json_schema!({
                 "type": "string", "minLength": 1, "maxLength": Self::MAX_LEN,
-                "pattern": "^[A-Za-z0-9._-]+$", "not": {"enum": [".", ".."]},
+                "pattern": r"^[^/\\\x00-\x1F\x7F-\x9F]+$", "not": {"enum": [".", ".."]},
                 "examples": ["m1"],
-                "description": "A meeting's id, which is also its package's.",
+                "description": "A meeting's id, which is also its package's; at most 200 bytes of UTF-8.",
             })
         }
     }

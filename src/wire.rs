@@ -21,7 +21,7 @@ use axum::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::package::{MEDIA_TYPE, PackageId};
+use crate::package::{InvalidId, MEDIA_TYPE, PackageId};
 
 /// The largest JSON body that anybody has a reason to send.
 pub const MAX_JSON_BYTES: usize = 1 << 20;
@@ -93,6 +93,11 @@ pub async fn confidential(request: Request, next: Next) -> Response {
     answer
 }
 
+/// What is said to who sends an id that is none.
+pub fn invalid_id() -> String {
+    format!("{} / {}", InvalidId::RULE_ZH, InvalidId::RULE)
+}
+
 /// The `{id}` of a path. Anything that is no meeting id, however it is
 /// encoded, is refused before a handler runs.
 #[derive(Clone, Debug)]
@@ -102,11 +107,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
-        let refused = || {
-            let text = "会议 ID 无效，应为 1 到 128 个 A-Z a-z 0-9 . _ - 字符 / \
-                        invalid meeting id, it is 1 to 128 of A-Z a-z 0-9 . _ -";
-            detail(StatusCode::BAD_REQUEST, text)
-        };
+        let refused = || detail(StatusCode::BAD_REQUEST, invalid_id());
         // Not valid UTF-8 once decoded is not a meeting id either.
         let path = RawPathParams::from_request_parts(parts, state).await.map_err(|_| refused())?;
         let id = path.iter().find(|(name, _)| *name == "id").map(|(_, value)| value);

@@ -27,7 +27,7 @@ use crate::{
     },
 };
 use answer::{Answer, Setback};
-use part::{Part, Received};
+use part::{DigestOf, Giver, Part, Received};
 
 /// The main server sends to a node, and a proxy may send on once.
 const MAX_REDIRECTS: usize = 4;
@@ -45,7 +45,14 @@ pub(super) async fn run(
         .redirect(redirect::Policy::limited(MAX_REDIRECTS))
         .build()?;
     let counter = Arc::new(Counter::default());
-    let mut download = Download { http, target: &target, part: None, counter: counter.clone() };
+    let mut download = Download {
+        http,
+        asked: client::authority(&args.url),
+        main_server: None,
+        target: &target,
+        part: None,
+        counter: counter.clone(),
+    };
     let (begun, mut view) = (Instant::now(), Transfer::new(language, args.json));
     let outcome = tokio::select! {
         outcome = download.whole(args, &mut view) => Some(outcome),
@@ -94,17 +101,24 @@ fn tell(
             "size": size,
             "sha256": sha256,
             "from": from,
-            "digest_named": received.named,
+            "digest_named": received.digest_of.is_some(),
+            "digest_of": received.digest_of,
             "took_s": took.as_secs_f64(),
         });
         return Ok(terminal::print(format!("{answer:#}\n"))?);
     }
     let (size, took) = (words::bytes(size as f64), words::time(took.as_secs_f64()));
-    let how = match received.named {
-        true => {
+    let how = match received.digest_of {
+        Some(DigestOf::Server) => {
             language.of("已按服务器给出的 SHA-256 校验", "verified against the server's SHA-256")
         }
-        false => language.of(
+        Some(DigestOf::MainServer) => language
+            .of("已按主控服务器给出的 SHA-256 校验", "verified against the main server's SHA-256"),
+        Some(DigestOf::Node) => language.of(
+            "已按该节点自己给出的 SHA-256 校验；主控服务器没有给出，无从核对",
+            "verified against that server's own SHA-256; the main server names none to compare with",
+        ),
+        None => language.of(
             "服务器没有给出 SHA-256，已校验压缩包自身的校验和",
             "the server names no SHA-256; the archive's own checksums are right",
         ),
@@ -117,6 +131,10 @@ fn tell(
 
 struct Download<'a> {
     http: Client,
+    /// `host:port` of who was named on the command line.
+    asked: String,
+    /// Where the main server gives the package itself, once it is known.
+    main_server: Option<Url>,
     target: &'a Path,
     /// What is here of it.
     part: Option<Part>,
@@ -134,6 +152,7 @@ impl Download<'_> {
         loop {
             // Before anything fails: who knows the others may be who fails.
             let others = sources::others(&self.http, &args.url).await;
+            self.main_server = others.last().cloned().or(self.main_server.take());
             let before = counter.done();
             let mut failed: Vec<Setback> = Vec::new();
             for source in std::iter::once(&args.url).chain(&others) {
@@ -179,7 +198,7 @@ impl Download<'_> {
             (StatusCode::OK, _) => self.begin(&answer)?,
             (StatusCode::PARTIAL_CONTENT, Some(part)) if part.goes_on_with(&answer) => part.go_on(),
             (StatusCode::RANGE_NOT_SATISFIABLE, Some(part)) if part.is_all_of(&answer) => {
-                return self.finish(from);
+                return self.finish(from).await;
             }
             (StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE, _) => {
                 // What is here is of no use to go on with.
@@ -198,7 +217,7 @@ impl Download<'_> {
                         bail!("cannot write {}: {error}", self.target.display());
                     }
                 }
-                Ok(None) => return self.finish(from),
+                Ok(None) => return self.finish(from).await,
                 Err(error) => return Ok(Err(Setback::broken(from, part.size_bytes(), &error))),
             }
         }
@@ -219,14 +238,28 @@ impl Download<'_> {
         }
     }
 
-    fn finish(&mut self, from: String) -> Result<Result<(String, Received), Setback>> {
+    async fn finish(&mut self, from: String) -> Result<Result<(String, Received), Setback>> {
+        let giver = self.giver(&from).await;
         let Some(part) = self.part.take() else { bail!("there is no file to finish") };
-        match tokio::task::block_in_place(|| part.finish())? {
+        match tokio::task::block_in_place(|| part.finish(giver))? {
             Ok(received) => Ok(Ok((from, received))),
             Err(wrong) => {
                 self.counter.set(0, None);
                 Ok(Err(Setback::wrong(from, &wrong)))
             }
         }
+    }
+
+    /// A server that nobody named is not believed which bytes are the package's:
+    /// anybody can register as a node.
+    async fn giver(&self, from: &str) -> Giver {
+        let main_server = self.main_server.as_ref();
+        if from == self.asked || main_server.is_some_and(|main| client::authority(main) == from) {
+            return Giver::Server;
+        }
+        Giver::Node(match main_server {
+            Some(main_server) => sources::digest_at(&self.http, main_server).await,
+            None => None,
+        })
     }
 }

@@ -59,7 +59,7 @@ pub(super) async fn run(
             return Err(error);
         }
         // A meeting without a package would only be in the way.
-        let place = format!("{MEETINGS}/{id}");
+        let place = place_of(&id);
         let gone = api.call(Method::DELETE, &place, None);
         return match tokio::time::timeout(GOODBYE, gone).await {
             Ok(Ok(_)) => Err(error),
@@ -71,9 +71,9 @@ pub(super) async fn run(
         };
     }
     let meeting = match args.no_start {
-        true => api.get(&format!("{MEETINGS}/{id}")).await?,
+        true => api.get(&place_of(&id)).await?,
         false => {
-            let started = api.call(Method::POST, &format!("{MEETINGS}/{id}/start"), None).await;
+            let started = api.call(Method::POST, &format!("{}/start", place_of(&id)), None).await;
             started.with_context(|| format!("meeting {id} has its package, but was not started"))?
         }
     };
@@ -95,6 +95,10 @@ async fn opened(path: &Path) -> Result<Package> {
         Ok(Package { size_bytes: file.metadata()?.len(), file, sha256 })
     });
     read.await.with_context(|| format!("{shown} can't be published"))
+}
+
+fn place_of(id: &PackageId) -> String {
+    format!("{MEETINGS}/{}", id.segment())
 }
 
 /// The meeting that is to have the package.
@@ -131,7 +135,7 @@ async fn created(api: &Api, args: &PublishArgs) -> Result<Made> {
 /// has the title that is given now, and neither a package nor a beginning.
 async fn left_without_package(api: &Api, args: &PublishArgs) -> Option<PackageId> {
     let id: PackageId = args.id.as_ref()?.parse().ok()?;
-    let there = api.get(&format!("{MEETINGS}/{id}")).await.ok()?;
+    let there = api.get(&place_of(&id)).await.ok()?;
     let same = there["title"].as_str() == Some(&args.title);
     let untouched = there["sha256"].is_null() && there["status"] == PREPARED;
     (same && untouched).then_some(id)
@@ -147,7 +151,7 @@ async fn brought(api: &Api, id: &PackageId, package: Package, view: &mut Transfe
     let bytes = bytes.inspect(move |chunk| {
         sent.add(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64));
     });
-    let place = format!("{MEETINGS}/{id}/package");
+    let place = format!("{}/package", place_of(id));
     let sending = api.shaped(Method::PUT, &place, |request| {
         request
             .header(header::CONTENT_TYPE, MEDIA_TYPE)
@@ -163,7 +167,7 @@ async fn brought(api: &Api, id: &PackageId, package: Package, view: &mut Transfe
 }
 
 fn tell(args: &PublishArgs, meeting: &Value, id: &PackageId, language: Language) -> Result<()> {
-    let url = args.master.at(&format!("{MEETINGS}/{id}/download-package"));
+    let url = args.master.at(&format!("{}/download-package", place_of(id)));
     if args.json {
         let mut meeting = meeting.clone();
         meeting["download_url"] = url.as_str().into();

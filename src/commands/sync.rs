@@ -27,7 +27,7 @@ pub(super) async fn run(args: &SyncArgs, language: Language) -> Result<()> {
     let (node, trust) = place::node(&args.at)?;
     let api = Api::new(node, &trust, client::NODE, client::token(&args.login))?;
     let before = look(&api, &id).await?.unwrap_or_default();
-    api.call(Method::POST, &format!("/api/meetings/{id}/sync"), None).await?;
+    api.call(Method::POST, &format!("/api/meetings/{}/sync", id.segment()), None).await?;
     let mut view = Transfer::new(language, false);
     let meeting = settled(&api, &id, &before, args.patience, &mut view).await?;
     let size = words::bytes(meeting["size"].as_f64().unwrap_or(0.0));

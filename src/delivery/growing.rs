@@ -9,7 +9,7 @@ use axum::{
 };
 
 use super::{
-    Place, UnderWay, adjust,
+    Place, UnderWay, adjust, attachment,
     conditions::{self, Verdict},
     explanation,
     following::Following,
@@ -58,7 +58,7 @@ pub fn respond<E>(
 /// What an answer with the whole package says of it.
 fn describe(growing: &Growing, file_name: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    // Made of hex, numbers and plain ids only.
+    // Made of hex, numbers and encoded ids only.
     let mut set = |name, value: &str| {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
@@ -66,7 +66,7 @@ fn describe(growing: &Growing, file_name: &str) -> HeaderMap {
     };
     set(header::CONTENT_TYPE, MEDIA_TYPE);
     set(header::CONTENT_LENGTH, &growing.total_bytes().to_string());
-    set(header::CONTENT_DISPOSITION, &format!("attachment; filename=\"{file_name}\""));
+    set(header::CONTENT_DISPOSITION, &attachment(file_name));
     set(header::ACCEPT_RANGES, "bytes");
     set(header::CACHE_CONTROL, "no-cache");
     // No date: another version may come to have it, should this one fail. And

@@ -1,6 +1,6 @@
 //! Downloads: the node's whole purpose.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     body::Body,
@@ -15,7 +15,7 @@ use crate::{
     delivery::{self, Traffic},
     fetch::{Fetch, Found},
     listen::{AtOnce, Line},
-    package::{MEDIA_TYPE, PackageId},
+    package::{self, MEDIA_TYPE, PackageId},
     wire::{self, PathId},
 };
 
@@ -29,7 +29,7 @@ pub(super) fn at_once(face: &Face) -> AtOnce {
             return None;
         }
         let (route, id) = asked_for(uri.path())?;
-        let package = fetch.at_hand(id)?;
+        let package = fetch.at_hand(&id)?;
         // Where there is no place, or it has to be known for whom: the router's
         // way can wait.
         let place = || traffic.place_at_once(|| None);
@@ -47,12 +47,13 @@ pub(super) const OURS: &str = "/api/v1/meetings/{id}/download-package";
 pub(super) const OLD: &str = "/api/meetings/{id}/download";
 
 /// What is asked for in a download's path, and by which of the two. Whatever is
-/// not plain is no key of any package, and the router's to refuse.
-fn asked_for(path: &str) -> Option<(usize, &str)> {
-    Some(match path.strip_prefix("/api/v1/meetings/") {
+/// no id is no key of any package, and the router's to refuse.
+fn asked_for(path: &str) -> Option<(usize, Cow<'_, str>)> {
+    let (route, segment) = match path.strip_prefix("/api/v1/meetings/") {
         Some(rest) => (0, rest.strip_suffix("/download-package")?),
         None => (1, path.strip_prefix("/api/meetings/")?.strip_suffix("/download")?),
-    })
+    };
+    Some((route, package::percent_decoded(segment)?))
 }
 
 /// The name that a package is saved under, and what the router's layers say of

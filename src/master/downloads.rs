@@ -139,7 +139,7 @@ fn chosen_node(server: &Server, id: &PackageId) -> Option<Candidate> {
 }
 
 fn download_url(https: bool, host: &str, id: &PackageId) -> String {
-    let scheme = scheme(https);
+    let (scheme, id) = (scheme(https), id.segment());
     format!("{scheme}://{host}/api/v1/meetings/{id}/download-package")
 }
 

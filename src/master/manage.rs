@@ -36,7 +36,7 @@ use super::{
 use crate::{
     package::{PackageId, Sha256},
     tasks,
-    wire::{Done, PathId, body, done},
+    wire::{self, Done, PathId, body, done},
 };
 
 type Shared = State<Arc<Server>>;
@@ -89,12 +89,8 @@ fn meeting(
     time: Option<String>,
     now_s: f64,
 ) -> Result<Meeting, Refusal> {
-    let id: PackageId = id.unwrap_or_else(fresh_id).parse().map_err(|_| {
-        Refusal::invalid(
-            "会议 ID 无效，应为 1 到 128 个 A-Z a-z 0-9 . _ - 字符 / \
-             invalid meeting id, it is 1 to 128 of A-Z a-z 0-9 . _ -",
-        )
-    })?;
+    let id = id.unwrap_or_else(fresh_id).parse::<PackageId>();
+    let id = id.map_err(|_| Refusal::invalid(&wire::invalid_id()))?;
     if title.trim().is_empty() || title.chars().count() > MAX_TITLE_CHARS {
         return Err(Refusal::invalid("标题应为 1 到 200 个字符 / a title is 1 to 200 characters"));
     }

@@ -7,6 +7,10 @@
 //! {root}/.served.json                 when each package was last served
 //! {root}/.lock                        held by the process that uses the folder
 //! ```
+//!
+//! Nothing of an id is encoded: what is no name of a folder is no [`PackageId`],
+//! and the Python node's folders are named so. It takes a filesystem that keeps
+//! names byte by byte, as those of Linux do unless they were told otherwise.
 
 use std::{
     ffi::OsStr,
@@ -58,5 +62,26 @@ impl Layout {
     /// The meeting whose folder has this name, if it is one.
     pub fn id_of(folder: &OsStr) -> Option<PackageId> {
         folder.to_str()?.strip_prefix(FOLDER_PREFIX)?.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_leads_back_to_its_meeting_or_is_none_of_ours() {
+        let layout = Layout::new(Path::new("/s"));
+        for id in ["m1", "会议1", "a b", "50%", "%2e", "u\u{308}", " ", &"x".repeat(200)] {
+            let id: PackageId = id.parse().unwrap();
+            let folder = layout.folder(&id);
+            assert_eq!(folder.parent(), Some(layout.root()));
+            assert_eq!(Layout::id_of(folder.file_name().unwrap()), Some(id));
+        }
+        for name in [&b"meeting_"[..], b"meeting_\xff", b"meeting_a\nb", b"meeting_..", b"m1"] {
+            assert_eq!(Layout::id_of(OsStr::from_bytes(name)), None);
+        }
     }
 }

@@ -97,10 +97,18 @@ mod tests {
 
     #[test]
     fn the_direct_place_is_named_by_the_id() {
-        let id = "a.b-c_1".parse().unwrap();
-        assert_eq!(
-            Place::Direct.url("http://[::1]:8000", &id).as_str(),
-            "http://[::1]:8000/api/v1/meetings/a.b-c_1/download-package-direct"
-        );
+        for (id, segment) in [
+            ("a.b-c_1", "a.b-c_1"),
+            ("会 1", "%E4%BC%9A%201"),
+            (" a", "%20a"),
+            ("m#1?x", "m%231%3Fx"),
+            ("50%", "50%25"),
+            ("%2e%2e", "%252e%252e"),
+        ] {
+            assert_eq!(
+                Place::Direct.url("http://[::1]:8000", &id.parse().unwrap()).as_str(),
+                format!("http://[::1]:8000/api/v1/meetings/{segment}/download-package-direct")
+            );
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod config;
 mod get;
+mod ids;
 mod lists;
 mod publish;
 mod status;

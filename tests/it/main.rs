@@ -16,6 +16,7 @@ mod cut_through;
 mod demo;
 mod health;
 mod house;
+mod ids;
 mod install;
 mod limits;
 mod main_server;

@@ -90,14 +90,14 @@ async fn whatever_clients_ask_for_makes_no_new_label() {
     let before = Metrics::of(&node.url("")).await;
     for n in 0..20 {
         assert_eq!(node.get(&format!("/zzz/{n}")).await.status(), 404);
-        node.get(&format!("/api/v1/meetings/%20{n}/download-package")).await;
+        node.get(&format!("/api/v1/meetings/%00{n}/download-package")).await;
     }
     assert_eq!(node.post("/api/status", json!({})).await.0, StatusCode::METHOD_NOT_ALLOWED);
     let after = Metrics::of(&node.url("")).await;
     let asked = [of_route("unmatched", 404), answered(400), of_route("/api/status", 405)];
     let asked = asked.each_ref().map(String::as_str);
     assert_eq!(after.since(&before, asked), [20.0, 20.0, 1.0]);
-    assert!(!after.text.contains("zzz") && !after.text.contains("%20"), "{}", after.text);
+    assert!(!after.text.contains("zzz") && !after.text.contains("%00"), "{}", after.text);
     // Nor who asked, or was asked, nor what for.
     for secret in ["127.0.0.1", "node-test", &main.authority()] {
         assert!(!after.text.contains(secret), "{secret}");

@@ -66,7 +66,8 @@ async fn ranges_and_conditions_are_answered_as_the_rfc_says() {
     assert_eq!(ask(&[("range", "bytes=100-299999")]).await, part(100, 300_000));
     assert_eq!(ask(&[("range", "bytes=-5")]).await, part(size - 5, size));
     assert_eq!(ask(&[("range", "bytes=5-"), ("if-range", &etag)]).await, part(5, size));
-    assert_eq!(ask(&[("range", "bytes=5-"), ("if-range", date)]).await, part(5, size));
+    // No date tells two versions apart for certain.
+    assert_eq!(ask(&[("range", "bytes=5-"), ("if-range", date)]).await, whole);
     assert_eq!(ask(&[("range", "bytes=5-"), ("if-range", "\"old\"")]).await, whole);
     assert_eq!(ask(&[("range", "bytes=0-1,4-5")]).await, whole);
     assert_eq!(ask(&[("if-match", &etag)]).await, whole);
@@ -183,7 +184,7 @@ async fn what_is_no_meeting_id_touches_neither_disk_nor_network() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let main = ScriptedMain::start().await;
     let node = TestNode::of(&main.authority()).with(json!({"syncInterval": 3600})).start().await;
-    let long = "x".repeat(129);
+    let long = "x".repeat(201);
     let ids = [
         "..",
         ".",
@@ -193,12 +194,10 @@ async fn what_is_no_meeting_id_touches_neither_disk_nor_network() {
         "a%2fb",
         "a%5cb",
         "a%00b",
+        "a%0Ab",
+        "%7f",
+        "%C2%85",
         "%ff",
-        "a%20b",
-        "%E4%BC%9A",
-        "a%252fb",
-        "a;b",
-        "a+b",
         &long,
     ];
     for id in ids {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 use sha2::{Digest as _, Sha256 as Hasher};
 use url::Url;
 
@@ -46,8 +47,29 @@ enum Fate {
 pub(super) struct Received {
     pub size_bytes: u64,
     pub sha256: Sha256,
-    /// By the server; else it is only known that the archive is sound.
-    pub named: bool,
+    pub digest_of: Option<DigestOf>,
+}
+
+/// Who named the digest that a package was compared with. Without one it is only
+/// known that the archive is sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum DigestOf {
+    /// The server that was asked, or the main server, which gave the bytes, too.
+    Server,
+    /// The main server, for the bytes of a node that it sent to.
+    MainServer,
+    /// That node alone: the main server names none.
+    Node,
+}
+
+/// Who gave the end of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Giver {
+    /// The server that was asked, or the main server: taken at its word.
+    Server,
+    /// One that these led to, with the digest that the main server names.
+    Node(Option<Sha256>),
 }
 
 /// Whole, but not the package.
@@ -176,14 +198,24 @@ impl Part {
 
     /// Puts the whole in its place if it is what it should be, or says what is
     /// wrong with it.
-    pub fn finish(mut self) -> Result<std::result::Result<Received, Wrong>> {
+    pub fn finish(mut self, giver: Giver) -> Result<std::result::Result<Received, Wrong>> {
         self.fate = Fate::Spent;
         let sha256 = Sha256::new(std::mem::take(&mut self.hasher).finalize().into());
-        let (size_bytes, named) = (self.size_bytes, self.named.is_some());
-        match self.named {
-            Some(named) if named != sha256 => {
+        let size_bytes = self.size_bytes;
+        let named = match (giver, self.named) {
+            (Giver::Node(Some(named)), _) => Some((DigestOf::MainServer, named)),
+            (Giver::Node(None), Some(named)) => Some((DigestOf::Node, named)),
+            (Giver::Server, Some(named)) => Some((DigestOf::Server, named)),
+            (_, None) => None,
+        };
+        match named {
+            Some((of, named)) if named != sha256 => {
+                let by = match of {
+                    DigestOf::MainServer => "the main server names",
+                    DigestOf::Server | DigestOf::Node => "was named",
+                };
                 let what = format!(
-                    "the bytes are not those of the SHA-256 that was named: {sha256}, not {named}"
+                    "the bytes are not those of the SHA-256 that {by}: {sha256}, not {named}"
                 );
                 return Ok(Err(Wrong { what, mixed: self.mixed }));
             }
@@ -204,7 +236,8 @@ impl Part {
                 let _ = other.discard();
             }
         }
-        Ok(Ok(Received { size_bytes, sha256, named }))
+        let digest_of = named.map(|(of, _)| of);
+        Ok(Ok(Received { size_bytes, sha256, digest_of }))
     }
 }
 

@@ -7,7 +7,12 @@ use reqwest::Client;
 use serde_json::Value;
 use url::Url;
 
-use crate::{cli::Server, commands::client, package::PackageId};
+use super::answer::Answer;
+use crate::{
+    cli::Server,
+    commands::client,
+    package::{PackageId, Sha256, percent_decoded},
+};
 
 /// Whoever knows, knows at once.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -27,8 +32,16 @@ pub(super) async fn others(http: &Client, url: &Url) -> Vec<Url> {
     in_order(url, listed, &main_server, &id)
 }
 
+/// The digest that a main server names for the package at an address of its own.
+/// The real ones name none.
+pub(super) async fn digest_at(http: &Client, direct: &Url) -> Option<Sha256> {
+    let answer = http.head(direct.clone()).timeout(PATIENCE).send().await.ok()?;
+    Answer::of(&answer).sha256.filter(|_| answer.status().is_success())
+}
+
 fn in_order(url: &Url, listed: Vec<Url>, main_server: &Server, id: &PackageId) -> Vec<Url> {
-    let direct = main_server.at(&format!("/api/v1/meetings/{id}/download-package-direct"));
+    let direct = format!("/api/v1/meetings/{}/download-package-direct", id.segment());
+    let direct = main_server.at(&direct);
     let mains = client::authority(&direct);
     let nodes = listed.into_iter().filter(|node| {
         // It is listed, too, and sends on to its nodes.
@@ -50,12 +63,12 @@ fn meeting_of(url: &Url) -> Option<(Server, PackageId)> {
     };
     let mut server = url.clone();
     server.set_path(base);
-    Some((server.as_str().parse().ok()?, rest.parse().ok()?))
+    Some((server.as_str().parse().ok()?, percent_decoded(rest)?.parse().ok()?))
 }
 
 async fn listed_by(http: &Client, server: &Server, id: &PackageId) -> Option<Vec<Url>> {
-    let answer = asked(http, server.at(&format!("/api/v1/meetings/{id}/download-nodes-info")));
-    addresses(&answer.await?)
+    let path = format!("/api/v1/meetings/{}/download-nodes-info", id.segment());
+    addresses(&asked(http, server.at(&path)).await?)
 }
 
 /// A list of sources; older main servers have an object with the nodes.
@@ -95,6 +108,8 @@ mod tests {
         assert_eq!(of(&format!("http://a:8000/{package}")), found("http://a:8000"));
         assert_eq!(of(&format!("http://a/edge/{package}?x")), found("http://a/edge"));
         assert_eq!(of("http://a/api/meetings/m1/download"), found("http://a"));
+        let odd = of("http://a/api/v1/meetings/会议 %23%2525/download-package");
+        assert_eq!(odd, Some(("http://a".to_owned(), "会议 #%25".to_owned())));
         for other in
             ["http://a/", "http://a/m1.zip", "http://a/api/v1/meetings/m%2f1/download-package"]
         {

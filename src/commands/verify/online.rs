@@ -58,7 +58,7 @@ enum Pending {
 }
 
 async fn one(api: &Api, id: &PackageId, repair: bool) -> Result<Option<Pending>, CallError> {
-    let path = format!("/api/meetings/{id}/verify?repair={repair}");
+    let path = format!("/api/meetings/{}/verify?repair={repair}", id.segment());
     let answer = api.shaped(Method::POST, &path, |request| request.timeout(READING)).await;
     let answer = match answer {
         Ok(answer) => answer,

@@ -2,19 +2,21 @@
 
 use std::{
     ffi::OsString,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use edge_mirror::package::Sha256;
 use serde_json::json;
+use sha2::Digest as _;
 
 use super::{Ended, command, ended, nobody, run, run_in_chinese};
 use crate::{
     process::disk::unshared,
     support::{
         TestMaster, TestNode,
-        plain::{node_with, scripted},
+        plain::{node_with, scripted, scripted_by},
         process::Process,
         proxy::{Proxy, Way},
         until, zip_of,
@@ -101,8 +103,48 @@ async fn a_main_servers_redirect_is_followed_to_a_node() {
     main.until_held_by("m1", &["node-test"]).await;
     let folder = Folder::new();
     let got = run(folder.args(&main.url(PATH), &["--json"])).await;
-    assert_eq!(got.json()["from"], node.address().to_string());
+    let (from, digest_of) = (&got.json()["from"], &got.json()["digest_of"]);
+    assert_eq!((from, digest_of), (&json!(node.address().to_string()), &json!("main_server")));
     folder.holds(&package);
+    let got = run(folder.args(&main.url(PATH), &[])).await;
+    assert!(got.output.contains("verified against the main server's SHA-256"));
+}
+
+/// A server that sends on to a node, as a main server does.
+fn sends_on_to(node: SocketAddr, direct: &'static str) -> SocketAddr {
+    scripted_by(move |asked| match asked.split(' ').nth(1) {
+        Some(PATH) => {
+            let to = format!("Location: http://{node}{PATH}\r\nContent-Length: 0\r\n");
+            format!("HTTP/1.1 302 Found\r\nConnection: close\r\n{to}\r\n").into()
+        }
+        Some(path) if path.ends_with("/download-nodes-info") => whole("", b"[]"),
+        _ => format!("HTTP/1.1 {direct}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").into(),
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_gives_other_bytes_than_the_main_servers_is_not_believed() {
+    let evil = zip_of("not what was published");
+    let named = Sha256::new(sha2::Sha256::digest(&evil).into()).base64();
+    let named = format!("Repr-Digest: sha-256=:{named}:\r\n");
+    let sent = evil.clone();
+    let node = scripted(move |_| whole(&named, &sent));
+    let folder = Folder::new();
+    // The package of a main server that names its digest, and does not give it.
+    const KNOWN: &str =
+        "200 OK\r\nRepr-Digest: sha-256=:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=:";
+    let main = sends_on_to(node, KNOWN);
+    let got = run(folder.args(&format!("http://{main}{PATH}"), &["--retries", "0"])).await;
+    assert!(got.errors.contains(&format!(
+        "{node}: the bytes are not those of the SHA-256 that the main server names"
+    )));
+    assert_eq!((got.code, folder.names()), (Some(1), vec![]));
+
+    // One that can't tell, as the real ones: it is said so.
+    let main = sends_on_to(node, "405 Method Not Allowed");
+    let got = run(folder.args(&format!("http://{main}{PATH}"), &[])).await;
+    assert!(got.output.contains("that server's own SHA-256; the main server names none"));
+    folder.holds(&evil);
 }
 
 #[tokio::test(flavor = "multi_thread")]

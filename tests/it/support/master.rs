@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use edge_mirror::{
     listen::Listener,
     master::{Master, MasterOptions},
+    package::percent_encoded,
 };
 use reqwest::{RequestBuilder, Response, StatusCode, header};
 use serde_json::{Value, json};
@@ -74,7 +75,7 @@ impl TestMaster {
     }
 
     pub fn meeting_url(&self, id: &str, what: &str) -> String {
-        self.url(&format!("/api/v1/meetings/{id}{what}"))
+        self.url(&format!("/api/v1/meetings/{}{what}", percent_encoded(id)))
     }
 
     pub async fn json(&self, path: &str) -> Value {
@@ -126,7 +127,7 @@ impl TestMaster {
     /// can be sent to them.
     pub async fn until_held_by(&self, id: &str, node_ids: &[&str]) {
         until(&format!("meeting {id} at {node_ids:?}"), async || {
-            let meeting = self.json(&format!("/api/v1/meetings/{id}")).await;
+            let meeting = accepted(client().get(self.meeting_url(id, ""))).await;
             (meeting["nodes"] == json!(node_ids)).then_some(())
         })
         .await;

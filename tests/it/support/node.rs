@@ -9,6 +9,7 @@ use std::{
 use edge_mirror::{
     config::Settings,
     node::{Node, NodeOptions},
+    package::percent_encoded,
     telemetry::Journal,
 };
 use reqwest::{Method, Response, StatusCode};
@@ -53,7 +54,7 @@ impl TestNode {
     }
 
     pub fn package_url(&self, id: &str) -> String {
-        self.url(&format!("/api/v1/meetings/{id}/download-package"))
+        self.url(&format!("/api/v1/meetings/{}/download-package", percent_encoded(id)))
     }
 
     pub fn config_path(&self) -> PathBuf {

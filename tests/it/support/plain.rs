@@ -4,6 +4,7 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use super::{ScriptedMain, TestNode};
@@ -19,10 +20,16 @@ pub async fn node_with(package: &[u8]) -> (TestNode, ScriptedMain) {
 
 /// Answers each connection, by its number, with these bytes and closes it.
 pub fn scripted(answer: impl Fn(usize) -> Vec<u8> + Send + 'static) -> SocketAddr {
+    let number = AtomicUsize::new(0);
+    scripted_by(move |_| answer(number.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// Answers each connection, by what it asks, with these bytes and closes it.
+pub fn scripted_by(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
-        for (number, stream) in listener.incoming().enumerate() {
+        for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let (mut asked, mut some) = (Vec::new(), [0; 1024]);
             while !asked.ends_with(b"\r\n\r\n") {
@@ -31,7 +38,7 @@ pub fn scripted(answer: impl Fn(usize) -> Vec<u8> + Send + 'static) -> SocketAdd
                     _ => break,
                 }
             }
-            let _ = stream.write_all(&answer(number));
+            let _ = stream.write_all(&answer(&String::from_utf8_lossy(&asked)));
         }
     });
     address

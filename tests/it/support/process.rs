@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use edge_mirror::package::percent_encoded;
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -241,7 +242,7 @@ impl NodeProcess {
     }
 
     pub fn package_url(&self, id: &str) -> String {
-        self.url(&format!("/api/v1/meetings/{id}/download-package"))
+        self.url(&format!("/api/v1/meetings/{}/download-package", percent_encoded(id)))
     }
 
     pub async fn status(&self) -> Value {

@@ -7,7 +7,8 @@ import { t } from "../i18n.js";
 import { complain } from "../parts.js";
 import { send } from "./meeting-row.js";
 
-const ID = /^(?!\.{1,2}$)[\w.-]{1,128}$/;
+const ID = /^(?!\.{1,2}$)[^/\\\p{Cc}]+$/u;
+const MAX_ID_BYTES = 200;
 
 // `file`: a package that was dropped, whose name may do as the title.
 export function createDialog({ file }) {
@@ -22,7 +23,7 @@ export function createDialog({ file }) {
   const [title, titleField] = field("title", { maxlength: 200, required: true }, wrong.title);
   const [time, timeField] = field("time", { maxlength: 100 });
   const [picked, packageField] = field("package", { type: "file", accept: ".zip,application/zip" });
-  const [id, idField] = field("id", { maxlength: 128, spellcheck: "false", autocapitalize: "off" }, wrong.id);
+  const [id, idField] = field("id", { maxlength: MAX_ID_BYTES, spellcheck: "false", autocapitalize: "off" }, wrong.id);
   const cancel = el("button.button", { "data-answer": "no" }, t("cancel"));
   const agree = el("button.button.primary", { type: "submit", "data-answer": "yes" }, t("create.yes"));
   const form = el("form.fields", { novalidate: true, onsubmit: submit },
@@ -51,7 +52,7 @@ export function createDialog({ file }) {
   async function submit(event) {
     event.preventDefault();
     const asked = { title: title.value.trim(), time: time.value.trim() || null, id: id.value.trim() || null };
-    const bad = asked.id !== null && !ID.test(asked.id);
+    const bad = asked.id !== null && (!ID.test(asked.id) || new TextEncoder().encode(asked.id).length > MAX_ID_BYTES);
     say(id, wrong.id, bad ? t("create.id.wrong") : "");
     say(title, wrong.title, asked.title === "" ? t("create.title.wrong") : "");
     if (bad || asked.title === "" || agree.getAttribute("aria-disabled") === "true") return;
