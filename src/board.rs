@@ -21,7 +21,7 @@ use crate::{
     live::Live,
     machine::Machine,
     package::PackageId,
-    protocol::ActiveMeeting,
+    protocol::{ActiveMeeting, UnservedMeeting},
     store::{Store, now_s},
     tls,
     wire::{feed::History, health::Health},
@@ -196,6 +196,8 @@ pub struct Sync {
     pub active: Arc<Active>,
     /// Whether that is known to be all of them.
     pub complete: bool,
+    /// Active ones that can't be served, whatever is done here.
+    pub unserved: Arc<[UnservedMeeting]>,
     /// Active meetings whose package here is known to be the current one:
     /// what a heartbeat may call synced.
     pub confirmed: Arc<HashSet<PackageId>>,

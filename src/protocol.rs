@@ -88,6 +88,13 @@ pub struct ActiveMeeting {
     pub sha256: Option<Sha256>,
 }
 
+/// One that has no [`PackageId`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnservedMeeting {
+    pub id: String,
+    pub title: Option<String>,
+}
+
 /// `GET /api/v1/meetings/status/node`, understood.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MeetingStatus {
@@ -97,6 +104,8 @@ pub struct MeetingStatus {
     /// Entries that made no sense. While there are any, the list may not be
     /// taken for complete, so nothing is deleted on its strength.
     pub unreadable: Vec<String>,
+    /// Those of them that are meetings, with ids that nothing can be named by.
+    pub unserved: Vec<UnservedMeeting>,
     /// Where the packages are, if the answer tells it of every meeting: our
     /// own main server does, so that a node need not ask another time.
     pub offers: Option<Vec<OfferedPackage>>,
@@ -151,6 +160,7 @@ pub fn read_status(body: &[u8]) -> Result<MeetingStatus, Unreadable> {
         offers: (told && !items.active.is_empty()).then_some(items.offers),
         active: items.active,
         unreadable: items.unreadable,
+        unserved: items.unserved,
     })
 }
 
@@ -164,6 +174,7 @@ fn is_failure(fields: &Map<String, Value>) -> bool {
 struct Items {
     active: Vec<ActiveMeeting>,
     unreadable: Vec<String>,
+    unserved: Vec<UnservedMeeting>,
     seen: HashSet<PackageId>,
     /// Of the entries that say anything of their package.
     offers: Vec<OfferedPackage>,
@@ -174,9 +185,16 @@ impl Items {
         let fields = item.as_object();
         let field = |name: &str| fields.and_then(|fields| fields.get(name));
         let id = field("id").and_then(scalar).or_else(|| key.cloned()).or_else(|| scalar(item));
-        let id = id.and_then(|id| id.parse::<PackageId>().ok());
-        let Some(id) = id.filter(|_| !fields.is_some_and(is_failure)) else {
-            return self.unreadable.push(item.to_string().chars().take(80).collect());
+        let id = id.filter(|id| !id.is_empty() && !fields.is_some_and(is_failure));
+        let id = match id.map(|id| id.parse::<PackageId>().map_err(|_| id)) {
+            Some(Ok(id)) => id,
+            unread => {
+                if let Some(Err(id)) = unread {
+                    let title = field("title").and_then(scalar).map(shortened);
+                    self.unserved.push(UnservedMeeting { id: shortened(id), title });
+                }
+                return self.unreadable.push(item.to_string().chars().take(80).collect());
+            }
         };
         if !self.seen.insert(id.clone()) {
             return;
@@ -385,6 +403,8 @@ mod tests {
             read(json!({"id": "t", "active_meetings": [{"id": "../x", "title": "T"}, null, "ok"]}))
                 .unwrap();
         assert_eq!((status.active.len(), status.unreadable.len()), (1, 2));
+        let unserved = UnservedMeeting { id: "../x".into(), title: Some("T".into()) };
+        assert_eq!(status.unserved, [unserved]);
         assert_eq!(read(json!({"active_meetings": []})).unwrap().unreadable, ["no token"]);
         assert_eq!(read(json!({"id": "t", "active_meetings": [1.5]})).unwrap().unreadable, ["1.5"]);
     }

@@ -33,7 +33,10 @@ const LARGE_BYTES: usize = 64 << 10;
 
 impl Inner {
     pub(super) async fn round(&self, flight: &Flight) -> Result<Pulled, PullError> {
-        if let Some(adopted) = self.adopt(flight.id()).await {
+        // Found here at a start, it may have been verified since it was missed.
+        let missed = matches!(flight.reason(), Reason::Missing | Reason::OnDemand);
+        let found = || self.board.store().get(flight.id()).filter(|_| missed).filter(is_adopted);
+        if let Some(adopted) = self.adopt(flight.id()).await.or_else(found) {
             return Ok(Pulled { stored: adopted, changed: true });
         }
         let (mut partial, mut queue_place) = (None, None);
@@ -402,6 +405,10 @@ impl Inner {
         }
         Ok(Pulled { stored, changed })
     }
+}
+
+fn is_adopted(stored: &Arc<Stored>) -> bool {
+    stored.manifest.source.route == Route::Adopted
 }
 
 fn modified_s(validators: &Validators) -> Option<u64> {

@@ -243,6 +243,8 @@ fn sync_status(sync: &Sync, under_way: &HashMap<PackageId, Progress>) -> String 
         "同步中".to_owned()
     } else if let Some(failing) = sync.failing.values().next() {
         format!("同步失败: {}", failing.error)
+    } else if let Some(meeting) = sync.unserved.first() {
+        format!("同步失败: 会议 {:?} 的 ID 不能使用", meeting.id)
     } else if sync.polled_ok_s.is_none() {
         "未同步".to_owned()
     } else if all_confirmed {
@@ -259,7 +261,7 @@ mod tests {
         board::{Cause, Failing, Fault},
         fetch::Phase,
         fetch::Reason,
-        protocol::ActiveMeeting,
+        protocol::{ActiveMeeting, UnservedMeeting},
     };
 
     fn id() -> PackageId {
@@ -301,5 +303,8 @@ mod tests {
         assert_eq!(sync_status(&failed, &idle), "同步失败: why");
         assert_eq!(sync_status(&failed, &busy), "同步中");
         assert_eq!(sync_status(&away, &idle), "同步出错: away");
+        let unserved = UnservedMeeting { id: "a/b\n".into(), title: None };
+        let unserved = Sync { unserved: [unserved].into(), ..confirmed };
+        assert_eq!(sync_status(&unserved, &idle), "同步失败: 会议 \"a/b\\n\" 的 ID 不能使用");
     }
 }

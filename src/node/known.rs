@@ -21,7 +21,7 @@ use crate::{
     board::{self, Active, Failing, Fault},
     fetch::{Catalogue, Offer, Phase, Progress, Reason, belongs},
     package::{PackageId, Sha256},
-    protocol::{ActiveMeeting, MeetingStatus, OfferedPackage},
+    protocol::{ActiveMeeting, MeetingStatus, OfferedPackage, UnservedMeeting},
     store::{Store, now_s},
     upstream::Seen,
 };
@@ -43,6 +43,7 @@ pub struct Known {
     pub poll_failing_since_s: Option<u64>,
     pub active: Arc<Active>,
     pub complete: bool,
+    unserved: Arc<[UnservedMeeting]>,
     pub offers: Arc<HashMap<PackageId, Offer>>,
     pub offers_at: Option<Instant>,
     /// Answers to polls bring the offers with them.
@@ -85,7 +86,10 @@ impl Known {
     /// only adds to what is known: they may be anybody's.
     /// Returns the meetings that are no longer active.
     pub fn take_status(&mut self, status: MeetingStatus) -> Vec<PackageId> {
-        let MeetingStatus { token, mut active, unreadable, .. } = status;
+        let MeetingStatus { token, mut active, unreadable, unserved, .. } = status;
+        if *self.unserved != *unserved {
+            self.unserved = unserved.into();
+        }
         if unreadable.is_empty() {
             self.answers += 1;
         } else {
@@ -297,6 +301,7 @@ impl Known {
             poll_failing_since_s: self.poll_failing_since_s,
             active: self.active.clone(),
             complete: self.complete,
+            unserved: self.unserved.clone(),
             confirmed: self.confirmed.clone(),
             failing: self.failing.clone(),
             last_pull_s: self.last_pull_s,
@@ -351,6 +356,7 @@ mod tests {
             token: "t".into(),
             active: ids.iter().map(meeting).collect(),
             unreadable: unreadable.iter().map(ToString::to_string).collect(),
+            unserved: Vec::new(),
             offers: None,
         }
     }

@@ -168,3 +168,35 @@ async fn our_main_server_makes_such_meetings_and_sends_clients_to_nodes() {
     }
     node.shut_down().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_meeting_that_nothing_can_be_named_by_is_a_problem_and_no_success() {
+    let main = ScriptedMain::start().await;
+    main.activate("m1", "T", &package("m1"));
+    let node = TestNode::of(&main.authority()).start().await;
+    node.until_synced("m1").await;
+    for id in ["a/b", "a\\b", "a\nb", "..", &"会".repeat(67)] {
+        let listed = json!([{"id": "m1", "title": "T"}, {"id": id, "title": "Board"}]);
+        let answer = json!({"id": "token", "active_meetings": listed}).to_string();
+        main.play().status_answer = Some(answer);
+        let problem = until("a problem", async || {
+            let status = node.status().await;
+            let problems = status["problems"].as_array().unwrap().clone();
+            let problem = problems.into_iter().find(|problem| problem["meeting"] == id)?;
+            assert!(status["sync_status"].as_str().unwrap().starts_with("同步失败: "), "{status}");
+            Some(problem)
+        })
+        .await;
+        let told = (&problem["code"], &problem["severity"], &problem["title"]);
+        assert_eq!(told, (&json!("meeting_unserved"), &json!("error"), &json!("Board")));
+        assert_eq!(node.download("m1").await, (StatusCode::OK, package("m1")));
+        main.play().status_answer = None;
+        until("all is well", async || {
+            let status = node.status().await;
+            let well = status["problems"] == json!([]) && status["sync_status"] == "同步成功";
+            well.then_some(())
+        })
+        .await;
+    }
+    node.shut_down().await;
+}

@@ -115,6 +115,15 @@ fn what(problem: &Value, language: Language) -> String {
                 format!("the package of meeting {id} could not be pulled"),
             )
         }
+        "meeting_unserved" => {
+            let id = field("meeting");
+            (
+                format!("会议 {id} 的 ID 不能使用，请在主控服务器上换一个 ID 重新创建"),
+                format!(
+                    "the id of meeting {id} can't be used: create it again with another one at the main server"
+                ),
+            )
+        }
         "storage_nearly_full" => {
             let (used, limit) = (bytes("used"), bytes("limit"));
             (

@@ -10,6 +10,7 @@ use crate::{
     board::{Doubt, Presence, Sync, Unused},
     config::Config,
     machine::Machine,
+    protocol::UnservedMeeting,
     store::LOW_DISK_BYTES,
     tls::Doubtful,
     wire::problem::Problem,
@@ -70,6 +71,10 @@ pub(super) fn found(seen: &Seen) -> Vec<Problem> {
             Problem::error("address_unreachable", json!({"address": address, "text": text}))
         }));
         found.extend(seen.failing.iter().map(failing));
+        found.extend(seen.sync.unserved.iter().take(MAX_MEETINGS).map(|meeting| {
+            let UnservedMeeting { id, title } = meeting;
+            Problem::error("meeting_unserved", json!({"meeting": id, "title": title}))
+        }));
         found.extend(seen.presence.doubts.iter().map(doubtful));
     }
     found.extend(room(seen));
@@ -216,9 +221,10 @@ mod tests {
             sync.poll_error = away();
         });
         assert_eq!(polls, ["poll_failed"]);
-        let others = codes(|c, presence, _, machine| {
+        let others = codes(|c, presence, sync, machine| {
             roomy(c);
             presence.unreachable = Some("no route".into());
+            sync.unserved = [UnservedMeeting { id: "a/b".into(), title: None }].into();
             machine.disk_free = 1;
             c.security.open = true;
             c.heartbeat.interval = 30;
@@ -228,6 +234,7 @@ mod tests {
         });
         let told = [
             "address_unreachable",
+            "meeting_unserved",
             "interface_missing",
             "address_private",
             "disk_nearly_full",

@@ -47,6 +47,11 @@ export default {
       (p) => `会议“${p.title || p.meeting}”的会议包没有拉取成功${why(p)}。`,
       (p) => `The package of “${p.title || p.meeting}” could not be pulled${because(p)}.`,
     ],
+    meeting_unserved: [
+      (p) => `会议“${p.title || p.meeting}”不能同步，会议室会一直等待：它的 ID ${JSON.stringify(p.meeting)} 不能使用。`,
+      (p) => `The meeting “${p.title || p.meeting}” can't be synced, and its room waits: its id ${JSON.stringify(p.meeting)} can't be used.`,
+    ],
+    "meeting_unserved.do": ["请在主控服务器上换一个 ID 重新创建这个会议：最多 200 字节，不含控制字符、/ 和 \\。", "Create it again at the main server with another id: at most 200 bytes, without control characters, / and \\."],
     storage_error: ["存储文件夹 {path} 不能使用。", "The storage folder {path} can't be used."],
     "storage_error.do": ["请检查文件夹是否存在、能否读写，磁盘是否正常，或换一个文件夹。", "Check that it exists, that the node may write to it and that the disk works, or choose another folder."],
     storage_nearly_full: ["存储空间快满了：已用 {used}，上限 {limit}。", "Storage is nearly full: {used} of {limit} are used."],
