@@ -16,13 +16,12 @@ use std::{net::IpAddr, sync::Arc};
 use axum::{
     Router,
     extract::FromRef,
-    http::{HeaderMap, HeaderName, Method, header},
+    http::HeaderMap,
     middleware,
     response::{Redirect, Response},
     routing::{delete, get, post},
 };
 use tokio_util::sync::CancellationToken;
-use tower_http::cors::{Any, CorsLayer};
 
 use crate::{
     access::{self, Access},
@@ -71,11 +70,12 @@ impl Face {
 
     fn router(self) -> Router {
         // Downloads and the status may be read from any page.
-        let open = Router::new()
-            .route(download::OURS, get(download::package))
-            .route(download::OLD, get(download::package_for_old_clients))
-            .route("/api/status", get(status::status))
-            .layer(cors());
+        let open = wire::readable_anywhere(
+            Router::new()
+                .route(download::OURS, get(download::package))
+                .route(download::OLD, get(download::package_for_old_clients))
+                .route("/api/status", get(status::status)),
+        );
         // What the panel shows to everybody is for our own page only.
         let own = Router::new()
             .route("/", get(to_panel))
@@ -117,25 +117,6 @@ async fn to_panel() -> Redirect {
 
 async fn panel(asked: HeaderMap) -> Response {
     pages::page("index.html", &asked)
-}
-
-/// What a page of another site may read of a download's headers.
-const EXPOSED: [HeaderName; 5] = [
-    header::ETAG,
-    header::CONTENT_DISPOSITION,
-    header::CONTENT_RANGE,
-    header::ACCEPT_RANGES,
-    HeaderName::from_static("repr-digest"),
-];
-
-fn cors() -> CorsLayer {
-    CorsLayer::new()
-        .allow_origin(Any)
-        .allow_methods([Method::GET, Method::HEAD])
-        .allow_headers(Any)
-        .expose_headers(EXPOSED)
-        // The answer is the same for everybody.
-        .vary([])
 }
 
 macro_rules! part_of_face {

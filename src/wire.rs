@@ -13,13 +13,14 @@ pub mod snapshot;
 use std::str::FromStr;
 
 use axum::{
-    Json,
+    Json, Router,
     extract::{FromRequestParts, Query, RawPathParams, Request},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use serde::{Serialize, de::DeserializeOwned};
+use tower_http::cors::{Any, CorsLayer};
 
 use crate::package::{InvalidId, MEDIA_TYPE, PackageId};
 
@@ -55,6 +56,30 @@ pub enum Success {
 
 pub fn done(message: impl Into<String>) -> Json<Done> {
     Json(Done { status: Success::Success, message: message.into() })
+}
+
+/// What a page of another site may read of a download's headers.
+pub const EXPOSED: [HeaderName; 5] = [
+    header::ETAG,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_RANGE,
+    header::ACCEPT_RANGES,
+    HeaderName::from_static("repr-digest"),
+];
+
+/// Lets pages of any site read what is behind these routes. Their preflights are
+/// answered, too: a page that asks for a range sends one first.
+pub fn readable_anywhere<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+    let cors = CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::HEAD])
+        .allow_headers(Any)
+        .expose_headers(EXPOSED)
+        // The answer is the same for everybody.
+        .vary([]);
+    // A fallback that is set later would be outside of the layer, and a preflight
+    // is for a method that no route has.
+    routes.method_not_allowed_fallback(method_not_allowed).layer(cors)
 }
 
 /// What every answer tells a browser: it is what it says it is, in nobody's

@@ -6,7 +6,7 @@ use axum::{
     Json,
     body::{Body, Bytes},
     extract::{Request, State},
-    http::{HeaderMap, request::Parts},
+    http::request::Parts,
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -43,7 +43,11 @@ pub(super) async fn change(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (sender, body) = request.into_parts();
-    let patch = patch(&sender.headers, body).await?;
+    // The guard has refused pages of other sites: only they could be meant.
+    if !body::may_be_json(&sender.headers) {
+        return Err(ApiError::NotJson);
+    }
+    let patch = patch(body).await?;
     apply(settings, board, listening, sender, patch).await?;
     Ok(wire::done("配置已更新").into_response())
 }
@@ -61,7 +65,10 @@ pub(super) async fn check(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (sender, body) = request.into_parts();
-    let patch = patch(&sender.headers, body).await?;
+    if !body::is_json(&sender.headers) {
+        return Err(ApiError::NotJson);
+    }
+    let patch = patch(body).await?;
     // It waits for a save that is under way.
     let problems = tasks::blocking(move || match settings.check(&patch) {
         Ok(config) => {
@@ -75,10 +82,7 @@ pub(super) async fn check(
     Ok(Json(Checked { problems }).into_response())
 }
 
-async fn patch(headers: &HeaderMap, body: Body) -> Result<Map<String, Value>, ApiError> {
-    if !body::is_json(headers) {
-        return Err(ApiError::NotJson);
-    }
+async fn patch(body: Body) -> Result<Map<String, Value>, ApiError> {
     let bytes = read(body).await?;
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(patch)) => Ok(patch),

@@ -61,7 +61,7 @@ fn asked_for(path: &str) -> Option<(usize, Cow<'_, str>)> {
 fn besides(id: &PackageId) -> (String, HeaderMap) {
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    let exposed = super::EXPOSED.map(|name| name.to_string()).join(",");
+    let exposed = wire::EXPOSED.map(|name| name.to_string()).join(",");
     if let Ok(exposed) = HeaderValue::try_from(exposed) {
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }

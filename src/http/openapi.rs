@@ -140,7 +140,7 @@ fn settings_of_the_node() -> Vec<Operation> {
             .text("What is not named stays as it is. All of it is changed, or nothing.")
             .body(true, vec![json::<settings::Patch>()])
             .answers(200, "Saved and in force.", vec![json::<Done>()])
-            .refuses(415, "Not announced as JSON."),
+            .refuses(415, "Announced as something else than JSON."),
         guarded(call(Method::GET, "/api/config/schema", SETTINGS, "What settings there are"))
             .answers(200, "Each with its meaning.", vec![json::<meaning::Described>()]),
         change("/api/config/check", "What would be wrong with a change")

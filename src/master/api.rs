@@ -27,25 +27,26 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/nodes/heartbeat", post(nodes::heartbeat))
         .route("/api/v1/nodes/unregister", post(nodes::unregister))
         .layer(middleware::from_fn_with_state(server.clone(), node_key::check));
-    let open_meetings = Router::new()
-        .route("/", get(manage::list))
-        .route("/status/node", get(status::for_nodes))
-        .route("/status/token", get(clients::status_for_clients))
-        .route("/active/meetings", get(clients::active))
-        .route("/{id}", get(manage::show))
-        .route("/{id}/download-package", get(downloads::download))
-        .route("/{id}/download-package-direct", get(downloads::direct))
-        .route("/{id}/download-nodes-info", get(downloads::sources));
+    let of_clients = wire::readable_anywhere(
+        Router::new()
+            .route("/uploads/packages/{name}", get(downloads::offered_file))
+            .route("/api/v1/meetings/status/token", get(clients::status_for_clients))
+            .route("/api/v1/meetings/active/meetings", get(clients::active))
+            .route("/api/v1/meetings/{id}/download-package", get(downloads::download))
+            .route("/api/v1/meetings/{id}/download-package-direct", get(downloads::direct))
+            .route("/api/v1/meetings/{id}/download-nodes-info", get(downloads::sources)),
+    );
     let open = Router::new()
         .route("/", get(page))
-        .route("/uploads/packages/{name}", get(downloads::offered_file))
+        .route("/api/v1/meetings", get(manage::list))
+        .route("/api/v1/meetings/{id}", get(manage::show))
+        .route("/api/v1/meetings/status/node", get(status::for_nodes))
         .route("/metrics", get(metrics::metrics))
         .route(health::LIVE, get(health::live))
         .route(health::READY, get(metrics::ready))
         .route("/api/v1/nodes/list", get(nodes::list))
         .route("/api/v1/nodes/available", get(nodes::available))
         .merge(of_nodes)
-        .nest("/api/v1/meetings", open_meetings)
         .layer(middleware::from_fn_with_state(access.clone(), access::refuse_foreign));
     let operators = Router::new()
         .route("/api/v1/overview", get(overview::overview))
@@ -59,7 +60,8 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/nodes/key", post(node_key::set).delete(node_key::clear))
         .layer(middleware::from_fn_with_state(access.clone(), access::guard))
         .layer(middleware::from_fn(wire::confidential));
-    open.merge(operators)
+    open.merge(of_clients)
+        .merge(operators)
         .merge(access::router(&access))
         .merge(pages::router())
         .merge(docs::router(&docs::MAIN_SERVER))

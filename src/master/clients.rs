@@ -25,6 +25,9 @@ pub fn id_of_file(name: &str) -> Option<PackageId> {
     name.strip_prefix("meeting_")?.strip_suffix("_pdfs.zip")?.parse().ok()
 }
 
+/// The token while no meeting runs: clients pass it over.
+const NO_TOKEN: &str = "none";
+
 /// A meeting as clients poll it.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ListedMeeting"))]
@@ -48,7 +51,7 @@ impl<'a> Listed<'a> {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PolledByClients"))]
 pub struct Polled<'a> {
-    /// Another one means that something changed.
+    /// Another one means that something changed; `none` while no meeting runs.
     id: &'a str,
     timestamp: f64,
     meetings: Vec<Listed<'a>>,
@@ -56,8 +59,12 @@ pub struct Polled<'a> {
 
 pub async fn status_for_clients(State(server): Shared) -> Json<Value> {
     let book = server.book();
-    let meetings = book.meetings.iter().map(Listed::of).collect();
-    Json(json!(Polled { id: &book.token, timestamp: server.clock.now_s(), meetings }))
+    // A start that is not announced yet shows in nothing: clients would come
+    // before the nodes have the package.
+    let announced = book.running().filter(|meeting| !meeting.unannounced);
+    let meetings: Vec<_> = announced.map(Listed::of).collect();
+    let id = if meetings.is_empty() { NO_TOKEN } else { &book.token };
+    Json(json!(Polled { id, timestamp: server.clock.now_s(), meetings }))
 }
 
 pub async fn active(State(server): Shared) -> Json<Value> {

@@ -45,7 +45,10 @@ pub async fn download(
 }
 
 async fn sent(server: &Arc<Server>, id: PackageId, request: Request) -> Result<Response, Refusal> {
-    running(server, &id)?;
+    running(server, &id).map_err(|refusal| match refusal {
+        Refusal::UnknownMeeting(_) => Refusal::NothingToDownload,
+        other => other,
+    })?;
     let (asked, _) = request.into_parts();
     let (node, answer) = match chosen_node(server, &id) {
         Some(chosen) => {

@@ -3,10 +3,7 @@
 
 use std::time::Duration;
 
-use axum::{
-    extract::{FromRequest, Request},
-    http::{HeaderMap, header},
-};
+use axum::extract::{FromRequest, Request};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -30,14 +27,14 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
-        let said_json = is_json(request.headers());
+        let may_be_json = body::may_be_json(request.headers());
         let read = body::read(request.into_body(), MAX_JSON_BYTES, BODY_TIMEOUT).await;
         let bytes = read.map_err(|unread| match unread {
             Unread::TooLarge(limit) => Refusal::TooLarge(limit),
             Unread::Slow => Refusal::Stalled,
             Unread::Broken => Refusal::Cut(unread.to_string()),
         })?;
-        if !said_json {
+        if !may_be_json {
             return Err(not_an_object(&Value::String(
                 String::from_utf8_lossy(&bytes).into_owned(),
             )));
@@ -54,11 +51,6 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
             }])),
         }
     }
-}
-
-/// Without a content type a body is taken for JSON, as theirs does.
-fn is_json(headers: &HeaderMap) -> bool {
-    !headers.contains_key(header::CONTENT_TYPE) || body::is_json(headers)
 }
 
 fn not_an_object(input: &Value) -> Refusal {
@@ -131,10 +123,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Absent is fine, null is not.
-    pub fn optional_texts(&mut self, name: &str) -> Vec<String> {
-        let Some(items) = self.fields.get(name).and_then(|value| self.items(name, value)) else {
-            return Vec::new();
-        };
+    pub fn optional_texts(&mut self, name: &str) -> Option<Vec<String>> {
+        let items = self.items(name, self.fields.get(name)?)?;
         let mut texts = Vec::with_capacity(items.len());
         for (n, item) in items.iter().enumerate() {
             match item {
@@ -142,7 +132,7 @@ impl<'a> Reader<'a> {
                 other => self.wrong(&[json!(name), json!(n)], "string", other),
             }
         }
-        texts
+        Some(texts)
     }
 
     pub fn objects<T>(&mut self, name: &str, read: impl Fn(&mut Reader<'_>) -> T) -> Vec<T> {

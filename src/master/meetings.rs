@@ -53,8 +53,9 @@ pub struct Meeting {
     /// a start, a kill came in between, and the token may be out of date.
     #[serde(default)]
     pub replacing: bool,
-    /// How many packages it has had; a node of the old kind that says it has
-    /// "the" package can only be believed blindly while there was one.
+    /// How many packages it has had, or was about to have when a kill came; a
+    /// node of the old kind that says it has "the" package can only be believed
+    /// blindly while there was one.
     #[serde(default)]
     pub versions: u32,
 }
@@ -155,8 +156,11 @@ impl Book {
         Ok(())
     }
 
+    /// Saved before a package is put in place: after a kill in between, nobody
+    /// may be taken to have the new one who has the old one.
     pub fn package_coming(&mut self, id: &PackageId) -> Result<(), Refusal> {
         let meeting = self.get_mut(id)?;
+        meeting.versions = meeting.versions.saturating_add(1);
         // Still set: the last replacement's end could not be saved, and its
         // token with it.
         let running = meeting.running();
@@ -174,8 +178,9 @@ impl Book {
     ) -> Result<(), Refusal> {
         let meeting = self.get_mut(id)?;
         meeting.replacing = false;
-        if before != after {
-            meeting.versions = meeting.versions.saturating_add(1);
+        if before == after {
+            meeting.versions = meeting.versions.saturating_sub(1);
+        } else {
             // A start that nobody knows of yet is announced with the new
             // package, in its own time.
             let known = meeting.running() && !meeting.unannounced;

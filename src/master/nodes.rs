@@ -105,10 +105,13 @@ fn beat(
     address: String,
     status: String,
     mut active: Vec<MeetingRef>,
-    mut synced: Vec<String>,
+    synced: Option<Vec<String>>,
     mirror: Option<NodeReport>,
 ) -> Beat {
     active.truncate(MAX_LISTED);
+    // Older nodes know no such list: they have what they call active.
+    let has_active = || active.iter().map(|meeting| meeting.id.clone()).collect();
+    let mut synced = synced.unwrap_or_else(has_active);
     synced.truncate(MAX_LISTED);
     let (downloads, version) =
         mirror.as_ref().map_or((0, None), |m| (m.downloads, Some(clipped(m.version.clone()))));
@@ -157,7 +160,10 @@ pub struct Described<'a> {
     last_seen: f64,
     /// Seconds since it registered.
     uptime: f64,
-    active_meeting: Option<&'a str>,
+    /// Their titles.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    active_meeting: Option<String>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
     active_meetings: &'a [MeetingRef],
     synced_meetings: &'a [String],
     /// Null before it was tried.
@@ -180,7 +186,7 @@ pub fn described<'a>(node_id: &'a str, node: &'a Node, now_s: f64) -> Described<
         status: &node.status,
         last_seen: node.heard_s,
         uptime: now_s - node.registered_s,
-        active_meeting: node.active.first().map(|meeting| &*meeting.id),
+        active_meeting: (!node.active.is_empty()).then(|| titles(&node.active)),
         active_meetings: &node.active,
         synced_meetings: &node.synced,
         reachable,
@@ -188,6 +194,10 @@ pub fn described<'a>(node_id: &'a str, node: &'a Node, now_s: f64) -> Described<
         downloads: node.downloads,
         version: node.version.as_deref(),
     }
+}
+
+fn titles(meetings: &[MeetingRef]) -> String {
+    meetings.iter().map(|meeting| &*meeting.title).collect::<Vec<_>>().join(", ")
 }
 
 /// Where clients can be sent to.

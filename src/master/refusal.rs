@@ -20,6 +20,9 @@ use crate::{
 pub enum Refusal {
     #[error("会议 {0} 不存在")]
     UnknownMeeting(PackageId),
+    /// For clients that download.
+    #[error("会议未找到")]
+    NothingToDownload,
     #[error("会议 {0} 不是进行中状态")]
     NotRunning(PackageId),
     #[error("会议包不存在")]
@@ -68,9 +71,10 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::Invalid(_) | Self::BadPackage(_) | Self::Cut(_) => StatusCode::BAD_REQUEST,
-            Self::UnknownMeeting(_) | Self::NotRunning(_) | Self::UnknownNode(_) => {
-                StatusCode::NOT_FOUND
-            }
+            Self::UnknownMeeting(_)
+            | Self::NothingToDownload
+            | Self::NotRunning(_)
+            | Self::UnknownNode(_) => StatusCode::NOT_FOUND,
             Self::Stalled => StatusCode::REQUEST_TIMEOUT,
             Self::Exists(_) | Self::UploadUnderWay(_) => StatusCode::CONFLICT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,

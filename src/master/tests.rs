@@ -9,7 +9,13 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::{Master, MasterError, MasterOptions};
-use crate::{listen::Listener, package::Sha256, store::tests::zip_of, tasks::Tasks, tls};
+use crate::{
+    listen::Listener,
+    package::Sha256,
+    store::tests::{put, zip_of},
+    tasks::Tasks,
+    tls,
+};
 
 const GRACE: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(600);
@@ -209,7 +215,7 @@ async fn nodes_come_and_go_as_the_contract_says() {
     let (a, b) = (t.node("a").await, t.node("b").await);
     assert_eq!(a["address"], "127.0.0.1:1", "not taken from a heartbeat");
     assert_eq!(b["active_meetings"], json!([{"id": "x", "title": "X"}]));
-    assert_eq!((&b["active_meeting"], &b["synced_meetings"]), (&json!("x"), &json!(["m1"])));
+    assert_eq!((&b["active_meeting"], &b["synced_meetings"]), (&json!("X"), &json!(["m1"])));
     assert!(b["last_seen"].is_f64() && b["uptime"].is_number());
 
     let gone = t.post("/api/v1/nodes/unregister", json!({"node_id": "a"})).await;
@@ -220,6 +226,78 @@ async fn nodes_come_and_go_as_the_contract_says() {
     let again = t.post("/api/v1/nodes/unregister", json!({"node_id": "a"})).await;
     assert_eq!(again, (StatusCode::NOT_FOUND, json!({"detail": "Node a not found"})));
     assert_eq!(t.node("a").await, Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_of_nodes_names_titles_and_leaves_out_what_is_empty() {
+    let t = TestMaster::start().await;
+    let active = json!([{"id": "x", "title": "X"}, {"id": "y", "title": "预算"}]);
+    let beat = async |node_id: &str, active: &Value| {
+        let body = json!({
+            "node_id": node_id, "address": "127.0.0.1:1", "status": "online",
+            "active_meetings": active,
+        });
+        assert_eq!(t.post("/api/v1/nodes/heartbeat", body).await.0, 200);
+        t.node(node_id).await
+    };
+    let busy = beat("busy", &active).await;
+    assert_eq!((&busy["active_meeting"], &busy["active_meetings"]), (&json!("X, 预算"), &active));
+    assert_eq!(busy["synced_meetings"], json!(["x", "y"]), "older nodes send one list");
+    let idle = beat("idle", &json!([])).await;
+    assert!(idle.get("active_meeting").is_none() && idle.get("active_meetings").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_see_running_meetings_only_and_no_token_without_one() {
+    let t = TestMaster::start().await;
+    let polled = async || {
+        let polled = t.json("/api/v1/meetings/status/token").await;
+        let ids = polled["meetings"].as_array().unwrap().iter();
+        let ids: Vec<_> = ids.map(|meeting| meeting["id"].clone()).collect();
+        (polled["id"].as_str().unwrap().to_owned(), ids)
+    };
+    let nothing = ("none".to_owned(), vec![]);
+    t.meeting("m", &zip_of(b"x")).await;
+    t.meeting("waits", &zip_of(b"x")).await;
+    assert_eq!(polled().await, nothing);
+    let (address, _node) = fake_node("n").await;
+    t.register("n", &address).await;
+    t.reached("n").await;
+    t.started("m").await;
+    assert_eq!(polled().await, nothing, "the node does not have it yet");
+    t.old_beat("n", &address, &["m"]).await;
+    t.until_token_changes("none").await;
+    assert_eq!(polled().await.1, ["m"]);
+    t.post("/api/v1/meetings/m/end", Value::Null).await;
+    assert_eq!(polled().await, nothing);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_any_site_may_download_ranges() {
+    let t = TestMaster::start().await;
+    t.meeting("m", &zip_of(b"x")).await;
+    t.started("m").await;
+    let offered = t.json("/api/v1/meetings/active/meetings").await[0]["package_url"].clone();
+    for (path, readable) in [
+        ("/api/v1/meetings/m/download-package", true),
+        ("/api/v1/meetings/m/download-package-direct", true),
+        (offered.as_str().unwrap(), true),
+        ("/api/v1/meetings/status/token", true),
+        ("/api/v1/meetings", false),
+        ("/api/v1/nodes/list", false),
+    ] {
+        let asks = |method| t.request(method, path).header("origin", "http://elsewhere.test");
+        let preflight = asks(Method::OPTIONS)
+            .header("access-control-request-method", "GET")
+            .header("access-control-request-headers", "range, if-range");
+        let answer = preflight.send().await.unwrap();
+        assert_eq!(answer.status().is_success(), readable, "{path}: {}", answer.status());
+        let field = |name: &str| answer.headers().get(name).map(|v| v.to_str().unwrap().to_owned());
+        assert_eq!(field("access-control-allow-headers"), readable.then(|| "*".into()), "{path}");
+        let got = asks(Method::GET).send().await.unwrap();
+        assert_eq!(got.headers().contains_key("access-control-allow-origin"), readable, "{path}");
+        assert_eq!(got.headers().contains_key("access-control-expose-headers"), readable, "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -413,7 +491,7 @@ async fn a_download_that_cannot_be_has_the_contracts_words() {
         (status.as_u16(), answer["detail"].as_str().unwrap_or_default().to_owned())
     };
     let of = |id: &str| format!("/api/v1/meetings/{id}/download-package");
-    assert_eq!(refused(&of("x")).await, (404, "会议 x 不存在".into()));
+    assert_eq!(refused(&of("x")).await, (404, "会议未找到".into()));
     assert_eq!(refused(&(of("x") + "-direct")).await, (404, "会议 x 不存在".into()));
     assert_eq!(refused(&of("m")).await, (404, "会议 m 不是进行中状态".into()));
     t.started("m").await;
@@ -588,6 +666,68 @@ async fn a_package_without_its_manifest_is_verified_and_a_damaged_one_goes() {
     };
     tokio::time::timeout(Duration::from_secs(20), settled).await.unwrap();
     assert!(!packages.join("meeting_bad").exists());
+}
+
+/// As [`copy`], by links: the packages stay the files that were verified.
+fn link(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => link(&entry.path(), &to),
+            // The process that holds it lives on.
+            false if entry.file_name() == ".lock" => {}
+            false => std::fs::hard_link(entry.path(), to).unwrap(),
+        }
+    }
+}
+
+/// Each file is replaced by a rename: a kill leaves what the links lead to.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_kill_at_any_step_of_a_replacement_no_old_node_passes_for_current() {
+    for runs in [true, false] {
+        let t = TestMaster::start().await;
+        t.meeting("m", &zip_of(b"old")).await;
+        if runs {
+            t.started("m").await;
+        }
+        let (data, kills) = (t.folder.path().join("data"), tempfile::tempdir().unwrap());
+        let killed = |step: &str| link(&data, &kills.path().join(step).join("data"));
+        killed("before");
+        let server = &t.master.server;
+        let replaced = server.replace_package(&"m".parse().unwrap(), || {
+            killed("announced");
+            let stored = put(&server.store, "m", &zip_of(b"new"));
+            killed("manifest");
+            Ok(stored)
+        });
+        replaced.unwrap();
+        killed("state");
+        let at = |step: &str, name: &str| kills.path().join(step).join("data").join(name);
+        // Between the rename of the package and its manifest.
+        link(&kills.path().join("manifest"), &kills.path().join("renamed"));
+        let manifest = "packages/meeting_m/manifest.json";
+        std::fs::remove_file(at("renamed", manifest)).unwrap();
+        std::fs::hard_link(at("before", manifest), at("renamed", manifest)).unwrap();
+        assert!(t.master.shut_down(GRACE).await);
+
+        for step in ["before", "announced", "renamed", "manifest", "state"] {
+            let folder = tempfile::tempdir().unwrap();
+            link(&kills.path().join(step), folder.path());
+            let t = TestMaster::in_folder(folder, LONG).await;
+            let meeting = async || t.json("/api/v1/meetings/m").await;
+            let verified = async {
+                while meeting().await["sha256"].is_null() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), verified).await.expect(step);
+            // It has the old one, and all that it says is that it has one.
+            t.old_beat("n", "127.0.0.1:1", &["m"]).await;
+            let passes = meeting().await["nodes"] == json!(["n"]);
+            assert_eq!(passes, step == "before", "killed at {step}, running: {runs}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -58,6 +58,12 @@ pub fn is_json(headers: &HeaderMap) -> bool {
         || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }
 
+/// As [`is_json`], or not announced as anything: old tools send no type. A page
+/// elsewhere can leave it out, too, so that its origin has to be looked at.
+pub fn may_be_json(headers: &HeaderMap) -> bool {
+    !headers.contains_key(header::CONTENT_TYPE) || is_json(headers)
+}
+
 pub fn not_json() -> Response {
     let text =
         "请求需要 Content-Type: application/json / send it with Content-Type: application/json";
@@ -126,6 +132,7 @@ mod tests {
                 headers.insert(header::CONTENT_TYPE, value.parse().unwrap());
             }
             assert_eq!(is_json(&headers), expected, "{value:?}");
+            assert_eq!(may_be_json(&headers), expected || value.is_none(), "{value:?}");
         }
     }
 }

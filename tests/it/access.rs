@@ -310,26 +310,37 @@ async fn pages_of_other_sites_change_nothing_and_read_only_what_is_open() {
         let answer = asked.send().await.unwrap();
         let allowed = answer.headers().contains_key("access-control-allow-origin");
         assert_eq!(allowed, readable, "{path}");
+        // As a page asks before it sends a range.
+        let preflight = client()
+            .request(Method::OPTIONS, node.url(path))
+            .header("origin", "http://evil.test")
+            .header("access-control-request-method", "GET")
+            .header("access-control-request-headers", "range");
+        let answer = preflight.send().await.unwrap();
+        let allowed = answer.headers().contains_key("access-control-allow-headers");
+        assert_eq!((answer.status().is_success(), allowed), (readable, readable), "{path}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn json_needs_its_content_type_but_for_the_heartbeat_call_of_old_tools() {
+async fn json_needs_its_content_type_but_for_the_calls_of_old_tools() {
     let (_main, node, token) = node().await;
     let post = |path: &str, body: &'static str| client().post(node.url(path)).body(body);
     let unsupported = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-    assert_eq!(sent(post("/api/config", "{}")).await, unsupported);
     assert_eq!(sent(post("/api/config/check", "{}")).await, unsupported);
     assert_eq!(sent(post("/api/login", "{}")).await, unsupported);
     let text = post("/api/config", "{}").header("content-type", "text/plain");
     assert_eq!(sent(text).await, unsupported);
     let json = post("/api/config", "{}").header("content-type", "application/json; charset=utf-8");
     assert_eq!(sent(json).await, StatusCode::OK);
-    let heartbeat = || post("/api/config/heartbeat", "20");
-    assert_eq!(sent(heartbeat()).await, StatusCode::OK);
-    let foreign = || heartbeat().header(FOREIGN_HOST.0, FOREIGN_HOST.1);
-    assert_eq!(sent(foreign()).await, StatusCode::UNAUTHORIZED);
-    assert_eq!(sent(foreign().bearer_auth(&token)).await, StatusCode::OK);
+    for (path, body) in [("/api/config/heartbeat", "20"), ("/api/config", "{}")] {
+        assert_eq!(sent(post(path, body)).await, StatusCode::OK);
+        let foreign = || post(path, body).header(FOREIGN_HOST.0, FOREIGN_HOST.1);
+        assert_eq!(sent(foreign()).await, StatusCode::UNAUTHORIZED);
+        assert_eq!(sent(foreign().bearer_auth(&token)).await, StatusCode::OK);
+        let page = post(path, body).header("origin", "http://evil.test");
+        assert_eq!(sent(page.bearer_auth(&token)).await, StatusCode::FORBIDDEN);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -60,7 +60,7 @@ async fn a_bad_change_names_each_fault_and_changes_nothing() {
         assert_eq!(status, StatusCode::BAD_REQUEST, "{bad} {answer}");
     }
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let no_json = client().post(node.url("/api/config")).body("{}").send().await.unwrap();
+    let no_json = client().post(node.url("/api/config/check")).body("{}").send().await.unwrap();
     assert_eq!(no_json.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let garbage = client()
         .post(node.url("/api/config"))
