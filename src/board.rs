@@ -198,6 +198,8 @@ pub struct Sync {
     pub complete: bool,
     /// Active ones that can't be served, whatever is done here.
     pub unserved: Arc<[UnservedMeeting]>,
+    /// How many more there are than a node takes in.
+    pub left_out: usize,
     /// Active meetings whose package here is known to be the current one:
     /// what a heartbeat may call synced.
     pub confirmed: Arc<HashSet<PackageId>>,

@@ -6,14 +6,16 @@
 //! and says so when it could not make sense of something, because nothing may
 //! be deleted on the strength of an answer that was not understood.
 
-use std::collections::HashSet;
+mod list;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sha2::{Digest, Sha256 as Hasher};
 use thiserror::Error;
 
 use crate::package::{PackageId, Sha256};
+pub use list::MAX_MEETINGS;
+use list::{Item, List, Listed};
 
 /// `POST /api/v1/nodes/register`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +108,8 @@ pub struct MeetingStatus {
     pub unreadable: Vec<String>,
     /// Those of them that are meetings, with ids that nothing can be named by.
     pub unserved: Vec<UnservedMeeting>,
+    /// How many more than [`MAX_MEETINGS`] there were; the list is not complete then.
+    pub left_out: usize,
     /// Where the packages are, if the answer tells it of every meeting: our
     /// own main server does, so that a node need not ask another time.
     pub offers: Option<Vec<OfferedPackage>>,
@@ -124,99 +128,51 @@ pub struct OfferedPackage {
 #[error("the answer could not be understood: {0}")]
 pub struct Unreadable(pub String);
 
-/// Reads a status answer in any of the shapes that contract.md lists. One that
-/// names no list in any of them is not understood: what a gateway or a failing
-/// server says has an `id`, too, and would end all meetings.
+/// A status answer in any of the shapes that contract.md lists.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Answer {
+    id: Item,
+    active_meetings: List,
+    active_meeting: Item,
+    error: Item,
+}
+
+/// Reads a status answer. One that names no list of meetings in any of the known
+/// shapes is not understood: what a gateway or a failing server says has an
+/// `id`, too, and would end all meetings.
 pub fn read_status(body: &[u8]) -> Result<MeetingStatus, Unreadable> {
-    let Value::Object(answer) = parse(body)? else {
-        return Err(Unreadable("not an object".into()));
-    };
-    let mut items = Items::default();
-    match (answer.get("active_meetings"), answer.get("active_meeting")) {
-        (Some(Value::Array(list)), _) => list.iter().for_each(|item| items.add(None, item)),
-        (Some(one @ Value::Object(fields)), _) if fields.contains_key("id") => items.add(None, one),
-        (Some(Value::Object(by_id)), _) => {
-            by_id.iter().for_each(|(id, item)| items.add(Some(id), item));
-        }
-        (Some(other), _) => return Err(Unreadable(format!("active_meetings is {other}"))),
-        (None, Some(Value::Null)) => {}
-        (None, Some(Value::Bool(_) | Value::Array(_))) => {
-            return Err(Unreadable("active_meeting is no meeting".into()));
-        }
-        (None, Some(single)) => items.add(None, single),
-        (None, None) => return Err(Unreadable("no list of meetings".into())),
+    let Answer { id, active_meetings: mut list, active_meeting, error } = parse(body, b'{')?;
+    match active_meeting {
+        _ if list.is_told => {}
+        Item::Missing => return Err(Unreadable("no list of meetings".into())),
+        Item::Other(_) => return Err(Unreadable("active_meeting is no meeting".into())),
+        Item::Null => {}
+        single => list.add(None, single),
     }
-    let token = answer.get("id").and_then(scalar);
+    let token = id.text();
     if token.is_none() {
         // Every known shape has one: this may be half of something else.
-        items.unreadable.push("no token".to_owned());
+        list.unreadable.push("no token".to_owned());
     }
-    if is_failure(&answer) {
-        items.unreadable.push("it names an error".to_owned());
+    if error.is_something() {
+        list.unreadable.push("it names an error".to_owned());
     }
-    let told = items.offers.len() == items.active.len() && items.unreadable.is_empty();
-    Ok(MeetingStatus {
-        token: token.unwrap_or_default(),
-        offers: (told && !items.active.is_empty()).then_some(items.offers),
-        active: items.active,
-        unreadable: items.unreadable,
-        unserved: items.unserved,
-    })
+    let List { meetings, mut unreadable, unserved, left_out, .. } = list;
+    if left_out > 0 {
+        unreadable.push(format!("{left_out} more than the {MAX_MEETINGS} that are taken in"));
+    }
+    // Null tells, too: that there is none.
+    let all_told = !meetings.is_empty() && meetings.iter().all(|listed| listed.path.is_some());
+    let offers = (all_told && unreadable.is_empty()).then(|| meetings.iter().map(offer).collect());
+    let active = meetings.into_iter().map(|listed| listed.meeting).collect();
+    let token = token.unwrap_or_default();
+    Ok(MeetingStatus { token, active, unreadable, unserved, left_out, offers })
 }
 
-/// Whether it says that something went wrong, whatever else it says.
-fn is_failure(fields: &Map<String, Value>) -> bool {
-    fields.get("error").is_some_and(|error| !error.is_null())
-}
-
-/// The entries of a list of active meetings, as far as they were read.
-#[derive(Default)]
-struct Items {
-    active: Vec<ActiveMeeting>,
-    unreadable: Vec<String>,
-    unserved: Vec<UnservedMeeting>,
-    seen: HashSet<PackageId>,
-    /// Of the entries that say anything of their package.
-    offers: Vec<OfferedPackage>,
-}
-
-impl Items {
-    fn add(&mut self, key: Option<&String>, item: &Value) {
-        let fields = item.as_object();
-        let field = |name: &str| fields.and_then(|fields| fields.get(name));
-        let id = field("id").and_then(scalar).or_else(|| key.cloned()).or_else(|| scalar(item));
-        let id = id.filter(|id| !id.is_empty() && !fields.is_some_and(is_failure));
-        let id = match id.map(|id| id.parse::<PackageId>().map_err(|_| id)) {
-            Some(Ok(id)) => id,
-            unread => {
-                if let Some(Err(id)) = unread {
-                    let title = field("title").and_then(scalar).map(shortened);
-                    self.unserved.push(UnservedMeeting { id: shortened(id), title });
-                }
-                return self.unreadable.push(item.to_string().chars().take(80).collect());
-            }
-        };
-        if !self.seen.insert(id.clone()) {
-            return;
-        }
-        // In an object by id, a plain value is the title, or else the text of
-        // an error: it may be a meeting, but ends no other.
-        let title = match (key, fields) {
-            (Some(key), None) => {
-                self.unreadable.push(format!("{key}: {item}").chars().take(80).collect());
-                scalar(item)
-            }
-            _ => field("title").and_then(scalar),
-        };
-        let title = title.map_or_else(|| default_title(&id), shortened);
-        let sha256 = field("sha256").and_then(Value::as_str).and_then(|hex| hex.parse().ok());
-        // Null tells, too: that there is none.
-        if field("package_url").is_some() {
-            let path = fields.and_then(path);
-            self.offers.push(OfferedPackage { id: id.clone(), title: title.clone(), path });
-        }
-        self.active.push(ActiveMeeting { id, title, sha256 });
-    }
+fn offer(listed: &Listed) -> OfferedPackage {
+    let Listed { meeting: ActiveMeeting { id, title, .. }, path } = listed;
+    OfferedPackage { id: id.clone(), title: title.clone(), path: path.clone().flatten() }
 }
 
 /// What an answer to a poll says apart from the time in it, which differs
@@ -244,30 +200,8 @@ pub fn read_unreachable(body: &[u8]) -> Option<String> {
 /// Reads the list of active meetings with their offered packages. Entries
 /// that make no sense are left out: the list only ever adds a faster route.
 pub fn read_offers(body: &[u8]) -> Result<Vec<OfferedPackage>, Unreadable> {
-    let Value::Array(items) = parse(body)? else {
-        return Err(Unreadable("not a list".into()));
-    };
-    let offer = |item: &Value| {
-        let id: PackageId = item.get("id").and_then(scalar)?.parse().ok()?;
-        let title = item.get("title").and_then(scalar).unwrap_or_else(|| default_title(&id));
-        Some(OfferedPackage { id, title, path: item.as_object().and_then(path) })
-    };
-    Ok(items.iter().filter_map(offer).collect())
-}
-
-fn path(fields: &Map<String, Value>) -> Option<String> {
-    let path = fields.get("package_url")?.as_str()?;
-    (!path.is_empty()).then(|| path.to_owned())
-}
-
-/// Titles go into logs, heartbeats and pages; none needs to be longer.
-const MAX_TITLE_CHARS: usize = 300;
-
-fn shortened(title: String) -> String {
-    match title.char_indices().nth(MAX_TITLE_CHARS) {
-        Some((end, _)) => format!("{}…", &title[..end]),
-        None => title,
-    }
+    let list: List = parse(body, b'[')?;
+    Ok(list.meetings.iter().map(offer).collect())
 }
 
 /// What a meeting without a title is called.
@@ -275,17 +209,16 @@ pub fn default_title(id: &PackageId) -> String {
     format!("会议 {id}")
 }
 
-fn parse(body: &[u8]) -> Result<Value, Unreadable> {
-    serde_json::from_slice(body).map_err(|error| Unreadable(format!("not JSON ({error})")))
-}
-
-/// Strings and numbers as text; main servers send ids and tokens as either.
-fn scalar(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) if !number.is_f64() => Some(number.to_string()),
-        _ => None,
+/// Reads what begins with this bracket: serde takes a list for the fields of an
+/// object in their order.
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], begin: u8) -> Result<T, Unreadable> {
+    if body.trim_ascii_start().first().is_some_and(|first| *first != begin) {
+        return Err(Unreadable(format!("it does not begin with {}", char::from(begin))));
     }
+    serde_json::from_slice(body).map_err(|error| match error.is_data() {
+        true => Unreadable(error.to_string()),
+        false => Unreadable(format!("not JSON ({error})")),
+    })
 }
 
 #[cfg(test)]
@@ -364,6 +297,8 @@ mod tests {
             r#"{"id":"t","active_meetings":null,"active_meeting":"a"}"#,
             r#"{"id":"t","active_meeting":false}"#,
             r#"{"id":"t","active_meeting":[]}"#,
+            r#"{"id":"t","active_meeting":1.5}"#,
+            r#"["t",["a"]]"#,
             r#"{"id":"t"}"#,
             r#"{"id":"t","meetings":[]}"#,
             r#"{"id":"t","timestamp":1.5}"#,
@@ -386,7 +321,6 @@ mod tests {
             json!({"id": "t", "active_meetings": {"error": "x"}}),
             json!({"id": "t", "active_meetings": {"code": 500, "message": "x"}}),
             json!({"id": "t", "active_meeting": ""}),
-            json!({"id": "t", "active_meeting": 1.5}),
             json!({"id": "t", "active_meeting": {"error": "x"}}),
             json!({"id": null, "active_meetings": []}),
             json!({"id": {}, "active_meetings": []}),
@@ -407,6 +341,25 @@ mod tests {
         assert_eq!(status.unserved, [unserved]);
         assert_eq!(read(json!({"active_meetings": []})).unwrap().unreadable, ["no token"]);
         assert_eq!(read(json!({"id": "t", "active_meetings": [1.5]})).unwrap().unreadable, ["1.5"]);
+    }
+
+    #[test]
+    fn what_is_more_than_a_node_takes_in_is_left_out_and_the_list_not_complete() {
+        for (count, left_out) in [(MAX_MEETINGS - 1, 0), (MAX_MEETINGS, 0), (MAX_MEETINGS + 7, 7)] {
+            let ids: Vec<_> = (0..count).map(|n| format!("m{n}")).collect();
+            let by_id = ids.iter().map(|id| (id.clone(), json!({"title": "T"}))).collect();
+            for list in [json!(ids), Value::Object(by_id)] {
+                let status = read(json!({"id": "t", "active_meetings": list})).unwrap();
+                assert_eq!((status.active.len(), status.left_out), (count - left_out, left_out));
+                assert_eq!(status.unreadable.is_empty(), left_out == 0);
+            }
+            let nonsense = json!({"id": "t", "active_meetings": vec![json!(null); count]});
+            let status = read(nonsense).unwrap();
+            assert!(status.unreadable.len() < 20 && status.left_out == left_out);
+            let offers = json!(ids.iter().map(|id| json!({"id": id})).collect::<Vec<_>>());
+            let offers = read_offers(offers.to_string().as_bytes()).unwrap();
+            assert_eq!(offers.len(), count - left_out);
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::{
     board::{self, Active, Failing, Fault},
     fetch::{Catalogue, Offer, Phase, Progress, Reason, belongs},
     package::{PackageId, Sha256},
-    protocol::{ActiveMeeting, MeetingStatus, OfferedPackage, UnservedMeeting},
+    protocol::{ActiveMeeting, MAX_MEETINGS, MeetingStatus, OfferedPackage, UnservedMeeting},
     store::{Store, now_s},
     upstream::Seen,
 };
@@ -44,6 +44,7 @@ pub struct Known {
     pub active: Arc<Active>,
     pub complete: bool,
     unserved: Arc<[UnservedMeeting]>,
+    pub left_out: usize,
     pub offers: Arc<HashMap<PackageId, Offer>>,
     pub offers_at: Option<Instant>,
     /// Answers to polls bring the offers with them.
@@ -86,18 +87,21 @@ impl Known {
     /// only adds to what is known: they may be anybody's.
     /// Returns the meetings that are no longer active.
     pub fn take_status(&mut self, status: MeetingStatus) -> Vec<PackageId> {
-        let MeetingStatus { token, mut active, unreadable, unserved, .. } = status;
+        let MeetingStatus { token, mut active, unreadable, unserved, left_out, .. } = status;
         if *self.unserved != *unserved {
             self.unserved = unserved.into();
         }
+        self.left_out = left_out;
         if unreadable.is_empty() {
             self.answers += 1;
         } else {
             if self.complete || self.answers == 0 {
-                warn!("the list of active meetings has entries that make no sense: {unreadable:?}");
+                warn!("the list of active meetings was not understood whole: {unreadable:?}");
             }
             let named: HashSet<_> = active.iter().map(|meeting| meeting.id.clone()).collect();
             active.extend(self.active.iter().filter(|m| !named.contains(&m.id)).cloned());
+            // Ever other entries must not add up.
+            active.truncate(MAX_MEETINGS);
         }
         self.complete = unreadable.is_empty();
         if *self.token != *token {
@@ -302,6 +306,7 @@ impl Known {
             active: self.active.clone(),
             complete: self.complete,
             unserved: self.unserved.clone(),
+            left_out: self.left_out,
             confirmed: self.confirmed.clone(),
             failing: self.failing.clone(),
             last_pull_s: self.last_pull_s,
@@ -356,8 +361,7 @@ mod tests {
             token: "t".into(),
             active: ids.iter().map(meeting).collect(),
             unreadable: unreadable.iter().map(ToString::to_string).collect(),
-            unserved: Vec::new(),
-            offers: None,
+            ..MeetingStatus::default()
         }
     }
 
@@ -393,6 +397,18 @@ mod tests {
         let ended = known.take_status(status(&["b"], &[]));
         assert_eq!(ended, ["c".parse().unwrap(), "a".parse().unwrap()]);
         assert_eq!((ids(&known), known.answers), (vec!["b".into()], 2));
+    }
+
+    #[test]
+    fn answers_that_were_not_understood_whole_add_up_to_no_more_than_is_taken_in() {
+        let mut known = Known::of("o", None);
+        for round in 0..3 {
+            let names: Vec<_> = (0..MAX_MEETINGS / 2).map(|n| format!("m{round}-{n}")).collect();
+            known
+                .take_status(status(&names.iter().map(String::as_str).collect::<Vec<_>>(), &["?"]));
+            assert!(names.iter().all(|name| known.active.contains(&name.parse().unwrap())));
+        }
+        assert_eq!(known.active.len(), MAX_MEETINGS);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::{
     board::{self, Answered, Board},
     config::Settings,
     fetch::{Fetch, Outcome, PullError, Reason},
+    metrics::Limit,
     package::PackageId,
     store::now_s,
     upstream::{Connector, UpstreamError},
@@ -31,6 +32,9 @@ use crate::{
 /// become the work: at most a tenth of the time goes into it meanwhile.
 const PAUSE_PER_ACT: u32 = 9;
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// Pulls that have begun, with those that wait for their turn or between two
+/// attempts. Far more than run at a time: each takes some memory meanwhile.
+const MAX_PULLS: usize = 1000;
 
 pub(super) struct Worker {
     settings: Arc<Settings>,
@@ -199,6 +203,9 @@ impl Worker {
         let nothing_new = polled.news.is_none() && polled.offers.is_none();
         match polled.news {
             Some(status) => {
+                if status.left_out > 0 {
+                    self.board.counts.limits.one(Limit::ActiveMeetings);
+                }
                 self.known.offers_told = polled.offers_told;
                 for ended in self.known.take_status(status) {
                     self.fetch.give_up(&ended);
@@ -228,7 +235,9 @@ impl Worker {
         let mut to_check = Vec::new();
         for step in steps {
             match step {
-                Step::Pull(id, reason) => self.pull(id, reason),
+                Step::Pull(id, reason) if self.pulls.len() < MAX_PULLS => self.pull(id, reason),
+                // When others have ended.
+                Step::Pull(..) => {}
                 Step::Check(id) => to_check.push(id),
                 Step::Confirm(id) => self.known.confirm(&id, self.known.token.clone()),
             }

@@ -82,6 +82,17 @@ fn what(problem: &Value, language: Language) -> String {
                 format!("the list of meetings can't be read from {at}"),
             )
         }
+        "too_many_meetings" => {
+            let (limit, left_out) = (field("limit"), field("left_out"));
+            (
+                format!(
+                    "主控服务器列出的会议太多，节点只同步 {limit} 个，其余 {left_out} 个未同步"
+                ),
+                format!(
+                    "the main server lists too many meetings: {limit} are synced, {left_out} are not"
+                ),
+            )
+        }
         "address_unreachable" => {
             let at = field("address");
             (

@@ -10,7 +10,7 @@ use crate::{
     board::{Doubt, Presence, Sync, Unused},
     config::Config,
     machine::Machine,
-    protocol::UnservedMeeting,
+    protocol::{self, UnservedMeeting},
     store::LOW_DISK_BYTES,
     tls::Doubtful,
     wire::problem::Problem,
@@ -66,6 +66,13 @@ pub(super) fn found(seen: &Seen) -> Vec<Problem> {
     }));
     if seen.running {
         found.extend(main_server(seen));
+        if seen.sync.left_out > 0 {
+            let (limit, left_out) = (protocol::MAX_MEETINGS, seen.sync.left_out);
+            found.push(Problem::error(
+                "too_many_meetings",
+                json!({"limit": limit, "left_out": left_out}),
+            ));
+        }
         found.extend(seen.presence.unreachable.as_ref().map(|text| {
             let address = &seen.presence.address;
             Problem::error("address_unreachable", json!({"address": address, "text": text}))
@@ -223,6 +230,7 @@ mod tests {
         assert_eq!(polls, ["poll_failed"]);
         let others = codes(|c, presence, sync, machine| {
             roomy(c);
+            sync.left_out = 1;
             presence.unreachable = Some("no route".into());
             sync.unserved = [UnservedMeeting { id: "a/b".into(), title: None }].into();
             machine.disk_free = 1;
@@ -233,6 +241,7 @@ mod tests {
             presence.doubts = vec![interface, Doubt::Private { address, main_server }];
         });
         let told = [
+            "too_many_meetings",
             "address_unreachable",
             "meeting_unserved",
             "interface_missing",

@@ -6,7 +6,8 @@ use serde_json::json;
 use super::{Attack, tries};
 use crate::support::{
     ScriptedMain,
-    process::{NodeFolder, NodeProcess},
+    metrics::Metrics,
+    process::{MemoryPeak, NodeFolder, NodeProcess},
     until, zip_of,
 };
 
@@ -72,4 +73,36 @@ async fn is_wary(node: &NodeProcess) -> bool {
     let problems = status["problems"].as_array().unwrap();
     let active = status["meetings"].as_array().unwrap().iter().filter(|m| m["active"] == true);
     problems.iter().any(|problem| problem["code"] == "poll_failed") || active.count() >= 3
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_more_meetings_than_any_room_has_fills_no_memory() {
+    let (main, tries) = (ScriptedMain::start().await, tries(1, 3));
+    let (mut kept, mut most) = (0, 0.0_f64);
+    for _ in 0..tries {
+        let list: Vec<_> = (0..120_000).map(|n| format!(r#"{{"id":"m{n}","title":""}}"#)).collect();
+        let list = list.join(",");
+        main.play().status_answer = Some(format!(r#"{{"id":"t","active_meetings":[{list}]}}"#));
+        let node = NodeFolder::of(&main.authority()).start().await;
+        let memory = MemoryPeak::watch(node.process.id());
+        let asked = main.asked("package-direct").len();
+        until_polled(&main, 3).await;
+        // Pulls, and what becomes of each, take memory, too.
+        until("pulls", async || (main.asked("package-direct").len() > asked + 3000).then_some(()))
+            .await;
+        let status = node.status().await;
+        let told = status["problems"].as_array().unwrap().iter().find(|problem| {
+            problem["code"] == "too_many_meetings" && problem["left_out"] == 110_000
+        });
+        let metrics = Metrics::of(&node.url("")).await;
+        let counted = metrics.get("edge_mirror_limits_reached_total{limit=\"active_meetings\"}");
+        most = most.max(memory.mebibytes());
+        let shown = status["meetings"].as_array().unwrap().len();
+        kept += usize::from(told.is_some() && counted > 0.0 && shown == 10_000 && most < 80.0);
+    }
+    Attack {
+        fault: "the main server lists 120,000 active meetings in one answer of 3.5 MB",
+        promise: "10,000 are taken in, /api/status says so, and the node stays below 80 MiB",
+    }
+    .report(tries, kept, &format!("{most:.0} MiB at most"));
 }

@@ -43,6 +43,14 @@ export default {
       (p) => `The list of meetings can't be read from ${p.main_server}${because(p)}.`,
     ],
     "poll_failed.do": ["新开始的会议暂不同步，已就绪的会议包照常提供下载。", "Meetings that start now are not synced; packages that are ready are still served."],
+    too_many_meetings: [
+      "主控服务器列出的会议太多：节点最多同步 {limit} 个，其余 {left_out} 个未同步。",
+      "The main server lists too many meetings: {limit} are synced, {left_out} are not.",
+    ],
+    "too_many_meetings.do": [
+      "请在主控服务器上结束不再需要的会议；在此之前，不会清理任何会议包。",
+      "End meetings that are over at the main server. Until then no package is cleaned away.",
+    ],
     meeting_failing: [
       (p) => `会议“${p.title || p.meeting}”的会议包没有拉取成功${why(p)}。`,
       (p) => `The package of “${p.title || p.meeting}” could not be pulled${because(p)}.`,

@@ -1,0 +1,250 @@
+//! Lists of meetings in all the shapes in which main servers send them. They are
+//! read entry by entry, and of each entry only what is of interest is kept: as
+//! a tree of JSON values, an answer takes forty times its length in memory.
+
+use std::{collections::HashSet, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
+};
+
+use super::{ActiveMeeting, UnservedMeeting, default_title};
+use crate::package::PackageId;
+
+/// Meetings that a node takes in: far more than any main server runs at a time,
+/// and few enough for what is known of each to fit into a small machine.
+pub const MAX_MEETINGS: usize = 10_000;
+/// Entries without sense that are shown; more of them say no more.
+const MAX_SHOWN: usize = 10;
+const MAX_SHOWN_CHARS: usize = 80;
+/// The status page names no more of them.
+const MAX_UNSERVED: usize = 100;
+/// Titles go into logs, heartbeats and pages; none needs to be longer.
+const MAX_TITLE_CHARS: usize = 300;
+
+/// A value, or an entry of a list, as far as it is of interest.
+#[derive(Debug, Default)]
+pub(super) enum Item {
+    #[default]
+    Missing,
+    Null,
+    /// Main servers send ids and tokens as texts or as whole numbers.
+    Text(String),
+    Fields(Box<Fields>),
+    Other(String),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Fields {
+    id: Item,
+    title: Item,
+    sha256: Item,
+    package_url: Item,
+    error: Item,
+}
+
+/// A meeting, and its `package_url` where it has that field, even if empty.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub meeting: ActiveMeeting,
+    pub path: Option<Option<String>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct List {
+    /// The answer has one.
+    pub is_told: bool,
+    pub meetings: Vec<Listed>,
+    pub unreadable: Vec<String>,
+    pub unserved: Vec<UnservedMeeting>,
+    pub left_out: usize,
+    entries: usize,
+    seen: HashSet<PackageId>,
+}
+
+impl Item {
+    pub(super) fn text(self) -> Option<String> {
+        if let Self::Text(text) = self { Some(text) } else { None }
+    }
+
+    pub(super) fn is_something(&self) -> bool {
+        !matches!(self, Self::Missing | Self::Null)
+    }
+
+    fn shown(&self) -> String {
+        let text = match self {
+            Self::Missing | Self::Null => "null",
+            Self::Text(text) | Self::Other(text) => text,
+            Self::Fields(fields) => return format!("{{id: {}}}", fields.id.shown()),
+        };
+        text.chars().take(MAX_SHOWN_CHARS).collect()
+    }
+}
+
+impl List {
+    pub(super) fn add(&mut self, key: Option<String>, item: Item) {
+        self.entries += 1;
+        let shown = item.shown();
+        let (fields, plain) = match item {
+            Item::Fields(fields) => (*fields, None),
+            plain => (Fields::default(), plain.text()),
+        };
+        // In an object by id, a plain value is the title, or else the text of
+        // an error: it may be a meeting, but ends no other.
+        let (id, title) = match (key, plain) {
+            (Some(key), Some(title)) => {
+                self.note_unreadable(format!("{key}: {shown}"));
+                (Some(key), Some(title))
+            }
+            (key, plain) => (key.or(plain), None),
+        };
+        let id = fields.id.text().or(id).filter(|id| !id.is_empty());
+        let Some(id) = id.filter(|_| !fields.error.is_something()) else {
+            return self.note_unreadable(shown);
+        };
+        let title = fields.title.text().or(title);
+        let Ok(id) = id.parse::<PackageId>() else {
+            if self.unserved.len() < MAX_UNSERVED {
+                let (id, title) = (shortened(id), title.map(shortened));
+                self.unserved.push(UnservedMeeting { id, title });
+            }
+            return self.note_unreadable(shown);
+        };
+        if !self.seen.insert(id.clone()) {
+            return;
+        }
+        let title = title.map_or_else(|| default_title(&id), shortened);
+        let sha256 = fields.sha256.text().and_then(|hex| hex.parse().ok());
+        let path = match fields.package_url {
+            Item::Missing => None,
+            url => Some(url.text().filter(|path| !path.is_empty())),
+        };
+        self.meetings.push(Listed { meeting: ActiveMeeting { id, title, sha256 }, path });
+    }
+
+    fn note_unreadable(&mut self, shown: String) {
+        if self.unreadable.len() < MAX_SHOWN {
+            self.unreadable.push(shown);
+        }
+    }
+
+    /// The fields of one meeting, or meetings by their ids.
+    fn add_object(&mut self, entries: Vec<(String, Item)>) {
+        if entries.iter().all(|(key, _)| key != "id") {
+            return entries.into_iter().for_each(|(key, item)| self.add(Some(key), item));
+        }
+        let mut fields = Fields::default();
+        for (key, item) in entries {
+            match &*key {
+                "id" => fields.id = item,
+                "title" => fields.title = item,
+                "sha256" => fields.sha256 = item,
+                "package_url" => fields.package_url = item,
+                "error" => fields.error = item,
+                _ => {}
+            }
+        }
+        self.add(None, Item::Fields(Box::new(fields)));
+    }
+}
+
+fn shortened(title: String) -> String {
+    match title.char_indices().nth(MAX_TITLE_CHARS) {
+        Some((end, _)) => format!("{}…", &title[..end]),
+        None => title,
+    }
+}
+
+impl<'de> Deserialize<'de> for List {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(AnyList)
+    }
+}
+
+struct AnyList;
+
+impl<'de> Visitor<'de> for AnyList {
+    type Value = List;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of meetings")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<List, A::Error> {
+        let mut list = List { is_told: true, ..List::default() };
+        while list.entries < MAX_MEETINGS {
+            let Some(item) = from.next_element()? else { return Ok(list) };
+            list.add(None, item);
+        }
+        while from.next_element::<IgnoredAny>()?.is_some() {
+            list.left_out += 1;
+        }
+        Ok(list)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<List, A::Error> {
+        let mut list = List { is_told: true, ..List::default() };
+        let mut entries = Vec::new();
+        while let Some(key) = from.next_key::<String>()? {
+            if entries.len() < MAX_MEETINGS {
+                entries.push((key, from.next_value()?));
+            } else {
+                from.next_value::<IgnoredAny>()?;
+                list.left_out += 1;
+            }
+        }
+        list.add_object(entries);
+        Ok(list)
+    }
+}
+
+impl<'de> Deserialize<'de> for Item {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(AnyItem)
+    }
+}
+
+struct AnyItem;
+
+impl<'de> Visitor<'de> for AnyItem {
+    type Value = Item;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Item, E> {
+        Ok(Item::Null)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Item, E> {
+        Ok(Item::Text(text.to_owned()))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Item, E> {
+        Ok(Item::Text(number.to_string()))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Item, E> {
+        Ok(Item::Text(number.to_string()))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Item, E> {
+        Ok(Item::Other(number.to_string()))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Item, E> {
+        Ok(Item::Other(value.to_string()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Item, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Item::Other("a list".to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
+        Fields::deserialize(MapAccessDeserializer::new(map)).map(Box::new).map(Item::Fields)
+    }
+}
