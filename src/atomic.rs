@@ -24,6 +24,8 @@ use std::{
 
 use rustix::fs::FallocateFlags;
 
+use crate::tasks;
+
 /// Scratch files are called `.tmp-{process}-{number}`.
 const SCRATCH_PREFIX: &str = ".tmp-";
 /// What a file's blocks are counted in, whatever the filesystem's own are.
@@ -122,7 +124,7 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         if !self.persisted {
             // Nobody to tell here; a leftover is swept at the next start.
-            let _ = fs::remove_file(&self.path);
+            let _ = tasks::in_place(|| fs::remove_file(&self.path));
         }
     }
 }

@@ -225,7 +225,7 @@ impl Fetch {
     /// The package of a meeting, opened; pulled first where it is not here.
     pub async fn obtain(&self, id: &PackageId) -> Result<Package, Arc<PullError>> {
         for _ in 0..OBTAIN_TRIES {
-            if let Some(found) = self.open(id).map_err(|error| Arc::new(error.into()))? {
+            if let Some(found) = self.open(id).await.map_err(|error| Arc::new(error.into()))? {
                 return Ok(found);
             }
             let flight = self.join(id, Reason::OnDemand)?;
@@ -243,7 +243,7 @@ impl Fetch {
     /// no length, no ranges and no progress to show, and nothing but a missing
     /// last chunk between a package and what looks like one: then it waits.
     pub async fn open_or_follow(&self, id: &PackageId) -> Result<Found, Arc<PullError>> {
-        if let Some(package) = self.open(id).map_err(|error| Arc::new(error.into()))? {
+        if let Some(package) = self.open(id).await.map_err(|error| Arc::new(error.into()))? {
             return Ok(Found::Here(package));
         }
         let config = self.inner.settings.current();
@@ -264,9 +264,9 @@ impl Fetch {
     }
 
     /// The package, if it is here and belongs to the main server of now.
-    fn open(&self, id: &PackageId) -> Result<Option<Package>, StoreError> {
+    async fn open(&self, id: &PackageId) -> Result<Option<Package>, StoreError> {
+        let found = self.inner.board.store().package(id).await?;
         let config = self.inner.settings.current();
-        let found = self.inner.board.store().open_package(id)?;
         Ok(found.filter(|(stored, _)| belongs(stored, config.main_server())))
     }
 

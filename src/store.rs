@@ -37,6 +37,7 @@ use tracing::warn;
 use crate::{
     atomic::{self, FolderLock},
     package::{FileStamp, Manifest, PackageId},
+    tasks,
 };
 use index::{Index, Turn};
 use layout::Layout;
@@ -181,7 +182,8 @@ impl Store {
     }
 
     /// The package, if it is here and open already. Takes no lock and waits
-    /// for no disk.
+    /// for no disk: what is asked of an open descriptor the kernel has in memory.
+    /// (A network mount may ask its server again, when it has forgotten.)
     pub fn opened_package(&self, id: &str) -> Option<Package> {
         let stored = self.inner.index.get(id)?;
         let opened = stored.slot.opened()?;
@@ -189,35 +191,58 @@ impl Store {
         good.then_some((stored, opened))
     }
 
-    /// The package, opened; none where there is no verified one.
-    ///
-    /// A file that is not the one that was verified was changed by somebody
-    /// else; it is taken out of the index (not off the disk: it may be verified
-    /// anew). Opening takes turns with commits, which rename: file and manifest
-    /// always belong together.
-    pub fn open_package(&self, id: &PackageId) -> Result<Option<Package>, StoreError> {
+    /// As [`open_package`](Self::open_package), but not on the runtime's threads,
+    /// which a disk that hangs must not hold up. One opens it for all who ask
+    /// meanwhile.
+    pub async fn package(&self, id: &PackageId) -> Result<Option<Package>, StoreError> {
         if let Some(package) = self.opened_package(id.as_str()) {
             return Ok(Some(package));
         }
+        let Some(stored) = self.get(id) else { return Ok(None) };
+        // Nobody closes it.
+        let _only_one = stored.slot.opening().acquire().await.ok();
+        let (store, id) = (self.clone(), id.clone());
+        tasks::for_clients(move || store.open_package(&id)).await
+    }
+
+    /// The package, opened; none where there is no verified one. Blocks.
+    ///
+    /// A file that is not the one that was verified was changed by somebody
+    /// else; it is taken out of the index (not off the disk: it may be verified
+    /// anew). The disk is asked first, and what it said is compared in turn with
+    /// commits, which rename: file and manifest always belong together.
+    pub fn open_package(&self, id: &PackageId) -> Result<Option<Package>, StoreError> {
         let path = self.inner.layout.package(id);
-        let mut turn = self.turn();
-        let Some(stored) = turn.get(id) else { return Ok(None) };
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                distrust(&mut turn, &stored);
-                return Ok(None);
+        loop {
+            if let Some(package) = self.opened_package(id.as_str()) {
+                return Ok(Some(package));
             }
-            Err(cause) => return Err(StoreError::io("open", &path, cause)),
-        };
-        let metadata = file.metadata().map_err(|cause| StoreError::io("read", &path, cause))?;
-        if stamp(&metadata) != stored.manifest.file {
-            distrust(&mut turn, &stored);
-            return Ok(None);
+            let Some(before) = self.get(id) else { return Ok(None) };
+            let found = match File::open(&path) {
+                Ok(file) => {
+                    let metadata = file.metadata();
+                    let io_error = |cause| StoreError::io("read", &path, cause);
+                    Some((stamp(&metadata.map_err(io_error)?), Opened::new(file)))
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(cause) => return Err(StoreError::io("open", &path, cause)),
+            };
+            let mut turn = self.turn();
+            let Some(stored) = turn.get(id) else { return Ok(None) };
+            match found {
+                Some((found, opened)) if found == stored.manifest.file => {
+                    let opened = Arc::new(opened);
+                    self.inner.open.keep(&stored.slot, opened.clone());
+                    return Ok(Some((stored, opened)));
+                }
+                // Another took its place meanwhile.
+                _ if stored.manifest.file != before.manifest.file => {}
+                _ => {
+                    distrust(&mut turn, &stored);
+                    return Ok(None);
+                }
+            }
         }
-        let opened = Arc::new(Opened::new(file));
-        self.inner.open.keep(&stored.slot, opened.clone());
-        Ok(Some((stored, opened)))
     }
 
     /// Closes copies that nobody has used for a minute; to be called every few

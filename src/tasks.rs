@@ -8,8 +8,10 @@ use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Du
 
 use futures_util::FutureExt;
 use tokio::{
+    runtime::{Handle, RuntimeFlavor},
     signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
+    sync::{Semaphore, watch},
+    task::AbortHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, error, error_span};
@@ -70,16 +72,17 @@ impl Tasks {
 
     /// Runs one piece of work for one peer (a connection, say); its panic is
     /// logged and ends only itself. Without a span: entering and leaving one at
-    /// each step of a connection was measured to cost more than it tells.
-    pub fn spawn_for_peer<F>(&self, name: &'static str, work: F)
+    /// each step of a connection was measured to cost more than it tells. The
+    /// handle ends it in the middle.
+    pub fn spawn_for_peer<F>(&self, name: &'static str, work: F) -> AbortHandle
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.launch(work, move |panic| error!("{name} failed: {panic}"));
+        self.launch(work, move |panic| error!("{name} failed: {panic}"))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
-    fn launch<F>(&self, work: F, on_panic: impl FnOnce(String) + Send + 'static)
+    fn launch<F>(&self, work: F, on_panic: impl FnOnce(String) + Send + 'static) -> AbortHandle
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -88,7 +91,7 @@ impl Tasks {
                 on_panic(panic_text(&*panic));
             }
         });
-        drop(tokio::spawn(self.tracker.track_future(guarded)));
+        tokio::spawn(self.tracker.track_future(guarded)).abort_handle()
     }
 
     /// Resolves with a description once a worker has panicked.
@@ -152,6 +155,38 @@ where
         // shuts down; then nobody is left to read the answer.
         Err(stopped) if stopped.is_cancelled() => std::future::pending().await,
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+/// Of the runtime's threads for blocking work, which are 512, so many may wait
+/// for a disk that hangs because clients ask for packages: metrics, logins and
+/// what is read for others find one all the same.
+const MOST_FOR_CLIENTS: usize = 256;
+static FOR_CLIENTS: Semaphore = Semaphore::const_new(MOST_FOR_CLIENTS);
+
+/// As [`blocking`], for work that any number of clients may cause.
+pub async fn for_clients<T, F>(work: F) -> T
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    let permit = FOR_CLIENTS.acquire().await;
+    // A client that leaves ends nothing: its thread waits on.
+    let held = move || {
+        let done = work();
+        drop(permit);
+        done
+    };
+    blocking(held).await
+}
+
+/// Runs blocking work on the thread that it is on, which the runtime does without
+/// meanwhile, if it is one of its: for what ends with a value that is dropped.
+pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
+    let runtime = Handle::try_current().map(|handle| handle.runtime_flavor());
+    match runtime {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 

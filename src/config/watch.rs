@@ -26,7 +26,14 @@ const POLL: Duration = Duration::from_secs(2);
 pub async fn run(settings: Arc<Settings>) {
     // One pending "look again" is enough, however many events there are.
     let (tell, mut told) = mpsc::channel::<()>(1);
-    let mut watched = (target_folder(settings.path()), watcher(settings.path(), tell.clone()));
+    let look = || {
+        let (settings, tell) = (settings.clone(), tell.clone());
+        tasks::blocking(move || {
+            let target = target_folder(settings.path());
+            (target, watcher(settings.path(), tell))
+        })
+    };
+    let mut watched = look().await;
     loop {
         // The first time at once: the file may have been edited between being
         // read at the start and being watched.
@@ -37,9 +44,10 @@ pub async fn run(settings: Arc<Settings>) {
         }
         while let Ok(Some(())) = tokio::time::timeout(SETTLE, told.recv()).await {}
         // The file may have become a symbolic link, or another one.
-        let target = target_folder(settings.path());
+        let moved = settings.clone();
+        let target = tasks::blocking(move || target_folder(moved.path())).await;
         if target != watched.0 {
-            watched = (target, watcher(settings.path(), tell.clone()));
+            watched = look().await;
         }
     }
 }

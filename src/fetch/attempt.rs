@@ -90,8 +90,8 @@ impl Inner {
     /// A package left by another node, or whose manifest was lost, is verified
     /// and taken as it is; one that is damaged is removed.
     pub(super) async fn adopt(&self, id: &PackageId) -> Option<Arc<Stored>> {
-        let store = self.board.store();
-        if !store.has_unverified(id) {
+        let (store, looking, wanted) = (self.board.store(), self.board.store(), id.clone());
+        if !tasks::blocking(move || looking.has_unverified(&wanted)).await {
             return None;
         }
         let verify = self.settings.current().storage.verify;
@@ -256,8 +256,9 @@ impl Inner {
             pending.sync_on_the_way();
         }
         let followable = length.filter(|_| !is_page(response));
-        let grower =
-            followable.and_then(|length| Grower::begin(&pending, length, announced.sha256));
+        let grower = followable.and_then(|length| {
+            tokio::task::block_in_place(|| Grower::begin(&pending, length, announced.sha256))
+        });
         if let Some(grower) = &grower {
             task.flight.set_growing(task.upstream.origin(), grower.growing());
         }
@@ -389,8 +390,10 @@ impl Inner {
         if let Some(grower) = grower {
             // Those who follow go on from the copy that all others use.
             let followed = grower.growing().is_followed();
-            let package =
-                followed.then(|| task.store.open_package(id)).and_then(Result::ok).flatten();
+            let package = match followed {
+                true => task.store.package(id).await.ok().flatten(),
+                false => None,
+            };
             let same = package.filter(|(now, _)| now.manifest.sha256 == stored.manifest.sha256);
             grower.verified(&stored, same.map(|(_, opened)| opened));
         }

@@ -71,10 +71,8 @@ pub(super) async fn verify(
             return Err(ApiError::Invalid(text.to_owned()));
         }
     };
-    let (store, wanted) = (board.store(), id.clone());
-    let open = store.clone();
-    let opened = tasks::blocking(move || open.open_package(&wanted)).await;
-    let package = opened.map_err(ApiError::Unreadable)?;
+    let store = board.store();
+    let package = store.package(&id).await.map_err(ApiError::Unreadable)?;
     let package = package.ok_or(ApiError::NoPackage("会议包不存在"))?;
     let read = reread::is_good(&store, &package, Duration::ZERO, |_| ()).await;
     let (good, stored) = (read.map_err(ApiError::Unreadable)?, package.0);
@@ -105,7 +103,9 @@ pub(super) async fn remove(
     PathId(id): PathId,
 ) -> Result<Json<Done>, ApiError> {
     let store = board.store();
-    if store.get(&id).is_none() && !store.has_unverified(&id) {
+    let (looking, wanted) = (store.clone(), id.clone());
+    let lies_here = move || looking.get(&wanted).is_some() || looking.has_unverified(&wanted);
+    if !tasks::blocking(lies_here).await {
         return Err(ApiError::NoPackage("会议包不存在"));
     }
     // While the main server has not said which are active, or is not asked

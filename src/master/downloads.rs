@@ -164,13 +164,10 @@ async fn deliver(
     headers: &HeaderMap,
 ) -> Result<Response, Refusal> {
     let (store, wanted) = (server.store.clone(), id.clone());
-    let (opened, unverified) = tasks::blocking(move || {
-        let opened = store.open_package(&wanted);
-        let unverified = matches!(opened, Ok(None)) && store.has_unverified(&wanted);
-        (opened, unverified)
-    })
-    .await;
-    match opened? {
+    let opened = store.package(id).await?;
+    let unverified =
+        opened.is_none() && tasks::for_clients(move || store.has_unverified(&wanted)).await;
+    match opened {
         Some(package) => {
             let besides = |id: &PackageId| (file_name(id), HeaderMap::new());
             let place = || Ok(server.traffic.unlimited_place());

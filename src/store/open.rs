@@ -22,6 +22,7 @@ use arc_swap::ArcSwapOption;
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use rustix::fs::Advice;
+use tokio::sync::Semaphore;
 
 use super::mapping::Mapping;
 use crate::package::FileStamp;
@@ -57,9 +58,17 @@ pub struct Opened {
 }
 
 /// Where the open copy of a version is, if there is one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Slot {
     opened: ArcSwapOption<Opened>,
+    /// Held by the one that opens it.
+    opening: Semaphore,
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self { opened: ArcSwapOption::empty(), opening: Semaphore::const_new(1) }
+    }
 }
 
 /// All slots that are in use, the longest open first.
@@ -206,6 +215,10 @@ impl Slot {
         let opened = self.opened.load_full()?;
         opened.used();
         Some(opened)
+    }
+
+    pub(super) fn opening(&self) -> &Semaphore {
+        &self.opening
     }
 
     pub(super) fn close(&self) {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{Inner, Store, StoreError};
-use crate::{atomic::Scratch, package::PackageId};
+use crate::{atomic::Scratch, package::PackageId, tasks};
 
 /// Disk space that packages leave free for logs, manifests and the system.
 const DISK_RESERVE_BYTES: u64 = 64 << 20;
@@ -146,7 +146,8 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.store.inner.promises().remove(&self.number);
+        // Others ask the disk while they hold the lock.
+        tasks::in_place(|| self.store.inner.promises().remove(&self.number));
     }
 }
 

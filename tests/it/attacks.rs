@@ -5,6 +5,7 @@
 //! RELIABILITY.md (see `tests/attack`).
 
 mod answers;
+mod slow_disk;
 mod versions;
 
 use std::{fs::OpenOptions, io::Write};

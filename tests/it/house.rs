@@ -24,8 +24,8 @@ const FLOORS: &[&[&str]] = &[
     &["cli", "listen", "machine", "telemetry", "terminal"],
     &["tls"],
     &["config"],
-    &["systemd"],
-    &["tasks", "atomic", "live", "metrics", "pacer", "pulse"],
+    &["systemd", "atomic"],
+    &["tasks", "live", "metrics", "pacer", "pulse"],
 ];
 
 /// What the main server shares with the node, and nothing else.
