@@ -18,6 +18,7 @@ use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
 use crate::{
+    listen::Connections,
     live::Live,
     machine::Machine,
     package::PackageId,
@@ -63,6 +64,8 @@ pub struct Board {
     /// Written by the traffic's recorder: bytes served and pulled, downloads
     /// under way.
     pub history: watch::Sender<History>,
+    /// Of all listeners.
+    pub connections: Arc<Connections>,
     pub wishes: Wishes,
     pub health: Health,
     pub counts: Counts,
@@ -252,6 +255,7 @@ pub struct Failing {
 
 impl Board {
     pub fn new(store: Store, port: u16) -> Self {
+        let counts = Counts::default();
         Self {
             started_s: now_s(),
             running: watch::Sender::new(true),
@@ -271,7 +275,8 @@ impl Board {
             history: watch::Sender::default(),
             wishes: Wishes::default(),
             health: Health::default(),
-            counts: Counts::default(),
+            connections: Arc::new(Connections::new(counts.limits.clone())),
+            counts,
         }
     }
 

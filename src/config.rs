@@ -112,6 +112,8 @@ pub struct Serve {
     pub max_downloads: u64,
     /// Of one address.
     pub max_per_client: u64,
+    /// Connections of one address; 0: a share of all.
+    pub max_connections_per_client: u64,
     /// Bytes per second of all downloads.
     pub bandwidth: u64,
 }

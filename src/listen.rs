@@ -1,7 +1,10 @@
 //! Accepting connections, and closing them in order. HTTP/1.1 only: that is
 //! what tablets, nodes and main servers speak.
 
+mod activity;
 mod address;
+mod connections;
+mod eviction;
 mod line;
 mod places;
 mod redirect;
@@ -12,10 +15,7 @@ use std::{
     convert::Infallible,
     io,
     net::{SocketAddr, TcpListener as StdListener},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -26,7 +26,7 @@ use axum::{
     http::{HeaderMap, Method, Response, Uri},
 };
 use futures_util::{
-    FutureExt,
+    FutureExt, TryFutureExt,
     future::{Either, ready},
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -36,21 +36,22 @@ use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     task::coop::unconstrained,
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use self::{
+    activity::{Activity, Received, Sent, Watched},
+    connections::Place,
+    reserve::{Reserve, is_out_of_files, refuse},
+};
 pub use self::{
     address::{canonical, host, local_towards, of_one_machine, own_address},
+    connections::Connections,
     line::Line,
     redirect::{Onward, redirect},
-};
-use self::{
-    places::places,
-    reserve::{Reserve, is_out_of_files},
 };
 use crate::{pulse::Pulse, tasks::Tasks, tls::Shown};
 
@@ -108,11 +109,19 @@ pub struct Answers {
     pub pulse: Pulse,
     /// The certificate, where there is one.
     pub shown: Arc<Shown>,
+    /// Of all listeners that share it.
+    pub connections: Arc<Connections>,
 }
 
 impl From<Router> for Answers {
     fn from(router: Router) -> Self {
-        Self { at_once: None, router, pulse: Pulse::default(), shown: Arc::default() }
+        Self {
+            at_once: None,
+            router,
+            pulse: Pulse::default(),
+            shown: Arc::default(),
+            connections: Arc::default(),
+        }
     }
 }
 
@@ -146,34 +155,26 @@ impl Listener {
     /// Serves until `stop`, then lets requests under way finish. Connections
     /// are tasks of `tasks`, whose end is waited for by its owner.
     pub async fn serve(self, answers: impl Into<Answers>, tasks: Tasks, stop: CancellationToken) {
-        self.serve_so_many(places(), answers.into(), tasks, stop).await;
-    }
-
-    async fn serve_so_many(
-        self,
-        places: usize,
-        answers: Answers,
-        tasks: Tasks,
-        stop: CancellationToken,
-    ) {
-        let places = Arc::new(Semaphore::new(places));
+        let answers = answers.into();
+        let connections = answers.connections.clone();
         let mut reserve = Reserve::take();
         // It comes round while all places are taken, too: full is not ill.
         let mut questions = answers.pulse.questions();
         loop {
-            let accepting = questions.answered_beside(self.accept(&places, &mut reserve));
+            let accepting = questions.answered_beside(self.accept(&connections, &mut reserve));
             let accepted = stop.run_until_cancelled(accepting).await;
             // Those who had knocked already are let in: closing the socket would
             // reset their connections. Unconstrained: there may be more of them
             // than tokio lets a task see ready in one turn.
-            let knocked = || unconstrained(self.accept(&places, &mut reserve)).now_or_never();
+            let knocked = || unconstrained(self.accept(&connections, &mut reserve)).now_or_never();
             let accepted = accepted.or_else(knocked);
             let Some((stream, peer, place)) = accepted else { return };
             if let Err(error) = tune(&stream) {
                 debug!("socket options of {peer} not set: {error}");
             }
-            let (answers, ends) = (answers.clone(), Ends::of(&stop, &tasks));
-            tasks.spawn_for_peer("connection", async move {
+            let (answers, number) = (answers.clone(), place.number());
+            let ends = Ends::of(&stop, &tasks, &place.activity);
+            let task = tasks.spawn_for_peer("connection", async move {
                 match answers.shown.get() {
                     None => connection(stream, peer, Line::Plain, answers, ends).await,
                     // In a box: what it needs is not taken from each connection
@@ -184,21 +185,31 @@ impl Listener {
                 }
                 drop(place);
             });
+            connections.begun(number, task);
         }
     }
 
     async fn accept(
         &self,
-        places: &Arc<Semaphore>,
+        connections: &Arc<Connections>,
         reserve: &mut Reserve,
-    ) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    ) -> (TcpStream, SocketAddr, Place) {
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else {
-                // Nobody closes this semaphore.
-                return std::future::pending().await;
-            };
             match self.socket.accept().await {
-                Ok((stream, peer)) => return (stream, canonical(peer), place),
+                Ok((stream, peer)) => {
+                    let peer = canonical(peer);
+                    if let Some(place) = connections.admit(peer.ip()).await {
+                        return (stream, peer, place);
+                    }
+                    refuse(&SockRef::from(&stream));
+                    if reserve.may_complain() {
+                        let most = connections.per_client();
+                        warn!(
+                            "{} has {most} connections, as many as one address may have; others are refused",
+                            peer.ip()
+                        );
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     let turned_away = is_out_of_files(&error) && reserve.turn_away(&self.socket);
@@ -236,15 +247,16 @@ fn bound(address: SocketAddr) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
-/// What ends a connection: in order, and at once.
+/// What ends a connection: in order, and at once; and what it may be closed for.
 struct Ends {
     stop: CancellationToken,
     abort: CancellationToken,
+    activity: Arc<Activity>,
 }
 
 impl Ends {
-    fn of(stop: &CancellationToken, tasks: &Tasks) -> Self {
-        Self { stop: stop.clone(), abort: tasks.token().clone() }
+    fn of(stop: &CancellationToken, tasks: &Tasks, activity: &Arc<Activity>) -> Self {
+        Self { stop: stop.clone(), abort: tasks.token().clone(), activity: activity.clone() }
     }
 }
 
@@ -253,22 +265,26 @@ async fn connection(
     peer: SocketAddr,
     line: Line,
     answers: Answers,
-    Ends { stop, abort }: Ends,
+    Ends { stop, abort, activity }: Ends,
 ) {
-    let asked = Arc::new(AtomicBool::new(false));
-    let first = asked.clone();
+    let active = activity.clone();
     let Answers { at_once, router, .. } = answers;
     let service = service_fn(move |mut request: Request<Incoming>| {
-        first.store(true, Ordering::Relaxed);
+        active.begin();
+        let activity = active.clone();
         let quick = at_once
             .as_ref()
             .and_then(|at_once| at_once(request.method(), request.uri(), request.headers(), line));
         match quick {
-            Some(answer) => Either::Left(ready(Ok::<_, Infallible>(answer))),
+            Some(answer) => {
+                Either::Left(ready(Ok::<_, Infallible>(answer.map(|body| Sent { body, activity }))))
+            }
             None => {
                 request.extensions_mut().insert(Peer(peer));
                 line.note(request.extensions_mut());
-                Either::Right(router.clone().oneshot(request.map(Body::new)))
+                let received = |body| Body::new(Received { body, activity: active.clone() });
+                let answer = router.clone().oneshot(request.map(received));
+                Either::Right(answer.map_ok(|answer| answer.map(|body| Sent { body, activity })))
             }
         }
     });
@@ -276,7 +292,7 @@ async fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Watched { stream, activity: activity.clone() }), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         biased;
@@ -285,7 +301,7 @@ async fn connection(
         () = stop.cancelled() => {
             // One that has only just been let in has a request on its way.
             let first = tokio::time::timeout(FIRST_REQUEST, connection.as_mut());
-            if !asked.load(Ordering::Relaxed) && first.await.is_ok() {
+            if !activity.has_asked() && first.await.is_ok() {
                 return;
             }
             connection.as_mut().graceful_shutdown();

@@ -53,7 +53,7 @@ use crate::{
     access::{Access, Vault},
     atomic,
     config::{Security, authority},
-    listen::{self, Answers, BindError, Listener},
+    listen::{self, Answers, BindError, Connections, Listener},
     pulse::Pulse,
     store::{Store, StoreError},
     tasks::{self, Tasks},
@@ -147,7 +147,8 @@ impl Master {
 
         let (connections, stop) = (workers.child(), CancellationToken::new());
         let address = listener.address();
-        let answers = Answers::from(api::router(server.clone()));
+        let counted = Arc::new(Connections::new(server.counts.limits.clone()));
+        let answers = Answers { connections: counted, ..api::router(server.clone()).into() };
         let pulse = answers.pulse.clone();
         connections.spawn("listener", listener.serve(answers, connections.clone(), stop.clone()));
         info!("main server listens on {address}");

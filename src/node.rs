@@ -148,6 +148,7 @@ impl Node {
             Fetch::new(settings.clone(), board.clone(), connector.clone(), node.pulls.clone());
         // Before anybody is served; their changes are followed below.
         traffic.apply(&config.serve);
+        board.connections.apply(config.serve.max_connections_per_client);
         let face = Face {
             settings: settings.clone(),
             board: board.clone(),
@@ -165,7 +166,12 @@ impl Node {
         node.spawn_until_end("events", http::follow(face.clone()));
         node.spawn_until_end(
             "limits",
-            limits::run(settings.clone(), traffic.clone(), fetch.clone()),
+            limits::run(
+                settings.clone(),
+                traffic.clone(),
+                fetch.clone(),
+                board.connections.clone(),
+            ),
         );
         node.spawn_until_end(
             "traffic history",
@@ -177,7 +183,12 @@ impl Node {
             board: board.clone(),
             host: options.host,
             fixed_port: options.port,
-            answers: Answers { pulse: node.pulse.clone(), shown, ..face.answers() },
+            answers: Answers {
+                pulse: node.pulse.clone(),
+                shown,
+                connections: board.connections.clone(),
+                ..face.answers()
+            },
             connections: node.connections.clone(),
         };
         node.serving.spawn("serving", worker.run(listener, node.serving.token().clone()));

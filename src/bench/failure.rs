@@ -110,9 +110,10 @@ impl Failure {
                  node's page",
             ),
             Self::Refused { status: 503, .. } => (
-                "服务已停止、暂时无法提供，或达到 serve.maxDownloads、serve.maxPerClient 的上限：查看节点页面",
+                "服务已停止、暂时无法提供，或达到 serve.maxDownloads、serve.maxPerClient、serve.maxConnectionsPerClient 的上限：查看节点页面",
                 "its service is stopped, can't serve for the moment, or has as many clients as \
-                 serve.maxDownloads or serve.maxPerClient allows: see the node's page",
+                 serve.maxDownloads, serve.maxPerClient or serve.maxConnectionsPerClient allows: \
+                 see the node's page",
             ),
             Self::Refused { .. } => ("查看它的日志", "see its log"),
             Self::Astray { .. } => (

@@ -116,6 +116,7 @@ pub const SETTINGS: &[Setting] = &[
     bool("serve.cutThrough", true),
     limit("serve.maxDownloads", 1, 100_000),
     limit("serve.maxPerClient", 1, 100_000),
+    int("serve.maxConnectionsPerClient", 0, 100_000, 0),
     limit("serve.bandwidth", MIN_BANDWIDTH, EXACT),
     setting(
         "logging.level",

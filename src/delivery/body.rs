@@ -299,7 +299,13 @@ mod tests {
         for opened in [Opened::mapped, Opened::unmapped] {
             let (body, traffic) = part(opened(file.try_clone().unwrap()), 0..SIZE);
             let bandwidth = SIZE / 2;
-            let serve = Serve { cut_through: true, max_downloads: 0, max_per_client: 0, bandwidth };
+            let serve = Serve {
+                cut_through: true,
+                max_downloads: 0,
+                max_per_client: 0,
+                max_connections_per_client: 0,
+                bandwidth,
+            };
             traffic.apply(&serve);
             let began = tokio::time::Instant::now();
             assert!(all_of(body).await.unwrap() == bytes);

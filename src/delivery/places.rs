@@ -301,7 +301,13 @@ mod tests {
     }
 
     fn limit(traffic: &Arc<Traffic>, max_downloads: u64, max_per_client: u64) {
-        traffic.apply(&Serve { cut_through: true, max_downloads, max_per_client, bandwidth: 0 });
+        traffic.apply(&Serve {
+            cut_through: true,
+            max_downloads,
+            max_per_client,
+            max_connections_per_client: 0,
+            bandwidth: 0,
+        });
     }
 
     fn client(number: u8) -> IpAddr {

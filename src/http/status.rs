@@ -164,6 +164,7 @@ pub fn snapshot(
         tls_doubt: board.tls_doubt.borrow().clone(),
         redirect_error: board.redirect_fault.borrow().clone(),
         login_error: board.login_fault.borrow().clone(),
+        connections: &board.connections,
         used,
         machine: &machine,
     };

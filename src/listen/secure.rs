@@ -40,7 +40,8 @@ pub(super) async fn connection(
             super::connection(stream, peer, Line::Tls, answers, ends).await;
         }
         Ok(Ok(Begun::Plain(stream))) => {
-            let answers = Answers::from(redirect(Onward::SamePort));
+            let router = redirect(Onward::SamePort);
+            let answers = Answers { at_once: None, router, ..answers };
             super::connection(stream, peer, Line::Plain, answers, ends).await;
         }
         Ok(Err(error)) => debug!("no TLS with {peer}: {error}"),

@@ -1,17 +1,32 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::atomic::AtomicUsize,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Instant,
 };
 
-use axum::{Extension, routing::get};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use axum::{
+    Extension,
+    routing::{MethodRouter, get},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
+    sync::Semaphore,
+};
 
 use super::*;
+use crate::metrics::Limit;
 
 const ASK: &[u8] = b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n";
 
 fn here() -> Listener {
     Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap()
+}
+
+/// With so many places, and so many of them for one client.
+fn answers(places: usize, per_client: u64, page: MethodRouter) -> Answers {
+    let connections = Connections::with_places(places, Arc::default());
+    connections.apply(per_client);
+    Answers { connections: Arc::new(connections), ..Router::new().route("/", page).into() }
 }
 
 async fn asking(to: (IpAddr, u16)) -> TcpStream {
@@ -76,7 +91,7 @@ async fn who_does_not_finish_asking_is_dropped_in_time() {
         peer,
         Line::Plain,
         router.into(),
-        Ends { stop: end.clone(), abort: end },
+        Ends { stop: end.clone(), abort: end, activity: Arc::new(Activity::new(Instant::now())) },
     );
     let client = async move {
         let began = tokio::time::Instant::now();
@@ -101,10 +116,10 @@ async fn who_finds_no_place_waits_until_one_is_free() {
         gate.acquire().await.unwrap().forget();
         "here"
     };
-    let answers = Answers::from(Router::new().route("/", get(hold)));
+    let answers = answers(2, 9, get(hold));
     let (listener, tasks, stop) = (here(), Tasks::new(), CancellationToken::new());
     let (address, pulse) = (listener.address(), answers.pulse.clone());
-    tasks.spawn("listener", listener.serve_so_many(2, answers, tasks.clone(), stop.clone()));
+    tasks.spawn("listener", listener.serve(answers, tasks.clone(), stop.clone()));
     let mut clients = Vec::new();
     for _ in 0..5 {
         clients.push(asking((address.ip(), address.port())).await);
@@ -126,6 +141,118 @@ async fn who_finds_no_place_waits_until_one_is_free() {
         assert!(answered(client).await.ends_with("here"));
     }
     stop.cancel();
+    tasks.shut_down(Duration::from_secs(5)).await;
+}
+
+/// Another client's address, where all of them are this machine's.
+async fn client_at(last: u8, listener: SocketAddr) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, last], 0).into()).unwrap();
+    socket.connect(listener).await.unwrap()
+}
+
+/// Asks, and has the first bytes of the answer.
+async fn ask(client: &mut TcpStream) -> String {
+    client.write_all(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").await.unwrap();
+    let mut answer = vec![0; 1024];
+    let read = client.read(&mut answer).await.unwrap();
+    answer.truncate(read);
+    String::from_utf8(answer).unwrap()
+}
+
+async fn is_closed(client: &mut TcpStream) -> bool {
+    matches!(client.read(&mut [0; 64]).await, Ok(0) | Err(_))
+}
+
+#[tokio::test]
+async fn one_address_has_so_many_connections_and_no_more_and_others_come_in() {
+    let (inside, served) = (Arc::new(Semaphore::new(0)), Arc::<AtomicUsize>::default());
+    let (gate, count) = (inside.clone(), served.clone());
+    let hold = async move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        gate.acquire().await.unwrap().forget();
+        "here"
+    };
+    let (listener, tasks) = (here(), Tasks::new());
+    let (address, answers) = (listener.address(), answers(8, 3, get(hold)));
+    let connections = answers.connections.clone();
+    tasks.spawn("listener", listener.serve(answers, tasks.clone(), tasks.token().clone()));
+    let mut within = Vec::new();
+    for let_in in [1, 2, 3] {
+        let mut client = client_at(1, address).await;
+        client.write_all(ASK).await.unwrap();
+        while served.load(Ordering::Relaxed) < let_in {
+            tokio::task::yield_now().await;
+        }
+        within.push(client);
+    }
+    assert_eq!(connections.reached(), []);
+    for _ in 0..3 {
+        let refused = answered(client_at(1, address).await).await;
+        assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("retry-after"));
+        assert_eq!(connections.reached(), [Limit::ConnectionsPerClient]);
+    }
+    let mut other = client_at(2, address).await;
+    other.write_all(ASK).await.unwrap();
+    inside.add_permits(8);
+    assert!(answered(other).await.ends_with("here"));
+    for client in within {
+        assert!(answered(client).await.ends_with("here"));
+    }
+    // Their places are free again.
+    let mut again = client_at(1, address).await;
+    assert!(ask(&mut again).await.ends_with("here"));
+    tasks.shut_down(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn where_all_places_are_taken_idle_connections_give_way() {
+    let (listener, tasks) = (here(), Tasks::new());
+    let (address, answers) = (listener.address(), answers(4, 4, get(async || "here")));
+    let limits = answers.connections.clone();
+    tasks.spawn("listener", listener.serve(answers, tasks.clone(), tasks.token().clone()));
+    let mut lone = client_at(2, address).await;
+    assert!(ask(&mut lone).await.ends_with("here"));
+    // One that has asked, one that has said nothing, one that is about to ask.
+    let mut greedy = Vec::new();
+    for _ in 0..3 {
+        greedy.push(client_at(1, address).await);
+    }
+    greedy[2].write_all(b"GET / HTTP/1.1\r\nhost: he").await.unwrap();
+    assert!(ask(&mut greedy[0]).await.ends_with("here"));
+    assert_eq!(limits.reached(), []);
+    let mut newcomers = Vec::new();
+    for (from, closed) in [(3, 1), (4, 2)] {
+        let mut newcomer = client_at(from, address).await;
+        assert!(ask(&mut newcomer).await.ends_with("here"));
+        newcomers.push(newcomer);
+        assert_eq!(limits.reached(), [Limit::IdleConnections]);
+        assert!(is_closed(&mut greedy[closed]).await, "{closed}");
+    }
+    assert!(ask(&mut greedy[0]).await.ends_with("here"), "it was used last");
+    assert!(ask(&mut lone).await.ends_with("here"), "it has fewer");
+    tasks.shut_down(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn where_an_address_has_all_it_may_its_own_idle_ones_give_way() {
+    let (listener, tasks) = (here(), Tasks::new());
+    let (address, answers) = (listener.address(), answers(9, 2, get(async || "here")));
+    tasks.spawn("listener", listener.serve(answers, tasks.clone(), tasks.token().clone()));
+    let mut lone = client_at(2, address).await;
+    assert!(ask(&mut lone).await.ends_with("here"));
+    let mut before: Option<TcpStream> = None;
+    let mut newest = client_at(1, address).await;
+    for _ in 0..5 {
+        assert!(ask(&mut newest).await.ends_with("here"));
+        let mut next = client_at(1, address).await;
+        assert!(ask(&mut next).await.ends_with("here"));
+        if let Some(mut before) = before {
+            assert!(is_closed(&mut before).await);
+        }
+        before = Some(std::mem::replace(&mut newest, next));
+    }
+    assert!(ask(&mut lone).await.ends_with("here"));
     tasks.shut_down(Duration::from_secs(5)).await;
 }
 

@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 
-use crate::{config::Settings, delivery::Traffic, fetch::Fetch};
+use crate::{config::Settings, delivery::Traffic, fetch::Fetch, listen::Connections};
 
 /// Runs until cancelled by being dropped.
-pub(super) async fn run(settings: Arc<Settings>, traffic: Arc<Traffic>, fetch: Fetch) {
+pub(super) async fn run(
+    settings: Arc<Settings>,
+    traffic: Arc<Traffic>,
+    fetch: Fetch,
+    connections: Arc<Connections>,
+) {
     let mut changes = settings.subscribe();
     loop {
         let config = changes.borrow_and_update().clone();
         traffic.apply(&config.serve);
         fetch.apply(&config);
+        connections.apply(config.serve.max_connections_per_client);
         if changes.changed().await.is_err() {
             return;
         }

@@ -69,7 +69,9 @@ impl Worker {
             let public = config.public_port.filter(|_| public.is_some_and(is_asked));
             public.unwrap_or(*board.port.borrow())
         };
-        let answers = Answers::from(redirect(Onward::To(Arc::new(port))));
+        let router = redirect(Onward::To(Arc::new(port)));
+        let connections = self.board.connections.clone();
+        let answers = Answers { connections, ..router.into() };
         let serving = listener.serve(answers, self.connections.clone(), stop.clone());
         self.connections.spawn("accept plain", serving);
         (address.port(), stop)

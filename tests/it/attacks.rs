@@ -5,6 +5,7 @@
 //! RELIABILITY.md (see `tests/attack`).
 
 mod answers;
+mod connections;
 mod slow_disk;
 mod versions;
 

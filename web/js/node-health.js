@@ -31,6 +31,7 @@ const SETTINGS_OF = {
   address_private: "publicIp",
   interface_missing: "advertiseInterface",
   heartbeat_slow: "heartbeat.interval",
+  connections_per_client: "serve.maxConnectionsPerClient",
   open_access: "security.open",
 };
 

@@ -163,6 +163,22 @@ fn what(problem: &Value, language: Language) -> String {
                 ),
             )
         }
+        "connections_per_client" => {
+            let most = field("most");
+            (
+                format!("有客户端地址已用满 {most} 个连接，多出的连接被拒绝"),
+                format!(
+                    "one address has all {most} connections that it may have, more are refused"
+                ),
+            )
+        }
+        "connections_full" => {
+            let places = field("places");
+            (
+                format!("{places} 个连接已用尽，正在关闭空闲或过慢的连接"),
+                format!("all {places} connections are taken: idle and slow ones are being closed"),
+            )
+        }
         "open_access" => (
             "security.open 已打开，任何人都可以停止服务、修改配置".to_owned(),
             "security.open is on: anybody may stop the service and change settings".to_owned(),

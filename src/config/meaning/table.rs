@@ -428,6 +428,16 @@ pub const MEANINGS: &[Meaning] = &[
         ),
     ),
     of(
+        "serve.maxConnectionsPerClient",
+        "serve",
+        None,
+        words("每个客户端的连接数", "Connections of one client"),
+        words(
+            "同一地址（IPv6 按 /64 网段）最多可有多少个连接，超出的返回 503；同一 NAT 后面的平板算作一个客户端。0 表示全部连接数的四分之三。",
+            "How many connections one address may have, an IPv6 network of /64 being one; those beyond get a 503. Tablets behind one NAT are one client. 0: three quarters of all.",
+        ),
+    ),
+    of(
         "serve.bandwidth",
         "serve",
         BYTES,

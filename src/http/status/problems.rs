@@ -9,7 +9,9 @@ use super::{cleanup_at, meetings::Meeting};
 use crate::{
     board::{Doubt, Presence, Sync, Unused},
     config::Config,
+    listen::Connections,
     machine::Machine,
+    metrics::Limit,
     protocol::{self, UnservedMeeting},
     store::LOW_DISK_BYTES,
     tls::Doubtful,
@@ -35,6 +37,7 @@ pub(super) struct Seen<'a> {
     pub tls_doubt: Option<Doubtful>,
     pub redirect_error: Option<String>,
     pub login_error: Option<String>,
+    pub connections: &'a Connections,
     pub used: u64,
     pub machine: &'a Machine,
 }
@@ -85,6 +88,7 @@ pub(super) fn found(seen: &Seen) -> Vec<Problem> {
         found.extend(seen.presence.doubts.iter().map(doubtful));
     }
     found.extend(room(seen));
+    found.extend(crowd(seen.connections));
     found.extend(
         seen.login_error
             .as_ref()
@@ -176,6 +180,20 @@ fn room(seen: &Seen) -> Vec<Problem> {
     found
 }
 
+/// Once for all that is closed for want of places.
+fn crowd(connections: &Connections) -> Vec<Problem> {
+    let (reached, mut found) = (connections.reached(), Vec::new());
+    if reached.contains(&Limit::ConnectionsPerClient) {
+        let most = connections.per_client();
+        found.push(Problem::warning("connections_per_client", json!({"most": most})));
+    }
+    if reached.iter().any(|limit| *limit != Limit::ConnectionsPerClient) {
+        let places = connections.places();
+        found.push(Problem::warning("connections_full", json!({"places": places})));
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,6 +224,7 @@ mod tests {
             tls_doubt: None,
             redirect_error: None,
             login_error: None,
+            connections: &Connections::default(),
             used: 9 << 20,
             machine: &machine,
         };

@@ -31,6 +31,10 @@ export default {
     "login_broken.do": ["在运行节点的机器上执行 edge-mirror token --new --config 配置文件，会重新生成该文件。", "On the node's machine, run edge-mirror token --new --config FILE: it makes the file anew."],
     open_access: ["任何能打开本页的人都可以停止服务、修改配置（security.open 已打开）。", "Anybody who opens this page may stop the service and change settings (security.open is on)."],
     "open_access.do": ["若非有意，请在“配置”中关闭它。", "Unless that is meant, switch it off in the settings."],
+    connections_per_client: ["有客户端地址已用满 {most} 个连接，多出的连接被拒绝。", "One address has all {most} connections that it may have; more are refused."],
+    "connections_per_client.do": ["如果许多平板在同一个 NAT 或反向代理后面，请调高上限。", "Where many tablets are behind one NAT or proxy, raise the limit."],
+    connections_full: ["{places} 个连接已用尽，正在关闭空闲或过慢的连接，让位给等待的客户端。", "All {places} connections are taken: idle and slow ones are closed for clients that wait."],
+    "connections_full.do": ["请增加节点；如果数目小于 8192，也可以调高打开文件数上限（systemd 的 LimitNOFILE）。", "Add a node, or, where there are fewer than 8192, raise the limit of open files (LimitNOFILE in systemd)."],
     stopped: ["服务已停止，平板不能从这个节点下载。", "The service is stopped; tablets can't download from this node."],
     "stopped.do": ["需要时点击本页的“启动服务”。", "Press “Start service” on this page when it is needed."],
     main_server_unreachable: [

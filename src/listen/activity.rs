@@ -1,0 +1,326 @@
+//! What a connection is doing, for those who decide whether it may stay when
+//! there is no place for others. Written by the connection alone, with relaxed
+//! atomics: it costs a request a few instructions and no lock.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use axum::body::HttpBody;
+use bytes::Buf;
+use hyper::body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::eviction::Conduct;
+
+/// Over so long a rate is measured: a tablet that roams from one access point
+/// to the next is back within a few seconds.
+pub(super) const WINDOW: Duration = Duration::from_secs(10);
+/// Who takes or sends less in a second loses the place to those who wait for
+/// one. A hundred megabytes would take two hours, and can be resumed.
+pub(super) const MIN_BYTES_PER_S: u64 = 16 << 10;
+
+/// Times are microseconds since the connection was accepted.
+#[derive(Debug)]
+pub(super) struct Activity {
+    accepted: Instant,
+    /// A request has come.
+    asked: AtomicBool,
+    /// One has come whose answer is not at its end.
+    answering: AtomicBool,
+    idle_since_us: AtomicU64,
+    /// The client takes no more for now, or sends nothing of what is awaited.
+    stalled: AtomicBool,
+    /// Bytes of both directions.
+    moved: AtomicU64,
+    /// Since when is measured, plus one; 0 where the answer has not stalled yet.
+    /// Until then bytes only fill the socket's buffer.
+    window_us: AtomicU64,
+    window_moved: AtomicU64,
+    /// Bytes per second in the last whole window.
+    last_rate: AtomicU64,
+}
+
+impl Activity {
+    pub(super) fn new(accepted: Instant) -> Self {
+        Self {
+            accepted,
+            asked: AtomicBool::new(false),
+            answering: AtomicBool::new(false),
+            idle_since_us: AtomicU64::new(0),
+            stalled: AtomicBool::new(false),
+            moved: AtomicU64::new(0),
+            window_us: AtomicU64::new(0),
+            window_moved: AtomicU64::new(0),
+            last_rate: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    pub(super) fn conduct(&self, now: Instant) -> Conduct {
+        let now_us = self.at(now);
+        match (self.stalled.load(Relaxed), self.answering.load(Relaxed)) {
+            (true, _) => {
+                let bytes_per_s = self.rate(now_us).unwrap_or_else(|| self.last_rate.load(Relaxed));
+                match bytes_per_s < MIN_BYTES_PER_S {
+                    true => Conduct::Slow { bytes_per_s },
+                    false => Conduct::Busy,
+                }
+            }
+            (false, true) => Conduct::Busy,
+            (false, false) => {
+                Conduct::Idle { for_us: now_us.saturating_sub(self.idle_since_us.load(Relaxed)) }
+            }
+        }
+    }
+
+    pub(super) fn has_asked(&self) -> bool {
+        self.asked.load(Relaxed)
+    }
+
+    pub(super) fn begin(&self) {
+        self.asked.store(true, Relaxed);
+        self.window_us.store(0, Relaxed);
+        self.last_rate.store(u64::MAX, Relaxed);
+        self.answering.store(true, Relaxed);
+    }
+
+    pub(super) fn end(&self, now: Instant) {
+        self.idle_since_us.store(self.at(now), Relaxed);
+        self.answering.store(false, Relaxed);
+    }
+
+    fn moved(&self, bytes: u64) {
+        self.moved.store(self.moved.load(Relaxed) + bytes, Relaxed);
+        if self.stalled.load(Relaxed) {
+            self.stalled.store(false, Relaxed);
+        }
+    }
+
+    pub(super) fn stalled_at(&self, now: Instant) {
+        self.stalled.store(true, Relaxed);
+        let now_us = self.at(now);
+        let rate = self.rate(now_us);
+        if let Some(rate) = rate {
+            self.last_rate.store(rate, Relaxed);
+        }
+        if rate.is_some() || self.window_us.load(Relaxed) == 0 {
+            self.window_us.store(now_us + 1, Relaxed);
+            self.window_moved.store(self.moved.load(Relaxed), Relaxed);
+        }
+    }
+
+    /// Bytes per second since the window began; none before it is whole.
+    fn rate(&self, now_us: u64) -> Option<u64> {
+        let began_us = self.window_us.load(Relaxed).checked_sub(1)?;
+        let length_us = now_us.saturating_sub(began_us);
+        let moved = self.moved.load(Relaxed).saturating_sub(self.window_moved.load(Relaxed));
+        (length_us >= WINDOW.as_micros() as u64).then(|| moved * 1_000_000 / length_us)
+    }
+
+    fn at(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.accepted).as_micros() as u64
+    }
+}
+
+/// A connection's bytes, noted in its [`Activity`] as they move.
+pub(super) struct Watched<S> {
+    pub stream: S,
+    pub activity: Arc<Activity>,
+}
+
+impl<S> Watched<S> {
+    fn note<T>(&self, done: &Poll<io::Result<T>>, bytes: impl FnOnce(&T) -> usize) {
+        match done {
+            Poll::Ready(Ok(written)) => self.activity.moved(bytes(written) as u64),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.activity.stalled_at(Instant::now()),
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let done = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note(&done, |written| *written);
+        done
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let done = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note(&done, |written| *written);
+        done
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// Over TLS, what is written waits here for the socket.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let done = Pin::new(&mut self.stream).poll_flush(cx);
+        self.note(&done, |()| 0);
+        done
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// A request's body: waiting for it is waiting for the client.
+pub(super) struct Received<B> {
+    pub body: B,
+    pub activity: Arc<Activity>,
+}
+
+impl<B: HttpBody + Unpin> HttpBody for Received<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if frame.is_pending() {
+            self.activity.stalled_at(Instant::now());
+        }
+        let frame = ready!(frame);
+        let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+        self.activity.moved(data.map_or(0, |data| data.remaining() as u64));
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// An answer's body: the connection is idle once it has gone.
+pub(super) struct Sent<B> {
+    pub body: B,
+    pub activity: Arc<Activity>,
+}
+
+impl<B: HttpBody + Unpin> HttpBody for Sent<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B> Drop for Sent<B> {
+    fn drop(&mut self) {
+        self.activity.end(Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW_US: u64 = WINDOW.as_micros() as u64;
+
+    #[test]
+    fn it_is_slow_only_while_the_client_holds_it_up_and_not_before_a_whole_window() {
+        let accepted = Instant::now();
+        let at = |us| accepted + Duration::from_micros(us);
+        let whole = MIN_BYTES_PER_S * WINDOW_US / 1_000_000;
+        for (moved, waited_us, conduct) in [
+            (0, WINDOW_US - 1, Conduct::Busy),
+            (0, WINDOW_US, Conduct::Slow { bytes_per_s: 0 }),
+            (whole - 1, WINDOW_US, Conduct::Slow { bytes_per_s: MIN_BYTES_PER_S - 1 }),
+            (whole, WINDOW_US, Conduct::Busy),
+        ] {
+            let activity = Activity::new(accepted);
+            activity.begin();
+            // What fills the socket's buffer tells nothing of the client.
+            activity.moved(10 << 20);
+            activity.stalled_at(at(50_000));
+            activity.moved(moved);
+            assert_eq!(activity.conduct(at(50_000 + waited_us)), Conduct::Busy);
+            activity.stalled_at(at(50_001));
+            assert_eq!(activity.conduct(at(50_000 + waited_us)), conduct, "{moved} {waited_us}");
+        }
+    }
+
+    #[test]
+    fn a_new_window_is_judged_by_the_last_one_until_it_is_whole() {
+        let accepted = Instant::now();
+        let at = |us| accepted + Duration::from_micros(us);
+        let activity = Activity::new(accepted);
+        activity.begin();
+        activity.stalled_at(at(0));
+        activity.moved(100);
+        activity.stalled_at(at(WINDOW_US));
+        let slow = Conduct::Slow { bytes_per_s: 100 * 1_000_000 / WINDOW_US };
+        assert_eq!(activity.conduct(at(WINDOW_US + 1)), slow);
+        activity.moved(100 << 20);
+        activity.stalled_at(at(WINDOW_US * 2));
+        assert_eq!(activity.conduct(at(WINDOW_US * 2 + 1)), Conduct::Busy);
+        // The next answer begins anew.
+        activity.moved(1);
+        activity.end(at(WINDOW_US * 3));
+        assert_eq!(activity.conduct(at(WINDOW_US * 3 + 7)), Conduct::Idle { for_us: 7 });
+        activity.begin();
+        activity.stalled_at(at(WINDOW_US * 9));
+        assert_eq!(activity.conduct(at(WINDOW_US * 9 + 1)), Conduct::Busy);
+    }
+
+    #[test]
+    fn who_has_not_asked_yet_idles_and_what_is_not_taken_whole_does_not() {
+        let accepted = Instant::now();
+        let at = |us| accepted + Duration::from_micros(us);
+        let activity = Activity::new(accepted);
+        assert_eq!(activity.conduct(at(5)), Conduct::Idle { for_us: 5 });
+        activity.begin();
+        assert_eq!(activity.conduct(at(1 << 30)), Conduct::Busy);
+        // The last bytes are in hand, and nobody takes them.
+        activity.stalled_at(at(10));
+        activity.end(at(10));
+        assert_eq!(activity.conduct(at(11)), Conduct::Busy);
+        assert_eq!(activity.conduct(at(10 + WINDOW_US)), Conduct::Slow { bytes_per_s: 0 });
+    }
+}

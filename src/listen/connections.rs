@@ -1,0 +1,317 @@
+//! Who is connected, and who gets the place of whom.
+//!
+//! One address may have so many connections, by `serve.maxConnectionsPerClient`.
+//! Where it has them all, or all places are taken, room is made by closing
+//! connections that idle or whose clients are too slow (`eviction`); those who
+//! do neither stay, and who knocks waits, or is refused for what the own address
+//! has. The table is looked at when connections come and go, not with requests.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::AbortHandle,
+    time::timeout,
+};
+
+use super::{
+    activity::Activity,
+    address::of_one_machine,
+    eviction::{self, Most, Seen},
+    places::places,
+};
+use crate::metrics::{Label, Limit, Tally};
+
+/// Of all places, the share that one address may have where nothing is set, in
+/// quarters: a venue behind one address may be all clients that there are, and
+/// the rest still gets in.
+const QUARTERS: usize = 3;
+/// Of the places, the share of idle connections that are closed at a time: a
+/// look at all of them must not be needed for each that comes.
+const IDLE_SHARE: usize = 64;
+/// The same of slow ones, which are in the middle of something.
+const SLOW_SHARE: usize = 512;
+/// A look that found nobody to close stands for so long.
+const LOOK_PAUSE: Duration = Duration::from_millis(250);
+/// How long the status says that a limit was reached.
+const SHOWN_FOR: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub struct Connections {
+    places: usize,
+    free: Arc<Semaphore>,
+    table: Mutex<Table>,
+    limits: Arc<Tally<Limit>>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    per_client: usize,
+    last_number: u64,
+    connections: HashMap<u64, Connection>,
+    clients: HashMap<IpAddr, Client>,
+    looked_in_vain: Option<Instant>,
+    /// When a limit was last reached.
+    reached: HashMap<&'static str, (Limit, Instant)>,
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    connections: usize,
+    looked_in_vain: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    client: IpAddr,
+    activity: Arc<Activity>,
+    /// None before it has begun.
+    task: Option<AbortHandle>,
+}
+
+/// What a connection holds; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    connections: Arc<Connections>,
+    number: u64,
+    pub activity: Arc<Activity>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self::new(Arc::default())
+    }
+}
+
+impl Connections {
+    pub fn new(limits: Arc<Tally<Limit>>) -> Self {
+        Self::with_places(places(), limits)
+    }
+
+    pub(super) fn with_places(places: usize, limits: Arc<Tally<Limit>>) -> Self {
+        let free = Arc::new(Semaphore::new(places));
+        let this = Self { places, free, table: Mutex::default(), limits };
+        this.apply(0);
+        this
+    }
+
+    /// Puts `serve.maxConnectionsPerClient` into force, for those who come.
+    pub fn apply(&self, per_client: u64) {
+        let automatic = (self.places * QUARTERS / 4).max(1);
+        let setting = usize::try_from(per_client).unwrap_or(usize::MAX);
+        self.table().per_client = if setting == 0 { automatic } else { setting };
+    }
+
+    /// How many there may be.
+    pub fn places(&self) -> usize {
+        self.places
+    }
+
+    pub fn per_client(&self) -> usize {
+        self.table().per_client
+    }
+
+    /// The limits that were reached lately, but for what an address gave up for
+    /// itself.
+    pub fn reached(&self) -> Vec<Limit> {
+        let table = self.table();
+        let lately = table.reached.values().filter(|(_, at)| at.elapsed() < SHOWN_FOR);
+        lately.map(|(limit, _)| *limit).collect()
+    }
+
+    /// A place for one who has just come, waited for; none where its address has
+    /// all that it may have.
+    pub(super) async fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let mut place = self.enter(of_one_machine(address), Instant::now())?;
+        place.permit = Some(self.vacancy().await);
+        Some(place)
+    }
+
+    /// From now on it may be closed for another's sake.
+    pub(super) fn begun(&self, number: u64, task: AbortHandle) {
+        if let Some(connection) = self.table().connections.get_mut(&number) {
+            connection.task = Some(task);
+        }
+    }
+
+    fn enter(self: &Arc<Self>, client: IpAddr, now: Instant) -> Option<Place> {
+        let mut table = self.table();
+        let has = table.clients.get(&client).map_or(0, |client| client.connections);
+        if has >= table.per_client && !self.make_room(&mut table, Some(client), now) {
+            let limit = Limit::ConnectionsPerClient;
+            self.limits.one(limit);
+            table.reached.insert(limit.text(), (limit, now));
+            return None;
+        }
+        table.last_number += 1;
+        let (number, activity) = (table.last_number, Arc::new(Activity::new(now)));
+        let connection = Connection { client, activity: activity.clone(), task: None };
+        table.connections.insert(number, connection);
+        table.clients.entry(client).or_default().connections += 1;
+        Some(Place { connections: self.clone(), number, activity, permit: None })
+    }
+
+    async fn vacancy(&self) -> OwnedSemaphorePermit {
+        loop {
+            if let Ok(permit) = self.free.clone().try_acquire_owned() {
+                return permit;
+            }
+            self.make_room(&mut self.table(), None, Instant::now());
+            match timeout(LOOK_PAUSE, self.free.clone().acquire_owned()).await {
+                Ok(Ok(permit)) => return permit,
+                // Nobody closes this semaphore.
+                Ok(Err(_)) => std::future::pending().await,
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Closes some connections, of one client or of all. False where none could
+    /// be closed.
+    fn make_room(&self, table: &mut Table, client: Option<IpAddr>, now: Instant) -> bool {
+        let in_vain = table.looked_in_vain(client);
+        if in_vain.is_some_and(|at| now.saturating_duration_since(at) < LOOK_PAUSE) {
+            return false;
+        }
+        let (limit, chosen) = eviction::choose(
+            &table.seen(client, now),
+            Most { idle: 1 + self.places / IDLE_SHARE, slow: 1 + self.places / SLOW_SHARE },
+        );
+        if chosen.is_empty() {
+            *table.looked_in_vain(client) = Some(now);
+            return false;
+        }
+        for number in &chosen {
+            // Its place is free once the task has gone, which is at once.
+            let closed = table.remove(*number).and_then(|connection| connection.task);
+            closed.iter().for_each(AbortHandle::abort);
+        }
+        self.limits.of(limit).add(chosen.len() as u64);
+        if client.is_none() {
+            table.reached.insert(limit.text(), (limit, now));
+        }
+        true
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn seen(&self, of: Option<IpAddr>, now: Instant) -> Vec<Seen> {
+        let begun = self.connections.iter().filter(|(_, connection)| {
+            connection.task.is_some() && of.is_none_or(|of| of == connection.client)
+        });
+        let seen = begun.map(|(number, Connection { client, activity, .. })| Seen {
+            number: *number,
+            client: *client,
+            conduct: activity.conduct(now),
+        });
+        seen.collect()
+    }
+
+    fn looked_in_vain(&mut self, client: Option<IpAddr>) -> &mut Option<Instant> {
+        match client {
+            Some(client) => &mut self.clients.entry(client).or_default().looked_in_vain,
+            None => &mut self.looked_in_vain,
+        }
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Connection> {
+        let connection = self.connections.remove(&number)?;
+        if let Some(client) = self.clients.get_mut(&connection.client) {
+            client.connections -= 1;
+            if client.connections == 0 {
+                self.clients.remove(&connection.client);
+            }
+        }
+        Some(connection)
+    }
+}
+
+impl Place {
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.table().remove(self.number);
+        drop(self.permit.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::{super::activity::WINDOW, *};
+    use crate::tasks::Tasks;
+
+    fn client(last: u8) -> IpAddr {
+        [10, 0, 0, last].into()
+    }
+
+    /// A connection that was accepted long ago.
+    fn old(connections: &Arc<Connections>, tasks: &Tasks, of: u8) -> (Place, AbortHandle) {
+        let accepted = Instant::now().checked_sub(2 * WINDOW).unwrap();
+        let mut place = connections.enter(client(of), accepted).unwrap();
+        place.permit = Some(connections.free.clone().try_acquire_owned().unwrap());
+        let task = tasks.spawn_for_peer("connection", std::future::pending());
+        connections.begun(place.number, task.clone());
+        (place, task)
+    }
+
+    fn with(places: usize) -> Arc<Connections> {
+        Arc::new(Connections::with_places(places, Arc::default()))
+    }
+
+    #[tokio::test]
+    async fn slow_ones_give_way_once_somebody_waits_and_those_that_do_well_do_not() {
+        let (connections, tasks) = (with(3), Tasks::new());
+        connections.apply(3);
+        let long_ago = Instant::now().checked_sub(WINDOW).unwrap();
+        let (fast, slow) = (old(&connections, &tasks, 1), old(&connections, &tasks, 1));
+        fast.0.activity.begin();
+        slow.0.activity.begin();
+        slow.0.activity.stalled_at(long_ago);
+        let last = old(&connections, &tasks, 2);
+        last.0.activity.begin();
+        last.0.activity.stalled_at(long_ago);
+        assert_eq!(connections.reached(), [], "nobody waits");
+        assert!(connections.admit(client(3)).now_or_never().is_none());
+        assert_eq!(connections.reached(), [Limit::SlowConnections]);
+        // What the runtime does with a task that is aborted.
+        drop(slow.0);
+        assert!(connections.admit(client(3)).now_or_never().is_some());
+        tokio::task::yield_now().await;
+        let ended = [fast.1, slow.1, last.1].map(|task| task.is_finished());
+        assert_eq!(ended, [false, true, false]);
+    }
+
+    #[tokio::test]
+    async fn one_network_is_one_client_and_three_quarters_is_the_default() {
+        let connections = with(8);
+        assert_eq!((connections.places(), connections.per_client()), (8, 6));
+        let address = |last: u16| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]);
+        let admit = |address| connections.admit(address).now_or_never().flatten();
+        let all: Vec<_> = (1..=6).map(|last| admit(address(last)).unwrap()).collect();
+        assert!(admit(address(7)).is_none());
+        assert!(admit("2001:db8:0:2::1".parse().unwrap()).is_some());
+        drop(all);
+        assert!(admit(address(7)).is_some());
+        connections.apply(1);
+        let _one = admit(address(1)).unwrap();
+        assert!(admit(address(2)).is_none());
+        assert_eq!(connections.limits.of(Limit::ConnectionsPerClient).get(), 2);
+        assert_eq!(connections.table().clients.len(), 1, "nothing is left of the others");
+    }
+}

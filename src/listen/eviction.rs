@@ -1,0 +1,119 @@
+//! Whom to close when somebody waits for a place: a decision, and nothing else.
+
+use std::{
+    collections::{BinaryHeap, HashMap},
+    net::IpAddr,
+};
+
+use crate::metrics::Limit;
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Conduct {
+    /// No request of it is being answered.
+    Idle { for_us: u64 },
+    /// Its client takes, or sends, less than the least.
+    Slow { bytes_per_s: u64 },
+    /// It is sent something, or waits for this machine.
+    Busy,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub number: u64,
+    pub client: IpAddr,
+    pub conduct: Conduct,
+}
+
+/// How many may be closed at a time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Most {
+    pub idle: usize,
+    pub slow: usize,
+}
+
+/// Idle ones go first, those that idle longest; where there is none, slow ones,
+/// the slowest first. Each time it is one of the client that has most.
+pub(super) fn choose(seen: &[Seen], most: Most) -> (Limit, Vec<u64>) {
+    let idle = greediest(seen, most.idle, |conduct| match conduct {
+        Conduct::Idle { for_us } => Some(u64::MAX - for_us),
+        Conduct::Slow { .. } | Conduct::Busy => None,
+    });
+    if !idle.is_empty() {
+        return (Limit::IdleConnections, idle);
+    }
+    let slow = greediest(seen, most.slow, |conduct| match conduct {
+        Conduct::Slow { bytes_per_s } => Some(bytes_per_s),
+        Conduct::Idle { .. } | Conduct::Busy => None,
+    });
+    (Limit::SlowConnections, slow)
+}
+
+/// Up to `most` of those that have a worth, the least worth first.
+fn greediest(seen: &[Seen], most: usize, worth: impl Fn(Conduct) -> Option<u64>) -> Vec<u64> {
+    let mut clients: HashMap<IpAddr, (usize, Vec<(u64, u64)>)> = HashMap::new();
+    for Seen { number, client, conduct } in seen {
+        let (count, closable) = clients.entry(*client).or_default();
+        *count += 1;
+        closable.extend(worth(*conduct).map(|worth| (worth, *number)));
+    }
+    let mut next = BinaryHeap::new();
+    for (client, (count, closable)) in &mut clients {
+        closable.sort_unstable_by(|one, other| other.cmp(one));
+        next.push((*count, *client));
+    }
+    let mut chosen = Vec::new();
+    while chosen.len() < most
+        && let Some((count, client)) = next.pop()
+    {
+        let closable = clients.get_mut(&client).and_then(|(_, closable)| closable.pop());
+        if let Some((_, number)) = closable {
+            chosen.push(number);
+            next.push((count - 1, client));
+        }
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(all: &[(u64, u8, Conduct)]) -> Vec<Seen> {
+        let seen = all.iter().map(|(number, client, conduct)| Seen {
+            number: *number,
+            client: [10, 0, 0, *client].into(),
+            conduct: *conduct,
+        });
+        seen.collect()
+    }
+
+    #[test]
+    fn the_greediest_gives_first_and_of_its_own_the_longest_idle_or_the_slowest() {
+        let idle = |for_us| Conduct::Idle { for_us };
+        let slow = |bytes_per_s| Conduct::Slow { bytes_per_s };
+        let busy = Conduct::Busy;
+        for (all, most, expected) in [
+            (&[][..], 9, &[][..]),
+            (&[(1, 1, busy), (2, 1, busy)], 9, &[]),
+            (&[(1, 1, idle(5)), (2, 1, idle(9)), (3, 1, idle(7))], 2, &[2, 3]),
+            (&[(1, 1, slow(5)), (2, 1, slow(0)), (3, 1, busy)], 1, &[2]),
+            // One that idles for less goes first, where its client has more.
+            (&[(1, 1, idle(99)), (2, 2, idle(1)), (3, 2, busy)], 1, &[2]),
+            (&[(1, 1, idle(99)), (2, 2, idle(1)), (3, 2, busy)], 9, &[2, 1]),
+            // Until it has no more than the next one.
+            (
+                &[(1, 1, idle(1)), (2, 1, idle(2)), (3, 1, idle(3)), (4, 2, idle(9)), (5, 2, busy)],
+                3,
+                &[3, 4, 2],
+            ),
+            // The one with most has nothing to give.
+            (&[(1, 1, busy), (2, 1, busy), (3, 2, slow(3))], 9, &[3]),
+            // A slow one stays as long as there is an idle one.
+            (&[(1, 1, slow(0)), (2, 1, slow(0)), (3, 2, idle(0))], 9, &[3]),
+        ] {
+            let most = Most { idle: most, slow: most };
+            assert_eq!(choose(&seen(all), most).1, expected, "{all:?}");
+        }
+    }
+}
