@@ -4,7 +4,7 @@
 mod counts;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     ops::Deref,
     path::PathBuf,
@@ -21,7 +21,7 @@ use crate::{
     listen::Connections,
     live::Live,
     machine::Machine,
-    package::PackageId,
+    package::{PackageId, Sha256},
     protocol::{ActiveMeeting, UnservedMeeting},
     store::{Store, now_s},
     tls,
@@ -41,6 +41,9 @@ pub struct Board {
     pub presence: watch::Sender<Presence>,
     /// Written by `node/sync`.
     pub sync: watch::Sender<Arc<Sync>>,
+    /// Written by `node/presence`: the number of the heartbeat that is about to
+    /// go out; `Sync::checked` says which of them may.
+    pub beats: watch::Sender<u64>,
     /// Written by the machine's gauge.
     pub machine: watch::Sender<Machine>,
     /// Written by `node/storage`: the folder in use, and why another one that
@@ -203,9 +206,16 @@ pub struct Sync {
     pub unserved: Arc<[UnservedMeeting]>,
     /// How many more there are than a node takes in.
     pub left_out: usize,
-    /// Active meetings whose package here is known to be the current one:
-    /// what a heartbeat may call synced.
-    pub confirmed: Arc<HashSet<PackageId>>,
+    /// Active meetings whose package here is current as far as is known, with
+    /// its digest: of other bytes under the same id nothing is known.
+    pub confirmed: Arc<HashMap<PackageId, Sha256>>,
+    /// Those of them that a heartbeat may call synced: their versions were
+    /// asked for just now, where that can be done.
+    pub listed: Arc<HashMap<PackageId, Sha256>>,
+    /// Whether there are versions to ask for before a heartbeat,
+    pub asks: bool,
+    /// and the last heartbeat before which that was done.
+    pub checked: u64,
     pub failing: Arc<BTreeMap<PackageId, Failing>>,
     pub last_pull_s: Option<u64>,
 }
@@ -262,6 +272,7 @@ impl Board {
             runs: AtomicBool::new(true),
             presence: watch::Sender::default(),
             sync: watch::Sender::default(),
+            beats: watch::Sender::default(),
             machine: watch::Sender::default(),
             store: Live::new(store),
             store_fault: watch::Sender::new(None),

@@ -148,6 +148,8 @@ pub type Outcome = Result<Pulled, Arc<PullError>>;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Offer {
     pub title: Option<String>,
+    /// When the meeting is, if the list of offers says so.
+    pub time: Option<String>,
     /// `package_url` as the main server wrote it.
     pub path: Option<String>,
     /// Announced by our own main server.

@@ -6,6 +6,7 @@ mod check;
 mod cleaning;
 mod known;
 mod limits;
+mod meeting;
 mod onward;
 mod plan;
 mod poll;

@@ -120,6 +120,8 @@ pub struct MeetingStatus {
 pub struct OfferedPackage {
     pub id: PackageId,
     pub title: String,
+    /// When the meeting is, in whatever way the main server says so.
+    pub time: Option<String>,
     /// A path below `/uploads/`, as sent: not percent-encoded.
     pub path: Option<String>,
 }
@@ -171,8 +173,9 @@ pub fn read_status(body: &[u8]) -> Result<MeetingStatus, Unreadable> {
 }
 
 fn offer(listed: &Listed) -> OfferedPackage {
-    let Listed { meeting: ActiveMeeting { id, title, .. }, path } = listed;
-    OfferedPackage { id: id.clone(), title: title.clone(), path: path.clone().flatten() }
+    let Listed { meeting: ActiveMeeting { id, title, .. }, time, path } = listed;
+    let (id, title, time) = (id.clone(), title.clone(), time.clone());
+    OfferedPackage { id, title, time, path: path.clone().flatten() }
 }
 
 /// What an answer to a poll says apart from the time in it, which differs

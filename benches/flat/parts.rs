@@ -66,8 +66,10 @@ impl Parts {
         let offers = status.offers.take().expect("it tells of them");
         known.take_status(status);
         known.take_offers(offers);
-        for meeting in self.manifests.iter().map(storage::id) {
-            known.confirm(&meeting.parse().expect("it is an id"), known.token.clone());
+        known.look(&self.store);
+        for stored in self.store.list() {
+            let (held, token) = (&stored.manifest, known.token.clone());
+            known.confirm(&held.id, held.sha256, token, Instant::now());
         }
         assert!(planned(&mut known, &self.store).is_empty());
         known

@@ -1,7 +1,10 @@
 //! What it costs a node to keep up with a main server: its processor, how often
 //! it wakes up, its memory.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -14,13 +17,15 @@ use crate::support::{
     stats,
 };
 
-/// Of its 1,000 packages a node asks for the versions every 45 s: the time
-/// that their costs are taken over has one such round in it.
-const OVER_MANY: Duration = Duration::from_secs(45);
-const OVER_NONE: Duration = Duration::from_secs(15);
+/// A node takes 48 s to ask for the versions of 1,000 packages: the time that
+/// its costs are taken over has one such sweep in it.
+const OVER_MANY: Duration = Duration::from_secs(48);
+const OVER_FEW: Duration = Duration::from_secs(15);
 const QUICK: Duration = Duration::from_secs(2);
 const MANY: usize = 1_000;
-const PERCENT: f64 = 1.0;
+/// The most whose versions are asked for after each poll and before each heartbeat.
+const IN_ONE_GO: usize = 50;
+const PERCENT: f64 = 2.0;
 
 pub fn run(
     scene: &Scene,
@@ -28,16 +33,23 @@ pub fn run(
     patience: &mut Patience,
     report: &mut Report,
 ) -> Result<Vec<Limit>> {
-    let mut table =
-        Table::new(&["main server", "active meetings", "of a core", "wake-ups/s", "anonymous"]);
+    let mut table = Table::new(&[
+        "main server",
+        "active meetings",
+        "of a core",
+        "wake-ups/s",
+        "versions asked for/s",
+        "anonymous",
+    ]);
     let mut limits = Vec::new();
     let package = packages::in_memory(KB)?;
     let each_second = json!({"syncInterval": 1});
-    for count in [0, MANY] {
+    for count in [0, IN_ONE_GO, MANY] {
         let mut of = |what: &str, address, log: &Log, settings: &Value| {
             eprintln!("{what}, {count} active meetings");
-            let cost = measured(scene, common, patience, (address, log, count), settings)?;
-            table.row(row(what, count, &cost));
+            let (cost, heads_per_s) =
+                measured(scene, common, patience, (address, log, count), settings)?;
+            table.row(row(what, count, &cost, heads_per_s));
             if count == MANY {
                 limits.push(Limit {
                     what: format!("{what}: 1,000 active meetings"),
@@ -69,20 +81,29 @@ fn measured(
     patience: &mut Patience,
     (address, log, count): (SocketAddr, &Log, usize),
     settings: &Value,
-) -> Result<Cost> {
+) -> Result<(Cost, f64)> {
     let node = scene.node(address, settings)?;
     scene.runtime.block_on(log.until_synced(count));
-    let over = if count == 0 { OVER_NONE } else { OVER_MANY };
+    let over = if count == MANY { OVER_MANY } else { OVER_FEW };
     let over = if common.quick { QUICK } else { over };
-    patience.turn(|| cost::of(&node, over))
+    let mut heads_per_s = 0.0;
+    let turn = || {
+        let before = (log.heads(), Instant::now());
+        let cost = cost::of(&node, over)?;
+        heads_per_s = (log.heads() - before.0) as f64 / before.1.elapsed().as_secs_f64();
+        Ok(cost)
+    };
+    let cost = patience.turn(turn)?;
+    Ok((cost, heads_per_s))
 }
 
-fn row(what: &str, count: usize, cost: &Cost) -> [String; 5] {
+fn row(what: &str, count: usize, cost: &Cost, heads_per_s: f64) -> [String; 6] {
     [
         what.to_owned(),
         count.to_string(),
         format!("{} %", stats::figure(100.0 * cost.core)),
         stats::figure(cost.wakes_per_s),
+        stats::figure(heads_per_s),
         format!("{} MiB", stats::figure(cost.memory.anonymous as f64 / f64::from(1 << 20))),
     ]
 }

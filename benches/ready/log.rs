@@ -23,6 +23,8 @@ pub struct Log {
 #[derive(Default)]
 struct Seen {
     polls: usize,
+    /// Of packages' versions.
+    heads: usize,
     asked: HashMap<String, Instant>,
     passed: HashMap<String, Instant>,
     synced: HashMap<String, Instant>,
@@ -80,6 +82,14 @@ impl Log {
     pub fn polled(&self) {
         self.seen().polls += 1;
         self.changed.notify_waiters();
+    }
+
+    pub fn headed(&self) {
+        self.seen().heads += 1;
+    }
+
+    pub fn heads(&self) -> usize {
+        self.seen().heads
     }
 
     pub fn heartbeat(&self, body: &[u8]) {

@@ -107,6 +107,7 @@ async fn upload(
     headers.insert(header::ETAG, HeaderValue::from_static("unquoted"));
     headers.insert(header::CONTENT_LENGTH, package.len().into());
     if method == Method::HEAD {
+        theirs.log.headed();
         return (headers, Body::empty()).into_response();
     }
     theirs.log.asked(id);

@@ -237,7 +237,7 @@ fn connected(presence: &Presence, config: &Config, now: u64) -> bool {
 /// In the contract's words.
 fn sync_status(sync: &Sync, under_way: &HashMap<PackageId, Progress>) -> String {
     let pulling = sync.active.iter().any(|meeting| under_way.contains_key(&meeting.id));
-    let all_confirmed = sync.active.iter().all(|meeting| sync.confirmed.contains(&meeting.id));
+    let all_confirmed = sync.active.iter().all(|meeting| sync.confirmed.contains_key(&meeting.id));
     if let Some(error) = &sync.poll_error {
         format!("同步出错: {error}")
     } else if pulling {
@@ -262,6 +262,7 @@ mod tests {
         board::{Cause, Failing, Fault},
         fetch::Phase,
         fetch::Reason,
+        package::Sha256,
         protocol::{ActiveMeeting, UnservedMeeting},
     };
 
@@ -294,7 +295,8 @@ mod tests {
         let (idle, failing) =
             (HashMap::new(), Failing { rounds: 1, error: fault("why"), next_try_s: 2 });
         let busy = HashMap::from([(id(), progress())]);
-        let confirmed = Sync { confirmed: Arc::new([id()].into()), ..sync() };
+        let confirmed =
+            Sync { confirmed: Arc::new([(id(), Sha256::new([1; 32]))].into()), ..sync() };
         let failed = Sync { failing: Arc::new([(id(), failing)].into()), ..sync() };
         let away = Sync { poll_error: Some(fault("away")), ..confirmed.clone() };
         assert_eq!(sync_status(&Sync::default(), &idle), "未同步");

@@ -13,6 +13,8 @@ labels! {
         SlowConnections => "slow_connections",
         /// Pulls that one address may cause with ids that are not active.
         PullsPerClient => "pulls_per_client",
+        /// Active meetings whose versions can be asked for without a pause.
+        VersionChecks => "version_checks",
         /// Active meetings that a node takes in.
         ActiveMeetings => "active_meetings",
         /// Entries, or bytes, of an archive's directory.

@@ -1,4 +1,4 @@
-//! What is known of one main server's meetings, and how each fares here.
+//! What is known of one main server's meetings; of each of them, `meeting` has it.
 //!
 //! There may be ten thousand: whatever is done for each poll or pull looks at
 //! each meeting once, one after the other as they lie in memory, and copies no
@@ -14,7 +14,9 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
-    plan::{CHECK_EVERY, Facts},
+    check::IN_ONE_GO,
+    meeting::{HeldVersion, Meeting},
+    plan::Facts,
     poll,
 };
 use crate::{
@@ -29,6 +31,12 @@ use crate::{
 /// A round that failed is followed by another after this, doubled each time.
 const FIRST_BACKOFF: Duration = Duration::from_secs(5);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
+/// However rare polls and heartbeats are, a package whose file alone changed at
+/// the main server is noticed within a minute; this leaves time for the pull.
+const SWEEP_EVERY: Duration = Duration::from_secs(45);
+/// What a sweep need not ask for again: no main server ends a meeting, makes
+/// another package and starts it again within so short a time.
+const FRESH: Duration = Duration::from_millis(50);
 
 /// What is known of one main server's meetings.
 #[derive(Default)]
@@ -52,29 +60,19 @@ pub struct Known {
     /// How the active ones fare, in their order.
     meetings: Vec<Meeting>,
     pub last_pull_s: Option<u64>,
+    /// The sweep under way, or the last one, asks for the versions that were
+    /// last asked for before then.
+    swept_since: Option<Instant>,
+    /// A heartbeat lists what was confirmed since then.
+    listed_since: Option<Instant>,
+    /// Versions that are being asked for.
+    pub(super) asking: usize,
+    /// The last heartbeat before which there was a sweep.
+    pub(super) checked: u64,
     /// As they were last shown.
-    confirmed: Arc<HashSet<PackageId>>,
+    confirmed: Arc<HashMap<PackageId, Sha256>>,
+    listed: Arc<HashMap<PackageId, Sha256>>,
     failing: Arc<BTreeMap<PackageId, Failing>>,
-}
-
-/// How one active meeting fares.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Meeting {
-    /// The package that is here, as of the last look at the store.
-    pub held: Option<Sha256>,
-    /// The main server says where its package lies.
-    offered: bool,
-    shown_as_confirmed: bool,
-    pub under_way: Option<Reason>,
-    pub confirmed: Option<(Instant, Arc<str>)>,
-    pub stale: bool,
-    pub incomparable: bool,
-    pub failing: Option<Failing>,
-    /// Failed lately: not again before then.
-    pub not_before: Option<Instant>,
-    /// The version was asked for in vain so often: not again before then.
-    pub not_told: u32,
-    pub ask_not_before: Option<Instant>,
 }
 
 impl Known {
@@ -113,8 +111,12 @@ impl Known {
         let before = std::mem::replace(&mut self.active, Arc::new(active.into()));
         let mut fared = std::mem::take(&mut self.meetings);
         let stay = |meeting: &ActiveMeeting| {
-            let fares = fared.get_mut(before.place(&meeting.id)?)?;
-            Some(std::mem::take(fares))
+            let place = before.place(&meeting.id)?;
+            let mut fares = std::mem::take(fared.get_mut(place)?);
+            if before.get(place).is_some_and(|known| known.title != meeting.title) {
+                fares.held.iter_mut().for_each(HeldVersion::doubt);
+            }
+            Some(fares)
         };
         self.meetings = self.active.iter().map(stay).map(Option::unwrap_or_default).collect();
         self.note_offers();
@@ -138,10 +140,18 @@ impl Known {
     pub fn take_offers(&mut self, offers: Vec<OfferedPackage>) {
         self.offers_at = Some(Instant::now());
         let offer = |offered: OfferedPackage| {
-            let OfferedPackage { id, title, path } = offered;
-            (id, Offer { title: Some(title), path, sha256: None })
+            let OfferedPackage { id, title, time, path } = offered;
+            (id, Offer { title: Some(title), time, path, sha256: None })
         };
-        self.offers = Arc::new(offers.into_iter().map(offer).collect());
+        let offers = Arc::new(offers.into_iter().map(offer).collect());
+        let before = std::mem::replace(&mut self.offers, offers);
+        for (meeting, fares) in self.active.iter().zip(&mut self.meetings) {
+            let both = before.get(&meeting.id).zip(self.offers.get(&meeting.id));
+            let differs = |(was, is): (&Offer, &Offer)| was.time != is.time || was.path != is.path;
+            if both.is_some_and(differs) {
+                fares.held.iter_mut().for_each(HeldVersion::doubt);
+            }
+        }
         self.note_offers();
     }
 
@@ -170,14 +180,13 @@ impl Known {
 
     /// What the next poll has to know.
     pub(super) fn before_poll(&self) -> poll::Before {
-        let missing = |fares: &Meeting| !fares.offered && fares.held.is_none();
         poll::Before {
             seen: self.seen.clone(),
             token: self.token.to_string(),
             active: self.active.clone(),
             offers_told: self.offers_told,
             offers_age: self.offers_at.map(|at| at.elapsed()),
-            waiting_for_offer: self.meetings.iter().any(missing),
+            waiting_for_offer: self.meetings.iter().any(|fares| !fares.offered),
         }
     }
 
@@ -185,8 +194,38 @@ impl Known {
     pub fn look(&mut self, store: &Store) {
         for (meeting, fares) in self.active.iter().zip(&mut self.meetings) {
             let held = store.get(&meeting.id).filter(|held| belongs(held, &self.origin));
-            fares.held = held.map(|held| held.manifest.sha256);
+            let sha256 = held.map(|held| held.manifest.sha256);
+            if sha256 != fares.held.as_ref().map(|held| held.sha256) {
+                fares.held = sha256.map(HeldVersion::new);
+            }
         }
+    }
+
+    /// Begins to ask for all versions. While the sweep before still goes on, and
+    /// there are too many to ask for in one go, it is left to go on.
+    pub(super) fn begin_sweep(&mut self, now: Instant) {
+        let spread = self.comparable() > IN_ONE_GO;
+        if spread && self.asking > 0 {
+            return;
+        }
+        let before = std::mem::replace(&mut self.swept_since, now.checked_sub(FRESH));
+        self.listed_since = if spread { before } else { self.swept_since };
+    }
+
+    /// A heartbeat that goes out now would lack what a moment later it has.
+    pub(super) fn holds_up_beats(&self) -> bool {
+        self.asking > 0 && self.comparable() <= IN_ONE_GO
+    }
+
+    /// Everything that was to be asked for has been.
+    pub(super) fn end_sweep(&mut self) {
+        self.listed_since = self.swept_since;
+    }
+
+    /// Packages whose versions the main server can be asked for.
+    pub(super) fn comparable(&self) -> usize {
+        let both = self.active.iter().zip(&self.meetings);
+        both.filter(|(meeting, fares)| fares.comparable(meeting.sha256).is_some()).count()
     }
 
     /// What the plan has to know of each active meeting, as of the last look.
@@ -197,17 +236,21 @@ impl Known {
         let pausing = |id| under_way.get(id).is_some_and(|pull| pull.phase == Phase::Pausing);
         self.active.iter().zip(&self.meetings).map(move |(meeting, fares)| Facts {
             id: &meeting.id,
-            held: fares.held,
+            held: fares.held.as_ref().map(|held| held.sha256),
             announced: meeting.sha256,
             offered: fares.offered,
-            incomparable: fares.incomparable,
-            stale: fares.stale,
+            incomparable: fares.held.as_ref().is_some_and(|held| held.incomparable),
+            stale: fares.held.as_ref().is_some_and(|held| held.stale),
             under_way: fares.under_way,
             pausing: fares.under_way.is_some() && pausing(&meeting.id),
-            ask_not_before: fares.ask_not_before,
+            unchecked: fares.held.as_ref().is_some_and(|held| self.is_unchecked(held)),
             not_before: fares.not_before,
-            confirmed: fares.confirmed.as_ref().map(|(at, token)| (*at, &**token)),
+            confirmed: fares.held.as_ref().and_then(|held| held.confirmed.as_deref()),
         })
+    }
+
+    fn is_unchecked(&self, held: &HeldVersion) -> bool {
+        !held.asking && (held.checked.is_none() || held.checked < self.swept_since)
     }
 
     /// How an active meeting fares; of others nothing is kept.
@@ -215,46 +258,61 @@ impl Known {
         self.meetings.get_mut(self.active.place(id)?)
     }
 
-    pub fn confirm(&mut self, id: &PackageId, token: Arc<str>) {
-        if let Some(meeting) = self.fares(id) {
-            meeting.confirmed = Some((Instant::now(), token));
-            (meeting.not_told, meeting.ask_not_before) = (0, None);
+    /// What is known of these bytes, if they are what is here.
+    fn held(&mut self, id: &PackageId, sha256: Sha256) -> Option<&mut HeldVersion> {
+        self.fares(id)?.held.as_mut().filter(|held| held.sha256 == sha256)
+    }
+
+    /// These bytes were the current ones at that time, under this token.
+    pub fn confirm(&mut self, id: &PackageId, sha256: Sha256, token: Arc<str>, at: Instant) {
+        if let Some(held) = self.held(id, sha256) {
+            held.confirmed = Some(token);
+            (held.checked, held.told, held.asking) = (Some(at), true, false);
         }
     }
 
     /// Its package has arrived: whatever was wrong with it is over.
-    pub(super) fn arrived(&mut self, id: &PackageId, package: Sha256) {
+    pub(super) fn arrived(&mut self, id: &PackageId, sha256: Sha256) {
         if let Some(meeting) = self.fares(id) {
-            let Meeting { offered, shown_as_confirmed, .. } = *meeting;
-            let held = Some(package);
-            *meeting = Meeting { held, offered, shown_as_confirmed, ..Meeting::default() };
+            let Meeting { offered, shown, .. } = *meeting;
+            let held = Some(HeldVersion::new(sha256));
+            *meeting = Meeting { held, offered, shown, ..Meeting::default() };
         }
+    }
+
+    /// Its version is going to be asked for; false where these bytes are no
+    /// longer what is here.
+    pub(super) fn ask(&mut self, id: &PackageId, sha256: Sha256) -> bool {
+        let held = self.held(id, sha256);
+        let is_held = held.map(|held| held.asking = true).is_some();
+        self.asking += usize::from(is_held);
+        is_held
     }
 
     /// When there is something to do besides the next poll: try again what
-    /// failed, or ask for versions once more. Only what becomes due after `now`.
+    /// failed, or sweep once more. Only what becomes due after `now`.
     pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
         let idle = self.meetings.iter().filter(|meeting| meeting.under_way.is_none());
-        let looks = idle.flat_map(|meeting| {
-            let confirmed = meeting.confirmed.as_ref().filter(|_| meeting.offered);
-            let check = confirmed.map(|(at, _)| *at + CHECK_EVERY);
-            [meeting.not_before, meeting.ask_not_before, check]
-        });
-        looks.flatten().filter(|at| *at > now).min()
+        let tries = idle.filter_map(|meeting| meeting.not_before);
+        let sweep = self.next_sweep().filter(|_| self.comparable() > 0);
+        tries.chain(sweep).filter(|at| *at > now).min()
+    }
+
+    /// When to sweep at the latest, once there was a sweep.
+    pub(super) fn next_sweep(&self) -> Option<Instant> {
+        self.swept_since.map(|since| since + SWEEP_EVERY)
     }
 
     /// The main server would not say which version it has.
-    pub(super) fn not_told(&mut self, id: &PackageId) {
-        if let Some(meeting) = self.fares(id) {
-            meeting.not_told += 1;
-            let wait = backoff(meeting.not_told, FIRST_BACKOFF).min(CHECK_EVERY);
-            meeting.ask_not_before = Some(Instant::now() + wait);
+    pub(super) fn not_told(&mut self, id: &PackageId, sha256: Sha256, at: Instant) {
+        if let Some(held) = self.held(id, sha256) {
+            (held.checked, held.told, held.asking) = (Some(at), false, false);
         }
     }
 
-    pub(super) fn incomparable(&mut self, id: &PackageId) {
-        if let Some(meeting) = self.fares(id) {
-            meeting.incomparable = true;
+    pub(super) fn incomparable(&mut self, id: &PackageId, sha256: Sha256) {
+        if let Some(held) = self.held(id, sha256) {
+            (held.incomparable, held.asking) = (true, false);
         }
     }
 
@@ -270,7 +328,7 @@ impl Known {
     /// What failed may work now: a new package, a server that is back.
     pub(super) fn retry_all(&mut self) {
         for meeting in &mut self.meetings {
-            (meeting.not_before, meeting.ask_not_before) = (None, None);
+            meeting.not_before = None;
         }
     }
 
@@ -278,17 +336,27 @@ impl Known {
     /// clients need not suffer for a look.
     pub(super) fn recheck(&mut self, id: &PackageId) {
         if let Some(meeting) = self.fares(id) {
-            (meeting.not_before, meeting.ask_not_before) = (None, None);
-            if let Some((_, token)) = &mut meeting.confirmed {
-                *token = Arc::default();
+            meeting.not_before = None;
+            if let Some(held) = &mut meeting.held {
+                held.checked = None;
+                held.doubt();
             }
         }
     }
 
-    pub(super) fn outdated(&mut self, id: &PackageId) {
-        if let Some(meeting) = self.fares(id) {
-            meeting.stale = true;
-            meeting.confirmed = None;
+    /// The main server has another version.
+    pub(super) fn outdated(&mut self, id: &PackageId, sha256: Sha256) {
+        if let Some(held) = self.held(id, sha256) {
+            (held.stale, held.confirmed, held.asking) = (true, None, false);
+        }
+    }
+
+    /// It is being pulled.
+    pub(super) fn pulling(&mut self, id: &PackageId, reason: Reason) {
+        let Some(meeting) = self.fares(id) else { return };
+        meeting.under_way = Some(reason);
+        if let Some(held) = meeting.held.as_mut().filter(|_| reason == Reason::Changed) {
+            held.confirmed = None;
         }
     }
 
@@ -308,6 +376,9 @@ impl Known {
             unserved: self.unserved.clone(),
             left_out: self.left_out,
             confirmed: self.confirmed.clone(),
+            listed: self.listed.clone(),
+            asks: self.comparable() > 0,
+            checked: self.checked,
             failing: self.failing.clone(),
             last_pull_s: self.last_pull_s,
         }
@@ -315,18 +386,24 @@ impl Known {
 
     /// Gathered anew only when one has come or gone.
     fn show_confirmed(&mut self) {
-        let mut count = 0;
-        let mut same = true;
-        for fares in &mut self.meetings {
-            let confirmed = fares.confirmed.is_some() && fares.held.is_some();
-            same &= std::mem::replace(&mut fares.shown_as_confirmed, confirmed) == confirmed;
-            count += usize::from(confirmed);
+        let (mut same, mut confirmed, mut listed) = (true, 0, 0);
+        for (meeting, fares) in self.active.iter().zip(&mut self.meetings) {
+            let now = fares.standing(meeting.sha256, &self.token, self.listed_since);
+            same &= std::mem::replace(&mut fares.shown, now) == now;
+            confirmed += usize::from(now.is_some());
+            listed += usize::from(now.is_some_and(|(_, listed)| listed));
         }
         // Those that have ended took their marks with them.
-        if !same || count != self.confirmed.len() {
-            let both = self.active.iter().zip(&self.meetings);
-            let confirmed = both.filter(|(_, fares)| fares.shown_as_confirmed);
-            self.confirmed = Arc::new(confirmed.map(|(meeting, _)| meeting.id.clone()).collect());
+        if same && confirmed == self.confirmed.len() && listed == self.listed.len() {
+            return;
+        }
+        let both = self.active.iter().zip(&self.meetings);
+        let shown = both.filter_map(|(meeting, fares)| Some((&meeting.id, fares.shown?)));
+        let all = |(id, (sha256, _)): (&PackageId, _)| (id.clone(), sha256);
+        self.listed = Arc::new(shown.clone().filter(|(_, (_, listed))| *listed).map(all).collect());
+        let now = shown.map(all).collect();
+        if *self.confirmed != now {
+            self.confirmed = Arc::new(now);
         }
     }
 
@@ -351,6 +428,9 @@ fn backoff(rounds: u32, retry_delay: Duration) -> Duration {
 mod tests {
     use super::*;
 
+    const HELD: Sha256 = Sha256::new([1; 32]);
+    const OTHER: Sha256 = Sha256::new([2; 32]);
+
     fn status(ids: &[&str], unreadable: &[&str]) -> MeetingStatus {
         let meeting = |id: &&str| ActiveMeeting {
             id: id.parse().unwrap(),
@@ -374,10 +454,10 @@ mod tests {
         let mut known = Known::of("o", None);
         assert!(known.take_status(status(&["a", "b"], &[])).is_empty());
         let a = "a".parse().unwrap();
-        known.arrived(&a, Sha256::new([1; 32]));
-        known.confirm(&a, known.token.clone());
+        known.arrived(&a, HELD);
+        known.confirm(&a, HELD, known.token.clone(), Instant::now());
         let before = known.view();
-        assert!(before.confirmed.contains(&a));
+        assert!(before.confirmed.contains_key(&a));
         known.take_same();
         assert!(known.take_status(status(&["a", "b"], &[])).is_empty());
         let after = known.view();
@@ -415,13 +495,115 @@ mod tests {
     fn what_has_ended_leaves_nothing_behind() {
         let (mut known, b) = (Known::of("o", None), "b".parse().unwrap());
         known.take_status(status(&["a", "b"], &[]));
-        known.confirm(&b, known.token.clone());
+        known.arrived(&b, HELD);
+        known.confirm(&b, HELD, known.token.clone(), Instant::now());
         known.take_status(status(&["a"], &[]));
         // A check that was under way meanwhile.
-        known.confirm(&b, known.token.clone());
-        known.outdated(&b);
+        known.confirm(&b, HELD, known.token.clone(), Instant::now());
+        known.outdated(&b, HELD);
         known.take_status(status(&["a", "b"], &[]));
         assert_eq!(*known.fares(&b).unwrap(), Meeting::default());
+    }
+
+    /// Meetings that can be asked about, all of them just confirmed.
+    fn swept(count: usize, at: Instant) -> (Known, Vec<PackageId>) {
+        let names: Vec<_> = (0..count).map(|n| format!("m{n}")).collect();
+        let mut known = Known::of("o", None);
+        known.take_status(status(&names.iter().map(String::as_str).collect::<Vec<_>>(), &[]));
+        let ids: Vec<PackageId> = names.iter().map(|name| name.parse().unwrap()).collect();
+        for id in &ids {
+            known.fares(id).unwrap().offered = true;
+            known.arrived(id, HELD);
+            known.confirm(id, HELD, known.token.clone(), at);
+        }
+        (known, ids)
+    }
+
+    fn unchecked(known: &Known) -> usize {
+        known.facts(&HashMap::new()).filter(|facts| facts.unchecked).count()
+    }
+
+    #[test]
+    fn a_sweep_that_can_be_done_in_one_go_makes_heartbeats_wait_and_a_larger_one_does_not() {
+        let began = Instant::now();
+        for count in [IN_ONE_GO - 1, IN_ONE_GO, IN_ONE_GO + 1] {
+            let (mut known, ids) = swept(count, began);
+            assert_eq!(known.view().listed.len(), count);
+            let later = began + 2 * FRESH;
+            known.begin_sweep(later);
+            assert!(ids.iter().all(|id| known.ask(id, HELD)));
+            let spread = count > IN_ONE_GO;
+            assert_eq!(known.holds_up_beats(), !spread, "{count}");
+            assert_eq!(known.view().listed.len(), if spread { count } else { 0 }, "{count}");
+            assert_eq!(known.view().confirmed.len(), count);
+
+            // One more begins meanwhile, for what has been answered by now.
+            known.confirm(&ids[0], HELD, known.token.clone(), later);
+            known.begin_sweep(later + 2 * FRESH);
+            assert_eq!(unchecked(&known), usize::from(!spread), "{count}");
+
+            // One of them was not told, and the others come in.
+            known.not_told(&ids[1], HELD, later);
+            for id in &ids[2..] {
+                known.confirm(id, HELD, known.token.clone(), later + 2 * FRESH);
+            }
+            known.asking = 0;
+            known.end_sweep();
+            let left_out = if spread { 1 } else { 2 };
+            assert_eq!(known.view().listed.len(), count - left_out, "{count}");
+        }
+    }
+
+    #[test]
+    fn what_was_pulled_or_asked_for_a_moment_ago_is_not_asked_for_again() {
+        let began = Instant::now();
+        let (mut known, _) = swept(3, began);
+        known.begin_sweep(began + FRESH);
+        assert_eq!((unchecked(&known), known.view().listed.len()), (0, 3));
+        known.begin_sweep(began + FRESH + Duration::from_millis(1));
+        assert_eq!((unchecked(&known), known.view().listed.len()), (3, 0));
+    }
+
+    #[test]
+    fn what_is_known_is_known_of_these_bytes_and_of_no_others() {
+        let (mut known, ids) = swept(1, Instant::now());
+        let token = known.token.clone();
+        known.confirm(&ids[0], OTHER, token.clone(), Instant::now());
+        assert_eq!(known.view().confirmed[&ids[0]], HELD);
+        known.outdated(&ids[0], OTHER);
+        known.incomparable(&ids[0], OTHER);
+        known.not_told(&ids[0], OTHER, Instant::now());
+        assert_eq!(known.view().listed[&ids[0]], HELD);
+        // The store has other bytes under the same id.
+        known.fares(&ids[0]).unwrap().held = Some(HeldVersion::new(OTHER));
+        assert!(known.view().confirmed.is_empty() && known.view().listed.is_empty());
+    }
+
+    #[test]
+    fn another_title_time_or_place_of_a_meeting_makes_its_package_doubtful() {
+        let offer = |time: &str, path: Option<&str>| OfferedPackage {
+            id: "m0".parse().unwrap(),
+            title: String::new(),
+            time: Some(time.into()),
+            path: path.map(Into::into),
+        };
+        let known = || {
+            let (mut known, ids) = swept(1, Instant::now());
+            known.take_offers(vec![offer("9:00", None)]);
+            assert_eq!(known.view().listed.len(), 1, "the first list is no news");
+            (known, ids)
+        };
+        for (doubtful, again) in [(false, offer("9:00", None)), (true, offer("9:30", None))] {
+            let (mut known, _) = known();
+            known.take_offers(vec![again]);
+            assert_eq!(known.view().listed.is_empty(), doubtful);
+            assert_eq!(known.view().confirmed.len(), 1, "it may well be the current one");
+        }
+        let (mut known, _) = known();
+        let mut renamed = status(&["m0"], &[]);
+        renamed.active[0].title = "another".into();
+        known.take_status(renamed);
+        assert!(known.view().listed.is_empty());
     }
 
     #[test]

@@ -1,17 +1,11 @@
 //! What to do about each active meeting. Pure: facts in, steps out.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use crate::{
     fetch::Reason,
     package::{PackageId, Sha256},
 };
-
-/// A package whose file alone changed at the main server is noticed within a
-/// minute; this leaves a quarter of it for the pull.
-pub(super) const CHECK_EVERY: Duration = Duration::from_secs(45);
 
 /// What is known of one active meeting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,12 +26,12 @@ pub struct Facts<'a> {
     pub under_way: Option<Reason>,
     /// That pull waits between two attempts and holds up nobody.
     pub pausing: bool,
-    /// Would not be told lately: not asked before then.
-    pub ask_not_before: Option<Instant>,
+    /// Its version has not been asked for in this sweep.
+    pub unchecked: bool,
     /// Failed lately: not before then.
     pub not_before: Option<Instant>,
-    /// When, and under which token, it was last known to be current.
-    pub confirmed: Option<(Instant, &'a str)>,
+    /// Under which token it was last known to be current.
+    pub confirmed: Option<&'a str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +39,8 @@ pub enum Step {
     Pull(PackageId, Reason),
     /// Ask for the version.
     Check(PackageId),
-    /// It is current, no need to ask.
-    Confirm(PackageId),
+    /// These bytes are the current ones, no need to ask.
+    Confirm(PackageId, Sha256),
 }
 
 /// The steps for all active meetings under this token, in their order.
@@ -79,24 +73,23 @@ fn step(facts: &Facts<'_>, token: &str, now: Instant) -> Option<Step> {
     }
     let pull = |reason| Some(Step::Pull(facts.id.clone(), reason));
     let Some(held) = facts.held else { return pull(Reason::Missing) };
-    let same_token = facts.confirmed.is_some_and(|(_, under)| under == token);
-    let checked_lately = facts.confirmed.is_some_and(|(at, _)| now < at + CHECK_EVERY);
+    let same_token = facts.confirmed == Some(token);
     match facts.announced {
         Some(announced) if announced != held => return pull(Reason::Changed),
-        Some(_) => return (!same_token).then(|| Step::Confirm(facts.id.clone())),
+        Some(_) => return (!same_token).then(|| Step::Confirm(facts.id.clone(), held)),
         None if facts.stale => return pull(Reason::Changed),
         None => {}
     }
     if facts.offered && !facts.incomparable {
-        let may_ask = facts.ask_not_before.is_none_or(|at| now >= at);
-        let due = may_ask && (!same_token || !checked_lately);
-        return due.then(|| Step::Check(facts.id.clone()));
+        return facts.unchecked.then(|| Step::Check(facts.id.clone()));
     }
     if same_token { None } else { pull(Reason::Compare) }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -118,7 +111,7 @@ mod tests {
             stale: false,
             under_way: None,
             pausing: false,
-            ask_not_before: None,
+            unchecked: true,
             not_before: None,
             confirmed: None,
         }
@@ -135,9 +128,8 @@ mod tests {
         let now = Instant::now();
         let name = id("m");
         let pull = |reason| Some(Step::Pull(name.clone(), reason));
-        let (check, confirm) = (Some(Step::Check(name.clone())), Some(Step::Confirm(name.clone())));
-        let lately = |token| Some((now, token));
-        let long_ago = Some((now - CHECK_EVERY, "t"));
+        let check = Some(Step::Check(name.clone()));
+        let confirm = Some(Step::Confirm(name.clone(), HELD));
         let m = || facts(&name);
         let second = Duration::from_secs(1);
         for (what, facts, expected) in [
@@ -150,28 +142,31 @@ mod tests {
                 pull(Reason::Missing),
             ),
             ("never checked", m(), check.clone()),
-            ("not told lately", Facts { ask_not_before: Some(now + second), ..m() }, None),
-            ("checked lately", Facts { confirmed: lately("t"), ..m() }, None),
-            ("checked long ago", Facts { confirmed: long_ago, ..m() }, check.clone()),
-            ("new token", Facts { confirmed: lately("s"), ..m() }, check),
+            ("not told in this sweep", Facts { unchecked: false, ..m() }, None),
             (
-                "outdated",
-                Facts { stale: true, confirmed: lately("t"), ..m() },
-                pull(Reason::Changed),
+                "checked in this sweep",
+                Facts { unchecked: false, confirmed: Some("t"), ..m() },
+                None,
             ),
+            ("checked in the one before", Facts { confirmed: Some("t"), ..m() }, check),
+            ("outdated", Facts { stale: true, confirmed: Some("t"), ..m() }, pull(Reason::Changed)),
             ("announced the same", Facts { announced: Some(HELD), ..m() }, confirm),
             (
                 "announced and confirmed",
-                Facts { announced: Some(HELD), confirmed: long_ago, ..m() },
+                Facts { announced: Some(HELD), confirmed: Some("t"), ..m() },
                 None,
             ),
             (
                 "announced another",
-                Facts { announced: Some(OTHER), confirmed: lately("t"), ..m() },
+                Facts { announced: Some(OTHER), confirmed: Some("t"), ..m() },
                 pull(Reason::Changed),
             ),
             ("direct only, new token", Facts { offered: false, ..m() }, pull(Reason::Compare)),
-            ("direct only, same token", Facts { offered: false, confirmed: long_ago, ..m() }, None),
+            (
+                "direct only, same token",
+                Facts { offered: false, confirmed: Some("t"), ..m() },
+                None,
+            ),
             ("adopted", Facts { incomparable: true, ..m() }, pull(Reason::Compare)),
         ] {
             assert_eq!(only(facts, now), expected, "{what}");
@@ -204,7 +199,7 @@ mod tests {
                 held: held.then_some(HELD),
                 offered: *offered,
                 under_way: busy.then_some(Reason::Missing),
-                not_before: held_back.then(|| now + CHECK_EVERY),
+                not_before: held_back.then(|| now + Duration::from_secs(1)),
                 ..facts(id)
             }).collect();
             let steps = plan(all.clone(), "t", now);

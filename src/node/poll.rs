@@ -40,7 +40,8 @@ pub(super) struct Before {
     pub offers_told: bool,
     /// Since when the list of offers is known, if it is.
     pub offers_age: Option<Duration>,
-    /// Some active meeting has neither a package here nor an offer of one.
+    /// Some active meeting's package is not offered: it may be by now, and if
+    /// not, the list still shows when the meeting was started again.
     pub waiting_for_offer: bool,
 }
 
@@ -117,9 +118,8 @@ fn wants_offers(before: &Before, news: Option<&MeetingStatus>) -> bool {
         let stale = !fresh || before.waiting_for_offer;
         return !before.active.is_empty() && !before.offers_told && stale;
     };
-    let same = status.token == before.token
-        && status.active.len() == before.active.len()
-        && status.active.iter().all(|meeting| before.active.contains(&meeting.id));
+    // A package moves with its meeting's title.
+    let same = status.token == before.token && *status.active == **before.active;
     !status.active.is_empty() && (!same || !fresh || before.waiting_for_offer)
 }
 
@@ -160,6 +160,9 @@ mod tests {
         assert!(wants(before(), "u", &["a", "b"]));
         assert!(wants(before(), "t", &["a"]));
         assert!(wants(before(), "t", &["a", "c"]));
+        let mut renamed = status("t", &["a", "b"]);
+        renamed.active[0].title = "another".into();
+        assert!(wants_offers(&before(), Some(&renamed)));
         assert!(same(Before { offers_age: None, ..before() }));
         assert!(same(Before { offers_age: Some(OFFERS_STALE), ..before() }));
         assert!(same(Before { waiting_for_offer: true, ..before() }));

@@ -2,10 +2,13 @@
 //!
 //! One loop, one request at a time. A heartbeat goes out at every interval,
 //! and at once when a package was confirmed or the set of active meetings
-//! changed: whole rooms wait for the main server to learn of that.
+//! changed: whole rooms wait for the main server to learn of that. Before each,
+//! `sync` asks for the versions of what it is to list, and it lists what is
+//! confirmed then. Between the answer and the heartbeat lie milliseconds; a main
+//! server that ended a meeting and started it again within those, with another
+//! package, would be told of the old one.
 
 use std::{
-    collections::HashSet,
     net::IpAddr,
     pin::{Pin, pin},
     sync::Arc,
@@ -18,11 +21,10 @@ use tracing::{debug, info, warn};
 
 use super::address::{self, Advertised};
 use crate::{
-    board::{self, Active, Answered, Board, Cause, Doubt, Fault},
+    board::{self, Answered, Board, Cause, Doubt, Fault},
     config::{Config, Settings},
     delivery::Traffic,
     fetch::belongs,
-    package::PackageId,
     protocol::{Heartbeat, HeldPackage, MeetingRef, NodeReport, Registration, Unregistration},
     store::now_s,
     upstream::{Connector, Upstream},
@@ -32,6 +34,9 @@ use crate::{
 const GOODBYE: Duration = Duration::from_secs(3);
 /// Nor than this, before it, for the answer to what was sent last.
 const LAST_BEAT: Duration = Duration::from_millis(500);
+/// Nor a heartbeat for the answers about versions, nor for longer than half its
+/// interval. What is not confirmed by then is left out, and listed once it is.
+const LONGEST_CHECK: Duration = Duration::from_secs(1);
 
 pub(super) struct Worker {
     pub settings: Arc<Settings>,
@@ -52,42 +57,51 @@ struct Standing {
     fresh: bool,
 }
 
-/// What a heartbeat says of meetings; a change of it is news.
-struct News {
-    active: Arc<Active>,
-    confirmed: Arc<HashSet<PackageId>>,
+/// What the main server has not been told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    /// A package was confirmed or turned out to be old, or other meetings are active.
+    Meetings,
+    /// Only that what was left out for want of an answer is confirmed now.
+    LateAnswer,
 }
 
 impl News {
-    fn is(&self, sync: &board::Sync) -> bool {
+    fn of(now: &board::Sync, told: &board::Sync) -> Option<Self> {
         // Mostly it is the very list that was told; another title is no news.
-        let same = Arc::ptr_eq(&self.active, &sync.active)
-            || self.active.iter().map(|m| &m.id).eq(sync.active.iter().map(|m| &m.id));
-        same && self.confirmed == sync.confirmed
+        let same = Arc::ptr_eq(&told.active, &now.active)
+            || told.active.iter().map(|m| &m.id).eq(now.active.iter().map(|m| &m.id));
+        if !same || told.confirmed != now.confirmed {
+            return Some(Self::Meetings);
+        }
+        let late = !Arc::ptr_eq(&told.listed, &now.listed)
+            && now.listed.iter().any(|(id, sha256)| told.listed.get(id) != Some(sha256));
+        late.then_some(Self::LateAnswer)
     }
 }
 
 impl Worker {
     pub(super) async fn run(self, end: CancellationToken) {
         let mut standing = None;
-        let mut failures = 0;
+        let (mut failures, mut check) = (0, true);
         while !end.is_cancelled() {
             if self.board.is_running() {
-                let (news, began) = (self.news(), Instant::now());
+                let (mut told, began) = (self.board.sync.borrow().clone(), Instant::now());
                 let before = self.settings.current();
                 let outcome = {
-                    let beat = pin!(self.beat(&mut standing));
+                    let beat = pin!(self.beat(&mut standing, &mut told, check));
                     self.unless_over(beat, &before, &end).await
                 };
                 let Some(outcome) = outcome else {
-                    failures = 0;
+                    (failures, check) = (0, true);
                     continue;
                 };
                 failures = if self.note(&standing, outcome) { 0 } else { failures + 1 };
+                check = true;
                 let config = self.settings.current();
                 tokio::select! {
                     () = tokio::time::sleep_until(began + pause(failures, &config)) => {}
-                    () = self.something_new(&news) => {}
+                    news = self.something_new(&told) => check = self.needs_check(&told, news),
                     () = self.disturbed(&before) => {}
                     () = end.cancelled() => {}
                 }
@@ -123,8 +137,15 @@ impl Worker {
 
     /// One round of what is due: unregister where we no longer belong,
     /// register where we are not known under this address, heartbeat.
+    /// `told` becomes what the heartbeat says, and `check` has the versions of
+    /// what it lists asked for.
     /// Why clients can't reach the node, where the main server says so.
-    async fn beat(&self, standing: &mut Option<Standing>) -> Result<Option<String>, Fault> {
+    async fn beat(
+        &self,
+        standing: &mut Option<Standing>,
+        told: &mut Arc<board::Sync>,
+        check: bool,
+    ) -> Result<Option<String>, Fault> {
         let config = self.settings.current();
         let upstream = self.connector.to(&config);
         let here =
@@ -161,7 +182,11 @@ impl Worker {
             new.fresh = true;
             *standing = Some(new);
         }
-        let beat = self.heartbeat(&config, address);
+        if check {
+            self.checked(&config).await;
+        }
+        *told = self.board.sync.borrow().clone();
+        let beat = self.heartbeat(&config, address, told);
         upstream.heartbeat(&beat, limit).await.map_err(|error| {
             if let Some(standing) = standing {
                 standing.fresh = false;
@@ -183,8 +208,22 @@ impl Worker {
         });
     }
 
-    fn heartbeat(&self, config: &Config, address: String) -> Heartbeat {
-        let sync = self.board.sync.borrow().clone();
+    /// Waits until the versions of what is here have been asked for.
+    async fn checked(&self, config: &Config) {
+        let mut sync = self.board.sync.subscribe();
+        if !sync.borrow().asks {
+            return;
+        }
+        let mut beat = 0;
+        self.board.beats.send_modify(|last| {
+            *last += 1;
+            beat = *last;
+        });
+        let limit = LONGEST_CHECK.min(Duration::from_secs(config.heartbeat.interval) / 2);
+        let _ = tokio::time::timeout(limit, sync.wait_for(|sync| sync.checked >= beat)).await;
+    }
+
+    fn heartbeat(&self, config: &Config, address: String, sync: &board::Sync) -> Heartbeat {
         let store = self.board.store();
         let meeting = |m: &crate::protocol::ActiveMeeting| MeetingRef {
             id: m.id.to_string(),
@@ -193,8 +232,9 @@ impl Worker {
         let packages: Vec<_> = sync
             .active
             .iter()
-            .filter(|meeting| sync.confirmed.contains(&meeting.id))
-            .filter_map(|meeting| store.get(&meeting.id))
+            .filter_map(|meeting| Some((store.get(&meeting.id)?, sync.listed.get(&meeting.id)?)))
+            .filter(|(held, listed)| held.manifest.sha256 == **listed)
+            .map(|(held, _)| held)
             .filter(|held| belongs(held, &sync.origin))
             .map(|stored| HeldPackage {
                 id: stored.manifest.id.clone(),
@@ -255,18 +295,17 @@ impl Worker {
         good
     }
 
-    fn news(&self) -> News {
-        let sync = self.board.sync.borrow();
-        News { active: sync.active.clone(), confirmed: sync.confirmed.clone() }
+    async fn something_new(&self, told: &board::Sync) -> Option<News> {
+        let mut sync = self.board.sync.subscribe();
+        let sync = sync.wait_for(|now| News::of(now, told).is_some()).await.ok()?;
+        News::of(&sync, told)
     }
 
-    async fn something_new(&self, told: &News) {
-        let mut sync = self.board.sync.subscribe();
-        while told.is(&sync.borrow_and_update()) {
-            if sync.changed().await.is_err() {
-                return;
-            }
-        }
+    /// Whether to ask for versions before this news is told. Not where the
+    /// heartbeat before did not wait for all answers, and this is one of them:
+    /// asking again would make the others late, and so on.
+    fn needs_check(&self, told: &board::Sync, news: Option<News>) -> bool {
+        news != Some(News::LateAnswer) || told.checked >= *self.board.beats.borrow()
     }
 
     async fn started(&self) {
@@ -371,6 +410,43 @@ mod tests {
             "answered"
         };
         assert_eq!(worker.unless_over(pin!(beat), &before, &end).await, Some("answered"));
+    }
+
+    #[test]
+    fn what_is_told_at_once_is_what_whole_rooms_wait_for() {
+        let ids = |ids: &[&str]| {
+            let meeting = |id: &&str| crate::protocol::ActiveMeeting {
+                id: id.parse().unwrap(),
+                title: String::new(),
+                sha256: None,
+            };
+            Arc::new(board::Active::from(ids.iter().map(meeting).collect::<Vec<_>>()))
+        };
+        let map = |ids: &[&str], byte| {
+            let digest = crate::package::Sha256::new([byte; 32]);
+            Arc::new(ids.iter().map(|id| (id.parse().unwrap(), digest)).collect())
+        };
+        let sync = |active: &[&str], confirmed: &[&str], listed: &[&str]| board::Sync {
+            active: ids(active),
+            confirmed: map(confirmed, 1),
+            listed: map(listed, 1),
+            ..board::Sync::default()
+        };
+        let told = || sync(&["a", "b"], &["a", "b"], &["a"]);
+        for (what, now, news) in [
+            ("the same", told(), None),
+            ("asked for again", sync(&["a", "b"], &["a", "b"], &[]), None),
+            ("answered late", sync(&["a", "b"], &["a", "b"], &["a", "b"]), Some(News::LateAnswer)),
+            (
+                "another version",
+                board::Sync { confirmed: map(&["a", "b"], 2), ..told() },
+                Some(News::Meetings),
+            ),
+            ("an old one", sync(&["a", "b"], &["a"], &["a"]), Some(News::Meetings)),
+            ("another meeting", sync(&["a", "c"], &["a"], &["a"]), Some(News::Meetings)),
+        ] {
+            assert_eq!(News::of(&now, &told()), news, "{what}");
+        }
     }
 
     #[test]

@@ -4,16 +4,25 @@
 //! the main server holds back until it has news, where it can; what to do
 //! about its answer is `plan`'s decision; pulls and version checks run beside
 //! and report back. An answer that can't be understood changes nothing.
+//!
+//! Versions are asked for after each poll's answer, so that a package that has
+//! changed is pulled, and before each heartbeat (`board.beats`), so that none is
+//! listed that has changed since: the main server takes a listed meeting for one
+//! whose newest package is here, and sends the tablets.
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::BoxFuture,
+    stream::{BoxStream, FuturesUnordered, SelectAll},
+};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
-    check::{self, Checked, Version},
+    check::{self, Version, VersionCheck},
     known::Known,
     plan::{self, Step},
     poll::{Poll, Polled},
@@ -24,7 +33,7 @@ use crate::{
     fetch::{Fetch, Outcome, PullError, Reason},
     metrics::Limit,
     package::PackageId,
-    store::now_s,
+    store::{Store, now_s},
     upstream::{Connector, UpstreamError},
 };
 
@@ -35,6 +44,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// Pulls that have begun, with those that wait for their turn or between two
 /// attempts. Far more than run at a time: each takes some memory meanwhile.
 const MAX_PULLS: usize = 1000;
+/// Beside the sweep, the versions of what came meanwhile are asked for.
+const MOST_CHECKS: usize = 2;
 
 pub(super) struct Worker {
     settings: Arc<Settings>,
@@ -48,17 +59,24 @@ pub(super) struct Worker {
     /// A pull has ended since then; and when to plan for that, at the earliest.
     landed: bool,
     rested: Instant,
-    /// At most one poll and one round of checks at a time.
+    /// At most one at a time.
     poll: Option<Poll>,
     /// The next poll, where that does not wait for the interval.
     again: Option<Instant>,
-    checks: Option<BoxFuture<'static, Checked>>,
+    checks: SelectAll<BoxStream<'static, VersionCheck>>,
+    /// The heartbeat that is about to go out, or the last one.
+    beat: u64,
     /// One for each meeting that is being pulled.
-    pulls: FuturesUnordered<BoxFuture<'static, Landed>>,
+    pulls: FuturesUnordered<BoxFuture<'static, PullOutcome>>,
 }
 
-/// A pull that has ended, and the token under which it began.
-type Landed = (PackageId, Arc<str>, Outcome);
+/// What came of a pull, with the time and the token of its beginning.
+struct PullOutcome {
+    id: PackageId,
+    began: Instant,
+    token: Arc<str>,
+    outcome: Outcome,
+}
 
 impl Worker {
     pub(super) fn new(
@@ -75,7 +93,8 @@ impl Worker {
             rested: Instant::now(),
             poll: None,
             again: None,
-            checks: None,
+            checks: SelectAll::new(),
+            beat: 0,
             pulls: FuturesUnordered::new(),
             settings,
             board,
@@ -87,7 +106,7 @@ impl Worker {
     pub(super) async fn run(mut self, end: CancellationToken) {
         let (board, settings) = (self.board.clone(), self.settings.clone());
         let (mut running, mut changes) = (board.running.subscribe(), settings.subscribe());
-        let mut store = board.store.subscribe();
+        let (mut store, mut beats) = (board.store.subscribe(), board.beats.subscribe());
         let mut config = self.settings.current();
         let mut ticks = ticks(config.sync_interval);
         loop {
@@ -97,8 +116,13 @@ impl Worker {
                 _ = ticks.tick(), if may_poll => self.begin_poll(),
                 () = at(self.again), if may_poll => self.begin_poll(),
                 polled = ready(self.poll.as_mut().map(|poll| &mut poll.outcome)) => self.take_poll(polled),
-                checked = ready(self.checks.as_mut()) => { self.checks = None; self.take_checks(checked); }
-                Some(landed) = self.pulls.next() => self.take_pull(landed),
+                Some(check) = self.checks.next() => self.take_checks(check),
+                _ = beats.changed() => {
+                    self.beat = *beats.borrow_and_update();
+                    self.known.begin_sweep(Instant::now());
+                    self.act();
+                }
+                Some(pull) = self.pulls.next() => self.take_pulls(pull),
                 () = at(Some(self.rested)), if self.landed => self.act(),
                 () = at(self.look), if is_running => self.act(),
                 _ = running.changed() => {
@@ -132,6 +156,9 @@ impl Worker {
                 }
                 () = end.cancelled() => return,
             }
+            if !self.known.holds_up_beats() {
+                self.known.checked = self.beat;
+            }
             if !self.landed {
                 let view = self.known.view();
                 publish(&self.board, view);
@@ -142,7 +169,7 @@ impl Worker {
     /// Starts over: the service was stopped or the main server changed.
     fn forget(&mut self) {
         (self.poll, self.again, self.look) = (None, None, None);
-        self.checks = None;
+        self.checks.clear();
         self.pulls.clear();
         self.known = Known::of("", self.known.last_pull_s);
     }
@@ -195,6 +222,7 @@ impl Worker {
             self.fetch.try_again();
             self.known.retry_all();
         }
+        self.known.begin_sweep(Instant::now());
         self.act();
     }
 
@@ -230,6 +258,9 @@ impl Worker {
         }
         let store = self.board.store();
         self.known.look(&store);
+        if self.known.next_sweep().is_some_and(|at| at <= began) {
+            self.known.begin_sweep(began);
+        }
         let under_way = self.fetch.under_way();
         let steps = plan::plan(self.known.facts(&under_way), &self.known.token, began);
         let mut to_check = Vec::new();
@@ -239,45 +270,55 @@ impl Worker {
                 // When others have ended.
                 Step::Pull(..) => {}
                 Step::Check(id) => to_check.push(id),
-                Step::Confirm(id) => self.known.confirm(&id, self.known.token.clone()),
+                Step::Confirm(id, held) => {
+                    self.known.confirm(&id, held, self.known.token.clone(), began);
+                }
             }
         }
-        if !to_check.is_empty() && self.checks.is_none() {
-            let upstream = self.connector.to(&self.settings.current());
-            let wanted = to_check.into_iter().filter_map(|id| {
-                let path = self.known.offers.get(&id)?.path.clone()?;
-                Some((store.get(&id)?, path))
-            });
-            let (token, wanted) = (self.known.token.clone(), wanted.collect());
-            self.checks = Some(Box::pin(check::versions(upstream, token, wanted)));
+        if !to_check.is_empty() && self.checks.len() < MOST_CHECKS {
+            self.check(&store, to_check);
         }
         self.look = self.known.next_look(began);
         let now = Instant::now();
         self.rested = now + LONGEST_PAUSE.min(PAUSE_PER_ACT * (now - began));
     }
 
+    /// Asks for the versions of these packages.
+    fn check(&mut self, store: &Store, ids: Vec<PackageId>) {
+        let packages = ids.into_iter().filter_map(|id| {
+            let path = self.known.offers.get(&id)?.path.clone()?;
+            let stored = store.get(&id)?;
+            self.known.ask(&id, stored.manifest.sha256).then_some((stored, path))
+        });
+        let packages: Vec<_> = packages.collect();
+        if packages.len() > check::IN_ONE_GO {
+            self.board.counts.limits.one(Limit::VersionChecks);
+        }
+        let upstream = self.connector.to(&self.settings.current());
+        self.checks.push(check::versions(upstream, self.known.token.clone(), packages));
+    }
+
     fn pull(&mut self, id: PackageId, reason: Reason) {
+        let began = Instant::now();
         let flight = self.fetch.pull(&id, reason);
         let token = self.known.token.clone();
-        if let Some(meeting) = self.known.fares(&id) {
-            meeting.under_way = Some(reason);
-            if reason == Reason::Changed {
-                meeting.confirmed = None;
-            }
-        }
-        self.pulls.push(Box::pin(async move { (id, token, flight.outcome().await) }));
+        self.known.pulling(&id, reason);
+        self.pulls.push(Box::pin(async move {
+            let outcome = flight.outcome().await;
+            PullOutcome { id, began, token, outcome }
+        }));
     }
 
     /// Takes in a pull that has ended, and all others that have by now.
-    fn take_pull(&mut self, landed: Landed) {
-        let mut next = Some(landed);
-        while let Some(landed) = next {
-            self.land(landed);
+    fn take_pulls(&mut self, pull: PullOutcome) {
+        let mut next = Some(pull);
+        while let Some(pull) = next {
+            self.take_pull(pull);
             next = self.pulls.next().now_or_never().flatten();
         }
     }
 
-    fn land(&mut self, (id, token, outcome): Landed) {
+    fn take_pull(&mut self, PullOutcome { id, began, token, outcome }: PullOutcome) {
         let Some(meeting) = self.known.fares(&id) else { return };
         meeting.under_way = None;
         match outcome {
@@ -285,12 +326,13 @@ impl Worker {
                 if pulled.changed {
                     self.known.last_pull_s = Some(now_s());
                 }
-                self.known.arrived(&id, pulled.stored.manifest.sha256);
+                let sha256 = pulled.stored.manifest.sha256;
+                self.known.arrived(&id, sha256);
                 // One that was adopted may be any version, and one of another
                 // main server's any meeting's: they still have to be compared.
                 let source = &pulled.stored.manifest.source;
                 if source.origin.as_deref() == Some(&*self.known.origin) {
-                    self.known.confirm(&id, token);
+                    self.known.confirm(&id, sha256, token, began);
                 }
             }
             // The service stops: what comes next is its start's to decide.
@@ -303,19 +345,40 @@ impl Worker {
         self.landed = true;
     }
 
-    fn take_checks(&mut self, Checked { token, versions }: Checked) {
-        for (id, version) in versions {
-            match version {
-                Version::Same => self.known.confirm(&id, token.clone()),
-                Version::Other => {
-                    info!("package of meeting {id} has changed at the main server");
-                    self.known.outdated(&id);
-                }
-                Version::Incomparable => self.known.incomparable(&id),
-                Version::NotTold => self.known.not_told(&id),
-            }
+    /// Takes in the answer about a version, and all others that are here by now.
+    fn take_checks(&mut self, check: VersionCheck) {
+        let (mut next, mut all_same) = (Some(check), true);
+        while let Some(check) = next {
+            all_same &= check.version == Version::Same;
+            self.take_check(check);
+            next = self.checks.next().now_or_never().flatten();
         }
-        self.act();
+        let swept = self.known.asking == 0;
+        if swept {
+            self.known.end_sweep();
+        }
+        if swept || !all_same {
+            self.act();
+        }
+    }
+
+    fn take_check(&mut self, VersionCheck { id, sha256, token, version }: VersionCheck) {
+        let now = Instant::now();
+        self.known.asking = self.known.asking.saturating_sub(1);
+        match version {
+            Version::Same => self.known.confirm(&id, sha256, token, now),
+            Version::Other => {
+                info!("package of meeting {id} has changed at the main server");
+                self.known.outdated(&id, sha256);
+            }
+            Version::Incomparable => self.known.incomparable(&id, sha256),
+            Version::Gone => {
+                // It may be offered elsewhere: the next poll asks where.
+                self.known.offers_at = None;
+                self.known.not_told(&id, sha256, now);
+            }
+            Version::NotTold => self.known.not_told(&id, sha256, now),
+        }
     }
 }
 

@@ -40,6 +40,7 @@ pub(super) enum Item {
 pub(super) struct Fields {
     id: Item,
     title: Item,
+    time: Item,
     sha256: Item,
     package_url: Item,
     error: Item,
@@ -49,6 +50,7 @@ pub(super) struct Fields {
 #[derive(Debug)]
 pub(super) struct Listed {
     pub meeting: ActiveMeeting,
+    pub time: Option<String>,
     pub path: Option<Option<String>>,
 }
 
@@ -116,12 +118,13 @@ impl List {
             return;
         }
         let title = title.map_or_else(|| default_title(&id), shortened);
+        let time = fields.time.text().map(shortened);
         let sha256 = fields.sha256.text().and_then(|hex| hex.parse().ok());
         let path = match fields.package_url {
             Item::Missing => None,
             url => Some(url.text().filter(|path| !path.is_empty())),
         };
-        self.meetings.push(Listed { meeting: ActiveMeeting { id, title, sha256 }, path });
+        self.meetings.push(Listed { meeting: ActiveMeeting { id, title, sha256 }, time, path });
     }
 
     fn note_unreadable(&mut self, shown: String) {

@@ -8,6 +8,7 @@ mod answers;
 mod connections;
 mod slow_disk;
 mod versions;
+mod restart;
 
 use std::{fs::OpenOptions, io::Write};
 

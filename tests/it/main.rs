@@ -28,6 +28,7 @@ mod panel_api;
 mod presence;
 mod process;
 mod ready;
+mod restart;
 mod serving;
 mod storage;
 mod sync;

@@ -184,3 +184,40 @@ async fn a_change_of_the_configuration_does_not_end_adopting() {
     until("all adopted", async || (node.status().await["meeting_count"] == 8).then_some(())).await;
     node.shut_down().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_of_a_package_is_not_taken_for_known_of_another_in_an_older_folder() {
+    let main = ScriptedMain::start().await;
+    let (old, new) = (zip_of("the first papers"), zip_of("the second papers"));
+    main.activate("m1", "Board", &old);
+    let node = TestNode::of(&main.authority()).start().await;
+    node.until_synced("m1").await;
+    let told = |beat: &serde_json::Value| beat["synced_meetings"] == json!(["m1"]);
+    let beats = || main.count(Method::POST, "heartbeat");
+
+    node.configure(json!({"storage": {"path": "./newer"}})).await;
+    main.activate("m1", "Board", &new);
+    until("the new papers", async || (node.download("m1").await.1 == new).then_some(())).await;
+    until("told", async || told(&main.last_heartbeat()).then_some(())).await;
+
+    // Nothing can be asked about it, nor pulled.
+    main.play().failing_heads = true;
+    let valve = main.valve(0);
+    node.configure(json!({"storage": {"path": "./storage"}})).await;
+    until("the old ones", async || (node.download("m1").await.1 == old).then_some(())).await;
+    let before = beats();
+    until("three heartbeats", async || {
+        let meeting = node.meeting("m1").await;
+        assert_ne!(meeting["state"], "synced", "{meeting}");
+        (beats() >= before + 3).then_some(())
+    })
+    .await;
+    let since = main.asked("/nodes/heartbeat").split_off(before + 1);
+    assert!(since.iter().all(|beat| !told(&beat.body)), "{since:?}");
+
+    main.play().failing_heads = false;
+    valve.open();
+    until("the new papers", async || (node.download("m1").await.1 == new).then_some(())).await;
+    until("told", async || told(&main.last_heartbeat()).then_some(())).await;
+    node.shut_down().await;
+}

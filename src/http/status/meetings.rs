@@ -189,7 +189,8 @@ fn meeting<'a>(sync: &'a Sync, known: Known<'a>) -> Meeting<'a> {
     let failing = sync.failing.get(id);
     let manifest = held.map(|held| &held.manifest);
     let title = known.title();
-    let (active, confirmed) = (active.is_some(), sync.confirmed.contains(id));
+    let active = active.is_some();
+    let confirmed = manifest.is_some_and(|held| sync.confirmed.get(id) == Some(&held.sha256));
     let fault = last_fault(pull, failing);
     Meeting {
         id,

@@ -52,6 +52,18 @@ pub struct Asked {
     pub body: Value,
 }
 
+impl Asked {
+    /// A heartbeat that says that the meeting is synced.
+    pub fn lists(&self, id: &str) -> bool {
+        let synced = self.body["synced_meetings"].as_array();
+        synced.is_some_and(|synced| synced.contains(&json!(id)))
+    }
+
+    pub fn is_pull_of(&self, id: &str) -> bool {
+        self.method == Method::GET && self.path.ends_with(&format!("_{id}_pdfs.zip"))
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Meeting {
     title: String,
@@ -108,8 +120,20 @@ pub struct Play {
     pub held: Option<Held>,
     /// Polls that are being held back.
     pub holding: usize,
+    /// How long it takes to look for a package that is only asked about.
+    pub slow_heads: Option<Duration>,
+    /// Such questions are answered with 500,
+    pub failing_heads: bool,
+    /// or 405.
+    pub no_heads: bool,
+    /// Of each meeting, as `active/meetings` has it.
+    pub time: String,
     known_nodes: BTreeMap<String, String>,
 }
+
+/// Making a package takes at least so long. Between an answer about a version
+/// and the heartbeat that lists it there is less, even on a busy machine.
+const RESTART: Duration = Duration::from_millis(250);
 
 /// How the bytes of one package are put onto the wire.
 const PIECE_BYTES: usize = 16 << 10;
@@ -171,6 +195,10 @@ impl ScriptedMain {
             status_answer: None,
             held: None,
             holding: 0,
+            slow_heads: None,
+            failing_heads: false,
+            no_heads: false,
+            time: String::new(),
             known_nodes: BTreeMap::new(),
         };
         let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
@@ -232,6 +260,22 @@ impl ScriptedMain {
         self.play().put(id, &title, Some(Bytes::copy_from_slice(package)));
     }
 
+    /// Ends it and starts it again with another package, as fast as a real one
+    /// might; neither list nor token tell of it to who does not look meanwhile.
+    /// How many requests there had been by then.
+    pub async fn restart(&self, id: &str, package: &[u8]) -> usize {
+        let title = {
+            let mut play = self.play();
+            let meeting = play.meetings.get_mut(id).unwrap();
+            (meeting.active, meeting.package) = (false, None);
+            meeting.title.clone()
+        };
+        tokio::time::sleep(RESTART).await;
+        let mut play = self.play();
+        play.put(id, &title, Some(Bytes::copy_from_slice(package)));
+        play.asked.len()
+    }
+
     /// Another file that passes for the same version.
     pub fn swap(&self, id: &str, package: &[u8]) {
         let package = Some(Bytes::copy_from_slice(package));
@@ -271,6 +315,18 @@ impl ScriptedMain {
 
     pub fn count(&self, method: Method, part: &str) -> usize {
         self.asked(part).iter().filter(|asked| asked.method == method).count()
+    }
+
+    /// What was asked, after so many requests, until a heartbeat listed the
+    /// meeting: then the real main server sends the tablets.
+    pub async fn until_told(&self, id: &str, before: usize) -> Vec<Asked> {
+        until(&format!("meeting {id} told"), async || {
+            let mut asked = self.play().asked.split_at(before).1.to_vec();
+            let told = asked.iter().position(|asked| asked.lists(id))?;
+            asked.truncate(told);
+            Some(asked)
+        })
+        .await
     }
 
     pub fn last_heartbeat(&self) -> Value {
@@ -468,7 +524,7 @@ async fn active(State(server): State<ScriptedMain>) -> Response {
         .iter()
         .map(|(id, meeting)| {
             let mut item =
-                json!({"id": id, "title": meeting.title, "time": "", "status": "进行中"});
+                json!({"id": id, "title": meeting.title, "time": play.time, "status": "进行中"});
             if play.offers && meeting.package.is_some() {
                 item["package_url"] =
                     json!(format!("/uploads/packages/{}_{id}_pdfs.zip", meeting.title));
@@ -519,6 +575,19 @@ async fn upload(
     method: Method,
     asked: HeaderMap,
 ) -> Response {
+    if method == Method::HEAD {
+        let (slow, failing, none) = {
+            let play = server.play();
+            (play.slow_heads, play.failing_heads, play.no_heads)
+        };
+        tokio::time::sleep(slow.unwrap_or_default()).await;
+        if none {
+            return StatusCode::METHOD_NOT_ALLOWED.into_response();
+        }
+        if failing {
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        }
+    }
     let (found, ranges, drip, valve, digest, same_date) = {
         let play = server.play();
         let named = |(id, meeting): &(&String, &Meeting)| {
