@@ -101,8 +101,8 @@ async fn node(args: NodeArgs, mut interrupt: Interrupt) -> Result<()> {
     let journal = telemetry.journal();
     let options = NodeOptions { host: listen::host(args.host), port: args.port, journal };
     let node = Node::start(settings.clone(), options).await?;
-    if let Some(token) = node.new_token() {
-        tell(&node.panel().await, token);
+    if let Some(code) = node.first_code() {
+        tell(&node.panel().await, code);
     }
     let state = || node_state(&node);
     serving(&manager, node.pulse(), &state()).await;
@@ -130,8 +130,8 @@ async fn main_server(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
     };
     let options = MasterOptions { data: args.data, listen, security, ..MasterOptions::default() };
     let master = Master::start(options).await?;
-    if let Some(token) = master.new_token() {
-        tell(&master::page_at(host, master.address().port()).await, token);
+    if let Some(code) = master.first_code() {
+        tell(&master::page_at(host, master.address().port()).await, code);
     }
     // Its settings are its arguments: there is nothing to read anew.
     let state = || format!("main server on {}", master.address());
@@ -180,11 +180,11 @@ async fn operate(command: Operate, mut interrupt: Interrupt) -> Result<()> {
     commands::run(command, &mut interrupt).await
 }
 
-/// Once, at the first start: only a digest of it is kept. A warning, so that
-/// no log level in use hides it.
-fn tell(page: &str, token: &str) {
-    let link = token::login_link(page, token);
-    warn!(target: SECRET, "open this link to manage from another machine, it is shown only now (edge-mirror token makes others): {link}");
+/// At the first start. What logs keep for ever is of no use an hour later. A
+/// warning, so that no log level in use hides it.
+fn tell(page: &str, code: &str) {
+    let link = token::login_link(page, code);
+    warn!(target: SECRET, "open this link within the hour to manage from another machine, it works once (edge-mirror token makes others): {link}");
 }
 
 /// Ends in order; a second signal ends at once.

@@ -114,7 +114,7 @@ pub struct Master {
     connections: Tasks,
     /// Ends accepting.
     stop: CancellationToken,
-    new_token: Option<String>,
+    first_code: Option<String>,
     pulse: Pulse,
 }
 
@@ -131,7 +131,7 @@ impl Master {
             warn!("--open: whoever reaches this port can manage meetings");
         }
         let opened = tasks::blocking(move || open(&data, announce_timeout, security)).await;
-        let (server, new_token) = opened?;
+        let (server, first_code) = opened?;
         let server = Arc::new(server);
         let prober = Prober::new().map_err(MasterError::Prober)?;
 
@@ -152,7 +152,7 @@ impl Master {
         let pulse = answers.pulse.clone();
         connections.spawn("listener", listener.serve(answers, connections.clone(), stop.clone()));
         info!("main server listens on {address}");
-        Ok(Self { server, address, workers, connections, stop, new_token, pulse })
+        Ok(Self { server, address, workers, connections, stop, first_code, pulse })
     }
 
     /// Where it listens, the port chosen by the system included.
@@ -160,9 +160,9 @@ impl Master {
         self.address
     }
 
-    /// The admin token, if it was made at this start: nobody knows it yet.
-    pub fn new_token(&self) -> Option<&str> {
-        self.new_token.as_deref()
+    /// A code that logs in once, if nobody could have logged in before this start.
+    pub fn first_code(&self) -> Option<&str> {
+        self.first_code.as_deref()
     }
 
     /// Of the loop that accepts connections.
@@ -232,9 +232,9 @@ fn open(
         // Clients compare tokens: the first one has to last, too.
         state::save(&state_path, &book).map_err(unusable)?;
     }
-    let (vault, new_token) = Vault::open(vault_path(data));
+    let (vault, first_code) = Vault::open(vault_path(data));
     let access = Access::new("main_server", vault, move || security.clone());
-    Ok((Server::new(access, store, book, state_path, announce_timeout), new_token))
+    Ok((Server::new(access, store, book, state_path, announce_timeout), first_code))
 }
 
 /// They are not removed: `state.json` may have been lost or replaced by an

@@ -94,7 +94,7 @@ pub struct Node {
     traffic: Arc<Traffic>,
     /// Ends the panel's event streams.
     closing: CancellationToken,
-    new_token: Option<String>,
+    first_code: Option<String>,
     pulse: Pulse,
 }
 
@@ -112,7 +112,7 @@ impl Node {
         let opened = storage::open(config.storage_path()).await;
         let (store, found) = opened.map_err(NodeError::Storage)?;
         settings.warn_of_file();
-        let (vault, new_token) = opened_vault(&settings).await;
+        let (vault, first_code) = opened_vault(&settings).await;
         let address = listener.address();
         info!(
             "node {} is listening on {address}, main server {}",
@@ -131,7 +131,7 @@ impl Node {
             host: options.host,
             traffic: Arc::default(),
             closing: CancellationToken::new(),
-            new_token,
+            first_code,
             pulse: Pulse::default(),
             all,
         };
@@ -237,9 +237,9 @@ impl Node {
         SocketAddr::new(self.host, *self.board.port.borrow())
     }
 
-    /// The admin token, if it was made at this start: nobody knows it yet.
-    pub fn new_token(&self) -> Option<&str> {
-        self.new_token.as_deref()
+    /// A code that logs in once, if nobody could have logged in before this start.
+    pub fn first_code(&self) -> Option<&str> {
+        self.first_code.as_deref()
     }
 
     /// Of the loop that accepts connections.

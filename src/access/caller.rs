@@ -115,7 +115,9 @@ fn is_loopback(host: &str) -> bool {
         None => host.split_at(host.find(':').unwrap_or(host.len())),
     };
     let port = rest.strip_prefix(':');
-    let port = rest.is_empty() || port.is_some_and(|port| port.parse::<u16>().is_ok());
+    // As it is written, and no other way: `+80` parses, too.
+    let is_port = |port: &str| port.parse().is_ok_and(|number: u16| number.to_string() == port);
+    let port = rest.is_empty() || port.is_some_and(is_port);
     let address = name.parse::<Ipv4Addr>();
     port && address.map_or(name.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
 }
@@ -152,6 +154,22 @@ mod tests {
             ("127.0.0.1", &[("host", "localhost:evil")]),
             ("127.0.0.1", &[("host", "127.0.0.1:80.evil.example")]),
             ("127.0.0.1", &[("host", "localhost:99999")]),
+            ("127.0.0.1", &[("host", "localhost:+80")]),
+            ("127.0.0.1", &[("host", "localhost:-80")]),
+            ("127.0.0.1", &[("host", "localhost:080")]),
+            ("127.0.0.1", &[("host", "localhost:80,")]),
+            ("127.0.0.1", &[("host", "localhost: 80")]),
+            ("127.0.0.1", &[("host", "localhost:")]),
+            ("127.0.0.1", &[("host", "localhost.")]),
+            ("127.0.0.1", &[("host", "127.0.0.1.")]),
+            ("127.0.0.1", &[("host", "127.1")]),
+            ("127.0.0.1", &[("host", "0127.0.0.1")]),
+            ("127.0.0.1", &[("host", "[::1]:")]),
+            ("127.0.0.1", &[("host", "[::1]80")]),
+            ("127.0.0.1", &[("host", "[::1%lo]")]),
+            ("127.0.0.1", &[("host", "[[::1]]")]),
+            ("127.0.0.1", &[("host", "::1")]),
+            ("127.0.0.1", &[("host", "")]),
             ("127.0.0.1", &[("host", "[127.0.0.1]")]),
             ("127.0.0.1", &[("host", "[localhost]")]),
             ("127.0.0.1", &[("host", "[::1")]),

@@ -11,7 +11,7 @@ use axum::{
 use serde::Serialize;
 use tracing::{debug, info, warn};
 
-use super::{Access, Caller, origin};
+use super::{Access, Caller, origin, token_of};
 use crate::wire;
 
 /// Of a path, in the log: more than any of ours has.
@@ -62,7 +62,8 @@ impl Denied {
                 "暂时无法登录，原因见节点日志 / nobody can log in now, the log on the machine says why"
             }
             Self::Foreign => {
-                "不接受来自其他网站的请求 / requests from pages of other sites are not accepted"
+                "不接受来自其他网站的请求；程序请使用 Content-Type: application/json / requests from \
+                 pages of other sites are not accepted; a program sends Content-Type: application/json"
             }
         }
     }
@@ -74,7 +75,7 @@ impl Denied {
             Self::WrongToken => "wrong token or code",
             Self::Address => "the address is not in security.allowFrom",
             Self::TooManyTries(_) => "too many wrong tries",
-            Self::Foreign => "sent by a page of another site",
+            Self::Foreign => "sent by a page of another site, or as a form sends it",
             Self::Broken => "nobody can log in now",
         }
     }
@@ -107,7 +108,9 @@ pub async fn guard(State(access): State<Access>, request: Request, next: Next) -
     let (mut parts, body) = request.into_parts();
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
     let changes = changes(&method);
-    let judged = match changes && !is_own(&access, &parts) {
+    // Nobody's form sends the token.
+    let form = origin::is_form(&parts.headers) && token_of(&parts.headers).is_none();
+    let judged = match changes && (form || !is_own(&access, &parts)) {
         true => Err(Denied::Foreign),
         false => access.judge(&parts).await,
     };

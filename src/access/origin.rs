@@ -1,7 +1,11 @@
 //! Whether a request was made by a page of another site: CORS only keeps such
 //! a page from reading the answer.
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
+
+/// What a page can have a browser send to another site without asking first.
+const FORM_TYPES: [&str; 3] =
+    ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"];
 
 /// Browsers say where a request comes from; programs don't, and are no danger.
 /// What came over TLS (`secure`) is of our page only where that came over TLS,
@@ -9,26 +13,56 @@ use axum::http::{HeaderMap, header};
 pub fn is_own(headers: &HeaderMap, secure: bool) -> bool {
     let field = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = field(header::HOST.as_str());
+    let is_ours = |origin: &str| {
+        let (scheme, authority) = origin.split_once("://").unwrap_or_default();
+        Some(authority) == host && (!secure || scheme == "https")
+    };
     let same_site =
         field("sec-fetch-site").is_none_or(|from| matches!(from, "same-origin" | "none"));
-    let same_origin = field(header::ORIGIN.as_str()).is_none_or(|origin| {
-        let (scheme, origin) = origin.split_once("://").unwrap_or_default();
-        Some(origin) == host && (!secure || scheme == "https")
-    });
-    same_site && same_origin
+    match field(header::ORIGIN.as_str()) {
+        Some(origin) => same_site && is_ours(origin),
+        None if field("sec-fetch-site").is_some() => same_site,
+        // Browsers of old send neither.
+        None => field(header::REFERER.as_str()).is_none_or(|page| is_ours(origin_of(page))),
+    }
+}
+
+/// Whether a form may have sent it: a page of another site that hides where it
+/// is (`no-referrer`), in a browser of old, sends nothing else that tells.
+pub fn is_form(headers: &HeaderMap) -> bool {
+    let told = ["sec-fetch-site", "origin"];
+    let mut types = headers.get_all(header::CONTENT_TYPE).into_iter();
+    let is_form_type = |value: &HeaderValue| {
+        let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+        let essence = essence.trim_ascii();
+        FORM_TYPES.iter().any(|form| essence.eq_ignore_ascii_case(form.as_bytes()))
+    };
+    !told.iter().any(|name| headers.contains_key(*name)) && types.any(is_form_type)
+}
+
+/// `http://node:8001/a?b` is of `http://node:8001`.
+fn origin_of(page: &str) -> &str {
+    let authority = page.find("://").map_or(0, |at| at + 3);
+    let end = page[authority..].find(['/', '?', '#']).map_or(page.len(), |at| authority + at);
+    &page[..end]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn own(fields: &[(&'static str, &'static str)]) -> bool {
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let host = [("host", "node:8001")];
         let fields = host.iter().chain(fields);
-        is_own(
-            &fields.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect(),
-            false,
-        )
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn own(fields: &[(&'static str, &'static str)]) -> bool {
+        is_own(&headers(fields), false)
     }
 
     #[test]
@@ -41,5 +75,51 @@ mod tests {
         assert!(!own(&[("origin", "null")]));
         assert!(!own(&[("sec-fetch-site", "cross-site")]));
         assert!(!own(&[("sec-fetch-site", "same-site")]));
+    }
+
+    #[test]
+    fn browsers_of_old_are_known_by_the_page_that_they_name() {
+        for page in [
+            "http://node:8001/",
+            "http://node:8001",
+            "http://node:8001?a",
+            "http://node:8001/static/index.html#x",
+        ] {
+            assert!(own(&[("referer", page)]), "{page}");
+        }
+        for page in [
+            "http://elsewhere/",
+            "http://elsewhere/http://node:8001/",
+            "http://node:8001.elsewhere/",
+            "http://node:8001@elsewhere/",
+            "http://node:9000/",
+            "node:8001",
+            "about:blank",
+            "",
+        ] {
+            assert!(!own(&[("referer", page)]), "{page}");
+        }
+        // What newer ones say besides counts alone.
+        assert!(own(&[("origin", "http://node:8001"), ("referer", "http://elsewhere/")]));
+        assert!(own(&[("sec-fetch-site", "same-origin"), ("referer", "http://elsewhere/")]));
+        let secure = |page| is_own(&headers(&[("referer", page)]), true);
+        assert!(secure("https://node:8001/") && !secure("http://node:8001/"));
+    }
+
+    #[test]
+    fn a_form_is_known_by_its_content_type_where_nothing_else_tells() {
+        let form = |fields: &[(&'static str, &'static str)]| is_form(&headers(fields));
+        for kind in [
+            "text/plain",
+            "Text/Plain;charset=UTF-8",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=x",
+        ] {
+            assert!(form(&[("content-type", kind)]), "{kind}");
+            assert!(!form(&[("content-type", kind), ("origin", "http://node:8001")]), "{kind}");
+            assert!(!form(&[("content-type", kind), ("sec-fetch-site", "none")]), "{kind}");
+        }
+        assert!(!form(&[]) && !form(&[("content-type", "application/json")]));
+        assert!(form(&[("content-type", "application/json"), ("content-type", "text/plain")]));
     }
 }

@@ -12,6 +12,11 @@ use subtle::ConstantTimeEq;
 use super::{VaultError, session::Key};
 use crate::{package::Sha256, store::now_s};
 
+/// A one-time code that nobody used until then is of no use.
+const CODE_LASTS_S: u64 = 3600;
+/// Each is 100 bytes in a file that is read at once.
+const MAX_CODES: usize = 32;
+
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Secrets {
     pub token_sha256: Sha256,
@@ -51,6 +56,14 @@ impl Secrets {
             node_key_sha256: None,
         };
         Ok((secrets, token))
+    }
+
+    /// Accepts this code once, within the hour.
+    pub fn add_code(&mut self, code: &str) {
+        if self.codes.len() >= MAX_CODES {
+            self.codes.remove(0);
+        }
+        self.codes.push(Code { sha256: digest(code), until_s: now_s() + CODE_LASTS_S });
     }
 
     pub fn key(&self) -> Option<Key> {

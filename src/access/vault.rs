@@ -16,17 +16,13 @@ use thiserror::Error;
 use tracing::error;
 
 use super::{
-    secrets::{Code, Ended, Secrets, cookie_name, digest, random, random_text, same},
+    secrets::{Ended, Secrets, cookie_name, digest, random, random_text, same},
     session::{LASTS_S, Session},
 };
 use crate::{atomic, package::Sha256, store::now_s};
 
-/// A one-time code that nobody used until then is of no use.
-const CODE_LASTS_S: u64 = 3600;
 /// Far more than it ever has.
 const MAX_BYTES: u64 = 256 << 10;
-/// Each is 100 bytes in a file that is read at once.
-const MAX_CODES: usize = 32;
 /// Logged out but not yet at their end. More than that in a week is not
 /// people: then all sessions end.
 const MAX_ENDED: usize = 1000;
@@ -94,16 +90,19 @@ impl Vault {
         crate::config::access_path(config)
     }
 
-    /// Opens the file, or makes it, with a new token that is returned: it is
-    /// known here and now only. What is wrong with the file is logged; then
-    /// nobody can log in, and everything else goes on.
+    /// Opens the file, or makes it, with a code that logs in once, which is
+    /// returned. The token that it is made with nobody knows:
+    /// [`replace_token`](Self::replace_token) makes one that can be shown. What
+    /// is wrong with the file is logged; then nobody can log in, and everything
+    /// else goes on.
     pub fn open(path: PathBuf) -> (Self, Option<String>) {
         let vault = Self::at(path);
         let made = vault.alone(|| match vault.read()? {
             Some(_) => Ok(None),
             None => {
-                let (secrets, token) = Secrets::fresh()?;
-                vault.save(&secrets).map(|()| Some(token))
+                let ((mut secrets, _), code) = (Secrets::fresh()?, random_text()?);
+                secrets.add_code(&code);
+                vault.save(&secrets).map(|()| Some(code))
             }
         });
         let made = made.unwrap_or_else(|error| {
@@ -135,13 +134,7 @@ impl Vault {
     /// A code that logs in once, within the hour; None where there is no file.
     pub fn new_code(&self) -> Result<Option<String>, VaultError> {
         let code = random_text()?;
-        let sha256 = digest(&code);
-        let added = self.edit(|secrets| {
-            if secrets.codes.len() >= MAX_CODES {
-                secrets.codes.remove(0);
-            }
-            secrets.codes.push(Code { sha256, until_s: now_s() + CODE_LASTS_S });
-        })?;
+        let added = self.edit(|secrets| secrets.add_code(&code))?;
         Ok(added.map(|()| code))
     }
 
@@ -344,15 +337,25 @@ mod tests {
         Case { _folder: folder, path }
     }
 
+    /// A vault, and its token that is known.
+    fn opened(case: &Case) -> (Vault, String) {
+        let (vault, _) = Vault::open(case.path.clone());
+        let token = vault.replace_token().unwrap().token;
+        (vault, token)
+    }
+
     fn cookies(begun: Begun) -> Vec<(String, String)> {
         vec![("other".to_owned(), "x".to_owned()), (begun.name, begun.sealed)]
     }
 
     #[test]
-    fn the_token_is_told_once_and_kept_as_a_digest_that_only_the_owner_reads() {
+    fn a_new_file_gives_a_code_and_keeps_digests_that_only_the_owner_reads() {
         let case = case();
-        let (vault, token) = Vault::open(case.path.clone());
-        let token = token.unwrap();
+        let (first, code) = Vault::open(case.path.clone());
+        let code = code.unwrap();
+        assert!(!first.is_token(&code) && !fs::read_to_string(&case.path).unwrap().contains(&code));
+        assert!(first.log_in(&code).unwrap().is_some() && first.log_in(&code).unwrap().is_none());
+        let (vault, token) = opened(&case);
         let text = fs::read_to_string(&case.path).unwrap();
         assert!(!text.contains(&token) && text.contains("token_sha256"));
         assert_eq!(fs::metadata(&case.path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -367,10 +370,9 @@ mod tests {
     #[test]
     fn a_new_token_ends_everything_that_the_old_one_gave() {
         let case = case();
-        let (running, token) = Vault::open(case.path.clone());
+        let (running, token) = opened(&case);
         running.set_node_key(Some("node-key")).unwrap();
         let code = running.new_code().unwrap().unwrap();
-        let token = token.unwrap();
         let session = cookies(running.log_in(&token).unwrap().unwrap());
         assert!(running.session(&session).is_some());
         // By another process, say.
@@ -395,7 +397,9 @@ mod tests {
         let late = running.new_code().unwrap().unwrap();
         let text = fs::read_to_string(&case.path).unwrap();
         let mut stored: serde_json::Value = serde_json::from_str(&text).unwrap();
-        stored["codes"][0]["until_s"] = now_s().into();
+        for code in stored["codes"].as_array_mut().unwrap() {
+            code["until_s"] = now_s().into();
+        }
         fs::write(&case.path, stored.to_string()).unwrap();
         assert!(!running.redeem(&late).unwrap());
     }
@@ -403,8 +407,8 @@ mod tests {
     #[test]
     fn a_session_ends_by_logging_out_even_for_who_has_a_copy_and_after_a_restart() {
         let case = case();
-        let (vault, token) = Vault::open(case.path.clone());
-        let begin = || vault.log_in(token.as_ref().unwrap()).unwrap().unwrap();
+        let (vault, token) = opened(&case);
+        let begin = || vault.log_in(&token).unwrap().unwrap();
         let (one, other) = (begin(), begin());
         let (one, other) = (cookies(one), cookies(other));
         assert!(vault.end_session(&one).unwrap().is_some());
@@ -418,9 +422,9 @@ mod tests {
     #[test]
     fn a_damaged_file_lets_nobody_in_and_is_left_as_it_is_until_a_new_token_is_made() {
         let case = case();
-        let (running, token) = Vault::open(case.path.clone());
+        let (running, token) = opened(&case);
         fs::write(&case.path, "{").unwrap();
-        assert!(!running.is_token(&token.unwrap()));
+        assert!(!running.is_token(&token));
         assert!(matches!(running.new_code(), Err(VaultError::Damaged { .. })));
         assert_eq!(Vault::open(case.path.clone()).1, None);
         assert_eq!(fs::read_to_string(&case.path).unwrap(), "{");
@@ -455,8 +459,7 @@ mod tests {
     #[test]
     fn what_can_not_be_read_now_is_read_when_it_can() {
         let case = case();
-        let (running, token) = Vault::open(case.path.clone());
-        let token = token.unwrap();
+        let (running, token) = opened(&case);
         let good = fs::read(&case.path).unwrap();
         fs::remove_file(&case.path).unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, &case.path, rustix::fs::Mode::RWXU).unwrap();

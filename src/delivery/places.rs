@@ -66,6 +66,9 @@ pub(super) struct Places {
 struct State {
     most: u64,
     most_of_client: u64,
+    /// Each address of IPv6 by itself, unlike what `listen::of_one_machine` is
+    /// for: the tablets of a room share the first 64 bits, and who has more of
+    /// them still finds `most`.
     of_client: HashMap<IpAddr, u64>,
     line: VecDeque<Waiting>,
 }

@@ -46,9 +46,9 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// What counts as one where it must not help to change the address: a machine
-/// with IPv6 can have any of the last 64 bits. (Downloads are counted by address:
-/// the tablets of a room share the others.)
+/// What counts as one wherever something is counted by address, wrong logins
+/// for one: an address of IPv4, and of IPv6 the network, as a machine can have
+/// any of the last 64 bits. (`serve.maxPerClient` alone is another matter.)
 pub fn of_one_machine(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),

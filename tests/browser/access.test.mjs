@@ -59,7 +59,7 @@ test("a wrong token is refused and the right one lets in, until logging out", as
   await untilShown(page, /not right/);
   await stage.look(page, "login wrong");
   assert.equal(await page.locator("#config").count(), 0);
-  await logIn(page, await node.token());
+  await logIn(page, node.token());
   await untilLoggedIn(page);
   await panel.setting(page, "syncInterval").waitFor();
   const [cookie] = await page.context().cookies();
@@ -79,7 +79,7 @@ test("a wrong token is refused and the right one lets in, until logging out", as
 test("who logs out in one tab is logged out in the other", async (stage) => {
   const node = await nodeWithMeeting(stage);
   const page = await panel.openPanel(stage, node, { host: STRANGER, view: "config" });
-  await logIn(page, await node.token());
+  await logIn(page, node.token());
   await untilLoggedIn(page);
   const other = await stage.openBeside(page, page.url());
   await untilLoggedIn(other);
@@ -124,7 +124,7 @@ test("many wrong tries have to wait, and the page says for how long", async (sta
 test("a new token ends the logins of before, also in a page that is open", async (stage) => {
   const node = await nodeWithMeeting(stage);
   const page = await panel.openPanel(stage, node, { host: STRANGER, view: "config" });
-  const old = await node.token();
+  const old = node.token();
   await logIn(page, old);
   await untilLoggedIn(page);
   await panel.setting(page, "syncInterval").waitFor();
@@ -176,7 +176,7 @@ test("an address that may not manage the node is told so instead of asked to log
   await panel.untilWell(outside);
   await panel.assertNoButtons(outside);
   const inside = await panel.openPanel(stage, node, behindProxy("10.1.2.3"));
-  await logIn(inside, await node.token());
+  await logIn(inside, node.token());
   await untilLoggedIn(inside);
   await panel.setting(inside, "syncInterval").waitFor();
 });

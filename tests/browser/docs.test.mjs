@@ -69,7 +69,7 @@ test("a stranger is refused, and let in with the token, which no line for curl s
   await openCall(page, "get_api_config");
   await send(page, "get_api_config");
   await untilAnswered(page, "get_api_config", "401");
-  const token = await node.token();
+  const token = node.token();
   await page.locator("#token").fill(token);
   await send(page, "get_api_config");
   await untilAnswered(page, "get_api_config", "200");

@@ -168,7 +168,7 @@ test("a stranger sees nothing until the right token, and nothing any more after 
   await page.locator("#token[aria-invalid=true]").waitFor();
   assert.notEqual(await page.locator("#login-error").innerText(), "");
   assert.equal(await panel.row(page, "m1").count(), 0);
-  await logIn(await main.token());
+  await logIn(main.token());
   await panel.untilState(page, "m1", "waiting");
   await page.reload();
   await panel.untilState(page, "m1", "waiting");

@@ -330,7 +330,7 @@ async fn json_needs_its_content_type_but_for_the_calls_of_old_tools() {
     assert_eq!(sent(post("/api/config/check", "{}")).await, unsupported);
     assert_eq!(sent(post("/api/login", "{}")).await, unsupported);
     let text = post("/api/config", "{}").header("content-type", "text/plain");
-    assert_eq!(sent(text).await, unsupported);
+    assert_eq!(sent(text).await, StatusCode::FORBIDDEN, "only forms send that");
     let json = post("/api/config", "{}").header("content-type", "application/json; charset=utf-8");
     assert_eq!(sent(json).await, StatusCode::OK);
     for (path, body) in [("/api/config/heartbeat", "20"), ("/api/config", "{}")] {
@@ -340,7 +340,15 @@ async fn json_needs_its_content_type_but_for_the_calls_of_old_tools() {
         assert_eq!(sent(foreign().bearer_auth(&token)).await, StatusCode::OK);
         let page = post(path, body).header("origin", "http://evil.test");
         assert_eq!(sent(page.bearer_auth(&token)).await, StatusCode::FORBIDDEN);
+        let from = |page: String| sent(post(path, body).header("referer", page));
+        assert_eq!(from("http://evil.test/".to_owned()).await, StatusCode::FORBIDDEN);
+        assert_eq!(from(node.url("/static/index.html")).await, StatusCode::OK);
+        // As `curl -d` does, and a form of a page that hides where it is.
+        let form = post(path, body).header("content-type", "application/x-www-form-urlencoded");
+        assert_eq!(sent(form).await, StatusCode::FORBIDDEN);
     }
+    let form = post("/api/config/heartbeat", "20").header("content-type", "text/plain");
+    assert_eq!(sent(form.bearer_auth(&token)).await, StatusCode::OK, "no form sends the token");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -397,12 +405,18 @@ async fn the_first_start_shows_a_link_once_and_the_token_command_makes_others() 
         Some(after.split_whitespace().next()?.to_owned())
     };
     let shown = async || secret_in(&node.process.errors.get());
-    let token = until("the link", shown).await;
+    let code = until("the link", shown).await;
     let logs = client().get(node.url("/api/logs")).send().await.unwrap().text().await.unwrap();
-    assert!(!logs.contains(&token), "the panel shows it to whoever looks over a shoulder");
-    assert_eq!(sent(login(&node.url(""), &token)).await, StatusCode::OK);
+    assert!(!logs.contains(&code), "the panel shows it to whoever looks over a shoulder");
+    let with_code = || {
+        let asked = client().get(node.url("/api/config")).bearer_auth(&code);
+        asked.header(FOREIGN_HOST.0, FOREIGN_HOST.1)
+    };
+    assert_eq!(sent(with_code()).await, StatusCode::UNAUTHORIZED, "it is not the token");
+    assert_eq!(sent(login(&node.url(""), &code)).await, StatusCode::OK);
+    assert_eq!(sent(login(&node.url(""), &code)).await, StatusCode::UNAUTHORIZED, "once");
     let secrets = std::fs::read_to_string(folder.path().join("node_config.access.json")).unwrap();
-    assert!(!secrets.contains(&token));
+    assert!(!secrets.contains(&code));
 
     let config = folder.config_path();
     let config = config.to_str().unwrap();
@@ -415,8 +429,8 @@ async fn the_first_start_shows_a_link_once_and_the_token_command_makes_others() 
     assert_eq!((code, errors.as_str()), (Some(0), ""));
     let new = secret_in(&output).unwrap();
     assert!(output.lines().any(|line| line.trim() == new), "for programs: {output}");
-    assert_eq!(sent(login(&node.url(""), &token)).await, StatusCode::UNAUTHORIZED);
     assert_eq!(sent(login(&node.url(""), &new)).await, StatusCode::OK);
+    assert!(!node.process.errors.get().contains(&new));
 
     node.process.signal("TERM");
     node.process.until_ended().await;
@@ -443,7 +457,7 @@ async fn every_change_refused_or_accepted_is_a_line_with_the_address() {
         ),
         (
             stop().header("origin", "http://evil.test"),
-            "POST /api/service/stop from 127.0.0.1 refused: sent by a page of another site",
+            "POST /api/service/stop from 127.0.0.1 refused: sent by a page of another site, or as a form sends it",
         ),
         (
             login(&node.url(""), "x").header("x-forwarded-for", "10.0.0.7"),

@@ -28,6 +28,7 @@ after(endAll);
 class Service {
   #child;
   #port = 0;
+  #token;
   /** What all of them wrote to stderr and stdout. */
   log = "";
 
@@ -86,9 +87,9 @@ class Service {
     return (await fetch(this.url(path), { headers: { Connection: "close" } })).json();
   }
 
-  /** The admin token, out of the link that it printed at its first start. */
-  async token() {
-    return (await until("it prints a login link", () => LOGIN.exec(this.log)))[1];
+  /** The admin token, which nobody is told before somebody asks for one. */
+  token() {
+    return (this.#token ??= this.newToken());
   }
 
   /** What `edge-mirror token` on its machine makes: a code that logs in once. */
@@ -98,7 +99,7 @@ class Service {
 
   /** Ends the token of before and all logins. */
   newToken() {
-    return this.#tokenCommand("--new");
+    return (this.#token = this.#tokenCommand("--new"));
   }
 
   #tokenCommand(...flags) {

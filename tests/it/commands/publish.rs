@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use edge_mirror::access::Vault;
 use serde_json::{Value, json};
 
 use super::{command, nobody, run, run_in_chinese};
@@ -142,11 +143,7 @@ async fn who_is_not_logged_in_is_told_how() {
     let file = File::of(&zip_of("a"));
     let stranger = run(file.args(&url, &[])).await;
     stranger.refused(1, &["asks for a login", "EDGE_MIRROR_TOKEN"]);
-    let token = until("the token", async || {
-        let log = server.errors.get();
-        Some(log.split("#login=").nth(1)?.split_whitespace().next()?.to_owned())
-    })
-    .await;
+    let token = Vault::at(data.path().join("access.json")).replace_token().unwrap().token;
     let done = run(file.args(&url, &["--token", &token])).await;
     assert_eq!(done.code, Some(0), "{}", done.errors);
 }

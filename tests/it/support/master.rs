@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use edge_mirror::{
+    access::Vault,
     listen::Listener,
     master::{Master, MasterOptions},
     package::percent_encoded,
@@ -61,9 +62,9 @@ impl TestMaster {
         Builder { listen: self.address, folder: self.folder.clone(), ..Self::build() }
     }
 
-    /// Of the first start in this folder.
+    /// As `edge-mirror token --new` makes it.
     pub fn new_token(&self) -> String {
-        self.master.as_ref().unwrap().new_token().unwrap().to_owned()
+        Vault::at(self.folder.path().join("access.json")).replace_token().unwrap().token
     }
 
     pub fn authority(&self) -> String {

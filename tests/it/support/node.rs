@@ -7,6 +7,7 @@ use std::{
 };
 
 use edge_mirror::{
+    access::Vault,
     config::Settings,
     node::{Node, NodeOptions},
     package::percent_encoded,
@@ -69,9 +70,9 @@ impl TestNode {
         self.node.as_ref().unwrap().address()
     }
 
-    /// Of the first start in this folder.
+    /// As `edge-mirror token --new` makes it.
     pub fn new_token(&self) -> String {
-        self.node.as_ref().unwrap().new_token().unwrap().to_owned()
+        Vault::at(Vault::path_beside(&self.config_path())).replace_token().unwrap().token
     }
 
     pub async fn get(&self, path: &str) -> Response {
