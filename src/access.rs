@@ -2,8 +2,8 @@
 //!
 //! An operator is who asks on the machine itself, or has logged in, or shows
 //! the admin token. `caller` says who asks, `vault` keeps what proves rights
-//! (`secrets`), `tries` slows guessing down, `origin` keeps other sites' pages
-//! out, `guard` puts them together around the operators' routes, `login` is the
+//! (`secrets`), `tries` slows guessing down, `refusals` keeps the log readable
+//! meanwhile, `origin` keeps other sites' pages out, `guard` puts them together around the operators' routes, `login` is the
 //! calls of the login page, `stream` an event stream that ends when its
 //! reader's rights change. What is behind the guard is for the faces to say.
 
@@ -11,6 +11,7 @@ mod caller;
 mod guard;
 mod login;
 mod origin;
+mod refusals;
 mod secrets;
 mod session;
 mod stream;
@@ -25,11 +26,13 @@ use std::{
 };
 
 use axum::http::{HeaderMap, header, request::Parts};
+use tokio::sync::Notify;
 
 use crate::{config::Security, tasks};
 pub use caller::Caller;
 pub use guard::{Denied, guard, refuse_foreign};
 pub use login::router;
+use refusals::Refusals;
 pub use secrets::random_text;
 pub use stream::{More, NoMore, Sources};
 use tries::Tries;
@@ -50,6 +53,9 @@ struct Inner {
     vault: Vault,
     rules: Rules,
     tries: Mutex<Tries>,
+    refusals: Mutex<Refusals>,
+    /// A window of refused calls has begun.
+    refusing: Notify,
 }
 
 /// Somebody who may change things.
@@ -90,8 +96,9 @@ impl Access {
         vault: Vault,
         rules: impl Fn() -> Security + Send + Sync + 'static,
     ) -> Self {
-        let tries = Mutex::default();
-        Self { inner: Arc::new(Inner { role, vault, rules: Arc::new(rules), tries }) }
+        let (tries, refusals) = (Mutex::default(), Mutex::default());
+        let (rules, refusing) = (Arc::new(rules), Notify::new());
+        Self { inner: Arc::new(Inner { role, vault, rules, tries, refusals, refusing }) }
     }
 
     pub fn vault(&self) -> &Vault {

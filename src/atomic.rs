@@ -357,16 +357,6 @@ pub fn probe_folder(path: &Path) -> io::Result<()> {
     Scratch::create_in(path).map(drop)
 }
 
-/// Whether a file could be appended to; made, with its folder, where it is not.
-pub fn probe_file(path: &Path) -> io::Result<()> {
-    create_folder(folder_of(path))?;
-    // Before it is opened: a pipe would wait for somebody to read from it.
-    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-        return Err(io::Error::other("it is not a file"));
-    }
-    OpenOptions::new().create(true).append(true).open(path).map(drop)
-}
-
 /// Removes one file; one that is gone already is fine.
 pub fn remove_file(path: &Path) -> io::Result<()> {
     absent_is_fine(fs::remove_file(path))

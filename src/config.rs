@@ -198,6 +198,17 @@ impl Config {
         self.resolve(&self.logging.file_path)
     }
 
+    /// Beside the log: what operators changed.
+    pub fn audit_path(&self) -> PathBuf {
+        self.log_path().with_extension("audit.log")
+    }
+
+    /// Certificates and keys that are named.
+    fn tls_paths(&self) -> impl Iterator<Item = PathBuf> {
+        let pairs = [self.tls_files(), self.main_server_pair()].into_iter().flatten();
+        pairs.flat_map(|(cert, key)| [cert, key]).chain(self.main_server_ca())
+    }
+
     /// What is valid but will hurt, in Chinese and in English.
     pub fn warnings(&self) -> Vec<String> {
         let slow = "heartbeat.interval 不小于 30 秒：主控服务器 30 秒未收到心跳就会移除节点 / \

@@ -118,7 +118,8 @@ async fn node(args: NodeArgs, mut interrupt: Interrupt) -> Result<()> {
 
 async fn main_server(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
     let (manager, mut hangups) = (Manager::of_environment(), Hangups::listen()?);
-    let _telemetry = Telemetry::start("main_server", "INFO");
+    let telemetry = Telemetry::start("main_server", "INFO");
+    let audit = args.data.join("audit.log");
     let host = listen::host(args.host);
     let listen = SocketAddr::new(host, args.port);
     let security = Security {
@@ -130,6 +131,8 @@ async fn main_server(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
     };
     let options = MasterOptions { data: args.data, listen, security, ..MasterOptions::default() };
     let master = Master::start(options).await?;
+    // Its data folder is there, and nobody else's, from now on.
+    telemetry.keep_audit(Some(audit));
     if let Some(code) = master.first_code() {
         tell(&master::page_at(host, master.address().port()).await, code);
     }

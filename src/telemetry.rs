@@ -1,5 +1,6 @@
 //! Logs: one line for each thing an operator cares about, on the console
-//! (stderr) and in a file that is rotated by size. Lines are handed to
+//! (stderr) and in a file that is rotated by size. Lines about changes are in a
+//! file of their own besides, which only operators can fill. Lines are handed to
 //! tracing-appender's threads, so a slow disk or terminal never holds up a
 //! download; what had to be dropped then is counted.
 
@@ -9,7 +10,7 @@ mod rotate;
 
 use std::{
     io::{self, Write},
-    path::Path,
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -17,8 +18,9 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use serde_json::Value;
 pub use tracing::Level;
-use tracing::{Event, Subscriber, warn};
+use tracing::{Event, Subscriber, error, warn};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     Registry,
@@ -32,10 +34,10 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::config::{Config, Logging, Settings};
+use crate::config::{Config, Logging, Problem, Settings};
 pub use journal::{Entry, Journal};
 use line::Said;
-use rotate::Rotating;
+use rotate::{LogError, Rotating};
 
 /// Lines waiting to be written, at most; those beyond are dropped and counted.
 /// Both queues take their room, 32 bytes for each, when they are made.
@@ -47,15 +49,33 @@ const JSON: &str = "json";
 /// Target of lines that the panel does not show: with a way to log in, say.
 pub const SECRET: &str = "edge_mirror::secret";
 
+/// Target of lines about what operators changed, whatever the level is.
+pub const AUDIT: &str = "edge_mirror::audit";
+/// Of the file with these lines: a change takes about 100 bytes, so that the last
+/// 50,000 are kept.
+const AUDIT_BYTES: u64 = 1 << 20;
+const AUDIT_BACKUPS: u32 = 5;
+
 /// Keep it until the very end: dropping it writes out what is still queued.
 pub struct Telemetry {
     level: reload::Handle<Targets, Registry>,
-    json: Arc<AtomicBool>,
-    file: Arc<ArcSwapOption<FileLog>>,
+    outlets: Arc<Outlets>,
     applied: Mutex<Option<Logging>>,
     console_drops: ErrorCounter,
     journal: Journal,
     _console: WorkerGuard,
+}
+
+/// Where lines go besides the console, and which.
+#[derive(Default)]
+struct Outlets {
+    /// As objects, not as text.
+    json: AtomicBool,
+    /// Lines at INFO are not asked for: those about changes come all the same,
+    /// and are for their own file.
+    quiet: AtomicBool,
+    file: ArcSwapOption<FileLog>,
+    audit: ArcSwapOption<FileLog>,
 }
 
 struct FileLog {
@@ -70,23 +90,22 @@ impl Telemetry {
     pub fn start(name: &'static str, level: &str) -> Self {
         let (console, guard) = queue(io::stderr());
         let console_drops = console.error_counter();
-        let file = Arc::new(ArcSwapOption::empty());
+        let outlets = Arc::<Outlets>::default();
+        outlets.quiet.store(is_quiet(level), Ordering::Relaxed);
         let journal = Journal::default();
         let (filter, level) = reload::Layer::new(filter(level));
-        let json = Arc::<AtomicBool>::default();
         let stream = std::env::var("JOURNAL_STREAM").ok();
         let lines = Lines {
             name,
             journal: journal.clone(),
-            json: json.clone(),
+            outlets: outlets.clone(),
             marked: line::is_journal(io::stderr(), stream.as_deref()),
             console,
-            file: file.clone(),
         };
         // Fails only where a subscriber is set already, in tests; they log there.
         let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
         let applied = Mutex::new(None);
-        Self { level, json, file, applied, console_drops, journal, _console: guard }
+        Self { level, outlets, applied, console_drops, journal, _console: guard }
     }
 
     pub fn journal(&self) -> Journal {
@@ -97,16 +116,28 @@ impl Telemetry {
     pub fn apply(&self, config: &Config) {
         let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = &config.logging;
-        self.json.store(wanted.format == JSON, Ordering::Relaxed);
+        self.outlets.json.store(wanted.format == JSON, Ordering::Relaxed);
+        self.outlets.quiet.store(is_quiet(&wanted.level), Ordering::Relaxed);
         let of_file =
             |l: &Logging| (l.file_enabled, l.file_path.clone(), l.max_file_size, l.backup_count);
         if applied.as_ref().map(of_file) != Some(of_file(wanted)) {
-            let log =
-                wanted.file_enabled.then(|| Arc::new(FileLog::open(&config.log_path(), wanted)));
-            self.file.store(log);
+            // It is looked at again with every line: it may be moved away.
+            if let Some(problem) = file_problem(config) {
+                error!("{problem}");
+            }
+            let log = wanted.file_enabled.then(|| Arc::new(FileLog::open(log_of(config))));
+            self.outlets.file.store(log);
+            let audit = wanted.file_enabled.then(|| config.audit_path());
+            self.keep_audit(audit);
         }
         let _ = self.level.reload(filter(&wanted.level));
         *applied = Some(wanted.clone());
+    }
+
+    /// Where lines about changes are kept; they are on the console anyway.
+    pub fn keep_audit(&self, path: Option<PathBuf>) {
+        let log = path.map(|path| Arc::new(FileLog::open(audit_at(path))));
+        self.outlets.audit.store(log);
     }
 
     /// Follows the settings until dropped.
@@ -121,8 +152,10 @@ impl Telemetry {
 
     /// Lines that could not be queued.
     pub fn dropped_lines(&self) -> usize {
-        let file = self.file.load().as_ref().map_or(0, |file| file.drops.dropped_lines());
-        self.console_drops.dropped_lines() + file
+        let logs = [&self.outlets.file, &self.outlets.audit].map(|log| log.load());
+        let of_files =
+            logs.iter().flat_map(|log| log.as_ref()).map(|log| log.drops.dropped_lines());
+        self.console_drops.dropped_lines() + of_files.sum::<usize>()
     }
 }
 
@@ -132,13 +165,13 @@ impl Drop for Telemetry {
             0 => {}
             lost => warn!("{lost} log lines were dropped because they came too fast"),
         }
-        self.file.store(None);
+        self.outlets.file.store(None);
+        self.outlets.audit.store(None);
     }
 }
 
 impl FileLog {
-    fn open(path: &Path, logging: &Logging) -> Self {
-        let roller = Rotating::new(path.to_owned(), logging.max_file_size, logging.backup_count);
+    fn open(roller: Rotating) -> Self {
         let (writer, guard) = queue(roller);
         Self { drops: writer.error_counter(), writer, _guard: guard }
     }
@@ -146,6 +179,35 @@ impl FileLog {
 
 fn queue(sink: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
     NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUE_LINES).finish(sink)
+}
+
+fn log_of(config: &Config) -> Rotating {
+    let logging = &config.logging;
+    Rotating::new(config.log_path(), logging.max_file_size, logging.backup_count)
+}
+
+fn audit_at(path: PathBuf) -> Rotating {
+    Rotating::new(path, AUDIT_BYTES, AUDIT_BACKUPS)
+}
+
+/// Why the log can't be written where the settings say, if it can't.
+pub fn file_problem(config: &Config) -> Option<Problem> {
+    if !config.logging.file_enabled {
+        return None;
+    }
+    let mut logs = [log_of(config), audit_at(config.audit_path())].into_iter();
+    let (zh, en) = match logs.find_map(|log| log.probe().err())? {
+        error @ LogError::NotALog(_) => (
+            format!("已有其他文件，不会写入日志（{error}）；请换一个路径，或先移走该文件"),
+            format!("{error}, and nothing is written: choose another path, or move it away"),
+        ),
+        LogError::Io(error) => (
+            format!("无法写入该日志文件（{error}）"),
+            format!("the log can't be written there: {error}"),
+        ),
+    };
+    let value = Value::from(config.logging.file_path.as_str());
+    Some(Problem::new("logging.filePath", Some(&value), zh, en))
 }
 
 /// Our own lines at the level asked for, other crates' only from warnings up.
@@ -157,19 +219,24 @@ fn filter(level: &str) -> Targets {
         "ERROR" => LevelFilter::ERROR,
         _ => LevelFilter::INFO,
     };
-    Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("edge_mirror", level)
+    Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_target("edge_mirror", level)
+        .with_target(AUDIT, LevelFilter::INFO)
+}
+
+fn is_quiet(level: &str) -> bool {
+    matches!(level, "WARNING" | "ERROR")
 }
 
 /// Writes each line to the console's queue and to the file's, if there is one.
 struct Lines {
     name: &'static str,
     journal: Journal,
-    /// As objects, not as text.
-    json: Arc<AtomicBool>,
+    outlets: Arc<Outlets>,
     /// The console is systemd's journal.
     marked: bool,
     console: NonBlocking,
-    file: Arc<ArcSwapOption<FileLog>>,
 }
 
 impl<S: Subscriber> Layer<S> for Lines {
@@ -178,17 +245,27 @@ impl<S: Subscriber> Layer<S> for Lines {
         // Fails only where a value's own Debug does: then what there is counts.
         let _ = DefaultFields::new().format_fields(Writer::new(&mut text), event);
         // A title with a line break in it must not look like a line of ours.
-        let (text, level) = (line::plain(&text), *event.metadata().level());
-        if event.metadata().target() != SECRET {
-            self.journal.note(level, &text);
-        }
+        let (text, metadata) = (line::plain(&text), event.metadata());
+        let (level, outlets) = (*metadata.level(), &self.outlets);
         let said = Said { name: self.name, at: chrono::Local::now(), level, text: &text };
-        let json = self.json.load(Ordering::Relaxed).then(|| said.json());
+        let json = outlets.json.load(Ordering::Relaxed).then(|| said.json());
         let whole = || json.clone().unwrap_or_else(|| said.text());
         // What can't be queued is dropped, and counted there.
-        if let Some(file) = &*self.file.load() {
-            let _ = file.writer.clone().write_all(whole().as_bytes());
+        let write = |log: &ArcSwapOption<FileLog>| {
+            if let Some(log) = &*log.load() {
+                let _ = log.writer.clone().write_all(whole().as_bytes());
+            }
+        };
+        if metadata.target() == AUDIT {
+            write(&outlets.audit);
+            if outlets.quiet.load(Ordering::Relaxed) {
+                return;
+            }
         }
+        if metadata.target() != SECRET {
+            self.journal.note(level, &text);
+        }
+        write(&outlets.file);
         let line = if self.marked { said.journal(json.clone()) } else { whole() };
         let _ = self.console.clone().write_all(line.as_bytes());
     }

@@ -1,6 +1,9 @@
 //! What stands before the operators' routes, and what the others are told.
 
-use std::time::Duration;
+use std::{
+    sync::{MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use axum::{
     extract::{Request, State},
@@ -11,8 +14,12 @@ use axum::{
 use serde::Serialize;
 use tracing::{debug, info, warn};
 
-use super::{Access, Caller, origin, token_of};
-use crate::wire;
+use super::{
+    Access, Caller, origin,
+    refusals::{self, Refusals},
+    token_of,
+};
+use crate::{telemetry::AUDIT, wire};
 
 /// Of a path, in the log: more than any of ours has.
 const MAX_SHOWN_BYTES: usize = 200;
@@ -119,13 +126,16 @@ pub async fn guard(State(access): State<Access>, request: Request, next: Next) -
             parts.extensions.insert(operator.clone());
             let answer = next.run(Request::from_parts(parts, body)).await;
             match changes {
-                true => info!("{method} {path} by {operator}: {}", answer.status().as_u16()),
+                true => {
+                    let status = answer.status().as_u16();
+                    info!(target: AUDIT, "{method} {path} by {operator}: {status}");
+                }
                 false => debug!("{method} {path} by {operator}: {}", answer.status().as_u16()),
             }
             answer
         }
         Err(denied) => {
-            note(&access.caller(&parts), &method, &path, denied);
+            access.note(&parts, denied);
             let answer = denied.into_response();
             wire::body::answer_unread(&parts.headers, body, answer).await
         }
@@ -145,7 +155,7 @@ pub async fn refuse_foreign(
     if is_own(&access, &parts) {
         return next.run(Request::from_parts(parts, body)).await;
     }
-    note(&access.caller(&parts), &parts.method, parts.uri.path(), Denied::Foreign);
+    access.note(&parts, Denied::Foreign);
     wire::body::answer_unread(&parts.headers, body, Denied::Foreign.into_response()).await
 }
 
@@ -157,18 +167,45 @@ fn changes(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD)
 }
 
-fn shortened(path: &str) -> &str {
-    &path[..path.floor_char_boundary(MAX_SHOWN_BYTES)]
+impl Access {
+    /// A refused change, or a guess; a page that only looks is nothing to tell.
+    pub(super) fn note(&self, request: &Parts, denied: Denied) {
+        let guessed = matches!(denied, Denied::WrongToken | Denied::TooManyTries(_));
+        match changes(&request.method) || guessed {
+            true => self.note_refused(request, denied.why()),
+            false => debug!("{} refused: {}", named(request, &self.caller(request)), denied.why()),
+        }
+    }
+
+    /// Says in the log that a call is refused, or counts it, see `refusals`.
+    pub fn note_refused(&self, request: &Parts, why: &'static str) {
+        let caller = self.caller(request);
+        let told = self.refusals().note(caller.address, why);
+        self.inner.refusing.notify_one();
+        match told {
+            true => warn!("{} refused: {why}", named(request, &caller)),
+            false => debug!("{} refused: {why}", named(request, &caller)),
+        }
+    }
+
+    /// Sums up in the log what was refused, a minute at a time, until dropped.
+    pub async fn sum_up_refusals(&self) {
+        loop {
+            self.inner.refusing.notified().await;
+            tokio::time::sleep(refusals::WINDOW).await;
+            let lines = self.refusals().sum_up();
+            lines.iter().for_each(|line| warn!("{line}"));
+        }
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.inner.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Every change that was refused; a page that only looks is nothing to tell.
-pub fn note(caller: &Caller, method: &Method, path: &str, denied: Denied) {
-    let (address, why) = (caller.address, denied.why());
-    // Whoever is refused must not choose how much of the log he fills.
-    let path = shortened(path);
-    let guessed = matches!(denied, Denied::WrongToken | Denied::TooManyTries(_));
-    match changes(method) || guessed {
-        true => warn!("{method} {path} from {address} refused: {why}"),
-        false => debug!("{method} {path} from {address} refused: {why}"),
-    }
+/// Whoever is refused must not choose how much of the log he fills.
+fn named(request: &Parts, caller: &Caller) -> String {
+    let (method, path) = (&request.method, request.uri.path());
+    let path = &path[..path.floor_char_boundary(MAX_SHOWN_BYTES)];
+    format!("{method} {path} from {}", caller.address)
 }

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tracing::{error, info};
 
 use super::{Access, Caller, Denied, How, Operator, Vault, cookies, guard, vault::Begun};
-use crate::{tasks, wire};
+use crate::{tasks, telemetry::AUDIT, wire};
 
 /// A token takes a moment.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -80,11 +80,11 @@ async fn login(State(access): State<Access>, request: Request) -> Response {
     let Begun { name, session, sealed } = match begun {
         Ok(begun) => begun,
         Err(denied) => {
-            guard::note(&caller, &parts.method, parts.uri.path(), denied);
+            access.note(&parts, denied);
             return denied.into_response();
         }
     };
-    info!("{} has logged in", caller.address);
+    info!(target: AUDIT, "{} has logged in", caller.address);
     let done = wire::done("已登录").0;
     let body = LoggedIn { done, expires: session.until_s };
     with_cookie(Json(body).into_response(), &name, &sealed, super::session::LASTS_S, &caller)
@@ -115,7 +115,7 @@ async fn logout(State(access): State<Access>, request: Request) -> Response {
         }
     };
     if name.is_some() {
-        info!("{} has logged out", caller.address);
+        info!(target: AUDIT, "{} has logged out", caller.address);
     }
     let answer = wire::done("已退出").into_response();
     match name {
@@ -129,7 +129,7 @@ impl Access {
     pub(super) async fn described(&self, request: &Parts) -> Rights {
         let judged = self.judge(request).await;
         if let Err(denied @ (Denied::WrongToken | Denied::TooManyTries(_))) = judged {
-            guard::note(&self.caller(request), &request.method, request.uri.path(), denied);
+            self.note(request, denied);
         }
         self.description(judged)
     }

@@ -13,13 +13,13 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use thiserror::Error;
-use tracing::error;
+use tracing::{error, info};
 
 use super::{
     secrets::{Ended, Secrets, cookie_name, digest, random, random_text, same},
     session::{LASTS_S, Session},
 };
-use crate::{atomic, package::Sha256, store::now_s};
+use crate::{atomic, package::Sha256, store::now_s, telemetry::AUDIT};
 
 /// Far more than it ever has.
 const MAX_BYTES: u64 = 256 << 10;
@@ -257,6 +257,11 @@ impl Vault {
             // the file becoming another one.
             match self.read() {
                 Ok(secrets) => {
+                    let token = |secrets: &Option<Secrets>| Some(secrets.as_ref()?.token_sha256);
+                    let tokens = token(&held.secrets).zip(token(&secrets));
+                    if tokens.is_some_and(|(before, now)| before != now) {
+                        info!(target: AUDIT, "the admin token was replaced, all logins have ended");
+                    }
                     let node_key = secrets.as_ref().map(|secrets| secrets.node_key_sha256);
                     *held =
                         Held { stamp, node_key: node_key.or(held.node_key), secrets, told: None };

@@ -421,14 +421,15 @@ fn as_node(path: &Path, mut document: Map<String, Value>) -> Result<Config, Conf
 /// As `check::typed`; and the log may not be written into what is kept.
 fn typed(path: &Path, document: &Map<String, Value>) -> Result<Config, Vec<Problem>> {
     let config = check::typed(document, path.parent().unwrap_or(Path::new("/")))?;
-    let log = config.log_path();
-    let log = whole(&log);
-    let taken = log == whole(path) || log == whole(&super::access_path(path));
-    if taken || log.starts_with(whole(&config.storage_path())) {
+    let kept = [path.to_owned(), super::access_path(path)].into_iter().chain(config.tls_paths());
+    let kept: Vec<_> = kept.map(|kept| whole(&kept)).collect();
+    let storage = whole(&config.storage_path());
+    let logs = [config.log_path(), config.audit_path()].map(|log| whole(&log));
+    if logs.iter().any(|log| kept.contains(log) || log.starts_with(&storage)) {
         let value = Value::from(config.logging.file_path.as_str());
-        let zh = "日志不能写入配置文件、登录文件或存储文件夹";
-        let en =
-            "the log can't be the configuration or its access file, or lie in the storage folder";
+        let zh = "日志不能写入配置文件、登录文件、证书或私钥文件，也不能写入存储文件夹";
+        let en = "the log can't be the configuration, its access file, a certificate or a key, \
+                  or lie in the storage folder";
         return Err(vec![Problem::new("logging.filePath", Some(&value), zh, en)]);
     }
     Ok(config)
@@ -544,6 +545,9 @@ mod tests {
             json!({"logging": {"filePath": "./node_config.access.json"}}),
             json!({"logging": {"filePath": "./s/../node_config.json"}}),
             json!({"logging": {"filePath": "./storage/meeting_m/package.zip"}}),
+            json!({"logging": {"filePath": "./k.pem"}, "tls": {"cert": "c.pem", "key": "s/../k.pem"}}),
+            json!({"logging": {"filePath": "./ca.pem"}, "mainServerCa": "ca.pem"}),
+            json!({"logging": {"filePath": "./k.pem"}, "tls": {"cert": "c", "key": "k.audit.log"}}),
         ] {
             assert!(matches!(patch(&settings, bad.clone()), Err(PatchError::Refused(_))), "{bad}");
         }

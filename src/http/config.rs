@@ -20,7 +20,9 @@ use crate::{
     board::Board,
     config::{Config, Problem, Settings, lenient, meaning},
     listen::Listener,
-    tasks, tls,
+    tasks,
+    telemetry::{AUDIT, file_problem},
+    tls,
     wire::{self, body},
 };
 
@@ -149,7 +151,7 @@ async fn apply(
     };
     let outcome = tasks::blocking(move || settings.patch(&patch, agree)).await;
     if outcome.map_err(ApiError::Config)? {
-        info!("configuration changed: {keys}");
+        info!(target: AUDIT, "configuration changed: {keys}");
     }
     Ok(())
 }
@@ -200,15 +202,14 @@ fn agree(
     if let Some(problem) = tls::problem(Some(before), config) {
         return Err(problem);
     }
-    let log = config.log_path();
-    if config.logging.file_enabled
-        && log != before.log_path()
-        && let Err(error) = atomic::probe_file(&log)
+    let log = |config: &Config| {
+        let logging = &config.logging;
+        (logging.file_enabled, config.log_path(), logging.backup_count)
+    };
+    if log(config) != log(before)
+        && let Some(problem) = file_problem(config)
     {
-        let value = Value::from(config.logging.file_path.as_str());
-        let zh = format!("无法写入该日志文件（{error}）");
-        let en = format!("the log can't be written there: {error}");
-        return Err(Problem::new("logging.filePath", Some(&value), zh, en));
+        return Err(problem);
     }
     let folder = config.storage_path();
     let new_folder = folder != before.storage_path() && folder != board.store().root();

@@ -12,7 +12,7 @@ use axum::{
     response::Response,
 };
 use serde::Serialize;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{
     json::{JsonBody, Reader},
@@ -38,9 +38,7 @@ pub async fn check(State(server): State<Arc<Server>>, request: Request, next: Ne
         return next.run(request).await;
     }
     let (parts, unread) = request.into_parts();
-    let path = parts.uri.path();
-    let address = server.access.caller(&parts).address;
-    warn!("POST {path} from {address} refused: without the key that nodes have to send");
+    server.access.note_refused(&parts, "without the key that nodes have to send");
     let text = "需要主控服务器密钥（security.mainServerKey） / this main server asks nodes for a \
                 key: set security.mainServerKey at the node";
     body::answer_unread(&parts.headers, unread, wire::detail(StatusCode::UNAUTHORIZED, text)).await

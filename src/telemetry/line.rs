@@ -55,6 +55,35 @@ impl Said<'_> {
     }
 }
 
+/// Of those whose lines are logs of ours: the Python node had the first one, too.
+const NAMES: [&str; 2] = ["file_node", "main_server"];
+/// All of a line up to what it says.
+pub(super) const HEAD_BYTES: usize = 128;
+
+/// Whether a file that begins so is a log of ours, or of the Python node, which
+/// wrote the same lines; one without anything is, too.
+pub(super) fn begins_log(head: &[u8]) -> bool {
+    head.is_empty() || begins_with_text(head) || begins_with_json(head)
+}
+
+/// `2023-05-15 10:15:30 - file_node - INFO - `; Python may add milliseconds.
+fn begins_with_text(head: &[u8]) -> bool {
+    let Some((at, rest)) = head.split_at_checked("2023-05-15 10:15:30".len()) else { return false };
+    let same = |(byte, model): (&u8, &u8)| match model {
+        b'0' => byte.is_ascii_digit(),
+        _ => byte == model,
+    };
+    let rest = rest.strip_prefix(b",").and_then(|ms| ms.get(3..)).unwrap_or(rest);
+    let named = || NAMES.iter().any(|name| rest.starts_with(format!(" - {name} - ").as_bytes()));
+    at.iter().zip(b"0000-00-00 00:00:00").all(same) && named()
+}
+
+fn begins_with_json(head: &[u8]) -> bool {
+    let has = |part: String| head.windows(part.len()).any(|window| window == part.as_bytes());
+    let named = |name| has(format!("\",\"name\":\"{name}\",\"message\":\""));
+    head.starts_with(b"{\"time\":\"") && NAMES.iter().any(named)
+}
+
 /// Whether what is written to `stream` arrives in systemd's journal:
 /// `JOURNAL_STREAM` names the device and inode of the stream it gave us, and
 /// stays set where somebody redirected it since (systemd.exec(5)).
@@ -121,6 +150,34 @@ mod tests {
 
         assert_eq!(said(Level::ERROR).journal(None), "<3>会议 \"a\"\n");
         assert_eq!(said(Level::TRACE).journal(Some("{}\n".to_owned())), "<7>{}\n");
+    }
+
+    #[test]
+    fn a_log_is_known_by_its_first_line() {
+        let said = |name| Said { name, at: Local::now(), level: Level::WARN, text: "x" };
+        for name in NAMES {
+            let lines = [said(name).text(), said(name).json()];
+            for line in lines {
+                assert!(begins_log(&line.as_bytes()[..line.len().min(HEAD_BYTES)]), "{line}");
+            }
+        }
+        assert!(begins_log(b""));
+        assert!(begins_log(b"2023-05-15 10:15:30,123 - file_node - INFO - x"));
+        for other in [
+            "-----BEGIN PRIVATE KEY-----",
+            "{\"nodeId\": \"a\"}",
+            "{\"time\":\"x\"}",
+            "PK\u{3}\u{4}",
+            "#!/bin/sh",
+            "2023-05-15 10:15:30 - other - INFO - x",
+            "2023-05-15 10:15:30,",
+            "2023-05-15 10:15",
+            "2023-05-15T10:15:30 - file_node - INFO - x",
+            "x2023-05-15 10:15:30 - file_node - INFO - x",
+            "\n",
+        ] {
+            assert!(!begins_log(other.as_bytes()), "{other}");
+        }
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! A log file rotated by size: `node.log`, `node.log.1` (newer) to
 //! `node.log.N` (oldest), as Python's `RotatingFileHandler` names them.
 //!
+//! The path is a setting, and who may change settings need not have all rights
+//! of the user that the service runs as: nothing is appended to, renamed or
+//! removed that is no log of ours, and nothing through a link.
+//!
 //! Hand-written because the crates for it either panic where the folder can't
 //! be made or bring a thread and compression of their own. Nothing here ever
 //! fails towards the caller: a log that can't be written must not stop a node.
@@ -9,15 +13,27 @@ use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
+
+use thiserror::Error;
+
+use super::line;
 
 /// What those may do who are neither owner nor of the group.
 const OTHERS: u32 = 0o007;
 /// How long to leave a file alone that could not be written.
 const RETRY: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Error)]
+pub(super) enum LogError {
+    #[error("{} is there already and is no log of this program", .0.display())]
+    NotALog(PathBuf),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
 
 pub(super) struct Rotating {
     path: PathBuf,
@@ -33,7 +49,14 @@ impl Rotating {
         Self { path, max_bytes, backups, open: None, failed_at: None }
     }
 
-    fn put(&mut self, line: &[u8]) -> io::Result<()> {
+    /// Whether lines could be written, and old files be put aside. The file is
+    /// made, with its folder, where it is not.
+    pub(super) fn probe(&self) -> Result<(), LogError> {
+        (1..=self.backups).try_for_each(|number| check(&self.backup(number)))?;
+        open(&self.path).map(drop)
+    }
+
+    fn put(&mut self, line: &[u8]) -> Result<(), LogError> {
         let full =
             |size: u64| self.max_bytes > 0 && size > 0 && size + line.len() as u64 > self.max_bytes;
         let (mut file, size) = match self.open.take() {
@@ -44,13 +67,22 @@ impl Rotating {
                 open => open,
             },
         };
-        file.write_all(line)?;
+        if let Err(error) = file.write_all(line) {
+            // A file that begins with half a line would be none of ours.
+            if size == 0 {
+                file.set_len(0)?;
+            }
+            return Err(error.into());
+        }
         self.open = Some((file, size + line.len() as u64));
         Ok(())
     }
 
     #[expect(clippy::disallowed_methods, reason = "log files are no packages: losing one is fine")]
-    fn roll(&self) -> io::Result<(File, u64)> {
+    fn roll(&self) -> Result<(File, u64), LogError> {
+        // All of them before the first is moved.
+        check(&self.path)?;
+        (1..=self.backups).try_for_each(|number| check(&self.backup(number)))?;
         for number in (1..self.backups).rev() {
             let (newer, older) = (self.backup(number), self.backup(number + 1));
             if newer.exists() {
@@ -71,14 +103,10 @@ impl Rotating {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "log files are no packages: losing one is fine")]
-fn open(path: &Path) -> io::Result<(File, u64)> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
+fn open(path: &Path) -> Result<(File, u64), LogError> {
     // Who may read the configuration's folder need not read who came and how
     // to log in.
-    let file = OpenOptions::new().create(true).append(true).mode(0o640).open(path)?;
+    let file = opened(path, OpenOptions::new().create(true).append(true).mode(0o640))?;
     let metadata = file.metadata()?;
     let mode = metadata.permissions().mode();
     if mode & OTHERS != 0 {
@@ -86,6 +114,36 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
         let _ = file.set_permissions(Permissions::from_mode(mode & !OTHERS));
     }
     Ok((file, metadata.len()))
+}
+
+/// Fails for what is there and no log of ours.
+fn check(path: &Path) -> Result<(), LogError> {
+    match opened(path, &mut OpenOptions::new()) {
+        Err(LogError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        opened => opened.map(drop),
+    }
+}
+
+/// A file that is new or begins as a log of ours, open: what is looked at is
+/// what is written to, whatever becomes of its name meanwhile.
+#[expect(clippy::disallowed_methods, reason = "log files are no packages: losing one is fine")]
+fn opened(path: &Path, options: &mut OpenOptions) -> Result<File, LogError> {
+    let not_a_log = || LogError::NotALog(path.to_owned());
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    // A pipe would wait for somebody to write into it.
+    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = match options.open(path) {
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Err(not_a_log()),
+        opened => opened?,
+    };
+    let mut head = [0; line::HEAD_BYTES];
+    if !file.metadata()?.is_file() {
+        return Err(not_a_log());
+    }
+    let length = file.read_at(&mut head, 0)?;
+    line::begins_log(&head[..length]).then_some(file).ok_or_else(not_a_log)
 }
 
 impl Write for Rotating {
@@ -110,20 +168,84 @@ impl Write for Rotating {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
+
+    fn line(number: u8) -> String {
+        format!("2026-11-29 10:00:00 - file_node - INFO - line {number}\n")
+    }
+
+    const LINE_BYTES: u64 = 48;
+
+    /// A folder with a file that is no log.
+    fn with_key(name: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join(name);
+        fs::write(&key, "-----BEGIN PRIVATE KEY-----\n").unwrap();
+        (folder, key)
+    }
+
+    fn is_untouched(key: &Path) -> bool {
+        fs::read_to_string(key).unwrap() == "-----BEGIN PRIVATE KEY-----\n"
+    }
+
+    #[test]
+    fn what_is_no_log_is_neither_written_to_nor_removed() {
+        for backups in [0, 1] {
+            let (folder, key) = with_key("tls.key");
+            let mut log = Rotating::new(key.clone(), 1, backups);
+            assert!(matches!(log.probe(), Err(LogError::NotALog(path)) if path == key));
+            log.write_all(line(1).as_bytes()).unwrap();
+            assert!(is_untouched(&key));
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn what_is_no_log_is_not_rotated_over() {
+        for (backups, name) in [(1, "node.log.1"), (3, "node.log.3")] {
+            let (folder, key) = with_key(name);
+            let mut log = Rotating::new(folder.path().join("node.log"), LINE_BYTES, backups);
+            assert!(matches!(log.probe(), Err(LogError::NotALog(path)) if path == key));
+            for number in 0..5 {
+                log.put(line(number).as_bytes()).ok();
+            }
+            assert!(is_untouched(&key), "{name}");
+            assert_eq!(fs::read_to_string(folder.path().join("node.log")).unwrap(), line(0));
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link() {
+        let (folder, key) = with_key("tls.key");
+        let (to_key, to_log, nowhere) =
+            (folder.path().join("a.log"), folder.path().join("b.log"), folder.path().join("c.log"));
+        let log = folder.path().join("node.log");
+        fs::write(&log, line(1)).unwrap();
+        symlink(&key, &to_key).unwrap();
+        symlink(&log, &to_log).unwrap();
+        symlink(folder.path().join("none"), &nowhere).unwrap();
+        for link in [to_key, to_log, nowhere] {
+            let error = Rotating::new(link.clone(), 1, 0).put(line(2).as_bytes());
+            assert!(matches!(error, Err(LogError::NotALog(_))), "{error:?}");
+        }
+        assert!(is_untouched(&key) && !folder.path().join("none").exists());
+        assert_eq!(fs::read_to_string(&log).unwrap(), line(1));
+    }
 
     #[test]
     fn old_files_are_kept_up_to_their_count_and_no_line_is_cut() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("logs/node.log");
-        let mut log = Rotating::new(path.clone(), 20, 2);
+        let mut log = Rotating::new(path.clone(), 2 * LINE_BYTES, 2);
         for number in 0..8 {
-            log.write_all(format!("line {number}\n").as_bytes()).unwrap();
+            log.write_all(line(number).as_bytes()).unwrap();
         }
         let read = |name: &str| fs::read_to_string(folder.path().join("logs").join(name)).unwrap();
-        assert_eq!(read("node.log"), "line 6\nline 7\n");
-        assert_eq!(read("node.log.1"), "line 4\nline 5\n");
-        assert_eq!(read("node.log.2"), "line 2\nline 3\n");
+        assert_eq!(read("node.log"), line(6) + &line(7));
+        assert_eq!(read("node.log.1"), line(4) + &line(5));
+        assert_eq!(read("node.log.2"), line(2) + &line(3));
         assert!(!folder.path().join("logs/node.log.3").exists());
     }
 
@@ -131,10 +253,10 @@ mod tests {
     fn an_existing_file_is_continued_and_its_size_counts() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("node.log");
-        fs::write(&path, "seventeen bytes!\n").unwrap();
-        let mut log = Rotating::new(path.clone(), 20, 1);
-        log.write_all(b"next\n").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "next\n");
+        fs::write(&path, line(1)).unwrap();
+        let mut log = Rotating::new(path.clone(), LINE_BYTES, 1);
+        log.write_all(line(2).as_bytes()).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), line(2));
         assert!(folder.path().join("node.log.1").exists());
     }
 

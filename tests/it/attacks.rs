@@ -6,6 +6,7 @@
 
 mod answers;
 mod connections;
+mod operators;
 mod slow_disk;
 mod versions;
 mod restart;

@@ -6,6 +6,7 @@ use chrono::NaiveDateTime;
 use serde_json::json;
 
 use crate::support::{
+    client,
     node::free_port,
     process::{NodeFolder, NodeProcess, Process},
     until,
@@ -70,7 +71,84 @@ async fn the_log_file_has_its_format_and_is_rotated_by_size() {
         });
     }
     let files = std::fs::read_dir(folder.path().join("logs")).unwrap().count();
-    assert_eq!(files, 3, "not more than backupCount says");
+    assert_eq!(files, 4, "not more than backupCount says, and what was changed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_have_a_file_of_their_own_whatever_the_level_is() {
+    let quiet =
+        json!({"logging": {"level": "ERROR", "fileEnabled": true}, "nodePort": free_port()});
+    let folder = NodeFolder::of(&format!("127.0.0.1:{}", free_port())).with(quiet);
+    let port = folder.config()["nodePort"].as_u64().unwrap();
+    let mut command = crate::support::process::binary();
+    command.args(["--host", "127.0.0.1", "--config"]).arg(folder.config_path());
+    let process = Process::spawn(command);
+    let node = NodeProcess::at(process, ([127, 0, 0, 1], u16::try_from(port).unwrap()).into());
+    let served = async || std::net::TcpStream::connect(node.address()).ok().map(drop);
+    until("it serves", served).await;
+    node.configure(json!({"syncInterval": 2})).await;
+    let code =
+        crate::support::process::run(["token", "--config", folder.config_path().to_str().unwrap()])
+            .1;
+    let code = code.split_once("#login=").unwrap().1.split_whitespace().next().unwrap();
+    let log_in = async |token: &str| {
+        let login = client().post(node.url("/api/login")).json(&json!({"token": token}));
+        login.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((log_in("wrong").await, log_in(code).await), (401, 200));
+    client().post(node.url("/api/service/stop")).send().await.unwrap();
+    let trail = || read(&folder.path().join("logs/node.audit.log"));
+    let lines = [
+        "INFO - configuration changed: syncInterval",
+        "INFO - POST /api/config by 127.0.0.1 (this machine): 200",
+        "INFO - 127.0.0.1 has logged in",
+        "INFO - POST /api/service/stop by 127.0.0.1 (this machine): 200",
+    ];
+    for line in lines {
+        until(line, async || trail().contains(line).then_some(())).await;
+    }
+    let trail = trail();
+    assert_eq!(trail.lines().map(parsed).count(), lines.len(), "{trail}");
+    let log = read(&folder.path().join("logs/node.log"));
+    assert!(!log.contains(" - INFO - "), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_main_server_keeps_what_was_changed_beside_its_data() {
+    let data = tempfile::tempdir().unwrap();
+    let mut command = crate::support::process::binary();
+    command.args(["master", "--host", "127.0.0.1", "--port", "0", "--data"]).arg(data.path());
+    let mut process = Process::spawn(command);
+    let url = format!("http://{}/api/v1/meetings", process.until_listening().await);
+    let made = client().post(&url).json(&json!({"id": "m1", "title": "T"})).send().await.unwrap();
+    assert!(made.status().is_success());
+    client().post(format!("{url}/m1/start")).send().await.unwrap();
+    let line =
+        "main_server - INFO - POST /api/v1/meetings/m1/start by 127.0.0.1 (this machine): 200";
+    let trail = || read(&data.path().join("audit.log"));
+    until("the start", async || trail().contains(line).then_some(())).await;
+    assert!(trail().contains("POST /api/v1/meetings by 127.0.0.1 (this machine): "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_of_the_python_node_is_gone_on_with_and_another_file_is_left_alone() {
+    let logged = json!({"logging": {"fileEnabled": true, "filePath": "./logs/node.log"}});
+    let folder = NodeFolder::of(&format!("127.0.0.1:{}", free_port())).with(logged);
+    let log = folder.path().join("logs/node.log");
+    std::fs::create_dir(log.parent().unwrap()).unwrap();
+    let old = "2023-05-15 10:15:30 - file_node - INFO - 文件服务节点已启动 [ID: node-1234]\n";
+    std::fs::write(&log, old).unwrap();
+    let node = folder.start().await;
+    let goes_on = || read(&log).strip_prefix(old).is_some_and(|new| new.contains("is listening"));
+    until("lines after the old ones", async || goes_on().then_some(())).await;
+    drop(node);
+
+    std::fs::write(&log, "notes of somebody\n").unwrap();
+    let node = folder.start().await;
+    let said = "ERROR - logging.filePath = \"./logs/node.log\": 已有其他文件";
+    until("the reason", async || node.process.errors.get().contains(said).then_some(())).await;
+    node.configure(json!({"syncInterval": 2})).await;
+    assert_eq!(read(&log), "notes of somebody\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
