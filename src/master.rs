@@ -143,7 +143,7 @@ impl Master {
         workers.spawn("gauge", workers::gauge(server.clone(), token()));
         workers.spawn("feed", workers::follow(server.clone(), token()));
         workers.spawn("health", workers::try_storage(server.clone(), token()));
-        workers.spawn("refusals", workers::sum_up_refusals(server.clone(), token()));
+        workers.spawn("refusals", server.access.clone().sum_up_refusals(token()));
         workers.spawn("traffic history", workers::record(server.clone(), token()));
 
         let (connections, stop) = (workers.child(), CancellationToken::new());

@@ -165,8 +165,8 @@ impl Node {
             closing: node.closing.clone(),
         };
         node.spawn_until_end("events", http::follow(face.clone()));
-        let access = face.access.clone();
-        node.spawn_until_end("refusals", async move { access.sum_up_refusals().await });
+        let end = node.workers.token().clone();
+        node.workers.spawn("refusals", face.access.clone().sum_up_refusals(end));
         node.spawn_until_end(
             "limits",
             limits::run(

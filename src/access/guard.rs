@@ -12,6 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
@@ -188,11 +189,14 @@ impl Access {
         }
     }
 
-    /// Sums up in the log what was refused, a minute at a time, until dropped.
-    pub async fn sum_up_refusals(&self) {
-        loop {
-            self.inner.refusing.notified().await;
-            tokio::time::sleep(refusals::WINDOW).await;
+    /// Sums up in the log what was refused, a minute at a time and at the end.
+    pub async fn sum_up_refusals(self, end: CancellationToken) {
+        while !end.is_cancelled() {
+            let window = async {
+                self.inner.refusing.notified().await;
+                tokio::time::sleep(refusals::WINDOW).await;
+            };
+            end.run_until_cancelled(window).await;
             let lines = self.refusals().sum_up();
             lines.iter().for_each(|line| warn!("{line}"));
         }

@@ -148,7 +148,3 @@ pub async fn record(server: Arc<Server>, stop: CancellationToken) {
     };
     stop.run_until_cancelled(feed::record(&server.history, read)).await;
 }
-
-pub async fn sum_up_refusals(server: Arc<Server>, stop: CancellationToken) {
-    stop.run_until_cancelled(server.access.sum_up_refusals()).await;
-}
