@@ -216,7 +216,7 @@ fn old_node() -> tempfile::TempDir {
     fs::write(folder.path().join("node_config.json"), text).unwrap();
     for (file, content) in [
         ("files/meeting_m1/package.zip", zip_of("one")),
-        ("files/meeting_会议/package.zip", zip_of("no id")),
+        ("files/meeting_会议/package.zip", zip_of("会议")),
         ("files/meeting_m2/package.zip", zip_of("two")),
         ("files/meeting_m3/notes.txt", b"no package".to_vec()),
         ("files/other/package.zip", zip_of("no meeting")),
@@ -249,10 +249,10 @@ fn a_python_nodes_folder_is_taken_over_and_left_as_it_was() {
     let storage = root.path("var/lib/edge-mirror/storage");
     let mut stored = BTreeMap::new();
     files_in(&storage, &mut stored);
-    let wanted = [("m1", zip_of("one")), ("m2", zip_of("two"))]
+    let wanted = [("m1", zip_of("one")), ("m2", zip_of("two")), ("会议", zip_of("会议"))]
         .map(|(id, bytes)| (storage.join(format!("meeting_{id}/package.zip")), bytes));
     assert_eq!(stored, BTreeMap::from(wanted), "{said}");
-    assert!(said.contains("packages copied: 2 "), "{said}");
+    assert!(said.contains("packages copied: 3 "), "{said}");
     let own = storage.join("meeting_m1/package.zip");
     let theirs = old.path().join("files/meeting_m1/package.zip");
     assert_ne!(fs::metadata(own).unwrap().ino(), fs::metadata(theirs).unwrap().ino());
@@ -292,7 +292,7 @@ fn what_links_lead_to_is_neither_given_away_nor_copied() {
     fs::remove_file(&linked).unwrap();
     std::os::unix::fs::symlink(&secret, &linked).unwrap();
     let said = root.run(&["install", "--adopt", old.path().to_str().unwrap(), "--yes"]).unwrap();
-    assert!(said.contains("packages copied: 1 "), "{said}");
+    assert!(said.contains("packages copied: 2 "), "{said}");
     assert_eq!(mode(elsewhere.path()), 0o755);
     assert!(storage.join("meeting_m2/package.zip").exists(), "it is where the operator put it");
     assert!(!storage.join("meeting_m1").exists());
