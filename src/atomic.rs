@@ -82,13 +82,14 @@ impl Scratch {
 
     /// Takes all the room that so many bytes need from the disk at once, and says
     /// how much it gave: not every filesystem means it. After an error there is
-    /// none. The file's length stays what is written: a filesystem that knows no
+    /// none but for what is written. The file's length stays what is written: a filesystem that knows no
     /// room without bytes would write them, and nobody is to take it for more.
     pub fn reserve(&self, bytes: u64) -> io::Result<u64> {
         match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, bytes) {
             Ok(()) => Ok(self.file.metadata()?.blocks() * BLOCK_BYTES),
             Err(error) => {
-                self.file.set_len(0)?;
+                // Cut to its own length, it gives back what lies beyond.
+                self.file.set_len(self.file.metadata()?.len())?;
                 Err(error.into())
             }
         }

@@ -12,9 +12,11 @@ mod refusals;
 mod request;
 mod retry;
 mod room;
+mod source;
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -29,11 +31,13 @@ use tracing::warn;
 use crate::{
     board::{Board, Cause, Fault, PullEnd},
     config::{Config, Settings},
+    listen::of_one_machine,
+    metrics::Limit,
     pacer::Pacer,
     package::{PackageId, Route, Sha256},
     store::{Package, StoreError, Stored, growing::Growing},
     tasks::Tasks,
-    upstream::{Connector, Place, UpstreamError},
+    upstream::{Connector, UpstreamError},
 };
 pub use flight::{Flight, Phase, Progress};
 use gate::Gate;
@@ -47,11 +51,14 @@ const OBTAIN_TRIES: usize = 3;
 /// Ids are free to invent: while the main server hangs, clients may not heap up
 /// pulls of what is not a meeting. Active meetings are pulled beyond it.
 const MAX_FLIGHTS: usize = 256;
+/// Of these, one address may cause so many: the tablets of a venue that share one
+/// ask for the same few packages.
+const MAX_FLIGHTS_PER_CLIENT: usize = 16;
 
 /// Why a package is pulled; also how urgent that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// A client is waiting for it.
+    /// A client is waiting for an active meeting's.
     OnDemand,
     /// An active meeting's package is not here.
     Missing,
@@ -59,6 +66,15 @@ pub enum Reason {
     Changed,
     /// Whether the main server has another version can't be told otherwise.
     Compare,
+    /// A client is waiting for it, and it is not known to be an active meeting's:
+    /// anybody can invent such ids.
+    Unlisted,
+}
+
+impl Reason {
+    fn is_clients(self) -> bool {
+        matches!(self, Self::OnDemand | Self::Unlisted)
+    }
 }
 
 /// Why a round ended without the package.
@@ -76,12 +92,12 @@ pub enum PullError {
     Unusable(String),
     #[error("{0}")]
     Store(#[from] StoreError),
-    #[error("the main server does not have what it offers: {0}")]
-    OfferGone(UpstreamError),
     #[error("the service is stopped")]
     Stopped,
     #[error("{MAX_FLIGHTS} packages that clients wait for are being pulled already")]
     Busy,
+    #[error("{MAX_FLIGHTS_PER_CLIENT} packages that one client asked for are being pulled already")]
+    ClientBusy,
 }
 
 impl PullError {
@@ -89,29 +105,20 @@ impl PullError {
     fn is_final(&self) -> bool {
         match self {
             Self::Upstream(error) => error.is_not_found(),
-            Self::Store(StoreError::NoRoom(_)) | Self::Stopped | Self::Busy => true,
+            Self::Store(StoreError::NoRoom(_)) | Self::Stopped | Self::Busy | Self::ClientBusy => {
+                true
+            }
             Self::Interrupted { .. }
             | Self::Stalled(_)
             | Self::TooSlow(_)
             | Self::Unusable(_)
-            | Self::OfferGone(_)
             | Self::Store(_) => false,
-        }
-    }
-
-    /// A 404 means that there is no such meeting only where every meeting
-    /// would be found.
-    fn asking(error: UpstreamError, place: &Place) -> Self {
-        match place {
-            Place::Uploads(_) if error.is_not_found() => Self::OfferGone(error),
-            Place::Uploads(_) | Place::Direct => Self::Upstream(error),
         }
     }
 
     pub fn fault(&self) -> Fault {
         let cause = match self {
             Self::Upstream(error) => error.cause(),
-            Self::OfferGone(_) => Cause::NotFound,
             Self::Interrupted { .. } => Cause::Interrupted,
             Self::Stalled(_) => Cause::Stalled,
             Self::TooSlow(_) => Cause::TooSlow,
@@ -120,7 +127,7 @@ impl PullError {
             Self::Store(StoreError::Bad(_)) => Cause::Damaged,
             Self::Store(StoreError::Io { .. } | StoreError::InUse(_)) => Cause::Disk,
             Self::Store(StoreError::Unwanted) | Self::Stopped => Cause::Other,
-            Self::Busy => Cause::Busy,
+            Self::Busy | Self::ClientBusy => Cause::Busy,
         };
         Fault { cause, text: self.to_string() }
     }
@@ -150,6 +157,8 @@ pub struct Offer {
     pub title: Option<String>,
     /// When the meeting is, if the list of offers says so.
     pub time: Option<String>,
+    /// The main server has a list of offers, and this meeting is in it.
+    pub listed: bool,
     /// `package_url` as the main server wrote it.
     pub path: Option<String>,
     /// Announced by our own main server.
@@ -161,6 +170,12 @@ pub struct Offer {
 pub struct Catalogue {
     pub origin: String,
     pub offers: Arc<HashMap<PackageId, Offer>>,
+}
+
+impl Catalogue {
+    fn has_offers(&self) -> bool {
+        self.offers.values().any(|offer| offer.path.is_some())
+    }
 }
 
 /// A package that a client can be sent.
@@ -183,6 +198,7 @@ struct Inner {
     tasks: Tasks,
     gate: Gate,
     state: Mutex<State>,
+    allowance: Mutex<room::Allowance>,
     pulled_bytes: AtomicU64,
     /// `network.bandwidth`, which all pulls share.
     pacer: Pacer,
@@ -192,6 +208,12 @@ struct State {
     flights: HashMap<PackageId, Arc<Flight>>,
     refusals: Refusals,
     catalogue: Arc<Catalogue>,
+    /// Since when the main server lists these active meetings without an offer:
+    /// their packages are being made.
+    unoffered: HashMap<PackageId, Instant>,
+    /// One was waited for in vain, and there is none of any other: it may be a
+    /// version that makes no offers.
+    waited_in_vain: bool,
     /// Ends the flights of the time between a start of the service and its stop.
     run: CancellationToken,
 }
@@ -208,6 +230,8 @@ impl Fetch {
             flights: HashMap::new(),
             refusals: Refusals::default(),
             catalogue: Arc::default(),
+            unoffered: HashMap::new(),
+            waited_in_vain: false,
             run: tasks.token().child_token(),
         };
         let inner = Inner {
@@ -217,6 +241,7 @@ impl Fetch {
             tasks,
             gate,
             state: Mutex::new(state),
+            allowance: Mutex::default(),
             pulled_bytes: AtomicU64::new(0),
             pacer: Pacer::default(),
         };
@@ -224,13 +249,18 @@ impl Fetch {
         Self { inner: Arc::new(inner) }
     }
 
-    /// The package of a meeting, opened; pulled first where it is not here.
-    pub async fn obtain(&self, id: &PackageId) -> Result<Package, Arc<PullError>> {
+    /// The package of a meeting, opened; pulled first where it is not here. Whose
+    /// request that is for is asked only then.
+    pub async fn obtain(
+        &self,
+        id: &PackageId,
+        client: &(dyn Fn() -> IpAddr + Sync),
+    ) -> Result<Package, Arc<PullError>> {
         for _ in 0..OBTAIN_TRIES {
             if let Some(found) = self.open(id).await.map_err(|error| Arc::new(error.into()))? {
                 return Ok(found);
             }
-            let flight = self.join(id, Reason::OnDemand)?;
+            let flight = self.join(id, client)?;
             if let Some(flight) = flight {
                 flight.outcome().await?;
             }
@@ -244,18 +274,22 @@ impl Fetch {
     /// and the main server announced their number. Without one there would be
     /// no length, no ranges and no progress to show, and nothing but a missing
     /// last chunk between a package and what looks like one: then it waits.
-    pub async fn open_or_follow(&self, id: &PackageId) -> Result<Found, Arc<PullError>> {
+    pub async fn open_or_follow(
+        &self,
+        id: &PackageId,
+        client: &(dyn Fn() -> IpAddr + Sync),
+    ) -> Result<Found, Arc<PullError>> {
         if let Some(package) = self.open(id).await.map_err(|error| Arc::new(error.into()))? {
             return Ok(Found::Here(package));
         }
         let config = self.inner.settings.current();
         if config.serve.cut_through
-            && let Some(flight) = self.join(id, Reason::OnDemand)?
+            && let Some(flight) = self.join(id, client)?
             && let Some(growing) = flight.growing(config.main_server()).await?
         {
             return Ok(Found::Growing(growing));
         }
-        self.obtain(id).await.map(Found::Here)
+        self.obtain(id, client).await.map(Found::Here)
     }
 
     /// The package, if it is here, open, and belongs to the main server of now.
@@ -275,12 +309,35 @@ impl Fetch {
     /// Begins a flight, or joins the one under way.
     pub fn pull(&self, id: &PackageId, reason: Reason) -> Arc<Flight> {
         let mut state = self.inner.state();
-        self.launch(&mut state, id, reason)
+        self.launch(&mut state, id, reason, None)
     }
 
     /// As [`pull`](Self::pull) for somebody who waits: refused from memory if
     /// it was refused a moment ago, None if the package has arrived meanwhile.
-    fn join(&self, id: &PackageId, reason: Reason) -> Result<Option<Arc<Flight>>, Arc<PullError>> {
+    fn join(
+        &self,
+        id: &PackageId,
+        client: &dyn Fn() -> IpAddr,
+    ) -> Result<Option<Arc<Flight>>, Arc<PullError>> {
+        if self.inner.board.sync.borrow().active.contains(id) {
+            return self.join_as(id, Reason::OnDemand, None);
+        }
+        let client = of_one_machine(client());
+        let joined = self.join_as(id, Reason::Unlisted, Some(client));
+        if let Err(error) = &joined
+            && matches!(**error, PullError::ClientBusy)
+        {
+            self.inner.board.counts.limits.one(Limit::PullsPerClient);
+        }
+        joined
+    }
+
+    fn join_as(
+        &self,
+        id: &PackageId,
+        reason: Reason,
+        client: Option<IpAddr>,
+    ) -> Result<Option<Arc<Flight>>, Arc<PullError>> {
         let mut state = self.inner.state();
         if !state.flights.contains_key(id) {
             // A flight that has just ended left one of these two behind.
@@ -292,20 +349,26 @@ impl Fetch {
             if let Some(error) = state.refusals.get(id, Instant::now()) {
                 return Err(error);
             }
-            let on_demand = |flight: &&Arc<Flight>| flight.reason() == Reason::OnDemand;
-            if state.flights.values().filter(on_demand).count() >= MAX_FLIGHTS {
-                return Err(Arc::new(PullError::Busy));
+            if reason == Reason::Unlisted {
+                state.admit_unlisted(client).map_err(Arc::new)?;
             }
         }
-        Ok(Some(self.launch(&mut state, id, reason)))
+        Ok(Some(self.launch(&mut state, id, reason, client)))
     }
 
-    fn launch(&self, state: &mut State, id: &PackageId, reason: Reason) -> Arc<Flight> {
+    fn launch(
+        &self,
+        state: &mut State,
+        id: &PackageId,
+        reason: Reason,
+        client: Option<IpAddr>,
+    ) -> Arc<Flight> {
         if let Some(flight) = state.flights.get(id) {
             flight.hurry(reason);
+            self.inner.gate.admit();
             return flight.clone();
         }
-        let flight = Arc::new(Flight::new(id.clone(), reason, state.run.child_token()));
+        let flight = Arc::new(Flight::new(id.clone(), reason, client, state.run.child_token()));
         state.flights.insert(id.clone(), flight.clone());
         let (inner, job) = (self.inner.clone(), flight.clone());
         self.inner.tasks.spawn("pull", async move {
@@ -322,7 +385,7 @@ impl Fetch {
     /// waits for it: it would only hold up those that are.
     pub fn give_up(&self, id: &PackageId) {
         let mut state = self.inner.state();
-        if state.flights.get(id).is_some_and(|flight| flight.progress().reason != Reason::OnDemand)
+        if state.flights.get(id).is_some_and(|flight| !flight.is_awaited())
             && let Some(flight) = state.flights.remove(id)
         {
             flight.run().cancel();
@@ -341,7 +404,14 @@ impl Fetch {
     }
 
     pub fn set_catalogue(&self, catalogue: Catalogue) {
-        self.inner.state().catalogue = Arc::new(catalogue);
+        self.inner.state().set_catalogue(catalogue, Instant::now());
+    }
+
+    /// A package is being made at the main server, and pulls wait for its offer.
+    pub fn awaits_offers(&self) -> bool {
+        let state = self.inner.state();
+        let waits = |since: &Instant| since.elapsed() < source::LONGEST_WAIT;
+        !state.waited_in_vain && state.unoffered.values().any(waits)
     }
 
     /// The main server has come back or has news: what it refused it may give,
@@ -397,6 +467,35 @@ impl Fetch {
 /// the same id; one that was adopted has no known origin and counts as ours.
 pub fn belongs(stored: &Stored, origin: &str) -> bool {
     stored.manifest.source.origin.as_deref().is_none_or(|from| from == origin)
+}
+
+impl State {
+    fn set_catalogue(&mut self, catalogue: Catalogue, now: Instant) {
+        let before = std::mem::take(&mut self.unoffered);
+        let unoffered = catalogue.offers.iter().filter(|(_, o)| o.listed && o.path.is_none());
+        let since = |id: &PackageId| before.get(id).copied().unwrap_or(now);
+        self.unoffered = unoffered.map(|(id, _)| (id.clone(), since(id))).collect();
+        self.waited_in_vain &= !catalogue.has_offers() && catalogue.origin == self.catalogue.origin;
+        self.catalogue = Arc::new(catalogue);
+        let offered = before.keys().filter(|id| !self.unoffered.contains_key(*id));
+        offered.filter_map(|id| self.flights.get(id)).for_each(|flight| flight.wake());
+    }
+
+    fn note_vain_wait(&mut self) {
+        self.waited_in_vain = !self.catalogue.has_offers();
+    }
+
+    /// Whether a pull may begin of what is not known to be an active meeting's.
+    fn admit_unlisted(&self, client: Option<IpAddr>) -> Result<(), PullError> {
+        let unlisted = || self.flights.values().filter(|flight| flight.is_unlisted());
+        if unlisted().filter(|flight| flight.client() == client).count() >= MAX_FLIGHTS_PER_CLIENT {
+            return Err(PullError::ClientBusy);
+        }
+        match unlisted().count() >= MAX_FLIGHTS {
+            true => Err(PullError::Busy),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Inner {

@@ -28,8 +28,7 @@ pub use place::Place;
 /// The main server closes connections that were idle for 5 s; one that is
 /// reused in that very moment meets a reset. So ours go a good deal earlier.
 const IDLE_CONNECTION: Duration = Duration::from_secs(3);
-/// Ten thousand meetings fit; a runaway answer, which takes up to forty times
-/// its size in memory while it is read, does not.
+/// The meetings that a node takes in fit several times; a runaway answer does not.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 const SHOWN_ANSWER_CHARS: usize = 200;
 /// What main servers say of a meeting whose package could not be made.

@@ -9,8 +9,10 @@ use tracing::{debug, info, warn};
 
 use super::{
     Flight, Inner, Offer, Phase, PullError, Pulled, Reason, belongs,
+    gate::Permit,
     request::{Partial, Task, continues, tells_again},
-    retry, room,
+    retry,
+    source::Choice,
 };
 use crate::{
     board::{Cause, Checked},
@@ -28,31 +30,60 @@ const BATCH_BYTES: usize = 256 << 10;
 /// follows the file: when nothing more is there to be taken, a smaller one is
 /// written, but not more often than this.
 const WRITE_PAUSE: Duration = Duration::from_millis(5);
+/// What an archive begins with: nothing is evicted for an error page.
+const ARCHIVE_BEGINS: &[u8] = b"PK";
 /// Pieces of this size are not copied any more. A fast line's come in 400 KiB.
 const LARGE_BYTES: usize = 64 << 10;
+
+/// What the attempts of a round leave for the next one.
+#[derive(Default)]
+struct Round {
+    partial: Option<Partial>,
+    /// Offers that were followed in vain.
+    gone: Vec<Place>,
+    /// The place in the gate's queue.
+    arrival: Option<u64>,
+}
+
+/// What came of being inside.
+enum Tried {
+    Pulled(Pulled),
+    /// The next one asks elsewhere.
+    OfferGone,
+    /// There is nothing to be pulled yet.
+    NotOffered(Instant),
+    /// The place was needed for something more urgent.
+    Recalled,
+}
+
+enum Asking {
+    Answered(Box<Asked>),
+    InVain(Tried),
+}
+
+/// A request that was answered, and what it was about.
+struct Asked {
+    place: Place,
+    offer: Offer,
+    resumed: Option<Partial>,
+    response: Response,
+    announced: Announced,
+    began: Instant,
+}
 
 impl Inner {
     pub(super) async fn round(&self, flight: &Flight) -> Result<Pulled, PullError> {
         // Found here at a start, it may have been verified since it was missed.
-        let missed = matches!(flight.reason(), Reason::Missing | Reason::OnDemand);
+        let missed =
+            matches!(flight.reason(), Reason::Missing | Reason::OnDemand | Reason::Unlisted);
         let found = || self.board.store().get(flight.id()).filter(|_| missed).filter(is_adopted);
         if let Some(adopted) = self.adopt(flight.id()).await.or_else(found) {
             return Ok(Pulled { stored: adopted, changed: true });
         }
-        let (mut partial, mut queue_place) = (None, None);
+        let mut round = Round::default();
         for attempt in 1.. {
             flight.set_attempt(attempt);
-            flight.set_phase(Phase::Waiting);
-            let (permit, place) = self.gate.enter(flight.urgency(), queue_place).await;
-            queue_place = Some(place);
-            // Read anew each time: the configuration may have changed meanwhile.
-            let config = self.settings.current();
-            let mut outcome = self.attempt(flight, &config, &mut partial, attempt == 1).await;
-            if attempt == 1 && matches!(outcome, Err(PullError::OfferGone(_))) {
-                // The list that it was offered in is old: it is asked for anew.
-                outcome = self.attempt(flight, &config, &mut partial, false).await;
-            }
-            drop(permit);
+            let (config, outcome) = self.attempt(flight, &mut round, attempt > 1).await;
             let error = match outcome {
                 Ok(pulled) => return Ok(pulled),
                 Err(error) => error,
@@ -126,27 +157,55 @@ impl Inner {
         self.state().catalogue.offers.get(id).cloned()
     }
 
+    /// One attempt in its turn, which waits for what is being made meanwhile. In
+    /// boxes: thousands of pulls wait for their turn, and few are under way.
     async fn attempt(
         &self,
         flight: &Flight,
+        round: &mut Round,
+        retry: bool,
+    ) -> (Arc<Config>, Result<Pulled, PullError>) {
+        loop {
+            flight.set_phase(Phase::Waiting);
+            let (permit, arrival) = self.gate.enter(flight.urgency(), round.arrival).await;
+            round.arrival = Some(arrival);
+            // Read anew each time: the configuration may have changed meanwhile.
+            let config = self.settings.current();
+            let mut tried = Box::pin(self.try_once(flight, &config, &permit, round, retry)).await;
+            while matches!(tried, Ok(Tried::OfferGone)) {
+                tried = Box::pin(self.try_once(flight, &config, &permit, round, retry)).await;
+            }
+            drop(permit);
+            match tried {
+                Ok(Tried::Pulled(pulled)) => return (config, Ok(pulled)),
+                Ok(Tried::NotOffered(until)) => tokio::select! {
+                    () = tokio::time::sleep_until(until) => {}
+                    () = flight.woken() => {}
+                },
+                Ok(Tried::OfferGone | Tried::Recalled) => {}
+                Err(error) => return (config, Err(error)),
+            }
+        }
+    }
+
+    async fn try_once(
+        &self,
+        flight: &Flight,
         config: &Config,
-        partial: &mut Option<Partial>,
-        first: bool,
-    ) -> Result<Pulled, PullError> {
+        permit: &Permit,
+        round: &mut Round,
+        retry: bool,
+    ) -> Result<Tried, PullError> {
         let upstream = self.connector.to(config);
         let store = self.board.store();
         let held = store.get(flight.id()).filter(|held| belongs(held, upstream.origin()));
         let task = Task { flight, config, upstream: &upstream, store: &store, held };
-        let (place, offer) = self.place(&task, first).await?;
-        let resumed = partial.take().filter(|partial| partial.place == place);
-        let began = Instant::now();
-        let (response, announced) = match task.ask(&place, resumed.as_ref()).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                // Still good to resume from, unless that is what was refused.
-                *partial = resumed.filter(|kept| !error.is_unsatisfiable() && kept.is_of_use());
-                return Err(PullError::asking(error, &place));
-            }
+        let recall = permit.recall();
+        let asking = recall.run_until_cancelled(self.ask(&task, round, retry));
+        let Some(asked) = asking.await else { return Ok(Tried::Recalled) };
+        let Asked { place, offer, resumed, response, announced, began } = match asked? {
+            Asking::Answered(asked) => *asked,
+            Asking::InVain(tried) => return Ok(tried),
         };
         flight.set_phase(Phase::Pulling);
         if let Some(held) = task.unchanged(&response, &announced, &place) {
@@ -154,7 +213,10 @@ impl Inner {
             let title = offer.title.unwrap_or_else(|| held.manifest.title.clone());
             let confirmed = tasks::blocking(move || store.confirm(&held, title, source)).await;
             let gone = || PullError::Unusable("its package was removed meanwhile".to_owned());
-            return Ok(Pulled { stored: confirmed.ok_or_else(gone)?, changed: false });
+            return Ok(Tried::Pulled(Pulled {
+                stored: confirmed.ok_or_else(gone)?,
+                changed: false,
+            }));
         }
         let resumed = resumed.and_then(|mut from| {
             let rest = continues(&response, &announced, &from);
@@ -176,52 +238,59 @@ impl Inner {
                 // First: at the end of all, nothing else may be polled any more.
                 biased;
                 () = flight.run().cancelled() => None,
-                received = self.receive(&task, response, &mut pulling) => Some(received),
+                () = recall.cancelled() => Some(Ok(false)),
+                received = self.receive(&task, response, &mut pulling) => {
+                    Some(received.map(|()| true))
+                }
             }
         });
         let Some(received) = received else {
             // Whoever polls this sees it, too, and goes no further.
             return std::future::pending().await;
         };
-        if let Err(error) = received {
-            if broke_off(&error) && pulling.is_of_use() {
+        if !matches!(received, Ok(true)) {
+            if received.as_ref().err().is_none_or(broke_off) && pulling.is_of_use() {
                 // It waits without a place: there may be any number of these.
                 tokio::task::block_in_place(|| pulling.pending.rest())?;
-                *partial = Some(pulling);
+                round.partial = Some(pulling);
             }
-            return Err(error);
+            return received.map(|_| Tried::Recalled);
         }
-        self.commit(&task, pulling, offer, began).await
+        self.commit(&task, pulling, offer, began).await.map(Tried::Pulled)
     }
 
-    /// Where to pull from: by `package_url` where that is offered, else
-    /// directly. A retry asks anew, the offer may have changed meanwhile.
-    async fn place(&self, task: &Task<'_>, first: bool) -> Result<(Place, Offer), PullError> {
-        let id = task.flight.id();
-        let origin = task.upstream.origin();
-        let known = {
-            let state = self.state();
-            let current = state.catalogue.origin == origin;
-            state.catalogue.offers.get(id).filter(|_| current).cloned()
+    /// Chooses where to pull from and sends the request.
+    async fn ask(
+        &self,
+        task: &Task<'_>,
+        round: &mut Round,
+        retry: bool,
+    ) -> Result<Asking, PullError> {
+        let (choice, offer) = self.choose_source(task, &round.gone, retry).await?;
+        let place = match choice {
+            Choice::Pull(place) => place,
+            Choice::WaitUntil(until) => return Ok(Asking::InVain(Tried::NotOffered(until))),
         };
-        let offered = |offer: &Offer| Place::offered(origin, offer.path.as_deref()?);
-        if first && let Some(place) = known.as_ref().and_then(offered) {
-            return Ok((place, known.unwrap_or_default()));
-        }
-        let limit = Duration::from_secs(task.config.network.connection_timeout);
-        let mut offer = known.unwrap_or_default();
-        match task.upstream.offers(limit).await {
-            Ok(offers) => {
-                let listed = offers.into_iter().flatten().find(|listed| listed.id == *id);
-                let (path, title) = listed.map_or((None, None), |l| (l.path, Some(l.title)));
-                offer.path = path;
-                offer.title = title.or(offer.title);
+        let resumed = round.partial.take().filter(|partial| partial.place == place);
+        let began = Instant::now();
+        match task.ask(&place, resumed.as_ref()).await {
+            Ok((response, announced)) => {
+                let asked = Asked { place, offer, resumed, response, announced, began };
+                Ok(Asking::Answered(Box::new(asked)))
             }
-            // There may be an offer: the direct way is hard on the main server.
-            Err(error) if !error.is_unreadable() => return Err(error.into()),
-            Err(error) => debug!("no list of offered packages: {error}"),
+            // A 404 means that there is no such meeting only where every meeting
+            // would be found.
+            Err(error) if error.is_not_found() && place != Place::Direct => {
+                round.gone.push(place);
+                Ok(Asking::InVain(Tried::OfferGone))
+            }
+            Err(error) => {
+                // Still good to resume from, unless that is what was refused.
+                round.partial =
+                    resumed.filter(|kept| !error.is_unsatisfiable() && kept.is_of_use());
+                Err(error.into())
+            }
         }
-        Ok((offered(&offer).unwrap_or(Place::Direct), offer))
     }
 
     fn begin(
@@ -242,10 +311,13 @@ impl Inner {
         let length = announced.length;
         let begin = || task.store.begin(id, length, limit);
         let bytes = length.unwrap_or(0);
-        let shortage = || task.store.shortage(id, bytes, limit);
-        let make_room = || room::make(&self.board, task.store, task.config, id, bytes, shortage());
+        let could_make =
+            || self.could_make_room(task, bytes, task.store.shortage(id, bytes, limit));
         let mut pending = tokio::task::block_in_place(|| match begin() {
-            Err(StoreError::NoRoom(_)) if make_room() => begin(),
+            // Anybody can announce a length: others go as the bytes come.
+            Err(StoreError::NoRoom(_)) if could_make() => {
+                task.store.begin_by_steps(id, bytes, limit)
+            }
             other => other,
         })?;
         if task.config.storage.verify == Verify::Full {
@@ -262,7 +334,8 @@ impl Inner {
         if let Some(grower) = &grower {
             task.flight.set_growing(task.upstream.origin(), grower.growing());
         }
-        Ok(Partial { pending, place, announced, grower, retold_bytes: None })
+        let retold_bytes = None;
+        Ok(Partial { pending, place, announced, grower, retold_bytes, is_archive: false })
     }
 
     /// Takes in the body: written in batches as it arrives. Blocks this thread
@@ -343,8 +416,11 @@ impl Inner {
     fn write(&self, task: &Task<'_>, pulling: &mut Partial, bytes: &[u8]) -> Result<(), PullError> {
         let pending = &mut pulling.pending;
         let after = pending.received_bytes() + bytes.len() as u64;
-        let (config, id) = (task.config, task.flight.id());
-        let make_room = |shortage| room::make(&self.board, task.store, config, id, after, shortage);
+        if pending.received_bytes() == 0 {
+            pulling.is_archive = bytes.starts_with(ARCHIVE_BEGINS);
+        }
+        let is_archive = pulling.is_archive;
+        let make_room = |shortage| is_archive && self.make_room(task, after, shortage);
         // Writing here, in batches, was measured faster than handing over to
         // another thread.
         match pending.write(bytes) {

@@ -1,9 +1,10 @@
 //! One round of pulling one package, as those who wait for it see it.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -42,7 +43,8 @@ pub struct Progress {
 }
 
 const PHASES: [Phase; 4] = [Phase::Waiting, Phase::Pulling, Phase::Verifying, Phase::Pausing];
-const REASONS: [Reason; 4] = [Reason::OnDemand, Reason::Missing, Reason::Changed, Reason::Compare];
+const REASONS: [Reason; 5] =
+    [Reason::OnDemand, Reason::Missing, Reason::Changed, Reason::Compare, Reason::Unlisted];
 /// Stands for "no length was announced".
 const UNKNOWN: u64 = u64::MAX;
 
@@ -52,6 +54,10 @@ pub struct Flight {
     /// Ends with the service's run that it belongs to, or by itself.
     run: CancellationToken,
     reason: Reason,
+    /// Whose request it was begun for, if for one that others come before.
+    client: Option<IpAddr>,
+    /// A client waits for it, or did.
+    awaited: AtomicBool,
     /// The most urgent of the reasons of all who joined.
     urgency: Arc<AtomicU8>,
     phase: AtomicU8,
@@ -67,11 +73,18 @@ pub struct Flight {
 }
 
 impl Flight {
-    pub(super) fn new(id: PackageId, reason: Reason, run: CancellationToken) -> Self {
+    pub(super) fn new(
+        id: PackageId,
+        reason: Reason,
+        client: Option<IpAddr>,
+        run: CancellationToken,
+    ) -> Self {
         Self {
             id,
             run,
             reason,
+            client,
+            awaited: AtomicBool::new(reason.is_clients()),
             urgency: Arc::new(AtomicU8::new(reason as u8)),
             phase: AtomicU8::new(Phase::Waiting as u8),
             attempt: AtomicU32::new(0),
@@ -144,13 +157,30 @@ impl Flight {
         self.reason
     }
 
+    pub(super) fn client(&self) -> Option<IpAddr> {
+        self.client
+    }
+
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::Relaxed)
+    }
+
     pub(super) fn urgency(&self) -> Arc<AtomicU8> {
         self.urgency.clone()
     }
 
+    /// Only a client asked for it, and it is not known to be an active meeting's.
+    pub(super) fn is_unlisted(&self) -> bool {
+        self.urgency.load(Ordering::Relaxed) == Reason::Unlisted as u8
+    }
+
     /// Somebody for whom it is more urgent joined: no more pauses for now.
     pub(super) fn hurry(&self, reason: Reason) {
-        if self.urgency.fetch_min(reason as u8, Ordering::Relaxed) > reason as u8 {
+        let awaited = self.awaited.fetch_or(reason.is_clients(), Ordering::Relaxed);
+        let is_new = reason.is_clients() && !awaited;
+        // Its meeting has become active while a client waits for it.
+        let reason = if awaited && !reason.is_clients() { Reason::OnDemand } else { reason };
+        if self.urgency.fetch_min(reason as u8, Ordering::Relaxed) > reason as u8 || is_new {
             self.wake();
         }
     }

@@ -1,5 +1,7 @@
 //! Lets at most `maxConcurrentDownloads` pulls run: the most urgent first,
-//! and among those the one that has waited longest.
+//! and among those the one that has waited longest. Pulls of what is not known
+//! to be an active meeting, which anybody can ask for, come last and have a
+//! share of the places.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -7,6 +9,9 @@ use std::sync::{
 };
 
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::Reason;
 
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
@@ -16,7 +21,7 @@ pub(super) struct Gate {
 #[derive(Debug)]
 struct State {
     limit: usize,
-    inside: usize,
+    inside: Vec<Inside>,
     /// Bounded by the number of flights: the active meetings and `MAX_FLIGHTS`.
     waiting: Vec<Waiting>,
     arrivals: u64,
@@ -30,16 +35,33 @@ struct Waiting {
     admit: oneshot::Sender<Permit>,
 }
 
+#[derive(Clone, Debug)]
+struct Inside {
+    urgency: Arc<AtomicU8>,
+    arrival: u64,
+    recall: CancellationToken,
+}
+
 /// A place inside; given to the next one when dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
     gate: Gate,
+    arrival: u64,
     given: bool,
+    recall: CancellationToken,
+}
+
+impl Permit {
+    /// Cancelled when the place is needed by something more urgent, which can't
+    /// have another one: who holds it gives it back soon and stands in line again.
+    pub(super) fn recall(&self) -> &CancellationToken {
+        &self.recall
+    }
 }
 
 impl Gate {
     pub(super) fn new(limit: usize) -> Self {
-        let state = State { limit, inside: 0, waiting: Vec::new(), arrivals: 0 };
+        let state = State { limit, inside: Vec::new(), waiting: Vec::new(), arrivals: 0 };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -74,18 +96,20 @@ impl Gate {
         }
     }
 
-    fn admit(&self) {
+    /// Lets in whoever may enter now: one may have become more urgent.
+    pub(super) fn admit(&self) {
         loop {
             // The lock is gone before the permit is sent.
             let next = self.state().take_next();
-            let Some(next) = next else { return };
-            let permit = Permit { gate: self.clone(), given: true };
+            let Some((next, recall)) = next else { return };
+            let arrival = next.arrival;
+            let permit = Permit { gate: self.clone(), arrival, given: true, recall };
             if let Err(mut refused) = next.admit.send(permit) {
                 // It has left meanwhile. Its place goes to the next one here,
                 // not by dropping the permit: a thousand that leave at once
                 // would make that a thousand calls deep.
                 refused.given = false;
-                self.state().inside -= 1;
+                self.state().leave(arrival);
             }
         }
     }
@@ -96,22 +120,50 @@ impl Gate {
 }
 
 impl State {
-    fn take_next(&mut self) -> Option<Waiting> {
-        if self.inside >= self.limit {
-            return None;
-        }
+    fn take_next(&mut self) -> Option<(Waiting, CancellationToken)> {
         self.waiting.retain(|waiting| !waiting.admit.is_closed());
         let key = |w: &Waiting| (w.urgency.load(Ordering::Relaxed), w.arrival);
-        let (next, _) = self.waiting.iter().enumerate().min_by_key(|(_, waiting)| key(waiting))?;
-        self.inside += 1;
-        Some(self.waiting.swap_remove(next))
+        let (next, first) = self.waiting.iter().enumerate().min_by_key(|(_, w)| key(w))?;
+        let unlisted = self.inside.iter().filter(|inside| is_unlisted(&inside.urgency)).count();
+        if is_unlisted(&first.urgency) {
+            // All others that wait are, too.
+            if unlisted >= share(self.limit) {
+                return None;
+            }
+        } else if unlisted == self.inside.len() {
+            // Not even one place is held by what is urgent.
+            let full = self.inside.len() >= self.limit;
+            self.inside.iter().take(usize::from(full)).for_each(|inside| inside.recall.cancel());
+        }
+        if self.inside.len() >= self.limit {
+            return None;
+        }
+        let next = self.waiting.swap_remove(next);
+        let recall = CancellationToken::new();
+        let (urgency, arrival) = (next.urgency.clone(), next.arrival);
+        self.inside.push(Inside { urgency, arrival, recall: recall.clone() });
+        Some((next, recall))
     }
+
+    fn leave(&mut self, arrival: u64) {
+        self.inside.retain(|inside| inside.arrival != arrival);
+    }
+}
+
+fn is_unlisted(urgency: &AtomicU8) -> bool {
+    urgency.load(Ordering::Relaxed) == Reason::Unlisted as u8
+}
+
+/// How many of the places may be held by what is not known to be active: two
+/// thirds, so that one is always left for what is, but where there is only one.
+fn share(limit: usize) -> usize {
+    (limit * 2 / 3).max(1)
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if self.given {
-            self.gate.state().inside -= 1;
+            self.gate.state().leave(self.arrival);
             self.gate.admit();
         }
     }
@@ -181,5 +233,47 @@ mod tests {
         assert!(waiting.as_mut().now_or_never().is_none());
         gate.set_limit(2);
         assert!(waiting.now_or_never().is_some());
+    }
+
+    #[test]
+    fn one_place_is_always_left_for_active_meetings_where_there_are_two() {
+        let shares = [1, 2, 3, 4, 6, 64].map(share);
+        assert_eq!(shares, [1, 1, 2, 2, 4, 42]);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_known_to_be_active_has_its_share_and_comes_last() {
+        let gate = Gate::new(3);
+        let enter = |urgency: &Arc<AtomicU8>| Box::pin(gate.enter(urgency.clone(), None));
+        let unlisted = || urgency(Reason::Unlisted as u8);
+        let first = enter(&unlisted()).now_or_never().unwrap();
+        let _second = enter(&unlisted()).now_or_never().unwrap();
+        let mut third = enter(&unlisted());
+        assert!(third.as_mut().now_or_never().is_none(), "a place is left");
+        let active = urgency(Reason::Missing as u8);
+        let inside = enter(&active).now_or_never().unwrap();
+        let mut next = enter(&active);
+        assert!(next.as_mut().now_or_never().is_none());
+        assert!(!first.0.recall().is_cancelled(), "another place will be free");
+        drop(first);
+        let _next = next.now_or_never().unwrap();
+        drop(inside);
+        assert!(third.now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn the_only_place_is_recalled_for_what_is_active() {
+        let gate = Gate::new(1);
+        let raised = urgency(Reason::Unlisted as u8);
+        let (inside, _) = gate.enter(urgency(Reason::Unlisted as u8), None).await;
+        let mut waiting = Box::pin(gate.enter(raised.clone(), None));
+        assert!(waiting.as_mut().now_or_never().is_none() && !inside.recall().is_cancelled());
+        raised.store(Reason::Missing as u8, Ordering::Relaxed);
+        gate.admit();
+        assert!(inside.recall().is_cancelled());
+        drop(inside);
+        let (inside, _) = waiting.now_or_never().unwrap();
+        let _other = gate.enter(urgency(Reason::OnDemand as u8), None).now_or_never();
+        assert!(!inside.recall().is_cancelled(), "nothing is more urgent than a meeting");
     }
 }

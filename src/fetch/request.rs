@@ -23,6 +23,8 @@ pub(super) struct Partial {
     pub grower: Option<Grower>,
     /// How much of what is here an answer from the beginning has told again.
     pub retold_bytes: Option<u64>,
+    /// What came first looks like an archive.
+    pub is_archive: bool,
 }
 
 impl Partial {
@@ -167,8 +169,9 @@ mod tests {
             Announced { length: Some(10), validators, ranges: true, sha256: None }
         };
         let announced = version("\"a\"");
+        let (place, grower, retold_bytes) = (Place::Direct, None, None);
         let partial =
-            Partial { pending, place: Place::Direct, announced, grower: None, retold_bytes: None };
+            Partial { pending, place, announced, grower, retold_bytes, is_archive: false };
         for (status, range, etag, expected) in [
             (206, "bytes 4-9/10", "\"a\"", true),
             (206, "bytes 4-9/10", "\"b\"", false),

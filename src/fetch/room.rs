@@ -1,10 +1,17 @@
-//! Room for a package that is about to be pulled.
+//! Room for a package that is about to be pulled, or is being pulled.
+//!
+//! Others are evicted as its bytes come, and not for what its length is announced
+//! to be: an error page can announce any.
 
+use std::{sync::PoisonError, time::Duration};
+
+use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::{Inner, request::Task};
 use crate::{
     board::{Board, Evicted},
-    config::Config,
+    metrics::Limit,
     package::PackageId,
     store::{
         Store, StoreError, Stored,
@@ -12,36 +19,74 @@ use crate::{
     },
 };
 
-/// Evicts inactive packages so that `id` with `bytes` fits, `shortage` of which do not.
-/// True when something was evicted, so that trying again makes sense.
-pub(super) fn make(
-    board: &Board,
-    store: &Store,
-    config: &Config,
-    id: &PackageId,
-    bytes: u64,
-    shortage: u64,
-) -> bool {
-    let limit = config.storage.max_size;
-    // A package that is larger than all there may be frees nothing by others.
-    if !config.storage.auto_cleanup || bytes > limit {
-        return false;
-    }
-    let candidates = candidates(board, store, id);
-    let evicted = evict::to_free(&candidates, shortage);
-    evicted
-        .iter()
-        .filter(|evicted| remove(store, evicted, "room is needed for another").is_ok())
-        .inspect(|_| board.counts.evictions.one(Evicted::RoomNeeded))
-        .count()
-        > 0
+/// Within this time, what is not known to be active has others evicted for at most
+/// half of `storage.maxSize`: whoever invents requests must not empty the storage.
+const ALLOWANCE_PERIOD: Duration = Duration::from_secs(3600);
+
+/// What has been evicted lately for packages that only clients asked for.
+#[derive(Debug, Default)]
+pub(super) struct Allowance {
+    spent_bytes: u64,
+    since: Option<Instant>,
 }
 
-/// All packages but one, as far as eviction cares.
-fn candidates(board: &Board, store: &Store, besides: &PackageId) -> Vec<Candidate> {
-    let packages = store.list();
-    let others = packages.iter().filter(|stored| stored.manifest.id != *besides);
-    others.map(|stored| candidate(board, stored)).collect()
+impl Allowance {
+    fn left(&self, limit_bytes: u64, now: Instant) -> u64 {
+        let over = self.since.is_none_or(|since| now >= since + ALLOWANCE_PERIOD);
+        let spent = if over { 0 } else { self.spent_bytes };
+        (limit_bytes / 2).saturating_sub(spent)
+    }
+
+    fn spend(&mut self, bytes: u64, now: Instant) {
+        if self.since.is_none_or(|since| now >= since + ALLOWANCE_PERIOD) {
+            (self.spent_bytes, self.since) = (0, Some(now));
+        }
+        self.spent_bytes = self.spent_bytes.saturating_add(bytes);
+    }
+}
+
+impl Inner {
+    /// Whether evicting can make a package of `bytes` fit, `shortage` of which do not.
+    pub(super) fn could_make_room(&self, task: &Task<'_>, bytes: u64, shortage: u64) -> bool {
+        let evicted = self.to_evict(task, bytes, shortage);
+        !evicted.is_empty() && freed(&evicted) >= shortage
+    }
+
+    /// Evicts inactive packages for it. True when something was evicted, so that
+    /// trying again makes sense.
+    pub(super) fn make_room(&self, task: &Task<'_>, bytes: u64, shortage: u64) -> bool {
+        let evicted = self.to_evict(task, bytes, shortage);
+        if task.flight.is_unlisted() {
+            let mut allowance = self.allowance.lock().unwrap_or_else(PoisonError::into_inner);
+            allowance.spend(freed(&evicted), Instant::now());
+        }
+        let removed = evicted.iter().filter(|evicted| remove(task.store, &evicted.id).is_ok());
+        removed.inspect(|_| self.board.counts.evictions.one(Evicted::RoomNeeded)).count() > 0
+    }
+
+    /// The packages that would go.
+    fn to_evict(&self, task: &Task<'_>, bytes: u64, shortage: u64) -> Vec<Candidate> {
+        let limit = task.config.storage.max_size;
+        // A package that is larger than all there may be frees nothing by others.
+        if !task.config.storage.auto_cleanup || bytes > limit {
+            return Vec::new();
+        }
+        let packages = task.store.list();
+        let others = packages.iter().filter(|stored| stored.manifest.id != *task.flight.id());
+        let mut candidates: Vec<_> = others.map(|stored| candidate(&self.board, stored)).collect();
+        let evicted = evict::to_free(&candidates, shortage);
+        candidates.retain(|candidate| evicted.contains(&candidate.id));
+        let allowance = self.allowance.lock().unwrap_or_else(PoisonError::into_inner);
+        if task.flight.is_unlisted() && freed(&candidates) > allowance.left(limit, Instant::now()) {
+            self.board.counts.limits.one(Limit::EvictedForClients);
+            return Vec::new();
+        }
+        candidates
+    }
+}
+
+fn freed(evicted: &[Candidate]) -> u64 {
+    evicted.iter().map(|candidate| candidate.size_bytes).sum()
 }
 
 /// A package as far as eviction cares.
@@ -55,11 +100,31 @@ pub fn candidate(board: &Board, stored: &Stored) -> Candidate {
     }
 }
 
-fn remove(store: &Store, id: &PackageId, why: &str) -> Result<(), StoreError> {
+fn remove(store: &Store, id: &PackageId) -> Result<(), StoreError> {
     let removed = store.remove(id);
     match &removed {
-        Ok(()) => info!("package of meeting {id} removed: {why}"),
+        Ok(()) => info!("package of meeting {id} removed: room is needed for another"),
         Err(error) => warn!("package of meeting {id} could not be removed: {error}"),
     }
     removed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_clients_ask_for_evicts_half_of_the_storage_an_hour_and_no_more() {
+        let (mut allowance, start) = (Allowance::default(), Instant::now());
+        assert_eq!(allowance.left(100, start), 50);
+        allowance.spend(30, start);
+        let later = start + ALLOWANCE_PERIOD / 2;
+        allowance.spend(19, later);
+        assert_eq!(allowance.left(100, later), 1);
+        allowance.spend(2, later);
+        assert_eq!(allowance.left(100, later), 0);
+        assert_eq!(allowance.left(100, start + ALLOWANCE_PERIOD), 50);
+        allowance.spend(7, start + ALLOWANCE_PERIOD);
+        assert_eq!(allowance.left(100, start + ALLOWANCE_PERIOD), 43);
+    }
 }

@@ -115,7 +115,7 @@ async fn deliver(
             None => traffic.place_at_once(|| Some(client())),
         };
         let (method, headers) = (&asked.method, &asked.headers);
-        let early = match fetch.open_or_follow(&id).await.map_err(refused)? {
+        let early = match fetch.open_or_follow(&id, &client).await.map_err(refused)? {
             Found::Here(package) => Err(package),
             Found::Growing(growing) => {
                 let name = file_name(&id);
@@ -123,7 +123,7 @@ async fn deliver(
                     delivery::growing::respond(method, headers, &growing, &name, &mut place, line);
                 match early.transpose() {
                     Some(answer) => Ok(answer),
-                    None => Err(fetch.obtain(&id).await.map_err(refused)?),
+                    None => Err(fetch.obtain(&id, &client).await.map_err(refused)?),
                 }
             }
         };

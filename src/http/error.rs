@@ -64,6 +64,7 @@ const MAIN_SERVER_SLOW: &str =
     "等待主控服务器超时，请稍后重试 / the main server did not answer in time, try again later";
 const NO_ROOM: &str = "节点存储空间不足 / the node has no room for this package";
 const BUSY: &str = "节点繁忙，请稍后重试 / the node is busy, try again later";
+const CLIENT_BUSY: &str = "同一客户端请求的非进行中会议过多，请稍后重试 / too many packages of meetings that are not active are being pulled for one client, try again later";
 const DISK_FAILS: &str = "节点读取文件失败 / the node could not read the package";
 
 impl ApiError {
@@ -76,8 +77,8 @@ impl ApiError {
             | PullError::Stalled(_)
             | PullError::TooSlow(_)
             | PullError::Unusable(_)
-            | PullError::OfferGone(_)
             | PullError::Busy
+            | PullError::ClientBusy
             | PullError::Store(_) => Self::Pull { id, error },
         }
     }
@@ -156,6 +157,7 @@ fn pull_failed(error: &PullError) -> Response {
     match error {
         PullError::Store(StoreError::NoRoom(_)) => detail(StatusCode::SERVICE_UNAVAILABLE, NO_ROOM),
         PullError::Busy => detail(StatusCode::SERVICE_UNAVAILABLE, BUSY),
+        PullError::ClientBusy => detail(StatusCode::SERVICE_UNAVAILABLE, CLIENT_BUSY),
         PullError::Store(StoreError::Io { .. } | StoreError::InUse(_)) => {
             detail(StatusCode::INTERNAL_SERVER_ERROR, DISK_FAILS)
         }
@@ -166,7 +168,6 @@ fn pull_failed(error: &PullError) -> Response {
         | PullError::Stalled(_)
         | PullError::TooSlow(_)
         | PullError::Unusable(_)
-        | PullError::OfferGone(_)
         | PullError::Stopped => detail(StatusCode::BAD_GATEWAY, MAIN_SERVER_FAILS),
     }
 }

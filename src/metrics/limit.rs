@@ -15,6 +15,8 @@ labels! {
         PullsPerClient => "pulls_per_client",
         /// Active meetings whose versions can be asked for without a pause.
         VersionChecks => "version_checks",
+        /// What is evicted for packages of meetings that are not active.
+        EvictedForClients => "evicted_for_clients",
         /// Active meetings that a node takes in.
         ActiveMeetings => "active_meetings",
         /// Entries, or bytes, of an archive's directory.

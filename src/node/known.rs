@@ -139,9 +139,11 @@ impl Known {
 
     pub fn take_offers(&mut self, offers: Vec<OfferedPackage>) {
         self.offers_at = Some(Instant::now());
+        // Ours offers a package once it has one, and makes none.
+        let listed = !self.offers_told;
         let offer = |offered: OfferedPackage| {
             let OfferedPackage { id, title, time, path } = offered;
-            (id, Offer { title: Some(title), time, path, sha256: None })
+            (id, Offer { title: Some(title), time, listed, path, sha256: None })
         };
         let offers = Arc::new(offers.into_iter().map(offer).collect());
         let before = std::mem::replace(&mut self.offers, offers);

@@ -41,6 +41,9 @@ use crate::{
 /// become the work: at most a tenth of the time goes into it meanwhile.
 const PAUSE_PER_ACT: u32 = 9;
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// While a main server makes a package, which a whole room waits for, its list
+/// of offers is looked at this often, however long the interval is.
+const OFFER_PAUSE: Duration = Duration::from_secs(1);
 /// Pulls that have begun, with those that wait for their turn or between two
 /// attempts. Far more than run at a time: each takes some memory meanwhile.
 const MAX_PULLS: usize = 1000;
@@ -218,6 +221,10 @@ impl Worker {
         self.known.polled_ok_s = Some(now_s());
         let token = self.known.token.clone();
         self.take_answer(polled);
+        if self.fetch.awaits_offers() {
+            let soon = Instant::now() + OFFER_PAUSE;
+            self.again = Some(self.again.map_or(soon, |again| again.min(soon)));
+        }
         if token != self.known.token || was_away {
             self.fetch.try_again();
             self.known.retry_all();

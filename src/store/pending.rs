@@ -55,6 +55,8 @@ pub struct Pending {
     scratch: Scratch,
     received_bytes: u64,
     promised_bytes: u64,
+    /// What was announced, where room for it is promised by steps.
+    expected_bytes: Option<u64>,
     limit_bytes: u64,
 }
 
@@ -67,24 +69,39 @@ impl Store {
         announced_bytes: Option<u64>,
         limit_bytes: u64,
     ) -> Result<Pending, StoreError> {
-        let promised_bytes = announced_bytes.unwrap_or(0);
+        self.begin_with(id, announced_bytes.unwrap_or(0), None, limit_bytes)
+    }
+
+    /// As [`begin`](Self::begin), where there is no room yet for all of it: it is
+    /// promised as the bytes come, each time as much again as there is already.
+    pub fn begin_by_steps(
+        &self,
+        id: &PackageId,
+        announced_bytes: u64,
+        limit_bytes: u64,
+    ) -> Result<Pending, StoreError> {
+        self.begin_with(id, 0, Some(announced_bytes), limit_bytes)
+    }
+
+    fn begin_with(
+        &self,
+        id: &PackageId,
+        promised_bytes: u64,
+        expected_bytes: Option<u64>,
+        limit_bytes: u64,
+    ) -> Result<Pending, StoreError> {
         let room = Room::take(self, id, promised_bytes, limit_bytes)?;
         let folder = self.inner.layout.scratch();
         let scratch = Scratch::create_in(&folder)
             .map_err(|cause| StoreError::io("create a file in", &folder, cause))?;
-        if promised_bytes >= RESERVED_FROM_BYTES
-            && let Err(cause) = room.reserve(&scratch, promised_bytes)
-        {
-            // Not every filesystem can, and some want more for it than the bytes
-            // take. Then each write takes its own, or says that there is none.
-            debug!("meeting {id}: no room could be taken ahead: {cause}");
-        }
+        reserve(&room, &scratch, promised_bytes);
         Ok(Pending {
             trail: Trail::default(),
             room,
             scratch,
             received_bytes: 0,
             promised_bytes,
+            expected_bytes,
             limit_bytes,
         })
     }
@@ -192,6 +209,17 @@ impl Store {
     }
 }
 
+/// Takes room that was promised from the disk. Not every filesystem can, and some
+/// want more for it than the bytes take. Then each write takes its own, or says
+/// that there is none.
+fn reserve(room: &Room, scratch: &Scratch, bytes: u64) {
+    if bytes >= RESERVED_FROM_BYTES
+        && let Err(cause) = room.reserve(scratch, bytes)
+    {
+        debug!("meeting {}: no room could be taken ahead: {cause}", room.id());
+    }
+}
+
 impl Pending {
     pub fn received_bytes(&self) -> u64 {
         self.received_bytes
@@ -215,8 +243,15 @@ impl Pending {
         let after = self.received_bytes + bytes.len() as u64;
         if after > self.promised_bytes {
             let grow = |promise| self.room.grow(promise, self.limit_bytes).map(|()| promise);
+            let step = match self.expected_bytes {
+                Some(expected) => after.max(ROOM_STEP_BYTES).min(expected.saturating_sub(after)),
+                None => ROOM_STEP_BYTES,
+            };
             // Close to the limit there is no room for a whole step.
-            self.promised_bytes = grow(after + ROOM_STEP_BYTES).or_else(|_| grow(after))?;
+            self.promised_bytes = grow(after + step).or_else(|_| grow(after))?;
+            if self.expected_bytes.is_some() {
+                reserve(&self.room, &self.scratch, self.promised_bytes);
+            }
         }
         let mut at = self.received_bytes;
         for piece in bytes.chunks(WRITE_BYTES) {
@@ -357,6 +392,21 @@ mod tests {
         let first = put(b"one", Some(LATEST_S));
         assert!(first <= now_s());
         assert_eq!(put(b"two", Some(LATEST_S)).max(first + 1), put(b"three", Some(1)) - 1);
+    }
+
+    #[test]
+    fn what_is_promised_by_steps_is_never_more_than_twice_what_came_and_a_step() {
+        let (_folder, store) = store();
+        let mut pending = store.begin_by_steps(&id("m"), 1 << 30, u64::MAX).unwrap();
+        for length in [1, ROOM_STEP_BYTES, 3 * ROOM_STEP_BYTES] {
+            pending.write(&vec![0; usize::try_from(length).unwrap()]).unwrap();
+            let received = pending.received_bytes();
+            let promised = pending.promised_bytes;
+            assert!(promised >= received && promised <= 2 * received + ROOM_STEP_BYTES);
+        }
+        let mut small = store.begin_by_steps(&id("n"), 10, u64::MAX).unwrap();
+        small.write(b"one").unwrap();
+        assert_eq!(small.promised_bytes, 10);
     }
 
     #[test]

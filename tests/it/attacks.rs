@@ -7,6 +7,7 @@
 mod answers;
 mod connections;
 mod operators;
+mod pulls;
 mod slow_disk;
 mod versions;
 mod restart;

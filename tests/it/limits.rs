@@ -10,13 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, select};
 use reqwest::{Client, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::support::{
-    PATIENCE, ScriptedMain, TestNode, client,
+    Fault, PATIENCE, ScriptedMain, TestNode, client,
     metrics::{Metrics, until_metrics},
     until,
     zips::big_zip,
@@ -320,5 +320,41 @@ async fn limits_that_make_no_sense_are_refused_by_name_value_and_mend() {
         assert!(said.starts_with(&format!("{section}.{name} = {value}: ")), "{said}");
         assert!(said.contains(mend), "{said}");
     }
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_causes_so_many_pulls_of_what_is_not_active_and_no_more() {
+    let main = ScriptedMain::start().await;
+    main.fail("invented-", vec![Fault::Silence(PATIENCE); 100]);
+    let zip = big_zip(1000, 3);
+    main.activate("m1", "Board", &zip);
+    let node = TestNode::of(&main.authority()).start().await;
+    node.until_synced("m1").await;
+    let asked_for = async |client: Client, n: usize| {
+        client.get(node.package_url(&format!("invented-{n}"))).send().await.unwrap()
+    };
+    let under_way = async |count: usize| {
+        until("pulls", async || {
+            (node.status().await["meetings"].as_array().unwrap().len() == count + 1).then_some(())
+        })
+        .await;
+    };
+    let at_once = select(
+        Box::pin(join_all((0..16).map(|n| asked_for(client_at(1), n)))),
+        Box::pin(async {
+            under_way(16).await;
+            refused(asked_for(client_at(1), 16).await).await;
+            // What is under way or active, and others, are not counted.
+            let metrics = Metrics::of(&node.url("")).await;
+            let sample = "edge_mirror_limits_reached_total{limit=\"pulls_per_client\"}";
+            assert_eq!(metrics.get(sample), 1.0);
+            assert_eq!(node.download("m1").await.1, zip);
+            let another = Box::pin(asked_for(client_at(2), 17));
+            let same = Box::pin(asked_for(client_at(1), 0));
+            select(select(another, same), Box::pin(under_way(17))).await;
+        }),
+    );
+    at_once.await;
     node.shut_down().await;
 }

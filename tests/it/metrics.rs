@@ -209,17 +209,21 @@ async fn what_goes_off_the_disk_is_counted_by_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn room_that_is_made_is_counted() {
     let main = ScriptedMain::start().await;
-    for (seed, id) in ["old", "new"].into_iter().enumerate() {
-        main.activate(id, "Board", &big_zip(1 << 20, seed as u64));
-        main.end(id);
-    }
+    main.activate("old", "Board", &big_zip(1 << 20, 0));
+    main.end("old");
     let tight = json!({
         "storage": {"maxSize": 1_500_000, "cleanupThreshold": 1.0}, "cleanup": {"enabled": false},
     });
     let node = TestNode::of(&main.authority()).with(tight).start().await;
-    for id in ["old", "new"] {
-        assert_eq!(node.download(id).await.0, StatusCode::OK);
-    }
+    assert_eq!(node.download("old").await.0, StatusCode::OK);
+    // Only a client asks for it: that is not worth more than half of the storage.
+    main.activate("new", "Board", &big_zip(1 << 20, 1));
+    main.end("new");
+    assert_eq!(node.download("new").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    let now = Metrics::of(&node.url("")).await;
+    assert!(now.get(r#"edge_mirror_limits_reached_total{limit="evicted_for_clients"}"#) > 0.0);
+    main.activate("new", "Board", &big_zip(1 << 20, 1));
+    node.until_synced("new").await;
     let now = Metrics::of(&node.url("")).await;
     assert_eq!(now.get(r#"edge_mirror_evictions_total{reason="room_needed"}"#), 1.0);
     assert_eq!(now.get("edge_mirror_storage_limit_bytes"), 1_500_000.0);

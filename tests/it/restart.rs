@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use crate::support::{
@@ -149,9 +149,12 @@ type Sign = fn(&ScriptedMain);
 #[tokio::test(flavor = "multi_thread")]
 async fn where_versions_can_not_be_asked_for_any_sign_of_a_restart_has_it_pulled_again() {
     let main = ScriptedMain::start().await;
-    main.play().offers = false;
+    main.play().unoffered.insert("m1".into());
     main.activate("m1", "Board", &zip_of("the first papers"));
     let node = TestNode::of(&main.authority()).start().await;
+    // Only the first time an offer is waited for in vain.
+    until("the meeting", async || (node.meeting("m1").await["active"] == true).then_some(())).await;
+    assert_eq!(node.download("m1").await.0, StatusCode::OK);
     main.until_told("m1", 0).await;
     let signs: [(&str, Sign); 3] = [
         ("its title", |main| main.rename("m1", "Another title")),

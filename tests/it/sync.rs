@@ -196,6 +196,8 @@ async fn a_version_that_changed_between_two_attempts_is_not_spliced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_meeting_that_fails_holds_up_no_other_and_says_why() {
     let main = ScriptedMain::start().await;
+    // It makes none, or the node would wait for it.
+    main.play().offers = false;
     main.activate_without_package("broken");
     let zip = zip_of("papers");
     main.activate("fine", "Board", &zip);
@@ -213,6 +215,7 @@ async fn a_meeting_that_fails_holds_up_no_other_and_says_why() {
     assert_eq!(main.count(Method::GET, "/broken/"), 2, "retryCount attempts, then a pause");
 
     // Its package is made at last: the offer brings it at once.
+    main.play().offers = true;
     main.activate("broken", "no package", &zip);
     node.until_synced("broken").await;
     node.shut_down().await;
@@ -346,6 +349,75 @@ async fn an_offer_that_has_moved_is_asked_for_anew_at_once() {
     std::fs::remove_dir_all(node.storage().join("meeting_m1")).unwrap();
     assert_eq!(node.download("m1").await, (StatusCode::OK, zip));
     assert_eq!(main.count(Method::GET, "direct"), 0);
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offer_that_is_not_there_is_followed_by_the_direct_way_at_once() {
+    let main = ScriptedMain::start().await;
+    let zip = zip_of("papers");
+    main.fail("/uploads/", vec![Fault::Status(404); 10_000]);
+    main.activate("m1", "Board", &zip);
+    main.activate("m2", "../Board", &zip);
+    let once = json!({"syncInterval": 3600, "network": {"retryCount": 1}});
+    let node = TestNode::of(&main.authority()).with(once).start().await;
+    for id in ["m1", "m2"] {
+        assert_eq!(node.download(id).await, (StatusCode::OK, zip.clone()));
+    }
+    assert_eq!(main.count(Method::GET, "/uploads/"), 1, "the other path leads nowhere");
+    assert_eq!(main.count(Method::GET, "package-direct"), 2);
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_package_that_is_being_made_is_pulled_when_it_is_offered_and_not_made_again() {
+    let main = ScriptedMain::start().await;
+    main.play().unoffered.insert("m1".into());
+    main.activate("m1", "Board", &zip_of("papers"));
+    let rare = json!({"syncInterval": 3600});
+    let node = TestNode::of(&main.authority()).with(rare).start().await;
+    until("looks for the offer", async || (main.asked("active/meetings").len() > 3).then_some(()))
+        .await;
+    main.play().unoffered.clear();
+    node.until_synced("m1").await;
+    assert_eq!(main.count(Method::GET, "package-direct"), 0);
+    assert_eq!(main.count(Method::GET, "/uploads/"), 1);
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_does_not_wait_for_an_offer_for_ever() {
+    let main = ScriptedMain::start().await;
+    main.play().unoffered.insert("m1".into());
+    let zip = zip_of("papers");
+    main.activate("m1", "Board", &zip);
+    let node = TestNode::of(&main.authority()).start().await;
+    until("a look for the offer", async || (!main.asked("active/").is_empty()).then_some(())).await;
+    assert_eq!(node.download("m1").await, (StatusCode::OK, zip));
+    assert_eq!(main.count(Method::GET, "package-direct"), 1);
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_pull_at_a_time_is_given_up_for_a_meeting_that_starts() {
+    let main = ScriptedMain::start().await;
+    let (zip, ended) = (zip_of("papers"), big_zip(2_000_000, 51));
+    main.activate("ended", "Board", &ended);
+    main.end("ended");
+    main.play().drip = Some(Duration::from_millis(50));
+    let one = json!({"network": {"maxConcurrentDownloads": 1}});
+    let node = TestNode::of(&main.authority()).with(one).start().await;
+    let waiting = node.download("ended");
+    let starting = async {
+        until("a pull", async || (main.count(Method::GET, "package-direct") > 0).then_some(()))
+            .await;
+        main.activate("m1", "Council", &zip);
+        node.until_synced("m1").await;
+        assert!(node.meeting("ended").await["sha256"].is_null(), "it takes longer than that");
+        main.play().drip = None;
+    };
+    let (got, ()) = futures_util::future::join(waiting, starting).await;
+    assert!(got == (StatusCode::OK, ended), "it goes on after that");
     node.shut_down().await;
 }
 

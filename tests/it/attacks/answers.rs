@@ -83,7 +83,8 @@ async fn a_list_of_more_meetings_than_any_room_has_fills_no_memory() {
         let list: Vec<_> = (0..120_000).map(|n| format!(r#"{{"id":"m{n}","title":""}}"#)).collect();
         let list = list.join(",");
         main.play().status_answer = Some(format!(r#"{{"id":"t","active_meetings":[{list}]}}"#));
-        let node = NodeFolder::of(&main.authority()).start().await;
+        let folder = NodeFolder::of(&main.authority());
+        let node = folder.start().await;
         let memory = MemoryPeak::watch(node.process.id());
         let asked = main.asked("package-direct").len();
         until_polled(&main, 3).await;

@@ -4,7 +4,7 @@
 //! fail in the ways that were seen, and remembers what it was asked.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -42,6 +42,8 @@ pub enum Fault {
     Instead(&'static str),
     /// Nothing at all for so long.
     Silence(Duration),
+    /// 200 with this instead, as if it were the beginning of so many bytes.
+    Announcing(u64, &'static str),
 }
 
 #[derive(Clone, Debug)]
@@ -98,8 +100,10 @@ pub struct Play {
     meetings: BTreeMap<String, Meeting>,
     token: u64,
     pub shape: Shape,
-    /// Whether `package_url` is offered.
+    /// Whether there is a list with offers.
     pub offers: bool,
+    /// Meetings that are in it without an offer: their packages are being made.
+    pub unoffered: BTreeSet<String>,
     /// Whether `/uploads/` honours ranges and sends quoted tags, as our own
     /// main server does and the real one does not.
     pub ranges: bool,
@@ -185,6 +189,7 @@ impl ScriptedMain {
             token: 1,
             shape: Shape::Newer,
             offers: true,
+            unoffered: BTreeSet::new(),
             ranges: false,
             faults: Vec::new(),
             drip: None,
@@ -392,6 +397,14 @@ async fn remember(State(server): State<ScriptedMain>, request: Request, next: Ne
             (status, Json(json!({"detail": "scripted"}))).into_response()
         }
         Some(Fault::Instead(text)) => text.into_response(),
+        Some(Fault::Announcing(length, text)) => {
+            let end = stream::once(async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                Err(std::io::Error::other("scripted"))
+            });
+            let body = Body::from_stream(stream::iter([Ok(text)]).chain(end));
+            ([(header::CONTENT_LENGTH, length)], body).into_response()
+        }
         Some(Fault::Silence(time)) => {
             tokio::time::sleep(time).await;
             answer(bytes).await
@@ -516,7 +529,7 @@ fn status_now(server: &ScriptedMain) -> Response {
 
 async fn active(State(server): State<ScriptedMain>) -> Response {
     let play = server.play();
-    if play.shape == Shape::OldestSingle {
+    if play.shape == Shape::OldestSingle || !play.offers {
         return (StatusCode::NOT_FOUND, Json(json!({"detail": "Not Found"}))).into_response();
     }
     let list: Vec<_> = play
@@ -525,7 +538,7 @@ async fn active(State(server): State<ScriptedMain>) -> Response {
         .map(|(id, meeting)| {
             let mut item =
                 json!({"id": id, "title": meeting.title, "time": play.time, "status": "进行中"});
-            if play.offers && meeting.package.is_some() {
+            if meeting.package.is_some() && !play.unoffered.contains(*id) {
                 item["package_url"] =
                     json!(format!("/uploads/packages/{}_{id}_pdfs.zip", meeting.title));
             }
