@@ -83,6 +83,8 @@ fn a_configuration_that_can_not_be_used_is_named_and_left_as_it_is() {
         "logging = \"DEBUG\"",
     ];
     let contradiction = r#"{"mainServerIp": "127.0.0.1", "tls": {"cert": "node.pem"}}"#;
+    let log_over_key = r#"{"mainServerIp": "127.0.0.1", "mainServerCa": "./main.pem",
+        "logging": {"filePath": "main.pem"}}"#;
     for (content, parts) in [
         ("{\"mainServerIp\": ", &["not valid JSON", "line 1"][..]),
         ("", &["not valid JSON"]),
@@ -90,6 +92,7 @@ fn a_configuration_that_can_not_be_used_is_named_and_left_as_it_is() {
         ("<html></html>", &["not valid JSON"]),
         (invalid, &every_problem),
         (contradiction, &["tls.key"]),
+        (log_over_key, &["logging.filePath", "日志不能写入", "certificate or a key"]),
     ] {
         std::fs::write(path, content).unwrap();
         let line = refusal(&["node", "--config", path]);
