@@ -105,6 +105,7 @@ impl PullError {
     fn is_final(&self) -> bool {
         match self {
             Self::Upstream(error) => error.is_not_found(),
+            Self::Store(StoreError::Bad(error)) => error.is_over_limit(),
             Self::Store(StoreError::NoRoom(_)) | Self::Stopped | Self::Busy | Self::ClientBusy => {
                 true
             }

@@ -5,7 +5,10 @@
 use std::sync::Arc;
 
 use super::Cause;
-use crate::metrics::{Counter, Histogram, Label, Limit, Tally, histogram::PULLS, labels};
+use crate::{
+    metrics::{Counter, Histogram, Label, Limit, Tally, histogram::PULLS, labels},
+    store::verify::VerifyError,
+};
 
 #[derive(Debug)]
 pub struct Counts {
@@ -34,6 +37,16 @@ impl Default for Counts {
             evictions: Tally::default(),
             bad_packages: Tally::default(),
             limits: Arc::default(),
+        }
+    }
+}
+
+impl Counts {
+    /// One that was not taken, or not kept.
+    pub fn bad_package(&self, checked: Checked, error: &VerifyError) {
+        self.bad_packages.one(checked);
+        if error.is_over_limit() {
+            self.limits.one(Limit::ArchiveDirectory);
         }
     }
 }

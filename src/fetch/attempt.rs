@@ -15,7 +15,7 @@ use super::{
     source::Choice,
 };
 use crate::{
-    board::{Cause, Checked},
+    board::Checked,
     config::{Config, Verify},
     package::{PackageId, Route, Sha256, Source, Validators},
     protocol::default_title,
@@ -113,8 +113,8 @@ impl Inner {
     fn count_failed(&self, error: &PullError) {
         let (counts, cause) = (&self.board.counts, error.fault().cause);
         counts.failed_attempts.one(cause);
-        if cause == Cause::Damaged {
-            counts.bad_packages.one(Checked::Pulled);
+        if let PullError::Store(StoreError::Bad(error)) = error {
+            counts.bad_package(Checked::Pulled, error);
         }
     }
 
@@ -139,7 +139,7 @@ impl Inner {
             }
             Err(StoreError::Bad(error)) if error.is_damage() => {
                 warn!("package of meeting {id} found on disk is not good and goes: {error}");
-                board.counts.bad_packages.one(Checked::Found);
+                board.counts.bad_package(Checked::Found, &error);
                 if let Err(error) = store.discard_unverified(&id) {
                     warn!("it could not be removed: {error}");
                 }

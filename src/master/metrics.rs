@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     metrics::{self, Counter, Limit, Page, Tally, labels},
+    store::verify::VerifyError,
     tasks,
     wire::health::{self, Unready},
 };
@@ -31,6 +32,16 @@ pub struct Counts {
     pub bad_packages: Tally<Checked>,
     /// Shared with what knows no server.
     pub limits: Arc<Tally<Limit>>,
+}
+
+impl Counts {
+    /// One that was not taken, or not kept.
+    pub fn bad_package(&self, checked: Checked, error: &VerifyError) {
+        self.bad_packages.one(checked);
+        if error.is_over_limit() {
+            self.limits.one(Limit::ArchiveDirectory);
+        }
+    }
 }
 
 labels! {

@@ -40,7 +40,7 @@ pub enum Refusal {
     #[error("{0}")]
     Invalid(String),
     #[error("上传的文件不是有效的会议包 / the upload is no good package: {0}")]
-    BadPackage(String),
+    BadPackage(VerifyError),
     #[error("上传中断，未作任何更改 / the upload was cut off, nothing was changed: {0}")]
     Cut(String),
     #[error("上传停滞，未作任何更改 / the upload stalled, nothing was changed")]
@@ -120,12 +120,13 @@ impl From<StoreError> for Refusal {
                 Self::Storage(error.to_string())
             }
             StoreError::Bad(
-                VerifyError::Structure(_)
+                error @ (VerifyError::Structure(_)
                 | VerifyError::Entry { .. }
                 | VerifyError::Uncheckable { .. }
                 | VerifyError::Bomb { .. }
-                | VerifyError::Digest { .. },
-            ) => Self::BadPackage(error.to_string()),
+                | VerifyError::Directory { .. }
+                | VerifyError::Digest { .. }),
+            ) => Self::BadPackage(error),
         }
     }
 }

@@ -36,7 +36,7 @@ use crate::{
     config::Verify,
     delivery::Traffic,
     package::{PackageId, Route, Sha256, Source, Validators},
-    store::{Provenance, Store, StoreError, Stored, now_s},
+    store::{Provenance, Store, StoreError, Stored, now_s, verify::VerifyError},
     tasks,
     wire::{
         feed::{Feed, History},
@@ -276,8 +276,8 @@ impl Server {
         }
     }
 
-    fn discard(&self, id: &PackageId, cause: &str) {
-        self.counts.bad_packages.one(Checked::Found);
+    fn discard(&self, id: &PackageId, cause: &VerifyError) {
+        self.counts.bad_package(Checked::Found, cause);
         warn!("package of meeting {id} is damaged and was removed, upload it again: {cause}");
         if let Err(error) = self.store.discard_unverified(id) {
             warn!("damaged package of meeting {id} could not be removed: {error}");

@@ -51,8 +51,8 @@ pub async fn put(
     let refusal = match outcome {
         Ok(view) => return view.into_response(),
         Err(refusal) => {
-            if matches!(refusal, Refusal::BadPackage(_)) {
-                server.counts.bad_packages.one(Checked::Uploaded);
+            if let Refusal::BadPackage(cause) = &refusal {
+                server.counts.bad_package(Checked::Uploaded, cause);
             }
             warn!("upload for meeting {id} refused: {refusal}");
             refusal.into_response()

@@ -117,8 +117,9 @@ impl Store {
         let path = self.inner.layout.package(id);
         let io_error = |cause| StoreError::io("read", &path, cause);
         let file = File::open(&path).map_err(io_error)?;
-        let sha256 = verify::digest(&file).map_err(io_error)?;
+        // Most of what is no good package is refused before all of it is read.
         let file_count = verify::check_zip(&file, verify)?;
+        let sha256 = verify::digest(&file).map_err(io_error)?;
         let file = stamp(&file.metadata().map_err(io_error)?);
         let mtime_s = u64::try_from(file.mtime_ns / 1_000_000_000).ok();
         let manifest = Manifest {

@@ -5,6 +5,7 @@
 //! RELIABILITY.md (see `tests/attack`).
 
 mod answers;
+mod archive;
 mod connections;
 mod operators;
 mod pulls;

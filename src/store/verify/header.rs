@@ -1,105 +1,201 @@
-//! What stands around an entry's bytes in an archive (APPNOTE 4.3.7, 4.3.9 and
-//! 4.5.3): the local header before them, and a descriptor behind some.
+//! What is said of an entry in an archive (APPNOTE 4.3.7, 4.3.9, 4.3.12, 4.5):
+//! by the local header before its bytes, a descriptor behind some, and its
+//! record in the directory, which repeats nearly all of it.
+//!
+//! Written once only, so that no reader can notice when it changes: in the
+//! record which program made the entry, its attributes and its comment; an
+//! extra field, or the end of one, that either header has alone, and so the
+//! number of any; values in a Zip64 field that its header has itself. Where a
+//! descriptor follows, the local header may tell a size or not: one that is a
+//! power of two is a bit from nothing. None of that is what an entry holds.
 
-use std::io::{self, Read};
+use std::{io, io::Read, iter};
 
-use super::window::Window;
+use super::{fields::Fields, unpack::Held, window::Window};
 
-const HEADER: [u8; 4] = *b"PK\x03\x04";
-const HEADER_BYTES: usize = 30;
+const LOCAL: [u8; 4] = *b"PK\x03\x04";
+const LOCAL_BYTES: usize = 30;
+const RECORD: [u8; 4] = *b"PK\x01\x02";
+const RECORD_BYTES: usize = 46;
 pub(super) const DESCRIPTOR: [u8; 4] = *b"PK\x07\x08";
 pub(super) const LONGEST_DESCRIPTOR_BYTES: usize = 24;
 const ENCRYPTED: u16 = 1;
 const DESCRIBED_BEHIND: u16 = 1 << 3;
 const ZIP64: u16 = 1;
+/// Info-ZIP's, newer and older.
+const TIMES: [u16; 2] = [0x5455, 0x5855];
+/// Writers raise it in one of the two headers when only that one needs more:
+/// the version for stored, deflated and Zip64. No flipped bit leads from one of
+/// them to another.
+const VERSIONS: [u16; 3] = [10, 20, 45];
+/// Two or three are usual. Finding each in the other header takes the product.
+const COMPARED_EXTRA_FIELDS: usize = 32;
 
 #[derive(Debug)]
-pub(super) struct Header {
+pub(super) struct Header<'a> {
+    version: u16,
+    flags: u16,
     pub method: u16,
-    pub encrypted: bool,
-    /// A descriptor follows the entry's bytes.
-    pub described_behind: bool,
-    /// None where only the descriptor tells.
-    pub packed_bytes: Option<u64>,
+    modified: u32,
+    pub held: Held,
+    /// The place of the local header, which does not say it itself.
+    pub start: u64,
+    pub name: &'a [u8],
+    extra: &'a [u8],
 }
 
-impl Header {
-    /// Passes a header, with the name and extra field that belong to it. None
-    /// where there is none.
-    pub(super) fn read(window: &mut Window<impl Read>) -> io::Result<Option<Self>> {
-        let Some(fixed) = window.next(HEADER_BYTES)?.first_chunk::<HEADER_BYTES>() else {
-            return Ok(None);
-        };
-        if !fixed.starts_with(&HEADER) {
-            return Ok(None);
+impl<'a> Header<'a> {
+    /// Passes a local header. None where there is none.
+    pub(super) fn local(window: &'a mut Window<impl Read>) -> io::Result<Option<Self>> {
+        let fixed = window.next(LOCAL_BYTES)?;
+        let length = LOCAL_BYTES + length_at(fixed, 26) + length_at(fixed, 28);
+        Ok(window.take(length)?.and_then(Self::parse_local))
+    }
+
+    /// Passes a record of the directory. None where there is none.
+    pub(super) fn record(window: &'a mut Window<impl Read>) -> io::Result<Option<Self>> {
+        let fixed = window.next(RECORD_BYTES)?;
+        let lengths = [28, 30, 32].map(|at| length_at(fixed, at));
+        let length = RECORD_BYTES + lengths.iter().sum::<usize>();
+        Ok(window.take(length)?.and_then(Self::parse_record))
+    }
+
+    fn parse_local(bytes: &'a [u8]) -> Option<Self> {
+        let mut fields = Fields(bytes.strip_prefix(&LOCAL)?);
+        let (mut header, name_bytes, extra_bytes) = Self::common(&mut fields)?;
+        header.name = fields.bytes(name_bytes)?;
+        header.extra = fields.bytes(extra_bytes)?;
+        header.widen(0)
+    }
+
+    fn parse_record(bytes: &'a [u8]) -> Option<Self> {
+        let mut fields = Fields(bytes.strip_prefix(&RECORD)?);
+        let _made_by = fields.short()?;
+        let (mut header, name_bytes, extra_bytes) = Self::common(&mut fields)?;
+        let _comment_bytes = fields.short()?;
+        let disk = fields.short()?;
+        let _attributes = (fields.short()?, fields.word()?);
+        header.start = u64::from(fields.word()?);
+        header.name = fields.bytes(name_bytes)?;
+        header.extra = fields.bytes(extra_bytes)?;
+        header.widen(disk)
+    }
+
+    /// Both have these in the same order.
+    fn common(fields: &mut Fields<'a>) -> Option<(Self, u16, u16)> {
+        let (version, flags, method) = (fields.short()?, fields.short()?, fields.short()?);
+        let (modified, crc32) = (fields.word()?, fields.word()?);
+        let (packed, size) = (fields.word()?, fields.word()?);
+        let held = Held { packed_bytes: packed.into(), size_bytes: size.into(), crc32 };
+        let (start, name, extra) = (0, &[][..], &[][..]);
+        let header = Self { version, flags, method, modified, held, start, name, extra };
+        Some((header, fields.short()?, fields.short()?))
+    }
+
+    /// Takes what did not fit its field from the Zip64 field, where it stands in
+    /// this order. None where an extra field is damaged or names another disk.
+    fn widen(mut self, disk: u16) -> Option<Self> {
+        let mut disk = u32::from(disk);
+        if let Some(zip64) = checked(self.extra)?.find(|(id, _)| *id == ZIP64) {
+            let mut wide = Fields(zip64.1);
+            let held = &mut self.held;
+            for value in [&mut held.size_bytes, &mut held.packed_bytes, &mut self.start] {
+                if *value == u64::from(u32::MAX) {
+                    *value = wide.long()?;
+                }
+            }
+            if disk == u32::from(u16::MAX) {
+                disk = wide.word()?;
+            }
         }
-        let fixed = *fixed;
-        let short = |at: usize| u16::from_le_bytes([fixed[at], fixed[at + 1]]);
-        let flags = short(6);
-        let (packed, size) = (word(&fixed[18..]), word(&fixed[22..]));
-        let (name_bytes, extra_bytes) = (usize::from(short(26)), usize::from(short(28)));
-        window.next(HEADER_BYTES + name_bytes)?;
-        window.pass(HEADER_BYTES + name_bytes);
-        let extra = window.next(extra_bytes)?;
-        let extra = &extra[..extra_bytes.min(extra.len())];
-        let packed_bytes = match packed {
-            u32::MAX => zip64_packed(extra, size == u32::MAX).unwrap_or(u64::from(u32::MAX)),
-            packed => u64::from(packed),
-        };
-        window.pass(extra_bytes);
-        let described_behind = flags & DESCRIBED_BEHIND != 0;
-        Ok(Some(Self {
-            method: short(8),
-            encrypted: flags & ENCRYPTED != 0,
-            described_behind,
-            packed_bytes: Some(packed_bytes).filter(|bytes| !described_behind || *bytes != 0),
-        }))
+        (disk == 0).then_some(self)
+    }
+
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.flags & ENCRYPTED != 0
+    }
+
+    /// True if a descriptor follows the entry's bytes.
+    pub(super) fn is_described_behind(&self) -> bool {
+        self.flags & DESCRIBED_BEHIND != 0
+    }
+
+    /// The first thing of which this record of the directory and the entry's
+    /// local header say different things.
+    pub(super) fn contradiction(&self, local: &Header<'_>) -> Option<&'static str> {
+        let versions = [self.version, local.version];
+        let version = self.version == local.version
+            || versions.iter().all(|version| VERSIONS.contains(version));
+        let agreed = [
+            ("name", self.name == local.name),
+            ("version", version),
+            ("flags", self.flags == local.flags),
+            ("method", self.method == local.method),
+            ("date", self.modified == local.modified),
+            ("CRC or size", self.held == local.held || self.is_told_later(local)),
+            ("extra field", extra_fields_agree(self.extra, local.extra)),
+        ];
+        agreed.iter().find(|(_, agreed)| !agreed).map(|(what, _)| *what)
+    }
+
+    /// True where the local header has zeros for what only the descriptor tells:
+    /// the CRC, or the packed size, too, or all three.
+    fn is_told_later(&self, local: &Header<'_>) -> bool {
+        let unknown = [
+            Held { crc32: 0, ..self.held },
+            Held { crc32: 0, packed_bytes: 0, ..self.held },
+            Held { crc32: 0, packed_bytes: 0, size_bytes: 0 },
+        ];
+        // An encrypted entry's header has something else in the place of the CRC.
+        let crc32 = if self.is_encrypted() { 0 } else { local.held.crc32 };
+        local.is_described_behind() && unknown.contains(&Held { crc32, ..local.held })
     }
 }
 
-/// The packed size in a Zip64 extra field; it stands behind the size, if that
-/// one did not fit the header either.
-fn zip64_packed(mut extra: &[u8], behind_size: bool) -> Option<u64> {
-    loop {
-        let (head, rest) = extra.split_first_chunk::<4>()?;
-        let id = u16::from_le_bytes([head[0], head[1]]);
-        let length = usize::from(u16::from_le_bytes([head[2], head[3]]));
-        let field = rest.get(..length)?;
-        if id == ZIP64 {
-            return long(field.get(if behind_size { 8 } else { 0 }..)?);
-        }
-        extra = &rest[length..];
-    }
+/// Those with times may hold fewer of them in the directory, some others nothing.
+fn extra_fields_agree(here: &[u8], there: &[u8]) -> bool {
+    let fields = |extra| extra_fields(extra).take(COMPARED_EXTRA_FIELDS);
+    let agree = |id, one: &[u8], other: &[u8]| {
+        one == other || other.is_empty() || TIMES.contains(&id) && one.starts_with(other)
+    };
+    fields(here).filter(|(id, _)| *id != ZIP64).all(|(id, one)| {
+        let other = fields(there).find(|(other, _)| *other == id);
+        other.is_none_or(|(_, other)| agree(id, one, other) || agree(id, other, one))
+    })
+}
+
+/// By their ids, up to where there is none.
+fn extra_fields(extra: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut fields = Fields(extra);
+    iter::from_fn(move || {
+        let (id, length) = (fields.short()?, fields.short()?);
+        Some((id, fields.bytes(length)?))
+    })
+}
+
+/// As [`extra_fields`], if these are all. Some align entries by a few zeros.
+fn checked(extra: &[u8]) -> Option<impl Iterator<Item = (u16, &[u8])>> {
+    let length: usize = extra_fields(extra).map(|(_, field)| 4 + field.len()).sum();
+    let rest = &extra[length..];
+    (rest.len() < 4 && rest.iter().all(|byte| *byte == 0)).then(|| extra_fields(extra))
 }
 
 /// The length of a descriptor at the beginning of `bytes` that says just this;
 /// none if there is no such one. It may have a signature, and sizes of 8 bytes.
-pub(super) fn descriptor_bytes(
-    bytes: &[u8],
-    crc32: u32,
-    packed_bytes: u64,
-    size_bytes: u64,
-) -> Option<usize> {
+pub(super) fn descriptor_bytes(bytes: &[u8], held: Held) -> Option<usize> {
     let says_so = |signature: usize, width: usize| {
-        let fields = bytes.get(signature..signature + 4 + 2 * width)?;
-        let (crc, sizes) = fields.split_at(4);
-        let (packed, size) = sizes.split_at(width);
-        let read = |field| if width == 8 { long(field) } else { Some(u64::from(word(field))) };
+        let mut fields = Fields(bytes.get(signature..)?);
         let signed = signature == 0 || bytes.starts_with(&DESCRIPTOR);
-        let same = word(crc) == crc32
-            && read(packed) == Some(packed_bytes)
-            && read(size) == Some(size_bytes);
-        (signed && same).then_some(signature + 4 + 2 * width)
+        let crc32 = fields.word()?;
+        let mut size = || if width == 8 { fields.long() } else { fields.word().map(u64::from) };
+        let told = Held { packed_bytes: size()?, size_bytes: size()?, crc32 };
+        (signed && told == held).then_some(signature + 4 + 2 * width)
     };
     // The long ones first: an empty entry's begins like a short one.
     says_so(4, 8).or_else(|| says_so(0, 8)).or_else(|| says_so(4, 4)).or_else(|| says_so(0, 4))
 }
 
-/// Of at least four bytes.
-fn word(bytes: &[u8]) -> u32 {
-    bytes.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
-}
-
-fn long(bytes: &[u8]) -> Option<u64> {
-    bytes.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+fn length_at(fixed: &[u8], at: usize) -> usize {
+    let bytes = fixed.get(at..).and_then(<[u8]>::first_chunk);
+    bytes.map_or(0, |bytes| u16::from_le_bytes(*bytes).into())
 }

@@ -1,52 +1,37 @@
-//! What is known of an archive's entries when its directory has come.
+//! What is known of an archive's entries when its directory has come: one
+//! number for all of them, however many there are.
 
-use zip::{CompressionMethod, read::ZipFileEntry};
+use std::hash::{BuildHasher, RandomState};
 
-/// What entries were found to hold.
+use super::unpack::Held;
+
+/// What entries hold: those from the archive's beginning on, up to `end`. Their
+/// hashes are added up, for the directory may have them in another order.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// In the order of their places.
-    entries: Vec<Entry>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Entry {
-    header_start: u64,
-    method: CompressionMethod,
-    held: Held,
-}
-
-/// What unpacking gave: so many bytes to begin with unpack to just these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Held {
-    pub packed_bytes: u64,
-    pub size_bytes: u64,
-    pub crc32: u32,
+    entries: u64,
+    hashes: u64,
+    pub(super) end: u64,
+    /// Chosen at random: nobody can make entries whose sum is another's.
+    key: RandomState,
 }
 
 impl Seen {
-    pub(in crate::store) fn count(&self) -> usize {
-        self.entries.len()
+    pub(in crate::store) fn count(&self) -> u64 {
+        self.entries
     }
 
-    /// Its place lies behind those of all that were added before.
-    pub(super) fn add(&mut self, header_start: u64, method: CompressionMethod, held: Held) {
-        self.entries.push(Entry { header_start, method, held });
+    /// Nothing yet, to be compared with this.
+    pub(super) fn blank(&self) -> Self {
+        Self { key: self.key.clone(), ..Self::default() }
     }
 
-    /// True if reading the entry anew would find just what the directory says.
-    pub(super) fn vouches_for(&self, entry: &ZipFileEntry<'_>) -> bool {
-        let directory_says = Entry {
-            header_start: entry.header_start(),
-            method: entry.compression(),
-            held: Held {
-                packed_bytes: entry.compressed_size(),
-                size_bytes: entry.size(),
-                crc32: entry.crc32(),
-            },
-        };
-        let place = |seen: &Entry| seen.header_start;
-        let found = self.entries.binary_search_by_key(&entry.header_start(), place);
-        !entry.encrypted() && found.is_ok_and(|at| self.entries[at] == directory_says)
+    pub(super) fn add(&mut self, start: u64, method: u16, held: Held) {
+        self.entries += 1;
+        self.hashes = self.hashes.wrapping_add(self.key.hash_one((start, method, held)));
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (self.entries, self.hashes) == (other.entries, other.hashes)
     }
 }

@@ -1,38 +1,95 @@
 //! A part of a stream that is looked at before it is passed.
 
-use std::io::{self, Read};
+use std::{
+    fs::File,
+    io::{self, Read},
+    ops::Range,
+    os::unix::fs::FileExt,
+};
 
-/// Holds the longest thing that is looked at in one piece: an extra field.
-const BYTES: usize = 128 << 10;
+/// Holds the longest thing that is looked at in one piece: a record of the
+/// directory, with a name, an extra field and a comment of 64 KiB each. Memory
+/// is taken for what is filled only, which is seldom more than one step.
+const BYTES: usize = 256 << 10;
+/// What is read at a time.
+const STEP_BYTES: usize = 128 << 10;
+/// As much as one header usually takes: what follows it may not be of interest.
+const HEADER_STEP_BYTES: usize = 4 << 10;
 
 pub(super) struct Window<R> {
     source: R,
+    step_bytes: usize,
     buffer: Box<[u8]>,
     begin: usize,
     end: usize,
-    passed_bytes: u64,
+    position: u64,
+}
+
+/// Reads a file from a place on, whatever others do with its position.
+pub(super) struct FileAt<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Read for FileAt<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+impl<'a> Window<FileAt<'a>> {
+    /// Of no more of the file than `place`: memory that a small one does not fill
+    /// costs more to get than all that is done with it.
+    pub(super) fn of_file(file: &'a File, place: Range<u64>) -> Self {
+        let bytes = usize::try_from(place.end - place.start).unwrap_or(BYTES).min(BYTES);
+        let at = place.start;
+        Self { position: at, ..Self::with_room(FileAt { file, at }, bytes) }
+    }
+
+    /// Goes to another place.
+    pub(super) fn seek(&mut self, to: u64) {
+        let ahead = to.checked_sub(self.position).and_then(|ahead| usize::try_from(ahead).ok());
+        match ahead.filter(|ahead| *ahead <= self.end - self.begin) {
+            Some(ahead) => self.begin += ahead,
+            None => (self.begin, self.end, self.source.at) = (0, 0, to),
+        }
+        self.position = to;
+    }
+
+    /// Whether a header comes next, and nothing else is certain to be read.
+    pub(super) fn expect_header(&mut self, header: bool) {
+        self.step_bytes = if header { HEADER_STEP_BYTES } else { STEP_BYTES };
+    }
 }
 
 impl<R: Read> Window<R> {
     pub(super) fn of(source: R) -> Self {
-        let buffer = vec![0; BYTES].into_boxed_slice();
-        Self { source, buffer, begin: 0, end: 0, passed_bytes: 0 }
+        Self::with_room(source, BYTES)
+    }
+
+    fn with_room(source: R, bytes: usize) -> Self {
+        let buffer = vec![0; bytes].into_boxed_slice();
+        Self { source, step_bytes: STEP_BYTES, buffer, begin: 0, end: 0, position: 0 }
     }
 
     /// Where in the stream it begins now.
-    pub(super) fn passed_bytes(&self) -> u64 {
-        self.passed_bytes
+    pub(super) fn position(&self) -> u64 {
+        self.position
     }
 
     /// The bytes that come next: at least `count`, fewer only at the end.
     pub(super) fn next(&mut self, count: usize) -> io::Result<&[u8]> {
-        let count = count.min(BYTES);
+        let room = self.buffer.len();
+        let count = count.min(room);
         while self.end - self.begin < count {
-            if self.begin == self.end || self.begin + count > BYTES {
+            if self.begin == self.end || self.begin + count > room {
                 self.buffer.copy_within(self.begin..self.end, 0);
                 (self.begin, self.end) = (0, self.end - self.begin);
             }
-            match self.source.read(&mut self.buffer[self.end..])? {
+            let step_end = room.min(self.end + self.step_bytes);
+            match self.source.read(&mut self.buffer[self.end..step_end])? {
                 0 => break,
                 n => self.end += n,
             }
@@ -44,6 +101,15 @@ impl<R: Read> Window<R> {
     pub(super) fn pass(&mut self, count: usize) {
         let count = count.min(self.end - self.begin);
         self.begin += count;
-        self.passed_bytes += count as u64;
+        self.position += count as u64;
+    }
+
+    /// Passes so many bytes in one piece. None where fewer are left.
+    pub(super) fn take(&mut self, count: usize) -> io::Result<Option<&[u8]>> {
+        self.next(count)?;
+        let begin = self.begin;
+        let there = self.end - begin >= count;
+        self.pass(if there { count } else { 0 });
+        Ok(there.then(|| &self.buffer[begin..begin + count]))
     }
 }

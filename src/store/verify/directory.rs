@@ -1,0 +1,137 @@
+//! Where an archive's directory lies: what its last records say (APPNOTE 4.3.14
+//! to 4.3.16), before anything of it is read.
+//!
+//! Written once only, so that no reader can notice when it changes: the bytes of
+//! the archive's comment, and which versions the Zip64 end record names.
+
+use std::{fs::File, ops::Range, os::unix::fs::FileExt};
+
+use super::{MAX_DIRECTORY_BYTES, MAX_ENTRIES, VerifyError, fields::Fields};
+
+const END: [u8; 4] = *b"PK\x05\x06";
+const END_BYTES: usize = 22;
+const WIDE_END: [u8; 4] = *b"PK\x06\x06";
+const WIDE_END_BYTES: usize = 56;
+const LOCATOR: [u8; 4] = *b"PK\x06\x07";
+const LOCATOR_BYTES: usize = 20;
+/// Both stand before the end record, or neither does.
+const WIDE_BYTES: usize = WIDE_END_BYTES + LOCATOR_BYTES;
+
+#[derive(Debug)]
+pub(super) struct Directory {
+    pub place: Range<u64>,
+    pub entries: u64,
+}
+
+/// What both kinds of end records say.
+struct End {
+    disk: u32,
+    entries: u64,
+    size_bytes: u64,
+    begin: u64,
+}
+
+impl Directory {
+    /// Reads the end records; refuses a directory that is too large.
+    pub(super) fn find(file: &File) -> Result<Self, VerifyError> {
+        let length = file.metadata()?.len();
+        // Few have a comment.
+        for comment_bytes in [0, u16::MAX] {
+            let most = (WIDE_BYTES + END_BYTES + usize::from(comment_bytes)) as u64;
+            let begin = length.saturating_sub(most);
+            let mut tail = vec![0; length.min(most) as usize];
+            file.read_exact_at(&mut tail, begin)?;
+            // With room before it for what may stand there.
+            let first = if begin == 0 { 0 } else { WIDE_BYTES };
+            if let Some(at) = (first..tail.len()).rev().find(|at| comes_last(&tail[*at..])) {
+                return Self::parse(tail.split_at(at), begin);
+            }
+        }
+        Err(VerifyError::Structure("it has no end record: it is cut off, or no ZIP".to_owned()))
+    }
+
+    /// Of the end record and what stands before it, from that place on.
+    fn parse((before, end): (&[u8], &[u8]), place: u64) -> Result<Self, VerifyError> {
+        let damaged = |what: &str| VerifyError::Structure(what.to_owned());
+        let mut at = place + before.len() as u64;
+        let mut end = End::parse(end).ok_or_else(|| damaged("its end record is damaged"))?;
+        if let Some((before, wide)) = before.split_last_chunk::<WIDE_BYTES>()
+            && wide[WIDE_END_BYTES..].starts_with(&LOCATOR)
+        {
+            at = place + before.len() as u64;
+            end = End::parse_wide(wide, at)
+                .filter(|wide| end.is_abridged(wide))
+                .ok_or_else(|| damaged("its Zip64 end record or locator is damaged"))?;
+        }
+        for (found, unit, accepted) in
+            [(end.entries, "entries", MAX_ENTRIES), (end.size_bytes, "bytes", MAX_DIRECTORY_BYTES)]
+        {
+            if found > accepted {
+                return Err(VerifyError::Directory { found, unit, accepted });
+            }
+        }
+        if end.disk != 0 {
+            return Err(damaged("it is one of several parts"));
+        }
+        // A truncated archive whose last whole entry is itself a ZIP would pass
+        // for that inner one; its places give it away.
+        if end.begin.checked_add(end.size_bytes) != Some(at) {
+            return Err(damaged("its directory does not lie where its end record says"));
+        }
+        Ok(Self { place: end.begin..at, entries: end.entries })
+    }
+}
+
+impl End {
+    fn parse(record: &[u8]) -> Option<Self> {
+        let mut fields = Fields(record.strip_prefix(&END)?);
+        let disks = (fields.short()?, fields.short()?);
+        let (entries_here, entries) = (fields.short()?, fields.short()?);
+        let (size, begin) = (fields.word()?, fields.word()?);
+        let end = Self {
+            disk: disks.0.into(),
+            entries: entries.into(),
+            size_bytes: size.into(),
+            begin: begin.into(),
+        };
+        (disks.0 == disks.1 && entries_here == entries).then_some(end)
+    }
+
+    /// The Zip64 end record, at a place that its locator must name.
+    fn parse_wide(records: &[u8], place: u64) -> Option<Self> {
+        let mut fields = Fields(records.strip_prefix(&WIDE_END)?);
+        let length = fields.long()?;
+        let _versions = fields.word()?;
+        let disks = (fields.word()?, fields.word()?);
+        let (entries_here, entries) = (fields.long()?, fields.long()?);
+        let (size_bytes, begin) = (fields.long()?, fields.long()?);
+        let _signature = fields.word()?;
+        let located = (fields.word()?, fields.long()?, fields.word()?) == (0, place, 1);
+        // It does not count its own beginning.
+        let whole = length == WIDE_END_BYTES as u64 - 12;
+        let sound = located && whole && disks.0 == disks.1 && entries_here == entries;
+        sound.then_some(Self { disk: disks.0, entries, size_bytes, begin })
+    }
+
+    /// True if it says the same, but for what does not fit its fields.
+    fn is_abridged(&self, wide: &Self) -> bool {
+        let same = |narrow: u64, wide: u64, most: u64| narrow == wide || narrow == most;
+        same(self.disk.into(), wide.disk.into(), u16::MAX.into())
+            && same(self.entries, wide.entries, u16::MAX.into())
+            && same(self.size_bytes, wide.size_bytes, u32::MAX.into())
+            && same(self.begin, wide.begin, u32::MAX.into())
+    }
+}
+
+/// Whether this is an end record behind which nothing follows, but for zeros:
+/// bsdtar fills up its last block with them when it writes to a pipe. They are
+/// no comment.
+fn comes_last(tail: &[u8]) -> bool {
+    let rest = || {
+        let mut fields = Fields(tail.strip_prefix(&END)?.get(END_BYTES - 6..)?);
+        let comment_bytes = fields.short()?;
+        let comment = fields.bytes(comment_bytes)?;
+        (!comment.starts_with(&[0])).then_some(fields.0)
+    };
+    rest().is_some_and(|rest| rest.iter().all(|byte| *byte == 0))
+}

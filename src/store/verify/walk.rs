@@ -1,0 +1,168 @@
+//! Walks an archive's directory and all that it describes. Each record is
+//! compared with the entry's local header, and its bytes with both. The entries
+//! and the directory must cover the archive: no byte belongs to none of them, or
+//! to two. Whatever the number of entries, the same memory does, for they may
+//! come in any order and none is remembered.
+
+use std::{
+    fs::File,
+    hash::{BuildHasher, RandomState},
+};
+
+use super::{
+    ALWAYS_FINE_BYTES, VerifyError,
+    directory::Directory,
+    header::{Header, LONGEST_DESCRIPTOR_BYTES, descriptor_bytes},
+    is_bomb,
+    seen::Seen,
+    unpack::{DEFLATED, STORED, Unpacker},
+    window::{FileAt, Window},
+};
+use crate::config::Verify;
+
+/// Returns how many files are in the archive. The bytes of entries that were
+/// `seen` are not read again.
+pub(super) fn walk(file: &File, verify: Verify, seen: &Seen) -> Result<u64, VerifyError> {
+    let packed = file.metadata()?.len();
+    let directory = Directory::find(file)?;
+    let mut records = Window::of_file(file, directory.place.clone());
+    let mut entries = Entries {
+        window: Window::of_file(file, 0..directory.place.start),
+        unpacker: Unpacker::new(),
+        end: directory.place.start,
+    };
+    let (mut files, mut expanded, mut tiles) = (0, 0_u64, Tiles::default());
+    let mut told = seen.blank();
+    for number in 1..=directory.entries {
+        let record = Header::record(&mut records)?.ok_or_else(|| {
+            VerifyError::Structure(format!("record {number} of its directory is damaged"))
+        })?;
+        expanded = expanded.saturating_add(record.held.size_bytes);
+        if is_bomb(expanded, packed, ALWAYS_FINE_BYTES) {
+            return Err(VerifyError::Bomb { packed, expanded });
+        }
+        let spared = record.start < seen.end;
+        if spared {
+            told.add(record.start, record.method, record.held);
+        }
+        let end = entries.check(&record, verify == Verify::Full && !spared)?;
+        tiles.lay(record.start, end);
+        files += u64::from(!matches!(record.name.last(), Some(b'/' | b'\\')));
+    }
+    if records.position() != directory.place.end {
+        let cause = format!("its directory has more than {} records", directory.entries);
+        return Err(VerifyError::Structure(cause));
+    }
+    tiles.cover(directory.place.start)?;
+    if !told.is_same(seen) {
+        return Err(VerifyError::Changed);
+    }
+    Ok(files)
+}
+
+struct Entries<'a> {
+    window: Window<FileAt<'a>>,
+    unpacker: Unpacker,
+    /// Where the directory begins.
+    end: u64,
+}
+
+impl Entries<'_> {
+    /// Compares an entry with its record in the directory, and returns its end.
+    fn check(&mut self, record: &Header<'_>, unpack: bool) -> Result<u64, VerifyError> {
+        let damaged = |cause| entry_error(record, cause);
+        if record.start >= self.end {
+            return Err(damaged("it lies outside of the archive".to_owned()));
+        }
+        self.window.seek(record.start);
+        self.window.expect_header(true);
+        let local = Header::local(&mut self.window)?;
+        let local = local.ok_or_else(|| damaged("it has no good header".to_owned()))?;
+        if let Some(what) = record.contradiction(&local) {
+            return Err(damaged(format!("its header and the directory differ in its {what}")));
+        }
+        let end = self.window.position().saturating_add(record.held.packed_bytes);
+        if end > self.end {
+            return Err(damaged("it reaches into the directory".to_owned()));
+        }
+        if unpack {
+            self.unpack(record)?;
+        }
+        self.window.seek(end);
+        if record.is_described_behind() {
+            let bytes = self.window.next(LONGEST_DESCRIPTOR_BYTES)?;
+            let length = descriptor_bytes(bytes, record.held);
+            let length = length.ok_or_else(|| damaged("its descriptor is damaged".to_owned()))?;
+            self.window.pass(length);
+        }
+        Ok(self.window.position())
+    }
+
+    fn unpack(&mut self, record: &Header<'_>) -> Result<(), VerifyError> {
+        let (held, method) = (record.held, record.method);
+        let uncheckable = |cause| Err(VerifyError::Uncheckable { name: name_of(record), cause });
+        if record.is_encrypted() {
+            return uncheckable("it is encrypted".to_owned());
+        }
+        if ![STORED, DEFLATED].contains(&method) {
+            return uncheckable(format!("compression method {method}"));
+        }
+        self.window.expect_header(false);
+        let may_hold = |size_bytes, _| size_bytes <= held.size_bytes;
+        let found = self.unpacker.unpack(&mut self.window, method, held.packed_bytes, may_hold)?;
+        let cause = match found {
+            Some(found) if found == held => return Ok(()),
+            Some(found) if found.size_bytes != held.size_bytes => {
+                format!("{} bytes announced, {} there", held.size_bytes, found.size_bytes)
+            }
+            Some(found) if found.crc32 != held.crc32 => "its CRC is another".to_owned(),
+            Some(_) => "there is more than its compressed bytes".to_owned(),
+            None => "its bytes can't be unpacked".to_owned(),
+        };
+        Err(entry_error(record, cause))
+    }
+}
+
+fn entry_error(record: &Header<'_>, cause: String) -> VerifyError {
+    VerifyError::Entry { name: name_of(record), cause }
+}
+
+fn name_of(record: &Header<'_>) -> String {
+    String::from_utf8_lossy(record.name).chars().take(100).collect()
+}
+
+/// Whether pieces cover a length, in whatever order they come. Where they do,
+/// each place at which one ends is one at which another begins: then the sum of
+/// the hashes of the beginnings is that of the ends. As each ends behind its
+/// beginning, equal sums mean one chain from the first place to the last, and
+/// no piece beside it.
+#[derive(Default)]
+struct Tiles {
+    /// Chosen at random: nobody can find other places with the same sum.
+    key: RandomState,
+    balance: u64,
+    bytes: u64,
+}
+
+impl Tiles {
+    fn lay(&mut self, begin: u64, end: u64) {
+        let (begun, ended) = (self.key.hash_one(begin), self.key.hash_one(end));
+        self.balance = self.balance.wrapping_add(begun).wrapping_sub(ended);
+        self.bytes = self.bytes.saturating_add(end - begin);
+    }
+
+    fn cover(mut self, length: u64) -> Result<(), VerifyError> {
+        let bytes = self.bytes;
+        // From the end back to the beginning: now it must be a ring.
+        let (begin, end) = (self.key.hash_one(length), self.key.hash_one(0_u64));
+        self.balance = self.balance.wrapping_add(begin).wrapping_sub(end);
+        if self.balance == 0 {
+            return Ok(());
+        }
+        let cause = match length.checked_sub(bytes) {
+            Some(bytes @ 1..) => format!("{bytes} of its bytes belong to no entry"),
+            Some(0) | None => "two of its entries overlap".to_owned(),
+        };
+        Err(VerifyError::Structure(cause))
+    }
+}
