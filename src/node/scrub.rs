@@ -171,14 +171,18 @@ mod tests {
         put(&store, "broken", &zip_of(b"x"));
         put(&store, "good", &zip_of(b"x"));
         drop(store);
-        // Due first; and the file ends before its size.
         tell(folder.path(), "broken", "verified_s", 1);
-        tell(folder.path(), "broken", "size_bytes", 1 << 20);
         tell(folder.path(), "good", "verified_s", 2);
         let (store, _) = Store::open(folder.path()).unwrap();
-        look(store.clone(), &Counts::default()).await;
-        let read = |name: &str| store.get(&name.parse().unwrap()).unwrap().manifest.reread_s;
-        assert!(read("broken").is_none() && read("good").is_some());
+        let package = due(&store, &HashSet::new()).await.unwrap();
+        let broken = package.0.manifest.id.clone();
+        assert_eq!(broken.as_str(), "broken");
+        // It ends before its size once it is open.
+        let file = File::options().write(true).open(folder.path().join("meeting_broken/package.zip"));
+        file.unwrap().set_len(10).unwrap();
+        assert!(check(&store, package).await.is_err());
+        let next = due(&store, &HashSet::from([broken])).await.unwrap();
+        assert_eq!(next.0.manifest.id.as_str(), "good");
     }
 
     #[tokio::test]

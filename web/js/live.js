@@ -1,8 +1,6 @@
-// What the server says of itself, kept up to date. `connection` is
-// "connecting", then "live" with an event stream or "polling" where there is
-// none for us (503: too many; a proxy that lets none through), and "away" while
-// the server can't be reached: tried again after a second or less, then more
-// rarely, at last every 5 s or so.
+// What the server says of itself, kept up to date. `connection` is "connecting",
+// "live" with an event stream, "polling" without one (503, or a proxy), and "away"
+// while the server can't be reached: tried again more and more rarely, up to 5 s.
 //
 // Not read with EventSource, which says nothing of an answer's status.
 

@@ -1,6 +1,5 @@
-// The frame of a page: the bar with language and login, the names of the
-// views, the health sentence, the banner while the server is away, and which
-// view is shown. It knows nothing of what the views show.
+// The frame of a page: the bar, the views' names, the health sentence, the banner
+// while the server is away, and the view that is shown.
 //
 // A view is { id, icon, operators, create(context) }; for others than
 // `operators`, where it is for them alone, the login form takes its place.

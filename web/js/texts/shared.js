@@ -62,7 +62,6 @@ export default {
     "disk_nearly_full.do": ["请删除磁盘上不需要的文件，或把存储文件夹换到更大的磁盘。", "Delete files there that nobody needs, or move the storage folder to a larger disk."],
   },
 
-  // Views
   of: ["{used} / {limit}", "{used} of {limit}"],
   details: ["详情", "Details"],
   copy: ["复制", "Copy"],

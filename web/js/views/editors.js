@@ -1,6 +1,5 @@
-// One control for each kind of setting: from a value to what is typed, and
-// back. What can't be read as the kind wants goes to the node as it was
-// typed: the node alone knows the rules and says what is wrong.
+// One control for each kind of setting: from a value to what is typed, and back.
+// What can't be read goes to the node as typed: the node alone knows the rules.
 //
 // An editor is { node, input, read(), write(value), said() }: `input` has the
 // focus and the label, `said` is the value in plainer words, "" for none.

@@ -9,9 +9,8 @@ const PAGE = 100;
 // Fewer than that are looked over faster than searched.
 const SEARCHED_FROM = 8;
 
-// `columns`: names of the head's. `row(search)` makes an entry. `wanted()`: all
-// that may be shown, in order; `all()`: how many there are; `why()`: reason
-// for there being none.
+// `columns`: names in the head. `row(search)` makes an entry. `wanted()`: what may
+// be shown, in order; `all()`: how many there are; `why()`: why there is none.
 export function foundList({ columns, row, wanted, all, why, changed }) {
   let shown = PAGE;
   let timer = null;

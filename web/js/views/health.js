@@ -1,7 +1,5 @@
-// Whether all is well, in one sentence that is always on top, and if not, for
-// each problem what is wrong and what to do, in the texts of its code:
-// problem.CODE and cause.CAUSE say what, problem.CODE.do and cause.CAUSE.do
-// what to do.
+// Whether all is well, in one sentence on top, and if not, each problem with what
+// to do: texts problem.CODE and cause.CAUSE, and the same with .do.
 
 import { el, keyedList, setAttribute, setHidden, setText } from "../dom.js";
 import { bytes, moment } from "../format.js";
@@ -12,9 +10,9 @@ import { isolated } from "../parts.js";
 // More of them than that help nobody; the meetings' view has them all.
 const SHOWN = 6;
 
-// `good(status)`: the sentence while there are no problems. `more(status)`:
-// numbers beside it, not read aloud. `extra(problem)`: what stands below it,
-// or null. `home`: id of the view where the problems stand in full.
+// `good(status)`: the sentence without problems. `more(status)`: numbers beside
+// it, not read aloud. `extra(problem)`: what stands below it, or null. `home`:
+// id of the view with the problems in full.
 export function healthView({ live }, { good, more, home, extra }) {
   const drawn = icon("wait");
   const sentence = el("p", { id: "health", role: "status" }, t("health.loading"));

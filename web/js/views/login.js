@@ -9,8 +9,8 @@ import { icon } from "../icons.js";
 import { t } from "../i18n.js";
 import { button, complain, view } from "../parts.js";
 
-// `about`: id of the view that needs the login, or null. `command()`: what
-// makes a one-time code on the server's machine. `done()`: after the login.
+// `about`: id of the view that needs the login, or null. `command()` makes a
+// one-time code on the server's machine. `done()`: after the login.
 export function loginForm({ about, command, done }) {
   let waitUntil = 0;
   const token = el("input", {
