@@ -6,6 +6,7 @@
 
 mod body;
 pub mod conditions;
+mod ending;
 mod following;
 pub mod growing;
 mod places;

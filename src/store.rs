@@ -220,9 +220,12 @@ impl Store {
             let Some(before) = self.get(id) else { return Ok(None) };
             let found = match File::open(&path) {
                 Ok(file) => {
-                    let metadata = file.metadata();
+                    // First it is noted how it was opened, so that nobody writes
+                    // to it unseen before it is compared.
+                    let opened = Opened::new(file);
+                    let metadata = opened.file().metadata();
                     let io_error = |cause| StoreError::io("read", &path, cause);
-                    Some((stamp(&metadata.map_err(io_error)?), Opened::new(file)))
+                    Some((stamp(&metadata.map_err(io_error)?), opened))
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 Err(cause) => return Err(StoreError::io("open", &path, cause)),

@@ -18,7 +18,7 @@
 //! package can't be mapped.
 
 use std::{
-    io,
+    io::{self, IoSliceMut},
     ops::Range,
     os::unix::fs::FileExt,
     pin::Pin,
@@ -29,9 +29,10 @@ use std::{
 use axum::body::HttpBody;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
+use rustix::io::{ReadWriteFlags, preadv2};
 use tokio_util::sync::ReusableBoxFuture;
 
-use super::UnderWay;
+use super::{UnderWay, ending::Ending};
 use crate::{listen::Line, store::Opened, tasks};
 
 /// What hyper is given at a time; it writes no more than that in one call.
@@ -45,6 +46,8 @@ pub(super) struct Download {
     opened: Arc<Opened>,
     left: Range<u64>,
     source: Source,
+    /// Of what is sent from the mapping.
+    ending: Option<Ending>,
     /// Something of it was sent.
     begun: bool,
     under_way: UnderWay,
@@ -79,14 +82,33 @@ impl Download {
         line: Line,
     ) -> Self {
         let fits = |bytes: &&Bytes| line == Line::Plain && part.end <= bytes.len() as u64;
-        let source = match opened.bytes().filter(fits) {
+        let (source, ending) = match opened.bytes().filter(fits) {
             Some(bytes) => {
-                let (bytes, ready_to) = (bytes.clone(), part.start);
-                Source::Mapped(Mapped { bytes, begun: false, ready_to, pause: Pause::default() })
+                let ((bytes, ending), ready_to) = (Ending::of(bytes, &part), part.start);
+                let pause = Pause::default();
+                (Source::Mapped(Mapped { bytes, begun: false, ready_to, pause }), ending)
             }
-            None => Source::Read(None),
+            None => (Source::Read(None), None),
         };
-        Self { opened, left: part, source, begun: false, under_way }
+        Self { opened, left: part, source, ending, begun: false, under_way }
+    }
+
+    /// Waits until the end may be given, where that is all that is left. It is
+    /// read, as in the mapping it might become another one.
+    fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(ending) = &mut self.ending
+            && self.left.end - self.left.start <= Ending::BYTES
+        {
+            self.source = Source::Read(None);
+            ready!(ending.poll_turn(cx));
+            self.ending = None;
+        }
+        Poll::Ready(())
+    }
+
+    /// Up to where is sent from where most of it is.
+    fn end(&self) -> u64 {
+        self.left.end - self.ending.as_ref().map_or(0, |_| Ending::BYTES)
     }
 }
 
@@ -95,12 +117,12 @@ impl Mapped {
         &mut self,
         cx: &mut Context<'_>,
         opened: &Arc<Opened>,
-        left: &Range<u64>,
+        (left, end): (&Range<u64>, u64),
         (allowed, under_way): (u64, &UnderWay),
     ) -> Poll<Bytes> {
         if self.ready_to == left.start && !self.pause.under_way {
             let mut stretch = opened.stretch_at(left.start as usize);
-            stretch.end = stretch.end.min(left.end as usize);
+            stretch.end = stretch.end.min(end as usize);
             self.ready_to = stretch.end as u64;
             if !opened.is_resident(&stretch) {
                 let opened = opened.clone();
@@ -134,7 +156,7 @@ impl Pause {
     }
 }
 
-/// For packages that are not mapped, and lines that don't take the mapping.
+/// For packages that are not mapped, lines that don't take the mapping, and endings.
 fn poll_read(
     reading: &mut Option<ReusableBoxFuture<'static, io::Result<Bytes>>>,
     cx: &mut Context<'_>,
@@ -142,9 +164,15 @@ fn poll_read(
     left: &Range<u64>,
     allowed: u64,
 ) -> Poll<io::Result<Bytes>> {
+    let length = CHUNK_BYTES.min(left.end - left.start).min(allowed) as usize;
+    if reading.is_none()
+        && length as u64 <= Ending::BYTES
+        && let Some(chunk) = read_at_once(opened, left.start, length)
+    {
+        return Poll::Ready(Ok(chunk));
+    }
     let chunk = reading.get_or_insert_with(|| {
         let (opened, at) = (opened.clone(), left.start);
-        let length = CHUNK_BYTES.min(left.end - left.start).min(allowed) as usize;
         ReusableBoxFuture::new(tasks::blocking(move || {
             let mut chunk = vec![0; length];
             opened.file().read_exact_at(&mut chunk, at).map(|()| chunk.into())
@@ -155,6 +183,15 @@ fn poll_read(
     Poll::Ready(chunk)
 }
 
+/// What is in memory; none where reading it would wait for the disk, or where the
+/// filesystem can't tell.
+fn read_at_once(opened: &Opened, at: u64, length: usize) -> Option<Bytes> {
+    let mut chunk = vec![0; length];
+    let mut into = [IoSliceMut::new(&mut chunk)];
+    let read = preadv2(opened.file(), &mut into, at, ReadWriteFlags::NOWAIT);
+    (read == Ok(length)).then(|| chunk.into())
+}
+
 impl HttpBody for Download {
     type Data = Bytes;
     type Error = io::Error;
@@ -163,14 +200,16 @@ impl HttpBody for Download {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let Self { opened, left, source, begun, under_way } = &mut *self;
-        if left.is_empty() {
+        if self.left.is_empty() {
             return Poll::Ready(None);
         }
+        ready!(self.poll_ending(cx));
+        let end = self.end();
+        let Self { opened, left, source, begun, under_way, .. } = &mut *self;
         let allowed = ready!(under_way.poll_allowed(cx, left.end - left.start));
         let bytes = match source {
             Source::Mapped(mapped) => {
-                Ok(ready!(mapped.poll(cx, opened, left, (allowed, under_way))))
+                Ok(ready!(mapped.poll(cx, opened, (left, end), (allowed, under_way))))
             }
             Source::Read(reading) => ready!(poll_read(reading, cx, opened, left, allowed)),
         };
@@ -207,7 +246,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Serve,
-        delivery::{Ended, Traffic},
+        delivery::{Ended, Traffic, ending::HELD_BACK_FROM_BYTES},
         store::tests::{chill, on_disk},
     };
 
@@ -289,7 +328,8 @@ mod tests {
                 Poll::Pending => pauses.push(sent),
             }
         }
-        let expected: Vec<u64> = (1..=6).map(|i| i << 19).collect();
+        // But for the end, which is no stretch.
+        let expected: Vec<u64> = (1..=5).map(|i| i << 19).collect();
         assert_eq!((sent, pauses), (SIZE, expected));
     }
 
@@ -344,6 +384,38 @@ mod tests {
             let later = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
             file.set_modified(later).unwrap();
             assert!(all_of(body).await.is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_waits_until_all_else_was_written_and_for_another_look() {
+        for (writes, length) in [(false, SIZE), (true, SIZE), (true, HELD_BACK_FROM_BYTES)] {
+            let (file, bytes) = file();
+            let (mut body, _) = part(Opened::mapped(file.try_clone().unwrap()), 0..length);
+            let mut given = Vec::new();
+            while body.left.end - body.left.start > Ending::BYTES {
+                let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+                given.push(frame.unwrap().unwrap().into_data().unwrap());
+            }
+            let mut end = tokio::spawn(async move {
+                std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await.unwrap()
+            });
+            let early = tokio::time::timeout(std::time::Duration::from_millis(20), &mut end);
+            assert!(early.await.is_err(), "a client may be taking the bytes before it");
+            if writes {
+                file.write_all_at(b"another", 0).unwrap();
+                let later = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
+                file.set_modified(later).unwrap();
+            }
+            drop(given);
+            match end.await.unwrap() {
+                Ok(frame) => {
+                    assert!(!writes);
+                    let end = frame.into_data().unwrap();
+                    assert!(end == bytes[bytes.len() - Ending::BYTES as usize..]);
+                }
+                Err(_) => assert!(writes),
+            }
         }
     }
 

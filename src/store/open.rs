@@ -43,9 +43,9 @@ pub struct Opened {
     file: File,
     /// None where it can't be mapped.
     mapped: Option<(Arc<Mapping>, Bytes)>,
-    /// Its size and the time of its last change when it was opened; of one that
-    /// is still written nothing can be told.
-    unwritten: Option<(i64, i64, i64)>,
+    /// As it was when it was opened; of one that is still written nothing can be
+    /// told.
+    unwritten: Option<Written>,
     /// Looks since its last use.
     idle: AtomicU8,
     /// Counts looks. A stretch that was in memory at one is taken to be so
@@ -78,6 +78,38 @@ pub(super) struct OpenPackages {
     slots: Mutex<VecDeque<Weak<Slot>>>,
 }
 
+/// What writing to a file changes, as far as the kernel shows it: two writes
+/// within one tick of its clock, some milliseconds, look like one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Written {
+    size: i64,
+    /// Programs may set this back,
+    modified: (i64, i64),
+    /// but not this.
+    changed: (i64, i64),
+    links: u64,
+}
+
+impl Written {
+    // The types of these differ from system to system.
+    #[allow(clippy::useless_conversion)]
+    fn of(file: &File) -> Option<Self> {
+        let now = rustix::fs::fstat(file).ok()?;
+        Some(Self {
+            size: now.st_size,
+            modified: (now.st_mtime, now.st_mtime_nsec as i64),
+            changed: (now.st_ctime, now.st_ctime_nsec as i64),
+            links: u64::from(now.st_nlink),
+        })
+    }
+
+    /// Removing or replacing a file changes it, too, but none of its bytes.
+    fn has_same_bytes(&self, later: &Self) -> bool {
+        let changed = self.changed == later.changed || self.links != later.links;
+        self.size == later.size && self.modified == later.modified && changed
+    }
+}
+
 struct Owner(Arc<Mapping>);
 
 impl AsRef<[u8]> for Owner {
@@ -89,7 +121,7 @@ impl AsRef<[u8]> for Owner {
 impl Opened {
     pub(super) fn new(file: File) -> Self {
         let mapping = Mapping::of(&file).ok().map(Arc::new);
-        let unwritten = written(&file);
+        let unwritten = Written::of(&file);
         Self { unwritten, ..Self::with(file, mapping) }
     }
 
@@ -121,7 +153,7 @@ impl Opened {
     /// As where a file can't be mapped.
     #[cfg(test)]
     pub(crate) fn unmapped(file: File) -> Self {
-        Self { unwritten: written(&file), ..Self::with(file, None) }
+        Self { unwritten: Written::of(&file), ..Self::with(file, None) }
     }
 
     #[cfg(test)]
@@ -194,7 +226,8 @@ impl Opened {
     /// Whether nobody has written to it since it was opened. Replaced or removed
     /// it may be: who has begun with it goes on with it.
     pub fn is_as_opened(&self) -> bool {
-        self.unwritten.is_none() || self.unwritten == written(&self.file)
+        let Some(then) = &self.unwritten else { return true };
+        Written::of(&self.file).is_some_and(|now| then.has_same_bytes(&now))
     }
 
     fn used(&self) {
@@ -203,11 +236,6 @@ impl Opened {
             self.idle.store(0, Ordering::Relaxed);
         }
     }
-}
-
-fn written(file: &File) -> Option<(i64, i64, i64)> {
-    let now = rustix::fs::fstat(file).ok()?;
-    Some((now.st_size, now.st_mtime, now.st_mtime_nsec as i64))
 }
 
 impl Slot {
@@ -290,6 +318,47 @@ fn make_room(slots: &mut VecDeque<Weak<Slot>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whatever_is_written_shows_and_removing_it_writes_nothing() {
+        use std::{os::unix::fs::FileExt, path::Path};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("package.zip");
+        type Change<'a> = &'a dyn Fn(&Path);
+        let changes: [(Change<'_>, bool); 5] = [
+            (&|_| (), true),
+            (&|path| std::fs::remove_file(path).unwrap(), true),
+            (&|path| std::fs::rename(folder.path().join("other"), path).unwrap(), true),
+            (&|path| File::options().write(true).open(path).unwrap().set_len(1).unwrap(), false),
+            (
+                &|path| {
+                    // As who wants to hide it.
+                    let file = File::options().write(true).open(path).unwrap();
+                    let before = file.metadata().unwrap().modified().unwrap();
+                    file.write_all_at(b"x", 0).unwrap();
+                    file.set_modified(before).unwrap();
+                },
+                false,
+            ),
+        ];
+        for (number, (change, is_as_opened)) in changes.into_iter().enumerate() {
+            std::fs::write(folder.path().join("other"), "other").unwrap();
+            std::fs::write(&path, "bytes").unwrap();
+            let opened = Opened::new(File::open(&path).unwrap());
+            // The kernel's clock must tick in between.
+            let tick = std::time::Instant::now();
+            let ticked = || {
+                let now = folder.path().join("tick");
+                std::fs::write(&now, "").unwrap();
+                Written::of(&File::open(now).unwrap()).unwrap().changed
+            };
+            while ticked() == opened.unwritten.unwrap().changed {
+                assert!(tick.elapsed() < std::time::Duration::from_secs(9));
+            }
+            change(&path);
+            assert_eq!(opened.is_as_opened(), is_as_opened, "{number}");
+        }
+    }
 
     #[test]
     fn only_so_many_are_open_at_a_time_and_those_in_use_stay() {

@@ -10,6 +10,7 @@ mod connections;
 mod operators;
 mod pulls;
 mod slow_disk;
+mod edits;
 mod versions;
 mod restart;
 
