@@ -488,6 +488,25 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_is_replaced_while_it_is_opened_is_there_all_the_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        put(&store, "m", &zip_of(b"first"));
+        let writing = store.clone();
+        let writer = crate::tasks::thread("writer", move || {
+            for round in 0..100 {
+                put(&writing, "m", &zip_of(&vec![7; round]));
+            }
+        })
+        .unwrap();
+        while !writer.is_finished() {
+            let (stored, opened) = store.open_package(&id("m")).unwrap().expect("it is there");
+            assert_eq!(opened.bytes().unwrap().len() as u64, stored.manifest.size_bytes);
+        }
+        writer.join().unwrap();
+    }
+
+    #[test]
     fn a_file_changed_by_somebody_else_is_not_trusted() {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(folder.path()).unwrap();

@@ -219,6 +219,13 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use futures_util::future::join_all;
+
     use super::*;
 
     #[tokio::test]
@@ -235,6 +242,32 @@ mod tests {
         tasks.spawn_for_peer("connection", async { panic!("boom") });
         assert!(tasks.shut_down(Duration::from_secs(5)).await);
         assert!(tasks.failed().now_or_never().is_none());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn so_many_threads_wait_for_clients_and_others_find_one() {
+        let (open, gate) = std::sync::mpsc::channel::<()>();
+        let (gate, began) = (Arc::new(Mutex::new(gate)), Arc::<AtomicUsize>::default());
+        let works = (0..=MOST_FOR_CLIENTS).map(|_| {
+            let (gate, began) = (gate.clone(), began.clone());
+            for_clients(move || {
+                began.fetch_add(1, Ordering::Relaxed);
+                let _ = gate.lock().unwrap().recv();
+            })
+        });
+        let mut all = Box::pin(join_all(works));
+        for most in [MOST_FOR_CLIENTS, MOST_FOR_CLIENTS + 1] {
+            while began.load(Ordering::Relaxed) < most {
+                assert!(all.as_mut().now_or_never().is_none());
+                tokio::task::yield_now().await;
+            }
+            assert!(all.as_mut().now_or_never().is_none());
+            blocking(|| ()).await;
+            assert_eq!(began.load(Ordering::Relaxed), most);
+            open.send(()).unwrap();
+        }
+        drop(open);
+        all.await;
     }
 
     #[tokio::test]
