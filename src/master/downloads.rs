@@ -84,7 +84,7 @@ pub async fn offered_file(
     method: Method,
     headers: HeaderMap,
 ) -> Response {
-    let known = id_of_file(&name).filter(|id| server.book().find(id).is_some());
+    let known = id_of_file(&name).filter(|id| server.book().find(id.as_str()).is_some());
     let Some(id) = known else { return wire::not_found(uri).await };
     match deliver(&server, &id, &method, &headers).await {
         // Theirs is a plain file: it is there or not.

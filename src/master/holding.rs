@@ -1,13 +1,13 @@
 //! Which version of which package a node has, as far as its heartbeats tell.
 //! Pure.
-
-use std::collections::HashMap;
+//!
+//! Kept are meetings of this main server only, by reference to its own ids:
+//! anybody can send a heartbeat, and its texts would fill the memory.
 
 use crate::package::{PackageId, Sha256};
 
-/// Entries of a heartbeat's lists beyond these are ignored: a node with room
-/// for more packages than this has not been seen, and 4096 nodes' lists have
-/// to fit in memory.
+/// Meetings of a heartbeat's lists beyond these are ignored: a node with room
+/// for more packages than this has not been seen.
 pub const MAX_LISTED: usize = 1000;
 
 /// What a heartbeat says that the node has.
@@ -16,20 +16,39 @@ pub enum Report {
     /// Our nodes name the bytes.
     Digests(Vec<(PackageId, Sha256)>),
     /// Nodes of the old kind name meetings only.
-    Ids(Vec<PackageId>),
+    Meetings {
+        known: Vec<Offered>,
+        /// Of ids that are no meeting here.
+        unknown: Vec<u64>,
+    },
 }
 
-/// The package that the main server has for a meeting now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A meeting, and the package that the main server has for it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offered {
-    pub sha256: Sha256,
+    pub id: PackageId,
+    /// None without a package.
+    pub sha256: Option<Sha256>,
     /// The meeting never had another one.
     pub only_version: bool,
 }
 
-/// None as the digest: some version, nobody knows which.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Holding(HashMap<PackageId, Option<Sha256>>);
+pub struct Holding {
+    /// By id, each once. None as the digest: some version, nobody knows which.
+    packages: Vec<(PackageId, Option<Sha256>)>,
+    /// A meeting that is made later under such an id gets a package that the
+    /// node does not have. A collision costs a pull from elsewhere.
+    unknown: Vec<u64>,
+}
+
+/// Stands for an id that is no meeting here.
+pub fn mark(id: &str) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
+}
 
 impl Holding {
     /// What the node has after a heartbeat, given what it had after the one
@@ -40,41 +59,54 @@ impl Holding {
     /// meeting, until a heartbeat comes that does not list it. A node that
     /// already lists a meeting when it is first heard of may have pulled any
     /// version that there has been.
-    pub fn after(
-        previous: Option<&Self>,
-        report: Report,
-        offered: impl Fn(&PackageId) -> Option<Offered>,
-    ) -> Self {
-        let ids = match report {
+    pub fn after(previous: Option<&Self>, report: Report) -> Self {
+        let (known, mut unknown) = match report {
             Report::Digests(packages) => {
-                let known = packages.into_iter().take(MAX_LISTED);
-                return Self(known.map(|(id, sha256)| (id, Some(sha256))).collect());
+                let packages = packages.into_iter().map(|(id, sha256)| (id, Some(sha256)));
+                return Self { packages: sorted(packages.collect()), unknown: Vec::new() };
             }
-            Report::Ids(ids) => ids,
+            Report::Meetings { known, unknown } => (known, unknown),
         };
-        let version = |id: &PackageId| match previous {
-            Some(previous) => match previous.0.get(id) {
-                Some(version) => *version,
-                None => offered(id).map(|offered| offered.sha256),
+        let version = |offered: &Offered| match previous {
+            Some(previous) => match previous.find(&offered.id) {
+                Some(version) => version,
+                None if previous.unknown.binary_search(&mark(offered.id.as_str())).is_ok() => None,
+                None => offered.sha256,
             },
-            None => offered(id).filter(|offered| offered.only_version).map(|o| o.sha256),
+            None => offered.sha256.filter(|_| offered.only_version),
         };
-        Self(
-            ids.into_iter()
-                .take(MAX_LISTED)
-                .map(|id| (version(&id), id))
-                .map(|(v, id)| (id, v))
-                .collect(),
-        )
+        let packages = known.into_iter().map(|offered| (version(&offered), offered.id));
+        unknown.truncate(MAX_LISTED);
+        unknown.sort_unstable();
+        unknown.shrink_to_fit();
+        Self { packages: sorted(packages.map(|(version, id)| (id, version)).collect()), unknown }
     }
 
     pub fn has(&self, id: &PackageId, current: Sha256) -> bool {
-        self.0.get(id) == Some(&Some(current))
+        self.find(id) == Some(Some(current))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&PackageId, Option<Sha256>)> {
-        self.0.iter().map(|(id, version)| (id, *version))
+        self.packages.iter().map(|(id, version)| (id, *version))
     }
+
+    /// What it takes in memory.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.packages) + size_of_val(&*self.unknown)
+    }
+
+    fn find(&self, id: &PackageId) -> Option<Option<Sha256>> {
+        let at = self.packages.binary_search_by(|(other, _)| other.cmp(id)).ok()?;
+        Some(self.packages[at].1)
+    }
+}
+
+fn sorted(mut packages: Vec<(PackageId, Option<Sha256>)>) -> Vec<(PackageId, Option<Sha256>)> {
+    packages.truncate(MAX_LISTED);
+    packages.sort_by(|(a, _), (b, _)| a.cmp(b));
+    packages.dedup_by(|(a, _), (b, _)| a == b);
+    packages.shrink_to_fit();
+    packages
 }
 
 #[cfg(test)]
@@ -93,10 +125,13 @@ mod tests {
     /// only one so far, above: a later one), and whether it lists the meeting.
     fn live(steps: &[(u8, bool)]) -> Option<Holding> {
         steps.iter().fold(None, |holding, (offered, lists)| {
-            let ids = if *lists { vec![m()] } else { vec![] };
-            let offer = (*offered > 0)
-                .then(|| Offered { sha256: version(*offered), only_version: *offered == 1 });
-            Some(Holding::after(holding.as_ref(), Report::Ids(ids), |_| offer))
+            let offered = Offered {
+                id: m(),
+                sha256: (*offered > 0).then(|| version(*offered)),
+                only_version: *offered == 1,
+            };
+            let known = if *lists { vec![offered] } else { vec![] };
+            Some(Holding::after(holding.as_ref(), Report::Meetings { known, unknown: vec![] }))
         })
     }
 
@@ -128,21 +163,50 @@ mod tests {
     }
 
     #[test]
+    fn a_meeting_that_is_made_under_an_id_that_a_node_lists_already_is_not_the_one_it_has() {
+        let mut holding = None;
+        let mut hear = |is_meeting: bool| {
+            let offered = Offered { id: m(), sha256: Some(version(1)), only_version: true };
+            let report = match is_meeting {
+                true => Report::Meetings { known: vec![offered], unknown: vec![] },
+                false => Report::Meetings { known: vec![], unknown: vec![mark("m"), mark("x")] },
+            };
+            let after = Holding::after(holding.as_ref(), report);
+            let has_it = after.has(&m(), version(1));
+            holding = Some(after);
+            has_it
+        };
+        assert!(hear(true) && !hear(false));
+        assert!(!hear(true) && !hear(true));
+    }
+
+    #[test]
     fn our_nodes_say_which_bytes_they_have() {
-        let offered = |_: &PackageId| Some(Offered { sha256: version(9), only_version: true });
         let says = |n| Report::Digests(vec![(m(), version(n))]);
-        let first = Holding::after(None, says(1), offered);
+        let first = Holding::after(None, says(1));
         assert!(first.has(&m(), version(1)) && !first.has(&m(), version(9)));
-        let second = Holding::after(Some(&first), says(2), offered);
+        let second = Holding::after(Some(&first), says(2));
         assert!(second.has(&m(), version(2)) && !second.has(&m(), version(1)));
-        let gone = Holding::after(Some(&second), Report::Digests(vec![]), offered);
+        let gone = Holding::after(Some(&second), Report::Digests(vec![]));
         assert!(!gone.has(&m(), version(2)));
     }
 
     #[test]
     fn a_list_without_end_is_cut() {
-        let ids = (0..2 * MAX_LISTED).map(|n| format!("m{n}").parse().unwrap()).collect();
-        let holding = Holding::after(None, Report::Ids(ids), |_| None);
-        assert_eq!(holding.iter().count(), MAX_LISTED);
+        let id = |n: usize| format!("m{n}").parse::<PackageId>().unwrap();
+        for (listed, kept) in [
+            (MAX_LISTED - 1, MAX_LISTED - 1),
+            (MAX_LISTED, MAX_LISTED),
+            (MAX_LISTED + 1, MAX_LISTED),
+        ] {
+            let digests = (0..listed).map(|n| (id(n), version(1))).collect();
+            let holding = Holding::after(None, Report::Digests(digests));
+            assert_eq!(holding.iter().count(), kept);
+            let unknown = (0..listed as u64).collect();
+            let holding = Holding::after(None, Report::Meetings { known: vec![], unknown });
+            assert_eq!(holding.bytes(), kept * 8);
+        }
+        let twice = vec![(m(), version(1)), (m(), version(2))];
+        assert_eq!(Holding::after(None, Report::Digests(twice)).iter().count(), 1);
     }
 }

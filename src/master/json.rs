@@ -1,20 +1,33 @@
 //! Reading JSON bodies, and saying what is wrong with one the way the real
 //! main server does: 422 with a list of problems.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use axum::extract::{FromRequest, Request};
+use axum::{
+    body::HttpBody,
+    extract::{FromRequest, Request},
+};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::refusal::Refusal;
-use crate::wire::{
-    MAX_JSON_BYTES,
-    body::{self, Unread},
+use super::{
+    large::{SMALL_BYTES, Turn},
+    refusal::Refusal,
+    server::Server,
+};
+use crate::{
+    listen::of_one_machine,
+    wire::{
+        MAX_JSON_BYTES,
+        body::{self, Unread},
+    },
 };
 
 /// Nobody needs longer for a megabyte.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// Of a body: a node with a thousand meetings sends a tenth of it. Each takes
+/// some twenty times as much memory as the three bytes that it is written in.
+const MAX_VALUES: usize = 100_000;
 /// Ten thousand wrong entries need not be listed one by one.
 const MAX_PROBLEMS: usize = 20;
 /// What was wrong is echoed, but not a megabyte of it.
@@ -23,23 +36,48 @@ const MAX_ECHO_BYTES: usize = 1000;
 /// A body that is a JSON object.
 pub struct JsonBody(pub Map<String, Value>);
 
-impl<S: Send + Sync> FromRequest<S> for JsonBody {
+impl FromRequest<Arc<Server>> for JsonBody {
     type Rejection = Refusal;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
-        let may_be_json = body::may_be_json(request.headers());
-        let read = body::read(request.into_body(), MAX_JSON_BYTES, BODY_TIMEOUT).await;
-        let bytes = read.map_err(|unread| match unread {
-            Unread::TooLarge(limit) => Refusal::TooLarge(limit),
-            Unread::Slow => Refusal::Stalled,
-            Unread::Broken => Refusal::Cut(unread.to_string()),
-        })?;
-        if !may_be_json {
-            return Err(not_an_object(&Value::String(
-                String::from_utf8_lossy(&bytes).into_owned(),
-            )));
+    async fn from_request(request: Request, server: &Arc<Server>) -> Result<Self, Refusal> {
+        let outcome = read(request, server).await;
+        server.note_limit(&outcome);
+        outcome
+    }
+}
+
+async fn read(request: Request, server: &Server) -> Result<JsonBody, Refusal> {
+    let (parts, body) = request.into_parts();
+    // Until it is read: what is made of it is small, or is made at once.
+    let large = body.size_hint().upper().is_none_or(|bytes| bytes > SMALL_BYTES);
+    let turn = server.large.turn(of_one_machine(server.access.caller(&parts).address));
+    let _turn: Option<Turn> = match large {
+        true => tokio::time::timeout(BODY_TIMEOUT, turn)
+            .await
+            .map_err(|_| Refusal::TooManyLargeBodies)?,
+        false => None,
+    };
+    let read = body::read(body, MAX_JSON_BYTES, BODY_TIMEOUT).await;
+    let bytes = read.map_err(|unread| match unread {
+        Unread::TooLarge(limit) => Refusal::TooLarge(limit),
+        Unread::Slow => Refusal::Stalled,
+        Unread::Broken => Refusal::Cut(unread.to_string()),
+    })?;
+    if !body::may_be_json(&parts.headers) {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        return Err(not_an_object(&Value::String(text)));
+    }
+    JsonBody::parse(&bytes)
+}
+
+impl JsonBody {
+    fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
+        // No value is written without one of these before or behind it.
+        let values = bytes.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+        if values > MAX_VALUES {
+            return Err(Refusal::TooManyValues(MAX_VALUES));
         }
-        match serde_json::from_slice(&bytes) {
+        match serde_json::from_slice(bytes) {
             Ok(Value::Object(fields)) => Ok(Self(fields)),
             Ok(other) => Err(not_an_object(&other)),
             Err(error) => Err(Refusal::Malformed(vec![Flaw {
@@ -166,12 +204,18 @@ impl<'a> Reader<'a> {
     }
 
     fn missing(&mut self, name: &str) {
+        if self.problems.len() >= MAX_PROBLEMS {
+            return;
+        }
         let loc = [&self.loc[..], &[json!(name)]].concat();
         let whole = Value::Object(self.fields.clone());
         self.note(problem("missing", &loc, "Field required", &whole));
     }
 
     fn wrong(&mut self, at: &[Value], wanted: &str, input: &Value) {
+        if self.problems.len() >= MAX_PROBLEMS {
+            return;
+        }
         let (kind, loc) = (format!("{wanted}_type"), [&self.loc[..], at].concat());
         let kind = if wanted == "dictionary" { "dict_type" } else { &kind };
         self.note(problem(kind, &loc, &format!("Input should be a valid {wanted}"), input));
@@ -225,6 +269,19 @@ mod tests {
             ),
         ] {
             assert_eq!(problems(body.clone()), [(kind.to_owned(), loc)], "{body}");
+        }
+    }
+
+    #[test]
+    fn a_body_has_a_bounded_number_of_values() {
+        for (values, fits) in [(MAX_VALUES - 1, true), (MAX_VALUES, true), (MAX_VALUES + 1, false)]
+        {
+            // The object, the list, and then a comma between two of them.
+            let body = format!("{{\"a\":[{}1]}}", "1,".repeat(values - 2));
+            let outcome = JsonBody::parse(body.as_bytes());
+            assert_eq!(outcome.is_ok(), fits, "{values}");
+            let beyond = matches!(outcome, Err(Refusal::TooManyValues(MAX_VALUES)));
+            assert_eq!(beyond, !fits, "{values}");
         }
     }
 

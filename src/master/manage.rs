@@ -116,7 +116,7 @@ pub async fn delete(State(server): Shared, PathId(id): PathId) -> Result<Json<Do
 
 pub async fn start(State(server): Shared, PathId(id): PathId) -> Answer {
     let now_s = server.clock.now_s();
-    if server.digest(&id).is_none() && server.book().find(&id).is_some() {
+    if server.digest(&id).is_none() && server.book().find(id.as_str()).is_some() {
         warn!("meeting {id} is started without a package, downloads will fail until it has one");
     }
     edit(&server, id, "started", move |book, id| book.start(id, now_s)).await

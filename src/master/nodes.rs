@@ -1,14 +1,21 @@
 //! What nodes say of themselves, and who they are: `/api/v1/nodes/…`.
 
-use std::sync::Arc;
+use std::{collections::HashSet, net::IpAddr, sync::Arc};
 
-use axum::{Json, extract::State};
-use serde::Serialize;
-use serde_json::{Value, json};
+use axum::{
+    Json,
+    body::{Body, Bytes},
+    extract::{FromRequestParts, State},
+    http::{header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use super::{
-    holding::{MAX_LISTED, Report},
+    holding::{MAX_LISTED, Report, mark},
+    index::IndexedBook,
     json::{JsonBody, Reader},
     metrics::Taken,
     probe::plain,
@@ -17,7 +24,9 @@ use super::{
     server::Server,
 };
 use crate::{
-    protocol::{MeetingRef, NodeReport},
+    listen::of_one_machine,
+    package::PackageId,
+    protocol::{HeldPackage, NodeReport},
     wire::{Done, Success, done},
 };
 
@@ -25,14 +34,36 @@ type Shared = State<Arc<Server>>;
 
 /// Names and addresses are kept and shown; nobody's is longer.
 const MAX_TEXT: usize = 256;
+/// Of the list of nodes, written at a time: so much is in memory for each who
+/// reads it, and the registry waits for no longer than that takes.
+const PIECE_BYTES: usize = 32 << 10;
 
-pub async fn register(State(server): Shared, body: JsonBody) -> Result<Json<Done>, Refusal> {
-    let outcome = registered(&server, &body);
+/// Who sends a request, for what is counted by client.
+pub struct Client(IpAddr);
+
+impl FromRequestParts<Arc<Server>> for Client {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        server: &Arc<Server>,
+    ) -> Result<Self, Self::Rejection> {
+        Ok(Self(of_one_machine(server.access.caller(parts).address)))
+    }
+}
+
+pub async fn register(
+    State(server): Shared,
+    Client(client): Client,
+    body: JsonBody,
+) -> Result<Json<Done>, Refusal> {
+    let outcome = registered(&server, client, &body);
     server.counts.registrations.one(Taken::of(&outcome));
+    server.note_limit(&outcome);
     outcome
 }
 
-fn registered(server: &Server, body: &JsonBody) -> Result<Json<Done>, Refusal> {
+fn registered(server: &Server, client: IpAddr, body: &JsonBody) -> Result<Json<Done>, Refusal> {
     let mut reader = Reader::new(body);
     let (node_id, address) = (reader.text("node_id"), plain(reader.text("address")));
     let status = reader.text("status");
@@ -40,7 +71,8 @@ fn registered(server: &Server, body: &JsonBody) -> Result<Json<Done>, Refusal> {
     named(&node_id, &address)?;
     let new = {
         let now_s = server.clock.now_s();
-        server.registry().register(&node_id, address.clone(), clipped(status), now_s)?
+        let mut registry = server.registry();
+        registry.register(&node_id, address.clone(), client, clipped(status), now_s)?
     };
     server.wake.prober.notify_one();
     if new {
@@ -49,31 +81,43 @@ fn registered(server: &Server, body: &JsonBody) -> Result<Json<Done>, Refusal> {
     Ok(done(format!("Node {node_id} registered")))
 }
 
-pub async fn heartbeat(State(server): Shared, body: JsonBody) -> Result<Json<Heard>, Refusal> {
-    let outcome = heard(&server, &body);
+pub async fn heartbeat(
+    State(server): Shared,
+    Client(client): Client,
+    body: JsonBody,
+) -> Result<Json<Heard>, Refusal> {
+    let outcome = heard(&server, client, &body);
     server.counts.heartbeats.one(Taken::of(&outcome));
+    server.note_limit(&outcome);
     outcome
 }
 
-fn heard(server: &Server, body: &JsonBody) -> Result<Json<Heard>, Refusal> {
+fn heard(server: &Server, client: IpAddr, body: &JsonBody) -> Result<Json<Heard>, Refusal> {
     let mut reader = Reader::new(body);
     let (node_id, address) = (reader.text("node_id"), plain(reader.text("address")));
     let status = reader.text("status");
     // A title that is missing breaks the real main server for everyone; here
     // the heartbeat is refused.
-    let active = reader.objects("active_meetings", |item| MeetingRef {
-        id: item.text("id"),
-        title: item.text("title"),
+    let active = reader.objects("active_meetings", |item| {
+        item.text("title");
+        item.text("id")
     });
     let synced = reader.optional_texts("synced_meetings");
     reader.finish()?;
     named(&node_id, &address)?;
-    let mirror = body.0.get("mirror");
-    let report =
-        mirror.and_then(|mirror| serde_json::from_value::<NodeReport>(mirror.clone()).ok());
-    let beat = beat(address.clone(), status, active, synced, report);
+    let mirror = body.0.get("mirror").and_then(|mirror| NodeReport::deserialize(mirror).ok());
+    let beat = Beat {
+        address: address.clone(),
+        client,
+        status: clipped(status),
+        downloads: mirror.as_ref().map_or(0, |mirror| mirror.downloads),
+        version: mirror.as_ref().map(|mirror| clipped(mirror.version.clone())),
+        active: known(server, &active),
+        // Older nodes know no list of what is synced: they have what they call active.
+        report: report(server, &synced.unwrap_or(active), mirror),
+    };
     let now_s = server.clock.now_s();
-    let new = server.registry().heartbeat(&node_id, beat, now_s, server.offered())?;
+    let new = server.registry().heartbeat(&node_id, beat, now_s)?;
     let unreachable = server.registry().unreachable(&node_id);
     server.wake.announcer.notify_one();
     if new {
@@ -101,32 +145,30 @@ struct ToMirror {
     unreachable: String,
 }
 
-fn beat(
-    address: String,
-    status: String,
-    mut active: Vec<MeetingRef>,
-    synced: Option<Vec<String>>,
-    mirror: Option<NodeReport>,
-) -> Beat {
-    active.truncate(MAX_LISTED);
-    // Older nodes know no such list: they have what they call active.
-    let has_active = || active.iter().map(|meeting| meeting.id.clone()).collect();
-    let mut synced = synced.unwrap_or_else(has_active);
-    synced.truncate(MAX_LISTED);
-    let (downloads, version) =
-        mirror.as_ref().map_or((0, None), |m| (m.downloads, Some(clipped(m.version.clone()))));
-    let report = match mirror {
-        Some(mirror) => Report::Digests(
-            mirror.packages.into_iter().map(|held| (held.id, held.sha256)).collect(),
-        ),
-        None => Report::Ids(synced.iter().filter_map(|id| id.parse().ok()).collect()),
-    };
-    let active = active
-        .into_iter()
-        .map(|meeting| MeetingRef { id: clipped(meeting.id), title: clipped(meeting.title) })
-        .collect();
-    let synced = synced.into_iter().map(clipped).collect();
-    Beat { address, status: clipped(status), active, synced, report, downloads, version }
+/// The meetings of this main server among those that are listed, each once, as
+/// far as is kept.
+fn known(server: &Server, ids: &[String]) -> Vec<PackageId> {
+    let (book, mut seen) = (server.book(), HashSet::new());
+    let listed = ids.iter().filter_map(|id| book.find(id)).map(|meeting| meeting.id.clone());
+    let mut known: Vec<_> = listed.filter(|id| seen.insert(id.clone())).take(MAX_LISTED).collect();
+    known.shrink_to_fit();
+    known
+}
+
+fn report(server: &Server, synced: &[String], mirror: Option<NodeReport>) -> Report {
+    let offered = server.offered();
+    if let Some(mirror) = mirror {
+        let ours = |held: HeldPackage| Some((offered(held.id.as_str())?.id, held.sha256));
+        return Report::Digests(mirror.packages.into_iter().filter_map(ours).collect());
+    }
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for id in synced {
+        match offered(id) {
+            Some(meeting) => known.push(meeting),
+            None => unknown.push(mark(id)),
+        }
+    }
+    Report::Meetings { known, unknown }
 }
 
 pub async fn unregister(State(server): Shared, body: JsonBody) -> Result<Json<Done>, Refusal> {
@@ -142,11 +184,33 @@ pub async fn unregister(State(server): Shared, body: JsonBody) -> Result<Json<Do
     Ok(done(format!("Node {node_id} unregistered")))
 }
 
-pub async fn list(State(server): Shared) -> Json<Value> {
-    let now_s = server.clock.now_s();
-    let registry = server.registry();
-    let nodes = registry.live(now_s).map(|(id, node)| described(id, node, now_s));
-    Json(json!(nodes.collect::<Vec<_>>()))
+/// Written while it is sent: each node is as it was when its turn came.
+pub async fn list(State(server): Shared) -> Response {
+    let pieces = stream::unfold(Some(None), move |from| {
+        let piece = from.map(|after: Option<String>| piece(&server, after.as_deref()));
+        std::future::ready(piece.map(|(piece, rest)| (Ok::<_, Refusal>(piece), rest)))
+    });
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (json, Body::from_stream(pieces)).into_response()
+}
+
+/// A piece of the list behind a node, or from its beginning, and the last node
+/// in it if more follow.
+fn piece(server: &Server, after: Option<&str>) -> (Bytes, Option<Option<String>>) {
+    let (now_s, book) = (server.clock.now_s(), server.book());
+    let mut piece = Vec::with_capacity(PIECE_BYTES + 4096);
+    let mut comma: &[u8] = if after.is_some() { b"," } else { b"[" };
+    for (node_id, node) in server.registry().live_after(after, now_s) {
+        piece.extend(comma);
+        comma = b",";
+        // Texts and figures: there is nothing in it that JSON has not.
+        let _ = serde_json::to_writer(&mut piece, &listed(node_id, node, &book, now_s));
+        if piece.len() >= PIECE_BYTES {
+            return (piece.into(), Some(Some(node_id.to_owned())));
+        }
+    }
+    piece.extend(if after.is_none() && piece.is_empty() { &b"[]"[..] } else { b"]" });
+    (piece.into(), None)
 }
 
 /// A node as everybody sees it.
@@ -160,12 +224,6 @@ pub struct Described<'a> {
     last_seen: f64,
     /// Seconds since it registered.
     uptime: f64,
-    /// Their titles.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    active_meeting: Option<String>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    active_meetings: &'a [MeetingRef],
-    synced_meetings: &'a [String],
     /// Null before it was tried.
     reachable: Option<bool>,
     unreachable_reason: Option<&'a str>,
@@ -186,9 +244,6 @@ pub fn described<'a>(node_id: &'a str, node: &'a Node, now_s: f64) -> Described<
         status: &node.status,
         last_seen: node.heard_s,
         uptime: now_s - node.registered_s,
-        active_meeting: (!node.active.is_empty()).then(|| titles(&node.active)),
-        active_meetings: &node.active,
-        synced_meetings: &node.synced,
         reachable,
         unreachable_reason: reason,
         downloads: node.downloads,
@@ -196,8 +251,39 @@ pub fn described<'a>(node_id: &'a str, node: &'a Node, now_s: f64) -> Described<
     }
 }
 
-fn titles(meetings: &[MeetingRef]) -> String {
-    meetings.iter().map(|meeting| &*meeting.title).collect::<Vec<_>>().join(", ")
+/// And with its meetings.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ListedNode"))]
+pub struct Listed<'a> {
+    #[serde(flatten)]
+    node: Described<'a>,
+    /// Their titles.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    active_meeting: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    active_meetings: Vec<Active<'a>>,
+    synced_meetings: Vec<&'a PackageId>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ActiveMeeting"))]
+struct Active<'a> {
+    id: &'a PackageId,
+    title: &'a str,
+}
+
+fn listed<'a>(node_id: &'a str, node: &'a Node, book: &'a IndexedBook, now_s: f64) -> Listed<'a> {
+    // One that was deleted meanwhile has no title.
+    let active = node.active.iter().filter_map(|id| book.find(id.as_str()));
+    let active: Vec<_> =
+        active.map(|meeting| Active { id: &meeting.id, title: &meeting.title }).collect();
+    let titles = || active.iter().map(|meeting| meeting.title).collect::<Vec<_>>().join(", ");
+    Listed {
+        node: described(node_id, node, now_s),
+        active_meeting: (!active.is_empty()).then(titles),
+        active_meetings: active,
+        synced_meetings: node.synced().collect(),
+    }
 }
 
 /// Where clients can be sent to.

@@ -132,11 +132,13 @@ fn of_nodes() -> Vec<Operation> {
         post("/api/v1/nodes/register", "A node says that it is here")
             .body(true, vec![json::<Registration>()])
             .answers(200, "It is on the list.", vec![json::<Done>()])
-            .refuses(503, "There are too many nodes."),
+            .refuses(429, "Too many new nodes from one address.")
+            .refuses(503, "There are too many nodes, or too many large requests."),
         post("/api/v1/nodes/heartbeat", "A node says that it still is here")
             .body(true, vec![json::<Heartbeat>()])
             .answers(200, "It is on the list.", vec![json::<nodes::Heard>()])
-            .refuses(503, "There are too many nodes."),
+            .refuses(429, "Too many new nodes from one address.")
+            .refuses(503, "Too many nodes, listed meetings, or large requests."),
         post("/api/v1/nodes/unregister", "A node takes its leave")
             .body(true, vec![json::<Unregistration>()])
             .answers(200, "It is off the list.", vec![json::<Done>()])
@@ -144,7 +146,7 @@ fn of_nodes() -> Vec<Operation> {
         call(Method::GET, "/api/v1/nodes/list", NODES, "Nodes heard from lately").answers(
             200,
             "All of them.",
-            vec![json::<Vec<nodes::Described<'_>>>()],
+            vec![json::<Vec<nodes::Listed<'_>>>()],
         ),
         call(Method::GET, "/api/v1/nodes/available", NODES, "Nodes that clients can be sent to")
             .answers(200, "Their addresses.", vec![json::<nodes::Available>()]),

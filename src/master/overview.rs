@@ -133,6 +133,7 @@ pub fn snapshot(server: &Server) -> Snapshot {
         bare: &bare,
         any_running: book.running().next().is_some(),
         nodes: &live,
+        limited: server.limited(now_s),
         open: server.access.is_open(),
         login_error: outside.login_fault.as_deref(),
         free: outside.free,

@@ -11,6 +11,7 @@ use tracing::error;
 
 use super::json::{Flaw, Malformed};
 use crate::{
+    metrics::Limit,
     package::PackageId,
     store::{StoreError, verify::VerifyError},
     wire,
@@ -37,6 +38,22 @@ pub enum Refusal {
     UnknownNode(String),
     #[error("节点已达上限 {0} 个 / there are {0} nodes, no more are taken")]
     TooManyNodes(usize),
+    #[error(
+        "同一地址每分钟最多新增 {0} 个节点，请稍后再试 / at most {0} new nodes a minute from one address, try again later"
+    )]
+    TooManyNewNodes(u32),
+    #[error(
+        "同一地址的节点已达上限 {0} 个 / there are {0} nodes from this address, no more are taken"
+    )]
+    TooManyNodesOfClient(usize),
+    #[error(
+        "节点上报的会议过多，内存上限 {0} 字节，未保存该节点的会议 / nodes list more meetings than fit in {0} bytes, those of this node are not kept"
+    )]
+    NodesBytes(usize),
+    #[error("同时收到的大请求过多，请稍后再试 / too many large requests at once, try again later")]
+    TooManyLargeBodies,
+    #[error("请求中的值过多，上限 {0} 个 / the request has more than {0} values")]
+    TooManyValues(usize),
     #[error("{0}")]
     Invalid(String),
     #[error("上传的文件不是有效的会议包 / the upload is no good package: {0}")]
@@ -68,6 +85,20 @@ impl Refusal {
         Self::Invalid(text.to_owned())
     }
 
+    /// The limit that was reached, if it was one.
+    pub fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::TooLarge(_) | Self::TooManyValues(_) => Some(Limit::HeartbeatBytes),
+            Self::NodesBytes(_) => Some(Limit::NodesBytes),
+            Self::TooManyNodes(_) => Some(Limit::Nodes),
+            Self::TooManyNewNodes(_) | Self::TooManyNodesOfClient(_) => {
+                Some(Limit::NewNodesPerClient)
+            }
+            Self::TooManyLargeBodies => Some(Limit::LargeBodies),
+            _ => None,
+        }
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::Invalid(_) | Self::BadPackage(_) | Self::Cut(_) => StatusCode::BAD_REQUEST,
@@ -77,7 +108,10 @@ impl Refusal {
             | Self::UnknownNode(_) => StatusCode::NOT_FOUND,
             Self::Stalled => StatusCode::REQUEST_TIMEOUT,
             Self::Exists(_) | Self::UploadUnderWay(_) => StatusCode::CONFLICT,
-            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge(_) | Self::TooManyValues(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooManyNewNodes(_) | Self::TooManyNodesOfClient(_) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::Malformed(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             // The contract's answer for a meeting whose package is missing.
@@ -85,6 +119,8 @@ impl Refusal {
             Self::Verifying
             | Self::TooManyMeetings(_)
             | Self::TooManyNodes(_)
+            | Self::NodesBytes(_)
+            | Self::TooManyLargeBodies
             | Self::TooManyUploads => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
         }
@@ -100,7 +136,10 @@ impl IntoResponse for Refusal {
         }
         // The rest of the body was not read: the connection ends with the
         // answer, and the client should not send its next request on it.
-        let unread = matches!(self, Self::TooLarge(_) | Self::Cut(_) | Self::Stalled);
+        let unread = matches!(
+            self,
+            Self::TooLarge(_) | Self::TooManyLargeBodies | Self::Cut(_) | Self::Stalled
+        );
         let answer = match self {
             Self::Malformed(flaws) => (status, Json(Malformed { detail: flaws })).into_response(),
             other => wire::detail(status, other.to_string()),

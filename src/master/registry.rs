@@ -1,22 +1,36 @@
 //! The nodes, as their calls and our probes describe them. Pure: the time is
 //! passed in, and probing is `probe`'s.
+//!
+//! Anybody on the network can register and send heartbeats: each text that is
+//! kept is short, each list is of meetings of this main server, and nodes and
+//! bytes are bounded, in all and for each client, so that nobody fills the
+//! memory or takes all the room.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    ops::Bound,
+};
 
 use super::{
-    holding::{Holding, Offered, Report},
+    holding::{Holding, Report},
+    newcomers::Newcomers,
+    probing::{self, Due, Standing},
     refusal::Refusal,
 };
-use crate::{
-    package::{PackageId, Sha256},
-    protocol::MeetingRef,
-};
+use crate::package::{PackageId, Sha256};
 
 /// Who was not heard from for so long counts for nothing.
 const HEARD_WITHIN_S: f64 = 30.0;
 /// A venue has dozens; anybody on the network can register.
 pub const MAX_NODES: usize = 4096;
-const PROBE_EVERY_S: f64 = 10.0;
+/// Behind one address; more than any venue has.
+const MAX_NODES_OF_CLIENT: usize = MAX_NODES / 4;
+/// What nodes list, in memory: two hundred nodes with a thousand meetings each
+/// take a seventh of it.
+const MAX_BYTES: usize = 96 << 20;
+/// Of those nodes that one client registered.
+const MAX_BYTES_OF_CLIENT: usize = MAX_BYTES / 4;
 
 /// Whether clients could get at a node, by our own probe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,9 +48,10 @@ pub enum Reach {
 #[derive(Clone, Debug)]
 pub struct Beat {
     pub address: String,
+    /// Who sent it, IPv6 by network.
+    pub client: IpAddr,
     pub status: String,
-    pub active: Vec<MeetingRef>,
-    pub synced: Vec<String>,
+    pub active: Vec<PackageId>,
     pub report: Report,
     pub downloads: u64,
     pub version: Option<String>,
@@ -48,11 +63,12 @@ pub struct Node {
     pub status: String,
     pub registered_s: f64,
     pub heard_s: f64,
-    pub active: Vec<MeetingRef>,
-    pub synced: Vec<String>,
+    pub active: Vec<PackageId>,
     pub downloads: u64,
     pub version: Option<String>,
     pub reach: Reach,
+    /// Who made it known.
+    client: IpAddr,
     /// Clients sent there since the last heartbeat.
     redirects: u64,
     /// None before the first heartbeat.
@@ -62,17 +78,19 @@ pub struct Node {
     reported: bool,
     probe_due_s: f64,
     probing: bool,
+    /// Probes that failed since the last good one.
+    failures: u32,
 }
 
 impl Node {
-    fn new(address: String, status: String, now_s: f64) -> Self {
+    fn new(address: String, client: IpAddr, status: String, now_s: f64) -> Self {
         Self {
             address,
+            client,
             status,
             registered_s: now_s,
             heard_s: now_s,
             active: Vec::new(),
-            synced: Vec::new(),
             downloads: 0,
             version: None,
             reach: Reach::Unknown,
@@ -81,6 +99,26 @@ impl Node {
             reported: false,
             probe_due_s: now_s,
             probing: false,
+            failures: 0,
+        }
+    }
+
+    /// The meetings of which it has a package, of whatever version.
+    pub fn synced(&self) -> impl Iterator<Item = &PackageId> {
+        self.holding.iter().flat_map(Holding::iter).map(|(id, _)| id)
+    }
+
+    /// What its lists take in memory. Its own texts are bounded by the number
+    /// of nodes.
+    fn bytes(&self) -> usize {
+        size_of_val(&*self.active) + self.holding.as_ref().map_or(0, Holding::bytes)
+    }
+
+    fn standing(&self) -> Standing {
+        match self.reach {
+            Reach::Reachable { .. } => Standing::Reached,
+            Reach::Unknown => Standing::New,
+            Reach::Unreachable(_) => Standing::Failing,
         }
     }
 
@@ -111,6 +149,7 @@ pub struct Registry {
     nodes: BTreeMap<String, Node>,
     /// Forgotten but not yet told of; emptied every second.
     lost: Vec<String>,
+    newcomers: Newcomers,
 }
 
 impl Registry {
@@ -119,47 +158,62 @@ impl Registry {
         &mut self,
         node_id: &str,
         address: String,
+        client: IpAddr,
         status: String,
         now_s: f64,
     ) -> Result<bool, Refusal> {
         self.forget_dead(now_s);
-        let Some(old) = self.nodes.get(node_id) else {
-            self.add(node_id, Node::new(address, status, now_s))?;
+        let mut node = Node::new(address, client, status, now_s);
+        let Some(old) = self.nodes.get_mut(node_id) else {
+            self.add(node_id, node, now_s)?;
             return Ok(true);
         };
-        let reach = if old.address == address { old.reach.clone() } else { Reach::Unknown };
-        let (holding, probing) = (old.holding.clone(), old.probing);
-        let node = Node { reach, holding, probing, ..Node::new(address, status, now_s) };
-        self.nodes.insert(node_id.to_owned(), node);
+        if old.address == node.address {
+            (node.reach, node.failures) = (std::mem::take(&mut old.reach), old.failures);
+        }
+        (node.holding, node.probing) = (old.holding.take(), old.probing);
+        *old = node;
         Ok(false)
     }
 
     /// True when the node was not known. The address of one that was known is
     /// not taken: that takes a registration, as with the real main server.
-    pub fn heartbeat(
-        &mut self,
-        node_id: &str,
-        beat: Beat,
-        now_s: f64,
-        offered: impl Fn(&PackageId) -> Option<Offered>,
-    ) -> Result<bool, Refusal> {
+    pub fn heartbeat(&mut self, node_id: &str, beat: Beat, now_s: f64) -> Result<bool, Refusal> {
         self.forget_dead(now_s);
         let new = !self.nodes.contains_key(node_id);
         if new {
-            self.add(node_id, Node::new(beat.address, beat.status.clone(), now_s))?;
+            let node = Node::new(beat.address, beat.client, beat.status.clone(), now_s);
+            self.add(node_id, node, now_s)?;
         }
-        if let Some(node) = self.nodes.get_mut(node_id) {
-            node.holding = Some(Holding::after(node.holding.as_ref(), beat.report, offered));
-            node.reported = true;
-            node.heard_s = now_s;
-            node.status = beat.status;
-            node.active = beat.active;
-            node.synced = beat.synced;
-            node.downloads = beat.downloads;
-            node.version = beat.version;
-            node.redirects = 0;
+        let Some(node) = self.nodes.get_mut(node_id) else { return Ok(new) };
+        let before = node.bytes();
+        node.holding = Some(Holding::after(node.holding.as_ref(), beat.report));
+        node.reported = true;
+        node.heard_s = now_s;
+        node.status = beat.status;
+        node.active = beat.active;
+        node.downloads = beat.downloads;
+        node.version = beat.version;
+        node.redirects = 0;
+        let (after, client) = (node.bytes(), node.client);
+        if after > before && !self.fits(client) {
+            return Err(self.empty(node_id));
         }
         Ok(new)
+    }
+
+    fn fits(&self, client: IpAddr) -> bool {
+        let all = self.nodes.values().map(Node::bytes).sum::<usize>();
+        let of_client = self.nodes.values().filter(|node| node.client == client);
+        all <= MAX_BYTES && of_client.map(Node::bytes).sum::<usize>() <= MAX_BYTES_OF_CLIENT
+    }
+
+    /// The node stays known; without its lists it gets no clients.
+    fn empty(&mut self, node_id: &str) -> Refusal {
+        if let Some(node) = self.nodes.get_mut(node_id) {
+            (node.active, node.holding) = (Vec::new(), None);
+        }
+        Refusal::NodesBytes(MAX_BYTES)
     }
 
     /// False when no such node is alive.
@@ -178,6 +232,17 @@ impl Registry {
 
     pub fn live(&self, now_s: f64) -> impl Iterator<Item = (&String, &Node)> {
         self.nodes.iter().filter(move |(_, node)| node.alive(now_s))
+    }
+
+    /// As [`live`](Self::live), in the order of their ids, from behind one on.
+    pub fn live_after(
+        &self,
+        after: Option<&str>,
+        now_s: f64,
+    ) -> impl Iterator<Item = (&str, &Node)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.nodes.range::<str, _>((from, Bound::Unbounded));
+        behind.map(|(id, node)| (&**id, node)).filter(move |(_, node)| node.alive(now_s))
     }
 
     /// Live nodes that clients can reach.
@@ -234,39 +299,59 @@ impl Registry {
         held.map(|(id, (_, nodes))| (id, nodes)).collect()
     }
 
-    /// Up to `room` nodes and addresses whose probe is due; they count as
-    /// being probed until [`probed`](Self::probed).
+    /// Up to `room` nodes and addresses whose probe begins; they count as being
+    /// probed until [`probed`](Self::probed).
     pub fn take_due_probes(&mut self, room: usize, now_s: f64) -> Vec<(String, String)> {
+        let probing = self.nodes.values().filter(|node| node.probing);
+        let under_way = probing.map(|node| (node.client, &*node.address));
         let due = self
-            .nodes
-            .iter_mut()
-            .filter(|(_, node)| node.alive(now_s) && !node.probing && node.probe_due_s <= now_s);
-        due.take(room)
-            .map(|(node_id, node)| {
-                node.probing = true;
-                node.probe_due_s = now_s + PROBE_EVERY_S;
-                (node_id.clone(), node.address.clone())
+            .live(now_s)
+            .filter(|(_, node)| !node.probing && node.probe_due_s <= now_s)
+            .map(|(node_id, node)| Due {
+                node_id,
+                address: &node.address,
+                client: node.client,
+                standing: node.standing(),
+                due_s: node.probe_due_s,
             })
-            .collect()
+            .collect();
+        let begun: Vec<_> = probing::next(due, under_way, room)
+            .into_iter()
+            .map(|due| (due.node_id.to_owned(), due.address.to_owned()))
+            .collect();
+        for (node_id, _) in &begun {
+            if let Some(node) = self.nodes.get_mut(node_id) {
+                node.probing = true;
+            }
+        }
+        begun
     }
 
     /// True when that is news. What was found at an address that the node
     /// has left meanwhile is not.
-    pub fn probed(&mut self, node_id: &str, address: &str, reach: &Reach) -> bool {
+    pub fn probed(&mut self, node_id: &str, address: &str, reach: &Reach, now_s: f64) -> bool {
         let Some(node) = self.nodes.get_mut(node_id) else { return false };
         node.probing = false;
         if node.address != address {
             return false;
         }
+        let failed = matches!(reach, Reach::Unreachable(_));
+        node.failures = if failed { node.failures.saturating_add(1) } else { 0 };
+        node.probe_due_s = now_s + probing::pause_s(node.failures);
         let news = std::mem::discriminant(&node.reach) != std::mem::discriminant(reach);
         node.reach = reach.clone();
         news
     }
 
-    fn add(&mut self, node_id: &str, node: Node) -> Result<(), Refusal> {
+    fn add(&mut self, node_id: &str, node: Node, now_s: f64) -> Result<(), Refusal> {
         if self.nodes.len() >= MAX_NODES {
             return Err(Refusal::TooManyNodes(MAX_NODES));
         }
+        let of_client = self.nodes.values().filter(|other| other.client == node.client);
+        if of_client.count() >= MAX_NODES_OF_CLIENT {
+            return Err(Refusal::TooManyNodesOfClient(MAX_NODES_OF_CLIENT));
+        }
+        self.newcomers.admit(node.client, now_s)?;
         self.nodes.insert(node_id.to_owned(), node);
         Ok(())
     }
@@ -285,10 +370,14 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::holding::MAX_LISTED, *};
 
     fn m() -> PackageId {
         "m".parse().unwrap()
+    }
+
+    fn client(n: u8) -> IpAddr {
+        [10, 0, 0, n].into()
     }
 
     fn digest() -> Sha256 {
@@ -299,9 +388,9 @@ mod tests {
         let packages = if has { vec![(m(), digest())] } else { vec![] };
         Beat {
             address: address.into(),
+            client: client(1),
             status: "online".into(),
             active: vec![],
-            synced: vec![],
             report: Report::Digests(packages),
             downloads,
             version: None,
@@ -309,11 +398,11 @@ mod tests {
     }
 
     fn register(registry: &mut Registry, node_id: &str, address: &str, now_s: f64) -> bool {
-        registry.register(node_id, address.into(), "online".into(), now_s).unwrap()
+        registry.register(node_id, address.into(), client(1), "online".into(), now_s).unwrap()
     }
 
     fn heard(registry: &mut Registry, node_id: &str, beat: Beat, now_s: f64) -> bool {
-        registry.heartbeat(node_id, beat, now_s, |_| None).unwrap()
+        registry.heartbeat(node_id, beat, now_s).unwrap()
     }
 
     fn names(registry: &Registry, now_s: f64) -> Vec<String> {
@@ -355,7 +444,7 @@ mod tests {
         };
         heard(&mut registry, "a", beat("1.1.1.1:1", true, 2), 0.0);
         assert_eq!(candidates(&registry, 1.0), [], "not probed yet");
-        registry.probed("a", "1.1.1.1:1", &Reach::Reachable { https: false });
+        registry.probed("a", "1.1.1.1:1", &Reach::Reachable { https: false }, 0.0);
         assert_eq!(candidates(&registry, 1.0), [("a".into(), 2)]);
         registry.redirected("a");
         assert_eq!(candidates(&registry, 1.0), [("a".into(), 3)]);
@@ -367,7 +456,7 @@ mod tests {
         heard(&mut registry, "a", beat("1.1.1.1:1", true, 0), 4.0);
         assert_eq!(candidates(&registry, 4.0).len(), 1);
         assert_eq!(registry.holders(4.0, |_| Some(digest()))[&m()], ["a"]);
-        registry.probed("a", "1.1.1.1:1", &Reach::Unreachable("refused".into()));
+        registry.probed("a", "1.1.1.1:1", &Reach::Unreachable("refused".into()), 4.0);
         assert_eq!(candidates(&registry, 4.0), []);
         assert_eq!(registry.readiness(&m(), digest(), 4.0).count(), 0);
     }
@@ -377,33 +466,100 @@ mod tests {
         let mut registry = Registry::default();
         register(&mut registry, "a", "1.1.1.1:1", 0.0);
         let a = |address: &str| vec![("a".to_owned(), address.to_owned())];
+        let well = Reach::Reachable { https: false };
         assert_eq!(registry.take_due_probes(0, 0.0), []);
         assert_eq!(registry.take_due_probes(9, 0.0), a("1.1.1.1:1"));
         register(&mut registry, "a", "2.2.2.2:2", 1.0);
         assert_eq!(registry.take_due_probes(9, 1.0), [], "one is under way");
-        assert!(
-            !registry.probed("a", "1.1.1.1:1", &Reach::Reachable { https: false }),
-            "of the old address"
-        );
+        assert!(!registry.probed("a", "1.1.1.1:1", &well, 1.0), "of the old address");
         assert_eq!(registry.live(1.0).next().unwrap().1.reach, Reach::Unknown);
         assert_eq!(registry.take_due_probes(9, 1.0), a("2.2.2.2:2"));
-        assert!(registry.probed("a", "2.2.2.2:2", &Reach::Reachable { https: false }));
+        assert!(registry.probed("a", "2.2.2.2:2", &well, 1.0));
         assert_eq!(registry.take_due_probes(9, 10.9), []);
         assert_eq!(registry.take_due_probes(9, 11.0), a("2.2.2.2:2"));
-        assert!(!registry.probed("a", "2.2.2.2:2", &Reach::Reachable { https: false }), "no news");
+        assert!(!registry.probed("a", "2.2.2.2:2", &well, 11.0), "no news");
+    }
+
+    #[test]
+    fn one_that_fails_is_asked_less_often_until_it_registers_again() {
+        let mut registry = Registry::default();
+        register(&mut registry, "a", "1.1.1.1:1", 0.0);
+        let refused = Reach::Unreachable("refused".into());
+        let (mut now_s, mut pauses) = (0.0, Vec::new());
+        for _ in 0..3 {
+            registry.take_due_probes(9, now_s);
+            registry.probed("a", "1.1.1.1:1", &refused, now_s);
+            let began_s = now_s;
+            while registry.take_due_probes(9, now_s).is_empty() {
+                now_s += 1.0;
+                heard(&mut registry, "a", beat("1.1.1.1:1", false, 0), now_s);
+            }
+            pauses.push(now_s - began_s);
+        }
+        assert_eq!(pauses, [10.0, 20.0, 40.0]);
+        registry.probed("a", "1.1.1.1:1", &refused, now_s);
+        register(&mut registry, "a", "1.1.1.1:1", now_s);
+        assert_eq!(registry.take_due_probes(9, now_s).len(), 1, "it was restarted");
     }
 
     #[test]
     fn the_registry_is_bounded_and_the_dead_make_room() {
         let mut registry = Registry::default();
+        let add = |registry: &mut Registry, node_id: &str, of: u8, now_s| {
+            registry.register(node_id, "1.1.1.1:1".into(), client(of), "online".into(), now_s)
+        };
+        // As many as there may be of each client, in as many minutes as it takes.
         for n in 0..MAX_NODES {
-            register(&mut registry, &format!("n{n}"), "1.1.1.1:1", 0.0);
+            let (of, nth) = (n / MAX_NODES_OF_CLIENT, n % MAX_NODES_OF_CLIENT);
+            registry.newcomers = Newcomers::default();
+            add(&mut registry, &format!("n{of}-{nth}"), of as u8, 0.0).unwrap();
+            if nth == MAX_NODES_OF_CLIENT - 1 && n < MAX_NODES - 1 {
+                let beyond = add(&mut registry, "x", of as u8, 0.0);
+                assert!(matches!(beyond, Err(Refusal::TooManyNodesOfClient(_))), "{beyond:?}");
+            }
         }
-        let more = registry.register("x", "1.1.1.1:1".into(), "online".into(), 1.0);
+        let more = add(&mut registry, "x", 99, 1.0);
         assert!(matches!(more, Err(Refusal::TooManyNodes(_))));
-        let more = registry.heartbeat("x", beat("1.1.1.1:1", false, 0), 1.0, |_| None);
+        let more = registry.heartbeat("x", beat("1.1.1.1:1", false, 0), 1.0);
         assert!(matches!(more, Err(Refusal::TooManyNodes(_))));
-        assert!(!register(&mut registry, "n1", "1.1.1.1:1", 1.0), "known ones stay welcome");
-        assert!(register(&mut registry, "x", "1.1.1.1:1", 30.5));
+        assert!(!add(&mut registry, "n0-1", 0, 1.0).unwrap(), "known ones stay welcome");
+        assert!(add(&mut registry, "x", 99, 30.5).unwrap());
+    }
+
+    /// A heartbeat that lists as many meetings as are kept.
+    fn longest(ids: &[PackageId], of: u8) -> Beat {
+        let report = Report::Digests(ids.iter().map(|id| (id.clone(), digest())).collect());
+        Beat { client: client(of), active: ids.to_vec(), report, ..beat("1.1.1.1:1", false, 0) }
+    }
+
+    #[test]
+    fn what_nodes_list_is_bounded_for_each_client_and_in_all() {
+        let ids: Vec<_> = (0..MAX_LISTED).map(|n| format!("m{n}").parse().unwrap()).collect();
+        let mut registry = Registry::default();
+        heard(&mut registry, "honest", longest(&ids, 0), 0.0);
+        let one = registry.nodes["honest"].bytes();
+        assert!(200 * one < MAX_BYTES_OF_CLIENT, "a venue of large nodes: {one} bytes each");
+        let mut fill = |of: u8| {
+            let heard = |n: &usize| {
+                registry.newcomers = Newcomers::default();
+                let node_id = format!("{of}-{n}");
+                match registry.heartbeat(&node_id, longest(&ids, of), 0.0) {
+                    Ok(new) => new,
+                    Err(Refusal::NodesBytes(_)) => false,
+                    Err(other) => panic!("{other}"),
+                }
+            };
+            (0..MAX_NODES).take_while(heard).count()
+        };
+        for of in 1..=3 {
+            assert_eq!(fill(of), MAX_BYTES_OF_CLIENT / one);
+        }
+        (fill(4), fill(5));
+        assert_eq!(fill(6), 0, "there is no more room in all");
+        let all = registry.nodes.values().map(Node::bytes).sum::<usize>();
+        assert!(all <= MAX_BYTES && all > MAX_BYTES - one, "{all}");
+        assert!(!heard(&mut registry, "honest", longest(&ids, 0), 1.0), "who has room keeps it");
+        assert_eq!(registry.nodes["honest"].synced().count(), MAX_LISTED);
+        assert_eq!(registry.nodes["6-0"].synced().count(), 0, "but it is known");
     }
 }

@@ -6,8 +6,7 @@
 //! across an `.await`.
 
 use std::{
-    cell::OnceCell,
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -23,6 +22,8 @@ use super::{
     announce,
     clock::Clock,
     holding::Offered,
+    index::IndexedBook,
+    large::LargeBodies,
     ledger::Ledger,
     meetings::{Book, Meeting},
     metrics::{Checked, Counts},
@@ -35,6 +36,7 @@ use crate::{
     access::Access,
     config::Verify,
     delivery::Traffic,
+    metrics::Limit,
     package::{PackageId, Route, Sha256, Source, Validators},
     store::{Provenance, Store, StoreError, Stored, now_s, verify::VerifyError},
     tasks,
@@ -62,15 +64,20 @@ pub struct Server {
     pub status: watch::Sender<Arc<NodeStatus>>,
     /// For polls that wait for it to change.
     pub waiting: Semaphore,
+    pub large: LargeBodies,
     /// Ends what would go on for ever, event streams, or for a while: polls.
     pub closing: CancellationToken,
     ledger: Mutex<Ledger>,
-    book: ArcSwap<Book>,
+    book: ArcSwap<IndexedBook>,
     turn: Mutex<()>,
     state_path: PathBuf,
     registry: Mutex<Registry>,
+    limited: Mutex<Option<(Limit, f64)>>,
     announce_timeout_s: f64,
 }
+
+/// How long a limit that was reached is a problem.
+const LIMIT_SHOWN_S: f64 = 300.0;
 
 /// What only the system and the disk know; read by a worker, so that no page
 /// waits for them.
@@ -105,6 +112,7 @@ impl Server {
             clock: Clock::start(),
             status: watch::Sender::new(Arc::new(NodeStatus::of(&book, &store))),
             waiting: Semaphore::new(MAX_WAITING),
+            large: LargeBodies::default(),
             store,
             traffic: Arc::default(),
             wake: Wake::default(),
@@ -117,15 +125,16 @@ impl Server {
             counts: Counts::default(),
             closing: CancellationToken::new(),
             ledger: Mutex::default(),
-            book: ArcSwap::from_pointee(book),
+            book: ArcSwap::from_pointee(book.into()),
             turn: Mutex::new(()),
             state_path,
             registry: Mutex::default(),
+            limited: Mutex::default(),
             announce_timeout_s: announce_timeout.as_secs_f64(),
         }
     }
 
-    pub fn book(&self) -> Arc<Book> {
+    pub fn book(&self) -> Arc<IndexedBook> {
         self.book.load_full()
     }
 
@@ -150,14 +159,13 @@ impl Server {
         self.store.get(id).map(|stored| stored.manifest.sha256)
     }
 
-    /// The package of each meeting that it is asked for. A heartbeat may ask
-    /// for a thousand, and mostly asks for none.
-    pub fn offered(&self) -> impl Fn(&PackageId) -> Option<Offered> {
-        let (book, versions) = (self.book(), OnceCell::<HashMap<PackageId, u32>>::new());
+    /// The meetings of now with their packages, by the texts of their ids.
+    pub fn offered(&self) -> impl Fn(&str) -> Option<Offered> {
+        let book = self.book();
         move |id| {
-            let each = || book.meetings.iter().map(|m| (m.id.clone(), m.versions)).collect();
-            let only_version = *versions.get_or_init(each).get(id)? <= 1;
-            Some(Offered { sha256: self.digest(id)?, only_version })
+            let Meeting { id, versions, .. } = book.find(id)?;
+            let (id, sha256) = (id.clone(), self.digest(id));
+            Some(Offered { id, sha256, only_version: *versions <= 1 })
         }
     }
 
@@ -173,10 +181,10 @@ impl Server {
         let answer = edit(&mut book)?;
         let now_s = self.clock.now_s();
         let announced = book.announce(|meeting| self.due(meeting, now_s));
-        if book != *old {
+        if book != **old {
             state::save(&self.state_path, &book)
                 .map_err(|cause| unsaved(&self.state_path, &cause))?;
-            self.book.store(Arc::new(book));
+            self.book.store(Arc::new(book.into()));
         }
         // Of the packages, too: where one was put in place, a change follows.
         self.tell_nodes();
@@ -208,6 +216,25 @@ impl Server {
         let answer = tasks::blocking(move || server.change(edit)).await;
         self.wake.announcer.notify_one();
         answer
+    }
+
+    /// Counts a limit that was reached, and logs the first of a series.
+    pub fn note_limit<T>(&self, outcome: &Result<T, Refusal>) {
+        let Err(refusal) = outcome else { return };
+        let Some(limit) = refusal.limit() else { return };
+        self.counts.limits.one(limit);
+        let now_s = self.clock.now_s();
+        let quiet = self.limited(now_s).is_none();
+        *self.limited.lock().unwrap_or_else(PoisonError::into_inner) = Some((limit, now_s));
+        if quiet {
+            warn!("refused, and what follows is counted only: {refusal}");
+        }
+    }
+
+    /// The limit that was reached last, if that was lately.
+    pub fn limited(&self, now_s: f64) -> Option<Limit> {
+        let (limit, at_s) = (*self.limited.lock().unwrap_or_else(PoisonError::into_inner))?;
+        (now_s - at_s < LIMIT_SHOWN_S).then_some(limit)
     }
 
     fn due(&self, meeting: &Meeting, now_s: f64) -> bool {

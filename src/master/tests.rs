@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use super::{Master, MasterError, MasterOptions};
+use super::{Master, MasterError, MasterOptions, newcomers::MAX_A_MINUTE};
 use crate::{
     listen::Listener,
     package::Sha256,
@@ -210,6 +210,9 @@ fn location(answer: &reqwest::Response) -> Option<&str> {
 async fn nodes_come_and_go_as_the_contract_says() {
     let t = TestMaster::start().await;
     t.register("a", "127.0.0.1:1").await;
+    for (id, title) in [("x", "X"), ("m1", "M")] {
+        t.post("/api/v1/meetings", json!({"id": id, "title": title})).await;
+    }
     t.old_beat("b", "127.0.0.1:2", &["m1"]).await;
     t.old_beat("a", "127.0.0.1:9", &[]).await;
     let (a, b) = (t.node("a").await, t.node("b").await);
@@ -231,6 +234,9 @@ async fn nodes_come_and_go_as_the_contract_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_list_of_nodes_names_titles_and_leaves_out_what_is_empty() {
     let t = TestMaster::start().await;
+    for (id, title) in [("x", "X"), ("y", "预算")] {
+        t.post("/api/v1/meetings", json!({"id": id, "title": title})).await;
+    }
     let active = json!([{"id": "x", "title": "X"}, {"id": "y", "title": "预算"}]);
     let beat = async |node_id: &str, active: &Value| {
         let body = json!({
@@ -240,11 +246,62 @@ async fn the_list_of_nodes_names_titles_and_leaves_out_what_is_empty() {
         assert_eq!(t.post("/api/v1/nodes/heartbeat", body).await.0, 200);
         t.node(node_id).await
     };
+    let strange =
+        json!([{"id": "x", "title": "another title"}, {"id": "z", "title": "no meeting"}]);
+    let stranger = beat("stranger", &strange).await;
+    assert_eq!(stranger["active_meetings"], json!([{"id": "x", "title": "X"}]));
+    assert_eq!(stranger["synced_meetings"], json!(["x"]));
     let busy = beat("busy", &active).await;
     assert_eq!((&busy["active_meeting"], &busy["active_meetings"]), (&json!("X, 预算"), &active));
     assert_eq!(busy["synced_meetings"], json!(["x", "y"]), "older nodes send one list");
     let idle = beat("idle", &json!([])).await;
     assert!(idle.get("active_meeting").is_none() && idle.get("active_meetings").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_of_nodes_comes_in_pieces_and_whole() {
+    let t = TestMaster::start().await;
+    assert_eq!(t.json("/api/v1/nodes/list").await, json!([]));
+    let long = "x".repeat(200);
+    let ids: Vec<_> = (0..200).map(|n| format!("{n:03}-{long}")).collect();
+    for id in &ids {
+        t.register(id, "127.0.0.1:1").await;
+    }
+    let list = t.json("/api/v1/nodes/list").await;
+    assert!(list.to_string().len() > 2 * (32 << 10), "more than one piece");
+    let listed: Vec<_> = list.as_array().unwrap().iter().map(|node| &node["node_id"]).collect();
+    assert_eq!(json!(listed), json!(ids));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_brings_too_many_nodes_is_told_and_shown_and_others_still_register() {
+    let t = TestMaster::start().await;
+    let register = async |n: u32| {
+        let body =
+            json!({"node_id": format!("n{n}"), "address": "127.0.0.1:1", "status": "online"});
+        t.post("/api/v1/nodes/register", body).await
+    };
+    for n in 0..MAX_A_MINUTE {
+        assert_eq!(register(n).await.0, 200);
+    }
+    let metric = "edge_mirror_limits_reached_total{limit=\"new_nodes_per_client\"}";
+    let metrics = async || t.get("/metrics").await.text().await.unwrap();
+    assert!(metrics().await.contains(&format!("{metric} 0\n")));
+    let (status, answer) = register(MAX_A_MINUTE).await;
+    assert_eq!(status, 429);
+    assert!(answer["detail"].as_str().unwrap().contains("at most 300 new nodes"), "{answer}");
+    assert_eq!(register(0).await.0, 200, "known ones stay welcome");
+    let elsewhere = tls::http(tls::client()).local_address(std::net::IpAddr::from([127, 0, 0, 2]));
+    let body = json!({"node_id": "other", "address": "127.0.0.1:1", "status": "online"});
+    let url = t.url("/api/v1/nodes/register");
+    let answer = elsewhere.build().unwrap().post(url).json(&body).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(metrics().await.contains(&format!("{metric} 1\n")));
+    let problems = t.json("/api/v1/overview").await["problems"].clone();
+    let limited = json!({
+        "code": "limit_reached", "severity": "warning", "limit": "new_nodes_per_client",
+    });
+    assert!(problems.as_array().unwrap().contains(&limited), "{problems}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,11 @@ use super::{
     meetings::Meeting,
     registry::{Node, Reach},
 };
-use crate::{store::LOW_DISK_BYTES, wire::problem::Problem};
+use crate::{
+    metrics::{Label, Limit},
+    store::LOW_DISK_BYTES,
+    wire::problem::Problem,
+};
 
 /// A page that lists more of one kind helps nobody.
 const MAX_OF_A_KIND: usize = 20;
@@ -19,6 +23,8 @@ pub struct Seen<'a> {
     pub bare: &'a [&'a Meeting],
     pub any_running: bool,
     pub nodes: &'a [(&'a String, &'a Node)],
+    /// Reached lately.
+    pub limited: Option<Limit>,
     pub open: bool,
     pub login_error: Option<&'a str>,
     /// None before the first reading.
@@ -38,6 +44,9 @@ pub fn found(seen: &Seen) -> Vec<Problem> {
         found.push(Problem::warning("no_nodes", json!({})));
     }
     found.extend(seen.nodes.iter().filter_map(unreachable).take(MAX_OF_A_KIND));
+    found.extend(
+        seen.limited.map(|limit| Problem::warning("limit_reached", json!({"limit": limit.text()}))),
+    );
     found.extend(seen.free.filter(|free| *free < LOW_DISK_BYTES).map(|free| {
         Problem::warning("disk_nearly_full", json!({"free": free, "path": seen.path}))
     }));
@@ -71,14 +80,16 @@ mod tests {
     ) -> Vec<String> {
         let mut registry = Registry::default();
         if let Some(reach) = reach {
-            registry.register("a", "1.1.1.1:1".into(), "online".into(), 0.0).unwrap();
-            registry.probed("a", "1.1.1.1:1", &reach);
+            let client = [10, 0, 0, 1].into();
+            registry.register("a", "1.1.1.1:1".into(), client, "online".into(), 0.0).unwrap();
+            registry.probed("a", "1.1.1.1:1", &reach, 0.0);
         }
         let nodes: Vec<_> = registry.live(1.0).collect();
         let mut seen = Seen {
             bare,
             any_running: true,
             nodes: &nodes,
+            limited: None,
             open: false,
             login_error: None,
             free: Some(1 << 40),
@@ -102,6 +113,7 @@ mod tests {
         assert_eq!(well(|seen| seen.open = true), ["open_access"]);
         assert_eq!(well(|seen| seen.free = Some(LOW_DISK_BYTES - 1)), ["disk_nearly_full"]);
         assert_eq!(well(|seen| seen.free = None), nothing);
+        assert_eq!(well(|seen| seen.limited = Some(Limit::NodesBytes)), ["limit_reached"]);
         let bare = Meeting::new("m".parse().unwrap(), "T".into(), String::new(), 1.0);
         let all = codes(&[&bare], cut(), |seen| (seen.open, seen.free) = (true, Some(0)));
         let told =

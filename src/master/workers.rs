@@ -10,14 +10,12 @@ use tracing::{error, info, warn};
 use super::{
     overview,
     probe::Prober,
+    probing::MAX_PROBES,
     registry::{Reach, Registry},
     server::{Outside, Server},
 };
 use crate::{config::scheme, tasks, wire::feed};
 
-/// Probes under way at a time: more than any venue has nodes, so that slow
-/// ones do not delay the others.
-const MAX_PROBES: usize = 256;
 /// How often it is looked whether a probe is due and a node fell silent.
 const PROBE_TICK: Duration = Duration::from_secs(1);
 /// Free disk space changes all the time; a page shows it in three digits.
@@ -70,7 +68,8 @@ pub async fn probe(server: Arc<Server>, prober: Prober, stop: CancellationToken)
         tokio::select! {
             () = stop.cancelled() => return,
             Some((node_id, address, reach)) = under_way.next() => {
-                note(&mut server.registry(), &node_id, &address, &reach);
+                let now_s = server.clock.now_s();
+                note(&mut server.registry(), &node_id, &address, &reach, now_s);
                 // A node that turned out unreachable holds up no start.
                 server.wake.announcer.notify_one();
             }
@@ -80,8 +79,8 @@ pub async fn probe(server: Arc<Server>, prober: Prober, stop: CancellationToken)
     }
 }
 
-fn note(registry: &mut Registry, node_id: &str, address: &str, reach: &Reach) {
-    if !registry.probed(node_id, address, reach) {
+fn note(registry: &mut Registry, node_id: &str, address: &str, reach: &Reach, now_s: f64) {
+    if !registry.probed(node_id, address, reach, now_s) {
         return;
     }
     match reach {

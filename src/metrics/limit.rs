@@ -21,10 +21,16 @@ labels! {
         ActiveMeetings => "active_meetings",
         /// Entries, or bytes, of an archive's directory.
         ArchiveDirectory => "archive_directory",
-        /// Bytes that one node's heartbeat may take, and all nodes' together.
+        /// Bytes that one node's heartbeat may take, or values in it.
         HeartbeatBytes => "heartbeat_bytes",
+        /// Bytes that what nodes list may take, of all or of one address.
         NodesBytes => "nodes_bytes",
-        /// New nodes that one address may bring in a minute.
+        /// Nodes in all.
+        Nodes => "nodes",
+        /// Large requests at once, in all or of one address.
+        LargeBodies => "large_bodies",
+        /// New nodes that one address may bring in a minute, and nodes that it
+        /// may have.
         NewNodesPerClient => "new_nodes_per_client",
     }
 }

@@ -11,6 +11,7 @@ mod operators;
 mod pulls;
 mod slow_disk;
 mod edits;
+mod main_server;
 mod versions;
 mod restart;
 

@@ -19,7 +19,7 @@ function sentence(status) {
 const numbers = ({ meetings, nodes, traffic }) =>
   t("health.more", { running: meetings.filter(isRunning).length, nodes: nodes.length, busy: traffic.under_way });
 
-const VIEW_OF = { meeting_without_package: "meetings", node_unreachable: "nodes", no_nodes: "nodes" };
+const VIEW_OF = { meeting_without_package: "meetings", node_unreachable: "nodes", no_nodes: "nodes", limit_reached: "nodes" };
 
 const linkOf = ({ code }) =>
   code in VIEW_OF ? el("a", { href: `#/${VIEW_OF[code]}` }, t(`link.${VIEW_OF[code]}`), icon("link")) : null;

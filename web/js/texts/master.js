@@ -40,6 +40,14 @@ export default {
       "请检查节点所在机器的防火墙是否放行这个端口，以及节点配置中的公布地址是否正确。",
       "Check that the firewall on the node's machine lets this port through, and the public address in the node's settings.",
     ],
+    limit_reached: [
+      "最近有节点的请求因达到上限（{limit}）而被拒绝，已登记的节点不受影响。",
+      "Requests of nodes were refused lately because a limit was reached ({limit}). Nodes that are known stay.",
+    ],
+    "limit_reached.do": [
+      "如果近期没有同时启动大量节点，可能有陌生设备在登记：请在“节点”页面设置密钥。",
+      "Unless many nodes have just been started, strangers may be registering: ask nodes for a key, under Nodes.",
+    ],
     login_broken: ["现在无法从其他电脑登录：登录文件有问题。", "Nobody can log in from another machine: the file with the logins is not right."],
     "login_broken.do": ["在主控服务器所在机器上执行 edge-mirror token --new --data DIR，会重新生成该文件。", "On the main server's machine, run edge-mirror token --new --data DIR: it makes the file anew."],
     open_access: ["任何能打开这个页面的人都可以管理会议（启动时使用了 --open）。", "Anybody who can open this page may manage meetings (it was started with --open)."],
