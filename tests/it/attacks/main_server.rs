@@ -125,7 +125,7 @@ async fn heartbeats_of_strangers_fill_no_memory() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_never_end_fill_no_memory_and_hold_nobody_up() {
-    let count = tries(60, 300);
+    let count = tries(200, 300);
     let main = MainServer::start().await;
     let memory = MemoryPeak::watch(main.process.id());
     let body = heartbeat("a", 750).to_string();
@@ -189,7 +189,7 @@ async fn silent_addresses(count: u8) -> Vec<SocketAddr> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_nodes_keep_no_node_from_being_reached() {
-    let count = tries(600, 3000);
+    let count = tries(1500, 3000);
     let main = MainServer::start().await;
     let (silent, url) = (silent_addresses(60).await, main.url("/api/v1/nodes/register"));
     let attackers: Vec<_> = (0..10).map(|n| stranger(1 + n)).collect();
