@@ -554,7 +554,7 @@ mod tests {
         for of in 1..=3 {
             assert_eq!(fill(of), MAX_BYTES_OF_CLIENT / one);
         }
-        (fill(4), fill(5));
+        let _ = fill(4) + fill(5);
         assert_eq!(fill(6), 0, "there is no more room in all");
         let all = registry.nodes.values().map(Node::bytes).sum::<usize>();
         assert!(all <= MAX_BYTES && all > MAX_BYTES - one, "{all}");
