@@ -96,6 +96,9 @@ async fn changes_have_a_file_of_their_own_whatever_the_level_is() {
         login.send().await.unwrap().status().as_u16()
     };
     assert_eq!((log_in("wrong").await, log_in(code).await), (401, 200));
+    // A question changes nothing.
+    let asked = client().post(node.url("/api/config/check")).json(&json!({"syncInterval": 3}));
+    assert!(asked.send().await.unwrap().status().is_success());
     client().post(node.url("/api/service/stop")).send().await.unwrap();
     let trail = || read(&folder.path().join("logs/node.audit.log"));
     let lines = [
