@@ -50,7 +50,8 @@ fn bench(stage: &Stage, arguments: &Arguments) -> Result<()> {
     let common = &arguments.common;
     let mut report = Report::begin("pull", &[nginx::version(), curl_version()])?;
     let mut patience = common.patience();
-    let site = nginx::Site { root: &stage.make("www")?, cache: false, paced: &PACED };
+    let site =
+        nginx::Site { root: &stage.make("www")?, cache: false, paced: &PACED, certificate: None };
     let nginx = nginx::start(stage, &site, Places::default())?;
     let wanted = |case: &&Case| {
         let name = case.name(common.quick);

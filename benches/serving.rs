@@ -14,10 +14,14 @@ mod client;
 mod contenders;
 #[path = "serving/fair.rs"]
 mod fair;
+#[path = "serving/paced.rs"]
+mod paced;
 #[path = "serving/slow.rs"]
 mod slow;
 #[path = "serving/storm.rs"]
 mod storm;
+#[path = "serving/wrk.rs"]
+mod wrk;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -36,6 +40,19 @@ use support::{
 const SIZES: [u64; 4] = [KB, 100 * KB, 10 * MB, 300 * MB];
 const CONNECTIONS: [usize; 4] = [1, 8, 64, 512];
 const RANGE_CONNECTIONS: [usize; 3] = [1, 8, 64];
+/// Clients and bytes a second of each: a room over a good network, and a hall.
+const PACED: [(usize, u64); 2] = [(60, 8 * MB), (200, 2 * MB)];
+const FRESH_CONNECTIONS: [usize; 3] = [8, 64, 256];
+const HTTPS: [(u64, usize); 8] = [
+    (KB, 1),
+    (KB, 64),
+    (100 * KB, 1),
+    (100 * KB, 64),
+    (10 * MB, 1),
+    (10 * MB, 8),
+    (300 * MB, 1),
+    (300 * MB, 64),
+];
 /// So big that the storm's clients pile up while they arrive.
 const STORM_BYTES: u64 = 30 * MB;
 const DRAINED_BYTES: u64 = 1000 * MB;
@@ -74,6 +91,12 @@ enum Part {
     Cells,
     /// 1 MiB ranges of a big package.
     Range,
+    /// Clients slower than the server.
+    Paced,
+    /// A connection for each request.
+    Fresh,
+    /// Over HTTPS.
+    Https,
     /// Memory under slow readers.
     Slow,
     /// Small requests beside a big one, warm and cold.
@@ -102,7 +125,8 @@ fn bench(stage: &Stage, arguments: &Arguments) -> Result<()> {
     let cells = arguments.cells();
     let mut packages = vec![small.clone(), big.clone()];
     packages.extend(cells.iter().map(|cell| cell.package.clone()));
-    packages.extend(arguments.plays(Part::Storm).then(|| stormy.clone()));
+    packages.push(stormy.clone());
+    packages.extend(HTTPS.map(|(size, _)| Package::of(size)));
     packages.extend(arguments.plays(Part::Fair).then(|| drained.clone()));
     packages.sort_by_key(|package| package.size);
     packages.dedup();
@@ -117,6 +141,28 @@ fn bench(stage: &Stage, arguments: &Arguments) -> Result<()> {
     if arguments.plays(Part::Range) {
         let range = |connections| Cell { what: What::Range, package: big.clone(), connections };
         let cells = RANGE_CONNECTIONS.map(range);
+        cells::run(&scene, &cells, (rounds, turn), &mut patience, &mut report)?;
+    }
+    if arguments.plays(Part::Paced) {
+        let cells = PACED.map(|(connections, rate)| Cell {
+            what: What::Paced(rate),
+            package: stormy.clone(),
+            connections,
+        });
+        cells::run(&scene, &cells, (rounds, turn), &mut patience, &mut report)?;
+    }
+    if arguments.plays(Part::Fresh) {
+        let package = Package::of(100 * KB);
+        let fresh = |connections| Cell { what: What::Fresh, package: package.clone(), connections };
+        let cells = FRESH_CONNECTIONS.map(fresh);
+        cells::run(&scene, &cells, (rounds, turn), &mut patience, &mut report)?;
+    }
+    if arguments.plays(Part::Https) {
+        let cells = HTTPS.map(|(size, connections)| Cell {
+            what: What::Https,
+            package: Package::of(size),
+            connections,
+        });
         cells::run(&scene, &cells, (rounds, turn), &mut patience, &mut report)?;
     }
     if arguments.plays(Part::Slow) {

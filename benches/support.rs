@@ -9,6 +9,7 @@
 )]
 
 pub mod arguments;
+pub mod certificate;
 pub mod cost;
 pub mod http;
 pub mod limits;
@@ -27,6 +28,7 @@ pub mod storage;
 pub mod table;
 
 pub use arguments::Common;
+pub use certificate::Certificate;
 pub use limits::Limit;
 pub use quiet::Patience;
 pub use report::Report;

@@ -5,6 +5,7 @@
 //! package, and where a missing one comes from, is theirs to decide.
 
 mod body;
+mod chunks;
 pub mod conditions;
 mod ending;
 mod following;
@@ -12,6 +13,9 @@ pub mod growing;
 mod places;
 pub mod range;
 mod share;
+#[cfg(test)]
+#[path = "delivery/slow/tests.rs"]
+mod slow_readers;
 mod turns;
 
 use std::{
@@ -112,7 +116,7 @@ pub fn respond<E>(
     (stored, opened): Package,
     besides: impl FnOnce(&PackageId) -> (String, HeaderMap),
     place: impl FnOnce() -> Result<Place, E>,
-    line: Line,
+    line: &Line,
 ) -> Result<Response<Body>, E> {
     let manifest = &stored.manifest;
     let whole = 0..manifest.size_bytes;

@@ -6,10 +6,12 @@ mod address;
 mod connections;
 mod eviction;
 mod line;
+mod pace;
 mod places;
 mod redirect;
 mod reserve;
 mod secure;
+mod socket;
 
 use std::{
     convert::Infallible,
@@ -45,6 +47,7 @@ use tracing::{debug, warn};
 use self::{
     activity::{Activity, Received, Sent, Watched},
     connections::Place,
+    pace::SEND_BUFFER_BYTES,
     reserve::{Reserve, is_out_of_files, refuse},
 };
 pub use self::{
@@ -52,6 +55,7 @@ pub use self::{
     connections::Connections,
     line::Line,
     redirect::{Onward, redirect},
+    socket::{Lend, Lending},
 };
 use crate::{pulse::Pulse, tasks::Tasks, tls::Shown};
 
@@ -67,13 +71,6 @@ const MAX_HEADER_BYTES: usize = 128 << 10;
 const FIRST_REQUEST: Duration = Duration::from_millis(250);
 /// Who takes none of what is sent for so long has gone, and holds a place.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
-/// What the kernel holds for one connection; it takes the double of it, for its
-/// own account. Left alone it grows to megabytes, which a thousand slow readers
-/// turn into gigabytes, and which are sent slower: what was copied there has
-/// left the processor's cache before it is received. Measured with 64 KiB to
-/// 1 MiB; less starves a single fast reader. On a line that takes 20 ms for
-/// there and back it is still enough for 25 MB/s.
-const SEND_BUFFER_BYTES: usize = 256 << 10;
 /// Out of memory, say: the reason seldom goes away within a moment.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -98,7 +95,7 @@ fn mend(cause: &io::Error) -> &'static str {
 /// Tried before the router; none where it is for the router to answer. It
 /// must not wait, and answer as the router would.
 pub type AtOnce =
-    Arc<dyn Fn(&Method, &Uri, &HeaderMap, Line) -> Option<Response<Body>> + Send + Sync>;
+    Arc<dyn Fn(&Method, &Uri, &HeaderMap, &Line) -> Option<Response<Body>> + Send + Sync>;
 
 /// What answers requests.
 #[derive(Clone)]
@@ -169,14 +166,11 @@ impl Listener {
             let knocked = || unconstrained(self.accept(&connections, &mut reserve)).now_or_never();
             let accepted = accepted.or_else(knocked);
             let Some((stream, peer, place)) = accepted else { return };
-            if let Err(error) = tune(&stream) {
-                debug!("socket options of {peer} not set: {error}");
-            }
             let (answers, number) = (answers.clone(), place.number());
             let ends = Ends::of(&stop, &tasks, &place.activity);
             let task = tasks.spawn_for_peer("connection", async move {
                 match answers.shown.get() {
-                    None => connection(stream, peer, Line::Plain, answers, ends).await,
+                    None => plain(stream, peer, answers, ends).await,
                     // In a box: what it needs is not taken from each connection
                     // that does without.
                     Some(shown) => {
@@ -225,16 +219,6 @@ impl Listener {
     }
 }
 
-fn tune(stream: &TcpStream) -> io::Result<()> {
-    // Small answers must not wait for the kernel to gather more.
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
-    // The kernel counts silence of the peer only while something waits to be
-    // taken by it: a slow reader is fine, one that has gone is not.
-    socket.set_tcp_user_timeout(Some(READ_TIMEOUT))
-}
-
 fn bound(address: SocketAddr) -> io::Result<StdListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -242,6 +226,13 @@ fn bound(address: SocketAddr) -> io::Result<StdListener> {
         socket.set_only_v6(false)?;
     }
     socket.set_nonblocking(true)?;
+    // What follows, each connection inherits. Small answers must not wait for
+    // the kernel to gather more.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    // The kernel counts silence of the peer only while something waits to be
+    // taken by it: a slow reader is fine, one that has gone is not.
+    socket.set_tcp_user_timeout(Some(READ_TIMEOUT))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -260,6 +251,12 @@ impl Ends {
     }
 }
 
+async fn plain(stream: TcpStream, peer: SocketAddr, answers: Answers, ends: Ends) {
+    let lending = Lending::default();
+    let socket = socket::Socket::new(stream, lending.clone());
+    connection(socket, peer, Line::Plain(lending), answers, ends).await;
+}
+
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: SocketAddr,
@@ -274,14 +271,14 @@ async fn connection(
         let activity = active.clone();
         let quick = at_once
             .as_ref()
-            .and_then(|at_once| at_once(request.method(), request.uri(), request.headers(), line));
+            .and_then(|at_once| at_once(request.method(), request.uri(), request.headers(), &line));
         match quick {
             Some(answer) => {
                 Either::Left(ready(Ok::<_, Infallible>(answer.map(|body| Sent { body, activity }))))
             }
             None => {
                 request.extensions_mut().insert(Peer(peer));
-                line.note(request.extensions_mut());
+                request.extensions_mut().insert(line.clone());
                 let received = |body| Body::new(Received { body, activity: active.clone() });
                 let answer = router.clone().oneshot(request.map(received));
                 Either::Right(answer.map_ok(|answer| answer.map(|body| Sent { body, activity })))

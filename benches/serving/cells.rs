@@ -9,10 +9,13 @@ use anyhow::Result;
 use super::{
     client::{Ask, Client},
     contenders::{ALL, Kind, Scene},
+    paced::Crowd,
+    wrk,
 };
 use crate::support::{
     Patience, Report, Samples, Server, Table,
-    packages::{KB, Package},
+    packages::{KB, Package, label},
+    process::all_ours_s,
     quiet::{Watch, own_cpu_s},
     stats,
 };
@@ -33,6 +36,12 @@ pub struct Turn {
 pub enum What {
     Whole,
     Range,
+    /// Taken by each client with so many bytes a second.
+    Paced(u64),
+    /// A connection for each request, by wrk.
+    Fresh,
+    /// Whole, over HTTPS, by wrk.
+    Https,
 }
 
 /// One combination that is measured.
@@ -57,7 +66,7 @@ pub struct Measured {
 
 impl Cell {
     fn asks(&self, kind: Kind) -> Vec<Ask> {
-        if self.what == What::Whole {
+        if self.what != What::Range {
             return vec![kind.whole(&self.package)];
         }
         let path = kind.path(&self.package);
@@ -70,17 +79,67 @@ impl Cell {
     fn label(&self) -> String {
         match self.what {
             What::Whole => self.package.label(),
+            What::Paced(rate) => format!("{} at {}/s", self.package.label(), label(rate)),
+            What::Fresh => format!("{}, a connection each", self.package.label()),
+            What::Https => format!("{} over HTTPS", self.package.label()),
             What::Range => format!("1 MiB of {}", self.package.label()),
         }
     }
 
     /// Small answers are counted, big ones weighed.
     fn small(&self) -> bool {
-        self.what == What::Whole && self.package.size <= KB
+        self.what != What::Range && self.package.size <= KB
     }
 
     /// Also says what share of a core others had.
-    pub fn measure(&self, kind: Kind, server: &Server, turn: Turn) -> Result<(Measured, f64)> {
+    pub fn measure(
+        &self,
+        scene: &Scene,
+        (kind, server): (Kind, &Server),
+        turn: Turn,
+    ) -> Result<(Measured, f64)> {
+        match self.what {
+            What::Whole | What::Range => self.taken(kind, server, turn),
+            What::Paced(rate) => self.paced(kind, server, (rate, turn)),
+            What::Fresh | What::Https => self.asked_by_wrk(scene, (kind, server), turn),
+        }
+    }
+
+    fn paced(
+        &self,
+        kind: Kind,
+        server: &Server,
+        (rate, turn): (u64, Turn),
+    ) -> Result<(Measured, f64)> {
+        let ask = kind.whole(&self.package);
+        let mut crowd = Crowd::gather(server.address, &ask, (self.connections, rate))?;
+        crowd.read_for(turn.warm_up)?;
+        let before = (crowd.received, crowd.answered);
+        let clock = Clock::begin(server, own_cpu_s)?;
+        // Long enough for what happens once in each download.
+        crowd.read_for(turn.measured * 4)?;
+        clock.end(crowd.received - before.0, crowd.answered - before.1)
+    }
+
+    fn asked_by_wrk(
+        &self,
+        scene: &Scene,
+        (kind, server): (Kind, &Server),
+        turn: Turn,
+    ) -> Result<(Measured, f64)> {
+        let scheme = if self.what == What::Https { "https" } else { "http" };
+        let url = format!("{scheme}://{}{}", server.address, kind.path(&self.package));
+        let close = self.what == What::Fresh;
+        let way = wrk::Way { connections: self.connections, time: turn.measured * 2, close };
+        let clock = Clock::begin(server, || all_ours_s().unwrap_or_default())?;
+        let seen = wrk::run(scene.stage(), &url, way)?;
+        let (mut measured, others) = clock.end(seen.bytes as u64, seen.answers as u64)?;
+        measured.bytes_per_s = seen.bytes / seen.took_s;
+        measured.answers_per_s = seen.answers / seen.took_s;
+        Ok((measured, others))
+    }
+
+    pub fn taken(&self, kind: Kind, server: &Server, turn: Turn) -> Result<(Measured, f64)> {
         let asks = self.asks(kind);
         let mut client = Client::new(server.address, &asks)?;
         for at in 0..self.connections {
@@ -97,15 +156,35 @@ impl Cell {
             anyhow::Ok(())
         };
         run(&mut client, Instant::now() + turn.warm_up)?;
-        let before = (client.received, client.answered, server.cpu_s()?, own_cpu_s());
-        let (watch, begin) = (Watch::begin()?, Instant::now());
-        run(&mut client, begin + turn.measured)?;
-        let took = begin.elapsed().as_secs_f64();
-        let bytes = (client.received - before.0) as f64;
-        let answers = (client.answered - before.1) as f64;
-        let (server_cpu_s, client_cpu_s) = (server.cpu_s()? - before.2, own_cpu_s() - before.3);
-        let others = watch.others(server_cpu_s + client_cpu_s)?;
+        let before = (client.received, client.answered);
+        let clock = Clock::begin(server, own_cpu_s)?;
+        run(&mut client, Instant::now() + turn.measured)?;
+        clock.end(client.received - before.0, client.answered - before.1)
+    }
+}
+
+/// What passes while a turn is measured.
+struct Clock<'a> {
+    server: &'a Server,
+    client: fn() -> f64,
+    cpu_s: (f64, f64),
+    watch: Watch,
+    begin: Instant,
+}
+
+impl<'a> Clock<'a> {
+    fn begin(server: &'a Server, client: fn() -> f64) -> Result<Self> {
+        let cpu_s = (server.cpu_s()?, client());
+        Ok(Self { server, client, cpu_s, watch: Watch::begin()?, begin: Instant::now() })
+    }
+
+    fn end(self, bytes: u64, answers: u64) -> Result<(Measured, f64)> {
+        let took = self.begin.elapsed().as_secs_f64();
+        let server_cpu_s = self.server.cpu_s()? - self.cpu_s.0;
+        let client_cpu_s = (self.client)() - self.cpu_s.1;
+        let others = self.watch.others(server_cpu_s + client_cpu_s)?;
         let client_busy = client_cpu_s / took;
+        let (bytes, answers) = (bytes as f64, answers as f64);
         let (bytes_per_s, answers_per_s) = (bytes / took, answers / took);
         let measured =
             Measured { bytes_per_s, answers_per_s, server_cpu_s, bytes, answers, client_busy };
@@ -148,7 +227,8 @@ pub fn run(
     patience: &mut Patience,
     report: &mut Report,
 ) -> Result<()> {
-    let servers = ALL.map(|kind| scene.start(kind));
+    let tls = cells.iter().any(|cell| cell.what == What::Https);
+    let servers = ALL.map(|kind| scene.start_with(kind, tls));
     let servers = servers.into_iter().collect::<Result<Vec<_>>>()?;
     let mut rows: Vec<_> =
         cells.iter().map(|cell| Row { cell: cell.clone(), rounds: Default::default() }).collect();
@@ -158,7 +238,7 @@ pub fn run(
             let mut order = [0, 1, 2];
             fastrand::shuffle(&mut order);
             for at in order {
-                let one = || row.cell.measure(ALL[at], &servers[at], turn);
+                let one = || row.cell.measure(scene, (ALL[at], &servers[at]), turn);
                 row.rounds[at].push(patience.turn(|| scene.as_client(&servers[at], one))?);
             }
         }

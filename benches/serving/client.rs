@@ -44,6 +44,10 @@ impl Ask {
         Self { bytes: request(path, &range), status: 206, length }
     }
 
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
     pub fn send(&self, stream: &mut TcpStream) -> Result<()> {
         // A fresh socket's buffer takes some hundred bytes at once.
         let sent = stream.write(&self.bytes).context("cannot send a request")?;

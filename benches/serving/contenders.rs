@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::client::Ask;
-use crate::support::{Places, Server, Stage, nginx, node, packages::Package, server};
+use crate::support::{Certificate, Places, Server, Stage, nginx, node, packages::Package, server};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -46,6 +46,7 @@ pub struct Scene {
     main_server: Server,
     packages: Vec<Package>,
     workers: usize,
+    certificate: Certificate,
 }
 
 impl Scene {
@@ -56,7 +57,8 @@ impl Scene {
             package.make(&storage)?;
         }
         let main_server = node::main_server(stage)?;
-        Ok(Self { stage: stage.clone(), storage, main_server, packages, workers })
+        let certificate = Certificate::make(stage)?;
+        Ok(Self { stage: stage.clone(), storage, main_server, packages, workers, certificate })
     }
 
     pub fn storage(&self) -> &PathBuf {
@@ -73,18 +75,30 @@ impl Scene {
         self.workers == 1 && std::thread::available_parallelism().map_or(1, usize::from) > 1
     }
 
+    pub fn stage(&self) -> &Stage {
+        &self.stage
+    }
+
     pub fn start(&self, kind: Kind) -> Result<Server> {
+        self.start_with(kind, false)
+    }
+
+    /// Over HTTPS, all show the same certificate.
+    pub fn start_with(&self, kind: Kind, tls: bool) -> Result<Server> {
+        let certificate = tls.then_some(&self.certificate);
         let core = self.apart().then_some(0);
         let places = Places { workers: Some(self.workers), core };
         match kind {
             Kind::Nginx | Kind::NginxCached => {
                 let cache = kind == Kind::NginxCached;
-                let site = nginx::Site { root: &self.storage, cache, paced: &[] };
+                let site = nginx::Site { root: &self.storage, cache, paced: &[], certificate };
                 nginx::start(&self.stage, &site, places)
             }
             Kind::Node => {
                 let main_server = self.main_server.address;
-                let patch = json!({});
+                let patch = certificate.map_or(json!({}), |certificate| {
+                    json!({"tls": {"cert": certificate.cert, "key": certificate.key}})
+                });
                 let mut node =
                     node::start(&self.stage, main_server, &self.storage, places, &patch)?;
                 node::until_packages(&mut node, self.packages.len() as u64)?;

@@ -100,7 +100,7 @@ fn one(
 ) -> Result<(Measured, f64)> {
     let steady =
         Cell { what: What::Whole, package: package.clone(), connections: CAPACITY_CONNECTIONS };
-    let before = steady.measure(kind, server, turn)?.0.bytes_per_s;
+    let before = steady.taken(kind, server, turn)?.0.bytes_per_s;
     let (watch, cpu_before) = (Watch::begin()?, server.cpu_s()? + own_cpu_s());
     let asks = [kind.whole(package)];
     let mut client = Client::new(server.address, &asks)?;
@@ -121,7 +121,7 @@ fn one(
     }
     let last_s = begin.elapsed().as_secs_f64();
     let others = watch.others(server.cpu_s()? + own_cpu_s() - cpu_before)?;
-    let capacity = f64::midpoint(before, steady.measure(kind, server, turn)?.0.bytes_per_s);
+    let capacity = f64::midpoint(before, steady.taken(kind, server, turn)?.0.bytes_per_s);
     let measured = Measured {
         ideal_s: (package.size * storm.clients as u64) as f64 / capacity,
         last_s,

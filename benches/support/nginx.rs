@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::{Places, Server, Stage, machine, server::free_port};
+use super::{Certificate, Places, Server, Stage, machine, server::free_port};
 
 pub fn program() -> PathBuf {
     let usual = Path::new("/usr/sbin/nginx");
@@ -27,6 +27,8 @@ pub struct Site<'a> {
     pub cache: bool,
     /// Its `/uploads/packages/` under other paths, slower: `("/slow/", "112m")`.
     pub paced: &'a [(&'a str, &'a str)],
+    /// Shown, where it is to speak HTTPS.
+    pub certificate: Option<&'a Certificate>,
 }
 
 pub fn start(stage: &Stage, site: &Site<'_>, places: Places) -> Result<Server> {
@@ -52,6 +54,10 @@ fn configuration(folder: &Path, site: &Site<'_>, port: u16, workers: usize) -> S
         format!("location {path} {{ alias {root}/uploads/packages/; limit_rate {rate}; }}")
     });
     let paced: String = paced.collect();
+    let tls = site.certificate.map_or_else(String::new, |Certificate { cert, key }| {
+        format!("ssl_certificate {}; ssl_certificate_key {};", cert.display(), key.display())
+    });
+    let ssl = if tls.is_empty() { "" } else { "ssl " };
     format!(
         "daemon off; {user} worker_processes {workers}; worker_rlimit_nofile 16384;
 pid {folder}/pid; error_log {folder}/error.log;
@@ -66,7 +72,7 @@ http {{
     keepalive_timeout 1h; keepalive_requests 1000000000; send_timeout 1h;
     {cache}
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
+        listen 127.0.0.1:{port} {ssl}backlog=4096; {tls}
         location / {{ root {root}; }} {paced}
     }}
 }}

@@ -61,7 +61,7 @@ impl Caller {
             && !forwarded
             && request.version >= Version::HTTP_11
             && names_loopback(request);
-        let secure = !forwarded && Line::of(&request.extensions) == Line::Tls;
+        let secure = !forwarded && Line::of(&request.extensions).is_tls();
         Self { address: peer, local, secure }
     }
 }

@@ -14,13 +14,12 @@
 //!   brought them. They are asked for, and read in by another thread.
 //!
 //! Over TLS nothing is sent from the mapping: encrypting reads it in this process
-//! (see `store/mapping`). Then another thread reads it from the file, as where a
-//! package can't be mapped.
+//! (see `store/mapping`). Then it is read from the file, as where a package
+//! can't be mapped (`chunks`).
 
 use std::{
-    io::{self, IoSliceMut},
+    io,
     ops::Range,
-    os::unix::fs::FileExt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -29,17 +28,28 @@ use std::{
 use axum::body::HttpBody;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
-use rustix::io::{ReadWriteFlags, preadv2};
 use tokio_util::sync::ReusableBoxFuture;
 
-use super::{UnderWay, ending::Ending};
-use crate::{listen::Line, store::Opened, tasks};
+use super::{UnderWay, chunks::Chunks, ending::Ending};
+use crate::{
+    listen::{Lending, Line},
+    store::Opened,
+    tasks,
+};
 
 /// What hyper is given at a time; it writes no more than that in one call.
 const SLICE_BYTES: u64 = 256 << 10;
-/// Where a package is read and not mapped: small enough that a thousand slow readers
-/// stay affordable.
-const CHUNK_BYTES: u64 = 128 << 10;
+/// What is read of a file without a pause; encrypting takes as long as copying
+/// twice that.
+const READ_BYTES: usize = 256 << 10;
+/// The end of a part is copied into the socket, so that all that was lent to it is
+/// gone when the end is given: it holds 1 MiB at most (`listen::pace`), and the
+/// pages of a file can change in it. The rest is what a reader on this machine
+/// may have unread.
+pub(super) const UNLENT_BYTES: u64 = (1 << 20) + (256 << 10);
+/// A slow reader's socket takes so many stretches more at a time, at most. It
+/// holds nobody up: there is no room for more than the reader has made.
+const MORE_STRETCHES: usize = 3;
 
 /// A part of an open package.
 pub(super) struct Download {
@@ -50,21 +60,16 @@ pub(super) struct Download {
     ending: Option<Ending>,
     /// Something of it was sent.
     begun: bool,
+    /// Up to where may be sent without a pause.
+    ready_to: u64,
+    pause: Pause,
     under_way: UnderWay,
 }
 
 enum Source {
-    Mapped(Mapped),
-    /// The chunk that is being read.
-    Read(Option<ReusableBoxFuture<'static, io::Result<Bytes>>>),
-}
-
-struct Mapped {
-    bytes: Bytes,
-    begun: bool,
-    /// Up to where may be sent without a pause.
-    ready_to: u64,
-    pause: Pause,
+    /// With what tells of slow readers, where one could be known as such.
+    Mapped(Bytes, Option<Lending>),
+    Read(Chunks),
 }
 
 /// Made when it is first needed, and used again: it costs an allocation.
@@ -79,18 +84,25 @@ impl Download {
         opened: Arc<Opened>,
         part: Range<u64>,
         under_way: UnderWay,
-        line: Line,
+        line: &Line,
     ) -> Self {
-        let fits = |bytes: &&Bytes| line == Line::Plain && part.end <= bytes.len() as u64;
+        let fits = |bytes: &&Bytes| !line.is_tls() && part.end <= bytes.len() as u64;
         let (source, ending) = match opened.bytes().filter(fits) {
             Some(bytes) => {
-                let ((bytes, ending), ready_to) = (Ending::of(bytes, &part), part.start);
-                let pause = Pause::default();
-                (Source::Mapped(Mapped { bytes, begun: false, ready_to, pause }), ending)
+                let (bytes, ending) = Ending::of(bytes, &part);
+                let lending = match line {
+                    Line::Plain(lending) if part.end - part.start > UNLENT_BYTES => {
+                        lending.lend(&opened, part.end.saturating_sub(UNLENT_BYTES));
+                        Some(lending.clone())
+                    }
+                    _ => None,
+                };
+                (Source::Mapped(bytes, lending), ending)
             }
-            None => (Source::Read(None), None),
+            None => (Source::Read(Chunks::default()), None),
         };
-        Self { opened, left: part, source, ending, begun: false, under_way }
+        let (ready_to, pause) = (part.start, Pause::default());
+        Self { opened, left: part, source, ending, begun: false, ready_to, pause, under_way }
     }
 
     /// Waits until the end may be given, where that is all that is left. It is
@@ -99,9 +111,9 @@ impl Download {
         if let Some(ending) = &mut self.ending
             && self.left.end - self.left.start <= Ending::BYTES
         {
-            self.source = Source::Read(None);
+            self.source = Source::Read(Chunks::default());
             ready!(ending.poll_turn(cx));
-            self.ending = None;
+            (self.ending, self.ready_to) = (None, self.left.end);
         }
         Poll::Ready(())
     }
@@ -110,32 +122,65 @@ impl Download {
     fn end(&self) -> u64 {
         self.left.end - self.ending.as_ref().map_or(0, |_| Ending::BYTES)
     }
+
+    /// Waits where a stretch begins, for a turn or for what is not in memory.
+    fn poll_stretch(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let end = self.end();
+        let Self { opened, left, source, begun, ready_to, pause, under_way, .. } = self;
+        if *ready_to == left.start && !pause.under_way {
+            let at = left.start as usize;
+            let (mut stretch, is_there) = match source {
+                Source::Mapped(..) => (opened.stretch_at(at), false),
+                // Whoever reads finds out what is in memory.
+                Source::Read(_) => (at..at + READ_BYTES, true),
+            };
+            stretch.end = stretch.end.min(end as usize);
+            *ready_to = stretch.end as u64;
+            if !is_there && !opened.is_resident(&stretch) {
+                let opened = opened.clone();
+                pause.begin(tasks::blocking(move || opened.fill(stretch)));
+            } else if *begun {
+                if source.to_slow() {
+                    *ready_to = further(opened, *ready_to, end);
+                }
+                pause.begin(under_way.turn());
+            }
+        }
+        pause.poll(cx)
+    }
+
+    /// The next bytes, of a stretch that has begun.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, allowed: u64) -> Poll<io::Result<Bytes>> {
+        let (at, most) = (self.left.start, allowed.min(self.ready_to - self.left.start));
+        let to_slow = self.source.to_slow();
+        match &mut self.source {
+            Source::Mapped(bytes, _) => {
+                let length = if to_slow { most } else { most.min(SLICE_BYTES) };
+                Poll::Ready(Ok(bytes.slice(at as usize..(at + length) as usize)))
+            }
+            Source::Read(chunks) => chunks.poll(cx, &self.opened, at, most),
+        }
+    }
 }
 
-impl Mapped {
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        opened: &Arc<Opened>,
-        (left, end): (&Range<u64>, u64),
-        (allowed, under_way): (u64, &UnderWay),
-    ) -> Poll<Bytes> {
-        if self.ready_to == left.start && !self.pause.under_way {
-            let mut stretch = opened.stretch_at(left.start as usize);
-            stretch.end = stretch.end.min(end as usize);
-            self.ready_to = stretch.end as u64;
-            if !opened.is_resident(&stretch) {
-                let opened = opened.clone();
-                self.pause.begin(tasks::blocking(move || opened.fill(stretch)));
-            } else if self.begun {
-                self.pause.begin(under_way.turn());
-            }
-            self.begun = true;
-        }
-        ready!(self.pause.poll(cx));
-        let end = self.ready_to.min(left.start + SLICE_BYTES.min(allowed));
-        Poll::Ready(self.bytes.slice(left.start as usize..end as usize))
+impl Source {
+    fn to_slow(&self) -> bool {
+        matches!(self, Self::Mapped(_, Some(lending)) if lending.to_slow())
     }
+}
+
+/// How far a slow reader may be sent on without a pause: what is in memory, but
+/// for the last stretch, with which a download is over.
+fn further(opened: &Opened, from: u64, end: u64) -> u64 {
+    let mut to = from as usize;
+    for _ in 0..MORE_STRETCHES {
+        let next = opened.stretch_at(to);
+        if next.end as u64 >= end || !opened.is_resident(&next) {
+            break;
+        }
+        to = next.end;
+    }
+    to as u64
 }
 
 impl Pause {
@@ -156,42 +201,6 @@ impl Pause {
     }
 }
 
-/// For packages that are not mapped, lines that don't take the mapping, and endings.
-fn poll_read(
-    reading: &mut Option<ReusableBoxFuture<'static, io::Result<Bytes>>>,
-    cx: &mut Context<'_>,
-    opened: &Arc<Opened>,
-    left: &Range<u64>,
-    allowed: u64,
-) -> Poll<io::Result<Bytes>> {
-    let length = CHUNK_BYTES.min(left.end - left.start).min(allowed) as usize;
-    if reading.is_none()
-        && length as u64 <= Ending::BYTES
-        && let Some(chunk) = read_at_once(opened, left.start, length)
-    {
-        return Poll::Ready(Ok(chunk));
-    }
-    let chunk = reading.get_or_insert_with(|| {
-        let (opened, at) = (opened.clone(), left.start);
-        ReusableBoxFuture::new(tasks::blocking(move || {
-            let mut chunk = vec![0; length];
-            opened.file().read_exact_at(&mut chunk, at).map(|()| chunk.into())
-        }))
-    });
-    let chunk = ready!(chunk.poll(cx));
-    *reading = None;
-    Poll::Ready(chunk)
-}
-
-/// What is in memory; none where reading it would wait for the disk, or where the
-/// filesystem can't tell.
-fn read_at_once(opened: &Opened, at: u64, length: usize) -> Option<Bytes> {
-    let mut chunk = vec![0; length];
-    let mut into = [IoSliceMut::new(&mut chunk)];
-    let read = preadv2(opened.file(), &mut into, at, ReadWriteFlags::NOWAIT);
-    (read == Ok(length)).then(|| chunk.into())
-}
-
 impl HttpBody for Download {
     type Data = Bytes;
     type Error = io::Error;
@@ -204,15 +213,11 @@ impl HttpBody for Download {
             return Poll::Ready(None);
         }
         ready!(self.poll_ending(cx));
-        let end = self.end();
-        let Self { opened, left, source, begun, under_way, .. } = &mut *self;
-        let allowed = ready!(under_way.poll_allowed(cx, left.end - left.start));
-        let bytes = match source {
-            Source::Mapped(mapped) => {
-                Ok(ready!(mapped.poll(cx, opened, (left, end), (allowed, under_way))))
-            }
-            Source::Read(reading) => ready!(poll_read(reading, cx, opened, left, allowed)),
-        };
+        let wanted = self.left.end - self.left.start;
+        let allowed = ready!(self.under_way.poll_allowed(cx, wanted));
+        ready!(self.poll_stretch(cx));
+        let bytes = ready!(self.poll_bytes(cx, allowed));
+        let Self { opened, left, begun, under_way, .. } = &mut *self;
         let bytes = bytes.and_then(|bytes| {
             // Compared when it was opened, just before the first bytes; with the
             // last ones it is seen whether somebody wrote to it since.
@@ -241,7 +246,7 @@ impl HttpBody for Download {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, io::Write, task::Waker};
+    use std::{fs::File, io::Write, os::unix::fs::FileExt, task::Waker};
 
     use super::*;
     use crate::{
@@ -260,10 +265,10 @@ mod tests {
     }
 
     fn part(opened: Opened, part: Range<u64>) -> (Download, Arc<Traffic>) {
-        part_over(Line::Plain, opened, part)
+        part_over(&Line::default(), opened, part)
     }
 
-    fn part_over(line: Line, opened: Opened, part: Range<u64>) -> (Download, Arc<Traffic>) {
+    fn part_over(line: &Line, opened: Opened, part: Range<u64>) -> (Download, Arc<Traffic>) {
         let traffic = Arc::<Traffic>::default();
         let under_way = UnderWay::begin(traffic.unlimited_place(), part.end - part.start);
         (Download::new(Arc::new(opened), part, under_way, line), traffic)
@@ -303,7 +308,7 @@ mod tests {
         let (file, bytes) = file();
         let opened = Opened::mapped(file);
         let mapping = opened.bytes().unwrap().as_ptr_range();
-        let (mut body, _) = part_over(Line::Tls, opened, 0..SIZE);
+        let (mut body, _) = part_over(&Line::Tls, opened, 0..SIZE);
         let mut got = Vec::new();
         while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await
         {
@@ -316,21 +321,23 @@ mod tests {
 
     #[tokio::test]
     async fn others_get_their_turn_after_each_stretch() {
-        let (mut body, _) = part(Opened::mapped(file().0), 0..SIZE);
-        let mut cx = Context::from_waker(Waker::noop());
-        let (mut sent, mut pauses) = (0, Vec::new());
-        while sent < SIZE {
-            match Pin::new(&mut body).poll_frame(&mut cx) {
-                Poll::Ready(Some(frame)) => {
-                    sent += frame.unwrap().into_data().unwrap().len() as u64;
+        for (line, stretches, bits) in [(Line::default(), 5, 19), (Line::Tls, 12, 18)] {
+            let (mut body, _) = part_over(&line, Opened::mapped(file().0), 0..SIZE);
+            let mut cx = Context::from_waker(Waker::noop());
+            let (mut sent, mut pauses) = (0, Vec::new());
+            while sent < SIZE {
+                match Pin::new(&mut body).poll_frame(&mut cx) {
+                    Poll::Ready(Some(frame)) => {
+                        sent += frame.unwrap().into_data().unwrap().len() as u64;
+                    }
+                    Poll::Ready(None) => break,
+                    Poll::Pending => pauses.push(sent),
                 }
-                Poll::Ready(None) => break,
-                Poll::Pending => pauses.push(sent),
             }
+            // But for the end, which is no stretch.
+            let expected: Vec<u64> = (1..=stretches).map(|i| i << bits).collect();
+            assert_eq!((sent, pauses), (SIZE, expected));
         }
-        // But for the end, which is no stretch.
-        let expected: Vec<u64> = (1..=5).map(|i| i << 19).collect();
-        assert_eq!((sent, pauses), (SIZE, expected));
     }
 
     #[tokio::test(start_paused = true)]
@@ -359,17 +366,20 @@ mod tests {
         let folder = on_disk();
         let mut file = tempfile::tempfile_in(folder.path()).unwrap();
         file.write_all(&vec![7; SIZE as usize]).unwrap();
-        let begun = || {
-            let (mut body, _) = part(Opened::mapped(file.try_clone().unwrap()), 0..SIZE);
-            let mut cx = Context::from_waker(Waker::noop());
-            (Pin::new(&mut body).poll_frame(&mut cx).is_ready(), body)
-        };
-        assert!(begun().0, "it is there");
-        if chill(&file) {
-            let (at_once, body) = begun();
-            assert!(!at_once);
-            assert_eq!(all_of(body).await.unwrap().len() as u64, SIZE);
-            assert!(begun().0, "it was brought");
+        for line in [Line::default(), Line::Tls] {
+            let begun = || {
+                let opened = Opened::mapped(file.try_clone().unwrap());
+                let (mut body, _) = part_over(&line, opened, 0..SIZE);
+                let first = Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop()));
+                (first.is_ready(), body)
+            };
+            assert!(begun().0, "it is there");
+            if chill(&file) {
+                let (at_once, body) = begun();
+                assert!(!at_once);
+                assert_eq!(all_of(body).await.unwrap().len() as u64, SIZE);
+                assert!(begun().0, "it was brought");
+            }
         }
     }
 

@@ -2,24 +2,28 @@
 //! ends early only by an error or when dropped, and hyper breaks the
 //! connection: the announced length was not reached.
 
-use std::{future::poll_fn, io, ops::Range, os::unix::fs::FileExt, pin::Pin, sync::Arc};
+use std::{future::poll_fn, io, ops::Range, pin::Pin, sync::Arc};
 
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::{UnderWay, body::Download};
+use super::{
+    UnderWay,
+    body::{Download, UNLENT_BYTES},
+    chunks::Chunks,
+};
 use crate::{
     listen::Line,
-    store::growing::{Growing, Ready, Watched},
+    store::{
+        Opened,
+        growing::{Growing, Ready, Watched},
+    },
     tasks,
 };
 
 /// What hyper is given at a time.
 const SLICE_BYTES: u64 = 256 << 10;
-/// Where the file can't be mapped, or the mapping not be sent: hyper takes two of these at a time, and that
-/// is all that a reader holds in memory, however slow it is.
-const CHUNK_BYTES: u64 = 64 << 10;
 /// A reader that is far behind could fill its socket for long without ever
 /// having to wait; after so much it lets the others of its worker have a turn.
 const TURN_BYTES: u64 = 1 << 20;
@@ -33,6 +37,8 @@ pub(super) struct Following {
     noted: bool,
     under_way: UnderWay,
     line: Line,
+    /// Where the file can't be mapped, or the mapping not be sent.
+    chunks: Chunks,
 }
 
 enum Source {
@@ -49,7 +55,11 @@ impl Following {
         line: Line,
     ) -> Self {
         let watched = growing.follow();
-        Self { growing, watched, left: part, turn_bytes: 0, noted: false, under_way, line }
+        if let Line::Plain(lending) = &line {
+            lending.lend(growing.copy(), part.end.saturating_sub(UNLENT_BYTES));
+        }
+        let (turn_bytes, noted, chunks) = (0, false, Chunks::default());
+        Self { growing, watched, left: part, turn_bytes, noted, under_way, line, chunks }
     }
 
     pub(super) fn into_body(self) -> Body {
@@ -72,7 +82,7 @@ impl Following {
                 let end = self.left.end;
                 Ok(match opened {
                     Some(opened) => {
-                        let rest = Download::new(opened, self.left, self.under_way, self.line);
+                        let rest = Download::new(opened, self.left, self.under_way, &self.line);
                         (end, Source::Opened(rest))
                     }
                     None => (end, Source::Growing(self)),
@@ -90,10 +100,19 @@ impl Source {
             opened @ Self::Opened(_) => (0, opened),
         };
         let chunk = match &mut source {
-            Self::Growing(Following { growing, left, turn_bytes, under_way, line, .. }) => {
+            Self::Growing(following) => {
+                let Following { growing, left, turn_bytes, under_way, line, chunks, .. } =
+                    following;
                 let wanted = to - left.start;
                 let allowed = poll_fn(|cx| under_way.poll_allowed(cx, wanted)).await;
-                let chunk = read(growing, left.start, left.start + allowed, *line).await?;
+                let copy = growing.copy();
+                let chunk = match (line, copy.bytes()) {
+                    (Line::Plain(_), Some(bytes)) => {
+                        let part = left.start..left.start + allowed.min(SLICE_BYTES);
+                        slice(copy, bytes, part).await
+                    }
+                    _ => poll_fn(|cx| chunks.poll(cx, copy, left.start, allowed)).await?,
+                };
                 let length = chunk.len() as u64;
                 left.start += length;
                 *turn_bytes += length;
@@ -109,26 +128,16 @@ impl Source {
     }
 }
 
-/// Some of the bytes between two positions of a growing package. What has just
-/// been written is in memory. What is there no longer, because this reader is
-/// far behind, must not hold up the others of this worker.
-async fn read(growing: &Arc<Growing>, at: u64, to: u64, line: Line) -> io::Result<Bytes> {
-    let copy = growing.copy();
-    if let (Line::Plain, Some(bytes)) = (line, copy.bytes()) {
-        let part = at as usize..to.min(at + SLICE_BYTES) as usize;
-        if !copy.is_resident(&part) {
-            let (copy, part) = (copy.clone(), part.clone());
-            tasks::blocking(move || copy.fill(part)).await;
-        }
-        return Ok(bytes.slice(part));
+/// Some of the bytes of a growing package. What has just been written is in
+/// memory. What is there no longer, because this reader is far behind, must not
+/// hold up the others of this worker.
+async fn slice(copy: &Arc<Opened>, bytes: &Bytes, part: Range<u64>) -> Bytes {
+    let part = part.start as usize..part.end as usize;
+    if !copy.is_resident(&part) {
+        let (copy, part) = (copy.clone(), part.clone());
+        tasks::blocking(move || copy.fill(part)).await;
     }
-    let length = (to - at).min(CHUNK_BYTES) as usize;
-    let copy = copy.clone();
-    tasks::blocking(move || {
-        let mut chunk = vec![0; length];
-        copy.file().read_exact_at(&mut chunk, at).map(|()| chunk.into())
-    })
-    .await
+    bytes.slice(part)
 }
 
 #[cfg(test)]
@@ -170,14 +179,14 @@ mod tests {
     async fn the_rest_comes_from_the_open_copy_or_from_the_same_file() {
         let (zip, id) = (zip_of(3 << 20), "m".parse().unwrap());
         let size = zip.len() as u64;
-        use Line::{Plain, Tls};
+        let plain = Line::default;
         for (mapped, with_copy, line) in [
-            (true, true, Plain),
-            (true, false, Plain),
-            (true, true, Tls),
-            (true, false, Tls),
-            (false, true, Plain),
-            (false, false, Plain),
+            (true, true, plain()),
+            (true, false, plain()),
+            (true, true, Line::Tls),
+            (true, false, Line::Tls),
+            (false, true, plain()),
+            (false, false, plain()),
         ] {
             let folder = tempfile::tempdir().unwrap();
             let store = Store::open(folder.path()).unwrap().0;
@@ -189,7 +198,7 @@ mod tests {
             let traffic = Arc::<Traffic>::default();
             let body = |part: Range<u64>| {
                 let under_way = UnderWay::begin(traffic.unlimited_place(), part.end - part.start);
-                Following::new(grower.growing().clone(), part, under_way, line).into_body()
+                Following::new(grower.growing().clone(), part, under_way, line.clone()).into_body()
             };
             let whole_and_part = [body(0..size), body(1..size - 1)];
             let [mut whole, mut part] = whole_and_part.map(Body::into_data_stream);
@@ -232,8 +241,8 @@ mod tests {
         let mut pending = store.begin(&"m".parse().unwrap(), Some(size), u64::MAX).unwrap();
         let grower = Grower::begin(&pending, size, None).unwrap();
         let under_way = UnderWay::begin(Arc::<Traffic>::default().unlimited_place(), size);
-        let body =
-            Following::new(grower.growing().clone(), 0..size, under_way, Line::Plain).into_body();
+        let body = Following::new(grower.growing().clone(), 0..size, under_way, Line::default())
+            .into_body();
         let mut chunks = body.into_data_stream();
         pending.write(&zip[..4 << 20]).unwrap();
         grower.grew(4 << 20);
@@ -260,8 +269,9 @@ mod tests {
         grower.grew(4 << 20);
         let begun = || {
             let under_way = UnderWay::begin(Arc::<Traffic>::default().unlimited_place(), size);
-            let body = Following::new(grower.growing().clone(), 0..size, under_way, Line::Plain)
-                .into_body();
+            let body =
+                Following::new(grower.growing().clone(), 0..size, under_way, Line::default())
+                    .into_body();
             let mut chunks = body.into_data_stream();
             let first = chunks.poll_next_unpin(&mut Context::from_waker(Waker::noop()));
             (first.is_ready(), chunks)
@@ -285,9 +295,10 @@ mod tests {
         let grower = Grower::begin_unmapped(&pending, size);
         let traffic = Arc::<Traffic>::default();
         let under_way = UnderWay::begin(traffic.unlimited_place(), size - 10);
-        let body =
-            Following::new(grower.growing().clone(), 10..size, under_way, Line::Plain).into_body();
+        let body = Following::new(grower.growing().clone(), 10..size, under_way, Line::default())
+            .into_body();
         let mut chunks = body.into_data_stream();
+        const CHUNK_BYTES: u64 = 64 << 10;
         let half = 10 + 3 * CHUNK_BYTES as usize + 5;
         pending.write(&zip[..half]).unwrap();
         grower.grew(half as u64);

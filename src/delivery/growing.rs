@@ -25,7 +25,7 @@ pub fn respond<E>(
     growing: &Arc<Growing>,
     file_name: &str,
     place: impl FnOnce() -> Result<Place, E>,
-    line: Line,
+    line: &Line,
 ) -> Result<Option<Response<Body>>, E> {
     let size = growing.total_bytes();
     let etag = growing.sha256().map(|sha256| format!("\"{sha256}\""));
@@ -42,7 +42,7 @@ pub fn respond<E>(
     let body = match &part {
         Some(range) if method == Method::GET => {
             let under_way = UnderWay::begin(place()?, range.end - range.start);
-            Following::new(growing.clone(), range.clone(), under_way, line).into_body()
+            Following::new(growing.clone(), range.clone(), under_way, line.clone()).into_body()
         }
         Some(_) => Body::empty(),
         None => Body::from(explanation(status)),

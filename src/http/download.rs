@@ -120,7 +120,7 @@ async fn deliver(
             Found::Growing(growing) => {
                 let name = file_name(&id);
                 let early =
-                    delivery::growing::respond(method, headers, &growing, &name, &mut place, line);
+                    delivery::growing::respond(method, headers, &growing, &name, &mut place, &line);
                 match early.transpose() {
                     Some(answer) => Ok(answer),
                     None => Err(fetch.obtain(&id, &client).await.map_err(refused)?),
@@ -128,7 +128,7 @@ async fn deliver(
             }
         };
         let answer = early.unwrap_or_else(|package| {
-            delivery::respond(method, headers, package, besides, place, line)
+            delivery::respond(method, headers, package, besides, place, &line)
         });
         match answer {
             Ok(answer) => return Ok(answer),

@@ -2,23 +2,30 @@
 
 use axum::http::Extensions;
 
+use super::socket::Lending;
+
 /// Whether what is sent is encrypted on its way. Then somebody in this process
 /// reads it, which must not be done with what is mapped (see `store/mapping`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Over a plain line, the socket can send a file's bytes without them.
+#[derive(Clone, Debug)]
 pub enum Line {
-    Plain,
+    Plain(Lending),
     Tls,
 }
 
 impl Line {
     /// Of a request; one that says nothing came over a plain line.
     pub fn of(extensions: &Extensions) -> Self {
-        extensions.get().copied().unwrap_or(Self::Plain)
+        extensions.get().cloned().unwrap_or_default()
     }
 
-    pub(super) fn note(self, extensions: &mut Extensions) {
-        if self == Self::Tls {
-            extensions.insert(self);
-        }
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls)
+    }
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self::Plain(Lending::default())
     }
 }

@@ -42,7 +42,7 @@ pub(super) async fn connection(
         Ok(Ok(Begun::Plain(stream))) => {
             let router = redirect(Onward::SamePort);
             let answers = Answers { at_once: None, router, ..answers };
-            super::connection(stream, peer, Line::Plain, answers, ends).await;
+            super::plain(stream, peer, answers, ends).await;
         }
         Ok(Err(error)) => debug!("no TLS with {peer}: {error}"),
         Err(_) => debug!("no TLS with {peer}: it took too long"),

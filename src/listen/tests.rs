@@ -89,7 +89,7 @@ async fn who_does_not_finish_asking_is_dropped_in_time() {
     let serving = connection(
         server,
         peer,
-        Line::Plain,
+        Line::default(),
         router.into(),
         Ends { stop: end.clone(), abort: end, activity: Arc::new(Activity::new(Instant::now())) },
     );
@@ -257,15 +257,17 @@ async fn where_an_address_has_all_it_may_its_own_idle_ones_give_way() {
 }
 
 #[tokio::test]
-async fn the_kernel_holds_no_more_for_a_slow_reader_than_it_is_told() {
+async fn each_connection_has_what_was_set_of_the_listening_socket() {
     let listener = here();
     let client = TcpStream::connect(listener.address()).await.unwrap();
     let (stream, _) = listener.socket.accept().await.unwrap();
-    let untouched = SockRef::from(&client).send_buffer_size().unwrap();
+    let [client, stream] = [&client, &stream].map(SockRef::from);
+    let untouched = client.send_buffer_size().unwrap();
     // What this kernel makes of such a wish.
-    SockRef::from(&client).set_send_buffer_size(256 << 10).unwrap();
-    let bound = SockRef::from(&client).send_buffer_size().unwrap();
+    client.set_send_buffer_size(SEND_BUFFER_BYTES).unwrap();
+    let bound = client.send_buffer_size().unwrap();
     assert_ne!(bound, untouched, "or else nothing is seen here");
-    tune(&stream).unwrap();
-    assert_eq!(SockRef::from(&stream).send_buffer_size().unwrap(), bound);
+    assert_eq!(stream.send_buffer_size().unwrap(), bound);
+    assert!(stream.tcp_nodelay().unwrap());
+    assert_eq!(stream.tcp_user_timeout().unwrap(), Some(READ_TIMEOUT));
 }

@@ -6,7 +6,7 @@ use axum::{
     Json,
     body::Body,
     extract::{Path, Request, State},
-    http::{HeaderMap, Method, StatusCode, Uri, header, uri::Authority},
+    http::{HeaderMap, Method, StatusCode, header, request::Parts, uri::Authority},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -55,7 +55,7 @@ async fn sent(server: &Arc<Server>, id: PackageId, request: Request) -> Result<R
             let answer = redirect_to(&chosen, &id)?;
             (Some(chosen.node_id), answer)
         }
-        None => (None, deliver(server, &id, &asked.method, &asked.headers).await?),
+        None => (None, deliver(server, &id, &asked).await?),
     };
     // Not who only asks whether there is something new.
     if asked.method == Method::GET && (node.is_some() || answer.status().is_success()) {
@@ -69,26 +69,24 @@ async fn sent(server: &Arc<Server>, id: PackageId, request: Request) -> Result<R
 pub async fn direct(
     State(server): Shared,
     PathId(id): PathId,
-    method: Method,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, Refusal> {
     server.book().get(&id)?;
-    deliver(&server, &id, &method, &headers).await
+    deliver(&server, &id, &request.into_parts().0).await
 }
 
 /// The static file that `active/meetings` offers.
 pub async fn offered_file(
     State(server): Shared,
     Path(name): Path<String>,
-    uri: Uri,
-    method: Method,
-    headers: HeaderMap,
+    request: Request,
 ) -> Response {
+    let (asked, _) = request.into_parts();
     let known = id_of_file(&name).filter(|id| server.book().find(id.as_str()).is_some());
-    let Some(id) = known else { return wire::not_found(uri).await };
-    match deliver(&server, &id, &method, &headers).await {
+    let Some(id) = known else { return wire::not_found(asked.uri).await };
+    match deliver(&server, &id, &asked).await {
         // Theirs is a plain file: it is there or not.
-        Err(Refusal::NoPackage) => wire::not_found(uri).await,
+        Err(Refusal::NoPackage) => wire::not_found(asked.uri).await,
         other => other.into_response(),
     }
 }
@@ -157,12 +155,7 @@ fn redirect_to(node: &Candidate, id: &PackageId) -> Result<Response, Refusal> {
         .map_err(|error| Refusal::Storage(error.to_string()))
 }
 
-async fn deliver(
-    server: &Server,
-    id: &PackageId,
-    method: &Method,
-    headers: &HeaderMap,
-) -> Result<Response, Refusal> {
+async fn deliver(server: &Server, id: &PackageId, asked: &Parts) -> Result<Response, Refusal> {
     let (store, wanted) = (server.store.clone(), id.clone());
     let opened = store.package(id).await?;
     let unverified =
@@ -171,8 +164,8 @@ async fn deliver(
         Some(package) => {
             let besides = |id: &PackageId| (file_name(id), HeaderMap::new());
             let place = || Ok(server.traffic.unlimited_place());
-            // It speaks plain HTTP; TLS is for a proxy before it.
-            delivery::respond(method, headers, package, besides, place, Line::Plain)
+            let line = Line::of(&asked.extensions);
+            delivery::respond(&asked.method, &asked.headers, package, besides, place, &line)
         }
         None if unverified => {
             server.wake.verifier.notify_one();

@@ -178,7 +178,8 @@ mod tests {
         let broken = package.0.manifest.id.clone();
         assert_eq!(broken.as_str(), "broken");
         // It ends before its size once it is open.
-        let file = File::options().write(true).open(folder.path().join("meeting_broken/package.zip"));
+        let file =
+            File::options().write(true).open(folder.path().join("meeting_broken/package.zip"));
         file.unwrap().set_len(10).unwrap();
         assert!(check(&store, package).await.is_err());
         let next = due(&store, &HashSet::from([broken])).await.unwrap();

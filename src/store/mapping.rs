@@ -15,7 +15,7 @@
 //!   and inode before each download, so none begins from such a file. One that
 //!   is under way then gets its bytes from the kernel: they go from the mapping
 //!   to a socket by `writev`, which answers EFAULT where the file has become
-//!   shorter, and the connection breaks. Nothing in this process reads the
+//!   shorter, or by `sendfile`, which finds its end, and the connection breaks. Nothing in this process reads the
 //!   bytes itself, which is what would end it by SIGBUS. That holds for plain
 //!   sockets only: whoever encrypts has to read, and must use
 //!   [`Opened::file`](super::Opened::file) instead.

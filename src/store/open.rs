@@ -25,7 +25,7 @@ use rustix::fs::Advice;
 use tokio::sync::Semaphore;
 
 use super::mapping::Mapping;
-use crate::package::FileStamp;
+use crate::{listen::Lend, package::FileStamp};
 
 /// More are open at a time only while downloads hold them: each costs a
 /// descriptor, of which connections want most.
@@ -235,6 +235,19 @@ impl Opened {
         if self.idle.load(Ordering::Relaxed) != 0 {
             self.idle.store(0, Ordering::Relaxed);
         }
+    }
+}
+
+impl Lend for Opened {
+    fn position_of(&self, slice: &[u8]) -> Option<u64> {
+        let mapping = self.bytes()?.as_ptr_range();
+        let within = slice.as_ptr_range();
+        let is_within = mapping.start <= within.start && within.end <= mapping.end;
+        is_within.then(|| within.start.addr() as u64 - mapping.start.addr() as u64)
+    }
+
+    fn file(&self) -> &File {
+        &self.file
     }
 }
 
