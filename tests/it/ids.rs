@@ -92,7 +92,8 @@ async fn any_text_is_synced_served_kept_and_removed() {
             matches!(removed.status(), StatusCode::OK | StatusCode::NOT_FOUND).then_some(())
         })
         .await;
-        assert!(!node.storage().join(format!("meeting_{id}")).exists(), "{id}");
+        let folder = node.storage().join(format!("meeting_{id}"));
+        until("its folder is gone", async || (!folder.exists()).then_some(())).await;
     }
     node.shut_down().await;
 }
