@@ -24,7 +24,7 @@ use std::{
 };
 
 use thiserror::Error;
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -51,6 +51,9 @@ const OBTAIN_TRIES: usize = 3;
 /// Ids are free to invent: while the main server hangs, clients may not heap up
 /// pulls of what is not a meeting. Active meetings are pulled beyond it.
 const MAX_FLIGHTS: usize = 256;
+/// Pulls that begin together look at the disk before they wait for their places:
+/// a thousand of them must not take a thread each for that.
+const DISK_LOOKS: usize = 4;
 /// Of these, one address may cause so many: the tablets of a venue that share one
 /// ask for the same few packages.
 const MAX_FLIGHTS_PER_CLIENT: usize = 16;
@@ -198,6 +201,8 @@ struct Inner {
     connector: Arc<Connector>,
     tasks: Tasks,
     gate: Gate,
+    /// For looking whether a package lies on disk.
+    disk_looks: Semaphore,
     state: Mutex<State>,
     allowance: Mutex<room::Allowance>,
     pulled_bytes: AtomicU64,
@@ -241,6 +246,7 @@ impl Fetch {
             connector,
             tasks,
             gate,
+            disk_looks: Semaphore::new(DISK_LOOKS),
             state: Mutex::new(state),
             allowance: Mutex::default(),
             pulled_bytes: AtomicU64::new(0),

@@ -122,7 +122,11 @@ impl Inner {
     /// and taken as it is; one that is damaged is removed.
     pub(super) async fn adopt(&self, id: &PackageId) -> Option<Arc<Stored>> {
         let (store, looking, wanted) = (self.board.store(), self.board.store(), id.clone());
-        if !tasks::blocking(move || looking.has_unverified(&wanted)).await {
+        let unverified = {
+            let _turn = self.disk_looks.acquire().await;
+            tasks::blocking(move || looking.has_unverified(&wanted)).await
+        };
+        if !unverified {
             return None;
         }
         let verify = self.settings.current().storage.verify;
