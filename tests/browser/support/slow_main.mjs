@@ -167,14 +167,15 @@ export class SlowMain {
           title: meeting.title,
           time: "09:00",
           status: "进行中",
-          ...(meeting.zip.length > 0 && { package_url: meeting.packageUrl }),
+          // Offered though it is lost: a node waits for one that is not offered.
+          package_url: meeting.packageUrl,
         }));
     }
   }
 
   async #offered(request, pathname, response) {
     const meeting = this.#active().find((candidate) => candidate.packageUrl === pathname);
-    if (!meeting) return send(response, 404, { detail: "Not Found" });
+    if (!meeting || meeting.zip.length === 0) return send(response, 404, { detail: "Not Found" });
     const headers = {
       "Content-Type": "application/zip",
       ETag: meeting.tag,

@@ -219,6 +219,9 @@ async fn a_main_server_keeps_places_for_others_too() {
         promise: BEGINS,
     };
     attack(of, (FEW, 8250), 1, true, address).await;
-    let of = Attack { fault: "8,300 more at ten addresses say nothing", promise: BEGINS };
+    let of = Attack {
+        fault: "8,300 connections to the main server from ten addresses that say nothing",
+        promise: BEGINS,
+    };
     attack(of, (FEW, 8300), 10, false, address).await;
 }

@@ -7,13 +7,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::Secure;
 use crate::support::{
     ScriptedMain, client,
+    node::free_port,
     process::{NodeFolder, run},
     until, zip_of,
 };
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_http_to_the_nodes_port_is_sent_on_and_arrives() {
