@@ -101,7 +101,9 @@ mod tests {
     const KB: usize = 1 << 10;
 
     /// Milliseconds of waiting for room, and the bytes that found some then.
-    async fn after(fills: &[(u64, usize)], turn: u64) -> Pace {
+    type Fill = (u64, usize);
+
+    async fn after(fills: &[Fill], turn: u64) -> Pace {
         let mut pace = Pace::default();
         let turn = Duration::from_millis(turn);
         pace.took(600 * KB, turn);
@@ -120,7 +122,7 @@ mod tests {
     async fn a_reader_is_slow_that_has_to_be_waited_for() {
         let some = (20, 500 * KB);
         let fast = [(4, 500 * KB), (4, 500 * KB)];
-        let cases: [(&[(u64, usize)], u64, bool); 9] = [
+        let cases: [(&[Fill], u64, bool); 9] = [
             (&[], 0, true),
             (&[(5, 1023 * KB), (500, KB)], 1, true),
             // It makes room within moments,
