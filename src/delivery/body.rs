@@ -23,7 +23,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
 use axum::body::HttpBody;
@@ -144,7 +143,7 @@ impl Download {
                 if source.to_slow() {
                     *ready_to = further(opened, *ready_to, end);
                 }
-                pause.begin(noted(under_way.turn(), source));
+                pause.begin(under_way.turn());
             }
         }
         pause.poll(cx)
@@ -167,24 +166,6 @@ impl Download {
 impl Source {
     fn to_slow(&self) -> bool {
         matches!(self, Self::Mapped(_, Some(lending)) if lending.to_slow())
-    }
-}
-
-/// A turn whose wait its socket learns of, where it cares.
-fn noted(
-    turn: impl Future<Output = ()> + Send + 'static,
-    source: &Source,
-) -> impl Future<Output = ()> + Send + 'static {
-    let lending = match source {
-        Source::Mapped(_, lending) => lending.clone(),
-        Source::Read(_) => None,
-    };
-    async move {
-        let began = Instant::now();
-        turn.await;
-        if let Some(lending) = lending {
-            lending.note_turn(began.elapsed());
-        }
     }
 }
 

@@ -19,76 +19,71 @@ const SLOW: Duration = Duration::from_millis(5);
 /// A reader that needs longer to make room wakes nobody often, and gets no more
 /// of the kernel's memory.
 const IDLE: Duration = Duration::from_millis(250);
-/// A wait is the reader's if it took so many times what a turn to send on takes:
-/// where that is long, it is this machine that comes back late.
-const TURNS: u32 = 4;
 /// So many times in a row it was the reader: once may be chance.
 const SURE: u8 = 2;
 
 /// Of one connection.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Pace {
     /// Since when there has been no room.
     full_since: Option<Instant>,
-    /// How long the reader was waited for the last time, if ever.
+    /// How long there was none the last time, if ever.
     waited: Option<Duration>,
     /// Bytes that found room since then.
     filled: usize,
-    slow_waits: u8,
+    slow_fills: u8,
     lent_buffer: bool,
-}
-
-impl Default for Pace {
-    /// Slow, until it shows otherwise: most are, and who comes for one package
-    /// has no time to show it.
-    fn default() -> Self {
-        Self { full_since: None, waited: None, filled: 0, slow_waits: SURE, lent_buffer: false }
-    }
+    /// The buffer is new, or has grown since it was last filled: there is room
+    /// that the reader has not made.
+    grown: bool,
 }
 
 impl Pace {
     /// Whether the reader is slower than who sends.
     pub fn is_slow(&self) -> bool {
-        self.slow_waits == SURE
+        self.slow_fills == SURE
     }
 
-    /// So many bytes found room; `turn` is how long the last wait for a turn was.
-    pub fn took(&mut self, bytes: usize, turn: Duration) {
-        let waited = self.full_since.take().map(|since| since.elapsed());
-        if let Some(waited) = waited.filter(|waited| *waited >= SLOW.max(turn * TURNS)) {
-            self.slow_waits = SURE.min(self.slow_waits + 1);
-            (self.waited, self.filled) = (Some(waited), 0);
+    pub fn took(&mut self, bytes: usize) {
+        if let Some(since) = self.full_since.take() {
+            (self.waited, self.filled) = (Some(since.elapsed()), 0);
         }
         self.filled = self.filled.saturating_add(bytes);
-        if self.filled >= self.most() {
-            self.slow_waits = 0;
+        if self.filled >= self.room() {
+            self.slow_fills = 0;
         }
     }
 
     /// There was less room than there were bytes.
     pub fn filled_up(&mut self) {
-        self.full_since.get_or_insert_with(Instant::now);
+        if self.full_since.is_some() {
+            return;
+        }
+        self.full_since = Some(Instant::now());
+        let grown = std::mem::take(&mut self.grown);
+        if let Some(waited) = self.waited.filter(|_| !grown) {
+            // Where this machine comes back late, all of it is free by then.
+            let slow = waited >= SLOW && self.filled < self.room();
+            self.slow_fills = if slow { SURE.min(self.slow_fills + 1) } else { 0 };
+        }
     }
 
     /// Another size for the socket's buffer, if it is time for one.
     pub fn buffer(&mut self) -> Option<usize> {
-        let reads_on = self.lent_buffer || self.waited.is_some_and(|waited| waited < IDLE);
-        let lent_buffer = self.is_slow() && reads_on;
+        let lent_buffer =
+            self.is_slow() && (self.lent_buffer || self.waited.is_some_and(|waited| waited < IDLE));
         if lent_buffer == self.lent_buffer {
             return None;
         }
-        self.lent_buffer = lent_buffer;
-        Some(self.asked_for())
+        (self.lent_buffer, self.grown) = (lent_buffer, lent_buffer);
+        Some(if lent_buffer { LENT_BUFFER_BYTES } else { SEND_BUFFER_BYTES })
     }
 
-    fn asked_for(&self) -> usize {
-        if self.lent_buffer { LENT_BUFFER_BYTES } else { SEND_BUFFER_BYTES }
-    }
-
-    /// A slow reader takes no more between two waits: all that the kernel holds,
-    /// which is twice what was asked for, and as much again on the reader's side.
-    fn most(&self) -> usize {
-        4 * self.asked_for()
+    /// The buffer, which is twice what was asked for; as much again may have gone
+    /// to the reader's side of a new one.
+    fn room(&self) -> usize {
+        let asked_for = if self.lent_buffer { LENT_BUFFER_BYTES } else { SEND_BUFFER_BYTES };
+        asked_for * if self.grown { 4 } else { 2 }
     }
 }
 
@@ -100,69 +95,76 @@ mod tests {
 
     const KB: usize = 1 << 10;
 
-    /// Milliseconds of waiting for room, and the bytes that found some then.
     type Fill = (u64, usize);
 
-    async fn after(fills: &[Fill], turn: u64) -> Pace {
+    /// Milliseconds of waiting for room, and the bytes that found some then.
+    async fn after(fills: &[Fill]) -> Pace {
         let mut pace = Pace::default();
-        let turn = Duration::from_millis(turn);
-        pace.took(600 * KB, turn);
+        pace.took(600 * KB);
         pace.filled_up();
         for (waited, filled) in fills {
             advance(Duration::from_millis(*waited)).await;
-            // Asked again before there is room, it is the same wait.
+            pace.took(*filled);
             pace.filled_up();
-            pace.took(*filled, turn);
+            // Asked again before there is room, it is the same wait.
             pace.filled_up();
         }
         pace
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reader_is_slow_that_has_to_be_waited_for() {
-        let some = (20, 500 * KB);
-        let fast = [(4, 500 * KB), (4, 500 * KB)];
-        let cases: [(&[Fill], u64, bool); 9] = [
-            (&[], 0, true),
-            (&[(5, 1023 * KB), (500, KB)], 1, true),
-            // It makes room within moments,
-            (&fast, 0, false),
-            (&[fast[0], fast[1], some], 0, false),
-            (&[fast[0], fast[1], some, fast[0], fast[1]], 0, false),
-            (&[fast[0], fast[1], some, some], 0, true),
-            // takes in bursts,
-            (&[fast[0], fast[1], some, (3, 400 * KB), some, (3, 400 * KB)], 0, true),
-            // or had made room long before this machine came back.
-            (&[(20, 500 * KB), (20, 500 * KB)], 6, false),
-            (&[(20, 500 * KB), (20, 500 * KB)], 5, true),
+    async fn a_reader_is_slow_that_is_waited_for_and_makes_little_room() {
+        let cases: [(&[Fill], bool); 9] = [
+            (&[], false),
+            (&[(5, 511 * KB), (500, KB)], true),
+            // It made room within a moment,
+            (&[(4, 170 * KB)], false),
+            // or all of it while this machine did something else.
+            (&[(20, 512 * KB)], false),
+            (&[(20, 170 * KB), (20, 512 * KB)], false),
+            // Once is not enough to be slow again.
+            (&[(4, 170 * KB), (20, 170 * KB)], false),
+            (&[(4, 170 * KB), (20, 170 * KB), (4, 170 * KB), (20, 170 * KB)], false),
+            (&[(4, 170 * KB), (5, 511 * KB), (5, 511 * KB)], true),
+            (&[(4, 170 * KB), (20, 170 * KB), (20, 170 * KB), (4, 170 * KB)], false),
         ];
-        for (fills, turn, slow) in cases {
-            assert_eq!(after(fills, turn).await.is_slow(), slow, "{fills:?}, {turn}");
+        for (fills, slow) in cases {
+            assert_eq!(after(fills).await.is_slow(), slow, "{fills:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_takes_twice_a_buffer_without_a_wait_is_not_slow() {
-        let mut pace = Pace::default();
-        pace.took(1023 * KB, Duration::ZERO);
+    async fn who_takes_a_buffers_worth_without_a_wait_is_not_slow() {
+        let mut pace = after(&[(20, 170 * KB), (20, 170 * KB)]).await;
+        pace.took(511 * KB);
         assert!(pace.is_slow());
-        pace.took(KB, Duration::ZERO);
+        pace.took(KB);
         assert!(!pace.is_slow());
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_who_is_slow_and_reads_on_gets_a_larger_buffer_and_while_so() {
+        let fill = |waited| (waited, 170 * KB);
+        let mut pace = after(&[fill(20), fill(20)]).await;
+        assert_eq!((pace.buffer(), pace.buffer()), (Some(LENT_BUFFER_BYTES), None));
+        pace.took(4 * LENT_BUFFER_BYTES - 1);
+        pace.filled_up();
+        assert_eq!(
+            (pace.is_slow(), pace.buffer()),
+            (true, None),
+            "it was the kernel that made room"
+        );
+        advance(Duration::from_secs(1)).await;
+        pace.took(170 * KB);
+        pace.filled_up();
+        assert_eq!(pace.buffer(), None, "it has it, and takes no more of it");
+        advance(Duration::from_millis(1)).await;
+        pace.took(170 * KB);
+        pace.filled_up();
+        assert_eq!(pace.buffer(), Some(SEND_BUFFER_BYTES));
         for (waited, size) in [(249, Some(LENT_BUFFER_BYTES)), (250, None), (251, None)] {
-            let mut pace = after(&[(waited, 170 * KB)], 0).await;
+            let mut pace = after(&[fill(waited), fill(waited)]).await;
             assert_eq!((pace.is_slow(), pace.buffer()), (true, size), "{waited} ms");
         }
-        assert_eq!(after(&[], 0).await.buffer(), None, "nothing is known of it");
-        let mut pace = after(&[(20, 170 * KB)], 0).await;
-        assert_eq!((pace.buffer(), pace.buffer()), (Some(LENT_BUFFER_BYTES), None));
-        advance(Duration::from_secs(1)).await;
-        pace.took(4 * LENT_BUFFER_BYTES - KB, Duration::ZERO);
-        assert_eq!(pace.buffer(), None, "it has it, and takes no more of it");
-        pace.took(KB, Duration::ZERO);
-        assert_eq!((pace.is_slow(), pace.buffer()), (false, Some(SEND_BUFFER_BYTES)));
     }
 }

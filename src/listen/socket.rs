@@ -1,7 +1,7 @@
-//! A plain connection's socket. A reader that is slower than this machine, or of
-//! whom nothing is known yet, is sent files by `sendfile`, which lends the page
-//! cache's pages to the network and copies nothing. One that takes all there is
-//! gets them by `writev` from the mapping: over loopback that is quicker, as the
+//! A plain connection's socket. A reader that has been slower than this machine
+//! twice in a row is sent files by `sendfile`, which lends the page cache's pages
+//! to the network and copies nothing. One that takes all there is, or of whom
+//! nothing is known yet, gets them by `writev` from the mapping: over loopback that is quicker, as the
 //! reader finds in the processor's cache what was just copied.
 
 use std::{
@@ -11,10 +11,9 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use rustix::{
@@ -48,7 +47,6 @@ struct Lent {
     /// open its mapping is there, and no other bytes have addresses of it.
     file: Mutex<Option<(Weak<dyn Lend>, u64)>>,
     to_slow: AtomicBool,
-    turn_us: AtomicU64,
 }
 
 impl Lending {
@@ -63,16 +61,6 @@ impl Lending {
     /// once is best given at once.
     pub fn to_slow(&self) -> bool {
         self.0.to_slow.load(Ordering::Relaxed)
-    }
-
-    /// Tells how long a wait for a turn to send on was.
-    pub fn note_turn(&self, waited: Duration) {
-        let waited = waited.as_micros().try_into().unwrap_or(u64::MAX);
-        self.0.turn_us.store(waited, Ordering::Relaxed);
-    }
-
-    fn turn(&self) -> Duration {
-        Duration::from_micros(self.0.turn_us.load(Ordering::Relaxed))
     }
 
     fn find(&self, slice: &[u8]) -> Option<(Arc<dyn Lend>, u64)> {
@@ -122,7 +110,7 @@ impl Socket {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         match &written {
             Poll::Ready(Ok(written)) => {
-                self.pace.took(*written, self.lending.turn());
+                self.pace.took(*written);
                 if *written < bufs.iter().map(|buf| buf.len()).sum() {
                     self.filled_up();
                 }
@@ -146,7 +134,7 @@ impl Socket {
                 // Somebody has cut the file short.
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 Ok(sent) => {
-                    self.pace.took(sent, self.lending.turn());
+                    self.pace.took(sent);
                     if sent < length && self.is_full() {
                         self.filled_up();
                     }
