@@ -1,8 +1,9 @@
 //! A plain connection's socket. A reader that has been slower than this machine
 //! twice in a row is sent files by `sendfile`, which lends the page cache's pages
 //! to the network and copies nothing. One that takes all there is, or of whom
-//! nothing is known yet, gets them by `writev` from the mapping: over loopback that is quicker, as the
-//! reader finds in the processor's cache what was just copied.
+//! nothing is known yet, gets them by `writev` from the mapping: over loopback
+//! that is quicker, as the reader finds in the processor's cache what was just
+//! copied.
 
 use std::{
     fmt,
