@@ -18,12 +18,13 @@ use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
 use crate::{
+    clock::now_s,
     listen::Connections,
     live::Live,
     machine::Machine,
     package::{PackageId, Sha256},
     protocol::{ActiveMeeting, UnservedMeeting},
-    store::{Store, now_s},
+    store::Store,
     tls,
     wire::{feed::History, health::Health},
 };

@@ -72,6 +72,8 @@ pub mod systemd;
 pub mod metrics;
 /// Supervised background tasks and shutdown.
 pub mod tasks;
+/// The time of day.
+pub mod clock;
 /// So many bytes per second, shared evenly.
 pub mod pacer;
 /// Whether a loop still comes round.

@@ -28,7 +28,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use thiserror::Error;
@@ -36,6 +36,7 @@ use tracing::warn;
 
 use crate::{
     atomic::{self, FolderLock},
+    clock::now_s,
     package::{FileStamp, Manifest, PackageId},
     tasks,
 };
@@ -387,11 +388,6 @@ fn stamp(metadata: &Metadata) -> FileStamp {
 /// Packages are the only thing that grows without being asked; less than that
 /// is soon none.
 pub const LOW_DISK_BYTES: u64 = 512 << 20;
-
-/// Seconds since 1970.
-pub fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
 
 #[cfg(test)]
 pub(crate) mod tests {

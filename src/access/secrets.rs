@@ -10,7 +10,7 @@ use sha2::Digest;
 use subtle::ConstantTimeEq;
 
 use super::{VaultError, session::Key};
-use crate::{package::Sha256, store::now_s};
+use crate::{clock::now_s, package::Sha256};
 
 /// A one-time code that nobody used until then is of no use.
 const CODE_LASTS_S: u64 = 3600;

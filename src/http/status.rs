@@ -16,12 +16,12 @@ use serde_json::json;
 
 use crate::{
     board::{Board, Presence, Sync},
+    clock::now_s,
     config::{Config, Settings},
     delivery::Traffic,
     fetch::{Fetch, Progress},
     machine::Machine,
     package::PackageId,
-    store::now_s,
     wire::{
         problem::Problem,
         snapshot::{Items, Snapshot},

@@ -34,11 +34,12 @@ use super::{
 };
 use crate::{
     access::Access,
+    clock::now_s,
     config::Verify,
     delivery::Traffic,
     metrics::Limit,
     package::{PackageId, Route, Sha256, Source, Validators},
-    store::{Provenance, Store, StoreError, Stored, now_s, verify::VerifyError},
+    store::{Provenance, Store, StoreError, Stored, verify::VerifyError},
     tasks,
     wire::{
         feed::{Feed, History},

@@ -21,10 +21,11 @@ use super::{
 };
 use crate::{
     board::{self, Active, Failing, Fault},
+    clock::now_s,
     fetch::{Catalogue, Offer, Phase, Progress, Reason, belongs},
     package::{PackageId, Sha256},
     protocol::{ActiveMeeting, MAX_MEETINGS, MeetingStatus, OfferedPackage, UnservedMeeting},
-    store::{Store, now_s},
+    store::Store,
     upstream::Seen,
 };
 

@@ -22,11 +22,11 @@ use tracing::{debug, info, warn};
 use super::address::{self, Advertised};
 use crate::{
     board::{self, Answered, Board, Cause, Doubt, Fault},
+    clock::now_s,
     config::{Config, Settings},
     delivery::Traffic,
     fetch::belongs,
     protocol::{Heartbeat, HeldPackage, MeetingRef, NodeReport, Registration, Unregistration},
-    store::now_s,
     upstream::{Connector, Upstream},
 };
 

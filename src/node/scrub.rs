@@ -8,9 +8,10 @@ use tracing::{debug, error, warn};
 
 use crate::{
     board::{Board, Checked, Counts},
+    clock::now_s,
     package::PackageId,
     store::{
-        Package, Store, StoreError, now_s,
+        Package, Store, StoreError,
         reread::{self, CHUNK_BYTES},
     },
     tasks,

@@ -29,11 +29,12 @@ use super::{
 };
 use crate::{
     board::{self, Answered, Board},
+    clock::now_s,
     config::Settings,
     fetch::{Fetch, Outcome, PullError, Reason},
     metrics::Limit,
     package::PackageId,
-    store::{Store, now_s},
+    store::Store,
     upstream::{Connector, UpstreamError},
 };
 

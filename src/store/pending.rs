@@ -7,7 +7,7 @@ use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
 use tracing::{debug, warn};
 
 use super::{
-    Store, StoreError, Stored, now_s,
+    Store, StoreError, Stored,
     room::Room,
     stamp,
     trail::Trail,
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     atomic::{self, Durable, Scratch},
+    clock::now_s,
     config::Verify,
     package::{Manifest, PackageId, Sha256, Source},
 };

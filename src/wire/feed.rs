@@ -21,7 +21,7 @@ use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
 use super::{detail, snapshot::Snapshot};
-use crate::{listen::of_one_machine, store::now_s};
+use crate::{clock::now_s, listen::of_one_machine};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Proxies close what is silent for a minute; and a page learns by it that

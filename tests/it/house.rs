@@ -25,13 +25,13 @@ const FLOORS: &[&[&str]] = &[
     &["tls"],
     &["config"],
     &["systemd", "atomic"],
-    &["tasks", "live", "metrics", "pacer", "pulse"],
+    &["clock", "tasks", "live", "metrics", "pacer", "pulse"],
 ];
 
 /// What the main server shares with the node, and nothing else.
 const MASTERS: &[&str] = &[
     "access", "delivery", "wire", "store", "protocol", "package", "listen", "config", "tasks",
-    "atomic", "metrics", "pulse", "tls",
+    "atomic", "metrics", "pulse", "tls", "clock",
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {
