@@ -14,7 +14,6 @@ use std::{
     },
 };
 
-use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
 use crate::{
@@ -23,7 +22,7 @@ use crate::{
     live::Live,
     machine::Machine,
     package::{PackageId, Sha256},
-    protocol::{ActiveMeeting, UnservedMeeting},
+    protocol::{ActiveMeeting, Fault, UnservedMeeting},
     store::Store,
     tls,
     wire::{feed::History, health::Health},
@@ -95,52 +94,11 @@ impl Wishes {
     }
 }
 
-/// What went wrong: the kind, which a page can put in any language, and the
-/// text with the details.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    pub cause: Cause,
-    pub text: String,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
 /// A file of certificates or keys that is not used for what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unused {
     pub file: PathBuf,
     pub text: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub enum Cause {
-    /// Nothing listens there.
-    Refused,
-    Unreachable,
-    Timeout,
-    HttpStatus,
-    /// The main server asks for a key that was not sent, or another one.
-    Key,
-    /// An answer that makes no sense: perhaps another server's.
-    Unreadable,
-    NotFound,
-    /// The main server has the meeting, but no package for it.
-    NoPackage,
-    Interrupted,
-    Stalled,
-    TooSlow,
-    /// Not a good archive, or not the announced one.
-    Damaged,
-    NoRoom,
-    Disk,
-    Busy,
-    Other,
 }
 
 /// How the node stands with the main server.

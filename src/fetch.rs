@@ -29,12 +29,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
-    board::{Board, Cause, Fault, PullEnd},
+    board::{Board, PullEnd},
     config::{Config, Settings},
     listen::of_one_machine,
     metrics::Limit,
     pacer::Pacer,
     package::{PackageId, Route, Sha256},
+    protocol::{Cause, Fault},
     store::{Package, StoreError, Stored, growing::Growing},
     tasks::Tasks,
     upstream::{Connector, UpstreamError},

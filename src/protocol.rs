@@ -6,6 +6,7 @@
 //! and says so when it could not make sense of something, because nothing may
 //! be deleted on the strength of an answer that was not understood.
 
+mod fault;
 mod list;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use sha2::{Digest, Sha256 as Hasher};
 use thiserror::Error;
 
 use crate::package::{PackageId, Sha256};
+pub use fault::{Cause, Fault};
 pub use list::MAX_MEETINGS;
 use list::{Item, List, Listed};
 

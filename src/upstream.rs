@@ -15,11 +15,11 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
-    board::{Cause, Fault},
     config::{Config, Secret},
     package::{PackageId, Sha256, Validators, sha256_of_field},
     protocol::{
-        self, Heartbeat, MeetingStatus, OfferedPackage, Registration, Unreadable, Unregistration,
+        self, Cause, Fault, Heartbeat, MeetingStatus, OfferedPackage, Registration, Unreadable,
+        Unregistration,
     },
     tls::{self, TrustFiles},
 };

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use super::Cause;
 use crate::{
-    metrics::{Counter, Histogram, Label, Limit, Tally, histogram::PULLS, labels},
+    metrics::{Counter, Histogram, Limit, Tally, histogram::PULLS, labels},
+    protocol::Cause,
     store::verify::VerifyError,
 };
 
@@ -95,66 +95,5 @@ labels! {
         Found => "found_on_disk",
         /// Stored and verified long ago.
         ReadAgain => "read_again",
-    }
-}
-
-impl Label for Cause {
-    const ALL: &'static [Self] = &[
-        Self::Refused,
-        Self::Unreachable,
-        Self::Timeout,
-        Self::HttpStatus,
-        Self::Key,
-        Self::Unreadable,
-        Self::NotFound,
-        Self::NoPackage,
-        Self::Interrupted,
-        Self::Stalled,
-        Self::TooSlow,
-        Self::Damaged,
-        Self::NoRoom,
-        Self::Disk,
-        Self::Busy,
-        Self::Other,
-    ];
-
-    fn text(self) -> &'static str {
-        match self {
-            Self::Refused => "refused",
-            Self::Unreachable => "unreachable",
-            Self::Timeout => "timeout",
-            Self::HttpStatus => "http_status",
-            Self::Key => "key",
-            Self::Unreadable => "unreadable",
-            Self::NotFound => "not_found",
-            Self::NoPackage => "no_package",
-            Self::Interrupted => "interrupted",
-            Self::Stalled => "stalled",
-            Self::TooSlow => "too_slow",
-            Self::Damaged => "damaged",
-            Self::NoRoom => "no_room",
-            Self::Disk => "disk",
-            Self::Busy => "busy",
-            Self::Other => "other",
-        }
-    }
-
-    fn place(self) -> usize {
-        self as usize
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn causes_are_in_their_places_under_the_names_that_pages_get() {
-        for (place, cause) in Cause::ALL.iter().enumerate() {
-            assert_eq!(cause.place(), place);
-            assert_eq!(serde_json::json!(cause), cause.text());
-        }
-        // The last one of the enum: none is missing from the list.
-        assert_eq!(Cause::Other.place() + 1, Cause::ALL.len());
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Outcome, PullError, Reason};
-use crate::{board::Fault, clock::now_s, package::PackageId, store::growing::Growing};
+use crate::{clock::now_s, package::PackageId, protocol::Fault, store::growing::Growing};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

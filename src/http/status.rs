@@ -259,11 +259,10 @@ fn sync_status(sync: &Sync, under_way: &HashMap<PackageId, Progress>) -> String 
 mod tests {
     use super::*;
     use crate::{
-        board::{Cause, Failing, Fault},
-        fetch::Phase,
-        fetch::Reason,
+        board::Failing,
+        fetch::{Phase, Reason},
         package::Sha256,
-        protocol::{ActiveMeeting, UnservedMeeting},
+        protocol::{ActiveMeeting, Cause, Fault, UnservedMeeting},
     };
 
     fn id() -> PackageId {

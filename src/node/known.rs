@@ -20,11 +20,13 @@ use super::{
     poll,
 };
 use crate::{
-    board::{self, Active, Failing, Fault},
+    board::{self, Active, Failing},
     clock::now_s,
     fetch::{Catalogue, Offer, Phase, Progress, Reason, belongs},
     package::{PackageId, Sha256},
-    protocol::{ActiveMeeting, MAX_MEETINGS, MeetingStatus, OfferedPackage, UnservedMeeting},
+    protocol::{
+        ActiveMeeting, Fault, MAX_MEETINGS, MeetingStatus, OfferedPackage, UnservedMeeting,
+    },
     store::Store,
     upstream::Seen,
 };

@@ -21,12 +21,14 @@ use tracing::{debug, info, warn};
 
 use super::address::{self, Advertised};
 use crate::{
-    board::{self, Answered, Board, Cause, Doubt, Fault},
+    board::{self, Answered, Board, Doubt},
     clock::now_s,
     config::{Config, Settings},
     delivery::Traffic,
     fetch::belongs,
-    protocol::{Heartbeat, HeldPackage, MeetingRef, NodeReport, Registration, Unregistration},
+    protocol::{
+        Cause, Fault, Heartbeat, HeldPackage, MeetingRef, NodeReport, Registration, Unregistration,
+    },
     upstream::{Connector, Upstream},
 };
 

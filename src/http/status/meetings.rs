@@ -6,10 +6,10 @@ use std::{collections::HashMap, sync::Arc};
 use serde::Serialize;
 
 use crate::{
-    board::{Cause, Failing, Fault, Sync},
+    board::{Failing, Sync},
     fetch::{Phase, Progress},
     package::{PackageId, Sha256},
-    protocol::ActiveMeeting,
+    protocol::{ActiveMeeting, Cause, Fault},
     store::Stored,
     wire::snapshot::Items,
 };

@@ -197,7 +197,7 @@ fn crowd(connections: &Connections) -> Vec<Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::board::{Cause, Fault};
+    use crate::protocol::{Cause, Fault};
 
     fn codes(
         change: impl FnOnce(&mut Config, &mut Presence, &mut Sync, &mut Machine),
