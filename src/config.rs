@@ -22,6 +22,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::package::Verify;
 pub use check::Problem;
 pub use environment::Environment;
 pub use file::{ConfigError, FileDocument, Settings};
@@ -80,16 +81,6 @@ pub struct Storage {
     pub cleanup_threshold: f64,
     pub auto_cleanup: bool,
     pub verify: Verify,
-}
-
-/// How thoroughly a package is checked before it is served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verify {
-    /// The archive's structure and every entry's CRC.
-    Full,
-    /// The archive's structure only.
-    Structure,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -118,6 +118,16 @@ pub fn percent_decoded(segment: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(segment).decode_utf8().ok()
 }
 
+/// How thoroughly a package is checked before it is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verify {
+    /// The archive's structure and every entry's CRC.
+    Full,
+    /// The archive's structure only.
+    Structure,
+}
+
 /// A SHA-256, written as lower-case hex.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]

@@ -392,10 +392,7 @@ pub const LOW_DISK_BYTES: u64 = 512 << 20;
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::{
-        config::Verify,
-        package::{Route, Source, Validators},
-    };
+    use crate::package::{Route, Source, Validators, Verify};
 
     /// A ZIP with one stored entry of `content`.
     pub(crate) fn zip_of(content: &[u8]) -> Vec<u8> {

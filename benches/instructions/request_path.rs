@@ -24,11 +24,11 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use edge_mirror::{
     access::{Access, Vault},
     board::Board,
-    config::{Settings, Verify},
+    config::Settings,
     fetch::Fetch,
     http::{Face, Listening},
     listen::Listener,
-    package::{Route, Source, Validators},
+    package::{Route, Source, Validators, Verify},
     store::{Provenance, Store},
     tasks::Tasks,
     telemetry::Journal,

@@ -4,8 +4,7 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use anyhow::Result;
 use edge_mirror::{
-    config::Verify,
-    package::{Manifest, Route, Source, Validators},
+    package::{Manifest, Route, Source, Validators, Verify},
     store::{Provenance, Store},
 };
 use serde_json::{Value, json};

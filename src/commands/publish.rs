@@ -11,8 +11,7 @@ use tokio_util::io::ReaderStream;
 use super::client::{self, Api, CallError};
 use crate::{
     cli::PublishArgs,
-    config::Verify,
-    package::{MEDIA_TYPE, PackageId, Sha256},
+    package::{MEDIA_TYPE, PackageId, Sha256, Verify},
     store::verify,
     tasks::{self, Interrupt},
     terminal::{

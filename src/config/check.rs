@@ -296,7 +296,7 @@ mod tests {
         assert_eq!((config.shutdown_grace, config.cleanup.grace_seconds), (20, 30));
     }
 
-    use super::super::Verify;
+    use crate::package::Verify;
 
     #[test]
     fn every_problem_is_listed_with_key_value_and_range() {

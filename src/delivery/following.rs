@@ -148,9 +148,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::Verify,
         delivery::{Ended, Traffic},
-        package::{Route, Validators},
+        package::{Route, Validators, Verify},
         store::{
             Provenance, Store,
             growing::Grower,

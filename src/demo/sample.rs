@@ -50,7 +50,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::{config::Verify, store::verify::check_zip};
+    use crate::{package::Verify, store::verify::check_zip};
 
     #[test]
     fn the_sample_is_a_good_package_of_two_files() {

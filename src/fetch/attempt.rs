@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     board::Checked,
-    config::{Config, Verify},
-    package::{PackageId, Route, Sha256, Source, Validators},
+    config::Config,
+    package::{PackageId, Route, Sha256, Source, Validators, Verify},
     protocol::default_title,
     store::{Provenance, StoreError, Stored, growing::Grower},
     tasks,

@@ -35,10 +35,9 @@ use super::{
 use crate::{
     access::Access,
     clock::now_s,
-    config::Verify,
     delivery::Traffic,
     metrics::Limit,
-    package::{PackageId, Route, Sha256, Source, Validators},
+    package::{PackageId, Route, Sha256, Source, Validators, Verify},
     store::{Provenance, Store, StoreError, Stored, verify::VerifyError},
     tasks,
     wire::{

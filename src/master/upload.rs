@@ -25,8 +25,7 @@ use super::{
     server::{Server, uploaded},
 };
 use crate::{
-    config::Verify,
-    package::{PackageId, Sha256, sha256_of_field},
+    package::{PackageId, Sha256, Verify, sha256_of_field},
     store::Pending,
     tasks,
     wire::{self, PathId},

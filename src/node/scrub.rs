@@ -98,7 +98,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::Verify,
+        package::Verify,
         store::tests::{provenance, put, zip_of},
     };
 

@@ -179,7 +179,7 @@ mod tests {
         },
         *,
     };
-    use crate::config::Verify;
+    use crate::package::Verify;
 
     const TOTAL: u64 = HELD_BACK_BYTES + 100;
 

@@ -16,8 +16,7 @@ use super::{
 use crate::{
     atomic::{self, Durable, Scratch},
     clock::now_s,
-    config::Verify,
-    package::{Manifest, PackageId, Sha256, Source},
+    package::{Manifest, PackageId, Sha256, Source, Verify},
 };
 
 /// Without an announced length, room is asked for in steps of this size.

@@ -223,7 +223,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::Verify,
+        package::Verify,
         store::{
             tests::zip_of,
             verify::{check_zip_seen, digest},

@@ -26,7 +26,7 @@ use sha2::{Digest as _, Sha256 as Sha256Hasher};
 use thiserror::Error;
 use walk::walk;
 
-use crate::{config::Verify, package::Sha256};
+use crate::package::{Sha256, Verify};
 pub use passage::pass_through;
 pub use seen::Seen;
 

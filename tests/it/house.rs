@@ -20,10 +20,10 @@ const FLOORS: &[&[&str]] = &[
     &["delivery", "wire"],
     &["store"],
     &["protocol"],
-    &["package"],
     &["cli", "listen", "machine", "telemetry", "terminal"],
     &["tls"],
     &["config"],
+    &["package"],
     &["systemd", "atomic"],
     &["clock", "tasks", "live", "metrics", "pacer", "pulse"],
 ];

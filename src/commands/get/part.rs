@@ -14,7 +14,12 @@ use sha2::{Digest as _, Sha256 as Hasher};
 use url::Url;
 
 use super::answer::Answer;
-use crate::{atomic::Partial, commands::client, config::Verify, package::Sha256, store::verify};
+use crate::{
+    atomic::Partial,
+    commands::client,
+    package::{Sha256, Verify},
+    store::verify,
+};
 
 const SUFFIX: &str = ".part";
 /// In the place of a digest.

@@ -18,7 +18,7 @@ use super::{
     unpack::{DEFLATED, STORED, Unpacker},
     window::{FileAt, Window},
 };
-use crate::config::Verify;
+use crate::package::Verify;
 
 /// Returns how many files are in the archive. The bytes of entries that were
 /// `seen` are not read again.

@@ -8,7 +8,7 @@ use zip::{ZipWriter, write::SimpleFileOptions};
 
 use super::*;
 use crate::{
-    config::Verify,
+    package::Verify,
     store::verify::{
         check_zip, check_zip_seen,
         tests::{

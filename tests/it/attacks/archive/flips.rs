@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs::File, os::unix::fs::FileExt, path::Path};
 
-use edge_mirror::{config::Verify, store::verify::check_zip};
+use edge_mirror::{package::Verify, store::verify::check_zip};
 use serde_json::json;
 
 use super::{
