@@ -127,7 +127,7 @@ pub fn respond<E>(
         Verdict::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, None),
         Verdict::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, None),
     };
-    let described = opened.described.get_or_init(|| {
+    let described = opened.attachment(|| {
         let (file_name, headers) = besides(&manifest.id);
         describe(manifest, &file_name, headers)
     });

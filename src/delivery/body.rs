@@ -18,6 +18,7 @@
 //! can't be mapped (`chunks`).
 
 use std::{
+    fs::File,
     io,
     ops::Range,
     pin::Pin,
@@ -32,7 +33,7 @@ use tokio_util::sync::ReusableBoxFuture;
 
 use super::{UnderWay, chunks::Chunks, ending::Ending};
 use crate::{
-    listen::{Lending, Line},
+    listen::{Lend, Lending, Line},
     store::Opened,
     tasks,
 };
@@ -50,6 +51,19 @@ pub(super) const UNLENT_BYTES: u64 = (1 << 20) + (256 << 10);
 /// A slow reader's socket takes so many stretches more at a time, at most. It
 /// holds nobody up: there is no room for more than the reader has made.
 const MORE_STRETCHES: usize = 3;
+
+impl Lend for Opened {
+    fn position_of(&self, slice: &[u8]) -> Option<u64> {
+        let mapping = self.bytes()?.as_ptr_range();
+        let within = slice.as_ptr_range();
+        let is_within = mapping.start <= within.start && within.end <= mapping.end;
+        is_within.then(|| within.start.addr() as u64 - mapping.start.addr() as u64)
+    }
+
+    fn file(&self) -> &File {
+        Opened::file(self)
+    }
+}
 
 /// A part of an open package.
 pub(super) struct Download {

@@ -7,6 +7,7 @@
 //! what they have.
 
 use std::{
+    any::Any,
     collections::VecDeque,
     fs::File,
     io,
@@ -19,13 +20,12 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use axum::http::HeaderMap;
 use bytes::Bytes;
 use rustix::fs::Advice;
 use tokio::sync::Semaphore;
 
 use super::mapping::Mapping;
-use crate::{listen::Lend, package::FileStamp};
+use crate::package::FileStamp;
 
 /// More are open at a time only while downloads hold them: each costs a
 /// descriptor, of which connections want most.
@@ -52,10 +52,12 @@ pub struct Opened {
     /// until the next: asking the kernel costs a small download a twentieth.
     looks: AtomicU8,
     resident_at: Box<[AtomicU8]>,
-    /// What every answer with this version says of it. Made by `delivery`, and
-    /// kept here because it goes when the copy goes.
-    pub described: OnceLock<HeaderMap>,
+    /// See [`attachment`](Self::attachment).
+    attachment: OnceLock<Attachment>,
 }
+
+/// Of a type that the store does not know.
+type Attachment = Box<dyn Any + Send + Sync>;
 
 /// Where the open copy of a version is, if there is one.
 #[derive(Debug)]
@@ -146,7 +148,7 @@ impl Opened {
             idle: AtomicU8::new(1),
             looks: AtomicU8::new(1),
             resident_at: (0..length.div_ceil(STRETCH_BYTES)).map(|_| AtomicU8::new(0)).collect(),
-            described: OnceLock::new(),
+            attachment: OnceLock::new(),
         }
     }
 
@@ -230,24 +232,18 @@ impl Opened {
         Written::of(&self.file).is_some_and(|now| then.has_same_bytes(&now))
     }
 
+    /// What those who send this version make once for all who ask for it. It is
+    /// kept with the open copy because it goes when the copy goes.
+    pub fn attachment<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> &T {
+        let attachment = self.attachment.get_or_init(|| Box::new(make()));
+        attachment.downcast_ref().expect("an open copy has attachments of one type")
+    }
+
     fn used(&self) {
         // Reading first: a thousand clients a millisecond need not fight for it.
         if self.idle.load(Ordering::Relaxed) != 0 {
             self.idle.store(0, Ordering::Relaxed);
         }
-    }
-}
-
-impl Lend for Opened {
-    fn position_of(&self, slice: &[u8]) -> Option<u64> {
-        let mapping = self.bytes()?.as_ptr_range();
-        let within = slice.as_ptr_range();
-        let is_within = mapping.start <= within.start && within.end <= mapping.end;
-        is_within.then(|| within.start.addr() as u64 - mapping.start.addr() as u64)
-    }
-
-    fn file(&self) -> &File {
-        &self.file
     }
 }
 
