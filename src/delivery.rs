@@ -32,9 +32,10 @@ use axum::{
 
 use crate::{
     listen::Line,
-    metrics::{Counter, Histogram, Page, Requests, Tally, histogram::DOWNLOADS, labels},
+    metrics::{Counter, Histogram, Page, Tally, histogram::DOWNLOADS, labels},
     pacer::Pacer,
     package::{LATEST_S, MEDIA_TYPE, Manifest, PackageId, percent_encoded},
+    requests::Requests,
     store::Package,
 };
 use body::Download;

@@ -31,8 +31,8 @@ use tracing::warn;
 use crate::{
     board::{Board, PullEnd},
     config::{Config, Settings},
+    limits::Limit,
     listen::of_one_machine,
-    metrics::Limit,
     pacer::Pacer,
     package::{PackageId, Route, Sha256},
     protocol::{Cause, Fault},

@@ -30,7 +30,7 @@ use crate::{
     delivery::Traffic,
     fetch::Fetch,
     listen::Answers,
-    metrics::requests::counted,
+    requests::counted,
     telemetry::Journal,
     wire::{self, docs, feed::Feed, health, pages},
 };

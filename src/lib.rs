@@ -56,6 +56,10 @@ pub mod cli;
 mod terminal;
 /// Accepting connections, and closing them in order.
 pub mod listen;
+/// Requests answered, by route and status.
+pub mod requests;
+/// The limits that protect a node and a main server.
+pub mod limits;
 /// CPU, memory and disk of the machine.
 pub mod machine;
 /// Logs.

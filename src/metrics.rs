@@ -3,22 +3,18 @@
 //! Counters are plain relaxed atomics: what is counted with every request was
 //! looked up beforehand, and costs neither a lock nor memory. Label values come
 //! from lists that are known at build time (`Label`) or from the router's own
-//! paths (`requests`), so their number is bounded whatever clients send. The
+//! paths (see `requests`), so their number is bounded whatever clients send. The
 //! format is a few lines (`page`); a library for it would keep its own figures
 //! beside those that the status page shows, behind locks.
 
 pub mod histogram;
-mod limit;
 pub mod page;
 mod process;
-pub mod requests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use histogram::Histogram;
-pub use limit::Limit;
 pub use page::Page;
-pub use requests::Requests;
 
 /// Goes up only.
 #[derive(Debug, Default)]
@@ -90,16 +86,6 @@ impl<L: Label> Tally<L> {
     pub fn of(&self, value: L) -> &Counter {
         &self.counters[value.place()]
     }
-}
-
-/// How often which limit was reached.
-pub fn limits(page: &mut Page, reached: &Tally<Limit>) {
-    page.tally(
-        "edge_mirror_limits_reached_total",
-        "What was refused or cut short because a limit was reached, by limit.",
-        "limit",
-        reached,
-    );
 }
 
 /// What every process says of itself.

@@ -22,7 +22,10 @@ use axum::{
 use serde::{Serialize, de::DeserializeOwned};
 use tower_http::cors::{Any, CorsLayer};
 
-use crate::package::{InvalidId, MEDIA_TYPE, PackageId};
+use crate::{
+    metrics::page::{self, Page},
+    package::{InvalidId, MEDIA_TYPE, PackageId},
+};
 
 /// The largest JSON body that anybody has a reason to send.
 pub const MAX_JSON_BYTES: usize = 1 << 20;
@@ -116,6 +119,12 @@ pub async fn confidential(request: Request, next: Next) -> Response {
     let policy = HeaderName::from_static("cross-origin-resource-policy");
     headers.insert(policy, HeaderValue::from_static("same-origin"));
     answer
+}
+
+/// What Prometheus reads.
+pub fn exposition(page: Page) -> Response {
+    let headers = [(header::CONTENT_TYPE, page::MEDIA_TYPE), (header::CACHE_CONTROL, "no-store")];
+    (headers, page.into_text()).into_response()
 }
 
 /// What is said to who sends an id that is none.

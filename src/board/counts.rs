@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use crate::{
-    metrics::{Counter, Histogram, Limit, Tally, histogram::PULLS, labels},
+    limits::Limit,
+    metrics::{Counter, Histogram, Tally, histogram::PULLS, labels},
     protocol::Cause,
     store::verify::VerifyError,
 };

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::{Inner, request::Task};
 use crate::{
     board::{Board, Evicted},
-    metrics::Limit,
+    limits::Limit,
     package::PackageId,
     store::{
         Store, StoreError, Stored,

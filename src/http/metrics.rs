@@ -7,9 +7,13 @@ use super::Face;
 use crate::{
     board::Board,
     config::Settings,
+    limits,
     metrics::{self, Page},
     tasks,
-    wire::health::{self, Unready},
+    wire::{
+        self,
+        health::{self, Unready},
+    },
 };
 
 impl Face {
@@ -28,10 +32,10 @@ pub(super) async fn ready(State(face): State<Face>) -> Response {
     health::ready(&face.unready().await)
 }
 
-pub(super) async fn metrics(State(face): State<Face>) -> Page {
+pub(super) async fn metrics(State(face): State<Face>) -> Response {
     let ready = face.unready().await.is_empty();
     // Counting open files takes a while where there are thousands.
-    tasks::blocking(move || {
+    let page = tasks::blocking(move || {
         let mut page = Page::default();
         page.gauge("edge_mirror_ready", "1 where GET /api/health/ready says so.")
             .put(&[], u8::from(ready));
@@ -41,11 +45,12 @@ pub(super) async fn metrics(State(face): State<Face>) -> Page {
         standing(&mut page, &face.board);
         storage(&mut page, &face.board, &face.settings);
         settings(&mut page, &face.settings);
-        metrics::limits(&mut page, &face.board.counts.limits);
+        limits::show(&mut page, &face.board.counts.limits);
         metrics::about_the_process(&mut page, "node");
         page
     })
-    .await
+    .await;
+    wire::exposition(page)
 }
 
 fn pulls(page: &mut Page, face: &Face) {

@@ -25,7 +25,10 @@ use super::{
     eviction::{self, Most, Seen},
     places::places,
 };
-use crate::metrics::{Label, Limit, Tally};
+use crate::{
+    limits::Limit,
+    metrics::{Label, Tally},
+};
 
 /// Of all places, the share that one address may have where nothing is set, in
 /// quarters: a venue behind one address may be all clients that there are, and

@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use crate::metrics::Limit;
+use crate::limits::Limit;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::metrics::Limit;
+use crate::limits::Limit;
 
 const ASK: &[u8] = b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n";
 

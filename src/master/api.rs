@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     access::{self, Access},
-    metrics::requests::counted,
+    requests::counted,
     wire::{self, docs, health, pages},
 };
 

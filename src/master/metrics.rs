@@ -12,10 +12,14 @@ use super::{
     status::MAX_WAITING,
 };
 use crate::{
-    metrics::{self, Counter, Limit, Page, Tally, labels},
+    limits::{self, Limit},
+    metrics::{self, Counter, Page, Tally, labels},
     store::verify::VerifyError,
     tasks,
-    wire::health::{self, Unready},
+    wire::{
+        self,
+        health::{self, Unready},
+    },
 };
 
 /// What handlers and workers have done so far; what can be read off something
@@ -69,10 +73,10 @@ async fn unready(server: &Server) -> Vec<Unready> {
     server.health.look(serving).await
 }
 
-pub async fn metrics(State(server): State<Arc<Server>>) -> Page {
+pub async fn metrics(State(server): State<Arc<Server>>) -> Response {
     let ready = unready(&server).await.is_empty();
     // Counting open files takes a while where there are thousands.
-    tasks::blocking(move || {
+    let page = tasks::blocking(move || {
         let mut page = Page::default();
         page.gauge("edge_mirror_ready", "1 where GET /api/health/ready says so.")
             .put(&[], u8::from(ready));
@@ -81,11 +85,12 @@ pub async fn metrics(State(server): State<Arc<Server>>) -> Page {
         nodes(&mut page, &server);
         meetings(&mut page, &server.book());
         packages(&mut page, &server);
-        metrics::limits(&mut page, &server.counts.limits);
+        limits::show(&mut page, &server.counts.limits);
         metrics::about_the_process(&mut page, "main_server");
         page
     })
-    .await
+    .await;
+    wire::exposition(page)
 }
 
 fn downloads(page: &mut Page, server: &Server) {

@@ -11,7 +11,7 @@ use tracing::error;
 
 use super::json::{Flaw, Malformed};
 use crate::{
-    metrics::Limit,
+    limits::Limit,
     package::PackageId,
     store::{StoreError, verify::VerifyError},
     wire,

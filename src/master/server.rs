@@ -36,7 +36,7 @@ use crate::{
     access::Access,
     clock::now_s,
     delivery::Traffic,
-    metrics::Limit,
+    limits::Limit,
     package::{PackageId, Route, Sha256, Source, Validators, Verify},
     store::{Provenance, Store, StoreError, Stored, verify::VerifyError},
     tasks,

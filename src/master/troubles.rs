@@ -9,11 +9,7 @@ use super::{
     meetings::Meeting,
     registry::{Node, Reach},
 };
-use crate::{
-    metrics::{Label, Limit},
-    store::LOW_DISK_BYTES,
-    wire::problem::Problem,
-};
+use crate::{limits::Limit, metrics::Label, store::LOW_DISK_BYTES, wire::problem::Problem};
 
 /// A page that lists more of one kind helps nobody.
 const MAX_OF_A_KIND: usize = 20;

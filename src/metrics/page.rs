@@ -2,14 +2,9 @@
 
 use std::fmt::{Display, Write as _};
 
-use axum::{
-    http::header,
-    response::{IntoResponse, Response},
-};
-
 use super::{Counter, Histogram, Label, Tally};
 
-const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 type Labels<'a> = [(&'a str, &'a str)];
 
@@ -60,12 +55,9 @@ impl Page {
     pub fn text(&self) -> &str {
         &self.text
     }
-}
 
-impl IntoResponse for Page {
-    fn into_response(self) -> Response {
-        let headers = [(header::CONTENT_TYPE, MEDIA_TYPE), (header::CACHE_CONTROL, "no-store")];
-        (headers, self.text).into_response()
+    pub fn into_text(self) -> String {
+        self.text
     }
 }
 

@@ -32,7 +32,7 @@ use crate::{
     clock::now_s,
     config::Settings,
     fetch::{Fetch, Outcome, PullError, Reason},
-    metrics::Limit,
+    limits::Limit,
     package::PackageId,
     store::Store,
     upstream::{Connector, UpstreamError},

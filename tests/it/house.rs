@@ -20,7 +20,8 @@ const FLOORS: &[&[&str]] = &[
     &["delivery", "wire"],
     &["store"],
     &["protocol"],
-    &["cli", "listen", "machine", "telemetry", "terminal"],
+    &["cli", "listen", "machine", "requests", "telemetry", "terminal"],
+    &["limits"],
     &["tls"],
     &["config"],
     &["package"],
@@ -31,7 +32,7 @@ const FLOORS: &[&[&str]] = &[
 /// What the main server shares with the node, and nothing else.
 const MASTERS: &[&str] = &[
     "access", "delivery", "wire", "store", "protocol", "package", "listen", "config", "tasks",
-    "atomic", "metrics", "pulse", "tls", "clock",
+    "atomic", "metrics", "pulse", "tls", "clock", "requests", "limits",
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {

@@ -9,9 +9,9 @@ use super::{cleanup_at, meetings::Meeting};
 use crate::{
     board::{Doubt, Presence, Sync, Unused},
     config::Config,
+    limits::Limit,
     listen::Connections,
     machine::Machine,
-    metrics::Limit,
     protocol::{self, UnservedMeeting},
     store::LOW_DISK_BYTES,
     tls::Doubtful,

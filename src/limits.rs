@@ -1,6 +1,6 @@
 //! The limits that protect a node and a main server, as a label's values.
 
-use super::labels;
+use crate::metrics::{Page, Tally, labels};
 
 labels! {
     /// A limit that somebody reached, in either role.
@@ -33,4 +33,14 @@ labels! {
         /// may have.
         NewNodesPerClient => "new_nodes_per_client",
     }
+}
+
+/// How often which limit was reached.
+pub fn show(page: &mut Page, reached: &Tally<Limit>) {
+    page.tally(
+        "edge_mirror_limits_reached_total",
+        "What was refused or cut short because a limit was reached, by limit.",
+        "limit",
+        reached,
+    );
 }

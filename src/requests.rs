@@ -15,7 +15,7 @@ use axum::{
     response::Response,
 };
 
-use super::{Counter, Histogram, Page, histogram::ANSWERS};
+use crate::metrics::{Counter, Histogram, Page, histogram::ANSWERS};
 
 /// Stands for every path that nothing is served at.
 const UNMATCHED: &str = "unmatched";
