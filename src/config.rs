@@ -9,6 +9,7 @@ pub mod check;
 mod environment;
 pub mod file;
 pub mod lenient;
+mod logging;
 pub mod meaning;
 pub mod merge;
 pub mod schema;

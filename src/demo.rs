@@ -19,10 +19,10 @@ use crate::{
     atomic,
     config::Settings,
     listen::Listener,
+    log::Journal,
     master::{Master, MasterOptions},
     node::{Node, NodeOptions},
     tasks::Interrupt,
-    telemetry::Journal,
     tls,
 };
 

@@ -30,8 +30,8 @@ use crate::{
     delivery::Traffic,
     fetch::Fetch,
     listen::Answers,
+    log::Journal,
     requests::counted,
-    telemetry::Journal,
     wire::{self, docs, feed::Feed, health, pages},
 };
 pub use events::run as follow;

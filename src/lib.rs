@@ -62,7 +62,7 @@ pub mod requests;
 pub mod limits;
 /// CPU, memory and disk of the machine.
 pub mod machine;
-/// Logs.
+/// Who writes the log, and where.
 pub mod telemetry;
 /// TLS: the certificate that is shown, and whom a client trusts.
 pub mod tls;
@@ -72,6 +72,8 @@ pub mod config;
 pub mod live;
 /// What the service manager is told, and asks for.
 pub mod systemd;
+/// Lines of the log.
+pub mod log;
 /// What is counted, and the text that Prometheus reads of it.
 pub mod metrics;
 /// Supervised background tasks and shutdown.

@@ -15,13 +15,15 @@ use edge_mirror::{
     cli::{self, BenchArgs, Cli, Command, MasterArgs, NodeArgs, Operate},
     commands,
     config::{Security, Settings},
-    demo, install, listen, manual,
+    demo, install, listen,
+    log::SECRET,
+    manual,
     master::{self, Master, MasterOptions},
     node::{Node, NodeOptions},
     pulse::Pulse,
     systemd::{Hangups, Manager},
     tasks::{self, Interrupt, Tasks},
-    telemetry::{SECRET, Telemetry},
+    telemetry::Telemetry,
     token,
 };
 use tracing::warn;

@@ -4,10 +4,6 @@
 //! tracing-appender's threads, so a slow disk or terminal never holds up a
 //! download; what had to be dropped then is counted.
 
-mod journal;
-mod line;
-mod rotate;
-
 use std::{
     io::{self, Write},
     path::PathBuf,
@@ -18,8 +14,6 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use serde_json::Value;
-pub use tracing::Level;
 use tracing::{Event, Subscriber, error, warn};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
@@ -34,10 +28,13 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::config::{Config, Logging, Problem, Settings};
-pub use journal::{Entry, Journal};
-use line::Said;
-use rotate::{LogError, Rotating};
+use crate::{
+    config::{Config, Logging, Settings},
+    log::{
+        AUDIT, Journal, Rotating, SECRET,
+        line::{self, Said},
+    },
+};
 
 /// Lines waiting to be written, at most; those beyond are dropped and counted.
 /// Both queues take their room, 32 bytes for each, when they are made.
@@ -45,16 +42,6 @@ const QUEUE_LINES: usize = 1024;
 
 /// The value of `logging.format` that makes each line an object.
 const JSON: &str = "json";
-
-/// Target of lines that the panel does not show: with a way to log in, say.
-pub const SECRET: &str = "edge_mirror::secret";
-
-/// Target of lines about what operators changed, whatever the level is.
-pub const AUDIT: &str = "edge_mirror::audit";
-/// Of the file with these lines: a change takes about 100 bytes, so that the last
-/// 50,000 are kept.
-const AUDIT_BYTES: u64 = 1 << 20;
-const AUDIT_BACKUPS: u32 = 5;
 
 /// Keep it until the very end: dropping it writes out what is still queued.
 pub struct Telemetry {
@@ -122,10 +109,10 @@ impl Telemetry {
             |l: &Logging| (l.file_enabled, l.file_path.clone(), l.max_file_size, l.backup_count);
         if applied.as_ref().map(of_file) != Some(of_file(wanted)) {
             // It is looked at again with every line: it may be moved away.
-            if let Some(problem) = file_problem(config) {
+            if let Some(problem) = config.log_problem() {
                 error!("{problem}");
             }
-            let log = wanted.file_enabled.then(|| Arc::new(FileLog::open(log_of(config))));
+            let log = wanted.file_enabled.then(|| Arc::new(FileLog::open(config.log())));
             self.outlets.file.store(log);
             let audit = wanted.file_enabled.then(|| config.audit_path());
             self.keep_audit(audit);
@@ -136,7 +123,7 @@ impl Telemetry {
 
     /// Where lines about changes are kept; they are on the console anyway.
     pub fn keep_audit(&self, path: Option<PathBuf>) {
-        let log = path.map(|path| Arc::new(FileLog::open(audit_at(path))));
+        let log = path.map(|path| Arc::new(FileLog::open(Rotating::audit(path))));
         self.outlets.audit.store(log);
     }
 
@@ -179,35 +166,6 @@ impl FileLog {
 
 fn queue(sink: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
     NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUE_LINES).finish(sink)
-}
-
-fn log_of(config: &Config) -> Rotating {
-    let logging = &config.logging;
-    Rotating::new(config.log_path(), logging.max_file_size, logging.backup_count)
-}
-
-fn audit_at(path: PathBuf) -> Rotating {
-    Rotating::new(path, AUDIT_BYTES, AUDIT_BACKUPS)
-}
-
-/// Why the log can't be written where the settings say, if it can't.
-pub fn file_problem(config: &Config) -> Option<Problem> {
-    if !config.logging.file_enabled {
-        return None;
-    }
-    let mut logs = [log_of(config), audit_at(config.audit_path())].into_iter();
-    let (zh, en) = match logs.find_map(|log| log.probe().err())? {
-        error @ LogError::NotALog(_) => (
-            format!("已有其他文件，不会写入日志（{error}）；请换一个路径，或先移走该文件"),
-            format!("{error}, and nothing is written: choose another path, or move it away"),
-        ),
-        LogError::Io(error) => (
-            format!("无法写入该日志文件（{error}）"),
-            format!("the log can't be written there: {error}"),
-        ),
-    };
-    let value = Value::from(config.logging.file_path.as_str());
-    Some(Problem::new("logging.filePath", Some(&value), zh, en))
 }
 
 /// Our own lines at the level asked for, other crates' only from warnings up.
@@ -269,17 +227,4 @@ impl<S: Subscriber> Layer<S> for Lines {
         let line = if self.marked { said.journal(json.clone()) } else { whole() };
         let _ = self.console.clone().write_all(line.as_bytes());
     }
-}
-
-/// As the node that this one replaces calls it.
-fn said(level: Level) -> &'static str {
-    match level {
-        Level::WARN => "WARNING",
-        other => other.as_str(),
-    }
-}
-
-pub fn level_named(name: &str) -> Option<Level> {
-    let all = [Level::TRACE, Level::DEBUG, Level::INFO, Level::WARN, Level::ERROR];
-    all.into_iter().find(|level| said(*level) == name)
 }

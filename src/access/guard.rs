@@ -20,7 +20,7 @@ use super::{
     refusals::{self, Refusals},
     token_of,
 };
-use crate::{telemetry::AUDIT, wire};
+use crate::{log::AUDIT, wire};
 
 /// Of a path, in the log: more than any of ours has.
 const MAX_SHOWN_BYTES: usize = 200;

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tracing::{error, info};
 
 use super::{Access, Caller, Denied, How, Operator, Vault, cookies, guard, vault::Begun};
-use crate::{tasks, telemetry::AUDIT, wire};
+use crate::{log::AUDIT, tasks, wire};
 
 /// A token takes a moment.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);

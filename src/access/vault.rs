@@ -19,7 +19,7 @@ use super::{
     secrets::{Ended, Secrets, cookie_name, digest, random, random_text, same},
     session::{LASTS_S, Session},
 };
-use crate::{atomic, clock::now_s, package::Sha256, telemetry::AUDIT};
+use crate::{atomic, clock::now_s, log::AUDIT, package::Sha256};
 
 /// Far more than it ever has.
 const MAX_BYTES: u64 = 256 << 10;

@@ -20,9 +20,8 @@ use crate::{
     board::Board,
     config::{Config, Problem, Settings, lenient, meaning},
     listen::Listener,
-    tasks,
-    telemetry::{AUDIT, file_problem},
-    tls,
+    log::AUDIT,
+    tasks, tls,
     wire::{self, body},
 };
 
@@ -207,7 +206,7 @@ fn agree(
         (logging.file_enabled, config.log_path(), logging.backup_count)
     };
     if log(config) != log(before)
-        && let Some(problem) = file_problem(config)
+        && let Some(problem) = config.log_problem()
     {
         return Err(problem);
     }

@@ -20,7 +20,7 @@ use crate::{
     access::{More, Sources},
     board::Board,
     config::Config,
-    telemetry::{Journal, Level},
+    log::{Journal, Level},
     wire::{feed, snapshot::Snapshot},
 };
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
 use crate::{
-    telemetry::{Entry, Journal, level_named},
+    log::{Entry, Journal, level_named},
     wire::Asked,
 };
 

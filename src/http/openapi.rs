@@ -16,9 +16,9 @@ use crate::{
     board::Board,
     config::{Security, Settings, meaning, openapi as settings},
     fetch::Fetch,
+    log::Journal,
     store::Store,
     tasks::Tasks,
-    telemetry::Journal,
     wire::{
         Detail, Done,
         openapi::{self, History, Operation, call, json, package, shared, stream, text},

@@ -25,14 +25,14 @@ const FLOORS: &[&[&str]] = &[
     &["tls"],
     &["config"],
     &["package"],
-    &["systemd", "atomic"],
+    &["log", "systemd", "atomic"],
     &["clock", "tasks", "live", "metrics", "pacer", "pulse"],
 ];
 
 /// What the main server shares with the node, and nothing else.
 const MASTERS: &[&str] = &[
     "access", "delivery", "wire", "store", "protocol", "package", "listen", "config", "tasks",
-    "atomic", "metrics", "pulse", "tls", "clock", "requests", "limits",
+    "atomic", "metrics", "pulse", "tls", "clock", "requests", "limits", "log",
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {

@@ -9,9 +9,9 @@ use std::{
 use edge_mirror::{
     access::Vault,
     config::Settings,
+    log::Journal,
     node::{Node, NodeOptions},
     package::percent_encoded,
-    telemetry::Journal,
 };
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};

@@ -26,16 +26,20 @@ use super::line;
 const OTHERS: u32 = 0o007;
 /// How long to leave a file alone that could not be written.
 const RETRY: Duration = Duration::from_secs(10);
+/// Of the file with lines about changes: a change takes about 100 bytes, so that
+/// the last 50,000 are kept.
+const AUDIT_BYTES: u64 = 1 << 20;
+const AUDIT_BACKUPS: u32 = 5;
 
 #[derive(Debug, Error)]
-pub(super) enum LogError {
+pub enum LogError {
     #[error("{} is there already and is no log of this program", .0.display())]
     NotALog(PathBuf),
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-pub(super) struct Rotating {
+pub struct Rotating {
     path: PathBuf,
     /// 0 stands for no rotation.
     max_bytes: u64,
@@ -45,13 +49,18 @@ pub(super) struct Rotating {
 }
 
 impl Rotating {
-    pub(super) fn new(path: PathBuf, max_bytes: u64, backups: u32) -> Self {
+    pub fn new(path: PathBuf, max_bytes: u64, backups: u32) -> Self {
         Self { path, max_bytes, backups, open: None, failed_at: None }
+    }
+
+    /// For lines about changes.
+    pub fn audit(path: PathBuf) -> Self {
+        Self::new(path, AUDIT_BYTES, AUDIT_BACKUPS)
     }
 
     /// Whether lines could be written, and old files be put aside. The file is
     /// made, with its folder, where it is not.
-    pub(super) fn probe(&self) -> Result<(), LogError> {
+    pub fn probe(&self) -> Result<(), LogError> {
         (1..=self.backups).try_for_each(|number| check(&self.backup(number)))?;
         open(&self.path).map(drop)
     }

@@ -9,7 +9,7 @@ use tracing::Level;
 use super::said;
 
 /// One thing to say, before it takes a shape.
-pub(super) struct Said<'a> {
+pub struct Said<'a> {
     /// Of the program's role: every line carries it.
     pub name: &'static str,
     pub at: DateTime<Local>,
@@ -87,7 +87,7 @@ fn begins_with_json(head: &[u8]) -> bool {
 /// Whether what is written to `stream` arrives in systemd's journal:
 /// `JOURNAL_STREAM` names the device and inode of the stream it gave us, and
 /// stays set where somebody redirected it since (systemd.exec(5)).
-pub(super) fn is_journal(stream: impl AsFd, journal_stream: Option<&str>) -> bool {
+pub fn is_journal(stream: impl AsFd, journal_stream: Option<&str>) -> bool {
     let named = journal_stream.and_then(|named| named.split_once(':'));
     let named: Option<(u64, u64)> =
         named.and_then(|(device, inode)| Some((device.parse().ok()?, inode.parse().ok()?)));
@@ -99,7 +99,7 @@ pub(super) fn is_journal(stream: impl AsFd, journal_stream: Option<&str>) -> boo
 }
 
 /// Text without anything that would make it look like another one.
-pub(super) fn plain(text: &str) -> Cow<'_, str> {
+pub fn plain(text: &str) -> Cow<'_, str> {
     // Marks that turn the direction of what follows are no control characters.
     let odd = |c: char| {
         c.is_control()

@@ -40,7 +40,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    pub(super) fn note(&self, level: Level, text: &str) {
+    pub fn note(&self, level: Level, text: &str) {
         let text: String = text.chars().take(MAX_CHARS).collect();
         let time = chrono::Local::now().timestamp();
         let mut entries = self.entries();

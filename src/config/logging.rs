@@ -1,0 +1,33 @@
+//! Where the settings say that the log goes.
+
+use serde_json::Value;
+
+use super::{Config, Problem};
+use crate::log::{LogError, Rotating};
+
+impl Config {
+    pub fn log(&self) -> Rotating {
+        let logging = &self.logging;
+        Rotating::new(self.log_path(), logging.max_file_size, logging.backup_count)
+    }
+
+    /// Why the log can't be written there, if it can't.
+    pub fn log_problem(&self) -> Option<Problem> {
+        if !self.logging.file_enabled {
+            return None;
+        }
+        let mut logs = [self.log(), Rotating::audit(self.audit_path())].into_iter();
+        let (zh, en) = match logs.find_map(|log| log.probe().err())? {
+            error @ LogError::NotALog(_) => (
+                format!("已有其他文件，不会写入日志（{error}）；请换一个路径，或先移走该文件"),
+                format!("{error}, and nothing is written: choose another path, or move it away"),
+            ),
+            LogError::Io(error) => (
+                format!("无法写入该日志文件（{error}）"),
+                format!("the log can't be written there: {error}"),
+            ),
+        };
+        let value = Value::from(self.logging.file_path.as_str());
+        Some(Problem::new("logging.filePath", Some(&value), zh, en))
+    }
+}
