@@ -6,7 +6,7 @@ default: check
 check: fmt lint doc test api instructions browser
 
 fmt:
-    cargo fmt --check
+    cargo fmt --all --check
 
 lint:
     cargo clippy --locked --all-targets --features counted -- -D warnings

@@ -20,7 +20,7 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::Parser;
-use edge_mirror::tasks::Tasks;
+use edge_mirror_base::tasks::Tasks;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 

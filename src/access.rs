@@ -26,9 +26,10 @@ use std::{
 };
 
 use axum::http::{HeaderMap, header, request::Parts};
+use edge_mirror_base::tasks;
 use tokio::sync::Notify;
 
-use crate::{config::Security, tasks};
+use crate::config::Security;
 pub use caller::Caller;
 pub use guard::{Denied, guard, refuse_foreign};
 pub use login::router;

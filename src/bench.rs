@@ -19,6 +19,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
+use edge_mirror_base::tasks::{Interrupt, Tasks};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -26,7 +27,6 @@ use tokio::sync::mpsc;
 use crate::{
     cli::BenchArgs,
     package::PackageId,
-    tasks::{Interrupt, Tasks},
     terminal::{self, Language, live, words},
 };
 use client::{Got, Wanted};

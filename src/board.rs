@@ -14,12 +14,11 @@ use std::{
     },
 };
 
+use edge_mirror_base::{clock::now_s, live::Live};
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    clock::now_s,
     listen::Connections,
-    live::Live,
     machine::Machine,
     package::{PackageId, Sha256},
     protocol::{ActiveMeeting, Fault, UnservedMeeting},

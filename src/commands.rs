@@ -13,9 +13,10 @@ mod sync;
 mod verify;
 
 use anyhow::{Result, bail};
+use edge_mirror_base::tasks::Interrupt;
 use thiserror::Error;
 
-use crate::{cli::Operate, tasks::Interrupt, terminal::Language};
+use crate::{cli::Operate, terminal::Language};
 
 /// The command did what it was asked to do, and found something that is not
 /// right. It has said so.

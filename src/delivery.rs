@@ -29,11 +29,13 @@ use axum::{
     body::Body,
     http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header},
 };
+use edge_mirror_base::{
+    metrics::{Counter, Histogram, Page, Tally, histogram::DOWNLOADS, labels},
+    pacer::Pacer,
+};
 
 use crate::{
     listen::Line,
-    metrics::{Counter, Histogram, Page, Tally, histogram::DOWNLOADS, labels},
-    pacer::Pacer,
     package::{LATEST_S, MEDIA_TYPE, Manifest, PackageId, percent_encoded},
     requests::Requests,
     store::Package,

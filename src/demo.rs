@@ -12,17 +12,15 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
+use edge_mirror_base::{atomic, log::Journal, tasks::Interrupt};
 use reqwest::Response;
 use serde_json::{Value, json};
 
 use crate::{
-    atomic,
     config::Settings,
     listen::Listener,
-    log::Journal,
     master::{Master, MasterOptions},
     node::{Node, NodeOptions},
-    tasks::Interrupt,
     tls,
 };
 

@@ -23,6 +23,7 @@ use std::{
     },
 };
 
+use edge_mirror_base::{pacer::Pacer, tasks::Tasks};
 use thiserror::Error;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -33,11 +34,9 @@ use crate::{
     config::{Config, Settings},
     limits::Limit,
     listen::of_one_machine,
-    pacer::Pacer,
     package::{PackageId, Route, Sha256},
     protocol::{Cause, Fault},
     store::{Package, StoreError, Stored, growing::Growing},
-    tasks::Tasks,
     upstream::{Connector, UpstreamError},
 };
 pub use flight::{Flight, Phase, Progress};

@@ -21,6 +21,7 @@ use axum::{
     response::{Redirect, Response},
     routing::{delete, get, post},
 };
+use edge_mirror_base::log::Journal;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -30,7 +31,6 @@ use crate::{
     delivery::Traffic,
     fetch::Fetch,
     listen::Answers,
-    log::Journal,
     requests::counted,
     wire::{self, docs, feed::Feed, health, pages},
 };

@@ -21,10 +21,10 @@ use std::{
 };
 
 use anyhow::Result;
+use edge_mirror_base::atomic::{self, Owner};
 use thiserror::Error;
 
 use crate::{
-    atomic::{self, Owner},
     cli::{InstallArgs, TokenArgs},
     config::ConfigError,
     listen::{self, Listener},

@@ -4,7 +4,6 @@
 //! The modules in reading order; a module knows only those below it
 //! (`tests/it/house.rs` checks the arrows).
 
-#![deny(unsafe_code)]
 #![cfg_attr(
     test,
     allow(
@@ -68,21 +67,3 @@ pub mod telemetry;
 pub mod tls;
 /// Settings: schema, defaults, merging, validation, saving, watching.
 pub mod config;
-/// A value that is read for every request and changes once in a while.
-pub mod live;
-/// What the service manager is told, and asks for.
-pub mod systemd;
-/// Lines of the log.
-pub mod log;
-/// What is counted, and the text that Prometheus reads of it.
-pub mod metrics;
-/// Supervised background tasks and shutdown.
-pub mod tasks;
-/// The time of day.
-pub mod clock;
-/// So many bytes per second, shared evenly.
-pub mod pacer;
-/// Whether a loop still comes round.
-pub mod pulse;
-/// The only place that creates, renames and removes files.
-pub mod atomic;

@@ -1,6 +1,6 @@
 //! The limits that protect a node and a main server, as a label's values.
 
-use crate::metrics::{Page, Tally, labels};
+use edge_mirror_base::metrics::{Page, Tally, labels};
 
 labels! {
     /// A limit that somebody reached, in either role.

@@ -27,6 +27,7 @@ use axum::{
     extract::Request,
     http::{HeaderMap, Method, Response, Uri},
 };
+use edge_mirror_base::{pulse::Pulse, tasks::Tasks};
 use futures_util::{
     FutureExt, TryFutureExt,
     future::{Either, ready},
@@ -57,7 +58,7 @@ pub use self::{
     redirect::{Onward, redirect},
     socket::{Lend, Lending},
 };
-use crate::{pulse::Pulse, tasks::Tasks, tls::Shown};
+use crate::tls::Shown;
 
 /// A storm's worth of tablets may knock before the loop comes round. The
 /// kernel takes less where `net.core.somaxconn` is lower.

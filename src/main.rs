@@ -15,16 +15,17 @@ use edge_mirror::{
     cli::{self, BenchArgs, Cli, Command, MasterArgs, NodeArgs, Operate},
     commands,
     config::{Security, Settings},
-    demo, install, listen,
-    log::SECRET,
-    manual,
+    demo, install, listen, manual,
     master::{self, Master, MasterOptions},
     node::{Node, NodeOptions},
+    telemetry::Telemetry,
+    token,
+};
+use edge_mirror_base::{
+    log::SECRET,
     pulse::Pulse,
     systemd::{Hangups, Manager},
     tasks::{self, Interrupt, Tasks},
-    telemetry::Telemetry,
-    token,
 };
 use tracing::warn;
 

@@ -5,8 +5,9 @@ use std::{io, path::Path};
 
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
+use edge_mirror_base::atomic;
 
-use crate::{atomic, cli::Cli, terminal};
+use crate::{cli::Cli, terminal};
 
 /// Prints a shell's completions.
 pub fn completions(shell: Shell) -> io::Result<()> {

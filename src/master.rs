@@ -48,6 +48,11 @@ use std::{
     time::Duration,
 };
 
+use edge_mirror_base::{
+    atomic,
+    pulse::Pulse,
+    tasks::{self, Tasks},
+};
 use thiserror::Error;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -55,12 +60,9 @@ use tracing::{info, warn};
 
 use crate::{
     access::{Access, Vault},
-    atomic,
     config::{Security, authority},
     listen::{self, Answers, BindError, Connections, Listener},
-    pulse::Pulse,
     store::{Store, StoreError},
-    tasks::{self, Tasks},
 };
 use meetings::Book;
 use probe::Prober;

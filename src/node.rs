@@ -28,6 +28,11 @@ use std::{
     time::Duration,
 };
 
+use edge_mirror_base::{
+    log::Journal,
+    pulse::Pulse,
+    tasks::{self, Tasks},
+};
 use thiserror::Error;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -41,11 +46,8 @@ use crate::{
     fetch::Fetch,
     http::{self, Face, Listening},
     listen::{Answers, BindError, Listener},
-    log::Journal,
     machine::Gauge,
-    pulse::Pulse,
     store::StoreError,
-    tasks::{self, Tasks},
     tls::{FileError, Shown},
     upstream::Connector,
     wire::feed,

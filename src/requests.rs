@@ -14,8 +14,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-
-use crate::metrics::{Counter, Histogram, Page, histogram::ANSWERS};
+use edge_mirror_base::metrics::{Counter, Histogram, Page, histogram::ANSWERS};
 
 /// Stands for every path that nothing is served at.
 const UNMATCHED: &str = "unmatched";

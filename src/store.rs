@@ -31,15 +31,15 @@ use std::{
     time::Duration,
 };
 
+use edge_mirror_base::{
+    atomic::{self, FolderLock},
+    clock::now_s,
+    tasks,
+};
 use thiserror::Error;
 use tracing::warn;
 
-use crate::{
-    atomic::{self, FolderLock},
-    clock::now_s,
-    package::{FileStamp, Manifest, PackageId},
-    tasks,
-};
+use crate::package::{FileStamp, Manifest, PackageId};
 use index::{Index, Turn};
 use layout::Layout;
 pub use open::Opened;
@@ -486,7 +486,7 @@ pub(crate) mod tests {
         let (store, _) = Store::open(folder.path()).unwrap();
         put(&store, "m", &zip_of(b"first"));
         let writing = store.clone();
-        let writer = crate::tasks::thread("writer", move || {
+        let writer = edge_mirror_base::tasks::thread("writer", move || {
             for round in 0..100 {
                 put(&writing, "m", &zip_of(&vec![7; round]));
             }

@@ -14,6 +14,10 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use edge_mirror_base::log::{
+    AUDIT, Journal, Rotating, SECRET,
+    line::{self, Said},
+};
 use tracing::{Event, Subscriber, error, warn};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
@@ -28,13 +32,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::{
-    config::{Config, Logging, Settings},
-    log::{
-        AUDIT, Journal, Rotating, SECRET,
-        line::{self, Said},
-    },
-};
+use crate::config::{Config, Logging, Settings};
 
 /// Lines waiting to be written, at most; those beyond are dropped and counted.
 /// Both queues take their room, 32 bytes for each, when they are made.

@@ -19,13 +19,11 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use edge_mirror_base::metrics::page::{self, Page};
 use serde::{Serialize, de::DeserializeOwned};
 use tower_http::cors::{Any, CorsLayer};
 
-use crate::{
-    metrics::page::{self, Page},
-    package::{InvalidId, MEDIA_TYPE, PackageId},
-};
+use crate::package::{InvalidId, MEDIA_TYPE, PackageId};
 
 /// The largest JSON body that anybody has a reason to send.
 pub const MAX_JSON_BYTES: usize = 1 << 20;

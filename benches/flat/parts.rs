@@ -12,9 +12,9 @@ use edge_mirror::{
     node::bench::{Known, plan},
     protocol,
     store::Store,
-    tasks::Tasks,
     wire::snapshot::Snapshot,
 };
+use edge_mirror_base::tasks::Tasks;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 

@@ -28,11 +28,10 @@ use edge_mirror::{
     fetch::Fetch,
     http::{Face, Listening},
     listen::Listener,
-    log::Journal,
     package::{Route, Source, Validators, Verify},
     store::{Provenance, Store},
-    tasks::Tasks,
 };
+use edge_mirror_base::{log::Journal, tasks::Tasks};
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 use tokio::runtime;

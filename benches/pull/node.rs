@@ -18,8 +18,8 @@ use edge_mirror::{
     fetch::{Catalogue, Fetch, Offer, Phase, Reason},
     package::PackageId,
     store::Store,
-    tasks::Tasks,
 };
+use edge_mirror_base::tasks::Tasks;
 use serde_json::json;
 use tokio::runtime::Runtime;
 

@@ -15,8 +15,8 @@ use axum::{
 use edge_mirror::{
     listen::Listener,
     master::{Master, MasterOptions},
-    tasks::Tasks,
 };
+use edge_mirror_base::tasks::Tasks;
 use reqwest::{Client, RequestBuilder};
 use serde_json::json;
 use tempfile::TempDir;

@@ -16,7 +16,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use edge_mirror::{listen::Listener, tasks::Tasks};
+use edge_mirror::listen::Listener;
+use edge_mirror_base::tasks::Tasks;
 use futures_util::stream;
 use serde_json::{Value, json};
 

@@ -11,6 +11,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use edge_mirror_base::log::AUDIT;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -20,7 +21,7 @@ use super::{
     refusals::{self, Refusals},
     token_of,
 };
-use crate::{log::AUDIT, wire};
+use crate::wire;
 
 /// Of a path, in the log: more than any of ours has.
 const MAX_SHOWN_BYTES: usize = 200;

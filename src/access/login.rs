@@ -11,12 +11,13 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use edge_mirror_base::{log::AUDIT, tasks};
 use serde::Serialize;
 use serde_json::Value;
 use tracing::{error, info};
 
 use super::{Access, Caller, Denied, How, Operator, Vault, cookies, guard, vault::Begun};
-use crate::{log::AUDIT, tasks, wire};
+use crate::wire;
 
 /// A token takes a moment.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);

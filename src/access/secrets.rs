@@ -5,12 +5,13 @@
 //! there is nothing to guess.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use edge_mirror_base::clock::now_s;
 use serde::{Deserialize, Serialize};
 use sha2::Digest;
 use subtle::ConstantTimeEq;
 
 use super::{VaultError, session::Key};
-use crate::{clock::now_s, package::Sha256};
+use crate::package::Sha256;
 
 /// A one-time code that nobody used until then is of no use.
 const CODE_LASTS_S: u64 = 3600;

@@ -4,12 +4,9 @@
 
 use std::sync::Arc;
 
-use crate::{
-    limits::Limit,
-    metrics::{Counter, Histogram, Tally, histogram::PULLS, labels},
-    protocol::Cause,
-    store::verify::VerifyError,
-};
+use edge_mirror_base::metrics::{Counter, Histogram, Tally, histogram::PULLS, labels};
+
+use crate::{limits::Limit, protocol::Cause, store::verify::VerifyError};
 
 #[derive(Debug)]
 pub struct Counts {

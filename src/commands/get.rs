@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
+use edge_mirror_base::tasks::Interrupt;
 use reqwest::{Client, StatusCode, header, redirect};
 use serde_json::json;
 use tokio::time::Instant;
@@ -19,7 +20,6 @@ use url::Url;
 use super::client;
 use crate::{
     cli::GetArgs,
-    tasks::Interrupt,
     terminal::{
         self, Language,
         live::{Counter, Transfer},

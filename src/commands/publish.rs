@@ -3,6 +3,7 @@
 use std::{fs::File, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use edge_mirror_base::tasks::{self, Interrupt};
 use futures_util::StreamExt;
 use reqwest::{Body, Method, StatusCode, header};
 use serde_json::{Value, json};
@@ -13,7 +14,6 @@ use crate::{
     cli::PublishArgs,
     package::{MEDIA_TYPE, PackageId, Sha256, Verify},
     store::verify,
-    tasks::{self, Interrupt},
     terminal::{
         self, Language,
         live::{Counter, Transfer},

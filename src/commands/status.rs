@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::Result;
+use edge_mirror_base::tasks::Interrupt;
 use serde_json::Value;
 
 use super::{
@@ -18,7 +19,6 @@ use super::{
 };
 use crate::{
     cli::StatusArgs,
-    tasks::Interrupt,
     terminal::{self, Language, live},
 };
 

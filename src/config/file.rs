@@ -12,6 +12,11 @@ use std::{
 };
 
 use arc_swap::Guard;
+use edge_mirror_base::{
+    atomic,
+    live::Live,
+    metrics::{Tally, labels},
+};
 use serde_json::{Map, Value};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -21,11 +26,6 @@ use super::{
     Config, Environment,
     check::{self, Problem},
     lenient, schema,
-};
-use crate::{
-    atomic,
-    live::Live,
-    metrics::{Tally, labels},
 };
 
 #[derive(Debug, Error)]

@@ -1,9 +1,9 @@
 //! Where the settings say that the log goes.
 
+use edge_mirror_base::log::{LogError, Rotating};
 use serde_json::Value;
 
 use super::{Config, Problem};
-use crate::log::{LogError, Rotating};
 
 impl Config {
     pub fn log(&self) -> Rotating {

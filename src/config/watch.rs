@@ -10,12 +10,12 @@ use std::{
     time::Duration,
 };
 
+use edge_mirror_base::tasks;
 use notify::{Config as WatchConfig, Event, PollWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::Settings;
-use crate::tasks;
 
 /// Editors write in several steps; the file is read once they have paused.
 const SETTLE: Duration = Duration::from_millis(150);

@@ -28,6 +28,7 @@ use std::{
 
 use axum::body::HttpBody;
 use bytes::Bytes;
+use edge_mirror_base::tasks;
 use hyper::body::{Frame, SizeHint};
 use tokio_util::sync::ReusableBoxFuture;
 
@@ -35,7 +36,6 @@ use super::{UnderWay, chunks::Chunks, ending::Ending};
 use crate::{
     listen::{Lend, Lending, Line},
     store::Opened,
-    tasks,
 };
 
 /// What hyper is given at a time; it writes no more than that in one call.

@@ -6,6 +6,7 @@ use std::{future::poll_fn, io, ops::Range, pin::Pin, sync::Arc};
 
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
+use edge_mirror_base::tasks;
 use futures_util::stream;
 
 use super::{
@@ -19,7 +20,6 @@ use crate::{
         Opened,
         growing::{Growing, Ready, Watched},
     },
-    tasks,
 };
 
 /// What hyper is given at a time.

@@ -17,13 +17,11 @@ use std::{
     time::Duration,
 };
 
+use edge_mirror_base::metrics::{Counter, Label, Page, Tally, labels};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::Traffic;
-use crate::{
-    config::Serve,
-    metrics::{Counter, Label, Page, Tally, labels},
-};
+use crate::config::Serve;
 
 /// Less than clients wait for an answer's first byte, and enough for a small
 /// package or two to be sent.

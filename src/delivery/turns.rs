@@ -39,10 +39,10 @@ mod tests {
         time::Duration,
     };
 
+    use edge_mirror_base::tasks::Tasks;
     use tokio::sync::Barrier;
 
     use super::*;
-    use crate::tasks::Tasks;
 
     const MANY: usize = 1000;
     const TURNS: usize = 20;

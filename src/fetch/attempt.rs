@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
+use edge_mirror_base::tasks;
 use reqwest::{Response, StatusCode, header};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -20,7 +21,6 @@ use crate::{
     package::{PackageId, Route, Sha256, Source, Validators, Verify},
     protocol::default_title,
     store::{Provenance, StoreError, Stored, growing::Grower},
-    tasks,
     upstream::{Announced, Place, root_cause},
 };
 
@@ -517,6 +517,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use axum::{Json, Router, routing::get};
+    use edge_mirror_base::tasks::Tasks;
     use serde_json::json;
 
     use super::super::Fetch;
@@ -526,7 +527,6 @@ mod tests {
         fetch::{Phase, Reason},
         listen::Listener,
         store::{Store, tests::zip_of},
-        tasks::Tasks,
     };
 
     /// Lets others go on until it is so.

@@ -9,12 +9,13 @@ use std::{
     time::Duration,
 };
 
+use edge_mirror_base::clock::now_s;
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Outcome, PullError, Reason};
-use crate::{clock::now_s, package::PackageId, protocol::Fault, store::growing::Growing};
+use crate::{package::PackageId, protocol::Fault, store::growing::Growing};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -9,6 +9,7 @@ use axum::{
     http::request::Parts,
     response::{IntoResponse, Response},
 };
+use edge_mirror_base::{atomic, log::AUDIT, tasks};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tracing::info;
@@ -16,12 +17,10 @@ use tracing::info;
 use super::{Listening, error::ApiError};
 use crate::{
     access::Caller,
-    atomic,
     board::Board,
     config::{Config, Problem, Settings, lenient, meaning},
     listen::Listener,
-    log::AUDIT,
-    tasks, tls,
+    tls,
     wire::{self, body},
 };
 

@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use edge_mirror_base::metrics::Label;
 use serde::Serialize;
 use tracing::{debug, error, warn};
 
@@ -15,7 +16,6 @@ use crate::{
     config::{Problem, check::list, file::PatchError},
     delivery::Limit,
     fetch::PullError,
-    metrics::Label,
     package::PackageId,
     store::StoreError,
     wire::{

@@ -9,6 +9,7 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
+use edge_mirror_base::log::{Journal, Level};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -20,7 +21,6 @@ use crate::{
     access::{More, Sources},
     board::Board,
     config::Config,
-    log::{Journal, Level},
     wire::{feed, snapshot::Snapshot},
 };
 

@@ -5,13 +5,11 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
+use edge_mirror_base::log::{Entry, Journal, level_named};
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
-use crate::{
-    log::{Entry, Journal, level_named},
-    wire::Asked,
-};
+use crate::wire::Asked;
 
 const DEFAULT_LINES: usize = 200;
 const MAX_LINES: usize = 1000;

@@ -9,6 +9,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use edge_mirror_base::tasks;
 use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 
@@ -17,7 +18,6 @@ use crate::{
     board::{Board, Checked, Evicted},
     package::PackageId,
     store::reread,
-    tasks,
     wire::{self, Asked, Done, PathId},
 };
 

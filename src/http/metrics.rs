@@ -2,14 +2,16 @@
 //! less: no meeting's id, no address.
 
 use axum::{extract::State, response::Response};
+use edge_mirror_base::{
+    metrics::{self, Page},
+    tasks,
+};
 
 use super::Face;
 use crate::{
     board::Board,
     config::Settings,
     limits,
-    metrics::{self, Page},
-    tasks,
     wire::{
         self,
         health::{self, Unready},

@@ -3,6 +3,7 @@
 use std::{net::Ipv4Addr, path::Path, sync::Arc};
 
 use axum::http::Method;
+use edge_mirror_base::{log::Journal, tasks::Tasks};
 use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
@@ -16,9 +17,7 @@ use crate::{
     board::Board,
     config::{Security, Settings, meaning, openapi as settings},
     fetch::Fetch,
-    log::Journal,
     store::Store,
-    tasks::Tasks,
     wire::{
         Detail, Done,
         openapi::{self, History, Operation, call, json, package, shared, stream, text},

@@ -11,12 +11,12 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
+use edge_mirror_base::clock::now_s;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::{
     board::{Board, Presence, Sync},
-    clock::now_s,
     config::{Config, Settings},
     delivery::Traffic,
     fetch::{Fetch, Progress},

@@ -7,11 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use edge_mirror_base::atomic::{self, Owner};
 use serde_json::{Map, Value};
 
 use super::InstallError;
 use crate::{
-    atomic::{self, Owner},
     config::{FileDocument, Problem, Settings, schema},
     package::PackageId,
     store::layout::Layout,

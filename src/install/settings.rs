@@ -3,6 +3,7 @@
 
 use std::{fs, path::Path};
 
+use edge_mirror_base::atomic::{self, Owner};
 use serde_json::{Map, Value};
 
 use super::{
@@ -13,7 +14,6 @@ use super::{
     places::{LOW_PORT, Places, Role},
 };
 use crate::{
-    atomic::{self, Owner},
     cli::{InstallArgs, MainServer},
     config::{Settings, merge::merge, schema},
 };

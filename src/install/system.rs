@@ -6,8 +6,9 @@ use std::{
     process::{Command, Stdio},
 };
 
+use edge_mirror_base::atomic::Owner;
+
 use super::{InstallError, places::Places};
-use crate::atomic::Owner;
 
 pub(super) const USER: &str = "edge-mirror";
 

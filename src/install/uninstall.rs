@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use edge_mirror_base::atomic;
+
 use super::{
     InstallError,
     places::{Places, Role},
     system::{System, USER},
 };
 use crate::{
-    atomic,
     cli::UninstallArgs,
     config::{Settings, access_path, schema},
 };

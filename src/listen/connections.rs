@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use edge_mirror_base::metrics::{Label, Tally};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::AbortHandle,
@@ -25,10 +26,7 @@ use super::{
     eviction::{self, Most, Seen},
     places::places,
 };
-use crate::{
-    limits::Limit,
-    metrics::{Label, Tally},
-};
+use crate::limits::Limit;
 
 /// Of all places, the share that one address may have where nothing is set, in
 /// quarters: a venue behind one address may be all clients that there are, and
@@ -254,10 +252,10 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use edge_mirror_base::tasks::Tasks;
     use futures_util::FutureExt;
 
     use super::{super::activity::WINDOW, *};
-    use crate::tasks::Tasks;
 
     fn client(last: u8) -> IpAddr {
         [10, 0, 0, last].into()

@@ -66,6 +66,7 @@ async fn over(ends: &Ends) {
 #[cfg(test)]
 mod tests {
     use axum::Router;
+    use edge_mirror_base::tasks::Tasks;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         time::Instant,
@@ -73,7 +74,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::{listen::Listener, tasks::Tasks};
+    use crate::listen::Listener;
 
     /// Shows nothing to anybody, which a hello without an end never asks for.
     fn nobody() -> ServerConfig {

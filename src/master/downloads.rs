@@ -9,6 +9,7 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, header, request::Parts, uri::Authority},
     response::{IntoResponse, Response},
 };
+use edge_mirror_base::tasks;
 use serde::Serialize;
 
 use super::{
@@ -25,7 +26,6 @@ use crate::{
     delivery,
     listen::Line,
     package::PackageId,
-    tasks,
     wire::{self, PathId},
 };
 

@@ -23,6 +23,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
+use edge_mirror_base::tasks;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::{info, warn};
@@ -35,7 +36,6 @@ use super::{
 };
 use crate::{
     package::{PackageId, Sha256},
-    tasks,
     wire::{self, Done, PathId, body, done},
 };
 

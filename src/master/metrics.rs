@@ -4,6 +4,10 @@
 use std::sync::Arc;
 
 use axum::{extract::State, response::Response};
+use edge_mirror_base::{
+    metrics::{self, Counter, Page, Tally, labels},
+    tasks,
+};
 
 use super::{
     meetings::{Book, Status},
@@ -13,9 +17,7 @@ use super::{
 };
 use crate::{
     limits::{self, Limit},
-    metrics::{self, Counter, Page, Tally, labels},
     store::verify::VerifyError,
-    tasks,
     wire::{
         self,
         health::{self, Unready},

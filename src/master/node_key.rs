@@ -11,6 +11,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
+use edge_mirror_base::tasks;
 use serde::Serialize;
 use tracing::info;
 
@@ -21,7 +22,6 @@ use super::{
 };
 use crate::{
     access::{self, VaultError},
-    tasks,
     wire::{self, Done, Success, body, done},
 };
 

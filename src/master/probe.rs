@@ -171,7 +171,7 @@ mod tests {
     async fn nobody_is_asked_but_who_is_at_the_address() {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let listener = crate::listen::Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let (address, tasks) = (listener.address(), crate::tasks::Tasks::new());
+        let (address, tasks) = (listener.address(), edge_mirror_base::tasks::Tasks::new());
         let elsewhere = axum::response::Redirect::permanent(&format!("https://{closed}/"));
         let router = axum::Router::new().fallback(move || std::future::ready(elsewhere.clone()));
         tasks.spawn("accept", listener.serve(router, tasks.clone(), tasks.token().clone()));

@@ -14,6 +14,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use edge_mirror_base::{clock::now_s, tasks};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -34,12 +35,10 @@ use super::{
 };
 use crate::{
     access::Access,
-    clock::now_s,
     delivery::Traffic,
     limits::Limit,
     package::{PackageId, Route, Sha256, Source, Validators, Verify},
     store::{Provenance, Store, StoreError, Stored, verify::VerifyError},
-    tasks,
     wire::{
         feed::{Feed, History},
         health::Health,

@@ -3,11 +3,12 @@
 
 use std::{collections::HashSet, fs, io, path::Path};
 
+use edge_mirror_base::atomic;
+
 use super::{
     MasterError,
     meetings::{Book, FORM},
 };
-use crate::atomic;
 
 /// None where there is no file yet. A file that makes no sense is an error:
 /// to go on without it would be to forget every meeting at the next save.

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use axum::{Json, Router, routing::get};
+use edge_mirror_base::tasks::Tasks;
 use reqwest::{Client, Method, StatusCode, header};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -13,7 +14,6 @@ use crate::{
     listen::Listener,
     package::Sha256,
     store::tests::{put, zip_of},
-    tasks::Tasks,
     tls,
 };
 

@@ -14,6 +14,7 @@ use axum::{
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
+use edge_mirror_base::tasks;
 use futures_util::StreamExt;
 use serde_json::Value;
 use tracing::{info, warn};
@@ -27,7 +28,6 @@ use super::{
 use crate::{
     package::{PackageId, Sha256, Verify, sha256_of_field},
     store::Pending,
-    tasks,
     wire::{self, PathId},
 };
 

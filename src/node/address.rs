@@ -5,13 +5,14 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
+use edge_mirror_base::tasks;
 use ipnet::IpNet;
 use tokio::net::lookup_host;
 
 use crate::{
     board::Doubt,
     config::{Config, authority, literal, scheme},
-    listen, machine, tasks,
+    listen, machine,
 };
 
 /// `host:port` under which clients reach this node.

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use edge_mirror_base::tasks;
 use notify::{Event, RecursiveMode, Watcher};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
@@ -17,7 +18,6 @@ use tracing::{error, info, warn};
 use crate::{
     board::{Board, Unused},
     config::{Config, Settings},
-    tasks,
     tls::{self, FileError, Shown, TrustFiles},
     upstream::Connector,
 };

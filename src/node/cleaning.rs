@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use edge_mirror_base::tasks;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -20,7 +21,6 @@ use crate::{
     fetch::eviction_candidate,
     package::PackageId,
     store::{Store, evict},
-    tasks,
 };
 
 /// How often the storage is looked at besides after each answer.

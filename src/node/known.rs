@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use edge_mirror_base::clock::now_s;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -21,7 +22,6 @@ use super::{
 };
 use crate::{
     board::{self, Active, Failing},
-    clock::now_s,
     fetch::{Catalogue, Offer, Phase, Progress, Reason, belongs},
     package::{PackageId, Sha256},
     protocol::{

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use edge_mirror_base::tasks::Tasks;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -13,7 +14,6 @@ use crate::{
     board::Board,
     config::Settings,
     listen::{Answers, BindError, Listener, Onward, redirect},
-    tasks::Tasks,
 };
 
 /// A port that was taken may become free.

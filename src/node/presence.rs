@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use edge_mirror_base::clock::now_s;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -22,7 +23,6 @@ use tracing::{debug, info, warn};
 use super::address::{self, Advertised};
 use crate::{
     board::{self, Answered, Board, Doubt},
-    clock::now_s,
     config::{Config, Settings},
     delivery::Traffic,
     fetch::belongs,

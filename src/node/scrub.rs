@@ -4,17 +4,16 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use edge_mirror_base::{clock::now_s, tasks};
 use tracing::{debug, error, warn};
 
 use crate::{
     board::{Board, Checked, Counts},
-    clock::now_s,
     package::PackageId,
     store::{
         Package, Store, StoreError,
         reread::{self, CHUNK_BYTES},
     },
-    tasks,
 };
 
 const EVERY_S: u64 = 7 * 24 * 3600;

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use edge_mirror_base::tasks::Tasks;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -15,7 +16,6 @@ use crate::{
     board::Board,
     config::Settings,
     listen::{Answers, BindError, Listener},
-    tasks::Tasks,
 };
 
 /// Clients that were on their way to the old port are still let in.

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use edge_mirror_base::tasks;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -12,7 +13,6 @@ use crate::{
     fetch::Fetch,
     package::PackageId,
     store::{Found, Store, StoreError},
-    tasks,
 };
 
 /// A folder that can't be used may be mended.

@@ -12,6 +12,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use edge_mirror_base::clock::now_s;
 use futures_util::{
     FutureExt, StreamExt,
     future::BoxFuture,
@@ -29,7 +30,6 @@ use super::{
 };
 use crate::{
     board::{self, Answered, Board},
-    clock::now_s,
     config::Settings,
     fetch::{Fetch, Outcome, PullError, Reason},
     limits::Limit,

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
+use edge_mirror_base::metrics::Label;
 use serde::Serialize;
-
-use crate::metrics::Label;
 
 /// What went wrong: the kind, which a page can put in any language, and the
 /// text with the details.

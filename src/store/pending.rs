@@ -4,6 +4,10 @@
 
 use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
 
+use edge_mirror_base::{
+    atomic::{self, Durable, Scratch},
+    clock::now_s,
+};
 use tracing::{debug, warn};
 
 use super::{
@@ -13,11 +17,7 @@ use super::{
     trail::Trail,
     verify::{self, VerifyError},
 };
-use crate::{
-    atomic::{self, Durable, Scratch},
-    clock::now_s,
-    package::{Manifest, PackageId, Sha256, Source, Verify},
-};
+use crate::package::{Manifest, PackageId, Sha256, Source, Verify};
 
 /// Without an announced length, room is asked for in steps of this size.
 const ROOM_STEP_BYTES: u64 = 4 << 20;

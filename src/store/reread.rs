@@ -3,10 +3,11 @@
 
 use std::{os::unix::fs::FileExt, time::Duration};
 
+use edge_mirror_base::tasks;
 use sha2::{Digest as _, Sha256 as Sha256Hasher};
 
 use super::{Opened, Package, Store, StoreError};
-use crate::{package::Sha256, tasks};
+use crate::package::Sha256;
 
 /// What is read at a time, on another thread; a millisecond of work.
 pub const CHUNK_BYTES: usize = 512 << 10;

@@ -8,8 +8,10 @@ use std::{
     sync::{MutexGuard, PoisonError, atomic::Ordering},
 };
 
+use edge_mirror_base::{atomic::Scratch, tasks};
+
 use super::{Inner, Store, StoreError};
-use crate::{atomic::Scratch, package::PackageId, tasks};
+use crate::package::PackageId;
 
 /// Disk space that packages leave free for logs, manifests and the system.
 const DISK_RESERVE_BYTES: u64 = 64 << 20;

@@ -17,8 +17,10 @@ use std::{
     thread::JoinHandle,
 };
 
+use edge_mirror_base::tasks;
+
 use super::verify::{Seen, digest_of, pass_through};
-use crate::{package::Sha256, tasks};
+use crate::package::Sha256;
 
 /// What is smaller is hashed, unpacked and durable in no time.
 const FOLLOWED_FROM_BYTES: u64 = 1 << 20;

@@ -16,12 +16,13 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use edge_mirror_base::clock::now_s;
 use futures_util::Stream;
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
 use super::{detail, snapshot::Snapshot};
-use crate::{clock::now_s, listen::of_one_machine};
+use crate::listen::of_one_machine;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Proxies close what is silent for a minute; and a page learns by it that

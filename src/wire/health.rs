@@ -15,16 +15,14 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use edge_mirror_base::tasks;
 use serde::Serialize;
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, timeout},
 };
 
-use crate::{
-    store::{Store, StoreError},
-    tasks,
-};
+use crate::store::{Store, StoreError};
 
 pub const LIVE: &str = "/api/health/live";
 pub const READY: &str = "/api/health/ready";
@@ -158,8 +156,9 @@ fn answer(status: StatusCode, body: impl Serialize) -> Response {
 mod tests {
     use std::sync::Arc;
 
+    use edge_mirror_base::tasks::Tasks;
+
     use super::*;
-    use crate::tasks::Tasks;
 
     fn codes(unready: &[Unready]) -> Vec<&'static str> {
         unready.iter().map(|why| why.code).collect()
@@ -186,7 +185,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(folder.path()).unwrap();
         let (health, tasks) = (Arc::<Health>::default(), Tasks::new());
-        let (tries, worker) = (Arc::new(crate::metrics::Counter::default()), health.clone());
+        let (tries, worker) =
+            (Arc::new(edge_mirror_base::metrics::Counter::default()), health.clone());
         let (counted, end) = (tries.clone(), tasks.token().clone());
         tasks.spawn("health", async move {
             let store = || {

@@ -43,6 +43,8 @@ pub trait Label: Copy + 'static {
 }
 
 /// An enum whose variants are a label's values.
+#[macro_export]
+#[doc(hidden)]
 macro_rules! labels {
     ($(#[$of_all:meta])* $name:ident { $($(#[$of_one:meta])* $variant:ident => $text:literal),+ $(,)? }) => {
         $(#[$of_all])*
@@ -62,7 +64,7 @@ macro_rules! labels {
         }
     };
 }
-pub(crate) use labels;
+pub use labels;
 
 /// One counter for each value of a label.
 #[derive(Debug)]

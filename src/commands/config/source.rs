@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
+use edge_mirror_base::tasks;
 use reqwest::Method;
 use serde_json::{Map, Value};
 
@@ -16,7 +17,7 @@ use crate::{
         place,
     },
     config::{Config, ConfigError, Environment, FileDocument, Problem, Settings, check},
-    tasks, tls,
+    tls,
 };
 
 pub(super) enum Source {

@@ -9,13 +9,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use edge_mirror_base::atomic::Partial;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256 as Hasher};
 use url::Url;
 
 use super::answer::Answer;
 use crate::{
-    atomic::Partial,
     commands::client,
     package::{Sha256, Verify},
     store::verify,

@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::MetadataExt, path::Path, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Result, bail};
+use edge_mirror_base::tasks::{self, Tasks};
 
 use super::report::{Found, Report, Verdict};
 use crate::{
@@ -11,7 +12,6 @@ use crate::{
     fetch::{Fetch, PullError, Reason},
     package::PackageId,
     store::{Package, Store, reread},
-    tasks::{self, Tasks},
     terminal::live::{self, Counter, Transfer},
     upstream::Connector,
 };

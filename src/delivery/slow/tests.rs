@@ -9,6 +9,7 @@ use std::{
 };
 
 use axum::{Router, body::Body, http::Response};
+use edge_mirror_base::tasks::Tasks;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -20,7 +21,6 @@ use crate::{
     config::Serve,
     listen::{Answers, Lending, Line, Listener},
     store::Opened,
-    tasks::Tasks,
 };
 
 const SIZE: usize = (24 << 20) + 5;

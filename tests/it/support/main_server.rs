@@ -21,9 +21,9 @@ use axum::{
 };
 use edge_mirror::{
     listen::{Answers, Listener},
-    tasks::Tasks,
     tls::Shown,
 };
+use edge_mirror_base::tasks::Tasks;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::sync::watch;

@@ -9,10 +9,10 @@ use std::{
 use edge_mirror::{
     access::Vault,
     config::Settings,
-    log::Journal,
     node::{Node, NodeOptions},
     package::percent_encoded,
 };
+use edge_mirror_base::log::Journal;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 

@@ -16,13 +16,13 @@ const KEPT: usize = 1000;
 const MAX_CHARS: usize = 500;
 
 #[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "LogLine"))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema), schemars(rename = "LogLine"))]
 pub struct Entry {
     /// Counts the process's lines.
     pub n: u64,
     pub time: i64,
     #[serde(serialize_with = "as_said")]
-    #[cfg_attr(test, schemars(with = "&str"))]
+    #[cfg_attr(feature = "openapi", schemars(with = "&str"))]
     pub level: Level,
     pub text: String,
 }
