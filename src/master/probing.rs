@@ -4,7 +4,8 @@
 //! takes its whole time. So those that clients are sent to come first, then
 //! those that nobody has asked yet, then those that failed; and among them
 //! everybody's first before anybody's second, where a body is first who answers
-//! at one address, then who registered it.
+//! at one address, then who registered it. Strangers' nodes may answer, too, if
+//! only just in time: what answers never takes all the room.
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -12,6 +13,8 @@ use std::{collections::HashMap, net::IpAddr};
 pub const MAX_PROBES: usize = 256;
 /// Of those that one client registered: others keep most of the room.
 pub const MAX_OF_CLIENT: usize = 64;
+/// Of those that answered before: the others must be asked once to become such.
+pub const MAX_OF_REACHED: usize = MAX_PROBES / 4 * 3;
 /// At one address: a port is one node's.
 pub const MAX_AT_ADDRESS: usize = 2;
 /// Of one that answers, and after a first failure.
@@ -37,17 +40,27 @@ pub struct Due<'a> {
     pub due_s: f64,
 }
 
-/// Up to `room` whose probes begin now, given the clients and addresses of those
-/// that are under way.
+/// A probe that has begun.
+#[derive(Clone, Copy, Debug)]
+pub struct UnderWay<'a> {
+    pub address: &'a str,
+    pub client: IpAddr,
+    /// When it began.
+    pub standing: Standing,
+}
+
+/// Up to `room` whose probes begin now, given those that are under way.
 pub fn next<'a>(
     mut due: Vec<Due<'a>>,
-    under_way: impl Iterator<Item = (IpAddr, &'a str)>,
+    under_way: impl Iterator<Item = UnderWay<'a>>,
     room: usize,
 ) -> Vec<Due<'a>> {
     let (mut of_client, mut at_address) = (HashMap::new(), HashMap::new());
-    for (client, address) in under_way {
-        *of_client.entry(client).or_insert(0) += 1;
-        *at_address.entry(address).or_insert(0) += 1;
+    let mut of_reached = 0;
+    for probe in under_way {
+        *of_client.entry(probe.client).or_insert(0) += 1;
+        *at_address.entry(probe.address).or_insert(0) += 1;
+        of_reached += usize::from(probe.standing == Standing::Reached);
     }
     due.sort_by(|a, b| (a.standing.cmp(&b.standing)).then(a.due_s.total_cmp(&b.due_s)));
     let (mut clients, mut addresses) = (of_client.clone(), at_address.clone());
@@ -70,9 +83,14 @@ pub fn next<'a>(
         }
         let client = of_client.entry(due.client).or_insert(0);
         let address = at_address.entry(due.address).or_insert(0);
-        if *client < MAX_OF_CLIENT && *address < MAX_AT_ADDRESS {
+        let is_reached = due.standing == Standing::Reached;
+        if *client < MAX_OF_CLIENT
+            && *address < MAX_AT_ADDRESS
+            && !(is_reached && of_reached >= MAX_OF_REACHED)
+        {
             *client += 1;
             *address += 1;
+            of_reached += usize::from(is_reached);
             begun.push(due);
         }
     }
@@ -106,6 +124,10 @@ mod tests {
         Due { node_id, address, client: client(of), standing, due_s: 0.0 }
     }
 
+    fn probe_of<'a>(due: &Due<'a>) -> UnderWay<'a> {
+        UnderWay { address: due.address, client: due.client, standing: due.standing }
+    }
+
     fn names<'a>(begun: &[Due<'a>]) -> Vec<&'a str> {
         begun.iter().map(|due| due.node_id).collect()
     }
@@ -127,7 +149,7 @@ mod tests {
         assert_eq!(names(&begun), ["g", "f", "b", "e", "c", "a"]);
         assert_eq!(names(&next(all.clone(), [].into_iter(), 2)), ["g", "f"]);
         assert_eq!(next(all.clone(), [].into_iter(), 0), []);
-        let under_way = [(client(1), "silent:1"), (client(1), "silent:1")];
+        let under_way = [probe_of(&all[1]), probe_of(&all[2])];
         assert_eq!(names(&next(all, under_way.into_iter(), 9)), ["g", "f", "e", "a"]);
     }
 
@@ -143,8 +165,8 @@ mod tests {
             assert_eq!(next.len(), begun, "{clients} clients");
         }
         for busy in [MAX_OF_CLIENT - 1, MAX_OF_CLIENT, MAX_OF_CLIENT + 1] {
-            let under_way = (0..busy).map(|n| (client(0), &*addresses[n]));
-            let next = next(of(1)[busy..].to_vec(), under_way, MAX_PROBES);
+            let (all, room) = (of(1), MAX_PROBES);
+            let next = next(all[busy..].to_vec(), all[..busy].iter().map(probe_of), room);
             assert_eq!(next.len(), MAX_OF_CLIENT.saturating_sub(busy), "{busy} under way");
         }
     }
@@ -156,26 +178,41 @@ mod tests {
         assert_eq!(pause_s(u32::MAX), LONGEST_PAUSE_S);
     }
 
+    #[test]
+    fn those_that_answer_leave_room_for_those_that_nobody_has_asked() {
+        let addresses: Vec<_> = (0..1200).map(|n| format!("slow:{n}")).collect();
+        let each = |n: usize| due("slow", &addresses[n], (n % 4) as u8, Standing::Reached);
+        let slow: Vec<_> = (0..addresses.len()).map(each).collect();
+        let under_way = next(slow.clone(), [].into_iter(), MAX_PROBES);
+        assert_eq!(under_way.len(), MAX_OF_REACHED);
+        let mut waiting = slow[under_way.len()..].to_vec();
+        waiting.push(due("new", "new:1", 99, Standing::New));
+        let room = MAX_PROBES - under_way.len();
+        assert_eq!(names(&next(waiting, under_way.iter().map(probe_of), room)), ["new"]);
+    }
+
     proptest! {
-        /// Whatever others register: who comes from an address of its own is asked
-        /// in the first round in which there is room.
+        /// Whatever others register, and whether that answers: who comes from an
+        /// address of its own is asked in the first round in which there is room.
         #[test]
         fn a_new_node_at_its_own_address_is_not_held_up(
-            others in prop::collection::vec((0_u8..3, 0_u8..5, 0.0..9.0), 0..2000),
+            others in prop::collection::vec((0_u8..6, 0_usize..900, 0.0..9.0), 0..2000),
             due_s in 0.0..9.0,
         ) {
-            let targets: Vec<_> = (0..5).map(|n| format!("silent:{n}")).collect();
+            let targets: Vec<_> = (0..900).map(|n| format!("other:{n}")).collect();
             let mut all: Vec<_> = others
                 .iter()
                 .map(|(of, at, due_s)| {
-                    let due = due("other", &targets[usize::from(*at)], *of, Standing::New);
+                    let standing = if at % 4 == 0 { Standing::New } else { Standing::Reached };
+                    let due = due("other", &targets[*at], *of, standing);
                     Due { due_s: *due_s, ..due }
                 })
                 .collect();
             all.push(Due { due_s, ..due("honest", "honest:1", 99, Standing::New) });
             let begun = next(all, [].into_iter(), MAX_PROBES);
-            let at = begun.iter().position(|due| due.node_id == "honest");
-            prop_assert!(at.is_some_and(|at| at <= 5), "{at:?} of {}", begun.len());
+            let of_new = begun.iter().filter(|due| due.standing == Standing::New);
+            let at = of_new.into_iter().position(|due| due.node_id == "honest");
+            prop_assert!(at.is_some_and(|at| at <= 6), "{at:?} of {}", begun.len());
         }
     }
 }

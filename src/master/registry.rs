@@ -15,7 +15,7 @@ use std::{
 use super::{
     holding::{Holding, Report},
     newcomers::Newcomers,
-    probing::{self, Due, Standing},
+    probing::{self, Due, Standing, UnderWay},
     refusal::Refusal,
 };
 use crate::package::{PackageId, Sha256};
@@ -77,7 +77,8 @@ pub struct Node {
     /// was restarted, perhaps on an empty disk.
     reported: bool,
     probe_due_s: f64,
-    probing: bool,
+    /// While a probe of it is under way: how it stood when that began.
+    probing: Option<Standing>,
     /// Probes that failed since the last good one.
     failures: u32,
 }
@@ -98,7 +99,7 @@ impl Node {
             holding: None,
             reported: false,
             probe_due_s: now_s,
-            probing: false,
+            probing: None,
             failures: 0,
         }
     }
@@ -302,11 +303,12 @@ impl Registry {
     /// Up to `room` nodes and addresses whose probe begins; they count as being
     /// probed until [`probed`](Self::probed).
     pub fn take_due_probes(&mut self, room: usize, now_s: f64) -> Vec<(String, String)> {
-        let probing = self.nodes.values().filter(|node| node.probing);
-        let under_way = probing.map(|node| (node.client, &*node.address));
+        let under_way = self.nodes.values().filter_map(|node| {
+            Some(UnderWay { address: &node.address, client: node.client, standing: node.probing? })
+        });
         let due = self
             .live(now_s)
-            .filter(|(_, node)| !node.probing && node.probe_due_s <= now_s)
+            .filter(|(_, node)| node.probing.is_none() && node.probe_due_s <= now_s)
             .map(|(node_id, node)| Due {
                 node_id,
                 address: &node.address,
@@ -321,7 +323,7 @@ impl Registry {
             .collect();
         for (node_id, _) in &begun {
             if let Some(node) = self.nodes.get_mut(node_id) {
-                node.probing = true;
+                node.probing = Some(node.standing());
             }
         }
         begun
@@ -331,7 +333,7 @@ impl Registry {
     /// has left meanwhile is not.
     pub fn probed(&mut self, node_id: &str, address: &str, reach: &Reach, now_s: f64) -> bool {
         let Some(node) = self.nodes.get_mut(node_id) else { return false };
-        node.probing = false;
+        node.probing = None;
         if node.address != address {
             return false;
         }
