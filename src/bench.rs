@@ -47,7 +47,7 @@ pub async fn run(args: BenchArgs, interrupt: &mut Interrupt) -> Result<()> {
     let meeting: PackageId =
         args.meeting.parse().with_context(|| format!("--meeting '{}'", args.meeting))?;
     let wanted = Wanted {
-        target: Target::of_meeting(&args.url, &meeting)?,
+        target: Target::of_meeting(&args.url, &meeting),
         patience: args.patience,
         rate: args.rate_limit,
         verify: args.verify,
@@ -86,7 +86,7 @@ pub async fn run(args: BenchArgs, interrupt: &mut Interrupt) -> Result<()> {
 
 fn warning(args: &BenchArgs, wanted: &Wanted, language: Language) -> String {
     let (clients, meeting, at) = (args.clients, &args.meeting, wanted.target.authority());
-    let window = words::time(args.arrive.as_secs_f64());
+    let window = language.time(args.arrive.as_secs_f64());
     let size = wanted.size.get().map(|size| format!(" ({})", words::bytes(*size as f64)));
     let size = size.unwrap_or_default();
     language.of(
@@ -103,7 +103,7 @@ fn warning(args: &BenchArgs, wanted: &Wanted, language: Language) -> String {
 }
 
 fn machine_readable(args: &BenchArgs, size: Option<&u64>, summary: &Summary) -> Result<String> {
-    let mut answer = json!({"url": args.url, "meeting": args.meeting, "size": size});
+    let mut answer = json!({"url": args.url.to_string(), "meeting": args.meeting, "size": size});
     let figures = serde_json::to_value(summary)?;
     if let (Some(answer), Some(figures)) = (answer.as_object_mut(), figures.as_object()) {
         answer.extend(figures.clone());

@@ -1,16 +1,19 @@
 //! The command line.
 
+mod chinese;
+mod complaint;
+mod help;
 mod operate;
 mod server;
 mod service;
 mod units;
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::IpAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::config::Subnet;
+use crate::{config::Subnet, terminal::Language};
 pub use operate::{
     At, Authority, ConfigArgs, ConfigCommand, ConfigOf, GetArgs, ListArgs, Login, Operate,
     PublishArgs, StatusArgs, SyncArgs, VerifyArgs,
@@ -36,25 +39,32 @@ pub enum Command {
     Node(NodeArgs),
     /// Run the embedded main server.
     Master(MasterArgs),
-    /// Run a main server, two nodes and a sample meeting on this machine, to
-    /// try everything out. Works in a temporary folder that it removes at the
-    /// end; Ctrl-C ends it.
-    Demo,
-    /// Make a link that logs in once, within the hour; or a new admin token.
-    Token(TokenArgs),
-    /// Rehearse the storm: many clients download a meeting's package at once,
-    /// and how they fared is shown. It is a real load for the node and the
-    /// network; don't run it while a meeting needs them.
-    Bench(BenchArgs),
-    /// Install it as a service of this machine, or upgrade what is installed.
-    Install(InstallArgs),
-    /// Take away what install made; configuration and packages only with --purge.
-    Uninstall(UninstallArgs),
-    /// Print what makes a shell complete this command line.
+    /// Try everything out: a main server, two nodes and a sample meeting.
     ///
-    /// bash: edge-mirror completions bash > /etc/bash_completion.d/edge-mirror
-    #[command(verbatim_doc_comment)]
-    Completions { shell: Shell },
+    /// They run on this machine, in a temporary folder that is removed at the
+    /// end. Ctrl-C ends the demo.
+    Demo,
+    /// Create a one-time login link that is valid for an hour, or a new admin
+    /// token.
+    Token(TokenArgs),
+    /// Rehearse a meeting: many clients download one package at once.
+    ///
+    /// Simulates one client per tablet, shows progress live, and reports how
+    /// long they took and what failed. It is a real load for the node and the
+    /// network: don't run it during a meeting.
+    Bench(BenchArgs),
+    /// Install as a service of this machine, or upgrade the installed one.
+    Install(InstallArgs),
+    /// Remove the service and the program; configuration and packages are kept
+    /// unless --purge is given.
+    Uninstall(UninstallArgs),
+    /// Print a completion script for a shell.
+    ///
+    /// For bash: edge-mirror completions bash > /etc/bash_completion.d/edge-mirror
+    Completions {
+        /// The shell to complete for.
+        shell: Shell,
+    },
     /// Write the manual pages into a folder.
     #[command(hide = true)]
     Man { folder: PathBuf },
@@ -64,90 +74,90 @@ pub enum Command {
 
 #[derive(Clone, Debug, Args)]
 pub struct NodeArgs {
-    /// The configuration file; written with defaults where there is none.
+    /// The configuration file; created with defaults if it does not exist.
     /// Relative paths in it are relative to its folder.
     #[arg(long, value_name = "FILE", default_value = "node_config.json")]
     pub config: PathBuf,
-    /// The one address to listen on; 0.0.0.0 is IPv4 alone. Left out: all
-    /// addresses of this machine, IPv4 and IPv6.
-    #[arg(long, value_name = "ADDRESS")]
+    /// The address to listen on; 0.0.0.0 is IPv4 only. By default all IPv4 and
+    /// IPv6 addresses of this machine.
+    #[arg(long, value_name = "ADDRESS", value_parser = units::address)]
     pub host: Option<IpAddr>,
     /// Listen on this port instead of the configuration's nodePort, for this
-    /// run only; 0 takes a free one.
-    #[arg(long, value_name = "N")]
+    /// run only; 0 takes any free port.
+    #[arg(long, value_name = "N", value_parser = units::port)]
     pub port: Option<u16>,
 }
 
 #[derive(Clone, Debug, Args)]
 pub struct MasterArgs {
-    /// Where meetings and packages are kept; made where there is none.
+    /// The folder for meetings and packages; created if it does not exist.
     #[arg(long, value_name = "DIR", default_value = "master-data")]
     pub data: PathBuf,
-    /// The one address to listen on; 0.0.0.0 is IPv4 alone. Left out: all
-    /// addresses of this machine, IPv4 and IPv6.
-    #[arg(long, value_name = "ADDRESS")]
+    /// The address to listen on; 0.0.0.0 is IPv4 only. By default all IPv4 and
+    /// IPv6 addresses of this machine.
+    #[arg(long, value_name = "ADDRESS", value_parser = units::address)]
     pub host: Option<IpAddr>,
-    /// The port to listen on; 0 takes a free one.
-    #[arg(long, value_name = "N", default_value_t = 8000)]
+    /// The port to listen on; 0 takes any free port.
+    #[arg(long, value_name = "N", default_value_t = 8000, value_parser = units::port)]
     pub port: u16,
-    /// Only this address or network may manage meetings; may be given several
-    /// times. This machine always may.
+    /// Only this address or network may manage meetings; can be repeated. This
+    /// machine always may.
     #[arg(long, value_name = "NETWORK")]
     pub allow_from: Vec<Subnet>,
-    /// A reverse proxy whose X-Forwarded-For counts; may be given several times.
+    /// A reverse proxy whose X-Forwarded-For is trusted; can be repeated.
     #[arg(long, value_name = "NETWORK")]
     pub trusted_proxy: Vec<Subnet>,
-    /// Ask for a login on this machine, too: for a reverse proxy here that does
-    /// not add X-Forwarded-For.
+    /// Require a login on this machine as well: for a reverse proxy here that
+    /// does not add X-Forwarded-For.
     #[arg(long)]
     pub no_trust_local: bool,
-    /// Let everybody who reaches the port manage meetings, without a login.
+    /// Let everyone who can reach the port manage meetings, without a login.
     #[arg(long)]
     pub open: bool,
 }
 
 #[derive(Clone, Debug, Args)]
 pub struct TokenArgs {
-    /// Replace the admin token; it and all logins of before end.
+    /// Replace the admin token; the old one and all logins stop working.
     #[arg(long)]
     pub new: bool,
     /// The configuration file of the node that the link is for.
     #[arg(long, value_name = "FILE", default_value = "node_config.json")]
     pub config: PathBuf,
-    /// For the main server with this data folder, not for a node.
+    /// For the main server with this data folder instead of a node.
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     pub data: Option<PathBuf>,
     /// The port it listens on, if not the configuration's nodePort, or 8000
     /// for a main server.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = units::fixed_port)]
     pub port: Option<u16>,
 }
 
 #[derive(Clone, Debug, Args)]
 pub struct BenchArgs {
-    /// A node, or a main server that sends clients to its nodes, such as
-    /// http://192.168.1.20:8001.
+    /// A node, or a main server that redirects clients to its nodes, such as
+    /// 192.168.1.20:8001.
     #[arg(long, value_name = "URL")]
-    pub url: String,
-    /// The id of the meeting whose package they download.
+    pub url: Server,
+    /// The ID of the meeting whose package is downloaded.
     #[arg(long, value_name = "ID")]
     pub meeting: String,
-    /// How many clients, each with a connection of its own.
+    /// How many clients, each with its own connection.
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clients)]
     pub clients: usize,
-    /// The time within which they arrive; 0 is all at once.
+    /// The time over which they arrive; 0 means all at once.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = units::duration)]
     pub arrive: Duration,
-    /// How fast each reads at most, such as 2MB/s: what a tablet gets of the
-    /// wireless network, say.
+    /// How fast each client reads at most, such as 2MB/s: a tablet's share of
+    /// the wireless network, for example.
     #[arg(long, value_name = "RATE", value_parser = units::rate)]
     pub rate_limit: Option<u64>,
-    /// Compare what arrives with the SHA-256 that the server names.
+    /// Compare what arrives with the server's SHA-256.
     #[arg(long)]
     pub verify: bool,
     #[command(flatten)]
     pub authority: Authority,
-    /// A client to which nothing comes for so long gives up.
+    /// A client gives up after receiving nothing for this long.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
     pub patience: Duration,
     /// Print the result as JSON.
@@ -160,7 +170,12 @@ const MAX_CLIENTS: usize = 20_000;
 
 fn clients(text: &str) -> Result<usize, String> {
     let count = text.parse().ok().filter(|count| (1..=MAX_CLIENTS).contains(count));
-    count.ok_or_else(|| format!("a number from 1 to {MAX_CLIENTS} is wanted"))
+    count.ok_or_else(|| {
+        Language::of_environment().of(
+            format!("请填写 1 到 {MAX_CLIENTS} 的整数"),
+            format!("a whole number from 1 to {MAX_CLIENTS} is needed"),
+        )
+    })
 }
 
 impl Cli {
@@ -169,15 +184,28 @@ impl Cli {
     }
 }
 
-/// A parser's complaint on one line: what is wrong, the nearest mend, where
-/// to read on.
-pub fn one_line(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let said = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-    let pointer = |line: &&str| line.is_empty() || line.starts_with("For more information");
-    let said: Vec<_> = said.filter(|line| !pointer(line)).collect();
-    let said = said.join("; ");
-    format!("{}; see edge-mirror --help", said.trim_start_matches("error: "))
+/// A command line that is no command to carry out.
+pub enum Refusal {
+    /// Help or the version was asked for.
+    Shown(clap::Error),
+    /// One line that says what is wrong and where to read on.
+    Wrong(String),
+}
+
+/// Reads the arguments, the program's name first.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Refusal> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let language = Language::of_environment();
+    let told = help::command(language);
+    let matches =
+        told.try_get_matches_from(&arguments).map_err(|error| match error.use_stderr() {
+            true => Refusal::Wrong(complaint::one_line(&error, &arguments, language)),
+            false => Refusal::Shown(error),
+        })?;
+    let cli = Cli::from_arg_matches(&matches);
+    let cli =
+        cli.map_err(|error| Refusal::Wrong(complaint::one_line(&error, &arguments, language)))?;
+    Ok(cli.command())
 }
 
 #[cfg(test)]
@@ -209,19 +237,6 @@ mod tests {
         for command in [&["verify"][..], &["sync", "m"], &["config", "get"]] {
             let args = [&["edge-mirror"], command, &["--token", "-Rb--"]].concat();
             assert!(Cli::try_parse_from(&args).is_ok(), "{args:?}");
-        }
-    }
-
-    #[test]
-    fn complaints_fit_on_one_line_and_name_the_mend() {
-        for (args, parts) in [
-            (["--prot", "1"], ["--prot", "--port"]),
-            (["--port", "x"], ["--port", "x"]),
-            (["--host", "nowhere"], ["--host", "nowhere"]),
-        ] {
-            let error = Cli::try_parse_from(["edge-mirror"].into_iter().chain(args)).unwrap_err();
-            let line = one_line(&error);
-            assert!(!line.contains('\n') && parts.iter().all(|part| line.contains(part)), "{line}");
         }
     }
 }

@@ -52,7 +52,7 @@ pub mod package;
 /// The command line.
 pub mod cli;
 /// What an operator sees of a command.
-mod terminal;
+pub mod terminal;
 /// Accepting connections, and closing them in order.
 pub mod listen;
 /// Requests answered, by route and status.

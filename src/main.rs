@@ -9,10 +9,9 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use clap::Parser;
 use edge_mirror::{
     bench,
-    cli::{self, BenchArgs, Cli, Command, MasterArgs, NodeArgs, Operate},
+    cli::{self, BenchArgs, Command, MasterArgs, NodeArgs, Operate, Refusal},
     commands,
     config::{Security, Settings},
     demo, install, listen, manual,
@@ -35,15 +34,19 @@ const MASTER_GRACE: Duration = Duration::from_secs(20);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(help) if !help.use_stderr() => {
+    let command = match cli::parse(std::env::args_os()) {
+        Ok(command) => command,
+        Err(Refusal::Shown(help)) => {
             let _ = help.print();
+            // What is copied from the end of it must not run into the prompt.
+            if !help.to_string().ends_with('\n') {
+                print("");
+            }
             return ExitCode::SUCCESS;
         }
-        Err(wrong) => return failure(&cli::one_line(&wrong), 2),
+        Err(Refusal::Wrong(line)) => return failure(&line, 2),
     };
-    match run(cli.command()) {
+    match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<commands::NotRight>() => ExitCode::from(commands::NOT_RIGHT),
         Err(error) => failure(&chain(&error), 1),

@@ -8,7 +8,7 @@ pub(crate) mod words;
 
 use std::io::{self, Write};
 
-pub(crate) use words::Language;
+pub use words::Language;
 
 /// What was asked for, to stdout. Who reads no further (`| head`) has what he
 /// wants; a disk that takes no more is a failure.

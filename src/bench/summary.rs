@@ -8,6 +8,8 @@ const SHOWN_SERVERS: usize = 20;
 const NAME_COLUMNS: usize = 14;
 
 pub(super) fn text(summary: &Summary, language: Language) -> String {
+    let (speed, bytes) = (words::bytes(summary.bytes_per_s), words::bytes(summary.bytes as f64));
+    let lasted = language.time(summary.lasted_s);
     let mut rows = vec![
         (
             language.of("客户端", "clients"),
@@ -24,26 +26,30 @@ pub(super) fn text(summary: &Summary, language: Language) -> String {
         ),
         (
             language.of("吞吐量", "throughput"),
-            format!(
-                "{}/s ({}, {})",
-                words::bytes(summary.bytes_per_s),
-                words::bytes(summary.bytes as f64),
-                words::time(summary.lasted_s)
+            language.of(
+                format!("{speed}/s（{bytes}，{lasted}）"),
+                format!("{speed}/s ({bytes}, {lasted})"),
             ),
         ),
     ];
     if let Some(first) = summary.first_byte {
-        let (p50, p99) = (words::time(first.p50_s), words::time(first.p99_s));
-        rows.push((language.of("首字节", "first byte"), format!("p50 {p50}, p99 {p99}")));
+        let (p50, p99) = (language.time(first.p50_s), language.time(first.p99_s));
+        rows.push((
+            language.of("首字节", "first byte"),
+            format!("p50 {p50}{}p99 {p99}", language.of("，", ", ")),
+        ));
     }
     if let Some(finish) = summary.finish {
-        let (median, p95, worst) =
-            (words::time(finish.median_s), words::time(finish.p95_s), words::time(finish.worst_s));
+        let (median, p95, worst) = (
+            language.time(finish.median_s),
+            language.time(finish.p95_s),
+            language.time(finish.worst_s),
+        );
         let ratio = finish.worst_to_median;
         rows.push((
             language.of("下载用时", "finish time"),
             language.of(
-                format!("中位 {median}, p95 {p95}, 最慢 {worst}（最慢 ÷ 中位 {ratio:.2}）"),
+                format!("中位 {median}，p95 {p95}，最慢 {worst}（最慢 ÷ 中位 {ratio:.2}）"),
                 format!("median {median}, p95 {p95}, worst {worst} (worst ÷ median {ratio:.2})"),
             ),
         ));
@@ -81,16 +87,16 @@ fn served(summary: &Summary, language: Language) -> Vec<(&'static str, String)> 
 /// What it comes down to.
 fn verdict(summary: &Summary, language: Language) -> String {
     let (clients, finished) = (summary.clients, summary.finished);
-    let after = words::time(summary.lasted_s);
+    let after = language.time(summary.lasted_s);
     if summary.everyone_has_it() {
         return language.of(
-            format!("{after} 后所有 {clients} 个客户端都拿到了会议包。"),
+            format!("{after}后，全部 {clients} 个客户端都已拿到会议包。"),
             format!("Everyone had it after {after}."),
         );
     }
     if summary.interrupted {
         return language.of(
-            format!("在 {after} 时中断：{clients} 个客户端中有 {finished} 个拿到了会议包。"),
+            format!("在 {after}时中断：{clients} 个客户端中有 {finished} 个拿到了会议包。"),
             format!("Interrupted after {after}: {finished} of {clients} had it by then."),
         );
     }
@@ -134,7 +140,7 @@ mod tests {
         assert_eq!(
             text(&summary(), Language::English),
             "  clients       500, of which 500 arrived, 500 finished, 0 failed
-  throughput    364.1 MB/s (15.0 GB, 41 s)
+  throughput    347 MiB/s (14 GiB, 41 s)
   first byte    p50 12 ms, p99 300 ms
   finish time   median 3.1 s, p95 8.0 s, worst 12 s (worst ÷ median 4.00)
   served by     10.0.0.1:8001  251
@@ -145,12 +151,12 @@ Everyone had it after 41 s.
         assert_eq!(
             text(&summary(), Language::Chinese),
             "  客户端        500 个，到达 500，完成 500，失败 0
-  吞吐量        364.1 MB/s (15.0 GB, 41 s)
-  首字节        p50 12 ms, p99 300 ms
-  下载用时      中位 3.1 s, p95 8.0 s, 最慢 12 s（最慢 ÷ 中位 4.00）
+  吞吐量        347 MiB/s（14 GiB，41 秒）
+  首字节        p50 12 毫秒，p99 300 毫秒
+  下载用时      中位 3.1 秒，p95 8.0 秒，最慢 12 秒（最慢 ÷ 中位 4.00）
   提供者        10.0.0.1:8001  251
   提供者        10.0.0.2:8001  249
-41 s 后所有 500 个客户端都拿到了会议包。
+41 秒后，全部 500 个客户端都已拿到会议包。
 "
         );
     }

@@ -1,9 +1,8 @@
 //! Where a client asks, and where it is sent to.
 
-use thiserror::Error;
 use url::Url;
 
-use crate::package::PackageId;
+use crate::{cli::Server, package::PackageId};
 
 /// What can be connected to and asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,35 +10,11 @@ pub(super) struct Target {
     url: Url,
 }
 
-#[derive(Debug, Error, PartialEq, Eq)]
-pub(super) enum TargetError {
-    #[error("--url lacks its http://: http://{0} is meant?")]
-    NoScheme(String),
-    #[error("--url {0} is neither http:// nor https://")]
-    NotHttp(String),
-    #[error("--url {0} names no server; http://192.168.1.20:8001 would")]
-    NoServer(String),
-}
-
 impl Target {
     /// The download of a meeting's package at a node or main server.
-    pub fn of_meeting(url: &str, meeting: &PackageId) -> Result<Self, TargetError> {
-        if !url.contains("://") {
-            return Err(TargetError::NoScheme(url.to_owned()));
-        }
-        let parsed = Url::parse(url).map_err(|_| TargetError::NoServer(url.to_owned()))?;
-        if !is_http(&parsed) {
-            return Err(TargetError::NotHttp(url.to_owned()));
-        }
-        let mut target = parsed;
-        target.set_query(None);
-        target.set_fragment(None);
-        // A proxy may have them below a path of its own.
-        if let Ok(mut segments) = target.path_segments_mut() {
-            let package = ["api", "v1", "meetings", meeting.as_str(), "download-package"];
-            segments.pop_if_empty().extend(package);
-        }
-        Ok(Self { url: target })
+    pub fn of_meeting(server: &Server, meeting: &PackageId) -> Self {
+        let path = format!("/api/v1/meetings/{}/download-package", meeting.segment());
+        Self { url: server.at(&path) }
     }
 
     /// Where a `Location` leads from here; none where it can't be followed.
@@ -78,8 +53,8 @@ fn is_http(url: &Url) -> bool {
 mod tests {
     use super::*;
 
-    fn target(url: &str) -> Result<Target, TargetError> {
-        Target::of_meeting(url, &"m1".parse().unwrap())
+    fn target(server: &str) -> Target {
+        Target::of_meeting(&server.parse().unwrap(), &"m1".parse().unwrap())
     }
 
     #[test]
@@ -91,7 +66,7 @@ mod tests {
             ("http://[::1]:8001", "[::1]:8001", ("::1", 8001), PATH.to_owned()),
             ("http://a/edge/?x#y", "a", ("a", 80), format!("/edge{PATH}")),
         ] {
-            let target = target(url).unwrap();
+            let target = target(url);
             assert_eq!(target.authority(), authority, "{url}");
             assert_eq!(target.host_and_port(), connect, "{url}");
             assert_eq!(target.path(), path, "{url}");
@@ -99,22 +74,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_told_apart() {
-        for (url, error) in [
-            ("10.0.0.1:8001", TargetError::NoScheme as fn(String) -> TargetError),
-            ("localhost:8001", TargetError::NoScheme),
-            ("ftp://node:8001", TargetError::NotHttp),
-            ("file:///etc", TargetError::NotHttp),
-            ("http://", TargetError::NoServer),
-            ("http://a:99999", TargetError::NoServer),
-        ] {
-            assert_eq!(target(url), Err(error(url.to_owned())), "{url}");
-        }
-    }
-
-    #[test]
     fn redirects_are_followed_over_http_and_https_alone() {
-        let from = target("http://main:8000").unwrap();
+        let from = target("http://main:8000");
         let to = |location| from.redirected(location).map(|to| (to.authority(), to.path()));
         let found = |authority: &str, path: &str| Some((authority.to_owned(), path.to_owned()));
         assert_eq!(to("http://10.0.0.2:8001/a?b"), found("10.0.0.2:8001", "/a?b"));

@@ -65,13 +65,14 @@ fn counts(language: Language, moment: &Moment) -> String {
 }
 
 fn line(language: Language, moment: &Moment, speed: f64) -> String {
-    let (since, speed) = (words::time(moment.since.as_secs_f64()), words::bytes(speed));
+    let (since, speed) = (language.time(moment.since.as_secs_f64()), words::bytes(speed));
     let counts = counts(language, moment);
-    format!("{since}: {counts}, {speed}/s\n")
+    language
+        .of(format!("{since}：{counts}，{speed}/s\n"), format!("{since}: {counts}, {speed}/s\n"))
 }
 
 fn block(language: Language, moment: &Moment, speed: f64) -> String {
-    let (since, speed) = (words::time(moment.since.as_secs_f64()), words::bytes(speed));
+    let (since, speed) = (language.time(moment.since.as_secs_f64()), words::bytes(speed));
     let (counts, bar) = (counts(language, moment), live::bar(moment.share()));
     format!("{counts}\n{bar}  {speed}/s  {since}\n")
 }
@@ -106,11 +107,11 @@ mod tests {
         assert_eq!(
             block(Language::English, &MOMENT, 412e6),
             "312 of 500 arrived, 120 under way, 190 done, 2 failed\n\
-             [############----------------------------]  30 %  412.0 MB/s  12 s\n"
+             [############----------------------------]  30 %  393 MiB/s  12 s\n"
         );
         assert_eq!(
             line(Language::Chinese, &MOMENT, 412e6),
-            "12 s: 已到达 312/500，下载中 120，完成 190，失败 2, 412.0 MB/s\n"
+            "12 秒：已到达 312/500，下载中 120，完成 190，失败 2，393 MiB/s\n"
         );
     }
 

@@ -1,4 +1,4 @@
-//! Commands for who operates nodes and main servers.
+//! Commands for the operators of nodes and main servers.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -25,28 +25,28 @@ macro_rules! more {
 pub enum Operate {
     /// Download a package and verify it.
     ///
-    /// It follows redirects, goes on where a connection broke, and turns to
-    /// another node or the main server when one fails. FILE is there only once
-    /// the whole is verified; what an interrupted run has received lies hidden
-    /// beside it, and the next run goes on with it.
+    /// Follows redirects, resumes broken connections, and turns to another node
+    /// or the main server when one fails. FILE appears only once it is complete
+    /// and verified; an interrupted download is kept in a hidden file beside it
+    /// and resumed by the next run.
     Get(GetArgs),
-    /// Show how a node fares: its meetings, what is being pulled, what is wrong.
+    /// Show a node's state: its meetings, what is being pulled, what is wrong.
     Status(StatusArgs),
-    /// Read every stored package again and compare it with its digest.
+    /// Check every stored package against its digest.
     ///
-    /// A running node does it; where none runs on this machine's storage, it is
-    /// done without one. What is damaged is removed, and pulled again.
+    /// The running node does it; if none uses this machine's storage, the
+    /// command does it by itself. Damaged packages are removed and pulled again.
     Verify(VerifyArgs),
-    /// Make a meeting of a package on a main server, and start it.
+    /// Create a meeting from a package on a main server, and start it.
     Publish(PublishArgs),
     /// List a main server's nodes.
     Nodes(ListArgs),
     /// List a main server's meetings.
     Meetings(ListArgs),
-    /// Have a node pull or compare a running meeting's package now, and wait
-    /// for the outcome.
+    /// Have a node pull or check a running meeting's package now, and wait for
+    /// the result.
     Sync(SyncArgs),
-    /// Show, change or check settings: in the configuration file, or through a
+    /// Show, change or check settings, in the configuration file or through a
     /// running node.
     Config(ConfigArgs),
 }
@@ -54,22 +54,22 @@ pub enum Operate {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = more!(
     "Examples:",
-    "  edge-mirror get http://192.168.1.10:8000/api/v1/meetings/m1/download-package -o m1.zip",
-    "  edge-mirror get http://192.168.1.20:8001/api/v1/meetings/m1/download-package -o m1.zip --json",
+    "  edge-mirror get 192.168.1.10:8000/api/v1/meetings/m1/download-package -o m1.zip",
+    "  edge-mirror get 192.168.1.20:8001/api/v1/meetings/m1/download-package -o m1.zip --json",
     "  edge-mirror get https://192.168.1.20:8001/api/v1/meetings/m1/download-package -o m1.zip --cacert ca.pem",
 ))]
 pub struct GetArgs {
-    /// The package's address at a node or a main server.
+    /// The package's URL on a node or a main server.
     #[arg(value_name = "URL", value_parser = server::address)]
     pub url: Url,
-    /// Where to put it; what is there is replaced.
+    /// The file to write; an existing one is replaced.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
-    /// How often all are asked again when none can give it; what comes on
-    /// counts as a new beginning.
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    /// How many times to try again when no server can provide it; starts over
+    /// after any progress.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = units::retries)]
     pub retries: u32,
-    /// A server from which nothing comes for so long has failed.
+    /// A server has failed when nothing arrives for this long.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
     pub patience: Duration,
     #[command(flatten)]
@@ -79,11 +79,11 @@ pub struct GetArgs {
     pub json: bool,
 }
 
-/// Whom https:// is believed.
+/// The certificates that https:// is checked against.
 #[derive(Clone, Debug, Args)]
 pub struct Authority {
-    /// For https://: the server's authority, or its own certificate, as a PEM
-    /// file; nobody else is believed then. Without it: the system's authorities.
+    /// For https://: trust only this CA or server certificate (a PEM file)
+    /// instead of the system's CAs.
     #[arg(long, value_name = "FILE")]
     pub cacert: Option<PathBuf>,
 }
@@ -97,15 +97,14 @@ impl Authority {
     }
 }
 
-/// Which node is meant.
+/// The node that a command is about.
 #[derive(Clone, Debug, Args)]
 pub struct At {
-    /// The node, such as http://192.168.1.20:8001; the one on this machine
-    /// unless it is given.
+    /// The node, such as 192.168.1.20:8001; by default the one on this machine.
     #[arg(long, value_name = "URL")]
     pub node: Option<Server>,
-    /// The configuration of the node on this machine: node_config.json here,
-    /// or else the one in /etc/edge-mirror.
+    /// The configuration file of the node on this machine; by default
+    /// node_config.json here, or else the one in /etc/edge-mirror.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[command(flatten)]
@@ -116,7 +115,7 @@ pub struct At {
 #[command(after_help = more!(
     "Examples:",
     "  edge-mirror status",
-    "  edge-mirror status --node http://192.168.1.20:8001 --watch",
+    "  edge-mirror status --node 192.168.1.20:8001 --watch",
     "  edge-mirror status --json | jq '.problems[].code'";
     "3 the node has a problem"
 ))]
@@ -126,16 +125,19 @@ pub struct StatusArgs {
     /// Print the node's whole status as JSON; with --watch, a line each second.
     #[arg(long)]
     pub json: bool,
-    /// Go on showing it until Ctrl-C.
+    /// Keep it on the screen, up to date, until Ctrl-C.
     #[arg(long)]
     pub watch: bool,
+    /// Also show technical details: addresses asked and what they answered.
+    #[arg(short, long)]
+    pub verbose: bool,
 }
 
-/// Who asks.
+/// The right to make changes.
 #[derive(Clone, Debug, Args)]
 pub struct Login {
-    /// The admin token, for a server on another machine. Better given in the
-    /// environment as EDGE_MIRROR_TOKEN: arguments are for everybody here to see.
+    /// The admin token, for a server on another machine. Better set it in the
+    /// environment as EDGE_MIRROR_TOKEN: other users here can see arguments.
     // One of 64 tokens begins with a hyphen.
     #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
     pub token: Option<String>,
@@ -146,7 +148,7 @@ pub struct Login {
     "Examples:",
     "  edge-mirror verify",
     "  edge-mirror verify --no-repair --json",
-    "  EDGE_MIRROR_TOKEN=... edge-mirror verify --node http://192.168.1.20:8001";
+    "  EDGE_MIRROR_TOKEN=... edge-mirror verify --node 192.168.1.20:8001";
     "3 damage was found, repaired or not"
 ))]
 pub struct VerifyArgs {
@@ -154,7 +156,7 @@ pub struct VerifyArgs {
     pub at: At,
     #[command(flatten)]
     pub login: Login,
-    /// Only say what is damaged, and leave it as it is.
+    /// Only report what is damaged; change nothing.
     #[arg(long)]
     pub no_repair: bool,
     /// Print the result as JSON.
@@ -165,26 +167,27 @@ pub struct VerifyArgs {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = more!(
     "Examples:",
-    "  edge-mirror publish board.zip --master http://192.168.1.10:8000 --title 'Board, May'",
-    "  edge-mirror publish board.zip --master http://127.0.0.1:8000 --title Board --id board-5 --no-start",
+    "  edge-mirror publish board.zip --master 192.168.1.10:8000 --title 'Board, May'",
+    "  edge-mirror publish board.zip --title Board --id board-5 --no-start",
 ))]
 pub struct PublishArgs {
-    /// The package, a ZIP.
+    /// The package, a ZIP file.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// The main server, such as http://192.168.1.10:8000.
-    #[arg(long, value_name = "URL")]
+    /// The main server, such as 192.168.1.10:8000; by default the one on this
+    /// machine.
+    #[arg(long, value_name = "URL", default_value = Server::LOCAL_MAIN_SERVER)]
     pub master: Server,
-    /// What the meeting is called.
+    /// The meeting's title.
     #[arg(long, value_name = "TEXT")]
     pub title: String,
-    /// The meeting's id; made up by the main server unless it is given.
+    /// The meeting's ID; by default the main server generates one.
     #[arg(long, value_name = "ID")]
     pub id: Option<String>,
-    /// When it is, in any words; now unless it is given.
+    /// When it takes place, in any words; by default now.
     #[arg(long, value_name = "TEXT")]
     pub time: Option<String>,
-    /// Leave it to somebody else to start the meeting.
+    /// Don't start the meeting yet.
     #[arg(long)]
     pub no_start: bool,
     #[command(flatten)]
@@ -199,16 +202,17 @@ pub struct PublishArgs {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = more!(
     "Examples:",
-    "  edge-mirror nodes --master http://192.168.1.10:8000",
-    "  edge-mirror meetings --master http://192.168.1.10:8000 --json",
+    "  edge-mirror nodes",
+    "  edge-mirror meetings --master 192.168.1.10:8000 --json",
 ))]
 pub struct ListArgs {
-    /// The main server, such as http://192.168.1.10:8000.
-    #[arg(long, value_name = "URL")]
+    /// The main server, such as 192.168.1.10:8000; by default the one on this
+    /// machine.
+    #[arg(long, value_name = "URL", default_value = Server::LOCAL_MAIN_SERVER)]
     pub master: Server,
     #[command(flatten)]
     pub authority: Authority,
-    /// Print the list as JSON, as the main server gives it.
+    /// Print the list as JSON, as returned by the main server.
     #[arg(long)]
     pub json: bool,
 }
@@ -217,17 +221,17 @@ pub struct ListArgs {
 #[command(after_help = more!(
     "Examples:",
     "  edge-mirror sync m1",
-    "  EDGE_MIRROR_TOKEN=... edge-mirror sync m1 --node http://192.168.1.20:8001",
+    "  EDGE_MIRROR_TOKEN=... edge-mirror sync m1 --node 192.168.1.20:8001",
 ))]
 pub struct SyncArgs {
-    /// The meeting.
+    /// The meeting's ID.
     #[arg(value_name = "ID")]
     pub id: String,
     #[command(flatten)]
     pub at: At,
     #[command(flatten)]
     pub login: Login,
-    /// Give up waiting after that.
+    /// Stop waiting after this long.
     #[arg(long, value_name = "TIME", default_value = "600s", value_parser = units::duration)]
     pub patience: Duration,
 }
@@ -236,9 +240,9 @@ pub struct SyncArgs {
 #[command(after_help = more!(
     "Examples:",
     "  edge-mirror config get mainServerIp",
-    "  edge-mirror config set mainServerIp=192.168.1.10 storage.maxSize=50000000000",
+    "  edge-mirror config set mainServerIp=192.168.1.10 storage.maxSize=50GB",
     "  edge-mirror config check --config /etc/edge-mirror/node_config.json",
-    "  EDGE_MIRROR_TOKEN=... edge-mirror config set syncInterval=5 --node http://192.168.1.20:8001";
+    "  EDGE_MIRROR_TOKEN=... edge-mirror config set syncInterval=5 --node 192.168.1.20:8001";
     "3 check found mistakes"
 ))]
 pub struct ConfigArgs {
@@ -248,7 +252,7 @@ pub struct ConfigArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Print settings; all of them unless some are named.
+    /// Print settings: those that are named, or all.
     Get {
         /// Such as mainServerIp or storage.maxSize.
         #[arg(value_name = "KEY")]
@@ -256,17 +260,18 @@ pub enum ConfigCommand {
         #[command(flatten)]
         of: ConfigOf,
     },
-    /// Change settings: all that are given, or none if one is not valid. A
-    /// running node takes a changed file in by itself.
+    /// Change settings: all of those given, or none if one is invalid. A
+    /// running node picks up a changed file by itself.
     Set {
-        /// Such as syncInterval=5; KEY=null takes a value away.
+        /// Such as syncInterval=5 or storage.maxSize=50GB; KEY=null clears a value.
         #[arg(value_name = "KEY=VALUE", required = true, value_parser = assignment)]
         changes: Vec<(String, String)>,
         #[command(flatten)]
         of: ConfigOf,
     },
-    /// Say what is wrong with the configuration, or would be after a change.
+    /// Report what is wrong with the configuration, or would be after a change.
     Check {
+        /// Changes to try, such as syncInterval=5.
         #[arg(value_name = "KEY=VALUE", value_parser = assignment)]
         changes: Vec<(String, String)>,
         #[command(flatten)]
@@ -274,13 +279,14 @@ pub enum ConfigCommand {
     },
 }
 
-/// Whose configuration.
+/// The configuration that a command is about.
 #[derive(Clone, Debug, Args)]
 pub struct ConfigOf {
-    /// A running node, such as http://192.168.1.20:8001, and not a file.
+    /// A running node, such as 192.168.1.20:8001, instead of a file.
     #[arg(long, value_name = "URL", conflicts_with = "config")]
     pub node: Option<Server>,
-    /// The file: node_config.json here, or else the one in /etc/edge-mirror.
+    /// The file; by default node_config.json here, or else the one in
+    /// /etc/edge-mirror.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[command(flatten)]
@@ -293,6 +299,11 @@ pub struct ConfigOf {
 }
 
 fn assignment(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("KEY=VALUE is wanted, such as syncInterval=5")?;
+    let (key, value) = text.split_once('=').ok_or_else(|| {
+        units::told(
+            "请写成 KEY=VALUE，例如 syncInterval=5",
+            "KEY=VALUE is needed, such as syncInterval=5",
+        )
+    })?;
     Ok((key.trim().to_owned(), value.trim().to_owned()))
 }

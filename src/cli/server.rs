@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr};
 
 use url::Url;
 
+use super::units::told;
 use crate::config::scheme;
 
 /// A node or a main server.
@@ -21,6 +22,9 @@ impl Server {
         let _ = url.set_port(Some(port));
         Self { url }
     }
+
+    /// The main server on this machine, at its usual port.
+    pub const LOCAL_MAIN_SERVER: &str = "http://127.0.0.1:8000";
 
     /// A path of it; a proxy may have it below a path of its own.
     pub fn at(&self, path: &str) -> Url {
@@ -47,16 +51,24 @@ impl fmt::Display for Server {
     }
 }
 
-/// Anything at a server.
+/// Anything at a server. Without a scheme it is http, as with curl.
 pub fn address(text: &str) -> Result<Url, String> {
-    if !text.contains("://") {
-        return Err(format!("it lacks its http://: http://{text} is meant?"));
-    }
-    let nowhere = || "it names no server; http://192.168.1.20:8001 would".to_owned();
-    let url = Url::parse(text).map_err(|_| nowhere())?;
+    let text = text.trim();
+    let nowhere = || {
+        told(
+            "请填写服务器的地址，例如 192.168.1.20:8001",
+            "a server's address is needed, such as 192.168.1.20:8001",
+        )
+    };
+    let whole = match text.contains("://") {
+        true => text.to_owned(),
+        false => format!("http://{text}"),
+    };
+    let url = Url::parse(&whole).map_err(|_| nowhere())?;
     match url.scheme() {
-        "http" | "https" => Ok(url),
-        _ => Err("it is neither http:// nor https://".to_owned()),
+        "http" | "https" if url.has_host() => Ok(url),
+        "http" | "https" => Err(nowhere()),
+        _ => Err(told("只支持 http:// 和 https://", "only http:// and https:// are supported")),
     }
 }
 
@@ -82,12 +94,27 @@ mod tests {
     }
 
     #[test]
+    fn a_host_and_a_port_are_enough() {
+        for (given, shown) in [
+            ("10.0.0.1:8001", "http://10.0.0.1:8001"),
+            ("localhost:8001", "http://localhost:8001"),
+            (" node ", "http://node"),
+            ("[::1]:8001", "http://[::1]:8001"),
+            ("node/edge", "http://node/edge"),
+        ] {
+            assert_eq!(given.parse::<Server>().unwrap().to_string(), shown, "{given}");
+        }
+    }
+
+    #[test]
     fn what_is_no_address_is_told_apart() {
         for (given, part) in [
-            ("10.0.0.1:8001", "http://10.0.0.1:8001 is meant?"),
-            ("ftp://node:8001", "neither http:// nor https://"),
-            ("http://", "names no server"),
-            ("http://a:99999", "names no server"),
+            ("ftp://node:8001", "only http:// and https://"),
+            ("file:///etc", "only http:// and https://"),
+            ("http://", "address is needed"),
+            ("", "address is needed"),
+            ("a b", "address is needed"),
+            ("a:99999", "address is needed"),
         ] {
             let told = given.parse::<Server>().unwrap_err();
             assert!(told.contains(part), "{given}: {told}");

@@ -4,30 +4,31 @@ use std::{path::PathBuf, str::FromStr};
 
 use clap::Args;
 
+use super::units::{self, told};
 use crate::config::{authority, schema};
 
 #[derive(Clone, Debug, Args)]
 #[command(after_help = INSTALL_EXAMPLES)]
 pub struct InstallArgs {
-    /// The main server to mirror. Asked for when not given.
+    /// The main server to mirror; asked for if not given.
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "master")]
     pub main_server: Option<MainServer>,
-    /// The port to serve on. Asked for when not given; 8001 by default, or
-    /// 8000 for a main server.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    /// The port to serve on; asked for if not given, by default 8001, or 8000
+    /// for a main server.
+    #[arg(long, value_name = "N", value_parser = units::fixed_port)]
     pub port: Option<u16>,
-    /// Ask nothing; what is not given is what it was before, or the default.
+    /// Ask nothing; what is not given keeps its value or takes the default.
     #[arg(long)]
     pub yes: bool,
-    /// Put all files below this folder and run no system command: for images,
-    /// and to look at what would be installed.
+    /// Put all files below this folder and run no system commands: for images,
+    /// or to see what would be installed.
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// Install the embedded main server, not a node.
+    /// Install the embedded main server instead of a node.
     #[arg(long)]
     pub master: bool,
-    /// Take over this folder of a Python node: its node_config.json and its
-    /// packages. They are copied; the folder stays as it is.
+    /// Take over the folder of a Python node: its node_config.json and its
+    /// packages are copied, the folder itself is left alone.
     #[arg(long, value_name = "DIR", conflicts_with = "master")]
     pub adopt: Option<PathBuf>,
 }
@@ -39,22 +40,22 @@ Examples:
   edge-mirror install --adopt /opt/tongbuhouduan       instead of a Python node
   edge-mirror install --master --port 8000             a main server
 
-Run again with another version, it upgrades in place.";
+Run it again with another version to upgrade in place.";
 
 #[derive(Clone, Debug, Args)]
 pub struct UninstallArgs {
-    /// Remove configuration, packages, logs and the user edge-mirror, too.
+    /// Also remove configuration, packages, logs and the user edge-mirror.
     #[arg(long)]
     pub purge: bool,
-    /// The embedded main server, not the node.
+    /// Remove the embedded main server instead of the node.
     #[arg(long)]
     pub master: bool,
-    /// What was installed below this folder.
+    /// Remove what was installed below this folder.
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
 }
 
-/// Where the main server is.
+/// The main server's host and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MainServer {
     pub host: String,
@@ -67,11 +68,14 @@ impl FromStr for MainServer {
     /// `host:port`, or `host` alone for port 80; IPv6 addresses in brackets.
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
-            "请写 主机:端口，不带 http://；HTTPS 另设 mainServerTls / write HOST:PORT without \
-             http://, such as 192.168.110.10:80 or [fd00::1]:80; for HTTPS set mainServerTls"
-                .to_owned()
+            told(
+                "请写成 主机:端口，例如 192.168.110.10:80 或 [fd00::1]:80；HTTPS 另设 mainServerTls",
+                "HOST:PORT is needed, such as 192.168.110.10:80 or [fd00::1]:80; for HTTPS set \
+                 mainServerTls",
+            )
         };
         let text = text.trim();
+        let text = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port),
             Some(_) if !text.ends_with(']') => return Err(wrong()),
@@ -100,11 +104,12 @@ mod tests {
             (" main.local ", "main.local", 80),
             ("[fd00::1]:81", "[fd00::1]", 81),
             ("[fd00::1]", "[fd00::1]", 80),
+            ("http://10.0.0.5:8000/", "10.0.0.5", 8000),
         ] {
             let read: MainServer = text.parse().unwrap();
             assert_eq!((read.host.as_str(), read.port), (host, port), "{text}");
         }
-        for bad in ["", ":80", "a:0", "a:70000", "a:b", "http://a:80", "a/b", "fd00::1", "[a]:1"] {
+        for bad in ["", ":80", "a:0", "a:70000", "a:b", "https://a:80", "a/b", "fd00::1", "[a]:1"] {
             assert!(bad.parse::<MainServer>().is_err(), "{bad}");
         }
         assert_eq!("[::1]:80".parse::<MainServer>().unwrap().to_string(), "[::1]:80");

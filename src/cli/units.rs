@@ -1,45 +1,60 @@
-//! Times and rates as people type them: `60s`, `2m`, `2MB/s`.
+//! Values as people type them, and what they are told when one can't be read.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
-/// Longer than any storm.
-const LONGEST_S: f64 = 86_400.0;
+use edge_mirror_base::quantity;
 
-/// A number of seconds, or one with `ms`, `s`, `m` or `h` behind it.
+use crate::terminal::Language;
+
+/// A complaint, in the language of who typed it.
+pub(super) fn told(chinese: &str, english: &str) -> String {
+    Language::of_environment().of(chinese, english).to_owned()
+}
+
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "a time is wanted, such as 60s, 2m or 500ms, of at most 24h".to_owned();
-    let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
-    let unit_s = match unit {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" | "min" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(wrong()),
-    };
-    let seconds = number * unit_s;
-    if seconds > LONGEST_S { Err(wrong()) } else { Ok(Duration::from_secs_f64(seconds)) }
+    quantity::parse_duration(text).ok_or_else(|| {
+        told(
+            "请填写时间，例如 60s、2m 或 500ms，最长 24h",
+            "a time is a number such as 60s, 2m or 500ms, and at most 24h",
+        )
+    })
 }
 
-/// Bytes in a second; the units are the decimal ones, in bytes.
+/// Bytes in a second.
 pub(super) fn rate(text: &str) -> Result<u64, String> {
-    let wrong = || "a rate is wanted, such as 2MB/s or 500KB/s, of at least 1KB/s".to_owned();
-    let text = text.strip_suffix("/s").unwrap_or(text);
-    let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
-    let bytes = match unit {
-        "" | "B" => 1.0,
-        "KB" | "kB" | "k" | "K" => 1e3,
-        "MB" | "M" => 1e6,
-        "GB" | "G" => 1e9,
-        _ => return Err(wrong()),
-    };
-    let rate = number * bytes;
-    if (1e3..=1e12).contains(&rate) { Ok(rate as u64) } else { Err(wrong()) }
+    let rate = quantity::parse_rate(text).filter(|rate| (1000..=1_000_000_000_000).contains(rate));
+    rate.ok_or_else(|| {
+        told(
+            "请填写速率，例如 2MB/s 或 500KiB/s，最低 1KB/s",
+            "a rate is a size such as 2MB/s or 500KiB/s, and at least 1KB/s",
+        )
+    })
 }
 
-fn number_and_unit(text: &str) -> Option<(f64, &str)> {
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    Some((number.parse().ok()?, unit.trim_start()))
+pub(super) fn port(text: &str) -> Result<u16, String> {
+    text.parse()
+        .map_err(|_| told("端口是 0 到 65535 的整数", "a port is a whole number from 0 to 65535"))
+}
+
+/// One that others are told.
+pub(super) fn fixed_port(text: &str) -> Result<u16, String> {
+    text.parse()
+        .ok()
+        .filter(|port| *port > 0)
+        .ok_or_else(|| told("端口是 1 到 65535 的整数", "a port is a whole number from 1 to 65535"))
+}
+
+pub(super) fn address(text: &str) -> Result<IpAddr, String> {
+    text.trim_matches(['[', ']']).parse().map_err(|_| {
+        told(
+            "请填写本机的一个 IP 地址，例如 192.168.1.20 或 ::1",
+            "an IP address of this machine is needed, such as 192.168.1.20 or ::1",
+        )
+    })
+}
+
+pub(super) fn retries(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| told("请填写不小于 0 的整数", "a whole number is needed"))
 }
 
 #[cfg(test)]
@@ -47,38 +62,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_have_units_and_seconds_need_none() {
-        for (text, ms) in [
-            ("60s", 60_000),
-            ("60", 60_000),
-            ("0", 0),
-            ("2m", 120_000),
-            ("1.5 min", 90_000),
-            ("500ms", 500),
-            ("24h", 86_400_000),
-        ] {
-            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
-        }
-        for bad in ["", "s", "-1s", "1d", "25h", "1..2s", "nan", "inf", "1e3s", "60 S"] {
-            assert!(duration(bad).is_err(), "{bad}");
+    fn a_rate_is_that_of_a_client() {
+        assert_eq!(rate("2MB/s"), Ok(2_000_000));
+        assert_eq!(rate("1KB"), Ok(1000));
+        for bad in ["999B/s", "0", "2Mbit/s", "2TB/s"] {
+            assert!(rate(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn rates_are_in_bytes() {
-        for (text, bytes) in [
-            ("2MB/s", 2_000_000),
-            ("2M", 2_000_000),
-            ("1.5MB/s", 1_500_000),
-            ("500KB/s", 500_000),
-            ("500 kB/s", 500_000),
-            ("1GB/s", 1_000_000_000),
-            ("1000", 1000),
-        ] {
-            assert_eq!(rate(text), Ok(bytes), "{text}");
+    fn ports_and_addresses_are_told_what_they_should_be() {
+        assert_eq!((port("0"), fixed_port("65535")), (Ok(0), Ok(65535)));
+        for bad in ["abc", "65536", "-1", ""] {
+            assert!(port(bad).unwrap_err().contains("65535"), "{bad}");
         }
-        for bad in ["", "0", "999B/s", "2Mbit/s", "2MiB/s", "MB/s", "-2MB/s", "2MB/h"] {
-            assert!(rate(bad).is_err(), "{bad}");
-        }
+        assert!(fixed_port("0").is_err());
+        assert_eq!(address("[::1]"), Ok("::1".parse().unwrap()));
+        assert!(address("nowhere").unwrap_err().contains("192.168.1.20"));
     }
 }

@@ -78,7 +78,7 @@ fn tell_set(source: &Source, changed: bool, as_json: bool, language: Language) -
     }
     let outcome = match changed {
         true => language.of("已更新", "changed"),
-        false => language.of("没有变化", "it was so already"),
+        false => language.of("没有变化", "unchanged"),
     };
     terminal::print(format!("{source}: {outcome}\n"))
 }

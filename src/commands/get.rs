@@ -107,7 +107,7 @@ fn tell(
         });
         return Ok(terminal::print(format!("{answer:#}\n"))?);
     }
-    let (size, took) = (words::bytes(size as f64), words::time(took.as_secs_f64()));
+    let (size, took) = (words::bytes(size as f64), language.time(took.as_secs_f64()));
     let how = match received.digest_of {
         Some(DigestOf::Server) => {
             language.of("已按服务器给出的 SHA-256 校验", "verified against the server's SHA-256")

@@ -48,7 +48,9 @@ pub(super) async fn meetings(args: &ListArgs, language: Language) -> Result<()> 
         terminal::print(format!("{list:#}\n"))?;
         return Ok(());
     }
-    let text = meetings_table(meetings, language);
+    // Others than our main server don't list them, or not all.
+    let nodes = api.get(NODES).await.ok().and_then(|list| Some(list.as_array()?.len()));
+    let text = meetings_table(meetings, nodes, language);
     let none = language.of("没有会议", "there are no meetings");
     Ok(terminal::print(or_none(meetings, text, none))?)
 }
@@ -63,20 +65,23 @@ fn shown(value: &Value) -> String {
 
 fn nodes_table(nodes: &[Value], now: f64, language: Language) -> String {
     let mut table = Table::new(language.of(
-        ["节点", "地址", "状态", "心跳", "会议", "下载"],
-        ["NODE", "ADDRESS", "STATE", "HEARD", "MEETINGS", "DOWNLOADS"],
+        ["节点", "地址", "状态", "最近心跳", "已有会议包", "正在下载"],
+        ["NODE", "ADDRESS", "STATE", "LAST HEARD", "PACKAGES", "LOAD"],
     ));
     for node in nodes {
         let state = match &node["reachable"] {
-            Value::Bool(true) => language.of("可访问", "reachable").to_owned(),
+            Value::Bool(true) => language.of("可用", "in use").to_owned(),
             Value::Bool(false) => {
                 let why = clipped(&shown(&node["unreachable_reason"]), TEXT_COLUMNS);
-                language.of(format!("无法访问：{why}"), format!("unreachable: {why}"))
+                language.of(format!("连接不上：{why}"), format!("can't be reached: {why}"))
+            }
+            Value::Null if node.get("reachable").is_some() => {
+                language.of("正在检测", "checking").to_owned()
             }
             // Others don't look.
             _ => shown(&node["status"]),
         };
-        let heard = node["last_seen"].as_f64().map(|at| words::age((now - at).max(0.0) as u64));
+        let heard = node["last_seen"].as_f64().map(|at| language.age((now - at).max(0.0) as u64));
         let heard = heard.map(|age| language.of(format!("{age}前"), format!("{age} ago")));
         let count = |key: &str| node[key].as_array().map(|list| list.len().to_string());
         let meetings = count("synced_meetings").or_else(|| count("active_meetings"));
@@ -92,20 +97,28 @@ fn nodes_table(nodes: &[Value], now: f64, language: Language) -> String {
     table.text()
 }
 
-fn meetings_table(meetings: &[Value], language: Language) -> String {
+/// `all` is the number of nodes, where it is known.
+fn meetings_table(meetings: &[Value], all: Option<usize>, language: Language) -> String {
     let mut table = Table::new(language.of(
-        ["会议", "标题", "时间", "状态", "大小", "节点"],
-        ["MEETING", "TITLE", "TIME", "STATE", "SIZE", "NODES"],
+        ["会议", "标题", "时间", "状态", "大小", "已有节点"],
+        ["MEETING", "TITLE", "TIME", "STATE", "SIZE", "ON NODES"],
     ));
     for meeting in meetings {
         let state = shown(&meeting["status"]);
         let state = match state.as_str() {
+            "进行中" if meeting.get("size").is_some_and(Value::is_null) => {
+                language.of("进行中，缺会议包", "running, no package").to_owned()
+            }
             "进行中" => language.of("进行中", "running").to_owned(),
             "未开始" => language.of("未开始", "not started").to_owned(),
             "已结束" => language.of("已结束", "ended").to_owned(),
             _ => state,
         };
-        let nodes = meeting["nodes"].as_array().map(|nodes| nodes.len().to_string());
+        let have = meeting["nodes"].as_array().map(Vec::len);
+        let nodes = have.map(|have| match all {
+            Some(all) => language.of(format!("{have} / {all}"), format!("{have} of {all}")),
+            None => have.to_string(),
+        });
         table.add([
             shown(&meeting["id"]),
             clipped(&shown(&meeting["title"]), TEXT_COLUMNS),
@@ -139,12 +152,12 @@ mod tests {
         ];
         assert_eq!(
             nodes_table(&nodes, 100.0, Language::English),
-            "NODE  ADDRESS        STATE                            HEARD     MEETINGS  DOWNLOADS\n\
-             hall  10.0.0.7:8001  reachable                        5 s ago   1         3\n\
-             大厅  10.0.0.8:8001  unreachable: connection refused  10 s ago  0\n\
+            "NODE  ADDRESS        STATE                                 LAST HEARD  PACKAGES  LOAD\n\
+             hall  10.0.0.7:8001  in use                                5 s ago     1         3\n\
+             大厅  10.0.0.8:8001  can't be reached: connection refused  10 s ago    0\n\
              old   10.0.0.9:8001  online\n"
         );
-        assert!(nodes_table(&nodes, 100.0, Language::Chinese).contains("无法访问：connection"));
+        assert!(nodes_table(&nodes, 100.0, Language::Chinese).contains("连接不上：connection"));
     }
 
     #[test]
@@ -153,13 +166,15 @@ mod tests {
             json!({"id": "m1", "title": "董事会", "time": "9:00", "status": "进行中",
                 "size": 30_000_000, "nodes": ["a", "b"]}),
             json!({"id": "m2", "title": "Board", "time": "", "status": "未开始"}),
+            json!({"id": "m3", "title": "Council", "time": "", "status": "进行中", "size": null}),
         ];
         assert_eq!(
-            meetings_table(&meetings, Language::English),
-            "MEETING  TITLE   TIME  STATE        SIZE     NODES\n\
-             m1       董事会  9:00  running      30.0 MB  2\n\
-             m2       Board         not started\n"
+            meetings_table(&meetings, Some(3), Language::English),
+            "MEETING  TITLE    TIME  STATE                SIZE      ON NODES\n\
+             m1       董事会   9:00  running              28.6 MiB  2 of 3\n\
+             m2       Board          not started\n\
+             m3       Council        running, no package\n"
         );
-        assert!(meetings_table(&meetings, Language::Chinese).contains("未开始"));
+        assert!(meetings_table(&meetings, None, Language::Chinese).contains("未开始"));
     }
 }

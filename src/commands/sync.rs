@@ -33,8 +33,8 @@ pub(super) async fn run(args: &SyncArgs, language: Language) -> Result<()> {
     let size = words::bytes(meeting["size"].as_f64().unwrap_or(0.0));
     let sha256 = meeting["sha256"].as_str().unwrap_or("?");
     Ok(terminal::print(language.of(
-        format!("会议 {id} 已同步：{size}，SHA-256 {sha256}\n"),
-        format!("meeting {id} is synced: {size}, SHA-256 {sha256}\n"),
+        format!("会议 {id} 已就绪：{size}，SHA-256 {sha256}\n"),
+        format!("meeting {id} is ready: {size}, SHA-256 {sha256}\n"),
     ))?)
 }
 
@@ -49,12 +49,19 @@ pub(super) async fn settled(
 ) -> Result<Value> {
     let counter = Arc::new(Counter::default());
     let waiting = tokio::time::timeout(patience, until_settled(api, id, before, &counter));
+    let language = view.language();
     match view.beside(&counter, waiting).await {
         Ok(settled) => settled,
-        Err(_) => bail!(
-            "the package of meeting {id} is still not synced after {}; `edge-mirror status` shows how it fares",
-            words::time(patience.as_secs_f64())
-        ),
+        Err(_) => {
+            let waited = language.time(patience.as_secs_f64());
+            bail!(language.of(
+                format!("{waited} 后会议 {id} 的会议包仍未就绪；可用 edge-mirror status 查看进度"),
+                format!(
+                    "the package of meeting {id} is still not ready after {waited}; `edge-mirror \
+                     status` shows its progress"
+                ),
+            ))
+        }
     }
 }
 

@@ -136,6 +136,10 @@ impl Transfer {
         }
     }
 
+    pub fn language(&self) -> Language {
+        self.language
+    }
+
     /// Shows how far it is for as long as the work goes on.
     pub async fn beside<T>(&mut self, counter: &Counter, work: impl Future<Output = T>) -> T {
         let (mut work, mut looks) = (pin!(work), tokio::time::interval(EVERY));
@@ -178,14 +182,20 @@ impl Transfer {
     }
 }
 
-/// `9.0 MB of 30.0 MB, 3.0 MB/s, 7.0 s left`.
+/// `9 MiB of 30 MiB, 3 MiB/s, 7.0 s left`.
 fn far(language: Language, done: u64, total: u64, speed: f64, since: Duration) -> String {
     let (shown, per_s) = (words::bytes(done as f64), words::bytes(speed));
     let (all, left) = (words::bytes(total as f64), total.saturating_sub(done) as f64);
     match total {
-        0 => format!("{shown}, {per_s}/s, {}", words::time(since.as_secs_f64())),
+        0 => {
+            let passed = language.time(since.as_secs_f64());
+            language.of(
+                format!("{shown}，{per_s}/s，{passed}"),
+                format!("{shown}, {per_s}/s, {passed}"),
+            )
+        }
         _ if speed > 0.0 => {
-            let left = words::time(left / speed);
+            let left = language.time(left / speed);
             language.of(
                 format!("{shown} / {all}，{per_s}/s，剩余 {left}"),
                 format!("{shown} of {all}, {per_s}/s, {left} left"),
@@ -217,14 +227,14 @@ mod tests {
         let far = |language, total, speed| far(language, 9_000_000, total, speed, since);
         assert_eq!(
             far(Language::English, 30_000_000, 3e6),
-            "9.0 MB of 30.0 MB, 3.0 MB/s, 7.0 s left"
+            "8.58 MiB of 28.6 MiB, 2.86 MiB/s, 7.0 s left"
         );
         assert_eq!(
             far(Language::Chinese, 30_000_000, 3e6),
-            "9.0 MB / 30.0 MB，3.0 MB/s，剩余 7.0 s"
+            "8.58 MiB / 28.6 MiB，2.86 MiB/s，剩余 7.0 秒"
         );
-        assert_eq!(far(Language::English, 30_000_000, 0.0), "9.0 MB of 30.0 MB");
-        assert_eq!(far(Language::English, 0, 3e6), "9.0 MB, 3.0 MB/s, 3.0 s");
+        assert_eq!(far(Language::English, 30_000_000, 0.0), "8.58 MiB of 28.6 MiB");
+        assert_eq!(far(Language::English, 0, 3e6), "8.58 MiB, 2.86 MiB/s, 3.0 s");
     }
 
     #[test]

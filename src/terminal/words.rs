@@ -1,9 +1,11 @@
 //! Which language the operator reads, and how quantities and texts of others
 //! are written.
 
-/// Of what is shown; errors of the command line are in English.
+pub(crate) use edge_mirror_base::quantity::bytes;
+
+/// The language of what commands show: help, results and errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Language {
+pub enum Language {
     Chinese,
     English,
 }
@@ -27,37 +29,29 @@ impl Language {
             Self::English => english,
         }
     }
-}
 
-/// `320 ms`, `3.1 s`, `41 s`.
-pub(crate) fn time(seconds: f64) -> String {
-    match seconds {
-        s if s < 0.9995 => format!("{:.0} ms", s * 1e3),
-        s if s < 9.95 => format!("{s:.1} s"),
-        s => format!("{s:.0} s"),
+    /// `320 ms`, `3.1 s`, `41 s`.
+    pub(crate) fn time(self, seconds: f64) -> String {
+        let (ms, s) = (self.of("毫秒", "ms"), self.of("秒", "s"));
+        match seconds {
+            t if t < 0.9995 => format!("{:.0} {ms}", t * 1e3),
+            t if t < 9.95 => format!("{t:.1} {s}"),
+            t => format!("{t:.0} {s}"),
+        }
     }
-}
 
-/// `59 s`, `12 min`, `5 h 20 min`, `3 d 4 h`: how long something has been so.
-pub(crate) fn age(seconds: u64) -> String {
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match seconds {
-        s if s < 60 => format!("{s} s"),
-        s if s < 3600 => format!("{minutes} min"),
-        s if s < 86_400 => format!("{hours} h {minutes} min"),
-        _ => format!("{days} d {hours} h"),
+    /// `59 s`, `12 min`, `5 h 20 min`, `3 d 4 h`: how long something has been so.
+    pub(crate) fn age(self, seconds: u64) -> String {
+        let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+        let (d, h) = (self.of("天", "d"), self.of("小时", "h"));
+        let (min, s) = (self.of("分钟", "min"), self.of("秒", "s"));
+        match seconds {
+            t if t < 60 => format!("{t} {s}"),
+            t if t < 3600 => format!("{minutes} {min}"),
+            t if t < 86_400 => format!("{hours} {h} {minutes} {min}"),
+            _ => format!("{days} {d} {hours} {h}"),
+        }
     }
-}
-
-/// `512 B`, `30.0 MB`, `1.2 GB`: decimal, as networks are measured.
-pub(crate) fn bytes(count: f64) -> String {
-    let (value, unit) = match count {
-        n if n < 1e3 => return format!("{n:.0} B"),
-        n if n < 999_950.0 => (n / 1e3, "KB"),
-        n if n < 999_950_000.0 => (n / 1e6, "MB"),
-        n => (n / 1e9, "GB"),
-    };
-    format!("{value:.1} {unit}")
 }
 
 /// On one line, and nothing that a terminal would obey.
@@ -95,17 +89,7 @@ mod tests {
             (9.96, "10 s"),
             (125.4, "125 s"),
         ] {
-            assert_eq!(time(seconds), text);
-        }
-        for (count, text) in [
-            (0.0, "0 B"),
-            (999.0, "999 B"),
-            (1e3, "1.0 KB"),
-            (999_960.0, "1.0 MB"),
-            (412.3e6, "412.3 MB"),
-            (1.25e9, "1.2 GB"),
-        ] {
-            assert_eq!(bytes(count), text);
+            assert_eq!(Language::English.time(seconds), text);
         }
     }
 
@@ -119,8 +103,15 @@ mod tests {
             (3600, "1 h 0 min"),
             (90_000, "1 d 1 h"),
         ] {
-            assert_eq!(age(seconds), text);
+            assert_eq!(Language::English.age(seconds), text);
         }
+    }
+
+    #[test]
+    fn times_are_in_the_readers_language() {
+        assert_eq!(Language::Chinese.age(3), "3 秒");
+        assert_eq!(Language::Chinese.age(90_000), "1 天 1 小时");
+        assert_eq!(Language::Chinese.time(0.32), "320 毫秒");
     }
 
     #[test]

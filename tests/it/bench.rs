@@ -110,7 +110,7 @@ async fn the_result_is_output_and_the_rest_goes_beside_it_without_a_terminals_co
     let mut chinese = command(&node.url(""), &[]);
     chinese.env("LANG", "zh_CN.UTF-8");
     let (_, output, errors) = ended(chinese).await;
-    assert!(output.contains("后所有 20 个客户端都拿到了会议包。"));
+    assert!(output.contains("后，全部 20 个客户端都已拿到会议包。"));
     assert!(errors.contains("请勿在会议进行时运行"));
 }
 
@@ -221,8 +221,8 @@ async fn bad_input_is_one_line_that_names_the_mend() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (refused, quiet) = (format!("http://{nobody}"), "http://127.0.0.1:9");
     for (url, args, code, parts) in [
-        ("127.0.0.1:8001", &[][..], 1, ["http://127.0.0.1:8001 is meant?", "--url"]),
-        ("ftp://127.0.0.1:8001", &[], 1, ["--url", "neither http:// nor https://"]),
+        ("ftp://127.0.0.1:8001", &[][..], 2, ["--url", "only http:// and https://"]),
+        (&nobody.to_string(), &[], 1, ["Connection refused", "is it running"]),
         (&refused, &[], 1, ["Connection refused", "is it running"]),
         (quiet, &["--clients", "0"], 2, ["--clients", "from 1 to 20000"]),
         (quiet, &["--arrive", "soon"], 2, ["--arrive", "60s"]),

@@ -20,9 +20,9 @@ const FLOORS: &[&[&str]] = &[
     &["delivery", "wire"],
     &["store"],
     &["protocol"],
-    &["cli", "listen", "machine", "requests", "telemetry", "terminal"],
+    &["cli", "listen", "machine", "requests", "telemetry"],
     &["limits"],
-    &["tls"],
+    &["terminal", "tls"],
     &["config"],
     &["package"],
 ];

@@ -454,9 +454,9 @@ fn completions_and_manual_pages_know_every_command() {
     let (code, _, errors) = run(["man", folder.path().to_str().unwrap()]);
     assert_eq!((code, errors.as_str()), (Some(0), ""));
     let (_, help, _) = run(["--help"]);
-    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands = help.lines().skip_while(|line| *line != "Run:").skip(1);
     let names: Vec<_> = commands
-        .take_while(|line| !line.is_empty())
+        .take_while(|line| *line != "Options:")
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
         .map(|line| line.split_whitespace().next().unwrap().to_owned())
         .collect();

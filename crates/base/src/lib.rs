@@ -23,6 +23,8 @@ pub mod metrics;
 pub mod pacer;
 /// Whether a loop still comes round.
 pub mod pulse;
+/// Sizes, rates and times as people type and read them.
+pub mod quantity;
 /// What the service manager is told, and asks for.
 pub mod systemd;
 /// Supervised background tasks and shutdown.

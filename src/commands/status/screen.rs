@@ -17,7 +17,7 @@ const NAME_COLUMNS: usize = 14;
 pub(super) fn text(status: &Value, server: &str, language: Language) -> String {
     let shown = |value: &Value| words::plain(value.as_str().unwrap_or("?"));
     let (id, version) = (shown(&status["node_id"]), shown(&status["version"]));
-    let age = words::age(status["uptime"].as_u64().unwrap_or(0));
+    let age = language.age(status["uptime"].as_u64().unwrap_or(0));
     let mut text = language.of(
         format!("{id}  {server}  已运行 {age}，版本 {version}\n"),
         format!("{id}  {server}  up {age}, version {version}\n"),
@@ -63,7 +63,10 @@ fn facts(status: &Value, language: Language) -> Vec<(&'static str, String)> {
     let pulled = bytes(&status["bytes_pulled"]);
     vec![
         (language.of("状态", "health"), health),
-        (language.of("主控服务器", "main server"), format!("{main_server}, {connected}")),
+        (
+            language.of("主控服务器", "main server"),
+            format!("{main_server}{}{connected}", language.of("，", ", ")),
+        ),
         (
             language.of("存储", "storage"),
             language.of(
@@ -115,19 +118,24 @@ fn progress(meeting: &Value) -> String {
     }
 }
 
+/// The states of a meeting, in the panel's words.
+const STATES: &[(&str, &str, &str)] = &[
+    ("waiting", "等待拉取", "waiting"),
+    ("pulling", "拉取中", "pulling"),
+    ("verifying", "校验中", "verifying"),
+    ("failing", "拉取失败", "failing"),
+    ("synced", "就绪", "ready"),
+    ("unconfirmed", "可用，待核对", "ready, unconfirmed"),
+    ("inactive", "会议已结束", "meeting ended"),
+    ("unknown", "状态未知", "not known"),
+];
+
 fn named(state: &str, language: Language) -> String {
-    let chinese = match state {
-        "waiting" => "等待",
-        "pulling" => "拉取中",
-        "verifying" => "校验中",
-        "failing" => "失败",
-        "synced" => "已同步",
-        "unconfirmed" => "待确认",
-        "inactive" => "未在进行",
-        "unknown" => "未知",
-        other => return words::plain(other),
-    };
-    language.of(chinese, state).to_owned()
+    match STATES.iter().find(|(code, ..)| *code == state) {
+        Some((_, chinese, english)) => language.of(*chinese, *english).to_owned(),
+        // Of the node before ours, or of a newer one.
+        None => words::plain(state),
+    }
 }
 
 /// In the place of what is on the terminal: from its upper left corner, each
@@ -170,17 +178,26 @@ mod tests {
             "hall-3  http://10.0.0.7:8001  up 3 d 4 h, version 1.2.0\n\
              \x20 health        well\n\
              \x20 main server   http://10.0.0.1:80, connected\n\
-             \x20 storage       1.2 GB of 10.0 GB, packages: 2\n\
+             \x20 storage       1.12 GiB of 9.31 GiB, packages: 2\n\
              \x20 downloads     3 under way, 0 B served, 0 B pulled\n\
              \n\
-             MEETING  TITLE   STATE    SIZE     PROGRESS\n\
-             m1       董事会  synced   30.0 MB\n\
-             m2       Board   pulling  100 B    [##########------------------------------]  25 %\n"
+             MEETING  TITLE   STATE    SIZE      PROGRESS\n\
+             m1       董事会  ready    28.6 MiB\n\
+             m2       Board   pulling  100 B     [##########------------------------------]  25 %\n"
         );
         let text = super::text(&status, "http://10.0.0.7:8001", Language::Chinese);
-        for part in ["已运行 3 d 4 h", "  状态          正常", "会议  标题    状态", "拉取中"]
+        for part in ["已运行 3 天 4 小时", "  状态          正常", "会议  标题    状态", "拉取中"]
         {
             assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn states_have_the_panels_words() {
+        let panel = include_str!("../../../web/js/texts/node.js").to_lowercase();
+        for (code, chinese, english) in STATES {
+            let line = format!("    {code}: [\"{chinese}\", \"{english}\"],");
+            assert!(panel.contains(&line), "{line}");
         }
     }
 

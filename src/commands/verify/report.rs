@@ -118,6 +118,9 @@ impl Report {
         let packages = if all == 1 { "package" } else { "packages" };
         let (bytes, bad, of) = (words::bytes(bytes as f64), bad.len(), &self.of);
         text + &match bad {
+            _ if all == 0 => {
+                language.of(format!("{of}：没有会议包\n"), format!("{of}: there are no packages\n"))
+            }
             0 => language.of(
                 format!("{of}：{all} 个会议包（{bytes}）全部完好\n"),
                 format!("{of}: {all} {packages} ({bytes}), all good\n"),
@@ -143,8 +146,10 @@ mod tests {
             verdict,
         };
         let good = Report { of: "/storage".into(), found: vec![found("a", Verdict::Good)] };
-        assert_eq!(good.text(Language::English), "/storage: 1 package (1.0 KB), all good\n");
+        assert_eq!(good.text(Language::English), "/storage: 1 package (0.977 KiB), all good\n");
         assert!(good.is_clean());
+        let none = Report { of: "/storage".into(), found: Vec::new() };
+        assert_eq!(none.text(Language::Chinese), "/storage：没有会议包\n");
         let bad = Report {
             of: "/storage".into(),
             found: vec![
@@ -155,13 +160,13 @@ mod tests {
         };
         assert_eq!(
             bad.text(Language::English),
-            "MEETING  TITLE   SIZE    RESULT\n\
-             b        董事会  1.0 KB  damaged, pulled again\n\
-             c        董事会  1.0 KB  damaged, removed, and could not be pulled: no route\n\
-             /storage: 3 packages (3.0 KB), 2 not good\n"
+            "MEETING  TITLE   SIZE       RESULT\n\
+             b        董事会  0.977 KiB  damaged, pulled again\n\
+             c        董事会  0.977 KiB  damaged, removed, and could not be pulled: no route\n\
+             /storage: 3 packages (2.93 KiB), 2 not good\n"
         );
         assert!(!bad.is_clean());
         assert_eq!(bad.json()["packages"][2]["result"], "lost");
-        assert!(bad.text(Language::Chinese).contains("3 个会议包（3.0 KB）中有 2 个不完好"));
+        assert!(bad.text(Language::Chinese).contains("3 个会议包（2.93 KiB）中有 2 个不完好"));
     }
 }

@@ -34,7 +34,7 @@ async fn settings_are_read_and_changed_in_the_file() {
         (&json!(7), &json!(50_000_000))
     );
     assert_eq!(saved["nodeId"], "node-test", "the rest stays");
-    assert!(set(&["syncInterval=7"]).await.output.contains("it was so already"));
+    assert!(set(&["syncInterval=7"]).await.output.contains("unchanged"));
     let told = set(&["publicIp=10.0.0.9", "--json"]).await.json();
     assert_eq!(told["changed"], true);
     assert!(set(&["publicIp=null"]).await.output.contains("changed"));
@@ -67,7 +67,7 @@ async fn what_is_not_valid_changes_nothing_and_names_the_mend() {
     set("nodePort=0").await.refused(1, &["nodePort = 0", "from 1 to 65535"]);
     set("syncIntervall=5").await.refused(1, &["syncIntervall", "did you mean syncInterval?"]);
     set("nodeId=other").await.refused(1, &["nodeId", "can't be changed"]);
-    set("nodePort").await.refused(2, &["KEY=VALUE is wanted"]);
+    set("nodePort").await.refused(2, &["KEY=VALUE is needed"]);
     assert_eq!(folder.config_bytes(), before);
     let get = run(["config", "get", "--config", &config, "syncIntervall"]).await;
     get.refused(1, &["did you mean syncInterval?"]);
@@ -113,7 +113,7 @@ async fn a_running_node_is_changed_as_its_panel_does() {
     let done = run(["config", "set", "syncInterval=7", "--node", &url]).await;
     assert_eq!((done.code, get("syncInterval").await.as_str()), (Some(0), "7\n"));
     let same = run(["config", "set", "syncInterval=7", "--node", &url]).await;
-    assert!(same.output.contains("it was so already"));
+    assert!(same.output.contains("unchanged"));
     let wrong = run(["config", "set", "syncInterval=0", "--node", &url]).await;
     wrong.refused(1, &["answered 400", "syncInterval = 0", "from 1 to 3600"]);
     let check = run(["config", "check", "syncInterval=0", "--node", &url]).await;

@@ -119,7 +119,6 @@ async fn failures_are_one_line_that_says_what_to_do() {
     let gone = format!("http://{}", nobody());
     run(file.args(&gone, &[])).await.refused(1, &["cannot reach", "Connection refused"]);
     run(file.args(&master, &["--id", "a/b"])).await.refused(1, &["--id 'a/b'", "a meeting id is"]);
-    run(file.args("main:8000", &[])).await.refused(2, &["http://main:8000 is meant?"]);
     assert_eq!(meetings(&main).await, json!([]));
 
     main.create("m1", "Board").await;

@@ -19,10 +19,10 @@ async fn a_meeting_is_pulled_now_and_waited_for() {
     let url = node.url("");
     let done = run(["sync", "m1", "--node", &url]).await;
     assert_eq!(done.code, Some(0), "{}", done.errors);
-    assert!(done.output.contains("meeting m1 is synced: 300"), "{}", done.output);
+    assert!(done.output.contains("meeting m1 is ready: 293 KiB"), "{}", done.output);
     let before = main.count(Method::HEAD, "/uploads/") + main.count(Method::GET, "/uploads/");
     let done = run_in_chinese(["sync", "m1", "--node", &url]).await;
-    assert!(done.output.contains("会议 m1 已同步"));
+    assert!(done.output.contains("会议 m1 已就绪"));
     until("it was compared", async || {
         let now = main.count(Method::HEAD, "/uploads/") + main.count(Method::GET, "/uploads/");
         (now > before).then_some(())

@@ -64,7 +64,7 @@ async fn a_running_node_reads_its_packages_and_pulls_what_is_damaged_again() {
     let (url, package) = (node.url(""), big_zip(300_000, 1));
     let good = run(["verify", "--node", &url]).await;
     assert_eq!((good.code, good.errors.as_str()), (Some(0), ""));
-    assert!(good.output.contains(&format!("{url}: 2 packages (300")), "{}", good.output);
+    assert!(good.output.contains(&format!("{url}: 2 packages (293 KiB")), "{}", good.output);
 
     rot(&node.storage(), "m1");
     let left = run(["verify", "--node", &url, "--no-repair", "--json"]).await;

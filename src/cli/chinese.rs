@@ -1,0 +1,173 @@
+//! The help in Chinese. In English it is the doc comments of the arguments; a
+//! test of `help` fails where one of them is missing here.
+
+/// A command and what it does.
+const COMMANDS: &[(&str, &str)] = &[
+    ("", "从主控服务器同步会议包并提供给平板"),
+    ("node", "运行边缘节点（默认）"),
+    ("master", "运行内置的主控服务器"),
+    ("demo", "一键试用：主控服务器、两个节点和一个示例会议"),
+    ("token", "生成一小时内有效的一次性登录链接，或新的管理令牌"),
+    ("bench", "会前演练：许多客户端同时下载一个会议包"),
+    ("install", "安装为本机的服务，或升级已安装的版本"),
+    ("uninstall", "移除服务和程序；不加 --purge 则保留配置和会议包"),
+    ("completions", "输出命令行补全脚本"),
+    ("get", "下载一个会议包并校验"),
+    ("status", "查看节点的状态：会议、拉取进度和问题"),
+    ("verify", "按摘要校验所有已存储的会议包"),
+    ("publish", "在主控服务器上用会议包创建会议并开始"),
+    ("nodes", "列出主控服务器的节点"),
+    ("meetings", "列出主控服务器的会议"),
+    ("sync", "让节点立即拉取或核对一个会议包，并等待结果"),
+    ("config", "查看、修改或检查配置：配置文件，或正在运行的节点"),
+    ("config get", "查看配置项：指定的几项，或全部"),
+    (
+        "config set",
+        "修改配置项：全部生效；有一项无效则都不修改。正在运行的节点会自动读取修改后的文件",
+    ),
+    ("config check", "检查配置有无错误，或修改后会不会出错"),
+    ("help", "显示帮助"),
+    ("config help", "显示帮助"),
+];
+
+/// What is only shown in the command's own help.
+const DETAILS: &[(&str, &str)] = &[
+    (
+        "",
+        "从主控服务器同步会议包并提供给平板。\n\n不带命令时运行边缘节点，等同于 edge-mirror node。",
+    ),
+    (
+        "demo",
+        "一键试用：主控服务器、两个节点和一个示例会议。\n\n全部在本机的临时文件夹中运行，结束时自动删除。按 Ctrl-C 结束。",
+    ),
+    (
+        "bench",
+        "会前演练：许多客户端同时下载一个会议包。\n\n每个客户端模拟一台平板；实时显示进度，结束后报告用时和失败原因。这会给节点和网络带来真实负载，会议期间请勿运行。",
+    ),
+    (
+        "get",
+        "下载一个会议包并校验。\n\n会跟随重定向，断线后续传；某个服务器失败时改用其他节点或主控服务器。下载完整并校验无误后才会出现 FILE；中断的下载保存在旁边的隐藏文件中，下次运行时继续。",
+    ),
+    (
+        "verify",
+        "按摘要校验所有已存储的会议包。\n\n由正在运行的节点执行；如果本机的存储没有节点在使用，则由本命令直接执行。损坏的会议包会被移除并重新拉取。",
+    ),
+    (
+        "completions",
+        "输出命令行补全脚本。\n\nbash：edge-mirror completions bash > /etc/bash_completion.d/edge-mirror",
+    ),
+];
+
+/// A command, or `*` for all that have it, the argument's id, what it is.
+const ARGUMENTS: &[(&str, &str, &str)] = &[
+    ("*", "help", "显示帮助"),
+    ("*", "version", "显示版本"),
+    ("*", "json", "以 JSON 输出"),
+    ("config get", "node", "正在运行的节点，例如 192.168.1.20:8001，代替配置文件"),
+    ("config set", "node", "正在运行的节点，例如 192.168.1.20:8001，代替配置文件"),
+    ("config check", "node", "正在运行的节点，例如 192.168.1.20:8001，代替配置文件"),
+    ("*", "node", "节点，例如 192.168.1.20:8001；默认为本机的节点"),
+    ("*", "master", "主控服务器，例如 192.168.1.10:8000；默认为本机的主控服务器"),
+    ("*", "cacert", "用于 https://：只信任这个 CA 或服务器证书（PEM 文件），不再信任系统的 CA"),
+    (
+        "*",
+        "token",
+        "管理令牌，用于另一台机器上的服务器。最好写在环境变量 EDGE_MIRROR_TOKEN 中：本机的其他用户能看到命令行参数",
+    ),
+    (
+        "*",
+        "config",
+        "本机节点的配置文件；默认为当前文件夹的 node_config.json，没有则用 /etc/edge-mirror 中的",
+    ),
+    ("*", "host", "监听的地址；0.0.0.0 表示仅 IPv4。默认监听本机所有 IPv4 和 IPv6 地址"),
+    ("", "config", "配置文件；不存在则按默认值创建。其中的相对路径以它所在的文件夹为准"),
+    ("", "port", "本次运行使用的端口，代替配置中的 nodePort；0 表示任选一个空闲端口"),
+    ("node", "config", "配置文件；不存在则按默认值创建。其中的相对路径以它所在的文件夹为准"),
+    ("node", "port", "本次运行使用的端口，代替配置中的 nodePort；0 表示任选一个空闲端口"),
+    ("master", "data", "存放会议和会议包的文件夹；不存在则创建"),
+    ("master", "port", "监听的端口；0 表示任选一个空闲端口"),
+    ("master", "allow_from", "只允许这个地址或网段管理会议，可以写多次。本机始终可以"),
+    ("master", "trusted_proxy", "信任其 X-Forwarded-For 的反向代理，可以写多次"),
+    (
+        "master",
+        "no_trust_local",
+        "在本机操作也需要登录：用于本机上不添加 X-Forwarded-For 的反向代理",
+    ),
+    ("master", "open", "能访问该端口的人无需登录即可管理会议"),
+    ("token", "new", "更换管理令牌；旧令牌和所有登录立即失效"),
+    ("token", "config", "链接所登录的节点的配置文件"),
+    ("token", "data", "用于主控服务器：它的数据文件夹"),
+    ("token", "port", "它监听的端口；默认为配置中的 nodePort，主控服务器为 8000"),
+    ("bench", "url", "节点，或把客户端重定向到节点的主控服务器，例如 192.168.1.20:8001"),
+    ("bench", "meeting", "下载哪个会议的会议包（会议 ID）"),
+    ("bench", "clients", "客户端的数量，各用一个连接"),
+    ("bench", "arrive", "客户端在多长时间内陆续开始；0 表示同时开始"),
+    ("bench", "rate_limit", "每个客户端的最高速率，例如 2MB/s：一台平板能分到的无线带宽"),
+    ("bench", "verify", "与服务器给出的 SHA-256 比较"),
+    ("bench", "patience", "多久收不到数据就放弃"),
+    ("install", "main_server", "要同步的主控服务器；未给出时会询问"),
+    ("install", "port", "提供服务的端口；未给出时会询问，默认 8001，主控服务器为 8000"),
+    ("install", "yes", "不询问；未给出的保持原值或用默认值"),
+    ("install", "root", "所有文件放在这个文件夹下，不执行系统命令：用于制作镜像，或查看会安装什么"),
+    ("install", "master", "安装内置的主控服务器，而不是节点"),
+    (
+        "install",
+        "adopt",
+        "接管 Python 节点的文件夹：复制其中的 node_config.json 和会议包，原文件夹不变",
+    ),
+    ("uninstall", "purge", "同时删除配置、会议包、日志和用户 edge-mirror"),
+    ("uninstall", "master", "移除内置的主控服务器，而不是节点"),
+    ("uninstall", "root", "移除安装在这个文件夹下的内容"),
+    ("completions", "shell", "哪一种 shell：bash、elvish、fish、powershell 或 zsh"),
+    ("get", "url", "会议包在节点或主控服务器上的地址"),
+    ("get", "output", "保存为哪个文件；已有的会被替换"),
+    ("get", "retries", "所有服务器都不能提供时再试几次；有进展则重新计数"),
+    ("get", "patience", "服务器多久没有数据就算失败"),
+    ("status", "json", "以 JSON 输出节点的全部状态；与 --watch 同用时每秒一行"),
+    ("status", "watch", "持续显示，按 Ctrl-C 结束"),
+    ("status", "verbose", "同时显示技术信息：请求的地址和对方的响应"),
+    ("verify", "no_repair", "只报告损坏的会议包，不作改动"),
+    ("publish", "file", "会议包（ZIP 文件）"),
+    ("publish", "title", "会议标题"),
+    ("publish", "id", "会议 ID；默认由主控服务器生成"),
+    ("publish", "time", "会议时间，任意文字；默认为现在"),
+    ("publish", "no_start", "暂不开始会议"),
+    ("sync", "id", "会议 ID"),
+    ("sync", "patience", "最多等待多久"),
+    ("config get", "keys", "配置项，例如 mainServerIp 或 storage.maxSize；默认全部"),
+    ("config set", "changes", "例如 syncInterval=5 或 storage.maxSize=50GB；KEY=null 表示清除"),
+    ("config check", "changes", "要试的修改，例如 syncInterval=5"),
+];
+
+pub(super) fn of_command(name: &str) -> Option<&'static str> {
+    COMMANDS.iter().find(|(command, _)| *command == name).map(|(_, text)| *text)
+}
+
+pub(super) fn detail(name: &str) -> Option<&'static str> {
+    DETAILS.iter().find(|(command, _)| *command == name).map(|(_, text)| *text)
+}
+
+pub(super) fn of_argument(command: &str, id: &str) -> Option<&'static str> {
+    let find = |command| ARGUMENTS.iter().find(|(c, i, _)| *c == command && *i == id);
+    find(command).or_else(|| find("*")).map(|(_, _, text)| *text)
+}
+
+/// What stands between the examples.
+const HEADINGS: &[(&str, &str)] = &[
+    ("Examples:", "示例："),
+    ("asks what it has to know", "询问所需的内容"),
+    ("asks nothing", "不询问"),
+    ("instead of a Python node", "替换 Python 节点"),
+    ("a main server", "主控服务器"),
+    ("Run it again with another version to upgrade in place.", "用新版本再运行一次即可升级。"),
+    ("Exit codes: 0 done, 1 failed, 2 wrong arguments", "退出码：0 成功，1 失败，2 参数有误"),
+    (", 3 the node has a problem", "，3 节点有问题"),
+    (", 3 damage was found, repaired or not", "，3 发现损坏（无论是否修复）"),
+    (", 3 check found mistakes", "，3 检查发现错误"),
+    (".\n", "。\n"),
+];
+
+pub(super) fn headings(text: &str) -> String {
+    let text = HEADINGS.iter().fold(format!("{text}\n"), |text, (en, zh)| text.replace(en, zh));
+    text.trim_end().to_owned()
+}
