@@ -51,13 +51,21 @@ async fn read(request: Request, server: &Server) -> Result<JsonBody, Refusal> {
     // Until it is read: what is made of it is small, or is made at once.
     let large = body.size_hint().upper().is_none_or(|bytes| bytes > SMALL_BYTES);
     let turn = server.large.turn(of_one_machine(server.access.caller(&parts).address));
-    let _turn: Option<Turn> = match large {
+    let turn: Option<Turn> = match large {
         true => tokio::time::timeout(BODY_TIMEOUT, turn)
             .await
             .map_err(|_| Refusal::TooManyLargeBodies)?,
         false => None,
     };
-    let read = body::read(body, MAX_JSON_BYTES, BODY_TIMEOUT).await;
+    let read = body::read(body, MAX_JSON_BYTES, BODY_TIMEOUT);
+    let read = match &turn {
+        None => read.await,
+        Some(turn) => tokio::select! {
+            biased;
+            read = read => read,
+            () = turn.expired() => return Err(Refusal::TooManyLargeBodies),
+        },
+    };
     let bytes = read.map_err(|unread| match unread {
         Unread::TooLarge(limit) => Refusal::TooLarge(limit),
         Unread::Slow => Refusal::Stalled,

@@ -1,51 +1,131 @@
 //! Large bodies take turns: each is in memory whole before it is read, and
-//! anybody on the network can send one.
+//! anybody on the network can send one. A turn is over in milliseconds on a LAN;
+//! who makes it last loses it to those who wait.
 
 use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex as Queue, OwnedSemaphorePermit, Semaphore, watch};
 
 /// What a node with some dozens of meetings sends needs no turn.
 pub const SMALL_BYTES: u64 = 16 << 10;
-/// Together as many megabytes; a turn takes milliseconds on a LAN.
+/// Together as many megabytes.
 const MAX_AT_ONCE: usize = 16;
 /// Of one client, so that others keep their turns.
 const MAX_OF_CLIENT: usize = 4;
+/// A turn lasts so long for certain: a megabyte at 4 Mbit/s.
+const GUARANTEED: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub struct LargeBodies {
-    all: Arc<Semaphore>,
+    all: Turns,
     /// Of clients that have one under way, or wait.
-    of_clients: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
+    of_clients: Mutex<HashMap<IpAddr, Arc<ClientTurns>>>,
+}
+
+#[derive(Debug)]
+struct Turns {
+    free: Arc<Semaphore>,
+    waiting: watch::Sender<usize>,
+}
+
+#[derive(Debug)]
+struct ClientTurns {
+    own: Turns,
+    /// One of a client waits for the turns of all, so that those who wait there
+    /// are as many as there are clients.
+    foremost: Queue<()>,
 }
 
 /// The right to have a large body in memory.
-pub type Turn = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+#[derive(Debug)]
+pub struct Turn {
+    _own: OwnedSemaphorePermit,
+    _shared: OwnedSemaphorePermit,
+    client: Arc<ClientTurns>,
+    waiting: watch::Receiver<usize>,
+}
 
 impl Default for LargeBodies {
     fn default() -> Self {
-        Self { all: Arc::new(Semaphore::new(MAX_AT_ONCE)), of_clients: Mutex::default() }
+        Self { all: Turns::new(MAX_AT_ONCE), of_clients: Mutex::default() }
     }
 }
 
 impl LargeBodies {
     /// Waits for it. None does not happen: nobody closes these.
     pub async fn turn(&self, client: IpAddr) -> Option<Turn> {
-        let own = self.of_client(client).acquire_owned().await.ok()?;
-        let shared = self.all.clone().acquire_owned().await.ok()?;
-        Some((own, shared))
+        let client = self.of_client(client);
+        let own = client.own.acquire().await?;
+        let shared = match self.all.free.clone().try_acquire_owned() {
+            Ok(shared) => shared,
+            Err(_) => {
+                let _foremost = client.foremost.lock().await;
+                self.all.acquire().await?
+            }
+        };
+        let waiting = self.all.waiting.subscribe();
+        Some(Turn { _own: own, _shared: shared, client, waiting })
     }
 
-    fn of_client(&self, client: IpAddr) -> Arc<Semaphore> {
+    fn of_client(&self, client: IpAddr) -> Arc<ClientTurns> {
         let mut of_clients = self.of_clients.lock().unwrap_or_else(PoisonError::into_inner);
-        // A permit holds its semaphore, and so does who waits for one.
+        // A turn holds its client's, and so does who waits for one.
         of_clients.retain(|_, turns| Arc::strong_count(turns) > 1);
-        let turns = of_clients.entry(client);
-        turns.or_insert_with(|| Arc::new(Semaphore::new(MAX_OF_CLIENT))).clone()
+        of_clients.entry(client).or_default().clone()
+    }
+}
+
+impl Default for ClientTurns {
+    fn default() -> Self {
+        Self { own: Turns::new(MAX_OF_CLIENT), foremost: Queue::default() }
+    }
+}
+
+impl Turns {
+    fn new(count: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(count)), waiting: watch::Sender::default() }
+    }
+
+    async fn acquire(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = self.free.clone().try_acquire_owned() {
+            return Some(permit);
+        }
+        let _waiter = Waiter::new(&self.waiting);
+        self.free.clone().acquire_owned().await.ok()
+    }
+}
+
+/// Counts as waiting for as long as it lives.
+struct Waiter<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Waiter<'a> {
+    fn new(waiting: &'a watch::Sender<usize>) -> Self {
+        waiting.send_modify(|count| *count += 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+impl Turn {
+    /// Waits until it has lasted for longer than is guaranteed and somebody waits
+    /// for one.
+    pub async fn expired(&self) {
+        tokio::time::sleep(GUARANTEED).await;
+        let (mut shared, mut own) = (self.waiting.clone(), self.client.own.waiting.subscribe());
+        tokio::select! {
+            _ = shared.wait_for(|count| *count > 0) => {}
+            _ = own.wait_for(|count| *count > 0) => {}
+        }
     }
 }
 
@@ -70,5 +150,50 @@ mod tests {
         drop((of_one, of_others));
         drop(turn(5));
         assert_eq!(bodies.of_clients.lock().unwrap().len(), 1, "nothing is kept of who is gone");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_lasts_expires_once_somebody_waits_and_never_sooner_than_guaranteed() {
+        let bodies = LargeBodies::default();
+        let client = |n: usize| IpAddr::from([10, 0, 0, n as u8]);
+        let mut turns = Vec::new();
+        for n in 0..MAX_AT_ONCE {
+            turns.push(bodies.turn(client(n / MAX_OF_CLIENT)).await.unwrap());
+        }
+        let mut expired = std::pin::pin!(turns[0].expired());
+        assert!(expired.as_mut().now_or_never().is_none());
+        tokio::time::sleep(2 * GUARANTEED).await;
+        assert!(expired.as_mut().now_or_never().is_none(), "nobody waits");
+        for waits_for in [99, 0] {
+            let mut waiter = std::pin::pin!(bodies.turn(client(waits_for)));
+            assert!(waiter.as_mut().now_or_never().is_none());
+            let lasted = std::pin::pin!(turns[1].expired());
+            let began = tokio::time::Instant::now();
+            lasted.await;
+            assert_eq!(began.elapsed(), GUARANTEED, "client {waits_for}");
+        }
+        let mut waiter = std::pin::pin!(bodies.turn(client(99)));
+        assert!(waiter.as_mut().now_or_never().is_none());
+        expired.await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_waits_with_many_comes_once_before_another() {
+        let bodies = LargeBodies::default();
+        let client = |n: usize| IpAddr::from([10, 0, 0, n as u8]);
+        let mut held = Vec::new();
+        for n in 0..MAX_AT_ONCE {
+            held.push(bodies.turn(client(n / MAX_OF_CLIENT)).await.unwrap());
+        }
+        let many: Vec<_> = (0..MAX_OF_CLIENT).map(|_| Box::pin(bodies.turn(client(98)))).collect();
+        let mut many = futures_util::future::join_all(many);
+        assert!((&mut many).now_or_never().is_none());
+        let mut one = std::pin::pin!(bodies.turn(client(99)));
+        assert!(one.as_mut().now_or_never().is_none());
+        for _ in 0..2 {
+            held.pop();
+            assert!((&mut many).now_or_never().is_none());
+        }
+        assert!(one.now_or_never().is_some());
     }
 }
