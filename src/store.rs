@@ -13,6 +13,7 @@ pub mod layout;
 mod mapping;
 mod open;
 pub mod pending;
+mod recheck;
 pub mod reread;
 mod room;
 mod trail;
@@ -45,6 +46,7 @@ use layout::Layout;
 pub use open::Opened;
 use open::{OpenPackages, Slot};
 pub use pending::{Pending, Provenance};
+use recheck::Change;
 use room::Promises;
 
 const LOCK_TRIES: u32 = 20;
@@ -202,6 +204,11 @@ impl Store {
         let Some(stored) = self.get(id) else { return Ok(None) };
         // Nobody closes it.
         let _only_one = stored.slot.opening().acquire().await.ok();
+        if let Some(opened) =
+            stored.slot.peek().filter(|opened| opened.change() == Change::Metadata)
+        {
+            opened.recheck().await;
+        }
         let (store, id) = (self.clone(), id.clone());
         tasks::for_clients(move || store.open_package(&id)).await
     }
@@ -219,6 +226,12 @@ impl Store {
                 return Ok(Some(package));
             }
             let Some(before) = self.get(id) else { return Ok(None) };
+            if let Some(opened) = before.slot.peek()
+                && opened.change() == Change::Metadata
+            {
+                opened.recheck_now().map_err(|cause| StoreError::io("read", &path, cause))?;
+                continue;
+            }
             let found = match File::open(&path) {
                 Ok(file) => {
                     // First it is noted how it was opened, so that nobody writes
@@ -235,7 +248,7 @@ impl Store {
             let Some(stored) = turn.get(id) else { return Ok(None) };
             match found {
                 Some((found, opened)) if found == stored.manifest.file => {
-                    let opened = Arc::new(opened);
+                    let opened = Arc::new(opened.verified_as(&self.inner, &stored.manifest));
                     self.inner.open.keep(&stored.slot, opened.clone());
                     return Ok(Some((stored, opened)));
                 }
@@ -415,6 +428,17 @@ pub(crate) mod tests {
         file.sync_all().unwrap();
         rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
         !is_warm(file)
+    }
+
+    /// Does something to a package's file until the kernel's clock has ticked in
+    /// between.
+    pub(crate) fn touch(opened: &Opened, act: impl Fn()) {
+        let began = std::time::Instant::now();
+        act();
+        while opened.is_untouched() {
+            assert!(began.elapsed() < Duration::from_secs(9), "nothing shows");
+            act();
+        }
     }
 
     /// Whether the beginning of a file is in memory.

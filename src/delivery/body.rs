@@ -77,8 +77,12 @@ pub(super) struct Download {
     /// Up to where may be sent without a pause.
     ready_to: u64,
     pause: Pause,
+    /// The last bytes, while the file is verified again before they go.
+    last: Option<(Bytes, Recheck)>,
     under_way: UnderWay,
 }
+
+type Recheck = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 enum Source {
     /// With what tells of slow readers, where one could be known as such.
@@ -116,7 +120,17 @@ impl Download {
             None => (Source::Read(Chunks::default()), None),
         };
         let (ready_to, pause) = (part.start, Pause::default());
-        Self { opened, left: part, source, ending, begun: false, ready_to, pause, under_way }
+        Self {
+            opened,
+            left: part,
+            source,
+            ending,
+            begun: false,
+            ready_to,
+            pause,
+            last: None,
+            under_way,
+        }
     }
 
     /// Waits until the end may be given, where that is all that is left. It is
@@ -130,6 +144,35 @@ impl Download {
             (self.ending, self.ready_to) = (None, self.left.end);
         }
         Poll::Ready(())
+    }
+
+    /// The next bytes, as soon as they may be given.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        if self.last.is_some() {
+            return self.poll_last(cx);
+        }
+        ready!(self.poll_ending(cx));
+        let wanted = self.left.end - self.left.start;
+        let allowed = ready!(self.under_way.poll_allowed(cx, wanted));
+        ready!(self.poll_stretch(cx));
+        let bytes = ready!(self.poll_bytes(cx, allowed))?;
+        // Compared when it was opened, just before the first bytes; with the
+        // last ones it is seen whether somebody touched it since.
+        let is_last = bytes.len() as u64 == self.left.end - self.left.start;
+        if is_last && self.begun && !self.opened.is_untouched() {
+            self.last = Some((bytes, Box::pin(self.opened.clone().recheck())));
+            return self.poll_last(cx);
+        }
+        Poll::Ready(Ok(bytes))
+    }
+
+    /// Waits until it is known whether the last bytes may be given.
+    fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        let Some((_, recheck)) = &mut self.last else { return Poll::Pending };
+        let is_good = ready!(recheck.as_mut().poll(cx));
+        let bytes = self.last.take().map(|(bytes, _)| bytes).filter(|_| is_good);
+        let error = || io::Error::other("somebody wrote to the package meanwhile");
+        Poll::Ready(bytes.ok_or_else(error))
     }
 
     /// Up to where is sent from where most of it is.
@@ -226,25 +269,11 @@ impl HttpBody for Download {
         if self.left.is_empty() {
             return Poll::Ready(None);
         }
-        ready!(self.poll_ending(cx));
-        let wanted = self.left.end - self.left.start;
-        let allowed = ready!(self.under_way.poll_allowed(cx, wanted));
-        ready!(self.poll_stretch(cx));
-        let bytes = ready!(self.poll_bytes(cx, allowed));
-        let Self { opened, left, begun, under_way, .. } = &mut *self;
-        let bytes = bytes.and_then(|bytes| {
-            // Compared when it was opened, just before the first bytes; with the
-            // last ones it is seen whether somebody wrote to it since.
-            let is_last = bytes.len() as u64 == left.end - left.start;
-            match is_last && *begun && !opened.is_as_opened() {
-                true => Err(io::Error::other("somebody wrote to the package meanwhile")),
-                false => Ok(bytes),
-            }
-        });
-        *begun = true;
+        let bytes = ready!(self.poll_next(cx));
         if let Ok(bytes) = &bytes {
-            left.start += bytes.len() as u64;
-            under_way.sent(bytes.len() as u64);
+            self.begun = true;
+            self.left.start += bytes.len() as u64;
+            self.under_way.sent(bytes.len() as u64);
         }
         Poll::Ready(Some(bytes.map(Frame::data)))
     }
@@ -266,7 +295,10 @@ mod tests {
     use crate::{
         config::Serve,
         delivery::{Ended, Traffic, ending::HELD_BACK_FROM_BYTES},
-        store::tests::{chill, on_disk},
+        store::{
+            Store,
+            tests::{chill, on_disk, put, touch, zip_of},
+        },
     };
 
     const SIZE: u64 = (3 << 20) + 5;
@@ -408,6 +440,48 @@ mod tests {
             let later = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
             file.set_modified(later).unwrap();
             assert!(all_of(body).await.is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_somebody_only_touches_completes_and_what_is_written_in_secret_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap().0;
+        let path = folder.path().join("meeting_m/package.zip");
+        let mut content = vec![0; SIZE as usize];
+        fastrand::fill(&mut content);
+        let zip = zip_of(&content);
+        for line in [Line::default(), Line::Tls] {
+            for is_written in [false, true] {
+                put(&store, "m", &zip);
+                let (stored, opened) = store.package(&"m".parse().unwrap()).await.unwrap().unwrap();
+                let size = stored.manifest.size_bytes;
+                let body = || {
+                    let traffic = Arc::<Traffic>::default();
+                    let under_way = UnderWay::begin(traffic.unlimited_place(), size);
+                    Download::new(opened.clone(), 0..size, under_way, &line)
+                };
+                let mut bodies = [body(), body(), body()];
+                for body in &mut bodies {
+                    let first =
+                        std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await;
+                    assert!(first.unwrap().is_ok());
+                }
+                touch(&opened, || {
+                    let file = File::options().read(true).write(true).open(&path).unwrap();
+                    let before = file.metadata().unwrap();
+                    if is_written {
+                        let at = before.len() / 2;
+                        file.write_all_at(&[!zip[at as usize]], at).unwrap();
+                    }
+                    // Sets ctime, and mtime back.
+                    file.set_modified(before.modified().unwrap()).unwrap();
+                });
+                for all in futures_util::future::join_all(bodies.map(all_of)).await {
+                    assert_eq!(all.is_err(), is_written, "{line:?}");
+                }
+                assert_eq!(store.count(), usize::from(!is_written));
+            }
         }
     }
 

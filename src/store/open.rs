@@ -24,7 +24,10 @@ use bytes::Bytes;
 use rustix::fs::Advice;
 use tokio::sync::Semaphore;
 
-use super::mapping::Mapping;
+use super::{
+    mapping::Mapping,
+    recheck::{Baseline, Change, FileState},
+};
 use crate::package::FileStamp;
 
 /// More are open at a time only while downloads hold them: each costs a
@@ -43,9 +46,8 @@ pub struct Opened {
     file: File,
     /// None where it can't be mapped.
     mapped: Option<(Arc<Mapping>, Bytes)>,
-    /// As it was when it was opened; of one that is still written nothing can be
-    /// told.
-    unwritten: Option<Written>,
+    /// What it is compared with; of one that is still written nothing can be told.
+    pub(super) baseline: Option<Baseline>,
     /// Looks since its last use.
     idle: AtomicU8,
     /// Counts looks. A stretch that was in memory at one is taken to be so
@@ -80,38 +82,6 @@ pub(super) struct OpenPackages {
     slots: Mutex<VecDeque<Weak<Slot>>>,
 }
 
-/// What writing to a file changes, as far as the kernel shows it: two writes
-/// within one tick of its clock, some milliseconds, look like one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Written {
-    size: i64,
-    /// Programs may set this back,
-    modified: (i64, i64),
-    /// but not this.
-    changed: (i64, i64),
-    links: u64,
-}
-
-impl Written {
-    // The types of these differ from system to system.
-    #[allow(clippy::useless_conversion)]
-    fn of(file: &File) -> Option<Self> {
-        let now = rustix::fs::fstat(file).ok()?;
-        Some(Self {
-            size: now.st_size,
-            modified: (now.st_mtime, now.st_mtime_nsec as i64),
-            changed: (now.st_ctime, now.st_ctime_nsec as i64),
-            links: u64::from(now.st_nlink),
-        })
-    }
-
-    /// Removing or replacing a file changes it, too, but none of its bytes.
-    fn has_same_bytes(&self, later: &Self) -> bool {
-        let changed = self.changed == later.changed || self.links != later.links;
-        self.size == later.size && self.modified == later.modified && changed
-    }
-}
-
 struct Owner(Arc<Mapping>);
 
 impl AsRef<[u8]> for Owner {
@@ -123,8 +93,8 @@ impl AsRef<[u8]> for Owner {
 impl Opened {
     pub(super) fn new(file: File) -> Self {
         let mapping = Mapping::of(&file).ok().map(Arc::new);
-        let unwritten = Written::of(&file);
-        Self { unwritten, ..Self::with(file, mapping) }
+        let baseline = Baseline::of(&file);
+        Self { baseline, ..Self::with(file, mapping) }
     }
 
     /// Of a file that is still written, up to that length.
@@ -143,7 +113,7 @@ impl Opened {
         Self {
             file,
             mapped,
-            unwritten: None,
+            baseline: None,
             // Who comes once and never again is the first to go.
             idle: AtomicU8::new(1),
             looks: AtomicU8::new(1),
@@ -155,7 +125,7 @@ impl Opened {
     /// As where a file can't be mapped.
     #[cfg(test)]
     pub(crate) fn unmapped(file: File) -> Self {
-        Self { unwritten: Written::of(&file), ..Self::with(file, None) }
+        Self { baseline: Baseline::of(&file), ..Self::with(file, None) }
     }
 
     #[cfg(test)]
@@ -217,19 +187,14 @@ impl Opened {
     /// Whether it is still the file that was verified, in its place: not
     /// written to, not unlinked, nothing renamed over it.
     pub(super) fn is_still(&self, verified: &FileStamp) -> io::Result<bool> {
-        let now = rustix::fs::fstat(&self.file)?;
-        let mtime_ns = i128::from(now.st_mtime) * 1_000_000_000 + i128::from(now.st_mtime_nsec);
-        Ok(now.st_nlink > 0
-            && now.st_ino == verified.inode
-            && u64::try_from(now.st_size) == Ok(verified.size_bytes)
-            && mtime_ns == verified.mtime_ns)
+        let now = FileState::of(&self.file)?;
+        Ok(now.is_linked() && now.has_stamp(verified) && self.change_to(&now) == Change::None)
     }
 
-    /// Whether nobody has written to it since it was opened. Replaced or removed
-    /// it may be: who has begun with it goes on with it.
-    pub fn is_as_opened(&self) -> bool {
-        let Some(then) = &self.unwritten else { return true };
-        Written::of(&self.file).is_some_and(|now| then.has_same_bytes(&now))
+    /// Whether nobody has touched it since it was opened. Replaced or removed it
+    /// may be: who has begun with it goes on with it.
+    pub fn is_untouched(&self) -> bool {
+        FileState::of(&self.file).is_ok_and(|now| self.change_to(&now) == Change::None)
     }
 
     /// What those who send this version make once for all who ask for it. It is
@@ -252,6 +217,11 @@ impl Slot {
         let opened = self.opened.load_full()?;
         opened.used();
         Some(opened)
+    }
+
+    /// The same, where nobody is going to use it.
+    pub(super) fn peek(&self) -> Option<Arc<Opened>> {
+        self.opened.load_full()
     }
 
     pub(super) fn opening(&self) -> &Semaphore {
@@ -327,47 +297,6 @@ fn make_room(slots: &mut VecDeque<Weak<Slot>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn whatever_is_written_shows_and_removing_it_writes_nothing() {
-        use std::{os::unix::fs::FileExt, path::Path};
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("package.zip");
-        type Change<'a> = &'a dyn Fn(&Path);
-        let changes: [(Change<'_>, bool); 5] = [
-            (&|_| (), true),
-            (&|path| std::fs::remove_file(path).unwrap(), true),
-            (&|path| std::fs::rename(folder.path().join("other"), path).unwrap(), true),
-            (&|path| File::options().write(true).open(path).unwrap().set_len(1).unwrap(), false),
-            (
-                &|path| {
-                    // As who wants to hide it.
-                    let file = File::options().write(true).open(path).unwrap();
-                    let before = file.metadata().unwrap().modified().unwrap();
-                    file.write_all_at(b"x", 0).unwrap();
-                    file.set_modified(before).unwrap();
-                },
-                false,
-            ),
-        ];
-        for (number, (change, is_as_opened)) in changes.into_iter().enumerate() {
-            std::fs::write(folder.path().join("other"), "other").unwrap();
-            std::fs::write(&path, "bytes").unwrap();
-            let opened = Opened::new(File::open(&path).unwrap());
-            // The kernel's clock must tick in between.
-            let tick = std::time::Instant::now();
-            let ticked = || {
-                let now = folder.path().join("tick");
-                std::fs::write(&now, "").unwrap();
-                Written::of(&File::open(now).unwrap()).unwrap().changed
-            };
-            while ticked() == opened.unwritten.unwrap().changed {
-                assert!(tick.elapsed() < std::time::Duration::from_secs(9));
-            }
-            change(&path);
-            assert_eq!(opened.is_as_opened(), is_as_opened, "{number}");
-        }
-    }
 
     #[test]
     fn only_so_many_are_open_at_a_time_and_those_in_use_stay() {

@@ -17,7 +17,7 @@ use super::{
     trail::Trail,
     verify::{self, VerifyError},
 };
-use crate::package::{Manifest, PackageId, Sha256, Source, Verify};
+use crate::package::{FileStamp, Manifest, PackageId, Sha256, Source, Verify};
 
 /// Without an announced length, room is asked for in steps of this size.
 const ROOM_STEP_BYTES: u64 = 4 << 20;
@@ -175,18 +175,33 @@ impl Store {
     /// What reading a package again came to. A damaged one goes, in the index
     /// and on the disk, unless another has taken its place meanwhile. Blocks.
     pub fn read_again(&self, stored: &Stored, good: bool) -> Result<(), StoreError> {
-        let id = &stored.manifest.id;
+        let (id, file) = (&stored.manifest.id, &stored.manifest.file);
+        if !good {
+            return self.remove_damaged(id, file).map(|_| ());
+        }
         let kept = {
             let mut turn = self.turn();
-            let current = turn.get(id).filter(|now| now.manifest.file == stored.manifest.file);
+            let current = turn.get(id).filter(|now| now.manifest.file == *file);
             let Some(current) = current else { return Ok(()) };
-            if !good {
-                return self.remove_from(&mut turn, id);
-            }
             turn.admit(Manifest { reread_s: Some(now_s()), ..current.manifest.clone() })
         };
         self.write_manifest(&kept);
         Ok(())
+    }
+
+    /// Removes a package if it is still that file. False where another has taken
+    /// its place meanwhile, or none is there.
+    pub(super) fn remove_damaged(
+        &self,
+        id: &PackageId,
+        file: &FileStamp,
+    ) -> Result<bool, StoreError> {
+        let mut turn = self.turn();
+        let is_here = turn.get(id).is_some_and(|now| now.manifest.file == *file);
+        if is_here {
+            self.remove_from(&mut turn, id)?;
+        }
+        Ok(is_here)
     }
 
     /// The error of a package that is open and can't be read.

@@ -1,7 +1,7 @@
 //! Reading a stored package again, beside the downloads: whether its bytes are
 //! still those that were verified.
 
-use std::{os::unix::fs::FileExt, time::Duration};
+use std::{io, os::unix::fs::FileExt, time::Duration};
 
 use edge_mirror_base::tasks;
 use sha2::{Digest as _, Sha256 as Sha256Hasher};
@@ -40,8 +40,18 @@ pub async fn is_good(
     Ok(Sha256::new(hasher.finalize().into()) == stored.manifest.sha256)
 }
 
+/// The digest of what an open copy holds. Blocks for as long as reading takes.
+pub(super) fn digest(opened: &Opened, size: u64) -> io::Result<Sha256> {
+    let mut hasher = Sha256Hasher::new();
+    let mut at = 0;
+    while at < size {
+        (hasher, at) = read_on(opened, hasher, at, size)?;
+    }
+    Ok(Sha256::new(hasher.finalize().into()))
+}
+
 /// The disk has lost what it held: every download would break there.
-fn is_lost(cause: &std::io::Error) -> bool {
+pub(super) fn is_lost(cause: &io::Error) -> bool {
     cause.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
@@ -50,7 +60,7 @@ fn read_on(
     mut hasher: Sha256Hasher,
     at: u64,
     size: u64,
-) -> std::io::Result<(Sha256Hasher, u64)> {
+) -> io::Result<(Sha256Hasher, u64)> {
     let mut chunk = vec![0; CHUNK_BYTES.min((size - at) as usize)];
     let end = at + chunk.len() as u64;
     let was_in_memory = opened.is_resident(&(at as usize..end as usize));

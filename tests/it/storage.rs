@@ -1,4 +1,6 @@
-//! Cleaning and room.
+//! Cleaning and room, and what others do to stored files.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -7,6 +9,36 @@ use crate::support::{ScriptedMain, TestNode, until, zip_of, zips::big_zip};
 
 fn package(node: &TestNode, id: &str) -> bool {
     node.storage().join(format!("meeting_{id}/package.zip")).exists()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_chmod_breaks_no_download() {
+    let main = ScriptedMain::start().await;
+    // More than sockets hold.
+    let bytes = big_zip(24 << 20, 1);
+    main.activate("m", "Board", &bytes);
+    let node = TestNode::of(&main.authority()).start().await;
+    node.until_synced("m").await;
+    let mut begun = node.get("/api/v1/meetings/m/download-package").await;
+    let mut got = begun.chunk().await.unwrap().unwrap().to_vec();
+    let path = node.storage().join("meeting_m/package.zip");
+    let ctime = || {
+        let now = std::fs::metadata(&path).unwrap();
+        (now.ctime(), now.ctime_nsec())
+    };
+    let before = ctime();
+    until("the kernel's clock ticks", async || {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        (ctime() != before).then_some(())
+    })
+    .await;
+    while let Some(chunk) = begun.chunk().await.unwrap() {
+        got.extend_from_slice(&chunk);
+    }
+    assert!(got == bytes);
+    let (status, again) = node.download("m").await;
+    assert!(status == StatusCode::OK && again == bytes);
+    node.shut_down().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
