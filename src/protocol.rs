@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::package::{PackageId, Sha256};
 pub use fault::{Cause, Fault};
 pub use list::MAX_MEETINGS;
-use list::{Item, List, Listed};
+use list::{Item, List, Listed, Scalar};
 
 /// `POST /api/v1/nodes/register`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,10 +136,10 @@ pub struct Unreadable(pub String);
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Answer {
-    id: Item,
+    id: Scalar,
     active_meetings: List,
     active_meeting: Item,
-    error: Item,
+    error: Scalar,
 }
 
 /// Reads a status answer. One that names no list of meetings in any of the known
@@ -149,9 +149,11 @@ pub fn read_status(body: &[u8]) -> Result<MeetingStatus, Unreadable> {
     let Answer { id, active_meetings: mut list, active_meeting, error } = parse(body, b'{')?;
     match active_meeting {
         _ if list.is_told => {}
-        Item::Missing => return Err(Unreadable("no list of meetings".into())),
-        Item::Other(_) => return Err(Unreadable("active_meeting is no meeting".into())),
-        Item::Null => {}
+        Item::Scalar(Scalar::Missing) => return Err(Unreadable("no list of meetings".into())),
+        Item::Scalar(Scalar::Other(_)) => {
+            return Err(Unreadable("active_meeting is no meeting".into()));
+        }
+        Item::Scalar(Scalar::Null) => {}
         single => list.add(None, single),
     }
     let token = id.text();
@@ -346,6 +348,15 @@ mod tests {
         assert_eq!(status.unserved, [unserved]);
         assert_eq!(read(json!({"active_meetings": []})).unwrap().unreadable, ["no token"]);
         assert_eq!(read(json!({"id": "t", "active_meetings": [1.5]})).unwrap().unreadable, ["1.5"]);
+    }
+
+    #[test]
+    fn of_objects_within_an_entry_nothing_is_kept() {
+        let nested = (0..100).fold(json!("a"), |inner, _| json!({"id": inner}));
+        for list in [json!([nested.clone()]), nested] {
+            let status = read(json!({"id": "t", "active_meetings": list})).unwrap();
+            assert_eq!(status.unreadable, ["{id: an object}"]);
+        }
     }
 
     #[test]

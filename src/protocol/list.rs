@@ -6,7 +6,7 @@ use std::{collections::HashSet, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
+    de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 
 use super::{ActiveMeeting, UnservedMeeting, default_title};
@@ -23,27 +23,34 @@ const MAX_UNSERVED: usize = 100;
 /// Titles go into logs, heartbeats and pages; none needs to be longer.
 const MAX_TITLE_CHARS: usize = 300;
 
-/// A value, or an entry of a list, as far as it is of interest.
+/// A field's value. Of lists and objects nothing is kept: nested in each other,
+/// they would take twenty times their length.
 #[derive(Debug, Default)]
-pub(super) enum Item {
+pub(super) enum Scalar {
     #[default]
     Missing,
     Null,
     /// Main servers send ids and tokens as texts or as whole numbers.
     Text(String),
-    Fields(Box<Fields>),
     Other(String),
+}
+
+/// An entry of a list, as far as it is of interest.
+#[derive(Debug)]
+pub(super) enum Item {
+    Scalar(Scalar),
+    Fields(Box<Fields>),
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Fields {
-    id: Item,
-    title: Item,
-    time: Item,
-    sha256: Item,
-    package_url: Item,
-    error: Item,
+    id: Scalar,
+    title: Scalar,
+    time: Scalar,
+    sha256: Scalar,
+    package_url: Scalar,
+    error: Scalar,
 }
 
 /// A meeting, and its `package_url` where it has that field, even if empty.
@@ -66,7 +73,7 @@ pub(super) struct List {
     seen: HashSet<PackageId>,
 }
 
-impl Item {
+impl Scalar {
     pub(super) fn text(self) -> Option<String> {
         if let Self::Text(text) = self { Some(text) } else { None }
     }
@@ -79,9 +86,30 @@ impl Item {
         let text = match self {
             Self::Missing | Self::Null => "null",
             Self::Text(text) | Self::Other(text) => text,
-            Self::Fields(fields) => return format!("{{id: {}}}", fields.id.shown()),
         };
         text.chars().take(MAX_SHOWN_CHARS).collect()
+    }
+}
+
+impl Default for Item {
+    fn default() -> Self {
+        Self::Scalar(Scalar::Missing)
+    }
+}
+
+impl Item {
+    fn into_scalar(self) -> Scalar {
+        match self {
+            Self::Scalar(scalar) => scalar,
+            Self::Fields(_) => Scalar::Other("an object".to_owned()),
+        }
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Self::Scalar(scalar) => scalar.shown(),
+            Self::Fields(fields) => format!("{{id: {}}}", fields.id.shown()),
+        }
     }
 }
 
@@ -91,7 +119,7 @@ impl List {
         let shown = item.shown();
         let (fields, plain) = match item {
             Item::Fields(fields) => (*fields, None),
-            plain => (Fields::default(), plain.text()),
+            Item::Scalar(plain) => (Fields::default(), plain.text()),
         };
         // In an object by id, a plain value is the title, or else the text of
         // an error: it may be a meeting, but ends no other.
@@ -121,7 +149,7 @@ impl List {
         let time = fields.time.text().map(shortened);
         let sha256 = fields.sha256.text().and_then(|hex| hex.parse().ok());
         let path = match fields.package_url {
-            Item::Missing => None,
+            Scalar::Missing => None,
             url => Some(url.text().filter(|path| !path.is_empty())),
         };
         self.meetings.push(Listed { meeting: ActiveMeeting { id, title, sha256 }, time, path });
@@ -140,6 +168,7 @@ impl List {
         }
         let mut fields = Fields::default();
         for (key, item) in entries {
+            let item = item.into_scalar();
             match &*key {
                 "id" => fields.id = item,
                 "title" => fields.title = item,
@@ -203,9 +232,59 @@ impl<'de> Visitor<'de> for AnyList {
     }
 }
 
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(AnyScalar)
+    }
+}
+
 impl<'de> Deserialize<'de> for Item {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(AnyItem)
+    }
+}
+
+struct AnyScalar;
+
+impl<'de> Visitor<'de> for AnyScalar {
+    type Value = Scalar;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Scalar, E> {
+        Ok(Scalar::Null)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
+        Ok(Scalar::Text(text.to_owned()))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Scalar, E> {
+        Ok(Scalar::Text(number.to_string()))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Scalar, E> {
+        Ok(Scalar::Text(number.to_string()))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Scalar, E> {
+        Ok(Scalar::Other(number.to_string()))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Scalar, E> {
+        Ok(Scalar::Other(value.to_string()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Scalar, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other("a list".to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scalar, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other("an object".to_owned()))
     }
 }
 
@@ -218,33 +297,32 @@ impl<'de> Visitor<'de> for AnyItem {
         f.write_str("a value")
     }
 
-    fn visit_unit<E>(self) -> Result<Item, E> {
-        Ok(Item::Null)
+    fn visit_unit<E: de::Error>(self) -> Result<Item, E> {
+        AnyScalar.visit_unit().map(Item::Scalar)
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Item, E> {
-        Ok(Item::Text(text.to_owned()))
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Item, E> {
+        AnyScalar.visit_str(text).map(Item::Scalar)
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<Item, E> {
-        Ok(Item::Text(number.to_string()))
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Item, E> {
+        AnyScalar.visit_u64(number).map(Item::Scalar)
     }
 
-    fn visit_i64<E>(self, number: i64) -> Result<Item, E> {
-        Ok(Item::Text(number.to_string()))
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Item, E> {
+        AnyScalar.visit_i64(number).map(Item::Scalar)
     }
 
-    fn visit_f64<E>(self, number: f64) -> Result<Item, E> {
-        Ok(Item::Other(number.to_string()))
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Item, E> {
+        AnyScalar.visit_f64(number).map(Item::Scalar)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Item, E> {
-        Ok(Item::Other(value.to_string()))
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Item, E> {
+        AnyScalar.visit_bool(value).map(Item::Scalar)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Item, A::Error> {
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Item::Other("a list".to_owned()))
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Item, A::Error> {
+        AnyScalar.visit_seq(list).map(Item::Scalar)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
