@@ -274,6 +274,13 @@ mod tests {
             pairs(json!({"id": t, "active_meetings": {"a": {"title": "T"}}})),
             pair("a", "T")
         );
+        for described in [json!({"title": null}), json!({"id": "a"}), json!({"package_url": "/u"})]
+        {
+            assert_eq!(
+                pairs(json!({"id": t, "active_meetings": {"a": described}})),
+                pair("a", "会议 a")
+            );
+        }
         assert_eq!(pairs(json!({"id": t, "active_meeting": "a"})), pair("a", "会议 a"));
         assert_eq!(pairs(json!({"id": t, "active_meeting": 7})), pair("7", "会议 7"));
         for none in [
@@ -327,6 +334,13 @@ mod tests {
             json!({"id": "t", "active_meetings": [{"id": "req-1", "error": "x"}]}),
             json!({"id": "t", "active_meetings": {"error": "x"}}),
             json!({"id": "t", "active_meetings": {"code": 500, "message": "x"}}),
+            json!({"id": "gw", "active_meetings": {"error": {"code": -32000}}}),
+            json!({"id": "gw", "active_meetings": {"data": {"active": []}}}),
+            json!({"id": "gw", "active_meetings": {"items": []}}),
+            json!({"id": "gw", "active_meetings": {"detail": null}}),
+            json!({"id": "gw", "active_meetings": {"available": false}}),
+            json!({"id": "gw", "active_meetings": {"score": 1.5}}),
+            json!({"id": "gw", "active_meetings": {"a": {"title": "T"}, "b": {"status": "x"}}}),
             json!({"id": "t", "active_meeting": ""}),
             json!({"id": "t", "active_meeting": {"error": "x"}}),
             json!({"id": null, "active_meetings": []}),
@@ -334,8 +348,17 @@ mod tests {
         ] {
             assert_ne!(read(doubtful.clone()).unwrap().unreadable, [""; 0], "{doubtful}");
         }
-        let by_id = read(json!({"id": "t", "active_meetings": {"a": "T"}})).unwrap();
-        assert_eq!((by_id.active[0].id.as_str(), &*by_id.active[0].title), ("a", "T"));
+        // It may be a meeting all the same, but for what no title is.
+        for (value, title) in [
+            (json!("T"), Some("T")),
+            (json!({}), Some("会议 a")),
+            (json!(null), Some("会议 a")),
+            (json!(false), None),
+            (json!([]), None),
+        ] {
+            let by_id = read(json!({"id": "t", "active_meetings": {"a": value}})).unwrap();
+            assert_eq!(by_id.active.first().map(|meeting| &*meeting.title), title);
+        }
     }
 
     #[test]

@@ -91,6 +91,14 @@ impl Scalar {
     }
 }
 
+impl Fields {
+    /// Whether it has any of the fields that main servers give a meeting.
+    fn describe_meeting(&self) -> bool {
+        let fields = [&self.id, &self.title, &self.time, &self.sha256, &self.package_url];
+        fields.iter().any(|field| matches!(field, Scalar::Text(_) | Scalar::Null))
+    }
+}
+
 impl Default for Item {
     fn default() -> Self {
         Self::Scalar(Scalar::Missing)
@@ -117,18 +125,23 @@ impl List {
     pub(super) fn add(&mut self, key: Option<String>, item: Item) {
         self.entries += 1;
         let shown = item.shown();
+        // An object by id may be something else: an error, or a page of a list.
+        // What does not describe a meeting may be one, but ends no other.
+        let is_described = matches!(&item, Item::Fields(fields) if fields.describe_meeting());
+        if let Some(key) = key.as_ref().filter(|_| !is_described) {
+            self.note_unreadable(format!("{key}: {shown}"));
+            if matches!(item, Item::Scalar(Scalar::Other(_))) {
+                return;
+            }
+        }
         let (fields, plain) = match item {
             Item::Fields(fields) => (*fields, None),
             Item::Scalar(plain) => (Fields::default(), plain.text()),
         };
-        // In an object by id, a plain value is the title, or else the text of
-        // an error: it may be a meeting, but ends no other.
+        // With a key, a plain value is the title.
         let (id, title) = match (key, plain) {
-            (Some(key), Some(title)) => {
-                self.note_unreadable(format!("{key}: {shown}"));
-                (Some(key), Some(title))
-            }
-            (key, plain) => (key.or(plain), None),
+            (Some(key), title) => (Some(key), title),
+            (None, id) => (id, None),
         };
         let id = fields.id.text().or(id).filter(|id| !id.is_empty());
         let Some(id) = id.filter(|_| !fields.error.is_something()) else {

@@ -11,7 +11,7 @@ use crate::support::{
     until, zip_of,
 };
 
-const ERRORS: [&str; 16] = [
+const ERRORS: [&str; 20] = [
     r#"{"id":"req-7f3a","error":"backend unavailable"}"#,
     r#"{"id":"t","active_meetings":null}"#,
     r#"{"id":"t","active_meetings":[],"error":"backend unavailable"}"#,
@@ -24,6 +24,10 @@ const ERRORS: [&str; 16] = [
     r#"{"id":"t","active_meetings":{"error":"backend unavailable"}}"#,
     r#"{"id":"t","active_meetings":{"id":"req-1","error":"backend unavailable"}}"#,
     r#"{"id":"t","active_meetings":[{"id":"req-1","error":"backend unavailable"}]}"#,
+    r#"{"id":"gw","active_meetings":{"error":{"code":-32000}}}"#,
+    r#"{"id":"gw","active_meetings":{"items":[]}}"#,
+    r#"{"id":"gw","active_meetings":{"detail":null}}"#,
+    r#"{"id":"gw","active_meetings":{"available":false}}"#,
     r#"{"id":"t","active_meeting":false}"#,
     r#"{"error":"backend unavailable","active_meetings":[]}"#,
     r#"{"id":"t"}"#,
