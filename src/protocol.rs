@@ -108,7 +108,8 @@ pub struct MeetingStatus {
     /// Entries that made no sense. While there are any, the list may not be
     /// taken for complete, so nothing is deleted on its strength.
     pub unreadable: Vec<String>,
-    /// Those of them that are meetings, with ids that nothing can be named by.
+    /// Meetings with ids that nothing can be named by. No package is theirs, so
+    /// that with a title they leave the list complete.
     pub unserved: Vec<UnservedMeeting>,
     /// How many more than [`MAX_MEETINGS`] there were; the list is not complete then.
     pub left_out: usize,
@@ -363,14 +364,22 @@ mod tests {
 
     #[test]
     fn an_entry_without_sense_marks_the_list_as_incomplete() {
-        let status =
-            read(json!({"id": "t", "active_meetings": [{"id": "../x", "title": "T"}, null, "ok"]}))
-                .unwrap();
+        let status = read(json!({"id": "t", "active_meetings": ["../x", null, "ok"]})).unwrap();
         assert_eq!((status.active.len(), status.unreadable.len()), (1, 2));
-        let unserved = UnservedMeeting { id: "../x".into(), title: Some("T".into()) };
-        assert_eq!(status.unserved, [unserved]);
         assert_eq!(read(json!({"active_meetings": []})).unwrap().unreadable, ["no token"]);
         assert_eq!(read(json!({"id": "t", "active_meetings": [1.5]})).unwrap().unreadable, ["1.5"]);
+    }
+
+    #[test]
+    fn a_meeting_whose_id_can_not_be_used_leaves_the_list_complete() {
+        let described = json!({"id": "../x", "title": "T"});
+        let by_id = json!({"../x": {"title": "T"}, "ok": {"title": "U"}});
+        for list in [json!([described, "ok"]), by_id] {
+            let status = read(json!({"id": "t", "active_meetings": list})).unwrap();
+            assert_eq!((status.active.len(), status.unreadable.len()), (1, 0));
+            let unserved = UnservedMeeting { id: "../x".into(), title: Some("T".into()) };
+            assert_eq!(status.unserved, [unserved]);
+        }
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub(super) struct List {
     pub is_told: bool,
     pub meetings: Vec<Listed>,
     pub unreadable: Vec<String>,
+    /// Meetings whose ids can't be used.
     pub unserved: Vec<UnservedMeeting>,
     pub left_out: usize,
     entries: usize,
@@ -149,11 +150,15 @@ impl List {
         };
         let title = fields.title.text().or(title);
         let Ok(id) = id.parse::<PackageId>() else {
+            // A meeting all the same, where it has a title: it hides no other.
+            if title.is_none() {
+                self.note_unreadable(shown);
+            }
             if self.unserved.len() < MAX_UNSERVED {
                 let (id, title) = (shortened(id), title.map(shortened));
                 self.unserved.push(UnservedMeeting { id, title });
             }
-            return self.note_unreadable(shown);
+            return;
         };
         if !self.seen.insert(id.clone()) {
             return;
