@@ -426,6 +426,11 @@ mod tests {
                 read(json!({"id": "t", "active_meetings": [first, second]})).unwrap().offers;
             offers.map(|offers| offers.into_iter().map(|offer| offer.path).collect::<Vec<_>>())
         };
+        let one = json!({"id": "a", "title": "T", "time": "9:00", "package_url": "/uploads/a.zip"});
+        for list in [one.clone(), json!([one])] {
+            let offers = read(json!({"id": "t", "active_meetings": list})).unwrap().offers;
+            assert_eq!(offers.unwrap()[0].time.as_deref(), Some("9:00"));
+        }
         let a = || Some("/uploads/a.zip".to_owned());
         assert_eq!(told(json!({"id": "b", "package_url": null})), Some(vec![a(), None]));
         assert_eq!(told(json!({"id": "b", "title": "U"})), None);

@@ -190,6 +190,7 @@ impl List {
             match &*key {
                 "id" => fields.id = item,
                 "title" => fields.title = item,
+                "time" => fields.time = item,
                 "sha256" => fields.sha256 = item,
                 "package_url" => fields.package_url = item,
                 "error" => fields.error = item,
