@@ -58,6 +58,8 @@ pub struct Known {
     pub left_out: usize,
     pub offers: Arc<HashMap<PackageId, Offer>>,
     pub offers_at: Option<Instant>,
+    /// Lists of offers that have come.
+    offers_taken: u64,
     /// Answers to polls bring the offers with them.
     pub offers_told: bool,
     /// How the active ones fare, in their order.
@@ -142,6 +144,7 @@ impl Known {
 
     pub fn take_offers(&mut self, offers: Vec<OfferedPackage>) {
         self.offers_at = Some(Instant::now());
+        self.offers_taken += 1;
         // Ours offers a package once it has one, and makes none.
         let listed = !self.offers_told;
         let offer = |offered: OfferedPackage| {
@@ -273,6 +276,7 @@ impl Known {
         if let Some(held) = self.held(id, sha256) {
             held.confirmed = Some(token);
             (held.checked, held.told, held.asking) = (Some(at), true, false);
+            held.gone = None;
         }
     }
 
@@ -313,6 +317,19 @@ impl Known {
         if let Some(held) = self.held(id, sha256) {
             (held.checked, held.told, held.asking) = (Some(at), false, false);
         }
+    }
+
+    /// Nothing lies where it is offered. It may be offered elsewhere: the next poll
+    /// asks where. If nothing lies there either, only the bytes can tell.
+    pub(super) fn offer_gone(&mut self, id: &PackageId, sha256: Sha256, at: Instant) {
+        let taken = self.offers_taken;
+        let Some(held) = self.held(id, sha256) else { return };
+        if *held.gone.get_or_insert(taken) < taken {
+            held.doubt();
+            return self.incomparable(id, sha256);
+        }
+        self.offers_at = None;
+        self.not_told(id, sha256, at);
     }
 
     pub(super) fn incomparable(&mut self, id: &PackageId, sha256: Sha256) {
@@ -582,6 +599,29 @@ mod tests {
         // The store has other bytes under the same id.
         known.fares(&ids[0]).unwrap().held = Some(HeldVersion::new(OTHER));
         assert!(known.view().confirmed.is_empty() && known.view().listed.is_empty());
+    }
+
+    #[test]
+    fn an_offer_that_is_gone_is_looked_up_once_and_then_only_the_bytes_tell() {
+        let at = Instant::now();
+        let (mut known, ids) = swept(2, at);
+        for id in [&ids[0], &ids[0], &ids[1]] {
+            known.offer_gone(id, HELD, at);
+            assert!(known.offers_at.is_none(), "the next poll asks for the offers");
+            assert_eq!(known.comparable(), 2);
+        }
+        known.take_offers(Vec::new());
+        known.fares(&ids[0]).unwrap().offered = true;
+        known.fares(&ids[1]).unwrap().offered = true;
+        known.confirm(&ids[1], HELD, known.token.clone(), at);
+        known.offer_gone(&ids[0], HELD, at);
+        known.offer_gone(&ids[1], HELD, at);
+        let incomparable =
+            |known: &mut Known, id| known.fares(id).unwrap().held.as_ref().unwrap().incomparable;
+        assert!(incomparable(&mut known, &ids[0]));
+        let listed = known.view().listed;
+        assert!(!listed.contains_key(&ids[0]), "not before they were compared");
+        assert!(!incomparable(&mut known, &ids[1]), "it was there in between");
     }
 
     #[test]

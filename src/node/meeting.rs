@@ -36,6 +36,8 @@ pub struct HeldVersion {
     pub asking: bool,
     pub stale: bool,
     pub incomparable: bool,
+    /// Nothing lay where it was offered, after so many lists of offers.
+    pub gone: Option<u64>,
 }
 
 impl HeldVersion {
@@ -48,6 +50,7 @@ impl HeldVersion {
             asking: false,
             stale: false,
             incomparable: false,
+            gone: None,
         }
     }
 

@@ -380,11 +380,7 @@ impl Worker {
                 self.known.outdated(&id, sha256);
             }
             Version::Incomparable => self.known.incomparable(&id, sha256),
-            Version::Gone => {
-                // It may be offered elsewhere: the next poll asks where.
-                self.known.offers_at = None;
-                self.known.not_told(&id, sha256, now);
-            }
+            Version::Gone => self.known.offer_gone(&id, sha256, now),
             Version::NotTold => self.known.not_told(&id, sha256, now),
         }
     }

@@ -370,6 +370,27 @@ async fn an_offer_that_is_not_there_is_followed_by_the_direct_way_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_offer_that_is_lost_after_its_pull_is_compared_by_the_direct_way() {
+    let main = ScriptedMain::start().await;
+    main.activate("m1", "Board", &zip_of("papers"));
+    let node = TestNode::of(&main.authority()).start().await;
+    node.until_synced("m1").await;
+    assert_eq!(main.count(Method::GET, "/uploads/"), 1);
+    main.fail("/uploads/", vec![Fault::Status(404); 10_000]);
+    let listed = async |is_listed: bool| {
+        until("a heartbeat", async || {
+            let told = json!(if is_listed { vec!["m1"] } else { vec![] });
+            (main.last_heartbeat()["synced_meetings"] == told).then_some(())
+        })
+        .await;
+    };
+    listed(false).await;
+    listed(true).await;
+    assert_eq!(main.count(Method::GET, "package-direct"), 1);
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_package_that_is_being_made_is_pulled_when_it_is_offered_and_not_made_again() {
     let main = ScriptedMain::start().await;
     main.play().unoffered.insert("m1".into());
