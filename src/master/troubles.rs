@@ -67,7 +67,7 @@ fn unreachable((node_id, node): &(&String, &Node)) -> Option<Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::master::registry::Registry;
+    use crate::master::{refusal::Refusal, registry::Registry};
 
     /// What is told of a running meeting and a node, but for `change`.
     fn codes(
@@ -116,5 +116,24 @@ mod tests {
         let told =
             ["meeting_without_package", "node_unreachable", "disk_nearly_full", "open_access"];
         assert_eq!(all, told);
+    }
+
+    #[test]
+    fn the_page_has_words_for_each_limit() {
+        let texts = include_str!("../../web/js/texts/master.js");
+        for refusal in [
+            Refusal::TooLarge(0),
+            Refusal::TooManyValues(0),
+            Refusal::NodesBytes(0),
+            Refusal::TooManyNodes(0),
+            Refusal::TooManyNewNodes(0),
+            Refusal::TooManyNodesOfClient(0),
+            Refusal::TooManyLargeBodies,
+        ] {
+            let limit = refusal.limit().unwrap().text();
+            for key in [format!("limit_reached.{limit}"), format!("limit_reached.{limit}.do")] {
+                assert!(texts.contains(&format!("\"{key}\": [")), "{key}");
+            }
+        }
     }
 }

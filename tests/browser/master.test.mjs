@@ -109,6 +109,18 @@ test("starting without a package asks, and is said until there is one", async (s
   await panel.untilWell(page);
 });
 
+test("a limit that was reached is put into words of its own", async (stage) => {
+  const main = await stage.main();
+  const body = JSON.stringify({ node_id: "n".repeat(1 << 20) });
+  const refused = await fetch(main.url("/api/v1/nodes/heartbeat"), { method: "POST", body });
+  assert.equal(refused.status, 413);
+  for (const [locale, said] of [["zh-CN", /超过 1 MiB/], ["en-US", /more than 1 MiB/]]) {
+    const page = await openMain(stage, main, { view: "overview", locale });
+    await page.locator("#health").getByText(said).waitFor();
+    await panel.problem(page, "limit_reached").getByText(locale === "zh-CN" ? "数千个" : "thousands").waitFor();
+  }
+});
+
 test("titles and names that are HTML are shown as the text that they are", async (stage) => {
   const main = await stage.main();
   const hostile = `<img src=x onerror="window.broken=1"><b>t</b>&amp;`;

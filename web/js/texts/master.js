@@ -40,13 +40,45 @@ export default {
       "请检查节点所在机器的防火墙是否放行这个端口，以及节点配置中的公布地址是否正确。",
       "Check that the firewall on the node's machine lets this port through, and the public address in the node's settings.",
     ],
-    limit_reached: [
-      "最近有节点的请求因达到上限（{limit}）而被拒绝，已登记的节点不受影响。",
-      "Requests of nodes were refused lately because a limit was reached ({limit}). Nodes that are known stay.",
+    "limit_reached.heartbeat_bytes": [
+      "最近有请求因超过 1 MiB 或 100,000 个值而被拒绝，其中可能有节点的心跳。",
+      "A request of more than 1 MiB or 100,000 values was refused lately; it may have been a node's heartbeat.",
     ],
-    "limit_reached.do": [
+    "limit_reached.heartbeat_bytes.do": [
+      "如果有节点的会议多达数千个，请结束不再需要的会议；否则可能是陌生设备：请在“节点”页面设置密钥。",
+      "If there are thousands of meetings, end those that are over. Otherwise it may be a stranger: require a key, under Nodes.",
+    ],
+    "limit_reached.nodes_bytes": [
+      "节点上报的会议超过内存上限（共 96 MiB，单个地址四分之一）。有节点的会议列表没有保存，平板暂不会被引导到那里。",
+      "Nodes report more meetings than are kept in memory (96 MiB, a quarter of it from one address). Some node's list was dropped, so no tablets are sent there.",
+    ],
+    "limit_reached.nodes_bytes.do": [
+      "请结束不再需要的会议；也可能是陌生设备在上报：请在“节点”页面设置密钥。",
+      "End meetings that are over. It may also be a stranger that reports them: require a key, under Nodes.",
+    ],
+    "limit_reached.nodes": [
+      "节点已达上限 4,096 个，新节点被拒绝，已登记的节点不受影响。",
+      "There are 4,096 nodes, and new ones are refused. Those already registered stay.",
+    ],
+    "limit_reached.nodes.do": [
+      "可能有陌生设备在登记：请在“节点”页面设置密钥。",
+      "Strangers may be registering: require a key, under Nodes.",
+    ],
+    "limit_reached.large_bodies": [
+      "同时收到的大请求（超过 16 KiB）过多，有些被拒绝，其中可能有节点的心跳；节点 30 秒没有心跳就会被移除。",
+      "Too many requests above 16 KiB came at once. Some were refused, heartbeats perhaps among them; a node without one for 30 s is dropped.",
+    ],
+    "limit_reached.large_bodies.do": [
+      "可能有陌生设备在发送：请在“节点”页面设置密钥，或用防火墙限制访问。",
+      "Strangers may be sending them: require a key, under Nodes, or restrict access with a firewall.",
+    ],
+    "limit_reached.new_nodes_per_client": [
+      "同一地址的节点过多（每分钟最多新增 300 个，总共最多 1,024 个），多出的被拒绝，已登记的节点不受影响。",
+      "One address has too many nodes (300 new ones a minute, 1,024 in all), and more are refused. Those already registered stay.",
+    ],
+    "limit_reached.new_nodes_per_client.do": [
       "如果近期没有同时启动大量节点，可能有陌生设备在登记：请在“节点”页面设置密钥。",
-      "Unless many nodes have just been started, strangers may be registering: ask nodes for a key, under Nodes.",
+      "Unless many nodes have just been started, strangers may be registering: require a key, under Nodes.",
     ],
     login_broken: ["现在无法从其他电脑登录：登录文件有问题。", "Nobody can log in from another machine: the file with the logins is not right."],
     "login_broken.do": ["在主控服务器所在机器上执行 edge-mirror token --new --data DIR，会重新生成该文件。", "On the main server's machine, run edge-mirror token --new --data DIR: it makes the file anew."],

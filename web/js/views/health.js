@@ -1,8 +1,9 @@
 // Whether all is well, in one sentence on top, and if not, each problem with what
-// to do: texts problem.CODE and cause.CAUSE, and the same with .do.
+// to do: texts problem.CODE and cause.CAUSE, and the same with .do. A limit that
+// was reached has texts of its own, problem.CODE.LIMIT.
 
 import { el, keyedList, setAttribute, setHidden, setText } from "../dom.js";
-import { bytes, moment } from "../format.js";
+import { bytes, count, moment } from "../format.js";
 import { icon, setIcon } from "../icons.js";
 import { known, t } from "../i18n.js";
 import { isolated } from "../parts.js";
@@ -95,8 +96,13 @@ export function nextTry({ next_try: at, attempt }, now) {
   return at ? t(seconds <= 0 ? "next.now" : "next.in", { attempt, seconds }) : "";
 }
 
+function textOf({ code, limit }) {
+  const ofLimit = `problem.${code}.${limit}`;
+  return known(ofLimit) ? ofLimit : `problem.${code}`;
+}
+
 function whatIsWrong(problem, now) {
-  const key = `problem.${problem.code}`;
+  const key = textOf(problem);
   if (!known(key)) return problem.text ?? problem.code;
   return t(key, {
     ...problem,
@@ -105,7 +111,8 @@ function whatIsWrong(problem, now) {
     since: problem.since ? moment(problem.since, now) : "",
     free: bytes(problem.free),
     used: bytes(problem.used),
-    limit: bytes(problem.limit),
+    // Of what is used; else a number of meetings.
+    limit: "used" in problem ? bytes(problem.limit) : count(problem.limit),
   });
 }
 
@@ -120,6 +127,6 @@ function shortened(title) {
 export const causeOf = ({ cause }) => (cause ? t(`cause.${known(`cause.${cause}`) ? cause : "other"}`) : "");
 
 export function whatToDo(problem) {
-  const parts = [`problem.${problem.code}.do`, `cause.${problem.cause}.do`];
+  const parts = [`${textOf(problem)}.do`, `cause.${problem.cause}.do`];
   return parts.filter(known).map((key) => t(key, problem)).join(t("sentence.gap"));
 }
