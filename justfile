@@ -25,6 +25,10 @@ api:
 openapi:
     RECORD_OPENAPI=1 cargo nextest run --locked --lib -E 'test(openapi)'
 
+# Writes the tables of docs/ anew, of the program's texts.
+docs:
+    RECORD_DOCS=1 cargo nextest run --locked -E 'test(/^docs::/)'
+
 # Instructions per request, against the recorded ones; `--record` records anew.
 instructions *args:
     tests/instructions {{args}}

@@ -148,14 +148,3 @@ fn the_committed_configuration_is_the_defaults_without_an_id() {
     defaults.shift_remove("nodeId");
     assert_eq!(committed, serde_json::Value::Object(defaults));
 }
-
-#[test]
-fn both_readmes_list_every_setting() {
-    for name in ["README.md", "README.zh-CN.md"] {
-        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
-        for setting in edge_mirror::config::schema::SETTINGS {
-            let row = format!("\n| `{}` |", setting.key);
-            assert!(text.contains(&row), "{name} lacks {}", setting.key);
-        }
-    }
-}

@@ -14,6 +14,7 @@ mod commands;
 mod config;
 mod cut_through;
 mod demo;
+mod docs;
 mod health;
 mod house;
 mod ids;
