@@ -20,19 +20,19 @@ fn the_tables_of_problems_are_those_of_the_program() {
         let mut texts = texts(role, "problem");
         texts.extend(shared.clone());
         for language in [English, Chinese] {
-            let severity = |code: &str| match severities.get(code).copied() {
+            let severity = |key: &str| match severities.get(code_of(key)).copied() {
                 Some("error") => language.of("错误", "error"),
                 Some("warning") => language.of("警告", "warning"),
                 Some(_) => language.of("警告或错误", "warning or error"),
-                None => panic!("no source gives {code}"),
+                None => panic!("no source gives {key}"),
             };
             let columns =
                 language.of("代码 | 级别 | 含义 | 处理", "Code | Severity | Meaning | What to do");
-            let rows = rows(&texts, language, |code| format!("`{code}` | {}", severity(code)));
+            let rows = rows(&texts, language, |key| format!("`{key}` | {}", severity(key)));
             let table = format!("| {columns} |\n|---|---|---|---|\n{rows}");
             compare(language, "troubleshooting.md", name, &table);
         }
-        told.extend(codes(&texts).cloned());
+        told.extend(keys(&texts).map(|key| code_of(key).to_owned()));
     }
     for code in severities.keys() {
         assert!(told.contains(code), "no page puts {code} into words");
@@ -50,18 +50,23 @@ fn the_table_of_causes_is_that_of_the_panel() {
     }
 }
 
-/// A row for each code, begun by `begin`; what to do is the text `CODE.do`.
+/// A row for each key, begun by `begin`; what to do is the text `KEY.do`.
 fn rows(texts: &Texts, language: Language, begin: impl Fn(&str) -> String) -> String {
     let pick = |words: &[String; 2]| cell(language.of(&words[0], &words[1]));
-    let row = |code: &String| {
-        let advice = texts.get(&format!("{code}.do")).map(pick).unwrap_or_default();
-        format!("| {} | {} | {advice} |\n", begin(code), pick(&texts[code]))
+    let row = |key: &String| {
+        let advice = texts.get(&format!("{key}.do")).map(pick).unwrap_or_default();
+        format!("| {} | {} | {advice} |\n", begin(key), pick(&texts[key]))
     };
-    codes(texts).map(row).collect()
+    keys(texts).map(row).collect()
 }
 
-fn codes(texts: &Texts) -> impl Iterator<Item = &String> {
-    texts.keys().filter(|key| !key.contains('.'))
+/// Codes, or `CODE.LIMIT` for a limit that has words of its own.
+fn keys(texts: &Texts) -> impl Iterator<Item = &String> {
+    texts.keys().filter(|key| !key.ends_with(".do"))
+}
+
+fn code_of(key: &str) -> &str {
+    key.split('.').next().unwrap_or(key)
 }
 
 /// As the sources give them, by code: `Problem::error("stopped", …)`, or, where
