@@ -3,7 +3,7 @@
 //! Others are evicted as its bytes come, and not for what its length is announced
 //! to be: an error page can announce any.
 
-use std::{sync::PoisonError, time::Duration};
+use std::{collections::VecDeque, sync::PoisonError, time::Duration};
 
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -19,30 +19,42 @@ use crate::{
     },
 };
 
-/// Within this time, what is not known to be active has others evicted for at most
-/// half of `storage.maxSize`: whoever invents requests must not empty the storage.
+/// Within this time, whenever it begins, what is not known to be active has others
+/// evicted for at most half of `storage.maxSize`: whoever invents requests must not
+/// empty the storage.
 const ALLOWANCE_PERIOD: Duration = Duration::from_secs(3600);
+/// What is evicted within this time is counted as one, so that there is little to
+/// remember.
+const ALLOWANCE_STEP: Duration = Duration::from_secs(60);
 
 /// What has been evicted lately for packages that only clients asked for.
 #[derive(Debug, Default)]
 pub(super) struct Allowance {
-    spent_bytes: u64,
-    since: Option<Instant>,
+    /// When each step began, and its bytes; the oldest first.
+    spent: VecDeque<(Instant, u64)>,
 }
 
 impl Allowance {
     fn left(&self, limit_bytes: u64, now: Instant) -> u64 {
-        let over = self.since.is_none_or(|since| now >= since + ALLOWANCE_PERIOD);
-        let spent = if over { 0 } else { self.spent_bytes };
+        let lately = self.spent.iter().filter(|(began, _)| counts(*began, now));
+        let spent = lately.fold(0, |sum: u64, (_, bytes)| sum.saturating_add(*bytes));
         (limit_bytes / 2).saturating_sub(spent)
     }
 
     fn spend(&mut self, bytes: u64, now: Instant) {
-        if self.since.is_none_or(|since| now >= since + ALLOWANCE_PERIOD) {
-            (self.spent_bytes, self.since) = (0, Some(now));
+        self.spent.retain(|(began, _)| counts(*began, now));
+        match self.spent.back_mut() {
+            Some((began, spent)) if now < *began + ALLOWANCE_STEP => {
+                *spent = spent.saturating_add(bytes);
+            }
+            _ => self.spent.push_back((now, bytes)),
         }
-        self.spent_bytes = self.spent_bytes.saturating_add(bytes);
     }
+}
+
+/// Until the last of a step's bytes were evicted so long ago.
+fn counts(began: Instant, now: Instant) -> bool {
+    now < began + ALLOWANCE_STEP + ALLOWANCE_PERIOD
 }
 
 impl Inner {
@@ -114,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_only_clients_ask_for_evicts_half_of_the_storage_an_hour_and_no_more() {
+    fn what_only_clients_ask_for_evicts_half_of_the_storage_within_any_hour_and_no_more() {
         let (mut allowance, start) = (Allowance::default(), Instant::now());
         assert_eq!(allowance.left(100, start), 50);
         allowance.spend(30, start);
@@ -123,8 +135,21 @@ mod tests {
         assert_eq!(allowance.left(100, later), 1);
         allowance.spend(2, later);
         assert_eq!(allowance.left(100, later), 0);
-        assert_eq!(allowance.left(100, start + ALLOWANCE_PERIOD), 50);
-        allowance.spend(7, start + ALLOWANCE_PERIOD);
-        assert_eq!(allowance.left(100, start + ALLOWANCE_PERIOD), 43);
+        let after = |at| at + ALLOWANCE_STEP + ALLOWANCE_PERIOD;
+        assert_eq!(allowance.left(100, start + ALLOWANCE_PERIOD), 0);
+        assert_eq!(allowance.left(100, after(start)), 29, "what was evicted later still counts");
+        allowance.spend(7, after(start));
+        assert_eq!(allowance.left(100, after(start)), 22);
+        assert_eq!(allowance.left(100, after(later)), 43);
+    }
+
+    #[test]
+    fn however_it_is_spent_little_is_remembered() {
+        let (mut allowance, start) = (Allowance::default(), Instant::now());
+        for second in 0..20_000 {
+            allowance.spend(1, start + Duration::from_secs(second));
+        }
+        let steps = ALLOWANCE_PERIOD.as_secs() / ALLOWANCE_STEP.as_secs() + 2;
+        assert!(allowance.spent.len() as u64 <= steps);
     }
 }
