@@ -61,7 +61,8 @@ const NAMES: [&str; 2] = ["file_node", "main_server"];
 pub(super) const HEAD_BYTES: usize = 128;
 
 /// Whether a file that begins so is a log of ours, or of the Python node, which
-/// wrote the same lines; one without anything is, too.
+/// wrote the same lines. An empty one is taken for a log, too: a power cut leaves ours
+/// so, and a new file may be made there anyway.
 pub(super) fn begins_log(head: &[u8]) -> bool {
     head.is_empty() || begins_with_text(head) || begins_with_json(head)
 }
