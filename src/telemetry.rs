@@ -57,7 +57,7 @@ struct Outlets {
     /// As objects, not as text.
     json: AtomicBool,
     /// Lines at INFO are not asked for: those about changes come all the same,
-    /// and are for their own file.
+    /// and are for their own file alone, where there is one.
     quiet: AtomicBool,
     file: ArcSwapOption<FileLog>,
     audit: ArcSwapOption<FileLog>,
@@ -119,7 +119,8 @@ impl Telemetry {
         *applied = Some(wanted.clone());
     }
 
-    /// Where lines about changes are kept; they are on the console anyway.
+    /// Where lines about changes are kept. Without a file they are on the console,
+    /// whatever the level.
     pub fn keep_audit(&self, path: Option<PathBuf>) {
         let log = path.map(|path| Arc::new(FileLog::open(Rotating::audit(path))));
         self.outlets.audit.store(log);
@@ -214,7 +215,8 @@ impl<S: Subscriber> Layer<S> for Lines {
         };
         if metadata.target() == AUDIT {
             write(&outlets.audit);
-            if outlets.quiet.load(Ordering::Relaxed) {
+            let is_kept = outlets.audit.load().is_some();
+            if is_kept && outlets.quiet.load(Ordering::Relaxed) {
                 return;
             }
         }

@@ -117,6 +117,26 @@ async fn changes_have_a_file_of_their_own_whatever_the_level_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_log_files_changes_are_on_the_console_whatever_the_level_is() {
+    let quiet =
+        json!({"logging": {"level": "ERROR", "fileEnabled": false}, "nodePort": free_port()});
+    let folder = NodeFolder::of(&format!("127.0.0.1:{}", free_port())).with(quiet);
+    let port = folder.config()["nodePort"].as_u64().unwrap();
+    let mut command = crate::support::process::binary();
+    command.args(["--host", "127.0.0.1", "--config"]).arg(folder.config_path());
+    let process = Process::spawn(command);
+    let node = NodeProcess::at(process, ([127, 0, 0, 1], u16::try_from(port).unwrap()).into());
+    let served = async || std::net::TcpStream::connect(node.address()).ok().map(drop);
+    until("it serves", served).await;
+    node.configure(json!({"syncInterval": 2})).await;
+    let line = "INFO - POST /api/config by 127.0.0.1 (this machine): 200";
+    let said = || node.process.errors.get();
+    until("the change", async || said().contains(line).then_some(())).await;
+    assert!(!said().contains("is listening"), "{}", said());
+    assert!(!folder.path().join("logs").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_main_server_keeps_what_was_changed_beside_its_data() {
     let data = tempfile::tempdir().unwrap();
     let mut command = crate::support::process::binary();
