@@ -17,6 +17,7 @@ mod security;
 pub mod watch;
 
 use std::{
+    ffi::OsString,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
@@ -190,9 +191,15 @@ impl Config {
         self.resolve(&self.logging.file_path)
     }
 
-    /// Beside the log: what operators changed.
+    /// Beside the log: what operators changed. Another log's is never the same.
     pub fn audit_path(&self) -> PathBuf {
-        self.log_path().with_extension("audit.log")
+        let log = self.log_path();
+        if log.extension().is_some_and(|extension| extension == "log") {
+            return log.with_extension("audit.log");
+        }
+        let mut path = OsString::from(log);
+        path.push(".audit");
+        path.into()
     }
 
     /// Certificates and keys that are named.

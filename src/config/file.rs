@@ -547,7 +547,7 @@ mod tests {
             json!({"logging": {"filePath": "./storage/meeting_m/package.zip"}}),
             json!({"logging": {"filePath": "./k.pem"}, "tls": {"cert": "c.pem", "key": "s/../k.pem"}}),
             json!({"logging": {"filePath": "./ca.pem"}, "mainServerCa": "ca.pem"}),
-            json!({"logging": {"filePath": "./k.pem"}, "tls": {"cert": "c", "key": "k.audit.log"}}),
+            json!({"logging": {"filePath": "./k.pem"}, "tls": {"cert": "c", "key": "k.pem.audit"}}),
         ] {
             assert!(matches!(patch(&settings, bad.clone()), Err(PatchError::Refused(_))), "{bad}");
         }

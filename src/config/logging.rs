@@ -31,3 +31,28 @@ impl Config {
         Some(Problem::new("logging.filePath", Some(&value), zh, en))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::check;
+
+    #[test]
+    fn each_log_has_a_file_of_its_own_for_changes() {
+        let audit = |path: &str| {
+            let document = serde_json::json!({"nodeId": "n", "logging": {"filePath": path}});
+            let config = check::typed(document.as_object().unwrap(), Path::new("/etc")).unwrap();
+            config.audit_path().to_str().unwrap().to_owned()
+        };
+        for (log, expected) in [
+            ("/var/log/node.log", "/var/log/node.audit.log"),
+            ("/var/log/node.a.log", "/var/log/node.a.audit.log"),
+            ("/var/log/node.a", "/var/log/node.a.audit"),
+            ("/var/log/node.b", "/var/log/node.b.audit"),
+            ("/var/log/node", "/var/log/node.audit"),
+        ] {
+            assert_eq!(audit(log), expected);
+        }
+    }
+}
