@@ -26,6 +26,8 @@ use super::line;
 const OTHERS: u32 = 0o007;
 /// How long to leave a file alone that could not be written.
 const RETRY: Duration = Duration::from_secs(10);
+/// That a log begins with: what is longer is some other file's.
+const MAX_ZEROS: usize = 64 << 10;
 /// Of the file with lines about changes: a change takes about 100 bytes, so that
 /// the last 50,000 are kept.
 const AUDIT_BYTES: u64 = 1 << 20;
@@ -147,12 +149,30 @@ fn opened(path: &Path, options: &mut OpenOptions) -> Result<File, LogError> {
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Err(not_a_log()),
         opened => opened?,
     };
-    let mut head = [0; line::HEAD_BYTES];
     if !file.metadata()?.is_file() {
         return Err(not_a_log());
     }
+    line::begins_log(&head(&file)?).then_some(file).ok_or_else(not_a_log)
+}
+
+/// How a file begins, but for zeros: what was to be written when the power failed
+/// may be there as such.
+fn head(file: &File) -> io::Result<Vec<u8>> {
+    let mut head = vec![0; line::HEAD_BYTES];
     let length = file.read_at(&mut head, 0)?;
-    line::begins_log(&head[..length]).then_some(file).ok_or_else(not_a_log)
+    head.truncate(length);
+    if head.first() != Some(&0) {
+        return Ok(head);
+    }
+    head.resize(MAX_ZEROS + line::HEAD_BYTES, 0);
+    let length = file.read_at(&mut head, 0)?;
+    head.truncate(length);
+    let zeros = head.iter().take_while(|byte| **byte == 0).count();
+    if zeros <= MAX_ZEROS {
+        head.drain(..zeros);
+    }
+    head.truncate(line::HEAD_BYTES);
+    Ok(head)
 }
 
 impl Write for Rotating {
@@ -256,6 +276,30 @@ mod tests {
         assert_eq!(read("node.log.1"), line(4) + &line(5));
         assert_eq!(read("node.log.2"), line(2) + &line(3));
         assert!(!folder.path().join("logs/node.log.3").exists());
+    }
+
+    #[test]
+    fn zeros_that_a_power_cut_left_keep_no_log_from_going_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.log");
+        let zeros = |count: usize, rest: &str| [&vec![0; count], rest.as_bytes()].concat();
+        for (before, is_log) in [
+            (zeros(1, ""), true),
+            (zeros(4096, ""), true),
+            (zeros(MAX_ZEROS, ""), true),
+            (zeros(4096, &line(1)), true),
+            (zeros(MAX_ZEROS, &line(1)), true),
+            (zeros(MAX_ZEROS + 1, &line(1)), false),
+            (zeros(1 << 20, ""), false),
+            (zeros(4096, "-----BEGIN PRIVATE KEY-----"), false),
+        ] {
+            fs::write(&path, &before).unwrap();
+            let mut log = Rotating::new(path.clone(), 0, 0);
+            assert_eq!(log.probe().is_ok(), is_log, "{}", before.len());
+            log.write_all(line(2).as_bytes()).unwrap();
+            let expected = if is_log { [before, line(2).into()].concat() } else { before };
+            assert!(fs::read(&path).unwrap() == expected);
+        }
     }
 
     #[test]
