@@ -24,7 +24,7 @@ pub mod bench {
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -211,6 +211,7 @@ impl Node {
             connector: connector.clone(),
             traffic,
             host: options.host,
+            is_cut: AtomicBool::default(),
         };
         node.presence.spawn("presence", worker.run(node.presence.token().clone()));
         let end = node.workers.token();

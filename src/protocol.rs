@@ -30,6 +30,12 @@ pub struct Registration {
     pub status: String,
 }
 
+/// Bytes of a heartbeat that our own main server reads. Others set no limit, or a
+/// larger one.
+pub const MAX_HEARTBEAT_BYTES: usize = 1 << 20;
+/// Packages of one node that our own main server keeps in mind.
+pub const MAX_HELD_PACKAGES: usize = 1000;
+
 /// `POST /api/v1/nodes/unregister`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -62,6 +68,40 @@ pub struct Heartbeat {
 pub struct MeetingRef {
     pub id: String,
     pub title: String,
+}
+
+impl Heartbeat {
+    /// Leaves out what would make it larger than a main server of ours reads: first
+    /// active meetings, by which no main server decides anything; then synced ones.
+    /// Returns how many entries that were.
+    pub fn fit(&mut self) -> usize {
+        let packages = self.mirror.as_mut().map(|mirror| &mut mirror.packages);
+        let untold = packages.map_or(0, |packages| {
+            let untold = packages.len().saturating_sub(MAX_HELD_PACKAGES);
+            packages.truncate(MAX_HELD_PACKAGES);
+            untold
+        });
+        let mut excess = json_bytes(self).saturating_sub(MAX_HEARTBEAT_BYTES);
+        untold
+            + cut(&mut self.active_meetings, &mut excess)
+            + cut(&mut self.synced_meetings, &mut excess)
+    }
+}
+
+/// Takes entries off the end until they make up for the excess.
+fn cut<T: Serialize>(list: &mut Vec<T>, excess: &mut usize) -> usize {
+    let before = list.len();
+    while *excess > 0
+        && let Some(last) = list.pop()
+    {
+        // With its comma, which the only one does not have.
+        *excess = excess.saturating_sub(json_bytes(&last) + usize::from(!list.is_empty()));
+    }
+    before - list.len()
+}
+
+fn json_bytes(value: &impl Serialize) -> usize {
+    serde_json::to_vec(value).map_or(0, |json| json.len())
 }
 
 /// What our node tells our main server beyond the contract.
@@ -466,6 +506,56 @@ mod tests {
         let paths: Vec<_> = offers.iter().map(|o| (o.id.as_str(), o.path.as_deref())).collect();
         assert_eq!(paths, [("3", Some("/uploads/packages/T_3_pdfs.zip")), ("b", None)]);
         assert!(read_offers(b"{}").is_err());
+    }
+
+    #[test]
+    fn a_heartbeat_is_never_larger_than_our_main_server_reads() {
+        let heartbeat = |count: usize, title: &str| {
+            let id = |n: usize| format!("00000000-0000-4000-8000-{n:012}");
+            let package =
+                |n| HeldPackage { id: id(n).parse().unwrap(), sha256: Sha256::new([9; 32]) };
+            Heartbeat {
+                node_id: "n".into(),
+                address: "1.2.3.4:5".into(),
+                status: "online".into(),
+                active_meetings: (0..count)
+                    .map(|n| MeetingRef { id: id(n), title: title.into() })
+                    .collect(),
+                synced_meetings: (0..count).map(id).collect(),
+                mirror: Some(NodeReport {
+                    version: "1".into(),
+                    downloads: 0,
+                    free_bytes: 0,
+                    packages: (0..count).map(package).collect(),
+                }),
+            }
+        };
+        let titles = ["Board".to_owned(), "会".repeat(300)];
+        for (count, title) in [
+            (0, 0),
+            (MAX_HELD_PACKAGES, 0),
+            (5000, 0),
+            (MAX_MEETINGS, 0),
+            (900, 1),
+            (MAX_MEETINGS, 1),
+        ] {
+            let before = heartbeat(count, &titles[title]);
+            let mut beat = before.clone();
+            let left_out = beat.fit();
+            let bytes = serde_json::to_vec(&beat).unwrap().len();
+            assert!(bytes <= MAX_HEARTBEAT_BYTES, "{count}: {bytes}");
+            assert!(
+                left_out == 0 || bytes + 2000 > MAX_HEARTBEAT_BYTES || count > MAX_HELD_PACKAGES
+            );
+            assert_eq!(left_out == 0, beat == before);
+            assert_eq!(beat.synced_meetings, before.synced_meetings, "by these meetings start");
+            assert_eq!(beat.mirror.unwrap().packages.len(), count.min(MAX_HELD_PACKAGES));
+        }
+        let mut beat = heartbeat(MAX_MEETINGS, "");
+        beat.synced_meetings.iter_mut().for_each(|id| *id = id.repeat(4));
+        beat.fit();
+        assert!(beat.active_meetings.is_empty() && beat.synced_meetings.len() > 5000);
+        assert!(serde_json::to_vec(&beat).unwrap().len() <= MAX_HEARTBEAT_BYTES);
     }
 
     #[test]

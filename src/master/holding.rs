@@ -4,11 +4,10 @@
 //! Kept are meetings of this main server only, by reference to its own ids:
 //! anybody can send a heartbeat, and its texts would fill the memory.
 
-use crate::package::{PackageId, Sha256};
-
-/// Meetings of a heartbeat's lists beyond these are ignored: a node with room
-/// for more packages than this has not been seen.
-pub const MAX_LISTED: usize = 1000;
+use crate::{
+    package::{PackageId, Sha256},
+    protocol::MAX_HELD_PACKAGES,
+};
 
 /// What a heartbeat says that the node has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +75,7 @@ impl Holding {
             None => offered.sha256.filter(|_| offered.only_version),
         };
         let packages = known.into_iter().map(|offered| (version(&offered), offered.id));
-        unknown.truncate(MAX_LISTED);
+        unknown.truncate(MAX_HELD_PACKAGES);
         unknown.sort_unstable();
         unknown.shrink_to_fit();
         Self { packages: sorted(packages.map(|(version, id)| (id, version)).collect()), unknown }
@@ -102,7 +101,7 @@ impl Holding {
 }
 
 fn sorted(mut packages: Vec<(PackageId, Option<Sha256>)>) -> Vec<(PackageId, Option<Sha256>)> {
-    packages.truncate(MAX_LISTED);
+    packages.truncate(MAX_HELD_PACKAGES);
     packages.sort_by(|(a, _), (b, _)| a.cmp(b));
     packages.dedup_by(|(a, _), (b, _)| a == b);
     packages.shrink_to_fit();
@@ -195,9 +194,9 @@ mod tests {
     fn a_list_without_end_is_cut() {
         let id = |n: usize| format!("m{n}").parse::<PackageId>().unwrap();
         for (listed, kept) in [
-            (MAX_LISTED - 1, MAX_LISTED - 1),
-            (MAX_LISTED, MAX_LISTED),
-            (MAX_LISTED + 1, MAX_LISTED),
+            (MAX_HELD_PACKAGES - 1, MAX_HELD_PACKAGES - 1),
+            (MAX_HELD_PACKAGES, MAX_HELD_PACKAGES),
+            (MAX_HELD_PACKAGES + 1, MAX_HELD_PACKAGES),
         ] {
             let digests = (0..listed).map(|n| (id(n), version(1))).collect();
             let holding = Holding::after(None, Report::Digests(digests));

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use super::{
-    holding::{MAX_LISTED, Report, mark},
+    holding::{Report, mark},
     index::IndexedBook,
     json::{JsonBody, Reader},
     metrics::Taken,
@@ -26,7 +26,7 @@ use super::{
 use crate::{
     listen::of_one_machine,
     package::PackageId,
-    protocol::{HeldPackage, NodeReport},
+    protocol::{HeldPackage, MAX_HELD_PACKAGES, NodeReport},
     wire::{Done, Success, done},
 };
 
@@ -150,7 +150,8 @@ struct ToMirror {
 fn known(server: &Server, ids: &[String]) -> Vec<PackageId> {
     let (book, mut seen) = (server.book(), HashSet::new());
     let listed = ids.iter().filter_map(|id| book.find(id)).map(|meeting| meeting.id.clone());
-    let mut known: Vec<_> = listed.filter(|id| seen.insert(id.clone())).take(MAX_LISTED).collect();
+    let mut known: Vec<_> =
+        listed.filter(|id| seen.insert(id.clone())).take(MAX_HELD_PACKAGES).collect();
     known.shrink_to_fit();
     known
 }

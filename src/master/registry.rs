@@ -372,7 +372,8 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::holding::MAX_LISTED, *};
+    use super::*;
+    use crate::protocol::MAX_HELD_PACKAGES;
 
     fn m() -> PackageId {
         "m".parse().unwrap()
@@ -536,7 +537,8 @@ mod tests {
 
     #[test]
     fn what_nodes_list_is_bounded_for_each_client_and_in_all() {
-        let ids: Vec<_> = (0..MAX_LISTED).map(|n| format!("m{n}").parse().unwrap()).collect();
+        let ids: Vec<_> =
+            (0..MAX_HELD_PACKAGES).map(|n| format!("m{n}").parse().unwrap()).collect();
         let mut registry = Registry::default();
         heard(&mut registry, "honest", longest(&ids, 0), 0.0);
         let one = registry.nodes["honest"].bytes();
@@ -561,7 +563,7 @@ mod tests {
         let all = registry.nodes.values().map(Node::bytes).sum::<usize>();
         assert!(all <= MAX_BYTES && all > MAX_BYTES - one, "{all}");
         assert!(!heard(&mut registry, "honest", longest(&ids, 0), 1.0), "who has room keeps it");
-        assert_eq!(registry.nodes["honest"].synced().count(), MAX_LISTED);
+        assert_eq!(registry.nodes["honest"].synced().count(), MAX_HELD_PACKAGES);
         assert_eq!(registry.nodes["6-0"].synced().count(), 0, "but it is known");
     }
 }

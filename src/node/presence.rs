@@ -11,7 +11,10 @@
 use std::{
     net::IpAddr,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,6 +29,7 @@ use crate::{
     config::{Config, Settings},
     delivery::Traffic,
     fetch::belongs,
+    limits::Limit,
     protocol::{
         Cause, Fault, Heartbeat, HeldPackage, MeetingRef, NodeReport, Registration, Unregistration,
     },
@@ -46,6 +50,8 @@ pub(super) struct Worker {
     pub connector: Arc<Connector>,
     pub traffic: Arc<Traffic>,
     pub host: IpAddr,
+    /// The last heartbeat had no room for all meetings.
+    pub is_cut: AtomicBool,
 }
 
 /// Where, as whom and under which address the node is registered.
@@ -188,7 +194,16 @@ impl Worker {
             self.checked(&config).await;
         }
         *told = self.board.sync.borrow().clone();
-        let beat = self.heartbeat(&config, address, told);
+        let mut beat = self.heartbeat(&config, address, told);
+        let left_out = beat.fit();
+        if left_out > 0 {
+            self.board.counts.limits.one(Limit::HeartbeatBytes);
+        }
+        // Once, not with every heartbeat.
+        let was_cut = self.is_cut.swap(left_out > 0, Ordering::Relaxed);
+        if left_out > 0 && !was_cut {
+            warn!("there are too many meetings for one heartbeat: {left_out} entries are left out");
+        }
         upstream.heartbeat(&beat, limit).await.map_err(|error| {
             if let Some(standing) = standing {
                 standing.fresh = false;
@@ -370,6 +385,7 @@ mod tests {
             connector: Arc::default(),
             traffic: Arc::default(),
             host: std::net::Ipv4Addr::LOCALHOST.into(),
+            is_cut: AtomicBool::default(),
         }
     }
 
