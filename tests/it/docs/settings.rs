@@ -32,8 +32,8 @@ fn row(setting: &Value, language: Language) -> String {
     let key = setting["key"].as_str().unwrap();
     let mut meaning = words(&setting["meaning"], language).to_owned();
     if setting["caution"].is_object() {
-        meaning += language.of("", " ");
-        meaning += words(&setting["caution"], language);
+        meaning += language.of("修改后：", " On change: ");
+        meaning += &lower_first(words(&setting["caution"], language));
     }
     let default = default(setting, language);
     let allowed = allowed(setting, language);
@@ -70,6 +70,12 @@ fn allowed(setting: &Value, language: Language) -> String {
         true => format!("{allowed}{}", language.of("，或 null", ", or null")),
         false => allowed.to_owned(),
     }
+}
+
+fn lower_first(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_lowercase().to_string()).unwrap_or_default();
+    first + letters.as_str()
 }
 
 fn words(value: &Value, language: Language) -> &str {
