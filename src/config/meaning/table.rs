@@ -509,8 +509,8 @@ pub const MEANINGS: &[Meaning] = &[
         None,
         words("日志文件", "Log file"),
         words(
-            "日志文件的路径；相对路径从配置文件所在的文件夹算起。已存在但不是日志的文件以及链接不会被写入。",
-            "Path of the log file. Relative paths start at the configuration file's folder. Existing files that are not logs, and links, are never written to.",
+            "日志文件的路径；相对路径从配置文件所在的文件夹算起。链接，以及内容不是本程序日志的已有文件，不会被写入。",
+            "Path of the log file. Relative paths start at the configuration file's folder. Links, and existing files with anything else than this program's log, are never written to.",
         ),
     ),
     of(
