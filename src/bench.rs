@@ -20,13 +20,13 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use edge_mirror_base::tasks::{Interrupt, Tasks};
+use edge_mirror_protocol::package::PackageId;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::{
     cli::BenchArgs,
-    package::PackageId,
     terminal::{self, Language, live, words},
 };
 use client::{Got, Wanted};

@@ -15,13 +15,15 @@ use std::{
 };
 
 use edge_mirror_base::{clock::now_s, live::Live};
+use edge_mirror_protocol::{
+    ActiveMeeting, Fault, UnservedMeeting,
+    package::{PackageId, Sha256},
+};
 use tokio::sync::{Notify, watch};
 
 use crate::{
     listen::Connections,
     machine::Machine,
-    package::{PackageId, Sha256},
-    protocol::{ActiveMeeting, Fault, UnservedMeeting},
     store::Store,
     tls,
     wire::{feed::History, health::Health},

@@ -22,9 +22,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use edge_mirror_protocol::package::Verify;
 use serde::{Deserialize, Serialize};
 
-use crate::package::Verify;
 pub use check::Problem;
 pub use environment::Environment;
 pub use file::{ConfigError, FileDocument, Settings};

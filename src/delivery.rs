@@ -33,13 +33,9 @@ use edge_mirror_base::{
     metrics::{Counter, Histogram, Page, Tally, histogram::DOWNLOADS, labels},
     pacer::Pacer,
 };
+use edge_mirror_protocol::package::{LATEST_S, MEDIA_TYPE, Manifest, PackageId, percent_encoded};
 
-use crate::{
-    listen::Line,
-    package::{LATEST_S, MEDIA_TYPE, Manifest, PackageId, percent_encoded},
-    requests::Requests,
-    store::Package,
-};
+use crate::{listen::Line, requests::Requests, store::Package};
 use body::Download;
 use conditions::Verdict;
 use places::Places;

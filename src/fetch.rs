@@ -24,6 +24,10 @@ use std::{
 };
 
 use edge_mirror_base::{pacer::Pacer, tasks::Tasks};
+use edge_mirror_protocol::{
+    Cause, Fault,
+    package::{PackageId, Route, Sha256},
+};
 use thiserror::Error;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -34,8 +38,6 @@ use crate::{
     config::{Config, Settings},
     limits::Limit,
     listen::of_one_machine,
-    package::{PackageId, Route, Sha256},
-    protocol::{Cause, Fault},
     store::{Package, StoreError, Stored, growing::Growing},
     upstream::{Connector, UpstreamError},
 };

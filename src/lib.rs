@@ -44,10 +44,6 @@ pub mod delivery;
 pub mod wire;
 /// Packages on disk.
 pub mod store;
-/// What a node and a main server say to each other.
-pub mod protocol;
-/// Pure types: ids, digests, manifests.
-pub mod package;
 
 /// The command line.
 pub mod cli;

@@ -37,10 +37,10 @@ use edge_mirror_base::{
     clock::now_s,
     tasks,
 };
+use edge_mirror_protocol::package::{FileStamp, Manifest, PackageId};
 use thiserror::Error;
 use tracing::warn;
 
-use crate::package::{FileStamp, Manifest, PackageId};
 use index::{Index, Turn};
 use layout::Layout;
 pub use open::Opened;
@@ -404,8 +404,9 @@ pub const LOW_DISK_BYTES: u64 = 512 << 20;
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use edge_mirror_protocol::package::{Route, Source, Validators, Verify};
+
     use super::*;
-    use crate::package::{Route, Source, Validators, Verify};
 
     /// A ZIP with one stored entry of `content`.
     pub(crate) fn zip_of(content: &[u8]) -> Vec<u8> {

@@ -10,17 +10,17 @@ use std::{
     time::Duration,
 };
 
+use edge_mirror_protocol::{
+    self as protocol, Cause, Fault, Heartbeat, MeetingStatus, OfferedPackage, Registration,
+    Unreadable, Unregistration,
+    package::{PackageId, Sha256, Validators, sha256_of_field},
+};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header, redirect};
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
     config::{Config, Secret},
-    package::{PackageId, Sha256, Validators, sha256_of_field},
-    protocol::{
-        self, Cause, Fault, Heartbeat, MeetingStatus, OfferedPackage, Registration, Unreadable,
-        Unregistration,
-    },
     tls::{self, TrustFiles},
 };
 pub use place::Place;

@@ -20,10 +20,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::metrics::page::{self, Page};
+use edge_mirror_protocol::package::{InvalidId, MEDIA_TYPE, PackageId};
 use serde::{Serialize, de::DeserializeOwned};
 use tower_http::cors::{Any, CorsLayer};
-
-use crate::package::{InvalidId, MEDIA_TYPE, PackageId};
 
 /// The largest JSON body that anybody has a reason to send.
 pub const MAX_JSON_BYTES: usize = 1 << 20;

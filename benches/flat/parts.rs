@@ -10,11 +10,11 @@ use edge_mirror::{
     fetch::Fetch,
     http::{For, snapshot},
     node::bench::{Known, plan},
-    protocol,
     store::Store,
     wire::snapshot::Snapshot,
 };
 use edge_mirror_base::tasks::Tasks;
+use edge_mirror_protocol as protocol;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 

@@ -6,12 +6,12 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use edge_mirror_base::clock::now_s;
+use edge_mirror_protocol::package::Sha256;
 use serde::{Deserialize, Serialize};
 use sha2::Digest;
 use subtle::ConstantTimeEq;
 
 use super::{VaultError, session::Key};
-use crate::package::Sha256;
 
 /// A one-time code that nobody used until then is of no use.
 const CODE_LASTS_S: u64 = 3600;

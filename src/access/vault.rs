@@ -13,6 +13,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use edge_mirror_base::{atomic, clock::now_s, log::AUDIT};
+use edge_mirror_protocol::package::Sha256;
 use thiserror::Error;
 use tracing::{error, info};
 
@@ -20,7 +21,6 @@ use super::{
     secrets::{Ended, Secrets, cookie_name, digest, random, random_text, same},
     session::{LASTS_S, Session},
 };
-use crate::package::Sha256;
 
 /// Far more than it ever has.
 const MAX_BYTES: u64 = 256 << 10;

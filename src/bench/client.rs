@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use edge_mirror_protocol::package;
 use hyper::{Response, StatusCode, body::Incoming, header};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep_until};
@@ -22,7 +23,6 @@ use super::{
     link::{self, Link, alongside},
     target::Target,
 };
-use crate::package;
 
 /// The main server sends to a node, and a proxy may send on once.
 const MAX_REDIRECTS: usize = 4;

@@ -1,8 +1,9 @@
 //! Where a client asks, and where it is sent to.
 
+use edge_mirror_protocol::package::PackageId;
 use url::Url;
 
-use crate::{cli::Server, package::PackageId};
+use crate::cli::Server;
 
 /// What can be connected to and asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

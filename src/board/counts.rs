@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use edge_mirror_base::metrics::{Counter, Histogram, Tally, histogram::PULLS, labels};
+use edge_mirror_protocol::Cause;
 
-use crate::{limits::Limit, protocol::Cause, store::verify::VerifyError};
+use crate::{limits::Limit, store::verify::VerifyError};
 
 #[derive(Debug)]
 pub struct Counts {

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use edge_mirror_protocol::package::PackageId;
 use reqwest::Method;
 use serde_json::Value;
 
@@ -12,7 +13,6 @@ use super::{
 };
 use crate::{
     cli::SyncArgs,
-    package::PackageId,
     terminal::{
         self, Language,
         live::{Counter, Transfer},

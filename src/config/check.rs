@@ -296,7 +296,7 @@ mod tests {
         assert_eq!((config.shutdown_grace, config.cleanup.grace_seconds), (20, 30));
     }
 
-    use crate::package::Verify;
+    use edge_mirror_protocol::package::Verify;
 
     #[test]
     fn every_problem_is_listed_with_key_value_and_range() {

@@ -6,9 +6,9 @@ use std::{
 };
 
 use axum::http::{HeaderMap, HeaderName, Method, header};
+use edge_mirror_protocol::package::Manifest;
 
 use super::range::{self, Asked};
-use crate::package::Manifest;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -148,12 +148,10 @@ fn parse_date(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
+    use edge_mirror_protocol::{package::LATEST_S, testing::manifest};
 
     use super::*;
-    use crate::{
-        delivery::http_date,
-        package::{LATEST_S, tests::manifest},
-    };
+    use crate::delivery::http_date;
 
     const AT: u64 = 1_700_000_000;
 

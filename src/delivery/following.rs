@@ -144,12 +144,12 @@ async fn slice(copy: &Arc<Opened>, bytes: &Bytes, part: Range<u64>) -> Bytes {
 mod tests {
     use std::task::{Context, Poll, Waker};
 
+    use edge_mirror_protocol::package::{Route, Validators, Verify};
     use futures_util::StreamExt;
 
     use super::*;
     use crate::{
         delivery::{Ended, Traffic},
-        package::{Route, Validators, Verify},
         store::{
             Provenance, Store,
             growing::Grower,
@@ -159,7 +159,11 @@ mod tests {
 
     fn provenance() -> Provenance {
         let validators = Validators::default();
-        let source = crate::package::Source { route: Route::Direct, origin: None, validators };
+        let source = edge_mirror_protocol::package::Source {
+            route: Route::Direct,
+            origin: None,
+            validators,
+        };
         Provenance { title: "T".into(), source, modified_s: None }
     }
 

@@ -7,6 +7,7 @@ use axum::{
     body::Body,
     http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header},
 };
+use edge_mirror_protocol::package::MEDIA_TYPE;
 
 use super::{
     Place, UnderWay, adjust, attachment,
@@ -14,7 +15,7 @@ use super::{
     explanation,
     following::Following,
 };
-use crate::{listen::Line, package::MEDIA_TYPE, store::growing::Growing};
+use crate::{listen::Line, store::growing::Growing};
 
 /// The answer to a `GET` or `HEAD`; none where the conditions can't be judged
 /// before the package is verified. A `place` is asked for where there is

@@ -49,8 +49,10 @@ fn paper() -> Vec<u8> {
 mod tests {
     use std::io::Write;
 
+    use edge_mirror_protocol::package::Verify;
+
     use super::*;
-    use crate::{package::Verify, store::verify::check_zip};
+    use crate::store::verify::check_zip;
 
     #[test]
     fn the_sample_is_a_good_package_of_two_files() {

@@ -4,6 +4,10 @@
 use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use edge_mirror_base::tasks;
+use edge_mirror_protocol::{
+    default_title,
+    package::{PackageId, Route, Sha256, Source, Validators, Verify},
+};
 use reqwest::{Response, StatusCode, header};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -18,8 +22,6 @@ use super::{
 use crate::{
     board::Checked,
     config::Config,
-    package::{PackageId, Route, Sha256, Source, Validators, Verify},
-    protocol::default_title,
     store::{Provenance, StoreError, Stored, growing::Grower},
     upstream::{Announced, Place, root_cause},
 };

@@ -4,10 +4,10 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use edge_mirror_protocol::package::PackageId;
 use tokio::time::Instant;
 
 use super::PullError;
-use crate::package::PackageId;
 
 /// Ids are free to invent; beyond this the oldest memory goes.
 const MAX_REMEMBERED: usize = 1024;

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use edge_mirror_protocol::package::Validators;
 use reqwest::{Response, StatusCode, header};
 
 use super::{Flight, PullError, Reason};
 use crate::{
     config::Config,
-    package::Validators,
     store::{Pending, Store, Stored, growing::Grower},
     upstream::{Announced, Place, Upstream, UpstreamError},
 };

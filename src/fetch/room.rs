@@ -5,6 +5,7 @@
 
 use std::{collections::VecDeque, sync::PoisonError, time::Duration};
 
+use edge_mirror_protocol::package::PackageId;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -12,7 +13,6 @@ use super::{Inner, request::Task};
 use crate::{
     board::{Board, Evicted},
     limits::Limit,
-    package::PackageId,
     store::{
         Store, StoreError, Stored,
         evict::{self, Candidate},

@@ -7,6 +7,7 @@ use axum::{
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, Method, Response, header},
 };
+use edge_mirror_protocol::package::{self, MEDIA_TYPE, PackageId};
 
 use super::{Face, error::ApiError};
 use crate::{
@@ -15,7 +16,6 @@ use crate::{
     delivery::{self, Traffic},
     fetch::{Fetch, Found},
     listen::{AtOnce, Line},
-    package::{self, MEDIA_TYPE, PackageId},
     wire::{self, PathId},
 };
 

@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::metrics::Label;
+use edge_mirror_protocol::package::PackageId;
 use serde::Serialize;
 use tracing::{debug, error, warn};
 
@@ -16,7 +17,6 @@ use crate::{
     config::{Problem, check::list, file::PatchError},
     delivery::Limit,
     fetch::PullError,
-    package::PackageId,
     store::StoreError,
     wire::{
         body::{self, Unread},

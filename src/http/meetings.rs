@@ -10,13 +10,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::tasks;
+use edge_mirror_protocol::package::PackageId;
 use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 
 use super::error::ApiError;
 use crate::{
     board::{Board, Checked, Evicted},
-    package::PackageId,
     store::reread,
     wire::{self, Asked, Done, PathId},
 };

@@ -12,6 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::clock::now_s;
+use edge_mirror_protocol::package::PackageId;
 use serde::Serialize;
 use serde_json::json;
 
@@ -21,7 +22,6 @@ use crate::{
     delivery::Traffic,
     fetch::{Fetch, Progress},
     machine::Machine,
-    package::PackageId,
     wire::{
         problem::Problem,
         snapshot::{Items, Snapshot},
@@ -257,12 +257,12 @@ fn sync_status(sync: &Sync, under_way: &HashMap<PackageId, Progress>) -> String 
 
 #[cfg(test)]
 mod tests {
+    use edge_mirror_protocol::{ActiveMeeting, Cause, Fault, UnservedMeeting, package::Sha256};
+
     use super::*;
     use crate::{
         board::Failing,
         fetch::{Phase, Reason},
-        package::Sha256,
-        protocol::{ActiveMeeting, Cause, Fault, UnservedMeeting},
     };
 
     fn id() -> PackageId {

@@ -8,12 +8,12 @@ use std::{
 };
 
 use edge_mirror_base::atomic::{self, Owner};
+use edge_mirror_protocol::package::PackageId;
 use serde_json::{Map, Value};
 
 use super::InstallError;
 use crate::{
     config::{FileDocument, Problem, Settings, schema},
-    package::PackageId,
     store::layout::Layout,
 };
 

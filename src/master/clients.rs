@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
+use edge_mirror_protocol::package::PackageId;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -11,7 +12,6 @@ use super::{
     meetings::{Meeting, Status},
     server::Server,
 };
-use crate::package::PackageId;
 
 type Shared = State<Arc<Server>>;
 

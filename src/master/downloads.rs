@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::tasks;
+use edge_mirror_protocol::package::PackageId;
 use serde::Serialize;
 
 use super::{
@@ -25,7 +26,6 @@ use crate::{
     config::scheme,
     delivery,
     listen::Line,
-    package::PackageId,
     wire::{self, PathId},
 };
 

@@ -4,9 +4,9 @@
 //! Kept are meetings of this main server only, by reference to its own ids:
 //! anybody can send a heartbeat, and its texts would fill the memory.
 
-use crate::{
+use edge_mirror_protocol::{
+    MAX_HELD_PACKAGES,
     package::{PackageId, Sha256},
-    protocol::MAX_HELD_PACKAGES,
 };
 
 /// What a heartbeat says that the node has.

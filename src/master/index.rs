@@ -3,11 +3,12 @@
 
 use std::{collections::HashMap, ops::Deref};
 
+use edge_mirror_protocol::package::PackageId;
+
 use super::{
     meetings::{Book, Meeting},
     refusal::Refusal,
 };
-use crate::package::PackageId;
 
 #[derive(Debug)]
 pub struct IndexedBook {

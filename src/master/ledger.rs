@@ -6,10 +6,10 @@ use std::{
     net::IpAddr,
 };
 
+use edge_mirror_protocol::package::PackageId;
 use serde::Serialize;
 
 use super::registry::MAX_NODES;
-use crate::package::PackageId;
 
 /// What a page shows at a glance; who needs more reads the log.
 const MAX_RECENT: usize = 50;

@@ -24,6 +24,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::tasks;
+use edge_mirror_protocol::package::{PackageId, Sha256};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::{info, warn};
@@ -34,10 +35,7 @@ use super::{
     refusal::Refusal,
     server::Server,
 };
-use crate::{
-    package::{PackageId, Sha256},
-    wire::{self, Done, PathId, body, done},
-};
+use crate::wire::{self, Done, PathId, body, done};
 
 type Shared = State<Arc<Server>>;
 type Answer = Result<Json<Value>, Refusal>;

@@ -1,10 +1,10 @@
 //! The meetings and the token: what is saved, and how each call changes it.
 //! Pure; saving is `state`'s, packages are the store's.
 
+use edge_mirror_protocol::package::{PackageId, Sha256};
 use serde::{Deserialize, Serialize};
 
 use super::refusal::Refusal;
-use crate::package::{PackageId, Sha256};
 
 /// A page of a meeting list, a status answer and the saved file stay within
 /// a few megabytes.

@@ -9,6 +9,7 @@ use axum::{
     http::{header, request::Parts},
     response::{IntoResponse, Response},
 };
+use edge_mirror_protocol::{HeldPackage, MAX_HELD_PACKAGES, NodeReport, package::PackageId};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use tracing::info;
@@ -25,8 +26,6 @@ use super::{
 };
 use crate::{
     listen::of_one_machine,
-    package::PackageId,
-    protocol::{HeldPackage, MAX_HELD_PACKAGES, NodeReport},
     wire::{Done, Success, done},
 };
 

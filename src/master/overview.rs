@@ -4,6 +4,7 @@
 use std::{collections::HashMap, path::Path, sync::Arc};
 
 use axum::extract::State;
+use edge_mirror_protocol::package::PackageId;
 use serde::Serialize;
 use serde_json::json;
 
@@ -14,12 +15,9 @@ use super::{
     server::Server,
     troubles::{self, Seen},
 };
-use crate::{
-    package::PackageId,
-    wire::{
-        problem::Problem,
-        snapshot::{Items, Snapshot},
-    },
+use crate::wire::{
+    problem::Problem,
+    snapshot::{Items, Snapshot},
 };
 
 pub async fn overview(State(server): State<Arc<Server>>) -> Snapshot {

@@ -6,13 +6,13 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use edge_mirror_protocol::package::PackageId;
 use thiserror::Error;
 use tracing::error;
 
 use super::json::{Flaw, Malformed};
 use crate::{
     limits::Limit,
-    package::PackageId,
     store::{StoreError, verify::VerifyError},
     wire,
 };

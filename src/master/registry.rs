@@ -12,13 +12,14 @@ use std::{
     ops::Bound,
 };
 
+use edge_mirror_protocol::package::{PackageId, Sha256};
+
 use super::{
     holding::{Holding, Report},
     newcomers::Newcomers,
     probing::{self, Due, Standing, UnderWay},
     refusal::Refusal,
 };
-use crate::package::{PackageId, Sha256};
 
 /// Who was not heard from for so long counts for nothing.
 const HEARD_WITHIN_S: f64 = 30.0;

@@ -15,6 +15,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use edge_mirror_base::{clock::now_s, tasks};
+use edge_mirror_protocol::package::{PackageId, Route, Sha256, Source, Validators, Verify};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -37,7 +38,6 @@ use crate::{
     access::Access,
     delivery::Traffic,
     limits::Limit,
-    package::{PackageId, Route, Sha256, Source, Validators, Verify},
     store::{Provenance, Store, StoreError, Stored, verify::VerifyError},
     wire::{
         feed::{Feed, History},

@@ -14,14 +14,12 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use edge_mirror_protocol::package::{self, PackageId};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{clients::file_name, meetings::Book, server::Server};
-use crate::{
-    package::{self, PackageId},
-    store::Store,
-};
+use crate::store::Store;
 
 /// Several times as many as a main server has nodes. Each keeps a connection,
 /// and anybody may ask; who comes beyond them is answered at once and asks

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use axum::{Json, Router, routing::get};
 use edge_mirror_base::tasks::Tasks;
+use edge_mirror_protocol::package::Sha256;
 use reqwest::{Client, Method, StatusCode, header};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -12,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 use super::{Master, MasterError, MasterOptions, newcomers::MAX_A_MINUTE};
 use crate::{
     listen::Listener,
-    package::Sha256,
     store::tests::{put, zip_of},
     tls,
 };

@@ -15,6 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::tasks;
+use edge_mirror_protocol::package::{PackageId, Sha256, Verify, sha256_of_field};
 use futures_util::StreamExt;
 use serde_json::Value;
 use tracing::{info, warn};
@@ -26,7 +27,6 @@ use super::{
     server::{Server, uploaded},
 };
 use crate::{
-    package::{PackageId, Sha256, Verify, sha256_of_field},
     store::Pending,
     wire::{self, PathId},
 };

@@ -11,6 +11,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use edge_mirror_protocol::package::{Manifest, PackageId, Route, Sha256};
 use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
@@ -19,7 +20,6 @@ use reqwest::StatusCode;
 use tracing::debug;
 
 use crate::{
-    package::{Manifest, PackageId, Route, Sha256},
     store::Stored,
     upstream::{Announced, Place, Upstream, UpstreamError},
 };
@@ -127,8 +127,12 @@ fn compare(held: &Manifest, announced: &Announced) -> Version {
 
 #[cfg(test)]
 mod tests {
+    use edge_mirror_protocol::{
+        package::{Sha256, Source, Validators},
+        testing::manifest,
+    };
+
     use super::*;
-    use crate::package::{Sha256, Source, Validators, tests::manifest};
 
     fn held(route: Route, etag: Option<&str>) -> Manifest {
         let source = Source { route, origin: None, validators: validators(etag) };

@@ -11,6 +11,7 @@ use std::{
 };
 
 use edge_mirror_base::tasks;
+use edge_mirror_protocol::package::PackageId;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -19,7 +20,6 @@ use crate::{
     board::{Active, Board, Evicted},
     config::{Cleanup, Config, Settings},
     fetch::eviction_candidate,
-    package::PackageId,
     store::{Store, evict},
 };
 
@@ -176,8 +176,9 @@ fn excess(config: &Config, store: &Store) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use edge_mirror_protocol::ActiveMeeting;
+
     use super::*;
-    use crate::protocol::ActiveMeeting;
 
     const GRACE: u64 = 30;
 

@@ -11,6 +11,10 @@ use std::{
 };
 
 use edge_mirror_base::clock::now_s;
+use edge_mirror_protocol::{
+    ActiveMeeting, Fault, MAX_MEETINGS, MeetingStatus, OfferedPackage, UnservedMeeting,
+    package::{PackageId, Sha256},
+};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -23,10 +27,6 @@ use super::{
 use crate::{
     board::{self, Active, Failing},
     fetch::{Catalogue, Offer, Phase, Progress, Reason, belongs},
-    package::{PackageId, Sha256},
-    protocol::{
-        ActiveMeeting, Fault, MAX_MEETINGS, MeetingStatus, OfferedPackage, UnservedMeeting,
-    },
     store::Store,
     upstream::Seen,
 };

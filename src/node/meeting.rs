@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use edge_mirror_protocol::package::Sha256;
 use tokio::time::Instant;
 
-use crate::{board::Failing, fetch::Reason, package::Sha256};
+use crate::{board::Failing, fetch::Reason};
 
 /// How one active meeting fares.
 #[derive(Debug, Default, PartialEq, Eq)]

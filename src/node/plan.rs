@@ -1,11 +1,9 @@
 //! What to do about each active meeting. Pure: facts in, steps out.
 
+use edge_mirror_protocol::package::{PackageId, Sha256};
 use tokio::time::Instant;
 
-use crate::{
-    fetch::Reason,
-    package::{PackageId, Sha256},
-};
+use crate::fetch::Reason;
 
 /// What is known of one active meeting.
 #[derive(Clone, Debug, PartialEq, Eq)]

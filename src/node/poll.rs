@@ -7,13 +7,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use edge_mirror_protocol::{MeetingStatus, OfferedPackage};
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::{
     board::Active,
     config::Config,
-    protocol::{MeetingStatus, OfferedPackage},
     upstream::{Seen, StatusAnswer, Upstream, UpstreamError},
 };
 
@@ -125,8 +125,9 @@ fn wants_offers(before: &Before, news: Option<&MeetingStatus>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use edge_mirror_protocol::ActiveMeeting;
+
     use super::*;
-    use crate::protocol::ActiveMeeting;
 
     fn status(token: &str, ids: &[&str]) -> MeetingStatus {
         let meeting = |id: &&str| ActiveMeeting {

@@ -19,6 +19,10 @@ use std::{
 };
 
 use edge_mirror_base::clock::now_s;
+use edge_mirror_protocol::{
+    Cause, Fault, Heartbeat, HeldPackage, MeetingRef, NodeReport, Registration, Unregistration,
+};
+use edge_mirror_settings::{Config, Settings};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -26,13 +30,9 @@ use tracing::{debug, info, warn};
 use super::address::{self, Advertised};
 use crate::{
     board::{self, Answered, Board, Doubt},
-    config::{Config, Settings},
     delivery::Traffic,
     fetch::belongs,
     limits::Limit,
-    protocol::{
-        Cause, Fault, Heartbeat, HeldPackage, MeetingRef, NodeReport, Registration, Unregistration,
-    },
     upstream::{Connector, Upstream},
 };
 
@@ -242,7 +242,7 @@ impl Worker {
 
     fn heartbeat(&self, config: &Config, address: String, sync: &board::Sync) -> Heartbeat {
         let store = self.board.store();
-        let meeting = |m: &crate::protocol::ActiveMeeting| MeetingRef {
+        let meeting = |m: &edge_mirror_protocol::ActiveMeeting| MeetingRef {
             id: m.id.to_string(),
             title: m.title.clone(),
         };
@@ -371,10 +371,10 @@ fn pause(failures: u32, config: &Config) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use edge_mirror_store::Store;
     use serde_json::json;
 
     use super::*;
-    use crate::store::Store;
 
     fn worker(folder: &std::path::Path) -> Worker {
         let settings = Settings::load_or_create(&folder.join("node_config.json")).unwrap();
@@ -433,7 +433,7 @@ mod tests {
     #[test]
     fn what_is_told_at_once_is_what_whole_rooms_wait_for() {
         let ids = |ids: &[&str]| {
-            let meeting = |id: &&str| crate::protocol::ActiveMeeting {
+            let meeting = |id: &&str| edge_mirror_protocol::ActiveMeeting {
                 id: id.parse().unwrap(),
                 title: String::new(),
                 sha256: None,
@@ -441,7 +441,7 @@ mod tests {
             Arc::new(board::Active::from(ids.iter().map(meeting).collect::<Vec<_>>()))
         };
         let map = |ids: &[&str], byte| {
-            let digest = crate::package::Sha256::new([byte; 32]);
+            let digest = edge_mirror_protocol::package::Sha256::new([byte; 32]);
             Arc::new(ids.iter().map(|id| (id.parse().unwrap(), digest)).collect())
         };
         let sync = |active: &[&str], confirmed: &[&str], listed: &[&str]| board::Sync {
@@ -475,8 +475,11 @@ mod tests {
                 "network": {"retryCount": 3, "retryDelay": delay},
                 "heartbeat": {"interval": 10},
             });
-            crate::config::check::typed(document.as_object().unwrap(), std::path::Path::new("/"))
-                .unwrap()
+            edge_mirror_settings::check::typed(
+                document.as_object().unwrap(),
+                std::path::Path::new("/"),
+            )
+            .unwrap()
         };
         let seconds = |delay| [0, 1, 2, 3, 9].map(|f| pause(f, &config(delay)).as_secs_f64());
         assert_eq!(seconds(2), [10.0, 2.0, 2.0, 10.0, 10.0]);

@@ -5,11 +5,11 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use edge_mirror_base::{clock::now_s, tasks};
+use edge_mirror_protocol::package::PackageId;
 use tracing::{debug, error, warn};
 
 use crate::{
     board::{Board, Checked, Counts},
-    package::PackageId,
     store::{
         Package, Store, StoreError,
         reread::{self, CHUNK_BYTES},
@@ -95,11 +95,10 @@ fn pause(stored_bytes: u64) -> Duration {
 mod tests {
     use std::{fs::File, io::Write, path::Path};
 
+    use edge_mirror_protocol::package::Verify;
+
     use super::*;
-    use crate::{
-        package::Verify,
-        store::tests::{provenance, put, zip_of},
-    };
+    use crate::store::tests::{provenance, put, zip_of};
 
     /// Flips a bit so that nothing but the bytes tells.
     fn rot(path: &Path) {

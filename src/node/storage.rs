@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use edge_mirror_base::tasks;
+use edge_mirror_protocol::package::PackageId;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -11,7 +12,6 @@ use crate::{
     board::Board,
     config::Settings,
     fetch::Fetch,
-    package::PackageId,
     store::{Found, Store, StoreError},
 };
 

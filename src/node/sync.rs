@@ -13,6 +13,7 @@
 use std::{sync::Arc, time::Duration};
 
 use edge_mirror_base::clock::now_s;
+use edge_mirror_protocol::package::PackageId;
 use futures_util::{
     FutureExt, StreamExt,
     future::BoxFuture,
@@ -33,7 +34,6 @@ use crate::{
     config::Settings,
     fetch::{Fetch, Outcome, PullError, Reason},
     limits::Limit,
-    package::PackageId,
     store::Store,
     upstream::{Connector, UpstreamError},
 };

@@ -1,6 +1,6 @@
 //! Which packages make room. Pure: no disk and no clock.
 
-use crate::package::PackageId;
+use edge_mirror_protocol::package::PackageId;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {

@@ -7,10 +7,10 @@
 
 use std::{io, os::unix::fs::FileExt, sync::Arc};
 
+use edge_mirror_protocol::package::Sha256;
 use tokio::sync::watch;
 
 use super::{Opened, Pending, Stored};
-use crate::package::Sha256;
 
 /// The end of every package that nobody gets before the whole is verified: a
 /// ZIP's last record, by which it is opened, lies there even with the longest
@@ -170,6 +170,7 @@ impl Watched {
 mod tests {
     use std::io::{Cursor, Write};
 
+    use edge_mirror_protocol::package::Verify;
     use futures_util::FutureExt;
 
     use super::{
@@ -179,7 +180,6 @@ mod tests {
         },
         *,
     };
-    use crate::package::Verify;
 
     const TOTAL: u64 = HELD_BACK_BYTES + 100;
 

@@ -14,9 +14,9 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use edge_mirror_protocol::package::{Manifest, PackageId};
 
 use super::Stored;
-use crate::package::{Manifest, PackageId};
 
 const SHARDS: usize = 64;
 

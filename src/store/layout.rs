@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::package::PackageId;
+use edge_mirror_protocol::package::PackageId;
 
 const FOLDER_PREFIX: &str = "meeting_";
 

@@ -21,6 +21,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
+use edge_mirror_protocol::package::FileStamp;
 use rustix::fs::Advice;
 use tokio::sync::Semaphore;
 
@@ -28,7 +29,6 @@ use super::{
     mapping::Mapping,
     recheck::{Baseline, Change, FileState},
 };
-use crate::package::FileStamp;
 
 /// More are open at a time only while downloads hold them: each costs a
 /// descriptor, of which connections want most.

@@ -8,6 +8,7 @@ use edge_mirror_base::{
     atomic::{self, Durable, Scratch},
     clock::now_s,
 };
+use edge_mirror_protocol::package::{FileStamp, Manifest, PackageId, Sha256, Source, Verify};
 use tracing::{debug, warn};
 
 use super::{
@@ -17,7 +18,6 @@ use super::{
     trail::Trail,
     verify::{self, VerifyError},
 };
-use crate::package::{FileStamp, Manifest, PackageId, Sha256, Source, Verify};
 
 /// Without an announced length, room is asked for in steps of this size.
 const ROOM_STEP_BYTES: u64 = 4 << 20;
@@ -366,9 +366,10 @@ impl Pending {
 
 #[cfg(test)]
 mod tests {
+    use edge_mirror_protocol::package::LATEST_S;
+
     use super::super::tests::{provenance, zip_of};
     use super::*;
-    use crate::package::LATEST_S;
 
     fn store() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();

@@ -23,12 +23,12 @@ use std::{
 };
 
 use edge_mirror_base::tasks;
+use edge_mirror_protocol::package::{FileStamp, Manifest, PackageId, Sha256};
 use rustix::fs::Stat;
 use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
 use super::{Inner, Opened, Store, reread};
-use crate::package::{FileStamp, Manifest, PackageId, Sha256};
 
 /// Files that are verified again at a time: each takes a core, and a `chown -R`
 /// touches all packages at once.

@@ -4,10 +4,10 @@
 use std::{io, os::unix::fs::FileExt, time::Duration};
 
 use edge_mirror_base::tasks;
+use edge_mirror_protocol::package::Sha256;
 use sha2::{Digest as _, Sha256 as Sha256Hasher};
 
 use super::{Opened, Package, Store, StoreError};
-use crate::package::Sha256;
 
 /// What is read at a time, on another thread; a millisecond of work.
 pub const CHUNK_BYTES: usize = 512 << 10;

@@ -9,9 +9,9 @@ use std::{
 };
 
 use edge_mirror_base::{atomic::Scratch, tasks};
+use edge_mirror_protocol::package::PackageId;
 
 use super::{Inner, Store, StoreError};
-use crate::package::PackageId;
 
 /// Disk space that packages leave free for logs, manifests and the system.
 const DISK_RESERVE_BYTES: u64 = 64 << 20;

@@ -18,9 +18,9 @@ use std::{
 };
 
 use edge_mirror_base::tasks;
+use edge_mirror_protocol::package::Sha256;
 
 use super::verify::{Seen, digest_of, pass_through};
-use crate::package::Sha256;
 
 /// What is smaller is hashed, unpacked and durable in no time.
 const FOLLOWED_FROM_BYTES: u64 = 1 << 20;
@@ -223,13 +223,12 @@ mod tests {
         time::{Duration, Instant},
     };
 
+    use edge_mirror_protocol::package::Verify;
+
     use super::*;
-    use crate::{
-        package::Verify,
-        store::{
-            tests::zip_of,
-            verify::{check_zip_seen, digest},
-        },
+    use crate::store::{
+        tests::zip_of,
+        verify::{check_zip_seen, digest},
     };
 
     /// Writes `bytes` in pieces of all sizes, followed by a trail.

@@ -22,11 +22,11 @@ use std::{
     io::{self, Read, Seek, SeekFrom},
 };
 
+use edge_mirror_protocol::package::{Sha256, Verify};
 use sha2::{Digest as _, Sha256 as Sha256Hasher};
 use thiserror::Error;
 use walk::walk;
 
-use crate::package::{Sha256, Verify};
 pub use passage::pass_through;
 pub use seen::Seen;
 

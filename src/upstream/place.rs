@@ -1,8 +1,7 @@
 //! Where a package lies at a main server.
 
+use edge_mirror_protocol::package::{PackageId, Route};
 use url::Url;
-
-use crate::package::{PackageId, Route};
 
 /// The folder that offered packages must lie in.
 const UPLOADS: &str = "/uploads/";

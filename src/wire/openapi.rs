@@ -11,13 +11,14 @@ use axum::{
     extract::Request,
     http::{Method, header},
 };
+use edge_mirror_protocol::package::PackageId;
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tower::ServiceExt;
 
 use super::{Detail, feed, health};
-use crate::{listen::Peer, package::PackageId};
+use crate::listen::Peer;
 
 /// A content, and its schema of the types that `Document` gathers.
 pub struct Content {

@@ -106,7 +106,8 @@ impl File {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
             // Memory takes whatever is written.
             let _ = encoder.write_all(self.bytes);
-            let digest = crate::package::Sha256::new(Sha256::digest(self.bytes).into());
+            let digest =
+                edge_mirror_protocol::package::Sha256::new(Sha256::digest(self.bytes).into());
             Made {
                 etag: format!("\"{}\"", &digest.to_string()[..32]),
                 compressed: encoder.finish().unwrap_or_default(),

@@ -179,7 +179,8 @@ async fn failing_clients_are_grouped_with_what_to_do() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_bytes_and_missing_digests_fail_where_verification_is_asked_for() {
-    let digest = format!("sha-256=:{}:", edge_mirror::package::Sha256::new([7; 32]).base64());
+    let digest =
+        format!("sha-256=:{}:", edge_mirror_protocol::package::Sha256::new([7; 32]).base64());
     let fields = format!("Content-Length: 4\r\nRepr-Digest: {digest}");
     let wrong = scripted(move |_| (head(&fields) + "abcd").into_bytes());
     let plain = scripted(|_| (head("Content-Length: 4") + "abcd").into_bytes());

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use edge_mirror::package::percent_encoded;
+use edge_mirror_protocol::package::percent_encoded;
 use reqwest::{Method, StatusCode, header};
 use serde_json::json;
 

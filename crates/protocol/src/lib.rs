@@ -6,8 +6,20 @@
 //! and says so when it could not make sense of something, because nothing may
 //! be deleted on the strength of an answer that was not understood.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make the mess that the code has to live with"
+    )
+)]
+
 mod fault;
 mod list;
+/// Pure types: ids, digests, manifests.
+pub mod package;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,11 +33,11 @@ use list::{Item, List, Listed, Scalar};
 
 /// `POST /api/v1/nodes/register`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Registration {
-    #[cfg_attr(test, schemars(length(min = 1, max = 256)))]
+    #[cfg_attr(feature = "openapi", schemars(length(min = 1, max = 256)))]
     pub node_id: String,
-    #[cfg_attr(test, schemars(length(min = 1, max = 256)))]
+    #[cfg_attr(feature = "openapi", schemars(length(min = 1, max = 256)))]
     pub address: String,
     pub status: String,
 }
@@ -38,18 +50,18 @@ pub const MAX_HELD_PACKAGES: usize = 1000;
 
 /// `POST /api/v1/nodes/unregister`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Unregistration {
     pub node_id: String,
 }
 
 /// `POST /api/v1/nodes/heartbeat`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Heartbeat {
-    #[cfg_attr(test, schemars(length(min = 1, max = 256)))]
+    #[cfg_attr(feature = "openapi", schemars(length(min = 1, max = 256)))]
     pub node_id: String,
-    #[cfg_attr(test, schemars(length(min = 1, max = 256)))]
+    #[cfg_attr(feature = "openapi", schemars(length(min = 1, max = 256)))]
     pub address: String,
     pub status: String,
     pub active_meetings: Vec<MeetingRef>,
@@ -59,12 +71,12 @@ pub struct Heartbeat {
     pub synced_meetings: Vec<String>,
     /// For our own main server; others ignore it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, schemars(with = "openapi::Mirror"))]
+    #[cfg_attr(feature = "openapi", schemars(with = "openapi::Mirror"))]
     pub mirror: Option<NodeReport>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct MeetingRef {
     pub id: String,
     pub title: String,
@@ -106,7 +118,7 @@ fn json_bytes(value: &impl Serialize) -> usize {
 
 /// What our node tells our main server beyond the contract.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct NodeReport {
     pub version: String,
     /// Downloads under way.
@@ -117,7 +129,7 @@ pub struct NodeReport {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct HeldPackage {
     pub id: PackageId,
     pub sha256: Sha256,
@@ -575,7 +587,7 @@ mod tests {
     }
 }
 
-#[cfg(test)]
+#[cfg(feature = "openapi")]
 mod openapi {
     /// What can't be read of it is passed over.
     #[derive(schemars::JsonSchema)]

@@ -322,28 +322,9 @@ impl Manifest {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    /// Of a package of ten bytes, for whoever tests with one.
-    pub(crate) fn manifest() -> Manifest {
-        Manifest {
-            id: "m".parse().unwrap(),
-            title: String::new(),
-            size_bytes: 10,
-            file_count: 0,
-            sha256: Sha256::new([1; 32]),
-            source: Source {
-                route: Route::Direct,
-                origin: None,
-                validators: Validators::default(),
-            },
-            modified_s: 1_700_000_000,
-            verified_s: 1_700_000_000,
-            reread_s: None,
-            file: FileStamp { size_bytes: 10, inode: 1, mtime_ns: 0 },
-        }
-    }
+    use crate::testing::manifest;
 
     #[test]
     fn an_id_is_any_text_that_is_one_name() {
@@ -461,7 +442,7 @@ pub(crate) mod tests {
     }
 }
 
-#[cfg(test)]
+#[cfg(feature = "openapi")]
 mod openapi {
     //! What the two texts look like, for the API's description.
 

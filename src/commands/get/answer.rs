@@ -3,15 +3,12 @@
 
 use std::{fmt, time::Duration};
 
+use edge_mirror_protocol::package::{Sha256, sha256_of_field};
 use reqwest::{Response, StatusCode, header};
 use url::Url;
 
 use super::part::Wrong;
-use crate::{
-    commands::client,
-    package::{Sha256, sha256_of_field},
-    upstream::root_cause,
-};
+use crate::{commands::client, upstream::root_cause};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Answer {

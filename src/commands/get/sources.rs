@@ -3,16 +3,13 @@
 
 use std::time::Duration;
 
+use edge_mirror_protocol::package::{PackageId, Sha256, percent_decoded};
 use reqwest::Client;
 use serde_json::Value;
 use url::Url;
 
 use super::answer::Answer;
-use crate::{
-    cli::Server,
-    commands::client,
-    package::{PackageId, Sha256, percent_decoded},
-};
+use crate::{cli::Server, commands::client};
 
 /// Whoever knows, knows at once.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
+use edge_mirror_protocol::package::PackageId;
 use reqwest::Method;
 use serde_json::Value;
 
@@ -12,7 +13,6 @@ use crate::{
         client::{Api, CallError},
         sync,
     },
-    package::PackageId,
     terminal::live::{Counter, Transfer},
 };
 

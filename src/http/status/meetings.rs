@@ -3,13 +3,15 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use edge_mirror_protocol::{
+    ActiveMeeting, Cause, Fault,
+    package::{PackageId, Sha256},
+};
 use serde::Serialize;
 
 use crate::{
     board::{Failing, Sync},
     fetch::{Phase, Progress},
-    package::{PackageId, Sha256},
-    protocol::{ActiveMeeting, Cause, Fault},
     store::Stored,
     wire::snapshot::Items,
 };

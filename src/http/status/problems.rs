@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use edge_mirror_protocol::{self as protocol, UnservedMeeting};
 use serde_json::json;
 
 use super::{cleanup_at, meetings::Meeting};
@@ -12,7 +13,6 @@ use crate::{
     limits::Limit,
     listen::Connections,
     machine::Machine,
-    protocol::{self, UnservedMeeting},
     store::LOW_DISK_BYTES,
     tls::Doubtful,
     wire::problem::Problem,
@@ -196,8 +196,9 @@ fn crowd(connections: &Connections) -> Vec<Problem> {
 
 #[cfg(test)]
 mod tests {
+    use edge_mirror_protocol::{Cause, Fault};
+
     use super::*;
-    use crate::protocol::{Cause, Fault};
 
     fn codes(
         change: impl FnOnce(&mut Config, &mut Presence, &mut Sync, &mut Machine),

@@ -9,6 +9,8 @@ use std::{
     hash::{BuildHasher, RandomState},
 };
 
+use edge_mirror_protocol::package::Verify;
+
 use super::{
     ALWAYS_FINE_BYTES, VerifyError,
     directory::Directory,
@@ -18,7 +20,6 @@ use super::{
     unpack::{DEFLATED, STORED, Unpacker},
     window::{FileAt, Window},
 };
-use crate::package::Verify;
 
 /// Returns how many files are in the archive. The bytes of entries that were
 /// `seen` are not read again.

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edge_mirror::package::Sha256;
+use edge_mirror_protocol::package::Sha256;
 use serde_json::json;
 use sha2::Digest as _;
 

@@ -6,8 +6,8 @@ use edge_mirror::{
     access::Vault,
     listen::Listener,
     master::{Master, MasterOptions},
-    package::percent_encoded,
 };
+use edge_mirror_protocol::package::percent_encoded;
 use reqwest::{RequestBuilder, Response, StatusCode, header};
 use serde_json::{Value, json};
 

@@ -10,9 +10,9 @@ use edge_mirror::{
     access::Vault,
     config::Settings,
     node::{Node, NodeOptions},
-    package::percent_encoded,
 };
 use edge_mirror_base::log::Journal;
+use edge_mirror_protocol::package::percent_encoded;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 

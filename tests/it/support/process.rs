@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use edge_mirror::package::percent_encoded;
+use edge_mirror_protocol::package::percent_encoded;
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 

@@ -3,18 +3,14 @@
 
 use std::io::{Cursor, Write};
 
+use edge_mirror_protocol::package::Verify;
 use proptest::prelude::*;
 use zip::{ZipWriter, write::SimpleFileOptions};
 
 use super::*;
-use crate::{
-    package::Verify,
-    store::verify::{
-        check_zip, check_zip_seen,
-        tests::{
-            CONTENT, Descriptor, Packing, Part, SIGNED, archive, file_of, part, random_content,
-        },
-    },
+use crate::store::verify::{
+    check_zip, check_zip_seen,
+    tests::{CONTENT, Descriptor, Packing, Part, SIGNED, archive, file_of, part, random_content},
 };
 
 /// Gives what it has in pieces of all sizes.

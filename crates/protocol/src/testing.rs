@@ -1,0 +1,19 @@
+//! Values for tests, of this crate and of others.
+
+use crate::package::{FileStamp, Manifest, Route, Sha256, Source, Validators};
+
+/// Of a package of ten bytes, for whoever tests with one.
+pub fn manifest() -> Manifest {
+    Manifest {
+        id: "m".parse().unwrap(),
+        title: String::new(),
+        size_bytes: 10,
+        file_count: 0,
+        sha256: Sha256::new([1; 32]),
+        source: Source { route: Route::Direct, origin: None, validators: Validators::default() },
+        modified_s: 1_700_000_000,
+        verified_s: 1_700_000_000,
+        reread_s: None,
+        file: FileStamp { size_bytes: 10, inode: 1, mtime_ns: 0 },
+    }
+}
