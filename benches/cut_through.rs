@@ -24,7 +24,7 @@ use std::{
 
 use anyhow::Result;
 use clap::Parser;
-use edge_mirror::store::growing::HELD_BACK_BYTES;
+use edge_mirror_store::growing::HELD_BACK_BYTES;
 use serde_json::json;
 use tokio::{runtime::Runtime, task::JoinSet};
 

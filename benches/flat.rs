@@ -24,8 +24,9 @@ use axum::http::{HeaderMap, HeaderValue, Method, header};
 use clap::Parser;
 use cpu::CpuTime;
 use criterion::{Bencher, BenchmarkId, Criterion, SamplingMode};
-use edge_mirror::{delivery::conditions, http::For, store::Store};
+use edge_mirror::{delivery::conditions, http::For};
 use edge_mirror_protocol as protocol;
+use edge_mirror_store::Store;
 use parts::{Parts, planned, status_answer};
 
 use support::{Common, Patience, Report, Stage, process, quiet::Watch, storage};

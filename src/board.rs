@@ -19,12 +19,12 @@ use edge_mirror_protocol::{
     ActiveMeeting, Fault, UnservedMeeting,
     package::{PackageId, Sha256},
 };
+use edge_mirror_store::Store;
 use tokio::sync::{Notify, watch};
 
 use crate::{
     listen::Connections,
     machine::Machine,
-    store::Store,
     tls,
     wire::{feed::History, health::Health},
 };

@@ -34,8 +34,9 @@ use edge_mirror_base::{
     pacer::Pacer,
 };
 use edge_mirror_protocol::package::{LATEST_S, MEDIA_TYPE, Manifest, PackageId, percent_encoded};
+use edge_mirror_store::Package;
 
-use crate::{listen::Line, requests::Requests, store::Package};
+use crate::{listen::Line, requests::Requests};
 use body::Download;
 use conditions::Verdict;
 use places::Places;

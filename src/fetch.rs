@@ -28,6 +28,7 @@ use edge_mirror_protocol::{
     Cause, Fault,
     package::{PackageId, Route, Sha256},
 };
+use edge_mirror_store::{Package, StoreError, Stored, growing::Growing};
 use thiserror::Error;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -38,7 +39,6 @@ use crate::{
     config::{Config, Settings},
     limits::Limit,
     listen::of_one_machine,
-    store::{Package, StoreError, Stored, growing::Growing},
     upstream::{Connector, UpstreamError},
 };
 pub use flight::{Flight, Phase, Progress};

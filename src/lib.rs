@@ -42,8 +42,6 @@ pub mod access;
 pub mod delivery;
 /// HTTP details that the node's and the main server's faces share.
 pub mod wire;
-/// Packages on disk.
-pub mod store;
 
 /// The command line.
 pub mod cli;

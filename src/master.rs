@@ -53,6 +53,7 @@ use edge_mirror_base::{
     pulse::Pulse,
     tasks::{self, Tasks},
 };
+use edge_mirror_store::{Store, StoreError};
 use thiserror::Error;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -62,7 +63,6 @@ use crate::{
     access::{Access, Vault},
     config::{Security, authority},
     listen::{self, Answers, BindError, Connections, Listener},
-    store::{Store, StoreError},
 };
 use meetings::Book;
 use probe::Prober;

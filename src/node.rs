@@ -33,6 +33,7 @@ use edge_mirror_base::{
     pulse::Pulse,
     tasks::{self, Tasks},
 };
+use edge_mirror_store::StoreError;
 use thiserror::Error;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -47,7 +48,6 @@ use crate::{
     http::{self, Face, Listening},
     listen::{Answers, BindError, Listener},
     machine::Gauge,
-    store::StoreError,
     tls::{FileError, Shown},
     upstream::Connector,
     wire::feed,

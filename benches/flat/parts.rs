@@ -10,11 +10,11 @@ use edge_mirror::{
     fetch::Fetch,
     http::{For, snapshot},
     node::bench::{Known, plan},
-    store::Store,
     wire::snapshot::Snapshot,
 };
 use edge_mirror_base::tasks::Tasks;
 use edge_mirror_protocol as protocol;
+use edge_mirror_store::Store;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 

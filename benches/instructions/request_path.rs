@@ -28,10 +28,10 @@ use edge_mirror::{
     fetch::Fetch,
     http::{Face, Listening},
     listen::Listener,
-    store::{Provenance, Store},
 };
 use edge_mirror_base::{log::Journal, tasks::Tasks};
 use edge_mirror_protocol::package::{Route, Source, Validators, Verify};
+use edge_mirror_store::{Provenance, Store};
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 use tokio::runtime;

@@ -16,10 +16,10 @@ use edge_mirror::{
     board::Board,
     config::Settings,
     fetch::{Catalogue, Fetch, Offer, Phase, Reason},
-    store::Store,
 };
 use edge_mirror_base::tasks::Tasks;
 use edge_mirror_protocol::package::PackageId;
+use edge_mirror_store::Store;
 use serde_json::json;
 use tokio::runtime::Runtime;
 

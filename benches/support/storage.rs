@@ -3,8 +3,8 @@
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use anyhow::Result;
-use edge_mirror::store::{Provenance, Store};
 use edge_mirror_protocol::package::{Manifest, Route, Source, Validators, Verify};
+use edge_mirror_store::{Provenance, Store};
 use serde_json::{Value, json};
 
 /// A main server that nobody asks.

@@ -5,6 +5,7 @@ use std::{fs::File, path::Path, sync::Arc, time::Duration};
 use anyhow::{Context, Result, bail};
 use edge_mirror_base::tasks::{self, Interrupt};
 use edge_mirror_protocol::package::{MEDIA_TYPE, PackageId, Sha256, Verify};
+use edge_mirror_store::verify;
 use futures_util::StreamExt;
 use reqwest::{Body, Method, StatusCode, header};
 use serde_json::{Value, json};
@@ -13,7 +14,6 @@ use tokio_util::io::ReaderStream;
 use super::client::{self, Api, CallError};
 use crate::{
     cli::PublishArgs,
-    store::verify,
     terminal::{
         self, Language,
         live::{Counter, Transfer},

@@ -8,6 +8,7 @@ mod report;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use edge_mirror_store::StoreError;
 
 use super::{
     NotRight,
@@ -17,7 +18,6 @@ use super::{
 use crate::{
     cli::{Server, VerifyArgs},
     config::Settings,
-    store::StoreError,
     terminal::{self, Language, live::Transfer},
     tls::Trust,
 };

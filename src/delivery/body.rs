@@ -29,14 +29,12 @@ use std::{
 use axum::body::HttpBody;
 use bytes::Bytes;
 use edge_mirror_base::tasks;
+use edge_mirror_store::Opened;
 use hyper::body::{Frame, SizeHint};
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::{UnderWay, chunks::Chunks, ending::Ending};
-use crate::{
-    listen::{Lend, Lending, Line},
-    store::Opened,
-};
+use crate::listen::{Lend, Lending, Line};
 
 /// What hyper is given at a time; it writes no more than that in one call.
 const SLICE_BYTES: u64 = 256 << 10;
@@ -291,14 +289,15 @@ impl HttpBody for Download {
 mod tests {
     use std::{fs::File, io::Write, os::unix::fs::FileExt, task::Waker};
 
+    use edge_mirror_store::{
+        Store,
+        testing::{chill, on_disk, put, touch, zip_of},
+    };
+
     use super::*;
     use crate::{
         config::Serve,
         delivery::{Ended, Traffic, ending::HELD_BACK_FROM_BYTES},
-        store::{
-            Store,
-            tests::{chill, on_disk, put, touch, zip_of},
-        },
     };
 
     const SIZE: u64 = (3 << 20) + 5;

@@ -11,10 +11,9 @@ use std::{
 
 use bytes::Bytes;
 use edge_mirror_base::tasks;
+use edge_mirror_store::Opened;
 use rustix::io::{ReadWriteFlags, preadv2};
 use tokio_util::sync::ReusableBoxFuture;
-
-use crate::store::Opened;
 
 /// hyper takes two of these at a time, and TLS as much: all that a reader holds
 /// in memory, however slow it is.

@@ -7,6 +7,10 @@ use std::{future::poll_fn, io, ops::Range, pin::Pin, sync::Arc};
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use edge_mirror_base::tasks;
+use edge_mirror_store::{
+    Opened,
+    growing::{Growing, Ready, Watched},
+};
 use futures_util::stream;
 
 use super::{
@@ -14,13 +18,7 @@ use super::{
     body::{Download, UNLENT_BYTES},
     chunks::Chunks,
 };
-use crate::{
-    listen::Line,
-    store::{
-        Opened,
-        growing::{Growing, Ready, Watched},
-    },
-};
+use crate::listen::Line;
 
 /// What hyper is given at a time.
 const SLICE_BYTES: u64 = 256 << 10;
@@ -145,17 +143,15 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use edge_mirror_protocol::package::{Route, Validators, Verify};
+    use edge_mirror_store::{
+        Provenance, Store,
+        growing::Grower,
+        testing::{chill, on_disk},
+    };
     use futures_util::StreamExt;
 
     use super::*;
-    use crate::{
-        delivery::{Ended, Traffic},
-        store::{
-            Provenance, Store,
-            growing::Grower,
-            tests::{chill, on_disk},
-        },
-    };
+    use crate::delivery::{Ended, Traffic};
 
     fn provenance() -> Provenance {
         let validators = Validators::default();

@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header},
 };
 use edge_mirror_protocol::package::MEDIA_TYPE;
+use edge_mirror_store::growing::Growing;
 
 use super::{
     Place, UnderWay, adjust, attachment,
@@ -15,7 +16,7 @@ use super::{
     explanation,
     following::Following,
 };
-use crate::{listen::Line, store::growing::Growing};
+use crate::listen::Line;
 
 /// The answer to a `GET` or `HEAD`; none where the conditions can't be judged
 /// before the package is verified. A `place` is asked for where there is

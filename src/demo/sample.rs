@@ -50,9 +50,9 @@ mod tests {
     use std::io::Write;
 
     use edge_mirror_protocol::package::Verify;
+    use edge_mirror_store::verify::check_zip;
 
     use super::*;
-    use crate::store::verify::check_zip;
 
     #[test]
     fn the_sample_is_a_good_package_of_two_files() {

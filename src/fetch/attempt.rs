@@ -8,6 +8,7 @@ use edge_mirror_protocol::{
     default_title,
     package::{PackageId, Route, Sha256, Source, Validators, Verify},
 };
+use edge_mirror_store::{Provenance, StoreError, Stored, growing::Grower};
 use reqwest::{Response, StatusCode, header};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -22,7 +23,6 @@ use super::{
 use crate::{
     board::Checked,
     config::Config,
-    store::{Provenance, StoreError, Stored, growing::Grower},
     upstream::{Announced, Place, root_cause},
 };
 
@@ -520,6 +520,7 @@ mod tests {
 
     use axum::{Json, Router, routing::get};
     use edge_mirror_base::tasks::Tasks;
+    use edge_mirror_store::{Store, testing::zip_of};
     use serde_json::json;
 
     use super::super::Fetch;
@@ -528,7 +529,6 @@ mod tests {
         config::Settings,
         fetch::{Phase, Reason},
         listen::Listener,
-        store::{Store, tests::zip_of},
     };
 
     /// Lets others go on until it is so.

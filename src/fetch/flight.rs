@@ -11,12 +11,12 @@ use std::{
 
 use edge_mirror_base::clock::now_s;
 use edge_mirror_protocol::{Fault, package::PackageId};
+use edge_mirror_store::growing::Growing;
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Outcome, PullError, Reason};
-use crate::store::growing::Growing;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use edge_mirror_protocol::package::Validators;
+use edge_mirror_store::{Pending, Store, Stored, growing::Grower};
 use reqwest::{Response, StatusCode, header};
 
 use super::{Flight, PullError, Reason};
 use crate::{
     config::Config,
-    store::{Pending, Store, Stored, growing::Grower},
     upstream::{Announced, Place, Upstream, UpstreamError},
 };
 

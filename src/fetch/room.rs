@@ -6,6 +6,10 @@
 use std::{collections::VecDeque, sync::PoisonError, time::Duration};
 
 use edge_mirror_protocol::package::PackageId;
+use edge_mirror_store::{
+    Store, StoreError, Stored,
+    evict::{self, Candidate},
+};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -13,10 +17,6 @@ use super::{Inner, request::Task};
 use crate::{
     board::{Board, Evicted},
     limits::Limit,
-    store::{
-        Store, StoreError, Stored,
-        evict::{self, Candidate},
-    },
 };
 
 /// Within this time, whenever it begins, what is not known to be active has others

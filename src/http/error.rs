@@ -10,6 +10,7 @@ use axum::{
 };
 use edge_mirror_base::metrics::Label;
 use edge_mirror_protocol::package::PackageId;
+use edge_mirror_store::StoreError;
 use serde::Serialize;
 use tracing::{debug, error, warn};
 
@@ -17,7 +18,6 @@ use crate::{
     config::{Problem, check::list, file::PatchError},
     delivery::Limit,
     fetch::PullError,
-    store::StoreError,
     wire::{
         body::{self, Unread},
         detail,

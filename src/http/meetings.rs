@@ -11,13 +11,13 @@ use axum::{
 };
 use edge_mirror_base::tasks;
 use edge_mirror_protocol::package::PackageId;
+use edge_mirror_store::reread;
 use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 
 use super::error::ApiError;
 use crate::{
     board::{Board, Checked, Evicted},
-    store::reread,
     wire::{self, Asked, Done, PathId},
 };
 

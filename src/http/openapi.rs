@@ -4,6 +4,7 @@ use std::{net::Ipv4Addr, path::Path, sync::Arc};
 
 use axum::http::Method;
 use edge_mirror_base::{log::Journal, tasks::Tasks};
+use edge_mirror_store::Store;
 use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,6 @@ use crate::{
     board::Board,
     config::{Security, Settings, meaning, openapi as settings},
     fetch::Fetch,
-    store::Store,
     wire::{
         Detail, Done,
         openapi::{self, History, Operation, call, json, package, shared, stream, text},

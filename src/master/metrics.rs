@@ -8,6 +8,7 @@ use edge_mirror_base::{
     metrics::{self, Counter, Page, Tally, labels},
     tasks,
 };
+use edge_mirror_store::verify::VerifyError;
 
 use super::{
     meetings::{Book, Status},
@@ -17,7 +18,6 @@ use super::{
 };
 use crate::{
     limits::{self, Limit},
-    store::verify::VerifyError,
     wire::{
         self,
         health::{self, Unready},

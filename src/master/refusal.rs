@@ -7,15 +7,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_protocol::package::PackageId;
+use edge_mirror_store::{StoreError, verify::VerifyError};
 use thiserror::Error;
 use tracing::error;
 
 use super::json::{Flaw, Malformed};
-use crate::{
-    limits::Limit,
-    store::{StoreError, verify::VerifyError},
-    wire,
-};
+use crate::{limits::Limit, wire};
 
 #[derive(Debug, Error)]
 pub enum Refusal {

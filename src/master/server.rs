@@ -16,6 +16,7 @@ use std::{
 use arc_swap::ArcSwap;
 use edge_mirror_base::{clock::now_s, tasks};
 use edge_mirror_protocol::package::{PackageId, Route, Sha256, Source, Validators, Verify};
+use edge_mirror_store::{Provenance, Store, StoreError, Stored, verify::VerifyError};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -38,7 +39,6 @@ use crate::{
     access::Access,
     delivery::Traffic,
     limits::Limit,
-    store::{Provenance, Store, StoreError, Stored, verify::VerifyError},
     wire::{
         feed::{Feed, History},
         health::Health,

@@ -15,11 +15,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_protocol::package::{self, PackageId};
+use edge_mirror_store::Store;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{clients::file_name, meetings::Book, server::Server};
-use crate::store::Store;
 
 /// Several times as many as a main server has nodes. Each keeps a connection,
 /// and anybody may ask; who comes beyond them is answered at once and asks
@@ -146,14 +146,12 @@ fn wait(asked: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use edge_mirror_store::testing::{put, zip_of};
     use reqwest::{Method, RequestBuilder, Response};
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{
-        master::{meetings::Meeting, tests::TestMaster},
-        store::tests::{put, zip_of},
-    };
+    use crate::master::{meetings::Meeting, tests::TestMaster};
 
     const PATH: &str = "/api/v1/meetings/status/node";
 

@@ -4,13 +4,14 @@
 use std::path::Path;
 
 use edge_mirror_base::metrics::Label;
+use edge_mirror_store::LOW_DISK_BYTES;
 use serde_json::json;
 
 use super::{
     meetings::Meeting,
     registry::{Node, Reach},
 };
-use crate::{limits::Limit, store::LOW_DISK_BYTES, wire::problem::Problem};
+use crate::{limits::Limit, wire::problem::Problem};
 
 /// A page that lists more of one kind helps nobody.
 const MAX_OF_A_KIND: usize = 20;

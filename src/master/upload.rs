@@ -16,6 +16,7 @@ use axum::{
 };
 use edge_mirror_base::tasks;
 use edge_mirror_protocol::package::{PackageId, Sha256, Verify, sha256_of_field};
+use edge_mirror_store::Pending;
 use futures_util::StreamExt;
 use serde_json::Value;
 use tracing::{info, warn};
@@ -26,10 +27,7 @@ use super::{
     refusal::Refusal,
     server::{Server, uploaded},
 };
-use crate::{
-    store::Pending,
-    wire::{self, PathId},
-};
+use crate::wire::{self, PathId};
 
 /// Bytes gathered for one write; the memory that an upload costs.
 const BATCH_BYTES: usize = 128 << 10;

@@ -12,6 +12,7 @@
 use std::{sync::Arc, time::Duration};
 
 use edge_mirror_protocol::package::{Manifest, PackageId, Route, Sha256};
+use edge_mirror_store::Stored;
 use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
@@ -19,10 +20,7 @@ use futures_util::{
 use reqwest::StatusCode;
 use tracing::debug;
 
-use crate::{
-    store::Stored,
-    upstream::{Announced, Place, Upstream, UpstreamError},
-};
+use crate::upstream::{Announced, Place, Upstream, UpstreamError};
 
 /// So many HEADs are under way at a time.
 const AT_ONCE: usize = 4;

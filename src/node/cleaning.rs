@@ -12,6 +12,7 @@ use std::{
 
 use edge_mirror_base::tasks;
 use edge_mirror_protocol::package::PackageId;
+use edge_mirror_store::{Store, evict};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -20,7 +21,6 @@ use crate::{
     board::{Active, Board, Evicted},
     config::{Cleanup, Config, Settings},
     fetch::eviction_candidate,
-    store::{Store, evict},
 };
 
 /// How often the storage is looked at besides after each answer.

@@ -15,6 +15,7 @@ use edge_mirror_protocol::{
     ActiveMeeting, Fault, MAX_MEETINGS, MeetingStatus, OfferedPackage, UnservedMeeting,
     package::{PackageId, Sha256},
 };
+use edge_mirror_store::Store;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -27,7 +28,6 @@ use super::{
 use crate::{
     board::{self, Active, Failing},
     fetch::{Catalogue, Offer, Phase, Progress, Reason, belongs},
-    store::Store,
     upstream::Seen,
 };
 

@@ -6,15 +6,13 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use edge_mirror_base::{clock::now_s, tasks};
 use edge_mirror_protocol::package::PackageId;
+use edge_mirror_store::{
+    Package, Store, StoreError,
+    reread::{self, CHUNK_BYTES},
+};
 use tracing::{debug, error, warn};
 
-use crate::{
-    board::{Board, Checked, Counts},
-    store::{
-        Package, Store, StoreError,
-        reread::{self, CHUNK_BYTES},
-    },
-};
+use crate::board::{Board, Checked, Counts};
 
 const EVERY_S: u64 = 7 * 24 * 3600;
 /// How often it is looked whether a package is due.
@@ -96,9 +94,9 @@ mod tests {
     use std::{fs::File, io::Write, path::Path};
 
     use edge_mirror_protocol::package::Verify;
+    use edge_mirror_store::testing::{provenance, put, zip_of};
 
     use super::*;
-    use crate::store::tests::{provenance, put, zip_of};
 
     /// Flips a bit so that nothing but the bytes tells.
     fn rot(path: &Path) {

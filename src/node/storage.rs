@@ -4,16 +4,12 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use edge_mirror_base::tasks;
 use edge_mirror_protocol::package::PackageId;
+use edge_mirror_store::{Found, Store, StoreError};
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::{
-    board::Board,
-    config::Settings,
-    fetch::Fetch,
-    store::{Found, Store, StoreError},
-};
+use crate::{board::Board, config::Settings, fetch::Fetch};
 
 /// A folder that can't be used may be mended.
 const TRY_AGAIN: Duration = Duration::from_secs(5);

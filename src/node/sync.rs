@@ -14,6 +14,7 @@ use std::{sync::Arc, time::Duration};
 
 use edge_mirror_base::clock::now_s;
 use edge_mirror_protocol::package::PackageId;
+use edge_mirror_store::Store;
 use futures_util::{
     FutureExt, StreamExt,
     future::BoxFuture,
@@ -34,7 +35,6 @@ use crate::{
     config::Settings,
     fetch::{Fetch, Outcome, PullError, Reason},
     limits::Limit,
-    store::Store,
     upstream::{Connector, UpstreamError},
 };
 

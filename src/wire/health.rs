@@ -16,13 +16,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::tasks;
+use edge_mirror_store::{Store, StoreError};
 use serde::Serialize;
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, timeout},
 };
-
-use crate::store::{Store, StoreError};
 
 pub const LIVE: &str = "/api/health/live";
 pub const READY: &str = "/api/health/ready";

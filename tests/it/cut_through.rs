@@ -2,8 +2,8 @@
 
 use std::io::Cursor;
 
-use edge_mirror::store::growing::HELD_BACK_BYTES;
 use edge_mirror_protocol::package::Sha256;
+use edge_mirror_store::growing::HELD_BACK_BYTES;
 use futures_util::future::join_all;
 use reqwest::{Method, Response, StatusCode, header};
 use serde_json::{Value, json};

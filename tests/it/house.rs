@@ -18,7 +18,6 @@ const FLOORS: &[&[&str]] = &[
     &["board"],
     &["access"],
     &["delivery", "wire"],
-    &["store"],
     &["cli", "listen", "machine", "requests", "telemetry"],
     &["limits"],
     &["terminal", "tls"],
@@ -27,7 +26,7 @@ const FLOORS: &[&[&str]] = &[
 
 /// What the main server shares with the node, and nothing else.
 const MASTERS: &[&str] =
-    &["access", "delivery", "wire", "store", "listen", "config", "tls", "requests", "limits"];
+    &["access", "delivery", "wire", "listen", "config", "tls", "requests", "limits"];
 
 fn sources() -> Vec<(PathBuf, String)> {
     fn walk(folder: &Path, found: &mut Vec<(PathBuf, String)>) {

@@ -54,8 +54,8 @@ impl Grower {
     }
 
     /// As where a file can't be mapped.
-    #[cfg(test)]
-    pub(crate) fn begin_unmapped(pending: &Pending, total_bytes: u64) -> Self {
+    #[cfg(any(test, feature = "testing"))]
+    pub fn begin_unmapped(pending: &Pending, total_bytes: u64) -> Self {
         let fate = watch::Sender::new(Fate::UnderWay(0));
         let copy = Arc::new(Opened::unmapped(pending.reader().unwrap()));
         Self(Arc::new(Growing { copy, total_bytes, sha256: None, fate }))
@@ -176,7 +176,7 @@ mod tests {
     use super::{
         super::{
             Store,
-            tests::{provenance, zip_of},
+            testing::{provenance, zip_of},
         },
         *,
     };

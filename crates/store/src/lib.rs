@@ -6,6 +6,14 @@
 //! kill in between leaves a good package with a manifest that does not fit,
 //! which counts as unverified and is verified again.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make the mess that the code has to live with"
+    )
+)]
+
 pub mod evict;
 pub mod growing;
 mod index;
@@ -16,6 +24,8 @@ pub mod pending;
 mod recheck;
 pub mod reread;
 mod room;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod trail;
 pub mod verify;
 
@@ -339,8 +349,8 @@ impl Store {
     }
 
     /// Nothing changes while it is held.
-    #[cfg(test)]
-    pub(crate) fn held_still(&self) -> impl Sized {
+    #[cfg(any(test, feature = "testing"))]
+    pub fn held_still(&self) -> impl Sized {
         self.turn()
     }
 }
@@ -403,65 +413,14 @@ fn stamp(metadata: &Metadata) -> FileStamp {
 pub const LOW_DISK_BYTES: u64 = 512 << 20;
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use edge_mirror_protocol::package::{Route, Source, Validators, Verify};
-
-    use super::*;
-
-    /// A ZIP with one stored entry of `content`.
-    pub(crate) fn zip_of(content: &[u8]) -> Vec<u8> {
-        use std::io::Write;
-        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-        zip.start_file("a.txt", zip::write::SimpleFileOptions::default()).unwrap();
-        zip.write_all(content).unwrap();
-        zip.finish().unwrap().into_inner()
-    }
-
-    /// A folder on a disk, which the one for temporary files need not be.
-    pub(crate) fn on_disk() -> tempfile::TempDir {
-        let program = std::env::current_exe().unwrap();
-        tempfile::tempdir_in(program.parent().unwrap()).unwrap()
-    }
-
-    /// Takes a file out of memory. False where that can't be done: some
-    /// filesystems are memory.
-    pub(crate) fn chill(file: &fs::File) -> bool {
-        file.sync_all().unwrap();
-        rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-        !is_warm(file)
-    }
-
-    /// Does something to a package's file until the kernel's clock has ticked in
-    /// between.
-    pub(crate) fn touch(opened: &Opened, act: impl Fn()) {
-        let began = std::time::Instant::now();
-        act();
-        while opened.is_untouched() {
-            assert!(began.elapsed() < Duration::from_secs(9), "nothing shows");
-            act();
-        }
-    }
-
-    /// Whether the beginning of a file is in memory.
-    pub(crate) fn is_warm(file: &fs::File) -> bool {
-        let opened = Opened::mapped(file.try_clone().unwrap());
-        opened.is_resident(&opened.stretch_at(0))
-    }
-
-    pub(crate) fn provenance() -> Provenance {
-        let source =
-            Source { route: Route::Direct, origin: None, validators: Validators::default() };
-        Provenance { title: "T".into(), source, modified_s: None }
-    }
+mod tests {
+    use super::{
+        testing::{provenance, put, zip_of},
+        *,
+    };
 
     fn id(text: &str) -> PackageId {
         text.parse().unwrap()
-    }
-
-    pub(crate) fn put(store: &Store, name: &str, bytes: &[u8]) -> Arc<Stored> {
-        let mut pending = store.begin(&id(name), None, u64::MAX).unwrap();
-        pending.write(bytes).unwrap();
-        pending.commit(Verify::Full, None, provenance(), || true).unwrap()
     }
 
     fn read(store: &Store, name: &str) -> Option<Vec<u8>> {

@@ -123,13 +123,13 @@ impl Opened {
     }
 
     /// As where a file can't be mapped.
-    #[cfg(test)]
-    pub(crate) fn unmapped(file: File) -> Self {
+    #[cfg(any(test, feature = "testing"))]
+    pub fn unmapped(file: File) -> Self {
         Self { baseline: Baseline::of(&file), ..Self::with(file, None) }
     }
 
-    #[cfg(test)]
-    pub(crate) fn mapped(file: File) -> Self {
+    #[cfg(any(test, feature = "testing"))]
+    pub fn mapped(file: File) -> Self {
         Self::new(file)
     }
 

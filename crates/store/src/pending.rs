@@ -368,8 +368,8 @@ impl Pending {
 mod tests {
     use edge_mirror_protocol::package::LATEST_S;
 
-    use super::super::tests::{provenance, zip_of};
     use super::*;
+    use crate::testing::{provenance, zip_of};
 
     fn store() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();

@@ -235,7 +235,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::store::tests::{put, touch, zip_of};
+    use crate::testing::{put, touch, zip_of};
 
     type Act<'a> = &'a dyn Fn(&Path);
 

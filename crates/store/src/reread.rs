@@ -76,7 +76,7 @@ fn read_on(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::tests::{chill, is_warm, on_disk, put, zip_of};
+    use crate::testing::{chill, is_warm, on_disk, put, zip_of};
 
     #[tokio::test]
     async fn what_was_not_in_memory_is_not_left_there() {

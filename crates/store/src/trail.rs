@@ -226,8 +226,8 @@ mod tests {
     use edge_mirror_protocol::package::Verify;
 
     use super::*;
-    use crate::store::{
-        tests::zip_of,
+    use crate::{
+        testing::zip_of,
         verify::{check_zip_seen, digest},
     };
 

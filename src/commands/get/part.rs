@@ -11,12 +11,13 @@ use std::{
 use anyhow::{Context, Result, bail};
 use edge_mirror_base::atomic::Partial;
 use edge_mirror_protocol::package::{Sha256, Verify};
+use edge_mirror_store::verify;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256 as Hasher};
 use url::Url;
 
 use super::answer::Answer;
-use crate::{commands::client, store::verify};
+use crate::commands::client;
 
 const SUFFIX: &str = ".part";
 /// In the place of a digest.

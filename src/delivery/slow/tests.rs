@@ -10,6 +10,7 @@ use std::{
 
 use axum::{Router, body::Body, http::Response};
 use edge_mirror_base::tasks::Tasks;
+use edge_mirror_store::Opened;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -20,7 +21,6 @@ use super::{Ended, Traffic, UnderWay, body::Download};
 use crate::{
     config::Serve,
     listen::{Answers, Lending, Line, Listener},
-    store::Opened,
 };
 
 const SIZE: usize = (24 << 20) + 5;

@@ -7,12 +7,12 @@ use edge_mirror_protocol::{
     ActiveMeeting, Cause, Fault,
     package::{PackageId, Sha256},
 };
+use edge_mirror_store::Stored;
 use serde::Serialize;
 
 use crate::{
     board::{Failing, Sync},
     fetch::{Phase, Progress},
-    store::Stored,
     wire::snapshot::Items,
 };
 

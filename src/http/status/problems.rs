@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use edge_mirror_protocol::{self as protocol, UnservedMeeting};
+use edge_mirror_store::LOW_DISK_BYTES;
 use serde_json::json;
 
 use super::{cleanup_at, meetings::Meeting};
@@ -13,7 +14,6 @@ use crate::{
     limits::Limit,
     listen::Connections,
     machine::Machine,
-    store::LOW_DISK_BYTES,
     tls::Doubtful,
     wire::problem::Problem,
 };

@@ -17,7 +17,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    pub(in crate::store) fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.entries
     }
 

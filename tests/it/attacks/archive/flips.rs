@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, fs::File, os::unix::fs::FileExt, path::Path};
 
-use edge_mirror::store::verify::check_zip;
 use edge_mirror_protocol::package::Verify;
+use edge_mirror_store::verify::check_zip;
 use serde_json::json;
 
 use super::{

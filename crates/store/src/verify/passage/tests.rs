@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use zip::{ZipWriter, write::SimpleFileOptions};
 
 use super::*;
-use crate::store::verify::{
+use crate::verify::{
     check_zip, check_zip_seen,
     tests::{CONTENT, Descriptor, Packing, Part, SIGNED, archive, file_of, part, random_content},
 };

@@ -1,0 +1,63 @@
+//! Packages, and files in the state that a test wants, for tests of this crate
+//! and of others.
+
+use std::{
+    fs::File,
+    io::Write,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use edge_mirror_protocol::package::{Route, Source, Validators, Verify};
+
+use super::{Opened, Provenance, Store, Stored};
+
+/// A ZIP with one stored entry of `content`.
+pub fn zip_of(content: &[u8]) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    zip.start_file("a.txt", zip::write::SimpleFileOptions::default()).unwrap();
+    zip.write_all(content).unwrap();
+    zip.finish().unwrap().into_inner()
+}
+
+/// A folder on a disk, which the one for temporary files need not be.
+pub fn on_disk() -> tempfile::TempDir {
+    let program = std::env::current_exe().unwrap();
+    tempfile::tempdir_in(program.parent().unwrap()).unwrap()
+}
+
+/// Takes a file out of memory. False where that can't be done: some
+/// filesystems are memory.
+pub fn chill(file: &File) -> bool {
+    file.sync_all().unwrap();
+    rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    !is_warm(file)
+}
+
+/// Does something to a package's file until the kernel's clock has ticked in
+/// between.
+pub fn touch(opened: &Opened, act: impl Fn()) {
+    let began = Instant::now();
+    act();
+    while opened.is_untouched() {
+        assert!(began.elapsed() < Duration::from_secs(9), "nothing shows");
+        act();
+    }
+}
+
+/// Whether the beginning of a file is in memory.
+pub fn is_warm(file: &File) -> bool {
+    let opened = Opened::mapped(file.try_clone().unwrap());
+    opened.is_resident(&opened.stretch_at(0))
+}
+
+pub fn provenance() -> Provenance {
+    let source = Source { route: Route::Direct, origin: None, validators: Validators::default() };
+    Provenance { title: "T".into(), source, modified_s: None }
+}
+
+pub fn put(store: &Store, name: &str, bytes: &[u8]) -> Arc<Stored> {
+    let mut pending = store.begin(&name.parse().unwrap(), None, u64::MAX).unwrap();
+    pending.write(bytes).unwrap();
+    pending.commit(Verify::Full, None, provenance(), || true).unwrap()
+}
