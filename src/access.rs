@@ -27,9 +27,9 @@ use std::{
 
 use axum::http::{HeaderMap, header, request::Parts};
 use edge_mirror_base::tasks;
+use edge_mirror_settings::Security;
 use tokio::sync::Notify;
 
-use crate::config::Security;
 pub use caller::Caller;
 pub use guard::{Denied, guard, refuse_foreign};
 pub use login::router;

@@ -12,8 +12,9 @@ use std::{ffi::OsString, net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
+use edge_mirror_settings::Subnet;
 
-use crate::{config::Subnet, terminal::Language};
+use crate::terminal::Language;
 pub use operate::{
     At, Authority, ConfigArgs, ConfigCommand, ConfigOf, GetArgs, ListArgs, Login, Operate,
     PublishArgs, StatusArgs, SyncArgs, VerifyArgs,

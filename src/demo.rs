@@ -13,11 +13,11 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use edge_mirror_base::{atomic, log::Journal, tasks::Interrupt};
+use edge_mirror_settings::Settings;
 use reqwest::Response;
 use serde_json::{Value, json};
 
 use crate::{
-    config::Settings,
     listen::Listener,
     master::{Master, MasterOptions},
     node::{Node, NodeOptions},

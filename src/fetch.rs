@@ -28,6 +28,7 @@ use edge_mirror_protocol::{
     Cause, Fault,
     package::{PackageId, Route, Sha256},
 };
+use edge_mirror_settings::{Config, Settings};
 use edge_mirror_store::{Package, StoreError, Stored, growing::Growing};
 use thiserror::Error;
 use tokio::{sync::Semaphore, time::Instant};
@@ -36,7 +37,6 @@ use tracing::warn;
 
 use crate::{
     board::{Board, PullEnd},
-    config::{Config, Settings},
     limits::Limit,
     listen::of_one_machine,
     upstream::{Connector, UpstreamError},

@@ -22,12 +22,12 @@ use axum::{
     routing::{delete, get, post},
 };
 use edge_mirror_base::log::Journal;
+use edge_mirror_settings::Settings;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     access::{self, Access},
     board::Board,
-    config::Settings,
     delivery::Traffic,
     fetch::Fetch,
     listen::Answers,

@@ -22,11 +22,11 @@ use std::{
 
 use anyhow::Result;
 use edge_mirror_base::atomic::{self, Owner};
+use edge_mirror_settings::ConfigError;
 use thiserror::Error;
 
 use crate::{
     cli::{InstallArgs, TokenArgs},
-    config::ConfigError,
     listen::{self, Listener},
     token,
 };

@@ -59,5 +59,3 @@ pub mod machine;
 pub mod telemetry;
 /// TLS: the certificate that is shown, and whom a client trusts.
 pub mod tls;
-/// Settings: schema, defaults, merging, validation, saving, watching.
-pub mod config;

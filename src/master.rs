@@ -53,6 +53,7 @@ use edge_mirror_base::{
     pulse::Pulse,
     tasks::{self, Tasks},
 };
+use edge_mirror_settings::{Security, authority};
 use edge_mirror_store::{Store, StoreError};
 use thiserror::Error;
 use tokio::time::Instant;
@@ -61,7 +62,6 @@ use tracing::{info, warn};
 
 use crate::{
     access::{Access, Vault},
-    config::{Security, authority},
     listen::{self, Answers, BindError, Connections, Listener},
 };
 use meetings::Book;

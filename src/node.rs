@@ -33,6 +33,7 @@ use edge_mirror_base::{
     pulse::Pulse,
     tasks::{self, Tasks},
 };
+use edge_mirror_settings::{Settings, watch};
 use edge_mirror_store::StoreError;
 use thiserror::Error;
 use tokio::time::Instant;
@@ -42,7 +43,6 @@ use tracing::{info, warn};
 use crate::{
     access::{Access, Vault},
     board::Board,
-    config::{Settings, watch},
     delivery::Traffic,
     fetch::Fetch,
     http::{self, Face, Listening},

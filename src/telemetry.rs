@@ -18,6 +18,7 @@ use edge_mirror_base::log::{
     AUDIT, Journal, Rotating, SECRET,
     line::{self, Said},
 };
+use edge_mirror_settings::{Config, Logging, Settings};
 use tracing::{Event, Subscriber, error, warn};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
@@ -31,8 +32,6 @@ use tracing_subscriber::{
     reload,
     util::SubscriberInitExt,
 };
-
-use crate::config::{Config, Logging, Settings};
 
 /// Lines waiting to be written, at most; those beyond are dropped and counted.
 /// Both queues take their room, 32 bytes for each, when they are made.

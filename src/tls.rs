@@ -15,6 +15,7 @@ mod verifier;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use edge_mirror_settings::Config;
 use reqwest::ClientBuilder;
 use rustls::{
     ClientConfig, ServerConfig,
@@ -22,7 +23,6 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
 };
 
-use crate::config::Config;
 pub use doubt::{Doubtful, doubtful};
 pub use explain::explain;
 pub use fault::FileError;

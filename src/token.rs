@@ -4,11 +4,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Result, bail};
+use edge_mirror_settings::{ConfigError, Settings};
 
 use crate::{
     access::{Made, Vault},
     cli::TokenArgs,
-    config::{ConfigError, Settings},
     master,
     node::address,
 };

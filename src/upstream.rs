@@ -15,14 +15,12 @@ use edge_mirror_protocol::{
     Unreadable, Unregistration,
     package::{PackageId, Sha256, Validators, sha256_of_field},
 };
+use edge_mirror_settings::{Config, Secret};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header, redirect};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::{
-    config::{Config, Secret},
-    tls::{self, TrustFiles},
-};
+use crate::tls::{self, TrustFiles};
 pub use place::Place;
 
 /// The main server closes connections that were idle for 5 s; one that is

@@ -5,7 +5,6 @@ use std::{collections::HashMap, fs, path::PathBuf, sync::Arc};
 use anyhow::Result;
 use edge_mirror::{
     board::Board,
-    config::Settings,
     delivery::Traffic,
     fetch::Fetch,
     http::{For, snapshot},
@@ -14,6 +13,7 @@ use edge_mirror::{
 };
 use edge_mirror_base::tasks::Tasks;
 use edge_mirror_protocol as protocol;
+use edge_mirror_settings::Settings;
 use edge_mirror_store::Store;
 use serde_json::{Value, json};
 use tokio::time::Instant;

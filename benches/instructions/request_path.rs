@@ -24,13 +24,13 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use edge_mirror::{
     access::{Access, Vault},
     board::Board,
-    config::Settings,
     fetch::Fetch,
     http::{Face, Listening},
     listen::Listener,
 };
 use edge_mirror_base::{log::Journal, tasks::Tasks};
 use edge_mirror_protocol::package::{Route, Source, Validators, Verify};
+use edge_mirror_settings::Settings;
 use edge_mirror_store::{Provenance, Store};
 use serde_json::json;
 use socket2::{Domain, Socket, Type};

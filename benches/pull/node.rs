@@ -14,11 +14,11 @@ use std::{
 use anyhow::Result;
 use edge_mirror::{
     board::Board,
-    config::Settings,
     fetch::{Catalogue, Fetch, Offer, Phase, Reason},
 };
 use edge_mirror_base::tasks::Tasks;
 use edge_mirror_protocol::package::PackageId;
+use edge_mirror_settings::Settings;
 use edge_mirror_store::Store;
 use serde_json::json;
 use tokio::runtime::Runtime;

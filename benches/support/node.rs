@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use edge_mirror::config::merge::merge;
+use edge_mirror_settings::merge::merge;
 use serde_json::{Value, json};
 
 use super::{Places, Server, Stage, http, report, server::free_port};

@@ -3,11 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use axum::http::{HeaderMap, Version, header, request::Parts};
+use edge_mirror_settings::Subnet;
 
-use crate::{
-    config::Subnet,
-    listen::{Line, Peer},
-};
+use crate::listen::{Line, Peer};
 
 /// What proxies add, besides all that begins with `x-forwarded`; a request that
 /// bears one did not come straight here.

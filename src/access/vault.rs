@@ -88,7 +88,7 @@ type Stamp = (u64, i64, i64, u64, i64, i64);
 impl Vault {
     /// The file beside a configuration file.
     pub fn path_beside(config: &Path) -> PathBuf {
-        crate::config::access_path(config)
+        edge_mirror_settings::access_path(config)
     }
 
     /// Opens the file, or makes it, with a code that logs in once, which is

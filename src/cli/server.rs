@@ -2,10 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
+use edge_mirror_settings::scheme;
 use url::Url;
 
 use super::units::told;
-use crate::config::scheme;
 
 /// A node or a main server.
 #[derive(Clone, Debug, PartialEq, Eq)]

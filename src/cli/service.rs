@@ -3,9 +3,9 @@
 use std::{path::PathBuf, str::FromStr};
 
 use clap::Args;
+use edge_mirror_settings::{authority, schema};
 
 use super::units::{self, told};
-use crate::config::{authority, schema};
 
 #[derive(Clone, Debug, Args)]
 #[command(after_help = INSTALL_EXAMPLES)]

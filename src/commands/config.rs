@@ -7,12 +7,12 @@ mod source;
 use std::io;
 
 use anyhow::Result;
+use edge_mirror_settings::{Problem, check, schema};
 use serde_json::{Map, Value, json};
 
 use super::NotRight;
 use crate::{
     cli::ConfigCommand,
-    config::{Problem, check, schema},
     terminal::{self, Language, words},
 };
 use source::Source;

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use edge_mirror_settings::{Config, Settings};
 
 use crate::{
     cli::{At, Authority, Server},
-    config::{Config, Settings},
     tls::{Trust, certificates},
 };
 

@@ -8,6 +8,7 @@ mod report;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use edge_mirror_settings::Settings;
 use edge_mirror_store::StoreError;
 
 use super::{
@@ -17,7 +18,6 @@ use super::{
 };
 use crate::{
     cli::{Server, VerifyArgs},
-    config::Settings,
     terminal::{self, Language, live::Transfer},
     tls::Trust,
 };

@@ -289,16 +289,14 @@ impl HttpBody for Download {
 mod tests {
     use std::{fs::File, io::Write, os::unix::fs::FileExt, task::Waker};
 
+    use edge_mirror_settings::Serve;
     use edge_mirror_store::{
         Store,
         testing::{chill, on_disk, put, touch, zip_of},
     };
 
     use super::*;
-    use crate::{
-        config::Serve,
-        delivery::{Ended, Traffic, ending::HELD_BACK_FROM_BYTES},
-    };
+    use crate::delivery::{Ended, Traffic, ending::HELD_BACK_FROM_BYTES};
 
     const SIZE: u64 = (3 << 20) + 5;
 

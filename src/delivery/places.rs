@@ -18,10 +18,10 @@ use std::{
 };
 
 use edge_mirror_base::metrics::{Counter, Label, Page, Tally, labels};
+use edge_mirror_settings::Serve;
 use tokio::{sync::oneshot, time::timeout};
 
 use super::Traffic;
-use crate::config::Serve;
 
 /// Less than clients wait for an answer's first byte, and enough for a small
 /// package or two to be sent.

@@ -8,6 +8,7 @@ use edge_mirror_protocol::{
     default_title,
     package::{PackageId, Route, Sha256, Source, Validators, Verify},
 };
+use edge_mirror_settings::Config;
 use edge_mirror_store::{Provenance, StoreError, Stored, growing::Grower};
 use reqwest::{Response, StatusCode, header};
 use tokio::time::Instant;
@@ -22,7 +23,6 @@ use super::{
 };
 use crate::{
     board::Checked,
-    config::Config,
     upstream::{Announced, Place, root_cause},
 };
 
@@ -520,13 +520,13 @@ mod tests {
 
     use axum::{Json, Router, routing::get};
     use edge_mirror_base::tasks::Tasks;
+    use edge_mirror_settings::Settings;
     use edge_mirror_store::{Store, testing::zip_of};
     use serde_json::json;
 
     use super::super::Fetch;
     use crate::{
         board::Board,
-        config::Settings,
         fetch::{Phase, Reason},
         listen::Listener,
     };

@@ -5,14 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use edge_mirror_protocol::package::Validators;
+use edge_mirror_settings::Config;
 use edge_mirror_store::{Pending, Store, Stored, growing::Grower};
 use reqwest::{Response, StatusCode, header};
 
 use super::{Flight, PullError, Reason};
-use crate::{
-    config::Config,
-    upstream::{Announced, Place, Upstream, UpstreamError},
-};
+use crate::upstream::{Announced, Place, Upstream, UpstreamError};
 
 /// A package under way, and what an attempt that broke off leaves of it for
 /// the next one: kept when the rest can be asked for, or somebody follows.

@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::{atomic, log::AUDIT, tasks};
+use edge_mirror_settings::{Config, Problem, Settings, lenient, meaning};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tracing::info;
@@ -18,7 +19,6 @@ use super::{Listening, error::ApiError};
 use crate::{
     access::Caller,
     board::Board,
-    config::{Config, Problem, Settings, lenient, meaning},
     listen::Listener,
     tls,
     wire::{self, body},

@@ -10,12 +10,12 @@ use axum::{
 };
 use edge_mirror_base::metrics::Label;
 use edge_mirror_protocol::package::PackageId;
+use edge_mirror_settings::{Problem, check::list, file::PatchError};
 use edge_mirror_store::StoreError;
 use serde::Serialize;
 use tracing::{debug, error, warn};
 
 use crate::{
-    config::{Problem, check::list, file::PatchError},
     delivery::Limit,
     fetch::PullError,
     wire::{

@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::log::{Journal, Level};
+use edge_mirror_settings::Config;
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -20,7 +21,6 @@ use super::{
 use crate::{
     access::{More, Sources},
     board::Board,
-    config::Config,
     wire::{feed, snapshot::Snapshot},
 };
 

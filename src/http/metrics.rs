@@ -6,11 +6,11 @@ use edge_mirror_base::{
     metrics::{self, Page},
     tasks,
 };
+use edge_mirror_settings::Settings;
 
 use super::Face;
 use crate::{
     board::Board,
-    config::Settings,
     limits,
     wire::{
         self,

@@ -4,6 +4,7 @@ use std::{net::Ipv4Addr, path::Path, sync::Arc};
 
 use axum::http::Method;
 use edge_mirror_base::{log::Journal, tasks::Tasks};
+use edge_mirror_settings::{Security, Settings, meaning, openapi as settings};
 use edge_mirror_store::Store;
 use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
@@ -16,7 +17,6 @@ use crate::{
         openapi::{self as access, guarded},
     },
     board::Board,
-    config::{Security, Settings, meaning, openapi as settings},
     fetch::Fetch,
     wire::{
         Detail, Done,

@@ -13,12 +13,12 @@ use axum::{
 };
 use edge_mirror_base::clock::now_s;
 use edge_mirror_protocol::package::PackageId;
+use edge_mirror_settings::{Config, Settings};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::{
     board::{Board, Presence, Sync},
-    config::{Config, Settings},
     delivery::Traffic,
     fetch::{Fetch, Progress},
     machine::Machine,

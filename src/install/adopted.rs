@@ -9,11 +9,11 @@ use std::{
 
 use edge_mirror_base::atomic::{self, Owner};
 use edge_mirror_protocol::package::PackageId;
+use edge_mirror_settings::{FileDocument, Problem, Settings, schema};
 use edge_mirror_store::layout::Layout;
 use serde_json::{Map, Value};
 
 use super::InstallError;
-use crate::config::{FileDocument, Problem, Settings, schema};
 
 #[derive(Debug)]
 pub(super) struct Adopted {

@@ -4,6 +4,7 @@
 use std::{fs, path::Path};
 
 use edge_mirror_base::atomic::{self, Owner};
+use edge_mirror_settings::{Settings, merge::merge, schema};
 use serde_json::{Map, Value};
 
 use super::{
@@ -13,10 +14,7 @@ use super::{
     is_low,
     places::{LOW_PORT, Places, Role},
 };
-use crate::{
-    cli::{InstallArgs, MainServer},
-    config::{Settings, merge::merge, schema},
-};
+use crate::cli::{InstallArgs, MainServer};
 
 const MASTER_PORT: u16 = 8000;
 const PORT_OF_OPTIONS: &str = "MASTER_PORT=";

@@ -3,16 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use edge_mirror_base::atomic;
+use edge_mirror_settings::{Settings, access_path, schema};
 
 use super::{
     InstallError,
     places::{Places, Role},
     system::{System, USER},
 };
-use crate::{
-    cli::UninstallArgs,
-    config::{Settings, access_path, schema},
-};
+use crate::cli::UninstallArgs;
 
 /// Removes the service; configuration, packages and logs only with `--purge`.
 /// Says what is left.

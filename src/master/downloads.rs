@@ -11,6 +11,7 @@ use axum::{
 };
 use edge_mirror_base::tasks;
 use edge_mirror_protocol::package::PackageId;
+use edge_mirror_settings::scheme;
 use serde::Serialize;
 
 use super::{
@@ -23,7 +24,6 @@ use super::{
     server::Server,
 };
 use crate::{
-    config::scheme,
     delivery,
     listen::Line,
     wire::{self, PathId},

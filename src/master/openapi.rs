@@ -4,6 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use axum::http::Method;
 use edge_mirror_protocol::{Heartbeat, Registration, Unregistration, package::PackageId};
+use edge_mirror_settings::Security;
 use schemars::JsonSchema;
 use serde_json::json;
 
@@ -12,7 +13,6 @@ use super::{
 };
 use crate::{
     access::openapi::{self as access, guarded},
-    config::Security,
     wire::{
         Done,
         openapi::{self, History, Operation, bytes, call, json, package, shared, stream, text},

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use edge_mirror_base::tasks;
+use edge_mirror_settings::scheme;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -15,7 +16,7 @@ use super::{
     registry::{Reach, Registry},
     server::{Outside, Server},
 };
-use crate::{config::scheme, wire::feed};
+use crate::wire::feed;
 
 /// How often it is looked whether a probe is due and a node fell silent.
 const PROBE_TICK: Duration = Duration::from_secs(1);

@@ -6,14 +6,11 @@ use std::{
 };
 
 use edge_mirror_base::tasks;
+use edge_mirror_settings::{Config, authority, literal, scheme};
 use ipnet::IpNet;
 use tokio::net::lookup_host;
 
-use crate::{
-    board::Doubt,
-    config::{Config, authority, literal, scheme},
-    listen, machine,
-};
+use crate::{board::Doubt, listen, machine};
 
 /// `host:port` under which clients reach this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,7 +163,7 @@ mod tests {
     fn config(document: serde_json::Value) -> Config {
         let mut whole = document.as_object().cloned().unwrap();
         whole.insert("nodeId".into(), "n".into());
-        crate::config::check::typed(&whole, std::path::Path::new("/")).unwrap()
+        edge_mirror_settings::check::typed(&whole, std::path::Path::new("/")).unwrap()
     }
 
     async fn told(document: serde_json::Value, host: IpAddr) -> String {
@@ -177,7 +174,10 @@ mod tests {
     async fn the_public_address_counts_only_when_it_is_switched_on() {
         let here = |public: serde_json::Value| {
             let mut all = json!({"mainServerIp": "127.0.0.1", "usePublicAddress": true});
-            crate::config::merge::merge(all.as_object_mut().unwrap(), public.as_object().unwrap());
+            edge_mirror_settings::merge::merge(
+                all.as_object_mut().unwrap(),
+                public.as_object().unwrap(),
+            );
             all
         };
         let named = json!({"publicIp": "files.example", "publicPort": 80});

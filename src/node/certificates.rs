@@ -10,6 +10,7 @@ use std::{
 };
 
 use edge_mirror_base::tasks;
+use edge_mirror_settings::{Config, Settings};
 use notify::{Event, RecursiveMode, Watcher};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
@@ -17,7 +18,6 @@ use tracing::{error, info, warn};
 
 use crate::{
     board::{Board, Unused},
-    config::{Config, Settings},
     tls::{self, FileError, Shown, TrustFiles},
     upstream::Connector,
 };

@@ -12,6 +12,7 @@ use std::{
 
 use edge_mirror_base::tasks;
 use edge_mirror_protocol::package::PackageId;
+use edge_mirror_settings::{Cleanup, Config, Settings};
 use edge_mirror_store::{Store, evict};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,6 @@ use tracing::{info, warn};
 
 use crate::{
     board::{Active, Board, Evicted},
-    config::{Cleanup, Config, Settings},
     fetch::eviction_candidate,
 };
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::{config::Settings, delivery::Traffic, fetch::Fetch, listen::Connections};
+use edge_mirror_settings::Settings;
+
+use crate::{delivery::Traffic, fetch::Fetch, listen::Connections};
 
 /// Runs until cancelled by being dropped.
 pub(super) async fn run(

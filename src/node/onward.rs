@@ -7,12 +7,12 @@ use std::{
 };
 
 use edge_mirror_base::tasks::Tasks;
+use edge_mirror_settings::Settings;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::{
     board::Board,
-    config::Settings,
     listen::{Answers, BindError, Listener, Onward, redirect},
 };
 

@@ -8,12 +8,12 @@
 use std::{sync::Arc, time::Duration};
 
 use edge_mirror_protocol::{MeetingStatus, OfferedPackage};
+use edge_mirror_settings::Config;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::{
     board::Active,
-    config::Config,
     upstream::{Seen, StatusAnswer, Upstream, UpstreamError},
 };
 

@@ -4,12 +4,13 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use edge_mirror_base::tasks;
 use edge_mirror_protocol::package::PackageId;
+use edge_mirror_settings::Settings;
 use edge_mirror_store::{Found, Store, StoreError};
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::{board::Board, config::Settings, fetch::Fetch};
+use crate::{board::Board, fetch::Fetch};
 
 /// A folder that can't be used may be mended.
 const TRY_AGAIN: Duration = Duration::from_secs(5);

@@ -14,6 +14,7 @@ use std::{sync::Arc, time::Duration};
 
 use edge_mirror_base::clock::now_s;
 use edge_mirror_protocol::package::PackageId;
+use edge_mirror_settings::Settings;
 use edge_mirror_store::Store;
 use futures_util::{
     FutureExt, StreamExt,
@@ -32,7 +33,6 @@ use super::{
 };
 use crate::{
     board::{self, Answered, Board},
-    config::Settings,
     fetch::{Fetch, Outcome, PullError, Reason},
     limits::Limit,
     upstream::{Connector, UpstreamError},

@@ -2,10 +2,9 @@
 
 use std::{fmt, io, path::PathBuf};
 
+use edge_mirror_settings::Problem;
 use rustls::pki_types::pem;
 use thiserror::Error;
-
-use crate::config::Problem;
 
 /// A file of certificates or keys that can't be used: the setting that names
 /// it, and what to do.

@@ -6,13 +6,13 @@ use std::{
     sync::Arc,
 };
 
+use edge_mirror_settings::{Config, Problem};
 use rustls::{ClientConfig, pki_types::CertificateDer, sign::SingleCertAndKey};
 
 use super::{
     FileError, certificates, pem, provider, to_show,
     verifier::{Known, Verifier},
 };
-use crate::config::{Config, Problem};
 
 /// Whom a client trusts.
 #[derive(Debug)]

@@ -21,12 +21,10 @@ const FLOORS: &[&[&str]] = &[
     &["cli", "listen", "machine", "requests", "telemetry"],
     &["limits"],
     &["terminal", "tls"],
-    &["config"],
 ];
 
 /// What the main server shares with the node, and nothing else.
-const MASTERS: &[&str] =
-    &["access", "delivery", "wire", "listen", "config", "tls", "requests", "limits"];
+const MASTERS: &[&str] = &["access", "delivery", "wire", "listen", "tls", "requests", "limits"];
 
 fn sources() -> Vec<(PathBuf, String)> {
     fn walk(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
@@ -139,7 +137,7 @@ fn product_code_has_no_gaps_and_no_panicking_shortcuts() {
 fn the_committed_configuration_is_the_defaults_without_an_id() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("node_config.json");
     let committed: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-    let mut defaults = edge_mirror::config::schema::defaults();
+    let mut defaults = edge_mirror_settings::schema::defaults();
     defaults.shift_remove("nodeId");
     assert_eq!(committed, serde_json::Value::Object(defaults));
 }

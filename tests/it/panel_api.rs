@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use edge_mirror::config::schema::SETTINGS;
+use edge_mirror_settings::schema::SETTINGS;
 use reqwest::{Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 

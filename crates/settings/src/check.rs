@@ -9,7 +9,7 @@ use super::{Config, merge::merge, schema};
 
 /// One thing that is wrong with a document: the key, the value, the mend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "SettingProblem"))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema), schemars(rename = "SettingProblem"))]
 pub struct Problem {
     pub key: String,
     /// The offending value as JSON, shortened; none where the key is the problem.

@@ -174,7 +174,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::config::Settings;
+    use crate::Settings;
 
     fn read(variables: &[(&str, &str)]) -> Result<Environment, Vec<Problem>> {
         Environment::read(variables.iter().map(|(name, value)| (name.into(), value.into())))

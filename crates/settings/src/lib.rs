@@ -5,6 +5,14 @@
 //! wrote; `Settings` owns the file and tells everyone of changes; `watch`
 //! notices edits made by hand.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make the mess that the code has to live with"
+    )
+)]
+
 pub mod check;
 mod environment;
 pub mod file;
@@ -276,5 +284,5 @@ mod tests {
     }
 }
 
-#[cfg(test)]
+#[cfg(feature = "openapi")]
 pub mod openapi;

@@ -15,21 +15,21 @@ use table::{GROUPS, MEANINGS, Meaning, Words};
 /// `GET /api/config/schema`: everything that a page has to know to show and
 /// edit the settings.
 #[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Settings"))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema), schemars(rename = "Settings"))]
 pub struct Described {
     groups: Vec<Group>,
     settings: Vec<Entry>,
 }
 
 #[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "SettingGroup"))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema), schemars(rename = "SettingGroup"))]
 struct Group {
     name: &'static str,
     title: Words,
 }
 
 #[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Setting"))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema), schemars(rename = "Setting"))]
 struct Entry {
     /// Dotted where the setting is in a section.
     key: &'static str,
@@ -54,7 +54,7 @@ struct Entry {
 
 /// What a value may be, in Chinese and in English.
 #[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct Allowed {
     zh: String,
     en: String,
@@ -111,7 +111,7 @@ fn entry(setting: &Setting, meaning: &Meaning, variable: Option<&str>) -> Entry 
 }
 
 /// For the API's description.
-#[cfg(test)]
+#[cfg(feature = "openapi")]
 pub fn text_of(key: &str) -> Option<Words> {
     MEANINGS.iter().find(|meaning| meaning.key == key).map(|meaning| meaning.text)
 }

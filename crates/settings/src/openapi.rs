@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     meaning::text_of,
-    schema::{self, Default, HIDDEN, Kind, MAX_NETWORKS, SETTINGS, Setting},
+    schema::{Default, HIDDEN, Kind, MAX_NETWORKS, SETTINGS, Setting},
 };
 
 /// All settings, as `GET /api/config` shows them.
@@ -114,5 +114,5 @@ fn what_the_defaults_say_is_in_the_schema() {
         let known = default.cloned().unwrap_or_default();
         assert_eq!(known, setting.default.value(), "{}", setting.key);
     }
-    assert!(schema::is_section("storage"));
+    assert!(super::schema::is_section("storage"));
 }

@@ -1,8 +1,7 @@
 //! `KEY=VALUE` as a change of the configuration.
 
+use edge_mirror_settings::schema::{self, Kind};
 use serde_json::{Map, Value};
-
-use crate::config::schema::{self, Kind};
 
 /// Whether the values are right is for `config` to say.
 pub(super) fn of(changes: &[(String, String)]) -> Map<String, Value> {

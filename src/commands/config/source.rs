@@ -7,6 +7,9 @@ use std::{
 
 use anyhow::{Result, bail};
 use edge_mirror_base::tasks;
+use edge_mirror_settings::{
+    Config, ConfigError, Environment, FileDocument, Problem, Settings, check,
+};
 use reqwest::Method;
 use serde_json::{Map, Value};
 
@@ -16,7 +19,6 @@ use crate::{
         client::{self, Api, CallError},
         place,
     },
-    config::{Config, ConfigError, Environment, FileDocument, Problem, Settings, check},
     tls,
 };
 

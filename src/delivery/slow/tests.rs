@@ -10,6 +10,7 @@ use std::{
 
 use axum::{Router, body::Body, http::Response};
 use edge_mirror_base::tasks::Tasks;
+use edge_mirror_settings::Serve;
 use edge_mirror_store::Opened;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -18,10 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Ended, Traffic, UnderWay, body::Download};
-use crate::{
-    config::Serve,
-    listen::{Answers, Lending, Line, Listener},
-};
+use crate::listen::{Answers, Lending, Line, Listener};
 
 const SIZE: usize = (24 << 20) + 5;
 const ASK: &[u8] = b"GET / HTTP/1.1\r\nhost: here\r\n\r\n";

@@ -4,13 +4,13 @@
 use std::path::Path;
 
 use edge_mirror_protocol::{self as protocol, UnservedMeeting};
+use edge_mirror_settings::Config;
 use edge_mirror_store::LOW_DISK_BYTES;
 use serde_json::json;
 
 use super::{cleanup_at, meetings::Meeting};
 use crate::{
     board::{Doubt, Presence, Sync, Unused},
-    config::Config,
     limits::Limit,
     listen::Connections,
     machine::Machine,
@@ -206,7 +206,7 @@ mod tests {
         let document = json!({"nodeId": "n", "storage": {"maxSize": 10 << 20}});
         let folder = Path::new("/");
         let mut config =
-            crate::config::check::typed(document.as_object().unwrap(), folder).unwrap();
+            edge_mirror_settings::check::typed(document.as_object().unwrap(), folder).unwrap();
         let (mut presence, mut sync) = (Presence::default(), Sync::default());
         let mut machine = Machine { disk_total: 1 << 40, disk_free: 1 << 39, ..Machine::default() };
         change(&mut config, &mut presence, &mut sync, &mut machine);

@@ -243,7 +243,7 @@ fn a_missing_configuration_is_written_with_defaults_and_an_id_that_stays() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("node_config.json");
     // Not as a process: by default it would call 192.168.110.10.
-    let first = edge_mirror::config::Settings::load_or_create(&path).unwrap().current();
+    let first = edge_mirror_settings::Settings::load_or_create(&path).unwrap().current();
     let written = std::fs::read(&path).unwrap();
     let document: Value = serde_json::from_slice(&written).unwrap();
     assert_eq!(document["mainServerIp"], "192.168.110.10");
@@ -251,7 +251,7 @@ fn a_missing_configuration_is_written_with_defaults_and_an_id_that_stays() {
     let id = document["nodeId"].as_str().unwrap();
     let digits = id.strip_prefix("node-").unwrap();
     assert!(digits.len() == 8 && digits.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
-    let again = edge_mirror::config::Settings::load_or_create(&path).unwrap().current();
+    let again = edge_mirror_settings::Settings::load_or_create(&path).unwrap().current();
     assert_eq!((first.node_id.as_str(), again.node_id.as_str()), (id, id));
     assert_eq!(std::fs::read(&path).unwrap(), written);
 }

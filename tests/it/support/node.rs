@@ -8,11 +8,11 @@ use std::{
 
 use edge_mirror::{
     access::Vault,
-    config::Settings,
     node::{Node, NodeOptions},
 };
 use edge_mirror_base::log::Journal;
 use edge_mirror_protocol::package::percent_encoded;
+use edge_mirror_settings::Settings;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
@@ -150,7 +150,7 @@ impl Drop for TestNode {
 impl Builder {
     pub fn with(mut self, patch: Value) -> Self {
         let base = self.config.as_object_mut().unwrap();
-        edge_mirror::config::merge::merge(base, patch.as_object().unwrap());
+        edge_mirror_settings::merge::merge(base, patch.as_object().unwrap());
         self
     }
 

@@ -165,7 +165,7 @@ impl NodeFolder {
     pub fn with(self, patch: Value) -> Self {
         let mut config = self.config();
         let base = config.as_object_mut().unwrap();
-        edge_mirror::config::merge::merge(base, patch.as_object().unwrap());
+        edge_mirror_settings::merge::merge(base, patch.as_object().unwrap());
         self.write(&config);
         self
     }

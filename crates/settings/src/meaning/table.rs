@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// The same in Chinese and in English.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Words {
     pub zh: &'static str,
     pub en: &'static str,
