@@ -15,6 +15,11 @@ use std::{
 };
 
 use edge_mirror_base::{clock::now_s, live::Live};
+use edge_mirror_http::{
+    listen::Connections,
+    tls,
+    wire::{feed::History, health::Health},
+};
 use edge_mirror_protocol::{
     ActiveMeeting, Fault, UnservedMeeting,
     package::{PackageId, Sha256},
@@ -22,12 +27,7 @@ use edge_mirror_protocol::{
 use edge_mirror_store::Store;
 use tokio::sync::{Notify, watch};
 
-use crate::{
-    listen::Connections,
-    machine::Machine,
-    tls,
-    wire::{feed::History, health::Health},
-};
+use crate::machine::Machine;
 pub use counts::{Answered, Checked, Counts, Evicted, PullEnd};
 
 /// Shared by the workers that write and the pages that read.

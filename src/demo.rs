@@ -13,15 +13,14 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use edge_mirror_base::{atomic, log::Journal, tasks::Interrupt};
+use edge_mirror_http::{listen::Listener, tls};
 use edge_mirror_settings::Settings;
 use reqwest::Response;
 use serde_json::{Value, json};
 
 use crate::{
-    listen::Listener,
     master::{Master, MasterOptions},
     node::{Node, NodeOptions},
-    tls,
 };
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

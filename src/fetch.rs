@@ -24,6 +24,7 @@ use std::{
 };
 
 use edge_mirror_base::{pacer::Pacer, tasks::Tasks};
+use edge_mirror_http::{limits::Limit, listen::of_one_machine};
 use edge_mirror_protocol::{
     Cause, Fault,
     package::{PackageId, Route, Sha256},
@@ -37,8 +38,6 @@ use tracing::warn;
 
 use crate::{
     board::{Board, PullEnd},
-    limits::Limit,
-    listen::of_one_machine,
     upstream::{Connector, UpstreamError},
 };
 pub use flight::{Flight, Phase, Progress};

@@ -22,18 +22,17 @@ use axum::{
     routing::{delete, get, post},
 };
 use edge_mirror_base::log::Journal;
-use edge_mirror_settings::Settings;
-use tokio_util::sync::CancellationToken;
-
-use crate::{
+use edge_mirror_http::{
     access::{self, Access},
-    board::Board,
     delivery::Traffic,
-    fetch::Fetch,
     listen::Answers,
     requests::counted,
     wire::{self, docs, feed::Feed, health, pages},
 };
+use edge_mirror_settings::Settings;
+use tokio_util::sync::CancellationToken;
+
+use crate::{board::Board, fetch::Fetch};
 pub use events::run as follow;
 /// For `benches/flat.rs`, which sees only what is public, and nobody else.
 #[doc(hidden)]

@@ -22,12 +22,12 @@ use std::{
 
 use anyhow::Result;
 use edge_mirror_base::atomic::{self, Owner};
+use edge_mirror_http::listen::{self, Listener};
 use edge_mirror_settings::ConfigError;
 use thiserror::Error;
 
 use crate::{
     cli::{InstallArgs, TokenArgs},
-    listen::{self, Listener},
     token,
 };
 use adopted::Adopted;

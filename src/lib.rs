@@ -36,12 +36,6 @@ pub mod fetch;
 pub mod upstream;
 /// What the workers last reported, for the status page, and the on/off switch.
 pub mod board;
-/// Who may use what is not open to everybody.
-pub mod access;
-/// A stored package as an HTTP answer: validators, ranges, body.
-pub mod delivery;
-/// HTTP details that the node's and the main server's faces share.
-pub mod wire;
 
 /// The command line.
 pub mod cli;
@@ -57,5 +51,3 @@ pub mod limits;
 pub mod machine;
 /// Who writes the log, and where.
 pub mod telemetry;
-/// TLS: the certificate that is shown, and whom a client trusts.
-pub mod tls;

@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 use edge_mirror::{
     bench,
     cli::{self, BenchArgs, Command, MasterArgs, NodeArgs, Operate, Refusal},
-    commands, demo, install, listen, manual,
+    commands, demo, install, manual,
     master::{self, Master, MasterOptions},
     node::{Node, NodeOptions},
     telemetry::Telemetry,
@@ -24,6 +24,7 @@ use edge_mirror_base::{
     systemd::{Hangups, Manager},
     tasks::{self, Interrupt, Tasks},
 };
+use edge_mirror_http::listen;
 use edge_mirror_settings::{Security, Settings};
 use tracing::warn;
 

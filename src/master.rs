@@ -53,6 +53,10 @@ use edge_mirror_base::{
     pulse::Pulse,
     tasks::{self, Tasks},
 };
+use edge_mirror_http::{
+    access::{Access, Vault},
+    listen::{self, Answers, BindError, Connections, Listener},
+};
 use edge_mirror_settings::{Security, authority};
 use edge_mirror_store::{Store, StoreError};
 use thiserror::Error;
@@ -60,10 +64,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{
-    access::{Access, Vault},
-    listen::{self, Answers, BindError, Connections, Listener},
-};
 use meetings::Book;
 use probe::Prober;
 use server::Server;

@@ -33,6 +33,13 @@ use edge_mirror_base::{
     pulse::Pulse,
     tasks::{self, Tasks},
 };
+use edge_mirror_http::{
+    access::{Access, Vault},
+    delivery::Traffic,
+    listen::{Answers, BindError, Listener},
+    tls::{FileError, Shown},
+    wire::feed,
+};
 use edge_mirror_settings::{Settings, watch};
 use edge_mirror_store::StoreError;
 use thiserror::Error;
@@ -41,16 +48,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    access::{Access, Vault},
     board::Board,
-    delivery::Traffic,
     fetch::Fetch,
     http::{self, Face, Listening},
-    listen::{Answers, BindError, Listener},
     machine::Gauge,
-    tls::{FileError, Shown},
     upstream::Connector,
-    wire::feed,
 };
 
 /// How often CPU, memory and disk are read.

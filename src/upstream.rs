@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use edge_mirror_http::tls::{self, TrustFiles};
 use edge_mirror_protocol::{
     self as protocol, Cause, Fault, Heartbeat, MeetingStatus, OfferedPackage, Registration,
     Unreadable, Unregistration,
@@ -20,7 +21,6 @@ use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header, redi
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::tls::{self, TrustFiles};
 pub use place::Place;
 
 /// The main server closes connections that were idle for 5 s; one that is

@@ -5,13 +5,12 @@ use std::{collections::HashMap, fs, path::PathBuf, sync::Arc};
 use anyhow::Result;
 use edge_mirror::{
     board::Board,
-    delivery::Traffic,
     fetch::Fetch,
     http::{For, snapshot},
     node::bench::{Known, plan},
-    wire::snapshot::Snapshot,
 };
 use edge_mirror_base::tasks::Tasks;
+use edge_mirror_http::{delivery::Traffic, wire::snapshot::Snapshot};
 use edge_mirror_protocol as protocol;
 use edge_mirror_settings::Settings;
 use edge_mirror_store::Store;

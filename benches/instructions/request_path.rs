@@ -22,13 +22,15 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use edge_mirror::{
-    access::{Access, Vault},
     board::Board,
     fetch::Fetch,
     http::{Face, Listening},
-    listen::Listener,
 };
 use edge_mirror_base::{log::Journal, tasks::Tasks};
+use edge_mirror_http::{
+    access::{Access, Vault},
+    listen::Listener,
+};
 use edge_mirror_protocol::package::{Route, Source, Validators, Verify};
 use edge_mirror_settings::Settings;
 use edge_mirror_store::{Provenance, Store};

@@ -12,11 +12,9 @@ use axum::{
     http::header,
     response::Response,
 };
-use edge_mirror::{
-    listen::Listener,
-    master::{Master, MasterOptions},
-};
+use edge_mirror::master::{Master, MasterOptions};
 use edge_mirror_base::tasks::Tasks;
+use edge_mirror_http::listen::Listener;
 use reqwest::{Client, RequestBuilder};
 use serde_json::json;
 use tempfile::TempDir;
@@ -49,8 +47,9 @@ impl Ours {
             ..MasterOptions::default()
         };
         let master = Master::start(options).await.expect("it starts");
-        let client =
-            edge_mirror::tls::http(edge_mirror::tls::client()).build().expect("its TLS is given");
+        let client = edge_mirror_http::tls::http(edge_mirror_http::tls::client())
+            .build()
+            .expect("its TLS is given");
         let origin = format!("http://{}", master.address());
         let log = Log::default();
         let proxy = Proxy { log: log.clone(), origin, client: client.clone() };

@@ -16,8 +16,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use edge_mirror::listen::Listener;
 use edge_mirror_base::tasks::Tasks;
+use edge_mirror_http::listen::Listener;
 use futures_util::stream;
 use serde_json::{Value, json};
 

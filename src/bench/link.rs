@@ -3,6 +3,7 @@
 use std::{io, pin::pin, time::Duration};
 
 use bytes::Bytes;
+use edge_mirror_http::tls;
 use http_body_util::{BodyExt, Empty};
 use hyper::{
     Request, Response,
@@ -20,7 +21,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::either::Either;
 
 use super::{failure::Failure, target::Target};
-use crate::{terminal::words, tls};
+use crate::terminal::words;
 
 /// Of each client; all that it holds of the package.
 const BUFFER_BYTES: usize = 16 << 10;

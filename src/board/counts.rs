@@ -5,10 +5,9 @@
 use std::sync::Arc;
 
 use edge_mirror_base::metrics::{Counter, Histogram, Tally, histogram::PULLS, labels};
+use edge_mirror_http::limits::Limit;
 use edge_mirror_protocol::Cause;
 use edge_mirror_store::verify::VerifyError;
-
-use crate::limits::Limit;
 
 #[derive(Debug)]
 pub struct Counts {

@@ -3,13 +3,13 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
+use edge_mirror_http::tls::Trust;
 use url::Url;
 
 use super::{
     server::{self, Server},
     units,
 };
-use crate::tls::Trust;
 
 /// What follows a command's options in its help.
 macro_rules! more {

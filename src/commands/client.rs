@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use edge_mirror_http::tls::{self, FileError, Trust};
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode, redirect};
 use serde_json::Value;
 use thiserror::Error;
@@ -10,7 +11,6 @@ use url::Url;
 use crate::{
     cli::{Login, Server},
     terminal::words,
-    tls::{self, FileError, Trust},
     upstream::root_cause,
 };
 

@@ -3,12 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use edge_mirror_http::tls::{Trust, certificates};
 use edge_mirror_settings::{Config, Settings};
 
-use crate::{
-    cli::{At, Authority, Server},
-    tls::{Trust, certificates},
-};
+use crate::cli::{At, Authority, Server};
 
 /// Where an installed node has its configuration.
 const INSTALLED: &str = "/etc/edge-mirror/node_config.json";

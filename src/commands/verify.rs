@@ -8,6 +8,7 @@ mod report;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use edge_mirror_http::tls::Trust;
 use edge_mirror_settings::Settings;
 use edge_mirror_store::StoreError;
 
@@ -19,7 +20,6 @@ use super::{
 use crate::{
     cli::{Server, VerifyArgs},
     terminal::{self, Language, live::Transfer},
-    tls::Trust,
 };
 use report::Report;
 

@@ -520,6 +520,7 @@ mod tests {
 
     use axum::{Json, Router, routing::get};
     use edge_mirror_base::tasks::Tasks;
+    use edge_mirror_http::listen::Listener;
     use edge_mirror_settings::Settings;
     use edge_mirror_store::{Store, testing::zip_of};
     use serde_json::json;
@@ -528,7 +529,6 @@ mod tests {
     use crate::{
         board::Board,
         fetch::{Phase, Reason},
-        listen::Listener,
     };
 
     /// Lets others go on until it is so.

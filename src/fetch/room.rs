@@ -5,6 +5,7 @@
 
 use std::{collections::VecDeque, sync::PoisonError, time::Duration};
 
+use edge_mirror_http::limits::Limit;
 use edge_mirror_protocol::package::PackageId;
 use edge_mirror_store::{
     Store, StoreError, Stored,
@@ -14,10 +15,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{Inner, request::Task};
-use crate::{
-    board::{Board, Evicted},
-    limits::Limit,
-};
+use crate::board::{Board, Evicted};
 
 /// Within this time, whenever it begins, what is not known to be active has others
 /// evicted for at most half of `storage.maxSize`: whoever invents requests must not

@@ -10,19 +10,19 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::{atomic, log::AUDIT, tasks};
+use edge_mirror_http::{
+    access::Caller,
+    listen::Listener,
+    tls,
+    wire::{self, body},
+};
 use edge_mirror_settings::{Config, Problem, Settings, lenient, meaning};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tracing::info;
 
 use super::{Listening, error::ApiError};
-use crate::{
-    access::Caller,
-    board::Board,
-    listen::Listener,
-    tls,
-    wire::{self, body},
-};
+use crate::board::Board;
 
 /// A megabyte takes less than that on any line that a panel is used over.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);

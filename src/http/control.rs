@@ -4,13 +4,10 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
+use edge_mirror_http::wire::{Done, done};
 use tracing::info;
 
-use crate::{
-    board::Board,
-    fetch::Fetch,
-    wire::{Done, done},
-};
+use crate::{board::Board, fetch::Fetch};
 
 pub(super) async fn start(
     State(board): State<Arc<Board>>,

@@ -7,16 +7,18 @@ use axum::{
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, Method, Response, header},
 };
+use edge_mirror_http::{
+    access::Access,
+    delivery::{self, Traffic},
+    listen::{AtOnce, Line},
+    wire::{self, PathId},
+};
 use edge_mirror_protocol::package::{self, MEDIA_TYPE, PackageId};
 
 use super::{Face, error::ApiError};
 use crate::{
-    access::Access,
     board::Board,
-    delivery::{self, Traffic},
     fetch::{Fetch, Found},
-    listen::{AtOnce, Line},
-    wire::{self, PathId},
 };
 
 /// Packages that are here and open, which is nearly every request of a storm,

@@ -9,20 +9,20 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::metrics::Label;
+use edge_mirror_http::{
+    delivery::Limit,
+    wire::{
+        body::{self, Unread},
+        detail,
+    },
+};
 use edge_mirror_protocol::package::PackageId;
 use edge_mirror_settings::{Problem, check::list, file::PatchError};
 use edge_mirror_store::StoreError;
 use serde::Serialize;
 use tracing::{debug, error, warn};
 
-use crate::{
-    delivery::Limit,
-    fetch::PullError,
-    wire::{
-        body::{self, Unread},
-        detail,
-    },
-};
+use crate::fetch::PullError;
 
 pub(super) enum ApiError {
     /// The service was stopped by an operator.

@@ -10,6 +10,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::log::{Journal, Level};
+use edge_mirror_http::{
+    access::{More, Sources},
+    wire::{feed, snapshot::Snapshot},
+};
 use edge_mirror_settings::Config;
 use serde_json::json;
 use tokio::sync::watch;
@@ -18,11 +22,7 @@ use super::{
     Face,
     status::{self, For},
 };
-use crate::{
-    access::{More, Sources},
-    board::Board,
-    wire::{feed, snapshot::Snapshot},
-};
+use crate::board::Board;
 
 /// Enough for a burst; who needs more reads `/api/logs`.
 const MAX_LINES: usize = 200;

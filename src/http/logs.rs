@@ -6,10 +6,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::log::{Entry, Journal, level_named};
+use edge_mirror_http::wire::Asked;
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
-use crate::wire::Asked;
 
 const DEFAULT_LINES: usize = 200;
 const MAX_LINES: usize = 1000;

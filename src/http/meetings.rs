@@ -10,16 +10,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::tasks;
+use edge_mirror_http::wire::{self, Asked, Done, PathId};
 use edge_mirror_protocol::package::PackageId;
 use edge_mirror_store::reread;
 use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 
 use super::error::ApiError;
-use crate::{
-    board::{Board, Checked, Evicted},
-    wire::{self, Asked, Done, PathId},
-};
+use crate::board::{Board, Checked, Evicted};
 
 /// Only asks for it: how it goes is seen in the status.
 pub(super) async fn sync(

@@ -6,17 +6,17 @@ use edge_mirror_base::{
     metrics::{self, Page},
     tasks,
 };
-use edge_mirror_settings::Settings;
-
-use super::Face;
-use crate::{
-    board::Board,
+use edge_mirror_http::{
     limits,
     wire::{
         self,
         health::{self, Unready},
     },
 };
+use edge_mirror_settings::Settings;
+
+use super::Face;
+use crate::board::Board;
 
 impl Face {
     /// Everything that keeps the node from being ready.

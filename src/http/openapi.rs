@@ -4,6 +4,16 @@ use std::{net::Ipv4Addr, path::Path, sync::Arc};
 
 use axum::http::Method;
 use edge_mirror_base::{log::Journal, tasks::Tasks};
+use edge_mirror_http::{
+    access::{
+        Access, Vault,
+        openapi::{self as access, guarded},
+    },
+    wire::{
+        Detail, Done,
+        openapi::{self, History, Operation, call, json, package, shared, stream, text},
+    },
+};
 use edge_mirror_settings::{Security, Settings, meaning, openapi as settings};
 use edge_mirror_store::Store;
 use schemars::JsonSchema;
@@ -11,18 +21,7 @@ use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{Face, Listening, config, download, error::RefusedChange, logs, meetings, status};
-use crate::{
-    access::{
-        Access, Vault,
-        openapi::{self as access, guarded},
-    },
-    board::Board,
-    fetch::Fetch,
-    wire::{
-        Detail, Done,
-        openapi::{self, History, Operation, call, json, package, shared, stream, text},
-    },
-};
+use crate::{board::Board, fetch::Fetch};
 
 /// What old tools send.
 #[derive(JsonSchema)]

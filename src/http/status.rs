@@ -12,6 +12,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::clock::now_s;
+use edge_mirror_http::{
+    delivery::Traffic,
+    wire::{
+        problem::Problem,
+        snapshot::{Items, Snapshot},
+    },
+};
 use edge_mirror_protocol::package::PackageId;
 use edge_mirror_settings::{Config, Settings};
 use serde::Serialize;
@@ -19,13 +26,8 @@ use serde_json::json;
 
 use crate::{
     board::{Board, Presence, Sync},
-    delivery::Traffic,
     fetch::{Fetch, Progress},
     machine::Machine,
-    wire::{
-        problem::Problem,
-        snapshot::{Items, Snapshot},
-    },
 };
 use meetings::Meetings;
 

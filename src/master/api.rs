@@ -9,15 +9,15 @@ use axum::{
     response::Response,
     routing::{delete, get, post, put},
 };
+use edge_mirror_http::{
+    access::{self, Access},
+    requests::counted,
+    wire::{self, docs, health, pages},
+};
 
 use super::{
     clients, downloads, events, manage, metrics, node_key, nodes, overview, server::Server, status,
     upload,
-};
-use crate::{
-    access::{self, Access},
-    requests::counted,
-    wire::{self, docs, health, pages},
 };
 
 pub fn router(server: Arc<Server>) -> Router {

@@ -10,6 +10,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::tasks;
+use edge_mirror_http::{
+    delivery,
+    listen::Line,
+    wire::{self, PathId},
+};
 use edge_mirror_protocol::package::PackageId;
 use edge_mirror_settings::scheme;
 use serde::Serialize;
@@ -22,11 +27,6 @@ use super::{
     refusal::Refusal,
     registry::Candidate,
     server::Server,
-};
-use crate::{
-    delivery,
-    listen::Line,
-    wire::{self, PathId},
 };
 
 type Shared = State<Arc<Server>>;

@@ -8,9 +8,9 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
+use edge_mirror_http::access::{NoMore, Sources};
 
 use super::{overview, server::Server};
-use crate::access::{NoMore, Sources};
 
 type Shared = State<Arc<Server>>;
 

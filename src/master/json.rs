@@ -7,6 +7,13 @@ use axum::{
     body::HttpBody,
     extract::{FromRequest, Request},
 };
+use edge_mirror_http::{
+    listen::of_one_machine,
+    wire::{
+        MAX_JSON_BYTES,
+        body::{self, Unread},
+    },
+};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -14,13 +21,6 @@ use super::{
     large::{SMALL_BYTES, Turn},
     refusal::Refusal,
     server::Server,
-};
-use crate::{
-    listen::of_one_machine,
-    wire::{
-        MAX_JSON_BYTES,
-        body::{self, Unread},
-    },
 };
 
 /// Nobody needs longer for a megabyte.

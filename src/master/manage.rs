@@ -24,6 +24,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::tasks;
+use edge_mirror_http::wire::{self, Done, PathId, body, done};
 use edge_mirror_protocol::package::{PackageId, Sha256};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -35,7 +36,6 @@ use super::{
     refusal::Refusal,
     server::Server,
 };
-use crate::wire::{self, Done, PathId, body, done};
 
 type Shared = State<Arc<Server>>;
 type Answer = Result<Json<Value>, Refusal>;

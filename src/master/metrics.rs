@@ -8,6 +8,13 @@ use edge_mirror_base::{
     metrics::{self, Counter, Page, Tally, labels},
     tasks,
 };
+use edge_mirror_http::{
+    limits::{self, Limit},
+    wire::{
+        self,
+        health::{self, Unready},
+    },
+};
 use edge_mirror_store::verify::VerifyError;
 
 use super::{
@@ -15,13 +22,6 @@ use super::{
     registry::Reach,
     server::Server,
     status::MAX_WAITING,
-};
-use crate::{
-    limits::{self, Limit},
-    wire::{
-        self,
-        health::{self, Unready},
-    },
 };
 
 /// What handlers and workers have done so far; what can be read off something

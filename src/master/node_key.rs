@@ -12,6 +12,10 @@ use axum::{
     response::Response,
 };
 use edge_mirror_base::tasks;
+use edge_mirror_http::{
+    access::{self, VaultError},
+    wire::{self, Done, Success, body, done},
+};
 use serde::Serialize;
 use tracing::info;
 
@@ -19,10 +23,6 @@ use super::{
     json::{JsonBody, Reader},
     refusal::Refusal,
     server::Server,
-};
-use crate::{
-    access::{self, VaultError},
-    wire::{self, Done, Success, body, done},
 };
 
 const KEY: &str = "x-api-key";

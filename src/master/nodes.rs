@@ -24,10 +24,6 @@ use super::{
     registry::{Beat, Node, Reach},
     server::Server,
 };
-use crate::{
-    listen::of_one_machine,
-    wire::{Done, Success, done},
-};
 
 type Shared = State<Arc<Server>>;
 

@@ -3,6 +3,13 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use axum::http::Method;
+use edge_mirror_http::{
+    access::openapi::{self as access, guarded},
+    wire::{
+        Done,
+        openapi::{self, History, Operation, bytes, call, json, package, shared, stream, text},
+    },
+};
 use edge_mirror_protocol::{Heartbeat, Registration, Unregistration, package::PackageId};
 use edge_mirror_settings::Security;
 use schemars::JsonSchema;
@@ -10,13 +17,6 @@ use serde_json::json;
 
 use super::{
     clients, downloads, json::Malformed, manage, node_key, nodes, overview, server::Server, status,
-};
-use crate::{
-    access::openapi::{self as access, guarded},
-    wire::{
-        Done,
-        openapi::{self, History, Operation, bytes, call, json, package, shared, stream, text},
-    },
 };
 
 #[derive(JsonSchema)]

@@ -4,6 +4,10 @@
 use std::{collections::HashMap, path::Path, sync::Arc};
 
 use axum::extract::State;
+use edge_mirror_http::wire::{
+    problem::Problem,
+    snapshot::{Items, Snapshot},
+};
 use edge_mirror_protocol::package::PackageId;
 use serde::Serialize;
 use serde_json::json;
@@ -14,10 +18,6 @@ use super::{
     nodes,
     server::Server,
     troubles::{self, Seen},
-};
-use crate::wire::{
-    problem::Problem,
-    snapshot::{Items, Snapshot},
 };
 
 pub async fn overview(State(server): State<Arc<Server>>) -> Snapshot {

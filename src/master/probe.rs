@@ -4,11 +4,11 @@
 use std::{error::Error, io, net::SocketAddr, time::Duration};
 
 use axum::http::uri::Authority;
+use edge_mirror_http::{listen::canonical, tls, wire::MAX_JSON_BYTES};
 use reqwest::redirect::Policy;
 use serde_json::Value;
 
 use super::registry::Reach;
-use crate::{listen::canonical, tls, wire::MAX_JSON_BYTES};
 
 /// For one probe in all.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -170,7 +170,8 @@ mod tests {
     #[tokio::test]
     async fn nobody_is_asked_but_who_is_at_the_address() {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let listener = crate::listen::Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let listener =
+            edge_mirror_http::listen::Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let (address, tasks) = (listener.address(), edge_mirror_base::tasks::Tasks::new());
         let elsewhere = axum::response::Redirect::permanent(&format!("https://{closed}/"));
         let router = axum::Router::new().fallback(move || std::future::ready(elsewhere.clone()));

@@ -6,13 +6,13 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use edge_mirror_http::{limits::Limit, wire};
 use edge_mirror_protocol::package::PackageId;
 use edge_mirror_store::{StoreError, verify::VerifyError};
 use thiserror::Error;
 use tracing::error;
 
 use super::json::{Flaw, Malformed};
-use crate::{limits::Limit, wire};
 
 #[derive(Debug, Error)]
 pub enum Refusal {

@@ -15,6 +15,15 @@ use std::{
 
 use arc_swap::ArcSwap;
 use edge_mirror_base::{clock::now_s, tasks};
+use edge_mirror_http::{
+    access::Access,
+    delivery::Traffic,
+    limits::Limit,
+    wire::{
+        feed::{Feed, History},
+        health::Health,
+    },
+};
 use edge_mirror_protocol::package::{PackageId, Route, Sha256, Source, Validators, Verify};
 use edge_mirror_store::{Provenance, Store, StoreError, Stored, verify::VerifyError};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -34,15 +43,6 @@ use super::{
     registry::Registry,
     state,
     status::{MAX_WAITING, NodeStatus},
-};
-use crate::{
-    access::Access,
-    delivery::Traffic,
-    limits::Limit,
-    wire::{
-        feed::{Feed, History},
-        health::Health,
-    },
 };
 
 pub struct Server {

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use axum::{Json, Router, routing::get};
 use edge_mirror_base::tasks::Tasks;
+use edge_mirror_http::{listen::Listener, tls};
 use edge_mirror_protocol::package::Sha256;
 use edge_mirror_store::testing::{put, zip_of};
 use reqwest::{Client, Method, StatusCode, header};
@@ -12,7 +13,6 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::{Master, MasterError, MasterOptions, newcomers::MAX_A_MINUTE};
-use crate::{listen::Listener, tls};
 
 const GRACE: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(600);

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use edge_mirror_base::metrics::Label;
+use edge_mirror_http::{limits::Limit, wire::problem::Problem};
 use edge_mirror_store::LOW_DISK_BYTES;
 use serde_json::json;
 
@@ -11,7 +12,6 @@ use super::{
     meetings::Meeting,
     registry::{Node, Reach},
 };
-use crate::{limits::Limit, wire::problem::Problem};
 
 /// A page that lists more of one kind helps nobody.
 const MAX_OF_A_KIND: usize = 20;

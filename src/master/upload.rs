@@ -15,6 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::tasks;
+use edge_mirror_http::wire::{self, PathId};
 use edge_mirror_protocol::package::{PackageId, Sha256, Verify, sha256_of_field};
 use edge_mirror_store::Pending;
 use futures_util::StreamExt;
@@ -27,7 +28,6 @@ use super::{
     refusal::Refusal,
     server::{Server, uploaded},
 };
-use crate::wire::{self, PathId};
 
 /// Bytes gathered for one write; the memory that an upload costs.
 const BATCH_BYTES: usize = 128 << 10;

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use edge_mirror_base::tasks;
+use edge_mirror_http::wire::feed;
 use edge_mirror_settings::scheme;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +17,6 @@ use super::{
     registry::{Reach, Registry},
     server::{Outside, Server},
 };
-use crate::wire::feed;
 
 /// How often it is looked whether a probe is due and a node fell silent.
 const PROBE_TICK: Duration = Duration::from_secs(1);

@@ -6,11 +6,12 @@ use std::{
 };
 
 use edge_mirror_base::tasks;
+use edge_mirror_http::listen;
 use edge_mirror_settings::{Config, authority, literal, scheme};
 use ipnet::IpNet;
 use tokio::net::lookup_host;
 
-use crate::{board::Doubt, listen, machine};
+use crate::{board::Doubt, machine};
 
 /// `host:port` under which clients reach this node.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use std::{
 };
 
 use edge_mirror_base::tasks;
+use edge_mirror_http::tls::{self, FileError, Shown, TrustFiles};
 use edge_mirror_settings::{Config, Settings};
 use notify::{Event, RecursiveMode, Watcher};
 use sha2::{Digest, Sha256};
@@ -18,7 +19,6 @@ use tracing::{error, info, warn};
 
 use crate::{
     board::{Board, Unused},
-    tls::{self, FileError, Shown, TrustFiles},
     upstream::Connector,
 };
 

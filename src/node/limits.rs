@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use edge_mirror_http::{delivery::Traffic, listen::Connections};
 use edge_mirror_settings::Settings;
 
-use crate::{delivery::Traffic, fetch::Fetch, listen::Connections};
+use crate::fetch::Fetch;
 
 /// Runs until cancelled by being dropped.
 pub(super) async fn run(

@@ -7,14 +7,12 @@ use std::{
 };
 
 use edge_mirror_base::tasks::Tasks;
+use edge_mirror_http::listen::{Answers, BindError, Listener, Onward, redirect};
 use edge_mirror_settings::Settings;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::{
-    board::Board,
-    listen::{Answers, BindError, Listener, Onward, redirect},
-};
+use crate::board::Board;
 
 /// A port that was taken may become free.
 const TRY_AGAIN: Duration = Duration::from_secs(5);

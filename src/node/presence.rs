@@ -19,6 +19,7 @@ use std::{
 };
 
 use edge_mirror_base::clock::now_s;
+use edge_mirror_http::delivery::Traffic;
 use edge_mirror_protocol::{
     Cause, Fault, Heartbeat, HeldPackage, MeetingRef, NodeReport, Registration, Unregistration,
 };
@@ -30,7 +31,6 @@ use tracing::{debug, info, warn};
 use super::address::{self, Advertised};
 use crate::{
     board::{self, Answered, Board, Doubt},
-    delivery::Traffic,
     fetch::belongs,
     limits::Limit,
     upstream::{Connector, Upstream},

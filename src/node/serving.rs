@@ -8,15 +8,13 @@ use std::{
 };
 
 use edge_mirror_base::tasks::Tasks;
+use edge_mirror_http::listen::{Answers, BindError, Listener};
 use edge_mirror_settings::Settings;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::{
-    board::Board,
-    listen::{Answers, BindError, Listener},
-};
+use crate::board::Board;
 
 /// Clients that were on their way to the old port are still let in.
 const OLD_PORT_STAYS: Duration = Duration::from_millis(500);

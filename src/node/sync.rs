@@ -13,6 +13,7 @@
 use std::{sync::Arc, time::Duration};
 
 use edge_mirror_base::clock::now_s;
+use edge_mirror_http::limits::Limit;
 use edge_mirror_protocol::package::PackageId;
 use edge_mirror_settings::Settings;
 use edge_mirror_store::Store;
@@ -34,7 +35,6 @@ use super::{
 use crate::{
     board::{self, Answered, Board},
     fetch::{Fetch, Outcome, PullError, Reason},
-    limits::Limit,
     upstream::{Connector, UpstreamError},
 };
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use edge_mirror::access::Vault;
+use edge_mirror_http::access::Vault;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde_json::{Value, json};
 

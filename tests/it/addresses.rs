@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use edge_mirror::listen;
+use edge_mirror_http::listen;
 use reqwest::{StatusCode, header};
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ fn url(host: IpAddr, port: u16, path: &str) -> String {
 async fn asked_from(from: &str, port: u16, token: &str) -> StatusCode {
     let from: IpAddr = from.parse().unwrap();
     let to = if from.is_ipv4() { both()[0] } else { Ipv6Addr::LOCALHOST.into() };
-    let client = edge_mirror::tls::http(edge_mirror::tls::client());
+    let client = edge_mirror_http::tls::http(edge_mirror_http::tls::client());
     let client = client.local_address(from).build().unwrap();
     let request = client.get(url(to, port, "/api/config")).header(header::HOST, FOREIGN_HOST);
     request.bearer_auth(token).send().await.unwrap().status()

@@ -36,7 +36,7 @@ async fn node_with(zip: &[u8], settings: Value) -> (ScriptedMain, TestNode) {
 /// A client at one of this machine's addresses.
 fn client_at(last: u8) -> Client {
     let address = Ipv4Addr::new(127, 0, 0, last);
-    edge_mirror::tls::http(edge_mirror::tls::client())
+    edge_mirror_http::tls::http(edge_mirror_http::tls::client())
         .pool_max_idle_per_host(0)
         .local_address(Some(address.into()))
         .build()

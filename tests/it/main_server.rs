@@ -21,7 +21,7 @@ async fn node(main: &TestMaster, id: &str) -> TestNode {
 
 /// A tablet, which goes where it is sent.
 fn tablet() -> Client {
-    edge_mirror::tls::http(edge_mirror::tls::client()).build().unwrap()
+    edge_mirror_http::tls::http(edge_mirror_http::tls::client()).build().unwrap()
 }
 
 async fn downloaded(url: String) -> Vec<u8> {

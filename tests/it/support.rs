@@ -57,7 +57,7 @@ pub async fn until_synced(id: &str, mut look: impl AsyncFnMut() -> Value) -> Val
 
 /// A client as plain as a tablet's: no pool, no redirects, no proxy.
 pub fn client() -> reqwest::Client {
-    edge_mirror::tls::http(edge_mirror::tls::client())
+    edge_mirror_http::tls::http(edge_mirror_http::tls::client())
         .pool_max_idle_per_host(0)
         .redirect(reqwest::redirect::Policy::none())
         .build()

@@ -209,5 +209,5 @@ fn cookies(headers: &HeaderMap) -> Vec<(String, String)> {
     pairs.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect()
 }
 
-#[cfg(test)]
+#[cfg(feature = "openapi")]
 pub mod openapi;

@@ -29,7 +29,7 @@ pub const MAX_JSON_BYTES: usize = 1 << 20;
 
 /// The shape that every error has on the wire.
 #[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Detail {
     pub detail: String,
 }
@@ -41,7 +41,7 @@ pub fn detail(status: StatusCode, detail: impl Into<String>) -> Response {
 
 /// The answer of what only has to be done.
 #[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Done {
     pub status: Success,
     pub message: String,
@@ -49,7 +49,7 @@ pub struct Done {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub enum Success {
     Success,
 }
@@ -173,5 +173,5 @@ pub async fn method_not_allowed() -> Response {
     detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
 }
 
-#[cfg(test)]
+#[cfg(feature = "openapi")]
 pub mod openapi;

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Result, bail};
 use edge_mirror_base::tasks;
+use edge_mirror_http::tls;
 use edge_mirror_settings::{
     Config, ConfigError, Environment, FileDocument, Problem, Settings, check,
 };
@@ -19,7 +20,6 @@ use crate::{
         client::{self, Api, CallError},
         place,
     },
-    tls,
 };
 
 pub(super) enum Source {

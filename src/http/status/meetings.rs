@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use edge_mirror_http::wire::snapshot::Items;
 use edge_mirror_protocol::{
     ActiveMeeting, Cause, Fault,
     package::{PackageId, Sha256},
@@ -13,7 +14,6 @@ use serde::Serialize;
 use crate::{
     board::{Failing, Sync},
     fetch::{Phase, Progress},
-    wire::snapshot::Items,
 };
 
 /// Of one in JSON, about.

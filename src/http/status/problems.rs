@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use edge_mirror_http::{limits::Limit, listen::Connections, tls::Doubtful, wire::problem::Problem};
 use edge_mirror_protocol::{self as protocol, UnservedMeeting};
 use edge_mirror_settings::Config;
 use edge_mirror_store::LOW_DISK_BYTES;
@@ -11,11 +12,7 @@ use serde_json::json;
 use super::{cleanup_at, meetings::Meeting};
 use crate::{
     board::{Doubt, Presence, Sync, Unused},
-    limits::Limit,
-    listen::Connections,
     machine::Machine,
-    tls::Doubtful,
-    wire::problem::Problem,
 };
 
 /// A page that lists more failing meetings helps nobody.

@@ -80,7 +80,7 @@ impl MainServer {
 /// Somebody at another address of this machine.
 fn stranger(n: u8) -> Client {
     let at = IpAddr::from(Ipv4Addr::new(127, 0, 1, n));
-    edge_mirror::tls::http(edge_mirror::tls::client()).local_address(at).build().unwrap()
+    edge_mirror_http::tls::http(edge_mirror_http::tls::client()).local_address(at).build().unwrap()
 }
 
 /// A heartbeat with a thousand meetings, each of which takes so many bytes.

@@ -15,7 +15,7 @@ use crate::support::{Fault, ScriptedMain, process::NodeFolder, until, zip_of, zi
 /// The n-th of many addresses of this machine.
 fn client_at(n: usize) -> Client {
     let address = Ipv4Addr::new(127, 1, (n / 200) as u8, (n % 200) as u8 + 1);
-    edge_mirror::tls::http(edge_mirror::tls::client())
+    edge_mirror_http::tls::http(edge_mirror_http::tls::client())
         .local_address(Some(address.into()))
         .build()
         .unwrap()

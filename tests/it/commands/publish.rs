@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use edge_mirror::access::Vault;
+use edge_mirror_http::access::Vault;
 use serde_json::{Value, json};
 
 use super::{command, nobody, run, run_in_chinese};

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use edge_mirror::tls::Trust;
+use edge_mirror_http::tls::Trust;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::{
     ClientConfig, ServerConfig, SupportedProtocolVersion,
@@ -73,7 +73,7 @@ impl Authority {
 
     /// As a browser that knows the authority.
     pub fn client(&self) -> reqwest::Client {
-        edge_mirror::tls::http(self.trust().client().unwrap())
+        edge_mirror_http::tls::http(self.trust().client().unwrap())
             .pool_max_idle_per_host(0)
             .redirect(reqwest::redirect::Policy::none())
             .build()

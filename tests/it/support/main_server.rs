@@ -19,11 +19,11 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use edge_mirror::{
+use edge_mirror_base::tasks::Tasks;
+use edge_mirror_http::{
     listen::{Answers, Listener},
     tls::Shown,
 };
-use edge_mirror_base::tasks::Tasks;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::sync::watch;

@@ -15,8 +15,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use edge_mirror::listen::Listener;
 use edge_mirror_base::tasks::Tasks;
+use edge_mirror_http::listen::Listener;
 use serde_json::{Value, json};
 
 use super::client;

@@ -26,7 +26,7 @@ async fn plain_http_to_the_nodes_port_is_sent_on_and_arrives() {
     // It is not for ever: HTTPS may be given up, and another host be asked for.
     assert_eq!(answer.headers()["cache-control"], "no-store");
     assert!(answer.text().await.unwrap().contains("HTTPS"));
-    let tablet = edge_mirror::tls::http(node.authority.trust().client().unwrap())
+    let tablet = edge_mirror_http::tls::http(node.authority.trust().client().unwrap())
         .redirect(Policy::limited(2))
         .build()
         .unwrap();

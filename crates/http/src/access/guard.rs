@@ -45,7 +45,7 @@ pub enum Denied {
 
 /// To who tried too often.
 #[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub(super) struct Later {
     detail: &'static str,
     /// Seconds, as in the header.

@@ -25,7 +25,7 @@ const MAX_BODY_BYTES: usize = 4096;
 
 /// What the reader of a page may do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub(super) struct Rights {
     pub operator: bool,
     /// `local`, `token`, `session` or `open`; null for who is no operator.
@@ -39,7 +39,7 @@ pub(super) struct Rights {
 }
 
 #[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub(super) struct LoggedIn {
     #[serde(flatten)]
     done: wire::Done,

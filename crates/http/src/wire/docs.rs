@@ -10,9 +10,9 @@ use axum::{Router, http::HeaderMap, routing::get};
 use super::pages::{self, File};
 
 /// Of the node, and of the main server.
-pub static NODE: File = File::new("node.json", include_bytes!("../../openapi/node.json"));
+pub static NODE: File = File::new("node.json", include_bytes!("../../../../openapi/node.json"));
 pub static MAIN_SERVER: File =
-    File::new("main-server.json", include_bytes!("../../openapi/main-server.json"));
+    File::new("main-server.json", include_bytes!("../../../../openapi/main-server.json"));
 
 pub fn router<S: Clone + Send + Sync + 'static>(document: &'static File) -> Router<S> {
     let document = move |asked: HeaderMap| async move { document.answer(&asked) };

@@ -62,7 +62,7 @@ impl History {
 
 /// The history as it is told.
 #[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "History"))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema), schemars(rename = "History"))]
 pub struct Told<'a> {
     /// Seconds from one sample to the next.
     step: u64,

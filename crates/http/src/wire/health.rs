@@ -50,7 +50,7 @@ pub struct Health {
 
 /// Why something isn't ready.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Unready {
     pub code: &'static str,
     pub text: String,
@@ -105,13 +105,13 @@ impl Health {
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Live {
     status: State,
 }
 
 #[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Ready {
     status: State,
     /// All that is not ready.
@@ -123,7 +123,7 @@ pub struct Ready {
 
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "HealthState"))]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema), schemars(rename = "HealthState"))]
 enum State {
     Live,
     Ready,

@@ -299,7 +299,7 @@ pub type History = feed::Told<'static>;
 pub fn compare(name: &str, title: &str, security_schemes: Value, operations: Vec<Operation>) {
     let made = document(title, security_schemes, operations);
     let text = lines(&made);
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../openapi").join(name);
     if env::var_os("RECORD_OPENAPI").is_some() {
         fs::write(path, text).expect("the document can be written");
         return;

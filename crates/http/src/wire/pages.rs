@@ -19,7 +19,7 @@ use super::not_found;
 
 macro_rules! files {
     ($($name:literal),+ $(,)?) => {
-        vec![$(File::new($name, include_bytes!(concat!("../../web/", $name)))),+]
+        vec![$(File::new($name, include_bytes!(concat!("../../../../web/", $name)))),+]
     };
 }
 
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn every_file_is_embedded() {
         let mut found = BTreeSet::new();
-        names(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("web"), "", &mut found);
+        names(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../web"), "", &mut found);
         let embedded: BTreeSet<_> = FILES.iter().map(|file| file.name.to_owned()).collect();
         assert_eq!(embedded, found);
         assert!(FILES.iter().all(|file| media_type(file.name) != "application/octet-stream"));
