@@ -26,16 +26,6 @@ pub mod bench;
 pub mod commands;
 /// The embedded main server.
 pub mod master;
-/// Wiring of one edge node and its workers.
-pub mod node;
-/// The node's HTTP face.
-pub mod http;
-/// One package onto disk: single flight, retries, resume, verification, commit.
-pub mod fetch;
-/// Client of a main server.
-pub mod upstream;
-/// What the workers last reported, for the status page, and the on/off switch.
-pub mod board;
 
 /// The command line.
 pub mod cli;

@@ -14,7 +14,6 @@ use edge_mirror::{
     cli::{self, BenchArgs, Command, MasterArgs, NodeArgs, Operate, Refusal},
     commands, demo, install, manual,
     master::{self, Master, MasterOptions},
-    node::{Node, NodeOptions},
     telemetry::Telemetry,
     token,
 };
@@ -25,6 +24,7 @@ use edge_mirror_base::{
     tasks::{self, Interrupt, Tasks},
 };
 use edge_mirror_http::listen;
+use edge_mirror_node::{Node, NodeOptions};
 use edge_mirror_settings::{Security, Settings};
 use tracing::warn;
 

@@ -3,14 +3,14 @@
 use std::{collections::HashMap, fs, path::PathBuf, sync::Arc};
 
 use anyhow::Result;
-use edge_mirror::{
-    board::Board,
-    fetch::Fetch,
-    http::{For, snapshot},
-    node::bench::{Known, plan},
-};
 use edge_mirror_base::tasks::Tasks;
 use edge_mirror_http::{delivery::Traffic, wire::snapshot::Snapshot};
+use edge_mirror_node::{
+    api::{For, snapshot},
+    bench::{Known, plan},
+    board::Board,
+    fetch::Fetch,
+};
 use edge_mirror_protocol as protocol;
 use edge_mirror_settings::Settings;
 use edge_mirror_store::Store;

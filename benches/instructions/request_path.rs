@@ -21,15 +21,15 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use edge_mirror::{
-    board::Board,
-    fetch::Fetch,
-    http::{Face, Listening},
-};
 use edge_mirror_base::{log::Journal, tasks::Tasks};
 use edge_mirror_http::{
     access::{Access, Vault},
     listen::Listener,
+};
+use edge_mirror_node::{
+    api::{Face, Listening},
+    board::Board,
+    fetch::Fetch,
 };
 use edge_mirror_protocol::package::{Route, Source, Validators, Verify};
 use edge_mirror_settings::Settings;

@@ -12,11 +12,11 @@ use std::{
 };
 
 use anyhow::Result;
-use edge_mirror::{
+use edge_mirror_base::tasks::Tasks;
+use edge_mirror_node::{
     board::Board,
     fetch::{Catalogue, Fetch, Offer, Phase, Reason},
 };
-use edge_mirror_base::tasks::Tasks;
 use edge_mirror_protocol::package::PackageId;
 use edge_mirror_settings::Settings;
 use edge_mirror_store::Store;

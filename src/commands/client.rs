@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use edge_mirror_http::tls::{self, FileError, Trust};
+use edge_mirror_node::upstream::root_cause;
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode, redirect};
 use serde_json::Value;
 use thiserror::Error;
@@ -11,7 +12,6 @@ use url::Url;
 use crate::{
     cli::{Login, Server},
     terminal::words,
-    upstream::root_cause,
 };
 
 /// A server on any network that is used this way answers sooner.

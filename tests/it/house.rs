@@ -14,12 +14,8 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         &[
             &["install"],
             &["demo", "token", "bench", "manual", "commands"],
-            &["master", "node"],
-            &["http"],
-            &["fetch"],
-            &["upstream"],
-            &["board"],
-            &["cli", "machine", "telemetry", "terminal"],
+            &["master"],
+            &["cli", "telemetry", "terminal"],
         ],
     ),
     (

@@ -1,11 +1,27 @@
-//! Wiring of one edge node; what its workers do is theirs to know.
+//! A node: wiring of its workers; what they do is theirs to know.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make the mess that the code has to live with"
+    )
+)]
 
 pub mod address;
+/// The node's HTTP face.
+pub mod api;
+/// What the workers last reported, for the status page, and the on/off switch.
+pub mod board;
 mod certificates;
 mod check;
 mod cleaning;
+/// One package onto disk: single flight, retries, resume, verification, commit.
+pub mod fetch;
 mod known;
 mod limits;
+/// CPU, memory and disk of the machine.
+pub mod machine;
 mod meeting;
 mod onward;
 mod plan;
@@ -15,6 +31,8 @@ mod scrub;
 mod serving;
 mod storage;
 mod sync;
+/// Client of a main server.
+pub mod upstream;
 
 /// For `benches/flat.rs`, which sees only what is public, and nobody else.
 #[doc(hidden)]
@@ -48,9 +66,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    api::{Face, Listening},
     board::Board,
     fetch::Fetch,
-    http::{self, Face, Listening},
     machine::Gauge,
     upstream::Connector,
 };
@@ -168,7 +186,7 @@ impl Node {
             journal: options.journal,
             closing: node.closing.clone(),
         };
-        node.spawn_until_end("events", http::follow(face.clone()));
+        node.spawn_until_end("events", api::follow(face.clone()));
         let end = node.workers.token().clone();
         node.workers.spawn("refusals", face.access.clone().sum_up_refusals(end));
         node.spawn_until_end(

@@ -3,12 +3,13 @@
 
 use std::{fmt, time::Duration};
 
+use edge_mirror_node::upstream::root_cause;
 use edge_mirror_protocol::package::{Sha256, sha256_of_field};
 use reqwest::{Response, StatusCode, header};
 use url::Url;
 
 use super::part::Wrong;
-use crate::{commands::client, upstream::root_cause};
+use crate::commands::client;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Answer {

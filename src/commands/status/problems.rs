@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn every_code_that_a_node_has_is_put_into_words() {
-        let source = include_str!("../../http/status/problems.rs");
+        let source = include_str!("../../../crates/node/src/api/status/problems.rs");
         let made = source.split("Problem::").skip(1).filter_map(|rest| rest.split_once('('));
         let codes = made.filter_map(|(_, given)| given.trim_start().strip_prefix('"'));
         let codes: Vec<_> = codes.filter_map(|rest| rest.split('"').next()).collect();

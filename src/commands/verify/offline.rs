@@ -4,17 +4,17 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path, pin::pin, sync::Arc, time::
 
 use anyhow::{Result, bail};
 use edge_mirror_base::tasks::{self, Tasks};
+use edge_mirror_node::{
+    board::Board,
+    fetch::{Fetch, PullError, Reason},
+    upstream::Connector,
+};
 use edge_mirror_protocol::package::PackageId;
 use edge_mirror_settings::{Config, Settings};
 use edge_mirror_store::{Package, Store, reread};
 
 use super::report::{Found, Report, Verdict};
-use crate::{
-    board::Board,
-    fetch::{Fetch, PullError, Reason},
-    terminal::live::{self, Counter, Transfer},
-    upstream::Connector,
-};
+use crate::terminal::live::{self, Counter, Transfer};
 
 /// Pulls have ended by then, or are not wanted any more.
 const GRACE: Duration = Duration::from_secs(2);

@@ -6,9 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use edge_mirror::node::{Node, NodeOptions};
 use edge_mirror_base::log::Journal;
 use edge_mirror_http::access::Vault;
+use edge_mirror_node::{Node, NodeOptions};
 use edge_mirror_protocol::package::percent_encoded;
 use edge_mirror_settings::Settings;
 use reqwest::{Method, Response, StatusCode};
