@@ -14,12 +14,11 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use edge_mirror_base::{atomic, log::Journal, tasks::Interrupt};
 use edge_mirror_http::{listen::Listener, tls};
+use edge_mirror_main_server::{Master, MasterOptions};
 use edge_mirror_node::{Node, NodeOptions};
 use edge_mirror_settings::Settings;
 use reqwest::Response;
 use serde_json::{Value, json};
-
-use crate::master::{Master, MasterOptions};
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const MAIN_SERVER_PORT: u16 = 8000;

@@ -24,8 +24,6 @@ pub mod token;
 pub mod bench;
 /// Operators' commands: get, status, verify and others.
 pub mod commands;
-/// The embedded main server.
-pub mod master;
 
 /// The command line.
 pub mod cli;

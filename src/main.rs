@@ -13,7 +13,6 @@ use edge_mirror::{
     bench,
     cli::{self, BenchArgs, Command, MasterArgs, NodeArgs, Operate, Refusal},
     commands, demo, install, manual,
-    master::{self, Master, MasterOptions},
     telemetry::Telemetry,
     token,
 };
@@ -24,6 +23,7 @@ use edge_mirror_base::{
     tasks::{self, Interrupt, Tasks},
 };
 use edge_mirror_http::listen;
+use edge_mirror_main_server::{self as master, Master, MasterOptions};
 use edge_mirror_node::{Node, NodeOptions};
 use edge_mirror_settings::{Security, Settings};
 use tracing::warn;

@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Result, bail};
 use edge_mirror_http::access::{Made, Vault};
+use edge_mirror_main_server as master;
 use edge_mirror_node::address;
 use edge_mirror_settings::{ConfigError, Settings};
 
-use crate::{cli::TokenArgs, master};
+use crate::cli::TokenArgs;
 
 /// Opening it logs in: the page takes the secret out of the fragment, which
 /// browsers send to nobody.

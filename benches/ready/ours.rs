@@ -12,9 +12,9 @@ use axum::{
     http::header,
     response::Response,
 };
-use edge_mirror::master::{Master, MasterOptions};
 use edge_mirror_base::tasks::Tasks;
 use edge_mirror_http::listen::Listener;
+use edge_mirror_main_server::{Master, MasterOptions};
 use reqwest::{Client, RequestBuilder};
 use serde_json::json;
 use tempfile::TempDir;

@@ -14,7 +14,6 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         &[
             &["install"],
             &["demo", "token", "bench", "manual", "commands"],
-            &["master"],
             &["cli", "telemetry", "terminal"],
         ],
     ),

@@ -10,7 +10,7 @@ use axum::{
     routing::{delete, get, post, put},
 };
 use edge_mirror_http::{
-    access::{self, Access},
+    access,
     requests::counted,
     wire::{self, docs, health, pages},
 };
@@ -75,10 +75,4 @@ pub fn router(server: Arc<Server>) -> Router {
 /// Old nodes ask for it, too, to see whether the main server lives.
 async fn page(asked: HeaderMap) -> Response {
     pages::page("master.html", &asked)
-}
-
-impl axum::extract::FromRef<Arc<Server>> for Access {
-    fn from_ref(server: &Arc<Server>) -> Self {
-        server.access.clone()
-    }
 }

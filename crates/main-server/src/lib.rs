@@ -6,6 +6,14 @@
 //! `registry`, `holding`, `announce` and `redirect`; `server` is
 //! what handlers and `workers` share.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make the mess that the code has to live with"
+    )
+)]
+
 mod announce;
 mod api;
 mod clients;

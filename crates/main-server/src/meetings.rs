@@ -24,16 +24,6 @@ pub enum Status {
     Ended,
 }
 
-impl Status {
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Waiting => "未开始",
-            Self::Running => "进行中",
-            Self::Ended => "已结束",
-        }
-    }
-}
-
 /// Times are seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Meeting {

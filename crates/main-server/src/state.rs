@@ -37,7 +37,7 @@ pub fn save(path: &Path, book: &Book) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::master::meetings::Meeting;
+    use crate::meetings::Meeting;
 
     fn book() -> Book {
         let mut book = Book::default();

@@ -151,7 +151,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::master::{meetings::Meeting, tests::TestMaster};
+    use crate::{meetings::Meeting, tests::TestMaster};
 
     const PATH: &str = "/api/v1/meetings/status/node";
 

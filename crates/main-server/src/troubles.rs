@@ -67,8 +67,9 @@ fn unreachable((node_id, node): &(&String, &Node)) -> Option<Problem> {
 
 #[cfg(test)]
 mod tests {
+    use edge_mirror_main_server::{refusal::Refusal, registry::Registry};
+
     use super::*;
-    use crate::master::{refusal::Refusal, registry::Registry};
 
     /// What is told of a running meeting and a node, but for `change`.
     fn codes(

@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use edge_mirror::master::{Master, MasterOptions};
 use edge_mirror_http::{access::Vault, listen::Listener};
+use edge_mirror_main_server::{Master, MasterOptions};
 use edge_mirror_protocol::package::percent_encoded;
 use reqwest::{RequestBuilder, Response, StatusCode, header};
 use serde_json::{Value, json};

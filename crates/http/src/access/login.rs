@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{
     Json, Router,
     body::Body,
-    extract::{FromRef, Request, State},
+    extract::{Request, State},
     http::{HeaderValue, StatusCode, header, request::Parts},
     middleware,
     response::{IntoResponse, Response},
@@ -48,17 +48,14 @@ pub(super) struct LoggedIn {
 }
 
 /// Of both faces.
-pub fn router<S>(access: &Access) -> Router<S>
-where
-    S: Clone + Send + Sync + 'static,
-    Access: FromRef<S>,
-{
+pub fn router<S>(access: &Access) -> Router<S> {
     let own = middleware::from_fn_with_state(access.clone(), guard::refuse_foreign);
     Router::new()
         .route("/api/session", get(session))
         .route("/api/login", post(login))
         .route("/api/logout", post(logout))
         .layer(own)
+        .with_state(access.clone())
 }
 
 async fn session(State(access): State<Access>, request: Request) -> Response {
