@@ -29,13 +29,5 @@ pub mod commands;
 pub mod cli;
 /// What an operator sees of a command.
 pub mod terminal;
-/// Accepting connections, and closing them in order.
-pub mod listen;
-/// Requests answered, by route and status.
-pub mod requests;
-/// The limits that protect a node and a main server.
-pub mod limits;
-/// CPU, memory and disk of the machine.
-pub mod machine;
 /// Who writes the log, and where.
 pub mod telemetry;

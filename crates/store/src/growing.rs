@@ -57,7 +57,7 @@ impl Grower {
     #[cfg(any(test, feature = "testing"))]
     pub fn begin_unmapped(pending: &Pending, total_bytes: u64) -> Self {
         let fate = watch::Sender::new(Fate::UnderWay(0));
-        let copy = Arc::new(Opened::unmapped(pending.reader().unwrap()));
+        let copy = Arc::new(Opened::unmapped(pending.reader().expect("it is open")));
         Self(Arc::new(Growing { copy, total_bytes, sha256: None, fate }))
     }
 
