@@ -40,6 +40,6 @@ fn commit() -> Option<String> {
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let commit = git(&["rev-parse", "--short", "HEAD"])?;
-    let clean = git(&["status", "--porcelain", "--", "src", "Cargo.lock"])?.is_empty();
+    let clean = git(&["status", "--porcelain", "--", "src", "crates", "Cargo.lock"])?.is_empty();
     Some(if clean { commit } else { format!("{commit}, changed") })
 }

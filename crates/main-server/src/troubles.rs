@@ -67,7 +67,7 @@ fn unreachable((node_id, node): &(&String, &Node)) -> Option<Problem> {
 
 #[cfg(test)]
 mod tests {
-    use edge_mirror_main_server::{refusal::Refusal, registry::Registry};
+    use crate::{refusal::Refusal, registry::Registry};
 
     use super::*;
 
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn the_page_has_words_for_each_limit() {
-        let texts = include_str!("../../web/js/texts/master.js");
+        let texts = include_str!("../../../web/js/texts/master.js");
         for refusal in [
             Refusal::TooLarge(0),
             Refusal::TooManyValues(0),

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Language, Language::*, cell, compare};
-use edge_mirror::config::{Environment, meaning};
+use edge_mirror_settings::{Environment, meaning};
 
 #[test]
 fn the_tables_of_settings_are_those_of_the_program() {
