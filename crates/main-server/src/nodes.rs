@@ -9,6 +9,10 @@ use axum::{
     http::{header, request::Parts},
     response::{IntoResponse, Response},
 };
+use edge_mirror_http::{
+    listen::of_one_machine,
+    wire::{Done, Success, done},
+};
 use edge_mirror_protocol::{HeldPackage, MAX_HELD_PACKAGES, NodeReport, package::PackageId};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};

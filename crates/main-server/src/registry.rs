@@ -373,8 +373,9 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
+    use edge_mirror_protocol::MAX_HELD_PACKAGES;
+
     use super::*;
-    use crate::protocol::MAX_HELD_PACKAGES;
 
     fn m() -> PackageId {
         "m".parse().unwrap()

@@ -19,7 +19,7 @@ use std::{
 };
 
 use edge_mirror_base::clock::now_s;
-use edge_mirror_http::delivery::Traffic;
+use edge_mirror_http::{delivery::Traffic, limits::Limit};
 use edge_mirror_protocol::{
     Cause, Fault, Heartbeat, HeldPackage, MeetingRef, NodeReport, Registration, Unregistration,
 };
@@ -32,7 +32,6 @@ use super::address::{self, Advertised};
 use crate::{
     board::{self, Answered, Board, Doubt},
     fetch::belongs,
-    limits::Limit,
     upstream::{Connector, Upstream},
 };
 

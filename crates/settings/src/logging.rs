@@ -36,7 +36,7 @@ impl Config {
 mod tests {
     use std::path::Path;
 
-    use crate::config::check;
+    use crate::check;
 
     #[test]
     fn each_log_has_a_file_of_its_own_for_changes() {
