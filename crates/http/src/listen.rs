@@ -34,7 +34,7 @@ use futures_util::{
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -49,7 +49,7 @@ use self::{
     activity::{Activity, Received, Sent, Watched},
     connections::Place,
     pace::SEND_BUFFER_BYTES,
-    reserve::{Reserve, is_out_of_files, refuse},
+    reserve::{Reserve, is_out_of_files},
 };
 pub use self::{
     address::{canonical, host, local_towards, of_one_machine, own_address},
@@ -155,7 +155,7 @@ impl Listener {
     pub async fn serve(self, answers: impl Into<Answers>, tasks: Tasks, stop: CancellationToken) {
         let answers = answers.into();
         let connections = answers.connections.clone();
-        let mut reserve = Reserve::take();
+        let mut reserve = Reserve::take(&tasks);
         // It comes round while all places are taken, too: full is not ill.
         let mut questions = answers.pulse.questions();
         loop {
@@ -196,7 +196,7 @@ impl Listener {
                     if let Some(place) = connections.admit(peer.ip()).await {
                         return (stream, peer, place);
                     }
-                    refuse(&SockRef::from(&stream));
+                    reserve.refuse(stream);
                     if reserve.may_complain() {
                         let most = connections.per_client();
                         warn!(

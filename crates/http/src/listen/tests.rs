@@ -8,6 +8,7 @@ use axum::{
     Extension,
     routing::{MethodRouter, get},
 };
+use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
     sync::Semaphore,
@@ -192,6 +193,14 @@ async fn one_address_has_so_many_connections_and_no_more_and_others_come_in() {
         assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("retry-after"));
         assert_eq!(connections.reached(), [Limit::ConnectionsPerClient]);
     }
+    // Who asks only then, and in two pieces, reads it all the same.
+    let mut late = client_at(1, address).await;
+    late.readable().await.unwrap();
+    for piece in [&ASK[..9], &ASK[9..]] {
+        late.write_all(piece).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert!(answered(late).await.starts_with("HTTP/1.1 503 "));
     let mut other = client_at(2, address).await;
     other.write_all(ASK).await.unwrap();
     inside.add_permits(8);
