@@ -155,7 +155,7 @@ impl Listener {
     pub async fn serve(self, answers: impl Into<Answers>, tasks: Tasks, stop: CancellationToken) {
         let answers = answers.into();
         let connections = answers.connections.clone();
-        let mut reserve = Reserve::take(&tasks);
+        let mut reserve = Reserve::take(&tasks, &answers.shown);
         // It comes round while all places are taken, too: full is not ill.
         let mut questions = answers.pulse.questions();
         loop {

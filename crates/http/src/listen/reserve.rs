@@ -17,12 +17,17 @@ use tokio::{
     time::timeout,
 };
 
+use super::secure::is_plain;
+use crate::tls::Shown;
+
 /// A storm must not fill the log with one sentence.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
-/// What a client reads for whom there is no place.
+/// What a client reads for whom there is no place. One that speaks TLS is told
+/// nothing: it could read this only after a handshake, which costs more than a
+/// connection is worth that is refused.
 const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\n\
     content-length: 0\r\nconnection: close\r\n\r\n";
-/// For the request of a client that is refused to arrive.
+/// For the request of a client that is refused to arrive, and then for its end.
 const LINGER: Duration = Duration::from_secs(1);
 /// So many are waited for at a time: each holds a descriptor.
 const MAX_LINGERING: usize = 64;
@@ -35,15 +40,17 @@ pub(super) struct Reserve {
     complained: Option<Instant>,
     lingering: Arc<Semaphore>,
     tasks: Tasks,
+    shown: Arc<Shown>,
 }
 
 impl Reserve {
-    pub(super) fn take(tasks: &Tasks) -> Self {
+    pub(super) fn take(tasks: &Tasks, shown: &Arc<Shown>) -> Self {
         Self {
             file: File::open("/dev/null").ok(),
             complained: None,
             lingering: Arc::new(Semaphore::new(MAX_LINGERING)),
             tasks: tasks.clone(),
+            shown: shown.clone(),
         }
     }
 
@@ -54,23 +61,37 @@ impl Reserve {
         let turned_away = accepted.is_ok();
         if let Ok((stream, _)) = accepted {
             let _ = stream.set_nonblocking(true);
-            close(&SockRef::from(&stream));
+            self.close(&SockRef::from(&stream));
         }
         self.file = File::open("/dev/null").ok();
         turned_away
     }
 
-    /// Tells a client to come back later. A socket closed before the request has
-    /// arrived would be reset, and with it the answer (RFC 9112, 9.6).
+    /// Tells a client to come back later, once it has asked: many take an answer
+    /// that comes sooner for none of theirs, and a socket closed before the request
+    /// has arrived would be reset, and with it the answer (RFC 9112, 9.6).
     pub(super) fn refuse(&self, stream: TcpStream) {
         let Ok(permit) = self.lingering.clone().try_acquire_owned() else {
-            return close(&SockRef::from(&stream));
+            return self.close(&SockRef::from(&stream));
         };
-        let abort = self.tasks.token().clone();
+        let (abort, tls) = (self.tasks.token().clone(), self.speaks_tls());
         self.tasks.spawn_for_peer("refusal", async move {
-            let _ = abort.run_until_cancelled(timeout(LINGER, linger(stream))).await;
+            let _ = abort.run_until_cancelled(linger(stream, tls)).await;
             drop(permit);
         });
+    }
+
+    /// As [`refuse`](Self::refuse), but at once; who can't take a hundred bytes
+    /// gets none.
+    fn close(&self, stream: &SockRef<'_>) {
+        if !self.speaks_tls() {
+            let _ = stream.send(NO_PLACE);
+        }
+        let _ = stream.shutdown(Shutdown::Write);
+    }
+
+    fn speaks_tls(&self) -> bool {
+        self.shown.get().is_some()
     }
 
     pub(super) fn may_complain(&mut self) -> bool {
@@ -83,22 +104,51 @@ impl Reserve {
     }
 }
 
-async fn linger(mut stream: TcpStream) -> io::Result<()> {
-    stream.write_all(NO_PLACE).await?;
+async fn linger(mut stream: TcpStream, tls: bool) -> io::Result<()> {
+    let asked = timeout(LINGER, is_plain(&stream)).await;
+    if !tls || asked.is_ok_and(|plain| plain.unwrap_or(false)) {
+        stream.write_all(NO_PLACE).await?;
+    }
     stream.shutdown().await?;
-    let mut request = [0; 1024];
-    while stream.read(&mut request).await? > 0 {}
+    let rest = async {
+        let mut request = [0; 1024];
+        while stream.read(&mut request).await.is_ok_and(|bytes| bytes > 0) {}
+    };
+    // Whoever has read the answer closes.
+    let _ = timeout(LINGER, rest).await;
     Ok(())
-}
-
-/// As [`Reserve::refuse`], but at once; who can't take a hundred bytes gets none.
-fn close(stream: &SockRef<'_>) {
-    let _ = stream.send(NO_PLACE);
-    let _ = stream.shutdown(Shutdown::Write);
 }
 
 pub(super) fn is_out_of_files(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let code = error.raw_os_error();
     code == Some(Errno::MFILE.raw_os_error()) || code == Some(Errno::NFILE.raw_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listen::secure::tests::nobody;
+
+    async fn answer_to(said: &[u8], shown: &Arc<Shown>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tasks = Tasks::new();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        client.write_all(said).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        Reserve::take(&tasks, shown).refuse(stream);
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn who_is_refused_reads_why_but_over_tls_where_the_connection_just_ends() {
+        let (hello, request) = (&[0x16, 3, 1, 2, 0][..], &b"GET / HTTP/1.1\r\n\r\n"[..]);
+        let (plain, tls) = (Arc::<Shown>::default(), Arc::<Shown>::default());
+        tls.set(Some(Arc::new(nobody())));
+        assert!(answer_to(request, &plain).await.starts_with("HTTP/1.1 503 "));
+        assert!(answer_to(request, &tls).await.starts_with("HTTP/1.1 503 "));
+        assert_eq!(answer_to(hello, &tls).await, "");
+    }
 }

@@ -50,11 +50,16 @@ pub(super) async fn connection(
 }
 
 async fn begin(stream: TcpStream, shown: Arc<ServerConfig>) -> io::Result<Begun> {
-    let mut first = [0];
-    if stream.peek(&mut first).await? == 1 && first[0] != HELLO {
+    if is_plain(&stream).await? {
         return Ok(Begun::Plain(stream));
     }
     TlsAcceptor::from(shown).accept(stream).await.map(|tls| Begun::Tls(Box::new(tls)))
+}
+
+/// Whether what comes first is no TLS; waits for it.
+pub(super) async fn is_plain(stream: &TcpStream) -> io::Result<bool> {
+    let mut first = [0];
+    Ok(stream.peek(&mut first).await? == 1 && first[0] != HELLO)
 }
 
 /// Who has only just been let in is given as long as anybody else then.
@@ -64,7 +69,7 @@ async fn over(ends: &Ends) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use axum::Router;
     use edge_mirror_base::tasks::Tasks;
     use tokio::{
@@ -77,7 +82,7 @@ mod tests {
     use crate::listen::Listener;
 
     /// Shows nothing to anybody, which a hello without an end never asks for.
-    fn nobody() -> ServerConfig {
+    pub(crate) fn nobody() -> ServerConfig {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let versions = ServerConfig::builder_with_provider(provider);
         let versions = versions.with_safe_default_protocol_versions().unwrap();

@@ -176,7 +176,7 @@ async fn one_address_has_so_many_connections_and_no_more_and_others_come_in() {
     };
     let (listener, tasks) = (here(), Tasks::new());
     let (address, answers) = (listener.address(), answers(8, 3, get(hold)));
-    let connections = answers.connections.clone();
+    let (connections, pulse) = (answers.connections.clone(), answers.pulse.clone());
     tasks.spawn("listener", listener.serve(answers, tasks.clone(), tasks.token().clone()));
     let mut within = Vec::new();
     for let_in in [1, 2, 3] {
@@ -189,13 +189,19 @@ async fn one_address_has_so_many_connections_and_no_more_and_others_come_in() {
     }
     assert_eq!(connections.reached(), []);
     for _ in 0..3 {
-        let refused = answered(client_at(1, address).await).await;
+        let mut client = client_at(1, address).await;
+        client.write_all(ASK).await.unwrap();
+        let refused = answered(client).await;
         assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("retry-after"));
         assert_eq!(connections.reached(), [Limit::ConnectionsPerClient]);
     }
-    // Who asks only then, and in two pieces, reads it all the same.
+    // Who asks later, and in two pieces, reads it then and not before.
     let mut late = client_at(1, address).await;
-    late.readable().await.unwrap();
+    for _ in 0..50 {
+        pulse.felt().await;
+        tokio::task::yield_now().await;
+    }
+    assert!(late.try_read(&mut [0; 9]).is_err(), "it has not asked");
     for piece in [&ASK[..9], &ASK[9..]] {
         late.write_all(piece).await.unwrap();
         tokio::task::yield_now().await;

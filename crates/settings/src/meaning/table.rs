@@ -445,8 +445,8 @@ pub const MEANINGS: &[Meaning] = &[
         None,
         words("每个客户端的连接数", "Connections per client"),
         words(
-            "同一客户端地址（IPv6 按 /64 网段计）最多可有多少个连接，超出的返回 503；同一 NAT 后面的平板算作一个客户端。0 表示全部连接数的四分之三。",
-            "Maximum number of connections per client address (IPv6: per /64 network); further ones get 503. Tablets behind one NAT count as one client. 0: three quarters of all connections.",
+            "同一客户端地址（IPv6 按 /64 网段计）最多可有多少个连接，超出的返回 503，HTTPS 连接则直接关闭；同一 NAT 后面的平板算作一个客户端。0 表示全部连接数的四分之三。",
+            "Maximum number of connections per client address (IPv6: per /64 network); further ones get 503, or are closed if they use HTTPS. Tablets behind one NAT count as one client. 0: three quarters of all connections.",
         ),
     ),
     of(
