@@ -112,6 +112,10 @@ pub struct MasterArgs {
     /// does not add X-Forwarded-For.
     #[arg(long)]
     pub no_trust_local: bool,
+    /// How many connections one client address may have, an IPv6 network of /64
+    /// being one; 0 is three quarters of all.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = units::connections)]
+    pub max_connections_per_client: u64,
     /// Let everyone who can reach the port manage meetings, without a login.
     #[arg(long)]
     pub open: bool,

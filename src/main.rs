@@ -135,7 +135,13 @@ async fn main_server(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
         trusted_proxies: args.trusted_proxy,
         ..Security::default()
     };
-    let options = MasterOptions { data: args.data, listen, security, ..MasterOptions::default() };
+    let options = MasterOptions {
+        data: args.data,
+        listen,
+        security,
+        max_connections_per_client: args.max_connections_per_client,
+        ..MasterOptions::default()
+    };
     let master = Master::start(options).await?;
     // Its data folder is there, and nobody else's, from now on.
     telemetry.keep_audit(Some(audit));

@@ -90,6 +90,11 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
     ("master", "trusted_proxy", "信任其 X-Forwarded-For 的反向代理，可以写多次"),
     (
         "master",
+        "max_connections_per_client",
+        "每个客户端地址最多可有多少个连接，IPv6 按 /64 网段计；0 表示全部连接数的四分之三",
+    ),
+    (
+        "master",
         "no_trust_local",
         "在本机操作也需要登录：用于本机上不添加 X-Forwarded-For 的反向代理",
     ),

@@ -6,6 +6,9 @@ use edge_mirror_base::quantity;
 
 use crate::terminal::Language;
 
+/// As much as the node's setting of this name allows.
+const MAX_CONNECTIONS_PER_CLIENT: u64 = 100_000;
+
 /// A complaint, in the language of who typed it.
 pub(super) fn told(chinese: &str, english: &str) -> String {
     Language::of_environment().of(chinese, english).to_owned()
@@ -53,6 +56,12 @@ pub(super) fn address(text: &str) -> Result<IpAddr, String> {
     })
 }
 
+pub(super) fn connections(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|count| *count <= MAX_CONNECTIONS_PER_CLIENT).ok_or_else(|| {
+        told("请填写 0 到 100000 的整数", "a whole number from 0 to 100000 is needed")
+    })
+}
+
 pub(super) fn retries(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| told("请填写不小于 0 的整数", "a whole number is needed"))
 }
@@ -77,6 +86,8 @@ mod tests {
             assert!(port(bad).unwrap_err().contains("65535"), "{bad}");
         }
         assert!(fixed_port("0").is_err());
+        assert_eq!((connections("0"), connections("100000")), (Ok(0), Ok(100_000)));
+        assert!(connections("100001").unwrap_err().contains("100000"));
         assert_eq!(address("[::1]"), Ok("::1".parse().unwrap()));
         assert!(address("nowhere").unwrap_err().contains("192.168.1.20"));
     }

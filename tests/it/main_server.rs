@@ -12,7 +12,12 @@ use reqwest::{Client, StatusCode, header};
 use serde_json::json;
 
 use crate::support::{
-    TestMaster, TestNode, client, node::free_port, old_node::OldNode, until, zip_of, zips::big_zip,
+    TestMaster, TestNode, client,
+    node::free_port,
+    old_node::OldNode,
+    process::{Process, binary},
+    until, zip_of,
+    zips::big_zip,
 };
 
 async fn node(main: &TestMaster, id: &str) -> TestNode {
@@ -28,6 +33,29 @@ async fn downloaded(url: String) -> Vec<u8> {
     let answer = tablet().get(url).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     answer.bytes().await.unwrap().to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_has_as_many_connections_as_the_command_line_says_and_the_page_shows_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = binary();
+    command.args(["master", "--host", "127.0.0.1", "--port", "0"]);
+    command.args(["--max-connections-per-client", "2", "--data"]).arg(folder.path());
+    let mut process = Process::spawn(command);
+    let address = process.until_listening().await;
+    let get = |client: Client, path: &str| client.get(format!("http://{address}{path}")).send();
+    let streams = [1, 2].map(|_| get(client(), "/api/v1/events"));
+    let streams = futures_util::future::try_join_all(streams).await.unwrap();
+    assert_eq!(get(client(), "/").await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    let elsewhere = edge_mirror_http::tls::http(edge_mirror_http::tls::client())
+        .local_address(std::net::IpAddr::from([127, 0, 0, 2]))
+        .build()
+        .unwrap();
+    let overview = get(elsewhere, "/api/v1/overview").await.unwrap();
+    let problems = overview.json::<serde_json::Value>().await.unwrap()["problems"].clone();
+    let told = json!({"code": "connections_per_client", "severity": "warning", "most": 2});
+    assert!(problems.as_array().unwrap().contains(&told), "{problems}");
+    drop(streams);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,7 +63,7 @@ use edge_mirror_base::{
 };
 use edge_mirror_http::{
     access::{Access, Vault},
-    listen::{self, Answers, BindError, Connections, Listener},
+    listen::{self, Answers, BindError, Listener},
 };
 use edge_mirror_settings::{Security, authority};
 use edge_mirror_store::{Store, StoreError};
@@ -85,6 +85,8 @@ pub struct MasterOptions {
     pub announce_timeout: Duration,
     /// Who may manage.
     pub security: Security,
+    /// 0 is the default share.
+    pub max_connections_per_client: u64,
 }
 
 impl Default for MasterOptions {
@@ -94,6 +96,7 @@ impl Default for MasterOptions {
             listen: SocketAddr::new(listen::host(None), 8000),
             announce_timeout: Duration::from_secs(30),
             security: Security::default(),
+            max_connections_per_client: 0,
         }
     }
 }
@@ -135,7 +138,8 @@ pub struct Master {
 impl Master {
     /// Opens the data, binds, and begins to serve.
     pub async fn start(options: MasterOptions) -> Result<Self, MasterError> {
-        let MasterOptions { data, listen, announce_timeout, security } = options;
+        let MasterOptions { data, listen, announce_timeout, security, max_connections_per_client } =
+            options;
         // Shown on the page, where nobody knows the folder that it is relative to.
         let data = std::path::absolute(&data).unwrap_or(data);
         // First of all: a second main server on the same port must not touch
@@ -147,6 +151,7 @@ impl Master {
         let opened = tasks::blocking(move || open(&data, announce_timeout, security)).await;
         let (server, first_code) = opened?;
         let server = Arc::new(server);
+        server.connections.apply(max_connections_per_client);
         let prober = Prober::new().map_err(MasterError::Prober)?;
 
         let workers = Tasks::new();
@@ -162,8 +167,8 @@ impl Master {
 
         let (connections, stop) = (workers.child(), CancellationToken::new());
         let address = listener.address();
-        let counted = Arc::new(Connections::new(server.counts.limits.clone()));
-        let answers = Answers { connections: counted, ..api::router(server.clone()).into() };
+        let shared = server.connections.clone();
+        let answers = Answers { connections: shared, ..api::router(server.clone()).into() };
         let pulse = answers.pulse.clone();
         connections.spawn("listener", listener.serve(answers, connections.clone(), stop.clone()));
         info!("main server listens on {address}");

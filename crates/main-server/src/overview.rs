@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 
 use axum::extract::State;
 use edge_mirror_http::wire::{
-    problem::Problem,
+    problem::{Problem, connection_limits},
     snapshot::{Items, Snapshot},
 };
 use edge_mirror_protocol::package::PackageId;
@@ -132,6 +132,7 @@ pub fn snapshot(server: &Server) -> Snapshot {
         any_running: book.running().next().is_some(),
         nodes: &live,
         limited: server.limited(now_s),
+        connections: connection_limits(&server.connections),
         open: server.access.is_open(),
         login_error: outside.login_fault.as_deref(),
         free: outside.free,

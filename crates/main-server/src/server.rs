@@ -19,6 +19,7 @@ use edge_mirror_http::{
     access::Access,
     delivery::Traffic,
     limits::Limit,
+    listen::Connections,
     wire::{
         feed::{Feed, History},
         health::Health,
@@ -64,6 +65,7 @@ pub struct Server {
     /// For polls that wait for it to change.
     pub waiting: Semaphore,
     pub large: LargeBodies,
+    pub connections: Arc<Connections>,
     /// Ends what would go on for ever, event streams, or for a while: polls.
     pub closing: CancellationToken,
     ledger: Mutex<Ledger>,
@@ -106,9 +108,11 @@ impl Server {
         state_path: PathBuf,
         announce_timeout: Duration,
     ) -> Self {
+        let counts = Counts::default();
         Self {
             access,
             clock: Clock::start(),
+            connections: Arc::new(Connections::new(counts.limits.clone())),
             status: watch::Sender::new(Arc::new(NodeStatus::of(&book, &store))),
             waiting: Semaphore::new(MAX_WAITING),
             large: LargeBodies::default(),
@@ -121,7 +125,7 @@ impl Server {
             history: watch::Sender::default(),
             feed: Feed::default(),
             health: Health::default(),
-            counts: Counts::default(),
+            counts,
             closing: CancellationToken::new(),
             ledger: Mutex::default(),
             book: ArcSwap::from_pointee(book.into()),

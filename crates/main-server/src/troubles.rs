@@ -23,6 +23,8 @@ pub struct Seen<'a> {
     pub nodes: &'a [(&'a String, &'a Node)],
     /// Reached lately.
     pub limited: Option<Limit>,
+    /// The same of connections.
+    pub connections: Vec<Problem>,
     pub open: bool,
     pub login_error: Option<&'a str>,
     /// None before the first reading.
@@ -45,6 +47,7 @@ pub fn found(seen: &Seen) -> Vec<Problem> {
     found.extend(
         seen.limited.map(|limit| Problem::warning("limit_reached", json!({"limit": limit.text()}))),
     );
+    found.extend(seen.connections.iter().cloned());
     found.extend(seen.free.filter(|free| *free < LOW_DISK_BYTES).map(|free| {
         Problem::warning("disk_nearly_full", json!({"free": free, "path": seen.path}))
     }));
@@ -89,6 +92,7 @@ mod tests {
             any_running: true,
             nodes: &nodes,
             limited: None,
+            connections: Vec::new(),
             open: false,
             login_error: None,
             free: Some(1 << 40),

@@ -197,8 +197,12 @@ mod tests {
 
     #[test]
     fn every_code_that_a_node_has_is_put_into_words() {
-        let source = include_str!("../../../crates/node/src/api/status/problems.rs");
-        let made = source.split("Problem::").skip(1).filter_map(|rest| rest.split_once('('));
+        let sources = [
+            include_str!("../../../crates/node/src/api/status/problems.rs"),
+            include_str!("../../../crates/http/src/wire/problem.rs"),
+        ];
+        let made = sources.iter().flat_map(|source| source.split("Problem::").skip(1));
+        let made = made.filter_map(|rest| rest.split_once('('));
         let codes = made.filter_map(|(_, given)| given.trim_start().strip_prefix('"'));
         let codes: Vec<_> = codes.filter_map(|rest| rest.split('"').next()).collect();
         assert!(codes.len() >= 10, "{codes:?}");

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -224,4 +224,8 @@ async fn a_main_server_keeps_places_for_others_too() {
         promise: BEGINS,
     };
     attack(of, (FEW, 8300), 10, false, address).await;
+    let overview = client().get(format!("http://{address}/api/v1/overview")).send().await.unwrap();
+    let overview: Value = overview.json().await.unwrap();
+    let problems = overview["problems"].as_array().unwrap();
+    assert!(problems.iter().any(|problem| problem["code"] == "connections_full"), "{problems:?}");
 }

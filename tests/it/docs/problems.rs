@@ -80,7 +80,10 @@ fn severities() -> BTreeMap<String, &'static str> {
         (") => (", "error"),
     ];
     let mut found = BTreeMap::new();
-    for source in sources().iter().filter(|source| source.contains("Problem::error(")) {
+    let gives = |source: &&String| {
+        ["error", "warning"].iter().any(|s| source.contains(&format!("Problem::{s}(")))
+    };
+    for source in sources().iter().filter(gives) {
         for (mark, severity) in marks {
             let given = source.split(mark).skip(1).map(str::trim_start);
             let codes = given.filter_map(|rest| rest.strip_prefix('"')?.split('"').next());

@@ -80,6 +80,7 @@ export default {
       "如果近期没有同时启动大量节点，可能有陌生设备在登记：请在“节点”页面设置密钥。",
       "Unless many nodes have just been started, strangers may be registering: require a key, under Nodes.",
     ],
+    "connections_per_client.do": ["如果许多平板在同一个 NAT 或反向代理后面，请在启动时用 --max-connections-per-client 调高上限。", "If many tablets share a NAT or proxy, start it with a higher --max-connections-per-client."],
     login_broken: ["现在无法从其他电脑登录：登录文件有问题。", "Nobody can log in from another machine: the login file is damaged."],
     "login_broken.do": ["在主控服务器所在机器上执行 edge-mirror token --new --data DIR，会重新生成该文件。", "On the main server's machine, run edge-mirror token --new --data DIR to recreate it."],
     open_access: ["任何能打开这个页面的人都可以管理会议（启动时使用了 --open）。", "Anyone who can open this page may manage meetings (it was started with --open)."],

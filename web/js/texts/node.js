@@ -30,10 +30,7 @@ export default {
     "login_broken.do": ["在运行节点的机器上执行 edge-mirror token --new --config 配置文件，会重新生成该文件。", "On the node's machine, run edge-mirror token --new --config FILE to recreate it."],
     open_access: ["任何能访问节点的人都可以停止服务、修改配置（security.open 已打开）。", "Anyone who can reach the node may stop the service and change settings (security.open is on)."],
     "open_access.do": ["若非有意，请在“配置”中关闭它。", "Turn it off in the settings unless you want that."],
-    connections_per_client: ["有客户端地址已用满 {most} 个连接，多出的连接被拒绝。", "One address uses all of its {most} connections; more are refused."],
     "connections_per_client.do": ["如果许多平板在同一个 NAT 或反向代理后面，请调高上限。", "If many tablets share a NAT or proxy, raise the limit."],
-    connections_full: ["{places} 个连接已用尽，正在关闭空闲或过慢的连接，让位给等待的客户端。", "All {places} connections are in use; idle and slow ones are closed for waiting clients."],
-    "connections_full.do": ["请增加节点；如果数目小于 8192，也可以调高打开文件数上限（systemd 的 LimitNOFILE）。", "Add a node or, below 8192, raise the open file limit (systemd: LimitNOFILE)."],
     stopped: ["服务已停止，平板不能从这个节点下载。", "The service is stopped; tablets can't download from this node."],
     "stopped.do": ["需要时点击管理页面上的“启动服务”。", "Press “Start service” in the panel when needed."],
     main_server_unreachable: [

@@ -2,7 +2,9 @@
 //! words, and what the words need.
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+
+use crate::{limits::Limit, listen::Connections};
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
@@ -39,4 +41,19 @@ impl Problem {
         };
         Self { code, severity, about }
     }
+}
+
+/// The limits of connections that were reached lately; one problem for all that
+/// is closed for want of places.
+pub fn connection_limits(connections: &Connections) -> Vec<Problem> {
+    let (reached, mut found) = (connections.reached(), Vec::new());
+    if reached.contains(&Limit::ConnectionsPerClient) {
+        let most = connections.per_client();
+        found.push(Problem::warning("connections_per_client", json!({"most": most})));
+    }
+    if reached.iter().any(|limit| *limit != Limit::ConnectionsPerClient) {
+        let places = connections.places();
+        found.push(Problem::warning("connections_full", json!({"places": places})));
+    }
+    found
 }

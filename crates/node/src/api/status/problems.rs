@@ -3,7 +3,11 @@
 
 use std::path::Path;
 
-use edge_mirror_http::{limits::Limit, listen::Connections, tls::Doubtful, wire::problem::Problem};
+use edge_mirror_http::{
+    listen::Connections,
+    tls::Doubtful,
+    wire::problem::{Problem, connection_limits},
+};
 use edge_mirror_protocol::{self as protocol, UnservedMeeting};
 use edge_mirror_settings::Config;
 use edge_mirror_store::LOW_DISK_BYTES;
@@ -85,7 +89,7 @@ pub(super) fn found(seen: &Seen) -> Vec<Problem> {
         found.extend(seen.presence.doubts.iter().map(doubtful));
     }
     found.extend(room(seen));
-    found.extend(crowd(seen.connections));
+    found.extend(connection_limits(seen.connections));
     found.extend(
         seen.login_error
             .as_ref()
@@ -173,20 +177,6 @@ fn room(seen: &Seen) -> Vec<Problem> {
             "disk_nearly_full",
             json!({"free": free, "path": seen.storage}),
         ));
-    }
-    found
-}
-
-/// Once for all that is closed for want of places.
-fn crowd(connections: &Connections) -> Vec<Problem> {
-    let (reached, mut found) = (connections.reached(), Vec::new());
-    if reached.contains(&Limit::ConnectionsPerClient) {
-        let most = connections.per_client();
-        found.push(Problem::warning("connections_per_client", json!({"most": most})));
-    }
-    if reached.iter().any(|limit| *limit != Limit::ConnectionsPerClient) {
-        let places = connections.places();
-        found.push(Problem::warning("connections_full", json!({"places": places})));
     }
     found
 }
