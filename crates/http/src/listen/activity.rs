@@ -27,6 +27,10 @@ pub(super) const WINDOW: Duration = Duration::from_secs(10);
 /// one. A hundred megabytes would take two hours, and can be resumed.
 pub(super) const MIN_BYTES_PER_S: u64 = 16 << 10;
 
+/// For the first request to come, and the TLS handshake before it. Until then
+/// nobody knows whether a connection idles.
+pub(super) const TIME_TO_ASK: Duration = Duration::from_secs(2);
+
 /// Times are microseconds since the connection was accepted.
 #[derive(Debug)]
 pub(super) struct Activity {
@@ -74,6 +78,9 @@ impl Activity {
                 }
             }
             (false, true) => Conduct::Busy,
+            (false, false) if !self.has_asked() && now_us < TIME_TO_ASK.as_micros() as u64 => {
+                Conduct::Busy
+            }
             (false, false) => {
                 Conduct::Idle { for_us: now_us.saturating_sub(self.idle_since_us.load(Relaxed)) }
             }
@@ -310,11 +317,13 @@ mod tests {
     }
 
     #[test]
-    fn who_has_not_asked_yet_idles_and_what_is_not_taken_whole_does_not() {
+    fn who_does_not_ask_in_time_idles_and_what_is_not_taken_whole_does_not() {
         let accepted = Instant::now();
         let at = |us| accepted + Duration::from_micros(us);
         let activity = Activity::new(accepted);
-        assert_eq!(activity.conduct(at(5)), Conduct::Idle { for_us: 5 });
+        let time_us = TIME_TO_ASK.as_micros() as u64;
+        assert_eq!(activity.conduct(at(time_us - 1)), Conduct::Busy);
+        assert_eq!(activity.conduct(at(time_us)), Conduct::Idle { for_us: time_us });
         activity.begin();
         assert_eq!(activity.conduct(at(1 << 30)), Conduct::Busy);
         // The last bytes are in hand, and nobody takes them.

@@ -263,7 +263,15 @@ mod tests {
 
     /// A connection that was accepted long ago.
     fn old(connections: &Arc<Connections>, tasks: &Tasks, of: u8) -> (Place, AbortHandle) {
-        let accepted = Instant::now().checked_sub(2 * WINDOW).unwrap();
+        accepted(connections, tasks, of, Instant::now().checked_sub(2 * WINDOW).unwrap())
+    }
+
+    fn accepted(
+        connections: &Arc<Connections>,
+        tasks: &Tasks,
+        of: u8,
+        accepted: Instant,
+    ) -> (Place, AbortHandle) {
         let mut place = connections.enter(client(of), accepted).unwrap();
         place.permit = Some(connections.free.clone().try_acquire_owned().unwrap());
         let task = tasks.spawn_for_peer("connection", std::future::pending());
@@ -296,6 +304,19 @@ mod tests {
         tokio::task::yield_now().await;
         let ended = [fast.1, slow.1, last.1].map(|task| task.is_finished());
         assert_eq!(ended, [false, true, false]);
+    }
+
+    #[tokio::test]
+    async fn who_has_only_just_come_stays_and_a_slow_one_goes() {
+        let (connections, tasks) = (with(2), Tasks::new());
+        let slow = old(&connections, &tasks, 1);
+        slow.0.activity.begin();
+        slow.0.activity.stalled_at(Instant::now().checked_sub(WINDOW).unwrap());
+        let newcomer = accepted(&connections, &tasks, 2, Instant::now());
+        assert!(connections.admit(client(3)).now_or_never().is_none());
+        tokio::task::yield_now().await;
+        assert_eq!([newcomer.1, slow.1].map(|task| task.is_finished()), [false, true]);
+        assert_eq!(connections.reached(), [Limit::SlowConnections]);
     }
 
     #[tokio::test]

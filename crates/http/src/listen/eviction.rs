@@ -14,7 +14,7 @@ pub(super) enum Conduct {
     Idle { for_us: u64 },
     /// Its client takes, or sends, less than the least.
     Slow { bytes_per_s: u64 },
-    /// It is sent something, or waits for this machine.
+    /// It is sent something, waits for this machine, or has only just come.
     Busy,
 }
 

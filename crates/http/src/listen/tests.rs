@@ -14,7 +14,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-use super::*;
+use super::{activity::TIME_TO_ASK, *};
 use crate::limits::Limit;
 
 const ASK: &[u8] = b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n";
@@ -236,6 +236,8 @@ async fn where_all_places_are_taken_idle_connections_give_way() {
     greedy[2].write_all(b"GET / HTTP/1.1\r\nhost: he").await.unwrap();
     assert!(ask(&mut greedy[0]).await.ends_with("here"));
     assert_eq!(limits.reached(), []);
+    // Nobody idles before that.
+    tokio::time::sleep(TIME_TO_ASK).await;
     let mut newcomers = Vec::new();
     for (from, closed) in [(3, 1), (4, 2)] {
         let mut newcomer = client_at(from, address).await;
