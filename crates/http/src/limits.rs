@@ -7,6 +7,8 @@ labels! {
     Limit {
         /// Connections that one address may have.
         ConnectionsPerClient => "connections_per_client",
+        /// Somebody had to wait for one: all were taken, and none could be closed.
+        Connections => "connections",
         /// An idle connection was closed because another one needed its place.
         IdleConnections => "idle_connections",
         /// A connection was closed for taking or sending too little while others waited.

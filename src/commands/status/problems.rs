@@ -175,8 +175,12 @@ fn what(problem: &Value, language: Language) -> String {
         "connections_full" => {
             let places = field("places");
             (
-                format!("{places} 个连接已用尽，正在关闭空闲或过慢的连接"),
-                format!("all {places} connections are taken: idle and slow ones are being closed"),
+                format!(
+                    "{places} 个连接已用尽：空闲或过慢的会被关闭，没有可关闭的时，新客户端需要等待"
+                ),
+                format!(
+                    "all {places} connections are in use: idle and slow ones are closed, else new clients wait"
+                ),
             )
         }
         "open_access" => (

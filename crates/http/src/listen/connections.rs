@@ -19,6 +19,7 @@ use tokio::{
     task::AbortHandle,
     time::timeout,
 };
+use tracing::warn;
 
 use super::{
     activity::Activity,
@@ -159,6 +160,7 @@ impl Connections {
     }
 
     async fn vacancy(&self) -> OwnedSemaphorePermit {
+        let mut is_noted = false;
         loop {
             if let Ok(permit) = self.free.clone().try_acquire_owned() {
                 return permit;
@@ -168,8 +170,22 @@ impl Connections {
                 Ok(Ok(permit)) => return permit,
                 // Nobody closes this semaphore.
                 Ok(Err(_)) => std::future::pending().await,
-                Err(_) => {}
+                Err(_) if is_noted => {}
+                Err(_) => {
+                    self.note_wait(Instant::now());
+                    is_noted = true;
+                }
             }
+        }
+    }
+
+    /// Somebody has waited for a place in vain.
+    fn note_wait(&self, now: Instant) {
+        let limit = Limit::Connections;
+        self.limits.one(limit);
+        let before = self.table().reached.insert(limit.text(), (limit, now));
+        if before.is_none_or(|(_, at)| now.saturating_duration_since(at) >= SHOWN_FOR) {
+            warn!("all {} connections are in use and none can be closed: others wait", self.places);
         }
     }
 

@@ -109,7 +109,7 @@ async fn who_does_not_finish_asking_is_dropped_in_time() {
 }
 
 #[tokio::test]
-async fn who_finds_no_place_waits_until_one_is_free() {
+async fn who_finds_no_place_waits_until_one_is_free_and_that_is_noted() {
     let (inside, served) = (Arc::new(Semaphore::new(0)), Arc::<AtomicUsize>::default());
     let (gate, count) = (inside.clone(), served.clone());
     let hold = async move || {
@@ -120,6 +120,7 @@ async fn who_finds_no_place_waits_until_one_is_free() {
     let answers = answers(2, 9, get(hold));
     let (listener, tasks, stop) = (here(), Tasks::new(), CancellationToken::new());
     let (address, pulse) = (listener.address(), answers.pulse.clone());
+    let connections = answers.connections.clone();
     tasks.spawn("listener", listener.serve(answers, tasks.clone(), stop.clone()));
     let mut clients = Vec::new();
     for _ in 0..5 {
@@ -135,6 +136,13 @@ async fn who_finds_no_place_waits_until_one_is_free() {
             tokio::task::yield_now().await;
         }
         assert_eq!(served.load(Ordering::Relaxed), let_in);
+        if let_in == 2 {
+            let began = Instant::now();
+            while connections.reached() != [Limit::Connections] {
+                assert!(began.elapsed() < Duration::from_secs(10), "{:?}", connections.reached());
+                tokio::task::yield_now().await;
+            }
+        }
         inside.add_permits(1);
     }
     inside.add_permits(1);
