@@ -15,6 +15,9 @@ labels! {
         SlowConnections => "slow_connections",
         /// Pulls that one address may cause with ids that are not active.
         PullsPerClient => "pulls_per_client",
+        /// Clients that may wait for packages of meetings that are not active, in
+        /// all or of one address.
+        PullWaiters => "pull_waiters",
         /// Active meetings whose versions can be asked for without a pause.
         VersionChecks => "version_checks",
         /// What is evicted for packages of meetings that are not active.

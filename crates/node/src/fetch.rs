@@ -13,6 +13,7 @@ mod request;
 mod retry;
 mod room;
 mod source;
+mod waiting;
 
 use std::{
     collections::HashMap,
@@ -44,6 +45,7 @@ pub use flight::{Flight, Phase, Progress};
 use gate::Gate;
 use refusals::Refusals;
 pub use room::candidate as eviction_candidate;
+use waiting::{Waiter, Waiters};
 
 /// A package may be replaced, or the main server changed, between the end of
 /// a pull and the opening; more than once in a row is no coincidence.
@@ -102,6 +104,8 @@ pub enum PullError {
     Busy,
     #[error("{MAX_FLIGHTS_PER_CLIENT} packages that one client asked for are being pulled already")]
     ClientBusy,
+    #[error("too many clients wait for packages of meetings that are not active")]
+    TooManyWaiters,
 }
 
 impl PullError {
@@ -110,9 +114,11 @@ impl PullError {
         match self {
             Self::Upstream(error) => error.is_not_found(),
             Self::Store(StoreError::Bad(error)) => error.is_over_limit(),
-            Self::Store(StoreError::NoRoom(_)) | Self::Stopped | Self::Busy | Self::ClientBusy => {
-                true
-            }
+            Self::Store(StoreError::NoRoom(_))
+            | Self::Stopped
+            | Self::Busy
+            | Self::ClientBusy
+            | Self::TooManyWaiters => true,
             Self::Interrupted { .. }
             | Self::Stalled(_)
             | Self::TooSlow(_)
@@ -132,7 +138,7 @@ impl PullError {
             Self::Store(StoreError::Bad(_)) => Cause::Damaged,
             Self::Store(StoreError::Io { .. } | StoreError::InUse(_)) => Cause::Disk,
             Self::Store(StoreError::Unwanted) | Self::Stopped => Cause::Other,
-            Self::Busy | Self::ClientBusy => Cause::Busy,
+            Self::Busy | Self::ClientBusy | Self::TooManyWaiters => Cause::Busy,
         };
         Fault { cause, text: self.to_string() }
     }
@@ -190,6 +196,12 @@ pub enum Found {
     Growing(Arc<Growing>),
 }
 
+/// A flight that a client waits for.
+struct Joined {
+    flight: Arc<Flight>,
+    _waiter: Option<Waiter>,
+}
+
 /// Cloning shares it.
 #[derive(Clone)]
 pub struct Fetch {
@@ -206,6 +218,7 @@ struct Inner {
     disk_looks: Semaphore,
     state: Mutex<State>,
     allowance: Mutex<room::Allowance>,
+    waiters: Arc<Waiters>,
     pulled_bytes: AtomicU64,
     /// `network.bandwidth`, which all pulls share.
     pacer: Pacer,
@@ -250,6 +263,7 @@ impl Fetch {
             disk_looks: Semaphore::new(DISK_LOOKS),
             state: Mutex::new(state),
             allowance: Mutex::default(),
+            waiters: Arc::default(),
             pulled_bytes: AtomicU64::new(0),
             pacer: Pacer::default(),
         };
@@ -268,9 +282,8 @@ impl Fetch {
             if let Some(found) = self.open(id).await.map_err(|error| Arc::new(error.into()))? {
                 return Ok(found);
             }
-            let flight = self.join(id, client)?;
-            if let Some(flight) = flight {
-                flight.outcome().await?;
+            if let Some(joined) = self.join(id, client)? {
+                joined.flight.outcome().await?;
             }
         }
         let cause = "it changed again and again while it was pulled".to_owned();
@@ -292,8 +305,8 @@ impl Fetch {
         }
         let config = self.inner.settings.current();
         if config.serve.cut_through
-            && let Some(flight) = self.join(id, client)?
-            && let Some(growing) = flight.growing(config.main_server()).await?
+            && let Some(joined) = self.join(id, client)?
+            && let Some(growing) = joined.flight.growing(config.main_server()).await?
         {
             return Ok(Found::Growing(growing));
         }
@@ -326,18 +339,24 @@ impl Fetch {
         &self,
         id: &PackageId,
         client: &dyn Fn() -> IpAddr,
-    ) -> Result<Option<Arc<Flight>>, Arc<PullError>> {
+    ) -> Result<Option<Joined>, Arc<PullError>> {
         if self.inner.board.sync.borrow().active.contains(id) {
-            return self.join_as(id, Reason::OnDemand, None);
+            let flight = self.join_as(id, Reason::OnDemand, None)?;
+            return Ok(flight.map(|flight| Joined { flight, _waiter: None }));
         }
         let client = of_one_machine(client());
+        let waiter = self.inner.waiters.admit(client, self.inner.board.connections.places());
+        let Some(waiter) = waiter else {
+            self.inner.board.counts.limits.one(Limit::PullWaiters);
+            return Err(Arc::new(PullError::TooManyWaiters));
+        };
         let joined = self.join_as(id, Reason::Unlisted, Some(client));
         if let Err(error) = &joined
             && matches!(**error, PullError::ClientBusy)
         {
             self.inner.board.counts.limits.one(Limit::PullsPerClient);
         }
-        joined
+        Ok(joined?.map(|flight| Joined { flight, _waiter: Some(waiter) }))
     }
 
     fn join_as(

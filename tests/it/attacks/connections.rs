@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     super::support::{
-        ScriptedMain, client,
+        Fault, ScriptedMain, client,
         process::{NodeFolder, NodeProcess, Process, binary, plain_environment},
         until,
         zips::big_zip,
@@ -56,7 +56,11 @@ fn limited(command: Command) -> Command {
 }
 
 fn url() -> String {
-    format!("/api/v1/meetings/{ID}/download-package")
+    url_of(ID)
+}
+
+fn url_of(id: &str) -> String {
+    format!("/api/v1/meetings/{id}/download-package")
 }
 
 async fn connected(from: Ipv4Addr, to: SocketAddr) -> Option<TcpStream> {
@@ -67,8 +71,8 @@ async fn connected(from: Ipv4Addr, to: SocketAddr) -> Option<TcpStream> {
     tokio::time::timeout(Duration::from_secs(5), socket.connect(to)).await.ok()?.ok()
 }
 
-async fn ask(stream: &mut TcpStream) {
-    let request = format!("GET {} HTTP/1.1\r\nhost: node\r\n\r\n", url());
+async fn ask(stream: &mut TcpStream, url: &str) {
+    let request = format!("GET {url} HTTP/1.1\r\nhost: node\r\n\r\n");
     let _ = stream.write_all(request.as_bytes()).await;
 }
 
@@ -81,7 +85,7 @@ async fn honest(to: SocketAddr) -> Duration {
             let socket = TcpSocket::new_v4().unwrap();
             socket.bind((Ipv4Addr::new(127, 0, 0, 2), 0).into()).unwrap();
             let mut stream = socket.connect(to).await.ok()?;
-            ask(&mut stream).await;
+            ask(&mut stream, &url()).await;
             stream.read_exact(&mut first).await.ok()
         };
         let patient = tokio::time::timeout(Duration::from_secs(60), got).await;
@@ -92,15 +96,15 @@ async fn honest(to: SocketAddr) -> Duration {
     }
 }
 
-/// Connections from some addresses, all of them held; slow ones ask and don't
-/// read, others say nothing.
-async fn hold(count: usize, addresses: u8, slow: bool, to: SocketAddr) -> Vec<TcpStream> {
+/// Connections from some addresses, all of them held; some ask and don't read,
+/// others say nothing.
+async fn hold(count: usize, addresses: u8, asked: Option<&str>, to: SocketAddr) -> Vec<TcpStream> {
     let mut held = Vec::new();
     for number in 0..count {
         let from = Ipv4Addr::new(127, 0, 1, (number % usize::from(addresses)) as u8 + 1);
         if let Some(mut stream) = connected(from, to).await {
-            if slow {
-                ask(&mut stream).await;
+            if let Some(url) = asked {
+                ask(&mut stream, url).await;
             }
             held.push(stream);
         }
@@ -125,7 +129,7 @@ async fn attack(
     to: SocketAddr,
 ) {
     let count = tries(few, many);
-    let _held = hold(count, addresses, slow, to).await;
+    let _held = hold(count, addresses, slow.then(url).as_deref(), to).await;
     if slow && addresses > 1 {
         tokio::time::sleep(WINDOW).await;
     }
@@ -186,6 +190,25 @@ async fn slow_readers_at_many_addresses_give_way() {
     attack(of, (FEW, 8250), 10, true, node.address()).await;
     let codes = node.status().await["problems"].as_array().unwrap().clone();
     assert!(codes.iter().any(|problem| problem["code"] == "connections_full"), "{codes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_wait_for_a_pull_leave_places_for_others() {
+    let (_folder, node, main) = node().await;
+    main.fail("/ended/", vec![Fault::Silence(Duration::from_secs(600)); 100]);
+    let count = tries(FEW, 8250);
+    let _held = hold(count, 2, Some(&url_of("ended")), node.address()).await;
+    until("the pull", async || (!main.asked("/ended/").is_empty()).then_some(())).await;
+    let worst = worst(node.address()).await;
+    Attack {
+        fault: "8,250 clients at two addresses ask a node for a package of a meeting that is not active, for which the main server takes minutes",
+        promise: BEGINS,
+    }
+    .report(
+        1,
+        usize::from(worst < PROMISED),
+        &format!("{count} connections, worst of 5 waits {:.2} s", worst.as_secs_f64()),
+    );
 }
 
 /// A main server with a package.

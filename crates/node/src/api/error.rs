@@ -65,6 +65,7 @@ const MAIN_SERVER_SLOW: &str =
 const NO_ROOM: &str = "节点存储空间不足 / the node has no room for this package";
 const BUSY: &str = "节点繁忙，请稍后重试 / the node is busy, try again later";
 const CLIENT_BUSY: &str = "同一客户端请求的非进行中会议过多，请稍后重试 / too many packages of meetings that are not active are being pulled for one client, try again later";
+const TOO_MANY_WAITERS: &str = "等待非进行中会议的客户端过多，请稍后重试 / too many clients wait for packages of meetings that are not active, try again later";
 const DISK_FAILS: &str = "节点读取文件失败 / the node could not read the package";
 
 impl ApiError {
@@ -79,6 +80,7 @@ impl ApiError {
             | PullError::Unusable(_)
             | PullError::Busy
             | PullError::ClientBusy
+            | PullError::TooManyWaiters
             | PullError::Store(_) => Self::Pull { id, error },
         }
     }
@@ -158,6 +160,7 @@ fn pull_failed(error: &PullError) -> Response {
         PullError::Store(StoreError::NoRoom(_)) => detail(StatusCode::SERVICE_UNAVAILABLE, NO_ROOM),
         PullError::Busy => detail(StatusCode::SERVICE_UNAVAILABLE, BUSY),
         PullError::ClientBusy => detail(StatusCode::SERVICE_UNAVAILABLE, CLIENT_BUSY),
+        PullError::TooManyWaiters => detail(StatusCode::SERVICE_UNAVAILABLE, TOO_MANY_WAITERS),
         PullError::Store(StoreError::Io { .. } | StoreError::InUse(_)) => {
             detail(StatusCode::INTERNAL_SERVER_ERROR, DISK_FAILS)
         }

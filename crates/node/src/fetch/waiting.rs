@@ -1,0 +1,85 @@
+//! Clients that wait for packages of meetings that are not known to be active.
+//! Anybody can ask for one, and holds a connection at no cost for as long as the
+//! main server takes: all of them together must leave connections to others.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Of all connections, the share that may wait.
+const SHARE: usize = 4;
+/// Of those, the share of one address.
+const SHARE_OF_CLIENT: usize = 4;
+
+#[derive(Debug, Default)]
+pub(super) struct Waiters {
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    all: usize,
+    of_clients: HashMap<IpAddr, usize>,
+}
+
+/// Counts as waiting until dropped.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    waiters: Arc<Waiters>,
+    client: IpAddr,
+}
+
+impl Waiters {
+    /// None where too many wait already.
+    pub(super) fn admit(self: &Arc<Self>, client: IpAddr, connections: usize) -> Option<Waiter> {
+        let most = (connections / SHARE).max(1);
+        let most_of_client = (most / SHARE_OF_CLIENT).max(1);
+        let mut counts = self.counts();
+        let of_client = counts.of_clients.get(&client).copied().unwrap_or_default();
+        if counts.all >= most || of_client >= most_of_client {
+            return None;
+        }
+        counts.all += 1;
+        counts.of_clients.insert(client, of_client + 1);
+        Some(Waiter { waiters: self.clone(), client })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut counts = self.waiters.counts();
+        counts.all -= 1;
+        if let Some(count) = counts.of_clients.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                counts.of_clients.remove(&self.client);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quarter_of_the_connections_waits_and_a_quarter_of_that_for_one_address() {
+        let waiters = Arc::new(Waiters::default());
+        let admit = |of: u8| waiters.admit([10, 0, 0, of].into(), 64);
+        let mut waiting: Vec<_> = (0..4).map(|_| admit(1).unwrap()).collect();
+        assert!(admit(1).is_none());
+        waiting.extend((0..12).map(|n| admit(2 + n / 4).unwrap()));
+        assert!(admit(9).is_none(), "there are sixteen");
+        waiting.remove(0);
+        waiting.push(admit(1).unwrap());
+        drop(waiting);
+        assert!(waiters.counts().all == 0 && waiters.counts().of_clients.is_empty());
+        assert!(waiters.admit([10, 0, 0, 1].into(), 1).is_some());
+    }
+}
