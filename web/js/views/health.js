@@ -1,6 +1,6 @@
 // Whether all is well, in one sentence on top, and if not, each problem with what
-// to do: texts problem.CODE and cause.CAUSE, and the same with .do. A limit that
-// was reached has texts of its own, problem.CODE.LIMIT.
+// to do: texts problem.CODE (or problem.CODE.LIMIT) and cause.CAUSE, and the same
+// with .do.
 
 import { el, keyedList, setAttribute, setHidden, setText } from "../dom.js";
 import { bytes, count, moment } from "../format.js";
@@ -96,14 +96,11 @@ export function nextTry({ next_try: at, attempt }, now) {
   return at ? t(seconds <= 0 ? "next.now" : "next.in", { attempt, seconds }) : "";
 }
 
-function textOf({ code, limit }) {
-  const ofLimit = `problem.${code}.${limit}`;
-  return known(ofLimit) ? ofLimit : `problem.${code}`;
-}
+const textOf = ({ code, limit }) => [`problem.${code}.${limit}`, `problem.${code}`].find(known);
 
 function whatIsWrong(problem, now) {
   const key = textOf(problem);
-  if (!known(key)) return problem.text ?? problem.code;
+  if (!key) return problem.text ?? problem.code;
   return t(key, {
     ...problem,
     title: shortened(problem.title),

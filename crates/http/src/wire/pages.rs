@@ -239,9 +239,10 @@ mod tests {
             let files = FILES.iter().filter(|source| parts.contains(source.name));
             files.map(|source| source.bytes.len()).sum()
         };
+        // Uncompressed, texts in two languages included.
         for page in ["index.html", "master.html"] {
             let parts = parts_of(page);
-            assert!(size(&parts) < 150_000, "{page}: {} bytes", size(&parts));
+            assert!(size(&parts) < 160_000, "{page}: {} bytes", size(&parts));
             used.extend(parts);
         }
         // What the page of the API adds to what the others have.
