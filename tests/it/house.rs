@@ -46,6 +46,17 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         ],
     ),
     (
+        "crates/main-server/src",
+        &[
+            &["api", "workers"],
+            &["server"],
+            &["node_status", "repository"],
+            &["state"],
+            &["refusal"],
+            &["clock", "counts", "large"],
+        ],
+    ),
+    (
         "crates/http/src",
         &[&["access"], &["delivery", "wire"], &["listen", "requests"], &["limits", "tls"]],
     ),

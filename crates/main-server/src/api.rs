@@ -1,5 +1,20 @@
 //! Which call goes where, and who may make it.
 
+pub(crate) mod clients;
+pub(crate) mod downloads;
+pub(crate) mod events;
+pub(crate) mod json;
+pub(crate) mod manage;
+pub(crate) mod metrics;
+pub(crate) mod node_key;
+pub(crate) mod nodes;
+pub(crate) mod overview;
+mod refusal;
+pub(crate) mod status;
+pub(crate) mod upload;
+#[cfg(test)]
+mod openapi;
+
 use std::sync::Arc;
 
 use axum::{
@@ -15,10 +30,7 @@ use edge_mirror_http::{
     wire::{self, docs, health, pages},
 };
 
-use super::{
-    clients, downloads, events, manage, metrics, node_key, nodes, overview, server::Server, status,
-    upload,
-};
+use crate::server::Server;
 
 pub fn router(server: Arc<Server>) -> Router {
     let access = server.access.clone();

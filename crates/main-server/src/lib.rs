@@ -2,9 +2,8 @@
 //! client is sent to. It speaks the newer shapes of the real one, so nodes of
 //! either kind work with it.
 //!
-//! Here is the wiring. Decisions are pure and lie in `meetings`,
-//! `registry`, `holding`, `announce` and `redirect`; `server` is
-//! what handlers and `workers` share.
+//! Here is the wiring. Decisions are pure and lie in `state`, which `repository`
+//! keeps on disk; `server` is what the handlers of `api` and the `workers` share.
 
 #![cfg_attr(
     test,
@@ -14,34 +13,15 @@
     )
 )]
 
-mod announce;
 mod api;
-mod clients;
 mod clock;
-mod downloads;
-mod events;
-mod holding;
-mod index;
-mod json;
+mod counts;
 mod large;
-mod ledger;
-mod manage;
-mod meetings;
-mod metrics;
-mod newcomers;
-mod node_key;
-mod nodes;
-mod overview;
-mod probe;
-mod probing;
-mod redirect;
+mod node_status;
 mod refusal;
-mod registry;
+mod repository;
 mod server;
 mod state;
-mod status;
-mod troubles;
-mod upload;
 mod workers;
 
 #[cfg(test)]
@@ -72,9 +52,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use meetings::Book;
-use probe::Prober;
 use server::Server;
+use state::meetings::Book;
+use workers::probe::Prober;
 
 #[derive(Clone, Debug)]
 pub struct MasterOptions {
@@ -244,13 +224,13 @@ fn open(
     // Leftovers of a kill in the middle of a save.
     atomic::sweep_all(data).map_err(unusable)?;
     let state_path = data.join("state.json");
-    let saved = state::load(&state_path)?;
+    let saved = repository::load(&state_path)?;
     let mut book = saved.clone().unwrap_or_default();
     book.recover();
     warn_of_strays(&store, &book);
     if saved.as_ref() != Some(&book) {
         // Clients compare tokens: the first one has to last, too.
-        state::save(&state_path, &book).map_err(unusable)?;
+        repository::save(&state_path, &book).map_err(unusable)?;
     }
     let (vault, first_code) = Vault::open(vault_path(data));
     let access = Access::new("main_server", vault, move || security.clone());
@@ -268,6 +248,3 @@ fn warn_of_strays(store: &Store, book: &Book) {
         }
     }
 }
-
-#[cfg(test)]
-mod openapi;

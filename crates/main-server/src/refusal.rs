@@ -1,18 +1,11 @@
-//! Why a call is refused, and what the caller is told. The texts without a
-//! slash are the contract's.
+//! Why a call is refused. The texts without a slash are the contract's.
 
-use axum::{
-    Json,
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-};
-use edge_mirror_http::{limits::Limit, wire};
+use edge_mirror_http::limits::Limit;
 use edge_mirror_protocol::package::PackageId;
 use edge_mirror_store::{StoreError, verify::VerifyError};
+use serde::Serialize;
+use serde_json::Value;
 use thiserror::Error;
-use tracing::error;
-
-use super::json::{Flaw, Malformed};
 
 #[derive(Debug, Error)]
 pub enum Refusal {
@@ -95,54 +88,6 @@ impl Refusal {
             _ => None,
         }
     }
-
-    fn status(&self) -> StatusCode {
-        match self {
-            Self::Invalid(_) | Self::BadPackage(_) | Self::Cut(_) => StatusCode::BAD_REQUEST,
-            Self::UnknownMeeting(_)
-            | Self::NothingToDownload
-            | Self::NotRunning(_)
-            | Self::UnknownNode(_) => StatusCode::NOT_FOUND,
-            Self::Stalled => StatusCode::REQUEST_TIMEOUT,
-            Self::Exists(_) | Self::UploadUnderWay(_) => StatusCode::CONFLICT,
-            Self::TooLarge(_) | Self::TooManyValues(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TooManyNewNodes(_) | Self::TooManyNodesOfClient(_) => {
-                StatusCode::TOO_MANY_REQUESTS
-            }
-            Self::Malformed(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            // The contract's answer for a meeting whose package is missing.
-            Self::NoPackage | Self::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Verifying
-            | Self::TooManyMeetings(_)
-            | Self::TooManyNodes(_)
-            | Self::NodesBytes(_)
-            | Self::TooManyLargeBodies
-            | Self::TooManyUploads => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
-        }
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let status = self.status();
-        if let Self::Storage(cause) = &self {
-            // The client gets a constant text, the log the cause.
-            error!("storage failed: {cause}");
-        }
-        // The rest of the body was not read: the connection ends with the
-        // answer, and the client should not send its next request on it.
-        let unread = matches!(
-            self,
-            Self::TooLarge(_) | Self::TooManyLargeBodies | Self::Cut(_) | Self::Stalled
-        );
-        let answer = match self {
-            Self::Malformed(flaws) => (status, Json(Malformed { detail: flaws })).into_response(),
-            other => wire::detail(status, other.to_string()),
-        };
-        if unread { ([(header::CONNECTION, "close")], answer).into_response() } else { answer }
-    }
 }
 
 impl From<StoreError> for Refusal {
@@ -165,4 +110,32 @@ impl From<StoreError> for Refusal {
             ) => Self::BadPackage(error),
         }
     }
+}
+
+/// The answer to a body that is not what it should be.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Malformed {
+    pub detail: Vec<Flaw>,
+}
+
+/// One thing that is wrong with a body, as the real main server tells it.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Flaw {
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `body`, and then names and numbers that lead to it.
+    pub loc: Vec<Value>,
+    pub msg: String,
+    /// What was sent; shortened to a text where it is long.
+    pub input: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ctx: Option<Context>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Context {
+    pub error: String,
 }

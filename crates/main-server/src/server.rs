@@ -31,20 +31,27 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{
-    announce,
+use crate::{
     clock::Clock,
-    holding::Offered,
-    index::IndexedBook,
+    counts::{Checked, Counts},
     large::LargeBodies,
-    ledger::Ledger,
-    meetings::{Book, Meeting},
-    metrics::{Checked, Counts},
+    node_status::NodeStatus,
     refusal::Refusal,
-    registry::Registry,
-    state,
-    status::{MAX_WAITING, NodeStatus},
+    repository,
+    state::{
+        announce,
+        holding::Offered,
+        index::IndexedBook,
+        ledger::Ledger,
+        meetings::{Book, Meeting},
+        registry::Registry,
+    },
 };
+
+/// Several times as many as a main server has nodes. Each keeps a connection,
+/// and anybody may ask; who comes beyond them is answered at once and asks
+/// again at its interval.
+pub const MAX_WAITING: usize = 1024;
 
 pub struct Server {
     pub access: Access,
@@ -185,7 +192,7 @@ impl Server {
         let now_s = self.clock.now_s();
         let announced = book.announce(|meeting| self.due(meeting, now_s));
         if book != **old {
-            state::save(&self.state_path, &book)
+            repository::save(&self.state_path, &book)
                 .map_err(|cause| unsaved(&self.state_path, &cause))?;
             self.book.store(Arc::new(book.into()));
         }

@@ -12,19 +12,19 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use super::{Master, MasterError, MasterOptions, newcomers::MAX_A_MINUTE};
+use crate::{Master, MasterError, MasterOptions, state::newcomers::MAX_A_MINUTE};
 
 const GRACE: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(600);
 
-pub(super) struct TestMaster {
+pub(crate) struct TestMaster {
     folder: TempDir,
-    pub(super) master: Master,
+    pub(crate) master: Master,
     client: Client,
 }
 
 impl TestMaster {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(LONG).await
     }
 
@@ -50,31 +50,31 @@ impl TestMaster {
         format!("http://{}{path}", self.master.address())
     }
 
-    pub(super) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method, self.url(path))
     }
 
-    pub(super) async fn get(&self, path: &str) -> reqwest::Response {
+    pub(crate) async fn get(&self, path: &str) -> reqwest::Response {
         self.request(Method::GET, path).send().await.unwrap()
     }
 
-    pub(super) async fn json(&self, path: &str) -> Value {
+    pub(crate) async fn json(&self, path: &str) -> Value {
         let answer = self.get(path).await;
         assert_eq!(answer.status(), 200, "{path}");
         answer.json().await.unwrap()
     }
 
-    pub(super) async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
         both(self.request(Method::POST, path).json(&body)).await
     }
 
-    pub(super) async fn upload(&self, id: &str, zip: Vec<u8>) -> (StatusCode, Value) {
+    pub(crate) async fn upload(&self, id: &str, zip: Vec<u8>) -> (StatusCode, Value) {
         let path = format!("/api/v1/meetings/{id}/package");
         both(self.request(Method::PUT, &path).body(zip)).await
     }
 
     /// A meeting with a package, not started.
-    pub(super) async fn meeting(&self, id: &str, zip: &[u8]) -> String {
+    pub(crate) async fn meeting(&self, id: &str, zip: &[u8]) -> String {
         let (status, _) =
             self.post("/api/v1/meetings", json!({"title": "会议 <b>", "id": id})).await;
         assert_eq!(status, 201);
@@ -83,7 +83,7 @@ impl TestMaster {
         meeting["sha256"].as_str().unwrap().to_owned()
     }
 
-    pub(super) async fn started(&self, id: &str) {
+    pub(crate) async fn started(&self, id: &str) {
         let (status, meeting) =
             self.post(&format!("/api/v1/meetings/{id}/start"), Value::Null).await;
         assert_eq!((status, &meeting["status"]), (StatusCode::OK, &json!("进行中")));

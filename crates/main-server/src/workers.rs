@@ -1,6 +1,8 @@
 //! What the main server does by itself: telling of starts, probing nodes,
 //! verifying packages. Thin: when and what is decided elsewhere.
 
+pub(crate) mod probe;
+
 use std::{sync::Arc, time::Duration};
 
 use edge_mirror_base::tasks;
@@ -10,12 +12,14 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{
-    overview,
-    probe::Prober,
-    probing::MAX_PROBES,
-    registry::{Reach, Registry},
+use crate::{
+    api::overview,
     server::{Outside, Server},
+    state::{
+        probing::MAX_PROBES,
+        registry::{Reach, Registry},
+    },
+    workers::probe::Prober,
 };
 
 /// How often it is looked whether a probe is due and a node fell silent.

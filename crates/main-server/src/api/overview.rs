@@ -12,12 +12,16 @@ use edge_mirror_protocol::package::PackageId;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{
-    ledger::Departure,
-    manage::{self, Described},
-    nodes,
+use crate::{
+    api::{
+        manage::{self, Described},
+        nodes,
+    },
     server::Server,
-    troubles::{self, Seen},
+    state::{
+        ledger::Departure,
+        troubles::{self, Seen},
+    },
 };
 
 pub async fn overview(State(server): State<Arc<Server>>) -> Snapshot {
@@ -45,7 +49,7 @@ struct ShownNode<'a> {
 /// Times are seconds since 1970.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(super) struct Overview<'a> {
+pub(crate) struct Overview<'a> {
     role: &'static str,
     version: &'static str,
     started: u64,

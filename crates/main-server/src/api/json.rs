@@ -14,12 +14,11 @@ use edge_mirror_http::{
         body::{self, Unread},
     },
 };
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{
+use crate::{
     large::{SMALL_BYTES, Turn},
-    refusal::Refusal,
+    refusal::{Context, Flaw, Refusal},
     server::Server,
 };
 
@@ -102,34 +101,6 @@ impl JsonBody {
 fn not_an_object(input: &Value) -> Refusal {
     let text = "Input should be a valid dictionary or object to extract fields from";
     Refusal::Malformed(vec![problem("model_attributes_type", &[json!("body")], text, input)])
-}
-
-/// The answer to a body that is not what it should be.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Malformed {
-    pub detail: Vec<Flaw>,
-}
-
-/// One thing that is wrong with a body, as the real main server tells it.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Flaw {
-    #[serde(rename = "type")]
-    kind: String,
-    /// `body`, and then names and numbers that lead to it.
-    loc: Vec<Value>,
-    msg: String,
-    /// What was sent; shortened to a text where it is long.
-    input: Value,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ctx: Option<Context>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Context {
-    error: String,
 }
 
 fn problem(kind: &str, loc: &[Value], msg: &str, input: &Value) -> Flaw {

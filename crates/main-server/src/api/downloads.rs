@@ -19,14 +19,16 @@ use edge_mirror_protocol::package::PackageId;
 use edge_mirror_settings::scheme;
 use serde::Serialize;
 
-use super::{
-    clients::{file_name, id_of_file},
-    ledger::Departure,
-    meetings::Meeting,
-    redirect,
+use crate::{
     refusal::Refusal,
-    registry::Candidate,
     server::Server,
+    state::{
+        ledger::Departure,
+        meetings::Meeting,
+        package_name::{file_name, id_of_file},
+        redirect,
+        registry::Candidate,
+    },
 };
 
 type Shared = State<Arc<Server>>;

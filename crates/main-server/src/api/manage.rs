@@ -30,11 +30,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use super::{
-    json::{JsonBody, Reader},
-    meetings::{Book, Meeting, Status, fresh_id},
+use crate::{
+    api::json::{JsonBody, Reader},
     refusal::Refusal,
     server::Server,
+    state::meetings::{Book, Meeting, Status, fresh_id},
 };
 
 type Shared = State<Arc<Server>>;

@@ -15,8 +15,11 @@ use edge_mirror_settings::Security;
 use schemars::JsonSchema;
 use serde_json::json;
 
-use super::{
-    clients, downloads, json::Malformed, manage, node_key, nodes, overview, server::Server, status,
+use crate::{
+    api::{clients, downloads, manage, node_key, nodes, overview},
+    node_status::Told,
+    refusal::Malformed,
+    server::Server,
 };
 
 #[derive(JsonSchema)]
@@ -151,7 +154,7 @@ fn of_nodes() -> Vec<Operation> {
             .answers(200, "Their addresses.", vec![json::<nodes::Available>()]),
         call(Method::GET, "/api/v1/meetings/status/node", NODES, "What nodes poll")
             .asks(&["If-None-Match", "Prefer"])
-            .answers(200, "Running meetings.", vec![json::<status::Told<'_>>()])
+            .answers(200, "Running meetings.", vec![json::<Told<'_>>()])
             .with(&["ETag", "Preference-Applied"])
             .answers(304, "It is what is known already.", vec![])
             .with(&["ETag", "Preference-Applied"]),
@@ -263,10 +266,10 @@ fn the_document_is_what_the_types_give() {
 #[tokio::test]
 async fn the_document_has_every_route_of_the_main_server_and_no_other() {
     let folder = tempfile::tempdir().expect("there is room");
-    openapi::compare_routes(super::api::router(server(folder.path())), &operations()).await;
+    openapi::compare_routes(crate::api::router(server(folder.path())), &operations()).await;
 }
 
 fn server(data: &Path) -> Arc<Server> {
-    let opened = super::open(data, Duration::from_secs(30), Security::default());
+    let opened = crate::open(data, Duration::from_secs(30), Security::default());
     Arc::new(opened.expect("the folder is writable").0)
 }

@@ -9,7 +9,7 @@ use std::{
 use edge_mirror_protocol::package::PackageId;
 use serde::Serialize;
 
-use super::registry::MAX_NODES;
+use crate::state::registry::MAX_NODES;
 
 /// What a page shows at a glance; who needs more reads the log.
 const MAX_RECENT: usize = 50;

@@ -5,9 +5,9 @@ use std::{collections::HashMap, ops::Deref};
 
 use edge_mirror_protocol::package::PackageId;
 
-use super::{
-    meetings::{Book, Meeting},
+use crate::{
     refusal::Refusal,
+    state::meetings::{Book, Meeting},
 };
 
 #[derive(Debug)]

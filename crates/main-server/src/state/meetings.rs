@@ -4,7 +4,7 @@
 use edge_mirror_protocol::package::{PackageId, Sha256};
 use serde::{Deserialize, Serialize};
 
-use super::refusal::Refusal;
+use crate::refusal::Refusal;
 
 /// A page of a meeting list, a status answer and the saved file stay within
 /// a few megabytes.

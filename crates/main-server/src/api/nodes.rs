@@ -18,15 +18,17 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
-use super::{
-    holding::{Report, mark},
-    index::IndexedBook,
-    json::{JsonBody, Reader},
-    metrics::Taken,
-    probe::plain,
+use crate::{
+    api::json::{JsonBody, Reader},
+    counts::Taken,
     refusal::Refusal,
-    registry::{Beat, Node, Reach},
     server::Server,
+    state::{
+        holding::{Report, mark},
+        index::IndexedBook,
+        registry::{Beat, Node, Reach},
+    },
+    workers::probe::plain,
 };
 
 type Shared = State<Arc<Server>>;

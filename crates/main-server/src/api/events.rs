@@ -10,7 +10,7 @@ use axum::{
 };
 use edge_mirror_http::access::{NoMore, Sources};
 
-use super::{overview, server::Server};
+use crate::{api::overview, server::Server};
 
 type Shared = State<Arc<Server>>;
 

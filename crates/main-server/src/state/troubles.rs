@@ -8,7 +8,7 @@ use edge_mirror_http::{limits::Limit, wire::problem::Problem};
 use edge_mirror_store::LOW_DISK_BYTES;
 use serde_json::json;
 
-use super::{
+use crate::state::{
     meetings::Meeting,
     registry::{Node, Reach},
 };
@@ -70,7 +70,7 @@ fn unreachable((node_id, node): &(&String, &Node)) -> Option<Problem> {
 
 #[cfg(test)]
 mod tests {
-    use crate::{refusal::Refusal, registry::Registry};
+    use crate::{refusal::Refusal, state::registry::Registry};
 
     use super::*;
 
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn the_page_has_words_for_each_limit() {
-        let texts = include_str!("../../../web/js/texts/master.js");
+        let texts = include_str!("../../../../web/js/texts/master.js");
         for refusal in [
             Refusal::TooLarge(0),
             Refusal::TooManyValues(0),

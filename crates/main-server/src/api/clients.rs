@@ -8,22 +8,15 @@ use edge_mirror_protocol::package::PackageId;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{
-    meetings::{Meeting, Status},
+use crate::{
     server::Server,
+    state::{
+        meetings::{Meeting, Status},
+        package_name::file_name,
+    },
 };
 
 type Shared = State<Arc<Server>>;
-
-/// The name under which the package is offered as a static file.
-pub fn file_name(id: &PackageId) -> String {
-    format!("meeting_{id}_pdfs.zip")
-}
-
-/// The meeting whose package has this name.
-pub fn id_of_file(name: &str) -> Option<PackageId> {
-    name.strip_prefix("meeting_")?.strip_suffix("_pdfs.zip")?.parse().ok()
-}
 
 /// The token while no meeting runs: clients pass it over.
 const NO_TOKEN: &str = "none";
@@ -75,18 +68,4 @@ pub async fn active(State(server): Shared) -> Json<Value> {
         Listed { package_url: stored.map(url), ..Listed::of(meeting) }
     });
     Json(json!(active.collect::<Vec<_>>()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_name_leads_back_to_its_meeting() {
-        let id: PackageId = "a_pdfs.zip".parse().unwrap();
-        assert_eq!(id_of_file(&file_name(&id)), Some(id));
-        for bad in ["meeting__pdfs.zip", "meeting_a.zip", "a_pdfs.zip", "meeting_.._pdfs.zip"] {
-            assert_eq!(id_of_file(bad), None, "{bad}");
-        }
-    }
 }

@@ -8,7 +8,7 @@ use edge_mirror_http::{listen::canonical, tls, wire::MAX_JSON_BYTES};
 use reqwest::redirect::Policy;
 use serde_json::Value;
 
-use super::registry::Reach;
+use crate::state::registry::Reach;
 
 /// For one probe in all.
 const TIMEOUT: Duration = Duration::from_secs(3);

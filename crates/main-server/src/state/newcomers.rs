@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use super::{refusal::Refusal, registry::MAX_NODES};
+use crate::{refusal::Refusal, state::registry::MAX_NODES};
 
 /// A venue's nodes may start all at once behind one address: two hundred do so
 /// with room to spare, and more within minutes.

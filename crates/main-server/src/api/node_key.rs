@@ -19,8 +19,8 @@ use edge_mirror_http::{
 use serde::Serialize;
 use tracing::info;
 
-use super::{
-    json::{JsonBody, Reader},
+use crate::{
+    api::json::{JsonBody, Reader},
     refusal::Refusal,
     server::Server,
 };

@@ -14,79 +14,16 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use edge_mirror_protocol::package::{self, PackageId};
-use edge_mirror_store::Store;
-use serde::Serialize;
-use sha2::{Digest, Sha256};
 
-use super::{clients::file_name, meetings::Book, server::Server};
+use crate::{node_status::NodeStatus, server::Server};
 
-/// Several times as many as a main server has nodes. Each keeps a connection,
-/// and anybody may ask; who comes beyond them is answered at once and asks
-/// again at its interval.
-pub const MAX_WAITING: usize = 1024;
 /// Whatever is asked for: by then it should be seen that both still live.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// The answer, but for the time in it: the same for all who ask.
-#[derive(Debug, PartialEq, Eq)]
-pub struct NodeStatus {
-    /// Stands for all that the answer says, the time excepted: so it is weak.
-    version: String,
-    /// Up to where the time comes.
-    begins: String,
-}
-
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "RunningMeeting"))]
-struct Item<'a> {
-    id: &'a PackageId,
-    title: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sha256: Option<package::Sha256>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
-    /// Told of each meeting, as null if need be: nodes need not ask for it.
-    package_url: Option<String>,
-}
-
-/// The whole answer.
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PolledByNodes"))]
-pub(super) struct Told<'a> {
-    /// Another one means that something changed.
-    id: &'a str,
-    active_meetings: Vec<Item<'a>>,
-    /// Put in by `answer`.
-    #[cfg_attr(test, schemars(with = "f64", description = "Seconds since 1970."))]
-    timestamp: (),
-}
-
 impl NodeStatus {
-    pub fn of(book: &Book, store: &Store) -> Self {
-        let items = book.running().map(|meeting| {
-            let stored = store.get(&meeting.id);
-            let manifest = stored.as_ref().map(|stored| &stored.manifest);
-            let url = |_| format!("/uploads/packages/{}", file_name(&meeting.id));
-            Item {
-                id: &meeting.id,
-                title: &meeting.title,
-                sha256: manifest.map(|manifest| manifest.sha256),
-                size: manifest.map(|manifest| manifest.size_bytes),
-                package_url: manifest.map(url),
-            }
-        });
-        let told = Told { id: &book.token, active_meetings: items.collect(), timestamp: () };
-        // Texts and figures: there is nothing in it that JSON has not.
-        let whole = serde_json::to_string(&told).unwrap_or_default();
-        let begins = whole.trim_end_matches("null}").to_owned();
-        let digest = package::Sha256::new(Sha256::digest(&begins).into());
-        Self { version: format!("W/\"{digest}\""), begins }
-    }
-
     fn is_known(&self, asked: &HeaderMap) -> bool {
         let known = asked.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
         // By the weak comparison (RFC 9110, 13.1.2); a digest has no commas.
@@ -146,12 +83,20 @@ fn wait(asked: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use edge_mirror_store::testing::{put, zip_of};
+    use edge_mirror_protocol::package::PackageId;
+    use edge_mirror_store::{
+        Store,
+        testing::{put, zip_of},
+    };
     use reqwest::{Method, RequestBuilder, Response};
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{meetings::Meeting, tests::TestMaster};
+    use crate::{
+        server::MAX_WAITING,
+        state::meetings::{Book, Meeting},
+        tests::TestMaster,
+    };
 
     const PATH: &str = "/api/v1/meetings/status/node";
 

@@ -22,9 +22,9 @@ use futures_util::StreamExt;
 use serde_json::Value;
 use tracing::{info, warn};
 
-use super::{
-    manage,
-    metrics::{Checked, Taken},
+use crate::{
+    api::manage,
+    counts::{Checked, Taken},
     refusal::Refusal,
     server::{Server, uploaded},
 };

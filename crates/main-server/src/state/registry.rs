@@ -14,11 +14,13 @@ use std::{
 
 use edge_mirror_protocol::package::{PackageId, Sha256};
 
-use super::{
-    holding::{Holding, Report},
-    newcomers::Newcomers,
-    probing::{self, Due, Standing, UnderWay},
+use crate::{
     refusal::Refusal,
+    state::{
+        holding::{Holding, Report},
+        newcomers::Newcomers,
+        probing::{self, Due, Standing, UnderWay},
+    },
 };
 
 /// Who was not heard from for so long counts for nothing.

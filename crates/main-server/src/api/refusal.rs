@@ -1,0 +1,61 @@
+//! What is told to whoever's call is refused.
+
+use axum::{
+    Json,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use edge_mirror_http::wire;
+use tracing::error;
+
+use crate::refusal::{Malformed, Refusal};
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Invalid(_) | Self::BadPackage(_) | Self::Cut(_) => StatusCode::BAD_REQUEST,
+            Self::UnknownMeeting(_)
+            | Self::NothingToDownload
+            | Self::NotRunning(_)
+            | Self::UnknownNode(_) => StatusCode::NOT_FOUND,
+            Self::Stalled => StatusCode::REQUEST_TIMEOUT,
+            Self::Exists(_) | Self::UploadUnderWay(_) => StatusCode::CONFLICT,
+            Self::TooLarge(_) | Self::TooManyValues(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooManyNewNodes(_) | Self::TooManyNodesOfClient(_) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
+            Self::Malformed(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            // The contract's answer for a meeting whose package is missing.
+            Self::NoPackage | Self::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Verifying
+            | Self::TooManyMeetings(_)
+            | Self::TooManyNodes(_)
+            | Self::NodesBytes(_)
+            | Self::TooManyLargeBodies
+            | Self::TooManyUploads => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        if let Self::Storage(cause) = &self {
+            // The client gets a constant text, the log the cause.
+            error!("storage failed: {cause}");
+        }
+        // The rest of the body was not read: the connection ends with the
+        // answer, and the client should not send its next request on it.
+        let unread = matches!(
+            self,
+            Self::TooLarge(_) | Self::TooManyLargeBodies | Self::Cut(_) | Self::Stalled
+        );
+        let answer = match self {
+            Self::Malformed(flaws) => (status, Json(Malformed { detail: flaws })).into_response(),
+            other => wire::detail(status, other.to_string()),
+        };
+        if unread { ([(header::CONNECTION, "close")], answer).into_response() } else { answer }
+    }
+}
