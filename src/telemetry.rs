@@ -14,9 +14,12 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use edge_mirror_base::log::{
-    AUDIT, Journal, Rotating, SECRET,
-    line::{self, Said},
+use edge_mirror_base::{
+    log::{
+        AUDIT, Journal, Rotating, SECRET,
+        line::{self, Said},
+    },
+    tasks,
 };
 use edge_mirror_settings::{Config, Logging, Settings};
 use tracing::{Event, Subscriber, error, warn};
@@ -131,7 +134,7 @@ impl Telemetry {
         while changes.changed().await.is_ok() {
             let config = changes.borrow_and_update().clone();
             // Opens files, which is quick, but not for the runtime's workers.
-            tokio::task::block_in_place(|| self.apply(&config));
+            tasks::in_place(|| self.apply(&config));
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use edge_mirror_base::tasks::Interrupt;
+use edge_mirror_base::tasks::{self, Interrupt};
 use reqwest::{Client, StatusCode, header, redirect};
 use serde_json::json;
 use tokio::time::Instant;
@@ -146,7 +146,7 @@ impl Download<'_> {
     /// can be expected to. Also says who gave the end of it.
     async fn whole(&mut self, args: &GetArgs, view: &mut Transfer) -> Result<(String, Received)> {
         let target = self.target.to_owned();
-        self.part = tokio::task::block_in_place(|| Part::left_at(&target))?;
+        self.part = tasks::in_place(|| Part::left_at(&target))?;
         let counter = self.counter.clone();
         let mut tries = 0;
         loop {
@@ -212,7 +212,7 @@ impl Download<'_> {
             self.counter.set(part.size_bytes(), answer.total_bytes);
             match response.chunk().await {
                 Ok(Some(bytes)) => {
-                    if let Err(error) = tokio::task::block_in_place(|| part.write(&bytes)) {
+                    if let Err(error) = tasks::in_place(|| part.write(&bytes)) {
                         self.give_up_part();
                         bail!("cannot write {}: {error}", self.target.display());
                     }
@@ -227,7 +227,7 @@ impl Download<'_> {
         // Of the version that is here already, or of another one: an answer
         // from the beginning is taken from the beginning.
         drop(self.part.take());
-        let begun = tokio::task::block_in_place(|| Part::begin(self.target, answer))?;
+        let begun = tasks::in_place(|| Part::begin(self.target, answer))?;
         self.part = Some(begun);
         Ok(())
     }
@@ -241,7 +241,7 @@ impl Download<'_> {
     async fn finish(&mut self, from: String) -> Result<Result<(String, Received), Setback>> {
         let giver = self.giver(&from).await;
         let Some(part) = self.part.take() else { bail!("there is no file to finish") };
-        match tokio::task::block_in_place(|| part.finish(giver))? {
+        match tasks::in_place(|| part.finish(giver))? {
             Ok(received) => Ok(Ok((from, received))),
             Err(wrong) => {
                 self.counter.set(0, None);

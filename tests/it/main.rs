@@ -1,7 +1,11 @@
 //! One binary, a file to a feature. Real nodes and real main servers on free
 //! ports of the loopback interface; nothing here talks to any other address.
 
-#![allow(clippy::disallowed_methods, reason = "tests make the mess that the code has to live with")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests make the mess that the code has to live with"
+)]
 
 mod support;
 

@@ -182,6 +182,7 @@ where
 
 /// Runs blocking work on the thread that it is on, which the runtime does without
 /// meanwhile, if it is one of its: for what ends with a value that is dropped.
+#[expect(clippy::disallowed_methods, reason = "the one place that blocks a thread of the runtime")]
 pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
     let runtime = Handle::try_current().map(|handle| handle.runtime_flavor());
     match runtime {
@@ -193,12 +194,14 @@ pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
 /// Runs work that both waits and blocks, to its end, on the thread that it is
 /// on, which the runtime does without meanwhile: for a few at a time. Cancelling
 /// from outside comes too late, the work has to look for itself.
+#[expect(clippy::disallowed_methods, reason = "the one place that blocks a thread of the runtime")]
 pub fn staying<F: Future>(work: F) -> F::Output {
     tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(work))
 }
 
 /// A thread for blocking work that goes on beside something else until its end.
 /// It is for its starter to end and to join: the runtime knows nothing of it.
+#[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
 pub fn thread<T, F>(name: &'static str, work: F) -> std::io::Result<std::thread::JoinHandle<T>>
 where
     T: Send + 'static,

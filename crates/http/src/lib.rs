@@ -4,6 +4,7 @@
     test,
     allow(
         clippy::disallowed_methods,
+        clippy::unwrap_used,
         reason = "tests make the mess that the code has to live with"
     )
 )]

@@ -1,5 +1,7 @@
 //! Values for tests, of this crate and of others.
 
+#![allow(clippy::unwrap_used, reason = "a test that finds no room has failed")]
+
 use crate::package::{FileStamp, Manifest, Route, Sha256, Source, Validators};
 
 /// Of a package of ten bytes, for whoever tests with one.

@@ -257,7 +257,7 @@ impl Inner {
         if !matches!(received, Ok(true)) {
             if received.as_ref().err().is_none_or(broke_off) && pulling.is_of_use() {
                 // It waits without a place: there may be any number of these.
-                tokio::task::block_in_place(|| pulling.pending.rest())?;
+                tasks::in_place(|| pulling.pending.rest())?;
                 round.partial = Some(pulling);
             }
             return received.map(|_| Tried::Recalled);
@@ -319,7 +319,7 @@ impl Inner {
         let bytes = length.unwrap_or(0);
         let could_make =
             || self.could_make_room(task, bytes, task.store.shortage(id, bytes, limit));
-        let mut pending = tokio::task::block_in_place(|| match begin() {
+        let mut pending = tasks::in_place(|| match begin() {
             // Anybody can announce a length: others go as the bytes come.
             Err(StoreError::NoRoom(_)) if could_make() => {
                 task.store.begin_by_steps(id, bytes, limit)
@@ -335,7 +335,7 @@ impl Inner {
         }
         let followable = length.filter(|_| !is_page(response));
         let grower = followable.and_then(|length| {
-            tokio::task::block_in_place(|| Grower::begin(&pending, length, announced.sha256))
+            tasks::in_place(|| Grower::begin(&pending, length, announced.sha256))
         });
         if let Some(grower) = &grower {
             task.flight.set_growing(task.upstream.origin(), grower.growing());
