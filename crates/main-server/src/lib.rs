@@ -14,9 +14,11 @@
     )
 )]
 
+mod address;
 mod api;
 mod clock;
 mod counts;
+mod error;
 mod large;
 mod node_status;
 mod refusal;
@@ -30,7 +32,6 @@ mod tests;
 
 use std::{
     collections::HashSet,
-    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
@@ -44,15 +45,15 @@ use edge_mirror_base::{
 };
 use edge_mirror_http::{
     access::{Access, Vault},
-    listen::{self, Answers, BindError, Listener},
+    listen::{self, Answers, Listener},
 };
 use edge_mirror_settings::{Security, authority};
-use edge_mirror_store::{Store, StoreError};
-use thiserror::Error;
+use edge_mirror_store::Store;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub use error::MasterError;
 use server::Server;
 use state::meetings::Book;
 use workers::probe::Prober;
@@ -80,28 +81,6 @@ impl Default for MasterOptions {
             max_connections_per_client: 0,
         }
     }
-}
-
-#[derive(Debug, Error)]
-pub enum MasterError {
-    #[error(
-        "cannot use the data folder {path}: {cause}; make it writable or choose another --data"
-    )]
-    Data { path: PathBuf, cause: io::Error },
-    #[error("cannot read {path}: {cause}; make it readable or choose another --data")]
-    ReadState { path: PathBuf, cause: io::Error },
-    #[error(
-        "{path} is damaged ({cause}) and was left as it is; restore it from a backup, or move it away to begin without meetings"
-    )]
-    BrokenState { path: PathBuf, cause: String },
-    #[error("the packages can't be used: {0}; mend that or choose another --data")]
-    Packages(StoreError),
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    #[error(
-        "cannot set up the client that probes nodes: {0}; check the system's TLS and network set-up"
-    )]
-    Prober(reqwest::Error),
 }
 
 /// A running main server.

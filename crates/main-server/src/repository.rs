@@ -6,7 +6,7 @@ use std::{collections::HashSet, fs, io, path::Path};
 use edge_mirror_base::atomic;
 
 use crate::{
-    MasterError,
+    error::MasterError,
     state::meetings::{Book, FORM},
 };
 

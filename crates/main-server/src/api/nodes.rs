@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use crate::{
+    address::plain,
     api::json::{JsonBody, Reader},
     counts::Taken,
     refusal::Refusal,
@@ -28,7 +29,6 @@ use crate::{
         index::IndexedBook,
         registry::{Beat, Node, Reach},
     },
-    workers::probe::plain,
 };
 
 type Shared = State<Arc<Server>>;

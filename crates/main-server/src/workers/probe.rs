@@ -1,10 +1,10 @@
 //! Asking a node at its advertised address who it is. A node behind the wrong
 //! address, or a firewall, would otherwise get clients that it never serves.
 
-use std::{error::Error, io, net::SocketAddr, time::Duration};
+use std::{error::Error, io, time::Duration};
 
 use axum::http::uri::Authority;
-use edge_mirror_http::{listen::canonical, tls, wire::MAX_JSON_BYTES};
+use edge_mirror_http::{tls, wire::MAX_JSON_BYTES};
 use reqwest::redirect::Policy;
 use serde_json::Value;
 
@@ -73,15 +73,6 @@ impl Prober {
             body.extend_from_slice(&chunk);
         }
         Ok((answer.status().as_u16(), answer.url().scheme() == "https", body))
-    }
-}
-
-/// An address as it goes into links: IPv4 that a node wrote as IPv6 is what it
-/// is.
-pub fn plain(address: String) -> String {
-    match address.parse::<SocketAddr>().map(canonical) {
-        Ok(ipv4 @ SocketAddr::V4(_)) => ipv4.to_string(),
-        Ok(SocketAddr::V6(_)) | Err(_) => address,
     }
 }
 
