@@ -169,17 +169,20 @@ impl Listener {
             let Some((stream, peer, place)) = accepted else { return };
             let (answers, number) = (answers.clone(), place.number());
             let ends = Ends::of(&stop, &tasks, &place.activity);
-            let task = tasks.spawn_for_peer("connection", async move {
-                match answers.shown.get() {
-                    None => plain(stream, peer, answers, ends).await,
-                    // In a box: what it needs is not taken from each connection
-                    // that does without.
-                    Some(shown) => {
-                        Box::pin(secure::connection(stream, peer, shown, answers, ends)).await;
+            // In boxes: spawning moves a future several times, and the one of a
+            // connection is large. That of TLS has its own, which others do without.
+            let task = tasks.spawn_for_peer(
+                "connection",
+                Box::pin(async move {
+                    match answers.shown.get() {
+                        None => plain(stream, peer, answers, ends).await,
+                        Some(shown) => {
+                            Box::pin(secure::connection(stream, peer, shown, answers, ends)).await;
+                        }
                     }
-                }
-                drop(place);
-            });
+                    drop(place);
+                }),
+            );
             connections.begun(number, task);
         }
     }

@@ -7,13 +7,14 @@
 //! has. The table is looked at when connections come and go, not with requests.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use edge_mirror_base::metrics::{Label, Tally};
+use slab::Slab;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::AbortHandle,
@@ -55,7 +56,7 @@ pub struct Connections {
 struct Table {
     per_client: usize,
     last_number: u64,
-    connections: HashMap<u64, Connection>,
+    connections: Slab<Connection>,
     clients: HashMap<IpAddr, Client>,
     looked_in_vain: Option<Instant>,
     /// When a limit was last reached.
@@ -70,16 +71,26 @@ struct Client {
 
 #[derive(Debug)]
 struct Connection {
+    /// Of all that ever were: another one may have got its key since.
+    number: u64,
     client: IpAddr,
     activity: Arc<Activity>,
-    /// None before it has begun.
-    task: Option<AbortHandle>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Accepted,
+    Begun(AbortHandle),
+    /// For another's sake: it no longer counts as its client's.
+    Closed,
 }
 
 /// What a connection holds; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     connections: Arc<Connections>,
+    key: usize,
     number: u64,
     pub activity: Arc<Activity>,
     permit: Option<OwnedSemaphorePermit>,
@@ -136,27 +147,32 @@ impl Connections {
     }
 
     /// From now on it may be closed for another's sake.
-    pub(super) fn begun(&self, number: u64, task: AbortHandle) {
-        if let Some(connection) = self.table().connections.get_mut(&number) {
-            connection.task = Some(task);
+    pub(super) fn begun(&self, (key, number): (usize, u64), task: AbortHandle) {
+        let mut table = self.table();
+        let connection = table.connections.get_mut(key);
+        if let Some(connection) = connection.filter(|connection| connection.number == number) {
+            connection.state = State::Begun(task);
         }
     }
 
     fn enter(self: &Arc<Self>, client: IpAddr, now: Instant) -> Option<Place> {
         let mut table = self.table();
-        let has = table.clients.get(&client).map_or(0, |client| client.connections);
-        if has >= table.per_client && !self.make_room(&mut table, Some(client), now) {
+        let of_client = table.clients.entry(client).or_default();
+        of_client.connections += 1;
+        let is_over = of_client.connections > table.per_client;
+        if is_over && !self.make_room(&mut table, Some(client), now) {
+            table.leave(client);
             let limit = Limit::ConnectionsPerClient;
             self.limits.one(limit);
             table.reached.insert(limit.text(), (limit, now));
             return None;
         }
+        let activity = Arc::new(Activity::new(now));
         table.last_number += 1;
-        let (number, activity) = (table.last_number, Arc::new(Activity::new(now)));
-        let connection = Connection { client, activity: activity.clone(), task: None };
-        table.connections.insert(number, connection);
-        table.clients.entry(client).or_default().connections += 1;
-        Some(Place { connections: self.clone(), number, activity, permit: None })
+        let (number, state) = (table.last_number, State::Accepted);
+        let connection = Connection { number, client, activity: activity.clone(), state };
+        let key = table.connections.insert(connection);
+        Some(Place { connections: self.clone(), key, number, activity, permit: None })
     }
 
     async fn vacancy(&self) -> OwnedSemaphorePermit {
@@ -204,10 +220,9 @@ impl Connections {
             *table.looked_in_vain(client) = Some(now);
             return false;
         }
-        for number in &chosen {
+        for key in &chosen {
             // Its place is free once the task has gone, which is at once.
-            let closed = table.remove(*number).and_then(|connection| connection.task);
-            closed.iter().for_each(AbortHandle::abort);
+            table.close(*key);
         }
         self.limits.of(limit).add(chosen.len() as u64);
         if client.is_none() {
@@ -224,10 +239,11 @@ impl Connections {
 impl Table {
     fn seen(&self, of: Option<IpAddr>, now: Instant) -> Vec<Seen> {
         let begun = self.connections.iter().filter(|(_, connection)| {
-            connection.task.is_some() && of.is_none_or(|of| of == connection.client)
+            matches!(connection.state, State::Begun(_))
+                && of.is_none_or(|of| of == connection.client)
         });
-        let seen = begun.map(|(number, Connection { client, activity, .. })| Seen {
-            number: *number,
+        let seen = begun.map(|(key, Connection { client, activity, .. })| Seen {
+            key,
             client: *client,
             conduct: activity.conduct(now),
         });
@@ -241,27 +257,42 @@ impl Table {
         }
     }
 
-    fn remove(&mut self, number: u64) -> Option<Connection> {
-        let connection = self.connections.remove(&number)?;
-        if let Some(client) = self.clients.get_mut(&connection.client) {
-            client.connections -= 1;
-            if client.connections == 0 {
-                self.clients.remove(&connection.client);
+    fn close(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let (client, closed) = (connection.client, &mut connection.state);
+        if let State::Begun(task) = std::mem::replace(closed, State::Closed) {
+            task.abort();
+        }
+        self.leave(client);
+    }
+
+    fn remove(&mut self, key: usize) {
+        let Connection { client, state, .. } = self.connections.remove(key);
+        if !matches!(state, State::Closed) {
+            self.leave(client);
+        }
+    }
+
+    /// One connection of a client has gone.
+    fn leave(&mut self, client: IpAddr) {
+        if let Entry::Occupied(mut of_client) = self.clients.entry(client) {
+            of_client.get_mut().connections -= 1;
+            if of_client.get().connections == 0 {
+                of_client.remove();
             }
         }
-        Some(connection)
     }
 }
 
 impl Place {
-    pub(super) fn number(&self) -> u64 {
-        self.number
+    pub(super) fn number(&self) -> (usize, u64) {
+        (self.key, self.number)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.connections.table().remove(self.number);
+        self.connections.table().remove(self.key);
         drop(self.permit.take());
     }
 }
@@ -291,7 +322,7 @@ mod tests {
         let mut place = connections.enter(client(of), accepted).unwrap();
         place.permit = Some(connections.free.clone().try_acquire_owned().unwrap());
         let task = tasks.spawn_for_peer("connection", std::future::pending());
-        connections.begun(place.number, task.clone());
+        connections.begun(place.number(), task.clone());
         (place, task)
     }
 

@@ -20,7 +20,7 @@ pub(super) enum Conduct {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
-    pub number: u64,
+    pub key: usize,
     pub client: IpAddr,
     pub conduct: Conduct,
 }
@@ -34,7 +34,7 @@ pub(super) struct Most {
 
 /// Idle ones go first, those that idle longest; where there is none, slow ones,
 /// the slowest first. Each time it is one of the client that has most.
-pub(super) fn choose(seen: &[Seen], most: Most) -> (Limit, Vec<u64>) {
+pub(super) fn choose(seen: &[Seen], most: Most) -> (Limit, Vec<usize>) {
     let idle = greediest(seen, most.idle, |conduct| match conduct {
         Conduct::Idle { for_us } => Some(u64::MAX - for_us),
         Conduct::Slow { .. } | Conduct::Busy => None,
@@ -50,12 +50,12 @@ pub(super) fn choose(seen: &[Seen], most: Most) -> (Limit, Vec<u64>) {
 }
 
 /// Up to `most` of those that have a worth, the least worth first.
-fn greediest(seen: &[Seen], most: usize, worth: impl Fn(Conduct) -> Option<u64>) -> Vec<u64> {
-    let mut clients: HashMap<IpAddr, (usize, Vec<(u64, u64)>)> = HashMap::new();
-    for Seen { number, client, conduct } in seen {
+fn greediest(seen: &[Seen], most: usize, worth: impl Fn(Conduct) -> Option<u64>) -> Vec<usize> {
+    let mut clients: HashMap<IpAddr, (usize, Vec<(u64, usize)>)> = HashMap::new();
+    for Seen { key, client, conduct } in seen {
         let (count, closable) = clients.entry(*client).or_default();
         *count += 1;
-        closable.extend(worth(*conduct).map(|worth| (worth, *number)));
+        closable.extend(worth(*conduct).map(|worth| (worth, *key)));
     }
     let mut next = BinaryHeap::new();
     for (client, (count, closable)) in &mut clients {
@@ -67,8 +67,8 @@ fn greediest(seen: &[Seen], most: usize, worth: impl Fn(Conduct) -> Option<u64>)
         && let Some((count, client)) = next.pop()
     {
         let closable = clients.get_mut(&client).and_then(|(_, closable)| closable.pop());
-        if let Some((_, number)) = closable {
-            chosen.push(number);
+        if let Some((_, key)) = closable {
+            chosen.push(key);
             next.push((count - 1, client));
         }
     }
@@ -79,9 +79,9 @@ fn greediest(seen: &[Seen], most: usize, worth: impl Fn(Conduct) -> Option<u64>)
 mod tests {
     use super::*;
 
-    fn seen(all: &[(u64, u8, Conduct)]) -> Vec<Seen> {
-        let seen = all.iter().map(|(number, client, conduct)| Seen {
-            number: *number,
+    fn seen(all: &[(usize, u8, Conduct)]) -> Vec<Seen> {
+        let seen = all.iter().map(|(key, client, conduct)| Seen {
+            key: *key,
             client: [10, 0, 0, *client].into(),
             conduct: *conduct,
         });
