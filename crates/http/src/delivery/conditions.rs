@@ -38,12 +38,11 @@ pub fn evaluate(method: &Method, asked: &HeaderMap, manifest: &Manifest) -> Verd
     if !named.iter().any(|name| asked.contains_key(name)) {
         return Verdict::Whole;
     }
-    let (etag, size_bytes) = (manifest.etag(), manifest.size_bytes);
-    judge(
-        method,
-        asked,
-        &Known { etag: Some(&etag), modified_s: Some(manifest.modified_s), size_bytes },
-    )
+    // Made only where it is compared: it costs as much as the rest.
+    let tags = [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_RANGE];
+    let etag = tags.iter().any(|name| asked.contains_key(name)).then(|| manifest.etag());
+    let (etag, modified_s) = (etag.as_deref(), Some(manifest.modified_s));
+    judge(method, asked, &Known { etag, modified_s, size_bytes: manifest.size_bytes })
 }
 
 /// As [`evaluate`], of a package that is not verified yet: its date is not
