@@ -42,10 +42,10 @@ const SLICE_BYTES: u64 = 256 << 10;
 /// twice that.
 const READ_BYTES: usize = 256 << 10;
 /// The end of a part is copied into the socket, so that all that was lent to it is
-/// gone when the end is given: it holds 1 MiB at most (`listen::pace`), and the
+/// gone when the end is given: it holds 512 KiB then (`listen::pace`), and the
 /// pages of a file can change in it. The rest is what a reader on this machine
 /// may have unread.
-pub(super) const UNLENT_BYTES: u64 = (1 << 20) + (256 << 10);
+pub(super) const UNLENT_BYTES: u64 = (512 << 10) + (256 << 10);
 /// A slow reader's socket takes so many stretches more at a time, at most. It
 /// holds nobody up: there is no room for more than the reader has made.
 const MORE_STRETCHES: usize = 3;
@@ -111,7 +111,11 @@ impl Download {
                         lending.lend(&opened, part.end.saturating_sub(UNLENT_BYTES));
                         Some(lending.clone())
                     }
-                    _ => None,
+                    Line::Plain(lending) => {
+                        lending.end();
+                        None
+                    }
+                    Line::Tls => None,
                 };
                 (Source::Mapped(bytes, lending), ending)
             }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 pub(super) const SEND_BUFFER_BYTES: usize = 256 << 10;
 /// While files are lent nothing is copied there, and each time that a third of it
 /// is free costs a wake-up.
-pub(super) const LENT_BUFFER_BYTES: usize = 512 << 10;
+pub(super) const LENT_BUFFER_BYTES: usize = 1 << 20;
 /// A reader on the same machine frees its socket sooner.
 const SLOW: Duration = Duration::from_millis(5);
 /// A reader that needs longer to make room wakes nobody often, and gets no more
@@ -33,8 +33,10 @@ pub(super) struct Pace {
     filled: usize,
     slow_fills: u8,
     lent_buffer: bool,
-    /// The buffer is new, or has grown since it was last filled: there is room
-    /// that the reader has not made.
+    /// What is left of the part is copied.
+    in_tail: bool,
+    /// The buffer is new, or has grown since it was last filled, or was emptied
+    /// when a part ended: there is room that the reader has not made.
     grown: bool,
 }
 
@@ -42,6 +44,16 @@ impl Pace {
     /// Whether the reader is slower than who sends.
     pub fn is_slow(&self) -> bool {
         self.slow_fills == SURE
+    }
+
+    /// What was sent before has gone to the reader, who asked for more.
+    pub fn begin_part(&mut self) {
+        (self.filled, self.grown, self.in_tail) = (0, true, false);
+    }
+
+    /// Nothing of the rest of the part may be lent.
+    pub fn begin_tail(&mut self) {
+        self.in_tail = true;
     }
 
     pub fn took(&mut self, bytes: usize) {
@@ -70,12 +82,12 @@ impl Pace {
 
     /// Another size for the socket's buffer, if it is time for one.
     pub fn buffer(&mut self) -> Option<usize> {
-        let lent_buffer =
-            self.is_slow() && (self.lent_buffer || self.waited.is_some_and(|waited| waited < IDLE));
+        let reads_on = || self.lent_buffer || self.waited.is_some_and(|waited| waited < IDLE);
+        let lent_buffer = self.is_slow() && !self.in_tail && reads_on();
         if lent_buffer == self.lent_buffer {
             return None;
         }
-        (self.lent_buffer, self.grown) = (lent_buffer, lent_buffer);
+        (self.lent_buffer, self.grown) = (lent_buffer, self.grown || lent_buffer);
         Some(if lent_buffer { LENT_BUFFER_BYTES } else { SEND_BUFFER_BYTES })
     }
 
@@ -83,7 +95,7 @@ impl Pace {
     /// to the reader's side of a new one.
     fn room(&self) -> usize {
         let asked_for = if self.lent_buffer { LENT_BUFFER_BYTES } else { SEND_BUFFER_BYTES };
-        asked_for * if self.grown { 4 } else { 2 }
+        asked_for * if self.grown { 8 } else { 2 }
     }
 }
 
@@ -143,11 +155,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_new_part_finds_room_that_says_nothing_of_its_reader() {
+        let mut pace = after(&[(20, 170 * KB), (20, 170 * KB)]).await;
+        pace.took(300 * KB);
+        pace.begin_part();
+        pace.took(2047 * KB);
+        assert!(pace.is_slow());
+        pace.filled_up();
+        advance(Duration::from_millis(1)).await;
+        pace.took(170 * KB);
+        pace.filled_up();
+        assert!(!pace.is_slow(), "it made room within a moment");
+        let mut pace = after(&[(20, 170 * KB), (20, 170 * KB)]).await;
+        pace.begin_part();
+        pace.took(2048 * KB);
+        assert!(!pace.is_slow(), "it takes all there is");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn only_who_is_slow_and_reads_on_gets_a_larger_buffer_and_while_so() {
         let fill = |waited| (waited, 170 * KB);
         let mut pace = after(&[fill(20), fill(20)]).await;
         assert_eq!((pace.buffer(), pace.buffer()), (Some(LENT_BUFFER_BYTES), None));
-        pace.took(4 * LENT_BUFFER_BYTES - 1);
+        pace.took(8 * LENT_BUFFER_BYTES - 1);
         pace.filled_up();
         assert_eq!(
             (pace.is_slow(), pace.buffer()),
@@ -162,6 +192,12 @@ mod tests {
         pace.took(170 * KB);
         pace.filled_up();
         assert_eq!(pace.buffer(), Some(SEND_BUFFER_BYTES));
+        let mut pace = after(&[fill(20), fill(20)]).await;
+        assert_eq!(pace.buffer(), Some(LENT_BUFFER_BYTES));
+        pace.begin_tail();
+        assert_eq!((pace.buffer(), pace.buffer()), (Some(SEND_BUFFER_BYTES), None));
+        pace.begin_part();
+        assert_eq!(pace.buffer(), Some(LENT_BUFFER_BYTES), "it is as slow as it was");
         for (waited, size) in [(249, Some(LENT_BUFFER_BYTES)), (250, None), (251, None)] {
             let mut pace = after(&[fill(waited), fill(waited)]).await;
             assert_eq!((pace.is_slow(), pace.buffer()), (true, size), "{waited} ms");

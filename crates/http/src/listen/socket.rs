@@ -47,6 +47,8 @@ struct Lent {
     /// Weak: a connection that idles keeps no package open. While the file is
     /// open its mapping is there, and no other bytes have addresses of it.
     file: Mutex<Option<(Weak<dyn Lend>, u64)>>,
+    /// Another part has begun than the one that was sent last.
+    is_new: AtomicBool,
     to_slow: AtomicBool,
 }
 
@@ -55,7 +57,17 @@ impl Lending {
     /// before `end` may be lent.
     pub fn lend<L: Lend + 'static>(&self, file: &Arc<L>, end: u64) {
         let file: Weak<dyn Lend> = Arc::downgrade(file) as _;
-        *self.0.file.lock().unwrap_or_else(PoisonError::into_inner) = Some((file, end));
+        self.set(Some((file, end)));
+    }
+
+    /// Tells that nothing of what is to be sent may be lent.
+    pub fn end(&self) {
+        self.set(None);
+    }
+
+    fn set(&self, file: Option<(Weak<dyn Lend>, u64)>) {
+        *self.0.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
+        self.0.is_new.store(true, Ordering::Relaxed);
     }
 
     /// Whether the reader is slower than who sends: then all that can be sent at
@@ -64,13 +76,22 @@ impl Lending {
         self.0.to_slow.load(Ordering::Relaxed)
     }
 
-    fn find(&self, slice: &[u8]) -> Option<(Arc<dyn Lend>, u64)> {
+    fn find(&self, slice: &[u8]) -> Option<Found> {
         let lent = self.0.file.lock().unwrap_or_else(PoisonError::into_inner);
         let (file, end) = lent.as_ref()?;
         let file = file.upgrade()?;
-        let position = file.position_of(slice)?;
-        (position + slice.len() as u64 <= *end).then_some((file, position))
+        let at = file.position_of(slice)?;
+        let lendable = end.saturating_sub(at).min(slice.len() as u64) as usize;
+        Some(Found { file, at, lendable })
     }
+}
+
+/// A slice of the mapping.
+struct Found {
+    file: Arc<dyn Lend>,
+    at: u64,
+    /// So many bytes of it are not of the part's tail.
+    lendable: usize,
 }
 
 impl fmt::Debug for Lending {
@@ -91,18 +112,31 @@ impl Socket {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let is_new = &self.lending.0.is_new;
+        if is_new.load(Ordering::Relaxed) {
+            is_new.store(false, Ordering::Relaxed);
+            self.pace.begin_part();
+        }
         if self.pace.is_slow()
             && let [first, rest @ ..] = bufs
         {
-            if let Some((file, at)) = self.lending.find(first) {
-                let send = |to: &TcpStream| {
-                    let mut at = at;
-                    Ok(sendfile(to, file.file(), Some(&mut at), first.len())?)
-                };
-                return self.poll_call(cx, first.len(), send);
+            match self.lending.find(first) {
+                Some(Found { lendable: 0, .. }) => {
+                    self.pace.begin_tail();
+                    self.set_buffer();
+                }
+                Some(Found { file, at, lendable }) => {
+                    let send = |to: &TcpStream| {
+                        let mut at = at;
+                        Ok(sendfile(to, file.file(), Some(&mut at), lendable)?)
+                    };
+                    return self.poll_call(cx, lendable, send);
+                }
+                None => {}
             }
             // An answer's head, to go with the first of what follows.
-            if rest.first().is_some_and(|next| self.lending.find(next).is_some()) {
+            let lent = |next| self.lending.find(next).is_some_and(|found| found.lendable > 0);
+            if rest.first().is_some_and(|next| lent(next)) {
                 let send =
                     |to: &TcpStream| SockRef::from(to).send_with_flags(first, libc::MSG_MORE);
                 return self.poll_call(cx, first.len(), send);
@@ -151,18 +185,22 @@ impl Socket {
     /// Spares the call that would find no room. The socket is asked, because a
     /// file that has become shorter ends a call early, too.
     fn is_full(&self) -> bool {
-        let mut asked = [PollFd::new(&self.stream, PollFlags::OUT)];
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let full = poll(&mut asked, Some(&at_once)) == Ok(0);
-        if full {
-            let wait = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-            let _ = self.stream.try_io(Interest::WRITABLE, wait);
-        }
-        full
+        // Within `try_io`: room that is made after this look must wake, and would
+        // be taken for the room of before.
+        let look = || match poll(&mut [PollFd::new(&self.stream, PollFlags::OUT)], Some(&at_once)) {
+            Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
+            _ => Ok(()),
+        };
+        self.stream.try_io(Interest::WRITABLE, look).is_err()
     }
 
     fn filled_up(&mut self) {
         self.pace.filled_up();
+        self.set_buffer();
+    }
+
+    fn set_buffer(&mut self) {
         let Some(bytes) = self.pace.buffer() else { return };
         self.lending.0.to_slow.store(self.pace.is_slow(), Ordering::Relaxed);
         if let Err(error) = SockRef::from(&self.stream).set_send_buffer_size(bytes) {
@@ -206,7 +244,9 @@ impl AsyncWrite for Socket {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    /// Leaves it to closing the socket, which follows at once and says the same:
+    /// a call less where each request has a connection of its own.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }
