@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     cli::BenchArgs,
-    terminal::{self, Language, live, words},
+    terminal::{self, Language, live, say, words},
 };
 use client::{Got, Wanted};
 use failure::Failure;
@@ -56,10 +56,11 @@ pub async fn run(args: BenchArgs, interrupt: &mut Interrupt) -> Result<()> {
     };
     let looked = tokio::select! {
         looked = wanted.look() => looked,
-        () = interrupt.received() => bail!("interrupted before it began"),
+        () = interrupt.received() => bail!(language.of("开始之前已中断", "interrupted before it began")),
     };
     looked.map_err(|wrong| {
-        anyhow!("{}; {}", wrong.what(Language::English), wrong.mend(Language::English))
+        let (what, advice) = (wrong.what(language), wrong.mend(language));
+        anyhow!(language.of(format!("{what}；{advice}"), format!("{what}; {advice}")))
     })?;
     allow_files(args.clients)?;
     eprintln!("{}", warning(&args, &wanted, language));
@@ -75,11 +76,11 @@ pub async fn run(args: BenchArgs, interrupt: &mut Interrupt) -> Result<()> {
     };
     terminal::print(format!("{}\n", text.trim_end()))?;
     if !summary.everyone_has_it() {
-        bail!(
-            "{} of {} clients did not get the package",
-            summary.clients - summary.finished,
-            summary.clients
-        );
+        let (clients, missing) = (summary.clients, summary.clients - summary.finished);
+        bail!(Language::of_environment().of(
+            format!("{clients} 个客户端中有 {missing} 个没有拿到会议包"),
+            format!("{missing} of {clients} clients did not get the package"),
+        ));
     }
     Ok(())
 }
@@ -121,12 +122,23 @@ fn allow_files(clients: usize) -> Result<()> {
         return Ok(());
     }
     if let Some(most) = limit.maximum.filter(|most| *most < needed) {
-        bail!(
-            "{clients} clients need {needed} open files, but {most} are allowed here: take fewer --clients, or raise the limit (ulimit -Hn {needed} as root, or LimitNOFILE)"
-        );
+        bail!(say(
+            format!(
+                "{clients} 个客户端需要打开 {needed} 个文件，而本机最多允许 {most} 个：请减少 \
+                 --clients，或提高上限（以 root 执行 ulimit -Hn {needed}，或设置 LimitNOFILE）"
+            ),
+            format!(
+                "{clients} clients need {needed} open files, but {most} are allowed here: use \
+                 fewer --clients, or raise the limit (ulimit -Hn {needed} as root, or LimitNOFILE)"
+            ),
+        ));
     }
-    setrlimit(Resource::Nofile, Rlimit { current: Some(needed), ..limit })
-        .with_context(|| format!("{clients} clients need {needed} open files, which can't be had"))
+    setrlimit(Resource::Nofile, Rlimit { current: Some(needed), ..limit }).with_context(|| {
+        say(
+            format!("无法为 {clients} 个客户端打开 {needed} 个文件"),
+            format!("{needed} open files for {clients} clients can't be had"),
+        )
+    })
 }
 
 /// What the clients and who watches them share.

@@ -44,7 +44,7 @@ pub enum Command {
     ///
     /// They run on this machine, in a temporary folder that is removed at the
     /// end. Ctrl-C ends the demo.
-    Demo,
+    Demo(DemoArgs),
     /// Create a one-time login link that is valid for an hour, or a new admin
     /// token.
     Token(TokenArgs),
@@ -119,6 +119,16 @@ pub struct MasterArgs {
     /// Let everyone who can reach the port manage meetings, without a login.
     #[arg(long)]
     pub open: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    /// The size of the sample package.
+    #[arg(long, value_name = "SIZE", default_value = "200MB", value_parser = units::sample_size)]
+    pub size: u64,
+    /// How many tablets to simulate; they download the package again and again.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = units::few)]
+    pub clients: u32,
 }
 
 #[derive(Clone, Debug, Args)]

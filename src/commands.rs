@@ -14,15 +14,35 @@ mod verify;
 
 use anyhow::{Result, bail};
 use edge_mirror_base::tasks::Interrupt;
+use edge_mirror_protocol::package::InvalidId;
+use edge_mirror_settings::{ConfigError, file::PatchError};
 use thiserror::Error;
 
-use crate::{cli::Operate, terminal::Language};
+use crate::{
+    cli::Operate,
+    terminal::{self, Language, half},
+};
 
 /// The command did what it was asked to do, and found something that is not
 /// right. It has said so.
 #[derive(Debug, Error)]
 #[error("something is not right")]
 pub struct NotRight;
+
+/// One error, in the operator's language as far as it has two.
+pub fn told(error: &(dyn std::error::Error + 'static), language: Language) -> String {
+    let chinese = language == Language::Chinese;
+    if let Some(error) = error.downcast_ref::<ConfigError>() {
+        return error.told(chinese);
+    }
+    if let Some(error) = error.downcast_ref::<PatchError>() {
+        return error.told(chinese);
+    }
+    if chinese && error.is::<InvalidId>() {
+        return InvalidId::RULE_ZH.to_owned();
+    }
+    half(&error.to_string(), language)
+}
 
 /// For scripts: what [`NotRight`] ends with.
 pub const NOT_RIGHT: u8 = 3;
@@ -45,6 +65,6 @@ pub async fn run(command: Operate, interrupt: &mut Interrupt) -> Result<()> {
 async fn until(interrupt: &mut Interrupt, command: impl Future<Output = Result<()>>) -> Result<()> {
     tokio::select! {
         done = command => done,
-        () = interrupt.received() => bail!("interrupted"),
+        () = interrupt.received() => bail!(terminal::say("已中断", "interrupted")),
     }
 }

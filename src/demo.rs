@@ -3,6 +3,7 @@
 //! its package uploaded by the main server's API, the nodes find out by polling.
 
 mod sample;
+mod tablets;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -12,34 +13,61 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use edge_mirror_base::{atomic, log::Journal, tasks::Interrupt};
+use edge_mirror_base::{
+    atomic,
+    log::Journal,
+    quantity,
+    tasks::{self, Interrupt, Tasks},
+};
 use edge_mirror_http::{listen::Listener, tls};
 use edge_mirror_main_server::{Master, MasterOptions};
 use edge_mirror_node::{Node, NodeOptions};
 use edge_mirror_settings::Settings;
-use reqwest::Response;
+use reqwest::{Body, Response};
 use serde_json::{Value, json};
+use tokio_util::io::ReaderStream;
+
+use crate::{
+    cli::DemoArgs,
+    terminal::{say, table::padded},
+};
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const MAIN_SERVER_PORT: u16 = 8000;
 const NODES: u16 = 2;
 const MEETING: &str = "sample";
-/// Nodes poll every second; a machine that needs longer has another problem.
-const SYNC_PATIENCE: Duration = Duration::from_secs(30);
+/// A pull takes so long, so that it can be watched.
+const PULL_S: u64 = 10;
+/// And a tablet's download so long.
+const DOWNLOAD_S: u64 = 15;
+/// For the rest, and for the upload at the slowest that a machine may be.
+const SYNC_PATIENCE: Duration = Duration::from_secs(60);
+const SLOWEST_UPLOAD: u64 = 20_000_000;
+/// Read at a time for the upload.
+const CHUNK_BYTES: usize = 256 << 10;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Runs until interrupted; `say` shows the user what to do.
-pub async fn run(interrupt: &mut Interrupt, say: impl Fn(&str)) -> Result<()> {
+/// Runs until interrupted; `print` shows the user what to do.
+pub async fn run(args: &DemoArgs, interrupt: &mut Interrupt, print: impl Fn(&str)) -> Result<()> {
     let folder = Folder::create()?;
     let main_server = start_main_server(&folder.0).await?;
     let mut nodes = Vec::new();
     for number in 1..=NODES {
-        nodes.push(start_node(&folder.0, number, main_server.address()).await?);
+        nodes.push(start_node(&folder.0, number, main_server.address(), args.size).await?);
     }
+    print(&instructions(&main_server, &nodes, &folder.0, args));
+    let tablets = Tasks::new();
     let shown = async {
-        begin_meeting(main_server.address()).await?;
-        say(&instructions(&main_server, &nodes, &folder.0));
+        begin_meeting(main_server.address(), &folder.0, args.size).await?;
+        for _ in 0..args.clients {
+            let tablet = tablets::download_for_ever(package_url(main_server.address()), args.size);
+            tablets.spawn("tablet", tablet);
+        }
+        print(&say(
+            "两个节点都已有会议包，平板正在下载。",
+            "Both nodes have the package, and tablets are downloading it.",
+        ));
         std::future::pending().await
     };
     let outcome = tokio::select! {
@@ -48,10 +76,13 @@ pub async fn run(interrupt: &mut Interrupt, say: impl Fn(&str)) -> Result<()> {
         failed = main_server.failed() => Err(anyhow!("the main server failed: {failed}")),
         failed = any_failed(&nodes) => Err(anyhow!("a node failed: {failed}")),
     };
+    tablets.shut_down(Duration::ZERO).await;
     for node in nodes {
         node.shut_down().await;
     }
     main_server.shut_down(GRACE).await;
+    drop(folder);
+    print(&say("演示已结束，临时文件夹已删除。", "The demo has ended, and its folder is removed."));
     outcome
 }
 
@@ -64,7 +95,12 @@ async fn start_main_server(folder: &Path) -> Result<Master> {
     Ok(Master::start(options).await?)
 }
 
-async fn start_node(folder: &Path, number: u16, main_server: SocketAddr) -> Result<Node> {
+async fn start_node(
+    folder: &Path,
+    number: u16,
+    main_server: SocketAddr,
+    size_bytes: u64,
+) -> Result<Node> {
     let folder = folder.join(format!("node-{number}"));
     atomic::create_folder(&folder)?;
     let config = json!({
@@ -73,6 +109,7 @@ async fn start_node(folder: &Path, number: u16, main_server: SocketAddr) -> Resu
         "nodeId": format!("demo-{number}"),
         "nodePort": usual_or_free(MAIN_SERVER_PORT + number),
         "syncInterval": 1,
+        "network": {"bandwidth": size_bytes / PULL_S},
         "heartbeat": {"interval": 5, "timeout": 15},
         "shutdownGrace": GRACE.as_secs(),
         "logging": {"fileEnabled": false},
@@ -95,16 +132,24 @@ async fn any_failed(nodes: &[Node]) -> String {
     futures_util::future::select_all(failures).await.0
 }
 
-/// Makes the meeting, uploads its package, starts it, and waits until every
+fn package_url(main_server: SocketAddr) -> String {
+    format!("http://{main_server}/api/v1/meetings/{MEETING}/download-package")
+}
+
+/// Creates the meeting, uploads its package, starts it, and waits until every
 /// node has it.
-async fn begin_meeting(main_server: SocketAddr) -> Result<()> {
+async fn begin_meeting(main_server: SocketAddr, folder: &Path, size_bytes: u64) -> Result<()> {
     let client = tls::http(tls::client()).build()?;
     let meetings = format!("http://{main_server}/api/v1/meetings");
     let meeting = format!("{meetings}/{MEETING}");
-    let made = json!({"id": MEETING, "title": "示例会议 Sample meeting"});
+    let title = say("示例会议", "Sample meeting");
+    let made = json!({"id": MEETING, "title": title});
     accepted(client.post(&meetings).json(&made).send().await?).await?;
-    let package = sample::package()?;
-    accepted(client.put(format!("{meeting}/package")).body(package).send().await?).await?;
+    let folder = folder.to_owned();
+    let package = tasks::blocking(move || sample::package(&folder, size_bytes)).await?;
+    let package = tokio::fs::File::from_std(package);
+    let body = Body::wrap_stream(ReaderStream::with_capacity(package, CHUNK_BYTES));
+    accepted(client.put(format!("{meeting}/package")).body(body).send().await?).await?;
     accepted(client.post(format!("{meeting}/start")).send().await?).await?;
     let everywhere = async {
         loop {
@@ -115,9 +160,10 @@ async fn begin_meeting(main_server: SocketAddr) -> Result<()> {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };
-    match tokio::time::timeout(SYNC_PATIENCE, everywhere).await {
+    let patience = SYNC_PATIENCE + Duration::from_secs(size_bytes / SLOWEST_UPLOAD);
+    match tokio::time::timeout(patience, everywhere).await {
         Ok(outcome) => outcome,
-        Err(_) => bail!("the nodes did not get the sample package within {SYNC_PATIENCE:?}"),
+        Err(_) => bail!("the nodes did not get the sample package within {patience:?}"),
     }
 }
 
@@ -130,27 +176,47 @@ async fn accepted(response: Response) -> Result<Value> {
     Ok(answer)
 }
 
-fn instructions(main_server: &Master, nodes: &[Node], folder: &Path) -> String {
+fn instructions(main_server: &Master, nodes: &[Node], folder: &Path, args: &DemoArgs) -> String {
     let address = main_server.address();
-    let mut text = format!(
-        "\nedge-mirror demo is running / 演示已启动\n\n\
-         \x20 main server / 主控服务器   http://{address}/\n"
-    );
+    let mut pages = vec![(say("主控服务器", "main server"), format!("http://{address}/"))];
+    let mut taken = Vec::new();
+    let mut note_port = |usual: u16, got: u16| {
+        if usual != got {
+            taken.push(say(
+                format!("端口 {usual} 已被其他程序占用，改用 {got}。"),
+                format!("Port {usual} is used by another program, so {got} is used."),
+            ));
+        }
+    };
+    note_port(MAIN_SERVER_PORT, address.port());
     for (number, node) in (1..).zip(nodes) {
         let panel = node.address();
-        text += &format!(
-            "  node {number} / 节点 {number}            http://{panel}/static/index.html\n"
-        );
+        note_port(MAIN_SERVER_PORT + number, panel.port());
+        let name = say(format!("节点 {number}"), format!("node {number}"));
+        pages.push((name, format!("http://{panel}/static/index.html")));
     }
-    text += &format!(
-        "\nDownload the sample meeting's package as a tablet does; the main server redirects\n\
-         to a node that has it / 像平板一样下载示例会议包，主控服务器会重定向到节点:\n\n\
-         \x20 curl -L http://{address}/api/v1/meetings/{MEETING}/download-package -o sample.zip\n\n\
-         Everything lies in {} and is removed at the end.\n\
-         Press Ctrl-C to stop / 按 Ctrl-C 结束\n",
-        folder.display()
-    );
-    text
+    let pages = pages.into_iter().map(|(name, url)| format!("  {} {url}\n", padded(&name, 14)));
+    let (pages, taken) = (pages.collect::<String>(), taken.join("\n"));
+    let taken = if taken.is_empty() { taken } else { format!("\n{taken}\n") };
+    let (size, clients) = (quantity::bytes(args.size as f64), args.clients);
+    let (curl, folder) =
+        (format!("curl -L {} -o sample.zip", package_url(address)), folder.display());
+    say(
+        format!(
+            "\n演示已启动\n\n{pages}{taken}\n\
+             请打开这些页面：两个节点正在拉取示例会议包（{size}），之后有 {clients} 台模拟平板下载它。\n\
+             也可以像平板一样下载，主控服务器会重定向到有会议包的节点：\n\n  {curl}\n\n\
+             文件都在 {folder} 中，结束时自动删除。\n按 Ctrl-C 结束。\n"
+        ),
+        format!(
+            "\nThe demo is running.\n\n{pages}{taken}\n\
+             Open these pages. Both nodes are pulling a sample package ({size}), then\n\
+             {clients} simulated tablets download it. To download it as a tablet does (the main\n\
+             server redirects to a node that has it):\n\n  {curl}\n\n\
+             All files are in {folder} and are removed at the end.\n\
+             Press Ctrl-C to stop.\n"
+        ),
+    )
 }
 
 /// A temporary folder that goes when it is dropped.

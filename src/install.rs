@@ -15,6 +15,7 @@ mod system;
 mod uninstall;
 
 use std::{
+    fmt::Display,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -28,7 +29,7 @@ use thiserror::Error;
 
 use crate::{
     cli::{InstallArgs, TokenArgs},
-    token,
+    terminal, token,
 };
 use adopted::Adopted;
 use answers::Asker;
@@ -130,9 +131,12 @@ fn install(
     wanted.write(places, owner, say)?;
     place_program(&program, places, say)?;
     system.start(places, say)?;
-    say(match upgrade && !wanted.is_new() {
-        true => "已升级，配置和会议包均已保留 / upgraded; configuration and packages are kept",
-        false => "安装完成 / installed",
+    say(&match upgrade && !wanted.is_new() {
+        true => terminal::say(
+            "已升级，配置和会议包均已保留",
+            "upgraded; configuration and packages are kept",
+        ),
+        false => terminal::say("安装完成", "installed"),
     });
     Ok(wanted.port())
 }
@@ -152,7 +156,10 @@ fn place_program(
     say: &mut impl FnMut(&str),
 ) -> Result<(), InstallError> {
     if places.is_packaged() {
-        say("程序和服务文件由 Debian 软件包提供 / program and unit are the Debian package's");
+        say(&terminal::say(
+            "程序和服务文件由 Debian 软件包提供",
+            "program and unit are the Debian package's",
+        ));
         return Ok(());
     }
     let (binary, unit) = (places.binary(), places.unit());
@@ -163,11 +170,11 @@ fn place_program(
     // Itself, when it is run from where it is installed.
     if program.canonicalize().ok() != binary.canonicalize().ok() {
         atomic::copy(program, &binary, 0o755, None).map_err(InstallError::io("write", &binary))?;
-        say(&format!("程序 / program: {}", binary.display()));
+        say(&labelled("程序", "program", binary.display()));
     }
     atomic::write_as(&unit, places.unit_text().as_bytes(), 0o644, None)
         .map_err(InstallError::io("write", &unit))?;
-    say(&format!("服务 / unit: {}", unit.display()));
+    say(&labelled("服务", "unit", unit.display()));
     Ok(())
 }
 
@@ -196,32 +203,39 @@ fn next(places: &Places) -> String {
         ),
         false => (format!("edge-mirror install{flag}"), format!("edge-mirror uninstall{flag}")),
     };
-    format!(
-        "接下来 / what next:\n\
-         \x20 systemctl status {unit}\n\
-         \x20     运行状态 / how it is\n\
-         \x20 journalctl -u {unit} -f\n\
-         \x20     日志 / its log\n\
-         \x20 edge-mirror token {token}\n\
-         \x20     新的登录链接 / another login link\n\
-         \x20 {upgrade}\n\
-         \x20     用新版本再次运行即可升级 / run again with a newer version, it upgrades\n\
-         \x20 {remove}\n\
-         \x20     卸载，保留配置和会议包 / takes it away, leaves configuration and packages"
-    )
+    let steps = [
+        (format!("systemctl status {unit}"), "查看运行状态", "show its state"),
+        (format!("journalctl -u {unit} -f"), "查看日志", "show its log"),
+        (format!("edge-mirror token {token}"), "生成新的登录链接", "create another login link"),
+        (upgrade, "用新版本再次运行即可升级", "run it again with a newer version to upgrade"),
+        (remove, "卸载，保留配置和会议包", "uninstall; configuration and packages are kept"),
+    ];
+    let mut text = terminal::say("接下来：", "What next:");
+    for (command, chinese, english) in steps {
+        text += &format!("\n  {command}\n      {}", terminal::say(chinese, english));
+    }
+    text
 }
 
 fn laid_out(places: &Places) -> String {
     let (root, unit) = (places.root().display(), places.unit_name());
-    format!(
-        "文件已放在 {root} 下；未创建用户、未更改所有者、未启动服务。\n\
-         Everything lies below {root}. No user was made, no owner changed and no service started.\n\
-         \n\
-         在该系统中 / on that system:\n\
-         \x20 edge-mirror install --yes{}\n\
-         \x20     创建用户并启动 {unit}，显示登录链接 / makes the user, starts {unit}, shows a login link",
-        places.role().flag()
+    let command = format!("edge-mirror install --yes{}", places.role().flag());
+    terminal::say(
+        format!(
+            "文件已放在 {root} 下；未创建用户、未更改所有者、未启动服务。\n\n\
+             在该系统中执行：\n  {command}\n      创建用户并启动 {unit}，显示登录链接"
+        ),
+        format!(
+            "All files are below {root}. No user was created, no owner changed and no service \
+             started.\n\nOn that system:\n  {command}\n      creates the user, starts {unit}, \
+             shows a login link"
+        ),
     )
+}
+
+/// What was done, and with what.
+fn labelled(chinese: &str, english: &str, with: impl Display) -> String {
+    terminal::say(format!("{chinese}：{with}"), format!("{english}: {with}"))
 }
 
 /// A port that plain users may not listen on.

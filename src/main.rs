@@ -11,9 +11,10 @@ use std::{
 use anyhow::{Result, bail};
 use edge_mirror::{
     bench,
-    cli::{self, BenchArgs, Command, MasterArgs, NodeArgs, Operate, Refusal},
+    cli::{self, BenchArgs, Command, DemoArgs, MasterArgs, NodeArgs, Operate, Refusal},
     commands, demo, install, manual,
     telemetry::Telemetry,
+    terminal::Language,
     token,
 };
 use edge_mirror_base::{
@@ -26,7 +27,7 @@ use edge_mirror_http::listen;
 use edge_mirror_main_server::{self as master, Master, MasterOptions};
 use edge_mirror_node::{Node, NodeOptions};
 use edge_mirror_settings::{Security, Settings};
-use tracing::warn;
+use tracing::{info, warn};
 
 /// How long downloads may go on once the main server is told to end.
 const MASTER_GRACE: Duration = Duration::from_secs(20);
@@ -46,10 +47,13 @@ fn main() -> ExitCode {
         }
         Err(Refusal::Wrong(line)) => return failure(&line, 2),
     };
+    // A service's last word goes to a log, which is in both languages.
+    let is_service = matches!(command, Command::Node(_) | Command::Master(_));
+    let language = (!is_service).then(Language::of_environment);
     match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<commands::NotRight>() => ExitCode::from(commands::NOT_RIGHT),
-        Err(error) => failure(&chain(&error), 1),
+        Err(error) => failure(&chain(&error, language), 1),
     }
 }
 
@@ -58,13 +62,19 @@ fn failure(line: &str, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// An error and its causes, but for those that it quotes itself.
-fn chain(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| {
+/// An error and its causes, but for those that it quotes itself, in one language
+/// or as they are.
+fn chain(error: &anyhow::Error, language: Option<Language>) -> String {
+    let told = |cause: &(dyn std::error::Error + 'static)| match language {
+        Some(language) => commands::told(cause, language),
+        None => cause.to_string(),
+    };
+    let colon = if language == Some(Language::Chinese) { "：" } else { ": " };
+    error.chain().map(told).fold(String::new(), |said, cause| {
         match (said.is_empty(), said.contains(&cause)) {
             (true, _) => cause,
             (false, true) => said,
-            (false, false) => format!("{said}: {cause}"),
+            (false, false) => format!("{said}{colon}{cause}"),
         }
     })
 }
@@ -87,7 +97,7 @@ async fn role(command: Command) -> Result<()> {
     match command {
         Command::Node(args) => node(args, Interrupt::listen()?).await,
         Command::Master(args) => main_server(args, Interrupt::listen()?).await,
-        Command::Demo => demo(Interrupt::listen()?).await,
+        Command::Demo(args) => demo(&args, Interrupt::listen_to_hangup()?).await,
         Command::Bench(args) => bench(args, Interrupt::listen()?).await,
         Command::Operate(command) => operate(command, Interrupt::listen()?).await,
         // Signals end these as they end any command.
@@ -107,8 +117,10 @@ async fn node(args: NodeArgs, mut interrupt: Interrupt) -> Result<()> {
     let journal = telemetry.journal();
     let options = NodeOptions { host: listen::host(args.host), port: args.port, journal };
     let node = Node::start(settings.clone(), options).await?;
+    let page = node.panel().await;
+    info!("its page is at {page}");
     if let Some(code) = node.first_code() {
-        tell(&node.panel().await, code);
+        tell(&page, code);
     }
     let state = || node_state(&node);
     serving(&manager, node.pulse(), &state()).await;
@@ -145,8 +157,10 @@ async fn main_server(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
     let master = Master::start(options).await?;
     // Its data folder is there, and nobody else's, from now on.
     telemetry.keep_audit(Some(audit));
+    let page = master::page_at(host, master.address().port()).await;
+    info!("its page is at {page}");
     if let Some(code) = master.first_code() {
-        tell(&master::page_at(host, master.address().port()).await, code);
+        tell(&page, code);
     }
     // Its settings are its arguments: there is nothing to read anew.
     let state = || format!("main server on {}", master.address());
@@ -160,9 +174,9 @@ async fn main_server(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
     end(master.shut_down(MASTER_GRACE), interrupt, failed).await
 }
 
-async fn demo(mut interrupt: Interrupt) -> Result<()> {
+async fn demo(args: &DemoArgs, mut interrupt: Interrupt) -> Result<()> {
     let _telemetry = Telemetry::start("demo", "WARNING");
-    demo::run(&mut interrupt, print).await
+    demo::run(args, &mut interrupt, print).await
 }
 
 async fn bench(args: BenchArgs, mut interrupt: Interrupt) -> Result<()> {
@@ -199,7 +213,7 @@ async fn operate(command: Operate, mut interrupt: Interrupt) -> Result<()> {
 /// warning, so that no log level in use hides it.
 fn tell(page: &str, code: &str) {
     let link = token::login_link(page, code);
-    warn!(target: SECRET, "open this link within the hour to manage from another machine, it works once (edge-mirror token makes others): {link}");
+    warn!(target: SECRET, "open this link within an hour to log in, it works once (edge-mirror token makes others): {link}");
 }
 
 /// Ends in order; a second signal ends at once.

@@ -8,7 +8,8 @@ pub(crate) mod words;
 
 use std::io::{self, Write};
 
-pub use words::Language;
+pub(crate) use words::say;
+pub use words::{Language, half};
 
 /// What was asked for, to stdout. Who reads no further (`| head`) has what he
 /// wants; a disk that takes no more is a failure.

@@ -1,15 +1,23 @@
 //! `edge-mirror token`: a way in for who has forgotten his, and how the links
 //! look that log in.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use anyhow::{Result, bail};
 use edge_mirror_http::access::{Made, Vault};
 use edge_mirror_main_server as master;
 use edge_mirror_node::address;
 use edge_mirror_settings::{ConfigError, Settings};
+use tokio::net::TcpStream;
+use url::Url;
 
-use crate::cli::TokenArgs;
+use crate::{
+    cli::TokenArgs,
+    terminal::{Language, say},
+};
 
 /// Opening it logs in: the page takes the secret out of the fragment, which
 /// browsers send to nobody.
@@ -22,7 +30,10 @@ pub async fn run(args: TokenArgs) -> Result<String> {
     let (vault, page) = match &args.data {
         Some(data) => {
             if !data.is_dir() {
-                bail!("there is no data folder {}; see --data", data.display());
+                bail!(say(
+                    format!("没有数据文件夹 {}；见 --data", data.display()),
+                    format!("there is no data folder {}; see --data", data.display()),
+                ));
             }
             let port = args.port.unwrap_or(8000);
             let host = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -33,7 +44,9 @@ pub async fn run(args: TokenArgs) -> Result<String> {
                 // A token may have to be replaced all the same: only the link's
                 // address comes from there.
                 Err(fault @ (ConfigError::NotJson { .. } | ConfigError::Invalid { .. })) => {
-                    eprintln!("edge-mirror: {fault}; the link may name a wrong port");
+                    let fault = fault.told(Language::of_environment() == Language::Chinese);
+                    let note = say("链接中的端口可能不对", "the link may have the wrong port");
+                    eprintln!("edge-mirror: {fault}; {note}");
                     Settings::of_defaults()?
                 }
                 read => read?,
@@ -44,16 +57,35 @@ pub async fn run(args: TokenArgs) -> Result<String> {
             (Vault::at(Vault::path_beside(&std::path::absolute(&args.config)?)), page)
         }
     };
+    let (page, here) = match is_only_here(&page).await {
+        true => {
+            let here = say(
+                "\n\n它只监听本机，请在这台机器上打开。",
+                "\n\nIt listens on this machine only: open the link here.",
+            );
+            (on_this_machine(&page), here)
+        }
+        false => (page, String::new()),
+    };
     if args.new {
         let Made { token, key_kept } = vault.replace_token()?;
         let link = login_link(&page, &token);
-        let lost = "There was no good file before: if nodes had to send a key, set it again.\n\
-                    原文件缺失或已损坏：如果要求节点提供密钥，请重新设置。\n\n";
-        let lost = if key_kept { "" } else { lost };
-        return Ok(format!(
-            "{lost}New admin token, shown only now; the one before and all logins have ended.\n\
-             新的管理令牌，只显示这一次；原令牌和所有登录均已失效。\n\n  {token}\n\n\
-             Open this to log in / 打开链接即可登录:\n\n  {link}"
+        let lost = match key_kept {
+            true => String::new(),
+            false => say(
+                "原文件缺失或已损坏：如果要求节点提供密钥，请重新设置。\n\n",
+                "The file was missing or damaged: if nodes have to send a key, set it again.\n\n",
+            ),
+        };
+        return Ok(say(
+            format!(
+                "{lost}新的管理令牌，只显示这一次；原令牌和所有登录均已失效。\n\n  {token}\n\n\
+                 打开链接即可登录：\n\n  {link}{here}"
+            ),
+            format!(
+                "{lost}The new admin token, shown only now; the old one and all logins have \
+                 stopped working.\n\n  {token}\n\nOpen this link to log in:\n\n  {link}{here}"
+            ),
         ));
     }
     let code = match vault.new_code()? {
@@ -65,8 +97,30 @@ pub async fn run(args: TokenArgs) -> Result<String> {
         }
     };
     let link = login_link(&page, &code);
-    Ok(format!(
-        "Open this link within the hour; it works once.\n\
-         请在一小时内打开链接登录，链接只能使用一次。\n\n  {link}"
+    Ok(say(
+        format!("请在一小时内打开链接登录，链接只能使用一次：\n\n  {link}{here}"),
+        format!("Open this link within an hour to log in; it works once:\n\n  {link}{here}"),
     ))
+}
+
+/// Longer than any machine takes to answer itself.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// True where a service listens on loopback alone: then a link with the
+/// machine's address on the network leads nowhere.
+async fn is_only_here(page: &str) -> bool {
+    let Ok(url) = page.parse::<Url>() else { return false };
+    let port = url.port_or_known_default().unwrap_or(80);
+    let answers = async |host: &str| {
+        let connecting = TcpStream::connect((host.trim_matches(['[', ']']), port));
+        matches!(tokio::time::timeout(LOOK, connecting).await, Ok(Ok(_)))
+    };
+    !answers(url.host_str().unwrap_or_default()).await && answers("127.0.0.1").await
+}
+
+/// The same page, by its address on this machine.
+fn on_this_machine(page: &str) -> String {
+    let Ok(mut url) = page.parse::<Url>() else { return page.to_owned() };
+    let _ = url.set_host(Some("127.0.0.1"));
+    url.into()
 }

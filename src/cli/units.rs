@@ -34,6 +34,24 @@ pub(super) fn rate(text: &str) -> Result<u64, String> {
     })
 }
 
+/// Of what can be made, uploaded and shown within a minute or two.
+pub(super) fn sample_size(text: &str) -> Result<u64, String> {
+    let size = quantity::parse_size(text).filter(|size| (100_000..=10_000_000_000).contains(size));
+    size.ok_or_else(|| {
+        told(
+            "请填写 100KB 到 10GB 的大小，例如 200MB",
+            "a size from 100KB to 10GB is needed, such as 200MB",
+        )
+    })
+}
+
+pub(super) fn few(text: &str) -> Result<u32, String> {
+    text.parse()
+        .ok()
+        .filter(|count| *count <= 100)
+        .ok_or_else(|| told("请填写 0 到 100 的整数", "a whole number from 0 to 100 is needed"))
+}
+
 pub(super) fn port(text: &str) -> Result<u16, String> {
     text.parse()
         .map_err(|_| told("端口是 0 到 65535 的整数", "a port is a whole number from 0 to 65535"))

@@ -1,17 +1,17 @@
 //! How commands call servers, and what they say when that fails.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use edge_mirror_http::tls::{self, FileError, Trust};
 use edge_mirror_node::upstream::root_cause;
+use edge_mirror_settings::{Problem, check};
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode, redirect};
 use serde_json::Value;
-use thiserror::Error;
 use url::Url;
 
 use crate::{
     cli::{Login, Server},
-    terminal::words,
+    terminal::{self, Language, half, words},
 };
 
 /// A server on any network that is used this way answers sooner.
@@ -64,35 +64,165 @@ pub(super) async fn detail(answer: Response) -> String {
     said(serde_json::from_slice(&body).ok().as_ref(), &body)
 }
 
-/// Why a call came to nothing, with what to do about it.
-#[derive(Debug, Error)]
+/// Why a call came to nothing.
+#[derive(Debug)]
 pub(super) enum CallError {
-    #[error("cannot reach {server}: {cause}; is it running, and is the address right?")]
-    Unreachable { server: Server, cause: String },
-    #[error("no TLS with {server}: {cause}")]
-    Untrusted { server: Server, cause: String },
-    #[error("{server} does not answer; see its log, and whether its machine is well")]
-    Silent { server: Server },
-    #[error(
-        "{server} asks for a login: run this on its own machine, or give its admin token by \
-         EDGE_MIRROR_TOKEN or --token (`edge-mirror token --new` there makes one)"
-    )]
-    NoLogin { server: Server },
-    #[error(
-        "{server} does not take the token ({said}); `edge-mirror token --new` there makes a new one"
-    )]
-    WrongToken { server: Server, said: String },
-    #[error("{server} does not let this machine manage: {said}")]
-    NotAllowed { server: Server, said: String },
-    #[error("{server} answered {} to {asked}: {said}", status.as_u16())]
-    Refused { server: Server, asked: String, status: StatusCode, said: String, answer: Value },
-    #[error("{server} is no {kind}: its answer to {asked} is another one")]
-    Stranger { server: Server, kind: &'static str, asked: String },
+    Unreachable {
+        server: Server,
+        cause: String,
+    },
+    Untrusted {
+        server: Server,
+        cause: String,
+    },
+    Silent {
+        server: Server,
+    },
+    NoLogin {
+        server: Server,
+    },
+    WrongToken {
+        server: Server,
+        said: String,
+    },
+    NotAllowed {
+        server: Server,
+        said: String,
+    },
+    Refused {
+        server: Server,
+        asked: String,
+        status: StatusCode,
+        said: String,
+    },
+    /// It says nothing that this kind of server would.
+    Stranger {
+        server: Server,
+        kind: Kind,
+        asked: String,
+    },
+    /// It is the other kind.
+    OtherKind {
+        server: Server,
+        kind: Kind,
+    },
+}
+
+impl std::error::Error for CallError {}
+
+/// With what to do about it.
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (chinese, english) = match self {
+            Self::Unreachable { server, cause } => (
+                format!(
+                    "连接不上 {server}：{}；请确认它正在运行，且地址和端口正确",
+                    plainly(cause)
+                ),
+                format!("cannot reach {server}: {cause}; is it running, and is the address right?"),
+            ),
+            Self::Untrusted { server, cause } => (
+                format!("与 {server} 的 TLS 连接失败：{cause}"),
+                format!("no TLS with {server}: {cause}"),
+            ),
+            Self::Silent { server } => (
+                format!("{server} 没有响应；请查看它的日志和所在机器的状况"),
+                format!("{server} does not answer; see its log and the state of its machine"),
+            ),
+            Self::NoLogin { server } => (
+                format!(
+                    "{server} 要求登录：请在它所在的机器上执行，或用 EDGE_MIRROR_TOKEN 或 --token \
+                     提供管理令牌（在那里执行 edge-mirror token --new 可以生成）"
+                ),
+                format!(
+                    "{server} asks for a login: run this on its own machine, or give its admin \
+                     token by EDGE_MIRROR_TOKEN or --token (`edge-mirror token --new` there \
+                     creates one)"
+                ),
+            ),
+            Self::WrongToken { server, said } => (
+                format!(
+                    "{server} 不接受这个令牌（{said}）；在那里执行 edge-mirror token --new 可以生成新的"
+                ),
+                format!(
+                    "{server} does not accept the token ({said}); `edge-mirror token --new` there \
+                     creates a new one"
+                ),
+            ),
+            Self::NotAllowed { server, said } => (
+                format!("{server} 不允许从本机管理：{said}"),
+                format!("{server} does not let this machine make changes: {said}"),
+            ),
+            Self::Refused { server, asked, status, said, .. } => {
+                let status = status.as_u16();
+                (
+                    format!("{server} 对 {asked} 返回 {status}：{said}"),
+                    format!("{server} answered {status} to {asked}: {said}"),
+                )
+            }
+            Self::Stranger { server, kind, asked } => (
+                format!("{server} 不是{}：它对 {asked} 的响应无法识别", kind.chinese()),
+                format!("{server} is no {}: its answer to {asked} is another one", kind.english()),
+            ),
+            Self::OtherKind { server, kind: Kind::Node } => (
+                format!("{server} 是主控服务器；请试 edge-mirror nodes --master {server}"),
+                format!("{server} is a main server; try `edge-mirror nodes --master {server}`"),
+            ),
+            Self::OtherKind { server, kind: Kind::MainServer } => (
+                format!("{server} 是节点；请试 edge-mirror status --node {server}"),
+                format!("{server} is a node; try `edge-mirror status --node {server}`"),
+            ),
+        };
+        f.write_str(&terminal::say(chinese, english))
+    }
+}
+
+/// The usual causes of the system, in Chinese.
+pub(super) fn plainly(cause: &str) -> &str {
+    let known = [
+        ("Connection refused", "对方拒绝连接"),
+        ("No route to host", "网络不通"),
+        ("Network is unreachable", "网络不通"),
+        ("failed to lookup address", "地址无法解析"),
+        ("deadline has elapsed", "对方没有及时响应"),
+        ("timed out", "对方没有及时响应"),
+    ];
+    known.iter().find(|(said, _)| cause.contains(said)).map_or(cause, |(_, chinese)| chinese)
 }
 
 impl CallError {
+    /// Somebody else may have been asked than was meant.
+    fn is_not_understood(&self) -> bool {
+        let unknown = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED];
+        matches!(self, Self::Stranger { .. })
+            || matches!(self, Self::Refused { status, .. } if unknown.contains(status))
+    }
+
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { status: StatusCode::NOT_FOUND, .. })
+    }
+}
+
+/// What a command takes a server for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Node,
+    MainServer,
+}
+
+impl Kind {
+    fn chinese(self) -> &'static str {
+        match self {
+            Self::Node => " edge-mirror 节点",
+            Self::MainServer => "主控服务器",
+        }
+    }
+
+    fn english(self) -> &'static str {
+        match self {
+            Self::Node => "edge-mirror node",
+            Self::MainServer => "main server",
+        }
     }
 }
 
@@ -101,8 +231,7 @@ impl CallError {
 pub(super) struct Api {
     http: Client,
     pub server: Server,
-    /// In words: `edge-mirror node`, say.
-    kind: &'static str,
+    kind: Kind,
     token: Option<String>,
 }
 
@@ -115,14 +244,15 @@ pub(super) fn token(login: &Login) -> Option<String> {
     token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty())
 }
 
-pub(super) const NODE: &str = "edge-mirror node";
-pub(super) const MAIN_SERVER: &str = "main server";
+/// What every node has, and every main server.
+const OF_NODES: &str = "/api/status";
+pub(super) const OF_MAIN_SERVERS: &str = "/api/v1/meetings/status/token";
 
 impl Api {
     pub fn new(
         server: Server,
         trust: &Trust,
-        kind: &'static str,
+        kind: Kind,
         token: Option<String>,
     ) -> anyhow::Result<Self> {
         // Nothing that was sent with a token is sent elsewhere.
@@ -164,7 +294,29 @@ impl Api {
             request = request.bearer_auth(token);
         }
         let answer = request.send().await.map_err(|error| self.unanswered(&error))?;
-        self.read(asked, answer).await
+        match self.read(asked, answer).await {
+            Err(error) if error.is_not_understood() && self.is_other_kind().await => {
+                Err(CallError::OtherKind { server: self.server.clone(), kind: self.kind })
+            }
+            read => read,
+        }
+    }
+
+    /// A main server that was taken for a node, or a node for a main server.
+    async fn is_other_kind(&self) -> bool {
+        let ask = async |path| {
+            let answer = self.http.get(self.server.at(path)).timeout(ANSWER).send().await.ok()?;
+            let body = limited(answer.error_for_status().ok()?).await.ok()?;
+            serde_json::from_slice::<Value>(&body).ok()
+        };
+        let is_node = ask(OF_NODES).await.is_some_and(|status| status["node_id"].is_string());
+        match self.kind {
+            Kind::MainServer => is_node,
+            Kind::Node if is_node => false,
+            Kind::Node => {
+                ask(OF_MAIN_SERVERS).await.is_some_and(|list| list["meetings"].is_array())
+            }
+        }
     }
 
     async fn read(&self, asked: String, answer: Response) -> Result<Value, CallError> {
@@ -180,10 +332,7 @@ impl Api {
             StatusCode::UNAUTHORIZED if self.token.is_none() => CallError::NoLogin { server },
             StatusCode::UNAUTHORIZED => CallError::WrongToken { server, said },
             StatusCode::FORBIDDEN => CallError::NotAllowed { server, said },
-            _ => {
-                let answer = read.unwrap_or_default();
-                CallError::Refused { server, asked, status, said, answer }
-            }
+            _ => CallError::Refused { server, asked, status, said },
         })
     }
 
@@ -206,13 +355,31 @@ impl Api {
     }
 }
 
+/// What a node says is wrong with settings.
+pub(super) fn problems(answer: &Value) -> Option<Vec<Problem>> {
+    let text = |problem: &Value, key: &str| Some(problem[key].as_str()?.to_owned());
+    let read = |problem: &Value| {
+        Some(Problem {
+            key: text(problem, "key")?,
+            value: text(problem, "value"),
+            zh: text(problem, "zh")?,
+            en: text(problem, "en")?,
+        })
+    };
+    answer["problems"].as_array()?.iter().map(read).collect()
+}
+
 fn said(read: Option<&Value>, body: &[u8]) -> String {
+    let language = Language::of_environment();
+    if let Some(problems) = read.and_then(problems).filter(|problems| !problems.is_empty()) {
+        return words::plain(&check::list_in(&problems, language == Language::Chinese));
+    }
     let text = match read.map(|answer| &answer["detail"]) {
         Some(Value::String(detail)) => detail.clone(),
         Some(detail) if !detail.is_null() => detail.to_string(),
         _ => String::from_utf8_lossy(body).into_owned(),
     };
-    words::plain(&text).chars().take(SHOWN_ANSWER_CHARS).collect()
+    words::plain(&half(&text, language)).chars().take(SHOWN_ANSWER_CHARS).collect()
 }
 
 #[cfg(test)]

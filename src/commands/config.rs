@@ -44,8 +44,14 @@ fn shown(settings: &Map<String, Value>, keys: &[String], as_json: bool) -> Resul
         let mut alone = Map::new();
         schema::put(&mut alone, key, Value::Null);
         match check::unknown_keys(&alone).first() {
-            Some(unknown) => anyhow::bail!("{}: {}", unknown.key, unknown.en),
-            None => anyhow::bail!("{key}: it is a section; name a setting in it"),
+            Some(unknown) => anyhow::bail!(terminal::say(
+                format!("{}：{}", unknown.key, unknown.zh),
+                format!("{}: {}", unknown.key, unknown.en),
+            )),
+            None => anyhow::bail!(terminal::say(
+                format!("{key} 是一组配置，请写出其中的一项"),
+                format!("{key}: it is a section; name a setting in it"),
+            )),
         }
     }
     let wanted: Vec<&str> = match keys.is_empty() {
@@ -80,7 +86,7 @@ fn tell_set(source: &Source, changed: bool, as_json: bool, language: Language) -
         true => language.of("已更新", "changed"),
         false => language.of("没有变化", "unchanged"),
     };
-    terminal::print(format!("{source}: {outcome}\n"))
+    terminal::print(language.of(format!("{source}：{outcome}\n"), format!("{source}: {outcome}\n")))
 }
 
 fn tell_check(
@@ -94,14 +100,15 @@ fn tell_check(
         return terminal::print(format!("{answer:#}\n"));
     }
     if problems.is_empty() {
-        let none = language.of("没有错误", "no mistakes");
-        return terminal::print(format!("{source}: {none}\n"));
+        let none = language.of("没有错误", "no problems found");
+        return terminal::print(
+            language.of(format!("{source}：{none}\n"), format!("{source}: {none}\n")),
+        );
     }
     let mut lines = String::new();
     for problem in problems {
-        let value = problem.value.as_ref().map(|value| format!(" = {value}")).unwrap_or_default();
-        let text = language.of(&problem.zh, &problem.en);
-        lines += &words::plain(&format!("{}{value}: {text}", problem.key));
+        let one = std::slice::from_ref(problem);
+        lines += &words::plain(&check::list_in(one, language == Language::Chinese));
         lines.push('\n');
     }
     terminal::print(lines)

@@ -23,7 +23,7 @@ use crate::{
     terminal::{
         self, Language,
         live::{Counter, Transfer},
-        words,
+        say, words,
     },
 };
 use answer::{Answer, Setback};
@@ -60,11 +60,14 @@ pub(super) async fn run(
     };
     let Some(outcome) = outcome else {
         match download.part.as_ref().and_then(Part::kept) {
-            Some(bytes) => bail!(
-                "interrupted; {} were received, and the same command goes on from there",
-                words::bytes(bytes as f64)
-            ),
-            None => bail!("interrupted"),
+            Some(bytes) => {
+                let bytes = words::bytes(bytes as f64);
+                bail!(language.of(
+                    format!("已中断；已收到 {bytes}，再次执行同样的命令会从这里继续"),
+                    format!("interrupted; {bytes} were received, the same command resumes there"),
+                ))
+            }
+            None => bail!(language.of("已中断", "interrupted")),
         }
     };
     let (from, received) = outcome?;
@@ -75,14 +78,23 @@ pub(super) async fn run(
 fn target(output: &Path) -> Result<PathBuf> {
     let target = std::path::absolute(output)?;
     if target.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/") {
-        bail!("-o {}: it is a folder; name the file, too", output.display());
+        bail!(say(
+            format!("-o {}：这是文件夹，请写出文件名", output.display()),
+            format!("-o {}: it is a folder; name the file, too", output.display()),
+        ));
     }
     match target.parent() {
         Some(folder) if folder.is_dir() => Ok(target),
         Some(folder) => {
-            bail!("there is no folder {}; make it, or choose another -o", folder.display())
+            bail!(say(
+                format!("没有文件夹 {}；请先创建，或换一个 -o", folder.display()),
+                format!("there is no folder {}; create it, or choose another -o", folder.display()),
+            ))
         }
-        None => bail!("-o {} names no file", output.display()),
+        None => bail!(say(
+            format!("-o {} 不是文件名", output.display()),
+            format!("-o {} names no file", output.display()),
+        )),
     }
 }
 
@@ -120,13 +132,36 @@ fn tell(
         ),
         None => language.of(
             "服务器没有给出 SHA-256，已校验压缩包自身的校验和",
-            "the server names no SHA-256; the archive's own checksums are right",
+            "the server gives no SHA-256; the archive's own checksums are right",
         ),
     };
     Ok(terminal::print(language.of(
         format!("{file}：{size}，来自 {from}，用时 {took}\n  {how}\n  SHA-256 {sha256}\n"),
         format!("{file}: {size} from {from} in {took}\n  {how}\n  SHA-256 {sha256}\n"),
     ))?)
+}
+
+/// One server failed, and another one was asked.
+fn elsewhere(failed: &Setback, next: &str) -> String {
+    say(
+        format!("edge-mirror: {failed}；改用 {next}"),
+        format!("edge-mirror: {failed}; trying {next}"),
+    )
+}
+
+/// What went wrong is said once, however often it does.
+fn once_more(why: Option<&str>, tries: u32, most: u32, pause: Duration) -> String {
+    let pause = Language::of_environment().time(pause.as_secs_f64());
+    // After progress it is nobody's retry.
+    let which = match tries {
+        0 => String::new(),
+        n => say(format!("（第 {n} 次，共 {most} 次）"), format!(" ({n} of {most})")),
+    };
+    let why = why.map(|why| say(format!("{why}；"), format!("{why}; "))).unwrap_or_default();
+    say(
+        format!("edge-mirror: {why}{pause}后重试{which}"),
+        format!("edge-mirror: {why}trying again in {pause}{which}"),
+    )
 }
 
 struct Download<'a> {
@@ -148,7 +183,7 @@ impl Download<'_> {
         let target = self.target.to_owned();
         self.part = tasks::in_place(|| Part::left_at(&target))?;
         let counter = self.counter.clone();
-        let mut tries = 0;
+        let (mut tries, mut told) = (0, String::new());
         loop {
             // Before anything fails: who knows the others may be who fails.
             let others = sources::others(&self.http, &args.url).await;
@@ -159,23 +194,35 @@ impl Download<'_> {
                 if failed.iter().any(|setback| setback.from == client::authority(source)) {
                     continue;
                 }
+                if let Some(before) = failed.last() {
+                    view.note(&elsewhere(before, &client::authority(source)));
+                }
                 match view.beside(&counter, self.attempt(source)).await? {
                     Ok(done) => return Ok(done),
-                    Err(setback) => {
-                        view.note(&format!("edge-mirror: {setback}"));
-                        failed.push(setback);
-                    }
+                    Err(setback) => failed.push(setback),
                 }
             }
             tries = if counter.done() > before { 0 } else { tries + 1 };
             if tries > args.retries || !failed.iter().any(|setback| setback.passing) {
-                let last = failed.pop().map(|setback| setback.to_string());
-                bail!("the package can't be had: {}", last.unwrap_or_default());
+                let last = failed.pop().map(|setback| setback.to_string()).unwrap_or_default();
+                bail!(say(
+                    format!("无法下载会议包：{last}"),
+                    format!("the package can't be downloaded: {last}"),
+                ));
             }
             let pause = Duration::from_secs((1 << tries.min(6)).min(LONGEST_PAUSE_S));
             // As soon as one of those that are only busy wants to be asked.
             let wanted = failed.iter().filter_map(|setback| setback.again_after).min();
-            tokio::time::sleep(pause.max(wanted.unwrap_or_default())).await;
+            let pause = pause.max(wanted.unwrap_or_default());
+            let why = failed.last().map(ToString::to_string).unwrap_or_default();
+            view.note(&once_more(
+                Some(&*why).filter(|why| *why != told),
+                tries,
+                args.retries,
+                pause,
+            ));
+            told = why;
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -214,7 +261,11 @@ impl Download<'_> {
                 Ok(Some(bytes)) => {
                     if let Err(error) = tasks::in_place(|| part.write(&bytes)) {
                         self.give_up_part();
-                        bail!("cannot write {}: {error}", self.target.display());
+                        let target = self.target.display();
+                        bail!(say(
+                            format!("无法写入 {target}：{error}"),
+                            format!("cannot write {target}: {error}"),
+                        ));
                     }
                 }
                 Ok(None) => return self.finish(from).await,

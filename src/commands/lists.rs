@@ -19,11 +19,10 @@ use crate::{
 const TEXT_COLUMNS: usize = 40;
 const NODES: &str = "/api/v1/nodes/list";
 const MEETINGS: &str = "/api/v1/meetings";
-/// What every main server has; ours alone has the list above.
-const FOR_TABLETS: &str = "/api/v1/meetings/status/token";
 
 pub(super) async fn nodes(args: &ListArgs, language: Language) -> Result<()> {
-    let api = Api::new(args.master.clone(), &args.authority.trust(), client::MAIN_SERVER, None)?;
+    let api =
+        Api::new(args.master.clone(), &args.authority.trust(), client::Kind::MainServer, None)?;
     let list = api.get(NODES).await?;
     let nodes = list.as_array().ok_or_else(|| api.stranger(NODES))?;
     if args.json {
@@ -37,10 +36,14 @@ pub(super) async fn nodes(args: &ListArgs, language: Language) -> Result<()> {
 }
 
 pub(super) async fn meetings(args: &ListArgs, language: Language) -> Result<()> {
-    let api = Api::new(args.master.clone(), &args.authority.trust(), client::MAIN_SERVER, None)?;
+    let api =
+        Api::new(args.master.clone(), &args.authority.trust(), client::Kind::MainServer, None)?;
     let list = match api.get(MEETINGS).await {
         Ok(list) => list,
-        Err(error) if error.is_not_found() => api.get(FOR_TABLETS).await?["meetings"].take(),
+        // Ours alone has this list.
+        Err(error) if error.is_not_found() => {
+            api.get(client::OF_MAIN_SERVERS).await?["meetings"].take()
+        }
         Err(error) => return Err(error.into()),
     };
     let meetings = list.as_array().ok_or_else(|| api.stranger(MEETINGS))?;

@@ -46,12 +46,12 @@ pub(super) async fn run(
     }
     let package = opened(&args.file).await?;
     let (trust, token) = (args.authority.trust(), client::token(&args.login));
-    let api = Api::new(args.master.clone(), &trust, client::MAIN_SERVER, token)?;
+    let api = Api::new(args.master.clone(), &trust, client::Kind::MainServer, token)?;
     let Made { id, anew } = created(&api, args).await?;
     let mut view = Transfer::new(language, args.json);
     let sent = tokio::select! {
         sent = brought(&api, &id, package, &mut view) => sent,
-        () = interrupt.received() => Err(anyhow::anyhow!("interrupted")),
+        () = interrupt.received() => Err(anyhow::anyhow!(language.of("已中断", "interrupted"))),
     };
     if let Err(error) = sent {
         if !anew {
@@ -62,18 +62,25 @@ pub(super) async fn run(
         let gone = api.call(Method::DELETE, &place, None);
         return match tokio::time::timeout(GOODBYE, gone).await {
             Ok(Ok(_)) => Err(error),
-            _ => {
-                Err(error.context(format!(
-                    "meeting {id} was made, and is left without a package: delete it on the main server's page"
-                )))
-            }
+            _ => Err(error.context(language.of(
+                format!("会议 {id} 已创建但没有会议包，请在主控服务器的页面上删除它"),
+                format!(
+                    "meeting {id} was created and has no package: delete it on the main \
+                         server's page"
+                ),
+            ))),
         };
     }
     let meeting = match args.no_start {
         true => api.get(&place_of(&id)).await?,
         false => {
             let started = api.call(Method::POST, &format!("{}/start", place_of(&id)), None).await;
-            started.with_context(|| format!("meeting {id} has its package, but was not started"))?
+            started.with_context(|| {
+                language.of(
+                    format!("会议 {id} 的会议包已上传，但会议没有开始"),
+                    format!("meeting {id} has its package, but was not started"),
+                )
+            })?
         }
     };
     tell(args, &meeting, &id, language)
@@ -85,15 +92,19 @@ async fn opened(path: &Path) -> Result<Package> {
     let shown = path.display().to_string();
     let path = path.to_owned();
     let read = tasks::blocking(move || -> Result<Package> {
-        let file = File::open(&path).context("check the path and its permissions")?;
+        let file = File::open(&path).with_context(|| {
+            terminal::say("请检查路径和权限", "check the path and its permissions")
+        })?;
         if !file.metadata()?.is_file() {
-            bail!("it is not a file");
+            bail!(terminal::say("它不是文件", "it is not a file"));
         }
         verify::check_zip(&file, Verify::Structure)?;
         let sha256 = verify::digest(&file)?;
         Ok(Package { size_bytes: file.metadata()?.len(), file, sha256 })
     });
-    read.await.with_context(|| format!("{shown} can't be published"))
+    read.await.with_context(|| {
+        terminal::say(format!("{shown} 不能发布"), format!("{shown} can't be published"))
+    })
 }
 
 fn place_of(id: &PackageId) -> String {
@@ -112,15 +123,20 @@ async fn created(api: &Api, args: &PublishArgs) -> Result<Made> {
     let made = match api.call(Method::POST, MEETINGS, Some(&body)).await {
         Ok(made) => made,
         Err(error @ CallError::Refused { status: StatusCode::METHOD_NOT_ALLOWED, .. }) => {
-            let why = "this main server has pages of its own for that";
+            let why = terminal::say(
+                "这个主控服务器有自己的管理页面，请在那里操作",
+                "this main server has pages of its own for that",
+            );
             return Err(anyhow::Error::from(error).context(why));
         }
         Err(error @ CallError::Refused { status: StatusCode::CONFLICT, .. }) => {
             return match left_without_package(api, args).await {
                 Some(id) => Ok(Made { id, anew: false }),
-                None => Err(anyhow::Error::from(error).context(
-                    "choose another --id, or delete the meeting that has it on the main server's page",
-                )),
+                None => Err(anyhow::Error::from(error).context(terminal::say(
+                    "请换一个 --id，或在主控服务器的页面上删除使用它的会议",
+                    "choose another --id, or delete the meeting that has it on the main server's \
+                     page",
+                ))),
             };
         }
         Err(error) => return Err(error.into()),
@@ -161,7 +177,10 @@ async fn brought(api: &Api, id: &PackageId, package: Package, view: &mut Transfe
     let meeting: Value = view.beside(&counter, sending).await?;
     match meeting["sha256"].as_str() == Some(&sha256.to_string()) {
         true => Ok(()),
-        false => bail!("the main server has other bytes than were sent; publish it again"),
+        false => bail!(terminal::say(
+            "主控服务器收到的内容与发送的不同，请重新发布",
+            "the main server received other bytes than were sent; publish it again",
+        )),
     }
 }
 

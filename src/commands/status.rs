@@ -32,7 +32,7 @@ pub(super) async fn run(
     interrupt: &mut Interrupt,
 ) -> Result<()> {
     let (node, trust) = place::node(&args.at)?;
-    let api = Api::new(node, &trust, client::NODE, None)?;
+    let api = Api::new(node, &trust, client::Kind::Node, None)?;
     if args.watch {
         tokio::select! {
             gone = watch(&api, args, language) => return gone,
@@ -43,7 +43,7 @@ pub(super) async fn run(
     let status = look(&api).await?;
     terminal::print(match args.json {
         true => format!("{status:#}\n"),
-        false => screen::text(&status, &api.server.to_string(), language),
+        false => screen::text(&status, &api.server.to_string(), args.verbose, language),
     })?;
     if problems::of(&status).any(problems::is_error) { Err(NotRight.into()) } else { Ok(()) }
 }
@@ -63,9 +63,16 @@ async fn watch(api: &Api, args: &StatusArgs, language: Language) -> Result<()> {
         looks.tick().await;
         let text = match (look(api).await, args.json) {
             (Ok(status), true) => format!("{status}\n"),
-            (Ok(status), false) => screen::text(&status, &server, language),
+            (Ok(status), false) if redraw => {
+                // The last line is the cursor's.
+                let rows = screen::size().0.saturating_sub(1);
+                screen::brief(&status, &server, args.verbose, language, rows)
+            }
+            (Ok(status), false) => screen::text(&status, &server, args.verbose, language),
             // A node that is being restarted comes back; other servers don't turn into one.
-            (Err(error @ CallError::Stranger { .. }), _) => return Err(error.into()),
+            (Err(error @ (CallError::Stranger { .. } | CallError::OtherKind { .. })), _) => {
+                return Err(error.into());
+            }
             (Err(error), true) => {
                 live::put(&format!("edge-mirror: {error}\n"));
                 continue;

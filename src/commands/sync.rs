@@ -25,7 +25,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub(super) async fn run(args: &SyncArgs, language: Language) -> Result<()> {
     let id: PackageId = args.id.parse().with_context(|| format!("'{}'", args.id))?;
     let (node, trust) = place::node(&args.at)?;
-    let api = Api::new(node, &trust, client::NODE, client::token(&args.login))?;
+    let api = Api::new(node, &trust, client::Kind::Node, client::token(&args.login))?;
     let before = look(&api, &id).await?.unwrap_or_default();
     api.call(Method::POST, &format!("/api/meetings/{}/sync", id.segment()), None).await?;
     let mut view = Transfer::new(language, false);
@@ -77,7 +77,7 @@ async fn until_settled(
         // First, so that what was asked for has begun.
         tokio::time::sleep(LOOK_EVERY).await;
         let Some(meeting) = look(api, id).await? else {
-            bail!("meeting {id} is not active any more");
+            bail!(over(id));
         };
         counter.set(meeting["received"].as_u64().unwrap_or(0), meeting["total"].as_u64());
         let state = meeting["state"].as_str().unwrap_or_default();
@@ -86,12 +86,20 @@ async fn until_settled(
             "synced" => return Ok(meeting),
             "failing" if !still_as_before => {
                 let cause = meeting["last_error"].as_str().unwrap_or("?");
-                bail!("the package of meeting {id} can't be had now: {}", words::plain(cause));
+                let cause = words::plain(cause);
+                bail!(terminal::say(
+                    format!("会议 {id} 的会议包暂时无法拉取：{cause}"),
+                    format!("the package of meeting {id} can't be pulled now: {cause}"),
+                ));
             }
-            "inactive" => bail!("meeting {id} is not active any more"),
+            "inactive" => bail!(over(id)),
             _ => {}
         }
     }
+}
+
+fn over(id: &PackageId) -> String {
+    terminal::say(format!("会议 {id} 已不在进行中"), format!("meeting {id} is no longer active"))
 }
 
 async fn look(api: &Api, id: &PackageId) -> Result<Option<Value>> {

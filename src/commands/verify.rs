@@ -49,7 +49,7 @@ async fn by_node(
     repair: bool,
     view: &mut Transfer,
 ) -> Result<Report> {
-    let api = Api::new(node, &trust, client::NODE, client::token(&args.login))?;
+    let api = Api::new(node, &trust, client::Kind::Node, client::token(&args.login))?;
     online::verify(&api, repair, view).await
 }
 
@@ -60,14 +60,21 @@ async fn of_this_machine(
     repair: bool,
     view: &mut Transfer,
 ) -> Result<Report> {
-    let config = Settings::read(file).context("see --config and --node")?;
+    let config = Settings::read(file).with_context(|| {
+        terminal::say("可用 --config 或 --node 指定", "see --config and --node")
+    })?;
     match offline::open(&config, repair).await {
         Ok(storage) => storage.verify(file, view).await,
         Err(error) => match error.downcast_ref::<StoreError>() {
             Some(StoreError::InUse(_)) => {
                 let node = place::local(&config, &args.at.authority);
                 by_node(args, node, repair, view).await.with_context(|| {
-                    format!("{error}; the node there was asked, see --node if it has another port")
+                    terminal::say(
+                        format!("{error}；已改为询问正在使用它的节点，端口不同时请用 --node 指定"),
+                        format!(
+                            "{error}; the node there was asked, see --node if it has another port"
+                        ),
+                    )
                 })
             }
             _ => Err(error),

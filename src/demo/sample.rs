@@ -1,7 +1,13 @@
-//! The sample meeting's package: an agenda and a paper that open anywhere.
+//! The sample meeting's package: an agenda and a paper that open anywhere, and
+//! slides that make it as large as real ones.
 
-use std::io::{Cursor, Write};
+use std::{
+    fs::File,
+    io::{self, BufWriter, Seek, Write},
+    path::Path,
+};
 
+use edge_mirror_base::atomic::Scratch;
 use zip::{CompressionMethod, ZipWriter, result::ZipResult, write::SimpleFileOptions};
 
 const AGENDA: &str = "\
@@ -11,14 +17,38 @@ const AGENDA: &str = "\
 2. 节点自动同步并校验 / Nodes pull and verify it by themselves\n\
 3. 平板从节点下载 / Tablets download it from a node\n";
 
-pub(super) fn package() -> ZipResult<Vec<u8>> {
-    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+/// So many files of slides make up the size.
+const SLIDES: u64 = 20;
+
+/// A package of about so many bytes, in a file that is gone when it is closed.
+pub(super) fn package(folder: &Path, size_bytes: u64) -> io::Result<File> {
+    let scratch = Scratch::create_in(folder)?;
+    write(BufWriter::new(scratch.file()), size_bytes).map_err(io::Error::other)?;
+    scratch.reader()
+}
+
+fn write(output: impl Write + Seek, size_bytes: u64) -> ZipResult<()> {
+    let mut zip = ZipWriter::new(output);
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
     zip.start_file("agenda.txt", options)?;
     zip.write_all(AGENDA.as_bytes())?;
     zip.start_file("paper.pdf", options)?;
     zip.write_all(&paper())?;
-    Ok(zip.finish()?.into_inner())
+    let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    // The same bytes each time, and none that could be compressed.
+    let (mut random, mut block) = (fastrand::Rng::with_seed(1), vec![0; 64 << 10]);
+    for number in 1..=SLIDES {
+        zip.start_file(format!("slides-{number}.bin"), stored)?;
+        let mut left = size_bytes / SLIDES;
+        while left > 0 {
+            random.fill(&mut block);
+            let length = usize::try_from(left).unwrap_or(block.len()).min(block.len());
+            zip.write_all(&block[..length])?;
+            left -= length as u64;
+        }
+    }
+    zip.finish()?.flush()?;
+    Ok(())
 }
 
 /// A PDF of one page: four objects and the table of where they begin.
@@ -47,18 +77,18 @@ fn paper() -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use edge_mirror_protocol::package::Verify;
     use edge_mirror_store::verify::check_zip;
 
     use super::*;
 
     #[test]
-    fn the_sample_is_a_good_package_of_two_files() {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&package().unwrap()).unwrap();
-        assert_eq!(check_zip(&file, Verify::Full).unwrap(), 2);
+    fn the_sample_is_a_good_package_of_its_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = package(folder.path(), 1_000_000).unwrap();
+        assert_eq!(check_zip(&file, Verify::Full).unwrap(), 2 + SLIDES);
+        let size = file.metadata().unwrap().len();
+        assert!((1_000_000..1_010_000).contains(&size), "{size}");
     }
 
     #[test]

@@ -7,13 +7,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use edge_mirror_base::atomic::{self, Owner};
+use edge_mirror_base::{
+    atomic::{self, Owner},
+    quantity,
+};
 use edge_mirror_protocol::package::PackageId;
 use edge_mirror_settings::{FileDocument, Problem, Settings, schema};
 use edge_mirror_store::layout::Layout;
 use serde_json::{Map, Value};
 
 use super::InstallError;
+use crate::terminal;
 
 #[derive(Debug)]
 pub(super) struct Adopted {
@@ -58,9 +62,13 @@ impl Adopted {
                 .map_err(InstallError::io("write", &package))?;
         }
         let (count, there) = (missing.len(), self.packages.len() - missing.len());
-        say(&format!(
-            "已复制 {count} 个会议包（{needed} 字节），{there} 个已存在；旧文件夹保持不变 / \
-             packages copied: {count} ({needed} bytes), here already: {there}; the old folder is as it was"
+        let size = quantity::bytes(needed as f64);
+        say(&terminal::say(
+            format!("已复制 {count} 个会议包（{size}），{there} 个已存在；旧文件夹保持不变"),
+            format!(
+                "packages copied: {count} ({size}), already here: {there}; the old folder is \
+                 unchanged"
+            ),
         ));
         Ok(())
     }

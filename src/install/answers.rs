@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::InstallError;
+use crate::terminal::{Language, half};
 
 /// Somebody who can be asked, or nobody.
 pub(super) struct Asker {
@@ -36,6 +37,7 @@ impl Asker {
     {
         let Some((input, output)) = &mut self.person else { return Ok(None) };
         loop {
+            let question = half(question, Language::of_environment());
             let asked = write!(output, "{question} [{default}]: ").and_then(|()| output.flush());
             asked.map_err(InstallError::NoAnswer)?;
             let mut line = String::new();

@@ -11,10 +11,13 @@ use super::{
     InstallError,
     adopted::Adopted,
     answers::Asker,
-    is_low,
+    is_low, labelled,
     places::{LOW_PORT, Places, Role},
 };
-use crate::cli::{InstallArgs, MainServer};
+use crate::{
+    cli::{InstallArgs, MainServer},
+    terminal::{Language, half},
+};
 
 const MASTER_PORT: u16 = 8000;
 const PORT_OF_OPTIONS: &str = "MASTER_PORT=";
@@ -166,7 +169,8 @@ impl Wanted {
             atomic::write_as(&path, &self.bytes, 0o640, owner)
                 .map_err(InstallError::io("write", &path))?;
         }
-        say(&format!("{}: {}", self.note, path.display()));
+        let note = half(self.note, Language::of_environment());
+        say(&labelled(&note, &note, path.display()));
         let drop_in = places.low_port();
         if !is_low(self.port) {
             return atomic::remove_file(&drop_in).map_err(InstallError::io("remove", &drop_in));
@@ -175,10 +179,7 @@ impl Wanted {
         atomic::create_folder(folder).map_err(InstallError::io("make the folder", folder))?;
         atomic::write_as(&drop_in, LOW_PORT.as_bytes(), 0o644, None)
             .map_err(InstallError::io("write", &drop_in))?;
-        say(&format!(
-            "1024 以下端口的权限 / the right to a port below 1024: {}",
-            drop_in.display()
-        ));
+        say(&labelled("1024 以下端口的权限", "the right to a port below 1024", drop_in.display()));
         Ok(())
     }
 }

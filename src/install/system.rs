@@ -8,7 +8,8 @@ use std::{
 
 use edge_mirror_base::atomic::Owner;
 
-use super::{InstallError, places::Places};
+use super::{InstallError, labelled, places::Places};
+use crate::terminal;
 
 pub(super) const USER: &str = "edge-mirror";
 
@@ -45,7 +46,7 @@ impl System {
             let mut useradd = command("useradd");
             useradd.args(["--system", "--user-group", "--no-create-home", "--home-dir", home]);
             run(useradd.args(["--shell", "/usr/sbin/nologin", USER]))?;
-            say(&format!("系统用户 / system user: {USER}"));
+            say(&labelled("系统用户", "system user", USER));
         }
         Ok(Some((id("-u")?, id("-g")?)))
     }
@@ -65,12 +66,15 @@ impl System {
         run(command("systemctl").args(["--quiet", "enable", unit]))?;
         run(command("systemctl").args(["restart", unit])).map_err(|error| match error {
             InstallError::Command { command, said } => {
-                let said = format!("{said}; 原因见 / the reason: journalctl -u {unit} -n 50");
+                let said = terminal::say(
+                    format!("{said}；原因见 journalctl -u {unit} -n 50"),
+                    format!("{said}; for the reason see journalctl -u {unit} -n 50"),
+                );
                 InstallError::Command { command, said }
             }
             other => other,
         })?;
-        say(&format!("服务已启动 / the service runs: {unit}"));
+        say(&labelled("服务已启动", "the service runs", unit));
         Ok(())
     }
 

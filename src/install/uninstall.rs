@@ -6,11 +6,11 @@ use edge_mirror_base::atomic;
 use edge_mirror_settings::{Settings, access_path, schema};
 
 use super::{
-    InstallError,
+    InstallError, labelled,
     places::{Places, Role},
     system::{System, USER},
 };
-use crate::cli::UninstallArgs;
+use crate::{cli::UninstallArgs, terminal};
 
 /// Removes the service; configuration, packages and logs only with `--purge`.
 /// Says what is left.
@@ -41,12 +41,12 @@ pub fn run(args: &UninstallArgs, mut tell: impl FnMut(&str)) -> Result<(), Insta
     if args.purge {
         purge(&places, &mut say)?;
         if !other_is_here && system.remove_user()? {
-            say(&format!("已删除系统用户 / system user removed: {USER}"));
+            say(&labelled("已删除系统用户", "system user removed", USER));
         }
     }
     report(&places, system, other_is_here, &mut say);
     if !said {
-        tell("没有已安装的内容 / nothing of it is installed");
+        tell(&terminal::say("没有已安装的内容", "nothing of it is installed"));
     }
     Ok(())
 }
@@ -65,10 +65,10 @@ fn purge(places: &Places, say: &mut impl FnMut(&str)) -> Result<(), InstallError
     let logs = (places.role() == Role::Node).then(|| places.logs());
     for folder in [Some(places.data()), logs].into_iter().flatten().filter(|f| f.exists()) {
         atomic::remove_folder(&folder).map_err(InstallError::io("remove", &folder))?;
-        say(&format!("已删除 / removed: {}", folder.display()));
+        say(&labelled("已删除", "removed", folder.display()));
     }
     if let Some(packages) = packages {
-        say(&format!("保留 / left: {packages} (storage.path)"));
+        say(&labelled("保留", "left", format!("{packages} (storage.path)")));
     }
     Ok(())
 }
@@ -85,7 +85,7 @@ fn packages_elsewhere(config: &Path) -> Option<String> {
 fn remove(path: &Path, say: &mut impl FnMut(&str)) -> Result<(), InstallError> {
     if path.exists() {
         atomic::remove_file(path).map_err(InstallError::io("remove", path))?;
-        say(&format!("已删除 / removed: {}", path.display()));
+        say(&labelled("已删除", "removed", path.display()));
     }
     Ok(())
 }
@@ -100,16 +100,26 @@ fn report(places: &Places, system: System, other_is_here: bool, say: &mut impl F
     let folders = [Some(places.settings_folder()), Some(places.data()), logs, drop_ins];
     let left: Vec<PathBuf> = folders.into_iter().flatten().filter(|path| path.exists()).collect();
     for path in &left {
-        say(&format!("保留 / left: {}", path.display()));
+        say(&labelled("保留", "left", path.display()));
     }
     if other_is_here {
         let unit = places.of_other_role().unit_name();
         let program = places.binary();
-        say(&format!("保留 / left: {} (由 {unit} 使用 / {unit} uses it)", program.display()));
+        let program = program.display();
+        say(&terminal::say(
+            format!("保留：{program}（由 {unit} 使用）"),
+            format!("left: {program} ({unit} uses it)"),
+        ));
     } else if system == System::Here && system.has_user() {
-        say(&format!("保留 / left: 系统用户 / system user {USER}"));
+        say(&terminal::say(
+            format!("保留：系统用户 {USER}"),
+            format!("left: the system user {USER}"),
+        ));
     }
     if !left.is_empty() {
-        say("彻底删除请加 --purge / --purge removes configuration, packages and logs, too");
+        say(&terminal::say(
+            "彻底删除请加 --purge",
+            "--purge also removes configuration, packages and logs",
+        ));
     }
 }

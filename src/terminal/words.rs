@@ -54,6 +54,30 @@ impl Language {
     }
 }
 
+/// One of two texts, in the operator's language.
+pub(crate) fn say(chinese: impl Into<String>, english: impl Into<String>) -> String {
+    Language::of_environment().of(chinese.into(), english.into())
+}
+
+/// The operator's half of a text that has both, `中文 / English`, as servers send
+/// them; others stay as they are.
+pub fn half(text: &str, language: Language) -> String {
+    let is_chinese = |text: &str| text.contains(|c| matches!(c, '\u{4e00}'..='\u{9fff}'));
+    match text.split_once(" / ").or_else(|| text.split_once("/ ")) {
+        Some((chinese, english)) if is_chinese(chinese) && !is_chinese(english) => {
+            // What it is about stands before both.
+            let about = chinese.split_once(": ").map(|(about, _)| about);
+            match about.filter(|about| !is_chinese(about)) {
+                Some(about) => {
+                    language.of(chinese.trim_end().into(), format!("{about}: {english}"))
+                }
+                None => language.of(chinese.trim_end(), english).into(),
+            }
+        }
+        _ => text.into(),
+    }
+}
+
 /// On one line, and nothing that a terminal would obey.
 pub(crate) fn plain(text: &str) -> String {
     let obeyed =
@@ -112,6 +136,19 @@ mod tests {
         assert_eq!(Language::Chinese.age(3), "3 秒");
         assert_eq!(Language::Chinese.age(90_000), "1 天 1 小时");
         assert_eq!(Language::Chinese.time(0.32), "320 毫秒");
+    }
+
+    #[test]
+    fn texts_in_both_languages_are_told_in_one() {
+        let both = "没有这个会议 / there is no such meeting";
+        assert_eq!(half(both, Language::English), "there is no such meeting");
+        assert_eq!(half(both, Language::Chinese), "没有这个会议");
+        let about = "syncInterval = 0: 应为 1 到 3600 的整数 / must be from 1 to 3600";
+        assert_eq!(half(about, Language::English), "syncInterval = 0: must be from 1 to 3600");
+        assert_eq!(half(about, Language::Chinese), "syncInterval = 0: 应为 1 到 3600 的整数");
+        for one in ["GET http://a / b", "没有这个地址", "目录 / 文件"] {
+            assert_eq!(half(one, Language::English), one);
+        }
     }
 
     #[test]

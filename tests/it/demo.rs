@@ -16,11 +16,12 @@ async fn the_demo_takes_free_ports_and_its_curl_line_downloads_the_sample() {
     let _taken = USUAL_PORTS.map(|port| TcpListener::bind(("127.0.0.1", port)));
     let (folder, downloads) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut command = binary();
-    command.arg("demo").env("TMPDIR", folder.path()).current_dir(downloads.path());
+    command.args(["demo", "--size", "500KB", "--clients", "1"]);
+    command.env("TMPDIR", folder.path()).current_dir(downloads.path());
     let mut demo = Process::spawn(command);
     let shown = until("the curl line and the way out", async || {
         assert!(!demo.has_ended(), "ended too early");
-        Some(demo.output.get()).filter(|text| text.contains("Ctrl-C"))
+        Some(demo.output.get()).filter(|text| text.contains("Both nodes have the package"))
     })
     .await;
 
@@ -36,6 +37,9 @@ async fn the_demo_takes_free_ports_and_its_curl_line_downloads_the_sample() {
     }
     assert_eq!(pages, 3, "the main server's page and two nodes': {shown}");
     assert!(ports.iter().all(|port| !USUAL_PORTS.contains(port)), "{ports:?}");
+    for port in USUAL_PORTS {
+        assert!(shown.contains(&format!("Port {port} is used by another program, so ")), "{shown}");
+    }
 
     let line = shown.lines().map(str::trim).find(|line| line.starts_with("curl ")).unwrap();
     assert!(line.contains(" -L ") && line.ends_with(" -o sample.zip"), "{line}");
@@ -61,17 +65,22 @@ async fn the_demo_takes_free_ports_and_its_curl_line_downloads_the_sample() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "its folder is removed");
     assert_eq!(std::fs::read_dir(downloads.path()).unwrap().count(), 1, "the sample alone");
     assert_eq!(demo.errors.get(), "", "a demo that goes well has nothing to log");
+    assert!(
+        demo.output.get().trim_end().ends_with("The demo has ended, and its folder is removed.")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_demo_that_is_interrupted_while_it_starts_leaves_nothing_either() {
     let folder = tempfile::tempdir().unwrap();
-    let mut command = binary();
-    command.arg("demo").env("TMPDIR", folder.path());
-    let mut demo = Process::spawn(command);
     let entries = || std::fs::read_dir(folder.path()).unwrap().count();
-    until("its folder", async || (entries() > 0).then_some(())).await;
-    demo.signal("TERM");
-    assert_eq!(demo.until_ended().await.code(), Some(0));
-    assert_eq!(entries(), 0);
+    for signal in ["TERM", "HUP"] {
+        let mut command = binary();
+        command.args(["demo", "--size", "100KB"]).env("TMPDIR", folder.path());
+        let mut demo = Process::spawn(command);
+        until("its folder", async || (entries() > 0).then_some(())).await;
+        demo.signal(signal);
+        assert_eq!(demo.until_ended().await.code(), Some(0), "SIG{signal}");
+        assert_eq!(entries(), 0, "SIG{signal}");
+    }
 }

@@ -113,7 +113,7 @@ fn installing_again_upgrades_in_place_and_keeps_configuration_and_packages() {
     let running = fs::File::open(root.path(PROGRAM)).unwrap();
 
     let said = root.run(&["install"]).unwrap();
-    assert!(said.contains("upgraded") && said.contains("已升级"), "{said}");
+    assert!(said.contains("upgraded"), "{said}");
     let written: Value = serde_json::from_str(&edited).unwrap();
     assert_eq!(root.config(), written);
     assert_eq!(fs::read(&package).unwrap(), zip_of("papers"));

@@ -309,8 +309,8 @@ async fn a_pull_under_way_follows_another_bandwidth() {
 async fn limits_that_make_no_sense_are_refused_by_name_value_and_mend() {
     let (_main, node) = node_with(&big_zip(1000, 7), json!({})).await;
     for (section, name, value, mend) in [
-        ("serve", "bandwidth", json!(100), "a whole number of at least 10000, or 0 for no limit"),
-        ("network", "bandwidth", json!("1 MB"), "不小于 10000 的整数，或 0（不限制）"),
+        ("serve", "bandwidth", json!(100), "at least 10000 bytes per second, or 0 for no limit"),
+        ("network", "bandwidth", json!("1 MB"), "不能小于每秒 10000 字节；0 表示不限制"),
         ("serve", "maxDownloads", json!(-1), "a whole number from 1 to 100000, or 0 for no limit"),
         ("serve", "maxPerClient", json!(1.5), "1 到 100000 的整数，或 0（不限制）"),
     ] {

@@ -337,3 +337,26 @@ async fn a_node_of_the_old_kind_works_with_our_main_server() {
     assert!(main.node("node-0ld").await.is_null());
     assert_eq!(main.redirect("m1").await, None);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_meeting_in_a_body_of_another_type_is_told_which_one_it_needs() {
+    let main = TestMaster::build().start().await;
+    let token = main.new_token();
+    let sent = async |path: &str, media_type: &str| {
+        let request = client().post(main.url(path)).body(r#"{"title": "Board"}"#);
+        let request = request.header(header::CONTENT_TYPE, media_type).bearer_auth(&token);
+        let answer = request.send().await.unwrap();
+        (answer.status(), answer.text().await.unwrap())
+    };
+    // As curl -d announces it.
+    let form = "application/x-www-form-urlencoded";
+    for path in ["/api/v1/meetings", "/api/v1/nodes/key"] {
+        let (status, said) = sent(path, form).await;
+        assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{path}: {said}");
+        assert!(said.contains("Content-Type: application/json"), "{said}");
+    }
+    // The contract's answer to nodes.
+    let (status, _) = sent("/api/v1/nodes/register", form).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(sent("/api/v1/meetings", "application/json").await.0, StatusCode::CREATED);
+}

@@ -6,6 +6,7 @@
 use std::{
     env,
     ffi::OsStr,
+    fs::File,
     io,
     os::{
         linux::net::SocketAddrExt,
@@ -84,10 +85,15 @@ impl Manager {
     }
 
     /// Calls `reload` for each SIGHUP, which answers with the state to show.
-    /// Runs until it is dropped.
+    /// Returns when it meant that the terminal is gone that the service was
+    /// started on.
     pub async fn follow(&self, hangups: &mut Hangups, mut reload: impl AsyncFnMut() -> String) {
         loop {
             hangups.next().await;
+            if hangups.terminal_is_gone() {
+                info!("the terminal was closed");
+                return;
+            }
             info!("asked to read the configuration anew");
             // With the time, the manager can tell this one from an earlier.
             let us = monotonic_us();
@@ -127,21 +133,48 @@ impl Manager {
     }
 }
 
-/// SIGHUP, which asks a service to read its configuration anew.
+/// SIGHUP: asks a service to read its configuration again, and tells a program
+/// on a terminal that it was closed.
 #[derive(Debug)]
-pub struct Hangups(Signal);
+pub struct Hangups {
+    signal: Signal,
+    /// It is to end with its terminal.
+    on_terminal: bool,
+}
 
 impl Hangups {
     /// Caught from now on.
     pub fn listen() -> io::Result<Self> {
-        signal(SignalKind::hangup()).map(Self)
+        // What `nohup` starts is meant to stay.
+        let on_terminal = has_terminal() && !ignores_hangup();
+        Ok(Self { signal: signal(SignalKind::hangup())?, on_terminal })
     }
 
     async fn next(&mut self) {
-        if self.0.recv().await.is_none() {
+        if self.signal.recv().await.is_none() {
             std::future::pending().await
         }
     }
+
+    /// A closed terminal is taken from its processes before they are told.
+    fn terminal_is_gone(&self) -> bool {
+        self.on_terminal && !has_terminal()
+    }
+}
+
+/// Whether somebody sits before this process (tty(4)).
+fn has_terminal() -> bool {
+    File::open("/dev/tty").is_ok()
+}
+
+/// Whether SIGHUP was ignored when the process began; true only before it is
+/// caught.
+pub(crate) fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // SIGHUP is signal 1, the lowest bit.
+    ignored.is_some_and(|mask| mask & 1 == 1)
 }
 
 fn monotonic_us() -> i64 {

@@ -16,6 +16,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, error, error_span};
 
+use crate::systemd;
+
 /// A group of tasks that end together.
 #[derive(Clone)]
 pub struct Tasks {
@@ -123,6 +125,7 @@ impl Tasks {
 pub struct Interrupt {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Option<Signal>,
 }
 
 impl Interrupt {
@@ -130,14 +133,31 @@ impl Interrupt {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: None,
         })
+    }
+
+    /// Also the end of the terminal, unless `nohup` wants it to be outlived.
+    pub fn listen_to_hangup() -> std::io::Result<Self> {
+        let hangup = match systemd::ignores_hangup() {
+            true => None,
+            false => Some(signal(SignalKind::hangup())?),
+        };
+        Ok(Self { hangup, ..Self::listen()? })
     }
 
     /// Waits for the next of them.
     pub async fn received(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            _ = hangup => {}
         }
     }
 }

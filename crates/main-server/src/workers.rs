@@ -60,7 +60,7 @@ pub async fn probe(server: Arc<Server>, prober: Prober, stop: CancellationToken)
     loop {
         for lost in server.registry().take_lost(server.clock.now_s()) {
             server.counts.lost_nodes.one();
-            warn!("node {lost:?} was not heard from for 30 s and is dropped");
+            warn!("node {lost} was not heard from for 30 s and is dropped");
         }
         let room = MAX_PROBES - under_way.len();
         let due = server.registry().take_due_probes(room, server.clock.now_s());
@@ -92,10 +92,10 @@ fn note(registry: &mut Registry, node_id: &str, address: &str, reach: &Reach, no
     match reach {
         Reach::Reachable { https } => {
             let scheme = scheme(*https);
-            info!("node {node_id:?} can be reached at {scheme}://{address}");
+            info!("node {node_id} can be reached at {scheme}://{address}");
         }
         Reach::Unreachable(reason) => {
-            warn!("node {node_id:?} gets no clients, it can't be reached: {reason}");
+            warn!("node {node_id} gets no clients, it can't be reached: {reason}");
         }
         Reach::Unknown => {}
     }

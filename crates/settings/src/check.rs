@@ -39,7 +39,19 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All problems on one line.
+/// All problems on one line, in Chinese or in English.
+pub fn list_in(problems: &[Problem], chinese: bool) -> String {
+    let one = |problem: &Problem| {
+        let value = problem.value.as_ref().map(|value| format!(" = {value}")).unwrap_or_default();
+        let text = if chinese { &problem.zh } else { &problem.en };
+        format!("{}{value}{} {text}", problem.key, if chinese { "：" } else { ":" })
+            .replace("： ", "：")
+    };
+    let separator = if chinese { "；" } else { "; " };
+    problems.iter().map(one).collect::<Vec<_>>().join(separator)
+}
+
+/// All problems on one line, each in both languages.
 pub fn list(problems: &[Problem]) -> String {
     problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ")
 }
@@ -56,8 +68,7 @@ pub fn typed(document: &Map<String, Value>, folder: &Path) -> Result<Config, Vec
                 if setting.accepts(&value) {
                     schema::put(&mut known, &key, value);
                 } else {
-                    let (zh, en) = setting.allowed();
-                    let (zh, en) = (format!("应为 {zh}"), format!("must be {en}"));
+                    let (zh, en) = setting.complaint();
                     let shown = (setting.kind != schema::Kind::Secret).then_some(&value);
                     problems.push(Problem::new(&key, shown, zh, en));
                 }

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 
+use edge_mirror_base::quantity;
 use serde_json::{Map, Value};
 
 use super::{
@@ -58,9 +59,9 @@ impl Environment {
             match value.into_string().ok().and_then(|text| read_as(setting, &text)) {
                 Some(value) => this.set.push(Set { key: setting.key, variable, value }),
                 None => {
-                    let (zh, en) = setting.allowed();
-                    let zh = format!("环境变量应为 {zh}");
-                    let en = format!("the environment variable must be {en}");
+                    let (zh, en) = setting.complaint();
+                    let zh = format!("环境变量{zh}");
+                    let en = format!("the environment variable {en}");
                     problems.push(Problem::new(&variable, None, zh, en));
                 }
             }
@@ -139,6 +140,8 @@ fn read_as(setting: &Setting, text: &str) -> Option<Value> {
             _ => return None,
         },
         Kind::Int { .. } | Kind::Limit { .. } => text.parse::<u64>().ok()?.into(),
+        Kind::Size { .. } => quantity::parse_size(text)?.into(),
+        Kind::Bandwidth { .. } => quantity::parse_rate(text)?.into(),
         Kind::Float { .. } => text.parse::<f64>().ok()?.into(),
         Kind::Networks => {
             text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(Value::from).collect()
@@ -207,6 +210,7 @@ mod tests {
             ("EDGE_MIRROR_MAIN_SERVER_IP", "main.local"),
             ("EDGE_MIRROR_NETWORK__RETRY_COUNT", " 7 "),
             ("EDGE_MIRROR_STORAGE__CLEANUPTHRESHOLD", "0.5"),
+            ("EDGE_MIRROR_STORAGE__MAX_SIZE", "10GiB"),
             ("EDGE_MIRROR_CLEANUP__ENABLED", "off"),
             ("EDGE_MIRROR_LOGGING__LEVEL", "debug"),
             ("EDGE_MIRROR_SECURITY__ALLOW_FROM", "10.0.0.0/8, ::1"),
@@ -226,7 +230,7 @@ mod tests {
                 "logging": {"level": "DEBUG"},
                 "mainServerIp": "main.local",
                 "security": {"allowFrom": ["10.0.0.0/8", "::1"]},
-                "storage": {"cleanupThreshold": 0.5},
+                "storage": {"cleanupThreshold": 0.5, "maxSize": 10_737_418_240_u64},
             })
         );
         assert_eq!(environment.unknown(), ["EDGE_MIRROR_NOD_PORT"]);

@@ -5,6 +5,7 @@
 //! as any other mistake is. Only files are read this way: who calls the API is
 //! told what is wrong.
 
+use edge_mirror_base::quantity;
 use serde_json::{Map, Value};
 
 use super::{
@@ -39,6 +40,11 @@ fn meant(setting: &Setting, written: &Value) -> Option<Value> {
         }
         Kind::Int { .. } | Kind::Limit { .. } => match written {
             Value::String(digits) => whole_number(digits.trim()),
+            number => number.as_f64().and_then(whole),
+        },
+        // Nor did Python, but people write them.
+        Kind::Size { .. } | Kind::Bandwidth { .. } => match written {
+            Value::String(size) => quantity::parse_rate(size).map(Value::from),
             number => number.as_f64().and_then(whole),
         },
         Kind::Float { .. } => written.as_str()?.trim().parse::<f64>().ok().map(Value::from),
@@ -121,6 +127,8 @@ mod tests {
             ("syncInterval", json!(10.0), json!(10)),
             ("syncInterval", json!("30"), json!(30)),
             ("storage.maxSize", json!(1.0737418240e10), json!(10_737_418_240_u64)),
+            ("storage.maxSize", json!("10GB"), json!(10_000_000_000_u64)),
+            ("network.bandwidth", json!("2MiB/s"), json!(2_097_152)),
             ("storage.cleanupThreshold", json!("0.9"), json!(0.9)),
             ("storage.autoCleanup", json!(0), json!(false)),
             ("usePublicAddress", json!(1), json!(true)),

@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use super::{
     Environment,
-    schema::{Default, Kind, SETTINGS, Setting},
+    schema::{Default, EXACT, Kind, SETTINGS, Setting},
 };
-use table::{GROUPS, MEANINGS, Meaning, Words};
+use table::{ADVANCED, GROUPS, MEANINGS, Meaning, Words};
 
 /// `GET /api/config/schema`: everything that a page has to know to show and
 /// edit the settings.
@@ -42,6 +42,8 @@ struct Entry {
     unit: Option<&'static str>,
     default: Value,
     nullable: bool,
+    /// Few people need it.
+    advanced: bool,
     /// Not to be changed here.
     fixed: bool,
     /// The variable that it comes from.
@@ -77,6 +79,8 @@ fn entry(setting: &Setting, meaning: &Meaning, variable: Option<&str>) -> Entry 
         Kind::Bool => ("bool", Value::Null, Value::Null),
         Kind::Int { min, max } => ("int", min.into(), max.into()),
         Kind::Limit { max, .. } => ("int", 0.into(), max.into()),
+        Kind::Size { min } => ("int", min.into(), EXACT.into()),
+        Kind::Bandwidth { .. } => ("int", 0.into(), EXACT.into()),
         Kind::Float { min, max } => ("float", min.into(), max.into()),
         Kind::Choice(_) => ("choice", Value::Null, Value::Null),
         Kind::Host | Kind::PublicHost => ("host", Value::Null, Value::Null),
@@ -101,6 +105,7 @@ fn entry(setting: &Setting, meaning: &Meaning, variable: Option<&str>) -> Entry 
         unit: meaning.unit,
         default: setting.default.value(),
         nullable: setting.default == Default::Null && setting.kind != Kind::NodeId,
+        advanced: ADVANCED.contains(&setting.key),
         fixed: setting.kind == Kind::NodeId || variable.is_some(),
         environment: variable.map(str::to_owned),
         title: meaning.title,
@@ -127,6 +132,9 @@ mod tests {
         assert_eq!(keys.len(), SETTINGS.len());
         for setting in SETTINGS {
             assert!(keys.contains(&setting.key), "{} has no meaning", setting.key);
+        }
+        for key in ADVANCED {
+            assert!(keys.contains(key), "{key}");
         }
         for meaning in MEANINGS {
             assert!(GROUPS.iter().any(|(name, _)| *name == meaning.group), "{}", meaning.key);

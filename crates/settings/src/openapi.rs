@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     meaning::text_of,
-    schema::{Default, HIDDEN, Kind, MAX_NETWORKS, SETTINGS, Setting},
+    schema::{Default, EXACT, HIDDEN, Kind, MAX_NETWORKS, SETTINGS, Setting},
 };
 
 /// All settings, as `GET /api/config` shows them.
@@ -75,6 +75,10 @@ fn of(setting: &Setting, whole: bool) -> Value {
         Kind::Int { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
         Kind::Limit { min, max } => json!({
             "anyOf": [{"const": 0}, {"type": "integer", "minimum": min, "maximum": max}],
+        }),
+        Kind::Size { min } => json!({"type": "integer", "minimum": min, "maximum": EXACT}),
+        Kind::Bandwidth { min } => json!({
+            "anyOf": [{"const": 0}, {"type": "integer", "minimum": min, "maximum": EXACT}],
         }),
         Kind::Float { min, max } => json!({"type": "number", "minimum": min, "maximum": max}),
         Kind::Choice(choices) => json!({"type": "string", "enum": choices}),

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use edge_mirror_base::quantity;
 use serde_json::{Map, Value};
 
 use super::Subnet;
@@ -19,6 +20,14 @@ pub enum Kind {
     Limit {
         min: u64,
         max: u64,
+    },
+    /// So many bytes at least.
+    Size {
+        min: u64,
+    },
+    /// So many bytes in a second at least, or 0 for no limit.
+    Bandwidth {
+        min: u64,
     },
     Float {
         min: f64,
@@ -72,12 +81,20 @@ const fn int(key: &'static str, min: u64, max: u64, default: u64) -> Setting {
     setting(key, Kind::Int { min, max }, Default::Int(default))
 }
 
+const fn size(key: &'static str, min: u64, default: u64) -> Setting {
+    setting(key, Kind::Size { min }, Default::Int(default))
+}
+
 const fn bool(key: &'static str, default: bool) -> Setting {
     setting(key, Kind::Bool, Default::Bool(default))
 }
 
 const fn limit(key: &'static str, min: u64, max: u64) -> Setting {
     setting(key, Kind::Limit { min, max }, Default::Int(0))
+}
+
+const fn bandwidth(key: &'static str) -> Setting {
+    setting(key, Kind::Bandwidth { min: MIN_BANDWIDTH }, Default::Int(0))
 }
 
 /// Less would have clients and main servers think that nothing comes any more.
@@ -103,7 +120,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("tls.key", Kind::Path, Default::Null),
     int("tls.redirectPort", 0, 65535, 0),
     setting("storage.path", Kind::Path, Default::Text("./storage")),
-    int("storage.maxSize", 1 << 20, EXACT, 10 << 30),
+    size("storage.maxSize", 1 << 20, 10 << 30),
     setting("storage.cleanupThreshold", Kind::Float { min: 0.1, max: 1.0 }, Default::Float(0.9)),
     bool("storage.autoCleanup", true),
     setting("storage.verify", Kind::Choice(&["full", "structure"]), Default::Text("full")),
@@ -112,12 +129,12 @@ pub const SETTINGS: &[Setting] = &[
     int("network.connectionTimeout", 1, 300, 10),
     int("network.retryCount", 1, 100, 3),
     int("network.retryDelay", 0, 3600, 5),
-    limit("network.bandwidth", MIN_BANDWIDTH, EXACT),
+    bandwidth("network.bandwidth"),
     bool("serve.cutThrough", true),
     limit("serve.maxDownloads", 1, 100_000),
     limit("serve.maxPerClient", 1, 100_000),
     int("serve.maxConnectionsPerClient", 0, 100_000, 0),
-    limit("serve.bandwidth", MIN_BANDWIDTH, EXACT),
+    bandwidth("serve.bandwidth"),
     setting(
         "logging.level",
         Kind::Choice(&["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"]),
@@ -126,7 +143,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("logging.format", Kind::Choice(&["text", "json"]), Default::Text("text")),
     bool("logging.fileEnabled", true),
     setting("logging.filePath", Kind::Path, Default::Text("./logs/node.log")),
-    int("logging.maxFileSize", 1024, EXACT, 10 << 20),
+    size("logging.maxFileSize", 1024, 10 << 20),
     int("logging.backupCount", 0, 1000, 5),
     int("heartbeat.interval", 1, 300, 10),
     int("heartbeat.timeout", 2, 86400, 30),
@@ -210,6 +227,10 @@ impl Setting {
             Kind::Limit { min, max } => {
                 value.as_u64().is_some_and(|v| v == 0 || (min..=max).contains(&v))
             }
+            Kind::Size { min } => value.as_u64().is_some_and(|v| (min..=EXACT).contains(&v)),
+            Kind::Bandwidth { min } => {
+                value.as_u64().is_some_and(|v| v == 0 || (min..=EXACT).contains(&v))
+            }
             Kind::Float { min, max } => value.as_f64().is_some_and(|v| (min..=max).contains(&v)),
             Kind::Choice(choices) => value.as_str().is_some_and(|v| choices.contains(&v)),
             Kind::Host => value.as_str().is_some_and(|v| is_address(v) || is_host_name(v)),
@@ -229,6 +250,18 @@ impl Setting {
         }
     }
 
+    /// The complaint about a value that is not allowed, in Chinese and in English.
+    pub fn complaint(&self) -> (String, String) {
+        let (zh, en) = self.allowed();
+        let zh = match zh.starts_with("不能") {
+            true => zh,
+            false => {
+                format!("应为{}{zh}", if zh.starts_with(|c: char| c.is_ascii()) { " " } else { "" })
+            }
+        };
+        (zh, format!("must be {en}"))
+    }
+
     /// What is allowed, in Chinese and in English.
     pub fn allowed(&self) -> (String, String) {
         let (zh, en) = self.wanted();
@@ -242,16 +275,20 @@ impl Setting {
     pub fn wanted(&self) -> (String, String) {
         match self.kind {
             Kind::Bool => ("true 或 false".to_owned(), "true or false".to_owned()),
-            Kind::Int { min, max } if max == EXACT => {
-                (format!("不小于 {min} 的整数"), format!("a whole number of at least {min}"))
+            Kind::Size { min } => {
+                let least = quantity::bytes(min as f64);
+                (
+                    format!("不能小于 {least}（{min} 字节）"),
+                    format!("a size of at least {least} ({min} bytes)"),
+                )
             }
+            Kind::Bandwidth { min } => (
+                format!("不能小于每秒 {min} 字节；0 表示不限制"),
+                format!("at least {min} bytes per second, or 0 for no limit"),
+            ),
             Kind::Int { min, max } => {
                 (format!("{min} 到 {max} 的整数"), format!("a whole number from {min} to {max}"))
             }
-            Kind::Limit { min, max } if max == EXACT => (
-                format!("不小于 {min} 的整数，或 0（不限制）"),
-                format!("a whole number of at least {min}, or 0 for no limit"),
-            ),
             Kind::Limit { min, max } => (
                 format!("{min} 到 {max} 的整数，或 0（不限制）"),
                 format!("a whole number from {min} to {max}, or 0 for no limit"),

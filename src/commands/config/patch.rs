@@ -1,5 +1,6 @@
 //! `KEY=VALUE` as a change of the configuration.
 
+use edge_mirror_base::quantity;
 use edge_mirror_settings::schema::{self, Kind};
 use serde_json::{Map, Value};
 
@@ -9,7 +10,28 @@ pub(super) fn of(changes: &[(String, String)]) -> Map<String, Value> {
     for (key, value) in changes {
         schema::put(&mut patch, key, typed(key, value));
     }
+    for (key, value) in changes {
+        if let Some((host, port_key, port)) = host_and_port(key, value)
+            && schema::get(&patch, port_key).is_none_or(|given| *given == port)
+        {
+            schema::put(&mut patch, key, host.into());
+            schema::put(&mut patch, port_key, port.into());
+        }
+    }
     patch
+}
+
+/// A host with the port that is a setting of its own.
+fn host_and_port<'a>(key: &str, text: &'a str) -> Option<(&'a str, &'static str, u16)> {
+    let port_key = match key {
+        "mainServerIp" => "mainServerPort",
+        "publicIp" => "publicPort",
+        _ => return None,
+    };
+    let text = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    let (host, port) = text.rsplit_once(':')?;
+    let is_whole = !host.contains(':') || host.starts_with('[') && host.ends_with(']');
+    Some((host, port_key, port.parse().ok().filter(|_| is_whole)?))
 }
 
 fn typed(key: &str, text: &str) -> Value {
@@ -18,6 +40,8 @@ fn typed(key: &str, text: &str) -> Value {
     }
     let read = || serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
     match schema::find(key).map(|setting| setting.kind) {
+        Some(Kind::Size { .. }) => quantity::parse_size(text).map_or_else(read, Value::from),
+        Some(Kind::Bandwidth { .. }) => quantity::parse_rate(text).map_or_else(read, Value::from),
         Some(
             Kind::Host
             | Kind::PublicHost
@@ -51,15 +75,40 @@ mod tests {
             ("publicIp", "null"),
             ("security.allowFrom", "10.0.0.0/8, 192.168.1.5"),
             ("syncIntervall", "x"),
+            ("storage.maxSize", "10GB"),
+            ("serve.bandwidth", "50 MiB/s"),
+            ("network.bandwidth", "fast"),
         ];
         let changes = changes.map(|(key, value)| (key.to_owned(), value.to_owned()));
         assert_eq!(
             Value::Object(of(&changes)),
             json!({
                 "syncInterval": 5, "nodeId": "5", "publicIp": null, "syncIntervall": "x",
-                "storage": {"path": "./a b", "autoCleanup": false},
+                "storage": {"path": "./a b", "autoCleanup": false, "maxSize": 10_000_000_000_u64},
+                "serve": {"bandwidth": 52_428_800}, "network": {"bandwidth": "fast"},
                 "security": {"allowFrom": ["10.0.0.0/8", "192.168.1.5"]},
             })
         );
+    }
+    #[test]
+    fn a_host_may_come_with_its_port() {
+        let of = |changes: &[(&str, &str)]| {
+            let changes: Vec<_> = changes
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect();
+            Value::Object(of(&changes))
+        };
+        let both = json!({"mainServerIp": "10.0.0.5", "mainServerPort": 8000});
+        assert_eq!(of(&[("mainServerIp", "10.0.0.5:8000")]), both);
+        assert_eq!(of(&[("mainServerIp", "http://10.0.0.5:8000/")]), both);
+        assert_eq!(
+            of(&[("publicIp", "[fd00::1]:81")]),
+            json!({"publicIp": "[fd00::1]", "publicPort": 81})
+        );
+        // What says two things is for the check to refuse.
+        let two = [("mainServerIp", "10.0.0.5:8000"), ("mainServerPort", "80")];
+        assert_eq!(of(&two)["mainServerIp"], "10.0.0.5:8000");
+        assert_eq!(of(&[("mainServerIp", "fd00::1")]), json!({"mainServerIp": "fd00::1"}));
     }
 }

@@ -20,6 +20,7 @@ use crate::{
         client::{self, Api, CallError},
         place,
     },
+    terminal::{self, Language, half},
 };
 
 pub(super) enum Source {
@@ -41,7 +42,7 @@ impl Source {
         Ok(match &of.node {
             Some(node) => {
                 let (trust, token) = (of.authority.trust(), client::token(&of.login));
-                Self::Node(Api::new(node.clone(), &trust, client::NODE, token)?)
+                Self::Node(Api::new(node.clone(), &trust, client::Kind::Node, token)?)
             }
             None => Self::File(place::config_file(of.config.as_deref())),
         })
@@ -55,7 +56,10 @@ impl Source {
         match (document, self) {
             (Value::Object(settings), _) => Ok(settings),
             (_, Self::Node(api)) => Err(api.stranger("GET /api/config").into()),
-            (_, Self::File(path)) => bail!("{} holds no settings", path.display()),
+            (_, Self::File(path)) => bail!(terminal::say(
+                format!("{} 中没有配置", path.display()),
+                format!("{} holds no settings", path.display()),
+            )),
         }
     }
 
@@ -72,7 +76,10 @@ impl Source {
                     let before = settings.current();
                     let changed = settings.patch(&patch, |new| agree(&before, new))?;
                     let warnings = settings.current().warnings();
-                    warnings.iter().for_each(|warning| eprintln!("edge-mirror: {warning}"));
+                    for warning in &warnings {
+                        let language = Language::of_environment();
+                        eprintln!("edge-mirror: {}", half(warning, language));
+                    }
                     Ok(changed)
                 });
                 changed.await
@@ -97,14 +104,18 @@ impl Source {
                 }
                 let body = Value::Object(patch);
                 let answer = api.call(Method::POST, "/api/config/check", Some(&body)).await?;
-                problems(&answer).ok_or_else(|| stranger(api))
+                client::problems(&answer).ok_or_else(|| stranger(api))
             }
         }
     }
 }
 
 fn warn_of_lenient(document: &FileDocument) {
-    document.lenient.iter().for_each(|reading| eprintln!("edge-mirror: {reading}"));
+    let chinese = Language::of_environment() == Language::Chinese;
+    for reading in &document.lenient {
+        let one = std::slice::from_ref(reading);
+        eprintln!("edge-mirror: {}", check::list_in(one, chinese));
+    }
 }
 
 /// A pair that does not fit would keep the node from starting.
@@ -123,7 +134,12 @@ fn checked(path: &Path, patch: &Map<String, Value>) -> Result<Vec<Problem>> {
         Err(ConfigError::Invalid { problems, .. }) if patch.is_empty() => return Ok(problems),
         Err(error) => return Err(error.into()),
     }
-    let Some(document) = Settings::document(path)? else { bail!("{} is gone", path.display()) };
+    let Some(document) = Settings::document(path)? else {
+        bail!(terminal::say(
+            format!("{} 已不存在", path.display()),
+            format!("{} is gone", path.display()),
+        ))
+    };
     warn_of_lenient(&document);
     let mut problems = check::unknown_keys(&document.settings);
     let folder = std::path::absolute(path)?;
@@ -139,17 +155,4 @@ fn checked(path: &Path, patch: &Map<String, Value>) -> Result<Vec<Problem>> {
         Err(found) => problems.extend(found),
     }
     Ok(problems)
-}
-
-fn problems(answer: &Value) -> Option<Vec<Problem>> {
-    let text = |problem: &Value, key: &str| Some(problem[key].as_str()?.to_owned());
-    let read = |problem: &Value| {
-        Some(Problem {
-            key: text(problem, "key")?,
-            value: text(problem, "value"),
-            zh: text(problem, "zh")?,
-            en: text(problem, "en")?,
-        })
-    };
-    answer["problems"].as_array()?.iter().map(read).collect()
 }

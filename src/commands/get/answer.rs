@@ -9,7 +9,10 @@ use reqwest::{Response, StatusCode, header};
 use url::Url;
 
 use super::part::Wrong;
-use crate::commands::client;
+use crate::{
+    commands::client,
+    terminal::{say, words},
+};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Answer {
@@ -86,23 +89,34 @@ impl Setback {
     pub fn unanswered(source: &Url, error: &reqwest::Error) -> Self {
         let from = client::authority(error.url().unwrap_or(source));
         if error.is_redirect() {
-            let what = format!("{from} redirects to where one can't follow: {}", root_cause(error));
+            let cause = root_cause(error);
+            let what = say(
+                format!("{from} 的重定向无法跟随：{cause}"),
+                format!("{from} redirects to where it can't be followed: {cause}"),
+            );
             return Self { from, what, passing: false, again_after: None };
         }
         let why = match error.is_timeout() {
-            true => "no answer in time".to_owned(),
+            true => say("没有及时响应", "no answer in time"),
             false => client::why(error),
         };
-        let what = format!("cannot reach {from}: {why}");
+        let what = say(
+            format!("连接不上 {from}：{}", client::plainly(&why)),
+            format!("cannot reach {from}: {why}"),
+        );
         Self { from, what, passing: true, again_after: None }
     }
 
     pub fn broken(from: String, received: u64, error: &reqwest::Error) -> Self {
         let why = match error.is_timeout() {
-            true => "nothing came any more".to_owned(),
+            true => say("不再有数据", "nothing more arrived"),
             false => client::why(error),
         };
-        let what = format!("the connection to {from} broke after {received} bytes: {why}");
+        let received = words::bytes(received as f64);
+        let what = say(
+            format!("与 {from} 的连接在收到 {received} 后中断：{why}"),
+            format!("the connection to {from} broke after {received}: {why}"),
+        );
         Self { from, what, passing: true, again_after: None }
     }
 
@@ -111,18 +125,23 @@ impl Setback {
         let said = client::detail(response).await;
         let passing = status.is_server_error()
             || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
-        let what = format!("{from} answered {}: {said}", status.as_u16());
+        let code = status.as_u16();
+        let what =
+            say(format!("{from} 返回 {code}：{said}"), format!("{from} answered {code}: {said}"));
         Self { from, what, passing, again_after: again_after.filter(|_| passing) }
     }
 
     pub fn another_version(from: String) -> Self {
-        let what = format!("{from} has another version than was begun; it is begun anew");
+        let what = say(
+            format!("{from} 上是另一个版本，重新下载"),
+            format!("{from} has another version; the download starts over"),
+        );
         Self { from, what, passing: true, again_after: None }
     }
 
     /// Whole, and not what it should be.
     pub fn wrong(from: String, wrong: &Wrong) -> Self {
-        let what = format!("{from}: {}", wrong.what);
+        let what = say(format!("{from}：{}", wrong.what), format!("{from}: {}", wrong.what));
         Self { from, what, passing: wrong.mixed, again_after: None }
     }
 }

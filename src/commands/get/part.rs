@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256 as Hasher};
 use url::Url;
 
 use super::answer::Answer;
-use crate::commands::client;
+use crate::{commands::client, terminal::say};
 
 const SUFFIX: &str = ".part";
 /// In the place of a digest.
@@ -91,7 +91,7 @@ impl Part {
         let Some((path, Some(digest))) = longest else { return Ok(None) };
         let mut part = Self::open(target, &path, Some(digest))?;
         part.mixed = true;
-        part.take_up().with_context(|| format!("cannot read {}", path.display()))?;
+        part.take_up().with_context(|| cannot_read(&path))?;
         Ok(Some(part))
     }
 
@@ -100,7 +100,9 @@ impl Part {
         let path = path_of(target, answer.sha256);
         let mut part = Self::open(target, &path, answer.sha256)?;
         let emptied = part.partial.file().set_len(0).and_then(|()| part.partial.file().rewind());
-        emptied.with_context(|| format!("cannot write {}", path.display()))?;
+        emptied.with_context(|| {
+            say(format!("无法写入 {}", path.display()), format!("cannot write {}", path.display()))
+        })?;
         part.tag = answer.strong_tag.clone().map(|tag| (answer.from.clone(), tag));
         Ok(part)
     }
@@ -109,10 +111,16 @@ impl Part {
         let opened = Partial::open(path);
         let opened = opened.with_context(|| {
             let folder = target.parent().unwrap_or(target).display();
-            format!("cannot write into {folder}; check its permissions, or choose another -o")
+            say(
+                format!("无法写入文件夹 {folder}；请检查权限，或换一个 -o"),
+                format!("cannot write into {folder}; check its permissions, or choose another -o"),
+            )
         })?;
         let Some(partial) = opened else {
-            bail!("another edge-mirror is downloading to {} already", target.display());
+            bail!(say(
+                format!("另一个 edge-mirror 正在下载到 {}", target.display()),
+                format!("another edge-mirror is already downloading to {}", target.display()),
+            ));
         };
         let (tag, hasher) = (None, Hasher::new());
         Ok(Self {
@@ -213,25 +221,32 @@ impl Part {
         };
         match named {
             Some((of, named)) if named != sha256 => {
-                let by = match of {
-                    DigestOf::MainServer => "the main server names",
-                    DigestOf::Server | DigestOf::Node => "was named",
+                let (whose, by) = match of {
+                    DigestOf::MainServer => ("主控服务器给出的", "the main server's"),
+                    DigestOf::Server | DigestOf::Node => ("给出的", "the announced"),
                 };
-                let what = format!(
-                    "the bytes are not those of the SHA-256 that {by}: {sha256}, not {named}"
+                let what = say(
+                    format!("内容与{whose} SHA-256 不符：实际为 {sha256}，应为 {named}"),
+                    format!("the bytes don't have {by} SHA-256: {sha256}, not {named}"),
                 );
                 return Ok(Err(Wrong { what, mixed: self.mixed }));
             }
             Some(_) => {}
             None => {
                 if let Err(wrong) = verify::check_zip(self.partial.file(), Verify::Full) {
-                    let what = format!("no SHA-256 was named, and what came is {wrong}");
+                    let what = say(
+                        format!("没有给出 SHA-256，而收到的内容有误：{wrong}"),
+                        format!("no SHA-256 was given, and what arrived is {wrong}"),
+                    );
                     return Ok(Err(Wrong { what, mixed: self.mixed }));
                 }
             }
         }
         let placed = self.partial.place(&self.target);
-        placed.with_context(|| format!("cannot put the package at {}", self.target.display()))?;
+        placed.with_context(|| {
+            let target = self.target.display();
+            say(format!("无法把会议包放到 {target}"), format!("cannot put the package at {target}"))
+        })?;
         self.fate = Fate::Placed;
         for (other, _) in left_overs(&self.target) {
             // Of versions before; one that somebody is at is left to him.
@@ -251,6 +266,10 @@ impl Drop for Part {
             let _ = self.partial.discard();
         }
     }
+}
+
+fn cannot_read(path: &Path) -> String {
+    say(format!("无法读取 {}", path.display()), format!("cannot read {}", path.display()))
 }
 
 fn path_of(target: &Path, digest: Option<Sha256>) -> PathBuf {

@@ -14,7 +14,93 @@ use crate::terminal::{
 const TITLE_COLUMNS: usize = 30;
 const NAME_COLUMNS: usize = 14;
 
-pub(super) fn text(status: &Value, server: &str, language: Language) -> String {
+/// Everything, what is wrong last: there one reads on where the prompt is.
+pub(super) fn text(status: &Value, server: &str, verbose: bool, language: Language) -> String {
+    let mut text = head(status, server, language);
+    let meetings = meetings(status);
+    if !meetings.is_empty() {
+        text += &format!("\n{}", table(&meetings, language));
+    }
+    let mut found = problems::of(status).peekable();
+    if found.peek().is_some() {
+        text.push('\n');
+    }
+    text + &found.map(|problem| problems::told(problem, verbose, language)).collect::<String>()
+}
+
+/// As much as so many lines have room for, the most pressing first; the rest is
+/// counted.
+pub(super) fn brief(
+    status: &Value,
+    server: &str,
+    verbose: bool,
+    language: Language,
+    rows: usize,
+) -> String {
+    let mut text = head(status, server, language);
+    let meetings = meetings(status);
+    let room = |text: &str| rows.saturating_sub(text.lines().count());
+    let found: Vec<_> =
+        problems::of(status).map(|problem| problems::told(problem, verbose, language)).collect();
+    if !found.is_empty() {
+        text.push('\n');
+        // Meetings have half of what is left, or all that they need.
+        let for_meetings = (meetings.len() + 2).min(room(&text) / 2);
+        let (shown, left) = fitting(&found, room(&text).saturating_sub(for_meetings));
+        text += &shown;
+        if left > 0 {
+            text += &language
+                .of(format!("另有 {left} 个问题\n"), format!("problems not shown: {left}\n"));
+        }
+    }
+    // An empty line, the headings, and one for the rest.
+    let places = room(&text).saturating_sub(3);
+    if meetings.is_empty() || places == 0 {
+        return text;
+    }
+    let shown = if meetings.len() <= places + 1 { meetings.len() } else { places };
+    text += &format!("\n{}", table(&meetings[..shown], language));
+    text + &rest(&meetings[shown..], language)
+}
+
+/// Whole entries in so many lines, and how many are left; with a line for those.
+fn fitting(entries: &[String], rows: usize) -> (String, usize) {
+    let lines = |entries: &[String]| entries.iter().map(|e| e.lines().count()).sum::<usize>();
+    let all = entries.len();
+    let shown = match lines(entries) <= rows {
+        true => all,
+        false => (0..all).rev().find(|n| lines(&entries[..*n]) < rows).unwrap_or(0),
+    };
+    (entries[..shown].concat(), all - shown)
+}
+
+/// `43 more: 41 ready, 2 waiting`.
+fn rest(meetings: &[&Value], language: Language) -> String {
+    if meetings.is_empty() {
+        return String::new();
+    }
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    for meeting in meetings {
+        let state = named(state(meeting), language);
+        match counts.iter_mut().find(|(known, _)| *known == state) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((state, 1)),
+        }
+    }
+    let all = meetings.len();
+    let counts: Vec<_> = counts
+        .into_iter()
+        .map(|(state, count)| {
+            language.of(format!("{state} {count} 个"), format!("{count} {state}"))
+        })
+        .collect();
+    language.of(
+        format!("另有 {all} 个会议：{}\n", counts.join("，")),
+        format!("{all} more: {}\n", counts.join(", ")),
+    )
+}
+
+fn head(status: &Value, server: &str, language: Language) -> String {
     let shown = |value: &Value| words::plain(value.as_str().unwrap_or("?"));
     let (id, version) = (shown(&status["node_id"]), shown(&status["version"]));
     let age = language.age(status["uptime"].as_u64().unwrap_or(0));
@@ -24,17 +110,6 @@ pub(super) fn text(status: &Value, server: &str, language: Language) -> String {
     );
     for (name, value) in facts(status, language) {
         text += &format!("  {}{value}\n", padded(name, NAME_COLUMNS));
-    }
-    let meetings = meetings(status);
-    if !meetings.is_empty() {
-        text += &format!("\n{}", table(meetings, language));
-    }
-    let mut found = problems::of(status).peekable();
-    if found.peek().is_some() {
-        text.push('\n');
-    }
-    for problem in found {
-        text += &problems::told(problem, language);
     }
     text
 }
@@ -84,25 +159,35 @@ fn facts(status: &Value, language: Language) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Of a node as it was before ours, those that it has.
-fn meetings(status: &Value) -> &[Value] {
+/// The meetings, failing ones first and settled ones last. Of a node as it was
+/// before ours, those that it has.
+fn meetings(status: &Value) -> Vec<&Value> {
     let all = status["meetings"].as_array().or_else(|| status["active_meetings"].as_array());
-    all.map(Vec::as_slice).unwrap_or_default()
+    let mut all: Vec<_> = all.into_iter().flatten().collect();
+    let by_urgency = ["failing", "pulling", "verifying", "waiting", "unconfirmed", "unknown"];
+    all.sort_by_key(|meeting| {
+        let state = state(meeting);
+        by_urgency.iter().position(|known| *known == state).unwrap_or(by_urgency.len())
+    });
+    all
 }
 
-fn table(meetings: &[Value], language: Language) -> String {
+fn state(meeting: &Value) -> &str {
+    meeting["state"].as_str().or_else(|| meeting["status"].as_str()).unwrap_or("?")
+}
+
+fn table(meetings: &[&Value], language: Language) -> String {
     let mut table = Table::new(language.of(
         ["会议", "标题", "状态", "大小", "进度"],
         ["MEETING", "TITLE", "STATE", "SIZE", "PROGRESS"],
     ));
     for meeting in meetings {
         let shown = |key: &str| words::plain(meeting[key].as_str().unwrap_or_default());
-        let state = meeting["state"].as_str().or_else(|| meeting["status"].as_str());
         let size = meeting["size"].as_f64().or_else(|| meeting["total"].as_f64());
         table.add([
             shown("id"),
             clipped(&shown("title"), TITLE_COLUMNS),
-            named(state.unwrap_or("?"), language),
+            named(state(meeting), language),
             size.map(words::bytes).unwrap_or_default(),
             progress(meeting),
         ]);
@@ -138,14 +223,20 @@ fn named(state: &str, language: Language) -> String {
     }
 }
 
-/// In the place of what is on the terminal: from its upper left corner, each
-/// line cleared, as much as it has room for.
-pub(super) fn drawn(text: &str) -> String {
+/// Lines and columns of the terminal.
+pub(super) fn size() -> (usize, usize) {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
     let (rows, columns) = size.map_or((0, 0), |size| (size.ws_row, size.ws_col));
     // Some terminals don't know how large they are.
     let known = |n: u16, usual: usize| if n > 0 { usize::from(n) } else { usual };
-    fitted(text, known(rows, 24), known(columns, 80))
+    (known(rows, 24), known(columns, 80))
+}
+
+/// In the place of what is on the terminal: from its upper left corner, each
+/// line cleared, as much as it has room for.
+pub(super) fn drawn(text: &str) -> String {
+    let (rows, columns) = size();
+    fitted(text, rows, columns)
 }
 
 fn fitted(text: &str, rows: usize, columns: usize) -> String {
@@ -172,7 +263,7 @@ mod tests {
                 {"id": "m2", "title": "Board", "state": "pulling", "received": 25, "total": 100},
             ],
         });
-        let text = text(&status, "http://10.0.0.7:8001", Language::English);
+        let text = text(&status, "http://10.0.0.7:8001", false, Language::English);
         assert_eq!(
             text,
             "hall-3  http://10.0.0.7:8001  up 3 d 4 h, version 1.2.0\n\
@@ -182,13 +273,51 @@ mod tests {
              \x20 downloads     3 under way, 0 B served, 0 B pulled\n\
              \n\
              MEETING  TITLE   STATE    SIZE      PROGRESS\n\
-             m1       董事会  ready    28.6 MiB\n\
-             m2       Board   pulling  100 B     [##########------------------------------]  25 %\n"
+             m2       Board   pulling  100 B     [##########------------------------------]  25 %\n\
+             m1       董事会  ready    28.6 MiB\n"
         );
-        let text = super::text(&status, "http://10.0.0.7:8001", Language::Chinese);
+        let text = super::text(&status, "http://10.0.0.7:8001", false, Language::Chinese);
         for part in ["已运行 3 天 4 小时", "  状态          正常", "会议  标题    状态", "拉取中"]
         {
             assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_small_terminal_shows_what_is_wrong_and_counts_the_rest() {
+        let meeting = |n: usize| {
+            let state = if n == 60 { "failing" } else { "synced" };
+            json!({"id": format!("m{n}"), "title": "Board", "state": state, "size": 10})
+        };
+        let problem = |n| json!({"code": "meeting_failing", "meeting": format!("p{n}"), "cause": "no_package"});
+        let status = json!({
+            "node_id": "hall-3", "running": true, "connected": true,
+            "meetings": (0..65).map(meeting).collect::<Vec<_>>(),
+            "problems": [problem(1)],
+        });
+        let brief =
+            |status: &Value, rows| brief(status, "http://a", false, Language::English, rows);
+        let text = brief(&status, 23);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 23, "{text}");
+        assert!(lines[6].starts_with("error: The package of “p1”"), "{text}");
+        assert!(lines[10].starts_with("m60") && lines[10].contains("failing"), "{text}");
+        assert_eq!(lines.last(), Some(&"53 more: 53 ready"), "{text}");
+        // With more problems than lines, meetings still have some.
+        let mut status = status;
+        status["problems"] = (0..20).map(problem).collect();
+        let text = brief(&status, 23);
+        assert!(text.contains("\nproblems not shown: 16\n") && text.contains("m60"), "{text}");
+        assert!(text.lines().count() <= 23, "{text}");
+        // What fits is not counted.
+        status["meetings"] = json!([meeting(1), meeting(60)]);
+        status["problems"] = json!([]);
+        assert_eq!(
+            brief(&status, 23).replace("\n\n", "\n"),
+            super::text(&status, "http://a", false, Language::English).replace("\n\n", "\n")
+        );
+        for rows in 0..30 {
+            brief(&status, rows);
         }
     }
 
@@ -213,7 +342,7 @@ mod tests {
             "node_id": "n\u{1b}[2J", "running": false,
             "active_meetings": [{"id": "m", "title": 7, "size": 10, "status": "active"}],
         });
-        let text = text(&old, "http://a", Language::English);
+        let text = text(&old, "http://a", false, Language::English);
         assert!(text.contains("the service is stopped") && text.contains("active"), "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");
     }

@@ -7,6 +7,10 @@ use edge_mirror_base::tasks::{self, Tasks};
 use edge_mirror_node::{
     board::Board,
     fetch::{Fetch, PullError, Reason},
+    terminal::{
+        live::{self, Counter, Transfer},
+        say,
+    },
     upstream::Connector,
 };
 use edge_mirror_protocol::package::PackageId;
@@ -30,17 +34,26 @@ pub(super) struct Storage {
 pub(super) async fn open(config: &Config, repair: bool) -> Result<Storage> {
     let root = config.storage_path();
     let Ok(folder) = fs::metadata(&root) else {
-        bail!("there is no storage folder {}; see storage.path, or --node", root.display());
+        let root = root.display();
+        bail!(say(
+            format!("没有存储文件夹 {root}；请检查 storage.path，或使用 --node"),
+            format!("there is no storage folder {root}; see storage.path, or --node"),
+        ));
     };
     let own = rustix::process::geteuid();
     if repair && own.is_root() && folder.uid() != own.as_raw() {
         // What root makes there, the node could not remove.
-        bail!(
-            "{0} belongs to user {1}: run this as that user (sudo -u '#{1}' …), through the \
-             running node (--node), or with --no-repair",
-            root.display(),
-            folder.uid()
-        );
+        let (root, user) = (root.display(), folder.uid());
+        bail!(say(
+            format!(
+                "{root} 属于用户 {user}：请以该用户执行（sudo -u '#{user}' …），或通过正在运行的节点\
+                 （--node），或加 --no-repair"
+            ),
+            format!(
+                "{root} belongs to user {user}: run this as that user (sudo -u '#{user}' …), \
+                 through the running node (--node), or with --no-repair"
+            ),
+        ));
     }
     let (store, found) = tasks::blocking(move || Store::open(&root)).await?;
     Ok(Storage { store, unverified: found.unverified, repair })

@@ -34,6 +34,10 @@ async fn settings_are_read_and_changed_in_the_file() {
         (&json!(7), &json!(50_000_000))
     );
     assert_eq!(saved["nodeId"], "node-test", "the rest stays");
+    assert_eq!(set(&["storage.maxSize=10GiB", "mainServerIp=127.0.0.1:81"]).await.code, Some(0));
+    assert_eq!(get(&["storage.maxSize"]).await.output, "10737418240\n");
+    assert_eq!(get(&["mainServerPort"]).await.output, "81\n");
+    set(&["storage.maxSize=10KB"]).await.refused(1, &["at least 1 MiB"]);
     assert!(set(&["syncInterval=7"]).await.output.contains("unchanged"));
     let told = set(&["publicIp=10.0.0.9", "--json"]).await.json();
     assert_eq!(told["changed"], true);
@@ -82,7 +86,7 @@ async fn check_tells_mistakes_from_none_without_touching_the_file() {
         run([&["config", "check", "--config", &config], changes].concat()).await
     };
     let good = check(&[]).await;
-    assert_eq!((good.code, good.output.contains("no mistakes")), (Some(0), true));
+    assert_eq!((good.code, good.output.contains("no problems found")), (Some(0), true));
     let would = check(&["syncInterval=0", "nodePortt=1"]).await;
     assert_eq!(would.code, Some(3));
     for part in

@@ -136,9 +136,9 @@ async fn a_node_that_gives_other_bytes_than_the_main_servers_is_not_believed() {
         "200 OK\r\nRepr-Digest: sha-256=:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=:";
     let main = sends_on_to(node, KNOWN);
     let got = run(folder.args(&format!("http://{main}{PATH}"), &["--retries", "0"])).await;
-    assert!(got.errors.contains(&format!(
-        "{node}: the bytes are not those of the SHA-256 that the main server names"
-    )));
+    assert!(
+        got.errors.contains(&format!("{node}: the bytes don't have the main server's SHA-256"))
+    );
     assert_eq!((got.code, folder.names()), (Some(1), vec![]));
 
     // One that can't tell, as the real ones: it is said so.
@@ -228,7 +228,7 @@ async fn ctrl_c_leaves_no_file_under_the_name_and_the_next_run_goes_on() {
     assert!(!folder.file().exists());
     get.signal("INT");
     assert_eq!(get.until_ended().await.code(), Some(1));
-    until("its word", async || get.errors.get().contains("goes on from there").then_some(())).await;
+    until("its word", async || get.errors.get().contains("resumes there").then_some(())).await;
     assert!(!folder.file().exists());
 
     let before = node.status().await["bytes_served"].as_u64().unwrap();
@@ -288,7 +288,7 @@ async fn other_bytes_than_those_of_the_digest_get_no_name() {
     let wrong = scripted(move |_| whole(&named, b"abcd"));
     let folder = Folder::new();
     let got = run(folder.args(&format!("http://{wrong}{PATH}"), &[])).await;
-    folder.refused(&got, &["not those of the SHA-256", &wrong.to_string()]);
+    folder.refused(&got, &["don't have the announced SHA-256", &wrong.to_string()]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -296,14 +296,14 @@ async fn without_a_digest_the_archive_has_to_be_sound() {
     let folder = Folder::new();
     let page = scripted(|_| whole("", b"<html>busy</html>"));
     let got = run(folder.args(&format!("http://{page}{PATH}"), &[])).await;
-    folder.refused(&got, &["no SHA-256 was named", "not a complete ZIP"]);
+    folder.refused(&got, &["no SHA-256 was given", "not a complete ZIP"]);
     let package = zip_of("a");
     let sent = package.clone();
     let old = scripted(move |_| whole("", &sent));
     let left = folder.0.path().join(".会议 m1.zip.unnamed.part");
     std::fs::write(left, vec![0; 2 * package.len()]).unwrap();
     let got = run(folder.args(&format!("http://{old}{PATH}"), &[])).await;
-    assert!(got.output.contains("names no SHA-256; the archive's own checksums are right"));
+    assert!(got.output.contains("gives no SHA-256; the archive's own checksums are right"));
     folder.holds(&package);
 }
 

@@ -42,6 +42,6 @@ async fn who_is_away_or_no_main_server_is_said() {
     let node = TestNode::of(&main.authority()).start().await;
     for name in ["nodes", "meetings"] {
         run([name, "--master", &gone]).await.refused(1, &["cannot reach", "Connection refused"]);
-        run([name, "--master", &node.url("")]).await.refused(1, &["answered 404 to GET /api/v1/"]);
+        run([name, "--master", &node.url("")]).await.refused(1, &["is a node; try"]);
     }
 }

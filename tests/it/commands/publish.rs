@@ -126,7 +126,7 @@ async fn failures_are_one_line_that_says_what_to_do() {
     taken.refused(1, &["answered 409 to POST /api/v1/meetings", "choose another --id"]);
     assert_eq!(meetings(&main).await.as_array().unwrap().len(), 1, "and is left alone");
     let node = TestNode::of(&main.authority()).start().await;
-    run(file.args(&node.url(""), &[])).await.refused(1, &["answered 404"]);
+    run(file.args(&node.url(""), &[])).await.refused(1, &["is a node; try"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -48,7 +48,9 @@ async fn problems_are_told_with_their_cause_and_an_exit_code() {
     .await;
     let shown = run(["status", "--node", &node.url("")]).await;
     assert_eq!((shown.code, shown.errors.as_str()), (Some(3), ""));
-    for part in ["1 problem, see below", "error: the main server ", "→ ", "Connection refused"] {
+    for part in
+        ["1 problem, see below", "error: The main server ", "→ ", "the connection was refused"]
+    {
         assert!(shown.output.contains(part), "{part}");
     }
     let told = run(["status", "--node", &node.url(""), "--json"]).await;
@@ -74,7 +76,8 @@ async fn who_is_away_or_no_node_is_said_on_one_line() {
         1,
         &[&format!("cannot reach http://{gone}"), "Connection refused", "is it running"],
     );
-    run(["status", "--node", &main.url("")]).await.refused(1, &["answered 404 to GET /api/status"]);
+    let other = "is a main server; try `edge-mirror nodes --master ";
+    run(["status", "--node", &main.url("")]).await.refused(1, &[other]);
     let away = run(["status", "--node", &gone.to_string()]).await;
     away.refused(1, &[&format!("cannot reach http://{gone}")]);
     // Nobody is asked but who was named.

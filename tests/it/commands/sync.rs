@@ -45,5 +45,5 @@ async fn failures_are_one_line() {
     until("it is tried", async || (node.meeting("m1").await["state"] == "failing").then_some(()))
         .await;
     let failed = run(["sync", "m1", "--node", &url]).await;
-    failed.refused(1, &["the package of meeting m1 can't be had now", "answered 500"]);
+    failed.refused(1, &["the package of meeting m1 can't be pulled now", "answered 500"]);
 }

@@ -161,7 +161,7 @@ async fn it_takes_an_operator_and_says_so() {
     let stranger = run(["verify", "--node", &url]).await;
     stranger.refused(1, &["asks for a login", "EDGE_MIRROR_TOKEN", "edge-mirror token --new"]);
     let wrong = run(["verify", "--node", &url, "--token", "nonsense"]).await;
-    wrong.refused(1, &["does not take the token", "edge-mirror token --new"]);
+    wrong.refused(1, &["does not accept the token", "edge-mirror token --new"]);
     assert_eq!(run_with_token(["verify", "--node", &url], &node.new_token()).await.code, Some(0));
 }
 

@@ -1,11 +1,17 @@
 //! Ending in order, and at once.
 
-use std::net::TcpStream;
+use std::{net::TcpStream, process::Command};
 
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{ScriptedMain, process::NodeFolder, until, zips::big_zip};
+use crate::support::{
+    ScriptedMain,
+    node::free_port,
+    process::{NodeFolder, Process},
+    until,
+    zips::big_zip,
+};
 
 /// More than the kernel's socket buffers take from a sender nobody reads from.
 const LARGE: usize = 40 << 20;
@@ -88,4 +94,23 @@ async fn downloads_that_outlast_the_grace_time_are_cut_off() {
     assert_eq!(node.process.until_ended().await.code(), Some(0));
     assert!(stalled.bytes().await.is_err(), "a package that was cut off does not look whole");
     assert!(node.process.errors.get().contains("are cut off"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_ends_with_the_terminal_that_it_was_started_on() {
+    let main = ScriptedMain::start().await;
+    let (folder, port) = (NodeFolder::of(&main.authority()), free_port());
+    let run = folder.command();
+    let words = run.get_args().map(|word| word.to_str().unwrap().to_owned());
+    let mut line = vec![run.get_program().to_str().unwrap().to_owned()];
+    line.extend(words.map(|word| if word == "0" { port.to_string() } else { word }));
+    let mut terminal = Command::new("script");
+    terminal.args(["-qfec", &line.join(" "), "/dev/null"]);
+    let mut terminal = Process::spawn(terminal);
+    let connected = || TcpStream::connect(("127.0.0.1", port));
+    until("it listens", async || connected().ok()).await;
+    until("it is registered", async || main.knows("node-test")).await;
+    terminal.kill();
+    until("it ends", async || connected().err()).await;
+    until("it unregisters", async || main.knows("node-test").is_none().then_some(())).await;
 }

@@ -1,6 +1,7 @@
 //! The pages: files of `web/`, embedded in the binary, compressed once.
 
 use std::{
+    borrow::Cow,
     io::Write,
     sync::{LazyLock, OnceLock},
 };
@@ -19,7 +20,7 @@ use super::not_found;
 
 macro_rules! files {
     ($($name:literal),+ $(,)?) => {
-        vec![$(File::new($name, include_bytes!(concat!("../../../../web/", $name)))),+]
+        vec![$(File::of_source($name, include_str!(concat!("../../../../web/", $name)))),+]
     };
 }
 
@@ -86,7 +87,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; base-uri 'none'; form
 /// A file that is part of the program.
 pub struct File {
     name: &'static str,
-    bytes: &'static [u8],
+    bytes: Cow<'static, [u8]>,
     made: OnceLock<Made>,
 }
 
@@ -98,6 +99,15 @@ struct Made {
 
 impl File {
     pub const fn new(name: &'static str, bytes: &'static [u8]) -> Self {
+        Self { name, bytes: Cow::Borrowed(bytes), made: OnceLock::new() }
+    }
+
+    /// What browsers need of it.
+    fn of_source(name: &'static str, text: &'static str) -> Self {
+        let bytes = match name.rsplit('.').next() {
+            Some("js" | "css") => Cow::Owned(without_margins(text).into_bytes()),
+            _ => Cow::Borrowed(text.as_bytes()),
+        };
         Self { name, bytes, made: OnceLock::new() }
     }
 
@@ -105,9 +115,9 @@ impl File {
         self.made.get_or_init(|| {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
             // Memory takes whatever is written.
-            let _ = encoder.write_all(self.bytes);
+            let _ = encoder.write_all(&self.bytes);
             let digest =
-                edge_mirror_protocol::package::Sha256::new(Sha256::digest(self.bytes).into());
+                edge_mirror_protocol::package::Sha256::new(Sha256::digest(&self.bytes).into());
             Made {
                 etag: format!("\"{}\"", &digest.to_string()[..32]),
                 compressed: encoder.finish().unwrap_or_default(),
@@ -119,7 +129,7 @@ impl File {
         let made = self.made();
         let (encoding, body) = match accepts_gzip(asked) {
             true => (Some((header::CONTENT_ENCODING, "gzip")), made.compressed.as_slice()),
-            false => (None, self.bytes),
+            false => (None, &*self.bytes),
         };
         // Weak: the same for both encodings.
         let etag = format!("W/{}", made.etag);
@@ -148,6 +158,14 @@ impl File {
             }
         }
     }
+}
+
+/// Without indentation and lines of comment, which are a seventh of a page; the
+/// lines keep their numbers.
+fn without_margins(text: &str) -> String {
+    let lines = text.lines().map(str::trim);
+    let lines = lines.map(|line| if line.starts_with("//") { "" } else { line });
+    lines.flat_map(|line| [line, "\n"]).collect()
 }
 
 fn media_type(name: &str) -> &'static str {
@@ -215,7 +233,7 @@ mod tests {
         let (mut parts, mut unread) = (BTreeSet::from([page]), vec![page]);
         while let Some(name) = unread.pop() {
             let source = FILES.iter().find(|source| source.name == name).unwrap();
-            let text = std::str::from_utf8(source.bytes).unwrap();
+            let text = std::str::from_utf8(&source.bytes).unwrap();
             for path in text.split('"').filter_map(|quoted| resolved(name, quoted)) {
                 let other = FILES.iter().map(|other| other.name).find(|other| *other == path);
                 if let Some(other) = other.filter(|other| parts.insert(other)) {
@@ -253,6 +271,21 @@ mod tests {
         let unused: Vec<_> =
             FILES.iter().map(|file| file.name).filter(|name| !used.contains(name)).collect();
         assert!(unused.is_empty(), "{unused:?}");
+    }
+
+    #[test]
+    fn no_margin_is_part_of_a_text() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("web");
+        for file in FILES.iter().filter(|file| file.name.ends_with(".js")) {
+            let source = fs::read_to_string(root.join(file.name)).unwrap();
+            // Nor does a template go over several lines: each has both its ticks.
+            let ticks = |line: &str| line.replace("\\`", "").matches('`').count();
+            let odd =
+                source.lines().find(|line| !line.contains("replace(") && ticks(line) % 2 == 1);
+            assert_eq!(odd, None, "{}", file.name);
+            assert_eq!(source.lines().count(), without_margins(&source).lines().count());
+        }
+        assert_eq!(without_margins("a {\n  // b\n  c; // d\n}\n"), "a {\n\nc; // d\n}\n");
     }
 
     #[test]

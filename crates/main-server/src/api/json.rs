@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::HttpBody,
-    extract::{FromRequest, Request},
+    extract::{FromRequest, FromRequestParts, Request},
+    http::request::Parts,
 };
 use edge_mirror_http::{
     listen::of_one_machine,
@@ -42,6 +43,18 @@ impl FromRequest<Arc<Server>> for JsonBody {
         let outcome = read(request, server).await;
         server.note_limit(&outcome);
         outcome
+    }
+}
+
+/// Taken before the body, so that a wrong type is told as such and not as a
+/// body that makes no sense.
+pub struct DeclaredJson;
+
+impl<S: Sync> FromRequestParts<S> for DeclaredJson {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        if body::is_json(&parts.headers) { Ok(Self) } else { Err(Refusal::NotJson) }
     }
 }
 

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, StatusCode},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::tasks;
@@ -31,7 +31,7 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use crate::{
-    api::json::{JsonBody, Reader},
+    api::json::{DeclaredJson, JsonBody, Reader},
     refusal::Refusal,
     server::Server,
     state::meetings::{Book, Meeting, Status, fresh_id},
@@ -56,12 +56,9 @@ pub async fn show(State(server): Shared, PathId(id): PathId) -> Answer {
 
 pub async fn create(
     State(server): Shared,
-    headers: HeaderMap,
+    _: DeclaredJson,
     body: JsonBody,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
-    if !body::is_json(&headers) {
-        return Err(Refusal::NotJson);
-    }
     let mut reader = Reader::new(&body);
     let title = reader.text("title");
     let (id, time) = (reader.optional_text("id"), reader.optional_text("time"));
@@ -77,7 +74,7 @@ pub async fn create(
             Ok(store.remove(&id)?)
         })
         .await?;
-    info!("meeting {id} created: {title:?}");
+    info!("meeting {id} ({title}) created");
     Ok((StatusCode::CREATED, view(&server, &id)?))
 }
 

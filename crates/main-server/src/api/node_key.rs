@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Request, State},
-    http::{HeaderMap, StatusCode},
+    http::StatusCode,
     middleware::Next,
     response::Response,
 };
@@ -20,7 +20,7 @@ use serde::Serialize;
 use tracing::info;
 
 use crate::{
-    api::json::{JsonBody, Reader},
+    api::json::{DeclaredJson, JsonBody, Reader},
     refusal::Refusal,
     server::Server,
 };
@@ -47,12 +47,9 @@ pub async fn check(State(server): State<Arc<Server>>, request: Request, next: Ne
 /// Sets the key that is sent, or one that is made up, and shows it this once.
 pub async fn set(
     State(server): State<Arc<Server>>,
-    headers: HeaderMap,
+    _: DeclaredJson,
     body: JsonBody,
 ) -> Result<Json<Shown>, Refusal> {
-    if !body::is_json(&headers) {
-        return Err(Refusal::NotJson);
-    }
     let mut reader = Reader::new(&body);
     let wanted = reader.optional_text("key");
     reader.finish()?;

@@ -77,7 +77,7 @@ fn registered(server: &Server, client: IpAddr, body: &JsonBody) -> Result<Json<D
     };
     server.wake.prober.notify_one();
     if new {
-        info!("node {node_id:?} registered at {address:?}");
+        info!("node {node_id} registered at {address}");
     }
     Ok(done(format!("Node {node_id} registered")))
 }
@@ -123,7 +123,7 @@ fn heard(server: &Server, client: IpAddr, body: &JsonBody) -> Result<Json<Heard>
     server.wake.announcer.notify_one();
     if new {
         server.wake.prober.notify_one();
-        info!("node {node_id:?} at {address:?} is known by its heartbeat");
+        info!("node {node_id} at {address} is known by its heartbeat");
     }
     let mirror = unreachable.map(|unreachable| ToMirror { unreachable });
     Ok(Json(Heard { status: Success::Success, timestamp: now_s, mirror }))
@@ -182,7 +182,7 @@ pub async fn unregister(State(server): Shared, body: JsonBody) -> Result<Json<Do
         return Err(Refusal::UnknownNode(clipped(node_id)));
     }
     server.wake.announcer.notify_one();
-    info!("node {node_id:?} unregistered");
+    info!("node {node_id} unregistered");
     Ok(done(format!("Node {node_id} unregistered")))
 }
 

@@ -28,6 +28,37 @@ pub const GROUPS: &[(&str, Words)] = &[
     ("security", words("安全", "Security")),
 ];
 
+/// What few people need: the panel shows it when it is asked for.
+pub const ADVANCED: &[&str] = &[
+    "mainServerCa",
+    "mainServerCert",
+    "mainServerCertKey",
+    "advertiseInterface",
+    "shutdownGrace",
+    "storage.cleanupThreshold",
+    "storage.verify",
+    "cleanup.cleanOnStartup",
+    "cleanup.graceSeconds",
+    "network.maxConcurrentDownloads",
+    "network.downloadTimeout",
+    "network.connectionTimeout",
+    "network.retryCount",
+    "network.retryDelay",
+    "serve.cutThrough",
+    "serve.maxPerClient",
+    "serve.maxConnectionsPerClient",
+    "tls.redirectPort",
+    "heartbeat.interval",
+    "heartbeat.timeout",
+    "logging.format",
+    "logging.fileEnabled",
+    "logging.filePath",
+    "logging.maxFileSize",
+    "logging.backupCount",
+    "security.trustLocal",
+    "security.trustedProxies",
+];
+
 pub struct Meaning {
     pub key: &'static str,
     pub group: &'static str,

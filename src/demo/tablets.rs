@@ -1,0 +1,27 @@
+//! Simulated tablets: each downloads the package at a tablet's pace, again and
+//! again.
+
+use std::time::Duration;
+
+use edge_mirror_http::tls;
+
+use super::DOWNLOAD_S;
+
+/// Runs until it is dropped.
+pub(super) async fn download_for_ever(url: String, size_bytes: u64) {
+    let Ok(client) = tls::http(tls::client()).build() else { return };
+    loop {
+        // A node that goes away is what a demo may be about.
+        let _ = download(&client, &url, size_bytes / DOWNLOAD_S).await;
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(1000..5000))).await;
+    }
+}
+
+async fn download(client: &reqwest::Client, url: &str, per_s: u64) -> reqwest::Result<()> {
+    let mut answer = client.get(url).send().await?.error_for_status()?;
+    while let Some(chunk) = answer.chunk().await? {
+        let pause_s = chunk.len() as f64 / per_s.max(1) as f64;
+        tokio::time::sleep(Duration::from_secs_f64(pause_s)).await;
+    }
+    Ok(())
+}
