@@ -16,6 +16,7 @@ async function openSettings(stage, how) {
   const node = await stage.node(main);
   const page = await panel.openPanel(stage, node, { view: "config", ...how });
   await panel.setting(page, "syncInterval").waitFor();
+  await panel.unfold(page);
   return { main, node, page };
 }
 
@@ -194,7 +195,7 @@ test("a file that was broken meanwhile is not saved over, and what was edited is
   await answered;
   const notice = page.locator("#notices [data-tone=error]");
   await notice.waitFor();
-  assert.match(await notice.innerText(), /file.*mend/);
+  assert.match(await notice.innerText(), /file.*fix/);
   assert.match(await notice.innerText(), /node_config\.json/);
   await stage.look(page, "file broken while edited");
   assert.equal(await interval.inputValue(), "9");
@@ -206,4 +207,56 @@ test("a file that was broken meanwhile is not saved over, and what was edited is
   await page.locator("#save").click();
   await untilSaved(page);
   assert.deepEqual(node.config(), { ...good, syncInterval: 9 });
+});
+
+test("what few people need is folded away, and found by a word or a link", async (stage) => {
+  const node = await stage.node(await stage.slowMain());
+  const page = await panel.openPanel(stage, node, { view: "config" });
+  const [common, rare] = [panel.setting(page, "syncInterval"), panel.setting(page, "network.retryCount")];
+  await common.waitFor();
+  assert.equal(await rare.isVisible(), false);
+  await stage.look(page, "settings folded");
+  const search = page.locator("#config-search");
+  await search.fill("retryC");
+  await rare.waitFor();
+  assert.equal(await common.isVisible(), false);
+  assert.match(await page.locator("#view [role=status]").first().innerText(), /1 setting found/);
+  await stage.look(page, "settings found");
+  await search.fill("no such setting");
+  await panel.untilGone(rare);
+  await search.fill("");
+  await common.waitFor();
+  assert.equal(await rare.isVisible(), false);
+  await page.goto(node.url("/static/index.html#/config/network.retryCount"));
+  await until("it is unfolded and has the focus", () => rare.evaluate((input) => input === document.activeElement && input.checkVisibility()));
+});
+
+test("a size is typed with its unit, and a host with its port", async (stage) => {
+  const { node, page } = await openSettings(stage);
+  const size = panel.setting(page, "storage.maxSize");
+  await size.fill("50GB");
+  await untilShown(page, /50,000,000,000 bytes/);
+  await panel.setting(page, "network.bandwidth").fill("2 MiB/s");
+  const { port } = await stage.slowMain();
+  await panel.setting(page, "mainServerIp").fill(`http://127.0.0.1:${port}`);
+  await panel.setting(page, "syncInterval").focus();
+  await until("the port is in its own field", async () => (await panel.setting(page, "mainServerPort").inputValue()) === String(port));
+  assert.equal(await panel.setting(page, "mainServerIp").inputValue(), "127.0.0.1");
+  await panel.save(page);
+  await untilSaved(page);
+  const { storage, network, mainServerPort } = node.config();
+  assert.deepEqual([storage.maxSize, network.bandwidth, mainServerPort], [5e10, 2 << 20, port]);
+});
+
+test("a save that fails does not stand under the success of the one before", async (stage) => {
+  const { page } = await openSettings(stage);
+  stage.allow(/status of 400/);
+  await panel.setting(page, "syncInterval").fill("3");
+  await panel.save(page);
+  await page.locator("#notices [data-tone=good]").waitFor();
+  await page.route("**/api/config/check", (route) => route.fulfill({ json: { problems: [] } }));
+  await panel.setting(page, "syncInterval").fill("0");
+  await page.locator("#save").click();
+  await panel.wrong(page, "syncInterval").waitFor();
+  assert.equal(await page.locator("#notices .notice").count(), 0);
 });

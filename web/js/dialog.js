@@ -48,6 +48,9 @@ export function notify(text, kind = "good") {
   if (kind === "good") setTimeout(() => notice.remove(), NOTICE_MS);
 }
 
+// What was said of an earlier try must not stand over one that failed.
+export const unsay = () => document.getElementById("notices").replaceChildren();
+
 export function sentenceOf(error) {
   if (!(error instanceof CallFailed)) throw error;
   if (error.status === 0) return t("error.gone");

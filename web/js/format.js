@@ -34,6 +34,7 @@ export function percent(share, digits = 0) {
 }
 
 const SPANS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+const IN_CHINESE = { day: "天", hour: "小时", minute: "分钟", second: "秒" };
 
 // The two largest units: 3 days 4 hr, 12 min 5 sec.
 export function duration(seconds) {
@@ -47,18 +48,18 @@ export function duration(seconds) {
     rest -= whole * span;
     if (whole > 0 || parts.length === 0) parts.push(withUnit(whole, unit));
   }
-  return parts.join(language() === "zh" ? "" : " ");
+  return parts.join(" ");
 }
 
 function withUnit(value, unit) {
-  const unitDisplay = language() === "zh" ? "long" : "short";
-  return formatter(Intl.NumberFormat, { style: "unit", unit, unitDisplay }).format(value);
+  if (language() === "zh") return `${value} ${IN_CHINESE[unit]}`;
+  return formatter(Intl.NumberFormat, { style: "unit", unit, unitDisplay: "short" }).format(value);
 }
 
 // Time left, in steps as coarse as the guess: it must not flicker.
 export function timeLeft(seconds) {
   if (!Number.isFinite(seconds)) return "";
-  const step = seconds < 10 ? 1 : seconds < 60 ? 5 : seconds < 600 ? 15 : 60;
+  const step = seconds < 10 ? 1 : seconds < 55 ? 5 : 60;
   return t("time.left", { time: duration(Math.max(step, Math.round(seconds / step) * step)) });
 }
 

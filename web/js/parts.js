@@ -1,7 +1,7 @@
 // Small parts that the views of both pages are made of.
 
 import { notify } from "./dialog.js";
-import { el, setAttribute, setChildren, setText } from "./dom.js";
+import { el, setAttribute, setChildren, setHidden, setText } from "./dom.js";
 import { icon, setIcon } from "./icons.js";
 import { t } from "./i18n.js";
 
@@ -79,6 +79,7 @@ export function disclosed(read) {
     "data-action": "details", "aria-expanded": "false", onclick: toggle,
   });
   let list = null;
+  let copier = null;
 
   function toggle() {
     panel.hidden = !panel.hidden;
@@ -93,7 +94,8 @@ export function disclosed(read) {
     if (!sha256) return;
     sha256.classList.add("code");
     const copy = async () => notify(await copyText(sha256));
-    sha256.after(button(".quiet", "copy", t("copy"), { "data-action": "copy", onclick: copy }));
+    copier = button(".quiet", "copy", t("copy"), { "data-action": "copy", onclick: copy });
+    sha256.after(copier);
   }
 
   function update() {
@@ -101,6 +103,7 @@ export function disclosed(read) {
     const texts = read();
     if (list === null) fill(Object.keys(texts));
     list.show(texts);
+    if (copier) setHidden(copier, !/^\w+$/.test(texts.sha256));
   }
 
   return { button: opener, panel, update };

@@ -114,6 +114,7 @@ export async function startShell({ live, views, health, brandOf, command }) {
     setAttribute(find("language"), "lang", otherLanguage());
     setChildren(find("language"), [icon("language"), el("span", t("other.language"))]);
     setAttribute(find("health-area"), "aria-label", t("health.name"));
+    setChildren(find("foot"), [el("a", { href: "/api/docs" }, t("api"))]);
     healthView = health(context);
     setChildren(find("health-area"), [healthView.node]);
     showSession();

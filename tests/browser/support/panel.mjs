@@ -67,6 +67,9 @@ export const setting = (page, key) => page.locator(`[data-input="${key}"]`);
 export const field = (page, key) => page.locator(`[data-setting="${key}"]`);
 export const wrong = (page, key) => field(page, key).locator(".wrong");
 
+/** Shows the settings that few people need. */
+export const unfold = (page) => page.locator(".advanced").evaluateAll((all) => all.forEach((one) => (one.open = true)));
+
 /** Saves, also what the page warns of. */
 export async function save(page) {
   await page.locator("#save").click();

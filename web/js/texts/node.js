@@ -175,7 +175,7 @@ export default {
     node_id: ["节点 ID", "Node ID"],
     main_server: ["主控服务器", "Main server"],
     last_heartbeat: ["最近一次心跳", "Last heartbeat"],
-    last_sync: ["最近一次同步", "Last sync"],
+    last_poll: ["最近一次同步", "Last sync"],
     advertised_address: ["提供给平板的地址", "Address for tablets"],
     node_port: ["监听端口", "Listening port"],
     storage_path: ["存储文件夹", "Storage folder"],
@@ -252,6 +252,9 @@ export default {
   // Settings
   config: {
     groups: ["配置分组", "Groups of settings"],
+    search: ["查找配置", "Find a setting"],
+    found: ["找到 {n} 项", "{n:setting} found"],
+    advanced: ["高级（{n} 项）", "Advanced ({n})"],
     empty: ["留空表示不设置", "empty: not set"],
     unset: ["不设置", "not set"],
     networks: ["每行一个，例如 10.0.0.0/8", "one a line, such as 10.0.0.0/8"],
@@ -265,7 +268,7 @@ export default {
     theirs: ["采用新值", "Take the new value"],
     mine: ["保留我的修改", "Keep mine"],
     unsaved: ["{n} 项修改尚未保存", "{n:unsaved change}"],
-    mend: ["有值需要改正", "A value needs mending"],
+    mend: ["有值需要改正", "A value is not valid"],
     discard: ["放弃修改", "Discard"],
     save: ["保存修改", "Save changes"],
     saved: ["配置已保存并生效。", "Saved; the new settings are in force."],

@@ -6,6 +6,7 @@ export const listed = (...parts) => parts.filter(Boolean).join(" · ");
 export const s = (n, one) => `${n} ${one}${n === 1 ? "" : "s"}`;
 
 export default {
+  api: ["接口文档", "API documentation"],
   skip: ["跳到内容", "Skip to content"],
   views: ["页面", "Views"],
   health: {
@@ -24,7 +25,8 @@ export default {
     link: ["打开它显示的链接即可登录，也可以把链接中“login=”后面的登录码填在上面。", "Open the link that it prints, or enter the code after “login=” in it above."],
     empty: ["请输入令牌或登录码。", "Enter the token or a code."],
     wrong: ["令牌或登录码不正确，或登录码已用过、已过期。", "That is not right, or the code was used before or has expired."],
-    slow: ["错误次数太多，请稍候再试：", "Too many wrong tries. You can try again in"],
+    slow: ["错误次数过多，请", "Too many failed attempts. Try again in"],
+    "slow.end": ["后再试。", "."],
   },
   logout: ["退出登录", "Log out"],
   logged: {

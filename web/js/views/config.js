@@ -2,7 +2,7 @@
 // what is typed as it is typed; only what was changed is sent.
 
 import { get, post } from "../api.js";
-import { ask, notify, sentenceOf } from "../dialog.js";
+import { ask, notify, sentenceOf, unsay } from "../dialog.js";
 import { el, setAttribute, setChildren, setHidden, setText } from "../dom.js";
 import { Drafts } from "../drafts.js";
 import { pick, t } from "../i18n.js";
@@ -10,6 +10,7 @@ import { button, card, complain, view } from "../parts.js";
 import { settingField } from "./field.js";
 
 const TYPING_MS = 250;
+const PORTS = { mainServerIp: "mainServerPort", publicIp: "publicPort" };
 
 // They outlive the view, which is made anew for another language or login.
 const drafts = new Drafts();
@@ -35,9 +36,14 @@ export function configView({ live }) {
   const bar = el("div.save-bar", { id: "save-bar", hidden: true }, count, mend, el("div.buttons", discard, save));
   const failed = el("p.hint", { "data-tone": "error", id: "config-error", role: "alert" });
   const jumps = el("div.chips", { role: "group", "aria-label": t("config.groups") });
+  const search = el("input", {
+    type: "search", id: "config-search", placeholder: t("config.search"), "aria-label": t("config.search"),
+    autocomplete: "off", spellcheck: "false", oninput: find,
+  });
+  const found = el("p.soft.small", { role: "status" });
   const groups = el("div.groups", el("div.skeleton.tall"), el("div.skeleton.tall"));
   const form = el("form", { id: "config", novalidate: true, autocomplete: "off" }, groups, bar);
-  const node = view("config", jumps, failed, form);
+  const node = view("config", el("div.tools", jumps, search), found, failed, form);
 
   async function load() {
     try {
@@ -61,8 +67,13 @@ export function configView({ live }) {
     ({ settings } = schema);
     fields = new Map(settings.map((setting) => [setting.key, settingField(setting, drafts, edited)]));
     const used = schema.groups.filter(({ name }) => settings.some(({ group }) => group === name));
-    const cards = used.map(({ name, title }) =>
-      card(`group-${name}`, pick(title), settings.filter(({ group }) => group === name).map(({ key }) => fields.get(key).node)));
+    const nodes = (name, advanced) => settings.filter((setting) => setting.group === name && setting.advanced === advanced)
+      .map(({ key }) => fields.get(key).node);
+    const cards = used.map(({ name, title }) => {
+      const few = nodes(name, true);
+      return card(`group-${name}`, pick(title), nodes(name, false),
+        few.length > 0 && el("details.advanced", el("summary", t("config.advanced", { n: few.length })), few));
+    });
     setChildren(groups, cards);
     setChildren(jumps, cards.map(({ firstChild: head }) => {
       head.tabIndex = -1;
@@ -74,6 +85,23 @@ export function configView({ live }) {
     }));
   }
 
+  // Every word has to be in a setting's name, meaning or key.
+  function find() {
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const fits = ({ key, title, meaning }) => {
+      const text = [key, pick(title), pick(meaning)].join(" ").toLowerCase();
+      return words.every((word) => text.includes(word));
+    };
+    const shown = new Set(settings.filter(fits).map(({ key }) => key));
+    for (const [key, field] of fields) setHidden(field.node, !shown.has(key));
+    for (const part of groups.querySelectorAll(".card, .advanced")) {
+      setHidden(part, !part.querySelector(".setting:not([hidden])"));
+      if (part.open !== undefined) part.open = words.length > 0;
+    }
+    setHidden(jumps, words.length > 0);
+    setText(found, words.length > 0 ? t("config.found", { n: shown.size }) : "");
+  }
+
   function render() {
     for (const [key, field] of fields) field.update(problems.get(key));
     const rises = bar.hidden && drafts.size > 0;
@@ -83,6 +111,16 @@ export function configView({ live }) {
     setText(count, drafts.size === 0 ? "" : t("config.unsaved", { n: drafts.size }));
     setHidden(mend, problems.size === 0);
     setAttribute(save, "aria-disabled", saving || problems.size > 0 ? "true" : null);
+  }
+
+  // "10.0.0.5:8000" in the field of a host is both. Not while it is typed.
+  function split({ target }) {
+    const key = target.dataset.input;
+    const both = PORTS[key] && target.value.trim().match(/^(?:http:\/\/)?([^:/\s]+|\[[^\]\s]+\])(?::(\d+))?\/?$/);
+    if (!both) return;
+    drafts.edit(key, both[1]);
+    if (both[2]) drafts.edit(PORTS[key], Number(both[2]));
+    edited(key);
   }
 
   function edited(key) {
@@ -124,7 +162,10 @@ export function configView({ live }) {
     if (saving || drafts.size === 0) return;
     clearTimeout(typing);
     await check();
-    if (problems.size > 0) return toFirstWrong();
+    if (problems.size > 0) {
+      unsay();
+      return toFirstWrong();
+    }
     const cautions = settings.filter(({ key, caution }) => caution && drafts.edited(key));
     const sure = cautions.length === 0 || (await ask({
       title: t("config.sure"),
@@ -147,6 +188,7 @@ export function configView({ live }) {
       await load();
     } catch (error) {
       if (error.status === 400 && error.answer.problems) {
+        unsay();
         take(error.answer.problems);
         toFirstWrong();
       } else {
@@ -167,6 +209,7 @@ export function configView({ live }) {
   }
 
   form.onsubmit = submit;
+  form.onchange = split;
   mend.onclick = toFirstWrong;
   discard.onclick = () => {
     forget();

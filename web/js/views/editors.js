@@ -11,6 +11,8 @@ import { button } from "../parts.js";
 
 export const HIDDEN_SECRET = "********";
 const UNITS = [["TiB", 2 ** 40], ["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10], ["B", 1]];
+// "10GB" and "10 GiB", whichever unit is chosen beside them.
+const SIZE = /^(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b(?:\/s)?$/i;
 
 export function editor(setting, changed) {
   const make = setting.unit === "bytes" ? bytesEditor : EDITORS[setting.kind] ?? textEditor;
@@ -74,6 +76,8 @@ function bytesEditor(setting, changed) {
   const size = () => UNITS.find(([name]) => name === unit.value)[1];
   const read = () => {
     const value = numberOf(setting, input);
+    const [, number, letter, binary] = input.value.trim().match(SIZE) ?? [];
+    if (number) return Math.round(number * (binary ? 1024 : 1000) ** " kmgt".indexOf(letter.toLowerCase() || " "));
     return typeof value === "number" ? Math.round(value * size()) : value;
   };
   return {

@@ -110,6 +110,8 @@ export function settingField(setting, drafts, changed) {
       showElsewhere();
     },
     focus() {
+      const folded = input.closest("details");
+      if (folded) folded.open = true;
       input.scrollIntoView({ block: "center" });
       input.focus({ preventScroll: true });
     },

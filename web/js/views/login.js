@@ -6,7 +6,7 @@ import { notify, sentenceOf } from "../dialog.js";
 import { el, setAttribute, setChildren, setText } from "../dom.js";
 import { duration } from "../format.js";
 import { icon } from "../icons.js";
-import { t } from "../i18n.js";
+import { language, t } from "../i18n.js";
 import { button, complain, view } from "../parts.js";
 
 // `about`: id of the view that needs the login, or null. `command()` makes a
@@ -79,7 +79,7 @@ export function loginForm({ about, command, done }) {
     }
     const line = wrong.querySelector(".countdown");
     if (line) return setText(line, duration(left));
-    setChildren(wrong, [icon("wait"), el("span", t("login.slow"), " ", el("span.countdown", { "aria-live": "off" }, duration(left)))]);
+    setChildren(wrong, [icon("wait"), el("span", t("login.slow"), " ", el("span.countdown", { "aria-live": "off" }, duration(left)), language() === "zh" ? " " : "", t("login.slow.end"))]);
   }
 
   return { node, failed, tick, update: () => setText(typed, command()) };

@@ -11,7 +11,7 @@ import { isReady, isUnderWay } from "../node-health.js";
 import { badge, button, facts, tile, view } from "../parts.js";
 
 const FACTS = [
-  "node_id", "main_server", "last_heartbeat", "last_sync", "advertised_address",
+  "node_id", "main_server", "last_heartbeat", "last_poll", "advertised_address",
   "node_port", "version", "uptime", "storage_path", "config_file",
 ];
 
@@ -70,7 +70,7 @@ export function nodeView({ live, session }) {
       node_id: status.node_id,
       main_server: status.main_server,
       last_heartbeat: ago(status.last_heartbeat, now),
-      last_sync: ago(status.last_sync, now),
+      last_poll: ago(status.last_poll, now),
       advertised_address: status.advertised_address ?? t("fact.none"),
       node_port: String(status.node_port),
       version: status.version,
