@@ -29,6 +29,7 @@ use tokio_util::io::ReaderStream;
 
 use crate::{
     cli::DemoArgs,
+    telemetry::Telemetry,
     terminal::{say, table::padded},
 };
 
@@ -49,8 +50,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Runs until interrupted; `print` shows the user what to do.
-pub async fn run(args: &DemoArgs, interrupt: &mut Interrupt, print: impl Fn(&str)) -> Result<()> {
+pub async fn run(
+    args: &DemoArgs,
+    telemetry: &Telemetry,
+    interrupt: &mut Interrupt,
+    print: impl Fn(&str),
+) -> Result<()> {
     let folder = Folder::create()?;
+    telemetry.keep_audit(Some(folder.0.join("audit.log")));
     let main_server = start_main_server(&folder.0).await?;
     let mut nodes = Vec::new();
     for number in 1..=NODES {
@@ -81,6 +88,7 @@ pub async fn run(args: &DemoArgs, interrupt: &mut Interrupt, print: impl Fn(&str
         node.shut_down().await;
     }
     main_server.shut_down(GRACE).await;
+    telemetry.keep_audit(None);
     drop(folder);
     print(&say("演示已结束，临时文件夹已删除。", "The demo has ended, and its folder is removed."));
     outcome

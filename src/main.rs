@@ -175,8 +175,8 @@ async fn main_server(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
 }
 
 async fn demo(args: &DemoArgs, mut interrupt: Interrupt) -> Result<()> {
-    let _telemetry = Telemetry::start("demo", "WARNING");
-    demo::run(args, &mut interrupt, print).await
+    let telemetry = Telemetry::start("demo", "WARNING");
+    demo::run(args, &telemetry, &mut interrupt, print).await
 }
 
 async fn bench(args: BenchArgs, mut interrupt: Interrupt) -> Result<()> {

@@ -146,3 +146,28 @@ test("a first visit costs little", async (stage) => {
   await assertCheap(stage, await panel.openPanel(stage, node), "node");
   await assertCheap(stage, await mainPage.openMain(stage, main), "main server");
 });
+
+for (const locale of ["en-US", "zh-CN"]) {
+  test(`a tablet shows tiles in even rows and a meeting in a few lines: ${locale}`, async (stage) => {
+    const node = await busyNode(stage);
+    const page = await panel.openPanel(stage, node, { locale, width: 768, height: 1024 });
+    const tiles = await page.locator(".tiles > li").evaluateAll((all) => all.map((tile) => tile.getBoundingClientRect().top));
+    const rows = [...new Set(tiles)].map((top) => tiles.filter((other) => other === top).length);
+    assert.equal(new Set(rows).size, 1, `${rows}`);
+    await stage.look(page, `overview 768 px ${locale}`);
+    await panel.go(page, "meetings");
+    await panel.untilState(page, "ended", "inactive");
+    const { height } = await panel.row(page, "ended").boundingBox();
+    assert.ok(height < 140, `${height} px`);
+    await stage.look(page, `meetings 768 px ${locale}`);
+    await assertNoSidewaysScroll(page);
+    const main = await stage.main();
+    await main.activate("running", "Board", PACKAGE);
+    await main.register("hall", "127.0.0.1:9");
+    const there = await mainPage.openMain(stage, main, { view: "nodes", locale, width: 768, height: 1024 });
+    await stage.look(there, `main server nodes 768 px ${locale}`);
+    await panel.go(there, "meetings");
+    await stage.look(there, `main server meetings 768 px ${locale}`);
+    await assertNoSidewaysScroll(there);
+  });
+}

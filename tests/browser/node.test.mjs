@@ -198,3 +198,33 @@ test("log lines come as they are written, and are chosen by level", async (stage
   await panel.untilGone(page.locator("#log [data-level=INFO]"));
   assert.ok((await page.locator("#log [data-level=WARNING]").count()) > 0);
 });
+
+test("a node that only waits was in touch with its main server just now", async (stage) => {
+  const node = await stage.node(await stage.slowMain());
+  const page = await panel.openPanel(stage, node);
+  await panel.untilWell(page);
+  await until("its last poll is shown", async () => (await page.locator("[data-fact=last_poll]").innerText()) === "just now");
+});
+
+test("a meeting without a digest has none to copy", async (stage) => {
+  const main = await stage.slowMain();
+  const node = await stage.node(main);
+  main.activate("ready", "Board", PACKAGE);
+  main.activate("failing", "No package");
+  const page = await panel.openPanel(stage, node, { view: "meetings" });
+  for (const [id, state, copies] of [["ready", "synced", 1], ["failing", "failing", 0]]) {
+    await panel.untilState(page, id, state);
+    const row = panel.row(page, id);
+    await row.locator("[data-action=details]").click();
+    await row.locator("[data-fact=sha256]").waitFor();
+    assert.equal(await row.locator("[data-action=copy]").filter({ visible: true }).count(), copies, id);
+  }
+});
+
+test("the API's documentation is one click away", async (stage) => {
+  const node = await stage.node(await stage.slowMain());
+  const page = await panel.openPanel(stage, node);
+  await page.locator("#foot a").click();
+  await page.waitForURL("**/api/docs");
+  await page.getByRole("heading", { name: "API", exact: true }).waitFor();
+});

@@ -66,7 +66,7 @@ fn mode(path: &Path) -> u32 {
 fn a_first_installation_has_everything_in_its_place() {
     let root = Root::new();
     let said = root.run(&["install", "--main-server", "10.9.8.7:81", "--port", "8055"]).unwrap();
-    assert!(said.contains("No user was made") && said.contains("未创建用户"), "{said}");
+    assert!(said.contains("No user was created"), "{said}");
     assert!(!said.contains("#login="), "an image must not have a login in it: {said}");
     let config = root.config();
     for (key, value) in [
@@ -148,7 +148,7 @@ fn what_is_wrong_is_said_before_anything_is_changed() {
     let nowhere = root.path("nowhere");
     let nowhere = nowhere.to_str().unwrap();
     for (args, parts) in [
-        (&["install"][..], &["--main-server", "缺少"][..]),
+        (&["install"][..], &["--main-server", "is missing"][..]),
         (&["install", "--main-server", "a:b:c"], &["a:b:c", "HOST:PORT"]),
         (&["install", "--port", "0"], &["--port"]),
         (&["install", "--yes", "--adopt", nowhere], &[nowhere, "node_config.json"]),
@@ -164,7 +164,7 @@ fn what_is_wrong_is_said_before_anything_is_changed() {
     for broken in ["{", r#"{"mainServerIp": "a", "syncInterval": -1}"#] {
         fs::write(root.path(CONFIG), broken).unwrap();
         let said = root.run(&["install", "--yes"]).unwrap_err();
-        assert!(said.contains("node_config.json") && said.contains("mend"), "{said}");
+        assert!(said.contains("node_config.json") && said.contains("fix"), "{said}");
         assert_eq!(fs::read_to_string(root.path(CONFIG)).unwrap(), broken);
         assert_eq!(root.files().len(), 1);
     }

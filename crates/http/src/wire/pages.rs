@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn no_margin_is_part_of_a_text() {
-        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("web");
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../web");
         for file in FILES.iter().filter(|file| file.name.ends_with(".js")) {
             let source = fs::read_to_string(root.join(file.name)).unwrap();
             // Nor does a template go over several lines: each has both its ticks.
