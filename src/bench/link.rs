@@ -21,7 +21,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::either::Either;
 
 use super::{failure::Failure, target::Target};
-use crate::terminal::words;
+use crate::terminal::{say, words};
 
 /// Of each client; all that it holds of the package.
 const BUFFER_BYTES: usize = 16 << 10;
@@ -50,7 +50,9 @@ impl Link {
         let stream = timeout(patience, secured(target, rate, tls)).await;
         let stream = stream.map_err(|_| failed("timed out".to_owned()))?;
         let stream = stream.map_err(|error| {
-            let of_tls = tls::explain(&error, "--cacert", "what it asks of its clients");
+            let shown = say("它对客户端证书的要求", "what it asks of its clients");
+            let of_tls = tls::explain(&error, "--cacert", &shown);
+            let of_tls = of_tls.map(|(chinese, english)| say(chinese, english));
             failed(of_tls.unwrap_or_else(|| error.to_string()))
         })?;
         let mut builder = Builder::new();

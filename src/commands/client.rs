@@ -36,7 +36,9 @@ pub(super) fn why(error: &reqwest::Error) -> String {
 }
 
 fn of_tls(error: &reqwest::Error) -> Option<String> {
-    tls::explain(error, "--cacert", "what it asks of its clients")
+    let shown = terminal::say("它对客户端证书的要求", "what it asks of its clients");
+    let (chinese, english) = tls::explain(error, "--cacert", &shown)?;
+    Some(terminal::say(chinese, english))
 }
 
 /// `host:port`, by which a server is called in messages.

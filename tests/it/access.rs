@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::support::{
     ScriptedMain, TestMaster, TestNode, client,
-    process::{NodeFolder, run},
+    node::free_port,
+    process::{NodeFolder, Process, binary, run},
     until, zip_of,
 };
 
@@ -393,6 +394,24 @@ async fn the_main_servers_key_is_sent_and_never_shown() {
     node.configure(json!({"security": {"mainServerKey": null}})).await;
     assert_eq!(config().await["security"]["mainServerKey"], Value::Null);
     assert!(!node.process.errors.get().contains(key));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_main_server_that_listens_here_alone_has_its_link_here() {
+    let (data, port) = (tempfile::tempdir().unwrap(), free_port());
+    let (data, port) = (data.path().to_str().unwrap(), port.to_string());
+    let mut command = binary();
+    command.args(["master", "--host", "127.0.0.1", "--port", &port, "--data", data]);
+    let mut main = Process::spawn(command);
+    let address = main.until_listening().await;
+    let page = format!("http://{address}/");
+    until("its page is told at each start", async || {
+        main.errors.get().contains(&format!("its page is at {page}")).then_some(())
+    })
+    .await;
+    let (code, output, errors) = run(["token", "--data", data, "--port", &port]);
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    assert!(output.contains(&format!("{page}#login=")), "{output}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

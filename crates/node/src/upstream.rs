@@ -88,7 +88,7 @@ impl UpstreamError {
             return Self::TimedOut { asked, after: limit };
         }
         match tls::explain(error, "mainServerCa", "mainServerCert") {
-            Some(cause) => Self::Untrusted { asked, cause },
+            Some((_, cause)) => Self::Untrusted { asked, cause },
             None => {
                 Self::Unreachable { asked, cause: root_cause(error), refused: is_refused(error) }
             }
