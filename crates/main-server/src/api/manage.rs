@@ -24,7 +24,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::tasks;
-use edge_mirror_http::wire::{self, Done, PathId, body, done};
+use edge_mirror_http::wire::{self, Done, PathId, done};
 use edge_mirror_protocol::package::{PackageId, Sha256};
 use serde::Serialize;
 use serde_json::{Value, json};
