@@ -260,7 +260,7 @@ mod tests {
         // Uncompressed, texts in two languages included.
         for page in ["index.html", "master.html"] {
             let parts = parts_of(page);
-            assert!(size(&parts) < 160_000, "{page}: {} bytes", size(&parts));
+            assert!(size(&parts) < 150_000, "{page}: {} bytes", size(&parts));
             used.extend(parts);
         }
         // What the page of the API adds to what the others have.
