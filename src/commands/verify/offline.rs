@@ -7,10 +7,6 @@ use edge_mirror_base::tasks::{self, Tasks};
 use edge_mirror_node::{
     board::Board,
     fetch::{Fetch, PullError, Reason},
-    terminal::{
-        live::{self, Counter, Transfer},
-        say,
-    },
     upstream::Connector,
 };
 use edge_mirror_protocol::package::PackageId;
@@ -18,7 +14,10 @@ use edge_mirror_settings::{Config, Settings};
 use edge_mirror_store::{Package, Store, reread};
 
 use super::report::{Found, Report, Verdict};
-use crate::terminal::live::{self, Counter, Transfer};
+use crate::terminal::{
+    live::{self, Counter, Transfer},
+    say,
+};
 
 /// Pulls have ended by then, or are not wanted any more.
 const GRACE: Duration = Duration::from_secs(2);
