@@ -272,7 +272,7 @@ fn packages_that_do_not_fit_are_refused_before_one_is_copied() {
     large.set_len(15 << 40).unwrap();
     let said =
         root.run(&["install", "--adopt", old.path().to_str().unwrap(), "--yes"]).unwrap_err();
-    assert!(said.contains("no room") && said.contains("磁盘空间不足"), "{said}");
+    assert!(said.contains("no room"), "{said}");
     let mut stored = BTreeMap::new();
     files_in(&root.path("var/lib"), &mut stored);
     assert!(stored.is_empty(), "{:?}", stored.keys());

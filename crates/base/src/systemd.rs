@@ -27,7 +27,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use crate::pulse::Pulse;
+use crate::{pulse::Pulse, tasks::ignores_hangup};
 
 /// A manager that does not take a line for so long will not miss it either.
 const SEND_TIMEOUT: Duration = Duration::from_secs(2);
@@ -165,16 +165,6 @@ impl Hangups {
 /// Whether somebody sits before this process (tty(4)).
 fn has_terminal() -> bool {
     File::open("/dev/tty").is_ok()
-}
-
-/// Whether SIGHUP was ignored when the process began; true only before it is
-/// caught.
-pub(crate) fn ignores_hangup() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    // SIGHUP is signal 1, the lowest bit.
-    ignored.is_some_and(|mask| mask & 1 == 1)
 }
 
 fn monotonic_us() -> i64 {

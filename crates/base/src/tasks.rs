@@ -16,8 +16,6 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, error, error_span};
 
-use crate::systemd;
-
 /// A group of tasks that end together.
 #[derive(Clone)]
 pub struct Tasks {
@@ -139,7 +137,7 @@ impl Interrupt {
 
     /// Also the end of the terminal, unless `nohup` wants it to be outlived.
     pub fn listen_to_hangup() -> std::io::Result<Self> {
-        let hangup = match systemd::ignores_hangup() {
+        let hangup = match ignores_hangup() {
             true => None,
             false => Some(signal(SignalKind::hangup())?),
         };
@@ -160,6 +158,16 @@ impl Interrupt {
             _ = hangup => {}
         }
     }
+}
+
+/// Whether SIGHUP was ignored when the process began; true only before it is
+/// caught.
+pub(crate) fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // SIGHUP is signal 1, the lowest bit.
+    ignored.is_some_and(|mask| mask & 1 == 1)
 }
 
 /// Runs blocking work off the runtime's workers.
