@@ -224,6 +224,22 @@ impl Store {
         tasks::for_clients(move || store.open_package(&id)).await
     }
 
+    /// The package by a descriptor of its own, for one who reads it whole: a change
+    /// of its file that doesn't show in size and time is theirs to find.
+    pub async fn package_to_reread(&self, id: &PackageId) -> Result<Option<Package>, StoreError> {
+        let (store, id) = (self.clone(), id.clone());
+        tasks::for_clients(move || {
+            let Some(stored) = store.get(&id) else { return Ok(None) };
+            if let Ok(file) = File::open(store.inner.layout.package(&id))
+                && file.metadata().is_ok_and(|now| stamp(&now) == stored.manifest.file)
+            {
+                return Ok(Some((stored, Arc::new(Opened::new(file)))));
+            }
+            store.open_package(&id)
+        })
+        .await
+    }
+
     /// The package, opened; none where there is no verified one. Blocks.
     ///
     /// A file that is not the one that was verified was changed by somebody

@@ -70,7 +70,7 @@ pub(super) async fn verify(
         }
     };
     let store = board.store();
-    let package = store.package(&id).await.map_err(ApiError::Unreadable)?;
+    let package = store.package_to_reread(&id).await.map_err(ApiError::Unreadable)?;
     let package = package.ok_or(ApiError::NoPackage("会议包不存在"))?;
     let read = reread::is_good(&store, &package, Duration::ZERO, |_| ()).await;
     let (good, stored) = (read.map_err(ApiError::Unreadable)?, package.0);
