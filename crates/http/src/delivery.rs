@@ -180,8 +180,6 @@ fn describe(manifest: &Manifest, file_name: &str, mut headers: HeaderMap) -> Hea
     set(header::CACHE_CONTROL, "no-cache");
     let digest = format!("sha-256=:{}:", manifest.sha256.base64());
     set(header::HeaderName::from_static("repr-digest"), &digest);
-    // A part's range is added to a copy, which need not grow then.
-    headers.reserve(1);
     headers
 }
 
@@ -199,20 +197,21 @@ fn attachment(file_name: &str) -> String {
 
 /// What differs where the answer is not the whole.
 fn adjust(headers: &mut HeaderMap, status: StatusCode, part: Option<&Range<u64>>, size: u64) {
-    let mut range = |value: String| {
+    let range = |headers: &mut HeaderMap, value: String| {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(header::CONTENT_RANGE, value);
         }
     };
     match part {
         Some(part) if status == StatusCode::PARTIAL_CONTENT => {
-            range(format!("bytes {}-{}/{size}", part.start, part.end - 1));
+            // First, as a full map grows for what it has, too.
             headers.insert(header::CONTENT_LENGTH, (part.end - part.start).into());
+            range(headers, format!("bytes {}-{}/{size}", part.start, part.end - 1));
         }
         Some(_) => {}
         None => {
             if status == StatusCode::RANGE_NOT_SATISFIABLE {
-                range(format!("bytes */{size}"));
+                range(headers, format!("bytes */{size}"));
             }
             headers.remove(header::CONTENT_DISPOSITION);
             headers.remove("repr-digest");

@@ -47,6 +47,8 @@ struct Lent {
     /// Weak: a connection that idles keeps no package open. While the file is
     /// open its mapping is there, and no other bytes have addresses of it.
     file: Mutex<Option<(Weak<dyn Lend>, u64)>>,
+    /// There is one, as is seen without the lock.
+    is_set: AtomicBool,
     /// Another part has begun than the one that was sent last.
     is_new: AtomicBool,
     to_slow: AtomicBool,
@@ -62,10 +64,13 @@ impl Lending {
 
     /// Tells that nothing of what is to be sent may be lent.
     pub fn end(&self) {
-        self.set(None);
+        if self.0.is_set.load(Ordering::Relaxed) {
+            self.set(None);
+        }
     }
 
     fn set(&self, file: Option<(Weak<dyn Lend>, u64)>) {
+        self.0.is_set.store(file.is_some(), Ordering::Relaxed);
         *self.0.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
         self.0.is_new.store(true, Ordering::Relaxed);
     }
