@@ -20,7 +20,11 @@ use std::{
     time::Duration,
 };
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::{
+    process::getpgrp,
+    termios::tcgetpgrp,
+    time::{ClockId, clock_gettime},
+};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::timeout,
@@ -146,7 +150,7 @@ impl Hangups {
     /// Caught from now on.
     pub fn listen() -> io::Result<Self> {
         // What `nohup` starts is meant to stay.
-        let on_terminal = has_terminal() && !ignores_hangup();
+        let on_terminal = is_in_foreground() && !ignores_hangup();
         Ok(Self { signal: signal(SignalKind::hangup())?, on_terminal })
     }
 
@@ -165,6 +169,13 @@ impl Hangups {
 /// Whether somebody sits before this process (tty(4)).
 fn has_terminal() -> bool {
     File::open("/dev/tty").is_ok()
+}
+
+/// A shell's job in the background outlives its terminal, and SIGHUP says later
+/// what it says to a service.
+fn is_in_foreground() -> bool {
+    let terminal = File::open("/dev/tty").ok();
+    terminal.and_then(|terminal| tcgetpgrp(&terminal).ok()) == Some(getpgrp())
 }
 
 fn monotonic_us() -> i64 {

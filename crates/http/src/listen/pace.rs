@@ -56,6 +56,11 @@ impl Pace {
         self.in_tail = true;
     }
 
+    /// Whether the socket may hold more than what is copied at a part's end.
+    pub fn has_lent_buffer(&self) -> bool {
+        self.lent_buffer
+    }
+
     pub fn took(&mut self, bytes: usize) {
         if let Some(since) = self.full_since.take() {
             (self.waited, self.filled) = (Some(since.elapsed()), 0);

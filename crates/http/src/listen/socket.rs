@@ -122,7 +122,7 @@ impl Socket {
             is_new.store(false, Ordering::Relaxed);
             self.pace.begin_part();
         }
-        if self.pace.is_slow()
+        if (self.pace.is_slow() || self.pace.has_lent_buffer())
             && let [first, rest @ ..] = bufs
         {
             match self.lending.find(first) {
@@ -130,18 +130,18 @@ impl Socket {
                     self.pace.begin_tail();
                     self.set_buffer();
                 }
-                Some(Found { file, at, lendable }) => {
+                Some(Found { file, at, lendable }) if self.pace.is_slow() => {
                     let send = |to: &TcpStream| {
                         let mut at = at;
                         Ok(sendfile(to, file.file(), Some(&mut at), lendable)?)
                     };
                     return self.poll_call(cx, lendable, send);
                 }
-                None => {}
+                Some(_) | None => {}
             }
             // An answer's head, to go with the first of what follows.
             let lent = |next| self.lending.find(next).is_some_and(|found| found.lendable > 0);
-            if rest.first().is_some_and(|next| lent(next)) {
+            if self.pace.is_slow() && rest.first().is_some_and(|next| lent(next)) {
                 let send =
                     |to: &TcpStream| SockRef::from(to).send_with_flags(first, libc::MSG_MORE);
                 return self.poll_call(cx, first.len(), send);
@@ -206,8 +206,12 @@ impl Socket {
     }
 
     fn set_buffer(&mut self) {
-        let Some(bytes) = self.pace.buffer() else { return };
-        self.lending.0.to_slow.store(self.pace.is_slow(), Ordering::Relaxed);
+        let buffer = self.pace.buffer();
+        // A slow one counts as such once there is a buffer for it.
+        if buffer.is_some() || !self.pace.is_slow() {
+            self.lending.0.to_slow.store(self.pace.is_slow(), Ordering::Relaxed);
+        }
+        let Some(bytes) = buffer else { return };
         if let Err(error) = SockRef::from(&self.stream).set_send_buffer_size(bytes) {
             debug!("a socket's buffer keeps its size: {error}");
         }
