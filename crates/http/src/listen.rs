@@ -56,7 +56,7 @@ pub use self::{
     connections::Connections,
     line::Line,
     redirect::{Onward, redirect},
-    socket::{Lend, Lending},
+    socket::{SendfileSource, SendfileState},
 };
 use crate::tls::Shown;
 
@@ -256,9 +256,9 @@ impl Ends {
 }
 
 async fn plain(stream: TcpStream, peer: SocketAddr, answers: Answers, ends: Ends) {
-    let lending = Lending::default();
-    let socket = socket::Socket::new(stream, lending.clone());
-    connection(socket, peer, Line::Plain(lending), answers, ends).await;
+    let sendfile_state = SendfileState::default();
+    let socket = socket::Socket::new(stream, sendfile_state.clone());
+    connection(socket, peer, Line::Plain(sendfile_state), answers, ends).await;
 }
 
 async fn connection(

@@ -34,23 +34,23 @@ use hyper::body::{Frame, SizeHint};
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::{UnderWay, chunks::Chunks, ending::Ending};
-use crate::listen::{Lend, Lending, Line};
+use crate::listen::{Line, SendfileSource, SendfileState};
 
 /// What hyper is given at a time; it writes no more than that in one call.
 const SLICE_BYTES: u64 = 256 << 10;
 /// What is read of a file without a pause; encrypting takes as long as copying
 /// twice that.
 const READ_BYTES: usize = 256 << 10;
-/// The end of a part is copied into the socket, so that all that was lent to it is
-/// gone when the end is given: it holds 512 KiB then (`listen::pace`), and the
+/// The end of a part is copied into the socket, so that all that `sendfile` put
+/// there is gone when the end is given: it holds 512 KiB then (`listen::pace`), and the
 /// pages of a file can change in it. The rest is what a reader on this machine
 /// may have unread.
-pub(super) const UNLENT_BYTES: u64 = (512 << 10) + (256 << 10);
+pub(super) const COPIED_TAIL_BYTES: u64 = (512 << 10) + (256 << 10);
 /// A slow reader's socket takes so many stretches more at a time, at most. It
 /// holds nobody up: there is no room for more than the reader has made.
-const MORE_STRETCHES: usize = 3;
+const MAX_EXTRA_STRETCHES: usize = 3;
 
-impl Lend for Opened {
+impl SendfileSource for Opened {
     fn position_of(&self, slice: &[u8]) -> Option<u64> {
         let mapping = self.bytes()?.as_ptr_range();
         let within = slice.as_ptr_range();
@@ -84,7 +84,7 @@ type Recheck = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 enum Source {
     /// With what tells of slow readers, where one could be known as such.
-    Mapped(Bytes, Option<Lending>),
+    Mapped(Bytes, Option<SendfileState>),
     Read(Chunks),
 }
 
@@ -106,18 +106,19 @@ impl Download {
         let (source, ending) = match opened.bytes().filter(fits) {
             Some(bytes) => {
                 let (bytes, ending) = Ending::of(bytes, &part);
-                let lending = match line {
-                    Line::Plain(lending) if part.end - part.start > UNLENT_BYTES => {
-                        lending.lend(&opened, part.end.saturating_sub(UNLENT_BYTES));
-                        Some(lending.clone())
+                let sendfile_state = match line {
+                    Line::Plain(sendfile_state) if part.end - part.start > COPIED_TAIL_BYTES => {
+                        sendfile_state
+                            .set_source(&opened, part.end.saturating_sub(COPIED_TAIL_BYTES));
+                        Some(sendfile_state.clone())
                     }
-                    Line::Plain(lending) => {
-                        lending.end();
+                    Line::Plain(sendfile_state) => {
+                        sendfile_state.clear_source();
                         None
                     }
                     Line::Tls => None,
                 };
-                (Source::Mapped(bytes, lending), ending)
+                (Source::Mapped(bytes, sendfile_state), ending)
             }
             None => (Source::Read(Chunks::default()), None),
         };
@@ -199,8 +200,8 @@ impl Download {
                 let opened = opened.clone();
                 pause.begin(tasks::blocking(move || opened.fill(stretch)));
             } else if *begun {
-                if source.to_slow() {
-                    *ready_to = further(opened, *ready_to, end);
+                if source.is_slow_peer() {
+                    *ready_to = extend_ready(opened, *ready_to, end);
                 }
                 pause.begin(under_way.turn());
             }
@@ -211,10 +212,10 @@ impl Download {
     /// The next bytes, of a stretch that has begun.
     fn poll_bytes(&mut self, cx: &mut Context<'_>, allowed: u64) -> Poll<io::Result<Bytes>> {
         let (at, most) = (self.left.start, allowed.min(self.ready_to - self.left.start));
-        let to_slow = self.source.to_slow();
+        let is_slow_peer = self.source.is_slow_peer();
         match &mut self.source {
             Source::Mapped(bytes, _) => {
-                let length = if to_slow { most } else { most.min(SLICE_BYTES) };
+                let length = if is_slow_peer { most } else { most.min(SLICE_BYTES) };
                 Poll::Ready(Ok(bytes.slice(at as usize..(at + length) as usize)))
             }
             Source::Read(chunks) => chunks.poll(cx, &self.opened, at, most),
@@ -223,16 +224,16 @@ impl Download {
 }
 
 impl Source {
-    fn to_slow(&self) -> bool {
-        matches!(self, Self::Mapped(_, Some(lending)) if lending.to_slow())
+    fn is_slow_peer(&self) -> bool {
+        matches!(self, Self::Mapped(_, Some(sendfile_state)) if sendfile_state.is_slow_peer())
     }
 }
 
 /// How far a slow reader may be sent on without a pause: what is in memory, but
 /// for the last stretch, with which a download is over.
-fn further(opened: &Opened, from: u64, end: u64) -> u64 {
+fn extend_ready(opened: &Opened, from: u64, end: u64) -> u64 {
     let mut to = from as usize;
-    for _ in 0..MORE_STRETCHES {
+    for _ in 0..MAX_EXTRA_STRETCHES {
         let next = opened.stretch_at(to);
         if next.end as u64 >= end || !opened.is_resident(&next) {
             break;

@@ -15,7 +15,7 @@ use futures_util::stream;
 
 use super::{
     UnderWay,
-    body::{Download, UNLENT_BYTES},
+    body::{COPIED_TAIL_BYTES, Download},
     chunks::Chunks,
 };
 use crate::listen::Line;
@@ -53,8 +53,8 @@ impl Following {
         line: Line,
     ) -> Self {
         let watched = growing.follow();
-        if let Line::Plain(lending) = &line {
-            lending.lend(growing.copy(), part.end.saturating_sub(UNLENT_BYTES));
+        if let Line::Plain(sendfile_state) = &line {
+            sendfile_state.set_source(growing.copy(), part.end.saturating_sub(COPIED_TAIL_BYTES));
         }
         let (turn_bytes, noted, chunks) = (0, false, Chunks::default());
         Self { growing, watched, left: part, turn_bytes, noted, under_way, line, chunks }

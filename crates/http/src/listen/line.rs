@@ -2,14 +2,14 @@
 
 use axum::http::Extensions;
 
-use super::socket::Lending;
+use super::socket::SendfileState;
 
 /// Whether what is sent is encrypted on its way. Then somebody in this process
 /// reads it, which must not be done with what is mapped (see `store/mapping`).
 /// Over a plain line, the socket can send a file's bytes without them.
 #[derive(Clone, Debug)]
 pub enum Line {
-    Plain(Lending),
+    Plain(SendfileState),
     Tls,
 }
 
@@ -26,6 +26,6 @@ impl Line {
 
 impl Default for Line {
     fn default() -> Self {
-        Self::Plain(Lending::default())
+        Self::Plain(SendfileState::default())
     }
 }

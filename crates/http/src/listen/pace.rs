@@ -11,9 +11,9 @@ use tokio::time::Instant;
 /// 1 MiB; less starves a single fast reader. On a line that takes 20 ms for
 /// there and back it is still enough for 25 MB/s.
 pub(super) const SEND_BUFFER_BYTES: usize = 256 << 10;
-/// While files are lent nothing is copied there, and each time that a third of it
-/// is free costs a wake-up.
-pub(super) const LENT_BUFFER_BYTES: usize = 1 << 20;
+/// `sendfile` copies nothing there, and each time that a third of it is free costs
+/// a wake-up.
+pub(super) const SENDFILE_BUFFER_BYTES: usize = 1 << 20;
 /// A reader on the same machine frees its socket sooner.
 const SLOW: Duration = Duration::from_millis(5);
 /// A reader that needs longer to make room wakes nobody often, and gets no more
@@ -32,7 +32,7 @@ pub(super) struct Pace {
     /// Bytes that found room since then.
     filled: usize,
     slow_fills: u8,
-    lent_buffer: bool,
+    large_buffer: bool,
     /// What is left of the part is copied.
     in_tail: bool,
     /// The buffer is new, or has grown since it was last filled, or was emptied
@@ -46,22 +46,22 @@ impl Pace {
         self.slow_fills == SURE
     }
 
-    /// What was sent before has gone to the reader, who asked for more.
+    /// A reader that asks for another part has emptied the buffer.
     pub fn begin_part(&mut self) {
         (self.filled, self.grown, self.in_tail) = (0, true, false);
     }
 
-    /// Nothing of the rest of the part may be lent.
+    /// The rest of the part is copied, from the small buffer.
     pub fn begin_tail(&mut self) {
         self.in_tail = true;
     }
 
-    /// Whether the socket may hold more than what is copied at a part's end.
-    pub fn has_lent_buffer(&self) -> bool {
-        self.lent_buffer
+    /// Returns true while the socket may hold more than a part's copied tail.
+    pub fn has_large_buffer(&self) -> bool {
+        self.large_buffer
     }
 
-    pub fn took(&mut self, bytes: usize) {
+    pub fn wrote(&mut self, bytes: usize) {
         if let Some(since) = self.full_since.take() {
             (self.waited, self.filled) = (Some(since.elapsed()), 0);
         }
@@ -72,7 +72,7 @@ impl Pace {
     }
 
     /// There was less room than there were bytes.
-    pub fn filled_up(&mut self) {
+    pub fn would_block(&mut self) {
         if self.full_since.is_some() {
             return;
         }
@@ -87,19 +87,19 @@ impl Pace {
 
     /// Another size for the socket's buffer, if it is time for one.
     pub fn buffer(&mut self) -> Option<usize> {
-        let reads_on = || self.lent_buffer || self.waited.is_some_and(|waited| waited < IDLE);
-        let lent_buffer = self.is_slow() && !self.in_tail && reads_on();
-        if lent_buffer == self.lent_buffer {
+        let reads_on = || self.large_buffer || self.waited.is_some_and(|waited| waited < IDLE);
+        let large_buffer = self.is_slow() && !self.in_tail && reads_on();
+        if large_buffer == self.large_buffer {
             return None;
         }
-        (self.lent_buffer, self.grown) = (lent_buffer, self.grown || lent_buffer);
-        Some(if lent_buffer { LENT_BUFFER_BYTES } else { SEND_BUFFER_BYTES })
+        (self.large_buffer, self.grown) = (large_buffer, self.grown || large_buffer);
+        Some(if large_buffer { SENDFILE_BUFFER_BYTES } else { SEND_BUFFER_BYTES })
     }
 
-    /// The buffer, which is twice what was asked for; as much again may have gone
-    /// to the reader's side of a new one.
+    /// The buffer, which is twice what was asked for. Where it was empty or has grown,
+    /// up to three times as much goes to the reader's receive buffer without a wait.
     fn room(&self) -> usize {
-        let asked_for = if self.lent_buffer { LENT_BUFFER_BYTES } else { SEND_BUFFER_BYTES };
+        let asked_for = if self.large_buffer { SENDFILE_BUFFER_BYTES } else { SEND_BUFFER_BYTES };
         asked_for * if self.grown { 8 } else { 2 }
     }
 }
@@ -117,14 +117,14 @@ mod tests {
     /// Milliseconds of waiting for room, and the bytes that found some then.
     async fn after(fills: &[Fill]) -> Pace {
         let mut pace = Pace::default();
-        pace.took(600 * KB);
-        pace.filled_up();
+        pace.wrote(600 * KB);
+        pace.would_block();
         for (waited, filled) in fills {
             advance(Duration::from_millis(*waited)).await;
-            pace.took(*filled);
-            pace.filled_up();
+            pace.wrote(*filled);
+            pace.would_block();
             // Asked again before there is room, it is the same wait.
-            pace.filled_up();
+            pace.would_block();
         }
         pace
     }
@@ -153,27 +153,27 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_takes_a_buffers_worth_without_a_wait_is_not_slow() {
         let mut pace = after(&[(20, 170 * KB), (20, 170 * KB)]).await;
-        pace.took(511 * KB);
+        pace.wrote(511 * KB);
         assert!(pace.is_slow());
-        pace.took(KB);
+        pace.wrote(KB);
         assert!(!pace.is_slow());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_new_part_finds_room_that_says_nothing_of_its_reader() {
         let mut pace = after(&[(20, 170 * KB), (20, 170 * KB)]).await;
-        pace.took(300 * KB);
+        pace.wrote(300 * KB);
         pace.begin_part();
-        pace.took(2047 * KB);
+        pace.wrote(2047 * KB);
         assert!(pace.is_slow());
-        pace.filled_up();
+        pace.would_block();
         advance(Duration::from_millis(1)).await;
-        pace.took(170 * KB);
-        pace.filled_up();
+        pace.wrote(170 * KB);
+        pace.would_block();
         assert!(!pace.is_slow(), "it made room within a moment");
         let mut pace = after(&[(20, 170 * KB), (20, 170 * KB)]).await;
         pace.begin_part();
-        pace.took(2048 * KB);
+        pace.wrote(2048 * KB);
         assert!(!pace.is_slow(), "it takes all there is");
     }
 
@@ -181,29 +181,29 @@ mod tests {
     async fn only_who_is_slow_and_reads_on_gets_a_larger_buffer_and_while_so() {
         let fill = |waited| (waited, 170 * KB);
         let mut pace = after(&[fill(20), fill(20)]).await;
-        assert_eq!((pace.buffer(), pace.buffer()), (Some(LENT_BUFFER_BYTES), None));
-        pace.took(8 * LENT_BUFFER_BYTES - 1);
-        pace.filled_up();
+        assert_eq!((pace.buffer(), pace.buffer()), (Some(SENDFILE_BUFFER_BYTES), None));
+        pace.wrote(8 * SENDFILE_BUFFER_BYTES - 1);
+        pace.would_block();
         assert_eq!(
             (pace.is_slow(), pace.buffer()),
             (true, None),
             "it was the kernel that made room"
         );
         advance(Duration::from_secs(1)).await;
-        pace.took(170 * KB);
-        pace.filled_up();
+        pace.wrote(170 * KB);
+        pace.would_block();
         assert_eq!(pace.buffer(), None, "it has it, and takes no more of it");
         advance(Duration::from_millis(1)).await;
-        pace.took(170 * KB);
-        pace.filled_up();
+        pace.wrote(170 * KB);
+        pace.would_block();
         assert_eq!(pace.buffer(), Some(SEND_BUFFER_BYTES));
         let mut pace = after(&[fill(20), fill(20)]).await;
-        assert_eq!(pace.buffer(), Some(LENT_BUFFER_BYTES));
+        assert_eq!(pace.buffer(), Some(SENDFILE_BUFFER_BYTES));
         pace.begin_tail();
         assert_eq!((pace.buffer(), pace.buffer()), (Some(SEND_BUFFER_BYTES), None));
         pace.begin_part();
-        assert_eq!(pace.buffer(), Some(LENT_BUFFER_BYTES), "it is as slow as it was");
-        for (waited, size) in [(249, Some(LENT_BUFFER_BYTES)), (250, None), (251, None)] {
+        assert_eq!(pace.buffer(), Some(SENDFILE_BUFFER_BYTES), "it is as slow as it was");
+        for (waited, size) in [(249, Some(SENDFILE_BUFFER_BYTES)), (250, None), (251, None)] {
             let mut pace = after(&[fill(waited), fill(waited)]).await;
             assert_eq!((pace.is_slow(), pace.buffer()), (true, size), "{waited} ms");
         }

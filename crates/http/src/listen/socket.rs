@@ -31,117 +31,120 @@ use tracing::debug;
 use super::pace::Pace;
 
 /// A mapped file that can be sent without anybody touching the mapping.
-pub trait Lend: Send + Sync {
+pub trait SendfileSource: Send + Sync {
     /// Where in the file a slice is, if it is one of the mapping.
     fn position_of(&self, slice: &[u8]) -> Option<u64>;
 
     fn file(&self) -> &File;
 }
 
-/// What a connection's socket and the body that is sent over it tell each other.
+/// The state that a connection's socket shares with the body sent over it.
 #[derive(Clone, Default)]
-pub struct Lending(Arc<Lent>);
+pub struct SendfileState(Arc<Shared>);
 
 #[derive(Default)]
-struct Lent {
+struct Shared {
     /// Weak: a connection that idles keeps no package open. While the file is
     /// open its mapping is there, and no other bytes have addresses of it.
-    file: Mutex<Option<(Weak<dyn Lend>, u64)>>,
-    /// There is one, as is seen without the lock.
-    is_set: AtomicBool,
-    /// Another part has begun than the one that was sent last.
-    is_new: AtomicBool,
-    to_slow: AtomicBool,
+    file: Mutex<Option<(Weak<dyn SendfileSource>, u64)>>,
+    /// Whether there is one, read without the lock.
+    has_source: AtomicBool,
+    /// Set when another part begins, cleared by the socket.
+    is_new_part: AtomicBool,
+    is_slow_peer: AtomicBool,
 }
 
-impl Lending {
-    /// Tells that slices of this file's mapping are to be sent, of which those
-    /// before `end` may be lent.
-    pub fn lend<L: Lend + 'static>(&self, file: &Arc<L>, end: u64) {
-        let file: Weak<dyn Lend> = Arc::downgrade(file) as _;
+impl SendfileState {
+    /// Announces slices of this file's mapping, of which those before `end` may be
+    /// sent by `sendfile`.
+    pub fn set_source<L: SendfileSource + 'static>(&self, file: &Arc<L>, end: u64) {
+        let file: Weak<dyn SendfileSource> = Arc::downgrade(file) as _;
         self.set(Some((file, end)));
     }
 
-    /// Tells that nothing of what is to be sent may be lent.
-    pub fn end(&self) {
-        if self.0.is_set.load(Ordering::Relaxed) {
+    /// Announces bytes none of which may be sent by `sendfile`.
+    pub fn clear_source(&self) {
+        if self.0.has_source.load(Ordering::Relaxed) {
             self.set(None);
         }
     }
 
-    fn set(&self, file: Option<(Weak<dyn Lend>, u64)>) {
-        self.0.is_set.store(file.is_some(), Ordering::Relaxed);
+    fn set(&self, file: Option<(Weak<dyn SendfileSource>, u64)>) {
+        self.0.has_source.store(file.is_some(), Ordering::Relaxed);
         *self.0.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
-        self.0.is_new.store(true, Ordering::Relaxed);
+        self.0.is_new_part.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the reader is slower than who sends: then all that can be sent at
-    /// once is best given at once.
-    pub fn to_slow(&self) -> bool {
-        self.0.to_slow.load(Ordering::Relaxed)
+    /// Returns true for a reader slower than this machine: a body then gives all that
+    /// may be sent without a pause at once.
+    pub fn is_slow_peer(&self) -> bool {
+        self.0.is_slow_peer.load(Ordering::Relaxed)
     }
 
     fn find(&self, slice: &[u8]) -> Option<Found> {
-        let lent = self.0.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let (file, end) = lent.as_ref()?;
+        let source = self.0.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let (file, end) = source.as_ref()?;
         let file = file.upgrade()?;
         let at = file.position_of(slice)?;
-        let lendable = end.saturating_sub(at).min(slice.len() as u64) as usize;
-        Some(Found { file, at, lendable })
+        let sendable = end.saturating_sub(at).min(slice.len() as u64) as usize;
+        Some(Found { file, at, sendable })
     }
 }
 
-/// A slice of the mapping.
+/// The place of a slice in the file.
 struct Found {
-    file: Arc<dyn Lend>,
+    file: Arc<dyn SendfileSource>,
     at: u64,
-    /// So many bytes of it are not of the part's tail.
-    lendable: usize,
+    /// The bytes of it that lie before the part's tail.
+    sendable: usize,
 }
 
-impl fmt::Debug for Lending {
+impl fmt::Debug for SendfileState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lending").field("to_slow", &self.to_slow()).finish_non_exhaustive()
+        f.debug_struct("SendfileState")
+            .field("is_slow_peer", &self.is_slow_peer())
+            .finish_non_exhaustive()
     }
 }
 
 pub(super) struct Socket {
     stream: TcpStream,
-    lending: Lending,
+    sendfile_state: SendfileState,
     pace: Pace,
 }
 
 impl Socket {
-    pub fn new(stream: TcpStream, lending: Lending) -> Self {
-        Self { stream, lending, pace: Pace::default() }
+    pub fn new(stream: TcpStream, sendfile_state: SendfileState) -> Self {
+        Self { stream, sendfile_state, pace: Pace::default() }
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let is_new = &self.lending.0.is_new;
-        if is_new.load(Ordering::Relaxed) {
-            is_new.store(false, Ordering::Relaxed);
+        let is_new_part = &self.sendfile_state.0.is_new_part;
+        if is_new_part.load(Ordering::Relaxed) {
+            is_new_part.store(false, Ordering::Relaxed);
             self.pace.begin_part();
         }
-        if (self.pace.is_slow() || self.pace.has_lent_buffer())
+        if (self.pace.is_slow() || self.pace.has_large_buffer())
             && let [first, rest @ ..] = bufs
         {
-            match self.lending.find(first) {
-                Some(Found { lendable: 0, .. }) => {
+            match self.sendfile_state.find(first) {
+                Some(Found { sendable: 0, .. }) => {
                     self.pace.begin_tail();
                     self.set_buffer();
                 }
-                Some(Found { file, at, lendable }) if self.pace.is_slow() => {
+                Some(Found { file, at, sendable }) if self.pace.is_slow() => {
                     let send = |to: &TcpStream| {
                         let mut at = at;
-                        Ok(sendfile(to, file.file(), Some(&mut at), lendable)?)
+                        Ok(sendfile(to, file.file(), Some(&mut at), sendable)?)
                     };
-                    return self.poll_call(cx, lendable, send);
+                    return self.poll_call(cx, sendable, send);
                 }
                 Some(_) | None => {}
             }
             // An answer's head, to go with the first of what follows.
-            let lent = |next| self.lending.find(next).is_some_and(|found| found.lendable > 0);
-            if self.pace.is_slow() && rest.first().is_some_and(|next| lent(next)) {
+            let can_send =
+                |next| self.sendfile_state.find(next).is_some_and(|found| found.sendable > 0);
+            if self.pace.is_slow() && rest.first().is_some_and(|next| can_send(next)) {
                 let send =
                     |to: &TcpStream| SockRef::from(to).send_with_flags(first, libc::MSG_MORE);
                 return self.poll_call(cx, first.len(), send);
@@ -150,13 +153,13 @@ impl Socket {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         match &written {
             Poll::Ready(Ok(written)) => {
-                self.pace.took(*written);
+                self.pace.wrote(*written);
                 if *written < bufs.iter().map(|buf| buf.len()).sum() {
-                    self.filled_up();
+                    self.would_block();
                 }
             }
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.filled_up(),
+            Poll::Pending => self.would_block(),
         }
         written
     }
@@ -174,13 +177,13 @@ impl Socket {
                 // Somebody has cut the file short.
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 Ok(sent) => {
-                    self.pace.took(sent);
+                    self.pace.wrote(sent);
                     if sent < length && self.is_full() {
-                        self.filled_up();
+                        self.would_block();
                     }
                     return Poll::Ready(Ok(sent));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.filled_up(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.would_block(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -200,16 +203,17 @@ impl Socket {
         self.stream.try_io(Interest::WRITABLE, look).is_err()
     }
 
-    fn filled_up(&mut self) {
-        self.pace.filled_up();
+    fn would_block(&mut self) {
+        self.pace.would_block();
         self.set_buffer();
     }
 
     fn set_buffer(&mut self) {
         let buffer = self.pace.buffer();
-        // A slow one counts as such once there is a buffer for it.
+        // A reader is announced as slow once it has a large buffer, and no longer
+        // than it is slow.
         if buffer.is_some() || !self.pace.is_slow() {
-            self.lending.0.to_slow.store(self.pace.is_slow(), Ordering::Relaxed);
+            self.sendfile_state.0.is_slow_peer.store(self.pace.is_slow(), Ordering::Relaxed);
         }
         let Some(bytes) = buffer else { return };
         if let Err(error) = SockRef::from(&self.stream).set_send_buffer_size(bytes) {

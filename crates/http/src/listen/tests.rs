@@ -30,6 +30,18 @@ fn answers(places: usize, per_client: u64, page: MethodRouter) -> Answers {
     Answers { connections: Arc::new(connections), ..Router::new().route("/", page).into() }
 }
 
+/// A page that answers one request for each permit, and the number of requests.
+fn holding() -> (MethodRouter, Arc<Semaphore>, Arc<AtomicUsize>) {
+    let (inside, served) = (Arc::new(Semaphore::new(0)), Arc::<AtomicUsize>::default());
+    let (gate, count) = (inside.clone(), served.clone());
+    let hold = async move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        gate.acquire().await.unwrap().forget();
+        "here"
+    };
+    (get(hold), inside, served)
+}
+
 async fn asking(to: (IpAddr, u16)) -> TcpStream {
     let mut client = TcpStream::connect(to).await.unwrap();
     client.write_all(ASK).await.unwrap();
@@ -110,14 +122,8 @@ async fn who_does_not_finish_asking_is_dropped_in_time() {
 
 #[tokio::test]
 async fn who_finds_no_place_waits_until_one_is_free_and_that_is_noted() {
-    let (inside, served) = (Arc::new(Semaphore::new(0)), Arc::<AtomicUsize>::default());
-    let (gate, count) = (inside.clone(), served.clone());
-    let hold = async move || {
-        count.fetch_add(1, Ordering::Relaxed);
-        gate.acquire().await.unwrap().forget();
-        "here"
-    };
-    let answers = answers(2, 9, get(hold));
+    let (page, inside, served) = holding();
+    let answers = answers(2, 9, page);
     let (listener, tasks, stop) = (here(), Tasks::new(), CancellationToken::new());
     let (address, pulse) = (listener.address(), answers.pulse.clone());
     let connections = answers.connections.clone();
@@ -175,15 +181,9 @@ async fn is_closed(client: &mut TcpStream) -> bool {
 
 #[tokio::test]
 async fn one_address_has_so_many_connections_and_no_more_and_others_come_in() {
-    let (inside, served) = (Arc::new(Semaphore::new(0)), Arc::<AtomicUsize>::default());
-    let (gate, count) = (inside.clone(), served.clone());
-    let hold = async move || {
-        count.fetch_add(1, Ordering::Relaxed);
-        gate.acquire().await.unwrap().forget();
-        "here"
-    };
+    let (page, inside, served) = holding();
     let (listener, tasks) = (here(), Tasks::new());
-    let (address, answers) = (listener.address(), answers(8, 3, get(hold)));
+    let (address, answers) = (listener.address(), answers(8, 3, page));
     let (connections, pulse) = (answers.connections.clone(), answers.pulse.clone());
     tasks.spawn("listener", listener.serve(answers, tasks.clone(), tasks.token().clone()));
     let mut within = Vec::new();

@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Ended, Traffic, UnderWay, body::Download};
-use crate::listen::{Answers, Lending, Line, Listener};
+use crate::listen::{Answers, Line, Listener, SendfileState};
 
 const SIZE: usize = (24 << 20) + 5;
 const ASK: &[u8] = b"GET / HTTP/1.1\r\nhost: here\r\n\r\n";
@@ -28,7 +28,7 @@ struct Scene {
     file: File,
     bytes: Vec<u8>,
     traffic: Arc<Traffic>,
-    lending: Arc<Mutex<Option<Lending>>>,
+    sendfile_state: Arc<Mutex<Option<SendfileState>>>,
     client: TcpStream,
     tasks: Tasks,
     stop: CancellationToken,
@@ -41,12 +41,12 @@ impl Scene {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&bytes).unwrap();
         let opened = Arc::new(Opened::mapped(file.try_clone().unwrap()));
-        let (traffic, lending) = (Arc::<Traffic>::default(), Arc::<Mutex<_>>::default());
-        let (counted, seen) = (traffic.clone(), lending.clone());
+        let (traffic, sendfile_state) = (Arc::<Traffic>::default(), Arc::<Mutex<_>>::default());
+        let (counted, seen) = (traffic.clone(), sendfile_state.clone());
         let mut answers = Answers::from(Router::new());
         answers.at_once = Some(Arc::new(move |_, _, _, line| {
-            let Line::Plain(lending) = line else { return None };
-            *seen.lock().unwrap() = Some(lending.clone());
+            let Line::Plain(sendfile_state) = line else { return None };
+            *seen.lock().unwrap() = Some(sendfile_state.clone());
             let under_way = UnderWay::begin(counted.unlimited_place(), SIZE as u64);
             let body = Download::new(opened.clone(), 0..SIZE as u64, under_way, line);
             Some(Response::new(Body::new(body)))
@@ -56,17 +56,17 @@ impl Scene {
         let mut client = TcpStream::connect(listener.address()).await.unwrap();
         tasks.spawn("listener", listener.serve(answers, tasks.clone(), stop.clone()));
         client.write_all(&ASK.repeat(times)).await.unwrap();
-        Self { file, bytes, traffic, lending, client, tasks, stop }
+        Self { file, bytes, traffic, sendfile_state, client, tasks, stop }
     }
 
-    fn to_slow(&self) -> bool {
-        self.lending.lock().unwrap().as_ref().is_some_and(Lending::to_slow)
+    fn is_slow_peer(&self) -> bool {
+        self.sendfile_state.lock().unwrap().as_ref().is_some_and(SendfileState::is_slow_peer)
     }
 
     /// Reads slowly until the socket has gone over to `sendfile`.
     async fn read_until_slow(&mut self) -> Vec<u8> {
         let mut got = Vec::new();
-        while !self.to_slow() {
+        while !self.is_slow_peer() {
             assert!(got.len() < SIZE / 2, "it is not taken for slow");
             let mut some = vec![0; 100 << 10];
             let n = self.client.read(&mut some).await.unwrap();
