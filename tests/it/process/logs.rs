@@ -74,10 +74,10 @@ async fn the_log_file_has_its_format_and_is_rotated_by_size() {
     assert_eq!(files, 4, "not more than backupCount says, and what was changed");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn changes_have_a_file_of_their_own_whatever_the_level_is() {
-    let quiet =
-        json!({"logging": {"level": "ERROR", "fileEnabled": true}, "nodePort": free_port()});
+/// A node that logs errors only, serving.
+async fn quiet_node(file_enabled: bool) -> (NodeFolder, NodeProcess) {
+    let logging = json!({"level": "ERROR", "fileEnabled": file_enabled});
+    let quiet = json!({"logging": logging, "nodePort": free_port()});
     let folder = NodeFolder::of(&format!("127.0.0.1:{}", free_port())).with(quiet);
     let port = folder.config()["nodePort"].as_u64().unwrap();
     let mut command = crate::support::process::binary();
@@ -86,6 +86,12 @@ async fn changes_have_a_file_of_their_own_whatever_the_level_is() {
     let node = NodeProcess::at(process, ([127, 0, 0, 1], u16::try_from(port).unwrap()).into());
     let served = async || std::net::TcpStream::connect(node.address()).ok().map(drop);
     until("it serves", served).await;
+    (folder, node)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_have_a_file_of_their_own_whatever_the_level_is() {
+    let (folder, node) = quiet_node(true).await;
     node.configure(json!({"syncInterval": 2})).await;
     let code =
         crate::support::process::run(["token", "--config", folder.config_path().to_str().unwrap()])
@@ -118,16 +124,7 @@ async fn changes_have_a_file_of_their_own_whatever_the_level_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_log_files_changes_are_on_the_console_whatever_the_level_is() {
-    let quiet =
-        json!({"logging": {"level": "ERROR", "fileEnabled": false}, "nodePort": free_port()});
-    let folder = NodeFolder::of(&format!("127.0.0.1:{}", free_port())).with(quiet);
-    let port = folder.config()["nodePort"].as_u64().unwrap();
-    let mut command = crate::support::process::binary();
-    command.args(["--host", "127.0.0.1", "--config"]).arg(folder.config_path());
-    let process = Process::spawn(command);
-    let node = NodeProcess::at(process, ([127, 0, 0, 1], u16::try_from(port).unwrap()).into());
-    let served = async || std::net::TcpStream::connect(node.address()).ok().map(drop);
-    until("it serves", served).await;
+    let (folder, node) = quiet_node(false).await;
     node.configure(json!({"syncInterval": 2})).await;
     let line = "INFO - POST /api/config by 127.0.0.1 (this machine): 200";
     let said = || node.process.errors.get();
