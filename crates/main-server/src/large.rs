@@ -5,11 +5,15 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use tokio::sync::{Mutex as Queue, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Mutex as Queue, Notify, OwnedSemaphorePermit, Semaphore};
 
 /// What a node with some dozens of meetings sends needs no turn.
 pub const SMALL_BYTES: u64 = 16 << 10;
@@ -19,10 +23,12 @@ const MAX_AT_ONCE: usize = 16;
 const MAX_OF_CLIENT: usize = 4;
 /// A turn lasts so long for certain: a megabyte at 4 Mbit/s.
 const GUARANTEED: Duration = Duration::from_secs(2);
+/// A request that still waits after this has a further turn ended.
+const RENEWED: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub struct LargeBodies {
-    all: Turns,
+    all: Arc<Turns>,
     /// Of clients that have one under way, or wait.
     of_clients: Mutex<HashMap<IpAddr, Arc<ClientTurns>>>,
 }
@@ -30,7 +36,9 @@ pub struct LargeBodies {
 #[derive(Debug)]
 struct Turns {
     free: Arc<Semaphore>,
-    waiting: watch::Sender<usize>,
+    waiting: AtomicUsize,
+    /// Each notification ends one turn that has lasted for longer than is guaranteed.
+    wanted: Notify,
 }
 
 #[derive(Debug)]
@@ -47,12 +55,12 @@ pub struct Turn {
     _own: OwnedSemaphorePermit,
     _shared: OwnedSemaphorePermit,
     client: Arc<ClientTurns>,
-    waiting: watch::Receiver<usize>,
+    all: Arc<Turns>,
 }
 
 impl Default for LargeBodies {
     fn default() -> Self {
-        Self { all: Turns::new(MAX_AT_ONCE), of_clients: Mutex::default() }
+        Self { all: Arc::new(Turns::new(MAX_AT_ONCE)), of_clients: Mutex::default() }
     }
 }
 
@@ -68,8 +76,7 @@ impl LargeBodies {
                 self.all.acquire().await?
             }
         };
-        let waiting = self.all.waiting.subscribe();
-        Some(Turn { _own: own, _shared: shared, client, waiting })
+        Some(Turn { _own: own, _shared: shared, client, all: self.all.clone() })
     }
 
     fn of_client(&self, client: IpAddr) -> Arc<ClientTurns> {
@@ -88,7 +95,11 @@ impl Default for ClientTurns {
 
 impl Turns {
     fn new(count: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(count)), waiting: watch::Sender::default() }
+        Self {
+            free: Arc::new(Semaphore::new(count)),
+            waiting: AtomicUsize::new(0),
+            wanted: Notify::new(),
+        }
     }
 
     async fn acquire(&self) -> Option<OwnedSemaphorePermit> {
@@ -96,35 +107,51 @@ impl Turns {
             return Some(permit);
         }
         let _waiter = Waiter::new(&self.waiting);
-        self.free.clone().acquire_owned().await.ok()
+        let mut permit = pin!(self.free.clone().acquire_owned());
+        loop {
+            self.wanted.notify_one();
+            if let Ok(permit) = tokio::time::timeout(RENEWED, &mut permit).await {
+                return permit.ok();
+            }
+        }
+    }
+
+    /// Waits until a request that waits wants this turn ended, and no other's.
+    async fn wanted(&self) {
+        loop {
+            self.wanted.notified().await;
+            // Nobody may wait any more: a notification is kept until it is taken.
+            if self.waiting.load(Ordering::Acquire) > 0 {
+                return;
+            }
+        }
     }
 }
 
 /// Counts as waiting for as long as it lives.
-struct Waiter<'a>(&'a watch::Sender<usize>);
+struct Waiter<'a>(&'a AtomicUsize);
 
 impl<'a> Waiter<'a> {
-    fn new(waiting: &'a watch::Sender<usize>) -> Self {
-        waiting.send_modify(|count| *count += 1);
+    fn new(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::AcqRel);
         Self(waiting)
     }
 }
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 impl Turn {
-    /// Waits until it has lasted for longer than is guaranteed and somebody waits
-    /// for one.
+    /// Waits until it has lasted for longer than is guaranteed and is wanted by a
+    /// request that waits for one.
     pub async fn expired(&self) {
         tokio::time::sleep(GUARANTEED).await;
-        let (mut shared, mut own) = (self.waiting.clone(), self.client.own.waiting.subscribe());
         tokio::select! {
-            _ = shared.wait_for(|count| *count > 0) => {}
-            _ = own.wait_for(|count| *count > 0) => {}
+            () = self.all.wanted() => {}
+            () = self.client.own.wanted() => {}
         }
     }
 }
@@ -135,8 +162,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_client_has_few_turns_all_have_some_and_each_is_given_back() {
+    #[tokio::test]
+    async fn a_client_has_few_turns_all_have_some_and_each_is_given_back() {
         let bodies = LargeBodies::default();
         let client = |n: usize| IpAddr::from([10, 0, 0, n as u8]);
         let turn = |n| bodies.turn(client(n)).now_or_never().flatten();
@@ -153,28 +180,51 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_turn_that_lasts_expires_once_somebody_waits_and_never_sooner_than_guaranteed() {
+    async fn a_turn_that_lasts_expires_once_it_is_wanted_and_never_sooner_than_guaranteed() {
         let bodies = LargeBodies::default();
         let client = |n: usize| IpAddr::from([10, 0, 0, n as u8]);
         let mut turns = Vec::new();
         for n in 0..MAX_AT_ONCE {
             turns.push(bodies.turn(client(n / MAX_OF_CLIENT)).await.unwrap());
         }
-        let mut expired = std::pin::pin!(turns[0].expired());
-        assert!(expired.as_mut().now_or_never().is_none());
-        tokio::time::sleep(2 * GUARANTEED).await;
-        assert!(expired.as_mut().now_or_never().is_none(), "nobody waits");
+        tokio::time::timeout(2 * GUARANTEED, turns[0].expired()).await.expect_err("nobody waits");
         for waits_for in [99, 0] {
-            let mut waiter = std::pin::pin!(bodies.turn(client(waits_for)));
-            assert!(waiter.as_mut().now_or_never().is_none());
-            let lasted = std::pin::pin!(turns[1].expired());
+            let mut waiter = pin!(bodies.turn(client(waits_for)));
             let began = tokio::time::Instant::now();
-            lasted.await;
+            tokio::select! {
+                _ = &mut waiter => panic!("there is no turn for client {waits_for}"),
+                () = turns[1].expired() => {}
+            }
             assert_eq!(began.elapsed(), GUARANTEED, "client {waits_for}");
         }
-        let mut waiter = std::pin::pin!(bodies.turn(client(99)));
-        assert!(waiter.as_mut().now_or_never().is_none());
-        expired.await;
+        // What those who have given up wanted is not taken from anybody.
+        tokio::time::timeout(2 * GUARANTEED, turns[0].expired()).await.expect_err("nobody waits");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_waits_ends_one_turn_and_not_all() {
+        let bodies = LargeBodies::default();
+        let client = |n: usize| IpAddr::from([10, 0, 0, n as u8]);
+        let mut held = tokio::task::JoinSet::new();
+        let ended = Arc::new(AtomicUsize::new(0));
+        for n in 0..MAX_AT_ONCE {
+            let (turn, ended) =
+                (bodies.turn(client(n / MAX_OF_CLIENT)).await.unwrap(), ended.clone());
+            held.spawn(async move {
+                turn.expired().await;
+                ended.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        tokio::time::sleep(2 * GUARANTEED).await;
+        for waiters in 1..=3 {
+            let began = tokio::time::Instant::now();
+            drop(bodies.turn(client(99)).await.unwrap());
+            assert!(began.elapsed() < RENEWED);
+            tokio::time::sleep(2 * GUARANTEED).await;
+            assert_eq!(ended.load(Ordering::Relaxed), waiters);
+            // Its place is taken again by one that is never asked to end.
+            std::mem::forget(bodies.turn(client(100 + waiters)).await.unwrap());
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -188,7 +238,7 @@ mod tests {
         let many: Vec<_> = (0..MAX_OF_CLIENT).map(|_| Box::pin(bodies.turn(client(98)))).collect();
         let mut many = futures_util::future::join_all(many);
         assert!((&mut many).now_or_never().is_none());
-        let mut one = std::pin::pin!(bodies.turn(client(99)));
+        let mut one = pin!(bodies.turn(client(99)));
         assert!(one.as_mut().now_or_never().is_none());
         for _ in 0..2 {
             held.pop();

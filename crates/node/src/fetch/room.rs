@@ -39,7 +39,11 @@ impl Allowance {
         (limit_bytes / 2).saturating_sub(spent)
     }
 
-    fn spend(&mut self, bytes: u64, now: Instant) {
+    /// False, and nothing is spent, where so much is not left.
+    fn spend(&mut self, bytes: u64, limit_bytes: u64, now: Instant) -> bool {
+        if bytes > self.left(limit_bytes, now) {
+            return false;
+        }
         self.spent.retain(|(began, _)| counts(*began, now));
         match self.spent.back_mut() {
             Some((began, spent)) if now < *began + ALLOWANCE_STEP => {
@@ -47,6 +51,7 @@ impl Allowance {
             }
             _ => self.spent.push_back((now, bytes)),
         }
+        true
     }
 }
 
@@ -58,27 +63,43 @@ fn counts(began: Instant, now: Instant) -> bool {
 impl Inner {
     /// Whether evicting can make a package of `bytes` fit, `shortage` of which do not.
     pub(super) fn could_make_room(&self, task: &Task<'_>, bytes: u64, shortage: u64) -> bool {
-        let evicted = self.to_evict(task, bytes, shortage);
-        !evicted.is_empty() && freed(&evicted) >= shortage
+        let evicted = freed(&self.to_evict(task, bytes, shortage));
+        let allowed =
+            |allowance: &mut Allowance, limit| evicted <= allowance.left(limit, Instant::now());
+        evicted > 0 && evicted >= shortage && self.allows(task, allowed)
     }
 
     /// Evicts inactive packages for it. True when something was evicted, so that
     /// trying again makes sense.
     pub(super) fn make_room(&self, task: &Task<'_>, bytes: u64, shortage: u64) -> bool {
         let evicted = self.to_evict(task, bytes, shortage);
-        if task.flight.is_unlisted() {
-            let mut allowance = self.allowance.lock().unwrap_or_else(PoisonError::into_inner);
-            allowance.spend(freed(&evicted), Instant::now());
+        let spend = |allowance: &mut Allowance, limit| {
+            allowance.spend(freed(&evicted), limit, Instant::now())
+        };
+        if evicted.is_empty() || !self.allows(task, spend) {
+            return false;
         }
         let removed = evicted.iter().filter(|evicted| remove(task.store, &evicted.id).is_ok());
         removed.inspect(|_| self.board.counts.evictions.one(Evicted::RoomNeeded)).count() > 0
     }
 
+    /// Only what clients alone asked for is bounded.
+    fn allows(&self, task: &Task<'_>, asked: impl FnOnce(&mut Allowance, u64) -> bool) -> bool {
+        if !task.flight.is_unlisted() {
+            return true;
+        }
+        let mut allowance = self.allowance.lock().unwrap_or_else(PoisonError::into_inner);
+        let allowed = asked(&mut allowance, task.config.storage.max_size);
+        if !allowed {
+            self.board.counts.limits.one(Limit::EvictedForClients);
+        }
+        allowed
+    }
+
     /// The packages that would go.
     fn to_evict(&self, task: &Task<'_>, bytes: u64, shortage: u64) -> Vec<Candidate> {
-        let limit = task.config.storage.max_size;
         // A package that is larger than all there may be frees nothing by others.
-        if !task.config.storage.auto_cleanup || bytes > limit {
+        if !task.config.storage.auto_cleanup || bytes > task.config.storage.max_size {
             return Vec::new();
         }
         let packages = task.store.list();
@@ -86,11 +107,6 @@ impl Inner {
         let mut candidates: Vec<_> = others.map(|stored| candidate(&self.board, stored)).collect();
         let evicted = evict::to_free(&candidates, shortage);
         candidates.retain(|candidate| evicted.contains(&candidate.id));
-        let allowance = self.allowance.lock().unwrap_or_else(PoisonError::into_inner);
-        if task.flight.is_unlisted() && freed(&candidates) > allowance.left(limit, Instant::now()) {
-            self.board.counts.limits.one(Limit::EvictedForClients);
-            return Vec::new();
-        }
         candidates
     }
 }
@@ -127,17 +143,19 @@ mod tests {
     fn what_only_clients_ask_for_evicts_half_of_the_storage_within_any_hour_and_no_more() {
         let (mut allowance, start) = (Allowance::default(), Instant::now());
         assert_eq!(allowance.left(100, start), 50);
-        allowance.spend(30, start);
+        assert!(!allowance.spend(51, 100, start), "more than half");
+        assert!(allowance.spend(30, 100, start));
         let later = start + ALLOWANCE_PERIOD / 2;
-        allowance.spend(19, later);
+        assert!(allowance.spend(19, 100, later));
         assert_eq!(allowance.left(100, later), 1);
-        allowance.spend(2, later);
+        assert!(!allowance.spend(2, 100, later), "what two saw left is spent once");
+        assert!(allowance.spend(1, 100, later));
         assert_eq!(allowance.left(100, later), 0);
         let after = |at| at + ALLOWANCE_STEP + ALLOWANCE_PERIOD;
         assert_eq!(allowance.left(100, start + ALLOWANCE_PERIOD), 0);
-        assert_eq!(allowance.left(100, after(start)), 29, "what was evicted later still counts");
-        allowance.spend(7, after(start));
-        assert_eq!(allowance.left(100, after(start)), 22);
+        assert_eq!(allowance.left(100, after(start)), 30, "what was evicted later still counts");
+        assert!(allowance.spend(7, 100, after(start)));
+        assert_eq!(allowance.left(100, after(start)), 23);
         assert_eq!(allowance.left(100, after(later)), 43);
     }
 
@@ -145,7 +163,7 @@ mod tests {
     fn however_it_is_spent_little_is_remembered() {
         let (mut allowance, start) = (Allowance::default(), Instant::now());
         for second in 0..20_000 {
-            allowance.spend(1, start + Duration::from_secs(second));
+            assert!(allowance.spend(1, u64::MAX, start + Duration::from_secs(second)));
         }
         let steps = ALLOWANCE_PERIOD.as_secs() / ALLOWANCE_STEP.as_secs() + 2;
         assert!(allowance.spent.len() as u64 <= steps);
