@@ -1,4 +1,4 @@
-//! Which call goes where, and who may make it.
+//! The routes, and who may call them.
 
 pub(crate) mod clients;
 pub(crate) mod downloads;
@@ -84,7 +84,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .with_state(server)
 }
 
-/// Old nodes ask for it, too, to see whether the main server lives.
+/// The page; old nodes request it, too, as a liveness check.
 async fn page(asked: HeaderMap) -> Response {
     pages::page("master.html", &asked)
 }

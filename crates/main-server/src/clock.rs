@@ -1,4 +1,4 @@
-//! The time by which the main server judges.
+//! The main server's clock.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,7 +16,7 @@ impl Clock {
         Self { began: Instant::now(), began_s: since.as_secs_f64() }
     }
 
-    /// In milliseconds' steps, so that what is saved reads back the same.
+    /// Rounded to milliseconds, so that what is saved reads back the same.
     pub fn now_s(&self) -> f64 {
         ((self.began_s + self.began.elapsed().as_secs_f64()) * 1000.0).round() / 1000.0
     }

@@ -1,4 +1,4 @@
-//! What handlers and workers have done so far, for the metrics.
+//! Counters of handlers and workers, for the metrics.
 
 use std::sync::Arc;
 
@@ -6,10 +6,10 @@ use edge_mirror_base::metrics::{Counter, Tally, labels};
 use edge_mirror_http::limits::Limit;
 use edge_mirror_store::verify::VerifyError;
 
-/// What can be read off something else is not counted again here.
+/// Figures that can be read elsewhere are not counted again.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Of those that `ledger` has not: it knows where downloads went.
+    /// `ledger` counts the downloads that were not refused.
     pub refused_downloads: Counter,
     pub heartbeats: Tally<Taken>,
     pub registrations: Tally<Taken>,
@@ -17,12 +17,12 @@ pub struct Counts {
     pub uploads: Tally<Taken>,
     pub uploaded_bytes: Counter,
     pub bad_packages: Tally<Checked>,
-    /// Shared with what knows no server.
+    /// Shared with code that has no `Server`.
     pub limits: Arc<Tally<Limit>>,
 }
 
 impl Counts {
-    /// One that was not taken, or not kept.
+    /// Counts a package that was refused or removed.
     pub fn bad_package(&self, checked: Checked, error: &VerifyError) {
         self.bad_packages.one(checked);
         if error.is_over_limit() {
@@ -32,7 +32,7 @@ impl Counts {
 }
 
 labels! {
-    /// What became of what was sent here.
+    /// Outcome of a call.
     Taken { Well => "ok", Not => "refused" }
 }
 
@@ -43,6 +43,6 @@ impl Taken {
 }
 
 labels! {
-    /// What was read when a package turned out to be none, or damaged.
+    /// The occasion on which a damaged package or no ZIP was found.
     Checked { Uploaded => "upload", Found => "found_on_disk" }
 }

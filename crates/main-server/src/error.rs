@@ -1,4 +1,4 @@
-//! Why the main server can't be started.
+//! Errors of starting the main server.
 
 use std::{io, path::PathBuf};
 

@@ -1,6 +1,6 @@
-//! Large bodies take turns: each is in memory whole before it is read, and
-//! anybody on the network can send one. A turn is over in milliseconds on a LAN;
-//! who makes it last loses it to those who wait.
+//! Large bodies take turns: each is in memory whole before it is parsed, and
+//! anybody on the network can send one. A turn takes milliseconds on a LAN; a
+//! sender that makes it last loses it if others wait.
 
 use std::{
     collections::HashMap,
@@ -15,13 +15,13 @@ use std::{
 
 use tokio::sync::{Mutex as Queue, Notify, OwnedSemaphorePermit, Semaphore};
 
-/// What a node with some dozens of meetings sends needs no turn.
+/// Bodies up to this size (dozens of meetings) need no turn.
 pub const SMALL_BYTES: u64 = 16 << 10;
-/// Together as many megabytes.
+/// Turns at a time, a megabyte each.
 const MAX_AT_ONCE: usize = 16;
-/// Of one client, so that others keep their turns.
+/// Turns of one client, so that others get theirs.
 const MAX_OF_CLIENT: usize = 4;
-/// A turn lasts so long for certain: a megabyte at 4 Mbit/s.
+/// Guaranteed time of a turn: a megabyte at 4 Mbit/s.
 const GUARANTEED: Duration = Duration::from_secs(2);
 /// A request that still waits after this has a further turn ended.
 const RENEWED: Duration = Duration::from_millis(500);
@@ -29,7 +29,7 @@ const RENEWED: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct LargeBodies {
     all: Arc<Turns>,
-    /// Of clients that have one under way, or wait.
+    /// Clients that hold a turn or wait for one.
     of_clients: Mutex<HashMap<IpAddr, Arc<ClientTurns>>>,
 }
 
@@ -44,12 +44,12 @@ struct Turns {
 #[derive(Debug)]
 struct ClientTurns {
     own: Turns,
-    /// One of a client waits for the turns of all, so that those who wait there
-    /// are as many as there are clients.
+    /// Lets one request of a client wait for a shared turn, so that this queue is
+    /// no longer than the number of clients.
     foremost: Queue<()>,
 }
 
-/// The right to have a large body in memory.
+/// Permit to have a large body in memory.
 #[derive(Debug)]
 pub struct Turn {
     _own: OwnedSemaphorePermit,
@@ -65,7 +65,7 @@ impl Default for LargeBodies {
 }
 
 impl LargeBodies {
-    /// Waits for it. None does not happen: nobody closes these.
+    /// Waits for a turn. Never None: the semaphores are not closed.
     pub async fn turn(&self, client: IpAddr) -> Option<Turn> {
         let client = self.of_client(client);
         let own = client.own.acquire().await?;
@@ -81,7 +81,7 @@ impl LargeBodies {
 
     fn of_client(&self, client: IpAddr) -> Arc<ClientTurns> {
         let mut of_clients = self.of_clients.lock().unwrap_or_else(PoisonError::into_inner);
-        // A turn holds its client's, and so does who waits for one.
+        // Turns and waiters hold a reference to their client's entry.
         of_clients.retain(|_, turns| Arc::strong_count(turns) > 1);
         of_clients.entry(client).or_default().clone()
     }
@@ -128,7 +128,7 @@ impl Turns {
     }
 }
 
-/// Counts as waiting for as long as it lives.
+/// Counts as waiting until dropped.
 struct Waiter<'a>(&'a AtomicUsize);
 
 impl<'a> Waiter<'a> {
@@ -145,8 +145,7 @@ impl Drop for Waiter<'_> {
 }
 
 impl Turn {
-    /// Waits until it has lasted for longer than is guaranteed and is wanted by a
-    /// request that waits for one.
+    /// Waits until the guaranteed time is over and a request that waits wants this turn.
     pub async fn expired(&self) {
         tokio::time::sleep(GUARANTEED).await;
         tokio::select! {

@@ -1,9 +1,9 @@
-//! The embedded main server: meetings, their packages, and which node a
-//! client is sent to. It speaks the newer shapes of the real one, so nodes of
-//! either kind work with it.
+//! The embedded main server: meetings, their packages, and the redirection of
+//! clients to nodes. It speaks the newer shapes of the real one, so nodes of either
+//! kind work with it.
 //!
-//! Here is the wiring. Decisions are pure and lie in `state`, which `repository`
-//! keeps on disk; `server` is what the handlers of `api` and the `workers` share.
+//! This file is the wiring. Decisions are pure and lie in `state`, which
+//! `repository` saves; the handlers of `api` and the `workers` share `server`.
 
 #![cfg_attr(
     test,
@@ -60,12 +60,11 @@ use workers::probe::Prober;
 
 #[derive(Clone, Debug)]
 pub struct MasterOptions {
-    /// Where meetings and packages are kept.
+    /// Folder of meetings and packages.
     pub data: PathBuf,
     pub listen: SocketAddr,
-    /// How long clients wait for nodes to have a started meeting's package.
+    /// Longest delay of a start's announcement, for nodes to get its package.
     pub announce_timeout: Duration,
-    /// Who may manage.
     pub security: Security,
     /// 0 is the default share.
     pub max_connections_per_client: u64,
@@ -89,7 +88,7 @@ pub struct Master {
     address: SocketAddr,
     workers: Tasks,
     connections: Tasks,
-    /// Ends accepting.
+    /// Stops accepting.
     stop: CancellationToken,
     first_code: Option<String>,
     pulse: Pulse,
@@ -100,7 +99,7 @@ impl Master {
     pub async fn start(options: MasterOptions) -> Result<Self, MasterError> {
         let MasterOptions { data, listen, announce_timeout, security, max_connections_per_client } =
             options;
-        // Shown on the page, where nobody knows the folder that it is relative to.
+        // Absolute, as the page shows it without context.
         let data = std::path::absolute(&data).unwrap_or(data);
         // First of all: a second main server on the same port must not touch
         // the data of the first one.
@@ -135,7 +134,7 @@ impl Master {
         Ok(Self { server, address, workers, connections, stop, first_code, pulse })
     }
 
-    /// Where it listens, the port chosen by the system included.
+    /// The listening address, with the port chosen by the system.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -145,7 +144,7 @@ impl Master {
         self.first_code.as_deref()
     }
 
-    /// Of the loop that accepts connections.
+    /// Liveness of the loop that accepts connections.
     pub fn pulse(&self) -> &Pulse {
         &self.pulse
     }
@@ -160,7 +159,7 @@ impl Master {
     /// needs no saving here: no change was answered before it was on disk.
     pub async fn shut_down(self, grace: Duration) -> bool {
         let ends = Instant::now() + grace;
-        // Not ready any more, before anything else ends.
+        // No longer ready, before anything else ends.
         self.server.closing.cancel();
         self.stop.cancel();
         let drained = self.connections.drain(grace).await;
@@ -177,8 +176,7 @@ impl Master {
     }
 }
 
-/// Where a browser finds the page; the address is the one that packets to the
-/// network leave from.
+/// The page's URL; its address is the one from which packets to the network leave.
 pub async fn page_at(host: IpAddr, port: u16) -> String {
     let host = match host.is_unspecified() {
         true => listen::own_address().await.unwrap_or(Ipv4Addr::LOCALHOST.into()),
@@ -187,7 +185,7 @@ pub async fn page_at(host: IpAddr, port: u16) -> String {
     format!("http://{}/", authority(&host.to_string(), port))
 }
 
-/// The file in the data folder that proves rights.
+/// Path of the credentials' file in the data folder.
 pub fn vault_path(data: &Path) -> PathBuf {
     data.join("access.json")
 }

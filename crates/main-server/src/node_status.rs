@@ -1,4 +1,4 @@
-//! What nodes poll: the running meetings, and where their packages are.
+//! The answer to nodes' polls: running meetings and their packages.
 
 use edge_mirror_protocol::package::{self, PackageId};
 use edge_mirror_store::Store;
@@ -7,12 +7,12 @@ use sha2::{Digest, Sha256};
 
 use crate::state::{meetings::Book, package_name::file_name};
 
-/// The answer, but for the time in it: the same for all who ask.
+/// The answer without its timestamp: the same for all nodes.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NodeStatus {
-    /// Stands for all that the answer says, the time excepted: so it is weak.
+    /// Entity tag; weak, as it does not cover the timestamp.
     pub version: String,
-    /// Up to where the time comes.
+    /// The body up to the timestamp.
     pub begins: String,
 }
 
@@ -25,7 +25,7 @@ struct Item<'a> {
     sha256: Option<package::Sha256>,
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
-    /// Told of each meeting, as null if need be: nodes need not ask for it.
+    /// Always present, null without a package: saves nodes a request.
     package_url: Option<String>,
 }
 
@@ -33,10 +33,10 @@ struct Item<'a> {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PolledByNodes"))]
 pub(crate) struct Told<'a> {
-    /// Another one means that something changed.
+    /// Changes whenever something changed.
     id: &'a str,
     active_meetings: Vec<Item<'a>>,
-    /// Put in by `answer`.
+    /// Filled in by `answer`.
     #[cfg_attr(test, schemars(with = "f64", description = "Seconds since 1970."))]
     timestamp: (),
 }
@@ -56,7 +56,7 @@ impl NodeStatus {
             }
         });
         let told = Told { id: &book.token, active_meetings: items.collect(), timestamp: () };
-        // Texts and figures: there is nothing in it that JSON has not.
+        // Strings and numbers only: serialization can't fail.
         let whole = serde_json::to_string(&told).unwrap_or_default();
         let begins = whole.trim_end_matches("null}").to_owned();
         let digest = package::Sha256::new(Sha256::digest(&begins).into());

@@ -1,4 +1,4 @@
-//! Why a call is refused. The texts without a slash are the contract's.
+//! Reasons to refuse a call. The texts without a slash are the contract's.
 
 use edge_mirror_http::limits::Limit;
 use edge_mirror_protocol::package::PackageId;
@@ -112,14 +112,14 @@ impl From<StoreError> for Refusal {
     }
 }
 
-/// The answer to a body that is not what it should be.
+/// The answer to a malformed body.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Malformed {
     pub detail: Vec<Flaw>,
 }
 
-/// One thing that is wrong with a body, as the real main server tells it.
+/// An error in a body, in the real main server's format.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Flaw {
@@ -128,7 +128,7 @@ pub struct Flaw {
     /// `body`, and then names and numbers that lead to it.
     pub loc: Vec<Value>,
     pub msg: String,
-    /// What was sent; shortened to a text where it is long.
+    /// The value sent; shortened to a text if it is long.
     pub input: Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ctx: Option<Context>,

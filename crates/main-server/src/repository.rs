@@ -10,8 +10,8 @@ use crate::{
     state::meetings::{Book, FORM},
 };
 
-/// None where there is no file yet. A file that makes no sense is an error:
-/// to go on without it would be to forget every meeting at the next save.
+/// None if there is no file yet. A malformed file is an error: to go on without it
+/// would be to lose every meeting at the next save.
 pub fn load(path: &Path) -> Result<Option<Book>, MasterError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,

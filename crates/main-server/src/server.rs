@@ -1,9 +1,9 @@
-//! What every handler and worker of the main server shares.
+//! State shared by the main server's handlers and workers.
 //!
-//! Readers take a snapshot of the book and wait for nobody. Changes take
-//! turns: copy, edit, save, publish; what a reader sees is on disk. Locks are
-//! taken in the order turn, registry, ledger, the store's own, and never held
-//! across an `.await`.
+//! Readers take a snapshot of the book and never wait. Changes are serialized:
+//! copy, edit, save, publish; what a reader sees is on disk. Locks are taken in the
+//! order turn, registry, ledger, the store's own, and never held across an
+//! `.await`.
 
 use std::{
     collections::HashSet,
@@ -48,9 +48,9 @@ use crate::{
     },
 };
 
-/// Several times as many as a main server has nodes. Each keeps a connection,
-/// and anybody may ask; who comes beyond them is answered at once and asks
-/// again at its interval.
+/// Polls held back at a time; several times a main server's nodes. Each keeps a
+/// connection, and anybody may poll; further ones are answered immediately and poll
+/// again at their interval.
 pub const MAX_WAITING: usize = 1024;
 
 pub struct Server {
@@ -60,20 +60,19 @@ pub struct Server {
     pub traffic: Arc<Traffic>,
     pub wake: Wake,
     pub uploading: Arc<Mutex<HashSet<PackageId>>>,
-    /// Everybody may manage.
     pub started_s: u64,
     pub outside: watch::Sender<Outside>,
     pub history: watch::Sender<History>,
     pub feed: Feed,
     pub health: Health,
     pub counts: Counts,
-    /// What polling nodes are answered, made anew with each change.
+    /// The answer to nodes' polls, rebuilt with each change.
     pub status: watch::Sender<Arc<NodeStatus>>,
-    /// For polls that wait for it to change.
+    /// Permits of polls that wait for a change.
     pub waiting: Semaphore,
     pub large: LargeBodies,
     pub connections: Arc<Connections>,
-    /// Ends what would go on for ever, event streams, or for a while: polls.
+    /// Ends event streams and waiting polls.
     pub closing: CancellationToken,
     ledger: Mutex<Ledger>,
     book: ArcSwap<IndexedBook>,
@@ -84,17 +83,16 @@ pub struct Server {
     announce_timeout_s: f64,
 }
 
-/// How long a limit that was reached is a problem.
+/// Seconds for which a reached limit is a problem.
 const LIMIT_SHOWN_S: f64 = 300.0;
 
-/// What only the system and the disk know; read by a worker, so that no page
-/// waits for them.
+/// Figures of the system and the disk; read by a worker, so that no page waits for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outside {
-    /// None before the first reading, and where it failed.
+    /// None before the first reading, and if it failed.
     pub free: Option<u64>,
     pub node_key: bool,
-    /// Why nobody can log in.
+    /// The reason that logins fail.
     pub login_fault: Option<String>,
 }
 
@@ -169,7 +167,7 @@ impl Server {
         self.store.get(id).map(|stored| stored.manifest.sha256)
     }
 
-    /// The meetings of now with their packages, by the texts of their ids.
+    /// Looks up a meeting and its current package by the text of an id.
     pub fn offered(&self) -> impl Fn(&str) -> Option<Offered> {
         let book = self.book();
         move |id| {
@@ -179,8 +177,8 @@ impl Server {
         }
     }
 
-    /// Edits the book and saves it before anybody sees the change; tells of
-    /// starts that are due. Blocks for as long as the disk does.
+    /// Edits the book and saves it before anybody sees the change; announces starts
+    /// that are due. Blocks on the disk.
     pub fn change<T>(
         &self,
         edit: impl FnOnce(&mut Book) -> Result<T, Refusal>,
@@ -196,7 +194,7 @@ impl Server {
                 .map_err(|cause| unsaved(&self.state_path, &cause))?;
             self.book.store(Arc::new(book.into()));
         }
-        // Of the packages, too: where one was put in place, a change follows.
+        // Covers packages, too: each replacement ends with a change.
         self.tell_nodes();
         for id in announced {
             info!("start of meeting {id} announced to clients");
@@ -204,7 +202,7 @@ impl Server {
         Ok(answer)
     }
 
-    /// In its turn, so that an older state never replaces a newer one.
+    /// Called under `turn`, so that no older state replaces a newer one.
     fn tell_nodes(&self) {
         let now = NodeStatus::of(&self.book(), &self.store);
         self.status.send_if_modified(|status| {
@@ -216,8 +214,8 @@ impl Server {
         });
     }
 
-    /// [`change`](Self::change) off the runtime's workers. It is carried out
-    /// even when the caller leaves.
+    /// Runs [`change`](Self::change) on a blocking thread, to its end even when the
+    /// caller is dropped.
     pub async fn changed<T: Send + 'static>(
         self: &Arc<Self>,
         edit: impl FnOnce(&mut Book) -> Result<T, Refusal> + Send + 'static,
@@ -241,7 +239,7 @@ impl Server {
         }
     }
 
-    /// The limit that was reached last, if that was lately.
+    /// The last limit reached, if that was recently.
     pub fn limited(&self, now_s: f64) -> Option<Limit> {
         let (limit, at_s) = (*self.limited.lock().unwrap_or_else(PoisonError::into_inner))?;
         (now_s - at_s < LIMIT_SHOWN_S).then_some(limit)
@@ -256,7 +254,7 @@ impl Server {
         announce::due(waited_s, self.announce_timeout_s, nodes)
     }
 
-    /// How long until something may be due to be announced; none while
+    /// True if an announcement is due, and the time until one may be; None while
     /// nothing waits for it.
     pub fn announcement(&self) -> Option<(bool, Duration)> {
         let now_s = self.clock.now_s();
@@ -330,7 +328,7 @@ fn unsaved(path: &Path, cause: &io::Error) -> Refusal {
     }
 }
 
-/// Where the main server's own packages come from.
+/// The provenance of uploaded packages.
 pub fn uploaded(meeting: &Meeting) -> Provenance {
     let source = Source { route: Route::Upload, origin: None, validators: Validators::default() };
     Provenance { title: meeting.title.clone(), source, modified_s: None }

@@ -1,5 +1,5 @@
-//! What the main server knows, and what follows from it: meetings, nodes, where
-//! packages are and where clients go. Pure: the time and chance are passed in.
+//! State and decisions of the main server: meetings, nodes, the places of packages
+//! and redirects. Pure: the time and random numbers are passed in.
 
 pub(crate) mod announce;
 pub(crate) mod holding;

@@ -722,7 +722,7 @@ async fn a_package_without_its_manifest_is_verified_and_a_damaged_one_goes() {
     tokio::time::timeout(Duration::from_secs(20), settled).await.unwrap();
 }
 
-/// As [`copy`], by links: the packages stay the files that were verified.
+/// Like [`copy`], by links: the packages stay the files that were verified.
 fn link(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {

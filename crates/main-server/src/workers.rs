@@ -1,5 +1,5 @@
-//! What the main server does by itself: telling of starts, probing nodes,
-//! verifying packages. Thin: when and what is decided elsewhere.
+//! Background work: announcing starts, probing nodes, verifying packages. Thin:
+//! decisions are made elsewhere.
 
 pub(crate) mod probe;
 
@@ -22,14 +22,14 @@ use crate::{
     workers::probe::Prober,
 };
 
-/// How often it is looked whether a probe is due and a node fell silent.
+/// Interval of looking for due probes and silent nodes.
 const PROBE_TICK: Duration = Duration::from_secs(1);
 /// Free disk space changes all the time; a page shows it in three digits.
 const GAUGE_EVERY: Duration = Duration::from_secs(5);
-/// After a save that failed; the disk may be full for hours.
+/// Pause after a failed save; the disk may be full for hours.
 const SAVE_PAUSE: Duration = Duration::from_secs(5);
 
-/// Changes the token when started meetings are due to be told of.
+/// Changes the token when started meetings are due to be announced.
 pub async fn announce(server: Arc<Server>, stop: CancellationToken) {
     let work = async {
         loop {
@@ -101,7 +101,7 @@ fn note(registry: &mut Registry, node_id: &str, address: &str, reach: &Reach, no
     }
 }
 
-/// Once at the start, then whenever a package turned out to be changed.
+/// Runs at the start, then whenever a package turned out to be changed.
 pub async fn verify(server: Arc<Server>, stop: CancellationToken) {
     let work = async {
         loop {
@@ -114,7 +114,7 @@ pub async fn verify(server: Arc<Server>, stop: CancellationToken) {
     stop.run_until_cancelled(work).await;
 }
 
-/// What the page shows of the disk; woken when the nodes' key has changed.
+/// Reads the disk's figures for the page; woken when the nodes' key changed.
 pub async fn gauge(server: Arc<Server>, stop: CancellationToken) {
     let work = async {
         loop {
@@ -134,13 +134,13 @@ pub async fn gauge(server: Arc<Server>, stop: CancellationToken) {
     stop.run_until_cancelled(work).await;
 }
 
-/// Looks at the state for as long as pages follow it.
+/// Compares the state while pages follow it.
 pub async fn follow(server: Arc<Server>, stop: CancellationToken) {
     let work = server.feed.run(|| overview::snapshot(&server));
     stop.run_until_cancelled(work).await;
 }
 
-/// While somebody asks whether this is ready.
+/// Tests the storage while readiness is asked for.
 pub async fn try_storage(server: Arc<Server>, stop: CancellationToken) {
     let work = server.health.run(|| server.store.clone());
     stop.run_until_cancelled(work).await;

@@ -1,5 +1,5 @@
-//! What clients poll, and which packages are offered where. Answered from
-//! memory, whatever the disk does. What nodes poll is `status`'.
+//! The calls that clients poll, and the list of offered packages. Answered from
+//! memory, independent of the disk. The nodes' poll is in `status`.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::{
 
 type Shared = State<Arc<Server>>;
 
-/// The token while no meeting runs: clients pass it over.
+/// The token while no meeting runs; clients ignore it.
 const NO_TOKEN: &str = "none";
 
 /// A meeting as clients poll it.
@@ -29,7 +29,7 @@ pub struct Listed<'a> {
     title: &'a str,
     time: &'a str,
     status: Status,
-    /// Where its package is, once there is one; told of running meetings.
+    /// Location of the package, once there is one; running meetings only.
     #[serde(skip_serializing_if = "Option::is_none")]
     package_url: Option<String>,
 }
@@ -44,7 +44,7 @@ impl<'a> Listed<'a> {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PolledByClients"))]
 pub struct Polled<'a> {
-    /// Another one means that something changed; `none` while no meeting runs.
+    /// Changes whenever something changed; `none` while no meeting runs.
     id: &'a str,
     timestamp: f64,
     meetings: Vec<Listed<'a>>,
@@ -52,8 +52,8 @@ pub struct Polled<'a> {
 
 pub async fn status_for_clients(State(server): Shared) -> Json<Value> {
     let book = server.book();
-    // A start that is not announced yet shows in nothing: clients would come
-    // before the nodes have the package.
+    // A start that is not announced yet is hidden: clients would come before the
+    // nodes have the package.
     let announced = book.running().filter(|meeting| !meeting.unannounced);
     let meetings: Vec<_> = announced.map(Listed::of).collect();
     let id = if meetings.is_empty() { NO_TOKEN } else { &book.token };

@@ -1,4 +1,4 @@
-//! Packages on their way out: by a node where one has it, else from here.
+//! Package downloads: from a node that has it, else from here.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ use crate::{
 
 type Shared = State<Arc<Server>>;
 
-/// For clients: sent to a node that has the running meeting's package.
+/// Redirects clients to a node that has the running meeting's package.
 pub async fn download(
     State(server): Shared,
     PathId(id): PathId,
@@ -59,7 +59,7 @@ async fn sent(server: &Arc<Server>, id: PackageId, request: Request) -> Result<R
         }
         None => (None, deliver(server, &id, &asked).await?),
     };
-    // Not who only asks whether there is something new.
+    // Neither HEAD nor a revalidation (304) is counted.
     if asked.method == Method::GET && (node.is_some() || answer.status().is_success()) {
         let (at_s, client) = (server.clock.now_s(), server.access.caller(&asked).address);
         server.ledger().note(Departure { at_s, meeting: id, node, client });
@@ -67,7 +67,7 @@ async fn sent(server: &Arc<Server>, id: PackageId, request: Request) -> Result<R
     Ok(answer)
 }
 
-/// For nodes: always from here, whatever state the meeting is in.
+/// For nodes: always from here, whatever the meeting's status.
 pub async fn direct(
     State(server): Shared,
     PathId(id): PathId,
@@ -87,13 +87,13 @@ pub async fn offered_file(
     let known = id_of_file(&name).filter(|id| server.book().find(id.as_str()).is_some());
     let Some(id) = known else { return wire::not_found(asked.uri).await };
     match deliver(&server, &id, &asked).await {
-        // Theirs is a plain file: it is there or not.
+        // A plain file at the real main server: missing is 404.
         Err(Refusal::NoPackage) => wire::not_found(asked.uri).await,
         other => other.into_response(),
     }
 }
 
-/// Where a client can download from.
+/// A place to download from.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Source {

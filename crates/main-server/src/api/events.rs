@@ -1,5 +1,5 @@
-//! `GET /api/v1/events`: the overview as it changes, and what was asked for
-//! over the last minutes. For operators, like the overview itself.
+//! `GET /api/v1/events`: the overview as it changes, and the traffic of the last
+//! minutes. For operators, like the overview itself.
 
 use std::sync::Arc;
 

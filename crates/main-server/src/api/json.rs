@@ -1,5 +1,5 @@
-//! Reading JSON bodies, and saying what is wrong with one the way the real
-//! main server does: 422 with a list of problems.
+//! Reads JSON bodies, and reports errors in one as the real main server does: 422
+//! with a list of problems.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,14 +23,14 @@ use crate::{
     server::Server,
 };
 
-/// Nobody needs longer for a megabyte.
+/// Enough for a megabyte on any line.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
-/// Of a body: a node with a thousand meetings sends a tenth of it. Each takes
-/// some twenty times as much memory as the three bytes that it is written in.
+/// Values in a body: a node with a thousand meetings sends a tenth of it. Each
+/// takes some twenty times as much memory as its three bytes of text.
 const MAX_VALUES: usize = 100_000;
-/// Ten thousand wrong entries need not be listed one by one.
+/// Errors that are listed of one body.
 const MAX_PROBLEMS: usize = 20;
-/// What was wrong is echoed, but not a megabyte of it.
+/// Bytes of a wrong value that an error echoes.
 const MAX_ECHO_BYTES: usize = 1000;
 
 /// A body that is a JSON object.
@@ -46,8 +46,8 @@ impl FromRequest<Arc<Server>> for JsonBody {
     }
 }
 
-/// Taken before the body, so that a wrong type is told as such and not as a
-/// body that makes no sense.
+/// Extracted before the body, so that a wrong content type is reported as such and
+/// not as a malformed body.
 pub struct DeclaredJson;
 
 impl<S: Sync> FromRequestParts<S> for DeclaredJson {
@@ -60,7 +60,7 @@ impl<S: Sync> FromRequestParts<S> for DeclaredJson {
 
 async fn read(request: Request, server: &Server) -> Result<JsonBody, Refusal> {
     let (parts, body) = request.into_parts();
-    // Until it is read: what is made of it is small, or is made at once.
+    // Held until the body is parsed: the result is small, or is used immediately.
     let large = body.size_hint().upper().is_none_or(|bytes| bytes > SMALL_BYTES);
     let turn = server.large.turn(of_one_machine(server.access.caller(&parts).address));
     let turn: Option<Turn> = match large {

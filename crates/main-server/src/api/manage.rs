@@ -2,10 +2,10 @@
 //!
 //! | Call | Body | Answer |
 //! |---|---|---|
-//! | `GET /api/v1/meetings` | | 200, a list of meetings in the order of their making |
+//! | `GET /api/v1/meetings` | | 200, a list of meetings in the order of creation |
 //! | `POST /api/v1/meetings` | `{"title", "id"?, "time"?}` | 201, the meeting; 400 invalid id, title or time; 409 there is one with this id |
 //! | `GET /api/v1/meetings/{id}` | | 200, the meeting |
-//! | `DELETE /api/v1/meetings/{id}` | | 200 `{"status":"success","message"}`; its package goes, too |
+//! | `DELETE /api/v1/meetings/{id}` | | 200 `{"status":"success","message"}`; removes its package, too |
 //! | `PUT /api/v1/meetings/{id}/package` | the ZIP itself; `Repr-Digest` or `Content-Digest` with `sha-256` is checked where sent | 200, the meeting; 400 cut off, damaged or no ZIP; 409 another upload under way; 507 no room |
 //! | `POST /api/v1/meetings/{id}/start` | | 200, the meeting; again: no change |
 //! | `POST /api/v1/meetings/{id}/end` | | 200, the meeting; again: no change; it may be started again |
@@ -70,7 +70,7 @@ pub async fn create(
         .changed(move |book| {
             let id = meeting.id.clone();
             book.create(meeting)?;
-            // Of a deletion that a kill cut short; not this meeting's package.
+            // Left by an interrupted deletion; not this meeting's package.
             Ok(store.remove(&id)?)
         })
         .await?;

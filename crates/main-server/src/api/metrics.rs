@@ -1,5 +1,5 @@
-//! `GET /metrics` and the health of the main server. Open like what nodes and
-//! clients ask, and says less: no meeting's id, no address.
+//! `GET /metrics` and the health of the main server. Public like the calls of nodes
+//! and clients, and without meeting ids and addresses.
 
 use std::sync::Arc;
 

@@ -1,6 +1,5 @@
-//! The key that nodes may be asked for. It keeps strangers from registering
-//! and drawing tablets to themselves; without one anybody may, as with the
-//! real main server.
+//! The optional key of nodes. It keeps strangers from registering and drawing
+//! tablets to themselves; without one anybody may, as with the real main server.
 
 use std::sync::Arc;
 
@@ -26,11 +25,11 @@ use crate::{
 };
 
 const KEY: &str = "x-api-key";
-/// As what a node can be told (`security.mainServerKey`), and hard to guess.
+/// Hard to guess, and accepted by nodes (`security.mainServerKey`).
 const MIN_CHARS: usize = 16;
 const MAX_CHARS: usize = 256;
 
-/// Before what nodes call.
+/// Middleware of nodes' calls.
 pub async fn check(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
     let key = request.headers().get(KEY).and_then(|key| key.to_str().ok()).map(str::to_owned);
     let vault = server.access.vault().clone();
@@ -44,7 +43,7 @@ pub async fn check(State(server): State<Arc<Server>>, request: Request, next: Ne
     body::answer_unread(&parts.headers, unread, wire::detail(StatusCode::UNAUTHORIZED, text)).await
 }
 
-/// Sets the key that is sent, or one that is made up, and shows it this once.
+/// Sets the key sent, or a generated one, and shows it this once.
 pub async fn set(
     State(server): State<Arc<Server>>,
     _: DeclaredJson,

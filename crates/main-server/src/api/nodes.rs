@@ -1,4 +1,4 @@
-//! What nodes say of themselves, and who they are: `/api/v1/nodes/…`.
+//! Registration, heartbeats and lists of nodes: `/api/v1/nodes/…`.
 
 use std::{collections::HashSet, net::IpAddr, sync::Arc};
 
@@ -33,13 +33,13 @@ use crate::{
 
 type Shared = State<Arc<Server>>;
 
-/// Names and addresses are kept and shown; nobody's is longer.
+/// Names and addresses are kept and shown; none is longer.
 const MAX_TEXT: usize = 256;
-/// Of the list of nodes, written at a time: so much is in memory for each who
-/// reads it, and the registry waits for no longer than that takes.
+/// Bytes of the list of nodes written at a time: bounds each reader's memory, and
+/// how long the registry is locked.
 const PIECE_BYTES: usize = 32 << 10;
 
-/// Who sends a request, for what is counted by client.
+/// The sender of a request, for counts by client.
 pub struct Client(IpAddr);
 
 impl FromRequestParts<Arc<Server>> for Client {
@@ -114,7 +114,7 @@ fn heard(server: &Server, client: IpAddr, body: &JsonBody) -> Result<Json<Heard>
         downloads: mirror.as_ref().map_or(0, |mirror| mirror.downloads),
         version: mirror.as_ref().map(|mirror| clipped(mirror.version.clone())),
         active: known(server, &active),
-        // Older nodes know no list of what is synced: they have what they call active.
+        // Older nodes don't list synced meetings: what they call active, they have.
         report: report(server, &synced.unwrap_or(active), mirror),
     };
     let now_s = server.clock.now_s();
@@ -138,16 +138,15 @@ pub struct Heard {
     mirror: Option<ToMirror>,
 }
 
-/// For our own nodes, so that they can tell who runs them.
+/// For our own nodes, to be shown to their operators.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ToMirror {
-    /// Why the node was not reached at its address.
+    /// Error of our probe of the node's address.
     unreachable: String,
 }
 
-/// The meetings of this main server among those that are listed, each once, as
-/// far as is kept.
+/// The listed meetings that this main server has, each once, up to `MAX_HELD_PACKAGES`.
 fn known(server: &Server, ids: &[String]) -> Vec<PackageId> {
     let (book, mut seen) = (server.book(), HashSet::new());
     let listed = ids.iter().filter_map(|id| book.find(id)).map(|meeting| meeting.id.clone());
@@ -186,7 +185,7 @@ pub async fn unregister(State(server): Shared, body: JsonBody) -> Result<Json<Do
     Ok(done(format!("Node {node_id} unregistered")))
 }
 
-/// Written while it is sent: each node is as it was when its turn came.
+/// Streams the list: each node is as it was when it was written.
 pub async fn list(State(server): Shared) -> Response {
     let pieces = stream::unfold(Some(None), move |from| {
         let piece = from.map(|after: Option<String>| piece(&server, after.as_deref()));
@@ -196,8 +195,8 @@ pub async fn list(State(server): Shared) -> Response {
     (json, Body::from_stream(pieces)).into_response()
 }
 
-/// A piece of the list behind a node, or from its beginning, and the last node
-/// in it if more follow.
+/// A piece of the list after a node, or from its beginning, and the piece's last
+/// node if more follow.
 fn piece(server: &Server, after: Option<&str>) -> (Bytes, Option<Option<String>>) {
     let (now_s, book) = (server.clock.now_s(), server.book());
     let mut piece = Vec::with_capacity(PIECE_BYTES + 4096);
@@ -205,7 +204,7 @@ fn piece(server: &Server, after: Option<&str>) -> (Bytes, Option<Option<String>>
     for (node_id, node) in server.registry().live_after(after, now_s) {
         piece.extend(comma);
         comma = b",";
-        // Texts and figures: there is nothing in it that JSON has not.
+        // Strings and numbers only: serialization can't fail.
         let _ = serde_json::to_writer(&mut piece, &listed(node_id, node, &book, now_s));
         if piece.len() >= PIECE_BYTES {
             return (piece.into(), Some(Some(node_id.to_owned())));
@@ -226,10 +225,10 @@ pub struct Described<'a> {
     last_seen: f64,
     /// Seconds since it registered.
     uptime: f64,
-    /// Null before it was tried.
+    /// Null before the first probe.
     reachable: Option<bool>,
     unreachable_reason: Option<&'a str>,
-    /// Under way, by its last word.
+    /// Under way, by its last heartbeat.
     downloads: u64,
     version: Option<&'a str>,
 }
@@ -253,7 +252,7 @@ pub fn described<'a>(node_id: &'a str, node: &'a Node, now_s: f64) -> Described<
     }
 }
 
-/// And with its meetings.
+/// A node and its meetings.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ListedNode"))]
 pub struct Listed<'a> {
@@ -288,7 +287,7 @@ fn listed<'a>(node_id: &'a str, node: &'a Node, book: &'a IndexedBook, now_s: f6
     }
 }
 
-/// Where clients can be sent to.
+/// Nodes that clients can be sent to.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Available {

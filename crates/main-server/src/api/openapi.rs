@@ -1,4 +1,4 @@
-//! The main server's document: every call of its router.
+//! The main server's document: all calls of its router.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -27,9 +27,9 @@ use crate::{
 struct NewMeeting {
     #[schemars(length(min = 1, max = 200))]
     title: String,
-    /// Made up where there is none.
+    /// Generated if absent.
     id: Option<PackageId>,
-    /// As people write it; now where there is none.
+    /// Free text; the current time if absent.
     #[schemars(length(max = 100))]
     time: Option<String>,
 }
@@ -37,7 +37,7 @@ struct NewMeeting {
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "as above")]
 struct NewKey {
-    /// Made up where there is none.
+    /// Generated if absent.
     #[schemars(regex(pattern = "^[!-~]{16,256}$"))]
     key: Option<String>,
 }
@@ -76,7 +76,7 @@ fn takes(operation: Operation) -> Operation {
         .answers(422, "Malformed, and how.", vec![json::<Malformed>()])
 }
 
-/// What else becomes of a package that is here or not.
+/// Further answers of calls that send a package.
 fn kept(operation: Operation) -> Operation {
     package(operation)
         .refuses(500, "The meeting has no package, or the disk fails.")

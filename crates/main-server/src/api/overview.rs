@@ -1,5 +1,4 @@
-//! `GET /api/v1/overview`: all that the page shows, from memory, whatever the
-//! disk does.
+//! `GET /api/v1/overview`: all that the page shows, from memory, independent of the disk.
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
@@ -56,13 +55,13 @@ pub(crate) struct Overview<'a> {
     now: f64,
     /// The folder that everything is in.
     data: &'a Path,
-    /// Another one means that something changed.
+    /// Changes whenever something changed.
     token: &'a str,
     /// Nodes have to send a key.
     node_key: bool,
-    /// What is wrong, worst first.
+    /// Problems, worst first.
     problems: Vec<Problem>,
-    /// Put in by `Snapshot`, as `nodes` is.
+    /// Filled in by `Snapshot`, like `nodes`.
     #[cfg_attr(
         test,
         schemars(with = "Vec<ShownMeeting<'_>>", description = "In the order of their making.")
@@ -120,8 +119,8 @@ pub fn snapshot(server: &Server) -> Snapshot {
     let nodes = |items: &mut Items<'_>| {
         for (node_id, node) in &live {
             let shown = ShownNode {
-                // As of its last word: a figure that grows by itself would be
-                // news each second.
+                // As of its last heartbeat: a figure that grows by itself would be
+                // a change every second.
                 node: nodes::described(node_id, node, node.heard_s),
                 packages: held.get(node_id.as_str()).map(Vec::as_slice).unwrap_or_default(),
                 redirects: ledger.redirects_to(node_id),
@@ -169,11 +168,11 @@ pub fn snapshot(server: &Server) -> Snapshot {
     Snapshot::new(&json!(overview), &[("meetings", &meetings), ("nodes", &nodes)])
 }
 
-/// The same table the other way round.
+/// Inverts `holders`: the meetings by node.
 fn by_node<'a>(
     holders: &HashMap<&'a PackageId, Vec<&'a str>>,
 ) -> HashMap<&'a str, Vec<&'a PackageId>> {
-    // A map has no order, and another one would be news to every page. Sorted
+    // A map has no order, and a new order would be a change for every page. Sorted
     // once for all nodes.
     let mut sorted: Vec<_> = holders.iter().collect();
     sorted.sort_unstable_by_key(|(id, _)| **id);

@@ -1,4 +1,4 @@
-//! What is told to whoever's call is refused.
+//! The answers to refused calls.
 
 use axum::{
     Json,

@@ -1,10 +1,10 @@
-//! `GET /api/v1/meetings/status/node`: what nodes poll.
+//! `GET /api/v1/meetings/status/node`: the nodes' poll.
 //!
-//! A node of ours says which answer it knows (`If-None-Match`) and how long it
-//! would wait for another one (`Prefer: wait`, RFC 7240): its answer is held
-//! back until it differs, so that a node learns of a started meeting when it
-//! is started. That it was done, or would have been, is told by
-//! `Preference-Applied`; who does not ask is answered at once, as ever.
+//! A node of ours sends the version that it has (`If-None-Match`) and how long it
+//! would wait for another one (`Prefer: wait`, RFC 7240). Its answer is held back
+//! until it differs, so that a node learns of a start immediately.
+//! `Preference-Applied` says that it was held, or would have been; without
+//! `Prefer`, the answer is immediate.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use axum::{
 
 use crate::{node_status::NodeStatus, server::Server};
 
-/// Whatever is asked for: by then it should be seen that both still live.
+/// Upper bound of any wait, so that each side sees that the other is alive.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -68,7 +68,7 @@ pub async fn for_nodes(State(server): State<Arc<Server>>, asked: HeaderMap) -> R
     answer
 }
 
-/// How long the answer may be held back, if it may be.
+/// Longest time to hold back the answer, if allowed.
 fn wait(asked: &HeaderMap) -> Option<Duration> {
     let preferences = asked.get_all(PREFER).iter().filter_map(|line| line.to_str().ok());
     let mut each = preferences.flat_map(|line| line.split(','));
@@ -104,14 +104,14 @@ mod tests {
         answer.headers().get(name).map_or(String::new(), |value| value.to_str().unwrap().to_owned())
     }
 
-    /// Asks for another answer than the one of now.
+    /// A poll that waits for another answer.
     async fn asking(t: &TestMaster, wait: &str) -> RequestBuilder {
         let version = field(&t.get(PATH).await, "etag");
         assert!(version.starts_with("W/\""), "{version}");
         t.request(Method::GET, PATH).header("prefer", wait).header("if-none-match", version)
     }
 
-    /// What it is answered after `change`, which comes once it is waiting.
+    /// Returns the answer after `change`, which runs once the poll is waiting.
     async fn told(t: &TestMaster, change: impl Future<Output = ()>) -> Value {
         let waiting = asking(t, "wait=60").await;
         let change = async {

@@ -31,7 +31,7 @@ use crate::{
 
 /// Bytes gathered for one write; the memory that an upload costs.
 const BATCH_BYTES: usize = 128 << 10;
-/// A sender that says nothing for so long has gone.
+/// A sender that is silent for this long is gone.
 const STALLED: Duration = Duration::from_secs(60);
 /// Each keeps a core busy.
 const MAX_UPLOADS: usize = 8;
@@ -109,7 +109,7 @@ async fn receive(
     Ok(written(pending, batch).await?.0)
 }
 
-/// Gives the buffer back empty.
+/// Returns the buffer, emptied.
 async fn written(mut pending: Pending, mut batch: Vec<u8>) -> Result<(Pending, Vec<u8>), Refusal> {
     tasks::blocking(move || {
         pending.write(&batch)?;
@@ -123,8 +123,8 @@ fn announced_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// A digest that is there but can't be read was meant to be checked: refused
-/// rather than ignored. Other algorithms are nothing to us.
+/// A digest that can't be parsed was meant to be checked: refused rather than
+/// ignored. Other algorithms are ignored.
 fn announced_digest(headers: &HeaderMap) -> Result<Option<Sha256>, Refusal> {
     for name in ["repr-digest", "content-digest"] {
         let Some(value) = headers.get(name) else { continue };
@@ -142,8 +142,8 @@ fn announced_digest(headers: &HeaderMap) -> Result<Option<Sha256>, Refusal> {
     Ok(None)
 }
 
-/// The right to upload a meeting's package; one at a time, so that of two
-/// uploads it is not chance that decides which one stays.
+/// Permit to upload a meeting's package; one at a time, so that chance does not
+/// decide which of two uploads stays.
 #[derive(Debug)]
 struct Place {
     taken: Arc<Mutex<HashSet<PackageId>>>,

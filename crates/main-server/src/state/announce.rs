@@ -1,9 +1,9 @@
-//! When clients are told that a meeting started. Pure.
+//! Timing of a start's announcement to clients. Pure.
 //!
 //! Tablets fetch the package the moment the token changes, a whole room at
 //! once; the nodes should have it by then.
 
-/// `nodes`: whether each live and reachable node has the package.
+/// `nodes`: for each live and reachable node, true if it has the package.
 pub fn due(waited_s: f64, timeout_s: f64, mut nodes: impl Iterator<Item = bool>) -> bool {
     // A negative wait is a clock that was set back across a restart.
     !(0.0..timeout_s).contains(&waited_s) || nodes.all(|has_it| has_it)

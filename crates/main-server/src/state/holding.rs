@@ -1,15 +1,14 @@
-//! Which version of which package a node has, as far as its heartbeats tell.
-//! Pure.
+//! The versions of packages that a node has, by its heartbeats. Pure.
 //!
-//! Kept are meetings of this main server only, by reference to its own ids:
-//! anybody can send a heartbeat, and its texts would fill the memory.
+//! Only meetings of this main server are kept, by reference to its own ids: anybody
+//! can send a heartbeat, and its texts would fill the memory.
 
 use edge_mirror_protocol::{
     MAX_HELD_PACKAGES,
     package::{PackageId, Sha256},
 };
 
-/// What a heartbeat says that the node has.
+/// The packages that a heartbeat lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
     /// Our nodes name the bytes.
@@ -17,7 +16,7 @@ pub enum Report {
     /// Nodes of the old kind name meetings only.
     Meetings {
         known: Vec<Offered>,
-        /// Of ids that are no meeting here.
+        /// Hashes of ids that are no meeting here.
         unknown: Vec<u64>,
     },
 }
@@ -34,14 +33,14 @@ pub struct Offered {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holding {
-    /// By id, each once. None as the digest: some version, nobody knows which.
+    /// Sorted by id, without duplicates. No digest: an unknown version.
     packages: Vec<(PackageId, Option<Sha256>)>,
-    /// A meeting that is made later under such an id gets a package that the
-    /// node does not have. A collision costs a pull from elsewhere.
+    /// A meeting created later under such an id has a package that the node does
+    /// not have. A collision costs a pull from elsewhere.
     unknown: Vec<u64>,
 }
 
-/// Stands for an id that is no meeting here.
+/// Hash of an id that is no meeting here.
 pub fn mark(id: &str) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
@@ -50,8 +49,8 @@ pub fn mark(id: &str) -> u64 {
 }
 
 impl Holding {
-    /// What the node has after a heartbeat, given what it had after the one
-    /// before (none for a node that was not known).
+    /// Returns what the node has after a heartbeat, given what it had after the
+    /// previous one (None for an unknown node).
     ///
     /// A node of the old kind never pulls a package twice. So the version
     /// that it has is the one that was offered when it first listed the
@@ -89,7 +88,7 @@ impl Holding {
         self.packages.iter().map(|(id, version)| (id, *version))
     }
 
-    /// What it takes in memory.
+    /// Bytes that it takes in memory.
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.packages) + size_of_val(&*self.unknown)
     }

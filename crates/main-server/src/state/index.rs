@@ -1,5 +1,4 @@
-//! The book as readers get it, with where in it each meeting is: heartbeats and
-//! lists name thousands.
+//! The book as readers get it, with an index by id: heartbeats and lists name thousands.
 
 use std::{collections::HashMap, ops::Deref};
 

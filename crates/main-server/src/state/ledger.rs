@@ -1,5 +1,5 @@
-//! Where downloads went: to which node a client was sent, or from here. For
-//! the page; nothing is decided by it. Pure: the time is passed in.
+//! Counts downloads: redirected to a node, or served from here. For the page;
+//! nothing is decided by it. Pure: the time is passed in.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::state::registry::MAX_NODES;
 
-/// What a page shows at a glance; who needs more reads the log.
+/// Downloads that the page shows; the log has all of them.
 const MAX_RECENT: usize = 50;
 
 /// One download that a client asked for.
@@ -70,8 +70,8 @@ impl Ledger {
 
     fn of_node(&mut self, node_id: &str) -> &mut u64 {
         if self.by_node.len() >= MAX_NODES && !self.by_node.contains_key(node_id) {
-            // More ids than there can be nodes at a time: the one that matters
-            // least makes room.
+            // More ids than there can be live nodes: the one with the fewest
+            // downloads makes room.
             let least = self.by_node.iter().min_by_key(|(_, count)| **count);
             if let Some(least) = least.map(|(node_id, _)| node_id.clone()) {
                 self.by_node.remove(&least);

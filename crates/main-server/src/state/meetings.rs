@@ -1,5 +1,5 @@
-//! The meetings and the token: what is saved, and how each call changes it.
-//! Pure; saving is `state`'s, packages are the store's.
+//! The meetings and the token as they are saved, and how each call changes them.
+//! Pure; saving is `repository`'s, packages are the store's.
 
 use edge_mirror_protocol::package::{PackageId, Sha256};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use crate::refusal::Refusal;
 /// a few megabytes.
 pub const MAX_MEETINGS: usize = 10_000;
 
-/// The one version of the saved form that there has been.
+/// The only version of the saved format so far.
 pub const FORM: u32 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,16 +36,16 @@ pub struct Meeting {
     pub started_at: Option<f64>,
     #[serde(default)]
     pub ended_at: Option<f64>,
-    /// Started, but the token does not tell of it yet: nodes come first.
+    /// Started, but not in the token yet: nodes get the package first.
     #[serde(default)]
     pub unannounced: bool,
-    /// A package is being put in place while the meeting runs. Found set at
-    /// a start, a kill came in between, and the token may be out of date.
+    /// A package is being replaced while the meeting runs. If set at startup, a
+    /// kill interrupted that, and the token may be out of date.
     #[serde(default)]
     pub replacing: bool,
-    /// How many packages it has had, or was about to have when a kill came; a
-    /// node of the old kind that says it has "the" package can only be believed
-    /// blindly while there was one.
+    /// Number of packages it has had, including one that a kill interrupted; a node
+    /// of the old kind that says it has "the" package can be believed only while
+    /// there was one.
     #[serde(default)]
     pub versions: u32,
 }
@@ -71,11 +71,11 @@ impl Meeting {
     }
 }
 
-/// Everything that is saved, meetings in the order in which they were made.
+/// Everything that is saved, meetings in the order of creation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Book {
     pub form: u32,
-    /// Opaque: another one means that something changed.
+    /// Opaque; changes whenever something changed.
     pub token: String,
     pub meetings: Vec<Meeting>,
 }
@@ -115,7 +115,7 @@ impl Book {
         Ok(())
     }
 
-    /// The token follows by [`announce`](Self::announce).
+    /// The token changes later, in [`announce`](Self::announce).
     pub fn start(&mut self, id: &PackageId, now_s: f64) -> Result<(), Refusal> {
         let meeting = self.get_mut(id)?;
         if !meeting.running() {
@@ -146,8 +146,8 @@ impl Book {
         Ok(())
     }
 
-    /// Saved before a package is put in place: after a kill in between, nobody
-    /// may be taken to have the new one who has the old one.
+    /// Saved before a package is put in place: after a kill in between, a node that
+    /// has the old one must not count as having the new one.
     pub fn package_coming(&mut self, id: &PackageId) -> Result<(), Refusal> {
         let meeting = self.get_mut(id)?;
         meeting.versions = meeting.versions.saturating_add(1);
@@ -159,7 +159,7 @@ impl Book {
         Ok(())
     }
 
-    /// A package was put in place, or was not: `before` and `after` tell.
+    /// Notes that a package was put in place, or not: `before` and `after` tell.
     pub fn package_settled(
         &mut self,
         id: &PackageId,
@@ -179,8 +179,8 @@ impl Book {
         Ok(())
     }
 
-    /// Changes the token if a started meeting is `due` to be told of, and
-    /// says which ones were.
+    /// Changes the token if started meetings are `due` to be announced, and returns
+    /// their ids.
     pub fn announce(&mut self, due: impl Fn(&Meeting) -> bool) -> Vec<PackageId> {
         let mut announced = Vec::new();
         for meeting in self.meetings.iter_mut().filter(|meeting| meeting.unannounced) {
@@ -193,8 +193,8 @@ impl Book {
         announced
     }
 
-    /// After a kill in the middle of a replacement. One change of the token
-    /// too many costs a poll; one too few leaves old pages on every tablet.
+    /// Recovers from a kill during a replacement. One change of the token too many
+    /// costs a poll; one too few leaves old pages on every tablet.
     pub fn recover(&mut self) {
         let mut interrupted = false;
         for meeting in &mut self.meetings {
@@ -214,7 +214,7 @@ fn fresh_token() -> String {
     format!("{:032x}", fastrand::u128(..))
 }
 
-/// An id for a meeting that was made without one.
+/// Generates an id for a meeting.
 pub fn fresh_id() -> String {
     format!("{:08x}", fastrand::u32(..))
 }
@@ -240,7 +240,7 @@ mod tests {
         book
     }
 
-    /// Whether `change` gave the book another token.
+    /// True if `change` gave the book another token.
     fn renews(mut book: Book, change: impl Fn(&mut Book)) -> bool {
         let before = book.token.clone();
         change(&mut book);

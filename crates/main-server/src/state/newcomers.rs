@@ -1,4 +1,4 @@
-//! How many nodes of each client are new. Pure: the time is passed in.
+//! Limits the new nodes of each client. Pure: the time is passed in.
 
 use std::{collections::HashMap, net::IpAddr};
 

@@ -1,29 +1,28 @@
-//! Whose probe begins next. Pure.
+//! The order of probes. Pure.
 //!
-//! Anybody can register, at ports that accept and never answer: each such probe
-//! takes its whole time. So those that clients are sent to come first, then
-//! those that nobody has asked yet, then those that failed; and among them
-//! everybody's first before anybody's second, where a body is first who answers
-//! at one address, then who registered it. Strangers' nodes may answer, too, if
-//! only just in time: what answers never takes all the room.
+//! Anybody can register ports that accept and never answer: each such probe takes
+//! its whole timeout. So nodes that clients are sent to come first, then new nodes,
+//! then those that failed. Within each group, probes go round robin by address,
+//! then by the client that registered the node. Strangers' nodes may answer, too,
+//! just in time: nodes that answer never take all the room.
 
 use std::{collections::HashMap, net::IpAddr};
 
-/// Under way at a time: more than any venue has nodes.
+/// Probes under way: more than any venue has nodes.
 pub const MAX_PROBES: usize = 256;
-/// Of those that one client registered: others keep most of the room.
+/// Per registering client: others keep most of the room.
 pub const MAX_OF_CLIENT: usize = 64;
-/// Of those that answered before: the others must be asked once to become such.
+/// Share of nodes that answered before: others need a probe to become such.
 pub const MAX_OF_REACHED: usize = MAX_PROBES / 4 * 3;
-/// At one address: a port is one node's.
+/// Per address: a port belongs to one node.
 pub const MAX_AT_ADDRESS: usize = 2;
-/// Of one that answers, and after a first failure.
+/// After an answer, and after a first failure.
 const EVERY_S: f64 = 10.0;
-/// A failure doubles the pause up to this: what keeps somebody from being
-/// reached is seldom put right sooner.
+/// Each failure doubles the pause up to this: what makes a node unreachable is
+/// seldom fixed sooner.
 const LONGEST_PAUSE_S: f64 = 80.0;
 
-/// What is known of a node by its probes.
+/// State of a node by its probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
     Reached,
@@ -45,11 +44,11 @@ pub struct Due<'a> {
 pub struct UnderWay<'a> {
     pub address: &'a str,
     pub client: IpAddr,
-    /// When it began.
+    /// At the probe's start.
     pub standing: Standing,
 }
 
-/// Up to `room` whose probes begin now, given those that are under way.
+/// Chooses up to `room` probes to begin now, given those that are under way.
 pub fn next<'a>(
     mut due: Vec<Due<'a>>,
     under_way: impl Iterator<Item = UnderWay<'a>>,
@@ -97,14 +96,14 @@ pub fn next<'a>(
     begun
 }
 
-/// How many had theirs before.
+/// Returns the turns before this one.
 fn take_turn<K: std::hash::Hash + Eq>(turns: &mut HashMap<K, usize>, who: K) -> usize {
     let turn = turns.entry(who).or_insert(0);
     *turn += 1;
     *turn - 1
 }
 
-/// How long after a probe the next one is due.
+/// Seconds from a probe to the next one.
 pub fn pause_s(failures: u32) -> f64 {
     let doublings = failures.saturating_sub(1).min(16);
     (EVERY_S * f64::from(1_u32 << doublings)).min(LONGEST_PAUSE_S)
@@ -192,8 +191,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever others register, and whether that answers: who comes from an
-        /// address of its own is asked in the first round in which there is room.
+        /// A node at an address of its own is probed in the first round in which
+        /// there is room, whatever others register and whether that answers.
         #[test]
         fn a_new_node_at_its_own_address_is_not_held_up(
             others in prop::collection::vec((0_u8..6, 0_usize..900, 0.0..9.0), 0..2000),

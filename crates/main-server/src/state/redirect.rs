@@ -1,8 +1,8 @@
-//! Which node a client is sent to. Pure: random numbers are passed in.
+//! Chooses a client's node. Pure: random numbers are passed in.
 
-/// The less busy of two drawn at random ("the power of two choices"): nearly
-/// as even as picking the least busy, without the herd that runs to it when
-/// a room of tablets asks between two heartbeats.
+/// The less busy of two drawn at random ("the power of two choices"): nearly as
+/// even as picking the least busy, without the stampede when a room of tablets asks
+/// between two heartbeats.
 pub fn choose(busy: &[u64], draws: (u64, u64)) -> Option<usize> {
     let count = busy.len() as u64;
     if count <= 1 {

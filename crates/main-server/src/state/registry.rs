@@ -23,35 +23,35 @@ use crate::{
     },
 };
 
-/// Who was not heard from for so long counts for nothing.
+/// A node that is silent for this long counts as gone.
 const HEARD_WITHIN_S: f64 = 30.0;
 /// A venue has dozens; anybody on the network can register.
 pub const MAX_NODES: usize = 4096;
 /// Behind one address; more than any venue has.
 const MAX_NODES_OF_CLIENT: usize = MAX_NODES / 4;
-/// What nodes list, in memory: two hundred nodes with a thousand meetings each
-/// take a seventh of it.
+/// Memory of nodes' lists: two hundred nodes with a thousand meetings each take a
+/// seventh of it.
 const MAX_BYTES: usize = 96 << 20;
-/// Of those nodes that one client registered.
+/// The same for the nodes of one client.
 const MAX_BYTES_OF_CLIENT: usize = MAX_BYTES / 4;
 
-/// Whether clients could get at a node, by our own probe.
+/// Reachability of a node for clients, by our own probe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Reach {
     #[default]
     Unknown,
-    /// By which scheme, as the node itself answers.
+    /// Speaks HTTPS or not, as the node itself answers.
     Reachable {
         https: bool,
     },
     Unreachable(String),
 }
 
-/// A heartbeat, read.
+/// A parsed heartbeat.
 #[derive(Clone, Debug)]
 pub struct Beat {
     pub address: String,
-    /// Who sent it, IPv6 by network.
+    /// The sender, IPv6 by network.
     pub client: IpAddr,
     pub status: String,
     pub active: Vec<PackageId>,
@@ -70,17 +70,17 @@ pub struct Node {
     pub downloads: u64,
     pub version: Option<String>,
     pub reach: Reach,
-    /// Who made it known.
+    /// The client that registered it.
     client: IpAddr,
     /// Clients sent there since the last heartbeat.
     redirects: u64,
     /// None before the first heartbeat.
     holding: Option<Holding>,
-    /// A heartbeat came since the registration: a node that registers anew
-    /// was restarted, perhaps on an empty disk.
+    /// A heartbeat came since the registration: a node that registers again was
+    /// restarted, perhaps on an empty disk.
     reported: bool,
     probe_due_s: f64,
-    /// While a probe of it is under way: how it stood when that began.
+    /// Set while a probe is under way: the standing when it began.
     probing: Option<Standing>,
     /// Probes that failed since the last good one.
     failures: u32,
@@ -112,8 +112,7 @@ impl Node {
         self.holding.iter().flat_map(Holding::iter).map(|(id, _)| id)
     }
 
-    /// What its lists take in memory. Its own texts are bounded by the number
-    /// of nodes.
+    /// Bytes of its lists in memory. Its own texts are bounded by the number of nodes.
     fn bytes(&self) -> usize {
         size_of_val(&*self.active) + self.holding.as_ref().map_or(0, Holding::bytes)
     }
@@ -151,7 +150,7 @@ pub struct Candidate {
 #[derive(Debug, Default)]
 pub struct Registry {
     nodes: BTreeMap<String, Node>,
-    /// Forgotten but not yet told of; emptied every second.
+    /// Removed but not yet reported; emptied every second.
     lost: Vec<String>,
     newcomers: Newcomers,
 }
@@ -180,8 +179,8 @@ impl Registry {
         Ok(false)
     }
 
-    /// True when the node was not known. The address of one that was known is
-    /// not taken: that takes a registration, as with the real main server.
+    /// True when the node was not known. A known node's address does not change:
+    /// that takes a registration, as with the real main server.
     pub fn heartbeat(&mut self, node_id: &str, beat: Beat, now_s: f64) -> Result<bool, Refusal> {
         self.forget_dead(now_s);
         let new = !self.nodes.contains_key(node_id);
@@ -226,7 +225,7 @@ impl Registry {
         self.nodes.remove(node_id).is_some()
     }
 
-    /// Why clients can't get at a node, if our probe found that they can't.
+    /// The reason that clients can't reach a node, if our probe found one.
     pub fn unreachable(&self, node_id: &str) -> Option<String> {
         match &self.nodes.get(node_id)?.reach {
             Reach::Unreachable(reason) => Some(reason.clone()),
@@ -238,7 +237,7 @@ impl Registry {
         self.nodes.iter().filter(move |(_, node)| node.alive(now_s))
     }
 
-    /// As [`live`](Self::live), in the order of their ids, from behind one on.
+    /// Like [`live`](Self::live), in the order of their ids, from behind one on.
     pub fn live_after(
         &self,
         after: Option<&str>,
@@ -266,7 +265,7 @@ impl Registry {
             .collect()
     }
 
-    /// Whether each available node has the package.
+    /// For each available node, true if it has the package.
     pub fn readiness(
         &self,
         id: &PackageId,
@@ -282,8 +281,8 @@ impl Registry {
         }
     }
 
-    /// The live nodes that have each meeting's current package. What is
-    /// current is asked once for each, however many nodes have it.
+    /// The live nodes that have each meeting's current package. The current version
+    /// is looked up once per meeting, not per node.
     pub fn holders(
         &self,
         now_s: f64,
@@ -303,8 +302,8 @@ impl Registry {
         held.map(|(id, (_, nodes))| (id, nodes)).collect()
     }
 
-    /// Up to `room` nodes and addresses whose probe begins; they count as being
-    /// probed until [`probed`](Self::probed).
+    /// Begins up to `room` probes, and returns their nodes and addresses; they are
+    /// under way until [`probed`](Self::probed).
     pub fn take_due_probes(&mut self, room: usize, now_s: f64) -> Vec<(String, String)> {
         let under_way = self.nodes.values().filter_map(|node| {
             Some(UnderWay { address: &node.address, client: node.client, standing: node.probing? })
@@ -332,8 +331,8 @@ impl Registry {
         begun
     }
 
-    /// True when that is news. What was found at an address that the node
-    /// has left meanwhile is not.
+    /// True when the reachability changed. A result for an address that the node
+    /// has left meanwhile is dropped.
     pub fn probed(&mut self, node_id: &str, address: &str, reach: &Reach, now_s: f64) -> bool {
         let Some(node) = self.nodes.get_mut(node_id) else { return false };
         node.probing = None;
@@ -361,7 +360,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Nodes that fell silent since the last time.
+    /// Returns nodes that fell silent since the last call.
     pub fn take_lost(&mut self, now_s: f64) -> Vec<String> {
         self.forget_dead(now_s);
         std::mem::take(&mut self.lost)

@@ -1,5 +1,5 @@
-//! What is wrong, worst first: kinds that the page puts into words, with what
-//! the words need. Nothing wrong is an empty list. Pure.
+//! Problems, worst first: codes that the page puts into words, with the parameters
+//! of the words. Empty if nothing is wrong. Pure.
 
 use std::path::Path;
 
@@ -21,9 +21,9 @@ pub struct Seen<'a> {
     pub bare: &'a [&'a Meeting],
     pub any_running: bool,
     pub nodes: &'a [(&'a String, &'a Node)],
-    /// Reached lately.
+    /// Reached recently.
     pub limited: Option<Limit>,
-    /// The same of connections.
+    /// Problems of connections.
     pub connections: Vec<Problem>,
     pub open: bool,
     pub login_error: Option<&'a str>,
@@ -74,7 +74,7 @@ mod tests {
 
     use super::*;
 
-    /// What is told of a running meeting and a node, but for `change`.
+    /// Problems of a running meeting and a node, after `change`.
     fn codes(
         bare: &[&Meeting],
         reach: Option<Reach>,

@@ -1,4 +1,4 @@
-//! Asking a node at its advertised address who it is. A node behind the wrong
+//! Asks a node for its id at its advertised address. A node behind the wrong
 //! address, or a firewall, would otherwise get clients that it never serves.
 
 use std::{error::Error, io, time::Duration};
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::state::registry::Reach;
 
-/// For one probe in all.
+/// Time limit of a probe.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Cloning shares it.
@@ -31,8 +31,8 @@ impl Prober {
             });
             if same && to.scheme() == "https" { attempt.follow() } else { attempt.stop() }
         });
-        // Whether its certificate is to be believed is for its clients to judge:
-        // nothing is told to it, and only its name is listened to.
+        // Its certificate is for its clients to judge: the probe sends no secret,
+        // and reads nothing but the node's id.
         let client = tls::http(tls::anybodys_client())
             .timeout(TIMEOUT)
             .redirect(to_https)
@@ -91,7 +91,7 @@ pub fn authority(address: &str) -> Result<Authority, String> {
     }
 }
 
-/// Whether the status answer is that of this very node.
+/// Checks that the status answer is that of this very node.
 fn judge(node_id: &str, body: &[u8]) -> Result<(), String> {
     let answer: Value = serde_json::from_slice(body)
         .map_err(|_| "answers with something that is no node's status".to_owned())?;
