@@ -1,4 +1,4 @@
-//! Which address the main server is told, and what speaks against it.
+//! The address reported to the main server, and warnings about it.
 
 use std::{
     io,
@@ -20,8 +20,8 @@ pub struct Advertised {
     pub doubts: Vec<Doubt>,
 }
 
-/// Of a node that listens on `host`. Found out each time: interfaces and
-/// routes come and go.
+/// Returns the address of a node that listens on `host`. Detected each time:
+/// interfaces and routes come and go.
 pub async fn advertised(
     config: &Config,
     host: IpAddr,
@@ -60,8 +60,7 @@ pub async fn advertised(
     Ok(Advertised { address, doubts })
 }
 
-/// Where a browser finds the panel: at the address that tablets use, as far as
-/// that is known.
+/// The panel's URL: at the address that tablets use, if that is known.
 pub async fn panel(config: &Config, host: IpAddr, listening_port: u16) -> String {
     let known = advertised(config, host, listening_port).await.map(|known| known.address);
     let here = || authority(&Ipv4Addr::LOCALHOST.to_string(), listening_port);
@@ -69,8 +68,8 @@ pub async fn panel(config: &Config, host: IpAddr, listening_port: u16) -> String
     format!("{scheme}://{}/static/index.html", known.unwrap_or_else(|_| here()))
 }
 
-/// The interface's address that clients get furthest with. Always the same one
-/// while the addresses stay: another one would be registered anew.
+/// The interface's address with the widest reach. The same one as long as the
+/// addresses stay: another one would cause a new registration.
 fn of_interface(
     name: &str,
     there: impl IntoIterator<Item = (String, Vec<IpNet>)>,
@@ -80,7 +79,7 @@ fn of_interface(
     for (interface, addresses) in there {
         let usable = addresses.iter().filter(|net| by_ipv6 || net.addr().is_ipv4());
         let ranked = usable.filter_map(|net| {
-            // What stands alone on its network is mostly somebody's second one.
+            // A single-address network is mostly an additional address.
             Some((rank(net.addr())?, net.prefix_len() == net.max_prefix_len(), net.addr()))
         });
         match ranked.min() {
@@ -92,8 +91,8 @@ fn of_interface(
     Err(Doubt::Interface { name: name.to_owned(), there: others })
 }
 
-/// None is of no use to clients: a link-local address needs a zone, which no
-/// link can carry.
+/// None if clients can't use it: a link-local address needs a zone, which no link
+/// can carry.
 fn rank(address: IpAddr) -> Option<u8> {
     match address {
         IpAddr::V4(v4) if v4.is_link_local() || v4.is_unspecified() => None,
@@ -104,8 +103,8 @@ fn rank(address: IpAddr) -> Option<u8> {
     }
 }
 
-/// Nobody on the internet gets to it: RFC 1918, carriers' own (RFC 6598),
-/// unique local, link-local, loopback.
+/// Not reachable from the internet: RFC 1918, carrier-grade NAT (RFC 6598), unique
+/// local, link-local, loopback.
 fn is_private(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
@@ -116,8 +115,8 @@ fn is_private(address: IpAddr) -> bool {
     }
 }
 
-/// Only where all its addresses are: one that can be reached from inside may
-/// well be the one that is used. Who can't be found is not doubted.
+/// True only if all its addresses are public: one that is reachable from inside may
+/// be the one in use. Without an address there is no warning.
 async fn main_server_is_public(config: &Config, towards: Option<IpAddr>) -> bool {
     match towards {
         Some(address) => !is_private(address),
@@ -135,7 +134,7 @@ async fn main_server(config: &Config) -> io::Result<Vec<SocketAddr>> {
     Ok(found.collect())
 }
 
-/// The address that packets to the main server leave from, and its own.
+/// The source address of packets to the main server, and its own.
 async fn route(config: &Config) -> io::Result<(IpAddr, IpAddr)> {
     let mut failure = None;
     // IPv4 first: every tablet has that.

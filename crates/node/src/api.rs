@@ -1,5 +1,5 @@
-//! The node's HTTP face. It shows what the workers report and asks `fetch`
-//! for packages; it never talks to the main server itself.
+//! The node's HTTP interface. It shows what the workers report and asks `fetch` for
+//! packages; it never talks to the main server itself.
 
 mod config;
 mod control;
@@ -38,7 +38,7 @@ pub use events::run as follow;
 #[doc(hidden)]
 pub use status::{For, snapshot};
 
-/// What the handlers show and use; each takes only its part.
+/// State of the handlers; each takes only its part.
 #[derive(Clone)]
 pub struct Face {
     pub settings: Arc<Settings>,
@@ -49,15 +49,15 @@ pub struct Face {
     pub access: Access,
     pub feed: Arc<Feed>,
     pub journal: Journal,
-    /// Ends the event streams, which would go on for ever.
+    /// Ends the event streams.
     pub closing: CancellationToken,
 }
 
-/// How the node was told to listen on the command line.
+/// Listening options of the command line.
 #[derive(Clone, Copy, Debug)]
 pub struct Listening {
     pub host: IpAddr,
-    /// The configuration's port does not count then.
+    /// If set, the configuration's port does not count.
     pub fixed_port: Option<u16>,
 }
 
@@ -75,7 +75,7 @@ impl Face {
                 .route(download::OLD, get(download::package_for_old_clients))
                 .route("/api/status", get(status::status)),
         );
-        // What the panel shows to everybody is for our own page only.
+        // The panel's public data is for our own page only.
         let own = Router::new()
             .route("/", get(to_panel))
             .route("/static/", get(panel))

@@ -1,5 +1,5 @@
-//! What the workers last reported, for the status page, and the on/off
-//! switch. One writer to a channel; a reader never waits for anybody.
+//! The workers' last reports, for the status page, and the on/off switch. Each
+//! channel has one writer; a reader never waits.
 
 mod counts;
 
@@ -34,9 +34,9 @@ pub use counts::{Answered, Checked, Counts, Evicted, PullEnd};
 #[derive(Debug)]
 pub struct Board {
     pub started_s: u64,
-    /// Whether the service runs; written by [`switch`](Self::switch).
+    /// True while the service runs; written by [`switch`](Self::switch).
     pub running: watch::Sender<bool>,
-    /// The same, for those who ask with every request.
+    /// The same, for reads with every request.
     runs: AtomicBool,
     /// Written by `node/presence`.
     pub presence: watch::Sender<Presence>,
@@ -47,38 +47,38 @@ pub struct Board {
     pub beats: watch::Sender<u64>,
     /// Written by the machine's gauge.
     pub machine: watch::Sender<Machine>,
-    /// Written by `node/storage`: the folder in use, and why another one that
-    /// the configuration names is not.
+    /// Written by `node/storage`: the folder in use, and the error of another one
+    /// that the configuration names.
     pub store: Live<Store>,
     pub store_fault: watch::Sender<Option<String>>,
-    /// Written by `node/serving`: the port that is really listened to, and why
-    /// it is not the one that the configuration names.
+    /// Written by `node/serving`: the port listened to, and the error of another
+    /// one that the configuration names.
     pub port: watch::Sender<u16>,
     pub port_fault: watch::Sender<Option<String>>,
-    /// Written by `node/certificates`: whether those who connect now have to
-    /// speak TLS, and why a certificate that the configuration names is not used.
+    /// Written by `node/certificates`: true if new connections have to speak TLS,
+    /// and the error of a certificate that the configuration names.
     pub https: watch::Sender<bool>,
     pub tls_fault: watch::Sender<Option<Unused>>,
-    /// And what tablets will not like about the one that is used.
+    /// The warning about the certificate in use.
     pub tls_doubt: watch::Sender<Option<tls::Doubtful>>,
-    /// Written by `node/onward`: why nobody is sent on to HTTPS.
+    /// Written by `node/onward`: why HTTP is not redirected to HTTPS.
     pub redirect_fault: watch::Sender<Option<String>>,
-    /// Written by the machine's gauge, too: why nobody can log in.
+    /// Written by the machine's gauge, too: why logins fail.
     pub login_fault: watch::Sender<Option<String>>,
     /// Written by the traffic's recorder: bytes served and pulled, downloads
     /// under way.
     pub history: watch::Sender<History>,
-    /// Of all listeners.
+    /// The connections of all listeners.
     pub connections: Arc<Connections>,
     pub wishes: Wishes,
     pub health: Health,
     pub counts: Counts,
 }
 
-/// Meetings that an operator wants synced now: `http` adds, `node/sync` takes.
+/// Meetings that an operator wants synced now: `api` adds, `node/sync` takes.
 #[derive(Debug, Default)]
 pub struct Wishes {
-    /// Active meetings only, so there are not more of them than of those.
+    /// Active meetings only, which bounds their number.
     ids: Mutex<BTreeSet<PackageId>>,
     added: Notify,
 }
@@ -95,33 +95,33 @@ impl Wishes {
     }
 }
 
-/// A file of certificates or keys that is not used for what is wrong with it.
+/// A file of certificates or keys that is rejected, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unused {
     pub file: PathBuf,
     pub text: String,
 }
 
-/// How the node stands with the main server.
+/// State of the connection to the main server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Presence {
     pub registered: bool,
-    /// `ip:port` as told to the main server.
+    /// `ip:port` as reported to the main server.
     pub address: Option<String>,
     pub last_ok_s: Option<u64>,
-    /// Since when the main server has not answered, and why.
+    /// Time of the first failure since the last answer, and its cause.
     pub failing_since_s: Option<u64>,
     pub error: Option<Fault>,
-    /// Why the main server can't reach the node at its address, where it says so.
+    /// The main server's reason that it can't reach the node, if it has one.
     pub unreachable: Option<String>,
-    /// What speaks against the address before anybody has tried it.
+    /// Warnings about the address.
     pub doubts: Vec<Doubt>,
 }
 
-/// Why the address that the main server is told may not be the right one.
+/// A warning about the address reported to the main server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Doubt {
-    /// It leads nowhere from where the main server is.
+    /// A private address; the main server's is public.
     Private { address: String, main_server: String },
     /// `advertiseInterface` names none that is up and has an address; these are.
     Interface { name: String, there: Vec<String> },
@@ -144,35 +144,35 @@ impl fmt::Display for Doubt {
     }
 }
 
-/// What the main server last said of its meetings, and how each fares here.
+/// The main server's last word on its meetings, and their state here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sync {
     /// Counts well-formed, complete answers: deletion needs them.
     pub answers: u64,
-    /// Base URL of the main server that answered; another one's answers say
-    /// nothing of this one's meetings.
+    /// Base URL of the main server that answered; another one's answers do not
+    /// count for this one's meetings.
     pub origin: String,
     pub token: String,
     pub polled_ok_s: Option<u64>,
     pub poll_error: Option<Fault>,
-    /// Since when polls fail.
+    /// Time since which polls fail.
     pub poll_failing_since_s: Option<u64>,
-    /// Shared, like the next ones: a report goes out after each poll, and most
-    /// say what the one before said.
+    /// Shared, like the next ones: a report goes out after each poll, and most say
+    /// the same as before.
     pub active: Arc<Active>,
-    /// Whether that is known to be all of them.
+    /// True if that is known to be all of them.
     pub complete: bool,
-    /// Active ones that can't be served, whatever is done here.
+    /// Active ones that the main server can't provide.
     pub unserved: Arc<[UnservedMeeting]>,
-    /// How many more there are than a node takes in.
+    /// Number of active ones beyond the limit of a node.
     pub left_out: usize,
-    /// Active meetings whose package here is current as far as is known, with
-    /// its digest: of other bytes under the same id nothing is known.
+    /// Active meetings with the digest of their stored package, if it is current as
+    /// far as is known; other bytes under the same id are not.
     pub confirmed: Arc<HashMap<PackageId, Sha256>>,
-    /// Those of them that a heartbeat may call synced: their versions were
-    /// asked for just now, where that can be done.
+    /// Those of them that a heartbeat lists as synced: their versions were checked
+    /// just now, if that is possible.
     pub listed: Arc<HashMap<PackageId, Sha256>>,
-    /// Whether there are versions to ask for before a heartbeat,
+    /// True if there are versions to check before a heartbeat,
     pub asks: bool,
     /// and the last heartbeat before which that was done.
     pub checked: u64,
@@ -180,8 +180,8 @@ pub struct Sync {
     pub last_pull_s: Option<u64>,
 }
 
-/// The active meetings in the main server's order. There may be thousands, and
-/// whether one is among them is asked of each of thousands of packages.
+/// The active meetings in the main server's order, indexed: there may be thousands,
+/// and as many look-ups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Active {
     list: Vec<ActiveMeeting>,
@@ -193,7 +193,7 @@ impl Active {
         self.places.contains_key(id)
     }
 
-    /// Where it is in the list.
+    /// Its position in the list.
     pub fn place(&self, id: &PackageId) -> Option<usize> {
         self.places.get(id).copied()
     }
@@ -255,8 +255,8 @@ impl Board {
         self.runs.load(Ordering::Relaxed)
     }
 
-    /// Starts or stops the service, with whatever must `change` in the same
-    /// moment. True when it was the other way before.
+    /// Starts or stops the service, with the changes that `change` makes in the
+    /// same moment. Returns true if that was a change.
     pub fn switch(&self, on: bool, change: impl FnOnce()) -> bool {
         self.running.send_if_modified(|running| {
             change();
@@ -269,8 +269,8 @@ impl Board {
         Store::clone(&self.store.peek())
     }
 
-    /// False only when the main server's last answer was understood whole and
-    /// did not name the meeting. Before there was one, any may be active.
+    /// False only if the main server's last answer was complete and did not name
+    /// the meeting. Before the first one, any may be active.
     pub fn may_be_active(&self, id: &PackageId) -> bool {
         let sync = self.sync.borrow();
         !sync.complete || sync.active.contains(id)

@@ -1,6 +1,6 @@
 //! The certificates in use, and their files: read again when they change. New
-//! connections see the new ones; those under way stay as they are. What can't
-//! be used changes nothing, and is shown until it is mended.
+//! connections get the new ones. A file that can't be used changes nothing, and is
+//! shown as a problem until it is fixed.
 
 use std::{
     collections::BTreeSet,
@@ -24,10 +24,10 @@ use crate::{
 
 /// A certificate and its key are replaced one after the other.
 const SETTLE: Duration = Duration::from_millis(500);
-/// Folders on a network, and links in the middle of a path, tell nothing.
+/// Network folders, and links in the middle of a path, send no events.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// What two files held.
+/// Fingerprint of two files.
 type Seen = Option<[u8; 32]>;
 
 pub(super) struct Worker {
@@ -40,7 +40,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Shows what the configuration asks for, or says why not.
+    /// Loads the configured certificates, or returns the error.
     pub(super) async fn begin(
         settings: Arc<Settings>,
         board: Arc<Board>,
@@ -67,7 +67,7 @@ impl Worker {
             let (paths, tell) = (paths(&config), tell.clone());
             let none = paths.is_empty();
             (self, watched) = tasks::blocking(move || {
-                // First watched, then read: nothing happens in between.
+                // First watched, then read: no change is missed in between.
                 let folders = folders(&paths);
                 let watched = match folders == watched.0 {
                     true => watched,
@@ -81,7 +81,7 @@ impl Worker {
                 _ = changes.changed() => {}
                 _ = told.recv() => {
                     tokio::time::sleep(SETTLE).await;
-                    // What came meanwhile is seen by the same look.
+                    // Later events are covered by the same look.
                     while told.try_recv().is_ok() {}
                 }
                 () = tokio::time::sleep(LOOK_EVERY), if !none => {}
@@ -110,13 +110,13 @@ impl Worker {
             None if before.is_some() => info!("the certificates are good again"),
             Some(_) | None => {}
         }
-        // What is not used is nobody's trouble but the operator's, who is told.
+        // A rejected file is a problem already; no warnings on top.
         if self.board.tls_fault.borrow().is_none() {
             self.doubt(config);
         }
     }
 
-    /// Not only when files change: time passes, and addresses do, too.
+    /// Checked not only when files change: time passes, and addresses change.
     fn doubt(&self, config: &Config) {
         let found = config.tls_files().and_then(|(file, _)| {
             let address = self.board.presence.borrow().address.clone();
@@ -130,7 +130,7 @@ impl Worker {
         }
     }
 
-    /// True when another certificate is shown than before.
+    /// Returns true if the certificate changed.
     fn show(&mut self, config: &Config) -> Result<bool, FileError> {
         let files = config.tls_files();
         let seen = files.as_ref().map(|(cert, key)| seen([cert, key]));
@@ -153,13 +153,13 @@ impl Worker {
             return Ok(false);
         }
         files.client()?;
-        // It reads them itself, in the moment that a setting changes.
+        // The connector reads them itself as soon as a setting changes.
         self.connector.renew();
         Ok(std::mem::replace(&mut self.trusted, seen) != seen)
     }
 }
 
-/// Of `host:port`, as certificates name it.
+/// The host of `host:port`, as certificates name it.
 fn host_of(authority: &str) -> &str {
     let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
     host.trim_start_matches('[').trim_end_matches(']')
@@ -170,7 +170,7 @@ fn paths(config: &Config) -> Vec<PathBuf> {
     shown.chain(TrustFiles::of(config).paths().cloned()).collect()
 }
 
-/// Of which files, too: another name for the same is another setting.
+/// Covers the paths, too: another name for the same file is another setting.
 fn seen<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> [u8; 32] {
     let mut all = Sha256::new();
     for path in paths {
@@ -180,15 +180,15 @@ fn seen<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> [u8; 32] {
     all.finalize().into()
 }
 
-/// Where the files lie, and where those lie that they are links to.
+/// The folders of the files, and of the targets of links.
 fn folders(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
     let targets = paths.iter().filter_map(|path| path.canonicalize().ok());
     let all = paths.iter().cloned().chain(targets);
     all.filter_map(|path| path.parent().map(Path::to_owned)).collect()
 }
 
-/// Whatever happens in the folders is worth a look: a link may change that has
-/// another name than the file.
+/// Any event in the folders counts: the link that changes may have another name
+/// than the file.
 fn watcher(folders: &BTreeSet<PathBuf>, tell: mpsc::Sender<()>) -> Option<Box<dyn Watcher + Send>> {
     let changed = move |event: notify::Result<Event>| {
         if !event.is_ok_and(|event| event.kind.is_access()) {

@@ -1,13 +1,12 @@
-//! Asks the main server which version of its packages it has, without
-//! getting them.
+//! Asks the main server for the current versions of packages, without getting them.
 //!
 //! A sweep asks for each version once: after each poll's answer and before each
 //! heartbeat. A HEAD costs the real main server a third of a millisecond of its
-//! only core, and there may be two hundred nodes. Up to [`IN_ONE_GO`] versions
-//! are asked for at once, which takes milliseconds. The rest of a sweep comes
-//! [`APART`] from each other: 1,000 meetings take 48 s, a node costs the main
-//! server less than a hundredth of its core, and a version that was asked for
-//! in the sweep before counts until this one ends.
+//! only core, and there may be two hundred nodes. Up to [`IN_ONE_GO`] versions are
+//! asked for without a pause, which takes milliseconds. The rest of a sweep follows
+//! at intervals of [`APART`]: 1,000 meetings take 48 s, a node costs the main
+//! server less than a hundredth of its core, and a version checked in the sweep
+//! before counts until this one ends.
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,26 +32,26 @@ const APART: Duration = Duration::from_millis(50);
 pub(super) enum Version {
     Same,
     Other,
-    /// There is nothing to tell versions apart by: only the bytes can.
+    /// No validators to compare: only the bytes can tell.
     Incomparable,
-    /// Nothing is at the place where it was offered.
+    /// The offered package is not there.
     Gone,
     /// The main server did not answer; the next sweep asks again.
     NotTold,
 }
 
-/// What came of asking for one package's version.
+/// The result of asking for one package's version.
 pub(super) struct VersionCheck {
     pub id: PackageId,
-    /// Of the bytes here that it was compared with.
+    /// Digest of the stored bytes that it was compared with.
     pub sha256: Sha256,
-    /// Under which it was asked for; by now it may be another.
+    /// The token at the time of asking; it may have changed.
     pub token: Arc<str>,
     pub version: Version,
 }
 
-/// One for each of the packages, which come with the paths that they are
-/// offered at.
+/// Returns one check for each of the packages, which come with the paths that they
+/// are offered at.
 pub(super) fn versions(
     upstream: Upstream,
     token: Arc<str>,
@@ -90,7 +89,7 @@ async fn version(upstream: &Upstream, held: &Manifest, path: &str) -> Version {
 
 fn untold(route: Route, error: &UpstreamError) -> Version {
     match error {
-        // It was got in another way, perhaps because it never was there.
+        // It was pulled by another route; the offer may never have been there.
         error if error.is_not_found() && route != Route::PackageUrl => Version::Incomparable,
         error if error.is_not_found() => Version::Gone,
         UpstreamError::Refused {
@@ -109,7 +108,7 @@ fn compare(held: &Manifest, announced: &Announced) -> Version {
         return Version::Other;
     }
     let source = &held.source;
-    // Validators speak of one place; those of another say nothing here.
+    // Validators belong to one location; they say nothing of another.
     if source.route != Route::PackageUrl
         || source.validators.is_empty()
         || announced.validators.is_empty()

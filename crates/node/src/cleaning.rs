@@ -1,4 +1,4 @@
-//! Taking packages off the disk that are of no more use.
+//! Removes packages that are no longer needed.
 //!
 //! A package goes only after two well-formed answers, at least
 //! `cleanup.graceSeconds` apart, in which its meeting was not active: one
@@ -23,9 +23,9 @@ use crate::{
     fetch::eviction_candidate,
 };
 
-/// How often the storage is looked at besides after each answer.
+/// Interval of looks at the storage, besides those after each answer.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How often it is written down when packages were last served.
+/// Interval of saving when packages were last served.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
 pub(super) struct Worker {
@@ -33,10 +33,10 @@ pub(super) struct Worker {
     pub board: Arc<Board>,
 }
 
-/// What the answers since the service's start said of the stored packages.
+/// The stored packages by the answers since the service's start.
 #[derive(Debug, Default)]
 struct Memory {
-    /// Here already when the service started, and not active since.
+    /// Stored when the service started, and not active since.
     from_before: HashSet<PackageId>,
     absent_since: HashMap<PackageId, Instant>,
     answers: u64,
@@ -44,13 +44,13 @@ struct Memory {
 
 impl Memory {
     async fn at_start(store: Store) -> Self {
-        // Those that are still to be adopted, too: asked of the disk, which takes
-        // its time with thousands.
+        // Includes packages still to be adopted: read from the disk, which is slow
+        // with thousands.
         let here = tasks::blocking(move || store.on_disk()).await;
         Self { from_before: here.into_iter().collect(), ..Self::default() }
     }
 
-    /// Takes in an answer and says which packages may go now.
+    /// Takes in an answer and returns the packages that may go now.
     fn answered<'a>(
         &mut self,
         stored: impl IntoIterator<Item = &'a PackageId>,
@@ -60,7 +60,7 @@ impl Memory {
     ) -> Vec<PackageId> {
         self.from_before.retain(|id| !active.contains(id));
         let grace = Duration::from_secs(cleanup.grace_seconds);
-        // Those that are here no longer are left out of it, and so forgotten.
+        // Rebuilt each time, which drops packages that are no longer stored.
         let mut absent_since = HashMap::new();
         let mut gone = Vec::new();
         for id in stored.into_iter().filter(|id| !active.contains(id)) {
@@ -103,7 +103,7 @@ impl Worker {
     async fn end_meetings(&self, memory: &mut Memory) {
         let sync = self.board.sync.borrow().clone();
         if sync.answers < memory.answers {
-            // Counted anew: another main server, or another start.
+            // Counted from zero: another main server, or another start.
             memory.absent_since.clear();
         }
         if sync.answers == memory.answers || sync.answers == 0 {

@@ -1,9 +1,8 @@
 //! One package onto disk: single flight, retries, resume, verification, commit.
 //!
-//! However many ask for a package, one flight pulls it; they all wait for that
-//! flight, and it goes on when they leave. A flight is one round: up to
-//! `retryCount` attempts. When to begin another round for an active meeting is
-//! for `node/sync` to decide.
+//! One flight pulls a package for all who ask for it; they wait for that flight,
+//! and it goes on when they leave. A flight is one round: up to `retryCount`
+//! attempts. `node/sync` decides when to begin another round for an active meeting.
 
 mod attempt;
 mod flight;
@@ -47,21 +46,21 @@ use refusals::Refusals;
 pub use room::candidate as eviction_candidate;
 use waiting::{Waiter, Waiters};
 
-/// A package may be replaced, or the main server changed, between the end of
-/// a pull and the opening; more than once in a row is no coincidence.
+/// The package may be replaced, or the main server changed, between the end of a
+/// pull and the opening; more than once in a row is no coincidence.
 const OBTAIN_TRIES: usize = 3;
 
-/// Ids are free to invent: while the main server hangs, clients may not heap up
-/// pulls of what is not a meeting. Active meetings are pulled beyond it.
+/// Clients can invent ids: while the main server hangs, these must not pile up
+/// pulls. Active meetings are pulled beyond this limit.
 const MAX_FLIGHTS: usize = 256;
-/// Pulls that begin together look at the disk before they wait for their places:
-/// a thousand of them must not take a thread each for that.
+/// Pulls that begin together look at the disk before they wait for permits: a
+/// thousand of them must not take a thread each.
 const DISK_LOOKS: usize = 4;
-/// Of these, one address may cause so many: the tablets of a venue that share one
-/// ask for the same few packages.
+/// Unlisted flights per address: the tablets of a venue that share one ask for the
+/// same few packages.
 const MAX_FLIGHTS_PER_CLIENT: usize = 16;
 
-/// Why a package is pulled; also how urgent that is.
+/// Reason of a pull, which is also its urgency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// A client is waiting for an active meeting's.
@@ -70,9 +69,9 @@ pub enum Reason {
     Missing,
     /// The main server has another version.
     Changed,
-    /// Whether the main server has another version can't be told otherwise.
+    /// Only a pull can tell if the main server has another version.
     Compare,
-    /// A client is waiting for it, and it is not known to be an active meeting's:
+    /// A client is waiting for it, and the meeting is not known to be active:
     /// anybody can invent such ids.
     Unlisted,
 }
@@ -83,7 +82,7 @@ impl Reason {
     }
 }
 
-/// Why a round ended without the package.
+/// The error of a round that ended without the package.
 #[derive(Debug, Error)]
 pub enum PullError {
     #[error("{0}")]
@@ -109,7 +108,7 @@ pub enum PullError {
 }
 
 impl PullError {
-    /// True when trying again right away can't help.
+    /// True if another attempt right away can't help.
     fn is_final(&self) -> bool {
         match self {
             Self::Upstream(error) => error.is_not_found(),
@@ -151,22 +150,22 @@ impl PullError {
     }
 }
 
-/// What a round that went well led to.
+/// The result of a successful round.
 #[derive(Clone, Debug)]
 pub struct Pulled {
     pub stored: Arc<Stored>,
-    /// False when the main server still has the version that was here.
+    /// False if the main server still has the stored version.
     pub changed: bool,
 }
 
-/// Errors are shared by all who waited.
+/// Errors are shared by all waiters.
 pub type Outcome = Result<Pulled, Arc<PullError>>;
 
-/// What is known of where an active meeting's package lies.
+/// The known location of an active meeting's package.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Offer {
     pub title: Option<String>,
-    /// When the meeting is, if the list of offers says so.
+    /// The meeting's time, if the list of offers has it.
     pub time: Option<String>,
     /// The main server has a list of offers, and this meeting is in it.
     pub listed: bool,
@@ -192,7 +191,7 @@ impl Catalogue {
 /// A package that a client can be sent.
 pub enum Found {
     Here(Package),
-    /// Being pulled: its bytes can be followed.
+    /// Being pulled: its bytes can be read as they arrive.
     Growing(Arc<Growing>),
 }
 
@@ -214,7 +213,7 @@ struct Inner {
     connector: Arc<Connector>,
     tasks: Tasks,
     gate: Gate,
-    /// For looking whether a package lies on disk.
+    /// Permits for looking for a package on disk.
     disk_looks: Semaphore,
     state: Mutex<State>,
     allowance: Mutex<room::Allowance>,
@@ -228,13 +227,13 @@ struct State {
     flights: HashMap<PackageId, Arc<Flight>>,
     refusals: Refusals,
     catalogue: Arc<Catalogue>,
-    /// Since when the main server lists these active meetings without an offer:
-    /// their packages are being made.
+    /// The time since which the main server lists these active meetings without an
+    /// offer: their packages are being made.
     unoffered: HashMap<PackageId, Instant>,
-    /// One was waited for in vain, and there is none of any other: it may be a
-    /// version that makes no offers.
+    /// An offer did not come in time, and there is none for any other meeting: this
+    /// version may make no offers.
     waited_in_vain: bool,
-    /// Ends the flights of the time between a start of the service and its stop.
+    /// Ends the flights of one run of the service.
     run: CancellationToken,
 }
 
@@ -271,8 +270,8 @@ impl Fetch {
         Self { inner: Arc::new(inner) }
     }
 
-    /// The package of a meeting, opened; pulled first where it is not here. Whose
-    /// request that is for is asked only then.
+    /// Opens a meeting's package, and pulls it first if it is not stored. Only then
+    /// is the client's address evaluated.
     pub async fn obtain(
         &self,
         id: &PackageId,
@@ -290,11 +289,11 @@ impl Fetch {
         Err(Arc::new(PullError::Unusable(cause)))
     }
 
-    /// As [`obtain`](Self::obtain), but for a package that is not here waits
-    /// only until its bytes begin to come, where `serve.cutThrough` allows it
-    /// and the main server announced their number. Without one there would be
-    /// no length, no ranges and no progress to show, and nothing but a missing
-    /// last chunk between a package and what looks like one: then it waits.
+    /// Like [`obtain`](Self::obtain), but waits for a missing package only until
+    /// its first bytes arrive, if `serve.cutThrough` allows it and the main server
+    /// announced the length. Without that there would be no `Content-Length`, no
+    /// ranges and no progress, and only a missing last chunk would show a truncated
+    /// package: then it waits.
     pub async fn open_or_follow(
         &self,
         id: &PackageId,
@@ -313,14 +312,14 @@ impl Fetch {
         self.obtain(id, client).await.map(Found::Here)
     }
 
-    /// The package, if it is here, open, and belongs to the main server of now.
-    /// Takes no lock and waits for nobody.
+    /// The package, if it is stored, open, and from the current main server. Takes
+    /// no lock and never waits.
     pub fn at_hand(&self, id: &str) -> Option<Package> {
         let package = self.inner.board.store.peek().opened_package(id)?;
         belongs(&package.0, self.inner.settings.peek().main_server()).then_some(package)
     }
 
-    /// The package, if it is here and belongs to the main server of now.
+    /// The package, if it is stored and from the current main server.
     async fn open(&self, id: &PackageId) -> Result<Option<Package>, StoreError> {
         let found = self.inner.board.store().package(id).await?;
         let config = self.inner.settings.current();
@@ -333,8 +332,8 @@ impl Fetch {
         self.launch(&mut state, id, reason, None)
     }
 
-    /// As [`pull`](Self::pull) for somebody who waits: refused from memory if
-    /// it was refused a moment ago, None if the package has arrived meanwhile.
+    /// Like [`pull`](Self::pull), for a waiting client: returns a recent refusal
+    /// again, None if the package has arrived meanwhile.
     fn join(
         &self,
         id: &PackageId,
@@ -367,7 +366,7 @@ impl Fetch {
     ) -> Result<Option<Arc<Flight>>, Arc<PullError>> {
         let mut state = self.inner.state();
         if !state.flights.contains_key(id) {
-            // A flight that has just ended left one of these two behind.
+            // A flight that has just ended left one of these two.
             let config = self.inner.settings.current();
             let stored = self.inner.board.store().get(id);
             if stored.is_some_and(|stored| belongs(&stored, config.main_server())) {
@@ -408,8 +407,8 @@ impl Fetch {
         flight
     }
 
-    /// Ends the pull of a meeting that is no longer active, unless a client
-    /// waits for it: it would only hold up those that are.
+    /// Ends the pull of a meeting that is no longer active, unless a client waits
+    /// for it: it would delay active ones.
     pub fn give_up(&self, id: &PackageId) {
         let mut state = self.inner.state();
         if state.flights.get(id).is_some_and(|flight| !flight.is_awaited())
@@ -424,7 +423,7 @@ impl Fetch {
         self.inner.adopt(id).await;
     }
 
-    /// What is being pulled, by meeting.
+    /// Progress of all pulls, by meeting.
     pub fn under_way(&self) -> HashMap<PackageId, Progress> {
         let state = self.inner.state();
         state.flights.iter().map(|(id, flight)| (id.clone(), flight.progress())).collect()
@@ -441,15 +440,15 @@ impl Fetch {
         !state.waited_in_vain && state.unoffered.values().any(waits)
     }
 
-    /// The main server has come back or has news: what it refused it may give,
-    /// and nobody has to sit out a pause.
+    /// The main server has come back or has news: clears refusals and ends pauses,
+    /// as it may now give what it refused.
     pub fn try_again(&self) {
         let mut state = self.inner.state();
         state.refusals.clear();
         state.flights.values().for_each(|flight| flight.wake());
     }
 
-    /// As [`try_again`](Self::try_again), for one meeting.
+    /// Like [`try_again`](Self::try_again), for one meeting.
     pub fn try_again_now(&self, id: &PackageId) {
         let mut state = self.inner.state();
         state.refusals.remove(id);
@@ -458,18 +457,18 @@ impl Fetch {
         }
     }
 
-    /// What was refused to clients lately, and why.
+    /// Recent refusals to clients, with their errors.
     pub fn refused(&self) -> Vec<(PackageId, String)> {
         self.inner.state().refusals.list(Instant::now())
     }
 
-    /// Puts a changed configuration into force.
+    /// Applies a changed configuration.
     pub fn apply(&self, config: &Config) {
         self.inner.gate.set_limit(config.network.max_concurrent_downloads);
         self.inner.pacer.set_rate(config.network.bandwidth);
     }
 
-    /// Ends all flights; those who wait are told that the service is stopped.
+    /// Ends all flights; their waiters get `Stopped`.
     pub fn stop(&self) {
         self.inner.state().run.cancel();
     }
@@ -480,7 +479,7 @@ impl Fetch {
         if state.run.is_cancelled() {
             state.run = self.inner.tasks.token().child_token();
             state.refusals.clear();
-            // Those of before are ending; nobody may join them any more.
+            // Earlier flights are ending; nobody may join them any more.
             state.flights.clear();
         }
     }
@@ -512,7 +511,7 @@ impl State {
         self.waited_in_vain = !self.catalogue.has_offers();
     }
 
-    /// Whether a pull may begin of what is not known to be an active meeting's.
+    /// Checks if a pull may begin for a meeting that is not known to be active.
     fn admit_unlisted(&self, client: Option<IpAddr>) -> Result<(), PullError> {
         let unlisted = || self.flights.values().filter(|flight| flight.is_unlisted());
         if unlisted().filter(|flight| flight.client() == client).count() >= MAX_FLIGHTS_PER_CLIENT {
@@ -545,7 +544,7 @@ impl Inner {
         }
     }
 
-    /// Takes the flight off the list; only then may another one begin.
+    /// Removes the flight from the list; only then may another one begin.
     fn end(&self, flight: &Flight, round: Result<Pulled, PullError>) {
         let outcome = round.map_err(Arc::new);
         {

@@ -1,8 +1,7 @@
-//! What is known of one main server's meetings; of each of them, `meeting` has it.
+//! State of one main server's meetings; `meeting` has that of each.
 //!
-//! There may be ten thousand: whatever is done for each poll or pull looks at
-//! each meeting once, one after the other as they lie in memory, and copies no
-//! list that has not changed.
+//! There may be ten thousand: each poll or pull looks at each meeting once, in the
+//! order in memory, and copies no list that has not changed.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -31,22 +30,22 @@ use crate::{
     upstream::Seen,
 };
 
-/// A round that failed is followed by another after this, doubled each time.
+/// Pause after a failed round, doubled each time.
 const FIRST_BACKOFF: Duration = Duration::from_secs(5);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
-/// However rare polls and heartbeats are, a package whose file alone changed at
-/// the main server is noticed within a minute; this leaves time for the pull.
+/// Even with rare polls and heartbeats, a package whose file alone changed at the
+/// main server is noticed within a minute; this leaves time for the pull.
 const SWEEP_EVERY: Duration = Duration::from_secs(45);
-/// What a sweep need not ask for again: no main server ends a meeting, makes
+/// A check this recent is not repeated: no main server ends a meeting, makes
 /// another package and starts it again within so short a time.
 const FRESH: Duration = Duration::from_millis(50);
 
-/// What is known of one main server's meetings.
+/// State of one main server's meetings.
 #[derive(Default)]
 pub struct Known {
     pub origin: String,
     pub answers: u64,
-    /// By which the same answer is known again.
+    /// Recognizes a repeated answer.
     pub seen: Option<Seen>,
     pub token: Arc<str>,
     pub polled_ok_s: Option<u64>,
@@ -58,37 +57,37 @@ pub struct Known {
     pub left_out: usize,
     pub offers: Arc<HashMap<PackageId, Offer>>,
     pub offers_at: Option<Instant>,
-    /// Lists of offers that have come.
+    /// Number of lists of offers received.
     offers_taken: u64,
     /// Answers to polls bring the offers with them.
     pub offers_told: bool,
-    /// How the active ones fare, in their order.
+    /// State of the active ones, in their order.
     meetings: Vec<Meeting>,
     pub last_pull_s: Option<u64>,
-    /// The sweep under way, or the last one, asks for the versions that were
-    /// last asked for before then.
+    /// The sweep under way, or the last one, checks the versions that were last
+    /// checked before then.
     swept_since: Option<Instant>,
     /// A heartbeat lists what was confirmed since then.
     listed_since: Option<Instant>,
-    /// Versions that are being asked for.
+    /// Number of version checks under way.
     pub(super) asking: usize,
     /// The last heartbeat before which there was a sweep.
     pub(super) checked: u64,
-    /// As they were last shown.
+    /// Confirmed versions, as last shown.
     confirmed: Arc<HashMap<PackageId, Sha256>>,
     listed: Arc<HashMap<PackageId, Sha256>>,
     failing: Arc<BTreeMap<PackageId, Failing>>,
 }
 
 impl Known {
-    /// Nothing is known yet of the main server at `origin`.
+    /// Empty state of the main server at `origin`.
     pub fn of(origin: &str, last_pull_s: Option<u64>) -> Self {
         Self { origin: origin.to_owned(), last_pull_s, ..Self::default() }
     }
 
-    /// Takes in a poll's answer. While it has entries that make no sense, it
-    /// only adds to what is known: they may be anybody's.
-    /// Returns the meetings that are no longer active.
+    /// Takes in a poll's answer. If it has malformed entries, it only adds
+    /// meetings: those entries may be any of the known ones. Returns the meetings
+    /// that are no longer active.
     pub fn take_status(&mut self, status: MeetingStatus) -> Vec<PackageId> {
         let MeetingStatus { token, mut active, unreadable, unserved, left_out, .. } = status;
         if *self.unserved != *unserved {
@@ -103,7 +102,7 @@ impl Known {
             }
             let named: HashSet<_> = active.iter().map(|meeting| meeting.id.clone()).collect();
             active.extend(self.active.iter().filter(|m| !named.contains(&m.id)).cloned());
-            // Ever other entries must not add up.
+            // Bounds the sum of ever different entries.
             active.truncate(MAX_MEETINGS);
         }
         self.complete = unreadable.is_empty();
@@ -135,7 +134,7 @@ impl Known {
         ended.map(|meeting| meeting.id.clone()).collect()
     }
 
-    /// The answer was the one before once more.
+    /// Takes in an answer that is the same as before.
     pub fn take_same(&mut self) {
         if self.complete {
             self.answers += 1;
@@ -145,7 +144,7 @@ impl Known {
     pub fn take_offers(&mut self, offers: Vec<OfferedPackage>) {
         self.offers_at = Some(Instant::now());
         self.offers_taken += 1;
-        // Ours offers a package once it has one, and makes none.
+        // Our main server offers finished packages and makes none.
         let listed = !self.offers_told;
         let offer = |offered: OfferedPackage| {
             let OfferedPackage { id, title, time, path } = offered;
@@ -168,14 +167,14 @@ impl Known {
             let offer = self.offers.get(&meeting.id);
             let offered = offer.is_some_and(|offer| offer.path.is_some());
             if offered && !fares.offered {
-                // What failed by the other way may work by this one.
+                // A failure by the other route may not happen by this one.
                 fares.not_before = None;
             }
             fares.offered = offered;
         }
     }
 
-    /// What pulls find their way by, those on demand, too.
+    /// The offers for all pulls, also on demand.
     pub fn catalogue(&mut self) -> Catalogue {
         let offers = Arc::make_mut(&mut self.offers);
         for meeting in self.active.iter() {
@@ -186,7 +185,7 @@ impl Known {
         Catalogue { origin: self.origin.clone(), offers: self.offers.clone() }
     }
 
-    /// What the next poll has to know.
+    /// The state that the next poll needs.
     pub(super) fn before_poll(&self) -> poll::Before {
         poll::Before {
             seen: self.seen.clone(),
@@ -198,7 +197,7 @@ impl Known {
         }
     }
 
-    /// Looks what is here of the active meetings' packages.
+    /// Looks up the stored packages of the active meetings.
     pub fn look(&mut self, store: &Store) {
         for (meeting, fares) in self.active.iter().zip(&mut self.meetings) {
             let held = store.get(&meeting.id).filter(|held| belongs(held, &self.origin));
@@ -209,8 +208,8 @@ impl Known {
         }
     }
 
-    /// Begins to ask for all versions. While the sweep before still goes on, and
-    /// there are too many to ask for in one go, it is left to go on.
+    /// Begins to check all versions. If the sweep before is still running, and
+    /// there are too many for one go, that one continues.
     pub(super) fn begin_sweep(&mut self, now: Instant) {
         let spread = self.comparable() > IN_ONE_GO;
         if spread && self.asking > 0 {
@@ -220,23 +219,23 @@ impl Known {
         self.listed_since = if spread { before } else { self.swept_since };
     }
 
-    /// A heartbeat that goes out now would lack what a moment later it has.
+    /// True if waiting a moment lets a heartbeat list more.
     pub(super) fn holds_up_beats(&self) -> bool {
         self.asking > 0 && self.comparable() <= IN_ONE_GO
     }
 
-    /// Everything that was to be asked for has been.
+    /// All checks of the sweep are done.
     pub(super) fn end_sweep(&mut self) {
         self.listed_since = self.swept_since;
     }
 
-    /// Packages whose versions the main server can be asked for.
+    /// Number of packages whose versions can be checked.
     pub(super) fn comparable(&self) -> usize {
         let both = self.active.iter().zip(&self.meetings);
         both.filter(|(meeting, fares)| fares.comparable(meeting.sha256).is_some()).count()
     }
 
-    /// What the plan has to know of each active meeting, as of the last look.
+    /// The plan's facts on each active meeting, as of the last look.
     pub fn facts<'a>(
         &'a self,
         under_way: &'a HashMap<PackageId, Progress>,
@@ -261,12 +260,12 @@ impl Known {
         !held.asking && (held.checked.is_none() || held.checked < self.swept_since)
     }
 
-    /// How an active meeting fares; of others nothing is kept.
+    /// The state of an active meeting; others have none.
     pub(super) fn fares(&mut self, id: &PackageId) -> Option<&mut Meeting> {
         self.meetings.get_mut(self.active.place(id)?)
     }
 
-    /// What is known of these bytes, if they are what is here.
+    /// The stored version, if it still has these bytes.
     fn held(&mut self, id: &PackageId, sha256: Sha256) -> Option<&mut HeldVersion> {
         self.fares(id)?.held.as_mut().filter(|held| held.sha256 == sha256)
     }
@@ -289,8 +288,7 @@ impl Known {
         }
     }
 
-    /// Its version is going to be asked for; false where these bytes are no
-    /// longer what is here.
+    /// Marks its version as being checked; false if these bytes are no longer stored.
     pub(super) fn ask(&mut self, id: &PackageId, sha256: Sha256) -> bool {
         let held = self.held(id, sha256);
         let is_held = held.map(|held| held.asking = true).is_some();
@@ -298,8 +296,8 @@ impl Known {
         is_held
     }
 
-    /// When there is something to do besides the next poll: try again what
-    /// failed, or sweep once more. Only what becomes due after `now`.
+    /// Time of the next task besides polls: retrying a failure, or another sweep.
+    /// Only what becomes due after `now`.
     pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
         let idle = self.meetings.iter().filter(|meeting| meeting.under_way.is_none());
         let tries = idle.filter_map(|meeting| meeting.not_before);
@@ -307,20 +305,20 @@ impl Known {
         tries.chain(sweep).filter(|at| *at > now).min()
     }
 
-    /// When to sweep at the latest, once there was a sweep.
+    /// Latest time of the next sweep, once there was one.
     pub(super) fn next_sweep(&self) -> Option<Instant> {
         self.swept_since.map(|since| since + SWEEP_EVERY)
     }
 
-    /// The main server would not say which version it has.
+    /// The main server did not tell its version.
     pub(super) fn not_told(&mut self, id: &PackageId, sha256: Sha256, at: Instant) {
         if let Some(held) = self.held(id, sha256) {
             (held.checked, held.told, held.asking) = (Some(at), false, false);
         }
     }
 
-    /// Nothing lies where it is offered. It may be offered elsewhere: the next poll
-    /// asks where. If nothing lies there either, only the bytes can tell.
+    /// Nothing is at the offered location. The offer may have moved: the next poll
+    /// asks. If nothing is there either, only the bytes can tell.
     pub(super) fn offer_gone(&mut self, id: &PackageId, sha256: Sha256, at: Instant) {
         let taken = self.offers_taken;
         let Some(held) = self.held(id, sha256) else { return };
@@ -347,15 +345,15 @@ impl Known {
         meeting.failing = Some(Failing { rounds, error, next_try_s: now_s() + wait.as_secs() });
     }
 
-    /// What failed may work now: a new package, a server that is back.
+    /// Ends pauses after failures: a new package, a server that is back.
     pub(super) fn retry_all(&mut self) {
         for meeting in &mut self.meetings {
             meeting.not_before = None;
         }
     }
 
-    /// An operator wants to know now. What is confirmed stays so meanwhile:
-    /// clients need not suffer for a look.
+    /// Rechecks on an operator's request. The confirmation stays meanwhile: clients
+    /// must not suffer.
     pub(super) fn recheck(&mut self, id: &PackageId) {
         if let Some(meeting) = self.fares(id) {
             meeting.not_before = None;
@@ -382,7 +380,7 @@ impl Known {
         }
     }
 
-    /// For the status page and the heartbeats, as of the last look.
+    /// Snapshot for the status page and the heartbeats, as of the last look.
     pub fn view(&mut self) -> board::Sync {
         self.show_confirmed();
         self.show_failing();
@@ -406,7 +404,7 @@ impl Known {
         }
     }
 
-    /// Gathered anew only when one has come or gone.
+    /// Rebuilt only when an entry changed.
     fn show_confirmed(&mut self) {
         let (mut same, mut confirmed, mut listed) = (true, 0, 0);
         for (meeting, fares) in self.active.iter().zip(&mut self.meetings) {
@@ -415,7 +413,7 @@ impl Known {
             confirmed += usize::from(now.is_some());
             listed += usize::from(now.is_some_and(|(_, listed)| listed));
         }
-        // Those that have ended took their marks with them.
+        // Ended meetings took their entries with them.
         if same && confirmed == self.confirmed.len() && listed == self.listed.len() {
             return;
         }
@@ -559,12 +557,12 @@ mod tests {
             assert_eq!(known.view().listed.len(), if spread { count } else { 0 }, "{count}");
             assert_eq!(known.view().confirmed.len(), count);
 
-            // One more begins meanwhile, for what has been answered by now.
+            // Another sweep begins, for the versions that have been checked.
             known.confirm(&ids[0], HELD, known.token.clone(), later);
             known.begin_sweep(later + 2 * FRESH);
             assert_eq!(unchecked(&known), usize::from(!spread), "{count}");
 
-            // One of them was not told, and the others come in.
+            // One of them was not told; the others are taken in.
             known.not_told(&ids[1], HELD, later);
             for id in &ids[2..] {
                 known.confirm(id, HELD, known.token.clone(), later + 2 * FRESH);

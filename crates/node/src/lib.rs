@@ -1,4 +1,4 @@
-//! A node: wiring of its workers; what they do is theirs to know.
+//! A node: wiring of its workers; their work is documented there.
 
 #![cfg_attr(
     test,
@@ -10,9 +10,9 @@
 )]
 
 pub mod address;
-/// The node's HTTP face.
+/// The node's HTTP interface.
 pub mod api;
-/// What the workers last reported, for the status page, and the on/off switch.
+/// The workers' last reports, for the status page, and the on/off switch.
 pub mod board;
 mod certificates;
 mod check;
@@ -74,11 +74,11 @@ use crate::{
     upstream::Connector,
 };
 
-/// How often CPU, memory and disk are read.
+/// Interval of reading CPU, memory and disk.
 const GAUGE_EVERY: Duration = Duration::from_secs(5);
-/// Saying goodbye must not eat up the grace time of the downloads.
+/// Unregistering must not use up the grace time of the downloads.
 const GOODBYE: Duration = Duration::from_secs(5);
-/// Workers end within this once they are told to.
+/// Workers end within this time once they are cancelled.
 const WIND_DOWN: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Error)]
@@ -93,13 +93,13 @@ pub enum NodeError {
     Certificate(FileError),
 }
 
-/// How a node is run, besides its configuration.
+/// Options of a node besides its configuration.
 #[derive(Clone, Debug)]
 pub struct NodeOptions {
     pub host: IpAddr,
-    /// Instead of `nodePort`, for this run; 0 takes a free one.
+    /// Replaces `nodePort` for this run; 0 takes a free one.
     pub port: Option<u16>,
-    /// The lines that the panel shows.
+    /// The panel's log lines.
     pub journal: Journal,
 }
 
@@ -122,11 +122,11 @@ pub struct Node {
 }
 
 impl Node {
-    /// Serving when it returns; everything else happens beside.
+    /// Serving when it returns; everything else runs in the background.
     pub async fn start(settings: Arc<Settings>, options: NodeOptions) -> Result<Self, NodeError> {
         let config = settings.current();
-        // First what may fail without a word: whoever can't be started reads
-        // one line that says why.
+        // First what may fail without a log line: an operator then reads one line
+        // that says why it did not start.
         let port = options.port.unwrap_or(config.node_port);
         let listener = Listener::bind(SocketAddr::new(options.host, port));
         let listener = listener.map_err(NodeError::Listen)?;
@@ -170,7 +170,7 @@ impl Node {
         let traffic = node.traffic.clone();
         let fetch =
             Fetch::new(settings.clone(), board.clone(), connector.clone(), node.pulls.clone());
-        // Before anybody is served; their changes are followed below.
+        // Before the first request; changes are followed below.
         traffic.apply(&config.serve);
         board.connections.apply(config.serve.max_connections_per_client);
         let face = Face {
@@ -258,7 +258,7 @@ impl Node {
         });
     }
 
-    /// Where it listens now.
+    /// The current listening address.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(self.host, *self.board.port.borrow())
     }
@@ -268,12 +268,12 @@ impl Node {
         self.first_code.as_deref()
     }
 
-    /// Of the loop that accepts connections.
+    /// Liveness of the loop that accepts connections.
     pub fn pulse(&self) -> &Pulse {
         &self.pulse
     }
 
-    /// Where a browser on another machine finds the panel.
+    /// The panel's URL, for a browser on another machine.
     pub async fn panel(&self) -> String {
         let config = self.settings.current();
         address::panel(&config, self.host, *self.board.port.borrow()).await
@@ -288,20 +288,20 @@ impl Node {
         self.all.failed().await
     }
 
-    /// Unregisters, so that the main server sends nobody any more; stops
-    /// accepting; lets downloads finish within `shutdownGrace`; ends the
-    /// workers. False when downloads had to be cut off.
+    /// Unregisters, so that the main server sends no more clients; stops accepting;
+    /// lets downloads finish within `shutdownGrace`; ends the workers. Returns
+    /// false if downloads had to be cut off.
     pub async fn shut_down(self) -> bool {
         let grace = Duration::from_secs(self.settings.current().shutdown_grace);
         let deadline = Instant::now() + grace;
-        // If nobody waits for the end of this, they end nevertheless: each stays
-        // on a thread, which the runtime can't take away.
+        // If this is dropped, they end nevertheless: each stays on a thread, which
+        // the runtime can't take away.
         let _pulls = self.pulls.token().clone().drop_guard();
         match self.traffic.under_way() {
             0 => info!("stopping"),
             left => info!("stopping: up to {} s for {left} downloads under way", grace.as_secs()),
         }
-        // Not ready any more, before anything else ends.
+        // No longer ready, before anything else ends.
         self.closing.cancel();
         self.workers.token().cancel();
         self.presence.shut_down(GOODBYE).await;

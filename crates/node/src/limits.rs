@@ -1,4 +1,4 @@
-//! Puts changed limits into force while downloads and pulls go on.
+//! Applies changed limits while downloads and pulls go on.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use edge_mirror_settings::Settings;
 
 use crate::fetch::Fetch;
 
-/// Runs until cancelled by being dropped.
+/// Runs until dropped.
 pub(super) async fn run(
     settings: Arc<Settings>,
     traffic: Arc<Traffic>,

@@ -12,8 +12,8 @@ use sysinfo::{
     CpuRefreshKind, InterfaceOperationalState, MemoryRefreshKind, Networks, RefreshKind, System,
 };
 
-/// The network interfaces that are not down, and the addresses of each. It
-/// reads a handful of files for each of them.
+/// The network interfaces that are not down, with their addresses. It reads a
+/// handful of files for each of them.
 pub fn interfaces() -> BTreeMap<String, Vec<IpNet>> {
     use InterfaceOperationalState::{Down, LowerLayerDown, NotPresent};
     let Ok(networks) = Networks::new_with_refreshed_list() else { return BTreeMap::new() };
@@ -37,14 +37,14 @@ pub struct Machine {
     pub cpu_count: usize,
     pub memory_total: u64,
     pub memory_used: u64,
-    /// Of the disk that holds the packages.
+    /// Bytes of the disk that holds the packages.
     pub disk_total: u64,
     pub disk_free: u64,
 }
 
 /// Takes readings; CPU use is the average since the reading before.
 pub struct Gauge {
-    /// None where the system has no such figures.
+    /// None if the system has no such figures.
     system: Option<System>,
 }
 

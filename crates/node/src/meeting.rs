@@ -1,4 +1,4 @@
-//! How one active meeting fares, and what is known of its package here.
+//! State of one active meeting and of its stored package.
 
 use std::sync::Arc;
 
@@ -7,37 +7,36 @@ use tokio::time::Instant;
 
 use crate::{board::Failing, fetch::Reason};
 
-/// How one active meeting fares.
+/// State of one active meeting.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Meeting {
-    /// The package that is here, as of the last look at the store.
+    /// The stored package, as of the last look at the store.
     pub held: Option<HeldVersion>,
-    /// The main server says where its package lies.
+    /// The main server offers a location.
     pub offered: bool,
-    /// As it was last shown: confirmed, and whether listed.
+    /// Last shown: the confirmed digest, and true if listed.
     pub shown: Option<(Sha256, bool)>,
     pub under_way: Option<Reason>,
     pub failing: Option<Failing>,
-    /// Failed lately: not again before then.
+    /// Failed recently: no retry before then.
     pub not_before: Option<Instant>,
 }
 
-/// What is known of the package that is here. It is known of these bytes: once
-/// there are others, nothing is.
+/// State of the stored package. It belongs to these bytes: other bytes start with none.
 #[derive(Debug, PartialEq, Eq)]
 pub struct HeldVersion {
     pub sha256: Sha256,
-    /// Under which token it was last known to be current.
+    /// The token under which it was last known to be current.
     pub confirmed: Option<Arc<str>>,
-    /// When its version was last asked for or, with the same outcome, pulled,
+    /// Time of the last version check or, with the same outcome, pull,
     pub checked: Option<Instant>,
-    /// and whether the main server said then that it is current.
+    /// and true if the main server said then that it is current.
     pub told: bool,
-    /// It is being asked for.
+    /// A check is under way.
     pub asking: bool,
     pub stale: bool,
     pub incomparable: bool,
-    /// Nothing lay where it was offered, after so many lists of offers.
+    /// Number of offer lists at which the offered location was empty.
     pub gone: Option<u64>,
 }
 
@@ -55,7 +54,7 @@ impl HeldVersion {
         }
     }
 
-    /// There is reason to think that the meeting was started again.
+    /// The meeting may have been started again.
     pub fn doubt(&mut self) {
         if let Some(token) = &mut self.confirmed {
             *token = Arc::default();
@@ -64,14 +63,14 @@ impl HeldVersion {
 }
 
 impl Meeting {
-    /// The package that is here, if the main server can be asked for its version.
+    /// The stored package, if the main server can be asked for its version.
     pub fn comparable(&self, announced: Option<Sha256>) -> Option<&HeldVersion> {
         let asked = self.offered && announced.is_none();
         self.held.as_ref().filter(|held| asked && !held.incomparable)
     }
 
-    /// What is here and current as far as is known, and whether a heartbeat may
-    /// list it. Where there is nothing to ask, the token is all there is.
+    /// The stored version, if it is current as far as is known, and true if a
+    /// heartbeat may list it. Without a check, the token is all there is.
     pub fn standing(
         &self,
         announced: Option<Sha256>,

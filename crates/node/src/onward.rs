@@ -59,7 +59,7 @@ impl Worker {
         let (settings, board) = (self.settings.clone(), self.board.clone());
         let port = move |host: &str| {
             let config = settings.peek();
-            // From outside, this host is reached at another port than here.
+            // Behind NAT this host is reached at another port.
             let public = config.public_ip.as_deref().filter(|_| config.use_public_address);
             let asked = host.trim_matches(['[', ']']);
             let is_asked =

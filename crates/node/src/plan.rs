@@ -1,43 +1,42 @@
-//! What to do about each active meeting. Pure: facts in, steps out.
+//! Decides what to do for each active meeting. Pure: facts in, steps out.
 
 use edge_mirror_protocol::package::{PackageId, Sha256};
 use tokio::time::Instant;
 
 use crate::fetch::Reason;
 
-/// What is known of one active meeting.
+/// The facts of one active meeting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts<'a> {
     pub id: &'a PackageId,
-    /// The digest of the package that is here, if there is one.
+    /// The digest of the stored package, if there is one.
     pub held: Option<Sha256>,
-    /// The digest that the main server announces, where it is ours.
+    /// The digest that the main server announces, if it is ours.
     pub announced: Option<Sha256>,
-    /// Whether the main server offers a `package_url`, by which the version
-    /// can be asked for cheaply.
+    /// True if the main server offers a `package_url`, which makes version checks cheap.
     pub offered: bool,
-    /// A pull, and no other, can tell whether the package changed.
+    /// Only a pull can tell if the package changed.
     pub incomparable: bool,
     /// Known to be outdated.
     pub stale: bool,
     /// Being pulled already.
     pub under_way: Option<Reason>,
-    /// That pull waits between two attempts and holds up nobody.
+    /// That pull waits between two attempts and delays no other.
     pub pausing: bool,
-    /// Its version has not been asked for in this sweep.
+    /// Its version has not been checked in this sweep.
     pub unchecked: bool,
-    /// Failed lately: not before then.
+    /// Failed recently: no retry before then.
     pub not_before: Option<Instant>,
-    /// Under which token it was last known to be current.
+    /// The token under which it was last known to be current.
     pub confirmed: Option<&'a str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     Pull(PackageId, Reason),
-    /// Ask for the version.
+    /// Check the version.
     Check(PackageId),
-    /// These bytes are the current ones, no need to ask.
+    /// These bytes are current; no check needed.
     Confirm(PackageId, Sha256),
 }
 
@@ -52,8 +51,8 @@ pub fn plan<'a>(
         busy |= facts.under_way.is_some() && !facts.pausing;
         steps.extend(step(&facts, token, now));
     }
-    // Comparing means pulling what is probably here already: one at a time,
-    // and never while somebody waits for a package that is not.
+    // A comparison pulls what is probably stored already: one at a time, and never
+    // while somebody waits for a missing package.
     let mut quiet = !busy
         && !steps
             .iter()

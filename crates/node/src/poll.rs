@@ -1,9 +1,9 @@
-//! One poll of a main server: the active meetings and, where that may have
-//! news, where their packages lie.
+//! One poll of a main server: the active meetings and, if that may have changed,
+//! the locations of their packages.
 //!
-//! A main server of ours holds back its answer until it has news, or the wait
-//! is over: then the next poll follows at once, and news is here when it
-//! happens. Any other one answers at once, and is polled at the interval.
+//! Long polling: a main server of ours holds back its answer until it changes, or
+//! the wait is over; the next poll follows immediately, so that changes arrive as
+//! they happen. Any other one answers immediately, and is polled at the interval.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,41 +17,41 @@ use crate::{
     upstream::{Seen, StatusAnswer, Upstream, UpstreamError},
 };
 
-/// The list of offers is looked at again after this long, whatever the token.
+/// The list of offers is fetched again after this time, whatever the token.
 const OFFERS_STALE: Duration = Duration::from_secs(45);
-/// No poll is held for longer, whatever the interval: an answer says that the
-/// main server lives, and cleaning counts them.
+/// Longest wait of a poll, whatever the interval: an answer says that the main
+/// server is alive, and cleaning counts answers.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// Polls that are answered at once because there is news are at least this far
-/// apart: a list that changes all the time must not cost a core.
+/// Minimum interval of polls that are answered with changes: a list that changes
+/// all the time must not cost a core.
 const LEAST_APART: Duration = Duration::from_millis(20);
-/// To a main server that held back its answers and now fails, or gives them
-/// back unchanged before their time: it is stopping, perhaps to start again.
+/// Pause if a main server that held back its answers now fails, or returns them
+/// unchanged too early: it is stopping, perhaps to start again.
 const GONE_PAUSE: Duration = Duration::from_secs(5);
 
-/// What was known before the poll.
+/// State before the poll.
 #[derive(Default)]
 pub(super) struct Before {
-    /// The answer before, to tell the same one by.
+    /// The answer before, to recognize the same one.
     pub seen: Option<Seen>,
     pub token: String,
     pub active: Arc<Active>,
-    /// The answers themselves say where the packages are.
+    /// The answers themselves contain the offers.
     pub offers_told: bool,
-    /// Since when the list of offers is known, if it is.
+    /// Age of the list of offers, if there is one.
     pub offers_age: Option<Duration>,
-    /// Some active meeting's package is not offered: it may be by now, and if
-    /// not, the list still shows when the meeting was started again.
+    /// Some active meeting's package is not offered: it may be by now, and if not,
+    /// the list still shows that the meeting was started again.
     pub waiting_for_offer: bool,
 }
 
 pub(super) struct Polled {
-    /// None when the answer says what the one before said.
+    /// None if the answer is the same as before.
     pub news: Option<MeetingStatus>,
-    /// None when it was not asked for, or could not be had; empty from a
-    /// version of the main server that has no such list.
+    /// None if it was not requested, or could not be read; empty from a version of
+    /// the main server that has no such list.
     pub offers: Option<Vec<OfferedPackage>>,
-    /// They came with the answer itself.
+    /// The answer itself contained them.
     pub offers_told: bool,
     pub seen: Seen,
     /// The main server holds back answers.
@@ -76,12 +76,12 @@ impl Poll {
         Self { outcome, began: Instant::now(), wait, held }
     }
 
-    /// When to poll again, where that is sooner than the interval says.
-    /// `polled` is what came of this one; none: an error.
+    /// Time of the next poll, if that is sooner than the interval. `polled` is the
+    /// outcome of this one; None: an error.
     pub(super) fn again(&self, polled: Option<&Polled>, now: Instant) -> Option<Instant> {
         let Some(polled) = polled else { return self.held.then(|| now + GONE_PAUSE) };
-        // Half the wait: clocks differ, and an answer that is not held back at
-        // all comes within a small part of it.
+        // Half the wait: clocks differ, and an answer that is not held back comes
+        // within a small part of it.
         let too_soon = self.held && polled.news.is_none() && now < self.began + self.wait / 2;
         match (polled.waits, too_soon) {
             (false, _) => None,
@@ -102,7 +102,7 @@ async fn poll(
     let offers_told = told.is_some();
     let offers = match told {
         Some(told) => Some(told),
-        // Without the list there is still the direct way; the next poll asks again.
+        // Without the list there is still the direct route; the next poll retries.
         None if wants_offers(&before, answer.news.as_ref()) => {
             upstream.offers(limit).await.ok().map(Option::unwrap_or_default)
         }
@@ -200,18 +200,18 @@ mod tests {
             waits,
         };
         let (at_once, a_moment) = (Some(Duration::ZERO), Some(LEAST_APART));
-        // What another kind of server answers, or fails to.
+        // Another kind of server answers, or fails to.
         assert_eq!(again(false, Some(&polled(false, true)), 0), None);
         assert_eq!(again(false, Some(&polled(false, false)), 0), None);
         assert_eq!(again(false, None, 0), None);
-        // It turns out to be one of ours: the next one is held.
+        // It turns out to be one of ours: the next poll is held.
         assert_eq!(again(false, Some(&polled(true, true)), 0), a_moment);
         assert_eq!(again(false, Some(&polled(true, false)), 0), a_moment);
-        // News, and the wait's end.
+        // A change, and the end of the wait.
         assert_eq!(again(true, Some(&polled(true, true)), 0), a_moment);
         assert_eq!(again(true, Some(&polled(true, true)), 3), at_once);
         assert_eq!(again(true, Some(&polled(true, false)), 10), at_once);
-        // It is stopping, or has gone, or has no room for one that waits.
+        // It is stopping, or has gone, or has no room for another waiting poll.
         assert_eq!(again(true, Some(&polled(true, false)), 0), Some(GONE_PAUSE));
         assert_eq!(again(true, None, 3), Some(GONE_PAUSE));
         assert_eq!(again(true, Some(&polled(false, false)), 0), None);

@@ -1,12 +1,12 @@
-//! Being known to the main server: register, heartbeat, unregister.
+//! Registration at the main server: register, heartbeat, unregister.
 //!
-//! One loop, one request at a time. A heartbeat goes out at every interval,
-//! and at once when a package was confirmed or the set of active meetings
-//! changed: whole rooms wait for the main server to learn of that. Before each,
-//! `sync` asks for the versions of what it is to list, and it lists what is
-//! confirmed then. Between the answer and the heartbeat lie milliseconds; a main
-//! server that ended a meeting and started it again within those, with another
-//! package, would be told of the old one.
+//! One loop, one request at a time. A heartbeat goes out at every interval, and
+//! immediately when a package was confirmed or the set of active meetings changed:
+//! whole rooms wait for the main server to learn of that. Before each, `sync`
+//! checks the versions of what it is to list, and it lists what is confirmed then.
+//! Between check and heartbeat lie milliseconds; a main server that ended a meeting
+//! and started it again within those, with another package, would be told of the
+//! old one.
 
 use std::{
     net::IpAddr,
@@ -35,12 +35,12 @@ use crate::{
     upstream::{Connector, Upstream},
 };
 
-/// Nobody waits longer than this for a goodbye to be heard.
+/// Time limit of unregistering.
 const GOODBYE: Duration = Duration::from_secs(3);
-/// Nor than this, before it, for the answer to what was sent last.
+/// Time limit of the request before that, if it is still under way.
 const LAST_BEAT: Duration = Duration::from_millis(500);
-/// Nor a heartbeat for the answers about versions, nor for longer than half its
-/// interval. What is not confirmed by then is left out, and listed once it is.
+/// Time limit of the version checks before a heartbeat; half its interval is
+/// another. Versions not confirmed by then are left out, and listed later.
 const LONGEST_CHECK: Duration = Duration::from_secs(1);
 
 pub(super) struct Worker {
@@ -53,29 +53,29 @@ pub(super) struct Worker {
     pub is_cut: AtomicBool,
 }
 
-/// Where, as whom and under which address the node is registered.
+/// The node's registration.
 #[derive(Clone)]
 struct Standing {
     upstream: Upstream,
     node_id: String,
     address: String,
-    /// False once a heartbeat failed: the main server may have been away for
-    /// so long that it forgot us, and a heartbeat does not bring it an address.
+    /// False once a heartbeat failed: the main server may have dropped us after a
+    /// long outage, and a heartbeat does not bring it an address.
     fresh: bool,
 }
 
-/// What the main server has not been told.
+/// The changes since the last heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum News {
     /// A package was confirmed or turned out to be old, or other meetings are active.
     Meetings,
-    /// Only that what was left out for want of an answer is confirmed now.
+    /// Only late checks: versions that were left out are confirmed now.
     LateAnswer,
 }
 
 impl News {
     fn of(now: &board::Sync, told: &board::Sync) -> Option<Self> {
-        // Mostly it is the very list that was told; another title is no news.
+        // Mostly the very same list; another title is no change.
         let same = Arc::ptr_eq(&told.active, &now.active)
             || told.active.iter().map(|m| &m.id).eq(now.active.iter().map(|m| &m.id));
         if !same || told.confirmed != now.confirmed {
@@ -123,10 +123,10 @@ impl Worker {
         self.leave(&mut standing).await;
     }
 
-    /// A request to a server that hangs must not hold up a stop or a change of
-    /// the configuration: then there is no outcome. One that is about to be
-    /// answered is waited for, as the server may else read it after the goodbye
-    /// that follows, and register anew who has left.
+    /// Aborts a beat on a stop of the service or a change of the configuration, so
+    /// that a server that hangs delays neither: None then. A request that is about
+    /// to be answered is waited for: the server may else read it after the
+    /// unregistration that follows, and register the node again.
     async fn unless_over<T>(
         &self,
         mut beat: Pin<&mut impl Future<Output = T>>,
@@ -142,11 +142,10 @@ impl Worker {
         None
     }
 
-    /// One round of what is due: unregister where we no longer belong,
-    /// register where we are not known under this address, heartbeat.
-    /// `told` becomes what the heartbeat says, and `check` has the versions of
-    /// what it lists asked for.
-    /// Why clients can't reach the node, where the main server says so.
+    /// Does what is due: unregisters at a former main server, registers if not
+    /// known under this address, sends a heartbeat. `told` becomes the reported
+    /// state; `check` has the listed versions checked. Returns the main server's
+    /// reason that clients can't reach the node, if any.
     async fn beat(
         &self,
         standing: &mut Option<Standing>,
@@ -174,8 +173,8 @@ impl Worker {
         if standing.as_ref().is_none_or(|known| !known.fresh || known.address != address) {
             let (node_id, status) = (config.node_id.clone(), "online".to_owned());
             let body = Registration { node_id: node_id.clone(), address: address.clone(), status };
-            // Noted before it is sent: an answer that is never read may still
-            // have registered us, and then there is a goodbye to say.
+            // Noted before it is sent: a request whose answer is never read may
+            // still have registered us, and has to be undone.
             let mut new = Standing {
                 upstream: upstream.clone(),
                 node_id,
@@ -198,7 +197,7 @@ impl Worker {
         if left_out > 0 {
             self.board.counts.limits.one(Limit::HeartbeatBytes);
         }
-        // Once, not with every heartbeat.
+        // Logged once, not with every heartbeat.
         let was_cut = self.is_cut.swap(left_out > 0, Ordering::Relaxed);
         if left_out > 0 && !was_cut {
             warn!("there are too many meetings for one heartbeat: {left_out} entries are left out");
@@ -211,10 +210,10 @@ impl Worker {
         })
     }
 
-    /// Shown even while nobody answers: it is what an operator checks first.
+    /// Shown even without an answer: an operator checks it first.
     fn show(&self, address: &str, doubts: Vec<Doubt>) {
         self.board.presence.send_if_modified(|presence| {
-            // Once each, not with every heartbeat.
+            // Logged once each, not with every heartbeat.
             for doubt in doubts.iter().filter(|doubt| !presence.doubts.contains(doubt)) {
                 warn!("{doubt}");
             }
@@ -224,7 +223,7 @@ impl Worker {
         });
     }
 
-    /// Waits until the versions of what is here have been asked for.
+    /// Waits until the versions of stored packages have been checked.
     async fn checked(&self, config: &Config) {
         let mut sync = self.board.sync.subscribe();
         if !sync.borrow().asks {
@@ -272,7 +271,7 @@ impl Worker {
         }
     }
 
-    /// Unregisters, without letting anybody wait for a server that is away.
+    /// Unregisters, with a short time limit for a server that is down.
     async fn leave(&self, standing: &mut Option<Standing>) {
         let Some(Standing { upstream, node_id, .. }) = standing.clone() else { return };
         let body = Unregistration { node_id: node_id.clone() };
@@ -284,7 +283,7 @@ impl Worker {
         self.board.presence.send_modify(|presence| presence.registered = false);
     }
 
-    /// Reports a beat; true when it went well.
+    /// Reports the outcome of a beat; true if it succeeded.
     fn note(&self, standing: &Option<Standing>, outcome: Result<Option<String>, Fault>) -> bool {
         let good = outcome.is_ok();
         self.board.counts.heartbeats.one(Answered::of(&outcome));
@@ -292,7 +291,7 @@ impl Worker {
         match &outcome {
             Ok(_) if before.error.is_some() => info!("the main server answers again"),
             Ok(_) => {}
-            // Once per outage, not once per heartbeat.
+            // Logged once per outage, not once per heartbeat.
             Err(error) if before.error.is_none() => warn!("heartbeat failed: {error}"),
             Err(error) => debug!("heartbeat failed: {error}"),
         }
@@ -317,9 +316,9 @@ impl Worker {
         News::of(&sync, told)
     }
 
-    /// Whether to ask for versions before this news is told. Not where the
-    /// heartbeat before did not wait for all answers, and this is one of them:
-    /// asking again would make the others late, and so on.
+    /// True if versions have to be checked before the next heartbeat. Not if the
+    /// news is just a late check of the last one: checking again would make the
+    /// others late, and so on.
     fn needs_check(&self, told: &board::Sync, news: Option<News>) -> bool {
         news != Some(News::LateAnswer) || told.checked >= *self.board.beats.borrow()
     }
@@ -329,8 +328,8 @@ impl Worker {
         let _ = running.wait_for(|running| *running).await;
     }
 
-    /// Resolves on a stop of the service, and when what decides over whom to
-    /// talk to, as whom and how often has changed since `config`.
+    /// Resolves on a stop of the service, and when a setting of the main server,
+    /// the node's id or address, or the interval differs from `config`.
     async fn disturbed(&self, config: &Config) {
         let mut running = self.board.running.subscribe();
         let mut settings = self.settings.subscribe();
@@ -350,20 +349,20 @@ impl Worker {
     }
 }
 
-/// No request may outlast the interval: the node has to be registered again
-/// within one interval of the main server's return (pauses are counted from
-/// a request's beginning).
+/// Time limit of a request: at most the interval, so that the node is registered
+/// again within one interval of the main server's return (pauses are counted from a
+/// request's beginning).
 fn limit(config: &Config) -> Duration {
     Duration::from_secs(config.network.connection_timeout.min(config.heartbeat.interval))
 }
 
-/// How long to wait after so many failures in a row. `retryCount` tries come
-/// `retryDelay` apart, then one at every interval; none is ever further away
-/// than the interval.
+/// Returns the pause after so many failures in a row. `retryCount` tries come
+/// `retryDelay` apart, then one at every interval; no pause is longer than the
+/// interval.
 fn pause(failures: u32, config: &Config) -> Duration {
     let interval = Duration::from_secs(config.heartbeat.interval);
     let retry = Duration::from_secs(config.network.retry_delay);
-    // Without any delay a refused connection would be asked again in a loop.
+    // Without a delay a refused connection would be retried in a loop.
     let retry = retry.max(Duration::from_millis(100)).min(interval);
     if (1..config.network.retry_count).contains(&failures) { retry } else { interval }
 }
@@ -388,8 +387,8 @@ mod tests {
         }
     }
 
-    /// How long a beat is waited for that takes so long, once all is over; and
-    /// whether it came to its end.
+    /// The time that a stop waits for a beat of this length, and true if the beat
+    /// came to its end.
     async fn waited(worker: &Worker, takes: Duration, end: &CancellationToken) -> (Duration, bool) {
         let (before, began) = (worker.settings.current(), Instant::now());
         let mut whole = false;

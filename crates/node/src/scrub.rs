@@ -1,6 +1,6 @@
-//! Reading every stored package again, once a week, slowly: a disk may lose
-//! bits that neither size nor time of a file tell of. What is damaged goes, and
-//! sync pulls it anew if its meeting is active.
+//! Reads every stored package again, once a week, slowly: a disk may lose bits
+//! without a change of a file's size or time. A damaged package is removed, and
+//! sync pulls it again if its meeting is active.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -15,9 +15,9 @@ use tracing::{debug, error, warn};
 use crate::board::{Board, Checked, Counts};
 
 const EVERY_S: u64 = 7 * 24 * 3600;
-/// How often it is looked whether a package is due.
+/// Interval of looking for a package that is due.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
-/// Reading is spread so that downloads don't notice it.
+/// Slow enough that downloads are not affected.
 const SLOW_BYTES_PER_S: f64 = 4e6;
 /// A pass over a large storage has to end before the next is due.
 const PASS_S: f64 = EVERY_S as f64 / 2.0;
@@ -32,13 +32,13 @@ pub(super) async fn run(board: Arc<Board>) {
         };
         tokio::select! {
             () = look => {}
-            // Whoever goes on reading in the old folder keeps its lock.
+            // A reader in the old folder would keep its lock.
             _ = folder.changed() => {}
         }
     }
 }
 
-/// Reads all that is due.
+/// Reads all packages that are due.
 async fn look(store: Store, counts: &Counts) {
     // One that can't be read must not keep the others from being read.
     let mut unreadable = HashSet::new();
@@ -58,7 +58,7 @@ async fn look(store: Store, counts: &Counts) {
     }
 }
 
-/// The package that was read longest ago, if that is too long.
+/// The package that was read longest ago, if it is due.
 async fn due(store: &Store, unreadable: &HashSet<PackageId>) -> Option<Package> {
     let (store, unreadable) = (store.clone(), unreadable.clone());
     tasks::blocking(move || {
@@ -68,13 +68,13 @@ async fn due(store: &Store, unreadable: &HashSet<PackageId>) -> Option<Package> 
             stored.manifest.read_s() < before && !unreadable.contains(&stored.manifest.id)
         });
         due.sort_by_key(|stored| stored.manifest.read_s());
-        // One that can't be opened is taken out of the index by trying to.
+        // A package that can't be opened leaves the index by the attempt.
         due.iter().find_map(|stored| store.open_package(&stored.manifest.id).ok().flatten())
     })
     .await
 }
 
-/// True where the bytes are those that were verified.
+/// True if the bytes are those that were verified.
 async fn check(store: &Store, package: Package) -> Result<bool, StoreError> {
     let rest = pause(store.used_bytes());
     let (stored, good) = (package.0.clone(), reread::is_good(store, &package, rest, |_| ()).await?);
@@ -83,7 +83,7 @@ async fn check(store: &Store, package: Package) -> Result<bool, StoreError> {
     Ok(good)
 }
 
-/// Between two chunks.
+/// Pause between two chunks.
 fn pause(stored_bytes: u64) -> Duration {
     let bytes_per_s = SLOW_BYTES_PER_S.max(stored_bytes as f64 / PASS_S);
     Duration::from_secs_f64(CHUNK_BYTES as f64 / bytes_per_s)
@@ -98,7 +98,7 @@ mod tests {
 
     use super::*;
 
-    /// Flips a bit so that nothing but the bytes tells.
+    /// Flips a bit, without a change of size or time.
     fn rot(path: &Path) {
         let mut bytes = std::fs::read(path).unwrap();
         let before = std::fs::metadata(path).unwrap().modified().unwrap();
@@ -174,7 +174,7 @@ mod tests {
         let package = due(&store, &HashSet::new()).await.unwrap();
         let broken = package.0.manifest.id.clone();
         assert_eq!(broken.as_str(), "broken");
-        // It ends before its size once it is open.
+        // It is truncated after it was opened.
         let file =
             File::options().write(true).open(folder.path().join("meeting_broken/package.zip"));
         file.unwrap().set_len(10).unwrap();

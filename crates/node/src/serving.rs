@@ -1,5 +1,5 @@
-//! The listener, and its change to another port: the new one first, then the
-//! old one drains.
+//! The listener, and its change to another port: the new one is bound first, then
+//! the old one drains.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -16,7 +16,7 @@ use tracing::{error, info};
 
 use crate::board::Board;
 
-/// Clients that were on their way to the old port are still let in.
+/// Time in which clients on their way to the old port are still accepted.
 const OLD_PORT_STAYS: Duration = Duration::from_millis(500);
 /// A port that was taken may become free.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
@@ -25,7 +25,7 @@ pub(super) struct Worker {
     pub settings: Arc<Settings>,
     pub board: Arc<Board>,
     pub host: IpAddr,
-    /// From the command line; the configuration's port does not count then.
+    /// From the command line; overrides the configuration's port.
     pub fixed_port: Option<u16>,
     pub answers: Answers,
     pub connections: Tasks,

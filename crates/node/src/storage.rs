@@ -1,4 +1,4 @@
-//! Which folder the packages lie in, and what was found there unverified.
+//! The folder of packages, and those found there unverified.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use tracing::{error, info};
 
 use crate::{board::Board, fetch::Fetch};
 
-/// A folder that can't be used may be mended.
+/// Retry interval of a folder that can't be used.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
 pub(super) struct Worker {
@@ -22,7 +22,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// `unverified` is what lay in the first folder without a manifest that fits.
+    /// `unverified` are the packages of the first folder without a valid manifest.
     pub(super) async fn run(self, unverified: Vec<PackageId>, end: CancellationToken) {
         let mut changes = self.settings.subscribe();
         let mut adopting = Some(self.adopt(unverified));
@@ -44,8 +44,8 @@ impl Worker {
         }
     }
 
-    /// One after the other: reading them all at once would only make the disk
-    /// slow for those who download.
+    /// One after the other: reading all of them together would only slow down the
+    /// disk for downloads.
     fn adopt(&self, unverified: Vec<PackageId>) -> BoxFuture<'static, ()> {
         let fetch = self.fetch.clone();
         Box::pin(async move {
@@ -85,7 +85,7 @@ async fn done(adopting: &mut Option<BoxFuture<'static, ()>>) {
     }
 }
 
-/// Opens a storage folder and says what it found there.
+/// Opens a storage folder and returns what is there.
 pub(super) async fn open(path: PathBuf) -> Result<(Store, Found), StoreError> {
     let (store, found) = tasks::blocking(move || Store::open(&path)).await?;
     if found.swept > 0 {

@@ -1,14 +1,14 @@
-//! Keeping the packages of the active meetings here and current.
+//! Keeps the packages of the active meetings stored and current.
 //!
-//! A poll every `syncInterval`, on time whatever pulls are doing, or one that
-//! the main server holds back until it has news, where it can; what to do
-//! about its answer is `plan`'s decision; pulls and version checks run beside
-//! and report back. An answer that can't be understood changes nothing.
+//! A poll every `syncInterval`, on time whatever pulls are doing, or one that the
+//! main server holds back until there is a change, if it can; `plan` decides what
+//! to do with its answer; pulls and version checks run in the background and report
+//! back. A malformed answer changes nothing.
 //!
-//! Versions are asked for after each poll's answer, so that a package that has
-//! changed is pulled, and before each heartbeat (`board.beats`), so that none is
-//! listed that has changed since: the main server takes a listed meeting for one
-//! whose newest package is here, and sends the tablets.
+//! Versions are checked after each poll's answer, so that a changed package is
+//! pulled, and before each heartbeat (`board.beats`), so that none is listed that
+//! has changed since: the main server sends tablets to a node for each listed
+//! meeting, as for one with its newest package.
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,17 +38,17 @@ use crate::{
     upstream::{Connector, UpstreamError},
 };
 
-/// Planning after each of ten thousand pulls that end one by one must not
-/// become the work: at most a tenth of the time goes into it meanwhile.
+/// Planning after each of ten thousand pulls that end one by one must not dominate:
+/// at most a tenth of the time goes into it.
 const PAUSE_PER_ACT: u32 = 9;
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
-/// While a main server makes a package, which a whole room waits for, its list
-/// of offers is looked at this often, however long the interval is.
+/// While a main server makes a package, which a whole room waits for, its list of
+/// offers is fetched this often, whatever the interval.
 const OFFER_PAUSE: Duration = Duration::from_secs(1);
-/// Pulls that have begun, with those that wait for their turn or between two
+/// Pulls that have begun, including those that wait for a permit or between two
 /// attempts. Far more than run at a time: each takes some memory meanwhile.
 const MAX_PULLS: usize = 1000;
-/// Beside the sweep, the versions of what came meanwhile are asked for.
+/// Streams of version checks: a sweep, and one for later packages.
 const MOST_CHECKS: usize = 2;
 
 pub(super) struct Worker {
@@ -57,24 +57,23 @@ pub(super) struct Worker {
     connector: Arc<Connector>,
     fetch: Fetch,
     known: Known,
-    /// When something is due besides polls, as of the last time that the plan
-    /// was carried out.
+    /// Time of the next task besides polls, as of the last run of the plan.
     look: Option<Instant>,
-    /// A pull has ended since then; and when to plan for that, at the earliest.
+    /// A pull has ended since then; and the earliest time to plan for that.
     landed: bool,
     rested: Instant,
     /// At most one at a time.
     poll: Option<Poll>,
-    /// The next poll, where that does not wait for the interval.
+    /// Time of the next poll, if that is before the interval's.
     again: Option<Instant>,
     checks: SelectAll<BoxStream<'static, VersionCheck>>,
-    /// The heartbeat that is about to go out, or the last one.
+    /// The number of the last heartbeat, or of the one about to go out.
     beat: u64,
     /// One for each meeting that is being pulled.
     pulls: FuturesUnordered<BoxFuture<'static, PullOutcome>>,
 }
 
-/// What came of a pull, with the time and the token of its beginning.
+/// The outcome of a pull, with the time and the token of its beginning.
 struct PullOutcome {
     id: PackageId,
     began: Instant,
@@ -140,7 +139,7 @@ impl Worker {
                         self.known.recheck(&id);
                     }
                     self.act();
-                    // An answer, not only one that has news.
+                    // Any answer, not only one that has news.
                     self.known.seen = None;
                     self.hold_no_longer();
                     ticks.reset_immediately();
@@ -178,8 +177,8 @@ impl Worker {
         self.known = Known::of("", self.known.last_pull_s);
     }
 
-    /// What the poll that the main server holds back was to wait for is no
-    /// longer what is wanted. One that is about to be answered is left alone.
+    /// Cancels a poll that is held back, as its wait no longer fits. One that is
+    /// about to be answered is left alone.
     fn hold_no_longer(&mut self) {
         if self.poll.as_ref().is_some_and(|poll| poll.held) {
             self.poll = None;
@@ -257,7 +256,7 @@ impl Worker {
         }
     }
 
-    /// Carries out what the plan says.
+    /// Carries out the plan.
     fn act(&mut self) {
         let began = Instant::now();
         (self.landed, self.look) = (false, None);
@@ -275,7 +274,7 @@ impl Worker {
         for step in steps {
             match step {
                 Step::Pull(id, reason) if self.pulls.len() < MAX_PULLS => self.pull(id, reason),
-                // When others have ended.
+                // Later, when others have ended.
                 Step::Pull(..) => {}
                 Step::Check(id) => to_check.push(id),
                 Step::Confirm(id, held) => {
@@ -291,7 +290,7 @@ impl Worker {
         self.rested = now + LONGEST_PAUSE.min(PAUSE_PER_ACT * (now - began));
     }
 
-    /// Asks for the versions of these packages.
+    /// Starts version checks of these packages.
     fn check(&mut self, store: &Store, ids: Vec<PackageId>) {
         let packages = ids.into_iter().filter_map(|id| {
             let path = self.known.offers.get(&id)?.path.clone()?;
@@ -317,7 +316,7 @@ impl Worker {
         }));
     }
 
-    /// Takes in a pull that has ended, and all others that have by now.
+    /// Takes in a finished pull, and all others that have finished by now.
     fn take_pulls(&mut self, pull: PullOutcome) {
         let mut next = Some(pull);
         while let Some(pull) = next {
@@ -336,14 +335,14 @@ impl Worker {
                 }
                 let sha256 = pulled.stored.manifest.sha256;
                 self.known.arrived(&id, sha256);
-                // One that was adopted may be any version, and one of another
-                // main server's any meeting's: they still have to be compared.
+                // An adopted package may be any version, and one of another main
+                // server any meeting's: they still have to be compared.
                 let source = &pulled.stored.manifest.source;
                 if source.origin.as_deref() == Some(&*self.known.origin) {
                     self.known.confirm(&id, sha256, token, began);
                 }
             }
-            // The service stops: what comes next is its start's to decide.
+            // The service stops: its next start decides what follows.
             Err(error) if matches!(*error, PullError::Stopped) => return,
             Err(error) => {
                 let delay = Duration::from_secs(self.settings.current().network.retry_delay);
@@ -353,7 +352,7 @@ impl Worker {
         self.landed = true;
     }
 
-    /// Takes in the answer about a version, and all others that are here by now.
+    /// Takes in a finished check, and all others that have finished by now.
     fn take_checks(&mut self, check: VersionCheck) {
         let (mut next, mut all_same) = (Some(check), true);
         while let Some(check) = next {
@@ -396,15 +395,15 @@ fn publish(board: &Board, view: board::Sync) {
     });
 }
 
-/// A poll that took longer than the interval is followed by the next at once,
-/// and then in step again.
+/// A poll that took longer than the interval is followed by the next one
+/// immediately, and then in step again.
 fn ticks(interval_s: u64) -> Interval {
     let mut ticks = tokio::time::interval(Duration::from_secs(interval_s));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     ticks
 }
 
-/// The outcome of what is under way, if anything is.
+/// Waits for the outcome, forever if nothing is under way.
 async fn ready<T>(under_way: Option<&mut BoxFuture<'static, T>>) -> T {
     match under_way {
         Some(future) => future.await,
@@ -412,7 +411,7 @@ async fn ready<T>(under_way: Option<&mut BoxFuture<'static, T>>) -> T {
     }
 }
 
-/// That time, if there is one.
+/// Waits until that time, forever if there is none.
 async fn at(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,

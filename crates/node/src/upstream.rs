@@ -1,5 +1,5 @@
-//! Client of a main server: its calls, its errors in an operator's words, and
-//! how to reach a package there. When to call is for others to decide.
+//! Client of a main server: its calls, its errors in an operator's words, and the
+//! locations of packages there. Others decide when to call.
 
 mod place;
 
@@ -23,15 +23,15 @@ use thiserror::Error;
 
 pub use place::Place;
 
-/// The main server closes connections that were idle for 5 s; one that is
-/// reused in that very moment meets a reset. So ours go a good deal earlier.
+/// The main server closes connections that were idle for 5 s; one that is reused at
+/// that very moment gets a reset. So ours close well before.
 const IDLE_CONNECTION: Duration = Duration::from_secs(3);
-/// The meetings that a node takes in fit several times; a runaway answer does not.
+/// Several times the meetings that a node takes in; bounds a runaway answer.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 const SHOWN_ANSWER_CHARS: usize = 200;
-/// What main servers say of a meeting whose package could not be made.
+/// Main servers' text for a package that could not be made.
 const NO_PACKAGE: &str = "会议包不存在";
-/// Carries the key that a main server may ask of its nodes.
+/// Carries the key that a main server may require of its nodes.
 const KEY: &str = "x-api-key";
 /// Asks for an answer to be held back (RFC 7240, 4.3).
 const PREFER: &str = "prefer";
@@ -55,7 +55,7 @@ impl UpstreamError {
         matches!(self, Self::Refused { status: StatusCode::NOT_FOUND, .. })
     }
 
-    /// In a word, for pages that put it in another language.
+    /// In a word, for pages that translate it.
     pub fn cause(&self) -> Cause {
         match self {
             Self::Unreachable { refused: true, .. } => Cause::Refused,
@@ -77,7 +77,7 @@ impl UpstreamError {
         matches!(self, Self::Refused { status: StatusCode::RANGE_NOT_SATISFIABLE, .. })
     }
 
-    /// True when the main server answered well, but not in any known shape.
+    /// True if the status is a success, but the body has no known shape.
     pub fn is_unreadable(&self) -> bool {
         matches!(self, Self::Unreadable { .. })
     }
@@ -96,8 +96,8 @@ impl UpstreamError {
     }
 }
 
-/// The innermost of an error's causes: "Connection refused" says more than
-/// "error sending request".
+/// The innermost source of an error: "Connection refused" says more than "error
+/// sending request".
 pub fn root_cause(error: &dyn Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
@@ -116,8 +116,8 @@ fn seconds(duration: Duration) -> String {
     format!("{} s", duration.as_secs_f64())
 }
 
-/// Makes clients; connections are shared for as long as the settings that
-/// shape them stay.
+/// Makes clients; connections are shared as long as the settings that shape them
+/// stay the same.
 #[derive(Debug, Default)]
 pub struct Connector {
     made: Mutex<Option<Made>>,
@@ -127,16 +127,15 @@ pub struct Connector {
 struct Made {
     timeout: Duration,
     files: TrustFiles,
-    /// The files may hold something else by now.
+    /// The files may have changed.
     stale: bool,
     client: Client,
-    /// Why the files can't be used.
+    /// The error of the files, if they can't be used.
     trouble: Option<String>,
 }
 
 impl Connector {
-    /// Reads the files of certificates where they are others than before: there
-    /// are few, and they are small.
+    /// Reads the files of certificates if they may have changed: they are few and small.
     pub fn to(&self, config: &Config) -> Upstream {
         let timeout = Duration::from_secs(config.network.connection_timeout);
         let files = TrustFiles::of(config);
@@ -155,7 +154,7 @@ impl Connector {
         Upstream { origin: config.main_server().to_owned(), client, timeout, key, trouble }
     }
 
-    /// Has the files of certificates read again, for requests from now on.
+    /// Rereads the files of certificates, for requests from now on.
     pub fn renew(&self) {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(made) = &mut *made {
@@ -172,7 +171,7 @@ impl Made {
                 let client = client(timeout, tls);
                 Self { timeout, files, stale, client, trouble: None }
             }
-            // What was good stays in use.
+            // The working client stays in use.
             (Err(_), Some(before)) if before.files == files && before.trouble.is_none() => {
                 Self { stale, ..before.clone() }
             }
@@ -185,7 +184,7 @@ impl Made {
 }
 
 fn client(timeout: Duration, tls: rustls::ClientConfig) -> Client {
-    // Staying on the configured server: what another one sends is no package.
+    // Only on the same server: an answer of another one is no package.
     let same_server = redirect::Policy::custom(|attempt| {
         let first = attempt.previous().first();
         let same = first.is_some_and(|first| first.origin() == attempt.url().origin());
@@ -200,18 +199,18 @@ fn client(timeout: Duration, tls: rustls::ClientConfig) -> Client {
         .expect("a client that is given its TLS has nothing to load that could fail")
 }
 
-/// One main server, as the configuration names it now.
+/// A main server, as the configuration names it now.
 #[derive(Clone, Debug)]
 pub struct Upstream {
     origin: String,
     client: Client,
     timeout: Duration,
     key: Option<Secret>,
-    /// Why it can't be talked to: certificates that can't be used.
+    /// The error that prevents requests: certificates that can't be used.
     trouble: Option<String>,
 }
 
-/// What an answer says of a package before its first byte.
+/// The headers of a package's answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Announced {
     pub length: Option<u64>,
@@ -220,17 +219,17 @@ pub struct Announced {
     pub ranges: bool,
 }
 
-/// What a poll was answered, for recognising the next answer.
+/// Recognizes the next poll's answer as a repetition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     fingerprint: Sha256,
-    /// By which to ask for another one only; none where the main server does
-    /// not hold back answers.
+    /// Version to ask for another one only; None if the main server does not hold
+    /// back answers.
     version: Option<String>,
 }
 
 impl Seen {
-    /// Whether another poll that names it may be held back.
+    /// True if another poll that names it may be held back.
     pub fn can_wait(&self) -> bool {
         self.version.is_some()
     }
@@ -243,15 +242,15 @@ impl Seen {
 
 #[derive(Clone, Debug)]
 pub struct StatusAnswer {
-    /// None when it says what the one before said.
+    /// None if the answer is the same as before.
     pub news: Option<MeetingStatus>,
     pub seen: Seen,
-    /// The main server holds back answers, and has just now had room for it.
+    /// The main server holds back answers, and has room for it right now.
     pub waits: bool,
 }
 
 impl Upstream {
-    /// Base URL, for telling one main server from another.
+    /// Base URL, the identity of a main server.
     pub fn origin(&self) -> &str {
         &self.origin
     }
@@ -264,20 +263,20 @@ impl Upstream {
         self.post("/api/v1/nodes/register", body, limit).await.map(drop)
     }
 
-    /// Why the main server can't reach the node, where it says that it can't.
+    /// Returns the main server's reason that it can't reach the node, if any.
     pub async fn heartbeat(
         &self,
         body: &Heartbeat,
         limit: Duration,
     ) -> Result<Option<String>, UpstreamError> {
         let mut answer = self.post("/api/v1/nodes/heartbeat", body, limit).await?;
-        // Only ours says more than that it heard; nothing here is an error.
+        // Only ours answers with more than a receipt; nothing here is an error.
         let first = tokio::time::timeout(limit, answer.chunk()).await;
         let first = first.ok().and_then(Result::ok).flatten().unwrap_or_default();
         Ok(protocol::read_unreachable(&first))
     }
 
-    /// Being unknown there is as good as being unregistered.
+    /// A 404, not being known there, counts as success.
     pub async fn unregister(
         &self,
         body: &Unregistration,
@@ -289,8 +288,8 @@ impl Upstream {
         }
     }
 
-    /// What is active. A main server of ours is asked to hold back its answer
-    /// for up to `wait` while it would say what `before` said.
+    /// Requests the active meetings. A main server of ours is asked to hold back
+    /// its answer for up to `wait` while it is the same as `before`.
     pub async fn status(
         &self,
         limit: Duration,
@@ -302,7 +301,7 @@ impl Upstream {
         let version = before.and_then(|before| before.version.as_ref());
         let limit = if version.is_some() { limit + wait } else { limit };
         let mut request = self.request(Method::GET, path, limit);
-        // Theirs know neither field and answer at once.
+        // The real main server ignores both headers.
         request = request.header(PREFER, format!("wait={}", wait.as_secs()));
         if let Some(version) = version {
             request = request.header(header::IF_NONE_MATCH, version);
@@ -314,10 +313,10 @@ impl Upstream {
         {
             return Ok(StatusAnswer { news: None, seen: before.clone(), waits });
         }
-        // Of another kind of server it may be anybody's: a cache's, say.
+        // From another kind of server it may be anybody's: a cache's, say.
         let version = field(&response, "etag").filter(|_| waits).map(ToOwned::to_owned);
-        // The next poll has to name one to be held back: without, whoever asks
-        // again at once asks in a loop.
+        // Without a version, the next poll is not held back, and polling again
+        // immediately would be a loop.
         let waits = version.is_some();
         let body = read(&asked, response, limit).await?;
         let seen = Seen { version, fingerprint: protocol::fingerprint(&body) };
@@ -329,7 +328,7 @@ impl Upstream {
         Ok(StatusAnswer { news: Some(news), seen, waits })
     }
 
-    /// None where this version of the main server has no such list.
+    /// None if this version of the main server has no such list.
     pub async fn offers(
         &self,
         limit: Duration,
@@ -399,7 +398,7 @@ impl Upstream {
         self.client.request(method, format!("{}{path}", self.origin)).timeout(limit)
     }
 
-    /// Anything but 2xx and 304 is an error that quotes the answer.
+    /// Returns an error that quotes the answer for all but 2xx and 304.
     async fn send(
         &self,
         asked: &str,
@@ -443,7 +442,7 @@ async fn read(
     }
 }
 
-/// Whether the main server says that it holds back answers (RFC 7240, 3).
+/// True if the main server says that it holds back answers (RFC 7240, 3).
 fn waits(response: &Response) -> bool {
     let applied = field(response, "preference-applied").unwrap_or_default();
     applied
@@ -458,7 +457,7 @@ fn field<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
 fn announced(response: &Response) -> Announced {
     let field = |name| field(response, name);
     Announced {
-        // Not the body's own idea of its length: a HEAD has no body.
+        // From the header, not the body: a HEAD has no body.
         length: field("content-length").and_then(|value| value.parse().ok()),
         sha256: field("repr-digest").and_then(sha256_of_field),
         validators: Validators {
@@ -478,8 +477,8 @@ mod tests {
 
     use super::*;
 
-    /// The key that goes with each request is for nobody else, and least of all
-    /// for the same host in the clear.
+    /// The key that goes with each request must reach nobody else, nor the same
+    /// host in the clear.
     #[tokio::test]
     async fn only_the_same_server_by_the_same_scheme_is_followed_to() {
         let here = TcpListener::bind("127.0.0.1:0").await.unwrap();

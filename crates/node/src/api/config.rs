@@ -24,14 +24,14 @@ use tracing::info;
 use super::{Listening, error::ApiError};
 use crate::board::Board;
 
-/// A megabyte takes less than that on any line that a panel is used over.
+/// Enough for a megabyte on any line that a panel is used over.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) async fn show(State(settings): State<Arc<Settings>>) -> Response {
     Json(settings.current().shown()).into_response()
 }
 
-/// What settings there are, what they mean and what they may be.
+/// Describes the settings: their meanings and permitted values.
 pub(super) async fn schema(State(settings): State<Arc<Settings>>) -> Response {
     Json(meaning::described(settings.environment())).into_response()
 }
@@ -58,8 +58,8 @@ pub(super) struct Checked {
     problems: Vec<Problem>,
 }
 
-/// What would be wrong with a change: the panel asks while somebody types, so
-/// that there is one place that knows the rules.
+/// Returns the problems of a change: the panel asks while the user types, so that
+/// the rules are in one place.
 pub(super) async fn check(
     State(settings): State<Arc<Settings>>,
     request: Request,
@@ -125,7 +125,7 @@ pub(super) async fn change_heartbeat(
     if !(10..=300).contains(&interval) {
         return Err(ApiError::Invalid("心跳间隔必须在10-300秒之间".to_owned()));
     }
-    // Who sets the interval alone means the timeout to follow.
+    // Setting only the interval moves the timeout with it.
     let interval = interval.unsigned_abs();
     let timeout = lenient::timeout_for(interval, settings.current().heartbeat.timeout);
     let patch = json!({"heartbeat": {"interval": interval, "timeout": timeout}});
@@ -154,12 +154,12 @@ async fn apply(
     Ok(())
 }
 
-/// Who shuts himself out by a mistake would have to go to the machine.
+/// Keeps an operator from locking himself out by mistake.
 fn locked_out(before: &Config, config: &Config, sender: &Parts) -> Result<(), Problem> {
     let (old, new) = (&before.security, &config.security);
     let changed =
         (&old.allow_from, &old.trusted_proxies) != (&new.allow_from, &new.trusted_proxies);
-    // As he will be seen then.
+    // His address under the new configuration.
     let Caller { address, local, .. } = Caller::of(sender, &new.trusted_proxies);
     let listed = || new.allow_from.iter().any(|subnet| subnet.contains(address));
     if !changed || new.allow_from.is_empty() || local || listed() {
@@ -171,9 +171,9 @@ fn locked_out(before: &Config, config: &Config, sender: &Parts) -> Result<(), Pr
     Err(Problem::new("security.allowFrom", Some(&value), zh, en))
 }
 
-/// What can only be known by trying: whether the port and the folder are to
-/// be had. Refusing them now beats finding out after they were saved.
-/// Only of what changes: another thing may be wrong already, and is shown.
+/// Checks what only a try can show: that the port and the folder are usable, so
+/// that errors show before saving. Only for changed settings: other ones may be
+/// wrong already, and are shown.
 fn agree(
     before: &Config,
     config: &Config,

@@ -1,5 +1,5 @@
-//! Starting and stopping the service. Both are idempotent and effective at
-//! once: the workers follow the switch, nobody naps.
+//! Starting and stopping the service. Both are idempotent and take effect
+//! immediately: the workers follow the switch.
 
 use std::sync::Arc;
 
@@ -31,8 +31,8 @@ pub(super) async fn stop(
     done("服务已停止")
 }
 
-/// True when that changed anything. Switch and pulls change together, whoever
-/// else is switching at the same moment.
+/// Returns true if that changed anything. Switch and pulls change together, even if
+/// another request switches at the same moment.
 fn switch(board: &Board, fetch: &Fetch, on: bool) -> bool {
     board.switch(on, || if on { fetch.start() } else { fetch.stop() })
 }

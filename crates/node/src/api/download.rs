@@ -21,8 +21,8 @@ use crate::{
     fetch::{Fetch, Found},
 };
 
-/// Packages that are here and open, which is nearly every request of a storm,
-/// are answered without the router: it costs more than sending a small package.
+/// Fast path: packages that are stored and open, nearly all requests of a storm,
+/// are answered without the router, which costs more than sending a small package.
 pub(super) fn at_once(face: &Face) -> AtOnce {
     let (board, fetch, traffic) = (face.board.clone(), face.fetch.clone(), face.traffic.clone());
     let routes = [OURS, OLD].map(|path| traffic.requests.route(path));
@@ -32,8 +32,8 @@ pub(super) fn at_once(face: &Face) -> AtOnce {
         }
         let (route, id) = asked_for(uri.path())?;
         let package = fetch.at_hand(&id)?;
-        // Where there is no place, or it has to be known for whom: the router's
-        // way can wait.
+        // Without a free permit, or if the client's address is needed, the router's
+        // path does the waiting.
         let place = || traffic.place_at_once(|| None);
         let mut answer = delivery::respond(method, headers, package, besides, place, line).ok()?;
         if !answer.status().is_success() {
@@ -44,12 +44,12 @@ pub(super) fn at_once(face: &Face) -> AtOnce {
     })
 }
 
-/// Where packages are downloaded, as the router has it.
+/// Download paths, as the router has them.
 pub(super) const OURS: &str = "/api/v1/meetings/{id}/download-package";
 pub(super) const OLD: &str = "/api/meetings/{id}/download";
 
-/// What is asked for in a download's path, and by which of the two. Whatever is
-/// no id is no key of any package, and the router's to refuse.
+/// Parses the id and the route of a download's path. A text that is no id is no key
+/// of any package: the router refuses it.
 fn asked_for(path: &str) -> Option<(usize, Cow<'_, str>)> {
     let (route, segment) = match path.strip_prefix("/api/v1/meetings/") {
         Some(rest) => (0, rest.strip_suffix("/download-package")?),
@@ -58,8 +58,8 @@ fn asked_for(path: &str) -> Option<(usize, Cow<'_, str>)> {
     Some((route, package::percent_decoded(segment)?))
 }
 
-/// The name that a package is saved under, and what the router's layers say of
-/// every download.
+/// The file name of a package, and the headers that the router's layers add to each
+/// download.
 fn besides(id: &PackageId) -> (String, HeaderMap) {
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
@@ -87,7 +87,7 @@ pub(super) async fn package(
     deliver(shared, id, request, "Meeting package not found").await
 }
 
-/// `/api/meetings/{id}/download`: the same, as front ends ask for it.
+/// `/api/meetings/{id}/download`: the same, for front ends.
 pub(super) async fn package_for_old_clients(
     shared: Shared,
     PathId(id): PathId,
@@ -104,7 +104,7 @@ async fn deliver(
 ) -> Result<Response<Body>, ApiError> {
     let (asked, _) = request.into_parts();
     let line = Line::of(&asked.extensions);
-    // Not by network, as wrong logins are counted: all tablets of a room share one.
+    // The address, not its network as for wrong logins: a room's tablets share that.
     let client = || access.caller(&asked).address;
     let refused = |error| ApiError::of_pull(id.clone(), error, not_found);
     let mut waited_for = None;
@@ -134,8 +134,8 @@ async fn deliver(
         });
         match answer {
             Ok(answer) => return Ok(answer),
-            // What is here may be another version after that: it is looked up
-            // anew, with a place in hand.
+            // The stored package may be another version after the wait: it is
+            // looked up again, with the permit held.
             Err(_) => {
                 waited_for = Some(traffic.place(client()).await.map_err(ApiError::Full)?);
             }

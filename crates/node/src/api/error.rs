@@ -1,5 +1,5 @@
-//! Every way in which the node refuses a request, and what it says then. What
-//! a 5xx says is constant; its cause goes to the log, here and only here.
+//! The reasons for which the node refuses a request, and the answers. The text of a
+//! 5xx is constant; its cause goes to the log, here and only here.
 
 use std::sync::Arc;
 
@@ -36,9 +36,9 @@ pub(super) enum ApiError {
     /// More downloads are under way than this allows.
     Full(Limit),
     Config(PatchError),
-    /// Wanted of a meeting that only an active one can do.
+    /// Possible for active meetings only.
     NotActive(PackageId),
-    /// Not to be removed from under those who need it.
+    /// In use; can't be removed.
     Active(PackageId),
     NotRemoved(StoreError),
     Unreadable(StoreError),
@@ -47,7 +47,7 @@ pub(super) enum ApiError {
     Body(Unread),
 }
 
-/// What is wrong with a change of the configuration.
+/// The problems of a change of the configuration.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct RefusedChange {
@@ -56,7 +56,7 @@ pub(super) struct RefusedChange {
     problems: Vec<Problem>,
 }
 
-/// Clients that were refused for a passing reason come back after this.
+/// Clients that are refused for a passing reason retry after this.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("5");
 
 const MAIN_SERVER_FAILS: &str = "暂时无法从主控服务器取得会议包，请稍后重试 / the main server can't provide the package now, try again later";
@@ -92,8 +92,8 @@ impl IntoResponse for ApiError {
             Self::NotRunning => later(detail(StatusCode::SERVICE_UNAVAILABLE, "服务未运行")),
             Self::NoPackage(text) => detail(StatusCode::NOT_FOUND, text),
             Self::Pull { id, error } => {
-                // Why was logged once, by the pull; a room full of tablets
-                // must not fill the log.
+                // The pull has logged the cause once; a room full of tablets must
+                // not fill the log.
                 debug!("download of meeting {id} refused: {error}");
                 later(pull_failed(&error))
             }

@@ -1,5 +1,5 @@
-//! `GET /api/events`: what the panel shows, as it changes. Open like the
-//! status; log lines are for operators only.
+//! `GET /api/events`: the panel's data as it changes. Public like the status; log
+//! lines are for operators only.
 
 use std::sync::Arc;
 
@@ -24,16 +24,16 @@ use super::{
 };
 use crate::board::Board;
 
-/// Enough for a burst; who needs more reads `/api/logs`.
+/// Enough for a burst; `/api/logs` has more.
 const MAX_LINES: usize = 200;
 
-/// Looks at the state for as long as pages follow it.
+/// Compares the state while pages follow it.
 pub async fn run(face: Face) {
     let feed = face.feed.clone();
     feed.run(|| state(&face)).await;
 }
 
-/// The status without its second list of meetings, which is for others.
+/// The status without its second list of meetings, which pages don't use.
 fn state(face: &Face) -> Snapshot {
     status::snapshot(&face.settings, &face.board, &face.fetch, &face.traffic, For::Pages)
 }
@@ -61,15 +61,15 @@ pub(super) async fn events(State(face): State<Face>, request: Request) -> Respon
     face.access.stream(request, sources, news).await
 }
 
-/// What is told besides: that the node listens elsewhere now, and to operators
-/// log lines, and that there is another configuration.
+/// Further events: the node listens elsewhere now; for operators, log lines and a
+/// changed configuration.
 struct News {
     operator: bool,
     settings: watch::Receiver<Arc<Config>>,
     revision: u64,
     journal: Journal,
     lines: watch::Receiver<u64>,
-    /// The number of the line that was told last.
+    /// The number of the last line sent.
     told: u64,
     port: watch::Receiver<u16>,
 }
@@ -89,7 +89,7 @@ impl More for News {
                     self.revision += 1;
                     return (feed::event("config", &json!({"revision": self.revision})), false);
                 }
-                // The page's calls go nowhere from now on.
+                // The page's calls fail from now on.
                 Ok(()) = self.port.changed() => {
                     let port = *self.port.borrow_and_update();
                     return (feed::event("moved", &json!({"port": port})), true);

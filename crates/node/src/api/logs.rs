@@ -14,7 +14,7 @@ use super::error::ApiError;
 const DEFAULT_LINES: usize = 200;
 const MAX_LINES: usize = 1000;
 
-/// Texts, so that a mistake gets a sentence and not a parser's complaint.
+/// Texts, so that a mistake gets a plain message, not a parser's.
 #[derive(Debug, Deserialize)]
 pub(super) struct Wish {
     level: Option<String>,

@@ -1,5 +1,5 @@
-//! What an operator can do with one meeting: sync it now, have its package read
-//! again, or take it off this node.
+//! An operator's actions on one meeting: sync it now, verify its package again, or
+//! remove that from this node.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use tracing::{error, info};
 use super::error::ApiError;
 use crate::board::{Board, Checked, Evicted};
 
-/// Only asks for it: how it goes is seen in the status.
+/// Only requests it: the status shows the progress.
 pub(super) async fn sync(
     State(board): State<Arc<Board>>,
     PathId(id): PathId,
@@ -35,14 +35,14 @@ pub(super) async fn sync(
     Ok((StatusCode::ACCEPTED, wire::done(message)).into_response())
 }
 
-/// `?repair=false` leaves a damaged package where it is. A text, so that a
-/// mistake gets a sentence.
+/// `?repair=false` leaves a damaged package in place. A text, so that a mistake
+/// gets a plain message.
 #[derive(Debug, Deserialize)]
 pub(super) struct Wish {
     repair: Option<String>,
 }
 
-/// What reading a package again has shown.
+/// The result of reading a package again.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ReadAgain"))]
 pub(super) struct Read {
@@ -106,8 +106,8 @@ pub(super) async fn remove(
     if !tasks::blocking(lies_here).await {
         return Err(ApiError::NoPackage("会议包不存在"));
     }
-    // While the main server has not said which are active, or is not asked
-    // because the service is stopped, any may be.
+    // While the main server has not said which are active, or is not polled as the
+    // service is stopped, any may be.
     if board.may_be_active(&id) {
         return Err(ApiError::Active(id));
     }

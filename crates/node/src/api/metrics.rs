@@ -1,5 +1,5 @@
-//! `GET /metrics` and the health of the node. Open like the status, and says
-//! less: no meeting's id, no address.
+//! `GET /metrics` and the health of the node. Public like the status, and without
+//! meeting ids and addresses.
 
 use axum::{extract::State, response::Response};
 use edge_mirror_base::{
@@ -91,7 +91,7 @@ fn pulls(page: &mut Page, face: &Face) {
     );
 }
 
-/// How the node stands with the main server.
+/// Figures of the connection to the main server.
 fn standing(page: &mut Page, board: &Board) {
     let (presence, sync) = (board.presence.borrow().clone(), board.sync.borrow().clone());
     page.gauge("edge_mirror_service_running", "0 where an operator has stopped the service.")

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Face, Listening, config, download, error::RefusedChange, logs, meetings, status};
 use crate::{board::Board, fetch::Fetch};
 
-/// What old tools send.
+/// The bodies that old tools send.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 #[expect(dead_code, reason = "read by hand, so that a mistake gets the contract's sentence")]
@@ -41,7 +41,7 @@ enum InObject {
     Text(#[schemars(regex(pattern = "^(1[0-9]|[2-9][0-9]|[12][0-9]{2}|300)$"))] String),
 }
 
-/// Why a change was refused: by what is in it, or because it can't be read.
+/// The refusal of a change: by its content, or because it can't be parsed.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 #[expect(dead_code, reason = "two answers of ApiError's, which are made apart")]

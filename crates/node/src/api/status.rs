@@ -1,6 +1,6 @@
-//! `GET /api/status`: the contract's fields with their meanings, and what an
-//! operator needs besides. It only reads what the workers have reported, so
-//! it answers at once whatever the main server and the disks do.
+//! `GET /api/status`: the contract's fields with their meanings, and more for
+//! operators. It only reads what the workers have reported, so it answers quickly
+//! whatever the main server and the disks do.
 
 mod meetings;
 mod problems;
@@ -31,7 +31,7 @@ use crate::{
 };
 use meetings::Meetings;
 
-/// Ids are free to invent; a handful shows what is going on.
+/// Clients can invent ids; a handful shows what is going on.
 const SHOWN_REFUSALS: usize = 20;
 
 pub(super) async fn status(
@@ -43,7 +43,7 @@ pub(super) async fn status(
     snapshot(&settings, &board, &fetch, &traffic, For::Anybody).into_response()
 }
 
-/// Who is shown the status.
+/// The status's reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum For {
     Anybody,
@@ -61,14 +61,14 @@ pub(super) struct Status<'a> {
     connected: bool,
     /// Its base URL.
     main_server: &'a str,
-    /// As it is told to the main server.
+    /// Reported to the main server.
     node_ip: Option<&'a str>,
     node_port: u16,
     start_time: u64,
     last_sync: Option<u64>,
     /// 未同步, 同步中, 同步成功, or begins with 同步失败:  or 同步出错: .
     sync_status: String,
-    /// Put in by `Snapshot`, as `meetings` is.
+    /// Filled in by `Snapshot`, like `meetings`.
     #[cfg_attr(
         test,
         schemars(with = "Vec<meetings::Here<'_>>", description = "Packages that are here.")
@@ -80,7 +80,7 @@ pub(super) struct Status<'a> {
     storage_usage: u64,
 
     now: u64,
-    /// What is wrong, worst first.
+    /// Problems, worst first.
     problems: Vec<Problem>,
     version: &'static str,
     /// Seconds.
@@ -107,7 +107,7 @@ pub(super) struct Status<'a> {
     bytes_pulled: u64,
     storage: Room<'a>,
     config_file: &'a Path,
-    /// Why the file was not taken in.
+    /// The error of a rejected configuration file.
     config_error: Option<&'a str>,
     warnings: Vec<String>,
     port_error: Option<&'a str>,
@@ -128,7 +128,7 @@ struct Room<'a> {
     path: &'a Path,
     used: u64,
     limit: u64,
-    /// Where eviction begins.
+    /// Bytes at which eviction begins.
     cleanup_at: u64,
     error: Option<&'a str>,
 }
@@ -229,14 +229,14 @@ fn cleanup_at(config: &Config) -> u64 {
     (config.storage.max_size as f64 * config.storage.cleanup_threshold) as u64
 }
 
-/// One silent interval is no loss yet; `heartbeat.timeout` says when it is.
+/// One missed heartbeat is no loss yet; `heartbeat.timeout` says when it is.
 fn connected(presence: &Presence, config: &Config, now: u64) -> bool {
     let heard =
         presence.last_ok_s.is_some_and(|at| now.saturating_sub(at) <= config.heartbeat.timeout);
     presence.registered && heard
 }
 
-/// In the contract's words.
+/// The sync status in the contract's words.
 fn sync_status(sync: &Sync, under_way: &HashMap<PackageId, Progress>) -> String {
     let pulling = sync.active.iter().any(|meeting| under_way.contains_key(&meeting.id));
     let all_confirmed = sync.active.iter().all(|meeting| sync.confirmed.contains_key(&meeting.id));

@@ -1,6 +1,6 @@
-//! What the workers have done so far, for the metrics. Whoever does it counts
-//! it; what can be read off something else (stored packages, bytes pulled) is
-//! not counted again here.
+//! Counters of workers, for the metrics. Each worker counts its own work; figures
+//! that can be read elsewhere (stored packages, bytes pulled) are not counted again
+//! here.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ pub struct Counts {
     pub heartbeats: Tally<Answered>,
     pub polls: Tally<Answered>,
     pub pulls: Tally<PullEnd>,
-    /// Of those that brought a package.
+    /// Pulls that brought a package.
     pub pull_duration: Histogram,
     pub failed_attempts: Tally<Cause>,
     pub retries: Counter,
     pub evictions: Tally<Evicted>,
     pub bad_packages: Tally<Checked>,
-    /// Shared with what knows no board.
+    /// Shared with code that has no `Board`.
     pub limits: Arc<Tally<Limit>>,
 }
 
@@ -41,7 +41,7 @@ impl Default for Counts {
 }
 
 impl Counts {
-    /// One that was not taken, or not kept.
+    /// Counts a package that was refused or removed.
     pub fn bad_package(&self, checked: Checked, error: &VerifyError) {
         self.bad_packages.one(checked);
         if error.is_over_limit() {
@@ -51,7 +51,7 @@ impl Counts {
 }
 
 labels! {
-    /// How the main server took a call.
+    /// Outcome of a call to the main server.
     Answered { Well => "ok", Not => "failed" }
 }
 
@@ -62,12 +62,12 @@ impl Answered {
 }
 
 labels! {
-    /// How a pull ended: a round of up to `retryCount` attempts.
+    /// Outcome of a pull: a round of up to `retryCount` attempts.
     PullEnd {
         Pulled => "pulled",
         /// The main server still has the version that was here.
         Unchanged => "unchanged",
-        /// What lay on disk was verified and taken.
+        /// A package on disk was verified and taken over.
         Adopted => "adopted",
         Failed => "failed",
         /// The service was stopped, or the meeting ended.
@@ -76,7 +76,7 @@ labels! {
 }
 
 labels! {
-    /// Why a package was taken off the disk.
+    /// Reason for removing a package.
     Evicted {
         MeetingEnded => "meeting_ended",
         NearlyFull => "storage_nearly_full",
@@ -86,7 +86,7 @@ labels! {
 }
 
 labels! {
-    /// What was read when a package turned out to be none, or damaged.
+    /// The occasion on which a damaged package or no ZIP was found.
     Checked {
         /// Just pulled.
         Pulled => "pull",

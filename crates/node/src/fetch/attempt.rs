@@ -26,35 +26,35 @@ use crate::{
     upstream::{Announced, Place, root_cause},
 };
 
-/// What comes in small pieces is gathered: writing each costs system calls.
+/// Small chunks are gathered into one write, to save system calls.
 const BATCH_BYTES: usize = 256 << 10;
-/// On a slow line a batch takes seconds, and whoever follows what has arrived
-/// follows the file: when nothing more is there to be taken, a smaller one is
-/// written, but not more often than this.
+/// On a slow line a batch takes seconds, and readers of the partial package read
+/// the file: if no more bytes are there to be taken, a smaller batch is written,
+/// but not more often than this.
 const WRITE_PAUSE: Duration = Duration::from_millis(5);
-/// What an archive begins with: nothing is evicted for an error page.
+/// The first bytes of an archive: nothing is evicted for an error page.
 const ARCHIVE_BEGINS: &[u8] = b"PK";
-/// Pieces of this size are not copied any more. A fast line's come in 400 KiB.
+/// Chunks of this size are not copied any more. A fast line's come in 400 KiB.
 const LARGE_BYTES: usize = 64 << 10;
 
-/// What the attempts of a round leave for the next one.
+/// State that an attempt leaves for the round's next one.
 #[derive(Default)]
 struct Round {
     partial: Option<Partial>,
-    /// Offers that were followed in vain.
+    /// Offers that were not there.
     gone: Vec<Place>,
     /// The place in the gate's queue.
     arrival: Option<u64>,
 }
 
-/// What came of being inside.
+/// The outcome of an attempt that had a permit.
 enum Tried {
     Pulled(Pulled),
-    /// The next one asks elsewhere.
+    /// The next attempt uses another source.
     OfferGone,
     /// There is nothing to be pulled yet.
     NotOffered(Instant),
-    /// The place was needed for something more urgent.
+    /// The permit was needed for something more urgent.
     Recalled,
 }
 
@@ -63,7 +63,7 @@ enum Asking {
     InVain(Tried),
 }
 
-/// A request that was answered, and what it was about.
+/// A request with its answer.
 struct Asked {
     place: Place,
     offer: Offer,
@@ -75,7 +75,7 @@ struct Asked {
 
 impl Inner {
     pub(super) async fn round(&self, flight: &Flight) -> Result<Pulled, PullError> {
-        // Found here at a start, it may have been verified since it was missed.
+        // It may have been found at startup, and verified since the lookup.
         let missed =
             matches!(flight.reason(), Reason::Missing | Reason::OnDemand | Reason::Unlisted);
         let found = || self.board.store().get(flight.id()).filter(|_| missed).filter(is_adopted);
@@ -120,8 +120,8 @@ impl Inner {
         }
     }
 
-    /// A package left by another node, or whose manifest was lost, is verified
-    /// and taken as it is; one that is damaged is removed.
+    /// Verifies a package left by another node, or without its manifest, and takes
+    /// it over as it is; a damaged one is removed.
     pub(super) async fn adopt(&self, id: &PackageId) -> Option<Arc<Stored>> {
         let (store, looking, wanted) = (self.board.store(), self.board.store(), id.clone());
         let unverified = {
@@ -163,8 +163,8 @@ impl Inner {
         self.state().catalogue.offers.get(id).cloned()
     }
 
-    /// One attempt in its turn, which waits for what is being made meanwhile. In
-    /// boxes: thousands of pulls wait for their turn, and few are under way.
+    /// One attempt when its turn comes, which waits for a package that is being
+    /// made. Boxed: thousands of pulls wait for their turn, and few are under way.
     async fn attempt(
         &self,
         flight: &Flight,
@@ -175,7 +175,7 @@ impl Inner {
             flight.set_phase(Phase::Waiting);
             let (permit, arrival) = self.gate.enter(flight.urgency(), round.arrival).await;
             round.arrival = Some(arrival);
-            // Read anew each time: the configuration may have changed meanwhile.
+            // Read each time: the configuration may have changed meanwhile.
             let config = self.settings.current();
             let mut tried = Box::pin(self.try_once(flight, &config, &permit, round, retry)).await;
             while matches!(tried, Ok(Tried::OfferGone)) {
@@ -234,14 +234,14 @@ impl Inner {
                 debug!("meeting {}: resumed at {}", flight.id(), resumed.pending.received_bytes());
                 resumed
             }
-            // What was there of another version is gone by now, with its room.
+            // The partial file of another version is dropped by now, with its room.
             None => self.begin(&task, &response, place, announced)?,
         };
-        // Changing threads for each write, so that a slow disk holds up nobody
+        // Moving each write to another thread, so that a slow disk blocks nobody
         // else, was measured to cost 8 % of the time of a fast pull.
         let received = tasks::staying(async {
             tokio::select! {
-                // First: at the end of all, nothing else may be polled any more.
+                // First: after the end, nothing else may be polled any more.
                 biased;
                 () = flight.run().cancelled() => None,
                 () = recall.cancelled() => Some(Ok(false)),
@@ -251,12 +251,12 @@ impl Inner {
             }
         });
         let Some(received) = received else {
-            // Whoever polls this sees it, too, and goes no further.
+            // The caller sees the cancellation, too, and stops.
             return std::future::pending().await;
         };
         if !matches!(received, Ok(true)) {
             if received.as_ref().err().is_none_or(broke_off) && pulling.is_of_use() {
-                // It waits without a place: there may be any number of these.
+                // The partial package waits without a permit: there may be many of them.
                 tasks::in_place(|| pulling.pending.rest())?;
                 round.partial = Some(pulling);
             }
@@ -284,14 +284,13 @@ impl Inner {
                 let asked = Asked { place, offer, resumed, response, announced, began };
                 Ok(Asking::Answered(Box::new(asked)))
             }
-            // A 404 means that there is no such meeting only where every meeting
-            // would be found.
+            // Only on the direct route does a 404 mean that there is no such meeting.
             Err(error) if error.is_not_found() && place != Place::Direct => {
                 round.gone.push(place);
                 Ok(Asking::InVain(Tried::OfferGone))
             }
             Err(error) => {
-                // Still good to resume from, unless that is what was refused.
+                // Still good to resume from, unless the range was refused.
                 round.partial =
                     resumed.filter(|kept| !error.is_unsatisfiable() && kept.is_of_use());
                 Err(error.into())
@@ -320,7 +319,7 @@ impl Inner {
         let could_make =
             || self.could_make_room(task, bytes, task.store.shortage(id, bytes, limit));
         let mut pending = tasks::in_place(|| match begin() {
-            // Anybody can announce a length: others go as the bytes come.
+            // Anybody can announce a length: evict others only as the bytes come.
             Err(StoreError::NoRoom(_)) if could_make() => {
                 task.store.begin_by_steps(id, bytes, limit)
             }
@@ -329,7 +328,7 @@ impl Inner {
         if task.config.storage.verify == Verify::Full {
             pending.unpack_on_the_way();
         }
-        // What is only compared is most often thrown away.
+        // A package pulled to compare is most often thrown away.
         if task.flight.reason() != Reason::Compare {
             pending.sync_on_the_way();
         }
@@ -344,8 +343,7 @@ impl Inner {
         Ok(Partial { pending, place, announced, grower, retold_bytes, is_archive: false })
     }
 
-    /// Takes in the body: written in batches as it arrives. Blocks this thread
-    /// for as long as the disk does.
+    /// Receives the body: written in batches as it arrives. Blocks this thread on the disk.
     async fn receive(
         &self,
         task: &Task<'_>,
@@ -358,7 +356,7 @@ impl Inner {
         let total = pulling.announced.length;
         let mut batch = Vec::with_capacity(BATCH_BYTES);
         let mut arrived_at = Instant::now();
-        // The first bytes are what somebody may be waiting for.
+        // A client may be waiting for the first bytes.
         let mut written_at = arrived_at.checked_sub(WRITE_PAUSE).unwrap_or(arrived_at);
         loop {
             let limit = deadline.min(arrived_at + stall);
@@ -388,12 +386,12 @@ impl Inner {
                 }
             };
             let Some(chunk) = chunk else { break };
-            // What our own limit holds up is no slowness of the main server's.
+            // A delay of our own limit does not count as the main server's.
             let held_up = self.pacer.pass(chunk.len()).await;
             deadline += held_up;
             arrived_at = Instant::now();
             let chunk = pulling.news(chunk)?;
-            // Seen by operators as it comes: on a slow line a batch takes seconds.
+            // Shown to operators as it comes: on a slow line a batch takes seconds.
             let gathered = (batch.len() + chunk.len()) as u64;
             task.flight.set_received(pulling.pending.received_bytes() + gathered, total);
             if batch.is_empty() && chunk.len() >= LARGE_BYTES {
@@ -463,14 +461,14 @@ impl Inner {
             },
         };
         let verify = task.config.storage.verify;
-        // Verifying can't be interrupted, but what was stopped meanwhile must not
-        // take the place of what came after.
+        // Verifying can't be interrupted, but a pull that was stopped meanwhile
+        // must not replace the result of a later one.
         let run = task.flight.run().clone();
         let wanted = move || !run.is_cancelled();
         let stored = tasks::blocking(move || pending.commit(verify, digest, provenance, wanted));
         let stored = stored.await?;
         if let Some(grower) = grower {
-            // Those who follow go on from the copy that all others use.
+            // Readers of the partial package continue with the copy that others use.
             let followed = grower.growing().is_followed();
             let package = match followed {
                 true => task.store.package(id).await.ok().flatten(),
@@ -501,13 +499,13 @@ fn modified_s(validators: &Validators) -> Option<u64> {
     at.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
 
-/// True where what arrived so far is good for the next attempt.
+/// True if the bytes received so far are good for the next attempt.
 fn broke_off(error: &PullError) -> bool {
     matches!(error, PullError::Interrupted { .. } | PullError::Stalled(_) | PullError::TooSlow(_))
 }
 
-/// A page that says what is wrong, though its status does not: of no use to a
-/// client that waits for a package.
+/// An error page, though its status is a success: of no use to a client that waits
+/// for a package.
 fn is_page(response: &Response) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
@@ -531,7 +529,7 @@ mod tests {
         fetch::{Phase, Reason},
     };
 
-    /// Lets others go on until it is so.
+    /// Yields until `is_so`.
     async fn until(mut is_so: impl FnMut() -> bool) {
         while !is_so() {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
@@ -571,7 +569,7 @@ mod tests {
         until(|| verifying(&fetch)).await;
         fetch.stop();
         drop(still);
-        // Whatever became of it, its scratch file is gone then.
+        // The scratch file goes in any case.
         until(|| files(".scratch") == 0).await;
         drop(store.held_still());
         assert!(store.get(&id).is_none() && files("meeting_m") == 0);

@@ -1,4 +1,4 @@
-//! One round of pulling one package, as those who wait for it see it.
+//! One round of pulling one package, as its waiters see it.
 
 use std::{
     net::IpAddr,
@@ -21,7 +21,7 @@ use super::{Outcome, PullError, Reason};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// For its turn.
+    /// Queued for a permit.
     Waiting,
     Pulling,
     Verifying,
@@ -36,7 +36,7 @@ pub struct Progress {
     pub attempt: u32,
     pub received_bytes: u64,
     pub total_bytes: Option<u64>,
-    /// Of the attempt before, and when the next one begins.
+    /// The last attempt's failure, and when the next one begins.
     pub failure: Option<(Fault, u64)>,
 }
 
@@ -49,14 +49,14 @@ const UNKNOWN: u64 = u64::MAX;
 #[derive(Debug)]
 pub struct Flight {
     id: PackageId,
-    /// Ends with the service's run that it belongs to, or by itself.
+    /// Ends with the service's run, or by itself.
     run: CancellationToken,
     reason: Reason,
-    /// Whose request it was begun for, if for one that others come before.
+    /// The client of the first request, if that has low priority.
     client: Option<IpAddr>,
     /// A client waits for it, or did.
     awaited: AtomicBool,
-    /// The most urgent of the reasons of all who joined.
+    /// The most urgent reason of all who joined.
     urgency: Arc<AtomicU8>,
     phase: AtomicU8,
     attempt: AtomicU32,
@@ -64,8 +64,8 @@ pub struct Flight {
     total_bytes: AtomicU64,
     failure: Mutex<Option<(Fault, u64)>>,
     wake: Notify,
-    /// What the attempt under way receives, and from which main server; stays
-    /// when that has broken off, until the next one begins.
+    /// The partial package of the attempt under way, and its main server; after a
+    /// failure it stays until the next attempt begins.
     growing: watch::Sender<Option<(String, Arc<Growing>)>>,
     outcome: watch::Sender<Option<Outcome>>,
 }
@@ -110,7 +110,7 @@ impl Flight {
         }
     }
 
-    /// Waits for a package from `origin` that can be followed, or for the end
+    /// Waits for a partial package from `origin` that can be read, or for the end
     /// of the round: then there is none.
     pub(super) async fn growing(
         &self,
@@ -145,12 +145,12 @@ impl Flight {
         }
     }
 
-    /// Cancelled when the service is stopped or nobody wants the package.
+    /// Cancelled when the service is stopped or the package is not needed.
     pub(super) fn run(&self) -> &CancellationToken {
         &self.run
     }
 
-    /// Why it was begun.
+    /// The reason of the first request.
     pub(super) fn reason(&self) -> Reason {
         self.reason
     }
@@ -167,12 +167,12 @@ impl Flight {
         self.urgency.clone()
     }
 
-    /// Only a client asked for it, and it is not known to be an active meeting's.
+    /// Only clients asked for it, and the meeting is not known to be active.
     pub(super) fn is_unlisted(&self) -> bool {
         self.urgency.load(Ordering::Relaxed) == Reason::Unlisted as u8
     }
 
-    /// Somebody for whom it is more urgent joined: no more pauses for now.
+    /// Raises the priority to that of a new waiter, and ends a pause.
     pub(super) fn hurry(&self, reason: Reason) {
         let awaited = self.awaited.fetch_or(reason.is_clients(), Ordering::Relaxed);
         let is_new = reason.is_clients() && !awaited;
@@ -183,7 +183,7 @@ impl Flight {
         }
     }
 
-    /// Ends a pause between two attempts; nothing when there is none.
+    /// Ends a pause between two attempts; no effect otherwise.
     pub(super) fn wake(&self) {
         self.wake.notify_waiters();
     }

@@ -1,7 +1,7 @@
-//! Lets at most `maxConcurrentDownloads` pulls run: the most urgent first,
-//! and among those the one that has waited longest. Pulls of what is not known
-//! to be an active meeting, which anybody can ask for, come last and have a
-//! share of the places.
+//! Permits for at most `maxConcurrentDownloads` pulls: the most urgent first, and
+//! among those the one that has waited longest. Pulls for meetings that are not
+//! known to be active, which anybody can request, come last and have a share of the
+//! permits.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -29,7 +29,7 @@ struct State {
 
 #[derive(Debug)]
 struct Waiting {
-    /// Read when a place is free: it may have become more urgent meanwhile.
+    /// Read when a permit is free: it may have become more urgent meanwhile.
     urgency: Arc<AtomicU8>,
     arrival: u64,
     admit: oneshot::Sender<Permit>,
@@ -42,7 +42,7 @@ struct Inside {
     recall: CancellationToken,
 }
 
-/// A place inside; given to the next one when dropped.
+/// Permit to pull; passed on to the next waiter when dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
     gate: Gate,
@@ -52,8 +52,8 @@ pub(super) struct Permit {
 }
 
 impl Permit {
-    /// Cancelled when the place is needed by something more urgent, which can't
-    /// have another one: who holds it gives it back soon and stands in line again.
+    /// Cancelled when something more urgent needs the permit and can't have another
+    /// one: the holder gives it back soon and queues again.
     pub(super) fn recall(&self) -> &CancellationToken {
         &self.recall
     }
@@ -65,14 +65,14 @@ impl Gate {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Takes effect at once; pulls that are inside already stay.
+    /// Takes effect immediately; running pulls keep their permits.
     pub(super) fn set_limit(&self, limit: usize) {
         self.state().limit = limit;
         self.admit();
     }
 
-    /// Waits for a place. `arrival` is a place in the queue taken earlier, so
-    /// that a retry does not go to the end of it.
+    /// Waits for a permit. `arrival` is a place in the queue taken earlier, so that
+    /// a retry does not go to its end.
     pub(super) async fn enter(
         &self,
         urgency: Arc<AtomicU8>,
@@ -96,18 +96,18 @@ impl Gate {
         }
     }
 
-    /// Lets in whoever may enter now: one may have become more urgent.
+    /// Issues permits to waiters: one may have become more urgent.
     pub(super) fn admit(&self) {
         loop {
-            // The lock is gone before the permit is sent.
+            // The lock is released before the permit is sent.
             let next = self.state().take_next();
             let Some((next, recall)) = next else { return };
             let arrival = next.arrival;
             let permit = Permit { gate: self.clone(), arrival, given: true, recall };
             if let Err(mut refused) = next.admit.send(permit) {
-                // It has left meanwhile. Its place goes to the next one here,
-                // not by dropping the permit: a thousand that leave at once
-                // would make that a thousand calls deep.
+                // The waiter has left. Its permit goes to the next one here, not by
+                // dropping it: a thousand that leave at the same time would make
+                // that a thousand calls deep.
                 refused.given = false;
                 self.state().leave(arrival);
             }
@@ -126,12 +126,12 @@ impl State {
         let (next, first) = self.waiting.iter().enumerate().min_by_key(|(_, w)| key(w))?;
         let unlisted = self.inside.iter().filter(|inside| is_unlisted(&inside.urgency)).count();
         if is_unlisted(&first.urgency) {
-            // All others that wait are, too.
+            // All other waiters are unlisted, too.
             if unlisted >= share(self.limit) {
                 return None;
             }
         } else if unlisted == self.inside.len() {
-            // Not even one place is held by what is urgent.
+            // No urgent pull has a permit.
             let full = self.inside.len() >= self.limit;
             self.inside.iter().take(usize::from(full)).for_each(|inside| inside.recall.cancel());
         }
@@ -154,8 +154,8 @@ fn is_unlisted(urgency: &AtomicU8) -> bool {
     urgency.load(Ordering::Relaxed) == Reason::Unlisted as u8
 }
 
-/// How many of the places may be held by what is not known to be active: two
-/// thirds, so that one is always left for what is, but where there is only one.
+/// Permits for meetings that are not known to be active: two thirds, so that one is
+/// always left for active ones if there are two or more.
 fn share(limit: usize) -> usize {
     (limit * 2 / 3).max(1)
 }

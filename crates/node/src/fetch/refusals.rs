@@ -1,6 +1,5 @@
-//! A short memory of what could not be pulled, so that a room full of tablets
-//! that ask for something that is not to be had costs the main server one
-//! question and not hundreds.
+//! A short memory of failed pulls, so that a room full of tablets asking for a
+//! package that can't be pulled costs the main server one request and not hundreds.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -9,10 +8,10 @@ use tokio::time::Instant;
 
 use super::PullError;
 
-/// Ids are free to invent; beyond this the oldest memory goes.
+/// Clients can invent ids; beyond this the oldest entry goes.
 const MAX_REMEMBERED: usize = 1024;
 const FIRST: Duration = Duration::from_secs(5);
-/// However often it was refused, it is asked for again within this time.
+/// Longest time that a refusal is repeated without another request.
 const LONGEST: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
@@ -24,12 +23,12 @@ pub(super) struct Refusals {
 struct Refusal {
     error: Arc<PullError>,
     until: Instant,
-    /// In a row.
+    /// Consecutive refusals.
     times: u32,
 }
 
 impl Refusals {
-    /// The error to repeat, if it is fresh enough.
+    /// The error to repeat, if it is recent.
     pub(super) fn get(&self, id: &PackageId, now: Instant) -> Option<Arc<PullError>> {
         self.by_id
             .get(id)
@@ -37,7 +36,7 @@ impl Refusals {
             .map(|refusal| refusal.error.clone())
     }
 
-    /// What is still remembered.
+    /// The refusals that still hold.
     pub(super) fn list(&self, now: Instant) -> Vec<(PackageId, String)> {
         let fresh = self.by_id.iter().filter(|(_, refusal)| now < refusal.until);
         fresh.map(|(id, refusal)| (id.clone(), refusal.error.to_string())).collect()

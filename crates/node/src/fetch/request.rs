@@ -1,5 +1,5 @@
-//! What one attempt asks the main server for: the whole, the rest, or only
-//! another version; and whether the answer is what was asked for.
+//! The request of one attempt: the whole package, the rest, or another version
+//! only; and checks that the answer fits it.
 
 use std::sync::Arc;
 
@@ -12,21 +12,21 @@ use reqwest::{Response, StatusCode, header};
 use super::{Flight, PullError, Reason};
 use crate::upstream::{Announced, Place, Upstream, UpstreamError};
 
-/// A package under way, and what an attempt that broke off leaves of it for
-/// the next one: kept when the rest can be asked for, or somebody follows.
+/// A package being pulled, and the state that a failed attempt leaves for the next
+/// one: kept if the rest can be requested, or if it has readers.
 pub(super) struct Partial {
     pub pending: Pending,
     pub place: Place,
     pub announced: Announced,
     pub grower: Option<Grower>,
-    /// How much of what is here an answer from the beginning has told again.
+    /// Bytes of it that an answer from the beginning has repeated.
     pub retold_bytes: Option<u64>,
-    /// What came first looks like an archive.
+    /// Its first bytes look like an archive.
     pub is_archive: bool,
 }
 
 impl Partial {
-    /// The validator to ask for the rest by, where the main server has ranges.
+    /// The validator for `If-Range`, if the main server has ranges.
     pub(super) fn resumable(&self) -> Option<&str> {
         strong(&self.announced.validators).filter(|_| self.announced.ranges)
     }
@@ -36,10 +36,9 @@ impl Partial {
             || self.grower.as_ref().is_some_and(|grower| grower.growing().is_followed())
     }
 
-    /// The part of a chunk that is not here yet. What an answer from the
-    /// beginning tells again must be the same, byte by byte: then those who
-    /// follow have got a part of this version, whatever tags and dates say.
-    /// Blocks for as long as reading back takes.
+    /// Returns the new part of a chunk. The part that an answer from the beginning
+    /// repeats must be the same, byte by byte: then readers have got a part of this
+    /// version, whatever tags and dates say. Blocks for the read from disk.
     pub(super) fn news(&mut self, mut chunk: Bytes) -> Result<Bytes, PullError> {
         let (Some(at), Some(grower)) = (self.retold_bytes, &self.grower) else { return Ok(chunk) };
         let left = self.pending.received_bytes() - at;
@@ -60,13 +59,13 @@ impl Partial {
     }
 }
 
-/// What one attempt has to know.
+/// The context of one attempt.
 pub(super) struct Task<'a> {
     pub flight: &'a Flight,
     pub config: &'a Config,
     pub upstream: &'a Upstream,
     pub store: &'a Store,
-    /// The version that is here already, if it is this main server's.
+    /// The stored version, if it is from this main server.
     pub held: Option<Arc<Stored>>,
 }
 
@@ -100,7 +99,7 @@ impl Task<'_> {
             .await
     }
 
-    /// The version that is here, if the main server says that it is current.
+    /// The stored version, if the main server says that it is current.
     pub(super) fn unchanged(
         &self,
         response: &Response,
@@ -112,21 +111,20 @@ impl Task<'_> {
         let same =
             source.route == place.route() && source.validators.same_version(&announced.validators);
         let not_modified = response.status() == StatusCode::NOT_MODIFIED;
-        // Somebody who asks because the validators could not be trusted gets
-        // the bytes compared.
+        // If the validators could not be trusted, the bytes are compared.
         let trusting = self.flight.reason() != Reason::Compare;
         (not_modified || (trusting && same && response.status() == StatusCode::OK)).then_some(held)
     }
 }
 
-/// A validator that stands for the very bytes (RFC 9110, 8.8.1). Only a tag
-/// can: a date changes by the second.
+/// A strong validator (RFC 9110, 8.8.1). Only a tag can be one: a date changes by
+/// the second.
 fn strong(validators: &Validators) -> Option<&str> {
     validators.etag.as_deref().filter(|etag| !etag.starts_with("W/"))
 }
 
-/// Whether a 206 goes on exactly where the partial one stopped, in the same
-/// version. Anything else must start over: bytes of two versions never meet.
+/// True if a 206 continues exactly where the partial one stopped, in the same
+/// version. Anything else must start over: versions are never mixed.
 pub(super) fn continues(response: &Response, announced: &Announced, partial: &Partial) -> bool {
     if response.status() != StatusCode::PARTIAL_CONTENT {
         return false;
@@ -140,8 +138,8 @@ pub(super) fn continues(response: &Response, announced: &Announced, partial: &Pa
         && announced.validators.etag == partial.announced.validators.etag
 }
 
-/// Whether a 200 may be the same version from the beginning, for those who
-/// follow what is here of it; [`Partial::news`] finds out whether it is.
+/// True if a 200 may be the same version from the beginning, for readers of the
+/// partial package; [`Partial::news`] finds out.
 pub(super) fn tells_again(response: &Response, announced: &Announced, partial: &Partial) -> bool {
     response.status() == StatusCode::OK
         && partial.grower.as_ref().is_some_and(|grower| grower.growing().is_followed())

@@ -1,8 +1,8 @@
-//! When to try again. Pure.
+//! Pauses between attempts. Pure.
 
 use std::time::Duration;
 
-/// However long it has failed, it is looked at again within this time.
+/// Longest pause, however long it has failed.
 const LONGEST: Duration = Duration::from_secs(300);
 
 /// The pause after the `attempt`-th attempt (from 1): doubling from `base`,

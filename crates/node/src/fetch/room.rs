@@ -1,7 +1,7 @@
 //! Room for a package that is about to be pulled, or is being pulled.
 //!
-//! Others are evicted as its bytes come, and not for what its length is announced
-//! to be: an error page can announce any.
+//! Others are evicted as its bytes come, and not by its announced length: an error
+//! page can announce any.
 
 use std::{collections::VecDeque, sync::PoisonError, time::Duration};
 
@@ -17,18 +17,16 @@ use tracing::{info, warn};
 use super::{Inner, request::Task};
 use crate::board::{Board, Evicted};
 
-/// Within this time, whenever it begins, what is not known to be active has others
-/// evicted for at most half of `storage.maxSize`: whoever invents requests must not
-/// empty the storage.
+/// In any such period, packages not known to be active may evict at most half of
+/// `storage.maxSize`: invented requests must not empty the storage.
 const ALLOWANCE_PERIOD: Duration = Duration::from_secs(3600);
-/// What is evicted within this time is counted as one, so that there is little to
-/// remember.
+/// Evictions within this time are counted as one, so that there is little to remember.
 const ALLOWANCE_STEP: Duration = Duration::from_secs(60);
 
-/// What has been evicted lately for packages that only clients asked for.
+/// Recent evictions for packages that only clients asked for.
 #[derive(Debug, Default)]
 pub(super) struct Allowance {
-    /// When each step began, and its bytes; the oldest first.
+    /// Beginning and bytes of each step; the oldest first.
     spent: VecDeque<(Instant, u64)>,
 }
 
@@ -55,13 +53,13 @@ impl Allowance {
     }
 }
 
-/// Until the last of a step's bytes were evicted so long ago.
+/// True until the step's last possible eviction is a period ago.
 fn counts(began: Instant, now: Instant) -> bool {
     now < began + ALLOWANCE_STEP + ALLOWANCE_PERIOD
 }
 
 impl Inner {
-    /// Whether evicting can make a package of `bytes` fit, `shortage` of which do not.
+    /// True if evicting can make room for `bytes`, of which `shortage` do not fit.
     pub(super) fn could_make_room(&self, task: &Task<'_>, bytes: u64, shortage: u64) -> bool {
         let evicted = freed(&self.to_evict(task, bytes, shortage));
         let allowed =
@@ -69,8 +67,8 @@ impl Inner {
         evicted > 0 && evicted >= shortage && self.allows(task, allowed)
     }
 
-    /// Evicts inactive packages for it. True when something was evicted, so that
-    /// trying again makes sense.
+    /// Evicts inactive packages for it. Returns true if something was evicted, so
+    /// that trying again makes sense.
     pub(super) fn make_room(&self, task: &Task<'_>, bytes: u64, shortage: u64) -> bool {
         let evicted = self.to_evict(task, bytes, shortage);
         let spend = |allowance: &mut Allowance, limit| {
@@ -98,7 +96,7 @@ impl Inner {
 
     /// The packages that would go.
     fn to_evict(&self, task: &Task<'_>, bytes: u64, shortage: u64) -> Vec<Candidate> {
-        // A package that is larger than all there may be frees nothing by others.
+        // A package larger than the limit never fits.
         if !task.config.storage.auto_cleanup || bytes > task.config.storage.max_size {
             return Vec::new();
         }
@@ -115,7 +113,7 @@ fn freed(evicted: &[Candidate]) -> u64 {
     evicted.iter().map(|candidate| candidate.size_bytes).sum()
 }
 
-/// A package as far as eviction cares.
+/// The properties of a package that eviction needs.
 pub fn candidate(board: &Board, stored: &Stored) -> Candidate {
     let manifest = &stored.manifest;
     Candidate {

@@ -1,5 +1,5 @@
-//! Where a package is pulled from: by `package_url` where that is offered, else
-//! by `download-package-direct`, which has the main server make it anew.
+//! Chooses the source of a package: `package_url` if it is offered, else
+//! `download-package-direct`, which makes the main server build it again.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use tracing::{debug, info};
 use super::{Inner, Offer, PullError, request::Task};
 use crate::upstream::Place;
 
-/// Versions that pack page images make a package in the background, and asking
-/// for it directly has it made a second time, into the same file. This is far
-/// longer than that takes; a package that then is not offered has failed.
+/// Versions that pack page images make a package in the background; asking for it
+/// directly makes it a second time, into the same file. This is far longer than
+/// that takes; a package that is not offered then has failed.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// Clients give up, too, and have to be sent the package after that.
+/// Clients time out, too, and have to be sent the package after that.
 const LONGEST_WAIT_OF_CLIENT: Duration = Duration::from_secs(10);
-/// Offers of one package that a round follows in vain.
+/// Missing offers of one package that a round tries.
 const MAX_GONE: usize = 2;
 
 #[derive(Debug, PartialEq, Eq)]
@@ -25,8 +25,8 @@ pub(super) enum Choice {
     WaitUntil(Instant),
 }
 
-/// `gone` are the offers that were not there in this round; `unoffered` is since
-/// when the main server lists the meeting without one.
+/// `gone` are the offers that were not there in this round; `unoffered` is the time
+/// since which the meeting is listed without one.
 fn choose(
     offered: Option<Place>,
     gone: &[Place],
@@ -43,7 +43,7 @@ fn choose(
 }
 
 impl Inner {
-    /// A retry asks for the offers anew, they may have changed meanwhile.
+    /// A retry asks for the offers again, as they may have changed.
     pub(super) async fn choose_source(
         &self,
         task: &Task<'_>,
@@ -82,7 +82,7 @@ impl Inner {
                 offer.path = path;
                 offer.title = title.or(offer.title);
             }
-            // There may be an offer: the direct way is hard on the main server.
+            // There may be an offer: the direct route is expensive for the main server.
             Err(error) if !error.is_unreadable() => return Err(error.into()),
             Err(error) => debug!("no list of offered packages: {error}"),
         }
@@ -93,8 +93,8 @@ impl Inner {
         Ok((choice, offer))
     }
 
-    /// Since when it is listed without an offer. What the next poll says of that
-    /// takes the place of it, so that there are no more of them than meetings.
+    /// The time since which it is listed without an offer. The next poll replaces
+    /// it, so that there are no more of them than meetings.
     fn note_unoffered(&self, task: &Task<'_>) -> Instant {
         let mut state = self.state();
         *state.unoffered.entry(task.flight.id().clone()).or_insert_with(Instant::now)

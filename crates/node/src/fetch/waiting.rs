@@ -1,6 +1,6 @@
-//! Clients that wait for packages of meetings that are not known to be active.
-//! Anybody can ask for one, and holds a connection at no cost for as long as the
-//! main server takes: all of them together must leave connections to others.
+//! Clients that wait for packages of meetings not known to be active. Anybody can
+//! request one, and holds a connection at no cost for as long as the main server
+//! takes: together they must leave connections to others.
 
 use std::{
     collections::HashMap,
@@ -8,9 +8,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Of all connections, the share that may wait.
+/// One in so many connections may wait.
 const SHARE: usize = 4;
-/// Of those, the share of one address.
+/// One in so many waiters may be from one address.
 const SHARE_OF_CLIENT: usize = 4;
 
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ pub(super) struct Waiter {
 }
 
 impl Waiters {
-    /// None where too many wait already.
+    /// None if too many wait already.
     pub(super) fn admit(self: &Arc<Self>, client: IpAddr, connections: usize) -> Option<Waiter> {
         let most = (connections / SHARE).max(1);
         let most_of_client = (most / SHARE_OF_CLIENT).max(1);

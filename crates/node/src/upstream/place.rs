@@ -1,4 +1,4 @@
-//! Where a package lies at a main server.
+//! The location of a package at a main server.
 
 use edge_mirror_protocol::package::{PackageId, Route};
 use url::Url;
@@ -14,8 +14,8 @@ pub enum Place {
 }
 
 impl Place {
-    /// The place that a `package_url` names, if it may be asked: a path on the
-    /// same server under `/uploads/`, or a whole URL of just that.
+    /// The location that a `package_url` names, if it may be requested: a path on
+    /// the same server under `/uploads/`, or the same as a whole URL.
     pub fn offered(origin: &str, package_url: &str) -> Option<Self> {
         let path = package_url.strip_prefix(origin).unwrap_or(package_url);
         let inner = path.strip_prefix(UPLOADS)?;
@@ -31,8 +31,8 @@ impl Place {
         }
     }
 
-    /// Every segment is encoded whole: a `#`, `?` or `%` in a title is a
-    /// letter there, not syntax.
+    /// Every segment is encoded whole: a `#`, `?` or `%` in a title is a character
+    /// there, not syntax.
     pub fn url(&self, origin: &str, id: &PackageId) -> Url {
         let mut url = Url::parse(origin).expect("made of a validated host and port");
         if let Ok(mut segments) = url.path_segments_mut() {

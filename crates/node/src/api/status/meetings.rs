@@ -16,7 +16,7 @@ use crate::{
     fetch::{Phase, Progress},
 };
 
-/// Of one in JSON, about.
+/// Bytes of one in JSON, about.
 const MEETING_BYTES: usize = 448;
 const HERE_BYTES: usize = 160;
 
@@ -43,7 +43,7 @@ pub(super) struct Meeting<'a> {
     pub next_try: Option<u64>,
 }
 
-/// A package that is here, as the node that this one replaces lists it.
+/// A stored package, as the node that this one replaces lists it.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "StoredPackage"))]
 pub(super) struct Here<'a> {
@@ -73,7 +73,7 @@ pub(super) enum Fares {
     Unknown,
 }
 
-/// What is known of one meeting, here and there.
+/// The sources of a meeting's row.
 #[derive(Clone, Copy)]
 struct Known<'a> {
     id: &'a PackageId,
@@ -83,18 +83,18 @@ struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    /// The main server's, where it lists the meeting.
+    /// The main server's title, if it lists the meeting.
     fn title(&self) -> &'a str {
         let held = self.held.map(|held| &held.manifest.title);
         self.active.map(|active| &active.title).or(held).map_or("", String::as_str)
     }
 }
 
-/// All of them in the order of their ids. What is known is put in one row and
-/// sorted, not looked up: with ten thousand, each look-up waits for the memory.
+/// All of them, sorted by id. The sources are put in one list and sorted, not
+/// looked up: with ten thousand, each lookup waits for the memory.
 pub(super) struct Meetings<'a> {
     sync: &'a Sync,
-    /// Those of one meeting beside each other.
+    /// Entries of one meeting are adjacent.
     sorted: Vec<(u128, Known<'a>)>,
 }
 
@@ -151,8 +151,8 @@ impl<'a> Meetings<'a> {
         }
     }
 
-    /// Active ones whose packages can't be had. A first attempt that failed may
-    /// still come right by itself.
+    /// Active ones whose packages can't be pulled. A first attempt that failed does
+    /// not count: a retry may succeed.
     pub(super) fn failing(&self) -> impl Iterator<Item = Meeting<'a>> {
         let sync = self.sync;
         let may_be = move |known: &Known<'_>| {
@@ -164,14 +164,14 @@ impl<'a> Meetings<'a> {
     }
 }
 
-/// Ids mostly begin alike and then differ soon: where they do, they are
-/// compared as numbers, which lie side by side.
+/// Ids mostly share a prefix and differ soon after it: the part behind it is
+/// compared as a number, and those are adjacent in memory.
 fn sorted(all: Vec<Known<'_>>) -> Vec<(u128, Known<'_>)> {
     let first = all.first().map_or("", |first| first.id.as_str());
     let alike = all.iter().map(|known| alike(known.id.as_str(), first)).min().unwrap_or(0);
     let number = |id: &PackageId| {
         let mut differs = [0; 16];
-        // An id that ends sooner comes first: none has a nought in it.
+        // A shorter id sorts first: no id has a zero byte.
         let rest = &id.as_str().as_bytes()[alike..];
         differs.iter_mut().zip(rest).for_each(|(to, byte)| *to = *byte);
         u128::from_be_bytes(differs)
@@ -181,7 +181,7 @@ fn sorted(all: Vec<Known<'_>>) -> Vec<(u128, Known<'_>)> {
     keyed
 }
 
-/// The length of what both begin with.
+/// The length of the common prefix.
 fn alike(one: &str, other: &str) -> usize {
     one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count()
 }
@@ -218,7 +218,7 @@ fn meeting<'a>(sync: &'a Sync, known: Known<'a>) -> Meeting<'a> {
     }
 }
 
-/// The newer of the two: that of the round under way.
+/// The newer fault of the two: that of the round under way.
 fn last_fault<'a>(pull: Option<&'a Progress>, failing: Option<&'a Failing>) -> Option<&'a Fault> {
     let in_round = pull.and_then(|pull| pull.failure.as_ref()).map(|(fault, _)| fault);
     in_round.or(failing.map(|failing| &failing.error))

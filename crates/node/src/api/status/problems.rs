@@ -1,5 +1,5 @@
-//! What is wrong with a node, worst first: kinds that a page puts into words,
-//! with what the words need. Nothing wrong is an empty list.
+//! Problems of a node, worst first: codes that a page puts into words, with the
+//! parameters of the words. Empty if nothing is wrong.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ pub(super) struct Seen<'a> {
     pub config_error: Option<String>,
     pub presence: &'a Presence,
     pub sync: &'a Sync,
-    /// Active meetings whose packages can't be had.
+    /// Active meetings whose packages can't be pulled.
     pub failing: Vec<Meeting<'a>>,
     pub storage: &'a Path,
     pub storage_error: Option<String>,
@@ -111,7 +111,7 @@ fn config_rejected(seen: &Seen) -> Option<Problem> {
     Some(Problem::error("config_rejected", json!({"file": file, "text": text})))
 }
 
-/// One cause, one line: where heartbeats fail, polls do so, too.
+/// One problem per cause: if heartbeats fail, polls do, too.
 fn main_server(seen: &Seen) -> Option<Problem> {
     let (presence, sync) = (seen.presence, seen.sync);
     let (code, fault, since) = match (&presence.error, &sync.poll_error) {
@@ -159,8 +159,7 @@ fn failing(meeting: &Meeting<'_>) -> Problem {
     )
 }
 
-/// Cleaning keeps the storage below its threshold: what stays above it can't
-/// be cleaned away.
+/// Cleaning keeps the storage below its threshold: what stays above it can't be removed.
 fn room(seen: &Seen) -> Vec<Problem> {
     let (limit, free) = (seen.config.storage.max_size, seen.machine.disk_free);
     let mut found = Vec::new();
@@ -171,7 +170,7 @@ fn room(seen: &Seen) -> Vec<Problem> {
             json!({"used": used, "limit": limit, "path": seen.storage}),
         ));
     }
-    // Before the first reading all figures are nought.
+    // Before the first reading all figures are zero.
     if seen.machine.disk_total > 0 && free < LOW_DISK_BYTES {
         found.push(Problem::warning(
             "disk_nearly_full",
