@@ -28,19 +28,18 @@ use crate::tasks;
 
 /// Scratch files are called `.tmp-{process}-{number}`.
 const SCRATCH_PREFIX: &str = ".tmp-";
-/// What a file's blocks are counted in, whatever the filesystem's own are.
+/// Unit of `st_blocks`, whatever the filesystem's block size is.
 const BLOCK_BYTES: u64 = 512;
 
-/// Numbers begin with the time, so that those of this process can be told from
-/// those of an earlier one with the same process number (in a container every
-/// one has the same).
+/// The first number is the time, so that scratch files of this process differ from those of
+/// an earlier one with the same PID (in a container, every process has the same).
 static FIRST_SCRATCH: LazyLock<u64> = LazyLock::new(|| {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_nanos()).unwrap_or(0)
 });
 static NEXT_SCRATCH: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(*FIRST_SCRATCH));
 
-/// A file under work; removed when dropped unless it was persisted.
+/// A temporary file, removed on drop unless it was placed.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
@@ -49,7 +48,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// An empty scratch file in `folder`, readable and writable.
+    /// Creates a scratch file in `folder`, readable and writable.
     pub fn create_in(folder: &Path) -> io::Result<Self> {
         Self::create_with_mode(folder, 0o666)
     }
@@ -64,7 +63,7 @@ impl Scratch {
             let path = folder.join(name);
             match options.open(&path) {
                 Ok(file) => return Ok(Self { path, persisted: false, file }),
-                // Left by an earlier process with our pid: take the next name.
+                // Left by an earlier process with our PID: take the next name.
                 Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
@@ -75,20 +74,19 @@ impl Scratch {
         &self.file
     }
 
-    /// Another handle, which can't write: for whoever may outlive this one.
+    /// Opens a read-only handle, which may outlive this one.
     pub fn reader(&self) -> io::Result<File> {
         File::open(&self.path)
     }
 
-    /// Takes all the room that so many bytes need from the disk at once, and says
-    /// how much it gave: not every filesystem means it. After an error there is
-    /// none but for what is written. The file's length stays what is written: a filesystem that knows no
-    /// room without bytes would write them, and nobody is to take it for more.
+    /// Allocates `bytes` on the disk for the file and returns how many were allocated: not every
+    /// filesystem does it. After an error, nothing is allocated beyond the bytes written. The
+    /// file's length does not change: it is always what was written.
     pub fn reserve(&self, bytes: u64) -> io::Result<u64> {
         match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, bytes) {
             Ok(()) => Ok(self.file.metadata()?.blocks() * BLOCK_BYTES),
             Err(error) => {
-                // Cut to its own length, it gives back what lies beyond.
+                // Truncating to the current length frees the blocks beyond it.
                 self.file.set_len(self.file.metadata()?.len())?;
                 Err(error.into())
             }
@@ -100,8 +98,8 @@ impl Scratch {
         self.file.sync_all().map(|()| Durable(()))
     }
 
-    /// Renames the file to `destination`, over whatever file was there. That
-    /// lasts once [`sync_folder_of`] was called, too.
+    /// Renames the file to `destination`, replacing any file there. Durable once
+    /// [`sync_folder_of`] was called.
     pub fn place(mut self, _: Durable, destination: &Path) -> io::Result<()> {
         fs::rename(&self.path, destination)?;
         self.persisted = true;
@@ -109,13 +107,13 @@ impl Scratch {
     }
 }
 
-/// That a scratch file's bytes outlast a power cut. No test can cut the power,
-/// so that nothing is placed without it is for the compiler to see.
+/// Proof that a scratch file's bytes outlast a power cut. No test can cut the power,
+/// so the compiler checks that no file is placed without it.
 #[derive(Debug)]
 pub struct Durable(());
 
 impl Durable {
-    /// Where somebody else has fsynced the file, with this outcome.
+    /// Takes the outcome of an fsync that was done elsewhere.
     pub fn made(synced: io::Result<()>) -> io::Result<Self> {
         synced.map(|()| Self(()))
     }
@@ -124,14 +122,14 @@ impl Durable {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if !self.persisted {
-            // Nobody to tell here; a leftover is swept at the next start.
+            // Drop can't return errors; the next start sweeps leftovers.
             let _ = tasks::in_place(|| fs::remove_file(&self.path));
         }
     }
 }
 
-/// A file under work that outlasts its process, so that a later one can go on
-/// with it. Its maker names it, and says when it is of no more use.
+/// A temporary file that outlasts its process, so that a later one can resume.
+/// Its owner names it, and discards it when it is of no more use.
 #[derive(Debug)]
 pub struct Partial {
     path: PathBuf,
@@ -139,19 +137,18 @@ pub struct Partial {
 }
 
 impl Partial {
-    /// The one that is there, or an empty one; none while another process is
-    /// at it.
+    /// Opens or creates the file. None if another process has it locked.
     pub fn open(path: &Path) -> io::Result<Option<Self>> {
         use std::os::unix::fs::OpenOptionsExt;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
-        // A link that somebody has put there leads to no file of ours.
+        // Does not follow a link that somebody else has put there.
         options.custom_flags(libc::O_NOFOLLOW);
         loop {
             let file = options.open(path)?;
             match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
                 Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-                // Placed or discarded before it was locked: it is not there any more.
+                // Placed or discarded before it was locked: open the path again.
                 Ok(()) if !is_same_file(&file, path) => {}
                 Ok(()) | Err(_) => return Ok(Some(Self { path: path.to_owned(), file })),
             }
@@ -162,7 +159,7 @@ impl Partial {
         &self.file
     }
 
-    /// Renames the file to `destination`, over whatever file was there.
+    /// Syncs the file and renames it to `destination`, replacing any file there.
     pub fn place(&self, destination: &Path) -> io::Result<()> {
         self.file.sync_all()?;
         fs::rename(&self.path, destination)?;
@@ -174,10 +171,10 @@ impl Partial {
     }
 }
 
-/// Replaces the file at `path` by `bytes`; its permissions and its owner stay:
-/// root may write what a service reads.
+/// Replaces the file at `path` by `bytes`. Keeps permissions and owner, as root may
+/// write a file that a service reads.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // A symbolic link stays one: what it points at is replaced.
+    // A symbolic link is kept; its target is replaced.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let scratch = Scratch::create_in(folder_of(&target))?;
     if let Ok(existing) = fs::metadata(&target) {
@@ -190,8 +187,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder_of(&target)
 }
 
-/// As [`write()`], for what nobody but its owner may read. The owner stays: root
-/// may write what a service reads. A new file is the folder's owner's.
+/// Like [`write()`], for a file that only its owner may read. Keeps the owner, as root
+/// may write a file that a service reads; a new file gets the folder's owner.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = folder_of(path);
     let scratch = Scratch::create_with_mode(folder, 0o600)?;
@@ -203,17 +200,17 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder_of(path)
 }
 
-/// Whose a file is: user and group.
+/// User and group of a file.
 pub type Owner = (u32, u32);
 
-/// As [`write()`], with this mode and, if one is named, this owner.
+/// Like [`write()`], with this mode and, if one is named, this owner.
 pub fn write_as(path: &Path, bytes: &[u8], mode: u32, owner: Option<Owner>) -> io::Result<()> {
     placed(path, mode, owner, |mut file| file.write_all(bytes))
 }
 
-/// Copies a file, over whatever file was there: whole, or not at all. On a
-/// filesystem that can, both share their blocks until one of them changes.
-/// A link is not followed: root copies from folders of others.
+/// Copies a file, replacing any file at `to`: whole, or not at all. On a filesystem
+/// with reflinks, both share their blocks until one of them changes. Does not follow a link:
+/// root copies from folders of others.
 pub fn copy(from: &Path, to: &Path, mode: u32, owner: Option<Owner>) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let source = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(from)?;
@@ -230,22 +227,22 @@ fn placed(
     fill: impl FnOnce(&File) -> io::Result<()>,
 ) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    // Nobody else looks in before it is whose it shall be.
+    // Nobody else may open it before it has its owner.
     let scratch = Scratch::create_with_mode(folder_of(path), 0o600)?;
     fill(scratch.file())?;
     if let Some((user, group)) = owner {
         std::os::unix::fs::fchown(scratch.file(), Some(user), Some(group))?;
     }
-    // Now, and whatever the umask: a change of owner takes some bits away.
+    // After chown, which clears some bits, and whatever the umask is.
     scratch.file().set_permissions(fs::Permissions::from_mode(mode))?;
     let durable = scratch.sync()?;
     scratch.place(durable, path)?;
     sync_folder_of(path)
 }
 
-/// Creates a folder and those above it; gives it, new or not, this mode and, if
-/// one is named, this owner. What a link leads to stays as it is: whoever owns
-/// the folder above could have pointed it at anything.
+/// Creates a folder and its parents; gives it, new or not, this mode and, if one is
+/// named, this owner. The target of a link is left alone: the owner of the parent folder
+/// could have pointed it at anything.
 pub fn create_folder_as(path: &Path, mode: u32, owner: Option<Owner>) -> io::Result<()> {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
     create_folder(path)?;
@@ -260,12 +257,12 @@ pub fn create_folder_as(path: &Path, mode: u32, owner: Option<Owner>) -> io::Res
     folder.set_permissions(fs::Permissions::from_mode(mode))
 }
 
-/// Gives a file to somebody.
+/// Changes a file's owner; does not follow a link.
 pub fn give(path: &Path, (user, group): Owner) -> io::Result<()> {
     std::os::unix::fs::lchown(path, Some(user), Some(group))
 }
 
-/// Gives what root has made to whoever has what it stands for.
+/// Gives a scratch file that root made the owner of what it replaces.
 fn keep_owner(scratch: &Scratch, owner: &fs::Metadata) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;
     let own = scratch.file().metadata()?;
@@ -275,7 +272,7 @@ fn keep_owner(scratch: &Scratch, owner: &fs::Metadata) -> io::Result<()> {
     }
 }
 
-/// Lets only its owner and group read a file. One that is not there is fine.
+/// Removes others' access to a file. A missing file is not an error.
 pub fn hide_from_others(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let mode = match fs::metadata(path) {
@@ -288,13 +285,12 @@ pub fn hide_from_others(path: &Path) -> io::Result<()> {
     }
 }
 
-/// How long to wait for another process that is at it.
+/// Longest wait for another process's lock.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Does `work` while no other process does anything to the same file under this
-/// function. The lock is on the file itself, where it is one that others can't
-/// open; on its folder while there is none. Where the filesystem has no locks,
-/// nobody is kept waiting.
+/// Runs `work` while no other process runs this function on the same path. Locks the
+/// file itself, where it is one that others can't open, or its folder while there is no
+/// file. Does not wait where the filesystem has no locks.
 pub fn alone_with<T>(path: &Path, work: impl FnOnce() -> T) -> io::Result<T> {
     let ends = Instant::now() + PATIENCE;
     loop {
@@ -307,7 +303,7 @@ pub fn alone_with<T>(path: &Path, work: impl FnOnce() -> T) -> io::Result<T> {
                 }
                 std::thread::sleep(Duration::from_millis(10));
             }
-            // Replaced while it was waited for: the lock is on the old one.
+            // Replaced while this waited: the lock is on the old file.
             Ok(()) if is_file && !is_same_file(&lock, path) => {}
             Ok(()) | Err(_) => return Ok(work()),
         }
@@ -321,27 +317,27 @@ fn is_same_file(open: &File, path: &Path) -> bool {
     open.metadata().map(place).ok() == now
 }
 
-/// Creates a folder and those above it.
+/// Creates a folder and its parents.
 pub fn create_folder(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)?;
     sync_folder_of(path)
 }
 
-/// Creates a folder that nobody else has and nobody else may look into.
+/// Creates a folder that only its owner may open; fails if it exists.
 pub fn create_private_folder(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new().mode(0o700).create(path)
 }
 
-/// Says that a folder is in use, to other processes as well, for as long as it
-/// is held; the system lets go of it when the process ends, however it ends.
+/// A lock that marks a folder as in use, for other processes, too. The kernel
+/// releases it when the process ends, however it ends.
 #[derive(Debug)]
 pub struct FolderLock {
     _file: File,
 }
 
 impl FolderLock {
-    /// None when another one holds it. Where the filesystem has no locks,
+    /// Takes the lock; none if it is held already. Where the filesystem has no locks,
     /// everybody gets one.
     pub fn take(path: &Path) -> io::Result<Option<Self>> {
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
@@ -352,13 +348,13 @@ impl FolderLock {
     }
 }
 
-/// Whether packages could be kept in a folder: made if need be, written to.
+/// Checks that a folder can be written to; creates it if need be.
 pub fn probe_folder(path: &Path) -> io::Result<()> {
     create_folder(path)?;
     Scratch::create_in(path).map(drop)
 }
 
-/// Removes one file; one that is gone already is fine.
+/// Removes a file; one that is gone already is not an error.
 pub fn remove_file(path: &Path) -> io::Result<()> {
     absent_is_fine(fs::remove_file(path))
 }
@@ -376,13 +372,13 @@ pub fn remove_folder(path: &Path) -> io::Result<()> {
     absent_is_fine(fs::remove_dir_all(path))
 }
 
-/// Removes all scratch files in `folder`, for whoever holds its lock.
+/// Removes all scratch files in `folder`, whose lock the caller holds.
 pub fn sweep_all(folder: &Path) -> io::Result<usize> {
     sweep_those(folder, |_, _| true)
 }
 
 /// Removes the scratch files that a crash left in a folder without a lock (the
-/// configuration's); those of a process that is still alive are left to it.
+/// configuration's), but not those of live processes.
 pub fn sweep(folder: &Path) -> io::Result<usize> {
     sweep_those(folder, is_gone)
 }
@@ -399,7 +395,7 @@ fn sweep_those(folder: &Path, gone: impl Fn(u32, u64) -> bool) -> io::Result<usi
     Ok(swept)
 }
 
-/// The process and the number that a scratch file's name is made of.
+/// Returns the process and the number in a scratch file's name.
 fn owner_of(name: &OsStr) -> Option<(u32, u64)> {
     let (pid, number) = name.to_str()?.strip_prefix(SCRATCH_PREFIX)?.split_once('-')?;
     Some((pid.parse().ok()?, number.parse().ok()?))
@@ -408,7 +404,7 @@ fn owner_of(name: &OsStr) -> Option<(u32, u64)> {
 fn is_gone(pid: u32, number: u64) -> bool {
     match pid == std::process::id() {
         true => number < *FIRST_SCRATCH,
-        // The number may be another program's by now: after a power cut, say.
+        // The PID may be another program's by now: after a power cut, say.
         false => name_of(&pid.to_string()) != name_of("self"),
     }
 }
@@ -512,7 +508,7 @@ mod tests {
     fn sweeping_takes_what_dead_processes_left_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let own = format!(".tmp-{}-9", std::process::id());
-        // Process 1 is alive, but another program.
+        // PID 1 is alive, but is another program.
         let (dead, foreign) = (".tmp-4194999-1", ".tmp-1-1");
         for name in [&own, dead, foreign, "kept", ".tmp-mine", ".tmp-1-notes.txt"] {
             fs::write(folder.path().join(name), "x").unwrap();

@@ -1,8 +1,8 @@
-//! The time of day, as it is written down and sent.
+//! The wall clock, as it is stored and sent.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Seconds since 1970.
+/// Unix time in seconds.
 pub fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -1,5 +1,4 @@
-//! What every other crate stands on: it knows no meeting, no package and no
-//! HTTP.
+//! Foundation of the other crates. Knows no meetings, no packages and no HTTP.
 
 #![cfg_attr(
     test,
@@ -14,19 +13,19 @@
 pub mod atomic;
 /// The time of day.
 pub mod clock;
-/// A value that is read for every request and changes once in a while.
+/// A value that is read for every request and rarely changes.
 pub mod live;
-/// Lines of the log.
+/// Log lines and files.
 pub mod log;
-/// What is counted, and the text that Prometheus reads of it.
+/// Counters, and their text for Prometheus.
 pub mod metrics;
-/// So many bytes per second, shared evenly.
+/// A rate limit that streams share evenly.
 pub mod pacer;
-/// Whether a loop still comes round.
+/// Liveness of a loop.
 pub mod pulse;
 /// Sizes, rates and times as people type and read them.
 pub mod quantity;
-/// What the service manager is told, and asks for.
+/// Notifications to the service manager, and SIGHUP.
 pub mod systemd;
 /// Supervised background tasks and shutdown.
 pub mod tasks;

@@ -1,5 +1,5 @@
-//! A value that is read for every request and changes once in a while: readers
-//! take no lock, followers wait for the next value.
+//! A value that is read for every request and rarely changes: readers take no lock,
+//! subscribers wait for the next value.
 
 use std::sync::Arc;
 
@@ -22,21 +22,21 @@ impl<T> Live<T> {
         self.now.load_full()
     }
 
-    /// As [`get`](Self::get), for a moment.
+    /// Borrows the value, for a short time.
     pub fn peek(&self) -> Guard<Arc<T>> {
         self.now.load()
     }
 
     pub fn set(&self, value: T) {
         let value = Arc::new(value);
-        // Within the followers' lock, so that two who set it agree on the last.
+        // Under the channel's lock, so that concurrent calls agree on the last.
         self.followed.send_modify(|followed| {
             followed.clone_from(&value);
             self.now.store(value);
         });
     }
 
-    /// As [`set`](Self::set); without a word to anybody where it is the same.
+    /// Like [`set`](Self::set), but notifies nobody if the value is the same.
     pub fn set_if_changed(&self, value: T) -> bool
     where
         T: PartialEq,

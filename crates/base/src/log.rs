@@ -1,5 +1,5 @@
-//! Lines of the log: their looks, the files that take them, which are rotated by
-//! size, and the last ones in memory. Who writes which where is `telemetry`'s.
+//! Log lines: their format, the files they go to, rotated by size, and the last
+//! ones in memory. Which lines go where is decided in `telemetry`.
 
 mod journal;
 pub mod line;
@@ -10,13 +10,13 @@ pub use tracing::Level;
 pub use journal::{Entry, Journal};
 pub use rotate::{LogError, Rotating};
 
-/// Target of lines that the panel does not show: with a way to log in, say.
+/// Target of lines that the panel does not show, such as a way to log in.
 pub const SECRET: &str = "edge_mirror::secret";
 
-/// Target of lines about what operators changed, whatever the level is.
+/// Target of lines about operators' changes, logged whatever the level is.
 pub const AUDIT: &str = "edge_mirror::audit";
 
-/// As the node that this one replaces calls it.
+/// Names a level as the Python node did.
 fn said(level: Level) -> &'static str {
     match level {
         Level::WARN => "WARNING",

@@ -1,11 +1,10 @@
-//! What is counted, and the text that Prometheus reads of it.
+//! Counters, and their text for Prometheus.
 //!
-//! Counters are plain relaxed atomics: what is counted with every request was
-//! looked up beforehand, and costs neither a lock nor memory. Label values come
-//! from lists that are known at build time (`Label`) or from the router's own
-//! paths (see `requests`), so their number is bounded whatever clients send. The
-//! format is a few lines (`page`); a library for it would keep its own figures
-//! beside those that the status page shows, behind locks.
+//! Counters are relaxed atomics. Those of every request are looked up beforehand,
+//! so counting takes neither a lock nor memory. Label values come from lists that are
+//! known at build time (`Label`) or from the router's own paths (see `requests`), so
+//! their number is bounded whatever clients send. The format is a few lines (`page`); a
+//! library for it would keep its own figures, behind locks, beside those of the status page.
 
 pub mod histogram;
 pub mod page;
@@ -16,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub use histogram::Histogram;
 pub use page::Page;
 
-/// Goes up only.
+/// Monotonic counter.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -36,7 +35,7 @@ impl Counter {
 
 /// The values that a label can have.
 pub trait Label: Copy + 'static {
-    /// In the order of their places.
+    /// All values, in the order of `place`.
     const ALL: &'static [Self];
     fn text(self) -> &'static str;
     fn place(self) -> usize;
@@ -90,7 +89,7 @@ impl<L: Label> Tally<L> {
     }
 }
 
-/// What every process says of itself.
+/// Writes the metrics of the process itself.
 pub fn about_the_process(page: &mut Page, role: &'static str) {
     let about = [("role", role), ("version", env!("CARGO_PKG_VERSION"))];
     page.gauge("edge_mirror_build_info", "Which program this is; always 1.").put(&about, 1);

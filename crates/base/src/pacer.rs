@@ -1,10 +1,10 @@
-//! So many bytes per second for any number of streams, shared evenly.
+//! A limit in bytes per second for any number of streams, shared evenly.
 //!
-//! Who has bytes to move asks for them; all stand in one line, and each time
-//! its turn comes a stream gets a portion and goes to the end of it. So streams
-//! that want more than there is get the same, whatever their size, and who
-//! wants little waits for one portion of each of the others at most. Only the
-//! first in line waits for a timer, and nobody where there is no limit.
+//! Streams that have bytes to move queue up. When its turn comes, a stream gets a
+//! portion and goes to the end of the queue. So streams that want more than there is
+//! get the same, whatever their size, and one that wants little waits for at most one
+//! portion of each of the others. Only the first in the queue waits for a timer, and
+//! none does where there is no limit.
 
 use std::{
     sync::{
@@ -19,24 +19,24 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// What was not moved for so long may be made up for at once: timers and
-/// threads are late now and then, and a small package need not wait at all.
+/// Unused time that may be made up for without waiting: timers and threads are
+/// late now and then, and a small package need not wait at all.
 const BURST: Duration = Duration::from_millis(100);
-/// A portion takes about so long. Shorter ones would have the line move more
-/// often than the threads are woken.
+/// Time that a portion takes. With shorter ones, the queue would move more often than
+/// threads are woken.
 const PORTION: Duration = Duration::from_millis(10);
-/// Of a slow line: smaller packets would be mostly headers.
+/// Smallest portion: smaller packets would be mostly headers.
 const MIN_PORTION_BYTES: u64 = 1 << 10;
-/// What is handed to a socket at a time.
+/// Largest portion: one write to a socket.
 const MAX_PORTION_BYTES: u64 = 256 << 10;
 
 #[derive(Debug)]
 pub struct Pacer {
     /// Bytes per second; 0: no limit.
     rate: AtomicU64,
-    /// When the bytes that were let through will have taken their time.
+    /// End of the time that the bytes let through so far take.
     paid_at: Mutex<Instant>,
-    /// The first in line has it. Tokio keeps the order of those who want it.
+    /// Held by the first in the queue. Tokio's semaphore is fair.
     turn: Semaphore,
 }
 
@@ -51,8 +51,8 @@ impl Default for Pacer {
 }
 
 impl Pacer {
-    /// Takes effect with the next portion, which is a tenth of a second away at
-    /// most; 0 takes the limit away.
+    /// Sets the limit; 0 removes it. Takes effect with the next portion, at most a tenth
+    /// of a second later.
     pub fn set_rate(&self, bytes_per_s: u64) {
         self.rate.store(bytes_per_s, Ordering::Relaxed);
     }
@@ -61,23 +61,23 @@ impl Pacer {
         self.rate.load(Ordering::Relaxed) == 0
     }
 
-    /// How many of the `wanted` bytes may be moved now, and that is all of them
-    /// where there is no limit; none if that would have to be waited for.
+    /// Returns how many of the `wanted` bytes may be moved now: all where there is no
+    /// limit, none if they would have to wait.
     pub fn at_once(&self, wanted: u64) -> Option<u64> {
         if self.is_off() {
             return Some(wanted);
         }
-        // Fails where others stand in line.
+        // Fails if others are queued.
         let _turn = self.turn.try_acquire().ok()?;
         self.take(wanted).ok()
     }
 
-    /// As [`at_once`](Self::at_once), in turn.
+    /// Like [`at_once`](Self::at_once), but waits in the queue.
     pub async fn portion(&self, wanted: u64) -> u64 {
         if self.is_off() {
             return wanted;
         }
-        // Fails only if it was closed, which nobody does.
+        // Fails only if it was closed, which never happens.
         let _turn = self.turn.acquire().await;
         loop {
             match self.take(wanted) {
@@ -87,8 +87,8 @@ impl Pacer {
         }
     }
 
-    /// For those who learn how many bytes came only when they are there: waits
-    /// until they have been paid for, and says for how long.
+    /// Waits until `bytes` that have arrived already are paid for, and returns how long
+    /// that took.
     pub async fn pass(&self, bytes: usize) -> Duration {
         if self.is_off() {
             return Duration::ZERO;
@@ -100,7 +100,7 @@ impl Pacer {
         began.elapsed()
     }
 
-    /// Or when to try again.
+    /// Takes a portion, or returns when to try again.
     fn take(&self, wanted: u64) -> Result<u64, Instant> {
         let rate = self.rate.load(Ordering::Relaxed);
         if rate == 0 {
@@ -144,7 +144,7 @@ mod tests {
         Arc::new(pacer)
     }
 
-    /// Moves so many bytes as a body does, and says when it was done.
+    /// Moves bytes as a body does, and returns how long that took.
     async fn moves(pacer: &Pacer, mut bytes: u64) -> Duration {
         let began = Instant::now();
         while bytes > 0 {
@@ -235,7 +235,7 @@ mod tests {
         let (mut first, mut second) = (Box::pin(pacer.portion(9)), Box::pin(pacer.portion(9)));
         assert!(first.as_mut().now_or_never().is_none());
         assert!(second.as_mut().now_or_never().is_none());
-        // Nobody goes past those in line.
+        // Nobody overtakes the queue.
         assert_eq!(pacer.at_once(1), None);
         drop(first);
         assert_eq!(timeout(Duration::from_secs(1), second).await, Ok(9));

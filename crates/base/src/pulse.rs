@@ -1,13 +1,12 @@
-//! Whether a loop still comes round: somebody asks, and the loop answers the
-//! next time that it waits for something. A counter that the loop raised by
-//! itself would need a timer in it, and would stand still while it has nothing
-//! to do.
+//! Liveness of a loop: somebody asks, and the loop answers the next time that it
+//! waits for something. A counter that the loop raised by itself would need a
+//! timer, and would stand still while the loop has nothing to do.
 
 use std::{future::Future, sync::Arc};
 
 use tokio::sync::watch;
 
-/// Cloning shares it. Several loops may answer; one that does is enough.
+/// The asking side. Clones share it. One answering loop of several is enough.
 #[derive(Clone, Debug, Default)]
 pub struct Pulse {
     asked: Arc<watch::Sender<u64>>,
@@ -15,7 +14,7 @@ pub struct Pulse {
 }
 
 impl Pulse {
-    /// Resolves once a loop has come round since now; never, if none does.
+    /// Waits until a loop has come round since this call; for ever if none does.
     pub async fn felt(&self) {
         let mut answers = self.answered.subscribe();
         let mut question = 0;
@@ -27,10 +26,10 @@ impl Pulse {
         let _ = answers.wait_for(|answered| *answered >= question).await;
     }
 
-    /// For the loop that answers.
+    /// Returns the side of the loop that answers.
     pub fn questions(&self) -> Questions {
         let mut asked = self.asked.subscribe();
-        // Who asked before the loop began waits for it, too.
+        // Questions asked before the loop began are answered, too.
         asked.mark_changed();
         Questions { asked, answered: self.answered.clone() }
     }
@@ -44,11 +43,11 @@ pub struct Questions {
 }
 
 impl Questions {
-    /// Waits for `work`, and answers whoever asks meanwhile.
+    /// Waits for `work`, answering questions meanwhile.
     pub async fn answered_beside<T>(&mut self, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
         loop {
-            // Neither goes first: a loop that never has to wait answers, too.
+            // Not `biased`: a loop that never has to wait answers, too.
             tokio::select! {
                 done = &mut work => return done,
                 () = self.answer() => {}
@@ -58,7 +57,7 @@ impl Questions {
 
     async fn answer(&mut self) {
         if self.asked.changed().await.is_err() {
-            // Nobody is left who could ask.
+            // No `Pulse` is left to ask.
             return std::future::pending().await;
         }
         let question = *self.asked.borrow_and_update();

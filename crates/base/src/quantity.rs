@@ -5,7 +5,7 @@ use std::time::Duration;
 
 const BINARY: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
-/// `512 B`, `9.87 MiB`, `10 GiB`: three digits at most.
+/// Formats as `512 B`, `9.87 MiB` or `10 GiB`: three digits at most.
 pub fn bytes(count: f64) -> String {
     let (mut value, mut unit) = (count.max(0.0), 0);
     while value >= 999.5 && unit + 1 < BINARY.len() {
@@ -27,8 +27,8 @@ pub fn bytes(count: f64) -> String {
     format!("{digits} {}", BINARY[unit])
 }
 
-/// Bytes of `10485760`, `10MB`, `1.5 GiB`: decimal units, and binary ones with
-/// an i, in any letter case.
+/// Parses `10485760`, `10MB`, `1.5 GiB`: decimal units, and binary ones with an i, in
+/// any letter case.
 pub fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = number_and_unit(text)?;
     let unit = unit.to_ascii_lowercase();
@@ -51,17 +51,16 @@ pub fn parse_size(text: &str) -> Option<u64> {
     (bytes < (1_u64 << 53) as f64).then_some(bytes.round() as u64)
 }
 
-/// A size in a second, with `/s` or without.
+/// Parses a size per second, with `/s` or without.
 pub fn parse_rate(text: &str) -> Option<u64> {
     let text = text.trim();
     parse_size(text.strip_suffix("/s").unwrap_or(text))
 }
 
-/// Longer than any transfer is waited for.
+/// A day: no wait for a transfer is longer.
 const LONGEST_S: f64 = 86_400.0;
 
-/// A number of seconds, or one with `ms`, `s`, `m` or `h` behind it; a day at
-/// most.
+/// Parses seconds, or a number with `ms`, `s`, `m` or `h` behind it; a day at most.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = number_and_unit(text)?;
     let unit_s = match unit {

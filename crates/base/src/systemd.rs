@@ -1,7 +1,7 @@
-//! What a service and its manager say to each other: ready, reloading,
-//! stopping, still well (sd_notify(3)). The protocol is a datagram of lines to
-//! the socket that the environment names, so no library is needed for it.
-//! Without that socket nothing is said, and everything else is the same.
+//! Notifications to the service manager: ready, reloading, stopping, alive
+//! (sd_notify(3)). The protocol is a datagram of lines to the socket that the
+//! environment names, so no library is needed for it. Without that socket nothing is
+//! sent, and everything else is the same.
 
 use std::{
     env,
@@ -33,28 +33,28 @@ use tracing::{error, info, warn};
 
 use crate::{pulse::Pulse, tasks::ignores_hangup};
 
-/// A manager that does not take a line for so long will not miss it either.
+/// Longest wait for the manager to take a message, which is then dropped.
 const SEND_TIMEOUT: Duration = Duration::from_secs(2);
-/// For what comes after the downloads' grace time: ending workers and logs.
+/// Time for what follows the downloads' grace: ending workers and logs.
 const AFTER_GRACE: Duration = Duration::from_secs(20);
 
-/// Who started the service, if it wants to be told. Cloning shares it.
+/// The service manager, if there is one to notify. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Manager {
     socket: Option<Arc<UnixDatagram>>,
-    /// It takes the service for dead after so long without a word.
+    /// Longest silence before the service is taken for dead.
     watchdog: Option<Duration>,
     stopping: Arc<AtomicBool>,
 }
 
 impl Manager {
-    /// As `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` say.
+    /// Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
     pub fn of_environment() -> Self {
         let Some(address) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
             return Self::default();
         };
         let number = |name| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-        // Meant for another process that this one descends from, otherwise.
+        // Otherwise the variable is meant for an ancestor of this process.
         let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
         let watchdog = number("WATCHDOG_USEC").filter(|us| ours && *us > 0);
         Self::at(&address, watchdog.map(Duration::from_micros)).unwrap_or_else(|error| {
@@ -65,7 +65,7 @@ impl Manager {
 
     fn at(address: &OsStr, watchdog: Option<Duration>) -> io::Result<Self> {
         let address = match address.as_bytes() {
-            // No file, but a name that only the kernel knows.
+            // An abstract address, not a file.
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
             _ => SocketAddr::from_pathname(Path::new(address))?,
         };
@@ -75,22 +75,21 @@ impl Manager {
         Ok(Self { socket: Some(Arc::new(socket)), watchdog, stopping: Arc::default() })
     }
 
-    /// The service does its work from now on.
+    /// Reports that the service is ready.
     pub fn ready(&self, status: &str) {
         self.tell(&format!("READY=1\nSTATUS={status}"));
     }
 
-    /// It is about to end, and may take `grace` for what is under way: longer
-    /// than the unit allows, if the configuration says so.
+    /// Reports that the service is about to end and may take `grace` for work under way:
+    /// longer than the unit allows, if so configured.
     pub fn stopping(&self, grace: Duration) {
         self.stopping.store(true, Ordering::Relaxed);
         let us = (grace + AFTER_GRACE).as_micros();
         self.tell(&format!("STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC={us}"));
     }
 
-    /// Calls `reload` for each SIGHUP, which answers with the state to show.
-    /// Returns when it meant that the terminal is gone that the service was
-    /// started on.
+    /// Calls `reload` for each SIGHUP; it returns the state to show. Returns when the
+    /// signal means that the terminal is closed that the service was started on.
     pub async fn follow(&self, hangups: &mut Hangups, mut reload: impl AsyncFnMut() -> String) {
         loop {
             hangups.next().await;
@@ -99,7 +98,7 @@ impl Manager {
                 return;
             }
             info!("asked to read the configuration anew");
-            // With the time, the manager can tell this one from an earlier.
+            // The time lets the manager tell this reload from an earlier one.
             let us = monotonic_us();
             self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={us}\nSTATUS=reloading"));
             let status = reload().await;
@@ -107,18 +106,17 @@ impl Manager {
         }
     }
 
-    /// Tells that all is well for as long as it is: each time it takes the
-    /// runtime, its timers and the listener's loop to come round. Runs until it
-    /// is dropped, as a task of its own: what is stuck in one must not hold up
-    /// the other.
+    /// Feeds the watchdog as long as the runtime, its timers and the listener's loop come
+    /// round. Runs until it is dropped, as a task of its own: work that is stuck in one
+    /// task must not hold up the other.
     pub async fn reassure(self, listener: Pulse) {
         let Some(watchdog) = self.watchdog else { return };
-        // Twice within the time at the least, even where one comes late.
+        // At least twice within the time, even if one is late.
         let every = watchdog / 3;
         let mut ticks = tokio::time::interval(every);
         loop {
             ticks.tick().await;
-            // Listeners end first of all, and then downloads go on.
+            // While stopping, listeners have ended and downloads go on.
             let well = self.stopping.load(Ordering::Relaxed)
                 || timeout(every, listener.felt()).await.is_ok();
             match well || self.stopping.load(Ordering::Relaxed) {
@@ -142,14 +140,14 @@ impl Manager {
 #[derive(Debug)]
 pub struct Hangups {
     signal: Signal,
-    /// It is to end with its terminal.
+    /// True if the process is to end with its terminal.
     on_terminal: bool,
 }
 
 impl Hangups {
-    /// Caught from now on.
+    /// Catches SIGHUP from now on.
     pub fn listen() -> io::Result<Self> {
-        // What `nohup` starts is meant to stay.
+        // A program under `nohup` is meant to stay.
         let on_terminal = is_in_foreground() && !ignores_hangup();
         Ok(Self { signal: signal(SignalKind::hangup())?, on_terminal })
     }
@@ -160,19 +158,19 @@ impl Hangups {
         }
     }
 
-    /// A closed terminal is taken from its processes before they are told.
+    /// True once the terminal is closed, which happens before SIGHUP is sent.
     fn terminal_is_gone(&self) -> bool {
         self.on_terminal && !has_terminal()
     }
 }
 
-/// Whether somebody sits before this process (tty(4)).
+/// True if this process has a terminal (tty(4)).
 fn has_terminal() -> bool {
     File::open("/dev/tty").is_ok()
 }
 
-/// A shell's job in the background outlives its terminal, and SIGHUP says later
-/// what it says to a service.
+/// True unless this is a background job: it outlives its terminal, and a later SIGHUP
+/// means what it means to a service.
 fn is_in_foreground() -> bool {
     let terminal = File::open("/dev/tty").ok();
     terminal.and_then(|terminal| tcgetpgrp(&terminal).ok()) == Some(getpgrp())
@@ -242,12 +240,12 @@ mod tests {
         }
         let count = std::iter::from_fn(|| told(&manager)).filter(|t| t == "WATCHDOG=1").count();
         assert!(count >= 5, "{count}");
-        // One answer may have been on its way.
+        // One notification may have been under way.
         let _ = timeout(WATCHDOG, &mut reassured).await;
         let _ = told(&manager);
         let _ = timeout(WATCHDOG * 10, &mut reassured).await;
         assert_eq!(told(&manager), None, "with nobody there to answer");
-        // Then downloads are waited for, and the manager must be patient.
+        // Then downloads drain, and the manager has to wait.
         service.stopping(Duration::ZERO);
         let _ = timeout(WATCHDOG, &mut reassured).await;
         let said: Vec<_> = std::iter::from_fn(|| told(&manager)).collect();

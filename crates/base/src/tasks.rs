@@ -39,8 +39,8 @@ impl Tasks {
         }
     }
 
-    /// A group that ends with this one, or earlier by itself; its failures
-    /// are this group's failures.
+    /// Creates a group that ends with this one or earlier; its failures are this
+    /// group's, too.
     pub fn child(&self) -> Self {
         Self {
             token: self.token.child_token(),
@@ -49,12 +49,12 @@ impl Tasks {
         }
     }
 
-    /// Cancelled when the group is told to end.
+    /// Token that is cancelled when the group has to end.
     pub fn token(&self) -> &CancellationToken {
         &self.token
     }
 
-    /// Runs a worker whose panic is the process's failure.
+    /// Runs a worker; if it panics, the process stops.
     pub fn spawn<F>(&self, name: &'static str, work: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -70,10 +70,9 @@ impl Tasks {
         });
     }
 
-    /// Runs one piece of work for one peer (a connection, say); its panic is
-    /// logged and ends only itself. Without a span: entering and leaving one at
-    /// each step of a connection was measured to cost more than it tells. The
-    /// handle ends it in the middle.
+    /// Runs work for one peer (a connection, say); a panic is logged and ends only this
+    /// task. Without a span: entering and leaving one at each step of a connection was
+    /// measured to cost more than it tells. The handle aborts the task.
     pub fn spawn_for_peer<F>(&self, name: &'static str, work: F) -> AbortHandle
     where
         F: Future<Output = ()> + Send + 'static,
@@ -94,7 +93,7 @@ impl Tasks {
         tokio::spawn(self.tracker.track_future(guarded)).abort_handle()
     }
 
-    /// Resolves with a description once a worker has panicked.
+    /// Waits until a worker has panicked, and describes that.
     pub async fn failed(&self) -> String {
         let mut failure = self.failure.subscribe();
         match failure.wait_for(Option::is_some).await {
@@ -103,8 +102,8 @@ impl Tasks {
         }
     }
 
-    /// Tells every task to end and waits for them, at most `grace`. False
-    /// when some were still running then.
+    /// Cancels all tasks and waits for them, at most `grace`. False if some were still
+    /// running then.
     pub async fn shut_down(&self, grace: Duration) -> bool {
         self.token.cancel();
         self.tracker.close();
@@ -135,7 +134,7 @@ impl Interrupt {
         })
     }
 
-    /// Also the end of the terminal, unless `nohup` wants it to be outlived.
+    /// Catches SIGHUP, too, unless the process runs under `nohup`.
     pub fn listen_to_hangup() -> std::io::Result<Self> {
         let hangup = match ignores_hangup() {
             true => None,
@@ -144,7 +143,7 @@ impl Interrupt {
         Ok(Self { hangup, ..Self::listen()? })
     }
 
-    /// Waits for the next of them.
+    /// Waits for the next of these signals.
     pub async fn received(&mut self) {
         let hangup = async {
             match &mut self.hangup {
@@ -160,8 +159,7 @@ impl Interrupt {
     }
 }
 
-/// Whether SIGHUP was ignored when the process began; true only before it is
-/// caught.
+/// True if SIGHUP was ignored when the process began; valid only before it is caught.
 pub(crate) fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -186,20 +184,19 @@ where
     }
 }
 
-/// Of the runtime's threads for blocking work, which are 512, so many may wait
-/// for a disk that hangs because clients ask for packages: metrics, logins and
-/// what is read for others find one all the same.
+/// Threads, of the runtime's 512 for blocking work, that may wait for a hanging disk
+/// because clients ask for packages. Metrics, logins and other reads still find one.
 const MOST_FOR_CLIENTS: usize = 256;
 static FOR_CLIENTS: Semaphore = Semaphore::const_new(MOST_FOR_CLIENTS);
 
-/// As [`blocking`], for work that any number of clients may cause.
+/// Like [`blocking`], for work that any number of clients may cause.
 pub async fn for_clients<T, F>(work: F) -> T
 where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,
 {
     let permit = FOR_CLIENTS.acquire().await;
-    // A client that leaves ends nothing: its thread waits on.
+    // The work goes on when a client leaves, and keeps its permit.
     let held = move || {
         let done = work();
         drop(permit);
@@ -208,8 +205,8 @@ where
     blocking(held).await
 }
 
-/// Runs blocking work on the thread that it is on, which the runtime does without
-/// meanwhile, if it is one of its: for what ends with a value that is dropped.
+/// Runs blocking work on the current thread; if that is one of the runtime's, its other
+/// tasks move away meanwhile. For work that ends in a `Drop`.
 #[expect(clippy::disallowed_methods, reason = "the one place that blocks a thread of the runtime")]
 pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
     let runtime = Handle::try_current().map(|handle| handle.runtime_flavor());
@@ -219,16 +216,16 @@ pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Runs work that both waits and blocks, to its end, on the thread that it is
-/// on, which the runtime does without meanwhile: for a few at a time. Cancelling
-/// from outside comes too late, the work has to look for itself.
+/// Runs work that both waits and blocks, to its end, on the current thread, whose other
+/// tasks move away meanwhile: for a few at a time. It can't be cancelled from outside:
+/// the work has to check by itself.
 #[expect(clippy::disallowed_methods, reason = "the one place that blocks a thread of the runtime")]
 pub fn staying<F: Future>(work: F) -> F::Output {
     tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(work))
 }
 
-/// A thread for blocking work that goes on beside something else until its end.
-/// It is for its starter to end and to join: the runtime knows nothing of it.
+/// Spawns a thread for long blocking work. The caller ends and joins it: the runtime
+/// does not know of it.
 #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
 pub fn thread<T, F>(name: &'static str, work: F) -> std::io::Result<std::thread::JoinHandle<T>>
 where

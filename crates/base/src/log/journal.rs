@@ -11,14 +11,14 @@ use tracing::Level;
 
 use super::said;
 
-/// Kept of them; some hundred kilobytes at most by their length.
+/// Number of lines kept: some hundred kilobytes at most.
 const KEPT: usize = 1000;
 const MAX_CHARS: usize = 500;
 
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema), schemars(rename = "LogLine"))]
 pub struct Entry {
-    /// Counts the process's lines.
+    /// Number of the line.
     pub n: u64,
     pub time: i64,
     #[serde(serialize_with = "as_said")]
@@ -31,11 +31,11 @@ fn as_said<S: Serializer>(level: &Level, serializer: S) -> Result<S::Ok, S::Erro
     serializer.serialize_str(said(*level))
 }
 
-/// Cloning shares it.
+/// The log's last lines. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Journal {
     entries: Arc<Mutex<VecDeque<Entry>>>,
-    /// The number of the newest.
+    /// Number of the newest line.
     last: watch::Sender<u64>,
 }
 
@@ -60,12 +60,12 @@ impl Journal {
         self.last.subscribe()
     }
 
-    /// The newest `limit` lines after number `after` that are at least as
-    /// grave as `level`, oldest first.
+    /// Returns the newest `limit` lines after number `after` that are of `level` or more
+    /// severe, oldest first.
     pub fn lines(&self, after: Option<u64>, level: Level, limit: usize) -> Vec<Entry> {
         let entries = self.entries();
         let newer = entries.iter().rev().take_while(|entry| after.is_none_or(|n| entry.n > n));
-        // For tracing the graver level is the lesser one.
+        // In tracing, the more severe level is the lesser one.
         let mut found: Vec<_> =
             newer.filter(|entry| entry.level <= level).take(limit).cloned().collect();
         found.reverse();

@@ -1,4 +1,4 @@
-//! What one line of the log looks like.
+//! Format of one log line.
 
 use std::{borrow::Cow, fmt::Write as _, os::fd::AsFd};
 
@@ -8,9 +8,9 @@ use tracing::Level;
 
 use super::said;
 
-/// One thing to say, before it takes a shape.
+/// A log message before it is formatted.
 pub struct Said<'a> {
-    /// Of the program's role: every line carries it.
+    /// Name of the program's role, part of every line.
     pub name: &'static str,
     pub at: DateTime<Local>,
     pub level: Level,
@@ -19,14 +19,14 @@ pub struct Said<'a> {
 }
 
 impl Said<'_> {
-    /// `2023-05-15 10:15:30 - file_node - INFO - text`, as the node that this
-    /// one replaces wrote it, so that what reads its logs reads these.
+    /// Formats as `2023-05-15 10:15:30 - file_node - INFO - text`: tools that read the
+    /// Python node's logs read these, too.
     pub fn text(&self) -> String {
         let at = self.at.format("%Y-%m-%d %H:%M:%S");
         format!("{at} - {} - {} - {}\n", self.name, said(self.level), self.text)
     }
 
-    /// An object to a line, for programs that gather logs.
+    /// Formats as one JSON object per line, for log collectors.
     pub fn json(&self) -> String {
         let at = self.at.to_rfc3339_opts(SecondsFormat::Millis, false);
         let (name, level) = (self.name, said(self.level));
@@ -36,7 +36,7 @@ impl Said<'_> {
         line
     }
 
-    /// For systemd's journal, which knows time and program itself: only the
+    /// Formats for systemd's journal, which adds time and program itself: only the
     /// priority before the text (sd-daemon(3)).
     pub fn journal(&self, line: Option<String>) -> String {
         let priority = match self.level {
@@ -55,19 +55,19 @@ impl Said<'_> {
     }
 }
 
-/// Of those whose lines are logs of ours: the Python node had the first one, too.
+/// Names in logs of ours; the Python node used the first one, too.
 const NAMES: [&str; 2] = ["file_node", "main_server"];
-/// All of a line up to what it says.
+/// Enough for a line up to its text.
 pub(super) const HEAD_BYTES: usize = 128;
 
-/// Whether a file that begins so is a log of ours, or of the Python node, which
-/// wrote the same lines. An empty one is taken for a log, too: a power cut leaves ours
-/// so, and a new file may be made there anyway.
+/// True if a file that begins so is a log of ours, or of the Python node, which wrote the
+/// same lines. An empty file counts as a log: a power cut leaves ours so, and a new file
+/// may be made there anyway.
 pub(super) fn begins_log(head: &[u8]) -> bool {
     head.is_empty() || begins_with_text(head) || begins_with_json(head)
 }
 
-/// `2023-05-15 10:15:30 - file_node - INFO - `; Python may add milliseconds.
+/// Matches `2023-05-15 10:15:30 - file_node - INFO - `; Python may add milliseconds.
 fn begins_with_text(head: &[u8]) -> bool {
     let Some((at, rest)) = head.split_at_checked("2023-05-15 10:15:30".len()) else { return false };
     let same = |(byte, model): (&u8, &u8)| match model {
@@ -85,9 +85,9 @@ fn begins_with_json(head: &[u8]) -> bool {
     head.starts_with(b"{\"time\":\"") && NAMES.iter().any(named)
 }
 
-/// Whether what is written to `stream` arrives in systemd's journal:
-/// `JOURNAL_STREAM` names the device and inode of the stream it gave us, and
-/// stays set where somebody redirected it since (systemd.exec(5)).
+/// True if output to `stream` arrives in systemd's journal: `JOURNAL_STREAM` names the
+/// device and inode of the stream that it gave us, and stays set when somebody has
+/// redirected it since (systemd.exec(5)).
 pub fn is_journal(stream: impl AsFd, journal_stream: Option<&str>) -> bool {
     let named = journal_stream.and_then(|named| named.split_once(':'));
     let named: Option<(u64, u64)> =
@@ -99,9 +99,9 @@ pub fn is_journal(stream: impl AsFd, journal_stream: Option<&str>) -> bool {
         .is_ok_and(|is| u64::from(is.st_dev) == device && u64::from(is.st_ino) == inode)
 }
 
-/// Text without anything that would make it look like another one.
+/// Escapes characters that could make the text look like another.
 pub fn plain(text: &str) -> Cow<'_, str> {
-    // Marks that turn the direction of what follows are no control characters.
+    // Marks of text direction are not control characters.
     let odd = |c: char| {
         c.is_control()
             || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}'..='\u{2029}')

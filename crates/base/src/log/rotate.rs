@@ -1,13 +1,13 @@
 //! A log file rotated by size: `node.log`, `node.log.1` (newer) to
 //! `node.log.N` (oldest), as Python's `RotatingFileHandler` names them.
 //!
-//! The path is a setting, and who may change settings need not have all rights
-//! of the user that the service runs as: nothing is appended to, renamed or
-//! removed that is no log of ours, and nothing through a link.
+//! The path is a setting, and those who may change settings need not have all rights
+//! of the service's user: a file that is not a log of ours is never appended to,
+//! renamed or removed, and no link is followed.
 //!
 //! Hand-written because the crates for it either panic where the folder can't
-//! be made or bring a thread and compression of their own. Nothing here ever
-//! fails towards the caller: a log that can't be written must not stop a node.
+//! be made or bring a thread and compression of their own. Callers never see an
+//! error: a log that can't be written must not stop a node.
 
 use std::{
     ffi::OsString,
@@ -22,14 +22,13 @@ use thiserror::Error;
 
 use super::line;
 
-/// What those may do who are neither owner nor of the group.
+/// Permission bits of others, neither owner nor group.
 const OTHERS: u32 = 0o007;
-/// How long to leave a file alone that could not be written.
+/// Pause after a file could not be written.
 const RETRY: Duration = Duration::from_secs(10);
-/// That a log begins with: what is longer is some other file's.
+/// Most zeros that a log of ours may begin with.
 const MAX_ZEROS: usize = 64 << 10;
-/// Of the file with lines about changes: a change takes about 100 bytes, so that
-/// the last 50,000 are kept.
+/// Size of an audit file: a change takes about 100 bytes, so the last 50,000 are kept.
 const AUDIT_BYTES: u64 = 1 << 20;
 const AUDIT_BACKUPS: u32 = 5;
 
@@ -43,7 +42,7 @@ pub enum LogError {
 
 pub struct Rotating {
     path: PathBuf,
-    /// 0 stands for no rotation.
+    /// 0: no rotation.
     max_bytes: u64,
     backups: u32,
     open: Option<(File, u64)>,
@@ -55,13 +54,13 @@ impl Rotating {
         Self { path, max_bytes, backups, open: None, failed_at: None }
     }
 
-    /// For lines about changes.
+    /// The audit log.
     pub fn audit(path: PathBuf) -> Self {
         Self::new(path, AUDIT_BYTES, AUDIT_BACKUPS)
     }
 
-    /// Whether lines could be written, and old files be put aside. The file is
-    /// made, with its folder, where it is not.
+    /// Checks that lines can be written and old files rotated. Creates the file and its
+    /// folder if need be.
     pub fn probe(&self) -> Result<(), LogError> {
         (1..=self.backups).try_for_each(|number| check(&self.backup(number)))?;
         open(&self.path).map(drop)
@@ -79,7 +78,7 @@ impl Rotating {
             },
         };
         if let Err(error) = file.write_all(line) {
-            // A file that begins with half a line would be none of ours.
+            // A file that begins with half a line would not count as ours.
             if size == 0 {
                 file.set_len(0)?;
             }
@@ -91,7 +90,7 @@ impl Rotating {
 
     #[expect(clippy::disallowed_methods, reason = "log files are no packages: losing one is fine")]
     fn roll(&self) -> Result<(File, u64), LogError> {
-        // All of them before the first is moved.
+        // Check all before the first is moved.
         check(&self.path)?;
         (1..=self.backups).try_for_each(|number| check(&self.backup(number)))?;
         for number in (1..self.backups).rev() {
@@ -115,19 +114,19 @@ impl Rotating {
 }
 
 fn open(path: &Path) -> Result<(File, u64), LogError> {
-    // Who may read the configuration's folder need not read who came and how
-    // to log in.
+    // Not for all who may read the configuration's folder: it tells who came and how to
+    // log in.
     let file = opened(path, OpenOptions::new().create(true).append(true).mode(0o640))?;
     let metadata = file.metadata()?;
     let mode = metadata.permissions().mode();
     if mode & OTHERS != 0 {
-        // Another's file can still be written to; then it is his to say.
+        // Another user's file can still be written to; its mode is theirs.
         let _ = file.set_permissions(Permissions::from_mode(mode & !OTHERS));
     }
     Ok((file, metadata.len()))
 }
 
-/// Fails for what is there and no log of ours.
+/// Fails if there is a file that is not a log of ours.
 fn check(path: &Path) -> Result<(), LogError> {
     match opened(path, &mut OpenOptions::new()) {
         Err(LogError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -135,15 +134,15 @@ fn check(path: &Path) -> Result<(), LogError> {
     }
 }
 
-/// A file that is new or begins as a log of ours, open: what is looked at is
-/// what is written to, whatever becomes of its name meanwhile.
+/// Opens a file that is new or begins as a log of ours. The file that is checked is the
+/// one written to, whatever becomes of its name meanwhile.
 #[expect(clippy::disallowed_methods, reason = "log files are no packages: losing one is fine")]
 fn opened(path: &Path, options: &mut OpenOptions) -> Result<File, LogError> {
     let not_a_log = || LogError::NotALog(path.to_owned());
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    // A pipe would wait for somebody to write into it.
+    // Opening a pipe would wait for a writer.
     options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     let file = match options.open(path) {
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Err(not_a_log()),
@@ -155,8 +154,8 @@ fn opened(path: &Path, options: &mut OpenOptions) -> Result<File, LogError> {
     line::begins_log(&head(&file)?).then_some(file).ok_or_else(not_a_log)
 }
 
-/// How a file begins, but for zeros: what was to be written when the power failed
-/// may be there as such.
+/// Reads a file's beginning without leading zeros: after a power failure, unwritten
+/// data may read as zeros.
 fn head(file: &File) -> io::Result<Vec<u8>> {
     let mut head = vec![0; line::HEAD_BYTES];
     let length = file.read_at(&mut head, 0)?;
@@ -207,7 +206,7 @@ mod tests {
 
     const LINE_BYTES: u64 = 48;
 
-    /// A folder with a file that is no log.
+    /// A folder with a file that is not a log.
     fn with_key(name: &str) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join(name);

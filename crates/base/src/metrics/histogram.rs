@@ -1,11 +1,11 @@
-//! How long things take, in fixed buckets.
+//! Histograms of durations, in fixed buckets.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-/// Upper ends in nanoseconds, ascending.
+/// Upper bounds in nanoseconds, ascending.
 pub type Bounds = &'static [u64];
 
 const MS: u64 = 1_000_000;
@@ -51,7 +51,7 @@ const MAX_BUCKETS: usize = 13;
 #[derive(Debug)]
 pub struct Histogram {
     bounds: Bounds,
-    /// Each counts only what is not in the one before.
+    /// Counts per bucket, not cumulative.
     buckets: [AtomicU64; MAX_BUCKETS],
     /// Enough for centuries.
     sum_ns: AtomicU64,
@@ -64,7 +64,7 @@ impl Histogram {
     }
 
     pub fn observe(&self, took: Duration) {
-        // Centuries fit.
+        // A u64 holds centuries.
         let took_ns = took.as_nanos() as u64;
         let beyond = self.bounds.len();
         let bucket = self.bounds.iter().position(|bound| took_ns <= *bound).unwrap_or(beyond);
@@ -72,14 +72,13 @@ impl Histogram {
         self.sum_ns.fetch_add(took_ns, Ordering::Relaxed);
     }
 
-    /// As [`observe`](Self::observe), for what took no time that is worth
-    /// asking the clock for.
+    /// Like [`observe`](Self::observe), for what took too little time to read the clock.
     pub fn observe_nothing(&self) {
         self.buckets[0].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many took no longer than each bound, in seconds; how many there were
-    /// at all, and the seconds of all of them together.
+    /// Returns how many took no longer than each bound (in seconds), the count of all,
+    /// and the sum of all in seconds.
     pub fn read(&self) -> (Vec<(f64, u64)>, u64, f64) {
         let mut count = 0;
         let mut up_to = |place: usize| {

@@ -1,4 +1,4 @@
-//! The text that Prometheus reads (exposition format 0.0.4).
+//! The text format of Prometheus (exposition format 0.0.4).
 
 use std::fmt::{Display, Write as _};
 
@@ -8,7 +8,7 @@ pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 type Labels<'a> = [(&'a str, &'a str)];
 
-/// Families of samples, one after the other.
+/// Metric families, one after the other.
 #[derive(Debug, Default)]
 pub struct Page {
     text: String,
@@ -27,12 +27,12 @@ impl Page {
         self.family(name, "histogram", help)
     }
 
-    /// A counter with one sample and no labels.
+    /// Adds a counter with one sample and no labels.
     pub fn count(&mut self, name: &'static str, help: &str, counter: &Counter) {
         self.counter(name, help).put(&[], counter.get());
     }
 
-    /// A counter with a sample for each value of a label.
+    /// Adds a counter with a sample for each value of a label.
     pub fn tally<L: Label>(
         &mut self,
         name: &'static str,
@@ -47,7 +47,7 @@ impl Page {
     }
 
     fn family(&mut self, name: &'static str, kind: &str, help: &str) -> Family<'_> {
-        // Writing to a string fails never; so below.
+        // Writing to a string never fails; so below.
         let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
         Family { page: self, name }
     }
@@ -61,7 +61,7 @@ impl Page {
     }
 }
 
-/// What was begun last on a page: samples of it follow.
+/// The family begun last on a page: its samples follow.
 pub struct Family<'a> {
     page: &'a mut Page,
     name: &'static str,

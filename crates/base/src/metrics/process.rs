@@ -1,7 +1,6 @@
-//! What the system knows of this process, under the names that every
-//! Prometheus client library gives it. Of `/proc`, which is memory; but there
-//! may be thousands of open files to count, so it is not for the runtime's
-//! workers.
+//! Metrics of this process, under the names that every Prometheus client library
+//! uses. Read from `/proc`, which is memory; but there may be thousands of open files
+//! to count, so it is not for the runtime's workers.
 
 use std::fs;
 
@@ -12,7 +11,7 @@ use rustix::{
 
 use super::Page;
 
-/// What is not to be had is left out.
+/// Adds the metrics that can be read.
 pub(super) fn show(page: &mut Page) {
     let stat = fs::read_to_string("/proc/self/stat").ok();
     if let Some(stat) = stat.as_deref().and_then(Stat::of) {
@@ -32,7 +31,7 @@ pub(super) fn show(page: &mut Page) {
         }
     }
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
-        // But for the one that this listing is read by.
+        // Without the one that lists the folder.
         page.gauge("process_open_fds", "Number of open file descriptors.")
             .put(&[], open.count().saturating_sub(1));
     }
@@ -50,9 +49,9 @@ struct Stat {
 }
 
 impl Stat {
-    /// Fields by their numbers in proc(5).
+    /// Numbers fields as in proc(5).
     fn of(stat: &str) -> Option<Self> {
-        // The second one is a name in parentheses, which may hold anything.
+        // The second field is a name in parentheses, which may hold anything.
         let (_, rest) = stat.rsplit_once(')')?;
         let fields: Vec<_> = rest.split_ascii_whitespace().collect();
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
