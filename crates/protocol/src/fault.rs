@@ -1,12 +1,12 @@
-//! What goes wrong between a node and its main server, by kind.
+//! Failures between a node and its main server, by kind.
 
 use std::fmt;
 
 use edge_mirror_base::metrics::Label;
 use serde::Serialize;
 
-/// What went wrong: the kind, which a page can put in any language, and the
-/// text with the details.
+/// A failure: its kind, which a page can put in any language, and a text with the
+/// details.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub cause: Cause,
@@ -102,7 +102,7 @@ mod tests {
             assert_eq!(cause.place(), place);
             assert_eq!(serde_json::json!(cause), cause.text());
         }
-        // The last one of the enum: none is missing from the list.
+        // The enum's last variant: none is missing from the list.
         assert_eq!(Cause::Other.place() + 1, Cause::ALL.len());
     }
 }

@@ -1,10 +1,10 @@
-//! What a node and a main server say to each other.
+//! Messages between a node and a main server.
 //!
 //! Writing is strict: always both lists, always strings, because the real
-//! main server answers 500 to anything else and then stays broken. Reading is
-//! tolerant of every shape that main servers in the field are known to send,
-//! and says so when it could not make sense of something, because nothing may
-//! be deleted on the strength of an answer that was not understood.
+//! main server answers 500 to anything else and then stays broken. Reading
+//! tolerates every shape that main servers in the field are known to send, and
+//! reports what it could not read, because nothing may be deleted on the
+//! strength of an answer that was not understood.
 
 #![cfg_attr(
     test,
@@ -43,10 +43,10 @@ pub struct Registration {
     pub status: String,
 }
 
-/// Bytes of a heartbeat that our own main server reads. Others set no limit, or a
+/// Largest heartbeat that our own main server reads. Others set no limit, or a
 /// larger one.
 pub const MAX_HEARTBEAT_BYTES: usize = 1 << 20;
-/// Packages of one node that our own main server keeps in mind.
+/// Most packages of one node that our own main server keeps.
 pub const MAX_HELD_PACKAGES: usize = 1000;
 
 /// `POST /api/v1/nodes/unregister`.
@@ -84,9 +84,8 @@ pub struct MeetingRef {
 }
 
 impl Heartbeat {
-    /// Leaves out what would make it larger than a main server of ours reads: first
-    /// active meetings, by which no main server decides anything; then synced ones.
-    /// Returns how many entries that were.
+    /// Drops entries until our own main server reads it: first active meetings, by which
+    /// no main server decides anything; then synced ones. Returns how many were dropped.
     pub fn fit(&mut self) -> usize {
         let packages = self.mirror.as_mut().map(|mirror| &mut mirror.packages);
         let untold = packages.map_or(0, |packages| {
@@ -101,13 +100,13 @@ impl Heartbeat {
     }
 }
 
-/// Takes entries off the end until they make up for the excess.
+/// Removes entries from the end until they make up for the excess.
 fn cut<T: Serialize>(list: &mut Vec<T>, excess: &mut usize) -> usize {
     let before = list.len();
     while *excess > 0
         && let Some(last) = list.pop()
     {
-        // With its comma, which the only one does not have.
+        // With its comma, which a single entry does not have.
         *excess = excess.saturating_sub(json_bytes(&last) + usize::from(!list.is_empty()));
     }
     before - list.len()
@@ -117,7 +116,7 @@ fn json_bytes(value: &impl Serialize) -> usize {
     serde_json::to_vec(value).map_or(0, |json| json.len())
 }
 
-/// What our node tells our main server beyond the contract.
+/// Report of our node to our main server, beyond the contract.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct NodeReport {
@@ -125,7 +124,7 @@ pub struct NodeReport {
     /// Downloads under way.
     pub downloads: u64,
     pub free_bytes: u64,
-    /// Which version of each synced meeting's package the node holds.
+    /// Version of each synced meeting's package that the node holds.
     pub packages: Vec<HeldPackage>,
 }
 
@@ -136,47 +135,47 @@ pub struct HeldPackage {
     pub sha256: Sha256,
 }
 
-/// An active meeting as a status answer names it.
+/// An active meeting in a status answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActiveMeeting {
     pub id: PackageId,
     pub title: String,
-    /// Sent by our own main server only: which bytes the package has.
+    /// Digest of the package; sent by our own main server only.
     pub sha256: Option<Sha256>,
 }
 
-/// One that has no [`PackageId`].
+/// A meeting whose id is not a [`PackageId`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnservedMeeting {
     pub id: String,
     pub title: Option<String>,
 }
 
-/// `GET /api/v1/meetings/status/node`, understood.
+/// `GET /api/v1/meetings/status/node`, parsed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MeetingStatus {
-    /// Opaque: another one means that something changed.
+    /// Opaque: a different one means that something changed.
     pub token: String,
     pub active: Vec<ActiveMeeting>,
-    /// Entries that made no sense. While there are any, the list may not be
-    /// taken for complete, so nothing is deleted on its strength.
+    /// Entries that could not be read. While there are any, the list may be
+    /// incomplete, so nothing is deleted on its strength.
     pub unreadable: Vec<String>,
-    /// Meetings with ids that nothing can be named by. No package is theirs, so
-    /// that with a title they leave the list complete.
+    /// Meetings whose ids can't be used as names. They have no package; those with a
+    /// title leave the list complete.
     pub unserved: Vec<UnservedMeeting>,
-    /// How many more than [`MAX_MEETINGS`] there were; the list is not complete then.
+    /// Number of meetings beyond [`MAX_MEETINGS`]; the list is then incomplete.
     pub left_out: usize,
-    /// Where the packages are, if the answer tells it of every meeting: our
-    /// own main server does, so that a node need not ask another time.
+    /// Locations of the packages, if the answer has one for every meeting: our own
+    /// main server's does, which saves the node a request.
     pub offers: Option<Vec<OfferedPackage>>,
 }
 
-/// `GET /api/v1/meetings/active/meetings`: where a package can be got fast.
+/// `GET /api/v1/meetings/active/meetings`: a faster source of a package.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfferedPackage {
     pub id: PackageId,
     pub title: String,
-    /// When the meeting is, in whatever way the main server says so.
+    /// Time of the meeting, in the main server's own format.
     pub time: Option<String>,
     /// A path below `/uploads/`, as sent: not percent-encoded.
     pub path: Option<String>,
@@ -196,9 +195,9 @@ struct Answer {
     error: Scalar,
 }
 
-/// Reads a status answer. One that names no list of meetings in any of the known
-/// shapes is not understood: what a gateway or a failing server says has an
-/// `id`, too, and would end all meetings.
+/// Reads a status answer. One without a list of meetings in any known shape is an
+/// error: answers of a gateway or a failing server have an `id`, too, and would end
+/// all meetings.
 pub fn read_status(body: &[u8]) -> Result<MeetingStatus, Unreadable> {
     let Answer { id, active_meetings: mut list, active_meeting, error } = parse(body, b'{')?;
     match active_meeting {
@@ -222,7 +221,7 @@ pub fn read_status(body: &[u8]) -> Result<MeetingStatus, Unreadable> {
     if left_out > 0 {
         unreadable.push(format!("{left_out} more than the {MAX_MEETINGS} that are taken in"));
     }
-    // Null tells, too: that there is none.
+    // Null counts: there is no package.
     let all_told = !meetings.is_empty() && meetings.iter().all(|listed| listed.path.is_some());
     let offers = (all_told && unreadable.is_empty()).then(|| meetings.iter().map(offer).collect());
     let active = meetings.into_iter().map(|listed| listed.meeting).collect();
@@ -236,12 +235,12 @@ fn offer(listed: &Listed) -> OfferedPackage {
     OfferedPackage { id, title, time, path: path.clone().flatten() }
 }
 
-/// What an answer to a poll says apart from the time in it, which differs
-/// each time: two answers with the same fingerprint say the same.
+/// Hashes an answer to a poll without the time in it, which differs each time:
+/// answers with the same fingerprint say the same.
 pub fn fingerprint(body: &[u8]) -> Sha256 {
     const KEY: &[u8] = b"\"timestamp\"";
-    // A quotation mark within a text has a backslash before it, so that this
-    // can't be part of one; and nothing that is read here is named so.
+    // A quotation mark within a text has a backslash before it, so this can't match
+    // inside one; and no field that is read here has this name.
     let key = body.windows(KEY.len()).rposition(|part| part == KEY).map(|at| at + KEY.len());
     let (before, after) = body.split_at(key.unwrap_or(body.len()));
     let time = |byte: &u8| byte.is_ascii_digit() || b" :.eE+-".contains(byte);
@@ -251,27 +250,27 @@ pub fn fingerprint(body: &[u8]) -> Sha256 {
     Sha256::new(hasher.finalize().into())
 }
 
-/// What our own main server adds to the answer to a heartbeat: why it can't
-/// reach the node at its address, if it can't.
+/// Reads from the answer to a heartbeat why our own main server can't reach the node
+/// at its address; none if it can.
 pub fn read_unreachable(body: &[u8]) -> Option<String> {
     let answer: Value = serde_json::from_slice(body).ok()?;
     Some(answer.get("mirror")?.get("unreachable")?.as_str()?.to_owned())
 }
 
-/// Reads the list of active meetings with their offered packages. Entries
-/// that make no sense are left out: the list only ever adds a faster route.
+/// Reads the list of active meetings with their offered packages. Leaves out
+/// unreadable entries: the list only ever adds a faster route.
 pub fn read_offers(body: &[u8]) -> Result<Vec<OfferedPackage>, Unreadable> {
     let list: List = parse(body, b'[')?;
     Ok(list.meetings.iter().map(offer).collect())
 }
 
-/// What a meeting without a title is called.
+/// Title of a meeting that has none.
 pub fn default_title(id: &PackageId) -> String {
     format!("会议 {id}")
 }
 
-/// Reads what begins with this bracket: serde takes a list for the fields of an
-/// object in their order.
+/// Parses JSON that begins with this bracket: serde would also take a list for the
+/// fields of an object in their order.
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], begin: u8) -> Result<T, Unreadable> {
     if body.trim_ascii_start().first().is_some_and(|first| *first != begin) {
         return Err(Unreadable(format!("it does not begin with {}", char::from(begin))));
@@ -402,7 +401,7 @@ mod tests {
         ] {
             assert_ne!(read(doubtful.clone()).unwrap().unreadable, [""; 0], "{doubtful}");
         }
-        // It may be a meeting all the same, but for what no title is.
+        // A meeting all the same, if the value may be a title or an object.
         for (value, title) in [
             (json!("T"), Some("T")),
             (json!({}), Some("会议 a")),
@@ -502,7 +501,7 @@ mod tests {
         assert!(!same(&at("1"), &at(r#"1,"more":2"#)));
         let first = |time: u64, id: &str| format!(r#"{{"timestamp": {time}, "id":"{id}"}}"#);
         assert!(same(&first(1, "t"), &first(2, "t")) && !same(&first(1, "t"), &first(1, "u")));
-        // Within a text it is no time.
+        // Inside a text, it is not the time.
         let titled = |n: u8| json!({"id": "t", "title": format!("\"timestamp\":{n}")}).to_string();
         assert!(!same(&titled(1), &titled(2)));
         assert!(same("{}", "{}") && !same("{}", "[]"));
@@ -590,7 +589,7 @@ mod tests {
 
 #[cfg(feature = "openapi")]
 mod openapi {
-    /// What can't be read of it is passed over.
+    /// Reports that can't be read are ignored.
     #[derive(schemars::JsonSchema)]
     #[schemars(untagged)]
     #[expect(dead_code, reason = "for the API's description")]

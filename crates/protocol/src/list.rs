@@ -1,6 +1,6 @@
-//! Lists of meetings in all the shapes in which main servers send them. They are
-//! read entry by entry, and of each entry only what is of interest is kept: as
-//! a tree of JSON values, an answer takes forty times its length in memory.
+//! Lists of meetings in all the shapes that main servers send. They are read
+//! entry by entry, and only the fields of interest are kept: as a tree of JSON
+//! values, an answer takes forty times its length in memory.
 
 use std::{collections::HashSet, fmt};
 
@@ -12,30 +12,30 @@ use serde::{
 use super::{ActiveMeeting, UnservedMeeting, default_title};
 use crate::package::PackageId;
 
-/// Meetings that a node takes in: far more than any main server runs at a time,
-/// and few enough for what is known of each to fit into a small machine.
+/// Most meetings that a node takes in: far more than any main server runs at a
+/// time, and few enough for what is known of each to fit into a small machine.
 pub const MAX_MEETINGS: usize = 10_000;
-/// Entries without sense that are shown; more of them say no more.
+/// Most unreadable entries that are shown; more of them say no more.
 const MAX_SHOWN: usize = 10;
 const MAX_SHOWN_CHARS: usize = 80;
-/// The status page names no more of them.
+/// Most unserved meetings kept: the status page names no more.
 const MAX_UNSERVED: usize = 100;
 /// Titles go into logs, heartbeats and pages; none needs to be longer.
 const MAX_TITLE_CHARS: usize = 300;
 
-/// A field's value. Of lists and objects nothing is kept: nested in each other,
-/// they would take twenty times their length.
+/// Value of a field. Lists and objects are not kept: nested in each other, they
+/// would take twenty times their length.
 #[derive(Debug, Default)]
 pub(super) enum Scalar {
     #[default]
     Missing,
     Null,
-    /// Main servers send ids and tokens as texts or as whole numbers.
+    /// Main servers send ids and tokens as strings or as whole numbers.
     Text(String),
     Other(String),
 }
 
-/// An entry of a list, as far as it is of interest.
+/// An entry of a list, with the fields that are of interest.
 #[derive(Debug)]
 pub(super) enum Item {
     Scalar(Scalar),
@@ -63,7 +63,7 @@ pub(super) struct Listed {
 
 #[derive(Debug, Default)]
 pub(super) struct List {
-    /// The answer has one.
+    /// True if the answer has such a list.
     pub is_told: bool,
     pub meetings: Vec<Listed>,
     pub unreadable: Vec<String>,
@@ -93,7 +93,7 @@ impl Scalar {
 }
 
 impl Fields {
-    /// Whether it has any of the fields that main servers give a meeting.
+    /// True if it has any of the fields that main servers give a meeting.
     fn describe_meeting(&self) -> bool {
         let fields = [&self.id, &self.title, &self.time, &self.sha256, &self.package_url];
         fields.iter().any(|field| matches!(field, Scalar::Text(_) | Scalar::Null))
@@ -126,8 +126,8 @@ impl List {
     pub(super) fn add(&mut self, key: Option<String>, item: Item) {
         self.entries += 1;
         let shown = item.shown();
-        // An object by id may be something else: an error, or a page of a list.
-        // What does not describe a meeting may be one, but ends no other.
+        // An object under a key may be something else: an error, or a page of a list. If it
+        // does not describe a meeting, the list counts as incomplete.
         let is_described = matches!(&item, Item::Fields(fields) if fields.describe_meeting());
         if let Some(key) = key.as_ref().filter(|_| !is_described) {
             self.note_unreadable(format!("{key}: {shown}"));
@@ -150,7 +150,7 @@ impl List {
         };
         let title = fields.title.text().or(title);
         let Ok(id) = id.parse::<PackageId>() else {
-            // A meeting all the same, where it has a title: it hides no other.
+            // With a title it is a meeting, and the list stays complete.
             if title.is_none() {
                 self.note_unreadable(shown);
             }
@@ -179,7 +179,7 @@ impl List {
         }
     }
 
-    /// The fields of one meeting, or meetings by their ids.
+    /// Adds one meeting by its fields, or several by their ids.
     fn add_object(&mut self, entries: Vec<(String, Item)>) {
         if entries.iter().all(|(key, _)| key != "id") {
             return entries.into_iter().for_each(|(key, item)| self.add(Some(key), item));

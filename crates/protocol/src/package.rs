@@ -1,5 +1,5 @@
-//! Pure types: what a package is called, what its bytes hash to, and what the
-//! node knows of a stored one. No disk and no network here.
+//! Pure types: names and digests of packages, and what the node knows of a
+//! stored one. No disk and no network here.
 
 use std::{
     borrow::{Borrow, Cow},
@@ -13,20 +13,19 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
-/// What packages are, for HTTP.
+/// Media type of packages.
 pub const MEDIA_TYPE: &str = "application/zip";
 
-/// The end of the year 9999, in seconds since 1970: no date of HTTP is later,
+/// The end of the year 9999, in seconds since 1970: no HTTP date is later,
 /// and `httpdate` panics at one that is.
 pub const LATEST_S: u64 = 253_402_300_799;
 
 /// A meeting's id, which is also its package's.
 ///
 /// An id becomes a folder's name as it is and, percent-encoded, a segment of a
-/// URL. So it is any text but what could be more than one name: it has no `/`,
-/// `\` or control character, and is neither `.` nor `..`, which URLs resolve
-/// even where they are encoded. Texts of other bytes are other ids, however
-/// alike they look.
+/// URL. So it is any text that can't be more than one name: it has no `/`, `\` or
+/// control character, and is neither `.` nor `..`, which URLs resolve even if they
+/// are encoded. Ids are compared byte by byte, however alike they look.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct PackageId(Arc<str>);
@@ -42,7 +41,7 @@ impl InvalidId {
 }
 
 impl PackageId {
-    /// Bytes. A file's name has 255 at most, and packages are saved as
+    /// In bytes. A file name has 255 at most, and packages are saved as
     /// `meeting_{id}_pdfs.zip` or under names that a browser adds a number to.
     pub const MAX_LEN: usize = 200;
 
@@ -50,13 +49,13 @@ impl PackageId {
         &self.0
     }
 
-    /// As a segment of a URL's path.
+    /// Encodes it as a segment of a URL's path.
     pub fn segment(&self) -> Cow<'_, str> {
         percent_encoded(&self.0)
     }
 }
 
-/// Ids are found by their text: they hash and compare as it does.
+/// Allows look-ups by text: an id hashes and compares as it does.
 impl Borrow<str> for PackageId {
     fn borrow(&self) -> &str {
         &self.0
@@ -102,23 +101,23 @@ impl fmt::Debug for PackageId {
     }
 }
 
-/// Text where all but the unreserved characters of RFC 3986 is encoded, so that
-/// no part of a URL or header takes any of it for its own syntax.
+/// Encodes all but the unreserved characters of RFC 3986, so that no part of a URL or
+/// header takes any of the text for its own syntax.
 pub fn percent_encoded(text: &str) -> Cow<'_, str> {
     const SET: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
     utf8_percent_encode(text, SET).into()
 }
 
-/// The text of a segment of a URL's path; none where it is not UTF-8.
+/// Decodes a segment of a URL's path; none if it is not UTF-8.
 pub fn percent_decoded(segment: &str) -> Option<Cow<'_, str>> {
-    // As most are, which costs a download a fraction of decoding.
+    // Most need no decoding; this check costs a fraction of it.
     if !segment.contains('%') {
         return Some(Cow::Borrowed(segment));
     }
     percent_decode_str(segment).decode_utf8().ok()
 }
 
-/// How thoroughly a package is checked before it is served.
+/// Thoroughness of the check before a package is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verify {
@@ -216,9 +215,9 @@ pub fn sha256_of_field(value: &str) -> Option<Sha256> {
     })
 }
 
-/// How the main server tells one version of a package from the next.
+/// Validators by which the main server tells versions of a package apart.
 ///
-/// Kept to the letter as it was sent: the real main server's `ETag` is
+/// Kept exactly as they were sent: the real main server's `ETag` is
 /// unquoted and must be sent back so.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Validators {
@@ -233,8 +232,8 @@ impl Validators {
         self.etag.is_none() && self.last_modified.is_none()
     }
 
-    /// True when both sides carry a validator of the same kind and all that
-    /// can be compared is equal. Nothing to compare is no match.
+    /// True if both sides carry a validator of the same kind and all that can be
+    /// compared is equal. False if there is nothing to compare.
     pub fn same_version(&self, other: &Self) -> bool {
         let compare = |a: &Option<String>, b: &Option<String>| match (a, b) {
             (Some(a), Some(b)) => Some(a == b),
@@ -246,7 +245,7 @@ impl Validators {
     }
 }
 
-/// Where a package's bytes came from.
+/// Origin of a package's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Route {
@@ -260,7 +259,7 @@ pub enum Route {
     Upload,
 }
 
-/// Where, and as which version there, a package was got.
+/// Source of a package, and its version there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     pub route: Route,
@@ -271,8 +270,8 @@ pub struct Source {
     pub validators: Validators,
 }
 
-/// Which file on disk a manifest speaks of; any difference means that the
-/// file is another one and has to be verified anew.
+/// Identity of the file that a manifest describes; any difference means that the
+/// file is another one and has to be verified again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileStamp {
     pub size_bytes: u64,
@@ -280,7 +279,7 @@ pub struct FileStamp {
     pub mtime_ns: i128,
 }
 
-/// What is known of a verified package; stored beside it as JSON.
+/// Facts about a verified package; stored beside it as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     pub id: PackageId,
@@ -289,28 +288,28 @@ pub struct Manifest {
     pub file_count: u64,
     pub sha256: Sha256,
     pub source: Source,
-    /// Seconds since 1970 of this version: the main server's date where it
-    /// gave one. Later than that of the version that it took the place of, but
-    /// a package that was removed meanwhile may come back with any date.
+    /// Date of this version in seconds since 1970: the main server's if it gave one.
+    /// Later than that of the version that it replaced, but a package that was removed
+    /// meanwhile may come back with any date.
     #[serde(deserialize_with = "time_s")]
     pub modified_s: u64,
     /// Seconds since 1970 when these bytes were verified.
     #[serde(deserialize_with = "time_s")]
     pub verified_s: u64,
-    /// When they were last read again and were the same.
+    /// Last time that they were read again, unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reread_s: Option<u64>,
     pub file: FileStamp,
 }
 
-/// The file may have been edited: what reads a time computes with it, and
-/// writes it as a date.
+/// Limits a time, as the file may have been edited and times are computed with and
+/// written as dates.
 fn time_s<'de, D: Deserializer<'de>>(input: D) -> Result<u64, D::Error> {
     u64::deserialize(input).map(|at_s| at_s.min(LATEST_S))
 }
 
 impl Manifest {
-    /// When the bytes were last read and found good.
+    /// Returns when the bytes were last read and found good.
     pub fn read_s(&self) -> u64 {
         self.reread_s.unwrap_or(0).max(self.verified_s)
     }
@@ -444,7 +443,7 @@ mod tests {
 
 #[cfg(feature = "openapi")]
 mod openapi {
-    //! What the two texts look like, for the API's description.
+    //! Schemas of the two texts, for the API's description.
 
     use std::borrow::Cow;
 

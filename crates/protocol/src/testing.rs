@@ -4,7 +4,7 @@
 
 use crate::package::{FileStamp, Manifest, Route, Sha256, Source, Validators};
 
-/// Of a package of ten bytes, for whoever tests with one.
+/// Manifest of a package of ten bytes.
 pub fn manifest() -> Manifest {
     Manifest {
         id: "m".parse().unwrap(),
