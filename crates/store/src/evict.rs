@@ -1,4 +1,4 @@
-//! Which packages make room. Pure: no disk and no clock.
+//! Choice of packages to evict. Pure: no disk and no clock.
 
 use edge_mirror_protocol::package::PackageId;
 
@@ -6,13 +6,13 @@ use edge_mirror_protocol::package::PackageId;
 pub struct Candidate {
     pub id: PackageId,
     pub size_bytes: u64,
-    /// When it was last served, or else pulled.
+    /// Last time it was served, or else pulled.
     pub last_used_s: u64,
     pub active: bool,
 }
 
-/// Inactive packages to evict, least recently used first, until `used_bytes`
-/// has come down by `excess_bytes`. Active packages are never evicted.
+/// Selects inactive packages to evict, least recently used first, until `excess_bytes`
+/// are freed. Active packages are never evicted.
 pub fn to_free(candidates: &[Candidate], excess_bytes: u64) -> Vec<PackageId> {
     let mut inactive: Vec<_> = candidates.iter().filter(|c| !c.active).collect();
     inactive.sort_by_key(|c| (c.last_used_s, c.id.clone()));
@@ -28,8 +28,8 @@ pub fn to_free(candidates: &[Candidate], excess_bytes: u64) -> Vec<PackageId> {
         .collect()
 }
 
-/// How much must go once use has passed `max_bytes × threshold`: down to a
-/// tenth below it. Zero while it has not.
+/// Returns how much to free: nothing until use has passed `max_bytes × threshold`, then
+/// all down to a tenth below it.
 pub fn excess(used_bytes: u64, max_bytes: u64, threshold: f64) -> u64 {
     // f64 is exact to 2^53, the largest size that a setting can have.
     let begins = max_bytes as f64 * threshold;

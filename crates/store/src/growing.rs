@@ -1,9 +1,9 @@
-//! A package under way, for those who take its bytes while they arrive.
+//! A package under way, for clients that take its bytes while they arrive.
 //!
-//! Whoever receives it holds the [`Grower`], any number follow the [`Growing`],
-//! each at its own pace from the same open file. A growing package is one file
-//! of one attempt's version and never becomes another: it ends verified, or
-//! with all who follow it cut off.
+//! The receiver holds the [`Grower`]; any number follow the [`Growing`], each at its
+//! own pace from the same open file. A growing package is one file of one attempt's
+//! version and never becomes another: it ends verified, or with all followers cut
+//! off.
 
 use std::{io, os::unix::fs::FileExt, sync::Arc};
 
@@ -12,40 +12,40 @@ use tokio::sync::watch;
 
 use super::{Opened, Pending, Stored};
 
-/// The end of every package that nobody gets before the whole is verified: a
-/// ZIP's last record, by which it is opened, lies there even with the longest
-/// comment. What was sent of a package that turns out bad is then no archive,
-/// for programs that don't notice a broken connection either. (An archive that
-/// is an entry of the package can't be kept from looking like one.)
+/// Length of the end of every package that nobody gets before the whole is verified: a
+/// ZIP's last record, by which it is opened, lies there even with the longest comment.
+/// The part that was sent of a bad package is then no archive, even for programs that
+/// don't notice a broken connection. (An archive that is an entry of the package can't
+/// be kept from looking like one.)
 pub const HELD_BACK_BYTES: u64 = (64 << 10) + 22;
 
 #[derive(Clone, Debug)]
 enum Fate {
-    /// So many bytes may be sent.
+    /// Number of bytes that may be sent.
     UnderWay(u64),
     Verified(Arc<Stored>, Option<Arc<Opened>>),
     Broken,
 }
 
-/// As its followers see it.
+/// The side of the followers.
 #[derive(Debug)]
 pub struct Growing {
     /// A second, read-only handle of the file that is written, and its mapping.
-    /// Both stay good when the file is renamed into place, or removed.
+    /// Both stay valid when the file is renamed into place, or removed.
     copy: Arc<Opened>,
     total_bytes: u64,
     sha256: Option<Sha256>,
     fate: watch::Sender<Fate>,
 }
 
-/// As whoever receives it sees it; dropped before it is verified, it breaks
-/// off for all who follow.
+/// The side of the receiver; dropped before the package is verified, it cuts off
+/// all followers.
 #[derive(Debug)]
 pub struct Grower(Arc<Growing>);
 
 impl Grower {
-    /// None where there is nothing to follow: the whole is held back, or there
-    /// are no more file descriptors. Clients wait for the end then.
+    /// None if there is nothing to follow, as all is held back, or if there are no
+    /// more file descriptors. Clients wait for the end then.
     pub fn begin(pending: &Pending, total_bytes: u64, sha256: Option<Sha256>) -> Option<Self> {
         let file = (total_bytes > HELD_BACK_BYTES).then(|| pending.reader())?.ok()?;
         let fate = watch::Sender::new(Fate::UnderWay(0));
@@ -53,7 +53,7 @@ impl Grower {
         Some(Self(Arc::new(Growing { copy, total_bytes, sha256, fate })))
     }
 
-    /// As where a file can't be mapped.
+    /// Begins with a file that can't be mapped.
     #[cfg(any(test, feature = "testing"))]
     pub fn begin_unmapped(pending: &Pending, total_bytes: u64) -> Self {
         let fate = watch::Sender::new(Fate::UnderWay(0));
@@ -65,7 +65,7 @@ impl Grower {
         &self.0
     }
 
-    /// So many bytes can be read from the file.
+    /// Notes how many bytes can be read from the file.
     pub fn grew(&self, written_bytes: u64) {
         let ready = written_bytes.min(self.0.total_bytes - HELD_BACK_BYTES);
         self.0.fate.send_if_modified(|fate| match fate {
@@ -77,8 +77,8 @@ impl Grower {
         });
     }
 
-    /// The bytes are `stored`'s, whether this file took its place or was one
-    /// too many. `opened` is the copy to go on from, where there is one.
+    /// Ends with the bytes of `stored`, whether this file took its place or was redundant.
+    /// `opened` is the copy to continue from, if there is one.
     pub fn verified(self, stored: &Arc<Stored>, opened: Option<Arc<Opened>>) {
         self.0.fate.send_replace(Fate::Verified(stored.clone(), opened));
     }
@@ -97,17 +97,17 @@ impl Drop for Grower {
 }
 
 impl Growing {
-    /// As the main server announced it.
+    /// Size that the main server announced.
     pub fn total_bytes(&self) -> u64 {
         self.total_bytes
     }
 
-    /// As the main server announced it with these very bytes.
+    /// Digest that the main server announced for these bytes.
     pub fn sha256(&self) -> Option<Sha256> {
         self.sha256
     }
 
-    /// Of which only what is [`Ready`] may be touched.
+    /// Returns the file; only what is [`Ready`] may be read.
     pub fn copy(&self) -> &Arc<Opened> {
         &self.copy
     }
@@ -120,8 +120,8 @@ impl Growing {
         self.fate.receiver_count() > 0
     }
 
-    /// Whether the file holds these bytes there. Reads from the disk's cache,
-    /// where they have just been put; blocks if they are there no longer.
+    /// True if the file holds these bytes at `at`. Reads from the page cache, where they
+    /// have just been put; blocks if they are there no longer.
     pub fn holds(&self, at: u64, bytes: &[u8]) -> io::Result<bool> {
         let mut held = vec![0; bytes.len()];
         self.copy.file().read_exact_at(&mut held, at)?;
@@ -133,25 +133,24 @@ impl Growing {
     }
 }
 
-/// One follower's view of how far the package is.
+/// One follower's view of the progress.
 #[derive(Debug)]
 pub struct Watched {
     fate: watch::Receiver<Fate>,
 }
 
-/// How far somebody may go on.
+/// Bytes that a follower may send.
 #[derive(Clone, Debug)]
 pub enum Ready {
     /// Up to this byte, unverified.
     To(u64),
-    /// To the end of what was asked for, from this copy if there is one.
+    /// To the end of the requested range, from this copy if there is one.
     Verified(Arc<Stored>, Option<Arc<Opened>>),
 }
 
 impl Watched {
-    /// Waits until there is more to send behind `at` to somebody who wants the
-    /// bytes before `end`. No part of a package completes unverified: its last
-    /// byte, too, is held back.
+    /// Waits until a follower that wants the bytes before `end` may send more from `at`.
+    /// No range of a package completes unverified: its last byte, too, is held back.
     pub async fn ready(&mut self, at: u64, end: u64) -> io::Result<Ready> {
         let to = |ready: u64| ready.min(end.saturating_sub(1));
         let news = self.fate.wait_for(|fate| match fate {
@@ -205,7 +204,7 @@ mod tests {
         grower.grew(60);
         assert_eq!(ready(&mut watched, 0, TOTAL), Some(Some(60)));
         assert_eq!(ready(&mut watched, 60, TOTAL), None);
-        // Of a part, its own last byte.
+        // The last byte of the range, too.
         assert_eq!(ready(&mut watched, 0, 60), Some(Some(59)));
         assert_eq!(ready(&mut watched, 59, 60), None);
         grower.grew(TOTAL);

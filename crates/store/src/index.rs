@@ -1,8 +1,8 @@
 //! The verified packages, by meeting. Readers take no lock and wait for
 //! nobody, whatever the disk does; writers take turns.
 //!
-//! A change copies the one shard that it is in, a sixty-fourth of all: ten
-//! thousand packages cost it as little as a few.
+//! A change copies only its shard, a sixty-fourth of all: ten thousand packages
+//! cost it as little as a few.
 
 use std::{
     collections::HashMap,
@@ -31,8 +31,8 @@ pub(super) struct Index {
     turn: Mutex<()>,
 }
 
-/// Held by whoever changes the index, and the disk with it: a rename and the
-/// entry that speaks of it belong together.
+/// Exclusive access for changes of the index and the disk: a rename and the entry
+/// for it belong together.
 pub(super) struct Turn<'a> {
     index: &'a Index,
     _turn: MutexGuard<'a, ()>,
@@ -75,7 +75,7 @@ impl Index {
         self.used_bytes.load(Ordering::Relaxed)
     }
 
-    /// Waits for whoever else changes something.
+    /// Waits until nobody else makes changes.
     pub(super) fn turn(&self) -> Turn<'_> {
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         Turn { index: self, _turn: turn }
@@ -87,8 +87,8 @@ impl Turn<'_> {
         self.index.get(id.as_str())
     }
 
-    /// Puts a manifest into the index. How the package was used stays, and its
-    /// open copy where the file is still the same.
+    /// Puts a manifest into the index. Keeps the package's usage, and its open copy if
+    /// the file is the same.
     pub(super) fn admit(&mut self, manifest: Manifest) -> Arc<Stored> {
         let id = manifest.id.clone();
         let old = self.get(&id);
@@ -109,7 +109,7 @@ impl Turn<'_> {
         }
     }
 
-    /// One step for readers: they find the old entry or the new one.
+    /// Atomic for readers: they find the old entry or the new one.
     fn change(&mut self, id: PackageId, entry: Option<Arc<Stored>>) -> Option<Arc<Stored>> {
         let slot = &self.index.shards[shard(&self.index.hasher, id.as_str())];
         let mut shard = Shard::clone(&slot.load());

@@ -1,16 +1,16 @@
-//! The one type that knows where things lie in a storage folder.
+//! The one type that knows the paths in a storage folder.
 //!
 //! ```text
 //! {root}/meeting_{id}/package.zip     the package
-//! {root}/meeting_{id}/manifest.json   what is known of it
+//! {root}/meeting_{id}/manifest.json   facts about it
 //! {root}/.scratch/                    packages under way, on the same filesystem
 //! {root}/.served.json                 when each package was last served
 //! {root}/.lock                        held by the process that uses the folder
 //! ```
 //!
-//! Nothing of an id is encoded: what is no name of a folder is no [`PackageId`],
-//! and the Python node's folders are named so. It takes a filesystem that keeps
-//! names byte by byte, as those of Linux do unless they were told otherwise.
+//! Ids are not encoded: what can't name a folder is no [`PackageId`], and the Python
+//! node's folders have the same names. The filesystem must keep names byte by byte,
+//! as those of Linux do unless they are told otherwise.
 
 use std::{
     ffi::OsStr,
@@ -59,7 +59,7 @@ impl Layout {
         self.root.join(".lock")
     }
 
-    /// The meeting whose folder has this name, if it is one.
+    /// Returns the meeting whose folder has this name, if any.
     pub fn id_of(folder: &OsStr) -> Option<PackageId> {
         folder.to_str()?.strip_prefix(FOLDER_PREFIX)?.parse().ok()
     }

@@ -1,7 +1,7 @@
 //! Packages on disk: `meeting_{id}/package.zip` with a manifest beside it.
 //!
 //! A package is in the index only if its bytes were verified and the file is
-//! still the one that was (size, time and inode are compared before each
+//! still the verified one (size, time and inode are compared before each
 //! download). The file is renamed into place before its manifest is written: a
 //! kill in between leaves a good package with a manifest that does not fit,
 //! which counts as unverified and is verified again.
@@ -86,7 +86,7 @@ impl StoreError {
     }
 }
 
-/// A verified package and how it is being used.
+/// A verified package and its usage.
 #[derive(Debug)]
 pub struct Stored {
     pub manifest: Manifest,
@@ -94,10 +94,10 @@ pub struct Stored {
     slot: Arc<Slot>,
 }
 
-/// A package that is here, and its open copy.
+/// A stored package and its open copy.
 pub type Package = (Arc<Stored>, Arc<Opened>);
 
-/// Outlives a replacement of the package: it is the meeting's, not the version's.
+/// Usage of a meeting's packages; kept when a version replaces another.
 #[derive(Debug, Default)]
 struct Usage {
     last_served_s: AtomicU64,
@@ -109,7 +109,7 @@ impl Stored {
         Some(self.usage.last_served_s.load(Ordering::Relaxed)).filter(|at| *at > 0)
     }
 
-    /// How often its download was begun since the node started.
+    /// Number of downloads begun since the node started.
     pub fn downloads(&self) -> u64 {
         self.usage.downloads.load(Ordering::Relaxed)
     }
@@ -120,7 +120,7 @@ impl Stored {
     }
 }
 
-/// What [`Store::open`] found besides the packages it could trust.
+/// Findings of [`Store::open`] besides the packages it could trust.
 #[derive(Debug, Default)]
 pub struct Found {
     /// Packages that must be verified before they may be served.
@@ -129,7 +129,7 @@ pub struct Found {
     pub swept: usize,
 }
 
-/// The packages in one folder. Cloning shares it.
+/// The packages in one folder. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Store {
     inner: Arc<Inner>,
@@ -140,15 +140,15 @@ struct Inner {
     layout: Layout,
     index: Index,
     open: OpenPackages,
-    /// To packages under way.
+    /// Room for packages under way.
     promises: Mutex<Promises>,
     next_pending: AtomicU64,
     _lock: FolderLock,
 }
 
 impl Store {
-    /// Opens the folder, making it where there is none; trusts the packages
-    /// whose manifests fit, lists the others, removes leftovers of a crash.
+    /// Opens the folder, creating it if need be; trusts the packages whose manifests
+    /// fit, lists the others, removes leftovers of a crash.
     pub fn open(root: &Path) -> Result<(Self, Found), StoreError> {
         let layout = Layout::new(root);
         let scratch = layout.scratch();
@@ -195,9 +195,9 @@ impl Store {
         self.inner.index.get(id.as_str())
     }
 
-    /// The package, if it is here and open already. Takes no lock and waits
-    /// for no disk: what is asked of an open descriptor the kernel has in memory.
-    /// (A network mount may ask its server again, when it has forgotten.)
+    /// Returns the package, if it is here and open already. Takes no lock and waits for
+    /// no disk: the kernel knows the metadata of an open descriptor. (On a network mount
+    /// it may have to ask the server again.)
     pub fn opened_package(&self, id: &str) -> Option<Package> {
         let stored = self.inner.index.get(id)?;
         let opened = stored.slot.opened()?;
@@ -205,15 +205,14 @@ impl Store {
         good.then_some((stored, opened))
     }
 
-    /// As [`open_package`](Self::open_package), but not on the runtime's threads,
-    /// which a disk that hangs must not hold up. One opens it for all who ask
-    /// meanwhile.
+    /// Like [`open_package`](Self::open_package), but not on the runtime's threads,
+    /// which a hanging disk must not hold up. One caller opens it for all others.
     pub async fn package(&self, id: &PackageId) -> Result<Option<Package>, StoreError> {
         if let Some(package) = self.opened_package(id.as_str()) {
             return Ok(Some(package));
         }
         let Some(stored) = self.get(id) else { return Ok(None) };
-        // Nobody closes it.
+        // Never closed.
         let _only_one = stored.slot.opening().acquire().await.ok();
         if let Some(opened) =
             stored.slot.peek().filter(|opened| opened.change() == Change::Metadata)
@@ -224,8 +223,8 @@ impl Store {
         tasks::for_clients(move || store.open_package(&id)).await
     }
 
-    /// The package by a descriptor of its own, for one who reads it whole: a change
-    /// of its file that doesn't show in size and time is theirs to find.
+    /// Opens the package with a descriptor of its own, for a caller that reads it whole
+    /// and finds changes that don't show in size and time.
     pub async fn package_to_reread(&self, id: &PackageId) -> Result<Option<Package>, StoreError> {
         let (store, id) = (self.clone(), id.clone());
         tasks::for_clients(move || {
@@ -240,12 +239,12 @@ impl Store {
         .await
     }
 
-    /// The package, opened; none where there is no verified one. Blocks.
+    /// Opens the package; none if there is no verified one. Blocks.
     ///
-    /// A file that is not the one that was verified was changed by somebody
-    /// else; it is taken out of the index (not off the disk: it may be verified
-    /// anew). The disk is asked first, and what it said is compared in turn with
-    /// commits, which rename: file and manifest always belong together.
+    /// A file that is not the verified one was changed by somebody else; it is taken out
+    /// of the index (not off the disk: it may be verified again). The disk is asked first,
+    /// and its answer compared under the lock that commits hold when they rename: file and
+    /// manifest always belong together.
     pub fn open_package(&self, id: &PackageId) -> Result<Option<Package>, StoreError> {
         let path = self.inner.layout.package(id);
         loop {
@@ -261,8 +260,8 @@ impl Store {
             }
             let found = match File::open(&path) {
                 Ok(file) => {
-                    // First it is noted how it was opened, so that nobody writes
-                    // to it unseen before it is compared.
+                    // Its state is noted first, so that nobody writes to it unseen before
+                    // it is compared.
                     let opened = Opened::new(file);
                     let metadata = opened.file().metadata();
                     let io_error = |cause| StoreError::io("read", &path, cause);
@@ -279,7 +278,7 @@ impl Store {
                     self.inner.open.keep(&stored.slot, opened.clone());
                     return Ok(Some((stored, opened)));
                 }
-                // Another took its place meanwhile.
+                // Replaced meanwhile.
                 _ if stored.manifest.file != before.manifest.file => {}
                 _ => {
                     distrust(&mut turn, &stored);
@@ -289,7 +288,7 @@ impl Store {
         }
     }
 
-    /// Closes copies that nobody has used for a minute; to be called every few
+    /// Closes copies that were not used for a minute; to be called every few
     /// seconds.
     pub fn close_idle(&self) {
         self.inner.open.close_idle();
@@ -308,13 +307,13 @@ impl Store {
         self.inner.index.used_bytes()
     }
 
-    /// Bytes that the disk can still take.
+    /// Bytes free on the disk.
     pub fn free_bytes(&self) -> io::Result<u64> {
         let disk = rustix::fs::statvfs(self.root())?;
         Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
-    /// True when a package file lies there that is not in the index.
+    /// True if there is a package file that is not in the index.
     pub fn has_unverified(&self, id: &PackageId) -> bool {
         self.get(id).is_none() && self.inner.layout.package(id).is_file()
     }
@@ -324,7 +323,7 @@ impl Store {
         self.remove_from(&mut self.turn(), id)
     }
 
-    /// In one's turn: a commit must not put a new package there between the
+    /// Removes under the index's lock: no commit may place a new package between the
     /// index and the disk.
     fn remove_from(&self, turn: &mut Turn<'_>, id: &PackageId) -> Result<(), StoreError> {
         let layout = &self.inner.layout;
@@ -337,7 +336,7 @@ impl Store {
             .map_err(|cause| StoreError::io("remove", &folder, cause))
     }
 
-    /// Every meeting whose package lies here, verified or not.
+    /// Lists the meetings whose packages are here, verified or not.
     pub fn on_disk(&self) -> Vec<PackageId> {
         let layout = &self.inner.layout;
         let folders = fs::read_dir(layout.root()).into_iter().flatten().flatten();
@@ -345,8 +344,8 @@ impl Store {
         ids.filter(|id| layout.package(id).is_file()).collect()
     }
 
-    /// Writes down when each package was last served, so that evicting the
-    /// least recently served survives a restart.
+    /// Saves when each package was last served, so that evicting the least
+    /// recently served survives a restart.
     pub fn save_served(&self) -> Result<(), StoreError> {
         let served: BTreeMap<PackageId, u64> = self
             .list()
@@ -365,7 +364,7 @@ impl Store {
         self.inner.index.turn()
     }
 
-    /// Nothing changes while it is held.
+    /// Blocks changes while it is held.
     #[cfg(any(test, feature = "testing"))]
     pub fn held_still(&self) -> impl Sized {
         self.turn()
@@ -378,8 +377,8 @@ fn distrust(turn: &mut Turn<'_>, stored: &Stored) {
     turn.remove(id);
 }
 
-/// A process that is just ending, or a download of the folder's last use, may
-/// hold on to it for a moment.
+/// Locks the folder. A process that is just ending, or a download of the folder's last
+/// use, may hold it for a moment.
 fn locked(layout: &Layout) -> Result<FolderLock, StoreError> {
     let path = layout.lock();
     for _ in 0..LOCK_TRIES {
@@ -400,7 +399,7 @@ fn read_served(layout: &Layout) -> HashMap<PackageId, u64> {
         .unwrap_or_default()
 }
 
-/// The manifest, if there is one and it speaks of the file that is there.
+/// Reads the manifest, if there is one that fits the file.
 fn trusted(layout: &Layout, id: &PackageId) -> Option<Manifest> {
     let manifest: Manifest = serde_json::from_slice(&fs::read(layout.manifest(id)).ok()?).ok()?;
     let file = stamp(&fs::metadata(layout.package(id)).ok()?);
@@ -408,7 +407,7 @@ fn trusted(layout: &Layout, id: &PackageId) -> Option<Manifest> {
     (manifest.id == *id && fits).then_some(manifest)
 }
 
-/// A folder that a kill left empty; one with anything in it is not ours to judge.
+/// Removes a folder that a kill left empty; one with content is left alone.
 fn remove_leftover(layout: &Layout, id: &PackageId) -> bool {
     let folder = layout.folder(id);
     if let Err(error) = atomic::remove_empty_folder(&folder) {
@@ -425,8 +424,8 @@ fn stamp(metadata: &Metadata) -> FileStamp {
     }
 }
 
-/// Packages are the only thing that grows without being asked; less than that
-/// is soon none.
+/// Less free space than this is low: packages are the only thing that grows without
+/// being asked.
 pub const LOW_DISK_BYTES: u64 = 512 << 20;
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! A file's bytes in the address space. The crate's only `unsafe` code.
 //!
-//! Why it is sound here. A `&[u8]` over a mapping must not change or vanish
-//! while somebody reads it:
+//! Soundness: a `&[u8]` over a mapping must not change or vanish while somebody reads
+//! it.
 //!
 //! - Nobody in this process writes to a package or truncates it. Packages are
-//!   written as scratch files by `atomic`, and from the moment that they are in
-//!   place they are only renamed over or unlinked, which leaves the mapped
-//!   inode as it is. The mapping is private and read-only.
+//!   written as scratch files by `atomic`, and once they are in place they are only
+//!   renamed over or unlinked, which leaves the mapped inode as it is. The mapping
+//!   is private and read-only.
 //! - A package that is followed while it arrives is mapped in its final length
 //!   while `Pending` appends to it. Only bytes that were written before are ever
 //!   sliced (`growing::Watched::ready`), and those are not written again.
@@ -14,10 +14,10 @@
 //!   [`Store::open_package`](super::Store::open_package) compares size, time
 //!   and inode before each download, so none begins from such a file. One that
 //!   is under way then gets its bytes from the kernel: they go from the mapping
-//!   to a socket by `writev`, which answers EFAULT where the file has become
-//!   shorter, or by `sendfile`, which finds its end, and the connection breaks. Nothing in this process reads the
-//!   bytes itself, which is what would end it by SIGBUS. That holds for plain
-//!   sockets only: whoever encrypts has to read, and must use
+//!   to a socket by `writev`, which answers EFAULT if the file has become shorter, or
+//!   by `sendfile`, which finds its end, and the connection breaks. This process
+//!   never reads the bytes itself, which could end it by SIGBUS. That holds for plain
+//!   sockets only: encryption has to read, and must use
 //!   [`Opened::file`](super::Opened::file) instead.
 
 #![expect(unsafe_code, reason = "the one module that maps files, argued above")]
@@ -26,22 +26,22 @@ use std::{fs::File, io, ops::Range};
 
 use memmap2::{Advice, Mmap, MmapOptions};
 
-/// All of a file, mapped for reading.
+/// A whole file, mapped for reading.
 #[derive(Debug)]
 pub(super) struct Mapping {
     map: Mmap,
 }
 
 impl Mapping {
-    /// Fails where the file is larger than the address space, or lies on a
-    /// filesystem that can't map.
+    /// Maps a file. Fails if it is larger than the address space, or on a filesystem
+    /// that can't map.
     pub(super) fn of(file: &File) -> io::Result<Self> {
         // SAFETY: see the module's head.
         let map = unsafe { Mmap::map(file)? };
         Ok(Self { map })
     }
 
-    /// Of a file that has not reached its length yet.
+    /// Maps a file that has not reached its length yet.
     pub(super) fn ahead(file: &File, length: u64) -> io::Result<Self> {
         let length = usize::try_from(length).map_err(io::Error::other)?;
         // SAFETY: see the module's head.
@@ -49,8 +49,8 @@ impl Mapping {
         Ok(Self { map })
     }
 
-    /// Whether all pages of the range are in memory, so that reading them
-    /// waits for no disk. True where the kernel won't tell.
+    /// True if all pages of the range are in memory, so that reading them waits for no
+    /// disk, or if the kernel won't tell.
     pub(super) fn is_resident(&self, range: Range<usize>) -> bool {
         let page = rustix::param::page_size();
         let start = range.start.min(self.map.len()) / page * page;
@@ -79,7 +79,7 @@ impl AsRef<[u8]> for Mapping {
     }
 }
 
-/// Of the ranges that are asked for at a time, 2 MiB in pages of 4 KiB.
+/// Pages of the largest range asked for, 2 MiB in pages of 4 KiB.
 const MAX_PAGES: usize = 513;
 
 #[cfg(test)]

@@ -30,42 +30,42 @@ use super::{
     recheck::{Baseline, Change, FileState},
 };
 
-/// More are open at a time only while downloads hold them: each costs a
-/// descriptor, of which connections want most.
+/// Most open copies, unless downloads hold more: each costs a descriptor, and
+/// connections need most of those.
 pub(super) const MOST: usize = 1024;
-/// Looks at an open copy in which nobody used it, before it is closed.
+/// Number of looks without a use after which an open copy is closed.
 const IDLE_LOOKS: u8 = 12;
-/// What is looked up and read in at a time.
+/// Bytes that are looked up and read in at a time.
 const STRETCH_BYTES: usize = 512 << 10;
-/// What is asked of the disk ahead of what is waited for.
+/// Bytes read ahead of those that are waited for.
 const AHEAD_BYTES: u64 = 4 << 20;
 
-/// A version's file, open.
+/// The open file of a version.
 #[derive(Debug)]
 pub struct Opened {
     file: File,
-    /// None where it can't be mapped.
+    /// None if it can't be mapped.
     mapped: Option<(Arc<Mapping>, Bytes)>,
-    /// What it is compared with; of one that is still written nothing can be told.
+    /// State that it is compared with; none while the file is being written.
     pub(super) baseline: Option<Baseline>,
     /// Looks since its last use.
     idle: AtomicU8,
-    /// Counts looks. A stretch that was in memory at one is taken to be so
-    /// until the next: asking the kernel costs a small download a twentieth.
+    /// Counts looks. A stretch that was in memory at one counts as resident until the
+    /// next: asking the kernel costs a small download a twentieth.
     looks: AtomicU8,
     resident_at: Box<[AtomicU8]>,
     /// See [`attachment`](Self::attachment).
     attachment: OnceLock<Attachment>,
 }
 
-/// Of a type that the store does not know.
+/// A value of a type that the store does not know.
 type Attachment = Box<dyn Any + Send + Sync>;
 
-/// Where the open copy of a version is, if there is one.
+/// Place of a version's open copy, if there is one.
 #[derive(Debug)]
 pub(super) struct Slot {
     opened: ArcSwapOption<Opened>,
-    /// Held by the one that opens it.
+    /// Held by the caller that opens it.
     opening: Semaphore,
 }
 
@@ -75,7 +75,7 @@ impl Default for Slot {
     }
 }
 
-/// All slots that are in use, the longest open first.
+/// All slots in use, the longest open first.
 #[derive(Debug)]
 pub(super) struct OpenPackages {
     most: usize,
@@ -97,7 +97,7 @@ impl Opened {
         Self { baseline, ..Self::with(file, mapping) }
     }
 
-    /// Of a file that is still written, up to that length.
+    /// A file that is being written, up to this length.
     pub(super) fn growing(file: File, length: u64) -> Self {
         let mapping = Mapping::ahead(&file, length).ok().map(Arc::new);
         Self::with(file, mapping)
@@ -114,7 +114,7 @@ impl Opened {
             file,
             mapped,
             baseline: None,
-            // Who comes once and never again is the first to go.
+            // A copy that is never used again is the first to close.
             idle: AtomicU8::new(1),
             looks: AtomicU8::new(1),
             resident_at: (0..length.div_ceil(STRETCH_BYTES)).map(|_| AtomicU8::new(0)).collect(),
@@ -122,7 +122,7 @@ impl Opened {
         }
     }
 
-    /// As where a file can't be mapped.
+    /// A file that can't be mapped.
     #[cfg(any(test, feature = "testing"))]
     pub fn unmapped(file: File) -> Self {
         Self { baseline: Baseline::of(&file), ..Self::with(file, None) }
@@ -133,23 +133,23 @@ impl Opened {
         Self::new(file)
     }
 
-    /// For reading at positions: its cursor is nobody's.
+    /// For positioned reads only: its cursor is shared.
     pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// All bytes of it, to be sent and not to be looked at (see `mapping`).
+    /// Returns all bytes, to be sent and not read (see `mapping`).
     pub fn bytes(&self) -> Option<&Bytes> {
         self.mapped.as_ref().map(|(_, bytes)| bytes)
     }
 
-    /// The rest of the stretch that begins at a position or has it within.
+    /// Returns the rest of the stretch that contains a position.
     pub fn stretch_at(&self, position: usize) -> Range<usize> {
         let end = (position / STRETCH_BYTES + 1) * STRETCH_BYTES;
         position..end.min(self.bytes().map_or(0, Bytes::len))
     }
 
-    /// Whether sending a stretch would wait for no disk.
+    /// True if sending a stretch would wait for no disk.
     pub fn is_resident(&self, stretch: &Range<usize>) -> bool {
         let Some((mapping, _)) = &self.mapped else { return true };
         let Some(resident_at) = self.resident_at.get(stretch.start / STRETCH_BYTES) else {
@@ -160,7 +160,7 @@ impl Opened {
             return true;
         }
         let resident = mapping.is_resident(stretch.clone());
-        // Said of the whole stretch only.
+        // Noted of a whole stretch only.
         let whole = stretch.start.is_multiple_of(STRETCH_BYTES);
         if resident && whole && self.stretch_at(stretch.start) == *stretch {
             resident_at.store(look, Ordering::Relaxed);
@@ -168,8 +168,8 @@ impl Opened {
         resident
     }
 
-    /// Waits until a stretch is in memory, with what follows on its way.
-    /// Should it fail, whoever sends waits instead, or learns why.
+    /// Reads a stretch into memory, and the next ones in the background. On failure, the
+    /// sender waits instead, or gets the error.
     pub fn fill(&self, stretch: Range<usize>) {
         let Some((mapping, _)) = &self.mapped else { return };
         let (from, length) =
@@ -178,34 +178,34 @@ impl Opened {
         let _ = mapping.fill(stretch);
     }
 
-    /// Nobody needs the range in memory.
+    /// Drops the range from memory.
     pub fn forget(&self, range: Range<u64>) {
         let length = NonZero::new(range.end - range.start);
         let _ = rustix::fs::fadvise(&self.file, range.start, length, Advice::DontNeed);
     }
 
-    /// Whether it is still the file that was verified, in its place: not
-    /// written to, not unlinked, nothing renamed over it.
+    /// True if it is still the verified file, in its place: not written to, not
+    /// unlinked, nothing renamed over it.
     pub(super) fn is_still(&self, verified: &FileStamp) -> io::Result<bool> {
         let now = FileState::of(&self.file)?;
         Ok(now.is_linked() && now.has_stamp(verified) && self.change_to(&now) == Change::None)
     }
 
-    /// Whether nobody has touched it since it was opened. Replaced or removed it
-    /// may be: who has begun with it goes on with it.
+    /// True if nobody has touched it since it was opened. It may have been replaced or
+    /// removed: downloads that have begun go on with it.
     pub fn is_untouched(&self) -> bool {
         FileState::of(&self.file).is_ok_and(|now| self.change_to(&now) == Change::None)
     }
 
-    /// What those who send this version make once for all who ask for it. It is
-    /// kept with the open copy because it goes when the copy goes.
+    /// A value that senders of this version make once for all requests. It is kept with
+    /// the open copy because it goes when the copy goes.
     pub fn attachment<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> &T {
         let attachment = self.attachment.get_or_init(|| Box::new(make()));
         attachment.downcast_ref().expect("an open copy has attachments of one type")
     }
 
     fn used(&self) {
-        // Reading first: a thousand clients a millisecond need not fight for it.
+        // Reads first: a thousand clients a millisecond need not contend for it.
         if self.idle.load(Ordering::Relaxed) != 0 {
             self.idle.store(0, Ordering::Relaxed);
         }
@@ -219,7 +219,7 @@ impl Slot {
         Some(opened)
     }
 
-    /// The same, where nobody is going to use it.
+    /// Like [`opened`](Self::opened), but does not count as use.
     pub(super) fn peek(&self) -> Option<Arc<Opened>> {
         self.opened.load_full()
     }
@@ -232,7 +232,7 @@ impl Slot {
         self.opened.store(None);
     }
 
-    /// Counts a look; closes what was not used for too many of them.
+    /// Counts a look; closes a copy that was not used for too many of them.
     fn look(&self) {
         let Some(opened) = self.opened.load_full() else { return };
         // Never the 0 of stretches that were not asked for yet.
@@ -249,7 +249,7 @@ impl OpenPackages {
         Self { most, slots: Mutex::default() }
     }
 
-    /// Keeps the copy for those who come next.
+    /// Keeps the copy for the next downloads.
     pub(super) fn keep(&self, slot: &Arc<Slot>, opened: Arc<Opened>) {
         let mut slots = self.slots();
         if slot.opened.swap(Some(opened)).is_none() {
@@ -260,7 +260,7 @@ impl OpenPackages {
         }
     }
 
-    /// To be called every few seconds.
+    /// Closes idle copies; to be called every few seconds.
     pub(super) fn close_idle(&self) {
         let mut slots = self.slots();
         slots.retain(|slot| {
@@ -281,8 +281,8 @@ impl OpenPackages {
     }
 }
 
-/// Closes the one that has been open for longest and was not used since it was
-/// last looked at; if all were, the first.
+/// Closes the copy that has been open for longest and was not used since its last look;
+/// if all were, the first.
 fn make_room(slots: &mut VecDeque<Weak<Slot>>) {
     let unused = |slot: &Arc<Slot>| {
         let opened = slot.opened.load();

@@ -1,6 +1,6 @@
-//! A package under way: room is promised to its bytes, they are hashed and
-//! unpacked right behind being written (`trail`), and nothing counts until all
-//! is verified and renamed.
+//! A package under way: room is promised for its bytes, they are hashed and
+//! unpacked right after they are written (`trail`), and nothing counts until all is
+//! verified and renamed.
 
 use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
 
@@ -19,19 +19,19 @@ use super::{
     verify::{self, VerifyError},
 };
 
-/// Without an announced length, room is asked for in steps of this size.
+/// Step in which room is promised without an announced length.
 const ROOM_STEP_BYTES: u64 = 4 << 20;
-/// The page cache takes what is written at once into one piece of memory. Small
-/// ones are at hand; large ones a virtual machine gets from its host, which was
-/// measured to halve the speed of a pull from 128 KiB on.
+/// Largest write. The page cache takes each into one piece of memory. Small ones are
+/// at hand; large ones a virtual machine gets from its host, which was measured to
+/// halve the speed of a pull from 128 KiB on.
 const WRITE_BYTES: usize = 64 << 10;
 
-/// From here on the room that a package was promised is taken from the disk at
-/// once: a write then has no blocks to look for, which was measured to take half
-/// of its time. What is smaller is in one piece anyway.
+/// Smallest package whose promised room is allocated ahead: a write then has no blocks
+/// to look for, which was measured to take half of its time. Smaller packages are in
+/// one piece anyway.
 const RESERVED_FROM_BYTES: u64 = 1 << 20;
 
-/// Where a package came from, for its manifest.
+/// Origin of a package, for its manifest.
 #[derive(Clone, Debug)]
 pub struct Provenance {
     pub title: String,
@@ -40,29 +40,29 @@ pub struct Provenance {
     pub modified_s: Option<u64>,
 }
 
-/// The date to serve a version with: as it was told, but none that is yet to
-/// come (RFC 9110, 8.8.2.1). Others' dates may be any.
+/// Returns the date to serve a version with: as announced, but never in the future
+/// (RFC 9110, 8.8.2.1). Dates of others may be any.
 fn served_date(told_s: Option<u64>, now_s: u64) -> u64 {
     told_s.unwrap_or(now_s).min(now_s)
 }
 
-/// Removed with all its bytes when dropped uncommitted.
+/// A package under way; removed when dropped uncommitted.
 #[derive(Debug)]
 pub struct Pending {
-    /// First, so that it has given up before the file is removed.
+    /// First, so that it has stopped before the file is removed.
     trail: Trail,
     room: Room,
     scratch: Scratch,
     received_bytes: u64,
     promised_bytes: u64,
-    /// What was announced, where room for it is promised by steps.
+    /// Announced size, if room for it is promised in steps.
     expected_bytes: Option<u64>,
     limit_bytes: u64,
 }
 
 impl Store {
-    /// Begins a package of `announced_bytes`, if known. `limit_bytes` is what
-    /// the store may hold in all.
+    /// Begins a package of `announced_bytes`, if known. The store may hold
+    /// `limit_bytes` in all.
     pub fn begin(
         &self,
         id: &PackageId,
@@ -72,8 +72,8 @@ impl Store {
         self.begin_with(id, announced_bytes.unwrap_or(0), None, limit_bytes)
     }
 
-    /// As [`begin`](Self::begin), where there is no room yet for all of it: it is
-    /// promised as the bytes come, each time as much again as there is already.
+    /// Like [`begin`](Self::begin), if there is no room yet for all of it: room is promised
+    /// as the bytes come, each time as much again as there is already.
     pub fn begin_by_steps(
         &self,
         id: &PackageId,
@@ -106,8 +106,8 @@ impl Store {
         })
     }
 
-    /// Verifies a package that lies in place without a manifest that fits,
-    /// and takes it into the index. Blocks for as long as reading it takes.
+    /// Verifies a package that is in place without a manifest that fits, and adds it to
+    /// the index. Blocks for as long as reading it takes.
     pub fn adopt(
         &self,
         id: &PackageId,
@@ -117,7 +117,7 @@ impl Store {
         let path = self.inner.layout.package(id);
         let io_error = |cause| StoreError::io("read", &path, cause);
         let file = File::open(&path).map_err(io_error)?;
-        // Most of what is no good package is refused before all of it is read.
+        // Most bad packages are refused before all of it is read.
         let file_count = verify::check_zip(&file, verify)?;
         let sha256 = verify::digest(&file).map_err(io_error)?;
         let file = stamp(&file.metadata().map_err(io_error)?);
@@ -136,7 +136,7 @@ impl Store {
         };
         let stored = {
             let mut turn = self.turn();
-            // While this one was read, another may have taken its place.
+            // Another may have taken its place during the read.
             let now = std::fs::metadata(&path).map_err(io_error)?;
             match turn.get(id) {
                 Some(newer) => return Ok(newer),
@@ -150,14 +150,14 @@ impl Store {
         Ok(stored)
     }
 
-    /// Takes a package that failed verification off the disk.
+    /// Removes a package that failed verification from the disk.
     pub fn discard_unverified(&self, id: &PackageId) -> Result<(), StoreError> {
         let mut turn = self.turn();
         if turn.get(id).is_some() { Ok(()) } else { self.remove_from(&mut turn, id) }
     }
 
-    /// Same bytes, newer facts: nothing on disk but the manifest changes.
-    /// None when the package has gone or was replaced meanwhile.
+    /// Updates the manifest of unchanged bytes; nothing else on disk changes.
+    /// None if the package has gone or was replaced meanwhile.
     pub fn confirm(&self, stored: &Stored, title: String, source: Source) -> Option<Arc<Stored>> {
         let stored = {
             let mut turn = self.turn();
@@ -172,8 +172,8 @@ impl Store {
         Some(stored)
     }
 
-    /// What reading a package again came to. A damaged one goes, in the index
-    /// and on the disk, unless another has taken its place meanwhile. Blocks.
+    /// Notes the result of reading a package again. Removes a damaged one from the index
+    /// and the disk, unless another has taken its place meanwhile. Blocks.
     pub fn read_again(&self, stored: &Stored, good: bool) -> Result<(), StoreError> {
         let (id, file) = (&stored.manifest.id, &stored.manifest.file);
         if !good {
@@ -189,8 +189,8 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a package if it is still that file. False where another has taken
-    /// its place meanwhile, or none is there.
+    /// Removes a package if it is still that file. False if it was replaced meanwhile,
+    /// or is gone.
     pub(super) fn remove_damaged(
         &self,
         id: &PackageId,
@@ -204,13 +204,13 @@ impl Store {
         Ok(is_here)
     }
 
-    /// The error of a package that is open and can't be read.
+    /// Returns the error of an open package that can't be read.
     pub fn unreadable(&self, id: &PackageId, cause: std::io::Error) -> StoreError {
         StoreError::io("read", &self.inner.layout.package(id), cause)
     }
 
-    /// A manifest that can't be written costs a verification at the next
-    /// start, no more: the package itself is in place and good.
+    /// Writes the manifest. Failure costs a verification at the next start, no more:
+    /// the package itself is in place and good.
     fn write_manifest(&self, stored: &Stored) {
         let path = self.inner.layout.manifest(&stored.manifest.id);
         let written = serde_json::to_vec_pretty(&stored.manifest)
@@ -225,9 +225,8 @@ impl Store {
     }
 }
 
-/// Takes room that was promised from the disk. Not every filesystem can, and some
-/// want more for it than the bytes take. Then each write takes its own, or says
-/// that there is none.
+/// Allocates promised room on the disk. Not every filesystem can, and some need more
+/// than the bytes take. Then each write allocates its own, or fails.
 fn reserve(room: &Room, scratch: &Scratch, bytes: u64) {
     if bytes >= RESERVED_FROM_BYTES
         && let Err(cause) = room.reserve(scratch, bytes)
@@ -248,13 +247,13 @@ impl Pending {
     }
 
     /// Makes bytes durable while others are still arriving; for a package that
-    /// is not likely to be the one that is here.
+    /// probably differs from the stored one.
     pub fn sync_on_the_way(&mut self) {
         self.trail.sync = true;
     }
 
-    /// Appends bytes. Blocks for as long as the disk does. Refused for want
-    /// of room it has written nothing and may be tried again.
+    /// Appends bytes. Blocks for as long as the disk does. If there is no room, nothing
+    /// is written and it may be tried again.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let after = self.received_bytes + bytes.len() as u64;
         if after > self.promised_bytes {
@@ -271,7 +270,7 @@ impl Pending {
         }
         let mut at = self.received_bytes;
         for piece in bytes.chunks(WRITE_BYTES) {
-            // At its place: what a full disk cut short is written again whole.
+            // At its position: after a full disk, the whole piece is written again.
             self.scratch.file().write_all_at(piece, at).map_err(|cause| {
                 StoreError::io("write to", &self.room.store().inner.layout.scratch(), cause)
             })?;
@@ -283,15 +282,15 @@ impl Pending {
         Ok(())
     }
 
-    /// Nothing more is written for a while. Blocks for as long as the disk does;
-    /// after an error there is nothing to go on with.
+    /// Pauses writing for a while. Blocks for as long as the disk does; after an error
+    /// the package can't go on.
     pub fn rest(&mut self) -> Result<(), StoreError> {
         self.trail.rest().map_err(|cause| {
             StoreError::io("write to", &self.room.store().inner.layout.scratch(), cause)
         })
     }
 
-    /// For reading by position what was written.
+    /// Opens the written bytes for positioned reads.
     pub(super) fn reader(&self) -> std::io::Result<File> {
         self.scratch.reader()
     }
@@ -301,9 +300,8 @@ impl Pending {
         self.room.shortage(bytes, self.limit_bytes)
     }
 
-    /// Verifies the bytes, makes them durable, puts them in the place of what
-    /// was there if they are still `wanted` then, and writes their manifest.
-    /// Blocks.
+    /// Verifies the bytes, makes them durable, replaces the stored package if they are
+    /// still `wanted` then, and writes their manifest. Blocks.
     pub fn commit(
         self,
         verify: Verify,
@@ -348,7 +346,7 @@ impl Pending {
         let stored = {
             let mut turn = store.turn();
             if let Some(old) = turn.get(&id) {
-                // Who holds the old version and asks by its date gets this one.
+                // A client with the old version that asks by its date gets this one.
                 let later = old.manifest.modified_s.saturating_add(1);
                 manifest.modified_s = manifest.modified_s.max(later);
             }

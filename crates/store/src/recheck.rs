@@ -1,13 +1,13 @@
-//! Whether an open copy still has the bytes that were verified, by what the kernel
-//! tells of its file.
+//! Finds out whether an open copy still has the bytes that were verified, by the
+//! metadata of its file.
 //!
 //! A write changes size, mtime or both, and ctime. Programs can set mtime back
 //! (`utimes`), but not ctime. Yet ctime changes with owner, mode, access lists and
 //! hard links, too: an operator's `chown -R` touches every package and none of its
-//! bytes. So a copy of which ctime alone differs is verified again, once for all
-//! its downloads: they hold their ends back meanwhile, and new ones wait. If the
-//! digest is the manifest's, the new ctime is the one to compare with from then
-//! on; if not, the package goes, as one that a disk has damaged.
+//! bytes. So a copy that differs in ctime alone is verified again, once for all its
+//! downloads: they hold their ends back meanwhile, and new ones wait. If the digest is
+//! the manifest's, the new ctime becomes the baseline; if not, the package is removed,
+//! as one that a disk has damaged.
 //!
 //! Two writes within one tick of the kernel's clock, some milliseconds, look like
 //! one; and bytes that somebody puts back, with the old mtime, before the digest
@@ -30,14 +30,14 @@ use tracing::{error, info, warn};
 
 use super::{Inner, Opened, Store, reread};
 
-/// Files that are verified again at a time: each takes a core, and a `chown -R`
-/// touches all packages at once.
+/// Limit of concurrent rechecks: each takes a core, and a `chown -R` touches all
+/// packages at the same time.
 static RECHECKS: Semaphore = Semaphore::const_new(2);
-/// How often one recheck begins anew because the file was touched again: owner,
-/// mode and access list are changed one after the other.
+/// Most reads of one recheck if the file keeps being touched: owner, mode and access
+/// list are changed one after the other.
 const MOST_READS: usize = 5;
 
-/// What the kernel tells of a file.
+/// Metadata of a file.
 pub(super) struct FileState {
     inode: u64,
     size_bytes: i64,
@@ -46,16 +46,16 @@ pub(super) struct FileState {
     ctime_ns: i64,
 }
 
-/// What a file is compared with.
+/// Metadata that a file is compared with.
 #[derive(Debug)]
 pub(super) struct Baseline {
     size_bytes: i64,
     mtime_ns: i128,
     ctime_ns: AtomicI64,
-    /// Its digest was found to be another.
+    /// True once its digest differed.
     damaged: AtomicBool,
     version: Option<Version>,
-    /// Held by the one that verifies it again.
+    /// Held by the task that verifies it again.
     rechecking: Arc<Semaphore>,
     #[cfg(test)]
     reads: std::sync::atomic::AtomicUsize,
@@ -70,18 +70,18 @@ struct Version {
     sha256: Sha256,
 }
 
-/// How a file differs from its baseline.
+/// Difference between a file and its baseline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// In nothing, or it was only replaced or removed.
+    /// Unchanged, or only replaced or removed.
     None,
-    /// In its ctime alone, which doesn't tell whether its bytes changed.
+    /// Only ctime differs, which doesn't tell whether the bytes changed.
     Metadata,
     Content,
 }
 
 impl FileState {
-    // The types of these differ from system to system.
+    // These types differ from system to system.
     #[allow(clippy::useless_conversion)]
     pub(super) fn of(file: &File) -> io::Result<Self> {
         let now: Stat = rustix::fs::fstat(file)?;
@@ -110,7 +110,7 @@ impl FileState {
 }
 
 impl Baseline {
-    /// None where nothing can be told.
+    /// None if the metadata can't be read.
     pub(super) fn of(file: &File) -> Option<Self> {
         let now = FileState::of(file).ok()?;
         Some(Self {
@@ -138,7 +138,7 @@ impl Baseline {
         }
     }
 
-    /// Takes a damaged package out of the store it lies in.
+    /// Removes a damaged package from its store.
     fn discard(&self, version: &Version) {
         self.damaged.store(true, Relaxed);
         let Some(inner) = version.store.upgrade() else { return };
@@ -152,7 +152,7 @@ impl Baseline {
 }
 
 impl Opened {
-    /// Notes which package it is a copy of, so that it can be verified again.
+    /// Notes the package that this is a copy of, so that it can be verified again.
     pub(super) fn verified_as(mut self, store: &Arc<Inner>, manifest: &Manifest) -> Self {
         if let Some(baseline) = &mut self.baseline {
             baseline.version = Some(Version {
@@ -169,13 +169,13 @@ impl Opened {
         self.baseline.as_ref().map_or(Change::None, |baseline| baseline.change_to(now))
     }
 
-    /// A file that can't be asked is taken to be another.
+    /// A file whose metadata can't be read counts as changed.
     pub(super) fn change(&self) -> Change {
         FileState::of(self.file()).map_or(Change::Content, |now| self.change_to(&now))
     }
 
-    /// Whether its bytes are still those that were verified. Where only reading
-    /// tells, one reads for all who ask; it goes on when they leave.
+    /// True if its bytes are still those that were verified. If only reading tells, one
+    /// caller reads for all; the read goes on when callers leave.
     pub async fn recheck(self: Arc<Self>) -> bool {
         let Some(baseline) = &self.baseline else { return true };
         let Ok(only_one) = baseline.rechecking.clone().acquire_owned().await else { return false };
@@ -183,7 +183,7 @@ impl Opened {
         if change != Change::Metadata {
             return change == Change::None;
         }
-        // Nobody closes it.
+        // Never closed.
         let few = RECHECKS.acquire().await.ok();
         tasks::for_clients(move || {
             let good = self.recheck_now();
@@ -196,7 +196,7 @@ impl Opened {
         .await
     }
 
-    /// The same, at once. Blocks for as long as reading takes.
+    /// The same, without a queue. Blocks for as long as reading takes.
     pub(super) fn recheck_now(&self) -> io::Result<bool> {
         for _ in 0..MOST_READS {
             let now = FileState::of(self.file())?;
@@ -217,7 +217,7 @@ impl Opened {
                 baseline.discard(version);
                 return Ok(false);
             }
-            // What was touched while it was read is read again.
+            // A file that was touched during the read is read again.
             baseline.ctime_ns.store(now.ctime_ns, Relaxed);
             let id = &version.id;
             info!("package of meeting {id} was touched by somebody else; its bytes are the same");
@@ -244,7 +244,7 @@ mod tests {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// As somebody does who wants to hide it.
+    /// Writes as somebody does who wants to hide it.
     fn write_hidden(path: &Path) {
         let file = File::options().write(true).open(path).unwrap();
         let before = file.metadata().unwrap().modified().unwrap();
@@ -341,7 +341,7 @@ mod tests {
         put(&store, "m", &zip_of(b"old"));
         let id = "m".parse().unwrap();
         let (_, opened) = store.package(&id).await.unwrap().unwrap();
-        // Held by somebody, so that it is more than replaced.
+        // A second link, so that a replaced file is still linked.
         std::fs::hard_link(&path, folder.path().join("link")).unwrap();
         touch(&opened, || write_hidden(&path));
         let new = put(&store, "m", &zip_of(b"newer"));

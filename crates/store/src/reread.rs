@@ -1,5 +1,5 @@
-//! Reading a stored package again, beside the downloads: whether its bytes are
-//! still those that were verified.
+//! Reads stored packages again, beside the downloads, to find bytes that are no
+//! longer those that were verified.
 
 use std::{io, os::unix::fs::FileExt, time::Duration};
 
@@ -9,11 +9,11 @@ use sha2::{Digest as _, Sha256 as Sha256Hasher};
 
 use super::{Opened, Package, Store, StoreError};
 
-/// What is read at a time, on another thread; a millisecond of work.
+/// Bytes read at a time, on another thread; a millisecond of work.
 pub const CHUNK_BYTES: usize = 512 << 10;
 
-/// Reads it to its end, with a `rest` after each chunk; `read` is told how much
-/// each time. What is to be done about a bad one is for others to decide.
+/// Returns true if a package's bytes are good. Sleeps for `rest` after each chunk, and
+/// calls `read` with its length. Bad ones are left to the caller.
 pub async fn is_good(
     store: &Store,
     (stored, opened): &Package,
@@ -40,7 +40,7 @@ pub async fn is_good(
     Ok(Sha256::new(hasher.finalize().into()) == stored.manifest.sha256)
 }
 
-/// The digest of what an open copy holds. Blocks for as long as reading takes.
+/// Returns the digest of an open copy. Blocks for as long as reading takes.
 pub(super) fn digest(opened: &Opened, size: u64) -> io::Result<Sha256> {
     let mut hasher = Sha256Hasher::new();
     let mut at = 0;
@@ -50,7 +50,7 @@ pub(super) fn digest(opened: &Opened, size: u64) -> io::Result<Sha256> {
     Ok(Sha256::new(hasher.finalize().into()))
 }
 
-/// The disk has lost what it held: every download would break there.
+/// True if the disk lost the bytes: every download would break there.
 pub(super) fn is_lost(cause: &io::Error) -> bool {
     cause.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
@@ -67,7 +67,7 @@ fn read_on(
     opened.file().read_exact_at(&mut chunk, at)?;
     hasher.update(&chunk);
     if !was_in_memory {
-        // What nobody downloads must not push out what everybody does.
+        // What nobody downloads must not displace what everybody does.
         opened.forget(at..end);
     }
     Ok((hasher, end))
@@ -88,7 +88,7 @@ mod tests {
         let package = store.open_package(&"m".parse().unwrap()).unwrap().unwrap();
         let file = package.1.file();
         let again = async || is_good(&store, &package, Duration::ZERO, |_| ()).await.unwrap();
-        // Before the other: what was in memory once is taken to be so for a while.
+        // Before the other: what was in memory once counts as resident for a while.
         if chill(file) {
             assert!(again().await && !is_warm(file));
         }

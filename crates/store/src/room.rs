@@ -1,6 +1,5 @@
-//! Room on the disk and under the limit: whoever writes a package first gets a
-//! promise of room for it, so that two that fit one by one don't fill the disk
-//! together.
+//! Room on the disk and under the limit: a package is promised room before it is
+//! written, so that two that fit one by one don't fill the disk together.
 
 use std::{
     collections::BTreeMap,
@@ -16,10 +15,10 @@ use super::{Inner, Store, StoreError};
 /// Disk space that packages leave free for logs, manifests and the system.
 const DISK_RESERVE_BYTES: u64 = 64 << 20;
 
-/// A block, which an empty file would not take.
+/// One block; an empty file would not take any.
 const TRIED_BYTES: usize = 4096;
 
-/// By the pending package's number.
+/// Keyed by the pending package's number.
 pub(super) type Promises = BTreeMap<u64, Promise>;
 
 /// Bytes promised to one package under way.
@@ -30,7 +29,7 @@ pub(super) struct Promise {
     given_bytes: u64,
 }
 
-/// The promise of room to one package; given back when dropped.
+/// Room promised to one package; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Room {
     store: Store,
@@ -38,18 +37,18 @@ pub(super) struct Room {
     number: u64,
 }
 
-/// What a package would take, with all others under way.
+/// Room that a package needs, with all others under way.
 struct Need {
-    /// Of the store's limit.
+    /// Compared with the store's limit.
     used_bytes: u64,
-    /// Of the disk's free space.
+    /// Compared with the disk's free space.
     disk_bytes: u64,
 }
 
 impl Store {
-    /// Writes a little where packages come in, and takes it away again. Without
-    /// an fsync: behind a pull's bytes that can take seconds, and a disk that
-    /// fails is found read-only or refuses the file.
+    /// Writes a block where packages arrive, and removes it. Without an fsync: behind a
+    /// pull's bytes it can take seconds, and a disk that fails is found read-only or
+    /// refuses the file.
     pub fn try_writing(&self) -> Result<(), StoreError> {
         let folder = self.inner.layout.scratch();
         let tried = Scratch::create_in(&folder)
@@ -57,7 +56,7 @@ impl Store {
         tried.map_err(|cause| StoreError::io("write in", &folder, cause))
     }
 
-    /// Bytes of other packages that must go before `id` with `bytes` fits.
+    /// Bytes of other packages to remove before `id` fits with `bytes`.
     pub fn shortage(&self, id: &PackageId, bytes: u64, limit_bytes: u64) -> u64 {
         self.shortage_of(id, bytes, limit_bytes, None)
     }
@@ -99,11 +98,11 @@ impl Room {
         &self.id
     }
 
-    /// Promises room for `total_bytes`; refused, the old promise stands.
+    /// Promises room for `total_bytes`; if refused, the old promise stands.
     pub(super) fn grow(&self, total_bytes: u64, limit_bytes: u64) -> Result<(), StoreError> {
         let (inner, id) = (&self.store.inner, &self.id);
-        // Measured, checked and promised under one lock: two at once must not both
-        // pass, and what is given meanwhile is counted once.
+        // Measured, checked and promised under one lock: two callers must not both pass,
+        // and bytes allocated meanwhile count once.
         let mut promises = inner.promises();
         let free = self.store.free_bytes();
         let free = free.map_err(|cause| StoreError::io("measure", self.store.root(), cause))?;
@@ -128,7 +127,7 @@ impl Room {
         self.store.shortage_of(&self.id, bytes, limit_bytes, Some(self.number))
     }
 
-    /// Has the disk give all that was promised.
+    /// Allocates all that was promised.
     pub(super) fn reserve(&self, scratch: &Scratch, bytes: u64) -> io::Result<()> {
         let mut promises = self.store.inner.promises();
         let given = scratch.reserve(bytes)?;
@@ -138,7 +137,7 @@ impl Room {
         Ok(())
     }
 
-    /// What the disk has given already is no longer promised.
+    /// Notes bytes that are allocated, and so no longer promised.
     pub(super) fn given(&self, bytes: u64) {
         if let Some(promise) = self.store.inner.promises().get_mut(&self.number) {
             promise.given_bytes = promise.given_bytes.max(bytes);
@@ -148,14 +147,14 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        // Others ask the disk while they hold the lock.
+        // Others hold the lock during disk calls.
         tasks::in_place(|| self.store.inner.promises().remove(&self.number));
     }
 }
 
 impl Inner {
-    /// With a package of `bytes` for `id`: it takes the place of the one that
-    /// is there.
+    /// Returns the room needed for a package of `bytes`, which replaces the stored one
+    /// of `id`.
     fn need(&self, promises: &Promises, id: &PackageId, bytes: u64, number: Option<u64>) -> Need {
         let replaced = self.index.get(id.as_str()).map_or(0, |old| old.manifest.size_bytes);
         let stored = self.index.used_bytes().saturating_sub(replaced);

@@ -22,22 +22,21 @@ pub fn zip_of(content: &[u8]) -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
-/// A folder on a disk, which the one for temporary files need not be.
+/// A folder on a disk; the one for temporary files may be in memory.
 pub fn on_disk() -> tempfile::TempDir {
     let program = std::env::current_exe().unwrap();
     tempfile::tempdir_in(program.parent().unwrap()).unwrap()
 }
 
-/// Takes a file out of memory. False where that can't be done: some
-/// filesystems are memory.
+/// Drops a file from memory. False if that can't be done: some filesystems are
+/// memory.
 pub fn chill(file: &File) -> bool {
     file.sync_all().unwrap();
     rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
     !is_warm(file)
 }
 
-/// Does something to a package's file until the kernel's clock has ticked in
-/// between.
+/// Calls `act` on a package's file until the kernel's clock has ticked in between.
 pub fn touch(opened: &Opened, act: impl Fn()) {
     let began = Instant::now();
     act();
@@ -47,7 +46,7 @@ pub fn touch(opened: &Opened, act: impl Fn()) {
     }
 }
 
-/// Whether the beginning of a file is in memory.
+/// True if the beginning of a file is in memory.
 pub fn is_warm(file: &File) -> bool {
     let opened = Opened::mapped(file.try_clone().unwrap());
     opened.is_resident(&opened.stretch_at(0))

@@ -1,13 +1,11 @@
-//! What goes on behind a package's bytes while more of them arrive: they are
-//! hashed, the archive's entries are unpacked, and it is all made durable. Each
-//! reads or writes what is in the page cache, on a thread of its own, so that
-//! the pull waits for none of them.
+//! Background work on a package while its bytes arrive: they are hashed, the archive's
+//! entries are unpacked, and it is all made durable. Each reads or writes what is in
+//! the page cache, on a thread of its own, so that the pull waits for none of them.
 //!
-//! Measured on two cores with nginx for a main server, 1 GB: what receives and
-//! writes takes as long as `curl -o`, and these share the other core
-//! (BENCHMARKS.md). Unpacking deflated entries keeps more than a core busy at
-//! such a pace. What is left to do after the last byte is what these have not
-//! caught up with.
+//! Measured on two cores with nginx for a main server, 1 GB: receiving and writing
+//! takes as long as `curl -o`, and these threads share the other core (BENCHMARKS.md).
+//! Unpacking deflated entries keeps more than a core busy at such a pace. After the
+//! last byte, only their backlog is left to do.
 
 use std::{
     fs::File,
@@ -22,18 +20,18 @@ use edge_mirror_protocol::package::Sha256;
 
 use super::verify::{Seen, digest_of, pass_through};
 
-/// What is smaller is hashed, unpacked and durable in no time.
+/// Smaller files are hashed, unpacked and durable in no time.
 const FOLLOWED_FROM_BYTES: u64 = 1 << 20;
 /// Waking a thread costs more than hashing a few kilobytes.
 const READ_STEP_BYTES: u64 = 1 << 20;
-/// Each is a transaction of the filesystem's journal. The last bytes of a
+/// Each sync is a transaction of the filesystem's journal. The last bytes of a
 /// package wait for at most two of these.
 const SYNC_STEP_BYTES: u64 = 16 << 20;
 
-/// Followers of a file that grows; told to give up when dropped.
+/// Threads that follow a growing file; they give up when it is dropped.
 #[derive(Debug, Default)]
 pub(super) struct Trail {
-    /// Whether to unpack the entries of the archive, and to make bytes durable
+    /// Set to unpack the entries of the archive; `sync` is set to make bytes durable
     /// soon after they were written.
     pub unpack: bool,
     pub sync: bool,
@@ -44,7 +42,7 @@ pub(super) struct Trail {
 }
 
 impl Trail {
-    /// The file has so many bytes now.
+    /// Notes the size of the file.
     pub(super) fn grown(&mut self, file: &File, bytes: u64) {
         if !self.begun && bytes >= FOLLOWED_FROM_BYTES {
             self.begun = true;
@@ -55,32 +53,32 @@ impl Trail {
         self.each(|growth| growth.grown(bytes));
     }
 
-    /// No more bytes come for a while: no thread is kept waiting for them. With
-    /// the next ones all begins anew. Blocks until a write to the disk that is
-    /// under way has ended, whose error would be told to nobody else.
+    /// Ends the threads, as no more bytes come for a while; the next ones start them anew.
+    /// Blocks until a write to the disk that is under way has ended, whose error would
+    /// otherwise be lost.
     pub(super) fn rest(&mut self) -> io::Result<()> {
         self.each(|growth| growth.end(End::GivenUp));
         (self.begun, self.hashing, self.unpacking) = (false, None, None);
         self.synced().unwrap_or(Ok(()))
     }
 
-    /// There won't be more bytes.
+    /// Notes that the file is complete.
     pub(super) fn complete(&self) {
         self.each(|growth| growth.end(End::Complete));
     }
 
-    /// The digest of all bytes; none if nobody took care of that.
+    /// Returns the digest of all bytes; none if no thread hashed them.
     pub(super) fn hashed(&mut self) -> Option<io::Result<Sha256>> {
         self.hashing.take().map(Follower::join)
     }
 
-    /// What the entries hold, once all have been unpacked.
+    /// Waits until all is unpacked, and returns the entries.
     pub(super) fn unpacked(&mut self) -> Seen {
         self.unpacking.take().map(Follower::join).unwrap_or_default()
     }
 
-    /// Once all is durable; none if nobody took care of that. An error is told
-    /// here only: the system tells it to the first who asks.
+    /// Waits until all is durable; none if no thread did it. An error is reported only
+    /// here: the system tells it to the first caller.
     pub(super) fn synced(&mut self) -> Option<io::Result<()>> {
         self.syncing.take().map(Follower::join)
     }
@@ -126,8 +124,8 @@ struct Follower<T> {
 }
 
 impl<T: Send + 'static> Follower<T> {
-    /// None when the system has no file or thread to give: then there is more
-    /// to do in the end.
+    /// None if the system has no file or thread to give: then there is more to do at
+    /// the end.
     fn start(name: &'static str, file: &File, work: fn(File, Arc<Growth>) -> T) -> Option<Self> {
         let file = file.try_clone().ok()?;
         let growth = Arc::<Growth>::default();
@@ -141,7 +139,7 @@ impl<T: Send + 'static> Follower<T> {
     }
 }
 
-/// How far a file has grown.
+/// Progress of a growing file.
 #[derive(Debug, Default)]
 struct Growth {
     now: Mutex<Now>,
@@ -152,7 +150,7 @@ struct Growth {
 struct Now {
     bytes: u64,
     end: Option<End>,
-    /// Nobody is woken before there are so many.
+    /// Size at which the thread is woken.
     awaited: u64,
 }
 
@@ -176,7 +174,7 @@ impl Growth {
         self.wake.notify_one();
     }
 
-    /// Waits until there are `step` bytes beyond `at`, or will be no more.
+    /// Waits until there are `step` bytes beyond `at`, or there won't be more.
     fn beyond(&self, at: u64, step: u64) -> Now {
         let mut now = self.lock();
         now.awaited = at.saturating_add(step);
@@ -191,7 +189,7 @@ impl Growth {
     }
 }
 
-/// Reads a file that grows, and waits for it at its end.
+/// Reads a growing file, waiting at its end.
 struct Growing {
     file: File,
     growth: Arc<Growth>,
@@ -209,7 +207,7 @@ impl Read for Growing {
         }
         let there = usize::try_from(now.bytes - self.at).unwrap_or(usize::MAX);
         let length = there.min(buffer.len());
-        // Elsewhere in the file than the writer, whose position is this one's, too.
+        // At a position of its own, as the writer has the same cursor.
         let read = self.file.read_at(&mut buffer[..length], self.at)?;
         self.at += read as u64;
         Ok(read)

@@ -1,9 +1,9 @@
-//! Whether bytes are a good package: hashes, the archive's structure, and
-//! every entry's CRC. Nothing is expanded to disk, and memory stays constant.
+//! Checks that bytes are a good package: hashes, the archive's structure, and every
+//! entry's CRC. Nothing is expanded to disk, and memory stays constant.
 //!
-//! Every byte of an archive is checked against another that says the same, but
-//! for what the format has only once (`header`, `directory`), and for bits of a
-//! compressed entry that change nothing of what it unpacks to.
+//! Every byte of an archive is checked against another that says the same, except
+//! what the format has only once (`header`, `directory`), and bits of a compressed
+//! entry that change nothing of what it unpacks to.
 //!
 //! Entries may have been unpacked while the archive was still arriving
 //! (`passage`); then only its directory and headers remain to be read.
@@ -30,10 +30,10 @@ use walk::walk;
 pub use passage::pass_through;
 pub use seen::Seen;
 
-/// The classic format's own limit. A meeting has some thousand pages, and tablets
-/// that hold a directory in memory are to be able to hold this one.
+/// Limit of the classic format. A meeting has some thousand pages, and tablets that
+/// hold a directory in memory should be able to hold this one.
 const MAX_ENTRIES: u64 = 65_535;
-/// 256 bytes for each of these, which is a long name and some extra fields.
+/// 256 bytes per entry: a long name and some extra fields.
 const MAX_DIRECTORY_BYTES: u64 = 16 << 20;
 /// Documents seldom shrink below a hundredth; a bomb of a few kilobytes that
 /// would keep a core busy for hours does.
@@ -71,7 +71,7 @@ impl VerifyError {
         matches!(self, Self::Directory { .. })
     }
 
-    /// False when another try, or another setting, may find it good.
+    /// False if another try, or another setting, may find it good.
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Structure(_)
@@ -84,13 +84,13 @@ impl VerifyError {
     }
 }
 
-/// The digest of a whole file.
+/// Returns the digest of a whole file.
 pub fn digest(mut file: &File) -> io::Result<Sha256> {
     file.seek(SeekFrom::Start(0))?;
     digest_of(file)
 }
 
-/// The digest of all that can be read.
+/// Returns the digest of all that can be read.
 pub fn digest_of(mut source: impl Read) -> io::Result<Sha256> {
     let (mut sha256, mut buffer) = (Sha256Hasher::new(), vec![0; BUFFER_BYTES]);
     loop {
@@ -106,10 +106,10 @@ pub fn check_zip(file: &File, verify: Verify) -> Result<u64, VerifyError> {
     check_zip_seen(file, verify, &Seen::default())
 }
 
-/// As [`check_zip`], but for entries that were `seen` to be good in this file.
+/// Like [`check_zip`], without the bytes of entries `seen` to be good in this file.
 pub fn check_zip_seen(file: &File, verify: Verify, seen: &Seen) -> Result<u64, VerifyError> {
     match walk(file, verify, seen) {
-        // What was seen spares reading, and changes neither verdict nor words.
+        // What was seen spares reading, and changes neither verdict nor message.
         Err(_) if seen.count() > 0 => walk(file, verify, &Seen::default()),
         verdict => verdict,
     }

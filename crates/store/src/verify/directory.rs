@@ -1,8 +1,8 @@
-//! Where an archive's directory lies: what its last records say (APPNOTE 4.3.14
-//! to 4.3.16), before anything of it is read.
+//! Finds an archive's directory by its last records (APPNOTE 4.3.14 to 4.3.16), before
+//! anything of it is read.
 //!
-//! Written once only, so that no reader can notice when it changes: the bytes of
-//! the archive's comment, and which versions the Zip64 end record names.
+//! The format has only once, so no reader can notice a change: the bytes of the
+//! archive's comment, and the versions in the Zip64 end record.
 
 use std::{fs::File, ops::Range, os::unix::fs::FileExt};
 
@@ -14,7 +14,7 @@ const WIDE_END: [u8; 4] = *b"PK\x06\x06";
 const WIDE_END_BYTES: usize = 56;
 const LOCATOR: [u8; 4] = *b"PK\x06\x07";
 const LOCATOR_BYTES: usize = 20;
-/// Both stand before the end record, or neither does.
+/// Both are before the end record, or neither is.
 const WIDE_BYTES: usize = WIDE_END_BYTES + LOCATOR_BYTES;
 
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) struct Directory {
     pub entries: u64,
 }
 
-/// What both kinds of end records say.
+/// Fields of both kinds of end records.
 struct End {
     disk: u32,
     entries: u64,
@@ -35,13 +35,13 @@ impl Directory {
     /// Reads the end records; refuses a directory that is too large.
     pub(super) fn find(file: &File) -> Result<Self, VerifyError> {
         let length = file.metadata()?.len();
-        // Few have a comment.
+        // Few archives have a comment.
         for comment_bytes in [0, u16::MAX] {
             let most = (WIDE_BYTES + END_BYTES + usize::from(comment_bytes)) as u64;
             let begin = length.saturating_sub(most);
             let mut tail = vec![0; length.min(most) as usize];
             file.read_exact_at(&mut tail, begin)?;
-            // With room before it for what may stand there.
+            // With room for the Zip64 records before it.
             let first = if begin == 0 { 0 } else { WIDE_BYTES };
             if let Some(at) = (first..tail.len()).rev().find(|at| comes_last(&tail[*at..])) {
                 return Self::parse(tail.split_at(at), begin);
@@ -50,7 +50,7 @@ impl Directory {
         Err(VerifyError::Structure("it has no end record: it is cut off, or no ZIP".to_owned()))
     }
 
-    /// Of the end record and what stands before it, from that place on.
+    /// Parses the end record and the bytes before it, which begin at `place`.
     fn parse((before, end): (&[u8], &[u8]), place: u64) -> Result<Self, VerifyError> {
         let damaged = |what: &str| VerifyError::Structure(what.to_owned());
         let mut at = place + before.len() as u64;
@@ -74,7 +74,7 @@ impl Directory {
             return Err(damaged("it is one of several parts"));
         }
         // A truncated archive whose last whole entry is itself a ZIP would pass
-        // for that inner one; its places give it away.
+        // for that inner one; its offsets give it away.
         if end.begin.checked_add(end.size_bytes) != Some(at) {
             return Err(damaged("its directory does not lie where its end record says"));
         }
@@ -97,7 +97,7 @@ impl End {
         (disks.0 == disks.1 && entries_here == entries).then_some(end)
     }
 
-    /// The Zip64 end record, at a place that its locator must name.
+    /// Parses the Zip64 end record at `place`, which its locator must name.
     fn parse_wide(records: &[u8], place: u64) -> Option<Self> {
         let mut fields = Fields(records.strip_prefix(&WIDE_END)?);
         let length = fields.long()?;
@@ -107,13 +107,13 @@ impl End {
         let (size_bytes, begin) = (fields.long()?, fields.long()?);
         let _signature = fields.word()?;
         let located = (fields.word()?, fields.long()?, fields.word()?) == (0, place, 1);
-        // It does not count its own beginning.
+        // Counted without the first 12 bytes.
         let whole = length == WIDE_END_BYTES as u64 - 12;
         let sound = located && whole && disks.0 == disks.1 && entries_here == entries;
         sound.then_some(Self { disk: disks.0, entries, size_bytes, begin })
     }
 
-    /// True if it says the same, but for what does not fit its fields.
+    /// True if it says the same, except what does not fit its fields.
     fn is_abridged(&self, wide: &Self) -> bool {
         let same = |narrow: u64, wide: u64, most: u64| narrow == wide || narrow == most;
         same(self.disk.into(), wide.disk.into(), u16::MAX.into())
@@ -123,9 +123,8 @@ impl End {
     }
 }
 
-/// Whether this is an end record behind which nothing follows, but for zeros:
-/// bsdtar fills up its last block with them when it writes to a pipe. They are
-/// no comment.
+/// True if this is an end record followed by nothing but zeros: bsdtar fills up its
+/// last block with them when it writes to a pipe. They are no comment.
 fn comes_last(tail: &[u8]) -> bool {
     let rest = || {
         let mut fields = Fields(tail.strip_prefix(&END)?.get(END_BYTES - 6..)?);

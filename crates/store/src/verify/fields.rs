@@ -1,6 +1,6 @@
-//! Takes the numbers of a record one by one.
+//! Reads the numbers of a record one by one.
 
-/// What is left of the record.
+/// The rest of the record.
 pub(super) struct Fields<'a>(pub &'a [u8]);
 
 impl<'a> Fields<'a> {

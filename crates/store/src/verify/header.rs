@@ -1,13 +1,13 @@
-//! What is said of an entry in an archive (APPNOTE 4.3.7, 4.3.9, 4.3.12, 4.5):
-//! by the local header before its bytes, a descriptor behind some, and its
-//! record in the directory, which repeats nearly all of it.
+//! Headers of an entry in an archive (APPNOTE 4.3.7, 4.3.9, 4.3.12, 4.5): the local
+//! header before its bytes, a descriptor behind some, and its record in the directory,
+//! which repeats nearly all of it.
 //!
-//! Written once only, so that no reader can notice when it changes: in the
-//! record which program made the entry, its attributes and its comment; an
-//! extra field, or the end of one, that either header has alone, and so the
-//! number of any; values in a Zip64 field that its header has itself. Where a
-//! descriptor follows, the local header may tell a size or not: one that is a
-//! power of two is a bit from nothing. None of that is what an entry holds.
+//! The format has only once, so no reader can notice a change: in the record the
+//! program that made the entry, its attributes and its comment; an extra field, or the
+//! end of one, that only one header has, and so the number of fields; values in a Zip64
+//! field that its header has itself. Where a descriptor follows, the local header may
+//! have a size or not: a power of two is one flipped bit from none. None of that is
+//! what an entry holds.
 
 use std::{io, io::Read, iter};
 
@@ -22,13 +22,12 @@ pub(super) const LONGEST_DESCRIPTOR_BYTES: usize = 24;
 const ENCRYPTED: u16 = 1;
 const DESCRIBED_BEHIND: u16 = 1 << 3;
 const ZIP64: u16 = 1;
-/// Info-ZIP's, newer and older.
+/// Info-ZIP's timestamps, newer and older.
 const TIMES: [u16; 2] = [0x5455, 0x5855];
-/// Writers raise it in one of the two headers when only that one needs more:
-/// the version for stored, deflated and Zip64. No flipped bit leads from one of
-/// them to another.
+/// Versions for stored, deflated and Zip64: writers raise it in one of the two headers
+/// if only that one needs more. No flipped bit leads from one of them to another.
 const VERSIONS: [u16; 3] = [10, 20, 45];
-/// Two or three are usual. Finding each in the other header takes the product.
+/// Two or three are usual. Comparing takes quadratic time.
 const COMPARED_EXTRA_FIELDS: usize = 32;
 
 #[derive(Debug)]
@@ -38,21 +37,21 @@ pub(super) struct Header<'a> {
     pub method: u16,
     modified: u32,
     pub held: Held,
-    /// The place of the local header, which does not say it itself.
+    /// Offset of the local header, which does not contain it itself.
     pub start: u64,
     pub name: &'a [u8],
     extra: &'a [u8],
 }
 
 impl<'a> Header<'a> {
-    /// Passes a local header. None where there is none.
+    /// Passes a local header. None if there is none.
     pub(super) fn local(window: &'a mut Window<impl Read>) -> io::Result<Option<Self>> {
         let fixed = window.next(LOCAL_BYTES)?;
         let length = LOCAL_BYTES + length_at(fixed, 26) + length_at(fixed, 28);
         Ok(window.take(length)?.and_then(Self::parse_local))
     }
 
-    /// Passes a record of the directory. None where there is none.
+    /// Passes a record of the directory. None if there is none.
     pub(super) fn record(window: &'a mut Window<impl Read>) -> io::Result<Option<Self>> {
         let fixed = window.next(RECORD_BYTES)?;
         let lengths = [28, 30, 32].map(|at| length_at(fixed, at));
@@ -81,7 +80,7 @@ impl<'a> Header<'a> {
         header.widen(disk)
     }
 
-    /// Both have these in the same order.
+    /// Reads the fields that both have in the same order.
     fn common(fields: &mut Fields<'a>) -> Option<(Self, u16, u16)> {
         let (version, flags, method) = (fields.short()?, fields.short()?, fields.short()?);
         let (modified, crc32) = (fields.word()?, fields.word()?);
@@ -92,8 +91,8 @@ impl<'a> Header<'a> {
         Some((header, fields.short()?, fields.short()?))
     }
 
-    /// Takes what did not fit its field from the Zip64 field, where it stands in
-    /// this order. None where an extra field is damaged or names another disk.
+    /// Takes values that did not fit their fields from the Zip64 field, in this order.
+    /// None if an extra field is damaged or names another disk.
     fn widen(mut self, disk: u16) -> Option<Self> {
         let mut disk = u32::from(disk);
         if let Some(zip64) = checked(self.extra)?.find(|(id, _)| *id == ZIP64) {
@@ -120,8 +119,8 @@ impl<'a> Header<'a> {
         self.flags & DESCRIBED_BEHIND != 0
     }
 
-    /// The first thing of which this record of the directory and the entry's
-    /// local header say different things.
+    /// Returns the first field in which this record of the directory and the entry's local
+    /// header differ.
     pub(super) fn contradiction(&self, local: &Header<'_>) -> Option<&'static str> {
         let versions = [self.version, local.version];
         let version = self.version == local.version
@@ -138,7 +137,7 @@ impl<'a> Header<'a> {
         agreed.iter().find(|(_, agreed)| !agreed).map(|(what, _)| *what)
     }
 
-    /// True where the local header has zeros for what only the descriptor tells:
+    /// True if the local header has zeros for what only the descriptor tells:
     /// the CRC, or the packed size, too, or all three.
     fn is_told_later(&self, local: &Header<'_>) -> bool {
         let unknown = [
@@ -146,13 +145,13 @@ impl<'a> Header<'a> {
             Held { crc32: 0, packed_bytes: 0, ..self.held },
             Held { crc32: 0, packed_bytes: 0, size_bytes: 0 },
         ];
-        // An encrypted entry's header has something else in the place of the CRC.
+        // An encrypted entry's header has something else in place of the CRC.
         let crc32 = if self.is_encrypted() { 0 } else { local.held.crc32 };
         local.is_described_behind() && unknown.contains(&Held { crc32, ..local.held })
     }
 }
 
-/// Those with times may hold fewer of them in the directory, some others nothing.
+/// Times may be fewer in the directory, and some other fields empty.
 fn extra_fields_agree(here: &[u8], there: &[u8]) -> bool {
     let fields = |extra| extra_fields(extra).take(COMPARED_EXTRA_FIELDS);
     let agree = |id, one: &[u8], other: &[u8]| {
@@ -164,7 +163,7 @@ fn extra_fields_agree(here: &[u8], there: &[u8]) -> bool {
     })
 }
 
-/// By their ids, up to where there is none.
+/// Returns the fields with their ids, until none follows.
 fn extra_fields(extra: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut fields = Fields(extra);
     iter::from_fn(move || {
@@ -173,15 +172,15 @@ fn extra_fields(extra: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// As [`extra_fields`], if these are all. Some align entries by a few zeros.
+/// Like [`extra_fields`], if these are all but a few zeros for alignment.
 fn checked(extra: &[u8]) -> Option<impl Iterator<Item = (u16, &[u8])>> {
     let length: usize = extra_fields(extra).map(|(_, field)| 4 + field.len()).sum();
     let rest = &extra[length..];
     (rest.len() < 4 && rest.iter().all(|byte| *byte == 0)).then(|| extra_fields(extra))
 }
 
-/// The length of a descriptor at the beginning of `bytes` that says just this;
-/// none if there is no such one. It may have a signature, and sizes of 8 bytes.
+/// Returns the length of a descriptor at the beginning of `bytes` that says just this,
+/// if there is one. It may have a signature, and sizes of 8 bytes.
 pub(super) fn descriptor_bytes(bytes: &[u8], held: Held) -> Option<usize> {
     let says_so = |signature: usize, width: usize| {
         let mut fields = Fields(bytes.get(signature..)?);

@@ -1,9 +1,8 @@
-//! Reads an archive once, from its first byte to its last, as it arrives, and
-//! notes what each entry turns out to hold. What it notes are facts about the
-//! bytes at an entry's place, computed by unpacking them; only the archive's
-//! directory, which comes last, says what they should be. So a wrong guess
-//! about where the next entry begins costs time, and never a wrong verdict:
-//! whatever is not vouched for here is read again.
+//! Reads an archive once, from its first byte to its last, as it arrives, and notes
+//! what each entry holds. These are facts about the bytes at an entry's place, computed
+//! by unpacking them; only the archive's directory, which comes last, says what they
+//! should be. So a wrong guess about where the next entry begins costs time, and never
+//! causes a wrong verdict: whatever is not confirmed here is read again.
 
 use std::io::{self, Read};
 
@@ -18,7 +17,7 @@ use super::{
     window::Window,
 };
 
-/// Reads until the first thing that is no entry, or none that can be judged.
+/// Reads up to the first thing that is not an entry or can't be judged.
 pub fn pass_through(source: impl Read) -> Seen {
     pass_through_within(source, ALWAYS_FINE_BYTES)
 }
@@ -31,7 +30,7 @@ fn pass_through_within(source: impl Read, always_fine_bytes: u64) -> Seen {
         always_fine_bytes,
         seen: Seen::default(),
     };
-    // Whoever reads again what is not vouched for meets an error again.
+    // The second read of what is not confirmed meets an error again.
     while passage.entry().unwrap_or(false) {}
     passage.seen
 }
@@ -39,26 +38,26 @@ fn pass_through_within(source: impl Read, always_fine_bytes: u64) -> Seen {
 struct Passage<R> {
     window: Window<R>,
     unpacker: Unpacker,
-    /// Of all entries.
+    /// Total of all entries.
     unpacked_bytes: u64,
     always_fine_bytes: u64,
     seen: Seen,
 }
 
 impl<R: Read> Passage<R> {
-    /// Passes one entry. False where there is none that can be judged.
+    /// Passes one entry. False if there is none that can be judged.
     fn entry(&mut self) -> io::Result<bool> {
         let start = self.window.position();
         let Some(header) = Header::local(&mut self.window)? else { return Ok(false) };
         let (method, described_behind) = (header.method, header.is_described_behind());
-        // Zero means that only the descriptor tells.
+        // Zero means that only the descriptor has it.
         let packed = Some(header.held.packed_bytes).filter(|n| !described_behind || *n != 0);
         if header.is_encrypted() {
             return Ok(false);
         }
-        // The same limit as for an archive that is complete, of the bytes so far:
-        // one that would pass in the end is read again then, and one that would
-        // not has cost no more than one that does.
+        // The limit for a complete archive, applied to the bytes so far: an archive that
+        // would pass in the end is read again then, and one that would not has cost no
+        // more than one that does.
         let (before, fine) = (self.unpacked_bytes, self.always_fine_bytes);
         let may_hold = |size_bytes, passed_bytes| !is_bomb(before + size_bytes, passed_bytes, fine);
         let held = match (method, packed) {
@@ -81,7 +80,7 @@ impl<R: Read> Passage<R> {
         Ok(true)
     }
 
-    /// Up to the first signature of a descriptor that tells just what came before.
+    /// Reads up to the first signed descriptor that tells just what came before.
     fn stored_until_described(&mut self) -> io::Result<Option<Held>> {
         let (mut crc, mut size_bytes) = (Hasher::new(), 0);
         loop {
@@ -92,7 +91,7 @@ impl<R: Read> Passage<R> {
                 Some(0) if descriptor_bytes(bytes, held).is_some() => return Ok(Some(held)),
                 Some(0) => 1,
                 Some(at) => at,
-                // Its first bytes may be the last of these.
+                // The last bytes may be the beginning of a signature.
                 None => bytes.len().saturating_sub(DESCRIPTOR.len() - 1),
             };
             if count == 0 {

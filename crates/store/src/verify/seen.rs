@@ -1,18 +1,18 @@
-//! What is known of an archive's entries when its directory has come: one
-//! number for all of them, however many there are.
+//! Summary of an archive's entries, to be compared with its directory: one number
+//! for all of them, however many there are.
 
 use std::hash::{BuildHasher, RandomState};
 
 use super::unpack::Held;
 
-/// What entries hold: those from the archive's beginning on, up to `end`. Their
-/// hashes are added up, for the directory may have them in another order.
+/// Content of the entries from the archive's beginning up to `end`. Their hashes are
+/// added up, as the directory may have them in another order.
 #[derive(Debug, Default)]
 pub struct Seen {
     entries: u64,
     hashes: u64,
     pub(super) end: u64,
-    /// Chosen at random: nobody can make entries whose sum is another's.
+    /// Random, so that nobody can make entries whose sum is another's.
     key: RandomState,
 }
 
@@ -21,7 +21,7 @@ impl Seen {
         self.entries
     }
 
-    /// Nothing yet, to be compared with this.
+    /// An empty summary to be compared with this.
     pub(super) fn blank(&self) -> Self {
         Self { key: self.key.clone(), ..Self::default() }
     }

@@ -1,4 +1,4 @@
-//! Archives that are good, and what is wrong with those that are not.
+//! Good archives, and what is wrong with those that are not.
 
 use std::io::{Cursor, Write};
 
@@ -23,14 +23,14 @@ pub enum Packing {
     Stored,
     Deflated,
     Encrypted,
-    /// A method that nobody here knows.
+    /// An unknown method.
     Strange,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Descriptor {
     None,
-    /// `wide`: of 8 bytes a size. `told`: the header has the sizes, too.
+    /// `wide`: sizes of 8 bytes. `told`: the header has the sizes, too.
     Behind {
         signed: bool,
         wide: bool,
@@ -44,7 +44,7 @@ pub fn part(content: &[u8], packing: Packing, descriptor: Descriptor) -> Part {
     Part { content: content.to_vec(), packing, descriptor, zip64: false, gap: 0 }
 }
 
-/// The archive of some parts, as its format says.
+/// Builds the archive of some parts.
 pub fn archive(parts: &[Part]) -> Vec<u8> {
     let (mut bytes, mut directory) = (Vec::new(), Vec::new());
     for (number, part) in parts.iter().enumerate() {
@@ -106,7 +106,7 @@ fn deflated(content: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Behind another extra field, as some write them.
+/// Follows another extra field, as some write it.
 fn zip64_extra(size: u32, packed: u32) -> Vec<u8> {
     let mut extra = b"UT\x05\x00\x03\0\0\0\0\x01\x00\x10\x00".to_vec();
     extra.extend([size, packed].iter().flat_map(|word| u64::from(*word).to_le_bytes()));
@@ -225,7 +225,7 @@ fn papers(count: usize) -> Vec<Part> {
     vec![part(CONTENT, Packing::Stored, Descriptor::None); count]
 }
 
-/// Where the records of the directory begin, and where it ends.
+/// Offsets of the directory's records, and of its end.
 fn records(bytes: &[u8]) -> Vec<usize> {
     let signatures = bytes.windows(4).enumerate();
     let found = signatures.filter(|(_, four)| [RECORD, b"PK\x05\x06"].contains(four));
@@ -241,7 +241,7 @@ fn bytes_that_belong_to_nothing_are_damage() {
     let before = [&b"#!/bin/sh\n"[..], &good].concat();
     assert!(damage(&before).contains("does not lie where"));
     assert!(damage(&[&good[..], b"\0\0x"].concat()).contains("no end record"));
-    // Before the directory, which then lies where its end record says.
+    // Before the directory, whose offset in the end record is adjusted.
     let mut between = good.clone();
     let (begin, end) = (records(&good)[0], records(&good)[2]);
     between.splice(begin..begin, [0; 9]);
@@ -255,7 +255,7 @@ fn zeros_behind_the_end_are_padding() {
     for zeros in [1, 22, 10_000] {
         assert_eq!(check(&[&good[..], &vec![0; zeros]].concat()).unwrap(), 2);
     }
-    // As a comment they would be said twice.
+    // As a comment, they are not.
     let mut comment = [&good[..], &[0; 8]].concat();
     comment[good.len() - 2] = 8;
     assert!(check(&comment).is_err());
@@ -311,7 +311,7 @@ fn a_folder_may_be_nothing_deflated() {
     assert_eq!(check(&bytes).unwrap(), 0);
 }
 
-/// An archive of empty entries, whose directory has so many bytes, if any.
+/// An archive of empty entries, with a directory of so many bytes, if given.
 fn many(entries: usize, directory_bytes: Option<usize>) -> Vec<u8> {
     let bare = archive(&vec![part(b"", Packing::Stored, Descriptor::None); entries]);
     let places = records(&bare);
@@ -349,7 +349,7 @@ fn a_zip64_end_record_is_found_and_compared() {
         changed[end + at..end + at + bytes.len()].copy_from_slice(bytes);
         changed
     };
-    // Where it does not say them, its fields are full; some fill the disks', too.
+    // Without a value, its fields are full; some fill the disks', too.
     for same in [with(4, &[0xFF; 4]), with(8, &[3, 0, 3, 0])] {
         assert_eq!(check(&same).unwrap(), 3);
     }

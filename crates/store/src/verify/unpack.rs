@@ -1,4 +1,4 @@
-//! What the bytes of an entry unpack to.
+//! Unpacks the bytes of an entry.
 
 use std::io::{self, Read};
 
@@ -10,7 +10,7 @@ use super::{BUFFER_BYTES, window::Window};
 pub(super) const STORED: u16 = 0;
 pub(super) const DEFLATED: u16 = 8;
 
-/// What unpacking gave: so many bytes to begin with unpack to just these.
+/// Result of unpacking: the first `packed_bytes` unpack to just these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Held {
     pub packed_bytes: u64,
@@ -28,7 +28,7 @@ impl Unpacker {
         Self { inflating: Decompress::new(false), unpacked: vec![0; BUFFER_BYTES] }
     }
 
-    /// Passes an entry of a known packed size. None where it is damaged.
+    /// Unpacks an entry of a known packed size. None if it is damaged.
     pub(super) fn unpack(
         &mut self,
         window: &mut Window<impl Read>,
@@ -37,14 +37,14 @@ impl Unpacker {
         may_hold: impl Fn(u64, u64) -> bool,
     ) -> io::Result<Option<Held>> {
         match method {
-            // Folders that are nothing, deflated, are written by some.
+            // Some writers call empty folders deflated.
             DEFLATED if packed_bytes > 0 => self.deflated(window, packed_bytes, may_hold),
             _ => stored(window, packed_bytes),
         }
     }
 
-    /// Up to the end of the stream, which must be within `limit`. Gives up when
-    /// it `may` not `hold` so many bytes at that position of the archive.
+    /// Inflates to the end of the stream, which must be within `limit`. Stops when the
+    /// entry `may` not `hold` so many bytes at that position of the archive.
     pub(super) fn deflated(
         &mut self,
         window: &mut Window<impl Read>,
@@ -71,7 +71,7 @@ impl Unpacker {
                     return Ok(Some(Held { packed_bytes, size_bytes, crc32: crc.finalize() }));
                 }
                 Ok(_) if taken + made > 0 && may_hold(size_bytes, window.position()) => {}
-                // Damaged, not at its end when its bytes are, or a bomb.
+                // Damaged, unfinished at the end of its bytes, or a bomb.
                 Ok(_) | Err(_) => return Ok(None),
             }
         }

@@ -1,8 +1,8 @@
 //! Walks an archive's directory and all that it describes. Each record is
 //! compared with the entry's local header, and its bytes with both. The entries
 //! and the directory must cover the archive: no byte belongs to none of them, or
-//! to two. Whatever the number of entries, the same memory does, for they may
-//! come in any order and none is remembered.
+//! to two. Memory is constant whatever the number of entries: they may come in any
+//! order, and none is remembered.
 
 use std::{
     fs::File,
@@ -64,7 +64,7 @@ pub(super) fn walk(file: &File, verify: Verify, seen: &Seen) -> Result<u64, Veri
 struct Entries<'a> {
     window: Window<FileAt<'a>>,
     unpacker: Unpacker,
-    /// Where the directory begins.
+    /// Start of the directory.
     end: u64,
 }
 
@@ -132,14 +132,13 @@ fn name_of(record: &Header<'_>) -> String {
     String::from_utf8_lossy(record.name).chars().take(100).collect()
 }
 
-/// Whether pieces cover a length, in whatever order they come. Where they do,
-/// each place at which one ends is one at which another begins: then the sum of
-/// the hashes of the beginnings is that of the ends. As each ends behind its
-/// beginning, equal sums mean one chain from the first place to the last, and
-/// no piece beside it.
+/// Checks that pieces cover a length, in whatever order they come. If they do, each
+/// place at which one ends is one at which another begins: then the sum of the hashes
+/// of the beginnings is that of the ends. As each ends behind its beginning, equal sums
+/// mean one chain from the first place to the last, and no piece beside it.
 #[derive(Default)]
 struct Tiles {
-    /// Chosen at random: nobody can find other places with the same sum.
+    /// Random, so that nobody can find other places with the same sum.
     key: RandomState,
     balance: u64,
     bytes: u64,
@@ -154,7 +153,7 @@ impl Tiles {
 
     fn cover(mut self, length: u64) -> Result<(), VerifyError> {
         let bytes = self.bytes;
-        // From the end back to the beginning: now it must be a ring.
+        // Close the chain from the end to the beginning: it must be a ring.
         let (begin, end) = (self.key.hash_one(length), self.key.hash_one(0_u64));
         self.balance = self.balance.wrapping_add(begin).wrapping_sub(end);
         if self.balance == 0 {

@@ -1,4 +1,4 @@
-//! A part of a stream that is looked at before it is passed.
+//! A part of a stream that is read ahead before it is passed.
 
 use std::{
     fs::File,
@@ -7,13 +7,13 @@ use std::{
     os::unix::fs::FileExt,
 };
 
-/// Holds the longest thing that is looked at in one piece: a record of the
-/// directory, with a name, an extra field and a comment of 64 KiB each. Memory
-/// is taken for what is filled only, which is seldom more than one step.
+/// Enough for the longest thing examined in one piece: a record of the directory, with
+/// a name, an extra field and a comment of 64 KiB each. Memory is taken only for what
+/// is filled, seldom more than one step.
 const BYTES: usize = 256 << 10;
-/// What is read at a time.
+/// Bytes read at a time.
 const STEP_BYTES: usize = 128 << 10;
-/// As much as one header usually takes: what follows it may not be of interest.
+/// Enough for one header: what follows it may not be of interest.
 const HEADER_STEP_BYTES: usize = 4 << 10;
 
 pub(super) struct Window<R> {
@@ -25,7 +25,7 @@ pub(super) struct Window<R> {
     position: u64,
 }
 
-/// Reads a file from a place on, whatever others do with its position.
+/// Reads a file from a position on, independently of its cursor.
 pub(super) struct FileAt<'a> {
     file: &'a File,
     at: u64,
@@ -40,15 +40,15 @@ impl Read for FileAt<'_> {
 }
 
 impl<'a> Window<FileAt<'a>> {
-    /// Of no more of the file than `place`: memory that a small one does not fill
-    /// costs more to get than all that is done with it.
+    /// Opens a window of no more of the file than `place`: memory that a small one does
+    /// not fill costs more to get than all that is done with it.
     pub(super) fn of_file(file: &'a File, place: Range<u64>) -> Self {
         let bytes = usize::try_from(place.end - place.start).unwrap_or(BYTES).min(BYTES);
         let at = place.start;
         Self { position: at, ..Self::with_room(FileAt { file, at }, bytes) }
     }
 
-    /// Goes to another place.
+    /// Moves to another position.
     pub(super) fn seek(&mut self, to: u64) {
         let ahead = to.checked_sub(self.position).and_then(|ahead| usize::try_from(ahead).ok());
         match ahead.filter(|ahead| *ahead <= self.end - self.begin) {
@@ -58,7 +58,7 @@ impl<'a> Window<FileAt<'a>> {
         self.position = to;
     }
 
-    /// Whether a header comes next, and nothing else is certain to be read.
+    /// True if a header comes next, and nothing else is certain to be read.
     pub(super) fn expect_header(&mut self, header: bool) {
         self.step_bytes = if header { HEADER_STEP_BYTES } else { STEP_BYTES };
     }
@@ -74,12 +74,12 @@ impl<R: Read> Window<R> {
         Self { source, step_bytes: STEP_BYTES, buffer, begin: 0, end: 0, position: 0 }
     }
 
-    /// Where in the stream it begins now.
+    /// Position in the stream where it begins now.
     pub(super) fn position(&self) -> u64 {
         self.position
     }
 
-    /// The bytes that come next: at least `count`, fewer only at the end.
+    /// Returns the next bytes: at least `count`, fewer only at the end.
     pub(super) fn next(&mut self, count: usize) -> io::Result<&[u8]> {
         let room = self.buffer.len();
         let count = count.min(room);
@@ -97,14 +97,14 @@ impl<R: Read> Window<R> {
         Ok(&self.buffer[self.begin..self.end])
     }
 
-    /// Passes bytes that were looked at.
+    /// Passes bytes that were examined.
     pub(super) fn pass(&mut self, count: usize) {
         let count = count.min(self.end - self.begin);
         self.begin += count;
         self.position += count as u64;
     }
 
-    /// Passes so many bytes in one piece. None where fewer are left.
+    /// Passes `count` bytes in one piece. None if fewer are left.
     pub(super) fn take(&mut self, count: usize) -> io::Result<Option<&[u8]>> {
         self.next(count)?;
         let begin = self.begin;

@@ -13,7 +13,7 @@ use crate::verify::{
     tests::{CONTENT, Descriptor, Packing, Part, SIGNED, archive, file_of, part, random_content},
 };
 
-/// Gives what it has in pieces of all sizes.
+/// Reads in pieces of all sizes.
 struct InPieces<'a> {
     rest: &'a [u8],
     random: fastrand::Rng,
@@ -34,7 +34,7 @@ fn seen(bytes: &[u8], seed: u64) -> Seen {
     pass_through(InPieces { rest: bytes, random: fastrand::Rng::with_seed(seed) })
 }
 
-/// How many entries need not be read again.
+/// Number of entries that need not be read again.
 fn spared(bytes: &[u8]) -> usize {
     usize::try_from(seen(bytes, 1).count()).unwrap()
 }
@@ -49,11 +49,11 @@ fn every_usual_layout_is_unpacked_on_the_way() {
     for packing in [Packing::Stored, Packing::Deflated] {
         for &descriptor in &descriptors {
             let small = part(CONTENT, packing, descriptor);
-            // Longer than what is looked at in one piece.
+            // Longer than a window.
             let large = part(&random_content(400_000, 3), packing, descriptor);
             let zip64 = Part { zip64: true, ..part(CONTENT, packing, Descriptor::None) };
             let mut parts = vec![small.clone(), large, zip64, small];
-            // Where stored bytes of unknown number end, only a signature tells.
+            // Only a signature tells where stored bytes of unknown number end.
             if let Descriptor::Behind { signed: false, told, .. } = descriptor
                 && packing == Packing::Stored
             {
@@ -101,7 +101,7 @@ fn what_common_writers_make_is_unpacked_on_the_way() {
     zip.write_all(CONTENT).unwrap();
     assert_eq!(spared(&zip.finish().unwrap().into_inner()), 2);
 
-    // To where nobody can go back to complete a header.
+    // To a writer that can't go back to complete a header.
     let mut zip = ZipWriter::new_stream(Vec::new());
     for name in ["a", "b"] {
         zip.start_file(name, plain).unwrap();
@@ -179,7 +179,7 @@ enum Harm {
     Flipped(Vec<(prop::sample::Index, u8)>),
     Cut(prop::sample::Index),
     Trailing(Vec<u8>),
-    /// The directory says something else of what is there.
+    /// The directory differs from what is there.
     Directory(prop::sample::Index, u8),
 }
 
