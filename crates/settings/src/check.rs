@@ -1,4 +1,4 @@
-//! From a JSON document to a typed configuration, or to every problem in it.
+//! Turns a JSON document into a typed configuration, or lists all its problems.
 
 use std::{fmt, path::Path};
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{Config, merge::merge, schema};
 
-/// One thing that is wrong with a document: the key, the value, the mend.
+/// One problem of a document: the key, the value, and how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema), schemars(rename = "SettingProblem"))]
 pub struct Problem {
@@ -56,8 +56,8 @@ pub fn list(problems: &[Problem]) -> String {
     problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// Reads a whole document; keys that are missing take their defaults, keys
-/// that nobody knows are passed over (see [`unknown_keys`]).
+/// Reads a whole document. Missing keys take their defaults, unknown keys are
+/// ignored (see [`unknown_keys`]).
 pub fn typed(document: &Map<String, Value>, folder: &Path) -> Result<Config, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut known = schema::defaults();
@@ -95,7 +95,7 @@ pub fn typed(document: &Map<String, Value>, folder: &Path) -> Result<Config, Vec
     Ok(config)
 }
 
-/// The keys that no setting has, each with the setting that was probably meant.
+/// Returns unknown keys, each with the setting that was probably meant.
 pub fn unknown_keys(document: &Map<String, Value>) -> Vec<Problem> {
     leaves(document)
         .filter(|(key, _)| schema::find(key).is_none() && !schema::is_section(key))
@@ -123,7 +123,7 @@ pub fn unknown_keys(document: &Map<String, Value>) -> Vec<Problem> {
         .collect()
 }
 
-/// Documents merged as a patch would be; the patch's own unknown keys are problems.
+/// Merges a patch into a document; the patch's unknown keys are problems.
 pub fn patched(
     document: &Map<String, Value>,
     patch: &Map<String, Value>,
@@ -143,7 +143,7 @@ pub fn patched(
     }
 }
 
-/// A secret that comes back the way it was shown is the one that is there.
+/// Keeps the secrets that come back masked, as they were shown.
 fn keep_hidden(document: &Map<String, Value>, merged: &mut Map<String, Value>) {
     let secrets = schema::SETTINGS.iter().filter(|setting| setting.kind == schema::Kind::Secret);
     for key in secrets.map(|setting| setting.key) {
@@ -154,7 +154,7 @@ fn keep_hidden(document: &Map<String, Value>, merged: &mut Map<String, Value>) {
     }
 }
 
-/// What single values can't show.
+/// Finds problems that single values can't show.
 fn contradictions(known: &Map<String, Value>) -> Option<Problem> {
     impatient(known).or_else(|| half_a_pair(known)).or_else(|| no_redirect(known))
 }
@@ -215,13 +215,13 @@ fn leaves(document: &Map<String, Value>) -> impl Iterator<Item = (String, &Value
         Value::Object(section) if schema::is_section(key) => {
             section.iter().map(|(inner, value)| (format!("{key}.{inner}"), value)).collect()
         }
-        // A dot is how paths are written here, not what a key is called.
+        // Dots separate the parts of a path and are not in names.
         value if key.contains('.') => vec![(format!("\"{key}\""), value)],
         value => vec![(key.clone(), value)],
     })
 }
 
-/// The old node's panel saved empty fields as "".
+/// The Python node's panel saved empty fields as "".
 fn empty_is_null(setting: &schema::Setting, value: &Value) -> Value {
     match value {
         Value::String(text) if text.is_empty() && setting.default == schema::Default::Null => {
@@ -231,7 +231,7 @@ fn empty_is_null(setting: &schema::Setting, value: &Value) -> Value {
     }
 }
 
-/// Comparing takes time with the square of it.
+/// Comparing takes quadratic time.
 const MAX_SUGGESTED_BYTES: usize = 64;
 
 /// The setting whose name differs by at most a third of its letters.
@@ -253,7 +253,7 @@ fn suggestion(key: &str) -> Option<&'static str> {
         .map(|(_, _, near)| near)
 }
 
-/// Levenshtein's distance.
+/// Levenshtein distance.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -1,5 +1,5 @@
 //! Settings from the environment: `EDGE_MIRROR_NETWORK__RETRY_COUNT=5` is
-//! `network.retryCount`. They go over the file's and are never saved to it.
+//! `network.retryCount`. They override the file's and are never saved to it.
 
 use std::ffi::OsString;
 
@@ -12,12 +12,12 @@ use super::{
 };
 
 const PREFIX: &str = "EDGE_MIRROR_";
-/// Not a setting: what commands log in with.
+/// Not settings: commands log in with it.
 const OTHERS: &[&str] = &["EDGE_MIRROR_TOKEN"];
-/// What containers of other systems call two of them.
+/// Names of two settings in containers of other systems.
 const ALIASES: &[(&str, &str)] = &[("NODE_PORT", "nodePort"), ("NODE_NAME", "nodeId")];
 
-/// What the environment said when the process began.
+/// The environment's settings at the start.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Environment {
     set: Vec<Set>,
@@ -36,7 +36,7 @@ impl Environment {
         Self::read(std::env::vars_os())
     }
 
-    /// The setting's own variable goes before an alias.
+    /// A setting's own variable takes precedence over an alias.
     pub fn read(
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, Vec<Problem>> {
@@ -74,24 +74,24 @@ impl Environment {
         self.set.iter().find(|set| set.key == key).map(|set| set.variable.as_str())
     }
 
-    /// Variables that look like settings and are none.
+    /// Variables that look like settings but are none.
     pub fn unknown(&self) -> &[String] {
         &self.unknown
     }
 
-    /// The document as it counts.
+    /// Overrides a document.
     pub fn over(&self, document: &Map<String, Value>) -> Map<String, Value> {
         let mut document = document.clone();
         for set in &self.set {
-            // What lies where a section should be is the file's own mistake,
-            // which whoever reads the outcome finds.
+            // A value in place of a section is the file's own mistake, which
+            // is found when the result is checked.
             schema::put(&mut document, set.key, set.value.clone());
         }
         document
     }
 
-    /// A patch without what the environment says anyway; what says otherwise
-    /// would be saved and have no effect.
+    /// Removes what the environment sets anyway from a patch; other values would be
+    /// saved without effect, and are problems.
     pub fn strip(&self, patch: &Map<String, Value>) -> Result<Map<String, Value>, Vec<Problem>> {
         let (mut rest, mut problems) = (patch.clone(), Vec::new());
         for set in &self.set {
@@ -118,8 +118,8 @@ fn is_alias(name: &str) -> bool {
     ALIASES.iter().any(|(alias, _)| *alias == name)
 }
 
-/// `storage.maxSize` is `EDGE_MIRROR_STORAGE__MAX_SIZE`, and without the inner
-/// underscores, too.
+/// `storage.maxSize` is `EDGE_MIRROR_STORAGE__MAX_SIZE`, also without the inner
+/// underscores.
 fn meant(variable: &str) -> Option<&'static Setting> {
     if let Some((_, key)) = ALIASES.iter().find(|(alias, _)| *alias == variable) {
         return schema::find(key);
@@ -130,7 +130,7 @@ fn meant(variable: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key.split('.').map(bare).eq(name.iter().cloned()))
 }
 
-/// Texts need no quotes; lists are separated by commas; nothing is null.
+/// Texts need no quotes, lists are separated by commas, empty is null.
 fn read_as(setting: &Setting, text: &str) -> Option<Value> {
     let text = text.trim();
     let value = match setting.kind {
@@ -147,7 +147,7 @@ fn read_as(setting: &Setting, text: &str) -> Option<Value> {
             text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(Value::from).collect()
         }
         Kind::Choice(choices) => {
-            // As people write them: levels in small letters, say.
+            // In any letter case: levels are often in small letters.
             let same = choices.iter().find(|choice| choice.eq_ignore_ascii_case(text));
             same.map_or_else(|| text.into(), |choice| Value::from(*choice))
         }

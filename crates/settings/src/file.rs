@@ -1,9 +1,9 @@
 //! The configuration file and its one owner.
 //!
-//! The document is kept as it was read (order, unknown keys and all) beside
-//! the typed value, so that saving changes only what was meant. What the file
-//! last held is kept to the byte: a file event that brings the same bytes is
-//! our own save and is ignored.
+//! The document is kept as it was read (order, unknown keys and all) beside the
+//! typed value, so that saving changes only what was meant. The file's last content
+//! is kept byte for byte: a file event with the same bytes is our own save and is
+//! ignored.
 
 use std::{
     fs, io,
@@ -48,7 +48,7 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// For a person, in Chinese or in English; logs have both.
+    /// Text for people, in Chinese or in English; logs have both.
     pub fn told(&self, chinese: bool) -> String {
         if !chinese {
             return match self {
@@ -87,7 +87,7 @@ impl ConfigError {
     }
 }
 
-/// Why a change was not made; nothing was changed then.
+/// Reason that a change was not made; nothing was changed.
 #[derive(Debug, Error)]
 pub enum PatchError {
     #[error("{}", check::list(.0))]
@@ -101,7 +101,7 @@ pub enum PatchError {
 }
 
 impl PatchError {
-    /// For a person, in Chinese or in English.
+    /// Text for people, in Chinese or in English.
     pub fn told(&self, chinese: bool) -> String {
         match self {
             Self::Refused(problems) => check::list_in(problems, chinese),
@@ -122,19 +122,19 @@ pub struct Settings {
     held: Mutex<Held>,
     live: Live<Config>,
     fault: watch::Sender<Option<String>>,
-    /// Edits of the file by somebody else that were taken in, and that were not.
+    /// Edits of the file by others, accepted and rejected.
     pub reloads: Tally<Reload>,
 }
 
 labels! {
-    /// What became of an edit.
+    /// Outcome of an edit.
     Reload { Taken => "ok", Rejected => "rejected" }
 }
 
-/// What a configuration file says.
+/// Content of a configuration file.
 #[derive(Debug)]
 pub struct FileDocument {
-    /// With what was read leniently in the place of what was written.
+    /// With corrections in place of what was read leniently.
     pub settings: Map<String, Value>,
     pub lenient: Vec<Problem>,
 }
@@ -142,17 +142,17 @@ pub struct FileDocument {
 #[derive(Debug)]
 struct Held {
     document: Map<String, Value>,
-    /// What the file was last seen to hold.
+    /// Last known content of the file.
     bytes: Vec<u8>,
-    /// What was read leniently, until it was logged.
+    /// Values read leniently that are not logged yet.
     lenient: Vec<Problem>,
     /// Unknown keys are warned about once.
     warned: Vec<String>,
 }
 
 impl Settings {
-    /// Reads the file, or writes one with defaults where there is none. A
-    /// file that is there is changed only to add a missing `nodeId`.
+    /// Reads the file, or creates one with defaults if there is none. An existing
+    /// file is changed only to add a missing `nodeId`.
     pub fn load_or_create(path: &Path) -> Result<Self, ConfigError> {
         Self::load(path, Environment::of_process().map_err(ConfigError::Environment)?)
     }
@@ -199,7 +199,7 @@ impl Settings {
         })
     }
 
-    /// The configuration as it lies on disk; nothing is written.
+    /// Reads the configuration on disk; nothing is written.
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
         let path = std::path::absolute(path)
             .map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
@@ -209,8 +209,8 @@ impl Settings {
         as_node(&path, environment.over(&parse(&path, &bytes)?.settings))
     }
 
-    /// The document as it lies on disk, with keys that nobody here knows and
-    /// without the environment's; none where there is no file.
+    /// Reads the document on disk, with unknown keys and without the environment's
+    /// settings; none if there is no file.
     pub fn document(path: &Path) -> Result<Option<FileDocument>, ConfigError> {
         match read_file(path) {
             Ok(bytes) => parse(path, &bytes).map(Some),
@@ -219,7 +219,7 @@ impl Settings {
         }
     }
 
-    /// A document as a configuration file at `path`, which is not written.
+    /// Makes a configuration file of a document for `path`, without writing it.
     pub fn as_file(
         path: &Path,
         document: &Map<String, Value>,
@@ -228,13 +228,13 @@ impl Settings {
         Ok((config, rendered(document)))
     }
 
-    /// What a file without any settings would mean.
+    /// Configuration of a file without settings.
     pub fn of_defaults() -> Result<Config, ConfigError> {
         let path = PathBuf::from("/node_config.json");
         as_node(&path, schema::defaults())
     }
 
-    /// Not part of reading the file: where the logs go is only known then.
+    /// Separate from reading the file: the log's destination is known only then.
     pub fn warn_of_file(&self) {
         self.keep_secret(&self.held().document);
         self.held().warn();
@@ -248,7 +248,7 @@ impl Settings {
         self.live.get()
     }
 
-    /// As [`current`](Self::current), for a moment, by those who ask often.
+    /// Borrows the configuration for a short time, for frequent callers.
     pub fn peek(&self) -> Guard<Arc<Config>> {
         self.live.peek()
     }
@@ -261,19 +261,18 @@ impl Settings {
         &self.path
     }
 
-    /// What goes over the file.
+    /// Settings that override the file.
     pub fn environment(&self) -> &Environment {
         &self.environment
     }
 
-    /// What is wrong with the file as it lies on disk, if anything is.
+    /// Returns what is wrong with the file on disk, if anything.
     pub fn fault(&self) -> Option<String> {
         self.fault.borrow().clone()
     }
 
-    /// Merges, validates, lets `agree` look at the outcome (is the new port
-    /// free?), saves and applies. On any error nothing has changed. True when
-    /// anything is another than before.
+    /// Merges, validates, lets `agree` check the result (is the new port free?), saves
+    /// and applies. On any error nothing has changed. True if the configuration has.
     pub fn patch(
         &self,
         patch: &Map<String, Value>,
@@ -300,7 +299,7 @@ impl Settings {
         Ok(self.apply(config))
     }
 
-    /// What a patch would lead to; nothing is changed.
+    /// Returns the result of a patch; nothing is changed.
     pub fn check(&self, patch: &Map<String, Value>) -> Result<Config, Vec<Problem>> {
         let document = self.held().document.clone();
         let (_, config) = self.patched(&document, patch)?;
@@ -308,7 +307,7 @@ impl Settings {
         Ok(config)
     }
 
-    /// The document to save, and what will count.
+    /// Returns the document to save, and the result.
     fn patched(
         &self,
         document: &Map<String, Value>,
@@ -322,8 +321,8 @@ impl Settings {
         typed(&self.path, &self.environment.over(document))
     }
 
-    /// Others need not read a file with a key in it. Before the key is in it,
-    /// as a file that replaces another takes over who may read it.
+    /// Hides a file with a key from others. Before the key is written, as a file
+    /// that replaces another keeps its permissions.
     fn keep_secret(&self, document: &Map<String, Value>) {
         let secrets = schema::SETTINGS.iter().filter(|s| s.kind == schema::Kind::Secret);
         let set = |key| schema::get(document, key).is_some_and(|value| !value.is_null());
@@ -347,7 +346,7 @@ impl Settings {
         ))
     }
 
-    /// Takes in what was changed on disk by somebody else.
+    /// Takes in edits of the file by others.
     pub fn reload(&self) {
         self.take_in_edits(&mut self.held());
     }
@@ -356,8 +355,8 @@ impl Settings {
         let bytes = match read_file(&self.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // Deleted, or in the middle of an editor's rename: nothing to
-                // lose by the next save, which writes the file whole.
+                // Deleted, or in the middle of an editor's rename: the next save,
+                // which writes the file whole, loses nothing.
                 held.bytes.clear();
                 return self.clear_fault();
             }
@@ -392,8 +391,8 @@ impl Settings {
         let mut document = parse(&self.path, bytes)?;
         let fixed = self.environment.variable("nodeId").is_some();
         if !fixed && document.settings.get("nodeId").is_none_or(Value::is_null) {
-            // Taken out by hand: the node keeps the name it runs under, and
-            // the next save writes it back.
+            // Removed by hand: the node keeps its current name, and the next
+            // save writes it back.
             schema::put(&mut document.settings, "nodeId", self.current().node_id.clone().into());
         }
         let config = self
@@ -420,7 +419,7 @@ impl Settings {
         }
     }
 
-    /// The file is as it was before the fault, or gone.
+    /// Called if the file is as it was before the fault, or gone.
     fn clear_fault(&self) {
         if self.mended() {
             self.reloads.one(Reload::Taken);
@@ -454,7 +453,7 @@ impl Held {
     }
 }
 
-/// Reading a pipe would wait for ever for somebody to write into it.
+/// Refuses a pipe, which would wait for a writer for ever.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let kind = fs::metadata(path)?.file_type();
     match kind.is_file() || kind.is_dir() {
@@ -463,7 +462,7 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// As the node would take it, which makes itself an id at its first start.
+/// Reads it like the node, which generates an id at its first start.
 fn as_node(path: &Path, mut document: Map<String, Value>) -> Result<Config, ConfigError> {
     if document.get("nodeId").is_none_or(|id| id.is_null() || id == "") {
         schema::put(&mut document, "nodeId", "unnamed".into());
@@ -472,7 +471,7 @@ fn as_node(path: &Path, mut document: Map<String, Value>) -> Result<Config, Conf
         .map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
 }
 
-/// As `check::typed`; and the log may not be written into what is kept.
+/// Like `check::typed`; also keeps the log out of other files.
 fn typed(path: &Path, document: &Map<String, Value>) -> Result<Config, Vec<Problem>> {
     let config = check::typed(document, path.parent().unwrap_or(Path::new("/")))?;
     let kept = [path.to_owned(), super::access_path(path)].into_iter().chain(config.tls_paths());
@@ -489,8 +488,8 @@ fn typed(path: &Path, document: &Map<String, Value>) -> Result<Config, Vec<Probl
     Ok(config)
 }
 
-/// As the disk has it, whatever it was written like: through links, by way of
-/// `..`. What is not there yet is as it was written.
+/// Resolves links and `..` in a path. What does not exist yet stays as it was
+/// written.
 fn whole(path: &Path) -> PathBuf {
     let folder = path.parent().and_then(|folder| fs::canonicalize(folder).ok());
     let whole = folder.zip(path.file_name()).map(|(folder, name)| folder.join(name));

@@ -1,9 +1,9 @@
-//! Reads what the Python node took and ran with as it was meant.
+//! Reads values that the Python node accepted as they were meant.
 //!
 //! Only where Python and a person read the same: `"8001"` is the port 8001;
 //! `"false"`, which Python takes for true, and `true` for a number are refused
-//! as any other mistake is. Only files are read this way: who calls the API is
-//! told what is wrong.
+//! as any other mistake is. Only files are read this way: API callers get an
+//! error.
 
 use edge_mirror_base::quantity;
 use serde_json::{Map, Value};
@@ -13,11 +13,10 @@ use super::{
     schema::{self, Default, Kind, SETTINGS, Setting},
 };
 
-/// Names of levels that Python has besides ours.
+/// Names of levels that only Python has.
 const LEVELS: &[(&str, &str)] = &[("CRITICAL", "ERROR"), ("FATAL", "ERROR"), ("WARN", "WARNING")];
 
-/// Puts what was meant in the place of what was written; returns what was
-/// changed, a line each.
+/// Replaces what was written by what was meant; returns the changes, a line each.
 pub fn normalize(document: &mut Map<String, Value>) -> Vec<Problem> {
     let mut notes = Vec::new();
     for setting in SETTINGS {
@@ -42,7 +41,7 @@ fn meant(setting: &Setting, written: &Value) -> Option<Value> {
             Value::String(digits) => whole_number(digits.trim()),
             number => number.as_f64().and_then(whole),
         },
-        // Nor did Python, but people write them.
+        // Python did not, but people write them.
         Kind::Size { .. } | Kind::Bandwidth { .. } => match written {
             Value::String(size) => quantity::parse_rate(size).map(Value::from),
             number => number.as_f64().and_then(whole),
@@ -95,7 +94,7 @@ fn raise_timeout(document: &mut Map<String, Value>) -> Option<Problem> {
     })
 }
 
-/// The timeout of heartbeats, raised where it would not be above the interval.
+/// Returns the heartbeat timeout, raised if not above the interval.
 pub fn timeout_for(interval: u64, timeout: u64) -> u64 {
     if timeout > interval { timeout } else { interval.saturating_mul(3) }
 }
@@ -110,7 +109,7 @@ mod tests {
 
     use super::*;
 
-    /// What becomes of a document, and the keys that were read leniently.
+    /// Returns the document, and the keys that were read leniently.
     fn read(document: Value) -> (Value, Vec<String>) {
         let mut document = document.as_object().unwrap().clone();
         let notes = normalize(&mut document);

@@ -1,9 +1,8 @@
 //! The node's settings: `node_config.json`, live.
 //!
-//! `schema` says what settings there are; `check` turns a document into a
-//! typed `Config` or a list of problems; `lenient` reads what the Python node
-//! wrote; `Settings` owns the file and tells everyone of changes; `watch`
-//! notices edits made by hand.
+//! `schema` lists the settings; `check` turns a document into a typed `Config` or a
+//! list of problems; `lenient` reads what the Python node wrote; `Settings` owns the
+//! file and notifies subscribers of changes; `watch` notices edits made by hand.
 
 #![cfg_attr(
     test,
@@ -65,22 +64,22 @@ pub struct Config {
     pub heartbeat: Heartbeat,
     pub cleanup: Cleanup,
     pub security: Security,
-    /// What relative paths in the file are relative to.
+    /// Folder that relative paths in the file start from.
     #[serde(skip)]
     pub folder: PathBuf,
-    /// The main server's base URL, without a slash at the end; made of its
-    /// address, and asked for with every request.
+    /// The main server's base URL, without a slash at the end; built from its address,
+    /// as every request needs it.
     #[serde(skip)]
     origin: String,
 }
 
-/// What makes the node speak HTTPS; both files or none.
+/// Files that make the node speak HTTPS; both or none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tls {
     pub cert: Option<String>,
     pub key: Option<String>,
-    /// 0 is none.
+    /// 0: none.
     pub redirect_port: u16,
 }
 
@@ -110,11 +109,11 @@ pub struct Network {
 #[serde(rename_all = "camelCase")]
 pub struct Serve {
     pub cut_through: bool,
-    /// Downloads under way at a time; 0: no limit. So below.
+    /// Downloads under way at a time; 0: no limit, also below.
     pub max_downloads: u64,
-    /// Of one address.
+    /// From one address.
     pub max_per_client: u64,
-    /// Connections of one address; 0: a share of all.
+    /// Connections from one address; 0: a share of all.
     pub max_connections_per_client: u64,
     /// Bytes per second of all downloads.
     pub bandwidth: u64,
@@ -147,7 +146,7 @@ pub struct Cleanup {
 }
 
 impl Config {
-    /// As shown to an operator: [`schema::HIDDEN`] in the place of secrets.
+    /// Returns what operators see: [`schema::HIDDEN`] in place of secrets.
     pub fn shown(&self) -> serde_json::Value {
         let mut document = serde_json::json!(self);
         if self.security.main_server_key.is_some() {
@@ -156,7 +155,7 @@ impl Config {
         document
     }
 
-    /// Makes of what the file says what is asked for.
+    /// Sets the fields that are not in the file.
     fn settle(&mut self, folder: &Path) {
         self.folder = folder.to_owned();
         let authority = authority(&self.main_server_ip, self.main_server_port);
@@ -173,17 +172,17 @@ impl Config {
         self.files(&self.tls.cert, &self.tls.key)
     }
 
-    /// Plain HTTP that sends on to HTTPS.
+    /// Port of plain HTTP that redirects to HTTPS.
     pub fn redirect_port(&self) -> Option<u16> {
         Some(self.tls.redirect_port).filter(|port| *port > 0)
     }
 
-    /// Who vouches for the main server.
+    /// CA file for the main server.
     pub fn main_server_ca(&self) -> Option<PathBuf> {
         self.main_server_ca.as_deref().map(|path| self.resolve(path))
     }
 
-    /// What is shown to a main server that asks who calls.
+    /// Client certificate and key, if the main server asks.
     pub fn main_server_pair(&self) -> Option<(PathBuf, PathBuf)> {
         self.files(&self.main_server_cert, &self.main_server_cert_key)
     }
@@ -200,7 +199,7 @@ impl Config {
         self.resolve(&self.logging.file_path)
     }
 
-    /// Beside the log: what operators changed. Another log's is never the same.
+    /// Log of operators' changes, beside the log. Each log has its own.
     pub fn audit_path(&self) -> PathBuf {
         let log = self.log_path();
         if log.extension().is_some_and(|extension| extension == "log") {
@@ -211,13 +210,13 @@ impl Config {
         path.into()
     }
 
-    /// Certificates and keys that are named.
+    /// Configured certificates and keys.
     fn tls_paths(&self) -> impl Iterator<Item = PathBuf> {
         let pairs = [self.tls_files(), self.main_server_pair()].into_iter().flatten();
         pairs.flat_map(|(cert, key)| [cert, key]).chain(self.main_server_ca())
     }
 
-    /// What is valid but will hurt, in Chinese and in English.
+    /// Warnings about valid settings, in Chinese and in English.
     pub fn warnings(&self) -> Vec<String> {
         let slow = "heartbeat.interval 不小于 30 秒：主控服务器 30 秒未收到心跳就会移除节点 / \
                     heartbeat.interval is 30 s or more, but a main server drops a node that is \
@@ -229,7 +228,7 @@ impl Config {
         found.into_iter().filter(|(is, _)| *is).map(|(_, text)| text.to_owned()).collect()
     }
 
-    /// A main server would think the node gone between two heartbeats.
+    /// True if a main server would drop the node between two heartbeats.
     pub fn heartbeat_is_slow(&self) -> bool {
         self.heartbeat.interval >= MAIN_SERVER_PATIENCE_S
     }
@@ -242,21 +241,20 @@ impl Config {
     }
 }
 
-/// The file beside a configuration file that proves who may change it.
+/// Path of the access file beside a configuration file.
 pub fn access_path(config: &Path) -> PathBuf {
     config.with_extension("access.json")
 }
 
-/// A main server drops a node that it has not heard from for so long.
+/// Silence after which a main server drops a node.
 const MAIN_SERVER_PATIENCE_S: u64 = 30;
 
-/// How a URL begins.
 pub fn scheme(tls: bool) -> &'static str {
     if tls { "https" } else { "http" }
 }
 
-/// `host:port`, with brackets where the host is an IPv6 address: what may
-/// stand behind `http://`.
+/// `host:port`, with brackets around an IPv6 address, as it may stand behind
+/// `http://`.
 pub fn authority(host: &str, port: u16) -> String {
     match literal(host) {
         Some(address) => SocketAddr::new(address, port).to_string(),
@@ -264,7 +262,7 @@ pub fn authority(host: &str, port: u16) -> String {
     }
 }
 
-/// The address that a host is, in brackets or not; none where it is a name.
+/// Parses a host that is an address, in brackets or not; none if it is a name.
 pub fn literal(host: &str) -> Option<IpAddr> {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     bare.parse().ok().map(|address: IpAddr| address.to_canonical())

@@ -1,4 +1,4 @@
-//! Where the settings say that the log goes.
+//! Log files as the settings name them.
 
 use edge_mirror_base::log::{LogError, Rotating};
 use serde_json::Value;
@@ -11,7 +11,7 @@ impl Config {
         Rotating::new(self.log_path(), logging.max_file_size, logging.backup_count)
     }
 
-    /// Why the log can't be written there, if it can't.
+    /// Returns a problem if the log can't be written.
     pub fn log_problem(&self) -> Option<Problem> {
         if !self.logging.file_enabled {
             return None;

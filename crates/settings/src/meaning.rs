@@ -1,5 +1,5 @@
-//! What each setting is for, in the words of those who run a node. The panel
-//! shows these texts; what a value may be is `schema`'s to say.
+//! Explanations of the settings, in the words of those who run a node. The panel
+//! shows these texts; allowed values are defined in `schema`.
 
 mod table;
 
@@ -35,7 +35,7 @@ struct Entry {
     key: &'static str,
     group: &'static str,
     kind: &'static str,
-    /// Of numbers.
+    /// Smallest number.
     min: Value,
     max: Value,
     choices: Option<&'static [&'static str]>,
@@ -54,7 +54,7 @@ struct Entry {
     caution: Option<Words>,
 }
 
-/// What a value may be, in Chinese and in English.
+/// Allowed values, in Chinese and in English.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 struct Allowed {

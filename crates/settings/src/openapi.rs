@@ -1,5 +1,5 @@
-//! The configuration in the API's description: made of the table of settings,
-//! which is also what a document is checked by.
+//! The configuration in the API's description, built from the table of settings
+//! that documents are checked by.
 
 use std::borrow::Cow;
 
@@ -90,7 +90,7 @@ fn of(setting: &Setting, whole: bool) -> Value {
         Kind::Secret => json!({"type": "string", "pattern": "^[!-~]{8,256}$"}),
         Kind::Host | Kind::PublicHost | Kind::Interface | Kind::Path => text(),
     };
-    // The id is made up at the first start.
+    // The id is generated at the first start.
     if setting.default == Default::Null && setting.kind != Kind::NodeId {
         let nothing = match whole {
             true => json!({"type": "null"}),

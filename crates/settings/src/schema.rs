@@ -1,5 +1,5 @@
-//! The one table of settings: key, what a value may be, default. Validation,
-//! defaults, unknown-key detection and the answer's wording all read it.
+//! The one table of settings: key, allowed values, default. Validation,
+//! defaults, unknown-key detection and error texts all read it.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::Subnet;
 
-/// What a value may be.
+/// Type and range of a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     Bool,
@@ -16,16 +16,16 @@ pub enum Kind {
         min: u64,
         max: u64,
     },
-    /// As `Int`, or 0 for no limit.
+    /// Like `Int`, or 0 for no limit.
     Limit {
         min: u64,
         max: u64,
     },
-    /// So many bytes at least.
+    /// At least so many bytes.
     Size {
         min: u64,
     },
-    /// So many bytes in a second at least, or 0 for no limit.
+    /// At least so many bytes per second, or 0 for no limit.
     Bandwidth {
         min: u64,
     },
@@ -35,10 +35,10 @@ pub enum Kind {
     },
     Choice(&'static [&'static str]),
     Host,
-    /// A host that goes into links for everybody, so its name has to be one
-    /// that everybody takes (RFC 1123).
+    /// A host that is in links for everybody, so its name must be valid everywhere
+    /// (RFC 1123).
     PublicHost,
-    /// The name of a network interface, there or not.
+    /// The name of a network interface, present or not.
     Interface,
     Path,
     NodeId,
@@ -48,7 +48,7 @@ pub enum Kind {
     Secret,
 }
 
-/// What is shown for a secret that is set; sent back, it means that secret.
+/// Shown in place of a secret that is set; sent back, it means that secret.
 pub const HIDDEN: &str = "********";
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -97,7 +97,7 @@ const fn bandwidth(key: &'static str) -> Setting {
     setting(key, Kind::Bandwidth { min: MIN_BANDWIDTH }, Default::Int(0))
 }
 
-/// Less would have clients and main servers think that nothing comes any more.
+/// With less, clients and main servers would take transfers for stalled.
 const MIN_BANDWIDTH: u64 = 10_000;
 
 /// Every setting, in the order in which a new file lists them.
@@ -158,7 +158,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("security.mainServerKey", Kind::Secret, Default::Null),
 ];
 
-/// A list of networks that is longer is a mistake.
+/// A longer list of networks is a mistake.
 pub const MAX_NETWORKS: usize = 256;
 
 pub fn find(key: &str) -> Option<&'static Setting> {
@@ -170,7 +170,7 @@ pub fn is_section(key: &str) -> bool {
     SETTINGS.iter().any(|s| s.key.split_once('.').is_some_and(|(section, _)| section == key))
 }
 
-/// The default document, `nodeId` null.
+/// Returns the default document; `nodeId` is null.
 pub fn defaults() -> Map<String, Value> {
     let mut document = Map::new();
     for setting in SETTINGS {
@@ -179,7 +179,7 @@ pub fn defaults() -> Map<String, Value> {
     document
 }
 
-/// Sets the value at a dotted key, making its section where there is none.
+/// Sets the value at a dotted key, creating its section if need be.
 pub fn put(document: &mut Map<String, Value>, key: &str, value: Value) {
     match key.split_once('.') {
         None => {
@@ -194,7 +194,7 @@ pub fn put(document: &mut Map<String, Value>, key: &str, value: Value) {
     }
 }
 
-/// The value at a dotted key.
+/// Returns the value at a dotted key.
 pub fn get<'a>(document: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     match key.split_once('.') {
         None => document.get(key),
@@ -216,7 +216,7 @@ impl Default {
 }
 
 impl Setting {
-    /// Null stands for "find out by yourself" where the default says so.
+    /// Null is allowed where it is the default: the node decides then.
     pub fn accepts(&self, value: &Value) -> bool {
         if value.is_null() {
             return self.default == Default::Null;
@@ -250,7 +250,7 @@ impl Setting {
         }
     }
 
-    /// The complaint about a value that is not allowed, in Chinese and in English.
+    /// Error text for a value that is not allowed, in Chinese and in English.
     pub fn complaint(&self) -> (String, String) {
         let (zh, en) = self.allowed();
         let zh = match zh.starts_with("不能") {
@@ -262,7 +262,7 @@ impl Setting {
         (zh, format!("must be {en}"))
     }
 
-    /// What is allowed, in Chinese and in English.
+    /// Allowed values, in Chinese and in English.
     pub fn allowed(&self) -> (String, String) {
         let (zh, en) = self.wanted();
         match self.default {
@@ -271,7 +271,7 @@ impl Setting {
         }
     }
 
-    /// As [`allowed`](Self::allowed), but for null.
+    /// Like [`allowed`](Self::allowed), but for null.
     pub fn wanted(&self) -> (String, String) {
         match self.kind {
             Kind::Bool => ("true 或 false".to_owned(), "true or false".to_owned()),
@@ -330,7 +330,7 @@ impl Setting {
     }
 }
 
-/// It travels in a header.
+/// Secrets travel in a header.
 fn is_secret(text: &str) -> bool {
     (8..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
@@ -345,14 +345,14 @@ fn is_address(text: &str) -> bool {
     bare.parse::<IpAddr>().is_ok()
 }
 
-/// What RFC 1123 (2.1) asks of a name's labels besides. Names of one's own
-/// network are often laxer, and a main server may well have one of those.
+/// Further rules of RFC 1123 (2.1) for a name's labels. Names of one's own network
+/// are often laxer, and a main server may well have one of those.
 fn is_public_name(text: &str) -> bool {
     let label = |label: &str| !label.starts_with('-') && !label.ends_with('-');
     text.split('.').all(label) && !text.contains('_')
 }
 
-/// What Linux takes as one (`dev_valid_name`, IFNAMSIZ), in visible letters.
+/// Follows Linux (`dev_valid_name`, IFNAMSIZ), in visible letters.
 fn is_interface(text: &str) -> bool {
     let letter = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '/' | ':');
     (1..=15).contains(&text.len()) && text.chars().all(letter) && !matches!(text, "." | "..")

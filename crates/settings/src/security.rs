@@ -1,4 +1,4 @@
-//! The settings of who may use what: networks, and the main server's key.
+//! Settings of access: networks, and the main server's key.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use super::schema::HIDDEN;
 
-/// Who may use what is not open to everybody.
+/// Access to what is not open to everybody.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Security {
-    /// Nobody has to log in.
+    /// No login is required.
     pub open: bool,
-    /// Who is on the machine itself need not log in.
+    /// Clients on the machine itself need no login.
     pub trust_local: bool,
     /// Empty: any address may try.
     pub allow_from: Vec<Subnet>,
     pub trusted_proxies: Vec<Subnet>,
-    /// What the main server asks of nodes.
+    /// Key that the main server requires.
     pub main_server_key: Option<Secret>,
 }
 
@@ -34,7 +34,7 @@ impl Default for Security {
     }
 }
 
-/// An address, or all that begin alike.
+/// An address or a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Subnet(IpNet);
@@ -56,7 +56,7 @@ impl FromStr for Subnet {
     }
 }
 
-/// Addresses of IPv4 written as IPv6 ones are compared as what they are.
+/// Converts IPv4 addresses written as IPv6 ones, so that they match.
 fn canonical(network: IpNet) -> IpNet {
     let IpNet::V6(wide) = network else { return network };
     let narrow = wide.addr().to_ipv4_mapped().zip(wide.prefix_len().checked_sub(96));

@@ -2,7 +2,7 @@
 //!
 //! The folder is watched, not the file: editors write a new file and rename
 //! it over the old one, and a watch on the old file would then see nothing.
-//! Where the file is a symbolic link, the folder of its target is watched, too.
+//! If the file is a symbolic link, the folder of its target is watched, too.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,10 +19,10 @@ use super::Settings;
 
 /// Editors write in several steps; the file is read once they have paused.
 const SETTLE: Duration = Duration::from_millis(150);
-/// How often the folder is looked at where the system offers no events.
+/// Poll interval where the system offers no events.
 const POLL: Duration = Duration::from_secs(2);
 
-/// Runs until cancelled by being dropped.
+/// Reloads after edits, until dropped.
 pub async fn run(settings: Arc<Settings>) {
     // One pending "look again" is enough, however many events there are.
     let (tell, mut told) = mpsc::channel::<()>(1);
@@ -35,7 +35,7 @@ pub async fn run(settings: Arc<Settings>) {
     };
     let mut watched = look().await;
     loop {
-        // The first time at once: the file may have been edited between being
+        // First without an event: the file may have been edited between being
         // read at the start and being watched.
         let reloaded = settings.clone();
         tasks::blocking(move || reloaded.reload()).await;

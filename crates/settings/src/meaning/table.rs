@@ -14,7 +14,7 @@ const fn words(zh: &'static str, en: &'static str) -> Words {
     Words { zh, en }
 }
 
-/// How the panel groups the settings, and under which heading.
+/// Groups of settings in the panel, with their headings.
 pub const GROUPS: &[(&str, Words)] = &[
     ("connection", words("主控服务器", "Main server")),
     ("node", words("本节点", "This node")),
@@ -28,7 +28,7 @@ pub const GROUPS: &[(&str, Words)] = &[
     ("security", words("安全", "Security")),
 ];
 
-/// What few people need: the panel shows it when it is asked for.
+/// Settings that few people need: the panel shows them on demand.
 pub const ADVANCED: &[&str] = &[
     "mainServerCa",
     "mainServerCert",
@@ -65,7 +65,7 @@ pub struct Meaning {
     pub unit: Option<&'static str>,
     pub title: Words,
     pub text: Words,
-    /// What a change cuts or endangers.
+    /// Risks of a change.
     pub caution: Option<Words>,
 }
 
