@@ -1,11 +1,12 @@
-//! Who may use what is not open to everybody, for both faces.
+//! Authorization for the operators' pages and calls of both servers.
 //!
-//! An operator is who asks on the machine itself, or has logged in, or shows
-//! the admin token. `caller` says who asks, `vault` keeps what proves rights
-//! (`secrets`), `tries` slows guessing down, `refusals` keeps the log readable
-//! meanwhile, `origin` keeps other sites' pages out, `guard` puts them together around the operators' routes, `login` is the
-//! calls of the login page, `stream` an event stream that ends when its
-//! reader's rights change. What is behind the guard is for the faces to say.
+//! An operator is a client on the machine itself, or one that has logged in or sends the
+//! admin token. `caller` identifies the client, `vault` keeps the credentials
+//! (`secrets`), `tries` slows guessing down, `refusals` limits the log lines about
+//! refused calls, `origin` rejects requests of other sites' pages, `guard` combines them
+//! in front of the operators' routes, `login` has the calls of the login page, and
+//! `stream` is an event stream that ends when its reader's rights change. The guarded
+//! routes are defined by the servers.
 
 mod caller;
 mod guard;
@@ -39,41 +40,41 @@ pub use stream::{More, NoMore, Sources};
 use tries::Tries;
 pub use vault::{Made, Vault, VaultError};
 
-/// The settings of now: the node's are live.
+/// Returns the current settings: the node's are live.
 type Rules = Arc<dyn Fn() -> Security + Send + Sync>;
 
-/// Cloning shares it.
+/// Clones share their state.
 #[derive(Clone)]
 pub struct Access {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    /// What the page calls itself: `node` or `main_server`.
+    /// The role shown by pages: `node` or `main_server`.
     role: &'static str,
     vault: Vault,
     rules: Rules,
     tries: Mutex<Tries>,
     refusals: Mutex<Refusals>,
-    /// A window of refused calls has begun.
+    /// Signals that a window of refused calls began.
     refusing: Notify,
 }
 
-/// Somebody who may change things.
+/// A client that may make changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operator {
     pub address: IpAddr,
     pub how: How,
 }
 
-/// What makes one an operator.
+/// The way an operator was recognized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
     /// The request comes from the machine itself.
     Local,
     /// The admin token in a header.
     Token,
-    /// A cookie that lasts until then.
+    /// A session cookie, valid until then.
     Session { until_s: u64 },
     /// `security.open`.
     Open,
@@ -106,7 +107,7 @@ impl Access {
         &self.inner.vault
     }
 
-    /// Whether everybody is an operator.
+    /// True if everybody is an operator.
     pub fn is_open(&self) -> bool {
         (self.inner.rules)().open
     }
@@ -115,12 +116,12 @@ impl Access {
         Caller::of(request, &(self.inner.rules)().trusted_proxies)
     }
 
-    /// Whether who sends this is an operator, and how; counts wrong tokens.
+    /// Checks that the sender is an operator; counts wrong tokens.
     pub async fn judge(&self, request: &Parts) -> Result<Operator, Denied> {
         self.judged(request, true).await
     }
 
-    /// `fresh`: not looked at before; an old try is no new one.
+    /// `fresh` is false for a request judged before, whose token is not counted again.
     async fn judged(&self, request: &Parts, fresh: bool) -> Result<Operator, Denied> {
         let caller = self.caller(request);
         self.admit(&caller)?;
@@ -144,8 +145,8 @@ impl Access {
         Ok(operator(How::Token))
     }
 
-    /// Whether the address may manage at all. The machine itself always may:
-    /// somebody has to be able to mend a wrong list.
+    /// Checks `security.allowFrom`. The machine itself is always allowed: somebody has to
+    /// be able to fix a wrong list.
     fn admit(&self, caller: &Caller) -> Result<(), Denied> {
         let allowed = (self.inner.rules)().allow_from;
         let listed = || allowed.iter().any(|subnet| subnet.contains(caller.address));
@@ -155,8 +156,8 @@ impl Access {
         }
     }
 
-    /// Until when the cookie that came along lasts, if it is good. A bad one
-    /// is no try at guessing: it may simply have expired.
+    /// Returns when the session of the request's cookie ends, if it is valid. A bad one
+    /// is not a guess: it may simply have expired.
     async fn session(&self, headers: &HeaderMap) -> Option<u64> {
         let cookies = cookies(headers);
         if cookies.is_empty() {
@@ -166,8 +167,8 @@ impl Access {
         tasks::blocking(move || vault.session(&cookies)).await
     }
 
-    /// Lets an address try something. Tries take turns, so that many at once
-    /// are not fewer than they are.
+    /// Runs an attempt unless the address has to wait. Attempts run one at a time, so
+    /// that concurrent ones are all counted.
     async fn tried<T: Send + 'static>(
         &self,
         caller: &Caller,
@@ -202,7 +203,7 @@ fn token_of(headers: &HeaderMap) -> Option<String> {
     bearer.or_else(key).map(|token| token.trim().to_owned())
 }
 
-/// All cookies of all lines; a browser sends one line, but may send more.
+/// Reads all `Cookie` lines: a browser sends one, but may send more.
 fn cookies(headers: &HeaderMap) -> Vec<(String, String)> {
     let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
     let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));

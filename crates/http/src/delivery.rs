@@ -1,8 +1,8 @@
-//! A stored package as an HTTP answer (RFC 9110): validators, conditions,
-//! one range, and a body that never ends politely unless it is whole.
+//! A stored package as an HTTP answer (RFC 9110): validators, conditions, one range, and
+//! a body that never ends cleanly unless it is complete.
 //!
-//! The node and the embedded main server both answer with it; who may have a
-//! package, and where a missing one comes from, is theirs to decide.
+//! Used by the node and by the embedded main server; who may have a package, and where a
+//! missing one comes from, is their decision.
 
 mod body;
 mod chunks;
@@ -44,7 +44,7 @@ pub use places::{Limit, Place};
 use share::Share;
 use turns::Turns;
 
-/// What was sent so far and what is being sent.
+/// Counters and limits of the downloads.
 #[derive(Debug)]
 pub struct Traffic {
     served_bytes: Counter,
@@ -53,16 +53,16 @@ pub struct Traffic {
     turns: Turns,
     ended: Tally<Ended>,
     duration: Histogram,
-    /// All that was asked for, not only packages.
+    /// Requests to all routes, not only packages.
     pub requests: Arc<Requests>,
 }
 
 labels! {
-    /// How a download ended.
+    /// The result of a download.
     Ended {
-        /// Its last byte was given to the network.
+        /// The last byte was handed to the network.
         Whole => "completed",
-        /// The client left, or the package could not be read on.
+        /// The client left, or reading the package failed.
         BrokenOff => "aborted",
     }
 }
@@ -107,9 +107,9 @@ impl Traffic {
     }
 }
 
-/// The answer to a `GET` or `HEAD` of a package. What `besides` it says of every
-/// package, and under which name, is asked for only once for each open copy; a
-/// `place`, where there is something of it to send.
+/// Returns the answer to a `GET` or `HEAD` of a package. `besides` gives the file name
+/// and further headers, once for each open copy; `place` is called only if there is a
+/// body to send.
 pub fn respond<E>(
     method: &Method,
     asked: &HeaderMap,
@@ -139,7 +139,7 @@ pub fn respond<E>(
             stored.note_served();
             Body::new(Download::new(opened, range, under_way, line))
         }
-        // Of a HEAD's answer, only the length of it is sent.
+        // For HEAD, only the length of this body is sent.
         None => Body::from(explanation(status)),
         Some(_) => Body::empty(),
     };
@@ -149,7 +149,7 @@ pub fn respond<E>(
     Ok(response)
 }
 
-/// What the body says where there is no part of the package to send.
+/// Returns the body if no part of the package is sent.
 fn explanation(status: StatusCode) -> &'static str {
     match status {
         StatusCode::PRECONDITION_FAILED => {
@@ -162,9 +162,9 @@ fn explanation(status: StatusCode) -> &'static str {
     }
 }
 
-/// What an answer with the whole package says of it.
+/// Returns the headers for the whole package.
 fn describe(manifest: &Manifest, file_name: &str, mut headers: HeaderMap) -> HeaderMap {
-    // Made of hex, numbers, dates and encoded ids only.
+    // Hex, numbers, dates and encoded ids are valid.
     let mut set = |name, value: &str| {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
@@ -176,15 +176,15 @@ fn describe(manifest: &Manifest, file_name: &str, mut headers: HeaderMap) -> Hea
     set(header::ETAG, &manifest.etag());
     set(header::LAST_MODIFIED, &http_date(manifest.modified_s));
     set(header::ACCEPT_RANGES, "bytes");
-    // Caches may keep a package but must ask whether it is still current.
+    // Caches may store a package but must revalidate it.
     set(header::CACHE_CONTROL, "no-cache");
     let digest = format!("sha-256=:{}:", manifest.sha256.base64());
     set(header::HeaderName::from_static("repr-digest"), &digest);
     headers
 }
 
-/// The name to save it under (RFC 6266, 4.3). A plain one is told as it is; of
-/// others old clients see what is plain, the rest in a form that takes any text.
+/// Formats `Content-Disposition` (RFC 6266, 4.3). A plain name is sent as it is; for
+/// others, old clients get its plain characters, and new ones `filename*`.
 fn attachment(file_name: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if file_name.chars().all(plain) {
@@ -195,7 +195,7 @@ fn attachment(file_name: &str) -> String {
     format!("attachment; filename=\"{in_part}\"; filename*=UTF-8''{whole}")
 }
 
-/// What differs where the answer is not the whole.
+/// Adjusts headers if the answer is not the whole.
 fn adjust(headers: &mut HeaderMap, status: StatusCode, part: Option<&Range<u64>>, size: u64) {
     let range = |headers: &mut HeaderMap, value: String| {
         if let Ok(value) = HeaderValue::try_from(value) {
@@ -204,7 +204,7 @@ fn adjust(headers: &mut HeaderMap, status: StatusCode, part: Option<&Range<u64>>
     };
     match part {
         Some(part) if status == StatusCode::PARTIAL_CONTENT => {
-            // First, as a full map grows for what it has, too.
+            // First: replacing in a full map would grow it.
             headers.insert(header::CONTENT_LENGTH, (part.end - part.start).into());
             range(headers, format!("bytes {}-{}/{size}", part.start, part.end - 1));
         }
@@ -232,7 +232,7 @@ pub fn http_date(at_s: u64) -> String {
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(at_s.min(LATEST_S)))
 }
 
-/// Counts a download from its beginning to its end, however it ends.
+/// Counts a download from its beginning to its end, successful or not.
 struct UnderWay {
     place: Place,
     began: Instant,
@@ -245,12 +245,12 @@ impl UnderWay {
         Self { place, began: Instant::now(), left_bytes: bytes, share: Share::default() }
     }
 
-    /// How many of the `wanted` bytes may be sent now, by `serve.bandwidth`.
+    /// Returns how many of the `wanted` bytes `serve.bandwidth` allows now.
     fn poll_allowed(&mut self, cx: &mut Context<'_>, wanted: u64) -> Poll<u64> {
         self.share.poll(cx, &self.place.traffic, wanted)
     }
 
-    /// Lets the others send until it is this one's turn again.
+    /// Yields to other downloads until it is this one's turn.
     fn turn(&self) -> impl Future<Output = ()> + Send + 'static {
         let traffic = self.place.traffic.clone();
         async move { traffic.turns.next().await }

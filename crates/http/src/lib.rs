@@ -1,4 +1,4 @@
-//! What a node and a main server share as HTTP servers.
+//! HTTP server code shared by node and main server.
 
 #![cfg_attr(
     test,
@@ -9,17 +9,17 @@
     )
 )]
 
-/// Who may use what is not open to everybody.
+/// Authorization of operators.
 pub mod access;
 /// A stored package as an HTTP answer: validators, ranges, body.
 pub mod delivery;
 /// The limits that protect a node and a main server.
 pub mod limits;
-/// Accepting connections, and closing them in order.
+/// Accepting connections, and closing them gracefully.
 pub mod listen;
-/// Requests answered, by route and status.
+/// Counters of requests by route and status.
 pub mod requests;
-/// TLS: the certificate that is shown, and whom a client trusts.
+/// TLS: the certificate that is served, and the servers trusted.
 pub mod tls;
-/// HTTP details that both faces share.
+/// HTTP details shared by both APIs.
 pub mod wire;

@@ -1,5 +1,5 @@
-//! Accepting connections, and closing them in order. HTTP/1.1 only: that is
-//! what tablets, nodes and main servers speak.
+//! Accepting connections, and closing them gracefully. HTTP/1.1 only: that is what
+//! tablets, nodes and main servers speak.
 
 mod activity;
 mod address;
@@ -60,19 +60,19 @@ pub use self::{
 };
 use crate::tls::Shown;
 
-/// A storm's worth of tablets may knock before the loop comes round. The
-/// kernel takes less where `net.core.somaxconn` is lower.
+/// A burst of tablets may connect before the loop accepts again. The kernel allows less
+/// if `net.core.somaxconn` is lower.
 const BACKLOG: i32 = 4096;
-/// Who has not sent a request's headers by then is not going to.
+/// A client that has not sent its headers by then never will.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
-/// Of a request's headers; also what a connection holds back at most.
+/// The size of a request's headers; also a connection's largest buffer.
 const MAX_HEADER_BYTES: usize = 128 << 10;
-/// Once no more are accepted, those that have not asked for anything yet are
-/// given so long to do so.
+/// After shutdown began, connections without a request yet are given this long to send
+/// one.
 const FIRST_REQUEST: Duration = Duration::from_millis(250);
-/// Who takes none of what is sent for so long has gone, and holds a place.
+/// A client that reads nothing for this long is gone.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
-/// Out of memory, say: the reason seldom goes away within a moment.
+/// Errors such as running out of memory seldom pass in a moment.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Error)]
@@ -93,21 +93,21 @@ fn mend(cause: &io::Error) -> &'static str {
     }
 }
 
-/// Tried before the router; none where it is for the router to answer. It
-/// must not wait, and answer as the router would.
+/// A fast path tried before the router; None leaves the request to the router. It must
+/// not block, and must answer as the router would.
 pub type AtOnce =
     Arc<dyn Fn(&Method, &Uri, &HeaderMap, &Line) -> Option<Response<Body>> + Send + Sync>;
 
-/// What answers requests.
+/// The handlers of a listener.
 #[derive(Clone)]
 pub struct Answers {
     pub at_once: Option<AtOnce>,
     pub router: Router,
-    /// Of the loop that accepts.
+    /// Liveness of the accept loop.
     pub pulse: Pulse,
-    /// The certificate, where there is one.
+    /// The certificate, if there is one.
     pub shown: Arc<Shown>,
-    /// Of all listeners that share it.
+    /// May be shared by several listeners.
     pub connections: Arc<Connections>,
 }
 
@@ -123,8 +123,8 @@ impl From<Router> for Answers {
     }
 }
 
-/// Who sent a request; in its extensions. A client of IPv4 is one whichever
-/// socket it came by (see [`canonical`]).
+/// The client's address, an extension of its request. It is the same for an IPv4 client
+/// whichever socket it used (see [`canonical`]).
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
@@ -136,7 +136,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds at once; must be called within the runtime.
+    /// Binds the socket; must be called within the runtime.
     pub fn bind(address: SocketAddr) -> Result<Self, BindError> {
         let bound = bound(address).and_then(|socket| {
             let address = socket.local_addr()?;
@@ -145,32 +145,32 @@ impl Listener {
         bound.map_err(|cause| BindError { address, cause })
     }
 
-    /// Where it listens, the port chosen by the system included.
+    /// Returns the address, with a port chosen by the system.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `stop`, then lets requests under way finish. Connections
-    /// are tasks of `tasks`, whose end is waited for by its owner.
+    /// Serves until `stop`, then lets requests in progress finish. Connections are
+    /// spawned on `tasks`, whose owner waits for them.
     pub async fn serve(self, answers: impl Into<Answers>, tasks: Tasks, stop: CancellationToken) {
         let answers = answers.into();
         let connections = answers.connections.clone();
         let mut reserve = Reserve::take(&tasks, &answers.shown);
-        // It comes round while all places are taken, too: full is not ill.
+        // Probed while all places are taken, too: a full server is live.
         let mut questions = answers.pulse.questions();
         loop {
             let accepting = questions.answered_beside(self.accept(&connections, &mut reserve));
             let accepted = stop.run_until_cancelled(accepting).await;
-            // Those who had knocked already are let in: closing the socket would
-            // reset their connections. Unconstrained: there may be more of them
-            // than tokio lets a task see ready in one turn.
+            // Pending connections are accepted: closing the socket would reset them.
+            // Unconstrained: there may be more than tokio's budget lets a task accept in
+            // one poll.
             let knocked = || unconstrained(self.accept(&connections, &mut reserve)).now_or_never();
             let accepted = accepted.or_else(knocked);
             let Some((stream, peer, place)) = accepted else { return };
             let (answers, number) = (answers.clone(), place.number());
             let ends = Ends::of(&stop, &tasks, &place.activity);
-            // In boxes: spawning moves a future several times, and the one of a
-            // connection is large. That of TLS has its own, which others do without.
+            // Boxed: spawning moves a future several times, and a connection's is large.
+            // TLS has its own box, so that plain connections are not as large.
             let task = tasks.spawn_for_peer(
                 "connection",
                 Box::pin(async move {
@@ -230,19 +230,19 @@ fn bound(address: SocketAddr) -> io::Result<StdListener> {
         socket.set_only_v6(false)?;
     }
     socket.set_nonblocking(true)?;
-    // What follows, each connection inherits. Small answers must not wait for
-    // the kernel to gather more.
+    // Accepted connections inherit these options. Small answers must not wait for the
+    // kernel to gather more.
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
-    // The kernel counts silence of the peer only while something waits to be
-    // taken by it: a slow reader is fine, one that has gone is not.
+    // The kernel measures the peer's silence only while data is pending: a slow reader is
+    // fine, one that is gone is not.
     socket.set_tcp_user_timeout(Some(READ_TIMEOUT))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// What ends a connection: in order, and at once; and what it may be closed for.
+/// Tokens that end a connection, gracefully or at once, and its activity.
 struct Ends {
     stop: CancellationToken,
     abort: CancellationToken,
@@ -300,7 +300,7 @@ async fn connection(
         ended = &mut connection => ended,
         () = abort.cancelled() => return,
         () = stop.cancelled() => {
-            // One that has only just been let in has a request on its way.
+            // A connection just accepted has a request on its way.
             let first = tokio::time::timeout(FIRST_REQUEST, connection.as_mut());
             if !activity.has_asked() && first.await.is_ok() {
                 return;

@@ -1,6 +1,5 @@
-//! Requests by route and status, and how long their answers took to begin.
-//! What hyper refuses by itself (it is no HTTP) has no route and is not
-//! counted.
+//! Requests by route and status, and how long their answers took to begin. Requests that
+//! hyper rejects as not being HTTP have no route and are not counted.
 
 use std::{
     collections::BTreeMap,
@@ -16,16 +15,16 @@ use axum::{
 };
 use edge_mirror_base::metrics::{Counter, Histogram, Page, histogram::ANSWERS};
 
-/// Stands for every path that nothing is served at.
+/// The label for paths without a route.
 const UNMATCHED: &str = "unmatched";
 
-/// What our faces answer; anything else is counted as `other`.
+/// Statuses of our servers; any other is counted as `other`.
 const CODES: [u16; 31] = [
     200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 406, 408, 409,
     411, 412, 413, 415, 416, 422, 429, 500, 502, 503, 504, 507,
 ];
 
-/// The place of each status in [`CODES`], or behind them.
+/// The index of each status in [`CODES`], or its length.
 const PLACES: [u8; 600] = {
     let mut places = [CODES.len() as u8; 600];
     let mut place = 0;
@@ -36,7 +35,7 @@ const PLACES: [u8; 600] = {
     places
 };
 
-/// One path of a router, as the router has it.
+/// Counters of one path of a router.
 #[derive(Debug)]
 pub struct Route {
     codes: [Counter; CODES.len() + 1],
@@ -50,13 +49,13 @@ impl Default for Route {
 }
 
 impl Route {
-    /// The answer was ready after so long.
+    /// Counts an answer and the time it took.
     pub fn answered(&self, status: StatusCode, took: Duration) {
         self.code(status).one();
         self.duration.observe(took);
     }
 
-    /// The answer was there: nobody waited and nothing was measured.
+    /// Counts an answer of the fast path, without measuring a time.
     pub fn answered_at_once(&self, status: StatusCode) {
         self.code(status).one();
         self.duration.observe_nothing();
@@ -68,14 +67,14 @@ impl Route {
     }
 }
 
-/// All routes that were asked for so far: no more than the router has.
+/// All routes requested so far: no more than the router has.
 #[derive(Debug, Default)]
 pub struct Requests {
     routes: RwLock<BTreeMap<String, Arc<Route>>>,
 }
 
 impl Requests {
-    /// To be kept by whoever counts often.
+    /// Returns a route's counters, to be kept by frequent callers.
     pub fn route(&self, path: &str) -> Arc<Route> {
         let known = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(route) = known.get(path) {
@@ -110,7 +109,7 @@ impl Requests {
     }
 }
 
-/// Counts what goes through a router.
+/// Middleware that counts requests.
 pub async fn counted(
     State(requests): State<Arc<Requests>>,
     request: Request,

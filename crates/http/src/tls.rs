@@ -1,9 +1,9 @@
-//! TLS: the certificate that a listener shows, whom a client trusts, and what
-//! goes wrong with either in an operator's words. Who uses which, and when files
-//! are read anew, is for others to say.
+//! TLS: the certificate that a listener serves, the servers that a client trusts, and
+//! errors of either in an operator's words. Callers decide which is used where, and when
+//! files are reloaded.
 //!
-//! rustls with ring: nothing of it needs a C++ compiler, cmake or a library of
-//! the system. TLS 1.2 and 1.3; older versions are not in it.
+//! rustls with ring: needs no C++ compiler, cmake or system library. TLS 1.2 and 1.3
+//! only.
 
 mod doubt;
 mod explain;
@@ -29,15 +29,15 @@ pub use fault::FileError;
 pub use pem::{certificates, fingerprint};
 pub use trust::{Trust, TrustFiles, problem};
 
-/// All that nodes, main servers and tablets speak.
+/// The ALPN protocol of nodes, main servers and tablets.
 const HTTP_1_1: &[u8] = b"http/1.1";
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// What a listener shows to those who connect from now on; while there is
-/// nothing, it speaks plain HTTP.
+/// The TLS configuration for new connections; without one, the listener speaks plain
+/// HTTP.
 #[derive(Debug, Default)]
 pub struct Shown {
     now: ArcSwapOption<ServerConfig>,
@@ -53,7 +53,7 @@ impl Shown {
     }
 }
 
-/// What `tls.cert` and `tls.key` ask to be shown. Reads files.
+/// Builds a configuration from `tls.cert` and `tls.key`. Reads files.
 pub fn to_show(config: &Config) -> Result<Option<Arc<ServerConfig>>, FileError> {
     let Some((cert, key)) = config.tls_files() else { return Ok(None) };
     let pair = pem::pair(("tls.cert", &cert), ("tls.key", &key))?;
@@ -70,21 +70,21 @@ fn server(pair: CertifiedKey) -> ServerConfig {
     config
 }
 
-/// Makes clients of HTTP: with this TLS, as reqwest alone would have none and
-/// panic, and without a proxy, which is for the internet and has no business
-/// between nodes and main servers.
+/// Builds HTTP clients: with this TLS configuration, as reqwest would panic without one,
+/// and without a proxy: proxies are for the internet, not for traffic between nodes and
+/// main servers.
 #[expect(clippy::disallowed_methods, reason = "the one place that makes them")]
 pub fn http(tls: ClientConfig) -> ClientBuilder {
     reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy()
 }
 
-/// A client that believes everybody: for finding out whether somebody is there.
+/// Accepts any certificate: for finding out whether a server is there.
 pub fn anybodys_client() -> ClientConfig {
     trust::client(&Trust::Anybody).expect("there is nothing to read")
 }
 
-/// A client that trusts the system's authorities. They are read when the first
-/// server is to be judged: most processes never speak TLS to anybody.
+/// Trusts the system's CAs. They are loaded when the first server is verified: most
+/// processes never use TLS as clients.
 pub fn client() -> ClientConfig {
     trust::client(&Trust::System).expect("there is nothing to read")
 }

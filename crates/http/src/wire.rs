@@ -1,6 +1,5 @@
-//! HTTP details that the node's and the main server's faces share: the shape
-//! of an error's body, meeting ids in paths, what unknown paths get, and how
-//! bodies are read.
+//! HTTP details shared by the node's and the main server's APIs: the shape of errors,
+//! meeting ids in paths, answers for unknown paths, and reading bodies.
 
 pub mod body;
 pub mod docs;
@@ -24,22 +23,22 @@ use edge_mirror_protocol::package::{InvalidId, MEDIA_TYPE, PackageId};
 use serde::{Serialize, de::DeserializeOwned};
 use tower_http::cors::{Any, CorsLayer};
 
-/// The largest JSON body that anybody has a reason to send.
+/// The largest JSON body that any client has a reason to send.
 pub const MAX_JSON_BYTES: usize = 1 << 20;
 
-/// The shape that every error has on the wire.
+/// The shape of every error on the wire.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Detail {
     pub detail: String,
 }
 
-/// `{"detail": …}`: what went wrong, in a sentence.
+/// Returns `{"detail": …}`: what went wrong, in a sentence.
 pub fn detail(status: StatusCode, detail: impl Into<String>) -> Response {
     (status, Json(Detail { detail: detail.into() })).into_response()
 }
 
-/// The answer of what only has to be done.
+/// The answer to a call that succeeded.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Done {
@@ -58,7 +57,7 @@ pub fn done(message: impl Into<String>) -> Json<Done> {
     Json(Done { status: Success::Success, message: message.into() })
 }
 
-/// What a page of another site may read of a download's headers.
+/// Headers of a download that other sites' pages may read.
 pub const EXPOSED: [HeaderName; 5] = [
     header::ETAG,
     header::CONTENT_DISPOSITION,
@@ -67,33 +66,32 @@ pub const EXPOSED: [HeaderName; 5] = [
     HeaderName::from_static("repr-digest"),
 ];
 
-/// Lets pages of any site read what is behind these routes. Their preflights are
-/// answered, too: a page that asks for a range sends one first.
+/// Lets pages of any site read these routes. Preflights are answered, too: a page that
+/// asks for a range sends one first.
 pub fn readable_anywhere<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
     let cors = CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::HEAD])
         .allow_headers(Any)
         .expose_headers(EXPOSED)
-        // The answer is the same for everybody.
+        // The answer is the same for every origin.
         .vary([]);
-    // A fallback that is set later would be outside of the layer, and a preflight
-    // is for a method that no route has.
+    // A fallback that is set later would be outside of the layer, and a preflight uses a
+    // method that no route has.
     routes.method_not_allowed_fallback(method_not_allowed).layer(cors)
 }
 
-/// What every answer tells a browser: it is what it says it is, in nobody's
-/// frame, and where one came from is nobody's business. Pages have a policy of
-/// their own, which allows them their scripts.
+/// Adds security headers to every answer: no sniffing, no framing, no referrer. Pages
+/// have a policy of their own, which allows their scripts.
 pub async fn guarded(request: Request, next: Next) -> Response {
     let mut answer = next.run(request).await;
     guard(answer.headers_mut());
     answer
 }
 
-/// As [`guarded`], for answers that don't go through the router. An archive is
-/// nothing that a browser would show: what follows from a page does not concern
-/// it, and in a storm each byte of a header is sent thousands of times.
+/// Does the same as [`guarded`] for answers that bypass the router. Browsers don't
+/// display an archive, so it gets no headers for pages: in a storm each byte of a header
+/// is sent thousands of times.
 pub fn guard(headers: &mut HeaderMap) {
     headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
     if headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == MEDIA_TYPE) {
@@ -108,7 +106,7 @@ pub fn guard(headers: &mut HeaderMap) {
     }
 }
 
-/// For what only operators see: kept by nobody, read by no other site.
+/// Keeps operators' answers out of caches and from other sites.
 pub async fn confidential(request: Request, next: Next) -> Response {
     let mut answer = next.run(request).await;
     let headers = answer.headers_mut();
@@ -118,19 +116,19 @@ pub async fn confidential(request: Request, next: Next) -> Response {
     answer
 }
 
-/// What Prometheus reads.
+/// Returns the metrics in Prometheus' format.
 pub fn exposition(page: Page) -> Response {
     let headers = [(header::CONTENT_TYPE, page::MEDIA_TYPE), (header::CACHE_CONTROL, "no-store")];
     (headers, page.into_text()).into_response()
 }
 
-/// What is said to who sends an id that is none.
+/// Returns the error for an invalid id.
 pub fn invalid_id() -> String {
     format!("{} / {}", InvalidId::RULE_ZH, InvalidId::RULE)
 }
 
-/// The `{id}` of a path. Anything that is no meeting id, however it is
-/// encoded, is refused before a handler runs.
+/// The `{id}` of a path. Anything that is not a meeting id, however encoded, is refused
+/// before a handler runs.
 #[derive(Clone, Debug)]
 pub struct PathId(pub PackageId);
 
@@ -139,14 +137,14 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
         let refused = || detail(StatusCode::BAD_REQUEST, invalid_id());
-        // Not valid UTF-8 once decoded is not a meeting id either.
+        // Invalid UTF-8, once decoded, is not a meeting id either.
         let path = RawPathParams::from_request_parts(parts, state).await.map_err(|_| refused())?;
         let id = path.iter().find(|(name, _)| *name == "id").map(|(_, value)| value);
         id.and_then(|id| PackageId::from_str(id).ok()).map(Self).ok_or_else(refused)
     }
 }
 
-/// What comes behind the `?` of an address.
+/// The query string of a URL.
 #[derive(Clone, Debug)]
 pub struct Asked<T>(pub T);
 
@@ -154,7 +152,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
-        // The same name twice, say.
+        // The same name twice, for example.
         Query::try_from_uri(&parts.uri).map(|Query(asked)| Self(asked)).map_err(|error| {
             let text = format!("查询参数无效 / the query can't be read: {}", error.body_text());
             detail(StatusCode::BAD_REQUEST, text)
@@ -162,13 +160,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     }
 }
 
-/// For paths that nothing is served at.
+/// Answers paths without a route.
 pub async fn not_found(uri: Uri) -> Response {
     let path = uri.path();
     detail(StatusCode::NOT_FOUND, format!("没有这个地址 / nothing is served at {path}"))
 }
 
-/// For methods that a path does not have.
+/// Answers methods that a path does not have.
 pub async fn method_not_allowed() -> Response {
     detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
 }

@@ -1,4 +1,4 @@
-//! Who sends a request: from which address, and whether from this machine.
+//! The sender of a request: its address, and whether it is on this machine.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,8 +7,8 @@ use edge_mirror_settings::Subnet;
 
 use crate::listen::{Line, Peer};
 
-/// What proxies add, besides all that begins with `x-forwarded`; a request that
-/// bears one did not come straight here.
+/// Headers that proxies add, besides all that begin with `x-forwarded`; a request with
+/// one did not come straight here.
 const FORWARDING: [&str; 9] = [
     "cf-connecting-ip",
     "forwarded",
@@ -21,25 +21,24 @@ const FORWARDING: [&str; 9] = [
     "x-real-ip",
 ];
 
-/// Nobody's address: of a client that a proxy does not name, and that must not
-/// be taken for the proxy.
+/// Stands for a client that a proxy does not name, and that must not be taken for the
+/// proxy.
 const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
     pub address: IpAddr,
-    /// A program on this machine, or a browser on it that was told a loopback
-    /// name: neither a proxy's client, nor a page that made its own name
-    /// point here (DNS rebinding).
+    /// A program on this machine, or a browser on it that uses a loopback name: neither a
+    /// proxy's client, nor a page that made its own name point here (DNS rebinding).
     pub local: bool,
-    /// Came by TLS, to us or to a proxy that we trust.
+    /// Came over TLS, to us or to a trusted proxy.
     pub secure: bool,
 }
 
 impl Caller {
     pub fn of(request: &Parts, trusted: &[Subnet]) -> Self {
         let peer = request.extensions.get::<Peer>();
-        // Without a peer nothing is known, and the least is allowed.
+        // Without a peer nothing is known, and least is allowed.
         let peer = peer.map_or(UNKNOWN, |peer| peer.0.ip().to_canonical());
         let headers = &request.headers;
         let forwarded = headers
@@ -53,8 +52,8 @@ impl Caller {
             let secure = scheme.is_some_and(|scheme| scheme.trim().eq_ignore_ascii_case("https"));
             return Self { address, local: false, secure };
         }
-        // Proxies of old speak HTTP/1.0 to those behind them, and name those
-        // as the host; programs on this machine speak HTTP/1.1.
+        // Old proxies speak HTTP/1.0 to those behind them, and name those as the host;
+        // programs on this machine speak HTTP/1.1.
         let local = peer.is_loopback()
             && !forwarded
             && request.version >= Version::HTTP_11
@@ -64,15 +63,15 @@ impl Caller {
     }
 }
 
-/// The last address in `X-Forwarded-For` that is not a proxy of ours: those
-/// before it are whatever the client wrote.
+/// Returns the last address in `X-Forwarded-For` that is not one of our proxies: the
+/// client can forge those before it.
 fn client_behind(headers: &HeaderMap, trusts: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
     let lines: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
     let entries = lines.iter().rev().flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
     let mut last = None;
     for entry in entries {
-        // What can't be read ends the chain: nothing before it is to be
-        // believed, and it is not the proxy that it hides.
+        // An unreadable entry ends the chain: nothing before it can be trusted, and it
+        // must not count as the proxy.
         let address = address_of(entry)?;
         last = Some(address);
         if !trusts(address) {
@@ -82,7 +81,7 @@ fn client_behind(headers: &HeaderMap, trusts: impl Fn(IpAddr) -> bool) -> Option
     last
 }
 
-/// Some proxies add the port.
+/// Parses an address; some proxies add the port.
 fn address_of(entry: &[u8]) -> Option<IpAddr> {
     let entry = std::str::from_utf8(entry).ok()?.trim();
     let bare = entry.trim_start_matches('[').trim_end_matches(']');
@@ -101,7 +100,7 @@ fn names_loopback(request: &Parts) -> bool {
     host.to_str().is_ok_and(is_loopback) && target.is_none_or(|target| is_loopback(target.as_str()))
 }
 
-/// `localhost` or a loopback address, with or without a port, and nothing else.
+/// True for `localhost` or a loopback address, with or without a port.
 fn is_loopback(host: &str) -> bool {
     let (name, rest) = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
         Some((address, rest)) => {
@@ -113,7 +112,7 @@ fn is_loopback(host: &str) -> bool {
         None => host.split_at(host.find(':').unwrap_or(host.len())),
     };
     let port = rest.strip_prefix(':');
-    // As it is written, and no other way: `+80` parses, too.
+    // Only the canonical form: `+80` parses, too.
     let is_port = |port: &str| port.parse().is_ok_and(|number: u16| number.to_string() == port);
     let port = rest.is_empty() || port.is_some_and(is_port);
     let address = name.parse::<Ipv4Addr>();

@@ -1,4 +1,4 @@
-//! What stands before the operators' routes, and what the others are told.
+//! Guards the operators' routes, and answers those who are refused.
 
 use std::{
     sync::{MutexGuard, PoisonError},
@@ -23,27 +23,27 @@ use super::{
 };
 use crate::wire;
 
-/// Of a path, in the log: more than any of ours has.
+/// Length of a path in the log: more than any of ours has.
 const MAX_SHOWN_BYTES: usize = 200;
 
-/// Changes nothing, and is asked with each key that an operator types.
+/// Changes nothing, and is called at each key that an operator types.
 const CHECK: &str = "/api/config/check";
 
-/// Why somebody is not let in.
+/// The reason for a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
     NotLoggedIn,
     WrongToken,
-    /// By `security.allowFrom`.
+    /// Not in `security.allowFrom`.
     Address,
     TooManyTries(Duration),
-    /// A page of another site sent it.
+    /// Sent by a page of another site.
     Foreign,
-    /// What proves rights can't be read or written now.
+    /// The credentials can't be read or written now.
     Broken,
 }
 
-/// To who tried too often.
+/// The answer to too many tries.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub(super) struct Later {
@@ -80,7 +80,7 @@ impl Denied {
         }
     }
 
-    /// For the log.
+    /// Returns the text for the log.
     fn why(self) -> &'static str {
         match self {
             Self::NotLoggedIn => "not logged in",
@@ -105,7 +105,7 @@ impl IntoResponse for Denied {
             Self::Address | Self::Foreign => wire::detail(StatusCode::FORBIDDEN, self.text()),
             Self::Broken => wire::detail(StatusCode::SERVICE_UNAVAILABLE, self.text()),
             Self::TooManyTries(wait) => {
-                // Rounded up: who comes back then must not be too early.
+                // Rounded up: a client must not be early then.
                 let wait_s = wait.as_secs() + 1;
                 let body = Later { detail: self.text(), retry_after: wait_s };
                 let fields = [(header::RETRY_AFTER, HeaderValue::from(wait_s))];
@@ -115,12 +115,12 @@ impl IntoResponse for Denied {
     }
 }
 
-/// Lets operators through, and says in the log who changed what.
+/// Lets operators through, and logs who changed what.
 pub async fn guard(State(access): State<Access>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
     let changes = changes(&method);
-    // Nobody's form sends the token.
+    // No form sends the token.
     let form = origin::is_form(&parts.headers) && token_of(&parts.headers).is_none();
     let judged = match changes && (form || !is_own(&access, &parts)) {
         true => Err(Denied::Foreign),
@@ -145,7 +145,7 @@ pub async fn guard(State(access): State<Access>, request: Request, next: Next) -
     }
 }
 
-/// For routes that are open: pages of other sites change nothing there, either.
+/// Rejects changes by other sites' pages on routes that are open.
 pub async fn refuse_foreign(
     State(access): State<Access>,
     request: Request,
@@ -171,7 +171,7 @@ fn changes(method: &Method) -> bool {
 }
 
 impl Access {
-    /// A refused change, or a guess; a page that only looks is nothing to tell.
+    /// Logs a refused change, or a guess; refused reads are not worth a line.
     pub(super) fn note(&self, request: &Parts, denied: Denied) {
         let guessed = matches!(denied, Denied::WrongToken | Denied::TooManyTries(_));
         match changes(&request.method) || guessed {
@@ -180,7 +180,7 @@ impl Access {
         }
     }
 
-    /// Says in the log that a call is refused, or counts it, see `refusals`.
+    /// Logs that a call is refused, or counts it, see `refusals`.
     pub fn note_refused(&self, request: &Parts, why: &'static str) {
         let caller = self.caller(request);
         let told = self.refusals().note(caller.address, why);
@@ -191,7 +191,7 @@ impl Access {
         }
     }
 
-    /// Sums up in the log what was refused, a minute at a time and at the end.
+    /// Logs summaries of refused calls, a minute at a time and at the end.
     pub async fn sum_up_refusals(self, end: CancellationToken) {
         while !end.is_cancelled() {
             let window = async {
@@ -209,7 +209,7 @@ impl Access {
     }
 }
 
-/// Whoever is refused must not choose how much of the log he fills.
+/// Names a request; the client must not choose how long the log line is.
 fn named(request: &Parts, caller: &Caller) -> String {
     let (method, path) = (&request.method, request.uri.path());
     let path = &path[..path.floor_char_boundary(MAX_SHOWN_BYTES)];

@@ -1,4 +1,4 @@
-//! What the login page calls: who am I, log in, log out.
+//! Calls of the login page: current rights, log in, log out.
 
 use std::time::Duration;
 
@@ -19,20 +19,20 @@ use tracing::{error, info};
 use super::{Access, Caller, Denied, How, Operator, Vault, cookies, guard, vault::Begun};
 use crate::wire;
 
-/// A token takes a moment.
+/// Sending a token takes a moment.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_BODY_BYTES: usize = 4096;
 
-/// What the reader of a page may do.
+/// The rights of a page's reader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub(super) struct Rights {
     pub operator: bool,
-    /// `local`, `token`, `session` or `open`; null for who is no operator.
+    /// `local`, `token`, `session` or `open`; null if not an operator.
     how: Option<&'static str>,
     /// When the session ends, in seconds since 1970.
     expires: Option<u64>,
-    /// `address` where security.allowFrom is the reason.
+    /// `address` if security.allowFrom is the reason.
     refused: Option<&'static str>,
     /// `node` or `main_server`.
     role: &'static str,
@@ -47,7 +47,7 @@ pub(super) struct LoggedIn {
     expires: u64,
 }
 
-/// Of both faces.
+/// Routes of both servers.
 pub fn router<S>(access: &Access) -> Router<S> {
     let own = middleware::from_fn_with_state(access.clone(), guard::refuse_foreign);
     Router::new()
@@ -123,7 +123,7 @@ async fn logout(State(access): State<Access>, request: Request) -> Response {
 }
 
 impl Access {
-    /// What a page has to know of its own rights.
+    /// Returns the rights of the sender, for a page.
     pub(super) async fn described(&self, request: &Parts) -> Rights {
         let judged = self.judge(request).await;
         if let Err(denied @ (Denied::WrongToken | Denied::TooManyTries(_))) = judged {
@@ -132,7 +132,7 @@ impl Access {
         self.description(judged)
     }
 
-    /// The same again, for a request that goes on.
+    /// Returns them again, for a request that goes on.
     pub(super) async fn described_again(&self, request: &Parts) -> Rights {
         self.description(self.judged(request, false).await)
     }
@@ -179,14 +179,14 @@ fn with_cookie(
     let secure = if caller.secure { "; Secure" } else { "" };
     let cookie =
         format!("{name}={value}; Path=/; Max-Age={lasts_s}; HttpOnly; SameSite=Strict{secure}");
-    // Letters, digits and these marks only.
+    // Letters, digits and these marks are valid.
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         answer.headers_mut().insert(header::SET_COOKIE, cookie);
     }
     private(answer)
 }
 
-/// Nobody in between may keep it.
+/// Keeps caches from storing it.
 fn private(mut answer: Response) -> Response {
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer

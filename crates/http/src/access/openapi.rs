@@ -1,5 +1,5 @@
-//! What both faces' documents say of rights: how they are proved, what is said
-//! to who has none, and the calls of the login page.
+//! Authorization in both servers' documents: the schemes, the refusals, and the calls of
+//! the login page.
 
 use axum::http::Method;
 use schemars::JsonSchema;
@@ -14,7 +14,7 @@ use crate::wire::{
     openapi::{Operation, call, json},
 };
 
-/// Proves that somebody is an operator, once.
+/// An operator's credentials.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "read from JSON by hand, so that a mistake gets a sentence")]
 struct Login {
@@ -41,7 +41,7 @@ pub fn security_schemes() -> Value {
     })
 }
 
-/// Of a call that is behind the guard.
+/// Adds the guard's refusals to a call.
 pub fn guarded(operation: Operation) -> Operation {
     operation
         .security(json!([{"token": []}, {"key": []}, {"session": []}]))

@@ -1,15 +1,15 @@
-//! Whether a request was made by a page of another site: CORS only keeps such
-//! a page from reading the answer.
+//! Detects requests of other sites' pages: CORS only keeps such a page from reading the
+//! answer.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
-/// What a page can have a browser send to another site without asking first.
+/// Media types that a page can send to another site without a preflight.
 const FORM_TYPES: [&str; 3] =
     ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"];
 
-/// Browsers say where a request comes from; programs don't, and are no danger.
-/// What came over TLS (`secure`) is of our page only where that came over TLS,
-/// too: into another, somebody on the way may have put something.
+/// True unless a page of another site sent it. Browsers name the origin; programs don't,
+/// and are no danger. Over TLS (`secure`) a page is ours only if it came over TLS, too:
+/// on a plain connection it could have been changed.
 pub fn is_own(headers: &HeaderMap, secure: bool) -> bool {
     let field = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = field(header::HOST.as_str());
@@ -22,13 +22,13 @@ pub fn is_own(headers: &HeaderMap, secure: bool) -> bool {
     match field(header::ORIGIN.as_str()) {
         Some(origin) => same_site && is_ours(origin),
         None if field("sec-fetch-site").is_some() => same_site,
-        // Browsers of old send neither.
+        // Old browsers send neither.
         None => field(header::REFERER.as_str()).is_none_or(|page| is_ours(origin_of(page))),
     }
 }
 
-/// Whether a form may have sent it: a page of another site that hides where it
-/// is (`no-referrer`), in a browser of old, sends nothing else that tells.
+/// True if a form may have sent it: with `no-referrer` in an old browser, nothing else
+/// tells that a page of another site did.
 pub fn is_form(headers: &HeaderMap) -> bool {
     let told = ["sec-fetch-site", "origin"];
     let mut types = headers.get_all(header::CONTENT_TYPE).into_iter();
@@ -40,7 +40,7 @@ pub fn is_form(headers: &HeaderMap) -> bool {
     !told.iter().any(|name| headers.contains_key(*name)) && types.any(is_form_type)
 }
 
-/// `http://node:8001/a?b` is of `http://node:8001`.
+/// Returns `http://node:8001` for `http://node:8001/a?b`.
 fn origin_of(page: &str) -> &str {
     let authority = page.find("://").map_or(0, |at| at + 3);
     let end = page[authority..].find(['/', '?', '#']).map_or(page.len(), |at| authority + at);
@@ -99,7 +99,7 @@ mod tests {
         ] {
             assert!(!own(&[("referer", page)]), "{page}");
         }
-        // What newer ones say besides counts alone.
+        // Newer headers, if present, count alone.
         assert!(own(&[("origin", "http://node:8001"), ("referer", "http://elsewhere/")]));
         assert!(own(&[("sec-fetch-site", "same-origin"), ("referer", "http://elsewhere/")]));
         let secure = |page| is_own(&headers(&[("referer", page)]), true);

@@ -1,15 +1,15 @@
-//! What the log says of refused calls: the first of an address in full, the
-//! further ones of the same minute as a number. So strangers choose neither how
-//! fast it grows, nor how soon what matters is rotated away. Pure.
+//! Log lines about refused calls: the first of an address in full, further ones of the
+//! same minute as a number. So clients choose neither how fast the log grows, nor how
+//! soon useful lines are rotated away. Pure.
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use crate::listen::of_one_machine;
 
-/// Summed up at a time.
+/// The period of a summary.
 pub const WINDOW: Duration = Duration::from_secs(60);
-/// Named in a window; the calls of others are summed up together. All of it is
-/// 65 lines a minute: 15 MB a day for who commands that many addresses.
+/// Addresses named in a window; calls of others are summed up together. That is at most
+/// 65 lines a minute: 15 MB a day for an attacker with that many addresses.
 const MAX_ADDRESSES: usize = 32;
 
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ struct Refused {
 }
 
 impl Refusals {
-    /// Counts a call; true for one that the log names.
+    /// Counts a call; true if the log names it.
     pub fn note(&mut self, address: IpAddr, why: &'static str) -> bool {
         let address = of_one_machine(address);
         if let Some(refused) = self.of.get_mut(&address) {
@@ -41,7 +41,7 @@ impl Refusals {
         true
     }
 
-    /// Ends a window, with a line for each address that has more to tell of.
+    /// Ends a window, with a line for each address with further calls.
     pub fn sum_up(&mut self) -> Vec<String> {
         let Self { of, of_others } = std::mem::take(self);
         let minute = WINDOW.as_secs();

@@ -1,8 +1,7 @@
-//! What the access file holds: digests of token, codes and the nodes' key, what
-//! has ended, and the key that signs sessions. With that key who reads the file
-//! could forge a session until the next new token, so only its owner may.
-//! Tokens and codes are random and long: a plain SHA-256 of them is enough,
-//! there is nothing to guess.
+//! Content of the access file: digests of token, codes and the nodes' key, ended
+//! sessions, and the key that signs sessions. Whoever reads that key could forge a
+//! session until the next new token, so only the file's owner may. Tokens and codes are
+//! random and long: a plain SHA-256 is enough, they can't be guessed.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use edge_mirror_base::clock::now_s;
@@ -13,22 +12,22 @@ use subtle::ConstantTimeEq;
 
 use super::{VaultError, session::Key};
 
-/// A one-time code that nobody used until then is of no use.
+/// Time after which an unused one-time code expires.
 const CODE_LASTS_S: u64 = 3600;
-/// Each is 100 bytes in a file that is read at once.
+/// Each is 100 bytes in a file that is read whole.
 const MAX_CODES: usize = 32;
 
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Secrets {
     pub token_sha256: Sha256,
-    /// In the cookie's name: nodes on one host share a browser's cookies.
+    /// Part of the cookie's name: a host's nodes share a browser's cookies.
     pub realm: String,
     pub session_key: String,
     #[serde(default)]
     pub codes: Vec<Code>,
     #[serde(default)]
     pub ended: Vec<Ended>,
-    /// What nodes have to send to a main server that asks for it.
+    /// The key that nodes send to a main server that requires one.
     #[serde(default)]
     pub node_key_sha256: Option<Sha256>,
 }
@@ -90,7 +89,7 @@ pub fn same(one: Sha256, other: Sha256) -> bool {
     one.as_bytes()[..].ct_eq(&other.as_bytes()[..]).into()
 }
 
-/// 256 bits, as text that survives a link and a header.
+/// Returns 256 random bits, as text for a link or a header.
 pub fn random_text() -> Result<String, VaultError> {
     Ok(URL_SAFE_NO_PAD.encode(random::<32>()?))
 }

@@ -1,5 +1,5 @@
-//! Session cookies: `id.until.mac`. Nothing is kept for a session that goes
-//! well; one that was logged out is remembered until it would have ended.
+//! Session cookies: `id.until.mac`. Valid sessions are not stored; one that was logged
+//! out is remembered until it would have ended.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -7,7 +7,7 @@ use hmac::{Hmac, KeyInit, Mac};
 /// A week: a panel on the wall is not asked every morning.
 pub const LASTS_S: u64 = 7 * 24 * 3600;
 
-/// Signs nothing but sessions with this key.
+/// A key that signs nothing but sessions.
 pub type Key = [u8; 32];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl Session {
         format!("{}.{}.{mac}", self.id, self.until_s)
     }
 
-    /// None unless we signed it and it has not ended.
+    /// Returns None unless we signed it and it is valid.
     pub fn opened(sealed: &str, key: &Key, now_s: u64) -> Option<Self> {
         let mut parts = sealed.split('.');
         let (id, until, tag, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next())

@@ -1,5 +1,5 @@
-//! A page's event stream, for as long as its reader's rights stay as they were
-//! when it began: the feed, the history, and what a face adds of its own.
+//! A page's event stream, for as long as its reader's rights don't change: the feed, the
+//! history, and a server's own further events.
 
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
@@ -17,21 +17,21 @@ use crate::wire::{
     snapshot::Snapshot,
 };
 
-/// How soon a stream notices that its reader's rights have changed.
+/// Interval between checks of the reader's rights.
 const JUDGE_EVERY: Duration = Duration::from_secs(2);
 
-/// What a stream follows.
+/// The sources of a stream.
 pub struct Sources<'a> {
     pub feed: &'a Feed,
-    /// The state as it is now.
+    /// The current state.
     pub state: Snapshot,
     pub history: watch::Receiver<History>,
     /// Ends the stream.
     pub closing: CancellationToken,
 }
 
-/// Further events, and whether that one is the last. The future may be dropped
-/// half way, and must lose nothing.
+/// Further events, with true for the last one. The future may be dropped half way, and
+/// must lose nothing.
 pub trait More: Send + 'static {
     fn next(&mut self) -> impl Future<Output = (Bytes, bool)> + Send;
 }
@@ -45,7 +45,7 @@ impl More for NoMore {
 }
 
 impl Access {
-    /// `more` is told whether the reader is an operator.
+    /// `more` is passed true for an operator.
     pub async fn stream<M: More>(
         &self,
         request: Request,
@@ -96,21 +96,21 @@ struct Following<M> {
 }
 
 impl<M: More> Following<M> {
-    /// The next event, and whether it is the last one.
+    /// Returns the next event, with true for the last one.
     async fn next(&mut self) -> (Bytes, bool) {
         if let Some(event) = self.ready.pop_front() {
             return (event, false);
         }
-        // Outlasts the loop's turns: looking at the rights is no news.
+        // Outlasts the loop's turns: checking the rights is no event.
         let mut silence = std::pin::pin!(tokio::time::sleep(SILENCE));
         loop {
             tokio::select! {
-                // Rights first: nothing is told to who has lost them.
+                // Rights first: nothing is sent to a reader that lost them.
                 biased;
                 _ = self.judge.tick() => {
                     let session = self.access.described_again(&self.parts).await;
                     if session != self.session {
-                        // The page comes again with the rights that it has now.
+                        // The page reconnects with its current rights.
                         return (feed::event("session", &session), true);
                     }
                 }

@@ -1,4 +1,4 @@
-//! Slows guessing down, an address at a time. Pure: the time is passed in.
+//! Slows guessing down, by address. Pure: the time is passed in.
 
 use std::{
     collections::HashMap,
@@ -8,13 +8,13 @@ use std::{
 
 use crate::listen::of_one_machine;
 
-/// Mistakes that cost nothing.
+/// Wrong tries without a wait.
 const FREE: u32 = 5;
 /// Each further one doubles the wait, from a second up to this.
 const LONGEST: Duration = Duration::from_secs(300);
-/// After so long without another mistake all is forgotten.
+/// Wrong tries are forgotten after so long without another one.
 const FORGET: Duration = Duration::from_secs(3600);
-/// Who commands more addresses gets by, but can't fill our memory.
+/// An attacker with more gets by, but can't fill our memory.
 const MAX_ADDRESSES: usize = 1024;
 
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ impl Wrong {
 }
 
 impl Tries {
-    /// How long the address has to wait before it is listened to.
+    /// Returns how long the address has to wait.
     pub fn wait(&self, address: IpAddr, now: Instant) -> Option<Duration> {
         let left = self.wrong.get(&of_one_machine(address))?.until().saturating_duration_since(now);
         (!left.is_zero()).then_some(left)

@@ -1,8 +1,8 @@
-//! What proves rights: one small file beside the configuration that only its
-//! owner can read (`secrets` is what is in it).
+//! Credentials: one small file beside the configuration that only its owner can read
+//! (`secrets` is its content).
 //!
-//! `edge-mirror token` writes the file while a node runs, so it is looked at
-//! anew whenever it is another one, and every edit takes its lock.
+//! `edge-mirror token` writes the file while a node runs, so it is read again when it has
+//! changed, and every edit takes its lock.
 
 use std::{
     fs, io,
@@ -22,10 +22,10 @@ use super::{
     session::{LASTS_S, Session},
 };
 
-/// Far more than it ever has.
+/// Far more than it ever needs.
 const MAX_BYTES: u64 = 256 << 10;
-/// Logged out but not yet at their end. More than that in a week is not
-/// people: then all sessions end.
+/// Sessions logged out before they expired. More than that in a week is not human: then
+/// all sessions end.
 const MAX_ENDED: usize = 1000;
 
 #[derive(Debug, Error)]
@@ -41,28 +41,28 @@ pub enum VaultError {
 }
 
 impl VaultError {
-    /// Out of descriptors, say: the file is what it was.
+    /// True if the file is unchanged: out of descriptors, for example.
     fn may_pass(&self) -> bool {
         let kept = |cause: &io::Error| cause.kind() != io::ErrorKind::PermissionDenied;
         matches!(self, Self::Unreadable { cause, .. } if kept(cause))
     }
 }
 
-/// A login that has just begun: what goes into the cookie.
+/// A new session and its cookie.
 pub struct Begun {
     pub name: String,
     pub session: Session,
     pub sealed: String,
 }
 
-/// A token that has just been made.
+/// A new token.
 pub struct Made {
     pub token: String,
-    /// False where there was no good file to keep the nodes' key from.
+    /// False if there was no valid file with the nodes' key.
     pub key_kept: bool,
 }
 
-/// Cloning shares it.
+/// Clones share their state.
 #[derive(Clone)]
 pub struct Vault {
     path: Arc<PathBuf>,
@@ -71,31 +71,30 @@ pub struct Vault {
 
 #[derive(Default)]
 struct Held {
-    /// Of the file that was read last.
+    /// Stamp of the last file read.
     stamp: Option<Stamp>,
     /// None while the file can't be read: then nobody can log in.
     secrets: Option<Secrets>,
-    /// As it was read last: nodes go on while the file is away.
+    /// From the last read: nodes go on without the file.
     node_key: Option<Option<Sha256>>,
-    /// What was said of it in the log.
+    /// The last error that was logged.
     told: Option<String>,
 }
 
-/// Tells one file from another: each edit makes a new one. With its change time,
-/// as who may read it counts, too.
+/// Tells one file from another: each edit makes a new one. With its change time, as
+/// permissions count, too.
 type Stamp = (u64, i64, i64, u64, i64, i64);
 
 impl Vault {
-    /// The file beside a configuration file.
+    /// Returns its path beside a configuration file.
     pub fn path_beside(config: &Path) -> PathBuf {
         edge_mirror_settings::access_path(config)
     }
 
-    /// Opens the file, or makes it, with a code that logs in once, which is
-    /// returned. The token that it is made with nobody knows:
-    /// [`replace_token`](Self::replace_token) makes one that can be shown. What
-    /// is wrong with the file is logged; then nobody can log in, and everything
-    /// else goes on.
+    /// Opens the file, or creates it with a code that logs in once, which is returned.
+    /// Nobody knows the token of a new file: [`replace_token`](Self::replace_token) makes
+    /// one that can be shown. If the file is bad, that is logged; then nobody can log in,
+    /// and everything else goes on.
     pub fn open(path: PathBuf) -> (Self, Option<String>) {
         let vault = Self::at(path);
         let made = vault.alone(|| match vault.read()? {
@@ -114,25 +113,25 @@ impl Vault {
         (vault, made)
     }
 
-    /// Opens the file for `edge-mirror token`; it may have to be made first.
+    /// Opens the file for `edge-mirror token`, which may have to create it.
     pub fn at(path: PathBuf) -> Self {
         Self { path: Arc::new(path), held: Arc::default() }
     }
 
-    /// Makes a new token. All sessions, codes and the token before it end.
+    /// Makes a new token. Ends all sessions, codes and the old token.
     pub fn replace_token(&self) -> Result<Made, VaultError> {
         self.alone(|| {
             let (mut secrets, token) = Secrets::fresh()?;
             let before = self.read();
             let key_kept = matches!(before, Ok(Some(_)));
-            // Nodes are no administrators: their key stays.
+            // It is no credential of operators: it stays.
             secrets.node_key_sha256 = before.ok().flatten().and_then(|s| s.node_key_sha256);
             self.save(&secrets)?;
             Ok(Made { token, key_kept })
         })
     }
 
-    /// A code that logs in once, within the hour; None where there is no file.
+    /// Returns a code that logs in once, within the hour; None without a file.
     pub fn new_code(&self) -> Result<Option<String>, VaultError> {
         let code = random_text()?;
         let added = self.edit(|secrets| secrets.add_code(&code))?;
@@ -143,14 +142,14 @@ impl Vault {
         self.fresh().is_some_and(|secrets| same(secrets.token_sha256, digest(token)))
     }
 
-    /// Whether that is a code; if so, it is one no longer.
+    /// Redeems a code: true if it was valid.
     pub fn redeem(&self, code: &str) -> Result<bool, VaultError> {
         let offered = digest(code);
         let known = |secrets: &Secrets| secrets.codes.iter().any(|c| same(c.sha256, offered));
         if !self.fresh().is_some_and(|secrets| known(&secrets)) {
             return Ok(false);
         }
-        // One that could not be crossed out would work a second time.
+        // A code that could not be deleted would work again.
         let redeemed = self.edit(|secrets| {
             let before = secrets.codes.len();
             secrets.codes.retain(|code| !same(code.sha256, offered));
@@ -159,11 +158,11 @@ impl Vault {
         Ok(redeemed == Some(true))
     }
 
-    /// Begins a session for who shows the token or a code. An error says that
-    /// nobody could have logged in.
+    /// Begins a session for the token or a code. An error means that nobody could have
+    /// logged in.
     pub fn log_in(&self, shown: &str) -> Result<Option<Begun>, VaultError> {
-        // One look for all: a token that is replaced right now must not lead
-        // to a session of the next one's.
+        // One read for all: if a token is being replaced, it must not lead to a session
+        // of the next one.
         let Some(secrets) = self.fresh() else {
             return match self.read() {
                 Err(error) => Err(error),
@@ -185,7 +184,7 @@ impl Vault {
         VaultError::Damaged { path: self.path.to_path_buf(), cause: cause.to_owned() }
     }
 
-    /// Why nobody can log in, if nobody can.
+    /// Returns why nobody can log in, if so.
     pub fn fault(&self) -> Option<String> {
         match self.read() {
             Ok(Some(_)) => None,
@@ -197,13 +196,13 @@ impl Vault {
         }
     }
 
-    /// Until when one of these cookies is good.
+    /// Returns when the session of a cookie ends.
     pub fn session(&self, cookies: &[(String, String)]) -> Option<u64> {
         self.found(&self.fresh()?, cookies).map(|session| session.until_s)
     }
 
-    /// Ends the session of these cookies for good, wherever copies of it are;
-    /// the cookie's name, if there was one.
+    /// Ends the session of these cookies for good, with all copies of them; returns the
+    /// cookie's name, if there was one.
     pub fn end_session(&self, cookies: &[(String, String)]) -> Result<Option<String>, VaultError> {
         let Some(secrets) = self.fresh() else { return Ok(None) };
         let Some(Session { id, until_s }) = self.found(&secrets, cookies) else { return Ok(None) };
@@ -222,8 +221,7 @@ impl Vault {
         !matches!(self.node_key(), Some(None))
     }
 
-    /// True where no key is asked for, too. While nothing is known of it,
-    /// nobody's is right.
+    /// True also if no key is required. False for every key while nothing is known.
     pub fn accepts_node_key(&self, key: Option<&str>) -> bool {
         let Some(right) = self.node_key() else { return false };
         right.is_none_or(|right| key.is_some_and(|key| same(right, digest(key))))
@@ -234,7 +232,7 @@ impl Vault {
         self.held().node_key
     }
 
-    /// Asks this key of nodes, one that is made up here, or none.
+    /// Sets the key that nodes must send; None for no key.
     pub fn set_node_key(&self, key: Option<&str>) -> Result<(), VaultError> {
         let sha256 = key.map(digest);
         self.edit(|secrets| secrets.node_key_sha256 = sha256).map(drop)
@@ -247,15 +245,15 @@ impl Vault {
         good.find(|session| !secrets.ended.iter().any(|ended| ended.id == session.id))
     }
 
-    /// The secrets of now. Looks at the disk.
+    /// Returns the current secrets. Reads the disk.
     fn fresh(&self) -> Option<Secrets> {
         let stamp = fs::metadata(&*self.path)
             .ok()
             .map(|m| (m.ino(), m.mtime(), m.mtime_nsec(), m.len(), m.ctime(), m.ctime_nsec()));
         let mut held = self.held();
         if held.stamp != stamp || stamp.is_none() {
-            // A failure is not remembered with its stamp: it may pass without
-            // the file becoming another one.
+            // A failure is not remembered with its stamp: it may pass without a change of
+            // the file.
             match self.read() {
                 Ok(secrets) => {
                     let token = |secrets: &Option<Secrets>| Some(secrets.as_ref()?.token_sha256);
@@ -280,7 +278,7 @@ impl Vault {
         held.secrets.clone()
     }
 
-    /// None where there is no file.
+    /// Returns None without a file.
     fn edit<T>(&self, change: impl FnOnce(&mut Secrets) -> T) -> Result<Option<T>, VaultError> {
         self.alone(|| {
             let Some(mut secrets) = self.read()? else { return Ok(None) };
@@ -298,7 +296,7 @@ impl Vault {
 
     fn read(&self) -> Result<Option<Secrets>, VaultError> {
         let path = self.path.to_path_buf();
-        // Nothing that could be read for ever, or without an end.
+        // Nothing that blocks, or never ends.
         if fs::metadata(&path).is_ok_and(|found| !found.is_file() || found.len() > MAX_BYTES) {
             let cause = format!("it is no file of at most {MAX_BYTES} bytes");
             return Err(VaultError::Damaged { path, cause });
@@ -315,7 +313,7 @@ impl Vault {
     }
 
     fn save(&self, secrets: &Secrets) -> Result<(), VaultError> {
-        // Strings and numbers have nothing that could fail.
+        // Strings and numbers always serialize.
         let bytes = serde_json::to_vec_pretty(secrets).expect("secrets serialize");
         atomic::write_private(&self.path, &bytes)
             .map_err(|cause| VaultError::Unwritable { path: self.path.to_path_buf(), cause })
@@ -343,7 +341,7 @@ mod tests {
         Case { _folder: folder, path }
     }
 
-    /// A vault, and its token that is known.
+    /// A vault with a known token.
     fn opened(case: &Case) -> (Vault, String) {
         let (vault, _) = Vault::open(case.path.clone());
         let token = vault.replace_token().unwrap().token;
@@ -381,7 +379,7 @@ mod tests {
         let code = running.new_code().unwrap().unwrap();
         let session = cookies(running.log_in(&token).unwrap().unwrap());
         assert!(running.session(&session).is_some());
-        // By another process, say.
+        // By another process, for example.
         let made = Vault::at(case.path.clone()).replace_token().unwrap();
         let new = made.token;
         assert!(made.key_kept);

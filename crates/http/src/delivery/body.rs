@@ -1,21 +1,21 @@
-//! The bytes of a download on their way to one client. A body ends early only
-//! by an error or when dropped; hyper then breaks the connection, because the
-//! announced length was not reached.
+//! The bytes of a download on their way to one client. A body ends early only by an error
+//! or when dropped; hyper then breaks the connection, because the announced length was
+//! not reached.
 //!
-//! A mapped package is sent as slices of the mapping, which nobody copies on
-//! the way to the kernel. Two things keep one download from holding up the
-//! others on the same worker thread:
+//! A mapped package is sent as slices of the mapping, which are not copied on the way to
+//! the kernel. Two things keep one download from holding up the others on the same worker
+//! thread:
 //!
-//! - hyper writes for as long as the socket takes it, and over a fast network
-//!   that is for ever. So after each stretch (`Opened::stretch_at`) the body lets
-//!   go until it is its turn again (`turns`). Waking oneself would not do: the
-//!   task would be the next to run, before any socket is looked at.
-//! - Pages that are not in memory would stop the thread until the disk has
-//!   brought them. They are asked for, and read in by another thread.
+//! - hyper writes for as long as the socket takes it, and over a fast network that is
+//!   forever. So after each segment (`Opened::stretch_at`) the body yields until it is
+//!   its turn again (`turns`). Waking itself would not do: the task would be the next to
+//!   run, before any socket is polled.
+//! - Pages that are not in memory would block the thread until the disk has read them.
+//!   They are looked up, and read in by another thread.
 //!
-//! Over TLS nothing is sent from the mapping: encrypting reads it in this process
-//! (see `store/mapping`). Then it is read from the file, as where a package
-//! can't be mapped (`chunks`).
+//! Over TLS nothing is sent from the mapping: encrypting reads it in this process (see
+//! `store/mapping`). The file is read instead, as for a package that can't be mapped
+//! (`chunks`).
 
 use std::{
     fs::File,
@@ -36,18 +36,17 @@ use tokio_util::sync::ReusableBoxFuture;
 use super::{UnderWay, chunks::Chunks, ending::Ending};
 use crate::listen::{Line, SendfileSource, SendfileState};
 
-/// What hyper is given at a time; it writes no more than that in one call.
+/// The most given to hyper at a time; it writes no more in one call.
 const SLICE_BYTES: u64 = 256 << 10;
-/// What is read of a file without a pause; encrypting takes as long as copying
-/// twice that.
+/// Bytes read from a file without yielding; encrypting takes as long as copying twice
+/// that.
 const READ_BYTES: usize = 256 << 10;
-/// The end of a part is copied into the socket, so that all that `sendfile` put
-/// there is gone when the end is given: it holds 512 KiB then (`listen::pace`), and the
-/// pages of a file can change in it. The rest is what a reader on this machine
-/// may have unread.
+/// The end of a part is copied into the socket, so that all that `sendfile` put there is
+/// sent by then: the socket holds 512 KiB (`listen::pace`), and the pages of a file can
+/// change in it. The rest is what a reader on this machine may have unread.
 pub(super) const COPIED_TAIL_BYTES: u64 = (512 << 10) + (256 << 10);
-/// A slow reader's socket takes so many stretches more at a time, at most. It
-/// holds nobody up: there is no room for more than the reader has made.
+/// A slow reader's socket takes up to so many segments more at a time. It holds nobody
+/// up: there is no more room than the reader has made.
 const MAX_EXTRA_STRETCHES: usize = 3;
 
 impl SendfileSource for Opened {
@@ -68,11 +67,11 @@ pub(super) struct Download {
     opened: Arc<Opened>,
     left: Range<u64>,
     source: Source,
-    /// Of what is sent from the mapping.
+    /// Only if sent from the mapping.
     ending: Option<Ending>,
-    /// Something of it was sent.
+    /// Some of it was sent.
     begun: bool,
-    /// Up to where may be sent without a pause.
+    /// End of what may be sent without yielding.
     ready_to: u64,
     pause: Pause,
     /// The last bytes, while the file is verified again before they go.
@@ -83,12 +82,12 @@ pub(super) struct Download {
 type Recheck = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 enum Source {
-    /// With what tells of slow readers, where one could be known as such.
+    /// The mapping, and the socket's state if slow readers can be detected.
     Mapped(Bytes, Option<SendfileState>),
     Read(Chunks),
 }
 
-/// Made when it is first needed, and used again: it costs an allocation.
+/// Created on first use, and reused: it costs an allocation.
 #[derive(Default)]
 struct Pause {
     future: Option<ReusableBoxFuture<'static, ()>>,
@@ -136,8 +135,8 @@ impl Download {
         }
     }
 
-    /// Waits until the end may be given, where that is all that is left. It is
-    /// read, as in the mapping it might become another one.
+    /// Waits until the end may be sent, if only that is left. It is read, as the mapping
+    /// could change.
     fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(ending) = &mut self.ending
             && self.left.end - self.left.start <= Ending::BYTES
@@ -149,7 +148,7 @@ impl Download {
         Poll::Ready(())
     }
 
-    /// The next bytes, as soon as they may be given.
+    /// Returns the next bytes, as soon as they may be sent.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         if self.last.is_some() {
             return self.poll_last(cx);
@@ -159,8 +158,8 @@ impl Download {
         let allowed = ready!(self.under_way.poll_allowed(cx, wanted));
         ready!(self.poll_stretch(cx));
         let bytes = ready!(self.poll_bytes(cx, allowed))?;
-        // Compared when it was opened, just before the first bytes; with the
-        // last ones it is seen whether somebody touched it since.
+        // The file was compared when it was opened, just before the first bytes; before
+        // the last ones it is checked for changes since.
         let is_last = bytes.len() as u64 == self.left.end - self.left.start;
         if is_last && self.begun && !self.opened.is_untouched() {
             self.last = Some((bytes, Box::pin(self.opened.clone().recheck())));
@@ -169,7 +168,7 @@ impl Download {
         Poll::Ready(Ok(bytes))
     }
 
-    /// Waits until it is known whether the last bytes may be given.
+    /// Waits until it is known whether the last bytes may be sent.
     fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         let Some((_, recheck)) = &mut self.last else { return Poll::Pending };
         let is_good = ready!(recheck.as_mut().poll(cx));
@@ -178,12 +177,12 @@ impl Download {
         Poll::Ready(bytes.ok_or_else(error))
     }
 
-    /// Up to where is sent from where most of it is.
+    /// Returns the end of what most of it is sent from.
     fn end(&self) -> u64 {
         self.left.end - self.ending.as_ref().map_or(0, |_| Ending::BYTES)
     }
 
-    /// Waits where a stretch begins, for a turn or for what is not in memory.
+    /// Waits where a segment begins, for a turn or for pages not in memory.
     fn poll_stretch(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let end = self.end();
         let Self { opened, left, source, begun, ready_to, pause, under_way, .. } = self;
@@ -191,7 +190,7 @@ impl Download {
             let at = left.start as usize;
             let (mut stretch, is_there) = match source {
                 Source::Mapped(..) => (opened.stretch_at(at), false),
-                // Whoever reads finds out what is in memory.
+                // Reading finds out what is in memory.
                 Source::Read(_) => (at..at + READ_BYTES, true),
             };
             stretch.end = stretch.end.min(end as usize);
@@ -209,7 +208,7 @@ impl Download {
         pause.poll(cx)
     }
 
-    /// The next bytes, of a stretch that has begun.
+    /// Returns the next bytes of the current segment.
     fn poll_bytes(&mut self, cx: &mut Context<'_>, allowed: u64) -> Poll<io::Result<Bytes>> {
         let (at, most) = (self.left.start, allowed.min(self.ready_to - self.left.start));
         let is_slow_peer = self.source.is_slow_peer();
@@ -229,8 +228,8 @@ impl Source {
     }
 }
 
-/// How far a slow reader may be sent on without a pause: what is in memory, but
-/// for the last stretch, with which a download is over.
+/// Returns how far a slow reader may be sent without yielding: what is in memory, but for
+/// the last segment, which ends the download.
 fn extend_ready(opened: &Opened, from: u64, end: u64) -> u64 {
     let mut to = from as usize;
     for _ in 0..MAX_EXTRA_STRETCHES {
@@ -382,7 +381,7 @@ mod tests {
                     Poll::Pending => pauses.push(sent),
                 }
             }
-            // But for the end, which is no stretch.
+            // Except the end, which is no segment.
             let expected: Vec<u64> = (1..=stretches).map(|i| i << bits).collect();
             assert_eq!((sent, pauses), (SIZE, expected));
         }
@@ -476,7 +475,7 @@ mod tests {
                         let at = before.len() / 2;
                         file.write_all_at(&[!zip[at as usize]], at).unwrap();
                     }
-                    // Sets ctime, and mtime back.
+                    // Changes ctime, and restores mtime.
                     file.set_modified(before.modified().unwrap()).unwrap();
                 });
                 for all in futures_util::future::join_all(bodies.map(all_of)).await {

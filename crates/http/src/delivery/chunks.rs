@@ -1,6 +1,6 @@
-//! A package's bytes in memory of this process: for lines that encrypt them, and
-//! where it can't be mapped. What the page cache has is read at once, which
-//! takes microseconds; for the rest another thread waits.
+//! A package's bytes in this process's memory: for TLS, and for packages that can't be
+//! mapped. Bytes in the page cache are read directly, which takes microseconds; for the
+//! rest another thread waits.
 
 use std::{
     io::{self, IoSliceMut},
@@ -15,16 +15,16 @@ use edge_mirror_store::Opened;
 use rustix::io::{ReadWriteFlags, preadv2};
 use tokio_util::sync::ReusableBoxFuture;
 
-/// hyper takes two of these at a time, and TLS as much: all that a reader holds
-/// in memory, however slow it is.
+/// hyper takes two of these at a time, and TLS as much: all the memory that a reader
+/// uses, however slow it is.
 const CHUNK_BYTES: u64 = 64 << 10;
-/// As many as are on their way at a time.
+/// The number in use at a time.
 const KEPT: usize = 3;
 
 /// The chunks of one download, in order.
 #[derive(Default)]
 pub(super) struct Chunks {
-    /// Memory that is used again: clearing new one costs as much as reading.
+    /// Reused memory: clearing new one costs as much as reading.
     kept: Vec<Arc<Vec<u8>>>,
     reading: Option<ReusableBoxFuture<'static, io::Result<Bytes>>>,
 }
@@ -39,8 +39,8 @@ impl AsRef<[u8]> for Chunk {
 }
 
 impl Chunks {
-    /// The next bytes of at most so many from a position on; an error where
-    /// there are none.
+    /// Returns the next bytes from a position, at most `most`; an error if there are
+    /// none.
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -62,15 +62,15 @@ impl Chunks {
         Poll::Ready(chunk)
     }
 
-    /// What of it can be read without waiting for the disk. None also where the
-    /// filesystem can't tell, and at the file's end.
+    /// Reads what needs no wait for the disk. None also if the filesystem can't tell, and
+    /// at the file's end.
     fn resident(&mut self, opened: &Opened, at: u64, most: u64) -> Option<Bytes> {
         let length = most.min(CHUNK_BYTES) as usize;
         let is_free = |kept: &mut Arc<Vec<u8>>| Arc::get_mut(kept).is_some();
         let mut memory = match self.kept.iter_mut().position(is_free) {
             Some(free) => self.kept.swap_remove(free),
-            // Cleared below: glibc takes what it clears itself past the lists of freed
-            // blocks that each thread has, which costs as much as ten reads.
+            // Cleared below: memory that glibc clears bypasses each thread's lists of
+            // freed blocks, which costs as much as ten reads.
             None => Arc::new(Vec::with_capacity(length)),
         };
         let room = Arc::get_mut(&mut memory)?;
@@ -85,7 +85,7 @@ impl Chunks {
     }
 }
 
-/// Waits for the disk.
+/// Reads from disk.
 async fn read(opened: Arc<Opened>, at: u64, most: u64) -> io::Result<Bytes> {
     let length = most.min(CHUNK_BYTES) as usize;
     tasks::blocking(move || {

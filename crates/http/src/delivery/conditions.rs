@@ -19,7 +19,7 @@ pub enum Verdict {
     Unsatisfiable,
 }
 
-/// What a package is told from its other versions by, as far as it is known.
+/// Validators and size of a package, as far as they are known.
 struct Known<'a> {
     etag: Option<&'a str>,
     modified_s: Option<u64>,
@@ -34,20 +34,20 @@ pub fn evaluate(method: &Method, asked: &HeaderMap, manifest: &Manifest) -> Verd
         header::IF_MODIFIED_SINCE,
         header::RANGE,
     ];
-    // Most who download a package ask for nothing in particular.
+    // Most downloads have no conditions.
     if !named.iter().any(|name| asked.contains_key(name)) {
         return Verdict::Whole;
     }
-    // Made only where it is compared: it costs as much as the rest.
+    // Formatted only if it is compared: it costs as much as the rest.
     let tags = [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_RANGE];
     let etag = tags.iter().any(|name| asked.contains_key(name)).then(|| manifest.etag());
     let (etag, modified_s) = (etag.as_deref(), Some(manifest.modified_s));
     judge(method, asked, &Known { etag, modified_s, size_bytes: manifest.size_bytes })
 }
 
-/// As [`evaluate`], of a package that is not verified yet: its date is not
-/// known, and its tag only where its digest was announced. None where the
-/// verdict hangs on what is not known.
+/// Does the same as [`evaluate`] for a package that is not verified yet: its date is
+/// unknown, and so is its tag unless its digest was announced. None if the verdict
+/// depends on them.
 pub fn evaluate_early(
     method: &Method,
     asked: &HeaderMap,
@@ -55,7 +55,7 @@ pub fn evaluate_early(
     size_bytes: u64,
 ) -> Option<Verdict> {
     let has = |name: HeaderName| asked.contains_key(name);
-    // A date counts only where there is no tag.
+    // A date counts only if there is no tag.
     let by_tag = has(header::IF_MATCH) || has(header::IF_NONE_MATCH);
     let by_date = has(header::IF_UNMODIFIED_SINCE) && !has(header::IF_MATCH)
         || has(header::IF_MODIFIED_SINCE) && !has(header::IF_NONE_MATCH);
@@ -63,7 +63,7 @@ pub fn evaluate_early(
     judged.then(|| judge(method, asked, &Known { etag, modified_s: None, size_bytes }))
 }
 
-/// In the order of precedence of RFC 9110, 13.2.2.
+/// Follows the precedence of RFC 9110, 13.2.2.
 fn judge(method: &Method, asked: &HeaderMap, known: &Known<'_>) -> Verdict {
     let Known { etag, modified_s, size_bytes } = *known;
     let since = |name| date(asked, name).zip(modified_s);
@@ -81,8 +81,8 @@ fn judge(method: &Method, asked: &HeaderMap, known: &Known<'_>) -> Verdict {
     } else if since(&header::IF_MODIFIED_SINCE).is_some_and(|(since, at)| at <= since) {
         return Verdict::NotModified;
     }
-    // Range is defined for GET only (RFC 9110, 14.2).
-    // Two lines of a field that is no list contradict each other: no range then.
+    // Range is defined for GET only (RFC 9110, 14.2). Repeated lines of a field that is
+    // no list contradict each other: no range then.
     let once = |name| asked.get_all(name).iter().count() <= 1;
     let plain = method == Method::GET && once(header::RANGE) && once(header::IF_RANGE);
     let range = asked.get(header::RANGE).filter(|_| plain);
@@ -97,12 +97,11 @@ fn judge(method: &Method, asked: &HeaderMap, known: &Known<'_>) -> Verdict {
     }
 }
 
-/// A range is only of use to somebody who holds the rest of this version, which
-/// a tag proves. A date proves nothing: a main server may give two versions the
-/// same one, and what a package had before it was removed is not remembered. It
-/// is no strong validator then (RFC 9110, 8.8.2.2), and the whole is sent. All
-/// our answers have a strong tag, by which clients must ask where they have one
-/// (13.1.5).
+/// A range only helps a client that has the rest of this version, which a tag proves. A
+/// date proves nothing: a main server may give two versions the same one, and the date of
+/// a removed package is not remembered. So it is no strong validator (RFC 9110, 8.8.2.2),
+/// and the whole is sent. All our answers have a strong tag, which clients that have one
+/// must send (13.1.5).
 fn may_have_range(asked: &HeaderMap, etag: Option<&str>) -> bool {
     match asked.get(header::IF_RANGE) {
         Some(tag) => etag.is_some_and(|etag| tag.to_str().unwrap_or_default().trim() == etag),
@@ -126,15 +125,15 @@ fn matches_any(tags: &str, etag: Option<&str>, comparison: Comparison) -> bool {
         })
 }
 
-/// All lines of a header as one list. Our tags hold no commas, so a comma
-/// inside somebody else's quoted tag can't make it look like ours.
+/// Joins all lines of a header. Our tags hold no commas, so a comma inside another quoted
+/// tag can't make it look like ours.
 fn list(asked: &HeaderMap, name: &HeaderName) -> Option<String> {
     let lines: Vec<_> =
         asked.get_all(name).iter().map(|line| line.to_str().unwrap_or_default()).collect();
     (!lines.is_empty()).then(|| lines.join(","))
 }
 
-/// A header that is no valid date is ignored (RFC 9110, 13.1.3 and 13.1.4).
+/// Parses a date; an invalid one is ignored (RFC 9110, 13.1.3 and 13.1.4).
 fn date(asked: &HeaderMap, name: &HeaderName) -> Option<u64> {
     parse_date(asked.get(name)?.to_str().ok()?)
 }
@@ -208,7 +207,7 @@ mod tests {
         let range = (RANGE, "bytes=2-3");
         for (line, expected) in [
             ((IF_RANGE, etag), Verdict::Part(2..4)),
-            // The very date of this version: another may have had it before.
+            // The exact date of this version: another may have had it before.
             ((IF_RANGE, at), Verdict::Whole),
             ((IF_RANGE, weak), Verdict::Whole),
             ((IF_RANGE, "\"other\""), Verdict::Whole),
@@ -231,7 +230,7 @@ mod tests {
         assert_eq!(verdict(old), Verdict::Whole);
     }
 
-    /// Others' dates are compared and no more; ours can be written, whatever they are.
+    /// Clients' dates are only compared; ours can be formatted, whatever they are.
     #[test]
     fn no_date_is_too_odd() {
         for at_s in [0, LATEST_S - 1, LATEST_S, LATEST_S + 1, u64::MAX] {
@@ -265,7 +264,7 @@ mod tests {
         let (etag, other, at) = (&*manifest().etag(), "\"other\"", &*http_date(AT));
         let (whole, part) = (Some(Verdict::Whole), Some(Verdict::Part(2..4)));
         let range = (RANGE, "bytes=2-3");
-        // Asked for, the verdict with the tag known, and without.
+        // Headers, the verdict with the tag known, and without.
         for (lines, with, without) in [
             (vec![], &whole, &whole),
             (vec![range.clone()], &part, &part),

@@ -1,6 +1,6 @@
-//! The bytes of a growing package on their way to one client. As all bodies it
-//! ends early only by an error or when dropped, and hyper breaks the
-//! connection: the announced length was not reached.
+//! The bytes of a package still being pulled, on their way to one client. Like all bodies
+//! it ends early only by an error or when dropped, and hyper breaks the connection: the
+//! announced length was not reached.
 
 use std::{future::poll_fn, io, ops::Range, pin::Pin, sync::Arc};
 
@@ -20,10 +20,10 @@ use super::{
 };
 use crate::listen::Line;
 
-/// What hyper is given at a time.
+/// The most given to hyper at a time.
 const SLICE_BYTES: u64 = 256 << 10;
-/// A reader that is far behind could fill its socket for long without ever
-/// having to wait; after so much it lets the others of its worker have a turn.
+/// A reader that is far behind could fill its socket for long without ever waiting; after
+/// this much it yields to the others of its worker.
 const TURN_BYTES: u64 = 1 << 20;
 
 /// A part of a package that is not verified yet.
@@ -35,13 +35,13 @@ pub(super) struct Following {
     noted: bool,
     under_way: UnderWay,
     line: Line,
-    /// Where the file can't be mapped, or the mapping not be sent.
+    /// Used if the file can't be mapped, or the mapping not be sent.
     chunks: Chunks,
 }
 
 enum Source {
     Growing(Following),
-    /// Verified meanwhile: the rest comes from the copy that all use.
+    /// Verified meanwhile: the rest comes from the shared copy.
     Opened(Download),
 }
 
@@ -126,9 +126,9 @@ impl Source {
     }
 }
 
-/// Some of the bytes of a growing package. What has just been written is in
-/// memory. What is there no longer, because this reader is far behind, must not
-/// hold up the others of this worker.
+/// Returns some bytes of a growing package. What has just been written is in memory.
+/// Pages that no longer are, because this reader is far behind, must not block the others
+/// of this worker.
 async fn slice(copy: &Arc<Opened>, bytes: &Bytes, part: Range<u64>) -> Bytes {
     let part = part.start as usize..part.end as usize;
     if !copy.is_resident(&part) {
@@ -212,14 +212,14 @@ mod tests {
             let growing = grower.growing().clone();
             grower.verified(&stored, with_copy.then(copy));
             got.extend_from_slice(&whole.next().await.unwrap().unwrap());
-            // Who has gone over holds on to the growing file no longer.
+            // A reader that has switched no longer holds the growing file.
             assert_eq!(Arc::strong_count(&growing), if with_copy { 2 } else { 3 });
             while let Some(chunk) = whole.next().await {
                 got.extend_from_slice(&chunk.unwrap());
             }
             assert!(got == zip);
             assert_eq!(traffic.under_way(), 1);
-            // Each is let go before the next, as a connection does.
+            // Each is dropped before the next, as by a connection.
             let mut got = Vec::new();
             while let Some(chunk) = part.next().await {
                 got.extend_from_slice(&chunk.unwrap());
@@ -309,7 +309,7 @@ mod tests {
         }
         assert!(got == zip[10..half]);
         assert_eq!(traffic.served_bytes(), got.len() as u64);
-        // More is promised than the file holds.
+        // More is announced than the file holds.
         grower.grew(size);
         let broken = chunks.next().await.unwrap();
         assert_eq!(broken.unwrap_err().to_string(), "failed to fill whole buffer");

@@ -1,5 +1,5 @@
-//! A package that is still being pulled as an HTTP answer: the same as of a
-//! stored one, but for what can't be known or promised before it is verified.
+//! A package that is still being pulled as an HTTP answer: the same as of a stored one,
+//! except for what can't be known or promised before it is verified.
 
 use std::sync::Arc;
 
@@ -18,9 +18,8 @@ use super::{
 };
 use crate::listen::Line;
 
-/// The answer to a `GET` or `HEAD`; none where the conditions can't be judged
-/// before the package is verified. A `place` is asked for where there is
-/// something to send.
+/// Returns the answer to a `GET` or `HEAD`; None if the conditions can't be judged before
+/// the package is verified. `place` is called only if there is a body to send.
 pub fn respond<E>(
     method: &Method,
     asked: &HeaderMap,
@@ -57,10 +56,10 @@ pub fn respond<E>(
     Ok(Some(response))
 }
 
-/// What an answer with the whole package says of it.
+/// Returns the headers for the whole package.
 fn describe(growing: &Growing, file_name: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    // Made of hex, numbers and encoded ids only.
+    // Hex, numbers and encoded ids are valid.
     let mut set = |name, value: &str| {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
@@ -71,9 +70,9 @@ fn describe(growing: &Growing, file_name: &str) -> HeaderMap {
     set(header::CONTENT_DISPOSITION, &attachment(file_name));
     set(header::ACCEPT_RANGES, "bytes");
     set(header::CACHE_CONTROL, "no-cache");
-    // No date: another version may come to have it, should this one fail. And
-    // a weak tag: a strong one would let a client that was cut off, because
-    // the bytes were not those announced, complete them with good ones.
+    // No date: if this version fails, another may get it. And a weak tag: with a strong
+    // one, a client that was cut off, because the bytes were not those announced, could
+    // complete them with good ones.
     if let Some(sha256) = growing.sha256() {
         set(header::ETAG, &format!("W/\"{sha256}\""));
         let digest = format!("sha-256=:{}:", sha256.base64());

@@ -1,11 +1,11 @@
-//! How many downloads may be under way: `serve.maxDownloads` in all, and
-//! `serve.maxPerClient` of one address. Who comes when there is no place stands
-//! in line for a moment, in the order of arrival but for those whose own
-//! address has all it may have; then is told to come back.
+//! Limits the downloads in progress: `serve.maxDownloads` in all, and
+//! `serve.maxPerClient` for one address. Without a free place a download waits in a queue
+//! for a moment, first come, first served, but for addresses that are at their own limit;
+//! then it is told to come back.
 //!
-//! Where no limit is set, a place is one relaxed atomic more. All are counted
-//! all the same, so that a limit that is set later counts those that run. Which
-//! address they are of is noted only while there is a limit.
+//! Without limits, a place costs one more relaxed atomic. All are counted anyway, so that
+//! a limit that is set later counts those in progress. Their addresses are recorded only
+//! while there is a limit.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -23,36 +23,36 @@ use tokio::{sync::oneshot, time::timeout};
 
 use super::Traffic;
 
-/// Less than clients wait for an answer's first byte, and enough for a small
-/// package or two to be sent.
+/// Less than clients wait for an answer's first byte, and enough for a small package or
+/// two to be sent.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// More than are served within that are better told at once.
+/// More than are served within that are better refused now.
 const MAX_WAITING: usize = 256;
-/// So that nobody fills the line alone.
+/// Keeps one client from filling the queue.
 const MAX_WAITING_OF_CLIENT: usize = 64;
 
 labels! {
-    /// What keeps a download from beginning.
+    /// The limit that holds a download back.
     Limit {
         Downloads => "max_downloads",
         PerClient => "max_per_client",
     }
 }
 
-/// A place among the downloads under way; given back when dropped.
+/// A place among the downloads in progress; freed when dropped.
 #[derive(Debug)]
 pub struct Place {
     pub(super) traffic: Arc<Traffic>,
-    /// Whose it is, where that is counted.
+    /// The client, if clients are counted.
     client: Option<IpAddr>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    /// With a limit or without.
+    /// Counted even without a limit.
     taken: AtomicU64,
     limited: AtomicBool,
-    /// The length of the line.
+    /// Length of the queue.
     waiting: AtomicUsize,
     state: Mutex<State>,
     waited: Tally<Limit>,
@@ -64,9 +64,9 @@ pub(super) struct Places {
 struct State {
     most: u64,
     most_of_client: u64,
-    /// Each address of IPv6 by itself, unlike what `listen::of_one_machine` is
-    /// for: the tablets of a room share the first 64 bits, and who has more of
-    /// them still finds `most`.
+    /// Each IPv6 address by itself, unlike `listen::of_one_machine`: the tablets of a
+    /// room share the first 64 bits, and a client with more addresses is still limited by
+    /// `most`.
     of_client: HashMap<IpAddr, u64>,
     line: VecDeque<Waiting>,
 }
@@ -89,8 +89,8 @@ impl Default for State {
 }
 
 impl Traffic {
-    /// Puts a changed configuration into force: downloads under way go on, and
-    /// who waits is let in if there is room now.
+    /// Applies a changed configuration: downloads in progress go on, and waiting ones
+    /// begin if there is room now.
     pub fn apply(self: &Arc<Self>, serve: &Serve) {
         self.pacer.set_rate(serve.bandwidth);
         let limit = |setting| if setting == 0 { u64::MAX } else { setting };
@@ -104,14 +104,14 @@ impl Traffic {
         self.admit();
     }
 
-    /// For who knows no limits: the main server, which has no other to send
-    /// its nodes to.
+    /// Takes a place without a limit: for the main server, which has no other to send its
+    /// nodes to.
     pub fn unlimited_place(self: &Arc<Self>) -> Place {
         self.take(None)
     }
 
-    /// A place, if one is free. `client` is asked only where there is a limit;
-    /// none stands for one that can't be told here.
+    /// Takes a place, if one is free. `client` is called only if there is a limit; None
+    /// stands for an address that is not known here.
     pub fn place_at_once(
         self: &Arc<Self>,
         client: impl FnOnce() -> Option<IpAddr>,
@@ -125,7 +125,7 @@ impl Traffic {
         Ok(self.take_of(&mut state, client))
     }
 
-    /// A place, waited for.
+    /// Waits for a place.
     pub async fn place(self: &Arc<Self>, client: IpAddr) -> Result<Place, Limit> {
         let places = &self.places;
         let (limit, admitted) = {
@@ -141,7 +141,7 @@ impl Traffic {
             places.waiting.store(state.line.len(), Ordering::SeqCst);
             (limit, admitted)
         };
-        // Whoever left just before that saw nobody in line.
+        // A download that ended before saw an empty queue.
         self.admit();
         match timeout(PATIENCE, admitted).await {
             Ok(Ok(place)) => {
@@ -159,7 +159,7 @@ impl Traffic {
         self.places.taken()
     }
 
-    /// What the limits of a node have done.
+    /// Writes the metrics of a node's limits.
     pub fn show_limits(&self, page: &mut Page) {
         let mut waited = page.counter(
             "edge_mirror_downloads_waited_total",
@@ -177,7 +177,7 @@ impl Traffic {
         );
     }
 
-    /// A download that was held back by the bandwidth, however often.
+    /// Counts a download that the bandwidth held back, once.
     pub(super) fn note_paced(&self) {
         self.places.paced.one();
     }
@@ -194,7 +194,7 @@ impl Traffic {
         self.take(client)
     }
 
-    /// Gives free places to those who wait.
+    /// Gives free places to waiting downloads.
     fn admit(self: &Arc<Self>) {
         loop {
             let (place, admit) = {
@@ -204,8 +204,8 @@ impl Traffic {
                 let Some(next) = next else { return };
                 (self.take_of(&mut state, Some(next.client)), next.admit)
             };
-            // Who has left within this moment gives it back by dropping it,
-            // which comes here again; the line is short, and so is that.
+            // One that has just left gives it back by dropping it, which calls this
+            // again; the queue is short, and so is the recursion.
             drop(admit.send(place));
         }
     }
@@ -214,8 +214,8 @@ impl Traffic {
 impl Drop for Place {
     fn drop(&mut self) {
         let places = &self.traffic.places;
-        // In one order with `waiting`: either this one sees who waits, or who
-        // waits sees the free place.
+        // Ordered with `waiting`: either this one sees a waiting download, or that one
+        // sees the free place.
         places.taken.fetch_sub(1, Ordering::SeqCst);
         if let Some(client) = self.client {
             places.state().gone(client);
@@ -241,7 +241,7 @@ impl State {
         self.of_client.get(&client).copied().unwrap_or(0) < self.most_of_client
     }
 
-    /// Whether one that has just come may go on: not past those who wait.
+    /// Checks that a new download may begin: not before waiting ones.
     fn vacant(&self, taken: u64, client: Option<IpAddr>) -> Result<(), Limit> {
         let free = match client {
             Some(client) => self.has_room_for(client),
@@ -267,7 +267,7 @@ impl State {
         Some(admitted)
     }
 
-    /// The first in line that may go on.
+    /// Removes the first one that may begin.
     fn next(&mut self, taken: u64) -> Option<Waiting> {
         self.line.retain(|waiting| !waiting.admit.is_closed());
         if taken >= self.most {
@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(at_once(&traffic, 1).unwrap_err(), Limit::PerClient);
         let _third = at_once(&traffic, 2).unwrap();
         assert_eq!(at_once(&traffic, 2).unwrap_err(), Limit::Downloads);
-        // Who can't be told apart is for those who can.
+        // Clients that are not known here are refused.
         assert_eq!(traffic.place_at_once(|| None).unwrap_err(), Limit::PerClient);
         drop(first);
         assert_eq!(traffic.under_way(), 2);
@@ -396,12 +396,12 @@ mod tests {
         assert!(!stand(1));
         assert!((0..MAX_WAITING - MAX_WAITING_OF_CLIENT).all(|n| stand(2 + (n % 200) as u8)));
         assert!(!stand(250));
-        // They all leave, the first of them just when it is let in.
+        // They all leave, the first of them just when it is admitted.
         drop(inside);
         drop(line);
         assert_eq!(traffic.under_way(), 0);
         assert!(traffic.places.state().of_client.is_empty());
-        // Nobody is kept out by those who have left while no place was free.
+        // Nobody is kept out by those that left while no place was free.
         let _inside = at_once(&traffic, 9).unwrap();
         let stand = || Box::pin(traffic.place(client(1)));
         let mut leavers: Vec<_> = (0..MAX_WAITING_OF_CLIENT).map(|_| stand()).collect();
@@ -416,7 +416,7 @@ mod tests {
         let mut inside: Vec<_> = (0..5).map(|_| at_once(&traffic, 1).unwrap()).collect();
         limit(&traffic, 2, 0);
         let mut waiting = Box::pin(traffic.place(client(1)));
-        // Those that began before there was a limit count.
+        // Downloads from before the limit count.
         while inside.len() > 1 {
             assert!(waiting.as_mut().now_or_never().is_none(), "{} inside", inside.len());
             inside.pop();

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-/// What a `Range` header asks of a representation.
+/// The range that a `Range` header asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// No range that we serve: another unit, several ranges, or no sense. A
-    /// server may ignore the header then and send the whole.
+    /// No range that we serve: another unit, several ranges, or invalid. A server may
+    /// ignore the header then and send the whole.
     Whole,
     Part(Range<u64>),
     Unsatisfiable,
@@ -36,7 +36,7 @@ fn from(first: u64, end: u64, size: u64) -> Asked {
     if first < size { Asked::Part(first..end.min(size)) } else { Asked::Unsatisfiable }
 }
 
-/// Digits only; a number beyond 64 bits is beyond every package, too.
+/// Parses digits only; a number beyond 64 bits is beyond every package.
 fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(u64::MAX))

@@ -1,4 +1,4 @@
-//! What one download has of `serve.bandwidth`, for bodies that are polled.
+//! One download's share of `serve.bandwidth`, for bodies that are polled.
 
 use std::{
     sync::Arc,
@@ -11,17 +11,17 @@ use super::Traffic;
 
 #[derive(Default)]
 pub(super) struct Share {
-    /// Paid for and not sent yet.
+    /// Granted and not sent yet.
     granted_bytes: u64,
-    /// Made when it is first needed, and used again: it costs an allocation.
+    /// Created on first use, and reused: it costs an allocation.
     turn: Option<ReusableBoxFuture<'static, u64>>,
     waiting: bool,
-    /// Counted among those that had to wait.
+    /// Already counted as one that had to wait.
     noted: bool,
 }
 
 impl Share {
-    /// How many of the `wanted` bytes may be sent, once any may.
+    /// Waits until some `wanted` bytes may be sent; returns how many.
     pub fn poll(&mut self, cx: &mut Context<'_>, traffic: &Arc<Traffic>, wanted: u64) -> Poll<u64> {
         if self.granted_bytes == 0 && !self.waiting {
             if traffic.pacer.is_off() {

@@ -1,17 +1,17 @@
-//! Whose turn it is to send on. Downloads that could go on for ever let go after
-//! each stretch, and wait until the runtime has looked at the other sockets. It
-//! does not keep those who wait in order where they are many: what is more than
-//! a worker's queue holds, 256, comes behind all that arrives later. So only a
-//! few at a time wait there, and the others here, first come, first served.
+//! The queue of downloads to send on. Downloads that could go on forever yield after each
+//! segment, and wait until the runtime has polled the other sockets. That alone is not
+//! fair if many wait: what exceeds a worker's queue, 256, is scheduled behind all that
+//! arrives later. So only a few at a time wait there, and the others here, first come,
+//! first served.
 //!
-//! Measured with 2,000 clients that arrive within 10 s for 30 MB each
-//! (BENCHMARKS.md): the slowest takes 1.28 times as long as the median one
-//! instead of 1.49, and the first byte comes after 0.17 s (p99) instead of 1.1.
+//! Measured with 2,000 clients that arrive within 10 s for 30 MB each (BENCHMARKS.md):
+//! the slowest takes 1.28 times as long as the median one instead of 1.49, and the first
+//! byte comes after 0.17 s (p99) instead of 1.1.
 
 use tokio::sync::Semaphore;
 
-/// Far fewer than a worker's queue holds. Each lets go after a stretch, which
-/// takes a fraction of a millisecond: enough for as many workers to be busy.
+/// Far fewer than a worker's queue holds. Each yields after a segment, which takes a
+/// fraction of a millisecond: enough to keep as many workers busy.
 const AT_A_TIME: usize = 64;
 
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Default for Turns {
 impl Turns {
     /// Waits until it is the caller's turn again.
     pub async fn next(&self) {
-        // Fails only once it is closed, which it never is.
+        // Fails only once it is closed, which never happens.
         let _permit = self.0.acquire().await;
         tokio::task::yield_now().await;
     }

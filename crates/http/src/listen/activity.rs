@@ -1,6 +1,6 @@
-//! What a connection is doing, for those who decide whether it may stay when
-//! there is no place for others. Written by the connection alone, with relaxed
-//! atomics: it costs a request a few instructions and no lock.
+//! Activity of a connection, for deciding whether it may be closed to make room for
+//! others. Written by the connection alone, with relaxed atomics: it costs a request a
+//! few instructions and no lock.
 
 use std::{
     io::{self, IoSlice},
@@ -20,15 +20,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::eviction::Conduct;
 
-/// Over so long a rate is measured: a tablet that roams from one access point
-/// to the next is back within a few seconds.
+/// The period a rate is measured over: a tablet that roams from one access point to the
+/// next is back within a few seconds.
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
-/// Who takes or sends less in a second loses the place to those who wait for
-/// one. A hundred megabytes would take two hours, and can be resumed.
+/// A client that moves fewer bytes in a second may be closed while others wait. A hundred
+/// megabytes would take two hours, and can be resumed.
 pub(super) const MIN_BYTES_PER_S: u64 = 16 << 10;
 
-/// For the first request to come, and the TLS handshake before it. Until then
-/// nobody knows whether a connection idles.
+/// Time for the TLS handshake and the first request. Until then a connection does not
+/// count as idle.
 pub(super) const TIME_TO_ASK: Duration = Duration::from_secs(2);
 
 /// Times are microseconds since the connection was accepted.
@@ -37,18 +37,18 @@ pub(super) struct Activity {
     accepted: Instant,
     /// A request has come.
     asked: AtomicBool,
-    /// One has come whose answer is not at its end.
+    /// An answer has begun and not ended.
     answering: AtomicBool,
     idle_since_us: AtomicU64,
-    /// The client takes no more for now, or sends nothing of what is awaited.
+    /// The client reads nothing for now, or sends nothing of a body.
     stalled: AtomicBool,
-    /// Bytes of both directions.
+    /// Bytes in both directions.
     moved: AtomicU64,
-    /// Since when is measured, plus one; 0 where the answer has not stalled yet.
-    /// Until then bytes only fill the socket's buffer.
+    /// Start of the window, plus one; 0 while the answer has not stalled yet. Until then
+    /// bytes only fill the socket's buffer.
     window_us: AtomicU64,
     window_moved: AtomicU64,
-    /// Bytes per second in the last whole window.
+    /// Bytes per second in the last complete window.
     last_rate: AtomicU64,
 }
 
@@ -123,7 +123,7 @@ impl Activity {
         }
     }
 
-    /// Bytes per second since the window began; none before it is whole.
+    /// Returns the bytes per second in a window; None before it is complete.
     fn rate(&self, now_us: u64) -> Option<u64> {
         let began_us = self.window_us.load(Relaxed).checked_sub(1)?;
         let length_us = now_us.saturating_sub(began_us);
@@ -136,7 +136,7 @@ impl Activity {
     }
 }
 
-/// A connection's bytes, noted in its [`Activity`] as they move.
+/// A stream whose bytes are recorded in an [`Activity`].
 pub(super) struct Watched<S> {
     pub stream: S,
     pub activity: Arc<Activity>,
@@ -187,7 +187,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         self.stream.is_write_vectored()
     }
 
-    /// Over TLS, what is written waits here for the socket.
+    /// Over TLS, written data waits here for the socket.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let done = Pin::new(&mut self.stream).poll_flush(cx);
         self.note(&done, |()| 0);
@@ -232,7 +232,7 @@ impl<B: HttpBody + Unpin> HttpBody for Received<B> {
     }
 }
 
-/// An answer's body: the connection is idle once it has gone.
+/// An answer's body: the connection is idle once it is dropped.
 pub(super) struct Sent<B> {
     pub body: B,
     pub activity: Arc<Activity>,
@@ -283,7 +283,7 @@ mod tests {
         ] {
             let activity = Activity::new(accepted);
             activity.begin();
-            // What fills the socket's buffer tells nothing of the client.
+            // Filling the socket's buffer tells nothing of the client.
             activity.moved(10 << 20);
             activity.stalled_at(at(50_000));
             activity.moved(moved);
@@ -307,7 +307,7 @@ mod tests {
         activity.moved(100 << 20);
         activity.stalled_at(at(WINDOW_US * 2));
         assert_eq!(activity.conduct(at(WINDOW_US * 2 + 1)), Conduct::Busy);
-        // The next answer begins anew.
+        // The next answer has a new window.
         activity.moved(1);
         activity.end(at(WINDOW_US * 3));
         assert_eq!(activity.conduct(at(WINDOW_US * 3 + 7)), Conduct::Idle { for_us: 7 });
@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(activity.conduct(at(time_us)), Conduct::Idle { for_us: time_us });
         activity.begin();
         assert_eq!(activity.conduct(at(1 << 30)), Conduct::Busy);
-        // The last bytes are in hand, and nobody takes them.
+        // The last bytes are pending, and nobody reads them.
         activity.stalled_at(at(10));
         activity.end(at(10));
         assert_eq!(activity.conduct(at(11)), Conduct::Busy);

@@ -1,8 +1,7 @@
 //! Addresses of IPv4 and IPv6, side by side.
 //!
-//! One socket takes both: there, a client of IPv4 comes from `::ffff:a.b.c.d`.
-//! Nobody but this file need know: whoever restricts, counts or shows
-//! addresses is handed `a.b.c.d`.
+//! A dual-stack socket shows a client of IPv4 as `::ffff:a.b.c.d`. Only this file handles
+//! that: code that restricts, counts or shows addresses gets `a.b.c.d`.
 
 use std::{
     io,
@@ -13,8 +12,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tracing::debug;
 
-/// Where to listen: at the one address that was asked for, else at all that
-/// this machine has.
+/// Returns the address to listen on: the given one, else all addresses that this machine
+/// has.
 pub fn host(asked: Option<IpAddr>) -> IpAddr {
     asked.map_or_else(|| everywhere(both_kinds()), |one| one.to_canonical())
 }
@@ -29,26 +28,26 @@ fn everywhere(tried: io::Result<()>) -> IpAddr {
     }
 }
 
-/// Whether the kernel gives a socket for both kinds: it may have been started
-/// without IPv6, or keep it from this process.
+/// Checks that the kernel gives a dual-stack socket: it may have been started without
+/// IPv6, or keep it from this process.
 fn both_kinds() -> io::Result<()> {
     let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_only_v6(false)?;
     socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into())
 }
 
-/// An IPv4 address that is written as one of IPv6, as what it is.
+/// Converts an IPv4-mapped IPv6 address to the IPv4 address.
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         IpAddr::V4(ip) => (ip, address.port()).into(),
-        // With its zone.
+        // Keeps its zone.
         IpAddr::V6(_) => address,
     }
 }
 
-/// What counts as one wherever something is counted by address, wrong logins
-/// for one: an address of IPv4, and of IPv6 the network, as a machine can have
-/// any of the last 64 bits. (`serve.maxPerClient` alone is another matter.)
+/// Returns the key that clients are counted by, wrong logins for example: an IPv4
+/// address, or the /64 network of an IPv6 one, as a machine can have any of its
+/// addresses. (`serve.maxPerClient` alone counts otherwise.)
 pub fn of_one_machine(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
@@ -58,19 +57,18 @@ pub fn of_one_machine(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The address that packets to the outside leave from.
+/// Returns the address that packets to the outside leave from.
 pub async fn own_address() -> io::Result<IpAddr> {
-    // Of the blocks that are kept for documentation (RFC 5737, RFC 3849):
-    // nobody's.
+    // Addresses reserved for documentation (RFC 5737, RFC 3849).
     match local_towards(SocketAddr::from(([192, 0, 2, 1], 9))).await {
         Ok(address) => Ok(address),
         Err(_) => local_towards((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9).into()).await,
     }
 }
 
-/// The address that packets to `target` leave from. The host name's address is
-/// often 127.0.1.1, and the first interface the wrong one; only the routing
-/// table knows. Connecting a UDP socket asks it and sends nothing.
+/// Returns the address that packets to `target` leave from. The host name's address is
+/// often 127.0.1.1, and the first interface the wrong one; only the routing table knows.
+/// Connecting a UDP socket asks it and sends nothing.
 pub async fn local_towards(target: SocketAddr) -> io::Result<IpAddr> {
     let target = canonical(target);
     let any: IpAddr = match target {
@@ -105,7 +103,7 @@ mod tests {
             ("[::ffff:127.0.0.1]:80", "127.0.0.1:80"),
             ("10.0.0.5:80", "10.0.0.5:80"),
             ("[::1]:80", "[::1]:80"),
-            // Compatible, not mapped (RFC 4291, 2.5.5.1): nobody's any more.
+            // Compatible, not mapped (RFC 4291, 2.5.5.1): deprecated.
             ("[::10.0.0.5]:80", "[::a00:5]:80"),
             ("[fe80::1%3]:80", "[fe80::1%3]:80"),
         ] {

@@ -1,10 +1,10 @@
-//! Who is connected, and who gets the place of whom.
+//! The table of connections, and making room for new ones.
 //!
-//! One address may have so many connections, by `serve.maxConnectionsPerClient`.
-//! Where it has them all, or all places are taken, room is made by closing
-//! connections that idle or whose clients are too slow (`eviction`); those who
-//! do neither stay, and who knocks waits, or is refused for what the own address
-//! has. The table is looked at when connections come and go, not with requests.
+//! `serve.maxConnectionsPerClient` limits the connections of one address. If they are all
+//! in use, or all places are taken, connections that are idle or have slow clients are
+//! closed (`eviction`). If there are none, a new connection waits, or is refused if its
+//! own address is at the limit. The table is used when connections come and go, not for
+//! each request.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -30,18 +30,17 @@ use super::{
 };
 use crate::limits::Limit;
 
-/// Of all places, the share that one address may have where nothing is set, in
-/// quarters: a venue behind one address may be all clients that there are, and
-/// the rest still gets in.
+/// Quarters of all places that one address may have by default: a venue behind one
+/// address may be all clients that there are, and others still get in.
 const QUARTERS: usize = 3;
-/// Of the places, the share of idle connections that are closed at a time: a
-/// look at all of them must not be needed for each that comes.
+/// The places divided by this are the idle connections closed at a time: not every new
+/// connection should scan all others.
 const IDLE_SHARE: usize = 64;
-/// The same of slow ones, which are in the middle of something.
+/// The same for slow ones, which are in the middle of something.
 const SLOW_SHARE: usize = 512;
-/// A look that found nobody to close stands for so long.
+/// Pause after a scan that found none to close.
 const LOOK_PAUSE: Duration = Duration::from_millis(250);
-/// How long the status says that a limit was reached.
+/// Time for which the status shows a reached limit.
 const SHOWN_FOR: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -59,7 +58,7 @@ struct Table {
     connections: Slab<Connection>,
     clients: HashMap<IpAddr, Client>,
     looked_in_vain: Option<Instant>,
-    /// When a limit was last reached.
+    /// The last time each limit was reached.
     reached: HashMap<&'static str, (Limit, Instant)>,
 }
 
@@ -71,7 +70,7 @@ struct Client {
 
 #[derive(Debug)]
 struct Connection {
-    /// Of all that ever were: another one may have got its key since.
+    /// Unique over time: another connection may have reused its key.
     number: u64,
     client: IpAddr,
     activity: Arc<Activity>,
@@ -82,11 +81,11 @@ struct Connection {
 enum State {
     Accepted,
     Begun(AbortHandle),
-    /// For another's sake: it no longer counts as its client's.
+    /// Evicted: it no longer counts as its client's.
     Closed,
 }
 
-/// What a connection holds; given back when dropped.
+/// A connection's place; freed when dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     connections: Arc<Connections>,
@@ -114,14 +113,14 @@ impl Connections {
         this
     }
 
-    /// Puts `serve.maxConnectionsPerClient` into force, for those who come.
+    /// Applies `serve.maxConnectionsPerClient` to new connections.
     pub fn apply(&self, per_client: u64) {
         let automatic = (self.places * QUARTERS / 4).max(1);
         let setting = usize::try_from(per_client).unwrap_or(usize::MAX);
         self.table().per_client = if setting == 0 { automatic } else { setting };
     }
 
-    /// How many there may be.
+    /// Returns the maximum number.
     pub fn places(&self) -> usize {
         self.places
     }
@@ -130,23 +129,22 @@ impl Connections {
         self.table().per_client
     }
 
-    /// The limits that were reached lately, but for what an address gave up for
-    /// itself.
+    /// Returns the limits that were reached lately, without connections closed for others
+    /// of their own address.
     pub fn reached(&self) -> Vec<Limit> {
         let table = self.table();
         let lately = table.reached.values().filter(|(_, at)| at.elapsed() < SHOWN_FOR);
         lately.map(|(limit, _)| *limit).collect()
     }
 
-    /// A place for one who has just come, waited for; none where its address has
-    /// all that it may have.
+    /// Waits for a place for a new connection; None if its address is at its limit.
     pub(super) async fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let mut place = self.enter(of_one_machine(address), Instant::now())?;
         place.permit = Some(self.vacancy().await);
         Some(place)
     }
 
-    /// From now on it may be closed for another's sake.
+    /// From now on it may be closed to make room.
     pub(super) fn begun(&self, (key, number): (usize, u64), task: AbortHandle) {
         let mut table = self.table();
         let connection = table.connections.get_mut(key);
@@ -184,7 +182,7 @@ impl Connections {
             self.make_room(&mut self.table(), None, Instant::now());
             match timeout(LOOK_PAUSE, self.free.clone().acquire_owned()).await {
                 Ok(Ok(permit)) => return permit,
-                // Nobody closes this semaphore.
+                // This semaphore is never closed.
                 Ok(Err(_)) => std::future::pending().await,
                 Err(_) if is_noted => {}
                 Err(_) => {
@@ -195,7 +193,7 @@ impl Connections {
         }
     }
 
-    /// Somebody has waited for a place in vain.
+    /// Records that a connection waited in vain.
     fn note_wait(&self, now: Instant) {
         let limit = Limit::Connections;
         self.limits.one(limit);
@@ -205,8 +203,8 @@ impl Connections {
         }
     }
 
-    /// Closes some connections, of one client or of all. False where none could
-    /// be closed.
+    /// Closes some connections, of one client or of all. Returns false if none could be
+    /// closed.
     fn make_room(&self, table: &mut Table, client: Option<IpAddr>, now: Instant) -> bool {
         let in_vain = table.looked_in_vain(client);
         if in_vain.is_some_and(|at| now.saturating_duration_since(at) < LOOK_PAUSE) {
@@ -221,7 +219,7 @@ impl Connections {
             return false;
         }
         for key in &chosen {
-            // Its place is free once the task has gone, which is at once.
+            // Its place is freed when the task ends, which is at once.
             table.close(*key);
         }
         self.limits.of(limit).add(chosen.len() as u64);
@@ -273,7 +271,7 @@ impl Table {
         }
     }
 
-    /// One connection of a client has gone.
+    /// Removes one connection of a client.
     fn leave(&mut self, client: IpAddr) {
         if let Entry::Occupied(mut of_client) = self.clients.entry(client) {
             of_client.get_mut().connections -= 1;
@@ -345,7 +343,7 @@ mod tests {
         assert_eq!(connections.reached(), [], "nobody waits");
         assert!(connections.admit(client(3)).now_or_never().is_none());
         assert_eq!(connections.reached(), [Limit::SlowConnections]);
-        // What the runtime does with a task that is aborted.
+        // The runtime does this with an aborted task.
         drop(slow.0);
         assert!(connections.admit(client(3)).now_or_never().is_some());
         tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! Whom to close when somebody waits for a place: a decision, and nothing else.
+//! Decides which connections to close while others wait for a place. Pure.
 
 use std::{
     collections::{BinaryHeap, HashMap},
@@ -7,14 +7,14 @@ use std::{
 
 use crate::limits::Limit;
 
-/// What a connection is doing.
+/// A connection's current behavior.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Conduct {
-    /// No request of it is being answered.
+    /// No request is being answered.
     Idle { for_us: u64 },
-    /// Its client takes, or sends, less than the least.
+    /// Its client reads or sends below the minimum rate.
     Slow { bytes_per_s: u64 },
-    /// It is sent something, waits for this machine, or has only just come.
+    /// It is being sent something, waits for this machine, or is new.
     Busy,
 }
 
@@ -25,15 +25,15 @@ pub(super) struct Seen {
     pub conduct: Conduct,
 }
 
-/// How many may be closed at a time.
+/// The most to close at a time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Most {
     pub idle: usize,
     pub slow: usize,
 }
 
-/// Idle ones go first, those that idle longest; where there is none, slow ones,
-/// the slowest first. Each time it is one of the client that has most.
+/// Chooses idle ones first, longest idle first; if there are none, slow ones, slowest
+/// first. Each is of the client that has the most connections.
 pub(super) fn choose(seen: &[Seen], most: Most) -> (Limit, Vec<usize>) {
     let idle = greediest(seen, most.idle, |conduct| match conduct {
         Conduct::Idle { for_us } => Some(u64::MAX - for_us),
@@ -49,7 +49,7 @@ pub(super) fn choose(seen: &[Seen], most: Most) -> (Limit, Vec<usize>) {
     (Limit::SlowConnections, slow)
 }
 
-/// Up to `most` of those that have a worth, the least worth first.
+/// Returns up to `most` connections that have a worth, lowest first.
 fn greediest(seen: &[Seen], most: usize, worth: impl Fn(Conduct) -> Option<u64>) -> Vec<usize> {
     let mut clients: HashMap<IpAddr, (usize, Vec<(u64, usize)>)> = HashMap::new();
     for Seen { key, client, conduct } in seen {
@@ -98,7 +98,7 @@ mod tests {
             (&[(1, 1, busy), (2, 1, busy)], 9, &[]),
             (&[(1, 1, idle(5)), (2, 1, idle(9)), (3, 1, idle(7))], 2, &[2, 3]),
             (&[(1, 1, slow(5)), (2, 1, slow(0)), (3, 1, busy)], 1, &[2]),
-            // One that idles for less goes first, where its client has more.
+            // One that idles for less goes first if its client has more.
             (&[(1, 1, idle(99)), (2, 2, idle(1)), (3, 2, busy)], 1, &[2]),
             (&[(1, 1, idle(99)), (2, 2, idle(1)), (3, 2, busy)], 9, &[2, 1]),
             // Until it has no more than the next one.
@@ -107,7 +107,7 @@ mod tests {
                 3,
                 &[3, 4, 2],
             ),
-            // The one with most has nothing to give.
+            // The client with most has none to close.
             (&[(1, 1, busy), (2, 1, busy), (3, 2, slow(3))], 9, &[3]),
             // A slow one stays as long as there is an idle one.
             (&[(1, 1, slow(0)), (2, 1, slow(0)), (3, 2, idle(0))], 9, &[3]),

@@ -1,12 +1,12 @@
-//! What a connection is, for those who answer on it.
+//! The transport of a connection, for handlers.
 
 use axum::http::Extensions;
 
 use super::socket::SendfileState;
 
-/// Whether what is sent is encrypted on its way. Then somebody in this process
-/// reads it, which must not be done with what is mapped (see `store/mapping`).
-/// Over a plain line, the socket can send a file's bytes without them.
+/// The transport of a connection. With TLS, this process reads the bytes to encrypt them,
+/// which must not be done with a mapping (see `store/mapping`). Over plain TCP, the
+/// socket can send a file's bytes without that.
 #[derive(Clone, Debug)]
 pub enum Line {
     Plain(SendfileState),
@@ -14,7 +14,7 @@ pub enum Line {
 }
 
 impl Line {
-    /// Of a request; one that says nothing came over a plain line.
+    /// Returns a request's transport; plain if it has none.
     pub fn of(extensions: &Extensions) -> Self {
         extensions.get().cloned().unwrap_or_default()
     }

@@ -1,39 +1,38 @@
-//! Who holds a download up: its reader, or this machine.
+//! Tells whether the reader or this machine holds a download up.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What the kernel holds for one connection; it takes the double of it, for its
-/// own account. Left alone it grows to megabytes, which a thousand slow readers
-/// turn into gigabytes, and which are sent slower: what was copied there has
-/// left the processor's cache before it is received. Measured with 64 KiB to
-/// 1 MiB; less starves a single fast reader. On a line that takes 20 ms for
-/// there and back it is still enough for 25 MB/s.
+/// Size of a connection's send buffer; the kernel doubles it for its overhead. Left alone
+/// it grows to megabytes, which a thousand slow readers turn into gigabytes, and which
+/// are sent slower: what was copied there has left the processor's cache before it is
+/// received. Measured with 64 KiB to 1 MiB; less starves a single fast reader. With a
+/// round trip of 20 ms it is still enough for 25 MB/s.
 pub(super) const SEND_BUFFER_BYTES: usize = 256 << 10;
-/// `sendfile` copies nothing there, and each time that a third of it is free costs
-/// a wake-up.
+/// `sendfile` copies nothing into it, and each time that a third of it is free costs a
+/// wake-up.
 pub(super) const SENDFILE_BUFFER_BYTES: usize = 1 << 20;
-/// A reader on the same machine frees its socket sooner.
+/// A reader on the same machine makes room sooner.
 const SLOW: Duration = Duration::from_millis(5);
-/// A reader that needs longer to make room wakes nobody often, and gets no more
-/// of the kernel's memory.
+/// A reader that takes longer to make room causes few wake-ups, and gets no more of the
+/// kernel's memory.
 const IDLE: Duration = Duration::from_millis(250);
-/// So many times in a row it was the reader: once may be chance.
+/// Slow waits in a row that count: one may be chance.
 const SURE: u8 = 2;
 
-/// Of one connection.
+/// Pace of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// Since when there has been no room.
+    /// The time when the socket became full.
     full_since: Option<Instant>,
-    /// How long there was none the last time, if ever.
+    /// The last wait for room, if any.
     waited: Option<Duration>,
-    /// Bytes that found room since then.
+    /// Bytes accepted since then.
     filled: usize,
     slow_fills: u8,
     large_buffer: bool,
-    /// What is left of the part is copied.
+    /// The rest of the part is copied.
     in_tail: bool,
     /// The buffer is new, or has grown since it was last filled, or was emptied
     /// when a part ended: there is room that the reader has not made.
@@ -41,7 +40,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Whether the reader is slower than who sends.
+    /// True if the reader is slower than the sender.
     pub fn is_slow(&self) -> bool {
         self.slow_fills == SURE
     }
@@ -51,7 +50,7 @@ impl Pace {
         (self.filled, self.grown, self.in_tail) = (0, true, false);
     }
 
-    /// The rest of the part is copied, from the small buffer.
+    /// Begins the copied rest of the part, for the small buffer.
     pub fn begin_tail(&mut self) {
         self.in_tail = true;
     }
@@ -79,13 +78,13 @@ impl Pace {
         self.full_since = Some(Instant::now());
         let grown = std::mem::take(&mut self.grown);
         if let Some(waited) = self.waited.filter(|_| !grown) {
-            // Where this machine comes back late, all of it is free by then.
+            // If this machine comes back late, all of it is free by then.
             let slow = waited >= SLOW && self.filled < self.room();
             self.slow_fills = if slow { SURE.min(self.slow_fills + 1) } else { 0 };
         }
     }
 
-    /// Another size for the socket's buffer, if it is time for one.
+    /// Returns a new size for the socket's buffer, if it is time for one.
     pub fn buffer(&mut self) -> Option<usize> {
         let reads_on = || self.large_buffer || self.waited.is_some_and(|waited| waited < IDLE);
         let large_buffer = self.is_slow() && !self.in_tail && reads_on();
@@ -96,7 +95,7 @@ impl Pace {
         Some(if large_buffer { SENDFILE_BUFFER_BYTES } else { SEND_BUFFER_BYTES })
     }
 
-    /// The buffer, which is twice what was asked for. Where it was empty or has grown,
+    /// Returns the buffer's size, twice what was asked for. If it was empty or has grown,
     /// up to three times as much goes to the reader's receive buffer without a wait.
     fn room(&self) -> usize {
         let asked_for = if self.large_buffer { SENDFILE_BUFFER_BYTES } else { SEND_BUFFER_BYTES };
@@ -114,7 +113,7 @@ mod tests {
 
     type Fill = (u64, usize);
 
-    /// Milliseconds of waiting for room, and the bytes that found some then.
+    /// Milliseconds of waiting for room, and the bytes accepted after it.
     async fn after(fills: &[Fill]) -> Pace {
         let mut pace = Pace::default();
         pace.wrote(600 * KB);
@@ -123,7 +122,7 @@ mod tests {
             advance(Duration::from_millis(*waited)).await;
             pace.wrote(*filled);
             pace.would_block();
-            // Asked again before there is room, it is the same wait.
+            // A second call before there is room is the same wait.
             pace.would_block();
         }
         pace

@@ -1,18 +1,18 @@
-//! How many connections there may be.
+//! The number of connections there may be.
 
 use tracing::debug;
 
 /// Each connection costs some tens of kilobytes, in the kernel and here;
 /// those beyond wait in the backlog.
 pub(super) const MAX_CONNECTIONS: usize = 8192;
-/// Of the process's file descriptors, the share that connections may have, in
-/// quarters: packages, pulls, logs and pages need the rest.
+/// Quarters of the process's file descriptors that connections may have: packages, pulls,
+/// logs and pages need the rest.
 const QUARTERS: u64 = 3;
-/// Never fewer connections than that, whatever the limit.
+/// The minimum of connections, whatever the limit.
 pub(super) const MIN_CONNECTIONS: usize = 64;
 
-/// As many connections as there are descriptors for. The soft limit is raised
-/// to the hard one first: it is low for the sake of programs that use `select`.
+/// Returns how many connections the descriptors allow. The soft limit is raised to the
+/// hard one first: it is low for the sake of programs that use `select`.
 pub(super) fn places() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);

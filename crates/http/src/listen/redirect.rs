@@ -1,4 +1,4 @@
-//! Plain HTTP that sends on to HTTPS.
+//! Redirects plain HTTP to HTTPS.
 
 use std::sync::Arc;
 
@@ -10,20 +10,20 @@ use axum::{
 };
 use serde_json::json;
 
-/// At which port HTTPS is spoken.
+/// The port that serves HTTPS.
 #[derive(Clone)]
 pub enum Onward {
-    /// Where the request came to: it is the way that the client knows.
+    /// The request's own port, which the client can reach.
     SamePort,
-    /// At the host of the request.
+    /// A port by the request's host.
     To(Arc<dyn Fn(&str) -> u16 + Send + Sync>),
 }
 
-/// A port that a URL need not name.
+/// The ports that a URL need not name.
 const HTTP: u16 = 80;
 const HTTPS: u16 = 443;
 
-/// Sends whatever is asked for to HTTPS, with its method and its body.
+/// Redirects every request to HTTPS, with its method and its body.
 pub fn redirect(onward: Onward) -> Router {
     Router::new().fallback(answer).with_state(onward)
 }
@@ -40,7 +40,7 @@ async fn answer(State(onward): State<Onward>, request: Request) -> Response {
             let fields = [
                 (header::LOCATION, target),
                 (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-                // What was sent besides is not read.
+                // The request's body is not read.
                 (header::CONNECTION, HeaderValue::from_static("close")),
             ];
             (StatusCode::PERMANENT_REDIRECT, fields, Json(json!({"detail": text}))).into_response()
@@ -53,7 +53,7 @@ async fn answer(State(onward): State<Onward>, request: Request) -> Response {
     }
 }
 
-/// The same place by HTTPS; none where the host is not one.
+/// Returns the same URL with HTTPS; None if the host is invalid.
 fn target(host: &str, asked: &Uri, onward: &Onward) -> Option<String> {
     let host: Authority = host.parse().ok()?;
     let plain = host.port_u16().is_some() || host.as_str() == host.host();

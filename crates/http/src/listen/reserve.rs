@@ -1,4 +1,4 @@
-//! What is left for those who can't be let in.
+//! Refuses clients that can't be accepted.
 
 use std::{
     fs::File,
@@ -20,21 +20,20 @@ use tokio::{
 use super::secure::is_plain;
 use crate::tls::Shown;
 
-/// A storm must not fill the log with one sentence.
+/// A burst must not fill the log with one message.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
-/// What a client reads for whom there is no place. One that speaks TLS is told
-/// nothing: it could read this only after a handshake, which costs more than a
-/// connection is worth that is refused.
+/// The answer to a refused client. One that speaks TLS gets none: it could read it only
+/// after a handshake, which costs more than a refused connection is worth.
 const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\n\
     content-length: 0\r\nconnection: close\r\n\r\n";
-/// For the request of a client that is refused to arrive, and then for its end.
+/// Time for a refused client's request to arrive, and then for its end.
 const LINGER: Duration = Duration::from_secs(1);
-/// So many are waited for at a time: each holds a descriptor.
+/// The number of clients waited for: each holds a descriptor.
 const MAX_LINGERING: usize = 64;
 
-/// A descriptor kept for the moment when there is no other: with it, those who
-/// knock can be told to come back, instead of waiting for nothing, and the
-/// loop need not spin over an accept that can't succeed.
+/// A spare descriptor for when all others are in use: with it, new clients can be told to
+/// come back instead of waiting for nothing, and the loop need not spin over an accept
+/// that can't succeed.
 pub(super) struct Reserve {
     file: Option<File>,
     complained: Option<Instant>,
@@ -54,7 +53,7 @@ impl Reserve {
         }
     }
 
-    /// Accepts one with the kept descriptor, and closes it with a word.
+    /// Accepts one with the spare descriptor, answers and closes it.
     pub(super) fn turn_away(&mut self, socket: &TcpListener) -> bool {
         drop(self.file.take());
         let accepted = SockRef::from(socket).accept();
@@ -67,9 +66,9 @@ impl Reserve {
         turned_away
     }
 
-    /// Tells a client to come back later, once it has asked: many take an answer
-    /// that comes sooner for none of theirs, and a socket closed before the request
-    /// has arrived would be reset, and with it the answer (RFC 9112, 9.6).
+    /// Tells a client to come back later, after its request arrived: many ignore an
+    /// answer that comes before, and a socket closed earlier would be reset, and the
+    /// answer lost (RFC 9112, 9.6).
     pub(super) fn refuse(&self, stream: TcpStream) {
         let Ok(permit) = self.lingering.clone().try_acquire_owned() else {
             return self.close(&SockRef::from(&stream));
@@ -81,8 +80,8 @@ impl Reserve {
         });
     }
 
-    /// As [`refuse`](Self::refuse), but at once; who can't take a hundred bytes
-    /// gets none.
+    /// Does the same as [`refuse`](Self::refuse) without waiting, if the socket has room
+    /// for it.
     fn close(&self, stream: &SockRef<'_>) {
         if !self.speaks_tls() {
             let _ = stream.send(NO_PLACE);
@@ -114,7 +113,7 @@ async fn linger(mut stream: TcpStream, tls: bool) -> io::Result<()> {
         let mut request = [0; 1024];
         while stream.read(&mut request).await.is_ok_and(|bytes| bytes > 0) {}
     };
-    // Whoever has read the answer closes.
+    // A client that has read the answer closes.
     let _ = timeout(LINGER, rest).await;
     Ok(())
 }

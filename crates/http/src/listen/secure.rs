@@ -1,6 +1,5 @@
-//! Connections to a listener that shows a certificate. Who speaks plain HTTP
-//! there is sent on to HTTPS: a main server that does not know better gives
-//! tablets a plain address.
+//! Connections to a listener with TLS. Clients that speak plain HTTP are redirected to
+//! HTTPS: a main server that does not know better gives tablets a plain address.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -11,10 +10,10 @@ use tracing::debug;
 
 use super::{Answers, Ends, FIRST_REQUEST, Line, Onward, redirect};
 
-/// Who has not agreed upon keys by then is not going to, and holds a place.
+/// A longer handshake is not going to finish, and holds a place.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The first byte of a TLS connection, of the record that holds the client's
-/// hello (RFC 8446, 5.1). No method of HTTP begins with it.
+/// The first byte of a TLS connection: the type of the record with the ClientHello (RFC
+/// 8446, 5.1). No method of HTTP begins with it.
 const HELLO: u8 = 0x16;
 
 enum Begun {
@@ -56,13 +55,13 @@ async fn begin(stream: TcpStream, shown: Arc<ServerConfig>) -> io::Result<Begun>
     TlsAcceptor::from(shown).accept(stream).await.map(|tls| Begun::Tls(Box::new(tls)))
 }
 
-/// Whether what comes first is no TLS; waits for it.
+/// Waits for the first byte; true if it is not TLS.
 pub(super) async fn is_plain(stream: &TcpStream) -> io::Result<bool> {
     let mut first = [0];
     Ok(stream.peek(&mut first).await? == 1 && first[0] != HELLO)
 }
 
-/// Who has only just been let in is given as long as anybody else then.
+/// Ends when a new connection's time for a request is over.
 async fn over(ends: &Ends) {
     ends.stop.cancelled().await;
     tokio::time::sleep(FIRST_REQUEST).await;
@@ -81,7 +80,7 @@ pub(super) mod tests {
     use super::*;
     use crate::listen::Listener;
 
-    /// Shows nothing to anybody, which a hello without an end never asks for.
+    /// A configuration without certificates, for a hello that never ends.
     pub(crate) fn nobody() -> ServerConfig {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let versions = ServerConfig::builder_with_provider(provider);
@@ -90,7 +89,7 @@ pub(super) mod tests {
         versions.with_no_client_auth().with_cert_resolver(Arc::new(nothing))
     }
 
-    /// The clock goes on by itself when nobody has anything to do but wait.
+    /// The paused clock advances when all tasks only wait.
     #[tokio::test(start_paused = true)]
     async fn who_never_says_hello_is_let_go() {
         let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();

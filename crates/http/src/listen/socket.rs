@@ -1,9 +1,8 @@
-//! A plain connection's socket. A reader that has been slower than this machine
-//! twice in a row is sent files by `sendfile`, which lends the page cache's pages
-//! to the network and copies nothing. One that takes all there is, or of whom
-//! nothing is known yet, gets them by `writev` from the mapping: over loopback
-//! that is quicker, as the reader finds in the processor's cache what was just
-//! copied.
+//! A plain connection's socket. A reader that has been slower than this machine twice in
+//! a row is sent files by `sendfile`, which lends the page cache's pages to the network
+//! and copies nothing. A fast reader, or one not known yet, gets them by `writev` from
+//! the mapping: over loopback that is quicker, as the reader finds in the processor's
+//! cache what was just copied.
 
 use std::{
     fmt,
@@ -30,9 +29,9 @@ use tracing::debug;
 
 use super::pace::Pace;
 
-/// A mapped file that can be sent without anybody touching the mapping.
+/// A mapped file that can be sent without touching the mapping.
 pub trait SendfileSource: Send + Sync {
-    /// Where in the file a slice is, if it is one of the mapping.
+    /// Returns where in the file a slice of the mapping is.
     fn position_of(&self, slice: &[u8]) -> Option<u64>;
 
     fn file(&self) -> &File;
@@ -44,8 +43,8 @@ pub struct SendfileState(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    /// Weak: a connection that idles keeps no package open. While the file is
-    /// open its mapping is there, and no other bytes have addresses of it.
+    /// Weak: an idle connection keeps no package open. While the file is open its mapping
+    /// exists, and no other bytes have its addresses.
     file: Mutex<Option<(Weak<dyn SendfileSource>, u64)>>,
     /// Whether there is one, read without the lock.
     has_source: AtomicBool,
@@ -76,7 +75,7 @@ impl SendfileState {
     }
 
     /// Returns true for a reader slower than this machine: a body then gives all that
-    /// may be sent without a pause at once.
+    /// may be sent without a pause in one piece.
     pub fn is_slow_peer(&self) -> bool {
         self.0.is_slow_peer.load(Ordering::Relaxed)
     }
@@ -91,11 +90,11 @@ impl SendfileState {
     }
 }
 
-/// The place of a slice in the file.
+/// The position of a slice in the file.
 struct Found {
     file: Arc<dyn SendfileSource>,
     at: u64,
-    /// The bytes of it that lie before the part's tail.
+    /// The bytes of it before the part's tail.
     sendable: usize,
 }
 
@@ -141,7 +140,7 @@ impl Socket {
                 }
                 Some(_) | None => {}
             }
-            // An answer's head, to go with the first of what follows.
+            // An answer's head, to be sent with what follows.
             let can_send =
                 |next| self.sendfile_state.find(next).is_some_and(|found| found.sendable > 0);
             if self.pace.is_slow() && rest.first().is_some_and(|next| can_send(next)) {
@@ -164,7 +163,7 @@ impl Socket {
         written
     }
 
-    /// Makes a call that sends up to so many bytes, once there is room.
+    /// Calls `send` once there is room.
     fn poll_call(
         &mut self,
         cx: &mut Context<'_>,
@@ -174,7 +173,7 @@ impl Socket {
         loop {
             ready!(self.stream.poll_write_ready(cx))?;
             match self.stream.try_io(Interest::WRITABLE, || send(&self.stream)) {
-                // Somebody has cut the file short.
+                // Somebody truncated the file.
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 Ok(sent) => {
                     self.pace.wrote(sent);
@@ -190,12 +189,12 @@ impl Socket {
         }
     }
 
-    /// Spares the call that would find no room. The socket is asked, because a
-    /// file that has become shorter ends a call early, too.
+    /// True if there is no room, which spares a call. The socket is asked, because a
+    /// truncated file ends a call early, too.
     fn is_full(&self) -> bool {
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        // Within `try_io`: room that is made after this look must wake, and would
-        // be taken for the room of before.
+        // Within `try_io`: room made after this check must wake the task, and would be
+        // taken for the earlier readiness.
         let look = || match poll(&mut [PollFd::new(&self.stream, PollFlags::OUT)], Some(&at_once)) {
             Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
             _ => Ok(()),
@@ -210,8 +209,8 @@ impl Socket {
 
     fn set_buffer(&mut self) {
         let buffer = self.pace.buffer();
-        // A reader is announced as slow once it has a large buffer, and no longer
-        // than it is slow.
+        // A reader is announced as slow once it has a large buffer, and only while it is
+        // slow.
         if buffer.is_some() || !self.pace.is_slow() {
             self.sendfile_state.0.is_slow_peer.store(self.pace.is_slow(), Ordering::Relaxed);
         }
@@ -257,8 +256,8 @@ impl AsyncWrite for Socket {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    /// Leaves it to closing the socket, which follows at once and says the same:
-    /// a call less where each request has a connection of its own.
+    /// Leaves it to closing the socket, which follows and does the same: a call less if
+    /// each request has a connection of its own.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

@@ -23,7 +23,7 @@ fn here() -> Listener {
     Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap()
 }
 
-/// With so many places, and so many of them for one client.
+/// Handlers with so many places in all and for one client.
 fn answers(places: usize, per_client: u64, page: MethodRouter) -> Answers {
     let connections = Connections::with_places(places, Arc::default());
     connections.apply(per_client);
@@ -110,11 +110,11 @@ async fn who_does_not_finish_asking_is_dropped_in_time() {
         let began = tokio::time::Instant::now();
         client.write_all(b"GET / HTTP/1.1\r\nhost: he").await.unwrap();
         let mut answer = Vec::new();
-        // However it is told; what counts is that nobody waits for the rest.
+        // Any kind of end will do; what counts is that nobody waits for the rest.
         let _ = client.read_to_end(&mut answer).await;
         began.elapsed()
     };
-    // The clock goes on when nobody has anything else to do.
+    // The paused clock advances when all tasks only wait.
     let both = tokio::time::timeout(10 * HEADER_TIMEOUT, async { tokio::join!(serving, client) });
     let ((), waited) = both.await.expect("an end of it");
     assert_eq!(waited.as_secs(), HEADER_TIMEOUT.as_secs());
@@ -136,7 +136,7 @@ async fn who_finds_no_place_waits_until_one_is_free_and_that_is_noted() {
         while served.load(Ordering::Relaxed) < let_in {
             tokio::task::yield_now().await;
         }
-        // The loop has come round many a time, with all the others at the door.
+        // The loop has run many times, with all the others pending.
         for _ in 0..200 {
             pulse.felt().await;
             tokio::task::yield_now().await;
@@ -159,14 +159,14 @@ async fn who_finds_no_place_waits_until_one_is_free_and_that_is_noted() {
     tasks.shut_down(Duration::from_secs(5)).await;
 }
 
-/// Another client's address, where all of them are this machine's.
+/// Connects as another client, from another loopback address.
 async fn client_at(last: u8, listener: SocketAddr) -> TcpStream {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, last], 0).into()).unwrap();
     socket.connect(listener).await.unwrap()
 }
 
-/// Asks, and has the first bytes of the answer.
+/// Sends a request and reads the first bytes of the answer.
 async fn ask(client: &mut TcpStream) -> String {
     client.write_all(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").await.unwrap();
     let mut answer = vec![0; 1024];
@@ -203,7 +203,7 @@ async fn one_address_has_so_many_connections_and_no_more_and_others_come_in() {
         assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("retry-after"));
         assert_eq!(connections.reached(), [Limit::ConnectionsPerClient]);
     }
-    // Who asks later, and in two pieces, reads it then and not before.
+    // A client that asks later, and in two pieces, reads it only then.
     let mut late = client_at(1, address).await;
     for _ in 0..50 {
         pulse.felt().await;
@@ -236,7 +236,7 @@ async fn where_all_places_are_taken_idle_connections_give_way() {
     tasks.spawn("listener", listener.serve(answers, tasks.clone(), tasks.token().clone()));
     let mut lone = client_at(2, address).await;
     assert!(ask(&mut lone).await.ends_with("here"));
-    // One that has asked, one that has said nothing, one that is about to ask.
+    // One that has asked, one that has sent nothing, one that is about to ask.
     let mut greedy = Vec::new();
     for _ in 0..3 {
         greedy.push(client_at(1, address).await);
@@ -244,7 +244,7 @@ async fn where_all_places_are_taken_idle_connections_give_way() {
     greedy[2].write_all(b"GET / HTTP/1.1\r\nhost: he").await.unwrap();
     assert!(ask(&mut greedy[0]).await.ends_with("here"));
     assert_eq!(limits.reached(), []);
-    // Nobody idles before that.
+    // No connection is idle before that.
     tokio::time::sleep(TIME_TO_ASK).await;
     let mut newcomers = Vec::new();
     for (from, closed) in [(3, 1), (4, 2)] {
@@ -288,7 +288,7 @@ async fn each_connection_has_what_was_set_of_the_listening_socket() {
     let (stream, _) = listener.socket.accept().await.unwrap();
     let [client, stream] = [&client, &stream].map(SockRef::from);
     let untouched = client.send_buffer_size().unwrap();
-    // What this kernel makes of such a wish.
+    // The size that this kernel really sets.
     client.set_send_buffer_size(SEND_BUFFER_BYTES).unwrap();
     let bound = client.send_buffer_size().unwrap();
     assert_ne!(bound, untouched, "or else nothing is seen here");

@@ -1,5 +1,5 @@
-//! What speaks against the certificate that a listener shows. Only tablets
-//! would notice it, and refuse the connection.
+//! Problems of the certificate that a listener serves. Only tablets would notice them,
+//! and refuse the connection.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,21 +17,20 @@ use rustls::{
 
 use super::{pem, provider};
 
-/// Who renews certificates by a program has done it by then, and who does it by
-/// hand has time to.
+/// Automatic renewal is done by then, and manual renewal still has time.
 const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// Of a certificate that is used all the same.
+/// A warning about a certificate in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Doubtful {
     pub file: PathBuf,
     pub text: String,
-    /// By tablets, today; else they will soon.
+    /// True if tablets refuse it today; else they will soon.
     pub is_refused: bool,
 }
 
-/// What is wrong with the first certificate in a file, for those who are sent to
-/// `host` at `now`. A file that can't be read is for others to tell of.
+/// Checks the first certificate in a file for tablets that are sent to `host` at `now`. A
+/// file that can't be read is reported elsewhere.
 pub fn doubtful(cert: &Path, host: Option<&str>, now: Duration) -> Option<Doubtful> {
     let chain = pem::certificates("tls.cert", cert).ok()?;
     let shown = ParsedCertificate::try_from(chain.first()?).ok()?;
@@ -63,8 +62,8 @@ pub fn doubtful(cert: &Path, host: Option<&str>, now: Duration) -> Option<Doubtf
     }
 }
 
-/// Who signed it is not asked: tablets may know an authority that this machine
-/// does not. The dates are looked at before that.
+/// Checks the dates, which come before the issuer. The issuer is ignored: tablets may
+/// know a CA that this machine does not.
 fn of_time(shown: &ParsedCertificate<'_>, now: Duration) -> Option<CertificateError> {
     let nobody = Arc::new(RootCertStore::empty());
     let algorithms = provider().signature_verification_algorithms.all;

@@ -1,4 +1,4 @@
-//! What TLS fails of, for those who run servers and not cryptography.
+//! TLS errors, for operators who are not cryptographers.
 
 use std::{error::Error as StdError, io};
 
@@ -9,9 +9,8 @@ use super::verifier::NO_AUTHORITIES;
 /// An error that rustls has no variant for.
 const SELF_SIGNED: &str = "CaUsedAsEndEntity";
 
-/// What to do about an error that is one of TLS, in Chinese and in English.
-/// `trust` is the option or setting that names an authority, `shown` the one with
-/// the own certificate.
+/// Returns advice for a TLS error, in Chinese and in English. `trust` is the option or
+/// setting that names a CA, `shown` the one with the own certificate.
 pub fn explain(
     error: &(dyn StdError + 'static),
     trust: &str,
@@ -37,7 +36,7 @@ pub fn explain(
             "它不支持安全的 TLS 版本；它必须支持 TLS 1.2 或 1.3".to_owned(),
             "it speaks no TLS that is safe; it has to offer TLS 1.2 or 1.3".to_owned(),
         ),
-        // Some say no more than this when they are shown no certificate.
+        // Some send only this when they get no certificate.
         Error::AlertReceived(AlertDescription::HandshakeFailure) => (
             format!("它拒绝连接且未说明原因：可能不支持安全的算法，或要求证书，见 {shown}"),
             format!(
@@ -60,14 +59,14 @@ pub fn explain(
     })
 }
 
-/// The name in `DnsName("node.local")`, the address in `IpAddress(10.0.0.1)`:
-/// rustls has them as programmers write them.
+/// Returns the name in `DnsName("node.local")`, the address in `IpAddress(10.0.0.1)`:
+/// rustls formats them with Debug.
 fn bare(name: &str) -> &str {
     let inner = name.split_once('(').map_or(name, |(_, inner)| inner);
     inner.trim_end_matches(')').trim_matches('"')
 }
 
-/// An I/O error does not give away the error in it as its source.
+/// Returns the TLS error in an I/O error, whose `source` skips it.
 fn of_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
     let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     error
@@ -100,7 +99,7 @@ fn certificate(cause: &CertificateError, trust: &str) -> (String, String) {
         NotValidYet, NotValidYetContext, Revoked, UnknownIssuer,
     };
     match cause {
-        // The second of an authority that was made anew, under its old name.
+        // The second: of a CA that was recreated under its old name.
         UnknownIssuer | BadSignature => (
             format!(
                 "它的证书由本机不信任的 CA 签发；请用 {trust} 指定该 CA 的证书或服务器自己的证书"
@@ -142,7 +141,7 @@ fn certificate(cause: &CertificateError, trust: &str) -> (String, String) {
             "它的证书已被吊销；请在那里更换".to_owned(),
             "its certificate was revoked; renew it there".to_owned(),
         ),
-        // Nobody signed it but itself, as `openssl req -x509` makes them.
+        // Self-signed, as by `openssl req -x509`.
         other if other.to_string().contains(SELF_SIGNED) => (
             format!("它的证书是自签名证书，本机不信任；请用 {trust} 指定"),
             format!(

@@ -1,4 +1,4 @@
-//! What may be wrong with files of certificates and keys, and what to do then.
+//! Faults of certificate and key files, and how to fix them.
 
 use std::{fmt, io, path::PathBuf};
 
@@ -6,8 +6,8 @@ use edge_mirror_settings::Problem;
 use rustls::pki_types::pem;
 use thiserror::Error;
 
-/// A file of certificates or keys that can't be used: the setting that names
-/// it, and what to do.
+/// A file of certificates or keys that can't be used: the setting that names it, and the
+/// fix.
 #[derive(Debug, Error)]
 #[error("{setting}: {}: {fault}", path.display())]
 pub struct FileError {
@@ -28,11 +28,11 @@ pub enum Fault {
     Unusable(String),
 }
 
-/// How a file is no PEM file. The parser says it with the bytes that it stumbled
-/// over, which in a key's file are the key's: they must get into no answer or log.
+/// The way a file is not PEM. The parser's own message quotes the bytes it failed on,
+/// which in a key's file are the key's: they must get into no answer or log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// It ends in the middle, or is all in one line.
+    /// It is truncated, or all on one line.
     NoEnd,
     Start,
     Letters,

@@ -1,4 +1,4 @@
-//! Certificates and keys as they lie on disk.
+//! Reads certificate and key files.
 
 use std::{fs, io, path::Path};
 
@@ -17,11 +17,11 @@ use super::{
     provider,
 };
 
-/// A chain of certificates takes some kilobytes, all authorities of a system
-/// some hundred; what is larger is another file.
+/// A chain of certificates takes some kilobytes, all CAs of a system some hundred; a
+/// larger file is something else.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// In a key of the old form that is encrypted (RFC 1421, 4.6.1.1).
+/// In an encrypted key of the old form (RFC 1421, 4.6.1.1).
 const ENCRYPTED: &[u8] = b"\nProc-Type: 4,ENCRYPTED";
 
 /// A setting, and the file that it names.
@@ -34,7 +34,7 @@ fn failed((setting, path): Named<'_>, fault: Fault) -> FileError {
 fn read(named: Named<'_>) -> Result<Vec<u8>, FileError> {
     let read = || {
         let about = fs::metadata(named.1)?;
-        // Reading a pipe would wait for ever for somebody to write into it.
+        // Reading a pipe would block until somebody writes.
         if !about.is_file() && !about.is_dir() {
             return Err(io::Error::other("it is not a file"));
         }
@@ -45,7 +45,7 @@ fn read(named: Named<'_>) -> Result<Vec<u8>, FileError> {
     };
     let read = || {
         let mut bytes = read()?;
-        // Editors of Windows put it in front; the first line is none with it.
+        // Windows editors put it in front; the first line is invalid with it.
         if bytes.starts_with(BYTE_ORDER_MARK) {
             bytes.drain(..BYTE_ORDER_MARK.len());
         }
@@ -54,13 +54,13 @@ fn read(named: Named<'_>) -> Result<Vec<u8>, FileError> {
     read().map_err(|cause| failed(named, Fault::Unreadable(cause)))
 }
 
-/// By which to see that a file is another than before; none of what can't be
-/// read. Not the bytes themselves: there may be a key among them.
+/// Returns a hash that shows whether a file has changed; None if it can't be read. Not
+/// the bytes themselves: there may be a key among them.
 pub fn fingerprint(path: &Path) -> Option<[u8; 32]> {
     read(("", path)).ok().map(|bytes| Sha256::digest(&bytes).into())
 }
 
-/// All certificates of a file.
+/// Reads all certificates of a file.
 pub fn certificates(
     setting: &'static str,
     path: &Path,
@@ -87,7 +87,7 @@ fn private_key(named: Named<'_>) -> Result<PrivateKeyDer<'static>, FileError> {
     })
 }
 
-/// A chain of certificates and the key of its first.
+/// Reads a chain of certificates and the key of its first.
 pub(super) fn pair(cert: Named<'_>, key: Named<'_>) -> Result<CertifiedKey, FileError> {
     let chain = certificates(cert.0, cert.1)?;
     let secret = private_key(key)?;
@@ -96,7 +96,7 @@ pub(super) fn pair(cert: Named<'_>, key: Named<'_>) -> Result<CertifiedKey, File
             failed(key, Fault::Mismatch(cert.1.to_owned()))
         }
         Error::InvalidCertificate(cause) => failed(cert, Fault::Unusable(cause.to_string())),
-        // What reads keys says it of all that it can't read, in these words.
+        // The key parser returns this for all that it can't read.
         Error::General(_) => failed(key, Fault::KeyKind),
         other => failed(key, Fault::Unusable(other.to_string())),
     })
@@ -110,7 +110,7 @@ mod tests {
 
     const MARK: &str = "\u{feff}";
 
-    /// What becomes of these two files.
+    /// Loads files with these contents.
     fn read(cert: &str, key: &str) -> Result<CertifiedKey, FileError> {
         let folder = tempfile::tempdir().unwrap();
         let (cert_file, key_file) = (folder.path().join("cert"), folder.path().join("key"));

@@ -1,4 +1,4 @@
-//! Whom a client trusts, and the certificate that it shows when it is asked for
+//! The servers that a client trusts, and the certificate that it presents when asked for
 //! one.
 
 use std::{
@@ -14,24 +14,23 @@ use super::{
     verifier::{Known, Verifier},
 };
 
-/// Whom a client trusts.
+/// The servers trusted.
 #[derive(Debug)]
 pub enum Trust {
     System,
-    /// The authorities, or the servers' own certificates, in this PEM file and
-    /// nobody else: who has an authority of his own wants no other one to be
-    /// able to vouch for his servers.
+    /// Only the CAs, or the servers' own certificates, in this PEM file: a site with a CA
+    /// of its own wants no other one to vouch for its servers.
     File {
         setting: &'static str,
         path: PathBuf,
     },
-    /// These very certificates, and what they have signed.
+    /// These very certificates, and those they signed.
     Own(Vec<CertificateDer<'static>>),
-    /// Everybody. For nothing but finding out whether somebody is there.
+    /// Any server. Only for finding out whether it is there.
     Anybody,
 }
 
-/// What the settings say of talking to the main server.
+/// The TLS files for the main server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustFiles {
     ca: Option<PathBuf>,
@@ -60,7 +59,7 @@ fn with_pair(trust: &Trust, pair: Option<(&Path, &Path)>) -> Result<ClientConfig
         .expect("ring has ciphers for both versions");
     let verifier = Arc::new(Verifier::of(known, provider()));
     let judging = versions.dangerous().with_custom_certificate_verifier(verifier);
-    // HTTP/1.1 is what is spoken where nothing is agreed upon.
+    // Without ALPN, HTTP/1.1 is spoken.
     Ok(match pair {
         None => judging.with_no_client_auth(),
         Some((cert, key)) => {
@@ -71,7 +70,7 @@ fn with_pair(trust: &Trust, pair: Option<(&Path, &Path)>) -> Result<ClientConfig
 }
 
 impl TrustFiles {
-    /// Without `mainServerTls` nothing is needed.
+    /// Empty without `mainServerTls`.
     pub fn of(config: &Config) -> Self {
         match config.main_server_tls {
             true => Self { ca: config.main_server_ca(), pair: config.main_server_pair() },
@@ -94,9 +93,8 @@ impl TrustFiles {
     }
 }
 
-/// What is wrong with the files that a configuration names. Reads them; only of
-/// settings that are others than `before`: another thing may be wrong already,
-/// and is shown.
+/// Checks the TLS files that a configuration names. Reads only those of settings that
+/// differ from `before`: another problem may exist already, and is shown.
 pub fn problem(before: Option<&Config>, config: &Config) -> Option<Problem> {
     let shown = before.is_none_or(|before| before.tls_files() != config.tls_files());
     let trusted = before.is_none_or(|before| TrustFiles::of(before) != TrustFiles::of(config));

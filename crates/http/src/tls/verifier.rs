@@ -1,4 +1,4 @@
-//! How a client judges the certificate that a server shows.
+//! Verifies the certificate that a server presents.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,18 +12,17 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-/// Said where a system has no list of authorities.
+/// The error without a list of CAs.
 pub(super) const NO_AUTHORITIES: &str = "this machine has no list of trusted authorities";
 
 #[derive(Debug)]
 pub(super) enum Known {
-    /// The system's authorities.
+    /// The system's CAs.
     System,
-    /// These, and what these have signed. A server that shows one of the very
-    /// certificates is who it says it is, whatever name it is called by: people
-    /// make one for a server itself more often than an authority.
+    /// These, and those they signed. A server that presents one of these certificates is
+    /// trusted under any name: people make one for a server itself more often than a CA.
     Own(Vec<CertificateDer<'static>>),
-    /// For asking whether somebody is there, where nothing is believed.
+    /// Any server, to find out whether it is there.
     Anybody,
 }
 
@@ -31,7 +30,7 @@ pub(super) enum Known {
 pub(super) struct Verifier {
     known: Known,
     provider: Arc<CryptoProvider>,
-    /// Read when it is first needed.
+    /// Loaded on first use.
     signers: OnceLock<Result<Arc<WebPkiServerVerifier>, String>>,
 }
 
@@ -127,8 +126,7 @@ mod tests {
     use super::*;
     use crate::tls::{Trust, provider};
 
-    /// How a client fares with a server that shows this certificate, and signs
-    /// with this key.
+    /// Handshakes with a server that presents this certificate and signs with this key.
     fn met(
         trust: &Trust,
         cert: &CertificateDer<'static>,
@@ -137,7 +135,7 @@ mod tests {
     ) -> Result<(), Error> {
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let key = provider().key_provider.load_private_key(key).unwrap();
-        // Not compared with each other, as a server that pretends wouldn't.
+        // Unchecked, as by a server that pretends.
         let pretended = SingleCertAndKey::from(CertifiedKey::new(vec![cert.clone()], key));
         let versions = ServerConfig::builder_with_provider(provider());
         let versions = versions.with_protocol_versions(&[version]).unwrap();
@@ -162,8 +160,8 @@ mod tests {
         Ok(())
     }
 
-    /// A certificate is for everybody to copy: whom it is shown by has to have
-    /// its key, also where it is known by heart or nothing is believed.
+    /// Anybody can copy a certificate: whoever presents it must have its key, even if the
+    /// certificate is known or nothing is verified.
     #[test]
     fn a_certificate_without_its_key_is_worth_nothing() {
         let names = || vec!["node".to_owned()];

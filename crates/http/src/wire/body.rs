@@ -1,5 +1,4 @@
-//! Bodies of requests: bounded in size and time, and what becomes of those
-//! that are not read.
+//! Request bodies: bounds of size and time, and handling those that are not read.
 
 use std::{error::Error, time::Duration};
 
@@ -14,10 +13,10 @@ use thiserror::Error;
 
 use super::detail;
 
-/// For reading what follows a refusal: a few hundred megabytes on a LAN.
+/// Time to read what follows a refusal: a few hundred megabytes on a LAN.
 const READ_OFF: Duration = Duration::from_secs(2);
 
-/// Why a body could not be had.
+/// The reason for a body not read.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum Unread {
     #[error("请求体过大，上限 {0} 字节 / the body is larger than {0} bytes")]
@@ -39,7 +38,7 @@ impl IntoResponse for Unread {
     }
 }
 
-/// The whole body.
+/// Reads the whole body.
 pub async fn read(body: Body, max_bytes: usize, within: Duration) -> Result<Bytes, Unread> {
     let whole = tokio::time::timeout(within, body::to_bytes(body, max_bytes));
     whole.await.map_err(|_| Unread::Slow)?.map_err(|error| {
@@ -48,8 +47,8 @@ pub async fn read(body: Body, max_bytes: usize, within: Duration) -> Result<Byte
     })
 }
 
-/// Whether the body was announced as JSON. A page elsewhere can send other
-/// types without asking; JSON it can't.
+/// True if the body was announced as JSON. A page of another site can send other types
+/// without a preflight, but not JSON.
 pub fn is_json(headers: &HeaderMap) -> bool {
     let declared = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = declared.and_then(|value| value.split(';').next()).unwrap_or_default();
@@ -58,8 +57,8 @@ pub fn is_json(headers: &HeaderMap) -> bool {
         || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }
 
-/// As [`is_json`], or not announced as anything: old tools send no type. A page
-/// elsewhere can leave it out, too, so that its origin has to be looked at.
+/// True also if it was not announced as anything: old tools send no type. A page of
+/// another site can omit it, too, so its origin has to be checked.
 pub fn may_be_json(headers: &HeaderMap) -> bool {
     !headers.contains_key(header::CONTENT_TYPE) || is_json(headers)
 }
@@ -70,9 +69,9 @@ pub fn not_json() -> Response {
     detail(StatusCode::UNSUPPORTED_MEDIA_TYPE, text)
 }
 
-/// An answer to a request whose body nobody wants. Many clients look for the
-/// answer only once they have sent everything, and a connection closed under
-/// them would lose it; so what they send is read for a moment.
+/// Answers a request without using its body. Many clients look for the answer only once
+/// they have sent everything, and a connection closed before would lose it; so the body
+/// is read for a moment.
 pub async fn answer_unread(headers: &HeaderMap, body: Body, answer: Response) -> Response {
     if body.is_end_stream() {
         return answer;
@@ -80,9 +79,9 @@ pub async fn answer_unread(headers: &HeaderMap, body: Body, answer: Response) ->
     read_off(headers, body.into_data_stream(), answer).await
 }
 
-/// As [`answer_unread`], for a body that was read in part.
+/// Does the same as [`answer_unread`] for a body read in part.
 pub async fn read_off(headers: &HeaderMap, rest: BodyDataStream, answer: Response) -> Response {
-    // Who asked whether to send at all (RFC 9110, 10.1.1) has sent nothing.
+    // A client that waits for `100 Continue` (RFC 9110, 10.1.1) has sent nothing.
     if headers.contains_key(header::EXPECT) {
         return closing(answer);
     }
@@ -94,8 +93,8 @@ pub async fn read_off(headers: &HeaderMap, rest: BodyDataStream, answer: Respons
     }
 }
 
-/// The rest of the body was not read: the connection ends with the answer, and
-/// the client should not send its next request on it.
+/// Closes the connection with the answer: the rest of the body was not read, so no
+/// request may follow on it.
 fn closing(mut answer: Response) -> Response {
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     answer

@@ -1,15 +1,15 @@
-//! `/api/openapi.json` and `/api/docs`: the whole API of a face in words and
-//! types, and a page to try it.
+//! `/api/openapi.json` and `/api/docs`: a server's whole API as a document, and a page to
+//! try it.
 //!
-//! The documents are made from the handlers' types, by tests, which also keep
-//! them up to date (`openapi`): what serves requests knows nothing of schemas,
-//! and a document costs no memory until somebody reads it.
+//! Tests generate the documents from the handlers' types, and keep them up to date
+//! (`openapi`): the code that serves requests knows nothing of schemas, and a document
+//! costs no memory until it is read.
 
 use axum::{Router, http::HeaderMap, routing::get};
 
 use super::pages::{self, File};
 
-/// Of the node, and of the main server.
+/// The node's, then the main server's.
 pub static NODE: File = File::new("node.json", include_bytes!("../../../../openapi/node.json"));
 pub static MAIN_SERVER: File =
     File::new("main-server.json", include_bytes!("../../../../openapi/main-server.json"));

@@ -1,8 +1,7 @@
-//! A page's event stream (server-sent events): a whole state first, then what
-//! differs, at most once a second, and what happened over the last minutes.
+//! A page's event stream (server-sent events): the whole state first, then changes, at
+//! most once a second, and the history of the last minutes.
 //!
-//! The state is looked at once a second however many watch, and not at all
-//! while nobody does.
+//! The state is read once a second however many watch, and not at all while nobody does.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -25,23 +24,22 @@ use super::{detail, snapshot::Snapshot};
 use crate::listen::of_one_machine;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Proxies close what is silent for a minute; and a page learns by it that
-/// the node is gone.
+/// Proxies close connections that are silent for a minute; and pages notice when the node
+/// is gone.
 pub const SILENCE: Duration = Duration::from_secs(15);
-/// Each costs a connection and a copy of the state; pages beyond poll.
+/// Each costs a connection and a copy of the state; other pages poll.
 const MAX_STREAMS: usize = 64;
-/// Of those for who is no operator: strangers must not take all, nor one all
-/// of theirs.
+/// Streams without a login: they must not take all, nor one address all of theirs.
 const MAX_STRANGERS: usize = 48;
 const MAX_FROM_ADDRESS: usize = 12;
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 /// A quarter of an hour.
 const MAX_SAMPLES: usize = 180;
 
-/// One step: its end, and three figures that its owner gives a meaning.
+/// One step: its end, and three figures defined by its owner.
 pub type Sample = [u64; 4];
 
-/// What happened in the last quarter of an hour, oldest first.
+/// Samples of the last quarter of an hour, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
     samples: VecDeque<Sample>,
@@ -60,7 +58,7 @@ impl History {
     }
 }
 
-/// The history as it is told.
+/// The history as it is sent.
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema), schemars(rename = "History"))]
 pub struct Told<'a> {
@@ -76,8 +74,8 @@ impl Serialize for History {
     }
 }
 
-/// Keeps a history: of two counters that only grow what was added in a step,
-/// and a third figure as it is.
+/// Records a history: the increase of two counters in each step, and a third figure as it
+/// is.
 pub async fn record(history: &watch::Sender<History>, read: impl Fn() -> [u64; 3]) {
     let mut before = read();
     let mut ticks = tokio::time::interval(SAMPLE_EVERY);
@@ -100,8 +98,8 @@ pub struct Feed {
     taken: Arc<Mutex<HashMap<IpAddr, Taken>>>,
 }
 
-/// One look at the state, and how it differs from the one before: worked out
-/// once, for all who saw that.
+/// A snapshot of the state, and its difference from the one before: computed once, for
+/// all that saw that.
 #[derive(Clone, Debug, Default)]
 struct Look {
     number: u64,
@@ -116,7 +114,7 @@ struct Taken {
 }
 
 impl Feed {
-    /// Looks for as long as somebody watches.
+    /// Takes snapshots while anybody watches.
     pub async fn run(&self, look: impl Fn() -> Snapshot) {
         loop {
             if self.latest.receiver_count() == 0 {
@@ -131,7 +129,7 @@ impl Feed {
         }
     }
 
-    /// None while too many watch already.
+    /// Returns None while too many watch.
     pub fn watch(&self, now: Snapshot, address: IpAddr, operator: bool) -> Option<Watcher> {
         let place = Place::take(&self.taken, address, operator)?;
         let mut latest = self.latest.subscribe();
@@ -142,7 +140,7 @@ impl Feed {
     }
 }
 
-/// The right to follow.
+/// A permit to watch.
 #[derive(Debug)]
 struct Place {
     taken: Arc<Mutex<HashMap<IpAddr, Taken>>>,
@@ -193,7 +191,7 @@ impl Drop for Place {
 #[derive(Debug)]
 pub struct Watcher {
     seen: Arc<Snapshot>,
-    /// Of the look that was seen last; the first one was the page's own.
+    /// Number of the last one seen; the first one was the page's own.
     number: Option<u64>,
     latest: watch::Receiver<Look>,
     _place: Place,
@@ -204,7 +202,7 @@ impl Watcher {
         event_of("status", self.seen.json())
     }
 
-    /// The next change. Nothing is lost when it is dropped half way.
+    /// Returns the next change. Loses nothing when dropped half way.
     pub async fn next(&mut self) -> Bytes {
         loop {
             if self.latest.changed().await.is_err() {
@@ -228,7 +226,7 @@ fn change(before: &Snapshot, now: &Snapshot) -> Option<Bytes> {
     now.difference(before).map(|change| event_of("change", &change))
 }
 
-/// One event; JSON has no line breaks of its own.
+/// Formats one event; JSON has no line breaks of its own.
 pub fn event(name: &str, content: &impl Serialize) -> Bytes {
     event_of(name, &serde_json::to_vec(content).unwrap_or_default())
 }
@@ -237,7 +235,7 @@ fn event_of(name: &str, json: &[u8]) -> Bytes {
     [b"event: ", name.as_bytes(), b"\ndata: ", json, b"\n\n"].concat().into()
 }
 
-/// For the silence between events.
+/// Keeps a silent stream open.
 pub fn comment() -> Bytes {
     Bytes::from_static(b":\n\n")
 }
@@ -248,7 +246,7 @@ pub fn response(
     let fields = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-store"),
-        // nginx would gather events until its buffer is full.
+        // nginx would buffer events until its buffer is full.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     (fields, Body::from_stream(events)).into_response()
@@ -282,7 +280,7 @@ mod tests {
             next = watcher.next() => next,
         };
         assert_eq!(next, event("change", &json!({"set": {"n": 0}, "lists": {}})));
-        // The next one's difference is the one that was worked out for all.
+        // The next difference is the one computed for all.
         let next = tokio::select! {
             () = feed.run(look) => unreachable!(),
             next = watcher.next() => next,

@@ -1,12 +1,10 @@
-//! `GET /api/health/live` and `/api/health/ready`, for whoever starts, restarts
-//! or hides a process: systemd, containers, load balancers. They ask each
-//! second, without a login.
+//! `GET /api/health/live` and `/api/health/ready`, for whatever starts, restarts or hides
+//! a process: systemd, containers, load balancers. They ask each second, without a login.
 //!
-//! Live says only that the runtime answers. Ready means that packages can be
-//! served and taken in: it is up and not about to end, and the storage can be
-//! written to. That is tried out, but only while somebody asks, not more often
-//! than every few seconds, and on another thread; who asks is never kept
-//! waiting by a disk that hangs.
+//! Live says only that the runtime answers. Ready means that packages can be served and
+//! pulled: the process is up and not stopping, and the storage is writable. That is
+//! tested only while a probe asks, not more often than every few seconds, and on another
+//! thread; a probe never waits for a disk that hangs.
 
 use std::time::Duration;
 
@@ -26,29 +24,29 @@ use tokio::{
 pub const LIVE: &str = "/api/health/live";
 pub const READY: &str = "/api/health/ready";
 
-/// Between the end of one try and the next.
+/// Pause between two tests.
 const LEAST_APART: Duration = Duration::from_secs(3);
-/// For so long the last try's outcome stands.
+/// Time for which a result is valid.
 const STANDS: Duration = Duration::from_secs(10);
-/// For the first try, and the first after a while. Probes give up after a
-/// second by default.
+/// Wait for the first test, and the first after a while. Probes give up after a second by
+/// default.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What the last try found.
+/// The result of the last test.
 #[derive(Clone, Debug)]
 struct Tried {
     at: Instant,
     fault: Option<String>,
 }
 
-/// Whether the storage can be written to, as of lately.
+/// Tests whether the storage is writable.
 #[derive(Debug, Default)]
 pub struct Health {
     asked: Notify,
     storage: watch::Sender<Option<Tried>>,
 }
 
-/// Why something isn't ready.
+/// A reason for not being ready.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Unready {
@@ -67,7 +65,7 @@ impl Unready {
 }
 
 impl Health {
-    /// Tries the storage out when it is asked for; until it is dropped.
+    /// Tests the storage when a probe asks; runs until dropped.
     pub async fn run(&self, store: impl Fn() -> Store) {
         loop {
             self.asked.notified().await;
@@ -79,9 +77,9 @@ impl Health {
         }
     }
 
-    /// Everything that is not ready; `serving` is what the face knows by itself.
+    /// Returns all that is not ready; `serving` is the server's own reason.
     pub async fn look(&self, serving: Option<Unready>) -> Vec<Unready> {
-        // What is about to end tries nothing out any more.
+        // Nothing is tested during shutdown.
         if serving.as_ref().is_some_and(|why| why.code == Unready::stopping().code) {
             return serving.into_iter().collect();
         }
@@ -116,7 +114,7 @@ pub struct Ready {
     status: State,
     /// All that is not ready.
     problems: Vec<Unready>,
-    /// The same in one text, where there is any.
+    /// The same in one text, if there is any.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
 }
@@ -130,12 +128,12 @@ enum State {
     NotReady,
 }
 
-/// `GET /api/health/live`.
+/// Answers `GET /api/health/live`.
 pub async fn live() -> Response {
     answer(StatusCode::OK, Live { status: State::Live })
 }
 
-/// `GET /api/health/ready`, where this is all that is not.
+/// Answers `GET /api/health/ready`, with all that is not ready.
 pub fn ready(unready: &[Unready]) -> Response {
     if unready.is_empty() {
         let ready = Ready { status: State::Ready, problems: Vec::new(), detail: None };
@@ -171,7 +169,7 @@ mod tests {
         let all = health.look(Some(Unready::stopped())).await;
         assert_eq!(codes(&all), ["stopped", "storage_hangs"]);
         assert!(began.elapsed() < 3 * PATIENCE);
-        // What was found long ago says nothing of now.
+        // An old result says nothing about now.
         health.storage.send_replace(Some(Tried { at: began, fault: None }));
         assert_eq!(codes(&health.look(None).await), [""; 0]);
         tokio::time::advance(STANDS).await;

@@ -1,7 +1,6 @@
-//! How a face's document is put together, by tests: the schemas are those of
-//! the handlers' types, and a face's own file says which call answers what
-//! with them. A document that is not what its types give, or that lists other
-//! routes than the router has, turns a test red.
+//! Builds the OpenAPI documents, in tests: the schemas are those of the handlers' types,
+//! and each server's own file says which call returns what. A document that differs from
+//! its types, or that lists other routes than the router has, fails a test.
 
 use std::{collections::BTreeSet, env, fs, path::Path};
 
@@ -20,7 +19,7 @@ use tower::ServiceExt;
 use super::{Detail, feed, health};
 use crate::listen::Peer;
 
-/// A content, and its schema of the types that `Document` gathers.
+/// A media type, and a schema of the types that `Document` gathers.
 pub struct Content {
     media_type: &'static str,
     schema: Option<fn(&mut SchemaGenerator) -> Schema>,
@@ -39,7 +38,7 @@ pub fn bytes(media_type: &'static str) -> Content {
     Content { media_type, schema: None }
 }
 
-/// One call.
+/// One operation.
 pub struct Operation {
     method: Method,
     path: &'static str,
@@ -116,7 +115,7 @@ impl Operation {
         self
     }
 
-    /// The page that sends it asks first.
+    /// Makes the page ask before sending.
     pub fn careful(mut self) -> Self {
         self.asks_first = true;
         self
@@ -128,7 +127,7 @@ impl Operation {
     }
 
     pub fn answers(mut self, status: u16, text: &'static str, contents: Vec<Content>) -> Self {
-        // Said again more exactly, it is that.
+        // A more exact description replaces it.
         self.answers.retain(|answer| answer.status != status);
         self.answers.push(Answer { status, text, headers: Vec::new(), contents });
         self
@@ -138,7 +137,7 @@ impl Operation {
         self.answers(status, text, vec![json::<Detail>()])
     }
 
-    /// Of the answer that was described last.
+    /// Adds headers to the last answer.
     pub fn with(mut self, headers: &[&'static str]) -> Self {
         if let Some(answer) = self.answers.last_mut() {
             answer.headers.extend(headers);
@@ -175,7 +174,7 @@ impl Operation {
     }
 }
 
-/// `post_api_meetings_id_sync`.
+/// Returns `post_api_meetings_id_sync`, for example.
 fn operation_id(operation: &Operation) -> String {
     let path = operation.path.replace(['{', '}', '*'], "").replace(['/', '-', '.'], "_");
     let method = operation.method.as_str().to_ascii_lowercase();
@@ -209,7 +208,7 @@ fn content(contents: Vec<Content>, schemas: &mut SchemaGenerator) -> Value {
     Value::Object(written.collect())
 }
 
-/// What both faces have.
+/// Returns the calls of both.
 pub fn shared() -> Vec<Operation> {
     const HEALTH: &str = "Health";
     const PAGES: &str = "Pages and documents";
@@ -255,7 +254,7 @@ pub fn shared() -> Vec<Operation> {
     ]
 }
 
-/// What a package can be asked for with, and what it then answers.
+/// Adds conditions and answers of a package.
 pub fn package(operation: Operation) -> Operation {
     const VALIDATORS: [&str; 3] = ["ETag", "Last-Modified", "Cache-Control"];
     const OF_WHOLE: [&str; 4] =
@@ -284,7 +283,7 @@ pub fn package(operation: Operation) -> Operation {
         .with(&["Content-Range"])
 }
 
-/// An event stream.
+/// Describes an event stream.
 pub fn stream(operation: Operation, text_of_it: &'static str) -> Operation {
     operation
         .text(text_of_it)
@@ -294,7 +293,7 @@ pub fn stream(operation: Operation, text_of_it: &'static str) -> Operation {
 
 pub type History = feed::Told<'static>;
 
-/// A document of all `operations`, compared with the file of this name; with
+/// Compares a document of all `operations` with the file of this name; with
 /// RECORD_OPENAPI=1 in the environment it is written there instead.
 #[expect(clippy::disallowed_methods, reason = "a document of the repository, written by a test")]
 pub fn compare(name: &str, title: &str, security_schemes: Value, operations: Vec<Operation>) {
@@ -309,7 +308,7 @@ pub fn compare(name: &str, title: &str, security_schemes: Value, operations: Vec
     assert!(kept == text, "openapi/{name} is not what the types give now; write it: just openapi");
 }
 
-/// A line for each value, so that a change can be read, and nothing before it.
+/// Puts each value on a line, so that a change can be read, without indentation.
 fn lines(document: &Value) -> String {
     let mut text = Vec::new();
     let form = serde_json::ser::PrettyFormatter::with_indent(b"");
@@ -324,7 +323,7 @@ fn document(title: &str, security_schemes: Value, operations: Vec<Operation>) ->
         settings.definitions_path = "/components/schemas".into();
     });
     let mut answered = settings.clone().for_serialize().into_generator();
-    // Asked and answered, a type may have two schemas: one of them has no name.
+    // In requests and answers, a type may have two schemas: one has no name.
     let mut asked = settings
         .for_deserialize()
         .with(|settings| settings.inline_subschemas = true)
@@ -400,9 +399,9 @@ fn headers() -> Value {
     })
 }
 
-/// That a document describes what the router has, and nothing else. Which
-/// paths it has is known to axum alone, and told by `Debug`; the methods are
-/// what the path itself tells somebody who asks by another.
+/// Checks that a document describes the router's routes and no others. Only axum knows
+/// the paths, and shows them in `Debug`; the methods are those that a path returns when
+/// asked by another.
 pub async fn compare_routes(router: Router, operations: &[Operation]) {
     let mut served = BTreeSet::new();
     for path in paths_of(&router) {

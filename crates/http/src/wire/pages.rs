@@ -81,17 +81,17 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
     }
 });
 
-/// Nothing from elsewhere, no inline script, in nobody's frame.
+/// Nothing from other sites, no inline script, no framing.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
 
-/// A file that is part of the program.
+/// A file embedded in the program.
 pub struct File {
     name: &'static str,
     bytes: Cow<'static, [u8]>,
     made: OnceLock<Made>,
 }
 
-/// What is made of a file when it is first asked for.
+/// Derived from a file when it is first requested.
 struct Made {
     etag: String,
     compressed: Vec<u8>,
@@ -102,7 +102,7 @@ impl File {
         Self { name, bytes: Cow::Borrowed(bytes), made: OnceLock::new() }
     }
 
-    /// What browsers need of it.
+    /// Prepares a source file.
     fn of_source(name: &'static str, text: &'static str) -> Self {
         let bytes = match name.rsplit('.').next() {
             Some("js" | "css") => Cow::Owned(without_margins(text).into_bytes()),
@@ -114,7 +114,7 @@ impl File {
     fn made(&self) -> &Made {
         self.made.get_or_init(|| {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-            // Memory takes whatever is written.
+            // Writing to memory never fails.
             let _ = encoder.write_all(&self.bytes);
             let digest =
                 edge_mirror_protocol::package::Sha256::new(Sha256::digest(&self.bytes).into());
@@ -135,8 +135,8 @@ impl File {
         let etag = format!("W/{}", made.etag);
         let headers = [
             (header::CONTENT_TYPE, media_type(self.name)),
-            // Asked for anew each time, at the cost of a 304: an upgrade of the
-            // node is seen at once.
+            // Revalidated each time, at the cost of a 304: an upgrade of the node is seen
+            // at once.
             (header::CACHE_CONTROL, "no-cache"),
             (header::VARY, "accept-encoding"),
             (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
@@ -146,7 +146,7 @@ impl File {
         let current = |tag: &str| tag.trim().trim_start_matches("W/") == made.etag;
         match known.is_some_and(|tags| tags.split(',').any(current)) {
             true => (StatusCode::NOT_MODIFIED, headers).into_response(),
-            // Bytes that live as long as the program need no copy.
+            // Static bytes need no copy.
             false => {
                 let encoding = encoding.into_iter().collect::<Vec<_>>();
                 (
@@ -160,8 +160,8 @@ impl File {
     }
 }
 
-/// Without indentation and lines of comment, which are a seventh of a page; the
-/// lines keep their numbers.
+/// Removes indentation and comment lines, which are a seventh of a page; line numbers
+/// stay the same.
 fn without_margins(text: &str) -> String {
     let lines = text.lines().map(str::trim);
     let lines = lines.map(|line| if line.starts_with("//") { "" } else { line });
@@ -179,7 +179,7 @@ fn media_type(name: &str) -> &'static str {
     }
 }
 
-/// `/static/…`, on both faces.
+/// Serves `/static/…` on both.
 pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new().route("/static/{*path}", get(file))
 }
@@ -191,7 +191,7 @@ async fn file(path: Result<Path<String>, PathRejection>, asked: HeaderMap, uri: 
     }
 }
 
-/// One of the files, by its name.
+/// Returns one of the files.
 pub fn page(name: &str, asked: &HeaderMap) -> Response {
     match FILES.iter().find(|file| file.name == name) {
         Some(file) => file.answer(asked),
@@ -228,7 +228,7 @@ mod tests {
         }
     }
 
-    /// The files that a page consists of: it names them, or one of them does.
+    /// Returns the files of a page: named by it, or by one of them.
     fn parts_of(page: &'static str) -> BTreeSet<&'static str> {
         let (mut parts, mut unread) = (BTreeSet::from([page]), vec![page]);
         while let Some(name) = unread.pop() {
@@ -244,7 +244,7 @@ mod tests {
         parts
     }
 
-    /// The path that a file in the same folder means by `path`.
+    /// Resolves `path` against the folder of `name`.
     fn resolved(name: &str, path: &str) -> Option<String> {
         let base = url::Url::parse("file:///static/").unwrap().join(name).unwrap();
         Some(base.join(path).ok()?.path().strip_prefix("/static/")?.to_owned())
@@ -263,7 +263,7 @@ mod tests {
             assert!(size(&parts) < 150_000, "{page}: {} bytes", size(&parts));
             used.extend(parts);
         }
-        // What the page of the API adds to what the others have.
+        // Files that the API's page adds to the others'.
         let parts = parts_of("docs.html");
         let own = &parts - &used;
         assert!(size(&own) < 40_000, "docs.html: {} bytes", size(&own));
@@ -278,7 +278,7 @@ mod tests {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../web");
         for file in FILES.iter().filter(|file| file.name.ends_with(".js")) {
             let source = fs::read_to_string(root.join(file.name)).unwrap();
-            // Nor does a template go over several lines: each has both its ticks.
+            // Nor does a template span several lines: each has both its ticks.
             let ticks = |line: &str| line.replace("\\`", "").matches('`').count();
             let odd =
                 source.lines().find(|line| !line.contains("replace(") && ticks(line) % 2 == 1);

@@ -1,5 +1,5 @@
-//! What is wrong with a node or a main server: a code that pages put into
-//! words, and what the words need.
+//! Problems of a node or a main server: a code that pages translate, and the values for
+//! its text.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -11,7 +11,7 @@ use crate::{limits::Limit, listen::Connections};
 pub struct Problem {
     pub code: &'static str,
     pub severity: Severity,
-    /// What the words of this code need.
+    /// The values for this code's text.
     #[serde(flatten)]
     pub about: Map<String, Value>,
 }
@@ -25,7 +25,7 @@ pub enum Severity {
 }
 
 impl Problem {
-    /// `about` is an object.
+    /// `about` must be an object.
     pub fn error(code: &'static str, about: Value) -> Self {
         Self::new(code, Severity::Error, about)
     }
@@ -43,8 +43,8 @@ impl Problem {
     }
 }
 
-/// The limits of connections that were reached lately; one problem for all that
-/// is closed for want of places.
+/// Returns the connection limits that were reached lately; one problem for all that are
+/// closed for want of places.
 pub fn connection_limits(connections: &Connections) -> Vec<Problem> {
     let (reached, mut found) = (connections.reached(), Vec::new());
     if reached.contains(&Limit::ConnectionsPerClient) {

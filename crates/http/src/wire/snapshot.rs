@@ -1,6 +1,6 @@
-//! A state as readers get it: an object of small fields and of lists that may
-//! have ten thousand items. It is the JSON that is sent, made once, with marks
-//! where each field and item lies; two are compared as bytes.
+//! A state as readers get it: an object of small fields and of lists that may have ten
+//! thousand items. It is the JSON that is sent, serialized once, with the range of each
+//! field and item; two are compared as bytes.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -12,7 +12,7 @@ use axum::{
 use serde::Serialize;
 use serde_json::Value;
 
-/// Fields that differ each second by themselves; no news.
+/// Fields that differ each second by themselves; not a change.
 const CLOCKS: [&str; 2] = ["now", "uptime"];
 
 #[derive(Clone, Debug, Default)]
@@ -25,11 +25,11 @@ pub struct Snapshot {
 struct Field {
     name: String,
     value: Range<usize>,
-    /// Of lists that are compared item by item.
+    /// For lists that are compared item by item.
     items: Option<Marks>,
 }
 
-/// Where the items of a list are, and their keys one after the other.
+/// The ranges of a list's items, and their keys one after the other.
 #[derive(Clone, Debug, Default)]
 struct Marks {
     keys: String,
@@ -42,24 +42,24 @@ struct Mark {
     value: Range<usize>,
 }
 
-/// Takes the items of a list.
+/// Collects the items of a list.
 pub struct Items<'a> {
     json: &'a mut Vec<u8>,
     commas: Commas,
     marks: Marks,
 }
 
-/// A list: the field's name, and who gives its items.
+/// A list: the field's name, and a function that adds its items.
 pub type List<'a> = (&'static str, &'a dyn Fn(&mut Items<'_>));
 
 impl Items<'_> {
-    /// So many of about so many bytes come: room for them is made at once.
+    /// Reserves room for so many items of about so many bytes.
     pub fn expect(&mut self, count: usize, item_bytes: usize) {
         self.json.reserve(count * item_bytes);
         self.marks.items.reserve(count);
     }
 
-    /// Each has another key.
+    /// Keys must be unique.
     pub fn add(&mut self, key: &str, item: &impl Serialize) {
         self.commas.next(self.json);
         let (key_begins, begins) = (self.marks.keys.len(), self.json.len());
@@ -71,7 +71,7 @@ impl Items<'_> {
 }
 
 impl Snapshot {
-    /// `fields` is an object; where a list belongs it has a null under its name.
+    /// `fields` is an object, with null in the place of each list.
     pub fn new(fields: &Value, lists: &[List<'_>]) -> Self {
         let (mut json, mut marked) = (b"{".to_vec(), Vec::new());
         let mut commas = Commas::default();
@@ -99,8 +99,8 @@ impl Snapshot {
         self.fields.iter().find(|field| field.name == name)
     }
 
-    /// What is to be told to who knows `before`, as JSON: `{"set": {field:
-    /// value}, "lists": {field: {"changed": [items], "removed": [keys]}}}`.
+    /// Returns the changes since `before`, as JSON: `{"set": {field: value}, "lists":
+    /// {field: {"changed": [items], "removed": [keys]}}}`.
     pub fn difference(&self, before: &Self) -> Option<Vec<u8>> {
         if before.fields.is_empty() {
             return None;
@@ -152,7 +152,7 @@ impl Marks {
     }
 }
 
-/// As `{"changed": [items], "removed": [keys]}`.
+/// Writes `{"changed": [items], "removed": [keys]}`.
 fn difference((old, before): (&[u8], &Marks), (new, now): (&[u8], &Marks), told: &mut Vec<u8>) {
     // Mostly the same items come in the same order: those need no table.
     let both = before.items.iter().zip(&now.items);
@@ -188,7 +188,7 @@ impl IntoResponse for Snapshot {
     }
 }
 
-/// Puts commas between.
+/// Writes commas between items.
 #[derive(Default)]
 struct Commas(bool);
 
@@ -206,8 +206,8 @@ impl Commas {
     }
 }
 
-/// What is shown is made of texts, figures and lists: JSON has a form for all
-/// of it, and a vector takes any number of bytes.
+/// A state is made of texts, figures and lists: all of it serializes, and a vector takes
+/// any number of bytes.
 fn write(json: &mut Vec<u8>, value: &impl Serialize) {
     let before = json.len();
     if serde_json::to_writer(&mut *json, value).is_err() {
@@ -264,8 +264,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes, goes and changes: who takes in the differences has
-        /// the same items.
+        /// Whatever is added, changed or removed: a reader that applies the differences
+        /// has the same items.
         #[test]
         fn a_page_that_follows_has_what_there_is(
             before in prop::collection::btree_map("[a-e]", 0_u8..3, 0..5),

@@ -1,5 +1,5 @@
-//! Tests of how readers are served that are slower than this machine: by
-//! `sendfile`, through the listener and over real sockets.
+//! Tests of serving readers that are slower than this machine: by `sendfile`, through the
+//! listener and over real sockets.
 
 use std::{
     fs::File,
@@ -35,7 +35,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// A client that asked so many times for a file, which has no name.
+    /// A client that asked this often for a file, which is unlinked.
     async fn begin(times: usize) -> Self {
         let bytes: Vec<u8> = (0..SIZE as u32).map(|i| (i / 7) as u8 ^ (i >> 16) as u8).collect();
         let mut file = tempfile::tempfile().unwrap();
@@ -63,7 +63,7 @@ impl Scene {
         self.sendfile_state.lock().unwrap().as_ref().is_some_and(SendfileState::is_slow_peer)
     }
 
-    /// Reads slowly until the socket has gone over to `sendfile`.
+    /// Reads slowly until the socket has switched to `sendfile`.
     async fn read_until_slow(&mut self) -> Vec<u8> {
         let mut got = Vec::new();
         while !self.is_slow_peer() {
@@ -76,7 +76,7 @@ impl Scene {
         got
     }
 
-    /// The next answer's body, of which some bytes were read.
+    /// Reads the next answer's body, of which `got` was read before.
     async fn body(&mut self, mut got: Vec<u8>) -> io::Result<(Vec<u8>, Vec<u8>)> {
         let end = |got: &[u8]| got.windows(4).position(|four| four == b"\r\n\r\n");
         loop {
@@ -142,6 +142,6 @@ async fn a_limit_holds_for_them_too() {
     let began = std::time::Instant::now();
     let (body, _) = scene.body(got).await.unwrap();
     assert!(body == scene.bytes);
-    // What had been given to the socket before is not held back.
+    // Data that the socket already had is not held back.
     assert!(began.elapsed() > Duration::from_millis(1200), "{:?}", began.elapsed());
 }
