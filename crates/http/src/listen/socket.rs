@@ -46,7 +46,7 @@ struct Shared {
     /// Weak: an idle connection keeps no package open. While the file is open its mapping
     /// exists, and no other bytes have its addresses.
     file: Mutex<Option<(Weak<dyn SendfileSource>, u64)>>,
-    /// Whether there is one, read without the lock.
+    /// True if there is one; read without the lock.
     has_source: AtomicBool,
     /// Set when another part begins, cleared by the socket.
     is_new_part: AtomicBool,
