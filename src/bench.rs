@@ -35,13 +35,12 @@ use tally::{Course, Summary, Tally};
 use target::Target;
 use view::{Moment, View};
 
-/// Files besides the clients' connections: the runtime's, the console, names
-/// being looked up.
+/// Files besides the clients' connections: the runtime's, the console, name lookups.
 const OTHER_FILES: u64 = 64;
-/// Clients that are told to end only have to drop what they hold.
+/// Clients that are cancelled only have to drop what they hold.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Runs the storm and prints how it went; an error unless everyone got all.
+/// Runs the clients and prints the result; an error unless all succeeded.
 pub async fn run(args: BenchArgs, interrupt: &mut Interrupt) -> Result<()> {
     let language = Language::of_environment();
     let meeting: PackageId =
@@ -67,7 +66,7 @@ pub async fn run(args: BenchArgs, interrupt: &mut Interrupt) -> Result<()> {
     let storm = Storm::new(args.clients, wanted);
     let mut view = View::new(language, args.json);
     let (tally, course) = storm.run(args.arrive, &mut view, interrupt).await;
-    // Machines read one language.
+    // JSON output has one language.
     let language = if args.json { Language::English } else { language };
     let summary = tally.summary(&course, language);
     let text = match args.json {
@@ -141,7 +140,7 @@ fn allow_files(clients: usize) -> Result<()> {
     })
 }
 
-/// What the clients and who watches them share.
+/// State shared by the clients and their view.
 struct Storm {
     clients: usize,
     wanted: Arc<Wanted>,
@@ -159,7 +158,7 @@ impl Storm {
         }
     }
 
-    /// Until all have ended, or a signal comes.
+    /// Runs until all have ended, or a signal comes.
     async fn run(
         &self,
         window: Duration,
@@ -196,9 +195,9 @@ impl Storm {
         (tally, course)
     }
 
-    /// Their outcomes, each once; the channel closes when the last has ended.
+    /// Returns their outcomes, one each; closed when the last has ended.
     fn launch(&self, window: Duration, tasks: &Tasks) -> mpsc::Receiver<Result<Got, Failure>> {
-        // Room for all, so that nobody has to wait for being counted.
+        // Room for all, so that no client waits for being counted.
         let (tell, told) = mpsc::channel(self.clients);
         for arrival in tally::arrivals(self.clients, window, fastrand::f64) {
             let (tell, ended) = (tell.clone(), tasks.token().clone());

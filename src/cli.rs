@@ -199,7 +199,7 @@ impl Cli {
     }
 }
 
-/// A command line that is no command to carry out.
+/// A command line without a command to run.
 pub enum Refusal {
     /// Help or the version was asked for.
     Shown(clap::Error),

@@ -1,6 +1,5 @@
-//! What operators do from a shell with nodes and main servers that run
-//! somewhere: one file for each command. They speak to servers over HTTP, as
-//! everybody else does.
+//! Operators' commands for nodes and main servers that run somewhere: one file for each
+//! command. They call servers over HTTP, as everybody else does.
 
 mod client;
 mod config;
@@ -23,13 +22,12 @@ use crate::{
     terminal::{self, Language, half},
 };
 
-/// The command did what it was asked to do, and found something that is not
-/// right. It has said so.
+/// The command did what it was asked to do, and found a problem, which it has reported.
 #[derive(Debug, Error)]
 #[error("something is not right")]
 pub struct NotRight;
 
-/// One error, in the operator's language as far as it has two.
+/// Returns one error, in the operator's language if it has two.
 pub fn told(error: &(dyn std::error::Error + 'static), language: Language) -> String {
     let chinese = language == Language::Chinese;
     if let Some(error) = error.downcast_ref::<ConfigError>() {
@@ -44,10 +42,10 @@ pub fn told(error: &(dyn std::error::Error + 'static), language: Language) -> St
     half(&error.to_string(), language)
 }
 
-/// For scripts: what [`NotRight`] ends with.
+/// Exit code for [`NotRight`], for scripts.
 pub const NOT_RIGHT: u8 = 3;
 
-/// Carries a command out.
+/// Runs a command.
 pub async fn run(command: Operate, interrupt: &mut Interrupt) -> Result<()> {
     let language = Language::of_environment();
     match command {

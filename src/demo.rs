@@ -1,6 +1,6 @@
-//! A main server, two nodes and a sample meeting on loopback, to try
-//! everything out. It goes the ways that users go: the meeting is made and
-//! its package uploaded by the main server's API, the nodes find out by polling.
+//! A main server, two nodes and a sample meeting on loopback, to try everything out. It
+//! uses the public ways: the meeting is created and its package uploaded by the main
+//! server's API, the nodes find out by polling.
 
 mod sample;
 mod tablets;
@@ -37,11 +37,11 @@ const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const MAIN_SERVER_PORT: u16 = 8000;
 const NODES: u16 = 2;
 const MEETING: &str = "sample";
-/// A pull takes so long, so that it can be watched.
+/// Duration of a pull, so that it can be watched.
 const PULL_S: u64 = 10;
-/// And a tablet's download so long.
+/// Duration of a tablet's download.
 const DOWNLOAD_S: u64 = 15;
-/// For the rest, and for the upload at the slowest that a machine may be.
+/// For the rest, and for the upload on the slowest machine.
 const SYNC_PATIENCE: Duration = Duration::from_secs(60);
 const SLOWEST_UPLOAD: u64 = 20_000_000;
 /// Read at a time for the upload.
@@ -129,7 +129,7 @@ async fn start_node(
         .await?)
 }
 
-/// The usual port, or one that the system has to spare.
+/// Returns the usual port, or a free one.
 fn usual_or_free(port: u16) -> u16 {
     let free = |port| Listener::bind(SocketAddr::new(HOST, port)).map(|l| l.address().port());
     free(port).or_else(|_| free(0)).unwrap_or(port)
@@ -144,8 +144,8 @@ fn package_url(main_server: SocketAddr) -> String {
     format!("http://{main_server}/api/v1/meetings/{MEETING}/download-package")
 }
 
-/// Creates the meeting, uploads its package, starts it, and waits until every
-/// node has it.
+/// Creates the meeting, uploads its package, starts it, and waits until every node has
+/// it.
 async fn begin_meeting(main_server: SocketAddr, folder: &Path, size_bytes: u64) -> Result<()> {
     let client = tls::http(tls::client()).build()?;
     let meetings = format!("http://{main_server}/api/v1/meetings");
@@ -227,7 +227,7 @@ fn instructions(main_server: &Master, nodes: &[Node], folder: &Path, args: &Demo
     )
 }
 
-/// A temporary folder that goes when it is dropped.
+/// A temporary folder, removed on drop.
 struct Folder(PathBuf);
 
 impl Folder {

@@ -1,11 +1,10 @@
-//! `edge-mirror install` and `uninstall`: what makes this program a service of
-//! the machine, so that nobody has to know how that is done.
+//! `edge-mirror install` and `uninstall`: make this program a service of the machine, so
+//! that nobody has to know how that is done.
 //!
-//! `places` says where everything lies, `answers` asks, `settings` makes the
-//! configuration, `adopted` reads a Python node's folder, `system` runs the
-//! commands that it takes (none, with `--root`). Everything that can be wrong is
-//! looked at before anything is changed, and all steps may be taken again: to
-//! upgrade is to install once more.
+//! `places` has all paths, `answers` asks, `settings` makes the configuration, `adopted`
+//! reads a Python node's folder, `system` runs system commands (none, with `--root`). All
+//! checks come before any change, and every step can be repeated: an upgrade is another
+//! installation.
 
 mod adopted;
 mod answers;
@@ -89,7 +88,7 @@ impl InstallError {
     }
 }
 
-/// Installs, or upgrades; `say` is told each step, and at the end what to do next.
+/// Installs, or upgrades; `say` gets each step, and at the end what to do next.
 pub async fn run(args: InstallArgs, mut say: impl FnMut(&str)) -> Result<()> {
     let places = Places::new(Role::of(args.master), args.root.as_deref());
     let system = System::at(args.root.as_deref())?;
@@ -114,7 +113,7 @@ fn install(
     let mut asker = Asker::of_terminal(args.yes);
     let wanted = Wanted::settle(args, places, adopted.as_ref(), &mut asker)?;
     let upgrade = places.is_installed();
-    // One that is installed listens on its port itself.
+    // An installed service listens on its port itself.
     let new_port = !upgrade || wanted.has_new_port();
     if *system == System::Here && new_port && is_taken(wanted.port()) {
         return Err(InstallError::PortTaken(wanted.port()));
@@ -149,7 +148,7 @@ fn make_folders(places: &Places, owner: Option<Owner>) -> Result<(), InstallErro
     Ok(())
 }
 
-/// The program, its unit, and what the unit needs for a low port.
+/// Installs the program, its unit, and a drop-in for a low port.
 fn place_program(
     program: &Path,
     places: &Places,
@@ -167,7 +166,7 @@ fn place_program(
     for folder in folders {
         atomic::create_folder(folder).map_err(InstallError::io("make the folder", folder))?;
     }
-    // Itself, when it is run from where it is installed.
+    // Itself, if it runs from where it is installed.
     if program.canonicalize().ok() != binary.canonicalize().ok() {
         atomic::copy(program, &binary, 0o755, None).map_err(InstallError::io("write", &binary))?;
         say(&labelled("程序", "program", binary.display()));
@@ -233,12 +232,12 @@ fn laid_out(places: &Places) -> String {
     )
 }
 
-/// What was done, and with what.
+/// Formats a step and what it was done with.
 fn labelled(chinese: &str, english: &str, with: impl Display) -> String {
     terminal::say(format!("{chinese}：{with}"), format!("{english}: {with}"))
 }
 
-/// A port that plain users may not listen on.
+/// True for a port that plain users may not listen on.
 fn is_low(port: u16) -> bool {
     port < 1024
 }

@@ -28,7 +28,7 @@ pub mod commands;
 
 /// The command line.
 pub mod cli;
-/// What an operator sees of a command.
+/// Output of commands on the terminal.
 pub mod terminal;
-/// Who writes the log, and where.
+/// Log outputs and their formats.
 pub mod telemetry;

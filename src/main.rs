@@ -29,9 +29,9 @@ use edge_mirror_node::{Node, NodeOptions};
 use edge_mirror_settings::{Security, Settings};
 use tracing::{info, warn};
 
-/// How long downloads may go on once the main server is told to end.
+/// Time for downloads once the main server is stopping.
 const MASTER_GRACE: Duration = Duration::from_secs(20);
-/// For blocking work that is under way when everything else has ended.
+/// For blocking work still running after everything else has ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         Ok(command) => command,
         Err(Refusal::Shown(help)) => {
             let _ = help.print();
-            // What is copied from the end of it must not run into the prompt.
+            // The end of the help must not run into the prompt.
             if !help.to_string().ends_with('\n') {
                 print("");
             }
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         }
         Err(Refusal::Wrong(line)) => return failure(&line, 2),
     };
-    // A service's last word goes to a log, which is in both languages.
+    // A service's last error goes to a log, which is in both languages.
     let is_service = matches!(command, Command::Node(_) | Command::Master(_));
     let language = (!is_service).then(Language::of_environment);
     match run(command) {
@@ -62,7 +62,7 @@ fn failure(line: &str, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// An error and its causes, but for those that it quotes itself, in one language
+/// Returns an error and its causes, but for those that it quotes itself, in one language
 /// or as they are.
 fn chain(error: &anyhow::Error, language: Option<Language>) -> String {
     let told = |cause: &(dyn std::error::Error + 'static)| match language {
@@ -82,13 +82,13 @@ fn chain(error: &anyhow::Error, language: Option<Language>) -> String {
 fn run(command: Command) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(role(command));
-    // Reading a package of gigabytes, or a dead network mount, must not hold up
-    // the exit; what is cut off in the middle never counted.
+    // Reading a package of gigabytes, or a dead network mount, must not block the exit; a
+    // read that is cut off has no effect.
     runtime.shutdown_timeout(LAST_WORDS);
     outcome
 }
 
-/// What was begun goes on to its end, whether somebody reads about it or not.
+/// A command goes on to its end even if nobody reads its output.
 fn print(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }
@@ -100,7 +100,7 @@ async fn role(command: Command) -> Result<()> {
         Command::Demo(args) => demo(&args, Interrupt::listen_to_hangup()?).await,
         Command::Bench(args) => bench(args, Interrupt::listen()?).await,
         Command::Operate(command) => operate(command, Interrupt::listen()?).await,
-        // Signals end these as they end any command.
+        // Signals end these like any command.
         Command::Token(args) => token::run(args).await.map(|text| print(&text)),
         Command::Install(args) => install::run(args, print).await,
         Command::Uninstall(args) => Ok(install::uninstall(&args, print)?),
@@ -155,14 +155,14 @@ async fn main_server(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
         ..MasterOptions::default()
     };
     let master = Master::start(options).await?;
-    // Its data folder is there, and nobody else's, from now on.
+    // From now on its data folder exists and is locked.
     telemetry.keep_audit(Some(audit));
     let page = master::page_at(host, master.address().port()).await;
     info!("its page is at {page}");
     if let Some(code) = master.first_code() {
         tell(&page, code);
     }
-    // Its settings are its arguments: there is nothing to read anew.
+    // Its settings are its arguments: there is nothing to reload.
     let state = || format!("main server on {}", master.address());
     serving(&manager, master.pulse(), &state()).await;
     let failed = tokio::select! {
@@ -183,7 +183,7 @@ async fn bench(args: BenchArgs, mut interrupt: Interrupt) -> Result<()> {
     bench::run(args, &mut interrupt).await
 }
 
-/// Tells the service manager, from now until the process ends.
+/// Notifies the service manager, from now until the process ends.
 async fn serving(manager: &Manager, listener: &Pulse, state: &str) {
     listener.felt().await;
     manager.ready(state);
@@ -195,7 +195,7 @@ async fn read_anew(settings: &Arc<Settings>) {
     tasks::blocking(move || settings.reload()).await;
 }
 
-/// One line, for `systemctl status`.
+/// Returns one line, for `systemctl status`.
 fn node_state(node: &Node) -> String {
     let settings = node.settings();
     let main_server = settings.current().main_server().to_owned();
@@ -209,14 +209,14 @@ async fn operate(command: Operate, mut interrupt: Interrupt) -> Result<()> {
     commands::run(command, &mut interrupt).await
 }
 
-/// At the first start. What logs keep for ever is of no use an hour later. A
-/// warning, so that no log level in use hides it.
+/// For the first start. The link is logged forever, but expires in an hour. A warning, so
+/// that no log level in use hides it.
 fn tell(page: &str, code: &str) {
     let link = token::login_link(page, code);
     warn!(target: SECRET, "open this link within an hour to log in, it works once (edge-mirror token makes others): {link}");
 }
 
-/// Ends in order; a second signal ends at once.
+/// Shuts down gracefully; a second signal ends at once.
 async fn end(
     in_order: impl Future<Output = bool>,
     mut interrupt: Interrupt,

@@ -1,5 +1,5 @@
-//! What packages bring along beside the program, made of the command line's own
-//! description so that it can't say anything else.
+//! Completions and manual pages for packages, generated from the command line's
+//! definition so that they can't differ from it.
 
 use std::{io, path::Path};
 

@@ -1,8 +1,7 @@
-//! Logs: one line for each thing an operator cares about, on the console
-//! (stderr) and in a file that is rotated by size. Lines about changes are in a
-//! file of their own besides, which only operators can fill. Lines are handed to
-//! tracing-appender's threads, so a slow disk or terminal never holds up a
-//! download; what had to be dropped then is counted.
+//! Logs: one line for each thing an operator cares about, on the console (stderr) and in
+//! a file that is rotated by size. Lines about changes are also in a file of their own,
+//! which only operators can fill. tracing-appender's threads write the lines, so a slow
+//! disk or terminal never holds up a download; lines dropped then are counted.
 
 use std::{
     io::{self, Write},
@@ -36,8 +35,8 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-/// Lines waiting to be written, at most; those beyond are dropped and counted.
-/// Both queues take their room, 32 bytes for each, when they are made.
+/// Lines waiting to be written, at most; further ones are dropped and counted. Both
+/// queues allocate their 32 bytes for each when they are made.
 const QUEUE_LINES: usize = 1024;
 
 /// The value of `logging.format` that makes each line an object.
@@ -53,13 +52,13 @@ pub struct Telemetry {
     _console: WorkerGuard,
 }
 
-/// Where lines go besides the console, and which.
+/// The outputs besides the console, and their format.
 #[derive(Default)]
 struct Outlets {
-    /// As objects, not as text.
+    /// JSON objects instead of text.
     json: AtomicBool,
-    /// Lines at INFO are not asked for: those about changes come all the same,
-    /// and are for their own file alone, where there is one.
+    /// The level excludes INFO: lines about changes come all the same, and go only to
+    /// their own file, if there is one.
     quiet: AtomicBool,
     file: ArcSwapOption<FileLog>,
     audit: ArcSwapOption<FileLog>,
@@ -72,8 +71,8 @@ struct FileLog {
 }
 
 impl Telemetry {
-    /// Logs to the console; to a file, too, once [`apply`](Self::apply) says so.
-    /// `name` is what every line carries.
+    /// Logs to the console; to a file, too, once [`apply`](Self::apply) says so. `name`
+    /// is in every line.
     pub fn start(name: &'static str, level: &str) -> Self {
         let (console, guard) = queue(io::stderr());
         let console_drops = console.error_counter();
@@ -89,7 +88,7 @@ impl Telemetry {
             marked: line::is_journal(io::stderr(), stream.as_deref()),
             console,
         };
-        // Fails only where a subscriber is set already, in tests; they log there.
+        // Fails only if a subscriber is set already, in tests; they log there.
         let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
         let applied = Mutex::new(None);
         Self { level, outlets, applied, console_drops, journal, _console: guard }
@@ -99,7 +98,7 @@ impl Telemetry {
         self.journal.clone()
     }
 
-    /// Puts the logging settings into force.
+    /// Applies the logging settings.
     pub fn apply(&self, config: &Config) {
         let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = &config.logging;
@@ -108,7 +107,7 @@ impl Telemetry {
         let of_file =
             |l: &Logging| (l.file_enabled, l.file_path.clone(), l.max_file_size, l.backup_count);
         if applied.as_ref().map(of_file) != Some(of_file(wanted)) {
-            // It is looked at again with every line: it may be moved away.
+            // Checked again with every line: it may be moved away.
             if let Some(problem) = config.log_problem() {
                 error!("{problem}");
             }
@@ -121,7 +120,7 @@ impl Telemetry {
         *applied = Some(wanted.clone());
     }
 
-    /// Where lines about changes are kept. Without a file they are on the console,
+    /// Sets the file for lines about changes. Without one they are on the console,
     /// whatever the level.
     pub fn keep_audit(&self, path: Option<PathBuf>) {
         let log = path.map(|path| Arc::new(FileLog::open(Rotating::audit(path))));
@@ -138,7 +137,7 @@ impl Telemetry {
         }
     }
 
-    /// Lines that could not be queued.
+    /// Returns how many lines were dropped.
     pub fn dropped_lines(&self) -> usize {
         let logs = [&self.outlets.file, &self.outlets.audit].map(|log| log.load());
         let of_files =
@@ -193,7 +192,7 @@ struct Lines {
     name: &'static str,
     journal: Journal,
     outlets: Arc<Outlets>,
-    /// The console is systemd's journal.
+    /// True if the console is systemd's journal.
     marked: bool,
     console: NonBlocking,
 }
@@ -201,7 +200,7 @@ struct Lines {
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut text = String::new();
-        // Fails only where a value's own Debug does: then what there is counts.
+        // Fails only if a value's own Debug does: then the text so far is used.
         let _ = DefaultFields::new().format_fields(Writer::new(&mut text), event);
         // A title with a line break in it must not look like a line of ours.
         let (text, metadata) = (line::plain(&text), event.metadata());
@@ -209,7 +208,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         let said = Said { name: self.name, at: chrono::Local::now(), level, text: &text };
         let json = outlets.json.load(Ordering::Relaxed).then(|| said.json());
         let whole = || json.clone().unwrap_or_else(|| said.text());
-        // What can't be queued is dropped, and counted there.
+        // Lines that can't be queued are dropped, and counted there.
         let write = |log: &ArcSwapOption<FileLog>| {
             if let Some(log) = &*log.load() {
                 let _ = log.writer.clone().write_all(whole().as_bytes());

@@ -1,6 +1,5 @@
-//! What an operator sees of a command: in which language, how quantities are
-//! written, tables, and what moves while he waits. Who has something to show
-//! decides what.
+//! Output of commands: its language, how quantities are written, tables, and progress.
+//! The content is decided by the commands.
 
 pub(crate) mod live;
 pub(crate) mod table;
@@ -11,8 +10,8 @@ use std::io::{self, Write};
 pub(crate) use words::say;
 pub use words::{Language, half};
 
-/// What was asked for, to stdout. Who reads no further (`| head`) has what he
-/// wants; a disk that takes no more is a failure.
+/// Prints results to stdout. A reader that stops early (`| head`) has what it needs; a
+/// full disk is a failure.
 pub(crate) fn print(text: impl AsRef<[u8]>) -> io::Result<()> {
     let mut output = io::stdout();
     match output.write_all(text.as_ref()).and_then(|()| output.flush()) {

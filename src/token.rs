@@ -1,5 +1,5 @@
-//! `edge-mirror token`: a way in for who has forgotten his, and how the links
-//! look that log in.
+//! `edge-mirror token`: a way in for operators without a token, and the form of links
+//! that log in.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -19,13 +19,13 @@ use crate::{
     terminal::{Language, say},
 };
 
-/// Opening it logs in: the page takes the secret out of the fragment, which
+/// Returns a link that logs in: the page takes the secret from the fragment, which
 /// browsers send to nobody.
 pub fn login_link(page: &str, secret: &str) -> String {
     format!("{page}#login={secret}")
 }
 
-/// What to print.
+/// Returns the text to print.
 pub async fn run(args: TokenArgs) -> Result<String> {
     let (vault, page) = match &args.data {
         Some(data) => {
@@ -41,8 +41,8 @@ pub async fn run(args: TokenArgs) -> Result<String> {
         }
         None => {
             let config = match Settings::read(&args.config) {
-                // A token may have to be replaced all the same: only the link's
-                // address comes from there.
+                // A token may have to be replaced anyway: only the link's address comes
+                // from there.
                 Err(fault @ (ConfigError::NotJson { .. } | ConfigError::Invalid { .. })) => {
                     let fault = fault.told(Language::of_environment() == Language::Chinese);
                     let note = say("链接中的端口可能不对", "the link may have the wrong port");
@@ -90,7 +90,7 @@ pub async fn run(args: TokenArgs) -> Result<String> {
     }
     let code = match vault.new_code()? {
         Some(code) => code,
-        // It never ran: then the link is the first one.
+        // It never ran: this is the first link.
         None => {
             vault.replace_token()?;
             vault.new_code()?.unwrap_or_default()
@@ -103,11 +103,11 @@ pub async fn run(args: TokenArgs) -> Result<String> {
     ))
 }
 
-/// Longer than any machine takes to answer itself.
+/// More than any machine takes to answer itself.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// True where a service listens on loopback alone: then a link with the
-/// machine's address on the network leads nowhere.
+/// True if a service listens on loopback alone: then a link with the machine's network
+/// address leads nowhere.
 async fn is_only_here(page: &str) -> bool {
     let Ok(url) = page.parse::<Url>() else { return false };
     let port = url.port_or_known_default().unwrap_or(80);
@@ -118,7 +118,7 @@ async fn is_only_here(page: &str) -> bool {
     !answers(url.host_str().unwrap_or_default()).await && answers("127.0.0.1").await
 }
 
-/// The same page, by its address on this machine.
+/// Returns the page's address on this machine.
 fn on_this_machine(page: &str) -> String {
     let Ok(mut url) = page.parse::<Url>() else { return page.to_owned() };
     let _ = url.set_host(Some("127.0.0.1"));

@@ -1,8 +1,8 @@
-//! One client: connects, follows the main server's redirect as a tablet does,
-//! reads the package at its pace and looks whether all of it came.
+//! One client: connects, follows the main server's redirect as a tablet does, reads the
+//! package at its pace and checks that all of it came.
 //!
-//! Thousands of them run in one process, so each has one connection at a time
-//! and one small buffer, and nothing is kept of what it reads.
+//! Thousands of them run in one process, so each has one connection at a time and one
+//! small buffer, and discards what it reads.
 
 use std::{
     sync::{
@@ -24,23 +24,23 @@ use super::{
     target::Target,
 };
 
-/// The main server sends to a node, and a proxy may send on once.
+/// The main server redirects to a node, and a proxy may redirect once.
 const MAX_REDIRECTS: usize = 4;
 
-/// What every client does.
+/// The task of every client.
 pub(super) struct Wanted {
     pub target: Target,
-    /// Nothing for so long is a failure.
+    /// Longest time without any bytes.
     pub patience: Duration,
-    /// Bytes in a second.
+    /// Bytes per second.
     pub rate: Option<u64>,
     pub verify: bool,
     pub tls: TlsConnector,
-    /// The package's size, as the first who knew it said.
+    /// The package's size, set by the first client that learns it.
     pub size: OnceLock<u64>,
 }
 
-/// A whole package.
+/// A complete download.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Got {
     pub from: String,
@@ -55,8 +55,8 @@ enum Next {
 }
 
 impl Wanted {
-    /// Asks for one byte where the clients will ask. What a server that one is
-    /// sent to does wrong is left for the clients to find.
+    /// Requests one byte as the clients will. Faults of a server that this redirects to
+    /// are left for the clients to find.
     pub async fn look(&self) -> Result<(), Failure> {
         let (mut link, connection) =
             Link::open(&self.target, self.patience, self.rate, &self.tls).await?;
@@ -129,7 +129,7 @@ impl Wanted {
             if self.verify {
                 hasher.update(&data);
             }
-            // Kept while it naps, it would make hyper take a second buffer.
+            // Kept during the pause, it would make hyper take a second buffer.
             drop(data);
             if let Some(rate) = self.rate {
                 sleep_until(begun + Duration::from_secs_f64(got as f64 / rate as f64)).await;
@@ -146,7 +146,7 @@ impl Wanted {
         Ok(Got { from, first_byte: first_byte.unwrap_or(took), took })
     }
 
-    /// Of the whole package, whichever part the answer is.
+    /// Learns the whole size, even from a part.
     fn learn_size(&self, response: &Response<Incoming>) {
         let length = match response.status() {
             StatusCode::OK => field(response, header::CONTENT_LENGTH.as_str()),

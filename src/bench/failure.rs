@@ -1,5 +1,5 @@
-//! How a client's download goes wrong, and what to do about it. Two that are
-//! equal are counted together, so nothing in them is of one client alone.
+//! The ways a client's download fails, and what to do about them. Equal ones are counted
+//! together, so they contain nothing of one client alone.
 
 use crate::terminal::Language;
 
@@ -9,7 +9,7 @@ pub(super) enum Failure {
         to: String,
         cause: String,
     },
-    /// Nothing came for as long as clients have patience.
+    /// Nothing came for as long as clients wait.
     Silent {
         from: String,
     },
@@ -22,29 +22,29 @@ pub(super) enum Failure {
         status: u16,
         answer: String,
     },
-    /// Sent to where it can't go, or round in circles.
+    /// Redirected to an unusable URL, or in a loop.
     Astray {
         from: String,
         location: String,
     },
-    /// Whole, but not as long as the package is elsewhere.
+    /// Complete, but not as long as elsewhere.
     OtherLength {
         from: String,
         got: u64,
         expected: u64,
     },
-    /// Not the bytes of its `Repr-Digest`.
+    /// Its `Repr-Digest` does not match.
     Damaged {
         from: String,
     },
-    /// To be verified, but with nothing to compare.
+    /// No digest to verify it with.
     NoDigest {
         from: String,
     },
 }
 
 impl Failure {
-    /// For machines.
+    /// Returns its name in JSON.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Connect { .. } => "connect",
@@ -91,7 +91,7 @@ impl Failure {
         }
     }
 
-    /// What to do or where to look.
+    /// Returns what to do or where to look.
     pub fn mend(&self, language: Language) -> &'static str {
         let (chinese, english) = match self {
             Self::Connect { .. } => (

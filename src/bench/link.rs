@@ -23,11 +23,11 @@ use tokio_util::either::Either;
 use super::{failure::Failure, target::Target};
 use crate::terminal::{say, words};
 
-/// Of each client; all that it holds of the package.
+/// The buffer of each client; all that it holds of the package.
 const BUFFER_BYTES: usize = 16 << 10;
 /// The first words of an error page are enough.
 const SHOWN_ANSWER_CHARS: usize = 160;
-/// What a client that is limited lets the kernel take ahead of it.
+/// Data that the kernel may buffer for a client with a rate limit.
 const AHEAD: Duration = Duration::from_millis(250);
 
 pub(super) struct Link {
@@ -37,8 +37,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Also gives what drives the connection, see [`alongside`]. `rate` is
-    /// what the client will read in a second.
+    /// Also returns the future that drives the connection, see [`alongside`]. `rate` is
+    /// the client's limit per second.
     pub async fn open(
         target: &Target,
         patience: Duration,
@@ -59,11 +59,11 @@ impl Link {
         builder.read_buf_exact_size(Some(BUFFER_BYTES));
         let handshake = builder.handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|error| broken(&from, &error))?;
-        // What breaks it is told to who waits for the answer.
+        // If it breaks, the waiting request gets the error.
         Ok((Self { sender, patience, from }, async { drop(connection.await) }))
     }
 
-    /// The head of the answer.
+    /// Returns the head of the answer.
     pub async fn ask(
         &mut self,
         target: &Target,
@@ -76,14 +76,14 @@ impl Link {
         }
     }
 
-    /// The next bytes; none at the end of the whole. hyper makes an error of an
-    /// end before the announced length.
+    /// Returns the next bytes; None at the end of the whole. hyper returns an error if it
+    /// ends before the announced length.
     pub async fn piece(&self, body: &mut Incoming) -> Result<Option<Bytes>, Failure> {
         loop {
             match timeout(self.patience, body.frame()).await.map_err(|_| self.silent())? {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(broken(&self.from, &error)),
-                // Trailers are not of the package.
+                // Trailers are not part of the package.
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) if !data.is_empty() => return Ok(Some(data)),
                     _ => {}
@@ -92,7 +92,7 @@ impl Link {
         }
     }
 
-    /// With what the answer says of the reason.
+    /// Includes the reason given by the answer.
     pub async fn refused(&self, response: Response<Incoming>) -> Failure {
         let (status, mut body) = (response.status().as_u16(), response.into_body());
         let page = self.piece(&mut body).await.ok().flatten().unwrap_or_default();
@@ -109,8 +109,8 @@ impl Link {
     }
 }
 
-/// Drives the connection for as long as somebody works with it. When it ends
-/// first, what it had received is still to be read.
+/// Drives the connection while `work` runs. If it ends first, what it had received can
+/// still be read.
 pub(super) async fn alongside<T>(
     connection: impl Future<Output = ()>,
     work: impl Future<Output = T>,
@@ -123,7 +123,7 @@ pub(super) async fn alongside<T>(
     }
 }
 
-/// Over TLS where the target is so.
+/// Uses TLS if the target does.
 async fn secured(
     target: &Target,
     rate: Option<u64>,
@@ -142,8 +142,8 @@ async fn connected(target: &Target, rate: Option<u64>) -> io::Result<TcpStream> 
     for address in lookup_host(target.host_and_port()).await? {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if let Some(rate) = rate {
-            // Else the kernel takes megabytes at once, and a slow tablet would
-            // look like a fast one that naps.
+            // Otherwise the kernel takes megabytes in one go, and a slow tablet would
+            // look like a fast one that pauses.
             let ahead = (rate as f64 * AHEAD.as_secs_f64()) as u32;
             socket.set_recv_buffer_size(ahead.clamp(16 << 10, 4 << 20))?;
         }
@@ -157,7 +157,7 @@ async fn connected(target: &Target, rate: Option<u64>) -> io::Result<TcpStream> 
 
 fn request(target: &Target, range: Option<&'static str>) -> Request<Empty<Bytes>> {
     let mut request = Request::new(Empty::new());
-    // A URL's path is one of a request, and its host one of a header.
+    // A URL's path and host are valid in a request.
     *request.uri_mut() = target.path().parse().unwrap_or_default();
     let headers = request.headers_mut();
     if let Ok(host) = target.authority().parse() {
@@ -178,7 +178,7 @@ fn broken(from: &str, error: &hyper::Error) -> Failure {
     Failure::Broken { from: from.to_owned(), cause: cause.to_string() }
 }
 
-/// The first words of what a server answered.
+/// Returns the first words of an answer.
 pub(super) fn plain(text: &str) -> String {
     words::plain(text).chars().take(SHOWN_ANSWER_CHARS).collect()
 }

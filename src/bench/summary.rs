@@ -1,9 +1,9 @@
-//! The result in words.
+//! Formats the result.
 
 use super::tally::Summary;
 use crate::terminal::{Language, table::padded, words};
 
-/// More addresses than this are summed up.
+/// More servers than this are summed up.
 const SHOWN_SERVERS: usize = 20;
 const NAME_COLUMNS: usize = 14;
 
@@ -84,7 +84,7 @@ fn served(summary: &Summary, language: Language) -> Vec<(&'static str, String)> 
     rows
 }
 
-/// What it comes down to.
+/// Returns the overall result.
 fn verdict(summary: &Summary, language: Language) -> String {
     let (clients, finished) = (summary.clients, summary.finished);
     let after = language.time(summary.lasted_s);
@@ -173,7 +173,7 @@ Everyone had it after 41 s.
         let cut = Summary { finished: 100, interrupted: true, lasted_s: 7.0, ..summary() };
         let said = text(&cut, Language::English);
         assert!(said.ends_with("Interrupted after 7.0 s: 100 of 500 had it by then.\n"), "{said}");
-        // A signal that comes with the last byte changes nothing.
+        // A signal after the last byte changes nothing.
         let whole = Summary { interrupted: true, ..summary() };
         assert!(text(&whole, Language::English).contains("Everyone"));
     }

@@ -1,4 +1,4 @@
-//! What became of the clients, and the figures of it. Pure.
+//! Outcomes of the clients, and their statistics. Pure.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,14 +7,14 @@ use serde::Serialize;
 use super::{client::Got, failure::Failure};
 use crate::terminal::Language;
 
-/// Every client that has ended.
+/// Outcomes of all ended clients.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     got: Vec<Got>,
     failures: BTreeMap<Failure, usize>,
 }
 
-/// What the storm was, and how far it came.
+/// Parameters of the run, and its progress.
 #[derive(Clone, Debug)]
 pub(super) struct Course {
     pub clients: usize,
@@ -22,11 +22,11 @@ pub(super) struct Course {
     pub interrupted: bool,
     /// From the first arrival to the last end.
     pub lasted: Duration,
-    /// Of those, too, that did not get all.
+    /// Includes clients that failed.
     pub bytes: u64,
 }
 
-/// For machines; [`super::summary`] puts it into words.
+/// The result as JSON; [`super::summary`] formats it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Summary {
     pub clients: usize,
@@ -37,10 +37,10 @@ pub(super) struct Summary {
     pub lasted_s: f64,
     pub bytes: u64,
     pub bytes_per_s: f64,
-    /// None where nobody finished.
+    /// None if no client finished.
     pub first_byte: Option<FirstByte>,
     pub finish: Option<Finish>,
-    /// By address, how many finished there.
+    /// Number of clients finished, by server.
     pub served_by: BTreeMap<String, usize>,
     pub failures: Vec<Failed>,
 }
@@ -142,14 +142,14 @@ impl Tally {
     }
 }
 
-/// The least value that this share of them does not exceed.
+/// Returns the least value that this share of them does not exceed.
 fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     let rank = (share * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.max(1) - 1).copied()
 }
 
-/// When each client arrives: evenly over the window, each at some moment of
-/// its own part of it, so that they don't march in step.
+/// Returns each client's arrival: evenly over the window, each at a random moment of its
+/// own part of it, so that they don't arrive in step.
 pub(super) fn arrivals(
     clients: usize,
     window: Duration,

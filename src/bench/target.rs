@@ -1,24 +1,24 @@
-//! Where a client asks, and where it is sent to.
+//! The URL that a client asks, and its redirects.
 
 use edge_mirror_protocol::package::PackageId;
 use url::Url;
 
 use crate::cli::Server;
 
-/// What can be connected to and asked for.
+/// A server and a path to request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     url: Url,
 }
 
 impl Target {
-    /// The download of a meeting's package at a node or main server.
+    /// Returns a meeting's package at a node or main server.
     pub fn of_meeting(server: &Server, meeting: &PackageId) -> Self {
         let path = format!("/api/v1/meetings/{}/download-package", meeting.segment());
         Self { url: server.at(&path) }
     }
 
-    /// Where a `Location` leads from here; none where it can't be followed.
+    /// Follows a `Location` from here; None if that is impossible.
     pub fn redirected(&self, location: &str) -> Option<Self> {
         let url = self.url.join(location).ok()?;
         (is_http(&url) && url.has_host()).then_some(Self { url })
@@ -34,7 +34,7 @@ impl Target {
         (host, self.url.port_or_known_default().unwrap_or(80))
     }
 
-    /// `host:port`, by which the server is called here; also its `Host`.
+    /// Returns `host:port`, the server's name here and its `Host`.
     pub fn authority(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
         self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))

@@ -1,4 +1,4 @@
-//! What the operator sees meanwhile.
+//! Shows the progress to the operator.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::terminal::{
     words,
 };
 
-/// The storm at a moment.
+/// Progress at a moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Moment {
     pub since: Duration,
@@ -17,7 +17,7 @@ pub(super) struct Moment {
     pub finished: usize,
     pub failed: usize,
     pub bytes: u64,
-    /// Of all clients together, where it is known.
+    /// Total for all clients, if it is known.
     pub total_bytes: Option<u64>,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct View {
 }
 
 impl View {
-    /// `quiet` shows nothing but to a terminal.
+    /// `quiet` shows progress only on a terminal.
     pub fn new(language: Language, quiet: bool) -> Self {
         Self {
             language,
@@ -78,7 +78,7 @@ fn block(language: Language, moment: &Moment, speed: f64) -> String {
 }
 
 impl Moment {
-    /// How much of it is done, from 0 to 1.
+    /// Returns how much of it is done, from 0 to 1.
     fn share(&self) -> f64 {
         let share = match self.total_bytes {
             Some(total) if total > 0 => self.bytes as f64 / total as f64,
@@ -120,7 +120,7 @@ mod tests {
         let by_clients = Moment { total_bytes: None, ..MOMENT };
         assert!((MOMENT.share() - 0.3).abs() < 1e-9);
         assert!((by_clients.share() - 192.0 / 500.0).abs() < 1e-9);
-        // Failed ones may have had bytes that others get once more.
+        // Failed clients may have received bytes that others get once more.
         assert!((Moment { bytes: 2000, ..MOMENT }.share() - 1.0).abs() < 1e-9);
         assert!(Moment::default().share().abs() < 1e-9);
     }

@@ -1,7 +1,7 @@
 //! The help in Chinese. In English it is the doc comments of the arguments; a
 //! test of `help` fails where one of them is missing here.
 
-/// A command and what it does.
+/// Commands and their descriptions.
 const COMMANDS: &[(&str, &str)] = &[
     ("", "从主控服务器同步会议包并提供给平板"),
     ("node", "运行边缘节点（默认）"),
@@ -30,7 +30,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("config help", "显示帮助"),
 ];
 
-/// What is only shown in the command's own help.
+/// Texts shown only in a command's own help.
 const DETAILS: &[(&str, &str)] = &[
     (
         "",
@@ -58,7 +58,7 @@ const DETAILS: &[(&str, &str)] = &[
     ),
 ];
 
-/// A command, or `*` for all that have it, the argument's id, what it is.
+/// A command, or `*` for all that have it, the argument's id, its text.
 const ARGUMENTS: &[(&str, &str, &str)] = &[
     ("*", "help", "显示帮助"),
     ("*", "version", "显示版本"),
@@ -159,7 +159,7 @@ pub(super) fn of_argument(command: &str, id: &str) -> Option<&'static str> {
     find(command).or_else(|| find("*")).map(|(_, _, text)| *text)
 }
 
-/// What stands between the examples.
+/// Headings between the examples.
 const HEADINGS: &[(&str, &str)] = &[
     ("Examples:", "示例："),
     ("asks what it has to know", "询问所需的内容"),

@@ -1,5 +1,5 @@
-//! What is wrong with a command line, on one line and in the operator's
-//! language: the argument, what it should be, where to read on.
+//! Errors of a command line, on one line and in the operator's language: the argument,
+//! what it should be, where to read on.
 
 use std::{error::Error, ffi::OsString};
 
@@ -17,7 +17,7 @@ pub(super) fn one_line(error: &clap::Error, arguments: &[OsString], language: La
     language.of(format!("{said}；用法见 {command} --help"), format!("{said}; see {command} --help"))
 }
 
-/// `edge-mirror config`, where such a command was named.
+/// Returns `edge-mirror config`, if such a command was named.
 fn named_command(arguments: &[OsString]) -> String {
     let named = arguments.get(1).and_then(|name| name.to_str()).unwrap_or_default();
     let known = <Cli as CommandFactory>::command();
@@ -113,7 +113,7 @@ fn listed(value: &ContextValue, comma: &str) -> String {
     }
 }
 
-/// `--port` of `--port <N>`; what has no dashes is known by its value.
+/// Returns `--port` for `--port <N>`, and "" for an argument without dashes.
 fn bare(argument: &str) -> &str {
     match argument.split_once(' ') {
         Some((name, _)) if name.starts_with('-') => name,
@@ -122,7 +122,7 @@ fn bare(argument: &str) -> &str {
     }
 }
 
-/// What has no words of ours: its first sentence.
+/// Other errors: clap's first sentence.
 fn as_clap_says(error: &clap::Error) -> String {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();

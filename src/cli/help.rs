@@ -1,5 +1,4 @@
-//! The help: commands in groups by what they are for, in the operator's
-//! language.
+//! The help: commands in groups by their purpose, in the operator's language.
 
 use clap::{Arg, Command, CommandFactory};
 
@@ -17,7 +16,7 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
 
 const NAME_COLUMNS: usize = 12;
 
-/// The command line with its help.
+/// Returns the command line with its help.
 pub(super) fn command(language: Language) -> Command {
     let mut command = <Cli as CommandFactory>::command();
     // Adds what clap adds by itself, so that it can be translated.
@@ -33,7 +32,7 @@ pub(super) fn command(language: Language) -> Command {
     ))
 }
 
-/// A heading and a line for each command; the first sentence says enough here.
+/// Formats a heading and a line for each command; the first sentence is enough.
 fn groups(command: &Command, language: Language) -> String {
     let mut text = String::new();
     for (chinese, english, names) in GROUPS {
@@ -48,7 +47,7 @@ fn groups(command: &Command, language: Language) -> String {
     text
 }
 
-/// The same command line with Chinese texts; `path` is `config get`, say.
+/// Translates a command line to Chinese; `path` is `config get`, for example.
 fn translated(mut command: Command, path: &str) -> Command {
     if let Some(text) = chinese::of_command(path) {
         command = command.about(text);

@@ -11,7 +11,7 @@ use super::{
     units,
 };
 
-/// What follows a command's options in its help.
+/// Text after a command's options in its help.
 macro_rules! more {
     ($($line:literal),+ $(,)?) => {
         concat!($($line, "\n"),+, "\nExit codes: 0 done, 1 failed, 2 wrong arguments.")

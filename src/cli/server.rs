@@ -1,4 +1,4 @@
-//! Addresses of servers, as they are given on the command line.
+//! Server addresses on the command line.
 
 use std::{fmt, str::FromStr};
 
@@ -14,7 +14,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// On this machine.
+    /// Returns a server on this machine.
     pub fn local(port: u16, https: bool) -> Self {
         let url = format!("{}://127.0.0.1", scheme(https));
         let mut url = Url::parse(&url).expect("a literal address");
@@ -26,7 +26,7 @@ impl Server {
     /// The main server on this machine, at its usual port.
     pub const LOCAL_MAIN_SERVER: &str = "http://127.0.0.1:8000";
 
-    /// A path of it; a proxy may have it below a path of its own.
+    /// Returns the URL of a path; a proxy may have it below a path of its own.
     pub fn at(&self, path: &str) -> Url {
         let mut url = self.url.clone();
         url.set_path(&format!("{}{path}", self.url.path().trim_end_matches('/')));
@@ -51,7 +51,7 @@ impl fmt::Display for Server {
     }
 }
 
-/// Anything at a server. Without a scheme it is http, as with curl.
+/// Parses a URL. Without a scheme it is http, as with curl.
 pub fn address(text: &str) -> Result<Url, String> {
     let text = text.trim();
     let nowhere = || {

@@ -1,4 +1,4 @@
-//! Values as people type them, and what they are told when one can't be read.
+//! Parses values as people type them, and explains errors.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -6,10 +6,10 @@ use edge_mirror_base::quantity;
 
 use crate::terminal::Language;
 
-/// As much as the node's setting of this name allows.
+/// The maximum of the node's setting of this name.
 const MAX_CONNECTIONS_PER_CLIENT: u64 = 100_000;
 
-/// A complaint, in the language of who typed it.
+/// Returns an error in the operator's language.
 pub(super) fn told(chinese: &str, english: &str) -> String {
     Language::of_environment().of(chinese, english).to_owned()
 }
@@ -23,7 +23,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// Bytes in a second.
+/// Parses bytes per second.
 pub(super) fn rate(text: &str) -> Result<u64, String> {
     let rate = quantity::parse_rate(text).filter(|rate| (1000..=1_000_000_000_000).contains(rate));
     rate.ok_or_else(|| {
@@ -34,7 +34,7 @@ pub(super) fn rate(text: &str) -> Result<u64, String> {
     })
 }
 
-/// Of what can be made, uploaded and shown within a minute or two.
+/// Limited to sizes that can be made and uploaded in a minute or two.
 pub(super) fn sample_size(text: &str) -> Result<u64, String> {
     let size = quantity::parse_size(text).filter(|size| (100_000..=10_000_000_000).contains(size));
     size.ok_or_else(|| {
@@ -57,7 +57,7 @@ pub(super) fn port(text: &str) -> Result<u16, String> {
         .map_err(|_| told("端口是 0 到 65535 的整数", "a port is a whole number from 0 to 65535"))
 }
 
-/// One that others are told.
+/// Parses a port that others have to know.
 pub(super) fn fixed_port(text: &str) -> Result<u16, String> {
     text.parse()
         .ok()

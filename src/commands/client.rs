@@ -1,4 +1,4 @@
-//! How commands call servers, and what they say when that fails.
+//! Calls of servers, and the errors if they fail.
 
 use std::{fmt, time::Duration};
 
@@ -14,9 +14,9 @@ use crate::{
     terminal::{self, Language, half, words},
 };
 
-/// A server on any network that is used this way answers sooner.
+/// Any server on a usable network answers sooner.
 const CONNECT: Duration = Duration::from_secs(10);
-/// For answers that come from memory.
+/// For answers from memory.
 const ANSWER: Duration = Duration::from_secs(20);
 /// Ten thousand meetings take a tenth of it.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
@@ -30,7 +30,7 @@ pub(super) fn http(trust: &Trust) -> Result<ClientBuilder, FileError> {
     Ok(builder)
 }
 
-/// Why nothing was answered.
+/// Returns the reason why nothing was answered.
 pub(super) fn why(error: &reqwest::Error) -> String {
     of_tls(error).unwrap_or_else(|| root_cause(error))
 }
@@ -41,13 +41,13 @@ fn of_tls(error: &reqwest::Error) -> Option<String> {
     Some(terminal::say(chinese, english))
 }
 
-/// `host:port`, by which a server is called in messages.
+/// Returns `host:port`, a server's name in messages.
 pub(super) fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// A body, if it is not too long for what it should be.
+/// Reads a body, unless it is too long for its purpose.
 pub(super) async fn limited(mut answer: Response) -> reqwest::Result<Vec<u8>> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await? {
@@ -60,13 +60,13 @@ pub(super) async fn limited(mut answer: Response) -> reqwest::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// What a refusal says of its reason.
+/// Returns the reason given by a refusal.
 pub(super) async fn detail(answer: Response) -> String {
     let body = limited(answer).await.unwrap_or_default();
     said(serde_json::from_slice(&body).ok().as_ref(), &body)
 }
 
-/// Why a call came to nothing.
+/// The reason why a call failed.
 #[derive(Debug)]
 pub(super) enum CallError {
     Unreachable {
@@ -97,7 +97,7 @@ pub(super) enum CallError {
         status: StatusCode,
         said: String,
     },
-    /// It says nothing that this kind of server would.
+    /// Its answer is not that of this kind of server.
     Stranger {
         server: Server,
         kind: Kind,
@@ -112,7 +112,7 @@ pub(super) enum CallError {
 
 impl std::error::Error for CallError {}
 
-/// With what to do about it.
+/// Includes advice.
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (chinese, english) = match self {
@@ -179,7 +179,7 @@ impl fmt::Display for CallError {
     }
 }
 
-/// The usual causes of the system, in Chinese.
+/// Translates the system's usual causes to Chinese.
 pub(super) fn plainly(cause: &str) -> &str {
     let known = [
         ("Connection refused", "对方拒绝连接"),
@@ -193,7 +193,7 @@ pub(super) fn plainly(cause: &str) -> &str {
 }
 
 impl CallError {
-    /// Somebody else may have been asked than was meant.
+    /// True if the answer may be from another kind of server.
     fn is_not_understood(&self) -> bool {
         let unknown = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED];
         matches!(self, Self::Stranger { .. })
@@ -205,7 +205,7 @@ impl CallError {
     }
 }
 
-/// What a command takes a server for.
+/// The kind of server that a command expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Node,
@@ -228,7 +228,7 @@ impl Kind {
     }
 }
 
-/// A node or a main server, and who calls it.
+/// A client for a node or a main server.
 #[derive(Debug)]
 pub(super) struct Api {
     http: Client,
@@ -237,16 +237,16 @@ pub(super) struct Api {
     token: Option<String>,
 }
 
-/// Where the token is looked for that no argument names.
+/// The environment variable with the token, if no argument has it.
 const TOKEN_VARIABLE: &str = "EDGE_MIRROR_TOKEN";
 
-/// The admin token that is to be sent, if any.
+/// Returns the admin token to send, if any.
 pub(super) fn token(login: &Login) -> Option<String> {
     let token = login.token.clone().or_else(|| std::env::var(TOKEN_VARIABLE).ok());
     token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty())
 }
 
-/// What every node has, and every main server.
+/// A path that every node has, and every main server.
 const OF_NODES: &str = "/api/status";
 pub(super) const OF_MAIN_SERVERS: &str = "/api/v1/meetings/status/token";
 
@@ -257,7 +257,7 @@ impl Api {
         kind: Kind,
         token: Option<String>,
     ) -> anyhow::Result<Self> {
-        // Nothing that was sent with a token is sent elsewhere.
+        // What is sent with a token must not go elsewhere.
         let http = http(trust)?.redirect(redirect::Policy::none()).build()?;
         Ok(Self { http, server, kind, token })
     }
@@ -266,7 +266,7 @@ impl Api {
         self.call(Method::GET, path, None).await
     }
 
-    /// The JSON that is answered.
+    /// Returns the JSON answer.
     pub async fn call(
         &self,
         method: Method,
@@ -280,7 +280,7 @@ impl Api {
         .await
     }
 
-    /// As [`call`](Self::call), but for what is sent and how long it may take.
+    /// Does the same as [`call`](Self::call); `shape` sets body and timeout.
     pub async fn shaped(
         &self,
         method: Method,
@@ -304,7 +304,7 @@ impl Api {
         }
     }
 
-    /// A main server that was taken for a node, or a node for a main server.
+    /// True for a main server taken for a node, or a node for a main server.
     async fn is_other_kind(&self) -> bool {
         let ask = async |path| {
             let answer = self.http.get(self.server.at(path)).timeout(ANSWER).send().await.ok()?;
@@ -347,7 +347,7 @@ impl Api {
         }
     }
 
-    /// For an answer that is JSON, but not what this kind of server says.
+    /// Returns the error for JSON that this kind of server does not send.
     pub fn stranger(&self, asked: &str) -> CallError {
         CallError::Stranger {
             server: self.server.clone(),
@@ -357,7 +357,7 @@ impl Api {
     }
 }
 
-/// What a node says is wrong with settings.
+/// Returns the problems of settings in a node's answer.
 pub(super) fn problems(answer: &Value) -> Option<Vec<Problem>> {
     let text = |problem: &Value, key: &str| Some(problem[key].as_str()?.to_owned());
     let read = |problem: &Value| {

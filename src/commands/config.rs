@@ -1,5 +1,5 @@
-//! `edge-mirror config`: settings, in the file or through a running node; the
-//! rules are `config`'s either way.
+//! `edge-mirror config`: settings, in the file or through a running node; both follow
+//! `config`'s rules.
 
 mod patch;
 mod source;
@@ -37,7 +37,7 @@ pub(super) async fn run(command: ConfigCommand, language: Language) -> Result<()
     }
 }
 
-/// All settings, or those that are named; of one the bare value.
+/// Formats all settings, or those that are named; for one, the bare value.
 fn shown(settings: &Map<String, Value>, keys: &[String], as_json: bool) -> Result<String> {
     let known: Vec<&str> = schema::SETTINGS.iter().map(|setting| setting.key).collect();
     if let Some(key) = keys.iter().find(|key| !known.contains(&key.as_str())) {
@@ -69,7 +69,7 @@ fn shown(settings: &Map<String, Value>, keys: &[String], as_json: bool) -> Resul
     Ok(wanted.iter().map(|key| format!("{key}={}\n", bare(&value(key)))).collect())
 }
 
-/// As `set` takes it.
+/// Formats a value as `set` takes it.
 fn bare(value: &Value) -> String {
     match value {
         Value::String(text) => words::plain(text),

@@ -1,4 +1,4 @@
-//! `edge-mirror get`: one package into a file, from whoever can give it.
+//! `edge-mirror get`: one package into a file, from any source that has it.
 
 mod answer;
 mod part;
@@ -29,9 +29,9 @@ use crate::{
 use answer::{Answer, Setback};
 use part::{DigestOf, Giver, Part, Received};
 
-/// The main server sends to a node, and a proxy may send on once.
+/// The main server redirects to a node, and a proxy may redirect once.
 const MAX_REDIRECTS: usize = 4;
-/// Between rounds: a second, then twice as long each time.
+/// Longest pause between rounds: it doubles from a second.
 const LONGEST_PAUSE_S: u64 = 8;
 
 pub(super) async fn run(
@@ -74,7 +74,7 @@ pub(super) async fn run(
     tell(&args.output, &from, &received, begun.elapsed(), args.json, language)
 }
 
-/// Where it goes, if it can go there.
+/// Returns the output path, if it can be written.
 fn target(output: &Path) -> Result<PathBuf> {
     let target = std::path::absolute(output)?;
     if target.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/") {
@@ -141,7 +141,7 @@ fn tell(
     ))?)
 }
 
-/// One server failed, and another one was asked.
+/// Tells that one server failed, and another is asked.
 fn elsewhere(failed: &Setback, next: &str) -> String {
     say(
         format!("edge-mirror: {failed}；改用 {next}"),
@@ -149,10 +149,10 @@ fn elsewhere(failed: &Setback, next: &str) -> String {
     )
 }
 
-/// What went wrong is said once, however often it does.
+/// Tells of a retry; a repeated error is shown only once.
 fn once_more(why: Option<&str>, tries: u32, most: u32, pause: Duration) -> String {
     let pause = Language::of_environment().time(pause.as_secs_f64());
-    // After progress it is nobody's retry.
+    // After progress the retries start over.
     let which = match tries {
         0 => String::new(),
         n => say(format!("（第 {n} 次，共 {most} 次）"), format!(" ({n} of {most})")),
@@ -166,26 +166,26 @@ fn once_more(why: Option<&str>, tries: u32, most: u32, pause: Duration) -> Strin
 
 struct Download<'a> {
     http: Client,
-    /// `host:port` of who was named on the command line.
+    /// `host:port` of the server on the command line.
     asked: String,
-    /// Where the main server gives the package itself, once it is known.
+    /// The main server's own URL of the package, once known.
     main_server: Option<Url>,
     target: &'a Path,
-    /// What is here of it.
+    /// The part that is here.
     part: Option<Part>,
     counter: Arc<Counter>,
 }
 
 impl Download<'_> {
-    /// Asks all who may have it, again and again, until one gives it or none
-    /// can be expected to. Also says who gave the end of it.
+    /// Asks all sources, again and again, until one gives it or none is expected to. Also
+    /// returns the server that gave the end of it.
     async fn whole(&mut self, args: &GetArgs, view: &mut Transfer) -> Result<(String, Received)> {
         let target = self.target.to_owned();
         self.part = tasks::in_place(|| Part::left_at(&target))?;
         let counter = self.counter.clone();
         let (mut tries, mut told) = (0, String::new());
         loop {
-            // Before anything fails: who knows the others may be who fails.
+            // Before anything fails: the server that knows the others may fail.
             let others = sources::others(&self.http, &args.url).await;
             self.main_server = others.last().cloned().or(self.main_server.take());
             let before = counter.done();
@@ -211,7 +211,7 @@ impl Download<'_> {
                 ));
             }
             let pause = Duration::from_secs((1 << tries.min(6)).min(LONGEST_PAUSE_S));
-            // As soon as one of those that are only busy wants to be asked.
+            // Not before the first of the busy servers allows it.
             let wanted = failed.iter().filter_map(|setback| setback.again_after).min();
             let pause = pause.max(wanted.unwrap_or_default());
             let why = failed.last().map(ToString::to_string).unwrap_or_default();
@@ -226,8 +226,8 @@ impl Download<'_> {
         }
     }
 
-    /// One request; an error is one of this machine, and trying elsewhere
-    /// would not help.
+    /// Makes one request; an error is one of this machine, and another server would not
+    /// help.
     async fn attempt(&mut self, source: &Url) -> Result<Result<(String, Received), Setback>> {
         let mut request = self.http.get(source.clone()).header(header::ACCEPT_ENCODING, "identity");
         let resumed = self.part.as_ref().and_then(|part| part.resumable_at(source));
@@ -248,7 +248,7 @@ impl Download<'_> {
                 return self.finish(from).await;
             }
             (StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE, _) => {
-                // What is here is of no use to go on with.
+                // The part that is here can't be continued.
                 self.give_up_part();
                 return Ok(Err(Setback::another_version(from)));
             }
@@ -275,8 +275,8 @@ impl Download<'_> {
     }
 
     fn begin(&mut self, answer: &Answer) -> Result<()> {
-        // Of the version that is here already, or of another one: an answer
-        // from the beginning is taken from the beginning.
+        // The same version or another: an answer from the beginning is stored from the
+        // beginning.
         drop(self.part.take());
         let begun = tasks::in_place(|| Part::begin(self.target, answer))?;
         self.part = Some(begun);
@@ -301,8 +301,8 @@ impl Download<'_> {
         }
     }
 
-    /// A server that nobody named is not believed which bytes are the package's:
-    /// anybody can register as a node.
+    /// A server that nobody named is not trusted with the package's digest: anybody can
+    /// register as a node.
     async fn giver(&self, from: &str) -> Giver {
         let main_server = self.main_server.as_ref();
         if from == self.asked || main_server.is_some_and(|main| client::authority(main) == from) {

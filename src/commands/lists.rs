@@ -1,4 +1,4 @@
-//! `edge-mirror nodes` and `edge-mirror meetings`: what a main server knows.
+//! `edge-mirror nodes` and `edge-mirror meetings`: a main server's lists.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// Of a title or a reason; the rest of the row has to fit beside it.
+/// Columns of a title or reason; the rest of the row has to fit.
 const TEXT_COLUMNS: usize = 40;
 const NODES: &str = "/api/v1/nodes/list";
 const MEETINGS: &str = "/api/v1/meetings";
@@ -40,7 +40,7 @@ pub(super) async fn meetings(args: &ListArgs, language: Language) -> Result<()> 
         Api::new(args.master.clone(), &args.authority.trust(), client::Kind::MainServer, None)?;
     let list = match api.get(MEETINGS).await {
         Ok(list) => list,
-        // Ours alone has this list.
+        // Only our main server has this list.
         Err(error) if error.is_not_found() => {
             api.get(client::OF_MAIN_SERVERS).await?["meetings"].take()
         }
@@ -51,7 +51,7 @@ pub(super) async fn meetings(args: &ListArgs, language: Language) -> Result<()> 
         terminal::print(format!("{list:#}\n"))?;
         return Ok(());
     }
-    // Others than our main server don't list them, or not all.
+    // Other main servers don't list them, or not all.
     let nodes = api.get(NODES).await.ok().and_then(|list| Some(list.as_array()?.len()));
     let text = meetings_table(meetings, nodes, language);
     let none = language.of("没有会议", "there are no meetings");
@@ -81,7 +81,7 @@ fn nodes_table(nodes: &[Value], now: f64, language: Language) -> String {
             Value::Null if node.get("reachable").is_some() => {
                 language.of("正在检测", "checking").to_owned()
             }
-            // Others don't look.
+            // Other main servers don't check.
             _ => shown(&node["status"]),
         };
         let heard = node["last_seen"].as_f64().map(|at| language.age((now - at).max(0.0) as u64));
@@ -100,7 +100,7 @@ fn nodes_table(nodes: &[Value], now: f64, language: Language) -> String {
     table.text()
 }
 
-/// `all` is the number of nodes, where it is known.
+/// `all` is the number of nodes, if it is known.
 fn meetings_table(meetings: &[Value], all: Option<usize>, language: Language) -> String {
     let mut table = Table::new(language.of(
         ["会议", "标题", "时间", "状态", "大小", "已有节点"],

@@ -1,4 +1,4 @@
-//! Which node or configuration a command is about.
+//! Finds the node or configuration for a command.
 
 use std::path::{Path, PathBuf};
 
@@ -8,12 +8,12 @@ use edge_mirror_settings::{Config, Settings};
 
 use crate::cli::{At, Authority, Server};
 
-/// Where an installed node has its configuration.
+/// The configuration of an installed node.
 const INSTALLED: &str = "/etc/edge-mirror/node_config.json";
 const HERE: &str = "node_config.json";
 const DEFAULT_PORT: u16 = 8001;
 
-/// The configuration of the node on this machine.
+/// Returns the configuration of this machine's node.
 pub(super) fn config_file(given: Option<&Path>) -> PathBuf {
     let here = Path::new(HERE);
     match given {
@@ -23,7 +23,7 @@ pub(super) fn config_file(given: Option<&Path>) -> PathBuf {
     }
 }
 
-/// The node that is named, or that of this machine, and how it is known.
+/// Returns the named node, or this machine's, and its trust.
 pub(super) fn node(at: &At) -> Result<(Server, Trust)> {
     if let Some(node) = &at.node {
         return Ok((node.clone(), at.authority.trust()));
@@ -31,13 +31,13 @@ pub(super) fn node(at: &At) -> Result<(Server, Trust)> {
     match (Settings::read(&config_file(at.config.as_deref())), &at.config) {
         (Ok(config), _) => Ok(local(&config, &at.authority)),
         (Err(error), Some(_)) => Err(error.into()),
-        // It may not be for everybody to read.
+        // It may not be readable for everybody.
         (Err(_), None) => Ok((Server::local(DEFAULT_PORT, false), at.authority.trust())),
     }
 }
 
-/// The node of this configuration. Its certificate is for the name that others
-/// call it by; here it is known by being the very one.
+/// Returns this configuration's node. Its certificate is for the name that others use;
+/// here it is trusted by being the same.
 pub(super) fn local(config: &Config, authority: &Authority) -> (Server, Trust) {
     let server = Server::local(config.node_port, config.tls_files().is_some());
     let own = config.tls_files().filter(|_| authority.cacert.is_none());

@@ -1,4 +1,4 @@
-//! `edge-mirror publish`: a meeting out of a package, on a main server.
+//! `edge-mirror publish`: creates a meeting from a package, on a main server.
 
 use std::{fs::File, path::Path, sync::Arc, time::Duration};
 
@@ -22,14 +22,14 @@ use crate::{
 };
 
 const MEETINGS: &str = "/api/v1/meetings";
-/// As main servers say that a meeting has not started.
+/// Main servers' status of a meeting that has not started.
 const PREPARED: &str = "未开始";
-/// Read at a time.
+/// Bytes read at a time.
 const CHUNK_BYTES: usize = 256 << 10;
-/// For taking back a meeting whose package did not arrive.
+/// For deleting a meeting whose package did not arrive.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// A package that is fit to be sent.
+/// A valid package to send.
 struct Package {
     file: File,
     size_bytes: u64,
@@ -86,8 +86,8 @@ pub(super) async fn run(
     tell(args, &meeting, &id, language)
 }
 
-/// Read whole before anything is said to anybody: what is no package is found
-/// here, and its digest goes before it.
+/// Reads the whole file before any request: a bad package is found here, and its digest
+/// is sent before it.
 async fn opened(path: &Path) -> Result<Package> {
     let shown = path.display().to_string();
     let path = path.to_owned();
@@ -111,10 +111,10 @@ fn place_of(id: &PackageId) -> String {
     format!("{MEETINGS}/{}", id.segment())
 }
 
-/// The meeting that is to have the package.
+/// The meeting that gets the package.
 struct Made {
     id: PackageId,
-    /// Or it was there already.
+    /// False if it existed before.
     anew: bool,
 }
 
@@ -146,8 +146,8 @@ async fn created(api: &Api, args: &PublishArgs) -> Result<Made> {
     Ok(Made { id, anew: true })
 }
 
-/// What an earlier run made that was killed before the package had arrived: it
-/// has the title that is given now, and neither a package nor a beginning.
+/// Finds the meeting of an earlier run that was killed before the package arrived: it has
+/// the same title, no package, and was not started.
 async fn left_without_package(api: &Api, args: &PublishArgs) -> Option<PackageId> {
     let id: PackageId = args.id.as_ref()?.parse().ok()?;
     let there = api.get(&place_of(&id)).await.ok()?;

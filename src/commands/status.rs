@@ -1,4 +1,4 @@
-//! `edge-mirror status`: how a node fares, once or until Ctrl-C.
+//! `edge-mirror status`: a node's status, once or until Ctrl-C.
 
 mod problems;
 mod screen;
@@ -22,7 +22,7 @@ use crate::{
     terminal::{self, Language, live},
 };
 
-/// While it is watched.
+/// Interval of `--watch`.
 const EVERY: Duration = Duration::from_secs(1);
 const STATUS: &str = "/api/status";
 
@@ -36,7 +36,7 @@ pub(super) async fn run(
     if args.watch {
         tokio::select! {
             gone = watch(&api, args, language) => return gone,
-            // It is how watching ends.
+            // The usual end of watching.
             () = interrupt.received() => return Ok(()),
         }
     }
@@ -50,11 +50,11 @@ pub(super) async fn run(
 
 async fn look(api: &Api) -> Result<Value, CallError> {
     let status = api.get(STATUS).await?;
-    // A main server, or anybody else, may have a page there, too.
+    // A main server, or anything else, may have a page there, too.
     if status["node_id"].is_string() { Ok(status) } else { Err(api.stranger(STATUS)) }
 }
 
-/// Ends when nobody reads any more.
+/// Ends when the output is closed.
 async fn watch(api: &Api, args: &StatusArgs, language: Language) -> Result<()> {
     let mut looks = tokio::time::interval(EVERY);
     let (server, mut before) = (api.server.to_string(), String::new());
@@ -69,7 +69,7 @@ async fn watch(api: &Api, args: &StatusArgs, language: Language) -> Result<()> {
                 screen::brief(&status, &server, args.verbose, language, rows)
             }
             (Ok(status), false) => screen::text(&status, &server, args.verbose, language),
-            // A node that is being restarted comes back; other servers don't turn into one.
+            // A node that restarts comes back; other servers don't become one.
             (Err(error @ (CallError::Stranger { .. } | CallError::OtherKind { .. })), _) => {
                 return Err(error.into());
             }
@@ -81,7 +81,7 @@ async fn watch(api: &Api, args: &StatusArgs, language: Language) -> Result<()> {
         };
         let written = match redraw {
             true => std::io::stdout().write_all(screen::drawn(&text).as_bytes()),
-            // How long it runs is no news.
+            // Uptime alone is no change.
             false if !args.json && body(&text) == body(&before) => continue,
             false => std::io::stdout().write_all(text.as_bytes()),
         };

@@ -1,4 +1,4 @@
-//! `edge-mirror sync`: one meeting's package, now.
+//! `edge-mirror sync`: pulls one meeting's package now.
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,8 +38,8 @@ pub(super) async fn run(args: &SyncArgs, language: Language) -> Result<()> {
     ))?)
 }
 
-/// The meeting once its package is here and current. `before` is what it was
-/// when that was asked for: a failure of then is none of now.
+/// Returns the meeting once its package is here and current. `before` is its state at the
+/// request: an earlier failure does not count.
 pub(super) async fn settled(
     api: &Api,
     id: &PackageId,
@@ -74,7 +74,7 @@ async fn until_settled(
     let failure = |meeting: &Value| [meeting["failed_rounds"].clone(), meeting["next_try"].clone()];
     let mut still_as_before = before["state"] == "failing";
     loop {
-        // First, so that what was asked for has begun.
+        // First, so that the requested pull has begun.
         tokio::time::sleep(LOOK_EVERY).await;
         let Some(meeting) = look(api, id).await? else {
             bail!(over(id));

@@ -1,5 +1,5 @@
-//! `edge-mirror verify`: every stored package against its digest, by the node
-//! that has it in use, or without one.
+//! `edge-mirror verify`: checks every stored package's digest, by the node that uses it,
+//! or without one.
 
 mod offline;
 mod online;
@@ -53,7 +53,7 @@ async fn by_node(
     online::verify(&api, repair, view).await
 }
 
-/// Whoever has the storage in use, works with it.
+/// Verifies through the node that uses the storage, if any.
 async fn of_this_machine(
     args: &VerifyArgs,
     file: &Path,

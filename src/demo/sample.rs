@@ -1,5 +1,5 @@
-//! The sample meeting's package: an agenda and a paper that open anywhere, and
-//! slides that make it as large as real ones.
+//! The sample meeting's package: an agenda and a paper that open anywhere, and slides
+//! that make it as large as real ones.
 
 use std::{
     fs::File,
@@ -17,10 +17,10 @@ const AGENDA: &str = "\
 2. 节点自动同步并校验 / Nodes pull and verify it by themselves\n\
 3. 平板从节点下载 / Tablets download it from a node\n";
 
-/// So many files of slides make up the size.
+/// Number of files that make up the size.
 const SLIDES: u64 = 20;
 
-/// A package of about so many bytes, in a file that is gone when it is closed.
+/// Makes a package of about so many bytes, in a file that is gone when it is closed.
 pub(super) fn package(folder: &Path, size_bytes: u64) -> io::Result<File> {
     let scratch = Scratch::create_in(folder)?;
     write(BufWriter::new(scratch.file()), size_bytes).map_err(io::Error::other)?;
@@ -35,7 +35,7 @@ fn write(output: impl Write + Seek, size_bytes: u64) -> ZipResult<()> {
     zip.start_file("paper.pdf", options)?;
     zip.write_all(&paper())?;
     let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
-    // The same bytes each time, and none that could be compressed.
+    // The same bytes each time, and not compressible.
     let (mut random, mut block) = (fastrand::Rng::with_seed(1), vec![0; 64 << 10]);
     for number in 1..=SLIDES {
         zip.start_file(format!("slides-{number}.bin"), stored)?;
@@ -51,7 +51,7 @@ fn write(output: impl Write + Seek, size_bytes: u64) -> ZipResult<()> {
     Ok(())
 }
 
-/// A PDF of one page: four objects and the table of where they begin.
+/// Returns a PDF of one page: four objects and the table of their offsets.
 fn paper() -> Vec<u8> {
     let drawn = "BT /F 24 Tf 72 720 Td (edge-mirror: a sample paper) Tj ET";
     let objects = [

@@ -11,7 +11,7 @@ use super::DOWNLOAD_S;
 pub(super) async fn download_for_ever(url: String, size_bytes: u64) {
     let Ok(client) = tls::http(tls::client()).build() else { return };
     loop {
-        // A node that goes away is what a demo may be about.
+        // A node that stops may be part of the demo.
         let _ = download(&client, &url, size_bytes / DOWNLOAD_S).await;
         tokio::time::sleep(Duration::from_millis(fastrand::u64(1000..5000))).await;
     }

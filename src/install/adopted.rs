@@ -1,6 +1,5 @@
-//! A Python node's folder: `node_config.json`, and `meeting_{id}/package.zip`
-//! below the folder that it names. It is only read: that node may still run, or
-//! be wanted back.
+//! A Python node's folder: `node_config.json`, and `meeting_{id}/package.zip` below the
+//! folder that it names. It is only read: that node may still run, or be needed again.
 
 use std::{
     fs,
@@ -22,10 +21,10 @@ use crate::terminal;
 #[derive(Debug)]
 pub(super) struct Adopted {
     pub(super) document: Map<String, Value>,
-    /// What its file says in words of its own.
+    /// Settings of its file that are written its own way.
     pub(super) lenient: Vec<Problem>,
     storage: Layout,
-    /// Meetings whose packages are there, and how large these are.
+    /// Meetings with a package, and its size.
     packages: Vec<(PackageId, u64)>,
 }
 
@@ -41,8 +40,8 @@ impl Adopted {
         Ok(Self { document, lenient, storage, packages })
     }
 
-    /// Copies the packages that are not in `to` already. The node verifies them
-    /// when it starts, as it does with all that it did not pull itself.
+    /// Copies the packages that are not in `to` already. The node verifies them when it
+    /// starts, as it does with all that it did not pull itself.
     pub(super) fn copy_packages(
         &self,
         to: &Path,
@@ -78,14 +77,14 @@ fn packages_in(storage: &Layout) -> Vec<(PackageId, u64)> {
     let entries = fs::read_dir(storage.root()).into_iter().flatten().flatten();
     let ids = entries.filter_map(|entry| Layout::id_of(&entry.file_name()));
     let sized = ids.filter_map(|id| {
-        // Not what a link leads to, which may be nobody's to see.
+        // Not the target of a link, which may be private.
         let found = fs::symlink_metadata(storage.package(&id)).ok()?;
         found.is_file().then_some((id, found.len()))
     });
     sized.collect()
 }
 
-/// Before the first byte is copied: half of them would be of no use.
+/// Checked before the first byte is copied: half of them would be useless.
 fn has_room(folder: &Path, needed: u64) -> Result<(), InstallError> {
     let disk = rustix::fs::statvfs(folder)
         .map_err(|errno| InstallError::io("look at", folder)(errno.into()))?;

@@ -1,4 +1,4 @@
-//! Asking what is not known, on a terminal.
+//! Asks for missing settings, on a terminal.
 
 use std::{
     fmt::Display,
@@ -9,10 +9,10 @@ use std::{
 use super::InstallError;
 use crate::terminal::{Language, half};
 
-/// Somebody who can be asked, or nobody.
+/// A terminal to ask on, or none.
 pub(super) struct Asker {
     person: Option<(Box<dyn BufRead>, Box<dyn Write>)>,
-    /// Defaults do where nobody can be asked.
+    /// Without a terminal, defaults are used.
     pub(super) defaults: bool,
 }
 
@@ -25,8 +25,8 @@ impl Asker {
         Self { person, defaults: yes }
     }
 
-    /// The answer, or the default for an empty one; asks again until it makes
-    /// sense. None where nobody can be asked.
+    /// Returns the answer, or the default for an empty one; asks again until it is valid.
+    /// None without a terminal.
     pub(super) fn ask<T: FromStr + Display>(
         &mut self,
         question: &str,

@@ -1,4 +1,4 @@
-//! Where an installed node or main server has what belongs to it.
+//! Paths of an installed node or main server.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ impl Role {
         Self::of(self == Self::Node)
     }
 
-    /// What says so on a command line.
+    /// Returns its flag on a command line.
     pub(super) fn flag(self) -> &'static str {
         if self == Self::Master { " --master" } else { "" }
     }
@@ -54,7 +54,7 @@ impl Places {
         &self.root
     }
 
-    /// A path of the installed system, as it is called from here.
+    /// Returns a path of the installed system, as seen from here.
     fn below(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
     }
@@ -78,7 +78,7 @@ impl Places {
         }
     }
 
-    /// What gives the right to a low port.
+    /// Returns the drop-in for a low port.
     pub(super) fn low_port(&self) -> PathBuf {
         self.below(&format!("/etc/systemd/system/{}.service.d/low-port.conf", self.role.name()))
     }
@@ -87,12 +87,12 @@ impl Places {
         self.below(&format!("/etc/{}", self.role.name()))
     }
 
-    /// A node's configuration.
+    /// Returns a node's configuration.
     pub(super) fn config(&self) -> PathBuf {
         self.settings_folder().join("node_config.json")
     }
 
-    /// A main server's options, for its unit.
+    /// Returns a main server's options, for its unit.
     pub(super) fn options(&self) -> PathBuf {
         self.settings_folder().join("options.env")
     }
@@ -109,11 +109,11 @@ impl Places {
         self.below("/var/log/edge-mirror")
     }
 
-    /// As the installed node calls its folder of packages, and its log.
+    /// The installed node's folder of packages, and its log.
     pub(super) const STORAGE: &str = "/var/lib/edge-mirror/storage";
     pub(super) const LOG: &str = "/var/log/edge-mirror/node.log";
 
-    /// What the service may write to.
+    /// Returns the folders that the service may write to.
     pub(super) fn folders(&self) -> Vec<PathBuf> {
         let (settings, data) = (self.settings_folder(), self.data());
         match self.role {
@@ -126,7 +126,7 @@ impl Places {
         self.unit().exists() || self.is_packaged()
     }
 
-    /// Whether the Debian package brought program and unit.
+    /// True if the Debian package brought program and unit.
     pub(super) fn is_packaged(&self) -> bool {
         let unit = format!("{}.service", self.role.name());
         let folders = ["/lib/systemd/system", "/usr/lib/systemd/system"];

@@ -1,5 +1,5 @@
-//! What the service is to be run with: its configuration file, or for a main
-//! server the options of its unit.
+//! Settings of the service: its configuration file, or for a main server the options of
+//! its unit.
 
 use std::{fs, path::Path};
 
@@ -22,13 +22,13 @@ use crate::{
 const MASTER_PORT: u16 = 8000;
 const PORT_OF_OPTIONS: &str = "MASTER_PORT=";
 
-/// The file to be written, checked already.
+/// The file to be written, already checked.
 pub(super) struct Wanted {
     port: u16,
     has_new_port: bool,
     bytes: Vec<u8>,
     is_new: bool,
-    /// Said of it.
+    /// A remark about it, for the operator.
     note: &'static str,
 }
 
@@ -37,17 +37,17 @@ impl Wanted {
         self.port
     }
 
-    /// Nothing was set up here before.
+    /// True if nothing was set up before.
     pub(super) fn is_new(&self) -> bool {
         self.is_new
     }
 
-    /// Another one than it was, if there was one.
+    /// True if the port differs from before, if there was one.
     pub(super) fn has_new_port(&self) -> bool {
         self.has_new_port
     }
 
-    /// Asks for what is not known, and sees that the outcome is valid.
+    /// Asks for missing settings, and checks the result.
     pub(super) fn settle(
         args: &InstallArgs,
         places: &Places,
@@ -66,7 +66,7 @@ impl Wanted {
         adopted: Option<&Adopted>,
         asker: &mut Asker,
     ) -> Result<Self, InstallError> {
-        // The package's own file names no main server: that one was not set up yet.
+        // The package's own file names no main server: it was not set up yet.
         let there = Settings::document(path)?.map(|file| file.settings).unwrap_or_default();
         let kept = there.contains_key("mainServerIp");
         let (mut document, note) = match adopted {
@@ -114,7 +114,7 @@ impl Wanted {
             }
             () => note,
         };
-        // What is as it was is left as it was written, or left out.
+        // Unchanged settings stay as written, or left out.
         if is_new || main_server != known {
             set("mainServerIp", main_server.host.into());
             set("mainServerPort", main_server.port.into());
@@ -153,7 +153,7 @@ impl Wanted {
         Ok(Self { port, has_new_port, bytes: String::into_bytes(text), is_new, note })
     }
 
-    /// Writes it where it differs; the right to a low port as well.
+    /// Writes it if it differs; the drop-in for a low port as well.
     pub(super) fn write(
         &self,
         places: &Places,
@@ -189,7 +189,7 @@ const NEW_OPTIONS: &str = "\
 # MASTER_OPTIONS=--allow-from 10.0.0.0/8
 ";
 
-/// The document of a node whose files lie where the service may write.
+/// Returns a node's document with files where the service may write.
 fn in_its_place(mut document: Map<String, Value>) -> Map<String, Value> {
     schema::put(&mut document, "storage.path", Places::STORAGE.into());
     schema::put(&mut document, "logging.filePath", Places::LOG.into());
@@ -207,7 +207,7 @@ fn port_of(document: &Map<String, Value>) -> u16 {
     number(document, "nodePort")
 }
 
-/// A port of the document, or the default; what is wrong with it is said later.
+/// Returns a port of the document, or the default; errors are reported later.
 fn number(document: &Map<String, Value>, key: &str) -> u16 {
     let port = |value: &Value| value.as_u64().and_then(|number| u16::try_from(number).ok());
     let default = schema::find(key).and_then(|setting| port(&setting.default.value()));

@@ -1,5 +1,4 @@
-//! The commands that make a service of files: users and systemd. With `--root`
-//! none of them is run.
+//! System commands for the service: users and systemd. With `--root` none of them is run.
 
 use std::{
     path::Path,
@@ -15,9 +14,9 @@ pub(super) const USER: &str = "edge-mirror";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum System {
-    /// The one that runs.
+    /// The running system.
     Here,
-    /// One whose files lie below a folder.
+    /// A system whose files lie below a folder.
     Below,
 }
 
@@ -29,14 +28,14 @@ impl System {
         if !rustix::process::geteuid().is_root() {
             return Err(InstallError::NotRoot);
         }
-        // What sd_booted(3) looks at.
+        // The check of sd_booted(3).
         match Path::new("/run/systemd/system").is_dir() {
             true => Ok(Self::Here),
             false => Err(InstallError::NoSystemd),
         }
     }
 
-    /// Whom the service's files belong to; the user is made where there is none.
+    /// Returns the owner of the service's files; creates the user if needed.
     pub(super) fn user(self, say: &mut impl FnMut(&str)) -> Result<Option<Owner>, InstallError> {
         if self == Self::Below {
             return Ok(None);
@@ -51,8 +50,8 @@ impl System {
         Ok(Some((id("-u")?, id("-g")?)))
     }
 
-    /// Starts the service, at every start of the machine as well; one that runs
-    /// is started anew. Returns once it serves.
+    /// Enables and starts the service; one that runs is restarted. Returns once it
+    /// serves.
     pub(super) fn start(
         self,
         places: &Places,
@@ -78,7 +77,7 @@ impl System {
         Ok(())
     }
 
-    /// Ends the service for good.
+    /// Stops and disables the service.
     pub(super) fn stop(self, places: &Places) -> Result<(), InstallError> {
         match self {
             Self::Below => Ok(()),

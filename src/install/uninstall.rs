@@ -1,4 +1,4 @@
-//! Taking away what install made.
+//! Removes an installation.
 
 use std::path::{Path, PathBuf};
 
@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{cli::UninstallArgs, terminal};
 
-/// Removes the service; configuration, packages and logs only with `--purge`.
-/// Says what is left.
+/// Removes the service; configuration, packages and logs only with `--purge`. Reports
+/// what is left.
 pub fn run(args: &UninstallArgs, mut tell: impl FnMut(&str)) -> Result<(), InstallError> {
     let places = Places::new(Role::of(args.master), args.root.as_deref());
     let system = System::at(args.root.as_deref())?;
@@ -34,7 +34,7 @@ pub fn run(args: &UninstallArgs, mut tell: impl FnMut(&str)) -> Result<(), Insta
         drop_in.parent().map_or(Ok(()), remove_if_empty)?;
         system.forget()?;
     }
-    // One program is both, and one user theirs.
+    // Both use one program and one user.
     if !other_is_here {
         remove(&places.binary(), &mut say)?;
     }
@@ -51,7 +51,7 @@ pub fn run(args: &UninstallArgs, mut tell: impl FnMut(&str)) -> Result<(), Insta
     Ok(())
 }
 
-/// Everything that install or the service made, and no other file.
+/// Removes everything that install or the service made, and no other file.
 fn purge(places: &Places, say: &mut impl FnMut(&str)) -> Result<(), InstallError> {
     let (settings, config) = (places.settings_folder(), places.config());
     let packages = packages_elsewhere(&config);
@@ -73,7 +73,7 @@ fn purge(places: &Places, say: &mut impl FnMut(&str)) -> Result<(), InstallError
     Ok(())
 }
 
-/// Where an operator moved the packages to: other things may lie there.
+/// Returns where an operator moved the packages to: other things may lie there.
 fn packages_elsewhere(config: &Path) -> Option<String> {
     let document = Settings::document(config).ok()??;
     let path = schema::get(&document.settings, "storage.path")?.as_str()?.to_owned();

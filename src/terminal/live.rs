@@ -1,5 +1,5 @@
-//! What moves while somebody waits: on a terminal it is drawn again and again,
-//! elsewhere there is a line now and then. On stderr: the result alone is output.
+//! Progress while somebody waits: a terminal is redrawn again and again, elsewhere a line
+//! is printed now and then. On stderr: stdout is for the result.
 
 use std::{
     collections::VecDeque,
@@ -11,9 +11,9 @@ use std::{
 
 use super::{Language, words};
 
-/// How often it is looked at.
+/// Interval between redraws.
 pub(crate) const EVERY: Duration = Duration::from_millis(250);
-/// A line where nothing is redrawn.
+/// Interval between lines where nothing is redrawn.
 pub(crate) const LINE_EVERY: Duration = Duration::from_secs(5);
 /// The speed shown is that of the last second.
 const SPEED_LOOKS: usize = 4;
@@ -27,7 +27,7 @@ pub(crate) enum Shape {
 }
 
 impl Shape {
-    /// `quiet` shows nothing but to a terminal.
+    /// `quiet` shows progress only on a terminal.
     pub fn of_stderr(quiet: bool) -> Self {
         match (io::stderr().is_terminal(), quiet) {
             (true, _) => Self::Block,
@@ -37,7 +37,7 @@ impl Shape {
     }
 }
 
-/// Lines on stderr that take the place of those before.
+/// Lines on stderr that replace those before.
 #[derive(Debug, Default)]
 pub(crate) struct Block {
     drawn_lines: usize,
@@ -45,7 +45,7 @@ pub(crate) struct Block {
 
 impl Block {
     pub fn draw(&mut self, text: &str) {
-        // To the beginning of what was drawn, which is cleared.
+        // To the beginning of the last drawing, which is cleared.
         let back = match self.drawn_lines {
             0 => String::new(),
             lines => format!("\x1b[{lines}F\x1b[J"),
@@ -55,12 +55,12 @@ impl Block {
     }
 }
 
-/// Who closed stderr does not want to see it.
+/// If stderr is closed, nobody wants to see it.
 pub(crate) fn put(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// Bytes in a second, of late.
+/// Recent speed in bytes per second.
 #[derive(Debug, Default)]
 pub(crate) struct Speed {
     looks: VecDeque<(Duration, u64)>,
@@ -78,7 +78,7 @@ impl Speed {
     }
 }
 
-/// `[####----]  50 %`, for a share from 0 to 1.
+/// Draws `[####----]  50 %`, for a share from 0 to 1.
 pub(crate) fn bar(share: f64) -> String {
     let share = share.clamp(0.0, 1.0);
     let full = (share * BAR_WIDTH as f64) as usize;
@@ -86,7 +86,7 @@ pub(crate) fn bar(share: f64) -> String {
     format!("[{full}{empty}] {:3.0} %", share * 100.0)
 }
 
-/// How far a transfer is; who does it counts, who shows it reads.
+/// Progress of a transfer, written by one side and read by the other.
 #[derive(Debug, Default)]
 pub(crate) struct Counter {
     done: AtomicU64,
@@ -113,7 +113,7 @@ impl Counter {
     }
 }
 
-/// One transfer, as somebody waits for it.
+/// The view of one transfer.
 #[derive(Debug)]
 pub(crate) struct Transfer {
     language: Language,
@@ -140,7 +140,7 @@ impl Transfer {
         self.language
     }
 
-    /// Shows how far it is for as long as the work goes on.
+    /// Shows the progress while the work goes on.
     pub async fn beside<T>(&mut self, counter: &Counter, work: impl Future<Output = T>) -> T {
         let (mut work, mut looks) = (pin!(work), tokio::time::interval(EVERY));
         let done = loop {
@@ -155,7 +155,7 @@ impl Transfer {
         done
     }
 
-    /// A line of its own, above what is drawn again.
+    /// Prints a line of its own, above what is redrawn.
     pub fn note(&mut self, text: &str) {
         if self.shape == Shape::Block {
             self.block.draw("");
@@ -182,7 +182,7 @@ impl Transfer {
     }
 }
 
-/// `9 MiB of 30 MiB, 3 MiB/s, 7.0 s left`.
+/// Formats `9 MiB of 30 MiB, 3 MiB/s, 7.0 s left`.
 fn far(language: Language, done: u64, total: u64, speed: f64, since: Duration) -> String {
     let (shown, per_s) = (words::bytes(done as f64), words::bytes(speed));
     let (all, left) = (words::bytes(total as f64), total.saturating_sub(done) as f64);

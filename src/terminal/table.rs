@@ -3,13 +3,13 @@
 /// Between two columns.
 const GAP: &str = "  ";
 
-/// Columns that a text takes.
+/// Returns the columns a text takes.
 pub(crate) fn width(text: &str) -> usize {
     text.chars().map(columns).sum()
 }
 
-/// Wide are the scripts of East Asia and pictures (Unicode, annex 11, roughly);
-/// what combines with the character before it takes no place.
+/// East Asian scripts and pictures are wide (Unicode, annex 11, roughly); combining
+/// characters take no column.
 fn columns(c: char) -> usize {
     match u32::from(c) {
         0x0300..=0x036f | 0x200b..=0x200f | 0x20d0..=0x20ff | 0xfe00..=0xfe0f => 0,
@@ -26,12 +26,12 @@ fn columns(c: char) -> usize {
     }
 }
 
-/// With spaces up to so many columns.
+/// Pads with spaces up to so many columns.
 pub(crate) fn padded(text: &str, columns: usize) -> String {
     format!("{text}{}", " ".repeat(columns.saturating_sub(width(text))))
 }
 
-/// So many columns at most; an ellipsis stands for the rest.
+/// Cuts a text to so many columns; an ellipsis stands for the rest.
 pub(crate) fn clipped(text: &str, most: usize) -> String {
     if width(text) <= most {
         return text.to_owned();

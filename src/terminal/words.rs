@@ -1,9 +1,8 @@
-//! Which language the operator reads, and how quantities and texts of others
-//! are written.
+//! The operator's language, and formatting of quantities and of texts from others.
 
 pub(crate) use edge_mirror_base::quantity::bytes;
 
-/// The language of what commands show: help, results and errors.
+/// The language of commands' output: help, results and errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
     Chinese,
@@ -11,7 +10,7 @@ pub enum Language {
 }
 
 impl Language {
-    /// As the locale says.
+    /// Returns the locale's language.
     pub fn of_environment() -> Self {
         let variables = ["LC_ALL", "LC_MESSAGES", "LANG"];
         Self::of_locale(variables.map(|name| std::env::var(name).unwrap_or_default()))
@@ -30,7 +29,7 @@ impl Language {
         }
     }
 
-    /// `320 ms`, `3.1 s`, `41 s`.
+    /// Formats `320 ms`, `3.1 s`, `41 s`.
     pub(crate) fn time(self, seconds: f64) -> String {
         let (ms, s) = (self.of("毫秒", "ms"), self.of("秒", "s"));
         match seconds {
@@ -40,7 +39,7 @@ impl Language {
         }
     }
 
-    /// `59 s`, `12 min`, `5 h 20 min`, `3 d 4 h`: how long something has been so.
+    /// Formats a duration: `59 s`, `12 min`, `5 h 20 min`, `3 d 4 h`.
     pub(crate) fn age(self, seconds: u64) -> String {
         let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
         let (d, h) = (self.of("天", "d"), self.of("小时", "h"));
@@ -54,18 +53,18 @@ impl Language {
     }
 }
 
-/// One of two texts, in the operator's language.
+/// Returns one of two texts, by the operator's language.
 pub(crate) fn say(chinese: impl Into<String>, english: impl Into<String>) -> String {
     Language::of_environment().of(chinese.into(), english.into())
 }
 
-/// The operator's half of a text that has both, `中文 / English`, as servers send
-/// them; others stay as they are.
+/// Returns the operator's half of a text with both, `中文 / English`, as servers send them;
+/// others stay as they are.
 pub fn half(text: &str, language: Language) -> String {
     let is_chinese = |text: &str| text.contains(|c| matches!(c, '\u{4e00}'..='\u{9fff}'));
     match text.split_once(" / ").or_else(|| text.split_once("/ ")) {
         Some((chinese, english)) if is_chinese(chinese) && !is_chinese(english) => {
-            // What it is about stands before both.
+            // The subject stands before both.
             let about = chinese.split_once(": ").map(|(about, _)| about);
             match about.filter(|about| !is_chinese(about)) {
                 Some(about) => {
@@ -78,7 +77,7 @@ pub fn half(text: &str, language: Language) -> String {
     }
 }
 
-/// On one line, and nothing that a terminal would obey.
+/// Puts a text on one line, without control characters.
 pub(crate) fn plain(text: &str) -> String {
     let obeyed =
         |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

@@ -1,10 +1,10 @@
-//! `KEY=VALUE` as a change of the configuration.
+//! Parses `KEY=VALUE` as a change of the configuration.
 
 use edge_mirror_base::quantity;
 use edge_mirror_settings::schema::{self, Kind};
 use serde_json::{Map, Value};
 
-/// Whether the values are right is for `config` to say.
+/// The values are checked by `config`.
 pub(super) fn of(changes: &[(String, String)]) -> Map<String, Value> {
     let mut patch = Map::new();
     for (key, value) in changes {
@@ -21,7 +21,7 @@ pub(super) fn of(changes: &[(String, String)]) -> Map<String, Value> {
     patch
 }
 
-/// A host with the port that is a setting of its own.
+/// Splits a host and the port, which is a setting of its own.
 fn host_and_port<'a>(key: &str, text: &'a str) -> Option<(&'a str, &'static str, u16)> {
     let port_key = match key {
         "mainServerIp" => "mainServerPort",
@@ -106,7 +106,7 @@ mod tests {
             of(&[("publicIp", "[fd00::1]:81")]),
             json!({"publicIp": "[fd00::1]", "publicPort": 81})
         );
-        // What says two things is for the check to refuse.
+        // Contradictions are left to the check.
         let two = [("mainServerIp", "10.0.0.5:8000"), ("mainServerPort", "80")];
         assert_eq!(of(&two)["mainServerIp"], "10.0.0.5:8000");
         assert_eq!(of(&[("mainServerIp", "fd00::1")]), json!({"mainServerIp": "fd00::1"}));

@@ -1,4 +1,4 @@
-//! Where the configuration is.
+//! The source of the configuration.
 
 use std::{
     fmt,
@@ -63,11 +63,11 @@ impl Source {
         }
     }
 
-    /// True when anything is another than before.
+    /// Changes settings; true if anything differs.
     pub async fn change(&self, patch: Map<String, Value>) -> Result<bool> {
         match self {
             Self::File(path) => {
-                // A missing file is written where a node starts, not here.
+                // A missing file is created when a node starts, not here.
                 Settings::read(path)?;
                 Settings::document(path)?.iter().for_each(warn_of_lenient);
                 let path = path.clone();
@@ -93,7 +93,7 @@ impl Source {
         }
     }
 
-    /// What is wrong now, or would be after a change.
+    /// Returns problems now, or after a change.
     pub async fn check(&self, patch: Map<String, Value>) -> Result<Vec<Problem>> {
         match self {
             Self::File(path) => checked(path, &patch),
@@ -118,7 +118,7 @@ fn warn_of_lenient(document: &FileDocument) {
     }
 }
 
-/// A pair that does not fit would keep the node from starting.
+/// A certificate and key that don't match would keep the node from starting.
 fn agree(before: &Config, new: &Config) -> Result<(), Problem> {
     tls::problem(Some(before), new).map_or(Ok(()), Err)
 }
@@ -144,7 +144,7 @@ fn checked(path: &Path, patch: &Map<String, Value>) -> Result<Vec<Problem>> {
     let mut problems = check::unknown_keys(&document.settings);
     let folder = std::path::absolute(path)?;
     let folder = folder.parent().unwrap_or(Path::new("/"));
-    // A node gives itself a name at its start.
+    // A node generates its name at its start.
     let mut whole = document.settings;
     whole.entry("nodeId").or_insert("unnamed".into());
     let environment = Environment::of_process().map_err(ConfigError::Environment)?;

@@ -1,5 +1,4 @@
-//! What an answer says of the package before its first byte, and how a server
-//! fails to give it.
+//! Headers of an answer with a package, and the ways a server fails to give it.
 
 use std::{fmt, time::Duration};
 
@@ -18,11 +17,11 @@ use crate::{
 pub(super) struct Answer {
     pub from: String,
     pub sha256: Option<Sha256>,
-    /// One that stands for the very bytes (RFC 9110, 8.8.1).
+    /// A strong validator (RFC 9110, 8.8.1).
     pub strong_tag: Option<String>,
-    /// Of the whole package, whichever part of it the answer is.
+    /// Size of the whole package, even if the answer is a part.
     pub total_bytes: Option<u64>,
-    /// First byte and last, of a part.
+    /// First and last byte, of a part.
     pub part: Option<(u64, u64)>,
 }
 
@@ -46,7 +45,7 @@ impl Answer {
     }
 }
 
-/// `bytes 5-9/10`, or `bytes */10` of an answer without any.
+/// Parses `bytes 5-9/10`, or `bytes */10` of an answer without any.
 fn content_range(text: &str) -> Option<(Option<(u64, u64)>, u64)> {
     let (part, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let total = total.parse().ok()?;
@@ -60,20 +59,19 @@ fn content_range(text: &str) -> Option<(Option<(u64, u64)>, u64)> {
 /// A server did not give the package.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Setback {
-    /// The server that one was sent to in the end.
+    /// The server after all redirects.
     pub from: String,
     what: String,
     /// Asking it again later may help.
     pub passing: bool,
-    /// Not before, as it says itself.
+    /// The server's own `Retry-After`.
     pub again_after: Option<Duration>,
 }
 
-/// Longer than a server that is only busy has one wait; it is asked then even
-/// so.
+/// The longest wait for a busy server; it is asked then in any case.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// In seconds; as a date, which no server of ours sends, it says nothing here.
+/// Parses seconds; a date, which our servers never send, is ignored.
 fn retry_after(response: &Response) -> Option<Duration> {
     let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     Some(Duration::from_secs(seconds.parse().ok()?).min(LONGEST_WAIT))
@@ -139,7 +137,7 @@ impl Setback {
         Self { from, what, passing: true, again_after: None }
     }
 
-    /// Whole, and not what it should be.
+    /// Complete, but not the right bytes.
     pub fn wrong(from: String, wrong: &Wrong) -> Self {
         let what = say(format!("{from}：{}", wrong.what), format!("{from}: {}", wrong.what));
         Self { from, what, passing: wrong.mixed, again_after: None }

@@ -1,6 +1,6 @@
-//! What is here of a package: a hidden file beside the one that it will be.
-//! Where the server names a digest, the file's name has it, so that a later run
-//! knows of which version it is a part.
+//! The part of a package that is here: a hidden file beside the final one. If the server
+//! names a digest, it is in the file's name, so that a later run knows the part's
+//! version.
 
 use std::{
     fs,
@@ -20,19 +20,19 @@ use super::answer::Answer;
 use crate::{commands::client, terminal::say};
 
 const SUFFIX: &str = ".part";
-/// In the place of a digest.
+/// Used in place of a digest.
 const UNNAMED: &str = "unnamed";
 
 pub(super) struct Part {
     target: PathBuf,
     partial: Partial,
     named: Option<Sha256>,
-    /// By which to ask for the rest, and whom: a tag of one server says nothing
-    /// to another, unless it is the digest.
+    /// The tag to ask for the rest, and its server: one server's tag means nothing to
+    /// another, unless it is the digest.
     tag: Option<(String, String)>,
     hasher: Hasher,
     size_bytes: u64,
-    /// Not all of it came with one answer.
+    /// It came with more than one answer.
     mixed: bool,
     fate: Fate,
 }
@@ -40,12 +40,12 @@ pub(super) struct Part {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     UnderWay,
-    /// Of no use to anybody.
+    /// Can't be used any more.
     Spent,
     Placed,
 }
 
-/// A package in its place.
+/// A complete package.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Received {
     pub size_bytes: u64,
@@ -53,38 +53,38 @@ pub(super) struct Received {
     pub digest_of: Option<DigestOf>,
 }
 
-/// Who named the digest that a package was compared with. Without one it is only
-/// known that the archive is sound.
+/// The source of the digest that a package was compared with. Without one, only the
+/// archive was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum DigestOf {
-    /// The server that was asked, or the main server, which gave the bytes, too.
+    /// The server asked, or the main server, which also gave the bytes.
     Server,
-    /// The main server, for the bytes of a node that it sent to.
+    /// The main server, for bytes from a node that it redirected to.
     MainServer,
     /// That node alone: the main server names none.
     Node,
 }
 
-/// Who gave the end of it.
+/// The server that gave the end of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Giver {
-    /// The server that was asked, or the main server: taken at its word.
+    /// The server asked, or the main server: its digest is trusted.
     Server,
-    /// One that these led to, with the digest that the main server names.
+    /// A server found through these, with the main server's digest.
     Node(Option<Sha256>),
 }
 
-/// Whole, but not the package.
+/// Complete, but not the package.
 #[derive(Clone, Debug)]
 pub(super) struct Wrong {
     pub what: String,
-    /// Who gave the end of it need not be who gave the wrong bytes.
+    /// The wrong bytes may be from another server than the end.
     pub mixed: bool,
 }
 
 impl Part {
-    /// What an earlier run left, if anything: the longest.
+    /// Returns the longest part left by earlier runs, if any.
     pub fn left_at(target: &Path) -> Result<Option<Self>> {
         let length = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
         let longest = left_overs(target).into_iter().max_by_key(|(path, _)| length(path));
@@ -95,7 +95,7 @@ impl Part {
         Ok(Some(part))
     }
 
-    /// An empty one of the version that an answer brings.
+    /// Begins an empty one, of the answer's version.
     pub fn begin(target: &Path, answer: &Answer) -> Result<Self> {
         let path = path_of(target, answer.sha256);
         let mut part = Self::open(target, &path, answer.sha256)?;
@@ -135,7 +135,7 @@ impl Part {
         })
     }
 
-    /// Reads what is there, to go on behind it.
+    /// Reads what is there, to append to it.
     fn take_up(&mut self) -> io::Result<()> {
         let mut file = self.partial.file();
         let mut chunk = vec![0; 128 << 10];
@@ -155,32 +155,32 @@ impl Part {
         self.size_bytes
     }
 
-    /// Bytes that stay for a later run.
+    /// Returns the bytes that a later run can use.
     pub fn kept(&self) -> Option<u64> {
         let of_use = self.named.is_some() && self.fate == Fate::UnderWay;
         (of_use && self.size_bytes > 0).then_some(self.size_bytes)
     }
 
-    /// From where to ask for the rest, and by which tag.
+    /// Returns the offset and the tag to ask for the rest.
     pub fn resumable_at(&self, source: &Url) -> Option<(u64, String)> {
         let asked = client::authority(source);
         let tag = match (&self.tag, self.named) {
             (Some((from, tag)), _) if *from == asked => tag.clone(),
-            // As our servers have it, all of them.
+            // All our servers use this form.
             (_, Some(digest)) => format!("\"{digest}\""),
             (_, None) => return None,
         };
         (self.size_bytes > 0).then_some((self.size_bytes, tag))
     }
 
-    /// Whether an answer with a part begins where this ends, in this version.
+    /// True if an answer with a part begins where this ends, in this version.
     pub fn goes_on_with(&self, answer: &Answer) -> bool {
         let Some(((first, last), total)) = answer.part.zip(answer.total_bytes) else {
             return false;
         };
         let same = match (self.named, answer.sha256) {
             (Some(here), Some(there)) => here == there,
-            // Who names none is believed by its tag; the end is compared anyhow.
+            // Without a digest the tag counts; the end is compared anyway.
             (Some(_) | None, None) => true,
             (None, Some(_)) => false,
         };
@@ -191,7 +191,7 @@ impl Part {
         self.mixed = true;
     }
 
-    /// Whether nothing is missing, by an answer that has no more of it.
+    /// True if nothing is missing, by an answer without more bytes.
     pub fn is_all_of(&self, answer: &Answer) -> bool {
         self.size_bytes > 0 && answer.total_bytes == Some(self.size_bytes)
     }
@@ -207,8 +207,7 @@ impl Part {
         self.fate = Fate::Spent;
     }
 
-    /// Puts the whole in its place if it is what it should be, or says what is
-    /// wrong with it.
+    /// Moves the whole to its place if it is right, or returns what is wrong with it.
     pub fn finish(mut self, giver: Giver) -> Result<std::result::Result<Received, Wrong>> {
         self.fate = Fate::Spent;
         let sha256 = Sha256::new(std::mem::take(&mut self.hasher).finalize().into());
@@ -249,7 +248,7 @@ impl Part {
         })?;
         self.fate = Fate::Placed;
         for (other, _) in left_overs(&self.target) {
-            // Of versions before; one that somebody is at is left to him.
+            // Of earlier versions; one in use by another run is left alone.
             if let Ok(Some(other)) = Partial::open(&other) {
                 let _ = other.discard();
             }
@@ -262,7 +261,7 @@ impl Part {
 impl Drop for Part {
     fn drop(&mut self) {
         if self.fate != Fate::Placed && self.kept().is_none() {
-            // Hidden and harmless, should it stay.
+            // Hidden and harmless, if it stays.
             let _ = self.partial.discard();
         }
     }
@@ -282,7 +281,7 @@ fn prefix(target: &Path) -> String {
     format!(".{name}.")
 }
 
-/// What earlier runs left of this file's versions, with their digests.
+/// Returns the parts that earlier runs left, with their digests.
 fn left_overs(target: &Path) -> Vec<(PathBuf, Option<Sha256>)> {
     let (prefix, folder) = (prefix(target), target.parent().unwrap_or(Path::new("/")));
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();

@@ -1,5 +1,5 @@
-//! Who else may have a meeting's package: the main server knows its nodes, and
-//! a node knows its main server.
+//! Finds other sources of a meeting's package: the main server knows its nodes, and a
+//! node knows its main server.
 
 use std::time::Duration;
 
@@ -11,12 +11,11 @@ use url::Url;
 use super::answer::Answer;
 use crate::{cli::Server, commands::client};
 
-/// Whoever knows, knows at once.
+/// A server that knows answers immediately.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Nodes that have the package of this URL, and at last the main server, which
-/// gives it itself; nobody where the URL is none of a meeting's package, or
-/// nobody can tell.
+/// Returns nodes with the package of this URL, and last the main server, which gives it
+/// itself; nothing if the URL is not of a meeting's package, or no server knows.
 pub(super) async fn others(http: &Client, url: &Url) -> Vec<Url> {
     let Some((server, id)) = meeting_of(url) else { return Vec::new() };
     if let Some(listed) = listed_by(http, &server, &id).await {
@@ -29,8 +28,8 @@ pub(super) async fn others(http: &Client, url: &Url) -> Vec<Url> {
     in_order(url, listed, &main_server, &id)
 }
 
-/// The digest that a main server names for the package at an address of its own.
-/// The real ones name none.
+/// Returns the digest that a main server names for the package at its own address. The
+/// official ones name none.
 pub(super) async fn digest_at(http: &Client, direct: &Url) -> Option<Sha256> {
     let answer = http.head(direct.clone()).timeout(PATIENCE).send().await.ok()?;
     Answer::of(&answer).sha256.filter(|_| answer.status().is_success())
@@ -41,14 +40,14 @@ fn in_order(url: &Url, listed: Vec<Url>, main_server: &Server, id: &PackageId) -
     let direct = main_server.at(&direct);
     let mains = client::authority(&direct);
     let nodes = listed.into_iter().filter(|node| {
-        // It is listed, too, and sends on to its nodes.
+        // It is listed, too, and redirects to its nodes.
         let node = client::authority(node);
         node != mains && node != client::authority(url)
     });
     nodes.chain([direct.clone()]).collect()
 }
 
-/// The server and the meeting of a package's address.
+/// Returns the server and the meeting of a package's URL.
 fn meeting_of(url: &Url) -> Option<(Server, PackageId)> {
     let path = url.path();
     let (base, rest) = match path.split_once("/api/v1/meetings/") {
@@ -68,7 +67,7 @@ async fn listed_by(http: &Client, server: &Server, id: &PackageId) -> Option<Vec
     addresses(&asked(http, server.at(&path)).await?)
 }
 
-/// A list of sources; older main servers have an object with the nodes.
+/// Parses a list of sources; older main servers send an object with the nodes.
 fn addresses(answer: &Value) -> Option<Vec<Url>> {
     let list = answer.as_array().or_else(|| answer["available_nodes"].as_array())?;
     let address = |source: &Value| Url::parse(source["download_url"].as_str()?).ok();

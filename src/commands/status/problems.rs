@@ -1,28 +1,28 @@
-//! What is wrong with a node, in the panel's words; it is told in codes.
+//! Problems of a node, which come as codes, in the panel's words.
 
 use serde_json::Value;
 
 use crate::terminal::{Language, words};
 
-/// Where the panel has its words: `code: ["中文", "English"],` in groups.
+/// The panel's texts: `code: ["中文", "English"],` in groups.
 const TEXTS: [&str; 2] = [
     include_str!("../../../web/js/texts/node.js"),
     include_str!("../../../web/js/texts/shared.js"),
 ];
-/// Causes of which the panel, too, says that the details tell more.
+/// Causes for which the panel, too, refers to the details.
 const VAGUE: [&str; 3] = ["http_status", "damaged", "other"];
 
 pub(super) fn of(status: &Value) -> impl Iterator<Item = &Value> {
     status["problems"].as_array().into_iter().flatten()
 }
 
-/// Not only a warning.
+/// True unless it is only a warning.
 pub(super) fn is_error(problem: &Value) -> bool {
     problem["severity"] != "warning"
 }
 
-/// One line, another one for what to do about it, and one for the technical
-/// details where they say more.
+/// Formats one line, another for what to do about it, and one for technical details if
+/// they say more.
 pub(super) fn told(problem: &Value, verbose: bool, language: Language) -> String {
     let kind = match is_error(problem) {
         true => language.of("错误：", "error: "),
@@ -56,7 +56,7 @@ fn what(problem: &Value, language: Language) -> String {
     let title = Some(field("title")).filter(|title| !title.is_empty());
     let meeting = title.unwrap_or_else(|| field("meeting"));
     let (at, id) = (field("main_server"), field("meeting"));
-    // These the panel makes of functions.
+    // The panel has functions for these.
     match field("code").as_str() {
         "main_server_unreachable" => language.of(
             format!("连接不上主控服务器 {at}{cause}。"),
@@ -79,13 +79,13 @@ fn what(problem: &Value, language: Language) -> String {
         ),
         code => match panel_text("problem", code, language) {
             Some(text) => filled(&text, problem, field),
-            // Of a newer node.
+            // From a newer node.
             None => code.to_owned(),
         },
     }
 }
 
-/// With a value of the problem in the place of each `{name}`.
+/// Replaces each `{name}` with that value of the problem.
 fn filled(text: &str, problem: &Value, field: impl Fn(&str) -> String) -> String {
     let has_used = problem["used"].is_number();
     let mut parts = text.split('{');
@@ -101,7 +101,7 @@ fn filled(text: &str, problem: &Value, field: impl Fn(&str) -> String) -> String
     filled
 }
 
-/// `problem.stopped`, say, as the panel has it.
+/// Returns the panel's text of `problem.stopped`, for example.
 fn panel_text(group: &str, name: &str, language: Language) -> Option<String> {
     TEXTS.iter().find_map(|texts| {
         let (_, rest) = texts.split_once(&format!("\n  {group}: {{\n"))?;

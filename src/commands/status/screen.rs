@@ -1,4 +1,4 @@
-//! A node's status in words.
+//! Formats a node's status.
 
 use serde_json::Value;
 
@@ -10,11 +10,11 @@ use crate::terminal::{
     words,
 };
 
-/// Of a title; the rest of the row has to fit beside it.
+/// Columns of a title; the rest of the row has to fit.
 const TITLE_COLUMNS: usize = 30;
 const NAME_COLUMNS: usize = 14;
 
-/// Everything, what is wrong last: there one reads on where the prompt is.
+/// Formats everything, problems last: they end up next to the prompt.
 pub(super) fn text(status: &Value, server: &str, verbose: bool, language: Language) -> String {
     let mut text = head(status, server, language);
     let meetings = meetings(status);
@@ -28,8 +28,7 @@ pub(super) fn text(status: &Value, server: &str, verbose: bool, language: Langua
     text + &found.map(|problem| problems::told(problem, verbose, language)).collect::<String>()
 }
 
-/// As much as so many lines have room for, the most pressing first; the rest is
-/// counted.
+/// Formats as much as fits into so many lines, most urgent first; the rest is counted.
 pub(super) fn brief(
     status: &Value,
     server: &str,
@@ -44,7 +43,7 @@ pub(super) fn brief(
         problems::of(status).map(|problem| problems::told(problem, verbose, language)).collect();
     if !found.is_empty() {
         text.push('\n');
-        // Meetings have half of what is left, or all that they need.
+        // Meetings get half of what is left, or all that they need.
         let for_meetings = (meetings.len() + 2).min(room(&text) / 2);
         let (shown, left) = fitting(&found, room(&text).saturating_sub(for_meetings));
         text += &shown;
@@ -63,7 +62,7 @@ pub(super) fn brief(
     text + &rest(&meetings[shown..], language)
 }
 
-/// Whole entries in so many lines, and how many are left; with a line for those.
+/// Returns the entries that fit, with a line left for the rest, and the rest's count.
 fn fitting(entries: &[String], rows: usize) -> (String, usize) {
     let lines = |entries: &[String]| entries.iter().map(|e| e.lines().count()).sum::<usize>();
     let all = entries.len();
@@ -74,7 +73,7 @@ fn fitting(entries: &[String], rows: usize) -> (String, usize) {
     (entries[..shown].concat(), all - shown)
 }
 
-/// `43 more: 41 ready, 2 waiting`.
+/// Formats `43 more: 41 ready, 2 waiting`.
 fn rest(meetings: &[&Value], language: Language) -> String {
     if meetings.is_empty() {
         return String::new();
@@ -159,8 +158,8 @@ fn facts(status: &Value, language: Language) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The meetings, failing ones first and settled ones last. Of a node as it was
-/// before ours, those that it has.
+/// Returns the meetings, failing ones first and settled ones last; of a Python node,
+/// those that it has.
 fn meetings(status: &Value) -> Vec<&Value> {
     let all = status["meetings"].as_array().or_else(|| status["active_meetings"].as_array());
     let mut all: Vec<_> = all.into_iter().flatten().collect();
@@ -218,22 +217,22 @@ const STATES: &[(&str, &str, &str)] = &[
 fn named(state: &str, language: Language) -> String {
     match STATES.iter().find(|(code, ..)| *code == state) {
         Some((_, chinese, english)) => language.of(*chinese, *english).to_owned(),
-        // Of the node before ours, or of a newer one.
+        // From a Python node, or a newer one.
         None => words::plain(state),
     }
 }
 
-/// Lines and columns of the terminal.
+/// Returns lines and columns of the terminal.
 pub(super) fn size() -> (usize, usize) {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
     let (rows, columns) = size.map_or((0, 0), |size| (size.ws_row, size.ws_col));
-    // Some terminals don't know how large they are.
+    // Some terminals don't know their size.
     let known = |n: u16, usual: usize| if n > 0 { usize::from(n) } else { usual };
     (known(rows, 24), known(columns, 80))
 }
 
-/// In the place of what is on the terminal: from its upper left corner, each
-/// line cleared, as much as it has room for.
+/// Replaces the terminal's content: from its upper left corner, each line cleared, as
+/// much as fits.
 pub(super) fn drawn(text: &str) -> String {
     let (rows, columns) = size();
     fitted(text, rows, columns)
@@ -309,7 +308,7 @@ mod tests {
         let text = brief(&status, 23);
         assert!(text.contains("\nproblems not shown: 16\n") && text.contains("m60"), "{text}");
         assert!(text.lines().count() <= 23, "{text}");
-        // What fits is not counted.
+        // If all fit, none are counted.
         status["meetings"] = json!([meeting(1), meeting(60)]);
         status["problems"] = json!([]);
         assert_eq!(

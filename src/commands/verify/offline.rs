@@ -1,4 +1,4 @@
-//! Without a node, on the storage folder of a configuration.
+//! Verifies without a node, in a configuration's storage folder.
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path, pin::pin, sync::Arc, time::Duration};
 
@@ -19,17 +19,17 @@ use crate::terminal::{
     say,
 };
 
-/// Pulls have ended by then, or are not wanted any more.
+/// Pulls have ended by then, or are not needed any more.
 const GRACE: Duration = Duration::from_secs(2);
 
 pub(super) struct Storage {
     store: Store,
-    /// What lies there without a manifest that fits.
+    /// Packages without a matching manifest.
     unverified: Vec<PackageId>,
     repair: bool,
 }
 
-/// An error where a node has it in use.
+/// Fails if a node uses it.
 pub(super) async fn open(config: &Config, repair: bool) -> Result<Storage> {
     let root = config.storage_path();
     let Ok(folder) = fs::metadata(&root) else {
@@ -41,7 +41,7 @@ pub(super) async fn open(config: &Config, repair: bool) -> Result<Storage> {
     };
     let own = rustix::process::geteuid();
     if repair && own.is_root() && folder.uid() != own.as_raw() {
-        // What root makes there, the node could not remove.
+        // The node could not remove what root creates there.
         let (root, user) = (root.display(), folder.uid());
         bail!(say(
             format!(
@@ -111,7 +111,7 @@ impl Storage {
             Err(error) => return Verdict::Unreadable(error.to_string()),
         };
         if self.repair {
-            // Remembered where it is good, removed where it is not.
+            // A good one is recorded, a bad one removed.
             let store = self.store.clone();
             let noted = tasks::blocking(move || store.read_again(&package.0, good)).await;
             if let Err(error) = noted {
@@ -122,7 +122,7 @@ impl Storage {
     }
 }
 
-/// What pulls packages when no node is there.
+/// Pulls packages without a node.
 struct Repairs {
     store: Store,
     fetch: Fetch,
@@ -141,10 +141,10 @@ impl Repairs {
     async fn repair(&self, found: &mut Found, view: &mut Transfer) {
         let Ok(id) = found.id.parse::<PackageId>() else { return };
         if let Verdict::Unreadable(_) = found.verdict {
-            // The disk may be at fault: nothing more is to be written to it.
+            // The disk may be at fault: nothing more should be written to it.
             return;
         }
-        // What lies there without a manifest is good if the archive is.
+        // A package without a manifest is good if its archive is.
         self.fetch.adopt(&id).await;
         found.verdict = match self.store.get(&id) {
             Some(_) => Verdict::Good,

@@ -1,4 +1,4 @@
-//! By the node itself, which goes on serving meanwhile.
+//! Verifies through the node, which goes on serving.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,7 +31,7 @@ pub(super) async fn verify(api: &Api, repair: bool, view: &mut Transfer) -> Resu
         let verdict = view.beside(&counter, one(api, &id, repair)).await?;
         counter.add(size_bytes);
         let verdict = match verdict {
-            // Ended or evicted since the list was made.
+            // Ended or evicted since it was listed.
             None => continue,
             Some(Pending::Known(verdict)) => verdict,
             Some(Pending::Pulling) => {
@@ -66,7 +66,7 @@ async fn one(api: &Api, id: &PackageId, repair: bool) -> Result<Option<Pending>,
             return Ok(Some(Pending::Known(Verdict::Unreadable(said))));
         }
         Err(error) if error.is_not_found() => {
-            // Or a node that knows no such call.
+            // Or a node without this call.
             let still = api.get("/api/status").await?;
             let here = still["meetings"].as_array().into_iter().flatten();
             let is_here = here.filter_map(held).any(|(other, ..)| other == *id);

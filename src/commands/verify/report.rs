@@ -1,4 +1,4 @@
-//! What was found.
+//! The result of a verification.
 
 use serde_json::{Value, json};
 
@@ -19,9 +19,9 @@ pub(super) enum Verdict {
     Repaired,
     /// Damaged and gone; its meeting does not need it.
     Removed,
-    /// Damaged and gone, and not to be had again now.
+    /// Damaged and gone, and can't be pulled now.
     Lost(String),
-    /// Whether it is good can't be told.
+    /// It can't be read to tell.
     Unreadable(String),
 }
 
@@ -97,7 +97,7 @@ impl Report {
         json!({"of": self.of, "clean": self.is_clean(), "packages": packages})
     }
 
-    /// What is not good in rows, and what it comes down to.
+    /// Formats rows of damaged packages, and a summary.
     pub fn text(&self, language: Language) -> String {
         let bad: Vec<_> = self.found.iter().filter(|f| f.verdict != Verdict::Good).collect();
         let mut text = String::new();
