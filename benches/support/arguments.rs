@@ -1,4 +1,4 @@
-//! What every bench understands on its command line.
+//! Command line arguments of every bench.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -8,20 +8,20 @@ use super::Patience;
 
 #[derive(Clone, Debug, Args)]
 pub struct Common {
-    /// A look at whether all works: fewer rounds, shorter, less exact.
+    /// A check that everything works: fewer rounds, shorter, less exact.
     #[arg(long)]
     pub quick: bool,
-    /// How often each turn comes.
+    /// Number of rounds.
     #[arg(long, value_name = "N")]
     pub rounds: Option<usize>,
     /// Put the tables into this file, between the bench's markers.
     #[arg(long, value_name = "FILE")]
     pub write: Option<PathBuf>,
-    /// How long to wait, in all, for other programs to be quiet, and to repeat
-    /// what they disturbed.
+    /// Total time to wait for other programs to be quiet, and to repeat disturbed
+    /// measurements.
     #[arg(long, value_name = "S")]
     patience: Option<u64>,
-    /// What `cargo bench` passes.
+    /// Passed by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
 }

@@ -1,4 +1,4 @@
-//! What a server costs while it has little to do.
+//! The cost of a server that has little to do.
 
 use std::time::{Duration, Instant};
 
@@ -6,19 +6,19 @@ use anyhow::Result;
 
 use super::{Server, process, quiet::Watch, server::Memory};
 
-/// After a start: what belongs to that is over by then.
+/// Wait after a start, until its work is over.
 const SETTLE: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
-    /// Share of one.
+    /// Share of one core.
     pub core: f64,
     pub wakes_per_s: f64,
     pub memory: Memory,
 }
 
-/// Lets it settle, and looks at it for so long; also says what share of a core
-/// others had.
+/// Waits for it to settle, and measures it; also returns the share of a core that others
+/// used.
 pub fn of(server: &Server, time: Duration) -> Result<(Cost, f64)> {
     std::thread::sleep(SETTLE);
     let ours_s = || anyhow::Ok(server.cpu_s()? + process::all_ours_s()?);

@@ -1,4 +1,4 @@
-//! A plain request for what is not measured: status pages.
+//! A plain request for pages not measured: status pages.
 
 use std::{
     io::{Read, Write},
@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-/// The body of a 200.
+/// Returns the body of a 200.
 pub fn get(address: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;

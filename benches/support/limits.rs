@@ -1,4 +1,4 @@
-//! What the product promises itself, beside what was measured.
+//! The product's own limits, compared with measurements.
 
 use super::{Table, stats};
 

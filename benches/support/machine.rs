@@ -1,8 +1,8 @@
-//! On what, with what and when it was measured.
+//! The machine, versions and date of a measurement.
 
 use std::{fs, path::Path, process::Command};
 
-/// One paragraph, with the versions of others that took part.
+/// Describes them, with the versions of other programs that took part.
 pub fn describe(edge_mirror: &Path, others: &[String]) -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -10,7 +10,7 @@ pub fn describe(edge_mirror: &Path, others: &[String]) -> String {
     let model = model.map_or("unknown CPU", |(_, name)| name.trim());
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut versions = vec![said(edge_mirror, "--version")];
-    // Of another binary than ours, nobody knows.
+    // Our version is not that of another binary.
     let ours = edge_mirror.starts_with(super::report::target());
     if let Some(commit) = commit().filter(|_| ours) {
         versions[0] += &format!(" ({commit})");
@@ -25,7 +25,7 @@ pub fn describe(edge_mirror: &Path, others: &[String]) -> String {
     )
 }
 
-/// The first line of what a program says of its version, wherever it says it.
+/// Returns the first line of a program's version, from stdout or stderr.
 pub fn said(program: &Path, argument: &str) -> String {
     let Ok(output) = Command::new(program).arg(argument).output() else {
         return format!("{} (version unknown)", program.display());

@@ -1,9 +1,9 @@
-//! Where a bench's tables stand in a document.
+//! Markers of a bench's tables in a document.
 
 use anyhow::{Result, bail};
 
-/// The document with what lies between the markers replaced; they are put at
-/// the end where there are none.
+/// Replaces the text between the markers in a document; without markers, they are added
+/// at the end.
 pub fn replaced(old: &str, name: &str, text: &str) -> Result<String> {
     let (begin, end) = (format!("<!-- {name}:begin -->"), format!("<!-- {name}:end -->"));
     let text = text.trim_end();

@@ -1,5 +1,5 @@
-//! nginx over the same files, tuned as who knows it would for big files on
-//! fast networks, with all else as it comes.
+//! nginx over the same files, tuned by common advice for big files on fast networks, with
+//! defaults for all else.
 
 use std::{
     fs,
@@ -20,14 +20,14 @@ pub fn version() -> String {
     machine::said(&program(), "-v").replace("nginx version: ", "")
 }
 
-/// What it serves.
+/// A configuration of nginx.
 pub struct Site<'a> {
     pub root: &'a Path,
-    /// Whether it keeps files open.
+    /// Keeps files open (`open_file_cache`).
     pub cache: bool,
-    /// Its `/uploads/packages/` under other paths, slower: `("/slow/", "112m")`.
+    /// `/uploads/packages/` under other paths, with a rate: `("/slow/", "112m")`.
     pub paced: &'a [(&'a str, &'a str)],
-    /// Shown, where it is to speak HTTPS.
+    /// The certificate, for HTTPS.
     pub certificate: Option<&'a Certificate>,
 }
 
@@ -42,7 +42,7 @@ pub fn start(stage: &Stage, site: &Site<'_>, places: Places) -> Result<Server> {
 }
 
 fn configuration(folder: &Path, site: &Site<'_>, port: u16, workers: usize) -> String {
-    // Its workers would become nobody, who can't look into our folder.
+    // Its workers would run as nobody, who can't read our folder.
     let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
     let cache = if site.cache {
         "open_file_cache max=1000 inactive=1h; open_file_cache_valid 1h;"

@@ -1,4 +1,4 @@
-//! The release binary: a node, and the main server it belongs to.
+//! The release binary: a node, and its main server.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{Places, Server, Stage, http, report, server::free_port};
 
-/// `EDGE_MIRROR_BIN`, or what `cargo build --release` made. (`cargo bench`
+/// Returns `EDGE_MIRROR_BIN`, or the binary of `cargo build --release`. (`cargo bench`
 /// builds one, too, but with the tests' features of its dependencies.)
 pub fn program() -> Result<PathBuf> {
     let made = || report::target().join("release/edge-mirror");
@@ -24,7 +24,7 @@ pub fn program() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// An embedded main server with nothing in it.
+/// Starts an empty embedded main server.
 pub fn main_server(stage: &Stage) -> Result<Server> {
     let (data, port) = (stage.make("main-server")?, free_port()?);
     let mut command = Command::new(program()?);
@@ -33,8 +33,8 @@ pub fn main_server(stage: &Stage) -> Result<Server> {
     Server::start(stage, "main-server", port, None, command)
 }
 
-/// A node that mirrors `main_server` and keeps what lies in `storage`; `patch`
-/// are further settings.
+/// Starts a node that mirrors `main_server` and keeps the packages in `storage`; `patch`
+/// has further settings.
 pub fn start(
     stage: &Stage,
     main_server: SocketAddr,
@@ -63,7 +63,7 @@ pub fn start(
     Server::start(stage, "edge-mirror", port, places.core, command)
 }
 
-/// By whichever scheme it speaks.
+/// Uses the scheme that it serves.
 fn status(node: SocketAddr) -> Result<String> {
     if let Ok(status) = http::get(node, "/api/status") {
         return Ok(status);

@@ -1,4 +1,4 @@
-//! Packages to serve and to pull: good ZIP archives of the size that is asked for.
+//! Packages to serve and to pull: valid ZIP archives of a given size.
 
 use std::{
     fs::{self, File},
@@ -21,7 +21,7 @@ pub struct Package {
 }
 
 impl Package {
-    /// Its meeting is called after its size: `m100k`, `m10m`.
+    /// Names the meeting by its size: `m100k`, `m10m`.
     pub fn of(size: u64) -> Self {
         Self { id: format!("m{}", short(size)), size }
     }
@@ -30,22 +30,22 @@ impl Package {
         storage.join(self.path())
     }
 
-    /// Below the storage folder.
+    /// Returns its path below the storage folder.
     pub fn path(&self) -> String {
         format!("meeting_{}/package.zip", self.id)
     }
 
-    /// At a node.
+    /// Returns its URL at a node.
     pub fn url(&self) -> String {
         format!("/api/v1/meetings/{}/download-package", self.id)
     }
 
-    /// `1 KB`, `300 MB`.
+    /// Returns `1 KB`, `300 MB`.
     pub fn label(&self) -> String {
         label(self.size)
     }
 
-    /// Writes it, down to the disk: only clean pages can be dropped from the cache.
+    /// Writes it to disk: only clean pages can be dropped from the cache.
     pub fn make(&self, storage: &Path) -> Result<()> {
         let path = self.file(storage);
         fs::create_dir_all(path.parent().context("a folder")?)?;
@@ -56,7 +56,7 @@ impl Package {
     }
 }
 
-/// `1k`, `300m`, `1g`.
+/// Formats `1k`, `300m`, `1g`.
 pub fn short(size: u64) -> String {
     match size {
         size if size % (1000 * MB) == 0 => format!("{}g", size / (1000 * MB)),
@@ -65,13 +65,13 @@ pub fn short(size: u64) -> String {
     }
 }
 
-/// `1 KB`, `300 MB`.
+/// Formats `1 KB`, `300 MB`.
 pub fn label(size: u64) -> String {
     let text = short(size).to_uppercase();
     format!("{} {}B", &text[..text.len() - 1], &text[text.len() - 1..])
 }
 
-/// What [`short`] wrote.
+/// Parses [`short`].
 pub fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let unit = match unit {
@@ -85,20 +85,20 @@ pub fn parse_size(text: &str) -> Option<u64> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// Random, as PDFs are.
+    /// Random, like PDFs.
     Stored,
-    /// It hardly shrinks, as PDFs and pictures may: nearly every byte of it has
-    /// to be decoded, which is the worst. The archive has about the size that
-    /// is asked for, not exactly it.
+    /// Hardly compressible, as PDFs and pictures may be: nearly every byte has to be
+    /// decoded, which is the worst case. The archive has about the given size, not
+    /// exactly.
     Deflated,
 }
 
-/// An archive for who keeps packages in memory.
+/// Returns an archive in memory.
 pub fn in_memory(size: u64) -> Result<Vec<u8>> {
     Ok(write(Cursor::new(Vec::new()), size, Method::Stored)?.into_inner())
 }
 
-/// An archive of entries of a paper's size.
+/// Writes an archive with entries of a paper's size.
 pub fn write<W: Write + Seek>(to: W, size: u64, method: Method) -> Result<W> {
     let entries = (size / (10 * MB)).clamp(1, 100);
     let empty = archive(Cursor::new(Vec::new()), entries, method, |_| 0)?.into_inner();

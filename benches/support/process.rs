@@ -1,4 +1,4 @@
-//! What Linux says of processes: proc(5).
+//! Processes according to Linux: proc(5).
 
 use std::{collections::HashMap, fs};
 
@@ -8,30 +8,30 @@ use anyhow::{Context, Result};
 const PARENT: usize = 1;
 const OWN: std::ops::Range<usize> = 11..13;
 const WITH_ENDED_CHILDREN: std::ops::Range<usize> = 11..15;
-/// Of kthreadd, the parent of the kernel's own threads.
+/// The PID of kthreadd, the parent of kernel threads.
 const KERNEL: &str = "2";
 
-/// Seconds of CPU in user and kernel mode so far.
+/// Returns seconds of CPU in user and kernel mode so far.
 pub fn cpu_s(pid: u32) -> Result<f64> {
     Ok(seconds(&stat(&pid.to_string())?, OWN))
 }
 
-/// Of this process, and of its children that are gone.
+/// Includes this process and its children that ended.
 pub fn all_ours_s() -> Result<f64> {
     Ok(seconds(&stat("self")?, WITH_ENDED_CHILDREN))
 }
 
-/// Of the kernel's own threads: for who writes a lot, they do the writing.
+/// CPU time of kernel threads: they do the writing for processes that write a lot.
 pub fn kernel_threads_s() -> Result<f64> {
     let processes = fs::read_dir("/proc")?.flatten();
     let names = processes.filter_map(|entry| entry.file_name().into_string().ok());
     let stats = names.filter(|name| name.starts_with(|c: char| c.is_ascii_digit()));
-    // What ended meanwhile is left out.
+    // Ended processes are left out.
     let stats = stats.filter_map(|pid| stat(&pid).ok());
     Ok(stats.filter(|stat| stat[PARENT] == KERNEL).map(|stat| seconds(&stat, OWN)).sum())
 }
 
-/// How often each of its threads went to sleep, and so woke up.
+/// Returns how often each of its threads went to sleep, and so woke up.
 pub fn wakes(pid: u32) -> Result<Wakes> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"))?.flatten();
     let wakes = tasks.filter_map(|task| {
@@ -41,15 +41,15 @@ pub fn wakes(pid: u32) -> Result<Wakes> {
     Ok(wakes.collect())
 }
 
-/// By the threads' numbers: one that ended takes its count with it.
+/// Keyed by thread: one that ended takes its count with it.
 pub type Wakes = HashMap<u64, u64>;
 
-/// What was added; of threads that ended meanwhile, nothing is known.
+/// Returns the difference, without threads that ended meanwhile.
 pub fn more_wakes(before: &Wakes, now: &Wakes) -> u64 {
     now.iter().map(|(thread, wakes)| wakes - before.get(thread).unwrap_or(&0).min(wakes)).sum()
 }
 
-/// Bytes of memory, by `/proc/PID/status`' names.
+/// Returns bytes of memory, by names in `/proc/PID/status`.
 pub fn memory(pid: u32, names: &[&str]) -> Result<Vec<u64>> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     Ok(names.iter().map(|name| figure(&status, name) << 10).collect())

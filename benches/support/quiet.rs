@@ -1,6 +1,6 @@
-//! What else the machine does while something is measured. A turn that other
-//! programs disturbed says little, and is made again while there is time for
-//! that: whether it counts depends on what the others did, never on its result.
+//! Detects other load on the machine during a measurement. A turn that other programs
+//! disturbed says little, and is repeated while there is time: whether it counts depends
+//! on the others' load, never on its result.
 
 use std::{
     fs,
@@ -10,11 +10,11 @@ use std::{
 use anyhow::{Context, Result};
 use rustix::time::{ClockId, clock_gettime};
 
-/// Of one core. Below it are the clock's ticks and the system's own threads.
+/// Share of a core. Below it are the clock's ticks and the system's own threads.
 const DISTURBED: f64 = 0.05;
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How long may be spent on waiting for others, and how it went.
+/// Time to spend on waiting for others, and the outcome.
 #[derive(Debug)]
 pub struct Patience {
     left: Duration,
@@ -27,8 +27,8 @@ impl Patience {
         Self { left, turns: 0, disturbed: 0 }
     }
 
-    /// Makes a turn, again if need be. It returns what it measured, and what
-    /// share of one core others had meanwhile.
+    /// Runs a turn, again if disturbed. It returns its measurement, and the share of a
+    /// core that others used.
     pub fn turn<T>(&mut self, mut turn: impl FnMut() -> Result<(T, f64)>) -> Result<T> {
         loop {
             self.wait()?;
@@ -45,10 +45,10 @@ impl Patience {
         }
     }
 
-    /// Until hardly anybody computes.
+    /// Waits until hardly any program computes.
     fn wait(&mut self) -> Result<()> {
         loop {
-            // Once in any case: whose turn it was has connections to close.
+            // Once in any case: the turn before has connections to close.
             let watch = Watch::begin()?;
             std::thread::sleep(LOOK);
             if self.left.is_zero() || watch.others(0.0)? < 2.0 * DISTURBED {
@@ -67,7 +67,7 @@ impl Patience {
     }
 }
 
-/// The CPU time of everybody from one moment on.
+/// CPU time of all processes since a moment.
 pub struct Watch {
     begin: Instant,
     busy_s: f64,
@@ -78,14 +78,14 @@ impl Watch {
         Ok(Self { begin: Instant::now(), busy_s: busy_s()? })
     }
 
-    /// What share of one core others had, if `ours_s` seconds were ours.
+    /// Returns the share of a core that others used, if `ours_s` seconds were ours.
     pub fn others(&self, ours_s: f64) -> Result<f64> {
         Ok((busy_s()? - self.busy_s - ours_s) / self.begin.elapsed().as_secs_f64())
     }
 }
 
-/// Of all cores: user, nice, system and stolen time. Interrupts' time is in
-/// the processes' own.
+/// Returns all cores' user, nice, system and stolen time. Interrupts' time is in the
+/// processes' own.
 fn busy_s() -> Result<f64> {
     let stat = fs::read_to_string("/proc/stat")?;
     let all = stat.lines().next().context("/proc/stat is empty")?;
@@ -94,7 +94,7 @@ fn busy_s() -> Result<f64> {
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// CPU time of the calling thread.
+/// Returns the calling thread's CPU time.
 pub fn own_cpu_s() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9

@@ -1,4 +1,4 @@
-//! What a bench found: shown, kept in `target/bench/NAME.md`, and put into
+//! Results of a bench: printed, stored in `target/bench/NAME.md`, and put into
 //! BENCHMARKS.md between the bench's markers.
 
 use std::{
@@ -16,15 +16,15 @@ pub struct Report {
 }
 
 impl Report {
-    /// Begins with the machine, and the versions of the node and all others
-    /// that take part.
+    /// Begins with the machine, and the versions of the node and all others that take
+    /// part.
     pub fn begin(name: &'static str, others: &[String]) -> Result<Self> {
         let mut report = Self { name, text: String::new() };
         report.say(&machine::describe(&node::program()?, others));
         Ok(report)
     }
 
-    /// A paragraph or a list.
+    /// Adds a paragraph or a list.
     pub fn say(&mut self, text: &str) {
         println!("{}\n", text.trim_end());
         self.text += &format!("{}\n\n", text.trim_end());
@@ -34,13 +34,13 @@ impl Report {
         self.say(table.text());
     }
 
-    /// What the product promises itself, and whether it kept it.
+    /// Adds the product's own limits and their verdicts.
     pub fn limits(&mut self, limits: &[Limit]) {
         self.table(&limits::table(limits));
     }
 
-    /// Ends with how quiet it was, keeps it, and puts it into the file that was
-    /// asked for.
+    /// Ends with how quiet it was, stores it, and puts it into the file given on the
+    /// command line.
     pub fn finish(mut self, common: &Common, patience: &Patience) -> Result<()> {
         self.say(&patience.said());
         let kept = target().join("bench");

@@ -1,4 +1,4 @@
-//! A server as a process of its own: where it runs, what it costs.
+//! A server as a process of its own: its cores, its costs.
 
 use std::{
     fs,
@@ -34,16 +34,16 @@ pub struct Memory {
     pub resident: u64,
 }
 
-/// On what it runs: all that there is, where nothing is said.
+/// The cores to run on; by default all of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Places {
-    /// Threads or processes that serve.
+    /// Number of serving threads or processes.
     pub workers: Option<usize>,
     pub core: Option<usize>,
 }
 
 impl Server {
-    /// Starts it, on this core alone where one is named.
+    /// Starts it, on this core alone if one is given.
     pub fn start(
         stage: &Stage,
         name: &'static str,
@@ -55,7 +55,7 @@ impl Server {
         let file = fs::OpenOptions::new().create(true).append(true).open(&log)?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let before = sched_getaffinity(None)?;
-        // A child begins where its parent is: so no thread of it ever ran elsewhere.
+        // A child inherits its parent's core: no thread of it ever ran elsewhere.
         if let Some(core) = core {
             pin(core)?;
         }
@@ -69,7 +69,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Waits for a condition; shows the log if it never comes, or the process goes.
+    /// Waits for a condition; shows the log on a timeout, or if the process ends.
     pub fn until(
         &mut self,
         what: &str,
@@ -86,7 +86,7 @@ impl Server {
             if begin.elapsed() > PATIENCE {
                 bail!("{}: waited in vain until {what}:\n{}", self.name, self.log_tail());
             }
-            // So that a quick start is seen as such.
+            // So that a quick start is measured as such.
             let quick = begin.elapsed() < Duration::from_millis(200);
             std::thread::sleep(Duration::from_millis(if quick { 1 } else { 10 }));
         }
@@ -98,7 +98,7 @@ impl Server {
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
-    /// It and its children.
+    /// Returns its PID and its children's.
     fn pids(&self) -> Vec<u32> {
         let mut pids = vec![self.child.id()];
         pids.extend(self.children());
@@ -111,13 +111,13 @@ impl Server {
         list.unwrap_or_default().split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
     }
 
-    /// Seconds of CPU in user and kernel mode so far.
+    /// Returns seconds of CPU in user and kernel mode so far.
     pub fn cpu_s(&self) -> Result<f64> {
         let gone = || format!("{} is gone:\n{}", self.name, self.log_tail());
         self.pids().into_iter().map(|pid| process::cpu_s(pid).with_context(gone)).sum()
     }
 
-    /// How often each of its threads woke up so far.
+    /// Returns how often each of its threads woke up so far.
     pub fn wakes(&self) -> Result<process::Wakes> {
         let mut wakes = process::Wakes::default();
         for pid in self.pids() {
@@ -126,7 +126,7 @@ impl Server {
         Ok(wakes)
     }
 
-    /// Of the processes that serve: a master that only waits is left out.
+    /// Returns that of the serving processes: a master that only waits is left out.
     pub fn memory(&self) -> Result<Memory> {
         let children = self.children();
         let pids = if children.is_empty() { vec![self.child.id()] } else { children };
@@ -140,7 +140,7 @@ impl Server {
         Ok(memory)
     }
 
-    /// Bytes that it had a disk read so far.
+    /// Returns the bytes it read from disk so far.
     pub fn disk_bytes(&self) -> Result<u64> {
         let mut bytes = 0;
         for pid in self.pids() {
@@ -158,14 +158,14 @@ impl Drop for Server {
     }
 }
 
-/// Puts the calling thread on this core alone.
+/// Pins the calling thread to this core.
 pub fn pin(core: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(core);
     sched_setaffinity(None, &set).with_context(|| format!("cannot run on core {core}"))
 }
 
-/// A port that was free a moment ago.
+/// Returns a port that was free a moment ago.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

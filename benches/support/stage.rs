@@ -1,5 +1,5 @@
-//! Where a bench plays: a temporary folder and the processes in it. Both are
-//! gone at the end, be it the end, an error, a panic, Ctrl-C or SIGTERM.
+//! A bench's temporary folder and processes. Both are gone at the end, be it the end, an
+//! error, a panic, Ctrl-C or SIGTERM.
 
 use std::{
     panic::{self, AssertUnwindSafe},
@@ -25,7 +25,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Runs the bench; what it returns is the process's exit code.
+    /// Runs the bench; its result is the process's exit code.
     pub fn run(bench: impl FnOnce(&Self) -> Result<()> + Send + 'static) -> ExitCode {
         match Self::guarded(bench) {
             Ok(()) => ExitCode::SUCCESS,
@@ -37,7 +37,7 @@ impl Stage {
     }
 
     fn guarded(bench: impl FnOnce(&Self) -> Result<()> + Send + 'static) -> Result<()> {
-        // Under target, not under /tmp: that may be memory.
+        // Under target, not under /tmp, which may be in memory.
         let target = env!("CARGO_TARGET_TMPDIR");
         let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(target)?;
         let stage = Self { folder: folder.path().to_owned(), running: Arc::default() };
@@ -47,7 +47,7 @@ impl Stage {
         let outcome = runtime.block_on(async {
             let mut interrupt = signal(SignalKind::interrupt())?;
             let mut terminate = signal(SignalKind::terminate())?;
-            // A thread of its own, for it blocks; only this one hears signals.
+            // A separate thread, as it blocks; only this one gets signals.
             std::thread::spawn(move || {
                 let outcome = panic::catch_unwind(AssertUnwindSafe(|| bench(&player)));
                 let _ = tell.send(outcome.unwrap_or_else(|_| Err(anyhow!("it panicked"))));
@@ -72,14 +72,14 @@ impl Stage {
         &self.folder
     }
 
-    /// A folder in the folder.
+    /// Creates a folder in the folder.
     pub fn make(&self, name: &str) -> Result<PathBuf> {
         let path = self.folder.join(name);
         std::fs::create_dir_all(&path).with_context(|| format!("{}", path.display()))?;
         Ok(path)
     }
 
-    /// An empty one, whose name begins like this.
+    /// Creates an empty one with this prefix.
     pub fn make_new(&self, name: &str) -> Result<PathBuf> {
         let new = tempfile::Builder::new().prefix(name).tempdir_in(&self.folder)?;
         Ok(new.keep())
@@ -95,8 +95,8 @@ impl Stage {
         Ok(child)
     }
 
-    /// Ends it and those it started; politely first, for a master whose
-    /// workers are killed leaves them for others to bury.
+    /// Ends it and its children; with SIGTERM first, as a killed master leaves its
+    /// workers for others to reap.
     pub fn end(&self, child: &mut Child) {
         let pid = Pid::from_child(child);
         let mut running = self.running();

@@ -1,9 +1,9 @@
-//! Medians, spread and ratios, and how they are written.
+//! Medians, spread and ratios, and their formatting.
 
 use std::fmt;
 
-/// Measured values, sorted; without what could not be measured (a ratio to
-/// nothing, say).
+/// Measured values, sorted; without those that could not be measured (a ratio to zero,
+/// for example).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples(Vec<f64>);
 
@@ -16,7 +16,7 @@ impl FromIterator<f64> for Samples {
 }
 
 impl Samples {
-    /// Of measurements that were made in pairs, a round each.
+    /// Ratios of measurements made in pairs, one in each round.
     pub fn ratios(over: &[f64], under: &[f64]) -> Self {
         over.iter().zip(under).map(|(over, under)| over / under).collect()
     }
@@ -25,13 +25,13 @@ impl Samples {
         self.0.len()
     }
 
-    /// The value below which this share of them lies (nearest rank); NaN of none.
+    /// Returns the value below which this share of them lies (nearest rank); NaN if empty.
     pub fn quantile(&self, share: f64) -> f64 {
         let rank = (share * self.0.len() as f64).ceil() as usize;
         self.0.get(rank.clamp(1, self.0.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
     }
 
-    /// The middle one, or the mean of the two in the middle.
+    /// Returns the middle one, or the mean of the two in the middle.
     pub fn median(&self) -> f64 {
         let middle = self.0.len() / 2;
         match self.0.len() {
@@ -53,7 +53,7 @@ impl Samples {
         self.0.iter().sum::<f64>() / self.0.len() as f64
     }
 
-    /// `median (min–max)`, each times `scale`.
+    /// Formats `median (min–max)`, each times `scale`.
     pub fn spread(&self, scale: f64) -> String {
         let part = |value: f64| figure(value * scale);
         match self.0.len() {
@@ -70,7 +70,7 @@ impl fmt::Display for Samples {
     }
 }
 
-/// Three digits that mean something.
+/// Formats three significant digits.
 pub fn figure(value: f64) -> String {
     match value.abs() {
         _ if value.is_nan() => "–".to_owned(),
@@ -82,12 +82,12 @@ pub fn figure(value: f64) -> String {
     }
 }
 
-/// A number that somebody chose.
+/// Formats a number that somebody chose.
 pub fn plain(value: f64) -> String {
     value.to_string()
 }
 
-/// Whether what was measured keeps a limit, and by how much it does not.
+/// Tells if a measurement keeps a limit, and by how much it does not.
 pub fn verdict(measured: f64, at_most: f64) -> String {
     match measured / at_most - 1.0 {
         beyond if beyond.is_nan() => "not measured".to_owned(),
@@ -96,12 +96,12 @@ pub fn verdict(measured: f64, at_most: f64) -> String {
     }
 }
 
-/// Numbers to compare are written alike.
+/// Formats a ratio, all alike to compare.
 pub fn ratio(value: f64) -> String {
     if value.is_nan() { "–".to_owned() } else { format!("{value:.2}") }
 }
 
-/// `median (min–max)` of ratios.
+/// Formats `median (min–max)` of ratios.
 pub fn ratio_spread(samples: &Samples) -> String {
     match samples.count() {
         0 | 1 => ratio(samples.median()),

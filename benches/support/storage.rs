@@ -1,4 +1,4 @@
-//! A storage folder with as many packages as are wanted, each of the least size.
+//! A storage folder with any number of packages, each of minimal size.
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
@@ -7,12 +7,12 @@ use edge_mirror_protocol::package::{Manifest, Route, Source, Validators, Verify}
 use edge_mirror_store::{Provenance, Store};
 use serde_json::{Value, json};
 
-/// A main server that nobody asks.
+/// A main server that is never asked.
 pub const ORIGIN: &str = "http://127.0.0.1:9";
 
-/// One package is pulled and verified, the others are copies of it under other
-/// names, with manifests that speak of them. Returns the manifests. A node serves
-/// them only while its main server is the one that they come from, `origin`.
+/// Pulls and verifies one package; the others are copies of it under other names, with
+/// manifests of their own. Returns the manifests. A node serves them only while its main
+/// server is the one that they come from, `origin`.
 pub fn fill(storage: &Path, count: usize, origin: &str) -> Result<Vec<Value>> {
     let (store, _) = Store::open(storage)?;
     let first = "meeting-0".parse()?;
@@ -50,7 +50,7 @@ pub fn id(manifest: &Value) -> &str {
     manifest["id"].as_str().expect("every manifest has one")
 }
 
-/// Of such a package.
+/// Returns the manifest of such a package.
 pub fn manifest() -> Result<Manifest> {
     let folder = tempfile::tempdir()?;
     Ok(serde_json::from_value(fill(folder.path(), 1, ORIGIN)?.remove(0))?)

@@ -7,7 +7,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// The first column is words, the others are figures.
+    /// The first column is text, the others are figures.
     pub fn new(head: &[&str]) -> Self {
         let mut table = Self { columns: head.len(), text: String::new() };
         table.row(head.iter().map(ToString::to_string));
