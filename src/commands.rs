@@ -27,8 +27,23 @@ use crate::{
 #[error("something is not right")]
 pub struct NotRight;
 
+/// Returns an error and its causes on one line, except those it quotes itself; in one
+/// language or, for a log, as they are.
+pub fn error_line(error: &anyhow::Error, language: Option<Language>) -> String {
+    let colon = if language == Some(Language::Chinese) { "：" } else { ": " };
+    let causes = error.chain().map(|cause| match language {
+        Some(language) => in_language(cause, language),
+        None => cause.to_string(),
+    });
+    causes.fold(String::new(), |line, cause| match (line.is_empty(), line.contains(&cause)) {
+        (true, _) => cause,
+        (false, true) => line,
+        (false, false) => format!("{line}{colon}{cause}"),
+    })
+}
+
 /// Returns one error, in the operator's language if it has two.
-pub fn told(error: &(dyn std::error::Error + 'static), language: Language) -> String {
+fn in_language(error: &(dyn std::error::Error + 'static), language: Language) -> String {
     let chinese = language == Language::Chinese;
     if let Some(error) = error.downcast_ref::<ConfigError>() {
         return error.told(chinese);

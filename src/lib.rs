@@ -13,8 +13,8 @@
     )
 )]
 
-/// A main server, two nodes and a sample meeting in one process.
-pub mod demo;
+/// What runs until it is interrupted: node, main server, demo.
+pub mod roles;
 /// `edge-mirror install` and `uninstall`.
 pub mod install;
 /// Shell completions and manual pages.

@@ -10,6 +10,11 @@ use std::io::{self, Write};
 pub(crate) use words::say;
 pub use words::{Language, half};
 
+/// Prints a line. The work goes on even if nobody reads about it.
+pub fn print_line(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
 /// Prints results to stdout. A reader that stops early (`| head`) has what it needs; a
 /// full disk is a failure.
 pub(crate) fn print(text: impl AsRef<[u8]>) -> io::Result<()> {

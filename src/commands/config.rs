@@ -39,7 +39,7 @@ pub(super) async fn run(command: ConfigCommand, language: Language) -> Result<()
 
 /// Formats all settings, or those that are named; for one, the bare value.
 fn shown(settings: &Map<String, Value>, keys: &[String], as_json: bool) -> Result<String> {
-    let known: Vec<&str> = schema::SETTINGS.iter().map(|setting| setting.key).collect();
+    let known: Vec<&str> = schema::settings().map(|setting| setting.key).collect();
     if let Some(key) = keys.iter().find(|key| !known.contains(&key.as_str())) {
         let mut alone = Map::new();
         schema::put(&mut alone, key, Value::Null);

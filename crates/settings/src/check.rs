@@ -145,7 +145,7 @@ pub fn patched(
 
 /// Keeps the secrets that come back masked, as they were shown.
 fn keep_hidden(document: &Map<String, Value>, merged: &mut Map<String, Value>) {
-    let secrets = schema::SETTINGS.iter().filter(|setting| setting.kind == schema::Kind::Secret);
+    let secrets = schema::settings().filter(|setting| setting.kind == schema::Kind::Secret);
     for key in secrets.map(|setting| setting.key) {
         if schema::get(merged, key).is_some_and(|value| value == schema::HIDDEN) {
             let kept = schema::get(document, key).cloned().unwrap_or_default();
@@ -224,7 +224,7 @@ fn leaves(document: &Map<String, Value>) -> impl Iterator<Item = (String, &Value
 /// The Python node's panel saved empty fields as "".
 fn empty_is_null(setting: &schema::Setting, value: &Value) -> Value {
     match value {
-        Value::String(text) if text.is_empty() && setting.default == schema::Default::Null => {
+        Value::String(text) if text.is_empty() && setting.default == schema::DefaultValue::Null => {
             Value::Null
         }
         value => value.clone(),
@@ -241,8 +241,7 @@ fn suggestion(key: &str) -> Option<&'static str> {
     }
     let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_lowercase();
     let whole = |key: &str| key.to_lowercase();
-    schema::SETTINGS
-        .iter()
+    schema::settings()
         .map(|setting| {
             let by_name = distance(&last(key), &last(setting.key));
             let by_path = distance(&whole(key), &whole(setting.key));

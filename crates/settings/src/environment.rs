@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{
     check::Problem,
-    schema::{self, Kind, SETTINGS, Setting},
+    schema::{self, Kind, Setting, settings},
 };
 
 const PREFIX: &str = "EDGE_MIRROR_";
@@ -127,7 +127,7 @@ fn meant(variable: &str) -> Option<&'static Setting> {
     let name = variable.strip_prefix(PREFIX)?;
     let bare = |text: &str| text.replace('_', "").to_ascii_lowercase();
     let name: Vec<String> = name.split("__").map(bare).collect();
-    SETTINGS.iter().find(|setting| setting.key.split('.').map(bare).eq(name.iter().cloned()))
+    settings().find(|setting| setting.key.split('.').map(bare).eq(name.iter().cloned()))
 }
 
 /// Texts need no quotes, lists are separated by commas, empty is null.
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn every_setting_has_a_variable_of_its_own() {
-        for setting in SETTINGS {
+        for setting in settings() {
             let variable: String = setting
                 .key
                 .chars()

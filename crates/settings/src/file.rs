@@ -324,7 +324,7 @@ impl Settings {
     /// Hides a file with a key from others. Before the key is written, as a file
     /// that replaces another keeps its permissions.
     fn keep_secret(&self, document: &Map<String, Value>) {
-        let secrets = schema::SETTINGS.iter().filter(|s| s.kind == schema::Kind::Secret);
+        let secrets = schema::settings().filter(|s| s.kind == schema::Kind::Secret);
         let set = |key| schema::get(document, key).is_some_and(|value| !value.is_null());
         if secrets.into_iter().any(|setting| set(setting.key))
             && let Err(error) = atomic::hide_from_others(&self.path)

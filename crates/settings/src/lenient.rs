@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{
     check::Problem,
-    schema::{self, Default, Kind, SETTINGS, Setting},
+    schema::{self, DefaultValue, Kind, Setting, settings},
 };
 
 /// Names of levels that only Python has.
@@ -19,7 +19,7 @@ const LEVELS: &[(&str, &str)] = &[("CRITICAL", "ERROR"), ("FATAL", "ERROR"), ("W
 /// Replaces what was written by what was meant; returns the changes, a line each.
 pub fn normalize(document: &mut Map<String, Value>) -> Vec<Problem> {
     let mut notes = Vec::new();
-    for setting in SETTINGS {
+    for setting in settings() {
         let written = schema::get(document, setting.key).filter(|value| !setting.accepts(value));
         let Some(written) = written.cloned() else { continue };
         if let Some(meant) = meant(setting, &written).filter(|meant| setting.accepts(meant)) {
@@ -34,7 +34,7 @@ pub fn normalize(document: &mut Map<String, Value>) -> Vec<Problem> {
 fn meant(setting: &Setting, written: &Value) -> Option<Value> {
     match setting.kind {
         // Python's `publicPort or nodePort`.
-        Kind::Int { min: 1, .. } if setting.default == Default::Null && written == 0 => {
+        Kind::Int { min: 1, .. } if setting.default == DefaultValue::Null && written == 0 => {
             Some(Value::Null)
         }
         Kind::Int { .. } | Kind::Limit { .. } => match written {

@@ -22,6 +22,7 @@ pub mod meaning;
 pub mod merge;
 pub mod schema;
 mod security;
+mod table;
 pub mod watch;
 
 use std::{

@@ -1,16 +1,14 @@
-//! Explanations of the settings, in the words of those who run a node. The panel
-//! shows these texts; allowed values are defined in `schema`.
-
-mod table;
+//! The table of settings as a document: the panel's forms and the tables of
+//! `docs/` are made of it.
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{
     Environment,
-    schema::{Default, EXACT, Kind, SETTINGS, Setting},
+    schema::{DefaultValue, EXACT, Kind, Setting, Words},
+    table::GROUPS,
 };
-use table::{ADVANCED, GROUPS, MEANINGS, Meaning, Words};
 
 /// `GET /api/config/schema`: everything that a page has to know to show and
 /// edit the settings.
@@ -63,18 +61,16 @@ struct Allowed {
 }
 
 pub fn described(environment: &Environment) -> Described {
-    let groups = GROUPS.iter().map(|(name, title)| Group { name, title: *title }).collect();
-    let settings = MEANINGS
-        .iter()
-        .filter_map(|meaning| {
-            let setting = SETTINGS.iter().find(|setting| setting.key == meaning.key)?;
-            Some(entry(setting, meaning, environment.variable(setting.key)))
-        })
-        .collect();
-    Described { groups, settings }
+    let groups =
+        GROUPS.iter().map(|group| Group { name: group.name, title: group.title }).collect();
+    let entries = GROUPS.iter().flat_map(|group| {
+        let variable = |setting: &Setting| environment.variable(setting.key);
+        group.settings.iter().map(move |setting| entry(group.name, setting, variable(setting)))
+    });
+    Described { groups, settings: entries.collect() }
 }
 
-fn entry(setting: &Setting, meaning: &Meaning, variable: Option<&str>) -> Entry {
+fn entry(group: &'static str, setting: &Setting, variable: Option<&str>) -> Entry {
     let (kind, min, max) = match setting.kind {
         Kind::Bool => ("bool", Value::Null, Value::Null),
         Kind::Int { min, max } => ("int", min.into(), max.into()),
@@ -97,47 +93,20 @@ fn entry(setting: &Setting, meaning: &Meaning, variable: Option<&str>) -> Entry 
     let (zh, en) = setting.wanted();
     Entry {
         key: setting.key,
-        group: meaning.group,
+        group,
         kind,
         min,
         max,
         choices,
-        unit: meaning.unit,
+        unit: setting.unit,
         default: setting.default.value(),
-        nullable: setting.default == Default::Null && setting.kind != Kind::NodeId,
-        advanced: ADVANCED.contains(&setting.key),
+        nullable: setting.default == DefaultValue::Null && setting.kind != Kind::NodeId,
+        advanced: setting.advanced,
         fixed: setting.kind == Kind::NodeId || variable.is_some(),
         environment: variable.map(str::to_owned),
-        title: meaning.title,
-        meaning: meaning.text,
+        title: setting.title,
+        meaning: setting.description,
         allowed: Allowed { zh, en },
-        caution: meaning.caution,
-    }
-}
-
-/// For the API's description.
-#[cfg(feature = "openapi")]
-pub fn text_of(key: &str) -> Option<Words> {
-    MEANINGS.iter().find(|meaning| meaning.key == key).map(|meaning| meaning.text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_setting_has_its_meaning_and_a_group() {
-        let described = described(&Environment::default());
-        let keys: Vec<_> = described.settings.iter().map(|entry| entry.key).collect();
-        assert_eq!(keys.len(), SETTINGS.len());
-        for setting in SETTINGS {
-            assert!(keys.contains(&setting.key), "{} has no meaning", setting.key);
-        }
-        for key in ADVANCED {
-            assert!(keys.contains(key), "{key}");
-        }
-        for meaning in MEANINGS {
-            assert!(GROUPS.iter().any(|(name, _)| *name == meaning.group), "{}", meaning.key);
-        }
+        caution: setting.caution,
     }
 }

@@ -6,10 +6,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::{
-    meaning::text_of,
-    schema::{Default, EXACT, HIDDEN, Kind, MAX_NETWORKS, SETTINGS, Setting},
-};
+use super::schema::{DefaultValue, EXACT, HIDDEN, Kind, MAX_NETWORKS, Setting, settings};
 
 /// All settings, as `GET /api/config` shows them.
 pub struct Shown;
@@ -39,7 +36,7 @@ impl JsonSchema for Patch {
 
 fn object(whole: bool) -> Schema {
     let (mut plain, mut sections) = (Map::new(), Map::<String, Value>::new());
-    for setting in SETTINGS {
+    for setting in settings() {
         match setting.key.split_once('.') {
             None => {
                 plain.insert(setting.key.to_owned(), of(setting, whole));
@@ -91,7 +88,7 @@ fn of(setting: &Setting, whole: bool) -> Value {
         Kind::Host | Kind::PublicHost | Kind::Interface | Kind::Path => text(),
     };
     // The id is generated at the first start.
-    if setting.default == Default::Null && setting.kind != Kind::NodeId {
+    if setting.default == DefaultValue::Null && setting.kind != Kind::NodeId {
         let nothing = match whole {
             true => json!({"type": "null"}),
             // An empty field of a form.
@@ -103,15 +100,15 @@ fn of(setting: &Setting, whole: bool) -> Value {
     if setting.kind == Kind::NodeId {
         value.as_object_mut().map(|value| value.remove("default"));
     }
-    let meaning = text_of(setting.key).map(|words| words.en).unwrap_or_default();
-    value["description"] = format!("{meaning} It is {}.", setting.allowed().1).into();
+    value["description"] =
+        format!("{} It is {}.", setting.description.en, setting.allowed().1).into();
     value
 }
 
 #[test]
 fn what_the_defaults_say_is_in_the_schema() {
     let object = object(true).to_value();
-    for setting in SETTINGS {
+    for setting in settings() {
         let path = setting.key.replace('.', "/properties/");
         let value = object.pointer(&format!("/properties/{path}"));
         let default = value.and_then(|value| value.get("default"));

@@ -1,12 +1,12 @@
-//! The one table of settings: key, allowed values, default. Validation,
-//! defaults, unknown-key detection and error texts all read it.
+//! The kinds of settings: allowed values, defaults, and the wording of complaints.
 
 use std::net::IpAddr;
 
 use edge_mirror_base::quantity;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::Subnet;
+use super::{Subnet, table::GROUPS};
 
 /// Type and range of a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,7 +52,7 @@ pub enum Kind {
 pub const HIDDEN: &str = "********";
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Default {
+pub enum DefaultValue {
     Null,
     EmptyList,
     Bool(bool),
@@ -61,119 +61,119 @@ pub enum Default {
     Text(&'static str),
 }
 
+/// The same in Chinese and in English.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct Words {
+    pub zh: &'static str,
+    pub en: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SettingGroup {
+    pub name: &'static str,
+    pub title: Words,
+    pub settings: &'static [Setting],
+}
+
+/// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Setting {
     /// Dotted where the setting is in a section.
     pub key: &'static str,
     pub kind: Kind,
-    pub default: Default,
+    pub default: DefaultValue,
+    pub unit: Option<&'static str>,
+    pub title: Words,
+    pub description: Words,
+    /// The effects of a change that users should know before they make it.
+    pub caution: Option<Words>,
+    /// Shown by the panel only on request.
+    pub advanced: bool,
 }
 
-const PORT: Kind = Kind::Int { min: 1, max: 65535 };
+pub(crate) const PORT: Kind = Kind::Int { min: 1, max: 65535 };
 /// The largest whole number that every JSON reader keeps exact.
 pub const EXACT: u64 = 1 << 53;
-
-const fn setting(key: &'static str, kind: Kind, default: Default) -> Setting {
-    Setting { key, kind, default }
-}
-
-const fn int(key: &'static str, min: u64, max: u64, default: u64) -> Setting {
-    setting(key, Kind::Int { min, max }, Default::Int(default))
-}
-
-const fn size(key: &'static str, min: u64, default: u64) -> Setting {
-    setting(key, Kind::Size { min }, Default::Int(default))
-}
-
-const fn bool(key: &'static str, default: bool) -> Setting {
-    setting(key, Kind::Bool, Default::Bool(default))
-}
-
-const fn limit(key: &'static str, min: u64, max: u64) -> Setting {
-    setting(key, Kind::Limit { min, max }, Default::Int(0))
-}
-
-const fn bandwidth(key: &'static str) -> Setting {
-    setting(key, Kind::Bandwidth { min: MIN_BANDWIDTH }, Default::Int(0))
-}
-
 /// With less, clients and main servers would take transfers for stalled.
 const MIN_BANDWIDTH: u64 = 10_000;
 
-/// Every setting, in the order in which a new file lists them.
-pub const SETTINGS: &[Setting] = &[
-    setting("mainServerIp", Kind::Host, Default::Text("192.168.110.10")),
-    setting("mainServerPort", PORT, Default::Int(80)),
-    bool("mainServerTls", false),
-    setting("mainServerCa", Kind::Path, Default::Null),
-    setting("mainServerCert", Kind::Path, Default::Null),
-    setting("mainServerCertKey", Kind::Path, Default::Null),
-    int("syncInterval", 1, 3600, 10),
-    setting("nodeId", Kind::NodeId, Default::Null),
-    setting("nodePort", PORT, Default::Int(8001)),
-    setting("publicIp", Kind::PublicHost, Default::Null),
-    setting("publicPort", PORT, Default::Null),
-    bool("usePublicAddress", false),
-    setting("advertiseInterface", Kind::Interface, Default::Null),
-    int("shutdownGrace", 0, 3600, 20),
-    setting("tls.cert", Kind::Path, Default::Null),
-    setting("tls.key", Kind::Path, Default::Null),
-    int("tls.redirectPort", 0, 65535, 0),
-    setting("storage.path", Kind::Path, Default::Text("./storage")),
-    size("storage.maxSize", 1 << 20, 10 << 30),
-    setting("storage.cleanupThreshold", Kind::Float { min: 0.1, max: 1.0 }, Default::Float(0.9)),
-    bool("storage.autoCleanup", true),
-    setting("storage.verify", Kind::Choice(&["full", "structure"]), Default::Text("full")),
-    int("network.maxConcurrentDownloads", 1, 64, 3),
-    int("network.downloadTimeout", 1, 86400, 300),
-    int("network.connectionTimeout", 1, 300, 10),
-    int("network.retryCount", 1, 100, 3),
-    int("network.retryDelay", 0, 3600, 5),
-    bandwidth("network.bandwidth"),
-    bool("serve.cutThrough", true),
-    limit("serve.maxDownloads", 1, 100_000),
-    limit("serve.maxPerClient", 1, 100_000),
-    int("serve.maxConnectionsPerClient", 0, 100_000, 0),
-    bandwidth("serve.bandwidth"),
-    setting(
-        "logging.level",
-        Kind::Choice(&["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"]),
-        Default::Text("INFO"),
-    ),
-    setting("logging.format", Kind::Choice(&["text", "json"]), Default::Text("text")),
-    bool("logging.fileEnabled", true),
-    setting("logging.filePath", Kind::Path, Default::Text("./logs/node.log")),
-    size("logging.maxFileSize", 1024, 10 << 20),
-    int("logging.backupCount", 0, 1000, 5),
-    int("heartbeat.interval", 1, 300, 10),
-    int("heartbeat.timeout", 2, 86400, 30),
-    bool("cleanup.enabled", true),
-    bool("cleanup.cleanOnStartup", true),
-    bool("cleanup.cleanEndedMeetings", true),
-    int("cleanup.graceSeconds", 0, 86400, 30),
-    bool("security.open", false),
-    bool("security.trustLocal", true),
-    setting("security.allowFrom", Kind::Networks, Default::EmptyList),
-    setting("security.trustedProxies", Kind::Networks, Default::EmptyList),
-    setting("security.mainServerKey", Kind::Secret, Default::Null),
-];
+pub(crate) const fn words(zh: &'static str, en: &'static str) -> Words {
+    Words { zh, en }
+}
+
+pub(crate) const fn setting(key: &'static str, kind: Kind, default: DefaultValue) -> Setting {
+    let unit = match kind {
+        Kind::Size { .. } | Kind::Bandwidth { .. } => Some("bytes"),
+        _ => None,
+    };
+    let (title, description) = (words(key, key), words("", ""));
+    Setting { key, kind, default, unit, title, description, caution: None, advanced: false }
+}
+
+pub(crate) const fn integer(key: &'static str, min: u64, max: u64, default: u64) -> Setting {
+    setting(key, Kind::Int { min, max }, DefaultValue::Int(default))
+}
+
+pub(crate) const fn size(key: &'static str, min: u64, default: u64) -> Setting {
+    setting(key, Kind::Size { min }, DefaultValue::Int(default))
+}
+
+pub(crate) const fn boolean(key: &'static str, default: bool) -> Setting {
+    setting(key, Kind::Bool, DefaultValue::Bool(default))
+}
+
+pub(crate) const fn limit(key: &'static str, min: u64, max: u64) -> Setting {
+    setting(key, Kind::Limit { min, max }, DefaultValue::Int(0))
+}
+
+pub(crate) const fn bandwidth(key: &'static str) -> Setting {
+    setting(key, Kind::Bandwidth { min: MIN_BANDWIDTH }, DefaultValue::Int(0))
+}
+
+impl Setting {
+    pub(crate) const fn titled(self, zh: &'static str, en: &'static str) -> Self {
+        Self { title: words(zh, en), ..self }
+    }
+
+    pub(crate) const fn described(self, zh: &'static str, en: &'static str) -> Self {
+        Self { description: words(zh, en), ..self }
+    }
+
+    pub(crate) const fn cautioned(self, zh: &'static str, en: &'static str) -> Self {
+        Self { caution: Some(words(zh, en)), ..self }
+    }
+
+    pub(crate) const fn in_unit(self, unit: &'static str) -> Self {
+        Self { unit: Some(unit), ..self }
+    }
+
+    pub(crate) const fn advanced(self) -> Self {
+        Self { advanced: true, ..self }
+    }
+}
 
 /// A longer list of networks is a mistake.
 pub const MAX_NETWORKS: usize = 256;
 
+/// Every setting, in the order in which a new file lists them.
+pub fn settings() -> impl Iterator<Item = &'static Setting> {
+    GROUPS.iter().flat_map(|group| group.settings)
+}
+
 pub fn find(key: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|setting| setting.key == key)
+    settings().find(|setting| setting.key == key)
 }
 
 /// True for the name of a section such as `storage`.
 pub fn is_section(key: &str) -> bool {
-    SETTINGS.iter().any(|s| s.key.split_once('.').is_some_and(|(section, _)| section == key))
+    settings().any(|s| s.key.split_once('.').is_some_and(|(section, _)| section == key))
 }
 
 /// Returns the default document; `nodeId` is null.
 pub fn defaults() -> Map<String, Value> {
     let mut document = Map::new();
-    for setting in SETTINGS {
+    for setting in settings() {
         put(&mut document, setting.key, setting.default.value());
     }
     document
@@ -202,7 +202,7 @@ pub fn get<'a>(document: &'a Map<String, Value>, key: &str) -> Option<&'a Value>
     }
 }
 
-impl Default {
+impl DefaultValue {
     pub fn value(self) -> Value {
         match self {
             Self::Null => Value::Null,
@@ -219,7 +219,7 @@ impl Setting {
     /// Null is allowed where it is the default: the node decides then.
     pub fn accepts(&self, value: &Value) -> bool {
         if value.is_null() {
-            return self.default == Default::Null;
+            return self.default == DefaultValue::Null;
         }
         match self.kind {
             Kind::Bool => value.is_boolean(),
@@ -266,7 +266,7 @@ impl Setting {
     pub fn allowed(&self) -> (String, String) {
         let (zh, en) = self.wanted();
         match self.default {
-            Default::Null => (format!("{zh}，或 null"), format!("{en}, or null")),
+            DefaultValue::Null => (format!("{zh}，或 null"), format!("{en}, or null")),
             _ => (zh, en),
         }
     }
@@ -376,8 +376,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_setting_is_listed_once_with_its_texts() {
+        let mut keys: Vec<_> = settings().map(|setting| setting.key).collect();
+        keys.sort_unstable();
+        assert!(keys.windows(2).all(|pair| pair[0] != pair[1]), "{keys:?}");
+        for setting in settings() {
+            let texts = [setting.title, setting.description];
+            assert!(texts.iter().all(|text| !text.zh.is_empty() && !text.en.is_empty()));
+            assert_ne!(setting.title.en, setting.key);
+        }
+    }
+
+    #[test]
     fn every_default_is_allowed() {
-        for setting in SETTINGS {
+        for setting in settings() {
             assert!(setting.accepts(&setting.default.value()), "{}", setting.key);
         }
     }

@@ -1,0 +1,60 @@
+//! `edge-mirror master`.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::Result;
+use edge_mirror_base::{
+    systemd::{Hangups, Manager},
+    tasks::Interrupt,
+};
+use edge_mirror_http::listen;
+use edge_mirror_main_server::{self as master, Master, MasterOptions};
+use edge_mirror_settings::Security;
+use tracing::info;
+
+use super::{log_login_link, report_ready, shut_down};
+use crate::{cli::MasterArgs, telemetry::Telemetry};
+
+/// Longest time that downloads may take to finish at shutdown.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Runs a main server until it is interrupted or fails.
+pub async fn run(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
+    let (manager, mut hangups) = (Manager::of_environment(), Hangups::listen()?);
+    let telemetry = Telemetry::start("main_server", "INFO");
+    let audit = args.data.join("audit.log");
+    let host = listen::host(args.host);
+    let listen = SocketAddr::new(host, args.port);
+    let security = Security {
+        open: args.open,
+        trust_local: !args.no_trust_local,
+        allow_from: args.allow_from,
+        trusted_proxies: args.trusted_proxy,
+        ..Security::default()
+    };
+    let options = MasterOptions {
+        data: args.data,
+        listen,
+        security,
+        max_connections_per_client: args.max_connections_per_client,
+        ..MasterOptions::default()
+    };
+    let master = Master::start(options).await?;
+    // Its data folder is there, and nobody else's, from now on.
+    telemetry.keep_audit(Some(audit));
+    let page = master::page_at(host, master.address().port()).await;
+    info!("its page is at {page}");
+    if let Some(code) = master.first_code() {
+        log_login_link(&page, code);
+    }
+    // Its settings are its arguments: there is nothing to read anew.
+    let status = || format!("main server on {}", master.address());
+    report_ready(&manager, master.pulse(), &status()).await;
+    let failed = tokio::select! {
+        () = interrupt.received() => None,
+        failed = master.failed() => Some(failed),
+        () = manager.follow(&mut hangups, async || status()) => None,
+    };
+    manager.stopping(GRACE);
+    shut_down(master.shut_down(GRACE), interrupt, failed).await
+}
