@@ -3,8 +3,8 @@
 //! description and the tables of `docs/` are made of it.
 
 use super::schema::{
-    DefaultValue, Kind, PORT, Setting, SettingGroup, bandwidth, boolean, integer, limit, setting,
-    size, words,
+    DefaultValue, Kind, PORT, SettingGroup, bandwidth, boolean, integer, limit, setting, size,
+    words,
 };
 
 /// In the order in which a new file and the panel list them.
