@@ -12,8 +12,8 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "src",
         &[
-            &["install"],
-            &["demo", "token", "bench", "manual", "commands"],
+            &["install", "roles"],
+            &["token", "bench", "manual", "commands"],
             &["cli", "telemetry"],
             &["terminal"],
         ],
