@@ -25,7 +25,7 @@ use clap::Parser;
 use cpu::CpuTime;
 use criterion::{Bencher, BenchmarkId, Criterion, SamplingMode};
 use edge_mirror_http::delivery::conditions;
-use edge_mirror_node::api::For;
+use edge_mirror_node::api::StatusAudience;
 use edge_mirror_protocol as protocol;
 use edge_mirror_store::Store;
 use parts::{Parts, planned, status_answer};
@@ -108,18 +108,18 @@ impl Engine {
 
 /// `GET /api/status`, from the workers' reports to bytes.
 fn status(engine: &mut Engine, parts: &Parts) -> Result<()> {
-    engine.bench(STATUS, parts.count, || parts.snapshot(For::Anybody))
+    engine.bench(STATUS, parts.count, || parts.snapshot(StatusAudience::Anybody))
 }
 
 /// What a page that follows costs each second, nothing or one thing new.
 fn panel(engine: &mut Engine, parts: &Parts) -> Result<()> {
-    let before = parts.snapshot(For::Pages);
+    let before = parts.snapshot(StatusAudience::Pages);
     engine.bench("panel, a second without news", parts.count, || {
-        assert!(parts.snapshot(For::Pages).difference(&before).is_none());
+        assert!(parts.snapshot(StatusAudience::Pages).difference(&before).is_none());
     })?;
     engine.bench(PANEL, parts.count, || {
         parts.serve_one();
-        parts.snapshot(For::Pages).difference(&before).expect("a package was served")
+        parts.snapshot(StatusAudience::Pages).difference(&before).expect("a package was served")
     })
 }
 

@@ -29,11 +29,11 @@ use crate::{
     cli::BenchArgs,
     terminal::{self, Language, live, say, words},
 };
-use client::{Got, Wanted};
-use failure::Failure;
-use tally::{Course, Summary, Tally};
-use target::Target;
-use view::{Moment, View};
+use client::{ClientPlan, FinishedDownload};
+use failure::ClientFailure;
+use tally::{StormCourse, StormSummary, StormTally};
+use target::BenchTarget;
+use view::{StormSnapshot, StormView};
 
 /// Files besides the clients' connections: the runtime's, the console, name lookups.
 const OTHER_FILES: u64 = 64;
@@ -45,8 +45,8 @@ pub async fn run(args: BenchArgs, interrupt: &mut Interrupt) -> Result<()> {
     let language = Language::of_environment();
     let meeting: PackageId =
         args.meeting.parse().with_context(|| format!("--meeting '{}'", args.meeting))?;
-    let wanted = Wanted {
-        target: Target::of_meeting(&args.url, &meeting),
+    let wanted = ClientPlan {
+        target: BenchTarget::of_meeting(&args.url, &meeting),
         patience: args.patience,
         rate: args.rate_limit,
         verify: args.verify,
@@ -64,7 +64,7 @@ pub async fn run(args: BenchArgs, interrupt: &mut Interrupt) -> Result<()> {
     allow_files(args.clients)?;
     eprintln!("{}", warning(&args, &wanted, language));
     let storm = Storm::new(args.clients, wanted);
-    let mut view = View::new(language, args.json);
+    let mut view = StormView::new(language, args.json);
     let (tally, course) = storm.run(args.arrive, &mut view, interrupt).await;
     // JSON output has one language.
     let language = if args.json { Language::English } else { language };
@@ -84,7 +84,7 @@ pub async fn run(args: BenchArgs, interrupt: &mut Interrupt) -> Result<()> {
     Ok(())
 }
 
-fn warning(args: &BenchArgs, wanted: &Wanted, language: Language) -> String {
+fn warning(args: &BenchArgs, wanted: &ClientPlan, language: Language) -> String {
     let (clients, meeting, at) = (args.clients, &args.meeting, wanted.target.authority());
     let window = language.time(args.arrive.as_secs_f64());
     let size = wanted.size.get().map(|size| format!(" ({})", words::bytes(*size as f64)));
@@ -102,7 +102,11 @@ fn warning(args: &BenchArgs, wanted: &Wanted, language: Language) -> String {
     )
 }
 
-fn machine_readable(args: &BenchArgs, size: Option<&u64>, summary: &Summary) -> Result<String> {
+fn machine_readable(
+    args: &BenchArgs,
+    size: Option<&u64>,
+    summary: &StormSummary,
+) -> Result<String> {
     let mut answer = json!({"url": args.url.to_string(), "meeting": args.meeting, "size": size});
     let figures = serde_json::to_value(summary)?;
     if let (Some(answer), Some(figures)) = (answer.as_object_mut(), figures.as_object()) {
@@ -143,13 +147,13 @@ fn allow_files(clients: usize) -> Result<()> {
 /// State shared by the clients and their view.
 struct Storm {
     clients: usize,
-    wanted: Arc<Wanted>,
+    wanted: Arc<ClientPlan>,
     arrived: Arc<AtomicUsize>,
     received: Arc<AtomicU64>,
 }
 
 impl Storm {
-    fn new(clients: usize, wanted: Wanted) -> Self {
+    fn new(clients: usize, wanted: ClientPlan) -> Self {
         Self {
             clients,
             wanted: Arc::new(wanted),
@@ -162,13 +166,13 @@ impl Storm {
     async fn run(
         &self,
         window: Duration,
-        view: &mut View,
+        view: &mut StormView,
         interrupt: &mut Interrupt,
-    ) -> (Tally, Course) {
+    ) -> (StormTally, StormCourse) {
         let (tasks, begun) = (Tasks::new(), Instant::now());
         let mut outcomes = self.launch(window, &tasks);
         let mut looks = tokio::time::interval(live::EVERY);
-        let (mut tally, mut last, mut interrupted) = (Tally::default(), begun, false);
+        let (mut tally, mut last, mut interrupted) = (StormTally::default(), begun, false);
         loop {
             tokio::select! {
                 outcome = outcomes.recv() => match outcome {
@@ -185,7 +189,7 @@ impl Storm {
         }
         tasks.shut_down(GRACE).await;
         view.show(&self.moment(begun, &tally));
-        let course = Course {
+        let course = StormCourse {
             clients: self.clients,
             arrived: self.arrived.load(Ordering::Relaxed),
             interrupted,
@@ -196,7 +200,11 @@ impl Storm {
     }
 
     /// Returns their outcomes, one each; closed when the last has ended.
-    fn launch(&self, window: Duration, tasks: &Tasks) -> mpsc::Receiver<Result<Got, Failure>> {
+    fn launch(
+        &self,
+        window: Duration,
+        tasks: &Tasks,
+    ) -> mpsc::Receiver<Result<FinishedDownload, ClientFailure>> {
         // Room for all, so that no client waits for being counted.
         let (tell, told) = mpsc::channel(self.clients);
         for arrival in tally::arrivals(self.clients, window, fastrand::f64) {
@@ -216,8 +224,8 @@ impl Storm {
         told
     }
 
-    fn moment(&self, begun: Instant, tally: &Tally) -> Moment {
-        Moment {
+    fn moment(&self, begun: Instant, tally: &StormTally) -> StormSnapshot {
+        StormSnapshot {
             since: begun.elapsed(),
             clients: self.clients,
             arrived: self.arrived.load(Ordering::Relaxed),

@@ -16,11 +16,11 @@ use edge_mirror_settings::Subnet;
 
 use crate::terminal::Language;
 pub use operate::{
-    At, Authority, ConfigArgs, ConfigCommand, ConfigOf, GetArgs, ListArgs, Login, Operate,
-    PublishArgs, StatusArgs, SyncArgs, VerifyArgs,
+    AuthorityArgs, ConfigArgs, ConfigCommand, ConfigTargetArgs, GetArgs, ListArgs, LoginArgs,
+    NodeTargetArgs, OperateCommand, PublishArgs, StatusArgs, SyncArgs, VerifyArgs,
 };
-pub use server::Server;
-pub use service::{InstallArgs, MainServer, UninstallArgs};
+pub use server::ServerUrl;
+pub use service::{InstallArgs, MainServerAddress, UninstallArgs};
 
 /// Mirrors meeting packages from a main server and serves them to tablets.
 ///
@@ -70,7 +70,7 @@ pub enum Command {
     #[command(hide = true)]
     Man { folder: PathBuf },
     #[command(flatten)]
-    Operate(Operate),
+    Operate(OperateCommand),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -153,7 +153,7 @@ pub struct BenchArgs {
     /// A node, or a main server that redirects clients to its nodes, such as
     /// 192.168.1.20:8001.
     #[arg(long, value_name = "URL")]
-    pub url: Server,
+    pub url: ServerUrl,
     /// The ID of the meeting whose package is downloaded.
     #[arg(long, value_name = "ID")]
     pub meeting: String,
@@ -171,7 +171,7 @@ pub struct BenchArgs {
     #[arg(long)]
     pub verify: bool,
     #[command(flatten)]
-    pub authority: Authority,
+    pub authority: AuthorityArgs,
     /// A client gives up after receiving nothing for this long.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
     pub patience: Duration,
@@ -200,7 +200,7 @@ impl Cli {
 }
 
 /// A command line without a command to run.
-pub enum Refusal {
+pub enum CliError {
     /// Help or the version was asked for.
     Shown(clap::Error),
     /// One line that says what is wrong and where to read on.
@@ -208,18 +208,18 @@ pub enum Refusal {
 }
 
 /// Reads the arguments, the program's name first.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Refusal> {
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, CliError> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let language = Language::of_environment();
     let told = help::command(language);
     let matches =
         told.try_get_matches_from(&arguments).map_err(|error| match error.use_stderr() {
-            true => Refusal::Wrong(complaint::one_line(&error, &arguments, language)),
-            false => Refusal::Shown(error),
+            true => CliError::Wrong(complaint::one_line(&error, &arguments, language)),
+            false => CliError::Shown(error),
         })?;
     let cli = Cli::from_arg_matches(&matches);
     let cli =
-        cli.map_err(|error| Refusal::Wrong(complaint::one_line(&error, &arguments, language)))?;
+        cli.map_err(|error| CliError::Wrong(complaint::one_line(&error, &arguments, language)))?;
     Ok(cli.command())
 }
 

@@ -18,14 +18,14 @@ use edge_mirror_settings::{ConfigError, file::PatchError};
 use thiserror::Error;
 
 use crate::{
-    cli::Operate,
+    cli::OperateCommand,
     terminal::{self, Language, half},
 };
 
 /// The command did what it was asked to do, and found a problem, which it has reported.
 #[derive(Debug, Error)]
 #[error("something is not right")]
-pub struct NotRight;
+pub struct CheckFailed;
 
 /// Returns an error and its causes on one line, except those it quotes itself; in one
 /// language or, for a log, as they are.
@@ -57,21 +57,21 @@ fn in_language(error: &(dyn std::error::Error + 'static), language: Language) ->
     half(&error.to_string(), language)
 }
 
-/// Exit code for [`NotRight`], for scripts.
+/// Exit code for [`CheckFailed`], for scripts.
 pub const NOT_RIGHT: u8 = 3;
 
 /// Runs a command.
-pub async fn run(command: Operate, interrupt: &mut Interrupt) -> Result<()> {
+pub async fn run(command: OperateCommand, interrupt: &mut Interrupt) -> Result<()> {
     let language = Language::of_environment();
     match command {
-        Operate::Get(args) => get::run(&args, language, interrupt).await,
-        Operate::Status(args) => status::run(&args, language, interrupt).await,
-        Operate::Verify(args) => until(interrupt, verify::run(&args, language)).await,
-        Operate::Publish(args) => publish::run(&args, language, interrupt).await,
-        Operate::Nodes(args) => until(interrupt, lists::nodes(&args, language)).await,
-        Operate::Meetings(args) => until(interrupt, lists::meetings(&args, language)).await,
-        Operate::Config(args) => until(interrupt, config::run(args.what, language)).await,
-        Operate::Sync(args) => until(interrupt, sync::run(&args, language)).await,
+        OperateCommand::Get(args) => get::run(&args, language, interrupt).await,
+        OperateCommand::Status(args) => status::run(&args, language, interrupt).await,
+        OperateCommand::Verify(args) => until(interrupt, verify::run(&args, language)).await,
+        OperateCommand::Publish(args) => publish::run(&args, language, interrupt).await,
+        OperateCommand::Nodes(args) => until(interrupt, lists::nodes(&args, language)).await,
+        OperateCommand::Meetings(args) => until(interrupt, lists::meetings(&args, language)).await,
+        OperateCommand::Config(args) => until(interrupt, config::run(args.what, language)).await,
+        OperateCommand::Sync(args) => until(interrupt, sync::run(&args, language)).await,
     }
 }
 

@@ -21,7 +21,7 @@ use std::{
 };
 
 use anyhow::Result;
-use edge_mirror_base::atomic::{self, Owner};
+use edge_mirror_base::atomic::{self, FileOwner};
 use edge_mirror_http::listen::{self, Listener};
 use edge_mirror_settings::ConfigError;
 use thiserror::Error;
@@ -30,11 +30,11 @@ use crate::{
     cli::{InstallArgs, TokenArgs},
     terminal, token,
 };
-use adopted::Adopted;
-use answers::Asker;
-use places::{Places, Role};
-use settings::Wanted;
-use system::System;
+use adopted::AdoptedNode;
+use answers::TerminalPrompt;
+use places::{InstallPaths, ServiceRole};
+use settings::PreparedConfig;
+use system::InstallTarget;
 pub use uninstall::run as uninstall;
 
 #[derive(Debug, Error)]
@@ -90,32 +90,32 @@ impl InstallError {
 
 /// Installs, or upgrades; `say` gets each step, and at the end what to do next.
 pub async fn run(args: InstallArgs, mut say: impl FnMut(&str)) -> Result<()> {
-    let places = Places::new(Role::of(args.master), args.root.as_deref());
-    let system = System::at(args.root.as_deref())?;
+    let places = InstallPaths::new(ServiceRole::of(args.master), args.root.as_deref());
+    let system = InstallTarget::at(args.root.as_deref())?;
     let port = install(&args, &places, &system, &mut say)?;
     match system {
-        System::Here => {
+        InstallTarget::Here => {
             let link = login(&places, port).await?;
             say(&format!("\n{link}\n\n{}", next(&places)));
         }
-        System::Below => say(&laid_out(&places)),
+        InstallTarget::Below => say(&laid_out(&places)),
     }
     Ok(())
 }
 
 fn install(
     args: &InstallArgs,
-    places: &Places,
-    system: &System,
+    places: &InstallPaths,
+    system: &InstallTarget,
     say: &mut impl FnMut(&str),
 ) -> Result<u16, InstallError> {
-    let adopted = args.adopt.as_deref().map(Adopted::read).transpose()?;
-    let mut asker = Asker::of_terminal(args.yes);
-    let wanted = Wanted::settle(args, places, adopted.as_ref(), &mut asker)?;
+    let adopted = args.adopt.as_deref().map(AdoptedNode::read).transpose()?;
+    let mut asker = TerminalPrompt::of_terminal(args.yes);
+    let wanted = PreparedConfig::settle(args, places, adopted.as_ref(), &mut asker)?;
     let upgrade = places.is_installed();
     // An installed service listens on its port itself.
     let new_port = !upgrade || wanted.has_new_port();
-    if *system == System::Here && new_port && is_taken(wanted.port()) {
+    if *system == InstallTarget::Here && new_port && is_taken(wanted.port()) {
         return Err(InstallError::PortTaken(wanted.port()));
     }
     let program = std::env::current_exe().map_err(InstallError::io("find", Path::new("myself")))?;
@@ -140,7 +140,7 @@ fn install(
     Ok(wanted.port())
 }
 
-fn make_folders(places: &Places, owner: Option<Owner>) -> Result<(), InstallError> {
+fn make_folders(places: &InstallPaths, owner: Option<FileOwner>) -> Result<(), InstallError> {
     for folder in places.folders() {
         atomic::create_folder_as(&folder, 0o750, owner)
             .map_err(InstallError::io("make the folder", &folder))?;
@@ -151,7 +151,7 @@ fn make_folders(places: &Places, owner: Option<Owner>) -> Result<(), InstallErro
 /// Installs the program, its unit, and a drop-in for a low port.
 fn place_program(
     program: &Path,
-    places: &Places,
+    places: &InstallPaths,
     say: &mut impl FnMut(&str),
 ) -> Result<(), InstallError> {
     if places.is_packaged() {
@@ -182,18 +182,18 @@ fn is_taken(port: u16) -> bool {
     bound.is_err_and(|error| error.cause.kind() == io::ErrorKind::AddrInUse)
 }
 
-async fn login(places: &Places, port: u16) -> Result<String> {
-    let data = (places.role() == Role::Master).then(|| places.data());
+async fn login(places: &InstallPaths, port: u16) -> Result<String> {
+    let data = (places.role() == ServiceRole::Master).then(|| places.data());
     let args = TokenArgs { new: false, config: places.config(), data, port: Some(port) };
     token::run(args).await
 }
 
-fn next(places: &Places) -> String {
+fn next(places: &InstallPaths) -> String {
     let unit = places.unit_name();
     let flag = places.role().flag();
     let token = match places.role() {
-        Role::Node => format!("--config {}", places.config().display()),
-        Role::Master => format!("--data {}", places.data().display()),
+        ServiceRole::Node => format!("--config {}", places.config().display()),
+        ServiceRole::Master => format!("--data {}", places.data().display()),
     };
     let (upgrade, remove) = match places.is_packaged() {
         true => (
@@ -216,7 +216,7 @@ fn next(places: &Places) -> String {
     text
 }
 
-fn laid_out(places: &Places) -> String {
+fn laid_out(places: &InstallPaths) -> String {
     let (root, unit) = (places.root().display(), places.unit_name());
     let command = format!("edge-mirror install --yes{}", places.role().flag());
     terminal::say(

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use edge_mirror::{
     bench,
-    cli::{self, Command, Refusal},
+    cli::{self, CliError, Command},
     commands, install, manual,
     roles::{self, demo, main_server, node},
     telemetry::Telemetry,
@@ -17,7 +17,7 @@ use edge_mirror_base::tasks::Interrupt;
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os()) {
         Ok(command) => command,
-        Err(Refusal::Shown(help)) => {
+        Err(CliError::Shown(help)) => {
             let _ = help.print();
             // The end of the help must not run into the prompt.
             if !help.to_string().ends_with('\n') {
@@ -25,14 +25,14 @@ fn main() -> ExitCode {
             }
             return ExitCode::SUCCESS;
         }
-        Err(Refusal::Wrong(line)) => return failure(&line, 2),
+        Err(CliError::Wrong(line)) => return failure(&line, 2),
     };
     // The log of a service is in both languages.
     let is_service = matches!(command, Command::Node(_) | Command::Master(_));
     let language = (!is_service).then(Language::of_environment);
     match roles::block_on(run(command)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<commands::NotRight>() => ExitCode::from(commands::NOT_RIGHT),
+        Err(error) if error.is::<commands::CheckFailed>() => ExitCode::from(commands::NOT_RIGHT),
         Err(error) => failure(&commands::error_line(&error, language), 1),
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use edge_mirror_base::{
     log::SECRET,
-    pulse::Pulse,
-    systemd::Manager,
+    pulse::Liveness,
+    systemd::Notifier,
     tasks::{Interrupt, Tasks},
 };
 use tracing::warn;
@@ -32,7 +32,7 @@ pub fn block_on(main: impl Future<Output = Result<()>>) -> Result<()> {
 
 /// Waits until requests are answered, reports readiness to the service manager,
 /// and feeds its watchdog until the process ends.
-async fn report_ready(manager: &Manager, listener: &Pulse, status: &str) {
+async fn report_ready(manager: &Notifier, listener: &Liveness, status: &str) {
     listener.felt().await;
     manager.ready(status);
     Tasks::new().spawn("watchdog", manager.clone().reassure(listener.clone()));

@@ -15,12 +15,12 @@ use std::{
 use arc_swap::ArcSwapOption;
 use edge_mirror_base::{
     log::{
-        AUDIT, Journal, Rotating, SECRET,
-        line::{self, Said},
+        AUDIT, Journal, RotatingFile, SECRET,
+        line::{self, LogRecord},
     },
     tasks,
 };
-use edge_mirror_settings::{Config, Logging, Settings};
+use edge_mirror_settings::{Config, LoggingConfig, Settings};
 use tracing::{Event, Subscriber, error, warn};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
@@ -45,8 +45,8 @@ const JSON: &str = "json";
 /// Keep it until the very end: dropping it writes out what is still queued.
 pub struct Telemetry {
     level: reload::Handle<Targets, Registry>,
-    outlets: Arc<Outlets>,
-    applied: Mutex<Option<Logging>>,
+    outlets: Arc<LogOutlets>,
+    applied: Mutex<Option<LoggingConfig>>,
     console_drops: ErrorCounter,
     journal: Journal,
     _console: WorkerGuard,
@@ -54,7 +54,7 @@ pub struct Telemetry {
 
 /// The outputs besides the console, and their format.
 #[derive(Default)]
-struct Outlets {
+struct LogOutlets {
     /// JSON objects instead of text.
     json: AtomicBool,
     /// The level excludes INFO: lines about changes come all the same, and go only to
@@ -76,12 +76,12 @@ impl Telemetry {
     pub fn start(name: &'static str, level: &str) -> Self {
         let (console, guard) = queue(io::stderr());
         let console_drops = console.error_counter();
-        let outlets = Arc::<Outlets>::default();
+        let outlets = Arc::<LogOutlets>::default();
         outlets.quiet.store(is_quiet(level), Ordering::Relaxed);
         let journal = Journal::default();
         let (filter, level) = reload::Layer::new(filter(level));
         let stream = std::env::var("JOURNAL_STREAM").ok();
-        let lines = Lines {
+        let lines = LogLayer {
             name,
             journal: journal.clone(),
             outlets: outlets.clone(),
@@ -104,8 +104,9 @@ impl Telemetry {
         let wanted = &config.logging;
         self.outlets.json.store(wanted.format == JSON, Ordering::Relaxed);
         self.outlets.quiet.store(is_quiet(&wanted.level), Ordering::Relaxed);
-        let of_file =
-            |l: &Logging| (l.file_enabled, l.file_path.clone(), l.max_file_size, l.backup_count);
+        let of_file = |l: &LoggingConfig| {
+            (l.file_enabled, l.file_path.clone(), l.max_file_size, l.backup_count)
+        };
         if applied.as_ref().map(of_file) != Some(of_file(wanted)) {
             // Checked again with every line: it may be moved away.
             if let Some(problem) = config.log_problem() {
@@ -123,7 +124,7 @@ impl Telemetry {
     /// Sets the file for lines about changes. Without one they are on the console,
     /// whatever the level.
     pub fn keep_audit(&self, path: Option<PathBuf>) {
-        let log = path.map(|path| Arc::new(FileLog::open(Rotating::audit(path))));
+        let log = path.map(|path| Arc::new(FileLog::open(RotatingFile::audit(path))));
         self.outlets.audit.store(log);
     }
 
@@ -158,7 +159,7 @@ impl Drop for Telemetry {
 }
 
 impl FileLog {
-    fn open(roller: Rotating) -> Self {
+    fn open(roller: RotatingFile) -> Self {
         let (writer, guard) = queue(roller);
         Self { drops: writer.error_counter(), writer, _guard: guard }
     }
@@ -188,16 +189,16 @@ fn is_quiet(level: &str) -> bool {
 }
 
 /// Writes each line to the console's queue and to the file's, if there is one.
-struct Lines {
+struct LogLayer {
     name: &'static str,
     journal: Journal,
-    outlets: Arc<Outlets>,
+    outlets: Arc<LogOutlets>,
     /// True if the console is systemd's journal.
     marked: bool,
     console: NonBlocking,
 }
 
-impl<S: Subscriber> Layer<S> for Lines {
+impl<S: Subscriber> Layer<S> for LogLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut text = String::new();
         // Fails only if a value's own Debug does: then the text so far is used.
@@ -205,7 +206,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         // A title with a line break in it must not look like a line of ours.
         let (text, metadata) = (line::plain(&text), event.metadata());
         let (level, outlets) = (*metadata.level(), &self.outlets);
-        let said = Said { name: self.name, at: chrono::Local::now(), level, text: &text };
+        let said = LogRecord { name: self.name, at: chrono::Local::now(), level, text: &text };
         let json = outlets.json.load(Ordering::Relaxed).then(|| said.json());
         let whole = || json.clone().unwrap_or_else(|| said.text());
         // Lines that can't be queued are dropped, and counted there.

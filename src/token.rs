@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use edge_mirror_http::access::{Made, Vault};
+use edge_mirror_http::access::{NewCredentials, Vault};
 use edge_mirror_main_server as master;
 use edge_mirror_node::address;
 use edge_mirror_settings::{ConfigError, Settings};
@@ -68,7 +68,7 @@ pub async fn run(args: TokenArgs) -> Result<String> {
         false => (page, String::new()),
     };
     if args.new {
-        let Made { token, key_kept } = vault.replace_token()?;
+        let NewCredentials { token, key_kept } = vault.replace_token()?;
         let link = login_link(&page, &token);
         let lost = match key_kept {
             true => String::new(),

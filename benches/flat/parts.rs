@@ -6,9 +6,9 @@ use anyhow::Result;
 use edge_mirror_base::tasks::Tasks;
 use edge_mirror_http::{delivery::Traffic, wire::snapshot::Snapshot};
 use edge_mirror_node::{
-    api::{For, snapshot},
-    bench::{Known, plan},
-    board::Board,
+    api::{StatusAudience, snapshot},
+    bench::{MainServerView, plan},
+    board::StatusBoard,
     fetch::Fetch,
 };
 use edge_mirror_protocol as protocol;
@@ -25,7 +25,7 @@ pub struct Parts {
     pub store: Store,
     pub manifests: Vec<Value>,
     settings: Arc<Settings>,
-    board: Arc<Board>,
+    board: Arc<StatusBoard>,
     fetch: Fetch,
     traffic: Traffic,
     storage: PathBuf,
@@ -41,7 +41,7 @@ impl Parts {
         fs::write(&config, document.to_string())?;
         let settings = Arc::new(Settings::load_or_create(&config)?);
         let (store, _) = Store::open(&storage)?;
-        let board = Arc::new(Board::new(store.clone(), 9));
+        let board = Arc::new(StatusBoard::new(store.clone(), 9));
         let fetch = Fetch::new(settings.clone(), board.clone(), Arc::default(), Tasks::new());
         let parts = Self {
             count,
@@ -58,8 +58,8 @@ impl Parts {
     }
 
     /// Of a main server of ours, with everything synced.
-    pub fn known(&self) -> Known {
-        let mut known = Known::of(storage::ORIGIN, None);
+    pub fn known(&self) -> MainServerView {
+        let mut known = MainServerView::of(storage::ORIGIN, None);
         let answer = status_answer(&self.manifests, self.count, 1.0);
         let mut status = protocol::read_status(&answer).expect("it is well-formed");
         let offers = status.offers.take().expect("it tells of them");
@@ -74,7 +74,7 @@ impl Parts {
         known
     }
 
-    pub fn snapshot(&self, reader: For) -> Snapshot {
+    pub fn snapshot(&self, reader: StatusAudience) -> Snapshot {
         snapshot(&self.settings, &self.board, &self.fetch, &self.traffic, reader)
     }
 
@@ -90,7 +90,7 @@ impl Parts {
     }
 }
 
-pub fn planned(known: &mut Known, store: &Store) -> Vec<impl Sized + use<>> {
+pub fn planned(known: &mut MainServerView, store: &Store) -> Vec<impl Sized + use<>> {
     known.look(store);
     let nothing = HashMap::new();
     plan(known.facts(&nothing), &known.token, Instant::now())

@@ -23,15 +23,15 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use edge_mirror_base::{log::Journal, tasks::Tasks};
 use edge_mirror_http::{
-    access::{Access, Vault},
+    access::{AccessControl, Vault},
     listen::Listener,
 };
 use edge_mirror_node::{
-    api::{Face, Listening},
-    board::Board,
+    api::{AppState, ListenOptions},
+    board::StatusBoard,
     fetch::Fetch,
 };
-use edge_mirror_protocol::package::{Route, Source, Validators, Verify};
+use edge_mirror_protocol::package::{PackageRoute, PackageSource, Validators, VerifyLevel};
 use edge_mirror_settings::Settings;
 use edge_mirror_store::{Provenance, Store};
 use serde_json::json;
@@ -202,16 +202,16 @@ fn serve(
     runtime.enable_all().on_thread_park(let_the_client).build()?.block_on(async {
         let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         tell.send(listener.address())?;
-        let board = Arc::new(Board::new(store, listener.address().port()));
+        let board = Arc::new(StatusBoard::new(store, listener.address().port()));
         let connections = tasks.child();
         let (vault, _) = Vault::open(Vault::path_beside(settings.path()));
-        let face = Face {
+        let face = AppState {
             settings: settings.clone(),
             board: board.clone(),
             fetch: Fetch::new(settings.clone(), board, Arc::default(), tasks.child()),
             traffic: Arc::default(),
-            listening: Listening { host: IpAddr::V4(Ipv4Addr::LOCALHOST), fixed_port: Some(0) },
-            access: Access::new("node", vault, move || settings.current().security.clone()),
+            listening: ListenOptions { host: IpAddr::V4(Ipv4Addr::LOCALHOST), fixed_port: Some(0) },
+            access: AccessControl::new("node", vault, move || settings.current().security.clone()),
             feed: Arc::default(),
             journal: Journal::default(),
             closing: tasks.token().clone(),
@@ -232,8 +232,12 @@ fn put(store: &Store, bytes: usize) -> Result<()> {
     ensure!(archive.len() == bytes, "{} bytes in place of {bytes}", archive.len());
     let mut pending = store.begin(&"m".parse()?, Some(bytes as u64), u64::MAX)?;
     pending.write(&archive)?;
-    let source = Source { route: Route::Direct, origin: None, validators: Validators::default() };
+    let source = PackageSource {
+        route: PackageRoute::Direct,
+        origin: None,
+        validators: Validators::default(),
+    };
     let provenance = Provenance { title: "m".into(), source, modified_s: None };
-    pending.commit(Verify::Full, None, provenance, || true)?;
+    pending.commit(VerifyLevel::Full, None, provenance, || true)?;
     Ok(())
 }

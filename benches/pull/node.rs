@@ -14,8 +14,8 @@ use std::{
 use anyhow::Result;
 use edge_mirror_base::tasks::Tasks;
 use edge_mirror_node::{
-    board::Board,
-    fetch::{Catalogue, Fetch, Offer, Phase, Reason},
+    board::StatusBoard,
+    fetch::{Catalogue, Fetch, Offer, PullPhase, PullReason},
 };
 use edge_mirror_protocol::package::PackageId;
 use edge_mirror_settings::Settings;
@@ -61,7 +61,7 @@ impl Node {
         let settings = Arc::new(Settings::load_or_create(&path)?);
         let origin = settings.current().main_server().to_owned();
         let (store, _) = Store::open(&settings.current().storage_path())?;
-        let board = Arc::new(Board::new(store.clone(), 0));
+        let board = Arc::new(StatusBoard::new(store.clone(), 0));
         let fetch = Fetch::new(settings, board, Arc::default(), Tasks::new());
         let id: PackageId = "bench".parse()?;
         let offer = Offer { path: Some(offered.to_owned()), ..Offer::default() };
@@ -77,9 +77,9 @@ impl Node {
         let cpu_before = process::all_ours_s()?;
         let began = Instant::now();
         let (received, committed) = self.runtime.block_on(async {
-            let flight = self.fetch.pull(&self.id, Reason::OnDemand);
+            let flight = self.fetch.pull(&self.id, PullReason::OnDemand);
             let all_here = async {
-                while flight.progress().phase != Phase::Verifying {
+                while flight.progress().phase != PullPhase::Verifying {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             };

@@ -3,7 +3,9 @@
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use anyhow::Result;
-use edge_mirror_protocol::package::{Manifest, Route, Source, Validators, Verify};
+use edge_mirror_protocol::package::{
+    Manifest, PackageRoute, PackageSource, Validators, VerifyLevel,
+};
 use edge_mirror_store::{Provenance, Store};
 use serde_json::{Value, json};
 
@@ -20,13 +22,13 @@ pub fn fill(storage: &Path, count: usize, origin: &str) -> Result<Vec<Value>> {
     // The smallest archive: the end of a directory without entries.
     let zip = [&b"PK\x05\x06"[..], &[0; 18]].concat();
     pending.write(&zip)?;
-    let source = Source {
-        route: Route::PackageUrl,
+    let source = PackageSource {
+        route: PackageRoute::PackageUrl,
         origin: Some(origin.to_owned()),
         validators: Validators { etag: Some("etag-of-some-length".into()), last_modified: None },
     };
     let provenance = Provenance { title: "预算会议 Budget".into(), source, modified_s: None };
-    let stored = pending.commit(Verify::Full, None, provenance, || true)?;
+    let stored = pending.commit(VerifyLevel::Full, None, provenance, || true)?;
     let pattern = json!(stored.manifest);
     let mut manifests = vec![pattern.clone()];
     for n in 1..count {

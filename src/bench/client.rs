@@ -19,17 +19,17 @@ use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsConnector;
 
 use super::{
-    failure::Failure,
-    link::{self, Link, alongside},
-    target::Target,
+    failure::ClientFailure,
+    link::{self, BenchConnection, alongside},
+    target::BenchTarget,
 };
 
 /// The main server redirects to a node, and a proxy may redirect once.
 const MAX_REDIRECTS: usize = 4;
 
 /// The task of every client.
-pub(super) struct Wanted {
-    pub target: Target,
+pub(super) struct ClientPlan {
+    pub target: BenchTarget,
     /// Longest time without any bytes.
     pub patience: Duration,
     /// Bytes per second.
@@ -42,24 +42,24 @@ pub(super) struct Wanted {
 
 /// A complete download.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Got {
+pub(super) struct FinishedDownload {
     pub from: String,
     /// Since the client's arrival.
     pub first_byte: Duration,
     pub took: Duration,
 }
 
-enum Next {
-    Done(Got),
-    There(Target),
+enum ExchangeResult {
+    Done(FinishedDownload),
+    There(BenchTarget),
 }
 
-impl Wanted {
+impl ClientPlan {
     /// Requests one byte as the clients will. Faults of a server that this redirects to
     /// are left for the clients to find.
-    pub async fn look(&self) -> Result<(), Failure> {
+    pub async fn look(&self) -> Result<(), ClientFailure> {
         let (mut link, connection) =
-            Link::open(&self.target, self.patience, self.rate, &self.tls).await?;
+            BenchConnection::open(&self.target, self.patience, self.rate, &self.tls).await?;
         let looked = async {
             let response = link.ask(&self.target, Some("bytes=0-0")).await?;
             if response.status().is_redirection() || response.status().is_success() {
@@ -72,53 +72,53 @@ impl Wanted {
     }
 
     /// Downloads the package; `received` counts the bytes of all clients.
-    pub async fn download(&self, received: &AtomicU64) -> Result<Got, Failure> {
+    pub async fn download(&self, received: &AtomicU64) -> Result<FinishedDownload, ClientFailure> {
         let arrived = Instant::now();
         let mut target = self.target.clone();
         for _ in 0..=MAX_REDIRECTS {
             let (mut link, connection) =
-                Link::open(&target, self.patience, self.rate, &self.tls).await?;
+                BenchConnection::open(&target, self.patience, self.rate, &self.tls).await?;
             let exchange = self.exchange(&mut link, &target, arrived, received);
             match alongside(connection, exchange).await? {
-                Next::Done(got) => return Ok(got),
-                Next::There(next) => target = next,
+                ExchangeResult::Done(got) => return Ok(got),
+                ExchangeResult::There(next) => target = next,
             }
         }
-        Err(Failure::Astray { from: self.target.authority(), location: target.authority() })
+        Err(ClientFailure::Astray { from: self.target.authority(), location: target.authority() })
     }
 
     async fn exchange(
         &self,
-        link: &mut Link,
-        target: &Target,
+        link: &mut BenchConnection,
+        target: &BenchTarget,
         arrived: Instant,
         received: &AtomicU64,
-    ) -> Result<Next, Failure> {
+    ) -> Result<ExchangeResult, ClientFailure> {
         let response = link.ask(target, None).await?;
         if response.status().is_redirection() {
             let location = field(&response, header::LOCATION.as_str()).unwrap_or_default();
             let shown = || link::plain(location);
-            let astray = || Failure::Astray { from: link.from.clone(), location: shown() };
-            return target.redirected(location).map(Next::There).ok_or_else(astray);
+            let astray = || ClientFailure::Astray { from: link.from.clone(), location: shown() };
+            return target.redirected(location).map(ExchangeResult::There).ok_or_else(astray);
         }
         if response.status() != StatusCode::OK {
             return Err(link.refused(response).await);
         }
-        self.read(link, response, arrived, received).await.map(Next::Done)
+        self.read(link, response, arrived, received).await.map(ExchangeResult::Done)
     }
 
     async fn read(
         &self,
-        link: &Link,
+        link: &BenchConnection,
         response: Response<Incoming>,
         arrived: Instant,
         received: &AtomicU64,
-    ) -> Result<Got, Failure> {
+    ) -> Result<FinishedDownload, ClientFailure> {
         self.learn_size(&response);
         let from = link.from.clone();
         let digest = field(&response, "repr-digest").and_then(package::sha256_of_field);
         if self.verify && digest.is_none() {
-            return Err(Failure::NoDigest { from });
+            return Err(ClientFailure::NoDigest { from });
         }
         let (mut body, begun) = (response.into_body(), Instant::now());
         let (mut hasher, mut got, mut first_byte) = (Sha256::new(), 0, None);
@@ -137,13 +137,13 @@ impl Wanted {
         }
         let took = arrived.elapsed();
         if let Some(expected) = self.size.get().copied().filter(|size| *size != got) {
-            return Err(Failure::OtherLength { from, got, expected });
+            return Err(ClientFailure::OtherLength { from, got, expected });
         }
         let hashed = || package::Sha256::new(hasher.finalize().into());
         if self.verify && digest != Some(hashed()) {
-            return Err(Failure::Damaged { from });
+            return Err(ClientFailure::Damaged { from });
         }
-        Ok(Got { from, first_byte: first_byte.unwrap_or(took), took })
+        Ok(FinishedDownload { from, first_byte: first_byte.unwrap_or(took), took })
     }
 
     /// Learns the whole size, even from a part.

@@ -4,7 +4,7 @@
 use crate::terminal::Language;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Failure {
+pub(super) enum ClientFailure {
     Connect {
         to: String,
         cause: String,
@@ -43,7 +43,7 @@ pub(super) enum Failure {
     },
 }
 
-impl Failure {
+impl ClientFailure {
     /// Returns its name in JSON.
     pub fn kind(&self) -> &'static str {
         match self {

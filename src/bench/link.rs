@@ -20,7 +20,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::either::Either;
 
-use super::{failure::Failure, target::Target};
+use super::{failure::ClientFailure, target::BenchTarget};
 use crate::terminal::{say, words};
 
 /// The buffer of each client; all that it holds of the package.
@@ -30,23 +30,23 @@ const SHOWN_ANSWER_CHARS: usize = 160;
 /// Data that the kernel may buffer for a client with a rate limit.
 const AHEAD: Duration = Duration::from_millis(250);
 
-pub(super) struct Link {
+pub(super) struct BenchConnection {
     sender: SendRequest<Empty<Bytes>>,
     patience: Duration,
     pub from: String,
 }
 
-impl Link {
+impl BenchConnection {
     /// Also returns the future that drives the connection, see [`alongside`]. `rate` is
     /// the client's limit per second.
     pub async fn open(
-        target: &Target,
+        target: &BenchTarget,
         patience: Duration,
         rate: Option<u64>,
         tls: &TlsConnector,
-    ) -> Result<(Self, impl Future<Output = ()>), Failure> {
+    ) -> Result<(Self, impl Future<Output = ()>), ClientFailure> {
         let from = target.authority();
-        let failed = |cause| Failure::Connect { to: from.clone(), cause };
+        let failed = |cause| ClientFailure::Connect { to: from.clone(), cause };
         let stream = timeout(patience, secured(target, rate, tls)).await;
         let stream = stream.map_err(|_| failed("timed out".to_owned()))?;
         let stream = stream.map_err(|error| {
@@ -66,9 +66,9 @@ impl Link {
     /// Returns the head of the answer.
     pub async fn ask(
         &mut self,
-        target: &Target,
+        target: &BenchTarget,
         range: Option<&'static str>,
-    ) -> Result<Response<Incoming>, Failure> {
+    ) -> Result<Response<Incoming>, ClientFailure> {
         let answer = self.sender.send_request(request(target, range));
         match timeout(self.patience, answer).await {
             Ok(answer) => answer.map_err(|error| broken(&self.from, &error)),
@@ -78,7 +78,7 @@ impl Link {
 
     /// Returns the next bytes; None at the end of the whole. hyper returns an error if it
     /// ends before the announced length.
-    pub async fn piece(&self, body: &mut Incoming) -> Result<Option<Bytes>, Failure> {
+    pub async fn piece(&self, body: &mut Incoming) -> Result<Option<Bytes>, ClientFailure> {
         loop {
             match timeout(self.patience, body.frame()).await.map_err(|_| self.silent())? {
                 None => return Ok(None),
@@ -93,7 +93,7 @@ impl Link {
     }
 
     /// Includes the reason given by the answer.
-    pub async fn refused(&self, response: Response<Incoming>) -> Failure {
+    pub async fn refused(&self, response: Response<Incoming>) -> ClientFailure {
         let (status, mut body) = (response.status().as_u16(), response.into_body());
         let page = self.piece(&mut body).await.ok().flatten().unwrap_or_default();
         let detail: Option<serde_json::Value> = serde_json::from_slice(&page).ok();
@@ -101,11 +101,11 @@ impl Link {
             Some(detail) => plain(detail),
             None => plain(&String::from_utf8_lossy(&page)),
         };
-        Failure::Refused { from: self.from.clone(), status, answer }
+        ClientFailure::Refused { from: self.from.clone(), status, answer }
     }
 
-    fn silent(&self) -> Failure {
-        Failure::Silent { from: self.from.clone() }
+    fn silent(&self) -> ClientFailure {
+        ClientFailure::Silent { from: self.from.clone() }
     }
 }
 
@@ -125,7 +125,7 @@ pub(super) async fn alongside<T>(
 
 /// Uses TLS if the target does.
 async fn secured(
-    target: &Target,
+    target: &BenchTarget,
     rate: Option<u64>,
     tls: &TlsConnector,
 ) -> io::Result<Either<TcpStream, TlsStream<TcpStream>>> {
@@ -137,7 +137,7 @@ async fn secured(
     tls.connect(name.map_err(io::Error::other)?, stream).await.map(Either::Right)
 }
 
-async fn connected(target: &Target, rate: Option<u64>) -> io::Result<TcpStream> {
+async fn connected(target: &BenchTarget, rate: Option<u64>) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in lookup_host(target.host_and_port()).await? {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -155,7 +155,7 @@ async fn connected(target: &Target, rate: Option<u64>) -> io::Result<TcpStream> 
     Err(last)
 }
 
-fn request(target: &Target, range: Option<&'static str>) -> Request<Empty<Bytes>> {
+fn request(target: &BenchTarget, range: Option<&'static str>) -> Request<Empty<Bytes>> {
     let mut request = Request::new(Empty::new());
     // A URL's path and host are valid in a request.
     *request.uri_mut() = target.path().parse().unwrap_or_default();
@@ -170,12 +170,12 @@ fn request(target: &Target, range: Option<&'static str>) -> Request<Empty<Bytes>
     request
 }
 
-fn broken(from: &str, error: &hyper::Error) -> Failure {
+fn broken(from: &str, error: &hyper::Error) -> ClientFailure {
     let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    Failure::Broken { from: from.to_owned(), cause: cause.to_string() }
+    ClientFailure::Broken { from: from.to_owned(), cause: cause.to_string() }
 }
 
 /// Returns the first words of an answer.

@@ -1,13 +1,13 @@
 //! Formats the result.
 
-use super::tally::Summary;
+use super::tally::StormSummary;
 use crate::terminal::{Language, table::padded, words};
 
 /// More servers than this are summed up.
 const SHOWN_SERVERS: usize = 20;
 const NAME_COLUMNS: usize = 14;
 
-pub(super) fn text(summary: &Summary, language: Language) -> String {
+pub(super) fn text(summary: &StormSummary, language: Language) -> String {
     let (speed, bytes) = (words::bytes(summary.bytes_per_s), words::bytes(summary.bytes as f64));
     let lasted = language.time(summary.lasted_s);
     let mut rows = vec![
@@ -69,7 +69,7 @@ pub(super) fn text(summary: &Summary, language: Language) -> String {
     text + &verdict(summary, language) + "\n"
 }
 
-fn served(summary: &Summary, language: Language) -> Vec<(&'static str, String)> {
+fn served(summary: &StormSummary, language: Language) -> Vec<(&'static str, String)> {
     let mut servers: Vec<_> = summary.served_by.iter().collect();
     servers.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
     let more = servers.len().saturating_sub(SHOWN_SERVERS);
@@ -85,7 +85,7 @@ fn served(summary: &Summary, language: Language) -> Vec<(&'static str, String)> 
 }
 
 /// Returns the overall result.
-fn verdict(summary: &Summary, language: Language) -> String {
+fn verdict(summary: &StormSummary, language: Language) -> String {
     let (clients, finished) = (summary.clients, summary.finished);
     let after = language.time(summary.lasted_s);
     if summary.everyone_has_it() {
@@ -110,10 +110,10 @@ fn verdict(summary: &Summary, language: Language) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::tally::{Failed, Finish, FirstByte};
+    use crate::bench::tally::{FailureGroup, FinishTimes, FirstByte};
 
-    fn summary() -> Summary {
-        Summary {
+    fn summary() -> StormSummary {
+        StormSummary {
             clients: 500,
             arrived: 500,
             finished: 500,
@@ -123,7 +123,7 @@ mod tests {
             bytes: 15_000_000_000,
             bytes_per_s: 364_077_669.0,
             first_byte: Some(FirstByte { p50_s: 0.012, p99_s: 0.3 }),
-            finish: Some(Finish {
+            finish: Some(FinishTimes {
                 median_s: 3.1,
                 p95_s: 8.04,
                 worst_s: 12.4,
@@ -163,25 +163,26 @@ Everyone had it after 41 s.
 
     #[test]
     fn the_verdict_says_who_is_left_and_the_failures_how_to_mend_them() {
-        let failed = Failed { count: 3, kind: "x", what: "it broke".to_owned(), mend: "mend it" };
-        let some = Summary { finished: 497, failed: 3, failures: vec![failed], ..summary() };
+        let failed =
+            FailureGroup { count: 3, kind: "x", what: "it broke".to_owned(), mend: "mend it" };
+        let some = StormSummary { finished: 497, failed: 3, failures: vec![failed], ..summary() };
         let said = text(&some, Language::English);
         assert!(
             said.ends_with("  3 failed: it broke\n    → mend it\n3 of 500 did not get it.\n"),
             "{said}"
         );
-        let cut = Summary { finished: 100, interrupted: true, lasted_s: 7.0, ..summary() };
+        let cut = StormSummary { finished: 100, interrupted: true, lasted_s: 7.0, ..summary() };
         let said = text(&cut, Language::English);
         assert!(said.ends_with("Interrupted after 7.0 s: 100 of 500 had it by then.\n"), "{said}");
         // A signal after the last byte changes nothing.
-        let whole = Summary { interrupted: true, ..summary() };
+        let whole = StormSummary { interrupted: true, ..summary() };
         assert!(text(&whole, Language::English).contains("Everyone"));
     }
 
     #[test]
     fn of_very_many_servers_the_busiest_are_named() {
         let served_by = (0..30).map(|n| (format!("10.0.0.{n}"), n)).collect();
-        let said = text(&Summary { served_by, ..summary() }, Language::English);
+        let said = text(&StormSummary { served_by, ..summary() }, Language::English);
         assert_eq!(said.matches("served by").count(), SHOWN_SERVERS);
         assert!(said.contains("10.0.0.29  29") && said.contains("and 10 others"), "{said}");
     }

@@ -4,19 +4,19 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
-use super::{client::Got, failure::Failure};
+use super::{client::FinishedDownload, failure::ClientFailure};
 use crate::terminal::Language;
 
 /// Outcomes of all ended clients.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
-    got: Vec<Got>,
-    failures: BTreeMap<Failure, usize>,
+pub(super) struct StormTally {
+    got: Vec<FinishedDownload>,
+    failures: BTreeMap<ClientFailure, usize>,
 }
 
 /// Parameters of the run, and its progress.
 #[derive(Clone, Debug)]
-pub(super) struct Course {
+pub(super) struct StormCourse {
     pub clients: usize,
     pub arrived: usize,
     pub interrupted: bool,
@@ -28,7 +28,7 @@ pub(super) struct Course {
 
 /// The result as JSON; [`super::summary`] formats it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Summary {
+pub(super) struct StormSummary {
     pub clients: usize,
     pub arrived: usize,
     pub finished: usize,
@@ -39,10 +39,10 @@ pub(super) struct Summary {
     pub bytes_per_s: f64,
     /// None if no client finished.
     pub first_byte: Option<FirstByte>,
-    pub finish: Option<Finish>,
+    pub finish: Option<FinishTimes>,
     /// Number of clients finished, by server.
     pub served_by: BTreeMap<String, usize>,
-    pub failures: Vec<Failed>,
+    pub failures: Vec<FailureGroup>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -53,7 +53,7 @@ pub(super) struct FirstByte {
 
 /// From a client's own arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(super) struct Finish {
+pub(super) struct FinishTimes {
     pub median_s: f64,
     pub p95_s: f64,
     pub worst_s: f64,
@@ -61,21 +61,21 @@ pub(super) struct Finish {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Failed {
+pub(super) struct FailureGroup {
     pub count: usize,
     pub kind: &'static str,
     pub what: String,
     pub mend: &'static str,
 }
 
-impl Summary {
+impl StormSummary {
     pub fn everyone_has_it(&self) -> bool {
         self.finished == self.clients
     }
 }
 
-impl Tally {
-    pub fn add(&mut self, outcome: Result<Got, Failure>) {
+impl StormTally {
+    pub fn add(&mut self, outcome: Result<FinishedDownload, ClientFailure>) {
         match outcome {
             Ok(got) => self.got.push(got),
             Err(failure) => *self.failures.entry(failure).or_default() += 1,
@@ -90,7 +90,7 @@ impl Tally {
         self.failures.values().sum()
     }
 
-    pub fn summary(&self, course: &Course, language: Language) -> Summary {
+    pub fn summary(&self, course: &StormCourse, language: Language) -> StormSummary {
         let mut served_by = BTreeMap::new();
         for got in &self.got {
             *served_by.entry(got.from.clone()).or_default() += 1;
@@ -98,7 +98,7 @@ impl Tally {
         let mut failures: Vec<_> = self
             .failures
             .iter()
-            .map(|(failure, count)| Failed {
+            .map(|(failure, count)| FailureGroup {
                 count: *count,
                 kind: failure.kind(),
                 what: failure.what(language),
@@ -107,7 +107,7 @@ impl Tally {
             .collect();
         failures.sort_by_key(|failed| std::cmp::Reverse(failed.count));
         let lasted_s = course.lasted.as_secs_f64();
-        Summary {
+        StormSummary {
             clients: course.clients,
             arrived: course.arrived,
             finished: self.finished(),
@@ -128,14 +128,14 @@ impl Tally {
         Some(FirstByte { p50_s: quantile(&times, 0.5)?, p99_s: quantile(&times, 0.99)? })
     }
 
-    fn finish(&self) -> Option<Finish> {
+    fn finish(&self) -> Option<FinishTimes> {
         let times = self.sorted(|got| got.took);
         let (median_s, worst_s) = (quantile(&times, 0.5)?, quantile(&times, 1.0)?);
         let worst_to_median = if median_s > 0.0 { worst_s / median_s } else { 1.0 };
-        Some(Finish { median_s, p95_s: quantile(&times, 0.95)?, worst_s, worst_to_median })
+        Some(FinishTimes { median_s, p95_s: quantile(&times, 0.95)?, worst_s, worst_to_median })
     }
 
-    fn sorted(&self, time: impl Fn(&Got) -> Duration) -> Vec<f64> {
+    fn sorted(&self, time: impl Fn(&FinishedDownload) -> Duration) -> Vec<f64> {
         let mut times: Vec<_> = self.got.iter().map(|got| time(got).as_secs_f64()).collect();
         times.sort_by(f64::total_cmp);
         times
@@ -163,13 +163,17 @@ pub(super) fn arrivals(
 mod tests {
     use super::*;
 
-    fn got(from: &str, first_ms: u64, took_ms: u64) -> Result<Got, Failure> {
+    fn got(from: &str, first_ms: u64, took_ms: u64) -> Result<FinishedDownload, ClientFailure> {
         let first_byte = Duration::from_millis(first_ms);
-        Ok(Got { from: from.to_owned(), first_byte, took: Duration::from_millis(took_ms) })
+        Ok(FinishedDownload {
+            from: from.to_owned(),
+            first_byte,
+            took: Duration::from_millis(took_ms),
+        })
     }
 
-    fn course(clients: usize) -> Course {
-        Course {
+    fn course(clients: usize) -> StormCourse {
+        StormCourse {
             clients,
             arrived: clients,
             interrupted: false,
@@ -197,13 +201,13 @@ mod tests {
 
     #[test]
     fn who_served_and_what_failed_are_counted_apart() {
-        let mut tally = Tally::default();
+        let mut tally = StormTally::default();
         for outcome in [got("a", 1, 100), got("b", 2, 300), got("a", 9, 200)] {
             tally.add(outcome);
         }
-        let silent = Failure::Silent { from: "b".to_owned() };
+        let silent = ClientFailure::Silent { from: "b".to_owned() };
         let refused =
-            |status| Failure::Refused { from: "a".to_owned(), status, answer: String::new() };
+            |status| ClientFailure::Refused { from: "a".to_owned(), status, answer: String::new() };
         for failure in [silent, refused(503), refused(404), refused(503)] {
             tally.add(Err(failure));
         }
@@ -223,10 +227,10 @@ mod tests {
 
     #[test]
     fn where_nobody_finished_there_are_no_times() {
-        let mut tally = Tally::default();
-        tally.add(Err(Failure::Silent { from: "a".to_owned() }));
+        let mut tally = StormTally::default();
+        tally.add(Err(ClientFailure::Silent { from: "a".to_owned() }));
         let summary =
-            tally.summary(&Course { lasted: Duration::ZERO, ..course(1) }, Language::English);
+            tally.summary(&StormCourse { lasted: Duration::ZERO, ..course(1) }, Language::English);
         assert_eq!((summary.first_byte, summary.finish), (None, None));
         assert_eq!(summary.bytes_per_s, 0.0);
     }

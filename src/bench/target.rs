@@ -3,17 +3,17 @@
 use edge_mirror_protocol::package::PackageId;
 use url::Url;
 
-use crate::cli::Server;
+use crate::cli::ServerUrl;
 
 /// A server and a path to request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct BenchTarget {
     url: Url,
 }
 
-impl Target {
+impl BenchTarget {
     /// Returns a meeting's package at a node or main server.
-    pub fn of_meeting(server: &Server, meeting: &PackageId) -> Self {
+    pub fn of_meeting(server: &ServerUrl, meeting: &PackageId) -> Self {
         let path = format!("/api/v1/meetings/{}/download-package", meeting.segment());
         Self { url: server.at(&path) }
     }
@@ -54,8 +54,8 @@ fn is_http(url: &Url) -> bool {
 mod tests {
     use super::*;
 
-    fn target(server: &str) -> Target {
-        Target::of_meeting(&server.parse().unwrap(), &"m1".parse().unwrap())
+    fn target(server: &str) -> BenchTarget {
+        BenchTarget::of_meeting(&server.parse().unwrap(), &"m1".parse().unwrap())
     }
 
     #[test]

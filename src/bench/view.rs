@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use crate::terminal::{
     Language,
-    live::{self, Block, LINE_EVERY, Shape, Speed},
+    live::{self, LINE_EVERY, LiveBlock, ProgressStyle, SpeedMeter},
     words,
 };
 
 /// Progress at a moment.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Moment {
+pub(super) struct StormSnapshot {
     pub since: Duration,
     pub clients: usize,
     pub arrived: usize,
@@ -22,41 +22,41 @@ pub(super) struct Moment {
 }
 
 #[derive(Debug)]
-pub(super) struct View {
+pub(super) struct StormView {
     language: Language,
-    shape: Shape,
-    speed: Speed,
-    block: Block,
+    shape: ProgressStyle,
+    speed: SpeedMeter,
+    block: LiveBlock,
     next_line: Duration,
 }
 
-impl View {
+impl StormView {
     /// `quiet` shows progress only on a terminal.
     pub fn new(language: Language, quiet: bool) -> Self {
         Self {
             language,
-            shape: Shape::of_stderr(quiet),
-            speed: Speed::default(),
-            block: Block::default(),
+            shape: ProgressStyle::of_stderr(quiet),
+            speed: SpeedMeter::default(),
+            block: LiveBlock::default(),
             next_line: LINE_EVERY,
         }
     }
 
-    pub fn show(&mut self, moment: &Moment) {
+    pub fn show(&mut self, moment: &StormSnapshot) {
         let speed = self.speed.seen(moment.since, moment.bytes);
         match self.shape {
-            Shape::Block => self.block.draw(&block(self.language, moment, speed)),
-            Shape::Lines if moment.since >= self.next_line => {
+            ProgressStyle::Block => self.block.draw(&block(self.language, moment, speed)),
+            ProgressStyle::Lines if moment.since >= self.next_line => {
                 self.next_line = moment.since + LINE_EVERY;
                 live::put(&line(self.language, moment, speed));
             }
-            Shape::Lines | Shape::Nothing => {}
+            ProgressStyle::Lines | ProgressStyle::Nothing => {}
         }
     }
 }
 
-fn counts(language: Language, moment: &Moment) -> String {
-    let Moment { clients, arrived, finished, failed, .. } = moment;
+fn counts(language: Language, moment: &StormSnapshot) -> String {
+    let StormSnapshot { clients, arrived, finished, failed, .. } = moment;
     let under_way = arrived.saturating_sub(finished + failed);
     language.of(
         format!("已到达 {arrived}/{clients}，下载中 {under_way}，完成 {finished}，失败 {failed}"),
@@ -64,20 +64,20 @@ fn counts(language: Language, moment: &Moment) -> String {
     )
 }
 
-fn line(language: Language, moment: &Moment, speed: f64) -> String {
+fn line(language: Language, moment: &StormSnapshot, speed: f64) -> String {
     let (since, speed) = (language.time(moment.since.as_secs_f64()), words::bytes(speed));
     let counts = counts(language, moment);
     language
         .of(format!("{since}：{counts}，{speed}/s\n"), format!("{since}: {counts}, {speed}/s\n"))
 }
 
-fn block(language: Language, moment: &Moment, speed: f64) -> String {
+fn block(language: Language, moment: &StormSnapshot, speed: f64) -> String {
     let (since, speed) = (language.time(moment.since.as_secs_f64()), words::bytes(speed));
     let (counts, bar) = (counts(language, moment), live::bar(moment.share()));
     format!("{counts}\n{bar}  {speed}/s  {since}\n")
 }
 
-impl Moment {
+impl StormSnapshot {
     /// Returns how much of it is done, from 0 to 1.
     fn share(&self) -> f64 {
         let share = match self.total_bytes {
@@ -92,7 +92,7 @@ impl Moment {
 mod tests {
     use super::*;
 
-    const MOMENT: Moment = Moment {
+    const MOMENT: StormSnapshot = StormSnapshot {
         since: Duration::from_millis(12_300),
         clients: 500,
         arrived: 312,
@@ -117,11 +117,11 @@ mod tests {
 
     #[test]
     fn the_bar_goes_by_bytes_or_else_by_clients() {
-        let by_clients = Moment { total_bytes: None, ..MOMENT };
+        let by_clients = StormSnapshot { total_bytes: None, ..MOMENT };
         assert!((MOMENT.share() - 0.3).abs() < 1e-9);
         assert!((by_clients.share() - 192.0 / 500.0).abs() < 1e-9);
         // Failed clients may have received bytes that others get once more.
-        assert!((Moment { bytes: 2000, ..MOMENT }.share() - 1.0).abs() < 1e-9);
-        assert!(Moment::default().share().abs() < 1e-9);
+        assert!((StormSnapshot { bytes: 2000, ..MOMENT }.share() - 1.0).abs() < 1e-9);
+        assert!(StormSnapshot::default().share().abs() < 1e-9);
     }
 }

@@ -3,11 +3,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
-use edge_mirror_http::tls::Trust;
+use edge_mirror_http::tls::TrustPolicy;
 use url::Url;
 
 use super::{
-    server::{self, Server},
+    server::{self, ServerUrl},
     units,
 };
 
@@ -22,7 +22,7 @@ macro_rules! more {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Operate {
+pub enum OperateCommand {
     /// Download a package and verify it.
     ///
     /// Follows redirects, resumes broken connections, and turns to another node
@@ -73,7 +73,7 @@ pub struct GetArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
     pub patience: Duration,
     #[command(flatten)]
-    pub authority: Authority,
+    pub authority: AuthorityArgs,
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
@@ -81,34 +81,34 @@ pub struct GetArgs {
 
 /// The certificates that https:// is checked against.
 #[derive(Clone, Debug, Args)]
-pub struct Authority {
+pub struct AuthorityArgs {
     /// For https://: trust only this CA or server certificate (a PEM file)
     /// instead of the system's CAs.
     #[arg(long, value_name = "FILE")]
     pub cacert: Option<PathBuf>,
 }
 
-impl Authority {
-    pub fn trust(&self) -> Trust {
+impl AuthorityArgs {
+    pub fn trust(&self) -> TrustPolicy {
         match &self.cacert {
-            Some(path) => Trust::File { setting: "--cacert", path: path.clone() },
-            None => Trust::System,
+            Some(path) => TrustPolicy::File { setting: "--cacert", path: path.clone() },
+            None => TrustPolicy::System,
         }
     }
 }
 
 /// The node that a command is about.
 #[derive(Clone, Debug, Args)]
-pub struct At {
+pub struct NodeTargetArgs {
     /// The node, such as 192.168.1.20:8001; by default the one on this machine.
     #[arg(long, value_name = "URL")]
-    pub node: Option<Server>,
+    pub node: Option<ServerUrl>,
     /// The configuration file of the node on this machine; by default
     /// node_config.json here, or else the one in /etc/edge-mirror.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[command(flatten)]
-    pub authority: Authority,
+    pub authority: AuthorityArgs,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -121,7 +121,7 @@ pub struct At {
 ))]
 pub struct StatusArgs {
     #[command(flatten)]
-    pub at: At,
+    pub at: NodeTargetArgs,
     /// Print the node's whole status as JSON; with --watch, a line each second.
     #[arg(long)]
     pub json: bool,
@@ -135,7 +135,7 @@ pub struct StatusArgs {
 
 /// The right to make changes.
 #[derive(Clone, Debug, Args)]
-pub struct Login {
+pub struct LoginArgs {
     /// The admin token, for a server on another machine. Better set it in the
     /// environment as EDGE_MIRROR_TOKEN: other users here can see arguments.
     // One of 64 tokens begins with a hyphen.
@@ -153,9 +153,9 @@ pub struct Login {
 ))]
 pub struct VerifyArgs {
     #[command(flatten)]
-    pub at: At,
+    pub at: NodeTargetArgs,
     #[command(flatten)]
-    pub login: Login,
+    pub login: LoginArgs,
     /// Only report what is damaged; change nothing.
     #[arg(long)]
     pub no_repair: bool,
@@ -176,8 +176,8 @@ pub struct PublishArgs {
     pub file: PathBuf,
     /// The main server, such as 192.168.1.10:8000; by default the one on this
     /// machine.
-    #[arg(long, value_name = "URL", default_value = Server::LOCAL_MAIN_SERVER)]
-    pub master: Server,
+    #[arg(long, value_name = "URL", default_value = ServerUrl::LOCAL_MAIN_SERVER)]
+    pub master: ServerUrl,
     /// The meeting's title.
     #[arg(long, value_name = "TEXT")]
     pub title: String,
@@ -191,9 +191,9 @@ pub struct PublishArgs {
     #[arg(long)]
     pub no_start: bool,
     #[command(flatten)]
-    pub login: Login,
+    pub login: LoginArgs,
     #[command(flatten)]
-    pub authority: Authority,
+    pub authority: AuthorityArgs,
     /// Print the meeting as JSON.
     #[arg(long)]
     pub json: bool,
@@ -208,10 +208,10 @@ pub struct PublishArgs {
 pub struct ListArgs {
     /// The main server, such as 192.168.1.10:8000; by default the one on this
     /// machine.
-    #[arg(long, value_name = "URL", default_value = Server::LOCAL_MAIN_SERVER)]
-    pub master: Server,
+    #[arg(long, value_name = "URL", default_value = ServerUrl::LOCAL_MAIN_SERVER)]
+    pub master: ServerUrl,
     #[command(flatten)]
-    pub authority: Authority,
+    pub authority: AuthorityArgs,
     /// Print the list as JSON, as returned by the main server.
     #[arg(long)]
     pub json: bool,
@@ -228,9 +228,9 @@ pub struct SyncArgs {
     #[arg(value_name = "ID")]
     pub id: String,
     #[command(flatten)]
-    pub at: At,
+    pub at: NodeTargetArgs,
     #[command(flatten)]
-    pub login: Login,
+    pub login: LoginArgs,
     /// Stop waiting after this long.
     #[arg(long, value_name = "TIME", default_value = "600s", value_parser = units::duration)]
     pub patience: Duration,
@@ -258,7 +258,7 @@ pub enum ConfigCommand {
         #[arg(value_name = "KEY")]
         keys: Vec<String>,
         #[command(flatten)]
-        of: ConfigOf,
+        of: ConfigTargetArgs,
     },
     /// Change settings: all of those given, or none if one is invalid. A
     /// running node picks up a changed file by itself.
@@ -267,7 +267,7 @@ pub enum ConfigCommand {
         #[arg(value_name = "KEY=VALUE", required = true, value_parser = assignment)]
         changes: Vec<(String, String)>,
         #[command(flatten)]
-        of: ConfigOf,
+        of: ConfigTargetArgs,
     },
     /// Report what is wrong with the configuration, or would be after a change.
     Check {
@@ -275,24 +275,24 @@ pub enum ConfigCommand {
         #[arg(value_name = "KEY=VALUE", value_parser = assignment)]
         changes: Vec<(String, String)>,
         #[command(flatten)]
-        of: ConfigOf,
+        of: ConfigTargetArgs,
     },
 }
 
 /// The configuration that a command is about.
 #[derive(Clone, Debug, Args)]
-pub struct ConfigOf {
+pub struct ConfigTargetArgs {
     /// A running node, such as 192.168.1.20:8001, instead of a file.
     #[arg(long, value_name = "URL", conflicts_with = "config")]
-    pub node: Option<Server>,
+    pub node: Option<ServerUrl>,
     /// The file; by default node_config.json here, or else the one in
     /// /etc/edge-mirror.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[command(flatten)]
-    pub login: Login,
+    pub login: LoginArgs,
     #[command(flatten)]
-    pub authority: Authority,
+    pub authority: AuthorityArgs,
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,

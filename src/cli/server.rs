@@ -9,11 +9,11 @@ use super::units::told;
 
 /// A node or a main server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
+pub struct ServerUrl {
     url: Url,
 }
 
-impl Server {
+impl ServerUrl {
     /// Returns a server on this machine.
     pub fn local(port: u16, https: bool) -> Self {
         let url = format!("{}://127.0.0.1", scheme(https));
@@ -34,7 +34,7 @@ impl Server {
     }
 }
 
-impl FromStr for Server {
+impl FromStr for ServerUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -45,7 +45,7 @@ impl FromStr for Server {
     }
 }
 
-impl fmt::Display for Server {
+impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.url.as_str().trim_end_matches('/'))
     }
@@ -85,12 +85,12 @@ mod tests {
             ("http://[::1]:8001", "http://[::1]:8001", "http://[::1]:8001/api/status"),
             ("https://node", "https://node", "https://node/api/status"),
         ] {
-            let server: Server = given.parse().unwrap();
+            let server: ServerUrl = given.parse().unwrap();
             assert_eq!(server.to_string(), shown);
             assert_eq!(server.at("/api/status").as_str(), at);
         }
-        assert_eq!(Server::local(8001, false).to_string(), "http://127.0.0.1:8001");
-        assert_eq!(Server::local(8001, true).to_string(), "https://127.0.0.1:8001");
+        assert_eq!(ServerUrl::local(8001, false).to_string(), "http://127.0.0.1:8001");
+        assert_eq!(ServerUrl::local(8001, true).to_string(), "https://127.0.0.1:8001");
     }
 
     #[test]
@@ -102,7 +102,7 @@ mod tests {
             ("[::1]:8001", "http://[::1]:8001"),
             ("node/edge", "http://node/edge"),
         ] {
-            assert_eq!(given.parse::<Server>().unwrap().to_string(), shown, "{given}");
+            assert_eq!(given.parse::<ServerUrl>().unwrap().to_string(), shown, "{given}");
         }
     }
 
@@ -116,7 +116,7 @@ mod tests {
             ("a b", "address is needed"),
             ("a:99999", "address is needed"),
         ] {
-            let told = given.parse::<Server>().unwrap_err();
+            let told = given.parse::<ServerUrl>().unwrap_err();
             assert!(told.contains(part), "{given}: {told}");
         }
     }

@@ -12,7 +12,7 @@ use super::units::{self, told};
 pub struct InstallArgs {
     /// The main server to mirror; asked for if not given.
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "master")]
-    pub main_server: Option<MainServer>,
+    pub main_server: Option<MainServerAddress>,
     /// The port to serve on; asked for if not given, by default 8001, or 8000
     /// for a main server.
     #[arg(long, value_name = "N", value_parser = units::fixed_port)]
@@ -57,12 +57,12 @@ pub struct UninstallArgs {
 
 /// The main server's host and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MainServer {
+pub struct MainServerAddress {
     pub host: String,
     pub port: u16,
 }
 
-impl FromStr for MainServer {
+impl FromStr for MainServerAddress {
     type Err = String;
 
     /// `host:port`, or `host` alone for port 80; IPv6 addresses in brackets.
@@ -87,7 +87,7 @@ impl FromStr for MainServer {
     }
 }
 
-impl std::fmt::Display for MainServer {
+impl std::fmt::Display for MainServerAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&authority(&self.host, self.port))
     }
@@ -106,12 +106,12 @@ mod tests {
             ("[fd00::1]", "[fd00::1]", 80),
             ("http://10.0.0.5:8000/", "10.0.0.5", 8000),
         ] {
-            let read: MainServer = text.parse().unwrap();
+            let read: MainServerAddress = text.parse().unwrap();
             assert_eq!((read.host.as_str(), read.port), (host, port), "{text}");
         }
         for bad in ["", ":80", "a:0", "a:70000", "a:b", "https://a:80", "a/b", "fd00::1", "[a]:1"] {
-            assert!(bad.parse::<MainServer>().is_err(), "{bad}");
+            assert!(bad.parse::<MainServerAddress>().is_err(), "{bad}");
         }
-        assert_eq!("[::1]:80".parse::<MainServer>().unwrap().to_string(), "[::1]:80");
+        assert_eq!("[::1]:80".parse::<MainServerAddress>().unwrap().to_string(), "[::1]:80");
     }
 }

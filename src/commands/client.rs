@@ -2,15 +2,15 @@
 
 use std::{fmt, time::Duration};
 
-use edge_mirror_http::tls::{self, FileError, Trust};
+use edge_mirror_http::tls::{self, FileError, TrustPolicy};
 use edge_mirror_node::upstream::root_cause;
-use edge_mirror_settings::{Problem, check};
+use edge_mirror_settings::{SettingProblem, check};
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode, redirect};
 use serde_json::Value;
 use url::Url;
 
 use crate::{
-    cli::{Login, Server},
+    cli::{LoginArgs, ServerUrl},
     terminal::{self, Language, half, words},
 };
 
@@ -23,7 +23,7 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// The first words of an error page are enough.
 const SHOWN_ANSWER_CHARS: usize = 300;
 
-pub(super) fn http(trust: &Trust) -> Result<ClientBuilder, FileError> {
+pub(super) fn http(trust: &TrustPolicy) -> Result<ClientBuilder, FileError> {
     let builder = tls::http(trust.client()?)
         .connect_timeout(CONNECT)
         .user_agent(concat!("edge-mirror/", env!("CARGO_PKG_VERSION")));
@@ -70,43 +70,43 @@ pub(super) async fn detail(answer: Response) -> String {
 #[derive(Debug)]
 pub(super) enum CallError {
     Unreachable {
-        server: Server,
+        server: ServerUrl,
         cause: String,
     },
     Untrusted {
-        server: Server,
+        server: ServerUrl,
         cause: String,
     },
     Silent {
-        server: Server,
+        server: ServerUrl,
     },
     NoLogin {
-        server: Server,
+        server: ServerUrl,
     },
     WrongToken {
-        server: Server,
+        server: ServerUrl,
         said: String,
     },
     NotAllowed {
-        server: Server,
+        server: ServerUrl,
         said: String,
     },
     Refused {
-        server: Server,
+        server: ServerUrl,
         asked: String,
         status: StatusCode,
         said: String,
     },
     /// Its answer is not that of this kind of server.
     Stranger {
-        server: Server,
-        kind: Kind,
+        server: ServerUrl,
+        kind: ServerKind,
         asked: String,
     },
     /// It is the other kind.
     OtherKind {
-        server: Server,
-        kind: Kind,
+        server: ServerUrl,
+        kind: ServerKind,
     },
 }
 
@@ -166,11 +166,11 @@ impl fmt::Display for CallError {
                 format!("{server} 不是{}：它对 {asked} 的响应无法识别", kind.chinese()),
                 format!("{server} is no {}: its answer to {asked} is another one", kind.english()),
             ),
-            Self::OtherKind { server, kind: Kind::Node } => (
+            Self::OtherKind { server, kind: ServerKind::Node } => (
                 format!("{server} 是主控服务器；请试 edge-mirror nodes --master {server}"),
                 format!("{server} is a main server; try `edge-mirror nodes --master {server}`"),
             ),
-            Self::OtherKind { server, kind: Kind::MainServer } => (
+            Self::OtherKind { server, kind: ServerKind::MainServer } => (
                 format!("{server} 是节点；请试 edge-mirror status --node {server}"),
                 format!("{server} is a node; try `edge-mirror status --node {server}`"),
             ),
@@ -207,12 +207,12 @@ impl CallError {
 
 /// The kind of server that a command expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ServerKind {
     Node,
     MainServer,
 }
 
-impl Kind {
+impl ServerKind {
     fn chinese(self) -> &'static str {
         match self {
             Self::Node => " edge-mirror 节点",
@@ -230,10 +230,10 @@ impl Kind {
 
 /// A client for a node or a main server.
 #[derive(Debug)]
-pub(super) struct Api {
+pub(super) struct ApiClient {
     http: Client,
-    pub server: Server,
-    kind: Kind,
+    pub server: ServerUrl,
+    kind: ServerKind,
     token: Option<String>,
 }
 
@@ -241,7 +241,7 @@ pub(super) struct Api {
 const TOKEN_VARIABLE: &str = "EDGE_MIRROR_TOKEN";
 
 /// Returns the admin token to send, if any.
-pub(super) fn token(login: &Login) -> Option<String> {
+pub(super) fn token(login: &LoginArgs) -> Option<String> {
     let token = login.token.clone().or_else(|| std::env::var(TOKEN_VARIABLE).ok());
     token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty())
 }
@@ -250,11 +250,11 @@ pub(super) fn token(login: &Login) -> Option<String> {
 const OF_NODES: &str = "/api/status";
 pub(super) const OF_MAIN_SERVERS: &str = "/api/v1/meetings/status/token";
 
-impl Api {
+impl ApiClient {
     pub fn new(
-        server: Server,
-        trust: &Trust,
-        kind: Kind,
+        server: ServerUrl,
+        trust: &TrustPolicy,
+        kind: ServerKind,
         token: Option<String>,
     ) -> anyhow::Result<Self> {
         // What is sent with a token must not go elsewhere.
@@ -313,9 +313,9 @@ impl Api {
         };
         let is_node = ask(OF_NODES).await.is_some_and(|status| status["node_id"].is_string());
         match self.kind {
-            Kind::MainServer => is_node,
-            Kind::Node if is_node => false,
-            Kind::Node => {
+            ServerKind::MainServer => is_node,
+            ServerKind::Node if is_node => false,
+            ServerKind::Node => {
                 ask(OF_MAIN_SERVERS).await.is_some_and(|list| list["meetings"].is_array())
             }
         }
@@ -358,10 +358,10 @@ impl Api {
 }
 
 /// Returns the problems of settings in a node's answer.
-pub(super) fn problems(answer: &Value) -> Option<Vec<Problem>> {
+pub(super) fn problems(answer: &Value) -> Option<Vec<SettingProblem>> {
     let text = |problem: &Value, key: &str| Some(problem[key].as_str()?.to_owned());
     let read = |problem: &Value| {
-        Some(Problem {
+        Some(SettingProblem {
             key: text(problem, "key")?,
             value: text(problem, "value"),
             zh: text(problem, "zh")?,

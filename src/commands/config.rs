@@ -7,32 +7,32 @@ mod source;
 use std::io;
 
 use anyhow::Result;
-use edge_mirror_settings::{Problem, check, schema};
+use edge_mirror_settings::{SettingProblem, check, schema};
 use serde_json::{Map, Value, json};
 
-use super::NotRight;
+use super::CheckFailed;
 use crate::{
     cli::ConfigCommand,
     terminal::{self, Language, words},
 };
-use source::Source;
+use source::ConfigSource;
 
 pub(super) async fn run(command: ConfigCommand, language: Language) -> Result<()> {
     match command {
         ConfigCommand::Get { keys, of } => {
-            let settings = Source::of(&of)?.settings().await?;
+            let settings = ConfigSource::of(&of)?.settings().await?;
             Ok(terminal::print(shown(&settings, &keys, of.json)?)?)
         }
         ConfigCommand::Set { changes, of } => {
-            let source = Source::of(&of)?;
+            let source = ConfigSource::of(&of)?;
             let changed = source.change(patch::of(&changes)).await?;
             Ok(tell_set(&source, changed, of.json, language)?)
         }
         ConfigCommand::Check { changes, of } => {
-            let source = Source::of(&of)?;
+            let source = ConfigSource::of(&of)?;
             let problems = source.check(patch::of(&changes)).await?;
             tell_check(&source, &problems, of.json, language)?;
-            if problems.is_empty() { Ok(()) } else { Err(NotRight.into()) }
+            if problems.is_empty() { Ok(()) } else { Err(CheckFailed.into()) }
         }
     }
 }
@@ -77,7 +77,12 @@ fn bare(value: &Value) -> String {
     }
 }
 
-fn tell_set(source: &Source, changed: bool, as_json: bool, language: Language) -> io::Result<()> {
+fn tell_set(
+    source: &ConfigSource,
+    changed: bool,
+    as_json: bool,
+    language: Language,
+) -> io::Result<()> {
     if as_json {
         let answer = json!({"of": source.to_string(), "changed": changed});
         return terminal::print(format!("{answer:#}\n"));
@@ -90,8 +95,8 @@ fn tell_set(source: &Source, changed: bool, as_json: bool, language: Language) -
 }
 
 fn tell_check(
-    source: &Source,
-    problems: &[Problem],
+    source: &ConfigSource,
+    problems: &[SettingProblem],
     as_json: bool,
     language: Language,
 ) -> io::Result<()> {

@@ -22,12 +22,12 @@ use crate::{
     cli::GetArgs,
     terminal::{
         self, Language,
-        live::{Counter, Transfer},
+        live::{TransferProgress, TransferView},
         say, words,
     },
 };
-use answer::{Answer, Setback};
-use part::{DigestOf, Giver, Part, Received};
+use answer::{AttemptError, PackageAnswer};
+use part::{DigestSource, LastSender, PartialDownload, ReceivedPackage};
 
 /// The main server redirects to a node, and a proxy may redirect once.
 const MAX_REDIRECTS: usize = 4;
@@ -44,8 +44,8 @@ pub(super) async fn run(
         .read_timeout(args.patience)
         .redirect(redirect::Policy::limited(MAX_REDIRECTS))
         .build()?;
-    let counter = Arc::new(Counter::default());
-    let mut download = Download {
+    let counter = Arc::new(TransferProgress::default());
+    let mut download = PackageDownload {
         http,
         asked: client::authority(&args.url),
         main_server: None,
@@ -53,13 +53,13 @@ pub(super) async fn run(
         part: None,
         counter: counter.clone(),
     };
-    let (begun, mut view) = (Instant::now(), Transfer::new(language, args.json));
+    let (begun, mut view) = (Instant::now(), TransferView::new(language, args.json));
     let outcome = tokio::select! {
         outcome = download.whole(args, &mut view) => Some(outcome),
         () = interrupt.received() => None,
     };
     let Some(outcome) = outcome else {
-        match download.part.as_ref().and_then(Part::kept) {
+        match download.part.as_ref().and_then(PartialDownload::kept) {
             Some(bytes) => {
                 let bytes = words::bytes(bytes as f64);
                 bail!(language.of(
@@ -101,7 +101,7 @@ fn target(output: &Path) -> Result<PathBuf> {
 fn tell(
     output: &Path,
     from: &str,
-    received: &Received,
+    received: &ReceivedPackage,
     took: Duration,
     as_json: bool,
     language: Language,
@@ -121,12 +121,12 @@ fn tell(
     }
     let (size, took) = (words::bytes(size as f64), language.time(took.as_secs_f64()));
     let how = match received.digest_of {
-        Some(DigestOf::Server) => {
+        Some(DigestSource::Server) => {
             language.of("已按服务器给出的 SHA-256 校验", "verified against the server's SHA-256")
         }
-        Some(DigestOf::MainServer) => language
+        Some(DigestSource::MainServer) => language
             .of("已按主控服务器给出的 SHA-256 校验", "verified against the main server's SHA-256"),
-        Some(DigestOf::Node) => language.of(
+        Some(DigestSource::Node) => language.of(
             "已按该节点自己给出的 SHA-256 校验；主控服务器没有给出，无从核对",
             "verified against that server's own SHA-256; the main server names none to compare with",
         ),
@@ -142,7 +142,7 @@ fn tell(
 }
 
 /// Tells that one server failed, and another is asked.
-fn elsewhere(failed: &Setback, next: &str) -> String {
+fn elsewhere(failed: &AttemptError, next: &str) -> String {
     say(
         format!("edge-mirror: {failed}；改用 {next}"),
         format!("edge-mirror: {failed}; trying {next}"),
@@ -164,7 +164,7 @@ fn once_more(why: Option<&str>, tries: u32, most: u32, pause: Duration) -> Strin
     )
 }
 
-struct Download<'a> {
+struct PackageDownload<'a> {
     http: Client,
     /// `host:port` of the server on the command line.
     asked: String,
@@ -172,16 +172,20 @@ struct Download<'a> {
     main_server: Option<Url>,
     target: &'a Path,
     /// The part that is here.
-    part: Option<Part>,
-    counter: Arc<Counter>,
+    part: Option<PartialDownload>,
+    counter: Arc<TransferProgress>,
 }
 
-impl Download<'_> {
+impl PackageDownload<'_> {
     /// Asks all sources, again and again, until one gives it or none is expected to. Also
     /// returns the server that gave the end of it.
-    async fn whole(&mut self, args: &GetArgs, view: &mut Transfer) -> Result<(String, Received)> {
+    async fn whole(
+        &mut self,
+        args: &GetArgs,
+        view: &mut TransferView,
+    ) -> Result<(String, ReceivedPackage)> {
         let target = self.target.to_owned();
-        self.part = tasks::in_place(|| Part::left_at(&target))?;
+        self.part = tasks::in_place(|| PartialDownload::left_at(&target))?;
         let counter = self.counter.clone();
         let (mut tries, mut told) = (0, String::new());
         loop {
@@ -189,7 +193,7 @@ impl Download<'_> {
             let others = sources::others(&self.http, &args.url).await;
             self.main_server = others.last().cloned().or(self.main_server.take());
             let before = counter.done();
-            let mut failed: Vec<Setback> = Vec::new();
+            let mut failed: Vec<AttemptError> = Vec::new();
             for source in std::iter::once(&args.url).chain(&others) {
                 if failed.iter().any(|setback| setback.from == client::authority(source)) {
                     continue;
@@ -228,7 +232,10 @@ impl Download<'_> {
 
     /// Makes one request; an error is one of this machine, and another server would not
     /// help.
-    async fn attempt(&mut self, source: &Url) -> Result<Result<(String, Received), Setback>> {
+    async fn attempt(
+        &mut self,
+        source: &Url,
+    ) -> Result<Result<(String, ReceivedPackage), AttemptError>> {
         let mut request = self.http.get(source.clone()).header(header::ACCEPT_ENCODING, "identity");
         let resumed = self.part.as_ref().and_then(|part| part.resumable_at(source));
         if let Some((from, tag)) = resumed {
@@ -237,10 +244,10 @@ impl Download<'_> {
         }
         let mut response = match request.send().await {
             Ok(response) => response,
-            Err(error) => return Ok(Err(Setback::unanswered(source, &error))),
+            Err(error) => return Ok(Err(AttemptError::unanswered(source, &error))),
         };
         let from = client::authority(response.url());
-        let answer = Answer::of(&response);
+        let answer = PackageAnswer::of(&response);
         match (response.status(), self.part.as_mut()) {
             (StatusCode::OK, _) => self.begin(&answer)?,
             (StatusCode::PARTIAL_CONTENT, Some(part)) if part.goes_on_with(&answer) => part.go_on(),
@@ -250,9 +257,9 @@ impl Download<'_> {
             (StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE, _) => {
                 // The part that is here can't be continued.
                 self.give_up_part();
-                return Ok(Err(Setback::another_version(from)));
+                return Ok(Err(AttemptError::another_version(from)));
             }
-            _ => return Ok(Err(Setback::refused(from, response).await)),
+            _ => return Ok(Err(AttemptError::refused(from, response).await)),
         }
         loop {
             let Some(part) = &mut self.part else { bail!("there is no file to write to") };
@@ -269,16 +276,18 @@ impl Download<'_> {
                     }
                 }
                 Ok(None) => return self.finish(from).await,
-                Err(error) => return Ok(Err(Setback::broken(from, part.size_bytes(), &error))),
+                Err(error) => {
+                    return Ok(Err(AttemptError::broken(from, part.size_bytes(), &error)));
+                }
             }
         }
     }
 
-    fn begin(&mut self, answer: &Answer) -> Result<()> {
+    fn begin(&mut self, answer: &PackageAnswer) -> Result<()> {
         // The same version or another: an answer from the beginning is stored from the
         // beginning.
         drop(self.part.take());
-        let begun = tasks::in_place(|| Part::begin(self.target, answer))?;
+        let begun = tasks::in_place(|| PartialDownload::begin(self.target, answer))?;
         self.part = Some(begun);
         Ok(())
     }
@@ -289,26 +298,29 @@ impl Download<'_> {
         }
     }
 
-    async fn finish(&mut self, from: String) -> Result<Result<(String, Received), Setback>> {
+    async fn finish(
+        &mut self,
+        from: String,
+    ) -> Result<Result<(String, ReceivedPackage), AttemptError>> {
         let giver = self.giver(&from).await;
         let Some(part) = self.part.take() else { bail!("there is no file to finish") };
         match tasks::in_place(|| part.finish(giver))? {
             Ok(received) => Ok(Ok((from, received))),
             Err(wrong) => {
                 self.counter.set(0, None);
-                Ok(Err(Setback::wrong(from, &wrong)))
+                Ok(Err(AttemptError::wrong(from, &wrong)))
             }
         }
     }
 
     /// A server that nobody named is not trusted with the package's digest: anybody can
     /// register as a node.
-    async fn giver(&self, from: &str) -> Giver {
+    async fn giver(&self, from: &str) -> LastSender {
         let main_server = self.main_server.as_ref();
         if from == self.asked || main_server.is_some_and(|main| client::authority(main) == from) {
-            return Giver::Server;
+            return LastSender::Server;
         }
-        Giver::Node(match main_server {
+        LastSender::Node(match main_server {
             Some(main_server) => sources::digest_at(&self.http, main_server).await,
             None => None,
         })

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use serde_json::Value;
 
-use super::client::{self, Api};
+use super::client::{self, ApiClient};
 use crate::{
     cli::ListArgs,
     terminal::{
@@ -21,8 +21,12 @@ const NODES: &str = "/api/v1/nodes/list";
 const MEETINGS: &str = "/api/v1/meetings";
 
 pub(super) async fn nodes(args: &ListArgs, language: Language) -> Result<()> {
-    let api =
-        Api::new(args.master.clone(), &args.authority.trust(), client::Kind::MainServer, None)?;
+    let api = ApiClient::new(
+        args.master.clone(),
+        &args.authority.trust(),
+        client::ServerKind::MainServer,
+        None,
+    )?;
     let list = api.get(NODES).await?;
     let nodes = list.as_array().ok_or_else(|| api.stranger(NODES))?;
     if args.json {
@@ -36,8 +40,12 @@ pub(super) async fn nodes(args: &ListArgs, language: Language) -> Result<()> {
 }
 
 pub(super) async fn meetings(args: &ListArgs, language: Language) -> Result<()> {
-    let api =
-        Api::new(args.master.clone(), &args.authority.trust(), client::Kind::MainServer, None)?;
+    let api = ApiClient::new(
+        args.master.clone(),
+        &args.authority.trust(),
+        client::ServerKind::MainServer,
+        None,
+    )?;
     let list = match api.get(MEETINGS).await {
         Ok(list) => list,
         // Only our main server has this list.

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use edge_mirror_http::tls::{Trust, certificates};
+use edge_mirror_http::tls::{TrustPolicy, certificates};
 use edge_mirror_settings::{Config, Settings};
 
-use crate::cli::{At, Authority, Server};
+use crate::cli::{AuthorityArgs, NodeTargetArgs, ServerUrl};
 
 /// The configuration of an installed node.
 const INSTALLED: &str = "/etc/edge-mirror/node_config.json";
@@ -24,7 +24,7 @@ pub(super) fn config_file(given: Option<&Path>) -> PathBuf {
 }
 
 /// Returns the named node, or this machine's, and its trust.
-pub(super) fn node(at: &At) -> Result<(Server, Trust)> {
+pub(super) fn node(at: &NodeTargetArgs) -> Result<(ServerUrl, TrustPolicy)> {
     if let Some(node) = &at.node {
         return Ok((node.clone(), at.authority.trust()));
     }
@@ -32,15 +32,15 @@ pub(super) fn node(at: &At) -> Result<(Server, Trust)> {
         (Ok(config), _) => Ok(local(&config, &at.authority)),
         (Err(error), Some(_)) => Err(error.into()),
         // It may not be readable for everybody.
-        (Err(_), None) => Ok((Server::local(DEFAULT_PORT, false), at.authority.trust())),
+        (Err(_), None) => Ok((ServerUrl::local(DEFAULT_PORT, false), at.authority.trust())),
     }
 }
 
 /// Returns this configuration's node. Its certificate is for the name that others use;
 /// here it is trusted by being the same.
-pub(super) fn local(config: &Config, authority: &Authority) -> (Server, Trust) {
-    let server = Server::local(config.node_port, config.tls_files().is_some());
+pub(super) fn local(config: &Config, authority: &AuthorityArgs) -> (ServerUrl, TrustPolicy) {
+    let server = ServerUrl::local(config.node_port, config.tls_files().is_some());
     let own = config.tls_files().filter(|_| authority.cacert.is_none());
     let own = own.and_then(|(cert, _)| certificates("tls.cert", &cert).ok());
-    (server, own.map_or_else(|| authority.trust(), Trust::Own))
+    (server, own.map_or_else(|| authority.trust(), TrustPolicy::Own))
 }

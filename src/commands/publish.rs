@@ -4,19 +4,19 @@ use std::{fs::File, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use edge_mirror_base::tasks::{self, Interrupt};
-use edge_mirror_protocol::package::{MEDIA_TYPE, PackageId, Sha256, Verify};
+use edge_mirror_protocol::package::{MEDIA_TYPE, PackageId, Sha256, VerifyLevel};
 use edge_mirror_store::verify;
 use futures_util::StreamExt;
 use reqwest::{Body, Method, StatusCode, header};
 use serde_json::{Value, json};
 use tokio_util::io::ReaderStream;
 
-use super::client::{self, Api, CallError};
+use super::client::{self, ApiClient, CallError};
 use crate::{
     cli::PublishArgs,
     terminal::{
         self, Language,
-        live::{Counter, Transfer},
+        live::{TransferProgress, TransferView},
         words,
     },
 };
@@ -30,7 +30,7 @@ const CHUNK_BYTES: usize = 256 << 10;
 const GOODBYE: Duration = Duration::from_secs(5);
 
 /// A valid package to send.
-struct Package {
+struct PackageFile {
     file: File,
     size_bytes: u64,
     sha256: Sha256,
@@ -46,9 +46,9 @@ pub(super) async fn run(
     }
     let package = opened(&args.file).await?;
     let (trust, token) = (args.authority.trust(), client::token(&args.login));
-    let api = Api::new(args.master.clone(), &trust, client::Kind::MainServer, token)?;
-    let Made { id, anew } = created(&api, args).await?;
-    let mut view = Transfer::new(language, args.json);
+    let api = ApiClient::new(args.master.clone(), &trust, client::ServerKind::MainServer, token)?;
+    let TargetMeeting { id, anew } = created(&api, args).await?;
+    let mut view = TransferView::new(language, args.json);
     let sent = tokio::select! {
         sent = brought(&api, &id, package, &mut view) => sent,
         () = interrupt.received() => Err(anyhow::anyhow!(language.of("已中断", "interrupted"))),
@@ -88,19 +88,19 @@ pub(super) async fn run(
 
 /// Reads the whole file before any request: a bad package is found here, and its digest
 /// is sent before it.
-async fn opened(path: &Path) -> Result<Package> {
+async fn opened(path: &Path) -> Result<PackageFile> {
     let shown = path.display().to_string();
     let path = path.to_owned();
-    let read = tasks::blocking(move || -> Result<Package> {
+    let read = tasks::blocking(move || -> Result<PackageFile> {
         let file = File::open(&path).with_context(|| {
             terminal::say("请检查路径和权限", "check the path and its permissions")
         })?;
         if !file.metadata()?.is_file() {
             bail!(terminal::say("它不是文件", "it is not a file"));
         }
-        verify::check_zip(&file, Verify::Structure)?;
+        verify::check_zip(&file, VerifyLevel::Structure)?;
         let sha256 = verify::digest(&file)?;
-        Ok(Package { size_bytes: file.metadata()?.len(), file, sha256 })
+        Ok(PackageFile { size_bytes: file.metadata()?.len(), file, sha256 })
     });
     read.await.with_context(|| {
         terminal::say(format!("{shown} 不能发布"), format!("{shown} can't be published"))
@@ -112,13 +112,13 @@ fn place_of(id: &PackageId) -> String {
 }
 
 /// The meeting that gets the package.
-struct Made {
+struct TargetMeeting {
     id: PackageId,
     /// False if it existed before.
     anew: bool,
 }
 
-async fn created(api: &Api, args: &PublishArgs) -> Result<Made> {
+async fn created(api: &ApiClient, args: &PublishArgs) -> Result<TargetMeeting> {
     let body = json!({"title": args.title, "id": args.id, "time": args.time});
     let made = match api.call(Method::POST, MEETINGS, Some(&body)).await {
         Ok(made) => made,
@@ -131,7 +131,7 @@ async fn created(api: &Api, args: &PublishArgs) -> Result<Made> {
         }
         Err(error @ CallError::Refused { status: StatusCode::CONFLICT, .. }) => {
             return match left_without_package(api, args).await {
-                Some(id) => Ok(Made { id, anew: false }),
+                Some(id) => Ok(TargetMeeting { id, anew: false }),
                 None => Err(anyhow::Error::from(error).context(terminal::say(
                     "请换一个 --id，或在主控服务器的页面上删除使用它的会议",
                     "choose another --id, or delete the meeting that has it on the main server's \
@@ -143,12 +143,12 @@ async fn created(api: &Api, args: &PublishArgs) -> Result<Made> {
     };
     let id = made["id"].as_str().and_then(|id| id.parse().ok());
     let id = id.ok_or_else(|| api.stranger(&format!("POST {MEETINGS}")))?;
-    Ok(Made { id, anew: true })
+    Ok(TargetMeeting { id, anew: true })
 }
 
 /// Finds the meeting of an earlier run that was killed before the package arrived: it has
 /// the same title, no package, and was not started.
-async fn left_without_package(api: &Api, args: &PublishArgs) -> Option<PackageId> {
+async fn left_without_package(api: &ApiClient, args: &PublishArgs) -> Option<PackageId> {
     let id: PackageId = args.id.as_ref()?.parse().ok()?;
     let there = api.get(&place_of(&id)).await.ok()?;
     let same = there["title"].as_str() == Some(&args.title);
@@ -156,11 +156,16 @@ async fn left_without_package(api: &Api, args: &PublishArgs) -> Option<PackageId
     (same && untouched).then_some(id)
 }
 
-async fn brought(api: &Api, id: &PackageId, package: Package, view: &mut Transfer) -> Result<()> {
+async fn brought(
+    api: &ApiClient,
+    id: &PackageId,
+    package: PackageFile,
+    view: &mut TransferView,
+) -> Result<()> {
     use std::io::Seek;
-    let Package { mut file, size_bytes, sha256 } = package;
+    let PackageFile { mut file, size_bytes, sha256 } = package;
     file.rewind()?;
-    let counter = Arc::new(Counter::of_total(size_bytes));
+    let counter = Arc::new(TransferProgress::of_total(size_bytes));
     let sent = counter.clone();
     let bytes = ReaderStream::with_capacity(tokio::fs::File::from_std(file), CHUNK_BYTES);
     let bytes = bytes.inspect(move |chunk| {

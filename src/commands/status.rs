@@ -13,8 +13,8 @@ use edge_mirror_base::tasks::Interrupt;
 use serde_json::Value;
 
 use super::{
-    NotRight,
-    client::{self, Api, CallError},
+    CheckFailed,
+    client::{self, ApiClient, CallError},
     place,
 };
 use crate::{
@@ -32,7 +32,7 @@ pub(super) async fn run(
     interrupt: &mut Interrupt,
 ) -> Result<()> {
     let (node, trust) = place::node(&args.at)?;
-    let api = Api::new(node, &trust, client::Kind::Node, None)?;
+    let api = ApiClient::new(node, &trust, client::ServerKind::Node, None)?;
     if args.watch {
         tokio::select! {
             gone = watch(&api, args, language) => return gone,
@@ -45,17 +45,17 @@ pub(super) async fn run(
         true => format!("{status:#}\n"),
         false => screen::text(&status, &api.server.to_string(), args.verbose, language),
     })?;
-    if problems::of(&status).any(problems::is_error) { Err(NotRight.into()) } else { Ok(()) }
+    if problems::of(&status).any(problems::is_error) { Err(CheckFailed.into()) } else { Ok(()) }
 }
 
-async fn look(api: &Api) -> Result<Value, CallError> {
+async fn look(api: &ApiClient) -> Result<Value, CallError> {
     let status = api.get(STATUS).await?;
     // A main server, or anything else, may have a page there, too.
     if status["node_id"].is_string() { Ok(status) } else { Err(api.stranger(STATUS)) }
 }
 
 /// Ends when the output is closed.
-async fn watch(api: &Api, args: &StatusArgs, language: Language) -> Result<()> {
+async fn watch(api: &ApiClient, args: &StatusArgs, language: Language) -> Result<()> {
     let mut looks = tokio::time::interval(EVERY);
     let (server, mut before) = (api.server.to_string(), String::new());
     let redraw = std::io::stdout().is_terminal() && !args.json;

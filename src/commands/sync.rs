@@ -8,14 +8,14 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::{
-    client::{self, Api},
+    client::{self, ApiClient},
     place,
 };
 use crate::{
     cli::SyncArgs,
     terminal::{
         self, Language,
-        live::{Counter, Transfer},
+        live::{TransferProgress, TransferView},
         words,
     },
 };
@@ -25,10 +25,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub(super) async fn run(args: &SyncArgs, language: Language) -> Result<()> {
     let id: PackageId = args.id.parse().with_context(|| format!("'{}'", args.id))?;
     let (node, trust) = place::node(&args.at)?;
-    let api = Api::new(node, &trust, client::Kind::Node, client::token(&args.login))?;
+    let api = ApiClient::new(node, &trust, client::ServerKind::Node, client::token(&args.login))?;
     let before = look(&api, &id).await?.unwrap_or_default();
     api.call(Method::POST, &format!("/api/meetings/{}/sync", id.segment()), None).await?;
-    let mut view = Transfer::new(language, false);
+    let mut view = TransferView::new(language, false);
     let meeting = settled(&api, &id, &before, args.patience, &mut view).await?;
     let size = words::bytes(meeting["size"].as_f64().unwrap_or(0.0));
     let sha256 = meeting["sha256"].as_str().unwrap_or("?");
@@ -41,13 +41,13 @@ pub(super) async fn run(args: &SyncArgs, language: Language) -> Result<()> {
 /// Returns the meeting once its package is here and current. `before` is its state at the
 /// request: an earlier failure does not count.
 pub(super) async fn settled(
-    api: &Api,
+    api: &ApiClient,
     id: &PackageId,
     before: &Value,
     patience: Duration,
-    view: &mut Transfer,
+    view: &mut TransferView,
 ) -> Result<Value> {
-    let counter = Arc::new(Counter::default());
+    let counter = Arc::new(TransferProgress::default());
     let waiting = tokio::time::timeout(patience, until_settled(api, id, before, &counter));
     let language = view.language();
     match view.beside(&counter, waiting).await {
@@ -66,10 +66,10 @@ pub(super) async fn settled(
 }
 
 async fn until_settled(
-    api: &Api,
+    api: &ApiClient,
     id: &PackageId,
     before: &Value,
-    counter: &Counter,
+    counter: &TransferProgress,
 ) -> Result<Value> {
     let failure = |meeting: &Value| [meeting["failed_rounds"].clone(), meeting["next_try"].clone()];
     let mut still_as_before = before["state"] == "failing";
@@ -102,7 +102,7 @@ fn over(id: &PackageId) -> String {
     terminal::say(format!("会议 {id} 已不在进行中"), format!("meeting {id} is no longer active"))
 }
 
-async fn look(api: &Api, id: &PackageId) -> Result<Option<Value>> {
+async fn look(api: &ApiClient, id: &PackageId) -> Result<Option<Value>> {
     let status = api.get("/api/status").await?;
     let meetings = status["meetings"].as_array().ok_or_else(|| api.stranger("GET /api/status"))?;
     Ok(meetings.iter().find(|meeting| meeting["id"] == id.as_str()).cloned())

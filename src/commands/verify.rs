@@ -8,23 +8,23 @@ mod report;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use edge_mirror_http::tls::Trust;
+use edge_mirror_http::tls::TrustPolicy;
 use edge_mirror_settings::Settings;
 use edge_mirror_store::StoreError;
 
 use super::{
-    NotRight,
-    client::{self, Api},
+    CheckFailed,
+    client::{self, ApiClient},
     place,
 };
 use crate::{
-    cli::{Server, VerifyArgs},
-    terminal::{self, Language, live::Transfer},
+    cli::{ServerUrl, VerifyArgs},
+    terminal::{self, Language, live::TransferView},
 };
-use report::Report;
+use report::VerifyReport;
 
 pub(super) async fn run(args: &VerifyArgs, language: Language) -> Result<()> {
-    let mut view = Transfer::new(language, args.json);
+    let mut view = TransferView::new(language, args.json);
     let repair = !args.no_repair;
     let report = match &args.at.node {
         Some(node) => {
@@ -40,16 +40,16 @@ pub(super) async fn run(args: &VerifyArgs, language: Language) -> Result<()> {
         true => format!("{:#}\n", report.json()),
         false => report.text(language),
     })?;
-    if report.is_clean() { Ok(()) } else { Err(NotRight.into()) }
+    if report.is_clean() { Ok(()) } else { Err(CheckFailed.into()) }
 }
 
 async fn by_node(
     args: &VerifyArgs,
-    (node, trust): (Server, Trust),
+    (node, trust): (ServerUrl, TrustPolicy),
     repair: bool,
-    view: &mut Transfer,
-) -> Result<Report> {
-    let api = Api::new(node, &trust, client::Kind::Node, client::token(&args.login))?;
+    view: &mut TransferView,
+) -> Result<VerifyReport> {
+    let api = ApiClient::new(node, &trust, client::ServerKind::Node, client::token(&args.login))?;
     online::verify(&api, repair, view).await
 }
 
@@ -58,8 +58,8 @@ async fn of_this_machine(
     args: &VerifyArgs,
     file: &Path,
     repair: bool,
-    view: &mut Transfer,
-) -> Result<Report> {
+    view: &mut TransferView,
+) -> Result<VerifyReport> {
     let config = Settings::read(file).with_context(|| {
         terminal::say("可用 --config 或 --node 指定", "see --config and --node")
     })?;

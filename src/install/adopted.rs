@@ -7,11 +7,11 @@ use std::{
 };
 
 use edge_mirror_base::{
-    atomic::{self, Owner},
+    atomic::{self, FileOwner},
     quantity,
 };
 use edge_mirror_protocol::package::PackageId;
-use edge_mirror_settings::{FileDocument, Problem, Settings, schema};
+use edge_mirror_settings::{FileDocument, SettingProblem, Settings, schema};
 use edge_mirror_store::layout::Layout;
 use serde_json::{Map, Value};
 
@@ -19,16 +19,16 @@ use super::InstallError;
 use crate::terminal;
 
 #[derive(Debug)]
-pub(super) struct Adopted {
+pub(super) struct AdoptedNode {
     pub(super) document: Map<String, Value>,
     /// Settings of its file that are written its own way.
-    pub(super) lenient: Vec<Problem>,
+    pub(super) lenient: Vec<SettingProblem>,
     storage: Layout,
     /// Meetings with a package, and its size.
     packages: Vec<(PackageId, u64)>,
 }
 
-impl Adopted {
+impl AdoptedNode {
     pub(super) fn read(folder: &Path) -> Result<Self, InstallError> {
         let path = folder.join("node_config.json");
         let document = Settings::document(&path)?;
@@ -45,7 +45,7 @@ impl Adopted {
     pub(super) fn copy_packages(
         &self,
         to: &Path,
-        owner: Option<Owner>,
+        owner: Option<FileOwner>,
         say: &mut impl FnMut(&str),
     ) -> Result<(), InstallError> {
         let to = Layout::new(to);

@@ -10,13 +10,13 @@ use super::InstallError;
 use crate::terminal::{Language, half};
 
 /// A terminal to ask on, or none.
-pub(super) struct Asker {
+pub(super) struct TerminalPrompt {
     person: Option<(Box<dyn BufRead>, Box<dyn Write>)>,
     /// Without a terminal, defaults are used.
     pub(super) defaults: bool,
 }
 
-impl Asker {
+impl TerminalPrompt {
     pub(super) fn of_terminal(yes: bool) -> Self {
         let there = !yes && io::stdin().is_terminal();
         let person = there.then(|| -> (Box<dyn BufRead>, Box<dyn Write>) {
@@ -60,8 +60,11 @@ impl Asker {
 mod tests {
     use super::*;
 
-    fn person(says: &'static str) -> Asker {
-        Asker { person: Some((Box::new(says.as_bytes()), Box::new(Vec::new()))), defaults: false }
+    fn person(says: &'static str) -> TerminalPrompt {
+        TerminalPrompt {
+            person: Some((Box::new(says.as_bytes()), Box::new(Vec::new()))),
+            defaults: false,
+        }
     }
 
     #[test]
@@ -74,7 +77,7 @@ mod tests {
 
     #[test]
     fn nobody_gives_no_answer() {
-        let mut nobody = Asker { person: None, defaults: true };
+        let mut nobody = TerminalPrompt { person: None, defaults: true };
         assert_eq!(nobody.ask("port", &8001_u16).unwrap(), None);
     }
 }

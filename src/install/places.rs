@@ -7,12 +7,12 @@ const MASTER_UNIT: &str = include_str!("../../systemd/edge-mirror-master.service
 pub(super) const LOW_PORT: &str = include_str!("../../systemd/low-port.conf");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum ServiceRole {
     Node,
     Master,
 }
 
-impl Role {
+impl ServiceRole {
     pub(super) fn of(master: bool) -> Self {
         if master { Self::Master } else { Self::Node }
     }
@@ -32,13 +32,13 @@ impl Role {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Places {
+pub(super) struct InstallPaths {
     root: PathBuf,
-    role: Role,
+    role: ServiceRole,
 }
 
-impl Places {
-    pub(super) fn new(role: Role, root: Option<&Path>) -> Self {
+impl InstallPaths {
+    pub(super) fn new(role: ServiceRole, root: Option<&Path>) -> Self {
         Self { root: root.unwrap_or(Path::new("/")).to_owned(), role }
     }
 
@@ -46,7 +46,7 @@ impl Places {
         Self { root: self.root.clone(), role: self.role.other() }
     }
 
-    pub(super) fn role(&self) -> Role {
+    pub(super) fn role(&self) -> ServiceRole {
         self.role
     }
 
@@ -73,8 +73,8 @@ impl Places {
 
     pub(super) fn unit_text(&self) -> &'static str {
         match self.role {
-            Role::Node => NODE_UNIT,
-            Role::Master => MASTER_UNIT,
+            ServiceRole::Node => NODE_UNIT,
+            ServiceRole::Master => MASTER_UNIT,
         }
     }
 
@@ -117,8 +117,8 @@ impl Places {
     pub(super) fn folders(&self) -> Vec<PathBuf> {
         let (settings, data) = (self.settings_folder(), self.data());
         match self.role {
-            Role::Node => vec![settings, data, self.storage(), self.logs()],
-            Role::Master => vec![settings, data],
+            ServiceRole::Node => vec![settings, data, self.storage(), self.logs()],
+            ServiceRole::Master => vec![settings, data],
         }
     }
 

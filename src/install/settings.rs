@@ -3,19 +3,19 @@
 
 use std::{fs, path::Path};
 
-use edge_mirror_base::atomic::{self, Owner};
+use edge_mirror_base::atomic::{self, FileOwner};
 use edge_mirror_settings::{Settings, merge::merge, schema};
 use serde_json::{Map, Value};
 
 use super::{
     InstallError,
-    adopted::Adopted,
-    answers::Asker,
+    adopted::AdoptedNode,
+    answers::TerminalPrompt,
     is_low, labelled,
-    places::{LOW_PORT, Places, Role},
+    places::{InstallPaths, LOW_PORT, ServiceRole},
 };
 use crate::{
-    cli::{InstallArgs, MainServer},
+    cli::{InstallArgs, MainServerAddress},
     terminal::{Language, half},
 };
 
@@ -23,7 +23,7 @@ const MASTER_PORT: u16 = 8000;
 const PORT_OF_OPTIONS: &str = "MASTER_PORT=";
 
 /// The file to be written, already checked.
-pub(super) struct Wanted {
+pub(super) struct PreparedConfig {
     port: u16,
     has_new_port: bool,
     bytes: Vec<u8>,
@@ -32,7 +32,7 @@ pub(super) struct Wanted {
     note: &'static str,
 }
 
-impl Wanted {
+impl PreparedConfig {
     pub(super) fn port(&self) -> u16 {
         self.port
     }
@@ -50,21 +50,21 @@ impl Wanted {
     /// Asks for missing settings, and checks the result.
     pub(super) fn settle(
         args: &InstallArgs,
-        places: &Places,
-        adopted: Option<&Adopted>,
-        asker: &mut Asker,
+        places: &InstallPaths,
+        adopted: Option<&AdoptedNode>,
+        asker: &mut TerminalPrompt,
     ) -> Result<Self, InstallError> {
         match places.role() {
-            Role::Node => Self::of_node(args, &places.config(), adopted, asker),
-            Role::Master => Self::of_master(args, &places.options(), asker),
+            ServiceRole::Node => Self::of_node(args, &places.config(), adopted, asker),
+            ServiceRole::Master => Self::of_master(args, &places.options(), asker),
         }
     }
 
     fn of_node(
         args: &InstallArgs,
         path: &Path,
-        adopted: Option<&Adopted>,
-        asker: &mut Asker,
+        adopted: Option<&AdoptedNode>,
+        asker: &mut TerminalPrompt,
     ) -> Result<Self, InstallError> {
         // The package's own file names no main server: it was not set up yet.
         let there = Settings::document(path)?.map(|file| file.settings).unwrap_or_default();
@@ -133,7 +133,11 @@ impl Wanted {
         })
     }
 
-    fn of_master(args: &InstallArgs, path: &Path, asker: &mut Asker) -> Result<Self, InstallError> {
+    fn of_master(
+        args: &InstallArgs,
+        path: &Path,
+        asker: &mut TerminalPrompt,
+    ) -> Result<Self, InstallError> {
         let kept = fs::read_to_string(path).ok();
         let lines = kept.as_deref().unwrap_or(NEW_OPTIONS);
         let known = lines.lines().find_map(|line| line.strip_prefix(PORT_OF_OPTIONS));
@@ -156,13 +160,13 @@ impl Wanted {
     /// Writes it if it differs; the drop-in for a low port as well.
     pub(super) fn write(
         &self,
-        places: &Places,
-        owner: Option<Owner>,
+        places: &InstallPaths,
+        owner: Option<FileOwner>,
         say: &mut impl FnMut(&str),
     ) -> Result<(), InstallError> {
         let path = match places.role() {
-            Role::Node => places.config(),
-            Role::Master => places.options(),
+            ServiceRole::Node => places.config(),
+            ServiceRole::Master => places.options(),
         };
         let written = |path: &Path| fs::read(path).ok();
         if written(&path).as_ref() != Some(&self.bytes) {
@@ -191,16 +195,19 @@ const NEW_OPTIONS: &str = "\
 
 /// Returns a node's document with files where the service may write.
 fn in_its_place(mut document: Map<String, Value>) -> Map<String, Value> {
-    schema::put(&mut document, "storage.path", Places::STORAGE.into());
-    schema::put(&mut document, "logging.filePath", Places::LOG.into());
+    schema::put(&mut document, "storage.path", InstallPaths::STORAGE.into());
+    schema::put(&mut document, "logging.filePath", InstallPaths::LOG.into());
     document
 }
 
-fn main_server_of(document: &Map<String, Value>) -> MainServer {
+fn main_server_of(document: &Map<String, Value>) -> MainServerAddress {
     let host = document.get("mainServerIp").and_then(Value::as_str).map(ToOwned::to_owned);
     let default = || schema::find("mainServerIp").map(|s| s.default.value());
     let default = || default().and_then(|v| v.as_str().map(ToOwned::to_owned)).unwrap_or_default();
-    MainServer { host: host.unwrap_or_else(default), port: number(document, "mainServerPort") }
+    MainServerAddress {
+        host: host.unwrap_or_else(default),
+        port: number(document, "mainServerPort"),
+    }
 }
 
 fn port_of(document: &Map<String, Value>) -> u16 {

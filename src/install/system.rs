@@ -5,22 +5,22 @@ use std::{
     process::{Command, Stdio},
 };
 
-use edge_mirror_base::atomic::Owner;
+use edge_mirror_base::atomic::FileOwner;
 
-use super::{InstallError, labelled, places::Places};
+use super::{InstallError, labelled, places::InstallPaths};
 use crate::terminal;
 
 pub(super) const USER: &str = "edge-mirror";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum System {
+pub(super) enum InstallTarget {
     /// The running system.
     Here,
     /// A system whose files lie below a folder.
     Below,
 }
 
-impl System {
+impl InstallTarget {
     pub(super) fn at(root: Option<&Path>) -> Result<Self, InstallError> {
         if root.is_some() {
             return Ok(Self::Below);
@@ -36,7 +36,10 @@ impl System {
     }
 
     /// Returns the owner of the service's files; creates the user if needed.
-    pub(super) fn user(self, say: &mut impl FnMut(&str)) -> Result<Option<Owner>, InstallError> {
+    pub(super) fn user(
+        self,
+        say: &mut impl FnMut(&str),
+    ) -> Result<Option<FileOwner>, InstallError> {
         if self == Self::Below {
             return Ok(None);
         }
@@ -54,7 +57,7 @@ impl System {
     /// serves.
     pub(super) fn start(
         self,
-        places: &Places,
+        places: &InstallPaths,
         say: &mut impl FnMut(&str),
     ) -> Result<(), InstallError> {
         if self == Self::Below {
@@ -78,7 +81,7 @@ impl System {
     }
 
     /// Stops and disables the service.
-    pub(super) fn stop(self, places: &Places) -> Result<(), InstallError> {
+    pub(super) fn stop(self, places: &InstallPaths) -> Result<(), InstallError> {
         match self {
             Self::Below => Ok(()),
             Self::Here => {

@@ -7,16 +7,16 @@ use edge_mirror_settings::{Settings, access_path, schema};
 
 use super::{
     InstallError, labelled,
-    places::{Places, Role},
-    system::{System, USER},
+    places::{InstallPaths, ServiceRole},
+    system::{InstallTarget, USER},
 };
 use crate::{cli::UninstallArgs, terminal};
 
 /// Removes the service; configuration, packages and logs only with `--purge`. Reports
 /// what is left.
 pub fn run(args: &UninstallArgs, mut tell: impl FnMut(&str)) -> Result<(), InstallError> {
-    let places = Places::new(Role::of(args.master), args.root.as_deref());
-    let system = System::at(args.root.as_deref())?;
+    let places = InstallPaths::new(ServiceRole::of(args.master), args.root.as_deref());
+    let system = InstallTarget::at(args.root.as_deref())?;
     let mut said = false;
     let mut say = |text: &str| {
         said = true;
@@ -52,7 +52,7 @@ pub fn run(args: &UninstallArgs, mut tell: impl FnMut(&str)) -> Result<(), Insta
 }
 
 /// Removes everything that install or the service made, and no other file.
-fn purge(places: &Places, say: &mut impl FnMut(&str)) -> Result<(), InstallError> {
+fn purge(places: &InstallPaths, say: &mut impl FnMut(&str)) -> Result<(), InstallError> {
     let (settings, config) = (places.settings_folder(), places.config());
     let packages = packages_elsewhere(&config);
     for file in [&config, &access_path(&config), &places.options()] {
@@ -62,7 +62,7 @@ fn purge(places: &Places, say: &mut impl FnMut(&str)) -> Result<(), InstallError
         atomic::sweep_all(&settings).map_err(InstallError::io("clean", &settings))?;
     }
     remove_if_empty(&settings)?;
-    let logs = (places.role() == Role::Node).then(|| places.logs());
+    let logs = (places.role() == ServiceRole::Node).then(|| places.logs());
     for folder in [Some(places.data()), logs].into_iter().flatten().filter(|f| f.exists()) {
         atomic::remove_folder(&folder).map_err(InstallError::io("remove", &folder))?;
         say(&labelled("已删除", "removed", folder.display()));
@@ -77,8 +77,9 @@ fn purge(places: &Places, say: &mut impl FnMut(&str)) -> Result<(), InstallError
 fn packages_elsewhere(config: &Path) -> Option<String> {
     let document = Settings::document(config).ok()??;
     let path = schema::get(&document.settings, "storage.path")?.as_str()?.to_owned();
-    let ours =
-        Path::new(Places::STORAGE).parent().is_some_and(|data| Path::new(&path).starts_with(data));
+    let ours = Path::new(InstallPaths::STORAGE)
+        .parent()
+        .is_some_and(|data| Path::new(&path).starts_with(data));
     (!ours).then_some(path)
 }
 
@@ -94,9 +95,14 @@ fn remove_if_empty(folder: &Path) -> Result<(), InstallError> {
     atomic::remove_empty_folder(folder).map_err(InstallError::io("remove", folder))
 }
 
-fn report(places: &Places, system: System, other_is_here: bool, say: &mut impl FnMut(&str)) {
+fn report(
+    places: &InstallPaths,
+    system: InstallTarget,
+    other_is_here: bool,
+    say: &mut impl FnMut(&str),
+) {
     let drop_ins = places.low_port().parent().map(Path::to_owned);
-    let logs = (places.role() == Role::Node).then(|| places.logs());
+    let logs = (places.role() == ServiceRole::Node).then(|| places.logs());
     let folders = [Some(places.settings_folder()), Some(places.data()), logs, drop_ins];
     let left: Vec<PathBuf> = folders.into_iter().flatten().filter(|path| path.exists()).collect();
     for path in &left {
@@ -110,7 +116,7 @@ fn report(places: &Places, system: System, other_is_here: bool, say: &mut impl F
             format!("保留：{program}（由 {unit} 使用）"),
             format!("left: {program} ({unit} uses it)"),
         ));
-    } else if system == System::Here && system.has_user() {
+    } else if system == InstallTarget::Here && system.has_user() {
         say(&terminal::say(
             format!("保留：系统用户 {USER}"),
             format!("left: the system user {USER}"),

@@ -56,7 +56,7 @@ pub async fn run(
     interrupt: &mut Interrupt,
     print: impl Fn(&str),
 ) -> Result<()> {
-    let folder = Folder::create()?;
+    let folder = TempFolder::create()?;
     telemetry.keep_audit(Some(folder.0.join("audit.log")));
     let main_server = start_main_server(&folder.0).await?;
     let mut nodes = Vec::new();
@@ -228,9 +228,9 @@ fn instructions(main_server: &Master, nodes: &[Node], folder: &Path, args: &Demo
 }
 
 /// A temporary folder, removed on drop.
-struct Folder(PathBuf);
+struct TempFolder(PathBuf);
 
-impl Folder {
+impl TempFolder {
     fn create() -> Result<Self> {
         let path = std::env::temp_dir().join(format!("edge-mirror-demo-{:08x}", fastrand::u32(..)));
         atomic::create_private_folder(&path).with_context(|| {
@@ -240,7 +240,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for TempFolder {
     fn drop(&mut self) {
         if let Err(error) = atomic::remove_folder(&self.0) {
             tracing::warn!("{} could not be removed: {error}", self.0.display());

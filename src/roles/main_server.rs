@@ -4,12 +4,12 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Result;
 use edge_mirror_base::{
-    systemd::{Hangups, Manager},
+    systemd::{Hangups, Notifier},
     tasks::Interrupt,
 };
 use edge_mirror_http::listen;
 use edge_mirror_main_server::{self as master, Master, MasterOptions};
-use edge_mirror_settings::Security;
+use edge_mirror_settings::SecurityConfig;
 use tracing::info;
 
 use super::{log_login_link, report_ready, shut_down};
@@ -20,17 +20,17 @@ const GRACE: Duration = Duration::from_secs(20);
 
 /// Runs a main server until it is interrupted or fails.
 pub async fn run(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
-    let (manager, mut hangups) = (Manager::of_environment(), Hangups::listen()?);
+    let (manager, mut hangups) = (Notifier::of_environment(), Hangups::listen()?);
     let telemetry = Telemetry::start("main_server", "INFO");
     let audit = args.data.join("audit.log");
     let host = listen::host(args.host);
     let listen = SocketAddr::new(host, args.port);
-    let security = Security {
+    let security = SecurityConfig {
         open: args.open,
         trust_local: !args.no_trust_local,
         allow_from: args.allow_from,
         trusted_proxies: args.trusted_proxy,
-        ..Security::default()
+        ..SecurityConfig::default()
     };
     let options = MasterOptions {
         data: args.data,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
 use edge_mirror_base::{
-    systemd::{Hangups, Manager},
+    systemd::{Hangups, Notifier},
     tasks::{self, Interrupt},
 };
 use edge_mirror_http::listen;
@@ -17,7 +17,7 @@ use crate::{cli::NodeArgs, telemetry::Telemetry};
 
 /// Runs a node until it is interrupted or fails.
 pub async fn run(args: NodeArgs, mut interrupt: Interrupt) -> Result<()> {
-    let (manager, mut hangups) = (Manager::of_environment(), Hangups::listen()?);
+    let (manager, mut hangups) = (Notifier::of_environment(), Hangups::listen()?);
     let telemetry = Telemetry::start("file_node", "INFO");
     let settings = Arc::new(Settings::load_or_create(&args.config)?);
     telemetry.apply(&settings.current());

@@ -20,13 +20,13 @@ const SPEED_LOOKS: usize = 4;
 const BAR_WIDTH: usize = 40;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub(crate) enum ProgressStyle {
     Block,
     Lines,
     Nothing,
 }
 
-impl Shape {
+impl ProgressStyle {
     /// `quiet` shows progress only on a terminal.
     pub fn of_stderr(quiet: bool) -> Self {
         match (io::stderr().is_terminal(), quiet) {
@@ -39,11 +39,11 @@ impl Shape {
 
 /// Lines on stderr that replace those before.
 #[derive(Debug, Default)]
-pub(crate) struct Block {
+pub(crate) struct LiveBlock {
     drawn_lines: usize,
 }
 
-impl Block {
+impl LiveBlock {
     pub fn draw(&mut self, text: &str) {
         // To the beginning of the last drawing, which is cleared.
         let back = match self.drawn_lines {
@@ -62,11 +62,11 @@ pub(crate) fn put(text: &str) {
 
 /// Recent speed in bytes per second.
 #[derive(Debug, Default)]
-pub(crate) struct Speed {
+pub(crate) struct SpeedMeter {
     looks: VecDeque<(Duration, u64)>,
 }
 
-impl Speed {
+impl SpeedMeter {
     pub fn seen(&mut self, since: Duration, bytes: u64) -> f64 {
         self.looks.push_back((since, bytes));
         if self.looks.len() > SPEED_LOOKS + 1 {
@@ -88,13 +88,13 @@ pub(crate) fn bar(share: f64) -> String {
 
 /// Progress of a transfer, written by one side and read by the other.
 #[derive(Debug, Default)]
-pub(crate) struct Counter {
+pub(crate) struct TransferProgress {
     done: AtomicU64,
     /// 0 while it is not known.
     total: AtomicU64,
 }
 
-impl Counter {
+impl TransferProgress {
     pub fn of_total(total: u64) -> Self {
         Self { total: total.into(), ..Self::default() }
     }
@@ -115,22 +115,22 @@ impl Counter {
 
 /// The view of one transfer.
 #[derive(Debug)]
-pub(crate) struct Transfer {
+pub(crate) struct TransferView {
     language: Language,
-    shape: Shape,
-    block: Block,
-    speed: Speed,
+    shape: ProgressStyle,
+    block: LiveBlock,
+    speed: SpeedMeter,
     begun: Instant,
     next_line: Duration,
 }
 
-impl Transfer {
+impl TransferView {
     pub fn new(language: Language, quiet: bool) -> Self {
         Self {
             language,
-            shape: Shape::of_stderr(quiet),
-            block: Block::default(),
-            speed: Speed::default(),
+            shape: ProgressStyle::of_stderr(quiet),
+            block: LiveBlock::default(),
+            speed: SpeedMeter::default(),
             begun: Instant::now(),
             next_line: LINE_EVERY,
         }
@@ -141,7 +141,11 @@ impl Transfer {
     }
 
     /// Shows the progress while the work goes on.
-    pub async fn beside<T>(&mut self, counter: &Counter, work: impl Future<Output = T>) -> T {
+    pub async fn beside<T>(
+        &mut self,
+        counter: &TransferProgress,
+        work: impl Future<Output = T>,
+    ) -> T {
         let (mut work, mut looks) = (pin!(work), tokio::time::interval(EVERY));
         let done = loop {
             tokio::select! {
@@ -149,7 +153,7 @@ impl Transfer {
                 _ = looks.tick() => self.show(counter),
             }
         };
-        if self.shape == Shape::Block {
+        if self.shape == ProgressStyle::Block {
             self.block.draw("");
         }
         done
@@ -157,27 +161,27 @@ impl Transfer {
 
     /// Prints a line of its own, above what is redrawn.
     pub fn note(&mut self, text: &str) {
-        if self.shape == Shape::Block {
+        if self.shape == ProgressStyle::Block {
             self.block.draw("");
         }
         put(&format!("{text}\n"));
     }
 
-    fn show(&mut self, counter: &Counter) {
+    fn show(&mut self, counter: &TransferProgress) {
         let (since, done) = (self.begun.elapsed(), counter.done());
         let total = counter.total.load(Ordering::Relaxed);
         let speed = self.speed.seen(since, done);
         match self.shape {
-            Shape::Block => {
+            ProgressStyle::Block => {
                 let share = if total > 0 { done as f64 / total as f64 } else { 0.0 };
                 let text = far(self.language, done, total, speed, since);
                 self.block.draw(&format!("{}  {text}\n", bar(share)));
             }
-            Shape::Lines if since >= self.next_line => {
+            ProgressStyle::Lines if since >= self.next_line => {
                 self.next_line = since + LINE_EVERY;
                 put(&format!("{}\n", far(self.language, done, total, speed, since)));
             }
-            Shape::Lines | Shape::Nothing => {}
+            ProgressStyle::Lines | ProgressStyle::Nothing => {}
         }
     }
 }
@@ -211,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_speed_is_that_of_the_last_second() {
-        let (mut shown, mut speed) = (Speed::default(), 0.0);
+        let (mut shown, mut speed) = (SpeedMeter::default(), 0.0);
         for look in 0..20_u32 {
             // 100 bytes at each look at first, then 10.
             let bytes = u64::from(look.min(10) * 100 + look.saturating_sub(10) * 10);

@@ -131,12 +131,12 @@ impl Drop for Scratch {
 /// A temporary file that outlasts its process, so that a later one can resume.
 /// Its owner names it, and discards it when it is of no more use.
 #[derive(Debug)]
-pub struct Partial {
+pub struct PartialFile {
     path: PathBuf,
     file: File,
 }
 
-impl Partial {
+impl PartialFile {
     /// Opens or creates the file. None if another process has it locked.
     pub fn open(path: &Path) -> io::Result<Option<Self>> {
         use std::os::unix::fs::OpenOptionsExt;
@@ -201,17 +201,17 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// User and group of a file.
-pub type Owner = (u32, u32);
+pub type FileOwner = (u32, u32);
 
 /// Like [`write()`], with this mode and, if one is named, this owner.
-pub fn write_as(path: &Path, bytes: &[u8], mode: u32, owner: Option<Owner>) -> io::Result<()> {
+pub fn write_as(path: &Path, bytes: &[u8], mode: u32, owner: Option<FileOwner>) -> io::Result<()> {
     placed(path, mode, owner, |mut file| file.write_all(bytes))
 }
 
 /// Copies a file, replacing any file at `to`: whole, or not at all. On a filesystem
 /// with reflinks, both share their blocks until one of them changes. Does not follow a link:
 /// root copies from folders of others.
-pub fn copy(from: &Path, to: &Path, mode: u32, owner: Option<Owner>) -> io::Result<()> {
+pub fn copy(from: &Path, to: &Path, mode: u32, owner: Option<FileOwner>) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let source = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(from)?;
     placed(to, mode, owner, |mut file| match rustix::fs::ioctl_ficlone(file, &source) {
@@ -223,7 +223,7 @@ pub fn copy(from: &Path, to: &Path, mode: u32, owner: Option<Owner>) -> io::Resu
 fn placed(
     path: &Path,
     mode: u32,
-    owner: Option<Owner>,
+    owner: Option<FileOwner>,
     fill: impl FnOnce(&File) -> io::Result<()>,
 ) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
@@ -243,7 +243,7 @@ fn placed(
 /// Creates a folder and its parents; gives it, new or not, this mode and, if one is
 /// named, this owner. The target of a link is left alone: the owner of the parent folder
 /// could have pointed it at anything.
-pub fn create_folder_as(path: &Path, mode: u32, owner: Option<Owner>) -> io::Result<()> {
+pub fn create_folder_as(path: &Path, mode: u32, owner: Option<FileOwner>) -> io::Result<()> {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
     create_folder(path)?;
     let flags = libc::O_NOFOLLOW | libc::O_DIRECTORY;
@@ -258,7 +258,7 @@ pub fn create_folder_as(path: &Path, mode: u32, owner: Option<Owner>) -> io::Res
 }
 
 /// Changes a file's owner; does not follow a link.
-pub fn give(path: &Path, (user, group): Owner) -> io::Result<()> {
+pub fn give(path: &Path, (user, group): FileOwner) -> io::Result<()> {
     std::os::unix::fs::lchown(path, Some(user), Some(group))
 }
 
@@ -490,18 +490,18 @@ mod tests {
     fn a_partial_file_is_one_users_at_a_time_and_waits_for_the_next() {
         let folder = tempfile::tempdir().unwrap();
         let (path, whole) = (folder.path().join("part"), folder.path().join("whole"));
-        let first = Partial::open(&path).unwrap().unwrap();
+        let first = PartialFile::open(&path).unwrap().unwrap();
         first.file().write_all(b"half").unwrap();
-        assert!(Partial::open(&path).unwrap().is_none());
+        assert!(PartialFile::open(&path).unwrap().is_none());
         drop(first);
-        let again = Partial::open(&path).unwrap().unwrap();
+        let again = PartialFile::open(&path).unwrap().unwrap();
         assert_eq!(again.file().metadata().unwrap().len(), 4);
         again.place(&whole).unwrap();
         assert_eq!(fs::read(&whole).unwrap(), b"half");
-        Partial::open(&path).unwrap().unwrap().discard().unwrap();
+        PartialFile::open(&path).unwrap().unwrap().discard().unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         std::os::unix::fs::symlink(&whole, &path).unwrap();
-        assert!(Partial::open(&path).is_err(), "a link");
+        assert!(PartialFile::open(&path).is_err(), "a link");
     }
 
     #[test]

@@ -7,12 +7,12 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
 #[derive(Debug)]
-pub struct Live<T> {
+pub struct LiveValue<T> {
     now: ArcSwap<T>,
     followed: watch::Sender<Arc<T>>,
 }
 
-impl<T> Live<T> {
+impl<T> LiveValue<T> {
     pub fn new(value: T) -> Self {
         let value = Arc::new(value);
         Self { now: ArcSwap::new(value.clone()), followed: watch::Sender::new(value) }
@@ -58,11 +58,11 @@ impl<T> Live<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::Live;
+    use super::LiveValue;
 
     #[test]
     fn what_was_set_is_what_is_read_and_followed() {
-        let live = Live::new(1);
+        let live = LiveValue::new(1);
         let mut follower = live.subscribe();
         live.set(2);
         assert_eq!((*live.get(), **live.peek()), (2, 2));

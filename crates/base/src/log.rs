@@ -7,8 +7,8 @@ mod rotate;
 
 pub use tracing::Level;
 
-pub use journal::{Entry, Journal};
-pub use rotate::{LogError, Rotating};
+pub use journal::{Journal, JournalEntry};
+pub use rotate::{LogError, RotatingFile};
 
 /// Target of lines that the panel does not show, such as a way to log in.
 pub const SECRET: &str = "edge_mirror::secret";

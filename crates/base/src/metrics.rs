@@ -13,7 +13,7 @@ mod process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use histogram::Histogram;
-pub use page::Page;
+pub use page::Exposition;
 
 /// Monotonic counter.
 #[derive(Debug, Default)]
@@ -67,19 +67,19 @@ pub use labels;
 
 /// One counter for each value of a label.
 #[derive(Debug)]
-pub struct Tally<L> {
+pub struct CounterFamily<L> {
     counters: Box<[Counter]>,
     label: std::marker::PhantomData<L>,
 }
 
-impl<L: Label> Default for Tally<L> {
+impl<L: Label> Default for CounterFamily<L> {
     fn default() -> Self {
         let counters = L::ALL.iter().map(|_| Counter::default()).collect();
         Self { counters, label: std::marker::PhantomData }
     }
 }
 
-impl<L: Label> Tally<L> {
+impl<L: Label> CounterFamily<L> {
     pub fn one(&self, value: L) {
         self.of(value).one();
     }
@@ -90,7 +90,7 @@ impl<L: Label> Tally<L> {
 }
 
 /// Writes the metrics of the process itself.
-pub fn about_the_process(page: &mut Page, role: &'static str) {
+pub fn about_the_process(page: &mut Exposition, role: &'static str) {
     let about = [("role", role), ("version", env!("CARGO_PKG_VERSION"))];
     page.gauge("edge_mirror_build_info", "Which program this is; always 1.").put(&about, 1);
     process::show(page);
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn each_value_of_a_label_counts_for_itself() {
-        let tally = Tally::<Outcome>::default();
+        let tally = CounterFamily::<Outcome>::default();
         tally.one(Outcome::Bad);
         tally.of(Outcome::Bad).add(2);
         assert_eq!((tally.of(Outcome::Good).get(), tally.of(Outcome::Bad).get()), (0, 3));

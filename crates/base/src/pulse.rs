@@ -8,12 +8,12 @@ use tokio::sync::watch;
 
 /// The asking side. Clones share it. One answering loop of several is enough.
 #[derive(Clone, Debug, Default)]
-pub struct Pulse {
+pub struct Liveness {
     asked: Arc<watch::Sender<u64>>,
     answered: Arc<watch::Sender<u64>>,
 }
 
-impl Pulse {
+impl Liveness {
     /// Waits until a loop has come round since this call; for ever if none does.
     pub async fn felt(&self) {
         let mut answers = self.answered.subscribe();
@@ -27,22 +27,22 @@ impl Pulse {
     }
 
     /// Returns the side of the loop that answers.
-    pub fn questions(&self) -> Questions {
+    pub fn questions(&self) -> Responder {
         let mut asked = self.asked.subscribe();
         // Questions asked before the loop began are answered, too.
         asked.mark_changed();
-        Questions { asked, answered: self.answered.clone() }
+        Responder { asked, answered: self.answered.clone() }
     }
 }
 
-/// The loop's side of a [`Pulse`].
+/// The loop's side of a [`Liveness`].
 #[derive(Debug)]
-pub struct Questions {
+pub struct Responder {
     asked: watch::Receiver<u64>,
     answered: Arc<watch::Sender<u64>>,
 }
 
-impl Questions {
+impl Responder {
     /// Waits for `work`, answering questions meanwhile.
     pub async fn answered_beside<T>(&mut self, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
@@ -57,7 +57,7 @@ impl Questions {
 
     async fn answer(&mut self) {
         if self.asked.changed().await.is_err() {
-            // No `Pulse` is left to ask.
+            // No `Liveness` is left to ask.
             return std::future::pending().await;
         }
         let question = *self.asked.borrow_and_update();
@@ -75,7 +75,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_loop_answers_while_it_waits_and_while_it_never_has_to() {
-        let pulse = Pulse::default();
+        let pulse = Liveness::default();
         let mut idle = pulse.questions();
         tokio::select! {
             () = pulse.felt() => {}
@@ -96,7 +96,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_loop_that_stands_still_does_not_answer_and_an_old_answer_is_none() {
-        let pulse = Pulse::default();
+        let pulse = Liveness::default();
         let mut questions = pulse.questions();
         let _ = questions.answered_beside(pending::<()>()).now_or_never();
         assert!(pulse.felt().now_or_never().is_none());
@@ -106,7 +106,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_asks_before_the_loop_begins_is_answered_once_it_does() {
-        let pulse = Pulse::default();
+        let pulse = Liveness::default();
         let early = pulse.felt();
         tokio::pin!(early);
         assert!(early.as_mut().now_or_never().is_none());

@@ -31,7 +31,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use crate::{pulse::Pulse, tasks::ignores_hangup};
+use crate::{pulse::Liveness, tasks::ignores_hangup};
 
 /// Longest wait for the manager to take a message, which is then dropped.
 const SEND_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,14 +40,14 @@ const AFTER_GRACE: Duration = Duration::from_secs(20);
 
 /// The service manager, if there is one to notify. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Manager {
+pub struct Notifier {
     socket: Option<Arc<UnixDatagram>>,
     /// Longest silence before the service is taken for dead.
     watchdog: Option<Duration>,
     stopping: Arc<AtomicBool>,
 }
 
-impl Manager {
+impl Notifier {
     /// Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
     pub fn of_environment() -> Self {
         let Some(address) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
@@ -109,7 +109,7 @@ impl Manager {
     /// Feeds the watchdog as long as the runtime, its timers and the listener's loop come
     /// round. Runs until it is dropped, as a task of its own: work that is stuck in one
     /// task must not hold up the other.
-    pub async fn reassure(self, listener: Pulse) {
+    pub async fn reassure(self, listener: Liveness) {
         let Some(watchdog) = self.watchdog else { return };
         // At least twice within the time, even if one is late.
         let every = watchdog / 3;
@@ -190,12 +190,12 @@ mod tests {
     const WATCHDOG: Duration = Duration::from_millis(60);
 
     /// A manager at an abstract address, and the service's side of it.
-    fn pair() -> (UnixDatagram, Manager) {
+    fn pair() -> (UnixDatagram, Notifier) {
         let name = format!("edge-mirror-test-{}-{}", std::process::id(), fastrand::u64(..));
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let manager = UnixDatagram::bind_addr(&address).unwrap();
         manager.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let service = Manager::at(OsStr::new(&format!("@{name}")), Some(WATCHDOG)).unwrap();
+        let service = Notifier::at(OsStr::new(&format!("@{name}")), Some(WATCHDOG)).unwrap();
         (manager, service)
     }
 
@@ -219,15 +219,15 @@ mod tests {
 
     #[test]
     fn without_a_manager_nothing_is_said_and_nothing_fails() {
-        Manager::default().ready("");
-        Manager::default().stopping(Duration::ZERO);
-        assert!(Manager::at(OsStr::new("/nowhere/notify"), None).is_err());
+        Notifier::default().ready("");
+        Notifier::default().stopping(Duration::ZERO);
+        assert!(Notifier::at(OsStr::new("/nowhere/notify"), None).is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_listener_that_stands_still_ends_the_reassurance() {
         let (manager, service) = pair();
-        let pulse = Pulse::default();
+        let pulse = Liveness::default();
         let mut questions = pulse.questions();
         let reassured = service.clone().reassure(pulse);
         tokio::pin!(reassured);

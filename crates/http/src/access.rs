@@ -28,34 +28,34 @@ use std::{
 
 use axum::http::{HeaderMap, header, request::Parts};
 use edge_mirror_base::tasks;
-use edge_mirror_settings::Security;
+use edge_mirror_settings::SecurityConfig;
 use tokio::sync::Notify;
 
 pub use caller::Caller;
-pub use guard::{Denied, guard, refuse_foreign};
+pub use guard::{AccessDenied, guard, refuse_foreign};
 pub use login::router;
-use refusals::Refusals;
+use refusals::RefusedCalls;
 pub use secrets::random_text;
-pub use stream::{More, NoMore, Sources};
-use tries::Tries;
-pub use vault::{Made, Vault, VaultError};
+pub use stream::{ExtraEvents, NoExtraEvents, StreamSources};
+use tries::LoginAttempts;
+pub use vault::{NewCredentials, Vault, VaultError};
 
 /// Returns the current settings: the node's are live.
-type Rules = Arc<dyn Fn() -> Security + Send + Sync>;
+type Rules = Arc<dyn Fn() -> SecurityConfig + Send + Sync>;
 
 /// Clones share their state.
 #[derive(Clone)]
-pub struct Access {
-    inner: Arc<Inner>,
+pub struct AccessControl {
+    inner: Arc<AccessInner>,
 }
 
-struct Inner {
+struct AccessInner {
     /// The role shown by pages: `node` or `main_server`.
     role: &'static str,
     vault: Vault,
     rules: Rules,
-    tries: Mutex<Tries>,
-    refusals: Mutex<Refusals>,
+    tries: Mutex<LoginAttempts>,
+    refusals: Mutex<RefusedCalls>,
     /// Signals that a window of refused calls began.
     refusing: Notify,
 }
@@ -64,12 +64,12 @@ struct Inner {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operator {
     pub address: IpAddr,
-    pub how: How,
+    pub how: AuthMethod,
 }
 
 /// The way an operator was recognized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
+pub enum AuthMethod {
     /// The request comes from the machine itself.
     Local,
     /// The admin token in a header.
@@ -83,24 +83,24 @@ pub enum How {
 impl fmt::Display for Operator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let how = match self.how {
-            How::Local => "this machine",
-            How::Token => "with the admin token",
-            How::Session { .. } => "logged in",
-            How::Open => "security.open is on",
+            AuthMethod::Local => "this machine",
+            AuthMethod::Token => "with the admin token",
+            AuthMethod::Session { .. } => "logged in",
+            AuthMethod::Open => "security.open is on",
         };
         write!(f, "{} ({how})", self.address)
     }
 }
 
-impl Access {
+impl AccessControl {
     pub fn new(
         role: &'static str,
         vault: Vault,
-        rules: impl Fn() -> Security + Send + Sync + 'static,
+        rules: impl Fn() -> SecurityConfig + Send + Sync + 'static,
     ) -> Self {
         let (tries, refusals) = (Mutex::default(), Mutex::default());
         let (rules, refusing) = (Arc::new(rules), Notify::new());
-        Self { inner: Arc::new(Inner { role, vault, rules, tries, refusals, refusing }) }
+        Self { inner: Arc::new(AccessInner { role, vault, rules, tries, refusals, refusing }) }
     }
 
     pub fn vault(&self) -> &Vault {
@@ -117,42 +117,42 @@ impl Access {
     }
 
     /// Checks that the sender is an operator; counts wrong tokens.
-    pub async fn judge(&self, request: &Parts) -> Result<Operator, Denied> {
+    pub async fn judge(&self, request: &Parts) -> Result<Operator, AccessDenied> {
         self.judged(request, true).await
     }
 
     /// `fresh` is false for a request judged before, whose token is not counted again.
-    async fn judged(&self, request: &Parts, fresh: bool) -> Result<Operator, Denied> {
+    async fn judged(&self, request: &Parts, fresh: bool) -> Result<Operator, AccessDenied> {
         let caller = self.caller(request);
         self.admit(&caller)?;
         let operator = |how| Operator { address: caller.address, how };
         if caller.local && (self.inner.rules)().trust_local {
-            return Ok(operator(How::Local));
+            return Ok(operator(AuthMethod::Local));
         }
         if self.is_open() {
-            return Ok(operator(How::Open));
+            return Ok(operator(AuthMethod::Open));
         }
         if let Some(until_s) = self.session(&request.headers).await {
-            return Ok(operator(How::Session { until_s }));
+            return Ok(operator(AuthMethod::Session { until_s }));
         }
-        let Some(token) = token_of(&request.headers) else { return Err(Denied::NotLoggedIn) };
+        let Some(token) = token_of(&request.headers) else { return Err(AccessDenied::NotLoggedIn) };
         let vault = self.inner.vault.clone();
-        let good = move || vault.is_token(&token).then_some(()).ok_or(Denied::WrongToken);
+        let good = move || vault.is_token(&token).then_some(()).ok_or(AccessDenied::WrongToken);
         match fresh {
             true => self.tried(&caller, good).await?,
             false => tasks::blocking(good).await?,
         }
-        Ok(operator(How::Token))
+        Ok(operator(AuthMethod::Token))
     }
 
     /// Checks `security.allowFrom`. The machine itself is always allowed: somebody has to
     /// be able to fix a wrong list.
-    fn admit(&self, caller: &Caller) -> Result<(), Denied> {
+    fn admit(&self, caller: &Caller) -> Result<(), AccessDenied> {
         let allowed = (self.inner.rules)().allow_from;
         let listed = || allowed.iter().any(|subnet| subnet.contains(caller.address));
         match caller.local || allowed.is_empty() || listed() {
             true => Ok(()),
-            false => Err(Denied::Address),
+            false => Err(AccessDenied::Address),
         }
     }
 
@@ -172,18 +172,18 @@ impl Access {
     async fn tried<T: Send + 'static>(
         &self,
         caller: &Caller,
-        try_it: impl FnOnce() -> Result<T, Denied> + Send + 'static,
-    ) -> Result<T, Denied> {
+        try_it: impl FnOnce() -> Result<T, AccessDenied> + Send + 'static,
+    ) -> Result<T, AccessDenied> {
         let (inner, address) = (self.inner.clone(), caller.address);
         tasks::blocking(move || {
             let mut tries = inner.tries.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(wait) = tries.wait(address, Instant::now()) {
-                return Err(Denied::TooManyTries(wait));
+                return Err(AccessDenied::TooManyTries(wait));
             }
             let outcome = try_it();
             match &outcome {
                 Ok(_) => tries.forget(address),
-                Err(Denied::WrongToken) => tries.note(address, Instant::now()),
+                Err(AccessDenied::WrongToken) => tries.note(address, Instant::now()),
                 Err(_) => {}
             }
             outcome

@@ -30,36 +30,36 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header},
 };
 use edge_mirror_base::{
-    metrics::{Counter, Histogram, Page, Tally, histogram::DOWNLOADS, labels},
+    metrics::{Counter, CounterFamily, Exposition, Histogram, histogram::DOWNLOADS, labels},
     pacer::Pacer,
 };
 use edge_mirror_protocol::package::{LATEST_S, MEDIA_TYPE, Manifest, PackageId, percent_encoded};
-use edge_mirror_store::Package;
+use edge_mirror_store::OpenedPackage;
 
-use crate::{listen::Line, requests::Requests};
-use body::Download;
-use conditions::Verdict;
-use places::Places;
-pub use places::{Limit, Place};
-use share::Share;
-use turns::Turns;
+use crate::{listen::Transport, requests::RequestMetrics};
+use body::DownloadBody;
+use conditions::DeliveryVerdict;
+use places::DownloadLimiter;
+pub use places::{DownloadLimit, DownloadPermit};
+use share::BandwidthShare;
+use turns::SendQueue;
 
 /// Counters and limits of the downloads.
 #[derive(Debug)]
 pub struct Traffic {
     served_bytes: Counter,
-    places: Places,
+    places: DownloadLimiter,
     pacer: Pacer,
-    turns: Turns,
-    ended: Tally<Ended>,
+    turns: SendQueue,
+    ended: CounterFamily<DownloadEnd>,
     duration: Histogram,
     /// Requests to all routes, not only packages.
-    pub requests: Arc<Requests>,
+    pub requests: Arc<RequestMetrics>,
 }
 
 labels! {
     /// The result of a download.
-    Ended {
+    DownloadEnd {
         /// The last byte was handed to the network.
         Whole => "completed",
         /// The client left, or reading the package failed.
@@ -71,10 +71,10 @@ impl Default for Traffic {
     fn default() -> Self {
         Self {
             served_bytes: Counter::default(),
-            places: Places::default(),
+            places: DownloadLimiter::default(),
             pacer: Pacer::default(),
-            turns: Turns::default(),
-            ended: Tally::default(),
+            turns: SendQueue::default(),
+            ended: CounterFamily::default(),
             duration: Histogram::of(DOWNLOADS),
             requests: Arc::default(),
         }
@@ -86,7 +86,7 @@ impl Traffic {
         self.served_bytes.get()
     }
 
-    pub fn show(&self, page: &mut Page) {
+    pub fn show(&self, page: &mut Exposition) {
         self.requests.show(page);
         page.tally(
             "edge_mirror_downloads_total",
@@ -113,19 +113,19 @@ impl Traffic {
 pub fn respond<E>(
     method: &Method,
     asked: &HeaderMap,
-    (stored, opened): Package,
+    (stored, opened): OpenedPackage,
     besides: impl FnOnce(&PackageId) -> (String, HeaderMap),
-    place: impl FnOnce() -> Result<Place, E>,
-    line: &Line,
+    place: impl FnOnce() -> Result<DownloadPermit, E>,
+    line: &Transport,
 ) -> Result<Response<Body>, E> {
     let manifest = &stored.manifest;
     let whole = 0..manifest.size_bytes;
     let (status, part) = match conditions::evaluate(method, asked, manifest) {
-        Verdict::Whole => (StatusCode::OK, Some(whole)),
-        Verdict::Part(range) => (StatusCode::PARTIAL_CONTENT, Some(range)),
-        Verdict::NotModified => (StatusCode::NOT_MODIFIED, None),
-        Verdict::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, None),
-        Verdict::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, None),
+        DeliveryVerdict::Whole => (StatusCode::OK, Some(whole)),
+        DeliveryVerdict::Part(range) => (StatusCode::PARTIAL_CONTENT, Some(range)),
+        DeliveryVerdict::NotModified => (StatusCode::NOT_MODIFIED, None),
+        DeliveryVerdict::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, None),
+        DeliveryVerdict::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, None),
     };
     let described = opened.attachment(|| {
         let (file_name, headers) = besides(&manifest.id);
@@ -135,9 +135,9 @@ pub fn respond<E>(
     adjust(&mut headers, status, part.as_ref(), manifest.size_bytes);
     let body = match part {
         Some(range) if method == Method::GET => {
-            let under_way = UnderWay::begin(place()?, range.end - range.start);
+            let under_way = ActiveDownload::begin(place()?, range.end - range.start);
             stored.note_served();
-            Body::new(Download::new(opened, range, under_way, line))
+            Body::new(DownloadBody::new(opened, range, under_way, line))
         }
         // For HEAD, only the length of this body is sent.
         None => Body::from(explanation(status)),
@@ -233,16 +233,16 @@ pub fn http_date(at_s: u64) -> String {
 }
 
 /// Counts a download from its beginning to its end, successful or not.
-struct UnderWay {
-    place: Place,
+struct ActiveDownload {
+    place: DownloadPermit,
     began: Instant,
     left_bytes: u64,
-    share: Share,
+    share: BandwidthShare,
 }
 
-impl UnderWay {
-    fn begin(place: Place, bytes: u64) -> Self {
-        Self { place, began: Instant::now(), left_bytes: bytes, share: Share::default() }
+impl ActiveDownload {
+    fn begin(place: DownloadPermit, bytes: u64) -> Self {
+        Self { place, began: Instant::now(), left_bytes: bytes, share: BandwidthShare::default() }
     }
 
     /// Returns how many of the `wanted` bytes `serve.bandwidth` allows now.
@@ -263,10 +263,14 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for ActiveDownload {
     fn drop(&mut self) {
         let traffic = &self.place.traffic;
-        traffic.ended.one(if self.left_bytes == 0 { Ended::Whole } else { Ended::BrokenOff });
+        traffic.ended.one(if self.left_bytes == 0 {
+            DownloadEnd::Whole
+        } else {
+            DownloadEnd::BrokenOff
+        });
         traffic.duration.observe(self.began.elapsed());
     }
 }

@@ -1,6 +1,6 @@
 //! The limits that protect a node and a main server, as label values.
 
-use edge_mirror_base::metrics::{Page, Tally, labels};
+use edge_mirror_base::metrics::{CounterFamily, Exposition, labels};
 
 labels! {
     /// A limit that was reached, in either role.
@@ -40,7 +40,7 @@ labels! {
 }
 
 /// Writes how often each limit was reached.
-pub fn show(page: &mut Page, reached: &Tally<Limit>) {
+pub fn show(page: &mut Exposition, reached: &CounterFamily<Limit>) {
     page.tally(
         "edge_mirror_limits_reached_total",
         "What was refused or cut short because a limit was reached, by limit.",

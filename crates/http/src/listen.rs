@@ -27,7 +27,7 @@ use axum::{
     extract::Request,
     http::{HeaderMap, Method, Response, Uri},
 };
-use edge_mirror_base::{pulse::Pulse, tasks::Tasks};
+use edge_mirror_base::{pulse::Liveness, tasks::Tasks};
 use futures_util::{
     FutureExt, TryFutureExt,
     future::{Either, ready},
@@ -46,19 +46,19 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use self::{
-    activity::{Activity, Received, Sent, Watched},
-    connections::Place,
+    activity::{ConnectionActivity, WatchedRequestBody, WatchedResponseBody, WatchedStream},
+    connections::ConnectionPermit,
     pace::SEND_BUFFER_BYTES,
-    reserve::{Reserve, is_out_of_files},
+    reserve::{SpareFd, is_out_of_files},
 };
 pub use self::{
     address::{canonical, host, local_towards, of_one_machine, own_address},
     connections::Connections,
-    line::Line,
-    redirect::{Onward, redirect},
+    line::Transport,
+    redirect::{HttpsRedirect, redirect},
     socket::{SendfileSource, SendfileState},
 };
-use crate::tls::Shown;
+use crate::tls::LiveServerConfig;
 
 /// A burst of tablets may connect before the loop accepts again. The kernel allows less
 /// if `net.core.somaxconn` is lower.
@@ -95,28 +95,28 @@ fn mend(cause: &io::Error) -> &'static str {
 
 /// A fast path tried before the router; None leaves the request to the router. It must
 /// not block, and must answer as the router would.
-pub type AtOnce =
-    Arc<dyn Fn(&Method, &Uri, &HeaderMap, &Line) -> Option<Response<Body>> + Send + Sync>;
+pub type FastPath =
+    Arc<dyn Fn(&Method, &Uri, &HeaderMap, &Transport) -> Option<Response<Body>> + Send + Sync>;
 
 /// The handlers of a listener.
 #[derive(Clone)]
-pub struct Answers {
-    pub at_once: Option<AtOnce>,
+pub struct Handlers {
+    pub at_once: Option<FastPath>,
     pub router: Router,
     /// Liveness of the accept loop.
-    pub pulse: Pulse,
+    pub pulse: Liveness,
     /// The certificate, if there is one.
-    pub shown: Arc<Shown>,
+    pub shown: Arc<LiveServerConfig>,
     /// May be shared by several listeners.
     pub connections: Arc<Connections>,
 }
 
-impl From<Router> for Answers {
+impl From<Router> for Handlers {
     fn from(router: Router) -> Self {
         Self {
             at_once: None,
             router,
-            pulse: Pulse::default(),
+            pulse: Liveness::default(),
             shown: Arc::default(),
             connections: Arc::default(),
         }
@@ -126,7 +126,7 @@ impl From<Router> for Answers {
 /// The client's address, an extension of its request. It is the same for an IPv4 client
 /// whichever socket it used (see [`canonical`]).
 #[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
+pub struct PeerAddress(pub SocketAddr);
 
 /// A bound socket, not yet served.
 #[derive(Debug)]
@@ -152,10 +152,10 @@ impl Listener {
 
     /// Serves until `stop`, then lets requests in progress finish. Connections are
     /// spawned on `tasks`, whose owner waits for them.
-    pub async fn serve(self, answers: impl Into<Answers>, tasks: Tasks, stop: CancellationToken) {
+    pub async fn serve(self, answers: impl Into<Handlers>, tasks: Tasks, stop: CancellationToken) {
         let answers = answers.into();
         let connections = answers.connections.clone();
-        let mut reserve = Reserve::take(&tasks, &answers.shown);
+        let mut reserve = SpareFd::take(&tasks, &answers.shown);
         // Probed while all places are taken, too: a full server is live.
         let mut questions = answers.pulse.questions();
         loop {
@@ -168,7 +168,7 @@ impl Listener {
             let accepted = accepted.or_else(knocked);
             let Some((stream, peer, place)) = accepted else { return };
             let (answers, number) = (answers.clone(), place.number());
-            let ends = Ends::of(&stop, &tasks, &place.activity);
+            let ends = ShutdownTokens::of(&stop, &tasks, &place.activity);
             // Boxed: spawning moves a future several times, and a connection's is large.
             // TLS has its own box, so that plain connections are not as large.
             let task = tasks.spawn_for_peer(
@@ -190,8 +190,8 @@ impl Listener {
     async fn accept(
         &self,
         connections: &Arc<Connections>,
-        reserve: &mut Reserve,
-    ) -> (TcpStream, SocketAddr, Place) {
+        reserve: &mut SpareFd,
+    ) -> (TcpStream, SocketAddr, ConnectionPermit) {
         loop {
             match self.socket.accept().await {
                 Ok((stream, peer)) => {
@@ -243,33 +243,33 @@ fn bound(address: SocketAddr) -> io::Result<StdListener> {
 }
 
 /// Tokens that end a connection, gracefully or at once, and its activity.
-struct Ends {
+struct ShutdownTokens {
     stop: CancellationToken,
     abort: CancellationToken,
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionActivity>,
 }
 
-impl Ends {
-    fn of(stop: &CancellationToken, tasks: &Tasks, activity: &Arc<Activity>) -> Self {
+impl ShutdownTokens {
+    fn of(stop: &CancellationToken, tasks: &Tasks, activity: &Arc<ConnectionActivity>) -> Self {
         Self { stop: stop.clone(), abort: tasks.token().clone(), activity: activity.clone() }
     }
 }
 
-async fn plain(stream: TcpStream, peer: SocketAddr, answers: Answers, ends: Ends) {
+async fn plain(stream: TcpStream, peer: SocketAddr, answers: Handlers, ends: ShutdownTokens) {
     let sendfile_state = SendfileState::default();
-    let socket = socket::Socket::new(stream, sendfile_state.clone());
-    connection(socket, peer, Line::Plain(sendfile_state), answers, ends).await;
+    let socket = socket::SendfileSocket::new(stream, sendfile_state.clone());
+    connection(socket, peer, Transport::Plain(sendfile_state), answers, ends).await;
 }
 
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: SocketAddr,
-    line: Line,
-    answers: Answers,
-    Ends { stop, abort, activity }: Ends,
+    line: Transport,
+    answers: Handlers,
+    ShutdownTokens { stop, abort, activity }: ShutdownTokens,
 ) {
     let active = activity.clone();
-    let Answers { at_once, router, .. } = answers;
+    let Handlers { at_once, router, .. } = answers;
     let service = service_fn(move |mut request: Request<Incoming>| {
         active.begin();
         let activity = active.clone();
@@ -277,15 +277,19 @@ async fn connection(
             .as_ref()
             .and_then(|at_once| at_once(request.method(), request.uri(), request.headers(), &line));
         match quick {
-            Some(answer) => {
-                Either::Left(ready(Ok::<_, Infallible>(answer.map(|body| Sent { body, activity }))))
-            }
+            Some(answer) => Either::Left(ready(Ok::<_, Infallible>(
+                answer.map(|body| WatchedResponseBody { body, activity }),
+            ))),
             None => {
-                request.extensions_mut().insert(Peer(peer));
+                request.extensions_mut().insert(PeerAddress(peer));
                 request.extensions_mut().insert(line.clone());
-                let received = |body| Body::new(Received { body, activity: active.clone() });
+                let received =
+                    |body| Body::new(WatchedRequestBody { body, activity: active.clone() });
                 let answer = router.clone().oneshot(request.map(received));
-                Either::Right(answer.map_ok(|answer| answer.map(|body| Sent { body, activity })))
+                Either::Right(
+                    answer
+                        .map_ok(|answer| answer.map(|body| WatchedResponseBody { body, activity })),
+                )
             }
         }
     });
@@ -293,7 +297,10 @@ async fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(Watched { stream, activity: activity.clone() }), service);
+        .serve_connection(
+            TokioIo::new(WatchedStream { stream, activity: activity.clone() }),
+            service,
+        );
     tokio::pin!(connection);
     let ended = tokio::select! {
         biased;

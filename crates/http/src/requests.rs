@@ -13,7 +13,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use edge_mirror_base::metrics::{Counter, Histogram, Page, histogram::ANSWERS};
+use edge_mirror_base::metrics::{Counter, Exposition, Histogram, histogram::ANSWERS};
 
 /// The label for paths without a route.
 const UNMATCHED: &str = "unmatched";
@@ -37,18 +37,18 @@ const PLACES: [u8; 600] = {
 
 /// Counters of one path of a router.
 #[derive(Debug)]
-pub struct Route {
+pub struct RouteMetrics {
     codes: [Counter; CODES.len() + 1],
     duration: Histogram,
 }
 
-impl Default for Route {
+impl Default for RouteMetrics {
     fn default() -> Self {
         Self { codes: Default::default(), duration: Histogram::of(ANSWERS) }
     }
 }
 
-impl Route {
+impl RouteMetrics {
     /// Counts an answer and the time it took.
     pub fn answered(&self, status: StatusCode, took: Duration) {
         self.code(status).one();
@@ -69,13 +69,13 @@ impl Route {
 
 /// All routes requested so far: no more than the router has.
 #[derive(Debug, Default)]
-pub struct Requests {
-    routes: RwLock<BTreeMap<String, Arc<Route>>>,
+pub struct RequestMetrics {
+    routes: RwLock<BTreeMap<String, Arc<RouteMetrics>>>,
 }
 
-impl Requests {
+impl RequestMetrics {
     /// Returns a route's counters, to be kept by frequent callers.
-    pub fn route(&self, path: &str) -> Arc<Route> {
+    pub fn route(&self, path: &str) -> Arc<RouteMetrics> {
         let known = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(route) = known.get(path) {
             return route.clone();
@@ -85,7 +85,7 @@ impl Requests {
         routes.entry(path.to_owned()).or_default().clone()
     }
 
-    pub fn show(&self, page: &mut Page) {
+    pub fn show(&self, page: &mut Exposition) {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner).clone();
         let mut family = page.counter(
             "edge_mirror_http_requests_total",
@@ -111,7 +111,7 @@ impl Requests {
 
 /// Middleware that counts requests.
 pub async fn counted(
-    State(requests): State<Arc<Requests>>,
+    State(requests): State<Arc<RequestMetrics>>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn every_status_has_a_place() {
-        let requests = Requests::default();
+        let requests = RequestMetrics::default();
         let route = requests.route("/a");
         for code in (100..1000).filter_map(|code| StatusCode::from_u16(code).ok()) {
             route.answered_at_once(code);

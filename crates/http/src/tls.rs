@@ -23,11 +23,11 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
 };
 
-pub use doubt::{Doubtful, doubtful};
+pub use doubt::{CertificateWarning, doubtful};
 pub use explain::explain;
 pub use fault::FileError;
 pub use pem::{certificates, fingerprint};
-pub use trust::{Trust, TrustFiles, problem};
+pub use trust::{TrustFiles, TrustPolicy, problem};
 
 /// The ALPN protocol of nodes, main servers and tablets.
 const HTTP_1_1: &[u8] = b"http/1.1";
@@ -39,11 +39,11 @@ fn provider() -> Arc<CryptoProvider> {
 /// The TLS configuration for new connections; without one, the listener speaks plain
 /// HTTP.
 #[derive(Debug, Default)]
-pub struct Shown {
+pub struct LiveServerConfig {
     now: ArcSwapOption<ServerConfig>,
 }
 
-impl Shown {
+impl LiveServerConfig {
     pub fn get(&self) -> Option<Arc<ServerConfig>> {
         self.now.load_full()
     }
@@ -80,11 +80,11 @@ pub fn http(tls: ClientConfig) -> ClientBuilder {
 
 /// Accepts any certificate: for finding out whether a server is there.
 pub fn anybodys_client() -> ClientConfig {
-    trust::client(&Trust::Anybody).expect("there is nothing to read")
+    trust::client(&TrustPolicy::Anybody).expect("there is nothing to read")
 }
 
 /// Trusts the system's CAs. They are loaded when the first server is verified: most
 /// processes never use TLS as clients.
 pub fn client() -> ClientConfig {
-    trust::client(&Trust::System).expect("there is nothing to read")
+    trust::client(&TrustPolicy::System).expect("there is nothing to read")
 }

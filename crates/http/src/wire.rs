@@ -18,7 +18,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use edge_mirror_base::metrics::page::{self, Page};
+use edge_mirror_base::metrics::page::{self, Exposition};
 use edge_mirror_protocol::package::{InvalidId, MEDIA_TYPE, PackageId};
 use serde::{Serialize, de::DeserializeOwned};
 use tower_http::cors::{Any, CorsLayer};
@@ -117,7 +117,7 @@ pub async fn confidential(request: Request, next: Next) -> Response {
 }
 
 /// Returns the metrics in Prometheus' format.
-pub fn exposition(page: Page) -> Response {
+pub fn exposition(page: Exposition) -> Response {
     let headers = [(header::CONTENT_TYPE, page::MEDIA_TYPE), (header::CACHE_CONTROL, "no-store")];
     (headers, page.into_text()).into_response()
 }
@@ -146,9 +146,9 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
 
 /// The query string of a URL.
 #[derive(Clone, Debug)]
-pub struct Asked<T>(pub T);
+pub struct ApiQuery<T>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for ApiQuery<T> {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {

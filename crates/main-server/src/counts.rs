@@ -2,28 +2,28 @@
 
 use std::sync::Arc;
 
-use edge_mirror_base::metrics::{Counter, Tally, labels};
+use edge_mirror_base::metrics::{Counter, CounterFamily, labels};
 use edge_mirror_http::limits::Limit;
 use edge_mirror_store::verify::VerifyError;
 
 /// Figures that can be read elsewhere are not counted again.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub struct MasterCounters {
     /// `ledger` counts the downloads that were not refused.
     pub refused_downloads: Counter,
-    pub heartbeats: Tally<Taken>,
-    pub registrations: Tally<Taken>,
+    pub heartbeats: CounterFamily<IntakeResult>,
+    pub registrations: CounterFamily<IntakeResult>,
     pub lost_nodes: Counter,
-    pub uploads: Tally<Taken>,
+    pub uploads: CounterFamily<IntakeResult>,
     pub uploaded_bytes: Counter,
-    pub bad_packages: Tally<Checked>,
+    pub bad_packages: CounterFamily<MasterCheckOccasion>,
     /// Shared with code that has no `Server`.
-    pub limits: Arc<Tally<Limit>>,
+    pub limits: Arc<CounterFamily<Limit>>,
 }
 
-impl Counts {
+impl MasterCounters {
     /// Counts a package that was refused or removed.
-    pub fn bad_package(&self, checked: Checked, error: &VerifyError) {
+    pub fn bad_package(&self, checked: MasterCheckOccasion, error: &VerifyError) {
         self.bad_packages.one(checked);
         if error.is_over_limit() {
             self.limits.one(Limit::ArchiveDirectory);
@@ -33,10 +33,10 @@ impl Counts {
 
 labels! {
     /// Outcome of a call.
-    Taken { Well => "ok", Not => "refused" }
+    IntakeResult { Well => "ok", Not => "refused" }
 }
 
-impl Taken {
+impl IntakeResult {
     pub fn of<T, E>(outcome: &Result<T, E>) -> Self {
         if outcome.is_ok() { Self::Well } else { Self::Not }
     }
@@ -44,5 +44,5 @@ impl Taken {
 
 labels! {
     /// The occasion on which a damaged package or no ZIP was found.
-    Checked { Uploaded => "upload", Found => "found_on_disk" }
+    MasterCheckOccasion { Uploaded => "upload", Found => "found_on_disk" }
 }

@@ -28,13 +28,13 @@ const RENEWED: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub struct LargeBodies {
-    all: Arc<Turns>,
+    all: Arc<LargeBodyQueue>,
     /// Clients that hold a turn or wait for one.
-    of_clients: Mutex<HashMap<IpAddr, Arc<ClientTurns>>>,
+    of_clients: Mutex<HashMap<IpAddr, Arc<ClientBodyQueue>>>,
 }
 
 #[derive(Debug)]
-struct Turns {
+struct LargeBodyQueue {
     free: Arc<Semaphore>,
     waiting: AtomicUsize,
     /// Each notification ends one turn that has lasted for longer than is guaranteed.
@@ -42,8 +42,8 @@ struct Turns {
 }
 
 #[derive(Debug)]
-struct ClientTurns {
-    own: Turns,
+struct ClientBodyQueue {
+    own: LargeBodyQueue,
     /// Lets one request of a client wait for a shared turn, so that this queue is
     /// no longer than the number of clients.
     foremost: Queue<()>,
@@ -51,22 +51,22 @@ struct ClientTurns {
 
 /// Permit to have a large body in memory.
 #[derive(Debug)]
-pub struct Turn {
+pub struct LargeBodyPermit {
     _own: OwnedSemaphorePermit,
     _shared: OwnedSemaphorePermit,
-    client: Arc<ClientTurns>,
-    all: Arc<Turns>,
+    client: Arc<ClientBodyQueue>,
+    all: Arc<LargeBodyQueue>,
 }
 
 impl Default for LargeBodies {
     fn default() -> Self {
-        Self { all: Arc::new(Turns::new(MAX_AT_ONCE)), of_clients: Mutex::default() }
+        Self { all: Arc::new(LargeBodyQueue::new(MAX_AT_ONCE)), of_clients: Mutex::default() }
     }
 }
 
 impl LargeBodies {
     /// Waits for a turn. Never None: the semaphores are not closed.
-    pub async fn turn(&self, client: IpAddr) -> Option<Turn> {
+    pub async fn turn(&self, client: IpAddr) -> Option<LargeBodyPermit> {
         let client = self.of_client(client);
         let own = client.own.acquire().await?;
         let shared = match self.all.free.clone().try_acquire_owned() {
@@ -76,10 +76,10 @@ impl LargeBodies {
                 self.all.acquire().await?
             }
         };
-        Some(Turn { _own: own, _shared: shared, client, all: self.all.clone() })
+        Some(LargeBodyPermit { _own: own, _shared: shared, client, all: self.all.clone() })
     }
 
-    fn of_client(&self, client: IpAddr) -> Arc<ClientTurns> {
+    fn of_client(&self, client: IpAddr) -> Arc<ClientBodyQueue> {
         let mut of_clients = self.of_clients.lock().unwrap_or_else(PoisonError::into_inner);
         // Turns and waiters hold a reference to their client's entry.
         of_clients.retain(|_, turns| Arc::strong_count(turns) > 1);
@@ -87,13 +87,13 @@ impl LargeBodies {
     }
 }
 
-impl Default for ClientTurns {
+impl Default for ClientBodyQueue {
     fn default() -> Self {
-        Self { own: Turns::new(MAX_OF_CLIENT), foremost: Queue::default() }
+        Self { own: LargeBodyQueue::new(MAX_OF_CLIENT), foremost: Queue::default() }
     }
 }
 
-impl Turns {
+impl LargeBodyQueue {
     fn new(count: usize) -> Self {
         Self {
             free: Arc::new(Semaphore::new(count)),
@@ -106,7 +106,7 @@ impl Turns {
         if let Ok(permit) = self.free.clone().try_acquire_owned() {
             return Some(permit);
         }
-        let _waiter = Waiter::new(&self.waiting);
+        let _waiter = WaitingGuard::new(&self.waiting);
         let mut permit = pin!(self.free.clone().acquire_owned());
         loop {
             self.wanted.notify_one();
@@ -129,22 +129,22 @@ impl Turns {
 }
 
 /// Counts as waiting until dropped.
-struct Waiter<'a>(&'a AtomicUsize);
+struct WaitingGuard<'a>(&'a AtomicUsize);
 
-impl<'a> Waiter<'a> {
+impl<'a> WaitingGuard<'a> {
     fn new(waiting: &'a AtomicUsize) -> Self {
         waiting.fetch_add(1, Ordering::AcqRel);
         Self(waiting)
     }
 }
 
-impl Drop for Waiter<'_> {
+impl Drop for WaitingGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-impl Turn {
+impl LargeBodyPermit {
     /// Waits until the guaranteed time is over and a request that waits wants this turn.
     pub async fn expired(&self) {
         tokio::time::sleep(GUARANTEED).await;

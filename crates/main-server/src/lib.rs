@@ -40,14 +40,14 @@ use std::{
 
 use edge_mirror_base::{
     atomic,
-    pulse::Pulse,
+    pulse::Liveness,
     tasks::{self, Tasks},
 };
 use edge_mirror_http::{
-    access::{Access, Vault},
-    listen::{self, Answers, Listener},
+    access::{AccessControl, Vault},
+    listen::{self, Handlers, Listener},
 };
-use edge_mirror_settings::{Security, authority};
+use edge_mirror_settings::{SecurityConfig, authority};
 use edge_mirror_store::Store;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -55,7 +55,7 @@ use tracing::{info, warn};
 
 pub use error::MasterError;
 use server::Server;
-use state::meetings::Book;
+use state::meetings::MeetingTable;
 use workers::probe::Prober;
 
 #[derive(Clone, Debug)]
@@ -65,7 +65,7 @@ pub struct MasterOptions {
     pub listen: SocketAddr,
     /// Longest delay of a start's announcement, for nodes to get its package.
     pub announce_timeout: Duration,
-    pub security: Security,
+    pub security: SecurityConfig,
     /// 0 is the default share.
     pub max_connections_per_client: u64,
 }
@@ -76,7 +76,7 @@ impl Default for MasterOptions {
             data: PathBuf::from("master-data"),
             listen: SocketAddr::new(listen::host(None), 8000),
             announce_timeout: Duration::from_secs(30),
-            security: Security::default(),
+            security: SecurityConfig::default(),
             max_connections_per_client: 0,
         }
     }
@@ -91,7 +91,7 @@ pub struct Master {
     /// Stops accepting.
     stop: CancellationToken,
     first_code: Option<String>,
-    pulse: Pulse,
+    pulse: Liveness,
 }
 
 impl Master {
@@ -127,7 +127,7 @@ impl Master {
         let (connections, stop) = (workers.child(), CancellationToken::new());
         let address = listener.address();
         let shared = server.connections.clone();
-        let answers = Answers { connections: shared, ..api::router(server.clone()).into() };
+        let answers = Handlers { connections: shared, ..api::router(server.clone()).into() };
         let pulse = answers.pulse.clone();
         connections.spawn("listener", listener.serve(answers, connections.clone(), stop.clone()));
         info!("main server listens on {address}");
@@ -145,7 +145,7 @@ impl Master {
     }
 
     /// Liveness of the loop that accepts connections.
-    pub fn pulse(&self) -> &Pulse {
+    pub fn pulse(&self) -> &Liveness {
         &self.pulse
     }
 
@@ -193,7 +193,7 @@ pub fn vault_path(data: &Path) -> PathBuf {
 fn open(
     data: &Path,
     announce_timeout: Duration,
-    security: Security,
+    security: SecurityConfig,
 ) -> Result<(Server, Option<String>), MasterError> {
     let unusable = |cause| MasterError::Data { path: data.to_owned(), cause };
     atomic::create_folder(data).map_err(unusable)?;
@@ -211,13 +211,13 @@ fn open(
         repository::save(&state_path, &book).map_err(unusable)?;
     }
     let (vault, first_code) = Vault::open(vault_path(data));
-    let access = Access::new("main_server", vault, move || security.clone());
+    let access = AccessControl::new("main_server", vault, move || security.clone());
     Ok((Server::new(access, store, book, state_path, announce_timeout), first_code))
 }
 
 /// They are not removed: `state.json` may have been lost or replaced by an
 /// older one, and then they are all that is left.
-fn warn_of_strays(store: &Store, book: &Book) {
+fn warn_of_strays(store: &Store, book: &MeetingTable) {
     let known: HashSet<_> = book.meetings.iter().map(|meeting| &meeting.id).collect();
     for stored in store.list() {
         let id = &stored.manifest.id;

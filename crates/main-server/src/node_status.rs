@@ -5,7 +5,7 @@ use edge_mirror_store::Store;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::state::{meetings::Book, package_name::file_name};
+use crate::state::{meetings::MeetingTable, package_name::file_name};
 
 /// The answer without its timestamp: the same for all nodes.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,8 +17,8 @@ pub struct NodeStatus {
 }
 
 #[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "RunningMeeting"))]
-struct Item<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct RunningMeeting<'a> {
     id: &'a PackageId,
     title: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -32,22 +32,22 @@ struct Item<'a> {
 /// The whole answer.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PolledByNodes"))]
-pub(crate) struct Told<'a> {
+pub(crate) struct NodePollAnswer<'a> {
     /// Changes whenever something changed.
     id: &'a str,
-    active_meetings: Vec<Item<'a>>,
+    active_meetings: Vec<RunningMeeting<'a>>,
     /// Filled in by `answer`.
     #[cfg_attr(test, schemars(with = "f64", description = "Seconds since 1970."))]
     timestamp: (),
 }
 
 impl NodeStatus {
-    pub fn of(book: &Book, store: &Store) -> Self {
+    pub fn of(book: &MeetingTable, store: &Store) -> Self {
         let items = book.running().map(|meeting| {
             let stored = store.get(&meeting.id);
             let manifest = stored.as_ref().map(|stored| &stored.manifest);
             let url = |_| format!("/uploads/packages/{}", file_name(&meeting.id));
-            Item {
+            RunningMeeting {
                 id: &meeting.id,
                 title: &meeting.title,
                 sha256: manifest.map(|manifest| manifest.sha256),
@@ -55,7 +55,8 @@ impl NodeStatus {
                 package_url: manifest.map(url),
             }
         });
-        let told = Told { id: &book.token, active_meetings: items.collect(), timestamp: () };
+        let told =
+            NodePollAnswer { id: &book.token, active_meetings: items.collect(), timestamp: () };
         // Strings and numbers only: serialization can't fail.
         let whole = serde_json::to_string(&told).unwrap_or_default();
         let begins = whole.trim_end_matches("null}").to_owned();

@@ -8,7 +8,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 #[derive(Debug, Error)]
-pub enum Refusal {
+pub enum RequestError {
     #[error("会议 {0} 不存在")]
     UnknownMeeting(PackageId),
     /// For clients that download.
@@ -70,7 +70,7 @@ pub enum Refusal {
     TooLarge(usize),
 }
 
-impl Refusal {
+impl RequestError {
     pub fn invalid(text: &str) -> Self {
         Self::Invalid(text.to_owned())
     }
@@ -90,7 +90,7 @@ impl Refusal {
     }
 }
 
-impl From<StoreError> for Refusal {
+impl From<StoreError> for RequestError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NoRoom(text) => Self::NoRoom(text),
@@ -115,7 +115,7 @@ impl From<StoreError> for Refusal {
 /// The answer to a malformed body.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Malformed {
+pub struct MalformedBody {
     pub detail: Vec<Flaw>,
 }
 

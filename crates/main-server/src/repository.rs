@@ -7,19 +7,20 @@ use edge_mirror_base::atomic;
 
 use crate::{
     error::MasterError,
-    state::meetings::{Book, FORM},
+    state::meetings::{FORM, MeetingTable},
 };
 
 /// None if there is no file yet. A malformed file is an error: to go on without it
 /// would be to lose every meeting at the next save.
-pub fn load(path: &Path) -> Result<Option<Book>, MasterError> {
+pub fn load(path: &Path) -> Result<Option<MeetingTable>, MasterError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(MasterError::ReadState { path: path.to_owned(), cause }),
     };
     let broken = |cause: String| MasterError::BrokenState { path: path.to_owned(), cause };
-    let book: Book = serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))?;
+    let book: MeetingTable =
+        serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))?;
     if book.form != FORM {
         return Err(broken(format!("its form is {}, this version knows {FORM}", book.form)));
     }
@@ -30,7 +31,7 @@ pub fn load(path: &Path) -> Result<Option<Book>, MasterError> {
     }
 }
 
-pub fn save(path: &Path, book: &Book) -> io::Result<()> {
+pub fn save(path: &Path, book: &MeetingTable) -> io::Result<()> {
     atomic::write(path, &serde_json::to_vec_pretty(book)?)
 }
 
@@ -39,8 +40,8 @@ mod tests {
     use super::*;
     use crate::state::meetings::Meeting;
 
-    fn book() -> Book {
-        let mut book = Book::default();
+    fn book() -> MeetingTable {
+        let mut book = MeetingTable::default();
         for id in ["b", "a"] {
             let id = id.parse().unwrap();
             book.create(Meeting::new(id, "题目 <b>".into(), "t".into(), 1_700_000_000.123))
@@ -67,7 +68,7 @@ mod tests {
         let mut twice = book();
         twice.meetings.push(twice.meetings[0].clone());
         let twice = serde_json::to_string(&twice).unwrap();
-        let newer = serde_json::to_string(&Book { form: 2, ..book() }).unwrap();
+        let newer = serde_json::to_string(&MeetingTable { form: 2, ..book() }).unwrap();
         for bad in ["", "{", "[]", r#"{"form":1}"#, &twice, &newer] {
             fs::write(&path, bad).unwrap();
             let error = load(&path).unwrap_err().to_string();

@@ -16,35 +16,37 @@ use std::{
 use arc_swap::ArcSwap;
 use edge_mirror_base::{clock::now_s, tasks};
 use edge_mirror_http::{
-    access::Access,
+    access::AccessControl,
     delivery::Traffic,
     limits::Limit,
     listen::Connections,
     wire::{
         feed::{Feed, History},
-        health::Health,
+        health::StorageHealth,
     },
 };
-use edge_mirror_protocol::package::{PackageId, Route, Sha256, Source, Validators, Verify};
-use edge_mirror_store::{Provenance, Store, StoreError, Stored, verify::VerifyError};
+use edge_mirror_protocol::package::{
+    PackageId, PackageRoute, PackageSource, Sha256, Validators, VerifyLevel,
+};
+use edge_mirror_store::{Provenance, Store, StoreError, StoredPackage, verify::VerifyError};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
     clock::Clock,
-    counts::{Checked, Counts},
+    counts::{MasterCheckOccasion, MasterCounters},
     large::LargeBodies,
     node_status::NodeStatus,
-    refusal::Refusal,
+    refusal::RequestError,
     repository,
     state::{
         announce,
-        holding::Offered,
-        index::IndexedBook,
-        ledger::Ledger,
-        meetings::{Book, Meeting},
-        registry::Registry,
+        holding::CurrentPackage,
+        index::IndexedMeetings,
+        ledger::DownloadLog,
+        meetings::{Meeting, MeetingTable},
+        registry::NodeRegistry,
     },
 };
 
@@ -54,18 +56,18 @@ use crate::{
 pub const MAX_WAITING: usize = 1024;
 
 pub struct Server {
-    pub access: Access,
+    pub access: AccessControl,
     pub clock: Clock,
     pub store: Store,
     pub traffic: Arc<Traffic>,
-    pub wake: Wake,
+    pub wake: WorkerSignals,
     pub uploading: Arc<Mutex<HashSet<PackageId>>>,
     pub started_s: u64,
-    pub outside: watch::Sender<Outside>,
+    pub outside: watch::Sender<SystemReadings>,
     pub history: watch::Sender<History>,
     pub feed: Feed,
-    pub health: Health,
-    pub counts: Counts,
+    pub health: StorageHealth,
+    pub counts: MasterCounters,
     /// The answer to nodes' polls, rebuilt with each change.
     pub status: watch::Sender<Arc<NodeStatus>>,
     /// Permits of polls that wait for a change.
@@ -74,11 +76,11 @@ pub struct Server {
     pub connections: Arc<Connections>,
     /// Ends event streams and waiting polls.
     pub closing: CancellationToken,
-    ledger: Mutex<Ledger>,
-    book: ArcSwap<IndexedBook>,
+    ledger: Mutex<DownloadLog>,
+    book: ArcSwap<IndexedMeetings>,
     turn: Mutex<()>,
     state_path: PathBuf,
-    registry: Mutex<Registry>,
+    registry: Mutex<NodeRegistry>,
     limited: Mutex<Option<(Limit, f64)>>,
     announce_timeout_s: f64,
 }
@@ -88,7 +90,7 @@ const LIMIT_SHOWN_S: f64 = 300.0;
 
 /// Figures of the system and the disk; read by a worker, so that no page waits for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outside {
+pub struct SystemReadings {
     /// None before the first reading, and if it failed.
     pub free: Option<u64>,
     pub node_key: bool,
@@ -98,7 +100,7 @@ pub struct Outside {
 
 /// Tells a worker that there may be something to do.
 #[derive(Debug, Default)]
-pub struct Wake {
+pub struct WorkerSignals {
     pub announcer: Notify,
     pub prober: Notify,
     pub verifier: Notify,
@@ -107,13 +109,13 @@ pub struct Wake {
 
 impl Server {
     pub fn new(
-        access: Access,
+        access: AccessControl,
         store: Store,
-        book: Book,
+        book: MeetingTable,
         state_path: PathBuf,
         announce_timeout: Duration,
     ) -> Self {
-        let counts = Counts::default();
+        let counts = MasterCounters::default();
         Self {
             access,
             clock: Clock::start(),
@@ -123,13 +125,13 @@ impl Server {
             large: LargeBodies::default(),
             store,
             traffic: Arc::default(),
-            wake: Wake::default(),
+            wake: WorkerSignals::default(),
             uploading: Arc::default(),
             started_s: now_s(),
             outside: watch::Sender::default(),
             history: watch::Sender::default(),
             feed: Feed::default(),
-            health: Health::default(),
+            health: StorageHealth::default(),
             counts,
             closing: CancellationToken::new(),
             ledger: Mutex::default(),
@@ -142,15 +144,15 @@ impl Server {
         }
     }
 
-    pub fn book(&self) -> Arc<IndexedBook> {
+    pub fn book(&self) -> Arc<IndexedMeetings> {
         self.book.load_full()
     }
 
-    pub fn registry(&self) -> MutexGuard<'_, Registry> {
+    pub fn registry(&self) -> MutexGuard<'_, NodeRegistry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+    pub fn ledger(&self) -> MutexGuard<'_, DownloadLog> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -168,12 +170,12 @@ impl Server {
     }
 
     /// Looks up a meeting and its current package by the text of an id.
-    pub fn offered(&self) -> impl Fn(&str) -> Option<Offered> {
+    pub fn offered(&self) -> impl Fn(&str) -> Option<CurrentPackage> {
         let book = self.book();
         move |id| {
             let Meeting { id, versions, .. } = book.find(id)?;
             let (id, sha256) = (id.clone(), self.digest(id));
-            Some(Offered { id, sha256, only_version: *versions <= 1 })
+            Some(CurrentPackage { id, sha256, only_version: *versions <= 1 })
         }
     }
 
@@ -181,11 +183,11 @@ impl Server {
     /// that are due. Blocks on the disk.
     pub fn change<T>(
         &self,
-        edit: impl FnOnce(&mut Book) -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
+        edit: impl FnOnce(&mut MeetingTable) -> Result<T, RequestError>,
+    ) -> Result<T, RequestError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.book();
-        let mut book = Book::clone(&old);
+        let mut book = MeetingTable::clone(&old);
         let answer = edit(&mut book)?;
         let now_s = self.clock.now_s();
         let announced = book.announce(|meeting| self.due(meeting, now_s));
@@ -218,8 +220,8 @@ impl Server {
     /// caller is dropped.
     pub async fn changed<T: Send + 'static>(
         self: &Arc<Self>,
-        edit: impl FnOnce(&mut Book) -> Result<T, Refusal> + Send + 'static,
-    ) -> Result<T, Refusal> {
+        edit: impl FnOnce(&mut MeetingTable) -> Result<T, RequestError> + Send + 'static,
+    ) -> Result<T, RequestError> {
         let server = self.clone();
         let answer = tasks::blocking(move || server.change(edit)).await;
         self.wake.announcer.notify_one();
@@ -227,7 +229,7 @@ impl Server {
     }
 
     /// Counts a limit that was reached, and logs the first of a series.
-    pub fn note_limit<T>(&self, outcome: &Result<T, Refusal>) {
+    pub fn note_limit<T>(&self, outcome: &Result<T, RequestError>) {
         let Err(refusal) = outcome else { return };
         let Some(limit) = refusal.limit() else { return };
         self.counts.limits.one(limit);
@@ -277,8 +279,8 @@ impl Server {
     pub fn replace_package(
         &self,
         id: &PackageId,
-        put: impl FnOnce() -> Result<Arc<Stored>, StoreError>,
-    ) -> Result<(), Refusal> {
+        put: impl FnOnce() -> Result<Arc<StoredPackage>, StoreError>,
+    ) -> Result<(), RequestError> {
         self.change(|book| book.package_coming(id))?;
         let before = self.digest(id);
         let outcome = put();
@@ -300,10 +302,10 @@ impl Server {
     pub fn verify_leftovers(&self) {
         for meeting in self.book().meetings.iter().filter(|m| self.store.has_unverified(&m.id)) {
             let id = &meeting.id;
-            let adopt = || self.store.adopt(id, Verify::Full, uploaded(meeting));
+            let adopt = || self.store.adopt(id, VerifyLevel::Full, uploaded(meeting));
             match self.replace_package(id, adopt) {
                 Ok(()) => info!("package of meeting {id} verified again: it is good"),
-                Err(Refusal::BadPackage(cause)) => self.discard(id, &cause),
+                Err(RequestError::BadPackage(cause)) => self.discard(id, &cause),
                 Err(error) => warn!(
                     "package of meeting {id} could not be verified, it is not served: {error:?}"
                 ),
@@ -312,7 +314,7 @@ impl Server {
     }
 
     fn discard(&self, id: &PackageId, cause: &VerifyError) {
-        self.counts.bad_package(Checked::Found, cause);
+        self.counts.bad_package(MasterCheckOccasion::Found, cause);
         warn!("package of meeting {id} is damaged and was removed, upload it again: {cause}");
         if let Err(error) = self.store.discard_unverified(id) {
             warn!("damaged package of meeting {id} could not be removed: {error}");
@@ -320,16 +322,20 @@ impl Server {
     }
 }
 
-fn unsaved(path: &Path, cause: &io::Error) -> Refusal {
+fn unsaved(path: &Path, cause: &io::Error) -> RequestError {
     let text = format!("cannot write {}: {cause}", path.display());
     match cause.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Refusal::NoRoom(text),
-        _ => Refusal::Storage(text),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => RequestError::NoRoom(text),
+        _ => RequestError::Storage(text),
     }
 }
 
 /// The provenance of uploaded packages.
 pub fn uploaded(meeting: &Meeting) -> Provenance {
-    let source = Source { route: Route::Upload, origin: None, validators: Validators::default() };
+    let source = PackageSource {
+        route: PackageRoute::Upload,
+        origin: None,
+        validators: Validators::default(),
+    };
     Provenance { title: meeting.title.clone(), source, modified_s: None }
 }

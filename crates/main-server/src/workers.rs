@@ -14,10 +14,10 @@ use tracing::{error, info, warn};
 
 use crate::{
     api::overview,
-    server::{Outside, Server},
+    server::{Server, SystemReadings},
     state::{
         probing::MAX_PROBES,
-        registry::{Reach, Registry},
+        registry::{NodeReachability, NodeRegistry},
     },
     workers::probe::Prober,
 };
@@ -85,19 +85,25 @@ pub async fn probe(server: Arc<Server>, prober: Prober, stop: CancellationToken)
     }
 }
 
-fn note(registry: &mut Registry, node_id: &str, address: &str, reach: &Reach, now_s: f64) {
+fn note(
+    registry: &mut NodeRegistry,
+    node_id: &str,
+    address: &str,
+    reach: &NodeReachability,
+    now_s: f64,
+) {
     if !registry.probed(node_id, address, reach, now_s) {
         return;
     }
     match reach {
-        Reach::Reachable { https } => {
+        NodeReachability::Reachable { https } => {
             let scheme = scheme(*https);
             info!("node {node_id} can be reached at {scheme}://{address}");
         }
-        Reach::Unreachable(reason) => {
+        NodeReachability::Unreachable(reason) => {
             warn!("node {node_id} gets no clients, it can't be reached: {reason}");
         }
-        Reach::Unknown => {}
+        NodeReachability::Unknown => {}
     }
 }
 
@@ -121,7 +127,7 @@ pub async fn gauge(server: Arc<Server>, stop: CancellationToken) {
             let reading = server.clone();
             let outside = tasks::blocking(move || {
                 reading.store.close_idle();
-                Outside {
+                SystemReadings {
                     free: reading.store.free_bytes().ok(),
                     node_key: reading.access.vault().asks_node_key(),
                     login_fault: reading.access.vault().fault(),

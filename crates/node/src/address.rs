@@ -11,13 +11,13 @@ use edge_mirror_settings::{Config, authority, literal, scheme};
 use ipnet::IpNet;
 use tokio::net::lookup_host;
 
-use crate::{board::Doubt, machine};
+use crate::{board::AddressWarning, machine};
 
 /// `host:port` under which clients reach this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Advertised {
+pub struct AdvertisedAddress {
     pub address: String,
-    pub doubts: Vec<Doubt>,
+    pub doubts: Vec<AddressWarning>,
 }
 
 /// Returns the address of a node that listens on `host`. Detected each time:
@@ -26,7 +26,7 @@ pub async fn advertised(
     config: &Config,
     host: IpAddr,
     listening_port: u16,
-) -> io::Result<Advertised> {
+) -> io::Result<AdvertisedAddress> {
     let mut doubts = Vec::new();
     let (mut port, mut towards) = (listening_port, None);
     let told = if let (true, Some(public)) = (config.use_public_address, &config.public_ip) {
@@ -55,9 +55,9 @@ pub async fn advertised(
     let address = authority(&told, port);
     if literal(&told).is_some_and(is_private) && main_server_is_public(config, towards).await {
         let main_server = config.main_server().to_owned();
-        doubts.push(Doubt::Private { address: address.clone(), main_server });
+        doubts.push(AddressWarning::Private { address: address.clone(), main_server });
     }
-    Ok(Advertised { address, doubts })
+    Ok(AdvertisedAddress { address, doubts })
 }
 
 /// The panel's URL: at the address that tablets use, if that is known.
@@ -74,7 +74,7 @@ fn of_interface(
     name: &str,
     there: impl IntoIterator<Item = (String, Vec<IpNet>)>,
     by_ipv6: bool,
-) -> Result<IpAddr, Doubt> {
+) -> Result<IpAddr, AddressWarning> {
     let mut others = Vec::new();
     for (interface, addresses) in there {
         let usable = addresses.iter().filter(|net| by_ipv6 || net.addr().is_ipv4());
@@ -88,7 +88,7 @@ fn of_interface(
             None => {}
         }
     }
-    Err(Doubt::Interface { name: name.to_owned(), there: others })
+    Err(AddressWarning::Interface { name: name.to_owned(), there: others })
 }
 
 /// None if clients can't use it: a link-local address needs a zone, which no link
@@ -208,9 +208,11 @@ mod tests {
     #[tokio::test]
     async fn an_interface_that_is_not_there_is_told_and_the_route_decides() {
         let config = config(json!({"mainServerIp": "127.0.0.1", "advertiseInterface": "no-such0"}));
-        let Advertised { address, doubts } = advertised(&config, ANY, 8001).await.unwrap();
+        let AdvertisedAddress { address, doubts } = advertised(&config, ANY, 8001).await.unwrap();
         assert_eq!(address, "127.0.0.1:8001");
-        let [Doubt::Interface { name, there }] = doubts.as_slice() else { panic!("{doubts:?}") };
+        let [AddressWarning::Interface { name, there }] = doubts.as_slice() else {
+            panic!("{doubts:?}")
+        };
         assert!(name == "no-such0" && there.contains(&"lo".to_owned()), "{there:?}");
     }
 
@@ -255,7 +257,8 @@ mod tests {
                 json!({"publicIp": own, "usePublicAddress": true, "mainServerIp": main_server}),
             );
             let doubts = advertised(&config, ANY, 8001).await.unwrap().doubts;
-            let private = doubts.iter().any(|doubt| matches!(doubt, Doubt::Private { .. }));
+            let private =
+                doubts.iter().any(|doubt| matches!(doubt, AddressWarning::Private { .. }));
             assert_eq!(private, doubted, "{own} {main_server}: {doubts:?}");
         }
     }

@@ -23,30 +23,30 @@ use axum::{
 };
 use edge_mirror_base::log::Journal;
 use edge_mirror_http::{
-    access::{self, Access},
+    access::{self, AccessControl},
     delivery::Traffic,
-    listen::Answers,
+    listen::Handlers,
     requests::counted,
     wire::{self, docs, feed::Feed, health, pages},
 };
 use edge_mirror_settings::Settings;
 use tokio_util::sync::CancellationToken;
 
-use crate::{board::Board, fetch::Fetch};
+use crate::{board::StatusBoard, fetch::Fetch};
 pub use events::run as follow;
 /// For `benches/flat.rs`, which sees only what is public, and nobody else.
 #[doc(hidden)]
-pub use status::{For, snapshot};
+pub use status::{StatusAudience, snapshot};
 
 /// State of the handlers; each takes only its part.
 #[derive(Clone)]
-pub struct Face {
+pub struct AppState {
     pub settings: Arc<Settings>,
-    pub board: Arc<Board>,
+    pub board: Arc<StatusBoard>,
     pub fetch: Fetch,
     pub traffic: Arc<Traffic>,
-    pub listening: Listening,
-    pub access: Access,
+    pub listening: ListenOptions,
+    pub access: AccessControl,
     pub feed: Arc<Feed>,
     pub journal: Journal,
     /// Ends the event streams.
@@ -55,16 +55,16 @@ pub struct Face {
 
 /// Listening options of the command line.
 #[derive(Clone, Copy, Debug)]
-pub struct Listening {
+pub struct ListenOptions {
     pub host: IpAddr,
     /// If set, the configuration's port does not count.
     pub fixed_port: Option<u16>,
 }
 
-impl Face {
-    pub fn answers(self) -> Answers {
+impl AppState {
+    pub fn answers(self) -> Handlers {
         let at_once = download::at_once(&self);
-        Answers { at_once: Some(at_once), ..self.router().into() }
+        Handlers { at_once: Some(at_once), ..self.router().into() }
     }
 
     fn router(self) -> Router {
@@ -120,8 +120,8 @@ async fn panel(asked: HeaderMap) -> Response {
 
 macro_rules! part_of_face {
     ($($part:ident: $type:ty),+ $(,)?) => {$(
-        impl FromRef<Face> for $type {
-            fn from_ref(face: &Face) -> Self {
+        impl FromRef<AppState> for $type {
+            fn from_ref(face: &AppState) -> Self {
                 face.$part.clone()
             }
         }
@@ -130,11 +130,11 @@ macro_rules! part_of_face {
 
 part_of_face! {
     settings: Arc<Settings>,
-    board: Arc<Board>,
+    board: Arc<StatusBoard>,
     fetch: Fetch,
     traffic: Arc<Traffic>,
-    listening: Listening,
-    access: Access,
+    listening: ListenOptions,
+    access: AccessControl,
     feed: Arc<Feed>,
     journal: Journal,
 }

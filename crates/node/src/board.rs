@@ -14,11 +14,11 @@ use std::{
     },
 };
 
-use edge_mirror_base::{clock::now_s, live::Live};
+use edge_mirror_base::{clock::now_s, live::LiveValue};
 use edge_mirror_http::{
     listen::Connections,
     tls,
-    wire::{feed::History, health::Health},
+    wire::{feed::History, health::StorageHealth},
 };
 use edge_mirror_protocol::{
     ActiveMeeting, Fault, UnservedMeeting,
@@ -28,11 +28,11 @@ use edge_mirror_store::Store;
 use tokio::sync::{Notify, watch};
 
 use crate::machine::Machine;
-pub use counts::{Answered, Checked, Counts, Evicted, PullEnd};
+pub use counts::{CallResult, CheckOccasion, NodeCounters, PullEnd, RemovalCause};
 
 /// Shared by the workers that write and the pages that read.
 #[derive(Debug)]
-pub struct Board {
+pub struct StatusBoard {
     pub started_s: u64,
     /// True while the service runs; written by [`switch`](Self::switch).
     pub running: watch::Sender<bool>,
@@ -41,15 +41,15 @@ pub struct Board {
     /// Written by `node/presence`.
     pub presence: watch::Sender<Presence>,
     /// Written by `node/sync`.
-    pub sync: watch::Sender<Arc<Sync>>,
+    pub sync: watch::Sender<Arc<SyncState>>,
     /// Written by `node/presence`: the number of the heartbeat that is about to
-    /// go out; `Sync::checked` says which of them may.
+    /// go out; `SyncState::checked` says which of them may.
     pub beats: watch::Sender<u64>,
     /// Written by the machine's gauge.
     pub machine: watch::Sender<Machine>,
     /// Written by `node/storage`: the folder in use, and the error of another one
     /// that the configuration names.
-    pub store: Live<Store>,
+    pub store: LiveValue<Store>,
     pub store_fault: watch::Sender<Option<String>>,
     /// Written by `node/serving`: the port listened to, and the error of another
     /// one that the configuration names.
@@ -58,9 +58,9 @@ pub struct Board {
     /// Written by `node/certificates`: true if new connections have to speak TLS,
     /// and the error of a certificate that the configuration names.
     pub https: watch::Sender<bool>,
-    pub tls_fault: watch::Sender<Option<Unused>>,
+    pub tls_fault: watch::Sender<Option<UnusableTlsFile>>,
     /// The warning about the certificate in use.
-    pub tls_doubt: watch::Sender<Option<tls::Doubtful>>,
+    pub tls_doubt: watch::Sender<Option<tls::CertificateWarning>>,
     /// Written by `node/onward`: why HTTP is not redirected to HTTPS.
     pub redirect_fault: watch::Sender<Option<String>>,
     /// Written by the machine's gauge, too: why logins fail.
@@ -70,20 +70,20 @@ pub struct Board {
     pub history: watch::Sender<History>,
     /// The connections of all listeners.
     pub connections: Arc<Connections>,
-    pub wishes: Wishes,
-    pub health: Health,
-    pub counts: Counts,
+    pub wishes: SyncRequests,
+    pub health: StorageHealth,
+    pub counts: NodeCounters,
 }
 
 /// Meetings that an operator wants synced now: `api` adds, `node/sync` takes.
 #[derive(Debug, Default)]
-pub struct Wishes {
+pub struct SyncRequests {
     /// Active meetings only, which bounds their number.
     ids: Mutex<BTreeSet<PackageId>>,
     added: Notify,
 }
 
-impl Wishes {
+impl SyncRequests {
     pub fn add(&self, id: PackageId) {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
         self.added.notify_one();
@@ -97,7 +97,7 @@ impl Wishes {
 
 /// A file of certificates or keys that is rejected, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unused {
+pub struct UnusableTlsFile {
     pub file: PathBuf,
     pub text: String,
 }
@@ -115,19 +115,19 @@ pub struct Presence {
     /// The main server's reason that it can't reach the node, if it has one.
     pub unreachable: Option<String>,
     /// Warnings about the address.
-    pub doubts: Vec<Doubt>,
+    pub doubts: Vec<AddressWarning>,
 }
 
 /// A warning about the address reported to the main server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Doubt {
+pub enum AddressWarning {
     /// A private address; the main server's is public.
     Private { address: String, main_server: String },
     /// `advertiseInterface` names none that is up and has an address; these are.
     Interface { name: String, there: Vec<String> },
 }
 
-impl fmt::Display for Doubt {
+impl fmt::Display for AddressWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Private { address, main_server } => write!(
@@ -146,7 +146,7 @@ impl fmt::Display for Doubt {
 
 /// The main server's last word on its meetings, and their state here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sync {
+pub struct SyncState {
     /// Counts well-formed, complete answers: deletion needs them.
     pub answers: u64,
     /// Base URL of the main server that answered; another one's answers do not
@@ -159,7 +159,7 @@ pub struct Sync {
     pub poll_failing_since_s: Option<u64>,
     /// Shared, like the next ones: a report goes out after each poll, and most say
     /// the same as before.
-    pub active: Arc<Active>,
+    pub active: Arc<ActiveMeetings>,
     /// True if that is known to be all of them.
     pub complete: bool,
     /// Active ones that the main server can't provide.
@@ -176,19 +176,19 @@ pub struct Sync {
     pub asks: bool,
     /// and the last heartbeat before which that was done.
     pub checked: u64,
-    pub failing: Arc<BTreeMap<PackageId, Failing>>,
+    pub failing: Arc<BTreeMap<PackageId, PullFailure>>,
     pub last_pull_s: Option<u64>,
 }
 
 /// The active meetings in the main server's order, indexed: there may be thousands,
 /// and as many look-ups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Active {
+pub struct ActiveMeetings {
     list: Vec<ActiveMeeting>,
     places: HashMap<PackageId, usize>,
 }
 
-impl Active {
+impl ActiveMeetings {
     pub fn contains(&self, id: &PackageId) -> bool {
         self.places.contains_key(id)
     }
@@ -199,14 +199,14 @@ impl Active {
     }
 }
 
-impl From<Vec<ActiveMeeting>> for Active {
+impl From<Vec<ActiveMeeting>> for ActiveMeetings {
     fn from(list: Vec<ActiveMeeting>) -> Self {
         let places = list.iter().enumerate().map(|(place, meeting)| (meeting.id.clone(), place));
         Self { places: places.collect(), list }
     }
 }
 
-impl Deref for Active {
+impl Deref for ActiveMeetings {
     type Target = [ActiveMeeting];
 
     fn deref(&self) -> &[ActiveMeeting] {
@@ -216,16 +216,16 @@ impl Deref for Active {
 
 /// A meeting whose package could not be pulled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failing {
+pub struct PullFailure {
     /// Rounds of `retryCount` attempts that ended without the package.
     pub rounds: u32,
     pub error: Fault,
     pub next_try_s: u64,
 }
 
-impl Board {
+impl StatusBoard {
     pub fn new(store: Store, port: u16) -> Self {
-        let counts = Counts::default();
+        let counts = NodeCounters::default();
         Self {
             started_s: now_s(),
             running: watch::Sender::new(true),
@@ -234,7 +234,7 @@ impl Board {
             sync: watch::Sender::default(),
             beats: watch::Sender::default(),
             machine: watch::Sender::default(),
-            store: Live::new(store),
+            store: LiveValue::new(store),
             store_fault: watch::Sender::new(None),
             port: watch::Sender::new(port),
             port_fault: watch::Sender::new(None),
@@ -244,8 +244,8 @@ impl Board {
             redirect_fault: watch::Sender::new(None),
             login_fault: watch::Sender::new(None),
             history: watch::Sender::default(),
-            wishes: Wishes::default(),
-            health: Health::default(),
+            wishes: SyncRequests::default(),
+            health: StorageHealth::default(),
             connections: Arc::new(Connections::new(counts.limits.clone())),
             counts,
         }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use edge_mirror_base::tasks;
-use edge_mirror_http::tls::{self, FileError, Shown, TrustFiles};
+use edge_mirror_http::tls::{self, FileError, LiveServerConfig, TrustFiles};
 use edge_mirror_settings::{Config, Settings};
 use notify::{Event, RecursiveMode, Watcher};
 use sha2::{Digest, Sha256};
@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use crate::{
-    board::{Board, Unused},
+    board::{StatusBoard, UnusableTlsFile},
     upstream::Connector,
 };
 
@@ -28,23 +28,23 @@ const SETTLE: Duration = Duration::from_millis(500);
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Fingerprint of two files.
-type Seen = Option<[u8; 32]>;
+type FilesDigest = Option<[u8; 32]>;
 
-pub(super) struct Worker {
+pub(super) struct CertificateWorker {
     settings: Arc<Settings>,
-    board: Arc<Board>,
-    shown: Arc<Shown>,
+    board: Arc<StatusBoard>,
+    shown: Arc<LiveServerConfig>,
     connector: Arc<Connector>,
-    to_show: Seen,
-    trusted: Seen,
+    to_show: FilesDigest,
+    trusted: FilesDigest,
 }
 
-impl Worker {
+impl CertificateWorker {
     /// Loads the configured certificates, or returns the error.
     pub(super) async fn begin(
         settings: Arc<Settings>,
-        board: Arc<Board>,
-        shown: Arc<Shown>,
+        board: Arc<StatusBoard>,
+        shown: Arc<LiveServerConfig>,
         connector: Arc<Connector>,
     ) -> Result<Self, FileError> {
         let mut this = Self { settings, board, shown, connector, to_show: None, trusted: None };
@@ -101,7 +101,8 @@ impl Worker {
             }
         });
         let fault = [shown.err(), trusted.err()].into_iter().flatten().next();
-        let fault = fault.map(|error| Unused { text: error.to_string(), file: error.path });
+        let fault =
+            fault.map(|error| UnusableTlsFile { text: error.to_string(), file: error.path });
         let before = self.board.tls_fault.send_replace(fault.clone());
         match fault {
             Some(fault) if before.as_ref() != Some(&fault) => {

@@ -10,8 +10,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use edge_mirror_protocol::package::{Manifest, PackageId, Route, Sha256};
-use edge_mirror_store::Stored;
+use edge_mirror_protocol::package::{Manifest, PackageId, PackageRoute, Sha256};
+use edge_mirror_store::StoredPackage;
 use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
@@ -19,7 +19,7 @@ use futures_util::{
 use reqwest::StatusCode;
 use tracing::debug;
 
-use crate::upstream::{Announced, Place, Upstream, UpstreamError};
+use crate::upstream::{AnnouncedPackage, PackageLocation, Upstream, UpstreamError};
 
 /// So many HEADs are under way at a time.
 const AT_ONCE: usize = 4;
@@ -29,7 +29,7 @@ pub(super) const IN_ONE_GO: usize = 50;
 const APART: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
+pub(super) enum VersionComparison {
     Same,
     Other,
     /// No validators to compare: only the bytes can tell.
@@ -47,7 +47,7 @@ pub(super) struct VersionCheck {
     pub sha256: Sha256,
     /// The token at the time of asking; it may have changed.
     pub token: Arc<str>,
-    pub version: Version,
+    pub version: VersionComparison,
 }
 
 /// Returns one check for each of the packages, which come with the paths that they
@@ -55,7 +55,7 @@ pub(super) struct VersionCheck {
 pub(super) fn versions(
     upstream: Upstream,
     token: Arc<str>,
-    packages: Vec<(Arc<Stored>, String)>,
+    packages: Vec<(Arc<StoredPackage>, String)>,
 ) -> BoxStream<'static, VersionCheck> {
     let paced = stream::iter(packages).enumerate().then(async |(before, package)| {
         if before >= IN_ONE_GO {
@@ -63,7 +63,7 @@ pub(super) fn versions(
         }
         package
     });
-    let check = move |(stored, path): (Arc<Stored>, String)| {
+    let check = move |(stored, path): (Arc<StoredPackage>, String)| {
         let (upstream, token) = (upstream.clone(), token.clone());
         async move {
             let held = &stored.manifest;
@@ -74,9 +74,9 @@ pub(super) fn versions(
     paced.map(check).buffer_unordered(AT_ONCE).boxed()
 }
 
-async fn version(upstream: &Upstream, held: &Manifest, path: &str) -> Version {
-    let Some(place) = Place::offered(upstream.origin(), path) else {
-        return Version::Incomparable;
+async fn version(upstream: &Upstream, held: &Manifest, path: &str) -> VersionComparison {
+    let Some(place) = PackageLocation::offered(upstream.origin(), path) else {
+        return VersionComparison::Incomparable;
     };
     match upstream.head(&held.id, &place).await {
         Ok(announced) => compare(held, &announced),
@@ -87,52 +87,58 @@ async fn version(upstream: &Upstream, held: &Manifest, path: &str) -> Version {
     }
 }
 
-fn untold(route: Route, error: &UpstreamError) -> Version {
+fn untold(route: PackageRoute, error: &UpstreamError) -> VersionComparison {
     match error {
         // It was pulled by another route; the offer may never have been there.
-        error if error.is_not_found() && route != Route::PackageUrl => Version::Incomparable,
-        error if error.is_not_found() => Version::Gone,
+        error if error.is_not_found() && route != PackageRoute::PackageUrl => {
+            VersionComparison::Incomparable
+        }
+        error if error.is_not_found() => VersionComparison::Gone,
         UpstreamError::Refused {
             status: StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED,
             ..
-        } => Version::Incomparable,
-        _ => Version::NotTold,
+        } => VersionComparison::Incomparable,
+        _ => VersionComparison::NotTold,
     }
 }
 
-fn compare(held: &Manifest, announced: &Announced) -> Version {
+fn compare(held: &Manifest, announced: &AnnouncedPackage) -> VersionComparison {
     if let Some(sha256) = announced.sha256 {
-        return if sha256 == held.sha256 { Version::Same } else { Version::Other };
+        return if sha256 == held.sha256 {
+            VersionComparison::Same
+        } else {
+            VersionComparison::Other
+        };
     }
     if announced.length.is_some_and(|length| length != held.size_bytes) {
-        return Version::Other;
+        return VersionComparison::Other;
     }
     let source = &held.source;
     // Validators belong to one location; they say nothing of another.
-    if source.route != Route::PackageUrl
+    if source.route != PackageRoute::PackageUrl
         || source.validators.is_empty()
         || announced.validators.is_empty()
     {
-        return Version::Incomparable;
+        return VersionComparison::Incomparable;
     }
     if source.validators.same_version(&announced.validators) {
-        Version::Same
+        VersionComparison::Same
     } else {
-        Version::Other
+        VersionComparison::Other
     }
 }
 
 #[cfg(test)]
 mod tests {
     use edge_mirror_protocol::{
-        package::{Sha256, Source, Validators},
+        package::{PackageSource, Sha256, Validators},
         testing::manifest,
     };
 
     use super::*;
 
-    fn held(route: Route, etag: Option<&str>) -> Manifest {
-        let source = Source { route, origin: None, validators: validators(etag) };
+    fn held(route: PackageRoute, etag: Option<&str>) -> Manifest {
+        let source = PackageSource { route, origin: None, validators: validators(etag) };
         Manifest { source, ..manifest() }
     }
 
@@ -140,25 +146,30 @@ mod tests {
         Validators { etag: etag.map(Into::into), last_modified: None }
     }
 
-    fn announced(length: Option<u64>, etag: Option<&str>) -> Announced {
-        Announced { length, validators: validators(etag), ..Announced::default() }
+    fn announced(length: Option<u64>, etag: Option<&str>) -> AnnouncedPackage {
+        AnnouncedPackage { length, validators: validators(etag), ..AnnouncedPackage::default() }
     }
 
     #[test]
     fn versions_are_told_apart_by_whatever_there_is() {
-        let url = held(Route::PackageUrl, Some("e"));
-        assert_eq!(compare(&url, &announced(Some(10), Some("e"))), Version::Same);
-        assert_eq!(compare(&url, &announced(Some(10), Some("f"))), Version::Other);
-        assert_eq!(compare(&url, &announced(Some(11), Some("e"))), Version::Other);
-        assert_eq!(compare(&url, &announced(Some(10), None)), Version::Incomparable);
-        let adopted = held(Route::Adopted, None);
-        assert_eq!(compare(&adopted, &announced(Some(10), Some("e"))), Version::Incomparable);
-        assert_eq!(compare(&adopted, &announced(Some(11), Some("e"))), Version::Other);
-        let direct = held(Route::Direct, Some("e"));
-        assert_eq!(compare(&direct, &announced(None, Some("e"))), Version::Incomparable);
-        let digest =
-            |byte| Announced { sha256: Some(Sha256::new([byte; 32])), ..announced(None, None) };
-        assert_eq!(compare(&direct, &digest(1)), Version::Same);
-        assert_eq!(compare(&direct, &digest(2)), Version::Other);
+        let url = held(PackageRoute::PackageUrl, Some("e"));
+        assert_eq!(compare(&url, &announced(Some(10), Some("e"))), VersionComparison::Same);
+        assert_eq!(compare(&url, &announced(Some(10), Some("f"))), VersionComparison::Other);
+        assert_eq!(compare(&url, &announced(Some(11), Some("e"))), VersionComparison::Other);
+        assert_eq!(compare(&url, &announced(Some(10), None)), VersionComparison::Incomparable);
+        let adopted = held(PackageRoute::Adopted, None);
+        assert_eq!(
+            compare(&adopted, &announced(Some(10), Some("e"))),
+            VersionComparison::Incomparable
+        );
+        assert_eq!(compare(&adopted, &announced(Some(11), Some("e"))), VersionComparison::Other);
+        let direct = held(PackageRoute::Direct, Some("e"));
+        assert_eq!(compare(&direct, &announced(None, Some("e"))), VersionComparison::Incomparable);
+        let digest = |byte| AnnouncedPackage {
+            sha256: Some(Sha256::new([byte; 32])),
+            ..announced(None, None)
+        };
+        assert_eq!(compare(&direct, &digest(1)), VersionComparison::Same);
+        assert_eq!(compare(&direct, &digest(2)), VersionComparison::Other);
     }
 }

@@ -12,14 +12,14 @@ use std::{
 
 use edge_mirror_base::tasks;
 use edge_mirror_protocol::package::PackageId;
-use edge_mirror_settings::{Cleanup, Config, Settings};
+use edge_mirror_settings::{CleanupConfig, Config, Settings};
 use edge_mirror_store::{Store, evict};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    board::{Active, Board, Evicted},
+    board::{ActiveMeetings, RemovalCause, StatusBoard},
     fetch::eviction_candidate,
 };
 
@@ -28,21 +28,21 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Interval of saving when packages were last served.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
-pub(super) struct Worker {
+pub(super) struct CleanupWorker {
     pub settings: Arc<Settings>,
-    pub board: Arc<Board>,
+    pub board: Arc<StatusBoard>,
 }
 
 /// The stored packages by the answers since the service's start.
 #[derive(Debug, Default)]
-struct Memory {
+struct AbsenceTracker {
     /// Stored when the service started, and not active since.
     from_before: HashSet<PackageId>,
     absent_since: HashMap<PackageId, Instant>,
     answers: u64,
 }
 
-impl Memory {
+impl AbsenceTracker {
     async fn at_start(store: Store) -> Self {
         // Includes packages still to be adopted: read from the disk, which is slow
         // with thousands.
@@ -54,8 +54,8 @@ impl Memory {
     fn answered<'a>(
         &mut self,
         stored: impl IntoIterator<Item = &'a PackageId>,
-        active: &Active,
-        cleanup: &Cleanup,
+        active: &ActiveMeetings,
+        cleanup: &CleanupConfig,
         now: Instant,
     ) -> Vec<PackageId> {
         self.from_before.retain(|id| !active.contains(id));
@@ -80,12 +80,12 @@ impl Memory {
     }
 }
 
-impl Worker {
+impl CleanupWorker {
     pub(super) async fn run(self, end: CancellationToken) {
         let mut answers = self.board.sync.subscribe();
         let mut store = self.board.store.subscribe();
         let mut running = self.board.running.subscribe();
-        let mut memory = Memory::at_start(self.board.store()).await;
+        let mut memory = AbsenceTracker::at_start(self.board.store()).await;
         let mut look = tokio::time::interval(LOOK_EVERY);
         let mut save = tokio::time::interval(SAVE_EVERY);
         loop {
@@ -93,14 +93,14 @@ impl Worker {
                 _ = answers.changed() => self.end_meetings(&mut memory).await,
                 _ = look.tick() => self.evict().await,
                 _ = save.tick() => self.save().await,
-                _ = store.changed() => memory = Memory::at_start(self.board.store()).await,
-                _ = running.changed() => memory = Memory::at_start(self.board.store()).await,
+                _ = store.changed() => memory = AbsenceTracker::at_start(self.board.store()).await,
+                _ = running.changed() => memory = AbsenceTracker::at_start(self.board.store()).await,
                 () = end.cancelled() => return self.save().await,
             }
         }
     }
 
-    async fn end_meetings(&self, memory: &mut Memory) {
+    async fn end_meetings(&self, memory: &mut AbsenceTracker) {
         let sync = self.board.sync.borrow().clone();
         if sync.answers < memory.answers {
             // Counted from zero: another main server, or another start.
@@ -115,7 +115,7 @@ impl Worker {
         let (stored, config) = (store.list(), self.settings.current());
         let ids = stored.iter().map(|stored| &stored.manifest.id);
         let gone = memory.answered(ids, &sync.active, &config.cleanup, Instant::now());
-        self.remove(store, gone, Evicted::MeetingEnded).await;
+        self.remove(store, gone, RemovalCause::MeetingEnded).await;
     }
 
     async fn evict(&self) {
@@ -126,21 +126,21 @@ impl Worker {
             let candidates: Vec<_> =
                 store.list().iter().map(|stored| eviction_candidate(&self.board, stored)).collect();
             let gone = evict::to_free(&candidates, excess);
-            self.remove(store, gone, Evicted::NearlyFull).await;
+            self.remove(store, gone, RemovalCause::NearlyFull).await;
         }
     }
 
-    async fn remove(&self, store: Store, gone: Vec<PackageId>, why: Evicted) {
+    async fn remove(&self, store: Store, gone: Vec<PackageId>, why: RemovalCause) {
         if gone.is_empty() {
             return;
         }
         let board = self.board.clone();
         tasks::blocking(move || {
             let because = match why {
-                Evicted::MeetingEnded => "its meeting is not active any more",
-                Evicted::NearlyFull => "the storage is nearly full",
-                Evicted::RoomNeeded => "room is needed for another",
-                Evicted::Request => "by request",
+                RemovalCause::MeetingEnded => "its meeting is not active any more",
+                RemovalCause::NearlyFull => "the storage is nearly full",
+                RemovalCause::RoomNeeded => "room is needed for another",
+                RemovalCause::Request => "by request",
             };
             for id in gone {
                 match store.remove(&id) {
@@ -182,8 +182,8 @@ mod tests {
 
     const GRACE: u64 = 30;
 
-    fn cleanup() -> Cleanup {
-        Cleanup {
+    fn cleanup() -> CleanupConfig {
+        CleanupConfig {
             enabled: true,
             clean_on_startup: true,
             clean_ended_meetings: true,
@@ -197,9 +197,11 @@ mod tests {
 
     /// Packages a (from before the start) and b (pulled since), with answers
     /// at the given seconds that name the given meetings as active.
-    fn gone(cleanup: &Cleanup, answers: &[(u64, &[&str])]) -> Vec<Vec<PackageId>> {
-        let mut memory =
-            Memory { from_before: ids(&["a"]).into_iter().collect(), ..Memory::default() };
+    fn gone(cleanup: &CleanupConfig, answers: &[(u64, &[&str])]) -> Vec<Vec<PackageId>> {
+        let mut memory = AbsenceTracker {
+            from_before: ids(&["a"]).into_iter().collect(),
+            ..AbsenceTracker::default()
+        };
         let start = Instant::now();
         let mut stored = ids(&["a", "b"]);
         answers
@@ -246,16 +248,16 @@ mod tests {
     #[test]
     fn each_switch_keeps_what_it_is_for() {
         let both: &[(u64, &[&str])] = &[(0, &[]), (30, &[])];
-        let last = |cleanup: Cleanup| gone(&cleanup, both).pop().unwrap();
+        let last = |cleanup: CleanupConfig| gone(&cleanup, both).pop().unwrap();
         assert_eq!(last(cleanup()), ids(&["a", "b"]));
-        assert_eq!(last(Cleanup { clean_on_startup: false, ..cleanup() }), ids(&["b"]));
-        assert_eq!(last(Cleanup { clean_ended_meetings: false, ..cleanup() }), ids(&["a"]));
-        assert_eq!(last(Cleanup { enabled: false, ..cleanup() }), []);
+        assert_eq!(last(CleanupConfig { clean_on_startup: false, ..cleanup() }), ids(&["b"]));
+        assert_eq!(last(CleanupConfig { clean_ended_meetings: false, ..cleanup() }), ids(&["a"]));
+        assert_eq!(last(CleanupConfig { enabled: false, ..cleanup() }), []);
     }
 
     #[test]
     fn a_package_from_before_that_was_active_since_counts_as_an_ended_meetings() {
-        let ended_stay = Cleanup { clean_ended_meetings: false, ..cleanup() };
+        let ended_stay = CleanupConfig { clean_ended_meetings: false, ..cleanup() };
         let gone = gone(&ended_stay, &[(0, &["a"]), (10, &[]), (99, &[])]);
         assert!(gone.iter().all(Vec::is_empty));
     }

@@ -27,24 +27,24 @@ use edge_mirror_base::{pacer::Pacer, tasks::Tasks};
 use edge_mirror_http::{limits::Limit, listen::of_one_machine};
 use edge_mirror_protocol::{
     Cause, Fault,
-    package::{PackageId, Route, Sha256},
+    package::{PackageId, PackageRoute, Sha256},
 };
 use edge_mirror_settings::{Config, Settings};
-use edge_mirror_store::{Package, StoreError, Stored, growing::Growing};
+use edge_mirror_store::{OpenedPackage, StoreError, StoredPackage, growing::PartialPackage};
 use thiserror::Error;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
-    board::{Board, PullEnd},
+    board::{PullEnd, StatusBoard},
     upstream::{Connector, UpstreamError},
 };
-pub use flight::{Flight, Phase, Progress};
+pub use flight::{Flight, PullPhase, PullProgress};
 use gate::Gate;
 use refusals::Refusals;
 pub use room::candidate as eviction_candidate;
-use waiting::{Waiter, Waiters};
+use waiting::{ClientWaiters, WaitPermit};
 
 /// The package may be replaced, or the main server changed, between the end of a
 /// pull and the opening; more than once in a row is no coincidence.
@@ -62,7 +62,7 @@ const MAX_FLIGHTS_PER_CLIENT: usize = 16;
 
 /// Reason of a pull, which is also its urgency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reason {
+pub enum PullReason {
     /// A client is waiting for an active meeting's.
     OnDemand,
     /// An active meeting's package is not here.
@@ -76,7 +76,7 @@ pub enum Reason {
     Unlisted,
 }
 
-impl Reason {
+impl PullReason {
     fn is_clients(self) -> bool {
         matches!(self, Self::OnDemand | Self::Unlisted)
     }
@@ -152,14 +152,14 @@ impl PullError {
 
 /// The result of a successful round.
 #[derive(Clone, Debug)]
-pub struct Pulled {
-    pub stored: Arc<Stored>,
+pub struct PulledPackage {
+    pub stored: Arc<StoredPackage>,
     /// False if the main server still has the stored version.
     pub changed: bool,
 }
 
 /// Errors are shared by all waiters.
-pub type Outcome = Result<Pulled, Arc<PullError>>;
+pub type PullResult = Result<PulledPackage, Arc<PullError>>;
 
 /// The known location of an active meeting's package.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -189,41 +189,41 @@ impl Catalogue {
 }
 
 /// A package that a client can be sent.
-pub enum Found {
-    Here(Package),
+pub enum ServablePackage {
+    Here(OpenedPackage),
     /// Being pulled: its bytes can be read as they arrive.
-    Growing(Arc<Growing>),
+    Growing(Arc<PartialPackage>),
 }
 
 /// A flight that a client waits for.
-struct Joined {
+struct AwaitedFlight {
     flight: Arc<Flight>,
-    _waiter: Option<Waiter>,
+    _waiter: Option<WaitPermit>,
 }
 
 /// Cloning shares it.
 #[derive(Clone)]
 pub struct Fetch {
-    inner: Arc<Inner>,
+    inner: Arc<FetchInner>,
 }
 
-struct Inner {
+struct FetchInner {
     settings: Arc<Settings>,
-    board: Arc<Board>,
+    board: Arc<StatusBoard>,
     connector: Arc<Connector>,
     tasks: Tasks,
     gate: Gate,
     /// Permits for looking for a package on disk.
     disk_looks: Semaphore,
-    state: Mutex<State>,
-    allowance: Mutex<room::Allowance>,
-    waiters: Arc<Waiters>,
+    state: Mutex<FetchState>,
+    allowance: Mutex<room::EvictionBudget>,
+    waiters: Arc<ClientWaiters>,
     pulled_bytes: AtomicU64,
     /// `network.bandwidth`, which all pulls share.
     pacer: Pacer,
 }
 
-struct State {
+struct FetchState {
     flights: HashMap<PackageId, Arc<Flight>>,
     refusals: Refusals,
     catalogue: Arc<Catalogue>,
@@ -240,12 +240,12 @@ struct State {
 impl Fetch {
     pub fn new(
         settings: Arc<Settings>,
-        board: Arc<Board>,
+        board: Arc<StatusBoard>,
         connector: Arc<Connector>,
         tasks: Tasks,
     ) -> Self {
         let gate = Gate::new(settings.current().network.max_concurrent_downloads);
-        let state = State {
+        let state = FetchState {
             flights: HashMap::new(),
             refusals: Refusals::default(),
             catalogue: Arc::default(),
@@ -253,7 +253,7 @@ impl Fetch {
             waited_in_vain: false,
             run: tasks.token().child_token(),
         };
-        let inner = Inner {
+        let inner = FetchInner {
             settings,
             board,
             connector,
@@ -276,7 +276,7 @@ impl Fetch {
         &self,
         id: &PackageId,
         client: &(dyn Fn() -> IpAddr + Sync),
-    ) -> Result<Package, Arc<PullError>> {
+    ) -> Result<OpenedPackage, Arc<PullError>> {
         for _ in 0..OBTAIN_TRIES {
             if let Some(found) = self.open(id).await.map_err(|error| Arc::new(error.into()))? {
                 return Ok(found);
@@ -298,36 +298,36 @@ impl Fetch {
         &self,
         id: &PackageId,
         client: &(dyn Fn() -> IpAddr + Sync),
-    ) -> Result<Found, Arc<PullError>> {
+    ) -> Result<ServablePackage, Arc<PullError>> {
         if let Some(package) = self.open(id).await.map_err(|error| Arc::new(error.into()))? {
-            return Ok(Found::Here(package));
+            return Ok(ServablePackage::Here(package));
         }
         let config = self.inner.settings.current();
         if config.serve.cut_through
             && let Some(joined) = self.join(id, client)?
             && let Some(growing) = joined.flight.growing(config.main_server()).await?
         {
-            return Ok(Found::Growing(growing));
+            return Ok(ServablePackage::Growing(growing));
         }
-        self.obtain(id, client).await.map(Found::Here)
+        self.obtain(id, client).await.map(ServablePackage::Here)
     }
 
     /// The package, if it is stored, open, and from the current main server. Takes
     /// no lock and never waits.
-    pub fn at_hand(&self, id: &str) -> Option<Package> {
+    pub fn at_hand(&self, id: &str) -> Option<OpenedPackage> {
         let package = self.inner.board.store.peek().opened_package(id)?;
         belongs(&package.0, self.inner.settings.peek().main_server()).then_some(package)
     }
 
     /// The package, if it is stored and from the current main server.
-    async fn open(&self, id: &PackageId) -> Result<Option<Package>, StoreError> {
+    async fn open(&self, id: &PackageId) -> Result<Option<OpenedPackage>, StoreError> {
         let found = self.inner.board.store().package(id).await?;
         let config = self.inner.settings.current();
         Ok(found.filter(|(stored, _)| belongs(stored, config.main_server())))
     }
 
     /// Begins a flight, or joins the one under way.
-    pub fn pull(&self, id: &PackageId, reason: Reason) -> Arc<Flight> {
+    pub fn pull(&self, id: &PackageId, reason: PullReason) -> Arc<Flight> {
         let mut state = self.inner.state();
         self.launch(&mut state, id, reason, None)
     }
@@ -338,10 +338,10 @@ impl Fetch {
         &self,
         id: &PackageId,
         client: &dyn Fn() -> IpAddr,
-    ) -> Result<Option<Joined>, Arc<PullError>> {
+    ) -> Result<Option<AwaitedFlight>, Arc<PullError>> {
         if self.inner.board.sync.borrow().active.contains(id) {
-            let flight = self.join_as(id, Reason::OnDemand, None)?;
-            return Ok(flight.map(|flight| Joined { flight, _waiter: None }));
+            let flight = self.join_as(id, PullReason::OnDemand, None)?;
+            return Ok(flight.map(|flight| AwaitedFlight { flight, _waiter: None }));
         }
         let client = of_one_machine(client());
         let waiter = self.inner.waiters.admit(client, self.inner.board.connections.places());
@@ -349,19 +349,19 @@ impl Fetch {
             self.inner.board.counts.limits.one(Limit::PullWaiters);
             return Err(Arc::new(PullError::TooManyWaiters));
         };
-        let joined = self.join_as(id, Reason::Unlisted, Some(client));
+        let joined = self.join_as(id, PullReason::Unlisted, Some(client));
         if let Err(error) = &joined
             && matches!(**error, PullError::ClientBusy)
         {
             self.inner.board.counts.limits.one(Limit::PullsPerClient);
         }
-        Ok(joined?.map(|flight| Joined { flight, _waiter: Some(waiter) }))
+        Ok(joined?.map(|flight| AwaitedFlight { flight, _waiter: Some(waiter) }))
     }
 
     fn join_as(
         &self,
         id: &PackageId,
-        reason: Reason,
+        reason: PullReason,
         client: Option<IpAddr>,
     ) -> Result<Option<Arc<Flight>>, Arc<PullError>> {
         let mut state = self.inner.state();
@@ -375,7 +375,7 @@ impl Fetch {
             if let Some(error) = state.refusals.get(id, Instant::now()) {
                 return Err(error);
             }
-            if reason == Reason::Unlisted {
+            if reason == PullReason::Unlisted {
                 state.admit_unlisted(client).map_err(Arc::new)?;
             }
         }
@@ -384,9 +384,9 @@ impl Fetch {
 
     fn launch(
         &self,
-        state: &mut State,
+        state: &mut FetchState,
         id: &PackageId,
-        reason: Reason,
+        reason: PullReason,
         client: Option<IpAddr>,
     ) -> Arc<Flight> {
         if let Some(flight) = state.flights.get(id) {
@@ -424,7 +424,7 @@ impl Fetch {
     }
 
     /// Progress of all pulls, by meeting.
-    pub fn under_way(&self) -> HashMap<PackageId, Progress> {
+    pub fn under_way(&self) -> HashMap<PackageId, PullProgress> {
         let state = self.inner.state();
         state.flights.iter().map(|(id, flight)| (id.clone(), flight.progress())).collect()
     }
@@ -491,11 +491,11 @@ impl Fetch {
 
 /// A package pulled from another main server may be another meeting's under
 /// the same id; one that was adopted has no known origin and counts as ours.
-pub fn belongs(stored: &Stored, origin: &str) -> bool {
+pub fn belongs(stored: &StoredPackage, origin: &str) -> bool {
     stored.manifest.source.origin.as_deref().is_none_or(|from| from == origin)
 }
 
-impl State {
+impl FetchState {
     fn set_catalogue(&mut self, catalogue: Catalogue, now: Instant) {
         let before = std::mem::take(&mut self.unoffered);
         let unoffered = catalogue.offers.iter().filter(|(_, o)| o.listed && o.path.is_none());
@@ -524,16 +524,18 @@ impl State {
     }
 }
 
-impl Inner {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl FetchInner {
+    fn state(&self) -> MutexGuard<'_, FetchState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(&self, round: &Result<Pulled, PullError>, began: Instant) {
+    fn count(&self, round: &Result<PulledPackage, PullError>, began: Instant) {
         let counts = &self.board.counts;
         let end = match round {
             Ok(pulled) if !pulled.changed => PullEnd::Unchanged,
-            Ok(pulled) if pulled.stored.manifest.source.route == Route::Adopted => PullEnd::Adopted,
+            Ok(pulled) if pulled.stored.manifest.source.route == PackageRoute::Adopted => {
+                PullEnd::Adopted
+            }
             Ok(_) => PullEnd::Pulled,
             Err(PullError::Stopped) => PullEnd::GivenUp,
             Err(_) => PullEnd::Failed,
@@ -545,7 +547,7 @@ impl Inner {
     }
 
     /// Removes the flight from the list; only then may another one begin.
-    fn end(&self, flight: &Flight, round: Result<Pulled, PullError>) {
+    fn end(&self, flight: &Flight, round: Result<PulledPackage, PullError>) {
         let outcome = round.map_err(Arc::new);
         {
             let mut state = self.state();

@@ -20,14 +20,14 @@ use tracing::{info, warn};
 
 use super::{
     check::IN_ONE_GO,
-    meeting::{HeldVersion, Meeting},
-    plan::Facts,
+    meeting::{HeldVersion, TrackedMeeting},
+    plan::MeetingFacts,
     poll,
 };
 use crate::{
-    board::{self, Active, Failing},
-    fetch::{Catalogue, Offer, Phase, Progress, Reason, belongs},
-    upstream::Seen,
+    board::{self, ActiveMeetings, PullFailure},
+    fetch::{Catalogue, Offer, PullPhase, PullProgress, PullReason, belongs},
+    upstream::PollFingerprint,
 };
 
 /// Pause after a failed round, doubled each time.
@@ -42,16 +42,16 @@ const FRESH: Duration = Duration::from_millis(50);
 
 /// State of one main server's meetings.
 #[derive(Default)]
-pub struct Known {
+pub struct MainServerView {
     pub origin: String,
     pub answers: u64,
     /// Recognizes a repeated answer.
-    pub seen: Option<Seen>,
+    pub seen: Option<PollFingerprint>,
     pub token: Arc<str>,
     pub polled_ok_s: Option<u64>,
     pub poll_error: Option<Fault>,
     pub poll_failing_since_s: Option<u64>,
-    pub active: Arc<Active>,
+    pub active: Arc<ActiveMeetings>,
     pub complete: bool,
     unserved: Arc<[UnservedMeeting]>,
     pub left_out: usize,
@@ -62,7 +62,7 @@ pub struct Known {
     /// Answers to polls bring the offers with them.
     pub offers_told: bool,
     /// State of the active ones, in their order.
-    meetings: Vec<Meeting>,
+    meetings: Vec<TrackedMeeting>,
     pub last_pull_s: Option<u64>,
     /// The sweep under way, or the last one, checks the versions that were last
     /// checked before then.
@@ -76,10 +76,10 @@ pub struct Known {
     /// Confirmed versions, as last shown.
     confirmed: Arc<HashMap<PackageId, Sha256>>,
     listed: Arc<HashMap<PackageId, Sha256>>,
-    failing: Arc<BTreeMap<PackageId, Failing>>,
+    failing: Arc<BTreeMap<PackageId, PullFailure>>,
 }
 
-impl Known {
+impl MainServerView {
     /// Empty state of the main server at `origin`.
     pub fn of(origin: &str, last_pull_s: Option<u64>) -> Self {
         Self { origin: origin.to_owned(), last_pull_s, ..Self::default() }
@@ -186,8 +186,8 @@ impl Known {
     }
 
     /// The state that the next poll needs.
-    pub(super) fn before_poll(&self) -> poll::Before {
-        poll::Before {
+    pub(super) fn before_poll(&self) -> poll::PollInput {
+        poll::PollInput {
             seen: self.seen.clone(),
             token: self.token.to_string(),
             active: self.active.clone(),
@@ -238,10 +238,10 @@ impl Known {
     /// The plan's facts on each active meeting, as of the last look.
     pub fn facts<'a>(
         &'a self,
-        under_way: &'a HashMap<PackageId, Progress>,
-    ) -> impl Iterator<Item = Facts<'a>> {
-        let pausing = |id| under_way.get(id).is_some_and(|pull| pull.phase == Phase::Pausing);
-        self.active.iter().zip(&self.meetings).map(move |(meeting, fares)| Facts {
+        under_way: &'a HashMap<PackageId, PullProgress>,
+    ) -> impl Iterator<Item = MeetingFacts<'a>> {
+        let pausing = |id| under_way.get(id).is_some_and(|pull| pull.phase == PullPhase::Pausing);
+        self.active.iter().zip(&self.meetings).map(move |(meeting, fares)| MeetingFacts {
             id: &meeting.id,
             held: fares.held.as_ref().map(|held| held.sha256),
             announced: meeting.sha256,
@@ -261,7 +261,7 @@ impl Known {
     }
 
     /// The state of an active meeting; others have none.
-    pub(super) fn fares(&mut self, id: &PackageId) -> Option<&mut Meeting> {
+    pub(super) fn fares(&mut self, id: &PackageId) -> Option<&mut TrackedMeeting> {
         self.meetings.get_mut(self.active.place(id)?)
     }
 
@@ -282,9 +282,9 @@ impl Known {
     /// Its package has arrived: whatever was wrong with it is over.
     pub(super) fn arrived(&mut self, id: &PackageId, sha256: Sha256) {
         if let Some(meeting) = self.fares(id) {
-            let Meeting { offered, shown, .. } = *meeting;
+            let TrackedMeeting { offered, shown, .. } = *meeting;
             let held = Some(HeldVersion::new(sha256));
-            *meeting = Meeting { held, offered, shown, ..Meeting::default() };
+            *meeting = TrackedMeeting { held, offered, shown, ..TrackedMeeting::default() };
         }
     }
 
@@ -342,7 +342,7 @@ impl Known {
         let rounds = meeting.failing.as_ref().map_or(1, |failing| failing.rounds + 1);
         let wait = backoff(rounds, retry_delay);
         meeting.not_before = Some(Instant::now() + wait);
-        meeting.failing = Some(Failing { rounds, error, next_try_s: now_s() + wait.as_secs() });
+        meeting.failing = Some(PullFailure { rounds, error, next_try_s: now_s() + wait.as_secs() });
     }
 
     /// Ends pauses after failures: a new package, a server that is back.
@@ -372,19 +372,19 @@ impl Known {
     }
 
     /// It is being pulled.
-    pub(super) fn pulling(&mut self, id: &PackageId, reason: Reason) {
+    pub(super) fn pulling(&mut self, id: &PackageId, reason: PullReason) {
         let Some(meeting) = self.fares(id) else { return };
         meeting.under_way = Some(reason);
-        if let Some(held) = meeting.held.as_mut().filter(|_| reason == Reason::Changed) {
+        if let Some(held) = meeting.held.as_mut().filter(|_| reason == PullReason::Changed) {
             held.confirmed = None;
         }
     }
 
     /// Snapshot for the status page and the heartbeats, as of the last look.
-    pub fn view(&mut self) -> board::Sync {
+    pub fn view(&mut self) -> board::SyncState {
         self.show_confirmed();
         self.show_failing();
-        board::Sync {
+        board::SyncState {
             answers: self.answers,
             origin: self.origin.clone(),
             token: self.token.to_string(),
@@ -465,13 +465,13 @@ mod tests {
         }
     }
 
-    fn ids(known: &Known) -> Vec<String> {
+    fn ids(known: &MainServerView) -> Vec<String> {
         known.active.iter().map(|meeting| meeting.id.to_string()).collect()
     }
 
     #[test]
     fn an_answer_that_says_the_same_counts_and_copies_nothing() {
-        let mut known = Known::of("o", None);
+        let mut known = MainServerView::of("o", None);
         assert!(known.take_status(status(&["a", "b"], &[])).is_empty());
         let a = "a".parse().unwrap();
         known.arrived(&a, HELD);
@@ -489,7 +489,7 @@ mod tests {
 
     #[test]
     fn while_an_answer_was_not_understood_whole_it_ends_nothing_and_does_not_count() {
-        let mut known = Known::of("o", None);
+        let mut known = MainServerView::of("o", None);
         known.take_status(status(&["a", "b"], &[]));
         assert!(known.take_status(status(&["c", "b"], &["?"])).is_empty());
         known.take_same();
@@ -501,7 +501,7 @@ mod tests {
 
     #[test]
     fn answers_that_were_not_understood_whole_add_up_to_no_more_than_is_taken_in() {
-        let mut known = Known::of("o", None);
+        let mut known = MainServerView::of("o", None);
         for round in 0..3 {
             let names: Vec<_> = (0..MAX_MEETINGS / 2).map(|n| format!("m{round}-{n}")).collect();
             known
@@ -513,7 +513,7 @@ mod tests {
 
     #[test]
     fn what_has_ended_leaves_nothing_behind() {
-        let (mut known, b) = (Known::of("o", None), "b".parse().unwrap());
+        let (mut known, b) = (MainServerView::of("o", None), "b".parse().unwrap());
         known.take_status(status(&["a", "b"], &[]));
         known.arrived(&b, HELD);
         known.confirm(&b, HELD, known.token.clone(), Instant::now());
@@ -522,13 +522,13 @@ mod tests {
         known.confirm(&b, HELD, known.token.clone(), Instant::now());
         known.outdated(&b, HELD);
         known.take_status(status(&["a", "b"], &[]));
-        assert_eq!(*known.fares(&b).unwrap(), Meeting::default());
+        assert_eq!(*known.fares(&b).unwrap(), TrackedMeeting::default());
     }
 
     /// Meetings that can be asked about, all of them just confirmed.
-    fn swept(count: usize, at: Instant) -> (Known, Vec<PackageId>) {
+    fn swept(count: usize, at: Instant) -> (MainServerView, Vec<PackageId>) {
         let names: Vec<_> = (0..count).map(|n| format!("m{n}")).collect();
-        let mut known = Known::of("o", None);
+        let mut known = MainServerView::of("o", None);
         known.take_status(status(&names.iter().map(String::as_str).collect::<Vec<_>>(), &[]));
         let ids: Vec<PackageId> = names.iter().map(|name| name.parse().unwrap()).collect();
         for id in &ids {
@@ -539,7 +539,7 @@ mod tests {
         (known, ids)
     }
 
-    fn unchecked(known: &Known) -> usize {
+    fn unchecked(known: &MainServerView) -> usize {
         known.facts(&HashMap::new()).filter(|facts| facts.unchecked).count()
     }
 
@@ -614,8 +614,9 @@ mod tests {
         known.confirm(&ids[1], HELD, known.token.clone(), at);
         known.offer_gone(&ids[0], HELD, at);
         known.offer_gone(&ids[1], HELD, at);
-        let incomparable =
-            |known: &mut Known, id| known.fares(id).unwrap().held.as_ref().unwrap().incomparable;
+        let incomparable = |known: &mut MainServerView, id| {
+            known.fares(id).unwrap().held.as_ref().unwrap().incomparable
+        };
         assert!(incomparable(&mut known, &ids[0]));
         let listed = known.view().listed;
         assert!(!listed.contains_key(&ids[0]), "not before they were compared");

@@ -38,7 +38,7 @@ pub mod upstream;
 /// For `benches/flat.rs`, which sees only what is public, and nobody else.
 #[doc(hidden)]
 pub mod bench {
-    pub use super::{known::Known, plan::plan};
+    pub use super::{known::MainServerView, plan::plan};
 }
 
 use std::{
@@ -49,14 +49,14 @@ use std::{
 
 use edge_mirror_base::{
     log::Journal,
-    pulse::Pulse,
+    pulse::Liveness,
     tasks::{self, Tasks},
 };
 use edge_mirror_http::{
-    access::{Access, Vault},
+    access::{AccessControl, Vault},
     delivery::Traffic,
-    listen::{Answers, BindError, Listener},
-    tls::{FileError, Shown},
+    listen::{BindError, Handlers, Listener},
+    tls::{FileError, LiveServerConfig},
     wire::feed,
 };
 use edge_mirror_settings::{Settings, watch};
@@ -67,10 +67,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    api::{Face, Listening},
-    board::Board,
+    api::{AppState, ListenOptions},
+    board::StatusBoard,
     fetch::Fetch,
-    machine::Gauge,
+    machine::MachineSampler,
     upstream::Connector,
 };
 
@@ -106,7 +106,7 @@ pub struct NodeOptions {
 /// A running node.
 pub struct Node {
     settings: Arc<Settings>,
-    board: Arc<Board>,
+    board: Arc<StatusBoard>,
     all: Tasks,
     presence: Tasks,
     workers: Tasks,
@@ -118,7 +118,7 @@ pub struct Node {
     /// Ends the panel's event streams.
     closing: CancellationToken,
     first_code: Option<String>,
-    pulse: Pulse,
+    pulse: Liveness,
 }
 
 impl Node {
@@ -145,7 +145,7 @@ impl Node {
         let all = Tasks::new();
         let node = Self {
             settings: settings.clone(),
-            board: Arc::new(Board::new(store, address.port())),
+            board: Arc::new(StatusBoard::new(store, address.port())),
             presence: all.child(),
             workers: all.child(),
             pulls: all.child(),
@@ -155,12 +155,12 @@ impl Node {
             traffic: Arc::default(),
             closing: CancellationToken::new(),
             first_code,
-            pulse: Pulse::default(),
+            pulse: Liveness::default(),
             all,
         };
         let (board, connector) = (node.board.clone(), Arc::<Connector>::default());
-        let shown = Arc::<Shown>::default();
-        let certificates = certificates::Worker::begin(
+        let shown = Arc::<LiveServerConfig>::default();
+        let certificates = certificates::CertificateWorker::begin(
             settings.clone(),
             board.clone(),
             shown.clone(),
@@ -173,15 +173,17 @@ impl Node {
         // Before the first request; changes are followed below.
         traffic.apply(&config.serve);
         board.connections.apply(config.serve.max_connections_per_client);
-        let face = Face {
+        let face = AppState {
             settings: settings.clone(),
             board: board.clone(),
             fetch: fetch.clone(),
             traffic: traffic.clone(),
-            listening: Listening { host: options.host, fixed_port: options.port },
+            listening: ListenOptions { host: options.host, fixed_port: options.port },
             access: {
                 let settings = settings.clone();
-                Access::new("node", vault.clone(), move || settings.current().security.clone())
+                AccessControl::new("node", vault.clone(), move || {
+                    settings.current().security.clone()
+                })
             },
             feed: Arc::default(),
             journal: options.journal,
@@ -204,12 +206,12 @@ impl Node {
             record(board.clone(), traffic.clone(), fetch.clone()),
         );
 
-        let worker = serving::Worker {
+        let worker = serving::ListenerWorker {
             settings: settings.clone(),
             board: board.clone(),
             host: options.host,
             fixed_port: options.port,
-            answers: Answers {
+            answers: Handlers {
                 pulse: node.pulse.clone(),
                 shown,
                 connections: board.connections.clone(),
@@ -218,7 +220,7 @@ impl Node {
             connections: node.connections.clone(),
         };
         node.serving.spawn("serving", worker.run(listener, node.serving.token().clone()));
-        let worker = onward::Worker {
+        let worker = onward::RedirectWorker {
             settings: settings.clone(),
             board: board.clone(),
             host: options.host,
@@ -226,7 +228,7 @@ impl Node {
         };
         node.serving.spawn("onward", worker.run(onward, node.serving.token().clone()));
         node.spawn_until_end("certificates", certificates.run());
-        let worker = presence::Worker {
+        let worker = presence::PresenceWorker {
             settings: settings.clone(),
             board: board.clone(),
             connector: connector.clone(),
@@ -236,11 +238,13 @@ impl Node {
         };
         node.presence.spawn("presence", worker.run(node.presence.token().clone()));
         let end = node.workers.token();
-        let worker = sync::Worker::new(settings.clone(), board.clone(), connector, fetch.clone());
+        let worker =
+            sync::SyncWorker::new(settings.clone(), board.clone(), connector, fetch.clone());
         node.workers.spawn("sync", worker.run(end.clone()));
-        let worker = cleaning::Worker { settings: settings.clone(), board: board.clone() };
+        let worker = cleaning::CleanupWorker { settings: settings.clone(), board: board.clone() };
         node.workers.spawn("cleaning", worker.run(end.clone()));
-        let worker = storage::Worker { settings: settings.clone(), board: board.clone(), fetch };
+        let worker =
+            storage::StorageWorker { settings: settings.clone(), board: board.clone(), fetch };
         node.workers.spawn("storage", worker.run(found.unverified, end.clone()));
         node.spawn_until_end("scrub", scrub::run(board.clone()));
         let tried = board.clone();
@@ -269,7 +273,7 @@ impl Node {
     }
 
     /// Liveness of the loop that accepts connections.
-    pub fn pulse(&self) -> &Pulse {
+    pub fn pulse(&self) -> &Liveness {
         &self.pulse
     }
 
@@ -324,13 +328,13 @@ async fn opened_vault(settings: &Settings) -> (Vault, Option<String>) {
     tasks::blocking(move || Vault::open(path)).await
 }
 
-async fn record(board: Arc<Board>, traffic: Arc<Traffic>, fetch: Fetch) {
+async fn record(board: Arc<StatusBoard>, traffic: Arc<Traffic>, fetch: Fetch) {
     let read = || [traffic.served_bytes(), fetch.pulled_bytes(), traffic.under_way()];
     feed::record(&board.history, read).await;
 }
 
-async fn gauge(board: Arc<Board>, vault: Vault) {
-    let mut gauge = Gauge::default();
+async fn gauge(board: Arc<StatusBoard>, vault: Vault) {
+    let mut gauge = MachineSampler::default();
     loop {
         let (store, looked_at) = (board.store(), vault.clone());
         let (machine, login_fault, back) = tasks::blocking(move || {

@@ -43,18 +43,18 @@ pub struct Machine {
 }
 
 /// Takes readings; CPU use is the average since the reading before.
-pub struct Gauge {
+pub struct MachineSampler {
     /// None if the system has no such figures.
     system: Option<System>,
 }
 
-impl Default for Gauge {
+impl Default for MachineSampler {
     fn default() -> Self {
         Self { system: System::new_with_specifics(Self::shown()).ok() }
     }
 }
 
-impl Gauge {
+impl MachineSampler {
     fn shown() -> RefreshKind {
         RefreshKind::nothing()
             .with_cpu(CpuRefreshKind::nothing().with_usage())

@@ -5,19 +5,19 @@ use std::sync::Arc;
 use edge_mirror_protocol::package::Sha256;
 use tokio::time::Instant;
 
-use crate::{board::Failing, fetch::Reason};
+use crate::{board::PullFailure, fetch::PullReason};
 
 /// State of one active meeting.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Meeting {
+pub struct TrackedMeeting {
     /// The stored package, as of the last look at the store.
     pub held: Option<HeldVersion>,
     /// The main server offers a location.
     pub offered: bool,
     /// Last shown: the confirmed digest, and true if listed.
     pub shown: Option<(Sha256, bool)>,
-    pub under_way: Option<Reason>,
-    pub failing: Option<Failing>,
+    pub under_way: Option<PullReason>,
+    pub failing: Option<PullFailure>,
     /// Failed recently: no retry before then.
     pub not_before: Option<Instant>,
 }
@@ -62,7 +62,7 @@ impl HeldVersion {
     }
 }
 
-impl Meeting {
+impl TrackedMeeting {
     /// The stored package, if the main server can be asked for its version.
     pub fn comparable(&self, announced: Option<Sha256>) -> Option<&HeldVersion> {
         let asked = self.offered && announced.is_none();
@@ -105,15 +105,16 @@ mod tests {
             told: true,
             ..HeldVersion::new(here)
         };
-        let offered = |held| Meeting { held: Some(held), offered: true, ..Meeting::default() };
-        let direct = |held| Meeting { offered: false, ..offered(held) };
+        let offered =
+            |held| TrackedMeeting { held: Some(held), offered: true, ..TrackedMeeting::default() };
+        let direct = |held| TrackedMeeting { offered: false, ..offered(held) };
         let old = || HeldVersion { confirmed: Some("s".into()), ..version() };
         let incomparable = |held| HeldVersion { incomparable: true, ..held };
-        let listed = |meeting: Meeting, announced| {
+        let listed = |meeting: TrackedMeeting, announced| {
             meeting.standing(announced, "t", Some(now)).map(|(_, listed)| listed)
         };
         for (what, meeting, announced, expected) in [
-            ("nothing here", Meeting::default(), None, None),
+            ("nothing here", TrackedMeeting::default(), None, None),
             ("never confirmed", offered(HeldVersion::new(here)), None, None),
             ("asked for now", offered(version()), None, Some(true)),
             ("under whatever token", offered(old()), None, Some(true)),

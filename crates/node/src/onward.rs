@@ -7,24 +7,24 @@ use std::{
 };
 
 use edge_mirror_base::tasks::Tasks;
-use edge_mirror_http::listen::{Answers, BindError, Listener, Onward, redirect};
+use edge_mirror_http::listen::{BindError, Handlers, HttpsRedirect, Listener, redirect};
 use edge_mirror_settings::Settings;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::board::Board;
+use crate::board::StatusBoard;
 
 /// A port that was taken may become free.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
-pub(super) struct Worker {
+pub(super) struct RedirectWorker {
     pub settings: Arc<Settings>,
-    pub board: Arc<Board>,
+    pub board: Arc<StatusBoard>,
     pub host: IpAddr,
     pub connections: Tasks,
 }
 
-impl Worker {
+impl RedirectWorker {
     pub(super) async fn run(self, first: Option<Listener>, stop: CancellationToken) {
         let mut changes = self.settings.subscribe();
         let mut current = first.map(|listener| self.begin(listener, &stop));
@@ -67,9 +67,9 @@ impl Worker {
             let public = config.public_port.filter(|_| public.is_some_and(is_asked));
             public.unwrap_or(*board.port.borrow())
         };
-        let router = redirect(Onward::To(Arc::new(port)));
+        let router = redirect(HttpsRedirect::To(Arc::new(port)));
         let connections = self.board.connections.clone();
-        let answers = Answers { connections, ..router.into() };
+        let answers = Handlers { connections, ..router.into() };
         let serving = listener.serve(answers, self.connections.clone(), stop.clone());
         self.connections.spawn("accept plain", serving);
         (address.port(), stop)

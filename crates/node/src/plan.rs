@@ -3,11 +3,11 @@
 use edge_mirror_protocol::package::{PackageId, Sha256};
 use tokio::time::Instant;
 
-use crate::fetch::Reason;
+use crate::fetch::PullReason;
 
 /// The facts of one active meeting.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts<'a> {
+pub struct MeetingFacts<'a> {
     pub id: &'a PackageId,
     /// The digest of the stored package, if there is one.
     pub held: Option<Sha256>,
@@ -20,7 +20,7 @@ pub struct Facts<'a> {
     /// Known to be outdated.
     pub stale: bool,
     /// Being pulled already.
-    pub under_way: Option<Reason>,
+    pub under_way: Option<PullReason>,
     /// That pull waits between two attempts and delays no other.
     pub pausing: bool,
     /// Its version has not been checked in this sweep.
@@ -32,8 +32,8 @@ pub struct Facts<'a> {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    Pull(PackageId, Reason),
+pub enum PlanStep {
+    Pull(PackageId, PullReason),
     /// Check the version.
     Check(PackageId),
     /// These bytes are current; no check needed.
@@ -42,10 +42,10 @@ pub enum Step {
 
 /// The steps for all active meetings under this token, in their order.
 pub fn plan<'a>(
-    meetings: impl IntoIterator<Item = Facts<'a>>,
+    meetings: impl IntoIterator<Item = MeetingFacts<'a>>,
     token: &str,
     now: Instant,
-) -> Vec<Step> {
+) -> Vec<PlanStep> {
     let (mut steps, mut busy) = (Vec::new(), false);
     for facts in meetings {
         busy |= facts.under_way.is_some() && !facts.pausing;
@@ -54,33 +54,33 @@ pub fn plan<'a>(
     // A comparison pulls what is probably stored already: one at a time, and never
     // while somebody waits for a missing package.
     let mut quiet = !busy
-        && !steps
-            .iter()
-            .any(|step| matches!(step, Step::Pull(_, reason) if *reason != Reason::Compare));
+        && !steps.iter().any(
+            |step| matches!(step, PlanStep::Pull(_, reason) if *reason != PullReason::Compare),
+        );
     steps.retain(|step| match step {
-        Step::Pull(_, Reason::Compare) => std::mem::take(&mut quiet),
+        PlanStep::Pull(_, PullReason::Compare) => std::mem::take(&mut quiet),
         _ => true,
     });
     steps
 }
 
-fn step(facts: &Facts<'_>, token: &str, now: Instant) -> Option<Step> {
+fn step(facts: &MeetingFacts<'_>, token: &str, now: Instant) -> Option<PlanStep> {
     if facts.under_way.is_some() || facts.not_before.is_some_and(|at| now < at) {
         return None;
     }
-    let pull = |reason| Some(Step::Pull(facts.id.clone(), reason));
-    let Some(held) = facts.held else { return pull(Reason::Missing) };
+    let pull = |reason| Some(PlanStep::Pull(facts.id.clone(), reason));
+    let Some(held) = facts.held else { return pull(PullReason::Missing) };
     let same_token = facts.confirmed == Some(token);
     match facts.announced {
-        Some(announced) if announced != held => return pull(Reason::Changed),
-        Some(_) => return (!same_token).then(|| Step::Confirm(facts.id.clone(), held)),
-        None if facts.stale => return pull(Reason::Changed),
+        Some(announced) if announced != held => return pull(PullReason::Changed),
+        Some(_) => return (!same_token).then(|| PlanStep::Confirm(facts.id.clone(), held)),
+        None if facts.stale => return pull(PullReason::Changed),
         None => {}
     }
     if facts.offered && !facts.incomparable {
-        return facts.unchecked.then(|| Step::Check(facts.id.clone()));
+        return facts.unchecked.then(|| PlanStep::Check(facts.id.clone()));
     }
-    if same_token { None } else { pull(Reason::Compare) }
+    if same_token { None } else { pull(PullReason::Compare) }
 }
 
 #[cfg(test)]
@@ -98,8 +98,8 @@ mod tests {
         name.parse().unwrap()
     }
 
-    fn facts(id: &PackageId) -> Facts<'_> {
-        Facts {
+    fn facts(id: &PackageId) -> MeetingFacts<'_> {
+        MeetingFacts {
             id,
             held: Some(HELD),
             announced: None,
@@ -114,7 +114,7 @@ mod tests {
         }
     }
 
-    fn only(facts: Facts<'_>, now: Instant) -> Option<Step> {
+    fn only(facts: MeetingFacts<'_>, now: Instant) -> Option<PlanStep> {
         let steps = plan([facts], "t", now);
         assert!(steps.len() <= 1);
         steps.into_iter().next()
@@ -124,47 +124,63 @@ mod tests {
     fn one_meeting_at_a_time() {
         let now = Instant::now();
         let name = id("m");
-        let pull = |reason| Some(Step::Pull(name.clone(), reason));
-        let check = Some(Step::Check(name.clone()));
-        let confirm = Some(Step::Confirm(name.clone(), HELD));
+        let pull = |reason| Some(PlanStep::Pull(name.clone(), reason));
+        let check = Some(PlanStep::Check(name.clone()));
+        let confirm = Some(PlanStep::Confirm(name.clone(), HELD));
         let m = || facts(&name);
         let second = Duration::from_secs(1);
         for (what, facts, expected) in [
-            ("not here", Facts { held: None, ..m() }, pull(Reason::Missing)),
-            ("being pulled", Facts { held: None, under_way: Some(Reason::Missing), ..m() }, None),
-            ("failed lately", Facts { held: None, not_before: Some(now + second), ..m() }, None),
+            ("not here", MeetingFacts { held: None, ..m() }, pull(PullReason::Missing)),
             (
-                "failed long ago",
-                Facts { held: None, not_before: Some(now), ..m() },
-                pull(Reason::Missing),
-            ),
-            ("never checked", m(), check.clone()),
-            ("not told in this sweep", Facts { unchecked: false, ..m() }, None),
-            (
-                "checked in this sweep",
-                Facts { unchecked: false, confirmed: Some("t"), ..m() },
+                "being pulled",
+                MeetingFacts { held: None, under_way: Some(PullReason::Missing), ..m() },
                 None,
             ),
-            ("checked in the one before", Facts { confirmed: Some("t"), ..m() }, check),
-            ("outdated", Facts { stale: true, confirmed: Some("t"), ..m() }, pull(Reason::Changed)),
-            ("announced the same", Facts { announced: Some(HELD), ..m() }, confirm),
+            (
+                "failed lately",
+                MeetingFacts { held: None, not_before: Some(now + second), ..m() },
+                None,
+            ),
+            (
+                "failed long ago",
+                MeetingFacts { held: None, not_before: Some(now), ..m() },
+                pull(PullReason::Missing),
+            ),
+            ("never checked", m(), check.clone()),
+            ("not told in this sweep", MeetingFacts { unchecked: false, ..m() }, None),
+            (
+                "checked in this sweep",
+                MeetingFacts { unchecked: false, confirmed: Some("t"), ..m() },
+                None,
+            ),
+            ("checked in the one before", MeetingFacts { confirmed: Some("t"), ..m() }, check),
+            (
+                "outdated",
+                MeetingFacts { stale: true, confirmed: Some("t"), ..m() },
+                pull(PullReason::Changed),
+            ),
+            ("announced the same", MeetingFacts { announced: Some(HELD), ..m() }, confirm),
             (
                 "announced and confirmed",
-                Facts { announced: Some(HELD), confirmed: Some("t"), ..m() },
+                MeetingFacts { announced: Some(HELD), confirmed: Some("t"), ..m() },
                 None,
             ),
             (
                 "announced another",
-                Facts { announced: Some(OTHER), confirmed: Some("t"), ..m() },
-                pull(Reason::Changed),
+                MeetingFacts { announced: Some(OTHER), confirmed: Some("t"), ..m() },
+                pull(PullReason::Changed),
             ),
-            ("direct only, new token", Facts { offered: false, ..m() }, pull(Reason::Compare)),
+            (
+                "direct only, new token",
+                MeetingFacts { offered: false, ..m() },
+                pull(PullReason::Compare),
+            ),
             (
                 "direct only, same token",
-                Facts { offered: false, confirmed: Some("t"), ..m() },
+                MeetingFacts { offered: false, confirmed: Some("t"), ..m() },
                 None,
             ),
-            ("adopted", Facts { incomparable: true, ..m() }, pull(Reason::Compare)),
+            ("adopted", MeetingFacts { incomparable: true, ..m() }, pull(PullReason::Compare)),
         ] {
             assert_eq!(only(facts, now), expected, "{what}");
         }
@@ -174,14 +190,17 @@ mod tests {
     fn comparing_is_done_one_at_a_time_and_after_everything_else() {
         let now = Instant::now();
         let (a, b, c) = (id("a"), id("b"), id("c"));
-        let direct = |id| Facts { offered: false, ..facts(id) };
-        let compare = |id: &PackageId| Step::Pull(id.clone(), Reason::Compare);
+        let direct = |id| MeetingFacts { offered: false, ..facts(id) };
+        let compare = |id: &PackageId| PlanStep::Pull(id.clone(), PullReason::Compare);
         assert_eq!(plan([direct(&a), direct(&b)], "t", now), [compare(&a)]);
-        let missing = Facts { held: None, ..facts(&c) };
-        assert_eq!(plan([direct(&a), missing], "t", now), [Step::Pull(c.clone(), Reason::Missing)]);
-        let busy = Facts { under_way: Some(Reason::Compare), ..direct(&a) };
+        let missing = MeetingFacts { held: None, ..facts(&c) };
+        assert_eq!(
+            plan([direct(&a), missing], "t", now),
+            [PlanStep::Pull(c.clone(), PullReason::Missing)]
+        );
+        let busy = MeetingFacts { under_way: Some(PullReason::Compare), ..direct(&a) };
         assert_eq!(plan([busy.clone(), direct(&b)], "t", now), []);
-        let pausing = Facts { pausing: true, ..busy };
+        let pausing = MeetingFacts { pausing: true, ..busy };
         assert_eq!(plan([pausing, direct(&b)], "t", now), [compare(&b)]);
     }
 
@@ -192,19 +211,19 @@ mod tests {
         ) {
             let now = Instant::now();
             let ids: Vec<_> = (0..meetings.len()).map(|n| id(&format!("m{n}"))).collect();
-            let all: Vec<_> = meetings.iter().zip(&ids).map(|((held, offered, busy, held_back), id)| Facts {
+            let all: Vec<_> = meetings.iter().zip(&ids).map(|((held, offered, busy, held_back), id)| MeetingFacts {
                 held: held.then_some(HELD),
                 offered: *offered,
-                under_way: busy.then_some(Reason::Missing),
+                under_way: busy.then_some(PullReason::Missing),
                 not_before: held_back.then(|| now + Duration::from_secs(1)),
                 ..facts(id)
             }).collect();
             let steps = plan(all.clone(), "t", now);
             for facts in &all {
-                let pulled = steps.contains(&Step::Pull(facts.id.clone(), Reason::Missing));
+                let pulled = steps.contains(&PlanStep::Pull(facts.id.clone(), PullReason::Missing));
                 prop_assert_eq!(pulled, facts.held.is_none() && facts.under_way.is_none() && facts.not_before.is_none());
             }
-            let compares = steps.iter().filter(|s| matches!(s, Step::Pull(_, Reason::Compare))).count();
+            let compares = steps.iter().filter(|s| matches!(s, PlanStep::Pull(_, PullReason::Compare))).count();
             prop_assert!(compares <= 1);
         }
     }

@@ -13,8 +13,8 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::{
-    board::Active,
-    upstream::{Seen, StatusAnswer, Upstream, UpstreamError},
+    board::ActiveMeetings,
+    upstream::{PollFingerprint, StatusAnswer, Upstream, UpstreamError},
 };
 
 /// The list of offers is fetched again after this time, whatever the token.
@@ -31,11 +31,11 @@ const GONE_PAUSE: Duration = Duration::from_secs(5);
 
 /// State before the poll.
 #[derive(Default)]
-pub(super) struct Before {
+pub(super) struct PollInput {
     /// The answer before, to recognize the same one.
-    pub seen: Option<Seen>,
+    pub seen: Option<PollFingerprint>,
     pub token: String,
-    pub active: Arc<Active>,
+    pub active: Arc<ActiveMeetings>,
     /// The answers themselves contain the offers.
     pub offers_told: bool,
     /// Age of the list of offers, if there is one.
@@ -45,7 +45,7 @@ pub(super) struct Before {
     pub waiting_for_offer: bool,
 }
 
-pub(super) struct Polled {
+pub(super) struct PollOutcome {
     /// None if the answer is the same as before.
     pub news: Option<MeetingStatus>,
     /// None if it was not requested, or could not be read; empty from a version of
@@ -53,23 +53,23 @@ pub(super) struct Polled {
     pub offers: Option<Vec<OfferedPackage>>,
     /// The answer itself contained them.
     pub offers_told: bool,
-    pub seen: Seen,
+    pub seen: PollFingerprint,
     /// The main server holds back answers.
     pub waits: bool,
 }
 
 /// A poll under way.
-pub(super) struct Poll {
-    pub outcome: BoxFuture<'static, Result<Polled, UpstreamError>>,
+pub(super) struct InFlightPoll {
+    pub outcome: BoxFuture<'static, Result<PollOutcome, UpstreamError>>,
     began: Instant,
     wait: Duration,
     /// Held back by the main server, as far as is known here.
     pub held: bool,
 }
 
-impl Poll {
-    pub(super) fn begin(upstream: Upstream, before: Before, config: &Config) -> Self {
-        let held = before.seen.as_ref().is_some_and(Seen::can_wait);
+impl InFlightPoll {
+    pub(super) fn begin(upstream: Upstream, before: PollInput, config: &Config) -> Self {
+        let held = before.seen.as_ref().is_some_and(PollFingerprint::can_wait);
         let limit = Duration::from_secs(config.network.connection_timeout);
         let wait = Duration::from_secs(config.sync_interval).min(LONGEST_WAIT);
         let outcome = Box::pin(poll(upstream, before, limit, wait));
@@ -78,7 +78,7 @@ impl Poll {
 
     /// Time of the next poll, if that is sooner than the interval. `polled` is the
     /// outcome of this one; None: an error.
-    pub(super) fn again(&self, polled: Option<&Polled>, now: Instant) -> Option<Instant> {
+    pub(super) fn again(&self, polled: Option<&PollOutcome>, now: Instant) -> Option<Instant> {
         let Some(polled) = polled else { return self.held.then(|| now + GONE_PAUSE) };
         // Half the wait: clocks differ, and an answer that is not held back comes
         // within a small part of it.
@@ -93,10 +93,10 @@ impl Poll {
 
 async fn poll(
     upstream: Upstream,
-    before: Before,
+    before: PollInput,
     limit: Duration,
     wait: Duration,
-) -> Result<Polled, UpstreamError> {
+) -> Result<PollOutcome, UpstreamError> {
     let mut answer = upstream.status(limit, wait, before.seen.as_ref()).await?;
     let told = answer.news.as_mut().and_then(|news| news.offers.take());
     let offers_told = told.is_some();
@@ -109,10 +109,10 @@ async fn poll(
         None => None,
     };
     let StatusAnswer { news, seen, waits } = answer;
-    Ok(Polled { news, offers, offers_told, seen, waits })
+    Ok(PollOutcome { news, offers, offers_told, seen, waits })
 }
 
-fn wants_offers(before: &Before, news: Option<&MeetingStatus>) -> bool {
+fn wants_offers(before: &PollInput, news: Option<&MeetingStatus>) -> bool {
     let fresh = before.offers_age.is_some_and(|age| age < OFFERS_STALE);
     let Some(status) = news else {
         let stale = !fresh || before.waiting_for_offer;
@@ -142,21 +142,21 @@ mod tests {
         }
     }
 
-    fn before() -> Before {
-        Before {
+    fn before() -> PollInput {
+        PollInput {
             token: "t".into(),
-            active: Arc::new(Active::from(status("t", &["a", "b"]).active)),
+            active: Arc::new(ActiveMeetings::from(status("t", &["a", "b"]).active)),
             offers_age: Some(Duration::from_secs(1)),
-            ..Before::default()
+            ..PollInput::default()
         }
     }
 
     #[test]
     fn offers_are_asked_for_when_there_may_be_news() {
-        let wants = |before: Before, token: &str, ids: &[&str]| {
+        let wants = |before: PollInput, token: &str, ids: &[&str]| {
             wants_offers(&before, Some(&status(token, ids)))
         };
-        let same = |before: Before| wants(before, "t", &["a", "b"]);
+        let same = |before: PollInput| wants(before, "t", &["a", "b"]);
         assert!(!same(before()));
         assert!(wants(before(), "u", &["a", "b"]));
         assert!(wants(before(), "t", &["a"]));
@@ -164,39 +164,42 @@ mod tests {
         let mut renamed = status("t", &["a", "b"]);
         renamed.active[0].title = "another".into();
         assert!(wants_offers(&before(), Some(&renamed)));
-        assert!(same(Before { offers_age: None, ..before() }));
-        assert!(same(Before { offers_age: Some(OFFERS_STALE), ..before() }));
-        assert!(same(Before { waiting_for_offer: true, ..before() }));
-        assert!(!wants(Before { offers_age: None, ..before() }, "u", &[]));
+        assert!(same(PollInput { offers_age: None, ..before() }));
+        assert!(same(PollInput { offers_age: Some(OFFERS_STALE), ..before() }));
+        assert!(same(PollInput { waiting_for_offer: true, ..before() }));
+        assert!(!wants(PollInput { offers_age: None, ..before() }, "u", &[]));
     }
 
     #[test]
     fn without_news_offers_are_asked_for_when_they_are_old_or_missing_and_not_told() {
-        let wants = |before: Before| wants_offers(&before, None);
+        let wants = |before: PollInput| wants_offers(&before, None);
         assert!(!wants(before()));
-        assert!(wants(Before { offers_age: Some(OFFERS_STALE), ..before() }));
-        assert!(wants(Before { waiting_for_offer: true, ..before() }));
-        let told = || Before { offers_told: true, ..before() };
-        assert!(!wants(Before { offers_age: Some(OFFERS_STALE), ..told() }));
-        assert!(!wants(Before { waiting_for_offer: true, ..told() }));
-        assert!(!wants(Before { waiting_for_offer: true, ..Before::default() }), "none is active");
+        assert!(wants(PollInput { offers_age: Some(OFFERS_STALE), ..before() }));
+        assert!(wants(PollInput { waiting_for_offer: true, ..before() }));
+        let told = || PollInput { offers_told: true, ..before() };
+        assert!(!wants(PollInput { offers_age: Some(OFFERS_STALE), ..told() }));
+        assert!(!wants(PollInput { waiting_for_offer: true, ..told() }));
+        assert!(
+            !wants(PollInput { waiting_for_offer: true, ..PollInput::default() }),
+            "none is active"
+        );
     }
 
     #[test]
     fn only_where_answers_are_held_back_the_interval_does_not_count() {
         let wait = Duration::from_secs(10);
         let began = Instant::now();
-        let again = |held, polled: Option<&Polled>, after_s: u64| {
+        let again = |held, polled: Option<&PollOutcome>, after_s: u64| {
             let outcome = Box::pin(std::future::pending());
             let now = began + Duration::from_secs(after_s);
-            let again = Poll { outcome, began, wait, held }.again(polled, now);
+            let again = InFlightPoll { outcome, began, wait, held }.again(polled, now);
             again.map(|again| again.saturating_duration_since(now))
         };
-        let polled = |waits, news: bool| Polled {
+        let polled = |waits, news: bool| PollOutcome {
             news: news.then(MeetingStatus::default),
             offers: None,
             offers_told: false,
-            seen: Seen::anything(),
+            seen: PollFingerprint::anything(),
             waits,
         };
         let (at_once, a_moment) = (Some(Duration::ZERO), Some(LEAST_APART));

@@ -28,9 +28,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::address::{self, Advertised};
+use super::address::{self, AdvertisedAddress};
 use crate::{
-    board::{self, Answered, Board, Doubt},
+    board::{self, AddressWarning, CallResult, StatusBoard},
     fetch::belongs,
     upstream::{Connector, Upstream},
 };
@@ -43,9 +43,9 @@ const LAST_BEAT: Duration = Duration::from_millis(500);
 /// another. Versions not confirmed by then are left out, and listed later.
 const LONGEST_CHECK: Duration = Duration::from_secs(1);
 
-pub(super) struct Worker {
+pub(super) struct PresenceWorker {
     pub settings: Arc<Settings>,
-    pub board: Arc<Board>,
+    pub board: Arc<StatusBoard>,
     pub connector: Arc<Connector>,
     pub traffic: Arc<Traffic>,
     pub host: IpAddr,
@@ -55,7 +55,7 @@ pub(super) struct Worker {
 
 /// The node's registration.
 #[derive(Clone)]
-struct Standing {
+struct RegisteredAs {
     upstream: Upstream,
     node_id: String,
     address: String,
@@ -66,15 +66,15 @@ struct Standing {
 
 /// The changes since the last heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum News {
+enum UnreportedChange {
     /// A package was confirmed or turned out to be old, or other meetings are active.
     Meetings,
     /// Only late checks: versions that were left out are confirmed now.
     LateAnswer,
 }
 
-impl News {
-    fn of(now: &board::Sync, told: &board::Sync) -> Option<Self> {
+impl UnreportedChange {
+    fn of(now: &board::SyncState, told: &board::SyncState) -> Option<Self> {
         // Mostly the very same list; another title is no change.
         let same = Arc::ptr_eq(&told.active, &now.active)
             || told.active.iter().map(|m| &m.id).eq(now.active.iter().map(|m| &m.id));
@@ -87,7 +87,7 @@ impl News {
     }
 }
 
-impl Worker {
+impl PresenceWorker {
     pub(super) async fn run(self, end: CancellationToken) {
         let mut standing = None;
         let (mut failures, mut check) = (0, true);
@@ -148,14 +148,15 @@ impl Worker {
     /// reason that clients can't reach the node, if any.
     async fn beat(
         &self,
-        standing: &mut Option<Standing>,
-        told: &mut Arc<board::Sync>,
+        standing: &mut Option<RegisteredAs>,
+        told: &mut Arc<board::SyncState>,
         check: bool,
     ) -> Result<Option<String>, Fault> {
         let config = self.settings.current();
         let upstream = self.connector.to(&config);
-        let here =
-            |s: &Standing| s.upstream.origin() == upstream.origin() && s.node_id == config.node_id;
+        let here = |s: &RegisteredAs| {
+            s.upstream.origin() == upstream.origin() && s.node_id == config.node_id
+        };
         if standing.as_ref().is_some_and(|standing| !here(standing)) {
             self.leave(standing).await;
         }
@@ -167,7 +168,7 @@ impl Worker {
             let text = format!("no route to the main server {server}: {error}");
             Fault { cause: Cause::Unreachable, text }
         })?;
-        let Advertised { address, doubts } = address;
+        let AdvertisedAddress { address, doubts } = address;
         self.show(&address, doubts);
         let limit = limit(&config);
         if standing.as_ref().is_none_or(|known| !known.fresh || known.address != address) {
@@ -175,7 +176,7 @@ impl Worker {
             let body = Registration { node_id: node_id.clone(), address: address.clone(), status };
             // Noted before it is sent: a request whose answer is never read may
             // still have registered us, and has to be undone.
-            let mut new = Standing {
+            let mut new = RegisteredAs {
                 upstream: upstream.clone(),
                 node_id,
                 address: address.clone(),
@@ -211,7 +212,7 @@ impl Worker {
     }
 
     /// Shown even without an answer: an operator checks it first.
-    fn show(&self, address: &str, doubts: Vec<Doubt>) {
+    fn show(&self, address: &str, doubts: Vec<AddressWarning>) {
         self.board.presence.send_if_modified(|presence| {
             // Logged once each, not with every heartbeat.
             for doubt in doubts.iter().filter(|doubt| !presence.doubts.contains(doubt)) {
@@ -238,7 +239,7 @@ impl Worker {
         let _ = tokio::time::timeout(limit, sync.wait_for(|sync| sync.checked >= beat)).await;
     }
 
-    fn heartbeat(&self, config: &Config, address: String, sync: &board::Sync) -> Heartbeat {
+    fn heartbeat(&self, config: &Config, address: String, sync: &board::SyncState) -> Heartbeat {
         let store = self.board.store();
         let meeting = |m: &edge_mirror_protocol::ActiveMeeting| MeetingRef {
             id: m.id.to_string(),
@@ -272,8 +273,8 @@ impl Worker {
     }
 
     /// Unregisters, with a short time limit for a server that is down.
-    async fn leave(&self, standing: &mut Option<Standing>) {
-        let Some(Standing { upstream, node_id, .. }) = standing.clone() else { return };
+    async fn leave(&self, standing: &mut Option<RegisteredAs>) {
+        let Some(RegisteredAs { upstream, node_id, .. }) = standing.clone() else { return };
         let body = Unregistration { node_id: node_id.clone() };
         match upstream.unregister(&body, GOODBYE).await {
             Ok(()) => info!("unregistered {node_id} at {}", upstream.origin()),
@@ -284,9 +285,13 @@ impl Worker {
     }
 
     /// Reports the outcome of a beat; true if it succeeded.
-    fn note(&self, standing: &Option<Standing>, outcome: Result<Option<String>, Fault>) -> bool {
+    fn note(
+        &self,
+        standing: &Option<RegisteredAs>,
+        outcome: Result<Option<String>, Fault>,
+    ) -> bool {
         let good = outcome.is_ok();
-        self.board.counts.heartbeats.one(Answered::of(&outcome));
+        self.board.counts.heartbeats.one(CallResult::of(&outcome));
         let before = self.board.presence.borrow().clone();
         match &outcome {
             Ok(_) if before.error.is_some() => info!("the main server answers again"),
@@ -310,17 +315,17 @@ impl Worker {
         good
     }
 
-    async fn something_new(&self, told: &board::Sync) -> Option<News> {
+    async fn something_new(&self, told: &board::SyncState) -> Option<UnreportedChange> {
         let mut sync = self.board.sync.subscribe();
-        let sync = sync.wait_for(|now| News::of(now, told).is_some()).await.ok()?;
-        News::of(&sync, told)
+        let sync = sync.wait_for(|now| UnreportedChange::of(now, told).is_some()).await.ok()?;
+        UnreportedChange::of(&sync, told)
     }
 
     /// True if versions have to be checked before the next heartbeat. Not if the
     /// news is just a late check of the last one: checking again would make the
     /// others late, and so on.
-    fn needs_check(&self, told: &board::Sync, news: Option<News>) -> bool {
-        news != Some(News::LateAnswer) || told.checked >= *self.board.beats.borrow()
+    fn needs_check(&self, told: &board::SyncState, news: Option<UnreportedChange>) -> bool {
+        news != Some(UnreportedChange::LateAnswer) || told.checked >= *self.board.beats.borrow()
     }
 
     async fn started(&self) {
@@ -374,12 +379,12 @@ mod tests {
 
     use super::*;
 
-    fn worker(folder: &std::path::Path) -> Worker {
+    fn worker(folder: &std::path::Path) -> PresenceWorker {
         let settings = Settings::load_or_create(&folder.join("node_config.json")).unwrap();
         let (store, _) = Store::open(&folder.join("storage")).unwrap();
-        Worker {
+        PresenceWorker {
             settings: Arc::new(settings),
-            board: Arc::new(Board::new(store, 8001)),
+            board: Arc::new(StatusBoard::new(store, 8001)),
             connector: Arc::default(),
             traffic: Arc::default(),
             host: std::net::Ipv4Addr::LOCALHOST.into(),
@@ -389,7 +394,11 @@ mod tests {
 
     /// The time that a stop waits for a beat of this length, and true if the beat
     /// came to its end.
-    async fn waited(worker: &Worker, takes: Duration, end: &CancellationToken) -> (Duration, bool) {
+    async fn waited(
+        worker: &PresenceWorker,
+        takes: Duration,
+        end: &CancellationToken,
+    ) -> (Duration, bool) {
         let (before, began) = (worker.settings.current(), Instant::now());
         let mut whole = false;
         let beat = async {
@@ -436,32 +445,40 @@ mod tests {
                 title: String::new(),
                 sha256: None,
             };
-            Arc::new(board::Active::from(ids.iter().map(meeting).collect::<Vec<_>>()))
+            Arc::new(board::ActiveMeetings::from(ids.iter().map(meeting).collect::<Vec<_>>()))
         };
         let map = |ids: &[&str], byte| {
             let digest = edge_mirror_protocol::package::Sha256::new([byte; 32]);
             Arc::new(ids.iter().map(|id| (id.parse().unwrap(), digest)).collect())
         };
-        let sync = |active: &[&str], confirmed: &[&str], listed: &[&str]| board::Sync {
+        let sync = |active: &[&str], confirmed: &[&str], listed: &[&str]| board::SyncState {
             active: ids(active),
             confirmed: map(confirmed, 1),
             listed: map(listed, 1),
-            ..board::Sync::default()
+            ..board::SyncState::default()
         };
         let told = || sync(&["a", "b"], &["a", "b"], &["a"]);
         for (what, now, news) in [
             ("the same", told(), None),
             ("asked for again", sync(&["a", "b"], &["a", "b"], &[]), None),
-            ("answered late", sync(&["a", "b"], &["a", "b"], &["a", "b"]), Some(News::LateAnswer)),
+            (
+                "answered late",
+                sync(&["a", "b"], &["a", "b"], &["a", "b"]),
+                Some(UnreportedChange::LateAnswer),
+            ),
             (
                 "another version",
-                board::Sync { confirmed: map(&["a", "b"], 2), ..told() },
-                Some(News::Meetings),
+                board::SyncState { confirmed: map(&["a", "b"], 2), ..told() },
+                Some(UnreportedChange::Meetings),
             ),
-            ("an old one", sync(&["a", "b"], &["a"], &["a"]), Some(News::Meetings)),
-            ("another meeting", sync(&["a", "c"], &["a"], &["a"]), Some(News::Meetings)),
+            ("an old one", sync(&["a", "b"], &["a"], &["a"]), Some(UnreportedChange::Meetings)),
+            (
+                "another meeting",
+                sync(&["a", "c"], &["a"], &["a"]),
+                Some(UnreportedChange::Meetings),
+            ),
         ] {
-            assert_eq!(News::of(&now, &told()), news, "{what}");
+            assert_eq!(UnreportedChange::of(&now, &told()), news, "{what}");
         }
     }
 

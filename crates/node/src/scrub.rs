@@ -7,12 +7,12 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use edge_mirror_base::{clock::now_s, tasks};
 use edge_mirror_protocol::package::PackageId;
 use edge_mirror_store::{
-    Package, Store, StoreError,
+    OpenedPackage, Store, StoreError,
     reread::{self, CHUNK_BYTES},
 };
 use tracing::{debug, error, warn};
 
-use crate::board::{Board, Checked, Counts};
+use crate::board::{CheckOccasion, NodeCounters, StatusBoard};
 
 const EVERY_S: u64 = 7 * 24 * 3600;
 /// Interval of looking for a package that is due.
@@ -22,7 +22,7 @@ const SLOW_BYTES_PER_S: f64 = 4e6;
 /// A pass over a large storage has to end before the next is due.
 const PASS_S: f64 = EVERY_S as f64 / 2.0;
 
-pub(super) async fn run(board: Arc<Board>) {
+pub(super) async fn run(board: Arc<StatusBoard>) {
     let (mut folder, counts) = (board.store.subscribe(), &board.counts);
     loop {
         let store = Store::clone(&folder.borrow_and_update());
@@ -39,7 +39,7 @@ pub(super) async fn run(board: Arc<Board>) {
 }
 
 /// Reads all packages that are due.
-async fn look(store: Store, counts: &Counts) {
+async fn look(store: Store, counts: &NodeCounters) {
     // One that can't be read must not keep the others from being read.
     let mut unreadable = HashSet::new();
     while let Some(package) = due(&store, &unreadable).await {
@@ -47,7 +47,7 @@ async fn look(store: Store, counts: &Counts) {
         match check(&store, package).await {
             Ok(true) => debug!("package of meeting {id} read again: it is as it was verified"),
             Ok(false) => {
-                counts.bad_packages.one(Checked::ReadAgain);
+                counts.bad_packages.one(CheckOccasion::ReadAgain);
                 error!("package of meeting {id} was damaged on disk and was removed");
             }
             Err(error) => {
@@ -59,7 +59,7 @@ async fn look(store: Store, counts: &Counts) {
 }
 
 /// The package that was read longest ago, if it is due.
-async fn due(store: &Store, unreadable: &HashSet<PackageId>) -> Option<Package> {
+async fn due(store: &Store, unreadable: &HashSet<PackageId>) -> Option<OpenedPackage> {
     let (store, unreadable) = (store.clone(), unreadable.clone());
     tasks::blocking(move || {
         let before = now_s().saturating_sub(EVERY_S);
@@ -75,7 +75,7 @@ async fn due(store: &Store, unreadable: &HashSet<PackageId>) -> Option<Package> 
 }
 
 /// True if the bytes are those that were verified.
-async fn check(store: &Store, package: Package) -> Result<bool, StoreError> {
+async fn check(store: &Store, package: OpenedPackage) -> Result<bool, StoreError> {
     let rest = pause(store.used_bytes());
     let (stored, good) = (package.0.clone(), reread::is_good(store, &package, rest, |_| ()).await?);
     let store = store.clone();
@@ -93,7 +93,7 @@ fn pause(stored_bytes: u64) -> Duration {
 mod tests {
     use std::{fs::File, io::Write, path::Path};
 
-    use edge_mirror_protocol::package::Verify;
+    use edge_mirror_protocol::package::VerifyLevel;
     use edge_mirror_store::testing::{provenance, put, zip_of};
 
     use super::*;
@@ -114,7 +114,7 @@ mod tests {
         let put = |store: &Store, name: &str| {
             let mut pending = store.begin(&name.parse().unwrap(), None, u64::MAX).unwrap();
             pending.write(&zip_of(&[b'x'; 2000])).unwrap();
-            pending.commit(Verify::Full, None, provenance(), || true).unwrap();
+            pending.commit(VerifyLevel::Full, None, provenance(), || true).unwrap();
         };
         let (store, _) = Store::open(folder.path()).unwrap();
         put(&store, "good");
@@ -135,7 +135,7 @@ mod tests {
         for name in ["a", "b", "c"] {
             let mut pending = store.begin(&name.parse().unwrap(), None, u64::MAX).unwrap();
             pending.write(&zip_of(b"x")).unwrap();
-            pending.commit(Verify::Full, None, provenance(), || true).unwrap();
+            pending.commit(VerifyLevel::Full, None, provenance(), || true).unwrap();
         }
         drop(store);
         for (name, read_s) in [("a", 2), ("b", 1)] {
@@ -195,9 +195,9 @@ mod tests {
             tell(folder.path(), name, "verified_s", 1);
         }
         rot(&folder.path().join("meeting_rotten/package.zip"));
-        let counts = Counts::default();
+        let counts = NodeCounters::default();
         look(Store::open(folder.path()).unwrap().0, &counts).await;
-        assert_eq!(counts.bad_packages.of(Checked::ReadAgain).get(), 1);
+        assert_eq!(counts.bad_packages.of(CheckOccasion::ReadAgain).get(), 1);
     }
 
     #[tokio::test]
@@ -209,7 +209,7 @@ mod tests {
         put(&store, "m", &zip_of(&long));
         drop(store);
         tell(old.path(), "m", "verified_s", 1);
-        let board = Arc::new(Board::new(Store::open(old.path()).unwrap().0, 0));
+        let board = Arc::new(StatusBoard::new(Store::open(old.path()).unwrap().0, 0));
         let tasks = tasks::Tasks::new();
         tasks.spawn("scrub", run(board.clone()));
         // It is open because it is being read.

@@ -8,30 +8,30 @@ use std::{
 };
 
 use edge_mirror_base::tasks::Tasks;
-use edge_mirror_http::listen::{Answers, BindError, Listener};
+use edge_mirror_http::listen::{BindError, Handlers, Listener};
 use edge_mirror_settings::Settings;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::board::Board;
+use crate::board::StatusBoard;
 
 /// Time in which clients on their way to the old port are still accepted.
 const OLD_PORT_STAYS: Duration = Duration::from_millis(500);
 /// A port that was taken may become free.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
-pub(super) struct Worker {
+pub(super) struct ListenerWorker {
     pub settings: Arc<Settings>,
-    pub board: Arc<Board>,
+    pub board: Arc<StatusBoard>,
     pub host: IpAddr,
     /// From the command line; overrides the configuration's port.
     pub fixed_port: Option<u16>,
-    pub answers: Answers,
+    pub answers: Handlers,
     pub connections: Tasks,
 }
 
-impl Worker {
+impl ListenerWorker {
     /// Ends all listeners when `stop` is cancelled; connections are drained
     /// by the owner of `connections`.
     pub(super) async fn run(self, first: Listener, stop: CancellationToken) {

@@ -5,23 +5,23 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use edge_mirror_base::tasks;
 use edge_mirror_protocol::package::PackageId;
 use edge_mirror_settings::Settings;
-use edge_mirror_store::{Found, Store, StoreError};
+use edge_mirror_store::{Store, StoreError, StoreFindings};
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::{board::Board, fetch::Fetch};
+use crate::{board::StatusBoard, fetch::Fetch};
 
 /// Retry interval of a folder that can't be used.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
-pub(super) struct Worker {
+pub(super) struct StorageWorker {
     pub settings: Arc<Settings>,
-    pub board: Arc<Board>,
+    pub board: Arc<StatusBoard>,
     pub fetch: Fetch,
 }
 
-impl Worker {
+impl StorageWorker {
     /// `unverified` are the packages of the first folder without a valid manifest.
     pub(super) async fn run(self, unverified: Vec<PackageId>, end: CancellationToken) {
         let mut changes = self.settings.subscribe();
@@ -86,7 +86,7 @@ async fn done(adopting: &mut Option<BoxFuture<'static, ()>>) {
 }
 
 /// Opens a storage folder and returns what is there.
-pub(super) async fn open(path: PathBuf) -> Result<(Store, Found), StoreError> {
+pub(super) async fn open(path: PathBuf) -> Result<(Store, StoreFindings), StoreError> {
     let (store, found) = tasks::blocking(move || Store::open(&path)).await?;
     if found.swept > 0 {
         info!("{} leftovers of an earlier crash removed", found.swept);

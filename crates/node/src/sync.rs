@@ -27,14 +27,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
-    check::{self, Version, VersionCheck},
-    known::Known,
-    plan::{self, Step},
-    poll::{Poll, Polled},
+    check::{self, VersionCheck, VersionComparison},
+    known::MainServerView,
+    plan::{self, PlanStep},
+    poll::{InFlightPoll, PollOutcome},
 };
 use crate::{
-    board::{self, Answered, Board},
-    fetch::{Fetch, Outcome, PullError, Reason},
+    board::{self, CallResult, StatusBoard},
+    fetch::{Fetch, PullError, PullReason, PullResult},
     upstream::{Connector, UpstreamError},
 };
 
@@ -51,46 +51,46 @@ const MAX_PULLS: usize = 1000;
 /// Streams of version checks: a sweep, and one for later packages.
 const MOST_CHECKS: usize = 2;
 
-pub(super) struct Worker {
+pub(super) struct SyncWorker {
     settings: Arc<Settings>,
-    board: Arc<Board>,
+    board: Arc<StatusBoard>,
     connector: Arc<Connector>,
     fetch: Fetch,
-    known: Known,
+    known: MainServerView,
     /// Time of the next task besides polls, as of the last run of the plan.
     look: Option<Instant>,
     /// A pull has ended since then; and the earliest time to plan for that.
     landed: bool,
     rested: Instant,
     /// At most one at a time.
-    poll: Option<Poll>,
+    poll: Option<InFlightPoll>,
     /// Time of the next poll, if that is before the interval's.
     again: Option<Instant>,
     checks: SelectAll<BoxStream<'static, VersionCheck>>,
     /// The number of the last heartbeat, or of the one about to go out.
     beat: u64,
     /// One for each meeting that is being pulled.
-    pulls: FuturesUnordered<BoxFuture<'static, PullOutcome>>,
+    pulls: FuturesUnordered<BoxFuture<'static, FinishedPull>>,
 }
 
 /// The outcome of a pull, with the time and the token of its beginning.
-struct PullOutcome {
+struct FinishedPull {
     id: PackageId,
     began: Instant,
     token: Arc<str>,
-    outcome: Outcome,
+    outcome: PullResult,
 }
 
-impl Worker {
+impl SyncWorker {
     pub(super) fn new(
         settings: Arc<Settings>,
-        board: Arc<Board>,
+        board: Arc<StatusBoard>,
         connector: Arc<Connector>,
         fetch: Fetch,
     ) -> Self {
         let pulled = board.store().list().into_iter().map(|stored| stored.manifest.verified_s);
         Self {
-            known: Known::of("", pulled.max()),
+            known: MainServerView::of("", pulled.max()),
             look: None,
             landed: false,
             rested: Instant::now(),
@@ -174,7 +174,7 @@ impl Worker {
         (self.poll, self.again, self.look) = (None, None, None);
         self.checks.clear();
         self.pulls.clear();
-        self.known = Known::of("", self.known.last_pull_s);
+        self.known = MainServerView::of("", self.known.last_pull_s);
     }
 
     /// Cancels a poll that is held back, as its wait no longer fits. One that is
@@ -189,18 +189,18 @@ impl Worker {
         let config = self.settings.current();
         let upstream = self.connector.to(&config);
         if self.known.origin != upstream.origin() {
-            self.known = Known::of(upstream.origin(), self.known.last_pull_s);
+            self.known = MainServerView::of(upstream.origin(), self.known.last_pull_s);
         }
         let before = self.known.before_poll();
         self.again = None;
-        self.poll = Some(Poll::begin(upstream, before, &config));
+        self.poll = Some(InFlightPoll::begin(upstream, before, &config));
     }
 
-    fn take_poll(&mut self, polled: Result<Polled, UpstreamError>) {
+    fn take_poll(&mut self, polled: Result<PollOutcome, UpstreamError>) {
         if let Some(poll) = self.poll.take() {
             self.again = poll.again(polled.as_ref().ok(), Instant::now());
         }
-        self.board.counts.polls.one(Answered::of(&polled));
+        self.board.counts.polls.one(CallResult::of(&polled));
         let polled = match polled {
             Ok(polled) => polled,
             Err(error) => {
@@ -233,7 +233,7 @@ impl Worker {
         self.act();
     }
 
-    fn take_answer(&mut self, polled: Polled) {
+    fn take_answer(&mut self, polled: PollOutcome) {
         self.known.seen = Some(polled.seen);
         let nothing_new = polled.news.is_none() && polled.offers.is_none();
         match polled.news {
@@ -273,11 +273,11 @@ impl Worker {
         let mut to_check = Vec::new();
         for step in steps {
             match step {
-                Step::Pull(id, reason) if self.pulls.len() < MAX_PULLS => self.pull(id, reason),
+                PlanStep::Pull(id, reason) if self.pulls.len() < MAX_PULLS => self.pull(id, reason),
                 // Later, when others have ended.
-                Step::Pull(..) => {}
-                Step::Check(id) => to_check.push(id),
-                Step::Confirm(id, held) => {
+                PlanStep::Pull(..) => {}
+                PlanStep::Check(id) => to_check.push(id),
+                PlanStep::Confirm(id, held) => {
                     self.known.confirm(&id, held, self.known.token.clone(), began);
                 }
             }
@@ -305,19 +305,19 @@ impl Worker {
         self.checks.push(check::versions(upstream, self.known.token.clone(), packages));
     }
 
-    fn pull(&mut self, id: PackageId, reason: Reason) {
+    fn pull(&mut self, id: PackageId, reason: PullReason) {
         let began = Instant::now();
         let flight = self.fetch.pull(&id, reason);
         let token = self.known.token.clone();
         self.known.pulling(&id, reason);
         self.pulls.push(Box::pin(async move {
             let outcome = flight.outcome().await;
-            PullOutcome { id, began, token, outcome }
+            FinishedPull { id, began, token, outcome }
         }));
     }
 
     /// Takes in a finished pull, and all others that have finished by now.
-    fn take_pulls(&mut self, pull: PullOutcome) {
+    fn take_pulls(&mut self, pull: FinishedPull) {
         let mut next = Some(pull);
         while let Some(pull) = next {
             self.take_pull(pull);
@@ -325,7 +325,7 @@ impl Worker {
         }
     }
 
-    fn take_pull(&mut self, PullOutcome { id, began, token, outcome }: PullOutcome) {
+    fn take_pull(&mut self, FinishedPull { id, began, token, outcome }: FinishedPull) {
         let Some(meeting) = self.known.fares(&id) else { return };
         meeting.under_way = None;
         match outcome {
@@ -356,7 +356,7 @@ impl Worker {
     fn take_checks(&mut self, check: VersionCheck) {
         let (mut next, mut all_same) = (Some(check), true);
         while let Some(check) = next {
-            all_same &= check.version == Version::Same;
+            all_same &= check.version == VersionComparison::Same;
             self.take_check(check);
             next = self.checks.next().now_or_never().flatten();
         }
@@ -373,19 +373,19 @@ impl Worker {
         let now = Instant::now();
         self.known.asking = self.known.asking.saturating_sub(1);
         match version {
-            Version::Same => self.known.confirm(&id, sha256, token, now),
-            Version::Other => {
+            VersionComparison::Same => self.known.confirm(&id, sha256, token, now),
+            VersionComparison::Other => {
                 info!("package of meeting {id} has changed at the main server");
                 self.known.outdated(&id, sha256);
             }
-            Version::Incomparable => self.known.incomparable(&id, sha256),
-            Version::Gone => self.known.offer_gone(&id, sha256, now),
-            Version::NotTold => self.known.not_told(&id, sha256, now),
+            VersionComparison::Incomparable => self.known.incomparable(&id, sha256),
+            VersionComparison::Gone => self.known.offer_gone(&id, sha256, now),
+            VersionComparison::NotTold => self.known.not_told(&id, sha256, now),
         }
     }
 }
 
-fn publish(board: &Board, view: board::Sync) {
+fn publish(board: &StatusBoard, view: board::SyncState) {
     board.sync.send_if_modified(|slot| {
         let changed = **slot != view;
         if changed {

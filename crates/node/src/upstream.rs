@@ -13,7 +13,7 @@ use std::{
 use edge_mirror_http::tls::{self, TrustFiles};
 use edge_mirror_protocol::{
     self as protocol, Cause, Fault, Heartbeat, MeetingStatus, OfferedPackage, Registration,
-    Unreadable, Unregistration,
+    UnreadableAnswer, Unregistration,
     package::{PackageId, Sha256, Validators, sha256_of_field},
 };
 use edge_mirror_settings::{Config, Secret};
@@ -21,7 +21,7 @@ use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header, redi
 use serde::Serialize;
 use thiserror::Error;
 
-pub use place::Place;
+pub use place::PackageLocation;
 
 /// The main server closes connections that were idle for 5 s; one that is reused at
 /// that very moment gets a reset. So ours close well before.
@@ -47,7 +47,7 @@ pub enum UpstreamError {
     #[error("{asked}: answered {status} {answer}")]
     Refused { asked: String, status: StatusCode, answer: String },
     #[error("{asked}: {cause}")]
-    Unreadable { asked: String, cause: Unreadable },
+    Unreadable { asked: String, cause: UnreadableAnswer },
 }
 
 impl UpstreamError {
@@ -120,11 +120,11 @@ fn seconds(duration: Duration) -> String {
 /// stay the same.
 #[derive(Debug, Default)]
 pub struct Connector {
-    made: Mutex<Option<Made>>,
+    made: Mutex<Option<CachedClient>>,
 }
 
 #[derive(Clone, Debug)]
-struct Made {
+struct CachedClient {
     timeout: Duration,
     files: TrustFiles,
     /// The files may have changed.
@@ -140,17 +140,17 @@ impl Connector {
         let timeout = Duration::from_secs(config.network.connection_timeout);
         let files = TrustFiles::of(config);
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let good = |made: &&Made| !made.stale && made.trouble.is_none();
-        let same = |made: &&Made| made.timeout == timeout && made.files == files;
+        let good = |made: &&CachedClient| !made.stale && made.trouble.is_none();
+        let same = |made: &&CachedClient| made.timeout == timeout && made.files == files;
         let now = match made.as_ref().filter(same).filter(good) {
             Some(now) => now.clone(),
             None => {
-                let new = Made::of(timeout, files, made.as_ref());
+                let new = CachedClient::of(timeout, files, made.as_ref());
                 made.insert(new).clone()
             }
         };
         let key = config.security.main_server_key.clone();
-        let Made { client, trouble, .. } = now;
+        let CachedClient { client, trouble, .. } = now;
         Upstream { origin: config.main_server().to_owned(), client, timeout, key, trouble }
     }
 
@@ -163,7 +163,7 @@ impl Connector {
     }
 }
 
-impl Made {
+impl CachedClient {
     fn of(timeout: Duration, files: TrustFiles, before: Option<&Self>) -> Self {
         let stale = false;
         match (files.client(), before) {
@@ -212,7 +212,7 @@ pub struct Upstream {
 
 /// The headers of a package's answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Announced {
+pub struct AnnouncedPackage {
     pub length: Option<u64>,
     pub sha256: Option<Sha256>,
     pub validators: Validators,
@@ -221,14 +221,14 @@ pub struct Announced {
 
 /// Recognizes the next poll's answer as a repetition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct PollFingerprint {
     fingerprint: Sha256,
     /// Version to ask for another one only; None if the main server does not hold
     /// back answers.
     version: Option<String>,
 }
 
-impl Seen {
+impl PollFingerprint {
     /// True if another poll that names it may be held back.
     pub fn can_wait(&self) -> bool {
         self.version.is_some()
@@ -244,7 +244,7 @@ impl Seen {
 pub struct StatusAnswer {
     /// None if the answer is the same as before.
     pub news: Option<MeetingStatus>,
-    pub seen: Seen,
+    pub seen: PollFingerprint,
     /// The main server holds back answers, and has room for it right now.
     pub waits: bool,
 }
@@ -294,7 +294,7 @@ impl Upstream {
         &self,
         limit: Duration,
         wait: Duration,
-        before: Option<&Seen>,
+        before: Option<&PollFingerprint>,
     ) -> Result<StatusAnswer, UpstreamError> {
         let path = "/api/v1/meetings/status/node";
         let asked = format!("GET {}{path}", self.origin);
@@ -319,7 +319,7 @@ impl Upstream {
         // immediately would be a loop.
         let waits = version.is_some();
         let body = read(&asked, response, limit).await?;
-        let seen = Seen { version, fingerprint: protocol::fingerprint(&body) };
+        let seen = PollFingerprint { version, fingerprint: protocol::fingerprint(&body) };
         if before.is_some_and(|before| before.fingerprint == seen.fingerprint) {
             return Ok(StatusAnswer { news: None, seen, waits });
         }
@@ -346,7 +346,11 @@ impl Upstream {
     }
 
     /// Asks about a package without getting it.
-    pub async fn head(&self, id: &PackageId, place: &Place) -> Result<Announced, UpstreamError> {
+    pub async fn head(
+        &self,
+        id: &PackageId,
+        place: &PackageLocation,
+    ) -> Result<AnnouncedPackage, UpstreamError> {
         let url = place.url(&self.origin, id);
         let asked = format!("HEAD {url}");
         let request = self.client.head(url).header(header::ACCEPT_ENCODING, "identity");
@@ -359,9 +363,9 @@ impl Upstream {
     pub async fn get(
         &self,
         id: &PackageId,
-        place: &Place,
+        place: &PackageLocation,
         shape: impl FnOnce(RequestBuilder) -> RequestBuilder,
-    ) -> Result<(Response, Announced), UpstreamError> {
+    ) -> Result<(Response, AnnouncedPackage), UpstreamError> {
         let url = place.url(&self.origin, id);
         let asked = format!("GET {url}");
         let request = self.client.get(url).header(header::ACCEPT_ENCODING, "identity");
@@ -434,7 +438,8 @@ async fn read(
         match chunk.map_err(|error| UpstreamError::of(asked, &error, limit))? {
             None => return Ok(body),
             Some(chunk) if body.len() + chunk.len() > MAX_ANSWER_BYTES => {
-                let cause = Unreadable(format!("the answer is over {MAX_ANSWER_BYTES} bytes"));
+                let cause =
+                    UnreadableAnswer(format!("the answer is over {MAX_ANSWER_BYTES} bytes"));
                 return Err(UpstreamError::Unreadable { asked: asked.to_owned(), cause });
             }
             Some(chunk) => body.extend_from_slice(&chunk),
@@ -454,9 +459,9 @@ fn field<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
     response.headers().get(name).and_then(|value| value.to_str().ok())
 }
 
-fn announced(response: &Response) -> Announced {
+fn announced(response: &Response) -> AnnouncedPackage {
     let field = |name| field(response, name);
-    Announced {
+    AnnouncedPackage {
         // From the header, not the body: a HEAD has no body.
         length: field("content-length").and_then(|value| value.parse().ok()),
         sha256: field("repr-digest").and_then(sha256_of_field),

@@ -30,7 +30,7 @@ use thiserror::Error;
 use crate::package::{PackageId, Sha256};
 pub use fault::{Cause, Fault};
 pub use list::MAX_MEETINGS;
-use list::{Item, List, Listed, Scalar};
+use list::{ListItem, ListedMeeting, MeetingList, Scalar};
 
 /// `POST /api/v1/nodes/register`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,30 +183,33 @@ pub struct OfferedPackage {
 
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("the answer could not be understood: {0}")]
-pub struct Unreadable(pub String);
+pub struct UnreadableAnswer(pub String);
 
 /// A status answer in any of the shapes that contract.md lists.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Answer {
+struct RawStatusAnswer {
     id: Scalar,
-    active_meetings: List,
-    active_meeting: Item,
+    active_meetings: MeetingList,
+    active_meeting: ListItem,
     error: Scalar,
 }
 
 /// Reads a status answer. One without a list of meetings in any known shape is an
 /// error: answers of a gateway or a failing server have an `id`, too, and would end
 /// all meetings.
-pub fn read_status(body: &[u8]) -> Result<MeetingStatus, Unreadable> {
-    let Answer { id, active_meetings: mut list, active_meeting, error } = parse(body, b'{')?;
+pub fn read_status(body: &[u8]) -> Result<MeetingStatus, UnreadableAnswer> {
+    let RawStatusAnswer { id, active_meetings: mut list, active_meeting, error } =
+        parse(body, b'{')?;
     match active_meeting {
         _ if list.is_told => {}
-        Item::Scalar(Scalar::Missing) => return Err(Unreadable("no list of meetings".into())),
-        Item::Scalar(Scalar::Other(_)) => {
-            return Err(Unreadable("active_meeting is no meeting".into()));
+        ListItem::Scalar(Scalar::Missing) => {
+            return Err(UnreadableAnswer("no list of meetings".into()));
         }
-        Item::Scalar(Scalar::Null) => {}
+        ListItem::Scalar(Scalar::Other(_)) => {
+            return Err(UnreadableAnswer("active_meeting is no meeting".into()));
+        }
+        ListItem::Scalar(Scalar::Null) => {}
         single => list.add(None, single),
     }
     let token = id.text();
@@ -217,7 +220,7 @@ pub fn read_status(body: &[u8]) -> Result<MeetingStatus, Unreadable> {
     if error.is_something() {
         list.unreadable.push("it names an error".to_owned());
     }
-    let List { meetings, mut unreadable, unserved, left_out, .. } = list;
+    let MeetingList { meetings, mut unreadable, unserved, left_out, .. } = list;
     if left_out > 0 {
         unreadable.push(format!("{left_out} more than the {MAX_MEETINGS} that are taken in"));
     }
@@ -229,8 +232,8 @@ pub fn read_status(body: &[u8]) -> Result<MeetingStatus, Unreadable> {
     Ok(MeetingStatus { token, active, unreadable, unserved, left_out, offers })
 }
 
-fn offer(listed: &Listed) -> OfferedPackage {
-    let Listed { meeting: ActiveMeeting { id, title, .. }, time, path } = listed;
+fn offer(listed: &ListedMeeting) -> OfferedPackage {
+    let ListedMeeting { meeting: ActiveMeeting { id, title, .. }, time, path } = listed;
     let (id, title, time) = (id.clone(), title.clone(), time.clone());
     OfferedPackage { id, title, time, path: path.clone().flatten() }
 }
@@ -259,8 +262,8 @@ pub fn read_unreachable(body: &[u8]) -> Option<String> {
 
 /// Reads the list of active meetings with their offered packages. Leaves out
 /// unreadable entries: the list only ever adds a faster route.
-pub fn read_offers(body: &[u8]) -> Result<Vec<OfferedPackage>, Unreadable> {
-    let list: List = parse(body, b'[')?;
+pub fn read_offers(body: &[u8]) -> Result<Vec<OfferedPackage>, UnreadableAnswer> {
+    let list: MeetingList = parse(body, b'[')?;
     Ok(list.meetings.iter().map(offer).collect())
 }
 
@@ -271,13 +274,13 @@ pub fn default_title(id: &PackageId) -> String {
 
 /// Parses JSON that begins with this bracket: serde would also take a list for the
 /// fields of an object in their order.
-fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], begin: u8) -> Result<T, Unreadable> {
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8], begin: u8) -> Result<T, UnreadableAnswer> {
     if body.trim_ascii_start().first().is_some_and(|first| *first != begin) {
-        return Err(Unreadable(format!("it does not begin with {}", char::from(begin))));
+        return Err(UnreadableAnswer(format!("it does not begin with {}", char::from(begin))));
     }
     serde_json::from_slice(body).map_err(|error| match error.is_data() {
-        true => Unreadable(error.to_string()),
-        false => Unreadable(format!("not JSON ({error})")),
+        true => UnreadableAnswer(error.to_string()),
+        false => UnreadableAnswer(format!("not JSON ({error})")),
     })
 }
 
@@ -287,7 +290,7 @@ mod tests {
 
     use super::*;
 
-    fn read(answer: Value) -> Result<MeetingStatus, Unreadable> {
+    fn read(answer: Value) -> Result<MeetingStatus, UnreadableAnswer> {
         read_status(answer.to_string().as_bytes())
     }
 

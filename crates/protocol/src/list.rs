@@ -37,14 +37,14 @@ pub(super) enum Scalar {
 
 /// An entry of a list, with the fields that are of interest.
 #[derive(Debug)]
-pub(super) enum Item {
+pub(super) enum ListItem {
     Scalar(Scalar),
-    Fields(Box<Fields>),
+    Fields(Box<ItemFields>),
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Fields {
+pub(super) struct ItemFields {
     id: Scalar,
     title: Scalar,
     time: Scalar,
@@ -55,17 +55,17 @@ pub(super) struct Fields {
 
 /// A meeting, and its `package_url` where it has that field, even if empty.
 #[derive(Debug)]
-pub(super) struct Listed {
+pub(super) struct ListedMeeting {
     pub meeting: ActiveMeeting,
     pub time: Option<String>,
     pub path: Option<Option<String>>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct List {
+pub(super) struct MeetingList {
     /// True if the answer has such a list.
     pub is_told: bool,
-    pub meetings: Vec<Listed>,
+    pub meetings: Vec<ListedMeeting>,
     pub unreadable: Vec<String>,
     /// Meetings whose ids can't be used.
     pub unserved: Vec<UnservedMeeting>,
@@ -92,7 +92,7 @@ impl Scalar {
     }
 }
 
-impl Fields {
+impl ItemFields {
     /// True if it has any of the fields that main servers give a meeting.
     fn describe_meeting(&self) -> bool {
         let fields = [&self.id, &self.title, &self.time, &self.sha256, &self.package_url];
@@ -100,13 +100,13 @@ impl Fields {
     }
 }
 
-impl Default for Item {
+impl Default for ListItem {
     fn default() -> Self {
         Self::Scalar(Scalar::Missing)
     }
 }
 
-impl Item {
+impl ListItem {
     fn into_scalar(self) -> Scalar {
         match self {
             Self::Scalar(scalar) => scalar,
@@ -122,22 +122,22 @@ impl Item {
     }
 }
 
-impl List {
-    pub(super) fn add(&mut self, key: Option<String>, item: Item) {
+impl MeetingList {
+    pub(super) fn add(&mut self, key: Option<String>, item: ListItem) {
         self.entries += 1;
         let shown = item.shown();
         // An object under a key may be something else: an error, or a page of a list. If it
         // does not describe a meeting, the list counts as incomplete.
-        let is_described = matches!(&item, Item::Fields(fields) if fields.describe_meeting());
+        let is_described = matches!(&item, ListItem::Fields(fields) if fields.describe_meeting());
         if let Some(key) = key.as_ref().filter(|_| !is_described) {
             self.note_unreadable(format!("{key}: {shown}"));
-            if matches!(item, Item::Scalar(Scalar::Other(_))) {
+            if matches!(item, ListItem::Scalar(Scalar::Other(_))) {
                 return;
             }
         }
         let (fields, plain) = match item {
-            Item::Fields(fields) => (*fields, None),
-            Item::Scalar(plain) => (Fields::default(), plain.text()),
+            ListItem::Fields(fields) => (*fields, None),
+            ListItem::Scalar(plain) => (ItemFields::default(), plain.text()),
         };
         // With a key, a plain value is the title.
         let (id, title) = match (key, plain) {
@@ -170,7 +170,11 @@ impl List {
             Scalar::Missing => None,
             url => Some(url.text().filter(|path| !path.is_empty())),
         };
-        self.meetings.push(Listed { meeting: ActiveMeeting { id, title, sha256 }, time, path });
+        self.meetings.push(ListedMeeting {
+            meeting: ActiveMeeting { id, title, sha256 },
+            time,
+            path,
+        });
     }
 
     fn note_unreadable(&mut self, shown: String) {
@@ -180,11 +184,11 @@ impl List {
     }
 
     /// Adds one meeting by its fields, or several by their ids.
-    fn add_object(&mut self, entries: Vec<(String, Item)>) {
+    fn add_object(&mut self, entries: Vec<(String, ListItem)>) {
         if entries.iter().all(|(key, _)| key != "id") {
             return entries.into_iter().for_each(|(key, item)| self.add(Some(key), item));
         }
-        let mut fields = Fields::default();
+        let mut fields = ItemFields::default();
         for (key, item) in entries {
             let item = item.into_scalar();
             match &*key {
@@ -197,7 +201,7 @@ impl List {
                 _ => {}
             }
         }
-        self.add(None, Item::Fields(Box::new(fields)));
+        self.add(None, ListItem::Fields(Box::new(fields)));
     }
 }
 
@@ -208,7 +212,7 @@ fn shortened(title: String) -> String {
     }
 }
 
-impl<'de> Deserialize<'de> for List {
+impl<'de> Deserialize<'de> for MeetingList {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(AnyList)
     }
@@ -217,14 +221,14 @@ impl<'de> Deserialize<'de> for List {
 struct AnyList;
 
 impl<'de> Visitor<'de> for AnyList {
-    type Value = List;
+    type Value = MeetingList;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of meetings")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<List, A::Error> {
-        let mut list = List { is_told: true, ..List::default() };
+    fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<MeetingList, A::Error> {
+        let mut list = MeetingList { is_told: true, ..MeetingList::default() };
         while list.entries < MAX_MEETINGS {
             let Some(item) = from.next_element()? else { return Ok(list) };
             list.add(None, item);
@@ -235,8 +239,8 @@ impl<'de> Visitor<'de> for AnyList {
         Ok(list)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<List, A::Error> {
-        let mut list = List { is_told: true, ..List::default() };
+    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<MeetingList, A::Error> {
+        let mut list = MeetingList { is_told: true, ..MeetingList::default() };
         let mut entries = Vec::new();
         while let Some(key) = from.next_key::<String>()? {
             if entries.len() < MAX_MEETINGS {
@@ -257,7 +261,7 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
-impl<'de> Deserialize<'de> for Item {
+impl<'de> Deserialize<'de> for ListItem {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(AnyItem)
     }
@@ -310,41 +314,41 @@ impl<'de> Visitor<'de> for AnyScalar {
 struct AnyItem;
 
 impl<'de> Visitor<'de> for AnyItem {
-    type Value = Item;
+    type Value = ListItem;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value")
     }
 
-    fn visit_unit<E: de::Error>(self) -> Result<Item, E> {
-        AnyScalar.visit_unit().map(Item::Scalar)
+    fn visit_unit<E: de::Error>(self) -> Result<ListItem, E> {
+        AnyScalar.visit_unit().map(ListItem::Scalar)
     }
 
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Item, E> {
-        AnyScalar.visit_str(text).map(Item::Scalar)
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<ListItem, E> {
+        AnyScalar.visit_str(text).map(ListItem::Scalar)
     }
 
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Item, E> {
-        AnyScalar.visit_u64(number).map(Item::Scalar)
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<ListItem, E> {
+        AnyScalar.visit_u64(number).map(ListItem::Scalar)
     }
 
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Item, E> {
-        AnyScalar.visit_i64(number).map(Item::Scalar)
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<ListItem, E> {
+        AnyScalar.visit_i64(number).map(ListItem::Scalar)
     }
 
-    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Item, E> {
-        AnyScalar.visit_f64(number).map(Item::Scalar)
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<ListItem, E> {
+        AnyScalar.visit_f64(number).map(ListItem::Scalar)
     }
 
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Item, E> {
-        AnyScalar.visit_bool(value).map(Item::Scalar)
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<ListItem, E> {
+        AnyScalar.visit_bool(value).map(ListItem::Scalar)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Item, A::Error> {
-        AnyScalar.visit_seq(list).map(Item::Scalar)
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<ListItem, A::Error> {
+        AnyScalar.visit_seq(list).map(ListItem::Scalar)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
-        Fields::deserialize(MapAccessDeserializer::new(map)).map(Box::new).map(Item::Fields)
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ListItem, A::Error> {
+        ItemFields::deserialize(MapAccessDeserializer::new(map)).map(Box::new).map(ListItem::Fields)
     }
 }

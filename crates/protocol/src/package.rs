@@ -120,7 +120,7 @@ pub fn percent_decoded(segment: &str) -> Option<Cow<'_, str>> {
 /// Thoroughness of the check before a package is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verify {
+pub enum VerifyLevel {
     /// The archive's structure and every entry's CRC.
     Full,
     /// The archive's structure only.
@@ -248,7 +248,7 @@ impl Validators {
 /// Origin of a package's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Route {
+pub enum PackageRoute {
     /// The static file that the main server offers as `package_url`.
     PackageUrl,
     /// `download-package-direct`.
@@ -261,8 +261,8 @@ pub enum Route {
 
 /// Source of a package, and its version there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
-    pub route: Route,
+pub struct PackageSource {
+    pub route: PackageRoute,
     /// Base URL of the main server; none for adopted and uploaded packages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
@@ -287,7 +287,7 @@ pub struct Manifest {
     pub size_bytes: u64,
     pub file_count: u64,
     pub sha256: Sha256,
-    pub source: Source,
+    pub source: PackageSource,
     /// Date of this version in seconds since 1970: the main server's if it gave one.
     /// Later than that of the version that it replaced, but a package that was removed
     /// meanwhile may come back with any date.

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that finds no room has failed")]
 
-use crate::package::{FileStamp, Manifest, Route, Sha256, Source, Validators};
+use crate::package::{FileStamp, Manifest, PackageRoute, PackageSource, Sha256, Validators};
 
 /// Manifest of a package of ten bytes.
 pub fn manifest() -> Manifest {
@@ -12,7 +12,11 @@ pub fn manifest() -> Manifest {
         size_bytes: 10,
         file_count: 0,
         sha256: Sha256::new([1; 32]),
-        source: Source { route: Route::Direct, origin: None, validators: Validators::default() },
+        source: PackageSource {
+            route: PackageRoute::Direct,
+            origin: None,
+            validators: Validators::default(),
+        },
         modified_s: 1_700_000_000,
         verified_s: 1_700_000_000,
         reread_s: None,

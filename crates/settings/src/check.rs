@@ -9,8 +9,8 @@ use super::{Config, merge::merge, schema};
 
 /// One problem of a document: the key, the value, and how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema), schemars(rename = "SettingProblem"))]
-pub struct Problem {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct SettingProblem {
     pub key: String,
     /// The offending value as JSON, shortened; none where the key is the problem.
     pub value: Option<String>,
@@ -18,7 +18,7 @@ pub struct Problem {
     pub en: String,
 }
 
-impl Problem {
+impl SettingProblem {
     pub fn new(
         key: &str,
         value: Option<&Value>,
@@ -29,7 +29,7 @@ impl Problem {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for SettingProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.key)?;
         if let Some(value) = &self.value {
@@ -40,8 +40,8 @@ impl fmt::Display for Problem {
 }
 
 /// All problems on one line, in Chinese or in English.
-pub fn list_in(problems: &[Problem], chinese: bool) -> String {
-    let one = |problem: &Problem| {
+pub fn list_in(problems: &[SettingProblem], chinese: bool) -> String {
+    let one = |problem: &SettingProblem| {
         let value = problem.value.as_ref().map(|value| format!(" = {value}")).unwrap_or_default();
         let text = if chinese { &problem.zh } else { &problem.en };
         format!("{}{value}{} {text}", problem.key, if chinese { "：" } else { ":" })
@@ -52,13 +52,13 @@ pub fn list_in(problems: &[Problem], chinese: bool) -> String {
 }
 
 /// All problems on one line, each in both languages.
-pub fn list(problems: &[Problem]) -> String {
-    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ")
+pub fn list(problems: &[SettingProblem]) -> String {
+    problems.iter().map(SettingProblem::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// Reads a whole document. Missing keys take their defaults, unknown keys are
 /// ignored (see [`unknown_keys`]).
-pub fn typed(document: &Map<String, Value>, folder: &Path) -> Result<Config, Vec<Problem>> {
+pub fn typed(document: &Map<String, Value>, folder: &Path) -> Result<Config, Vec<SettingProblem>> {
     let mut problems = Vec::new();
     let mut known = schema::defaults();
     for (key, value) in leaves(document) {
@@ -69,13 +69,13 @@ pub fn typed(document: &Map<String, Value>, folder: &Path) -> Result<Config, Vec
                     schema::put(&mut known, &key, value);
                 } else {
                     let (zh, en) = setting.complaint();
-                    let shown = (setting.kind != schema::Kind::Secret).then_some(&value);
-                    problems.push(Problem::new(&key, shown, zh, en));
+                    let shown = (setting.kind != schema::SettingKind::Secret).then_some(&value);
+                    problems.push(SettingProblem::new(&key, shown, zh, en));
                 }
             }
             None if schema::is_section(&key) => {
                 let (zh, en) = ("应为 {…} 对象", "must be an object {…}");
-                problems.push(Problem::new(&key, Some(value), zh, en));
+                problems.push(SettingProblem::new(&key, Some(value), zh, en));
             }
             None => {}
         }
@@ -84,19 +84,19 @@ pub fn typed(document: &Map<String, Value>, folder: &Path) -> Result<Config, Vec
         problems.extend(contradictions(&known));
     }
     if known["nodeId"].is_null() && problems.is_empty() {
-        problems.push(Problem::new("nodeId", None, "缺失", "is missing"));
+        problems.push(SettingProblem::new("nodeId", None, "缺失", "is missing"));
     }
     if !problems.is_empty() {
         return Err(problems);
     }
     let mut config: Config = serde_json::from_value(Value::Object(known))
-        .map_err(|error| vec![Problem::new("?", None, "无法读取", error.to_string())])?;
+        .map_err(|error| vec![SettingProblem::new("?", None, "无法读取", error.to_string())])?;
     config.settle(folder);
     Ok(config)
 }
 
 /// Returns unknown keys, each with the setting that was probably meant.
-pub fn unknown_keys(document: &Map<String, Value>) -> Vec<Problem> {
+pub fn unknown_keys(document: &Map<String, Value>) -> Vec<SettingProblem> {
     leaves(document)
         .filter(|(key, _)| schema::find(key).is_none() && !schema::is_section(key))
         .map(|(key, _)| match suggestion(&key) {
@@ -105,20 +105,20 @@ pub fn unknown_keys(document: &Map<String, Value>) -> Vec<Problem> {
                 let nested = near.replace('.', "\": {\"");
                 let closed = "}".repeat(near.matches('.').count());
                 let nested = format!("{{\"{nested}\": …{closed}}}");
-                Problem::new(
+                SettingProblem::new(
                     &key,
                     None,
                     format!("请写成 {nested}"),
                     format!("write it as {nested}"),
                 )
             }
-            Some(near) => Problem::new(
+            Some(near) => SettingProblem::new(
                 &key,
                 None,
                 format!("未知的配置项，是否想写 {near}？"),
                 format!("unknown setting, did you mean {near}?"),
             ),
-            None => Problem::new(&key, None, "未知的配置项", "unknown setting"),
+            None => SettingProblem::new(&key, None, "未知的配置项", "unknown setting"),
         })
         .collect()
 }
@@ -127,8 +127,8 @@ pub fn unknown_keys(document: &Map<String, Value>) -> Vec<Problem> {
 pub fn patched(
     document: &Map<String, Value>,
     patch: &Map<String, Value>,
-    typed: impl FnOnce(&Map<String, Value>) -> Result<Config, Vec<Problem>>,
-) -> Result<(Map<String, Value>, Config), Vec<Problem>> {
+    typed: impl FnOnce(&Map<String, Value>) -> Result<Config, Vec<SettingProblem>>,
+) -> Result<(Map<String, Value>, Config), Vec<SettingProblem>> {
     let mut problems = unknown_keys(patch);
     let mut merged = document.clone();
     merge(&mut merged, patch);
@@ -145,7 +145,7 @@ pub fn patched(
 
 /// Keeps the secrets that come back masked, as they were shown.
 fn keep_hidden(document: &Map<String, Value>, merged: &mut Map<String, Value>) {
-    let secrets = schema::settings().filter(|setting| setting.kind == schema::Kind::Secret);
+    let secrets = schema::settings().filter(|setting| setting.kind == schema::SettingKind::Secret);
     for key in secrets.map(|setting| setting.key) {
         if schema::get(merged, key).is_some_and(|value| value == schema::HIDDEN) {
             let kept = schema::get(document, key).cloned().unwrap_or_default();
@@ -155,15 +155,15 @@ fn keep_hidden(document: &Map<String, Value>, merged: &mut Map<String, Value>) {
 }
 
 /// Finds problems that single values can't show.
-fn contradictions(known: &Map<String, Value>) -> Option<Problem> {
+fn contradictions(known: &Map<String, Value>) -> Option<SettingProblem> {
     impatient(known).or_else(|| half_a_pair(known)).or_else(|| no_redirect(known))
 }
 
-fn impatient(known: &Map<String, Value>) -> Option<Problem> {
+fn impatient(known: &Map<String, Value>) -> Option<SettingProblem> {
     let heartbeat = &known["heartbeat"];
     let (interval, timeout) = (&heartbeat["interval"], &heartbeat["timeout"]);
     (timeout.as_u64() <= interval.as_u64()).then(|| {
-        Problem::new(
+        SettingProblem::new(
             "heartbeat.timeout",
             Some(timeout),
             format!("必须大于 heartbeat.interval（{interval}）"),
@@ -173,7 +173,7 @@ fn impatient(known: &Map<String, Value>) -> Option<Problem> {
 }
 
 /// A certificate is of no use without its key.
-fn half_a_pair(known: &Map<String, Value>) -> Option<Problem> {
+fn half_a_pair(known: &Map<String, Value>) -> Option<SettingProblem> {
     let set = |key: &str| schema::get(known, key).is_some_and(|value| !value.is_null());
     [("tls.cert", "tls.key"), ("mainServerCert", "mainServerCertKey")].iter().find_map(|(a, b)| {
         let (missing, other) = match (set(a), set(b)) {
@@ -183,11 +183,11 @@ fn half_a_pair(known: &Map<String, Value>) -> Option<Problem> {
         };
         let zh = format!("设置了 {other}，还需要设置 {missing}");
         let en = format!("is missing: {other} is set, and both or neither are needed");
-        Some(Problem::new(missing, None, zh, en))
+        Some(SettingProblem::new(missing, None, zh, en))
     })
 }
 
-fn no_redirect(known: &Map<String, Value>) -> Option<Problem> {
+fn no_redirect(known: &Map<String, Value>) -> Option<SettingProblem> {
     let (tls, node_port) = (&known["tls"], &known["nodePort"]);
     let port = &tls["redirectPort"];
     if port == 0 {
@@ -206,7 +206,7 @@ fn no_redirect(known: &Map<String, Value>) -> Option<Problem> {
     } else {
         return None;
     };
-    Some(Problem::new("tls.redirectPort", Some(port), zh, en))
+    Some(SettingProblem::new("tls.redirectPort", Some(port), zh, en))
 }
 
 /// Top-level keys and the keys in known sections; what lies deeper is a value.
@@ -282,13 +282,13 @@ mod tests {
 
     use super::*;
 
-    fn read(document: Value) -> Result<Config, Vec<Problem>> {
+    fn read(document: Value) -> Result<Config, Vec<SettingProblem>> {
         let mut whole = json!({"nodeId": "node-1"}).as_object().cloned().unwrap();
         merge(&mut whole, document.as_object().unwrap());
         typed(&whole, Path::new("/etc/edge"))
     }
 
-    fn keys(outcome: Result<Config, Vec<Problem>>) -> Vec<String> {
+    fn keys(outcome: Result<Config, Vec<SettingProblem>>) -> Vec<String> {
         outcome.unwrap_err().into_iter().map(|p| p.key).collect()
     }
 
@@ -301,12 +301,12 @@ mod tests {
         assert_eq!(config.storage_path(), Path::new("/etc/edge/storage"));
         assert_eq!(
             (config.storage.max_size, config.storage.verify),
-            (10_737_418_240, Verify::Full)
+            (10_737_418_240, VerifyLevel::Full)
         );
         assert_eq!((config.shutdown_grace, config.cleanup.grace_seconds), (20, 30));
     }
 
-    use edge_mirror_protocol::package::Verify;
+    use edge_mirror_protocol::package::VerifyLevel;
 
     #[test]
     fn every_problem_is_listed_with_key_value_and_range() {

@@ -7,8 +7,8 @@ use edge_mirror_base::quantity;
 use serde_json::{Map, Value};
 
 use super::{
-    check::Problem,
-    schema::{self, Kind, Setting, settings},
+    check::SettingProblem,
+    schema::{self, Setting, SettingKind, settings},
 };
 
 const PREFIX: &str = "EDGE_MIRROR_";
@@ -20,26 +20,26 @@ const ALIASES: &[(&str, &str)] = &[("NODE_PORT", "nodePort"), ("NODE_NAME", "nod
 /// The environment's settings at the start.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Environment {
-    set: Vec<Set>,
+    set: Vec<EnvironmentSetting>,
     unknown: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Set {
+struct EnvironmentSetting {
     key: &'static str,
     variable: String,
     value: Value,
 }
 
 impl Environment {
-    pub fn of_process() -> Result<Self, Vec<Problem>> {
+    pub fn of_process() -> Result<Self, Vec<SettingProblem>> {
         Self::read(std::env::vars_os())
     }
 
     /// A setting's own variable takes precedence over an alias.
     pub fn read(
         variables: impl IntoIterator<Item = (OsString, OsString)>,
-    ) -> Result<Self, Vec<Problem>> {
+    ) -> Result<Self, Vec<SettingProblem>> {
         let (mut this, mut problems) = (Self::default(), Vec::new());
         let mut named: Vec<(String, OsString)> = variables
             .into_iter()
@@ -57,12 +57,14 @@ impl Environment {
                 continue;
             }
             match value.into_string().ok().and_then(|text| read_as(setting, &text)) {
-                Some(value) => this.set.push(Set { key: setting.key, variable, value }),
+                Some(value) => {
+                    this.set.push(EnvironmentSetting { key: setting.key, variable, value })
+                }
                 None => {
                     let (zh, en) = setting.complaint();
                     let zh = format!("环境变量{zh}");
                     let en = format!("the environment variable {en}");
-                    problems.push(Problem::new(&variable, None, zh, en));
+                    problems.push(SettingProblem::new(&variable, None, zh, en));
                 }
             }
         }
@@ -92,16 +94,19 @@ impl Environment {
 
     /// Removes what the environment sets anyway from a patch; other values would be
     /// saved without effect, and are problems.
-    pub fn strip(&self, patch: &Map<String, Value>) -> Result<Map<String, Value>, Vec<Problem>> {
+    pub fn strip(
+        &self,
+        patch: &Map<String, Value>,
+    ) -> Result<Map<String, Value>, Vec<SettingProblem>> {
         let (mut rest, mut problems) = (patch.clone(), Vec::new());
         for set in &self.set {
             let Some(value) = take(&mut rest, set.key) else { continue };
-            let secret = schema::find(set.key).is_some_and(|s| s.kind == Kind::Secret);
+            let secret = schema::find(set.key).is_some_and(|s| s.kind == SettingKind::Secret);
             if value == set.value || secret && value == schema::HIDDEN {
                 continue;
             }
             let variable = &set.variable;
-            problems.push(Problem::new(
+            problems.push(SettingProblem::new(
                 set.key,
                 (!secret).then_some(&value),
                 format!("由环境变量 {variable} 设定，请在那里修改并重启"),
@@ -134,29 +139,29 @@ fn meant(variable: &str) -> Option<&'static Setting> {
 fn read_as(setting: &Setting, text: &str) -> Option<Value> {
     let text = text.trim();
     let value = match setting.kind {
-        Kind::Bool => match text.to_ascii_lowercase().as_str() {
+        SettingKind::Bool => match text.to_ascii_lowercase().as_str() {
             "true" | "1" | "yes" | "on" => true.into(),
             "false" | "0" | "no" | "off" => false.into(),
             _ => return None,
         },
-        Kind::Int { .. } | Kind::Limit { .. } => text.parse::<u64>().ok()?.into(),
-        Kind::Size { .. } => quantity::parse_size(text)?.into(),
-        Kind::Bandwidth { .. } => quantity::parse_rate(text)?.into(),
-        Kind::Float { .. } => text.parse::<f64>().ok()?.into(),
-        Kind::Networks => {
+        SettingKind::Int { .. } | SettingKind::Limit { .. } => text.parse::<u64>().ok()?.into(),
+        SettingKind::Size { .. } => quantity::parse_size(text)?.into(),
+        SettingKind::Bandwidth { .. } => quantity::parse_rate(text)?.into(),
+        SettingKind::Float { .. } => text.parse::<f64>().ok()?.into(),
+        SettingKind::Networks => {
             text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(Value::from).collect()
         }
-        Kind::Choice(choices) => {
+        SettingKind::Choice(choices) => {
             // In any letter case: levels are often in small letters.
             let same = choices.iter().find(|choice| choice.eq_ignore_ascii_case(text));
             same.map_or_else(|| text.into(), |choice| Value::from(*choice))
         }
-        Kind::Host
-        | Kind::PublicHost
-        | Kind::Interface
-        | Kind::Path
-        | Kind::NodeId
-        | Kind::Secret => match text {
+        SettingKind::Host
+        | SettingKind::PublicHost
+        | SettingKind::Interface
+        | SettingKind::Path
+        | SettingKind::NodeId
+        | SettingKind::Secret => match text {
             "" => Value::Null,
             text => text.into(),
         },
@@ -179,7 +184,7 @@ mod tests {
     use super::*;
     use crate::Settings;
 
-    fn read(variables: &[(&str, &str)]) -> Result<Environment, Vec<Problem>> {
+    fn read(variables: &[(&str, &str)]) -> Result<Environment, Vec<SettingProblem>> {
         Environment::read(variables.iter().map(|(name, value)| (name.into(), value.into())))
     }
 

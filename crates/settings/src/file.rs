@@ -14,8 +14,8 @@ use std::{
 use arc_swap::Guard;
 use edge_mirror_base::{
     atomic,
-    live::Live,
-    metrics::{Tally, labels},
+    live::LiveValue,
+    metrics::{CounterFamily, labels},
 };
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 
 use super::{
     Config, Environment,
-    check::{self, Problem},
+    check::{self, SettingProblem},
     lenient, schema,
 };
 
@@ -42,9 +42,9 @@ pub enum ConfigError {
         "{path} has invalid settings; fix them, the file was left as it was: {}",
         check::list(problems)
     )]
-    Invalid { path: PathBuf, problems: Vec<Problem> },
+    Invalid { path: PathBuf, problems: Vec<SettingProblem> },
     #[error("the environment has invalid settings; fix or unset them: {}", check::list(.0))]
-    Environment(Vec<Problem>),
+    Environment(Vec<SettingProblem>),
 }
 
 impl ConfigError {
@@ -91,7 +91,7 @@ impl ConfigError {
 #[derive(Debug, Error)]
 pub enum PatchError {
     #[error("{}", check::list(.0))]
-    Refused(Vec<Problem>),
+    Refused(Vec<SettingProblem>),
     /// The file was edited by hand into something invalid, which a save would
     /// throw away.
     #[error("配置文件有误，请先修正 / the configuration file is invalid, fix it first: {0}")]
@@ -119,11 +119,11 @@ impl PatchError {
 pub struct Settings {
     path: PathBuf,
     environment: Environment,
-    held: Mutex<Held>,
-    live: Live<Config>,
+    held: Mutex<SettingsState>,
+    live: LiveValue<Config>,
     fault: watch::Sender<Option<String>>,
     /// Edits of the file by others, accepted and rejected.
-    pub reloads: Tally<Reload>,
+    pub reloads: CounterFamily<Reload>,
 }
 
 labels! {
@@ -136,16 +136,16 @@ labels! {
 pub struct FileDocument {
     /// With corrections in place of what was read leniently.
     pub settings: Map<String, Value>,
-    pub lenient: Vec<Problem>,
+    pub lenient: Vec<SettingProblem>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct SettingsState {
     document: Map<String, Value>,
     /// Last known content of the file.
     bytes: Vec<u8>,
     /// Values read leniently that are not logged yet.
-    lenient: Vec<Problem>,
+    lenient: Vec<SettingProblem>,
     /// Unknown keys are warned about once.
     warned: Vec<String>,
 }
@@ -188,14 +188,14 @@ impl Settings {
                 bytes
             }
         };
-        let held = Held { document, bytes, lenient, warned: Vec::new() };
+        let held = SettingsState { document, bytes, lenient, warned: Vec::new() };
         Ok(Self {
             path,
             environment,
             held: Mutex::new(held),
-            live: Live::new(config),
+            live: LiveValue::new(config),
             fault: watch::Sender::new(None),
-            reloads: Tally::default(),
+            reloads: CounterFamily::default(),
         })
     }
 
@@ -276,7 +276,7 @@ impl Settings {
     pub fn patch(
         &self,
         patch: &Map<String, Value>,
-        agree: impl FnOnce(&Config) -> Result<(), Problem>,
+        agree: impl FnOnce(&Config) -> Result<(), SettingProblem>,
     ) -> Result<bool, PatchError> {
         let mut held = self.held();
         self.take_in_edits(&mut held);
@@ -300,7 +300,7 @@ impl Settings {
     }
 
     /// Returns the result of a patch; nothing is changed.
-    pub fn check(&self, patch: &Map<String, Value>) -> Result<Config, Vec<Problem>> {
+    pub fn check(&self, patch: &Map<String, Value>) -> Result<Config, Vec<SettingProblem>> {
         let document = self.held().document.clone();
         let (_, config) = self.patched(&document, patch)?;
         self.same_node(&config).map_err(|problem| vec![problem])?;
@@ -312,19 +312,19 @@ impl Settings {
         &self,
         document: &Map<String, Value>,
         patch: &Map<String, Value>,
-    ) -> Result<(Map<String, Value>, Config), Vec<Problem>> {
+    ) -> Result<(Map<String, Value>, Config), Vec<SettingProblem>> {
         let patch = self.environment.strip(patch)?;
         check::patched(document, &patch, |whole| self.typed(whole))
     }
 
-    fn typed(&self, document: &Map<String, Value>) -> Result<Config, Vec<Problem>> {
+    fn typed(&self, document: &Map<String, Value>) -> Result<Config, Vec<SettingProblem>> {
         typed(&self.path, &self.environment.over(document))
     }
 
     /// Hides a file with a key from others. Before the key is written, as a file
     /// that replaces another keeps its permissions.
     fn keep_secret(&self, document: &Map<String, Value>) {
-        let secrets = schema::settings().filter(|s| s.kind == schema::Kind::Secret);
+        let secrets = schema::settings().filter(|s| s.kind == schema::SettingKind::Secret);
         let set = |key| schema::get(document, key).is_some_and(|value| !value.is_null());
         if secrets.into_iter().any(|setting| set(setting.key))
             && let Err(error) = atomic::hide_from_others(&self.path)
@@ -333,12 +333,12 @@ impl Settings {
         }
     }
 
-    fn same_node(&self, config: &Config) -> Result<(), Problem> {
+    fn same_node(&self, config: &Config) -> Result<(), SettingProblem> {
         let current = self.current();
         if config.node_id == current.node_id {
             return Ok(());
         }
-        Err(Problem::new(
+        Err(SettingProblem::new(
             "nodeId",
             Some(&Value::from(config.node_id.as_str())),
             format!("节点 ID 不可修改，当前为 {}", current.node_id),
@@ -351,7 +351,7 @@ impl Settings {
         self.take_in_edits(&mut self.held());
     }
 
-    fn take_in_edits(&self, held: &mut Held) {
+    fn take_in_edits(&self, held: &mut SettingsState) {
         let bytes = match read_file(&self.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -434,12 +434,12 @@ impl Settings {
         mended
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, SettingsState> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Held {
+impl SettingsState {
     fn warn(&mut self) {
         for reading in self.lenient.drain(..) {
             warn!("configuration read leniently, the next save corrects the file: {reading}");
@@ -472,7 +472,7 @@ fn as_node(path: &Path, mut document: Map<String, Value>) -> Result<Config, Conf
 }
 
 /// Like `check::typed`; also keeps the log out of other files.
-fn typed(path: &Path, document: &Map<String, Value>) -> Result<Config, Vec<Problem>> {
+fn typed(path: &Path, document: &Map<String, Value>) -> Result<Config, Vec<SettingProblem>> {
     let config = check::typed(document, path.parent().unwrap_or(Path::new("/")))?;
     let kept = [path.to_owned(), super::access_path(path)].into_iter().chain(config.tls_paths());
     let kept: Vec<_> = kept.map(|kept| whole(&kept)).collect();
@@ -483,7 +483,7 @@ fn typed(path: &Path, document: &Map<String, Value>) -> Result<Config, Vec<Probl
         let zh = "日志不能写入配置文件、登录文件、证书或私钥文件，也不能写入存储文件夹";
         let en = "the log can't be the configuration, its access file, a certificate or a key, \
                   or lie in the storage folder";
-        return Err(vec![Problem::new("logging.filePath", Some(&value), zh, en)]);
+        return Err(vec![SettingProblem::new("logging.filePath", Some(&value), zh, en)]);
     }
     Ok(config)
 }
@@ -604,7 +604,7 @@ mod tests {
         ] {
             assert!(matches!(patch(&settings, bad.clone()), Err(PatchError::Refused(_))), "{bad}");
         }
-        let veto = |_: &Config| Err(Problem::new("nodePort", None, "", "taken"));
+        let veto = |_: &Config| Err(SettingProblem::new("nodePort", None, "", "taken"));
         let wish = json!({"nodePort": 9}).as_object().cloned().unwrap();
         assert!(settings.patch(&wish, veto).is_err());
         assert_eq!((fs::read(&case.path).unwrap(), settings.current()), (file, memory));

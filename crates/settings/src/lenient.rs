@@ -9,15 +9,15 @@ use edge_mirror_base::quantity;
 use serde_json::{Map, Value};
 
 use super::{
-    check::Problem,
-    schema::{self, DefaultValue, Kind, Setting, settings},
+    check::SettingProblem,
+    schema::{self, DefaultValue, Setting, SettingKind, settings},
 };
 
 /// Names of levels that only Python has.
 const LEVELS: &[(&str, &str)] = &[("CRITICAL", "ERROR"), ("FATAL", "ERROR"), ("WARN", "WARNING")];
 
 /// Replaces what was written by what was meant; returns the changes, a line each.
-pub fn normalize(document: &mut Map<String, Value>) -> Vec<Problem> {
+pub fn normalize(document: &mut Map<String, Value>) -> Vec<SettingProblem> {
     let mut notes = Vec::new();
     for setting in settings() {
         let written = schema::get(document, setting.key).filter(|value| !setting.accepts(value));
@@ -34,37 +34,39 @@ pub fn normalize(document: &mut Map<String, Value>) -> Vec<Problem> {
 fn meant(setting: &Setting, written: &Value) -> Option<Value> {
     match setting.kind {
         // Python's `publicPort or nodePort`.
-        Kind::Int { min: 1, .. } if setting.default == DefaultValue::Null && written == 0 => {
+        SettingKind::Int { min: 1, .. }
+            if setting.default == DefaultValue::Null && written == 0 =>
+        {
             Some(Value::Null)
         }
-        Kind::Int { .. } | Kind::Limit { .. } => match written {
+        SettingKind::Int { .. } | SettingKind::Limit { .. } => match written {
             Value::String(digits) => whole_number(digits.trim()),
             number => number.as_f64().and_then(whole),
         },
         // Python did not, but people write them.
-        Kind::Size { .. } | Kind::Bandwidth { .. } => match written {
+        SettingKind::Size { .. } | SettingKind::Bandwidth { .. } => match written {
             Value::String(size) => quantity::parse_rate(size).map(Value::from),
             number => number.as_f64().and_then(whole),
         },
-        Kind::Float { .. } => written.as_str()?.trim().parse::<f64>().ok().map(Value::from),
-        Kind::Bool => match written {
+        SettingKind::Float { .. } => written.as_str()?.trim().parse::<f64>().ok().map(Value::from),
+        SettingKind::Bool => match written {
             Value::Number(number) if number.as_u64() == Some(0) => Some(false.into()),
             Value::Number(number) if number.as_u64() == Some(1) => Some(true.into()),
             _ => None,
         },
-        Kind::Choice(choices) => {
+        SettingKind::Choice(choices) => {
             let name = written.as_str()?.trim();
             let other = LEVELS.iter().find(|(level, _)| level.eq_ignore_ascii_case(name));
             let name = other.map_or(name, |(_, ours)| ours);
             choices.iter().find(|choice| choice.eq_ignore_ascii_case(name)).map(|c| (*c).into())
         }
-        Kind::Host
-        | Kind::PublicHost
-        | Kind::Interface
-        | Kind::Path
-        | Kind::NodeId
-        | Kind::Networks
-        | Kind::Secret => None,
+        SettingKind::Host
+        | SettingKind::PublicHost
+        | SettingKind::Interface
+        | SettingKind::Path
+        | SettingKind::NodeId
+        | SettingKind::Networks
+        | SettingKind::Secret => None,
     }
 }
 
@@ -81,7 +83,7 @@ fn whole(number: f64) -> Option<Value> {
 }
 
 /// The Python node leaves the timeout at 30 s whatever the interval is set to.
-fn raise_timeout(document: &mut Map<String, Value>) -> Option<Problem> {
+fn raise_timeout(document: &mut Map<String, Value>) -> Option<SettingProblem> {
     let value = |key| match schema::get(document, key) {
         Some(written) => written.as_u64(),
         None => schema::find(key)?.default.value().as_u64(),
@@ -99,8 +101,8 @@ pub fn timeout_for(interval: u64, timeout: u64) -> u64 {
     if timeout > interval { timeout } else { interval.saturating_mul(3) }
 }
 
-fn note(key: &str, written: &Value, meant: &Value) -> Problem {
-    Problem::new(key, Some(written), format!("按 {meant} 处理"), format!("taken as {meant}"))
+fn note(key: &str, written: &Value, meant: &Value) -> SettingProblem {
+    SettingProblem::new(key, Some(written), format!("按 {meant} 处理"), format!("taken as {meant}"))
 }
 
 #[cfg(test)]

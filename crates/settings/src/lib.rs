@@ -31,13 +31,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use edge_mirror_protocol::package::Verify;
+use edge_mirror_protocol::package::VerifyLevel;
 use serde::{Deserialize, Serialize};
 
-pub use check::Problem;
+pub use check::SettingProblem;
 pub use environment::Environment;
 pub use file::{ConfigError, FileDocument, Settings};
-pub use security::{Secret, Security, Subnet};
+pub use security::{Secret, SecurityConfig, Subnet};
 
 /// A valid configuration. Names and units are those of the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,14 +57,14 @@ pub struct Config {
     pub use_public_address: bool,
     pub advertise_interface: Option<String>,
     pub shutdown_grace: u64,
-    pub tls: Tls,
-    pub storage: Storage,
-    pub network: Network,
-    pub serve: Serve,
-    pub logging: Logging,
-    pub heartbeat: Heartbeat,
-    pub cleanup: Cleanup,
-    pub security: Security,
+    pub tls: TlsConfig,
+    pub storage: StorageConfig,
+    pub network: NetworkConfig,
+    pub serve: ServeConfig,
+    pub logging: LoggingConfig,
+    pub heartbeat: HeartbeatConfig,
+    pub cleanup: CleanupConfig,
+    pub security: SecurityConfig,
     /// Folder that relative paths in the file start from.
     #[serde(skip)]
     pub folder: PathBuf,
@@ -77,7 +77,7 @@ pub struct Config {
 /// Files that make the node speak HTTPS; both or none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Tls {
+pub struct TlsConfig {
     pub cert: Option<String>,
     pub key: Option<String>,
     /// 0: none.
@@ -86,17 +86,17 @@ pub struct Tls {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Storage {
+pub struct StorageConfig {
     pub path: String,
     pub max_size: u64,
     pub cleanup_threshold: f64,
     pub auto_cleanup: bool,
-    pub verify: Verify,
+    pub verify: VerifyLevel,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Network {
+pub struct NetworkConfig {
     pub max_concurrent_downloads: usize,
     pub download_timeout: u64,
     pub connection_timeout: u64,
@@ -108,7 +108,7 @@ pub struct Network {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Serve {
+pub struct ServeConfig {
     pub cut_through: bool,
     /// Downloads under way at a time; 0: no limit, also below.
     pub max_downloads: u64,
@@ -122,7 +122,7 @@ pub struct Serve {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Logging {
+pub struct LoggingConfig {
     pub level: String,
     pub format: String,
     pub file_enabled: bool,
@@ -132,14 +132,14 @@ pub struct Logging {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Heartbeat {
+pub struct HeartbeatConfig {
     pub interval: u64,
     pub timeout: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Cleanup {
+pub struct CleanupConfig {
     pub enabled: bool,
     pub clean_on_startup: bool,
     pub clean_ended_meetings: bool,

@@ -1,22 +1,22 @@
 //! Log files as the settings name them.
 
-use edge_mirror_base::log::{LogError, Rotating};
+use edge_mirror_base::log::{LogError, RotatingFile};
 use serde_json::Value;
 
-use super::{Config, Problem};
+use super::{Config, SettingProblem};
 
 impl Config {
-    pub fn log(&self) -> Rotating {
+    pub fn log(&self) -> RotatingFile {
         let logging = &self.logging;
-        Rotating::new(self.log_path(), logging.max_file_size, logging.backup_count)
+        RotatingFile::new(self.log_path(), logging.max_file_size, logging.backup_count)
     }
 
     /// Returns a problem if the log can't be written.
-    pub fn log_problem(&self) -> Option<Problem> {
+    pub fn log_problem(&self) -> Option<SettingProblem> {
         if !self.logging.file_enabled {
             return None;
         }
-        let mut logs = [self.log(), Rotating::audit(self.audit_path())].into_iter();
+        let mut logs = [self.log(), RotatingFile::audit(self.audit_path())].into_iter();
         let (zh, en) = match logs.find_map(|log| log.probe().err())? {
             error @ LogError::NotALog(_) => (
                 format!("已有其他文件，不会写入日志（{error}）；请换一个路径，或先移走该文件"),
@@ -28,7 +28,7 @@ impl Config {
             ),
         };
         let value = Value::from(self.logging.file_path.as_str());
-        Some(Problem::new("logging.filePath", Some(&value), zh, en))
+        Some(SettingProblem::new("logging.filePath", Some(&value), zh, en))
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     Environment,
-    schema::{DefaultValue, EXACT, Kind, Setting, Words},
+    schema::{DefaultValue, EXACT, Setting, SettingKind, Words},
     table::GROUPS,
 };
 
@@ -14,21 +14,21 @@ use super::{
 /// edit the settings.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema), schemars(rename = "Settings"))]
-pub struct Described {
-    groups: Vec<Group>,
-    settings: Vec<Entry>,
+pub struct SettingsSchema {
+    groups: Vec<GroupEntry>,
+    settings: Vec<SettingEntry>,
 }
 
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema), schemars(rename = "SettingGroup"))]
-struct Group {
+struct GroupEntry {
     name: &'static str,
     title: Words,
 }
 
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema), schemars(rename = "Setting"))]
-struct Entry {
+struct SettingEntry {
     /// Dotted where the setting is in a section.
     key: &'static str,
     group: &'static str,
@@ -48,50 +48,50 @@ struct Entry {
     environment: Option<String>,
     title: Words,
     meaning: Words,
-    allowed: Allowed,
+    allowed: AllowedValues,
     caution: Option<Words>,
 }
 
 /// Allowed values, in Chinese and in English.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
-struct Allowed {
+struct AllowedValues {
     zh: String,
     en: String,
 }
 
-pub fn described(environment: &Environment) -> Described {
+pub fn described(environment: &Environment) -> SettingsSchema {
     let groups =
-        GROUPS.iter().map(|group| Group { name: group.name, title: group.title }).collect();
+        GROUPS.iter().map(|group| GroupEntry { name: group.name, title: group.title }).collect();
     let entries = GROUPS.iter().flat_map(|group| {
         let variable = |setting: &Setting| environment.variable(setting.key);
         group.settings.iter().map(move |setting| entry(group.name, setting, variable(setting)))
     });
-    Described { groups, settings: entries.collect() }
+    SettingsSchema { groups, settings: entries.collect() }
 }
 
-fn entry(group: &'static str, setting: &Setting, variable: Option<&str>) -> Entry {
+fn entry(group: &'static str, setting: &Setting, variable: Option<&str>) -> SettingEntry {
     let (kind, min, max) = match setting.kind {
-        Kind::Bool => ("bool", Value::Null, Value::Null),
-        Kind::Int { min, max } => ("int", min.into(), max.into()),
-        Kind::Limit { max, .. } => ("int", 0.into(), max.into()),
-        Kind::Size { min } => ("int", min.into(), EXACT.into()),
-        Kind::Bandwidth { .. } => ("int", 0.into(), EXACT.into()),
-        Kind::Float { min, max } => ("float", min.into(), max.into()),
-        Kind::Choice(_) => ("choice", Value::Null, Value::Null),
-        Kind::Host | Kind::PublicHost => ("host", Value::Null, Value::Null),
-        Kind::Interface => ("interface", Value::Null, Value::Null),
-        Kind::Path => ("path", Value::Null, Value::Null),
-        Kind::NodeId => ("node_id", Value::Null, Value::Null),
-        Kind::Networks => ("networks", Value::Null, Value::Null),
-        Kind::Secret => ("secret", Value::Null, Value::Null),
+        SettingKind::Bool => ("bool", Value::Null, Value::Null),
+        SettingKind::Int { min, max } => ("int", min.into(), max.into()),
+        SettingKind::Limit { max, .. } => ("int", 0.into(), max.into()),
+        SettingKind::Size { min } => ("int", min.into(), EXACT.into()),
+        SettingKind::Bandwidth { .. } => ("int", 0.into(), EXACT.into()),
+        SettingKind::Float { min, max } => ("float", min.into(), max.into()),
+        SettingKind::Choice(_) => ("choice", Value::Null, Value::Null),
+        SettingKind::Host | SettingKind::PublicHost => ("host", Value::Null, Value::Null),
+        SettingKind::Interface => ("interface", Value::Null, Value::Null),
+        SettingKind::Path => ("path", Value::Null, Value::Null),
+        SettingKind::NodeId => ("node_id", Value::Null, Value::Null),
+        SettingKind::Networks => ("networks", Value::Null, Value::Null),
+        SettingKind::Secret => ("secret", Value::Null, Value::Null),
     };
     let choices = match setting.kind {
-        Kind::Choice(choices) => Some(choices),
+        SettingKind::Choice(choices) => Some(choices),
         _ => None,
     };
     let (zh, en) = setting.wanted();
-    Entry {
+    SettingEntry {
         key: setting.key,
         group,
         kind,
@@ -100,13 +100,13 @@ fn entry(group: &'static str, setting: &Setting, variable: Option<&str>) -> Entr
         choices,
         unit: setting.unit,
         default: setting.default.value(),
-        nullable: setting.default == DefaultValue::Null && setting.kind != Kind::NodeId,
+        nullable: setting.default == DefaultValue::Null && setting.kind != SettingKind::NodeId,
         advanced: setting.advanced,
-        fixed: setting.kind == Kind::NodeId || variable.is_some(),
+        fixed: setting.kind == SettingKind::NodeId || variable.is_some(),
         environment: variable.map(str::to_owned),
         title: setting.title,
         meaning: setting.description,
-        allowed: Allowed { zh, en },
+        allowed: AllowedValues { zh, en },
         caution: setting.caution,
     }
 }

@@ -6,15 +6,15 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::schema::{DefaultValue, EXACT, HIDDEN, Kind, MAX_NETWORKS, Setting, settings};
+use super::schema::{DefaultValue, EXACT, HIDDEN, MAX_NETWORKS, Setting, SettingKind, settings};
 
 /// All settings, as `GET /api/config` shows them.
-pub struct Shown;
+pub struct ConfigDocument;
 
 /// Some of them, as `POST /api/config` takes them.
-pub struct Patch;
+pub struct ConfigPatch;
 
-impl JsonSchema for Shown {
+impl JsonSchema for ConfigDocument {
     fn schema_name() -> Cow<'static, str> {
         "Configuration".into()
     }
@@ -24,7 +24,7 @@ impl JsonSchema for Shown {
     }
 }
 
-impl JsonSchema for Patch {
+impl JsonSchema for ConfigPatch {
     fn schema_name() -> Cow<'static, str> {
         "ConfigurationChange".into()
     }
@@ -68,27 +68,32 @@ fn closed(properties: Value, whole: bool) -> Value {
 fn of(setting: &Setting, whole: bool) -> Value {
     let text = || json!({"type": "string"});
     let mut value = match setting.kind {
-        Kind::Bool => json!({"type": "boolean"}),
-        Kind::Int { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
-        Kind::Limit { min, max } => json!({
+        SettingKind::Bool => json!({"type": "boolean"}),
+        SettingKind::Int { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
+        SettingKind::Limit { min, max } => json!({
             "anyOf": [{"const": 0}, {"type": "integer", "minimum": min, "maximum": max}],
         }),
-        Kind::Size { min } => json!({"type": "integer", "minimum": min, "maximum": EXACT}),
-        Kind::Bandwidth { min } => json!({
+        SettingKind::Size { min } => json!({"type": "integer", "minimum": min, "maximum": EXACT}),
+        SettingKind::Bandwidth { min } => json!({
             "anyOf": [{"const": 0}, {"type": "integer", "minimum": min, "maximum": EXACT}],
         }),
-        Kind::Float { min, max } => json!({"type": "number", "minimum": min, "maximum": max}),
-        Kind::Choice(choices) => json!({"type": "string", "enum": choices}),
-        Kind::NodeId => json!({"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}),
-        Kind::Networks => {
+        SettingKind::Float { min, max } => {
+            json!({"type": "number", "minimum": min, "maximum": max})
+        }
+        SettingKind::Choice(choices) => json!({"type": "string", "enum": choices}),
+        SettingKind::NodeId => json!({"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}),
+        SettingKind::Networks => {
             json!({"type": "array", "items": {"type": "string"}, "maxItems": MAX_NETWORKS})
         }
-        Kind::Secret if whole => json!({"const": HIDDEN}),
-        Kind::Secret => json!({"type": "string", "pattern": "^[!-~]{8,256}$"}),
-        Kind::Host | Kind::PublicHost | Kind::Interface | Kind::Path => text(),
+        SettingKind::Secret if whole => json!({"const": HIDDEN}),
+        SettingKind::Secret => json!({"type": "string", "pattern": "^[!-~]{8,256}$"}),
+        SettingKind::Host
+        | SettingKind::PublicHost
+        | SettingKind::Interface
+        | SettingKind::Path => text(),
     };
     // The id is generated at the first start.
-    if setting.default == DefaultValue::Null && setting.kind != Kind::NodeId {
+    if setting.default == DefaultValue::Null && setting.kind != SettingKind::NodeId {
         let nothing = match whole {
             true => json!({"type": "null"}),
             // An empty field of a form.
@@ -97,7 +102,7 @@ fn of(setting: &Setting, whole: bool) -> Value {
         value = json!({"anyOf": [value, nothing]});
     }
     value["default"] = setting.default.value();
-    if setting.kind == Kind::NodeId {
+    if setting.kind == SettingKind::NodeId {
         value.as_object_mut().map(|value| value.remove("default"));
     }
     value["description"] =

@@ -10,7 +10,7 @@ use super::{Subnet, table::GROUPS};
 
 /// Type and range of a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Kind {
+pub enum SettingKind {
     Bool,
     Int {
         min: u64,
@@ -81,7 +81,7 @@ pub struct SettingGroup {
 pub struct Setting {
     /// Dotted where the setting is in a section.
     pub key: &'static str,
-    pub kind: Kind,
+    pub kind: SettingKind,
     pub default: DefaultValue,
     pub unit: Option<&'static str>,
     pub title: Words,
@@ -92,7 +92,7 @@ pub struct Setting {
     pub advanced: bool,
 }
 
-pub(crate) const PORT: Kind = Kind::Int { min: 1, max: 65535 };
+pub(crate) const PORT: SettingKind = SettingKind::Int { min: 1, max: 65535 };
 /// The largest whole number that every JSON reader keeps exact.
 pub const EXACT: u64 = 1 << 53;
 /// With less, clients and main servers would take transfers for stalled.
@@ -102,9 +102,13 @@ pub(crate) const fn words(zh: &'static str, en: &'static str) -> Words {
     Words { zh, en }
 }
 
-pub(crate) const fn setting(key: &'static str, kind: Kind, default: DefaultValue) -> Setting {
+pub(crate) const fn setting(
+    key: &'static str,
+    kind: SettingKind,
+    default: DefaultValue,
+) -> Setting {
     let unit = match kind {
-        Kind::Size { .. } | Kind::Bandwidth { .. } => Some("bytes"),
+        SettingKind::Size { .. } | SettingKind::Bandwidth { .. } => Some("bytes"),
         _ => None,
     };
     let (title, description) = (words(key, key), words("", ""));
@@ -112,23 +116,23 @@ pub(crate) const fn setting(key: &'static str, kind: Kind, default: DefaultValue
 }
 
 pub(crate) const fn integer(key: &'static str, min: u64, max: u64, default: u64) -> Setting {
-    setting(key, Kind::Int { min, max }, DefaultValue::Int(default))
+    setting(key, SettingKind::Int { min, max }, DefaultValue::Int(default))
 }
 
 pub(crate) const fn size(key: &'static str, min: u64, default: u64) -> Setting {
-    setting(key, Kind::Size { min }, DefaultValue::Int(default))
+    setting(key, SettingKind::Size { min }, DefaultValue::Int(default))
 }
 
 pub(crate) const fn boolean(key: &'static str, default: bool) -> Setting {
-    setting(key, Kind::Bool, DefaultValue::Bool(default))
+    setting(key, SettingKind::Bool, DefaultValue::Bool(default))
 }
 
 pub(crate) const fn limit(key: &'static str, min: u64, max: u64) -> Setting {
-    setting(key, Kind::Limit { min, max }, DefaultValue::Int(0))
+    setting(key, SettingKind::Limit { min, max }, DefaultValue::Int(0))
 }
 
 pub(crate) const fn bandwidth(key: &'static str) -> Setting {
-    setting(key, Kind::Bandwidth { min: MIN_BANDWIDTH }, DefaultValue::Int(0))
+    setting(key, SettingKind::Bandwidth { min: MIN_BANDWIDTH }, DefaultValue::Int(0))
 }
 
 impl Setting {
@@ -222,31 +226,37 @@ impl Setting {
             return self.default == DefaultValue::Null;
         }
         match self.kind {
-            Kind::Bool => value.is_boolean(),
-            Kind::Int { min, max } => value.as_u64().is_some_and(|v| (min..=max).contains(&v)),
-            Kind::Limit { min, max } => {
+            SettingKind::Bool => value.is_boolean(),
+            SettingKind::Int { min, max } => {
+                value.as_u64().is_some_and(|v| (min..=max).contains(&v))
+            }
+            SettingKind::Limit { min, max } => {
                 value.as_u64().is_some_and(|v| v == 0 || (min..=max).contains(&v))
             }
-            Kind::Size { min } => value.as_u64().is_some_and(|v| (min..=EXACT).contains(&v)),
-            Kind::Bandwidth { min } => {
+            SettingKind::Size { min } => value.as_u64().is_some_and(|v| (min..=EXACT).contains(&v)),
+            SettingKind::Bandwidth { min } => {
                 value.as_u64().is_some_and(|v| v == 0 || (min..=EXACT).contains(&v))
             }
-            Kind::Float { min, max } => value.as_f64().is_some_and(|v| (min..=max).contains(&v)),
-            Kind::Choice(choices) => value.as_str().is_some_and(|v| choices.contains(&v)),
-            Kind::Host => value.as_str().is_some_and(|v| is_address(v) || is_host_name(v)),
-            Kind::PublicHost => {
+            SettingKind::Float { min, max } => {
+                value.as_f64().is_some_and(|v| (min..=max).contains(&v))
+            }
+            SettingKind::Choice(choices) => value.as_str().is_some_and(|v| choices.contains(&v)),
+            SettingKind::Host => value.as_str().is_some_and(|v| is_address(v) || is_host_name(v)),
+            SettingKind::PublicHost => {
                 let is_name = |v: &str| is_host_name(v) && is_public_name(v);
                 value.as_str().is_some_and(|v| is_address(v) || is_name(v))
             }
-            Kind::Interface => value.as_str().is_some_and(is_interface),
-            Kind::Path => value.as_str().is_some_and(|v| !v.trim().is_empty() && !v.contains('\0')),
-            Kind::NodeId => value.as_str().is_some_and(is_node_id),
-            Kind::Networks => value.as_array().is_some_and(|list| {
+            SettingKind::Interface => value.as_str().is_some_and(is_interface),
+            SettingKind::Path => {
+                value.as_str().is_some_and(|v| !v.trim().is_empty() && !v.contains('\0'))
+            }
+            SettingKind::NodeId => value.as_str().is_some_and(is_node_id),
+            SettingKind::Networks => value.as_array().is_some_and(|list| {
                 let subnet =
                     |item: &Value| item.as_str().is_some_and(|t| t.parse::<Subnet>().is_ok());
                 list.len() <= MAX_NETWORKS && list.iter().all(subnet)
             }),
-            Kind::Secret => value.as_str().is_some_and(is_secret),
+            SettingKind::Secret => value.as_str().is_some_and(is_secret),
         }
     }
 
@@ -274,55 +284,55 @@ impl Setting {
     /// Like [`allowed`](Self::allowed), but for null.
     pub fn wanted(&self) -> (String, String) {
         match self.kind {
-            Kind::Bool => ("true 或 false".to_owned(), "true or false".to_owned()),
-            Kind::Size { min } => {
+            SettingKind::Bool => ("true 或 false".to_owned(), "true or false".to_owned()),
+            SettingKind::Size { min } => {
                 let least = quantity::bytes(min as f64);
                 (
                     format!("不能小于 {least}（{min} 字节）"),
                     format!("a size of at least {least} ({min} bytes)"),
                 )
             }
-            Kind::Bandwidth { min } => (
+            SettingKind::Bandwidth { min } => (
                 format!("不能小于每秒 {min} 字节；0 表示不限制"),
                 format!("at least {min} bytes per second, or 0 for no limit"),
             ),
-            Kind::Int { min, max } => {
+            SettingKind::Int { min, max } => {
                 (format!("{min} 到 {max} 的整数"), format!("a whole number from {min} to {max}"))
             }
-            Kind::Limit { min, max } => (
+            SettingKind::Limit { min, max } => (
                 format!("{min} 到 {max} 的整数，或 0（不限制）"),
                 format!("a whole number from {min} to {max}, or 0 for no limit"),
             ),
-            Kind::Float { min, max } => (
+            SettingKind::Float { min, max } => (
                 format!("{min:.1} 到 {max:.1} 的数"),
                 format!("a number from {min:.1} to {max:.1}"),
             ),
-            Kind::Choice(choices) => {
+            SettingKind::Choice(choices) => {
                 let list = choices.join(", ");
                 (format!("以下之一：{list}"), format!("one of {list}"))
             }
-            Kind::Host => (
+            SettingKind::Host => (
                 "主机名、IPv4 或 IPv6 地址（不带 http:// 和端口）".to_owned(),
                 "a host name, IPv4 or IPv6 address, without http:// and port".to_owned(),
             ),
-            Kind::PublicHost => (
+            SettingKind::PublicHost => (
                 "主机名（仅字母、数字、连字符和点）、IPv4 或 IPv6 地址（不带 http:// 和端口）".to_owned(),
                 "a host name (of letters, digits, hyphens and dots), IPv4 or IPv6 address, without http:// and port".to_owned(),
             ),
-            Kind::Interface => (
+            SettingKind::Interface => (
                 "网卡名，例如 eth0".to_owned(),
                 "the name of a network interface such as eth0".to_owned(),
             ),
-            Kind::Path => ("路径".to_owned(), "a path".to_owned()),
-            Kind::NodeId => (
+            SettingKind::Path => ("路径".to_owned(), "a path".to_owned()),
+            SettingKind::NodeId => (
                 "1 到 64 个 A-Z a-z 0-9 . _ - 字符".to_owned(),
                 "1 to 64 of A-Z a-z 0-9 . _ -".to_owned(),
             ),
-            Kind::Networks => (
+            SettingKind::Networks => (
                 "地址或网段的列表，例如 10.0.0.0/8 或 192.168.1.5".to_owned(),
                 "a list of addresses and networks such as 10.0.0.0/8 or 192.168.1.5".to_owned(),
             ),
-            Kind::Secret => (
+            SettingKind::Secret => (
                 "8 到 256 个可见的 ASCII 字符".to_owned(),
                 "8 to 256 visible ASCII characters".to_owned(),
             ),

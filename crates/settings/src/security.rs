@@ -10,7 +10,7 @@ use super::schema::HIDDEN;
 /// Access to what is not open to everybody.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Security {
+pub struct SecurityConfig {
     /// No login is required.
     pub open: bool,
     /// Clients on the machine itself need no login.
@@ -22,7 +22,7 @@ pub struct Security {
     pub main_server_key: Option<Secret>,
 }
 
-impl Default for Security {
+impl Default for SecurityConfig {
     fn default() -> Self {
         Self {
             open: false,

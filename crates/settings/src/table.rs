@@ -3,8 +3,8 @@
 //! description and the tables of `docs/` are made of it.
 
 use super::schema::{
-    DefaultValue, Kind, PORT, SettingGroup, bandwidth, boolean, integer, limit, setting, size,
-    words,
+    DefaultValue, PORT, SettingGroup, SettingKind, bandwidth, boolean, integer, limit, setting,
+    size, words,
 };
 
 /// In the order in which a new file and the panel list them.
@@ -13,7 +13,7 @@ pub const GROUPS: &[SettingGroup] = &[
         name: "connection",
         title: words("主控服务器", "Main server"),
         settings: &[
-            setting("mainServerIp", Kind::Host, DefaultValue::Text("192.168.110.10"))
+            setting("mainServerIp", SettingKind::Host, DefaultValue::Text("192.168.110.10"))
                 .titled("主控服务器地址", "Main server address")
                 .described(
                     "主控服务器的 IP 地址或主机名，不带 http:// 和端口。",
@@ -40,21 +40,21 @@ pub const GROUPS: &[SettingGroup] = &[
                     "主控服务器的地址随之改变：节点会重新注册，并重新核对或拉取会议包。",
                     "The main server's address changes with it: the node registers again and checks or pulls its packages again.",
                 ),
-            setting("mainServerCa", Kind::Path, DefaultValue::Null)
+            setting("mainServerCa", SettingKind::Path, DefaultValue::Null)
                 .titled("主控服务器的 CA 证书", "Main server's CA")
                 .described(
                     "主控服务器使用自建 CA 或自签名证书时，填写该证书的路径（PEM）；设置后只信任它。留空则信任系统中的 CA。",
                     "PEM file with your own CA's certificate, or the main server's own certificate; only that is trusted then. Empty: the system's CAs.",
                 )
                 .advanced(),
-            setting("mainServerCert", Kind::Path, DefaultValue::Null)
+            setting("mainServerCert", SettingKind::Path, DefaultValue::Null)
                 .titled("节点的客户端证书", "Client certificate")
                 .described(
                     "主控服务器要求客户端证书时填写（PEM，可含证书链），与私钥一起设置。",
                     "PEM file with a certificate and its chain, for a main server that requires client certificates. Set it together with the key.",
                 )
                 .advanced(),
-            setting("mainServerCertKey", Kind::Path, DefaultValue::Null)
+            setting("mainServerCertKey", SettingKind::Path, DefaultValue::Null)
                 .titled("该证书的私钥", "Client certificate's key")
                 .described(
                     "上述证书的私钥文件（PEM，未加密）。",
@@ -74,7 +74,7 @@ pub const GROUPS: &[SettingGroup] = &[
         name: "node",
         title: words("本节点", "This node"),
         settings: &[
-            setting("nodeId", Kind::NodeId, DefaultValue::Null)
+            setting("nodeId", SettingKind::NodeId, DefaultValue::Null)
                 .titled("节点 ID", "Node ID")
                 .described(
                     "节点在主控服务器上的名称，首次启动时生成，之后不可修改。",
@@ -100,13 +100,13 @@ pub const GROUPS: &[SettingGroup] = &[
                     "平板会被引导到新的地址，请确认可以访问。",
                     "Tablets are sent to the new address: make sure they can reach it.",
                 ),
-            setting("publicIp", Kind::PublicHost, DefaultValue::Null)
+            setting("publicIp", SettingKind::PublicHost, DefaultValue::Null)
                 .titled("公布地址", "Public address")
                 .described(
                     "平板访问本节点所用的 IP 或主机名（经过端口映射或 NAT 时填写）；留空则自动检测。",
                     "IP address or host name at which tablets reach this node, for example behind NAT. Empty: detected automatically.",
                 ),
-            setting("advertiseInterface", Kind::Interface, DefaultValue::Null)
+            setting("advertiseInterface", SettingKind::Interface, DefaultValue::Null)
                 .titled("公布网卡", "Advertised interface")
                 .described(
                     "有多块网卡时，把哪一块的地址报告给主控服务器（IPv4 优先）；留空，或该网卡不存在、没有地址时，用通往主控服务器的本机地址。使用公布地址时不起作用。",
@@ -133,7 +133,7 @@ pub const GROUPS: &[SettingGroup] = &[
         name: "storage",
         title: words("存储", "Storage"),
         settings: &[
-            setting("storage.path", Kind::Path, DefaultValue::Text("./storage"))
+            setting("storage.path", SettingKind::Path, DefaultValue::Text("./storage"))
                 .titled("存储文件夹", "Storage folder")
                 .described(
                     "存放会议包的文件夹；相对路径从配置文件所在的文件夹算起。",
@@ -155,7 +155,7 @@ pub const GROUPS: &[SettingGroup] = &[
                     "占用超过清理阈值时，删除不在进行中的会议的会议包，最久没有被下载的先删，直到降至阈值的 90%。",
                     "Above the threshold, remove packages of meetings that are not active, least recently downloaded first, until usage is down to 90 % of the threshold.",
                 ),
-            setting("storage.cleanupThreshold", Kind::Float { min: 0.1, max: 1.0 }, DefaultValue::Float(0.9))
+            setting("storage.cleanupThreshold", SettingKind::Float { min: 0.1, max: 1.0 }, DefaultValue::Float(0.9))
                 .titled("清理阈值", "Cleanup threshold")
                 .described(
                     "占用超过存储上限的多大比例时开始清理。",
@@ -163,7 +163,7 @@ pub const GROUPS: &[SettingGroup] = &[
                 )
                 .in_unit("share")
                 .advanced(),
-            setting("storage.verify", Kind::Choice(&["full", "structure"]), DefaultValue::Text("full"))
+            setting("storage.verify", SettingKind::Choice(&["full", "structure"]), DefaultValue::Text("full"))
                 .titled("校验方式", "Verification")
                 .described(
                     "full：校验 ZIP 结构和每个文件的 CRC；structure：只校验结构（更快）。",
@@ -298,7 +298,7 @@ pub const GROUPS: &[SettingGroup] = &[
         name: "tls",
         title: words("HTTPS", "HTTPS"),
         settings: &[
-            setting("tls.cert", Kind::Path, DefaultValue::Null)
+            setting("tls.cert", SettingKind::Path, DefaultValue::Null)
                 .titled("证书", "Certificate")
                 .described(
                     "证书文件（PEM，可含证书链）。与私钥一起设置后，nodePort 提供 HTTPS；文件更新后自动生效。",
@@ -308,7 +308,7 @@ pub const GROUPS: &[SettingGroup] = &[
                     "平板和浏览器必须信任此证书，证书须包含节点的地址；管理页面的地址会变为 https。",
                     "Tablets and browsers must trust it, and it must cover the node's address. The panel moves to https.",
                 ),
-            setting("tls.key", Kind::Path, DefaultValue::Null)
+            setting("tls.key", SettingKind::Path, DefaultValue::Null)
                 .titled("私钥", "Private key")
                 .described(
                     "证书的私钥文件（PEM，未加密）。",
@@ -349,13 +349,13 @@ pub const GROUPS: &[SettingGroup] = &[
         name: "logging",
         title: words("日志", "Logs"),
         settings: &[
-            setting("logging.level", Kind::Choice(&["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"]), DefaultValue::Text("INFO"))
+            setting("logging.level", SettingKind::Choice(&["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"]), DefaultValue::Text("INFO"))
                 .titled("日志级别", "Level")
                 .described(
                     "记录哪些日志，平时用 INFO。",
                     "How much is logged; INFO is for everyday use.",
                 ),
-            setting("logging.format", Kind::Choice(&["text", "json"]), DefaultValue::Text("text"))
+            setting("logging.format", SettingKind::Choice(&["text", "json"]), DefaultValue::Text("text"))
                 .titled("日志格式", "Format")
                 .described(
                     "text 便于阅读；json 每行一个对象，便于日志系统收集。",
@@ -369,7 +369,7 @@ pub const GROUPS: &[SettingGroup] = &[
                     "Write to a file as well as to the console.",
                 )
                 .advanced(),
-            setting("logging.filePath", Kind::Path, DefaultValue::Text("./logs/node.log"))
+            setting("logging.filePath", SettingKind::Path, DefaultValue::Text("./logs/node.log"))
                 .titled("日志文件", "Log file")
                 .described(
                     "日志文件的路径；相对路径从配置文件所在的文件夹算起。链接，以及内容不是本程序日志的已有文件，不会被写入。",
@@ -417,7 +417,7 @@ pub const GROUPS: &[SettingGroup] = &[
                     "When off, this machine needs a login or the token, too: make sure you can log in.",
                 )
                 .advanced(),
-            setting("security.allowFrom", Kind::Networks, DefaultValue::EmptyList)
+            setting("security.allowFrom", SettingKind::Networks, DefaultValue::EmptyList)
                 .titled("允许管理的地址", "Addresses that may manage")
                 .described(
                     "只有这些地址和网段可以登录和管理；留空表示不限制。本机始终可以。不影响会议包下载。",
@@ -427,14 +427,14 @@ pub const GROUPS: &[SettingGroup] = &[
                     "不在列表中的地址将立即无法管理本节点。",
                     "Addresses that are not on the list can no longer manage this node.",
                 ),
-            setting("security.trustedProxies", Kind::Networks, DefaultValue::EmptyList)
+            setting("security.trustedProxies", SettingKind::Networks, DefaultValue::EmptyList)
                 .titled("可信的反向代理", "Trusted proxies")
                 .described(
                     "这些代理转发的请求，以其 X-Forwarded-For 和 X-Forwarded-Proto 为准。",
                     "Proxies whose X-Forwarded-For and X-Forwarded-Proto headers are believed.",
                 )
                 .advanced(),
-            setting("security.mainServerKey", Kind::Secret, DefaultValue::Null)
+            setting("security.mainServerKey", SettingKind::Secret, DefaultValue::Null)
                 .titled("主控服务器密钥", "Main server's key")
                 .described(
                     "主控服务器要求节点提供密钥时填写，作为 X-API-Key 发送；从不显示。",

@@ -3,7 +3,7 @@
 use edge_mirror_protocol::package::PackageId;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
+pub struct EvictionCandidate {
     pub id: PackageId,
     pub size_bytes: u64,
     /// Last time it was served, or else pulled.
@@ -13,7 +13,7 @@ pub struct Candidate {
 
 /// Selects inactive packages to evict, least recently used first, until `excess_bytes`
 /// are freed. Active packages are never evicted.
-pub fn to_free(candidates: &[Candidate], excess_bytes: u64) -> Vec<PackageId> {
+pub fn to_free(candidates: &[EvictionCandidate], excess_bytes: u64) -> Vec<PackageId> {
     let mut inactive: Vec<_> = candidates.iter().filter(|c| !c.active).collect();
     inactive.sort_by_key(|c| (c.last_used_s, c.id.clone()));
     let mut freed = 0_u64;
@@ -43,8 +43,8 @@ mod tests {
 
     use super::*;
 
-    fn candidate(n: usize, size_bytes: u64, last_used_s: u64, active: bool) -> Candidate {
-        Candidate { id: format!("m{n}").parse().unwrap(), size_bytes, last_used_s, active }
+    fn candidate(n: usize, size_bytes: u64, last_used_s: u64, active: bool) -> EvictionCandidate {
+        EvictionCandidate { id: format!("m{n}").parse().unwrap(), size_bytes, last_used_s, active }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A package under way, for clients that take its bytes while they arrive.
 //!
-//! The receiver holds the [`Grower`]; any number follow the [`Growing`], each at its
+//! The receiver holds the [`PartialWriter`]; any number follow the [`PartialPackage`], each at its
 //! own pace from the same open file. A growing package is one file of one attempt's
 //! version and never becomes another: it ends verified, or with all followers cut
 //! off.
@@ -10,7 +10,7 @@ use std::{io, os::unix::fs::FileExt, sync::Arc};
 use edge_mirror_protocol::package::Sha256;
 use tokio::sync::watch;
 
-use super::{Opened, Pending, Stored};
+use super::{OpenCopy, PendingPackage, StoredPackage};
 
 /// Length of the end of every package that nobody gets before the whole is verified: a
 /// ZIP's last record, by which it is opened, lies there even with the longest comment.
@@ -20,48 +20,52 @@ use super::{Opened, Pending, Stored};
 pub const HELD_BACK_BYTES: u64 = (64 << 10) + 22;
 
 #[derive(Clone, Debug)]
-enum Fate {
+enum PartialState {
     /// Number of bytes that may be sent.
     UnderWay(u64),
-    Verified(Arc<Stored>, Option<Arc<Opened>>),
+    Verified(Arc<StoredPackage>, Option<Arc<OpenCopy>>),
     Broken,
 }
 
 /// The side of the followers.
 #[derive(Debug)]
-pub struct Growing {
+pub struct PartialPackage {
     /// A second, read-only handle of the file that is written, and its mapping.
     /// Both stay valid when the file is renamed into place, or removed.
-    copy: Arc<Opened>,
+    copy: Arc<OpenCopy>,
     total_bytes: u64,
     sha256: Option<Sha256>,
-    fate: watch::Sender<Fate>,
+    fate: watch::Sender<PartialState>,
 }
 
 /// The side of the receiver; dropped before the package is verified, it cuts off
 /// all followers.
 #[derive(Debug)]
-pub struct Grower(Arc<Growing>);
+pub struct PartialWriter(Arc<PartialPackage>);
 
-impl Grower {
+impl PartialWriter {
     /// None if there is nothing to follow, as all is held back, or if there are no
     /// more file descriptors. Clients wait for the end then.
-    pub fn begin(pending: &Pending, total_bytes: u64, sha256: Option<Sha256>) -> Option<Self> {
+    pub fn begin(
+        pending: &PendingPackage,
+        total_bytes: u64,
+        sha256: Option<Sha256>,
+    ) -> Option<Self> {
         let file = (total_bytes > HELD_BACK_BYTES).then(|| pending.reader())?.ok()?;
-        let fate = watch::Sender::new(Fate::UnderWay(0));
-        let copy = Arc::new(Opened::growing(file, total_bytes));
-        Some(Self(Arc::new(Growing { copy, total_bytes, sha256, fate })))
+        let fate = watch::Sender::new(PartialState::UnderWay(0));
+        let copy = Arc::new(OpenCopy::growing(file, total_bytes));
+        Some(Self(Arc::new(PartialPackage { copy, total_bytes, sha256, fate })))
     }
 
     /// Begins with a file that can't be mapped.
     #[cfg(any(test, feature = "testing"))]
-    pub fn begin_unmapped(pending: &Pending, total_bytes: u64) -> Self {
-        let fate = watch::Sender::new(Fate::UnderWay(0));
-        let copy = Arc::new(Opened::unmapped(pending.reader().expect("it is open")));
-        Self(Arc::new(Growing { copy, total_bytes, sha256: None, fate }))
+    pub fn begin_unmapped(pending: &PendingPackage, total_bytes: u64) -> Self {
+        let fate = watch::Sender::new(PartialState::UnderWay(0));
+        let copy = Arc::new(OpenCopy::unmapped(pending.reader().expect("it is open")));
+        Self(Arc::new(PartialPackage { copy, total_bytes, sha256: None, fate }))
     }
 
-    pub fn growing(&self) -> &Arc<Growing> {
+    pub fn growing(&self) -> &Arc<PartialPackage> {
         &self.0
     }
 
@@ -69,34 +73,34 @@ impl Grower {
     pub fn grew(&self, written_bytes: u64) {
         let ready = written_bytes.min(self.0.total_bytes - HELD_BACK_BYTES);
         self.0.fate.send_if_modified(|fate| match fate {
-            Fate::UnderWay(before) if *before < ready => {
+            PartialState::UnderWay(before) if *before < ready => {
                 *before = ready;
                 true
             }
-            Fate::UnderWay(_) | Fate::Verified(..) | Fate::Broken => false,
+            PartialState::UnderWay(_) | PartialState::Verified(..) | PartialState::Broken => false,
         });
     }
 
     /// Ends with the bytes of `stored`, whether this file took its place or was redundant.
     /// `opened` is the copy to continue from, if there is one.
-    pub fn verified(self, stored: &Arc<Stored>, opened: Option<Arc<Opened>>) {
-        self.0.fate.send_replace(Fate::Verified(stored.clone(), opened));
+    pub fn verified(self, stored: &Arc<StoredPackage>, opened: Option<Arc<OpenCopy>>) {
+        self.0.fate.send_replace(PartialState::Verified(stored.clone(), opened));
     }
 }
 
-impl Drop for Grower {
+impl Drop for PartialWriter {
     fn drop(&mut self) {
         self.0.fate.send_if_modified(|fate| {
-            let broken = matches!(fate, Fate::UnderWay(_));
+            let broken = matches!(fate, PartialState::UnderWay(_));
             if broken {
-                *fate = Fate::Broken;
+                *fate = PartialState::Broken;
             }
             broken
         });
     }
 }
 
-impl Growing {
+impl PartialPackage {
     /// Size that the main server announced.
     pub fn total_bytes(&self) -> u64 {
         self.total_bytes
@@ -107,13 +111,13 @@ impl Growing {
         self.sha256
     }
 
-    /// Returns the file; only what is [`Ready`] may be read.
-    pub fn copy(&self) -> &Arc<Opened> {
+    /// Returns the file; only what is [`ReadLimit`] may be read.
+    pub fn copy(&self) -> &Arc<OpenCopy> {
         &self.copy
     }
 
     pub fn is_broken(&self) -> bool {
-        matches!(*self.fate.borrow(), Fate::Broken)
+        matches!(*self.fate.borrow(), PartialState::Broken)
     }
 
     pub fn is_followed(&self) -> bool {
@@ -128,39 +132,39 @@ impl Growing {
         Ok(held == bytes)
     }
 
-    pub fn follow(&self) -> Watched {
-        Watched { fate: self.fate.subscribe() }
+    pub fn follow(&self) -> PartialReader {
+        PartialReader { fate: self.fate.subscribe() }
     }
 }
 
 /// One follower's view of the progress.
 #[derive(Debug)]
-pub struct Watched {
-    fate: watch::Receiver<Fate>,
+pub struct PartialReader {
+    fate: watch::Receiver<PartialState>,
 }
 
 /// Bytes that a follower may send.
 #[derive(Clone, Debug)]
-pub enum Ready {
+pub enum ReadLimit {
     /// Up to this byte, unverified.
     To(u64),
     /// To the end of the requested range, from this copy if there is one.
-    Verified(Arc<Stored>, Option<Arc<Opened>>),
+    Verified(Arc<StoredPackage>, Option<Arc<OpenCopy>>),
 }
 
-impl Watched {
+impl PartialReader {
     /// Waits until a follower that wants the bytes before `end` may send more from `at`.
     /// No range of a package completes unverified: its last byte, too, is held back.
-    pub async fn ready(&mut self, at: u64, end: u64) -> io::Result<Ready> {
+    pub async fn ready(&mut self, at: u64, end: u64) -> io::Result<ReadLimit> {
         let to = |ready: u64| ready.min(end.saturating_sub(1));
         let news = self.fate.wait_for(|fate| match fate {
-            Fate::UnderWay(ready) => to(*ready) > at,
-            Fate::Verified(..) | Fate::Broken => true,
+            PartialState::UnderWay(ready) => to(*ready) > at,
+            PartialState::Verified(..) | PartialState::Broken => true,
         });
         match news.await.map(|fate| fate.clone()) {
-            Ok(Fate::UnderWay(ready)) => Ok(Ready::To(to(ready))),
-            Ok(Fate::Verified(stored, opened)) => Ok(Ready::Verified(stored, opened)),
-            Ok(Fate::Broken) | Err(_) => Err(io::Error::other("the pull broke off")),
+            Ok(PartialState::UnderWay(ready)) => Ok(ReadLimit::To(to(ready))),
+            Ok(PartialState::Verified(stored, opened)) => Ok(ReadLimit::Verified(stored, opened)),
+            Ok(PartialState::Broken) | Err(_) => Err(io::Error::other("the pull broke off")),
         }
     }
 }
@@ -169,7 +173,7 @@ impl Watched {
 mod tests {
     use std::io::{Cursor, Write};
 
-    use edge_mirror_protocol::package::Verify;
+    use edge_mirror_protocol::package::VerifyLevel;
     use futures_util::FutureExt;
 
     use super::{
@@ -182,15 +186,15 @@ mod tests {
 
     const TOTAL: u64 = HELD_BACK_BYTES + 100;
 
-    fn pending(folder: &tempfile::TempDir) -> Pending {
+    fn pending(folder: &tempfile::TempDir) -> PendingPackage {
         let store = Store::open(folder.path()).unwrap().0;
         store.begin(&"m".parse().unwrap(), None, u64::MAX).unwrap()
     }
 
-    fn ready(watched: &mut Watched, at: u64, end: u64) -> Option<Option<u64>> {
+    fn ready(watched: &mut PartialReader, at: u64, end: u64) -> Option<Option<u64>> {
         Some(match watched.ready(at, end).now_or_never()? {
-            Ok(Ready::To(ready)) => Some(ready),
-            Ok(Ready::Verified(..)) => Some(u64::MAX),
+            Ok(ReadLimit::To(ready)) => Some(ready),
+            Ok(ReadLimit::Verified(..)) => Some(u64::MAX),
             Err(_) => None,
         })
     }
@@ -198,7 +202,7 @@ mod tests {
     #[test]
     fn what_is_written_is_given_but_for_the_end() {
         let folder = tempfile::tempdir().unwrap();
-        let grower = Grower::begin(&pending(&folder), TOTAL, None).unwrap();
+        let grower = PartialWriter::begin(&pending(&folder), TOTAL, None).unwrap();
         let mut watched = grower.growing().follow();
         assert_eq!(ready(&mut watched, 0, TOTAL), None);
         grower.grew(60);
@@ -218,7 +222,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut pending = pending(&folder);
         pending.write(&zip_of(b"x")).unwrap();
-        let begin = || Grower::begin(&pending, TOTAL, None).unwrap();
+        let begin = || PartialWriter::begin(&pending, TOTAL, None).unwrap();
         let (good, bad) = (begin(), begin());
         let (mut of_good, mut of_bad) = (good.growing().follow(), bad.growing().follow());
         bad.grew(50);
@@ -227,7 +231,7 @@ mod tests {
         drop(bad);
         assert!(growing.is_broken());
         assert_eq!(ready(&mut of_bad, 10, TOTAL), Some(None), "not even what is there");
-        let stored = pending.commit(Verify::Full, None, provenance(), || true).unwrap();
+        let stored = pending.commit(VerifyLevel::Full, None, provenance(), || true).unwrap();
         good.verified(&stored, None);
         assert_eq!(ready(&mut of_good, TOTAL - 1, TOTAL), Some(Some(u64::MAX)));
     }
@@ -236,8 +240,8 @@ mod tests {
     fn a_package_that_is_all_end_can_not_be_followed() {
         let folder = tempfile::tempdir().unwrap();
         let pending = pending(&folder);
-        assert!(Grower::begin(&pending, HELD_BACK_BYTES, None).is_none());
-        assert!(Grower::begin(&pending, HELD_BACK_BYTES + 1, None).is_some());
+        assert!(PartialWriter::begin(&pending, HELD_BACK_BYTES, None).is_none());
+        assert!(PartialWriter::begin(&pending, HELD_BACK_BYTES + 1, None).is_some());
     }
 
     #[test]

@@ -16,14 +16,14 @@ use std::{
 use arc_swap::ArcSwap;
 use edge_mirror_protocol::package::{Manifest, PackageId};
 
-use super::Stored;
+use super::StoredPackage;
 
 const SHARDS: usize = 64;
 
-type Shard = HashMap<PackageId, Arc<Stored>>;
+type Shard = HashMap<PackageId, Arc<StoredPackage>>;
 
 #[derive(Debug)]
-pub(super) struct Index {
+pub(super) struct PackageIndex {
     hasher: RandomState,
     shards: [ArcSwap<Shard>; SHARDS],
     count: AtomicUsize,
@@ -33,13 +33,13 @@ pub(super) struct Index {
 
 /// Exclusive access for changes of the index and the disk: a rename and the entry
 /// for it belong together.
-pub(super) struct Turn<'a> {
-    index: &'a Index,
+pub(super) struct IndexWriter<'a> {
+    index: &'a PackageIndex,
     _turn: MutexGuard<'a, ()>,
 }
 
-impl Index {
-    pub(super) fn of(packages: Vec<Stored>) -> Self {
+impl PackageIndex {
+    pub(super) fn of(packages: Vec<StoredPackage>) -> Self {
         let hasher = RandomState::new();
         let (count, used) = (packages.len(), packages.iter().map(|p| p.manifest.size_bytes).sum());
         let mut shards: [Shard; SHARDS] = std::array::from_fn(|_| Shard::new());
@@ -56,11 +56,11 @@ impl Index {
         }
     }
 
-    pub(super) fn get(&self, id: &str) -> Option<Arc<Stored>> {
+    pub(super) fn get(&self, id: &str) -> Option<Arc<StoredPackage>> {
         self.shards[shard(&self.hasher, id)].load().get(id).cloned()
     }
 
-    pub(super) fn all(&self) -> Vec<Arc<Stored>> {
+    pub(super) fn all(&self) -> Vec<Arc<StoredPackage>> {
         let mut all = Vec::with_capacity(self.count());
         self.shards.iter().for_each(|shard| all.extend(shard.load().values().cloned()));
         all
@@ -76,26 +76,26 @@ impl Index {
     }
 
     /// Waits until nobody else makes changes.
-    pub(super) fn turn(&self) -> Turn<'_> {
+    pub(super) fn turn(&self) -> IndexWriter<'_> {
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        Turn { index: self, _turn: turn }
+        IndexWriter { index: self, _turn: turn }
     }
 }
 
-impl Turn<'_> {
-    pub(super) fn get(&self, id: &PackageId) -> Option<Arc<Stored>> {
+impl IndexWriter<'_> {
+    pub(super) fn get(&self, id: &PackageId) -> Option<Arc<StoredPackage>> {
         self.index.get(id.as_str())
     }
 
     /// Puts a manifest into the index. Keeps the package's usage, and its open copy if
     /// the file is the same.
-    pub(super) fn admit(&mut self, manifest: Manifest) -> Arc<Stored> {
+    pub(super) fn admit(&mut self, manifest: Manifest) -> Arc<StoredPackage> {
         let id = manifest.id.clone();
         let old = self.get(&id);
         let usage = old.as_ref().map(|old| old.usage.clone()).unwrap_or_default();
-        let same_file = |old: &&Arc<Stored>| old.manifest.file == manifest.file;
+        let same_file = |old: &&Arc<StoredPackage>| old.manifest.file == manifest.file;
         let slot = old.as_ref().filter(same_file).map(|old| old.slot.clone()).unwrap_or_default();
-        let stored = Arc::new(Stored { manifest, usage, slot });
+        let stored = Arc::new(StoredPackage { manifest, usage, slot });
         self.change(id, Some(stored.clone()));
         if let Some(old) = old.filter(|old| !Arc::ptr_eq(&old.slot, &stored.slot)) {
             old.slot.close();
@@ -110,10 +110,15 @@ impl Turn<'_> {
     }
 
     /// Atomic for readers: they find the old entry or the new one.
-    fn change(&mut self, id: PackageId, entry: Option<Arc<Stored>>) -> Option<Arc<Stored>> {
+    fn change(
+        &mut self,
+        id: PackageId,
+        entry: Option<Arc<StoredPackage>>,
+    ) -> Option<Arc<StoredPackage>> {
         let slot = &self.index.shards[shard(&self.index.hasher, id.as_str())];
         let mut shard = Shard::clone(&slot.load());
-        let size = |entry: &Option<Arc<Stored>>| entry.as_ref().map(|e| e.manifest.size_bytes);
+        let size =
+            |entry: &Option<Arc<StoredPackage>>| entry.as_ref().map(|e| e.manifest.size_bytes);
         let added = size(&entry);
         let old = match entry {
             Some(entry) => shard.insert(id, entry),

@@ -52,13 +52,13 @@ use edge_mirror_protocol::package::{FileStamp, Manifest, PackageId};
 use thiserror::Error;
 use tracing::warn;
 
-use index::{Index, Turn};
+use index::{IndexWriter, PackageIndex};
 use layout::Layout;
-pub use open::Opened;
-use open::{OpenPackages, Slot};
-pub use pending::{Pending, Provenance};
-use recheck::Change;
-use room::Promises;
+pub use open::OpenCopy;
+use open::{CopySlot, OpenCopies};
+pub use pending::{PendingPackage, Provenance};
+use recheck::FileChange;
+use room::SpacePromises;
 
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
@@ -88,23 +88,23 @@ impl StoreError {
 
 /// A verified package and its usage.
 #[derive(Debug)]
-pub struct Stored {
+pub struct StoredPackage {
     pub manifest: Manifest,
-    usage: Arc<Usage>,
-    slot: Arc<Slot>,
+    usage: Arc<PackageUsage>,
+    slot: Arc<CopySlot>,
 }
 
 /// A stored package and its open copy.
-pub type Package = (Arc<Stored>, Arc<Opened>);
+pub type OpenedPackage = (Arc<StoredPackage>, Arc<OpenCopy>);
 
 /// Usage of a meeting's packages; kept when a version replaces another.
 #[derive(Debug, Default)]
-struct Usage {
+struct PackageUsage {
     last_served_s: AtomicU64,
     downloads: AtomicU64,
 }
 
-impl Stored {
+impl StoredPackage {
     pub fn last_served_s(&self) -> Option<u64> {
         Some(self.usage.last_served_s.load(Ordering::Relaxed)).filter(|at| *at > 0)
     }
@@ -122,7 +122,7 @@ impl Stored {
 
 /// Findings of [`Store::open`] besides the packages it could trust.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct StoreFindings {
     /// Packages that must be verified before they may be served.
     pub unverified: Vec<PackageId>,
     /// Scratch files and empty folders of an earlier crash, now removed.
@@ -132,16 +132,16 @@ pub struct Found {
 /// The packages in one folder. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Store {
-    inner: Arc<Inner>,
+    inner: Arc<StoreInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct StoreInner {
     layout: Layout,
-    index: Index,
-    open: OpenPackages,
+    index: PackageIndex,
+    open: OpenCopies,
     /// Room for packages under way.
-    promises: Mutex<Promises>,
+    promises: Mutex<SpacePromises>,
     next_pending: AtomicU64,
     _lock: FolderLock,
 }
@@ -149,7 +149,7 @@ struct Inner {
 impl Store {
     /// Opens the folder, creating it if need be; trusts the packages whose manifests
     /// fit, lists the others, removes leftovers of a crash.
-    pub fn open(root: &Path) -> Result<(Self, Found), StoreError> {
+    pub fn open(root: &Path) -> Result<(Self, StoreFindings), StoreError> {
         let layout = Layout::new(root);
         let scratch = layout.scratch();
         atomic::create_folder(&scratch)
@@ -158,7 +158,7 @@ impl Store {
         let swept = atomic::sweep_all(&scratch)
             .and_then(|in_scratch| Ok(in_scratch + atomic::sweep_all(root)?))
             .map_err(|cause| StoreError::io("clean", &scratch, cause))?;
-        let mut found = Found { swept, ..Found::default() };
+        let mut found = StoreFindings { swept, ..StoreFindings::default() };
         let served = read_served(&layout);
         let mut packages = Vec::new();
         let folders = fs::read_dir(root).map_err(|cause| StoreError::io("list", root, cause))?;
@@ -167,19 +167,19 @@ impl Store {
             found.swept += atomic::sweep_all(&entry.path()).unwrap_or(0);
             match trusted(&layout, &id) {
                 Some(manifest) => {
-                    let usage = Usage::default();
+                    let usage = PackageUsage::default();
                     usage.last_served_s.store(*served.get(&id).unwrap_or(&0), Ordering::Relaxed);
                     let (usage, slot) = (Arc::new(usage), Arc::default());
-                    packages.push(Stored { manifest, usage, slot });
+                    packages.push(StoredPackage { manifest, usage, slot });
                 }
                 None if layout.package(&id).is_file() => found.unverified.push(id),
                 None => found.swept += usize::from(remove_leftover(&layout, &id)),
             }
         }
-        let inner = Inner {
+        let inner = StoreInner {
             layout,
-            index: Index::of(packages),
-            open: OpenPackages::new(open::MOST),
+            index: PackageIndex::of(packages),
+            open: OpenCopies::new(open::MOST),
             promises: Mutex::default(),
             next_pending: AtomicU64::new(0),
             _lock: lock,
@@ -191,14 +191,14 @@ impl Store {
         self.inner.layout.root()
     }
 
-    pub fn get(&self, id: &PackageId) -> Option<Arc<Stored>> {
+    pub fn get(&self, id: &PackageId) -> Option<Arc<StoredPackage>> {
         self.inner.index.get(id.as_str())
     }
 
     /// Returns the package, if it is here and open already. Takes no lock and waits for
     /// no disk: the kernel knows the metadata of an open descriptor. (On a network mount
     /// it may have to ask the server again.)
-    pub fn opened_package(&self, id: &str) -> Option<Package> {
+    pub fn opened_package(&self, id: &str) -> Option<OpenedPackage> {
         let stored = self.inner.index.get(id)?;
         let opened = stored.slot.opened()?;
         let good = opened.is_still(&stored.manifest.file).unwrap_or(false);
@@ -207,7 +207,7 @@ impl Store {
 
     /// Like [`open_package`](Self::open_package), but not on the runtime's threads,
     /// which a hanging disk must not hold up. One caller opens it for all others.
-    pub async fn package(&self, id: &PackageId) -> Result<Option<Package>, StoreError> {
+    pub async fn package(&self, id: &PackageId) -> Result<Option<OpenedPackage>, StoreError> {
         if let Some(package) = self.opened_package(id.as_str()) {
             return Ok(Some(package));
         }
@@ -215,7 +215,7 @@ impl Store {
         // Never closed.
         let _only_one = stored.slot.opening().acquire().await.ok();
         if let Some(opened) =
-            stored.slot.peek().filter(|opened| opened.change() == Change::Metadata)
+            stored.slot.peek().filter(|opened| opened.change() == FileChange::Metadata)
         {
             opened.recheck().await;
         }
@@ -225,14 +225,17 @@ impl Store {
 
     /// Opens the package with a descriptor of its own, for a caller that reads it whole
     /// and finds changes that don't show in size and time.
-    pub async fn package_to_reread(&self, id: &PackageId) -> Result<Option<Package>, StoreError> {
+    pub async fn package_to_reread(
+        &self,
+        id: &PackageId,
+    ) -> Result<Option<OpenedPackage>, StoreError> {
         let (store, id) = (self.clone(), id.clone());
         tasks::for_clients(move || {
             let Some(stored) = store.get(&id) else { return Ok(None) };
             if let Ok(file) = File::open(store.inner.layout.package(&id))
                 && file.metadata().is_ok_and(|now| stamp(&now) == stored.manifest.file)
             {
-                return Ok(Some((stored, Arc::new(Opened::new(file)))));
+                return Ok(Some((stored, Arc::new(OpenCopy::new(file)))));
             }
             store.open_package(&id)
         })
@@ -245,7 +248,7 @@ impl Store {
     /// of the index (not off the disk: it may be verified again). The disk is asked first,
     /// and its answer compared under the lock that commits hold when they rename: file and
     /// manifest always belong together.
-    pub fn open_package(&self, id: &PackageId) -> Result<Option<Package>, StoreError> {
+    pub fn open_package(&self, id: &PackageId) -> Result<Option<OpenedPackage>, StoreError> {
         let path = self.inner.layout.package(id);
         loop {
             if let Some(package) = self.opened_package(id.as_str()) {
@@ -253,7 +256,7 @@ impl Store {
             }
             let Some(before) = self.get(id) else { return Ok(None) };
             if let Some(opened) = before.slot.peek()
-                && opened.change() == Change::Metadata
+                && opened.change() == FileChange::Metadata
             {
                 opened.recheck_now().map_err(|cause| StoreError::io("read", &path, cause))?;
                 continue;
@@ -262,7 +265,7 @@ impl Store {
                 Ok(file) => {
                     // Its state is noted first, so that nobody writes to it unseen before
                     // it is compared.
-                    let opened = Opened::new(file);
+                    let opened = OpenCopy::new(file);
                     let metadata = opened.file().metadata();
                     let io_error = |cause| StoreError::io("read", &path, cause);
                     Some((stamp(&metadata.map_err(io_error)?), opened))
@@ -294,7 +297,7 @@ impl Store {
         self.inner.open.close_idle();
     }
 
-    pub fn list(&self) -> Vec<Arc<Stored>> {
+    pub fn list(&self) -> Vec<Arc<StoredPackage>> {
         self.inner.index.all()
     }
 
@@ -325,7 +328,7 @@ impl Store {
 
     /// Removes under the index's lock: no commit may place a new package between the
     /// index and the disk.
-    fn remove_from(&self, turn: &mut Turn<'_>, id: &PackageId) -> Result<(), StoreError> {
+    fn remove_from(&self, turn: &mut IndexWriter<'_>, id: &PackageId) -> Result<(), StoreError> {
         let layout = &self.inner.layout;
         turn.remove(id);
         for path in [layout.manifest(id), layout.package(id)] {
@@ -360,7 +363,7 @@ impl Store {
         atomic::write(&path, &bytes).map_err(|cause| StoreError::io("write", &path, cause))
     }
 
-    fn turn(&self) -> Turn<'_> {
+    fn turn(&self) -> IndexWriter<'_> {
         self.inner.index.turn()
     }
 
@@ -371,7 +374,7 @@ impl Store {
     }
 }
 
-fn distrust(turn: &mut Turn<'_>, stored: &Stored) {
+fn distrust(turn: &mut IndexWriter<'_>, stored: &StoredPackage) {
     let id = &stored.manifest.id;
     warn!("package of meeting {id} was changed on disk by somebody else and is verified anew");
     turn.remove(id);
@@ -444,7 +447,7 @@ mod tests {
         Some(bytes_of(&opened))
     }
 
-    fn bytes_of(opened: &Opened) -> Vec<u8> {
+    fn bytes_of(opened: &OpenCopy) -> Vec<u8> {
         opened.bytes().unwrap().to_vec()
     }
 

@@ -18,7 +18,7 @@
 //!   by `sendfile`, which finds its end, and the connection breaks. This process
 //!   never reads the bytes itself, which could end it by SIGBUS. That holds for plain
 //!   sockets only: encryption has to read, and must use
-//!   [`Opened::file`](super::Opened::file) instead.
+//!   [`OpenCopy::file`](super::Opened::file) instead.
 
 #![expect(unsafe_code, reason = "the one module that maps files, argued above")]
 
@@ -28,11 +28,11 @@ use memmap2::{Advice, Mmap, MmapOptions};
 
 /// A whole file, mapped for reading.
 #[derive(Debug)]
-pub(super) struct Mapping {
+pub(super) struct FileMapping {
     map: Mmap,
 }
 
-impl Mapping {
+impl FileMapping {
     /// Maps a file. Fails if it is larger than the address space, or on a filesystem
     /// that can't map.
     pub(super) fn of(file: &File) -> io::Result<Self> {
@@ -73,7 +73,7 @@ impl Mapping {
     }
 }
 
-impl AsRef<[u8]> for Mapping {
+impl AsRef<[u8]> for FileMapping {
     fn as_ref(&self) -> &[u8] {
         &self.map
     }
@@ -88,10 +88,10 @@ mod tests {
 
     use super::*;
 
-    fn mapped(bytes: &[u8]) -> (File, Mapping) {
+    fn mapped(bytes: &[u8]) -> (File, FileMapping) {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        let mapping = Mapping::of(&file).unwrap();
+        let mapping = FileMapping::of(&file).unwrap();
         (file, mapping)
     }
 
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_file_that_grows_shows_what_was_written() {
         let mut file = tempfile::tempfile().unwrap();
-        let mapping = Mapping::ahead(&file, 9000).unwrap();
+        let mapping = FileMapping::ahead(&file, 9000).unwrap();
         for (at, byte) in [(0, 1), (4000, 2), (5000, 3)] {
             file.write_all(&vec![byte; if at == 4000 { 1000 } else { 4000 }]).unwrap();
             assert_eq!(mapping.as_ref()[at], byte);
@@ -120,7 +120,7 @@ mod tests {
         let (path, other) = (folder.path().join("a"), folder.path().join("b"));
         std::fs::write(&path, [1; 9000]).unwrap();
         std::fs::write(&other, [2; 10]).unwrap();
-        let mapping = Mapping::of(&File::open(&path).unwrap()).unwrap();
+        let mapping = FileMapping::of(&File::open(&path).unwrap()).unwrap();
         std::fs::rename(&other, &path).unwrap();
         assert!(mapping.as_ref() == [1; 9000]);
         std::fs::remove_file(&path).unwrap();
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn an_empty_file_is_an_error_or_empty_and_nothing_worse() {
         let file = tempfile::tempfile().unwrap();
-        if let Ok(mapping) = Mapping::of(&file) {
+        if let Ok(mapping) = FileMapping::of(&file) {
             assert!(mapping.as_ref().is_empty() && mapping.is_resident(0..1));
         }
     }

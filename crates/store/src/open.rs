@@ -26,8 +26,8 @@ use rustix::fs::Advice;
 use tokio::sync::Semaphore;
 
 use super::{
-    mapping::Mapping,
-    recheck::{Baseline, Change, FileState},
+    mapping::FileMapping,
+    recheck::{FileBaseline, FileChange, FileState},
 };
 
 /// Most open copies, unless downloads hold more: each costs a descriptor, and
@@ -42,12 +42,12 @@ const AHEAD_BYTES: u64 = 4 << 20;
 
 /// The open file of a version.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenCopy {
     file: File,
     /// None if it can't be mapped.
-    mapped: Option<(Arc<Mapping>, Bytes)>,
+    mapped: Option<(Arc<FileMapping>, Bytes)>,
     /// State that it is compared with; none while the file is being written.
-    pub(super) baseline: Option<Baseline>,
+    pub(super) baseline: Option<FileBaseline>,
     /// Looks since its last use.
     idle: AtomicU8,
     /// Counts looks. A stretch that was in memory at one counts as resident until the
@@ -63,13 +63,13 @@ type Attachment = Box<dyn Any + Send + Sync>;
 
 /// Place of a version's open copy, if there is one.
 #[derive(Debug)]
-pub(super) struct Slot {
-    opened: ArcSwapOption<Opened>,
+pub(super) struct CopySlot {
+    opened: ArcSwapOption<OpenCopy>,
     /// Held by the caller that opens it.
     opening: Semaphore,
 }
 
-impl Default for Slot {
+impl Default for CopySlot {
     fn default() -> Self {
         Self { opened: ArcSwapOption::empty(), opening: Semaphore::const_new(1) }
     }
@@ -77,35 +77,35 @@ impl Default for Slot {
 
 /// All slots in use, the longest open first.
 #[derive(Debug)]
-pub(super) struct OpenPackages {
+pub(super) struct OpenCopies {
     most: usize,
-    slots: Mutex<VecDeque<Weak<Slot>>>,
+    slots: Mutex<VecDeque<Weak<CopySlot>>>,
 }
 
-struct Owner(Arc<Mapping>);
+struct MappingOwner(Arc<FileMapping>);
 
-impl AsRef<[u8]> for Owner {
+impl AsRef<[u8]> for MappingOwner {
     fn as_ref(&self) -> &[u8] {
         (*self.0).as_ref()
     }
 }
 
-impl Opened {
+impl OpenCopy {
     pub(super) fn new(file: File) -> Self {
-        let mapping = Mapping::of(&file).ok().map(Arc::new);
-        let baseline = Baseline::of(&file);
+        let mapping = FileMapping::of(&file).ok().map(Arc::new);
+        let baseline = FileBaseline::of(&file);
         Self { baseline, ..Self::with(file, mapping) }
     }
 
     /// A file that is being written, up to this length.
     pub(super) fn growing(file: File, length: u64) -> Self {
-        let mapping = Mapping::ahead(&file, length).ok().map(Arc::new);
+        let mapping = FileMapping::ahead(&file, length).ok().map(Arc::new);
         Self::with(file, mapping)
     }
 
-    fn with(file: File, mapping: Option<Arc<Mapping>>) -> Self {
-        let owned = |mapping: Arc<Mapping>| {
-            let bytes = Bytes::from_owner(Owner(mapping.clone()));
+    fn with(file: File, mapping: Option<Arc<FileMapping>>) -> Self {
+        let owned = |mapping: Arc<FileMapping>| {
+            let bytes = Bytes::from_owner(MappingOwner(mapping.clone()));
             (mapping, bytes)
         };
         let mapped = mapping.map(owned);
@@ -125,7 +125,7 @@ impl Opened {
     /// A file that can't be mapped.
     #[cfg(any(test, feature = "testing"))]
     pub fn unmapped(file: File) -> Self {
-        Self { baseline: Baseline::of(&file), ..Self::with(file, None) }
+        Self { baseline: FileBaseline::of(&file), ..Self::with(file, None) }
     }
 
     #[cfg(any(test, feature = "testing"))]
@@ -188,13 +188,13 @@ impl Opened {
     /// unlinked, nothing renamed over it.
     pub(super) fn is_still(&self, verified: &FileStamp) -> io::Result<bool> {
         let now = FileState::of(&self.file)?;
-        Ok(now.is_linked() && now.has_stamp(verified) && self.change_to(&now) == Change::None)
+        Ok(now.is_linked() && now.has_stamp(verified) && self.change_to(&now) == FileChange::None)
     }
 
     /// True if nobody has touched it since it was opened. It may have been replaced or
     /// removed: downloads that have begun go on with it.
     pub fn is_untouched(&self) -> bool {
-        FileState::of(&self.file).is_ok_and(|now| self.change_to(&now) == Change::None)
+        FileState::of(&self.file).is_ok_and(|now| self.change_to(&now) == FileChange::None)
     }
 
     /// A value that senders of this version make once for all requests. It is kept with
@@ -212,15 +212,15 @@ impl Opened {
     }
 }
 
-impl Slot {
-    pub(super) fn opened(&self) -> Option<Arc<Opened>> {
+impl CopySlot {
+    pub(super) fn opened(&self) -> Option<Arc<OpenCopy>> {
         let opened = self.opened.load_full()?;
         opened.used();
         Some(opened)
     }
 
     /// Like [`opened`](Self::opened), but does not count as use.
-    pub(super) fn peek(&self) -> Option<Arc<Opened>> {
+    pub(super) fn peek(&self) -> Option<Arc<OpenCopy>> {
         self.opened.load_full()
     }
 
@@ -244,13 +244,13 @@ impl Slot {
     }
 }
 
-impl OpenPackages {
+impl OpenCopies {
     pub(super) fn new(most: usize) -> Self {
         Self { most, slots: Mutex::default() }
     }
 
     /// Keeps the copy for the next downloads.
-    pub(super) fn keep(&self, slot: &Arc<Slot>, opened: Arc<Opened>) {
+    pub(super) fn keep(&self, slot: &Arc<CopySlot>, opened: Arc<OpenCopy>) {
         let mut slots = self.slots();
         if slot.opened.swap(Some(opened)).is_none() {
             slots.push_back(Arc::downgrade(slot));
@@ -276,15 +276,15 @@ impl OpenPackages {
         self.slots().iter().filter_map(Weak::upgrade).filter(|s| s.opened.load().is_some()).count()
     }
 
-    fn slots(&self) -> MutexGuard<'_, VecDeque<Weak<Slot>>> {
+    fn slots(&self) -> MutexGuard<'_, VecDeque<Weak<CopySlot>>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Closes the copy that has been open for longest and was not used since its last look;
 /// if all were, the first.
-fn make_room(slots: &mut VecDeque<Weak<Slot>>) {
-    let unused = |slot: &Arc<Slot>| {
+fn make_room(slots: &mut VecDeque<Weak<CopySlot>>) {
+    let unused = |slot: &Arc<CopySlot>| {
         let opened = slot.opened.load();
         opened.as_ref().is_none_or(|opened| opened.idle.fetch_max(1, Ordering::Relaxed) > 0)
     };
@@ -300,13 +300,13 @@ mod tests {
 
     #[test]
     fn only_so_many_are_open_at_a_time_and_those_in_use_stay() {
-        let open = OpenPackages::new(3);
+        let open = OpenCopies::new(3);
         let opened = || {
-            let slot = Arc::<Slot>::default();
-            open.keep(&slot, Arc::new(Opened::new(tempfile::tempfile().unwrap())));
+            let slot = Arc::<CopySlot>::default();
+            open.keep(&slot, Arc::new(OpenCopy::new(tempfile::tempfile().unwrap())));
             slot
         };
-        let is_open = |slot: &Arc<Slot>| slot.opened.load().is_some();
+        let is_open = |slot: &Arc<CopySlot>| slot.opened.load().is_some();
         let used = opened();
         let mut others = Vec::new();
         for _ in 0..9 {

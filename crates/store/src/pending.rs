@@ -8,14 +8,16 @@ use edge_mirror_base::{
     atomic::{self, Durable, Scratch},
     clock::now_s,
 };
-use edge_mirror_protocol::package::{FileStamp, Manifest, PackageId, Sha256, Source, Verify};
+use edge_mirror_protocol::package::{
+    FileStamp, Manifest, PackageId, PackageSource, Sha256, VerifyLevel,
+};
 use tracing::{debug, warn};
 
 use super::{
-    Store, StoreError, Stored,
-    room::Room,
+    Store, StoreError, StoredPackage,
+    room::SpacePermit,
     stamp,
-    trail::Trail,
+    trail::BackgroundChecks,
     verify::{self, VerifyError},
 };
 
@@ -35,7 +37,7 @@ const RESERVED_FROM_BYTES: u64 = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct Provenance {
     pub title: String,
-    pub source: Source,
+    pub source: PackageSource,
     /// The main server's date for this version, seconds since 1970.
     pub modified_s: Option<u64>,
 }
@@ -48,10 +50,10 @@ fn served_date(told_s: Option<u64>, now_s: u64) -> u64 {
 
 /// A package under way; removed when dropped uncommitted.
 #[derive(Debug)]
-pub struct Pending {
+pub struct PendingPackage {
     /// First, so that it has stopped before the file is removed.
-    trail: Trail,
-    room: Room,
+    trail: BackgroundChecks,
+    room: SpacePermit,
     scratch: Scratch,
     received_bytes: u64,
     promised_bytes: u64,
@@ -68,7 +70,7 @@ impl Store {
         id: &PackageId,
         announced_bytes: Option<u64>,
         limit_bytes: u64,
-    ) -> Result<Pending, StoreError> {
+    ) -> Result<PendingPackage, StoreError> {
         self.begin_with(id, announced_bytes.unwrap_or(0), None, limit_bytes)
     }
 
@@ -79,7 +81,7 @@ impl Store {
         id: &PackageId,
         announced_bytes: u64,
         limit_bytes: u64,
-    ) -> Result<Pending, StoreError> {
+    ) -> Result<PendingPackage, StoreError> {
         self.begin_with(id, 0, Some(announced_bytes), limit_bytes)
     }
 
@@ -89,14 +91,14 @@ impl Store {
         promised_bytes: u64,
         expected_bytes: Option<u64>,
         limit_bytes: u64,
-    ) -> Result<Pending, StoreError> {
-        let room = Room::take(self, id, promised_bytes, limit_bytes)?;
+    ) -> Result<PendingPackage, StoreError> {
+        let room = SpacePermit::take(self, id, promised_bytes, limit_bytes)?;
         let folder = self.inner.layout.scratch();
         let scratch = Scratch::create_in(&folder)
             .map_err(|cause| StoreError::io("create a file in", &folder, cause))?;
         reserve(&room, &scratch, promised_bytes);
-        Ok(Pending {
-            trail: Trail::default(),
+        Ok(PendingPackage {
+            trail: BackgroundChecks::default(),
             room,
             scratch,
             received_bytes: 0,
@@ -111,9 +113,9 @@ impl Store {
     pub fn adopt(
         &self,
         id: &PackageId,
-        verify: Verify,
+        verify: VerifyLevel,
         provenance: Provenance,
-    ) -> Result<Arc<Stored>, StoreError> {
+    ) -> Result<Arc<StoredPackage>, StoreError> {
         let path = self.inner.layout.package(id);
         let io_error = |cause| StoreError::io("read", &path, cause);
         let file = File::open(&path).map_err(io_error)?;
@@ -158,7 +160,12 @@ impl Store {
 
     /// Updates the manifest of unchanged bytes; nothing else on disk changes.
     /// None if the package has gone or was replaced meanwhile.
-    pub fn confirm(&self, stored: &Stored, title: String, source: Source) -> Option<Arc<Stored>> {
+    pub fn confirm(
+        &self,
+        stored: &StoredPackage,
+        title: String,
+        source: PackageSource,
+    ) -> Option<Arc<StoredPackage>> {
         let stored = {
             let mut turn = self.turn();
             let current = turn.get(&stored.manifest.id)?;
@@ -174,7 +181,7 @@ impl Store {
 
     /// Notes the result of reading a package again. Removes a damaged one from the index
     /// and the disk, unless another has taken its place meanwhile. Blocks.
-    pub fn read_again(&self, stored: &Stored, good: bool) -> Result<(), StoreError> {
+    pub fn read_again(&self, stored: &StoredPackage, good: bool) -> Result<(), StoreError> {
         let (id, file) = (&stored.manifest.id, &stored.manifest.file);
         if !good {
             return self.remove_damaged(id, file).map(|_| ());
@@ -211,7 +218,7 @@ impl Store {
 
     /// Writes the manifest. Failure costs a verification at the next start, no more:
     /// the package itself is in place and good.
-    fn write_manifest(&self, stored: &Stored) {
+    fn write_manifest(&self, stored: &StoredPackage) {
         let path = self.inner.layout.manifest(&stored.manifest.id);
         let written = serde_json::to_vec_pretty(&stored.manifest)
             .map_err(std::io::Error::from)
@@ -227,7 +234,7 @@ impl Store {
 
 /// Allocates promised room on the disk. Not every filesystem can, and some need more
 /// than the bytes take. Then each write allocates its own, or fails.
-fn reserve(room: &Room, scratch: &Scratch, bytes: u64) {
+fn reserve(room: &SpacePermit, scratch: &Scratch, bytes: u64) {
     if bytes >= RESERVED_FROM_BYTES
         && let Err(cause) = room.reserve(scratch, bytes)
     {
@@ -235,7 +242,7 @@ fn reserve(room: &Room, scratch: &Scratch, bytes: u64) {
     }
 }
 
-impl Pending {
+impl PendingPackage {
     pub fn received_bytes(&self) -> u64 {
         self.received_bytes
     }
@@ -304,11 +311,11 @@ impl Pending {
     /// still `wanted` then, and writes their manifest. Blocks.
     pub fn commit(
         self,
-        verify: Verify,
+        verify: VerifyLevel,
         announced: Option<Sha256>,
         provenance: Provenance,
         wanted: impl FnOnce() -> bool,
-    ) -> Result<Arc<Stored>, StoreError> {
+    ) -> Result<Arc<StoredPackage>, StoreError> {
         let Self { mut trail, room, scratch, received_bytes, .. } = self;
         trail.complete();
         let (store, id) = (room.store(), room.id().clone());
@@ -401,7 +408,7 @@ mod tests {
             let mut pending = store.begin(&id("m"), None, u64::MAX).unwrap();
             pending.write(&zip_of(content)).unwrap();
             let provenance = Provenance { modified_s, ..provenance() };
-            let stored = pending.commit(Verify::Full, None, provenance, || true).unwrap();
+            let stored = pending.commit(VerifyLevel::Full, None, provenance, || true).unwrap();
             stored.manifest.modified_s
         };
         let first = put(b"one", Some(LATEST_S));
@@ -477,7 +484,7 @@ mod tests {
         let size = zip.len() as u64;
         let mut pending = store.begin(&id("m"), Some(size), size).unwrap();
         pending.write(&zip).unwrap();
-        pending.commit(Verify::Full, None, provenance(), || true).unwrap();
+        pending.commit(VerifyLevel::Full, None, provenance(), || true).unwrap();
         assert!(store.begin(&id("m"), Some(size), size).is_ok());
         assert!(store.begin(&id("n"), Some(size), size).is_err());
         assert_eq!(store.shortage(&id("n"), size, size), size);
@@ -494,7 +501,7 @@ mod tests {
             let mut pending = store.begin(&id("m"), None, u64::MAX).unwrap();
             pending.write(&bytes).unwrap();
             let refused =
-                pending.commit(Verify::Full, announced, provenance(), || true).unwrap_err();
+                pending.commit(VerifyLevel::Full, announced, provenance(), || true).unwrap_err();
             assert!(matches!(refused, StoreError::Bad(_)), "{refused}");
         }
         assert_eq!((store.count(), scratch_files(&folder)), (0, 0));
@@ -516,12 +523,12 @@ mod tests {
             bytes.chunks(100_000).for_each(|piece| pending.write(piece).unwrap());
             pending.commit(verify, None, provenance(), || true)
         };
-        let refused = put(&bad, Verify::Full).unwrap_err();
+        let refused = put(&bad, VerifyLevel::Full).unwrap_err();
         assert!(matches!(refused, StoreError::Bad(VerifyError::Entry { .. })), "{refused}");
-        let stored = put(&good, Verify::Full).unwrap();
+        let stored = put(&good, VerifyLevel::Full).unwrap();
         let (_, opened) = store.open_package(&id("m")).unwrap().unwrap();
         assert_eq!(stored.manifest.sha256, verify::digest(opened.file()).unwrap());
-        assert_eq!(put(&bad, Verify::Structure).unwrap().manifest.file_count, 1);
+        assert_eq!(put(&bad, VerifyLevel::Structure).unwrap().manifest.file_count, 1);
     }
 
     #[test]
@@ -533,7 +540,7 @@ mod tests {
             pending.write(&zip).unwrap();
             pending
                 .commit(
-                    Verify::Full,
+                    VerifyLevel::Full,
                     None,
                     Provenance { title: title.into(), ..provenance() },
                     || true,
@@ -557,12 +564,12 @@ mod tests {
             std::fs::write(folder.path().join("meeting_m/package.zip"), bytes).unwrap();
         };
         place(b"<html>");
-        assert!(store.adopt(&id("m"), Verify::Full, provenance()).is_err());
+        assert!(store.adopt(&id("m"), VerifyLevel::Full, provenance()).is_err());
         store.discard_unverified(&id("m")).unwrap();
         assert!(!folder.path().join("meeting_m").exists());
 
         place(&zip_of(b"good"));
-        store.adopt(&id("m"), Verify::Full, provenance()).unwrap();
+        store.adopt(&id("m"), VerifyLevel::Full, provenance()).unwrap();
         store.discard_unverified(&id("m")).unwrap();
         drop(store);
         assert!(Store::open(folder.path()).unwrap().0.get(&id("m")).is_some());

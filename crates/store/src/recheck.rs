@@ -28,7 +28,7 @@ use rustix::fs::Stat;
 use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
-use super::{Inner, Opened, Store, reread};
+use super::{OpenCopy, Store, StoreInner, reread};
 
 /// Limit of concurrent rechecks: each takes a core, and a `chown -R` touches all
 /// packages at the same time.
@@ -48,13 +48,13 @@ pub(super) struct FileState {
 
 /// Metadata that a file is compared with.
 #[derive(Debug)]
-pub(super) struct Baseline {
+pub(super) struct FileBaseline {
     size_bytes: i64,
     mtime_ns: i128,
     ctime_ns: AtomicI64,
     /// True once its digest differed.
     damaged: AtomicBool,
-    version: Option<Version>,
+    version: Option<VerifiedVersion>,
     /// Held by the task that verifies it again.
     rechecking: Arc<Semaphore>,
     #[cfg(test)]
@@ -63,8 +63,8 @@ pub(super) struct Baseline {
 
 /// The verified package that an open copy is of.
 #[derive(Debug)]
-struct Version {
-    store: Weak<Inner>,
+struct VerifiedVersion {
+    store: Weak<StoreInner>,
     id: PackageId,
     file: FileStamp,
     sha256: Sha256,
@@ -72,7 +72,7 @@ struct Version {
 
 /// Difference between a file and its baseline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum FileChange {
     /// Unchanged, or only replaced or removed.
     None,
     /// Only ctime differs, which doesn't tell whether the bytes changed.
@@ -109,7 +109,7 @@ impl FileState {
     }
 }
 
-impl Baseline {
+impl FileBaseline {
     /// None if the metadata can't be read.
     pub(super) fn of(file: &File) -> Option<Self> {
         let now = FileState::of(file).ok()?;
@@ -125,21 +125,21 @@ impl Baseline {
         })
     }
 
-    fn change_to(&self, now: &FileState) -> Change {
+    fn change_to(&self, now: &FileState) -> FileChange {
         if self.size_bytes != now.size_bytes
             || self.mtime_ns != now.mtime_ns
             || self.damaged.load(Relaxed)
         {
-            Change::Content
+            FileChange::Content
         } else if self.ctime_ns.load(Relaxed) == now.ctime_ns || !now.is_linked() {
-            Change::None
+            FileChange::None
         } else {
-            Change::Metadata
+            FileChange::Metadata
         }
     }
 
     /// Removes a damaged package from its store.
-    fn discard(&self, version: &Version) {
+    fn discard(&self, version: &VerifiedVersion) {
         self.damaged.store(true, Relaxed);
         let Some(inner) = version.store.upgrade() else { return };
         let id = &version.id;
@@ -151,11 +151,11 @@ impl Baseline {
     }
 }
 
-impl Opened {
+impl OpenCopy {
     /// Notes the package that this is a copy of, so that it can be verified again.
-    pub(super) fn verified_as(mut self, store: &Arc<Inner>, manifest: &Manifest) -> Self {
+    pub(super) fn verified_as(mut self, store: &Arc<StoreInner>, manifest: &Manifest) -> Self {
         if let Some(baseline) = &mut self.baseline {
-            baseline.version = Some(Version {
+            baseline.version = Some(VerifiedVersion {
                 store: Arc::downgrade(store),
                 id: manifest.id.clone(),
                 file: manifest.file,
@@ -165,13 +165,13 @@ impl Opened {
         self
     }
 
-    pub(super) fn change_to(&self, now: &FileState) -> Change {
-        self.baseline.as_ref().map_or(Change::None, |baseline| baseline.change_to(now))
+    pub(super) fn change_to(&self, now: &FileState) -> FileChange {
+        self.baseline.as_ref().map_or(FileChange::None, |baseline| baseline.change_to(now))
     }
 
     /// A file whose metadata can't be read counts as changed.
-    pub(super) fn change(&self) -> Change {
-        FileState::of(self.file()).map_or(Change::Content, |now| self.change_to(&now))
+    pub(super) fn change(&self) -> FileChange {
+        FileState::of(self.file()).map_or(FileChange::Content, |now| self.change_to(&now))
     }
 
     /// True if its bytes are still those that were verified. If only reading tells, one
@@ -180,8 +180,8 @@ impl Opened {
         let Some(baseline) = &self.baseline else { return true };
         let Ok(only_one) = baseline.rechecking.clone().acquire_owned().await else { return false };
         let change = self.change();
-        if change != Change::Metadata {
-            return change == Change::None;
+        if change != FileChange::Metadata {
+            return change == FileChange::None;
         }
         // Never closed.
         let few = RECHECKS.acquire().await.ok();
@@ -201,9 +201,9 @@ impl Opened {
         for _ in 0..MOST_READS {
             let now = FileState::of(self.file())?;
             let change = self.change_to(&now);
-            let Some(baseline) = self.baseline.as_ref().filter(|_| change == Change::Metadata)
+            let Some(baseline) = self.baseline.as_ref().filter(|_| change == FileChange::Metadata)
             else {
-                return Ok(change == Change::None);
+                return Ok(change == FileChange::None);
             };
             let Some(version) = &baseline.version else { return Ok(false) };
             #[cfg(test)]
@@ -256,25 +256,25 @@ mod tests {
     fn whatever_is_written_shows_and_removing_it_writes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("package.zip");
-        let changes: [(Act<'_>, Change); 7] = [
-            (&|_| (), Change::None),
-            (&|path| std::fs::remove_file(path).unwrap(), Change::None),
-            (&|path| std::fs::rename(folder.path().join("other"), path).unwrap(), Change::None),
+        let changes: [(Act<'_>, FileChange); 7] = [
+            (&|_| (), FileChange::None),
+            (&|path| std::fs::remove_file(path).unwrap(), FileChange::None),
+            (&|path| std::fs::rename(folder.path().join("other"), path).unwrap(), FileChange::None),
             (
                 &|path| File::options().write(true).open(path).unwrap().set_len(1).unwrap(),
-                Change::Content,
+                FileChange::Content,
             ),
-            (&write_hidden, Change::Metadata),
-            (&chmod, Change::Metadata),
+            (&write_hidden, FileChange::Metadata),
+            (&chmod, FileChange::Metadata),
             (
                 &|path| std::fs::hard_link(path, folder.path().join("link")).unwrap(),
-                Change::Metadata,
+                FileChange::Metadata,
             ),
         ];
         for (number, (change, expected)) in changes.into_iter().enumerate() {
             std::fs::write(folder.path().join("other"), "other").unwrap();
             std::fs::write(&path, [b'x'; 50]).unwrap();
-            let opened = Opened::new(File::open(&path).unwrap());
+            let opened = OpenCopy::new(File::open(&path).unwrap());
             // The kernel's clock must tick in between.
             let began = Instant::now();
             let ticked = || {

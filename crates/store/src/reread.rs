@@ -7,7 +7,7 @@ use edge_mirror_base::tasks;
 use edge_mirror_protocol::package::Sha256;
 use sha2::{Digest as _, Sha256 as Sha256Hasher};
 
-use super::{Opened, Package, Store, StoreError};
+use super::{OpenCopy, OpenedPackage, Store, StoreError};
 
 /// Bytes read at a time, on another thread; a millisecond of work.
 pub const CHUNK_BYTES: usize = 512 << 10;
@@ -16,7 +16,7 @@ pub const CHUNK_BYTES: usize = 512 << 10;
 /// calls `read` with its length. Bad ones are left to the caller.
 pub async fn is_good(
     store: &Store,
-    (stored, opened): &Package,
+    (stored, opened): &OpenedPackage,
     rest: Duration,
     read: impl Fn(u64),
 ) -> Result<bool, StoreError> {
@@ -41,7 +41,7 @@ pub async fn is_good(
 }
 
 /// Returns the digest of an open copy. Blocks for as long as reading takes.
-pub(super) fn digest(opened: &Opened, size: u64) -> io::Result<Sha256> {
+pub(super) fn digest(opened: &OpenCopy, size: u64) -> io::Result<Sha256> {
     let mut hasher = Sha256Hasher::new();
     let mut at = 0;
     while at < size {
@@ -56,7 +56,7 @@ pub(super) fn is_lost(cause: &io::Error) -> bool {
 }
 
 fn read_on(
-    opened: &Opened,
+    opened: &OpenCopy,
     mut hasher: Sha256Hasher,
     at: u64,
     size: u64,

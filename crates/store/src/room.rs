@@ -10,7 +10,7 @@ use std::{
 use edge_mirror_base::{atomic::Scratch, tasks};
 use edge_mirror_protocol::package::PackageId;
 
-use super::{Inner, Store, StoreError};
+use super::{Store, StoreError, StoreInner};
 
 /// Disk space that packages leave free for logs, manifests and the system.
 const DISK_RESERVE_BYTES: u64 = 64 << 20;
@@ -19,11 +19,11 @@ const DISK_RESERVE_BYTES: u64 = 64 << 20;
 const TRIED_BYTES: usize = 4096;
 
 /// Keyed by the pending package's number.
-pub(super) type Promises = BTreeMap<u64, Promise>;
+pub(super) type SpacePromises = BTreeMap<u64, SpacePromise>;
 
 /// Bytes promised to one package under way.
 #[derive(Debug)]
-pub(super) struct Promise {
+pub(super) struct SpacePromise {
     id: PackageId,
     total_bytes: u64,
     given_bytes: u64,
@@ -31,14 +31,14 @@ pub(super) struct Promise {
 
 /// Room promised to one package; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct SpacePermit {
     store: Store,
     id: PackageId,
     number: u64,
 }
 
 /// Room that a package needs, with all others under way.
-struct Need {
+struct SpaceNeed {
     /// Compared with the store's limit.
     used_bytes: u64,
     /// Compared with the disk's free space.
@@ -77,7 +77,7 @@ impl Store {
     }
 }
 
-impl Room {
+impl SpacePermit {
     pub(super) fn take(
         store: &Store,
         id: &PackageId,
@@ -106,7 +106,7 @@ impl Room {
         let mut promises = inner.promises();
         let free = self.store.free_bytes();
         let free = free.map_err(|cause| StoreError::io("measure", self.store.root(), cause))?;
-        let Need { used_bytes, disk_bytes } =
+        let SpaceNeed { used_bytes, disk_bytes } =
             inner.need(&promises, id, total_bytes, Some(self.number));
         if used_bytes > limit_bytes {
             return Err(StoreError::NoRoom(format!(
@@ -119,7 +119,7 @@ impl Room {
             )));
         }
         let given_bytes = promises.get(&self.number).map_or(0, |promise| promise.given_bytes);
-        promises.insert(self.number, Promise { id: id.clone(), total_bytes, given_bytes });
+        promises.insert(self.number, SpacePromise { id: id.clone(), total_bytes, given_bytes });
         Ok(())
     }
 
@@ -145,17 +145,23 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for SpacePermit {
     fn drop(&mut self) {
         // Others hold the lock during disk calls.
         tasks::in_place(|| self.store.inner.promises().remove(&self.number));
     }
 }
 
-impl Inner {
+impl StoreInner {
     /// Returns the room needed for a package of `bytes`, which replaces the stored one
     /// of `id`.
-    fn need(&self, promises: &Promises, id: &PackageId, bytes: u64, number: Option<u64>) -> Need {
+    fn need(
+        &self,
+        promises: &SpacePromises,
+        id: &PackageId,
+        bytes: u64,
+        number: Option<u64>,
+    ) -> SpaceNeed {
         let replaced = self.index.get(id.as_str()).map_or(0, |old| old.manifest.size_bytes);
         let stored = self.index.used_bytes().saturating_sub(replaced);
         let others = || promises.iter().filter(|(other, _)| Some(**other) != number);
@@ -168,13 +174,13 @@ impl Inner {
             .sum();
         let own = number.and_then(|number| promises.get(&number));
         let awaited = bytes.saturating_sub(own.map_or(0, |own| own.given_bytes));
-        Need {
+        SpaceNeed {
             used_bytes: stored.saturating_add(others_total).saturating_add(bytes),
             disk_bytes: awaited.saturating_add(others_awaited).saturating_add(DISK_RESERVE_BYTES),
         }
     }
 
-    fn promises(&self) -> MutexGuard<'_, Promises> {
+    fn promises(&self) -> MutexGuard<'_, SpacePromises> {
         self.promises.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -191,7 +197,7 @@ mod tests {
         let (store, _) = Store::open(folder.path()).unwrap();
         let (id, other) = ("m".parse().unwrap(), "n".parse().unwrap());
         let bytes = 8 << 20;
-        let room = Room::take(&store, &id, bytes, u64::MAX).unwrap();
+        let room = SpacePermit::take(&store, &id, bytes, u64::MAX).unwrap();
         let needed = || store.inner.need(&store.inner.promises(), &other, 1, None).disk_bytes;
         assert_eq!(needed(), DISK_RESERVE_BYTES + bytes + 1);
         let scratch = Scratch::create_in(folder.path()).unwrap();

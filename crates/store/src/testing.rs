@@ -10,9 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edge_mirror_protocol::package::{Route, Source, Validators, Verify};
+use edge_mirror_protocol::package::{PackageRoute, PackageSource, Validators, VerifyLevel};
 
-use super::{Opened, Provenance, Store, Stored};
+use super::{OpenCopy, Provenance, Store, StoredPackage};
 
 /// A ZIP with one stored entry of `content`.
 pub fn zip_of(content: &[u8]) -> Vec<u8> {
@@ -37,7 +37,7 @@ pub fn chill(file: &File) -> bool {
 }
 
 /// Calls `act` on a package's file until the kernel's clock has ticked in between.
-pub fn touch(opened: &Opened, act: impl Fn()) {
+pub fn touch(opened: &OpenCopy, act: impl Fn()) {
     let began = Instant::now();
     act();
     while opened.is_untouched() {
@@ -48,17 +48,21 @@ pub fn touch(opened: &Opened, act: impl Fn()) {
 
 /// True if the beginning of a file is in memory.
 pub fn is_warm(file: &File) -> bool {
-    let opened = Opened::mapped(file.try_clone().unwrap());
+    let opened = OpenCopy::mapped(file.try_clone().unwrap());
     opened.is_resident(&opened.stretch_at(0))
 }
 
 pub fn provenance() -> Provenance {
-    let source = Source { route: Route::Direct, origin: None, validators: Validators::default() };
+    let source = PackageSource {
+        route: PackageRoute::Direct,
+        origin: None,
+        validators: Validators::default(),
+    };
     Provenance { title: "T".into(), source, modified_s: None }
 }
 
-pub fn put(store: &Store, name: &str, bytes: &[u8]) -> Arc<Stored> {
+pub fn put(store: &Store, name: &str, bytes: &[u8]) -> Arc<StoredPackage> {
     let mut pending = store.begin(&name.parse().unwrap(), None, u64::MAX).unwrap();
     pending.write(bytes).unwrap();
-    pending.commit(Verify::Full, None, provenance(), || true).unwrap()
+    pending.commit(VerifyLevel::Full, None, provenance(), || true).unwrap()
 }

@@ -18,7 +18,7 @@ use std::{
 use edge_mirror_base::tasks;
 use edge_mirror_protocol::package::Sha256;
 
-use super::verify::{Seen, digest_of, pass_through};
+use super::verify::{ScannedEntries, digest_of, pass_through};
 
 /// Smaller files are hashed, unpacked and durable in no time.
 const FOLLOWED_FROM_BYTES: u64 = 1 << 20;
@@ -30,25 +30,26 @@ const SYNC_STEP_BYTES: u64 = 16 << 20;
 
 /// Threads that follow a growing file; they give up when it is dropped.
 #[derive(Debug, Default)]
-pub(super) struct Trail {
+pub(super) struct BackgroundChecks {
     /// Set to unpack the entries of the archive; `sync` is set to make bytes durable
     /// soon after they were written.
     pub unpack: bool,
     pub sync: bool,
     begun: bool,
-    hashing: Option<Follower<io::Result<Sha256>>>,
-    unpacking: Option<Follower<Seen>>,
-    syncing: Option<Follower<io::Result<()>>>,
+    hashing: Option<CheckStage<io::Result<Sha256>>>,
+    unpacking: Option<CheckStage<ScannedEntries>>,
+    syncing: Option<CheckStage<io::Result<()>>>,
 }
 
-impl Trail {
+impl BackgroundChecks {
     /// Notes the size of the file.
     pub(super) fn grown(&mut self, file: &File, bytes: u64) {
         if !self.begun && bytes >= FOLLOWED_FROM_BYTES {
             self.begun = true;
-            self.hashing = Follower::start("hash", file, hash);
-            self.unpacking = self.unpack.then(|| Follower::start("unpack", file, unpack)).flatten();
-            self.syncing = self.sync.then(|| Follower::start("sync", file, sync)).flatten();
+            self.hashing = CheckStage::start("hash", file, hash);
+            self.unpacking =
+                self.unpack.then(|| CheckStage::start("unpack", file, unpack)).flatten();
+            self.syncing = self.sync.then(|| CheckStage::start("sync", file, sync)).flatten();
         }
         self.each(|growth| growth.grown(bytes));
     }
@@ -57,78 +58,82 @@ impl Trail {
     /// Blocks until a write to the disk that is under way has ended, whose error would
     /// otherwise be lost.
     pub(super) fn rest(&mut self) -> io::Result<()> {
-        self.each(|growth| growth.end(End::GivenUp));
+        self.each(|growth| growth.end(WriteEnd::GivenUp));
         (self.begun, self.hashing, self.unpacking) = (false, None, None);
         self.synced().unwrap_or(Ok(()))
     }
 
     /// Notes that the file is complete.
     pub(super) fn complete(&self) {
-        self.each(|growth| growth.end(End::Complete));
+        self.each(|growth| growth.end(WriteEnd::Complete));
     }
 
     /// Returns the digest of all bytes; none if no thread hashed them.
     pub(super) fn hashed(&mut self) -> Option<io::Result<Sha256>> {
-        self.hashing.take().map(Follower::join)
+        self.hashing.take().map(CheckStage::join)
     }
 
     /// Waits until all is unpacked, and returns the entries.
-    pub(super) fn unpacked(&mut self) -> Seen {
-        self.unpacking.take().map(Follower::join).unwrap_or_default()
+    pub(super) fn unpacked(&mut self) -> ScannedEntries {
+        self.unpacking.take().map(CheckStage::join).unwrap_or_default()
     }
 
     /// Waits until all is durable; none if no thread did it. An error is reported only
     /// here: the system tells it to the first caller.
     pub(super) fn synced(&mut self) -> Option<io::Result<()>> {
-        self.syncing.take().map(Follower::join)
+        self.syncing.take().map(CheckStage::join)
     }
 
-    fn each(&self, tell: impl Fn(&Growth)) {
+    fn each(&self, tell: impl Fn(&WriteProgress)) {
         self.hashing.iter().for_each(|follower| tell(&follower.growth));
         self.unpacking.iter().for_each(|follower| tell(&follower.growth));
         self.syncing.iter().for_each(|follower| tell(&follower.growth));
     }
 }
 
-impl Drop for Trail {
+impl Drop for BackgroundChecks {
     fn drop(&mut self) {
-        self.each(|growth| growth.end(End::GivenUp));
+        self.each(|growth| growth.end(WriteEnd::GivenUp));
     }
 }
 
-fn hash(file: File, growth: Arc<Growth>) -> io::Result<Sha256> {
-    digest_of(Growing { file, growth, at: 0 })
+fn hash(file: File, growth: Arc<WriteProgress>) -> io::Result<Sha256> {
+    digest_of(TailReader { file, growth, at: 0 })
 }
 
-fn unpack(file: File, growth: Arc<Growth>) -> Seen {
-    pass_through(Growing { file, growth, at: 0 })
+fn unpack(file: File, growth: Arc<WriteProgress>) -> ScannedEntries {
+    pass_through(TailReader { file, growth, at: 0 })
 }
 
-fn sync(file: File, growth: Arc<Growth>) -> io::Result<()> {
+fn sync(file: File, growth: Arc<WriteProgress>) -> io::Result<()> {
     let mut synced = 0;
     loop {
         let now = growth.beyond(synced, SYNC_STEP_BYTES);
         match now.end {
             None => file.sync_data()?,
-            Some(End::Complete) => return file.sync_all(),
-            Some(End::GivenUp) => return Ok(()),
+            Some(WriteEnd::Complete) => return file.sync_all(),
+            Some(WriteEnd::GivenUp) => return Ok(()),
         }
         synced = now.bytes;
     }
 }
 
 #[derive(Debug)]
-struct Follower<T> {
-    growth: Arc<Growth>,
+struct CheckStage<T> {
+    growth: Arc<WriteProgress>,
     thread: JoinHandle<T>,
 }
 
-impl<T: Send + 'static> Follower<T> {
+impl<T: Send + 'static> CheckStage<T> {
     /// None if the system has no file or thread to give: then there is more to do at
     /// the end.
-    fn start(name: &'static str, file: &File, work: fn(File, Arc<Growth>) -> T) -> Option<Self> {
+    fn start(
+        name: &'static str,
+        file: &File,
+        work: fn(File, Arc<WriteProgress>) -> T,
+    ) -> Option<Self> {
         let file = file.try_clone().ok()?;
-        let growth = Arc::<Growth>::default();
+        let growth = Arc::<WriteProgress>::default();
         let known = growth.clone();
         let thread = tasks::thread(name, move || work(file, known)).ok()?;
         Some(Self { growth, thread })
@@ -141,26 +146,26 @@ impl<T: Send + 'static> Follower<T> {
 
 /// Progress of a growing file.
 #[derive(Debug, Default)]
-struct Growth {
-    now: Mutex<Now>,
+struct WriteProgress {
+    now: Mutex<ProgressState>,
     wake: Condvar,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Now {
+struct ProgressState {
     bytes: u64,
-    end: Option<End>,
+    end: Option<WriteEnd>,
     /// Size at which the thread is woken.
     awaited: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum WriteEnd {
     Complete,
     GivenUp,
 }
 
-impl Growth {
+impl WriteProgress {
     fn grown(&self, bytes: u64) {
         let mut now = self.lock();
         now.bytes = bytes;
@@ -169,13 +174,13 @@ impl Growth {
         }
     }
 
-    fn end(&self, end: End) {
+    fn end(&self, end: WriteEnd) {
         self.lock().end = Some(end);
         self.wake.notify_one();
     }
 
     /// Waits until there are `step` bytes beyond `at`, or there won't be more.
-    fn beyond(&self, at: u64, step: u64) -> Now {
+    fn beyond(&self, at: u64, step: u64) -> ProgressState {
         let mut now = self.lock();
         now.awaited = at.saturating_add(step);
         while now.bytes < now.awaited && now.end.is_none() {
@@ -184,25 +189,25 @@ impl Growth {
         *now
     }
 
-    fn lock(&self) -> MutexGuard<'_, Now> {
+    fn lock(&self) -> MutexGuard<'_, ProgressState> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Reads a growing file, waiting at its end.
-struct Growing {
+struct TailReader {
     file: File,
-    growth: Arc<Growth>,
+    growth: Arc<WriteProgress>,
     at: u64,
 }
 
-impl Read for Growing {
+impl Read for TailReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut now = *self.growth.lock();
         if now.bytes <= self.at {
             now = self.growth.beyond(self.at, READ_STEP_BYTES);
         }
-        if now.end == Some(End::GivenUp) {
+        if now.end == Some(WriteEnd::GivenUp) {
             return Ok(0);
         }
         let there = usize::try_from(now.bytes - self.at).unwrap_or(usize::MAX);
@@ -221,7 +226,7 @@ mod tests {
         time::{Duration, Instant},
     };
 
-    use edge_mirror_protocol::package::Verify;
+    use edge_mirror_protocol::package::VerifyLevel;
 
     use super::*;
     use crate::{
@@ -230,9 +235,9 @@ mod tests {
     };
 
     /// Writes `bytes` in pieces of all sizes, followed by a trail.
-    fn followed(bytes: &[u8]) -> (File, Trail) {
+    fn followed(bytes: &[u8]) -> (File, BackgroundChecks) {
         let file = tempfile::tempfile().unwrap();
-        let mut trail = Trail::default();
+        let mut trail = BackgroundChecks::default();
         (trail.unpack, trail.sync) = (true, true);
         let (mut random, mut at) = (fastrand::Rng::with_seed(4), 0);
         while at < bytes.len() {
@@ -258,7 +263,7 @@ mod tests {
             trail.complete();
             assert_eq!(trail.hashed().unwrap().unwrap(), digest(&file).unwrap());
             let seen = trail.unpacked();
-            assert!(check_zip_seen(&file, Verify::Full, &seen).is_ok());
+            assert!(check_zip_seen(&file, VerifyLevel::Full, &seen).is_ok());
             assert_eq!(seen.count(), 1);
             trail.synced().unwrap().unwrap();
         }
@@ -289,7 +294,7 @@ mod tests {
     #[test]
     fn followers_end_when_nobody_wants_to_know_any_more() {
         let (_file, trail) = followed(&random_zip(3 << 20));
-        let growths: Vec<Weak<Growth>> = [
+        let growths: Vec<Weak<WriteProgress>> = [
             trail.hashing.as_ref().map(|follower| Arc::downgrade(&follower.growth)),
             trail.unpacking.as_ref().map(|follower| Arc::downgrade(&follower.growth)),
             trail.syncing.as_ref().map(|follower| Arc::downgrade(&follower.growth)),

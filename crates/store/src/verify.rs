@@ -22,13 +22,13 @@ use std::{
     io::{self, Read, Seek, SeekFrom},
 };
 
-use edge_mirror_protocol::package::{Sha256, Verify};
+use edge_mirror_protocol::package::{Sha256, VerifyLevel};
 use sha2::{Digest as _, Sha256 as Sha256Hasher};
 use thiserror::Error;
 use walk::walk;
 
 pub use passage::pass_through;
-pub use seen::Seen;
+pub use seen::ScannedEntries;
 
 /// Limit of the classic format. A meeting has some thousand pages, and tablets that
 /// hold a directory in memory should be able to hold this one.
@@ -102,15 +102,19 @@ pub fn digest_of(mut source: impl Read) -> io::Result<Sha256> {
 }
 
 /// Checks the archive and returns how many files are in it.
-pub fn check_zip(file: &File, verify: Verify) -> Result<u64, VerifyError> {
-    check_zip_seen(file, verify, &Seen::default())
+pub fn check_zip(file: &File, verify: VerifyLevel) -> Result<u64, VerifyError> {
+    check_zip_seen(file, verify, &ScannedEntries::default())
 }
 
 /// Like [`check_zip`], without the bytes of entries `seen` to be good in this file.
-pub fn check_zip_seen(file: &File, verify: Verify, seen: &Seen) -> Result<u64, VerifyError> {
+pub fn check_zip_seen(
+    file: &File,
+    verify: VerifyLevel,
+    seen: &ScannedEntries,
+) -> Result<u64, VerifyError> {
     match walk(file, verify, seen) {
         // What was seen spares reading, and changes neither verdict nor message.
-        Err(_) if seen.count() > 0 => walk(file, verify, &Seen::default()),
+        Err(_) if seen.count() > 0 => walk(file, verify, &ScannedEntries::default()),
         verdict => verdict,
     }
 }

@@ -1,7 +1,7 @@
 //! Parses `KEY=VALUE` as a change of the configuration.
 
 use edge_mirror_base::quantity;
-use edge_mirror_settings::schema::{self, Kind};
+use edge_mirror_settings::schema::{self, SettingKind};
 use serde_json::{Map, Value};
 
 /// The values are checked by `config`.
@@ -40,18 +40,20 @@ fn typed(key: &str, text: &str) -> Value {
     }
     let read = || serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
     match schema::find(key).map(|setting| setting.kind) {
-        Some(Kind::Size { .. }) => quantity::parse_size(text).map_or_else(read, Value::from),
-        Some(Kind::Bandwidth { .. }) => quantity::parse_rate(text).map_or_else(read, Value::from),
+        Some(SettingKind::Size { .. }) => quantity::parse_size(text).map_or_else(read, Value::from),
+        Some(SettingKind::Bandwidth { .. }) => {
+            quantity::parse_rate(text).map_or_else(read, Value::from)
+        }
         Some(
-            Kind::Host
-            | Kind::PublicHost
-            | Kind::Interface
-            | Kind::Path
-            | Kind::NodeId
-            | Kind::Choice(_)
-            | Kind::Secret,
+            SettingKind::Host
+            | SettingKind::PublicHost
+            | SettingKind::Interface
+            | SettingKind::Path
+            | SettingKind::NodeId
+            | SettingKind::Choice(_)
+            | SettingKind::Secret,
         ) => text.into(),
-        Some(Kind::Networks) if !text.starts_with('[') => {
+        Some(SettingKind::Networks) if !text.starts_with('[') => {
             let networks = text.split(',').map(str::trim).filter(|network| !network.is_empty());
             networks.map(Value::from).collect::<Vec<_>>().into()
         }

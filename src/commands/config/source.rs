@@ -9,26 +9,26 @@ use anyhow::{Result, bail};
 use edge_mirror_base::tasks;
 use edge_mirror_http::tls;
 use edge_mirror_settings::{
-    Config, ConfigError, Environment, FileDocument, Problem, Settings, check,
+    Config, ConfigError, Environment, FileDocument, SettingProblem, Settings, check,
 };
 use reqwest::Method;
 use serde_json::{Map, Value};
 
 use crate::{
-    cli::ConfigOf,
+    cli::ConfigTargetArgs,
     commands::{
-        client::{self, Api, CallError},
+        client::{self, ApiClient, CallError},
         place,
     },
     terminal::{self, Language, half},
 };
 
-pub(super) enum Source {
+pub(super) enum ConfigSource {
     File(PathBuf),
-    Node(Api),
+    Node(ApiClient),
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for ConfigSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
@@ -37,12 +37,12 @@ impl fmt::Display for Source {
     }
 }
 
-impl Source {
-    pub fn of(of: &ConfigOf) -> Result<Self> {
+impl ConfigSource {
+    pub fn of(of: &ConfigTargetArgs) -> Result<Self> {
         Ok(match &of.node {
             Some(node) => {
                 let (trust, token) = (of.authority.trust(), client::token(&of.login));
-                Self::Node(Api::new(node.clone(), &trust, client::Kind::Node, token)?)
+                Self::Node(ApiClient::new(node.clone(), &trust, client::ServerKind::Node, token)?)
             }
             None => Self::File(place::config_file(of.config.as_deref())),
         })
@@ -94,7 +94,7 @@ impl Source {
     }
 
     /// Returns problems now, or after a change.
-    pub async fn check(&self, patch: Map<String, Value>) -> Result<Vec<Problem>> {
+    pub async fn check(&self, patch: Map<String, Value>) -> Result<Vec<SettingProblem>> {
         match self {
             Self::File(path) => checked(path, &patch),
             Self::Node(api) => {
@@ -119,16 +119,16 @@ fn warn_of_lenient(document: &FileDocument) {
 }
 
 /// A certificate and key that don't match would keep the node from starting.
-fn agree(before: &Config, new: &Config) -> Result<(), Problem> {
+fn agree(before: &Config, new: &Config) -> Result<(), SettingProblem> {
     tls::problem(Some(before), new).map_or(Ok(()), Err)
 }
 
-fn stranger(api: &Api) -> anyhow::Error {
+fn stranger(api: &ApiClient) -> anyhow::Error {
     let error: CallError = api.stranger("POST /api/config/check");
     error.into()
 }
 
-fn checked(path: &Path, patch: &Map<String, Value>) -> Result<Vec<Problem>> {
+fn checked(path: &Path, patch: &Map<String, Value>) -> Result<Vec<SettingProblem>> {
     match Settings::read(path) {
         Ok(_) => {}
         Err(ConfigError::Invalid { problems, .. }) if patch.is_empty() => return Ok(problems),

@@ -7,14 +7,14 @@ use edge_mirror_protocol::package::{Sha256, sha256_of_field};
 use reqwest::{Response, StatusCode, header};
 use url::Url;
 
-use super::part::Wrong;
+use super::part::ContentMismatch;
 use crate::{
     commands::client,
     terminal::{say, words},
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct PackageAnswer {
     pub from: String,
     pub sha256: Option<Sha256>,
     /// A strong validator (RFC 9110, 8.8.1).
@@ -25,7 +25,7 @@ pub(super) struct Answer {
     pub part: Option<(u64, u64)>,
 }
 
-impl Answer {
+impl PackageAnswer {
     pub fn of(response: &Response) -> Self {
         let field = |name: &str| response.headers().get(name)?.to_str().ok();
         let range = field(header::CONTENT_RANGE.as_str()).and_then(content_range);
@@ -58,7 +58,7 @@ fn content_range(text: &str) -> Option<(Option<(u64, u64)>, u64)> {
 
 /// A server did not give the package.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Setback {
+pub(super) struct AttemptError {
     /// The server after all redirects.
     pub from: String,
     what: String,
@@ -77,13 +77,13 @@ fn retry_after(response: &Response) -> Option<Duration> {
     Some(Duration::from_secs(seconds.parse().ok()?).min(LONGEST_WAIT))
 }
 
-impl fmt::Display for Setback {
+impl fmt::Display for AttemptError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)
     }
 }
 
-impl Setback {
+impl AttemptError {
     pub fn unanswered(source: &Url, error: &reqwest::Error) -> Self {
         let from = client::authority(error.url().unwrap_or(source));
         if error.is_redirect() {
@@ -138,7 +138,7 @@ impl Setback {
     }
 
     /// Complete, but not the right bytes.
-    pub fn wrong(from: String, wrong: &Wrong) -> Self {
+    pub fn wrong(from: String, wrong: &ContentMismatch) -> Self {
         let what = say(format!("{from}：{}", wrong.what), format!("{from}: {}", wrong.what));
         Self { from, what, passing: wrong.mixed, again_after: None }
     }

@@ -9,23 +9,23 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use edge_mirror_base::atomic::Partial;
-use edge_mirror_protocol::package::{Sha256, Verify};
+use edge_mirror_base::atomic::PartialFile;
+use edge_mirror_protocol::package::{Sha256, VerifyLevel};
 use edge_mirror_store::verify;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256 as Hasher};
 use url::Url;
 
-use super::answer::Answer;
+use super::answer::PackageAnswer;
 use crate::{commands::client, terminal::say};
 
 const SUFFIX: &str = ".part";
 /// Used in place of a digest.
 const UNNAMED: &str = "unnamed";
 
-pub(super) struct Part {
+pub(super) struct PartialDownload {
     target: PathBuf,
-    partial: Partial,
+    partial: PartialFile,
     named: Option<Sha256>,
     /// The tag to ask for the rest, and its server: one server's tag means nothing to
     /// another, unless it is the digest.
@@ -34,11 +34,11 @@ pub(super) struct Part {
     size_bytes: u64,
     /// It came with more than one answer.
     mixed: bool,
-    fate: Fate,
+    fate: DownloadFate,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum DownloadFate {
     UnderWay,
     /// Can't be used any more.
     Spent,
@@ -47,17 +47,17 @@ enum Fate {
 
 /// A complete package.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Received {
+pub(super) struct ReceivedPackage {
     pub size_bytes: u64,
     pub sha256: Sha256,
-    pub digest_of: Option<DigestOf>,
+    pub digest_of: Option<DigestSource>,
 }
 
 /// The source of the digest that a package was compared with. Without one, only the
 /// archive was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum DigestOf {
+pub(super) enum DigestSource {
     /// The server asked, or the main server, which also gave the bytes.
     Server,
     /// The main server, for bytes from a node that it redirected to.
@@ -68,7 +68,7 @@ pub(super) enum DigestOf {
 
 /// The server that gave the end of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Giver {
+pub(super) enum LastSender {
     /// The server asked, or the main server: its digest is trusted.
     Server,
     /// A server found through these, with the main server's digest.
@@ -77,13 +77,13 @@ pub(super) enum Giver {
 
 /// Complete, but not the package.
 #[derive(Clone, Debug)]
-pub(super) struct Wrong {
+pub(super) struct ContentMismatch {
     pub what: String,
     /// The wrong bytes may be from another server than the end.
     pub mixed: bool,
 }
 
-impl Part {
+impl PartialDownload {
     /// Returns the longest part left by earlier runs, if any.
     pub fn left_at(target: &Path) -> Result<Option<Self>> {
         let length = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
@@ -96,7 +96,7 @@ impl Part {
     }
 
     /// Begins an empty one, of the answer's version.
-    pub fn begin(target: &Path, answer: &Answer) -> Result<Self> {
+    pub fn begin(target: &Path, answer: &PackageAnswer) -> Result<Self> {
         let path = path_of(target, answer.sha256);
         let mut part = Self::open(target, &path, answer.sha256)?;
         let emptied = part.partial.file().set_len(0).and_then(|()| part.partial.file().rewind());
@@ -108,7 +108,7 @@ impl Part {
     }
 
     fn open(target: &Path, path: &Path, named: Option<Sha256>) -> Result<Self> {
-        let opened = Partial::open(path);
+        let opened = PartialFile::open(path);
         let opened = opened.with_context(|| {
             let folder = target.parent().unwrap_or(target).display();
             say(
@@ -131,7 +131,7 @@ impl Part {
             hasher,
             size_bytes: 0,
             mixed: false,
-            fate: Fate::UnderWay,
+            fate: DownloadFate::UnderWay,
         })
     }
 
@@ -157,7 +157,7 @@ impl Part {
 
     /// Returns the bytes that a later run can use.
     pub fn kept(&self) -> Option<u64> {
-        let of_use = self.named.is_some() && self.fate == Fate::UnderWay;
+        let of_use = self.named.is_some() && self.fate == DownloadFate::UnderWay;
         (of_use && self.size_bytes > 0).then_some(self.size_bytes)
     }
 
@@ -174,7 +174,7 @@ impl Part {
     }
 
     /// True if an answer with a part begins where this ends, in this version.
-    pub fn goes_on_with(&self, answer: &Answer) -> bool {
+    pub fn goes_on_with(&self, answer: &PackageAnswer) -> bool {
         let Some(((first, last), total)) = answer.part.zip(answer.total_bytes) else {
             return false;
         };
@@ -192,7 +192,7 @@ impl Part {
     }
 
     /// True if nothing is missing, by an answer without more bytes.
-    pub fn is_all_of(&self, answer: &Answer) -> bool {
+    pub fn is_all_of(&self, answer: &PackageAnswer) -> bool {
         self.size_bytes > 0 && answer.total_bytes == Some(self.size_bytes)
     }
 
@@ -204,40 +204,43 @@ impl Part {
     }
 
     pub fn give_up(mut self) {
-        self.fate = Fate::Spent;
+        self.fate = DownloadFate::Spent;
     }
 
     /// Moves the whole to its place if it is right, or returns what is wrong with it.
-    pub fn finish(mut self, giver: Giver) -> Result<std::result::Result<Received, Wrong>> {
-        self.fate = Fate::Spent;
+    pub fn finish(
+        mut self,
+        giver: LastSender,
+    ) -> Result<std::result::Result<ReceivedPackage, ContentMismatch>> {
+        self.fate = DownloadFate::Spent;
         let sha256 = Sha256::new(std::mem::take(&mut self.hasher).finalize().into());
         let size_bytes = self.size_bytes;
         let named = match (giver, self.named) {
-            (Giver::Node(Some(named)), _) => Some((DigestOf::MainServer, named)),
-            (Giver::Node(None), Some(named)) => Some((DigestOf::Node, named)),
-            (Giver::Server, Some(named)) => Some((DigestOf::Server, named)),
+            (LastSender::Node(Some(named)), _) => Some((DigestSource::MainServer, named)),
+            (LastSender::Node(None), Some(named)) => Some((DigestSource::Node, named)),
+            (LastSender::Server, Some(named)) => Some((DigestSource::Server, named)),
             (_, None) => None,
         };
         match named {
             Some((of, named)) if named != sha256 => {
                 let (whose, by) = match of {
-                    DigestOf::MainServer => ("主控服务器给出的", "the main server's"),
-                    DigestOf::Server | DigestOf::Node => ("给出的", "the announced"),
+                    DigestSource::MainServer => ("主控服务器给出的", "the main server's"),
+                    DigestSource::Server | DigestSource::Node => ("给出的", "the announced"),
                 };
                 let what = say(
                     format!("内容与{whose} SHA-256 不符：实际为 {sha256}，应为 {named}"),
                     format!("the bytes don't have {by} SHA-256: {sha256}, not {named}"),
                 );
-                return Ok(Err(Wrong { what, mixed: self.mixed }));
+                return Ok(Err(ContentMismatch { what, mixed: self.mixed }));
             }
             Some(_) => {}
             None => {
-                if let Err(wrong) = verify::check_zip(self.partial.file(), Verify::Full) {
+                if let Err(wrong) = verify::check_zip(self.partial.file(), VerifyLevel::Full) {
                     let what = say(
                         format!("没有给出 SHA-256，而收到的内容有误：{wrong}"),
                         format!("no SHA-256 was given, and what arrived is {wrong}"),
                     );
-                    return Ok(Err(Wrong { what, mixed: self.mixed }));
+                    return Ok(Err(ContentMismatch { what, mixed: self.mixed }));
                 }
             }
         }
@@ -246,21 +249,21 @@ impl Part {
             let target = self.target.display();
             say(format!("无法把会议包放到 {target}"), format!("cannot put the package at {target}"))
         })?;
-        self.fate = Fate::Placed;
+        self.fate = DownloadFate::Placed;
         for (other, _) in left_overs(&self.target) {
             // Of earlier versions; one in use by another run is left alone.
-            if let Ok(Some(other)) = Partial::open(&other) {
+            if let Ok(Some(other)) = PartialFile::open(&other) {
                 let _ = other.discard();
             }
         }
         let digest_of = named.map(|(of, _)| of);
-        Ok(Ok(Received { size_bytes, sha256, digest_of }))
+        Ok(Ok(ReceivedPackage { size_bytes, sha256, digest_of }))
     }
 }
 
-impl Drop for Part {
+impl Drop for PartialDownload {
     fn drop(&mut self) {
-        if self.fate != Fate::Placed && self.kept().is_none() {
+        if self.fate != DownloadFate::Placed && self.kept().is_none() {
             // Hidden and harmless, if it stays.
             let _ = self.partial.discard();
         }
@@ -301,14 +304,15 @@ mod tests {
     #[test]
     fn only_what_begins_where_it_ends_and_goes_to_the_end_is_gone_on_with() {
         let folder = tempfile::tempdir().unwrap();
-        let of = |sha256, part| Answer {
+        let of = |sha256, part| PackageAnswer {
             sha256,
             part: Some(part),
             total_bytes: Some(10),
-            ..Answer::default()
+            ..PackageAnswer::default()
         };
         let named = Some(Sha256::new([7; 32]));
-        let mut part = Part::begin(&folder.path().join("m1.zip"), &of(named, (0, 9))).unwrap();
+        let mut part =
+            PartialDownload::begin(&folder.path().join("m1.zip"), &of(named, (0, 9))).unwrap();
         part.write(b"begun").unwrap();
         for (sha256, range, good) in [
             (named, (5, 9), true),

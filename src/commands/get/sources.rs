@@ -8,8 +8,8 @@ use reqwest::Client;
 use serde_json::Value;
 use url::Url;
 
-use super::answer::Answer;
-use crate::{cli::Server, commands::client};
+use super::answer::PackageAnswer;
+use crate::{cli::ServerUrl, commands::client};
 
 /// A server that knows answers immediately.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -22,7 +22,7 @@ pub(super) async fn others(http: &Client, url: &Url) -> Vec<Url> {
         return in_order(url, listed, &server, &id);
     }
     let Some(status) = asked(http, server.at("/api/status")).await else { return Vec::new() };
-    let main_server = status["main_server"].as_str().and_then(|url| url.parse::<Server>().ok());
+    let main_server = status["main_server"].as_str().and_then(|url| url.parse::<ServerUrl>().ok());
     let Some(main_server) = main_server else { return Vec::new() };
     let listed = listed_by(http, &main_server, &id).await.unwrap_or_default();
     in_order(url, listed, &main_server, &id)
@@ -32,10 +32,10 @@ pub(super) async fn others(http: &Client, url: &Url) -> Vec<Url> {
 /// official ones name none.
 pub(super) async fn digest_at(http: &Client, direct: &Url) -> Option<Sha256> {
     let answer = http.head(direct.clone()).timeout(PATIENCE).send().await.ok()?;
-    Answer::of(&answer).sha256.filter(|_| answer.status().is_success())
+    PackageAnswer::of(&answer).sha256.filter(|_| answer.status().is_success())
 }
 
-fn in_order(url: &Url, listed: Vec<Url>, main_server: &Server, id: &PackageId) -> Vec<Url> {
+fn in_order(url: &Url, listed: Vec<Url>, main_server: &ServerUrl, id: &PackageId) -> Vec<Url> {
     let direct = format!("/api/v1/meetings/{}/download-package-direct", id.segment());
     let direct = main_server.at(&direct);
     let mains = client::authority(&direct);
@@ -48,7 +48,7 @@ fn in_order(url: &Url, listed: Vec<Url>, main_server: &Server, id: &PackageId) -
 }
 
 /// Returns the server and the meeting of a package's URL.
-fn meeting_of(url: &Url) -> Option<(Server, PackageId)> {
+fn meeting_of(url: &Url) -> Option<(ServerUrl, PackageId)> {
     let path = url.path();
     let (base, rest) = match path.split_once("/api/v1/meetings/") {
         Some((base, rest)) => (base, rest.strip_suffix("/download-package")?),
@@ -62,7 +62,7 @@ fn meeting_of(url: &Url) -> Option<(Server, PackageId)> {
     Some((server.as_str().parse().ok()?, percent_decoded(rest)?.parse().ok()?))
 }
 
-async fn listed_by(http: &Client, server: &Server, id: &PackageId) -> Option<Vec<Url>> {
+async fn listed_by(http: &Client, server: &ServerUrl, id: &PackageId) -> Option<Vec<Url>> {
     let path = format!("/api/v1/meetings/{}/download-nodes-info", id.segment());
     addresses(&asked(http, server.at(&path)).await?)
 }

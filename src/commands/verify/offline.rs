@@ -5,24 +5,24 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path, pin::pin, sync::Arc, time::
 use anyhow::{Result, bail};
 use edge_mirror_base::tasks::{self, Tasks};
 use edge_mirror_node::{
-    board::Board,
-    fetch::{Fetch, PullError, Reason},
+    board::StatusBoard,
+    fetch::{Fetch, PullError, PullReason},
     upstream::Connector,
 };
 use edge_mirror_protocol::package::PackageId;
 use edge_mirror_settings::{Config, Settings};
-use edge_mirror_store::{Package, Store, reread};
+use edge_mirror_store::{OpenedPackage, Store, reread};
 
-use super::report::{Found, Report, Verdict};
+use super::report::{CheckedPackage, PackageVerdict, VerifyReport};
 use crate::terminal::{
-    live::{self, Counter, Transfer},
+    live::{self, TransferProgress, TransferView},
     say,
 };
 
 /// Pulls have ended by then, or are not needed any more.
 const GRACE: Duration = Duration::from_secs(2);
 
-pub(super) struct Storage {
+pub(super) struct OfflineStorage {
     store: Store,
     /// Packages without a matching manifest.
     unverified: Vec<PackageId>,
@@ -30,7 +30,7 @@ pub(super) struct Storage {
 }
 
 /// Fails if a node uses it.
-pub(super) async fn open(config: &Config, repair: bool) -> Result<Storage> {
+pub(super) async fn open(config: &Config, repair: bool) -> Result<OfflineStorage> {
     let root = config.storage_path();
     let Ok(folder) = fs::metadata(&root) else {
         let root = root.display();
@@ -55,22 +55,26 @@ pub(super) async fn open(config: &Config, repair: bool) -> Result<Storage> {
         ));
     }
     let (store, found) = tasks::blocking(move || Store::open(&root)).await?;
-    Ok(Storage { store, unverified: found.unverified, repair })
+    Ok(OfflineStorage { store, unverified: found.unverified, repair })
 }
 
-impl Storage {
-    pub async fn verify(mut self, config_file: &Path, view: &mut Transfer) -> Result<Report> {
+impl OfflineStorage {
+    pub async fn verify(
+        mut self,
+        config_file: &Path,
+        view: &mut TransferView,
+    ) -> Result<VerifyReport> {
         let mut stored = self.store.list();
         stored.sort_by(|one, other| one.manifest.id.cmp(&other.manifest.id));
-        let counter = Arc::new(Counter::of_total(self.store.used_bytes()));
+        let counter = Arc::new(TransferProgress::of_total(self.store.used_bytes()));
         let (mut found, mut bad) = (Vec::with_capacity(stored.len()), Vec::new());
         for stored in stored {
             let manifest = &stored.manifest;
             let verdict = view.beside(&counter, self.read(&manifest.id, &counter)).await;
-            if matches!(verdict, Verdict::Damaged | Verdict::Unreadable(_)) {
+            if matches!(verdict, PackageVerdict::Damaged | PackageVerdict::Unreadable(_)) {
                 bad.push(found.len());
             }
-            found.push(Found {
+            found.push(CheckedPackage {
                 id: manifest.id.to_string(),
                 title: manifest.title.clone(),
                 size_bytes: manifest.size_bytes,
@@ -80,74 +84,75 @@ impl Storage {
         for id in std::mem::take(&mut self.unverified) {
             // Nothing says what it should be; a node would read it at its start.
             bad.push(found.len());
-            found.push(Found {
+            found.push(CheckedPackage {
                 id: id.to_string(),
                 title: String::new(),
                 size_bytes: 0,
-                verdict: Verdict::Damaged,
+                verdict: PackageVerdict::Damaged,
             });
         }
         let of = self.store.root().display().to_string();
         if self.repair && !bad.is_empty() {
-            let repairs = Repairs::new(&self.store, config_file)?;
+            let repairs = OfflineRepair::new(&self.store, config_file)?;
             for n in bad {
                 repairs.repair(&mut found[n], view).await;
             }
             repairs.tasks.shut_down(GRACE).await;
         }
-        Ok(Report { of, found })
+        Ok(VerifyReport { of, found })
     }
 
-    async fn read(&self, id: &PackageId, counter: &Counter) -> Verdict {
+    async fn read(&self, id: &PackageId, counter: &TransferProgress) -> PackageVerdict {
         let (store, wanted) = (self.store.clone(), id.clone());
-        let package: Package = match tasks::blocking(move || store.open_package(&wanted)).await {
-            Ok(Some(package)) => package,
-            Ok(None) => return Verdict::Damaged,
-            Err(error) => return Verdict::Unreadable(error.to_string()),
-        };
+        let package: OpenedPackage =
+            match tasks::blocking(move || store.open_package(&wanted)).await {
+                Ok(Some(package)) => package,
+                Ok(None) => return PackageVerdict::Damaged,
+                Err(error) => return PackageVerdict::Unreadable(error.to_string()),
+            };
         let count = |bytes| counter.add(bytes);
         let good = match reread::is_good(&self.store, &package, Duration::ZERO, count).await {
             Ok(good) => good,
-            Err(error) => return Verdict::Unreadable(error.to_string()),
+            Err(error) => return PackageVerdict::Unreadable(error.to_string()),
         };
         if self.repair {
             // A good one is recorded, a bad one removed.
             let store = self.store.clone();
             let noted = tasks::blocking(move || store.read_again(&package.0, good)).await;
             if let Err(error) = noted {
-                return Verdict::Unreadable(error.to_string());
+                return PackageVerdict::Unreadable(error.to_string());
             }
         }
-        if good { Verdict::Good } else { Verdict::Damaged }
+        if good { PackageVerdict::Good } else { PackageVerdict::Damaged }
     }
 }
 
 /// Pulls packages without a node.
-struct Repairs {
+struct OfflineRepair {
     store: Store,
     fetch: Fetch,
     tasks: Tasks,
 }
 
-impl Repairs {
+impl OfflineRepair {
     fn new(store: &Store, config_file: &Path) -> Result<Self> {
         let settings = Arc::new(Settings::load_or_create(config_file)?);
         let (tasks, port) = (Tasks::new(), settings.current().node_port);
-        let board = Arc::new(Board::new(store.clone(), port));
+        let board = Arc::new(StatusBoard::new(store.clone(), port));
         let fetch = Fetch::new(settings, board, Arc::<Connector>::default(), tasks.clone());
         Ok(Self { store: store.clone(), fetch, tasks })
     }
 
-    async fn repair(&self, found: &mut Found, view: &mut Transfer) {
+    async fn repair(&self, found: &mut CheckedPackage, view: &mut TransferView) {
         let Ok(id) = found.id.parse::<PackageId>() else { return };
-        if let Verdict::Unreadable(_) = found.verdict {
+        if let PackageVerdict::Unreadable(_) = found.verdict {
             // The disk may be at fault: nothing more should be written to it.
             return;
         }
         // A package without a manifest is good if its archive is.
         self.fetch.adopt(&id).await;
         found.verdict = match self.store.get(&id) {
-            Some(_) => Verdict::Good,
+            Some(_) => PackageVerdict::Good,
             None => self.pull(&id, view).await,
         };
         if let Some(stored) = self.store.get(&id) {
@@ -156,8 +161,9 @@ impl Repairs {
         }
     }
 
-    async fn pull(&self, id: &PackageId, view: &mut Transfer) -> Verdict {
-        let (flight, counter) = (self.fetch.pull(id, Reason::Missing), Counter::default());
+    async fn pull(&self, id: &PackageId, view: &mut TransferView) -> PackageVerdict {
+        let (flight, counter) =
+            (self.fetch.pull(id, PullReason::Missing), TransferProgress::default());
         let pulling = async {
             let mut looks = tokio::time::interval(live::EVERY);
             let mut outcome = pin!(flight.outcome());
@@ -172,10 +178,10 @@ impl Repairs {
             }
         };
         match view.beside(&counter, pulling).await {
-            Ok(_) => Verdict::Repaired,
+            Ok(_) => PackageVerdict::Repaired,
             Err(error) => match &*error {
-                PullError::Upstream(refused) if refused.is_not_found() => Verdict::Removed,
-                error => Verdict::Lost(error.to_string()),
+                PullError::Upstream(refused) if refused.is_not_found() => PackageVerdict::Removed,
+                error => PackageVerdict::Lost(error.to_string()),
             },
         }
     }

@@ -7,13 +7,13 @@ use edge_mirror_protocol::package::PackageId;
 use reqwest::Method;
 use serde_json::Value;
 
-use super::report::{Found, Report, Verdict};
+use super::report::{CheckedPackage, PackageVerdict, VerifyReport};
 use crate::{
     commands::{
-        client::{Api, CallError},
+        client::{ApiClient, CallError},
         sync,
     },
-    terminal::live::{Counter, Transfer},
+    terminal::live::{TransferProgress, TransferView},
 };
 
 /// For a package of tens of gigabytes on a slow disk.
@@ -21,11 +21,15 @@ const READING: Duration = Duration::from_secs(3600);
 /// For pulling one again.
 const PULLING: Duration = Duration::from_secs(600);
 
-pub(super) async fn verify(api: &Api, repair: bool, view: &mut Transfer) -> Result<Report> {
+pub(super) async fn verify(
+    api: &ApiClient,
+    repair: bool,
+    view: &mut TransferView,
+) -> Result<VerifyReport> {
     let status = api.get("/api/status").await?;
     let meetings = status["meetings"].as_array().ok_or_else(|| api.stranger("GET /api/status"))?;
     let held: Vec<_> = meetings.iter().filter_map(held).collect();
-    let counter = Arc::new(Counter::of_total(held.iter().map(|(_, size, _)| size).sum()));
+    let counter = Arc::new(TransferProgress::of_total(held.iter().map(|(_, size, _)| size).sum()));
     let mut found = Vec::with_capacity(held.len());
     for (id, size_bytes, title) in held {
         let verdict = view.beside(&counter, one(api, &id, repair)).await?;
@@ -33,17 +37,17 @@ pub(super) async fn verify(api: &Api, repair: bool, view: &mut Transfer) -> Resu
         let verdict = match verdict {
             // Ended or evicted since it was listed.
             None => continue,
-            Some(Pending::Known(verdict)) => verdict,
-            Some(Pending::Pulling) => {
+            Some(PendingVerdict::Known(verdict)) => verdict,
+            Some(PendingVerdict::Pulling) => {
                 match sync::settled(api, &id, &Value::Null, PULLING, view).await {
-                    Ok(_) => Verdict::Repaired,
-                    Err(error) => Verdict::Lost(format!("{error:#}")),
+                    Ok(_) => PackageVerdict::Repaired,
+                    Err(error) => PackageVerdict::Lost(format!("{error:#}")),
                 }
             }
         };
-        found.push(Found { id: id.to_string(), title, size_bytes, verdict });
+        found.push(CheckedPackage { id: id.to_string(), title, size_bytes, verdict });
     }
-    Ok(Report { of: api.server.to_string(), found })
+    Ok(VerifyReport { of: api.server.to_string(), found })
 }
 
 fn held(meeting: &Value) -> Option<(PackageId, u64, String)> {
@@ -52,18 +56,22 @@ fn held(meeting: &Value) -> Option<(PackageId, u64, String)> {
     Some((id, meeting["size"].as_u64()?, title.to_owned()))
 }
 
-enum Pending {
-    Known(Verdict),
+enum PendingVerdict {
+    Known(PackageVerdict),
     Pulling,
 }
 
-async fn one(api: &Api, id: &PackageId, repair: bool) -> Result<Option<Pending>, CallError> {
+async fn one(
+    api: &ApiClient,
+    id: &PackageId,
+    repair: bool,
+) -> Result<Option<PendingVerdict>, CallError> {
     let path = format!("/api/meetings/{}/verify?repair={repair}", id.segment());
     let answer = api.shaped(Method::POST, &path, |request| request.timeout(READING)).await;
     let answer = match answer {
         Ok(answer) => answer,
         Err(CallError::Refused { status, said, .. }) if status.is_server_error() => {
-            return Ok(Some(Pending::Known(Verdict::Unreadable(said))));
+            return Ok(Some(PendingVerdict::Known(PackageVerdict::Unreadable(said))));
         }
         Err(error) if error.is_not_found() => {
             // Or a node without this call.
@@ -76,9 +84,9 @@ async fn one(api: &Api, id: &PackageId, repair: bool) -> Result<Option<Pending>,
     };
     let is = |key: &str| answer[key] == true;
     Ok(Some(match (is("good"), is("removed"), is("pulling")) {
-        (true, ..) => Pending::Known(Verdict::Good),
-        (false, false, _) => Pending::Known(Verdict::Damaged),
-        (false, true, true) => Pending::Pulling,
-        (false, true, false) => Pending::Known(Verdict::Removed),
+        (true, ..) => PendingVerdict::Known(PackageVerdict::Good),
+        (false, false, _) => PendingVerdict::Known(PackageVerdict::Damaged),
+        (false, true, true) => PendingVerdict::Pulling,
+        (false, true, false) => PendingVerdict::Known(PackageVerdict::Removed),
     }))
 }

@@ -11,7 +11,7 @@ use crate::terminal::{
 const TITLE_COLUMNS: usize = 30;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum PackageVerdict {
     Good,
     /// Left as it is.
     Damaged,
@@ -25,7 +25,7 @@ pub(super) enum Verdict {
     Unreadable(String),
 }
 
-impl Verdict {
+impl PackageVerdict {
     fn code(&self) -> &'static str {
         match self {
             Self::Good => "good",
@@ -64,23 +64,23 @@ impl Verdict {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Found {
+pub(super) struct CheckedPackage {
     pub id: String,
     pub title: String,
     pub size_bytes: u64,
-    pub verdict: Verdict,
+    pub verdict: PackageVerdict,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Report {
+pub(super) struct VerifyReport {
     /// The node's address, or the storage folder.
     pub of: String,
-    pub found: Vec<Found>,
+    pub found: Vec<CheckedPackage>,
 }
 
-impl Report {
+impl VerifyReport {
     pub fn is_clean(&self) -> bool {
-        self.found.iter().all(|found| found.verdict == Verdict::Good)
+        self.found.iter().all(|found| found.verdict == PackageVerdict::Good)
     }
 
     pub fn json(&self) -> Value {
@@ -99,7 +99,7 @@ impl Report {
 
     /// Formats rows of damaged packages, and a summary.
     pub fn text(&self, language: Language) -> String {
-        let bad: Vec<_> = self.found.iter().filter(|f| f.verdict != Verdict::Good).collect();
+        let bad: Vec<_> = self.found.iter().filter(|f| f.verdict != PackageVerdict::Good).collect();
         let mut text = String::new();
         if !bad.is_empty() {
             let headings = ["MEETING", "TITLE", "SIZE", "RESULT"];
@@ -139,23 +139,24 @@ mod tests {
 
     #[test]
     fn what_is_not_good_is_listed_and_counted() {
-        let found = |id: &str, verdict| Found {
+        let found = |id: &str, verdict| CheckedPackage {
             id: id.into(),
             title: "董事会".into(),
             size_bytes: 1000,
             verdict,
         };
-        let good = Report { of: "/storage".into(), found: vec![found("a", Verdict::Good)] };
+        let good =
+            VerifyReport { of: "/storage".into(), found: vec![found("a", PackageVerdict::Good)] };
         assert_eq!(good.text(Language::English), "/storage: 1 package (0.977 KiB), all good\n");
         assert!(good.is_clean());
-        let none = Report { of: "/storage".into(), found: Vec::new() };
+        let none = VerifyReport { of: "/storage".into(), found: Vec::new() };
         assert_eq!(none.text(Language::Chinese), "/storage：没有会议包\n");
-        let bad = Report {
+        let bad = VerifyReport {
             of: "/storage".into(),
             found: vec![
-                found("a", Verdict::Good),
-                found("b", Verdict::Repaired),
-                found("c", Verdict::Lost("no\nroute".into())),
+                found("a", PackageVerdict::Good),
+                found("b", PackageVerdict::Repaired),
+                found("c", PackageVerdict::Lost("no\nroute".into())),
             ],
         };
         assert_eq!(

@@ -77,7 +77,7 @@ fn paper() -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use edge_mirror_protocol::package::Verify;
+    use edge_mirror_protocol::package::VerifyLevel;
     use edge_mirror_store::verify::check_zip;
 
     use super::*;
@@ -86,7 +86,7 @@ mod tests {
     fn the_sample_is_a_good_package_of_its_size() {
         let folder = tempfile::tempdir().unwrap();
         let file = package(folder.path(), 1_000_000).unwrap();
-        assert_eq!(check_zip(&file, Verify::Full).unwrap(), 2 + SLIDES);
+        assert_eq!(check_zip(&file, VerifyLevel::Full).unwrap(), 2 + SLIDES);
         let size = file.metadata().unwrap().len();
         assert!((1_000_000..1_010_000).contains(&size), "{size}");
     }

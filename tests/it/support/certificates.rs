@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use edge_mirror_http::tls::Trust;
+use edge_mirror_http::tls::TrustPolicy;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::{
     ClientConfig, ServerConfig, SupportedProtocolVersion,
@@ -67,8 +67,8 @@ impl Authority {
         self.changed(names, |params| params.not_after = date_time_ymd(2020, 1, 1))
     }
 
-    pub fn trust(&self) -> Trust {
-        Trust::Own(vec![self.der()])
+    pub fn trust(&self) -> TrustPolicy {
+        TrustPolicy::Own(vec![self.der()])
     }
 
     /// As a browser that knows the authority.

@@ -21,8 +21,8 @@ use axum::{
 };
 use edge_mirror_base::tasks::Tasks;
 use edge_mirror_http::{
-    listen::{Answers, Listener},
-    tls::Shown,
+    listen::{Handlers, Listener},
+    tls::LiveServerConfig,
 };
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
@@ -168,7 +168,7 @@ pub struct ScriptedMain {
     play: Arc<Mutex<Play>>,
     running: Arc<Mutex<Option<Tasks>>>,
     address: SocketAddr,
-    shown: Arc<Shown>,
+    shown: Arc<LiveServerConfig>,
 }
 
 impl ScriptedMain {
@@ -178,12 +178,12 @@ impl ScriptedMain {
 
     /// One that speaks HTTPS, as from behind a proxy.
     pub async fn start_secure(tls: Arc<rustls::ServerConfig>) -> Self {
-        let shown = Arc::<Shown>::default();
+        let shown = Arc::<LiveServerConfig>::default();
         shown.set(Some(tls));
         Self::started(shown)
     }
 
-    fn started(shown: Arc<Shown>) -> Self {
+    fn started(shown: Arc<LiveServerConfig>) -> Self {
         let play = Play {
             meetings: BTreeMap::new(),
             token: 1,
@@ -217,7 +217,7 @@ impl ScriptedMain {
     fn serve(&self, listener: Listener) {
         let tasks = Tasks::new();
         let stop = tasks.token().clone();
-        let answers = Answers { shown: self.shown.clone(), ..self.router().into() };
+        let answers = Handlers { shown: self.shown.clone(), ..self.router().into() };
         tasks.spawn("scripted main server", listener.serve(answers, tasks.clone(), stop));
         *self.running.lock().unwrap() = Some(tasks);
     }

@@ -17,7 +17,7 @@ const MAX_CHARS: usize = 500;
 
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema), schemars(rename = "LogLine"))]
-pub struct Entry {
+pub struct JournalEntry {
     /// Number of the line.
     pub n: u64,
     pub time: i64,
@@ -34,7 +34,7 @@ fn as_said<S: Serializer>(level: &Level, serializer: S) -> Result<S::Ok, S::Erro
 /// The log's last lines. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Journal {
-    entries: Arc<Mutex<VecDeque<Entry>>>,
+    entries: Arc<Mutex<VecDeque<JournalEntry>>>,
     /// Number of the newest line.
     last: watch::Sender<u64>,
 }
@@ -48,7 +48,7 @@ impl Journal {
             entries.pop_front();
         }
         let n = entries.back().map_or(1, |last| last.n + 1);
-        entries.push_back(Entry { n, time, level, text });
+        entries.push_back(JournalEntry { n, time, level, text });
         self.last.send_replace(n);
     }
 
@@ -62,7 +62,7 @@ impl Journal {
 
     /// Returns the newest `limit` lines after number `after` that are of `level` or more
     /// severe, oldest first.
-    pub fn lines(&self, after: Option<u64>, level: Level, limit: usize) -> Vec<Entry> {
+    pub fn lines(&self, after: Option<u64>, level: Level, limit: usize) -> Vec<JournalEntry> {
         let entries = self.entries();
         let newer = entries.iter().rev().take_while(|entry| after.is_none_or(|n| entry.n > n));
         // In tracing, the more severe level is the lesser one.
@@ -72,7 +72,7 @@ impl Journal {
         found
     }
 
-    fn entries(&self) -> MutexGuard<'_, VecDeque<Entry>> {
+    fn entries(&self) -> MutexGuard<'_, VecDeque<JournalEntry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

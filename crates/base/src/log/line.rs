@@ -9,7 +9,7 @@ use tracing::Level;
 use super::said;
 
 /// A log message before it is formatted.
-pub struct Said<'a> {
+pub struct LogRecord<'a> {
     /// Name of the program's role, part of every line.
     pub name: &'static str,
     pub at: DateTime<Local>,
@@ -18,7 +18,7 @@ pub struct Said<'a> {
     pub text: &'a str,
 }
 
-impl Said<'_> {
+impl LogRecord<'_> {
     /// Formats as `2023-05-15 10:15:30 - file_node - INFO - text`: tools that read the
     /// Python node's logs read these, too.
     pub fn text(&self) -> String {
@@ -137,7 +137,7 @@ mod tests {
     fn each_shape_has_what_its_readers_expect() {
         let at = DateTime::parse_from_rfc3339("2023-05-15T10:15:30.5+08:00").unwrap();
         let at = at.with_timezone(&Local);
-        let said = |level| Said { name: "file_node", at, level, text: "会议 \"a\"" };
+        let said = |level| LogRecord { name: "file_node", at, level, text: "会议 \"a\"" };
         let here = at.format("%Y-%m-%d %H:%M:%S");
         let line = said(Level::WARN).text();
         assert_eq!(line, format!("{here} - file_node - WARNING - 会议 \"a\"\n"));
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_log_is_known_by_its_first_line() {
-        let said = |name| Said { name, at: Local::now(), level: Level::WARN, text: "x" };
+        let said = |name| LogRecord { name, at: Local::now(), level: Level::WARN, text: "x" };
         for name in NAMES {
             let lines = [said(name).text(), said(name).json()];
             for line in lines {

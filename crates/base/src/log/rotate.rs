@@ -40,7 +40,7 @@ pub enum LogError {
     Io(#[from] io::Error),
 }
 
-pub struct Rotating {
+pub struct RotatingFile {
     path: PathBuf,
     /// 0: no rotation.
     max_bytes: u64,
@@ -49,7 +49,7 @@ pub struct Rotating {
     failed_at: Option<Instant>,
 }
 
-impl Rotating {
+impl RotatingFile {
     pub fn new(path: PathBuf, max_bytes: u64, backups: u32) -> Self {
         Self { path, max_bytes, backups, open: None, failed_at: None }
     }
@@ -174,7 +174,7 @@ fn head(file: &File) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-impl Write for Rotating {
+impl Write for RotatingFile {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.failed_at.is_none_or(|at| at.elapsed() > RETRY) {
             let failed = self.put(line).err();
@@ -222,7 +222,7 @@ mod tests {
     fn what_is_no_log_is_neither_written_to_nor_removed() {
         for backups in [0, 1] {
             let (folder, key) = with_key("tls.key");
-            let mut log = Rotating::new(key.clone(), 1, backups);
+            let mut log = RotatingFile::new(key.clone(), 1, backups);
             assert!(matches!(log.probe(), Err(LogError::NotALog(path)) if path == key));
             log.write_all(line(1).as_bytes()).unwrap();
             assert!(is_untouched(&key));
@@ -234,7 +234,7 @@ mod tests {
     fn what_is_no_log_is_not_rotated_over() {
         for (backups, name) in [(1, "node.log.1"), (3, "node.log.3")] {
             let (folder, key) = with_key(name);
-            let mut log = Rotating::new(folder.path().join("node.log"), LINE_BYTES, backups);
+            let mut log = RotatingFile::new(folder.path().join("node.log"), LINE_BYTES, backups);
             assert!(matches!(log.probe(), Err(LogError::NotALog(path)) if path == key));
             for number in 0..5 {
                 log.put(line(number).as_bytes()).ok();
@@ -255,7 +255,7 @@ mod tests {
         symlink(&log, &to_log).unwrap();
         symlink(folder.path().join("none"), &nowhere).unwrap();
         for link in [to_key, to_log, nowhere] {
-            let error = Rotating::new(link.clone(), 1, 0).put(line(2).as_bytes());
+            let error = RotatingFile::new(link.clone(), 1, 0).put(line(2).as_bytes());
             assert!(matches!(error, Err(LogError::NotALog(_))), "{error:?}");
         }
         assert!(is_untouched(&key) && !folder.path().join("none").exists());
@@ -266,7 +266,7 @@ mod tests {
     fn old_files_are_kept_up_to_their_count_and_no_line_is_cut() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("logs/node.log");
-        let mut log = Rotating::new(path.clone(), 2 * LINE_BYTES, 2);
+        let mut log = RotatingFile::new(path.clone(), 2 * LINE_BYTES, 2);
         for number in 0..8 {
             log.write_all(line(number).as_bytes()).unwrap();
         }
@@ -293,7 +293,7 @@ mod tests {
             (zeros(4096, "-----BEGIN PRIVATE KEY-----"), false),
         ] {
             fs::write(&path, &before).unwrap();
-            let mut log = Rotating::new(path.clone(), 0, 0);
+            let mut log = RotatingFile::new(path.clone(), 0, 0);
             assert_eq!(log.probe().is_ok(), is_log, "{}", before.len());
             log.write_all(line(2).as_bytes()).unwrap();
             let expected = if is_log { [before, line(2).into()].concat() } else { before };
@@ -306,7 +306,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("node.log");
         fs::write(&path, line(1)).unwrap();
-        let mut log = Rotating::new(path.clone(), LINE_BYTES, 1);
+        let mut log = RotatingFile::new(path.clone(), LINE_BYTES, 1);
         log.write_all(line(2).as_bytes()).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), line(2));
         assert!(folder.path().join("node.log.1").exists());
@@ -321,7 +321,7 @@ mod tests {
                 fs::write(&path, "").unwrap();
                 fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
             }
-            Rotating::new(path.clone(), 0, 0).write_all(b"line\n").unwrap();
+            RotatingFile::new(path.clone(), 0, 0).write_all(b"line\n").unwrap();
             let mode = fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & OTHERS, 0, "{name}: {mode:o}");
         }
@@ -331,7 +331,7 @@ mod tests {
     fn a_file_that_can_not_be_written_stops_nobody() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("logs"), "a file where the folder should be").unwrap();
-        let mut log = Rotating::new(folder.path().join("logs/node.log"), 20, 1);
+        let mut log = RotatingFile::new(folder.path().join("logs/node.log"), 20, 1);
         log.write_all(b"lost\n").unwrap();
         log.write_all(b"lost\n").unwrap();
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::{Counter, Histogram, Label, Tally};
+use super::{Counter, CounterFamily, Histogram, Label};
 
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -10,20 +10,20 @@ type Labels<'a> = [(&'a str, &'a str)];
 
 /// Metric families, one after the other.
 #[derive(Debug, Default)]
-pub struct Page {
+pub struct Exposition {
     text: String,
 }
 
-impl Page {
-    pub fn counter(&mut self, name: &'static str, help: &str) -> Family<'_> {
+impl Exposition {
+    pub fn counter(&mut self, name: &'static str, help: &str) -> FamilyWriter<'_> {
         self.family(name, "counter", help)
     }
 
-    pub fn gauge(&mut self, name: &'static str, help: &str) -> Family<'_> {
+    pub fn gauge(&mut self, name: &'static str, help: &str) -> FamilyWriter<'_> {
         self.family(name, "gauge", help)
     }
 
-    pub fn histogram(&mut self, name: &'static str, help: &str) -> Family<'_> {
+    pub fn histogram(&mut self, name: &'static str, help: &str) -> FamilyWriter<'_> {
         self.family(name, "histogram", help)
     }
 
@@ -38,7 +38,7 @@ impl Page {
         name: &'static str,
         help: &str,
         label: &str,
-        tally: &Tally<L>,
+        tally: &CounterFamily<L>,
     ) {
         let mut family = self.counter(name, help);
         for value in L::ALL {
@@ -46,10 +46,10 @@ impl Page {
         }
     }
 
-    fn family(&mut self, name: &'static str, kind: &str, help: &str) -> Family<'_> {
+    fn family(&mut self, name: &'static str, kind: &str, help: &str) -> FamilyWriter<'_> {
         // Writing to a string never fails; so below.
         let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-        Family { page: self, name }
+        FamilyWriter { page: self, name }
     }
 
     pub fn text(&self) -> &str {
@@ -62,12 +62,12 @@ impl Page {
 }
 
 /// The family begun last on a page: its samples follow.
-pub struct Family<'a> {
-    page: &'a mut Page,
+pub struct FamilyWriter<'a> {
+    page: &'a mut Exposition,
     name: &'static str,
 }
 
-impl Family<'_> {
+impl FamilyWriter<'_> {
     pub fn put(&mut self, labels: &Labels<'_>, value: impl Display) {
         self.sample("", labels, None, value);
     }
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn families_are_written_as_prometheus_reads_them() {
-        let mut page = Page::default();
+        let mut page = Exposition::default();
         page.gauge("a", "What it is.").put(&[], 1.5);
         page.counter("b_total", "Odd.").put(&[("x", "1"), ("y", "q\"\\\n")], 7);
         let histogram = Histogram::of(&[1_000_000_000]);

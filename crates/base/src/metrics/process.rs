@@ -9,12 +9,12 @@ use rustix::{
     process::{Resource, getrlimit},
 };
 
-use super::Page;
+use super::Exposition;
 
 /// Adds the metrics that can be read.
-pub(super) fn show(page: &mut Page) {
+pub(super) fn show(page: &mut Exposition) {
     let stat = fs::read_to_string("/proc/self/stat").ok();
-    if let Some(stat) = stat.as_deref().and_then(Stat::of) {
+    if let Some(stat) = stat.as_deref().and_then(ProcessStat::of) {
         let ticks = clock_ticks_per_second() as f64;
         page.counter("process_cpu_seconds_total", "Total user and system CPU time in seconds.")
             .put(&[], stat.cpu_ticks as f64 / ticks);
@@ -41,14 +41,14 @@ pub(super) fn show(page: &mut Page) {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Stat {
+struct ProcessStat {
     cpu_ticks: u64,
     started_ticks: u64,
     virtual_bytes: u64,
     resident_pages: u64,
 }
 
-impl Stat {
+impl ProcessStat {
     /// Numbers fields as in proc(5).
     fn of(stat: &str) -> Option<Self> {
         // The second field is a name in parentheses, which may hold anything.
@@ -77,9 +77,13 @@ mod tests {
     fn a_name_with_spaces_and_parentheses_shifts_no_field() {
         let rest: Vec<_> = (4..=52).map(|n| n.to_string()).collect();
         let stat = format!("1 (a) S (b) S {}", rest.join(" "));
-        let expected =
-            Stat { cpu_ticks: 14 + 15, started_ticks: 22, virtual_bytes: 23, resident_pages: 24 };
-        assert_eq!(Stat::of(&stat), Some(expected));
-        assert_eq!(Stat::of("1 (a) S 4 5"), None);
+        let expected = ProcessStat {
+            cpu_ticks: 14 + 15,
+            started_ticks: 22,
+            virtual_bytes: 23,
+            resident_pages: 24,
+        };
+        assert_eq!(ProcessStat::of(&stat), Some(expected));
+        assert_eq!(ProcessStat::of("1 (a) S 4 5"), None);
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use axum::http::{HeaderMap, Version, header, request::Parts};
 use edge_mirror_settings::Subnet;
 
-use crate::listen::{Line, Peer};
+use crate::listen::{PeerAddress, Transport};
 
 /// Headers that proxies add, besides all that begin with `x-forwarded`; a request with
 /// one did not come straight here.
@@ -37,7 +37,7 @@ pub struct Caller {
 
 impl Caller {
     pub fn of(request: &Parts, trusted: &[Subnet]) -> Self {
-        let peer = request.extensions.get::<Peer>();
+        let peer = request.extensions.get::<PeerAddress>();
         // Without a peer nothing is known, and least is allowed.
         let peer = peer.map_or(UNKNOWN, |peer| peer.0.ip().to_canonical());
         let headers = &request.headers;
@@ -58,7 +58,7 @@ impl Caller {
             && !forwarded
             && request.version >= Version::HTTP_11
             && names_loopback(request);
-        let secure = !forwarded && Line::of(&request.extensions).is_tls();
+        let secure = !forwarded && Transport::of(&request.extensions).is_tls();
         Self { address: peer, local, secure }
     }
 }
@@ -130,7 +130,7 @@ mod tests {
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        let peer = Peer(std::net::SocketAddr::new(peer.parse().unwrap(), 9));
+        let peer = PeerAddress(std::net::SocketAddr::new(peer.parse().unwrap(), 9));
         let (parts, ()) = request.extension(peer).body(()).unwrap().into_parts();
         let trusted: Vec<Subnet> = trusted.iter().map(|text| text.parse().unwrap()).collect();
         Caller::of(&parts, &trusted)
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn the_old_protocol_and_a_host_in_the_target_are_not_this_machine() {
-        let peer = Peer(([127, 0, 0, 1], 9).into());
+        let peer = PeerAddress(([127, 0, 0, 1], 9).into());
         let local = |request: axum::http::request::Builder| {
             let request = request.header("host", "localhost").extension(peer).body(()).unwrap();
             Caller::of(&request.into_parts().0, &[]).local
@@ -231,8 +231,8 @@ mod tests {
     #[test]
     fn tls_to_us_counts_unless_a_proxy_spoke_it() {
         let secure = |fields: &[(&str, &str)], trusted: &[Subnet]| {
-            let mut request = Request::get("/").extension(Line::Tls);
-            request = request.extension(Peer(([10, 0, 0, 1], 9).into()));
+            let mut request = Request::get("/").extension(Transport::Tls);
+            request = request.extension(PeerAddress(([10, 0, 0, 1], 9).into()));
             for (name, value) in fields {
                 request = request.header(*name, *value);
             }

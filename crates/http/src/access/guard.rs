@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
-    Access, Caller, origin,
-    refusals::{self, Refusals},
+    AccessControl, Caller, origin,
+    refusals::{self, RefusedCalls},
     token_of,
 };
 use crate::wire;
@@ -31,7 +31,7 @@ const CHECK: &str = "/api/config/check";
 
 /// The reason for a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Denied {
+pub enum AccessDenied {
     NotLoggedIn,
     WrongToken,
     /// Not in `security.allowFrom`.
@@ -46,13 +46,13 @@ pub enum Denied {
 /// The answer to too many tries.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
-pub(super) struct Later {
+pub(super) struct RetryLater {
     detail: &'static str,
     /// Seconds, as in the header.
     retry_after: u64,
 }
 
-impl Denied {
+impl AccessDenied {
     fn text(self) -> &'static str {
         match self {
             Self::NotLoggedIn => {
@@ -93,7 +93,7 @@ impl Denied {
     }
 }
 
-impl IntoResponse for Denied {
+impl IntoResponse for AccessDenied {
     fn into_response(self) -> Response {
         match self {
             Self::NotLoggedIn | Self::WrongToken => {
@@ -107,7 +107,7 @@ impl IntoResponse for Denied {
             Self::TooManyTries(wait) => {
                 // Rounded up: a client must not be early then.
                 let wait_s = wait.as_secs() + 1;
-                let body = Later { detail: self.text(), retry_after: wait_s };
+                let body = RetryLater { detail: self.text(), retry_after: wait_s };
                 let fields = [(header::RETRY_AFTER, HeaderValue::from(wait_s))];
                 (StatusCode::TOO_MANY_REQUESTS, fields, axum::Json(body)).into_response()
             }
@@ -116,14 +116,14 @@ impl IntoResponse for Denied {
 }
 
 /// Lets operators through, and logs who changed what.
-pub async fn guard(State(access): State<Access>, request: Request, next: Next) -> Response {
+pub async fn guard(State(access): State<AccessControl>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
     let changes = changes(&method);
     // No form sends the token.
     let form = origin::is_form(&parts.headers) && token_of(&parts.headers).is_none();
     let judged = match changes && (form || !is_own(&access, &parts)) {
-        true => Err(Denied::Foreign),
+        true => Err(AccessDenied::Foreign),
         false => access.judge(&parts).await,
     };
     match judged {
@@ -147,7 +147,7 @@ pub async fn guard(State(access): State<Access>, request: Request, next: Next) -
 
 /// Rejects changes by other sites' pages on routes that are open.
 pub async fn refuse_foreign(
-    State(access): State<Access>,
+    State(access): State<AccessControl>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -158,11 +158,11 @@ pub async fn refuse_foreign(
     if is_own(&access, &parts) {
         return next.run(Request::from_parts(parts, body)).await;
     }
-    access.note(&parts, Denied::Foreign);
-    wire::body::answer_unread(&parts.headers, body, Denied::Foreign.into_response()).await
+    access.note(&parts, AccessDenied::Foreign);
+    wire::body::answer_unread(&parts.headers, body, AccessDenied::Foreign.into_response()).await
 }
 
-fn is_own(access: &Access, request: &Parts) -> bool {
+fn is_own(access: &AccessControl, request: &Parts) -> bool {
     origin::is_own(&request.headers, access.caller(request).secure)
 }
 
@@ -170,10 +170,10 @@ fn changes(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD)
 }
 
-impl Access {
+impl AccessControl {
     /// Logs a refused change, or a guess; refused reads are not worth a line.
-    pub(super) fn note(&self, request: &Parts, denied: Denied) {
-        let guessed = matches!(denied, Denied::WrongToken | Denied::TooManyTries(_));
+    pub(super) fn note(&self, request: &Parts, denied: AccessDenied) {
+        let guessed = matches!(denied, AccessDenied::WrongToken | AccessDenied::TooManyTries(_));
         match changes(&request.method) || guessed {
             true => self.note_refused(request, denied.why()),
             false => debug!("{} refused: {}", named(request, &self.caller(request)), denied.why()),
@@ -204,7 +204,7 @@ impl Access {
         }
     }
 
-    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+    fn refusals(&self) -> MutexGuard<'_, RefusedCalls> {
         self.inner.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -16,7 +16,10 @@ use serde::Serialize;
 use serde_json::Value;
 use tracing::{error, info};
 
-use super::{Access, Caller, Denied, How, Operator, Vault, cookies, guard, vault::Begun};
+use super::{
+    AccessControl, AccessDenied, AuthMethod, Caller, Operator, Vault, cookies, guard,
+    vault::SessionCookie,
+};
 use crate::wire;
 
 /// Sending a token takes a moment.
@@ -48,7 +51,7 @@ pub(super) struct LoggedIn {
 }
 
 /// Routes of both servers.
-pub fn router<S>(access: &Access) -> Router<S> {
+pub fn router<S>(access: &AccessControl) -> Router<S> {
     let own = middleware::from_fn_with_state(access.clone(), guard::refuse_foreign);
     Router::new()
         .route("/api/session", get(session))
@@ -58,12 +61,12 @@ pub fn router<S>(access: &Access) -> Router<S> {
         .with_state(access.clone())
 }
 
-async fn session(State(access): State<Access>, request: Request) -> Response {
+async fn session(State(access): State<AccessControl>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     private(Json(access.described(&parts).await).into_response())
 }
 
-async fn login(State(access): State<Access>, request: Request) -> Response {
+async fn login(State(access): State<AccessControl>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let caller = access.caller(&parts);
     let token = match token_in(&parts, body).await {
@@ -75,7 +78,7 @@ async fn login(State(access): State<Access>, request: Request) -> Response {
         Ok(()) => access.tried(&caller, move || try_it(&vault, &token)).await,
         Err(denied) => Err(denied),
     };
-    let Begun { name, session, sealed } = match begun {
+    let SessionCookie { name, session, sealed } = match begun {
         Ok(begun) => begun,
         Err(denied) => {
             access.note(&parts, denied);
@@ -88,17 +91,17 @@ async fn login(State(access): State<Access>, request: Request) -> Response {
     with_cookie(Json(body).into_response(), &name, &sealed, super::session::LASTS_S, &caller)
 }
 
-fn try_it(vault: &Vault, token: &str) -> Result<Begun, Denied> {
+fn try_it(vault: &Vault, token: &str) -> Result<SessionCookie, AccessDenied> {
     match vault.log_in(token) {
-        Ok(begun) => begun.ok_or(Denied::WrongToken),
+        Ok(begun) => begun.ok_or(AccessDenied::WrongToken),
         Err(cause) => {
             error!("nobody can log in: {cause}");
-            Err(Denied::Broken)
+            Err(AccessDenied::Broken)
         }
     }
 }
 
-async fn logout(State(access): State<Access>, request: Request) -> Response {
+async fn logout(State(access): State<AccessControl>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let caller = access.caller(&parts);
     let (vault, cookies) = (access.inner.vault.clone(), cookies(&parts.headers));
@@ -122,11 +125,11 @@ async fn logout(State(access): State<Access>, request: Request) -> Response {
     }
 }
 
-impl Access {
+impl AccessControl {
     /// Returns the rights of the sender, for a page.
     pub(super) async fn described(&self, request: &Parts) -> Rights {
         let judged = self.judge(request).await;
-        if let Err(denied @ (Denied::WrongToken | Denied::TooManyTries(_))) = judged {
+        if let Err(denied @ (AccessDenied::WrongToken | AccessDenied::TooManyTries(_))) = judged {
             self.note(request, denied);
         }
         self.description(judged)
@@ -137,19 +140,19 @@ impl Access {
         self.description(self.judged(request, false).await)
     }
 
-    fn description(&self, judged: Result<Operator, Denied>) -> Rights {
+    fn description(&self, judged: Result<Operator, AccessDenied>) -> Rights {
         let (how, expires) = match judged.as_ref().map(|operator| operator.how) {
-            Ok(How::Local) => (Some("local"), None),
-            Ok(How::Token) => (Some("token"), None),
-            Ok(How::Session { until_s }) => (Some("session"), Some(until_s)),
-            Ok(How::Open) => (Some("open"), None),
+            Ok(AuthMethod::Local) => (Some("local"), None),
+            Ok(AuthMethod::Token) => (Some("token"), None),
+            Ok(AuthMethod::Session { until_s }) => (Some("session"), Some(until_s)),
+            Ok(AuthMethod::Open) => (Some("open"), None),
             Err(_) => (None, None),
         };
         Rights {
             operator: how.is_some(),
             how,
             expires,
-            refused: (judged == Err(Denied::Address)).then_some("address"),
+            refused: (judged == Err(AccessDenied::Address)).then_some("address"),
             role: self.inner.role,
         }
     }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde_json::{Value, json};
 
 use super::{
-    guard::Later,
+    guard::RetryLater,
     login::{LoggedIn, Rights},
 };
 use crate::wire::{
@@ -51,7 +51,7 @@ pub fn guarded(operation: Operation) -> Operation {
             403,
             "The address may not manage (security.allowFrom), or another site's page sent it.",
         )
-        .answers(429, "Too many wrong tries from this address.", vec![json::<Later>()])
+        .answers(429, "Too many wrong tries from this address.", vec![json::<RetryLater>()])
         .with(&["Retry-After"])
 }
 
@@ -75,7 +75,7 @@ pub fn operations() -> Vec<Operation> {
             .refuses(408, "The body came too slowly.")
             .refuses(413, "The body is too large.")
             .refuses(415, "Not announced as JSON.")
-            .answers(429, "Too many wrong tries from this address.", vec![json::<Later>()])
+            .answers(429, "Too many wrong tries from this address.", vec![json::<RetryLater>()])
             .with(&["Retry-After"])
             .refuses(503, "Nobody can log in now; the log says why."),
         call(Method::POST, "/api/logout", TAG, "Log out")

@@ -13,31 +13,31 @@ pub const WINDOW: Duration = Duration::from_secs(60);
 const MAX_ADDRESSES: usize = 32;
 
 #[derive(Debug, Default)]
-pub struct Refusals {
-    of: HashMap<IpAddr, Refused>,
+pub struct RefusedCalls {
+    of: HashMap<IpAddr, RefusalCount>,
     of_others: u64,
 }
 
 /// Calls of an address after the first.
 #[derive(Debug)]
-struct Refused {
+struct RefusalCount {
     more: u64,
     why: &'static str,
 }
 
-impl Refusals {
+impl RefusedCalls {
     /// Counts a call; true if the log names it.
     pub fn note(&mut self, address: IpAddr, why: &'static str) -> bool {
         let address = of_one_machine(address);
         if let Some(refused) = self.of.get_mut(&address) {
-            *refused = Refused { more: refused.more + 1, why };
+            *refused = RefusalCount { more: refused.more + 1, why };
             return false;
         }
         if self.of.len() >= MAX_ADDRESSES {
             self.of_others += 1;
             return false;
         }
-        self.of.insert(address, Refused { more: 0, why });
+        self.of.insert(address, RefusalCount { more: 0, why });
         true
     }
 
@@ -47,7 +47,7 @@ impl Refusals {
         let minute = WINDOW.as_secs();
         let told = of.into_iter().filter(|(_, refused)| refused.more > 0);
         let mut lines: Vec<_> = told
-            .map(|(address, Refused { more, why })| {
+            .map(|(address, RefusalCount { more, why })| {
                 let network = if address.is_ipv6() { "/64" } else { "" };
                 format!("refused {more} more calls of {address}{network} within {minute} s: {why}")
             })
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn the_first_call_of_an_address_is_told_and_the_others_are_a_number() {
-        let mut refusals = Refusals::default();
+        let mut refusals = RefusedCalls::default();
         assert!(refusals.note(address(1), "not logged in"));
         assert!(!refusals.note(address(1), "not logged in"));
         assert!(!refusals.note(address(1), "wrong token or code"));
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn so_many_addresses_are_named_and_no_more() {
         for (count, named) in [(31, 31), (32, 32), (33, 32), (5000, 32)] {
-            let mut refusals = Refusals::default();
+            let mut refusals = RefusedCalls::default();
             let mut note = || (0..count).filter(|n| refusals.note(address(*n), "x")).count();
             assert_eq!((note(), note()), (named, 0), "{count}");
             let lines = refusals.sum_up();

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest;
 use subtle::ConstantTimeEq;
 
-use super::{VaultError, session::Key};
+use super::{VaultError, session::SessionKey};
 
 /// Time after which an unused one-time code expires.
 const CODE_LASTS_S: u64 = 3600;
@@ -18,33 +18,33 @@ const CODE_LASTS_S: u64 = 3600;
 const MAX_CODES: usize = 32;
 
 #[derive(Clone, Serialize, Deserialize)]
-pub struct Secrets {
+pub struct AccessSecrets {
     pub token_sha256: Sha256,
     /// Part of the cookie's name: a host's nodes share a browser's cookies.
     pub realm: String,
     pub session_key: String,
     #[serde(default)]
-    pub codes: Vec<Code>,
+    pub codes: Vec<LoginCode>,
     #[serde(default)]
-    pub ended: Vec<Ended>,
+    pub ended: Vec<EndedSession>,
     /// The key that nodes send to a main server that requires one.
     #[serde(default)]
     pub node_key_sha256: Option<Sha256>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-pub struct Code {
+pub struct LoginCode {
     pub sha256: Sha256,
     pub until_s: u64,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-pub struct Ended {
+pub struct EndedSession {
     pub id: String,
     pub until_s: u64,
 }
 
-impl Secrets {
+impl AccessSecrets {
     pub fn fresh() -> Result<(Self, String), VaultError> {
         let token = random_text()?;
         let secrets = Self {
@@ -63,10 +63,10 @@ impl Secrets {
         if self.codes.len() >= MAX_CODES {
             self.codes.remove(0);
         }
-        self.codes.push(Code { sha256: digest(code), until_s: now_s() + CODE_LASTS_S });
+        self.codes.push(LoginCode { sha256: digest(code), until_s: now_s() + CODE_LASTS_S });
     }
 
-    pub fn key(&self) -> Option<Key> {
+    pub fn key(&self) -> Option<SessionKey> {
         URL_SAFE_NO_PAD.decode(&self.session_key).ok()?.try_into().ok()
     }
 
@@ -77,7 +77,7 @@ impl Secrets {
     }
 }
 
-pub fn cookie_name(secrets: &Secrets) -> String {
+pub fn cookie_name(secrets: &AccessSecrets) -> String {
     format!("edge_mirror_{}", secrets.realm)
 }
 

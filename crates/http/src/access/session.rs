@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit, Mac};
 pub const LASTS_S: u64 = 7 * 24 * 3600;
 
 /// A key that signs nothing but sessions.
-pub type Key = [u8; 32];
+pub type SessionKey = [u8; 32];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
@@ -17,13 +17,13 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn sealed(&self, key: &Key) -> String {
+    pub fn sealed(&self, key: &SessionKey) -> String {
         let mac = URL_SAFE_NO_PAD.encode(mac(key, &self.id, self.until_s).finalize().into_bytes());
         format!("{}.{}.{mac}", self.id, self.until_s)
     }
 
     /// Returns None unless we signed it and it is valid.
-    pub fn opened(sealed: &str, key: &Key, now_s: u64) -> Option<Self> {
+    pub fn opened(sealed: &str, key: &SessionKey, now_s: u64) -> Option<Self> {
         let mut parts = sealed.split('.');
         let (id, until, tag, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next())
         else {
@@ -37,7 +37,7 @@ impl Session {
     }
 }
 
-fn mac(key: &Key, id: &str, until_s: u64) -> Hmac<sha2::Sha256> {
+fn mac(key: &SessionKey, id: &str, until_s: u64) -> Hmac<sha2::Sha256> {
     let mac = Hmac::<sha2::Sha256>::new_from_slice(key);
     // HMAC takes keys of any length.
     let mac = mac.expect("a key of 32 bytes fits");

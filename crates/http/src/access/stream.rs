@@ -11,9 +11,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Access, login::Rights};
+use super::{AccessControl, login::Rights};
 use crate::wire::{
-    feed::{self, Feed, History, SILENCE, Watcher},
+    feed::{self, Feed, FeedWatcher, History, SILENCE},
     snapshot::Snapshot,
 };
 
@@ -21,7 +21,7 @@ use crate::wire::{
 const JUDGE_EVERY: Duration = Duration::from_secs(2);
 
 /// The sources of a stream.
-pub struct Sources<'a> {
+pub struct StreamSources<'a> {
     pub feed: &'a Feed,
     /// The current state.
     pub state: Snapshot,
@@ -32,30 +32,30 @@ pub struct Sources<'a> {
 
 /// Further events, with true for the last one. The future may be dropped half way, and
 /// must lose nothing.
-pub trait More: Send + 'static {
+pub trait ExtraEvents: Send + 'static {
     fn next(&mut self) -> impl Future<Output = (Bytes, bool)> + Send;
 }
 
-pub struct NoMore;
+pub struct NoExtraEvents;
 
-impl More for NoMore {
+impl ExtraEvents for NoExtraEvents {
     async fn next(&mut self) -> (Bytes, bool) {
         std::future::pending().await
     }
 }
 
-impl Access {
+impl AccessControl {
     /// `more` is passed true for an operator.
-    pub async fn stream<M: More>(
+    pub async fn stream<M: ExtraEvents>(
         &self,
         request: Request,
-        sources: Sources<'_>,
+        sources: StreamSources<'_>,
         more: impl FnOnce(bool) -> M,
     ) -> Response {
         let (parts, _) = request.into_parts();
         let session = self.described(&parts).await;
         let operator = session.operator;
-        let Sources { feed, state, mut history, closing } = sources;
+        let StreamSources { feed, state, mut history, closing } = sources;
         let address = self.caller(&parts).address;
         let Some(watcher) = feed.watch(state, address, operator) else {
             return feed::too_many();
@@ -63,7 +63,7 @@ impl Access {
         let first = [watcher.first(), feed::event("traffic", &*history.borrow_and_update())];
         let mut judge = tokio::time::interval_at(Instant::now() + JUDGE_EVERY, JUDGE_EVERY);
         judge.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let following = Following {
+        let following = EventStream {
             ready: VecDeque::from(first),
             watcher,
             history,
@@ -84,18 +84,18 @@ impl Access {
     }
 }
 
-struct Following<M> {
+struct EventStream<M> {
     ready: VecDeque<Bytes>,
-    watcher: Watcher,
+    watcher: FeedWatcher,
     history: watch::Receiver<History>,
     more: M,
     session: Rights,
     judge: Interval,
-    access: Access,
+    access: AccessControl,
     parts: Parts,
 }
 
-impl<M: More> Following<M> {
+impl<M: ExtraEvents> EventStream<M> {
     /// Returns the next event, with true for the last one.
     async fn next(&mut self) -> (Bytes, bool) {
         if let Some(event) = self.ready.pop_front() {

@@ -18,17 +18,17 @@ const FORGET: Duration = Duration::from_secs(3600);
 const MAX_ADDRESSES: usize = 1024;
 
 #[derive(Debug, Default)]
-pub struct Tries {
-    wrong: HashMap<IpAddr, Wrong>,
+pub struct LoginAttempts {
+    wrong: HashMap<IpAddr, FailedAttempts>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Wrong {
+struct FailedAttempts {
     times: u32,
     last: Instant,
 }
 
-impl Wrong {
+impl FailedAttempts {
     fn until(&self) -> Instant {
         let over = self.times.checked_sub(FREE);
         let wait = over.map_or(0, |over| 1_u64 << over.min(20));
@@ -36,7 +36,7 @@ impl Wrong {
     }
 }
 
-impl Tries {
+impl LoginAttempts {
     /// Returns how long the address has to wait.
     pub fn wait(&self, address: IpAddr, now: Instant) -> Option<Duration> {
         let left = self.wrong.get(&of_one_machine(address))?.until().saturating_duration_since(now);
@@ -51,8 +51,10 @@ impl Tries {
             let oldest = *oldest.0;
             self.wrong.remove(&oldest);
         }
-        let wrong =
-            self.wrong.entry(of_one_machine(address)).or_insert(Wrong { times: 0, last: now });
+        let wrong = self
+            .wrong
+            .entry(of_one_machine(address))
+            .or_insert(FailedAttempts { times: 0, last: now });
         wrong.times = wrong.times.saturating_add(1);
         wrong.last = now;
     }
@@ -68,7 +70,7 @@ mod tests {
 
     #[test]
     fn five_mistakes_are_free_and_then_the_wait_grows() {
-        let (mut tries, mut now) = (Tries::default(), Instant::now());
+        let (mut tries, mut now) = (LoginAttempts::default(), Instant::now());
         let guesser: IpAddr = "10.0.0.5".parse().unwrap();
         let mut waits = Vec::new();
         for _ in 0..16 {
@@ -87,7 +89,7 @@ mod tests {
 
     #[test]
     fn time_forgets_and_memory_is_bounded() {
-        let (mut tries, now) = (Tries::default(), Instant::now());
+        let (mut tries, now) = (LoginAttempts::default(), Instant::now());
         for _ in 0..9 {
             tries.note("10.0.0.5".parse().unwrap(), now);
         }
@@ -101,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_network_of_addresses_counts_as_one() {
-        let (mut tries, now) = (Tries::default(), Instant::now());
+        let (mut tries, now) = (LoginAttempts::default(), Instant::now());
         for n in 0..9 {
             tries.note(format!("2001:db8::{n}").parse().unwrap(), now);
         }

@@ -18,7 +18,7 @@ use thiserror::Error;
 use tracing::{error, info};
 
 use super::{
-    secrets::{Ended, Secrets, cookie_name, digest, random, random_text, same},
+    secrets::{AccessSecrets, EndedSession, cookie_name, digest, random, random_text, same},
     session::{LASTS_S, Session},
 };
 
@@ -49,14 +49,14 @@ impl VaultError {
 }
 
 /// A new session and its cookie.
-pub struct Begun {
+pub struct SessionCookie {
     pub name: String,
     pub session: Session,
     pub sealed: String,
 }
 
 /// A new token.
-pub struct Made {
+pub struct NewCredentials {
     pub token: String,
     /// False if there was no valid file with the nodes' key.
     pub key_kept: bool,
@@ -66,15 +66,15 @@ pub struct Made {
 #[derive(Clone)]
 pub struct Vault {
     path: Arc<PathBuf>,
-    held: Arc<Mutex<Held>>,
+    held: Arc<Mutex<VaultState>>,
 }
 
 #[derive(Default)]
-struct Held {
+struct VaultState {
     /// Stamp of the last file read.
     stamp: Option<Stamp>,
     /// None while the file can't be read: then nobody can log in.
-    secrets: Option<Secrets>,
+    secrets: Option<AccessSecrets>,
     /// From the last read: nodes go on without the file.
     node_key: Option<Option<Sha256>>,
     /// The last error that was logged.
@@ -100,7 +100,7 @@ impl Vault {
         let made = vault.alone(|| match vault.read()? {
             Some(_) => Ok(None),
             None => {
-                let ((mut secrets, _), code) = (Secrets::fresh()?, random_text()?);
+                let ((mut secrets, _), code) = (AccessSecrets::fresh()?, random_text()?);
                 secrets.add_code(&code);
                 vault.save(&secrets).map(|()| Some(code))
             }
@@ -119,15 +119,15 @@ impl Vault {
     }
 
     /// Makes a new token. Ends all sessions, codes and the old token.
-    pub fn replace_token(&self) -> Result<Made, VaultError> {
+    pub fn replace_token(&self) -> Result<NewCredentials, VaultError> {
         self.alone(|| {
-            let (mut secrets, token) = Secrets::fresh()?;
+            let (mut secrets, token) = AccessSecrets::fresh()?;
             let before = self.read();
             let key_kept = matches!(before, Ok(Some(_)));
             // It is no credential of operators: it stays.
             secrets.node_key_sha256 = before.ok().flatten().and_then(|s| s.node_key_sha256);
             self.save(&secrets)?;
-            Ok(Made { token, key_kept })
+            Ok(NewCredentials { token, key_kept })
         })
     }
 
@@ -145,7 +145,7 @@ impl Vault {
     /// Redeems a code: true if it was valid.
     pub fn redeem(&self, code: &str) -> Result<bool, VaultError> {
         let offered = digest(code);
-        let known = |secrets: &Secrets| secrets.codes.iter().any(|c| same(c.sha256, offered));
+        let known = |secrets: &AccessSecrets| secrets.codes.iter().any(|c| same(c.sha256, offered));
         if !self.fresh().is_some_and(|secrets| known(&secrets)) {
             return Ok(false);
         }
@@ -160,7 +160,7 @@ impl Vault {
 
     /// Begins a session for the token or a code. An error means that nobody could have
     /// logged in.
-    pub fn log_in(&self, shown: &str) -> Result<Option<Begun>, VaultError> {
+    pub fn log_in(&self, shown: &str) -> Result<Option<SessionCookie>, VaultError> {
         // One read for all: if a token is being replaced, it must not lead to a session
         // of the next one.
         let Some(secrets) = self.fresh() else {
@@ -177,7 +177,7 @@ impl Vault {
         let session = Session { id, until_s: now_s() + LASTS_S };
         let key = secrets.key().ok_or_else(|| self.damaged("its key is no key"))?;
         let sealed = session.sealed(&key);
-        Ok(Some(Begun { name: cookie_name(&secrets), session, sealed }))
+        Ok(Some(SessionCookie { name: cookie_name(&secrets), session, sealed }))
     }
 
     fn damaged(&self, cause: &str) -> VaultError {
@@ -212,7 +212,7 @@ impl Vault {
                 secrets.ended.clear();
                 secrets.session_key = new_key;
             }
-            secrets.ended.push(Ended { id, until_s });
+            secrets.ended.push(EndedSession { id, until_s });
         })?;
         Ok(Some(cookie_name(&secrets)))
     }
@@ -238,7 +238,7 @@ impl Vault {
         self.edit(|secrets| secrets.node_key_sha256 = sha256).map(drop)
     }
 
-    fn found(&self, secrets: &Secrets, cookies: &[(String, String)]) -> Option<Session> {
+    fn found(&self, secrets: &AccessSecrets, cookies: &[(String, String)]) -> Option<Session> {
         let (name, key, now_s) = (cookie_name(secrets), secrets.key()?, now_s());
         let ours = cookies.iter().filter(|(found, _)| *found == name);
         let mut good = ours.filter_map(|(_, sealed)| Session::opened(sealed, &key, now_s));
@@ -246,7 +246,7 @@ impl Vault {
     }
 
     /// Returns the current secrets. Reads the disk.
-    fn fresh(&self) -> Option<Secrets> {
+    fn fresh(&self) -> Option<AccessSecrets> {
         let stamp = fs::metadata(&*self.path)
             .ok()
             .map(|m| (m.ino(), m.mtime(), m.mtime_nsec(), m.len(), m.ctime(), m.ctime_nsec()));
@@ -256,14 +256,19 @@ impl Vault {
             // the file.
             match self.read() {
                 Ok(secrets) => {
-                    let token = |secrets: &Option<Secrets>| Some(secrets.as_ref()?.token_sha256);
+                    let token =
+                        |secrets: &Option<AccessSecrets>| Some(secrets.as_ref()?.token_sha256);
                     let tokens = token(&held.secrets).zip(token(&secrets));
                     if tokens.is_some_and(|(before, now)| before != now) {
                         info!(target: AUDIT, "the admin token was replaced, all logins have ended");
                     }
                     let node_key = secrets.as_ref().map(|secrets| secrets.node_key_sha256);
-                    *held =
-                        Held { stamp, node_key: node_key.or(held.node_key), secrets, told: None };
+                    *held = VaultState {
+                        stamp,
+                        node_key: node_key.or(held.node_key),
+                        secrets,
+                        told: None,
+                    };
                 }
                 Err(error) if error.may_pass() => {}
                 Err(error) => {
@@ -271,7 +276,7 @@ impl Vault {
                     if held.told.as_ref() != Some(&told) {
                         error!("nobody can log in: {told}");
                     }
-                    *held = Held { stamp: None, secrets: None, told: Some(told), ..*held };
+                    *held = VaultState { stamp: None, secrets: None, told: Some(told), ..*held };
                 }
             }
         }
@@ -279,7 +284,10 @@ impl Vault {
     }
 
     /// Returns None without a file.
-    fn edit<T>(&self, change: impl FnOnce(&mut Secrets) -> T) -> Result<Option<T>, VaultError> {
+    fn edit<T>(
+        &self,
+        change: impl FnOnce(&mut AccessSecrets) -> T,
+    ) -> Result<Option<T>, VaultError> {
         self.alone(|| {
             let Some(mut secrets) = self.read()? else { return Ok(None) };
             secrets.forget_what_is_over();
@@ -294,7 +302,7 @@ impl Vault {
         outcome.map_err(|cause| VaultError::Unwritable { path: self.path.to_path_buf(), cause })?
     }
 
-    fn read(&self) -> Result<Option<Secrets>, VaultError> {
+    fn read(&self) -> Result<Option<AccessSecrets>, VaultError> {
         let path = self.path.to_path_buf();
         // Nothing that blocks, or never ends.
         if fs::metadata(&path).is_ok_and(|found| !found.is_file() || found.len() > MAX_BYTES) {
@@ -312,14 +320,14 @@ impl Vault {
         }
     }
 
-    fn save(&self, secrets: &Secrets) -> Result<(), VaultError> {
+    fn save(&self, secrets: &AccessSecrets) -> Result<(), VaultError> {
         // Strings and numbers always serialize.
         let bytes = serde_json::to_vec_pretty(secrets).expect("secrets serialize");
         atomic::write_private(&self.path, &bytes)
             .map_err(|cause| VaultError::Unwritable { path: self.path.to_path_buf(), cause })
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, VaultState> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -348,7 +356,7 @@ mod tests {
         (vault, token)
     }
 
-    fn cookies(begun: Begun) -> Vec<(String, String)> {
+    fn cookies(begun: SessionCookie) -> Vec<(String, String)> {
         vec![("other".to_owned(), "x".to_owned()), (begun.name, begun.sealed)]
     }
 

@@ -7,7 +7,7 @@
 //! thread:
 //!
 //! - hyper writes for as long as the socket takes it, and over a fast network that is
-//!   forever. So after each segment (`Opened::stretch_at`) the body yields until it is
+//!   forever. So after each segment (`OpenCopy::stretch_at`) the body yields until it is
 //!   its turn again (`turns`). Waking itself would not do: the task would be the next to
 //!   run, before any socket is polled.
 //! - Pages that are not in memory would block the thread until the disk has read them.
@@ -29,12 +29,12 @@ use std::{
 use axum::body::HttpBody;
 use bytes::Bytes;
 use edge_mirror_base::tasks;
-use edge_mirror_store::Opened;
+use edge_mirror_store::OpenCopy;
 use hyper::body::{Frame, SizeHint};
 use tokio_util::sync::ReusableBoxFuture;
 
-use super::{UnderWay, chunks::Chunks, ending::Ending};
-use crate::listen::{Line, SendfileSource, SendfileState};
+use super::{ActiveDownload, chunks::ChunkReader, ending::WithheldEnd};
+use crate::listen::{SendfileSource, SendfileState, Transport};
 
 /// The most given to hyper at a time; it writes no more in one call.
 const SLICE_BYTES: u64 = 256 << 10;
@@ -49,7 +49,7 @@ pub(super) const COPIED_TAIL_BYTES: u64 = (512 << 10) + (256 << 10);
 /// up: there is no more room than the reader has made.
 const MAX_EXTRA_STRETCHES: usize = 3;
 
-impl SendfileSource for Opened {
+impl SendfileSource for OpenCopy {
     fn position_of(&self, slice: &[u8]) -> Option<u64> {
         let mapping = self.bytes()?.as_ptr_range();
         let within = slice.as_ptr_range();
@@ -58,70 +58,72 @@ impl SendfileSource for Opened {
     }
 
     fn file(&self) -> &File {
-        Opened::file(self)
+        OpenCopy::file(self)
     }
 }
 
 /// A part of an open package.
-pub(super) struct Download {
-    opened: Arc<Opened>,
+pub(super) struct DownloadBody {
+    opened: Arc<OpenCopy>,
     left: Range<u64>,
-    source: Source,
+    source: ByteSource,
     /// Only if sent from the mapping.
-    ending: Option<Ending>,
+    ending: Option<WithheldEnd>,
     /// Some of it was sent.
     begun: bool,
     /// End of what may be sent without yielding.
     ready_to: u64,
-    pause: Pause,
+    pause: ReusablePause,
     /// The last bytes, while the file is verified again before they go.
     last: Option<(Bytes, Recheck)>,
-    under_way: UnderWay,
+    under_way: ActiveDownload,
 }
 
 type Recheck = Pin<Box<dyn Future<Output = bool> + Send>>;
 
-enum Source {
+enum ByteSource {
     /// The mapping, and the socket's state if slow readers can be detected.
     Mapped(Bytes, Option<SendfileState>),
-    Read(Chunks),
+    Read(ChunkReader),
 }
 
 /// Created on first use, and reused: it costs an allocation.
 #[derive(Default)]
-struct Pause {
+struct ReusablePause {
     future: Option<ReusableBoxFuture<'static, ()>>,
     under_way: bool,
 }
 
-impl Download {
+impl DownloadBody {
     pub(super) fn new(
-        opened: Arc<Opened>,
+        opened: Arc<OpenCopy>,
         part: Range<u64>,
-        under_way: UnderWay,
-        line: &Line,
+        under_way: ActiveDownload,
+        line: &Transport,
     ) -> Self {
         let fits = |bytes: &&Bytes| !line.is_tls() && part.end <= bytes.len() as u64;
         let (source, ending) = match opened.bytes().filter(fits) {
             Some(bytes) => {
-                let (bytes, ending) = Ending::of(bytes, &part);
+                let (bytes, ending) = WithheldEnd::of(bytes, &part);
                 let sendfile_state = match line {
-                    Line::Plain(sendfile_state) if part.end - part.start > COPIED_TAIL_BYTES => {
+                    Transport::Plain(sendfile_state)
+                        if part.end - part.start > COPIED_TAIL_BYTES =>
+                    {
                         sendfile_state
                             .set_source(&opened, part.end.saturating_sub(COPIED_TAIL_BYTES));
                         Some(sendfile_state.clone())
                     }
-                    Line::Plain(sendfile_state) => {
+                    Transport::Plain(sendfile_state) => {
                         sendfile_state.clear_source();
                         None
                     }
-                    Line::Tls => None,
+                    Transport::Tls => None,
                 };
-                (Source::Mapped(bytes, sendfile_state), ending)
+                (ByteSource::Mapped(bytes, sendfile_state), ending)
             }
-            None => (Source::Read(Chunks::default()), None),
+            None => (ByteSource::Read(ChunkReader::default()), None),
         };
-        let (ready_to, pause) = (part.start, Pause::default());
+        let (ready_to, pause) = (part.start, ReusablePause::default());
         Self {
             opened,
             left: part,
@@ -139,9 +141,9 @@ impl Download {
     /// could change.
     fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(ending) = &mut self.ending
-            && self.left.end - self.left.start <= Ending::BYTES
+            && self.left.end - self.left.start <= WithheldEnd::BYTES
         {
-            self.source = Source::Read(Chunks::default());
+            self.source = ByteSource::Read(ChunkReader::default());
             ready!(ending.poll_turn(cx));
             (self.ending, self.ready_to) = (None, self.left.end);
         }
@@ -179,7 +181,7 @@ impl Download {
 
     /// Returns the end of what most of it is sent from.
     fn end(&self) -> u64 {
-        self.left.end - self.ending.as_ref().map_or(0, |_| Ending::BYTES)
+        self.left.end - self.ending.as_ref().map_or(0, |_| WithheldEnd::BYTES)
     }
 
     /// Waits where a segment begins, for a turn or for pages not in memory.
@@ -189,9 +191,9 @@ impl Download {
         if *ready_to == left.start && !pause.under_way {
             let at = left.start as usize;
             let (mut stretch, is_there) = match source {
-                Source::Mapped(..) => (opened.stretch_at(at), false),
+                ByteSource::Mapped(..) => (opened.stretch_at(at), false),
                 // Reading finds out what is in memory.
-                Source::Read(_) => (at..at + READ_BYTES, true),
+                ByteSource::Read(_) => (at..at + READ_BYTES, true),
             };
             stretch.end = stretch.end.min(end as usize);
             *ready_to = stretch.end as u64;
@@ -213,16 +215,16 @@ impl Download {
         let (at, most) = (self.left.start, allowed.min(self.ready_to - self.left.start));
         let is_slow_peer = self.source.is_slow_peer();
         match &mut self.source {
-            Source::Mapped(bytes, _) => {
+            ByteSource::Mapped(bytes, _) => {
                 let length = if is_slow_peer { most } else { most.min(SLICE_BYTES) };
                 Poll::Ready(Ok(bytes.slice(at as usize..(at + length) as usize)))
             }
-            Source::Read(chunks) => chunks.poll(cx, &self.opened, at, most),
+            ByteSource::Read(chunks) => chunks.poll(cx, &self.opened, at, most),
         }
     }
 }
 
-impl Source {
+impl ByteSource {
     fn is_slow_peer(&self) -> bool {
         matches!(self, Self::Mapped(_, Some(sendfile_state)) if sendfile_state.is_slow_peer())
     }
@@ -230,7 +232,7 @@ impl Source {
 
 /// Returns how far a slow reader may be sent without yielding: what is in memory, but for
 /// the last segment, which ends the download.
-fn extend_ready(opened: &Opened, from: u64, end: u64) -> u64 {
+fn extend_ready(opened: &OpenCopy, from: u64, end: u64) -> u64 {
     let mut to = from as usize;
     for _ in 0..MAX_EXTRA_STRETCHES {
         let next = opened.stretch_at(to);
@@ -242,7 +244,7 @@ fn extend_ready(opened: &Opened, from: u64, end: u64) -> u64 {
     to as u64
 }
 
-impl Pause {
+impl ReusablePause {
     fn begin(&mut self, future: impl Future<Output = ()> + Send + 'static) {
         match &mut self.future {
             Some(made) => made.set(future),
@@ -260,7 +262,7 @@ impl Pause {
     }
 }
 
-impl HttpBody for Download {
+impl HttpBody for DownloadBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -293,14 +295,14 @@ impl HttpBody for Download {
 mod tests {
     use std::{fs::File, io::Write, os::unix::fs::FileExt, task::Waker};
 
-    use edge_mirror_settings::Serve;
+    use edge_mirror_settings::ServeConfig;
     use edge_mirror_store::{
         Store,
         testing::{chill, on_disk, put, touch, zip_of},
     };
 
     use super::*;
-    use crate::delivery::{Ended, Traffic, ending::HELD_BACK_FROM_BYTES};
+    use crate::delivery::{DownloadEnd, Traffic, ending::HELD_BACK_FROM_BYTES};
 
     const SIZE: u64 = (3 << 20) + 5;
 
@@ -311,17 +313,21 @@ mod tests {
         (file, bytes)
     }
 
-    fn part(opened: Opened, part: Range<u64>) -> (Download, Arc<Traffic>) {
-        part_over(&Line::default(), opened, part)
+    fn part(opened: OpenCopy, part: Range<u64>) -> (DownloadBody, Arc<Traffic>) {
+        part_over(&Transport::default(), opened, part)
     }
 
-    fn part_over(line: &Line, opened: Opened, part: Range<u64>) -> (Download, Arc<Traffic>) {
+    fn part_over(
+        line: &Transport,
+        opened: OpenCopy,
+        part: Range<u64>,
+    ) -> (DownloadBody, Arc<Traffic>) {
         let traffic = Arc::<Traffic>::default();
-        let under_way = UnderWay::begin(traffic.unlimited_place(), part.end - part.start);
-        (Download::new(Arc::new(opened), part, under_way, line), traffic)
+        let under_way = ActiveDownload::begin(traffic.unlimited_place(), part.end - part.start);
+        (DownloadBody::new(Arc::new(opened), part, under_way, line), traffic)
     }
 
-    async fn all_of(mut body: Download) -> io::Result<Vec<u8>> {
+    async fn all_of(mut body: DownloadBody) -> io::Result<Vec<u8>> {
         let mut got = Vec::new();
         while let Some(frame) =
             std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await.transpose()?
@@ -337,7 +343,7 @@ mod tests {
     async fn any_part_arrives_whole_however_it_is_read() {
         let (file, bytes) = file();
         for range in [0..SIZE, 0..1, SIZE - 1..SIZE, 5..(1 << 20) + 5, (1 << 20)..(2 << 20), 7..7] {
-            for opened in [Opened::mapped, Opened::unmapped] {
+            for opened in [OpenCopy::mapped, OpenCopy::unmapped] {
                 let opened = opened(file.try_clone().unwrap());
                 let (body, traffic) = part(opened, range.clone());
                 assert_eq!(traffic.under_way(), 1);
@@ -345,7 +351,7 @@ mod tests {
                 assert!(all_of(body).await.unwrap() == expected, "{range:?}");
                 let counted = (traffic.served_bytes(), traffic.under_way());
                 assert_eq!(counted, (range.end - range.start, 0));
-                assert_eq!(traffic.ended.of(Ended::Whole).get(), 1);
+                assert_eq!(traffic.ended.of(DownloadEnd::Whole).get(), 1);
             }
         }
     }
@@ -353,9 +359,9 @@ mod tests {
     #[tokio::test]
     async fn over_tls_nothing_comes_from_the_mapping() {
         let (file, bytes) = file();
-        let opened = Opened::mapped(file);
+        let opened = OpenCopy::mapped(file);
         let mapping = opened.bytes().unwrap().as_ptr_range();
-        let (mut body, _) = part_over(&Line::Tls, opened, 0..SIZE);
+        let (mut body, _) = part_over(&Transport::Tls, opened, 0..SIZE);
         let mut got = Vec::new();
         while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await
         {
@@ -368,8 +374,8 @@ mod tests {
 
     #[tokio::test]
     async fn others_get_their_turn_after_each_stretch() {
-        for (line, stretches, bits) in [(Line::default(), 5, 19), (Line::Tls, 12, 18)] {
-            let (mut body, _) = part_over(&line, Opened::mapped(file().0), 0..SIZE);
+        for (line, stretches, bits) in [(Transport::default(), 5, 19), (Transport::Tls, 12, 18)] {
+            let (mut body, _) = part_over(&line, OpenCopy::mapped(file().0), 0..SIZE);
             let mut cx = Context::from_waker(Waker::noop());
             let (mut sent, mut pauses) = (0, Vec::new());
             while sent < SIZE {
@@ -390,10 +396,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_limit_paces_it_and_changes_no_byte() {
         let (file, bytes) = file();
-        for opened in [Opened::mapped, Opened::unmapped] {
+        for opened in [OpenCopy::mapped, OpenCopy::unmapped] {
             let (body, traffic) = part(opened(file.try_clone().unwrap()), 0..SIZE);
             let bandwidth = SIZE / 2;
-            let serve = Serve {
+            let serve = ServeConfig {
                 cut_through: true,
                 max_downloads: 0,
                 max_per_client: 0,
@@ -413,9 +419,9 @@ mod tests {
         let folder = on_disk();
         let mut file = tempfile::tempfile_in(folder.path()).unwrap();
         file.write_all(&vec![7; SIZE as usize]).unwrap();
-        for line in [Line::default(), Line::Tls] {
+        for line in [Transport::default(), Transport::Tls] {
             let begun = || {
-                let opened = Opened::mapped(file.try_clone().unwrap());
+                let opened = OpenCopy::mapped(file.try_clone().unwrap());
                 let (mut body, _) = part_over(&line, opened, 0..SIZE);
                 let first = Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop()));
                 (first.is_ready(), body)
@@ -432,7 +438,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_somebody_writes_to_meanwhile_does_not_complete() {
-        for opened in [Opened::mapped, Opened::unmapped] {
+        for opened in [OpenCopy::mapped, OpenCopy::unmapped] {
             let (file, _) = file();
             let (mut body, _) = part(opened(file.try_clone().unwrap()), 0..SIZE);
             let first = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
@@ -452,15 +458,15 @@ mod tests {
         let mut content = vec![0; SIZE as usize];
         fastrand::fill(&mut content);
         let zip = zip_of(&content);
-        for line in [Line::default(), Line::Tls] {
+        for line in [Transport::default(), Transport::Tls] {
             for is_written in [false, true] {
                 put(&store, "m", &zip);
                 let (stored, opened) = store.package(&"m".parse().unwrap()).await.unwrap().unwrap();
                 let size = stored.manifest.size_bytes;
                 let body = || {
                     let traffic = Arc::<Traffic>::default();
-                    let under_way = UnderWay::begin(traffic.unlimited_place(), size);
-                    Download::new(opened.clone(), 0..size, under_way, &line)
+                    let under_way = ActiveDownload::begin(traffic.unlimited_place(), size);
+                    DownloadBody::new(opened.clone(), 0..size, under_way, &line)
                 };
                 let mut bodies = [body(), body(), body()];
                 for body in &mut bodies {
@@ -490,9 +496,9 @@ mod tests {
     async fn the_end_waits_until_all_else_was_written_and_for_another_look() {
         for (writes, length) in [(false, SIZE), (true, SIZE), (true, HELD_BACK_FROM_BYTES)] {
             let (file, bytes) = file();
-            let (mut body, _) = part(Opened::mapped(file.try_clone().unwrap()), 0..length);
+            let (mut body, _) = part(OpenCopy::mapped(file.try_clone().unwrap()), 0..length);
             let mut given = Vec::new();
-            while body.left.end - body.left.start > Ending::BYTES {
+            while body.left.end - body.left.start > WithheldEnd::BYTES {
                 let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
                 given.push(frame.unwrap().unwrap().into_data().unwrap());
             }
@@ -511,7 +517,7 @@ mod tests {
                 Ok(frame) => {
                     assert!(!writes);
                     let end = frame.into_data().unwrap();
-                    assert!(end == bytes[bytes.len() - Ending::BYTES as usize..]);
+                    assert!(end == bytes[bytes.len() - WithheldEnd::BYTES as usize..]);
                 }
                 Err(_) => assert!(writes),
             }
@@ -521,9 +527,9 @@ mod tests {
     #[tokio::test]
     async fn a_file_that_was_cut_short_is_an_error_and_no_end() {
         let (file, _) = file();
-        let (body, traffic) = part(Opened::unmapped(file.try_clone().unwrap()), 0..SIZE);
+        let (body, traffic) = part(OpenCopy::unmapped(file.try_clone().unwrap()), 0..SIZE);
         file.set_len(1 << 20).unwrap();
         assert!(all_of(body).await.is_err());
-        assert_eq!(traffic.ended.of(Ended::BrokenOff).get(), 1);
+        assert_eq!(traffic.ended.of(DownloadEnd::BrokenOff).get(), 1);
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use edge_mirror_base::tasks;
-use edge_mirror_store::Opened;
+use edge_mirror_store::OpenCopy;
 use rustix::io::{ReadWriteFlags, preadv2};
 use tokio_util::sync::ReusableBoxFuture;
 
@@ -23,7 +23,7 @@ const KEPT: usize = 3;
 
 /// The chunks of one download, in order.
 #[derive(Default)]
-pub(super) struct Chunks {
+pub(super) struct ChunkReader {
     /// Reused memory: clearing new one costs as much as reading.
     kept: Vec<Arc<Vec<u8>>>,
     reading: Option<ReusableBoxFuture<'static, io::Result<Bytes>>>,
@@ -38,13 +38,13 @@ impl AsRef<[u8]> for Chunk {
     }
 }
 
-impl Chunks {
+impl ChunkReader {
     /// Returns the next bytes from a position, at most `most`; an error if there are
     /// none.
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        opened: &Arc<Opened>,
+        opened: &Arc<OpenCopy>,
         at: u64,
         most: u64,
     ) -> Poll<io::Result<Bytes>> {
@@ -64,7 +64,7 @@ impl Chunks {
 
     /// Reads what needs no wait for the disk. None also if the filesystem can't tell, and
     /// at the file's end.
-    fn resident(&mut self, opened: &Opened, at: u64, most: u64) -> Option<Bytes> {
+    fn resident(&mut self, opened: &OpenCopy, at: u64, most: u64) -> Option<Bytes> {
         let length = most.min(CHUNK_BYTES) as usize;
         let is_free = |kept: &mut Arc<Vec<u8>>| Arc::get_mut(kept).is_some();
         let mut memory = match self.kept.iter_mut().position(is_free) {
@@ -86,7 +86,7 @@ impl Chunks {
 }
 
 /// Reads from disk.
-async fn read(opened: Arc<Opened>, at: u64, most: u64) -> io::Result<Bytes> {
+async fn read(opened: Arc<OpenCopy>, at: u64, most: u64) -> io::Result<Bytes> {
     let length = most.min(CHUNK_BYTES) as usize;
     tasks::blocking(move || {
         let mut chunk = vec![0; length];

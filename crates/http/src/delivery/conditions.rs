@@ -8,10 +8,10 @@ use std::{
 use axum::http::{HeaderMap, HeaderName, Method, header};
 use edge_mirror_protocol::package::Manifest;
 
-use super::range::{self, Asked};
+use super::range::{self, RangeRequest};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum DeliveryVerdict {
     Whole,
     Part(Range<u64>),
     NotModified,
@@ -20,13 +20,13 @@ pub enum Verdict {
 }
 
 /// Validators and size of a package, as far as they are known.
-struct Known<'a> {
+struct SelectedRepresentation<'a> {
     etag: Option<&'a str>,
     modified_s: Option<u64>,
     size_bytes: u64,
 }
 
-pub fn evaluate(method: &Method, asked: &HeaderMap, manifest: &Manifest) -> Verdict {
+pub fn evaluate(method: &Method, asked: &HeaderMap, manifest: &Manifest) -> DeliveryVerdict {
     let named = [
         header::IF_MATCH,
         header::IF_UNMODIFIED_SINCE,
@@ -36,13 +36,17 @@ pub fn evaluate(method: &Method, asked: &HeaderMap, manifest: &Manifest) -> Verd
     ];
     // Most downloads have no conditions.
     if !named.iter().any(|name| asked.contains_key(name)) {
-        return Verdict::Whole;
+        return DeliveryVerdict::Whole;
     }
     // Formatted only if it is compared: it costs as much as the rest.
     let tags = [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_RANGE];
     let etag = tags.iter().any(|name| asked.contains_key(name)).then(|| manifest.etag());
     let (etag, modified_s) = (etag.as_deref(), Some(manifest.modified_s));
-    judge(method, asked, &Known { etag, modified_s, size_bytes: manifest.size_bytes })
+    judge(
+        method,
+        asked,
+        &SelectedRepresentation { etag, modified_s, size_bytes: manifest.size_bytes },
+    )
 }
 
 /// Does the same as [`evaluate`] for a package that is not verified yet: its date is
@@ -53,47 +57,55 @@ pub fn evaluate_early(
     asked: &HeaderMap,
     etag: Option<&str>,
     size_bytes: u64,
-) -> Option<Verdict> {
+) -> Option<DeliveryVerdict> {
     let has = |name: HeaderName| asked.contains_key(name);
     // A date counts only if there is no tag.
     let by_tag = has(header::IF_MATCH) || has(header::IF_NONE_MATCH);
     let by_date = has(header::IF_UNMODIFIED_SINCE) && !has(header::IF_MATCH)
         || has(header::IF_MODIFIED_SINCE) && !has(header::IF_NONE_MATCH);
     let judged = !by_date && (etag.is_some() || !by_tag);
-    judged.then(|| judge(method, asked, &Known { etag, modified_s: None, size_bytes }))
+    judged.then(|| {
+        judge(method, asked, &SelectedRepresentation { etag, modified_s: None, size_bytes })
+    })
 }
 
 /// Follows the precedence of RFC 9110, 13.2.2.
-fn judge(method: &Method, asked: &HeaderMap, known: &Known<'_>) -> Verdict {
-    let Known { etag, modified_s, size_bytes } = *known;
+fn judge(
+    method: &Method,
+    asked: &HeaderMap,
+    known: &SelectedRepresentation<'_>,
+) -> DeliveryVerdict {
+    let SelectedRepresentation { etag, modified_s, size_bytes } = *known;
     let since = |name| date(asked, name).zip(modified_s);
     if let Some(tags) = list(asked, &header::IF_MATCH) {
-        if !matches_any(&tags, etag, Comparison::Strong) {
-            return Verdict::PreconditionFailed;
+        if !matches_any(&tags, etag, EtagComparison::Strong) {
+            return DeliveryVerdict::PreconditionFailed;
         }
     } else if since(&header::IF_UNMODIFIED_SINCE).is_some_and(|(since, at)| at > since) {
-        return Verdict::PreconditionFailed;
+        return DeliveryVerdict::PreconditionFailed;
     }
     if let Some(tags) = list(asked, &header::IF_NONE_MATCH) {
-        if matches_any(&tags, etag, Comparison::Weak) {
-            return Verdict::NotModified;
+        if matches_any(&tags, etag, EtagComparison::Weak) {
+            return DeliveryVerdict::NotModified;
         }
     } else if since(&header::IF_MODIFIED_SINCE).is_some_and(|(since, at)| at <= since) {
-        return Verdict::NotModified;
+        return DeliveryVerdict::NotModified;
     }
     // Range is defined for GET only (RFC 9110, 14.2). Repeated lines of a field that is
     // no list contradict each other: no range then.
     let once = |name| asked.get_all(name).iter().count() <= 1;
     let plain = method == Method::GET && once(header::RANGE) && once(header::IF_RANGE);
     let range = asked.get(header::RANGE).filter(|_| plain);
-    let Some(range) = range.and_then(|value| value.to_str().ok()) else { return Verdict::Whole };
+    let Some(range) = range.and_then(|value| value.to_str().ok()) else {
+        return DeliveryVerdict::Whole;
+    };
     if !may_have_range(asked, etag) {
-        return Verdict::Whole;
+        return DeliveryVerdict::Whole;
     }
     match range::parse(range, size_bytes) {
-        Asked::Whole => Verdict::Whole,
-        Asked::Part(part) => Verdict::Part(part),
-        Asked::Unsatisfiable => Verdict::Unsatisfiable,
+        RangeRequest::Whole => DeliveryVerdict::Whole,
+        RangeRequest::Part(part) => DeliveryVerdict::Part(part),
+        RangeRequest::Unsatisfiable => DeliveryVerdict::Unsatisfiable,
     }
 }
 
@@ -112,16 +124,16 @@ fn may_have_range(asked: &HeaderMap, etag: Option<&str>) -> bool {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Comparison {
+enum EtagComparison {
     Strong,
     Weak,
 }
 
-fn matches_any(tags: &str, etag: Option<&str>, comparison: Comparison) -> bool {
+fn matches_any(tags: &str, etag: Option<&str>, comparison: EtagComparison) -> bool {
     tags.trim() == "*"
         || tags.split(',').map(str::trim).any(|tag| match comparison {
-            Comparison::Strong => etag == Some(tag),
-            Comparison::Weak => etag == Some(tag.strip_prefix("W/").unwrap_or(tag)),
+            EtagComparison::Strong => etag == Some(tag),
+            EtagComparison::Weak => etag == Some(tag.strip_prefix("W/").unwrap_or(tag)),
         })
 }
 
@@ -153,7 +165,7 @@ mod tests {
 
     const AT: u64 = 1_700_000_000;
 
-    fn verdict_of(method: Method, lines: &[(HeaderName, &str)]) -> Verdict {
+    fn verdict_of(method: Method, lines: &[(HeaderName, &str)]) -> DeliveryVerdict {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             headers.append(name, HeaderValue::from_str(value).unwrap());
@@ -161,7 +173,7 @@ mod tests {
         evaluate(&method, &headers, &manifest())
     }
 
-    fn verdict(lines: &[(HeaderName, &str)]) -> Verdict {
+    fn verdict(lines: &[(HeaderName, &str)]) -> DeliveryVerdict {
         verdict_of(Method::GET, lines)
     }
 
@@ -174,25 +186,25 @@ mod tests {
         let other = "\"other\"";
         let listed = &*format!("{other}, {etag}");
         for (lines, expected) in [
-            (vec![(IF_MATCH, etag)], Verdict::Whole),
-            (vec![(IF_MATCH, "*")], Verdict::Whole),
-            (vec![(IF_MATCH, listed)], Verdict::Whole),
-            (vec![(IF_MATCH, other), (IF_MATCH, etag)], Verdict::Whole),
-            (vec![(IF_MATCH, weak)], Verdict::PreconditionFailed),
-            (vec![(IF_MATCH, other)], Verdict::PreconditionFailed),
-            (vec![(IF_MATCH, etag), (IF_UNMODIFIED_SINCE, before)], Verdict::Whole),
-            (vec![(IF_UNMODIFIED_SINCE, before)], Verdict::PreconditionFailed),
-            (vec![(IF_UNMODIFIED_SINCE, at)], Verdict::Whole),
-            (vec![(IF_UNMODIFIED_SINCE, "nonsense")], Verdict::Whole),
-            (vec![(IF_NONE_MATCH, etag)], Verdict::NotModified),
-            (vec![(IF_NONE_MATCH, weak)], Verdict::NotModified),
-            (vec![(IF_NONE_MATCH, "*")], Verdict::NotModified),
-            (vec![(IF_NONE_MATCH, other)], Verdict::Whole),
-            (vec![(IF_NONE_MATCH, other), (IF_MODIFIED_SINCE, after)], Verdict::Whole),
-            (vec![(IF_MODIFIED_SINCE, before)], Verdict::Whole),
-            (vec![(IF_MODIFIED_SINCE, at)], Verdict::NotModified),
-            (vec![(IF_MODIFIED_SINCE, after)], Verdict::NotModified),
-            (vec![(IF_MODIFIED_SINCE, "nonsense")], Verdict::Whole),
+            (vec![(IF_MATCH, etag)], DeliveryVerdict::Whole),
+            (vec![(IF_MATCH, "*")], DeliveryVerdict::Whole),
+            (vec![(IF_MATCH, listed)], DeliveryVerdict::Whole),
+            (vec![(IF_MATCH, other), (IF_MATCH, etag)], DeliveryVerdict::Whole),
+            (vec![(IF_MATCH, weak)], DeliveryVerdict::PreconditionFailed),
+            (vec![(IF_MATCH, other)], DeliveryVerdict::PreconditionFailed),
+            (vec![(IF_MATCH, etag), (IF_UNMODIFIED_SINCE, before)], DeliveryVerdict::Whole),
+            (vec![(IF_UNMODIFIED_SINCE, before)], DeliveryVerdict::PreconditionFailed),
+            (vec![(IF_UNMODIFIED_SINCE, at)], DeliveryVerdict::Whole),
+            (vec![(IF_UNMODIFIED_SINCE, "nonsense")], DeliveryVerdict::Whole),
+            (vec![(IF_NONE_MATCH, etag)], DeliveryVerdict::NotModified),
+            (vec![(IF_NONE_MATCH, weak)], DeliveryVerdict::NotModified),
+            (vec![(IF_NONE_MATCH, "*")], DeliveryVerdict::NotModified),
+            (vec![(IF_NONE_MATCH, other)], DeliveryVerdict::Whole),
+            (vec![(IF_NONE_MATCH, other), (IF_MODIFIED_SINCE, after)], DeliveryVerdict::Whole),
+            (vec![(IF_MODIFIED_SINCE, before)], DeliveryVerdict::Whole),
+            (vec![(IF_MODIFIED_SINCE, at)], DeliveryVerdict::NotModified),
+            (vec![(IF_MODIFIED_SINCE, after)], DeliveryVerdict::NotModified),
+            (vec![(IF_MODIFIED_SINCE, "nonsense")], DeliveryVerdict::Whole),
         ] {
             assert_eq!(verdict(&lines), expected, "{lines:?}");
         }
@@ -206,28 +218,28 @@ mod tests {
         let at = &*http_date(AT);
         let range = (RANGE, "bytes=2-3");
         for (line, expected) in [
-            ((IF_RANGE, etag), Verdict::Part(2..4)),
+            ((IF_RANGE, etag), DeliveryVerdict::Part(2..4)),
             // The exact date of this version: another may have had it before.
-            ((IF_RANGE, at), Verdict::Whole),
-            ((IF_RANGE, weak), Verdict::Whole),
-            ((IF_RANGE, "\"other\""), Verdict::Whole),
-            ((IF_RANGE, "nonsense"), Verdict::Whole),
-            ((IF_NONE_MATCH, etag), Verdict::NotModified),
+            ((IF_RANGE, at), DeliveryVerdict::Whole),
+            ((IF_RANGE, weak), DeliveryVerdict::Whole),
+            ((IF_RANGE, "\"other\""), DeliveryVerdict::Whole),
+            ((IF_RANGE, "nonsense"), DeliveryVerdict::Whole),
+            ((IF_NONE_MATCH, etag), DeliveryVerdict::NotModified),
         ] {
             assert_eq!(verdict(&[range.clone(), line.clone()]), expected, "{line:?}");
         }
-        assert_eq!(verdict(&[range.clone(), (RANGE, "bytes=4-5")]), Verdict::Whole);
+        assert_eq!(verdict(&[range.clone(), (RANGE, "bytes=4-5")]), DeliveryVerdict::Whole);
         let unmodified = [range.clone(), (IF_UNMODIFIED_SINCE, at)];
-        assert_eq!(verdict(&unmodified), Verdict::Whole);
+        assert_eq!(verdict(&unmodified), DeliveryVerdict::Whole);
         for tag in [(IF_RANGE, etag), (IF_MATCH, etag)] {
             let by_tag = [unmodified.as_slice(), &[tag]].concat();
-            assert_eq!(verdict(&by_tag), Verdict::Part(2..4), "{by_tag:?}");
+            assert_eq!(verdict(&by_tag), DeliveryVerdict::Part(2..4), "{by_tag:?}");
         }
         let two = [range.clone(), (IF_RANGE, etag), (IF_RANGE, "\"other\"")];
-        assert_eq!(verdict(&two), Verdict::Whole);
-        assert_eq!(verdict(&[(RANGE, "bytes=10-")]), Verdict::Unsatisfiable);
+        assert_eq!(verdict(&two), DeliveryVerdict::Whole);
+        assert_eq!(verdict(&[(RANGE, "bytes=10-")]), DeliveryVerdict::Unsatisfiable);
         let old = &[(RANGE, "bytes=10-"), (IF_RANGE, "\"other\"")];
-        assert_eq!(verdict(old), Verdict::Whole);
+        assert_eq!(verdict(old), DeliveryVerdict::Whole);
     }
 
     /// Clients' dates are only compared; ours can be formatted, whatever they are.
@@ -240,12 +252,12 @@ mod tests {
         let ends = "Fri, 31 Dec 9999 23:59:59 GMT";
         assert_eq!(http_date(u64::MAX), ends);
         for (date, expected) in [
-            (ends, Verdict::NotModified),
-            ("Thu, 01 Jan 1970 00:00:00 GMT", Verdict::Whole),
-            ("Sat, 01 Jan 10000 00:00:00 GMT", Verdict::Whole),
-            ("Wed, 31 Dec 1969 23:59:59 GMT", Verdict::Whole),
-            ("Sun, 99 Foo 2026 25:61:61 GMT", Verdict::Whole),
-            ("-1", Verdict::Whole),
+            (ends, DeliveryVerdict::NotModified),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", DeliveryVerdict::Whole),
+            ("Sat, 01 Jan 10000 00:00:00 GMT", DeliveryVerdict::Whole),
+            ("Wed, 31 Dec 1969 23:59:59 GMT", DeliveryVerdict::Whole),
+            ("Sun, 99 Foo 2026 25:61:61 GMT", DeliveryVerdict::Whole),
+            ("-1", DeliveryVerdict::Whole),
         ] {
             assert_eq!(verdict(&[(header::IF_MODIFIED_SINCE, date)]), expected, "{date}");
         }
@@ -253,7 +265,10 @@ mod tests {
 
     #[test]
     fn a_head_request_has_no_range() {
-        assert_eq!(verdict_of(Method::HEAD, &[(header::RANGE, "bytes=2-3")]), Verdict::Whole);
+        assert_eq!(
+            verdict_of(Method::HEAD, &[(header::RANGE, "bytes=2-3")]),
+            DeliveryVerdict::Whole
+        );
     }
 
     #[test]
@@ -262,7 +277,7 @@ mod tests {
             IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
         };
         let (etag, other, at) = (&*manifest().etag(), "\"other\"", &*http_date(AT));
-        let (whole, part) = (Some(Verdict::Whole), Some(Verdict::Part(2..4)));
+        let (whole, part) = (Some(DeliveryVerdict::Whole), Some(DeliveryVerdict::Part(2..4)));
         let range = (RANGE, "bytes=2-3");
         // Headers, the verdict with the tag known, and without.
         for (lines, with, without) in [
@@ -271,17 +286,17 @@ mod tests {
             (vec![(RANGE, "bytes=0-1,4-5")], &whole, &whole),
             (
                 vec![(RANGE, "bytes=10-")],
-                &Some(Verdict::Unsatisfiable),
-                &Some(Verdict::Unsatisfiable),
+                &Some(DeliveryVerdict::Unsatisfiable),
+                &Some(DeliveryVerdict::Unsatisfiable),
             ),
             (vec![range.clone(), (IF_RANGE, etag)], &part, &whole),
             (vec![range.clone(), (IF_RANGE, other)], &whole, &whole),
             (vec![range.clone(), (IF_RANGE, at)], &whole, &whole),
-            (vec![(IF_NONE_MATCH, etag)], &Some(Verdict::NotModified), &None),
+            (vec![(IF_NONE_MATCH, etag)], &Some(DeliveryVerdict::NotModified), &None),
             (vec![(IF_NONE_MATCH, other)], &whole, &None),
             (vec![(IF_NONE_MATCH, other), (IF_MODIFIED_SINCE, at)], &whole, &None),
             (vec![(IF_MATCH, etag)], &whole, &None),
-            (vec![(IF_MATCH, other)], &Some(Verdict::PreconditionFailed), &None),
+            (vec![(IF_MATCH, other)], &Some(DeliveryVerdict::PreconditionFailed), &None),
             (vec![(IF_MATCH, etag), (IF_UNMODIFIED_SINCE, at)], &whole, &None),
             (vec![(IF_MODIFIED_SINCE, at)], &None, &None),
             (vec![(IF_UNMODIFIED_SINCE, at)], &None, &None),

@@ -20,24 +20,24 @@ use tokio::sync::oneshot;
 pub(super) const HELD_BACK_FROM_BYTES: u64 = 128 << 10;
 
 /// The held-back end of a download.
-pub(super) struct Ending {
+pub(super) struct WithheldEnd {
     written: oneshot::Receiver<Infallible>,
 }
 
 /// A download's handle of the mapping: dropped once everything that hyper was given of it
 /// was written, and the download has no more to give.
-struct Given {
+struct MappingLease {
     bytes: Bytes,
     _written: oneshot::Sender<Infallible>,
 }
 
-impl AsRef<[u8]> for Given {
+impl AsRef<[u8]> for MappingLease {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Ending {
+impl WithheldEnd {
     pub(super) const BYTES: u64 = 4 << 10;
 
     /// Returns the mapping to send a part from, and its ending if held back.
@@ -46,7 +46,7 @@ impl Ending {
             return (bytes.clone(), None);
         }
         let (sender, written) = oneshot::channel();
-        let given = Given { bytes: bytes.clone(), _written: sender };
+        let given = MappingLease { bytes: bytes.clone(), _written: sender };
         (Bytes::from_owner(given), Some(Self { written }))
     }
 

@@ -8,17 +8,17 @@ use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use edge_mirror_base::tasks;
 use edge_mirror_store::{
-    Opened,
-    growing::{Growing, Ready, Watched},
+    OpenCopy,
+    growing::{PartialPackage, PartialReader, ReadLimit},
 };
 use futures_util::stream;
 
 use super::{
-    UnderWay,
-    body::{COPIED_TAIL_BYTES, Download},
-    chunks::Chunks,
+    ActiveDownload,
+    body::{COPIED_TAIL_BYTES, DownloadBody},
+    chunks::ChunkReader,
 };
-use crate::listen::Line;
+use crate::listen::Transport;
 
 /// The most given to hyper at a time.
 const SLICE_BYTES: u64 = 256 << 10;
@@ -27,52 +27,55 @@ const SLICE_BYTES: u64 = 256 << 10;
 const TURN_BYTES: u64 = 1 << 20;
 
 /// A part of a package that is not verified yet.
-pub(super) struct Following {
-    growing: Arc<Growing>,
-    watched: Watched,
+pub(super) struct CutThroughDownload {
+    growing: Arc<PartialPackage>,
+    watched: PartialReader,
     left: Range<u64>,
     turn_bytes: u64,
     noted: bool,
-    under_way: UnderWay,
-    line: Line,
+    under_way: ActiveDownload,
+    line: Transport,
     /// Used if the file can't be mapped, or the mapping not be sent.
-    chunks: Chunks,
+    chunks: ChunkReader,
 }
 
-enum Source {
-    Growing(Following),
+enum CutThroughSource {
+    Growing(CutThroughDownload),
     /// Verified meanwhile: the rest comes from the shared copy.
-    Opened(Download),
+    Opened(DownloadBody),
 }
 
-impl Following {
+impl CutThroughDownload {
     pub(super) fn new(
-        growing: Arc<Growing>,
+        growing: Arc<PartialPackage>,
         part: Range<u64>,
-        under_way: UnderWay,
-        line: Line,
+        under_way: ActiveDownload,
+        line: Transport,
     ) -> Self {
         let watched = growing.follow();
-        if let Line::Plain(sendfile_state) = &line {
+        if let Transport::Plain(sendfile_state) = &line {
             sendfile_state.set_source(growing.copy(), part.end.saturating_sub(COPIED_TAIL_BYTES));
         }
-        let (turn_bytes, noted, chunks) = (0, false, Chunks::default());
+        let (turn_bytes, noted, chunks) = (0, false, ChunkReader::default());
         Self { growing, watched, left: part, turn_bytes, noted, under_way, line, chunks }
     }
 
     pub(super) fn into_body(self) -> Body {
-        Body::from_stream(stream::try_unfold(Source::Growing(self), Source::next))
+        Body::from_stream(stream::try_unfold(
+            CutThroughSource::Growing(self),
+            CutThroughSource::next,
+        ))
     }
 
     /// Waits until something may be sent.
-    async fn source(mut self) -> io::Result<(u64, Source)> {
+    async fn source(mut self) -> io::Result<(u64, CutThroughSource)> {
         if self.turn_bytes >= TURN_BYTES {
             self.turn_bytes = 0;
             self.under_way.turn().await;
         }
         match self.watched.ready(self.left.start, self.left.end).await? {
-            Ready::To(to) => Ok((to, Source::Growing(self))),
-            Ready::Verified(stored, opened) => {
+            ReadLimit::To(to) => Ok((to, CutThroughSource::Growing(self))),
+            ReadLimit::Verified(stored, opened) => {
                 // Only now it is known that a package is served.
                 if !std::mem::replace(&mut self.noted, true) {
                     stored.note_served();
@@ -80,17 +83,17 @@ impl Following {
                 let end = self.left.end;
                 Ok(match opened {
                     Some(opened) => {
-                        let rest = Download::new(opened, self.left, self.under_way, &self.line);
-                        (end, Source::Opened(rest))
+                        let rest = DownloadBody::new(opened, self.left, self.under_way, &self.line);
+                        (end, CutThroughSource::Opened(rest))
                     }
-                    None => (end, Source::Growing(self)),
+                    None => (end, CutThroughSource::Growing(self)),
                 })
             }
         }
     }
 }
 
-impl Source {
+impl CutThroughSource {
     async fn next(self) -> io::Result<Option<(Bytes, Self)>> {
         let (to, mut source) = match self {
             Self::Growing(following) if following.left.is_empty() => return Ok(None),
@@ -99,13 +102,14 @@ impl Source {
         };
         let chunk = match &mut source {
             Self::Growing(following) => {
-                let Following { growing, left, turn_bytes, under_way, line, chunks, .. } =
-                    following;
+                let CutThroughDownload {
+                    growing, left, turn_bytes, under_way, line, chunks, ..
+                } = following;
                 let wanted = to - left.start;
                 let allowed = poll_fn(|cx| under_way.poll_allowed(cx, wanted)).await;
                 let copy = growing.copy();
                 let chunk = match (line, copy.bytes()) {
-                    (Line::Plain(_), Some(bytes)) => {
+                    (Transport::Plain(_), Some(bytes)) => {
                         let part = left.start..left.start + allowed.min(SLICE_BYTES);
                         slice(copy, bytes, part).await
                     }
@@ -129,7 +133,7 @@ impl Source {
 /// Returns some bytes of a growing package. What has just been written is in memory.
 /// Pages that no longer are, because this reader is far behind, must not block the others
 /// of this worker.
-async fn slice(copy: &Arc<Opened>, bytes: &Bytes, part: Range<u64>) -> Bytes {
+async fn slice(copy: &Arc<OpenCopy>, bytes: &Bytes, part: Range<u64>) -> Bytes {
     let part = part.start as usize..part.end as usize;
     if !copy.is_resident(&part) {
         let (copy, part) = (copy.clone(), part.clone());
@@ -142,21 +146,21 @@ async fn slice(copy: &Arc<Opened>, bytes: &Bytes, part: Range<u64>) -> Bytes {
 mod tests {
     use std::task::{Context, Poll, Waker};
 
-    use edge_mirror_protocol::package::{Route, Validators, Verify};
+    use edge_mirror_protocol::package::{PackageRoute, Validators, VerifyLevel};
     use edge_mirror_store::{
         Provenance, Store,
-        growing::Grower,
+        growing::PartialWriter,
         testing::{chill, on_disk},
     };
     use futures_util::StreamExt;
 
     use super::*;
-    use crate::delivery::{Ended, Traffic};
+    use crate::delivery::{DownloadEnd, Traffic};
 
     fn provenance() -> Provenance {
         let validators = Validators::default();
-        let source = edge_mirror_protocol::package::Source {
-            route: Route::Direct,
+        let source = edge_mirror_protocol::package::PackageSource {
+            route: PackageRoute::Direct,
             origin: None,
             validators,
         };
@@ -178,12 +182,12 @@ mod tests {
     async fn the_rest_comes_from_the_open_copy_or_from_the_same_file() {
         let (zip, id) = (zip_of(3 << 20), "m".parse().unwrap());
         let size = zip.len() as u64;
-        let plain = Line::default;
+        let plain = Transport::default;
         for (mapped, with_copy, line) in [
             (true, true, plain()),
             (true, false, plain()),
-            (true, true, Line::Tls),
-            (true, false, Line::Tls),
+            (true, true, Transport::Tls),
+            (true, false, Transport::Tls),
             (false, true, plain()),
             (false, false, plain()),
         ] {
@@ -191,13 +195,15 @@ mod tests {
             let store = Store::open(folder.path()).unwrap().0;
             let mut pending = store.begin(&id, Some(size), u64::MAX).unwrap();
             let grower = match mapped {
-                true => Grower::begin(&pending, size, None).unwrap(),
-                false => Grower::begin_unmapped(&pending, size),
+                true => PartialWriter::begin(&pending, size, None).unwrap(),
+                false => PartialWriter::begin_unmapped(&pending, size),
             };
             let traffic = Arc::<Traffic>::default();
             let body = |part: Range<u64>| {
-                let under_way = UnderWay::begin(traffic.unlimited_place(), part.end - part.start);
-                Following::new(grower.growing().clone(), part, under_way, line.clone()).into_body()
+                let under_way =
+                    ActiveDownload::begin(traffic.unlimited_place(), part.end - part.start);
+                CutThroughDownload::new(grower.growing().clone(), part, under_way, line.clone())
+                    .into_body()
             };
             let whole_and_part = [body(0..size), body(1..size - 1)];
             let [mut whole, mut part] = whole_and_part.map(Body::into_data_stream);
@@ -207,7 +213,7 @@ mod tests {
             let mut got = whole.next().await.unwrap().unwrap().to_vec();
             assert_eq!(Arc::strong_count(grower.growing()), 3);
             pending.write(&zip[half..]).unwrap();
-            let stored = pending.commit(Verify::Full, None, provenance(), || true).unwrap();
+            let stored = pending.commit(VerifyLevel::Full, None, provenance(), || true).unwrap();
             let copy = || store.open_package(&id).unwrap().unwrap().1;
             let growing = grower.growing().clone();
             grower.verified(&stored, with_copy.then(copy));
@@ -227,7 +233,7 @@ mod tests {
             assert!(got == zip[1..zip.len() - 1]);
             assert_eq!((traffic.under_way(), traffic.served_bytes()), (0, 2 * size - 2));
             assert_eq!(stored.downloads(), 2);
-            assert_eq!(traffic.ended.of(Ended::Whole).get(), 2);
+            assert_eq!(traffic.ended.of(DownloadEnd::Whole).get(), 2);
         }
     }
 
@@ -238,10 +244,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap().0;
         let mut pending = store.begin(&"m".parse().unwrap(), Some(size), u64::MAX).unwrap();
-        let grower = Grower::begin(&pending, size, None).unwrap();
-        let under_way = UnderWay::begin(Arc::<Traffic>::default().unlimited_place(), size);
-        let body = Following::new(grower.growing().clone(), 0..size, under_way, Line::default())
-            .into_body();
+        let grower = PartialWriter::begin(&pending, size, None).unwrap();
+        let under_way = ActiveDownload::begin(Arc::<Traffic>::default().unlimited_place(), size);
+        let body = CutThroughDownload::new(
+            grower.growing().clone(),
+            0..size,
+            under_way,
+            Transport::default(),
+        )
+        .into_body();
         let mut chunks = body.into_data_stream();
         pending.write(&zip[..4 << 20]).unwrap();
         grower.grew(4 << 20);
@@ -263,14 +274,19 @@ mod tests {
         let folder = on_disk();
         let store = Store::open(folder.path()).unwrap().0;
         let mut pending = store.begin(&"m".parse().unwrap(), Some(size), u64::MAX).unwrap();
-        let grower = Grower::begin(&pending, size, None).unwrap();
+        let grower = PartialWriter::begin(&pending, size, None).unwrap();
         pending.write(&zip[..4 << 20]).unwrap();
         grower.grew(4 << 20);
         let begun = || {
-            let under_way = UnderWay::begin(Arc::<Traffic>::default().unlimited_place(), size);
-            let body =
-                Following::new(grower.growing().clone(), 0..size, under_way, Line::default())
-                    .into_body();
+            let under_way =
+                ActiveDownload::begin(Arc::<Traffic>::default().unlimited_place(), size);
+            let body = CutThroughDownload::new(
+                grower.growing().clone(),
+                0..size,
+                under_way,
+                Transport::default(),
+            )
+            .into_body();
             let mut chunks = body.into_data_stream();
             let first = chunks.poll_next_unpin(&mut Context::from_waker(Waker::noop()));
             (first.is_ready(), chunks)
@@ -291,11 +307,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap().0;
         let mut pending = store.begin(&id, Some(size), u64::MAX).unwrap();
-        let grower = Grower::begin_unmapped(&pending, size);
+        let grower = PartialWriter::begin_unmapped(&pending, size);
         let traffic = Arc::<Traffic>::default();
-        let under_way = UnderWay::begin(traffic.unlimited_place(), size - 10);
-        let body = Following::new(grower.growing().clone(), 10..size, under_way, Line::default())
-            .into_body();
+        let under_way = ActiveDownload::begin(traffic.unlimited_place(), size - 10);
+        let body = CutThroughDownload::new(
+            grower.growing().clone(),
+            10..size,
+            under_way,
+            Transport::default(),
+        )
+        .into_body();
         let mut chunks = body.into_data_stream();
         const CHUNK_BYTES: u64 = 64 << 10;
         let half = 10 + 3 * CHUNK_BYTES as usize + 5;
@@ -314,6 +335,6 @@ mod tests {
         let broken = chunks.next().await.unwrap();
         assert_eq!(broken.unwrap_err().to_string(), "failed to fill whole buffer");
         assert!(chunks.next().await.is_none());
-        assert_eq!(traffic.ended.of(Ended::BrokenOff).get(), 1);
+        assert_eq!(traffic.ended.of(DownloadEnd::BrokenOff).get(), 1);
     }
 }

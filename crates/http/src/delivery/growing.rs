@@ -8,25 +8,25 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header},
 };
 use edge_mirror_protocol::package::MEDIA_TYPE;
-use edge_mirror_store::growing::Growing;
+use edge_mirror_store::growing::PartialPackage;
 
 use super::{
-    Place, UnderWay, adjust, attachment,
-    conditions::{self, Verdict},
+    ActiveDownload, DownloadPermit, adjust, attachment,
+    conditions::{self, DeliveryVerdict},
     explanation,
-    following::Following,
+    following::CutThroughDownload,
 };
-use crate::listen::Line;
+use crate::listen::Transport;
 
 /// Returns the answer to a `GET` or `HEAD`; None if the conditions can't be judged before
 /// the package is verified. `place` is called only if there is a body to send.
 pub fn respond<E>(
     method: &Method,
     asked: &HeaderMap,
-    growing: &Arc<Growing>,
+    growing: &Arc<PartialPackage>,
     file_name: &str,
-    place: impl FnOnce() -> Result<Place, E>,
-    line: &Line,
+    place: impl FnOnce() -> Result<DownloadPermit, E>,
+    line: &Transport,
 ) -> Result<Option<Response<Body>>, E> {
     let size = growing.total_bytes();
     let etag = growing.sha256().map(|sha256| format!("\"{sha256}\""));
@@ -34,16 +34,17 @@ pub fn respond<E>(
         return Ok(None);
     };
     let (status, part) = match verdict {
-        Verdict::Whole => (StatusCode::OK, Some(0..size)),
-        Verdict::Part(range) => (StatusCode::PARTIAL_CONTENT, Some(range)),
-        Verdict::NotModified => (StatusCode::NOT_MODIFIED, None),
-        Verdict::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, None),
-        Verdict::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, None),
+        DeliveryVerdict::Whole => (StatusCode::OK, Some(0..size)),
+        DeliveryVerdict::Part(range) => (StatusCode::PARTIAL_CONTENT, Some(range)),
+        DeliveryVerdict::NotModified => (StatusCode::NOT_MODIFIED, None),
+        DeliveryVerdict::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, None),
+        DeliveryVerdict::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, None),
     };
     let body = match &part {
         Some(range) if method == Method::GET => {
-            let under_way = UnderWay::begin(place()?, range.end - range.start);
-            Following::new(growing.clone(), range.clone(), under_way, line.clone()).into_body()
+            let under_way = ActiveDownload::begin(place()?, range.end - range.start);
+            CutThroughDownload::new(growing.clone(), range.clone(), under_way, line.clone())
+                .into_body()
         }
         Some(_) => Body::empty(),
         None => Body::from(explanation(status)),
@@ -57,7 +58,7 @@ pub fn respond<E>(
 }
 
 /// Returns the headers for the whole package.
-fn describe(growing: &Growing, file_name: &str) -> HeaderMap {
+fn describe(growing: &PartialPackage, file_name: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     // Hex, numbers and encoded ids are valid.
     let mut set = |name, value: &str| {

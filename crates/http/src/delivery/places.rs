@@ -17,8 +17,8 @@ use std::{
     time::Duration,
 };
 
-use edge_mirror_base::metrics::{Counter, Label, Page, Tally, labels};
-use edge_mirror_settings::Serve;
+use edge_mirror_base::metrics::{Counter, CounterFamily, Exposition, Label, labels};
+use edge_mirror_settings::ServeConfig;
 use tokio::{sync::oneshot, time::timeout};
 
 use super::Traffic;
@@ -33,7 +33,7 @@ const MAX_WAITING_OF_CLIENT: usize = 64;
 
 labels! {
     /// The limit that holds a download back.
-    Limit {
+    DownloadLimit {
         Downloads => "max_downloads",
         PerClient => "max_per_client",
     }
@@ -41,43 +41,43 @@ labels! {
 
 /// A place among the downloads in progress; freed when dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct DownloadPermit {
     pub(super) traffic: Arc<Traffic>,
     /// The client, if clients are counted.
     client: Option<IpAddr>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(super) struct DownloadLimiter {
     /// Counted even without a limit.
     taken: AtomicU64,
     limited: AtomicBool,
     /// Length of the queue.
     waiting: AtomicUsize,
-    state: Mutex<State>,
-    waited: Tally<Limit>,
+    state: Mutex<LimiterState>,
+    waited: CounterFamily<DownloadLimit>,
     paced: Counter,
-    refused: Tally<Limit>,
+    refused: CounterFamily<DownloadLimit>,
 }
 
 #[derive(Debug)]
-struct State {
+struct LimiterState {
     most: u64,
     most_of_client: u64,
     /// Each IPv6 address by itself, unlike `listen::of_one_machine`: the tablets of a
     /// room share the first 64 bits, and a client with more addresses is still limited by
     /// `most`.
     of_client: HashMap<IpAddr, u64>,
-    line: VecDeque<Waiting>,
+    line: VecDeque<QueuedDownload>,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct QueuedDownload {
     client: IpAddr,
-    admit: oneshot::Sender<Place>,
+    admit: oneshot::Sender<DownloadPermit>,
 }
 
-impl Default for State {
+impl Default for LimiterState {
     fn default() -> Self {
         Self {
             most: u64::MAX,
@@ -91,7 +91,7 @@ impl Default for State {
 impl Traffic {
     /// Applies a changed configuration: downloads in progress go on, and waiting ones
     /// begin if there is room now.
-    pub fn apply(self: &Arc<Self>, serve: &Serve) {
+    pub fn apply(self: &Arc<Self>, serve: &ServeConfig) {
         self.pacer.set_rate(serve.bandwidth);
         let limit = |setting| if setting == 0 { u64::MAX } else { setting };
         {
@@ -106,7 +106,7 @@ impl Traffic {
 
     /// Takes a place without a limit: for the main server, which has no other to send its
     /// nodes to.
-    pub fn unlimited_place(self: &Arc<Self>) -> Place {
+    pub fn unlimited_place(self: &Arc<Self>) -> DownloadPermit {
         self.take(None)
     }
 
@@ -115,7 +115,7 @@ impl Traffic {
     pub fn place_at_once(
         self: &Arc<Self>,
         client: impl FnOnce() -> Option<IpAddr>,
-    ) -> Result<Place, Limit> {
+    ) -> Result<DownloadPermit, DownloadLimit> {
         if !self.places.limited.load(Ordering::Relaxed) {
             return Ok(self.take(None));
         }
@@ -126,7 +126,7 @@ impl Traffic {
     }
 
     /// Waits for a place.
-    pub async fn place(self: &Arc<Self>, client: IpAddr) -> Result<Place, Limit> {
+    pub async fn place(self: &Arc<Self>, client: IpAddr) -> Result<DownloadPermit, DownloadLimit> {
         let places = &self.places;
         let (limit, admitted) = {
             let mut state = places.state();
@@ -160,12 +160,12 @@ impl Traffic {
     }
 
     /// Writes the metrics of a node's limits.
-    pub fn show_limits(&self, page: &mut Page) {
+    pub fn show_limits(&self, page: &mut Exposition) {
         let mut waited = page.counter(
             "edge_mirror_downloads_waited_total",
             "Downloads that a limit made wait, before they began or on the way, by limit.",
         );
-        for limit in Limit::ALL {
+        for limit in DownloadLimit::ALL {
             waited.put(&[("limit", limit.text())], self.places.waited.of(*limit).get());
         }
         waited.put(&[("limit", "bandwidth")], self.places.paced.get());
@@ -182,12 +182,16 @@ impl Traffic {
         self.places.paced.one();
     }
 
-    fn take(self: &Arc<Self>, client: Option<IpAddr>) -> Place {
+    fn take(self: &Arc<Self>, client: Option<IpAddr>) -> DownloadPermit {
         self.places.taken.fetch_add(1, Ordering::Relaxed);
-        Place { traffic: self.clone(), client }
+        DownloadPermit { traffic: self.clone(), client }
     }
 
-    fn take_of(self: &Arc<Self>, state: &mut State, client: Option<IpAddr>) -> Place {
+    fn take_of(
+        self: &Arc<Self>,
+        state: &mut LimiterState,
+        client: Option<IpAddr>,
+    ) -> DownloadPermit {
         if let Some(client) = client {
             *state.of_client.entry(client).or_default() += 1;
         }
@@ -211,7 +215,7 @@ impl Traffic {
     }
 }
 
-impl Drop for Place {
+impl Drop for DownloadPermit {
     fn drop(&mut self) {
         let places = &self.traffic.places;
         // Ordered with `waiting`: either this one sees a waiting download, or that one
@@ -226,49 +230,52 @@ impl Drop for Place {
     }
 }
 
-impl Places {
+impl DownloadLimiter {
     fn taken(&self) -> u64 {
         self.taken.load(Ordering::SeqCst)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LimiterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl LimiterState {
     fn has_room_for(&self, client: IpAddr) -> bool {
         self.of_client.get(&client).copied().unwrap_or(0) < self.most_of_client
     }
 
     /// Checks that a new download may begin: not before waiting ones.
-    fn vacant(&self, taken: u64, client: Option<IpAddr>) -> Result<(), Limit> {
+    fn vacant(&self, taken: u64, client: Option<IpAddr>) -> Result<(), DownloadLimit> {
         let free = match client {
             Some(client) => self.has_room_for(client),
             None => self.most_of_client == u64::MAX,
         };
-        let may =
-            |waiting: &Waiting| !waiting.admit.is_closed() && self.has_room_for(waiting.client);
+        let may = |waiting: &QueuedDownload| {
+            !waiting.admit.is_closed() && self.has_room_for(waiting.client)
+        };
         match free {
-            false => Err(Limit::PerClient),
-            true if taken >= self.most || self.line.iter().any(may) => Err(Limit::Downloads),
+            false => Err(DownloadLimit::PerClient),
+            true if taken >= self.most || self.line.iter().any(may) => {
+                Err(DownloadLimit::Downloads)
+            }
             true => Ok(()),
         }
     }
 
-    fn stand_in_line(&mut self, client: IpAddr) -> Option<oneshot::Receiver<Place>> {
+    fn stand_in_line(&mut self, client: IpAddr) -> Option<oneshot::Receiver<DownloadPermit>> {
         self.line.retain(|waiting| !waiting.admit.is_closed());
         let own = self.line.iter().filter(|waiting| waiting.client == client).count();
         if self.line.len() >= MAX_WAITING || own >= MAX_WAITING_OF_CLIENT {
             return None;
         }
         let (admit, admitted) = oneshot::channel();
-        self.line.push_back(Waiting { client, admit });
+        self.line.push_back(QueuedDownload { client, admit });
         Some(admitted)
     }
 
     /// Removes the first one that may begin.
-    fn next(&mut self, taken: u64) -> Option<Waiting> {
+    fn next(&mut self, taken: u64) -> Option<QueuedDownload> {
         self.line.retain(|waiting| !waiting.admit.is_closed());
         if taken >= self.most {
             return None;
@@ -302,7 +309,7 @@ mod tests {
     }
 
     fn limit(traffic: &Arc<Traffic>, max_downloads: u64, max_per_client: u64) {
-        traffic.apply(&Serve {
+        traffic.apply(&ServeConfig {
             cut_through: true,
             max_downloads,
             max_per_client,
@@ -315,7 +322,7 @@ mod tests {
         Ipv4Addr::new(10, 0, 0, number).into()
     }
 
-    fn at_once(traffic: &Arc<Traffic>, number: u8) -> Result<Place, Limit> {
+    fn at_once(traffic: &Arc<Traffic>, number: u8) -> Result<DownloadPermit, DownloadLimit> {
         traffic.place_at_once(|| Some(client(number)))
     }
 
@@ -324,11 +331,11 @@ mod tests {
         let traffic = traffic(3, 2);
         let first = at_once(&traffic, 1).unwrap();
         let _second = at_once(&traffic, 1).unwrap();
-        assert_eq!(at_once(&traffic, 1).unwrap_err(), Limit::PerClient);
+        assert_eq!(at_once(&traffic, 1).unwrap_err(), DownloadLimit::PerClient);
         let _third = at_once(&traffic, 2).unwrap();
-        assert_eq!(at_once(&traffic, 2).unwrap_err(), Limit::Downloads);
+        assert_eq!(at_once(&traffic, 2).unwrap_err(), DownloadLimit::Downloads);
         // Clients that are not known here are refused.
-        assert_eq!(traffic.place_at_once(|| None).unwrap_err(), Limit::PerClient);
+        assert_eq!(traffic.place_at_once(|| None).unwrap_err(), DownloadLimit::PerClient);
         drop(first);
         assert_eq!(traffic.under_way(), 2);
         let _fourth = at_once(&traffic, 1).unwrap();
@@ -344,11 +351,14 @@ mod tests {
         assert!(late.as_mut().now_or_never().is_none());
         drop(inside);
         assert!(late.as_mut().now_or_never().is_none());
-        assert_eq!(at_once(&traffic, 3).unwrap_err(), Limit::Downloads);
+        assert_eq!(at_once(&traffic, 3).unwrap_err(), DownloadLimit::Downloads);
         let inside = early.now_or_never().unwrap().unwrap();
         drop(inside);
         let _inside = late.now_or_never().unwrap().unwrap();
-        assert_eq!((traffic.under_way(), traffic.places.waited.of(Limit::Downloads).get()), (1, 2));
+        assert_eq!(
+            (traffic.under_way(), traffic.places.waited.of(DownloadLimit::Downloads).get()),
+            (1, 2)
+        );
     }
 
     #[tokio::test]
@@ -371,14 +381,14 @@ mod tests {
     async fn who_has_waited_too_long_is_refused_and_holds_no_place() {
         let traffic = traffic(1, 0);
         let inside = at_once(&traffic, 1).unwrap();
-        assert_eq!(traffic.place(client(2)).await.unwrap_err(), Limit::Downloads);
+        assert_eq!(traffic.place(client(2)).await.unwrap_err(), DownloadLimit::Downloads);
         let mut leaver = Box::pin(traffic.place(client(2)));
         assert!(leaver.as_mut().now_or_never().is_none());
         drop(leaver);
         drop(inside);
         assert_eq!(traffic.under_way(), 0);
         assert!(at_once(&traffic, 3).is_ok());
-        assert_eq!(traffic.places.refused.of(Limit::Downloads).get(), 1);
+        assert_eq!(traffic.places.refused.of(DownloadLimit::Downloads).get(), 1);
     }
 
     #[tokio::test]

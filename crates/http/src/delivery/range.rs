@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// The range that a `Range` header asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum RangeRequest {
     /// No range that we serve: another unit, several ranges, or invalid. A server may
     /// ignore the header then and send the whole.
     Whole,
@@ -12,28 +12,32 @@ pub enum Asked {
     Unsatisfiable,
 }
 
-pub fn parse(value: &str, size: u64) -> Asked {
-    let Some((unit, set)) = value.split_once('=') else { return Asked::Whole };
+pub fn parse(value: &str, size: u64) -> RangeRequest {
+    let Some((unit, set)) = value.split_once('=') else { return RangeRequest::Whole };
     if !unit.trim().eq_ignore_ascii_case("bytes") {
-        return Asked::Whole;
+        return RangeRequest::Whole;
     }
     // The list syntax allows empty members (RFC 9110, 5.6.1).
     let mut specs = set.split(',').map(str::trim).filter(|spec| !spec.is_empty());
-    let (Some(spec), None) = (specs.next(), specs.next()) else { return Asked::Whole };
-    let Some((first, last)) = spec.split_once('-') else { return Asked::Whole };
+    let (Some(spec), None) = (specs.next(), specs.next()) else { return RangeRequest::Whole };
+    let Some((first, last)) = spec.split_once('-') else { return RangeRequest::Whole };
     match (number(first), number(last)) {
         (Some(first), None) if last.is_empty() => from(first, size, size),
         (Some(first), Some(last)) if first <= last => from(first, last.saturating_add(1), size),
         (None, Some(suffix)) if first.is_empty() => match size.min(suffix) {
-            0 => Asked::Unsatisfiable,
-            length => Asked::Part(size - length..size),
+            0 => RangeRequest::Unsatisfiable,
+            length => RangeRequest::Part(size - length..size),
         },
-        _ => Asked::Whole,
+        _ => RangeRequest::Whole,
     }
 }
 
-fn from(first: u64, end: u64, size: u64) -> Asked {
-    if first < size { Asked::Part(first..end.min(size)) } else { Asked::Unsatisfiable }
+fn from(first: u64, end: u64, size: u64) -> RangeRequest {
+    if first < size {
+        RangeRequest::Part(first..end.min(size))
+    } else {
+        RangeRequest::Unsatisfiable
+    }
 }
 
 /// Parses digits only; a number beyond 64 bits is beyond every package.
@@ -50,7 +54,7 @@ mod tests {
 
     #[test]
     fn ranges_of_ten_bytes() {
-        let part = |range: Range<u64>| Asked::Part(range);
+        let part = |range: Range<u64>| RangeRequest::Part(range);
         for (value, expected) in [
             ("bytes=0-3", part(0..4)),
             ("bytes=0-0", part(0..1)),
@@ -61,19 +65,19 @@ mod tests {
             ("BYTES=2-3", part(2..4)),
             ("bytes= 2-3 ,", part(2..4)),
             ("bytes=0-99999999999999999999999", part(0..10)),
-            ("bytes=10-", Asked::Unsatisfiable),
-            ("bytes=10-12", Asked::Unsatisfiable),
-            ("bytes=99999999999999999999999-", Asked::Unsatisfiable),
-            ("bytes=-0", Asked::Unsatisfiable),
-            ("bytes=3-2", Asked::Whole),
-            ("bytes=-", Asked::Whole),
-            ("bytes=", Asked::Whole),
-            ("bytes=a-b", Asked::Whole),
-            ("bytes=+1-2", Asked::Whole),
-            ("bytes=1-+2", Asked::Whole),
-            ("bytes=0-1,3-4", Asked::Whole),
-            ("items=0-3", Asked::Whole),
-            ("0-3", Asked::Whole),
+            ("bytes=10-", RangeRequest::Unsatisfiable),
+            ("bytes=10-12", RangeRequest::Unsatisfiable),
+            ("bytes=99999999999999999999999-", RangeRequest::Unsatisfiable),
+            ("bytes=-0", RangeRequest::Unsatisfiable),
+            ("bytes=3-2", RangeRequest::Whole),
+            ("bytes=-", RangeRequest::Whole),
+            ("bytes=", RangeRequest::Whole),
+            ("bytes=a-b", RangeRequest::Whole),
+            ("bytes=+1-2", RangeRequest::Whole),
+            ("bytes=1-+2", RangeRequest::Whole),
+            ("bytes=0-1,3-4", RangeRequest::Whole),
+            ("items=0-3", RangeRequest::Whole),
+            ("0-3", RangeRequest::Whole),
         ] {
             assert_eq!(parse(value, 10), expected, "{value}");
         }
@@ -82,7 +86,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_part_always_lies_within_the_package(value in "bytes=[0-9]{0,4}-[0-9]{0,4}", size in 0_u64..5000) {
-            if let Asked::Part(range) = parse(&value, size) {
+            if let RangeRequest::Part(range) = parse(&value, size) {
                 prop_assert!(range.start < range.end && range.end <= size);
             }
         }
@@ -90,7 +94,7 @@ mod tests {
         #[test]
         fn what_is_asked_for_is_what_is_given(first in 0_u64..5000, length in 1_u64..5000, size in 1_u64..5000) {
             let value = format!("bytes={first}-{}", first + length - 1);
-            let expected = if first < size { Asked::Part(first..size.min(first + length)) } else { Asked::Unsatisfiable };
+            let expected = if first < size { RangeRequest::Part(first..size.min(first + length)) } else { RangeRequest::Unsatisfiable };
             prop_assert_eq!(parse(&value, size), expected);
         }
 

@@ -10,7 +10,7 @@ use tokio_util::sync::ReusableBoxFuture;
 use super::Traffic;
 
 #[derive(Default)]
-pub(super) struct Share {
+pub(super) struct BandwidthShare {
     /// Granted and not sent yet.
     granted_bytes: u64,
     /// Created on first use, and reused: it costs an allocation.
@@ -20,7 +20,7 @@ pub(super) struct Share {
     noted: bool,
 }
 
-impl Share {
+impl BandwidthShare {
     /// Waits until some `wanted` bytes may be sent; returns how many.
     pub fn poll(&mut self, cx: &mut Context<'_>, traffic: &Arc<Traffic>, wanted: u64) -> Poll<u64> {
         if self.granted_bytes == 0 && !self.waiting {

@@ -15,15 +15,15 @@ use tokio::sync::Semaphore;
 const AT_A_TIME: usize = 64;
 
 #[derive(Debug)]
-pub(super) struct Turns(Semaphore);
+pub(super) struct SendQueue(Semaphore);
 
-impl Default for Turns {
+impl Default for SendQueue {
     fn default() -> Self {
         Self(Semaphore::new(AT_A_TIME))
     }
 }
 
-impl Turns {
+impl SendQueue {
     /// Waits until it is the caller's turn again.
     pub async fn next(&self) {
         // Fails only once it is closed, which never happens.
@@ -49,7 +49,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn nobody_gets_far_ahead_of_the_others_however_many_there_are() {
-        let (turns, taken) = (Arc::<Turns>::default(), Arc::<Mutex<Vec<usize>>>::default());
+        let (turns, taken) = (Arc::<SendQueue>::default(), Arc::<Mutex<Vec<usize>>>::default());
         let (tasks, all_wait) = (Tasks::new(), Arc::new(Barrier::new(MANY + 1)));
         let held = turns.0.acquire_many(AT_A_TIME as u32).await;
         for who in 0..MANY {

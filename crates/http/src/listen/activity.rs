@@ -18,7 +18,7 @@ use bytes::Buf;
 use hyper::body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::eviction::Conduct;
+use super::eviction::ConnectionConduct;
 
 /// The period a rate is measured over: a tablet that roams from one access point to the
 /// next is back within a few seconds.
@@ -33,7 +33,7 @@ pub(super) const TIME_TO_ASK: Duration = Duration::from_secs(2);
 
 /// Times are microseconds since the connection was accepted.
 #[derive(Debug)]
-pub(super) struct Activity {
+pub(super) struct ConnectionActivity {
     accepted: Instant,
     /// A request has come.
     asked: AtomicBool,
@@ -52,7 +52,7 @@ pub(super) struct Activity {
     last_rate: AtomicU64,
 }
 
-impl Activity {
+impl ConnectionActivity {
     pub(super) fn new(accepted: Instant) -> Self {
         Self {
             accepted,
@@ -67,23 +67,23 @@ impl Activity {
         }
     }
 
-    pub(super) fn conduct(&self, now: Instant) -> Conduct {
+    pub(super) fn conduct(&self, now: Instant) -> ConnectionConduct {
         let now_us = self.at(now);
         match (self.stalled.load(Relaxed), self.answering.load(Relaxed)) {
             (true, _) => {
                 let bytes_per_s = self.rate(now_us).unwrap_or_else(|| self.last_rate.load(Relaxed));
                 match bytes_per_s < MIN_BYTES_PER_S {
-                    true => Conduct::Slow { bytes_per_s },
-                    false => Conduct::Busy,
+                    true => ConnectionConduct::Slow { bytes_per_s },
+                    false => ConnectionConduct::Busy,
                 }
             }
-            (false, true) => Conduct::Busy,
+            (false, true) => ConnectionConduct::Busy,
             (false, false) if !self.has_asked() && now_us < TIME_TO_ASK.as_micros() as u64 => {
-                Conduct::Busy
+                ConnectionConduct::Busy
             }
-            (false, false) => {
-                Conduct::Idle { for_us: now_us.saturating_sub(self.idle_since_us.load(Relaxed)) }
-            }
+            (false, false) => ConnectionConduct::Idle {
+                for_us: now_us.saturating_sub(self.idle_since_us.load(Relaxed)),
+            },
         }
     }
 
@@ -136,13 +136,13 @@ impl Activity {
     }
 }
 
-/// A stream whose bytes are recorded in an [`Activity`].
-pub(super) struct Watched<S> {
+/// A stream whose bytes are recorded in an [`ConnectionActivity`].
+pub(super) struct WatchedStream<S> {
     pub stream: S,
-    pub activity: Arc<Activity>,
+    pub activity: Arc<ConnectionActivity>,
 }
 
-impl<S> Watched<S> {
+impl<S> WatchedStream<S> {
     fn note<T>(&self, done: &Poll<io::Result<T>>, bytes: impl FnOnce(&T) -> usize) {
         match done {
             Poll::Ready(Ok(written)) => self.activity.moved(bytes(written) as u64),
@@ -152,7 +152,7 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -162,7 +162,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -200,12 +200,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 }
 
 /// A request's body: waiting for it is waiting for the client.
-pub(super) struct Received<B> {
+pub(super) struct WatchedRequestBody<B> {
     pub body: B,
-    pub activity: Arc<Activity>,
+    pub activity: Arc<ConnectionActivity>,
 }
 
-impl<B: HttpBody + Unpin> HttpBody for Received<B> {
+impl<B: HttpBody + Unpin> HttpBody for WatchedRequestBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -233,12 +233,12 @@ impl<B: HttpBody + Unpin> HttpBody for Received<B> {
 }
 
 /// An answer's body: the connection is idle once it is dropped.
-pub(super) struct Sent<B> {
+pub(super) struct WatchedResponseBody<B> {
     pub body: B,
-    pub activity: Arc<Activity>,
+    pub activity: Arc<ConnectionActivity>,
 }
 
-impl<B: HttpBody + Unpin> HttpBody for Sent<B> {
+impl<B: HttpBody + Unpin> HttpBody for WatchedResponseBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -258,7 +258,7 @@ impl<B: HttpBody + Unpin> HttpBody for Sent<B> {
     }
 }
 
-impl<B> Drop for Sent<B> {
+impl<B> Drop for WatchedResponseBody<B> {
     fn drop(&mut self) {
         self.activity.end(Instant::now());
     }
@@ -276,18 +276,18 @@ mod tests {
         let at = |us| accepted + Duration::from_micros(us);
         let whole = MIN_BYTES_PER_S * WINDOW_US / 1_000_000;
         for (moved, waited_us, conduct) in [
-            (0, WINDOW_US - 1, Conduct::Busy),
-            (0, WINDOW_US, Conduct::Slow { bytes_per_s: 0 }),
-            (whole - 1, WINDOW_US, Conduct::Slow { bytes_per_s: MIN_BYTES_PER_S - 1 }),
-            (whole, WINDOW_US, Conduct::Busy),
+            (0, WINDOW_US - 1, ConnectionConduct::Busy),
+            (0, WINDOW_US, ConnectionConduct::Slow { bytes_per_s: 0 }),
+            (whole - 1, WINDOW_US, ConnectionConduct::Slow { bytes_per_s: MIN_BYTES_PER_S - 1 }),
+            (whole, WINDOW_US, ConnectionConduct::Busy),
         ] {
-            let activity = Activity::new(accepted);
+            let activity = ConnectionActivity::new(accepted);
             activity.begin();
             // Filling the socket's buffer tells nothing of the client.
             activity.moved(10 << 20);
             activity.stalled_at(at(50_000));
             activity.moved(moved);
-            assert_eq!(activity.conduct(at(50_000 + waited_us)), Conduct::Busy);
+            assert_eq!(activity.conduct(at(50_000 + waited_us)), ConnectionConduct::Busy);
             activity.stalled_at(at(50_001));
             assert_eq!(activity.conduct(at(50_000 + waited_us)), conduct, "{moved} {waited_us}");
         }
@@ -297,39 +297,42 @@ mod tests {
     fn a_new_window_is_judged_by_the_last_one_until_it_is_whole() {
         let accepted = Instant::now();
         let at = |us| accepted + Duration::from_micros(us);
-        let activity = Activity::new(accepted);
+        let activity = ConnectionActivity::new(accepted);
         activity.begin();
         activity.stalled_at(at(0));
         activity.moved(100);
         activity.stalled_at(at(WINDOW_US));
-        let slow = Conduct::Slow { bytes_per_s: 100 * 1_000_000 / WINDOW_US };
+        let slow = ConnectionConduct::Slow { bytes_per_s: 100 * 1_000_000 / WINDOW_US };
         assert_eq!(activity.conduct(at(WINDOW_US + 1)), slow);
         activity.moved(100 << 20);
         activity.stalled_at(at(WINDOW_US * 2));
-        assert_eq!(activity.conduct(at(WINDOW_US * 2 + 1)), Conduct::Busy);
+        assert_eq!(activity.conduct(at(WINDOW_US * 2 + 1)), ConnectionConduct::Busy);
         // The next answer has a new window.
         activity.moved(1);
         activity.end(at(WINDOW_US * 3));
-        assert_eq!(activity.conduct(at(WINDOW_US * 3 + 7)), Conduct::Idle { for_us: 7 });
+        assert_eq!(activity.conduct(at(WINDOW_US * 3 + 7)), ConnectionConduct::Idle { for_us: 7 });
         activity.begin();
         activity.stalled_at(at(WINDOW_US * 9));
-        assert_eq!(activity.conduct(at(WINDOW_US * 9 + 1)), Conduct::Busy);
+        assert_eq!(activity.conduct(at(WINDOW_US * 9 + 1)), ConnectionConduct::Busy);
     }
 
     #[test]
     fn who_does_not_ask_in_time_idles_and_what_is_not_taken_whole_does_not() {
         let accepted = Instant::now();
         let at = |us| accepted + Duration::from_micros(us);
-        let activity = Activity::new(accepted);
+        let activity = ConnectionActivity::new(accepted);
         let time_us = TIME_TO_ASK.as_micros() as u64;
-        assert_eq!(activity.conduct(at(time_us - 1)), Conduct::Busy);
-        assert_eq!(activity.conduct(at(time_us)), Conduct::Idle { for_us: time_us });
+        assert_eq!(activity.conduct(at(time_us - 1)), ConnectionConduct::Busy);
+        assert_eq!(activity.conduct(at(time_us)), ConnectionConduct::Idle { for_us: time_us });
         activity.begin();
-        assert_eq!(activity.conduct(at(1 << 30)), Conduct::Busy);
+        assert_eq!(activity.conduct(at(1 << 30)), ConnectionConduct::Busy);
         // The last bytes are pending, and nobody reads them.
         activity.stalled_at(at(10));
         activity.end(at(10));
-        assert_eq!(activity.conduct(at(11)), Conduct::Busy);
-        assert_eq!(activity.conduct(at(10 + WINDOW_US)), Conduct::Slow { bytes_per_s: 0 });
+        assert_eq!(activity.conduct(at(11)), ConnectionConduct::Busy);
+        assert_eq!(
+            activity.conduct(at(10 + WINDOW_US)),
+            ConnectionConduct::Slow { bytes_per_s: 0 }
+        );
     }
 }

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edge_mirror_base::metrics::{Label, Tally};
+use edge_mirror_base::metrics::{CounterFamily, Label};
 use slab::Slab;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -23,9 +23,9 @@ use tokio::{
 use tracing::warn;
 
 use super::{
-    activity::Activity,
+    activity::ConnectionActivity,
     address::of_one_machine,
-    eviction::{self, Most, Seen},
+    eviction::{self, EvictionLimits, ObservedConnection},
     places::places,
 };
 use crate::limits::Limit;
@@ -47,38 +47,38 @@ const SHOWN_FOR: Duration = Duration::from_secs(60);
 pub struct Connections {
     places: usize,
     free: Arc<Semaphore>,
-    table: Mutex<Table>,
-    limits: Arc<Tally<Limit>>,
+    table: Mutex<ConnectionTable>,
+    limits: Arc<CounterFamily<Limit>>,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct ConnectionTable {
     per_client: usize,
     last_number: u64,
-    connections: Slab<Connection>,
-    clients: HashMap<IpAddr, Client>,
+    connections: Slab<ConnectionEntry>,
+    clients: HashMap<IpAddr, ClientConnections>,
     looked_in_vain: Option<Instant>,
     /// The last time each limit was reached.
     reached: HashMap<&'static str, (Limit, Instant)>,
 }
 
 #[derive(Debug, Default)]
-struct Client {
+struct ClientConnections {
     connections: usize,
     looked_in_vain: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Connection {
+struct ConnectionEntry {
     /// Unique over time: another connection may have reused its key.
     number: u64,
     client: IpAddr,
-    activity: Arc<Activity>,
-    state: State,
+    activity: Arc<ConnectionActivity>,
+    state: ConnectionState,
 }
 
 #[derive(Debug)]
-enum State {
+enum ConnectionState {
     Accepted,
     Begun(AbortHandle),
     /// Evicted: it no longer counts as its client's.
@@ -87,11 +87,11 @@ enum State {
 
 /// A connection's place; freed when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionPermit {
     connections: Arc<Connections>,
     key: usize,
     number: u64,
-    pub activity: Arc<Activity>,
+    pub activity: Arc<ConnectionActivity>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -102,11 +102,11 @@ impl Default for Connections {
 }
 
 impl Connections {
-    pub fn new(limits: Arc<Tally<Limit>>) -> Self {
+    pub fn new(limits: Arc<CounterFamily<Limit>>) -> Self {
         Self::with_places(places(), limits)
     }
 
-    pub(super) fn with_places(places: usize, limits: Arc<Tally<Limit>>) -> Self {
+    pub(super) fn with_places(places: usize, limits: Arc<CounterFamily<Limit>>) -> Self {
         let free = Arc::new(Semaphore::new(places));
         let this = Self { places, free, table: Mutex::default(), limits };
         this.apply(0);
@@ -138,7 +138,7 @@ impl Connections {
     }
 
     /// Waits for a place for a new connection; None if its address is at its limit.
-    pub(super) async fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    pub(super) async fn admit(self: &Arc<Self>, address: IpAddr) -> Option<ConnectionPermit> {
         let mut place = self.enter(of_one_machine(address), Instant::now())?;
         place.permit = Some(self.vacancy().await);
         Some(place)
@@ -149,11 +149,11 @@ impl Connections {
         let mut table = self.table();
         let connection = table.connections.get_mut(key);
         if let Some(connection) = connection.filter(|connection| connection.number == number) {
-            connection.state = State::Begun(task);
+            connection.state = ConnectionState::Begun(task);
         }
     }
 
-    fn enter(self: &Arc<Self>, client: IpAddr, now: Instant) -> Option<Place> {
+    fn enter(self: &Arc<Self>, client: IpAddr, now: Instant) -> Option<ConnectionPermit> {
         let mut table = self.table();
         let of_client = table.clients.entry(client).or_default();
         of_client.connections += 1;
@@ -165,12 +165,12 @@ impl Connections {
             table.reached.insert(limit.text(), (limit, now));
             return None;
         }
-        let activity = Arc::new(Activity::new(now));
+        let activity = Arc::new(ConnectionActivity::new(now));
         table.last_number += 1;
-        let (number, state) = (table.last_number, State::Accepted);
-        let connection = Connection { number, client, activity: activity.clone(), state };
+        let (number, state) = (table.last_number, ConnectionState::Accepted);
+        let connection = ConnectionEntry { number, client, activity: activity.clone(), state };
         let key = table.connections.insert(connection);
-        Some(Place { connections: self.clone(), key, number, activity, permit: None })
+        Some(ConnectionPermit { connections: self.clone(), key, number, activity, permit: None })
     }
 
     async fn vacancy(&self) -> OwnedSemaphorePermit {
@@ -205,14 +205,17 @@ impl Connections {
 
     /// Closes some connections, of one client or of all. Returns false if none could be
     /// closed.
-    fn make_room(&self, table: &mut Table, client: Option<IpAddr>, now: Instant) -> bool {
+    fn make_room(&self, table: &mut ConnectionTable, client: Option<IpAddr>, now: Instant) -> bool {
         let in_vain = table.looked_in_vain(client);
         if in_vain.is_some_and(|at| now.saturating_duration_since(at) < LOOK_PAUSE) {
             return false;
         }
         let (limit, chosen) = eviction::choose(
             &table.seen(client, now),
-            Most { idle: 1 + self.places / IDLE_SHARE, slow: 1 + self.places / SLOW_SHARE },
+            EvictionLimits {
+                idle: 1 + self.places / IDLE_SHARE,
+                slow: 1 + self.places / SLOW_SHARE,
+            },
         );
         if chosen.is_empty() {
             *table.looked_in_vain(client) = Some(now);
@@ -229,21 +232,19 @@ impl Connections {
         true
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, ConnectionTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Table {
-    fn seen(&self, of: Option<IpAddr>, now: Instant) -> Vec<Seen> {
+impl ConnectionTable {
+    fn seen(&self, of: Option<IpAddr>, now: Instant) -> Vec<ObservedConnection> {
         let begun = self.connections.iter().filter(|(_, connection)| {
-            matches!(connection.state, State::Begun(_))
+            matches!(connection.state, ConnectionState::Begun(_))
                 && of.is_none_or(|of| of == connection.client)
         });
-        let seen = begun.map(|(key, Connection { client, activity, .. })| Seen {
-            key,
-            client: *client,
-            conduct: activity.conduct(now),
+        let seen = begun.map(|(key, ConnectionEntry { client, activity, .. })| {
+            ObservedConnection { key, client: *client, conduct: activity.conduct(now) }
         });
         seen.collect()
     }
@@ -258,15 +259,15 @@ impl Table {
     fn close(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let (client, closed) = (connection.client, &mut connection.state);
-        if let State::Begun(task) = std::mem::replace(closed, State::Closed) {
+        if let ConnectionState::Begun(task) = std::mem::replace(closed, ConnectionState::Closed) {
             task.abort();
         }
         self.leave(client);
     }
 
     fn remove(&mut self, key: usize) {
-        let Connection { client, state, .. } = self.connections.remove(key);
-        if !matches!(state, State::Closed) {
+        let ConnectionEntry { client, state, .. } = self.connections.remove(key);
+        if !matches!(state, ConnectionState::Closed) {
             self.leave(client);
         }
     }
@@ -282,13 +283,13 @@ impl Table {
     }
 }
 
-impl Place {
+impl ConnectionPermit {
     pub(super) fn number(&self) -> (usize, u64) {
         (self.key, self.number)
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.connections.table().remove(self.key);
         drop(self.permit.take());
@@ -307,7 +308,11 @@ mod tests {
     }
 
     /// A connection that was accepted long ago.
-    fn old(connections: &Arc<Connections>, tasks: &Tasks, of: u8) -> (Place, AbortHandle) {
+    fn old(
+        connections: &Arc<Connections>,
+        tasks: &Tasks,
+        of: u8,
+    ) -> (ConnectionPermit, AbortHandle) {
         accepted(connections, tasks, of, Instant::now().checked_sub(2 * WINDOW).unwrap())
     }
 
@@ -316,7 +321,7 @@ mod tests {
         tasks: &Tasks,
         of: u8,
         accepted: Instant,
-    ) -> (Place, AbortHandle) {
+    ) -> (ConnectionPermit, AbortHandle) {
         let mut place = connections.enter(client(of), accepted).unwrap();
         place.permit = Some(connections.free.clone().try_acquire_owned().unwrap());
         let task = tasks.spawn_for_peer("connection", std::future::pending());

@@ -9,7 +9,7 @@ use crate::limits::Limit;
 
 /// A connection's current behavior.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Conduct {
+pub(super) enum ConnectionConduct {
     /// No request is being answered.
     Idle { for_us: u64 },
     /// Its client reads or sends below the minimum rate.
@@ -19,40 +19,44 @@ pub(super) enum Conduct {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seen {
+pub(super) struct ObservedConnection {
     pub key: usize,
     pub client: IpAddr,
-    pub conduct: Conduct,
+    pub conduct: ConnectionConduct,
 }
 
 /// The most to close at a time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Most {
+pub(super) struct EvictionLimits {
     pub idle: usize,
     pub slow: usize,
 }
 
 /// Chooses idle ones first, longest idle first; if there are none, slow ones, slowest
 /// first. Each is of the client that has the most connections.
-pub(super) fn choose(seen: &[Seen], most: Most) -> (Limit, Vec<usize>) {
+pub(super) fn choose(seen: &[ObservedConnection], most: EvictionLimits) -> (Limit, Vec<usize>) {
     let idle = greediest(seen, most.idle, |conduct| match conduct {
-        Conduct::Idle { for_us } => Some(u64::MAX - for_us),
-        Conduct::Slow { .. } | Conduct::Busy => None,
+        ConnectionConduct::Idle { for_us } => Some(u64::MAX - for_us),
+        ConnectionConduct::Slow { .. } | ConnectionConduct::Busy => None,
     });
     if !idle.is_empty() {
         return (Limit::IdleConnections, idle);
     }
     let slow = greediest(seen, most.slow, |conduct| match conduct {
-        Conduct::Slow { bytes_per_s } => Some(bytes_per_s),
-        Conduct::Idle { .. } | Conduct::Busy => None,
+        ConnectionConduct::Slow { bytes_per_s } => Some(bytes_per_s),
+        ConnectionConduct::Idle { .. } | ConnectionConduct::Busy => None,
     });
     (Limit::SlowConnections, slow)
 }
 
 /// Returns up to `most` connections that have a worth, lowest first.
-fn greediest(seen: &[Seen], most: usize, worth: impl Fn(Conduct) -> Option<u64>) -> Vec<usize> {
+fn greediest(
+    seen: &[ObservedConnection],
+    most: usize,
+    worth: impl Fn(ConnectionConduct) -> Option<u64>,
+) -> Vec<usize> {
     let mut clients: HashMap<IpAddr, (usize, Vec<(u64, usize)>)> = HashMap::new();
-    for Seen { key, client, conduct } in seen {
+    for ObservedConnection { key, client, conduct } in seen {
         let (count, closable) = clients.entry(*client).or_default();
         *count += 1;
         closable.extend(worth(*conduct).map(|worth| (worth, *key)));
@@ -79,8 +83,8 @@ fn greediest(seen: &[Seen], most: usize, worth: impl Fn(Conduct) -> Option<u64>)
 mod tests {
     use super::*;
 
-    fn seen(all: &[(usize, u8, Conduct)]) -> Vec<Seen> {
-        let seen = all.iter().map(|(key, client, conduct)| Seen {
+    fn seen(all: &[(usize, u8, ConnectionConduct)]) -> Vec<ObservedConnection> {
+        let seen = all.iter().map(|(key, client, conduct)| ObservedConnection {
             key: *key,
             client: [10, 0, 0, *client].into(),
             conduct: *conduct,
@@ -90,9 +94,9 @@ mod tests {
 
     #[test]
     fn the_greediest_gives_first_and_of_its_own_the_longest_idle_or_the_slowest() {
-        let idle = |for_us| Conduct::Idle { for_us };
-        let slow = |bytes_per_s| Conduct::Slow { bytes_per_s };
-        let busy = Conduct::Busy;
+        let idle = |for_us| ConnectionConduct::Idle { for_us };
+        let slow = |bytes_per_s| ConnectionConduct::Slow { bytes_per_s };
+        let busy = ConnectionConduct::Busy;
         for (all, most, expected) in [
             (&[][..], 9, &[][..]),
             (&[(1, 1, busy), (2, 1, busy)], 9, &[]),
@@ -112,7 +116,7 @@ mod tests {
             // A slow one stays as long as there is an idle one.
             (&[(1, 1, slow(0)), (2, 1, slow(0)), (3, 2, idle(0))], 9, &[3]),
         ] {
-            let most = Most { idle: most, slow: most };
+            let most = EvictionLimits { idle: most, slow: most };
             assert_eq!(choose(&seen(all), most).1, expected, "{all:?}");
         }
     }

@@ -8,12 +8,12 @@ use super::socket::SendfileState;
 /// which must not be done with a mapping (see `store/mapping`). Over plain TCP, the
 /// socket can send a file's bytes without that.
 #[derive(Clone, Debug)]
-pub enum Line {
+pub enum Transport {
     Plain(SendfileState),
     Tls,
 }
 
-impl Line {
+impl Transport {
     /// Returns a request's transport; plain if it has none.
     pub fn of(extensions: &Extensions) -> Self {
         extensions.get().cloned().unwrap_or_default()
@@ -24,7 +24,7 @@ impl Line {
     }
 }
 
-impl Default for Line {
+impl Default for Transport {
     fn default() -> Self {
         Self::Plain(SendfileState::default())
     }

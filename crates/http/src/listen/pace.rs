@@ -23,7 +23,7 @@ const SURE: u8 = 2;
 
 /// Pace of one connection.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct SendPace {
     /// The time when the socket became full.
     full_since: Option<Instant>,
     /// The last wait for room, if any.
@@ -39,7 +39,7 @@ pub(super) struct Pace {
     grown: bool,
 }
 
-impl Pace {
+impl SendPace {
     /// True if the reader is slower than the sender.
     pub fn is_slow(&self) -> bool {
         self.slow_fills == SURE
@@ -114,8 +114,8 @@ mod tests {
     type Fill = (u64, usize);
 
     /// Milliseconds of waiting for room, and the bytes accepted after it.
-    async fn after(fills: &[Fill]) -> Pace {
-        let mut pace = Pace::default();
+    async fn after(fills: &[Fill]) -> SendPace {
+        let mut pace = SendPace::default();
         pace.wrote(600 * KB);
         pace.would_block();
         for (waited, filled) in fills {

@@ -12,7 +12,7 @@ use serde_json::json;
 
 /// The port that serves HTTPS.
 #[derive(Clone)]
-pub enum Onward {
+pub enum HttpsRedirect {
     /// The request's own port, which the client can reach.
     SamePort,
     /// A port by the request's host.
@@ -24,11 +24,11 @@ const HTTP: u16 = 80;
 const HTTPS: u16 = 443;
 
 /// Redirects every request to HTTPS, with its method and its body.
-pub fn redirect(onward: Onward) -> Router {
+pub fn redirect(onward: HttpsRedirect) -> Router {
     Router::new().fallback(answer).with_state(onward)
 }
 
-async fn answer(State(onward): State<Onward>, request: Request) -> Response {
+async fn answer(State(onward): State<HttpsRedirect>, request: Request) -> Response {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     // `GET http://node/ HTTP/1.1` names the host itself.
     let host = request.uri().authority().map(Authority::as_str).or(host);
@@ -54,15 +54,15 @@ async fn answer(State(onward): State<Onward>, request: Request) -> Response {
 }
 
 /// Returns the same URL with HTTPS; None if the host is invalid.
-fn target(host: &str, asked: &Uri, onward: &Onward) -> Option<String> {
+fn target(host: &str, asked: &Uri, onward: &HttpsRedirect) -> Option<String> {
     let host: Authority = host.parse().ok()?;
     let plain = host.port_u16().is_some() || host.as_str() == host.host();
     if host.host().is_empty() || !plain || host.as_str().contains('@') {
         return None;
     }
     let port = match onward {
-        Onward::SamePort => host.port_u16().unwrap_or(HTTP),
-        Onward::To(port) => port(host.host()),
+        HttpsRedirect::SamePort => host.port_u16().unwrap_or(HTTP),
+        HttpsRedirect::To(port) => port(host.host()),
     };
     let port = if port == HTTPS { String::new() } else { format!(":{port}") };
     let path = asked.path_and_query().map_or("/", |path| path.as_str());
@@ -77,14 +77,14 @@ mod tests {
 
     #[test]
     fn the_place_stays_and_the_port_is_https() {
-        let to = |port: u16| Onward::To(Arc::new(move |_| port));
+        let to = |port: u16| HttpsRedirect::To(Arc::new(move |_| port));
         for (host, onward, expected) in [
             ("node:80", to(8001), "https://node:8001/a?b=%20"),
             ("node", to(443), "https://node/a?b=%20"),
             ("[fd00::1]:8080", to(8001), "https://[fd00::1]:8001/a?b=%20"),
             ("[fd00::1]", to(443), "https://[fd00::1]/a?b=%20"),
-            ("10.0.0.1:8001", Onward::SamePort, "https://10.0.0.1:8001/a?b=%20"),
-            ("node", Onward::SamePort, "https://node:80/a?b=%20"),
+            ("10.0.0.1:8001", HttpsRedirect::SamePort, "https://10.0.0.1:8001/a?b=%20"),
+            ("node", HttpsRedirect::SamePort, "https://node:80/a?b=%20"),
         ] {
             let asked = Uri::from_static("/a?b=%20");
             assert_eq!(target(host, &asked, &onward).as_deref(), Some(expected), "{host}");

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::secure::is_plain;
-use crate::tls::Shown;
+use crate::tls::LiveServerConfig;
 
 /// A burst must not fill the log with one message.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
@@ -34,16 +34,16 @@ const MAX_LINGERING: usize = 64;
 /// A spare descriptor for when all others are in use: with it, new clients can be told to
 /// come back instead of waiting for nothing, and the loop need not spin over an accept
 /// that can't succeed.
-pub(super) struct Reserve {
+pub(super) struct SpareFd {
     file: Option<File>,
     complained: Option<Instant>,
     lingering: Arc<Semaphore>,
     tasks: Tasks,
-    shown: Arc<Shown>,
+    shown: Arc<LiveServerConfig>,
 }
 
-impl Reserve {
-    pub(super) fn take(tasks: &Tasks, shown: &Arc<Shown>) -> Self {
+impl SpareFd {
+    pub(super) fn take(tasks: &Tasks, shown: &Arc<LiveServerConfig>) -> Self {
         Self {
             file: File::open("/dev/null").ok(),
             complained: None,
@@ -129,13 +129,13 @@ mod tests {
     use super::*;
     use crate::listen::secure::tests::nobody;
 
-    async fn answer_to(said: &[u8], shown: &Arc<Shown>) -> String {
+    async fn answer_to(said: &[u8], shown: &Arc<LiveServerConfig>) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let tasks = Tasks::new();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         client.write_all(said).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        Reserve::take(&tasks, shown).refuse(stream);
+        SpareFd::take(&tasks, shown).refuse(stream);
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         answer
@@ -144,7 +144,7 @@ mod tests {
     #[tokio::test]
     async fn who_is_refused_reads_why_but_over_tls_where_the_connection_just_ends() {
         let (hello, request) = (&[0x16, 3, 1, 2, 0][..], &b"GET / HTTP/1.1\r\n\r\n"[..]);
-        let (plain, tls) = (Arc::<Shown>::default(), Arc::<Shown>::default());
+        let (plain, tls) = (Arc::<LiveServerConfig>::default(), Arc::<LiveServerConfig>::default());
         tls.set(Some(Arc::new(nobody())));
         assert!(answer_to(request, &plain).await.starts_with("HTTP/1.1 503 "));
         assert!(answer_to(request, &tls).await.starts_with("HTTP/1.1 503 "));

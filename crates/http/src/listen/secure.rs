@@ -8,7 +8,7 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::debug;
 
-use super::{Answers, Ends, FIRST_REQUEST, Line, Onward, redirect};
+use super::{FIRST_REQUEST, Handlers, HttpsRedirect, ShutdownTokens, Transport, redirect};
 
 /// A longer handshake is not going to finish, and holds a place.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -16,7 +16,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// 8446, 5.1). No method of HTTP begins with it.
 const HELLO: u8 = 0x16;
 
-enum Begun {
+enum AcceptedStream {
     Tls(Box<TlsStream<TcpStream>>),
     Plain(TcpStream),
 }
@@ -25,8 +25,8 @@ pub(super) async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     shown: Arc<ServerConfig>,
-    answers: Answers,
-    ends: Ends,
+    answers: Handlers,
+    ends: ShutdownTokens,
 ) {
     let begun = timeout(HANDSHAKE_TIMEOUT, begin(stream, shown));
     let begun = tokio::select! {
@@ -35,12 +35,12 @@ pub(super) async fn connection(
         () = over(&ends) => return,
     };
     match begun {
-        Ok(Ok(Begun::Tls(stream))) => {
-            super::connection(stream, peer, Line::Tls, answers, ends).await;
+        Ok(Ok(AcceptedStream::Tls(stream))) => {
+            super::connection(stream, peer, Transport::Tls, answers, ends).await;
         }
-        Ok(Ok(Begun::Plain(stream))) => {
-            let router = redirect(Onward::SamePort);
-            let answers = Answers { at_once: None, router, ..answers };
+        Ok(Ok(AcceptedStream::Plain(stream))) => {
+            let router = redirect(HttpsRedirect::SamePort);
+            let answers = Handlers { at_once: None, router, ..answers };
             super::plain(stream, peer, answers, ends).await;
         }
         Ok(Err(error)) => debug!("no TLS with {peer}: {error}"),
@@ -48,11 +48,11 @@ pub(super) async fn connection(
     }
 }
 
-async fn begin(stream: TcpStream, shown: Arc<ServerConfig>) -> io::Result<Begun> {
+async fn begin(stream: TcpStream, shown: Arc<ServerConfig>) -> io::Result<AcceptedStream> {
     if is_plain(&stream).await? {
-        return Ok(Begun::Plain(stream));
+        return Ok(AcceptedStream::Plain(stream));
     }
-    TlsAcceptor::from(shown).accept(stream).await.map(|tls| Begun::Tls(Box::new(tls)))
+    TlsAcceptor::from(shown).accept(stream).await.map(|tls| AcceptedStream::Tls(Box::new(tls)))
 }
 
 /// Waits for the first byte; true if it is not TLS.
@@ -62,7 +62,7 @@ pub(super) async fn is_plain(stream: &TcpStream) -> io::Result<bool> {
 }
 
 /// Ends when a new connection's time for a request is over.
-async fn over(ends: &Ends) {
+async fn over(ends: &ShutdownTokens) {
     ends.stop.cancelled().await;
     tokio::time::sleep(FIRST_REQUEST).await;
 }
@@ -94,7 +94,7 @@ pub(super) mod tests {
     async fn who_never_says_hello_is_let_go() {
         let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let (address, tasks) = (listener.address(), Tasks::new());
-        let answers = Answers::from(Router::new());
+        let answers = Handlers::from(Router::new());
         answers.shown.set(Some(Arc::new(nobody())));
         tasks.spawn("accept", listener.serve(answers, tasks.clone(), tasks.token().clone()));
         for said in [&[][..], &[HELLO, 3, 1, 2, 0]] {
@@ -114,7 +114,7 @@ pub(super) mod tests {
     async fn who_is_still_saying_hello_does_not_hold_up_the_end() {
         let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let (address, tasks) = (listener.address(), Tasks::new());
-        let (answers, stop) = (Answers::from(Router::new()), CancellationToken::new());
+        let (answers, stop) = (Handlers::from(Router::new()), CancellationToken::new());
         answers.shown.set(Some(Arc::new(nobody())));
         tasks.spawn("accept", listener.serve(answers, tasks.clone(), stop.clone()));
         let mut client = TcpStream::connect(address).await.unwrap();

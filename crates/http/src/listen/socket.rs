@@ -27,7 +27,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::pace::Pace;
+use super::pace::SendPace;
 
 /// A mapped file that can be sent without touching the mapping.
 pub trait SendfileSource: Send + Sync {
@@ -39,10 +39,10 @@ pub trait SendfileSource: Send + Sync {
 
 /// The state that a connection's socket shares with the body sent over it.
 #[derive(Clone, Default)]
-pub struct SendfileState(Arc<Shared>);
+pub struct SendfileState(Arc<SendfileInner>);
 
 #[derive(Default)]
-struct Shared {
+struct SendfileInner {
     /// Weak: an idle connection keeps no package open. While the file is open its mapping
     /// exists, and no other bytes have its addresses.
     file: Mutex<Option<(Weak<dyn SendfileSource>, u64)>>,
@@ -80,18 +80,18 @@ impl SendfileState {
         self.0.is_slow_peer.load(Ordering::Relaxed)
     }
 
-    fn find(&self, slice: &[u8]) -> Option<Found> {
+    fn find(&self, slice: &[u8]) -> Option<FileSlice> {
         let source = self.0.file.lock().unwrap_or_else(PoisonError::into_inner);
         let (file, end) = source.as_ref()?;
         let file = file.upgrade()?;
         let at = file.position_of(slice)?;
         let sendable = end.saturating_sub(at).min(slice.len() as u64) as usize;
-        Some(Found { file, at, sendable })
+        Some(FileSlice { file, at, sendable })
     }
 }
 
 /// The position of a slice in the file.
-struct Found {
+struct FileSlice {
     file: Arc<dyn SendfileSource>,
     at: u64,
     /// The bytes of it before the part's tail.
@@ -106,15 +106,15 @@ impl fmt::Debug for SendfileState {
     }
 }
 
-pub(super) struct Socket {
+pub(super) struct SendfileSocket {
     stream: TcpStream,
     sendfile_state: SendfileState,
-    pace: Pace,
+    pace: SendPace,
 }
 
-impl Socket {
+impl SendfileSocket {
     pub fn new(stream: TcpStream, sendfile_state: SendfileState) -> Self {
-        Self { stream, sendfile_state, pace: Pace::default() }
+        Self { stream, sendfile_state, pace: SendPace::default() }
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -127,11 +127,11 @@ impl Socket {
             && let [first, rest @ ..] = bufs
         {
             match self.sendfile_state.find(first) {
-                Some(Found { sendable: 0, .. }) => {
+                Some(FileSlice { sendable: 0, .. }) => {
                     self.pace.begin_tail();
                     self.set_buffer();
                 }
-                Some(Found { file, at, sendable }) if self.pace.is_slow() => {
+                Some(FileSlice { file, at, sendable }) if self.pace.is_slow() => {
                     let send = |to: &TcpStream| {
                         let mut at = at;
                         Ok(sendfile(to, file.file(), Some(&mut at), sendable)?)
@@ -221,7 +221,7 @@ impl Socket {
     }
 }
 
-impl AsyncRead for Socket {
+impl AsyncRead for SendfileSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -231,7 +231,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for SendfileSocket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

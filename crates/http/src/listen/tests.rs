@@ -24,10 +24,10 @@ fn here() -> Listener {
 }
 
 /// Handlers with so many places in all and for one client.
-fn answers(places: usize, per_client: u64, page: MethodRouter) -> Answers {
+fn answers(places: usize, per_client: u64, page: MethodRouter) -> Handlers {
     let connections = Connections::with_places(places, Arc::default());
     connections.apply(per_client);
-    Answers { connections: Arc::new(connections), ..Router::new().route("/", page).into() }
+    Handlers { connections: Arc::new(connections), ..Router::new().route("/", page).into() }
 }
 
 /// A page that answers one request for each permit, and the number of requests.
@@ -58,8 +58,8 @@ async fn answered(mut client: TcpStream) -> String {
 async fn both_kinds_of_clients_come_in_and_each_is_seen_as_what_it_is() {
     let listener = Listener::bind(SocketAddr::new(host(None), 0)).unwrap();
     let (port, tasks, stop) = (listener.address().port(), Tasks::new(), CancellationToken::new());
-    let router =
-        Router::new().route("/", get(async |Extension(peer): Extension<Peer>| peer.0.to_string()));
+    let router = Router::new()
+        .route("/", get(async |Extension(peer): Extension<PeerAddress>| peer.0.to_string()));
     tasks.spawn("listener", listener.serve(router, tasks.clone(), stop.clone()));
     let mut hosts = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
     // Not every machine that tests run on has it.
@@ -102,9 +102,13 @@ async fn who_does_not_finish_asking_is_dropped_in_time() {
     let serving = connection(
         server,
         peer,
-        Line::default(),
+        Transport::default(),
         router.into(),
-        Ends { stop: end.clone(), abort: end, activity: Arc::new(Activity::new(Instant::now())) },
+        ShutdownTokens {
+            stop: end.clone(),
+            abort: end,
+            activity: Arc::new(ConnectionActivity::new(Instant::now())),
+        },
     );
     let client = async move {
         let began = tokio::time::Instant::now();

@@ -22,7 +22,7 @@ const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// A warning about a certificate in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Doubtful {
+pub struct CertificateWarning {
     pub file: PathBuf,
     pub text: String,
     /// True if tablets refuse it today; else they will soon.
@@ -31,10 +31,11 @@ pub struct Doubtful {
 
 /// Checks the first certificate in a file for tablets that are sent to `host` at `now`. A
 /// file that can't be read is reported elsewhere.
-pub fn doubtful(cert: &Path, host: Option<&str>, now: Duration) -> Option<Doubtful> {
+pub fn doubtful(cert: &Path, host: Option<&str>, now: Duration) -> Option<CertificateWarning> {
     let chain = pem::certificates("tls.cert", cert).ok()?;
     let shown = ParsedCertificate::try_from(chain.first()?).ok()?;
-    let told = |text, is_refused| Some(Doubtful { file: cert.to_owned(), text, is_refused });
+    let told =
+        |text, is_refused| Some(CertificateWarning { file: cert.to_owned(), text, is_refused });
     let refused = |text| told(text, true);
     match of_time(&shown, now) {
         Some(CertificateError::ExpiredContext { not_after, .. }) => {

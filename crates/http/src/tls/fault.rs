@@ -2,7 +2,7 @@
 
 use std::{fmt, io, path::PathBuf};
 
-use edge_mirror_settings::Problem;
+use edge_mirror_settings::SettingProblem;
 use rustls::pki_types::pem;
 use thiserror::Error;
 
@@ -13,15 +13,15 @@ use thiserror::Error;
 pub struct FileError {
     pub setting: &'static str,
     pub path: PathBuf,
-    pub fault: Fault,
+    pub fault: FileFault,
 }
 
 #[derive(Debug)]
-pub enum Fault {
+pub enum FileFault {
     Unreadable(io::Error),
     NoCertificate,
     NoKey,
-    NotPem(Broken),
+    NotPem(PemFault),
     KeyKind,
     /// The key belongs to another certificate than this file's.
     Mismatch(PathBuf),
@@ -31,24 +31,24 @@ pub enum Fault {
 /// The way a file is not PEM. The parser's own message quotes the bytes it failed on,
 /// which in a key's file are the key's: they must get into no answer or log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Broken {
+pub enum PemFault {
     /// It is truncated, or all on one line.
     NoEnd,
     Start,
     Letters,
 }
 
-impl From<pem::Error> for Fault {
+impl From<pem::Error> for FileFault {
     fn from(error: pem::Error) -> Self {
         Self::NotPem(match error {
-            pem::Error::MissingSectionEnd { .. } => Broken::NoEnd,
-            pem::Error::IllegalSectionStart { .. } => Broken::Start,
-            _ => Broken::Letters,
+            pem::Error::MissingSectionEnd { .. } => PemFault::NoEnd,
+            pem::Error::IllegalSectionStart { .. } => PemFault::Start,
+            _ => PemFault::Letters,
         })
     }
 }
 
-impl Broken {
+impl PemFault {
     fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::NoEnd => (
@@ -66,7 +66,7 @@ impl Broken {
     }
 }
 
-impl Fault {
+impl FileFault {
     fn words(&self) -> (String, String) {
         match self {
             Self::Unreadable(cause) => (
@@ -109,15 +109,15 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for FileFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.words().1)
     }
 }
 
 impl FileError {
-    pub fn problem(&self) -> Problem {
+    pub fn problem(&self) -> SettingProblem {
         let (zh, en) = self.fault.words();
-        Problem::new(self.setting, Some(&self.path.display().to_string().into()), zh, en)
+        SettingProblem::new(self.setting, Some(&self.path.display().to_string().into()), zh, en)
     }
 }

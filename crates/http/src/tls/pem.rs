@@ -13,7 +13,7 @@ use rustls::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    fault::{Fault, FileError},
+    fault::{FileError, FileFault},
     provider,
 };
 
@@ -25,13 +25,13 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const ENCRYPTED: &[u8] = b"\nProc-Type: 4,ENCRYPTED";
 
 /// A setting, and the file that it names.
-pub(super) type Named<'a> = (&'static str, &'a Path);
+pub(super) type NamedFile<'a> = (&'static str, &'a Path);
 
-fn failed((setting, path): Named<'_>, fault: Fault) -> FileError {
+fn failed((setting, path): NamedFile<'_>, fault: FileFault) -> FileError {
     FileError { setting, path: path.to_owned(), fault }
 }
 
-fn read(named: Named<'_>) -> Result<Vec<u8>, FileError> {
+fn read(named: NamedFile<'_>) -> Result<Vec<u8>, FileError> {
     let read = || {
         let about = fs::metadata(named.1)?;
         // Reading a pipe would block until somebody writes.
@@ -51,7 +51,7 @@ fn read(named: Named<'_>) -> Result<Vec<u8>, FileError> {
         }
         Ok(bytes)
     };
-    read().map_err(|cause| failed(named, Fault::Unreadable(cause)))
+    read().map_err(|cause| failed(named, FileFault::Unreadable(cause)))
 }
 
 /// Returns a hash that shows whether a file has changed; None if it can't be read. Not
@@ -69,18 +69,18 @@ pub fn certificates(
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match found {
         Err(cause) => Err(failed((setting, path), cause.into())),
-        Ok(found) if found.is_empty() => Err(failed((setting, path), Fault::NoCertificate)),
+        Ok(found) if found.is_empty() => Err(failed((setting, path), FileFault::NoCertificate)),
         Ok(found) => Ok(found),
     }
 }
 
-fn private_key(named: Named<'_>) -> Result<PrivateKeyDer<'static>, FileError> {
+fn private_key(named: NamedFile<'_>) -> Result<PrivateKeyDer<'static>, FileError> {
     let bytes = read(named)?;
     let locked = || bytes.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED);
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|cause| {
         let fault = match cause {
-            pem::Error::NoItemsFound => Fault::NoKey,
-            pem::Error::Base64Decode(_) if locked() => Fault::NoKey,
+            pem::Error::NoItemsFound => FileFault::NoKey,
+            pem::Error::Base64Decode(_) if locked() => FileFault::NoKey,
             other => other.into(),
         };
         failed(named, fault)
@@ -88,17 +88,17 @@ fn private_key(named: Named<'_>) -> Result<PrivateKeyDer<'static>, FileError> {
 }
 
 /// Reads a chain of certificates and the key of its first.
-pub(super) fn pair(cert: Named<'_>, key: Named<'_>) -> Result<CertifiedKey, FileError> {
+pub(super) fn pair(cert: NamedFile<'_>, key: NamedFile<'_>) -> Result<CertifiedKey, FileError> {
     let chain = certificates(cert.0, cert.1)?;
     let secret = private_key(key)?;
     CertifiedKey::from_der(chain, secret, &provider()).map_err(|error| match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            failed(key, Fault::Mismatch(cert.1.to_owned()))
+            failed(key, FileFault::Mismatch(cert.1.to_owned()))
         }
-        Error::InvalidCertificate(cause) => failed(cert, Fault::Unusable(cause.to_string())),
+        Error::InvalidCertificate(cause) => failed(cert, FileFault::Unusable(cause.to_string())),
         // The key parser returns this for all that it can't read.
-        Error::General(_) => failed(key, Fault::KeyKind),
-        other => failed(key, Fault::Unusable(other.to_string())),
+        Error::General(_) => failed(key, FileFault::KeyKind),
+        other => failed(key, FileFault::Unusable(other.to_string())),
     })
 }
 

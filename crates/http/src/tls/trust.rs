@@ -6,17 +6,17 @@ use std::{
     sync::Arc,
 };
 
-use edge_mirror_settings::{Config, Problem};
+use edge_mirror_settings::{Config, SettingProblem};
 use rustls::{ClientConfig, pki_types::CertificateDer, sign::SingleCertAndKey};
 
 use super::{
     FileError, certificates, pem, provider, to_show,
-    verifier::{Known, Verifier},
+    verifier::{CertificateVerifier, TrustAnchors},
 };
 
 /// The servers trusted.
 #[derive(Debug)]
-pub enum Trust {
+pub enum TrustPolicy {
     System,
     /// Only the CAs, or the servers' own certificates, in this PEM file: a site with a CA
     /// of its own wants no other one to vouch for its servers.
@@ -37,27 +37,27 @@ pub struct TrustFiles {
     pair: Option<(PathBuf, PathBuf)>,
 }
 
-pub fn client(trust: &Trust) -> Result<ClientConfig, FileError> {
+pub fn client(trust: &TrustPolicy) -> Result<ClientConfig, FileError> {
     with_pair(trust, None)
 }
 
-impl Trust {
+impl TrustPolicy {
     pub fn client(&self) -> Result<ClientConfig, FileError> {
         client(self)
     }
 }
 
-fn with_pair(trust: &Trust, pair: Option<(&Path, &Path)>) -> Result<ClientConfig, FileError> {
+fn with_pair(trust: &TrustPolicy, pair: Option<(&Path, &Path)>) -> Result<ClientConfig, FileError> {
     let known = match trust {
-        Trust::System => Known::System,
-        Trust::File { setting, path } => Known::Own(certificates(setting, path)?),
-        Trust::Own(certificates) => Known::Own(certificates.clone()),
-        Trust::Anybody => Known::Anybody,
+        TrustPolicy::System => TrustAnchors::System,
+        TrustPolicy::File { setting, path } => TrustAnchors::Own(certificates(setting, path)?),
+        TrustPolicy::Own(certificates) => TrustAnchors::Own(certificates.clone()),
+        TrustPolicy::Anybody => TrustAnchors::Anybody,
     };
     let versions = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("ring has ciphers for both versions");
-    let verifier = Arc::new(Verifier::of(known, provider()));
+    let verifier = Arc::new(CertificateVerifier::of(known, provider()));
     let judging = versions.dangerous().with_custom_certificate_verifier(verifier);
     // Without ALPN, HTTP/1.1 is spoken.
     Ok(match pair {
@@ -81,8 +81,8 @@ impl TrustFiles {
     /// Reads the files.
     pub fn client(&self) -> Result<ClientConfig, FileError> {
         let trust = match &self.ca {
-            Some(path) => Trust::File { setting: "mainServerCa", path: path.clone() },
-            None => Trust::System,
+            Some(path) => TrustPolicy::File { setting: "mainServerCa", path: path.clone() },
+            None => TrustPolicy::System,
         };
         let pair = self.pair.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
         with_pair(&trust, pair)
@@ -95,7 +95,7 @@ impl TrustFiles {
 
 /// Checks the TLS files that a configuration names. Reads only those of settings that
 /// differ from `before`: another problem may exist already, and is shown.
-pub fn problem(before: Option<&Config>, config: &Config) -> Option<Problem> {
+pub fn problem(before: Option<&Config>, config: &Config) -> Option<SettingProblem> {
     let shown = before.is_none_or(|before| before.tls_files() != config.tls_files());
     let trusted = before.is_none_or(|before| TrustFiles::of(before) != TrustFiles::of(config));
     let shown = shown.then(|| to_show(config).err()).flatten();

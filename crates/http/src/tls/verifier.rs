@@ -16,7 +16,7 @@ use rustls::{
 pub(super) const NO_AUTHORITIES: &str = "this machine has no list of trusted authorities";
 
 #[derive(Debug)]
-pub(super) enum Known {
+pub(super) enum TrustAnchors {
     /// The system's CAs.
     System,
     /// These, and those they signed. A server that presents one of these certificates is
@@ -27,15 +27,15 @@ pub(super) enum Known {
 }
 
 #[derive(Debug)]
-pub(super) struct Verifier {
-    known: Known,
+pub(super) struct CertificateVerifier {
+    known: TrustAnchors,
     provider: Arc<CryptoProvider>,
     /// Loaded on first use.
     signers: OnceLock<Result<Arc<WebPkiServerVerifier>, String>>,
 }
 
-impl Verifier {
-    pub(super) fn of(known: Known, provider: Arc<CryptoProvider>) -> Self {
+impl CertificateVerifier {
+    pub(super) fn of(known: TrustAnchors, provider: Arc<CryptoProvider>) -> Self {
         Self { known, provider, signers: OnceLock::new() }
     }
 
@@ -43,14 +43,14 @@ impl Verifier {
         let made = self.signers.get_or_init(|| {
             let mut roots = RootCertStore::empty();
             match &self.known {
-                Known::System => {
+                TrustAnchors::System => {
                     let found = rustls_native_certs::load_native_certs();
                     roots.add_parsable_certificates(found.certs);
                 }
-                Known::Own(certificates) => {
+                TrustAnchors::Own(certificates) => {
                     roots.add_parsable_certificates(certificates.iter().cloned());
                 }
-                Known::Anybody => {}
+                TrustAnchors::Anybody => {}
             }
             if roots.is_empty() {
                 return Err(NO_AUTHORITIES.to_owned());
@@ -63,7 +63,7 @@ impl Verifier {
     }
 }
 
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for CertificateVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -73,16 +73,16 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         match &self.known {
-            Known::Anybody => return Ok(ServerCertVerified::assertion()),
-            Known::Own(known) if known.iter().any(|known| known == end_entity) => {
+            TrustAnchors::Anybody => return Ok(ServerCertVerified::assertion()),
+            TrustAnchors::Own(known) if known.iter().any(|known| known == end_entity) => {
                 return Ok(ServerCertVerified::assertion());
             }
-            Known::Own(_) | Known::System => {}
+            TrustAnchors::Own(_) | TrustAnchors::System => {}
         }
         let signers = match (self.signers(), &self.known) {
             (Ok(signers), _) => signers,
             // None of them can sign others.
-            (Err(_), Known::Own(_)) => return Err(CertificateError::UnknownIssuer.into()),
+            (Err(_), TrustAnchors::Own(_)) => return Err(CertificateError::UnknownIssuer.into()),
             (Err(error), _) => return Err(error),
         };
         signers.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
@@ -124,11 +124,11 @@ mod tests {
     };
 
     use super::*;
-    use crate::tls::{Trust, provider};
+    use crate::tls::{TrustPolicy, provider};
 
     /// Handshakes with a server that presents this certificate and signs with this key.
     fn met(
-        trust: &Trust,
+        trust: &TrustPolicy,
         cert: &CertificateDer<'static>,
         key: &KeyPair,
         version: &'static SupportedProtocolVersion,
@@ -167,7 +167,7 @@ mod tests {
         let names = || vec!["node".to_owned()];
         let Made { cert, signing_key } = generate_simple_self_signed(names()).unwrap();
         let (cert, other) = (cert.der().clone(), KeyPair::generate().unwrap());
-        for trust in [Trust::Own(vec![cert.clone()]), Trust::Anybody] {
+        for trust in [TrustPolicy::Own(vec![cert.clone()]), TrustPolicy::Anybody] {
             for version in [&TLS12, &TLS13] {
                 assert_eq!(met(&trust, &cert, &signing_key, version), Ok(()));
                 let refused = met(&trust, &cert, &other, version);
@@ -176,7 +176,7 @@ mod tests {
             }
         }
         let another = generate_simple_self_signed(names()).unwrap().cert.der().clone();
-        let stranger = met(&Trust::Own(vec![another]), &cert, &signing_key, &TLS13);
+        let stranger = met(&TrustPolicy::Own(vec![another]), &cert, &signing_key, &TLS13);
         assert!(matches!(stranger, Err(Error::InvalidCertificate(_))), "{stranger:?}");
     }
 }

@@ -18,7 +18,7 @@ const READ_OFF: Duration = Duration::from_secs(2);
 
 /// The reason for a body not read.
 #[derive(Debug, Error, PartialEq, Eq)]
-pub enum Unread {
+pub enum BodyError {
     #[error("请求体过大，上限 {0} 字节 / the body is larger than {0} bytes")]
     TooLarge(usize),
     #[error("请求体发送过慢 / the body came too slowly")]
@@ -27,7 +27,7 @@ pub enum Unread {
     Broken,
 }
 
-impl IntoResponse for Unread {
+impl IntoResponse for BodyError {
     fn into_response(self) -> Response {
         let status = match self {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -39,11 +39,11 @@ impl IntoResponse for Unread {
 }
 
 /// Reads the whole body.
-pub async fn read(body: Body, max_bytes: usize, within: Duration) -> Result<Bytes, Unread> {
+pub async fn read(body: Body, max_bytes: usize, within: Duration) -> Result<Bytes, BodyError> {
     let whole = tokio::time::timeout(within, body::to_bytes(body, max_bytes));
-    whole.await.map_err(|_| Unread::Slow)?.map_err(|error| {
+    whole.await.map_err(|_| BodyError::Slow)?.map_err(|error| {
         let too_large = error.source().is_some_and(|cause| cause.is::<LengthLimitError>());
-        if too_large { Unread::TooLarge(max_bytes) } else { Unread::Broken }
+        if too_large { BodyError::TooLarge(max_bytes) } else { BodyError::Broken }
     })
 }
 
@@ -111,8 +111,8 @@ mod tests {
         let begun = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{"))]);
         let stalled = Body::from_stream(begun.chain(stream::pending()));
         let within = Duration::from_secs(30);
-        assert_eq!(read(stalled, 10, within).await, Err(Unread::Slow));
-        assert_eq!(read(Body::from("0123456789x"), 10, within).await, Err(Unread::TooLarge(10)));
+        assert_eq!(read(stalled, 10, within).await, Err(BodyError::Slow));
+        assert_eq!(read(Body::from("0123456789x"), 10, within).await, Err(BodyError::TooLarge(10)));
         assert!(read(Body::from("{}"), 10, within).await.is_ok_and(|whole| whole == "{}"));
     }
 

@@ -7,14 +7,15 @@
 
 use axum::{Router, http::HeaderMap, routing::get};
 
-use super::pages::{self, File};
+use super::pages::{self, EmbeddedFile};
 
 /// The node's, then the main server's.
-pub static NODE: File = File::new("node.json", include_bytes!("../../../../openapi/node.json"));
-pub static MAIN_SERVER: File =
-    File::new("main-server.json", include_bytes!("../../../../openapi/main-server.json"));
+pub static NODE: EmbeddedFile =
+    EmbeddedFile::new("node.json", include_bytes!("../../../../openapi/node.json"));
+pub static MAIN_SERVER: EmbeddedFile =
+    EmbeddedFile::new("main-server.json", include_bytes!("../../../../openapi/main-server.json"));
 
-pub fn router<S: Clone + Send + Sync + 'static>(document: &'static File) -> Router<S> {
+pub fn router<S: Clone + Send + Sync + 'static>(document: &'static EmbeddedFile) -> Router<S> {
     let document = move |asked: HeaderMap| async move { document.answer(&asked) };
     let page = async |asked: HeaderMap| pages::page("docs.html", &asked);
     Router::new().route("/api/openapi.json", get(document)).route("/api/docs", get(page))

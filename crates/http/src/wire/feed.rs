@@ -61,7 +61,7 @@ impl History {
 /// The history as it is sent.
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema), schemars(rename = "History"))]
-pub struct Told<'a> {
+pub struct HistoryView<'a> {
     /// Seconds from one sample to the next.
     step: u64,
     samples: &'a VecDeque<Sample>,
@@ -69,7 +69,7 @@ pub struct Told<'a> {
 
 impl Serialize for History {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let told = Told { step: SAMPLE_EVERY.as_secs(), samples: &self.samples };
+        let told = HistoryView { step: SAMPLE_EVERY.as_secs(), samples: &self.samples };
         told.serialize(serializer)
     }
 }
@@ -93,22 +93,22 @@ pub async fn record(history: &watch::Sender<History>, read: impl Fn() -> [u64; 3
 /// The state that streams follow.
 #[derive(Debug, Default)]
 pub struct Feed {
-    latest: watch::Sender<Look>,
+    latest: watch::Sender<FeedUpdate>,
     wanted: Notify,
-    taken: Arc<Mutex<HashMap<IpAddr, Taken>>>,
+    taken: Arc<Mutex<HashMap<IpAddr, StreamCounts>>>,
 }
 
 /// A snapshot of the state, and its difference from the one before: computed once, for
 /// all that saw that.
 #[derive(Clone, Debug, Default)]
-struct Look {
+struct FeedUpdate {
     number: u64,
     state: Arc<Snapshot>,
     change: Option<Bytes>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Taken {
+struct StreamCounts {
     by_operators: usize,
     by_strangers: usize,
 }
@@ -123,34 +123,34 @@ impl Feed {
             let state = Arc::new(look());
             self.latest.send_modify(|latest| {
                 let change = change(&latest.state, &state);
-                *latest = Look { number: latest.number + 1, state, change };
+                *latest = FeedUpdate { number: latest.number + 1, state, change };
             });
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
     /// Returns None while too many watch.
-    pub fn watch(&self, now: Snapshot, address: IpAddr, operator: bool) -> Option<Watcher> {
-        let place = Place::take(&self.taken, address, operator)?;
+    pub fn watch(&self, now: Snapshot, address: IpAddr, operator: bool) -> Option<FeedWatcher> {
+        let place = StreamPermit::take(&self.taken, address, operator)?;
         let mut latest = self.latest.subscribe();
         latest.mark_unchanged();
         self.wanted.notify_one();
         let seen = Arc::new(now);
-        Some(Watcher { seen, number: None, latest, _place: place })
+        Some(FeedWatcher { seen, number: None, latest, _place: place })
     }
 }
 
 /// A permit to watch.
 #[derive(Debug)]
-struct Place {
-    taken: Arc<Mutex<HashMap<IpAddr, Taken>>>,
+struct StreamPermit {
+    taken: Arc<Mutex<HashMap<IpAddr, StreamCounts>>>,
     address: IpAddr,
     operator: bool,
 }
 
-impl Place {
+impl StreamPermit {
     fn take(
-        taken: &Arc<Mutex<HashMap<IpAddr, Taken>>>,
+        taken: &Arc<Mutex<HashMap<IpAddr, StreamCounts>>>,
         address: IpAddr,
         operator: bool,
     ) -> Option<Self> {
@@ -173,7 +173,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         let mut all = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(own) = all.get_mut(&self.address) else { return };
@@ -189,15 +189,15 @@ impl Drop for Place {
 
 /// One page's view.
 #[derive(Debug)]
-pub struct Watcher {
+pub struct FeedWatcher {
     seen: Arc<Snapshot>,
     /// Number of the last one seen; the first one was the page's own.
     number: Option<u64>,
-    latest: watch::Receiver<Look>,
-    _place: Place,
+    latest: watch::Receiver<FeedUpdate>,
+    _place: StreamPermit,
 }
 
-impl Watcher {
+impl FeedWatcher {
     pub fn first(&self) -> Bytes {
         event_of("status", self.seen.json())
     }

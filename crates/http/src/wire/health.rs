@@ -34,16 +34,16 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The result of the last test.
 #[derive(Clone, Debug)]
-struct Tried {
+struct StorageProbe {
     at: Instant,
     fault: Option<String>,
 }
 
 /// Tests whether the storage is writable.
 #[derive(Debug, Default)]
-pub struct Health {
+pub struct StorageHealth {
     asked: Notify,
-    storage: watch::Sender<Option<Tried>>,
+    storage: watch::Sender<Option<StorageProbe>>,
 }
 
 /// A reason for not being ready.
@@ -64,7 +64,7 @@ impl Unready {
     }
 }
 
-impl Health {
+impl StorageHealth {
     /// Tests the storage when a probe asks; runs until dropped.
     pub async fn run(&self, store: impl Fn() -> Store) {
         loop {
@@ -72,7 +72,7 @@ impl Health {
             let store = store();
             let tried = tasks::blocking(move || store.try_writing()).await;
             let fault = tried.err().as_ref().map(StoreError::to_string);
-            self.storage.send_replace(Some(Tried { at: Instant::now(), fault }));
+            self.storage.send_replace(Some(StorageProbe { at: Instant::now(), fault }));
             tokio::time::sleep(LEAST_APART).await;
         }
     }
@@ -85,8 +85,9 @@ impl Health {
         }
         self.asked.notify_one();
         let mut tries = self.storage.subscribe();
-        let recent =
-            |tried: &Option<Tried>| tried.as_ref().is_some_and(|tried| tried.at.elapsed() < STANDS);
+        let recent = |tried: &Option<StorageProbe>| {
+            tried.as_ref().is_some_and(|tried| tried.at.elapsed() < STANDS)
+        };
         let tried = timeout(PATIENCE, tries.wait_for(recent)).await;
         let storage = match tried {
             Ok(Ok(tried)) => tried.as_ref().and_then(|tried| tried.fault.clone()).map(|fault| {
@@ -105,13 +106,13 @@ impl Health {
 #[derive(Clone, Copy, Debug, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Live {
-    status: State,
+    status: HealthState,
 }
 
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Ready {
-    status: State,
+    status: HealthState,
     /// All that is not ready.
     problems: Vec<Unready>,
     /// The same in one text, if there is any.
@@ -121,8 +122,8 @@ pub struct Ready {
 
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema), schemars(rename = "HealthState"))]
-enum State {
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+enum HealthState {
     Live,
     Ready,
     NotReady,
@@ -130,18 +131,18 @@ enum State {
 
 /// Answers `GET /api/health/live`.
 pub async fn live() -> Response {
-    answer(StatusCode::OK, Live { status: State::Live })
+    answer(StatusCode::OK, Live { status: HealthState::Live })
 }
 
 /// Answers `GET /api/health/ready`, with all that is not ready.
 pub fn ready(unready: &[Unready]) -> Response {
     if unready.is_empty() {
-        let ready = Ready { status: State::Ready, problems: Vec::new(), detail: None };
+        let ready = Ready { status: HealthState::Ready, problems: Vec::new(), detail: None };
         return answer(StatusCode::OK, ready);
     }
     let detail: Vec<_> = unready.iter().map(|why| why.text.as_str()).collect();
     let detail = Some(detail.join("; "));
-    let body = Ready { status: State::NotReady, problems: unready.to_vec(), detail };
+    let body = Ready { status: HealthState::NotReady, problems: unready.to_vec(), detail };
     answer(StatusCode::SERVICE_UNAVAILABLE, body)
 }
 
@@ -163,14 +164,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_storage_that_says_nothing_keeps_nobody_waiting() {
-        let health = Health::default();
+        let health = StorageHealth::default();
         let began = Instant::now();
         assert_eq!(codes(&health.look(None).await), ["storage_hangs"]);
         let all = health.look(Some(Unready::stopped())).await;
         assert_eq!(codes(&all), ["stopped", "storage_hangs"]);
         assert!(began.elapsed() < 3 * PATIENCE);
         // An old result says nothing about now.
-        health.storage.send_replace(Some(Tried { at: began, fault: None }));
+        health.storage.send_replace(Some(StorageProbe { at: began, fault: None }));
         assert_eq!(codes(&health.look(None).await), [""; 0]);
         tokio::time::advance(STANDS).await;
         assert_eq!(codes(&health.look(None).await), ["storage_hangs"]);
@@ -181,7 +182,7 @@ mod tests {
     async fn it_is_tried_once_however_many_ask() {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(folder.path()).unwrap();
-        let (health, tasks) = (Arc::<Health>::default(), Tasks::new());
+        let (health, tasks) = (Arc::<StorageHealth>::default(), Tasks::new());
         let (tries, worker) =
             (Arc::new(edge_mirror_base::metrics::Counter::default()), health.clone());
         let (counted, end) = (tries.clone(), tasks.token().clone());

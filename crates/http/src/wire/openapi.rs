@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use tower::ServiceExt;
 
 use super::{Detail, feed, health};
-use crate::listen::Peer;
+use crate::listen::PeerAddress;
 
 /// A media type, and a schema of the types that `Document` gathers.
 pub struct Content {
@@ -49,10 +49,10 @@ pub struct Operation {
     security: Option<Value>,
     body: Option<(bool, Vec<Content>)>,
     asks_first: bool,
-    answers: Vec<Answer>,
+    answers: Vec<OperationAnswer>,
 }
 
-struct Answer {
+struct OperationAnswer {
     status: u16,
     text: &'static str,
     headers: Vec<&'static str>,
@@ -129,7 +129,7 @@ impl Operation {
     pub fn answers(mut self, status: u16, text: &'static str, contents: Vec<Content>) -> Self {
         // A more exact description replaces it.
         self.answers.retain(|answer| answer.status != status);
-        self.answers.push(Answer { status, text, headers: Vec::new(), contents });
+        self.answers.push(OperationAnswer { status, text, headers: Vec::new(), contents });
         self
     }
 
@@ -181,7 +181,7 @@ fn operation_id(operation: &Operation) -> String {
     format!("{method}{path}").trim_end_matches('_').to_owned()
 }
 
-impl Answer {
+impl OperationAnswer {
     fn written(self, answered: &mut SchemaGenerator) -> Value {
         let mut written = json!({"description": self.text});
         if !self.headers.is_empty() {
@@ -291,7 +291,7 @@ pub fn stream(operation: Operation, text_of_it: &'static str) -> Operation {
         .refuses(503, "Too many follow already: poll instead.")
 }
 
-pub type History = feed::Told<'static>;
+pub type HistorySchema = feed::HistoryView<'static>;
 
 /// Compares a document of all `operations` with the file of this name; with
 /// RECORD_OPENAPI=1 in the environment it is written there instead.
@@ -411,7 +411,7 @@ pub async fn compare_routes(router: Router, operations: &[Operation]) {
             request
                 .headers_mut()
                 .insert(header::HOST, header::HeaderValue::from_static("localhost"));
-            request.extensions_mut().insert(Peer(([127, 0, 0, 1], 9).into()));
+            request.extensions_mut().insert(PeerAddress(([127, 0, 0, 1], 9).into()));
         }
         let request = request.expect("the path is plain");
         let answer = router.clone().oneshot(request).await.expect("a router does not fail");

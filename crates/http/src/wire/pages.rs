@@ -20,11 +20,11 @@ use super::not_found;
 
 macro_rules! files {
     ($($name:literal),+ $(,)?) => {
-        vec![$(File::of_source($name, include_str!(concat!("../../../../web/", $name)))),+]
+        vec![$(EmbeddedFile::of_source($name, include_str!(concat!("../../../../web/", $name)))),+]
     };
 }
 
-static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
+static FILES: LazyLock<Vec<EmbeddedFile>> = LazyLock::new(|| {
     files! {
         "docs.html",
         "icon.svg",
@@ -85,19 +85,19 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
 
 /// A file embedded in the program.
-pub struct File {
+pub struct EmbeddedFile {
     name: &'static str,
     bytes: Cow<'static, [u8]>,
-    made: OnceLock<Made>,
+    made: OnceLock<CompressedAsset>,
 }
 
 /// Derived from a file when it is first requested.
-struct Made {
+struct CompressedAsset {
     etag: String,
     compressed: Vec<u8>,
 }
 
-impl File {
+impl EmbeddedFile {
     pub const fn new(name: &'static str, bytes: &'static [u8]) -> Self {
         Self { name, bytes: Cow::Borrowed(bytes), made: OnceLock::new() }
     }
@@ -111,14 +111,14 @@ impl File {
         Self { name, bytes, made: OnceLock::new() }
     }
 
-    fn made(&self) -> &Made {
+    fn made(&self) -> &CompressedAsset {
         self.made.get_or_init(|| {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
             // Writing to memory never fails.
             let _ = encoder.write_all(&self.bytes);
             let digest =
                 edge_mirror_protocol::package::Sha256::new(Sha256::digest(&self.bytes).into());
-            Made {
+            CompressedAsset {
                 etag: format!("\"{}\"", &digest.to_string()[..32]),
                 compressed: encoder.finish().unwrap_or_default(),
             }

@@ -18,41 +18,41 @@ const CLOCKS: [&str; 2] = ["now", "uptime"];
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     json: Bytes,
-    fields: Vec<Field>,
+    fields: Vec<SnapshotField>,
 }
 
 #[derive(Clone, Debug)]
-struct Field {
+struct SnapshotField {
     name: String,
     value: Range<usize>,
     /// For lists that are compared item by item.
-    items: Option<Marks>,
+    items: Option<ItemIndex>,
 }
 
 /// The ranges of a list's items, and their keys one after the other.
 #[derive(Clone, Debug, Default)]
-struct Marks {
+struct ItemIndex {
     keys: String,
-    items: Vec<Mark>,
+    items: Vec<ItemSpan>,
 }
 
 #[derive(Clone, Debug)]
-struct Mark {
+struct ItemSpan {
     key: Range<usize>,
     value: Range<usize>,
 }
 
 /// Collects the items of a list.
-pub struct Items<'a> {
+pub struct ItemWriter<'a> {
     json: &'a mut Vec<u8>,
     commas: Commas,
-    marks: Marks,
+    marks: ItemIndex,
 }
 
 /// A list: the field's name, and a function that adds its items.
-pub type List<'a> = (&'static str, &'a dyn Fn(&mut Items<'_>));
+pub type ListField<'a> = (&'static str, &'a dyn Fn(&mut ItemWriter<'_>));
 
-impl Items<'_> {
+impl ItemWriter<'_> {
     /// Reserves room for so many items of about so many bytes.
     pub fn expect(&mut self, count: usize, item_bytes: usize) {
         self.json.reserve(count * item_bytes);
@@ -66,13 +66,13 @@ impl Items<'_> {
         self.marks.keys.push_str(key);
         write(self.json, item);
         let key = key_begins..self.marks.keys.len();
-        self.marks.items.push(Mark { key, value: begins..self.json.len() });
+        self.marks.items.push(ItemSpan { key, value: begins..self.json.len() });
     }
 }
 
 impl Snapshot {
     /// `fields` is an object, with null in the place of each list.
-    pub fn new(fields: &Value, lists: &[List<'_>]) -> Self {
+    pub fn new(fields: &Value, lists: &[ListField<'_>]) -> Self {
         let (mut json, mut marked) = (b"{".to_vec(), Vec::new());
         let mut commas = Commas::default();
         for (name, value) in fields.as_object().into_iter().flatten() {
@@ -85,7 +85,7 @@ impl Snapshot {
             if items.is_none() {
                 write(&mut json, value);
             }
-            marked.push(Field { name: name.clone(), value: begins..json.len(), items });
+            marked.push(SnapshotField { name: name.clone(), value: begins..json.len(), items });
         }
         json.push(b'}');
         Self { json: json.into(), fields: marked }
@@ -95,7 +95,7 @@ impl Snapshot {
         &self.json
     }
 
-    fn field(&self, name: &str) -> Option<&Field> {
+    fn field(&self, name: &str) -> Option<&SnapshotField> {
         self.fields.iter().find(|field| field.name == name)
     }
 
@@ -105,8 +105,8 @@ impl Snapshot {
         if before.fields.is_empty() {
             return None;
         }
-        let value = |of: &Self, field: &Field| of.json.slice(field.value.clone());
-        let differs = |field: &&Field| {
+        let value = |of: &Self, field: &SnapshotField| of.json.slice(field.value.clone());
+        let differs = |field: &&SnapshotField| {
             let known = before.field(&field.name).map(|known| value(before, known));
             known != Some(value(self, field))
         };
@@ -127,7 +127,7 @@ impl Snapshot {
             lists.name(&field.name, &mut told);
             let known = before.field(&field.name).and_then(|known| known.items.as_ref());
             difference(
-                (&before.json, known.unwrap_or(&Marks::default())),
+                (&before.json, known.unwrap_or(&ItemIndex::default())),
                 (&self.json, items),
                 &mut told,
             );
@@ -137,28 +137,33 @@ impl Snapshot {
     }
 }
 
-fn listed(json: &mut Vec<u8>, fill: impl Fn(&mut Items<'_>)) -> Marks {
+fn listed(json: &mut Vec<u8>, fill: impl Fn(&mut ItemWriter<'_>)) -> ItemIndex {
     json.push(b'[');
-    let mut items = Items { json, commas: Commas::default(), marks: Marks::default() };
+    let mut items = ItemWriter { json, commas: Commas::default(), marks: ItemIndex::default() };
     fill(&mut items);
-    let Items { json, marks, .. } = items;
+    let ItemWriter { json, marks, .. } = items;
     json.push(b']');
     marks
 }
 
-impl Marks {
-    fn key(&self, item: &Mark) -> &str {
+impl ItemIndex {
+    fn key(&self, item: &ItemSpan) -> &str {
         &self.keys[item.key.clone()]
     }
 }
 
 /// Writes `{"changed": [items], "removed": [keys]}`.
-fn difference((old, before): (&[u8], &Marks), (new, now): (&[u8], &Marks), told: &mut Vec<u8>) {
+fn difference(
+    (old, before): (&[u8], &ItemIndex),
+    (new, now): (&[u8], &ItemIndex),
+    told: &mut Vec<u8>,
+) {
     // Mostly the same items come in the same order: those need no table.
     let both = before.items.iter().zip(&now.items);
     let aligned = both.take_while(|(b, n)| before.key(b) == now.key(n)).count();
     let rest = &before.items[aligned..];
-    let mut left: HashMap<&str, &Mark> = rest.iter().map(|item| (before.key(item), item)).collect();
+    let mut left: HashMap<&str, &ItemSpan> =
+        rest.iter().map(|item| (before.key(item), item)).collect();
 
     told.extend(b"{\"changed\":[");
     let mut changed = Commas::default();
@@ -225,7 +230,7 @@ mod tests {
 
     /// Items by key, each with a figure.
     fn snapshot(fields: Value, items: &[(&str, u8)]) -> Snapshot {
-        let fill = |list: &mut Items<'_>| {
+        let fill = |list: &mut ItemWriter<'_>| {
             items.iter().for_each(|(id, n)| list.add(id, &json!({"id": id, "n": n})));
         };
         Snapshot::new(&fields, &[("meetings", &fill)])

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     server::Server,
     state::{
-        meetings::{Meeting, Status},
+        meetings::{Meeting, MeetingPhase},
         package_name::file_name,
     },
 };
@@ -24,17 +24,17 @@ const NO_TOKEN: &str = "none";
 /// A meeting as clients poll it.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ListedMeeting"))]
-pub struct Listed<'a> {
+pub struct PolledMeeting<'a> {
     id: &'a PackageId,
     title: &'a str,
     time: &'a str,
-    status: Status,
+    status: MeetingPhase,
     /// Location of the package, once there is one; running meetings only.
     #[serde(skip_serializing_if = "Option::is_none")]
     package_url: Option<String>,
 }
 
-impl<'a> Listed<'a> {
+impl<'a> PolledMeeting<'a> {
     fn of(meeting: &'a Meeting) -> Self {
         let Meeting { id, title, time, status, .. } = meeting;
         Self { id, title, time, status: *status, package_url: None }
@@ -43,11 +43,11 @@ impl<'a> Listed<'a> {
 
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PolledByClients"))]
-pub struct Polled<'a> {
+pub struct ClientPollAnswer<'a> {
     /// Changes whenever something changed; `none` while no meeting runs.
     id: &'a str,
     timestamp: f64,
-    meetings: Vec<Listed<'a>>,
+    meetings: Vec<PolledMeeting<'a>>,
 }
 
 pub async fn status_for_clients(State(server): Shared) -> Json<Value> {
@@ -55,9 +55,9 @@ pub async fn status_for_clients(State(server): Shared) -> Json<Value> {
     // A start that is not announced yet is hidden: clients would come before the
     // nodes have the package.
     let announced = book.running().filter(|meeting| !meeting.unannounced);
-    let meetings: Vec<_> = announced.map(Listed::of).collect();
+    let meetings: Vec<_> = announced.map(PolledMeeting::of).collect();
     let id = if meetings.is_empty() { NO_TOKEN } else { &book.token };
-    Json(json!(Polled { id, timestamp: server.clock.now_s(), meetings }))
+    Json(json!(ClientPollAnswer { id, timestamp: server.clock.now_s(), meetings }))
 }
 
 pub async fn active(State(server): Shared) -> Json<Value> {
@@ -65,7 +65,7 @@ pub async fn active(State(server): Shared) -> Json<Value> {
     let active = book.running().map(|meeting| {
         let stored = server.store.get(&meeting.id);
         let url = |_| format!("/uploads/packages/{}", file_name(&meeting.id));
-        Listed { package_url: stored.map(url), ..Listed::of(meeting) }
+        PolledMeeting { package_url: stored.map(url), ..PolledMeeting::of(meeting) }
     });
     Json(json!(active.collect::<Vec<_>>()))
 }

@@ -12,7 +12,7 @@ use axum::{
 use edge_mirror_base::tasks;
 use edge_mirror_http::{
     delivery,
-    listen::Line,
+    listen::Transport,
     wire::{self, PathId},
 };
 use edge_mirror_protocol::package::PackageId;
@@ -20,14 +20,14 @@ use edge_mirror_settings::scheme;
 use serde::Serialize;
 
 use crate::{
-    refusal::Refusal,
+    refusal::RequestError,
     server::Server,
     state::{
-        ledger::Departure,
+        ledger::DownloadRecord,
         meetings::Meeting,
         package_name::{file_name, id_of_file},
         redirect,
-        registry::Candidate,
+        registry::RedirectCandidate,
     },
 };
 
@@ -38,7 +38,7 @@ pub async fn download(
     State(server): Shared,
     PathId(id): PathId,
     request: Request,
-) -> Result<Response, Refusal> {
+) -> Result<Response, RequestError> {
     let outcome = sent(&server, id, request).await;
     if outcome.is_err() {
         server.counts.refused_downloads.one();
@@ -46,9 +46,13 @@ pub async fn download(
     outcome
 }
 
-async fn sent(server: &Arc<Server>, id: PackageId, request: Request) -> Result<Response, Refusal> {
+async fn sent(
+    server: &Arc<Server>,
+    id: PackageId,
+    request: Request,
+) -> Result<Response, RequestError> {
     running(server, &id).map_err(|refusal| match refusal {
-        Refusal::UnknownMeeting(_) => Refusal::NothingToDownload,
+        RequestError::UnknownMeeting(_) => RequestError::NothingToDownload,
         other => other,
     })?;
     let (asked, _) = request.into_parts();
@@ -62,7 +66,7 @@ async fn sent(server: &Arc<Server>, id: PackageId, request: Request) -> Result<R
     // Neither HEAD nor a revalidation (304) is counted.
     if asked.method == Method::GET && (node.is_some() || answer.status().is_success()) {
         let (at_s, client) = (server.clock.now_s(), server.access.caller(&asked).address);
-        server.ledger().note(Departure { at_s, meeting: id, node, client });
+        server.ledger().note(DownloadRecord { at_s, meeting: id, node, client });
     }
     Ok(answer)
 }
@@ -72,7 +76,7 @@ pub async fn direct(
     State(server): Shared,
     PathId(id): PathId,
     request: Request,
-) -> Result<Response, Refusal> {
+) -> Result<Response, RequestError> {
     server.book().get(&id)?;
     deliver(&server, &id, &request.into_parts().0).await
 }
@@ -88,7 +92,7 @@ pub async fn offered_file(
     let Some(id) = known else { return wire::not_found(asked.uri).await };
     match deliver(&server, &id, &asked).await {
         // A plain file at the real main server: missing is 404.
-        Err(Refusal::NoPackage) => wire::not_found(asked.uri).await,
+        Err(RequestError::NoPackage) => wire::not_found(asked.uri).await,
         other => other.into_response(),
     }
 }
@@ -96,7 +100,7 @@ pub async fn offered_file(
 /// A place to download from.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Source {
+pub struct DownloadSource {
     /// `host:port`.
     ip: String,
     download_url: String,
@@ -107,7 +111,7 @@ pub async fn sources(
     State(server): Shared,
     PathId(id): PathId,
     headers: HeaderMap,
-) -> Result<Json<Vec<Source>>, Refusal> {
+) -> Result<Json<Vec<DownloadSource>>, RequestError> {
     running(&server, &id)?;
     // The name by which this client reaches us; only HTTP/1.0 may leave it out.
     let own: Option<Authority> =
@@ -119,18 +123,18 @@ pub async fn sources(
     }
     let sources = hosts.into_iter().map(|(https, ip)| {
         let download_url = download_url(https, &ip, &id);
-        Source { ip, download_url }
+        DownloadSource { ip, download_url }
     });
     Ok(Json(sources.collect()))
 }
 
-fn running(server: &Server, id: &PackageId) -> Result<(), Refusal> {
+fn running(server: &Server, id: &PackageId) -> Result<(), RequestError> {
     let book = server.book();
     let meeting: &Meeting = book.get(id)?;
-    if meeting.running() { Ok(()) } else { Err(Refusal::NotRunning(id.clone())) }
+    if meeting.running() { Ok(()) } else { Err(RequestError::NotRunning(id.clone())) }
 }
 
-fn chosen_node(server: &Server, id: &PackageId) -> Option<Candidate> {
+fn chosen_node(server: &Server, id: &PackageId) -> Option<RedirectCandidate> {
     let current = server.digest(id)?;
     let mut registry = server.registry();
     let mut candidates = registry.candidates(id, current, server.clock.now_s());
@@ -146,7 +150,7 @@ fn download_url(https: bool, host: &str, id: &PackageId) -> String {
     format!("{scheme}://{host}/api/v1/meetings/{id}/download-package")
 }
 
-fn redirect_to(node: &Candidate, id: &PackageId) -> Result<Response, Refusal> {
+fn redirect_to(node: &RedirectCandidate, id: &PackageId) -> Result<Response, RequestError> {
     Response::builder()
         .status(StatusCode::FOUND)
         .header(header::LOCATION, download_url(node.https, &node.address, id))
@@ -154,10 +158,10 @@ fn redirect_to(node: &Candidate, id: &PackageId) -> Result<Response, Refusal> {
         // Another client, or the same one later, may be sent elsewhere.
         .header(header::CACHE_CONTROL, "no-store")
         .body(Body::empty())
-        .map_err(|error| Refusal::Storage(error.to_string()))
+        .map_err(|error| RequestError::Storage(error.to_string()))
 }
 
-async fn deliver(server: &Server, id: &PackageId, asked: &Parts) -> Result<Response, Refusal> {
+async fn deliver(server: &Server, id: &PackageId, asked: &Parts) -> Result<Response, RequestError> {
     let (store, wanted) = (server.store.clone(), id.clone());
     let opened = store.package(id).await?;
     let unverified =
@@ -166,13 +170,13 @@ async fn deliver(server: &Server, id: &PackageId, asked: &Parts) -> Result<Respo
         Some(package) => {
             let besides = |id: &PackageId| (file_name(id), HeaderMap::new());
             let place = || Ok(server.traffic.unlimited_place());
-            let line = Line::of(&asked.extensions);
+            let line = Transport::of(&asked.extensions);
             delivery::respond(&asked.method, &asked.headers, package, besides, place, &line)
         }
         None if unverified => {
             server.wake.verifier.notify_one();
-            Err(Refusal::Verifying)
+            Err(RequestError::Verifying)
         }
-        None => Err(Refusal::NoPackage),
+        None => Err(RequestError::NoPackage),
     }
 }

@@ -8,7 +8,7 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use edge_mirror_http::access::{NoMore, Sources};
+use edge_mirror_http::access::{NoExtraEvents, StreamSources};
 
 use crate::{api::overview, server::Server};
 
@@ -19,11 +19,11 @@ pub async fn traffic(State(server): Shared) -> Response {
 }
 
 pub async fn events(State(server): Shared, request: Request) -> Response {
-    let sources = Sources {
+    let sources = StreamSources {
         feed: &server.feed,
         state: overview::snapshot(&server),
         history: server.history.subscribe(),
         closing: server.closing.clone(),
     };
-    server.access.stream(request, sources, |_| NoMore).await
+    server.access.stream(request, sources, |_| NoExtraEvents).await
 }

@@ -12,14 +12,14 @@ use edge_mirror_http::{
     listen::of_one_machine,
     wire::{
         MAX_JSON_BYTES,
-        body::{self, Unread},
+        body::{self, BodyError},
     },
 };
 use serde_json::{Map, Value, json};
 
 use crate::{
-    large::{SMALL_BYTES, Turn},
-    refusal::{Context, Flaw, Refusal},
+    large::{LargeBodyPermit, SMALL_BYTES},
+    refusal::{Context, Flaw, RequestError},
     server::Server,
 };
 
@@ -37,9 +37,9 @@ const MAX_ECHO_BYTES: usize = 1000;
 pub struct JsonBody(pub Map<String, Value>);
 
 impl FromRequest<Arc<Server>> for JsonBody {
-    type Rejection = Refusal;
+    type Rejection = RequestError;
 
-    async fn from_request(request: Request, server: &Arc<Server>) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, server: &Arc<Server>) -> Result<Self, RequestError> {
         let outcome = read(request, server).await;
         server.note_limit(&outcome);
         outcome
@@ -51,22 +51,22 @@ impl FromRequest<Arc<Server>> for JsonBody {
 pub struct DeclaredJson;
 
 impl<S: Sync> FromRequestParts<S> for DeclaredJson {
-    type Rejection = Refusal;
+    type Rejection = RequestError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        if body::is_json(&parts.headers) { Ok(Self) } else { Err(Refusal::NotJson) }
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, RequestError> {
+        if body::is_json(&parts.headers) { Ok(Self) } else { Err(RequestError::NotJson) }
     }
 }
 
-async fn read(request: Request, server: &Server) -> Result<JsonBody, Refusal> {
+async fn read(request: Request, server: &Server) -> Result<JsonBody, RequestError> {
     let (parts, body) = request.into_parts();
     // Held until the body is parsed: the result is small, or is used immediately.
     let large = body.size_hint().upper().is_none_or(|bytes| bytes > SMALL_BYTES);
     let turn = server.large.turn(of_one_machine(server.access.caller(&parts).address));
-    let turn: Option<Turn> = match large {
+    let turn: Option<LargeBodyPermit> = match large {
         true => tokio::time::timeout(BODY_TIMEOUT, turn)
             .await
-            .map_err(|_| Refusal::TooManyLargeBodies)?,
+            .map_err(|_| RequestError::TooManyLargeBodies)?,
         false => None,
     };
     let read = body::read(body, MAX_JSON_BYTES, BODY_TIMEOUT);
@@ -75,13 +75,13 @@ async fn read(request: Request, server: &Server) -> Result<JsonBody, Refusal> {
         Some(turn) => tokio::select! {
             biased;
             read = read => read,
-            () = turn.expired() => return Err(Refusal::TooManyLargeBodies),
+            () = turn.expired() => return Err(RequestError::TooManyLargeBodies),
         },
     };
     let bytes = read.map_err(|unread| match unread {
-        Unread::TooLarge(limit) => Refusal::TooLarge(limit),
-        Unread::Slow => Refusal::Stalled,
-        Unread::Broken => Refusal::Cut(unread.to_string()),
+        BodyError::TooLarge(limit) => RequestError::TooLarge(limit),
+        BodyError::Slow => RequestError::Stalled,
+        BodyError::Broken => RequestError::Cut(unread.to_string()),
     })?;
     if !body::may_be_json(&parts.headers) {
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -91,16 +91,16 @@ async fn read(request: Request, server: &Server) -> Result<JsonBody, Refusal> {
 }
 
 impl JsonBody {
-    fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
+    fn parse(bytes: &[u8]) -> Result<Self, RequestError> {
         // No value is written without one of these before or behind it.
         let values = bytes.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
         if values > MAX_VALUES {
-            return Err(Refusal::TooManyValues(MAX_VALUES));
+            return Err(RequestError::TooManyValues(MAX_VALUES));
         }
         match serde_json::from_slice(bytes) {
             Ok(Value::Object(fields)) => Ok(Self(fields)),
             Ok(other) => Err(not_an_object(&other)),
-            Err(error) => Err(Refusal::Malformed(vec![Flaw {
+            Err(error) => Err(RequestError::Malformed(vec![Flaw {
                 kind: "json_invalid".to_owned(),
                 loc: vec![json!("body"), json!(error.column())],
                 msg: "JSON decode error".to_owned(),
@@ -111,9 +111,9 @@ impl JsonBody {
     }
 }
 
-fn not_an_object(input: &Value) -> Refusal {
+fn not_an_object(input: &Value) -> RequestError {
     let text = "Input should be a valid dictionary or object to extract fields from";
-    Refusal::Malformed(vec![problem("model_attributes_type", &[json!("body")], text, input)])
+    RequestError::Malformed(vec![problem("model_attributes_type", &[json!("body")], text, input)])
 }
 
 fn problem(kind: &str, loc: &[Value], msg: &str, input: &Value) -> Flaw {
@@ -126,13 +126,13 @@ fn problem(kind: &str, loc: &[Value], msg: &str, input: &Value) -> Flaw {
 }
 
 /// Takes fields out of an object and gathers what is wrong with them.
-pub struct Reader<'a> {
+pub struct FieldReader<'a> {
     fields: &'a Map<String, Value>,
     loc: Vec<Value>,
     problems: Vec<Flaw>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> FieldReader<'a> {
     pub fn new(JsonBody(fields): &'a JsonBody) -> Self {
         Self { fields, loc: vec![json!("body")], problems: Vec::new() }
     }
@@ -165,7 +165,7 @@ impl<'a> Reader<'a> {
         Some(texts)
     }
 
-    pub fn objects<T>(&mut self, name: &str, read: impl Fn(&mut Reader<'_>) -> T) -> Vec<T> {
+    pub fn objects<T>(&mut self, name: &str, read: impl Fn(&mut FieldReader<'_>) -> T) -> Vec<T> {
         let Some(value) = self.fields.get(name) else {
             self.missing(name);
             return Vec::new();
@@ -177,15 +177,15 @@ impl<'a> Reader<'a> {
                 continue;
             };
             let loc = [&self.loc[..], &[json!(name), json!(n)]].concat();
-            let mut inner = Reader { fields, loc, problems: Vec::new() };
+            let mut inner = FieldReader { fields, loc, problems: Vec::new() };
             found.push(read(&mut inner));
             inner.problems.into_iter().for_each(|problem| self.note(problem));
         }
         found
     }
 
-    pub fn finish(self) -> Result<(), Refusal> {
-        if self.problems.is_empty() { Ok(()) } else { Err(Refusal::Malformed(self.problems)) }
+    pub fn finish(self) -> Result<(), RequestError> {
+        if self.problems.is_empty() { Ok(()) } else { Err(RequestError::Malformed(self.problems)) }
     }
 
     fn items(&mut self, name: &str, value: &'a Value) -> Option<&'a Vec<Value>> {
@@ -227,12 +227,12 @@ mod tests {
     fn problems(body: Value) -> Vec<(String, Value)> {
         let Value::Object(fields) = body else { panic!("no object") };
         let body = JsonBody(fields);
-        let mut reader = Reader::new(&body);
+        let mut reader = FieldReader::new(&body);
         reader.text("name");
         reader.optional_text("maybe");
         reader.optional_texts("ids");
         reader.objects("items", |item| item.text("title"));
-        let Err(Refusal::Malformed(problems)) = reader.finish() else { return Vec::new() };
+        let Err(RequestError::Malformed(problems)) = reader.finish() else { return Vec::new() };
         problems.into_iter().map(|p| (p.kind, json!(p.loc))).collect()
     }
 
@@ -272,7 +272,7 @@ mod tests {
             let body = format!("{{\"a\":[{}1]}}", "1,".repeat(values - 2));
             let outcome = JsonBody::parse(body.as_bytes());
             assert_eq!(outcome.is_ok(), fits, "{values}");
-            let beyond = matches!(outcome, Err(Refusal::TooManyValues(MAX_VALUES)));
+            let beyond = matches!(outcome, Err(RequestError::TooManyValues(MAX_VALUES)));
             assert_eq!(beyond, !fits, "{values}");
         }
     }

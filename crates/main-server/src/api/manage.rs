@@ -31,14 +31,14 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use crate::{
-    api::json::{DeclaredJson, JsonBody, Reader},
-    refusal::Refusal,
+    api::json::{DeclaredJson, FieldReader, JsonBody},
+    refusal::RequestError,
     server::Server,
-    state::meetings::{Book, Meeting, Status, fresh_id},
+    state::meetings::{Meeting, MeetingPhase, MeetingTable, fresh_id},
 };
 
 type Shared = State<Arc<Server>>;
-type Answer = Result<Json<Value>, Refusal>;
+type JsonResult = Result<Json<Value>, RequestError>;
 
 const MAX_TITLE_CHARS: usize = 200;
 const MAX_TIME_CHARS: usize = 100;
@@ -50,7 +50,7 @@ pub async fn list(State(server): Shared) -> Response {
     Json(book.meetings.iter().map(shown).collect::<Vec<_>>()).into_response()
 }
 
-pub async fn show(State(server): Shared, PathId(id): PathId) -> Answer {
+pub async fn show(State(server): Shared, PathId(id): PathId) -> JsonResult {
     view(&server, &id)
 }
 
@@ -58,8 +58,8 @@ pub async fn create(
     State(server): Shared,
     _: DeclaredJson,
     body: JsonBody,
-) -> Result<(StatusCode, Json<Value>), Refusal> {
-    let mut reader = Reader::new(&body);
+) -> Result<(StatusCode, Json<Value>), RequestError> {
+    let mut reader = FieldReader::new(&body);
     let title = reader.text("title");
     let (id, time) = (reader.optional_text("id"), reader.optional_text("time"));
     reader.finish()?;
@@ -83,33 +83,37 @@ fn meeting(
     id: Option<String>,
     time: Option<String>,
     now_s: f64,
-) -> Result<Meeting, Refusal> {
+) -> Result<Meeting, RequestError> {
     let id = id.unwrap_or_else(fresh_id).parse::<PackageId>();
-    let id = id.map_err(|_| Refusal::invalid(&wire::invalid_id()))?;
+    let id = id.map_err(|_| RequestError::invalid(&wire::invalid_id()))?;
     if title.trim().is_empty() || title.chars().count() > MAX_TITLE_CHARS {
-        return Err(Refusal::invalid("标题应为 1 到 200 个字符 / a title is 1 to 200 characters"));
+        return Err(RequestError::invalid(
+            "标题应为 1 到 200 个字符 / a title is 1 to 200 characters",
+        ));
     }
     let time = time.unwrap_or_else(|| chrono::Local::now().format("%Y-%m-%d %H:%M").to_string());
     if time.chars().count() > MAX_TIME_CHARS {
-        return Err(Refusal::invalid("时间最多 100 个字符 / a time is at most 100 characters"));
+        return Err(RequestError::invalid(
+            "时间最多 100 个字符 / a time is at most 100 characters",
+        ));
     }
     Ok(Meeting::new(id, title, time, now_s))
 }
 
-pub async fn delete(State(server): Shared, PathId(id): PathId) -> Result<Json<Done>, Refusal> {
+pub async fn delete(State(server): Shared, PathId(id): PathId) -> Result<Json<Done>, RequestError> {
     let (deleting, gone) = (server.clone(), id.clone());
     // The book first: a package without a meeting harms nobody, a meeting
     // that lost its package does.
     tasks::blocking(move || {
         deleting.change(|book| book.delete(&gone))?;
-        deleting.store.remove(&gone).map_err(Refusal::from)
+        deleting.store.remove(&gone).map_err(RequestError::from)
     })
     .await?;
     info!("meeting {id} deleted");
     Ok(done(format!("会议 {id} 已删除 / meeting {id} deleted")))
 }
 
-pub async fn start(State(server): Shared, PathId(id): PathId) -> Answer {
+pub async fn start(State(server): Shared, PathId(id): PathId) -> JsonResult {
     let now_s = server.clock.now_s();
     if server.digest(&id).is_none() && server.book().find(id.as_str()).is_some() {
         warn!("meeting {id} is started without a package, downloads will fail until it has one");
@@ -117,7 +121,7 @@ pub async fn start(State(server): Shared, PathId(id): PathId) -> Answer {
     edit(&server, id, "started", move |book, id| book.start(id, now_s)).await
 }
 
-pub async fn end(State(server): Shared, PathId(id): PathId) -> Answer {
+pub async fn end(State(server): Shared, PathId(id): PathId) -> JsonResult {
     let now_s = server.clock.now_s();
     edit(&server, id, "ended", move |book, id| book.end(id, now_s)).await
 }
@@ -126,15 +130,15 @@ async fn edit(
     server: &Arc<Server>,
     id: PackageId,
     done: &str,
-    change: impl FnOnce(&mut Book, &PackageId) -> Result<(), Refusal> + Send + 'static,
-) -> Answer {
+    change: impl FnOnce(&mut MeetingTable, &PackageId) -> Result<(), RequestError> + Send + 'static,
+) -> JsonResult {
     let edited = id.clone();
     server.changed(move |book| change(book, &edited)).await?;
     info!("meeting {id} {done}");
     view(server, &id)
 }
 
-pub fn view(server: &Server, id: &PackageId) -> Answer {
+pub fn view(server: &Server, id: &PackageId) -> JsonResult {
     let book = server.book();
     let meeting = book.get(id)?;
     let (current, registry) = (server.digest(id), server.registry());
@@ -145,11 +149,11 @@ pub fn view(server: &Server, id: &PackageId) -> Answer {
 /// A meeting as everybody sees it.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Meeting"))]
-pub struct Described<'a> {
+pub struct MeetingView<'a> {
     id: &'a PackageId,
     title: &'a str,
     time: &'a str,
-    status: Status,
+    status: MeetingPhase,
     size: Option<u64>,
     sha256: Option<Sha256>,
     file_count: Option<u64>,
@@ -163,10 +167,10 @@ pub fn described<'a>(
     server: &Server,
     meeting: &'a Meeting,
     nodes: Option<&'a Vec<&'a str>>,
-) -> Described<'a> {
+) -> MeetingView<'a> {
     let stored = server.store.get(&meeting.id);
     let manifest = stored.as_ref().map(|stored| &stored.manifest);
-    Described {
+    MeetingView {
         id: &meeting.id,
         title: &meeting.title,
         time: &meeting.time,
@@ -197,7 +201,7 @@ mod tests {
         for (title, id) in
             [("", None), (" ", None), (&*long, None), ("t", Some("../x")), ("t", Some(""))]
         {
-            assert!(matches!(made(title, id), Err(Refusal::Invalid(_))), "{title} {id:?}");
+            assert!(matches!(made(title, id), Err(RequestError::Invalid(_))), "{title} {id:?}");
         }
     }
 }

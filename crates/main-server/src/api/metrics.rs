@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::{extract::State, response::Response};
 use edge_mirror_base::{
-    metrics::{self, Page},
+    metrics::{self, Exposition},
     tasks,
 };
 use edge_mirror_http::{
@@ -19,8 +19,8 @@ use edge_mirror_http::{
 use crate::{
     server::{MAX_WAITING, Server},
     state::{
-        meetings::{Book, Status},
-        registry::Reach,
+        meetings::{MeetingPhase, MeetingTable},
+        registry::NodeReachability,
     },
 };
 
@@ -37,7 +37,7 @@ pub async fn metrics(State(server): State<Arc<Server>>) -> Response {
     let ready = unready(&server).await.is_empty();
     // Counting open files takes a while where there are thousands.
     let page = tasks::blocking(move || {
-        let mut page = Page::default();
+        let mut page = Exposition::default();
         page.gauge("edge_mirror_ready", "1 where GET /api/health/ready says so.")
             .put(&[], u8::from(ready));
         server.traffic.show(&mut page);
@@ -53,7 +53,7 @@ pub async fn metrics(State(server): State<Arc<Server>>) -> Response {
     wire::exposition(page)
 }
 
-fn downloads(page: &mut Page, server: &Server) {
+fn downloads(page: &mut Exposition, server: &Server) {
     let (redirected, served) = {
         let ledger = server.ledger();
         (ledger.redirects(), ledger.own_downloads())
@@ -68,13 +68,13 @@ fn downloads(page: &mut Page, server: &Server) {
     }
 }
 
-fn nodes(page: &mut Page, server: &Server) {
+fn nodes(page: &mut Exposition, server: &Server) {
     let (mut reachable, mut unreachable, mut unknown) = (0_u64, 0_u64, 0_u64);
     for (_, node) in server.registry().live(server.clock.now_s()) {
         match node.reach {
-            Reach::Reachable { .. } => reachable += 1,
-            Reach::Unreachable(_) => unreachable += 1,
-            Reach::Unknown => unknown += 1,
+            NodeReachability::Reachable { .. } => reachable += 1,
+            NodeReachability::Unreachable(_) => unreachable += 1,
+            NodeReachability::Unknown => unknown += 1,
         }
     }
     let mut family = page.gauge(
@@ -111,17 +111,20 @@ fn nodes(page: &mut Page, server: &Server) {
     .put(&[], MAX_WAITING - server.waiting.available_permits());
 }
 
-fn meetings(page: &mut Page, book: &Book) {
+fn meetings(page: &mut Exposition, book: &MeetingTable) {
     let mut family = page.gauge("edge_mirror_master_meetings", "Meetings by state.");
-    let states =
-        [("waiting", Status::Waiting), ("running", Status::Running), ("ended", Status::Ended)];
+    let states = [
+        ("waiting", MeetingPhase::Waiting),
+        ("running", MeetingPhase::Running),
+        ("ended", MeetingPhase::Ended),
+    ];
     for (text, status) in states {
         let count = book.meetings.iter().filter(|meeting| meeting.status == status).count();
         family.put(&[("state", text)], count);
     }
 }
 
-fn packages(page: &mut Page, server: &Server) {
+fn packages(page: &mut Exposition, server: &Server) {
     let counts = &server.counts;
     page.tally(
         "edge_mirror_master_uploads_total",

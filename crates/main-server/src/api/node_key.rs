@@ -19,8 +19,8 @@ use serde::Serialize;
 use tracing::info;
 
 use crate::{
-    api::json::{DeclaredJson, JsonBody, Reader},
-    refusal::Refusal,
+    api::json::{DeclaredJson, FieldReader, JsonBody},
+    refusal::RequestError,
     server::Server,
 };
 
@@ -48,15 +48,15 @@ pub async fn set(
     State(server): State<Arc<Server>>,
     _: DeclaredJson,
     body: JsonBody,
-) -> Result<Json<Shown>, Refusal> {
-    let mut reader = Reader::new(&body);
+) -> Result<Json<NodeKey>, RequestError> {
+    let mut reader = FieldReader::new(&body);
     let wanted = reader.optional_text("key");
     reader.finish()?;
     let good = |key: &String| {
         (MIN_CHARS..=MAX_CHARS).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic())
     };
     if wanted.as_ref().is_some_and(|key| !good(key)) {
-        return Err(Refusal::invalid(
+        return Err(RequestError::invalid(
             "密钥应为 16 到 256 个可见的 ASCII 字符 / a key is 16 to 256 visible ASCII characters",
         ));
     }
@@ -68,18 +68,18 @@ pub async fn set(
     let key = key.await.map_err(not_kept)?;
     server.wake.gauge.notify_one();
     info!("nodes have to send a key from now on");
-    Ok(Json(Shown { status: Success::Success, key }))
+    Ok(Json(NodeKey { status: Success::Success, key }))
 }
 
 #[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "NodeKey"))]
-pub struct Shown {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct NodeKey {
     status: Success,
     /// It is not shown again.
     key: String,
 }
 
-pub async fn clear(State(server): State<Arc<Server>>) -> Result<Json<Done>, Refusal> {
+pub async fn clear(State(server): State<Arc<Server>>) -> Result<Json<Done>, RequestError> {
     let vault = server.access.vault().clone();
     tasks::blocking(move || vault.set_node_key(None)).await.map_err(not_kept)?;
     server.wake.gauge.notify_one();
@@ -87,6 +87,6 @@ pub async fn clear(State(server): State<Arc<Server>>) -> Result<Json<Done>, Refu
     Ok(done("不再需要密钥 / nodes need no key any more"))
 }
 
-fn not_kept(error: VaultError) -> Refusal {
-    Refusal::Storage(error.to_string())
+fn not_kept(error: VaultError) -> RequestError {
+    RequestError::Storage(error.to_string())
 }

@@ -20,14 +20,14 @@ use tracing::info;
 
 use crate::{
     address::plain,
-    api::json::{JsonBody, Reader},
-    counts::Taken,
-    refusal::Refusal,
+    api::json::{FieldReader, JsonBody},
+    counts::IntakeResult,
+    refusal::RequestError,
     server::Server,
     state::{
-        holding::{Report, mark},
-        index::IndexedBook,
-        registry::{Beat, Node, Reach},
+        holding::{HeldPackagesReport, mark},
+        index::IndexedMeetings,
+        registry::{HeartbeatReport, NodeReachability, RegisteredNode},
     },
 };
 
@@ -40,9 +40,9 @@ const MAX_TEXT: usize = 256;
 const PIECE_BYTES: usize = 32 << 10;
 
 /// The sender of a request, for counts by client.
-pub struct Client(IpAddr);
+pub struct ClientAddress(IpAddr);
 
-impl FromRequestParts<Arc<Server>> for Client {
+impl FromRequestParts<Arc<Server>> for ClientAddress {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(
@@ -55,17 +55,21 @@ impl FromRequestParts<Arc<Server>> for Client {
 
 pub async fn register(
     State(server): Shared,
-    Client(client): Client,
+    ClientAddress(client): ClientAddress,
     body: JsonBody,
-) -> Result<Json<Done>, Refusal> {
+) -> Result<Json<Done>, RequestError> {
     let outcome = registered(&server, client, &body);
-    server.counts.registrations.one(Taken::of(&outcome));
+    server.counts.registrations.one(IntakeResult::of(&outcome));
     server.note_limit(&outcome);
     outcome
 }
 
-fn registered(server: &Server, client: IpAddr, body: &JsonBody) -> Result<Json<Done>, Refusal> {
-    let mut reader = Reader::new(body);
+fn registered(
+    server: &Server,
+    client: IpAddr,
+    body: &JsonBody,
+) -> Result<Json<Done>, RequestError> {
+    let mut reader = FieldReader::new(body);
     let (node_id, address) = (reader.text("node_id"), plain(reader.text("address")));
     let status = reader.text("status");
     reader.finish()?;
@@ -84,17 +88,21 @@ fn registered(server: &Server, client: IpAddr, body: &JsonBody) -> Result<Json<D
 
 pub async fn heartbeat(
     State(server): Shared,
-    Client(client): Client,
+    ClientAddress(client): ClientAddress,
     body: JsonBody,
-) -> Result<Json<Heard>, Refusal> {
+) -> Result<Json<HeartbeatAnswer>, RequestError> {
     let outcome = heard(&server, client, &body);
-    server.counts.heartbeats.one(Taken::of(&outcome));
+    server.counts.heartbeats.one(IntakeResult::of(&outcome));
     server.note_limit(&outcome);
     outcome
 }
 
-fn heard(server: &Server, client: IpAddr, body: &JsonBody) -> Result<Json<Heard>, Refusal> {
-    let mut reader = Reader::new(body);
+fn heard(
+    server: &Server,
+    client: IpAddr,
+    body: &JsonBody,
+) -> Result<Json<HeartbeatAnswer>, RequestError> {
+    let mut reader = FieldReader::new(body);
     let (node_id, address) = (reader.text("node_id"), plain(reader.text("address")));
     let status = reader.text("status");
     // A title that is missing breaks the real main server for everyone; here
@@ -107,7 +115,7 @@ fn heard(server: &Server, client: IpAddr, body: &JsonBody) -> Result<Json<Heard>
     reader.finish()?;
     named(&node_id, &address)?;
     let mirror = body.0.get("mirror").and_then(|mirror| NodeReport::deserialize(mirror).ok());
-    let beat = Beat {
+    let beat = HeartbeatReport {
         address: address.clone(),
         client,
         status: clipped(status),
@@ -126,12 +134,12 @@ fn heard(server: &Server, client: IpAddr, body: &JsonBody) -> Result<Json<Heard>
         info!("node {node_id} at {address} is known by its heartbeat");
     }
     let mirror = unreachable.map(|unreachable| ToMirror { unreachable });
-    Ok(Json(Heard { status: Success::Success, timestamp: now_s, mirror }))
+    Ok(Json(HeartbeatAnswer { status: Success::Success, timestamp: now_s, mirror }))
 }
 
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Heard {
+pub struct HeartbeatAnswer {
     status: Success,
     timestamp: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -156,11 +164,11 @@ fn known(server: &Server, ids: &[String]) -> Vec<PackageId> {
     known
 }
 
-fn report(server: &Server, synced: &[String], mirror: Option<NodeReport>) -> Report {
+fn report(server: &Server, synced: &[String], mirror: Option<NodeReport>) -> HeldPackagesReport {
     let offered = server.offered();
     if let Some(mirror) = mirror {
         let ours = |held: HeldPackage| Some((offered(held.id.as_str())?.id, held.sha256));
-        return Report::Digests(mirror.packages.into_iter().filter_map(ours).collect());
+        return HeldPackagesReport::Digests(mirror.packages.into_iter().filter_map(ours).collect());
     }
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
     for id in synced {
@@ -169,16 +177,16 @@ fn report(server: &Server, synced: &[String], mirror: Option<NodeReport>) -> Rep
             None => unknown.push(mark(id)),
         }
     }
-    Report::Meetings { known, unknown }
+    HeldPackagesReport::Meetings { known, unknown }
 }
 
-pub async fn unregister(State(server): Shared, body: JsonBody) -> Result<Json<Done>, Refusal> {
-    let mut reader = Reader::new(&body);
+pub async fn unregister(State(server): Shared, body: JsonBody) -> Result<Json<Done>, RequestError> {
+    let mut reader = FieldReader::new(&body);
     let node_id = reader.text("node_id");
     reader.finish()?;
     let now_s = server.clock.now_s();
     if !server.registry().unregister(&node_id, now_s) {
-        return Err(Refusal::UnknownNode(clipped(node_id)));
+        return Err(RequestError::UnknownNode(clipped(node_id)));
     }
     server.wake.announcer.notify_one();
     info!("node {node_id} unregistered");
@@ -189,7 +197,7 @@ pub async fn unregister(State(server): Shared, body: JsonBody) -> Result<Json<Do
 pub async fn list(State(server): Shared) -> Response {
     let pieces = stream::unfold(Some(None), move |from| {
         let piece = from.map(|after: Option<String>| piece(&server, after.as_deref()));
-        std::future::ready(piece.map(|(piece, rest)| (Ok::<_, Refusal>(piece), rest)))
+        std::future::ready(piece.map(|(piece, rest)| (Ok::<_, RequestError>(piece), rest)))
     });
     let json = [(header::CONTENT_TYPE, "application/json")];
     (json, Body::from_stream(pieces)).into_response()
@@ -217,7 +225,7 @@ fn piece(server: &Server, after: Option<&str>) -> (Bytes, Option<Option<String>>
 /// A node as everybody sees it.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Node"))]
-pub struct Described<'a> {
+pub struct NodeView<'a> {
     node_id: &'a str,
     address: &'a str,
     status: &'a str,
@@ -233,13 +241,13 @@ pub struct Described<'a> {
     version: Option<&'a str>,
 }
 
-pub fn described<'a>(node_id: &'a str, node: &'a Node, now_s: f64) -> Described<'a> {
+pub fn described<'a>(node_id: &'a str, node: &'a RegisteredNode, now_s: f64) -> NodeView<'a> {
     let (reachable, reason) = match &node.reach {
-        Reach::Unknown => (None, None),
-        Reach::Reachable { .. } => (Some(true), None),
-        Reach::Unreachable(reason) => (Some(false), Some(&**reason)),
+        NodeReachability::Unknown => (None, None),
+        NodeReachability::Reachable { .. } => (Some(true), None),
+        NodeReachability::Unreachable(reason) => (Some(false), Some(&**reason)),
     };
-    Described {
+    NodeView {
         node_id,
         address: &node.address,
         status: &node.status,
@@ -254,32 +262,37 @@ pub fn described<'a>(node_id: &'a str, node: &'a Node, now_s: f64) -> Described<
 
 /// A node and its meetings.
 #[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ListedNode"))]
-pub struct Listed<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ListedNode<'a> {
     #[serde(flatten)]
-    node: Described<'a>,
+    node: NodeView<'a>,
     /// Their titles.
     #[serde(skip_serializing_if = "Option::is_none")]
     active_meeting: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    active_meetings: Vec<Active<'a>>,
+    active_meetings: Vec<ReportedMeeting<'a>>,
     synced_meetings: Vec<&'a PackageId>,
 }
 
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ActiveMeeting"))]
-struct Active<'a> {
+struct ReportedMeeting<'a> {
     id: &'a PackageId,
     title: &'a str,
 }
 
-fn listed<'a>(node_id: &'a str, node: &'a Node, book: &'a IndexedBook, now_s: f64) -> Listed<'a> {
+fn listed<'a>(
+    node_id: &'a str,
+    node: &'a RegisteredNode,
+    book: &'a IndexedMeetings,
+    now_s: f64,
+) -> ListedNode<'a> {
     // One that was deleted meanwhile has no title.
     let active = node.active.iter().filter_map(|id| book.find(id.as_str()));
     let active: Vec<_> =
-        active.map(|meeting| Active { id: &meeting.id, title: &meeting.title }).collect();
+        active.map(|meeting| ReportedMeeting { id: &meeting.id, title: &meeting.title }).collect();
     let titles = || active.iter().map(|meeting| meeting.title).collect::<Vec<_>>().join(", ");
-    Listed {
+    ListedNode {
         node: described(node_id, node, now_s),
         active_meeting: (!active.is_empty()).then(titles),
         active_meetings: active,
@@ -290,7 +303,7 @@ fn listed<'a>(node_id: &'a str, node: &'a Node, book: &'a IndexedBook, now_s: f6
 /// Nodes that clients can be sent to.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Available {
+pub struct AvailableNodes {
     count: usize,
     /// Each as `ip:port`.
     nodes: Vec<String>,
@@ -298,19 +311,19 @@ pub struct Available {
 
 /// Nodes that clients can be sent to: one that our probe did not reach is
 /// listed above, with the reason, but not here.
-pub async fn available(State(server): Shared) -> Json<Available> {
+pub async fn available(State(server): Shared) -> Json<AvailableNodes> {
     let now_s = server.clock.now_s();
     let registry = server.registry();
     let nodes: Vec<_> = registry.available(now_s).map(|(_, node)| node.address.clone()).collect();
-    Json(Available { count: nodes.len(), nodes })
+    Json(AvailableNodes { count: nodes.len(), nodes })
 }
 
-fn named(node_id: &str, address: &str) -> Result<(), Refusal> {
+fn named(node_id: &str, address: &str) -> Result<(), RequestError> {
     if node_id.is_empty() || address.is_empty() {
-        return Err(Refusal::invalid("node_id and address are required"));
+        return Err(RequestError::invalid("node_id and address are required"));
     }
     if node_id.len() > MAX_TEXT || address.len() > MAX_TEXT {
-        return Err(Refusal::invalid("node_id and address are at most 256 bytes each"));
+        return Err(RequestError::invalid("node_id and address are at most 256 bytes each"));
     }
     Ok(())
 }

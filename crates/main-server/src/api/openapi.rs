@@ -7,18 +7,20 @@ use edge_mirror_http::{
     access::openapi::{self as access, guarded},
     wire::{
         Done,
-        openapi::{self, History, Operation, bytes, call, json, package, shared, stream, text},
+        openapi::{
+            self, HistorySchema, Operation, bytes, call, json, package, shared, stream, text,
+        },
     },
 };
 use edge_mirror_protocol::{Heartbeat, Registration, Unregistration, package::PackageId};
-use edge_mirror_settings::Security;
+use edge_mirror_settings::SecurityConfig;
 use schemars::JsonSchema;
 use serde_json::json;
 
 use crate::{
     api::{clients, downloads, manage, node_key, nodes, overview},
-    node_status::Told,
-    refusal::Malformed,
+    node_status::NodePollAnswer,
+    refusal::MalformedBody,
     server::Server,
 };
 
@@ -47,7 +49,7 @@ const NODES: &str = "Nodes";
 const MEETINGS: &str = "Meetings";
 const STATUS: &str = "Status";
 
-type Meeting = manage::Described<'static>;
+type MeetingSchema = manage::MeetingView<'static>;
 
 fn operations() -> Vec<Operation> {
     let mut all = of_clients();
@@ -73,7 +75,7 @@ fn takes(operation: Operation) -> Operation {
         .refuses(400, "A value that is not allowed, or a body that did not arrive whole.")
         .refuses(408, "The body came too slowly.")
         .refuses(413, "The body is larger than a megabyte.")
-        .answers(422, "Malformed, and how.", vec![json::<Malformed>()])
+        .answers(422, "Malformed, and how.", vec![json::<MalformedBody>()])
 }
 
 /// Further answers of calls that send a package.
@@ -88,12 +90,12 @@ fn of_clients() -> Vec<Operation> {
         call(Method::GET, "/api/v1/meetings/status/token", CLIENTS, "What clients poll").answers(
             200,
             "All meetings.",
-            vec![json::<clients::Polled<'_>>()],
+            vec![json::<clients::ClientPollAnswer<'_>>()],
         ),
         call(Method::GET, "/api/v1/meetings/active/meetings", CLIENTS, "Running meetings").answers(
             200,
             "With their packages' addresses.",
-            vec![json::<Vec<clients::Listed<'_>>>()],
+            vec![json::<Vec<clients::PolledMeeting<'_>>>()],
         ),
         kept(call(Method::GET, "/api/v1/meetings/{id}/download-package", CLIENTS, "A package"))
             .text("From a node that has it, or else from here.")
@@ -106,7 +108,7 @@ fn of_clients() -> Vec<Operation> {
             CLIENTS,
             "Where a package is to be had",
         )
-        .answers(200, "The main server first.", vec![json::<Vec<downloads::Source>>()])
+        .answers(200, "The main server first.", vec![json::<Vec<downloads::DownloadSource>>()])
         .refuses(404, "No such meeting, or it is not running."),
         package(call(Method::GET, "/uploads/packages/{name}", CLIENTS, "A package as a file"))
             .in_path(
@@ -138,7 +140,7 @@ fn of_nodes() -> Vec<Operation> {
             .refuses(503, "There are too many nodes, or too many large requests."),
         post("/api/v1/nodes/heartbeat", "A node says that it still is here")
             .body(true, vec![json::<Heartbeat>()])
-            .answers(200, "It is on the list.", vec![json::<nodes::Heard>()])
+            .answers(200, "It is on the list.", vec![json::<nodes::HeartbeatAnswer>()])
             .refuses(429, "Too many new nodes from one address.")
             .refuses(503, "Too many nodes, listed meetings, or large requests."),
         post("/api/v1/nodes/unregister", "A node takes its leave")
@@ -148,13 +150,13 @@ fn of_nodes() -> Vec<Operation> {
         call(Method::GET, "/api/v1/nodes/list", NODES, "Nodes heard from lately").answers(
             200,
             "All of them.",
-            vec![json::<Vec<nodes::Listed<'_>>>()],
+            vec![json::<Vec<nodes::ListedNode<'_>>>()],
         ),
         call(Method::GET, "/api/v1/nodes/available", NODES, "Nodes that clients can be sent to")
-            .answers(200, "Their addresses.", vec![json::<nodes::Available>()]),
+            .answers(200, "Their addresses.", vec![json::<nodes::AvailableNodes>()]),
         call(Method::GET, "/api/v1/meetings/status/node", NODES, "What nodes poll")
             .asks(&["If-None-Match", "Prefer"])
-            .answers(200, "Running meetings.", vec![json::<Told<'_>>()])
+            .answers(200, "Running meetings.", vec![json::<NodePollAnswer<'_>>()])
             .with(&["ETag", "Preference-Applied"])
             .answers(304, "It is what is known already.", vec![])
             .with(&["ETag", "Preference-Applied"]),
@@ -168,7 +170,7 @@ fn of_nodes() -> Vec<Operation> {
         takes(guarded(call(Method::POST, "/api/v1/nodes/key", NODES, "Have nodes send a key")))
             .careful()
             .body(true, vec![json::<NewKey>()])
-            .answers(200, "The key, shown this once.", vec![json::<node_key::Shown>()])
+            .answers(200, "The key, shown this once.", vec![json::<node_key::NodeKey>()])
             .refuses(415, "Not announced as JSON.")
             .refuses(500, "The disk fails."),
         guarded(call(Method::DELETE, "/api/v1/nodes/key", NODES, "Have nodes send no key"))
@@ -189,18 +191,18 @@ fn of_meetings() -> Vec<Operation> {
         call(Method::GET, "/api/v1/meetings", MEETINGS, "All meetings").answers(
             200,
             "In the order of their making.",
-            vec![json::<Vec<Meeting>>()],
+            vec![json::<Vec<MeetingSchema>>()],
         ),
         takes(guarded(call(Method::POST, "/api/v1/meetings", MEETINGS, "Make a meeting")))
             .body(true, vec![json::<NewMeeting>()])
-            .answers(201, "The meeting.", vec![json::<Meeting>()])
+            .answers(201, "The meeting.", vec![json::<MeetingSchema>()])
             .refuses(409, "There is one with this id.")
             .refuses(415, "Not announced as JSON.")
             .refuses(500, "The disk fails.")
             .refuses(503, "There are too many meetings.")
             .refuses(507, "No room on the disk."),
         call(Method::GET, "/api/v1/meetings/{id}", MEETINGS, "A meeting")
-            .answers(200, "The meeting.", vec![json::<Meeting>()])
+            .answers(200, "The meeting.", vec![json::<MeetingSchema>()])
             .refuses(404, "No such meeting."),
         one(Method::DELETE, "/api/v1/meetings/{id}", "Delete a meeting and its package")
             .careful()
@@ -210,7 +212,7 @@ fn of_meetings() -> Vec<Operation> {
             .text("Verified, and put in place in one piece or not at all.")
             .asks(&["Repr-Digest", "Content-Digest"])
             .body(true, vec![bytes("application/zip")])
-            .answers(200, "The meeting.", vec![json::<Meeting>()])
+            .answers(200, "The meeting.", vec![json::<MeetingSchema>()])
             .refuses(400, "Cut off, damaged, no ZIP, another digest, or no meeting id.")
             .refuses(408, "The upload stalled.")
             .refuses(409, "Another upload for this meeting is under way.")
@@ -218,12 +220,12 @@ fn of_meetings() -> Vec<Operation> {
         one(Method::POST, "/api/v1/meetings/{id}/start", "Start a meeting").answers(
             200,
             "The meeting.",
-            vec![json::<Meeting>()],
+            vec![json::<MeetingSchema>()],
         ),
         one(Method::POST, "/api/v1/meetings/{id}/end", "End a meeting").careful().answers(
             200,
             "The meeting.",
-            vec![json::<Meeting>()],
+            vec![json::<MeetingSchema>()],
         ),
     ]
 }
@@ -240,7 +242,7 @@ fn of_operators() -> Vec<Operation> {
                 200,
                 "Each sample: its end in seconds since 1970, clients sent to nodes and served \
                  from here in the step, downloads under way.",
-                vec![json::<History>()],
+                vec![json::<HistorySchema>()],
             ),
         guarded(stream(
             call(Method::GET, "/api/v1/events", STATUS, "The overview as it changes"),
@@ -270,6 +272,6 @@ async fn the_document_has_every_route_of_the_main_server_and_no_other() {
 }
 
 fn server(data: &Path) -> Arc<Server> {
-    let opened = crate::open(data, Duration::from_secs(30), Security::default());
+    let opened = crate::open(data, Duration::from_secs(30), SecurityConfig::default());
     Arc::new(opened.expect("the folder is writable").0)
 }

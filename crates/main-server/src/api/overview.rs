@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 use axum::extract::State;
 use edge_mirror_http::wire::{
     problem::{Problem, connection_limits},
-    snapshot::{Items, Snapshot},
+    snapshot::{ItemWriter, Snapshot},
 };
 use edge_mirror_protocol::package::PackageId;
 use serde::Serialize;
@@ -13,13 +13,13 @@ use serde_json::json;
 
 use crate::{
     api::{
-        manage::{self, Described},
+        manage::{self, MeetingView},
         nodes,
     },
     server::Server,
     state::{
-        ledger::Departure,
-        troubles::{self, Seen},
+        ledger::DownloadRecord,
+        troubles::{self, MasterSnapshot},
     },
 };
 
@@ -31,7 +31,7 @@ pub async fn overview(State(server): State<Arc<Server>>) -> Snapshot {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ShownMeeting<'a> {
     #[serde(flatten)]
-    meeting: Described<'a>,
+    meeting: MeetingView<'a>,
     announced: bool,
     uploading: bool,
 }
@@ -40,7 +40,7 @@ struct ShownMeeting<'a> {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ShownNode<'a> {
     #[serde(flatten)]
-    node: nodes::Described<'a>,
+    node: nodes::NodeView<'a>,
     packages: &'a [&'a PackageId],
     redirects: u64,
 }
@@ -73,9 +73,9 @@ pub(crate) struct Overview<'a> {
     )]
     nodes: (),
     traffic: Downloads,
-    storage: Room<'a>,
+    storage: FolderUsage<'a>,
     /// Downloads that clients asked for, newest first.
-    recent: Vec<&'a Departure>,
+    recent: Vec<&'a DownloadRecord>,
 }
 
 #[derive(Serialize)]
@@ -90,7 +90,7 @@ struct Downloads {
 /// The packages' folder; figures are bytes.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Room<'a> {
+struct FolderUsage<'a> {
     path: &'a Path,
     used: u64,
     free: Option<u64>,
@@ -104,7 +104,7 @@ pub fn snapshot(server: &Server) -> Snapshot {
     let holders = registry.holders(now_s, |id| server.digest(id));
     let ledger = server.ledger();
 
-    let meetings = |items: &mut Items<'_>| {
+    let meetings = |items: &mut ItemWriter<'_>| {
         for meeting in &book.meetings {
             let shown = ShownMeeting {
                 meeting: manage::described(server, meeting, holders.get(&meeting.id)),
@@ -116,7 +116,7 @@ pub fn snapshot(server: &Server) -> Snapshot {
     };
     let held = by_node(&holders);
     let live: Vec<_> = registry.live(now_s).collect();
-    let nodes = |items: &mut Items<'_>| {
+    let nodes = |items: &mut ItemWriter<'_>| {
         for (node_id, node) in &live {
             let shown = ShownNode {
                 // As of its last heartbeat: a figure that grows by itself would be
@@ -130,7 +130,7 @@ pub fn snapshot(server: &Server) -> Snapshot {
     };
     let bare = book.running().filter(|meeting| server.digest(&meeting.id).is_none());
     let bare: Vec<_> = bare.collect();
-    let seen = Seen {
+    let seen = MasterSnapshot {
         bare: &bare,
         any_running: book.running().next().is_some(),
         nodes: &live,
@@ -158,7 +158,7 @@ pub fn snapshot(server: &Server) -> Snapshot {
             redirects: ledger.redirects(),
             own_downloads: ledger.own_downloads(),
         },
-        storage: Room {
+        storage: FolderUsage {
             path: server.store.root(),
             used: server.store.used_bytes(),
             free: outside.free,

@@ -8,9 +8,9 @@ use axum::{
 use edge_mirror_http::wire;
 use tracing::error;
 
-use crate::refusal::{Malformed, Refusal};
+use crate::refusal::{MalformedBody, RequestError};
 
-impl Refusal {
+impl RequestError {
     fn status(&self) -> StatusCode {
         match self {
             Self::Invalid(_) | Self::BadPackage(_) | Self::Cut(_) => StatusCode::BAD_REQUEST,
@@ -39,7 +39,7 @@ impl Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for RequestError {
     fn into_response(self) -> Response {
         let status = self.status();
         if let Self::Storage(cause) = &self {
@@ -53,7 +53,9 @@ impl IntoResponse for Refusal {
             Self::TooLarge(_) | Self::TooManyLargeBodies | Self::Cut(_) | Self::Stalled
         );
         let answer = match self {
-            Self::Malformed(flaws) => (status, Json(Malformed { detail: flaws })).into_response(),
+            Self::Malformed(flaws) => {
+                (status, Json(MalformedBody { detail: flaws })).into_response()
+            }
             other => wire::detail(status, other.to_string()),
         };
         if unread { ([(header::CONNECTION, "close")], answer).into_response() } else { answer }

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
     use crate::{
         server::MAX_WAITING,
-        state::meetings::{Book, Meeting},
+        state::meetings::{Meeting, MeetingTable},
         tests::TestMaster,
     };
 
@@ -152,9 +152,9 @@ mod tests {
     fn the_version_stands_for_all_that_is_said_but_the_time() {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(folder.path()).unwrap();
-        let mut book = Book::default();
+        let mut book = MeetingTable::default();
         let mut versions = vec![NodeStatus::of(&book, &store).version];
-        let mut differs = |book: &Book| {
+        let mut differs = |book: &MeetingTable| {
             let version = NodeStatus::of(book, &store).version;
             let differs = versions.last() != Some(&version);
             versions.push(version);

@@ -16,16 +16,16 @@ use axum::{
 };
 use edge_mirror_base::tasks;
 use edge_mirror_http::wire::{self, PathId};
-use edge_mirror_protocol::package::{PackageId, Sha256, Verify, sha256_of_field};
-use edge_mirror_store::Pending;
+use edge_mirror_protocol::package::{PackageId, Sha256, VerifyLevel, sha256_of_field};
+use edge_mirror_store::PendingPackage;
 use futures_util::StreamExt;
 use serde_json::Value;
 use tracing::{info, warn};
 
 use crate::{
     api::manage,
-    counts::{Checked, Taken},
-    refusal::Refusal,
+    counts::{IntakeResult, MasterCheckOccasion},
+    refusal::RequestError,
     server::{Server, uploaded},
 };
 
@@ -44,12 +44,12 @@ pub async fn put(
 ) -> Response {
     let mut chunks = body.into_data_stream();
     let outcome = take(&server, &id, &headers, &mut chunks).await;
-    server.counts.uploads.one(Taken::of(&outcome));
+    server.counts.uploads.one(IntakeResult::of(&outcome));
     let refusal = match outcome {
         Ok(view) => return view.into_response(),
         Err(refusal) => {
-            if let Refusal::BadPackage(cause) = &refusal {
-                server.counts.bad_package(Checked::Uploaded, cause);
+            if let RequestError::BadPackage(cause) = &refusal {
+                server.counts.bad_package(MasterCheckOccasion::Uploaded, cause);
             }
             warn!("upload for meeting {id} refused: {refusal}");
             refusal.into_response()
@@ -63,17 +63,17 @@ async fn take(
     id: &PackageId,
     headers: &HeaderMap,
     chunks: &mut BodyDataStream,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Value>, RequestError> {
     let provenance = uploaded(server.book().get(id)?);
     let announced = announced_digest(headers)?;
-    let place = Place::take(&server.uploading, id)?;
+    let place = UploadPermit::take(&server.uploading, id)?;
     let pending = receive(server, id, announced_length(headers), chunks).await?;
     let (finishing, meeting) = (server.clone(), id.clone());
     // In one piece and off the handler: a client that leaves now must not
     // leave a new package with an old token.
     tasks::blocking(move || {
         let _place = place;
-        let commit = || pending.commit(Verify::Full, announced, provenance, || true);
+        let commit = || pending.commit(VerifyLevel::Full, announced, provenance, || true);
         finishing.replace_package(&meeting, commit)
     })
     .await?;
@@ -88,7 +88,7 @@ async fn receive(
     id: &PackageId,
     length: Option<u64>,
     chunks: &mut BodyDataStream,
-) -> Result<Pending, Refusal> {
+) -> Result<PendingPackage, RequestError> {
     let (store, wanted) = (server.store.clone(), id.clone());
     let mut pending = tasks::blocking(move || store.begin(&wanted, length, u64::MAX)).await?;
     pending.unpack_on_the_way();
@@ -96,8 +96,8 @@ async fn receive(
     let mut batch = Vec::with_capacity(BATCH_BYTES);
     loop {
         let next = tokio::time::timeout(STALLED, chunks.next()).await;
-        let Some(chunk) = next.map_err(|_| Refusal::Stalled)? else { break };
-        let chunk = chunk.map_err(|error| Refusal::Cut(error.to_string()))?;
+        let Some(chunk) = next.map_err(|_| RequestError::Stalled)? else { break };
+        let chunk = chunk.map_err(|error| RequestError::Cut(error.to_string()))?;
         server.counts.uploaded_bytes.add(chunk.len() as u64);
         for piece in chunk.chunks(BATCH_BYTES) {
             if batch.len() + piece.len() > BATCH_BYTES {
@@ -110,7 +110,10 @@ async fn receive(
 }
 
 /// Returns the buffer, emptied.
-async fn written(mut pending: Pending, mut batch: Vec<u8>) -> Result<(Pending, Vec<u8>), Refusal> {
+async fn written(
+    mut pending: PendingPackage,
+    mut batch: Vec<u8>,
+) -> Result<(PendingPackage, Vec<u8>), RequestError> {
     tasks::blocking(move || {
         pending.write(&batch)?;
         batch.clear();
@@ -125,14 +128,14 @@ fn announced_length(headers: &HeaderMap) -> Option<u64> {
 
 /// A digest that can't be parsed was meant to be checked: refused rather than
 /// ignored. Other algorithms are ignored.
-fn announced_digest(headers: &HeaderMap) -> Result<Option<Sha256>, Refusal> {
+fn announced_digest(headers: &HeaderMap) -> Result<Option<Sha256>, RequestError> {
     for name in ["repr-digest", "content-digest"] {
         let Some(value) = headers.get(name) else { continue };
         let value = value.to_str().unwrap_or_default();
         match sha256_of_field(value) {
             Some(digest) => return Ok(Some(digest)),
             None if value.split(',').any(|item| item.trim_start().starts_with("sha-256=")) => {
-                return Err(Refusal::Invalid(format!(
+                return Err(RequestError::Invalid(format!(
                     "{name} 无效 / {name} is not of the form sha-256=:base64:"
                 )));
             }
@@ -145,26 +148,26 @@ fn announced_digest(headers: &HeaderMap) -> Result<Option<Sha256>, Refusal> {
 /// Permit to upload a meeting's package; one at a time, so that chance does not
 /// decide which of two uploads stays.
 #[derive(Debug)]
-struct Place {
+struct UploadPermit {
     taken: Arc<Mutex<HashSet<PackageId>>>,
     id: PackageId,
 }
 
-impl Place {
-    fn take(taken: &Arc<Mutex<HashSet<PackageId>>>, id: &PackageId) -> Result<Self, Refusal> {
+impl UploadPermit {
+    fn take(taken: &Arc<Mutex<HashSet<PackageId>>>, id: &PackageId) -> Result<Self, RequestError> {
         let mut ids = locked(taken);
         if ids.contains(id) {
-            return Err(Refusal::UploadUnderWay(id.clone()));
+            return Err(RequestError::UploadUnderWay(id.clone()));
         }
         if ids.len() >= MAX_UPLOADS {
-            return Err(Refusal::TooManyUploads);
+            return Err(RequestError::TooManyUploads);
         }
         ids.insert(id.clone());
         Ok(Self { taken: taken.clone(), id: id.clone() })
     }
 }
 
-impl Drop for Place {
+impl Drop for UploadPermit {
     fn drop(&mut self) {
         locked(&self.taken).remove(&self.id);
     }
@@ -183,11 +186,11 @@ mod tests {
         let taken = Arc::default();
         let id = |n: usize| format!("m{n}").parse::<PackageId>().unwrap();
         let mut places: Vec<_> =
-            (0..MAX_UPLOADS).map(|n| Place::take(&taken, &id(n)).unwrap()).collect();
-        assert!(matches!(Place::take(&taken, &id(0)), Err(Refusal::UploadUnderWay(_))));
-        assert!(matches!(Place::take(&taken, &id(99)), Err(Refusal::TooManyUploads)));
+            (0..MAX_UPLOADS).map(|n| UploadPermit::take(&taken, &id(n)).unwrap()).collect();
+        assert!(matches!(UploadPermit::take(&taken, &id(0)), Err(RequestError::UploadUnderWay(_))));
+        assert!(matches!(UploadPermit::take(&taken, &id(99)), Err(RequestError::TooManyUploads)));
         places.pop();
-        assert!(Place::take(&taken, &id(99)).is_ok());
+        assert!(UploadPermit::take(&taken, &id(99)).is_ok());
     }
 
     #[test]

@@ -10,12 +10,12 @@ use edge_mirror_protocol::{
 
 /// The packages that a heartbeat lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Report {
+pub enum HeldPackagesReport {
     /// Our nodes name the bytes.
     Digests(Vec<(PackageId, Sha256)>),
     /// Nodes of the old kind name meetings only.
     Meetings {
-        known: Vec<Offered>,
+        known: Vec<CurrentPackage>,
         /// Hashes of ids that are no meeting here.
         unknown: Vec<u64>,
     },
@@ -23,7 +23,7 @@ pub enum Report {
 
 /// A meeting, and the package that the main server has for it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Offered {
+pub struct CurrentPackage {
     pub id: PackageId,
     /// None without a package.
     pub sha256: Option<Sha256>,
@@ -32,7 +32,7 @@ pub struct Offered {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Holding {
+pub struct HeldPackages {
     /// Sorted by id, without duplicates. No digest: an unknown version.
     packages: Vec<(PackageId, Option<Sha256>)>,
     /// A meeting created later under such an id has a package that the node does
@@ -48,7 +48,7 @@ pub fn mark(id: &str) -> u64 {
     hasher.finish()
 }
 
-impl Holding {
+impl HeldPackages {
     /// Returns what the node has after a heartbeat, given what it had after the
     /// previous one (None for an unknown node).
     ///
@@ -57,15 +57,15 @@ impl Holding {
     /// meeting, until a heartbeat comes that does not list it. A node that
     /// already lists a meeting when it is first heard of may have pulled any
     /// version that there has been.
-    pub fn after(previous: Option<&Self>, report: Report) -> Self {
+    pub fn after(previous: Option<&Self>, report: HeldPackagesReport) -> Self {
         let (known, mut unknown) = match report {
-            Report::Digests(packages) => {
+            HeldPackagesReport::Digests(packages) => {
                 let packages = packages.into_iter().map(|(id, sha256)| (id, Some(sha256)));
                 return Self { packages: sorted(packages.collect()), unknown: Vec::new() };
             }
-            Report::Meetings { known, unknown } => (known, unknown),
+            HeldPackagesReport::Meetings { known, unknown } => (known, unknown),
         };
-        let version = |offered: &Offered| match previous {
+        let version = |offered: &CurrentPackage| match previous {
             Some(previous) => match previous.find(&offered.id) {
                 Some(version) => version,
                 None if previous.unknown.binary_search(&mark(offered.id.as_str())).is_ok() => None,
@@ -121,15 +121,18 @@ mod tests {
 
     /// One step of a node's life: the version offered then (0: none, 1: the
     /// only one so far, above: a later one), and whether it lists the meeting.
-    fn live(steps: &[(u8, bool)]) -> Option<Holding> {
+    fn live(steps: &[(u8, bool)]) -> Option<HeldPackages> {
         steps.iter().fold(None, |holding, (offered, lists)| {
-            let offered = Offered {
+            let offered = CurrentPackage {
                 id: m(),
                 sha256: (*offered > 0).then(|| version(*offered)),
                 only_version: *offered == 1,
             };
             let known = if *lists { vec![offered] } else { vec![] };
-            Some(Holding::after(holding.as_ref(), Report::Meetings { known, unknown: vec![] }))
+            Some(HeldPackages::after(
+                holding.as_ref(),
+                HeldPackagesReport::Meetings { known, unknown: vec![] },
+            ))
         })
     }
 
@@ -164,12 +167,15 @@ mod tests {
     fn a_meeting_that_is_made_under_an_id_that_a_node_lists_already_is_not_the_one_it_has() {
         let mut holding = None;
         let mut hear = |is_meeting: bool| {
-            let offered = Offered { id: m(), sha256: Some(version(1)), only_version: true };
+            let offered = CurrentPackage { id: m(), sha256: Some(version(1)), only_version: true };
             let report = match is_meeting {
-                true => Report::Meetings { known: vec![offered], unknown: vec![] },
-                false => Report::Meetings { known: vec![], unknown: vec![mark("m"), mark("x")] },
+                true => HeldPackagesReport::Meetings { known: vec![offered], unknown: vec![] },
+                false => HeldPackagesReport::Meetings {
+                    known: vec![],
+                    unknown: vec![mark("m"), mark("x")],
+                },
             };
-            let after = Holding::after(holding.as_ref(), report);
+            let after = HeldPackages::after(holding.as_ref(), report);
             let has_it = after.has(&m(), version(1));
             holding = Some(after);
             has_it
@@ -180,12 +186,12 @@ mod tests {
 
     #[test]
     fn our_nodes_say_which_bytes_they_have() {
-        let says = |n| Report::Digests(vec![(m(), version(n))]);
-        let first = Holding::after(None, says(1));
+        let says = |n| HeldPackagesReport::Digests(vec![(m(), version(n))]);
+        let first = HeldPackages::after(None, says(1));
         assert!(first.has(&m(), version(1)) && !first.has(&m(), version(9)));
-        let second = Holding::after(Some(&first), says(2));
+        let second = HeldPackages::after(Some(&first), says(2));
         assert!(second.has(&m(), version(2)) && !second.has(&m(), version(1)));
-        let gone = Holding::after(Some(&second), Report::Digests(vec![]));
+        let gone = HeldPackages::after(Some(&second), HeldPackagesReport::Digests(vec![]));
         assert!(!gone.has(&m(), version(2)));
     }
 
@@ -198,13 +204,14 @@ mod tests {
             (MAX_HELD_PACKAGES + 1, MAX_HELD_PACKAGES),
         ] {
             let digests = (0..listed).map(|n| (id(n), version(1))).collect();
-            let holding = Holding::after(None, Report::Digests(digests));
+            let holding = HeldPackages::after(None, HeldPackagesReport::Digests(digests));
             assert_eq!(holding.iter().count(), kept);
             let unknown = (0..listed as u64).collect();
-            let holding = Holding::after(None, Report::Meetings { known: vec![], unknown });
+            let holding =
+                HeldPackages::after(None, HeldPackagesReport::Meetings { known: vec![], unknown });
             assert_eq!(holding.bytes(), kept * 8);
         }
         let twice = vec![(m(), version(1)), (m(), version(2))];
-        assert_eq!(Holding::after(None, Report::Digests(twice)).iter().count(), 1);
+        assert_eq!(HeldPackages::after(None, HeldPackagesReport::Digests(twice)).iter().count(), 1);
     }
 }

@@ -5,38 +5,38 @@ use std::{collections::HashMap, ops::Deref};
 use edge_mirror_protocol::package::PackageId;
 
 use crate::{
-    refusal::Refusal,
-    state::meetings::{Book, Meeting},
+    refusal::RequestError,
+    state::meetings::{Meeting, MeetingTable},
 };
 
 #[derive(Debug)]
-pub struct IndexedBook {
-    book: Book,
+pub struct IndexedMeetings {
+    book: MeetingTable,
     places: HashMap<PackageId, usize>,
 }
 
-impl From<Book> for IndexedBook {
-    fn from(book: Book) -> Self {
+impl From<MeetingTable> for IndexedMeetings {
+    fn from(book: MeetingTable) -> Self {
         let places = book.meetings.iter().enumerate();
         let places = places.map(|(place, meeting)| (meeting.id.clone(), place)).collect();
         Self { book, places }
     }
 }
 
-impl Deref for IndexedBook {
-    type Target = Book;
+impl Deref for IndexedMeetings {
+    type Target = MeetingTable;
 
-    fn deref(&self) -> &Book {
+    fn deref(&self) -> &MeetingTable {
         &self.book
     }
 }
 
-impl IndexedBook {
+impl IndexedMeetings {
     pub fn find(&self, id: &str) -> Option<&Meeting> {
         self.book.meetings.get(*self.places.get(id)?)
     }
 
-    pub fn get(&self, id: &PackageId) -> Result<&Meeting, Refusal> {
-        self.find(id.as_str()).ok_or_else(|| Refusal::UnknownMeeting(id.clone()))
+    pub fn get(&self, id: &PackageId) -> Result<&Meeting, RequestError> {
+        self.find(id.as_str()).ok_or_else(|| RequestError::UnknownMeeting(id.clone()))
     }
 }

@@ -17,7 +17,7 @@ const MAX_RECENT: usize = 50;
 /// One download that a client asked for.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Departure {
+pub struct DownloadRecord {
     #[serde(rename = "time")]
     pub at_s: f64,
     pub meeting: PackageId,
@@ -27,17 +27,17 @@ pub struct Departure {
 }
 
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub struct DownloadLog {
     redirects: u64,
     own_downloads: u64,
     /// Kept while a node is away: it comes back under the same id.
     by_node: HashMap<String, u64>,
     /// Oldest first.
-    recent: VecDeque<Departure>,
+    recent: VecDeque<DownloadRecord>,
 }
 
-impl Ledger {
-    pub fn note(&mut self, departure: Departure) {
+impl DownloadLog {
+    pub fn note(&mut self, departure: DownloadRecord) {
         match &departure.node {
             Some(node_id) => {
                 self.redirects += 1;
@@ -64,7 +64,7 @@ impl Ledger {
     }
 
     /// Newest first.
-    pub fn recent(&self) -> impl Iterator<Item = &Departure> {
+    pub fn recent(&self) -> impl Iterator<Item = &DownloadRecord> {
         self.recent.iter().rev()
     }
 
@@ -87,8 +87,8 @@ mod tests {
 
     use super::*;
 
-    fn departure(at_s: u32, node: Option<&str>) -> Departure {
-        Departure {
+    fn departure(at_s: u32, node: Option<&str>) -> DownloadRecord {
+        DownloadRecord {
             at_s: at_s.into(),
             meeting: "m".parse().unwrap(),
             node: node.map(str::to_owned),
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn each_download_counts_where_it_went() {
-        let mut ledger = Ledger::default();
+        let mut ledger = DownloadLog::default();
         for (at_s, node) in [(1, Some("a")), (2, None), (3, Some("b")), (4, Some("a"))] {
             ledger.note(departure(at_s, node));
         }
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_list_is_of_the_last_fifty_and_totals_go_on() {
-        let mut ledger = Ledger::default();
+        let mut ledger = DownloadLog::default();
         (0..60).for_each(|at_s| ledger.note(departure(at_s, None)));
         let recent: Vec<_> = ledger.recent().map(|departure| departure.at_s).collect();
         assert_eq!((recent.len(), recent[0], recent[49]), (50, 59.0, 10.0));
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn ids_without_end_take_no_memory_without_end() {
-        let mut ledger = Ledger::default();
+        let mut ledger = DownloadLog::default();
         ledger.note(departure(0, Some("busy")));
         ledger.note(departure(0, Some("busy")));
         for n in 0..2 * MAX_NODES {

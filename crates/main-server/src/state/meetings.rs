@@ -4,7 +4,7 @@
 use edge_mirror_protocol::package::{PackageId, Sha256};
 use serde::{Deserialize, Serialize};
 
-use crate::refusal::Refusal;
+use crate::refusal::RequestError;
 
 /// A page of a meeting list, a status answer and the saved file stay within
 /// a few megabytes.
@@ -15,7 +15,7 @@ pub const FORM: u32 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "MeetingStatus"))]
-pub enum Status {
+pub enum MeetingPhase {
     #[serde(rename = "未开始")]
     Waiting,
     #[serde(rename = "进行中")]
@@ -30,7 +30,7 @@ pub struct Meeting {
     pub id: PackageId,
     pub title: String,
     pub time: String,
-    pub status: Status,
+    pub status: MeetingPhase,
     pub created_at: f64,
     #[serde(default)]
     pub started_at: Option<f64>,
@@ -56,7 +56,7 @@ impl Meeting {
             id,
             title,
             time,
-            status: Status::Waiting,
+            status: MeetingPhase::Waiting,
             created_at: now_s,
             started_at: None,
             ended_at: None,
@@ -67,59 +67,59 @@ impl Meeting {
     }
 
     pub fn running(&self) -> bool {
-        self.status == Status::Running
+        self.status == MeetingPhase::Running
     }
 }
 
 /// Everything that is saved, meetings in the order of creation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Book {
+pub struct MeetingTable {
     pub form: u32,
     /// Opaque; changes whenever something changed.
     pub token: String,
     pub meetings: Vec<Meeting>,
 }
 
-impl Default for Book {
+impl Default for MeetingTable {
     fn default() -> Self {
         Self { form: FORM, token: fresh_token(), meetings: Vec::new() }
     }
 }
 
-impl Book {
+impl MeetingTable {
     pub fn find(&self, id: &PackageId) -> Option<&Meeting> {
         self.meetings.iter().find(|meeting| meeting.id == *id)
     }
 
-    pub fn get(&self, id: &PackageId) -> Result<&Meeting, Refusal> {
-        self.find(id).ok_or_else(|| Refusal::UnknownMeeting(id.clone()))
+    pub fn get(&self, id: &PackageId) -> Result<&Meeting, RequestError> {
+        self.find(id).ok_or_else(|| RequestError::UnknownMeeting(id.clone()))
     }
 
-    fn get_mut(&mut self, id: &PackageId) -> Result<&mut Meeting, Refusal> {
+    fn get_mut(&mut self, id: &PackageId) -> Result<&mut Meeting, RequestError> {
         let found = self.meetings.iter_mut().find(|meeting| meeting.id == *id);
-        found.ok_or_else(|| Refusal::UnknownMeeting(id.clone()))
+        found.ok_or_else(|| RequestError::UnknownMeeting(id.clone()))
     }
 
     pub fn running(&self) -> impl Iterator<Item = &Meeting> {
         self.meetings.iter().filter(|meeting| meeting.running())
     }
 
-    pub fn create(&mut self, meeting: Meeting) -> Result<(), Refusal> {
+    pub fn create(&mut self, meeting: Meeting) -> Result<(), RequestError> {
         if self.find(&meeting.id).is_some() {
-            return Err(Refusal::Exists(meeting.id));
+            return Err(RequestError::Exists(meeting.id));
         }
         if self.meetings.len() >= MAX_MEETINGS {
-            return Err(Refusal::TooManyMeetings(MAX_MEETINGS));
+            return Err(RequestError::TooManyMeetings(MAX_MEETINGS));
         }
         self.meetings.push(meeting);
         Ok(())
     }
 
     /// The token changes later, in [`announce`](Self::announce).
-    pub fn start(&mut self, id: &PackageId, now_s: f64) -> Result<(), Refusal> {
+    pub fn start(&mut self, id: &PackageId, now_s: f64) -> Result<(), RequestError> {
         let meeting = self.get_mut(id)?;
         if !meeting.running() {
-            meeting.status = Status::Running;
+            meeting.status = MeetingPhase::Running;
             meeting.started_at = Some(now_s);
             meeting.ended_at = None;
             meeting.unannounced = true;
@@ -127,11 +127,11 @@ impl Book {
         Ok(())
     }
 
-    pub fn end(&mut self, id: &PackageId, now_s: f64) -> Result<(), Refusal> {
+    pub fn end(&mut self, id: &PackageId, now_s: f64) -> Result<(), RequestError> {
         let meeting = self.get_mut(id)?;
-        if meeting.status != Status::Ended {
+        if meeting.status != MeetingPhase::Ended {
             let ran = meeting.running();
-            meeting.status = Status::Ended;
+            meeting.status = MeetingPhase::Ended;
             meeting.ended_at = Some(now_s);
             meeting.unannounced = false;
             self.renew_token_if(ran);
@@ -139,7 +139,7 @@ impl Book {
         Ok(())
     }
 
-    pub fn delete(&mut self, id: &PackageId) -> Result<(), Refusal> {
+    pub fn delete(&mut self, id: &PackageId) -> Result<(), RequestError> {
         let ran = self.get(id)?.running();
         self.meetings.retain(|meeting| meeting.id != *id);
         self.renew_token_if(ran);
@@ -148,7 +148,7 @@ impl Book {
 
     /// Saved before a package is put in place: after a kill in between, a node that
     /// has the old one must not count as having the new one.
-    pub fn package_coming(&mut self, id: &PackageId) -> Result<(), Refusal> {
+    pub fn package_coming(&mut self, id: &PackageId) -> Result<(), RequestError> {
         let meeting = self.get_mut(id)?;
         meeting.versions = meeting.versions.saturating_add(1);
         // Still set: the last replacement's end could not be saved, and its
@@ -165,7 +165,7 @@ impl Book {
         id: &PackageId,
         before: Option<Sha256>,
         after: Option<Sha256>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RequestError> {
         let meeting = self.get_mut(id)?;
         meeting.replacing = false;
         if before == after {
@@ -227,13 +227,13 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn book() -> Book {
-        let mut book = Book::default();
+    fn book() -> MeetingTable {
+        let mut book = MeetingTable::default();
         book.create(Meeting::new(id("m"), "T".into(), String::new(), 1.0)).unwrap();
         book
     }
 
-    fn started() -> Book {
+    fn started() -> MeetingTable {
         let mut book = book();
         book.start(&id("m"), 2.0).unwrap();
         book.announce(|_| true);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     /// True if `change` gave the book another token.
-    fn renews(mut book: Book, change: impl Fn(&mut Book)) -> bool {
+    fn renews(mut book: MeetingTable, change: impl Fn(&mut MeetingTable)) -> bool {
         let before = book.token.clone();
         change(&mut book);
         book.token != before
@@ -268,7 +268,7 @@ mod tests {
     fn a_package_replaced_before_the_announcement_waits_with_it() {
         let mut book = book();
         book.start(&id("m"), 2.0).unwrap();
-        let replaced = |b: &mut Book| {
+        let replaced = |b: &mut MeetingTable| {
             b.package_settled(&id("m"), None, Some(Sha256::new([1; 32]))).unwrap();
         };
         assert!(!renews(book.clone(), replaced));
@@ -291,20 +291,20 @@ mod tests {
     fn a_kill_in_the_middle_of_a_replacement_changes_the_token_at_the_next_start() {
         let mut book = started();
         book.package_coming(&id("m")).unwrap();
-        assert!(renews(book.clone(), Book::recover));
+        assert!(renews(book.clone(), MeetingTable::recover));
         book.recover();
-        assert!(!renews(book, Book::recover), "once");
+        assert!(!renews(book, MeetingTable::recover), "once");
         let mut unsaved = started();
         unsaved.package_coming(&id("m")).unwrap();
         assert!(renews(unsaved, |b| b.package_coming(&id("m")).unwrap()));
-        assert!(!renews(started(), Book::recover));
+        assert!(!renews(started(), MeetingTable::recover));
     }
 
     #[test]
     fn meetings_are_bounded_and_unique() {
         let mut book = book();
         let again = Meeting::new(id("m"), "U".into(), String::new(), 1.0);
-        assert!(matches!(book.create(again), Err(Refusal::Exists(_))));
+        assert!(matches!(book.create(again), Err(RequestError::Exists(_))));
         for n in 1..MAX_MEETINGS {
             book.meetings.push(Meeting::new(
                 id(&format!("x{n}")),
@@ -314,6 +314,6 @@ mod tests {
             ));
         }
         let beyond = Meeting::new(id("n"), "U".into(), String::new(), 1.0);
-        assert!(matches!(book.create(beyond), Err(Refusal::TooManyMeetings(_))));
+        assert!(matches!(book.create(beyond), Err(RequestError::TooManyMeetings(_))));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use crate::{refusal::Refusal, state::registry::MAX_NODES};
+use crate::{refusal::RequestError, state::registry::MAX_NODES};
 
 /// A venue's nodes may start all at once behind one address: two hundred do so
 /// with room to spare, and more within minutes.
@@ -11,19 +11,19 @@ const MINUTE_S: f64 = 60.0;
 
 /// By client, IPv6 by network.
 #[derive(Debug, Default)]
-pub struct Newcomers {
+pub struct NewcomerLimiter {
     since: HashMap<IpAddr, (f64, u32)>,
 }
 
-impl Newcomers {
-    pub fn admit(&mut self, client: IpAddr, now_s: f64) -> Result<(), Refusal> {
+impl NewcomerLimiter {
+    pub fn admit(&mut self, client: IpAddr, now_s: f64) -> Result<(), RequestError> {
         self.since.retain(|_, (since_s, _)| now_s - *since_s < MINUTE_S);
         if self.since.len() >= MAX_NODES && !self.since.contains_key(&client) {
-            return Err(Refusal::TooManyNodes(MAX_NODES));
+            return Err(RequestError::TooManyNodes(MAX_NODES));
         }
         let (_, count) = self.since.entry(client).or_insert((now_s, 0));
         if *count >= MAX_A_MINUTE {
-            return Err(Refusal::TooManyNewNodes(MAX_A_MINUTE));
+            return Err(RequestError::TooManyNewNodes(MAX_A_MINUTE));
         }
         *count += 1;
         Ok(())
@@ -36,26 +36,26 @@ mod tests {
 
     #[test]
     fn a_client_brings_so_many_a_minute_and_others_are_not_concerned() {
-        let mut newcomers = Newcomers::default();
+        let mut newcomers = NewcomerLimiter::default();
         let mut admit = |client: [u8; 4], now_s| newcomers.admit(client.into(), now_s);
         for n in 0..MAX_A_MINUTE {
             assert!(admit([10, 0, 0, 1], f64::from(n) / 10.0).is_ok(), "{n}");
         }
         let beyond = admit([10, 0, 0, 1], 59.9);
-        assert!(matches!(beyond, Err(Refusal::TooManyNewNodes(MAX_A_MINUTE))));
+        assert!(matches!(beyond, Err(RequestError::TooManyNewNodes(MAX_A_MINUTE))));
         assert!(admit([10, 0, 0, 2], 59.9).is_ok());
         assert!(admit([10, 0, 0, 1], 60.0).is_ok(), "another minute");
     }
 
     #[test]
     fn clients_without_end_take_no_memory_without_end() {
-        let mut newcomers = Newcomers::default();
+        let mut newcomers = NewcomerLimiter::default();
         let client = |n: usize| IpAddr::from((n as u32).to_be_bytes());
         for n in 0..MAX_NODES {
             assert!(newcomers.admit(client(n), 0.0).is_ok());
         }
         let beyond = newcomers.admit(client(MAX_NODES), 1.0);
-        assert!(matches!(beyond, Err(Refusal::TooManyNodes(_))));
+        assert!(matches!(beyond, Err(RequestError::TooManyNodes(_))));
         assert!(newcomers.admit(client(0), 1.0).is_ok(), "known ones stay welcome");
         assert!(newcomers.admit(client(MAX_NODES), 60.0).is_ok());
     }

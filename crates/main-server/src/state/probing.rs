@@ -24,46 +24,46 @@ const LONGEST_PAUSE_S: f64 = 80.0;
 
 /// State of a node by its probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
+pub enum ProbeState {
     Reached,
     New,
     Failing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Due<'a> {
+pub struct DueProbe<'a> {
     pub node_id: &'a str,
     pub address: &'a str,
     pub client: IpAddr,
-    pub standing: Standing,
+    pub standing: ProbeState,
     pub due_s: f64,
 }
 
 /// A probe that has begun.
 #[derive(Clone, Copy, Debug)]
-pub struct UnderWay<'a> {
+pub struct ActiveProbe<'a> {
     pub address: &'a str,
     pub client: IpAddr,
     /// At the probe's start.
-    pub standing: Standing,
+    pub standing: ProbeState,
 }
 
 /// Chooses up to `room` probes to begin now, given those that are under way.
 pub fn next<'a>(
-    mut due: Vec<Due<'a>>,
-    under_way: impl Iterator<Item = UnderWay<'a>>,
+    mut due: Vec<DueProbe<'a>>,
+    under_way: impl Iterator<Item = ActiveProbe<'a>>,
     room: usize,
-) -> Vec<Due<'a>> {
+) -> Vec<DueProbe<'a>> {
     let (mut of_client, mut at_address) = (HashMap::new(), HashMap::new());
     let mut of_reached = 0;
     for probe in under_way {
         *of_client.entry(probe.client).or_insert(0) += 1;
         *at_address.entry(probe.address).or_insert(0) += 1;
-        of_reached += usize::from(probe.standing == Standing::Reached);
+        of_reached += usize::from(probe.standing == ProbeState::Reached);
     }
     due.sort_by(|a, b| (a.standing.cmp(&b.standing)).then(a.due_s.total_cmp(&b.due_s)));
     let (mut clients, mut addresses) = (of_client.clone(), at_address.clone());
-    let mut turns: Vec<((Standing, usize, usize), Due<'a>)> = due
+    let mut turns: Vec<((ProbeState, usize, usize), DueProbe<'a>)> = due
         .into_iter()
         .map(|due| {
             let turn = (
@@ -82,7 +82,7 @@ pub fn next<'a>(
         }
         let client = of_client.entry(due.client).or_insert(0);
         let address = at_address.entry(due.address).or_insert(0);
-        let is_reached = due.standing == Standing::Reached;
+        let is_reached = due.standing == ProbeState::Reached;
         if *client < MAX_OF_CLIENT
             && *address < MAX_AT_ADDRESS
             && !(is_reached && of_reached >= MAX_OF_REACHED)
@@ -119,21 +119,21 @@ mod tests {
         [10, 0, 0, n].into()
     }
 
-    fn due<'a>(node_id: &'a str, address: &'a str, of: u8, standing: Standing) -> Due<'a> {
-        Due { node_id, address, client: client(of), standing, due_s: 0.0 }
+    fn due<'a>(node_id: &'a str, address: &'a str, of: u8, standing: ProbeState) -> DueProbe<'a> {
+        DueProbe { node_id, address, client: client(of), standing, due_s: 0.0 }
     }
 
-    fn probe_of<'a>(due: &Due<'a>) -> UnderWay<'a> {
-        UnderWay { address: due.address, client: due.client, standing: due.standing }
+    fn probe_of<'a>(due: &DueProbe<'a>) -> ActiveProbe<'a> {
+        ActiveProbe { address: due.address, client: due.client, standing: due.standing }
     }
 
-    fn names<'a>(begun: &[Due<'a>]) -> Vec<&'a str> {
+    fn names<'a>(begun: &[DueProbe<'a>]) -> Vec<&'a str> {
         begun.iter().map(|due| due.node_id).collect()
     }
 
     #[test]
     fn everybodys_first_comes_before_anybodys_second() {
-        use Standing::{Failing, New, Reached};
+        use ProbeState::{Failing, New, Reached};
         let all = vec![
             due("a", "x:1", 1, Failing),
             due("b", "silent:1", 1, New),
@@ -156,7 +156,7 @@ mod tests {
     fn each_bound_holds_and_leaves_room_for_others() {
         let addresses: Vec<_> = (0..2 * MAX_PROBES).map(|n| format!("h:{n}")).collect();
         let of = |clients: usize| {
-            let each = |n: usize| due("n", &addresses[n], (n % clients) as u8, Standing::New);
+            let each = |n: usize| due("n", &addresses[n], (n % clients) as u8, ProbeState::New);
             (0..addresses.len()).map(each).collect::<Vec<_>>()
         };
         for (clients, begun) in [(1, MAX_OF_CLIENT), (3, 3 * MAX_OF_CLIENT), (8, MAX_PROBES)] {
@@ -180,12 +180,12 @@ mod tests {
     #[test]
     fn those_that_answer_leave_room_for_those_that_nobody_has_asked() {
         let addresses: Vec<_> = (0..1200).map(|n| format!("slow:{n}")).collect();
-        let each = |n: usize| due("slow", &addresses[n], (n % 4) as u8, Standing::Reached);
+        let each = |n: usize| due("slow", &addresses[n], (n % 4) as u8, ProbeState::Reached);
         let slow: Vec<_> = (0..addresses.len()).map(each).collect();
         let under_way = next(slow.clone(), [].into_iter(), MAX_PROBES);
         assert_eq!(under_way.len(), MAX_OF_REACHED);
         let mut waiting = slow[under_way.len()..].to_vec();
-        waiting.push(due("new", "new:1", 99, Standing::New));
+        waiting.push(due("new", "new:1", 99, ProbeState::New));
         let room = MAX_PROBES - under_way.len();
         assert_eq!(names(&next(waiting, under_way.iter().map(probe_of), room)), ["new"]);
     }
@@ -202,14 +202,14 @@ mod tests {
             let mut all: Vec<_> = others
                 .iter()
                 .map(|(of, at, due_s)| {
-                    let standing = if at % 4 == 0 { Standing::New } else { Standing::Reached };
+                    let standing = if at % 4 == 0 { ProbeState::New } else { ProbeState::Reached };
                     let due = due("other", &targets[*at], *of, standing);
-                    Due { due_s: *due_s, ..due }
+                    DueProbe { due_s: *due_s, ..due }
                 })
                 .collect();
-            all.push(Due { due_s, ..due("honest", "honest:1", 99, Standing::New) });
+            all.push(DueProbe { due_s, ..due("honest", "honest:1", 99, ProbeState::New) });
             let begun = next(all, [].into_iter(), MAX_PROBES);
-            let of_new = begun.iter().filter(|due| due.standing == Standing::New);
+            let of_new = begun.iter().filter(|due| due.standing == ProbeState::New);
             let at = of_new.into_iter().position(|due| due.node_id == "honest");
             prop_assert!(at.is_some_and(|at| at <= 6), "{at:?} of {}", begun.len());
         }

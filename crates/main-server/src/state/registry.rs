@@ -15,11 +15,11 @@ use std::{
 use edge_mirror_protocol::package::{PackageId, Sha256};
 
 use crate::{
-    refusal::Refusal,
+    refusal::RequestError,
     state::{
-        holding::{Holding, Report},
-        newcomers::Newcomers,
-        probing::{self, Due, Standing, UnderWay},
+        holding::{HeldPackages, HeldPackagesReport},
+        newcomers::NewcomerLimiter,
+        probing::{self, ActiveProbe, DueProbe, ProbeState},
     },
 };
 
@@ -37,7 +37,7 @@ const MAX_BYTES_OF_CLIENT: usize = MAX_BYTES / 4;
 
 /// Reachability of a node for clients, by our own probe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Reach {
+pub enum NodeReachability {
     #[default]
     Unknown,
     /// Speaks HTTPS or not, as the node itself answers.
@@ -49,19 +49,19 @@ pub enum Reach {
 
 /// A parsed heartbeat.
 #[derive(Clone, Debug)]
-pub struct Beat {
+pub struct HeartbeatReport {
     pub address: String,
     /// The sender, IPv6 by network.
     pub client: IpAddr,
     pub status: String,
     pub active: Vec<PackageId>,
-    pub report: Report,
+    pub report: HeldPackagesReport,
     pub downloads: u64,
     pub version: Option<String>,
 }
 
 #[derive(Clone, Debug)]
-pub struct Node {
+pub struct RegisteredNode {
     pub address: String,
     pub status: String,
     pub registered_s: f64,
@@ -69,24 +69,24 @@ pub struct Node {
     pub active: Vec<PackageId>,
     pub downloads: u64,
     pub version: Option<String>,
-    pub reach: Reach,
+    pub reach: NodeReachability,
     /// The client that registered it.
     client: IpAddr,
     /// Clients sent there since the last heartbeat.
     redirects: u64,
     /// None before the first heartbeat.
-    holding: Option<Holding>,
+    holding: Option<HeldPackages>,
     /// A heartbeat came since the registration: a node that registers again was
     /// restarted, perhaps on an empty disk.
     reported: bool,
     probe_due_s: f64,
     /// Set while a probe is under way: the standing when it began.
-    probing: Option<Standing>,
+    probing: Option<ProbeState>,
     /// Probes that failed since the last good one.
     failures: u32,
 }
 
-impl Node {
+impl RegisteredNode {
     fn new(address: String, client: IpAddr, status: String, now_s: f64) -> Self {
         Self {
             address,
@@ -97,7 +97,7 @@ impl Node {
             active: Vec::new(),
             downloads: 0,
             version: None,
-            reach: Reach::Unknown,
+            reach: NodeReachability::Unknown,
             redirects: 0,
             holding: None,
             reported: false,
@@ -109,19 +109,19 @@ impl Node {
 
     /// The meetings of which it has a package, of whatever version.
     pub fn synced(&self) -> impl Iterator<Item = &PackageId> {
-        self.holding.iter().flat_map(Holding::iter).map(|(id, _)| id)
+        self.holding.iter().flat_map(HeldPackages::iter).map(|(id, _)| id)
     }
 
     /// Bytes of its lists in memory. Its own texts are bounded by the number of nodes.
     fn bytes(&self) -> usize {
-        size_of_val(&*self.active) + self.holding.as_ref().map_or(0, Holding::bytes)
+        size_of_val(&*self.active) + self.holding.as_ref().map_or(0, HeldPackages::bytes)
     }
 
-    fn standing(&self) -> Standing {
+    fn standing(&self) -> ProbeState {
         match self.reach {
-            Reach::Reachable { .. } => Standing::Reached,
-            Reach::Unknown => Standing::New,
-            Reach::Unreachable(_) => Standing::Failing,
+            NodeReachability::Reachable { .. } => ProbeState::Reached,
+            NodeReachability::Unknown => ProbeState::New,
+            NodeReachability::Unreachable(_) => ProbeState::Failing,
         }
     }
 
@@ -140,7 +140,7 @@ impl Node {
 
 /// A node that clients may be sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
+pub struct RedirectCandidate {
     pub node_id: String,
     pub address: String,
     pub https: bool,
@@ -148,14 +148,14 @@ pub struct Candidate {
 }
 
 #[derive(Debug, Default)]
-pub struct Registry {
-    nodes: BTreeMap<String, Node>,
+pub struct NodeRegistry {
+    nodes: BTreeMap<String, RegisteredNode>,
     /// Removed but not yet reported; emptied every second.
     lost: Vec<String>,
-    newcomers: Newcomers,
+    newcomers: NewcomerLimiter,
 }
 
-impl Registry {
+impl NodeRegistry {
     /// True when the node was not known.
     pub fn register(
         &mut self,
@@ -164,9 +164,9 @@ impl Registry {
         client: IpAddr,
         status: String,
         now_s: f64,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<bool, RequestError> {
         self.forget_dead(now_s);
-        let mut node = Node::new(address, client, status, now_s);
+        let mut node = RegisteredNode::new(address, client, status, now_s);
         let Some(old) = self.nodes.get_mut(node_id) else {
             self.add(node_id, node, now_s)?;
             return Ok(true);
@@ -181,16 +181,21 @@ impl Registry {
 
     /// True when the node was not known. A known node's address does not change:
     /// that takes a registration, as with the real main server.
-    pub fn heartbeat(&mut self, node_id: &str, beat: Beat, now_s: f64) -> Result<bool, Refusal> {
+    pub fn heartbeat(
+        &mut self,
+        node_id: &str,
+        beat: HeartbeatReport,
+        now_s: f64,
+    ) -> Result<bool, RequestError> {
         self.forget_dead(now_s);
         let new = !self.nodes.contains_key(node_id);
         if new {
-            let node = Node::new(beat.address, beat.client, beat.status.clone(), now_s);
+            let node = RegisteredNode::new(beat.address, beat.client, beat.status.clone(), now_s);
             self.add(node_id, node, now_s)?;
         }
         let Some(node) = self.nodes.get_mut(node_id) else { return Ok(new) };
         let before = node.bytes();
-        node.holding = Some(Holding::after(node.holding.as_ref(), beat.report));
+        node.holding = Some(HeldPackages::after(node.holding.as_ref(), beat.report));
         node.reported = true;
         node.heard_s = now_s;
         node.status = beat.status;
@@ -206,17 +211,18 @@ impl Registry {
     }
 
     fn fits(&self, client: IpAddr) -> bool {
-        let all = self.nodes.values().map(Node::bytes).sum::<usize>();
+        let all = self.nodes.values().map(RegisteredNode::bytes).sum::<usize>();
         let of_client = self.nodes.values().filter(|node| node.client == client);
-        all <= MAX_BYTES && of_client.map(Node::bytes).sum::<usize>() <= MAX_BYTES_OF_CLIENT
+        all <= MAX_BYTES
+            && of_client.map(RegisteredNode::bytes).sum::<usize>() <= MAX_BYTES_OF_CLIENT
     }
 
     /// The node stays known; without its lists it gets no clients.
-    fn empty(&mut self, node_id: &str) -> Refusal {
+    fn empty(&mut self, node_id: &str) -> RequestError {
         if let Some(node) = self.nodes.get_mut(node_id) {
             (node.active, node.holding) = (Vec::new(), None);
         }
-        Refusal::NodesBytes(MAX_BYTES)
+        RequestError::NodesBytes(MAX_BYTES)
     }
 
     /// False when no such node is alive.
@@ -228,12 +234,12 @@ impl Registry {
     /// The reason that clients can't reach a node, if our probe found one.
     pub fn unreachable(&self, node_id: &str) -> Option<String> {
         match &self.nodes.get(node_id)?.reach {
-            Reach::Unreachable(reason) => Some(reason.clone()),
-            Reach::Unknown | Reach::Reachable { .. } => None,
+            NodeReachability::Unreachable(reason) => Some(reason.clone()),
+            NodeReachability::Unknown | NodeReachability::Reachable { .. } => None,
         }
     }
 
-    pub fn live(&self, now_s: f64) -> impl Iterator<Item = (&String, &Node)> {
+    pub fn live(&self, now_s: f64) -> impl Iterator<Item = (&String, &RegisteredNode)> {
         self.nodes.iter().filter(move |(_, node)| node.alive(now_s))
     }
 
@@ -242,24 +248,30 @@ impl Registry {
         &self,
         after: Option<&str>,
         now_s: f64,
-    ) -> impl Iterator<Item = (&str, &Node)> {
+    ) -> impl Iterator<Item = (&str, &RegisteredNode)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let behind = self.nodes.range::<str, _>((from, Bound::Unbounded));
         behind.map(|(id, node)| (&**id, node)).filter(move |(_, node)| node.alive(now_s))
     }
 
     /// Live nodes that clients can reach.
-    pub fn available(&self, now_s: f64) -> impl Iterator<Item = (&String, &Node)> {
-        self.live(now_s).filter(|(_, node)| matches!(node.reach, Reach::Reachable { .. }))
+    pub fn available(&self, now_s: f64) -> impl Iterator<Item = (&String, &RegisteredNode)> {
+        self.live(now_s)
+            .filter(|(_, node)| matches!(node.reach, NodeReachability::Reachable { .. }))
     }
 
-    pub fn candidates(&self, id: &PackageId, current: Sha256, now_s: f64) -> Vec<Candidate> {
+    pub fn candidates(
+        &self,
+        id: &PackageId,
+        current: Sha256,
+        now_s: f64,
+    ) -> Vec<RedirectCandidate> {
         let having = self.available(now_s).filter(|(_, node)| node.has(id, current));
         having
-            .map(|(node_id, node)| Candidate {
+            .map(|(node_id, node)| RedirectCandidate {
                 node_id: node_id.clone(),
                 address: node.address.clone(),
-                https: node.reach == Reach::Reachable { https: true },
+                https: node.reach == NodeReachability::Reachable { https: true },
                 busy: node.busy(),
             })
             .collect()
@@ -290,7 +302,7 @@ impl Registry {
     ) -> HashMap<&PackageId, Vec<&str>> {
         let mut holders: HashMap<&PackageId, (Option<Sha256>, Vec<&str>)> = HashMap::new();
         for (node_id, node) in self.live(now_s).filter(|(_, node)| node.reported) {
-            for (id, version) in node.holding.iter().flat_map(Holding::iter) {
+            for (id, version) in node.holding.iter().flat_map(HeldPackages::iter) {
                 let (current, nodes) =
                     holders.entry(id).or_insert_with(|| (current(id), Vec::new()));
                 if version.is_some() && version == *current {
@@ -306,12 +318,16 @@ impl Registry {
     /// under way until [`probed`](Self::probed).
     pub fn take_due_probes(&mut self, room: usize, now_s: f64) -> Vec<(String, String)> {
         let under_way = self.nodes.values().filter_map(|node| {
-            Some(UnderWay { address: &node.address, client: node.client, standing: node.probing? })
+            Some(ActiveProbe {
+                address: &node.address,
+                client: node.client,
+                standing: node.probing?,
+            })
         });
         let due = self
             .live(now_s)
             .filter(|(_, node)| node.probing.is_none() && node.probe_due_s <= now_s)
-            .map(|(node_id, node)| Due {
+            .map(|(node_id, node)| DueProbe {
                 node_id,
                 address: &node.address,
                 client: node.client,
@@ -333,13 +349,19 @@ impl Registry {
 
     /// True when the reachability changed. A result for an address that the node
     /// has left meanwhile is dropped.
-    pub fn probed(&mut self, node_id: &str, address: &str, reach: &Reach, now_s: f64) -> bool {
+    pub fn probed(
+        &mut self,
+        node_id: &str,
+        address: &str,
+        reach: &NodeReachability,
+        now_s: f64,
+    ) -> bool {
         let Some(node) = self.nodes.get_mut(node_id) else { return false };
         node.probing = None;
         if node.address != address {
             return false;
         }
-        let failed = matches!(reach, Reach::Unreachable(_));
+        let failed = matches!(reach, NodeReachability::Unreachable(_));
         node.failures = if failed { node.failures.saturating_add(1) } else { 0 };
         node.probe_due_s = now_s + probing::pause_s(node.failures);
         let news = std::mem::discriminant(&node.reach) != std::mem::discriminant(reach);
@@ -347,13 +369,13 @@ impl Registry {
         news
     }
 
-    fn add(&mut self, node_id: &str, node: Node, now_s: f64) -> Result<(), Refusal> {
+    fn add(&mut self, node_id: &str, node: RegisteredNode, now_s: f64) -> Result<(), RequestError> {
         if self.nodes.len() >= MAX_NODES {
-            return Err(Refusal::TooManyNodes(MAX_NODES));
+            return Err(RequestError::TooManyNodes(MAX_NODES));
         }
         let of_client = self.nodes.values().filter(|other| other.client == node.client);
         if of_client.count() >= MAX_NODES_OF_CLIENT {
-            return Err(Refusal::TooManyNodesOfClient(MAX_NODES_OF_CLIENT));
+            return Err(RequestError::TooManyNodesOfClient(MAX_NODES_OF_CLIENT));
         }
         self.newcomers.admit(node.client, now_s)?;
         self.nodes.insert(node_id.to_owned(), node);
@@ -390,34 +412,39 @@ mod tests {
         Sha256::new([1; 32])
     }
 
-    fn beat(address: &str, has: bool, downloads: u64) -> Beat {
+    fn beat(address: &str, has: bool, downloads: u64) -> HeartbeatReport {
         let packages = if has { vec![(m(), digest())] } else { vec![] };
-        Beat {
+        HeartbeatReport {
             address: address.into(),
             client: client(1),
             status: "online".into(),
             active: vec![],
-            report: Report::Digests(packages),
+            report: HeldPackagesReport::Digests(packages),
             downloads,
             version: None,
         }
     }
 
-    fn register(registry: &mut Registry, node_id: &str, address: &str, now_s: f64) -> bool {
+    fn register(registry: &mut NodeRegistry, node_id: &str, address: &str, now_s: f64) -> bool {
         registry.register(node_id, address.into(), client(1), "online".into(), now_s).unwrap()
     }
 
-    fn heard(registry: &mut Registry, node_id: &str, beat: Beat, now_s: f64) -> bool {
+    fn heard(
+        registry: &mut NodeRegistry,
+        node_id: &str,
+        beat: HeartbeatReport,
+        now_s: f64,
+    ) -> bool {
         registry.heartbeat(node_id, beat, now_s).unwrap()
     }
 
-    fn names(registry: &Registry, now_s: f64) -> Vec<String> {
+    fn names(registry: &NodeRegistry, now_s: f64) -> Vec<String> {
         registry.live(now_s).map(|(id, _)| id.clone()).collect()
     }
 
     #[test]
     fn a_node_not_heard_from_for_thirty_seconds_is_gone() {
-        let mut registry = Registry::default();
+        let mut registry = NodeRegistry::default();
         register(&mut registry, "a", "1.1.1.1:1", 0.0);
         heard(&mut registry, "b", beat("2.2.2.2:2", false, 0), 10.0);
         assert_eq!(names(&registry, 29.9), ["a", "b"]);
@@ -432,10 +459,11 @@ mod tests {
 
     #[test]
     fn an_address_is_taken_from_a_registration_only() {
-        let mut registry = Registry::default();
+        let mut registry = NodeRegistry::default();
         assert!(heard(&mut registry, "a", beat("1.1.1.1:1", false, 0), 0.0));
         assert!(!heard(&mut registry, "a", beat("2.2.2.2:2", false, 0), 1.0));
-        let address = |registry: &Registry| registry.live(1.0).next().unwrap().1.address.clone();
+        let address =
+            |registry: &NodeRegistry| registry.live(1.0).next().unwrap().1.address.clone();
         assert_eq!(address(&registry), "1.1.1.1:1");
         assert!(!register(&mut registry, "a", "2.2.2.2:2", 1.0));
         assert_eq!(address(&registry), "2.2.2.2:2");
@@ -443,14 +471,14 @@ mod tests {
 
     #[test]
     fn clients_are_sent_to_nodes_that_live_and_are_reached_and_have_it() {
-        let mut registry = Registry::default();
-        let candidates = |registry: &Registry, now_s| {
+        let mut registry = NodeRegistry::default();
+        let candidates = |registry: &NodeRegistry, now_s| {
             let found = registry.candidates(&m(), digest(), now_s);
             found.into_iter().map(|c| (c.node_id, c.busy)).collect::<Vec<_>>()
         };
         heard(&mut registry, "a", beat("1.1.1.1:1", true, 2), 0.0);
         assert_eq!(candidates(&registry, 1.0), [], "not probed yet");
-        registry.probed("a", "1.1.1.1:1", &Reach::Reachable { https: false }, 0.0);
+        registry.probed("a", "1.1.1.1:1", &NodeReachability::Reachable { https: false }, 0.0);
         assert_eq!(candidates(&registry, 1.0), [("a".into(), 2)]);
         registry.redirected("a");
         assert_eq!(candidates(&registry, 1.0), [("a".into(), 3)]);
@@ -462,23 +490,23 @@ mod tests {
         heard(&mut registry, "a", beat("1.1.1.1:1", true, 0), 4.0);
         assert_eq!(candidates(&registry, 4.0).len(), 1);
         assert_eq!(registry.holders(4.0, |_| Some(digest()))[&m()], ["a"]);
-        registry.probed("a", "1.1.1.1:1", &Reach::Unreachable("refused".into()), 4.0);
+        registry.probed("a", "1.1.1.1:1", &NodeReachability::Unreachable("refused".into()), 4.0);
         assert_eq!(candidates(&registry, 4.0), []);
         assert_eq!(registry.readiness(&m(), digest(), 4.0).count(), 0);
     }
 
     #[test]
     fn a_probe_is_due_at_once_and_then_every_ten_seconds_and_never_twice_at_a_time() {
-        let mut registry = Registry::default();
+        let mut registry = NodeRegistry::default();
         register(&mut registry, "a", "1.1.1.1:1", 0.0);
         let a = |address: &str| vec![("a".to_owned(), address.to_owned())];
-        let well = Reach::Reachable { https: false };
+        let well = NodeReachability::Reachable { https: false };
         assert_eq!(registry.take_due_probes(0, 0.0), []);
         assert_eq!(registry.take_due_probes(9, 0.0), a("1.1.1.1:1"));
         register(&mut registry, "a", "2.2.2.2:2", 1.0);
         assert_eq!(registry.take_due_probes(9, 1.0), [], "one is under way");
         assert!(!registry.probed("a", "1.1.1.1:1", &well, 1.0), "of the old address");
-        assert_eq!(registry.live(1.0).next().unwrap().1.reach, Reach::Unknown);
+        assert_eq!(registry.live(1.0).next().unwrap().1.reach, NodeReachability::Unknown);
         assert_eq!(registry.take_due_probes(9, 1.0), a("2.2.2.2:2"));
         assert!(registry.probed("a", "2.2.2.2:2", &well, 1.0));
         assert_eq!(registry.take_due_probes(9, 10.9), []);
@@ -488,9 +516,9 @@ mod tests {
 
     #[test]
     fn one_that_fails_is_asked_less_often_until_it_registers_again() {
-        let mut registry = Registry::default();
+        let mut registry = NodeRegistry::default();
         register(&mut registry, "a", "1.1.1.1:1", 0.0);
-        let refused = Reach::Unreachable("refused".into());
+        let refused = NodeReachability::Unreachable("refused".into());
         let (mut now_s, mut pauses) = (0.0, Vec::new());
         for _ in 0..3 {
             registry.take_due_probes(9, now_s);
@@ -510,49 +538,55 @@ mod tests {
 
     #[test]
     fn the_registry_is_bounded_and_the_dead_make_room() {
-        let mut registry = Registry::default();
-        let add = |registry: &mut Registry, node_id: &str, of: u8, now_s| {
+        let mut registry = NodeRegistry::default();
+        let add = |registry: &mut NodeRegistry, node_id: &str, of: u8, now_s| {
             registry.register(node_id, "1.1.1.1:1".into(), client(of), "online".into(), now_s)
         };
         // As many as there may be of each client, in as many minutes as it takes.
         for n in 0..MAX_NODES {
             let (of, nth) = (n / MAX_NODES_OF_CLIENT, n % MAX_NODES_OF_CLIENT);
-            registry.newcomers = Newcomers::default();
+            registry.newcomers = NewcomerLimiter::default();
             add(&mut registry, &format!("n{of}-{nth}"), of as u8, 0.0).unwrap();
             if nth == MAX_NODES_OF_CLIENT - 1 && n < MAX_NODES - 1 {
                 let beyond = add(&mut registry, "x", of as u8, 0.0);
-                assert!(matches!(beyond, Err(Refusal::TooManyNodesOfClient(_))), "{beyond:?}");
+                assert!(matches!(beyond, Err(RequestError::TooManyNodesOfClient(_))), "{beyond:?}");
             }
         }
         let more = add(&mut registry, "x", 99, 1.0);
-        assert!(matches!(more, Err(Refusal::TooManyNodes(_))));
+        assert!(matches!(more, Err(RequestError::TooManyNodes(_))));
         let more = registry.heartbeat("x", beat("1.1.1.1:1", false, 0), 1.0);
-        assert!(matches!(more, Err(Refusal::TooManyNodes(_))));
+        assert!(matches!(more, Err(RequestError::TooManyNodes(_))));
         assert!(!add(&mut registry, "n0-1", 0, 1.0).unwrap(), "known ones stay welcome");
         assert!(add(&mut registry, "x", 99, 30.5).unwrap());
     }
 
     /// A heartbeat that lists as many meetings as are kept.
-    fn longest(ids: &[PackageId], of: u8) -> Beat {
-        let report = Report::Digests(ids.iter().map(|id| (id.clone(), digest())).collect());
-        Beat { client: client(of), active: ids.to_vec(), report, ..beat("1.1.1.1:1", false, 0) }
+    fn longest(ids: &[PackageId], of: u8) -> HeartbeatReport {
+        let report =
+            HeldPackagesReport::Digests(ids.iter().map(|id| (id.clone(), digest())).collect());
+        HeartbeatReport {
+            client: client(of),
+            active: ids.to_vec(),
+            report,
+            ..beat("1.1.1.1:1", false, 0)
+        }
     }
 
     #[test]
     fn what_nodes_list_is_bounded_for_each_client_and_in_all() {
         let ids: Vec<_> =
             (0..MAX_HELD_PACKAGES).map(|n| format!("m{n}").parse().unwrap()).collect();
-        let mut registry = Registry::default();
+        let mut registry = NodeRegistry::default();
         heard(&mut registry, "honest", longest(&ids, 0), 0.0);
         let one = registry.nodes["honest"].bytes();
         assert!(200 * one < MAX_BYTES_OF_CLIENT, "a venue of large nodes: {one} bytes each");
         let mut fill = |of: u8| {
             let heard = |n: &usize| {
-                registry.newcomers = Newcomers::default();
+                registry.newcomers = NewcomerLimiter::default();
                 let node_id = format!("{of}-{n}");
                 match registry.heartbeat(&node_id, longest(&ids, of), 0.0) {
                     Ok(new) => new,
-                    Err(Refusal::NodesBytes(_)) => false,
+                    Err(RequestError::NodesBytes(_)) => false,
                     Err(other) => panic!("{other}"),
                 }
             };
@@ -563,7 +597,7 @@ mod tests {
         }
         let _ = fill(4) + fill(5);
         assert_eq!(fill(6), 0, "there is no more room in all");
-        let all = registry.nodes.values().map(Node::bytes).sum::<usize>();
+        let all = registry.nodes.values().map(RegisteredNode::bytes).sum::<usize>();
         assert!(all <= MAX_BYTES && all > MAX_BYTES - one, "{all}");
         assert!(!heard(&mut registry, "honest", longest(&ids, 0), 1.0), "who has room keeps it");
         assert_eq!(registry.nodes["honest"].synced().count(), MAX_HELD_PACKAGES);

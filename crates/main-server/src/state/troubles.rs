@@ -10,17 +10,17 @@ use serde_json::json;
 
 use crate::state::{
     meetings::Meeting,
-    registry::{Node, Reach},
+    registry::{NodeReachability, RegisteredNode},
 };
 
 /// A page that lists more of one kind helps nobody.
 const MAX_OF_A_KIND: usize = 20;
 
-pub struct Seen<'a> {
+pub struct MasterSnapshot<'a> {
     /// Running meetings without a package.
     pub bare: &'a [&'a Meeting],
     pub any_running: bool,
-    pub nodes: &'a [(&'a String, &'a Node)],
+    pub nodes: &'a [(&'a String, &'a RegisteredNode)],
     /// Reached recently.
     pub limited: Option<Limit>,
     /// Problems of connections.
@@ -32,7 +32,7 @@ pub struct Seen<'a> {
     pub path: &'a Path,
 }
 
-pub fn found(seen: &Seen) -> Vec<Problem> {
+pub fn found(seen: &MasterSnapshot) -> Vec<Problem> {
     let mut found = Vec::new();
     found.extend(seen.bare.iter().take(MAX_OF_A_KIND).map(|meeting| {
         Problem::error(
@@ -60,8 +60,8 @@ pub fn found(seen: &Seen) -> Vec<Problem> {
     found
 }
 
-fn unreachable((node_id, node): &(&String, &Node)) -> Option<Problem> {
-    let Reach::Unreachable(reason) = &node.reach else { return None };
+fn unreachable((node_id, node): &(&String, &RegisteredNode)) -> Option<Problem> {
+    let NodeReachability::Unreachable(reason) = &node.reach else { return None };
     Some(Problem::warning(
         "node_unreachable",
         json!({"node": node_id, "address": node.address, "text": reason}),
@@ -70,24 +70,24 @@ fn unreachable((node_id, node): &(&String, &Node)) -> Option<Problem> {
 
 #[cfg(test)]
 mod tests {
-    use crate::{refusal::Refusal, state::registry::Registry};
+    use crate::{refusal::RequestError, state::registry::NodeRegistry};
 
     use super::*;
 
     /// Problems of a running meeting and a node, after `change`.
     fn codes(
         bare: &[&Meeting],
-        reach: Option<Reach>,
-        change: impl FnOnce(&mut Seen),
+        reach: Option<NodeReachability>,
+        change: impl FnOnce(&mut MasterSnapshot),
     ) -> Vec<String> {
-        let mut registry = Registry::default();
+        let mut registry = NodeRegistry::default();
         if let Some(reach) = reach {
             let client = [10, 0, 0, 1].into();
             registry.register("a", "1.1.1.1:1".into(), client, "online".into(), 0.0).unwrap();
             registry.probed("a", "1.1.1.1:1", &reach, 0.0);
         }
         let nodes: Vec<_> = registry.live(1.0).collect();
-        let mut seen = Seen {
+        let mut seen = MasterSnapshot {
             bare,
             any_running: true,
             nodes: &nodes,
@@ -105,11 +105,16 @@ mod tests {
     #[test]
     fn each_trouble_has_its_code_and_errors_come_first() {
         let nothing = Vec::<String>::new();
-        let cut = || Some(Reach::Unreachable("refused".into()));
-        let well =
-            |change: fn(&mut Seen)| codes(&[], Some(Reach::Reachable { https: false }), change);
+        let cut = || Some(NodeReachability::Unreachable("refused".into()));
+        let well = |change: fn(&mut MasterSnapshot)| {
+            codes(&[], Some(NodeReachability::Reachable { https: false }), change)
+        };
         assert_eq!(well(|_| ()), nothing);
-        assert_eq!(codes(&[], Some(Reach::Unknown), |_| ()), nothing, "nobody asked it yet");
+        assert_eq!(
+            codes(&[], Some(NodeReachability::Unknown), |_| ()),
+            nothing,
+            "nobody asked it yet"
+        );
         assert_eq!(codes(&[], cut(), |_| ()), ["node_unreachable"]);
         assert_eq!(codes(&[], None, |_| ()), ["no_nodes"]);
         assert_eq!(codes(&[], None, |seen| seen.any_running = false), nothing, "nobody needs one");
@@ -128,13 +133,13 @@ mod tests {
     fn the_page_has_words_for_each_limit() {
         let texts = include_str!("../../../../web/js/texts/master.js");
         for refusal in [
-            Refusal::TooLarge(0),
-            Refusal::TooManyValues(0),
-            Refusal::NodesBytes(0),
-            Refusal::TooManyNodes(0),
-            Refusal::TooManyNewNodes(0),
-            Refusal::TooManyNodesOfClient(0),
-            Refusal::TooManyLargeBodies,
+            RequestError::TooLarge(0),
+            RequestError::TooManyValues(0),
+            RequestError::NodesBytes(0),
+            RequestError::TooManyNodes(0),
+            RequestError::TooManyNewNodes(0),
+            RequestError::TooManyNodesOfClient(0),
+            RequestError::TooManyLargeBodies,
         ] {
             let limit = refusal.limit().unwrap().text();
             for key in [format!("limit_reached.{limit}"), format!("limit_reached.{limit}.do")] {

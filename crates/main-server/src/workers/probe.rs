@@ -8,7 +8,7 @@ use edge_mirror_http::{tls, wire::MAX_JSON_BYTES};
 use reqwest::redirect::Policy;
 use serde_json::Value;
 
-use crate::state::registry::Reach;
+use crate::state::registry::NodeReachability;
 
 /// Time limit of a probe.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -42,10 +42,10 @@ impl Prober {
         Ok(Self { client })
     }
 
-    pub async fn ask(&self, node_id: &str, address: &str) -> Reach {
+    pub async fn ask(&self, node_id: &str, address: &str) -> NodeReachability {
         let authority = match authority(address) {
             Ok(authority) => authority,
-            Err(reason) => return Reach::Unreachable(reason),
+            Err(reason) => return NodeReachability::Unreachable(reason),
         };
         let url = format!("http://{authority}/api/status");
         let outcome = match self.get(&url).await {
@@ -54,10 +54,10 @@ impl Prober {
             Err(reason) => Err(reason),
         };
         match outcome {
-            Ok(https) => Reach::Reachable { https },
+            Ok(https) => NodeReachability::Reachable { https },
             Err(reason) => {
                 let at = chrono::Local::now().format("%Y-%m-%d %H:%M:%S");
-                Reach::Unreachable(format!("GET {url}: {reason} (asked {at})"))
+                NodeReachability::Unreachable(format!("GET {url}: {reason} (asked {at})"))
             }
         }
     }
@@ -168,7 +168,7 @@ mod tests {
         let router = axum::Router::new().fallback(move || std::future::ready(elsewhere.clone()));
         tasks.spawn("accept", listener.serve(router, tasks.clone(), tasks.token().clone()));
         let reach = Prober::new().unwrap().ask("a", &address.to_string()).await;
-        let Reach::Unreachable(reason) = reach else { panic!("{reach:?}") };
+        let NodeReachability::Unreachable(reason) = reach else { panic!("{reach:?}") };
         assert!(reason.contains("answers with status 308"), "{reason}");
         assert!(tasks.shut_down(TIMEOUT).await);
     }
@@ -177,7 +177,7 @@ mod tests {
     async fn a_closed_port_is_told_as_such() {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let reach = Prober::new().unwrap().ask("a", &closed.to_string()).await;
-        let Reach::Unreachable(reason) = reach else { panic!("{reach:?}") };
+        let NodeReachability::Unreachable(reason) = reach else { panic!("{reach:?}") };
         assert!(
             reason.starts_with(&format!("GET http://{closed}/api/status: connection refused")),
             "{reason}"

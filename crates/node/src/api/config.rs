@@ -16,13 +16,13 @@ use edge_mirror_http::{
     tls,
     wire::{self, body},
 };
-use edge_mirror_settings::{Config, Problem, Settings, lenient, meaning};
+use edge_mirror_settings::{Config, SettingProblem, Settings, lenient, meaning};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tracing::info;
 
-use super::{Listening, error::ApiError};
-use crate::board::Board;
+use super::{ListenOptions, error::ApiError};
+use crate::board::StatusBoard;
 
 /// Enough for a megabyte on any line that a panel is used over.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,8 +38,8 @@ pub(super) async fn schema(State(settings): State<Arc<Settings>>) -> Response {
 
 pub(super) async fn change(
     State(settings): State<Arc<Settings>>,
-    State(board): State<Arc<Board>>,
-    State(listening): State<Listening>,
+    State(board): State<Arc<StatusBoard>>,
+    State(listening): State<ListenOptions>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (sender, body) = request.into_parts();
@@ -53,9 +53,9 @@ pub(super) async fn change(
 }
 
 #[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "CheckedChange"))]
-pub(super) struct Checked {
-    problems: Vec<Problem>,
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct CheckedChange {
+    problems: Vec<SettingProblem>,
 }
 
 /// Returns the problems of a change: the panel asks while the user types, so that
@@ -79,7 +79,7 @@ pub(super) async fn check(
         Err(problems) => problems,
     });
     let problems = problems.await;
-    Ok(Json(Checked { problems }).into_response())
+    Ok(Json(CheckedChange { problems }).into_response())
 }
 
 async fn patch(body: Body) -> Result<Map<String, Value>, ApiError> {
@@ -103,8 +103,8 @@ async fn read(body: Body) -> Result<Bytes, ApiError> {
 /// content type.
 pub(super) async fn change_heartbeat(
     State(settings): State<Arc<Settings>>,
-    State(board): State<Arc<Board>>,
-    State(listening): State<Listening>,
+    State(board): State<Arc<StatusBoard>>,
+    State(listening): State<ListenOptions>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (sender, body) = request.into_parts();
@@ -136,8 +136,8 @@ pub(super) async fn change_heartbeat(
 
 async fn apply(
     settings: Arc<Settings>,
-    board: Arc<Board>,
-    listening: Listening,
+    board: Arc<StatusBoard>,
+    listening: ListenOptions,
     sender: Parts,
     patch: Map<String, Value>,
 ) -> Result<(), ApiError> {
@@ -155,7 +155,7 @@ async fn apply(
 }
 
 /// Keeps an operator from locking himself out by mistake.
-fn locked_out(before: &Config, config: &Config, sender: &Parts) -> Result<(), Problem> {
+fn locked_out(before: &Config, config: &Config, sender: &Parts) -> Result<(), SettingProblem> {
     let (old, new) = (&before.security, &config.security);
     let changed =
         (&old.allow_from, &old.trusted_proxies) != (&new.allow_from, &new.trusted_proxies);
@@ -168,7 +168,7 @@ fn locked_out(before: &Config, config: &Config, sender: &Parts) -> Result<(), Pr
     let value = json!(new.allow_from);
     let zh = format!("不包含您的地址 {address}，保存后您将无法管理");
     let en = format!("does not list your own address {address}: you could not manage any more");
-    Err(Problem::new("security.allowFrom", Some(&value), zh, en))
+    Err(SettingProblem::new("security.allowFrom", Some(&value), zh, en))
 }
 
 /// Checks what only a try can show: that the port and the folder are usable, so
@@ -177,16 +177,16 @@ fn locked_out(before: &Config, config: &Config, sender: &Parts) -> Result<(), Pr
 fn agree(
     before: &Config,
     config: &Config,
-    board: &Board,
-    listening: Listening,
-) -> Result<(), Problem> {
+    board: &StatusBoard,
+    listening: ListenOptions,
+) -> Result<(), SettingProblem> {
     let new_port = config.node_port != before.node_port && config.node_port != *board.port.borrow();
     if listening.fixed_port.is_none() && new_port {
         let address = SocketAddr::new(listening.host, config.node_port);
         if let Err(error) = Listener::bind(address) {
             let value = Value::from(config.node_port);
             let zh = format!("无法监听该端口（{}）", error.cause);
-            return Err(Problem::new("nodePort", Some(&value), zh, error.to_string()));
+            return Err(SettingProblem::new("nodePort", Some(&value), zh, error.to_string()));
         }
     }
     let redirect = config.redirect_port();
@@ -195,7 +195,7 @@ fn agree(
     {
         let zh = format!("无法监听该端口（{}）", error.cause);
         let port = Value::from(port);
-        return Err(Problem::new("tls.redirectPort", Some(&port), zh, error.to_string()));
+        return Err(SettingProblem::new("tls.redirectPort", Some(&port), zh, error.to_string()));
     }
     if let Some(problem) = tls::problem(Some(before), config) {
         return Err(problem);
@@ -215,7 +215,7 @@ fn agree(
         let value = Value::from(config.storage.path.as_str());
         let zh = format!("无法使用该文件夹（{error}）");
         let en = format!("the folder can't be used: {error}");
-        return Err(Problem::new("storage.path", Some(&value), zh, en));
+        return Err(SettingProblem::new("storage.path", Some(&value), zh, en));
     }
     Ok(())
 }

@@ -7,10 +7,10 @@ use axum::{Json, extract::State};
 use edge_mirror_http::wire::{Done, done};
 use tracing::info;
 
-use crate::{board::Board, fetch::Fetch};
+use crate::{board::StatusBoard, fetch::Fetch};
 
 pub(super) async fn start(
-    State(board): State<Arc<Board>>,
+    State(board): State<Arc<StatusBoard>>,
     State(fetch): State<Fetch>,
 ) -> Json<Done> {
     if !switch(&board, &fetch, true) {
@@ -21,7 +21,7 @@ pub(super) async fn start(
 }
 
 pub(super) async fn stop(
-    State(board): State<Arc<Board>>,
+    State(board): State<Arc<StatusBoard>>,
     State(fetch): State<Fetch>,
 ) -> Json<Done> {
     if !switch(&board, &fetch, false) {
@@ -33,6 +33,6 @@ pub(super) async fn stop(
 
 /// Returns true if that changed anything. Switch and pulls change together, even if
 /// another request switches at the same moment.
-fn switch(board: &Board, fetch: &Fetch, on: bool) -> bool {
+fn switch(board: &StatusBoard, fetch: &Fetch, on: bool) -> bool {
     board.switch(on, || if on { fetch.start() } else { fetch.stop() })
 }

@@ -8,22 +8,22 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, Response, header},
 };
 use edge_mirror_http::{
-    access::Access,
+    access::AccessControl,
     delivery::{self, Traffic},
-    listen::{AtOnce, Line},
+    listen::{FastPath, Transport},
     wire::{self, PathId},
 };
 use edge_mirror_protocol::package::{self, MEDIA_TYPE, PackageId};
 
-use super::{Face, error::ApiError};
+use super::{AppState, error::ApiError};
 use crate::{
-    board::Board,
-    fetch::{Fetch, Found},
+    board::StatusBoard,
+    fetch::{Fetch, ServablePackage},
 };
 
 /// Fast path: packages that are stored and open, nearly all requests of a storm,
 /// are answered without the router, which costs more than sending a small package.
-pub(super) fn at_once(face: &Face) -> AtOnce {
+pub(super) fn at_once(face: &AppState) -> FastPath {
     let (board, fetch, traffic) = (face.board.clone(), face.fetch.clone(), face.traffic.clone());
     let routes = [OURS, OLD].map(|path| traffic.requests.route(path));
     Arc::new(move |method, uri, headers, line| {
@@ -76,11 +76,12 @@ fn file_name(id: &PackageId) -> String {
     format!("meeting_{id}.zip")
 }
 
-type Shared = (State<Arc<Board>>, State<Fetch>, State<Arc<Traffic>>, State<Access>);
+type DownloadParts =
+    (State<Arc<StatusBoard>>, State<Fetch>, State<Arc<Traffic>>, State<AccessControl>);
 
 /// `/api/v1/meetings/{id}/download-package`: where main servers redirect to.
 pub(super) async fn package(
-    shared: Shared,
+    shared: DownloadParts,
     PathId(id): PathId,
     request: Request,
 ) -> Result<Response<Body>, ApiError> {
@@ -89,7 +90,7 @@ pub(super) async fn package(
 
 /// `/api/meetings/{id}/download`: the same, for front ends.
 pub(super) async fn package_for_old_clients(
-    shared: Shared,
+    shared: DownloadParts,
     PathId(id): PathId,
     request: Request,
 ) -> Result<Response<Body>, ApiError> {
@@ -97,13 +98,13 @@ pub(super) async fn package_for_old_clients(
 }
 
 async fn deliver(
-    (State(board), State(fetch), State(traffic), State(access)): Shared,
+    (State(board), State(fetch), State(traffic), State(access)): DownloadParts,
     id: PackageId,
     request: Request,
     not_found: &'static str,
 ) -> Result<Response<Body>, ApiError> {
     let (asked, _) = request.into_parts();
-    let line = Line::of(&asked.extensions);
+    let line = Transport::of(&asked.extensions);
     // The address, not its network as for wrong logins: a room's tablets share that.
     let client = || access.caller(&asked).address;
     let refused = |error| ApiError::of_pull(id.clone(), error, not_found);
@@ -118,8 +119,8 @@ async fn deliver(
         };
         let (method, headers) = (&asked.method, &asked.headers);
         let early = match fetch.open_or_follow(&id, &client).await.map_err(refused)? {
-            Found::Here(package) => Err(package),
-            Found::Growing(growing) => {
+            ServablePackage::Here(package) => Err(package),
+            ServablePackage::Growing(growing) => {
                 let name = file_name(&id);
                 let early =
                     delivery::growing::respond(method, headers, &growing, &name, &mut place, &line);

@@ -10,14 +10,14 @@ use axum::{
 };
 use edge_mirror_base::metrics::Label;
 use edge_mirror_http::{
-    delivery::Limit,
+    delivery::DownloadLimit,
     wire::{
-        body::{self, Unread},
+        body::{self, BodyError},
         detail,
     },
 };
 use edge_mirror_protocol::package::PackageId;
-use edge_mirror_settings::{Problem, check::list, file::PatchError};
+use edge_mirror_settings::{SettingProblem, check::list, file::PatchError};
 use edge_mirror_store::StoreError;
 use serde::Serialize;
 use tracing::{debug, error, warn};
@@ -34,7 +34,7 @@ pub(super) enum ApiError {
         error: Arc<PullError>,
     },
     /// More downloads are under way than this allows.
-    Full(Limit),
+    Full(DownloadLimit),
     Config(PatchError),
     /// Possible for active meetings only.
     NotActive(PackageId),
@@ -44,7 +44,7 @@ pub(super) enum ApiError {
     Unreadable(StoreError),
     Invalid(String),
     NotJson,
-    Body(Unread),
+    Body(BodyError),
 }
 
 /// The problems of a change of the configuration.
@@ -53,7 +53,7 @@ pub(super) enum ApiError {
 pub(super) struct RefusedChange {
     /// All of it, in one text.
     detail: String,
-    problems: Vec<Problem>,
+    problems: Vec<SettingProblem>,
 }
 
 /// Clients that are refused for a passing reason retry after this.
@@ -144,12 +144,12 @@ impl IntoResponse for ApiError {
     }
 }
 
-fn full(limit: Limit) -> &'static str {
+fn full(limit: DownloadLimit) -> &'static str {
     match limit {
-        Limit::PerClient => {
+        DownloadLimit::PerClient => {
             "同一客户端的下载过多，请稍后重试 / too many downloads of one client, try again later"
         }
-        Limit::Downloads => {
+        DownloadLimit::Downloads => {
             "同时下载过多，请稍后重试 / too many downloads are under way, try again later"
         }
     }

@@ -11,7 +11,7 @@ use axum::{
 };
 use edge_mirror_base::log::{Journal, Level};
 use edge_mirror_http::{
-    access::{More, Sources},
+    access::{ExtraEvents, StreamSources},
     wire::{feed, snapshot::Snapshot},
 };
 use edge_mirror_settings::Config;
@@ -19,37 +19,37 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::{
-    Face,
-    status::{self, For},
+    AppState,
+    status::{self, StatusAudience},
 };
-use crate::board::Board;
+use crate::board::StatusBoard;
 
 /// Enough for a burst; `/api/logs` has more.
 const MAX_LINES: usize = 200;
 
 /// Compares the state while pages follow it.
-pub async fn run(face: Face) {
+pub async fn run(face: AppState) {
     let feed = face.feed.clone();
     feed.run(|| state(&face)).await;
 }
 
 /// The status without its second list of meetings, which pages don't use.
-fn state(face: &Face) -> Snapshot {
-    status::snapshot(&face.settings, &face.board, &face.fetch, &face.traffic, For::Pages)
+fn state(face: &AppState) -> Snapshot {
+    status::snapshot(&face.settings, &face.board, &face.fetch, &face.traffic, StatusAudience::Pages)
 }
 
-pub(super) async fn traffic(State(board): State<Arc<Board>>) -> Response {
+pub(super) async fn traffic(State(board): State<Arc<StatusBoard>>) -> Response {
     Json(&*board.history.borrow()).into_response()
 }
 
-pub(super) async fn events(State(face): State<Face>, request: Request) -> Response {
-    let sources = Sources {
+pub(super) async fn events(State(face): State<AppState>, request: Request) -> Response {
+    let sources = StreamSources {
         feed: &face.feed,
         state: state(&face),
         history: face.board.history.subscribe(),
         closing: face.closing.clone(),
     };
-    let news = |operator| News {
+    let news = |operator| NodeEvents {
         operator,
         settings: face.settings.subscribe(),
         revision: 0,
@@ -63,7 +63,7 @@ pub(super) async fn events(State(face): State<Face>, request: Request) -> Respon
 
 /// Further events: the node listens elsewhere now; for operators, log lines and a
 /// changed configuration.
-struct News {
+struct NodeEvents {
     operator: bool,
     settings: watch::Receiver<Arc<Config>>,
     revision: u64,
@@ -74,7 +74,7 @@ struct News {
     port: watch::Receiver<u16>,
 }
 
-impl More for News {
+impl ExtraEvents for NodeEvents {
     async fn next(&mut self) -> (Bytes, bool) {
         loop {
             tokio::select! {

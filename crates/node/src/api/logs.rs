@@ -5,8 +5,8 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use edge_mirror_base::log::{Entry, Journal, level_named};
-use edge_mirror_http::wire::Asked;
+use edge_mirror_base::log::{Journal, JournalEntry, level_named};
+use edge_mirror_http::wire::ApiQuery;
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
@@ -16,22 +16,22 @@ const MAX_LINES: usize = 1000;
 
 /// Texts, so that a mistake gets a plain message, not a parser's.
 #[derive(Debug, Deserialize)]
-pub(super) struct Wish {
+pub(super) struct LogQuery {
     level: Option<String>,
     after: Option<String>,
     limit: Option<String>,
 }
 
 #[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "LogLines"))]
-pub(super) struct Lines {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct LogLines {
     /// Oldest first.
-    lines: Vec<Entry>,
+    lines: Vec<JournalEntry>,
 }
 
 pub(super) async fn lines(
     State(journal): State<Journal>,
-    Asked(wish): Asked<Wish>,
+    ApiQuery(wish): ApiQuery<LogQuery>,
 ) -> Result<Response, ApiError> {
     let level = wish.level.as_deref().unwrap_or("TRACE");
     let Some(level) = level_named(level) else {
@@ -44,7 +44,7 @@ pub(super) async fn lines(
         return Err(invalid("after 和 limit 应为整数 / after and limit are whole numbers"));
     };
     let limit = limit.map_or(DEFAULT_LINES, |limit| limit.clamp(1, MAX_LINES as u64) as usize);
-    Ok(Json(Lines { lines: journal.lines(after, level, limit) }).into_response())
+    Ok(Json(LogLines { lines: journal.lines(after, level, limit) }).into_response())
 }
 
 fn invalid(text: &str) -> ApiError {

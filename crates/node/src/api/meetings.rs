@@ -10,18 +10,18 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::tasks;
-use edge_mirror_http::wire::{self, Asked, Done, PathId};
+use edge_mirror_http::wire::{self, ApiQuery, Done, PathId};
 use edge_mirror_protocol::package::PackageId;
 use edge_mirror_store::reread;
 use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 
 use super::error::ApiError;
-use crate::board::{Board, Checked, Evicted};
+use crate::board::{CheckOccasion, RemovalCause, StatusBoard};
 
 /// Only requests it: the status shows the progress.
 pub(super) async fn sync(
-    State(board): State<Arc<Board>>,
+    State(board): State<Arc<StatusBoard>>,
     PathId(id): PathId,
 ) -> Result<Response, ApiError> {
     if !board.is_running() {
@@ -38,14 +38,14 @@ pub(super) async fn sync(
 /// `?repair=false` leaves a damaged package in place. A text, so that a mistake
 /// gets a plain message.
 #[derive(Debug, Deserialize)]
-pub(super) struct Wish {
+pub(super) struct VerifyQuery {
     repair: Option<String>,
 }
 
 /// The result of reading a package again.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ReadAgain"))]
-pub(super) struct Read {
+pub(super) struct RereadReport {
     id: PackageId,
     /// It is what was verified.
     good: bool,
@@ -57,9 +57,9 @@ pub(super) struct Read {
 
 /// Reads the whole package, as fast as the disk gives it, and compares.
 pub(super) async fn verify(
-    State(board): State<Arc<Board>>,
+    State(board): State<Arc<StatusBoard>>,
     PathId(id): PathId,
-    Asked(wish): Asked<Wish>,
+    ApiQuery(wish): ApiQuery<VerifyQuery>,
 ) -> Result<Response, ApiError> {
     let repair = match wish.repair.as_deref() {
         None | Some("true") => true,
@@ -88,16 +88,16 @@ pub(super) async fn verify(
             info!("package of meeting {id} read again by request: it is as it was verified")
         }
         (false, true) => {
-            board.counts.bad_packages.one(Checked::ReadAgain);
+            board.counts.bad_packages.one(CheckOccasion::ReadAgain);
             error!("package of meeting {id} was damaged on disk and was removed");
         }
         (false, false) => error!("package of meeting {id} is damaged on disk"),
     }
-    Ok(Json(Read { id, good, removed: remove, pulling }).into_response())
+    Ok(Json(RereadReport { id, good, removed: remove, pulling }).into_response())
 }
 
 pub(super) async fn remove(
-    State(board): State<Arc<Board>>,
+    State(board): State<Arc<StatusBoard>>,
     PathId(id): PathId,
 ) -> Result<Json<Done>, ApiError> {
     let store = board.store();
@@ -113,7 +113,7 @@ pub(super) async fn remove(
     }
     let gone = id.clone();
     tasks::blocking(move || store.remove(&gone)).await.map_err(ApiError::NotRemoved)?;
-    board.counts.evictions.one(Evicted::Request);
+    board.counts.evictions.one(RemovalCause::Request);
     info!("package of meeting {id} removed by request");
     Ok(wire::done(format!("会议 {id} 的会议包已删除 / package of meeting {id} removed")))
 }

@@ -3,7 +3,7 @@
 
 use axum::{extract::State, response::Response};
 use edge_mirror_base::{
-    metrics::{self, Page},
+    metrics::{self, Exposition},
     tasks,
 };
 use edge_mirror_http::{
@@ -15,10 +15,10 @@ use edge_mirror_http::{
 };
 use edge_mirror_settings::Settings;
 
-use super::Face;
-use crate::board::Board;
+use super::AppState;
+use crate::board::StatusBoard;
 
-impl Face {
+impl AppState {
     /// Everything that keeps the node from being ready.
     async fn unready(&self) -> Vec<Unready> {
         let serving = match (self.closing.is_cancelled(), self.board.is_running()) {
@@ -30,15 +30,15 @@ impl Face {
     }
 }
 
-pub(super) async fn ready(State(face): State<Face>) -> Response {
+pub(super) async fn ready(State(face): State<AppState>) -> Response {
     health::ready(&face.unready().await)
 }
 
-pub(super) async fn metrics(State(face): State<Face>) -> Response {
+pub(super) async fn metrics(State(face): State<AppState>) -> Response {
     let ready = face.unready().await.is_empty();
     // Counting open files takes a while where there are thousands.
     let page = tasks::blocking(move || {
-        let mut page = Page::default();
+        let mut page = Exposition::default();
         page.gauge("edge_mirror_ready", "1 where GET /api/health/ready says so.")
             .put(&[], u8::from(ready));
         face.traffic.show(&mut page);
@@ -55,7 +55,7 @@ pub(super) async fn metrics(State(face): State<Face>) -> Response {
     wire::exposition(page)
 }
 
-fn pulls(page: &mut Page, face: &Face) {
+fn pulls(page: &mut Exposition, face: &AppState) {
     let counts = &face.board.counts;
     page.tally(
         "edge_mirror_pulls_total",
@@ -92,7 +92,7 @@ fn pulls(page: &mut Page, face: &Face) {
 }
 
 /// Figures of the connection to the main server.
-fn standing(page: &mut Page, board: &Board) {
+fn standing(page: &mut Exposition, board: &StatusBoard) {
     let (presence, sync) = (board.presence.borrow().clone(), board.sync.borrow().clone());
     page.gauge("edge_mirror_service_running", "0 where an operator has stopped the service.")
         .put(&[], u8::from(board.is_running()));
@@ -139,7 +139,7 @@ fn standing(page: &mut Page, board: &Board) {
     .put(&[], sync.failing.len());
 }
 
-fn storage(page: &mut Page, board: &Board, settings: &Settings) {
+fn storage(page: &mut Exposition, board: &StatusBoard, settings: &Settings) {
     let (store, machine) = (board.store(), board.machine.borrow().clone());
     page.gauge("edge_mirror_stored_packages", "Verified packages here.").put(&[], store.count());
     page.gauge("edge_mirror_stored_bytes", "Bytes of the verified packages here.")
@@ -158,7 +158,7 @@ fn storage(page: &mut Page, board: &Board, settings: &Settings) {
     );
 }
 
-fn settings(page: &mut Page, settings: &Settings) {
+fn settings(page: &mut Exposition, settings: &Settings) {
     page.tally(
         "edge_mirror_config_reloads_total",
         "Edits of the configuration file, by whether they were taken in.",

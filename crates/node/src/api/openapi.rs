@@ -6,22 +6,24 @@ use axum::http::Method;
 use edge_mirror_base::{log::Journal, tasks::Tasks};
 use edge_mirror_http::{
     access::{
-        Access, Vault,
+        AccessControl, Vault,
         openapi::{self as access, guarded},
     },
     wire::{
         Detail, Done,
-        openapi::{self, History, Operation, call, json, package, shared, stream, text},
+        openapi::{self, HistorySchema, Operation, call, json, package, shared, stream, text},
     },
 };
-use edge_mirror_settings::{Security, Settings, meaning, openapi as settings};
+use edge_mirror_settings::{SecurityConfig, Settings, meaning, openapi as settings};
 use edge_mirror_store::Store;
 use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{Face, Listening, config, download, error::RefusedChange, logs, meetings, status};
-use crate::{board::Board, fetch::Fetch};
+use super::{
+    AppState, ListenOptions, config, download, error::RefusedChange, logs, meetings, status,
+};
+use crate::{board::StatusBoard, fetch::Fetch};
 
 /// The bodies that old tools send.
 #[derive(JsonSchema)]
@@ -71,7 +73,7 @@ fn operations() -> Vec<Operation> {
             200,
             "Each sample: its end in seconds since 1970, bytes served and bytes pulled in the \
              step, downloads under way.",
-            vec![json::<History>()],
+            vec![json::<HistorySchema>()],
         ),
         stream(
             call(Method::GET, "/api/events", STATUS, "The status as it changes"),
@@ -132,18 +134,18 @@ fn settings_of_the_node() -> Vec<Operation> {
     vec![
         guarded(call(Method::GET, "/api/config", SETTINGS, "The configuration"))
             .text("Secrets that are set are shown as asterisks.")
-            .answers(200, "All settings.", vec![json::<settings::Shown>()]),
+            .answers(200, "All settings.", vec![json::<settings::ConfigDocument>()]),
         refused_change(change("/api/config", "Change settings"))
             .careful()
             .text("What is not named stays as it is. All of it is changed, or nothing.")
-            .body(true, vec![json::<settings::Patch>()])
+            .body(true, vec![json::<settings::ConfigPatch>()])
             .answers(200, "Saved and in force.", vec![json::<Done>()])
             .refuses(415, "Announced as something else than JSON."),
         guarded(call(Method::GET, "/api/config/schema", SETTINGS, "What settings there are"))
-            .answers(200, "Each with its meaning.", vec![json::<meaning::Described>()]),
+            .answers(200, "Each with its meaning.", vec![json::<meaning::SettingsSchema>()]),
         change("/api/config/check", "What would be wrong with a change")
             .body(true, vec![json::<Map<String, Value>>()])
-            .answers(200, "All that is wrong with it.", vec![json::<config::Checked>()])
+            .answers(200, "All that is wrong with it.", vec![json::<config::CheckedChange>()])
             .refuses(400, "No JSON object.")
             .refuses(415, "Not announced as JSON."),
         refused_change(change("/api/config/heartbeat", "Change the heartbeat's interval"))
@@ -170,7 +172,7 @@ fn of_operators() -> Vec<Operation> {
         guarded(call(Method::POST, "/api/meetings/{id}/verify", MEETINGS, "Read a package again"))
             .careful()
             .query("repair", json!({"enum": ["true", "false"]}), "Whether a damaged one is removed, and pulled again if its meeting is active; true if not said.")
-            .answers(200, "What was found.", vec![json::<meetings::Read>()])
+            .answers(200, "What was found.", vec![json::<meetings::RereadReport>()])
             .refuses(404, "The package is not here.")
             .refuses(500, "The node's disk fails."),
         guarded(call(Method::DELETE, "/api/meetings/{id}", MEETINGS, "Remove a package"))
@@ -183,7 +185,7 @@ fn of_operators() -> Vec<Operation> {
             .query("level", json!({"enum": ["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"]}), "At least as grave as this.")
             .query("after", any_number(), "After the line of this number.")
             .query("limit", any_number(), "The newest so many, 1000 at most; 200 if not said.")
-            .answers(200, "The lines.", vec![json::<logs::Lines>()])
+            .answers(200, "The lines.", vec![json::<logs::LogLines>()])
             .refuses(400, "No such level, or no number."),
     ]
 }
@@ -200,19 +202,23 @@ async fn the_document_has_every_route_of_the_node_and_no_other() {
 }
 
 /// A node that nobody started.
-fn face(folder: &Path) -> Face {
+fn face(folder: &Path) -> AppState {
     let file = folder.join("node_config.json");
     let settings = Arc::new(Settings::load_or_create(&file).expect("defaults are valid"));
     let (store, _) = Store::open(&folder.join("storage")).expect("the folder is writable");
-    let board = Arc::new(Board::new(store, 1));
+    let board = Arc::new(StatusBoard::new(store, 1));
     let fetch = Fetch::new(settings.clone(), board.clone(), Arc::default(), Tasks::new());
-    Face {
-        access: Access::new("node", Vault::at(folder.join("access.json")), Security::default),
+    AppState {
+        access: AccessControl::new(
+            "node",
+            Vault::at(folder.join("access.json")),
+            SecurityConfig::default,
+        ),
         settings,
         board,
         fetch,
         traffic: Arc::default(),
-        listening: Listening { host: Ipv4Addr::LOCALHOST.into(), fixed_port: None },
+        listening: ListenOptions { host: Ipv4Addr::LOCALHOST.into(), fixed_port: None },
         feed: Arc::default(),
         journal: Journal::default(),
         closing: CancellationToken::new(),

@@ -16,7 +16,7 @@ use edge_mirror_http::{
     delivery::Traffic,
     wire::{
         problem::Problem,
-        snapshot::{Items, Snapshot},
+        snapshot::{ItemWriter, Snapshot},
     },
 };
 use edge_mirror_protocol::package::PackageId;
@@ -25,27 +25,27 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    board::{Board, Presence, Sync},
-    fetch::{Fetch, Progress},
+    board::{Presence, StatusBoard, SyncState},
+    fetch::{Fetch, PullProgress},
     machine::Machine,
 };
-use meetings::Meetings;
+use meetings::MeetingRows;
 
 /// Clients can invent ids; a handful shows what is going on.
 const SHOWN_REFUSALS: usize = 20;
 
 pub(super) async fn status(
     State(settings): State<Arc<Settings>>,
-    State(board): State<Arc<Board>>,
+    State(board): State<Arc<StatusBoard>>,
     State(fetch): State<Fetch>,
     State(traffic): State<Arc<Traffic>>,
 ) -> Response {
-    snapshot(&settings, &board, &fetch, &traffic, For::Anybody).into_response()
+    snapshot(&settings, &board, &fetch, &traffic, StatusAudience::Anybody).into_response()
 }
 
 /// The status's reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum For {
+pub enum StatusAudience {
     Anybody,
     /// Our own pages have no use for the contract's list of meetings.
     Pages,
@@ -71,7 +71,7 @@ pub(super) struct Status<'a> {
     /// Filled in by `Snapshot`, like `meetings`.
     #[cfg_attr(
         test,
-        schemars(with = "Vec<meetings::Here<'_>>", description = "Packages that are here.")
+        schemars(with = "Vec<meetings::PackageRow<'_>>", description = "Packages that are here.")
     )]
     active_meetings: (),
     /// Packages that are here.
@@ -95,17 +95,17 @@ pub(super) struct Status<'a> {
     #[cfg_attr(
         test,
         schemars(
-            with = "Vec<meetings::Meeting<'_>>",
+            with = "Vec<meetings::MeetingRow<'_>>",
             description = "Active ones and those whose packages are here."
         )
     )]
     meetings: (),
     /// Meetings that can't be had, asked for by clients; some of them.
-    refused: Vec<Refused>,
+    refused: Vec<RefusedMeeting>,
     downloads_under_way: u64,
     bytes_served: u64,
     bytes_pulled: u64,
-    storage: Room<'a>,
+    storage: StorageUsage<'a>,
     config_file: &'a Path,
     /// The error of a rejected configuration file.
     config_error: Option<&'a str>,
@@ -116,7 +116,7 @@ pub(super) struct Status<'a> {
 
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Refused {
+struct RefusedMeeting {
     id: PackageId,
     error: String,
 }
@@ -124,7 +124,7 @@ struct Refused {
 /// The storage folder; figures are bytes.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Room<'a> {
+struct StorageUsage<'a> {
     path: &'a Path,
     used: u64,
     limit: u64,
@@ -136,22 +136,22 @@ struct Room<'a> {
 /// Everything about the node, as it is now.
 pub fn snapshot(
     settings: &Settings,
-    board: &Board,
+    board: &StatusBoard,
     fetch: &Fetch,
     traffic: &Traffic,
-    reader: For,
+    reader: StatusAudience,
 ) -> Snapshot {
     let (config, store) = (settings.current(), board.store());
     let (presence, sync) = (board.presence.borrow().clone(), board.sync.borrow().clone());
     let (port, now, running) = (*board.port.borrow(), now_s(), board.is_running());
     let under_way = fetch.under_way();
     let stored = store.list();
-    let meetings = Meetings::of(&sync, &stored, &under_way);
-    let refused = fetch.refused().into_iter().map(|(id, error)| Refused { id, error });
+    let meetings = MeetingRows::of(&sync, &stored, &under_way);
+    let refused = fetch.refused().into_iter().map(|(id, error)| RefusedMeeting { id, error });
     let refused: Vec<_> = refused.take(SHOWN_REFUSALS).collect();
     let node_ip = presence.address.as_deref().and_then(|address| address.rsplit_once(':'));
     let (used, machine) = (store.used_bytes(), board.machine.borrow().clone());
-    let seen = problems::Seen {
+    let seen = problems::NodeSnapshot {
         running,
         config: &config,
         config_file: settings.path(),
@@ -200,7 +200,7 @@ pub fn snapshot(
         downloads_under_way: traffic.under_way(),
         bytes_served: traffic.served_bytes(),
         bytes_pulled: fetch.pulled_bytes(),
-        storage: Room {
+        storage: StorageUsage {
             path: store.root(),
             used,
             limit: config.storage.max_size,
@@ -214,13 +214,13 @@ pub fn snapshot(
         machine: &machine,
     };
     let mut fields = json!(status);
-    if reader == For::Pages
+    if reader == StatusAudience::Pages
         && let Some(fields) = fields.as_object_mut()
     {
         fields.shift_remove("active_meetings");
     }
-    let here = |items: &mut Items<'_>| meetings.here(items);
-    let all = |items: &mut Items<'_>| meetings.all(items);
+    let here = |items: &mut ItemWriter<'_>| meetings.here(items);
+    let all = |items: &mut ItemWriter<'_>| meetings.all(items);
     Snapshot::new(&fields, &[("active_meetings", &here), ("meetings", &all)])
 }
 
@@ -237,7 +237,7 @@ fn connected(presence: &Presence, config: &Config, now: u64) -> bool {
 }
 
 /// The sync status in the contract's words.
-fn sync_status(sync: &Sync, under_way: &HashMap<PackageId, Progress>) -> String {
+fn sync_status(sync: &SyncState, under_way: &HashMap<PackageId, PullProgress>) -> String {
     let pulling = sync.active.iter().any(|meeting| under_way.contains_key(&meeting.id));
     let all_confirmed = sync.active.iter().all(|meeting| sync.confirmed.contains_key(&meeting.id));
     if let Some(error) = &sync.poll_error {
@@ -263,8 +263,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        board::Failing,
-        fetch::{Phase, Reason},
+        board::PullFailure,
+        fetch::{PullPhase, PullReason},
     };
 
     fn id() -> PackageId {
@@ -275,10 +275,10 @@ mod tests {
         Fault { cause: Cause::Other, text: text.into() }
     }
 
-    fn progress() -> Progress {
-        Progress {
-            phase: Phase::Pulling,
-            reason: Reason::Missing,
+    fn progress() -> PullProgress {
+        PullProgress {
+            phase: PullPhase::Pulling,
+            reason: PullReason::Missing,
             attempt: 1,
             received_bytes: 0,
             total_bytes: None,
@@ -286,21 +286,25 @@ mod tests {
         }
     }
 
-    fn sync() -> Sync {
+    fn sync() -> SyncState {
         let meeting = ActiveMeeting { id: id(), title: "T".into(), sha256: None };
-        Sync { polled_ok_s: Some(1), active: Arc::new(vec![meeting].into()), ..Sync::default() }
+        SyncState {
+            polled_ok_s: Some(1),
+            active: Arc::new(vec![meeting].into()),
+            ..SyncState::default()
+        }
     }
 
     #[test]
     fn the_sync_status_speaks_the_contracts_words() {
         let (idle, failing) =
-            (HashMap::new(), Failing { rounds: 1, error: fault("why"), next_try_s: 2 });
+            (HashMap::new(), PullFailure { rounds: 1, error: fault("why"), next_try_s: 2 });
         let busy = HashMap::from([(id(), progress())]);
         let confirmed =
-            Sync { confirmed: Arc::new([(id(), Sha256::new([1; 32]))].into()), ..sync() };
-        let failed = Sync { failing: Arc::new([(id(), failing)].into()), ..sync() };
-        let away = Sync { poll_error: Some(fault("away")), ..confirmed.clone() };
-        assert_eq!(sync_status(&Sync::default(), &idle), "未同步");
+            SyncState { confirmed: Arc::new([(id(), Sha256::new([1; 32]))].into()), ..sync() };
+        let failed = SyncState { failing: Arc::new([(id(), failing)].into()), ..sync() };
+        let away = SyncState { poll_error: Some(fault("away")), ..confirmed.clone() };
+        assert_eq!(sync_status(&SyncState::default(), &idle), "未同步");
         assert_eq!(sync_status(&sync(), &idle), "同步中");
         assert_eq!(sync_status(&confirmed, &busy), "同步中");
         assert_eq!(sync_status(&confirmed, &idle), "同步成功");
@@ -308,7 +312,7 @@ mod tests {
         assert_eq!(sync_status(&failed, &busy), "同步中");
         assert_eq!(sync_status(&away, &idle), "同步出错: away");
         let unserved = UnservedMeeting { id: "a/b\n".into(), title: None };
-        let unserved = Sync { unserved: [unserved].into(), ..confirmed };
+        let unserved = SyncState { unserved: [unserved].into(), ..confirmed };
         assert_eq!(sync_status(&unserved, &idle), "同步失败: 会议 \"a/b\\n\" 的 ID 不能使用");
     }
 }

@@ -4,45 +4,45 @@
 
 use std::sync::Arc;
 
-use edge_mirror_base::metrics::{Counter, Histogram, Tally, histogram::PULLS, labels};
+use edge_mirror_base::metrics::{Counter, CounterFamily, Histogram, histogram::PULLS, labels};
 use edge_mirror_http::limits::Limit;
 use edge_mirror_protocol::Cause;
 use edge_mirror_store::verify::VerifyError;
 
 #[derive(Debug)]
-pub struct Counts {
-    pub heartbeats: Tally<Answered>,
-    pub polls: Tally<Answered>,
-    pub pulls: Tally<PullEnd>,
+pub struct NodeCounters {
+    pub heartbeats: CounterFamily<CallResult>,
+    pub polls: CounterFamily<CallResult>,
+    pub pulls: CounterFamily<PullEnd>,
     /// Pulls that brought a package.
     pub pull_duration: Histogram,
-    pub failed_attempts: Tally<Cause>,
+    pub failed_attempts: CounterFamily<Cause>,
     pub retries: Counter,
-    pub evictions: Tally<Evicted>,
-    pub bad_packages: Tally<Checked>,
-    /// Shared with code that has no `Board`.
-    pub limits: Arc<Tally<Limit>>,
+    pub evictions: CounterFamily<RemovalCause>,
+    pub bad_packages: CounterFamily<CheckOccasion>,
+    /// Shared with code that has no `StatusBoard`.
+    pub limits: Arc<CounterFamily<Limit>>,
 }
 
-impl Default for Counts {
+impl Default for NodeCounters {
     fn default() -> Self {
         Self {
-            heartbeats: Tally::default(),
-            polls: Tally::default(),
-            pulls: Tally::default(),
+            heartbeats: CounterFamily::default(),
+            polls: CounterFamily::default(),
+            pulls: CounterFamily::default(),
             pull_duration: Histogram::of(PULLS),
-            failed_attempts: Tally::default(),
+            failed_attempts: CounterFamily::default(),
             retries: Counter::default(),
-            evictions: Tally::default(),
-            bad_packages: Tally::default(),
+            evictions: CounterFamily::default(),
+            bad_packages: CounterFamily::default(),
             limits: Arc::default(),
         }
     }
 }
 
-impl Counts {
+impl NodeCounters {
     /// Counts a package that was refused or removed.
-    pub fn bad_package(&self, checked: Checked, error: &VerifyError) {
+    pub fn bad_package(&self, checked: CheckOccasion, error: &VerifyError) {
         self.bad_packages.one(checked);
         if error.is_over_limit() {
             self.limits.one(Limit::ArchiveDirectory);
@@ -52,10 +52,10 @@ impl Counts {
 
 labels! {
     /// Outcome of a call to the main server.
-    Answered { Well => "ok", Not => "failed" }
+    CallResult { Well => "ok", Not => "failed" }
 }
 
-impl Answered {
+impl CallResult {
     pub fn of<T, E>(outcome: &Result<T, E>) -> Self {
         if outcome.is_ok() { Self::Well } else { Self::Not }
     }
@@ -77,7 +77,7 @@ labels! {
 
 labels! {
     /// Reason for removing a package.
-    Evicted {
+    RemovalCause {
         MeetingEnded => "meeting_ended",
         NearlyFull => "storage_nearly_full",
         RoomNeeded => "room_needed",
@@ -87,7 +87,7 @@ labels! {
 
 labels! {
     /// The occasion on which a damaged package or no ZIP was found.
-    Checked {
+    CheckOccasion {
         /// Just pulled.
         Pulled => "pull",
         /// On disk without a manifest that fits.

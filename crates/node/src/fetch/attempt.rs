@@ -6,24 +6,24 @@ use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 use edge_mirror_base::tasks;
 use edge_mirror_protocol::{
     default_title,
-    package::{PackageId, Route, Sha256, Source, Validators, Verify},
+    package::{PackageId, PackageRoute, PackageSource, Sha256, Validators, VerifyLevel},
 };
 use edge_mirror_settings::Config;
-use edge_mirror_store::{Provenance, StoreError, Stored, growing::Grower};
+use edge_mirror_store::{Provenance, StoreError, StoredPackage, growing::PartialWriter};
 use reqwest::{Response, StatusCode, header};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::{
-    Flight, Inner, Offer, Phase, PullError, Pulled, Reason, belongs,
-    gate::Permit,
-    request::{Partial, Task, continues, tells_again},
+    FetchInner, Flight, Offer, PullError, PullPhase, PullReason, PulledPackage, belongs,
+    gate::PullPermit,
+    request::{AttemptContext, PartialPull, continues, tells_again},
     retry,
-    source::Choice,
+    source::SourceChoice,
 };
 use crate::{
-    board::Checked,
-    upstream::{Announced, Place, root_cause},
+    board::CheckOccasion,
+    upstream::{AnnouncedPackage, PackageLocation, root_cause},
 };
 
 /// Small chunks are gathered into one write, to save system calls.
@@ -39,17 +39,17 @@ const LARGE_BYTES: usize = 64 << 10;
 
 /// State that an attempt leaves for the round's next one.
 #[derive(Default)]
-struct Round {
-    partial: Option<Partial>,
+struct RoundState {
+    partial: Option<PartialPull>,
     /// Offers that were not there.
-    gone: Vec<Place>,
+    gone: Vec<PackageLocation>,
     /// The place in the gate's queue.
     arrival: Option<u64>,
 }
 
 /// The outcome of an attempt that had a permit.
-enum Tried {
-    Pulled(Pulled),
+enum AttemptOutcome {
+    Pulled(PulledPackage),
     /// The next attempt uses another source.
     OfferGone,
     /// There is nothing to be pulled yet.
@@ -58,31 +58,33 @@ enum Tried {
     Recalled,
 }
 
-enum Asking {
-    Answered(Box<Asked>),
-    InVain(Tried),
+enum RequestOutcome {
+    Answered(Box<AnsweredRequest>),
+    InVain(AttemptOutcome),
 }
 
 /// A request with its answer.
-struct Asked {
-    place: Place,
+struct AnsweredRequest {
+    place: PackageLocation,
     offer: Offer,
-    resumed: Option<Partial>,
+    resumed: Option<PartialPull>,
     response: Response,
-    announced: Announced,
+    announced: AnnouncedPackage,
     began: Instant,
 }
 
-impl Inner {
-    pub(super) async fn round(&self, flight: &Flight) -> Result<Pulled, PullError> {
+impl FetchInner {
+    pub(super) async fn round(&self, flight: &Flight) -> Result<PulledPackage, PullError> {
         // It may have been found at startup, and verified since the lookup.
-        let missed =
-            matches!(flight.reason(), Reason::Missing | Reason::OnDemand | Reason::Unlisted);
+        let missed = matches!(
+            flight.reason(),
+            PullReason::Missing | PullReason::OnDemand | PullReason::Unlisted
+        );
         let found = || self.board.store().get(flight.id()).filter(|_| missed).filter(is_adopted);
         if let Some(adopted) = self.adopt(flight.id()).await.or_else(found) {
-            return Ok(Pulled { stored: adopted, changed: true });
+            return Ok(PulledPackage { stored: adopted, changed: true });
         }
-        let mut round = Round::default();
+        let mut round = RoundState::default();
         for attempt in 1.. {
             flight.set_attempt(attempt);
             let (config, outcome) = self.attempt(flight, &mut round, attempt > 1).await;
@@ -116,13 +118,13 @@ impl Inner {
         let (counts, cause) = (&self.board.counts, error.fault().cause);
         counts.failed_attempts.one(cause);
         if let PullError::Store(StoreError::Bad(error)) = error {
-            counts.bad_package(Checked::Pulled, error);
+            counts.bad_package(CheckOccasion::Pulled, error);
         }
     }
 
     /// Verifies a package left by another node, or without its manifest, and takes
     /// it over as it is; a damaged one is removed.
-    pub(super) async fn adopt(&self, id: &PackageId) -> Option<Arc<Stored>> {
+    pub(super) async fn adopt(&self, id: &PackageId) -> Option<Arc<StoredPackage>> {
         let (store, looking, wanted) = (self.board.store(), self.board.store(), id.clone());
         let unverified = {
             let _turn = self.disk_looks.acquire().await;
@@ -132,8 +134,11 @@ impl Inner {
             return None;
         }
         let verify = self.settings.current().storage.verify;
-        let source =
-            Source { route: Route::Adopted, origin: None, validators: Validators::default() };
+        let source = PackageSource {
+            route: PackageRoute::Adopted,
+            origin: None,
+            validators: Validators::default(),
+        };
         let title =
             self.offer(id).and_then(|offer| offer.title).unwrap_or_else(|| default_title(id));
         let (id, provenance) = (id.clone(), Provenance { title, source, modified_s: None });
@@ -145,7 +150,7 @@ impl Inner {
             }
             Err(StoreError::Bad(error)) if error.is_damage() => {
                 warn!("package of meeting {id} found on disk is not good and goes: {error}");
-                board.counts.bad_package(Checked::Found, &error);
+                board.counts.bad_package(CheckOccasion::Found, &error);
                 if let Err(error) = store.discard_unverified(&id) {
                     warn!("it could not be removed: {error}");
                 }
@@ -168,27 +173,27 @@ impl Inner {
     async fn attempt(
         &self,
         flight: &Flight,
-        round: &mut Round,
+        round: &mut RoundState,
         retry: bool,
-    ) -> (Arc<Config>, Result<Pulled, PullError>) {
+    ) -> (Arc<Config>, Result<PulledPackage, PullError>) {
         loop {
-            flight.set_phase(Phase::Waiting);
+            flight.set_phase(PullPhase::Waiting);
             let (permit, arrival) = self.gate.enter(flight.urgency(), round.arrival).await;
             round.arrival = Some(arrival);
             // Read each time: the configuration may have changed meanwhile.
             let config = self.settings.current();
             let mut tried = Box::pin(self.try_once(flight, &config, &permit, round, retry)).await;
-            while matches!(tried, Ok(Tried::OfferGone)) {
+            while matches!(tried, Ok(AttemptOutcome::OfferGone)) {
                 tried = Box::pin(self.try_once(flight, &config, &permit, round, retry)).await;
             }
             drop(permit);
             match tried {
-                Ok(Tried::Pulled(pulled)) => return (config, Ok(pulled)),
-                Ok(Tried::NotOffered(until)) => tokio::select! {
+                Ok(AttemptOutcome::Pulled(pulled)) => return (config, Ok(pulled)),
+                Ok(AttemptOutcome::NotOffered(until)) => tokio::select! {
                     () = tokio::time::sleep_until(until) => {}
                     () = flight.woken() => {}
                 },
-                Ok(Tried::OfferGone | Tried::Recalled) => {}
+                Ok(AttemptOutcome::OfferGone | AttemptOutcome::Recalled) => {}
                 Err(error) => return (config, Err(error)),
             }
         }
@@ -198,28 +203,28 @@ impl Inner {
         &self,
         flight: &Flight,
         config: &Config,
-        permit: &Permit,
-        round: &mut Round,
+        permit: &PullPermit,
+        round: &mut RoundState,
         retry: bool,
-    ) -> Result<Tried, PullError> {
+    ) -> Result<AttemptOutcome, PullError> {
         let upstream = self.connector.to(config);
         let store = self.board.store();
         let held = store.get(flight.id()).filter(|held| belongs(held, upstream.origin()));
-        let task = Task { flight, config, upstream: &upstream, store: &store, held };
+        let task = AttemptContext { flight, config, upstream: &upstream, store: &store, held };
         let recall = permit.recall();
         let asking = recall.run_until_cancelled(self.ask(&task, round, retry));
-        let Some(asked) = asking.await else { return Ok(Tried::Recalled) };
-        let Asked { place, offer, resumed, response, announced, began } = match asked? {
-            Asking::Answered(asked) => *asked,
-            Asking::InVain(tried) => return Ok(tried),
+        let Some(asked) = asking.await else { return Ok(AttemptOutcome::Recalled) };
+        let AnsweredRequest { place, offer, resumed, response, announced, began } = match asked? {
+            RequestOutcome::Answered(asked) => *asked,
+            RequestOutcome::InVain(tried) => return Ok(tried),
         };
-        flight.set_phase(Phase::Pulling);
+        flight.set_phase(PullPhase::Pulling);
         if let Some(held) = task.unchanged(&response, &announced, &place) {
             let source = held.manifest.source.clone();
             let title = offer.title.unwrap_or_else(|| held.manifest.title.clone());
             let confirmed = tasks::blocking(move || store.confirm(&held, title, source)).await;
             let gone = || PullError::Unusable("its package was removed meanwhile".to_owned());
-            return Ok(Tried::Pulled(Pulled {
+            return Ok(AttemptOutcome::Pulled(PulledPackage {
                 stored: confirmed.ok_or_else(gone)?,
                 changed: false,
             }));
@@ -260,34 +265,36 @@ impl Inner {
                 tasks::in_place(|| pulling.pending.rest())?;
                 round.partial = Some(pulling);
             }
-            return received.map(|_| Tried::Recalled);
+            return received.map(|_| AttemptOutcome::Recalled);
         }
-        self.commit(&task, pulling, offer, began).await.map(Tried::Pulled)
+        self.commit(&task, pulling, offer, began).await.map(AttemptOutcome::Pulled)
     }
 
     /// Chooses where to pull from and sends the request.
     async fn ask(
         &self,
-        task: &Task<'_>,
-        round: &mut Round,
+        task: &AttemptContext<'_>,
+        round: &mut RoundState,
         retry: bool,
-    ) -> Result<Asking, PullError> {
+    ) -> Result<RequestOutcome, PullError> {
         let (choice, offer) = self.choose_source(task, &round.gone, retry).await?;
         let place = match choice {
-            Choice::Pull(place) => place,
-            Choice::WaitUntil(until) => return Ok(Asking::InVain(Tried::NotOffered(until))),
+            SourceChoice::Pull(place) => place,
+            SourceChoice::WaitUntil(until) => {
+                return Ok(RequestOutcome::InVain(AttemptOutcome::NotOffered(until)));
+            }
         };
         let resumed = round.partial.take().filter(|partial| partial.place == place);
         let began = Instant::now();
         match task.ask(&place, resumed.as_ref()).await {
             Ok((response, announced)) => {
-                let asked = Asked { place, offer, resumed, response, announced, began };
-                Ok(Asking::Answered(Box::new(asked)))
+                let asked = AnsweredRequest { place, offer, resumed, response, announced, began };
+                Ok(RequestOutcome::Answered(Box::new(asked)))
             }
             // Only on the direct route does a 404 mean that there is no such meeting.
-            Err(error) if error.is_not_found() && place != Place::Direct => {
+            Err(error) if error.is_not_found() && place != PackageLocation::Direct => {
                 round.gone.push(place);
-                Ok(Asking::InVain(Tried::OfferGone))
+                Ok(RequestOutcome::InVain(AttemptOutcome::OfferGone))
             }
             Err(error) => {
                 // Still good to resume from, unless the range was refused.
@@ -300,11 +307,11 @@ impl Inner {
 
     fn begin(
         &self,
-        task: &Task<'_>,
+        task: &AttemptContext<'_>,
         response: &Response,
-        place: Place,
-        announced: Announced,
-    ) -> Result<Partial, PullError> {
+        place: PackageLocation,
+        announced: AnnouncedPackage,
+    ) -> Result<PartialPull, PullError> {
         if response.status() != StatusCode::OK {
             return Err(PullError::Unusable(format!("unexpected status {}", response.status())));
         }
@@ -325,30 +332,30 @@ impl Inner {
             }
             other => other,
         })?;
-        if task.config.storage.verify == Verify::Full {
+        if task.config.storage.verify == VerifyLevel::Full {
             pending.unpack_on_the_way();
         }
         // A package pulled to compare is most often thrown away.
-        if task.flight.reason() != Reason::Compare {
+        if task.flight.reason() != PullReason::Compare {
             pending.sync_on_the_way();
         }
         let followable = length.filter(|_| !is_page(response));
         let grower = followable.and_then(|length| {
-            tasks::in_place(|| Grower::begin(&pending, length, announced.sha256))
+            tasks::in_place(|| PartialWriter::begin(&pending, length, announced.sha256))
         });
         if let Some(grower) = &grower {
             task.flight.set_growing(task.upstream.origin(), grower.growing());
         }
         let retold_bytes = None;
-        Ok(Partial { pending, place, announced, grower, retold_bytes, is_archive: false })
+        Ok(PartialPull { pending, place, announced, grower, retold_bytes, is_archive: false })
     }
 
     /// Receives the body: written in batches as it arrives. Blocks this thread on the disk.
     async fn receive(
         &self,
-        task: &Task<'_>,
+        task: &AttemptContext<'_>,
         mut response: Response,
-        pulling: &mut Partial,
+        pulling: &mut PartialPull,
     ) -> Result<(), PullError> {
         let network = &task.config.network;
         let mut deadline = Instant::now() + Duration::from_secs(network.download_timeout);
@@ -417,7 +424,12 @@ impl Inner {
         }
     }
 
-    fn write(&self, task: &Task<'_>, pulling: &mut Partial, bytes: &[u8]) -> Result<(), PullError> {
+    fn write(
+        &self,
+        task: &AttemptContext<'_>,
+        pulling: &mut PartialPull,
+        bytes: &[u8],
+    ) -> Result<(), PullError> {
         let pending = &mut pulling.pending;
         let after = pending.received_bytes() + bytes.len() as u64;
         if pending.received_bytes() == 0 {
@@ -442,19 +454,19 @@ impl Inner {
 
     async fn commit(
         &self,
-        task: &Task<'_>,
-        pulling: Partial,
+        task: &AttemptContext<'_>,
+        pulling: PartialPull,
         offer: Offer,
         began: Instant,
-    ) -> Result<Pulled, PullError> {
+    ) -> Result<PulledPackage, PullError> {
         let id = task.flight.id();
-        task.flight.set_phase(Phase::Verifying);
-        let Partial { pending, place, announced, grower, .. } = pulling;
+        task.flight.set_phase(PullPhase::Verifying);
+        let PartialPull { pending, place, announced, grower, .. } = pulling;
         let digest: Option<Sha256> = announced.sha256.or(offer.sha256);
         let provenance = Provenance {
             title: offer.title.unwrap_or_else(|| default_title(id)),
             modified_s: modified_s(&announced.validators),
-            source: Source {
+            source: PackageSource {
                 route: place.route(),
                 origin: Some(task.upstream.origin().to_owned()),
                 validators: announced.validators,
@@ -486,12 +498,12 @@ impl Inner {
                 manifest.title, manifest.size_bytes, manifest.file_count
             );
         }
-        Ok(Pulled { stored, changed })
+        Ok(PulledPackage { stored, changed })
     }
 }
 
-fn is_adopted(stored: &Arc<Stored>) -> bool {
-    stored.manifest.source.route == Route::Adopted
+fn is_adopted(stored: &Arc<StoredPackage>) -> bool {
+    stored.manifest.source.route == PackageRoute::Adopted
 }
 
 fn modified_s(validators: &Validators) -> Option<u64> {
@@ -525,8 +537,8 @@ mod tests {
 
     use super::super::Fetch;
     use crate::{
-        board::Board,
-        fetch::{Phase, Reason},
+        board::StatusBoard,
+        fetch::{PullPhase, PullReason},
     };
 
     /// Yields until `is_so`.
@@ -552,7 +564,7 @@ mod tests {
         std::fs::write(&file, config.to_string()).unwrap();
         let settings = std::sync::Arc::new(Settings::load_or_create(&file).unwrap());
         let store = Store::open(&folder.path().join("storage")).unwrap().0;
-        let board = std::sync::Arc::new(Board::new(store.clone(), 0));
+        let board = std::sync::Arc::new(StatusBoard::new(store.clone(), 0));
         let fetch = Fetch::new(settings, board, Default::default(), tasks.child());
         let id = "m".parse().unwrap();
         let files = |name: &str| {
@@ -560,11 +572,11 @@ mod tests {
             std::fs::read_dir(folder).into_iter().flatten().count()
         };
 
-        let pull = |fetch: &Fetch| fetch.pull(&id, Reason::Missing);
+        let pull = |fetch: &Fetch| fetch.pull(&id, PullReason::Missing);
         let still = store.held_still();
         pull(&fetch);
         let verifying = |fetch: &Fetch| {
-            fetch.under_way().get(&id).is_some_and(|pull| pull.phase == Phase::Verifying)
+            fetch.under_way().get(&id).is_some_and(|pull| pull.phase == PullPhase::Verifying)
         };
         until(|| verifying(&fetch)).await;
         fetch.stop();

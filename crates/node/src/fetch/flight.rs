@@ -11,16 +11,16 @@ use std::{
 
 use edge_mirror_base::clock::now_s;
 use edge_mirror_protocol::{Fault, package::PackageId};
-use edge_mirror_store::growing::Growing;
+use edge_mirror_store::growing::PartialPackage;
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Outcome, PullError, Reason};
+use super::{PullError, PullReason, PullResult};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Phase {
+pub enum PullPhase {
     /// Queued for a permit.
     Waiting,
     Pulling,
@@ -30,9 +30,9 @@ pub enum Phase {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Progress {
-    pub phase: Phase,
-    pub reason: Reason,
+pub struct PullProgress {
+    pub phase: PullPhase,
+    pub reason: PullReason,
     pub attempt: u32,
     pub received_bytes: u64,
     pub total_bytes: Option<u64>,
@@ -40,9 +40,15 @@ pub struct Progress {
     pub failure: Option<(Fault, u64)>,
 }
 
-const PHASES: [Phase; 4] = [Phase::Waiting, Phase::Pulling, Phase::Verifying, Phase::Pausing];
-const REASONS: [Reason; 5] =
-    [Reason::OnDemand, Reason::Missing, Reason::Changed, Reason::Compare, Reason::Unlisted];
+const PHASES: [PullPhase; 4] =
+    [PullPhase::Waiting, PullPhase::Pulling, PullPhase::Verifying, PullPhase::Pausing];
+const REASONS: [PullReason; 5] = [
+    PullReason::OnDemand,
+    PullReason::Missing,
+    PullReason::Changed,
+    PullReason::Compare,
+    PullReason::Unlisted,
+];
 /// Stands for "no length was announced".
 const UNKNOWN: u64 = u64::MAX;
 
@@ -51,7 +57,7 @@ pub struct Flight {
     id: PackageId,
     /// Ends with the service's run, or by itself.
     run: CancellationToken,
-    reason: Reason,
+    reason: PullReason,
     /// The client of the first request, if that has low priority.
     client: Option<IpAddr>,
     /// A client waits for it, or did.
@@ -66,14 +72,14 @@ pub struct Flight {
     wake: Notify,
     /// The partial package of the attempt under way, and its main server; after a
     /// failure it stays until the next attempt begins.
-    growing: watch::Sender<Option<(String, Arc<Growing>)>>,
-    outcome: watch::Sender<Option<Outcome>>,
+    growing: watch::Sender<Option<(String, Arc<PartialPackage>)>>,
+    outcome: watch::Sender<Option<PullResult>>,
 }
 
 impl Flight {
     pub(super) fn new(
         id: PackageId,
-        reason: Reason,
+        reason: PullReason,
         client: Option<IpAddr>,
         run: CancellationToken,
     ) -> Self {
@@ -84,7 +90,7 @@ impl Flight {
             client,
             awaited: AtomicBool::new(reason.is_clients()),
             urgency: Arc::new(AtomicU8::new(reason as u8)),
-            phase: AtomicU8::new(Phase::Waiting as u8),
+            phase: AtomicU8::new(PullPhase::Waiting as u8),
             attempt: AtomicU32::new(0),
             received_bytes: AtomicU64::new(0),
             total_bytes: AtomicU64::new(UNKNOWN),
@@ -100,7 +106,7 @@ impl Flight {
     }
 
     /// Waits for the end of the round.
-    pub async fn outcome(&self) -> Outcome {
+    pub async fn outcome(&self) -> PullResult {
         let mut outcome = self.outcome.subscribe();
         let landed = outcome.wait_for(Option::is_some).await;
         match landed.ok().and_then(|landed| landed.clone()) {
@@ -115,9 +121,9 @@ impl Flight {
     pub(super) async fn growing(
         &self,
         origin: &str,
-    ) -> Result<Option<Arc<Growing>>, Arc<PullError>> {
+    ) -> Result<Option<Arc<PartialPackage>>, Arc<PullError>> {
         let mut growing = self.growing.subscribe();
-        let usable = |slot: &Option<(String, Arc<Growing>)>| {
+        let usable = |slot: &Option<(String, Arc<PartialPackage>)>| {
             slot.as_ref().is_some_and(|(from, growing)| from == origin && !growing.is_broken())
         };
         tokio::select! {
@@ -129,13 +135,13 @@ impl Flight {
         }
     }
 
-    pub(super) fn set_growing(&self, origin: &str, growing: &Arc<Growing>) {
+    pub(super) fn set_growing(&self, origin: &str, growing: &Arc<PartialPackage>) {
         self.growing.send_replace(Some((origin.to_owned(), growing.clone())));
     }
 
-    pub fn progress(&self) -> Progress {
+    pub fn progress(&self) -> PullProgress {
         let total = self.total_bytes.load(Ordering::Relaxed);
-        Progress {
+        PullProgress {
             phase: PHASES[usize::from(self.phase.load(Ordering::Relaxed)) % PHASES.len()],
             reason: REASONS[usize::from(self.urgency.load(Ordering::Relaxed)) % REASONS.len()],
             attempt: self.attempt.load(Ordering::Relaxed),
@@ -151,7 +157,7 @@ impl Flight {
     }
 
     /// The reason of the first request.
-    pub(super) fn reason(&self) -> Reason {
+    pub(super) fn reason(&self) -> PullReason {
         self.reason
     }
 
@@ -169,15 +175,15 @@ impl Flight {
 
     /// Only clients asked for it, and the meeting is not known to be active.
     pub(super) fn is_unlisted(&self) -> bool {
-        self.urgency.load(Ordering::Relaxed) == Reason::Unlisted as u8
+        self.urgency.load(Ordering::Relaxed) == PullReason::Unlisted as u8
     }
 
     /// Raises the priority to that of a new waiter, and ends a pause.
-    pub(super) fn hurry(&self, reason: Reason) {
+    pub(super) fn hurry(&self, reason: PullReason) {
         let awaited = self.awaited.fetch_or(reason.is_clients(), Ordering::Relaxed);
         let is_new = reason.is_clients() && !awaited;
         // Its meeting has become active while a client waits for it.
-        let reason = if awaited && !reason.is_clients() { Reason::OnDemand } else { reason };
+        let reason = if awaited && !reason.is_clients() { PullReason::OnDemand } else { reason };
         if self.urgency.fetch_min(reason as u8, Ordering::Relaxed) > reason as u8 || is_new {
             self.wake();
         }
@@ -192,7 +198,7 @@ impl Flight {
         self.wake.notified().await;
     }
 
-    pub(super) fn set_phase(&self, phase: Phase) {
+    pub(super) fn set_phase(&self, phase: PullPhase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
@@ -200,7 +206,7 @@ impl Flight {
     pub(super) fn note_failure(&self, error: &PullError, pause: Duration) {
         let failure = (error.fault(), now_s() + pause.as_secs());
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
-        self.set_phase(Phase::Pausing);
+        self.set_phase(PullPhase::Pausing);
     }
 
     pub(super) fn set_attempt(&self, attempt: u32) {
@@ -212,7 +218,7 @@ impl Flight {
         self.total_bytes.store(total.unwrap_or(UNKNOWN), Ordering::Relaxed);
     }
 
-    pub(super) fn land(&self, outcome: Outcome) {
+    pub(super) fn land(&self, outcome: PullResult) {
         self.outcome.send_replace(Some(outcome));
     }
 }

@@ -11,32 +11,32 @@ use std::sync::{
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::Reason;
+use super::PullReason;
 
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<GateState>>,
 }
 
 #[derive(Debug)]
-struct State {
+struct GateState {
     limit: usize,
-    inside: Vec<Inside>,
+    inside: Vec<AdmittedPull>,
     /// Bounded by the number of flights: the active meetings and `MAX_FLIGHTS`.
-    waiting: Vec<Waiting>,
+    waiting: Vec<QueuedPull>,
     arrivals: u64,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct QueuedPull {
     /// Read when a permit is free: it may have become more urgent meanwhile.
     urgency: Arc<AtomicU8>,
     arrival: u64,
-    admit: oneshot::Sender<Permit>,
+    admit: oneshot::Sender<PullPermit>,
 }
 
 #[derive(Clone, Debug)]
-struct Inside {
+struct AdmittedPull {
     urgency: Arc<AtomicU8>,
     arrival: u64,
     recall: CancellationToken,
@@ -44,14 +44,14 @@ struct Inside {
 
 /// Permit to pull; passed on to the next waiter when dropped.
 #[derive(Debug)]
-pub(super) struct Permit {
+pub(super) struct PullPermit {
     gate: Gate,
     arrival: u64,
     given: bool,
     recall: CancellationToken,
 }
 
-impl Permit {
+impl PullPermit {
     /// Cancelled when something more urgent needs the permit and can't have another
     /// one: the holder gives it back soon and queues again.
     pub(super) fn recall(&self) -> &CancellationToken {
@@ -61,7 +61,7 @@ impl Permit {
 
 impl Gate {
     pub(super) fn new(limit: usize) -> Self {
-        let state = State { limit, inside: Vec::new(), waiting: Vec::new(), arrivals: 0 };
+        let state = GateState { limit, inside: Vec::new(), waiting: Vec::new(), arrivals: 0 };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -77,7 +77,7 @@ impl Gate {
         &self,
         urgency: Arc<AtomicU8>,
         arrival: Option<u64>,
-    ) -> (Permit, u64) {
+    ) -> (PullPermit, u64) {
         let (admit, admitted) = oneshot::channel();
         let arrival = {
             let mut state = self.state();
@@ -85,7 +85,7 @@ impl Gate {
                 state.arrivals += 1;
                 state.arrivals
             });
-            state.waiting.push(Waiting { urgency, arrival, admit });
+            state.waiting.push(QueuedPull { urgency, arrival, admit });
             arrival
         };
         self.admit();
@@ -103,7 +103,7 @@ impl Gate {
             let next = self.state().take_next();
             let Some((next, recall)) = next else { return };
             let arrival = next.arrival;
-            let permit = Permit { gate: self.clone(), arrival, given: true, recall };
+            let permit = PullPermit { gate: self.clone(), arrival, given: true, recall };
             if let Err(mut refused) = next.admit.send(permit) {
                 // The waiter has left. Its permit goes to the next one here, not by
                 // dropping it: a thousand that leave at the same time would make
@@ -114,15 +114,15 @@ impl Gate {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, GateState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn take_next(&mut self) -> Option<(Waiting, CancellationToken)> {
+impl GateState {
+    fn take_next(&mut self) -> Option<(QueuedPull, CancellationToken)> {
         self.waiting.retain(|waiting| !waiting.admit.is_closed());
-        let key = |w: &Waiting| (w.urgency.load(Ordering::Relaxed), w.arrival);
+        let key = |w: &QueuedPull| (w.urgency.load(Ordering::Relaxed), w.arrival);
         let (next, first) = self.waiting.iter().enumerate().min_by_key(|(_, w)| key(w))?;
         let unlisted = self.inside.iter().filter(|inside| is_unlisted(&inside.urgency)).count();
         if is_unlisted(&first.urgency) {
@@ -141,7 +141,7 @@ impl State {
         let next = self.waiting.swap_remove(next);
         let recall = CancellationToken::new();
         let (urgency, arrival) = (next.urgency.clone(), next.arrival);
-        self.inside.push(Inside { urgency, arrival, recall: recall.clone() });
+        self.inside.push(AdmittedPull { urgency, arrival, recall: recall.clone() });
         Some((next, recall))
     }
 
@@ -151,7 +151,7 @@ impl State {
 }
 
 fn is_unlisted(urgency: &AtomicU8) -> bool {
-    urgency.load(Ordering::Relaxed) == Reason::Unlisted as u8
+    urgency.load(Ordering::Relaxed) == PullReason::Unlisted as u8
 }
 
 /// Permits for meetings that are not known to be active: two thirds, so that one is
@@ -160,7 +160,7 @@ fn share(limit: usize) -> usize {
     (limit * 2 / 3).max(1)
 }
 
-impl Drop for Permit {
+impl Drop for PullPermit {
     fn drop(&mut self) {
         if self.given {
             self.gate.state().leave(self.arrival);
@@ -217,7 +217,7 @@ mod tests {
         let mut leavers = Vec::new();
         for _ in 0..100_000 {
             let (admit, admitted) = oneshot::channel();
-            gate.state().waiting.push(Waiting { urgency: urgency(0), arrival: 0, admit });
+            gate.state().waiting.push(QueuedPull { urgency: urgency(0), arrival: 0, admit });
             leavers.push(admitted);
         }
         drop(leavers);
@@ -245,12 +245,12 @@ mod tests {
     async fn what_is_not_known_to_be_active_has_its_share_and_comes_last() {
         let gate = Gate::new(3);
         let enter = |urgency: &Arc<AtomicU8>| Box::pin(gate.enter(urgency.clone(), None));
-        let unlisted = || urgency(Reason::Unlisted as u8);
+        let unlisted = || urgency(PullReason::Unlisted as u8);
         let first = enter(&unlisted()).now_or_never().unwrap();
         let _second = enter(&unlisted()).now_or_never().unwrap();
         let mut third = enter(&unlisted());
         assert!(third.as_mut().now_or_never().is_none(), "a place is left");
-        let active = urgency(Reason::Missing as u8);
+        let active = urgency(PullReason::Missing as u8);
         let inside = enter(&active).now_or_never().unwrap();
         let mut next = enter(&active);
         assert!(next.as_mut().now_or_never().is_none());
@@ -264,16 +264,16 @@ mod tests {
     #[tokio::test]
     async fn the_only_place_is_recalled_for_what_is_active() {
         let gate = Gate::new(1);
-        let raised = urgency(Reason::Unlisted as u8);
-        let (inside, _) = gate.enter(urgency(Reason::Unlisted as u8), None).await;
+        let raised = urgency(PullReason::Unlisted as u8);
+        let (inside, _) = gate.enter(urgency(PullReason::Unlisted as u8), None).await;
         let mut waiting = Box::pin(gate.enter(raised.clone(), None));
         assert!(waiting.as_mut().now_or_never().is_none() && !inside.recall().is_cancelled());
-        raised.store(Reason::Missing as u8, Ordering::Relaxed);
+        raised.store(PullReason::Missing as u8, Ordering::Relaxed);
         gate.admit();
         assert!(inside.recall().is_cancelled());
         drop(inside);
         let (inside, _) = waiting.now_or_never().unwrap();
-        let _other = gate.enter(urgency(Reason::OnDemand as u8), None).now_or_never();
+        let _other = gate.enter(urgency(PullReason::OnDemand as u8), None).now_or_never();
         assert!(!inside.recall().is_cancelled(), "nothing is more urgent than a meeting");
     }
 }

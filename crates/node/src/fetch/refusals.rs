@@ -16,11 +16,11 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    by_id: HashMap<PackageId, Refusal>,
+    by_id: HashMap<PackageId, PullRefusal>,
 }
 
 #[derive(Debug)]
-struct Refusal {
+struct PullRefusal {
     error: Arc<PullError>,
     until: Instant,
     /// Consecutive refusals.
@@ -51,7 +51,7 @@ impl Refusals {
                 self.by_id.remove(&oldest);
             }
         }
-        let refusal = Refusal { error: error.clone(), until: now + lasts, times };
+        let refusal = PullRefusal { error: error.clone(), until: now + lasts, times };
         self.by_id.insert(id.clone(), refusal);
     }
 

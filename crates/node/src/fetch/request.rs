@@ -6,26 +6,26 @@ use std::sync::Arc;
 use bytes::Bytes;
 use edge_mirror_protocol::package::Validators;
 use edge_mirror_settings::Config;
-use edge_mirror_store::{Pending, Store, Stored, growing::Grower};
+use edge_mirror_store::{PendingPackage, Store, StoredPackage, growing::PartialWriter};
 use reqwest::{Response, StatusCode, header};
 
-use super::{Flight, PullError, Reason};
-use crate::upstream::{Announced, Place, Upstream, UpstreamError};
+use super::{Flight, PullError, PullReason};
+use crate::upstream::{AnnouncedPackage, PackageLocation, Upstream, UpstreamError};
 
 /// A package being pulled, and the state that a failed attempt leaves for the next
 /// one: kept if the rest can be requested, or if it has readers.
-pub(super) struct Partial {
-    pub pending: Pending,
-    pub place: Place,
-    pub announced: Announced,
-    pub grower: Option<Grower>,
+pub(super) struct PartialPull {
+    pub pending: PendingPackage,
+    pub place: PackageLocation,
+    pub announced: AnnouncedPackage,
+    pub grower: Option<PartialWriter>,
     /// Bytes of it that an answer from the beginning has repeated.
     pub retold_bytes: Option<u64>,
     /// Its first bytes look like an archive.
     pub is_archive: bool,
 }
 
-impl Partial {
+impl PartialPull {
     /// The validator for `If-Range`, if the main server has ranges.
     pub(super) fn resumable(&self) -> Option<&str> {
         strong(&self.announced.validators).filter(|_| self.announced.ranges)
@@ -60,21 +60,21 @@ impl Partial {
 }
 
 /// The context of one attempt.
-pub(super) struct Task<'a> {
+pub(super) struct AttemptContext<'a> {
     pub flight: &'a Flight,
     pub config: &'a Config,
     pub upstream: &'a Upstream,
     pub store: &'a Store,
     /// The stored version, if it is from this main server.
-    pub held: Option<Arc<Stored>>,
+    pub held: Option<Arc<StoredPackage>>,
 }
 
-impl Task<'_> {
+impl AttemptContext<'_> {
     pub(super) async fn ask(
         &self,
-        place: &Place,
-        resumed: Option<&Partial>,
-    ) -> Result<(Response, Announced), UpstreamError> {
+        place: &PackageLocation,
+        resumed: Option<&PartialPull>,
+    ) -> Result<(Response, AnnouncedPackage), UpstreamError> {
         let held = self.held.as_ref().map(|held| &held.manifest.source);
         let condition =
             held.filter(|held| held.route == place.route()).map(|held| &held.validators);
@@ -103,16 +103,16 @@ impl Task<'_> {
     pub(super) fn unchanged(
         &self,
         response: &Response,
-        announced: &Announced,
-        place: &Place,
-    ) -> Option<Arc<Stored>> {
+        announced: &AnnouncedPackage,
+        place: &PackageLocation,
+    ) -> Option<Arc<StoredPackage>> {
         let held = self.held.clone()?;
         let source = &held.manifest.source;
         let same =
             source.route == place.route() && source.validators.same_version(&announced.validators);
         let not_modified = response.status() == StatusCode::NOT_MODIFIED;
         // If the validators could not be trusted, the bytes are compared.
-        let trusting = self.flight.reason() != Reason::Compare;
+        let trusting = self.flight.reason() != PullReason::Compare;
         (not_modified || (trusting && same && response.status() == StatusCode::OK)).then_some(held)
     }
 }
@@ -125,7 +125,11 @@ fn strong(validators: &Validators) -> Option<&str> {
 
 /// True if a 206 continues exactly where the partial one stopped, in the same
 /// version. Anything else must start over: versions are never mixed.
-pub(super) fn continues(response: &Response, announced: &Announced, partial: &Partial) -> bool {
+pub(super) fn continues(
+    response: &Response,
+    announced: &AnnouncedPackage,
+    partial: &PartialPull,
+) -> bool {
     if response.status() != StatusCode::PARTIAL_CONTENT {
         return false;
     }
@@ -139,8 +143,12 @@ pub(super) fn continues(response: &Response, announced: &Announced, partial: &Pa
 }
 
 /// True if a 200 may be the same version from the beginning, for readers of the
-/// partial package; [`Partial::news`] finds out.
-pub(super) fn tells_again(response: &Response, announced: &Announced, partial: &Partial) -> bool {
+/// partial package; [`PartialPull::news`] finds out.
+pub(super) fn tells_again(
+    response: &Response,
+    announced: &AnnouncedPackage,
+    partial: &PartialPull,
+) -> bool {
     response.status() == StatusCode::OK
         && partial.grower.as_ref().is_some_and(|grower| grower.growing().is_followed())
         && announced.length == partial.announced.length
@@ -162,12 +170,12 @@ mod tests {
         pending.write(b"four").unwrap();
         let version = |etag: &str| {
             let validators = Validators { etag: Some(etag.to_owned()), ..Validators::default() };
-            Announced { length: Some(10), validators, ranges: true, sha256: None }
+            AnnouncedPackage { length: Some(10), validators, ranges: true, sha256: None }
         };
         let announced = version("\"a\"");
-        let (place, grower, retold_bytes) = (Place::Direct, None, None);
+        let (place, grower, retold_bytes) = (PackageLocation::Direct, None, None);
         let partial =
-            Partial { pending, place, announced, grower, retold_bytes, is_archive: false };
+            PartialPull { pending, place, announced, grower, retold_bytes, is_archive: false };
         for (status, range, etag, expected) in [
             (206, "bytes 4-9/10", "\"a\"", true),
             (206, "bytes 4-9/10", "\"b\"", false),

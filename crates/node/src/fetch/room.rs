@@ -8,14 +8,14 @@ use std::{collections::VecDeque, sync::PoisonError, time::Duration};
 use edge_mirror_http::limits::Limit;
 use edge_mirror_protocol::package::PackageId;
 use edge_mirror_store::{
-    Store, StoreError, Stored,
-    evict::{self, Candidate},
+    Store, StoreError, StoredPackage,
+    evict::{self, EvictionCandidate},
 };
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Inner, request::Task};
-use crate::board::{Board, Evicted};
+use super::{FetchInner, request::AttemptContext};
+use crate::board::{RemovalCause, StatusBoard};
 
 /// In any such period, packages not known to be active may evict at most half of
 /// `storage.maxSize`: invented requests must not empty the storage.
@@ -25,12 +25,12 @@ const ALLOWANCE_STEP: Duration = Duration::from_secs(60);
 
 /// Recent evictions for packages that only clients asked for.
 #[derive(Debug, Default)]
-pub(super) struct Allowance {
+pub(super) struct EvictionBudget {
     /// Beginning and bytes of each step; the oldest first.
     spent: VecDeque<(Instant, u64)>,
 }
 
-impl Allowance {
+impl EvictionBudget {
     fn left(&self, limit_bytes: u64, now: Instant) -> u64 {
         let lately = self.spent.iter().filter(|(began, _)| counts(*began, now));
         let spent = lately.fold(0, |sum: u64, (_, bytes)| sum.saturating_add(*bytes));
@@ -58,31 +58,41 @@ fn counts(began: Instant, now: Instant) -> bool {
     now < began + ALLOWANCE_STEP + ALLOWANCE_PERIOD
 }
 
-impl Inner {
+impl FetchInner {
     /// True if evicting can make room for `bytes`, of which `shortage` do not fit.
-    pub(super) fn could_make_room(&self, task: &Task<'_>, bytes: u64, shortage: u64) -> bool {
+    pub(super) fn could_make_room(
+        &self,
+        task: &AttemptContext<'_>,
+        bytes: u64,
+        shortage: u64,
+    ) -> bool {
         let evicted = freed(&self.to_evict(task, bytes, shortage));
-        let allowed =
-            |allowance: &mut Allowance, limit| evicted <= allowance.left(limit, Instant::now());
+        let allowed = |allowance: &mut EvictionBudget, limit| {
+            evicted <= allowance.left(limit, Instant::now())
+        };
         evicted > 0 && evicted >= shortage && self.allows(task, allowed)
     }
 
     /// Evicts inactive packages for it. Returns true if something was evicted, so
     /// that trying again makes sense.
-    pub(super) fn make_room(&self, task: &Task<'_>, bytes: u64, shortage: u64) -> bool {
+    pub(super) fn make_room(&self, task: &AttemptContext<'_>, bytes: u64, shortage: u64) -> bool {
         let evicted = self.to_evict(task, bytes, shortage);
-        let spend = |allowance: &mut Allowance, limit| {
+        let spend = |allowance: &mut EvictionBudget, limit| {
             allowance.spend(freed(&evicted), limit, Instant::now())
         };
         if evicted.is_empty() || !self.allows(task, spend) {
             return false;
         }
         let removed = evicted.iter().filter(|evicted| remove(task.store, &evicted.id).is_ok());
-        removed.inspect(|_| self.board.counts.evictions.one(Evicted::RoomNeeded)).count() > 0
+        removed.inspect(|_| self.board.counts.evictions.one(RemovalCause::RoomNeeded)).count() > 0
     }
 
     /// Only what clients alone asked for is bounded.
-    fn allows(&self, task: &Task<'_>, asked: impl FnOnce(&mut Allowance, u64) -> bool) -> bool {
+    fn allows(
+        &self,
+        task: &AttemptContext<'_>,
+        asked: impl FnOnce(&mut EvictionBudget, u64) -> bool,
+    ) -> bool {
         if !task.flight.is_unlisted() {
             return true;
         }
@@ -95,7 +105,12 @@ impl Inner {
     }
 
     /// The packages that would go.
-    fn to_evict(&self, task: &Task<'_>, bytes: u64, shortage: u64) -> Vec<Candidate> {
+    fn to_evict(
+        &self,
+        task: &AttemptContext<'_>,
+        bytes: u64,
+        shortage: u64,
+    ) -> Vec<EvictionCandidate> {
         // A package larger than the limit never fits.
         if !task.config.storage.auto_cleanup || bytes > task.config.storage.max_size {
             return Vec::new();
@@ -109,14 +124,14 @@ impl Inner {
     }
 }
 
-fn freed(evicted: &[Candidate]) -> u64 {
+fn freed(evicted: &[EvictionCandidate]) -> u64 {
     evicted.iter().map(|candidate| candidate.size_bytes).sum()
 }
 
 /// The properties of a package that eviction needs.
-pub fn candidate(board: &Board, stored: &Stored) -> Candidate {
+pub fn candidate(board: &StatusBoard, stored: &StoredPackage) -> EvictionCandidate {
     let manifest = &stored.manifest;
-    Candidate {
+    EvictionCandidate {
         id: manifest.id.clone(),
         size_bytes: manifest.size_bytes,
         last_used_s: stored.last_served_s().unwrap_or(0).max(manifest.verified_s),
@@ -139,7 +154,7 @@ mod tests {
 
     #[test]
     fn what_only_clients_ask_for_evicts_half_of_the_storage_within_any_hour_and_no_more() {
-        let (mut allowance, start) = (Allowance::default(), Instant::now());
+        let (mut allowance, start) = (EvictionBudget::default(), Instant::now());
         assert_eq!(allowance.left(100, start), 50);
         assert!(!allowance.spend(51, 100, start), "more than half");
         assert!(allowance.spend(30, 100, start));
@@ -159,7 +174,7 @@ mod tests {
 
     #[test]
     fn however_it_is_spent_little_is_remembered() {
-        let (mut allowance, start) = (Allowance::default(), Instant::now());
+        let (mut allowance, start) = (EvictionBudget::default(), Instant::now());
         for second in 0..20_000 {
             assert!(allowance.spend(1, u64::MAX, start + Duration::from_secs(second)));
         }

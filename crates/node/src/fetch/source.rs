@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use super::{Inner, Offer, PullError, request::Task};
-use crate::upstream::Place;
+use super::{FetchInner, Offer, PullError, request::AttemptContext};
+use crate::upstream::PackageLocation;
 
 /// Versions that pack page images make a package in the background; asking for it
 /// directly makes it a second time, into the same file. This is far longer than
@@ -19,8 +19,8 @@ const LONGEST_WAIT_OF_CLIENT: Duration = Duration::from_secs(10);
 const MAX_GONE: usize = 2;
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Choice {
-    Pull(Place),
+pub(super) enum SourceChoice {
+    Pull(PackageLocation),
     /// It is being made.
     WaitUntil(Instant),
 }
@@ -28,28 +28,30 @@ pub(super) enum Choice {
 /// `gone` are the offers that were not there in this round; `unoffered` is the time
 /// since which the meeting is listed without one.
 fn choose(
-    offered: Option<Place>,
-    gone: &[Place],
+    offered: Option<PackageLocation>,
+    gone: &[PackageLocation],
     unoffered: Option<Instant>,
     awaited: bool,
     now: Instant,
-) -> Choice {
+) -> SourceChoice {
     let longest = if awaited { LONGEST_WAIT_OF_CLIENT } else { LONGEST_WAIT };
     match (offered, unoffered.map(|since| since + longest)) {
-        (Some(place), _) if gone.len() < MAX_GONE && !gone.contains(&place) => Choice::Pull(place),
-        (None, Some(until)) if gone.is_empty() && now < until => Choice::WaitUntil(until),
-        _ => Choice::Pull(Place::Direct),
+        (Some(place), _) if gone.len() < MAX_GONE && !gone.contains(&place) => {
+            SourceChoice::Pull(place)
+        }
+        (None, Some(until)) if gone.is_empty() && now < until => SourceChoice::WaitUntil(until),
+        _ => SourceChoice::Pull(PackageLocation::Direct),
     }
 }
 
-impl Inner {
+impl FetchInner {
     /// A retry asks for the offers again, as they may have changed.
     pub(super) async fn choose_source(
         &self,
-        task: &Task<'_>,
-        gone: &[Place],
+        task: &AttemptContext<'_>,
+        gone: &[PackageLocation],
         retry: bool,
-    ) -> Result<(Choice, Offer), PullError> {
+    ) -> Result<(SourceChoice, Offer), PullError> {
         let (id, origin) = (task.flight.id(), task.upstream.origin());
         let (known, unoffered, waits) = {
             let state = self.state();
@@ -58,14 +60,14 @@ impl Inner {
             let waits = !state.waited_in_vain;
             (known, state.unoffered.get(id).copied().filter(|_| current && waits), waits)
         };
-        let offered = |offer: &Offer| Place::offered(origin, offer.path.as_deref()?);
+        let offered = |offer: &Offer| PackageLocation::offered(origin, offer.path.as_deref()?);
         let chosen = |offer: &Offer, unoffered| {
             choose(offered(offer), gone, unoffered, task.flight.is_awaited(), Instant::now())
         };
         let mut offer = known.unwrap_or_default();
         if !retry && gone.is_empty() && (offered(&offer).is_some() || unoffered.is_some()) {
             let choice = chosen(&offer, unoffered);
-            if choice == Choice::Pull(Place::Direct) {
+            if choice == SourceChoice::Pull(PackageLocation::Direct) {
                 self.state().note_vain_wait();
             }
             return Ok((choice, offer));
@@ -87,7 +89,7 @@ impl Inner {
             Err(error) => debug!("no list of offered packages: {error}"),
         }
         let choice = chosen(&offer, unoffered);
-        if !gone.is_empty() && choice == Choice::Pull(Place::Direct) {
+        if !gone.is_empty() && choice == SourceChoice::Pull(PackageLocation::Direct) {
             info!("meeting {id}: what the main server offers is not there, it is asked directly");
         }
         Ok((choice, offer))
@@ -95,7 +97,7 @@ impl Inner {
 
     /// The time since which it is listed without an offer. The next poll replaces
     /// it, so that there are no more of them than meetings.
-    fn note_unoffered(&self, task: &Task<'_>) -> Instant {
+    fn note_unoffered(&self, task: &AttemptContext<'_>) -> Instant {
         let mut state = self.state();
         *state.unoffered.entry(task.flight.id().clone()).or_insert_with(Instant::now)
     }
@@ -109,25 +111,25 @@ mod tests {
     fn an_offer_comes_first_and_then_waiting_for_one_and_then_the_direct_way() {
         let now = Instant::now();
         let since = |seconds| Some(now - Duration::from_secs(seconds));
-        let place = |name: &str| Place::Uploads(format!("/uploads/{name}"));
+        let place = |name: &str| PackageLocation::Uploads(format!("/uploads/{name}"));
         let (a, b, c) = (place("a"), place("b"), place("c"));
-        let pull = Choice::Pull;
+        let pull = SourceChoice::Pull;
         for (offered, gone, unoffered, awaited, expected) in [
             (Some(&a), &[][..], None, false, pull(a.clone())),
             (Some(&a), &[], since(1), false, pull(a.clone())),
             // It is not there.
-            (Some(&a), std::slice::from_ref(&a), None, false, pull(Place::Direct)),
+            (Some(&a), std::slice::from_ref(&a), None, false, pull(PackageLocation::Direct)),
             (Some(&b), std::slice::from_ref(&a), None, false, pull(b.clone())),
-            (Some(&c), &[a.clone(), b.clone()], None, false, pull(Place::Direct)),
-            (None, std::slice::from_ref(&a), since(1), false, pull(Place::Direct)),
+            (Some(&c), &[a.clone(), b.clone()], None, false, pull(PackageLocation::Direct)),
+            (None, std::slice::from_ref(&a), since(1), false, pull(PackageLocation::Direct)),
             // It is being made.
-            (None, &[], since(29), false, Choice::WaitUntil(now + Duration::from_secs(1))),
-            (None, &[], since(30), false, pull(Place::Direct)),
-            (None, &[], since(31), false, pull(Place::Direct)),
-            (None, &[], since(9), true, Choice::WaitUntil(now + Duration::from_secs(1))),
-            (None, &[], since(10), true, pull(Place::Direct)),
+            (None, &[], since(29), false, SourceChoice::WaitUntil(now + Duration::from_secs(1))),
+            (None, &[], since(30), false, pull(PackageLocation::Direct)),
+            (None, &[], since(31), false, pull(PackageLocation::Direct)),
+            (None, &[], since(9), true, SourceChoice::WaitUntil(now + Duration::from_secs(1))),
+            (None, &[], since(10), true, pull(PackageLocation::Direct)),
             // There is no such list, or it is in none.
-            (None, &[], None, false, pull(Place::Direct)),
+            (None, &[], None, false, pull(PackageLocation::Direct)),
         ] {
             let chosen = choose(offered.cloned(), gone, unoffered, awaited, now);
             assert_eq!(chosen, expected, "{offered:?} {gone:?} {awaited}");

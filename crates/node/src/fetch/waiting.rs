@@ -14,26 +14,30 @@ const SHARE: usize = 4;
 const SHARE_OF_CLIENT: usize = 4;
 
 #[derive(Debug, Default)]
-pub(super) struct Waiters {
-    counts: Mutex<Counts>,
+pub(super) struct ClientWaiters {
+    counts: Mutex<WaiterCounts>,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+struct WaiterCounts {
     all: usize,
     of_clients: HashMap<IpAddr, usize>,
 }
 
 /// Counts as waiting until dropped.
 #[derive(Debug)]
-pub(super) struct Waiter {
-    waiters: Arc<Waiters>,
+pub(super) struct WaitPermit {
+    waiters: Arc<ClientWaiters>,
     client: IpAddr,
 }
 
-impl Waiters {
+impl ClientWaiters {
     /// None if too many wait already.
-    pub(super) fn admit(self: &Arc<Self>, client: IpAddr, connections: usize) -> Option<Waiter> {
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        client: IpAddr,
+        connections: usize,
+    ) -> Option<WaitPermit> {
         let most = (connections / SHARE).max(1);
         let most_of_client = (most / SHARE_OF_CLIENT).max(1);
         let mut counts = self.counts();
@@ -43,15 +47,15 @@ impl Waiters {
         }
         counts.all += 1;
         counts.of_clients.insert(client, of_client + 1);
-        Some(Waiter { waiters: self.clone(), client })
+        Some(WaitPermit { waiters: self.clone(), client })
     }
 
-    fn counts(&self) -> MutexGuard<'_, Counts> {
+    fn counts(&self) -> MutexGuard<'_, WaiterCounts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Waiter {
+impl Drop for WaitPermit {
     fn drop(&mut self) {
         let mut counts = self.waiters.counts();
         counts.all -= 1;
@@ -70,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_quarter_of_the_connections_waits_and_a_quarter_of_that_for_one_address() {
-        let waiters = Arc::new(Waiters::default());
+        let waiters = Arc::new(ClientWaiters::default());
         let admit = |of: u8| waiters.admit([10, 0, 0, of].into(), 64);
         let mut waiting: Vec<_> = (0..4).map(|_| admit(1).unwrap()).collect();
         assert!(admit(1).is_none());

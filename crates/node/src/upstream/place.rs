@@ -1,19 +1,19 @@
 //! The location of a package at a main server.
 
-use edge_mirror_protocol::package::{PackageId, Route};
+use edge_mirror_protocol::package::{PackageId, PackageRoute};
 use url::Url;
 
 /// The folder that offered packages must lie in.
 const UPLOADS: &str = "/uploads/";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum PackageLocation {
     /// A path as the main server wrote it, not percent-encoded.
     Uploads(String),
     Direct,
 }
 
-impl Place {
+impl PackageLocation {
     /// The location that a `package_url` names, if it may be requested: a path on
     /// the same server under `/uploads/`, or the same as a whole URL.
     pub fn offered(origin: &str, package_url: &str) -> Option<Self> {
@@ -24,10 +24,10 @@ impl Place {
         (!control && inner.split('/').all(plain)).then(|| Self::Uploads(path.to_owned()))
     }
 
-    pub fn route(&self) -> Route {
+    pub fn route(&self) -> PackageRoute {
         match self {
-            Self::Uploads(_) => Route::PackageUrl,
-            Self::Direct => Route::Direct,
+            Self::Uploads(_) => PackageRoute::PackageUrl,
+            Self::Direct => PackageRoute::Direct,
         }
     }
 
@@ -58,7 +58,7 @@ mod tests {
     const ORIGIN: &str = "http://10.0.0.1:80";
 
     fn url(package_url: &str) -> Option<String> {
-        let place = Place::offered(ORIGIN, package_url)?;
+        let place = PackageLocation::offered(ORIGIN, package_url)?;
         Some(place.url(ORIGIN, &"7".parse().unwrap()).to_string())
     }
 
@@ -105,7 +105,7 @@ mod tests {
             ("%2e%2e", "%252e%252e"),
         ] {
             assert_eq!(
-                Place::Direct.url("http://[::1]:8000", &id.parse().unwrap()).as_str(),
+                PackageLocation::Direct.url("http://[::1]:8000", &id.parse().unwrap()).as_str(),
                 format!("http://[::1]:8000/api/v1/meetings/{segment}/download-package-direct")
             );
         }

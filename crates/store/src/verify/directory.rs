@@ -6,7 +6,7 @@
 
 use std::{fs::File, ops::Range, os::unix::fs::FileExt};
 
-use super::{MAX_DIRECTORY_BYTES, MAX_ENTRIES, VerifyError, fields::Fields};
+use super::{MAX_DIRECTORY_BYTES, MAX_ENTRIES, VerifyError, fields::RecordReader};
 
 const END: [u8; 4] = *b"PK\x05\x06";
 const END_BYTES: usize = 22;
@@ -18,20 +18,20 @@ const LOCATOR_BYTES: usize = 20;
 const WIDE_BYTES: usize = WIDE_END_BYTES + LOCATOR_BYTES;
 
 #[derive(Debug)]
-pub(super) struct Directory {
+pub(super) struct CentralDirectory {
     pub place: Range<u64>,
     pub entries: u64,
 }
 
 /// Fields of both kinds of end records.
-struct End {
+struct EndRecord {
     disk: u32,
     entries: u64,
     size_bytes: u64,
     begin: u64,
 }
 
-impl Directory {
+impl CentralDirectory {
     /// Reads the end records; refuses a directory that is too large.
     pub(super) fn find(file: &File) -> Result<Self, VerifyError> {
         let length = file.metadata()?.len();
@@ -54,12 +54,12 @@ impl Directory {
     fn parse((before, end): (&[u8], &[u8]), place: u64) -> Result<Self, VerifyError> {
         let damaged = |what: &str| VerifyError::Structure(what.to_owned());
         let mut at = place + before.len() as u64;
-        let mut end = End::parse(end).ok_or_else(|| damaged("its end record is damaged"))?;
+        let mut end = EndRecord::parse(end).ok_or_else(|| damaged("its end record is damaged"))?;
         if let Some((before, wide)) = before.split_last_chunk::<WIDE_BYTES>()
             && wide[WIDE_END_BYTES..].starts_with(&LOCATOR)
         {
             at = place + before.len() as u64;
-            end = End::parse_wide(wide, at)
+            end = EndRecord::parse_wide(wide, at)
                 .filter(|wide| end.is_abridged(wide))
                 .ok_or_else(|| damaged("its Zip64 end record or locator is damaged"))?;
         }
@@ -82,9 +82,9 @@ impl Directory {
     }
 }
 
-impl End {
+impl EndRecord {
     fn parse(record: &[u8]) -> Option<Self> {
-        let mut fields = Fields(record.strip_prefix(&END)?);
+        let mut fields = RecordReader(record.strip_prefix(&END)?);
         let disks = (fields.short()?, fields.short()?);
         let (entries_here, entries) = (fields.short()?, fields.short()?);
         let (size, begin) = (fields.word()?, fields.word()?);
@@ -99,7 +99,7 @@ impl End {
 
     /// Parses the Zip64 end record at `place`, which its locator must name.
     fn parse_wide(records: &[u8], place: u64) -> Option<Self> {
-        let mut fields = Fields(records.strip_prefix(&WIDE_END)?);
+        let mut fields = RecordReader(records.strip_prefix(&WIDE_END)?);
         let length = fields.long()?;
         let _versions = fields.word()?;
         let disks = (fields.word()?, fields.word()?);
@@ -127,7 +127,7 @@ impl End {
 /// last block with them when it writes to a pipe. They are no comment.
 fn comes_last(tail: &[u8]) -> bool {
     let rest = || {
-        let mut fields = Fields(tail.strip_prefix(&END)?.get(END_BYTES - 6..)?);
+        let mut fields = RecordReader(tail.strip_prefix(&END)?.get(END_BYTES - 6..)?);
         let comment_bytes = fields.short()?;
         let comment = fields.bytes(comment_bytes)?;
         (!comment.starts_with(&[0])).then_some(fields.0)

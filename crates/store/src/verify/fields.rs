@@ -1,9 +1,9 @@
 //! Reads the numbers of a record one by one.
 
 /// The rest of the record.
-pub(super) struct Fields<'a>(pub &'a [u8]);
+pub(super) struct RecordReader<'a>(pub &'a [u8]);
 
-impl<'a> Fields<'a> {
+impl<'a> RecordReader<'a> {
     pub(super) fn short(&mut self) -> Option<u16> {
         self.array().map(u16::from_le_bytes)
     }

@@ -11,7 +11,7 @@
 
 use std::{io, io::Read, iter};
 
-use super::{fields::Fields, unpack::Held, window::Window};
+use super::{fields::RecordReader, unpack::DataDescriptor, window::ReadWindow};
 
 const LOCAL: [u8; 4] = *b"PK\x03\x04";
 const LOCAL_BYTES: usize = 30;
@@ -31,28 +31,28 @@ const VERSIONS: [u16; 3] = [10, 20, 45];
 const COMPARED_EXTRA_FIELDS: usize = 32;
 
 #[derive(Debug)]
-pub(super) struct Header<'a> {
+pub(super) struct EntryHeader<'a> {
     version: u16,
     flags: u16,
     pub method: u16,
     modified: u32,
-    pub held: Held,
+    pub held: DataDescriptor,
     /// Offset of the local header, which does not contain it itself.
     pub start: u64,
     pub name: &'a [u8],
     extra: &'a [u8],
 }
 
-impl<'a> Header<'a> {
+impl<'a> EntryHeader<'a> {
     /// Passes a local header. None if there is none.
-    pub(super) fn local(window: &'a mut Window<impl Read>) -> io::Result<Option<Self>> {
+    pub(super) fn local(window: &'a mut ReadWindow<impl Read>) -> io::Result<Option<Self>> {
         let fixed = window.next(LOCAL_BYTES)?;
         let length = LOCAL_BYTES + length_at(fixed, 26) + length_at(fixed, 28);
         Ok(window.take(length)?.and_then(Self::parse_local))
     }
 
     /// Passes a record of the directory. None if there is none.
-    pub(super) fn record(window: &'a mut Window<impl Read>) -> io::Result<Option<Self>> {
+    pub(super) fn record(window: &'a mut ReadWindow<impl Read>) -> io::Result<Option<Self>> {
         let fixed = window.next(RECORD_BYTES)?;
         let lengths = [28, 30, 32].map(|at| length_at(fixed, at));
         let length = RECORD_BYTES + lengths.iter().sum::<usize>();
@@ -60,7 +60,7 @@ impl<'a> Header<'a> {
     }
 
     fn parse_local(bytes: &'a [u8]) -> Option<Self> {
-        let mut fields = Fields(bytes.strip_prefix(&LOCAL)?);
+        let mut fields = RecordReader(bytes.strip_prefix(&LOCAL)?);
         let (mut header, name_bytes, extra_bytes) = Self::common(&mut fields)?;
         header.name = fields.bytes(name_bytes)?;
         header.extra = fields.bytes(extra_bytes)?;
@@ -68,7 +68,7 @@ impl<'a> Header<'a> {
     }
 
     fn parse_record(bytes: &'a [u8]) -> Option<Self> {
-        let mut fields = Fields(bytes.strip_prefix(&RECORD)?);
+        let mut fields = RecordReader(bytes.strip_prefix(&RECORD)?);
         let _made_by = fields.short()?;
         let (mut header, name_bytes, extra_bytes) = Self::common(&mut fields)?;
         let _comment_bytes = fields.short()?;
@@ -81,11 +81,11 @@ impl<'a> Header<'a> {
     }
 
     /// Reads the fields that both have in the same order.
-    fn common(fields: &mut Fields<'a>) -> Option<(Self, u16, u16)> {
+    fn common(fields: &mut RecordReader<'a>) -> Option<(Self, u16, u16)> {
         let (version, flags, method) = (fields.short()?, fields.short()?, fields.short()?);
         let (modified, crc32) = (fields.word()?, fields.word()?);
         let (packed, size) = (fields.word()?, fields.word()?);
-        let held = Held { packed_bytes: packed.into(), size_bytes: size.into(), crc32 };
+        let held = DataDescriptor { packed_bytes: packed.into(), size_bytes: size.into(), crc32 };
         let (start, name, extra) = (0, &[][..], &[][..]);
         let header = Self { version, flags, method, modified, held, start, name, extra };
         Some((header, fields.short()?, fields.short()?))
@@ -96,7 +96,7 @@ impl<'a> Header<'a> {
     fn widen(mut self, disk: u16) -> Option<Self> {
         let mut disk = u32::from(disk);
         if let Some(zip64) = checked(self.extra)?.find(|(id, _)| *id == ZIP64) {
-            let mut wide = Fields(zip64.1);
+            let mut wide = RecordReader(zip64.1);
             let held = &mut self.held;
             for value in [&mut held.size_bytes, &mut held.packed_bytes, &mut self.start] {
                 if *value == u64::from(u32::MAX) {
@@ -121,7 +121,7 @@ impl<'a> Header<'a> {
 
     /// Returns the first field in which this record of the directory and the entry's local
     /// header differ.
-    pub(super) fn contradiction(&self, local: &Header<'_>) -> Option<&'static str> {
+    pub(super) fn contradiction(&self, local: &EntryHeader<'_>) -> Option<&'static str> {
         let versions = [self.version, local.version];
         let version = self.version == local.version
             || versions.iter().all(|version| VERSIONS.contains(version));
@@ -139,15 +139,15 @@ impl<'a> Header<'a> {
 
     /// True if the local header has zeros for what only the descriptor tells:
     /// the CRC, or the packed size, too, or all three.
-    fn is_told_later(&self, local: &Header<'_>) -> bool {
+    fn is_told_later(&self, local: &EntryHeader<'_>) -> bool {
         let unknown = [
-            Held { crc32: 0, ..self.held },
-            Held { crc32: 0, packed_bytes: 0, ..self.held },
-            Held { crc32: 0, packed_bytes: 0, size_bytes: 0 },
+            DataDescriptor { crc32: 0, ..self.held },
+            DataDescriptor { crc32: 0, packed_bytes: 0, ..self.held },
+            DataDescriptor { crc32: 0, packed_bytes: 0, size_bytes: 0 },
         ];
         // An encrypted entry's header has something else in place of the CRC.
         let crc32 = if self.is_encrypted() { 0 } else { local.held.crc32 };
-        local.is_described_behind() && unknown.contains(&Held { crc32, ..local.held })
+        local.is_described_behind() && unknown.contains(&DataDescriptor { crc32, ..local.held })
     }
 }
 
@@ -165,7 +165,7 @@ fn extra_fields_agree(here: &[u8], there: &[u8]) -> bool {
 
 /// Returns the fields with their ids, until none follows.
 fn extra_fields(extra: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    let mut fields = Fields(extra);
+    let mut fields = RecordReader(extra);
     iter::from_fn(move || {
         let (id, length) = (fields.short()?, fields.short()?);
         Some((id, fields.bytes(length)?))
@@ -181,13 +181,13 @@ fn checked(extra: &[u8]) -> Option<impl Iterator<Item = (u16, &[u8])>> {
 
 /// Returns the length of a descriptor at the beginning of `bytes` that says just this,
 /// if there is one. It may have a signature, and sizes of 8 bytes.
-pub(super) fn descriptor_bytes(bytes: &[u8], held: Held) -> Option<usize> {
+pub(super) fn descriptor_bytes(bytes: &[u8], held: DataDescriptor) -> Option<usize> {
     let says_so = |signature: usize, width: usize| {
-        let mut fields = Fields(bytes.get(signature..)?);
+        let mut fields = RecordReader(bytes.get(signature..)?);
         let signed = signature == 0 || bytes.starts_with(&DESCRIPTOR);
         let crc32 = fields.word()?;
         let mut size = || if width == 8 { fields.long() } else { fields.word().map(u64::from) };
-        let told = Held { packed_bytes: size()?, size_bytes: size()?, crc32 };
+        let told = DataDescriptor { packed_bytes: size()?, size_bytes: size()?, crc32 };
         (signed && told == held).then_some(signature + 4 + 2 * width)
     };
     // The long ones first: an empty entry's begins like a short one.

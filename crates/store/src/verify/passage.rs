@@ -10,45 +10,45 @@ use crc32fast::Hasher;
 
 use super::{
     ALWAYS_FINE_BYTES,
-    header::{DESCRIPTOR, Header, LONGEST_DESCRIPTOR_BYTES, descriptor_bytes},
+    header::{DESCRIPTOR, EntryHeader, LONGEST_DESCRIPTOR_BYTES, descriptor_bytes},
     is_bomb,
-    seen::Seen,
-    unpack::{DEFLATED, Held, STORED, Unpacker},
-    window::Window,
+    seen::ScannedEntries,
+    unpack::{DEFLATED, DataDescriptor, STORED, Unpacker},
+    window::ReadWindow,
 };
 
 /// Reads up to the first thing that is not an entry or can't be judged.
-pub fn pass_through(source: impl Read) -> Seen {
+pub fn pass_through(source: impl Read) -> ScannedEntries {
     pass_through_within(source, ALWAYS_FINE_BYTES)
 }
 
-fn pass_through_within(source: impl Read, always_fine_bytes: u64) -> Seen {
-    let mut passage = Passage {
-        window: Window::of(source),
+fn pass_through_within(source: impl Read, always_fine_bytes: u64) -> ScannedEntries {
+    let mut passage = EntryScanner {
+        window: ReadWindow::of(source),
         unpacker: Unpacker::new(),
         unpacked_bytes: 0,
         always_fine_bytes,
-        seen: Seen::default(),
+        seen: ScannedEntries::default(),
     };
     // The second read of what is not confirmed meets an error again.
     while passage.entry().unwrap_or(false) {}
     passage.seen
 }
 
-struct Passage<R> {
-    window: Window<R>,
+struct EntryScanner<R> {
+    window: ReadWindow<R>,
     unpacker: Unpacker,
     /// Total of all entries.
     unpacked_bytes: u64,
     always_fine_bytes: u64,
-    seen: Seen,
+    seen: ScannedEntries,
 }
 
-impl<R: Read> Passage<R> {
+impl<R: Read> EntryScanner<R> {
     /// Passes one entry. False if there is none that can be judged.
     fn entry(&mut self) -> io::Result<bool> {
         let start = self.window.position();
-        let Some(header) = Header::local(&mut self.window)? else { return Ok(false) };
+        let Some(header) = EntryHeader::local(&mut self.window)? else { return Ok(false) };
         let (method, described_behind) = (header.method, header.is_described_behind());
         // Zero means that only the descriptor has it.
         let packed = Some(header.held.packed_bytes).filter(|n| !described_behind || *n != 0);
@@ -81,11 +81,15 @@ impl<R: Read> Passage<R> {
     }
 
     /// Reads up to the first signed descriptor that tells just what came before.
-    fn stored_until_described(&mut self) -> io::Result<Option<Held>> {
+    fn stored_until_described(&mut self) -> io::Result<Option<DataDescriptor>> {
         let (mut crc, mut size_bytes) = (Hasher::new(), 0);
         loop {
             let bytes = self.window.next(LONGEST_DESCRIPTOR_BYTES)?;
-            let held = Held { packed_bytes: size_bytes, size_bytes, crc32: crc.clone().finalize() };
+            let held = DataDescriptor {
+                packed_bytes: size_bytes,
+                size_bytes,
+                crc32: crc.clone().finalize(),
+            };
             let at = bytes.windows(DESCRIPTOR.len()).position(|four| four == DESCRIPTOR);
             let count = match at {
                 Some(0) if descriptor_bytes(bytes, held).is_some() => return Ok(Some(held)),

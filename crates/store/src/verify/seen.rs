@@ -3,12 +3,12 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use super::unpack::Held;
+use super::unpack::DataDescriptor;
 
 /// Content of the entries from the archive's beginning up to `end`. Their hashes are
 /// added up, as the directory may have them in another order.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub struct ScannedEntries {
     entries: u64,
     hashes: u64,
     pub(super) end: u64,
@@ -16,7 +16,7 @@ pub struct Seen {
     key: RandomState,
 }
 
-impl Seen {
+impl ScannedEntries {
     pub(crate) fn count(&self) -> u64 {
         self.entries
     }
@@ -26,7 +26,7 @@ impl Seen {
         Self { key: self.key.clone(), ..Self::default() }
     }
 
-    pub(super) fn add(&mut self, start: u64, method: u16, held: Held) {
+    pub(super) fn add(&mut self, start: u64, method: u16, held: DataDescriptor) {
         self.entries += 1;
         self.hashes = self.hashes.wrapping_add(self.key.hash_one((start, method, held)));
     }

@@ -148,7 +148,7 @@ fn written(entries: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
 }
 
 fn check(bytes: &[u8]) -> Result<u64, VerifyError> {
-    check_zip(&file_of(bytes), Verify::Full)
+    check_zip(&file_of(bytes), VerifyLevel::Full)
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn a_flipped_bit_in_an_entry_fails_in_full_mode_only() {
         let mut bytes = written(&[("a", CONTENT)], method);
         bytes[40] ^= 1;
         assert!(check(&bytes).is_err());
-        assert!(check_zip(&file_of(&bytes), Verify::Structure).is_ok());
+        assert!(check_zip(&file_of(&bytes), VerifyLevel::Structure).is_ok());
     }
 }
 
@@ -202,7 +202,7 @@ fn an_entry_that_can_not_be_checked_says_what_to_do() {
     let error = check(&bytes).unwrap_err();
     assert!(matches!(error, VerifyError::Uncheckable { .. }), "{error}");
     assert!(error.to_string().contains("storage.verify"));
-    assert!(check_zip(&file_of(&bytes), Verify::Structure).is_ok());
+    assert!(check_zip(&file_of(&bytes), VerifyLevel::Structure).is_ok());
 }
 
 #[test]
@@ -296,9 +296,9 @@ fn an_encrypted_entry_is_compared_but_for_what_it_hides() {
     for crc in [0, 7] {
         let mut bytes = bytes.clone();
         bytes[14] = crc;
-        assert_eq!(check_zip(&file_of(&bytes), Verify::Structure).unwrap(), 1);
+        assert_eq!(check_zip(&file_of(&bytes), VerifyLevel::Structure).unwrap(), 1);
         bytes[18] = 1;
-        assert!(check_zip(&file_of(&bytes), Verify::Structure).is_err());
+        assert!(check_zip(&file_of(&bytes), VerifyLevel::Structure).is_err());
     }
 }
 

@@ -5,14 +5,14 @@ use std::io::{self, Read};
 use crc32fast::Hasher;
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{BUFFER_BYTES, window::Window};
+use super::{BUFFER_BYTES, window::ReadWindow};
 
 pub(super) const STORED: u16 = 0;
 pub(super) const DEFLATED: u16 = 8;
 
 /// Result of unpacking: the first `packed_bytes` unpack to just these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Held {
+pub(super) struct DataDescriptor {
     pub packed_bytes: u64,
     pub size_bytes: u64,
     pub crc32: u32,
@@ -31,11 +31,11 @@ impl Unpacker {
     /// Unpacks an entry of a known packed size. None if it is damaged.
     pub(super) fn unpack(
         &mut self,
-        window: &mut Window<impl Read>,
+        window: &mut ReadWindow<impl Read>,
         method: u16,
         packed_bytes: u64,
         may_hold: impl Fn(u64, u64) -> bool,
-    ) -> io::Result<Option<Held>> {
+    ) -> io::Result<Option<DataDescriptor>> {
         match method {
             // Some writers call empty folders deflated.
             DEFLATED if packed_bytes > 0 => self.deflated(window, packed_bytes, may_hold),
@@ -47,10 +47,10 @@ impl Unpacker {
     /// entry `may` not `hold` so many bytes at that position of the archive.
     pub(super) fn deflated(
         &mut self,
-        window: &mut Window<impl Read>,
+        window: &mut ReadWindow<impl Read>,
         limit: u64,
         may_hold: impl Fn(u64, u64) -> bool,
-    ) -> io::Result<Option<Held>> {
+    ) -> io::Result<Option<DataDescriptor>> {
         let (mut crc, mut left) = (Hasher::new(), limit);
         self.inflating.reset(false);
         loop {
@@ -68,7 +68,11 @@ impl Unpacker {
             left -= taken;
             match status {
                 Ok(Status::StreamEnd) => {
-                    return Ok(Some(Held { packed_bytes, size_bytes, crc32: crc.finalize() }));
+                    return Ok(Some(DataDescriptor {
+                        packed_bytes,
+                        size_bytes,
+                        crc32: crc.finalize(),
+                    }));
                 }
                 Ok(_) if taken + made > 0 && may_hold(size_bytes, window.position()) => {}
                 // Damaged, unfinished at the end of its bytes, or a bomb.
@@ -78,7 +82,10 @@ impl Unpacker {
     }
 }
 
-fn stored(window: &mut Window<impl Read>, packed_bytes: u64) -> io::Result<Option<Held>> {
+fn stored(
+    window: &mut ReadWindow<impl Read>,
+    packed_bytes: u64,
+) -> io::Result<Option<DataDescriptor>> {
     let (mut crc, mut left) = (Hasher::new(), packed_bytes);
     while left > 0 {
         let bytes = up_to(left, window.next(1)?);
@@ -90,7 +97,7 @@ fn stored(window: &mut Window<impl Read>, packed_bytes: u64) -> io::Result<Optio
         window.pass(count);
         left -= count as u64;
     }
-    Ok(Some(Held { packed_bytes, size_bytes: packed_bytes, crc32: crc.finalize() }))
+    Ok(Some(DataDescriptor { packed_bytes, size_bytes: packed_bytes, crc32: crc.finalize() }))
 }
 
 fn up_to(limit: u64, bytes: &[u8]) -> &[u8] {

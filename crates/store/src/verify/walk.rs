@@ -9,33 +9,37 @@ use std::{
     hash::{BuildHasher, RandomState},
 };
 
-use edge_mirror_protocol::package::Verify;
+use edge_mirror_protocol::package::VerifyLevel;
 
 use super::{
     ALWAYS_FINE_BYTES, VerifyError,
-    directory::Directory,
-    header::{Header, LONGEST_DESCRIPTOR_BYTES, descriptor_bytes},
+    directory::CentralDirectory,
+    header::{EntryHeader, LONGEST_DESCRIPTOR_BYTES, descriptor_bytes},
     is_bomb,
-    seen::Seen,
+    seen::ScannedEntries,
     unpack::{DEFLATED, STORED, Unpacker},
-    window::{FileAt, Window},
+    window::{FileCursor, ReadWindow},
 };
 
 /// Returns how many files are in the archive. The bytes of entries that were
 /// `seen` are not read again.
-pub(super) fn walk(file: &File, verify: Verify, seen: &Seen) -> Result<u64, VerifyError> {
+pub(super) fn walk(
+    file: &File,
+    verify: VerifyLevel,
+    seen: &ScannedEntries,
+) -> Result<u64, VerifyError> {
     let packed = file.metadata()?.len();
-    let directory = Directory::find(file)?;
-    let mut records = Window::of_file(file, directory.place.clone());
-    let mut entries = Entries {
-        window: Window::of_file(file, 0..directory.place.start),
+    let directory = CentralDirectory::find(file)?;
+    let mut records = ReadWindow::of_file(file, directory.place.clone());
+    let mut entries = EntryChecker {
+        window: ReadWindow::of_file(file, 0..directory.place.start),
         unpacker: Unpacker::new(),
         end: directory.place.start,
     };
-    let (mut files, mut expanded, mut tiles) = (0, 0_u64, Tiles::default());
+    let (mut files, mut expanded, mut tiles) = (0, 0_u64, CoverageCheck::default());
     let mut told = seen.blank();
     for number in 1..=directory.entries {
-        let record = Header::record(&mut records)?.ok_or_else(|| {
+        let record = EntryHeader::record(&mut records)?.ok_or_else(|| {
             VerifyError::Structure(format!("record {number} of its directory is damaged"))
         })?;
         expanded = expanded.saturating_add(record.held.size_bytes);
@@ -46,7 +50,7 @@ pub(super) fn walk(file: &File, verify: Verify, seen: &Seen) -> Result<u64, Veri
         if spared {
             told.add(record.start, record.method, record.held);
         }
-        let end = entries.check(&record, verify == Verify::Full && !spared)?;
+        let end = entries.check(&record, verify == VerifyLevel::Full && !spared)?;
         tiles.lay(record.start, end);
         files += u64::from(!matches!(record.name.last(), Some(b'/' | b'\\')));
     }
@@ -61,23 +65,23 @@ pub(super) fn walk(file: &File, verify: Verify, seen: &Seen) -> Result<u64, Veri
     Ok(files)
 }
 
-struct Entries<'a> {
-    window: Window<FileAt<'a>>,
+struct EntryChecker<'a> {
+    window: ReadWindow<FileCursor<'a>>,
     unpacker: Unpacker,
     /// Start of the directory.
     end: u64,
 }
 
-impl Entries<'_> {
+impl EntryChecker<'_> {
     /// Compares an entry with its record in the directory, and returns its end.
-    fn check(&mut self, record: &Header<'_>, unpack: bool) -> Result<u64, VerifyError> {
+    fn check(&mut self, record: &EntryHeader<'_>, unpack: bool) -> Result<u64, VerifyError> {
         let damaged = |cause| entry_error(record, cause);
         if record.start >= self.end {
             return Err(damaged("it lies outside of the archive".to_owned()));
         }
         self.window.seek(record.start);
         self.window.expect_header(true);
-        let local = Header::local(&mut self.window)?;
+        let local = EntryHeader::local(&mut self.window)?;
         let local = local.ok_or_else(|| damaged("it has no good header".to_owned()))?;
         if let Some(what) = record.contradiction(&local) {
             return Err(damaged(format!("its header and the directory differ in its {what}")));
@@ -99,7 +103,7 @@ impl Entries<'_> {
         Ok(self.window.position())
     }
 
-    fn unpack(&mut self, record: &Header<'_>) -> Result<(), VerifyError> {
+    fn unpack(&mut self, record: &EntryHeader<'_>) -> Result<(), VerifyError> {
         let (held, method) = (record.held, record.method);
         let uncheckable = |cause| Err(VerifyError::Uncheckable { name: name_of(record), cause });
         if record.is_encrypted() {
@@ -124,11 +128,11 @@ impl Entries<'_> {
     }
 }
 
-fn entry_error(record: &Header<'_>, cause: String) -> VerifyError {
+fn entry_error(record: &EntryHeader<'_>, cause: String) -> VerifyError {
     VerifyError::Entry { name: name_of(record), cause }
 }
 
-fn name_of(record: &Header<'_>) -> String {
+fn name_of(record: &EntryHeader<'_>) -> String {
     String::from_utf8_lossy(record.name).chars().take(100).collect()
 }
 
@@ -137,14 +141,14 @@ fn name_of(record: &Header<'_>) -> String {
 /// of the beginnings is that of the ends. As each ends behind its beginning, equal sums
 /// mean one chain from the first place to the last, and no piece beside it.
 #[derive(Default)]
-struct Tiles {
+struct CoverageCheck {
     /// Random, so that nobody can find other places with the same sum.
     key: RandomState,
     balance: u64,
     bytes: u64,
 }
 
-impl Tiles {
+impl CoverageCheck {
     fn lay(&mut self, begin: u64, end: u64) {
         let (begun, ended) = (self.key.hash_one(begin), self.key.hash_one(end));
         self.balance = self.balance.wrapping_add(begun).wrapping_sub(ended);

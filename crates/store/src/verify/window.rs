@@ -16,7 +16,7 @@ const STEP_BYTES: usize = 128 << 10;
 /// Enough for one header: what follows it may not be of interest.
 const HEADER_STEP_BYTES: usize = 4 << 10;
 
-pub(super) struct Window<R> {
+pub(super) struct ReadWindow<R> {
     source: R,
     step_bytes: usize,
     buffer: Box<[u8]>,
@@ -26,12 +26,12 @@ pub(super) struct Window<R> {
 }
 
 /// Reads a file from a position on, independently of its cursor.
-pub(super) struct FileAt<'a> {
+pub(super) struct FileCursor<'a> {
     file: &'a File,
     at: u64,
 }
 
-impl Read for FileAt<'_> {
+impl Read for FileCursor<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read_at(buffer, self.at)?;
         self.at += read as u64;
@@ -39,13 +39,13 @@ impl Read for FileAt<'_> {
     }
 }
 
-impl<'a> Window<FileAt<'a>> {
+impl<'a> ReadWindow<FileCursor<'a>> {
     /// Opens a window of no more of the file than `place`: memory that a small one does
     /// not fill costs more to get than all that is done with it.
     pub(super) fn of_file(file: &'a File, place: Range<u64>) -> Self {
         let bytes = usize::try_from(place.end - place.start).unwrap_or(BYTES).min(BYTES);
         let at = place.start;
-        Self { position: at, ..Self::with_room(FileAt { file, at }, bytes) }
+        Self { position: at, ..Self::with_room(FileCursor { file, at }, bytes) }
     }
 
     /// Moves to another position.
@@ -64,7 +64,7 @@ impl<'a> Window<FileAt<'a>> {
     }
 }
 
-impl<R: Read> Window<R> {
+impl<R: Read> ReadWindow<R> {
     pub(super) fn of(source: R) -> Self {
         Self::with_room(source, BYTES)
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs::File, os::unix::fs::FileExt, path::Path};
 
-use edge_mirror_protocol::package::Verify;
+use edge_mirror_protocol::package::VerifyLevel;
 use edge_mirror_store::verify::check_zip;
 use serde_json::json;
 
@@ -27,7 +27,7 @@ fn archives() -> BTreeMap<String, Vec<u8>> {
 }
 
 fn good(file: &File) -> bool {
-    check_zip(file, Verify::Full).is_ok()
+    check_zip(file, VerifyLevel::Full).is_ok()
 }
 
 #[test]

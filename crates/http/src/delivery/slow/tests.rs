@@ -10,16 +10,16 @@ use std::{
 
 use axum::{Router, body::Body, http::Response};
 use edge_mirror_base::tasks::Tasks;
-use edge_mirror_settings::Serve;
-use edge_mirror_store::Opened;
+use edge_mirror_settings::ServeConfig;
+use edge_mirror_store::OpenCopy;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Ended, Traffic, UnderWay, body::Download};
-use crate::listen::{Answers, Line, Listener, SendfileState};
+use super::{ActiveDownload, DownloadEnd, Traffic, body::DownloadBody};
+use crate::listen::{Handlers, Listener, SendfileState, Transport};
 
 const SIZE: usize = (24 << 20) + 5;
 const ASK: &[u8] = b"GET / HTTP/1.1\r\nhost: here\r\n\r\n";
@@ -40,15 +40,15 @@ impl Scene {
         let bytes: Vec<u8> = (0..SIZE as u32).map(|i| (i / 7) as u8 ^ (i >> 16) as u8).collect();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&bytes).unwrap();
-        let opened = Arc::new(Opened::mapped(file.try_clone().unwrap()));
+        let opened = Arc::new(OpenCopy::mapped(file.try_clone().unwrap()));
         let (traffic, sendfile_state) = (Arc::<Traffic>::default(), Arc::<Mutex<_>>::default());
         let (counted, seen) = (traffic.clone(), sendfile_state.clone());
-        let mut answers = Answers::from(Router::new());
+        let mut answers = Handlers::from(Router::new());
         answers.at_once = Some(Arc::new(move |_, _, _, line| {
-            let Line::Plain(sendfile_state) = line else { return None };
+            let Transport::Plain(sendfile_state) = line else { return None };
             *seen.lock().unwrap() = Some(sendfile_state.clone());
-            let under_way = UnderWay::begin(counted.unlimited_place(), SIZE as u64);
-            let body = Download::new(opened.clone(), 0..SIZE as u64, under_way, line);
+            let under_way = ActiveDownload::begin(counted.unlimited_place(), SIZE as u64);
+            let body = DownloadBody::new(opened.clone(), 0..SIZE as u64, under_way, line);
             Some(Response::new(Body::new(body)))
         }));
         let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
@@ -100,7 +100,7 @@ async fn every_byte_arrives_of_this_answer_and_of_the_next_on_the_same_connectio
     assert!(first == scene.bytes);
     let (second, got) = scene.body(got).await.unwrap();
     assert!(second == scene.bytes && got.is_empty());
-    assert_eq!(scene.traffic.ended.of(Ended::Whole).get(), 2);
+    assert_eq!(scene.traffic.ended.of(DownloadEnd::Whole).get(), 2);
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn a_file_that_is_cut_short_breaks_off_and_never_completes() {
     assert!(scene.body(got).await.is_err());
     scene.stop.cancel();
     assert!(scene.tasks.shut_down(Duration::from_secs(5)).await);
-    assert_eq!(scene.traffic.ended.of(Ended::Whole).get(), 0);
+    assert_eq!(scene.traffic.ended.of(DownloadEnd::Whole).get(), 0);
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn a_limit_holds_for_them_too() {
     let got = scene.read_until_slow().await;
     let left = SIZE - got.len();
     let bandwidth = left as u64 / 2;
-    let serve = Serve {
+    let serve = ServeConfig {
         cut_through: true,
         max_downloads: 0,
         max_per_client: 0,

@@ -3,17 +3,17 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use edge_mirror_http::wire::snapshot::Items;
+use edge_mirror_http::wire::snapshot::ItemWriter;
 use edge_mirror_protocol::{
     ActiveMeeting, Cause, Fault,
     package::{PackageId, Sha256},
 };
-use edge_mirror_store::Stored;
+use edge_mirror_store::StoredPackage;
 use serde::Serialize;
 
 use crate::{
-    board::{Failing, Sync},
-    fetch::{Phase, Progress},
+    board::{PullFailure, SyncState},
+    fetch::{PullPhase, PullProgress},
 };
 
 /// Bytes of one in JSON, about.
@@ -22,12 +22,12 @@ const HERE_BYTES: usize = 160;
 
 /// A meeting that is active, or whose package is here, or both.
 #[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(super) struct Meeting<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Meeting"))]
+pub(super) struct MeetingRow<'a> {
     pub id: &'a PackageId,
     pub title: &'a str,
     pub active: bool,
-    pub state: Fares,
+    pub state: MeetingState,
     pub size: Option<u64>,
     pub file_count: Option<u64>,
     pub sha256: Option<Sha256>,
@@ -46,7 +46,7 @@ pub(super) struct Meeting<'a> {
 /// A stored package, as the node that this one replaces lists it.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "StoredPackage"))]
-pub(super) struct Here<'a> {
+pub(super) struct PackageRow<'a> {
     id: &'a PackageId,
     title: &'a str,
     sync_time: u64,
@@ -57,8 +57,8 @@ pub(super) struct Here<'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "MeetingState"))]
-pub(super) enum Fares {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) enum MeetingState {
     Waiting,
     Pulling,
     Verifying,
@@ -75,14 +75,14 @@ pub(super) enum Fares {
 
 /// The sources of a meeting's row.
 #[derive(Clone, Copy)]
-struct Known<'a> {
+struct KnownMeeting<'a> {
     id: &'a PackageId,
     active: Option<&'a ActiveMeeting>,
-    held: Option<&'a Stored>,
-    pull: Option<&'a Progress>,
+    held: Option<&'a StoredPackage>,
+    pull: Option<&'a PullProgress>,
 }
 
-impl<'a> Known<'a> {
+impl<'a> KnownMeeting<'a> {
     /// The main server's title, if it lists the meeting.
     fn title(&self) -> &'a str {
         let held = self.held.map(|held| &held.manifest.title);
@@ -92,28 +92,29 @@ impl<'a> Known<'a> {
 
 /// All of them, sorted by id. The sources are put in one list and sorted, not
 /// looked up: with ten thousand, each lookup waits for the memory.
-pub(super) struct Meetings<'a> {
-    sync: &'a Sync,
+pub(super) struct MeetingRows<'a> {
+    sync: &'a SyncState,
     /// Entries of one meeting are adjacent.
-    sorted: Vec<(u128, Known<'a>)>,
+    sorted: Vec<(u128, KnownMeeting<'a>)>,
 }
 
-impl<'a> Meetings<'a> {
+impl<'a> MeetingRows<'a> {
     pub(super) fn of(
-        sync: &'a Sync,
-        stored: &'a [Arc<Stored>],
-        under_way: &'a HashMap<PackageId, Progress>,
+        sync: &'a SyncState,
+        stored: &'a [Arc<StoredPackage>],
+        under_way: &'a HashMap<PackageId, PullProgress>,
     ) -> Self {
-        let of = |id| Known { id, active: None, held: None, pull: None };
-        let held = stored.iter().map(|held| Known { held: Some(held), ..of(&held.manifest.id) });
-        let active = sync.active.iter().map(|m| Known { active: Some(m), ..of(&m.id) });
-        let pulls = under_way.iter().map(|(id, pull)| Known { pull: Some(pull), ..of(id) });
+        let of = |id| KnownMeeting { id, active: None, held: None, pull: None };
+        let held =
+            stored.iter().map(|held| KnownMeeting { held: Some(held), ..of(&held.manifest.id) });
+        let active = sync.active.iter().map(|m| KnownMeeting { active: Some(m), ..of(&m.id) });
+        let pulls = under_way.iter().map(|(id, pull)| KnownMeeting { pull: Some(pull), ..of(id) });
         Self { sync, sorted: sorted(held.chain(active).chain(pulls).collect()) }
     }
 
-    fn known(&self) -> impl Iterator<Item = Known<'a>> {
-        let one = |same: &[(u128, Known<'a>)]| {
-            let both = |one: Known<'a>, other: Known<'a>| Known {
+    fn known(&self) -> impl Iterator<Item = KnownMeeting<'a>> {
+        let one = |same: &[(u128, KnownMeeting<'a>)]| {
+            let both = |one: KnownMeeting<'a>, other: KnownMeeting<'a>| KnownMeeting {
                 id: one.id,
                 active: one.active.or(other.active),
                 held: one.held.or(other.held),
@@ -121,13 +122,13 @@ impl<'a> Meetings<'a> {
             };
             same.iter().map(|(_, known)| *known).reduce(both)
         };
-        let same = |(n, one): &(u128, Known<'_>), (m, other): &(u128, Known<'_>)| {
+        let same = |(n, one): &(u128, KnownMeeting<'_>), (m, other): &(u128, KnownMeeting<'_>)| {
             n == m && one.id == other.id
         };
         self.sorted.chunk_by(same).filter_map(one)
     }
 
-    pub(super) fn all(&self, items: &mut Items<'_>) {
+    pub(super) fn all(&self, items: &mut ItemWriter<'_>) {
         items.expect(self.known().count(), MEETING_BYTES);
         for known in self.known() {
             items.add(known.id.as_str(), &meeting(self.sync, known));
@@ -135,11 +136,11 @@ impl<'a> Meetings<'a> {
     }
 
     /// Packages that are here, as the node that this one replaces lists them.
-    pub(super) fn here(&self, items: &mut Items<'_>) {
+    pub(super) fn here(&self, items: &mut ItemWriter<'_>) {
         items.expect(self.known().count(), HERE_BYTES);
         for known in self.known() {
             let Some(held) = known.held else { continue };
-            let here = Here {
+            let here = PackageRow {
                 id: known.id,
                 title: known.title(),
                 sync_time: held.manifest.verified_s,
@@ -153,20 +154,20 @@ impl<'a> Meetings<'a> {
 
     /// Active ones whose packages can't be pulled. A first attempt that failed does
     /// not count: a retry may succeed.
-    pub(super) fn failing(&self) -> impl Iterator<Item = Meeting<'a>> {
+    pub(super) fn failing(&self) -> impl Iterator<Item = MeetingRow<'a>> {
         let sync = self.sync;
-        let may_be = move |known: &Known<'_>| {
+        let may_be = move |known: &KnownMeeting<'_>| {
             let failed = !sync.failing.is_empty() && sync.failing.contains_key(known.id);
             known.active.is_some() && (known.pull.is_some() || failed)
         };
         let shown = self.known().filter(may_be).map(move |known| meeting(sync, known));
-        shown.filter(|meeting| meeting.failed_rounds > 0 || meeting.state == Fares::Failing)
+        shown.filter(|meeting| meeting.failed_rounds > 0 || meeting.state == MeetingState::Failing)
     }
 }
 
 /// Ids mostly share a prefix and differ soon after it: the part behind it is
 /// compared as a number, and those are adjacent in memory.
-fn sorted(all: Vec<Known<'_>>) -> Vec<(u128, Known<'_>)> {
+fn sorted(all: Vec<KnownMeeting<'_>>) -> Vec<(u128, KnownMeeting<'_>)> {
     let first = all.first().map_or("", |first| first.id.as_str());
     let alike = all.iter().map(|known| alike(known.id.as_str(), first)).min().unwrap_or(0);
     let number = |id: &PackageId| {
@@ -186,28 +187,28 @@ fn alike(one: &str, other: &str) -> usize {
     one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count()
 }
 
-fn meeting<'a>(sync: &'a Sync, known: Known<'a>) -> Meeting<'a> {
-    let Known { id, active, held, pull } = known;
+fn meeting<'a>(sync: &'a SyncState, known: KnownMeeting<'a>) -> MeetingRow<'a> {
+    let KnownMeeting { id, active, held, pull } = known;
     let failing = sync.failing.get(id);
     let manifest = held.map(|held| &held.manifest);
     let title = known.title();
     let active = active.is_some();
     let confirmed = manifest.is_some_and(|held| sync.confirmed.get(id) == Some(&held.sha256));
     let fault = last_fault(pull, failing);
-    Meeting {
+    MeetingRow {
         id,
         title,
         active,
         state: match state(active, confirmed, held.is_some(), pull, failing.is_some()) {
-            Fares::Inactive if !sync.complete => Fares::Unknown,
+            MeetingState::Inactive if !sync.complete => MeetingState::Unknown,
             known => known,
         },
         size: manifest.map(|manifest| manifest.size_bytes),
         file_count: manifest.map(|manifest| manifest.file_count),
         sha256: manifest.map(|manifest| manifest.sha256),
         synced_at: manifest.map(|manifest| manifest.verified_s),
-        last_served: held.and_then(Stored::last_served_s),
-        downloads: held.map_or(0, Stored::downloads),
+        last_served: held.and_then(StoredPackage::last_served_s),
+        downloads: held.map_or(0, StoredPackage::downloads),
         received: pull.map(|pull| pull.received_bytes),
         total: pull.and_then(|pull| pull.total_bytes),
         attempt: pull.map(|pull| pull.attempt),
@@ -219,14 +220,17 @@ fn meeting<'a>(sync: &'a Sync, known: Known<'a>) -> Meeting<'a> {
 }
 
 /// The newer fault of the two: that of the round under way.
-fn last_fault<'a>(pull: Option<&'a Progress>, failing: Option<&'a Failing>) -> Option<&'a Fault> {
+fn last_fault<'a>(
+    pull: Option<&'a PullProgress>,
+    failing: Option<&'a PullFailure>,
+) -> Option<&'a Fault> {
     let in_round = pull.and_then(|pull| pull.failure.as_ref()).map(|(fault, _)| fault);
     in_round.or(failing.map(|failing| &failing.error))
 }
 
-fn next_try(pull: Option<&Progress>, failing: Option<&Failing>) -> Option<u64> {
+fn next_try(pull: Option<&PullProgress>, failing: Option<&PullFailure>) -> Option<u64> {
     match pull {
-        Some(pull) if pull.phase == Phase::Pausing => pull.failure.as_ref().map(|(_, at)| *at),
+        Some(pull) if pull.phase == PullPhase::Pausing => pull.failure.as_ref().map(|(_, at)| *at),
         Some(_) => None,
         None => failing.map(|failing| failing.next_try_s),
     }
@@ -236,19 +240,19 @@ fn state(
     active: bool,
     confirmed: bool,
     held: bool,
-    pull: Option<&Progress>,
+    pull: Option<&PullProgress>,
     failing: bool,
-) -> Fares {
+) -> MeetingState {
     match pull.map(|pull| pull.phase) {
-        Some(Phase::Pulling) => Fares::Pulling,
-        Some(Phase::Pausing) => Fares::Failing,
-        Some(Phase::Verifying) => Fares::Verifying,
-        Some(Phase::Waiting) => Fares::Waiting,
-        None if failing => Fares::Failing,
-        None if held && !active => Fares::Inactive,
-        None if held && confirmed => Fares::Synced,
-        None if held => Fares::Unconfirmed,
-        None => Fares::Waiting,
+        Some(PullPhase::Pulling) => MeetingState::Pulling,
+        Some(PullPhase::Pausing) => MeetingState::Failing,
+        Some(PullPhase::Verifying) => MeetingState::Verifying,
+        Some(PullPhase::Waiting) => MeetingState::Waiting,
+        None if failing => MeetingState::Failing,
+        None if held && !active => MeetingState::Inactive,
+        None if held && confirmed => MeetingState::Synced,
+        None if held => MeetingState::Unconfirmed,
+        None => MeetingState::Waiting,
     }
 }
 
@@ -259,7 +263,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::fetch::Reason;
+    use crate::fetch::PullReason;
 
     proptest! {
         /// Each meeting once, in the order of the ids, with all that is known.
@@ -275,17 +279,17 @@ mod tests {
             // As the main server has them: in another order.
             let meeting = |id: &PackageId| ActiveMeeting { id: id.clone(), title: "T".into(), sha256: None };
             let listed: Vec<_> = active.iter().rev().map(meeting).collect();
-            let sync = Sync { active: Arc::new(listed.into()), ..Sync::default() };
-            let progress = Progress {
-                phase: Phase::Pulling,
-                reason: Reason::Missing,
+            let sync = SyncState { active: Arc::new(listed.into()), ..SyncState::default() };
+            let progress = PullProgress {
+                phase: PullPhase::Pulling,
+                reason: PullReason::Missing,
                 attempt: 1,
                 received_bytes: 0,
                 total_bytes: None,
                 failure: None,
             };
             let under_way = pulled.iter().map(|id| (id.clone(), progress.clone())).collect();
-            let meetings = Meetings::of(&sync, &[], &under_way);
+            let meetings = MeetingRows::of(&sync, &[], &under_way);
             let known = meetings.known().map(|m| (m.id, m.active.is_some(), m.pull.is_some()));
             let shown: Vec<_> = known.collect();
             let all: BTreeSet<_> = active.union(&pulled).collect();

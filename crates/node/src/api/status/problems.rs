@@ -5,7 +5,7 @@ use std::path::Path;
 
 use edge_mirror_http::{
     listen::Connections,
-    tls::Doubtful,
+    tls::CertificateWarning,
     wire::problem::{Problem, connection_limits},
 };
 use edge_mirror_protocol::{self as protocol, UnservedMeeting};
@@ -13,29 +13,29 @@ use edge_mirror_settings::Config;
 use edge_mirror_store::LOW_DISK_BYTES;
 use serde_json::json;
 
-use super::{cleanup_at, meetings::Meeting};
+use super::{cleanup_at, meetings::MeetingRow};
 use crate::{
-    board::{Doubt, Presence, Sync, Unused},
+    board::{AddressWarning, Presence, SyncState, UnusableTlsFile},
     machine::Machine,
 };
 
 /// A page that lists more failing meetings helps nobody.
 pub(super) const MAX_MEETINGS: usize = 20;
 
-pub(super) struct Seen<'a> {
+pub(super) struct NodeSnapshot<'a> {
     pub running: bool,
     pub config: &'a Config,
     pub config_file: &'a Path,
     pub config_error: Option<String>,
     pub presence: &'a Presence,
-    pub sync: &'a Sync,
+    pub sync: &'a SyncState,
     /// Active meetings whose packages can't be pulled.
-    pub failing: Vec<Meeting<'a>>,
+    pub failing: Vec<MeetingRow<'a>>,
     pub storage: &'a Path,
     pub storage_error: Option<String>,
     pub port_error: Option<String>,
-    pub tls_error: Option<Unused>,
-    pub tls_doubt: Option<Doubtful>,
+    pub tls_error: Option<UnusableTlsFile>,
+    pub tls_doubt: Option<CertificateWarning>,
     pub redirect_error: Option<String>,
     pub login_error: Option<String>,
     pub connections: &'a Connections,
@@ -43,7 +43,7 @@ pub(super) struct Seen<'a> {
     pub machine: &'a Machine,
 }
 
-pub(super) fn found(seen: &Seen) -> Vec<Problem> {
+pub(super) fn found(seen: &NodeSnapshot) -> Vec<Problem> {
     let mut found = Vec::new();
     if !seen.running {
         found.push(Problem::error("stopped", json!({})));
@@ -57,10 +57,10 @@ pub(super) fn found(seen: &Seen) -> Vec<Problem> {
         let port = seen.config.node_port;
         Problem::error("port_error", json!({"port": port, "text": text}))
     }));
-    found.extend(seen.tls_error.as_ref().map(|Unused { file, text }| {
+    found.extend(seen.tls_error.as_ref().map(|UnusableTlsFile { file, text }| {
         Problem::error("certificate_unusable", json!({"file": file, "text": text}))
     }));
-    found.extend(seen.tls_doubt.as_ref().map(|Doubtful { file, text, is_refused }| {
+    found.extend(seen.tls_doubt.as_ref().map(|CertificateWarning { file, text, is_refused }| {
         let problem = if *is_refused { Problem::error } else { Problem::warning };
         problem("certificate_doubtful", json!({"file": file, "text": text}))
     }));
@@ -105,14 +105,14 @@ pub(super) fn found(seen: &Seen) -> Vec<Problem> {
     found
 }
 
-fn config_rejected(seen: &Seen) -> Option<Problem> {
+fn config_rejected(seen: &NodeSnapshot) -> Option<Problem> {
     let text = seen.config_error.as_ref()?;
     let file = seen.config_file;
     Some(Problem::error("config_rejected", json!({"file": file, "text": text})))
 }
 
 /// One problem per cause: if heartbeats fail, polls do, too.
-fn main_server(seen: &Seen) -> Option<Problem> {
+fn main_server(seen: &NodeSnapshot) -> Option<Problem> {
     let (presence, sync) = (seen.presence, seen.sync);
     let (code, fault, since) = match (&presence.error, &sync.poll_error) {
         (Some(fault), _) => ("main_server_unreachable", fault, presence.failing_since_s),
@@ -130,21 +130,21 @@ fn main_server(seen: &Seen) -> Option<Problem> {
     ))
 }
 
-fn doubtful(doubt: &Doubt) -> Problem {
+fn doubtful(doubt: &AddressWarning) -> Problem {
     let text = doubt.to_string();
     match doubt {
-        Doubt::Private { address, main_server } => Problem::warning(
+        AddressWarning::Private { address, main_server } => Problem::warning(
             "address_private",
             json!({"address": address, "main_server": main_server, "text": text}),
         ),
-        Doubt::Interface { name, there } => Problem::warning(
+        AddressWarning::Interface { name, there } => Problem::warning(
             "interface_missing",
             json!({"interface": name, "interfaces": there, "text": text}),
         ),
     }
 }
 
-fn failing(meeting: &Meeting<'_>) -> Problem {
+fn failing(meeting: &MeetingRow<'_>) -> Problem {
     Problem::error(
         "meeting_failing",
         json!({
@@ -160,7 +160,7 @@ fn failing(meeting: &Meeting<'_>) -> Problem {
 }
 
 /// Cleaning keeps the storage below its threshold: what stays above it can't be removed.
-fn room(seen: &Seen) -> Vec<Problem> {
+fn room(seen: &NodeSnapshot) -> Vec<Problem> {
     let (limit, free) = (seen.config.storage.max_size, seen.machine.disk_free);
     let mut found = Vec::new();
     if seen.used >= cleanup_at(seen.config) {
@@ -187,16 +187,16 @@ mod tests {
     use super::*;
 
     fn codes(
-        change: impl FnOnce(&mut Config, &mut Presence, &mut Sync, &mut Machine),
+        change: impl FnOnce(&mut Config, &mut Presence, &mut SyncState, &mut Machine),
     ) -> Vec<String> {
         let document = json!({"nodeId": "n", "storage": {"maxSize": 10 << 20}});
         let folder = Path::new("/");
         let mut config =
             edge_mirror_settings::check::typed(document.as_object().unwrap(), folder).unwrap();
-        let (mut presence, mut sync) = (Presence::default(), Sync::default());
+        let (mut presence, mut sync) = (Presence::default(), SyncState::default());
         let mut machine = Machine { disk_total: 1 << 40, disk_free: 1 << 39, ..Machine::default() };
         change(&mut config, &mut presence, &mut sync, &mut machine);
-        let seen = Seen {
+        let seen = NodeSnapshot {
             running: true,
             config: &config,
             config_file: folder,
@@ -243,8 +243,9 @@ mod tests {
             c.security.open = true;
             c.heartbeat.interval = 30;
             let (address, main_server) = ("10.0.0.5:8001".into(), "http://198.51.100.1:80".into());
-            let interface = Doubt::Interface { name: "eth9".into(), there: vec!["lo".into()] };
-            presence.doubts = vec![interface, Doubt::Private { address, main_server }];
+            let interface =
+                AddressWarning::Interface { name: "eth9".into(), there: vec!["lo".into()] };
+            presence.doubts = vec![interface, AddressWarning::Private { address, main_server }];
         });
         let told = [
             "too_many_meetings",

@@ -3,7 +3,7 @@
 
 use std::io::{Cursor, Write};
 
-use edge_mirror_protocol::package::Verify;
+use edge_mirror_protocol::package::VerifyLevel;
 use proptest::prelude::*;
 use zip::{ZipWriter, write::SimpleFileOptions};
 
@@ -30,7 +30,7 @@ impl Read for InPieces<'_> {
     }
 }
 
-fn seen(bytes: &[u8], seed: u64) -> Seen {
+fn seen(bytes: &[u8], seed: u64) -> ScannedEntries {
     pass_through(InPieces { rest: bytes, random: fastrand::Rng::with_seed(seed) })
 }
 
@@ -64,7 +64,7 @@ fn every_usual_layout_is_unpacked_on_the_way() {
                 parts.insert(1, part(b"", packing, descriptor));
             }
             let bytes = archive(&parts);
-            assert_eq!(check_zip(&file_of(&bytes), Verify::Full).unwrap(), parts.len() as u64);
+            assert_eq!(check_zip(&file_of(&bytes), VerifyLevel::Full).unwrap(), parts.len() as u64);
             assert_eq!(spared(&bytes), parts.len(), "{packing:?} {descriptor:?}");
         }
     }
@@ -78,8 +78,8 @@ fn entries_that_were_unpacked_on_the_way_are_not_read_again() {
     let seen = seen(&bytes, 2);
     let content = bytes.windows(CONTENT.len()).rposition(|there| there == CONTENT).unwrap();
     bytes[content] ^= 1;
-    assert!(check_zip_seen(&file_of(&bytes), Verify::Full, &seen).is_ok());
-    assert!(check_zip(&file_of(&bytes), Verify::Full).is_err());
+    assert!(check_zip_seen(&file_of(&bytes), VerifyLevel::Full, &seen).is_ok());
+    assert!(check_zip(&file_of(&bytes), VerifyLevel::Full).is_err());
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn what_the_directory_says_otherwise_is_read_again() {
     let bytes = archive(&[plain.clone(), plain.clone()]);
     for other in [part(b"", Packing::Stored, Descriptor::None), plain] {
         let another = archive(&[other]);
-        assert!(check_zip_seen(&file_of(&another), Verify::Full, &seen(&bytes, 3)).is_ok());
+        assert!(check_zip_seen(&file_of(&another), VerifyLevel::Full, &seen(&bytes, 3)).is_ok());
     }
 }
 
@@ -222,7 +222,7 @@ proptest! {
         let bytes = harmed(archive(&parts), &harm);
         let file = file_of(&bytes);
         let said = |verdict: Result<u64, _>| verdict.map_err(|error| format!("{error:?}"));
-        let again = said(check_zip(&file, Verify::Full));
-        prop_assert_eq!(said(check_zip_seen(&file, Verify::Full, &seen(&bytes, seed))), again);
+        let again = said(check_zip(&file, VerifyLevel::Full));
+        prop_assert_eq!(said(check_zip_seen(&file, VerifyLevel::Full, &seen(&bytes, seed))), again);
     }
 }
