@@ -131,7 +131,7 @@ fn polls(engine: &mut Engine, parts: &Parts) -> Result<()> {
     let again = status_answer(&parts.manifests, count, 2.0);
     engine.bench("poll, the same answer", count, || {
         assert_eq!(protocol::fingerprint(&again), fingerprint);
-        known.take_same();
+        known.take_unchanged();
         (planned(known, store), known.view())
     })?;
     // One meeting comes, and goes with the next answer.

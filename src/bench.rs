@@ -42,7 +42,7 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// Runs the clients and prints the result; an error unless all succeeded.
 pub async fn run(args: BenchArgs, interrupt: &mut Interrupt) -> Result<()> {
-    let language = Language::of_environment();
+    let language = Language::from_env();
     let meeting: PackageId =
         args.meeting.parse().with_context(|| format!("--meeting '{}'", args.meeting))?;
     let wanted = ClientPlan {
@@ -61,7 +61,7 @@ pub async fn run(args: BenchArgs, interrupt: &mut Interrupt) -> Result<()> {
         let (what, advice) = (wrong.what(language), wrong.mend(language));
         anyhow!(language.of(format!("{what}；{advice}"), format!("{what}; {advice}")))
     })?;
-    allow_files(args.clients)?;
+    raise_file_limit(args.clients)?;
     eprintln!("{}", warning(&args, &wanted, language));
     let storm = Storm::new(args.clients, wanted);
     let mut view = StormView::new(language, args.json);
@@ -74,9 +74,9 @@ pub async fn run(args: BenchArgs, interrupt: &mut Interrupt) -> Result<()> {
         false => summary::text(&summary, language),
     };
     terminal::print(format!("{}\n", text.trim_end()))?;
-    if !summary.everyone_has_it() {
+    if !summary.is_success() {
         let (clients, missing) = (summary.clients, summary.clients - summary.finished);
-        bail!(Language::of_environment().of(
+        bail!(Language::from_env().of(
             format!("{clients} 个客户端中有 {missing} 个没有拿到会议包"),
             format!("{missing} of {clients} clients did not get the package"),
         ));
@@ -111,14 +111,14 @@ fn machine_readable(
     let figures = serde_json::to_value(summary)?;
     if let (Some(answer), Some(figures)) = (answer.as_object_mut(), figures.as_object()) {
         answer.extend(figures.clone());
-        let everyone = summary.everyone_has_it().then_some(summary.lasted_s);
+        let everyone = summary.is_success().then_some(summary.lasted_s);
         answer.insert("everyone_after_s".to_owned(), json!(everyone));
     }
     Ok(serde_json::to_string_pretty(&answer)?)
 }
 
 /// Each client is an open file; the soft limit may be raised up to the hard one.
-fn allow_files(clients: usize) -> Result<()> {
+fn raise_file_limit(clients: usize) -> Result<()> {
     let needed = clients as u64 + OTHER_FILES;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= needed) {

@@ -186,7 +186,7 @@ const MAX_CLIENTS: usize = 20_000;
 fn clients(text: &str) -> Result<usize, String> {
     let count = text.parse().ok().filter(|count| (1..=MAX_CLIENTS).contains(count));
     count.ok_or_else(|| {
-        Language::of_environment().of(
+        Language::from_env().of(
             format!("请填写 1 到 {MAX_CLIENTS} 的整数"),
             format!("a whole number from 1 to {MAX_CLIENTS} is needed"),
         )
@@ -210,7 +210,7 @@ pub enum CliError {
 /// Reads the arguments, the program's name first.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, CliError> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let language = Language::of_environment();
+    let language = Language::from_env();
     let told = help::command(language);
     let matches =
         told.try_get_matches_from(&arguments).map_err(|error| match error.use_stderr() {

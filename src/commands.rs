@@ -58,11 +58,11 @@ fn in_language(error: &(dyn std::error::Error + 'static), language: Language) ->
 }
 
 /// Exit code for [`CheckFailed`], for scripts.
-pub const NOT_RIGHT: u8 = 3;
+pub const EXIT_CHECK_FAILED: u8 = 3;
 
 /// Runs a command.
 pub async fn run(command: OperateCommand, interrupt: &mut Interrupt) -> Result<()> {
-    let language = Language::of_environment();
+    let language = Language::from_env();
     match command {
         OperateCommand::Get(args) => get::run(&args, language, interrupt).await,
         OperateCommand::Status(args) => status::run(&args, language, interrupt).await,

@@ -29,10 +29,12 @@ fn main() -> ExitCode {
     };
     // The log of a service is in both languages.
     let is_service = matches!(command, Command::Node(_) | Command::Master(_));
-    let language = (!is_service).then(Language::of_environment);
+    let language = (!is_service).then(Language::from_env);
     match roles::block_on(run(command)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<commands::CheckFailed>() => ExitCode::from(commands::NOT_RIGHT),
+        Err(error) if error.is::<commands::CheckFailed>() => {
+            ExitCode::from(commands::EXIT_CHECK_FAILED)
+        }
         Err(error) => failure(&commands::error_line(&error, language), 1),
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use edge_mirror_base::{
+    liveness::Liveness,
     log::SECRET,
-    pulse::Liveness,
     systemd::Notifier,
     tasks::{Interrupt, Tasks},
 };
@@ -33,9 +33,9 @@ pub fn block_on(main: impl Future<Output = Result<()>>) -> Result<()> {
 /// Waits until requests are answered, reports readiness to the service manager,
 /// and feeds its watchdog until the process ends.
 async fn report_ready(manager: &Notifier, listener: &Liveness, status: &str) {
-    listener.felt().await;
+    listener.probe().await;
     manager.ready(status);
-    Tasks::new().spawn("watchdog", manager.clone().reassure(listener.clone()));
+    Tasks::new().spawn("watchdog", manager.clone().feed_watchdog(listener.clone()));
 }
 
 /// At the first start. A link in a log that is kept for ever works for an hour

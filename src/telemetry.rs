@@ -134,7 +134,7 @@ impl Telemetry {
         while changes.changed().await.is_ok() {
             let config = changes.borrow_and_update().clone();
             // Opens files, which is quick, but not for the runtime's workers.
-            tasks::in_place(|| self.apply(&config));
+            tasks::block_in_place(|| self.apply(&config));
         }
     }
 

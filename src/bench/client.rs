@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     failure::ClientFailure,
-    link::{self, BenchConnection, alongside},
+    link::{self, BenchConnection, drive_during},
     target::BenchTarget,
 };
 
@@ -68,7 +68,7 @@ impl ClientPlan {
             }
             Err(link.refused(response).await)
         };
-        alongside(connection, looked).await
+        drive_during(connection, looked).await
     }
 
     /// Downloads the package; `received` counts the bytes of all clients.
@@ -79,7 +79,7 @@ impl ClientPlan {
             let (mut link, connection) =
                 BenchConnection::open(&target, self.patience, self.rate, &self.tls).await?;
             let exchange = self.exchange(&mut link, &target, arrived, received);
-            match alongside(connection, exchange).await? {
+            match drive_during(connection, exchange).await? {
                 ExchangeResult::Done(got) => return Ok(got),
                 ExchangeResult::There(next) => target = next,
             }

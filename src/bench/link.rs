@@ -37,7 +37,7 @@ pub(super) struct BenchConnection {
 }
 
 impl BenchConnection {
-    /// Also returns the future that drives the connection, see [`alongside`]. `rate` is
+    /// Also returns the future that drives the connection, see [`drive_during`]. `rate` is
     /// the client's limit per second.
     pub async fn open(
         target: &BenchTarget,
@@ -111,7 +111,7 @@ impl BenchConnection {
 
 /// Drives the connection while `work` runs. If it ends first, what it had received can
 /// still be read.
-pub(super) async fn alongside<T>(
+pub(super) async fn drive_during<T>(
     connection: impl Future<Output = ()>,
     work: impl Future<Output = T>,
 ) -> T {

@@ -88,7 +88,7 @@ fn served(summary: &StormSummary, language: Language) -> Vec<(&'static str, Stri
 fn verdict(summary: &StormSummary, language: Language) -> String {
     let (clients, finished) = (summary.clients, summary.finished);
     let after = language.time(summary.lasted_s);
-    if summary.everyone_has_it() {
+    if summary.is_success() {
         return language.of(
             format!("{after}后，全部 {clients} 个客户端都已拿到会议包。"),
             format!("Everyone had it after {after}."),

@@ -69,7 +69,7 @@ pub(super) struct FailureGroup {
 }
 
 impl StormSummary {
-    pub fn everyone_has_it(&self) -> bool {
+    pub fn is_success(&self) -> bool {
         self.finished == self.clients
     }
 }
@@ -213,7 +213,7 @@ mod tests {
         }
         let summary = tally.summary(&course(7), Language::English);
         assert_eq!((summary.finished, summary.failed), (3, 4));
-        assert!(!summary.everyone_has_it());
+        assert!(!summary.is_success());
         assert_eq!(summary.served_by, [("a".to_owned(), 2), ("b".to_owned(), 1)].into());
         let counts: Vec<_> = summary.failures.iter().map(|f| (f.count, f.kind)).collect();
         assert_eq!(counts[0], (2, "refused"), "the most frequent first");

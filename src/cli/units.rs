@@ -11,7 +11,7 @@ const MAX_CONNECTIONS_PER_CLIENT: u64 = 100_000;
 
 /// Returns an error in the operator's language.
 pub(super) fn told(chinese: &str, english: &str) -> String {
-    Language::of_environment().of(chinese, english).to_owned()
+    Language::from_env().of(chinese, english).to_owned()
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {

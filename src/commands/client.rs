@@ -119,7 +119,7 @@ impl fmt::Display for CallError {
             Self::Unreachable { server, cause } => (
                 format!(
                     "连接不上 {server}：{}；请确认它正在运行，且地址和端口正确",
-                    plainly(cause)
+                    translate_os_error(cause)
                 ),
                 format!("cannot reach {server}: {cause}; is it running, and is the address right?"),
             ),
@@ -180,7 +180,7 @@ impl fmt::Display for CallError {
 }
 
 /// Translates the system's usual causes to Chinese.
-pub(super) fn plainly(cause: &str) -> &str {
+pub(super) fn translate_os_error(cause: &str) -> &str {
     let known = [
         ("Connection refused", "对方拒绝连接"),
         ("No route to host", "网络不通"),
@@ -273,7 +273,7 @@ impl ApiClient {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, CallError> {
-        self.shaped(method, path, |request| match body {
+        self.call_with(method, path, |request| match body {
             Some(body) => request.timeout(ANSWER).json(body),
             None => request.timeout(ANSWER),
         })
@@ -281,7 +281,7 @@ impl ApiClient {
     }
 
     /// Does the same as [`call`](Self::call); `shape` sets body and timeout.
-    pub async fn shaped(
+    pub async fn call_with(
         &self,
         method: Method,
         path: &str,
@@ -372,7 +372,7 @@ pub(super) fn problems(answer: &Value) -> Option<Vec<SettingProblem>> {
 }
 
 fn said(read: Option<&Value>, body: &[u8]) -> String {
-    let language = Language::of_environment();
+    let language = Language::from_env();
     if let Some(problems) = read.and_then(problems).filter(|problems| !problems.is_empty()) {
         return words::plain(&check::list_in(&problems, language == Language::Chinese));
     }

@@ -150,8 +150,8 @@ fn elsewhere(failed: &AttemptError, next: &str) -> String {
 }
 
 /// Tells of a retry; a repeated error is shown only once.
-fn once_more(why: Option<&str>, tries: u32, most: u32, pause: Duration) -> String {
-    let pause = Language::of_environment().time(pause.as_secs_f64());
+fn retry_note(why: Option<&str>, tries: u32, most: u32, pause: Duration) -> String {
+    let pause = Language::from_env().time(pause.as_secs_f64());
     // After progress the retries start over.
     let which = match tries {
         0 => String::new(),
@@ -185,7 +185,7 @@ impl PackageDownload<'_> {
         view: &mut TransferView,
     ) -> Result<(String, ReceivedPackage)> {
         let target = self.target.to_owned();
-        self.part = tasks::in_place(|| PartialDownload::left_at(&target))?;
+        self.part = tasks::block_in_place(|| PartialDownload::left_at(&target))?;
         let counter = self.counter.clone();
         let (mut tries, mut told) = (0, String::new());
         loop {
@@ -219,7 +219,7 @@ impl PackageDownload<'_> {
             let wanted = failed.iter().filter_map(|setback| setback.again_after).min();
             let pause = pause.max(wanted.unwrap_or_default());
             let why = failed.last().map(ToString::to_string).unwrap_or_default();
-            view.note(&once_more(
+            view.note(&retry_note(
                 Some(&*why).filter(|why| *why != told),
                 tries,
                 args.retries,
@@ -250,8 +250,10 @@ impl PackageDownload<'_> {
         let answer = PackageAnswer::of(&response);
         match (response.status(), self.part.as_mut()) {
             (StatusCode::OK, _) => self.begin(&answer)?,
-            (StatusCode::PARTIAL_CONTENT, Some(part)) if part.goes_on_with(&answer) => part.go_on(),
-            (StatusCode::RANGE_NOT_SATISFIABLE, Some(part)) if part.is_all_of(&answer) => {
+            (StatusCode::PARTIAL_CONTENT, Some(part)) if part.is_continued_by(&answer) => {
+                part.go_on()
+            }
+            (StatusCode::RANGE_NOT_SATISFIABLE, Some(part)) if part.is_complete_for(&answer) => {
                 return self.finish(from).await;
             }
             (StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE, _) => {
@@ -266,7 +268,7 @@ impl PackageDownload<'_> {
             self.counter.set(part.size_bytes(), answer.total_bytes);
             match response.chunk().await {
                 Ok(Some(bytes)) => {
-                    if let Err(error) = tasks::in_place(|| part.write(&bytes)) {
+                    if let Err(error) = tasks::block_in_place(|| part.write(&bytes)) {
                         self.give_up_part();
                         let target = self.target.display();
                         bail!(say(
@@ -287,7 +289,7 @@ impl PackageDownload<'_> {
         // The same version or another: an answer from the beginning is stored from the
         // beginning.
         drop(self.part.take());
-        let begun = tasks::in_place(|| PartialDownload::begin(self.target, answer))?;
+        let begun = tasks::block_in_place(|| PartialDownload::begin(self.target, answer))?;
         self.part = Some(begun);
         Ok(())
     }
@@ -304,7 +306,7 @@ impl PackageDownload<'_> {
     ) -> Result<Result<(String, ReceivedPackage), AttemptError>> {
         let giver = self.giver(&from).await;
         let Some(part) = self.part.take() else { bail!("there is no file to finish") };
-        match tasks::in_place(|| part.finish(giver))? {
+        match tasks::block_in_place(|| part.finish(giver))? {
             Ok(received) => Ok(Ok((from, received))),
             Err(wrong) => {
                 self.counter.set(0, None);

@@ -50,7 +50,7 @@ pub(super) async fn run(
     let TargetMeeting { id, anew } = created(&api, args).await?;
     let mut view = TransferView::new(language, args.json);
     let sent = tokio::select! {
-        sent = brought(&api, &id, package, &mut view) => sent,
+        sent = upload(&api, &id, package, &mut view) => sent,
         () = interrupt.received() => Err(anyhow::anyhow!(language.of("已中断", "interrupted"))),
     };
     if let Err(error) = sent {
@@ -130,7 +130,7 @@ async fn created(api: &ApiClient, args: &PublishArgs) -> Result<TargetMeeting> {
             return Err(anyhow::Error::from(error).context(why));
         }
         Err(error @ CallError::Refused { status: StatusCode::CONFLICT, .. }) => {
-            return match left_without_package(api, args).await {
+            return match find_unfinished(api, args).await {
                 Some(id) => Ok(TargetMeeting { id, anew: false }),
                 None => Err(anyhow::Error::from(error).context(terminal::say(
                     "请换一个 --id，或在主控服务器的页面上删除使用它的会议",
@@ -148,7 +148,7 @@ async fn created(api: &ApiClient, args: &PublishArgs) -> Result<TargetMeeting> {
 
 /// Finds the meeting of an earlier run that was killed before the package arrived: it has
 /// the same title, no package, and was not started.
-async fn left_without_package(api: &ApiClient, args: &PublishArgs) -> Option<PackageId> {
+async fn find_unfinished(api: &ApiClient, args: &PublishArgs) -> Option<PackageId> {
     let id: PackageId = args.id.as_ref()?.parse().ok()?;
     let there = api.get(&place_of(&id)).await.ok()?;
     let same = there["title"].as_str() == Some(&args.title);
@@ -156,7 +156,7 @@ async fn left_without_package(api: &ApiClient, args: &PublishArgs) -> Option<Pac
     (same && untouched).then_some(id)
 }
 
-async fn brought(
+async fn upload(
     api: &ApiClient,
     id: &PackageId,
     package: PackageFile,
@@ -172,7 +172,7 @@ async fn brought(
         sent.add(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64));
     });
     let place = format!("{}/package", place_of(id));
-    let sending = api.shaped(Method::PUT, &place, |request| {
+    let sending = api.call_with(Method::PUT, &place, |request| {
         request
             .header(header::CONTENT_TYPE, MEDIA_TYPE)
             .header(header::CONTENT_LENGTH, size_bytes)

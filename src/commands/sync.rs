@@ -48,7 +48,7 @@ pub(super) async fn settled(
     view: &mut TransferView,
 ) -> Result<Value> {
     let counter = Arc::new(TransferProgress::default());
-    let waiting = tokio::time::timeout(patience, until_settled(api, id, before, &counter));
+    let waiting = tokio::time::timeout(patience, poll_until_synced(api, id, before, &counter));
     let language = view.language();
     match view.beside(&counter, waiting).await {
         Ok(settled) => settled,
@@ -65,7 +65,7 @@ pub(super) async fn settled(
     }
 }
 
-async fn until_settled(
+async fn poll_until_synced(
     api: &ApiClient,
     id: &PackageId,
     before: &Value,

@@ -37,7 +37,7 @@ impl TerminalPrompt {
     {
         let Some((input, output)) = &mut self.person else { return Ok(None) };
         loop {
-            let question = half(question, Language::of_environment());
+            let question = half(question, Language::from_env());
             let asked = write!(output, "{question} [{default}]: ").and_then(|()| output.flush());
             asked.map_err(InstallError::NoAnswer)?;
             let mut line = String::new();

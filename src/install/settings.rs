@@ -123,7 +123,7 @@ impl PreparedConfig {
             set("nodePort", port.into());
         }
         // Without an id, if it has none: an image that is copied must not have one.
-        let (config, bytes) = Settings::as_file(path, &document)?;
+        let (config, bytes) = Settings::to_file(path, &document)?;
         Ok(Self {
             port: config.node_port,
             has_new_port: port != known_port,
@@ -173,7 +173,7 @@ impl PreparedConfig {
             atomic::write_as(&path, &self.bytes, 0o640, owner)
                 .map_err(InstallError::io("write", &path))?;
         }
-        let note = half(self.note, Language::of_environment());
+        let note = half(self.note, Language::from_env());
         say(&labelled(&note, &note, path.display()));
         let drop_in = places.low_port();
         if !is_low(self.port) {

@@ -20,7 +20,7 @@ const GRACE: Duration = Duration::from_secs(20);
 
 /// Runs a main server until it is interrupted or fails.
 pub async fn run(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
-    let (manager, mut hangups) = (Notifier::of_environment(), Hangups::listen()?);
+    let (manager, mut hangups) = (Notifier::from_env(), Hangups::listen()?);
     let telemetry = Telemetry::start("main_server", "INFO");
     let audit = args.data.join("audit.log");
     let host = listen::host(args.host);
@@ -49,7 +49,7 @@ pub async fn run(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
     }
     // Its settings are its arguments: there is nothing to read anew.
     let status = || format!("main server on {}", master.address());
-    report_ready(&manager, master.pulse(), &status()).await;
+    report_ready(&manager, master.liveness(), &status()).await;
     let failed = tokio::select! {
         () = interrupt.received() => None,
         failed = master.failed() => Some(failed),

@@ -17,7 +17,7 @@ use crate::{cli::NodeArgs, telemetry::Telemetry};
 
 /// Runs a node until it is interrupted or fails.
 pub async fn run(args: NodeArgs, mut interrupt: Interrupt) -> Result<()> {
-    let (manager, mut hangups) = (Notifier::of_environment(), Hangups::listen()?);
+    let (manager, mut hangups) = (Notifier::from_env(), Hangups::listen()?);
     let telemetry = Telemetry::start("file_node", "INFO");
     let settings = Arc::new(Settings::load_or_create(&args.config)?);
     telemetry.apply(&settings.current());
@@ -30,7 +30,7 @@ pub async fn run(args: NodeArgs, mut interrupt: Interrupt) -> Result<()> {
         log_login_link(&page, code);
     }
     let status = || status_line(&node);
-    report_ready(&manager, node.pulse(), &status()).await;
+    report_ready(&manager, node.liveness(), &status()).await;
     let failed = tokio::select! {
         () = interrupt.received() => None,
         failed = node.failed() => Some(failed),

@@ -174,12 +174,12 @@ impl TransferView {
         match self.shape {
             ProgressStyle::Block => {
                 let share = if total > 0 { done as f64 / total as f64 } else { 0.0 };
-                let text = far(self.language, done, total, speed, since);
+                let text = progress_line(self.language, done, total, speed, since);
                 self.block.draw(&format!("{}  {text}\n", bar(share)));
             }
             ProgressStyle::Lines if since >= self.next_line => {
                 self.next_line = since + LINE_EVERY;
-                put(&format!("{}\n", far(self.language, done, total, speed, since)));
+                put(&format!("{}\n", progress_line(self.language, done, total, speed, since)));
             }
             ProgressStyle::Lines | ProgressStyle::Nothing => {}
         }
@@ -187,7 +187,7 @@ impl TransferView {
 }
 
 /// Formats `9 MiB of 30 MiB, 3 MiB/s, 7.0 s left`.
-fn far(language: Language, done: u64, total: u64, speed: f64, since: Duration) -> String {
+fn progress_line(language: Language, done: u64, total: u64, speed: f64, since: Duration) -> String {
     let (shown, per_s) = (words::bytes(done as f64), words::bytes(speed));
     let (all, left) = (words::bytes(total as f64), total.saturating_sub(done) as f64);
     match total {
@@ -228,17 +228,18 @@ mod tests {
     #[test]
     fn a_transfer_says_what_is_known_of_it() {
         let since = Duration::from_secs(3);
-        let far = |language, total, speed| far(language, 9_000_000, total, speed, since);
+        let progress_line =
+            |language, total, speed| progress_line(language, 9_000_000, total, speed, since);
         assert_eq!(
-            far(Language::English, 30_000_000, 3e6),
+            progress_line(Language::English, 30_000_000, 3e6),
             "8.58 MiB of 28.6 MiB, 2.86 MiB/s, 7.0 s left"
         );
         assert_eq!(
-            far(Language::Chinese, 30_000_000, 3e6),
+            progress_line(Language::Chinese, 30_000_000, 3e6),
             "8.58 MiB / 28.6 MiB，2.86 MiB/s，剩余 7.0 秒"
         );
-        assert_eq!(far(Language::English, 30_000_000, 0.0), "8.58 MiB of 28.6 MiB");
-        assert_eq!(far(Language::English, 0, 3e6), "8.58 MiB, 2.86 MiB/s, 3.0 s");
+        assert_eq!(progress_line(Language::English, 30_000_000, 0.0), "8.58 MiB of 28.6 MiB");
+        assert_eq!(progress_line(Language::English, 0, 3e6), "8.58 MiB, 2.86 MiB/s, 3.0 s");
     }
 
     #[test]

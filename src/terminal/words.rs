@@ -11,7 +11,7 @@ pub enum Language {
 
 impl Language {
     /// Returns the locale's language.
-    pub fn of_environment() -> Self {
+    pub fn from_env() -> Self {
         let variables = ["LC_ALL", "LC_MESSAGES", "LANG"];
         Self::of_locale(variables.map(|name| std::env::var(name).unwrap_or_default()))
     }
@@ -55,7 +55,7 @@ impl Language {
 
 /// Returns one of two texts, by the operator's language.
 pub(crate) fn say(chinese: impl Into<String>, english: impl Into<String>) -> String {
-    Language::of_environment().of(chinese.into(), english.into())
+    Language::from_env().of(chinese.into(), english.into())
 }
 
 /// Returns the operator's half of a text with both, `中文 / English`, as servers send them;

@@ -173,7 +173,7 @@ fn the_services_are_exposed_to_little() {
 
 #[test]
 fn systemd_waits_longer_than_downloads_may_take() {
-    let grace = edge_mirror_settings::Settings::of_defaults().unwrap().shutdown_grace;
+    let grace = edge_mirror_settings::Settings::from_defaults().unwrap().shutdown_grace;
     for unit in UNITS {
         let text = std::fs::read_to_string(systemd_folder().join(unit)).unwrap();
         let value = text.lines().find_map(|line| line.strip_prefix("TimeoutStopSec="));

@@ -123,7 +123,7 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         if !self.persisted {
             // Drop can't return errors; the next start sweeps leftovers.
-            let _ = tasks::in_place(|| fs::remove_file(&self.path));
+            let _ = tasks::block_in_place(|| fs::remove_file(&self.path));
         }
     }
 }
@@ -273,11 +273,11 @@ fn keep_owner(scratch: &Scratch, owner: &fs::Metadata) -> io::Result<()> {
 }
 
 /// Removes others' access to a file. A missing file is not an error.
-pub fn hide_from_others(path: &Path) -> io::Result<()> {
+pub fn remove_world_access(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let mode = match fs::metadata(path) {
         Ok(metadata) => metadata.permissions().mode(),
-        Err(error) => return absent_is_fine(Err(error)),
+        Err(error) => return ignore_not_found(Err(error)),
     };
     match mode & 0o007 {
         0 => Ok(()),
@@ -291,7 +291,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Runs `work` while no other process runs this function on the same path. Locks the
 /// file itself, where it is one that others can't open, or its folder while there is no
 /// file. Does not wait where the filesystem has no locks.
-pub fn alone_with<T>(path: &Path, work: impl FnOnce() -> T) -> io::Result<T> {
+pub fn with_lock<T>(path: &Path, work: impl FnOnce() -> T) -> io::Result<T> {
     let ends = Instant::now() + PATIENCE;
     loop {
         let is_file = fs::metadata(path).is_ok_and(|found| found.is_file());
@@ -356,12 +356,12 @@ pub fn probe_folder(path: &Path) -> io::Result<()> {
 
 /// Removes a file; one that is gone already is not an error.
 pub fn remove_file(path: &Path) -> io::Result<()> {
-    absent_is_fine(fs::remove_file(path))
+    ignore_not_found(fs::remove_file(path))
 }
 
 /// Removes a folder if nothing is in it.
 pub fn remove_empty_folder(path: &Path) -> io::Result<()> {
-    absent_is_fine(match fs::remove_dir(path) {
+    ignore_not_found(match fs::remove_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
         other => other,
     })
@@ -369,25 +369,25 @@ pub fn remove_empty_folder(path: &Path) -> io::Result<()> {
 
 /// Removes a folder with all that is in it.
 pub fn remove_folder(path: &Path) -> io::Result<()> {
-    absent_is_fine(fs::remove_dir_all(path))
+    ignore_not_found(fs::remove_dir_all(path))
 }
 
 /// Removes all scratch files in `folder`, whose lock the caller holds.
 pub fn sweep_all(folder: &Path) -> io::Result<usize> {
-    sweep_those(folder, |_, _| true)
+    sweep_matching(folder, |_, _| true)
 }
 
 /// Removes the scratch files that a crash left in a folder without a lock (the
 /// configuration's), but not those of live processes.
 pub fn sweep(folder: &Path) -> io::Result<usize> {
-    sweep_those(folder, is_gone)
+    sweep_matching(folder, is_gone)
 }
 
-fn sweep_those(folder: &Path, gone: impl Fn(u32, u64) -> bool) -> io::Result<usize> {
+fn sweep_matching(folder: &Path, gone: impl Fn(u32, u64) -> bool) -> io::Result<usize> {
     let mut swept = 0;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if owner_of(&entry.file_name()).is_some_and(|(pid, number)| gone(pid, number)) {
+        if parse_scratch_name(&entry.file_name()).is_some_and(|(pid, number)| gone(pid, number)) {
             remove_file(&entry.path())?;
             swept += 1;
         }
@@ -396,7 +396,7 @@ fn sweep_those(folder: &Path, gone: impl Fn(u32, u64) -> bool) -> io::Result<usi
 }
 
 /// Returns the process and the number in a scratch file's name.
-fn owner_of(name: &OsStr) -> Option<(u32, u64)> {
+fn parse_scratch_name(name: &OsStr) -> Option<(u32, u64)> {
     let (pid, number) = name.to_str()?.strip_prefix(SCRATCH_PREFIX)?.split_once('-')?;
     Some((pid.parse().ok()?, number.parse().ok()?))
 }
@@ -413,7 +413,7 @@ fn name_of(process: &str) -> Option<Vec<u8>> {
     fs::read(Path::new("/proc").join(process).join("comm")).ok()
 }
 
-fn absent_is_fine(outcome: io::Result<()>) -> io::Result<()> {
+fn ignore_not_found(outcome: io::Result<()>) -> io::Result<()> {
     match outcome {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

@@ -22,7 +22,7 @@ pub mod metrics;
 /// A rate limit that streams share evenly.
 pub mod pacer;
 /// Liveness of a loop.
-pub mod pulse;
+pub mod liveness;
 /// Sizes, rates and times as people type and read them.
 pub mod quantity;
 /// Notifications to the service manager, and SIGHUP.

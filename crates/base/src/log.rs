@@ -24,7 +24,7 @@ fn said(level: Level) -> &'static str {
     }
 }
 
-pub fn level_named(name: &str) -> Option<Level> {
+pub fn parse_level(name: &str) -> Option<Level> {
     let all = [Level::TRACE, Level::DEBUG, Level::INFO, Level::WARN, Level::ERROR];
     all.into_iter().find(|level| said(*level) == name)
 }

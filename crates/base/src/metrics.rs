@@ -90,7 +90,7 @@ impl<L: Label> CounterFamily<L> {
 }
 
 /// Writes the metrics of the process itself.
-pub fn about_the_process(page: &mut Exposition, role: &'static str) {
+pub fn encode_process(page: &mut Exposition, role: &'static str) {
     let about = [("role", role), ("version", env!("CARGO_PKG_VERSION"))];
     page.gauge("edge_mirror_build_info", "Which program this is; always 1.").put(&about, 1);
     process::show(page);

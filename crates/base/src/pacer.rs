@@ -35,7 +35,7 @@ pub struct Pacer {
     /// Bytes per second; 0: no limit.
     rate: AtomicU64,
     /// End of the time that the bytes let through so far take.
-    paid_at: Mutex<Instant>,
+    free_at: Mutex<Instant>,
     /// Held by the first in the queue. Tokio's semaphore is fair.
     turn: Semaphore,
 }
@@ -44,7 +44,7 @@ impl Default for Pacer {
     fn default() -> Self {
         Self {
             rate: AtomicU64::new(0),
-            paid_at: Mutex::new(Instant::now()),
+            free_at: Mutex::new(Instant::now()),
             turn: Semaphore::new(1),
         }
     }
@@ -57,14 +57,14 @@ impl Pacer {
         self.rate.store(bytes_per_s, Ordering::Relaxed);
     }
 
-    pub fn is_off(&self) -> bool {
+    pub fn is_unlimited(&self) -> bool {
         self.rate.load(Ordering::Relaxed) == 0
     }
 
     /// Returns how many of the `wanted` bytes may be moved now: all where there is no
     /// limit, none if they would have to wait.
     pub fn at_once(&self, wanted: u64) -> Option<u64> {
-        if self.is_off() {
+        if self.is_unlimited() {
             return Some(wanted);
         }
         // Fails if others are queued.
@@ -74,7 +74,7 @@ impl Pacer {
 
     /// Like [`at_once`](Self::at_once), but waits in the queue.
     pub async fn portion(&self, wanted: u64) -> u64 {
-        if self.is_off() {
+        if self.is_unlimited() {
             return wanted;
         }
         // Fails only if it was closed, which never happens.
@@ -82,7 +82,7 @@ impl Pacer {
         loop {
             match self.take(wanted) {
                 Ok(portion) => return portion,
-                Err(paid_at) => sleep_until(paid_at).await,
+                Err(free_at) => sleep_until(free_at).await,
             }
         }
     }
@@ -90,7 +90,7 @@ impl Pacer {
     /// Waits until `bytes` that have arrived already are paid for, and returns how long
     /// that took.
     pub async fn pass(&self, bytes: usize) -> Duration {
-        if self.is_off() {
+        if self.is_unlimited() {
             return Duration::ZERO;
         }
         let (began, mut left) = (Instant::now(), bytes as u64);
@@ -107,13 +107,13 @@ impl Pacer {
             return Ok(wanted);
         }
         let now = Instant::now();
-        let mut paid_at = self.paid_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = (*paid_at).max(now.checked_sub(BURST).unwrap_or(now));
+        let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = (*free_at).max(now.checked_sub(BURST).unwrap_or(now));
         if from > now {
             return Err(from);
         }
         let portion = wanted.min(portion_at(rate));
-        *paid_at = from + time_of(portion, rate);
+        *free_at = from + time_of(portion, rate);
         Ok(portion)
     }
 }

@@ -31,7 +31,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use crate::{pulse::Liveness, tasks::ignores_hangup};
+use crate::{liveness::Liveness, tasks::ignores_hangup};
 
 /// Longest wait for the manager to take a message, which is then dropped.
 const SEND_TIMEOUT: Duration = Duration::from_secs(2);
@@ -49,7 +49,7 @@ pub struct Notifier {
 
 impl Notifier {
     /// Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
-    pub fn of_environment() -> Self {
+    pub fn from_env() -> Self {
         let Some(address) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
             return Self::default();
         };
@@ -93,7 +93,7 @@ impl Notifier {
     pub async fn follow(&self, hangups: &mut Hangups, mut reload: impl AsyncFnMut() -> String) {
         loop {
             hangups.next().await;
-            if hangups.terminal_is_gone() {
+            if hangups.has_lost_terminal() {
                 info!("the terminal was closed");
                 return;
             }
@@ -109,7 +109,7 @@ impl Notifier {
     /// Feeds the watchdog as long as the runtime, its timers and the listener's loop come
     /// round. Runs until it is dropped, as a task of its own: work that is stuck in one
     /// task must not hold up the other.
-    pub async fn reassure(self, listener: Liveness) {
+    pub async fn feed_watchdog(self, listener: Liveness) {
         let Some(watchdog) = self.watchdog else { return };
         // At least twice within the time, even if one is late.
         let every = watchdog / 3;
@@ -118,7 +118,7 @@ impl Notifier {
             ticks.tick().await;
             // While stopping, listeners have ended and downloads go on.
             let well = self.stopping.load(Ordering::Relaxed)
-                || timeout(every, listener.felt()).await.is_ok();
+                || timeout(every, listener.probe()).await.is_ok();
             match well || self.stopping.load(Ordering::Relaxed) {
                 true => self.tell("WATCHDOG=1"),
                 false => error!("no connections are accepted any more, for {every:?} or longer"),
@@ -159,7 +159,7 @@ impl Hangups {
     }
 
     /// True once the terminal is closed, which happens before SIGHUP is sent.
-    fn terminal_is_gone(&self) -> bool {
+    fn has_lost_terminal(&self) -> bool {
         self.on_terminal && !has_terminal()
     }
 }
@@ -227,12 +227,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_listener_that_stands_still_ends_the_reassurance() {
         let (manager, service) = pair();
-        let pulse = Liveness::default();
-        let mut questions = pulse.questions();
-        let reassured = service.clone().reassure(pulse);
+        let liveness = Liveness::default();
+        let mut responder = liveness.responder();
+        let reassured = service.clone().feed_watchdog(liveness);
         tokio::pin!(reassured);
         // The loop comes round, for less than the ten lines that a socket holds.
-        let turning = questions.answered_beside(pending::<()>());
+        let turning = responder.serve_during(pending::<()>());
         tokio::select! {
             () = &mut reassured => {}
             () = turning => {}

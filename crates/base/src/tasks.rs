@@ -186,16 +186,16 @@ where
 
 /// Threads, of the runtime's 512 for blocking work, that may wait for a hanging disk
 /// because clients ask for packages. Metrics, logins and other reads still find one.
-const MOST_FOR_CLIENTS: usize = 256;
-static FOR_CLIENTS: Semaphore = Semaphore::const_new(MOST_FOR_CLIENTS);
+const MAX_LIMITED: usize = 256;
+static LIMITED_PERMITS: Semaphore = Semaphore::const_new(MAX_LIMITED);
 
 /// Like [`blocking`], for work that any number of clients may cause.
-pub async fn for_clients<T, F>(work: F) -> T
+pub async fn blocking_limited<T, F>(work: F) -> T
 where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,
 {
-    let permit = FOR_CLIENTS.acquire().await;
+    let permit = LIMITED_PERMITS.acquire().await;
     // The work goes on when a client leaves, and keeps its permit.
     let held = move || {
         let done = work();
@@ -208,7 +208,7 @@ where
 /// Runs blocking work on the current thread; if that is one of the runtime's, its other
 /// tasks move away meanwhile. For work that ends in a `Drop`.
 #[expect(clippy::disallowed_methods, reason = "the one place that blocks a thread of the runtime")]
-pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
+pub fn block_in_place<T>(work: impl FnOnce() -> T) -> T {
     let runtime = Handle::try_current().map(|handle| handle.runtime_flavor());
     match runtime {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
@@ -220,7 +220,7 @@ pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
 /// tasks move away meanwhile: for a few at a time. It can't be cancelled from outside:
 /// the work has to check by itself.
 #[expect(clippy::disallowed_methods, reason = "the one place that blocks a thread of the runtime")]
-pub fn staying<F: Future>(work: F) -> F::Output {
+pub fn block_on_in_place<F: Future>(work: F) -> F::Output {
     tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(work))
 }
 
@@ -276,15 +276,15 @@ mod tests {
     async fn so_many_threads_wait_for_clients_and_others_find_one() {
         let (open, gate) = std::sync::mpsc::channel::<()>();
         let (gate, began) = (Arc::new(Mutex::new(gate)), Arc::<AtomicUsize>::default());
-        let works = (0..=MOST_FOR_CLIENTS).map(|_| {
+        let works = (0..=MAX_LIMITED).map(|_| {
             let (gate, began) = (gate.clone(), began.clone());
-            for_clients(move || {
+            blocking_limited(move || {
                 began.fetch_add(1, Ordering::Relaxed);
                 let _ = gate.lock().unwrap().recv();
             })
         });
         let mut all = Box::pin(join_all(works));
-        for most in [MOST_FOR_CLIENTS, MOST_FOR_CLIENTS + 1] {
+        for most in [MAX_LIMITED, MAX_LIMITED + 1] {
             while began.load(Ordering::Relaxed) < most {
                 assert!(all.as_mut().now_or_never().is_none());
                 tokio::task::yield_now().await;

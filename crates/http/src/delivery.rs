@@ -107,14 +107,14 @@ impl Traffic {
     }
 }
 
-/// Returns the answer to a `GET` or `HEAD` of a package. `besides` gives the file name
+/// Returns the answer to a `GET` or `HEAD` of a package. `name_and_headers` gives the file name
 /// and further headers, once for each open copy; `place` is called only if there is a
 /// body to send.
 pub fn respond<E>(
     method: &Method,
     asked: &HeaderMap,
     (stored, opened): OpenedPackage,
-    besides: impl FnOnce(&PackageId) -> (String, HeaderMap),
+    name_and_headers: impl FnOnce(&PackageId) -> (String, HeaderMap),
     place: impl FnOnce() -> Result<DownloadPermit, E>,
     line: &Transport,
 ) -> Result<Response<Body>, E> {
@@ -128,7 +128,7 @@ pub fn respond<E>(
         DeliveryVerdict::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, None),
     };
     let described = opened.attachment(|| {
-        let (file_name, headers) = besides(&manifest.id);
+        let (file_name, headers) = name_and_headers(&manifest.id);
         describe(manifest, &file_name, headers)
     });
     let mut headers = described.clone();

@@ -27,7 +27,7 @@ use axum::{
     extract::Request,
     http::{HeaderMap, Method, Response, Uri},
 };
-use edge_mirror_base::{pulse::Liveness, tasks::Tasks};
+use edge_mirror_base::{liveness::Liveness, tasks::Tasks};
 use futures_util::{
     FutureExt, TryFutureExt,
     future::{Either, ready},
@@ -52,7 +52,7 @@ use self::{
     reserve::{SpareFd, is_out_of_files},
 };
 pub use self::{
-    address::{canonical, host, local_towards, of_one_machine, own_address},
+    address::{canonical, host, local_address_for, own_address, rate_limit_key},
     connections::Connections,
     line::Transport,
     redirect::{HttpsRedirect, redirect},
@@ -104,7 +104,7 @@ pub struct Handlers {
     pub at_once: Option<FastPath>,
     pub router: Router,
     /// Liveness of the accept loop.
-    pub pulse: Liveness,
+    pub liveness: Liveness,
     /// The certificate, if there is one.
     pub shown: Arc<LiveServerConfig>,
     /// May be shared by several listeners.
@@ -116,7 +116,7 @@ impl From<Router> for Handlers {
         Self {
             at_once: None,
             router,
-            pulse: Liveness::default(),
+            liveness: Liveness::default(),
             shown: Arc::default(),
             connections: Arc::default(),
         }
@@ -157,9 +157,9 @@ impl Listener {
         let connections = answers.connections.clone();
         let mut reserve = SpareFd::take(&tasks, &answers.shown);
         // Probed while all places are taken, too: a full server is live.
-        let mut questions = answers.pulse.questions();
+        let mut responder = answers.liveness.responder();
         loop {
-            let accepting = questions.answered_beside(self.accept(&connections, &mut reserve));
+            let accepting = responder.serve_during(self.accept(&connections, &mut reserve));
             let accepted = stop.run_until_cancelled(accepting).await;
             // Pending connections are accepted: closing the socket would reset them.
             // Unconstrained: there may be more than tokio's budget lets a task accept in
@@ -200,7 +200,7 @@ impl Listener {
                         return (stream, peer, place);
                     }
                     reserve.refuse(stream);
-                    if reserve.may_complain() {
+                    if reserve.should_log() {
                         let most = connections.per_client();
                         warn!(
                             "{} has {most} connections, as many as one address may have; others are refused",
@@ -210,8 +210,9 @@ impl Listener {
                 }
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    let turned_away = is_out_of_files(&error) && reserve.turn_away(&self.socket);
-                    if reserve.may_complain() {
+                    let turned_away =
+                        is_out_of_files(&error) && reserve.reject_with_spare(&self.socket);
+                    if reserve.should_log() {
                         warn!("cannot accept connections for the moment: {error}");
                     }
                     if !turned_away {

@@ -56,9 +56,9 @@ impl RouteMetrics {
     }
 
     /// Counts an answer of the fast path, without measuring a time.
-    pub fn answered_at_once(&self, status: StatusCode) {
+    pub fn record_immediate(&self, status: StatusCode) {
         self.code(status).one();
-        self.duration.observe_nothing();
+        self.duration.observe_zero();
     }
 
     fn code(&self, status: StatusCode) -> &Counter {
@@ -132,7 +132,7 @@ mod tests {
         let requests = RequestMetrics::default();
         let route = requests.route("/a");
         for code in (100..1000).filter_map(|code| StatusCode::from_u16(code).ok()) {
-            route.answered_at_once(code);
+            route.record_immediate(code);
         }
         assert!(CODES.iter().all(|code| PLACES[usize::from(*code)] < CODES.len() as u8));
         assert!(route.codes[..CODES.len()].iter().all(|counter| counter.get() == 1));

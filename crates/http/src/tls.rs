@@ -79,7 +79,7 @@ pub fn http(tls: ClientConfig) -> ClientBuilder {
 }
 
 /// Accepts any certificate: for finding out whether a server is there.
-pub fn anybodys_client() -> ClientConfig {
+pub fn unverified_client() -> ClientConfig {
     trust::client(&TrustPolicy::Anybody).expect("there is nothing to read")
 }
 

@@ -68,7 +68,7 @@ pub const EXPOSED: [HeaderName; 5] = [
 
 /// Lets pages of any site read these routes. Preflights are answered, too: a page that
 /// asks for a range sends one first.
-pub fn readable_anywhere<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+pub fn with_cors<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
     let cors = CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::HEAD])

@@ -39,7 +39,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/nodes/heartbeat", post(nodes::heartbeat))
         .route("/api/v1/nodes/unregister", post(nodes::unregister))
         .layer(middleware::from_fn_with_state(server.clone(), node_key::check));
-    let of_clients = wire::readable_anywhere(
+    let of_clients = wire::with_cors(
         Router::new()
             .route("/uploads/packages/{name}", get(downloads::offered_file))
             .route("/api/v1/meetings/status/token", get(clients::status_for_clients))

@@ -9,7 +9,7 @@ use edge_mirror_store::verify::VerifyError;
 /// Figures that can be read elsewhere are not counted again.
 #[derive(Debug, Default)]
 pub struct MasterCounters {
-    /// `ledger` counts the downloads that were not refused.
+    /// `download_log` counts the downloads that were not refused.
     pub refused_downloads: Counter,
     pub heartbeats: CounterFamily<IntakeResult>,
     pub registrations: CounterFamily<IntakeResult>,

@@ -22,9 +22,9 @@ const MAX_AT_ONCE: usize = 16;
 /// Turns of one client, so that others get theirs.
 const MAX_OF_CLIENT: usize = 4;
 /// Guaranteed time of a turn: a megabyte at 4 Mbit/s.
-const GUARANTEED: Duration = Duration::from_secs(2);
+const MIN_HOLD: Duration = Duration::from_secs(2);
 /// A request that still waits after this has a further turn ended.
-const RENEWED: Duration = Duration::from_millis(500);
+const REVOKE_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub struct LargeBodies {
@@ -46,7 +46,7 @@ struct ClientBodyQueue {
     own: LargeBodyQueue,
     /// Lets one request of a client wait for a shared turn, so that this queue is
     /// no longer than the number of clients.
-    foremost: Queue<()>,
+    head_of_line: Queue<()>,
 }
 
 /// Permit to have a large body in memory.
@@ -72,7 +72,7 @@ impl LargeBodies {
         let shared = match self.all.free.clone().try_acquire_owned() {
             Ok(shared) => shared,
             Err(_) => {
-                let _foremost = client.foremost.lock().await;
+                let _foremost = client.head_of_line.lock().await;
                 self.all.acquire().await?
             }
         };
@@ -89,7 +89,7 @@ impl LargeBodies {
 
 impl Default for ClientBodyQueue {
     fn default() -> Self {
-        Self { own: LargeBodyQueue::new(MAX_OF_CLIENT), foremost: Queue::default() }
+        Self { own: LargeBodyQueue::new(MAX_OF_CLIENT), head_of_line: Queue::default() }
     }
 }
 
@@ -110,7 +110,7 @@ impl LargeBodyQueue {
         let mut permit = pin!(self.free.clone().acquire_owned());
         loop {
             self.wanted.notify_one();
-            if let Ok(permit) = tokio::time::timeout(RENEWED, &mut permit).await {
+            if let Ok(permit) = tokio::time::timeout(REVOKE_EVERY, &mut permit).await {
                 return permit.ok();
             }
         }
@@ -147,7 +147,7 @@ impl Drop for WaitingGuard<'_> {
 impl LargeBodyPermit {
     /// Waits until the guaranteed time is over and a request that waits wants this turn.
     pub async fn expired(&self) {
-        tokio::time::sleep(GUARANTEED).await;
+        tokio::time::sleep(MIN_HOLD).await;
         tokio::select! {
             () = self.all.wanted() => {}
             () = self.client.own.wanted() => {}
@@ -186,7 +186,7 @@ mod tests {
         for n in 0..MAX_AT_ONCE {
             turns.push(bodies.turn(client(n / MAX_OF_CLIENT)).await.unwrap());
         }
-        tokio::time::timeout(2 * GUARANTEED, turns[0].expired()).await.expect_err("nobody waits");
+        tokio::time::timeout(2 * MIN_HOLD, turns[0].expired()).await.expect_err("nobody waits");
         for waits_for in [99, 0] {
             let mut waiter = pin!(bodies.turn(client(waits_for)));
             let began = tokio::time::Instant::now();
@@ -194,10 +194,10 @@ mod tests {
                 _ = &mut waiter => panic!("there is no turn for client {waits_for}"),
                 () = turns[1].expired() => {}
             }
-            assert_eq!(began.elapsed(), GUARANTEED, "client {waits_for}");
+            assert_eq!(began.elapsed(), MIN_HOLD, "client {waits_for}");
         }
         // What those who have given up wanted is not taken from anybody.
-        tokio::time::timeout(2 * GUARANTEED, turns[0].expired()).await.expect_err("nobody waits");
+        tokio::time::timeout(2 * MIN_HOLD, turns[0].expired()).await.expect_err("nobody waits");
     }
 
     #[tokio::test(start_paused = true)]
@@ -214,12 +214,12 @@ mod tests {
                 ended.fetch_add(1, Ordering::Relaxed);
             });
         }
-        tokio::time::sleep(2 * GUARANTEED).await;
+        tokio::time::sleep(2 * MIN_HOLD).await;
         for waiters in 1..=3 {
             let began = tokio::time::Instant::now();
             drop(bodies.turn(client(99)).await.unwrap());
-            assert!(began.elapsed() < RENEWED);
-            tokio::time::sleep(2 * GUARANTEED).await;
+            assert!(began.elapsed() < REVOKE_EVERY);
+            tokio::time::sleep(2 * MIN_HOLD).await;
             assert_eq!(ended.load(Ordering::Relaxed), waiters);
             // Its place is taken again by one that is never asked to end.
             std::mem::forget(bodies.turn(client(100 + waiters)).await.unwrap());

@@ -40,7 +40,7 @@ use std::{
 
 use edge_mirror_base::{
     atomic,
-    pulse::Liveness,
+    liveness::Liveness,
     tasks::{self, Tasks},
 };
 use edge_mirror_http::{
@@ -91,7 +91,7 @@ pub struct Master {
     /// Stops accepting.
     stop: CancellationToken,
     first_code: Option<String>,
-    pulse: Liveness,
+    liveness: Liveness,
 }
 
 impl Master {
@@ -121,17 +121,17 @@ impl Master {
         workers.spawn("gauge", workers::gauge(server.clone(), token()));
         workers.spawn("feed", workers::follow(server.clone(), token()));
         workers.spawn("health", workers::try_storage(server.clone(), token()));
-        workers.spawn("refusals", server.access.clone().sum_up_refusals(token()));
+        workers.spawn("refusals", server.access.clone().log_refusal_summaries(token()));
         workers.spawn("traffic history", workers::record(server.clone(), token()));
 
         let (connections, stop) = (workers.child(), CancellationToken::new());
         let address = listener.address();
         let shared = server.connections.clone();
         let answers = Handlers { connections: shared, ..api::router(server.clone()).into() };
-        let pulse = answers.pulse.clone();
+        let liveness = answers.liveness.clone();
         connections.spawn("listener", listener.serve(answers, connections.clone(), stop.clone()));
         info!("main server listens on {address}");
-        Ok(Self { server, address, workers, connections, stop, first_code, pulse })
+        Ok(Self { server, address, workers, connections, stop, first_code, liveness })
     }
 
     /// The listening address, with the port chosen by the system.
@@ -145,8 +145,8 @@ impl Master {
     }
 
     /// Liveness of the loop that accepts connections.
-    pub fn pulse(&self) -> &Liveness {
-        &self.pulse
+    pub fn liveness(&self) -> &Liveness {
+        &self.liveness
     }
 
     /// Resolves with a description once a worker has panicked.

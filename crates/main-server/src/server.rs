@@ -42,9 +42,9 @@ use crate::{
     repository,
     state::{
         announce,
+        download_log::DownloadLog,
         holding::CurrentPackage,
         index::IndexedMeetings,
-        ledger::DownloadLog,
         meetings::{Meeting, MeetingTable},
         registry::NodeRegistry,
     },
@@ -76,7 +76,7 @@ pub struct Server {
     pub connections: Arc<Connections>,
     /// Ends event streams and waiting polls.
     pub closing: CancellationToken,
-    ledger: Mutex<DownloadLog>,
+    download_log: Mutex<DownloadLog>,
     book: ArcSwap<IndexedMeetings>,
     turn: Mutex<()>,
     state_path: PathBuf,
@@ -134,7 +134,7 @@ impl Server {
             health: StorageHealth::default(),
             counts,
             closing: CancellationToken::new(),
-            ledger: Mutex::default(),
+            download_log: Mutex::default(),
             book: ArcSwap::from_pointee(book.into()),
             turn: Mutex::new(()),
             state_path,
@@ -152,8 +152,8 @@ impl Server {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn ledger(&self) -> MutexGuard<'_, DownloadLog> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn download_log(&self) -> MutexGuard<'_, DownloadLog> {
+        self.download_log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn uploads_under_way(&self) -> HashSet<PackageId> {
@@ -197,7 +197,7 @@ impl Server {
             self.book.store(Arc::new(book.into()));
         }
         // Covers packages, too: each replacement ends with a change.
-        self.tell_nodes();
+        self.publish_status();
         for id in announced {
             info!("start of meeting {id} announced to clients");
         }
@@ -205,7 +205,7 @@ impl Server {
     }
 
     /// Called under `turn`, so that no older state replaces a newer one.
-    fn tell_nodes(&self) {
+    fn publish_status(&self) {
         let now = NodeStatus::of(&self.book(), &self.store);
         self.status.send_if_modified(|status| {
             let news = **status != now;
@@ -258,7 +258,7 @@ impl Server {
 
     /// True if an announcement is due, and the time until one may be; None while
     /// nothing waits for it.
-    pub fn announcement(&self) -> Option<(bool, Duration)> {
+    pub fn next_announcement(&self) -> Option<(bool, Duration)> {
         let now_s = self.clock.now_s();
         let book = self.book();
         let mut waiting = book.meetings.iter().filter(|meeting| meeting.unannounced).peekable();
@@ -281,12 +281,12 @@ impl Server {
         id: &PackageId,
         put: impl FnOnce() -> Result<Arc<StoredPackage>, StoreError>,
     ) -> Result<(), RequestError> {
-        self.change(|book| book.package_coming(id))?;
+        self.change(|book| book.begin_replacement(id))?;
         let before = self.digest(id);
         let outcome = put();
         self.change(|book| {
             let after = self.digest(id);
-            let settled = book.package_settled(id, before, after);
+            let settled = book.finish_replacement(id, before, after);
             if settled.is_err() && outcome.is_ok() {
                 // The meeting was deleted meanwhile, and its package with it.
                 self.store.remove(id)?;

@@ -4,11 +4,11 @@
 pub(crate) mod announce;
 pub(crate) mod holding;
 pub(crate) mod index;
-pub(crate) mod ledger;
+pub(crate) mod download_log;
 pub(crate) mod meetings;
 pub(crate) mod newcomers;
 pub(crate) mod package_name;
 pub(crate) mod probing;
 pub(crate) mod redirect;
 pub(crate) mod registry;
-pub(crate) mod troubles;
+pub(crate) mod problems;

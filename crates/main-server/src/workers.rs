@@ -33,7 +33,7 @@ const SAVE_PAUSE: Duration = Duration::from_secs(5);
 pub async fn announce(server: Arc<Server>, stop: CancellationToken) {
     let work = async {
         loop {
-            match server.announcement() {
+            match server.next_announcement() {
                 Some((true, _)) => {
                     let announcing = server.clone();
                     let saved = tasks::blocking(move || announcing.change(|_| Ok(()))).await;
@@ -92,7 +92,7 @@ fn note(
     reach: &NodeReachability,
     now_s: f64,
 ) {
-    if !registry.probed(node_id, address, reach, now_s) {
+    if !registry.record_probe(node_id, address, reach, now_s) {
         return;
     }
     match reach {
@@ -129,7 +129,7 @@ pub async fn gauge(server: Arc<Server>, stop: CancellationToken) {
                 reading.store.close_idle();
                 SystemReadings {
                     free: reading.store.free_bytes().ok(),
-                    node_key: reading.access.vault().asks_node_key(),
+                    node_key: reading.access.vault().requires_node_key(),
                     login_fault: reading.access.vault().fault(),
                 }
             });
@@ -154,8 +154,8 @@ pub async fn try_storage(server: Arc<Server>, stop: CancellationToken) {
 
 pub async fn record(server: Arc<Server>, stop: CancellationToken) {
     let read = || {
-        let ledger = server.ledger();
-        [ledger.redirects(), ledger.own_downloads(), server.traffic.under_way()]
+        let download_log = server.download_log();
+        [download_log.redirects(), download_log.own_downloads(), server.traffic.under_way()]
     };
     stop.run_until_cancelled(feed::record(&server.history, read)).await;
 }

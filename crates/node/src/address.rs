@@ -22,7 +22,7 @@ pub struct AdvertisedAddress {
 
 /// Returns the address of a node that listens on `host`. Detected each time:
 /// interfaces and routes come and go.
-pub async fn advertised(
+pub async fn advertised_address(
     config: &Config,
     host: IpAddr,
     listening_port: u16,
@@ -38,7 +38,9 @@ pub async fn advertised(
         let chosen = match &config.advertise_interface {
             Some(name) => {
                 let there = tasks::blocking(machine::interfaces).await;
-                of_interface(name, there, host.is_ipv6()).map_err(|doubt| doubts.push(doubt)).ok()
+                interface_address(name, there, host.is_ipv6())
+                    .map_err(|doubt| doubts.push(doubt))
+                    .ok()
             }
             None => None,
         };
@@ -62,7 +64,7 @@ pub async fn advertised(
 
 /// The panel's URL: at the address that tablets use, if that is known.
 pub async fn panel(config: &Config, host: IpAddr, listening_port: u16) -> String {
-    let known = advertised(config, host, listening_port).await.map(|known| known.address);
+    let known = advertised_address(config, host, listening_port).await.map(|known| known.address);
     let here = || authority(&Ipv4Addr::LOCALHOST.to_string(), listening_port);
     let scheme = scheme(config.tls_files().is_some());
     format!("{scheme}://{}/static/index.html", known.unwrap_or_else(|_| here()))
@@ -70,7 +72,7 @@ pub async fn panel(config: &Config, host: IpAddr, listening_port: u16) -> String
 
 /// The interface's address with the widest reach. The same one as long as the
 /// addresses stay: another one would cause a new registration.
-fn of_interface(
+fn interface_address(
     name: &str,
     there: impl IntoIterator<Item = (String, Vec<IpNet>)>,
     by_ipv6: bool,
@@ -141,7 +143,7 @@ async fn route(config: &Config) -> io::Result<(IpAddr, IpAddr)> {
     let mut targets = main_server(config).await?;
     targets.sort_by_key(SocketAddr::is_ipv6);
     for target in targets {
-        match listen::local_towards(target).await {
+        match listen::local_address_for(target).await {
             Ok(local) => return Ok((local, target.ip())),
             Err(error) => failure = Some(error),
         }
@@ -167,7 +169,7 @@ mod tests {
     }
 
     async fn told(document: serde_json::Value, host: IpAddr) -> String {
-        advertised(&config(document), host, 8001).await.unwrap().address
+        advertised_address(&config(document), host, 8001).await.unwrap().address
     }
 
     #[tokio::test]
@@ -208,7 +210,8 @@ mod tests {
     #[tokio::test]
     async fn an_interface_that_is_not_there_is_told_and_the_route_decides() {
         let config = config(json!({"mainServerIp": "127.0.0.1", "advertiseInterface": "no-such0"}));
-        let AdvertisedAddress { address, doubts } = advertised(&config, ANY, 8001).await.unwrap();
+        let AdvertisedAddress { address, doubts } =
+            advertised_address(&config, ANY, 8001).await.unwrap();
         assert_eq!(address, "127.0.0.1:8001");
         let [AddressWarning::Interface { name, there }] = doubts.as_slice() else {
             panic!("{doubts:?}")
@@ -221,7 +224,7 @@ mod tests {
         let best = |addresses: &[&str], by_ipv6| {
             let nets = addresses.iter().map(|text| text.parse().unwrap()).collect();
             let there = [("lo".to_owned(), vec![]), ("eth1".to_owned(), nets)];
-            of_interface("eth1", there, by_ipv6).ok().map(|address| address.to_string())
+            interface_address("eth1", there, by_ipv6).ok().map(|address| address.to_string())
         };
         let all = ["fe80::1/64", "fd00::1/8", "2001:db8::1/64", "10.0.0.5/24"];
         assert_eq!(best(&all, true).unwrap(), "10.0.0.5");
@@ -256,7 +259,7 @@ mod tests {
             let config = config(
                 json!({"publicIp": own, "usePublicAddress": true, "mainServerIp": main_server}),
             );
-            let doubts = advertised(&config, ANY, 8001).await.unwrap().doubts;
+            let doubts = advertised_address(&config, ANY, 8001).await.unwrap().doubts;
             let private =
                 doubts.iter().any(|doubt| matches!(doubt, AddressWarning::Private { .. }));
             assert_eq!(private, doubted, "{own} {main_server}: {doubts:?}");

@@ -69,15 +69,15 @@ impl AppState {
 
     fn router(self) -> Router {
         // Downloads and the status may be read from any page.
-        let open = wire::readable_anywhere(
+        let open = wire::with_cors(
             Router::new()
-                .route(download::OURS, get(download::package))
-                .route(download::OLD, get(download::package_for_old_clients))
+                .route(download::DOWNLOAD_PATH, get(download::package))
+                .route(download::OLD_DOWNLOAD_PATH, get(download::package_for_old_clients))
                 .route("/api/status", get(status::status)),
         );
         // The panel's public data is for our own page only.
         let own = Router::new()
-            .route("/", get(to_panel))
+            .route("/", get(redirect_to_panel))
             .route("/static/", get(panel))
             .route("/api/traffic", get(events::traffic))
             .route("/api/events", get(events::events))
@@ -110,7 +110,7 @@ impl AppState {
     }
 }
 
-async fn to_panel() -> Redirect {
+async fn redirect_to_panel() -> Redirect {
     Redirect::temporary("/static/index.html")
 }
 

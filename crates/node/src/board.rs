@@ -60,8 +60,8 @@ pub struct StatusBoard {
     pub https: watch::Sender<bool>,
     pub tls_fault: watch::Sender<Option<UnusableTlsFile>>,
     /// The warning about the certificate in use.
-    pub tls_doubt: watch::Sender<Option<tls::CertificateWarning>>,
-    /// Written by `node/onward`: why HTTP is not redirected to HTTPS.
+    pub tls_warning: watch::Sender<Option<tls::CertificateWarning>>,
+    /// Written by `node/https_redirect`: why HTTP is not redirected to HTTPS.
     pub redirect_fault: watch::Sender<Option<String>>,
     /// Written by the machine's gauge, too: why logins fail.
     pub login_fault: watch::Sender<Option<String>>,
@@ -70,7 +70,7 @@ pub struct StatusBoard {
     pub history: watch::Sender<History>,
     /// The connections of all listeners.
     pub connections: Arc<Connections>,
-    pub wishes: SyncRequests,
+    pub sync_requests: SyncRequests,
     pub health: StorageHealth,
     pub counts: NodeCounters,
 }
@@ -240,11 +240,11 @@ impl StatusBoard {
             port_fault: watch::Sender::new(None),
             https: watch::Sender::new(false),
             tls_fault: watch::Sender::new(None),
-            tls_doubt: watch::Sender::new(None),
+            tls_warning: watch::Sender::new(None),
             redirect_fault: watch::Sender::new(None),
             login_fault: watch::Sender::new(None),
             history: watch::Sender::default(),
-            wishes: SyncRequests::default(),
+            sync_requests: SyncRequests::default(),
             health: StorageHealth::default(),
             connections: Arc::new(Connections::new(counts.limits.clone())),
             counts,

@@ -125,7 +125,7 @@ impl CertificateWorker {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             tls::doubtful(&file, host, now)
         });
-        let before = self.board.tls_doubt.send_replace(found.clone());
+        let before = self.board.tls_warning.send_replace(found.clone());
         if let Some(doubt) = found.filter(|found| before.as_ref() != Some(found)) {
             warn!("{}: {}; replace it", doubt.file.display(), doubt.text);
         }
@@ -155,7 +155,7 @@ impl CertificateWorker {
         }
         files.client()?;
         // The connector reads them itself as soon as a setting changes.
-        self.connector.renew();
+        self.connector.invalidate();
         Ok(std::mem::replace(&mut self.trusted, seen) != seen)
     }
 }

@@ -4,7 +4,7 @@
 //! heartbeat. A HEAD costs the real main server a third of a millisecond of its
 //! only core, and there may be two hundred nodes. Up to [`IN_ONE_GO`] versions are
 //! asked for without a pause, which takes milliseconds. The rest of a sweep follows
-//! at intervals of [`APART`]: 1,000 meetings take 48 s, a node costs the main
+//! at intervals of [`CHECK_SPACING`]: 1,000 meetings take 48 s, a node costs the main
 //! server less than a hundredth of its core, and a version checked in the sweep
 //! before counts until this one ends.
 
@@ -22,11 +22,11 @@ use tracing::debug;
 use crate::upstream::{AnnouncedPackage, PackageLocation, Upstream, UpstreamError};
 
 /// So many HEADs are under way at a time.
-const AT_ONCE: usize = 4;
+const MAX_CONCURRENT: usize = 4;
 /// Versions that a sweep asks for without any pause. With the intervals as they
 /// come, that is ten a second at the most.
 pub(super) const IN_ONE_GO: usize = 50;
-const APART: Duration = Duration::from_millis(50);
+const CHECK_SPACING: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum VersionComparison {
@@ -37,7 +37,7 @@ pub(super) enum VersionComparison {
     /// The offered package is not there.
     Gone,
     /// The main server did not answer; the next sweep asks again.
-    NotTold,
+    Unknown,
 }
 
 /// The result of asking for one package's version.
@@ -59,7 +59,7 @@ pub(super) fn versions(
 ) -> BoxStream<'static, VersionCheck> {
     let paced = stream::iter(packages).enumerate().then(async |(before, package)| {
         if before >= IN_ONE_GO {
-            tokio::time::sleep(APART).await;
+            tokio::time::sleep(CHECK_SPACING).await;
         }
         package
     });
@@ -71,7 +71,7 @@ pub(super) fn versions(
             VersionCheck { id: held.id.clone(), sha256: held.sha256, token, version }
         }
     };
-    paced.map(check).buffer_unordered(AT_ONCE).boxed()
+    paced.map(check).buffer_unordered(MAX_CONCURRENT).boxed()
 }
 
 async fn version(upstream: &Upstream, held: &Manifest, path: &str) -> VersionComparison {
@@ -98,7 +98,7 @@ fn untold(route: PackageRoute, error: &UpstreamError) -> VersionComparison {
             status: StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED,
             ..
         } => VersionComparison::Incomparable,
-        _ => VersionComparison::NotTold,
+        _ => VersionComparison::Unknown,
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) struct CleanupWorker {
 #[derive(Debug, Default)]
 struct AbsenceTracker {
     /// Stored when the service started, and not active since.
-    from_before: HashSet<PackageId>,
+    present_at_start: HashSet<PackageId>,
     absent_since: HashMap<PackageId, Instant>,
     answers: u64,
 }
@@ -47,7 +47,7 @@ impl AbsenceTracker {
         // Includes packages still to be adopted: read from the disk, which is slow
         // with thousands.
         let here = tasks::blocking(move || store.on_disk()).await;
-        Self { from_before: here.into_iter().collect(), ..Self::default() }
+        Self { present_at_start: here.into_iter().collect(), ..Self::default() }
     }
 
     /// Takes in an answer and returns the packages that may go now.
@@ -58,13 +58,13 @@ impl AbsenceTracker {
         cleanup: &CleanupConfig,
         now: Instant,
     ) -> Vec<PackageId> {
-        self.from_before.retain(|id| !active.contains(id));
+        self.present_at_start.retain(|id| !active.contains(id));
         let grace = Duration::from_secs(cleanup.grace_seconds);
         // Rebuilt each time, which drops packages that are no longer stored.
         let mut absent_since = HashMap::new();
         let mut gone = Vec::new();
         for id in stored.into_iter().filter(|id| !active.contains(id)) {
-            let wanted = match self.from_before.contains(id) {
+            let wanted = match self.present_at_start.contains(id) {
                 true => cleanup.clean_on_startup,
                 false => cleanup.clean_ended_meetings,
             };
@@ -125,7 +125,7 @@ impl CleanupWorker {
         if excess > 0 {
             let candidates: Vec<_> =
                 store.list().iter().map(|stored| eviction_candidate(&self.board, stored)).collect();
-            let gone = evict::to_free(&candidates, excess);
+            let gone = evict::choose_evictions(&candidates, excess);
             self.remove(store, gone, RemovalCause::NearlyFull).await;
         }
     }
@@ -199,7 +199,7 @@ mod tests {
     /// at the given seconds that name the given meetings as active.
     fn gone(cleanup: &CleanupConfig, answers: &[(u64, &[&str])]) -> Vec<Vec<PackageId>> {
         let mut memory = AbsenceTracker {
-            from_before: ids(&["a"]).into_iter().collect(),
+            present_at_start: ids(&["a"]).into_iter().collect(),
             ..AbsenceTracker::default()
         };
         let start = Instant::now();

@@ -24,7 +24,7 @@ use std::{
 };
 
 use edge_mirror_base::{pacer::Pacer, tasks::Tasks};
-use edge_mirror_http::{limits::Limit, listen::of_one_machine};
+use edge_mirror_http::{limits::Limit, listen::rate_limit_key};
 use edge_mirror_protocol::{
     Cause, Fault,
     package::{PackageId, PackageRoute, Sha256},
@@ -232,7 +232,7 @@ struct FetchState {
     unoffered: HashMap<PackageId, Instant>,
     /// An offer did not come in time, and there is none for any other meeting: this
     /// version may make no offers.
-    waited_in_vain: bool,
+    offer_timed_out: bool,
     /// Ends the flights of one run of the service.
     run: CancellationToken,
 }
@@ -250,7 +250,7 @@ impl Fetch {
             refusals: Refusals::default(),
             catalogue: Arc::default(),
             unoffered: HashMap::new(),
-            waited_in_vain: false,
+            offer_timed_out: false,
             run: tasks.token().child_token(),
         };
         let inner = FetchInner {
@@ -314,16 +314,16 @@ impl Fetch {
 
     /// The package, if it is stored, open, and from the current main server. Takes
     /// no lock and never waits.
-    pub fn at_hand(&self, id: &str) -> Option<OpenedPackage> {
-        let package = self.inner.board.store.peek().opened_package(id)?;
-        belongs(&package.0, self.inner.settings.peek().main_server()).then_some(package)
+    pub fn get_if_open(&self, id: &str) -> Option<OpenedPackage> {
+        let package = self.inner.board.store.peek().get_if_open(id)?;
+        is_from_origin(&package.0, self.inner.settings.peek().main_server()).then_some(package)
     }
 
     /// The package, if it is stored and from the current main server.
     async fn open(&self, id: &PackageId) -> Result<Option<OpenedPackage>, StoreError> {
         let found = self.inner.board.store().package(id).await?;
         let config = self.inner.settings.current();
-        Ok(found.filter(|(stored, _)| belongs(stored, config.main_server())))
+        Ok(found.filter(|(stored, _)| is_from_origin(stored, config.main_server())))
     }
 
     /// Begins a flight, or joins the one under way.
@@ -343,7 +343,7 @@ impl Fetch {
             let flight = self.join_as(id, PullReason::OnDemand, None)?;
             return Ok(flight.map(|flight| AwaitedFlight { flight, _waiter: None }));
         }
-        let client = of_one_machine(client());
+        let client = rate_limit_key(client());
         let waiter = self.inner.waiters.admit(client, self.inner.board.connections.places());
         let Some(waiter) = waiter else {
             self.inner.board.counts.limits.one(Limit::PullWaiters);
@@ -369,7 +369,7 @@ impl Fetch {
             // A flight that has just ended left one of these two.
             let config = self.inner.settings.current();
             let stored = self.inner.board.store().get(id);
-            if stored.is_some_and(|stored| belongs(&stored, config.main_server())) {
+            if stored.is_some_and(|stored| is_from_origin(&stored, config.main_server())) {
                 return Ok(None);
             }
             if let Some(error) = state.refusals.get(id, Instant::now()) {
@@ -390,7 +390,7 @@ impl Fetch {
         client: Option<IpAddr>,
     ) -> Arc<Flight> {
         if let Some(flight) = state.flights.get(id) {
-            flight.hurry(reason);
+            flight.raise_priority(reason);
             self.inner.gate.admit();
             return flight.clone();
         }
@@ -434,22 +434,22 @@ impl Fetch {
     }
 
     /// A package is being made at the main server, and pulls wait for its offer.
-    pub fn awaits_offers(&self) -> bool {
+    pub fn is_awaiting_offers(&self) -> bool {
         let state = self.inner.state();
         let waits = |since: &Instant| since.elapsed() < source::LONGEST_WAIT;
-        !state.waited_in_vain && state.unoffered.values().any(waits)
+        !state.offer_timed_out && state.unoffered.values().any(waits)
     }
 
     /// The main server has come back or has news: clears refusals and ends pauses,
     /// as it may now give what it refused.
-    pub fn try_again(&self) {
+    pub fn retry_now(&self) {
         let mut state = self.inner.state();
         state.refusals.clear();
         state.flights.values().for_each(|flight| flight.wake());
     }
 
-    /// Like [`try_again`](Self::try_again), for one meeting.
-    pub fn try_again_now(&self, id: &PackageId) {
+    /// Like [`retry_now`](Self::try_again), for one meeting.
+    pub fn retry_meeting(&self, id: &PackageId) {
         let mut state = self.inner.state();
         state.refusals.remove(id);
         if let Some(flight) = state.flights.get(id) {
@@ -491,7 +491,7 @@ impl Fetch {
 
 /// A package pulled from another main server may be another meeting's under
 /// the same id; one that was adopted has no known origin and counts as ours.
-pub fn belongs(stored: &StoredPackage, origin: &str) -> bool {
+pub fn is_from_origin(stored: &StoredPackage, origin: &str) -> bool {
     stored.manifest.source.origin.as_deref().is_none_or(|from| from == origin)
 }
 
@@ -501,14 +501,15 @@ impl FetchState {
         let unoffered = catalogue.offers.iter().filter(|(_, o)| o.listed && o.path.is_none());
         let since = |id: &PackageId| before.get(id).copied().unwrap_or(now);
         self.unoffered = unoffered.map(|(id, _)| (id.clone(), since(id))).collect();
-        self.waited_in_vain &= !catalogue.has_offers() && catalogue.origin == self.catalogue.origin;
+        self.offer_timed_out &=
+            !catalogue.has_offers() && catalogue.origin == self.catalogue.origin;
         self.catalogue = Arc::new(catalogue);
         let offered = before.keys().filter(|id| !self.unoffered.contains_key(*id));
         offered.filter_map(|id| self.flights.get(id)).for_each(|flight| flight.wake());
     }
 
-    fn note_vain_wait(&mut self) {
-        self.waited_in_vain = !self.catalogue.has_offers();
+    fn note_offer_timeout(&mut self) {
+        self.offer_timed_out = !self.catalogue.has_offers();
     }
 
     /// Checks if a pull may begin for a meeting that is not known to be active.
@@ -569,6 +570,6 @@ impl FetchInner {
         {
             warn!("package of meeting {} could not be pulled: {error}", flight.id());
         }
-        flight.land(outcome);
+        flight.finish(outcome);
     }
 }

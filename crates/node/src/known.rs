@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     board::{self, ActiveMeetings, PullFailure},
-    fetch::{Catalogue, Offer, PullPhase, PullProgress, PullReason, belongs},
+    fetch::{Catalogue, Offer, PullPhase, PullProgress, PullReason, is_from_origin},
     upstream::PollFingerprint,
 };
 
@@ -38,7 +38,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
 const SWEEP_EVERY: Duration = Duration::from_secs(45);
 /// A check this recent is not repeated: no main server ends a meeting, makes
 /// another package and starts it again within so short a time.
-const FRESH: Duration = Duration::from_millis(50);
+const RECHECK_AFTER: Duration = Duration::from_millis(50);
 
 /// State of one main server's meetings.
 #[derive(Default)]
@@ -60,7 +60,7 @@ pub struct MainServerView {
     /// Number of lists of offers received.
     offers_taken: u64,
     /// Answers to polls bring the offers with them.
-    pub offers_told: bool,
+    pub offers_included: bool,
     /// State of the active ones, in their order.
     meetings: Vec<TrackedMeeting>,
     pub last_pull_s: Option<u64>,
@@ -135,7 +135,7 @@ impl MainServerView {
     }
 
     /// Takes in an answer that is the same as before.
-    pub fn take_same(&mut self) {
+    pub fn take_unchanged(&mut self) {
         if self.complete {
             self.answers += 1;
         }
@@ -145,7 +145,7 @@ impl MainServerView {
         self.offers_at = Some(Instant::now());
         self.offers_taken += 1;
         // Our main server offers finished packages and makes none.
-        let listed = !self.offers_told;
+        let listed = !self.offers_included;
         let offer = |offered: OfferedPackage| {
             let OfferedPackage { id, title, time, path } = offered;
             (id, Offer { title: Some(title), time, listed, path, sha256: None })
@@ -191,7 +191,7 @@ impl MainServerView {
             seen: self.seen.clone(),
             token: self.token.to_string(),
             active: self.active.clone(),
-            offers_told: self.offers_told,
+            offers_included: self.offers_included,
             offers_age: self.offers_at.map(|at| at.elapsed()),
             waiting_for_offer: self.meetings.iter().any(|fares| !fares.offered),
         }
@@ -200,7 +200,7 @@ impl MainServerView {
     /// Looks up the stored packages of the active meetings.
     pub fn look(&mut self, store: &Store) {
         for (meeting, fares) in self.active.iter().zip(&mut self.meetings) {
-            let held = store.get(&meeting.id).filter(|held| belongs(held, &self.origin));
+            let held = store.get(&meeting.id).filter(|held| is_from_origin(held, &self.origin));
             let sha256 = held.map(|held| held.manifest.sha256);
             if sha256 != fares.held.as_ref().map(|held| held.sha256) {
                 fares.held = sha256.map(HeldVersion::new);
@@ -215,12 +215,12 @@ impl MainServerView {
         if spread && self.asking > 0 {
             return;
         }
-        let before = std::mem::replace(&mut self.swept_since, now.checked_sub(FRESH));
+        let before = std::mem::replace(&mut self.swept_since, now.checked_sub(RECHECK_AFTER));
         self.listed_since = if spread { before } else { self.swept_since };
     }
 
     /// True if waiting a moment lets a heartbeat list more.
-    pub(super) fn holds_up_beats(&self) -> bool {
+    pub(super) fn delays_heartbeats(&self) -> bool {
         self.asking > 0 && self.comparable() <= IN_ONE_GO
     }
 
@@ -311,7 +311,7 @@ impl MainServerView {
     }
 
     /// The main server did not tell its version.
-    pub(super) fn not_told(&mut self, id: &PackageId, sha256: Sha256, at: Instant) {
+    pub(super) fn note_untold(&mut self, id: &PackageId, sha256: Sha256, at: Instant) {
         if let Some(held) = self.held(id, sha256) {
             (held.checked, held.told, held.asking) = (Some(at), false, false);
         }
@@ -327,7 +327,7 @@ impl MainServerView {
             return self.incomparable(id, sha256);
         }
         self.offers_at = None;
-        self.not_told(id, sha256, at);
+        self.note_untold(id, sha256, at);
     }
 
     pub(super) fn incomparable(&mut self, id: &PackageId, sha256: Sha256) {
@@ -382,8 +382,8 @@ impl MainServerView {
 
     /// Snapshot for the status page and the heartbeats, as of the last look.
     pub fn view(&mut self) -> board::SyncState {
-        self.show_confirmed();
-        self.show_failing();
+        self.refresh_confirmed();
+        self.refresh_failing();
         board::SyncState {
             answers: self.answers,
             origin: self.origin.clone(),
@@ -405,7 +405,7 @@ impl MainServerView {
     }
 
     /// Rebuilt only when an entry changed.
-    fn show_confirmed(&mut self) {
+    fn refresh_confirmed(&mut self) {
         let (mut same, mut confirmed, mut listed) = (true, 0, 0);
         for (meeting, fares) in self.active.iter().zip(&mut self.meetings) {
             let now = fares.standing(meeting.sha256, &self.token, self.listed_since);
@@ -427,7 +427,7 @@ impl MainServerView {
         }
     }
 
-    fn show_failing(&mut self) {
+    fn refresh_failing(&mut self) {
         let both = self.active.iter().zip(&self.meetings);
         let failing =
             both.filter_map(|(meeting, fares)| Some((meeting.id.clone(), fares.failing.clone()?)));
@@ -478,7 +478,7 @@ mod tests {
         known.confirm(&a, HELD, known.token.clone(), Instant::now());
         let before = known.view();
         assert!(before.confirmed.contains_key(&a));
-        known.take_same();
+        known.take_unchanged();
         assert!(known.take_status(status(&["a", "b"], &[])).is_empty());
         let after = known.view();
         assert_eq!((before.answers, after.answers), (1, 3));
@@ -492,7 +492,7 @@ mod tests {
         let mut known = MainServerView::of("o", None);
         known.take_status(status(&["a", "b"], &[]));
         assert!(known.take_status(status(&["c", "b"], &["?"])).is_empty());
-        known.take_same();
+        known.take_unchanged();
         assert_eq!((ids(&known), known.answers), (vec!["c".into(), "b".into(), "a".into()], 1));
         let ended = known.take_status(status(&["b"], &[]));
         assert_eq!(ended, ["c".parse().unwrap(), "a".parse().unwrap()]);
@@ -549,23 +549,23 @@ mod tests {
         for count in [IN_ONE_GO - 1, IN_ONE_GO, IN_ONE_GO + 1] {
             let (mut known, ids) = swept(count, began);
             assert_eq!(known.view().listed.len(), count);
-            let later = began + 2 * FRESH;
+            let later = began + 2 * RECHECK_AFTER;
             known.begin_sweep(later);
             assert!(ids.iter().all(|id| known.ask(id, HELD)));
             let spread = count > IN_ONE_GO;
-            assert_eq!(known.holds_up_beats(), !spread, "{count}");
+            assert_eq!(known.delays_heartbeats(), !spread, "{count}");
             assert_eq!(known.view().listed.len(), if spread { count } else { 0 }, "{count}");
             assert_eq!(known.view().confirmed.len(), count);
 
             // Another sweep begins, for the versions that have been checked.
             known.confirm(&ids[0], HELD, known.token.clone(), later);
-            known.begin_sweep(later + 2 * FRESH);
+            known.begin_sweep(later + 2 * RECHECK_AFTER);
             assert_eq!(unchecked(&known), usize::from(!spread), "{count}");
 
             // One of them was not told; the others are taken in.
-            known.not_told(&ids[1], HELD, later);
+            known.note_untold(&ids[1], HELD, later);
             for id in &ids[2..] {
-                known.confirm(id, HELD, known.token.clone(), later + 2 * FRESH);
+                known.confirm(id, HELD, known.token.clone(), later + 2 * RECHECK_AFTER);
             }
             known.asking = 0;
             known.end_sweep();
@@ -578,9 +578,9 @@ mod tests {
     fn what_was_pulled_or_asked_for_a_moment_ago_is_not_asked_for_again() {
         let began = Instant::now();
         let (mut known, _) = swept(3, began);
-        known.begin_sweep(began + FRESH);
+        known.begin_sweep(began + RECHECK_AFTER);
         assert_eq!((unchecked(&known), known.view().listed.len()), (0, 3));
-        known.begin_sweep(began + FRESH + Duration::from_millis(1));
+        known.begin_sweep(began + RECHECK_AFTER + Duration::from_millis(1));
         assert_eq!((unchecked(&known), known.view().listed.len()), (3, 0));
     }
 
@@ -592,7 +592,7 @@ mod tests {
         assert_eq!(known.view().confirmed[&ids[0]], HELD);
         known.outdated(&ids[0], OTHER);
         known.incomparable(&ids[0], OTHER);
-        known.not_told(&ids[0], OTHER, Instant::now());
+        known.note_untold(&ids[0], OTHER, Instant::now());
         assert_eq!(known.view().listed[&ids[0]], HELD);
         // The store has other bytes under the same id.
         known.fares(&ids[0]).unwrap().held = Some(HeldVersion::new(OTHER));

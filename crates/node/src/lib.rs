@@ -24,7 +24,7 @@ mod limits;
 /// CPU, memory and disk of the machine.
 pub mod machine;
 mod meeting;
-mod onward;
+mod https_redirect;
 mod plan;
 mod poll;
 mod presence;
@@ -48,8 +48,8 @@ use std::{
 };
 
 use edge_mirror_base::{
+    liveness::Liveness,
     log::Journal,
-    pulse::Liveness,
     tasks::{self, Tasks},
 };
 use edge_mirror_http::{
@@ -118,7 +118,7 @@ pub struct Node {
     /// Ends the panel's event streams.
     closing: CancellationToken,
     first_code: Option<String>,
-    pulse: Liveness,
+    liveness: Liveness,
 }
 
 impl Node {
@@ -130,11 +130,12 @@ impl Node {
         let port = options.port.unwrap_or(config.node_port);
         let listener = Listener::bind(SocketAddr::new(options.host, port));
         let listener = listener.map_err(NodeError::Listen)?;
-        let onward = config.redirect_port().map(|port| SocketAddr::new(options.host, port));
-        let onward = onward.map(Listener::bind).transpose().map_err(NodeError::Redirect)?;
+        let https_redirect = config.redirect_port().map(|port| SocketAddr::new(options.host, port));
+        let https_redirect =
+            https_redirect.map(Listener::bind).transpose().map_err(NodeError::Redirect)?;
         let opened = storage::open(config.storage_path()).await;
         let (store, found) = opened.map_err(NodeError::Storage)?;
-        settings.warn_of_file();
+        settings.log_warnings();
         let (vault, first_code) = opened_vault(&settings).await;
         let address = listener.address();
         info!(
@@ -155,7 +156,7 @@ impl Node {
             traffic: Arc::default(),
             closing: CancellationToken::new(),
             first_code,
-            pulse: Liveness::default(),
+            liveness: Liveness::default(),
             all,
         };
         let (board, connector) = (node.board.clone(), Arc::<Connector>::default());
@@ -191,7 +192,7 @@ impl Node {
         };
         node.spawn_until_end("events", api::follow(face.clone()));
         let end = node.workers.token().clone();
-        node.workers.spawn("refusals", face.access.clone().sum_up_refusals(end));
+        node.workers.spawn("refusals", face.access.clone().log_refusal_summaries(end));
         node.spawn_until_end(
             "limits",
             limits::run(
@@ -212,7 +213,7 @@ impl Node {
             host: options.host,
             fixed_port: options.port,
             answers: Handlers {
-                pulse: node.pulse.clone(),
+                liveness: node.liveness.clone(),
                 shown,
                 connections: board.connections.clone(),
                 ..face.answers()
@@ -220,13 +221,13 @@ impl Node {
             connections: node.connections.clone(),
         };
         node.serving.spawn("serving", worker.run(listener, node.serving.token().clone()));
-        let worker = onward::RedirectWorker {
+        let worker = https_redirect::RedirectWorker {
             settings: settings.clone(),
             board: board.clone(),
             host: options.host,
             connections: node.connections.clone(),
         };
-        node.serving.spawn("onward", worker.run(onward, node.serving.token().clone()));
+        node.serving.spawn("onward", worker.run(https_redirect, node.serving.token().clone()));
         node.spawn_until_end("certificates", certificates.run());
         let worker = presence::PresenceWorker {
             settings: settings.clone(),
@@ -234,7 +235,7 @@ impl Node {
             connector: connector.clone(),
             traffic,
             host: options.host,
-            is_cut: AtomicBool::default(),
+            was_truncated: AtomicBool::default(),
         };
         node.presence.spawn("presence", worker.run(node.presence.token().clone()));
         let end = node.workers.token();
@@ -273,8 +274,8 @@ impl Node {
     }
 
     /// Liveness of the loop that accepts connections.
-    pub fn pulse(&self) -> &Liveness {
-        &self.pulse
+    pub fn liveness(&self) -> &Liveness {
+        &self.liveness
     }
 
     /// The panel's URL, for a browser on another machine.

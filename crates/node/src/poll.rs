@@ -24,7 +24,7 @@ const OFFERS_STALE: Duration = Duration::from_secs(45);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Minimum interval of polls that are answered with changes: a list that changes
 /// all the time must not cost a core.
-const LEAST_APART: Duration = Duration::from_millis(20);
+const MIN_INTERVAL: Duration = Duration::from_millis(20);
 /// Pause if a main server that held back its answers now fails, or returns them
 /// unchanged too early: it is stopping, perhaps to start again.
 const GONE_PAUSE: Duration = Duration::from_secs(5);
@@ -37,7 +37,7 @@ pub(super) struct PollInput {
     pub token: String,
     pub active: Arc<ActiveMeetings>,
     /// The answers themselves contain the offers.
-    pub offers_told: bool,
+    pub offers_included: bool,
     /// Age of the list of offers, if there is one.
     pub offers_age: Option<Duration>,
     /// Some active meeting's package is not offered: it may be by now, and if not,
@@ -52,7 +52,7 @@ pub(super) struct PollOutcome {
     /// the main server that has no such list.
     pub offers: Option<Vec<OfferedPackage>>,
     /// The answer itself contained them.
-    pub offers_told: bool,
+    pub offers_included: bool,
     pub seen: PollFingerprint,
     /// The main server holds back answers.
     pub waits: bool,
@@ -86,7 +86,7 @@ impl InFlightPoll {
         match (polled.waits, too_soon) {
             (false, _) => None,
             (true, true) => Some(now + GONE_PAUSE),
-            (true, false) => Some(self.began + LEAST_APART),
+            (true, false) => Some(self.began + MIN_INTERVAL),
         }
     }
 }
@@ -99,24 +99,24 @@ async fn poll(
 ) -> Result<PollOutcome, UpstreamError> {
     let mut answer = upstream.status(limit, wait, before.seen.as_ref()).await?;
     let told = answer.news.as_mut().and_then(|news| news.offers.take());
-    let offers_told = told.is_some();
+    let offers_included = told.is_some();
     let offers = match told {
         Some(told) => Some(told),
         // Without the list there is still the direct route; the next poll retries.
-        None if wants_offers(&before, answer.news.as_ref()) => {
+        None if should_fetch_offers(&before, answer.news.as_ref()) => {
             upstream.offers(limit).await.ok().map(Option::unwrap_or_default)
         }
         None => None,
     };
     let StatusAnswer { news, seen, waits } = answer;
-    Ok(PollOutcome { news, offers, offers_told, seen, waits })
+    Ok(PollOutcome { news, offers, offers_included, seen, waits })
 }
 
-fn wants_offers(before: &PollInput, news: Option<&MeetingStatus>) -> bool {
+fn should_fetch_offers(before: &PollInput, news: Option<&MeetingStatus>) -> bool {
     let fresh = before.offers_age.is_some_and(|age| age < OFFERS_STALE);
     let Some(status) = news else {
         let stale = !fresh || before.waiting_for_offer;
-        return !before.active.is_empty() && !before.offers_told && stale;
+        return !before.active.is_empty() && !before.offers_included && stale;
     };
     // A package moves with its meeting's title.
     let same = status.token == before.token && *status.active == **before.active;
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn offers_are_asked_for_when_there_may_be_news() {
         let wants = |before: PollInput, token: &str, ids: &[&str]| {
-            wants_offers(&before, Some(&status(token, ids)))
+            should_fetch_offers(&before, Some(&status(token, ids)))
         };
         let same = |before: PollInput| wants(before, "t", &["a", "b"]);
         assert!(!same(before()));
@@ -163,7 +163,7 @@ mod tests {
         assert!(wants(before(), "t", &["a", "c"]));
         let mut renamed = status("t", &["a", "b"]);
         renamed.active[0].title = "another".into();
-        assert!(wants_offers(&before(), Some(&renamed)));
+        assert!(should_fetch_offers(&before(), Some(&renamed)));
         assert!(same(PollInput { offers_age: None, ..before() }));
         assert!(same(PollInput { offers_age: Some(OFFERS_STALE), ..before() }));
         assert!(same(PollInput { waiting_for_offer: true, ..before() }));
@@ -172,11 +172,11 @@ mod tests {
 
     #[test]
     fn without_news_offers_are_asked_for_when_they_are_old_or_missing_and_not_told() {
-        let wants = |before: PollInput| wants_offers(&before, None);
+        let wants = |before: PollInput| should_fetch_offers(&before, None);
         assert!(!wants(before()));
         assert!(wants(PollInput { offers_age: Some(OFFERS_STALE), ..before() }));
         assert!(wants(PollInput { waiting_for_offer: true, ..before() }));
-        let told = || PollInput { offers_told: true, ..before() };
+        let told = || PollInput { offers_included: true, ..before() };
         assert!(!wants(PollInput { offers_age: Some(OFFERS_STALE), ..told() }));
         assert!(!wants(PollInput { waiting_for_offer: true, ..told() }));
         assert!(
@@ -198,11 +198,11 @@ mod tests {
         let polled = |waits, news: bool| PollOutcome {
             news: news.then(MeetingStatus::default),
             offers: None,
-            offers_told: false,
-            seen: PollFingerprint::anything(),
+            offers_included: false,
+            seen: PollFingerprint::for_test(),
             waits,
         };
-        let (at_once, a_moment) = (Some(Duration::ZERO), Some(LEAST_APART));
+        let (at_once, a_moment) = (Some(Duration::ZERO), Some(MIN_INTERVAL));
         // Another kind of server answers, or fails to.
         assert_eq!(again(false, Some(&polled(false, true)), 0), None);
         assert_eq!(again(false, Some(&polled(false, false)), 0), None);

@@ -31,14 +31,14 @@ use tracing::{debug, info, warn};
 use super::address::{self, AdvertisedAddress};
 use crate::{
     board::{self, AddressWarning, CallResult, StatusBoard},
-    fetch::belongs,
+    fetch::is_from_origin,
     upstream::{Connector, Upstream},
 };
 
 /// Time limit of unregistering.
 const GOODBYE: Duration = Duration::from_secs(3);
 /// Time limit of the request before that, if it is still under way.
-const LAST_BEAT: Duration = Duration::from_millis(500);
+const LAST_HEARTBEAT_WAIT: Duration = Duration::from_millis(500);
 /// Time limit of the version checks before a heartbeat; half its interval is
 /// another. Versions not confirmed by then are left out, and listed later.
 const LONGEST_CHECK: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ pub(super) struct PresenceWorker {
     pub traffic: Arc<Traffic>,
     pub host: IpAddr,
     /// The last heartbeat had no room for all meetings.
-    pub is_cut: AtomicBool,
+    pub was_truncated: AtomicBool,
 }
 
 /// The node's registration.
@@ -97,7 +97,7 @@ impl PresenceWorker {
                 let before = self.settings.current();
                 let outcome = {
                     let beat = pin!(self.beat(&mut standing, &mut told, check));
-                    self.unless_over(beat, &before, &end).await
+                    self.finish_or_abandon(beat, &before, &end).await
                 };
                 let Some(outcome) = outcome else {
                     (failures, check) = (0, true);
@@ -108,7 +108,7 @@ impl PresenceWorker {
                 let config = self.settings.current();
                 tokio::select! {
                     () = tokio::time::sleep_until(began + pause(failures, &config)) => {}
-                    news = self.something_new(&told) => check = self.needs_check(&told, news),
+                    news = self.sync_changed(&told) => check = self.needs_check(&told, news),
                     () = self.disturbed(&before) => {}
                     () = end.cancelled() => {}
                 }
@@ -127,7 +127,7 @@ impl PresenceWorker {
     /// that a server that hangs delays neither: None then. A request that is about
     /// to be answered is waited for: the server may else read it after the
     /// unregistration that follows, and register the node again.
-    async fn unless_over<T>(
+    async fn finish_or_abandon<T>(
         &self,
         mut beat: Pin<&mut impl Future<Output = T>>,
         before: &Config,
@@ -138,7 +138,7 @@ impl PresenceWorker {
             () = self.disturbed(before) => {}
             () = end.cancelled() => {}
         }
-        let _ = tokio::time::timeout(LAST_BEAT, beat).await;
+        let _ = tokio::time::timeout(LAST_HEARTBEAT_WAIT, beat).await;
         None
     }
 
@@ -161,7 +161,7 @@ impl PresenceWorker {
             self.leave(standing).await;
         }
         let port = *self.board.port.borrow();
-        let address = address::advertised(&config, self.host, port);
+        let address = address::advertised_address(&config, self.host, port);
         let address = tokio::time::timeout(limit(&config), address).await;
         let address = address.unwrap_or_else(|late| Err(late.into())).map_err(|error| {
             let server = &config.main_server_ip;
@@ -199,7 +199,7 @@ impl PresenceWorker {
             self.board.counts.limits.one(Limit::HeartbeatBytes);
         }
         // Logged once, not with every heartbeat.
-        let was_cut = self.is_cut.swap(left_out > 0, Ordering::Relaxed);
+        let was_cut = self.was_truncated.swap(left_out > 0, Ordering::Relaxed);
         if left_out > 0 && !was_cut {
             warn!("there are too many meetings for one heartbeat: {left_out} entries are left out");
         }
@@ -251,7 +251,7 @@ impl PresenceWorker {
             .filter_map(|meeting| Some((store.get(&meeting.id)?, sync.listed.get(&meeting.id)?)))
             .filter(|(held, listed)| held.manifest.sha256 == **listed)
             .map(|(held, _)| held)
-            .filter(|held| belongs(held, &sync.origin))
+            .filter(|held| is_from_origin(held, &sync.origin))
             .map(|stored| HeldPackage {
                 id: stored.manifest.id.clone(),
                 sha256: stored.manifest.sha256,
@@ -315,7 +315,7 @@ impl PresenceWorker {
         good
     }
 
-    async fn something_new(&self, told: &board::SyncState) -> Option<UnreportedChange> {
+    async fn sync_changed(&self, told: &board::SyncState) -> Option<UnreportedChange> {
         let mut sync = self.board.sync.subscribe();
         let sync = sync.wait_for(|now| UnreportedChange::of(now, told).is_some()).await.ok()?;
         UnreportedChange::of(&sync, told)
@@ -388,7 +388,7 @@ mod tests {
             connector: Arc::default(),
             traffic: Arc::default(),
             host: std::net::Ipv4Addr::LOCALHOST.into(),
-            is_cut: AtomicBool::default(),
+            was_truncated: AtomicBool::default(),
         }
     }
 
@@ -405,7 +405,7 @@ mod tests {
             tokio::time::sleep(takes).await;
             whole = true;
         };
-        let outcome = worker.unless_over(pin!(beat), &before, end).await;
+        let outcome = worker.finish_or_abandon(pin!(beat), &before, end).await;
         assert_eq!(outcome, None);
         (began.elapsed(), whole)
     }
@@ -414,15 +414,16 @@ mod tests {
     async fn what_is_about_to_be_answered_is_waited_for_before_the_goodbye_and_no_longer() {
         let folder = tempfile::tempdir().unwrap();
         let worker = worker(folder.path());
-        let (soon, never) = (LAST_BEAT - Duration::from_millis(1), Duration::from_secs(3600));
+        let (soon, never) =
+            (LAST_HEARTBEAT_WAIT - Duration::from_millis(1), Duration::from_secs(3600));
         let end = CancellationToken::new();
         assert!(worker.board.switch(false, || ()));
         assert_eq!(waited(&worker, soon, &end).await, (soon, true), "a stop of the service");
-        assert_eq!(waited(&worker, never, &end).await, (LAST_BEAT, false));
+        assert_eq!(waited(&worker, never, &end).await, (LAST_HEARTBEAT_WAIT, false));
         assert!(worker.board.switch(true, || ()));
         end.cancel();
         assert_eq!(waited(&worker, soon, &end).await, (soon, true), "an end of the node");
-        assert_eq!(waited(&worker, never, &end).await, (LAST_BEAT, false));
+        assert_eq!(waited(&worker, never, &end).await, (LAST_HEARTBEAT_WAIT, false));
     }
 
     #[tokio::test(start_paused = true)]
@@ -431,10 +432,10 @@ mod tests {
         let (worker, end) = (worker(folder.path()), CancellationToken::new());
         let before = worker.settings.current();
         let beat = async {
-            tokio::time::sleep(10 * LAST_BEAT).await;
+            tokio::time::sleep(10 * LAST_HEARTBEAT_WAIT).await;
             "answered"
         };
-        assert_eq!(worker.unless_over(pin!(beat), &before, &end).await, Some("answered"));
+        assert_eq!(worker.finish_or_abandon(pin!(beat), &before, &end).await, Some("answered"));
     }
 
     #[test]

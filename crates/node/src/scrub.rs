@@ -79,7 +79,7 @@ async fn check(store: &Store, package: OpenedPackage) -> Result<bool, StoreError
     let rest = pause(store.used_bytes());
     let (stored, good) = (package.0.clone(), reread::is_good(store, &package, rest, |_| ()).await?);
     let store = store.clone();
-    tasks::blocking(move || store.read_again(&stored, good)).await?;
+    tasks::blocking(move || store.record_reread(&stored, good)).await?;
     Ok(good)
 }
 
@@ -213,7 +213,7 @@ mod tests {
         let tasks = tasks::Tasks::new();
         tasks.spawn("scrub", run(board.clone()));
         // It is open because it is being read.
-        while board.store().opened_package("m").is_none() {
+        while board.store().get_if_open("m").is_none() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         board.store.set(Store::open(new.path()).unwrap().0);

@@ -56,7 +56,7 @@ impl ListenerWorker {
                         });
                         continue;
                     }
-                    Err(error) => self.complain(&error),
+                    Err(error) => self.report_bind_error(&error),
                 }
             }
             tokio::select! {
@@ -75,7 +75,7 @@ impl ListenerWorker {
         stop
     }
 
-    fn complain(&self, refused: &BindError) {
+    fn report_bind_error(&self, refused: &BindError) {
         let fault = format!("nodePort can't be used, the old port stays in use: {refused}");
         let before = self.board.port_fault.send_replace(Some(fault.clone()));
         if before.as_ref() != Some(&fault) {

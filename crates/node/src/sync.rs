@@ -40,7 +40,7 @@ use crate::{
 
 /// Planning after each of ten thousand pulls that end one by one must not dominate:
 /// at most a tenth of the time goes into it.
-const PAUSE_PER_ACT: u32 = 9;
+const PAUSE_PER_RECONCILE: u32 = 9;
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// While a main server makes a package, which a whole room waits for, its list of
 /// offers is fetched this often, whatever the interval.
@@ -49,7 +49,7 @@ const OFFER_PAUSE: Duration = Duration::from_secs(1);
 /// attempts. Far more than run at a time: each takes some memory meanwhile.
 const MAX_PULLS: usize = 1000;
 /// Streams of version checks: a sweep, and one for later packages.
-const MOST_CHECKS: usize = 2;
+const MAX_CHECKS: usize = 2;
 
 pub(super) struct SyncWorker {
     settings: Arc<Settings>,
@@ -61,7 +61,7 @@ pub(super) struct SyncWorker {
     look: Option<Instant>,
     /// A pull has ended since then; and the earliest time to plan for that.
     landed: bool,
-    rested: Instant,
+    reconcile_not_before: Instant,
     /// At most one at a time.
     poll: Option<InFlightPoll>,
     /// Time of the next poll, if that is before the interval's.
@@ -93,7 +93,7 @@ impl SyncWorker {
             known: MainServerView::of("", pulled.max()),
             look: None,
             landed: false,
-            rested: Instant::now(),
+            reconcile_not_before: Instant::now(),
             poll: None,
             again: None,
             checks: SelectAll::new(),
@@ -126,22 +126,22 @@ impl SyncWorker {
                     self.act();
                 }
                 Some(pull) = self.pulls.next() => self.take_pulls(pull),
-                () = at(Some(self.rested)), if self.landed => self.act(),
+                () = at(Some(self.reconcile_not_before)), if self.landed => self.act(),
                 () = at(self.look), if is_running => self.act(),
                 _ = running.changed() => {
                     self.forget();
                     ticks.reset_immediately();
                 }
-                wishes = board.wishes.take() => {
-                    for id in wishes {
+                sync_requests = board.sync_requests.take() => {
+                    for id in sync_requests {
                         info!("meeting {id} is synced by request");
-                        self.fetch.try_again_now(&id);
+                        self.fetch.retry_meeting(&id);
                         self.known.recheck(&id);
                     }
                     self.act();
                     // Any answer, not only one that has news.
                     self.known.seen = None;
-                    self.hold_no_longer();
+                    self.cancel_long_poll();
                     ticks.reset_immediately();
                 }
                 // Another folder holds other packages.
@@ -154,12 +154,12 @@ impl SyncWorker {
                     }
                     if config.sync_interval != before.sync_interval {
                         ticks = self::ticks(config.sync_interval);
-                        self.hold_no_longer();
+                        self.cancel_long_poll();
                     }
                 }
                 () = end.cancelled() => return,
             }
-            if !self.known.holds_up_beats() {
+            if !self.known.delays_heartbeats() {
                 self.known.checked = self.beat;
             }
             if !self.landed {
@@ -179,7 +179,7 @@ impl SyncWorker {
 
     /// Cancels a poll that is held back, as its wait no longer fits. One that is
     /// about to be answered is left alone.
-    fn hold_no_longer(&mut self) {
+    fn cancel_long_poll(&mut self) {
         if self.poll.as_ref().is_some_and(|poll| poll.held) {
             self.poll = None;
         }
@@ -221,12 +221,12 @@ impl SyncWorker {
         self.known.polled_ok_s = Some(now_s());
         let token = self.known.token.clone();
         self.take_answer(polled);
-        if self.fetch.awaits_offers() {
+        if self.fetch.is_awaiting_offers() {
             let soon = Instant::now() + OFFER_PAUSE;
             self.again = Some(self.again.map_or(soon, |again| again.min(soon)));
         }
         if token != self.known.token || was_away {
-            self.fetch.try_again();
+            self.fetch.retry_now();
             self.known.retry_all();
         }
         self.known.begin_sweep(Instant::now());
@@ -241,12 +241,12 @@ impl SyncWorker {
                 if status.left_out > 0 {
                     self.board.counts.limits.one(Limit::ActiveMeetings);
                 }
-                self.known.offers_told = polled.offers_told;
+                self.known.offers_included = polled.offers_included;
                 for ended in self.known.take_status(status) {
                     self.fetch.give_up(&ended);
                 }
             }
-            None => self.known.take_same(),
+            None => self.known.take_unchanged(),
         }
         if let Some(offers) = polled.offers {
             self.known.take_offers(offers);
@@ -282,12 +282,12 @@ impl SyncWorker {
                 }
             }
         }
-        if !to_check.is_empty() && self.checks.len() < MOST_CHECKS {
+        if !to_check.is_empty() && self.checks.len() < MAX_CHECKS {
             self.check(&store, to_check);
         }
         self.look = self.known.next_look(began);
         let now = Instant::now();
-        self.rested = now + LONGEST_PAUSE.min(PAUSE_PER_ACT * (now - began));
+        self.reconcile_not_before = now + LONGEST_PAUSE.min(PAUSE_PER_RECONCILE * (now - began));
     }
 
     /// Starts version checks of these packages.
@@ -380,7 +380,7 @@ impl SyncWorker {
             }
             VersionComparison::Incomparable => self.known.incomparable(&id, sha256),
             VersionComparison::Gone => self.known.offer_gone(&id, sha256, now),
-            VersionComparison::NotTold => self.known.not_told(&id, sha256, now),
+            VersionComparison::Unknown => self.known.note_untold(&id, sha256, now),
         }
     }
 }

@@ -155,7 +155,7 @@ impl Connector {
     }
 
     /// Rereads the files of certificates, for requests from now on.
-    pub fn renew(&self) {
+    pub fn invalidate(&self) {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(made) = &mut *made {
             made.stale = true;
@@ -235,7 +235,7 @@ impl PollFingerprint {
     }
 
     #[cfg(test)]
-    pub(crate) fn anything() -> Self {
+    pub(crate) fn for_test() -> Self {
         Self { fingerprint: Sha256::new([0; 32]), version: None }
     }
 }

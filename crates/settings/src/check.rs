@@ -132,7 +132,7 @@ pub fn patched(
     let mut problems = unknown_keys(patch);
     let mut merged = document.clone();
     merge(&mut merged, patch);
-    keep_hidden(document, &mut merged);
+    restore_hidden(document, &mut merged);
     match typed(&merged) {
         Ok(config) if problems.is_empty() => Ok((merged, config)),
         Ok(_) => Err(problems),
@@ -144,7 +144,7 @@ pub fn patched(
 }
 
 /// Keeps the secrets that come back masked, as they were shown.
-fn keep_hidden(document: &Map<String, Value>, merged: &mut Map<String, Value>) {
+fn restore_hidden(document: &Map<String, Value>, merged: &mut Map<String, Value>) {
     let secrets = schema::settings().filter(|setting| setting.kind == schema::SettingKind::Secret);
     for key in secrets.map(|setting| setting.key) {
         if schema::get(merged, key).is_some_and(|value| value == schema::HIDDEN) {
@@ -156,7 +156,7 @@ fn keep_hidden(document: &Map<String, Value>, merged: &mut Map<String, Value>) {
 
 /// Finds problems that single values can't show.
 fn contradictions(known: &Map<String, Value>) -> Option<SettingProblem> {
-    impatient(known).or_else(|| half_a_pair(known)).or_else(|| no_redirect(known))
+    impatient(known).or_else(|| incomplete_pair(known)).or_else(|| invalid_redirect_port(known))
 }
 
 fn impatient(known: &Map<String, Value>) -> Option<SettingProblem> {
@@ -173,7 +173,7 @@ fn impatient(known: &Map<String, Value>) -> Option<SettingProblem> {
 }
 
 /// A certificate is of no use without its key.
-fn half_a_pair(known: &Map<String, Value>) -> Option<SettingProblem> {
+fn incomplete_pair(known: &Map<String, Value>) -> Option<SettingProblem> {
     let set = |key: &str| schema::get(known, key).is_some_and(|value| !value.is_null());
     [("tls.cert", "tls.key"), ("mainServerCert", "mainServerCertKey")].iter().find_map(|(a, b)| {
         let (missing, other) = match (set(a), set(b)) {
@@ -187,7 +187,7 @@ fn half_a_pair(known: &Map<String, Value>) -> Option<SettingProblem> {
     })
 }
 
-fn no_redirect(known: &Map<String, Value>) -> Option<SettingProblem> {
+fn invalid_redirect_port(known: &Map<String, Value>) -> Option<SettingProblem> {
     let (tls, node_port) = (&known["tls"], &known["nodePort"]);
     let port = &tls["redirectPort"];
     if port == 0 {

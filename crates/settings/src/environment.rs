@@ -32,7 +32,7 @@ struct EnvironmentSetting {
 }
 
 impl Environment {
-    pub fn of_process() -> Result<Self, Vec<SettingProblem>> {
+    pub fn from_process() -> Result<Self, Vec<SettingProblem>> {
         Self::read(std::env::vars_os())
     }
 

@@ -154,7 +154,7 @@ impl Settings {
     /// Reads the file, or creates one with defaults if there is none. An existing
     /// file is changed only to add a missing `nodeId`.
     pub fn load_or_create(path: &Path) -> Result<Self, ConfigError> {
-        Self::load(path, Environment::of_process().map_err(ConfigError::Environment)?)
+        Self::load(path, Environment::from_process().map_err(ConfigError::Environment)?)
     }
 
     pub fn load(path: &Path, environment: Environment) -> Result<Self, ConfigError> {
@@ -182,7 +182,7 @@ impl Settings {
         let bytes = match existing {
             Some(bytes) if has_id => bytes,
             _ => {
-                let bytes = rendered(&document);
+                let bytes = render(&document);
                 atomic::write(&path, &bytes)
                     .map_err(|cause| ConfigError::Unwritable { path: path.clone(), cause })?;
                 bytes
@@ -205,8 +205,8 @@ impl Settings {
             .map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
         let bytes = read_file(&path)
             .map_err(|cause| ConfigError::Unreadable { path: path.clone(), cause })?;
-        let environment = Environment::of_process().map_err(ConfigError::Environment)?;
-        as_node(&path, environment.over(&parse(&path, &bytes)?.settings))
+        let environment = Environment::from_process().map_err(ConfigError::Environment)?;
+        parse_as_node(&path, environment.over(&parse(&path, &bytes)?.settings))
     }
 
     /// Reads the document on disk, with unknown keys and without the environment's
@@ -220,23 +220,23 @@ impl Settings {
     }
 
     /// Makes a configuration file of a document for `path`, without writing it.
-    pub fn as_file(
+    pub fn to_file(
         path: &Path,
         document: &Map<String, Value>,
     ) -> Result<(Config, Vec<u8>), ConfigError> {
-        let config = as_node(path, document.clone())?;
-        Ok((config, rendered(document)))
+        let config = parse_as_node(path, document.clone())?;
+        Ok((config, render(document)))
     }
 
     /// Configuration of a file without settings.
-    pub fn of_defaults() -> Result<Config, ConfigError> {
+    pub fn from_defaults() -> Result<Config, ConfigError> {
         let path = PathBuf::from("/node_config.json");
-        as_node(&path, schema::defaults())
+        parse_as_node(&path, schema::defaults())
     }
 
     /// Separate from reading the file: the log's destination is known only then.
-    pub fn warn_of_file(&self) {
-        self.keep_secret(&self.held().document);
+    pub fn log_warnings(&self) {
+        self.protect_secrets(&self.held().document);
         self.held().warn();
         for variable in self.environment.unknown() {
             warn!("environment variable not used, there is no such setting: {variable}");
@@ -279,17 +279,17 @@ impl Settings {
         agree: impl FnOnce(&Config) -> Result<(), SettingProblem>,
     ) -> Result<bool, PatchError> {
         let mut held = self.held();
-        self.take_in_edits(&mut held);
+        self.reload_held(&mut held);
         if let Some(fault) = self.fault() {
             return Err(PatchError::FileFaulty(fault));
         }
         let (document, config) =
             self.patched(&held.document, patch).map_err(PatchError::Refused)?;
-        self.same_node(&config).map_err(|problem| PatchError::Refused(vec![problem]))?;
+        self.check_node_id(&config).map_err(|problem| PatchError::Refused(vec![problem]))?;
         agree(&config).map_err(|problem| PatchError::Refused(vec![problem]))?;
-        let bytes = rendered(&document);
+        let bytes = render(&document);
         if bytes != held.bytes {
-            self.keep_secret(&document);
+            self.protect_secrets(&document);
             atomic::write(&self.path, &bytes).map_err(|cause| {
                 PatchError::NotSaved(ConfigError::Unwritable { path: self.path.clone(), cause })
             })?;
@@ -303,7 +303,7 @@ impl Settings {
     pub fn check(&self, patch: &Map<String, Value>) -> Result<Config, Vec<SettingProblem>> {
         let document = self.held().document.clone();
         let (_, config) = self.patched(&document, patch)?;
-        self.same_node(&config).map_err(|problem| vec![problem])?;
+        self.check_node_id(&config).map_err(|problem| vec![problem])?;
         Ok(config)
     }
 
@@ -323,17 +323,17 @@ impl Settings {
 
     /// Hides a file with a key from others. Before the key is written, as a file
     /// that replaces another keeps its permissions.
-    fn keep_secret(&self, document: &Map<String, Value>) {
+    fn protect_secrets(&self, document: &Map<String, Value>) {
         let secrets = schema::settings().filter(|s| s.kind == schema::SettingKind::Secret);
         let set = |key| schema::get(document, key).is_some_and(|value| !value.is_null());
         if secrets.into_iter().any(|setting| set(setting.key))
-            && let Err(error) = atomic::hide_from_others(&self.path)
+            && let Err(error) = atomic::remove_world_access(&self.path)
         {
             warn!("others may read the key in {}: {error}", self.path.display());
         }
     }
 
-    fn same_node(&self, config: &Config) -> Result<(), SettingProblem> {
+    fn check_node_id(&self, config: &Config) -> Result<(), SettingProblem> {
         let current = self.current();
         if config.node_id == current.node_id {
             return Ok(());
@@ -348,10 +348,10 @@ impl Settings {
 
     /// Takes in edits of the file by others.
     pub fn reload(&self) {
-        self.take_in_edits(&mut self.held());
+        self.reload_held(&mut self.held());
     }
 
-    fn take_in_edits(&self, held: &mut SettingsState) {
+    fn reload_held(&self, held: &mut SettingsState) {
         let bytes = match read_file(&self.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -372,7 +372,7 @@ impl Settings {
         }
         match self.read_edited(&bytes) {
             Ok((FileDocument { settings, lenient }, config)) => {
-                self.keep_secret(&settings);
+                self.protect_secrets(&settings);
                 held.document = settings;
                 held.bytes = bytes;
                 held.lenient = lenient;
@@ -463,7 +463,7 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Reads it like the node, which generates an id at its first start.
-fn as_node(path: &Path, mut document: Map<String, Value>) -> Result<Config, ConfigError> {
+fn parse_as_node(path: &Path, mut document: Map<String, Value>) -> Result<Config, ConfigError> {
     if document.get("nodeId").is_none_or(|id| id.is_null() || id == "") {
         schema::put(&mut document, "nodeId", "unnamed".into());
     }
@@ -510,7 +510,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<FileDocument, ConfigError> {
     }
 }
 
-fn rendered(document: &Map<String, Value>) -> Vec<u8> {
+fn render(document: &Map<String, Value>) -> Vec<u8> {
     let mut bytes = Vec::new();
     let indent = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let mut writer = serde_json::Serializer::with_formatter(&mut bytes, indent);

@@ -225,13 +225,13 @@ impl Config {
         let open = "security.open 已开启：能访问本端口的任何人都可以修改配置、停止服务 / \
                     security.open is on: whoever reaches this port can change the configuration \
                     and stop the service";
-        let found = [(self.heartbeat_is_slow(), slow), (self.security.open, open)];
+        let found = [(self.is_heartbeat_slow(), slow), (self.security.open, open)];
         found.into_iter().filter(|(is, _)| *is).map(|(_, text)| text.to_owned()).collect()
     }
 
     /// True if a main server would drop the node between two heartbeats.
-    pub fn heartbeat_is_slow(&self) -> bool {
-        self.heartbeat.interval >= MAIN_SERVER_PATIENCE_S
+    pub fn is_heartbeat_slow(&self) -> bool {
+        self.heartbeat.interval >= NODE_TIMEOUT_S
     }
 
     fn resolve(&self, path: &str) -> PathBuf {
@@ -248,7 +248,7 @@ pub fn access_path(config: &Path) -> PathBuf {
 }
 
 /// Silence after which a main server drops a node.
-const MAIN_SERVER_PATIENCE_S: u64 = 30;
+const NODE_TIMEOUT_S: u64 = 30;
 
 pub fn scheme(tls: bool) -> &'static str {
     if tls { "https" } else { "http" }

@@ -13,7 +13,7 @@ pub struct EvictionCandidate {
 
 /// Selects inactive packages to evict, least recently used first, until `excess_bytes`
 /// are freed. Active packages are never evicted.
-pub fn to_free(candidates: &[EvictionCandidate], excess_bytes: u64) -> Vec<PackageId> {
+pub fn choose_evictions(candidates: &[EvictionCandidate], excess_bytes: u64) -> Vec<PackageId> {
     let mut inactive: Vec<_> = candidates.iter().filter(|c| !c.active).collect();
     inactive.sort_by_key(|c| (c.last_used_s, c.id.clone()));
     let mut freed = 0_u64;
@@ -55,8 +55,9 @@ mod tests {
             candidate(3, 10, 50, true),
             candidate(4, 10, 200, false),
         ];
-        let names =
-            |excess| to_free(&all, excess).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let names = |excess| {
+            choose_evictions(&all, excess).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
         assert_eq!(names(0), Vec::<String>::new());
         assert_eq!(names(1), ["m2"]);
         assert_eq!(names(10), ["m2"]);
@@ -80,7 +81,7 @@ mod tests {
         ) {
             let all: Vec<_> = items.iter().enumerate()
                 .map(|(n, (size, used, active))| candidate(n, *size, *used, *active)).collect();
-            let gone = to_free(&all, wanted);
+            let gone = choose_evictions(&all, wanted);
             let of = |id: &PackageId| all.iter().find(|c| c.id == *id).unwrap();
             prop_assert!(gone.iter().all(|id| !of(id).active));
             let freed: u64 = gone.iter().map(|id| of(id).size_bytes).sum();

@@ -70,7 +70,7 @@ impl PartialWriter {
     }
 
     /// Notes how many bytes can be read from the file.
-    pub fn grew(&self, written_bytes: u64) {
+    pub fn set_written(&self, written_bytes: u64) {
         let ready = written_bytes.min(self.0.total_bytes - HELD_BACK_BYTES);
         self.0.fate.send_if_modified(|fate| match fate {
             PartialState::UnderWay(before) if *before < ready => {
@@ -120,7 +120,7 @@ impl PartialPackage {
         matches!(*self.fate.borrow(), PartialState::Broken)
     }
 
-    pub fn is_followed(&self) -> bool {
+    pub fn has_readers(&self) -> bool {
         self.fate.receiver_count() > 0
     }
 
@@ -205,13 +205,13 @@ mod tests {
         let grower = PartialWriter::begin(&pending(&folder), TOTAL, None).unwrap();
         let mut watched = grower.growing().follow();
         assert_eq!(ready(&mut watched, 0, TOTAL), None);
-        grower.grew(60);
+        grower.set_written(60);
         assert_eq!(ready(&mut watched, 0, TOTAL), Some(Some(60)));
         assert_eq!(ready(&mut watched, 60, TOTAL), None);
         // The last byte of the range, too.
         assert_eq!(ready(&mut watched, 0, 60), Some(Some(59)));
         assert_eq!(ready(&mut watched, 59, 60), None);
-        grower.grew(TOTAL);
+        grower.set_written(TOTAL);
         assert_eq!(ready(&mut watched, 60, TOTAL), Some(Some(100)));
         assert_eq!(ready(&mut watched, 100, TOTAL), None);
         assert_eq!(ready(&mut watched, TOTAL - 1, TOTAL), None);
@@ -225,7 +225,7 @@ mod tests {
         let begin = || PartialWriter::begin(&pending, TOTAL, None).unwrap();
         let (good, bad) = (begin(), begin());
         let (mut of_good, mut of_bad) = (good.growing().follow(), bad.growing().follow());
-        bad.grew(50);
+        bad.set_written(50);
         let growing = bad.growing().clone();
         assert!(!growing.is_broken());
         drop(bad);

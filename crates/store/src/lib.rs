@@ -198,17 +198,17 @@ impl Store {
     /// Returns the package, if it is here and open already. Takes no lock and waits for
     /// no disk: the kernel knows the metadata of an open descriptor. (On a network mount
     /// it may have to ask the server again.)
-    pub fn opened_package(&self, id: &str) -> Option<OpenedPackage> {
+    pub fn get_if_open(&self, id: &str) -> Option<OpenedPackage> {
         let stored = self.inner.index.get(id)?;
         let opened = stored.slot.opened()?;
-        let good = opened.is_still(&stored.manifest.file).unwrap_or(false);
+        let good = opened.is_verified_file(&stored.manifest.file).unwrap_or(false);
         good.then_some((stored, opened))
     }
 
     /// Like [`open_package`](Self::open_package), but not on the runtime's threads,
     /// which a hanging disk must not hold up. One caller opens it for all others.
     pub async fn package(&self, id: &PackageId) -> Result<Option<OpenedPackage>, StoreError> {
-        if let Some(package) = self.opened_package(id.as_str()) {
+        if let Some(package) = self.get_if_open(id.as_str()) {
             return Ok(Some(package));
         }
         let Some(stored) = self.get(id) else { return Ok(None) };
@@ -220,7 +220,7 @@ impl Store {
             opened.recheck().await;
         }
         let (store, id) = (self.clone(), id.clone());
-        tasks::for_clients(move || store.open_package(&id)).await
+        tasks::blocking_limited(move || store.open_package(&id)).await
     }
 
     /// Opens the package with a descriptor of its own, for a caller that reads it whole
@@ -230,7 +230,7 @@ impl Store {
         id: &PackageId,
     ) -> Result<Option<OpenedPackage>, StoreError> {
         let (store, id) = (self.clone(), id.clone());
-        tasks::for_clients(move || {
+        tasks::blocking_limited(move || {
             let Some(stored) = store.get(&id) else { return Ok(None) };
             if let Ok(file) = File::open(store.inner.layout.package(&id))
                 && file.metadata().is_ok_and(|now| stamp(&now) == stored.manifest.file)
@@ -251,7 +251,7 @@ impl Store {
     pub fn open_package(&self, id: &PackageId) -> Result<Option<OpenedPackage>, StoreError> {
         let path = self.inner.layout.package(id);
         loop {
-            if let Some(package) = self.opened_package(id.as_str()) {
+            if let Some(package) = self.get_if_open(id.as_str()) {
                 return Ok(Some(package));
             }
             let Some(before) = self.get(id) else { return Ok(None) };
@@ -277,14 +277,14 @@ impl Store {
             let Some(stored) = turn.get(id) else { return Ok(None) };
             match found {
                 Some((found, opened)) if found == stored.manifest.file => {
-                    let opened = Arc::new(opened.verified_as(&self.inner, &stored.manifest));
+                    let opened = Arc::new(opened.with_version(&self.inner, &stored.manifest));
                     self.inner.open.keep(&stored.slot, opened.clone());
                     return Ok(Some((stored, opened)));
                 }
                 // Replaced meanwhile.
                 _ if stored.manifest.file != before.manifest.file => {}
                 _ => {
-                    distrust(&mut turn, &stored);
+                    remove_from_index(&mut turn, &stored);
                     return Ok(None);
                 }
             }
@@ -369,12 +369,12 @@ impl Store {
 
     /// Blocks changes while it is held.
     #[cfg(any(test, feature = "testing"))]
-    pub fn held_still(&self) -> impl Sized {
+    pub fn lock_for_test(&self) -> impl Sized {
         self.turn()
     }
 }
 
-fn distrust(turn: &mut IndexWriter<'_>, stored: &StoredPackage) {
+fn remove_from_index(turn: &mut IndexWriter<'_>, stored: &StoredPackage) {
     let id = &stored.manifest.id;
     warn!("package of meeting {id} was changed on disk by somebody else and is verified anew");
     turn.remove(id);
@@ -528,12 +528,12 @@ mod tests {
             }];
         for change in changes {
             put(&store, "m", &zip);
-            assert!(store.opened_package("m").is_none(), "not open yet");
+            assert!(store.get_if_open("m").is_none(), "not open yet");
             let (_, first) = store.open_package(&id("m")).unwrap().unwrap();
-            let (_, second) = store.opened_package("m").unwrap();
+            let (_, second) = store.get_if_open("m").unwrap();
             assert!(Arc::ptr_eq(&first, &second));
             change();
-            assert!(store.opened_package("m").is_none());
+            assert!(store.get_if_open("m").is_none());
             assert!(store.open_package(&id("m")).unwrap().is_none());
             assert!(store.get(&id("m")).is_none());
         }
@@ -546,7 +546,7 @@ mod tests {
         put(&store, "m", &zip_of(b"one"));
         let (stored, opened) = store.open_package(&id("m")).unwrap().unwrap();
         store.confirm(&stored, "new title".into(), provenance().source).unwrap();
-        let (again, same) = store.opened_package("m").unwrap();
+        let (again, same) = store.get_if_open("m").unwrap();
         assert!(Arc::ptr_eq(&opened, &same) && again.manifest.title == "new title");
         assert_eq!(store.inner.open.count(), 1);
         put(&store, "m", &zip_of(b"another"));
@@ -570,8 +570,8 @@ mod tests {
             store.open_package(&id("used")).unwrap().unwrap();
             store.close_idle();
         }
-        assert!(store.opened_package("used").is_some());
-        assert!(store.opened_package("unused").is_none());
+        assert!(store.get_if_open("used").is_some());
+        assert!(store.get_if_open("unused").is_none());
         assert_eq!(bytes_of(&under_way), zip);
         assert_eq!(read(&store, "unused"), Some(zip));
     }
@@ -582,8 +582,8 @@ mod tests {
         let (store, _) = Store::open(folder.path()).unwrap();
         let good = put(&store, "good", &zip_of(b"one"));
         let bad = put(&store, "bad", &zip_of(b"two"));
-        store.read_again(&good, true).unwrap();
-        store.read_again(&bad, false).unwrap();
+        store.record_reread(&good, true).unwrap();
+        store.record_reread(&bad, false).unwrap();
         assert!(store.get(&id("bad")).is_none() && !store.has_unverified(&id("bad")));
         drop(store);
         let (store, _) = Store::open(folder.path()).unwrap();
@@ -591,7 +591,7 @@ mod tests {
 
         let replaced = store.get(&id("good")).unwrap();
         put(&store, "good", &zip_of(b"newer"));
-        store.read_again(&replaced, false).unwrap();
+        store.record_reread(&replaced, false).unwrap();
         assert!(store.get(&id("good")).is_some(), "what is bad is not what is here");
     }
 

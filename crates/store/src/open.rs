@@ -36,7 +36,7 @@ pub(super) const MOST: usize = 1024;
 /// Number of looks without a use after which an open copy is closed.
 const IDLE_LOOKS: u8 = 12;
 /// Bytes that are looked up and read in at a time.
-const STRETCH_BYTES: usize = 512 << 10;
+const SEGMENT_BYTES: usize = 512 << 10;
 /// Bytes read ahead of those that are waited for.
 const AHEAD_BYTES: u64 = 4 << 20;
 
@@ -117,7 +117,7 @@ impl OpenCopy {
             // A copy that is never used again is the first to close.
             idle: AtomicU8::new(1),
             looks: AtomicU8::new(1),
-            resident_at: (0..length.div_ceil(STRETCH_BYTES)).map(|_| AtomicU8::new(0)).collect(),
+            resident_at: (0..length.div_ceil(SEGMENT_BYTES)).map(|_| AtomicU8::new(0)).collect(),
             attachment: OnceLock::new(),
         }
     }
@@ -144,15 +144,15 @@ impl OpenCopy {
     }
 
     /// Returns the rest of the stretch that contains a position.
-    pub fn stretch_at(&self, position: usize) -> Range<usize> {
-        let end = (position / STRETCH_BYTES + 1) * STRETCH_BYTES;
+    pub fn segment_at(&self, position: usize) -> Range<usize> {
+        let end = (position / SEGMENT_BYTES + 1) * SEGMENT_BYTES;
         position..end.min(self.bytes().map_or(0, Bytes::len))
     }
 
     /// True if sending a stretch would wait for no disk.
     pub fn is_resident(&self, stretch: &Range<usize>) -> bool {
         let Some((mapping, _)) = &self.mapped else { return true };
-        let Some(resident_at) = self.resident_at.get(stretch.start / STRETCH_BYTES) else {
+        let Some(resident_at) = self.resident_at.get(stretch.start / SEGMENT_BYTES) else {
             return true;
         };
         let look = self.looks.load(Ordering::Relaxed);
@@ -161,8 +161,8 @@ impl OpenCopy {
         }
         let resident = mapping.is_resident(stretch.clone());
         // Noted of a whole stretch only.
-        let whole = stretch.start.is_multiple_of(STRETCH_BYTES);
-        if resident && whole && self.stretch_at(stretch.start) == *stretch {
+        let whole = stretch.start.is_multiple_of(SEGMENT_BYTES);
+        if resident && whole && self.segment_at(stretch.start) == *stretch {
             resident_at.store(look, Ordering::Relaxed);
         }
         resident
@@ -186,7 +186,7 @@ impl OpenCopy {
 
     /// True if it is still the verified file, in its place: not written to, not
     /// unlinked, nothing renamed over it.
-    pub(super) fn is_still(&self, verified: &FileStamp) -> io::Result<bool> {
+    pub(super) fn is_verified_file(&self, verified: &FileStamp) -> io::Result<bool> {
         let now = FileState::of(&self.file)?;
         Ok(now.is_linked() && now.has_stamp(verified) && self.change_to(&now) == FileChange::None)
     }

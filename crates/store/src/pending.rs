@@ -76,7 +76,7 @@ impl Store {
 
     /// Like [`begin`](Self::begin), if there is no room yet for all of it: room is promised
     /// as the bytes come, each time as much again as there is already.
-    pub fn begin_by_steps(
+    pub fn begin_in_steps(
         &self,
         id: &PackageId,
         announced_bytes: u64,
@@ -181,7 +181,7 @@ impl Store {
 
     /// Notes the result of reading a package again. Removes a damaged one from the index
     /// and the disk, unless another has taken its place meanwhile. Blocks.
-    pub fn read_again(&self, stored: &StoredPackage, good: bool) -> Result<(), StoreError> {
+    pub fn record_reread(&self, stored: &StoredPackage, good: bool) -> Result<(), StoreError> {
         let (id, file) = (&stored.manifest.id, &stored.manifest.file);
         if !good {
             return self.remove_damaged(id, file).map(|_| ());
@@ -249,13 +249,13 @@ impl PendingPackage {
 
     /// Unpacks entries while others are still arriving; for a commit that
     /// verifies in full.
-    pub fn unpack_on_the_way(&mut self) {
+    pub fn unpack_while_receiving(&mut self) {
         self.trail.unpack = true;
     }
 
     /// Makes bytes durable while others are still arriving; for a package that
     /// probably differs from the stored one.
-    pub fn sync_on_the_way(&mut self) {
+    pub fn sync_while_receiving(&mut self) {
         self.trail.sync = true;
     }
 
@@ -324,7 +324,7 @@ impl PendingPackage {
         if let Some(announced) = announced.filter(|announced| *announced != sha256) {
             return Err(VerifyError::Digest { announced, got: sha256 }.into());
         }
-        let file_count = verify::check_zip_seen(scratch.file(), verify, &trail.unpacked())?;
+        let file_count = verify::check_zip_with(scratch.file(), verify, &trail.unpacked())?;
         let same = store.open_package(&id)?.filter(|(old, _)| old.manifest.sha256 == sha256);
         if let Some((same, _)) = same {
             let (title, source) = (provenance.title.clone(), provenance.source.clone());
@@ -419,14 +419,14 @@ mod tests {
     #[test]
     fn what_is_promised_by_steps_is_never_more_than_twice_what_came_and_a_step() {
         let (_folder, store) = store();
-        let mut pending = store.begin_by_steps(&id("m"), 1 << 30, u64::MAX).unwrap();
+        let mut pending = store.begin_in_steps(&id("m"), 1 << 30, u64::MAX).unwrap();
         for length in [1, ROOM_STEP_BYTES, 3 * ROOM_STEP_BYTES] {
             pending.write(&vec![0; usize::try_from(length).unwrap()]).unwrap();
             let received = pending.received_bytes();
             let promised = pending.promised_bytes;
             assert!(promised >= received && promised <= 2 * received + ROOM_STEP_BYTES);
         }
-        let mut small = store.begin_by_steps(&id("n"), 10, u64::MAX).unwrap();
+        let mut small = store.begin_in_steps(&id("n"), 10, u64::MAX).unwrap();
         small.write(b"one").unwrap();
         assert_eq!(small.promised_bytes, 10);
     }
@@ -518,8 +518,8 @@ mod tests {
         bad[2 << 20] ^= 1;
         let put = |bytes: &[u8], verify| {
             let mut pending = store.begin(&id("m"), None, u64::MAX).unwrap();
-            pending.unpack_on_the_way();
-            pending.sync_on_the_way();
+            pending.unpack_while_receiving();
+            pending.sync_while_receiving();
             bytes.chunks(100_000).for_each(|piece| pending.write(piece).unwrap());
             pending.commit(verify, None, provenance(), || true)
         };

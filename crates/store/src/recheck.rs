@@ -35,7 +35,7 @@ use super::{OpenCopy, Store, StoreInner, reread};
 static RECHECKS: Semaphore = Semaphore::const_new(2);
 /// Most reads of one recheck if the file keeps being touched: owner, mode and access
 /// list are changed one after the other.
-const MOST_READS: usize = 5;
+const MAX_READS: usize = 5;
 
 /// Metadata of a file.
 pub(super) struct FileState {
@@ -153,7 +153,7 @@ impl FileBaseline {
 
 impl OpenCopy {
     /// Notes the package that this is a copy of, so that it can be verified again.
-    pub(super) fn verified_as(mut self, store: &Arc<StoreInner>, manifest: &Manifest) -> Self {
+    pub(super) fn with_version(mut self, store: &Arc<StoreInner>, manifest: &Manifest) -> Self {
         if let Some(baseline) = &mut self.baseline {
             baseline.version = Some(VerifiedVersion {
                 store: Arc::downgrade(store),
@@ -185,7 +185,7 @@ impl OpenCopy {
         }
         // Never closed.
         let few = RECHECKS.acquire().await.ok();
-        tasks::for_clients(move || {
+        tasks::blocking_limited(move || {
             let good = self.recheck_now();
             drop((only_one, few));
             good.unwrap_or_else(|error| {
@@ -198,7 +198,7 @@ impl OpenCopy {
 
     /// The same, without a queue. Blocks for as long as reading takes.
     pub(super) fn recheck_now(&self) -> io::Result<bool> {
-        for _ in 0..MOST_READS {
+        for _ in 0..MAX_READS {
             let now = FileState::of(self.file())?;
             let change = self.change_to(&now);
             let Some(baseline) = self.baseline.as_ref().filter(|_| change == FileChange::Metadata)
@@ -300,13 +300,13 @@ mod tests {
         let (_, opened) = store.package(&id).await.unwrap().unwrap();
         for round in 1..=2 {
             touch(&opened, || chmod(&path));
-            assert!(store.opened_package("m").is_none(), "not before it is known to be good");
+            assert!(store.get_if_open("m").is_none(), "not before it is known to be good");
             let asked = (0..20).map(|_| opened.clone().recheck());
             let good = futures_util::future::join_all(asked).await;
             assert!(good.iter().all(|good| *good));
             let (_, again) = store.package(&id).await.unwrap().unwrap();
             assert!(Arc::ptr_eq(&again, &opened), "the copy stays open");
-            assert!(store.opened_package("m").is_some());
+            assert!(store.get_if_open("m").is_some());
             assert_eq!(opened.baseline.as_ref().unwrap().reads.load(Relaxed), round);
         }
     }

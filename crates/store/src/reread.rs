@@ -76,7 +76,7 @@ fn read_on(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{chill, is_warm, on_disk, put, zip_of};
+    use crate::testing::{drop_from_cache, is_cached, on_disk, put, zip_of};
 
     #[tokio::test]
     async fn what_was_not_in_memory_is_not_left_there() {
@@ -89,11 +89,11 @@ mod tests {
         let file = package.1.file();
         let again = async || is_good(&store, &package, Duration::ZERO, |_| ()).await.unwrap();
         // Before the other: what was in memory once counts as resident for a while.
-        if chill(file) {
-            assert!(again().await && !is_warm(file));
+        if drop_from_cache(file) {
+            assert!(again().await && !is_cached(file));
         }
         file.read_exact_at(&mut content, 0).unwrap();
-        assert!(again().await && is_warm(file), "others had it there");
+        assert!(again().await && is_cached(file), "others had it there");
     }
 
     #[test]

@@ -148,7 +148,7 @@ impl SpacePermit {
 impl Drop for SpacePermit {
     fn drop(&mut self) {
         // Others hold the lock during disk calls.
-        tasks::in_place(|| self.store.inner.promises().remove(&self.number));
+        tasks::block_in_place(|| self.store.inner.promises().remove(&self.number));
     }
 }
 

@@ -30,10 +30,10 @@ pub fn on_disk() -> tempfile::TempDir {
 
 /// Drops a file from memory. False if that can't be done: some filesystems are
 /// memory.
-pub fn chill(file: &File) -> bool {
+pub fn drop_from_cache(file: &File) -> bool {
     file.sync_all().unwrap();
     rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-    !is_warm(file)
+    !is_cached(file)
 }
 
 /// Calls `act` on a package's file until the kernel's clock has ticked in between.
@@ -47,9 +47,9 @@ pub fn touch(opened: &OpenCopy, act: impl Fn()) {
 }
 
 /// True if the beginning of a file is in memory.
-pub fn is_warm(file: &File) -> bool {
+pub fn is_cached(file: &File) -> bool {
     let opened = OpenCopy::mapped(file.try_clone().unwrap());
-    opened.is_resident(&opened.stretch_at(0))
+    opened.is_resident(&opened.segment_at(0))
 }
 
 pub fn provenance() -> Provenance {

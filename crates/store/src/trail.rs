@@ -18,10 +18,10 @@ use std::{
 use edge_mirror_base::tasks;
 use edge_mirror_protocol::package::Sha256;
 
-use super::verify::{ScannedEntries, digest_of, pass_through};
+use super::verify::{ScannedEntries, digest_of, scan_entries};
 
 /// Smaller files are hashed, unpacked and durable in no time.
-const FOLLOWED_FROM_BYTES: u64 = 1 << 20;
+const MIN_BACKGROUND_BYTES: u64 = 1 << 20;
 /// Waking a thread costs more than hashing a few kilobytes.
 const READ_STEP_BYTES: u64 = 1 << 20;
 /// Each sync is a transaction of the filesystem's journal. The last bytes of a
@@ -44,7 +44,7 @@ pub(super) struct BackgroundChecks {
 impl BackgroundChecks {
     /// Notes the size of the file.
     pub(super) fn grown(&mut self, file: &File, bytes: u64) {
-        if !self.begun && bytes >= FOLLOWED_FROM_BYTES {
+        if !self.begun && bytes >= MIN_BACKGROUND_BYTES {
             self.begun = true;
             self.hashing = CheckStage::start("hash", file, hash);
             self.unpacking =
@@ -102,7 +102,7 @@ fn hash(file: File, growth: Arc<WriteProgress>) -> io::Result<Sha256> {
 }
 
 fn unpack(file: File, growth: Arc<WriteProgress>) -> ScannedEntries {
-    pass_through(TailReader { file, growth, at: 0 })
+    scan_entries(TailReader { file, growth, at: 0 })
 }
 
 fn sync(file: File, growth: Arc<WriteProgress>) -> io::Result<()> {
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
     use crate::{
         testing::zip_of,
-        verify::{check_zip_seen, digest},
+        verify::{check_zip_with, digest},
     };
 
     /// Writes `bytes` in pieces of all sizes, followed by a trail.
@@ -263,7 +263,7 @@ mod tests {
             trail.complete();
             assert_eq!(trail.hashed().unwrap().unwrap(), digest(&file).unwrap());
             let seen = trail.unpacked();
-            assert!(check_zip_seen(&file, VerifyLevel::Full, &seen).is_ok());
+            assert!(check_zip_with(&file, VerifyLevel::Full, &seen).is_ok());
             assert_eq!(seen.count(), 1);
             trail.synced().unwrap().unwrap();
         }

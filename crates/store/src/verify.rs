@@ -6,12 +6,12 @@
 //! entry that change nothing of what it unpacks to.
 //!
 //! Entries may have been unpacked while the archive was still arriving
-//! (`passage`); then only its directory and headers remain to be read.
+//! (`entry_scanner`); then only its directory and headers remain to be read.
 
 mod directory;
 mod fields;
 mod header;
-mod passage;
+mod entry_scanner;
 mod seen;
 mod unpack;
 mod walk;
@@ -27,7 +27,7 @@ use sha2::{Digest as _, Sha256 as Sha256Hasher};
 use thiserror::Error;
 use walk::walk;
 
-pub use passage::pass_through;
+pub use entry_scanner::scan_entries;
 pub use seen::ScannedEntries;
 
 /// Limit of the classic format. A meeting has some thousand pages, and tablets that
@@ -39,7 +39,7 @@ const MAX_DIRECTORY_BYTES: u64 = 16 << 20;
 /// would keep a core busy for hours does.
 const MAX_RATIO: u64 = 100;
 /// Below this, a high ratio is harmless (a log of zeros, say).
-const ALWAYS_FINE_BYTES: u64 = 1 << 30;
+const RATIO_EXEMPT_BYTES: u64 = 1 << 30;
 const BUFFER_BYTES: usize = 64 << 10;
 
 #[derive(Debug, Error)]
@@ -103,11 +103,11 @@ pub fn digest_of(mut source: impl Read) -> io::Result<Sha256> {
 
 /// Checks the archive and returns how many files are in it.
 pub fn check_zip(file: &File, verify: VerifyLevel) -> Result<u64, VerifyError> {
-    check_zip_seen(file, verify, &ScannedEntries::default())
+    check_zip_with(file, verify, &ScannedEntries::default())
 }
 
 /// Like [`check_zip`], without the bytes of entries `seen` to be good in this file.
-pub fn check_zip_seen(
+pub fn check_zip_with(
     file: &File,
     verify: VerifyLevel,
     seen: &ScannedEntries,
@@ -119,8 +119,8 @@ pub fn check_zip_seen(
     }
 }
 
-fn is_bomb(expanded: u64, packed: u64, always_fine_bytes: u64) -> bool {
-    expanded > always_fine_bytes && expanded / MAX_RATIO > packed
+fn is_bomb(expanded: u64, packed: u64, ratio_exempt_bytes: u64) -> bool {
+    expanded > ratio_exempt_bytes && expanded / MAX_RATIO > packed
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ impl ConfigSource {
                     let changed = settings.patch(&patch, |new| agree(&before, new))?;
                     let warnings = settings.current().warnings();
                     for warning in &warnings {
-                        let language = Language::of_environment();
+                        let language = Language::from_env();
                         eprintln!("edge-mirror: {}", half(warning, language));
                     }
                     Ok(changed)
@@ -111,7 +111,7 @@ impl ConfigSource {
 }
 
 fn warn_of_lenient(document: &FileDocument) {
-    let chinese = Language::of_environment() == Language::Chinese;
+    let chinese = Language::from_env() == Language::Chinese;
     for reading in &document.lenient {
         let one = std::slice::from_ref(reading);
         eprintln!("edge-mirror: {}", check::list_in(one, chinese));
@@ -147,7 +147,7 @@ fn checked(path: &Path, patch: &Map<String, Value>) -> Result<Vec<SettingProblem
     // A node generates its name at its start.
     let mut whole = document.settings;
     whole.entry("nodeId").or_insert("unnamed".into());
-    let environment = Environment::of_process().map_err(ConfigError::Environment)?;
+    let environment = Environment::from_process().map_err(ConfigError::Environment)?;
     let typed = |whole: &Map<String, Value>| check::typed(&environment.over(whole), folder);
     let outcome = environment.strip(patch).and_then(|patch| check::patched(&whole, &patch, typed));
     match outcome {

@@ -99,7 +99,7 @@ impl AttemptError {
             false => client::why(error),
         };
         let what = say(
-            format!("连接不上 {from}：{}", client::plainly(&why)),
+            format!("连接不上 {from}：{}", client::translate_os_error(&why)),
             format!("cannot reach {from}: {why}"),
         );
         Self { from, what, passing: true, again_after: None }
@@ -140,7 +140,7 @@ impl AttemptError {
     /// Complete, but not the right bytes.
     pub fn wrong(from: String, wrong: &ContentMismatch) -> Self {
         let what = say(format!("{from}：{}", wrong.what), format!("{from}: {}", wrong.what));
-        Self { from, what, passing: wrong.mixed, again_after: None }
+        Self { from, what, passing: wrong.has_mixed_versions, again_after: None }
     }
 }
 

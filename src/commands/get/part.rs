@@ -33,7 +33,7 @@ pub(super) struct PartialDownload {
     hasher: Hasher,
     size_bytes: u64,
     /// It came with more than one answer.
-    mixed: bool,
+    has_mixed_versions: bool,
     fate: DownloadFate,
 }
 
@@ -80,7 +80,7 @@ pub(super) enum LastSender {
 pub(super) struct ContentMismatch {
     pub what: String,
     /// The wrong bytes may be from another server than the end.
-    pub mixed: bool,
+    pub has_mixed_versions: bool,
 }
 
 impl PartialDownload {
@@ -90,8 +90,8 @@ impl PartialDownload {
         let longest = left_overs(target).into_iter().max_by_key(|(path, _)| length(path));
         let Some((path, Some(digest))) = longest else { return Ok(None) };
         let mut part = Self::open(target, &path, Some(digest))?;
-        part.mixed = true;
-        part.take_up().with_context(|| cannot_read(&path))?;
+        part.has_mixed_versions = true;
+        part.resume().with_context(|| cannot_read(&path))?;
         Ok(Some(part))
     }
 
@@ -130,13 +130,13 @@ impl PartialDownload {
             tag,
             hasher,
             size_bytes: 0,
-            mixed: false,
+            has_mixed_versions: false,
             fate: DownloadFate::UnderWay,
         })
     }
 
     /// Reads what is there, to append to it.
-    fn take_up(&mut self) -> io::Result<()> {
+    fn resume(&mut self) -> io::Result<()> {
         let mut file = self.partial.file();
         let mut chunk = vec![0; 128 << 10];
         file.seek(SeekFrom::Start(0))?;
@@ -174,7 +174,7 @@ impl PartialDownload {
     }
 
     /// True if an answer with a part begins where this ends, in this version.
-    pub fn goes_on_with(&self, answer: &PackageAnswer) -> bool {
+    pub fn is_continued_by(&self, answer: &PackageAnswer) -> bool {
         let Some(((first, last), total)) = answer.part.zip(answer.total_bytes) else {
             return false;
         };
@@ -188,11 +188,11 @@ impl PartialDownload {
     }
 
     pub fn go_on(&mut self) {
-        self.mixed = true;
+        self.has_mixed_versions = true;
     }
 
     /// True if nothing is missing, by an answer without more bytes.
-    pub fn is_all_of(&self, answer: &PackageAnswer) -> bool {
+    pub fn is_complete_for(&self, answer: &PackageAnswer) -> bool {
         self.size_bytes > 0 && answer.total_bytes == Some(self.size_bytes)
     }
 
@@ -231,7 +231,10 @@ impl PartialDownload {
                     format!("内容与{whose} SHA-256 不符：实际为 {sha256}，应为 {named}"),
                     format!("the bytes don't have {by} SHA-256: {sha256}, not {named}"),
                 );
-                return Ok(Err(ContentMismatch { what, mixed: self.mixed }));
+                return Ok(Err(ContentMismatch {
+                    what,
+                    has_mixed_versions: self.has_mixed_versions,
+                }));
             }
             Some(_) => {}
             None => {
@@ -240,7 +243,10 @@ impl PartialDownload {
                         format!("没有给出 SHA-256，而收到的内容有误：{wrong}"),
                         format!("no SHA-256 was given, and what arrived is {wrong}"),
                     );
-                    return Ok(Err(ContentMismatch { what, mixed: self.mixed }));
+                    return Ok(Err(ContentMismatch {
+                        what,
+                        has_mixed_versions: self.has_mixed_versions,
+                    }));
                 }
             }
         }
@@ -323,7 +329,7 @@ mod tests {
             (named, (5, 8), false),
             (named, (5, u64::MAX), false),
         ] {
-            assert_eq!(part.goes_on_with(&of(sha256, range)), good, "{sha256:?} {range:?}");
+            assert_eq!(part.is_continued_by(&of(sha256, range)), good, "{sha256:?} {range:?}");
         }
         assert_eq!(part.kept(), Some(5));
         part.give_up();

@@ -118,7 +118,7 @@ impl OfflineStorage {
         if self.repair {
             // A good one is recorded, a bad one removed.
             let store = self.store.clone();
-            let noted = tasks::blocking(move || store.read_again(&package.0, good)).await;
+            let noted = tasks::blocking(move || store.record_reread(&package.0, good)).await;
             if let Err(error) = noted {
                 return PackageVerdict::Unreadable(error.to_string());
             }

@@ -67,7 +67,7 @@ async fn one(
     repair: bool,
 ) -> Result<Option<PendingVerdict>, CallError> {
     let path = format!("/api/meetings/{}/verify?repair={repair}", id.segment());
-    let answer = api.shaped(Method::POST, &path, |request| request.timeout(READING)).await;
+    let answer = api.call_with(Method::POST, &path, |request| request.timeout(READING)).await;
     let answer = match answer {
         Ok(answer) => answer,
         Err(CallError::Refused { status, said, .. }) if status.is_server_error() => {

@@ -63,12 +63,12 @@ pub(super) const HEAD_BYTES: usize = 128;
 /// True if a file that begins so is a log of ours, or of the Python node, which wrote the
 /// same lines. An empty file counts as a log: a power cut leaves ours so, and a new file
 /// may be made there anyway.
-pub(super) fn begins_log(head: &[u8]) -> bool {
-    head.is_empty() || begins_with_text(head) || begins_with_json(head)
+pub(super) fn is_log_head(head: &[u8]) -> bool {
+    head.is_empty() || is_text_head(head) || is_json_head(head)
 }
 
 /// Matches `2023-05-15 10:15:30 - file_node - INFO - `; Python may add milliseconds.
-fn begins_with_text(head: &[u8]) -> bool {
+fn is_text_head(head: &[u8]) -> bool {
     let Some((at, rest)) = head.split_at_checked("2023-05-15 10:15:30".len()) else { return false };
     let same = |(byte, model): (&u8, &u8)| match model {
         b'0' => byte.is_ascii_digit(),
@@ -79,7 +79,7 @@ fn begins_with_text(head: &[u8]) -> bool {
     at.iter().zip(b"0000-00-00 00:00:00").all(same) && named()
 }
 
-fn begins_with_json(head: &[u8]) -> bool {
+fn is_json_head(head: &[u8]) -> bool {
     let has = |part: String| head.windows(part.len()).any(|window| window == part.as_bytes());
     let named = |name| has(format!("\",\"name\":\"{name}\",\"message\":\""));
     head.starts_with(b"{\"time\":\"") && NAMES.iter().any(named)
@@ -159,11 +159,11 @@ mod tests {
         for name in NAMES {
             let lines = [said(name).text(), said(name).json()];
             for line in lines {
-                assert!(begins_log(&line.as_bytes()[..line.len().min(HEAD_BYTES)]), "{line}");
+                assert!(is_log_head(&line.as_bytes()[..line.len().min(HEAD_BYTES)]), "{line}");
             }
         }
-        assert!(begins_log(b""));
-        assert!(begins_log(b"2023-05-15 10:15:30,123 - file_node - INFO - x"));
+        assert!(is_log_head(b""));
+        assert!(is_log_head(b"2023-05-15 10:15:30,123 - file_node - INFO - x"));
         for other in [
             "-----BEGIN PRIVATE KEY-----",
             "{\"nodeId\": \"a\"}",
@@ -177,7 +177,7 @@ mod tests {
             "x2023-05-15 10:15:30 - file_node - INFO - x",
             "\n",
         ] {
-            assert!(!begins_log(other.as_bytes()), "{other}");
+            assert!(!is_log_head(other.as_bytes()), "{other}");
         }
     }
 

@@ -70,10 +70,10 @@ impl RotatingFile {
         let full =
             |size: u64| self.max_bytes > 0 && size > 0 && size + line.len() as u64 > self.max_bytes;
         let (mut file, size) = match self.open.take() {
-            Some((_, size)) if full(size) => self.roll()?,
+            Some((_, size)) if full(size) => self.rotate()?,
             Some(open) => open,
             None => match open(&self.path)? {
-                (_, size) if full(size) => self.roll()?,
+                (_, size) if full(size) => self.rotate()?,
                 open => open,
             },
         };
@@ -89,7 +89,7 @@ impl RotatingFile {
     }
 
     #[expect(clippy::disallowed_methods, reason = "log files are no packages: losing one is fine")]
-    fn roll(&self) -> Result<(File, u64), LogError> {
+    fn rotate(&self) -> Result<(File, u64), LogError> {
         // Check all before the first is moved.
         check(&self.path)?;
         (1..=self.backups).try_for_each(|number| check(&self.backup(number)))?;
@@ -151,7 +151,7 @@ fn opened(path: &Path, options: &mut OpenOptions) -> Result<File, LogError> {
     if !file.metadata()?.is_file() {
         return Err(not_a_log());
     }
-    line::begins_log(&head(&file)?).then_some(file).ok_or_else(not_a_log)
+    line::is_log_head(&head(&file)?).then_some(file).ok_or_else(not_a_log)
 }
 
 /// Reads a file's beginning without leading zeros: after a power failure, unwritten

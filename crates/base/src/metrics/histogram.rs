@@ -73,7 +73,7 @@ impl Histogram {
     }
 
     /// Like [`observe`](Self::observe), for what took too little time to read the clock.
-    pub fn observe_nothing(&self) {
+    pub fn observe_zero(&self) {
         self.buckets[0].fetch_add(1, Ordering::Relaxed);
     }
 
@@ -103,7 +103,7 @@ mod tests {
         for ms in [0, 1, 2, 10, 11, 1000, 1001, 90_000] {
             histogram.observe(Duration::from_millis(ms));
         }
-        histogram.observe_nothing();
+        histogram.observe_zero();
         let (buckets, count, sum_s) = histogram.read();
         assert_eq!(buckets, [(0.001, 3), (0.01, 5), (1.0, 7)]);
         assert_eq!(count, 9);

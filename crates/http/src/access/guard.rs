@@ -121,8 +121,8 @@ pub async fn guard(State(access): State<AccessControl>, request: Request, next: 
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
     let changes = changes(&method);
     // No form sends the token.
-    let form = origin::is_form(&parts.headers) && token_of(&parts.headers).is_none();
-    let judged = match changes && (form || !is_own(&access, &parts)) {
+    let form = origin::is_form_post(&parts.headers) && token_of(&parts.headers).is_none();
+    let judged = match changes && (form || !is_same_origin(&access, &parts)) {
         true => Err(AccessDenied::Foreign),
         false => access.judge(&parts).await,
     };
@@ -140,7 +140,7 @@ pub async fn guard(State(access): State<AccessControl>, request: Request, next: 
         Err(denied) => {
             access.note(&parts, denied);
             let answer = denied.into_response();
-            wire::body::answer_unread(&parts.headers, body, answer).await
+            wire::body::drain_and_answer(&parts.headers, body, answer).await
         }
     }
 }
@@ -155,15 +155,15 @@ pub async fn refuse_foreign(
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
-    if is_own(&access, &parts) {
+    if is_same_origin(&access, &parts) {
         return next.run(Request::from_parts(parts, body)).await;
     }
     access.note(&parts, AccessDenied::Foreign);
-    wire::body::answer_unread(&parts.headers, body, AccessDenied::Foreign.into_response()).await
+    wire::body::drain_and_answer(&parts.headers, body, AccessDenied::Foreign.into_response()).await
 }
 
-fn is_own(access: &AccessControl, request: &Parts) -> bool {
-    origin::is_own(&request.headers, access.caller(request).secure)
+fn is_same_origin(access: &AccessControl, request: &Parts) -> bool {
+    origin::is_same_origin(&request.headers, access.caller(request).secure)
 }
 
 fn changes(method: &Method) -> bool {
@@ -175,13 +175,13 @@ impl AccessControl {
     pub(super) fn note(&self, request: &Parts, denied: AccessDenied) {
         let guessed = matches!(denied, AccessDenied::WrongToken | AccessDenied::TooManyTries(_));
         match changes(&request.method) || guessed {
-            true => self.note_refused(request, denied.why()),
+            true => self.log_refused(request, denied.why()),
             false => debug!("{} refused: {}", named(request, &self.caller(request)), denied.why()),
         }
     }
 
     /// Logs that a call is refused, or counts it, see `refusals`.
-    pub fn note_refused(&self, request: &Parts, why: &'static str) {
+    pub fn log_refused(&self, request: &Parts, why: &'static str) {
         let caller = self.caller(request);
         let told = self.refusals().note(caller.address, why);
         self.inner.refusing.notify_one();
@@ -192,14 +192,14 @@ impl AccessControl {
     }
 
     /// Logs summaries of refused calls, a minute at a time and at the end.
-    pub async fn sum_up_refusals(self, end: CancellationToken) {
+    pub async fn log_refusal_summaries(self, end: CancellationToken) {
         while !end.is_cancelled() {
             let window = async {
                 self.inner.refusing.notified().await;
                 tokio::time::sleep(refusals::WINDOW).await;
             };
             end.run_until_cancelled(window).await;
-            let lines = self.refusals().sum_up();
+            let lines = self.refusals().take_summary();
             lines.iter().for_each(|line| warn!("{line}"));
         }
     }

@@ -69,7 +69,7 @@ async fn session(State(access): State<AccessControl>, request: Request) -> Respo
 async fn login(State(access): State<AccessControl>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let caller = access.caller(&parts);
-    let token = match token_in(&parts, body).await {
+    let token = match read_token(&parts, body).await {
         Ok(token) => token,
         Err(answer) => return *answer,
     };
@@ -88,7 +88,7 @@ async fn login(State(access): State<AccessControl>, request: Request) -> Respons
     info!(target: AUDIT, "{} has logged in", caller.address);
     let done = wire::done("已登录").0;
     let body = LoggedIn { done, expires: session.until_s };
-    with_cookie(Json(body).into_response(), &name, &sealed, super::session::LASTS_S, &caller)
+    with_cookie(Json(body).into_response(), &name, &sealed, super::session::SESSION_TTL_S, &caller)
 }
 
 fn try_it(vault: &Vault, token: &str) -> Result<SessionCookie, AccessDenied> {
@@ -136,7 +136,7 @@ impl AccessControl {
     }
 
     /// Returns them again, for a request that goes on.
-    pub(super) async fn described_again(&self, request: &Parts) -> Rights {
+    pub(super) async fn refresh_rights(&self, request: &Parts) -> Rights {
         self.description(self.judged(request, false).await)
     }
 
@@ -158,7 +158,7 @@ impl AccessControl {
     }
 }
 
-async fn token_in(parts: &Parts, body: Body) -> Result<String, Box<Response>> {
+async fn read_token(parts: &Parts, body: Body) -> Result<String, Box<Response>> {
     if !wire::body::is_json(&parts.headers) {
         return Err(Box::new(wire::body::not_json()));
     }

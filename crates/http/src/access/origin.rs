@@ -10,7 +10,7 @@ const FORM_TYPES: [&str; 3] =
 /// True unless a page of another site sent it. Browsers name the origin; programs don't,
 /// and are no danger. Over TLS (`secure`) a page is ours only if it came over TLS, too:
 /// on a plain connection it could have been changed.
-pub fn is_own(headers: &HeaderMap, secure: bool) -> bool {
+pub fn is_same_origin(headers: &HeaderMap, secure: bool) -> bool {
     let field = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = field(header::HOST.as_str());
     let is_ours = |origin: &str| {
@@ -29,7 +29,7 @@ pub fn is_own(headers: &HeaderMap, secure: bool) -> bool {
 
 /// True if a form may have sent it: with `no-referrer` in an old browser, nothing else
 /// tells that a page of another site did.
-pub fn is_form(headers: &HeaderMap) -> bool {
+pub fn is_form_post(headers: &HeaderMap) -> bool {
     let told = ["sec-fetch-site", "origin"];
     let mut types = headers.get_all(header::CONTENT_TYPE).into_iter();
     let is_form_type = |value: &HeaderValue| {
@@ -62,7 +62,7 @@ mod tests {
     }
 
     fn own(fields: &[(&'static str, &'static str)]) -> bool {
-        is_own(&headers(fields), false)
+        is_same_origin(&headers(fields), false)
     }
 
     #[test]
@@ -102,13 +102,13 @@ mod tests {
         // Newer headers, if present, count alone.
         assert!(own(&[("origin", "http://node:8001"), ("referer", "http://elsewhere/")]));
         assert!(own(&[("sec-fetch-site", "same-origin"), ("referer", "http://elsewhere/")]));
-        let secure = |page| is_own(&headers(&[("referer", page)]), true);
+        let secure = |page| is_same_origin(&headers(&[("referer", page)]), true);
         assert!(secure("https://node:8001/") && !secure("http://node:8001/"));
     }
 
     #[test]
     fn a_form_is_known_by_its_content_type_where_nothing_else_tells() {
-        let form = |fields: &[(&'static str, &'static str)]| is_form(&headers(fields));
+        let form = |fields: &[(&'static str, &'static str)]| is_form_post(&headers(fields));
         for kind in [
             "text/plain",
             "Text/Plain;charset=UTF-8",

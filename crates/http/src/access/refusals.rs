@@ -4,7 +4,7 @@
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
-use crate::listen::of_one_machine;
+use crate::listen::rate_limit_key;
 
 /// The period of a summary.
 pub const WINDOW: Duration = Duration::from_secs(60);
@@ -28,7 +28,7 @@ struct RefusalCount {
 impl RefusedCalls {
     /// Counts a call; true if the log names it.
     pub fn note(&mut self, address: IpAddr, why: &'static str) -> bool {
-        let address = of_one_machine(address);
+        let address = rate_limit_key(address);
         if let Some(refused) = self.of.get_mut(&address) {
             *refused = RefusalCount { more: refused.more + 1, why };
             return false;
@@ -42,7 +42,7 @@ impl RefusedCalls {
     }
 
     /// Ends a window, with a line for each address with further calls.
-    pub fn sum_up(&mut self) -> Vec<String> {
+    pub fn take_summary(&mut self) -> Vec<String> {
         let Self { of, of_others } = std::mem::take(self);
         let minute = WINDOW.as_secs();
         let told = of.into_iter().filter(|(_, refused)| refused.more > 0);
@@ -78,13 +78,13 @@ mod tests {
         assert!(refusals.note("2001:db8::1".parse().unwrap(), "x"));
         assert!(!refusals.note("2001:db8::2".parse().unwrap(), "x"), "the same network");
         assert_eq!(
-            refusals.sum_up(),
+            refusals.take_summary(),
             [
                 "refused 1 more calls of 2001:db8::/64 within 60 s: x",
                 "refused 2 more calls of 10.0.0.1 within 60 s: wrong token or code",
             ]
         );
-        assert!(refusals.sum_up().is_empty());
+        assert!(refusals.take_summary().is_empty());
         assert!(refusals.note(address(1), "not logged in"), "in the next minute again");
     }
 
@@ -94,7 +94,7 @@ mod tests {
             let mut refusals = RefusedCalls::default();
             let mut note = || (0..count).filter(|n| refusals.note(address(*n), "x")).count();
             assert_eq!((note(), note()), (named, 0), "{count}");
-            let lines = refusals.sum_up();
+            let lines = refusals.take_summary();
             assert_eq!(lines.len(), named + usize::from(count > 32), "{count}");
             let others = (2 * (count as usize - named)).to_string();
             assert!(count <= 32 || lines[named].contains(&others), "{lines:?}");

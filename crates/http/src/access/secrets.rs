@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq;
 use super::{VaultError, session::SessionKey};
 
 /// Time after which an unused one-time code expires.
-const CODE_LASTS_S: u64 = 3600;
+const CODE_TTL_S: u64 = 3600;
 /// Each is 100 bytes in a file that is read whole.
 const MAX_CODES: usize = 32;
 
@@ -63,14 +63,14 @@ impl AccessSecrets {
         if self.codes.len() >= MAX_CODES {
             self.codes.remove(0);
         }
-        self.codes.push(LoginCode { sha256: digest(code), until_s: now_s() + CODE_LASTS_S });
+        self.codes.push(LoginCode { sha256: digest(code), until_s: now_s() + CODE_TTL_S });
     }
 
     pub fn key(&self) -> Option<SessionKey> {
         URL_SAFE_NO_PAD.decode(&self.session_key).ok()?.try_into().ok()
     }
 
-    pub fn forget_what_is_over(&mut self) {
+    pub fn remove_expired(&mut self) {
         let now_s = now_s();
         self.codes.retain(|code| now_s < code.until_s);
         self.ended.retain(|ended| now_s < ended.until_s);

@@ -5,7 +5,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 
 /// A week: a panel on the wall is not asked every morning.
-pub const LASTS_S: u64 = 7 * 24 * 3600;
+pub const SESSION_TTL_S: u64 = 7 * 24 * 3600;
 
 /// A key that signs nothing but sessions.
 pub type SessionKey = [u8; 32];

@@ -58,7 +58,7 @@ impl AccessControl {
         let StreamSources { feed, state, mut history, closing } = sources;
         let address = self.caller(&parts).address;
         let Some(watcher) = feed.watch(state, address, operator) else {
-            return feed::too_many();
+            return feed::too_many_streams();
         };
         let first = [watcher.first(), feed::event("traffic", &*history.borrow_and_update())];
         let mut judge = tokio::time::interval_at(Instant::now() + JUDGE_EVERY, JUDGE_EVERY);
@@ -108,7 +108,7 @@ impl<M: ExtraEvents> EventStream<M> {
                 // Rights first: nothing is sent to a reader that lost them.
                 biased;
                 _ = self.judge.tick() => {
-                    let session = self.access.described_again(&self.parts).await;
+                    let session = self.access.refresh_rights(&self.parts).await;
                     if session != self.session {
                         // The page reconnects with its current rights.
                         return (feed::event("session", &session), true);

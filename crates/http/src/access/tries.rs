@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::listen::of_one_machine;
+use crate::listen::rate_limit_key;
 
 /// Wrong tries without a wait.
 const FREE: u32 = 5;
@@ -39,7 +39,7 @@ impl FailedAttempts {
 impl LoginAttempts {
     /// Returns how long the address has to wait.
     pub fn wait(&self, address: IpAddr, now: Instant) -> Option<Duration> {
-        let left = self.wrong.get(&of_one_machine(address))?.until().saturating_duration_since(now);
+        let left = self.wrong.get(&rate_limit_key(address))?.until().saturating_duration_since(now);
         (!left.is_zero()).then_some(left)
     }
 
@@ -53,14 +53,14 @@ impl LoginAttempts {
         }
         let wrong = self
             .wrong
-            .entry(of_one_machine(address))
+            .entry(rate_limit_key(address))
             .or_insert(FailedAttempts { times: 0, last: now });
         wrong.times = wrong.times.saturating_add(1);
         wrong.last = now;
     }
 
     pub fn forget(&mut self, address: IpAddr) {
-        self.wrong.remove(&of_one_machine(address));
+        self.wrong.remove(&rate_limit_key(address));
     }
 }
 

@@ -19,7 +19,7 @@ use tracing::{error, info};
 
 use super::{
     secrets::{AccessSecrets, EndedSession, cookie_name, digest, random, random_text, same},
-    session::{LASTS_S, Session},
+    session::{SESSION_TTL_S, Session},
 };
 
 /// Far more than it ever needs.
@@ -42,7 +42,7 @@ pub enum VaultError {
 
 impl VaultError {
     /// True if the file is unchanged: out of descriptors, for example.
-    fn may_pass(&self) -> bool {
+    fn is_transient(&self) -> bool {
         let kept = |cause: &io::Error| cause.kind() != io::ErrorKind::PermissionDenied;
         matches!(self, Self::Unreadable { cause, .. } if kept(cause))
     }
@@ -174,7 +174,7 @@ impl Vault {
             return Ok(None);
         }
         let id = URL_SAFE_NO_PAD.encode(random::<16>()?);
-        let session = Session { id, until_s: now_s() + LASTS_S };
+        let session = Session { id, until_s: now_s() + SESSION_TTL_S };
         let key = secrets.key().ok_or_else(|| self.damaged("its key is no key"))?;
         let sealed = session.sealed(&key);
         Ok(Some(SessionCookie { name: cookie_name(&secrets), session, sealed }))
@@ -217,7 +217,7 @@ impl Vault {
         Ok(Some(cookie_name(&secrets)))
     }
 
-    pub fn asks_node_key(&self) -> bool {
+    pub fn requires_node_key(&self) -> bool {
         !matches!(self.node_key(), Some(None))
     }
 
@@ -270,7 +270,7 @@ impl Vault {
                         told: None,
                     };
                 }
-                Err(error) if error.may_pass() => {}
+                Err(error) if error.is_transient() => {}
                 Err(error) => {
                     let told = error.to_string();
                     if held.told.as_ref() != Some(&told) {
@@ -290,7 +290,7 @@ impl Vault {
     ) -> Result<Option<T>, VaultError> {
         self.alone(|| {
             let Some(mut secrets) = self.read()? else { return Ok(None) };
-            secrets.forget_what_is_over();
+            secrets.remove_expired();
             let outcome = change(&mut secrets);
             self.save(&secrets)?;
             Ok(Some(outcome))
@@ -298,7 +298,7 @@ impl Vault {
     }
 
     fn alone<T>(&self, work: impl FnOnce() -> Result<T, VaultError>) -> Result<T, VaultError> {
-        let outcome = atomic::alone_with(&self.path, work);
+        let outcome = atomic::with_lock(&self.path, work);
         outcome.map_err(|cause| VaultError::Unwritable { path: self.path.to_path_buf(), cause })?
     }
 

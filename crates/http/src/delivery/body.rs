@@ -7,7 +7,7 @@
 //! thread:
 //!
 //! - hyper writes for as long as the socket takes it, and over a fast network that is
-//!   forever. So after each segment (`OpenCopy::stretch_at`) the body yields until it is
+//!   forever. So after each segment (`OpenCopy::segment_at`) the body yields until it is
 //!   its turn again (`turns`). Waking itself would not do: the task would be the next to
 //!   run, before any socket is polled.
 //! - Pages that are not in memory would block the thread until the disk has read them.
@@ -47,7 +47,7 @@ const READ_BYTES: usize = 256 << 10;
 pub(super) const COPIED_TAIL_BYTES: u64 = (512 << 10) + (256 << 10);
 /// A slow reader's socket takes up to so many segments more at a time. It holds nobody
 /// up: there is no more room than the reader has made.
-const MAX_EXTRA_STRETCHES: usize = 3;
+const MAX_EXTRA_SEGMENTS: usize = 3;
 
 impl SendfileSource for OpenCopy {
     fn position_of(&self, slice: &[u8]) -> Option<u64> {
@@ -72,7 +72,7 @@ pub(super) struct DownloadBody {
     /// Some of it was sent.
     begun: bool,
     /// End of what may be sent without yielding.
-    ready_to: u64,
+    ready_end: u64,
     pause: ReusablePause,
     /// The last bytes, while the file is verified again before they go.
     last: Option<(Bytes, Recheck)>,
@@ -123,14 +123,14 @@ impl DownloadBody {
             }
             None => (ByteSource::Read(ChunkReader::default()), None),
         };
-        let (ready_to, pause) = (part.start, ReusablePause::default());
+        let (ready_end, pause) = (part.start, ReusablePause::default());
         Self {
             opened,
             left: part,
             source,
             ending,
             begun: false,
-            ready_to,
+            ready_end,
             pause,
             last: None,
             under_way,
@@ -145,7 +145,7 @@ impl DownloadBody {
         {
             self.source = ByteSource::Read(ChunkReader::default());
             ready!(ending.poll_turn(cx));
-            (self.ending, self.ready_to) = (None, self.left.end);
+            (self.ending, self.ready_end) = (None, self.left.end);
         }
         Poll::Ready(())
     }
@@ -158,7 +158,7 @@ impl DownloadBody {
         ready!(self.poll_ending(cx));
         let wanted = self.left.end - self.left.start;
         let allowed = ready!(self.under_way.poll_allowed(cx, wanted));
-        ready!(self.poll_stretch(cx));
+        ready!(self.poll_segment(cx));
         let bytes = ready!(self.poll_bytes(cx, allowed))?;
         // The file was compared when it was opened, just before the first bytes; before
         // the last ones it is checked for changes since.
@@ -185,24 +185,24 @@ impl DownloadBody {
     }
 
     /// Waits where a segment begins, for a turn or for pages not in memory.
-    fn poll_stretch(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_segment(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let end = self.end();
-        let Self { opened, left, source, begun, ready_to, pause, under_way, .. } = self;
-        if *ready_to == left.start && !pause.under_way {
+        let Self { opened, left, source, begun, ready_end, pause, under_way, .. } = self;
+        if *ready_end == left.start && !pause.under_way {
             let at = left.start as usize;
             let (mut stretch, is_there) = match source {
-                ByteSource::Mapped(..) => (opened.stretch_at(at), false),
+                ByteSource::Mapped(..) => (opened.segment_at(at), false),
                 // Reading finds out what is in memory.
                 ByteSource::Read(_) => (at..at + READ_BYTES, true),
             };
             stretch.end = stretch.end.min(end as usize);
-            *ready_to = stretch.end as u64;
+            *ready_end = stretch.end as u64;
             if !is_there && !opened.is_resident(&stretch) {
                 let opened = opened.clone();
                 pause.begin(tasks::blocking(move || opened.fill(stretch)));
             } else if *begun {
                 if source.is_slow_peer() {
-                    *ready_to = extend_ready(opened, *ready_to, end);
+                    *ready_end = extend_ready(opened, *ready_end, end);
                 }
                 pause.begin(under_way.turn());
             }
@@ -212,7 +212,7 @@ impl DownloadBody {
 
     /// Returns the next bytes of the current segment.
     fn poll_bytes(&mut self, cx: &mut Context<'_>, allowed: u64) -> Poll<io::Result<Bytes>> {
-        let (at, most) = (self.left.start, allowed.min(self.ready_to - self.left.start));
+        let (at, most) = (self.left.start, allowed.min(self.ready_end - self.left.start));
         let is_slow_peer = self.source.is_slow_peer();
         match &mut self.source {
             ByteSource::Mapped(bytes, _) => {
@@ -234,8 +234,8 @@ impl ByteSource {
 /// the last segment, which ends the download.
 fn extend_ready(opened: &OpenCopy, from: u64, end: u64) -> u64 {
     let mut to = from as usize;
-    for _ in 0..MAX_EXTRA_STRETCHES {
-        let next = opened.stretch_at(to);
+    for _ in 0..MAX_EXTRA_SEGMENTS {
+        let next = opened.segment_at(to);
         if next.end as u64 >= end || !opened.is_resident(&next) {
             break;
         }
@@ -298,7 +298,7 @@ mod tests {
     use edge_mirror_settings::ServeConfig;
     use edge_mirror_store::{
         Store,
-        testing::{chill, on_disk, put, touch, zip_of},
+        testing::{drop_from_cache, on_disk, put, touch, zip_of},
     };
 
     use super::*;
@@ -323,7 +323,7 @@ mod tests {
         part: Range<u64>,
     ) -> (DownloadBody, Arc<Traffic>) {
         let traffic = Arc::<Traffic>::default();
-        let under_way = ActiveDownload::begin(traffic.unlimited_place(), part.end - part.start);
+        let under_way = ActiveDownload::begin(traffic.acquire_unlimited(), part.end - part.start);
         (DownloadBody::new(Arc::new(opened), part, under_way, line), traffic)
     }
 
@@ -427,7 +427,7 @@ mod tests {
                 (first.is_ready(), body)
             };
             assert!(begun().0, "it is there");
-            if chill(&file) {
+            if drop_from_cache(&file) {
                 let (at_once, body) = begun();
                 assert!(!at_once);
                 assert_eq!(all_of(body).await.unwrap().len() as u64, SIZE);
@@ -465,7 +465,7 @@ mod tests {
                 let size = stored.manifest.size_bytes;
                 let body = || {
                     let traffic = Arc::<Traffic>::default();
-                    let under_way = ActiveDownload::begin(traffic.unlimited_place(), size);
+                    let under_way = ActiveDownload::begin(traffic.acquire_unlimited(), size);
                     DownloadBody::new(opened.clone(), 0..size, under_way, &line)
                 };
                 let mut bodies = [body(), body(), body()];

@@ -150,7 +150,7 @@ mod tests {
     use edge_mirror_store::{
         Provenance, Store,
         growing::PartialWriter,
-        testing::{chill, on_disk},
+        testing::{drop_from_cache, on_disk},
     };
     use futures_util::StreamExt;
 
@@ -201,7 +201,7 @@ mod tests {
             let traffic = Arc::<Traffic>::default();
             let body = |part: Range<u64>| {
                 let under_way =
-                    ActiveDownload::begin(traffic.unlimited_place(), part.end - part.start);
+                    ActiveDownload::begin(traffic.acquire_unlimited(), part.end - part.start);
                 CutThroughDownload::new(grower.growing().clone(), part, under_way, line.clone())
                     .into_body()
             };
@@ -209,7 +209,7 @@ mod tests {
             let [mut whole, mut part] = whole_and_part.map(Body::into_data_stream);
             let half = 2 << 20;
             pending.write(&zip[..half]).unwrap();
-            grower.grew(half as u64);
+            grower.set_written(half as u64);
             let mut got = whole.next().await.unwrap().unwrap().to_vec();
             assert_eq!(Arc::strong_count(grower.growing()), 3);
             pending.write(&zip[half..]).unwrap();
@@ -245,7 +245,7 @@ mod tests {
         let store = Store::open(folder.path()).unwrap().0;
         let mut pending = store.begin(&"m".parse().unwrap(), Some(size), u64::MAX).unwrap();
         let grower = PartialWriter::begin(&pending, size, None).unwrap();
-        let under_way = ActiveDownload::begin(Arc::<Traffic>::default().unlimited_place(), size);
+        let under_way = ActiveDownload::begin(Arc::<Traffic>::default().acquire_unlimited(), size);
         let body = CutThroughDownload::new(
             grower.growing().clone(),
             0..size,
@@ -255,7 +255,7 @@ mod tests {
         .into_body();
         let mut chunks = body.into_data_stream();
         pending.write(&zip[..4 << 20]).unwrap();
-        grower.grew(4 << 20);
+        grower.set_written(4 << 20);
         let mut cx = Context::from_waker(Waker::noop());
         let (mut sent, mut pauses) = (0, Vec::new());
         while sent < 4 << 20 {
@@ -276,10 +276,10 @@ mod tests {
         let mut pending = store.begin(&"m".parse().unwrap(), Some(size), u64::MAX).unwrap();
         let grower = PartialWriter::begin(&pending, size, None).unwrap();
         pending.write(&zip[..4 << 20]).unwrap();
-        grower.grew(4 << 20);
+        grower.set_written(4 << 20);
         let begun = || {
             let under_way =
-                ActiveDownload::begin(Arc::<Traffic>::default().unlimited_place(), size);
+                ActiveDownload::begin(Arc::<Traffic>::default().acquire_unlimited(), size);
             let body = CutThroughDownload::new(
                 grower.growing().clone(),
                 0..size,
@@ -292,7 +292,7 @@ mod tests {
             (first.is_ready(), chunks)
         };
         assert!(begun().0, "it is there");
-        if chill(grower.growing().copy().file()) {
+        if drop_from_cache(grower.growing().copy().file()) {
             let (at_once, mut chunks) = begun();
             assert!(!at_once);
             let first = chunks.next().await.unwrap().unwrap();
@@ -309,7 +309,7 @@ mod tests {
         let mut pending = store.begin(&id, Some(size), u64::MAX).unwrap();
         let grower = PartialWriter::begin_unmapped(&pending, size);
         let traffic = Arc::<Traffic>::default();
-        let under_way = ActiveDownload::begin(traffic.unlimited_place(), size - 10);
+        let under_way = ActiveDownload::begin(traffic.acquire_unlimited(), size - 10);
         let body = CutThroughDownload::new(
             grower.growing().clone(),
             10..size,
@@ -321,7 +321,7 @@ mod tests {
         const CHUNK_BYTES: u64 = 64 << 10;
         let half = 10 + 3 * CHUNK_BYTES as usize + 5;
         pending.write(&zip[..half]).unwrap();
-        grower.grew(half as u64);
+        grower.set_written(half as u64);
         let mut got = Vec::new();
         for length in [CHUNK_BYTES, CHUNK_BYTES, CHUNK_BYTES, 5] {
             let chunk = chunks.next().await.unwrap().unwrap();
@@ -331,7 +331,7 @@ mod tests {
         assert!(got == zip[10..half]);
         assert_eq!(traffic.served_bytes(), got.len() as u64);
         // More is announced than the file holds.
-        grower.grew(size);
+        grower.set_written(size);
         let broken = chunks.next().await.unwrap();
         assert_eq!(broken.unwrap_err().to_string(), "failed to fill whole buffer");
         assert!(chunks.next().await.is_none());

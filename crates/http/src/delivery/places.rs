@@ -63,8 +63,8 @@ pub(super) struct DownloadLimiter {
 #[derive(Debug)]
 struct LimiterState {
     most: u64,
-    most_of_client: u64,
-    /// Each IPv6 address by itself, unlike `listen::of_one_machine`: the tablets of a
+    max_per_client: u64,
+    /// Each IPv6 address by itself, unlike `listen::rate_limit_key`: the tablets of a
     /// room share the first 64 bits, and a client with more addresses is still limited by
     /// `most`.
     of_client: HashMap<IpAddr, u64>,
@@ -81,7 +81,7 @@ impl Default for LimiterState {
     fn default() -> Self {
         Self {
             most: u64::MAX,
-            most_of_client: u64::MAX,
+            max_per_client: u64::MAX,
             of_client: HashMap::new(),
             line: VecDeque::new(),
         }
@@ -97,8 +97,8 @@ impl Traffic {
         {
             let mut state = self.places.state();
             state.most = limit(serve.max_downloads);
-            state.most_of_client = limit(serve.max_per_client);
-            let limited = state.most.min(state.most_of_client) < u64::MAX;
+            state.max_per_client = limit(serve.max_per_client);
+            let limited = state.most.min(state.max_per_client) < u64::MAX;
             self.places.limited.store(limited, Ordering::Relaxed);
         }
         self.admit();
@@ -106,13 +106,13 @@ impl Traffic {
 
     /// Takes a place without a limit: for the main server, which has no other to send its
     /// nodes to.
-    pub fn unlimited_place(self: &Arc<Self>) -> DownloadPermit {
+    pub fn acquire_unlimited(self: &Arc<Self>) -> DownloadPermit {
         self.take(None)
     }
 
     /// Takes a place, if one is free. `client` is called only if there is a limit; None
     /// stands for an address that is not known here.
-    pub fn place_at_once(
+    pub fn try_acquire(
         self: &Arc<Self>,
         client: impl FnOnce() -> Option<IpAddr>,
     ) -> Result<DownloadPermit, DownloadLimit> {
@@ -121,7 +121,7 @@ impl Traffic {
         }
         let client = client();
         let mut state = self.places.state();
-        state.vacant(self.places.taken(), client)?;
+        state.check_free(self.places.taken(), client)?;
         Ok(self.take_of(&mut state, client))
     }
 
@@ -130,11 +130,11 @@ impl Traffic {
         let places = &self.places;
         let (limit, admitted) = {
             let mut state = places.state();
-            let limit = match state.vacant(places.taken(), Some(client)) {
+            let limit = match state.check_free(places.taken(), Some(client)) {
                 Ok(()) => return Ok(self.take_of(&mut state, Some(client))),
                 Err(limit) => limit,
             };
-            let Some(admitted) = state.stand_in_line(client) else {
+            let Some(admitted) = state.enqueue(client) else {
                 places.refused.one(limit);
                 return Err(limit);
             };
@@ -160,7 +160,7 @@ impl Traffic {
     }
 
     /// Writes the metrics of a node's limits.
-    pub fn show_limits(&self, page: &mut Exposition) {
+    pub fn encode_limits(&self, page: &mut Exposition) {
         let mut waited = page.counter(
             "edge_mirror_downloads_waited_total",
             "Downloads that a limit made wait, before they began or on the way, by limit.",
@@ -178,7 +178,7 @@ impl Traffic {
     }
 
     /// Counts a download that the bandwidth held back, once.
-    pub(super) fn note_paced(&self) {
+    pub(super) fn count_paced(&self) {
         self.places.paced.one();
     }
 
@@ -242,14 +242,14 @@ impl DownloadLimiter {
 
 impl LimiterState {
     fn has_room_for(&self, client: IpAddr) -> bool {
-        self.of_client.get(&client).copied().unwrap_or(0) < self.most_of_client
+        self.of_client.get(&client).copied().unwrap_or(0) < self.max_per_client
     }
 
     /// Checks that a new download may begin: not before waiting ones.
-    fn vacant(&self, taken: u64, client: Option<IpAddr>) -> Result<(), DownloadLimit> {
+    fn check_free(&self, taken: u64, client: Option<IpAddr>) -> Result<(), DownloadLimit> {
         let free = match client {
             Some(client) => self.has_room_for(client),
-            None => self.most_of_client == u64::MAX,
+            None => self.max_per_client == u64::MAX,
         };
         let may = |waiting: &QueuedDownload| {
             !waiting.admit.is_closed() && self.has_room_for(waiting.client)
@@ -263,7 +263,7 @@ impl LimiterState {
         }
     }
 
-    fn stand_in_line(&mut self, client: IpAddr) -> Option<oneshot::Receiver<DownloadPermit>> {
+    fn enqueue(&mut self, client: IpAddr) -> Option<oneshot::Receiver<DownloadPermit>> {
         self.line.retain(|waiting| !waiting.admit.is_closed());
         let own = self.line.iter().filter(|waiting| waiting.client == client).count();
         if self.line.len() >= MAX_WAITING || own >= MAX_WAITING_OF_CLIENT {
@@ -323,7 +323,7 @@ mod tests {
     }
 
     fn at_once(traffic: &Arc<Traffic>, number: u8) -> Result<DownloadPermit, DownloadLimit> {
-        traffic.place_at_once(|| Some(client(number)))
+        traffic.try_acquire(|| Some(client(number)))
     }
 
     #[tokio::test]
@@ -335,7 +335,7 @@ mod tests {
         let _third = at_once(&traffic, 2).unwrap();
         assert_eq!(at_once(&traffic, 2).unwrap_err(), DownloadLimit::Downloads);
         // Clients that are not known here are refused.
-        assert_eq!(traffic.place_at_once(|| None).unwrap_err(), DownloadLimit::PerClient);
+        assert_eq!(traffic.try_acquire(|| None).unwrap_err(), DownloadLimit::PerClient);
         drop(first);
         assert_eq!(traffic.under_way(), 2);
         let _fourth = at_once(&traffic, 1).unwrap();
@@ -344,7 +344,7 @@ mod tests {
     #[tokio::test]
     async fn those_who_wait_come_in_the_order_of_arrival_and_nobody_goes_past_them() {
         let traffic = traffic(1, 0);
-        let inside = traffic.place_at_once(|| None).unwrap();
+        let inside = traffic.try_acquire(|| None).unwrap();
         let mut early = Box::pin(traffic.place(client(1)));
         let mut late = Box::pin(traffic.place(client(2)));
         assert!(early.as_mut().now_or_never().is_none());

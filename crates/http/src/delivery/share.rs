@@ -24,7 +24,7 @@ impl BandwidthShare {
     /// Waits until some `wanted` bytes may be sent; returns how many.
     pub fn poll(&mut self, cx: &mut Context<'_>, traffic: &Arc<Traffic>, wanted: u64) -> Poll<u64> {
         if self.granted_bytes == 0 && !self.waiting {
-            if traffic.pacer.is_off() {
+            if traffic.pacer.is_unlimited() {
                 return Poll::Ready(wanted);
             }
             match traffic.pacer.at_once(wanted) {
@@ -45,7 +45,7 @@ impl BandwidthShare {
 
     fn wait(&mut self, traffic: &Arc<Traffic>, wanted: u64) {
         if !std::mem::replace(&mut self.noted, true) {
-            traffic.note_paced();
+            traffic.count_paced();
         }
         let traffic = traffic.clone();
         let turn = async move { traffic.pacer.portion(wanted).await };

@@ -29,7 +29,7 @@ pub(super) const MIN_BYTES_PER_S: u64 = 16 << 10;
 
 /// Time for the TLS handshake and the first request. Until then a connection does not
 /// count as idle.
-pub(super) const TIME_TO_ASK: Duration = Duration::from_secs(2);
+pub(super) const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(2);
 
 /// Times are microseconds since the connection was accepted.
 #[derive(Debug)]
@@ -78,7 +78,9 @@ impl ConnectionActivity {
                 }
             }
             (false, true) => ConnectionConduct::Busy,
-            (false, false) if !self.has_asked() && now_us < TIME_TO_ASK.as_micros() as u64 => {
+            (false, false)
+                if !self.has_asked() && now_us < FIRST_REQUEST_GRACE.as_micros() as u64 =>
+            {
                 ConnectionConduct::Busy
             }
             (false, false) => ConnectionConduct::Idle {
@@ -110,7 +112,7 @@ impl ConnectionActivity {
         }
     }
 
-    pub(super) fn stalled_at(&self, now: Instant) {
+    pub(super) fn record_stall(&self, now: Instant) {
         self.stalled.store(true, Relaxed);
         let now_us = self.at(now);
         let rate = self.rate(now_us);
@@ -147,7 +149,7 @@ impl<S> WatchedStream<S> {
         match done {
             Poll::Ready(Ok(written)) => self.activity.moved(bytes(written) as u64),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.activity.stalled_at(Instant::now()),
+            Poll::Pending => self.activity.record_stall(Instant::now()),
         }
     }
 }
@@ -215,7 +217,7 @@ impl<B: HttpBody + Unpin> HttpBody for WatchedRequestBody<B> {
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         if frame.is_pending() {
-            self.activity.stalled_at(Instant::now());
+            self.activity.record_stall(Instant::now());
         }
         let frame = ready!(frame);
         let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
@@ -285,10 +287,10 @@ mod tests {
             activity.begin();
             // Filling the socket's buffer tells nothing of the client.
             activity.moved(10 << 20);
-            activity.stalled_at(at(50_000));
+            activity.record_stall(at(50_000));
             activity.moved(moved);
             assert_eq!(activity.conduct(at(50_000 + waited_us)), ConnectionConduct::Busy);
-            activity.stalled_at(at(50_001));
+            activity.record_stall(at(50_001));
             assert_eq!(activity.conduct(at(50_000 + waited_us)), conduct, "{moved} {waited_us}");
         }
     }
@@ -299,20 +301,20 @@ mod tests {
         let at = |us| accepted + Duration::from_micros(us);
         let activity = ConnectionActivity::new(accepted);
         activity.begin();
-        activity.stalled_at(at(0));
+        activity.record_stall(at(0));
         activity.moved(100);
-        activity.stalled_at(at(WINDOW_US));
+        activity.record_stall(at(WINDOW_US));
         let slow = ConnectionConduct::Slow { bytes_per_s: 100 * 1_000_000 / WINDOW_US };
         assert_eq!(activity.conduct(at(WINDOW_US + 1)), slow);
         activity.moved(100 << 20);
-        activity.stalled_at(at(WINDOW_US * 2));
+        activity.record_stall(at(WINDOW_US * 2));
         assert_eq!(activity.conduct(at(WINDOW_US * 2 + 1)), ConnectionConduct::Busy);
         // The next answer has a new window.
         activity.moved(1);
         activity.end(at(WINDOW_US * 3));
         assert_eq!(activity.conduct(at(WINDOW_US * 3 + 7)), ConnectionConduct::Idle { for_us: 7 });
         activity.begin();
-        activity.stalled_at(at(WINDOW_US * 9));
+        activity.record_stall(at(WINDOW_US * 9));
         assert_eq!(activity.conduct(at(WINDOW_US * 9 + 1)), ConnectionConduct::Busy);
     }
 
@@ -321,13 +323,13 @@ mod tests {
         let accepted = Instant::now();
         let at = |us| accepted + Duration::from_micros(us);
         let activity = ConnectionActivity::new(accepted);
-        let time_us = TIME_TO_ASK.as_micros() as u64;
+        let time_us = FIRST_REQUEST_GRACE.as_micros() as u64;
         assert_eq!(activity.conduct(at(time_us - 1)), ConnectionConduct::Busy);
         assert_eq!(activity.conduct(at(time_us)), ConnectionConduct::Idle { for_us: time_us });
         activity.begin();
         assert_eq!(activity.conduct(at(1 << 30)), ConnectionConduct::Busy);
         // The last bytes are pending, and nobody reads them.
-        activity.stalled_at(at(10));
+        activity.record_stall(at(10));
         activity.end(at(10));
         assert_eq!(activity.conduct(at(11)), ConnectionConduct::Busy);
         assert_eq!(

@@ -15,7 +15,7 @@ use tracing::debug;
 /// Returns the address to listen on: the given one, else all addresses that this machine
 /// has.
 pub fn host(asked: Option<IpAddr>) -> IpAddr {
-    asked.map_or_else(|| everywhere(both_kinds()), |one| one.to_canonical())
+    asked.map_or_else(|| everywhere(check_dual_stack()), |one| one.to_canonical())
 }
 
 fn everywhere(tried: io::Result<()>) -> IpAddr {
@@ -30,7 +30,7 @@ fn everywhere(tried: io::Result<()>) -> IpAddr {
 
 /// Checks that the kernel gives a dual-stack socket: it may have been started without
 /// IPv6, or keep it from this process.
-fn both_kinds() -> io::Result<()> {
+fn check_dual_stack() -> io::Result<()> {
     let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_only_v6(false)?;
     socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into())
@@ -48,7 +48,7 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
 /// Returns the key that clients are counted by, wrong logins for example: an IPv4
 /// address, or the /64 network of an IPv6 one, as a machine can have any of its
 /// addresses. (`serve.maxPerClient` alone counts otherwise.)
-pub fn of_one_machine(address: IpAddr) -> IpAddr {
+pub fn rate_limit_key(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => {
@@ -60,16 +60,18 @@ pub fn of_one_machine(address: IpAddr) -> IpAddr {
 /// Returns the address that packets to the outside leave from.
 pub async fn own_address() -> io::Result<IpAddr> {
     // Addresses reserved for documentation (RFC 5737, RFC 3849).
-    match local_towards(SocketAddr::from(([192, 0, 2, 1], 9))).await {
+    match local_address_for(SocketAddr::from(([192, 0, 2, 1], 9))).await {
         Ok(address) => Ok(address),
-        Err(_) => local_towards((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9).into()).await,
+        Err(_) => {
+            local_address_for((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9).into()).await
+        }
     }
 }
 
 /// Returns the address that packets to `target` leave from. The host name's address is
 /// often 127.0.1.1, and the first interface the wrong one; only the routing table knows.
 /// Connecting a UDP socket asks it and sends nothing.
-pub async fn local_towards(target: SocketAddr) -> io::Result<IpAddr> {
+pub async fn local_address_for(target: SocketAddr) -> io::Result<IpAddr> {
     let target = canonical(target);
     let any: IpAddr = match target {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -113,7 +115,7 @@ mod tests {
 
     #[test]
     fn clients_of_ipv4_are_not_all_one_machine() {
-        let one = |address: &str| of_one_machine(address.parse().unwrap()).to_string();
+        let one = |address: &str| rate_limit_key(address.parse().unwrap()).to_string();
         assert_eq!(one("::ffff:10.0.0.5"), "10.0.0.5");
         assert_eq!(one("2001:db8:0:1:2:3:4:5"), "2001:db8:0:1::");
     }

@@ -24,7 +24,7 @@ use tracing::warn;
 
 use super::{
     activity::ConnectionActivity,
-    address::of_one_machine,
+    address::rate_limit_key,
     eviction::{self, EvictionLimits, ObservedConnection},
     places::places,
 };
@@ -57,7 +57,7 @@ struct ConnectionTable {
     last_number: u64,
     connections: Slab<ConnectionEntry>,
     clients: HashMap<IpAddr, ClientConnections>,
-    looked_in_vain: Option<Instant>,
+    last_failed_eviction: Option<Instant>,
     /// The last time each limit was reached.
     reached: HashMap<&'static str, (Limit, Instant)>,
 }
@@ -65,7 +65,7 @@ struct ConnectionTable {
 #[derive(Debug, Default)]
 struct ClientConnections {
     connections: usize,
-    looked_in_vain: Option<Instant>,
+    last_failed_eviction: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -139,8 +139,8 @@ impl Connections {
 
     /// Waits for a place for a new connection; None if its address is at its limit.
     pub(super) async fn admit(self: &Arc<Self>, address: IpAddr) -> Option<ConnectionPermit> {
-        let mut place = self.enter(of_one_machine(address), Instant::now())?;
-        place.permit = Some(self.vacancy().await);
+        let mut place = self.enter(rate_limit_key(address), Instant::now())?;
+        place.permit = Some(self.acquire_permit().await);
         Some(place)
     }
 
@@ -173,7 +173,7 @@ impl Connections {
         Some(ConnectionPermit { connections: self.clone(), key, number, activity, permit: None })
     }
 
-    async fn vacancy(&self) -> OwnedSemaphorePermit {
+    async fn acquire_permit(&self) -> OwnedSemaphorePermit {
         let mut is_noted = false;
         loop {
             if let Ok(permit) = self.free.clone().try_acquire_owned() {
@@ -206,7 +206,7 @@ impl Connections {
     /// Closes some connections, of one client or of all. Returns false if none could be
     /// closed.
     fn make_room(&self, table: &mut ConnectionTable, client: Option<IpAddr>, now: Instant) -> bool {
-        let in_vain = table.looked_in_vain(client);
+        let in_vain = table.last_failed_eviction(client);
         if in_vain.is_some_and(|at| now.saturating_duration_since(at) < LOOK_PAUSE) {
             return false;
         }
@@ -218,7 +218,7 @@ impl Connections {
             },
         );
         if chosen.is_empty() {
-            *table.looked_in_vain(client) = Some(now);
+            *table.last_failed_eviction(client) = Some(now);
             return false;
         }
         for key in &chosen {
@@ -249,10 +249,10 @@ impl ConnectionTable {
         seen.collect()
     }
 
-    fn looked_in_vain(&mut self, client: Option<IpAddr>) -> &mut Option<Instant> {
+    fn last_failed_eviction(&mut self, client: Option<IpAddr>) -> &mut Option<Instant> {
         match client {
-            Some(client) => &mut self.clients.entry(client).or_default().looked_in_vain,
-            None => &mut self.looked_in_vain,
+            Some(client) => &mut self.clients.entry(client).or_default().last_failed_eviction,
+            None => &mut self.last_failed_eviction,
         }
     }
 
@@ -341,10 +341,10 @@ mod tests {
         let (fast, slow) = (old(&connections, &tasks, 1), old(&connections, &tasks, 1));
         fast.0.activity.begin();
         slow.0.activity.begin();
-        slow.0.activity.stalled_at(long_ago);
+        slow.0.activity.record_stall(long_ago);
         let last = old(&connections, &tasks, 2);
         last.0.activity.begin();
-        last.0.activity.stalled_at(long_ago);
+        last.0.activity.record_stall(long_ago);
         assert_eq!(connections.reached(), [], "nobody waits");
         assert!(connections.admit(client(3)).now_or_never().is_none());
         assert_eq!(connections.reached(), [Limit::SlowConnections]);
@@ -361,7 +361,7 @@ mod tests {
         let (connections, tasks) = (with(2), Tasks::new());
         let slow = old(&connections, &tasks, 1);
         slow.0.activity.begin();
-        slow.0.activity.stalled_at(Instant::now().checked_sub(WINDOW).unwrap());
+        slow.0.activity.record_stall(Instant::now().checked_sub(WINDOW).unwrap());
         let newcomer = accepted(&connections, &tasks, 2, Instant::now());
         assert!(connections.admit(client(3)).now_or_never().is_none());
         tokio::task::yield_now().await;

@@ -35,14 +35,14 @@ pub(super) struct EvictionLimits {
 /// Chooses idle ones first, longest idle first; if there are none, slow ones, slowest
 /// first. Each is of the client that has the most connections.
 pub(super) fn choose(seen: &[ObservedConnection], most: EvictionLimits) -> (Limit, Vec<usize>) {
-    let idle = greediest(seen, most.idle, |conduct| match conduct {
+    let idle = lowest_ranked(seen, most.idle, |conduct| match conduct {
         ConnectionConduct::Idle { for_us } => Some(u64::MAX - for_us),
         ConnectionConduct::Slow { .. } | ConnectionConduct::Busy => None,
     });
     if !idle.is_empty() {
         return (Limit::IdleConnections, idle);
     }
-    let slow = greediest(seen, most.slow, |conduct| match conduct {
+    let slow = lowest_ranked(seen, most.slow, |conduct| match conduct {
         ConnectionConduct::Slow { bytes_per_s } => Some(bytes_per_s),
         ConnectionConduct::Idle { .. } | ConnectionConduct::Busy => None,
     });
@@ -50,7 +50,7 @@ pub(super) fn choose(seen: &[ObservedConnection], most: EvictionLimits) -> (Limi
 }
 
 /// Returns up to `most` connections that have a worth, lowest first.
-fn greediest(
+fn lowest_ranked(
     seen: &[ObservedConnection],
     most: usize,
     worth: impl Fn(ConnectionConduct) -> Option<u64>,

@@ -24,15 +24,15 @@ const HTTP: u16 = 80;
 const HTTPS: u16 = 443;
 
 /// Redirects every request to HTTPS, with its method and its body.
-pub fn redirect(onward: HttpsRedirect) -> Router {
-    Router::new().fallback(answer).with_state(onward)
+pub fn redirect(https_redirect: HttpsRedirect) -> Router {
+    Router::new().fallback(answer).with_state(https_redirect)
 }
 
-async fn answer(State(onward): State<HttpsRedirect>, request: Request) -> Response {
+async fn answer(State(https_redirect): State<HttpsRedirect>, request: Request) -> Response {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     // `GET http://node/ HTTP/1.1` names the host itself.
     let host = request.uri().authority().map(Authority::as_str).or(host);
-    let target = host.and_then(|host| target(host, request.uri(), &onward));
+    let target = host.and_then(|host| target(host, request.uri(), &https_redirect));
     let told = target.and_then(|target| Some((HeaderValue::try_from(&target).ok()?, target)));
     match told {
         Some((target, shown)) => {
@@ -54,13 +54,13 @@ async fn answer(State(onward): State<HttpsRedirect>, request: Request) -> Respon
 }
 
 /// Returns the same URL with HTTPS; None if the host is invalid.
-fn target(host: &str, asked: &Uri, onward: &HttpsRedirect) -> Option<String> {
+fn target(host: &str, asked: &Uri, https_redirect: &HttpsRedirect) -> Option<String> {
     let host: Authority = host.parse().ok()?;
     let plain = host.port_u16().is_some() || host.as_str() == host.host();
     if host.host().is_empty() || !plain || host.as_str().contains('@') {
         return None;
     }
-    let port = match onward {
+    let port = match https_redirect {
         HttpsRedirect::SamePort => host.port_u16().unwrap_or(HTTP),
         HttpsRedirect::To(port) => port(host.host()),
     };
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn the_place_stays_and_the_port_is_https() {
         let to = |port: u16| HttpsRedirect::To(Arc::new(move |_| port));
-        for (host, onward, expected) in [
+        for (host, https_redirect, expected) in [
             ("node:80", to(8001), "https://node:8001/a?b=%20"),
             ("node", to(443), "https://node/a?b=%20"),
             ("[fd00::1]:8080", to(8001), "https://[fd00::1]:8001/a?b=%20"),
@@ -87,7 +87,7 @@ mod tests {
             ("node", HttpsRedirect::SamePort, "https://node:80/a?b=%20"),
         ] {
             let asked = Uri::from_static("/a?b=%20");
-            assert_eq!(target(host, &asked, &onward).as_deref(), Some(expected), "{host}");
+            assert_eq!(target(host, &asked, &https_redirect).as_deref(), Some(expected), "{host}");
         }
         let absolute = Uri::from_static("http://node/x");
         assert_eq!(target("node", &absolute, &to(1)).unwrap(), "https://node:1/x");

@@ -21,7 +21,7 @@ use super::secure::is_plain;
 use crate::tls::LiveServerConfig;
 
 /// A burst must not fill the log with one message.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+const LOG_EVERY: Duration = Duration::from_secs(10);
 /// The answer to a refused client. One that speaks TLS gets none: it could read it only
 /// after a handshake, which costs more than a refused connection is worth.
 const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\n\
@@ -36,7 +36,7 @@ const MAX_LINGERING: usize = 64;
 /// that can't succeed.
 pub(super) struct SpareFd {
     file: Option<File>,
-    complained: Option<Instant>,
+    logged_at: Option<Instant>,
     lingering: Arc<Semaphore>,
     tasks: Tasks,
     shown: Arc<LiveServerConfig>,
@@ -46,7 +46,7 @@ impl SpareFd {
     pub(super) fn take(tasks: &Tasks, shown: &Arc<LiveServerConfig>) -> Self {
         Self {
             file: File::open("/dev/null").ok(),
-            complained: None,
+            logged_at: None,
             lingering: Arc::new(Semaphore::new(MAX_LINGERING)),
             tasks: tasks.clone(),
             shown: shown.clone(),
@@ -54,7 +54,7 @@ impl SpareFd {
     }
 
     /// Accepts one with the spare descriptor, answers and closes it.
-    pub(super) fn turn_away(&mut self, socket: &TcpListener) -> bool {
+    pub(super) fn reject_with_spare(&mut self, socket: &TcpListener) -> bool {
         drop(self.file.take());
         let accepted = SockRef::from(socket).accept();
         let turned_away = accepted.is_ok();
@@ -93,11 +93,11 @@ impl SpareFd {
         self.shown.get().is_some()
     }
 
-    pub(super) fn may_complain(&mut self) -> bool {
+    pub(super) fn should_log(&mut self) -> bool {
         let now = Instant::now();
-        let due = self.complained.is_none_or(|at| now.duration_since(at) >= COMPLAIN_EVERY);
+        let due = self.logged_at.is_none_or(|at| now.duration_since(at) >= LOG_EVERY);
         if due {
-            self.complained = Some(now);
+            self.logged_at = Some(now);
         }
         due
     }

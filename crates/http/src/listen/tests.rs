@@ -14,7 +14,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-use super::{activity::TIME_TO_ASK, *};
+use super::{activity::FIRST_REQUEST_GRACE, *};
 use crate::limits::Limit;
 
 const ASK: &[u8] = b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n";
@@ -129,7 +129,7 @@ async fn who_finds_no_place_waits_until_one_is_free_and_that_is_noted() {
     let (page, inside, served) = holding();
     let answers = answers(2, 9, page);
     let (listener, tasks, stop) = (here(), Tasks::new(), CancellationToken::new());
-    let (address, pulse) = (listener.address(), answers.pulse.clone());
+    let (address, liveness) = (listener.address(), answers.liveness.clone());
     let connections = answers.connections.clone();
     tasks.spawn("listener", listener.serve(answers, tasks.clone(), stop.clone()));
     let mut clients = Vec::new();
@@ -142,7 +142,7 @@ async fn who_finds_no_place_waits_until_one_is_free_and_that_is_noted() {
         }
         // The loop has run many times, with all the others pending.
         for _ in 0..200 {
-            pulse.felt().await;
+            liveness.probe().await;
             tokio::task::yield_now().await;
         }
         assert_eq!(served.load(Ordering::Relaxed), let_in);
@@ -188,7 +188,7 @@ async fn one_address_has_so_many_connections_and_no_more_and_others_come_in() {
     let (page, inside, served) = holding();
     let (listener, tasks) = (here(), Tasks::new());
     let (address, answers) = (listener.address(), answers(8, 3, page));
-    let (connections, pulse) = (answers.connections.clone(), answers.pulse.clone());
+    let (connections, liveness) = (answers.connections.clone(), answers.liveness.clone());
     tasks.spawn("listener", listener.serve(answers, tasks.clone(), tasks.token().clone()));
     let mut within = Vec::new();
     for let_in in [1, 2, 3] {
@@ -210,7 +210,7 @@ async fn one_address_has_so_many_connections_and_no_more_and_others_come_in() {
     // A client that asks later, and in two pieces, reads it only then.
     let mut late = client_at(1, address).await;
     for _ in 0..50 {
-        pulse.felt().await;
+        liveness.probe().await;
         tokio::task::yield_now().await;
     }
     assert!(late.try_read(&mut [0; 9]).is_err(), "it has not asked");
@@ -249,7 +249,7 @@ async fn where_all_places_are_taken_idle_connections_give_way() {
     assert!(ask(&mut greedy[0]).await.ends_with("here"));
     assert_eq!(limits.reached(), []);
     // No connection is idle before that.
-    tokio::time::sleep(TIME_TO_ASK).await;
+    tokio::time::sleep(FIRST_REQUEST_GRACE).await;
     let mut newcomers = Vec::new();
     for (from, closed) in [(3, 1), (4, 2)] {
         let mut newcomer = client_at(from, address).await;

@@ -37,7 +37,7 @@ pub fn doubtful(cert: &Path, host: Option<&str>, now: Duration) -> Option<Certif
     let told =
         |text, is_refused| Some(CertificateWarning { file: cert.to_owned(), text, is_refused });
     let refused = |text| told(text, true);
-    match of_time(&shown, now) {
+    match check_dates(&shown, now) {
         Some(CertificateError::ExpiredContext { not_after, .. }) => {
             return refused(format!("the certificate expired on {}", day(not_after)));
         }
@@ -55,7 +55,7 @@ pub fn doubtful(cert: &Path, host: Option<&str>, now: Duration) -> Option<Certif
     {
         return refused(format!("the certificate does not name {host}, where tablets are sent"));
     }
-    match of_time(&shown, now + SOON) {
+    match check_dates(&shown, now + SOON) {
         Some(CertificateError::ExpiredContext { not_after, .. }) => {
             told(format!("the certificate expires on {}", day(not_after)), false)
         }
@@ -65,7 +65,7 @@ pub fn doubtful(cert: &Path, host: Option<&str>, now: Duration) -> Option<Certif
 
 /// Checks the dates, which come before the issuer. The issuer is ignored: tablets may
 /// know a CA that this machine does not.
-fn of_time(shown: &ParsedCertificate<'_>, now: Duration) -> Option<CertificateError> {
+fn check_dates(shown: &ParsedCertificate<'_>, now: Duration) -> Option<CertificateError> {
     let nobody = Arc::new(RootCertStore::empty());
     let algorithms = provider().signature_verification_algorithms.all;
     let now = UnixTime::since_unix_epoch(now);

@@ -14,7 +14,7 @@ use thiserror::Error;
 use super::detail;
 
 /// Time to read what follows a refusal: a few hundred megabytes on a LAN.
-const READ_OFF: Duration = Duration::from_secs(2);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The reason for a body not read.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub fn is_json(headers: &HeaderMap) -> bool {
 
 /// True also if it was not announced as anything: old tools send no type. A page of
 /// another site can omit it, too, so its origin has to be checked.
-pub fn may_be_json(headers: &HeaderMap) -> bool {
+pub fn is_json_or_untyped(headers: &HeaderMap) -> bool {
     !headers.contains_key(header::CONTENT_TYPE) || is_json(headers)
 }
 
@@ -72,22 +72,22 @@ pub fn not_json() -> Response {
 /// Answers a request without using its body. Many clients look for the answer only once
 /// they have sent everything, and a connection closed before would lose it; so the body
 /// is read for a moment.
-pub async fn answer_unread(headers: &HeaderMap, body: Body, answer: Response) -> Response {
+pub async fn drain_and_answer(headers: &HeaderMap, body: Body, answer: Response) -> Response {
     if body.is_end_stream() {
         return answer;
     }
-    read_off(headers, body.into_data_stream(), answer).await
+    drain_rest(headers, body.into_data_stream(), answer).await
 }
 
-/// Does the same as [`answer_unread`] for a body read in part.
-pub async fn read_off(headers: &HeaderMap, rest: BodyDataStream, answer: Response) -> Response {
+/// Does the same as [`drain_and_answer`] for a body read in part.
+pub async fn drain_rest(headers: &HeaderMap, rest: BodyDataStream, answer: Response) -> Response {
     // A client that waits for `100 Continue` (RFC 9110, 10.1.1) has sent nothing.
     if headers.contains_key(header::EXPECT) {
         return closing(answer);
     }
     let mut rest = rest;
     let rest = async { while let Some(Ok(_)) = rest.next().await {} };
-    match tokio::time::timeout(READ_OFF, rest).await {
+    match tokio::time::timeout(DRAIN_TIMEOUT, rest).await {
         Ok(()) => answer,
         Err(_) => closing(answer),
     }
@@ -131,7 +131,7 @@ mod tests {
                 headers.insert(header::CONTENT_TYPE, value.parse().unwrap());
             }
             assert_eq!(is_json(&headers), expected, "{value:?}");
-            assert_eq!(may_be_json(&headers), expected || value.is_none(), "{value:?}");
+            assert_eq!(is_json_or_untyped(&headers), expected || value.is_none(), "{value:?}");
         }
     }
 }

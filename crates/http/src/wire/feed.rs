@@ -21,7 +21,7 @@ use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
 use super::{detail, snapshot::Snapshot};
-use crate::listen::of_one_machine;
+use crate::listen::rate_limit_key;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Proxies close connections that are silent for a minute; and pages notice when the node
@@ -30,7 +30,7 @@ pub const SILENCE: Duration = Duration::from_secs(15);
 /// Each costs a connection and a copy of the state; other pages poll.
 const MAX_STREAMS: usize = 64;
 /// Streams without a login: they must not take all, nor one address all of theirs.
-const MAX_STRANGERS: usize = 48;
+const MAX_ANONYMOUS: usize = 48;
 const MAX_FROM_ADDRESS: usize = 12;
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 /// A quarter of an hour.
@@ -109,8 +109,8 @@ struct FeedUpdate {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct StreamCounts {
-    by_operators: usize,
-    by_strangers: usize,
+    operators: usize,
+    anonymous: usize,
 }
 
 impl Feed {
@@ -154,20 +154,20 @@ impl StreamPermit {
         address: IpAddr,
         operator: bool,
     ) -> Option<Self> {
-        let address = of_one_machine(address);
+        let address = rate_limit_key(address);
         let mut all = taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let strangers: usize = all.values().map(|taken| taken.by_strangers).sum();
-        let operators: usize = all.values().map(|taken| taken.by_operators).sum();
+        let strangers: usize = all.values().map(|taken| taken.anonymous).sum();
+        let operators: usize = all.values().map(|taken| taken.operators).sum();
         let own = all.get(&address).copied().unwrap_or_default();
         let room = strangers + operators < MAX_STREAMS
-            && (operator || (strangers < MAX_STRANGERS && own.by_strangers < MAX_FROM_ADDRESS));
+            && (operator || (strangers < MAX_ANONYMOUS && own.anonymous < MAX_FROM_ADDRESS));
         if !room {
             return None;
         }
         let own = all.entry(address).or_default();
         match operator {
-            true => own.by_operators += 1,
-            false => own.by_strangers += 1,
+            true => own.operators += 1,
+            false => own.anonymous += 1,
         }
         Some(Self { taken: taken.clone(), address, operator })
     }
@@ -178,10 +178,10 @@ impl Drop for StreamPermit {
         let mut all = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(own) = all.get_mut(&self.address) else { return };
         match self.operator {
-            true => own.by_operators -= 1,
-            false => own.by_strangers -= 1,
+            true => own.operators -= 1,
+            false => own.anonymous -= 1,
         }
-        if own.by_operators + own.by_strangers == 0 {
+        if own.operators + own.anonymous == 0 {
             all.remove(&self.address);
         }
     }
@@ -252,7 +252,7 @@ pub fn response(
     (fields, Body::from_stream(events)).into_response()
 }
 
-pub fn too_many() -> Response {
+pub fn too_many_streams() -> Response {
     let text = "打开的页面过多 / too many pages follow already, poll instead";
     detail(StatusCode::SERVICE_UNAVAILABLE, text)
 }
@@ -299,9 +299,9 @@ mod tests {
         own.pop();
         assert!(watch(1, false).is_some());
         let others: Vec<_> = (2..200).filter_map(|host| watch(host, false)).collect();
-        assert_eq!(own.len() + others.len(), MAX_STRANGERS);
+        assert_eq!(own.len() + others.len(), MAX_ANONYMOUS);
         let operators: Vec<_> = (0..200).filter_map(|_| watch(9, true)).collect();
-        assert_eq!(operators.len(), MAX_STREAMS - MAX_STRANGERS);
+        assert_eq!(operators.len(), MAX_STREAMS - MAX_ANONYMOUS);
         drop((own, others, operators));
         assert!(feed.taken.lock().unwrap().is_empty());
     }

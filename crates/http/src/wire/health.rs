@@ -25,9 +25,9 @@ pub const LIVE: &str = "/api/health/live";
 pub const READY: &str = "/api/health/ready";
 
 /// Pause between two tests.
-const LEAST_APART: Duration = Duration::from_secs(3);
+const MIN_INTERVAL: Duration = Duration::from_secs(3);
 /// Time for which a result is valid.
-const STANDS: Duration = Duration::from_secs(10);
+const RESULT_TTL: Duration = Duration::from_secs(10);
 /// Wait for the first test, and the first after a while. Probes give up after a second by
 /// default.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -73,7 +73,7 @@ impl StorageHealth {
             let tried = tasks::blocking(move || store.try_writing()).await;
             let fault = tried.err().as_ref().map(StoreError::to_string);
             self.storage.send_replace(Some(StorageProbe { at: Instant::now(), fault }));
-            tokio::time::sleep(LEAST_APART).await;
+            tokio::time::sleep(MIN_INTERVAL).await;
         }
     }
 
@@ -86,7 +86,7 @@ impl StorageHealth {
         self.asked.notify_one();
         let mut tries = self.storage.subscribe();
         let recent = |tried: &Option<StorageProbe>| {
-            tried.as_ref().is_some_and(|tried| tried.at.elapsed() < STANDS)
+            tried.as_ref().is_some_and(|tried| tried.at.elapsed() < RESULT_TTL)
         };
         let tried = timeout(PATIENCE, tries.wait_for(recent)).await;
         let storage = match tried {
@@ -173,7 +173,7 @@ mod tests {
         // An old result says nothing about now.
         health.storage.send_replace(Some(StorageProbe { at: began, fault: None }));
         assert_eq!(codes(&health.look(None).await), [""; 0]);
-        tokio::time::advance(STANDS).await;
+        tokio::time::advance(RESULT_TTL).await;
         assert_eq!(codes(&health.look(None).await), ["storage_hangs"]);
         assert_eq!(codes(&health.look(Some(Unready::stopping())).await), ["stopping"]);
     }

@@ -105,7 +105,7 @@ impl EmbeddedFile {
     /// Prepares a source file.
     fn of_source(name: &'static str, text: &'static str) -> Self {
         let bytes = match name.rsplit('.').next() {
-            Some("js" | "css") => Cow::Owned(without_margins(text).into_bytes()),
+            Some("js" | "css") => Cow::Owned(strip_margins(text).into_bytes()),
             _ => Cow::Borrowed(text.as_bytes()),
         };
         Self { name, bytes, made: OnceLock::new() }
@@ -162,7 +162,7 @@ impl EmbeddedFile {
 
 /// Removes indentation and comment lines, which are a seventh of a page; line numbers
 /// stay the same.
-fn without_margins(text: &str) -> String {
+fn strip_margins(text: &str) -> String {
     let lines = text.lines().map(str::trim);
     let lines = lines.map(|line| if line.starts_with("//") { "" } else { line });
     lines.flat_map(|line| [line, "\n"]).collect()
@@ -283,9 +283,9 @@ mod tests {
             let odd =
                 source.lines().find(|line| !line.contains("replace(") && ticks(line) % 2 == 1);
             assert_eq!(odd, None, "{}", file.name);
-            assert_eq!(source.lines().count(), without_margins(&source).lines().count());
+            assert_eq!(source.lines().count(), strip_margins(&source).lines().count());
         }
-        assert_eq!(without_margins("a {\n  // b\n  c; // d\n}\n"), "a {\n\nc; // d\n}\n");
+        assert_eq!(strip_margins("a {\n  // b\n  c; // d\n}\n"), "a {\n\nc; // d\n}\n");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::{
     refusal::RequestError,
     server::Server,
     state::{
-        ledger::DownloadRecord,
+        download_log::DownloadRecord,
         meetings::Meeting,
         package_name::{file_name, id_of_file},
         redirect,
@@ -66,7 +66,7 @@ async fn sent(
     // Neither HEAD nor a revalidation (304) is counted.
     if asked.method == Method::GET && (node.is_some() || answer.status().is_success()) {
         let (at_s, client) = (server.clock.now_s(), server.access.caller(&asked).address);
-        server.ledger().note(DownloadRecord { at_s, meeting: id, node, client });
+        server.download_log().note(DownloadRecord { at_s, meeting: id, node, client });
     }
     Ok(answer)
 }
@@ -165,13 +165,20 @@ async fn deliver(server: &Server, id: &PackageId, asked: &Parts) -> Result<Respo
     let (store, wanted) = (server.store.clone(), id.clone());
     let opened = store.package(id).await?;
     let unverified =
-        opened.is_none() && tasks::for_clients(move || store.has_unverified(&wanted)).await;
+        opened.is_none() && tasks::blocking_limited(move || store.has_unverified(&wanted)).await;
     match opened {
         Some(package) => {
-            let besides = |id: &PackageId| (file_name(id), HeaderMap::new());
-            let place = || Ok(server.traffic.unlimited_place());
+            let name_and_headers = |id: &PackageId| (file_name(id), HeaderMap::new());
+            let place = || Ok(server.traffic.acquire_unlimited());
             let line = Transport::of(&asked.extensions);
-            delivery::respond(&asked.method, &asked.headers, package, besides, place, &line)
+            delivery::respond(
+                &asked.method,
+                &asked.headers,
+                package,
+                name_and_headers,
+                place,
+                &line,
+            )
         }
         None if unverified => {
             server.wake.verifier.notify_one();

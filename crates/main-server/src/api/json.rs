@@ -9,7 +9,7 @@ use axum::{
     http::request::Parts,
 };
 use edge_mirror_http::{
-    listen::of_one_machine,
+    listen::rate_limit_key,
     wire::{
         MAX_JSON_BYTES,
         body::{self, BodyError},
@@ -62,7 +62,7 @@ async fn read(request: Request, server: &Server) -> Result<JsonBody, RequestErro
     let (parts, body) = request.into_parts();
     // Held until the body is parsed: the result is small, or is used immediately.
     let large = body.size_hint().upper().is_none_or(|bytes| bytes > SMALL_BYTES);
-    let turn = server.large.turn(of_one_machine(server.access.caller(&parts).address));
+    let turn = server.large.turn(rate_limit_key(server.access.caller(&parts).address));
     let turn: Option<LargeBodyPermit> = match large {
         true => tokio::time::timeout(BODY_TIMEOUT, turn)
             .await
@@ -83,7 +83,7 @@ async fn read(request: Request, server: &Server) -> Result<JsonBody, RequestErro
         BodyError::Slow => RequestError::Stalled,
         BodyError::Broken => RequestError::Cut(unread.to_string()),
     })?;
-    if !body::may_be_json(&parts.headers) {
+    if !body::is_json_or_untyped(&parts.headers) {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         return Err(not_an_object(&Value::String(text)));
     }

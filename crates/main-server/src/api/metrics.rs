@@ -46,7 +46,7 @@ pub async fn metrics(State(server): State<Arc<Server>>) -> Response {
         meetings(&mut page, &server.book());
         packages(&mut page, &server);
         limits::show(&mut page, &server.counts.limits);
-        metrics::about_the_process(&mut page, "main_server");
+        metrics::encode_process(&mut page, "main_server");
         page
     })
     .await;
@@ -55,8 +55,8 @@ pub async fn metrics(State(server): State<Arc<Server>>) -> Response {
 
 fn downloads(page: &mut Exposition, server: &Server) {
     let (redirected, served) = {
-        let ledger = server.ledger();
-        (ledger.redirects(), ledger.own_downloads())
+        let download_log = server.download_log();
+        (download_log.redirects(), download_log.own_downloads())
     };
     let mut family = page.counter(
         "edge_mirror_master_redirects_total",

@@ -37,10 +37,11 @@ pub async fn check(State(server): State<Arc<Server>>, request: Request, next: Ne
         return next.run(request).await;
     }
     let (parts, unread) = request.into_parts();
-    server.access.note_refused(&parts, "without the key that nodes have to send");
+    server.access.log_refused(&parts, "without the key that nodes have to send");
     let text = "需要主控服务器密钥（security.mainServerKey） / this main server asks nodes for a \
                 key: set security.mainServerKey at the node";
-    body::answer_unread(&parts.headers, unread, wire::detail(StatusCode::UNAUTHORIZED, text)).await
+    body::drain_and_answer(&parts.headers, unread, wire::detail(StatusCode::UNAUTHORIZED, text))
+        .await
 }
 
 /// Sets the key sent, or a generated one, and shows it this once.

@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_http::{
-    listen::of_one_machine,
+    listen::rate_limit_key,
     wire::{Done, Success, done},
 };
 use edge_mirror_protocol::{HeldPackage, MAX_HELD_PACKAGES, NodeReport, package::PackageId};
@@ -49,7 +49,7 @@ impl FromRequestParts<Arc<Server>> for ClientAddress {
         parts: &mut Parts,
         server: &Arc<Server>,
     ) -> Result<Self, Self::Rejection> {
-        Ok(Self(of_one_machine(server.access.caller(parts).address)))
+        Ok(Self(rate_limit_key(server.access.caller(parts).address)))
     }
 }
 

@@ -18,8 +18,8 @@ use crate::{
     },
     server::Server,
     state::{
-        ledger::DownloadRecord,
-        troubles::{self, MasterSnapshot},
+        download_log::DownloadRecord,
+        problems::{self, MasterSnapshot},
     },
 };
 
@@ -102,7 +102,7 @@ pub fn snapshot(server: &Server) -> Snapshot {
     let uploading = server.uploads_under_way();
     let registry = server.registry();
     let holders = registry.holders(now_s, |id| server.digest(id));
-    let ledger = server.ledger();
+    let download_log = server.download_log();
 
     let meetings = |items: &mut ItemWriter<'_>| {
         for meeting in &book.meetings {
@@ -123,7 +123,7 @@ pub fn snapshot(server: &Server) -> Snapshot {
                 // a change every second.
                 node: nodes::described(node_id, node, node.heard_s),
                 packages: held.get(node_id.as_str()).map(Vec::as_slice).unwrap_or_default(),
-                redirects: ledger.redirects_to(node_id),
+                redirects: download_log.redirects_to(node_id),
             };
             items.add(node_id, &shown);
         }
@@ -149,21 +149,21 @@ pub fn snapshot(server: &Server) -> Snapshot {
         data: server.data(),
         token: &book.token,
         node_key: outside.node_key,
-        problems: troubles::found(&seen),
+        problems: problems::found(&seen),
         meetings: (),
         nodes: (),
         traffic: Downloads {
             under_way: server.traffic.under_way(),
             bytes_served: server.traffic.served_bytes(),
-            redirects: ledger.redirects(),
-            own_downloads: ledger.own_downloads(),
+            redirects: download_log.redirects(),
+            own_downloads: download_log.own_downloads(),
         },
         storage: FolderUsage {
             path: server.store.root(),
             used: server.store.used_bytes(),
             free: outside.free,
         },
-        recent: ledger.recent().collect(),
+        recent: download_log.recent().collect(),
     };
     Snapshot::new(&json!(overview), &[("meetings", &meetings), ("nodes", &nodes)])
 }

@@ -55,7 +55,7 @@ pub async fn put(
             refusal.into_response()
         }
     };
-    wire::body::read_off(&headers, chunks, refusal).await
+    wire::body::drain_rest(&headers, chunks, refusal).await
 }
 
 async fn take(
@@ -91,8 +91,8 @@ async fn receive(
 ) -> Result<PendingPackage, RequestError> {
     let (store, wanted) = (server.store.clone(), id.clone());
     let mut pending = tasks::blocking(move || store.begin(&wanted, length, u64::MAX)).await?;
-    pending.unpack_on_the_way();
-    pending.sync_on_the_way();
+    pending.unpack_while_receiving();
+    pending.sync_while_receiving();
     let mut batch = Vec::with_capacity(BATCH_BYTES);
     loop {
         let next = tokio::time::timeout(STALLED, chunks.next()).await;

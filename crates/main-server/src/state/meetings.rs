@@ -148,7 +148,7 @@ impl MeetingTable {
 
     /// Saved before a package is put in place: after a kill in between, a node that
     /// has the old one must not count as having the new one.
-    pub fn package_coming(&mut self, id: &PackageId) -> Result<(), RequestError> {
+    pub fn begin_replacement(&mut self, id: &PackageId) -> Result<(), RequestError> {
         let meeting = self.get_mut(id)?;
         meeting.versions = meeting.versions.saturating_add(1);
         // Still set: the last replacement's end could not be saved, and its
@@ -160,7 +160,7 @@ impl MeetingTable {
     }
 
     /// Notes that a package was put in place, or not: `before` and `after` tell.
-    pub fn package_settled(
+    pub fn finish_replacement(
         &mut self,
         id: &PackageId,
         before: Option<Sha256>,
@@ -254,14 +254,14 @@ mod tests {
         assert!(!renews(book(), |b| b.start(m, 2.0).unwrap()), "nodes come first");
         assert!(renews(started(), |b| b.end(m, 3.0).unwrap()));
         assert!(renews(started(), |b| b.delete(m).unwrap()));
-        assert!(renews(started(), |book| book.package_settled(m, a, b).unwrap()));
-        assert!(renews(started(), |book| book.package_settled(m, None, b).unwrap()));
-        assert!(!renews(started(), |book| book.package_settled(m, a, a).unwrap()));
+        assert!(renews(started(), |book| book.finish_replacement(m, a, b).unwrap()));
+        assert!(renews(started(), |book| book.finish_replacement(m, None, b).unwrap()));
+        assert!(!renews(started(), |book| book.finish_replacement(m, a, a).unwrap()));
         assert!(!renews(started(), |b| b.start(m, 3.0).unwrap()));
         assert!(!renews(started(), |b| assert!(b.announce(|_| true).is_empty())));
         assert!(!renews(book(), |b| b.end(m, 3.0).unwrap()));
         assert!(!renews(book(), |b| b.delete(m).unwrap()));
-        assert!(!renews(book(), |book| book.package_settled(m, a, b).unwrap()));
+        assert!(!renews(book(), |book| book.finish_replacement(m, a, b).unwrap()));
     }
 
     #[test]
@@ -269,7 +269,7 @@ mod tests {
         let mut book = book();
         book.start(&id("m"), 2.0).unwrap();
         let replaced = |b: &mut MeetingTable| {
-            b.package_settled(&id("m"), None, Some(Sha256::new([1; 32]))).unwrap();
+            b.finish_replacement(&id("m"), None, Some(Sha256::new([1; 32]))).unwrap();
         };
         assert!(!renews(book.clone(), replaced));
         assert!(!renews(book.clone(), |b| assert!(b.announce(|_| false).is_empty())));
@@ -290,13 +290,13 @@ mod tests {
     #[test]
     fn a_kill_in_the_middle_of_a_replacement_changes_the_token_at_the_next_start() {
         let mut book = started();
-        book.package_coming(&id("m")).unwrap();
+        book.begin_replacement(&id("m")).unwrap();
         assert!(renews(book.clone(), MeetingTable::recover));
         book.recover();
         assert!(!renews(book, MeetingTable::recover), "once");
         let mut unsaved = started();
-        unsaved.package_coming(&id("m")).unwrap();
-        assert!(renews(unsaved, |b| b.package_coming(&id("m")).unwrap()));
+        unsaved.begin_replacement(&id("m")).unwrap();
+        assert!(renews(unsaved, |b| b.begin_replacement(&id("m")).unwrap()));
         assert!(!renews(started(), MeetingTable::recover));
     }
 

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// A node that is silent for this long counts as gone.
-const HEARD_WITHIN_S: f64 = 30.0;
+const NODE_TIMEOUT_S: f64 = 30.0;
 /// A venue has dozens; anybody on the network can register.
 pub const MAX_NODES: usize = 4096;
 /// Behind one address; more than any venue has.
@@ -125,8 +125,8 @@ impl RegisteredNode {
         }
     }
 
-    fn alive(&self, now_s: f64) -> bool {
-        now_s - self.heard_s < HEARD_WITHIN_S
+    fn is_alive(&self, now_s: f64) -> bool {
+        now_s - self.heard_s < NODE_TIMEOUT_S
     }
 
     fn has(&self, id: &PackageId, current: Sha256) -> bool {
@@ -240,7 +240,7 @@ impl NodeRegistry {
     }
 
     pub fn live(&self, now_s: f64) -> impl Iterator<Item = (&String, &RegisteredNode)> {
-        self.nodes.iter().filter(move |(_, node)| node.alive(now_s))
+        self.nodes.iter().filter(move |(_, node)| node.is_alive(now_s))
     }
 
     /// Like [`live`](Self::live), in the order of their ids, from behind one on.
@@ -251,7 +251,7 @@ impl NodeRegistry {
     ) -> impl Iterator<Item = (&str, &RegisteredNode)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let behind = self.nodes.range::<str, _>((from, Bound::Unbounded));
-        behind.map(|(id, node)| (&**id, node)).filter(move |(_, node)| node.alive(now_s))
+        behind.map(|(id, node)| (&**id, node)).filter(move |(_, node)| node.is_alive(now_s))
     }
 
     /// Live nodes that clients can reach.
@@ -315,7 +315,7 @@ impl NodeRegistry {
     }
 
     /// Begins up to `room` probes, and returns their nodes and addresses; they are
-    /// under way until [`probed`](Self::probed).
+    /// under way until [`record_probe`](Self::probed).
     pub fn take_due_probes(&mut self, room: usize, now_s: f64) -> Vec<(String, String)> {
         let under_way = self.nodes.values().filter_map(|node| {
             Some(ActiveProbe {
@@ -349,7 +349,7 @@ impl NodeRegistry {
 
     /// True when the reachability changed. A result for an address that the node
     /// has left meanwhile is dropped.
-    pub fn probed(
+    pub fn record_probe(
         &mut self,
         node_id: &str,
         address: &str,
@@ -389,7 +389,7 @@ impl NodeRegistry {
     }
 
     fn forget_dead(&mut self, now_s: f64) {
-        let dead = self.nodes.extract_if(.., |_, node| !node.alive(now_s));
+        let dead = self.nodes.extract_if(.., |_, node| !node.is_alive(now_s));
         self.lost.extend(dead.map(|(node_id, _)| node_id));
     }
 }
@@ -478,7 +478,7 @@ mod tests {
         };
         heard(&mut registry, "a", beat("1.1.1.1:1", true, 2), 0.0);
         assert_eq!(candidates(&registry, 1.0), [], "not probed yet");
-        registry.probed("a", "1.1.1.1:1", &NodeReachability::Reachable { https: false }, 0.0);
+        registry.record_probe("a", "1.1.1.1:1", &NodeReachability::Reachable { https: false }, 0.0);
         assert_eq!(candidates(&registry, 1.0), [("a".into(), 2)]);
         registry.redirected("a");
         assert_eq!(candidates(&registry, 1.0), [("a".into(), 3)]);
@@ -490,7 +490,12 @@ mod tests {
         heard(&mut registry, "a", beat("1.1.1.1:1", true, 0), 4.0);
         assert_eq!(candidates(&registry, 4.0).len(), 1);
         assert_eq!(registry.holders(4.0, |_| Some(digest()))[&m()], ["a"]);
-        registry.probed("a", "1.1.1.1:1", &NodeReachability::Unreachable("refused".into()), 4.0);
+        registry.record_probe(
+            "a",
+            "1.1.1.1:1",
+            &NodeReachability::Unreachable("refused".into()),
+            4.0,
+        );
         assert_eq!(candidates(&registry, 4.0), []);
         assert_eq!(registry.readiness(&m(), digest(), 4.0).count(), 0);
     }
@@ -505,13 +510,13 @@ mod tests {
         assert_eq!(registry.take_due_probes(9, 0.0), a("1.1.1.1:1"));
         register(&mut registry, "a", "2.2.2.2:2", 1.0);
         assert_eq!(registry.take_due_probes(9, 1.0), [], "one is under way");
-        assert!(!registry.probed("a", "1.1.1.1:1", &well, 1.0), "of the old address");
+        assert!(!registry.record_probe("a", "1.1.1.1:1", &well, 1.0), "of the old address");
         assert_eq!(registry.live(1.0).next().unwrap().1.reach, NodeReachability::Unknown);
         assert_eq!(registry.take_due_probes(9, 1.0), a("2.2.2.2:2"));
-        assert!(registry.probed("a", "2.2.2.2:2", &well, 1.0));
+        assert!(registry.record_probe("a", "2.2.2.2:2", &well, 1.0));
         assert_eq!(registry.take_due_probes(9, 10.9), []);
         assert_eq!(registry.take_due_probes(9, 11.0), a("2.2.2.2:2"));
-        assert!(!registry.probed("a", "2.2.2.2:2", &well, 11.0), "no news");
+        assert!(!registry.record_probe("a", "2.2.2.2:2", &well, 11.0), "no news");
     }
 
     #[test]
@@ -522,7 +527,7 @@ mod tests {
         let (mut now_s, mut pauses) = (0.0, Vec::new());
         for _ in 0..3 {
             registry.take_due_probes(9, now_s);
-            registry.probed("a", "1.1.1.1:1", &refused, now_s);
+            registry.record_probe("a", "1.1.1.1:1", &refused, now_s);
             let began_s = now_s;
             while registry.take_due_probes(9, now_s).is_empty() {
                 now_s += 1.0;
@@ -531,7 +536,7 @@ mod tests {
             pauses.push(now_s - began_s);
         }
         assert_eq!(pauses, [10.0, 20.0, 40.0]);
-        registry.probed("a", "1.1.1.1:1", &refused, now_s);
+        registry.record_probe("a", "1.1.1.1:1", &refused, now_s);
         register(&mut registry, "a", "1.1.1.1:1", now_s);
         assert_eq!(registry.take_due_probes(9, now_s).len(), 1, "it was restarted");
     }

@@ -33,7 +33,7 @@ impl Prober {
         });
         // Its certificate is for its clients to judge: the probe sends no secret,
         // and reads nothing but the node's id.
-        let client = tls::http(tls::anybodys_client())
+        let client = tls::http(tls::unverified_client())
             .timeout(TIMEOUT)
             .redirect(to_https)
             // A probe also finds out whether the node takes new connections.

@@ -44,7 +44,7 @@ pub(super) async fn change(
 ) -> Result<Response, ApiError> {
     let (sender, body) = request.into_parts();
     // The guard has refused pages of other sites: only they could be meant.
-    if !body::may_be_json(&sender.headers) {
+    if !body::is_json_or_untyped(&sender.headers) {
         return Err(ApiError::NotJson);
     }
     let patch = patch(body).await?;

@@ -25,28 +25,29 @@ use crate::{
 /// are answered without the router, which costs more than sending a small package.
 pub(super) fn at_once(face: &AppState) -> FastPath {
     let (board, fetch, traffic) = (face.board.clone(), face.fetch.clone(), face.traffic.clone());
-    let routes = [OURS, OLD].map(|path| traffic.requests.route(path));
+    let routes = [DOWNLOAD_PATH, OLD_DOWNLOAD_PATH].map(|path| traffic.requests.route(path));
     Arc::new(move |method, uri, headers, line| {
         if !matches!(*method, Method::GET | Method::HEAD) || !board.is_running() {
             return None;
         }
         let (route, id) = asked_for(uri.path())?;
-        let package = fetch.at_hand(&id)?;
+        let package = fetch.get_if_open(&id)?;
         // Without a free permit, or if the client's address is needed, the router's
         // path does the waiting.
-        let place = || traffic.place_at_once(|| None);
-        let mut answer = delivery::respond(method, headers, package, besides, place, line).ok()?;
+        let place = || traffic.try_acquire(|| None);
+        let mut answer =
+            delivery::respond(method, headers, package, name_and_headers, place, line).ok()?;
         if !answer.status().is_success() {
             wire::guard(answer.headers_mut());
         }
-        routes[route].answered_at_once(answer.status());
+        routes[route].record_immediate(answer.status());
         Some(answer)
     })
 }
 
 /// Download paths, as the router has them.
-pub(super) const OURS: &str = "/api/v1/meetings/{id}/download-package";
-pub(super) const OLD: &str = "/api/meetings/{id}/download";
+pub(super) const DOWNLOAD_PATH: &str = "/api/v1/meetings/{id}/download-package";
+pub(super) const OLD_DOWNLOAD_PATH: &str = "/api/meetings/{id}/download";
 
 /// Parses the id and the route of a download's path. A text that is no id is no key
 /// of any package: the router refuses it.
@@ -60,7 +61,7 @@ fn asked_for(path: &str) -> Option<(usize, Cow<'_, str>)> {
 
 /// The file name of a package, and the headers that the router's layers add to each
 /// download.
-fn besides(id: &PackageId) -> (String, HeaderMap) {
+fn name_and_headers(id: &PackageId) -> (String, HeaderMap) {
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     let exposed = wire::EXPOSED.map(|name| name.to_string()).join(",");
@@ -107,7 +108,7 @@ async fn deliver(
     let line = Transport::of(&asked.extensions);
     // The address, not its network as for wrong logins: a room's tablets share that.
     let client = || access.caller(&asked).address;
-    let refused = |error| ApiError::of_pull(id.clone(), error, not_found);
+    let refused = |error| ApiError::from_pull(id.clone(), error, not_found);
     let mut waited_for = None;
     loop {
         if !board.is_running() {
@@ -115,7 +116,7 @@ async fn deliver(
         }
         let mut place = || match waited_for.take() {
             Some(place) => Ok(place),
-            None => traffic.place_at_once(|| Some(client())),
+            None => traffic.try_acquire(|| Some(client())),
         };
         let (method, headers) = (&asked.method, &asked.headers);
         let early = match fetch.open_or_follow(&id, &client).await.map_err(refused)? {
@@ -131,7 +132,7 @@ async fn deliver(
             }
         };
         let answer = early.unwrap_or_else(|package| {
-            delivery::respond(method, headers, package, besides, place, &line)
+            delivery::respond(method, headers, package, name_and_headers, place, &line)
         });
         match answer {
             Ok(answer) => return Ok(answer),

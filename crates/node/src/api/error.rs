@@ -69,7 +69,7 @@ const TOO_MANY_WAITERS: &str = "等待非进行中会议的客户端过多，请
 const DISK_FAILS: &str = "节点读取文件失败 / the node could not read the package";
 
 impl ApiError {
-    pub(super) fn of_pull(id: PackageId, error: Arc<PullError>, not_found: &'static str) -> Self {
+    pub(super) fn from_pull(id: PackageId, error: Arc<PullError>, not_found: &'static str) -> Self {
         match &*error {
             PullError::Stopped => Self::NotRunning,
             PullError::Upstream(refused) if refused.is_not_found() => Self::NoPackage(not_found),

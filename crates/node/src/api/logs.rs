@@ -5,7 +5,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use edge_mirror_base::log::{Journal, JournalEntry, level_named};
+use edge_mirror_base::log::{Journal, JournalEntry, parse_level};
 use edge_mirror_http::wire::ApiQuery;
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +34,7 @@ pub(super) async fn lines(
     ApiQuery(wish): ApiQuery<LogQuery>,
 ) -> Result<Response, ApiError> {
     let level = wish.level.as_deref().unwrap_or("TRACE");
-    let Some(level) = level_named(level) else {
+    let Some(level) = parse_level(level) else {
         return Err(invalid(
             "level 应为 TRACE, DEBUG, INFO, WARNING, ERROR 之一 / level is one of these",
         ));

@@ -31,7 +31,7 @@ pub(super) async fn sync(
         return Err(ApiError::NotActive(id));
     }
     let message = format!("会议 {id} 开始同步 / meeting {id} is being synced");
-    board.wishes.add(id);
+    board.sync_requests.add(id);
     Ok((StatusCode::ACCEPTED, wire::done(message)).into_response())
 }
 
@@ -76,12 +76,12 @@ pub(super) async fn verify(
     let (good, stored) = (read.map_err(ApiError::Unreadable)?, package.0);
     let remove = repair && !good;
     if good || remove {
-        let noted = tasks::blocking(move || store.read_again(&stored, good)).await;
+        let noted = tasks::blocking(move || store.record_reread(&stored, good)).await;
         noted.map_err(ApiError::NotRemoved)?;
     }
     let pulling = remove && board.is_running() && board.sync.borrow().active.contains(&id);
     if pulling {
-        board.wishes.add(id.clone());
+        board.sync_requests.add(id.clone());
     }
     match (good, remove) {
         (true, _) => {

@@ -42,13 +42,13 @@ pub(super) async fn metrics(State(face): State<AppState>) -> Response {
         page.gauge("edge_mirror_ready", "1 where GET /api/health/ready says so.")
             .put(&[], u8::from(ready));
         face.traffic.show(&mut page);
-        face.traffic.show_limits(&mut page);
+        face.traffic.encode_limits(&mut page);
         pulls(&mut page, &face);
         standing(&mut page, &face.board);
         storage(&mut page, &face.board, &face.settings);
         settings(&mut page, &face.settings);
         limits::show(&mut page, &face.board.counts.limits);
-        metrics::about_the_process(&mut page, "node");
+        metrics::encode_process(&mut page, "node");
         page
     })
     .await;

@@ -60,10 +60,10 @@ const MEETINGS: &str = "Meetings";
 
 fn operations() -> Vec<Operation> {
     let mut all = vec![
-        delivered(call(Method::GET, download::OURS, DOWNLOADS, "A meeting's package")),
+        delivered(call(Method::GET, download::DOWNLOAD_PATH, DOWNLOADS, "A meeting's package")),
         delivered(call(
             Method::GET,
-            download::OLD,
+            download::OLD_DOWNLOAD_PATH,
             DOWNLOADS,
             "The same, as front ends ask for it",
         )),

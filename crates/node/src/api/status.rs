@@ -163,7 +163,7 @@ pub fn snapshot(
         storage_error: board.store_fault.borrow().clone(),
         port_error: board.port_fault.borrow().clone(),
         tls_error: board.tls_fault.borrow().clone(),
-        tls_doubt: board.tls_doubt.borrow().clone(),
+        tls_warning: board.tls_warning.borrow().clone(),
         redirect_error: board.redirect_fault.borrow().clone(),
         login_error: board.login_fault.borrow().clone(),
         connections: &board.connections,

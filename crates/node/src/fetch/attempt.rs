@@ -15,9 +15,10 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::{
-    FetchInner, Flight, Offer, PullError, PullPhase, PullReason, PulledPackage, belongs,
+    FetchInner, Flight, Offer, PullError, PullPhase, PullReason, PulledPackage,
     gate::PullPermit,
-    request::{AttemptContext, PartialPull, continues, tells_again},
+    is_from_origin,
+    request::{AttemptContext, PartialPull, is_continuation, is_replay},
     retry,
     source::SourceChoice,
 };
@@ -55,12 +56,12 @@ enum AttemptOutcome {
     /// There is nothing to be pulled yet.
     NotOffered(Instant),
     /// The permit was needed for something more urgent.
-    Recalled,
+    Preempted,
 }
 
 enum RequestOutcome {
     Answered(Box<AnsweredRequest>),
-    InVain(AttemptOutcome),
+    Unanswered(AttemptOutcome),
 }
 
 /// A request with its answer.
@@ -108,7 +109,7 @@ impl FetchInner {
             self.board.counts.retries.one();
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = flight.woken() => {}
+                () = flight.wait_for_retry() => {}
             }
         }
         Err(PullError::Stopped)
@@ -191,9 +192,9 @@ impl FetchInner {
                 Ok(AttemptOutcome::Pulled(pulled)) => return (config, Ok(pulled)),
                 Ok(AttemptOutcome::NotOffered(until)) => tokio::select! {
                     () = tokio::time::sleep_until(until) => {}
-                    () = flight.woken() => {}
+                    () = flight.wait_for_retry() => {}
                 },
-                Ok(AttemptOutcome::OfferGone | AttemptOutcome::Recalled) => {}
+                Ok(AttemptOutcome::OfferGone | AttemptOutcome::Preempted) => {}
                 Err(error) => return (config, Err(error)),
             }
         }
@@ -209,14 +210,14 @@ impl FetchInner {
     ) -> Result<AttemptOutcome, PullError> {
         let upstream = self.connector.to(config);
         let store = self.board.store();
-        let held = store.get(flight.id()).filter(|held| belongs(held, upstream.origin()));
+        let held = store.get(flight.id()).filter(|held| is_from_origin(held, upstream.origin()));
         let task = AttemptContext { flight, config, upstream: &upstream, store: &store, held };
         let recall = permit.recall();
         let asking = recall.run_until_cancelled(self.ask(&task, round, retry));
-        let Some(asked) = asking.await else { return Ok(AttemptOutcome::Recalled) };
+        let Some(asked) = asking.await else { return Ok(AttemptOutcome::Preempted) };
         let AnsweredRequest { place, offer, resumed, response, announced, began } = match asked? {
             RequestOutcome::Answered(asked) => *asked,
-            RequestOutcome::InVain(tried) => return Ok(tried),
+            RequestOutcome::Unanswered(tried) => return Ok(tried),
         };
         flight.set_phase(PullPhase::Pulling);
         if let Some(held) = task.unchanged(&response, &announced, &place) {
@@ -230,9 +231,9 @@ impl FetchInner {
             }));
         }
         let resumed = resumed.and_then(|mut from| {
-            let rest = continues(&response, &announced, &from);
-            from.retold_bytes = (!rest).then_some(0);
-            (rest || tells_again(&response, &announced, &from)).then_some(from)
+            let rest = is_continuation(&response, &announced, &from);
+            from.replayed_bytes = (!rest).then_some(0);
+            (rest || is_replay(&response, &announced, &from)).then_some(from)
         });
         let mut pulling = match resumed {
             Some(resumed) => {
@@ -244,7 +245,7 @@ impl FetchInner {
         };
         // Moving each write to another thread, so that a slow disk blocks nobody
         // else, was measured to cost 8 % of the time of a fast pull.
-        let received = tasks::staying(async {
+        let received = tasks::block_on_in_place(async {
             tokio::select! {
                 // First: after the end, nothing else may be polled any more.
                 biased;
@@ -260,12 +261,12 @@ impl FetchInner {
             return std::future::pending().await;
         };
         if !matches!(received, Ok(true)) {
-            if received.as_ref().err().is_none_or(broke_off) && pulling.is_of_use() {
+            if received.as_ref().err().is_none_or(is_broken_off) && pulling.is_worth_keeping() {
                 // The partial package waits without a permit: there may be many of them.
-                tasks::in_place(|| pulling.pending.rest())?;
+                tasks::block_in_place(|| pulling.pending.rest())?;
                 round.partial = Some(pulling);
             }
-            return received.map(|_| AttemptOutcome::Recalled);
+            return received.map(|_| AttemptOutcome::Preempted);
         }
         self.commit(&task, pulling, offer, began).await.map(AttemptOutcome::Pulled)
     }
@@ -281,7 +282,7 @@ impl FetchInner {
         let place = match choice {
             SourceChoice::Pull(place) => place,
             SourceChoice::WaitUntil(until) => {
-                return Ok(RequestOutcome::InVain(AttemptOutcome::NotOffered(until)));
+                return Ok(RequestOutcome::Unanswered(AttemptOutcome::NotOffered(until)));
             }
         };
         let resumed = round.partial.take().filter(|partial| partial.place == place);
@@ -294,12 +295,12 @@ impl FetchInner {
             // Only on the direct route does a 404 mean that there is no such meeting.
             Err(error) if error.is_not_found() && place != PackageLocation::Direct => {
                 round.gone.push(place);
-                Ok(RequestOutcome::InVain(AttemptOutcome::OfferGone))
+                Ok(RequestOutcome::Unanswered(AttemptOutcome::OfferGone))
             }
             Err(error) => {
                 // Still good to resume from, unless the range was refused.
                 round.partial =
-                    resumed.filter(|kept| !error.is_unsatisfiable() && kept.is_of_use());
+                    resumed.filter(|kept| !error.is_unsatisfiable() && kept.is_worth_keeping());
                 Err(error.into())
             }
         }
@@ -323,31 +324,30 @@ impl FetchInner {
         let length = announced.length;
         let begin = || task.store.begin(id, length, limit);
         let bytes = length.unwrap_or(0);
-        let could_make =
-            || self.could_make_room(task, bytes, task.store.shortage(id, bytes, limit));
-        let mut pending = tasks::in_place(|| match begin() {
+        let could_make = || self.can_make_room(task, bytes, task.store.shortage(id, bytes, limit));
+        let mut pending = tasks::block_in_place(|| match begin() {
             // Anybody can announce a length: evict others only as the bytes come.
             Err(StoreError::NoRoom(_)) if could_make() => {
-                task.store.begin_by_steps(id, bytes, limit)
+                task.store.begin_in_steps(id, bytes, limit)
             }
             other => other,
         })?;
         if task.config.storage.verify == VerifyLevel::Full {
-            pending.unpack_on_the_way();
+            pending.unpack_while_receiving();
         }
         // A package pulled to compare is most often thrown away.
         if task.flight.reason() != PullReason::Compare {
-            pending.sync_on_the_way();
+            pending.sync_while_receiving();
         }
-        let followable = length.filter(|_| !is_page(response));
+        let followable = length.filter(|_| !is_error_page(response));
         let grower = followable.and_then(|length| {
-            tasks::in_place(|| PartialWriter::begin(&pending, length, announced.sha256))
+            tasks::block_in_place(|| PartialWriter::begin(&pending, length, announced.sha256))
         });
         if let Some(grower) = &grower {
             task.flight.set_growing(task.upstream.origin(), grower.growing());
         }
-        let retold_bytes = None;
-        Ok(PartialPull { pending, place, announced, grower, retold_bytes, is_archive: false })
+        let replayed_bytes = None;
+        Ok(PartialPull { pending, place, announced, grower, replayed_bytes, is_archive: false })
     }
 
     /// Receives the body: written in batches as it arrives. Blocks this thread on the disk.
@@ -446,7 +446,7 @@ impl FetchInner {
             other => other,
         }?;
         if let Some(grower) = &pulling.grower {
-            grower.grew(pending.received_bytes());
+            grower.set_written(pending.received_bytes());
         }
         self.pulled_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
@@ -481,7 +481,7 @@ impl FetchInner {
         let stored = stored.await?;
         if let Some(grower) = grower {
             // Readers of the partial package continue with the copy that others use.
-            let followed = grower.growing().is_followed();
+            let followed = grower.growing().has_readers();
             let package = match followed {
                 true => task.store.package(id).await.ok().flatten(),
                 false => None,
@@ -512,13 +512,13 @@ fn modified_s(validators: &Validators) -> Option<u64> {
 }
 
 /// True if the bytes received so far are good for the next attempt.
-fn broke_off(error: &PullError) -> bool {
+fn is_broken_off(error: &PullError) -> bool {
     matches!(error, PullError::Interrupted { .. } | PullError::Stalled(_) | PullError::TooSlow(_))
 }
 
 /// An error page, though its status is a success: of no use to a client that waits
 /// for a package.
-fn is_page(response: &Response) -> bool {
+fn is_error_page(response: &Response) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     kind.starts_with("text/") || kind.starts_with("application/json")
@@ -573,7 +573,7 @@ mod tests {
         };
 
         let pull = |fetch: &Fetch| fetch.pull(&id, PullReason::Missing);
-        let still = store.held_still();
+        let still = store.lock_for_test();
         pull(&fetch);
         let verifying = |fetch: &Fetch| {
             fetch.under_way().get(&id).is_some_and(|pull| pull.phase == PullPhase::Verifying)
@@ -583,7 +583,7 @@ mod tests {
         drop(still);
         // The scratch file goes in any case.
         until(|| files(".scratch") == 0).await;
-        drop(store.held_still());
+        drop(store.lock_for_test());
         assert!(store.get(&id).is_none() && files("meeting_m") == 0);
 
         fetch.start();

@@ -179,7 +179,7 @@ impl Flight {
     }
 
     /// Raises the priority to that of a new waiter, and ends a pause.
-    pub(super) fn hurry(&self, reason: PullReason) {
+    pub(super) fn raise_priority(&self, reason: PullReason) {
         let awaited = self.awaited.fetch_or(reason.is_clients(), Ordering::Relaxed);
         let is_new = reason.is_clients() && !awaited;
         // Its meeting has become active while a client waits for it.
@@ -194,7 +194,7 @@ impl Flight {
         self.wake.notify_waiters();
     }
 
-    pub(super) async fn woken(&self) {
+    pub(super) async fn wait_for_retry(&self) {
         self.wake.notified().await;
     }
 
@@ -218,7 +218,7 @@ impl Flight {
         self.total_bytes.store(total.unwrap_or(UNKNOWN), Ordering::Relaxed);
     }
 
-    pub(super) fn land(&self, outcome: PullResult) {
+    pub(super) fn finish(&self, outcome: PullResult) {
         self.outcome.send_replace(Some(outcome));
     }
 }

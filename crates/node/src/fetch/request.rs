@@ -20,27 +20,29 @@ pub(super) struct PartialPull {
     pub announced: AnnouncedPackage,
     pub grower: Option<PartialWriter>,
     /// Bytes of it that an answer from the beginning has repeated.
-    pub retold_bytes: Option<u64>,
+    pub replayed_bytes: Option<u64>,
     /// Its first bytes look like an archive.
     pub is_archive: bool,
 }
 
 impl PartialPull {
     /// The validator for `If-Range`, if the main server has ranges.
-    pub(super) fn resumable(&self) -> Option<&str> {
-        strong(&self.announced.validators).filter(|_| self.announced.ranges)
+    pub(super) fn resume_validator(&self) -> Option<&str> {
+        strong_etag(&self.announced.validators).filter(|_| self.announced.ranges)
     }
 
-    pub(super) fn is_of_use(&self) -> bool {
-        self.resumable().is_some()
-            || self.grower.as_ref().is_some_and(|grower| grower.growing().is_followed())
+    pub(super) fn is_worth_keeping(&self) -> bool {
+        self.resume_validator().is_some()
+            || self.grower.as_ref().is_some_and(|grower| grower.growing().has_readers())
     }
 
     /// Returns the new part of a chunk. The part that an answer from the beginning
     /// repeats must be the same, byte by byte: then readers have got a part of this
     /// version, whatever tags and dates say. Blocks for the read from disk.
     pub(super) fn news(&mut self, mut chunk: Bytes) -> Result<Bytes, PullError> {
-        let (Some(at), Some(grower)) = (self.retold_bytes, &self.grower) else { return Ok(chunk) };
+        let (Some(at), Some(grower)) = (self.replayed_bytes, &self.grower) else {
+            return Ok(chunk);
+        };
         let left = self.pending.received_bytes() - at;
         let told = chunk.split_to(chunk.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
         match grower.growing().holds(at, &told) {
@@ -54,7 +56,7 @@ impl PartialPull {
                 return Err(PullError::Unusable(cause));
             }
         }
-        self.retold_bytes = Some(at + told.len() as u64).filter(|_| told.len() as u64 != left);
+        self.replayed_bytes = Some(at + told.len() as u64).filter(|_| told.len() as u64 != left);
         Ok(chunk)
     }
 }
@@ -81,7 +83,7 @@ impl AttemptContext<'_> {
         self.upstream
             .get(self.flight.id(), place, |request| {
                 if let Some(partial) = resumed
-                    && let Some(etag) = partial.resumable()
+                    && let Some(etag) = partial.resume_validator()
                 {
                     let from = format!("bytes={}-", partial.pending.received_bytes());
                     return request.header(header::RANGE, from).header(header::IF_RANGE, etag);
@@ -119,13 +121,13 @@ impl AttemptContext<'_> {
 
 /// A strong validator (RFC 9110, 8.8.1). Only a tag can be one: a date changes by
 /// the second.
-fn strong(validators: &Validators) -> Option<&str> {
+fn strong_etag(validators: &Validators) -> Option<&str> {
     validators.etag.as_deref().filter(|etag| !etag.starts_with("W/"))
 }
 
 /// True if a 206 continues exactly where the partial one stopped, in the same
 /// version. Anything else must start over: versions are never mixed.
-pub(super) fn continues(
+pub(super) fn is_continuation(
     response: &Response,
     announced: &AnnouncedPackage,
     partial: &PartialPull,
@@ -144,13 +146,13 @@ pub(super) fn continues(
 
 /// True if a 200 may be the same version from the beginning, for readers of the
 /// partial package; [`PartialPull::news`] finds out.
-pub(super) fn tells_again(
+pub(super) fn is_replay(
     response: &Response,
     announced: &AnnouncedPackage,
     partial: &PartialPull,
 ) -> bool {
     response.status() == StatusCode::OK
-        && partial.grower.as_ref().is_some_and(|grower| grower.growing().is_followed())
+        && partial.grower.as_ref().is_some_and(|grower| grower.growing().has_readers())
         && announced.length == partial.announced.length
         && announced.sha256 == partial.announced.sha256
         && announced.validators == partial.announced.validators
@@ -173,9 +175,9 @@ mod tests {
             AnnouncedPackage { length: Some(10), validators, ranges: true, sha256: None }
         };
         let announced = version("\"a\"");
-        let (place, grower, retold_bytes) = (PackageLocation::Direct, None, None);
+        let (place, grower, replayed_bytes) = (PackageLocation::Direct, None, None);
         let partial =
-            PartialPull { pending, place, announced, grower, retold_bytes, is_archive: false };
+            PartialPull { pending, place, announced, grower, replayed_bytes, is_archive: false };
         for (status, range, etag, expected) in [
             (206, "bytes 4-9/10", "\"a\"", true),
             (206, "bytes 4-9/10", "\"b\"", false),
@@ -186,7 +188,7 @@ mod tests {
         ] {
             let answer = http::Response::builder().status(status);
             let answer = answer.header(header::CONTENT_RANGE, range).body("").unwrap();
-            let goes_on = continues(&answer.into(), &version(etag), &partial);
+            let goes_on = is_continuation(&answer.into(), &version(etag), &partial);
             assert_eq!(goes_on, expected, "{status} {range} {etag}");
         }
     }

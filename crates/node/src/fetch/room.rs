@@ -60,7 +60,7 @@ fn counts(began: Instant, now: Instant) -> bool {
 
 impl FetchInner {
     /// True if evicting can make room for `bytes`, of which `shortage` do not fit.
-    pub(super) fn could_make_room(
+    pub(super) fn can_make_room(
         &self,
         task: &AttemptContext<'_>,
         bytes: u64,
@@ -118,7 +118,7 @@ impl FetchInner {
         let packages = task.store.list();
         let others = packages.iter().filter(|stored| stored.manifest.id != *task.flight.id());
         let mut candidates: Vec<_> = others.map(|stored| candidate(&self.board, stored)).collect();
-        let evicted = evict::to_free(&candidates, shortage);
+        let evicted = evict::choose_evictions(&candidates, shortage);
         candidates.retain(|candidate| evicted.contains(&candidate.id));
         candidates
     }

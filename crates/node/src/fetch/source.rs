@@ -57,7 +57,7 @@ impl FetchInner {
             let state = self.state();
             let current = state.catalogue.origin == origin;
             let known = state.catalogue.offers.get(id).filter(|_| current).cloned();
-            let waits = !state.waited_in_vain;
+            let waits = !state.offer_timed_out;
             (known, state.unoffered.get(id).copied().filter(|_| current && waits), waits)
         };
         let offered = |offer: &Offer| PackageLocation::offered(origin, offer.path.as_deref()?);
@@ -68,7 +68,7 @@ impl FetchInner {
         if !retry && gone.is_empty() && (offered(&offer).is_some() || unoffered.is_some()) {
             let choice = chosen(&offer, unoffered);
             if choice == SourceChoice::Pull(PackageLocation::Direct) {
-                self.state().note_vain_wait();
+                self.state().note_offer_timeout();
             }
             return Ok((choice, offer));
         }

@@ -39,10 +39,10 @@ impl ClientWaiters {
         connections: usize,
     ) -> Option<WaitPermit> {
         let most = (connections / SHARE).max(1);
-        let most_of_client = (most / SHARE_OF_CLIENT).max(1);
+        let max_per_client = (most / SHARE_OF_CLIENT).max(1);
         let mut counts = self.counts();
         let of_client = counts.of_clients.get(&client).copied().unwrap_or_default();
-        if counts.all >= most || of_client >= most_of_client {
+        if counts.all >= most || of_client >= max_per_client {
             return None;
         }
         counts.all += 1;

@@ -10,12 +10,12 @@ use super::{MAX_DIRECTORY_BYTES, MAX_ENTRIES, VerifyError, fields::RecordReader}
 
 const END: [u8; 4] = *b"PK\x05\x06";
 const END_BYTES: usize = 22;
-const WIDE_END: [u8; 4] = *b"PK\x06\x06";
-const WIDE_END_BYTES: usize = 56;
+const ZIP64_END: [u8; 4] = *b"PK\x06\x06";
+const ZIP64_END_BYTES: usize = 56;
 const LOCATOR: [u8; 4] = *b"PK\x06\x07";
 const LOCATOR_BYTES: usize = 20;
 /// Both are before the end record, or neither is.
-const WIDE_BYTES: usize = WIDE_END_BYTES + LOCATOR_BYTES;
+const ZIP64_BYTES: usize = ZIP64_END_BYTES + LOCATOR_BYTES;
 
 #[derive(Debug)]
 pub(super) struct CentralDirectory {
@@ -37,13 +37,13 @@ impl CentralDirectory {
         let length = file.metadata()?.len();
         // Few archives have a comment.
         for comment_bytes in [0, u16::MAX] {
-            let most = (WIDE_BYTES + END_BYTES + usize::from(comment_bytes)) as u64;
+            let most = (ZIP64_BYTES + END_BYTES + usize::from(comment_bytes)) as u64;
             let begin = length.saturating_sub(most);
             let mut tail = vec![0; length.min(most) as usize];
             file.read_exact_at(&mut tail, begin)?;
             // With room for the Zip64 records before it.
-            let first = if begin == 0 { 0 } else { WIDE_BYTES };
-            if let Some(at) = (first..tail.len()).rev().find(|at| comes_last(&tail[*at..])) {
+            let first = if begin == 0 { 0 } else { ZIP64_BYTES };
+            if let Some(at) = (first..tail.len()).rev().find(|at| is_last_record(&tail[*at..])) {
                 return Self::parse(tail.split_at(at), begin);
             }
         }
@@ -55,11 +55,11 @@ impl CentralDirectory {
         let damaged = |what: &str| VerifyError::Structure(what.to_owned());
         let mut at = place + before.len() as u64;
         let mut end = EndRecord::parse(end).ok_or_else(|| damaged("its end record is damaged"))?;
-        if let Some((before, wide)) = before.split_last_chunk::<WIDE_BYTES>()
-            && wide[WIDE_END_BYTES..].starts_with(&LOCATOR)
+        if let Some((before, wide)) = before.split_last_chunk::<ZIP64_BYTES>()
+            && wide[ZIP64_END_BYTES..].starts_with(&LOCATOR)
         {
             at = place + before.len() as u64;
-            end = EndRecord::parse_wide(wide, at)
+            end = EndRecord::parse_zip64(wide, at)
                 .filter(|wide| end.is_abridged(wide))
                 .ok_or_else(|| damaged("its Zip64 end record or locator is damaged"))?;
         }
@@ -98,8 +98,8 @@ impl EndRecord {
     }
 
     /// Parses the Zip64 end record at `place`, which its locator must name.
-    fn parse_wide(records: &[u8], place: u64) -> Option<Self> {
-        let mut fields = RecordReader(records.strip_prefix(&WIDE_END)?);
+    fn parse_zip64(records: &[u8], place: u64) -> Option<Self> {
+        let mut fields = RecordReader(records.strip_prefix(&ZIP64_END)?);
         let length = fields.long()?;
         let _versions = fields.word()?;
         let disks = (fields.word()?, fields.word()?);
@@ -108,7 +108,7 @@ impl EndRecord {
         let _signature = fields.word()?;
         let located = (fields.word()?, fields.long()?, fields.word()?) == (0, place, 1);
         // Counted without the first 12 bytes.
-        let whole = length == WIDE_END_BYTES as u64 - 12;
+        let whole = length == ZIP64_END_BYTES as u64 - 12;
         let sound = located && whole && disks.0 == disks.1 && entries_here == entries;
         sound.then_some(Self { disk: disks.0, entries, size_bytes, begin })
     }
@@ -125,7 +125,7 @@ impl EndRecord {
 
 /// True if this is an end record followed by nothing but zeros: bsdtar fills up its
 /// last block with them when it writes to a pipe. They are no comment.
-fn comes_last(tail: &[u8]) -> bool {
+fn is_last_record(tail: &[u8]) -> bool {
     let rest = || {
         let mut fields = RecordReader(tail.strip_prefix(&END)?.get(END_BYTES - 6..)?);
         let comment_bytes = fields.short()?;

@@ -20,7 +20,7 @@ const RECORD_BYTES: usize = 46;
 pub(super) const DESCRIPTOR: [u8; 4] = *b"PK\x07\x08";
 pub(super) const LONGEST_DESCRIPTOR_BYTES: usize = 24;
 const ENCRYPTED: u16 = 1;
-const DESCRIBED_BEHIND: u16 = 1 << 3;
+const DATA_DESCRIPTOR: u16 = 1 << 3;
 const ZIP64: u16 = 1;
 /// Info-ZIP's timestamps, newer and older.
 const TIMES: [u16; 2] = [0x5455, 0x5855];
@@ -64,7 +64,7 @@ impl<'a> EntryHeader<'a> {
         let (mut header, name_bytes, extra_bytes) = Self::common(&mut fields)?;
         header.name = fields.bytes(name_bytes)?;
         header.extra = fields.bytes(extra_bytes)?;
-        header.widen(0)
+        header.apply_zip64(0)
     }
 
     fn parse_record(bytes: &'a [u8]) -> Option<Self> {
@@ -77,7 +77,7 @@ impl<'a> EntryHeader<'a> {
         header.start = u64::from(fields.word()?);
         header.name = fields.bytes(name_bytes)?;
         header.extra = fields.bytes(extra_bytes)?;
-        header.widen(disk)
+        header.apply_zip64(disk)
     }
 
     /// Reads the fields that both have in the same order.
@@ -93,7 +93,7 @@ impl<'a> EntryHeader<'a> {
 
     /// Takes values that did not fit their fields from the Zip64 field, in this order.
     /// None if an extra field is damaged or names another disk.
-    fn widen(mut self, disk: u16) -> Option<Self> {
+    fn apply_zip64(mut self, disk: u16) -> Option<Self> {
         let mut disk = u32::from(disk);
         if let Some(zip64) = checked(self.extra)?.find(|(id, _)| *id == ZIP64) {
             let mut wide = RecordReader(zip64.1);
@@ -115,8 +115,8 @@ impl<'a> EntryHeader<'a> {
     }
 
     /// True if a descriptor follows the entry's bytes.
-    pub(super) fn is_described_behind(&self) -> bool {
-        self.flags & DESCRIBED_BEHIND != 0
+    pub(super) fn has_data_descriptor(&self) -> bool {
+        self.flags & DATA_DESCRIPTOR != 0
     }
 
     /// Returns the first field in which this record of the directory and the entry's local
@@ -131,7 +131,7 @@ impl<'a> EntryHeader<'a> {
             ("flags", self.flags == local.flags),
             ("method", self.method == local.method),
             ("date", self.modified == local.modified),
-            ("CRC or size", self.held == local.held || self.is_told_later(local)),
+            ("CRC or size", self.held == local.held || self.is_in_data_descriptor(local)),
             ("extra field", extra_fields_agree(self.extra, local.extra)),
         ];
         agreed.iter().find(|(_, agreed)| !agreed).map(|(what, _)| *what)
@@ -139,7 +139,7 @@ impl<'a> EntryHeader<'a> {
 
     /// True if the local header has zeros for what only the descriptor tells:
     /// the CRC, or the packed size, too, or all three.
-    fn is_told_later(&self, local: &EntryHeader<'_>) -> bool {
+    fn is_in_data_descriptor(&self, local: &EntryHeader<'_>) -> bool {
         let unknown = [
             DataDescriptor { crc32: 0, ..self.held },
             DataDescriptor { crc32: 0, packed_bytes: 0, ..self.held },
@@ -147,7 +147,7 @@ impl<'a> EntryHeader<'a> {
         ];
         // An encrypted entry's header has something else in place of the CRC.
         let crc32 = if self.is_encrypted() { 0 } else { local.held.crc32 };
-        local.is_described_behind() && unknown.contains(&DataDescriptor { crc32, ..local.held })
+        local.has_data_descriptor() && unknown.contains(&DataDescriptor { crc32, ..local.held })
     }
 }
 

@@ -22,7 +22,7 @@ impl ScannedEntries {
     }
 
     /// An empty summary to be compared with this.
-    pub(super) fn blank(&self) -> Self {
+    pub(super) fn empty_with_key(&self) -> Self {
         Self { key: self.key.clone(), ..Self::default() }
     }
 
@@ -31,7 +31,7 @@ impl ScannedEntries {
         self.hashes = self.hashes.wrapping_add(self.key.hash_one((start, method, held)));
     }
 
-    pub(super) fn is_same(&self, other: &Self) -> bool {
+    pub(super) fn matches(&self, other: &Self) -> bool {
         (self.entries, self.hashes) == (other.entries, other.hashes)
     }
 }

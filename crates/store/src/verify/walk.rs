@@ -12,7 +12,7 @@ use std::{
 use edge_mirror_protocol::package::VerifyLevel;
 
 use super::{
-    ALWAYS_FINE_BYTES, VerifyError,
+    RATIO_EXEMPT_BYTES, VerifyError,
     directory::CentralDirectory,
     header::{EntryHeader, LONGEST_DESCRIPTOR_BYTES, descriptor_bytes},
     is_bomb,
@@ -37,13 +37,13 @@ pub(super) fn walk(
         end: directory.place.start,
     };
     let (mut files, mut expanded, mut tiles) = (0, 0_u64, CoverageCheck::default());
-    let mut told = seen.blank();
+    let mut told = seen.empty_with_key();
     for number in 1..=directory.entries {
         let record = EntryHeader::record(&mut records)?.ok_or_else(|| {
             VerifyError::Structure(format!("record {number} of its directory is damaged"))
         })?;
         expanded = expanded.saturating_add(record.held.size_bytes);
-        if is_bomb(expanded, packed, ALWAYS_FINE_BYTES) {
+        if is_bomb(expanded, packed, RATIO_EXEMPT_BYTES) {
             return Err(VerifyError::Bomb { packed, expanded });
         }
         let spared = record.start < seen.end;
@@ -51,15 +51,15 @@ pub(super) fn walk(
             told.add(record.start, record.method, record.held);
         }
         let end = entries.check(&record, verify == VerifyLevel::Full && !spared)?;
-        tiles.lay(record.start, end);
+        tiles.add(record.start, end);
         files += u64::from(!matches!(record.name.last(), Some(b'/' | b'\\')));
     }
     if records.position() != directory.place.end {
         let cause = format!("its directory has more than {} records", directory.entries);
         return Err(VerifyError::Structure(cause));
     }
-    tiles.cover(directory.place.start)?;
-    if !told.is_same(seen) {
+    tiles.check_coverage(directory.place.start)?;
+    if !told.matches(seen) {
         return Err(VerifyError::Changed);
     }
     Ok(files)
@@ -94,7 +94,7 @@ impl EntryChecker<'_> {
             self.unpack(record)?;
         }
         self.window.seek(end);
-        if record.is_described_behind() {
+        if record.has_data_descriptor() {
             let bytes = self.window.next(LONGEST_DESCRIPTOR_BYTES)?;
             let length = descriptor_bytes(bytes, record.held);
             let length = length.ok_or_else(|| damaged("its descriptor is damaged".to_owned()))?;
@@ -149,13 +149,13 @@ struct CoverageCheck {
 }
 
 impl CoverageCheck {
-    fn lay(&mut self, begin: u64, end: u64) {
+    fn add(&mut self, begin: u64, end: u64) {
         let (begun, ended) = (self.key.hash_one(begin), self.key.hash_one(end));
         self.balance = self.balance.wrapping_add(begun).wrapping_sub(ended);
         self.bytes = self.bytes.saturating_add(end - begin);
     }
 
-    fn cover(mut self, length: u64) -> Result<(), VerifyError> {
+    fn check_coverage(mut self, length: u64) -> Result<(), VerifyError> {
         let bytes = self.bytes;
         // Close the chain from the end to the beginning: it must be a ring.
         let (begin, end) = (self.key.hash_one(length), self.key.hash_one(0_u64));

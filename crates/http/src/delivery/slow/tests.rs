@@ -47,7 +47,7 @@ impl Scene {
         answers.at_once = Some(Arc::new(move |_, _, _, line| {
             let Transport::Plain(sendfile_state) = line else { return None };
             *seen.lock().unwrap() = Some(sendfile_state.clone());
-            let under_way = ActiveDownload::begin(counted.unlimited_place(), SIZE as u64);
+            let under_way = ActiveDownload::begin(counted.acquire_unlimited(), SIZE as u64);
             let body = DownloadBody::new(opened.clone(), 0..SIZE as u64, under_way, line);
             Some(Response::new(Body::new(body)))
         }));

@@ -169,11 +169,12 @@ impl<'a> MeetingRows<'a> {
 /// compared as a number, and those are adjacent in memory.
 fn sorted(all: Vec<KnownMeeting<'_>>) -> Vec<(u128, KnownMeeting<'_>)> {
     let first = all.first().map_or("", |first| first.id.as_str());
-    let alike = all.iter().map(|known| alike(known.id.as_str(), first)).min().unwrap_or(0);
+    let common_prefix_len =
+        all.iter().map(|known| common_prefix_len(known.id.as_str(), first)).min().unwrap_or(0);
     let number = |id: &PackageId| {
         let mut differs = [0; 16];
         // A shorter id sorts first: no id has a zero byte.
-        let rest = &id.as_str().as_bytes()[alike..];
+        let rest = &id.as_str().as_bytes()[common_prefix_len..];
         differs.iter_mut().zip(rest).for_each(|(to, byte)| *to = *byte);
         u128::from_be_bytes(differs)
     };
@@ -183,7 +184,7 @@ fn sorted(all: Vec<KnownMeeting<'_>>) -> Vec<(u128, KnownMeeting<'_>)> {
 }
 
 /// The length of the common prefix.
-fn alike(one: &str, other: &str) -> usize {
+fn common_prefix_len(one: &str, other: &str) -> usize {
     one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count()
 }
 

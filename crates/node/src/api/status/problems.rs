@@ -35,7 +35,7 @@ pub(super) struct NodeSnapshot<'a> {
     pub storage_error: Option<String>,
     pub port_error: Option<String>,
     pub tls_error: Option<UnusableTlsFile>,
-    pub tls_doubt: Option<CertificateWarning>,
+    pub tls_warning: Option<CertificateWarning>,
     pub redirect_error: Option<String>,
     pub login_error: Option<String>,
     pub connections: &'a Connections,
@@ -60,7 +60,7 @@ pub(super) fn found(seen: &NodeSnapshot) -> Vec<Problem> {
     found.extend(seen.tls_error.as_ref().map(|UnusableTlsFile { file, text }| {
         Problem::error("certificate_unusable", json!({"file": file, "text": text}))
     }));
-    found.extend(seen.tls_doubt.as_ref().map(|CertificateWarning { file, text, is_refused }| {
+    found.extend(seen.tls_warning.as_ref().map(|CertificateWarning { file, text, is_refused }| {
         let problem = if *is_refused { Problem::error } else { Problem::warning };
         problem("certificate_doubtful", json!({"file": file, "text": text}))
     }));
@@ -95,7 +95,7 @@ pub(super) fn found(seen: &NodeSnapshot) -> Vec<Problem> {
             .as_ref()
             .map(|text| Problem::warning("login_broken", json!({"text": text}))),
     );
-    if seen.config.heartbeat_is_slow() {
+    if seen.config.is_heartbeat_slow() {
         let interval = seen.config.heartbeat.interval;
         found.push(Problem::warning("heartbeat_slow", json!({"interval": interval})));
     }
@@ -208,7 +208,7 @@ mod tests {
             storage_error: None,
             port_error: None,
             tls_error: None,
-            tls_doubt: None,
+            tls_warning: None,
             redirect_error: None,
             login_error: None,
             connections: &Connections::default(),

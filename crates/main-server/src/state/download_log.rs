@@ -98,35 +98,35 @@ mod tests {
 
     #[test]
     fn each_download_counts_where_it_went() {
-        let mut ledger = DownloadLog::default();
+        let mut download_log = DownloadLog::default();
         for (at_s, node) in [(1, Some("a")), (2, None), (3, Some("b")), (4, Some("a"))] {
-            ledger.note(departure(at_s, node));
+            download_log.note(departure(at_s, node));
         }
-        assert_eq!((ledger.redirects(), ledger.own_downloads()), (3, 1));
-        let of = |node_id| ledger.redirects_to(node_id);
+        assert_eq!((download_log.redirects(), download_log.own_downloads()), (3, 1));
+        let of = |node_id| download_log.redirects_to(node_id);
         assert_eq!((of("a"), of("b"), of("c")), (2, 1, 0));
-        let recent: Vec<_> = ledger.recent().map(|departure| departure.at_s).collect();
+        let recent: Vec<_> = download_log.recent().map(|departure| departure.at_s).collect();
         assert_eq!(recent, [4.0, 3.0, 2.0, 1.0]);
     }
 
     #[test]
     fn the_list_is_of_the_last_fifty_and_totals_go_on() {
-        let mut ledger = DownloadLog::default();
-        (0..60).for_each(|at_s| ledger.note(departure(at_s, None)));
-        let recent: Vec<_> = ledger.recent().map(|departure| departure.at_s).collect();
+        let mut download_log = DownloadLog::default();
+        (0..60).for_each(|at_s| download_log.note(departure(at_s, None)));
+        let recent: Vec<_> = download_log.recent().map(|departure| departure.at_s).collect();
         assert_eq!((recent.len(), recent[0], recent[49]), (50, 59.0, 10.0));
-        assert_eq!(ledger.own_downloads(), 60);
+        assert_eq!(download_log.own_downloads(), 60);
     }
 
     #[test]
     fn ids_without_end_take_no_memory_without_end() {
-        let mut ledger = DownloadLog::default();
-        ledger.note(departure(0, Some("busy")));
-        ledger.note(departure(0, Some("busy")));
+        let mut download_log = DownloadLog::default();
+        download_log.note(departure(0, Some("busy")));
+        download_log.note(departure(0, Some("busy")));
         for n in 0..2 * MAX_NODES {
-            ledger.note(departure(0, Some(&format!("n{n}"))));
+            download_log.note(departure(0, Some(&format!("n{n}"))));
         }
-        assert_eq!(ledger.by_node.len(), MAX_NODES);
-        assert_eq!(ledger.redirects_to("busy"), 2, "who matters stays");
+        assert_eq!(download_log.by_node.len(), MAX_NODES);
+        assert_eq!(download_log.redirects_to("busy"), 2, "who matters stays");
     }
 }

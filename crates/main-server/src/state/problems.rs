@@ -84,7 +84,7 @@ mod tests {
         if let Some(reach) = reach {
             let client = [10, 0, 0, 1].into();
             registry.register("a", "1.1.1.1:1".into(), client, "online".into(), 0.0).unwrap();
-            registry.probed("a", "1.1.1.1:1", &reach, 0.0);
+            registry.record_probe("a", "1.1.1.1:1", &reach, 0.0);
         }
         let nodes: Vec<_> = registry.live(1.0).collect();
         let mut seen = MasterSnapshot {

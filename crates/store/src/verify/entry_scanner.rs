@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use crc32fast::Hasher;
 
 use super::{
-    ALWAYS_FINE_BYTES,
+    RATIO_EXEMPT_BYTES,
     header::{DESCRIPTOR, EntryHeader, LONGEST_DESCRIPTOR_BYTES, descriptor_bytes},
     is_bomb,
     seen::ScannedEntries,
@@ -18,21 +18,21 @@ use super::{
 };
 
 /// Reads up to the first thing that is not an entry or can't be judged.
-pub fn pass_through(source: impl Read) -> ScannedEntries {
-    pass_through_within(source, ALWAYS_FINE_BYTES)
+pub fn scan_entries(source: impl Read) -> ScannedEntries {
+    scan_entries_within(source, RATIO_EXEMPT_BYTES)
 }
 
-fn pass_through_within(source: impl Read, always_fine_bytes: u64) -> ScannedEntries {
-    let mut passage = EntryScanner {
+fn scan_entries_within(source: impl Read, ratio_exempt_bytes: u64) -> ScannedEntries {
+    let mut entry_scanner = EntryScanner {
         window: ReadWindow::of(source),
         unpacker: Unpacker::new(),
         unpacked_bytes: 0,
-        always_fine_bytes,
+        ratio_exempt_bytes,
         seen: ScannedEntries::default(),
     };
     // The second read of what is not confirmed meets an error again.
-    while passage.entry().unwrap_or(false) {}
-    passage.seen
+    while entry_scanner.entry().unwrap_or(false) {}
+    entry_scanner.seen
 }
 
 struct EntryScanner<R> {
@@ -40,7 +40,7 @@ struct EntryScanner<R> {
     unpacker: Unpacker,
     /// Total of all entries.
     unpacked_bytes: u64,
-    always_fine_bytes: u64,
+    ratio_exempt_bytes: u64,
     seen: ScannedEntries,
 }
 
@@ -49,7 +49,7 @@ impl<R: Read> EntryScanner<R> {
     fn entry(&mut self) -> io::Result<bool> {
         let start = self.window.position();
         let Some(header) = EntryHeader::local(&mut self.window)? else { return Ok(false) };
-        let (method, described_behind) = (header.method, header.is_described_behind());
+        let (method, described_behind) = (header.method, header.has_data_descriptor());
         // Zero means that only the descriptor has it.
         let packed = Some(header.held.packed_bytes).filter(|n| !described_behind || *n != 0);
         if header.is_encrypted() {
@@ -58,13 +58,13 @@ impl<R: Read> EntryScanner<R> {
         // The limit for a complete archive, applied to the bytes so far: an archive that
         // would pass in the end is read again then, and one that would not has cost no
         // more than one that does.
-        let (before, fine) = (self.unpacked_bytes, self.always_fine_bytes);
+        let (before, fine) = (self.unpacked_bytes, self.ratio_exempt_bytes);
         let may_hold = |size_bytes, passed_bytes| !is_bomb(before + size_bytes, passed_bytes, fine);
         let held = match (method, packed) {
             (STORED | DEFLATED, Some(bytes)) => {
                 self.unpacker.unpack(&mut self.window, method, bytes, may_hold)?
             }
-            (STORED, None) => self.stored_until_described()?,
+            (STORED, None) => self.scan_stored_to_descriptor()?,
             (DEFLATED, None) => self.unpacker.deflated(&mut self.window, u64::MAX, may_hold)?,
             _ => None,
         };
@@ -81,7 +81,7 @@ impl<R: Read> EntryScanner<R> {
     }
 
     /// Reads up to the first signed descriptor that tells just what came before.
-    fn stored_until_described(&mut self) -> io::Result<Option<DataDescriptor>> {
+    fn scan_stored_to_descriptor(&mut self) -> io::Result<Option<DataDescriptor>> {
         let (mut crc, mut size_bytes) = (Hasher::new(), 0);
         loop {
             let bytes = self.window.next(LONGEST_DESCRIPTOR_BYTES)?;

@@ -15,7 +15,7 @@ pub struct Liveness {
 
 impl Liveness {
     /// Waits until a loop has come round since this call; for ever if none does.
-    pub async fn felt(&self) {
+    pub async fn probe(&self) {
         let mut answers = self.answered.subscribe();
         let mut question = 0;
         self.asked.send_modify(|asked| {
@@ -27,7 +27,7 @@ impl Liveness {
     }
 
     /// Returns the side of the loop that answers.
-    pub fn questions(&self) -> Responder {
+    pub fn responder(&self) -> Responder {
         let mut asked = self.asked.subscribe();
         // Questions asked before the loop began are answered, too.
         asked.mark_changed();
@@ -44,7 +44,7 @@ pub struct Responder {
 
 impl Responder {
     /// Waits for `work`, answering questions meanwhile.
-    pub async fn answered_beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+    pub async fn serve_during<T>(&mut self, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
         loop {
             // Not `biased`: a loop that never has to wait answers, too.
@@ -75,43 +75,43 @@ mod tests {
 
     #[tokio::test]
     async fn a_loop_answers_while_it_waits_and_while_it_never_has_to() {
-        let pulse = Liveness::default();
-        let mut idle = pulse.questions();
+        let liveness = Liveness::default();
+        let mut idle = liveness.responder();
         tokio::select! {
-            () = pulse.felt() => {}
-            () = idle.answered_beside(pending()) => {}
+            () = liveness.probe() => {}
+            () = idle.serve_during(pending()) => {}
         }
-        let mut busy = pulse.questions();
+        let mut busy = liveness.responder();
         let never_waits = async {
             loop {
-                busy.answered_beside(ready(())).await;
+                busy.serve_during(ready(())).await;
                 tokio::task::yield_now().await;
             }
         };
         tokio::select! {
-            () = pulse.felt() => {}
+            () = liveness.probe() => {}
             () = never_waits => {}
         }
     }
 
     #[tokio::test]
     async fn a_loop_that_stands_still_does_not_answer_and_an_old_answer_is_none() {
-        let pulse = Liveness::default();
-        let mut questions = pulse.questions();
-        let _ = questions.answered_beside(pending::<()>()).now_or_never();
-        assert!(pulse.felt().now_or_never().is_none());
-        let _ = questions.answered_beside(pending::<()>()).now_or_never();
-        assert!(pulse.felt().now_or_never().is_none());
+        let liveness = Liveness::default();
+        let mut responder = liveness.responder();
+        let _ = responder.serve_during(pending::<()>()).now_or_never();
+        assert!(liveness.probe().now_or_never().is_none());
+        let _ = responder.serve_during(pending::<()>()).now_or_never();
+        assert!(liveness.probe().now_or_never().is_none());
     }
 
     #[tokio::test]
     async fn who_asks_before_the_loop_begins_is_answered_once_it_does() {
-        let pulse = Liveness::default();
-        let early = pulse.felt();
+        let liveness = Liveness::default();
+        let early = liveness.probe();
         tokio::pin!(early);
         assert!(early.as_mut().now_or_never().is_none());
-        let mut questions = pulse.questions();
-        let _ = questions.answered_beside(pending::<()>()).now_or_never();
+        let mut responder = liveness.responder();
+        let _ = responder.serve_during(pending::<()>()).now_or_never();
         assert!(early.now_or_never().is_some());
     }
 }
