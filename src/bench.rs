@@ -55,10 +55,10 @@ pub async fn run(args: BenchArgs, interrupt: &mut Interrupt) -> Result<()> {
     };
     let looked = tokio::select! {
         looked = wanted.look() => looked,
-        () = interrupt.received() => bail!(language.of("开始之前已中断", "interrupted before it began")),
+        () = interrupt.recv() => bail!(language.of("开始之前已中断", "interrupted before it began")),
     };
     looked.map_err(|wrong| {
-        let (what, advice) = (wrong.what(language), wrong.mend(language));
+        let (what, advice) = (wrong.what(language), wrong.advice(language));
         anyhow!(language.of(format!("{what}；{advice}"), format!("{what}; {advice}")))
     })?;
     raise_file_limit(args.clients)?;
@@ -87,7 +87,7 @@ pub async fn run(args: BenchArgs, interrupt: &mut Interrupt) -> Result<()> {
 fn warning(args: &BenchArgs, wanted: &ClientPlan, language: Language) -> String {
     let (clients, meeting, at) = (args.clients, &args.meeting, wanted.target.authority());
     let window = language.time(args.arrive.as_secs_f64());
-    let size = wanted.size.get().map(|size| format!(" ({})", words::bytes(*size as f64)));
+    let size = wanted.size.get().map(|size| format!(" ({})", words::format_bytes(*size as f64)));
     let size = size.unwrap_or_default();
     language.of(
         format!(
@@ -180,7 +180,7 @@ impl Storm {
                     None => break,
                 },
                 _ = looks.tick() => view.show(&self.moment(begun, &tally)),
-                () = interrupt.received() => {
+                () = interrupt.recv() => {
                     interrupted = true;
                     break;
                 }

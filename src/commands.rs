@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use crate::{
     cli::OperateCommand,
-    terminal::{self, Language, half},
+    terminal::{self, Language, localized},
 };
 
 /// The command did what it was asked to do, and found a problem, which it has reported.
@@ -46,15 +46,15 @@ pub fn error_line(error: &anyhow::Error, language: Option<Language>) -> String {
 fn in_language(error: &(dyn std::error::Error + 'static), language: Language) -> String {
     let chinese = language == Language::Chinese;
     if let Some(error) = error.downcast_ref::<ConfigError>() {
-        return error.told(chinese);
+        return error.message_in(chinese);
     }
     if let Some(error) = error.downcast_ref::<PatchError>() {
-        return error.told(chinese);
+        return error.message_in(chinese);
     }
     if chinese && error.is::<InvalidId>() {
         return InvalidId::RULE_ZH.to_owned();
     }
-    half(&error.to_string(), language)
+    localized(&error.to_string(), language)
 }
 
 /// Exit code for [`CheckFailed`], for scripts.
@@ -78,6 +78,6 @@ pub async fn run(command: OperateCommand, interrupt: &mut Interrupt) -> Result<(
 async fn until(interrupt: &mut Interrupt, command: impl Future<Output = Result<()>>) -> Result<()> {
     tokio::select! {
         done = command => done,
-        () = interrupt.received() => bail!(terminal::say("已中断", "interrupted")),
+        () = interrupt.recv() => bail!(terminal::say("已中断", "interrupted")),
     }
 }

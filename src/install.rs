@@ -111,7 +111,7 @@ fn install(
 ) -> Result<u16, InstallError> {
     let adopted = args.adopt.as_deref().map(AdoptedNode::read).transpose()?;
     let mut asker = TerminalPrompt::of_terminal(args.yes);
-    let wanted = PreparedConfig::settle(args, places, adopted.as_ref(), &mut asker)?;
+    let wanted = PreparedConfig::resolve(args, places, adopted.as_ref(), &mut asker)?;
     let upgrade = places.is_installed();
     // An installed service listens on its port itself.
     let new_port = !upgrade || wanted.has_new_port();

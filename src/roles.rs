@@ -34,7 +34,7 @@ pub fn block_on(main: impl Future<Output = Result<()>>) -> Result<()> {
 /// and feeds its watchdog until the process ends.
 async fn report_ready(manager: &Notifier, listener: &Liveness, status: &str) {
     listener.probe().await;
-    manager.ready(status);
+    manager.notify_ready(status);
     Tasks::new().spawn("watchdog", manager.clone().feed_watchdog(listener.clone()));
 }
 
@@ -53,7 +53,7 @@ async fn shut_down(
 ) -> Result<()> {
     tokio::select! {
         _ = in_order => {}
-        () = interrupt.received() => bail!("ended at once by a second signal"),
+        () = interrupt.recv() => bail!("ended at once by a second signal"),
     }
     failed.map_or(Ok(()), |failed| bail!("{failed}"))
 }

@@ -204,7 +204,7 @@ impl<S: Subscriber> Layer<S> for LogLayer {
         // Fails only if a value's own Debug does: then the text so far is used.
         let _ = DefaultFields::new().format_fields(Writer::new(&mut text), event);
         // A title with a line break in it must not look like a line of ours.
-        let (text, metadata) = (line::plain(&text), event.metadata());
+        let (text, metadata) = (line::sanitize(&text), event.metadata());
         let (level, outlets) = (*metadata.level(), &self.outlets);
         let said = LogRecord { name: self.name, at: chrono::Local::now(), level, text: &text };
         let json = outlets.json.load(Ordering::Relaxed).then(|| said.json());

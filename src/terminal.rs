@@ -8,7 +8,7 @@ pub(crate) mod words;
 use std::io::{self, Write};
 
 pub(crate) use words::say;
-pub use words::{Language, half};
+pub use words::{Language, localized};
 
 /// Prints a line. The work goes on even if nobody reads about it.
 pub fn print_line(text: &str) {

@@ -44,7 +44,7 @@ pub async fn run(args: TokenArgs) -> Result<String> {
                 // A token may have to be replaced anyway: only the link's address comes
                 // from there.
                 Err(fault @ (ConfigError::NotJson { .. } | ConfigError::Invalid { .. })) => {
-                    let fault = fault.told(Language::from_env() == Language::Chinese);
+                    let fault = fault.message_in(Language::from_env() == Language::Chinese);
                     let note = say("链接中的端口可能不对", "the link may have the wrong port");
                     eprintln!("edge-mirror: {fault}; {note}");
                     Settings::from_defaults()?

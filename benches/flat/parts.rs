@@ -65,7 +65,7 @@ impl Parts {
         let offers = status.offers.take().expect("it tells of them");
         known.take_status(status);
         known.take_offers(offers);
-        known.look(&self.store);
+        known.refresh_held(&self.store);
         for stored in self.store.list() {
             let (held, token) = (&stored.manifest, known.token.clone());
             known.confirm(&held.id, held.sha256, token, Instant::now());
@@ -91,7 +91,7 @@ impl Parts {
 }
 
 pub fn planned(known: &mut MainServerView, store: &Store) -> Vec<impl Sized + use<>> {
-    known.look(store);
+    known.refresh_held(store);
     let nothing = HashMap::new();
     plan(known.facts(&nothing), &known.token, Instant::now())
 }

@@ -92,7 +92,7 @@ impl ClientFailure {
     }
 
     /// Returns what to do or where to look.
-    pub fn mend(&self, language: Language) -> &'static str {
+    pub fn advice(&self, language: Language) -> &'static str {
         let (chinese, english) = match self {
             Self::Connect { .. } => (
                 "确认它正在运行，且从本机可以访问该地址和端口（防火墙？）",

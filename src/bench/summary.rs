@@ -8,7 +8,8 @@ const SHOWN_SERVERS: usize = 20;
 const NAME_COLUMNS: usize = 14;
 
 pub(super) fn text(summary: &StormSummary, language: Language) -> String {
-    let (speed, bytes) = (words::bytes(summary.bytes_per_s), words::bytes(summary.bytes as f64));
+    let (speed, bytes) =
+        (words::format_bytes(summary.bytes_per_s), words::format_bytes(summary.bytes as f64));
     let lasted = language.time(summary.lasted_s);
     let mut rows = vec![
         (

@@ -102,7 +102,7 @@ impl StormTally {
                 count: *count,
                 kind: failure.kind(),
                 what: failure.what(language),
-                mend: failure.mend(language),
+                mend: failure.advice(language),
             })
             .collect();
         failures.sort_by_key(|failed| std::cmp::Reverse(failed.count));

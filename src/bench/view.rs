@@ -65,14 +65,14 @@ fn counts(language: Language, moment: &StormSnapshot) -> String {
 }
 
 fn line(language: Language, moment: &StormSnapshot, speed: f64) -> String {
-    let (since, speed) = (language.time(moment.since.as_secs_f64()), words::bytes(speed));
+    let (since, speed) = (language.time(moment.since.as_secs_f64()), words::format_bytes(speed));
     let counts = counts(language, moment);
     language
         .of(format!("{since}：{counts}，{speed}/s\n"), format!("{since}: {counts}, {speed}/s\n"))
 }
 
 fn block(language: Language, moment: &StormSnapshot, speed: f64) -> String {
-    let (since, speed) = (language.time(moment.since.as_secs_f64()), words::bytes(speed));
+    let (since, speed) = (language.time(moment.since.as_secs_f64()), words::format_bytes(speed));
     let (counts, bar) = (counts(language, moment), live::bar(moment.share()));
     format!("{counts}\n{bar}  {speed}/s  {since}\n")
 }

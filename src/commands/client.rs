@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::{
     cli::{LoginArgs, ServerUrl},
-    terminal::{self, Language, half, words},
+    terminal::{self, Language, localized, words},
 };
 
 /// Any server on a usable network answers sooner.
@@ -295,7 +295,7 @@ impl ApiClient {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
-        let answer = request.send().await.map_err(|error| self.unanswered(&error))?;
+        let answer = request.send().await.map_err(|error| self.request_failed(&error))?;
         match self.read(asked, answer).await {
             Err(error) if error.is_not_understood() && self.is_other_kind().await => {
                 Err(CallError::OtherKind { server: self.server.clone(), kind: self.kind })
@@ -323,7 +323,7 @@ impl ApiClient {
 
     async fn read(&self, asked: String, answer: Response) -> Result<Value, CallError> {
         let (status, server) = (answer.status(), self.server.clone());
-        let body = limited(answer).await.map_err(|error| self.unanswered(&error))?;
+        let body = limited(answer).await.map_err(|error| self.request_failed(&error))?;
         let read: Option<Value> = serde_json::from_slice(&body).ok();
         if status.is_success() {
             let stranger = || CallError::Stranger { server, kind: self.kind, asked };
@@ -338,7 +338,7 @@ impl ApiClient {
         })
     }
 
-    fn unanswered(&self, error: &reqwest::Error) -> CallError {
+    fn request_failed(&self, error: &reqwest::Error) -> CallError {
         let server = self.server.clone();
         match of_tls(error) {
             Some(cause) => CallError::Untrusted { server, cause },
@@ -348,7 +348,7 @@ impl ApiClient {
     }
 
     /// Returns the error for JSON that this kind of server does not send.
-    pub fn stranger(&self, asked: &str) -> CallError {
+    pub fn unexpected_answer(&self, asked: &str) -> CallError {
         CallError::Stranger {
             server: self.server.clone(),
             kind: self.kind,
@@ -381,7 +381,7 @@ fn said(read: Option<&Value>, body: &[u8]) -> String {
         Some(detail) if !detail.is_null() => detail.to_string(),
         _ => String::from_utf8_lossy(body).into_owned(),
     };
-    words::plain(&half(&text, language)).chars().take(SHOWN_ANSWER_CHARS).collect()
+    words::plain(&localized(&text, language)).chars().take(SHOWN_ANSWER_CHARS).collect()
 }
 
 #[cfg(test)]

@@ -55,13 +55,13 @@ pub(super) async fn run(
     };
     let (begun, mut view) = (Instant::now(), TransferView::new(language, args.json));
     let outcome = tokio::select! {
-        outcome = download.whole(args, &mut view) => Some(outcome),
-        () = interrupt.received() => None,
+        outcome = download.download(args, &mut view) => Some(outcome),
+        () = interrupt.recv() => None,
     };
     let Some(outcome) = outcome else {
         match download.part.as_ref().and_then(PartialDownload::kept) {
             Some(bytes) => {
-                let bytes = words::bytes(bytes as f64);
+                let bytes = words::format_bytes(bytes as f64);
                 bail!(language.of(
                     format!("已中断；已收到 {bytes}，再次执行同样的命令会从这里继续"),
                     format!("interrupted; {bytes} were received, the same command resumes there"),
@@ -119,7 +119,7 @@ fn tell(
         });
         return Ok(terminal::print(format!("{answer:#}\n"))?);
     }
-    let (size, took) = (words::bytes(size as f64), language.time(took.as_secs_f64()));
+    let (size, took) = (words::format_bytes(size as f64), language.time(took.as_secs_f64()));
     let how = match received.digest_of {
         Some(DigestSource::Server) => {
             language.of("已按服务器给出的 SHA-256 校验", "verified against the server's SHA-256")
@@ -142,7 +142,7 @@ fn tell(
 }
 
 /// Tells that one server failed, and another is asked.
-fn elsewhere(failed: &AttemptError, next: &str) -> String {
+fn failover_note(failed: &AttemptError, next: &str) -> String {
     say(
         format!("edge-mirror: {failed}；改用 {next}"),
         format!("edge-mirror: {failed}; trying {next}"),
@@ -179,7 +179,7 @@ struct PackageDownload<'a> {
 impl PackageDownload<'_> {
     /// Asks all sources, again and again, until one gives it or none is expected to. Also
     /// returns the server that gave the end of it.
-    async fn whole(
+    async fn download(
         &mut self,
         args: &GetArgs,
         view: &mut TransferView,
@@ -199,9 +199,9 @@ impl PackageDownload<'_> {
                     continue;
                 }
                 if let Some(before) = failed.last() {
-                    view.note(&elsewhere(before, &client::authority(source)));
+                    view.note(&failover_note(before, &client::authority(source)));
                 }
-                match view.beside(&counter, self.attempt(source)).await? {
+                match view.show_while(&counter, self.attempt(source)).await? {
                     Ok(done) => return Ok(done),
                     Err(setback) => failed.push(setback),
                 }

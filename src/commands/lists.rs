@@ -28,7 +28,7 @@ pub(super) async fn nodes(args: &ListArgs, language: Language) -> Result<()> {
         None,
     )?;
     let list = api.get(NODES).await?;
-    let nodes = list.as_array().ok_or_else(|| api.stranger(NODES))?;
+    let nodes = list.as_array().ok_or_else(|| api.unexpected_answer(NODES))?;
     if args.json {
         terminal::print(format!("{list:#}\n"))?;
         return Ok(());
@@ -54,7 +54,7 @@ pub(super) async fn meetings(args: &ListArgs, language: Language) -> Result<()> 
         }
         Err(error) => return Err(error.into()),
     };
-    let meetings = list.as_array().ok_or_else(|| api.stranger(MEETINGS))?;
+    let meetings = list.as_array().ok_or_else(|| api.unexpected_answer(MEETINGS))?;
     if args.json {
         terminal::print(format!("{list:#}\n"))?;
         return Ok(());
@@ -135,7 +135,7 @@ fn meetings_table(meetings: &[Value], all: Option<usize>, language: Language) ->
             clipped(&shown(&meeting["title"]), TEXT_COLUMNS),
             shown(&meeting["time"]),
             state,
-            meeting["size"].as_f64().map(words::bytes).unwrap_or_default(),
+            meeting["size"].as_f64().map(words::format_bytes).unwrap_or_default(),
             nodes.unwrap_or_default(),
         ]);
     }

@@ -47,11 +47,11 @@ pub(super) async fn run(
     let package = opened(&args.file).await?;
     let (trust, token) = (args.authority.trust(), client::token(&args.login));
     let api = ApiClient::new(args.master.clone(), &trust, client::ServerKind::MainServer, token)?;
-    let TargetMeeting { id, anew } = created(&api, args).await?;
+    let TargetMeeting { id, anew } = create_meeting(&api, args).await?;
     let mut view = TransferView::new(language, args.json);
     let sent = tokio::select! {
         sent = upload(&api, &id, package, &mut view) => sent,
-        () = interrupt.received() => Err(anyhow::anyhow!(language.of("已中断", "interrupted"))),
+        () = interrupt.recv() => Err(anyhow::anyhow!(language.of("已中断", "interrupted"))),
     };
     if let Err(error) = sent {
         if !anew {
@@ -118,7 +118,7 @@ struct TargetMeeting {
     anew: bool,
 }
 
-async fn created(api: &ApiClient, args: &PublishArgs) -> Result<TargetMeeting> {
+async fn create_meeting(api: &ApiClient, args: &PublishArgs) -> Result<TargetMeeting> {
     let body = json!({"title": args.title, "id": args.id, "time": args.time});
     let made = match api.call(Method::POST, MEETINGS, Some(&body)).await {
         Ok(made) => made,
@@ -142,7 +142,7 @@ async fn created(api: &ApiClient, args: &PublishArgs) -> Result<TargetMeeting> {
         Err(error) => return Err(error.into()),
     };
     let id = made["id"].as_str().and_then(|id| id.parse().ok());
-    let id = id.ok_or_else(|| api.stranger(&format!("POST {MEETINGS}")))?;
+    let id = id.ok_or_else(|| api.unexpected_answer(&format!("POST {MEETINGS}")))?;
     Ok(TargetMeeting { id, anew: true })
 }
 
@@ -179,7 +179,7 @@ async fn upload(
             .header("repr-digest", format!("sha-256=:{}:", sha256.base64()))
             .body(Body::wrap_stream(bytes))
     });
-    let meeting: Value = view.beside(&counter, sending).await?;
+    let meeting: Value = view.show_while(&counter, sending).await?;
     match meeting["sha256"].as_str() == Some(&sha256.to_string()) {
         true => Ok(()),
         false => bail!(terminal::say(
@@ -196,7 +196,7 @@ fn tell(args: &PublishArgs, meeting: &Value, id: &PackageId, language: Language)
         meeting["download_url"] = url.as_str().into();
         return Ok(terminal::print(format!("{meeting:#}\n"))?);
     }
-    let size = words::bytes(meeting["size"].as_f64().unwrap_or(0.0));
+    let size = words::format_bytes(meeting["size"].as_f64().unwrap_or(0.0));
     let done = match args.no_start {
         true => language.of("已上传，尚未开始", "is there, and not started yet"),
         false => language.of("已开始", "has started"),

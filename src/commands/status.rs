@@ -37,7 +37,7 @@ pub(super) async fn run(
         tokio::select! {
             gone = watch(&api, args, language) => return gone,
             // The usual end of watching.
-            () = interrupt.received() => return Ok(()),
+            () = interrupt.recv() => return Ok(()),
         }
     }
     let status = look(&api).await?;
@@ -51,7 +51,7 @@ pub(super) async fn run(
 async fn look(api: &ApiClient) -> Result<Value, CallError> {
     let status = api.get(STATUS).await?;
     // A main server, or anything else, may have a page there, too.
-    if status["node_id"].is_string() { Ok(status) } else { Err(api.stranger(STATUS)) }
+    if status["node_id"].is_string() { Ok(status) } else { Err(api.unexpected_answer(STATUS)) }
 }
 
 /// Ends when the output is closed.

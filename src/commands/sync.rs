@@ -29,8 +29,8 @@ pub(super) async fn run(args: &SyncArgs, language: Language) -> Result<()> {
     let before = look(&api, &id).await?.unwrap_or_default();
     api.call(Method::POST, &format!("/api/meetings/{}/sync", id.segment()), None).await?;
     let mut view = TransferView::new(language, false);
-    let meeting = settled(&api, &id, &before, args.patience, &mut view).await?;
-    let size = words::bytes(meeting["size"].as_f64().unwrap_or(0.0));
+    let meeting = wait_until_synced(&api, &id, &before, args.patience, &mut view).await?;
+    let size = words::format_bytes(meeting["size"].as_f64().unwrap_or(0.0));
     let sha256 = meeting["sha256"].as_str().unwrap_or("?");
     Ok(terminal::print(language.of(
         format!("会议 {id} 已就绪：{size}，SHA-256 {sha256}\n"),
@@ -40,7 +40,7 @@ pub(super) async fn run(args: &SyncArgs, language: Language) -> Result<()> {
 
 /// Returns the meeting once its package is here and current. `before` is its state at the
 /// request: an earlier failure does not count.
-pub(super) async fn settled(
+pub(super) async fn wait_until_synced(
     api: &ApiClient,
     id: &PackageId,
     before: &Value,
@@ -50,7 +50,7 @@ pub(super) async fn settled(
     let counter = Arc::new(TransferProgress::default());
     let waiting = tokio::time::timeout(patience, poll_until_synced(api, id, before, &counter));
     let language = view.language();
-    match view.beside(&counter, waiting).await {
+    match view.show_while(&counter, waiting).await {
         Ok(settled) => settled,
         Err(_) => {
             let waited = language.time(patience.as_secs_f64());
@@ -104,6 +104,7 @@ fn over(id: &PackageId) -> String {
 
 async fn look(api: &ApiClient, id: &PackageId) -> Result<Option<Value>> {
     let status = api.get("/api/status").await?;
-    let meetings = status["meetings"].as_array().ok_or_else(|| api.stranger("GET /api/status"))?;
+    let meetings =
+        status["meetings"].as_array().ok_or_else(|| api.unexpected_answer("GET /api/status"))?;
     Ok(meetings.iter().find(|meeting| meeting["id"] == id.as_str()).cloned())
 }

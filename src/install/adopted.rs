@@ -61,7 +61,7 @@ impl AdoptedNode {
                 .map_err(InstallError::io("write", &package))?;
         }
         let (count, there) = (missing.len(), self.packages.len() - missing.len());
-        let size = quantity::bytes(needed as f64);
+        let size = quantity::format_bytes(needed as f64);
         say(&terminal::say(
             format!("已复制 {count} 个会议包（{size}），{there} 个已存在；旧文件夹保持不变"),
             format!(

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::InstallError;
-use crate::terminal::{Language, half};
+use crate::terminal::{Language, localized};
 
 /// A terminal to ask on, or none.
 pub(super) struct TerminalPrompt {
@@ -37,7 +37,7 @@ impl TerminalPrompt {
     {
         let Some((input, output)) = &mut self.person else { return Ok(None) };
         loop {
-            let question = half(question, Language::from_env());
+            let question = localized(question, Language::from_env());
             let asked = write!(output, "{question} [{default}]: ").and_then(|()| output.flush());
             asked.map_err(InstallError::NoAnswer)?;
             let mut line = String::new();

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     cli::{InstallArgs, MainServerAddress},
-    terminal::{Language, half},
+    terminal::{Language, localized},
 };
 
 const MASTER_PORT: u16 = 8000;
@@ -48,7 +48,7 @@ impl PreparedConfig {
     }
 
     /// Asks for missing settings, and checks the result.
-    pub(super) fn settle(
+    pub(super) fn resolve(
         args: &InstallArgs,
         places: &InstallPaths,
         adopted: Option<&AdoptedNode>,
@@ -173,7 +173,7 @@ impl PreparedConfig {
             atomic::write_as(&path, &self.bytes, 0o640, owner)
                 .map_err(InstallError::io("write", &path))?;
         }
-        let note = half(self.note, Language::from_env());
+        let note = localized(self.note, Language::from_env());
         say(&labelled(&note, &note, path.display()));
         let drop_in = places.low_port();
         if !is_low(self.port) {

@@ -79,7 +79,7 @@ pub async fn run(
     };
     let outcome = tokio::select! {
         failed = shown => failed,
-        () = interrupt.received() => Ok(()),
+        () = interrupt.recv() => Ok(()),
         failed = main_server.failed() => Err(anyhow!("the main server failed: {failed}")),
         failed = any_failed(&nodes) => Err(anyhow!("a node failed: {failed}")),
     };
@@ -206,7 +206,7 @@ fn instructions(main_server: &Master, nodes: &[Node], folder: &Path, args: &Demo
     let pages = pages.into_iter().map(|(name, url)| format!("  {} {url}\n", padded(&name, 14)));
     let (pages, taken) = (pages.collect::<String>(), taken.join("\n"));
     let taken = if taken.is_empty() { taken } else { format!("\n{taken}\n") };
-    let (size, clients) = (quantity::bytes(args.size as f64), args.clients);
+    let (size, clients) = (quantity::format_bytes(args.size as f64), args.clients);
     let (curl, folder) =
         (format!("curl -L {} -o sample.zip", package_url(address)), folder.display());
     say(

@@ -51,10 +51,10 @@ pub async fn run(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
     let status = || format!("main server on {}", master.address());
     report_ready(&manager, master.liveness(), &status()).await;
     let failed = tokio::select! {
-        () = interrupt.received() => None,
+        () = interrupt.recv() => None,
         failed = master.failed() => Some(failed),
-        () = manager.follow(&mut hangups, async || status()) => None,
+        () = manager.reload_on_hangup(&mut hangups, async || status()) => None,
     };
-    manager.stopping(GRACE);
+    manager.notify_stopping(GRACE);
     shut_down(master.shut_down(GRACE), interrupt, failed).await
 }

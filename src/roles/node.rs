@@ -32,12 +32,12 @@ pub async fn run(args: NodeArgs, mut interrupt: Interrupt) -> Result<()> {
     let status = || status_line(&node);
     report_ready(&manager, node.liveness(), &status()).await;
     let failed = tokio::select! {
-        () = interrupt.received() => None,
+        () = interrupt.recv() => None,
         failed = node.failed() => Some(failed),
         () = telemetry.follow(&settings) => None,
-        () = manager.follow(&mut hangups, async || { reload(&settings).await; status() }) => None,
+        () = manager.reload_on_hangup(&mut hangups, async || { reload(&settings).await; status() }) => None,
     };
-    manager.stopping(Duration::from_secs(settings.current().shutdown_grace));
+    manager.notify_stopping(Duration::from_secs(settings.current().shutdown_grace));
     shut_down(node.shut_down(), interrupt, failed).await
 }
 

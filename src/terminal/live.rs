@@ -141,7 +141,7 @@ impl TransferView {
     }
 
     /// Shows the progress while the work goes on.
-    pub async fn beside<T>(
+    pub async fn show_while<T>(
         &mut self,
         counter: &TransferProgress,
         work: impl Future<Output = T>,
@@ -188,8 +188,8 @@ impl TransferView {
 
 /// Formats `9 MiB of 30 MiB, 3 MiB/s, 7.0 s left`.
 fn progress_line(language: Language, done: u64, total: u64, speed: f64, since: Duration) -> String {
-    let (shown, per_s) = (words::bytes(done as f64), words::bytes(speed));
-    let (all, left) = (words::bytes(total as f64), total.saturating_sub(done) as f64);
+    let (shown, per_s) = (words::format_bytes(done as f64), words::format_bytes(speed));
+    let (all, left) = (words::format_bytes(total as f64), total.saturating_sub(done) as f64);
     match total {
         0 => {
             let passed = language.time(since.as_secs_f64());

@@ -1,6 +1,6 @@
 //! The operator's language, and formatting of quantities and of texts from others.
 
-pub(crate) use edge_mirror_base::quantity::bytes;
+pub(crate) use edge_mirror_base::quantity::format_bytes;
 
 /// The language of commands' output: help, results and errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub(crate) fn say(chinese: impl Into<String>, english: impl Into<String>) -> Str
 
 /// Returns the operator's half of a text with both, `中文 / English`, as servers send them;
 /// others stay as they are.
-pub fn half(text: &str, language: Language) -> String {
+pub fn localized(text: &str, language: Language) -> String {
     let is_chinese = |text: &str| text.contains(|c| matches!(c, '\u{4e00}'..='\u{9fff}'));
     match text.split_once(" / ").or_else(|| text.split_once("/ ")) {
         Some((chinese, english)) if is_chinese(chinese) && !is_chinese(english) => {
@@ -140,13 +140,13 @@ mod tests {
     #[test]
     fn texts_in_both_languages_are_told_in_one() {
         let both = "没有这个会议 / there is no such meeting";
-        assert_eq!(half(both, Language::English), "there is no such meeting");
-        assert_eq!(half(both, Language::Chinese), "没有这个会议");
+        assert_eq!(localized(both, Language::English), "there is no such meeting");
+        assert_eq!(localized(both, Language::Chinese), "没有这个会议");
         let about = "syncInterval = 0: 应为 1 到 3600 的整数 / must be from 1 to 3600";
-        assert_eq!(half(about, Language::English), "syncInterval = 0: must be from 1 to 3600");
-        assert_eq!(half(about, Language::Chinese), "syncInterval = 0: 应为 1 到 3600 的整数");
+        assert_eq!(localized(about, Language::English), "syncInterval = 0: must be from 1 to 3600");
+        assert_eq!(localized(about, Language::Chinese), "syncInterval = 0: 应为 1 到 3600 的整数");
         for one in ["GET http://a / b", "没有这个地址", "目录 / 文件"] {
-            assert_eq!(half(one, Language::English), one);
+            assert_eq!(localized(one, Language::English), one);
         }
     }
 

@@ -100,7 +100,7 @@ impl Scratch {
 
     /// Renames the file to `destination`, replacing any file there. Durable once
     /// [`sync_folder_of`] was called.
-    pub fn place(mut self, _: Durable, destination: &Path) -> io::Result<()> {
+    pub fn persist(mut self, _: Durable, destination: &Path) -> io::Result<()> {
         fs::rename(&self.path, destination)?;
         self.persisted = true;
         Ok(())
@@ -114,7 +114,7 @@ pub struct Durable(());
 
 impl Durable {
     /// Takes the outcome of an fsync that was done elsewhere.
-    pub fn made(synced: io::Result<()>) -> io::Result<Self> {
+    pub fn from_sync(synced: io::Result<()>) -> io::Result<Self> {
         synced.map(|()| Self(()))
     }
 }
@@ -160,7 +160,7 @@ impl PartialFile {
     }
 
     /// Syncs the file and renames it to `destination`, replacing any file there.
-    pub fn place(&self, destination: &Path) -> io::Result<()> {
+    pub fn persist(&self, destination: &Path) -> io::Result<()> {
         self.file.sync_all()?;
         fs::rename(&self.path, destination)?;
         sync_folder_of(destination)
@@ -183,7 +183,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     scratch.file().write_all(bytes)?;
     let durable = scratch.sync()?;
-    scratch.place(durable, &target)?;
+    scratch.persist(durable, &target)?;
     sync_folder_of(&target)
 }
 
@@ -196,7 +196,7 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     keep_owner(&scratch, &owner)?;
     scratch.file().write_all(bytes)?;
     let durable = scratch.sync()?;
-    scratch.place(durable, path)?;
+    scratch.persist(durable, path)?;
     sync_folder_of(path)
 }
 
@@ -205,7 +205,7 @@ pub type FileOwner = (u32, u32);
 
 /// Like [`write()`], with this mode and, if one is named, this owner.
 pub fn write_as(path: &Path, bytes: &[u8], mode: u32, owner: Option<FileOwner>) -> io::Result<()> {
-    placed(path, mode, owner, |mut file| file.write_all(bytes))
+    replace_with(path, mode, owner, |mut file| file.write_all(bytes))
 }
 
 /// Copies a file, replacing any file at `to`: whole, or not at all. On a filesystem
@@ -214,13 +214,13 @@ pub fn write_as(path: &Path, bytes: &[u8], mode: u32, owner: Option<FileOwner>) 
 pub fn copy(from: &Path, to: &Path, mode: u32, owner: Option<FileOwner>) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let source = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(from)?;
-    placed(to, mode, owner, |mut file| match rustix::fs::ioctl_ficlone(file, &source) {
+    replace_with(to, mode, owner, |mut file| match rustix::fs::ioctl_ficlone(file, &source) {
         Ok(()) => Ok(()),
         Err(_) => io::copy(&mut &source, &mut file).map(drop),
     })
 }
 
-fn placed(
+fn replace_with(
     path: &Path,
     mode: u32,
     owner: Option<FileOwner>,
@@ -236,7 +236,7 @@ fn placed(
     // After chown, which clears some bits, and whatever the umask is.
     scratch.file().set_permissions(fs::Permissions::from_mode(mode))?;
     let durable = scratch.sync()?;
-    scratch.place(durable, path)?;
+    scratch.persist(durable, path)?;
     sync_folder_of(path)
 }
 
@@ -258,7 +258,7 @@ pub fn create_folder_as(path: &Path, mode: u32, owner: Option<FileOwner>) -> io:
 }
 
 /// Changes a file's owner; does not follow a link.
-pub fn give(path: &Path, (user, group): FileOwner) -> io::Result<()> {
+pub fn chown(path: &Path, (user, group): FileOwner) -> io::Result<()> {
     std::os::unix::fs::lchown(path, Some(user), Some(group))
 }
 
@@ -496,7 +496,7 @@ mod tests {
         drop(first);
         let again = PartialFile::open(&path).unwrap().unwrap();
         assert_eq!(again.file().metadata().unwrap().len(), 4);
-        again.place(&whole).unwrap();
+        again.persist(&whole).unwrap();
         assert_eq!(fs::read(&whole).unwrap(), b"half");
         PartialFile::open(&path).unwrap().unwrap().discard().unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

@@ -17,7 +17,7 @@ pub const SECRET: &str = "edge_mirror::secret";
 pub const AUDIT: &str = "edge_mirror::audit";
 
 /// Names a level as the Python node did.
-fn said(level: Level) -> &'static str {
+fn level_text(level: Level) -> &'static str {
     match level {
         Level::WARN => "WARNING",
         other => other.as_str(),
@@ -26,5 +26,5 @@ fn said(level: Level) -> &'static str {
 
 pub fn parse_level(name: &str) -> Option<Level> {
     let all = [Level::TRACE, Level::DEBUG, Level::INFO, Level::WARN, Level::ERROR];
-    all.into_iter().find(|level| said(*level) == name)
+    all.into_iter().find(|level| level_text(*level) == name)
 }

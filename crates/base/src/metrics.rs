@@ -20,7 +20,7 @@ pub use page::Exposition;
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    pub fn one(&self) {
+    pub fn inc(&self) {
         self.add(1);
     }
 
@@ -38,7 +38,7 @@ pub trait Label: Copy + 'static {
     /// All values, in the order of `place`.
     const ALL: &'static [Self];
     fn text(self) -> &'static str;
-    fn place(self) -> usize;
+    fn index(self) -> usize;
 }
 
 /// An enum whose variants are a label's values.
@@ -57,7 +57,7 @@ macro_rules! labels {
                 match self { $(Self::$variant => $text),+ }
             }
 
-            fn place(self) -> usize {
+            fn index(self) -> usize {
                 self as usize
             }
         }
@@ -80,12 +80,12 @@ impl<L: Label> Default for CounterFamily<L> {
 }
 
 impl<L: Label> CounterFamily<L> {
-    pub fn one(&self, value: L) {
-        self.of(value).one();
+    pub fn inc(&self, value: L) {
+        self.counter(value).inc();
     }
 
-    pub fn of(&self, value: L) -> &Counter {
-        &self.counters[value.place()]
+    pub fn counter(&self, value: L) -> &Counter {
+        &self.counters[value.index()]
     }
 }
 
@@ -93,7 +93,7 @@ impl<L: Label> CounterFamily<L> {
 pub fn encode_process(page: &mut Exposition, role: &'static str) {
     let about = [("role", role), ("version", env!("CARGO_PKG_VERSION"))];
     page.gauge("edge_mirror_build_info", "Which program this is; always 1.").put(&about, 1);
-    process::show(page);
+    process::encode(page);
 }
 
 #[cfg(test)]
@@ -108,8 +108,8 @@ mod tests {
     #[test]
     fn each_value_of_a_label_counts_for_itself() {
         let tally = CounterFamily::<Outcome>::default();
-        tally.one(Outcome::Bad);
-        tally.of(Outcome::Bad).add(2);
-        assert_eq!((tally.of(Outcome::Good).get(), tally.of(Outcome::Bad).get()), (0, 3));
+        tally.inc(Outcome::Bad);
+        tally.counter(Outcome::Bad).add(2);
+        assert_eq!((tally.counter(Outcome::Good).get(), tally.counter(Outcome::Bad).get()), (0, 3));
     }
 }

@@ -63,24 +63,24 @@ impl Pacer {
 
     /// Returns how many of the `wanted` bytes may be moved now: all where there is no
     /// limit, none if they would have to wait.
-    pub fn at_once(&self, wanted: u64) -> Option<u64> {
+    pub fn try_take(&self, wanted: u64) -> Option<u64> {
         if self.is_unlimited() {
             return Some(wanted);
         }
         // Fails if others are queued.
         let _turn = self.turn.try_acquire().ok()?;
-        self.take(wanted).ok()
+        self.take_unqueued(wanted).ok()
     }
 
     /// Like [`at_once`](Self::at_once), but waits in the queue.
-    pub async fn portion(&self, wanted: u64) -> u64 {
+    pub async fn take(&self, wanted: u64) -> u64 {
         if self.is_unlimited() {
             return wanted;
         }
         // Fails only if it was closed, which never happens.
         let _turn = self.turn.acquire().await;
         loop {
-            match self.take(wanted) {
+            match self.take_unqueued(wanted) {
                 Ok(portion) => return portion,
                 Err(free_at) => sleep_until(free_at).await,
             }
@@ -89,19 +89,19 @@ impl Pacer {
 
     /// Waits until `bytes` that have arrived already are paid for, and returns how long
     /// that took.
-    pub async fn pass(&self, bytes: usize) -> Duration {
+    pub async fn throttle(&self, bytes: usize) -> Duration {
         if self.is_unlimited() {
             return Duration::ZERO;
         }
         let (began, mut left) = (Instant::now(), bytes as u64);
         while left > 0 {
-            left -= self.portion(left).await;
+            left -= self.take(left).await;
         }
         began.elapsed()
     }
 
     /// Takes a portion, or returns when to try again.
-    fn take(&self, wanted: u64) -> Result<u64, Instant> {
+    fn take_unqueued(&self, wanted: u64) -> Result<u64, Instant> {
         let rate = self.rate.load(Ordering::Relaxed);
         if rate == 0 {
             return Ok(wanted);
@@ -148,7 +148,7 @@ mod tests {
     async fn moves(pacer: &Pacer, mut bytes: u64) -> Duration {
         let began = Instant::now();
         while bytes > 0 {
-            bytes -= pacer.portion(bytes).await;
+            bytes -= pacer.take(bytes).await;
         }
         began.elapsed()
     }
@@ -156,9 +156,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_a_limit_everything_passes_at_once() {
         let pacer = Pacer::default();
-        assert_eq!(pacer.at_once(u64::MAX), Some(u64::MAX));
-        assert_eq!(pacer.portion(1 << 40).now_or_never(), Some(1 << 40));
-        assert_eq!(pacer.pass(1 << 30).now_or_never(), Some(Duration::ZERO));
+        assert_eq!(pacer.try_take(u64::MAX), Some(u64::MAX));
+        assert_eq!(pacer.take(1 << 40).now_or_never(), Some(1 << 40));
+        assert_eq!(pacer.throttle(1 << 30).now_or_never(), Some(Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]
@@ -174,7 +174,7 @@ mod tests {
         let pacer = pacer(1_000_000);
         advance(Duration::from_secs(3600)).await;
         let mut at_once = 0;
-        while let Some(portion) = pacer.at_once(u64::MAX) {
+        while let Some(portion) = pacer.try_take(u64::MAX) {
             at_once += portion;
         }
         // A tenth of a second, and the portion that was begun within it.
@@ -203,14 +203,14 @@ mod tests {
         let done = AtomicBool::new(false);
         let coarse = async {
             for _ in 0..10 {
-                pacer.pass(400_000).await;
+                pacer.throttle(400_000).await;
             }
             done.store(true, Ordering::Relaxed);
         };
         let fine = async {
             let mut passed = 0_u64;
             while !done.load(Ordering::Relaxed) {
-                pacer.pass(10_000).await;
+                pacer.throttle(10_000).await;
                 passed += 10_000;
             }
             passed
@@ -223,8 +223,8 @@ mod tests {
     async fn what_others_moved_is_waited_for_and_the_wait_is_known() {
         let pacer = pacer(100_000);
         advance(Duration::from_secs(1)).await;
-        assert_eq!(pacer.pass(10_000).await, Duration::ZERO);
-        let waited = pacer.pass(100_000).await;
+        assert_eq!(pacer.throttle(10_000).await, Duration::ZERO);
+        let waited = pacer.throttle(100_000).await;
         assert!((0.97..1.1).contains(&waited.as_secs_f64()), "{waited:?}");
     }
 
@@ -232,11 +232,11 @@ mod tests {
     async fn who_leaves_the_line_holds_nobody_up_and_pays_nothing() {
         let pacer = pacer(10_000);
         moves(&pacer, 2_000).await;
-        let (mut first, mut second) = (Box::pin(pacer.portion(9)), Box::pin(pacer.portion(9)));
+        let (mut first, mut second) = (Box::pin(pacer.take(9)), Box::pin(pacer.take(9)));
         assert!(first.as_mut().now_or_never().is_none());
         assert!(second.as_mut().now_or_never().is_none());
         // Nobody overtakes the queue.
-        assert_eq!(pacer.at_once(1), None);
+        assert_eq!(pacer.try_take(1), None);
         drop(first);
         assert_eq!(timeout(Duration::from_secs(1), second).await, Ok(9));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 const BINARY: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
 /// Formats as `512 B`, `9.87 MiB` or `10 GiB`: three digits at most.
-pub fn bytes(count: f64) -> String {
+pub fn format_bytes(count: f64) -> String {
     let (mut value, mut unit) = (count.max(0.0), 0);
     while value >= 999.5 && unit + 1 < BINARY.len() {
         value /= 1024.0;
@@ -100,7 +100,7 @@ mod tests {
             (10.0 * 1_073_741_824.0, "10 GiB"),
             (200.0 * 1_048_576.0, "200 MiB"),
         ] {
-            assert_eq!(bytes(count), text, "{count}");
+            assert_eq!(format_bytes(count), text, "{count}");
         }
     }
 

@@ -76,13 +76,13 @@ impl Notifier {
     }
 
     /// Reports that the service is ready.
-    pub fn ready(&self, status: &str) {
+    pub fn notify_ready(&self, status: &str) {
         self.tell(&format!("READY=1\nSTATUS={status}"));
     }
 
     /// Reports that the service is about to end and may take `grace` for work under way:
     /// longer than the unit allows, if so configured.
-    pub fn stopping(&self, grace: Duration) {
+    pub fn notify_stopping(&self, grace: Duration) {
         self.stopping.store(true, Ordering::Relaxed);
         let us = (grace + AFTER_GRACE).as_micros();
         self.tell(&format!("STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC={us}"));
@@ -90,7 +90,11 @@ impl Notifier {
 
     /// Calls `reload` for each SIGHUP; it returns the state to show. Returns when the
     /// signal means that the terminal is closed that the service was started on.
-    pub async fn follow(&self, hangups: &mut Hangups, mut reload: impl AsyncFnMut() -> String) {
+    pub async fn reload_on_hangup(
+        &self,
+        hangups: &mut Hangups,
+        mut reload: impl AsyncFnMut() -> String,
+    ) {
         loop {
             hangups.next().await;
             if hangups.has_lost_terminal() {
@@ -102,7 +106,7 @@ impl Notifier {
             let us = monotonic_us();
             self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={us}\nSTATUS=reloading"));
             let status = reload().await;
-            self.ready(&status);
+            self.notify_ready(&status);
         }
     }
 
@@ -209,9 +213,9 @@ mod tests {
     #[test]
     fn an_abstract_socket_is_told_in_lines() {
         let (manager, service) = pair();
-        service.ready("node-1 on :8001");
+        service.notify_ready("node-1 on :8001");
         assert_eq!(told(&manager).unwrap(), "READY=1\nSTATUS=node-1 on :8001");
-        service.stopping(Duration::from_secs(3600));
+        service.notify_stopping(Duration::from_secs(3600));
         let last = told(&manager).unwrap();
         assert!(last.starts_with("STOPPING=1\n"), "{last}");
         assert!(last.ends_with("EXTEND_TIMEOUT_USEC=3620000000"), "{last}");
@@ -219,8 +223,8 @@ mod tests {
 
     #[test]
     fn without_a_manager_nothing_is_said_and_nothing_fails() {
-        Notifier::default().ready("");
-        Notifier::default().stopping(Duration::ZERO);
+        Notifier::default().notify_ready("");
+        Notifier::default().notify_stopping(Duration::ZERO);
         assert!(Notifier::at(OsStr::new("/nowhere/notify"), None).is_err());
     }
 
@@ -246,7 +250,7 @@ mod tests {
         let _ = timeout(WATCHDOG * 10, &mut reassured).await;
         assert_eq!(told(&manager), None, "with nobody there to answer");
         // Then downloads drain, and the manager has to wait.
-        service.stopping(Duration::ZERO);
+        service.notify_stopping(Duration::ZERO);
         let _ = timeout(WATCHDOG, &mut reassured).await;
         let said: Vec<_> = std::iter::from_fn(|| told(&manager)).collect();
         assert!(said.contains(&"WATCHDOG=1".to_owned()), "{said:?}");

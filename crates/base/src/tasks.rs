@@ -94,7 +94,7 @@ impl Tasks {
     }
 
     /// Waits until a worker has panicked, and describes that.
-    pub async fn failed(&self) -> String {
+    pub async fn wait_for_failure(&self) -> String {
         let mut failure = self.failure.subscribe();
         match failure.wait_for(Option::is_some).await {
             Ok(found) => found.clone().unwrap_or_default(),
@@ -144,7 +144,7 @@ impl Interrupt {
     }
 
     /// Waits for the next of these signals.
-    pub async fn received(&mut self) {
+    pub async fn recv(&mut self) {
         let hangup = async {
             match &mut self.hangup {
                 Some(hangup) => hangup.recv().await,
@@ -260,7 +260,7 @@ mod tests {
     async fn a_worker_that_panics_is_reported_by_name() {
         let tasks = Tasks::new();
         tasks.child().spawn("sync", async { panic!("boom") });
-        let report = tasks.failed().await;
+        let report = tasks.wait_for_failure().await;
         assert!(report.contains("sync") && report.contains("boom"), "{report}");
     }
 
@@ -269,7 +269,7 @@ mod tests {
         let tasks = Tasks::new();
         tasks.spawn_for_peer("connection", async { panic!("boom") });
         assert!(tasks.shut_down(Duration::from_secs(5)).await);
-        assert!(tasks.failed().now_or_never().is_none());
+        assert!(tasks.wait_for_failure().now_or_never().is_none());
     }
 
     #[tokio::test(flavor = "multi_thread")]

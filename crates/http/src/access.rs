@@ -32,7 +32,7 @@ use edge_mirror_settings::SecurityConfig;
 use tokio::sync::Notify;
 
 pub use caller::Caller;
-pub use guard::{AccessDenied, guard, refuse_foreign};
+pub use guard::{AccessDenied, refuse_foreign, require_operator};
 pub use login::router;
 use refusals::RefusedCalls;
 pub use secrets::random_text;
@@ -117,12 +117,12 @@ impl AccessControl {
     }
 
     /// Checks that the sender is an operator; counts wrong tokens.
-    pub async fn judge(&self, request: &Parts) -> Result<Operator, AccessDenied> {
-        self.judged(request, true).await
+    pub async fn authorize(&self, request: &Parts) -> Result<Operator, AccessDenied> {
+        self.authorize_with(request, true).await
     }
 
     /// `fresh` is false for a request judged before, whose token is not counted again.
-    async fn judged(&self, request: &Parts, fresh: bool) -> Result<Operator, AccessDenied> {
+    async fn authorize_with(&self, request: &Parts, fresh: bool) -> Result<Operator, AccessDenied> {
         let caller = self.caller(request);
         self.admit(&caller)?;
         let operator = |how| Operator { address: caller.address, how };
@@ -139,7 +139,7 @@ impl AccessControl {
         let vault = self.inner.vault.clone();
         let good = move || vault.is_token(&token).then_some(()).ok_or(AccessDenied::WrongToken);
         match fresh {
-            true => self.tried(&caller, good).await?,
+            true => self.attempt(&caller, good).await?,
             false => tasks::blocking(good).await?,
         }
         Ok(operator(AuthMethod::Token))
@@ -169,7 +169,7 @@ impl AccessControl {
 
     /// Runs an attempt unless the address has to wait. Attempts run one at a time, so
     /// that concurrent ones are all counted.
-    async fn tried<T: Send + 'static>(
+    async fn attempt<T: Send + 'static>(
         &self,
         caller: &Caller,
         try_it: impl FnOnce() -> Result<T, AccessDenied> + Send + 'static,

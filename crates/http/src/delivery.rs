@@ -16,7 +16,7 @@ mod share;
 #[cfg(test)]
 #[path = "delivery/slow/tests.rs"]
 mod slow_readers;
-mod turns;
+mod send_queue;
 
 use std::{
     ops::Range,
@@ -41,8 +41,8 @@ use body::DownloadBody;
 use conditions::DeliveryVerdict;
 use places::DownloadLimiter;
 pub use places::{DownloadLimit, DownloadPermit};
+use send_queue::SendQueue;
 use share::BandwidthShare;
-use turns::SendQueue;
 
 /// Counters and limits of the downloads.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub struct Traffic {
     served_bytes: Counter,
     places: DownloadLimiter,
     pacer: Pacer,
-    turns: SendQueue,
+    send_queue: SendQueue,
     ended: CounterFamily<DownloadEnd>,
     duration: Histogram,
     /// Requests to all routes, not only packages.
@@ -73,7 +73,7 @@ impl Default for Traffic {
             served_bytes: Counter::default(),
             places: DownloadLimiter::default(),
             pacer: Pacer::default(),
-            turns: SendQueue::default(),
+            send_queue: SendQueue::default(),
             ended: CounterFamily::default(),
             duration: Histogram::of(DOWNLOADS),
             requests: Arc::default(),
@@ -86,8 +86,8 @@ impl Traffic {
         self.served_bytes.get()
     }
 
-    pub fn show(&self, page: &mut Exposition) {
-        self.requests.show(page);
+    pub fn encode(&self, page: &mut Exposition) {
+        self.requests.encode(page);
         page.tally(
             "edge_mirror_downloads_total",
             "Downloads of packages, whole or in part, that have ended.",
@@ -251,12 +251,12 @@ impl ActiveDownload {
     }
 
     /// Yields to other downloads until it is this one's turn.
-    fn turn(&self) -> impl Future<Output = ()> + Send + 'static {
+    fn wait_for_turn(&self) -> impl Future<Output = ()> + Send + 'static {
         let traffic = self.place.traffic.clone();
-        async move { traffic.turns.next().await }
+        async move { traffic.send_queue.next().await }
     }
 
-    fn sent(&mut self, bytes: u64) {
+    fn record_sent(&mut self, bytes: u64) {
         self.left_bytes = self.left_bytes.saturating_sub(bytes);
         self.share.sent(bytes);
         self.place.traffic.served_bytes.add(bytes);
@@ -266,7 +266,7 @@ impl ActiveDownload {
 impl Drop for ActiveDownload {
     fn drop(&mut self) {
         let traffic = &self.place.traffic;
-        traffic.ended.one(if self.left_bytes == 0 {
+        traffic.ended.inc(if self.left_bytes == 0 {
             DownloadEnd::Whole
         } else {
             DownloadEnd::BrokenOff

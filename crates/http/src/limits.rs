@@ -40,7 +40,7 @@ labels! {
 }
 
 /// Writes how often each limit was reached.
-pub fn show(page: &mut Exposition, reached: &CounterFamily<Limit>) {
+pub fn encode(page: &mut Exposition, reached: &CounterFamily<Limit>) {
     page.tally(
         "edge_mirror_limits_reached_total",
         "What was refused or cut short because a limit was reached, by limit.",

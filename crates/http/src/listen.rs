@@ -5,11 +5,11 @@ mod activity;
 mod address;
 mod connections;
 mod eviction;
-mod line;
+mod transport;
 mod pace;
 mod places;
 mod redirect;
-mod reserve;
+mod spare_fd;
 mod secure;
 mod socket;
 
@@ -49,14 +49,14 @@ use self::{
     activity::{ConnectionActivity, WatchedRequestBody, WatchedResponseBody, WatchedStream},
     connections::ConnectionPermit,
     pace::SEND_BUFFER_BYTES,
-    reserve::{SpareFd, is_out_of_files},
+    spare_fd::{SpareFd, is_out_of_files},
 };
 pub use self::{
     address::{canonical, host, local_address_for, own_address, rate_limit_key},
     connections::Connections,
-    line::Transport,
     redirect::{HttpsRedirect, redirect},
     socket::{SendfileSource, SendfileState},
+    transport::Transport,
 };
 use crate::tls::LiveServerConfig;
 
@@ -76,13 +76,13 @@ const READ_TIMEOUT: Duration = Duration::from_secs(120);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Error)]
-#[error("cannot listen on {address}: {cause}; {}", mend(cause))]
+#[error("cannot listen on {address}: {cause}; {}", advice(cause))]
 pub struct BindError {
     pub address: SocketAddr,
     pub cause: io::Error,
 }
 
-fn mend(cause: &io::Error) -> &'static str {
+fn advice(cause: &io::Error) -> &'static str {
     match cause.kind() {
         io::ErrorKind::AddrInUse => "another program uses the port, stop it or choose another port",
         io::ErrorKind::PermissionDenied => {
@@ -101,7 +101,7 @@ pub type FastPath =
 /// The handlers of a listener.
 #[derive(Clone)]
 pub struct Handlers {
-    pub at_once: Option<FastPath>,
+    pub fast_path: Option<FastPath>,
     pub router: Router,
     /// Liveness of the accept loop.
     pub liveness: Liveness,
@@ -114,7 +114,7 @@ pub struct Handlers {
 impl From<Router> for Handlers {
     fn from(router: Router) -> Self {
         Self {
-            at_once: None,
+            fast_path: None,
             router,
             liveness: Liveness::default(),
             shown: Arc::default(),
@@ -138,7 +138,7 @@ pub struct Listener {
 impl Listener {
     /// Binds the socket; must be called within the runtime.
     pub fn bind(address: SocketAddr) -> Result<Self, BindError> {
-        let bound = bound(address).and_then(|socket| {
+        let bound = bind_socket(address).and_then(|socket| {
             let address = socket.local_addr()?;
             Ok(Self { socket: TcpListener::from_std(socket)?, address })
         });
@@ -175,7 +175,7 @@ impl Listener {
                 "connection",
                 Box::pin(async move {
                     match answers.shown.get() {
-                        None => plain(stream, peer, answers, ends).await,
+                        None => serve_plain(stream, peer, answers, ends).await,
                         Some(shown) => {
                             Box::pin(secure::connection(stream, peer, shown, answers, ends)).await;
                         }
@@ -183,7 +183,7 @@ impl Listener {
                     drop(place);
                 }),
             );
-            connections.begun(number, task);
+            connections.mark_evictable(number, task);
         }
     }
 
@@ -224,7 +224,7 @@ impl Listener {
     }
 }
 
-fn bound(address: SocketAddr) -> io::Result<StdListener> {
+fn bind_socket(address: SocketAddr) -> io::Result<StdListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
@@ -256,13 +256,13 @@ impl ShutdownTokens {
     }
 }
 
-async fn plain(stream: TcpStream, peer: SocketAddr, answers: Handlers, ends: ShutdownTokens) {
+async fn serve_plain(stream: TcpStream, peer: SocketAddr, answers: Handlers, ends: ShutdownTokens) {
     let sendfile_state = SendfileState::default();
     let socket = socket::SendfileSocket::new(stream, sendfile_state.clone());
-    connection(socket, peer, Transport::Plain(sendfile_state), answers, ends).await;
+    serve_connection(socket, peer, Transport::Plain(sendfile_state), answers, ends).await;
 }
 
-async fn connection(
+async fn serve_connection(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: SocketAddr,
     line: Transport,
@@ -270,7 +270,7 @@ async fn connection(
     ShutdownTokens { stop, abort, activity }: ShutdownTokens,
 ) {
     let active = activity.clone();
-    let Handlers { at_once, router, .. } = answers;
+    let Handlers { fast_path: at_once, router, .. } = answers;
     let service = service_fn(move |mut request: Request<Incoming>| {
         active.begin();
         let activity = active.clone();

@@ -50,14 +50,14 @@ impl Default for RouteMetrics {
 
 impl RouteMetrics {
     /// Counts an answer and the time it took.
-    pub fn answered(&self, status: StatusCode, took: Duration) {
-        self.code(status).one();
+    pub fn record(&self, status: StatusCode, took: Duration) {
+        self.code(status).inc();
         self.duration.observe(took);
     }
 
     /// Counts an answer of the fast path, without measuring a time.
     pub fn record_immediate(&self, status: StatusCode) {
-        self.code(status).one();
+        self.code(status).inc();
         self.duration.observe_zero();
     }
 
@@ -85,7 +85,7 @@ impl RequestMetrics {
         routes.entry(path.to_owned()).or_default().clone()
     }
 
-    pub fn show(&self, page: &mut Exposition) {
+    pub fn encode(&self, page: &mut Exposition) {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner).clone();
         let mut family = page.counter(
             "edge_mirror_http_requests_total",
@@ -110,7 +110,7 @@ impl RequestMetrics {
 }
 
 /// Middleware that counts requests.
-pub async fn counted(
+pub async fn count_requests(
     State(requests): State<Arc<RequestMetrics>>,
     request: Request,
     next: Next,
@@ -119,7 +119,7 @@ pub async fn counted(
     let path = request.extensions().get::<MatchedPath>();
     let route = requests.route(path.map_or(UNMATCHED, MatchedPath::as_str));
     let answer = next.run(request).await;
-    route.answered(answer.status(), began.elapsed());
+    route.record(answer.status(), began.elapsed());
     answer
 }
 

@@ -5,7 +5,7 @@
 //! rustls with ring: needs no C++ compiler, cmake or system library. TLS 1.2 and 1.3
 //! only.
 
-mod doubt;
+mod certificate_warning;
 mod explain;
 mod fault;
 mod pem;
@@ -23,7 +23,7 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
 };
 
-pub use doubt::{CertificateWarning, doubtful};
+pub use certificate_warning::{CertificateWarning, check_certificate};
 pub use explain::explain;
 pub use fault::FileError;
 pub use pem::{certificates, fingerprint};
@@ -54,7 +54,7 @@ impl LiveServerConfig {
 }
 
 /// Builds a configuration from `tls.cert` and `tls.key`. Reads files.
-pub fn to_show(config: &Config) -> Result<Option<Arc<ServerConfig>>, FileError> {
+pub fn load_server_config(config: &Config) -> Result<Option<Arc<ServerConfig>>, FileError> {
     let Some((cert, key)) = config.tls_files() else { return Ok(None) };
     let pair = pem::pair(("tls.cert", &cert), ("tls.key", &key))?;
     Ok(Some(Arc::new(server(pair))))

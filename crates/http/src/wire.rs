@@ -83,16 +83,16 @@ pub fn with_cors<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<
 
 /// Adds security headers to every answer: no sniffing, no framing, no referrer. Pages
 /// have a policy of their own, which allows their scripts.
-pub async fn guarded(request: Request, next: Next) -> Response {
+pub async fn security_headers(request: Request, next: Next) -> Response {
     let mut answer = next.run(request).await;
-    guard(answer.headers_mut());
+    insert_security_headers(answer.headers_mut());
     answer
 }
 
 /// Does the same as [`guarded`] for answers that bypass the router. Browsers don't
 /// display an archive, so it gets no headers for pages: in a storm each byte of a header
 /// is sent thousands of times.
-pub fn guard(headers: &mut HeaderMap) {
+pub fn insert_security_headers(headers: &mut HeaderMap) {
     headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
     if headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == MEDIA_TYPE) {
         return;

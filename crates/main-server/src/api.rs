@@ -26,7 +26,7 @@ use axum::{
 };
 use edge_mirror_http::{
     access,
-    requests::counted,
+    requests::count_requests,
     wire::{self, docs, health, pages},
 };
 
@@ -70,7 +70,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/meetings/{id}/end", post(manage::end))
         .route("/api/v1/meetings/{id}/package", put(upload::put))
         .route("/api/v1/nodes/key", post(node_key::set).delete(node_key::clear))
-        .layer(middleware::from_fn_with_state(access.clone(), access::guard))
+        .layer(middleware::from_fn_with_state(access.clone(), access::require_operator))
         .layer(middleware::from_fn(wire::confidential));
     open.merge(of_clients)
         .merge(operators)
@@ -79,8 +79,8 @@ pub fn router(server: Arc<Server>) -> Router {
         .merge(docs::router(&docs::MAIN_SERVER))
         .fallback(wire::not_found)
         .method_not_allowed_fallback(wire::method_not_allowed)
-        .layer(middleware::from_fn(wire::guarded))
-        .layer(middleware::from_fn_with_state(server.traffic.requests.clone(), counted))
+        .layer(middleware::from_fn(wire::security_headers))
+        .layer(middleware::from_fn_with_state(server.traffic.requests.clone(), count_requests))
         .with_state(server)
 }
 

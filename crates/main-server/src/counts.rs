@@ -24,9 +24,9 @@ pub struct MasterCounters {
 impl MasterCounters {
     /// Counts a package that was refused or removed.
     pub fn bad_package(&self, checked: MasterCheckOccasion, error: &VerifyError) {
-        self.bad_packages.one(checked);
+        self.bad_packages.inc(checked);
         if error.is_over_limit() {
-            self.limits.one(Limit::ArchiveDirectory);
+            self.limits.inc(Limit::ArchiveDirectory);
         }
     }
 }

@@ -19,7 +19,7 @@ mod api;
 mod clock;
 mod counts;
 mod error;
-mod large;
+mod large_bodies;
 mod node_status;
 mod refusal;
 mod repository;
@@ -151,7 +151,7 @@ impl Master {
 
     /// Resolves with a description once a worker has panicked.
     pub async fn failed(&self) -> String {
-        self.workers.failed().await
+        self.workers.wait_for_failure().await
     }
 
     /// Stops accepting, lets requests under way finish within `grace`, then

@@ -13,7 +13,7 @@ pub struct NodeStatus {
     /// Entity tag; weak, as it does not cover the timestamp.
     pub version: String,
     /// The body up to the timestamp.
-    pub begins: String,
+    pub json_head: String,
 }
 
 #[derive(Serialize)]
@@ -61,6 +61,6 @@ impl NodeStatus {
         let whole = serde_json::to_string(&told).unwrap_or_default();
         let begins = whole.trim_end_matches("null}").to_owned();
         let digest = package::Sha256::new(Sha256::digest(&begins).into());
-        Self { version: format!("W/\"{digest}\""), begins }
+        Self { version: format!("W/\"{digest}\""), json_head: begins }
     }
 }

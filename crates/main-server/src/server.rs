@@ -36,14 +36,14 @@ use tracing::{info, warn};
 use crate::{
     clock::Clock,
     counts::{MasterCheckOccasion, MasterCounters},
-    large::LargeBodies,
+    large_bodies::LargeBodies,
     node_status::NodeStatus,
     refusal::RequestError,
     repository,
     state::{
         announce,
         download_log::DownloadLog,
-        holding::CurrentPackage,
+        held_packages::CurrentPackage,
         index::IndexedMeetings,
         meetings::{Meeting, MeetingTable},
         registry::NodeRegistry,
@@ -72,13 +72,13 @@ pub struct Server {
     pub status: watch::Sender<Arc<NodeStatus>>,
     /// Permits of polls that wait for a change.
     pub waiting: Semaphore,
-    pub large: LargeBodies,
+    pub large_bodies: LargeBodies,
     pub connections: Arc<Connections>,
     /// Ends event streams and waiting polls.
     pub closing: CancellationToken,
     download_log: Mutex<DownloadLog>,
     book: ArcSwap<IndexedMeetings>,
-    turn: Mutex<()>,
+    write_lock: Mutex<()>,
     state_path: PathBuf,
     registry: Mutex<NodeRegistry>,
     limited: Mutex<Option<(Limit, f64)>>,
@@ -122,7 +122,7 @@ impl Server {
             connections: Arc::new(Connections::new(counts.limits.clone())),
             status: watch::Sender::new(Arc::new(NodeStatus::of(&book, &store))),
             waiting: Semaphore::new(MAX_WAITING),
-            large: LargeBodies::default(),
+            large_bodies: LargeBodies::default(),
             store,
             traffic: Arc::default(),
             wake: WorkerSignals::default(),
@@ -136,7 +136,7 @@ impl Server {
             closing: CancellationToken::new(),
             download_log: Mutex::default(),
             book: ArcSwap::from_pointee(book.into()),
-            turn: Mutex::new(()),
+            write_lock: Mutex::new(()),
             state_path,
             registry: Mutex::default(),
             limited: Mutex::default(),
@@ -170,7 +170,7 @@ impl Server {
     }
 
     /// Looks up a meeting and its current package by the text of an id.
-    pub fn offered(&self) -> impl Fn(&str) -> Option<CurrentPackage> {
+    pub fn offered_packages(&self) -> impl Fn(&str) -> Option<CurrentPackage> {
         let book = self.book();
         move |id| {
             let Meeting { id, versions, .. } = book.find(id)?;
@@ -185,15 +185,15 @@ impl Server {
         &self,
         edit: impl FnOnce(&mut MeetingTable) -> Result<T, RequestError>,
     ) -> Result<T, RequestError> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.write_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.book();
         let mut book = MeetingTable::clone(&old);
         let answer = edit(&mut book)?;
         let now_s = self.clock.now_s();
-        let announced = book.announce(|meeting| self.due(meeting, now_s));
+        let announced = book.announce(|meeting| self.is_due(meeting, now_s));
         if book != **old {
             repository::save(&self.state_path, &book)
-                .map_err(|cause| unsaved(&self.state_path, &cause))?;
+                .map_err(|cause| save_failed(&self.state_path, &cause))?;
             self.book.store(Arc::new(book.into()));
         }
         // Covers packages, too: each replacement ends with a change.
@@ -218,7 +218,7 @@ impl Server {
 
     /// Runs [`change`](Self::change) on a blocking thread, to its end even when the
     /// caller is dropped.
-    pub async fn changed<T: Send + 'static>(
+    pub async fn spawn_change<T: Send + 'static>(
         self: &Arc<Self>,
         edit: impl FnOnce(&mut MeetingTable) -> Result<T, RequestError> + Send + 'static,
     ) -> Result<T, RequestError> {
@@ -232,9 +232,9 @@ impl Server {
     pub fn note_limit<T>(&self, outcome: &Result<T, RequestError>) {
         let Err(refusal) = outcome else { return };
         let Some(limit) = refusal.limit() else { return };
-        self.counts.limits.one(limit);
+        self.counts.limits.inc(limit);
         let now_s = self.clock.now_s();
-        let quiet = self.limited(now_s).is_none();
+        let quiet = self.recent_limit(now_s).is_none();
         *self.limited.lock().unwrap_or_else(PoisonError::into_inner) = Some((limit, now_s));
         if quiet {
             warn!("refused, and what follows is counted only: {refusal}");
@@ -242,18 +242,18 @@ impl Server {
     }
 
     /// The last limit reached, if that was recently.
-    pub fn limited(&self, now_s: f64) -> Option<Limit> {
+    pub fn recent_limit(&self, now_s: f64) -> Option<Limit> {
         let (limit, at_s) = (*self.limited.lock().unwrap_or_else(PoisonError::into_inner))?;
         (now_s - at_s < LIMIT_SHOWN_S).then_some(limit)
     }
 
-    fn due(&self, meeting: &Meeting, now_s: f64) -> bool {
+    fn is_due(&self, meeting: &Meeting, now_s: f64) -> bool {
         let waited_s = now_s - meeting.started_at.unwrap_or(now_s);
         // Without a package there is nothing that nodes could get first.
         let Some(current) = self.digest(&meeting.id) else { return true };
         let registry = self.registry();
         let nodes = registry.readiness(&meeting.id, current, now_s);
-        announce::due(waited_s, self.announce_timeout_s, nodes)
+        announce::is_due(waited_s, self.announce_timeout_s, nodes)
     }
 
     /// True if an announcement is due, and the time until one may be; None while
@@ -265,7 +265,7 @@ impl Server {
         waiting.peek()?;
         let mut wait_s = f64::INFINITY;
         for meeting in waiting {
-            if self.due(meeting, now_s) {
+            if self.is_due(meeting, now_s) {
                 return Some((true, Duration::ZERO));
             }
             let ends_s = meeting.started_at.unwrap_or(now_s) + self.announce_timeout_s;
@@ -302,7 +302,7 @@ impl Server {
     pub fn verify_leftovers(&self) {
         for meeting in self.book().meetings.iter().filter(|m| self.store.has_unverified(&m.id)) {
             let id = &meeting.id;
-            let adopt = || self.store.adopt(id, VerifyLevel::Full, uploaded(meeting));
+            let adopt = || self.store.adopt(id, VerifyLevel::Full, upload_provenance(meeting));
             match self.replace_package(id, adopt) {
                 Ok(()) => info!("package of meeting {id} verified again: it is good"),
                 Err(RequestError::BadPackage(cause)) => self.discard(id, &cause),
@@ -322,7 +322,7 @@ impl Server {
     }
 }
 
-fn unsaved(path: &Path, cause: &io::Error) -> RequestError {
+fn save_failed(path: &Path, cause: &io::Error) -> RequestError {
     let text = format!("cannot write {}: {cause}", path.display());
     match cause.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => RequestError::NoRoom(text),
@@ -331,7 +331,7 @@ fn unsaved(path: &Path, cause: &io::Error) -> RequestError {
 }
 
 /// The provenance of uploaded packages.
-pub fn uploaded(meeting: &Meeting) -> Provenance {
+pub fn upload_provenance(meeting: &Meeting) -> Provenance {
     let source = PackageSource {
         route: PackageRoute::Upload,
         origin: None,

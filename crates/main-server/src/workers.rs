@@ -59,7 +59,7 @@ pub async fn probe(server: Arc<Server>, prober: Prober, stop: CancellationToken)
     let mut tick = tokio::time::interval(PROBE_TICK);
     loop {
         for lost in server.registry().take_lost(server.clock.now_s()) {
-            server.counts.lost_nodes.one();
+            server.counts.lost_nodes.inc();
             warn!("node {lost} was not heard from for 30 s and is dropped");
         }
         let room = MAX_PROBES - under_way.len();

@@ -165,7 +165,7 @@ mod tests {
     fn config(document: serde_json::Value) -> Config {
         let mut whole = document.as_object().cloned().unwrap();
         whole.insert("nodeId".into(), "n".into());
-        edge_mirror_settings::check::typed(&whole, std::path::Path::new("/")).unwrap()
+        edge_mirror_settings::check::parse_config(&whole, std::path::Path::new("/")).unwrap()
     }
 
     async fn told(document: serde_json::Value, host: IpAddr) -> String {

@@ -26,7 +26,7 @@ use edge_mirror_http::{
     access::{self, AccessControl},
     delivery::Traffic,
     listen::Handlers,
-    requests::counted,
+    requests::count_requests,
     wire::{self, docs, feed::Feed, health, pages},
 };
 use edge_mirror_settings::Settings;
@@ -63,8 +63,8 @@ pub struct ListenOptions {
 
 impl AppState {
     pub fn answers(self) -> Handlers {
-        let at_once = download::at_once(&self);
-        Handlers { at_once: Some(at_once), ..self.router().into() }
+        let at_once = download::fast_path(&self);
+        Handlers { fast_path: Some(at_once), ..self.router().into() }
     }
 
     fn router(self) -> Router {
@@ -98,14 +98,14 @@ impl AppState {
             .route("/api/meetings/{id}/verify", post(meetings::verify))
             .route("/api/meetings/{id}", delete(meetings::remove))
             .route("/api/logs", get(logs::lines))
-            .layer(middleware::from_fn_with_state(self.access.clone(), access::guard))
+            .layer(middleware::from_fn_with_state(self.access.clone(), access::require_operator))
             .layer(middleware::from_fn(wire::confidential));
         open.merge(own)
             .merge(operators)
             .fallback(wire::not_found)
             .method_not_allowed_fallback(wire::method_not_allowed)
-            .layer(middleware::from_fn(wire::guarded))
-            .layer(middleware::from_fn_with_state(self.traffic.requests.clone(), counted))
+            .layer(middleware::from_fn(wire::security_headers))
+            .layer(middleware::from_fn_with_state(self.traffic.requests.clone(), count_requests))
             .with_state(self)
     }
 }

@@ -37,14 +37,14 @@ pub struct StatusBoard {
     /// True while the service runs; written by [`switch`](Self::switch).
     pub running: watch::Sender<bool>,
     /// The same, for reads with every request.
-    runs: AtomicBool,
+    is_running: AtomicBool,
     /// Written by `node/presence`.
     pub presence: watch::Sender<Presence>,
     /// Written by `node/sync`.
     pub sync: watch::Sender<Arc<SyncState>>,
     /// Written by `node/presence`: the number of the heartbeat that is about to
     /// go out; `SyncState::checked` says which of them may.
-    pub beats: watch::Sender<u64>,
+    pub heartbeat_number: watch::Sender<u64>,
     /// Written by the machine's gauge.
     pub machine: watch::Sender<Machine>,
     /// Written by `node/storage`: the folder in use, and the error of another one
@@ -115,7 +115,7 @@ pub struct Presence {
     /// The main server's reason that it can't reach the node, if it has one.
     pub unreachable: Option<String>,
     /// Warnings about the address.
-    pub doubts: Vec<AddressWarning>,
+    pub address_warnings: Vec<AddressWarning>,
 }
 
 /// A warning about the address reported to the main server.
@@ -173,7 +173,7 @@ pub struct SyncState {
     /// just now, if that is possible.
     pub listed: Arc<HashMap<PackageId, Sha256>>,
     /// True if there are versions to check before a heartbeat,
-    pub asks: bool,
+    pub has_versions_to_check: bool,
     /// and the last heartbeat before which that was done.
     pub checked: u64,
     pub failing: Arc<BTreeMap<PackageId, PullFailure>>,
@@ -194,7 +194,7 @@ impl ActiveMeetings {
     }
 
     /// Its position in the list.
-    pub fn place(&self, id: &PackageId) -> Option<usize> {
+    pub fn position(&self, id: &PackageId) -> Option<usize> {
         self.places.get(id).copied()
     }
 }
@@ -229,10 +229,10 @@ impl StatusBoard {
         Self {
             started_s: now_s(),
             running: watch::Sender::new(true),
-            runs: AtomicBool::new(true),
+            is_running: AtomicBool::new(true),
             presence: watch::Sender::default(),
             sync: watch::Sender::default(),
-            beats: watch::Sender::default(),
+            heartbeat_number: watch::Sender::default(),
             machine: watch::Sender::default(),
             store: LiveValue::new(store),
             store_fault: watch::Sender::new(None),
@@ -252,7 +252,7 @@ impl StatusBoard {
     }
 
     pub fn is_running(&self) -> bool {
-        self.runs.load(Ordering::Relaxed)
+        self.is_running.load(Ordering::Relaxed)
     }
 
     /// Starts or stops the service, with the changes that `change` makes in the
@@ -260,7 +260,7 @@ impl StatusBoard {
     pub fn switch(&self, on: bool, change: impl FnOnce()) -> bool {
         self.running.send_if_modified(|running| {
             change();
-            self.runs.store(on, Ordering::Relaxed);
+            self.is_running.store(on, Ordering::Relaxed);
             std::mem::replace(running, on) != on
         })
     }

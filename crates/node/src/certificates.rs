@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// A certificate and its key are replaced one after the other.
-const SETTLE: Duration = Duration::from_millis(500);
+const DEBOUNCE: Duration = Duration::from_millis(500);
 /// Network folders, and links in the middle of a path, send no events.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
@@ -50,8 +50,8 @@ impl CertificateWorker {
         let mut this = Self { settings, board, shown, connector, to_show: None, trusted: None };
         let config = this.settings.current();
         tasks::blocking(move || {
-            this.show(&config)?;
-            this.trust(&config)?;
+            this.reload_server(&config)?;
+            this.reload_trust(&config)?;
             Ok(this)
         })
         .await
@@ -73,14 +73,14 @@ impl CertificateWorker {
                     true => watched,
                     false => (folders.clone(), watcher(&folders, tell)),
                 };
-                self.look(&config);
+                self.reload(&config);
                 (self, watched)
             })
             .await;
             tokio::select! {
                 _ = changes.changed() => {}
                 _ = told.recv() => {
-                    tokio::time::sleep(SETTLE).await;
+                    tokio::time::sleep(DEBOUNCE).await;
                     // Later events are covered by the same look.
                     while told.try_recv().is_ok() {}
                 }
@@ -89,13 +89,13 @@ impl CertificateWorker {
         }
     }
 
-    fn look(&mut self, config: &Config) {
-        let shown = self.show(config).inspect(|new| {
+    fn reload(&mut self, config: &Config) {
+        let shown = self.reload_server(config).inspect(|new| {
             if let (true, Some((cert, _))) = (new, config.tls_files()) {
                 info!("new connections get the certificate in {}", cert.display());
             }
         });
-        let trusted = self.trust(config).inspect(|new| {
+        let trusted = self.reload_trust(config).inspect(|new| {
             if *new && config.main_server_tls {
                 info!("the certificates for the main server were read anew");
             }
@@ -113,17 +113,17 @@ impl CertificateWorker {
         }
         // A rejected file is a problem already; no warnings on top.
         if self.board.tls_fault.borrow().is_none() {
-            self.doubt(config);
+            self.check_validity(config);
         }
     }
 
     /// Checked not only when files change: time passes, and addresses change.
-    fn doubt(&self, config: &Config) {
+    fn check_validity(&self, config: &Config) {
         let found = config.tls_files().and_then(|(file, _)| {
             let address = self.board.presence.borrow().address.clone();
             let host = address.as_deref().map(host_of);
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            tls::doubtful(&file, host, now)
+            tls::check_certificate(&file, host, now)
         });
         let before = self.board.tls_warning.send_replace(found.clone());
         if let Some(doubt) = found.filter(|found| before.as_ref() != Some(found)) {
@@ -132,13 +132,13 @@ impl CertificateWorker {
     }
 
     /// Returns true if the certificate changed.
-    fn show(&mut self, config: &Config) -> Result<bool, FileError> {
+    fn reload_server(&mut self, config: &Config) -> Result<bool, FileError> {
         let files = config.tls_files();
-        let seen = files.as_ref().map(|(cert, key)| seen([cert, key]));
+        let seen = files.as_ref().map(|(cert, key)| fingerprint_all([cert, key]));
         if seen == self.to_show && self.board.tls_fault.borrow().is_none() {
             return Ok(false);
         }
-        self.shown.set(tls::to_show(config)?);
+        self.shown.set(tls::load_server_config(config)?);
         self.board.https.send_replace(files.is_some());
         let before = std::mem::replace(&mut self.to_show, seen);
         if before.is_some() && seen.is_none() {
@@ -147,9 +147,9 @@ impl CertificateWorker {
         Ok(seen != before)
     }
 
-    fn trust(&mut self, config: &Config) -> Result<bool, FileError> {
+    fn reload_trust(&mut self, config: &Config) -> Result<bool, FileError> {
         let files = TrustFiles::of(config);
-        let seen = files.paths().next().map(|_| seen(files.paths()));
+        let seen = files.paths().next().map(|_| fingerprint_all(files.paths()));
         if seen == self.trusted && self.board.tls_fault.borrow().is_none() {
             return Ok(false);
         }
@@ -172,7 +172,7 @@ fn paths(config: &Config) -> Vec<PathBuf> {
 }
 
 /// Covers the paths, too: another name for the same file is another setting.
-fn seen<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> [u8; 32] {
+fn fingerprint_all<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> [u8; 32] {
     let mut all = Sha256::new();
     for path in paths {
         all.update(path.as_os_str().as_encoded_bytes());

@@ -25,7 +25,7 @@ use crate::upstream::{AnnouncedPackage, PackageLocation, Upstream, UpstreamError
 const MAX_CONCURRENT: usize = 4;
 /// Versions that a sweep asks for without any pause. With the intervals as they
 /// come, that is ten a second at the most.
-pub(super) const IN_ONE_GO: usize = 50;
+pub(super) const UNPACED_CHECKS: usize = 50;
 const CHECK_SPACING: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub(super) fn versions(
     packages: Vec<(Arc<StoredPackage>, String)>,
 ) -> BoxStream<'static, VersionCheck> {
     let paced = stream::iter(packages).enumerate().then(async |(before, package)| {
-        if before >= IN_ONE_GO {
+        if before >= UNPACED_CHECKS {
             tokio::time::sleep(CHECK_SPACING).await;
         }
         package
@@ -75,19 +75,19 @@ pub(super) fn versions(
 }
 
 async fn version(upstream: &Upstream, held: &Manifest, path: &str) -> VersionComparison {
-    let Some(place) = PackageLocation::offered(upstream.origin(), path) else {
+    let Some(place) = PackageLocation::from_package_url(upstream.origin(), path) else {
         return VersionComparison::Incomparable;
     };
     match upstream.head(&held.id, &place).await {
         Ok(announced) => compare(held, &announced),
         Err(error) => {
             debug!("version of meeting {} not told: {error}", held.id);
-            untold(held.source.route, &error)
+            version_of_error(held.source.route, &error)
         }
     }
 }
 
-fn untold(route: PackageRoute, error: &UpstreamError) -> VersionComparison {
+fn version_of_error(route: PackageRoute, error: &UpstreamError) -> VersionComparison {
     match error {
         // It was pulled by another route; the offer may never have been there.
         error if error.is_not_found() && route != PackageRoute::PackageUrl => {

@@ -46,12 +46,12 @@ impl AbsenceTracker {
     async fn at_start(store: Store) -> Self {
         // Includes packages still to be adopted: read from the disk, which is slow
         // with thousands.
-        let here = tasks::blocking(move || store.on_disk()).await;
+        let here = tasks::blocking(move || store.ids_on_disk()).await;
         Self { present_at_start: here.into_iter().collect(), ..Self::default() }
     }
 
     /// Takes in an answer and returns the packages that may go now.
-    fn answered<'a>(
+    fn expired_after_answer<'a>(
         &mut self,
         stored: impl IntoIterator<Item = &'a PackageId>,
         active: &ActiveMeetings,
@@ -114,7 +114,7 @@ impl CleanupWorker {
         let store = self.board.store();
         let (stored, config) = (store.list(), self.settings.current());
         let ids = stored.iter().map(|stored| &stored.manifest.id);
-        let gone = memory.answered(ids, &sync.active, &config.cleanup, Instant::now());
+        let gone = memory.expired_after_answer(ids, &sync.active, &config.cleanup, Instant::now());
         self.remove(store, gone, RemovalCause::MeetingEnded).await;
     }
 
@@ -145,7 +145,7 @@ impl CleanupWorker {
             for id in gone {
                 match store.remove(&id) {
                     Ok(()) => {
-                        board.counts.evictions.one(why);
+                        board.counts.evictions.inc(why);
                         info!("package of meeting {id} removed: {because}");
                     }
                     Err(error) => warn!("package of meeting {id} could not be removed: {error}"),
@@ -209,7 +209,7 @@ mod tests {
             .map(|(second, active)| {
                 let meeting = |id| ActiveMeeting { id, title: String::new(), sha256: None };
                 let active = ids(active).into_iter().map(meeting).collect::<Vec<_>>().into();
-                let gone = memory.answered(
+                let gone = memory.expired_after_answer(
                     &stored,
                     &active,
                     cleanup,

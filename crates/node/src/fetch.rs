@@ -346,14 +346,14 @@ impl Fetch {
         let client = rate_limit_key(client());
         let waiter = self.inner.waiters.admit(client, self.inner.board.connections.places());
         let Some(waiter) = waiter else {
-            self.inner.board.counts.limits.one(Limit::PullWaiters);
+            self.inner.board.counts.limits.inc(Limit::PullWaiters);
             return Err(Arc::new(PullError::TooManyWaiters));
         };
         let joined = self.join_as(id, PullReason::Unlisted, Some(client));
         if let Err(error) = &joined
             && matches!(**error, PullError::ClientBusy)
         {
-            self.inner.board.counts.limits.one(Limit::PullsPerClient);
+            self.inner.board.counts.limits.inc(Limit::PullsPerClient);
         }
         Ok(joined?.map(|flight| AwaitedFlight { flight, _waiter: Some(waiter) }))
     }
@@ -399,7 +399,7 @@ impl Fetch {
         let (inner, job) = (self.inner.clone(), flight.clone());
         self.inner.tasks.spawn("pull", async move {
             let began = Instant::now();
-            let round = job.run().run_until_cancelled(inner.round(&job)).await;
+            let round = job.run().run_until_cancelled(inner.run_round(&job)).await;
             let round = round.unwrap_or(Err(PullError::Stopped));
             inner.count(&round, began);
             inner.end(&job, round);
@@ -409,7 +409,7 @@ impl Fetch {
 
     /// Ends the pull of a meeting that is no longer active, unless a client waits
     /// for it: it would delay active ones.
-    pub fn give_up(&self, id: &PackageId) {
+    pub fn cancel_pull(&self, id: &PackageId) {
         let mut state = self.inner.state();
         if state.flights.get(id).is_some_and(|flight| !flight.is_awaited())
             && let Some(flight) = state.flights.remove(id)
@@ -541,7 +541,7 @@ impl FetchInner {
             Err(PullError::Stopped) => PullEnd::GivenUp,
             Err(_) => PullEnd::Failed,
         };
-        counts.pulls.one(end);
+        counts.pulls.inc(end);
         if end == PullEnd::Pulled {
             counts.pull_duration.observe(began.elapsed());
         }

@@ -19,7 +19,7 @@ mod check;
 mod cleaning;
 /// One package onto disk: single flight, retries, resume, verification, commit.
 pub mod fetch;
-mod known;
+mod main_server_view;
 mod limits;
 /// CPU, memory and disk of the machine.
 pub mod machine;
@@ -38,7 +38,7 @@ pub mod upstream;
 /// For `benches/flat.rs`, which sees only what is public, and nobody else.
 #[doc(hidden)]
 pub mod bench {
-    pub use super::{known::MainServerView, plan::plan};
+    pub use super::{main_server_view::MainServerView, plan::plan};
 }
 
 use std::{
@@ -290,7 +290,7 @@ impl Node {
 
     /// Resolves with a description when a worker has failed.
     pub async fn failed(&self) -> String {
-        self.all.failed().await
+        self.all.wait_for_failure().await
     }
 
     /// Unregisters, so that the main server sends no more clients; stops accepting;

@@ -55,7 +55,7 @@ impl HeldVersion {
     }
 
     /// The meeting may have been started again.
-    pub fn doubt(&mut self) {
+    pub fn invalidate(&mut self) {
         if let Some(token) = &mut self.confirmed {
             *token = Arc::default();
         }
@@ -71,7 +71,7 @@ impl TrackedMeeting {
 
     /// The stored version, if it is current as far as is known, and true if a
     /// heartbeat may list it. Without a check, the token is all there is.
-    pub fn standing(
+    pub fn confirmed_version(
         &self,
         announced: Option<Sha256>,
         token: &str,
@@ -111,7 +111,7 @@ mod tests {
         let old = || HeldVersion { confirmed: Some("s".into()), ..version() };
         let incomparable = |held| HeldVersion { incomparable: true, ..held };
         let listed = |meeting: TrackedMeeting, announced| {
-            meeting.standing(announced, "t", Some(now)).map(|(_, listed)| listed)
+            meeting.confirmed_version(announced, "t", Some(now)).map(|(_, listed)| listed)
         };
         for (what, meeting, announced, expected) in [
             ("nothing here", TrackedMeeting::default(), None, None),

@@ -55,7 +55,7 @@ pub(super) struct PollOutcome {
     pub offers_included: bool,
     pub seen: PollFingerprint,
     /// The main server holds back answers.
-    pub waits: bool,
+    pub holds_answers: bool,
 }
 
 /// A poll under way.
@@ -64,7 +64,7 @@ pub(super) struct InFlightPoll {
     began: Instant,
     wait: Duration,
     /// Held back by the main server, as far as is known here.
-    pub held: bool,
+    pub is_long_poll: bool,
 }
 
 impl InFlightPoll {
@@ -73,17 +73,22 @@ impl InFlightPoll {
         let limit = Duration::from_secs(config.network.connection_timeout);
         let wait = Duration::from_secs(config.sync_interval).min(LONGEST_WAIT);
         let outcome = Box::pin(poll(upstream, before, limit, wait));
-        Self { outcome, began: Instant::now(), wait, held }
+        Self { outcome, began: Instant::now(), wait, is_long_poll: held }
     }
 
     /// Time of the next poll, if that is sooner than the interval. `polled` is the
     /// outcome of this one; None: an error.
-    pub(super) fn again(&self, polled: Option<&PollOutcome>, now: Instant) -> Option<Instant> {
-        let Some(polled) = polled else { return self.held.then(|| now + GONE_PAUSE) };
+    pub(super) fn next_poll_at(
+        &self,
+        polled: Option<&PollOutcome>,
+        now: Instant,
+    ) -> Option<Instant> {
+        let Some(polled) = polled else { return self.is_long_poll.then(|| now + GONE_PAUSE) };
         // Half the wait: clocks differ, and an answer that is not held back comes
         // within a small part of it.
-        let too_soon = self.held && polled.news.is_none() && now < self.began + self.wait / 2;
-        match (polled.waits, too_soon) {
+        let too_soon =
+            self.is_long_poll && polled.news.is_none() && now < self.began + self.wait / 2;
+        match (polled.holds_answers, too_soon) {
             (false, _) => None,
             (true, true) => Some(now + GONE_PAUSE),
             (true, false) => Some(self.began + MIN_INTERVAL),
@@ -109,7 +114,7 @@ async fn poll(
         None => None,
     };
     let StatusAnswer { news, seen, waits } = answer;
-    Ok(PollOutcome { news, offers, offers_included, seen, waits })
+    Ok(PollOutcome { news, offers, offers_included, seen, holds_answers: waits })
 }
 
 fn should_fetch_offers(before: &PollInput, news: Option<&MeetingStatus>) -> bool {
@@ -192,7 +197,8 @@ mod tests {
         let again = |held, polled: Option<&PollOutcome>, after_s: u64| {
             let outcome = Box::pin(std::future::pending());
             let now = began + Duration::from_secs(after_s);
-            let again = InFlightPoll { outcome, began, wait, held }.again(polled, now);
+            let again =
+                InFlightPoll { outcome, began, wait, is_long_poll: held }.next_poll_at(polled, now);
             again.map(|again| again.saturating_duration_since(now))
         };
         let polled = |waits, news: bool| PollOutcome {
@@ -200,7 +206,7 @@ mod tests {
             offers: None,
             offers_included: false,
             seen: PollFingerprint::for_test(),
-            waits,
+            holds_answers: waits,
         };
         let (at_once, a_moment) = (Some(Duration::ZERO), Some(MIN_INTERVAL));
         // Another kind of server answers, or fails to.

@@ -96,31 +96,31 @@ impl PresenceWorker {
                 let (mut told, began) = (self.board.sync.borrow().clone(), Instant::now());
                 let before = self.settings.current();
                 let outcome = {
-                    let beat = pin!(self.beat(&mut standing, &mut told, check));
+                    let beat = pin!(self.send_heartbeat(&mut standing, &mut told, check));
                     self.finish_or_abandon(beat, &before, &end).await
                 };
                 let Some(outcome) = outcome else {
                     (failures, check) = (0, true);
                     continue;
                 };
-                failures = if self.note(&standing, outcome) { 0 } else { failures + 1 };
+                failures = if self.record_outcome(&standing, outcome) { 0 } else { failures + 1 };
                 check = true;
                 let config = self.settings.current();
                 tokio::select! {
                     () = tokio::time::sleep_until(began + pause(failures, &config)) => {}
                     news = self.sync_changed(&told) => check = self.needs_check(&told, news),
-                    () = self.disturbed(&before) => {}
+                    () = self.wait_for_stop_or_change(&before) => {}
                     () = end.cancelled() => {}
                 }
             } else {
-                self.leave(&mut standing).await;
+                self.unregister(&mut standing).await;
                 tokio::select! {
-                    () = self.started() => failures = 0,
+                    () = self.wait_for_start() => failures = 0,
                     () = end.cancelled() => {}
                 }
             }
         }
-        self.leave(&mut standing).await;
+        self.unregister(&mut standing).await;
     }
 
     /// Aborts a beat on a stop of the service or a change of the configuration, so
@@ -135,7 +135,7 @@ impl PresenceWorker {
     ) -> Option<T> {
         tokio::select! {
             outcome = &mut beat => return Some(outcome),
-            () = self.disturbed(before) => {}
+            () = self.wait_for_stop_or_change(before) => {}
             () = end.cancelled() => {}
         }
         let _ = tokio::time::timeout(LAST_HEARTBEAT_WAIT, beat).await;
@@ -146,19 +146,19 @@ impl PresenceWorker {
     /// known under this address, sends a heartbeat. `told` becomes the reported
     /// state; `check` has the listed versions checked. Returns the main server's
     /// reason that clients can't reach the node, if any.
-    async fn beat(
+    async fn send_heartbeat(
         &self,
         standing: &mut Option<RegisteredAs>,
         told: &mut Arc<board::SyncState>,
         check: bool,
     ) -> Result<Option<String>, Fault> {
         let config = self.settings.current();
-        let upstream = self.connector.to(&config);
+        let upstream = self.connector.upstream(&config);
         let here = |s: &RegisteredAs| {
             s.upstream.origin() == upstream.origin() && s.node_id == config.node_id
         };
         if standing.as_ref().is_some_and(|standing| !here(standing)) {
-            self.leave(standing).await;
+            self.unregister(standing).await;
         }
         let port = *self.board.port.borrow();
         let address = address::advertised_address(&config, self.host, port);
@@ -169,7 +169,7 @@ impl PresenceWorker {
             Fault { cause: Cause::Unreachable, text }
         })?;
         let AdvertisedAddress { address, doubts } = address;
-        self.show(&address, doubts);
+        self.publish_address(&address, doubts);
         let limit = limit(&config);
         if standing.as_ref().is_none_or(|known| !known.fresh || known.address != address) {
             let (node_id, status) = (config.node_id.clone(), "online".to_owned());
@@ -190,13 +190,13 @@ impl PresenceWorker {
             *standing = Some(new);
         }
         if check {
-            self.checked(&config).await;
+            self.wait_for_checks(&config).await;
         }
         *told = self.board.sync.borrow().clone();
         let mut beat = self.heartbeat(&config, address, told);
         let left_out = beat.fit();
         if left_out > 0 {
-            self.board.counts.limits.one(Limit::HeartbeatBytes);
+            self.board.counts.limits.inc(Limit::HeartbeatBytes);
         }
         // Logged once, not with every heartbeat.
         let was_cut = self.was_truncated.swap(left_out > 0, Ordering::Relaxed);
@@ -212,26 +212,26 @@ impl PresenceWorker {
     }
 
     /// Shown even without an answer: an operator checks it first.
-    fn show(&self, address: &str, doubts: Vec<AddressWarning>) {
+    fn publish_address(&self, address: &str, doubts: Vec<AddressWarning>) {
         self.board.presence.send_if_modified(|presence| {
             // Logged once each, not with every heartbeat.
-            for doubt in doubts.iter().filter(|doubt| !presence.doubts.contains(doubt)) {
+            for doubt in doubts.iter().filter(|doubt| !presence.address_warnings.contains(doubt)) {
                 warn!("{doubt}");
             }
             let before = presence.address.replace(address.to_owned());
-            let doubted = std::mem::replace(&mut presence.doubts, doubts);
-            before != presence.address || doubted != presence.doubts
+            let doubted = std::mem::replace(&mut presence.address_warnings, doubts);
+            before != presence.address || doubted != presence.address_warnings
         });
     }
 
     /// Waits until the versions of stored packages have been checked.
-    async fn checked(&self, config: &Config) {
+    async fn wait_for_checks(&self, config: &Config) {
         let mut sync = self.board.sync.subscribe();
-        if !sync.borrow().asks {
+        if !sync.borrow().has_versions_to_check {
             return;
         }
         let mut beat = 0;
-        self.board.beats.send_modify(|last| {
+        self.board.heartbeat_number.send_modify(|last| {
             *last += 1;
             beat = *last;
         });
@@ -273,7 +273,7 @@ impl PresenceWorker {
     }
 
     /// Unregisters, with a short time limit for a server that is down.
-    async fn leave(&self, standing: &mut Option<RegisteredAs>) {
+    async fn unregister(&self, standing: &mut Option<RegisteredAs>) {
         let Some(RegisteredAs { upstream, node_id, .. }) = standing.clone() else { return };
         let body = Unregistration { node_id: node_id.clone() };
         match upstream.unregister(&body, GOODBYE).await {
@@ -285,13 +285,13 @@ impl PresenceWorker {
     }
 
     /// Reports the outcome of a beat; true if it succeeded.
-    fn note(
+    fn record_outcome(
         &self,
         standing: &Option<RegisteredAs>,
         outcome: Result<Option<String>, Fault>,
     ) -> bool {
         let good = outcome.is_ok();
-        self.board.counts.heartbeats.one(CallResult::of(&outcome));
+        self.board.counts.heartbeats.inc(CallResult::of(&outcome));
         let before = self.board.presence.borrow().clone();
         match &outcome {
             Ok(_) if before.error.is_some() => info!("the main server answers again"),
@@ -310,7 +310,7 @@ impl PresenceWorker {
                 .map(|_| before.failing_since_s.unwrap_or_else(now_s)),
             unreachable: outcome.as_ref().ok().cloned().flatten(),
             error: outcome.err(),
-            doubts: before.doubts,
+            address_warnings: before.address_warnings,
         });
         good
     }
@@ -325,17 +325,18 @@ impl PresenceWorker {
     /// news is just a late check of the last one: checking again would make the
     /// others late, and so on.
     fn needs_check(&self, told: &board::SyncState, news: Option<UnreportedChange>) -> bool {
-        news != Some(UnreportedChange::LateAnswer) || told.checked >= *self.board.beats.borrow()
+        news != Some(UnreportedChange::LateAnswer)
+            || told.checked >= *self.board.heartbeat_number.borrow()
     }
 
-    async fn started(&self) {
+    async fn wait_for_start(&self) {
         let mut running = self.board.running.subscribe();
         let _ = running.wait_for(|running| *running).await;
     }
 
     /// Resolves on a stop of the service, and when a setting of the main server,
     /// the node's id or address, or the interval differs from `config`.
-    async fn disturbed(&self, config: &Config) {
+    async fn wait_for_stop_or_change(&self, config: &Config) {
         let mut running = self.board.running.subscribe();
         let mut settings = self.settings.subscribe();
         let mut port = self.board.port.subscribe();
@@ -491,7 +492,7 @@ mod tests {
                 "network": {"retryCount": 3, "retryDelay": delay},
                 "heartbeat": {"interval": 10},
             });
-            edge_mirror_settings::check::typed(
+            edge_mirror_settings::check::parse_config(
                 document.as_object().unwrap(),
                 std::path::Path::new("/"),
             )

@@ -47,7 +47,7 @@ async fn look(store: Store, counts: &NodeCounters) {
         match check(&store, package).await {
             Ok(true) => debug!("package of meeting {id} read again: it is as it was verified"),
             Ok(false) => {
-                counts.bad_packages.one(CheckOccasion::ReadAgain);
+                counts.bad_packages.inc(CheckOccasion::ReadAgain);
                 error!("package of meeting {id} was damaged on disk and was removed");
             }
             Err(error) => {
@@ -197,7 +197,7 @@ mod tests {
         rot(&folder.path().join("meeting_rotten/package.zip"));
         let counts = NodeCounters::default();
         look(Store::open(folder.path()).unwrap().0, &counts).await;
-        assert_eq!(counts.bad_packages.of(CheckOccasion::ReadAgain).get(), 1);
+        assert_eq!(counts.bad_packages.counter(CheckOccasion::ReadAgain).get(), 1);
     }
 
     #[tokio::test]

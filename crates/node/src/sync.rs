@@ -28,7 +28,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     check::{self, VersionCheck, VersionComparison},
-    known::MainServerView,
+    main_server_view::MainServerView,
     plan::{self, PlanStep},
     poll::{InFlightPoll, PollOutcome},
 };
@@ -58,17 +58,17 @@ pub(super) struct SyncWorker {
     fetch: Fetch,
     known: MainServerView,
     /// Time of the next task besides polls, as of the last run of the plan.
-    look: Option<Instant>,
+    reconcile_at: Option<Instant>,
     /// A pull has ended since then; and the earliest time to plan for that.
-    landed: bool,
+    pull_ended: bool,
     reconcile_not_before: Instant,
     /// At most one at a time.
     poll: Option<InFlightPoll>,
     /// Time of the next poll, if that is before the interval's.
-    again: Option<Instant>,
+    next_poll_at: Option<Instant>,
     checks: SelectAll<BoxStream<'static, VersionCheck>>,
     /// The number of the last heartbeat, or of the one about to go out.
-    beat: u64,
+    heartbeat_number: u64,
     /// One for each meeting that is being pulled.
     pulls: FuturesUnordered<BoxFuture<'static, FinishedPull>>,
 }
@@ -91,13 +91,13 @@ impl SyncWorker {
         let pulled = board.store().list().into_iter().map(|stored| stored.manifest.verified_s);
         Self {
             known: MainServerView::of("", pulled.max()),
-            look: None,
-            landed: false,
+            reconcile_at: None,
+            pull_ended: false,
             reconcile_not_before: Instant::now(),
             poll: None,
-            again: None,
+            next_poll_at: None,
             checks: SelectAll::new(),
-            beat: 0,
+            heartbeat_number: 0,
             pulls: FuturesUnordered::new(),
             settings,
             board,
@@ -109,7 +109,7 @@ impl SyncWorker {
     pub(super) async fn run(mut self, end: CancellationToken) {
         let (board, settings) = (self.board.clone(), self.settings.clone());
         let (mut running, mut changes) = (board.running.subscribe(), settings.subscribe());
-        let (mut store, mut beats) = (board.store.subscribe(), board.beats.subscribe());
+        let (mut store, mut beats) = (board.store.subscribe(), board.heartbeat_number.subscribe());
         let mut config = self.settings.current();
         let mut ticks = ticks(config.sync_interval);
         loop {
@@ -117,19 +117,19 @@ impl SyncWorker {
             let may_poll = is_running && self.poll.is_none();
             tokio::select! {
                 _ = ticks.tick(), if may_poll => self.begin_poll(),
-                () = at(self.again), if may_poll => self.begin_poll(),
-                polled = ready(self.poll.as_mut().map(|poll| &mut poll.outcome)) => self.take_poll(polled),
+                () = sleep_until_some(self.next_poll_at), if may_poll => self.begin_poll(),
+                polled = poll_some(self.poll.as_mut().map(|poll| &mut poll.outcome)) => self.take_poll(polled),
                 Some(check) = self.checks.next() => self.take_checks(check),
                 _ = beats.changed() => {
-                    self.beat = *beats.borrow_and_update();
+                    self.heartbeat_number = *beats.borrow_and_update();
                     self.known.begin_sweep(Instant::now());
-                    self.act();
+                    self.reconcile();
                 }
                 Some(pull) = self.pulls.next() => self.take_pulls(pull),
-                () = at(Some(self.reconcile_not_before)), if self.landed => self.act(),
-                () = at(self.look), if is_running => self.act(),
+                () = sleep_until_some(Some(self.reconcile_not_before)), if self.pull_ended => self.reconcile(),
+                () = sleep_until_some(self.reconcile_at), if is_running => self.reconcile(),
                 _ = running.changed() => {
-                    self.forget();
+                    self.reset();
                     ticks.reset_immediately();
                 }
                 sync_requests = board.sync_requests.take() => {
@@ -138,18 +138,18 @@ impl SyncWorker {
                         self.fetch.retry_meeting(&id);
                         self.known.recheck(&id);
                     }
-                    self.act();
+                    self.reconcile();
                     // Any answer, not only one that has news.
                     self.known.seen = None;
                     self.cancel_long_poll();
                     ticks.reset_immediately();
                 }
                 // Another folder holds other packages.
-                _ = store.changed() => self.act(),
+                _ = store.changed() => self.reconcile(),
                 _ = changes.changed() => {
                     let before = std::mem::replace(&mut config, changes.borrow_and_update().clone());
                     if config.main_server() != self.known.origin {
-                        self.forget();
+                        self.reset();
                         ticks.reset_immediately();
                     }
                     if config.sync_interval != before.sync_interval {
@@ -160,9 +160,9 @@ impl SyncWorker {
                 () = end.cancelled() => return,
             }
             if !self.known.delays_heartbeats() {
-                self.known.checked = self.beat;
+                self.known.checked = self.heartbeat_number;
             }
-            if !self.landed {
+            if !self.pull_ended {
                 let view = self.known.view();
                 publish(&self.board, view);
             }
@@ -170,8 +170,8 @@ impl SyncWorker {
     }
 
     /// Starts over: the service was stopped or the main server changed.
-    fn forget(&mut self) {
-        (self.poll, self.again, self.look) = (None, None, None);
+    fn reset(&mut self) {
+        (self.poll, self.next_poll_at, self.reconcile_at) = (None, None, None);
         self.checks.clear();
         self.pulls.clear();
         self.known = MainServerView::of("", self.known.last_pull_s);
@@ -180,27 +180,27 @@ impl SyncWorker {
     /// Cancels a poll that is held back, as its wait no longer fits. One that is
     /// about to be answered is left alone.
     fn cancel_long_poll(&mut self) {
-        if self.poll.as_ref().is_some_and(|poll| poll.held) {
+        if self.poll.as_ref().is_some_and(|poll| poll.is_long_poll) {
             self.poll = None;
         }
     }
 
     fn begin_poll(&mut self) {
         let config = self.settings.current();
-        let upstream = self.connector.to(&config);
+        let upstream = self.connector.upstream(&config);
         if self.known.origin != upstream.origin() {
             self.known = MainServerView::of(upstream.origin(), self.known.last_pull_s);
         }
         let before = self.known.before_poll();
-        self.again = None;
+        self.next_poll_at = None;
         self.poll = Some(InFlightPoll::begin(upstream, before, &config));
     }
 
     fn take_poll(&mut self, polled: Result<PollOutcome, UpstreamError>) {
         if let Some(poll) = self.poll.take() {
-            self.again = poll.again(polled.as_ref().ok(), Instant::now());
+            self.next_poll_at = poll.next_poll_at(polled.as_ref().ok(), Instant::now());
         }
-        self.board.counts.polls.one(CallResult::of(&polled));
+        self.board.counts.polls.inc(CallResult::of(&polled));
         let polled = match polled {
             Ok(polled) => polled,
             Err(error) => {
@@ -223,14 +223,14 @@ impl SyncWorker {
         self.take_answer(polled);
         if self.fetch.is_awaiting_offers() {
             let soon = Instant::now() + OFFER_PAUSE;
-            self.again = Some(self.again.map_or(soon, |again| again.min(soon)));
+            self.next_poll_at = Some(self.next_poll_at.map_or(soon, |again| again.min(soon)));
         }
         if token != self.known.token || was_away {
             self.fetch.retry_now();
             self.known.retry_all();
         }
         self.known.begin_sweep(Instant::now());
-        self.act();
+        self.reconcile();
     }
 
     fn take_answer(&mut self, polled: PollOutcome) {
@@ -239,11 +239,11 @@ impl SyncWorker {
         match polled.news {
             Some(status) => {
                 if status.left_out > 0 {
-                    self.board.counts.limits.one(Limit::ActiveMeetings);
+                    self.board.counts.limits.inc(Limit::ActiveMeetings);
                 }
                 self.known.offers_included = polled.offers_included;
                 for ended in self.known.take_status(status) {
-                    self.fetch.give_up(&ended);
+                    self.fetch.cancel_pull(&ended);
                 }
             }
             None => self.known.take_unchanged(),
@@ -257,14 +257,14 @@ impl SyncWorker {
     }
 
     /// Carries out the plan.
-    fn act(&mut self) {
+    fn reconcile(&mut self) {
         let began = Instant::now();
-        (self.landed, self.look) = (false, None);
+        (self.pull_ended, self.reconcile_at) = (false, None);
         if !self.board.is_running() {
             return;
         }
         let store = self.board.store();
-        self.known.look(&store);
+        self.known.refresh_held(&store);
         if self.known.next_sweep().is_some_and(|at| at <= began) {
             self.known.begin_sweep(began);
         }
@@ -285,7 +285,7 @@ impl SyncWorker {
         if !to_check.is_empty() && self.checks.len() < MAX_CHECKS {
             self.check(&store, to_check);
         }
-        self.look = self.known.next_look(began);
+        self.reconcile_at = self.known.next_look(began);
         let now = Instant::now();
         self.reconcile_not_before = now + LONGEST_PAUSE.min(PAUSE_PER_RECONCILE * (now - began));
     }
@@ -298,10 +298,10 @@ impl SyncWorker {
             self.known.ask(&id, stored.manifest.sha256).then_some((stored, path))
         });
         let packages: Vec<_> = packages.collect();
-        if packages.len() > check::IN_ONE_GO {
-            self.board.counts.limits.one(Limit::VersionChecks);
+        if packages.len() > check::UNPACED_CHECKS {
+            self.board.counts.limits.inc(Limit::VersionChecks);
         }
-        let upstream = self.connector.to(&self.settings.current());
+        let upstream = self.connector.upstream(&self.settings.current());
         self.checks.push(check::versions(upstream, self.known.token.clone(), packages));
     }
 
@@ -309,7 +309,7 @@ impl SyncWorker {
         let began = Instant::now();
         let flight = self.fetch.pull(&id, reason);
         let token = self.known.token.clone();
-        self.known.pulling(&id, reason);
+        self.known.note_pulling(&id, reason);
         self.pulls.push(Box::pin(async move {
             let outcome = flight.outcome().await;
             FinishedPull { id, began, token, outcome }
@@ -326,7 +326,7 @@ impl SyncWorker {
     }
 
     fn take_pull(&mut self, FinishedPull { id, began, token, outcome }: FinishedPull) {
-        let Some(meeting) = self.known.fares(&id) else { return };
+        let Some(meeting) = self.known.meeting_mut(&id) else { return };
         meeting.under_way = None;
         match outcome {
             Ok(pulled) => {
@@ -334,7 +334,7 @@ impl SyncWorker {
                     self.known.last_pull_s = Some(now_s());
                 }
                 let sha256 = pulled.stored.manifest.sha256;
-                self.known.arrived(&id, sha256);
+                self.known.note_arrival(&id, sha256);
                 // An adopted package may be any version, and one of another main
                 // server any meeting's: they still have to be compared.
                 let source = &pulled.stored.manifest.source;
@@ -346,10 +346,10 @@ impl SyncWorker {
             Err(error) if matches!(*error, PullError::Stopped) => return,
             Err(error) => {
                 let delay = Duration::from_secs(self.settings.current().network.retry_delay);
-                self.known.failed(&id, error.fault(), delay);
+                self.known.note_failure(&id, error.fault(), delay);
             }
         }
-        self.landed = true;
+        self.pull_ended = true;
     }
 
     /// Takes in a finished check, and all others that have finished by now.
@@ -360,23 +360,23 @@ impl SyncWorker {
             self.take_check(check);
             next = self.checks.next().now_or_never().flatten();
         }
-        let swept = self.known.asking == 0;
+        let swept = self.known.checks_pending == 0;
         if swept {
             self.known.end_sweep();
         }
         if swept || !all_same {
-            self.act();
+            self.reconcile();
         }
     }
 
     fn take_check(&mut self, VersionCheck { id, sha256, token, version }: VersionCheck) {
         let now = Instant::now();
-        self.known.asking = self.known.asking.saturating_sub(1);
+        self.known.checks_pending = self.known.checks_pending.saturating_sub(1);
         match version {
             VersionComparison::Same => self.known.confirm(&id, sha256, token, now),
             VersionComparison::Other => {
                 info!("package of meeting {id} has changed at the main server");
-                self.known.outdated(&id, sha256);
+                self.known.note_outdated(&id, sha256);
             }
             VersionComparison::Incomparable => self.known.incomparable(&id, sha256),
             VersionComparison::Gone => self.known.offer_gone(&id, sha256, now),
@@ -404,7 +404,7 @@ fn ticks(interval_s: u64) -> Interval {
 }
 
 /// Waits for the outcome, forever if nothing is under way.
-async fn ready<T>(under_way: Option<&mut BoxFuture<'static, T>>) -> T {
+async fn poll_some<T>(under_way: Option<&mut BoxFuture<'static, T>>) -> T {
     match under_way {
         Some(future) => future.await,
         None => std::future::pending().await,
@@ -412,7 +412,7 @@ async fn ready<T>(under_way: Option<&mut BoxFuture<'static, T>>) -> T {
 }
 
 /// Waits until that time, forever if there is none.
-async fn at(time: Option<Instant>) {
+async fn sleep_until_some(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,

@@ -131,16 +131,16 @@ struct CachedClient {
     stale: bool,
     client: Client,
     /// The error of the files, if they can't be used.
-    trouble: Option<String>,
+    tls_error: Option<String>,
 }
 
 impl Connector {
     /// Reads the files of certificates if they may have changed: they are few and small.
-    pub fn to(&self, config: &Config) -> Upstream {
+    pub fn upstream(&self, config: &Config) -> Upstream {
         let timeout = Duration::from_secs(config.network.connection_timeout);
         let files = TrustFiles::of(config);
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let good = |made: &&CachedClient| !made.stale && made.trouble.is_none();
+        let good = |made: &&CachedClient| !made.stale && made.tls_error.is_none();
         let same = |made: &&CachedClient| made.timeout == timeout && made.files == files;
         let now = match made.as_ref().filter(same).filter(good) {
             Some(now) => now.clone(),
@@ -150,8 +150,14 @@ impl Connector {
             }
         };
         let key = config.security.main_server_key.clone();
-        let CachedClient { client, trouble, .. } = now;
-        Upstream { origin: config.main_server().to_owned(), client, timeout, key, trouble }
+        let CachedClient { client, tls_error: trouble, .. } = now;
+        Upstream {
+            origin: config.main_server().to_owned(),
+            client,
+            timeout,
+            key,
+            tls_error: trouble,
+        }
     }
 
     /// Rereads the files of certificates, for requests from now on.
@@ -169,15 +175,15 @@ impl CachedClient {
         match (files.client(), before) {
             (Ok(tls), _) => {
                 let client = client(timeout, tls);
-                Self { timeout, files, stale, client, trouble: None }
+                Self { timeout, files, stale, client, tls_error: None }
             }
             // The working client stays in use.
-            (Err(_), Some(before)) if before.files == files && before.trouble.is_none() => {
+            (Err(_), Some(before)) if before.files == files && before.tls_error.is_none() => {
                 Self { stale, ..before.clone() }
             }
             (Err(error), _) => {
                 let (client, trouble) = (client(timeout, tls::client()), Some(error.to_string()));
-                Self { timeout, files, stale, client, trouble }
+                Self { timeout, files, stale, client, tls_error: trouble }
             }
         }
     }
@@ -207,7 +213,7 @@ pub struct Upstream {
     timeout: Duration,
     key: Option<Secret>,
     /// The error that prevents requests: certificates that can't be used.
-    trouble: Option<String>,
+    tls_error: Option<String>,
 }
 
 /// The headers of a package's answer.
@@ -307,7 +313,7 @@ impl Upstream {
             request = request.header(header::IF_NONE_MATCH, version);
         }
         let response = self.send(&asked, request, limit).await?;
-        let waits = waits(&response);
+        let waits = holds_answers(&response);
         if let (StatusCode::NOT_MODIFIED, Some(before), Some(_)) =
             (response.status(), before, version)
         {
@@ -333,7 +339,7 @@ impl Upstream {
         &self,
         limit: Duration,
     ) -> Result<Option<Vec<OfferedPackage>>, UpstreamError> {
-        match self.small("/api/v1/meetings/active/meetings", limit).await {
+        match self.get_small("/api/v1/meetings/active/meetings", limit).await {
             Ok((asked, body)) => protocol::read_offers(&body)
                 .map(Some)
                 .map_err(|cause| UpstreamError::Unreadable { asked, cause }),
@@ -391,7 +397,11 @@ impl Upstream {
         self.send(&asked, request, limit).await
     }
 
-    async fn small(&self, path: &str, limit: Duration) -> Result<(String, Vec<u8>), UpstreamError> {
+    async fn get_small(
+        &self,
+        path: &str,
+        limit: Duration,
+    ) -> Result<(String, Vec<u8>), UpstreamError> {
         let asked = format!("GET {}{path}", self.origin);
         let response = self.send(&asked, self.request(Method::GET, path, limit), limit).await?;
         let body = read(&asked, response, limit).await?;
@@ -409,7 +419,7 @@ impl Upstream {
         request: RequestBuilder,
         limit: Duration,
     ) -> Result<Response, UpstreamError> {
-        if let Some(cause) = &self.trouble {
+        if let Some(cause) = &self.tls_error {
             return Err(UpstreamError::Untrusted { asked: asked.to_owned(), cause: cause.clone() });
         }
         let mut response =
@@ -448,7 +458,7 @@ async fn read(
 }
 
 /// True if the main server says that it holds back answers (RFC 7240, 3).
-fn waits(response: &Response) -> bool {
+fn holds_answers(response: &Response) -> bool {
     let applied = field(response, "preference-applied").unwrap_or_default();
     applied
         .split([',', ';'])

@@ -87,7 +87,7 @@ impl Label for Cause {
         }
     }
 
-    fn place(self) -> usize {
+    fn index(self) -> usize {
         self as usize
     }
 }
@@ -99,10 +99,10 @@ mod tests {
     #[test]
     fn causes_are_in_their_places_under_the_names_that_pages_get() {
         for (place, cause) in Cause::ALL.iter().enumerate() {
-            assert_eq!(cause.place(), place);
+            assert_eq!(cause.index(), place);
             assert_eq!(serde_json::json!(cause), cause.text());
         }
         // The enum's last variant: none is missing from the list.
-        assert_eq!(Cause::Other.place() + 1, Cause::ALL.len());
+        assert_eq!(Cause::Other.index() + 1, Cause::ALL.len());
     }
 }

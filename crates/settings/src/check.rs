@@ -58,7 +58,10 @@ pub fn list(problems: &[SettingProblem]) -> String {
 
 /// Reads a whole document. Missing keys take their defaults, unknown keys are
 /// ignored (see [`unknown_keys`]).
-pub fn typed(document: &Map<String, Value>, folder: &Path) -> Result<Config, Vec<SettingProblem>> {
+pub fn parse_config(
+    document: &Map<String, Value>,
+    folder: &Path,
+) -> Result<Config, Vec<SettingProblem>> {
     let mut problems = Vec::new();
     let mut known = schema::defaults();
     for (key, value) in leaves(document) {
@@ -68,7 +71,7 @@ pub fn typed(document: &Map<String, Value>, folder: &Path) -> Result<Config, Vec
                 if setting.accepts(&value) {
                     schema::put(&mut known, &key, value);
                 } else {
-                    let (zh, en) = setting.complaint();
+                    let (zh, en) = setting.error_message();
                     let shown = (setting.kind != schema::SettingKind::Secret).then_some(&value);
                     problems.push(SettingProblem::new(&key, shown, zh, en));
                 }
@@ -91,7 +94,7 @@ pub fn typed(document: &Map<String, Value>, folder: &Path) -> Result<Config, Vec
     }
     let mut config: Config = serde_json::from_value(Value::Object(known))
         .map_err(|error| vec![SettingProblem::new("?", None, "无法读取", error.to_string())])?;
-    config.settle(folder);
+    config.set_derived(folder);
     Ok(config)
 }
 
@@ -124,7 +127,7 @@ pub fn unknown_keys(document: &Map<String, Value>) -> Vec<SettingProblem> {
 }
 
 /// Merges a patch into a document; the patch's unknown keys are problems.
-pub fn patched(
+pub fn apply_patch(
     document: &Map<String, Value>,
     patch: &Map<String, Value>,
     typed: impl FnOnce(&Map<String, Value>) -> Result<Config, Vec<SettingProblem>>,
@@ -156,10 +159,12 @@ fn restore_hidden(document: &Map<String, Value>, merged: &mut Map<String, Value>
 
 /// Finds problems that single values can't show.
 fn contradictions(known: &Map<String, Value>) -> Option<SettingProblem> {
-    impatient(known).or_else(|| incomplete_pair(known)).or_else(|| invalid_redirect_port(known))
+    timeout_below_interval(known)
+        .or_else(|| incomplete_pair(known))
+        .or_else(|| invalid_redirect_port(known))
 }
 
-fn impatient(known: &Map<String, Value>) -> Option<SettingProblem> {
+fn timeout_below_interval(known: &Map<String, Value>) -> Option<SettingProblem> {
     let heartbeat = &known["heartbeat"];
     let (interval, timeout) = (&heartbeat["interval"], &heartbeat["timeout"]);
     (timeout.as_u64() <= interval.as_u64()).then(|| {
@@ -285,7 +290,7 @@ mod tests {
     fn read(document: Value) -> Result<Config, Vec<SettingProblem>> {
         let mut whole = json!({"nodeId": "node-1"}).as_object().cloned().unwrap();
         merge(&mut whole, document.as_object().unwrap());
-        typed(&whole, Path::new("/etc/edge"))
+        parse_config(&whole, Path::new("/etc/edge"))
     }
 
     fn keys(outcome: Result<Config, Vec<SettingProblem>>) -> Vec<String> {
@@ -376,12 +381,13 @@ mod tests {
 
     #[test]
     fn a_patch_is_refused_for_its_own_unknown_keys_not_the_files() {
-        let whole = |whole: &Map<String, Value>| typed(whole, Path::new("/"));
+        let whole = |whole: &Map<String, Value>| parse_config(whole, Path::new("/"));
         let file = json!({"nodeId": "n", "note": "mine"}).as_object().cloned().unwrap();
         let patch = |v: Value| v.as_object().cloned().unwrap();
-        let (merged, config) = patched(&file, &patch(json!({"syncInterval": 5})), whole).unwrap();
+        let (merged, config) =
+            apply_patch(&file, &patch(json!({"syncInterval": 5})), whole).unwrap();
         assert_eq!((merged["note"].as_str(), config.sync_interval), (Some("mine"), 5));
-        assert!(patched(&file, &patch(json!({"note2": 5})), whole).is_err());
+        assert!(apply_patch(&file, &patch(json!({"note2": 5})), whole).is_err());
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Environment {
             .collect();
         named.sort_by_key(|(name, _)| (is_alias(name), name.clone()));
         for (variable, value) in named {
-            let Some(setting) = meant(&variable) else {
+            let Some(setting) = find_setting(&variable) else {
                 this.unknown.push(variable);
                 continue;
             };
@@ -61,7 +61,7 @@ impl Environment {
                     this.set.push(EnvironmentSetting { key: setting.key, variable, value })
                 }
                 None => {
-                    let (zh, en) = setting.complaint();
+                    let (zh, en) = setting.error_message();
                     let zh = format!("环境变量{zh}");
                     let en = format!("the environment variable {en}");
                     problems.push(SettingProblem::new(&variable, None, zh, en));
@@ -82,7 +82,7 @@ impl Environment {
     }
 
     /// Overrides a document.
-    pub fn over(&self, document: &Map<String, Value>) -> Map<String, Value> {
+    pub fn overlay(&self, document: &Map<String, Value>) -> Map<String, Value> {
         let mut document = document.clone();
         for set in &self.set {
             // A value in place of a section is the file's own mistake, which
@@ -125,7 +125,7 @@ fn is_alias(name: &str) -> bool {
 
 /// `storage.maxSize` is `EDGE_MIRROR_STORAGE__MAX_SIZE`, also without the inner
 /// underscores.
-fn meant(variable: &str) -> Option<&'static Setting> {
+fn find_setting(variable: &str) -> Option<&'static Setting> {
     if let Some((_, key)) = ALIASES.iter().find(|(alias, _)| *alias == variable) {
         return schema::find(key);
     }
@@ -204,7 +204,7 @@ mod tests {
                     c => vec![c.to_ascii_uppercase()],
                 })
                 .collect();
-            let found = meant(&format!("{PREFIX}{variable}"));
+            let found = find_setting(&format!("{PREFIX}{variable}"));
             assert_eq!(found.map(|s| s.key), Some(setting.key), "{variable}");
         }
     }
@@ -225,7 +225,7 @@ mod tests {
         ])
         .unwrap();
         let file = object(json!({"network": {"retryCount": 3, "mine": 1}, "other": true}));
-        let over = Value::Object(environment.over(&file));
+        let over = Value::Object(environment.overlay(&file));
         assert_eq!(
             over,
             json!({
@@ -249,10 +249,10 @@ mod tests {
     #[test]
     fn aliases_are_understood_and_come_last() {
         let environment = read(&[("NODE_PORT", "8900"), ("NODE_NAME", "Worker-1")]).unwrap();
-        let over = Value::Object(environment.over(&Map::new()));
+        let over = Value::Object(environment.overlay(&Map::new()));
         assert_eq!(over, json!({"nodeId": "Worker-1", "nodePort": 8900}));
         let both = read(&[("NODE_PORT", "8900"), ("EDGE_MIRROR_NODE_PORT", "9000")]).unwrap();
-        assert_eq!(both.over(&Map::new())["nodePort"], 9000);
+        assert_eq!(both.overlay(&Map::new())["nodePort"], 9000);
     }
 
     #[test]

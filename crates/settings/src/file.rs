@@ -49,7 +49,7 @@ pub enum ConfigError {
 
 impl ConfigError {
     /// Text for people, in Chinese or in English; logs have both.
-    pub fn told(&self, chinese: bool) -> String {
+    pub fn message_in(&self, chinese: bool) -> String {
         if !chinese {
             return match self {
                 Self::Invalid { path, problems } => format!(
@@ -102,14 +102,14 @@ pub enum PatchError {
 
 impl PatchError {
     /// Text for people, in Chinese or in English.
-    pub fn told(&self, chinese: bool) -> String {
+    pub fn message_in(&self, chinese: bool) -> String {
         match self {
             Self::Refused(problems) => check::list_in(problems, chinese),
             Self::FileFaulty(fault) if chinese => format!("配置文件有误，请先改正：{fault}"),
             Self::FileFaulty(fault) => {
                 format!("the configuration file is invalid, fix it first: {fault}")
             }
-            Self::NotSaved(error) => error.told(chinese),
+            Self::NotSaved(error) => error.message_in(chinese),
         }
     }
 }
@@ -177,7 +177,7 @@ impl Settings {
         if !has_id {
             schema::put(&mut document, "nodeId", generated_id().into());
         }
-        let config = typed(&path, &environment.over(&document))
+        let config = typed(&path, &environment.overlay(&document))
             .map_err(|problems| ConfigError::Invalid { path: path.clone(), problems })?;
         let bytes = match existing {
             Some(bytes) if has_id => bytes,
@@ -206,7 +206,7 @@ impl Settings {
         let bytes = read_file(&path)
             .map_err(|cause| ConfigError::Unreadable { path: path.clone(), cause })?;
         let environment = Environment::from_process().map_err(ConfigError::Environment)?;
-        parse_as_node(&path, environment.over(&parse(&path, &bytes)?.settings))
+        parse_as_node(&path, environment.overlay(&parse(&path, &bytes)?.settings))
     }
 
     /// Reads the document on disk, with unknown keys and without the environment's
@@ -314,11 +314,11 @@ impl Settings {
         patch: &Map<String, Value>,
     ) -> Result<(Map<String, Value>, Config), Vec<SettingProblem>> {
         let patch = self.environment.strip(patch)?;
-        check::patched(document, &patch, |whole| self.typed(whole))
+        check::apply_patch(document, &patch, |whole| self.typed(whole))
     }
 
     fn typed(&self, document: &Map<String, Value>) -> Result<Config, Vec<SettingProblem>> {
-        typed(&self.path, &self.environment.over(document))
+        typed(&self.path, &self.environment.overlay(document))
     }
 
     /// Hides a file with a key from others. Before the key is written, as a file
@@ -377,8 +377,8 @@ impl Settings {
                 held.bytes = bytes;
                 held.lenient = lenient;
                 held.warn();
-                self.reloads.one(Reload::Taken);
-                self.mended();
+                self.reloads.inc(Reload::Taken);
+                self.take_fault();
                 if self.apply(config) {
                     info!("configuration read anew from {}", self.path.display());
                 }
@@ -414,19 +414,19 @@ impl Settings {
             fresh
         });
         if fresh {
-            self.reloads.one(Reload::Rejected);
+            self.reloads.inc(Reload::Rejected);
             error!("{fault}; the last good configuration stays in force");
         }
     }
 
     /// Called if the file is as it was before the fault, or gone.
     fn clear_fault(&self) {
-        if self.mended() {
-            self.reloads.one(Reload::Taken);
+        if self.take_fault() {
+            self.reloads.inc(Reload::Taken);
         }
     }
 
-    fn mended(&self) -> bool {
+    fn take_fault(&self) -> bool {
         let mended = self.fault.send_if_modified(|slot| slot.take().is_some());
         if mended {
             info!("{} is valid again", self.path.display());
@@ -473,11 +473,11 @@ fn parse_as_node(path: &Path, mut document: Map<String, Value>) -> Result<Config
 
 /// Like `check::typed`; also keeps the log out of other files.
 fn typed(path: &Path, document: &Map<String, Value>) -> Result<Config, Vec<SettingProblem>> {
-    let config = check::typed(document, path.parent().unwrap_or(Path::new("/")))?;
+    let config = check::parse_config(document, path.parent().unwrap_or(Path::new("/")))?;
     let kept = [path.to_owned(), super::access_path(path)].into_iter().chain(config.tls_paths());
-    let kept: Vec<_> = kept.map(|kept| whole(&kept)).collect();
-    let storage = whole(&config.storage_path());
-    let logs = [config.log_path(), config.audit_path()].map(|log| whole(&log));
+    let kept: Vec<_> = kept.map(|kept| resolve_links(&kept)).collect();
+    let storage = resolve_links(&config.storage_path());
+    let logs = [config.log_path(), config.audit_path()].map(|log| resolve_links(&log));
     if logs.iter().any(|log| kept.contains(log) || log.starts_with(&storage)) {
         let value = Value::from(config.logging.file_path.as_str());
         let zh = "日志不能写入配置文件、登录文件、证书或私钥文件，也不能写入存储文件夹";
@@ -490,7 +490,7 @@ fn typed(path: &Path, document: &Map<String, Value>) -> Result<Config, Vec<Setti
 
 /// Resolves links and `..` in a path. What does not exist yet stays as it was
 /// written.
-fn whole(path: &Path) -> PathBuf {
+fn resolve_links(path: &Path) -> PathBuf {
     let folder = path.parent().and_then(|folder| fs::canonicalize(folder).ok());
     let whole = folder.zip(path.file_name()).map(|(folder, name)| folder.join(name));
     fs::canonicalize(path).ok().or(whole).unwrap_or_else(|| path.to_owned())

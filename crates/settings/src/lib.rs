@@ -148,7 +148,7 @@ pub struct CleanupConfig {
 
 impl Config {
     /// Returns what operators see: [`schema::HIDDEN`] in place of secrets.
-    pub fn shown(&self) -> serde_json::Value {
+    pub fn redacted(&self) -> serde_json::Value {
         let mut document = serde_json::json!(self);
         if self.security.main_server_key.is_some() {
             document["security"]["mainServerKey"] = schema::HIDDEN.into();
@@ -157,7 +157,7 @@ impl Config {
     }
 
     /// Sets the fields that are not in the file.
-    fn settle(&mut self, folder: &Path) {
+    fn set_derived(&mut self, folder: &Path) {
         self.folder = folder.to_owned();
         let authority = authority(&self.main_server_ip, self.main_server_port);
         self.origin = format!("{}://{authority}", scheme(self.main_server_tls));

@@ -42,7 +42,8 @@ mod tests {
     fn each_log_has_a_file_of_its_own_for_changes() {
         let audit = |path: &str| {
             let document = serde_json::json!({"nodeId": "n", "logging": {"filePath": path}});
-            let config = check::typed(document.as_object().unwrap(), Path::new("/etc")).unwrap();
+            let config =
+                check::parse_config(document.as_object().unwrap(), Path::new("/etc")).unwrap();
             config.audit_path().to_str().unwrap().to_owned()
         };
         for (log, expected) in [

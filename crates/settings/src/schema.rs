@@ -261,7 +261,7 @@ impl Setting {
     }
 
     /// Error text for a value that is not allowed, in Chinese and in English.
-    pub fn complaint(&self) -> (String, String) {
+    pub fn error_message(&self) -> (String, String) {
         let (zh, en) = self.allowed();
         let zh = match zh.starts_with("不能") {
             true => zh,
@@ -286,7 +286,7 @@ impl Setting {
         match self.kind {
             SettingKind::Bool => ("true 或 false".to_owned(), "true or false".to_owned()),
             SettingKind::Size { min } => {
-                let least = quantity::bytes(min as f64);
+                let least = quantity::format_bytes(min as f64);
                 (
                     format!("不能小于 {least}（{min} 字节）"),
                     format!("a size of at least {least} ({min} bytes)"),

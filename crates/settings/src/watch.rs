@@ -18,7 +18,7 @@ use tracing::warn;
 use super::Settings;
 
 /// Editors write in several steps; the file is read once they have paused.
-const SETTLE: Duration = Duration::from_millis(150);
+const DEBOUNCE: Duration = Duration::from_millis(150);
 /// Poll interval where the system offers no events.
 const POLL: Duration = Duration::from_secs(2);
 
@@ -42,7 +42,7 @@ pub async fn run(settings: Arc<Settings>) {
         if told.recv().await.is_none() {
             return;
         }
-        while let Ok(Some(())) = tokio::time::timeout(SETTLE, told.recv()).await {}
+        while let Ok(Some(())) = tokio::time::timeout(DEBOUNCE, told.recv()).await {}
         // The file may have become a symbolic link, or another one.
         let moved = settings.clone();
         let target = tasks::blocking(move || target_folder(moved.path())).await;

@@ -35,7 +35,7 @@ pub struct PartialPackage {
     copy: Arc<OpenCopy>,
     total_bytes: u64,
     sha256: Option<Sha256>,
-    fate: watch::Sender<PartialState>,
+    state: watch::Sender<PartialState>,
 }
 
 /// The side of the receiver; dropped before the package is verified, it cuts off
@@ -54,7 +54,7 @@ impl PartialWriter {
         let file = (total_bytes > HELD_BACK_BYTES).then(|| pending.reader())?.ok()?;
         let fate = watch::Sender::new(PartialState::UnderWay(0));
         let copy = Arc::new(OpenCopy::growing(file, total_bytes));
-        Some(Self(Arc::new(PartialPackage { copy, total_bytes, sha256, fate })))
+        Some(Self(Arc::new(PartialPackage { copy, total_bytes, sha256, state: fate })))
     }
 
     /// Begins with a file that can't be mapped.
@@ -62,7 +62,7 @@ impl PartialWriter {
     pub fn begin_unmapped(pending: &PendingPackage, total_bytes: u64) -> Self {
         let fate = watch::Sender::new(PartialState::UnderWay(0));
         let copy = Arc::new(OpenCopy::unmapped(pending.reader().expect("it is open")));
-        Self(Arc::new(PartialPackage { copy, total_bytes, sha256: None, fate }))
+        Self(Arc::new(PartialPackage { copy, total_bytes, sha256: None, state: fate }))
     }
 
     pub fn growing(&self) -> &Arc<PartialPackage> {
@@ -72,7 +72,7 @@ impl PartialWriter {
     /// Notes how many bytes can be read from the file.
     pub fn set_written(&self, written_bytes: u64) {
         let ready = written_bytes.min(self.0.total_bytes - HELD_BACK_BYTES);
-        self.0.fate.send_if_modified(|fate| match fate {
+        self.0.state.send_if_modified(|fate| match fate {
             PartialState::UnderWay(before) if *before < ready => {
                 *before = ready;
                 true
@@ -84,13 +84,13 @@ impl PartialWriter {
     /// Ends with the bytes of `stored`, whether this file took its place or was redundant.
     /// `opened` is the copy to continue from, if there is one.
     pub fn verified(self, stored: &Arc<StoredPackage>, opened: Option<Arc<OpenCopy>>) {
-        self.0.fate.send_replace(PartialState::Verified(stored.clone(), opened));
+        self.0.state.send_replace(PartialState::Verified(stored.clone(), opened));
     }
 }
 
 impl Drop for PartialWriter {
     fn drop(&mut self) {
-        self.0.fate.send_if_modified(|fate| {
+        self.0.state.send_if_modified(|fate| {
             let broken = matches!(fate, PartialState::UnderWay(_));
             if broken {
                 *fate = PartialState::Broken;
@@ -117,30 +117,30 @@ impl PartialPackage {
     }
 
     pub fn is_broken(&self) -> bool {
-        matches!(*self.fate.borrow(), PartialState::Broken)
+        matches!(*self.state.borrow(), PartialState::Broken)
     }
 
     pub fn has_readers(&self) -> bool {
-        self.fate.receiver_count() > 0
+        self.state.receiver_count() > 0
     }
 
     /// True if the file holds these bytes at `at`. Reads from the page cache, where they
     /// have just been put; blocks if they are there no longer.
-    pub fn holds(&self, at: u64, bytes: &[u8]) -> io::Result<bool> {
+    pub fn has_bytes_at(&self, at: u64, bytes: &[u8]) -> io::Result<bool> {
         let mut held = vec![0; bytes.len()];
         self.copy.file().read_exact_at(&mut held, at)?;
         Ok(held == bytes)
     }
 
-    pub fn follow(&self) -> PartialReader {
-        PartialReader { fate: self.fate.subscribe() }
+    pub fn reader(&self) -> PartialReader {
+        PartialReader { state: self.state.subscribe() }
     }
 }
 
 /// One follower's view of the progress.
 #[derive(Debug)]
 pub struct PartialReader {
-    fate: watch::Receiver<PartialState>,
+    state: watch::Receiver<PartialState>,
 }
 
 /// Bytes that a follower may send.
@@ -155,9 +155,9 @@ pub enum ReadLimit {
 impl PartialReader {
     /// Waits until a follower that wants the bytes before `end` may send more from `at`.
     /// No range of a package completes unverified: its last byte, too, is held back.
-    pub async fn ready(&mut self, at: u64, end: u64) -> io::Result<ReadLimit> {
+    pub async fn wait_until_ready(&mut self, at: u64, end: u64) -> io::Result<ReadLimit> {
         let to = |ready: u64| ready.min(end.saturating_sub(1));
-        let news = self.fate.wait_for(|fate| match fate {
+        let news = self.state.wait_for(|fate| match fate {
             PartialState::UnderWay(ready) => to(*ready) > at,
             PartialState::Verified(..) | PartialState::Broken => true,
         });
@@ -192,7 +192,7 @@ mod tests {
     }
 
     fn ready(watched: &mut PartialReader, at: u64, end: u64) -> Option<Option<u64>> {
-        Some(match watched.ready(at, end).now_or_never()? {
+        Some(match watched.wait_until_ready(at, end).now_or_never()? {
             Ok(ReadLimit::To(ready)) => Some(ready),
             Ok(ReadLimit::Verified(..)) => Some(u64::MAX),
             Err(_) => None,
@@ -203,7 +203,7 @@ mod tests {
     fn what_is_written_is_given_but_for_the_end() {
         let folder = tempfile::tempdir().unwrap();
         let grower = PartialWriter::begin(&pending(&folder), TOTAL, None).unwrap();
-        let mut watched = grower.growing().follow();
+        let mut watched = grower.growing().reader();
         assert_eq!(ready(&mut watched, 0, TOTAL), None);
         grower.set_written(60);
         assert_eq!(ready(&mut watched, 0, TOTAL), Some(Some(60)));
@@ -224,7 +224,7 @@ mod tests {
         pending.write(&zip_of(b"x")).unwrap();
         let begin = || PartialWriter::begin(&pending, TOTAL, None).unwrap();
         let (good, bad) = (begin(), begin());
-        let (mut of_good, mut of_bad) = (good.growing().follow(), bad.growing().follow());
+        let (mut of_good, mut of_bad) = (good.growing().reader(), bad.growing().reader());
         bad.set_written(50);
         let growing = bad.growing().clone();
         assert!(!growing.is_broken());

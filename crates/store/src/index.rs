@@ -76,7 +76,7 @@ impl PackageIndex {
     }
 
     /// Waits until nobody else makes changes.
-    pub(super) fn turn(&self) -> IndexWriter<'_> {
+    pub(super) fn writer(&self) -> IndexWriter<'_> {
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         IndexWriter { index: self, _turn: turn }
     }

@@ -27,7 +27,7 @@ pub mod reread;
 mod room;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-mod trail;
+mod background_checks;
 pub mod verify;
 
 use std::{
@@ -154,7 +154,7 @@ impl Store {
         let scratch = layout.scratch();
         atomic::create_folder(&scratch)
             .map_err(|cause| StoreError::io("create the folder", &scratch, cause))?;
-        let lock = locked(&layout)?;
+        let lock = acquire_lock(&layout)?;
         let swept = atomic::sweep_all(&scratch)
             .and_then(|in_scratch| Ok(in_scratch + atomic::sweep_all(root)?))
             .map_err(|cause| StoreError::io("clean", &scratch, cause))?;
@@ -165,7 +165,7 @@ impl Store {
         for entry in folders.flatten() {
             let Some(id) = Layout::id_of(&entry.file_name()) else { continue };
             found.swept += atomic::sweep_all(&entry.path()).unwrap_or(0);
-            match trusted(&layout, &id) {
+            match load_trusted_manifest(&layout, &id) {
                 Some(manifest) => {
                     let usage = PackageUsage::default();
                     usage.last_served_s.store(*served.get(&id).unwrap_or(&0), Ordering::Relaxed);
@@ -179,7 +179,7 @@ impl Store {
         let inner = StoreInner {
             layout,
             index: PackageIndex::of(packages),
-            open: OpenCopies::new(open::MOST),
+            open: OpenCopies::new(open::MAX_OPEN),
             promises: Mutex::default(),
             next_pending: AtomicU64::new(0),
             _lock: lock,
@@ -215,7 +215,7 @@ impl Store {
         // Never closed.
         let _only_one = stored.slot.opening().acquire().await.ok();
         if let Some(opened) =
-            stored.slot.peek().filter(|opened| opened.change() == FileChange::Metadata)
+            stored.slot.peek().filter(|opened| opened.current_change() == FileChange::Metadata)
         {
             opened.recheck().await;
         }
@@ -256,7 +256,7 @@ impl Store {
             }
             let Some(before) = self.get(id) else { return Ok(None) };
             if let Some(opened) = before.slot.peek()
-                && opened.change() == FileChange::Metadata
+                && opened.current_change() == FileChange::Metadata
             {
                 opened.recheck_now().map_err(|cause| StoreError::io("read", &path, cause))?;
                 continue;
@@ -273,7 +273,7 @@ impl Store {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 Err(cause) => return Err(StoreError::io("open", &path, cause)),
             };
-            let mut turn = self.turn();
+            let mut turn = self.writer();
             let Some(stored) = turn.get(id) else { return Ok(None) };
             match found {
                 Some((found, opened)) if found == stored.manifest.file => {
@@ -323,7 +323,7 @@ impl Store {
 
     /// Removes a package; downloads under way finish from the open file.
     pub fn remove(&self, id: &PackageId) -> Result<(), StoreError> {
-        self.remove_from(&mut self.turn(), id)
+        self.remove_from(&mut self.writer(), id)
     }
 
     /// Removes under the index's lock: no commit may place a new package between the
@@ -340,7 +340,7 @@ impl Store {
     }
 
     /// Lists the meetings whose packages are here, verified or not.
-    pub fn on_disk(&self) -> Vec<PackageId> {
+    pub fn ids_on_disk(&self) -> Vec<PackageId> {
         let layout = &self.inner.layout;
         let folders = fs::read_dir(layout.root()).into_iter().flatten().flatten();
         let ids = folders.filter_map(|entry| Layout::id_of(&entry.file_name()));
@@ -363,14 +363,14 @@ impl Store {
         atomic::write(&path, &bytes).map_err(|cause| StoreError::io("write", &path, cause))
     }
 
-    fn turn(&self) -> IndexWriter<'_> {
-        self.inner.index.turn()
+    fn writer(&self) -> IndexWriter<'_> {
+        self.inner.index.writer()
     }
 
     /// Blocks changes while it is held.
     #[cfg(any(test, feature = "testing"))]
     pub fn lock_for_test(&self) -> impl Sized {
-        self.turn()
+        self.writer()
     }
 }
 
@@ -382,7 +382,7 @@ fn remove_from_index(turn: &mut IndexWriter<'_>, stored: &StoredPackage) {
 
 /// Locks the folder. A process that is just ending, or a download of the folder's last
 /// use, may hold it for a moment.
-fn locked(layout: &Layout) -> Result<FolderLock, StoreError> {
+fn acquire_lock(layout: &Layout) -> Result<FolderLock, StoreError> {
     let path = layout.lock();
     for _ in 0..LOCK_TRIES {
         match FolderLock::take(&path) {
@@ -403,7 +403,7 @@ fn read_served(layout: &Layout) -> HashMap<PackageId, u64> {
 }
 
 /// Reads the manifest, if there is one that fits the file.
-fn trusted(layout: &Layout, id: &PackageId) -> Option<Manifest> {
+fn load_trusted_manifest(layout: &Layout, id: &PackageId) -> Option<Manifest> {
     let manifest: Manifest = serde_json::from_slice(&fs::read(layout.manifest(id)).ok()?).ok()?;
     let file = stamp(&fs::metadata(layout.package(id)).ok()?);
     let fits = manifest.file == file && manifest.size_bytes == file.size_bytes;

@@ -32,7 +32,7 @@ use super::{
 
 /// Most open copies, unless downloads hold more: each costs a descriptor, and
 /// connections need most of those.
-pub(super) const MOST: usize = 1024;
+pub(super) const MAX_OPEN: usize = 1024;
 /// Number of looks without a use after which an open copy is closed.
 const IDLE_LOOKS: u8 = 12;
 /// Bytes that are looked up and read in at a time.
@@ -179,7 +179,7 @@ impl OpenCopy {
     }
 
     /// Drops the range from memory.
-    pub fn forget(&self, range: Range<u64>) {
+    pub fn drop_cached(&self, range: Range<u64>) {
         let length = NonZero::new(range.end - range.start);
         let _ = rustix::fs::fadvise(&self.file, range.start, length, Advice::DontNeed);
     }
@@ -204,7 +204,7 @@ impl OpenCopy {
         attachment.downcast_ref().expect("an open copy has attachments of one type")
     }
 
-    fn used(&self) {
+    fn mark_used(&self) {
         // Reads first: a thousand clients a millisecond need not contend for it.
         if self.idle.load(Ordering::Relaxed) != 0 {
             self.idle.store(0, Ordering::Relaxed);
@@ -215,7 +215,7 @@ impl OpenCopy {
 impl CopySlot {
     pub(super) fn opened(&self) -> Option<Arc<OpenCopy>> {
         let opened = self.opened.load_full()?;
-        opened.used();
+        opened.mark_used();
         Some(opened)
     }
 
@@ -233,7 +233,7 @@ impl CopySlot {
     }
 
     /// Counts a look; closes a copy that was not used for too many of them.
-    fn look(&self) {
+    fn tick_idle(&self) {
         let Some(opened) = self.opened.load_full() else { return };
         // Never the 0 of stretches that were not asked for yet.
         let looks = opened.looks.load(Ordering::Relaxed) % u8::MAX + 1;
@@ -265,7 +265,7 @@ impl OpenCopies {
         let mut slots = self.slots();
         slots.retain(|slot| {
             slot.upgrade().is_some_and(|slot| {
-                slot.look();
+                slot.tick_idle();
                 slot.opened.load().is_some()
             })
         });

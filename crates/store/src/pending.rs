@@ -15,9 +15,9 @@ use tracing::{debug, warn};
 
 use super::{
     Store, StoreError, StoredPackage,
+    background_checks::BackgroundChecks,
     room::SpacePermit,
     stamp,
-    trail::BackgroundChecks,
     verify::{self, VerifyError},
 };
 
@@ -137,7 +137,7 @@ impl Store {
             file,
         };
         let stored = {
-            let mut turn = self.turn();
+            let mut turn = self.writer();
             // Another may have taken its place during the read.
             let now = std::fs::metadata(&path).map_err(io_error)?;
             match turn.get(id) {
@@ -154,7 +154,7 @@ impl Store {
 
     /// Removes a package that failed verification from the disk.
     pub fn discard_unverified(&self, id: &PackageId) -> Result<(), StoreError> {
-        let mut turn = self.turn();
+        let mut turn = self.writer();
         if turn.get(id).is_some() { Ok(()) } else { self.remove_from(&mut turn, id) }
     }
 
@@ -167,7 +167,7 @@ impl Store {
         source: PackageSource,
     ) -> Option<Arc<StoredPackage>> {
         let stored = {
-            let mut turn = self.turn();
+            let mut turn = self.writer();
             let current = turn.get(&stored.manifest.id)?;
             if current.manifest.file != stored.manifest.file {
                 return None;
@@ -187,7 +187,7 @@ impl Store {
             return self.remove_damaged(id, file).map(|_| ());
         }
         let kept = {
-            let mut turn = self.turn();
+            let mut turn = self.writer();
             let current = turn.get(id).filter(|now| now.manifest.file == *file);
             let Some(current) = current else { return Ok(()) };
             turn.admit(Manifest { reread_s: Some(now_s()), ..current.manifest.clone() })
@@ -203,7 +203,7 @@ impl Store {
         id: &PackageId,
         file: &FileStamp,
     ) -> Result<bool, StoreError> {
-        let mut turn = self.turn();
+        let mut turn = self.writer();
         let is_here = turn.get(id).is_some_and(|now| now.manifest.file == *file);
         if is_here {
             self.remove_from(&mut turn, id)?;
@@ -285,14 +285,14 @@ impl PendingPackage {
         }
         self.trail.grown(self.scratch.file(), after);
         self.received_bytes = after;
-        self.room.given(after);
+        self.room.record_reserved(after);
         Ok(())
     }
 
     /// Pauses writing for a while. Blocks for as long as the disk does; after an error
     /// the package can't go on.
-    pub fn rest(&mut self) -> Result<(), StoreError> {
-        self.trail.rest().map_err(|cause| {
+    pub fn pause(&mut self) -> Result<(), StoreError> {
+        self.trail.pause().map_err(|cause| {
             StoreError::io("write to", &self.room.store().inner.layout.scratch(), cause)
         })
     }
@@ -319,12 +319,12 @@ impl PendingPackage {
         let Self { mut trail, room, scratch, received_bytes, .. } = self;
         trail.complete();
         let (store, id) = (room.store(), room.id().clone());
-        let sha256 = trail.hashed().unwrap_or_else(|| verify::digest(scratch.file()));
+        let sha256 = trail.join_hash().unwrap_or_else(|| verify::digest(scratch.file()));
         let sha256 = sha256.map_err(VerifyError::Io)?;
         if let Some(announced) = announced.filter(|announced| *announced != sha256) {
             return Err(VerifyError::Digest { announced, got: sha256 }.into());
         }
-        let file_count = verify::check_zip_with(scratch.file(), verify, &trail.unpacked())?;
+        let file_count = verify::check_zip_with(scratch.file(), verify, &trail.join_unpack())?;
         let same = store.open_package(&id)?.filter(|(old, _)| old.manifest.sha256 == sha256);
         if let Some((same, _)) = same {
             let (title, source) = (provenance.title.clone(), provenance.source.clone());
@@ -335,7 +335,7 @@ impl PendingPackage {
 
         let (folder, path) = (store.inner.layout.folder(&id), store.inner.layout.package(&id));
         let io_error = |cause| StoreError::io("write", &path, cause);
-        let durable = trail.synced().map_or_else(|| scratch.sync(), Durable::made);
+        let durable = trail.join_sync().map_or_else(|| scratch.sync(), Durable::from_sync);
         let durable = durable.map_err(io_error)?;
         atomic::create_folder(&folder).map_err(io_error)?;
         let mut manifest = Manifest {
@@ -351,7 +351,7 @@ impl PendingPackage {
             file: stamp(&scratch.file().metadata().map_err(io_error)?),
         };
         let stored = {
-            let mut turn = store.turn();
+            let mut turn = store.writer();
             if let Some(old) = turn.get(&id) {
                 // A client with the old version that asks by its date gets this one.
                 let later = old.manifest.modified_s.saturating_add(1);
@@ -360,7 +360,7 @@ impl PendingPackage {
             if !wanted() {
                 return Err(StoreError::Unwanted);
             }
-            scratch.place(durable, &path).map_err(io_error)?;
+            scratch.persist(durable, &path).map_err(io_error)?;
             turn.admit(manifest)
         };
         atomic::sync_folder_of(&path).map_err(io_error)?;

@@ -170,7 +170,7 @@ impl OpenCopy {
     }
 
     /// A file whose metadata can't be read counts as changed.
-    pub(super) fn change(&self) -> FileChange {
+    pub(super) fn current_change(&self) -> FileChange {
         FileState::of(self.file()).map_or(FileChange::Content, |now| self.change_to(&now))
     }
 
@@ -179,7 +179,7 @@ impl OpenCopy {
     pub async fn recheck(self: Arc<Self>) -> bool {
         let Some(baseline) = &self.baseline else { return true };
         let Ok(only_one) = baseline.rechecking.clone().acquire_owned().await else { return false };
-        let change = self.change();
+        let change = self.current_change();
         if change != FileChange::Metadata {
             return change == FileChange::None;
         }
@@ -286,7 +286,7 @@ mod tests {
                 assert!(began.elapsed() < Duration::from_secs(9));
             }
             change(&path);
-            assert_eq!(opened.change(), expected, "{number}");
+            assert_eq!(opened.current_change(), expected, "{number}");
         }
     }
 

@@ -68,7 +68,7 @@ fn read_on(
     hasher.update(&chunk);
     if !was_in_memory {
         // What nobody downloads must not displace what everybody does.
-        opened.forget(at..end);
+        opened.drop_cached(at..end);
     }
     Ok((hasher, end))
 }

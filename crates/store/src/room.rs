@@ -138,7 +138,7 @@ impl SpacePermit {
     }
 
     /// Notes bytes that are allocated, and so no longer promised.
-    pub(super) fn given(&self, bytes: u64) {
+    pub(super) fn record_reserved(&self, bytes: u64) {
         if let Some(promise) = self.store.inner.promises().get_mut(&self.number) {
             promise.given_bytes = promise.given_bytes.max(bytes);
         }
@@ -204,7 +204,7 @@ mod tests {
         room.reserve(&scratch, bytes).unwrap();
         assert!(scratch.file().metadata().unwrap().blocks() * 512 >= bytes);
         assert_eq!(needed(), DISK_RESERVE_BYTES + 1);
-        room.given(1);
+        room.record_reserved(1);
         assert_eq!(needed(), DISK_RESERVE_BYTES + 1, "as bytes come");
     }
 }

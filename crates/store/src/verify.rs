@@ -12,7 +12,7 @@ mod directory;
 mod fields;
 mod header;
 mod entry_scanner;
-mod seen;
+mod scanned_entries;
 mod unpack;
 mod walk;
 mod window;
@@ -28,7 +28,7 @@ use thiserror::Error;
 use walk::walk;
 
 pub use entry_scanner::scan_entries;
-pub use seen::ScannedEntries;
+pub use scanned_entries::ScannedEntries;
 
 /// Limit of the classic format. A meeting has some thousand pages, and tablets that
 /// hold a directory in memory should be able to hold this one.

@@ -20,7 +20,7 @@ use crate::{
         client::{self, ApiClient, CallError},
         place,
     },
-    terminal::{self, Language, half},
+    terminal::{self, Language, localized},
 };
 
 pub(super) enum ConfigSource {
@@ -50,12 +50,12 @@ impl ConfigSource {
 
     pub async fn settings(&self) -> Result<Map<String, Value>> {
         let document = match self {
-            Self::File(path) => Settings::read(path)?.shown(),
+            Self::File(path) => Settings::read(path)?.redacted(),
             Self::Node(api) => api.get("/api/config").await?,
         };
         match (document, self) {
             (Value::Object(settings), _) => Ok(settings),
-            (_, Self::Node(api)) => Err(api.stranger("GET /api/config").into()),
+            (_, Self::Node(api)) => Err(api.unexpected_answer("GET /api/config").into()),
             (_, Self::File(path)) => bail!(terminal::say(
                 format!("{} 中没有配置", path.display()),
                 format!("{} holds no settings", path.display()),
@@ -78,7 +78,7 @@ impl ConfigSource {
                     let warnings = settings.current().warnings();
                     for warning in &warnings {
                         let language = Language::from_env();
-                        eprintln!("edge-mirror: {}", half(warning, language));
+                        eprintln!("edge-mirror: {}", localized(warning, language));
                     }
                     Ok(changed)
                 });
@@ -124,7 +124,7 @@ fn agree(before: &Config, new: &Config) -> Result<(), SettingProblem> {
 }
 
 fn stranger(api: &ApiClient) -> anyhow::Error {
-    let error: CallError = api.stranger("POST /api/config/check");
+    let error: CallError = api.unexpected_answer("POST /api/config/check");
     error.into()
 }
 
@@ -148,8 +148,10 @@ fn checked(path: &Path, patch: &Map<String, Value>) -> Result<Vec<SettingProblem
     let mut whole = document.settings;
     whole.entry("nodeId").or_insert("unnamed".into());
     let environment = Environment::from_process().map_err(ConfigError::Environment)?;
-    let typed = |whole: &Map<String, Value>| check::typed(&environment.over(whole), folder);
-    let outcome = environment.strip(patch).and_then(|patch| check::patched(&whole, &patch, typed));
+    let typed =
+        |whole: &Map<String, Value>| check::parse_config(&environment.overlay(whole), folder);
+    let outcome =
+        environment.strip(patch).and_then(|patch| check::apply_patch(&whole, &patch, typed));
     match outcome {
         Ok((_, config)) => problems.extend(tls::problem(None, &config)),
         Err(found) => problems.extend(found),

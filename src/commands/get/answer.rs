@@ -110,7 +110,7 @@ impl AttemptError {
             true => say("不再有数据", "nothing more arrived"),
             false => client::why(error),
         };
-        let received = words::bytes(received as f64);
+        let received = words::format_bytes(received as f64);
         let what = say(
             format!("与 {from} 的连接在收到 {received} 后中断：{why}"),
             format!("the connection to {from} broke after {received}: {why}"),

@@ -250,7 +250,7 @@ impl PartialDownload {
                 }
             }
         }
-        let placed = self.partial.place(&self.target);
+        let placed = self.partial.persist(&self.target);
         placed.with_context(|| {
             let target = self.target.display();
             say(format!("无法把会议包放到 {target}"), format!("cannot put the package at {target}"))

@@ -95,7 +95,7 @@ fn filled(text: &str, problem: &Value, field: impl Fn(&str) -> String) -> String
         // A `limit` without `used` is a number of meetings.
         let is_size = matches!(name, "used" | "free") || name == "limit" && has_used;
         let size = problem[name].as_f64().filter(|_| is_size);
-        filled += &size.map_or_else(|| field(name), words::bytes);
+        filled += &size.map_or_else(|| field(name), words::format_bytes);
         filled += rest;
     }
     filled

@@ -115,7 +115,7 @@ fn head(status: &Value, server: &str, language: Language) -> String {
 
 fn facts(status: &Value, language: Language) -> Vec<(&'static str, String)> {
     let count = |key: &str| status[key].as_u64().unwrap_or(0);
-    let bytes = |value: &Value| words::bytes(value.as_f64().unwrap_or(0.0));
+    let bytes = |value: &Value| words::format_bytes(value.as_f64().unwrap_or(0.0));
     let is = |key: &str| status[key] == true;
     let found = problems::of(status).count();
     let health = match (is("running"), found) {
@@ -130,7 +130,7 @@ fn facts(status: &Value, language: Language) -> Vec<(&'static str, String)> {
         false => language.of("未连接", "not connected"),
     };
     let (used, packages) = (bytes(&status["storage_usage"]), count("meeting_count"));
-    let limit = status["storage"]["limit"].as_f64().map(words::bytes);
+    let limit = status["storage"]["limit"].as_f64().map(words::format_bytes);
     let limit = limit.map(|limit| language.of(format!(" / {limit}"), format!(" of {limit}")));
     let limit = limit.unwrap_or_default();
     let (under_way, served) = (count("downloads_under_way"), bytes(&status["bytes_served"]));
@@ -187,7 +187,7 @@ fn table(meetings: &[&Value], language: Language) -> String {
             shown("id"),
             clipped(&shown("title"), TITLE_COLUMNS),
             named(state(meeting), language),
-            size.map(words::bytes).unwrap_or_default(),
+            size.map(words::format_bytes).unwrap_or_default(),
             progress(meeting),
         ]);
     }
@@ -198,7 +198,7 @@ fn progress(meeting: &Value) -> String {
     let Some(received) = meeting["received"].as_f64() else { return String::new() };
     match meeting["total"].as_f64() {
         Some(total) if total > 0.0 => bar(received / total),
-        _ => words::bytes(received),
+        _ => words::format_bytes(received),
     }
 }
 

@@ -70,7 +70,7 @@ impl OfflineStorage {
         let (mut found, mut bad) = (Vec::with_capacity(stored.len()), Vec::new());
         for stored in stored {
             let manifest = &stored.manifest;
-            let verdict = view.beside(&counter, self.read(&manifest.id, &counter)).await;
+            let verdict = view.show_while(&counter, self.read(&manifest.id, &counter)).await;
             if matches!(verdict, PackageVerdict::Damaged | PackageVerdict::Unreadable(_)) {
                 bad.push(found.len());
             }
@@ -177,7 +177,7 @@ impl OfflineRepair {
                 }
             }
         };
-        match view.beside(&counter, pulling).await {
+        match view.show_while(&counter, pulling).await {
             Ok(_) => PackageVerdict::Repaired,
             Err(error) => match &*error {
                 PullError::Upstream(refused) if refused.is_not_found() => PackageVerdict::Removed,

@@ -27,19 +27,20 @@ pub(super) async fn verify(
     view: &mut TransferView,
 ) -> Result<VerifyReport> {
     let status = api.get("/api/status").await?;
-    let meetings = status["meetings"].as_array().ok_or_else(|| api.stranger("GET /api/status"))?;
+    let meetings =
+        status["meetings"].as_array().ok_or_else(|| api.unexpected_answer("GET /api/status"))?;
     let held: Vec<_> = meetings.iter().filter_map(held).collect();
     let counter = Arc::new(TransferProgress::of_total(held.iter().map(|(_, size, _)| size).sum()));
     let mut found = Vec::with_capacity(held.len());
     for (id, size_bytes, title) in held {
-        let verdict = view.beside(&counter, one(api, &id, repair)).await?;
+        let verdict = view.show_while(&counter, one(api, &id, repair)).await?;
         counter.add(size_bytes);
         let verdict = match verdict {
             // Ended or evicted since it was listed.
             None => continue,
             Some(PendingVerdict::Known(verdict)) => verdict,
             Some(PendingVerdict::Pulling) => {
-                match sync::settled(api, &id, &Value::Null, PULLING, view).await {
+                match sync::wait_until_synced(api, &id, &Value::Null, PULLING, view).await {
                     Ok(_) => PackageVerdict::Repaired,
                     Err(error) => PackageVerdict::Lost(format!("{error:#}")),
                 }

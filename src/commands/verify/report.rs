@@ -108,7 +108,7 @@ impl VerifyReport {
                 table.add([
                     found.id.clone(),
                     clipped(&words::plain(&found.title), TITLE_COLUMNS),
-                    words::bytes(found.size_bytes as f64),
+                    words::format_bytes(found.size_bytes as f64),
                     words::plain(&found.verdict.words(language)),
                 ]);
             }
@@ -116,7 +116,7 @@ impl VerifyReport {
         }
         let (all, bytes) = (self.found.len(), self.found.iter().map(|f| f.size_bytes).sum::<u64>());
         let packages = if all == 1 { "package" } else { "packages" };
-        let (bytes, bad, of) = (words::bytes(bytes as f64), bad.len(), &self.of);
+        let (bytes, bad, of) = (words::format_bytes(bytes as f64), bad.len(), &self.of);
         text + &match bad {
             _ if all == 0 => {
                 language.of(format!("{of}：没有会议包\n"), format!("{of}: there are no packages\n"))

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use tokio::sync::watch;
 use tracing::Level;
 
-use super::said;
+use super::level_text;
 
 /// Number of lines kept: some hundred kilobytes at most.
 const KEPT: usize = 1000;
@@ -21,14 +21,14 @@ pub struct JournalEntry {
     /// Number of the line.
     pub n: u64,
     pub time: i64,
-    #[serde(serialize_with = "as_said")]
+    #[serde(serialize_with = "serialize_level")]
     #[cfg_attr(feature = "openapi", schemars(with = "&str"))]
     pub level: Level,
     pub text: String,
 }
 
-fn as_said<S: Serializer>(level: &Level, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(said(*level))
+fn serialize_level<S: Serializer>(level: &Level, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(level_text(*level))
 }
 
 /// The log's last lines. Clones share it.

@@ -6,7 +6,7 @@ use chrono::{DateTime, Local, SecondsFormat};
 use serde_json::json;
 use tracing::Level;
 
-use super::said;
+use super::level_text;
 
 /// A log message before it is formatted.
 pub struct LogRecord<'a> {
@@ -23,13 +23,13 @@ impl LogRecord<'_> {
     /// Python node's logs read these, too.
     pub fn text(&self) -> String {
         let at = self.at.format("%Y-%m-%d %H:%M:%S");
-        format!("{at} - {} - {} - {}\n", self.name, said(self.level), self.text)
+        format!("{at} - {} - {} - {}\n", self.name, level_text(self.level), self.text)
     }
 
     /// Formats as one JSON object per line, for log collectors.
     pub fn json(&self) -> String {
         let at = self.at.to_rfc3339_opts(SecondsFormat::Millis, false);
-        let (name, level) = (self.name, said(self.level));
+        let (name, level) = (self.name, level_text(self.level));
         let mut line =
             json!({"time": at, "level": level, "name": name, "message": self.text}).to_string();
         line.push('\n');
@@ -100,7 +100,7 @@ pub fn is_journal(stream: impl AsFd, journal_stream: Option<&str>) -> bool {
 }
 
 /// Escapes characters that could make the text look like another.
-pub fn plain(text: &str) -> Cow<'_, str> {
+pub fn sanitize(text: &str) -> Cow<'_, str> {
     // Marks of text direction are not control characters.
     let odd = |c: char| {
         c.is_control()
@@ -129,8 +129,8 @@ mod tests {
 
     #[test]
     fn a_title_can_not_forge_a_line() {
-        assert_eq!(plain("会议 a-b \"c\""), "会议 a-b \"c\"");
-        assert_eq!(plain("a\nb\0c\u{202e}d"), "a\\nb\\u{0}c\\u{202e}d");
+        assert_eq!(sanitize("会议 a-b \"c\""), "会议 a-b \"c\"");
+        assert_eq!(sanitize("a\nb\0c\u{202e}d"), "a\\nb\\u{0}c\\u{202e}d");
     }
 
     #[test]

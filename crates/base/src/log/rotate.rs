@@ -66,7 +66,7 @@ impl RotatingFile {
         open(&self.path).map(drop)
     }
 
-    fn put(&mut self, line: &[u8]) -> Result<(), LogError> {
+    fn append(&mut self, line: &[u8]) -> Result<(), LogError> {
         let full =
             |size: u64| self.max_bytes > 0 && size > 0 && size + line.len() as u64 > self.max_bytes;
         let (mut file, size) = match self.open.take() {
@@ -116,7 +116,7 @@ impl RotatingFile {
 fn open(path: &Path) -> Result<(File, u64), LogError> {
     // Not for all who may read the configuration's folder: it tells who came and how to
     // log in.
-    let file = opened(path, OpenOptions::new().create(true).append(true).mode(0o640))?;
+    let file = open_log(path, OpenOptions::new().create(true).append(true).mode(0o640))?;
     let metadata = file.metadata()?;
     let mode = metadata.permissions().mode();
     if mode & OTHERS != 0 {
@@ -128,7 +128,7 @@ fn open(path: &Path) -> Result<(File, u64), LogError> {
 
 /// Fails if there is a file that is not a log of ours.
 fn check(path: &Path) -> Result<(), LogError> {
-    match opened(path, &mut OpenOptions::new()) {
+    match open_log(path, &mut OpenOptions::new()) {
         Err(LogError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         opened => opened.map(drop),
     }
@@ -137,7 +137,7 @@ fn check(path: &Path) -> Result<(), LogError> {
 /// Opens a file that is new or begins as a log of ours. The file that is checked is the
 /// one written to, whatever becomes of its name meanwhile.
 #[expect(clippy::disallowed_methods, reason = "log files are no packages: losing one is fine")]
-fn opened(path: &Path, options: &mut OpenOptions) -> Result<File, LogError> {
+fn open_log(path: &Path, options: &mut OpenOptions) -> Result<File, LogError> {
     let not_a_log = || LogError::NotALog(path.to_owned());
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -177,7 +177,7 @@ fn head(file: &File) -> io::Result<Vec<u8>> {
 impl Write for RotatingFile {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.failed_at.is_none_or(|at| at.elapsed() > RETRY) {
-            let failed = self.put(line).err();
+            let failed = self.append(line).err();
             if let Some(error) = &failed
                 && self.failed_at.is_none()
             {
@@ -237,7 +237,7 @@ mod tests {
             let mut log = RotatingFile::new(folder.path().join("node.log"), LINE_BYTES, backups);
             assert!(matches!(log.probe(), Err(LogError::NotALog(path)) if path == key));
             for number in 0..5 {
-                log.put(line(number).as_bytes()).ok();
+                log.append(line(number).as_bytes()).ok();
             }
             assert!(is_untouched(&key), "{name}");
             assert_eq!(fs::read_to_string(folder.path().join("node.log")).unwrap(), line(0));
@@ -255,7 +255,7 @@ mod tests {
         symlink(&log, &to_log).unwrap();
         symlink(folder.path().join("none"), &nowhere).unwrap();
         for link in [to_key, to_log, nowhere] {
-            let error = RotatingFile::new(link.clone(), 1, 0).put(line(2).as_bytes());
+            let error = RotatingFile::new(link.clone(), 1, 0).append(line(2).as_bytes());
             assert!(matches!(error, Err(LogError::NotALog(_))), "{error:?}");
         }
         assert!(is_untouched(&key) && !folder.path().join("none").exists());

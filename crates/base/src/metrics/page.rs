@@ -42,7 +42,7 @@ impl Exposition {
     ) {
         let mut family = self.counter(name, help);
         for value in L::ALL {
-            family.put(&[(label, value.text())], tally.of(*value).get());
+            family.put(&[(label, value.text())], tally.counter(*value).get());
         }
     }
 

@@ -12,7 +12,7 @@ use rustix::{
 use super::Exposition;
 
 /// Adds the metrics that can be read.
-pub(super) fn show(page: &mut Exposition) {
+pub(super) fn encode(page: &mut Exposition) {
     let stat = fs::read_to_string("/proc/self/stat").ok();
     if let Some(stat) = stat.as_deref().and_then(ProcessStat::of) {
         let ticks = clock_ticks_per_second() as f64;

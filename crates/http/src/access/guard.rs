@@ -27,7 +27,7 @@ use crate::wire;
 const MAX_SHOWN_BYTES: usize = 200;
 
 /// Changes nothing, and is called at each key that an operator types.
-const CHECK: &str = "/api/config/check";
+const CONFIG_CHECK_PATH: &str = "/api/config/check";
 
 /// The reason for a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl AccessDenied {
     }
 
     /// Returns the text for the log.
-    fn why(self) -> &'static str {
+    fn reason(self) -> &'static str {
         match self {
             Self::NotLoggedIn => "not logged in",
             Self::WrongToken => "wrong token or code",
@@ -116,29 +116,33 @@ impl IntoResponse for AccessDenied {
 }
 
 /// Lets operators through, and logs who changed what.
-pub async fn guard(State(access): State<AccessControl>, request: Request, next: Next) -> Response {
+pub async fn require_operator(
+    State(access): State<AccessControl>,
+    request: Request,
+    next: Next,
+) -> Response {
     let (mut parts, body) = request.into_parts();
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-    let changes = changes(&method);
+    let changes = is_mutating(&method);
     // No form sends the token.
     let form = origin::is_form_post(&parts.headers) && token_of(&parts.headers).is_none();
     let judged = match changes && (form || !is_same_origin(&access, &parts)) {
         true => Err(AccessDenied::Foreign),
-        false => access.judge(&parts).await,
+        false => access.authorize(&parts).await,
     };
     match judged {
         Ok(operator) => {
             parts.extensions.insert(operator.clone());
             let answer = next.run(Request::from_parts(parts, body)).await;
             let status = answer.status().as_u16();
-            match changes && path != CHECK {
+            match changes && path != CONFIG_CHECK_PATH {
                 true => info!(target: AUDIT, "{method} {path} by {operator}: {status}"),
                 false => debug!("{method} {path} by {operator}: {status}"),
             }
             answer
         }
         Err(denied) => {
-            access.note(&parts, denied);
+            access.log_denied(&parts, denied);
             let answer = denied.into_response();
             wire::body::drain_and_answer(&parts.headers, body, answer).await
         }
@@ -151,14 +155,14 @@ pub async fn refuse_foreign(
     request: Request,
     next: Next,
 ) -> Response {
-    if !changes(request.method()) {
+    if !is_mutating(request.method()) {
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
     if is_same_origin(&access, &parts) {
         return next.run(Request::from_parts(parts, body)).await;
     }
-    access.note(&parts, AccessDenied::Foreign);
+    access.log_denied(&parts, AccessDenied::Foreign);
     wire::body::drain_and_answer(&parts.headers, body, AccessDenied::Foreign.into_response()).await
 }
 
@@ -166,17 +170,21 @@ fn is_same_origin(access: &AccessControl, request: &Parts) -> bool {
     origin::is_same_origin(&request.headers, access.caller(request).secure)
 }
 
-fn changes(method: &Method) -> bool {
+fn is_mutating(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD)
 }
 
 impl AccessControl {
     /// Logs a refused change, or a guess; refused reads are not worth a line.
-    pub(super) fn note(&self, request: &Parts, denied: AccessDenied) {
+    pub(super) fn log_denied(&self, request: &Parts, denied: AccessDenied) {
         let guessed = matches!(denied, AccessDenied::WrongToken | AccessDenied::TooManyTries(_));
-        match changes(&request.method) || guessed {
-            true => self.log_refused(request, denied.why()),
-            false => debug!("{} refused: {}", named(request, &self.caller(request)), denied.why()),
+        match is_mutating(&request.method) || guessed {
+            true => self.log_refused(request, denied.reason()),
+            false => debug!(
+                "{} refused: {}",
+                describe_request(request, &self.caller(request)),
+                denied.reason()
+            ),
         }
     }
 
@@ -186,8 +194,8 @@ impl AccessControl {
         let told = self.refusals().note(caller.address, why);
         self.inner.refusing.notify_one();
         match told {
-            true => warn!("{} refused: {why}", named(request, &caller)),
-            false => debug!("{} refused: {why}", named(request, &caller)),
+            true => warn!("{} refused: {why}", describe_request(request, &caller)),
+            false => debug!("{} refused: {why}", describe_request(request, &caller)),
         }
     }
 
@@ -210,7 +218,7 @@ impl AccessControl {
 }
 
 /// Names a request; the client must not choose how long the log line is.
-fn named(request: &Parts, caller: &Caller) -> String {
+fn describe_request(request: &Parts, caller: &Caller) -> String {
     let (method, path) = (&request.method, request.uri.path());
     let path = &path[..path.floor_char_boundary(MAX_SHOWN_BYTES)];
     format!("{method} {path} from {}", caller.address)

@@ -63,7 +63,7 @@ pub fn router<S>(access: &AccessControl) -> Router<S> {
 
 async fn session(State(access): State<AccessControl>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    private(Json(access.described(&parts).await).into_response())
+    no_store(Json(access.rights(&parts).await).into_response())
 }
 
 async fn login(State(access): State<AccessControl>, request: Request) -> Response {
@@ -75,13 +75,13 @@ async fn login(State(access): State<AccessControl>, request: Request) -> Respons
     };
     let vault = access.inner.vault.clone();
     let begun = match access.admit(&caller) {
-        Ok(()) => access.tried(&caller, move || try_it(&vault, &token)).await,
+        Ok(()) => access.attempt(&caller, move || try_it(&vault, &token)).await,
         Err(denied) => Err(denied),
     };
     let SessionCookie { name, session, sealed } = match begun {
         Ok(begun) => begun,
         Err(denied) => {
-            access.note(&parts, denied);
+            access.log_denied(&parts, denied);
             return denied.into_response();
         }
     };
@@ -121,26 +121,26 @@ async fn logout(State(access): State<AccessControl>, request: Request) -> Respon
     let answer = wire::done("已退出").into_response();
     match name {
         Some(name) => with_cookie(answer, &name, "", 0, &caller),
-        None => private(answer),
+        None => no_store(answer),
     }
 }
 
 impl AccessControl {
     /// Returns the rights of the sender, for a page.
-    pub(super) async fn described(&self, request: &Parts) -> Rights {
-        let judged = self.judge(request).await;
+    pub(super) async fn rights(&self, request: &Parts) -> Rights {
+        let judged = self.authorize(request).await;
         if let Err(denied @ (AccessDenied::WrongToken | AccessDenied::TooManyTries(_))) = judged {
-            self.note(request, denied);
+            self.log_denied(request, denied);
         }
-        self.description(judged)
+        self.to_rights(judged)
     }
 
     /// Returns them again, for a request that goes on.
     pub(super) async fn refresh_rights(&self, request: &Parts) -> Rights {
-        self.description(self.judged(request, false).await)
+        self.to_rights(self.authorize_with(request, false).await)
     }
 
-    fn description(&self, judged: Result<Operator, AccessDenied>) -> Rights {
+    fn to_rights(&self, judged: Result<Operator, AccessDenied>) -> Rights {
         let (how, expires) = match judged.as_ref().map(|operator| operator.how) {
             Ok(AuthMethod::Local) => (Some("local"), None),
             Ok(AuthMethod::Token) => (Some("token"), None),
@@ -186,11 +186,11 @@ fn with_cookie(
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         answer.headers_mut().insert(header::SET_COOKIE, cookie);
     }
-    private(answer)
+    no_store(answer)
 }
 
 /// Keeps caches from storing it.
-fn private(mut answer: Response) -> Response {
+fn no_store(mut answer: Response) -> Response {
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }

@@ -45,7 +45,7 @@ pub struct EndedSession {
 }
 
 impl AccessSecrets {
-    pub fn fresh() -> Result<(Self, String), VaultError> {
+    pub fn generate() -> Result<(Self, String), VaultError> {
         let token = random_text()?;
         let secrets = Self {
             token_sha256: digest(&token),
@@ -85,7 +85,7 @@ pub fn digest(text: &str) -> Sha256 {
     Sha256::new(sha2::Sha256::digest(text).into())
 }
 
-pub fn same(one: Sha256, other: Sha256) -> bool {
+pub fn constant_time_eq(one: Sha256, other: Sha256) -> bool {
     one.as_bytes()[..].ct_eq(&other.as_bytes()[..]).into()
 }
 

@@ -17,13 +17,13 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn sealed(&self, key: &SessionKey) -> String {
+    pub fn seal(&self, key: &SessionKey) -> String {
         let mac = URL_SAFE_NO_PAD.encode(mac(key, &self.id, self.until_s).finalize().into_bytes());
         format!("{}.{}.{mac}", self.id, self.until_s)
     }
 
     /// Returns None unless we signed it and it is valid.
-    pub fn opened(sealed: &str, key: &SessionKey, now_s: u64) -> Option<Self> {
+    pub fn unseal(sealed: &str, key: &SessionKey, now_s: u64) -> Option<Self> {
         let mut parts = sealed.split('.');
         let (id, until, tag, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next())
         else {
@@ -52,13 +52,13 @@ mod tests {
     fn only_what_we_signed_counts_and_only_until_it_ends() {
         let key = [7; 32];
         let session = Session { id: "abc".into(), until_s: 1000 };
-        let sealed = session.sealed(&key);
-        assert_eq!(Session::opened(&sealed, &key, 999), Some(session));
-        assert_eq!(Session::opened(&sealed, &key, 1000), None);
-        assert_eq!(Session::opened(&sealed, &[8; 32], 999), None);
+        let sealed = session.seal(&key);
+        assert_eq!(Session::unseal(&sealed, &key, 999), Some(session));
+        assert_eq!(Session::unseal(&sealed, &key, 1000), None);
+        assert_eq!(Session::unseal(&sealed, &[8; 32], 999), None);
         let longer = sealed.replacen("1000", "9000", 1);
         for forged in [&longer, "abc.1000.", "abc.1000", "", "...", &format!("{sealed}.x")] {
-            assert_eq!(Session::opened(forged, &key, 999), None, "{forged}");
+            assert_eq!(Session::unseal(forged, &key, 999), None, "{forged}");
         }
     }
 }

@@ -53,7 +53,7 @@ impl AccessControl {
         more: impl FnOnce(bool) -> M,
     ) -> Response {
         let (parts, _) = request.into_parts();
-        let session = self.described(&parts).await;
+        let session = self.rights(&parts).await;
         let operator = session.operator;
         let StreamSources { feed, state, mut history, closing } = sources;
         let address = self.caller(&parts).address;

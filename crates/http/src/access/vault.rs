@@ -18,7 +18,9 @@ use thiserror::Error;
 use tracing::{error, info};
 
 use super::{
-    secrets::{AccessSecrets, EndedSession, cookie_name, digest, random, random_text, same},
+    secrets::{
+        AccessSecrets, EndedSession, constant_time_eq, cookie_name, digest, random, random_text,
+    },
     session::{SESSION_TTL_S, Session},
 };
 
@@ -97,10 +99,10 @@ impl Vault {
     /// and everything else goes on.
     pub fn open(path: PathBuf) -> (Self, Option<String>) {
         let vault = Self::at(path);
-        let made = vault.alone(|| match vault.read()? {
+        let made = vault.with_lock(|| match vault.read()? {
             Some(_) => Ok(None),
             None => {
-                let ((mut secrets, _), code) = (AccessSecrets::fresh()?, random_text()?);
+                let ((mut secrets, _), code) = (AccessSecrets::generate()?, random_text()?);
                 secrets.add_code(&code);
                 vault.save(&secrets).map(|()| Some(code))
             }
@@ -109,7 +111,7 @@ impl Vault {
             error!("nobody can log in: {error}");
             None
         });
-        vault.fresh();
+        vault.current_secrets();
         (vault, made)
     }
 
@@ -120,8 +122,8 @@ impl Vault {
 
     /// Makes a new token. Ends all sessions, codes and the old token.
     pub fn replace_token(&self) -> Result<NewCredentials, VaultError> {
-        self.alone(|| {
-            let (mut secrets, token) = AccessSecrets::fresh()?;
+        self.with_lock(|| {
+            let (mut secrets, token) = AccessSecrets::generate()?;
             let before = self.read();
             let key_kept = matches!(before, Ok(Some(_)));
             // It is no credential of operators: it stays.
@@ -139,20 +141,23 @@ impl Vault {
     }
 
     pub fn is_token(&self, token: &str) -> bool {
-        self.fresh().is_some_and(|secrets| same(secrets.token_sha256, digest(token)))
+        self.current_secrets()
+            .is_some_and(|secrets| constant_time_eq(secrets.token_sha256, digest(token)))
     }
 
     /// Redeems a code: true if it was valid.
     pub fn redeem(&self, code: &str) -> Result<bool, VaultError> {
         let offered = digest(code);
-        let known = |secrets: &AccessSecrets| secrets.codes.iter().any(|c| same(c.sha256, offered));
-        if !self.fresh().is_some_and(|secrets| known(&secrets)) {
+        let known = |secrets: &AccessSecrets| {
+            secrets.codes.iter().any(|c| constant_time_eq(c.sha256, offered))
+        };
+        if !self.current_secrets().is_some_and(|secrets| known(&secrets)) {
             return Ok(false);
         }
         // A code that could not be deleted would work again.
         let redeemed = self.edit(|secrets| {
             let before = secrets.codes.len();
-            secrets.codes.retain(|code| !same(code.sha256, offered));
+            secrets.codes.retain(|code| !constant_time_eq(code.sha256, offered));
             secrets.codes.len() < before
         })?;
         Ok(redeemed == Some(true))
@@ -163,20 +168,20 @@ impl Vault {
     pub fn log_in(&self, shown: &str) -> Result<Option<SessionCookie>, VaultError> {
         // One read for all: if a token is being replaced, it must not lead to a session
         // of the next one.
-        let Some(secrets) = self.fresh() else {
+        let Some(secrets) = self.current_secrets() else {
             return match self.read() {
                 Err(error) => Err(error),
                 Ok(_) => Err(self.damaged("it is missing or has only just changed")),
             };
         };
-        let good = same(secrets.token_sha256, digest(shown)) || self.redeem(shown)?;
+        let good = constant_time_eq(secrets.token_sha256, digest(shown)) || self.redeem(shown)?;
         if !good {
             return Ok(None);
         }
         let id = URL_SAFE_NO_PAD.encode(random::<16>()?);
         let session = Session { id, until_s: now_s() + SESSION_TTL_S };
         let key = secrets.key().ok_or_else(|| self.damaged("its key is no key"))?;
-        let sealed = session.sealed(&key);
+        let sealed = session.seal(&key);
         Ok(Some(SessionCookie { name: cookie_name(&secrets), session, sealed }))
     }
 
@@ -198,14 +203,16 @@ impl Vault {
 
     /// Returns when the session of a cookie ends.
     pub fn session(&self, cookies: &[(String, String)]) -> Option<u64> {
-        self.found(&self.fresh()?, cookies).map(|session| session.until_s)
+        self.find_session(&self.current_secrets()?, cookies).map(|session| session.until_s)
     }
 
     /// Ends the session of these cookies for good, with all copies of them; returns the
     /// cookie's name, if there was one.
     pub fn end_session(&self, cookies: &[(String, String)]) -> Result<Option<String>, VaultError> {
-        let Some(secrets) = self.fresh() else { return Ok(None) };
-        let Some(Session { id, until_s }) = self.found(&secrets, cookies) else { return Ok(None) };
+        let Some(secrets) = self.current_secrets() else { return Ok(None) };
+        let Some(Session { id, until_s }) = self.find_session(&secrets, cookies) else {
+            return Ok(None);
+        };
         let new_key = URL_SAFE_NO_PAD.encode(random::<32>()?);
         self.edit(|secrets| {
             if secrets.ended.len() >= MAX_ENDED {
@@ -224,11 +231,11 @@ impl Vault {
     /// True also if no key is required. False for every key while nothing is known.
     pub fn accepts_node_key(&self, key: Option<&str>) -> bool {
         let Some(right) = self.node_key() else { return false };
-        right.is_none_or(|right| key.is_some_and(|key| same(right, digest(key))))
+        right.is_none_or(|right| key.is_some_and(|key| constant_time_eq(right, digest(key))))
     }
 
     fn node_key(&self) -> Option<Option<Sha256>> {
-        self.fresh();
+        self.current_secrets();
         self.held().node_key
     }
 
@@ -238,15 +245,19 @@ impl Vault {
         self.edit(|secrets| secrets.node_key_sha256 = sha256).map(drop)
     }
 
-    fn found(&self, secrets: &AccessSecrets, cookies: &[(String, String)]) -> Option<Session> {
+    fn find_session(
+        &self,
+        secrets: &AccessSecrets,
+        cookies: &[(String, String)],
+    ) -> Option<Session> {
         let (name, key, now_s) = (cookie_name(secrets), secrets.key()?, now_s());
         let ours = cookies.iter().filter(|(found, _)| *found == name);
-        let mut good = ours.filter_map(|(_, sealed)| Session::opened(sealed, &key, now_s));
+        let mut good = ours.filter_map(|(_, sealed)| Session::unseal(sealed, &key, now_s));
         good.find(|session| !secrets.ended.iter().any(|ended| ended.id == session.id))
     }
 
     /// Returns the current secrets. Reads the disk.
-    fn fresh(&self) -> Option<AccessSecrets> {
+    fn current_secrets(&self) -> Option<AccessSecrets> {
         let stamp = fs::metadata(&*self.path)
             .ok()
             .map(|m| (m.ino(), m.mtime(), m.mtime_nsec(), m.len(), m.ctime(), m.ctime_nsec()));
@@ -288,7 +299,7 @@ impl Vault {
         &self,
         change: impl FnOnce(&mut AccessSecrets) -> T,
     ) -> Result<Option<T>, VaultError> {
-        self.alone(|| {
+        self.with_lock(|| {
             let Some(mut secrets) = self.read()? else { return Ok(None) };
             secrets.remove_expired();
             let outcome = change(&mut secrets);
@@ -297,7 +308,7 @@ impl Vault {
         })
     }
 
-    fn alone<T>(&self, work: impl FnOnce() -> Result<T, VaultError>) -> Result<T, VaultError> {
+    fn with_lock<T>(&self, work: impl FnOnce() -> Result<T, VaultError>) -> Result<T, VaultError> {
         let outcome = atomic::with_lock(&self.path, work);
         outcome.map_err(|cause| VaultError::Unwritable { path: self.path.to_path_buf(), cause })?
     }

@@ -204,7 +204,7 @@ impl DownloadBody {
                 if source.is_slow_peer() {
                     *ready_end = extend_ready(opened, *ready_end, end);
                 }
-                pause.begin(under_way.turn());
+                pause.begin(under_way.wait_for_turn());
             }
         }
         pause.poll(cx)
@@ -277,7 +277,7 @@ impl HttpBody for DownloadBody {
         if let Ok(bytes) = &bytes {
             self.begun = true;
             self.left.start += bytes.len() as u64;
-            self.under_way.sent(bytes.len() as u64);
+            self.under_way.record_sent(bytes.len() as u64);
         }
         Poll::Ready(Some(bytes.map(Frame::data)))
     }
@@ -351,7 +351,7 @@ mod tests {
                 assert!(all_of(body).await.unwrap() == expected, "{range:?}");
                 let counted = (traffic.served_bytes(), traffic.under_way());
                 assert_eq!(counted, (range.end - range.start, 0));
-                assert_eq!(traffic.ended.of(DownloadEnd::Whole).get(), 1);
+                assert_eq!(traffic.ended.counter(DownloadEnd::Whole).get(), 1);
             }
         }
     }
@@ -530,6 +530,6 @@ mod tests {
         let (body, traffic) = part(OpenCopy::unmapped(file.try_clone().unwrap()), 0..SIZE);
         file.set_len(1 << 20).unwrap();
         assert!(all_of(body).await.is_err());
-        assert_eq!(traffic.ended.of(DownloadEnd::BrokenOff).get(), 1);
+        assert_eq!(traffic.ended.counter(DownloadEnd::BrokenOff).get(), 1);
     }
 }

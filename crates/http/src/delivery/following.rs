@@ -52,7 +52,7 @@ impl CutThroughDownload {
         under_way: ActiveDownload,
         line: Transport,
     ) -> Self {
-        let watched = growing.follow();
+        let watched = growing.reader();
         if let Transport::Plain(sendfile_state) = &line {
             sendfile_state.set_source(growing.copy(), part.end.saturating_sub(COPIED_TAIL_BYTES));
         }
@@ -71,9 +71,9 @@ impl CutThroughDownload {
     async fn source(mut self) -> io::Result<(u64, CutThroughSource)> {
         if self.turn_bytes >= TURN_BYTES {
             self.turn_bytes = 0;
-            self.under_way.turn().await;
+            self.under_way.wait_for_turn().await;
         }
-        match self.watched.ready(self.left.start, self.left.end).await? {
+        match self.watched.wait_until_ready(self.left.start, self.left.end).await? {
             ReadLimit::To(to) => Ok((to, CutThroughSource::Growing(self))),
             ReadLimit::Verified(stored, opened) => {
                 // Only now it is known that a package is served.
@@ -118,7 +118,7 @@ impl CutThroughSource {
                 let length = chunk.len() as u64;
                 left.start += length;
                 *turn_bytes += length;
-                under_way.sent(length);
+                under_way.record_sent(length);
                 Some(chunk)
             }
             Self::Opened(rest) => {
@@ -233,7 +233,7 @@ mod tests {
             assert!(got == zip[1..zip.len() - 1]);
             assert_eq!((traffic.under_way(), traffic.served_bytes()), (0, 2 * size - 2));
             assert_eq!(stored.downloads(), 2);
-            assert_eq!(traffic.ended.of(DownloadEnd::Whole).get(), 2);
+            assert_eq!(traffic.ended.counter(DownloadEnd::Whole).get(), 2);
         }
     }
 
@@ -335,6 +335,6 @@ mod tests {
         let broken = chunks.next().await.unwrap();
         assert_eq!(broken.unwrap_err().to_string(), "failed to fill whole buffer");
         assert!(chunks.next().await.is_none());
-        assert_eq!(traffic.ended.of(DownloadEnd::BrokenOff).get(), 1);
+        assert_eq!(traffic.ended.counter(DownloadEnd::BrokenOff).get(), 1);
     }
 }

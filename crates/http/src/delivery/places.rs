@@ -126,7 +126,10 @@ impl Traffic {
     }
 
     /// Waits for a place.
-    pub async fn place(self: &Arc<Self>, client: IpAddr) -> Result<DownloadPermit, DownloadLimit> {
+    pub async fn acquire(
+        self: &Arc<Self>,
+        client: IpAddr,
+    ) -> Result<DownloadPermit, DownloadLimit> {
         let places = &self.places;
         let (limit, admitted) = {
             let mut state = places.state();
@@ -135,7 +138,7 @@ impl Traffic {
                 Err(limit) => limit,
             };
             let Some(admitted) = state.enqueue(client) else {
-                places.refused.one(limit);
+                places.refused.inc(limit);
                 return Err(limit);
             };
             places.waiting.store(state.line.len(), Ordering::SeqCst);
@@ -145,11 +148,11 @@ impl Traffic {
         self.admit();
         match timeout(PATIENCE, admitted).await {
             Ok(Ok(place)) => {
-                places.waited.one(limit);
+                places.waited.inc(limit);
                 Ok(place)
             }
             Ok(Err(_)) | Err(_) => {
-                places.refused.one(limit);
+                places.refused.inc(limit);
                 Err(limit)
             }
         }
@@ -166,7 +169,7 @@ impl Traffic {
             "Downloads that a limit made wait, before they began or on the way, by limit.",
         );
         for limit in DownloadLimit::ALL {
-            waited.put(&[("limit", limit.text())], self.places.waited.of(*limit).get());
+            waited.put(&[("limit", limit.text())], self.places.waited.counter(*limit).get());
         }
         waited.put(&[("limit", "bandwidth")], self.places.paced.get());
         page.tally(
@@ -179,7 +182,7 @@ impl Traffic {
 
     /// Counts a download that the bandwidth held back, once.
     pub(super) fn count_paced(&self) {
-        self.places.paced.one();
+        self.places.paced.inc();
     }
 
     fn take(self: &Arc<Self>, client: Option<IpAddr>) -> DownloadPermit {
@@ -222,7 +225,7 @@ impl Drop for DownloadPermit {
         // sees the free place.
         places.taken.fetch_sub(1, Ordering::SeqCst);
         if let Some(client) = self.client {
-            places.state().gone(client);
+            places.state().release(client);
         }
         if places.waiting.load(Ordering::SeqCst) > 0 {
             self.traffic.admit();
@@ -284,7 +287,7 @@ impl LimiterState {
         self.line.remove(next)
     }
 
-    fn gone(&mut self, client: IpAddr) {
+    fn release(&mut self, client: IpAddr) {
         if let Some(count) = self.of_client.get_mut(&client) {
             *count -= 1;
             if *count == 0 {
@@ -345,8 +348,8 @@ mod tests {
     async fn those_who_wait_come_in_the_order_of_arrival_and_nobody_goes_past_them() {
         let traffic = traffic(1, 0);
         let inside = traffic.try_acquire(|| None).unwrap();
-        let mut early = Box::pin(traffic.place(client(1)));
-        let mut late = Box::pin(traffic.place(client(2)));
+        let mut early = Box::pin(traffic.acquire(client(1)));
+        let mut late = Box::pin(traffic.acquire(client(2)));
         assert!(early.as_mut().now_or_never().is_none());
         assert!(late.as_mut().now_or_never().is_none());
         drop(inside);
@@ -356,7 +359,7 @@ mod tests {
         drop(inside);
         let _inside = late.now_or_never().unwrap().unwrap();
         assert_eq!(
-            (traffic.under_way(), traffic.places.waited.of(DownloadLimit::Downloads).get()),
+            (traffic.under_way(), traffic.places.waited.counter(DownloadLimit::Downloads).get()),
             (1, 2)
         );
     }
@@ -365,10 +368,10 @@ mod tests {
     async fn one_that_waits_for_its_own_address_holds_up_no_other() {
         let traffic = traffic(2, 1);
         let inside = at_once(&traffic, 1).unwrap();
-        let mut own = Box::pin(traffic.place(client(1)));
+        let mut own = Box::pin(traffic.acquire(client(1)));
         assert!(own.as_mut().now_or_never().is_none());
         let other = at_once(&traffic, 2).unwrap();
-        let mut third = Box::pin(traffic.place(client(3)));
+        let mut third = Box::pin(traffic.acquire(client(3)));
         assert!(third.as_mut().now_or_never().is_none());
         drop(other);
         let _third = third.now_or_never().unwrap().unwrap();
@@ -381,14 +384,14 @@ mod tests {
     async fn who_has_waited_too_long_is_refused_and_holds_no_place() {
         let traffic = traffic(1, 0);
         let inside = at_once(&traffic, 1).unwrap();
-        assert_eq!(traffic.place(client(2)).await.unwrap_err(), DownloadLimit::Downloads);
-        let mut leaver = Box::pin(traffic.place(client(2)));
+        assert_eq!(traffic.acquire(client(2)).await.unwrap_err(), DownloadLimit::Downloads);
+        let mut leaver = Box::pin(traffic.acquire(client(2)));
         assert!(leaver.as_mut().now_or_never().is_none());
         drop(leaver);
         drop(inside);
         assert_eq!(traffic.under_way(), 0);
         assert!(at_once(&traffic, 3).is_ok());
-        assert_eq!(traffic.places.refused.of(DownloadLimit::Downloads).get(), 1);
+        assert_eq!(traffic.places.refused.counter(DownloadLimit::Downloads).get(), 1);
     }
 
     #[tokio::test]
@@ -397,7 +400,7 @@ mod tests {
         let inside = at_once(&traffic, 1).unwrap();
         let mut line = Vec::new();
         let mut stand = |number| {
-            let mut waiting = Box::pin(traffic.place(client(number)));
+            let mut waiting = Box::pin(traffic.acquire(client(number)));
             let refused = waiting.as_mut().now_or_never();
             line.push(waiting);
             refused.is_none()
@@ -413,7 +416,7 @@ mod tests {
         assert!(traffic.places.state().of_client.is_empty());
         // Nobody is kept out by those that left while no place was free.
         let _inside = at_once(&traffic, 9).unwrap();
-        let stand = || Box::pin(traffic.place(client(1)));
+        let stand = || Box::pin(traffic.acquire(client(1)));
         let mut leavers: Vec<_> = (0..MAX_WAITING_OF_CLIENT).map(|_| stand()).collect();
         assert!(leavers.iter_mut().all(|leaver| leaver.as_mut().now_or_never().is_none()));
         drop(leavers);
@@ -425,14 +428,14 @@ mod tests {
         let traffic = traffic(0, 0);
         let mut inside: Vec<_> = (0..5).map(|_| at_once(&traffic, 1).unwrap()).collect();
         limit(&traffic, 2, 0);
-        let mut waiting = Box::pin(traffic.place(client(1)));
+        let mut waiting = Box::pin(traffic.acquire(client(1)));
         // Downloads from before the limit count.
         while inside.len() > 1 {
             assert!(waiting.as_mut().now_or_never().is_none(), "{} inside", inside.len());
             inside.pop();
         }
         let _one = waiting.now_or_never().unwrap().unwrap();
-        let mut waiting = Box::pin(traffic.place(client(1)));
+        let mut waiting = Box::pin(traffic.acquire(client(1)));
         assert!(waiting.as_mut().now_or_never().is_none());
         limit(&traffic, 0, 0);
         assert!(waiting.now_or_never().unwrap().is_ok());

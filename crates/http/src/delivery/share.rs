@@ -27,7 +27,7 @@ impl BandwidthShare {
             if traffic.pacer.is_unlimited() {
                 return Poll::Ready(wanted);
             }
-            match traffic.pacer.at_once(wanted) {
+            match traffic.pacer.try_take(wanted) {
                 Some(granted) => self.granted_bytes = granted,
                 None => self.wait(traffic, wanted),
             }
@@ -48,7 +48,7 @@ impl BandwidthShare {
             traffic.count_paced();
         }
         let traffic = traffic.clone();
-        let turn = async move { traffic.pacer.portion(wanted).await };
+        let turn = async move { traffic.pacer.take(wanted).await };
         match &mut self.turn {
             Some(made) => made.set(turn),
             None => self.turn = Some(ReusableBoxFuture::new(turn)),

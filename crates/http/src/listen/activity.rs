@@ -105,7 +105,7 @@ impl ConnectionActivity {
         self.answering.store(false, Relaxed);
     }
 
-    fn moved(&self, bytes: u64) {
+    fn record_progress(&self, bytes: u64) {
         self.moved.store(self.moved.load(Relaxed) + bytes, Relaxed);
         if self.stalled.load(Relaxed) {
             self.stalled.store(false, Relaxed);
@@ -147,7 +147,7 @@ pub(super) struct WatchedStream<S> {
 impl<S> WatchedStream<S> {
     fn note<T>(&self, done: &Poll<io::Result<T>>, bytes: impl FnOnce(&T) -> usize) {
         match done {
-            Poll::Ready(Ok(written)) => self.activity.moved(bytes(written) as u64),
+            Poll::Ready(Ok(written)) => self.activity.record_progress(bytes(written) as u64),
             Poll::Ready(Err(_)) => {}
             Poll::Pending => self.activity.record_stall(Instant::now()),
         }
@@ -221,7 +221,7 @@ impl<B: HttpBody + Unpin> HttpBody for WatchedRequestBody<B> {
         }
         let frame = ready!(frame);
         let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
-        self.activity.moved(data.map_or(0, |data| data.remaining() as u64));
+        self.activity.record_progress(data.map_or(0, |data| data.remaining() as u64));
         Poll::Ready(frame)
     }
 
@@ -286,9 +286,9 @@ mod tests {
             let activity = ConnectionActivity::new(accepted);
             activity.begin();
             // Filling the socket's buffer tells nothing of the client.
-            activity.moved(10 << 20);
+            activity.record_progress(10 << 20);
             activity.record_stall(at(50_000));
-            activity.moved(moved);
+            activity.record_progress(moved);
             assert_eq!(activity.conduct(at(50_000 + waited_us)), ConnectionConduct::Busy);
             activity.record_stall(at(50_001));
             assert_eq!(activity.conduct(at(50_000 + waited_us)), conduct, "{moved} {waited_us}");
@@ -302,15 +302,15 @@ mod tests {
         let activity = ConnectionActivity::new(accepted);
         activity.begin();
         activity.record_stall(at(0));
-        activity.moved(100);
+        activity.record_progress(100);
         activity.record_stall(at(WINDOW_US));
         let slow = ConnectionConduct::Slow { bytes_per_s: 100 * 1_000_000 / WINDOW_US };
         assert_eq!(activity.conduct(at(WINDOW_US + 1)), slow);
-        activity.moved(100 << 20);
+        activity.record_progress(100 << 20);
         activity.record_stall(at(WINDOW_US * 2));
         assert_eq!(activity.conduct(at(WINDOW_US * 2 + 1)), ConnectionConduct::Busy);
         // The next answer has a new window.
-        activity.moved(1);
+        activity.record_progress(1);
         activity.end(at(WINDOW_US * 3));
         assert_eq!(activity.conduct(at(WINDOW_US * 3 + 7)), ConnectionConduct::Idle { for_us: 7 });
         activity.begin();

@@ -15,10 +15,10 @@ use tracing::debug;
 /// Returns the address to listen on: the given one, else all addresses that this machine
 /// has.
 pub fn host(asked: Option<IpAddr>) -> IpAddr {
-    asked.map_or_else(|| everywhere(check_dual_stack()), |one| one.to_canonical())
+    asked.map_or_else(|| unspecified_address(check_dual_stack()), |one| one.to_canonical())
 }
 
-fn everywhere(tried: io::Result<()>) -> IpAddr {
+fn unspecified_address(tried: io::Result<()>) -> IpAddr {
     match tried {
         Ok(()) => Ipv6Addr::UNSPECIFIED.into(),
         Err(error) => {
@@ -89,8 +89,8 @@ mod tests {
     #[test]
     fn a_machine_without_ipv6_listens_by_ipv4_and_one_address_is_just_that() {
         let none = io::Error::from_raw_os_error(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
-        assert_eq!(everywhere(Err(none)).to_string(), "0.0.0.0");
-        assert_eq!(everywhere(Ok(())).to_string(), "::");
+        assert_eq!(unspecified_address(Err(none)).to_string(), "0.0.0.0");
+        assert_eq!(unspecified_address(Ok(())).to_string(), "::");
         for (asked, host_is) in
             [("0.0.0.0", "0.0.0.0"), ("::1", "::1"), ("::ffff:127.0.0.1", "127.0.0.1")]
         {

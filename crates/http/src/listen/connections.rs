@@ -131,7 +131,7 @@ impl Connections {
 
     /// Returns the limits that were reached lately, without connections closed for others
     /// of their own address.
-    pub fn reached(&self) -> Vec<Limit> {
+    pub fn recent_limits(&self) -> Vec<Limit> {
         let table = self.table();
         let lately = table.reached.values().filter(|(_, at)| at.elapsed() < SHOWN_FOR);
         lately.map(|(limit, _)| *limit).collect()
@@ -145,7 +145,7 @@ impl Connections {
     }
 
     /// From now on it may be closed to make room.
-    pub(super) fn begun(&self, (key, number): (usize, u64), task: AbortHandle) {
+    pub(super) fn mark_evictable(&self, (key, number): (usize, u64), task: AbortHandle) {
         let mut table = self.table();
         let connection = table.connections.get_mut(key);
         if let Some(connection) = connection.filter(|connection| connection.number == number) {
@@ -161,7 +161,7 @@ impl Connections {
         if is_over && !self.make_room(&mut table, Some(client), now) {
             table.leave(client);
             let limit = Limit::ConnectionsPerClient;
-            self.limits.one(limit);
+            self.limits.inc(limit);
             table.reached.insert(limit.text(), (limit, now));
             return None;
         }
@@ -196,7 +196,7 @@ impl Connections {
     /// Records that a connection waited in vain.
     fn note_wait(&self, now: Instant) {
         let limit = Limit::Connections;
-        self.limits.one(limit);
+        self.limits.inc(limit);
         let before = self.table().reached.insert(limit.text(), (limit, now));
         if before.is_none_or(|(_, at)| now.saturating_duration_since(at) >= SHOWN_FOR) {
             warn!("all {} connections are in use and none can be closed: others wait", self.places);
@@ -225,7 +225,7 @@ impl Connections {
             // Its place is freed when the task ends, which is at once.
             table.close(*key);
         }
-        self.limits.of(limit).add(chosen.len() as u64);
+        self.limits.counter(limit).add(chosen.len() as u64);
         if client.is_none() {
             table.reached.insert(limit.text(), (limit, now));
         }
@@ -325,7 +325,7 @@ mod tests {
         let mut place = connections.enter(client(of), accepted).unwrap();
         place.permit = Some(connections.free.clone().try_acquire_owned().unwrap());
         let task = tasks.spawn_for_peer("connection", std::future::pending());
-        connections.begun(place.number(), task.clone());
+        connections.mark_evictable(place.number(), task.clone());
         (place, task)
     }
 
@@ -345,9 +345,9 @@ mod tests {
         let last = old(&connections, &tasks, 2);
         last.0.activity.begin();
         last.0.activity.record_stall(long_ago);
-        assert_eq!(connections.reached(), [], "nobody waits");
+        assert_eq!(connections.recent_limits(), [], "nobody waits");
         assert!(connections.admit(client(3)).now_or_never().is_none());
-        assert_eq!(connections.reached(), [Limit::SlowConnections]);
+        assert_eq!(connections.recent_limits(), [Limit::SlowConnections]);
         // The runtime does this with an aborted task.
         drop(slow.0);
         assert!(connections.admit(client(3)).now_or_never().is_some());
@@ -366,7 +366,7 @@ mod tests {
         assert!(connections.admit(client(3)).now_or_never().is_none());
         tokio::task::yield_now().await;
         assert_eq!([newcomer.1, slow.1].map(|task| task.is_finished()), [false, true]);
-        assert_eq!(connections.reached(), [Limit::SlowConnections]);
+        assert_eq!(connections.recent_limits(), [Limit::SlowConnections]);
     }
 
     #[tokio::test]
@@ -383,7 +383,7 @@ mod tests {
         connections.apply(1);
         let _one = admit(address(1)).unwrap();
         assert!(admit(address(2)).is_none());
-        assert_eq!(connections.limits.of(Limit::ConnectionsPerClient).get(), 2);
+        assert_eq!(connections.limits.counter(Limit::ConnectionsPerClient).get(), 2);
         assert_eq!(connections.table().clients.len(), 1, "nothing is left of the others");
     }
 }

@@ -32,16 +32,16 @@ pub(super) async fn connection(
     let begun = tokio::select! {
         begun = begun => begun,
         () = ends.abort.cancelled() => return,
-        () = over(&ends) => return,
+        () = grace_elapsed(&ends) => return,
     };
     match begun {
         Ok(Ok(AcceptedStream::Tls(stream))) => {
-            super::connection(stream, peer, Transport::Tls, answers, ends).await;
+            super::serve_connection(stream, peer, Transport::Tls, answers, ends).await;
         }
         Ok(Ok(AcceptedStream::Plain(stream))) => {
             let router = redirect(HttpsRedirect::SamePort);
-            let answers = Handlers { at_once: None, router, ..answers };
-            super::plain(stream, peer, answers, ends).await;
+            let answers = Handlers { fast_path: None, router, ..answers };
+            super::serve_plain(stream, peer, answers, ends).await;
         }
         Ok(Err(error)) => debug!("no TLS with {peer}: {error}"),
         Err(_) => debug!("no TLS with {peer}: it took too long"),
@@ -62,7 +62,7 @@ pub(super) async fn is_plain(stream: &TcpStream) -> io::Result<bool> {
 }
 
 /// Ends when a new connection's time for a request is over.
-async fn over(ends: &ShutdownTokens) {
+async fn grace_elapsed(ends: &ShutdownTokens) {
     ends.stop.cancelled().await;
     tokio::time::sleep(FIRST_REQUEST).await;
 }

@@ -99,7 +99,7 @@ async fn who_does_not_finish_asking_is_dropped_in_time() {
     let router = Router::new().route("/", get(async || "here"));
     let (peer, end) = (SocketAddr::from(([127, 0, 0, 1], 9)), CancellationToken::new());
     let (mut client, server) = duplex(1024);
-    let serving = connection(
+    let serving = serve_connection(
         server,
         peer,
         Transport::default(),
@@ -148,8 +148,12 @@ async fn who_finds_no_place_waits_until_one_is_free_and_that_is_noted() {
         assert_eq!(served.load(Ordering::Relaxed), let_in);
         if let_in == 2 {
             let began = Instant::now();
-            while connections.reached() != [Limit::Connections] {
-                assert!(began.elapsed() < Duration::from_secs(10), "{:?}", connections.reached());
+            while connections.recent_limits() != [Limit::Connections] {
+                assert!(
+                    began.elapsed() < Duration::from_secs(10),
+                    "{:?}",
+                    connections.recent_limits()
+                );
                 tokio::task::yield_now().await;
             }
         }
@@ -199,13 +203,13 @@ async fn one_address_has_so_many_connections_and_no_more_and_others_come_in() {
         }
         within.push(client);
     }
-    assert_eq!(connections.reached(), []);
+    assert_eq!(connections.recent_limits(), []);
     for _ in 0..3 {
         let mut client = client_at(1, address).await;
         client.write_all(ASK).await.unwrap();
         let refused = answered(client).await;
         assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("retry-after"));
-        assert_eq!(connections.reached(), [Limit::ConnectionsPerClient]);
+        assert_eq!(connections.recent_limits(), [Limit::ConnectionsPerClient]);
     }
     // A client that asks later, and in two pieces, reads it only then.
     let mut late = client_at(1, address).await;
@@ -247,7 +251,7 @@ async fn where_all_places_are_taken_idle_connections_give_way() {
     }
     greedy[2].write_all(b"GET / HTTP/1.1\r\nhost: he").await.unwrap();
     assert!(ask(&mut greedy[0]).await.ends_with("here"));
-    assert_eq!(limits.reached(), []);
+    assert_eq!(limits.recent_limits(), []);
     // No connection is idle before that.
     tokio::time::sleep(FIRST_REQUEST_GRACE).await;
     let mut newcomers = Vec::new();
@@ -255,7 +259,7 @@ async fn where_all_places_are_taken_idle_connections_give_way() {
         let mut newcomer = client_at(from, address).await;
         assert!(ask(&mut newcomer).await.ends_with("here"));
         newcomers.push(newcomer);
-        assert_eq!(limits.reached(), [Limit::IdleConnections]);
+        assert_eq!(limits.recent_limits(), [Limit::IdleConnections]);
         assert!(is_closed(&mut greedy[closed]).await, "{closed}");
     }
     assert!(ask(&mut greedy[0]).await.ends_with("here"), "it was used last");

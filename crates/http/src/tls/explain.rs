@@ -16,7 +16,7 @@ pub fn explain(
     trust: &str,
     shown: &str,
 ) -> Option<(String, String)> {
-    let error = of_tls(error)?;
+    let error = find_tls_error(error)?;
     Some(match error {
         Error::InvalidCertificate(cause) => certificate(cause, trust),
         Error::General(cause) if cause == NO_AUTHORITIES => (
@@ -67,12 +67,12 @@ fn bare(name: &str) -> &str {
 }
 
 /// Returns the TLS error in an I/O error, whose `source` skips it.
-fn of_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
+fn find_tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
     let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     error
         .downcast_ref::<Error>()
-        .or_else(|| inner.and_then(|inner| of_tls(inner)))
-        .or_else(|| error.source().and_then(of_tls))
+        .or_else(|| inner.and_then(|inner| find_tls_error(inner)))
+        .or_else(|| error.source().and_then(find_tls_error))
 }
 
 fn is_of_our_certificate(alert: AlertDescription) -> bool {

@@ -34,7 +34,7 @@ impl IntoResponse for BodyError {
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
             Self::Broken => StatusCode::BAD_REQUEST,
         };
-        closing(detail(status, self.to_string()))
+        with_close(detail(status, self.to_string()))
     }
 }
 
@@ -83,19 +83,19 @@ pub async fn drain_and_answer(headers: &HeaderMap, body: Body, answer: Response)
 pub async fn drain_rest(headers: &HeaderMap, rest: BodyDataStream, answer: Response) -> Response {
     // A client that waits for `100 Continue` (RFC 9110, 10.1.1) has sent nothing.
     if headers.contains_key(header::EXPECT) {
-        return closing(answer);
+        return with_close(answer);
     }
     let mut rest = rest;
     let rest = async { while let Some(Ok(_)) = rest.next().await {} };
     match tokio::time::timeout(DRAIN_TIMEOUT, rest).await {
         Ok(()) => answer,
-        Err(_) => closing(answer),
+        Err(_) => with_close(answer),
     }
 }
 
 /// Closes the connection with the answer: the rest of the body was not read, so no
 /// request may follow on it.
-fn closing(mut answer: Response) -> Response {
+fn with_close(mut answer: Response) -> Response {
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     answer
 }

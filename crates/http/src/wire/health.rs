@@ -78,7 +78,7 @@ impl StorageHealth {
     }
 
     /// Returns all that is not ready; `serving` is the server's own reason.
-    pub async fn look(&self, serving: Option<Unready>) -> Vec<Unready> {
+    pub async fn check(&self, serving: Option<Unready>) -> Vec<Unready> {
         // Nothing is tested during shutdown.
         if serving.as_ref().is_some_and(|why| why.code == Unready::stopping().code) {
             return serving.into_iter().collect();
@@ -166,16 +166,16 @@ mod tests {
     async fn a_storage_that_says_nothing_keeps_nobody_waiting() {
         let health = StorageHealth::default();
         let began = Instant::now();
-        assert_eq!(codes(&health.look(None).await), ["storage_hangs"]);
-        let all = health.look(Some(Unready::stopped())).await;
-        assert_eq!(codes(&all), ["stopped", "storage_hangs"]);
+        assert_eq!(codes(&health.check(None).await), ["storage_hangs"]);
+        let write_all = health.check(Some(Unready::stopped())).await;
+        assert_eq!(codes(&write_all), ["stopped", "storage_hangs"]);
         assert!(began.elapsed() < 3 * PATIENCE);
         // An old result says nothing about now.
         health.storage.send_replace(Some(StorageProbe { at: began, fault: None }));
-        assert_eq!(codes(&health.look(None).await), [""; 0]);
+        assert_eq!(codes(&health.check(None).await), [""; 0]);
         tokio::time::advance(RESULT_TTL).await;
-        assert_eq!(codes(&health.look(None).await), ["storage_hangs"]);
-        assert_eq!(codes(&health.look(Some(Unready::stopping())).await), ["stopping"]);
+        assert_eq!(codes(&health.check(None).await), ["storage_hangs"]);
+        assert_eq!(codes(&health.check(Some(Unready::stopping())).await), ["stopping"]);
     }
 
     #[tokio::test]
@@ -188,13 +188,13 @@ mod tests {
         let (counted, end) = (tries.clone(), tasks.token().clone());
         tasks.spawn("health", async move {
             let store = || {
-                counted.one();
+                counted.inc();
                 store.clone()
             };
             end.run_until_cancelled(worker.run(store)).await;
         });
         for _ in 0..100 {
-            assert_eq!(health.look(None).await, []);
+            assert_eq!(health.check(None).await, []);
         }
         assert_eq!(tries.get(), 1);
         assert!(tasks.shut_down(Duration::from_secs(5)).await);

@@ -111,7 +111,7 @@ impl EmbeddedFile {
         Self { name, bytes, made: OnceLock::new() }
     }
 
-    fn made(&self) -> &CompressedAsset {
+    fn compressed(&self) -> &CompressedAsset {
         self.made.get_or_init(|| {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
             // Writing to memory never fails.
@@ -126,7 +126,7 @@ impl EmbeddedFile {
     }
 
     pub fn answer(&'static self, asked: &HeaderMap) -> Response {
-        let made = self.made();
+        let made = self.compressed();
         let (encoding, body) = match accepts_gzip(asked) {
             true => (Some((header::CONTENT_ENCODING, "gzip")), made.compressed.as_slice()),
             false => (None, &*self.bytes),

@@ -46,7 +46,7 @@ impl Problem {
 /// Returns the connection limits that were reached lately; one problem for all that are
 /// closed for want of places.
 pub fn connection_limits(connections: &Connections) -> Vec<Problem> {
-    let (reached, mut found) = (connections.reached(), Vec::new());
+    let (reached, mut found) = (connections.recent_limits(), Vec::new());
     if reached.contains(&Limit::ConnectionsPerClient) {
         let most = connections.per_client();
         found.push(Problem::warning("connections_per_client", json!({"most": most})));

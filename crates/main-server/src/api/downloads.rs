@@ -39,19 +39,19 @@ pub async fn download(
     PathId(id): PathId,
     request: Request,
 ) -> Result<Response, RequestError> {
-    let outcome = sent(&server, id, request).await;
+    let outcome = redirect_or_deliver(&server, id, request).await;
     if outcome.is_err() {
-        server.counts.refused_downloads.one();
+        server.counts.refused_downloads.inc();
     }
     outcome
 }
 
-async fn sent(
+async fn redirect_or_deliver(
     server: &Arc<Server>,
     id: PackageId,
     request: Request,
 ) -> Result<Response, RequestError> {
-    running(server, &id).map_err(|refusal| match refusal {
+    check_running(server, &id).map_err(|refusal| match refusal {
         RequestError::UnknownMeeting(_) => RequestError::NothingToDownload,
         other => other,
     })?;
@@ -112,7 +112,7 @@ pub async fn sources(
     PathId(id): PathId,
     headers: HeaderMap,
 ) -> Result<Json<Vec<DownloadSource>>, RequestError> {
-    running(&server, &id)?;
+    check_running(&server, &id)?;
     // The name by which this client reaches us; only HTTP/1.0 may leave it out.
     let own: Option<Authority> =
         headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse().ok());
@@ -128,20 +128,20 @@ pub async fn sources(
     Ok(Json(sources.collect()))
 }
 
-fn running(server: &Server, id: &PackageId) -> Result<(), RequestError> {
+fn check_running(server: &Server, id: &PackageId) -> Result<(), RequestError> {
     let book = server.book();
     let meeting: &Meeting = book.get(id)?;
-    if meeting.running() { Ok(()) } else { Err(RequestError::NotRunning(id.clone())) }
+    if meeting.is_running() { Ok(()) } else { Err(RequestError::NotRunning(id.clone())) }
 }
 
 fn chosen_node(server: &Server, id: &PackageId) -> Option<RedirectCandidate> {
     let current = server.digest(id)?;
     let mut registry = server.registry();
     let mut candidates = registry.candidates(id, current, server.clock.now_s());
-    let busy: Vec<_> = candidates.iter().map(|candidate| candidate.busy).collect();
+    let busy: Vec<_> = candidates.iter().map(|candidate| candidate.load).collect();
     let chosen = redirect::choose(&busy, (fastrand::u64(..), fastrand::u64(..)))?;
     let chosen = candidates.swap_remove(chosen);
-    registry.redirected(&chosen.node_id);
+    registry.count_redirect(&chosen.node_id);
     Some(chosen)
 }
 

@@ -18,7 +18,7 @@ use edge_mirror_http::{
 use serde_json::{Map, Value, json};
 
 use crate::{
-    large::{LargeBodyPermit, SMALL_BYTES},
+    large_bodies::{LargeBodyPermit, SMALL_BYTES},
     refusal::{Context, Flaw, RequestError},
     server::Server,
 };
@@ -62,7 +62,7 @@ async fn read(request: Request, server: &Server) -> Result<JsonBody, RequestErro
     let (parts, body) = request.into_parts();
     // Held until the body is parsed: the result is small, or is used immediately.
     let large = body.size_hint().upper().is_none_or(|bytes| bytes > SMALL_BYTES);
-    let turn = server.large.turn(rate_limit_key(server.access.caller(&parts).address));
+    let turn = server.large_bodies.acquire(rate_limit_key(server.access.caller(&parts).address));
     let turn: Option<LargeBodyPermit> = match large {
         true => tokio::time::timeout(BODY_TIMEOUT, turn)
             .await
@@ -75,7 +75,7 @@ async fn read(request: Request, server: &Server) -> Result<JsonBody, RequestErro
         Some(turn) => tokio::select! {
             biased;
             read = read => read,
-            () = turn.expired() => return Err(RequestError::TooManyLargeBodies),
+            () = turn.revoked() => return Err(RequestError::TooManyLargeBodies),
         },
     };
     let bytes = read.map_err(|unread| match unread {

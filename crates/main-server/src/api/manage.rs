@@ -67,7 +67,7 @@ pub async fn create(
     let (id, title) = (meeting.id.clone(), meeting.title.clone());
     let store = server.store.clone();
     server
-        .changed(move |book| {
+        .spawn_change(move |book| {
             let id = meeting.id.clone();
             book.create(meeting)?;
             // Left by an interrupted deletion; not this meeting's package.
@@ -133,7 +133,7 @@ async fn edit(
     change: impl FnOnce(&mut MeetingTable, &PackageId) -> Result<(), RequestError> + Send + 'static,
 ) -> JsonResult {
     let edited = id.clone();
-    server.changed(move |book| change(book, &edited)).await?;
+    server.spawn_change(move |book| change(book, &edited)).await?;
     info!("meeting {id} {done}");
     view(server, &id)
 }

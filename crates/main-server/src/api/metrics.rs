@@ -30,7 +30,7 @@ pub async fn ready(State(server): State<Arc<Server>>) -> Response {
 
 async fn unready(server: &Server) -> Vec<Unready> {
     let serving = server.closing.is_cancelled().then(Unready::stopping);
-    server.health.look(serving).await
+    server.health.check(serving).await
 }
 
 pub async fn metrics(State(server): State<Arc<Server>>) -> Response {
@@ -40,12 +40,12 @@ pub async fn metrics(State(server): State<Arc<Server>>) -> Response {
         let mut page = Exposition::default();
         page.gauge("edge_mirror_ready", "1 where GET /api/health/ready says so.")
             .put(&[], u8::from(ready));
-        server.traffic.show(&mut page);
+        server.traffic.encode(&mut page);
         downloads(&mut page, &server);
         nodes(&mut page, &server);
         meetings(&mut page, &server.book());
         packages(&mut page, &server);
-        limits::show(&mut page, &server.counts.limits);
+        limits::encode(&mut page, &server.counts.limits);
         metrics::encode_process(&mut page, "main_server");
         page
     })

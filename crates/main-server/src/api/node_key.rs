@@ -66,7 +66,7 @@ pub async fn set(
         let key = wanted.map_or_else(access::random_text, Ok)?;
         vault.set_node_key(Some(&key)).map(|()| key)
     });
-    let key = key.await.map_err(not_kept)?;
+    let key = key.await.map_err(key_not_saved)?;
     server.wake.gauge.notify_one();
     info!("nodes have to send a key from now on");
     Ok(Json(NodeKey { status: Success::Success, key }))
@@ -82,12 +82,12 @@ pub struct NodeKey {
 
 pub async fn clear(State(server): State<Arc<Server>>) -> Result<Json<Done>, RequestError> {
     let vault = server.access.vault().clone();
-    tasks::blocking(move || vault.set_node_key(None)).await.map_err(not_kept)?;
+    tasks::blocking(move || vault.set_node_key(None)).await.map_err(key_not_saved)?;
     server.wake.gauge.notify_one();
     info!("nodes need no key any more");
     Ok(done("不再需要密钥 / nodes need no key any more"))
 }
 
-fn not_kept(error: VaultError) -> RequestError {
+fn key_not_saved(error: VaultError) -> RequestError {
     RequestError::Storage(error.to_string())
 }

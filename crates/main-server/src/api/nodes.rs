@@ -25,7 +25,7 @@ use crate::{
     refusal::RequestError,
     server::Server,
     state::{
-        holding::{HeldPackagesReport, mark},
+        held_packages::{HeldPackagesReport, hash_id},
         index::IndexedMeetings,
         registry::{HeartbeatReport, NodeReachability, RegisteredNode},
     },
@@ -58,13 +58,13 @@ pub async fn register(
     ClientAddress(client): ClientAddress,
     body: JsonBody,
 ) -> Result<Json<Done>, RequestError> {
-    let outcome = registered(&server, client, &body);
-    server.counts.registrations.one(IntakeResult::of(&outcome));
+    let outcome = record_registration(&server, client, &body);
+    server.counts.registrations.inc(IntakeResult::of(&outcome));
     server.note_limit(&outcome);
     outcome
 }
 
-fn registered(
+fn record_registration(
     server: &Server,
     client: IpAddr,
     body: &JsonBody,
@@ -73,11 +73,11 @@ fn registered(
     let (node_id, address) = (reader.text("node_id"), plain(reader.text("address")));
     let status = reader.text("status");
     reader.finish()?;
-    named(&node_id, &address)?;
+    check_identity(&node_id, &address)?;
     let new = {
         let now_s = server.clock.now_s();
         let mut registry = server.registry();
-        registry.register(&node_id, address.clone(), client, clipped(status), now_s)?
+        registry.register(&node_id, address.clone(), client, truncate(status), now_s)?
     };
     server.wake.prober.notify_one();
     if new {
@@ -91,13 +91,13 @@ pub async fn heartbeat(
     ClientAddress(client): ClientAddress,
     body: JsonBody,
 ) -> Result<Json<HeartbeatAnswer>, RequestError> {
-    let outcome = heard(&server, client, &body);
-    server.counts.heartbeats.one(IntakeResult::of(&outcome));
+    let outcome = record_heartbeat(&server, client, &body);
+    server.counts.heartbeats.inc(IntakeResult::of(&outcome));
     server.note_limit(&outcome);
     outcome
 }
 
-fn heard(
+fn record_heartbeat(
     server: &Server,
     client: IpAddr,
     body: &JsonBody,
@@ -113,21 +113,21 @@ fn heard(
     });
     let synced = reader.optional_texts("synced_meetings");
     reader.finish()?;
-    named(&node_id, &address)?;
+    check_identity(&node_id, &address)?;
     let mirror = body.0.get("mirror").and_then(|mirror| NodeReport::deserialize(mirror).ok());
     let beat = HeartbeatReport {
         address: address.clone(),
         client,
-        status: clipped(status),
+        status: truncate(status),
         downloads: mirror.as_ref().map_or(0, |mirror| mirror.downloads),
-        version: mirror.as_ref().map(|mirror| clipped(mirror.version.clone())),
+        version: mirror.as_ref().map(|mirror| truncate(mirror.version.clone())),
         active: known(server, &active),
         // Older nodes don't list synced meetings: what they call active, they have.
         report: report(server, &synced.unwrap_or(active), mirror),
     };
     let now_s = server.clock.now_s();
     let new = server.registry().heartbeat(&node_id, beat, now_s)?;
-    let unreachable = server.registry().unreachable(&node_id);
+    let unreachable = server.registry().unreachable_reason(&node_id);
     server.wake.announcer.notify_one();
     if new {
         server.wake.prober.notify_one();
@@ -165,7 +165,7 @@ fn known(server: &Server, ids: &[String]) -> Vec<PackageId> {
 }
 
 fn report(server: &Server, synced: &[String], mirror: Option<NodeReport>) -> HeldPackagesReport {
-    let offered = server.offered();
+    let offered = server.offered_packages();
     if let Some(mirror) = mirror {
         let ours = |held: HeldPackage| Some((offered(held.id.as_str())?.id, held.sha256));
         return HeldPackagesReport::Digests(mirror.packages.into_iter().filter_map(ours).collect());
@@ -174,7 +174,7 @@ fn report(server: &Server, synced: &[String], mirror: Option<NodeReport>) -> Hel
     for id in synced {
         match offered(id) {
             Some(meeting) => known.push(meeting),
-            None => unknown.push(mark(id)),
+            None => unknown.push(hash_id(id)),
         }
     }
     HeldPackagesReport::Meetings { known, unknown }
@@ -186,7 +186,7 @@ pub async fn unregister(State(server): Shared, body: JsonBody) -> Result<Json<Do
     reader.finish()?;
     let now_s = server.clock.now_s();
     if !server.registry().unregister(&node_id, now_s) {
-        return Err(RequestError::UnknownNode(clipped(node_id)));
+        return Err(RequestError::UnknownNode(truncate(node_id)));
     }
     server.wake.announcer.notify_one();
     info!("node {node_id} unregistered");
@@ -196,7 +196,7 @@ pub async fn unregister(State(server): Shared, body: JsonBody) -> Result<Json<Do
 /// Streams the list: each node is as it was when it was written.
 pub async fn list(State(server): Shared) -> Response {
     let pieces = stream::unfold(Some(None), move |from| {
-        let piece = from.map(|after: Option<String>| piece(&server, after.as_deref()));
+        let piece = from.map(|after: Option<String>| next_chunk(&server, after.as_deref()));
         std::future::ready(piece.map(|(piece, rest)| (Ok::<_, RequestError>(piece), rest)))
     });
     let json = [(header::CONTENT_TYPE, "application/json")];
@@ -205,7 +205,7 @@ pub async fn list(State(server): Shared) -> Response {
 
 /// A piece of the list after a node, or from its beginning, and the piece's last
 /// node if more follow.
-fn piece(server: &Server, after: Option<&str>) -> (Bytes, Option<Option<String>>) {
+fn next_chunk(server: &Server, after: Option<&str>) -> (Bytes, Option<Option<String>>) {
     let (now_s, book) = (server.clock.now_s(), server.book());
     let mut piece = Vec::with_capacity(PIECE_BYTES + 4096);
     let mut comma: &[u8] = if after.is_some() { b"," } else { b"[" };
@@ -318,7 +318,7 @@ pub async fn available(State(server): Shared) -> Json<AvailableNodes> {
     Json(AvailableNodes { count: nodes.len(), nodes })
 }
 
-fn named(node_id: &str, address: &str) -> Result<(), RequestError> {
+fn check_identity(node_id: &str, address: &str) -> Result<(), RequestError> {
     if node_id.is_empty() || address.is_empty() {
         return Err(RequestError::invalid("node_id and address are required"));
     }
@@ -328,7 +328,7 @@ fn named(node_id: &str, address: &str) -> Result<(), RequestError> {
     Ok(())
 }
 
-fn clipped(mut text: String) -> String {
+fn truncate(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(MAX_TEXT));
     text
 }

@@ -108,7 +108,7 @@ pub fn snapshot(server: &Server) -> Snapshot {
         for meeting in &book.meetings {
             let shown = ShownMeeting {
                 meeting: manage::described(server, meeting, holders.get(&meeting.id)),
-                announced: meeting.running() && !meeting.unannounced,
+                announced: meeting.is_running() && !meeting.unannounced,
                 uploading: uploading.contains(&meeting.id),
             };
             items.add(meeting.id.as_str(), &shown);
@@ -131,10 +131,10 @@ pub fn snapshot(server: &Server) -> Snapshot {
     let bare = book.running().filter(|meeting| server.digest(&meeting.id).is_none());
     let bare: Vec<_> = bare.collect();
     let seen = MasterSnapshot {
-        bare: &bare,
+        without_package: &bare,
         any_running: book.running().next().is_some(),
         nodes: &live,
-        limited: server.limited(now_s),
+        limited: server.recent_limit(now_s),
         connections: connection_limits(&server.connections),
         open: server.access.is_open(),
         login_error: outside.login_fault.as_deref(),
@@ -149,7 +149,7 @@ pub fn snapshot(server: &Server) -> Snapshot {
         data: server.data(),
         token: &book.token,
         node_key: outside.node_key,
-        problems: problems::found(&seen),
+        problems: problems::find_problems(&seen),
         meetings: (),
         nodes: (),
         traffic: Downloads {

@@ -24,7 +24,7 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 impl NodeStatus {
-    fn is_known(&self, asked: &HeaderMap) -> bool {
+    fn matches_etag(&self, asked: &HeaderMap) -> bool {
         let known = asked.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
         // By the weak comparison (RFC 9110, 13.1.2); a digest has no commas.
         let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
@@ -33,24 +33,24 @@ impl NodeStatus {
 
     fn answer(&self, asked: &HeaderMap, now_s: f64) -> Response {
         let version = [(header::ETAG, self.version.clone())];
-        if self.is_known(asked) {
+        if self.matches_etag(asked) {
             return (StatusCode::NOT_MODIFIED, version).into_response();
         }
         let json = [(header::CONTENT_TYPE, "application/json")];
-        let body = Body::from(format!("{}{}}}", self.begins, serde_json::Value::from(now_s)));
+        let body = Body::from(format!("{}{}}}", self.json_head, serde_json::Value::from(now_s)));
         (version, json, body).into_response()
     }
 }
 
 pub async fn for_nodes(State(server): State<Arc<Server>>, asked: HeaderMap) -> Response {
     let mut status = server.status.subscribe();
-    let wait = wait(&asked);
-    let known = status.borrow().is_known(&asked);
+    let wait = preferred_wait(&asked);
+    let known = status.borrow().matches_etag(&asked);
     let mut applied = wait.is_some();
     if let Some(wait) = wait.filter(|_| known) {
         match server.waiting.try_acquire() {
             Ok(_place) => {
-                let news = status.wait_for(|status| !status.is_known(&asked));
+                let news = status.wait_for(|status| !status.matches_etag(&asked));
                 tokio::select! {
                     _ = news => {}
                     () = tokio::time::sleep(wait) => {}
@@ -69,7 +69,7 @@ pub async fn for_nodes(State(server): State<Arc<Server>>, asked: HeaderMap) -> R
 }
 
 /// Longest time to hold back the answer, if allowed.
-fn wait(asked: &HeaderMap) -> Option<Duration> {
+fn preferred_wait(asked: &HeaderMap) -> Option<Duration> {
     let preferences = asked.get_all(PREFER).iter().filter_map(|line| line.to_str().ok());
     let mut each = preferences.flat_map(|line| line.split(','));
     // The first one of a name counts (RFC 7240, 2).
@@ -253,7 +253,7 @@ mod tests {
             for line in lines {
                 asked.append(PREFER, HeaderValue::from_static(line));
             }
-            assert_eq!(wait(&asked).map(|wait| wait.as_secs()), expected, "{lines:?}");
+            assert_eq!(preferred_wait(&asked).map(|wait| wait.as_secs()), expected, "{lines:?}");
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     api::manage,
     counts::{IntakeResult, MasterCheckOccasion},
     refusal::RequestError,
-    server::{Server, uploaded},
+    server::{Server, upload_provenance},
 };
 
 /// Bytes gathered for one write; the memory that an upload costs.
@@ -43,8 +43,8 @@ pub async fn put(
     body: Body,
 ) -> Response {
     let mut chunks = body.into_data_stream();
-    let outcome = take(&server, &id, &headers, &mut chunks).await;
-    server.counts.uploads.one(IntakeResult::of(&outcome));
+    let outcome = store_upload(&server, &id, &headers, &mut chunks).await;
+    server.counts.uploads.inc(IntakeResult::of(&outcome));
     let refusal = match outcome {
         Ok(view) => return view.into_response(),
         Err(refusal) => {
@@ -58,13 +58,13 @@ pub async fn put(
     wire::body::drain_rest(&headers, chunks, refusal).await
 }
 
-async fn take(
+async fn store_upload(
     server: &Arc<Server>,
     id: &PackageId,
     headers: &HeaderMap,
     chunks: &mut BodyDataStream,
 ) -> Result<Json<Value>, RequestError> {
-    let provenance = uploaded(server.book().get(id)?);
+    let provenance = upload_provenance(server.book().get(id)?);
     let announced = announced_digest(headers)?;
     let place = UploadPermit::take(&server.uploading, id)?;
     let pending = receive(server, id, announced_length(headers), chunks).await?;
@@ -101,16 +101,16 @@ async fn receive(
         server.counts.uploaded_bytes.add(chunk.len() as u64);
         for piece in chunk.chunks(BATCH_BYTES) {
             if batch.len() + piece.len() > BATCH_BYTES {
-                (pending, batch) = written(pending, batch).await?;
+                (pending, batch) = write_batch(pending, batch).await?;
             }
             batch.extend_from_slice(piece);
         }
     }
-    Ok(written(pending, batch).await?.0)
+    Ok(write_batch(pending, batch).await?.0)
 }
 
 /// Returns the buffer, emptied.
-async fn written(
+async fn write_batch(
     mut pending: PendingPackage,
     mut batch: Vec<u8>,
 ) -> Result<(PendingPackage, Vec<u8>), RequestError> {

@@ -66,7 +66,7 @@ impl Meeting {
         }
     }
 
-    pub fn running(&self) -> bool {
+    pub fn is_running(&self) -> bool {
         self.status == MeetingPhase::Running
     }
 }
@@ -101,7 +101,7 @@ impl MeetingTable {
     }
 
     pub fn running(&self) -> impl Iterator<Item = &Meeting> {
-        self.meetings.iter().filter(|meeting| meeting.running())
+        self.meetings.iter().filter(|meeting| meeting.is_running())
     }
 
     pub fn create(&mut self, meeting: Meeting) -> Result<(), RequestError> {
@@ -118,7 +118,7 @@ impl MeetingTable {
     /// The token changes later, in [`announce`](Self::announce).
     pub fn start(&mut self, id: &PackageId, now_s: f64) -> Result<(), RequestError> {
         let meeting = self.get_mut(id)?;
-        if !meeting.running() {
+        if !meeting.is_running() {
             meeting.status = MeetingPhase::Running;
             meeting.started_at = Some(now_s);
             meeting.ended_at = None;
@@ -130,7 +130,7 @@ impl MeetingTable {
     pub fn end(&mut self, id: &PackageId, now_s: f64) -> Result<(), RequestError> {
         let meeting = self.get_mut(id)?;
         if meeting.status != MeetingPhase::Ended {
-            let ran = meeting.running();
+            let ran = meeting.is_running();
             meeting.status = MeetingPhase::Ended;
             meeting.ended_at = Some(now_s);
             meeting.unannounced = false;
@@ -140,7 +140,7 @@ impl MeetingTable {
     }
 
     pub fn delete(&mut self, id: &PackageId) -> Result<(), RequestError> {
-        let ran = self.get(id)?.running();
+        let ran = self.get(id)?.is_running();
         self.meetings.retain(|meeting| meeting.id != *id);
         self.renew_token_if(ran);
         Ok(())
@@ -153,7 +153,7 @@ impl MeetingTable {
         meeting.versions = meeting.versions.saturating_add(1);
         // Still set: the last replacement's end could not be saved, and its
         // token with it.
-        let running = meeting.running();
+        let running = meeting.is_running();
         let interrupted = std::mem::replace(&mut meeting.replacing, running);
         self.renew_token_if(interrupted);
         Ok(())
@@ -173,7 +173,7 @@ impl MeetingTable {
         } else {
             // A start that nobody knows of yet is announced with the new
             // package, in its own time.
-            let known = meeting.running() && !meeting.unannounced;
+            let known = meeting.is_running() && !meeting.unannounced;
             self.renew_token_if(known);
         }
         Ok(())
@@ -284,7 +284,7 @@ mod tests {
         book.start(&id("m"), 4.0).unwrap();
         let meeting = book.find(&id("m")).unwrap();
         assert_eq!((meeting.started_at, meeting.ended_at), (Some(4.0), None));
-        assert!(meeting.unannounced && meeting.running());
+        assert!(meeting.unannounced && meeting.is_running());
     }
 
     #[test]

@@ -18,7 +18,7 @@ const MAX_OF_A_KIND: usize = 20;
 
 pub struct MasterSnapshot<'a> {
     /// Running meetings without a package.
-    pub bare: &'a [&'a Meeting],
+    pub without_package: &'a [&'a Meeting],
     pub any_running: bool,
     pub nodes: &'a [(&'a String, &'a RegisteredNode)],
     /// Reached recently.
@@ -32,9 +32,9 @@ pub struct MasterSnapshot<'a> {
     pub path: &'a Path,
 }
 
-pub fn found(seen: &MasterSnapshot) -> Vec<Problem> {
+pub fn find_problems(seen: &MasterSnapshot) -> Vec<Problem> {
     let mut found = Vec::new();
-    found.extend(seen.bare.iter().take(MAX_OF_A_KIND).map(|meeting| {
+    found.extend(seen.without_package.iter().take(MAX_OF_A_KIND).map(|meeting| {
         Problem::error(
             "meeting_without_package",
             json!({"since": meeting.started_at, "meeting": meeting.id, "title": meeting.title}),
@@ -76,7 +76,7 @@ mod tests {
 
     /// Problems of a running meeting and a node, after `change`.
     fn codes(
-        bare: &[&Meeting],
+        without_package: &[&Meeting],
         reach: Option<NodeReachability>,
         change: impl FnOnce(&mut MasterSnapshot),
     ) -> Vec<String> {
@@ -88,7 +88,7 @@ mod tests {
         }
         let nodes: Vec<_> = registry.live(1.0).collect();
         let mut seen = MasterSnapshot {
-            bare,
+            without_package,
             any_running: true,
             nodes: &nodes,
             limited: None,
@@ -99,7 +99,7 @@ mod tests {
             path: Path::new("/data"),
         };
         change(&mut seen);
-        found(&seen).iter().map(|problem| problem.code.to_owned()).collect()
+        find_problems(&seen).iter().map(|problem| problem.code.to_owned()).collect()
     }
 
     #[test]

@@ -17,7 +17,7 @@ use edge_mirror_protocol::package::{PackageId, Sha256};
 use crate::{
     refusal::RequestError,
     state::{
-        holding::{HeldPackages, HeldPackagesReport},
+        held_packages::{HeldPackages, HeldPackagesReport},
         newcomers::NewcomerLimiter,
         probing::{self, ActiveProbe, DueProbe, ProbeState},
     },
@@ -133,7 +133,7 @@ impl RegisteredNode {
         self.reported && self.holding.as_ref().is_some_and(|holding| holding.has(id, current))
     }
 
-    fn busy(&self) -> u64 {
+    fn load(&self) -> u64 {
         self.downloads.saturating_add(self.redirects)
     }
 }
@@ -144,7 +144,7 @@ pub struct RedirectCandidate {
     pub node_id: String,
     pub address: String,
     pub https: bool,
-    pub busy: u64,
+    pub load: u64,
 }
 
 #[derive(Debug, Default)]
@@ -195,7 +195,7 @@ impl NodeRegistry {
         }
         let Some(node) = self.nodes.get_mut(node_id) else { return Ok(new) };
         let before = node.bytes();
-        node.holding = Some(HeldPackages::after(node.holding.as_ref(), beat.report));
+        node.holding = Some(HeldPackages::from_report(node.holding.as_ref(), beat.report));
         node.reported = true;
         node.heard_s = now_s;
         node.status = beat.status;
@@ -204,13 +204,13 @@ impl NodeRegistry {
         node.version = beat.version;
         node.redirects = 0;
         let (after, client) = (node.bytes(), node.client);
-        if after > before && !self.fits(client) {
-            return Err(self.empty(node_id));
+        if after > before && !self.is_within_limits(client) {
+            return Err(self.drop_lists(node_id));
         }
         Ok(new)
     }
 
-    fn fits(&self, client: IpAddr) -> bool {
+    fn is_within_limits(&self, client: IpAddr) -> bool {
         let all = self.nodes.values().map(RegisteredNode::bytes).sum::<usize>();
         let of_client = self.nodes.values().filter(|node| node.client == client);
         all <= MAX_BYTES
@@ -218,7 +218,7 @@ impl NodeRegistry {
     }
 
     /// The node stays known; without its lists it gets no clients.
-    fn empty(&mut self, node_id: &str) -> RequestError {
+    fn drop_lists(&mut self, node_id: &str) -> RequestError {
         if let Some(node) = self.nodes.get_mut(node_id) {
             (node.active, node.holding) = (Vec::new(), None);
         }
@@ -232,7 +232,7 @@ impl NodeRegistry {
     }
 
     /// The reason that clients can't reach a node, if our probe found one.
-    pub fn unreachable(&self, node_id: &str) -> Option<String> {
+    pub fn unreachable_reason(&self, node_id: &str) -> Option<String> {
         match &self.nodes.get(node_id)?.reach {
             NodeReachability::Unreachable(reason) => Some(reason.clone()),
             NodeReachability::Unknown | NodeReachability::Reachable { .. } => None,
@@ -272,7 +272,7 @@ impl NodeRegistry {
                 node_id: node_id.clone(),
                 address: node.address.clone(),
                 https: node.reach == NodeReachability::Reachable { https: true },
-                busy: node.busy(),
+                load: node.load(),
             })
             .collect()
     }
@@ -287,7 +287,7 @@ impl NodeRegistry {
         self.available(now_s).map(move |(_, node)| node.has(id, current))
     }
 
-    pub fn redirected(&mut self, node_id: &str) {
+    pub fn count_redirect(&mut self, node_id: &str) {
         if let Some(node) = self.nodes.get_mut(node_id) {
             node.redirects = node.redirects.saturating_add(1);
         }
@@ -474,13 +474,13 @@ mod tests {
         let mut registry = NodeRegistry::default();
         let candidates = |registry: &NodeRegistry, now_s| {
             let found = registry.candidates(&m(), digest(), now_s);
-            found.into_iter().map(|c| (c.node_id, c.busy)).collect::<Vec<_>>()
+            found.into_iter().map(|c| (c.node_id, c.load)).collect::<Vec<_>>()
         };
         heard(&mut registry, "a", beat("1.1.1.1:1", true, 2), 0.0);
         assert_eq!(candidates(&registry, 1.0), [], "not probed yet");
         registry.record_probe("a", "1.1.1.1:1", &NodeReachability::Reachable { https: false }, 0.0);
         assert_eq!(candidates(&registry, 1.0), [("a".into(), 2)]);
-        registry.redirected("a");
+        registry.count_redirect("a");
         assert_eq!(candidates(&registry, 1.0), [("a".into(), 3)]);
         heard(&mut registry, "a", beat("1.1.1.1:1", true, 1), 2.0);
         assert_eq!(candidates(&registry, 2.0), [("a".into(), 1)]);

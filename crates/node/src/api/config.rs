@@ -28,7 +28,7 @@ use crate::board::StatusBoard;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) async fn show(State(settings): State<Arc<Settings>>) -> Response {
-    Json(settings.current().shown()).into_response()
+    Json(settings.current().redacted()).into_response()
 }
 
 /// Describes the settings: their meanings and permitted values.
@@ -73,7 +73,7 @@ pub(super) async fn check(
     let problems = tasks::blocking(move || match settings.check(&patch) {
         Ok(config) => {
             let before = settings.current();
-            let locked_out = locked_out(&before, &config, &sender).err();
+            let locked_out = check_access_kept(&before, &config, &sender).err();
             locked_out.into_iter().chain(tls::problem(Some(&before), &config)).collect()
         }
         Err(problems) => problems,
@@ -144,8 +144,8 @@ async fn apply(
     let keys = patch.keys().cloned().collect::<Vec<_>>().join(", ");
     let before = settings.current();
     let agree = move |config: &Config| {
-        locked_out(&before, config, &sender)?;
-        agree(&before, config, &board, listening)
+        check_access_kept(&before, config, &sender)?;
+        check_available(&before, config, &board, listening)
     };
     let outcome = tasks::blocking(move || settings.patch(&patch, agree)).await;
     if outcome.map_err(ApiError::Config)? {
@@ -155,7 +155,11 @@ async fn apply(
 }
 
 /// Keeps an operator from locking himself out by mistake.
-fn locked_out(before: &Config, config: &Config, sender: &Parts) -> Result<(), SettingProblem> {
+fn check_access_kept(
+    before: &Config,
+    config: &Config,
+    sender: &Parts,
+) -> Result<(), SettingProblem> {
     let (old, new) = (&before.security, &config.security);
     let changed =
         (&old.allow_from, &old.trusted_proxies) != (&new.allow_from, &new.trusted_proxies);
@@ -174,7 +178,7 @@ fn locked_out(before: &Config, config: &Config, sender: &Parts) -> Result<(), Se
 /// Checks what only a try can show: that the port and the folder are usable, so
 /// that errors show before saving. Only for changed settings: other ones may be
 /// wrong already, and are shown.
-fn agree(
+fn check_available(
     before: &Config,
     config: &Config,
     board: &StatusBoard,

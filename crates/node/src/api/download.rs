@@ -23,14 +23,14 @@ use crate::{
 
 /// Fast path: packages that are stored and open, nearly all requests of a storm,
 /// are answered without the router, which costs more than sending a small package.
-pub(super) fn at_once(face: &AppState) -> FastPath {
+pub(super) fn fast_path(face: &AppState) -> FastPath {
     let (board, fetch, traffic) = (face.board.clone(), face.fetch.clone(), face.traffic.clone());
     let routes = [DOWNLOAD_PATH, OLD_DOWNLOAD_PATH].map(|path| traffic.requests.route(path));
     Arc::new(move |method, uri, headers, line| {
         if !matches!(*method, Method::GET | Method::HEAD) || !board.is_running() {
             return None;
         }
-        let (route, id) = asked_for(uri.path())?;
+        let (route, id) = parse_download_path(uri.path())?;
         let package = fetch.get_if_open(&id)?;
         // Without a free permit, or if the client's address is needed, the router's
         // path does the waiting.
@@ -38,7 +38,7 @@ pub(super) fn at_once(face: &AppState) -> FastPath {
         let mut answer =
             delivery::respond(method, headers, package, name_and_headers, place, line).ok()?;
         if !answer.status().is_success() {
-            wire::guard(answer.headers_mut());
+            wire::insert_security_headers(answer.headers_mut());
         }
         routes[route].record_immediate(answer.status());
         Some(answer)
@@ -51,7 +51,7 @@ pub(super) const OLD_DOWNLOAD_PATH: &str = "/api/meetings/{id}/download";
 
 /// Parses the id and the route of a download's path. A text that is no id is no key
 /// of any package: the router refuses it.
-fn asked_for(path: &str) -> Option<(usize, Cow<'_, str>)> {
+fn parse_download_path(path: &str) -> Option<(usize, Cow<'_, str>)> {
     let (route, segment) = match path.strip_prefix("/api/v1/meetings/") {
         Some(rest) => (0, rest.strip_suffix("/download-package")?),
         None => (1, path.strip_prefix("/api/meetings/")?.strip_suffix("/download")?),
@@ -69,7 +69,7 @@ fn name_and_headers(id: &PackageId) -> (String, HeaderMap) {
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-    wire::guard(&mut headers);
+    wire::insert_security_headers(&mut headers);
     (file_name(id), headers)
 }
 
@@ -139,7 +139,7 @@ async fn deliver(
             // The stored package may be another version after the wait: it is
             // looked up again, with the permit held.
             Err(_) => {
-                waited_for = Some(traffic.place(client()).await.map_err(ApiError::Full)?);
+                waited_for = Some(traffic.acquire(client()).await.map_err(ApiError::Full)?);
             }
         }
     }

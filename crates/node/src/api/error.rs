@@ -89,17 +89,19 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         match self {
-            Self::NotRunning => later(detail(StatusCode::SERVICE_UNAVAILABLE, "服务未运行")),
+            Self::NotRunning => {
+                with_retry_after(detail(StatusCode::SERVICE_UNAVAILABLE, "服务未运行"))
+            }
             Self::NoPackage(text) => detail(StatusCode::NOT_FOUND, text),
             Self::Pull { id, error } => {
                 // The pull has logged the cause once; a room full of tablets must
                 // not fill the log.
                 debug!("download of meeting {id} refused: {error}");
-                later(pull_failed(&error))
+                with_retry_after(pull_failed(&error))
             }
             Self::Full(limit) => {
                 debug!("download refused by {}", limit.text());
-                later(detail(StatusCode::SERVICE_UNAVAILABLE, full(limit)))
+                with_retry_after(detail(StatusCode::SERVICE_UNAVAILABLE, busy_detail(limit)))
             }
             Self::Config(PatchError::NotSaved(error)) => {
                 error!("configuration not saved: {error}");
@@ -144,7 +146,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-fn full(limit: DownloadLimit) -> &'static str {
+fn busy_detail(limit: DownloadLimit) -> &'static str {
     match limit {
         DownloadLimit::PerClient => {
             "同一客户端的下载过多，请稍后重试 / too many downloads of one client, try again later"
@@ -175,7 +177,7 @@ fn pull_failed(error: &PullError) -> Response {
     }
 }
 
-fn later(mut response: Response) -> Response {
+fn with_retry_after(mut response: Response) -> Response {
     response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S);
     response
 }

@@ -88,7 +88,7 @@ pub(super) async fn verify(
             info!("package of meeting {id} read again by request: it is as it was verified")
         }
         (false, true) => {
-            board.counts.bad_packages.one(CheckOccasion::ReadAgain);
+            board.counts.bad_packages.inc(CheckOccasion::ReadAgain);
             error!("package of meeting {id} was damaged on disk and was removed");
         }
         (false, false) => error!("package of meeting {id} is damaged on disk"),
@@ -113,7 +113,7 @@ pub(super) async fn remove(
     }
     let gone = id.clone();
     tasks::blocking(move || store.remove(&gone)).await.map_err(ApiError::NotRemoved)?;
-    board.counts.evictions.one(RemovalCause::Request);
+    board.counts.evictions.inc(RemovalCause::Request);
     info!("package of meeting {id} removed by request");
     Ok(wire::done(format!("会议 {id} 的会议包已删除 / package of meeting {id} removed")))
 }

@@ -26,7 +26,7 @@ impl AppState {
             (false, false) => Some(Unready::stopped()),
             (false, true) => None,
         };
-        self.board.health.look(serving).await
+        self.board.health.check(serving).await
     }
 }
 
@@ -41,13 +41,13 @@ pub(super) async fn metrics(State(face): State<AppState>) -> Response {
         let mut page = Exposition::default();
         page.gauge("edge_mirror_ready", "1 where GET /api/health/ready says so.")
             .put(&[], u8::from(ready));
-        face.traffic.show(&mut page);
+        face.traffic.encode(&mut page);
         face.traffic.encode_limits(&mut page);
         pulls(&mut page, &face);
         standing(&mut page, &face.board);
         storage(&mut page, &face.board, &face.settings);
         settings(&mut page, &face.settings);
-        limits::show(&mut page, &face.board.counts.limits);
+        limits::encode(&mut page, &face.board.counts.limits);
         metrics::encode_process(&mut page, "node");
         page
     })

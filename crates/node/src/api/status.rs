@@ -185,7 +185,7 @@ pub fn snapshot(
         storage_usage: used,
 
         now,
-        problems: problems::found(&seen),
+        problems: problems::find_problems(&seen),
         version: env!("CARGO_PKG_VERSION"),
         uptime: now.saturating_sub(board.started_s),
         registered: presence.registered,
@@ -219,8 +219,8 @@ pub fn snapshot(
     {
         fields.shift_remove("active_meetings");
     }
-    let here = |items: &mut ItemWriter<'_>| meetings.here(items);
-    let all = |items: &mut ItemWriter<'_>| meetings.all(items);
+    let here = |items: &mut ItemWriter<'_>| meetings.write_stored(items);
+    let all = |items: &mut ItemWriter<'_>| meetings.write_all(items);
     Snapshot::new(&fields, &[("active_meetings", &here), ("meetings", &all)])
 }
 

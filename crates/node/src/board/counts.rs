@@ -43,9 +43,9 @@ impl Default for NodeCounters {
 impl NodeCounters {
     /// Counts a package that was refused or removed.
     pub fn bad_package(&self, checked: CheckOccasion, error: &VerifyError) {
-        self.bad_packages.one(checked);
+        self.bad_packages.inc(checked);
         if error.is_over_limit() {
-            self.limits.one(Limit::ArchiveDirectory);
+            self.limits.inc(Limit::ArchiveDirectory);
         }
     }
 }

@@ -75,7 +75,7 @@ struct AnsweredRequest {
 }
 
 impl FetchInner {
-    pub(super) async fn round(&self, flight: &Flight) -> Result<PulledPackage, PullError> {
+    pub(super) async fn run_round(&self, flight: &Flight) -> Result<PulledPackage, PullError> {
         // It may have been found at startup, and verified since the lookup.
         let missed = matches!(
             flight.reason(),
@@ -106,7 +106,7 @@ impl FetchInner {
                 pause.as_secs_f64()
             );
             flight.note_failure(&error, pause);
-            self.board.counts.retries.one();
+            self.board.counts.retries.inc();
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = flight.wait_for_retry() => {}
@@ -117,7 +117,7 @@ impl FetchInner {
 
     fn count_failed(&self, error: &PullError) {
         let (counts, cause) = (&self.board.counts, error.fault().cause);
-        counts.failed_attempts.one(cause);
+        counts.failed_attempts.inc(cause);
         if let PullError::Store(StoreError::Bad(error)) = error {
             counts.bad_package(CheckOccasion::Pulled, error);
         }
@@ -208,11 +208,11 @@ impl FetchInner {
         round: &mut RoundState,
         retry: bool,
     ) -> Result<AttemptOutcome, PullError> {
-        let upstream = self.connector.to(config);
+        let upstream = self.connector.upstream(config);
         let store = self.board.store();
         let held = store.get(flight.id()).filter(|held| is_from_origin(held, upstream.origin()));
         let task = AttemptContext { flight, config, upstream: &upstream, store: &store, held };
-        let recall = permit.recall();
+        let recall = permit.preempted();
         let asking = recall.run_until_cancelled(self.ask(&task, round, retry));
         let Some(asked) = asking.await else { return Ok(AttemptOutcome::Preempted) };
         let AnsweredRequest { place, offer, resumed, response, announced, began } = match asked? {
@@ -220,7 +220,7 @@ impl FetchInner {
             RequestOutcome::Unanswered(tried) => return Ok(tried),
         };
         flight.set_phase(PullPhase::Pulling);
-        if let Some(held) = task.unchanged(&response, &announced, &place) {
+        if let Some(held) = task.unchanged_version(&response, &announced, &place) {
             let source = held.manifest.source.clone();
             let title = offer.title.unwrap_or_else(|| held.manifest.title.clone());
             let confirmed = tasks::blocking(move || store.confirm(&held, title, source)).await;
@@ -263,7 +263,7 @@ impl FetchInner {
         if !matches!(received, Ok(true)) {
             if received.as_ref().err().is_none_or(is_broken_off) && pulling.is_worth_keeping() {
                 // The partial package waits without a permit: there may be many of them.
-                tasks::block_in_place(|| pulling.pending.rest())?;
+                tasks::block_in_place(|| pulling.pending.pause())?;
                 round.partial = Some(pulling);
             }
             return received.map(|_| AttemptOutcome::Preempted);
@@ -394,10 +394,10 @@ impl FetchInner {
             };
             let Some(chunk) = chunk else { break };
             // A delay of our own limit does not count as the main server's.
-            let held_up = self.pacer.pass(chunk.len()).await;
+            let held_up = self.pacer.throttle(chunk.len()).await;
             deadline += held_up;
             arrived_at = Instant::now();
-            let chunk = pulling.news(chunk)?;
+            let chunk = pulling.skip_replayed(chunk)?;
             // Shown to operators as it comes: on a slow line a batch takes seconds.
             let gathered = (batch.len() + chunk.len()) as u64;
             task.flight.set_received(pulling.pending.received_bytes() + gathered, total);

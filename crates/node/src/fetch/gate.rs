@@ -47,14 +47,14 @@ struct AdmittedPull {
 pub(super) struct PullPermit {
     gate: Gate,
     arrival: u64,
-    given: bool,
+    is_held: bool,
     recall: CancellationToken,
 }
 
 impl PullPermit {
     /// Cancelled when something more urgent needs the permit and can't have another
     /// one: the holder gives it back soon and queues again.
-    pub(super) fn recall(&self) -> &CancellationToken {
+    pub(super) fn preempted(&self) -> &CancellationToken {
         &self.recall
     }
 }
@@ -103,12 +103,12 @@ impl Gate {
             let next = self.state().take_next();
             let Some((next, recall)) = next else { return };
             let arrival = next.arrival;
-            let permit = PullPermit { gate: self.clone(), arrival, given: true, recall };
+            let permit = PullPermit { gate: self.clone(), arrival, is_held: true, recall };
             if let Err(mut refused) = next.admit.send(permit) {
                 // The waiter has left. Its permit goes to the next one here, not by
                 // dropping it: a thousand that leave at the same time would make
                 // that a thousand calls deep.
-                refused.given = false;
+                refused.is_held = false;
                 self.state().leave(arrival);
             }
         }
@@ -127,7 +127,7 @@ impl GateState {
         let unlisted = self.inside.iter().filter(|inside| is_unlisted(&inside.urgency)).count();
         if is_unlisted(&first.urgency) {
             // All other waiters are unlisted, too.
-            if unlisted >= share(self.limit) {
+            if unlisted >= max_unlisted(self.limit) {
                 return None;
             }
         } else if unlisted == self.inside.len() {
@@ -156,13 +156,13 @@ fn is_unlisted(urgency: &AtomicU8) -> bool {
 
 /// Permits for meetings that are not known to be active: two thirds, so that one is
 /// always left for active ones if there are two or more.
-fn share(limit: usize) -> usize {
+fn max_unlisted(limit: usize) -> usize {
     (limit * 2 / 3).max(1)
 }
 
 impl Drop for PullPermit {
     fn drop(&mut self) {
-        if self.given {
+        if self.is_held {
             self.gate.state().leave(self.arrival);
             self.gate.admit();
         }
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn one_place_is_always_left_for_active_meetings_where_there_are_two() {
-        let shares = [1, 2, 3, 4, 6, 64].map(share);
+        let shares = [1, 2, 3, 4, 6, 64].map(max_unlisted);
         assert_eq!(shares, [1, 1, 2, 2, 4, 42]);
     }
 
@@ -254,7 +254,7 @@ mod tests {
         let inside = enter(&active).now_or_never().unwrap();
         let mut next = enter(&active);
         assert!(next.as_mut().now_or_never().is_none());
-        assert!(!first.0.recall().is_cancelled(), "another place will be free");
+        assert!(!first.0.preempted().is_cancelled(), "another place will be free");
         drop(first);
         let _next = next.now_or_never().unwrap();
         drop(inside);
@@ -267,13 +267,13 @@ mod tests {
         let raised = urgency(PullReason::Unlisted as u8);
         let (inside, _) = gate.enter(urgency(PullReason::Unlisted as u8), None).await;
         let mut waiting = Box::pin(gate.enter(raised.clone(), None));
-        assert!(waiting.as_mut().now_or_never().is_none() && !inside.recall().is_cancelled());
+        assert!(waiting.as_mut().now_or_never().is_none() && !inside.preempted().is_cancelled());
         raised.store(PullReason::Missing as u8, Ordering::Relaxed);
         gate.admit();
-        assert!(inside.recall().is_cancelled());
+        assert!(inside.preempted().is_cancelled());
         drop(inside);
         let (inside, _) = waiting.now_or_never().unwrap();
         let _other = gate.enter(urgency(PullReason::OnDemand as u8), None).now_or_never();
-        assert!(!inside.recall().is_cancelled(), "nothing is more urgent than a meeting");
+        assert!(!inside.preempted().is_cancelled(), "nothing is more urgent than a meeting");
     }
 }

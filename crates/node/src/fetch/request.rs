@@ -39,13 +39,13 @@ impl PartialPull {
     /// Returns the new part of a chunk. The part that an answer from the beginning
     /// repeats must be the same, byte by byte: then readers have got a part of this
     /// version, whatever tags and dates say. Blocks for the read from disk.
-    pub(super) fn news(&mut self, mut chunk: Bytes) -> Result<Bytes, PullError> {
+    pub(super) fn skip_replayed(&mut self, mut chunk: Bytes) -> Result<Bytes, PullError> {
         let (Some(at), Some(grower)) = (self.replayed_bytes, &self.grower) else {
             return Ok(chunk);
         };
         let left = self.pending.received_bytes() - at;
         let told = chunk.split_to(chunk.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
-        match grower.growing().holds(at, &told) {
+        match grower.growing().has_bytes_at(at, &told) {
             Ok(true) => {}
             Ok(false) => {
                 let cause = "it became another one while it was pulled".to_owned();
@@ -102,7 +102,7 @@ impl AttemptContext<'_> {
     }
 
     /// The stored version, if the main server says that it is current.
-    pub(super) fn unchanged(
+    pub(super) fn unchanged_version(
         &self,
         response: &Response,
         announced: &AnnouncedPackage,

@@ -32,7 +32,7 @@ pub(super) struct EvictionBudget {
 
 impl EvictionBudget {
     fn left(&self, limit_bytes: u64, now: Instant) -> u64 {
-        let lately = self.spent.iter().filter(|(began, _)| counts(*began, now));
+        let lately = self.spent.iter().filter(|(began, _)| is_within_period(*began, now));
         let spent = lately.fold(0, |sum: u64, (_, bytes)| sum.saturating_add(*bytes));
         (limit_bytes / 2).saturating_sub(spent)
     }
@@ -42,7 +42,7 @@ impl EvictionBudget {
         if bytes > self.left(limit_bytes, now) {
             return false;
         }
-        self.spent.retain(|(began, _)| counts(*began, now));
+        self.spent.retain(|(began, _)| is_within_period(*began, now));
         match self.spent.back_mut() {
             Some((began, spent)) if now < *began + ALLOWANCE_STEP => {
                 *spent = spent.saturating_add(bytes);
@@ -54,7 +54,7 @@ impl EvictionBudget {
 }
 
 /// True until the step's last possible eviction is a period ago.
-fn counts(began: Instant, now: Instant) -> bool {
+fn is_within_period(began: Instant, now: Instant) -> bool {
     now < began + ALLOWANCE_STEP + ALLOWANCE_PERIOD
 }
 
@@ -66,7 +66,7 @@ impl FetchInner {
         bytes: u64,
         shortage: u64,
     ) -> bool {
-        let evicted = freed(&self.to_evict(task, bytes, shortage));
+        let evicted = evicted_bytes(&self.to_evict(task, bytes, shortage));
         let allowed = |allowance: &mut EvictionBudget, limit| {
             evicted <= allowance.left(limit, Instant::now())
         };
@@ -78,13 +78,13 @@ impl FetchInner {
     pub(super) fn make_room(&self, task: &AttemptContext<'_>, bytes: u64, shortage: u64) -> bool {
         let evicted = self.to_evict(task, bytes, shortage);
         let spend = |allowance: &mut EvictionBudget, limit| {
-            allowance.spend(freed(&evicted), limit, Instant::now())
+            allowance.spend(evicted_bytes(&evicted), limit, Instant::now())
         };
         if evicted.is_empty() || !self.allows(task, spend) {
             return false;
         }
         let removed = evicted.iter().filter(|evicted| remove(task.store, &evicted.id).is_ok());
-        removed.inspect(|_| self.board.counts.evictions.one(RemovalCause::RoomNeeded)).count() > 0
+        removed.inspect(|_| self.board.counts.evictions.inc(RemovalCause::RoomNeeded)).count() > 0
     }
 
     /// Only what clients alone asked for is bounded.
@@ -99,7 +99,7 @@ impl FetchInner {
         let mut allowance = self.allowance.lock().unwrap_or_else(PoisonError::into_inner);
         let allowed = asked(&mut allowance, task.config.storage.max_size);
         if !allowed {
-            self.board.counts.limits.one(Limit::EvictedForClients);
+            self.board.counts.limits.inc(Limit::EvictedForClients);
         }
         allowed
     }
@@ -124,7 +124,7 @@ impl FetchInner {
     }
 }
 
-fn freed(evicted: &[EvictionCandidate]) -> u64 {
+fn evicted_bytes(evicted: &[EvictionCandidate]) -> u64 {
     evicted.iter().map(|candidate| candidate.size_bytes).sum()
 }
 

@@ -27,7 +27,7 @@ pub(super) enum SourceChoice {
 
 /// `gone` are the offers that were not there in this round; `unoffered` is the time
 /// since which the meeting is listed without one.
-fn choose(
+fn choose_place(
     offered: Option<PackageLocation>,
     gone: &[PackageLocation],
     unoffered: Option<Instant>,
@@ -60,9 +60,10 @@ impl FetchInner {
             let waits = !state.offer_timed_out;
             (known, state.unoffered.get(id).copied().filter(|_| current && waits), waits)
         };
-        let offered = |offer: &Offer| PackageLocation::offered(origin, offer.path.as_deref()?);
+        let offered =
+            |offer: &Offer| PackageLocation::from_package_url(origin, offer.path.as_deref()?);
         let chosen = |offer: &Offer, unoffered| {
-            choose(offered(offer), gone, unoffered, task.flight.is_awaited(), Instant::now())
+            choose_place(offered(offer), gone, unoffered, task.flight.is_awaited(), Instant::now())
         };
         let mut offer = known.unwrap_or_default();
         if !retry && gone.is_empty() && (offered(&offer).is_some() || unoffered.is_some()) {
@@ -131,7 +132,7 @@ mod tests {
             // There is no such list, or it is in none.
             (None, &[], None, false, pull(PackageLocation::Direct)),
         ] {
-            let chosen = choose(offered.cloned(), gone, unoffered, awaited, now);
+            let chosen = choose_place(offered.cloned(), gone, unoffered, awaited, now);
             assert_eq!(chosen, expected, "{offered:?} {gone:?} {awaited}");
         }
     }

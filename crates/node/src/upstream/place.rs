@@ -16,7 +16,7 @@ pub enum PackageLocation {
 impl PackageLocation {
     /// The location that a `package_url` names, if it may be requested: a path on
     /// the same server under `/uploads/`, or the same as a whole URL.
-    pub fn offered(origin: &str, package_url: &str) -> Option<Self> {
+    pub fn from_package_url(origin: &str, package_url: &str) -> Option<Self> {
         let path = package_url.strip_prefix(origin).unwrap_or(package_url);
         let inner = path.strip_prefix(UPLOADS)?;
         let plain = |segment: &str| !segment.is_empty() && segment != "." && segment != "..";
@@ -58,7 +58,7 @@ mod tests {
     const ORIGIN: &str = "http://10.0.0.1:80";
 
     fn url(package_url: &str) -> Option<String> {
-        let place = PackageLocation::offered(ORIGIN, package_url)?;
+        let place = PackageLocation::from_package_url(ORIGIN, package_url)?;
         Some(place.url(ORIGIN, &"7".parse().unwrap()).to_string())
     }
 

@@ -12,7 +12,7 @@ use super::{
     RATIO_EXEMPT_BYTES,
     header::{DESCRIPTOR, EntryHeader, LONGEST_DESCRIPTOR_BYTES, descriptor_bytes},
     is_bomb,
-    seen::ScannedEntries,
+    scanned_entries::ScannedEntries,
     unpack::{DEFLATED, DataDescriptor, STORED, Unpacker},
     window::ReadWindow,
 };
@@ -48,7 +48,7 @@ impl<R: Read> EntryScanner<R> {
     /// Passes one entry. False if there is none that can be judged.
     fn entry(&mut self) -> io::Result<bool> {
         let start = self.window.position();
-        let Some(header) = EntryHeader::local(&mut self.window)? else { return Ok(false) };
+        let Some(header) = EntryHeader::read_local(&mut self.window)? else { return Ok(false) };
         let (method, described_behind) = (header.method, header.has_data_descriptor());
         // Zero means that only the descriptor has it.
         let packed = Some(header.held.packed_bytes).filter(|n| !described_behind || *n != 0);
@@ -71,9 +71,9 @@ impl<R: Read> EntryScanner<R> {
         let Some(held) = held else { return Ok(false) };
         self.unpacked_bytes += held.size_bytes;
         if described_behind {
-            let bytes = self.window.next(LONGEST_DESCRIPTOR_BYTES)?;
+            let bytes = self.window.peek(LONGEST_DESCRIPTOR_BYTES)?;
             let Some(length) = descriptor_bytes(bytes, held) else { return Ok(false) };
-            self.window.pass(length);
+            self.window.consume(length);
         }
         self.seen.add(start, method, held);
         self.seen.end = self.window.position();
@@ -84,7 +84,7 @@ impl<R: Read> EntryScanner<R> {
     fn scan_stored_to_descriptor(&mut self) -> io::Result<Option<DataDescriptor>> {
         let (mut crc, mut size_bytes) = (Hasher::new(), 0);
         loop {
-            let bytes = self.window.next(LONGEST_DESCRIPTOR_BYTES)?;
+            let bytes = self.window.peek(LONGEST_DESCRIPTOR_BYTES)?;
             let held = DataDescriptor {
                 packed_bytes: size_bytes,
                 size_bytes,
@@ -103,7 +103,7 @@ impl<R: Read> EntryScanner<R> {
             }
             crc.update(&bytes[..count]);
             size_bytes += count as u64;
-            self.window.pass(count);
+            self.window.consume(count);
         }
     }
 }

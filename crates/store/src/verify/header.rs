@@ -45,15 +45,15 @@ pub(super) struct EntryHeader<'a> {
 
 impl<'a> EntryHeader<'a> {
     /// Passes a local header. None if there is none.
-    pub(super) fn local(window: &'a mut ReadWindow<impl Read>) -> io::Result<Option<Self>> {
-        let fixed = window.next(LOCAL_BYTES)?;
+    pub(super) fn read_local(window: &'a mut ReadWindow<impl Read>) -> io::Result<Option<Self>> {
+        let fixed = window.peek(LOCAL_BYTES)?;
         let length = LOCAL_BYTES + length_at(fixed, 26) + length_at(fixed, 28);
         Ok(window.take(length)?.and_then(Self::parse_local))
     }
 
     /// Passes a record of the directory. None if there is none.
-    pub(super) fn record(window: &'a mut ReadWindow<impl Read>) -> io::Result<Option<Self>> {
-        let fixed = window.next(RECORD_BYTES)?;
+    pub(super) fn read_record(window: &'a mut ReadWindow<impl Read>) -> io::Result<Option<Self>> {
+        let fixed = window.peek(RECORD_BYTES)?;
         let lengths = [28, 30, 32].map(|at| length_at(fixed, at));
         let length = RECORD_BYTES + lengths.iter().sum::<usize>();
         Ok(window.take(length)?.and_then(Self::parse_record))
@@ -121,7 +121,7 @@ impl<'a> EntryHeader<'a> {
 
     /// Returns the first field in which this record of the directory and the entry's local
     /// header differ.
-    pub(super) fn contradiction(&self, local: &EntryHeader<'_>) -> Option<&'static str> {
+    pub(super) fn first_mismatch(&self, local: &EntryHeader<'_>) -> Option<&'static str> {
         let versions = [self.version, local.version];
         let version = self.version == local.version
             || versions.iter().all(|version| VERSIONS.contains(version));

@@ -54,7 +54,7 @@ impl Unpacker {
         let (mut crc, mut left) = (Hasher::new(), limit);
         self.inflating.reset(false);
         loop {
-            let packed = up_to(left, window.next(1)?);
+            let packed = up_to(left, window.peek(1)?);
             let (before_in, before_out) = (self.inflating.total_in(), self.inflating.total_out());
             let none = FlushDecompress::None;
             let status = self.inflating.decompress(packed, &mut self.unpacked, none);
@@ -64,7 +64,7 @@ impl Unpacker {
             let made = size_bytes - before_out;
             crc.update(up_to(made, &self.unpacked));
             // Never more than the slices are long.
-            window.pass(usize::try_from(taken).unwrap_or(usize::MAX));
+            window.consume(usize::try_from(taken).unwrap_or(usize::MAX));
             left -= taken;
             match status {
                 Ok(Status::StreamEnd) => {
@@ -88,13 +88,13 @@ fn stored(
 ) -> io::Result<Option<DataDescriptor>> {
     let (mut crc, mut left) = (Hasher::new(), packed_bytes);
     while left > 0 {
-        let bytes = up_to(left, window.next(1)?);
+        let bytes = up_to(left, window.peek(1)?);
         if bytes.is_empty() {
             return Ok(None);
         }
         crc.update(bytes);
         let count = bytes.len();
-        window.pass(count);
+        window.consume(count);
         left -= count as u64;
     }
     Ok(Some(DataDescriptor { packed_bytes, size_bytes: packed_bytes, crc32: crc.finalize() }))

@@ -16,7 +16,7 @@ use super::{
     directory::CentralDirectory,
     header::{EntryHeader, LONGEST_DESCRIPTOR_BYTES, descriptor_bytes},
     is_bomb,
-    seen::ScannedEntries,
+    scanned_entries::ScannedEntries,
     unpack::{DEFLATED, STORED, Unpacker},
     window::{FileCursor, ReadWindow},
 };
@@ -39,7 +39,7 @@ pub(super) fn walk(
     let (mut files, mut expanded, mut tiles) = (0, 0_u64, CoverageCheck::default());
     let mut told = seen.empty_with_key();
     for number in 1..=directory.entries {
-        let record = EntryHeader::record(&mut records)?.ok_or_else(|| {
+        let record = EntryHeader::read_record(&mut records)?.ok_or_else(|| {
             VerifyError::Structure(format!("record {number} of its directory is damaged"))
         })?;
         expanded = expanded.saturating_add(record.held.size_bytes);
@@ -81,9 +81,9 @@ impl EntryChecker<'_> {
         }
         self.window.seek(record.start);
         self.window.expect_header(true);
-        let local = EntryHeader::local(&mut self.window)?;
+        let local = EntryHeader::read_local(&mut self.window)?;
         let local = local.ok_or_else(|| damaged("it has no good header".to_owned()))?;
-        if let Some(what) = record.contradiction(&local) {
+        if let Some(what) = record.first_mismatch(&local) {
             return Err(damaged(format!("its header and the directory differ in its {what}")));
         }
         let end = self.window.position().saturating_add(record.held.packed_bytes);
@@ -95,10 +95,10 @@ impl EntryChecker<'_> {
         }
         self.window.seek(end);
         if record.has_data_descriptor() {
-            let bytes = self.window.next(LONGEST_DESCRIPTOR_BYTES)?;
+            let bytes = self.window.peek(LONGEST_DESCRIPTOR_BYTES)?;
             let length = descriptor_bytes(bytes, record.held);
             let length = length.ok_or_else(|| damaged("its descriptor is damaged".to_owned()))?;
-            self.window.pass(length);
+            self.window.consume(length);
         }
         Ok(self.window.position())
     }

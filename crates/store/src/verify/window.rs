@@ -80,7 +80,7 @@ impl<R: Read> ReadWindow<R> {
     }
 
     /// Returns the next bytes: at least `count`, fewer only at the end.
-    pub(super) fn next(&mut self, count: usize) -> io::Result<&[u8]> {
+    pub(super) fn peek(&mut self, count: usize) -> io::Result<&[u8]> {
         let room = self.buffer.len();
         let count = count.min(room);
         while self.end - self.begin < count {
@@ -98,7 +98,7 @@ impl<R: Read> ReadWindow<R> {
     }
 
     /// Passes bytes that were examined.
-    pub(super) fn pass(&mut self, count: usize) {
+    pub(super) fn consume(&mut self, count: usize) {
         let count = count.min(self.end - self.begin);
         self.begin += count;
         self.position += count as u64;
@@ -106,10 +106,10 @@ impl<R: Read> ReadWindow<R> {
 
     /// Passes `count` bytes in one piece. None if fewer are left.
     pub(super) fn take(&mut self, count: usize) -> io::Result<Option<&[u8]>> {
-        self.next(count)?;
+        self.peek(count)?;
         let begin = self.begin;
         let there = self.end - begin >= count;
-        self.pass(if there { count } else { 0 });
+        self.consume(if there { count } else { 0 });
         Ok(there.then(|| &self.buffer[begin..begin + count]))
     }
 }

@@ -44,7 +44,7 @@ impl Scene {
         let (traffic, sendfile_state) = (Arc::<Traffic>::default(), Arc::<Mutex<_>>::default());
         let (counted, seen) = (traffic.clone(), sendfile_state.clone());
         let mut answers = Handlers::from(Router::new());
-        answers.at_once = Some(Arc::new(move |_, _, _, line| {
+        answers.fast_path = Some(Arc::new(move |_, _, _, line| {
             let Transport::Plain(sendfile_state) = line else { return None };
             *seen.lock().unwrap() = Some(sendfile_state.clone());
             let under_way = ActiveDownload::begin(counted.acquire_unlimited(), SIZE as u64);
@@ -100,7 +100,7 @@ async fn every_byte_arrives_of_this_answer_and_of_the_next_on_the_same_connectio
     assert!(first == scene.bytes);
     let (second, got) = scene.body(got).await.unwrap();
     assert!(second == scene.bytes && got.is_empty());
-    assert_eq!(scene.traffic.ended.of(DownloadEnd::Whole).get(), 2);
+    assert_eq!(scene.traffic.ended.counter(DownloadEnd::Whole).get(), 2);
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn a_file_that_is_cut_short_breaks_off_and_never_completes() {
     assert!(scene.body(got).await.is_err());
     scene.stop.cancel();
     assert!(scene.tasks.shut_down(Duration::from_secs(5)).await);
-    assert_eq!(scene.traffic.ended.of(DownloadEnd::Whole).get(), 0);
+    assert_eq!(scene.traffic.ended.counter(DownloadEnd::Whole).get(), 0);
 }
 
 #[tokio::test]

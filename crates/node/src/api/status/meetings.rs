@@ -128,7 +128,7 @@ impl<'a> MeetingRows<'a> {
         self.sorted.chunk_by(same).filter_map(one)
     }
 
-    pub(super) fn all(&self, items: &mut ItemWriter<'_>) {
+    pub(super) fn write_all(&self, items: &mut ItemWriter<'_>) {
         items.expect(self.known().count(), MEETING_BYTES);
         for known in self.known() {
             items.add(known.id.as_str(), &meeting(self.sync, known));
@@ -136,7 +136,7 @@ impl<'a> MeetingRows<'a> {
     }
 
     /// Packages that are here, as the node that this one replaces lists them.
-    pub(super) fn here(&self, items: &mut ItemWriter<'_>) {
+    pub(super) fn write_stored(&self, items: &mut ItemWriter<'_>) {
         items.expect(self.known().count(), HERE_BYTES);
         for known in self.known() {
             let Some(held) = known.held else { continue };

@@ -43,7 +43,7 @@ pub(super) struct NodeSnapshot<'a> {
     pub machine: &'a Machine,
 }
 
-pub(super) fn found(seen: &NodeSnapshot) -> Vec<Problem> {
+pub(super) fn find_problems(seen: &NodeSnapshot) -> Vec<Problem> {
     let mut found = Vec::new();
     if !seen.running {
         found.push(Problem::error("stopped", json!({})));
@@ -86,7 +86,7 @@ pub(super) fn found(seen: &NodeSnapshot) -> Vec<Problem> {
             let UnservedMeeting { id, title } = meeting;
             Problem::error("meeting_unserved", json!({"meeting": id, "title": title}))
         }));
-        found.extend(seen.presence.doubts.iter().map(doubtful));
+        found.extend(seen.presence.address_warnings.iter().map(doubtful));
     }
     found.extend(room(seen));
     found.extend(connection_limits(seen.connections));
@@ -192,7 +192,8 @@ mod tests {
         let document = json!({"nodeId": "n", "storage": {"maxSize": 10 << 20}});
         let folder = Path::new("/");
         let mut config =
-            edge_mirror_settings::check::typed(document.as_object().unwrap(), folder).unwrap();
+            edge_mirror_settings::check::parse_config(document.as_object().unwrap(), folder)
+                .unwrap();
         let (mut presence, mut sync) = (Presence::default(), SyncState::default());
         let mut machine = Machine { disk_total: 1 << 40, disk_free: 1 << 39, ..Machine::default() };
         change(&mut config, &mut presence, &mut sync, &mut machine);
@@ -215,7 +216,7 @@ mod tests {
             used: 9 << 20,
             machine: &machine,
         };
-        found(&seen).iter().map(|problem| problem.code.to_owned()).collect()
+        find_problems(&seen).iter().map(|problem| problem.code.to_owned()).collect()
     }
 
     #[test]
@@ -245,7 +246,8 @@ mod tests {
             let (address, main_server) = ("10.0.0.5:8001".into(), "http://198.51.100.1:80".into());
             let interface =
                 AddressWarning::Interface { name: "eth9".into(), there: vec!["lo".into()] };
-            presence.doubts = vec![interface, AddressWarning::Private { address, main_server }];
+            presence.address_warnings =
+                vec![interface, AddressWarning::Private { address, main_server }];
         });
         let told = [
             "too_many_meetings",

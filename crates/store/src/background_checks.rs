@@ -51,40 +51,40 @@ impl BackgroundChecks {
                 self.unpack.then(|| CheckStage::start("unpack", file, unpack)).flatten();
             self.syncing = self.sync.then(|| CheckStage::start("sync", file, sync)).flatten();
         }
-        self.each(|growth| growth.grown(bytes));
+        self.for_each_stage(|growth| growth.grown(bytes));
     }
 
     /// Ends the threads, as no more bytes come for a while; the next ones start them anew.
     /// Blocks until a write to the disk that is under way has ended, whose error would
     /// otherwise be lost.
-    pub(super) fn rest(&mut self) -> io::Result<()> {
-        self.each(|growth| growth.end(WriteEnd::GivenUp));
+    pub(super) fn pause(&mut self) -> io::Result<()> {
+        self.for_each_stage(|growth| growth.end(WriteEnd::GivenUp));
         (self.begun, self.hashing, self.unpacking) = (false, None, None);
-        self.synced().unwrap_or(Ok(()))
+        self.join_sync().unwrap_or(Ok(()))
     }
 
     /// Notes that the file is complete.
     pub(super) fn complete(&self) {
-        self.each(|growth| growth.end(WriteEnd::Complete));
+        self.for_each_stage(|growth| growth.end(WriteEnd::Complete));
     }
 
     /// Returns the digest of all bytes; none if no thread hashed them.
-    pub(super) fn hashed(&mut self) -> Option<io::Result<Sha256>> {
+    pub(super) fn join_hash(&mut self) -> Option<io::Result<Sha256>> {
         self.hashing.take().map(CheckStage::join)
     }
 
     /// Waits until all is unpacked, and returns the entries.
-    pub(super) fn unpacked(&mut self) -> ScannedEntries {
+    pub(super) fn join_unpack(&mut self) -> ScannedEntries {
         self.unpacking.take().map(CheckStage::join).unwrap_or_default()
     }
 
     /// Waits until all is durable; none if no thread did it. An error is reported only
     /// here: the system tells it to the first caller.
-    pub(super) fn synced(&mut self) -> Option<io::Result<()>> {
+    pub(super) fn join_sync(&mut self) -> Option<io::Result<()>> {
         self.syncing.take().map(CheckStage::join)
     }
 
-    fn each(&self, tell: impl Fn(&WriteProgress)) {
+    fn for_each_stage(&self, tell: impl Fn(&WriteProgress)) {
         self.hashing.iter().for_each(|follower| tell(&follower.growth));
         self.unpacking.iter().for_each(|follower| tell(&follower.growth));
         self.syncing.iter().for_each(|follower| tell(&follower.growth));
@@ -93,7 +93,7 @@ impl BackgroundChecks {
 
 impl Drop for BackgroundChecks {
     fn drop(&mut self) {
-        self.each(|growth| growth.end(WriteEnd::GivenUp));
+        self.for_each_stage(|growth| growth.end(WriteEnd::GivenUp));
     }
 }
 
@@ -108,7 +108,7 @@ fn unpack(file: File, growth: Arc<WriteProgress>) -> ScannedEntries {
 fn sync(file: File, growth: Arc<WriteProgress>) -> io::Result<()> {
     let mut synced = 0;
     loop {
-        let now = growth.beyond(synced, SYNC_STEP_BYTES);
+        let now = growth.wait_for_bytes(synced, SYNC_STEP_BYTES);
         match now.end {
             None => file.sync_data()?,
             Some(WriteEnd::Complete) => return file.sync_all(),
@@ -180,7 +180,7 @@ impl WriteProgress {
     }
 
     /// Waits until there are `step` bytes beyond `at`, or there won't be more.
-    fn beyond(&self, at: u64, step: u64) -> ProgressState {
+    fn wait_for_bytes(&self, at: u64, step: u64) -> ProgressState {
         let mut now = self.lock();
         now.awaited = at.saturating_add(step);
         while now.bytes < now.awaited && now.end.is_none() {
@@ -205,7 +205,7 @@ impl Read for TailReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut now = *self.growth.lock();
         if now.bytes <= self.at {
-            now = self.growth.beyond(self.at, READ_STEP_BYTES);
+            now = self.growth.wait_for_bytes(self.at, READ_STEP_BYTES);
         }
         if now.end == Some(WriteEnd::GivenUp) {
             return Ok(0);
@@ -261,11 +261,11 @@ mod tests {
         for bytes in [1 << 20, 5 << 20, (40 << 20) + 5] {
             let (file, mut trail) = followed(&random_zip(bytes));
             trail.complete();
-            assert_eq!(trail.hashed().unwrap().unwrap(), digest(&file).unwrap());
-            let seen = trail.unpacked();
+            assert_eq!(trail.join_hash().unwrap().unwrap(), digest(&file).unwrap());
+            let seen = trail.join_unpack();
             assert!(check_zip_with(&file, VerifyLevel::Full, &seen).is_ok());
             assert_eq!(seen.count(), 1);
-            trail.synced().unwrap().unwrap();
+            trail.join_sync().unwrap().unwrap();
         }
     }
 
@@ -273,22 +273,22 @@ mod tests {
     fn what_is_small_is_followed_by_nobody() {
         let (_file, mut trail) = followed(&random_zip(1000));
         trail.complete();
-        assert!(trail.hashed().is_none() && trail.synced().is_none());
-        assert_eq!(trail.unpacked().count(), 0);
+        assert!(trail.join_hash().is_none() && trail.join_sync().is_none());
+        assert_eq!(trail.join_unpack().count(), 0);
     }
 
     #[test]
     fn after_a_rest_they_begin_anew_and_see_all() {
         let bytes = random_zip(5 << 20);
         let (file, mut trail) = followed(&bytes[..3 << 20]);
-        trail.rest().unwrap();
+        trail.pause().unwrap();
         assert!(trail.hashing.is_none() && trail.unpacking.is_none() && trail.syncing.is_none());
         file.write_all_at(&bytes[3 << 20..], 3 << 20).unwrap();
         trail.grown(&file, bytes.len() as u64);
         trail.complete();
-        assert_eq!(trail.hashed().unwrap().unwrap(), digest(&file).unwrap());
-        assert_eq!(trail.unpacked().count(), 1);
-        trail.synced().unwrap().unwrap();
+        assert_eq!(trail.join_hash().unwrap().unwrap(), digest(&file).unwrap());
+        assert_eq!(trail.join_unpack().count(), 1);
+        trail.join_sync().unwrap().unwrap();
     }
 
     #[test]

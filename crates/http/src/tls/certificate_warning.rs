@@ -31,7 +31,11 @@ pub struct CertificateWarning {
 
 /// Checks the first certificate in a file for tablets that are sent to `host` at `now`. A
 /// file that can't be read is reported elsewhere.
-pub fn doubtful(cert: &Path, host: Option<&str>, now: Duration) -> Option<CertificateWarning> {
+pub fn check_certificate(
+    cert: &Path,
+    host: Option<&str>,
+    now: Duration,
+) -> Option<CertificateWarning> {
     let chain = pem::certificates("tls.cert", cert).ok()?;
     let shown = ParsedCertificate::try_from(chain.first()?).ok()?;
     let told =
@@ -105,7 +109,7 @@ mod tests {
     fn what_tablets_would_refuse_is_told_before_they_do() {
         let file = certificate();
         let told = |host, day: u64| {
-            doubtful(file.path(), host, Duration::from_secs(day * DAY_S))
+            check_certificate(file.path(), host, Duration::from_secs(day * DAY_S))
                 .map(|doubt| (doubt.text, doubt.is_refused))
         };
         for host in [None, Some("10.0.0.1"), Some("node.local"), Some("NODE.local")] {

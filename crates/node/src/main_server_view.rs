@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
-    check::IN_ONE_GO,
+    check::UNPACED_CHECKS,
     meeting::{HeldVersion, TrackedMeeting},
     plan::MeetingFacts,
     poll,
@@ -70,7 +70,7 @@ pub struct MainServerView {
     /// A heartbeat lists what was confirmed since then.
     listed_since: Option<Instant>,
     /// Number of version checks under way.
-    pub(super) asking: usize,
+    pub(super) checks_pending: usize,
     /// The last heartbeat before which there was a sweep.
     pub(super) checked: u64,
     /// Confirmed versions, as last shown.
@@ -115,10 +115,10 @@ impl MainServerView {
         let before = std::mem::replace(&mut self.active, Arc::new(active.into()));
         let mut fared = std::mem::take(&mut self.meetings);
         let stay = |meeting: &ActiveMeeting| {
-            let place = before.place(&meeting.id)?;
+            let place = before.position(&meeting.id)?;
             let mut fares = std::mem::take(fared.get_mut(place)?);
             if before.get(place).is_some_and(|known| known.title != meeting.title) {
-                fares.held.iter_mut().for_each(HeldVersion::doubt);
+                fares.held.iter_mut().for_each(HeldVersion::invalidate);
             }
             Some(fares)
         };
@@ -156,7 +156,7 @@ impl MainServerView {
             let both = before.get(&meeting.id).zip(self.offers.get(&meeting.id));
             let differs = |(was, is): (&Offer, &Offer)| was.time != is.time || was.path != is.path;
             if both.is_some_and(differs) {
-                fares.held.iter_mut().for_each(HeldVersion::doubt);
+                fares.held.iter_mut().for_each(HeldVersion::invalidate);
             }
         }
         self.note_offers();
@@ -198,7 +198,7 @@ impl MainServerView {
     }
 
     /// Looks up the stored packages of the active meetings.
-    pub fn look(&mut self, store: &Store) {
+    pub fn refresh_held(&mut self, store: &Store) {
         for (meeting, fares) in self.active.iter().zip(&mut self.meetings) {
             let held = store.get(&meeting.id).filter(|held| is_from_origin(held, &self.origin));
             let sha256 = held.map(|held| held.manifest.sha256);
@@ -211,8 +211,8 @@ impl MainServerView {
     /// Begins to check all versions. If the sweep before is still running, and
     /// there are too many for one go, that one continues.
     pub(super) fn begin_sweep(&mut self, now: Instant) {
-        let spread = self.comparable() > IN_ONE_GO;
-        if spread && self.asking > 0 {
+        let spread = self.comparable() > UNPACED_CHECKS;
+        if spread && self.checks_pending > 0 {
             return;
         }
         let before = std::mem::replace(&mut self.swept_since, now.checked_sub(RECHECK_AFTER));
@@ -221,7 +221,7 @@ impl MainServerView {
 
     /// True if waiting a moment lets a heartbeat list more.
     pub(super) fn delays_heartbeats(&self) -> bool {
-        self.asking > 0 && self.comparable() <= IN_ONE_GO
+        self.checks_pending > 0 && self.comparable() <= UNPACED_CHECKS
     }
 
     /// All checks of the sweep are done.
@@ -261,13 +261,13 @@ impl MainServerView {
     }
 
     /// The state of an active meeting; others have none.
-    pub(super) fn fares(&mut self, id: &PackageId) -> Option<&mut TrackedMeeting> {
-        self.meetings.get_mut(self.active.place(id)?)
+    pub(super) fn meeting_mut(&mut self, id: &PackageId) -> Option<&mut TrackedMeeting> {
+        self.meetings.get_mut(self.active.position(id)?)
     }
 
     /// The stored version, if it still has these bytes.
     fn held(&mut self, id: &PackageId, sha256: Sha256) -> Option<&mut HeldVersion> {
-        self.fares(id)?.held.as_mut().filter(|held| held.sha256 == sha256)
+        self.meeting_mut(id)?.held.as_mut().filter(|held| held.sha256 == sha256)
     }
 
     /// These bytes were the current ones at that time, under this token.
@@ -280,8 +280,8 @@ impl MainServerView {
     }
 
     /// Its package has arrived: whatever was wrong with it is over.
-    pub(super) fn arrived(&mut self, id: &PackageId, sha256: Sha256) {
-        if let Some(meeting) = self.fares(id) {
+    pub(super) fn note_arrival(&mut self, id: &PackageId, sha256: Sha256) {
+        if let Some(meeting) = self.meeting_mut(id) {
             let TrackedMeeting { offered, shown, .. } = *meeting;
             let held = Some(HeldVersion::new(sha256));
             *meeting = TrackedMeeting { held, offered, shown, ..TrackedMeeting::default() };
@@ -292,7 +292,7 @@ impl MainServerView {
     pub(super) fn ask(&mut self, id: &PackageId, sha256: Sha256) -> bool {
         let held = self.held(id, sha256);
         let is_held = held.map(|held| held.asking = true).is_some();
-        self.asking += usize::from(is_held);
+        self.checks_pending += usize::from(is_held);
         is_held
     }
 
@@ -323,7 +323,7 @@ impl MainServerView {
         let taken = self.offers_taken;
         let Some(held) = self.held(id, sha256) else { return };
         if *held.gone.get_or_insert(taken) < taken {
-            held.doubt();
+            held.invalidate();
             return self.incomparable(id, sha256);
         }
         self.offers_at = None;
@@ -337,8 +337,8 @@ impl MainServerView {
     }
 
     /// A round of pulling ended without the package.
-    pub(super) fn failed(&mut self, id: &PackageId, error: Fault, retry_delay: Duration) {
-        let Some(meeting) = self.fares(id) else { return };
+    pub(super) fn note_failure(&mut self, id: &PackageId, error: Fault, retry_delay: Duration) {
+        let Some(meeting) = self.meeting_mut(id) else { return };
         let rounds = meeting.failing.as_ref().map_or(1, |failing| failing.rounds + 1);
         let wait = backoff(rounds, retry_delay);
         meeting.not_before = Some(Instant::now() + wait);
@@ -355,25 +355,25 @@ impl MainServerView {
     /// Rechecks on an operator's request. The confirmation stays meanwhile: clients
     /// must not suffer.
     pub(super) fn recheck(&mut self, id: &PackageId) {
-        if let Some(meeting) = self.fares(id) {
+        if let Some(meeting) = self.meeting_mut(id) {
             meeting.not_before = None;
             if let Some(held) = &mut meeting.held {
                 held.checked = None;
-                held.doubt();
+                held.invalidate();
             }
         }
     }
 
     /// The main server has another version.
-    pub(super) fn outdated(&mut self, id: &PackageId, sha256: Sha256) {
+    pub(super) fn note_outdated(&mut self, id: &PackageId, sha256: Sha256) {
         if let Some(held) = self.held(id, sha256) {
             (held.stale, held.confirmed, held.asking) = (true, None, false);
         }
     }
 
     /// It is being pulled.
-    pub(super) fn pulling(&mut self, id: &PackageId, reason: PullReason) {
-        let Some(meeting) = self.fares(id) else { return };
+    pub(super) fn note_pulling(&mut self, id: &PackageId, reason: PullReason) {
+        let Some(meeting) = self.meeting_mut(id) else { return };
         meeting.under_way = Some(reason);
         if let Some(held) = meeting.held.as_mut().filter(|_| reason == PullReason::Changed) {
             held.confirmed = None;
@@ -397,7 +397,7 @@ impl MainServerView {
             left_out: self.left_out,
             confirmed: self.confirmed.clone(),
             listed: self.listed.clone(),
-            asks: self.comparable() > 0,
+            has_versions_to_check: self.comparable() > 0,
             checked: self.checked,
             failing: self.failing.clone(),
             last_pull_s: self.last_pull_s,
@@ -408,7 +408,7 @@ impl MainServerView {
     fn refresh_confirmed(&mut self) {
         let (mut same, mut confirmed, mut listed) = (true, 0, 0);
         for (meeting, fares) in self.active.iter().zip(&mut self.meetings) {
-            let now = fares.standing(meeting.sha256, &self.token, self.listed_since);
+            let now = fares.confirmed_version(meeting.sha256, &self.token, self.listed_since);
             same &= std::mem::replace(&mut fares.shown, now) == now;
             confirmed += usize::from(now.is_some());
             listed += usize::from(now.is_some_and(|(_, listed)| listed));
@@ -474,7 +474,7 @@ mod tests {
         let mut known = MainServerView::of("o", None);
         assert!(known.take_status(status(&["a", "b"], &[])).is_empty());
         let a = "a".parse().unwrap();
-        known.arrived(&a, HELD);
+        known.note_arrival(&a, HELD);
         known.confirm(&a, HELD, known.token.clone(), Instant::now());
         let before = known.view();
         assert!(before.confirmed.contains_key(&a));
@@ -515,14 +515,14 @@ mod tests {
     fn what_has_ended_leaves_nothing_behind() {
         let (mut known, b) = (MainServerView::of("o", None), "b".parse().unwrap());
         known.take_status(status(&["a", "b"], &[]));
-        known.arrived(&b, HELD);
+        known.note_arrival(&b, HELD);
         known.confirm(&b, HELD, known.token.clone(), Instant::now());
         known.take_status(status(&["a"], &[]));
         // A check that was under way meanwhile.
         known.confirm(&b, HELD, known.token.clone(), Instant::now());
-        known.outdated(&b, HELD);
+        known.note_outdated(&b, HELD);
         known.take_status(status(&["a", "b"], &[]));
-        assert_eq!(*known.fares(&b).unwrap(), TrackedMeeting::default());
+        assert_eq!(*known.meeting_mut(&b).unwrap(), TrackedMeeting::default());
     }
 
     /// Meetings that can be asked about, all of them just confirmed.
@@ -532,8 +532,8 @@ mod tests {
         known.take_status(status(&names.iter().map(String::as_str).collect::<Vec<_>>(), &[]));
         let ids: Vec<PackageId> = names.iter().map(|name| name.parse().unwrap()).collect();
         for id in &ids {
-            known.fares(id).unwrap().offered = true;
-            known.arrived(id, HELD);
+            known.meeting_mut(id).unwrap().offered = true;
+            known.note_arrival(id, HELD);
             known.confirm(id, HELD, known.token.clone(), at);
         }
         (known, ids)
@@ -546,13 +546,13 @@ mod tests {
     #[test]
     fn a_sweep_that_can_be_done_in_one_go_makes_heartbeats_wait_and_a_larger_one_does_not() {
         let began = Instant::now();
-        for count in [IN_ONE_GO - 1, IN_ONE_GO, IN_ONE_GO + 1] {
+        for count in [UNPACED_CHECKS - 1, UNPACED_CHECKS, UNPACED_CHECKS + 1] {
             let (mut known, ids) = swept(count, began);
             assert_eq!(known.view().listed.len(), count);
             let later = began + 2 * RECHECK_AFTER;
             known.begin_sweep(later);
             assert!(ids.iter().all(|id| known.ask(id, HELD)));
-            let spread = count > IN_ONE_GO;
+            let spread = count > UNPACED_CHECKS;
             assert_eq!(known.delays_heartbeats(), !spread, "{count}");
             assert_eq!(known.view().listed.len(), if spread { count } else { 0 }, "{count}");
             assert_eq!(known.view().confirmed.len(), count);
@@ -567,7 +567,7 @@ mod tests {
             for id in &ids[2..] {
                 known.confirm(id, HELD, known.token.clone(), later + 2 * RECHECK_AFTER);
             }
-            known.asking = 0;
+            known.checks_pending = 0;
             known.end_sweep();
             let left_out = if spread { 1 } else { 2 };
             assert_eq!(known.view().listed.len(), count - left_out, "{count}");
@@ -590,12 +590,12 @@ mod tests {
         let token = known.token.clone();
         known.confirm(&ids[0], OTHER, token.clone(), Instant::now());
         assert_eq!(known.view().confirmed[&ids[0]], HELD);
-        known.outdated(&ids[0], OTHER);
+        known.note_outdated(&ids[0], OTHER);
         known.incomparable(&ids[0], OTHER);
         known.note_untold(&ids[0], OTHER, Instant::now());
         assert_eq!(known.view().listed[&ids[0]], HELD);
         // The store has other bytes under the same id.
-        known.fares(&ids[0]).unwrap().held = Some(HeldVersion::new(OTHER));
+        known.meeting_mut(&ids[0]).unwrap().held = Some(HeldVersion::new(OTHER));
         assert!(known.view().confirmed.is_empty() && known.view().listed.is_empty());
     }
 
@@ -609,13 +609,13 @@ mod tests {
             assert_eq!(known.comparable(), 2);
         }
         known.take_offers(Vec::new());
-        known.fares(&ids[0]).unwrap().offered = true;
-        known.fares(&ids[1]).unwrap().offered = true;
+        known.meeting_mut(&ids[0]).unwrap().offered = true;
+        known.meeting_mut(&ids[1]).unwrap().offered = true;
         known.confirm(&ids[1], HELD, known.token.clone(), at);
         known.offer_gone(&ids[0], HELD, at);
         known.offer_gone(&ids[1], HELD, at);
         let incomparable = |known: &mut MainServerView, id| {
-            known.fares(id).unwrap().held.as_ref().unwrap().incomparable
+            known.meeting_mut(id).unwrap().held.as_ref().unwrap().incomparable
         };
         assert!(incomparable(&mut known, &ids[0]));
         let listed = known.view().listed;

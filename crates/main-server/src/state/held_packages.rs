@@ -41,7 +41,7 @@ pub struct HeldPackages {
 }
 
 /// Hash of an id that is no meeting here.
-pub fn mark(id: &str) -> u64 {
+pub fn hash_id(id: &str) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
     id.hash(&mut hasher);
@@ -57,7 +57,7 @@ impl HeldPackages {
     /// meeting, until a heartbeat comes that does not list it. A node that
     /// already lists a meeting when it is first heard of may have pulled any
     /// version that there has been.
-    pub fn after(previous: Option<&Self>, report: HeldPackagesReport) -> Self {
+    pub fn from_report(previous: Option<&Self>, report: HeldPackagesReport) -> Self {
         let (known, mut unknown) = match report {
             HeldPackagesReport::Digests(packages) => {
                 let packages = packages.into_iter().map(|(id, sha256)| (id, Some(sha256)));
@@ -68,7 +68,9 @@ impl HeldPackages {
         let version = |offered: &CurrentPackage| match previous {
             Some(previous) => match previous.find(&offered.id) {
                 Some(version) => version,
-                None if previous.unknown.binary_search(&mark(offered.id.as_str())).is_ok() => None,
+                None if previous.unknown.binary_search(&hash_id(offered.id.as_str())).is_ok() => {
+                    None
+                }
                 None => offered.sha256,
             },
             None => offered.sha256.filter(|_| offered.only_version),
@@ -129,7 +131,7 @@ mod tests {
                 only_version: *offered == 1,
             };
             let known = if *lists { vec![offered] } else { vec![] };
-            Some(HeldPackages::after(
+            Some(HeldPackages::from_report(
                 holding.as_ref(),
                 HeldPackagesReport::Meetings { known, unknown: vec![] },
             ))
@@ -172,10 +174,10 @@ mod tests {
                 true => HeldPackagesReport::Meetings { known: vec![offered], unknown: vec![] },
                 false => HeldPackagesReport::Meetings {
                     known: vec![],
-                    unknown: vec![mark("m"), mark("x")],
+                    unknown: vec![hash_id("m"), hash_id("x")],
                 },
             };
-            let after = HeldPackages::after(holding.as_ref(), report);
+            let after = HeldPackages::from_report(holding.as_ref(), report);
             let has_it = after.has(&m(), version(1));
             holding = Some(after);
             has_it
@@ -187,11 +189,11 @@ mod tests {
     #[test]
     fn our_nodes_say_which_bytes_they_have() {
         let says = |n| HeldPackagesReport::Digests(vec![(m(), version(n))]);
-        let first = HeldPackages::after(None, says(1));
+        let first = HeldPackages::from_report(None, says(1));
         assert!(first.has(&m(), version(1)) && !first.has(&m(), version(9)));
-        let second = HeldPackages::after(Some(&first), says(2));
+        let second = HeldPackages::from_report(Some(&first), says(2));
         assert!(second.has(&m(), version(2)) && !second.has(&m(), version(1)));
-        let gone = HeldPackages::after(Some(&second), HeldPackagesReport::Digests(vec![]));
+        let gone = HeldPackages::from_report(Some(&second), HeldPackagesReport::Digests(vec![]));
         assert!(!gone.has(&m(), version(2)));
     }
 
@@ -204,14 +206,19 @@ mod tests {
             (MAX_HELD_PACKAGES + 1, MAX_HELD_PACKAGES),
         ] {
             let digests = (0..listed).map(|n| (id(n), version(1))).collect();
-            let holding = HeldPackages::after(None, HeldPackagesReport::Digests(digests));
+            let holding = HeldPackages::from_report(None, HeldPackagesReport::Digests(digests));
             assert_eq!(holding.iter().count(), kept);
             let unknown = (0..listed as u64).collect();
-            let holding =
-                HeldPackages::after(None, HeldPackagesReport::Meetings { known: vec![], unknown });
+            let holding = HeldPackages::from_report(
+                None,
+                HeldPackagesReport::Meetings { known: vec![], unknown },
+            );
             assert_eq!(holding.bytes(), kept * 8);
         }
         let twice = vec![(m(), version(1)), (m(), version(2))];
-        assert_eq!(HeldPackages::after(None, HeldPackagesReport::Digests(twice)).iter().count(), 1);
+        assert_eq!(
+            HeldPackages::from_report(None, HeldPackagesReport::Digests(twice)).iter().count(),
+            1
+        );
     }
 }

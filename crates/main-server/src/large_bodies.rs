@@ -66,7 +66,7 @@ impl Default for LargeBodies {
 
 impl LargeBodies {
     /// Waits for a turn. Never None: the semaphores are not closed.
-    pub async fn turn(&self, client: IpAddr) -> Option<LargeBodyPermit> {
+    pub async fn acquire(&self, client: IpAddr) -> Option<LargeBodyPermit> {
         let client = self.of_client(client);
         let own = client.own.acquire().await?;
         let shared = match self.all.free.clone().try_acquire_owned() {
@@ -117,7 +117,7 @@ impl LargeBodyQueue {
     }
 
     /// Waits until a request that waits wants this turn ended, and no other's.
-    async fn wanted(&self) {
+    async fn revocation_requested(&self) {
         loop {
             self.wanted.notified().await;
             // Nobody may wait any more: a notification is kept until it is taken.
@@ -146,11 +146,11 @@ impl Drop for WaitingGuard<'_> {
 
 impl LargeBodyPermit {
     /// Waits until the guaranteed time is over and a request that waits wants this turn.
-    pub async fn expired(&self) {
+    pub async fn revoked(&self) {
         tokio::time::sleep(MIN_HOLD).await;
         tokio::select! {
-            () = self.all.wanted() => {}
-            () = self.client.own.wanted() => {}
+            () = self.all.revocation_requested() => {}
+            () = self.client.own.revocation_requested() => {}
         }
     }
 }
@@ -165,7 +165,7 @@ mod tests {
     async fn a_client_has_few_turns_all_have_some_and_each_is_given_back() {
         let bodies = LargeBodies::default();
         let client = |n: usize| IpAddr::from([10, 0, 0, n as u8]);
-        let turn = |n| bodies.turn(client(n)).now_or_never().flatten();
+        let turn = |n| bodies.acquire(client(n)).now_or_never().flatten();
         let mut of_one: Vec<_> = (0..MAX_OF_CLIENT).map(|_| turn(0).unwrap()).collect();
         assert!(turn(0).is_none());
         let others = MAX_AT_ONCE - MAX_OF_CLIENT;
@@ -184,20 +184,20 @@ mod tests {
         let client = |n: usize| IpAddr::from([10, 0, 0, n as u8]);
         let mut turns = Vec::new();
         for n in 0..MAX_AT_ONCE {
-            turns.push(bodies.turn(client(n / MAX_OF_CLIENT)).await.unwrap());
+            turns.push(bodies.acquire(client(n / MAX_OF_CLIENT)).await.unwrap());
         }
-        tokio::time::timeout(2 * MIN_HOLD, turns[0].expired()).await.expect_err("nobody waits");
+        tokio::time::timeout(2 * MIN_HOLD, turns[0].revoked()).await.expect_err("nobody waits");
         for waits_for in [99, 0] {
-            let mut waiter = pin!(bodies.turn(client(waits_for)));
+            let mut waiter = pin!(bodies.acquire(client(waits_for)));
             let began = tokio::time::Instant::now();
             tokio::select! {
                 _ = &mut waiter => panic!("there is no turn for client {waits_for}"),
-                () = turns[1].expired() => {}
+                () = turns[1].revoked() => {}
             }
             assert_eq!(began.elapsed(), MIN_HOLD, "client {waits_for}");
         }
         // What those who have given up wanted is not taken from anybody.
-        tokio::time::timeout(2 * MIN_HOLD, turns[0].expired()).await.expect_err("nobody waits");
+        tokio::time::timeout(2 * MIN_HOLD, turns[0].revoked()).await.expect_err("nobody waits");
     }
 
     #[tokio::test(start_paused = true)]
@@ -208,21 +208,21 @@ mod tests {
         let ended = Arc::new(AtomicUsize::new(0));
         for n in 0..MAX_AT_ONCE {
             let (turn, ended) =
-                (bodies.turn(client(n / MAX_OF_CLIENT)).await.unwrap(), ended.clone());
+                (bodies.acquire(client(n / MAX_OF_CLIENT)).await.unwrap(), ended.clone());
             held.spawn(async move {
-                turn.expired().await;
+                turn.revoked().await;
                 ended.fetch_add(1, Ordering::Relaxed);
             });
         }
         tokio::time::sleep(2 * MIN_HOLD).await;
         for waiters in 1..=3 {
             let began = tokio::time::Instant::now();
-            drop(bodies.turn(client(99)).await.unwrap());
+            drop(bodies.acquire(client(99)).await.unwrap());
             assert!(began.elapsed() < REVOKE_EVERY);
             tokio::time::sleep(2 * MIN_HOLD).await;
             assert_eq!(ended.load(Ordering::Relaxed), waiters);
             // Its place is taken again by one that is never asked to end.
-            std::mem::forget(bodies.turn(client(100 + waiters)).await.unwrap());
+            std::mem::forget(bodies.acquire(client(100 + waiters)).await.unwrap());
         }
     }
 
@@ -232,12 +232,13 @@ mod tests {
         let client = |n: usize| IpAddr::from([10, 0, 0, n as u8]);
         let mut held = Vec::new();
         for n in 0..MAX_AT_ONCE {
-            held.push(bodies.turn(client(n / MAX_OF_CLIENT)).await.unwrap());
+            held.push(bodies.acquire(client(n / MAX_OF_CLIENT)).await.unwrap());
         }
-        let many: Vec<_> = (0..MAX_OF_CLIENT).map(|_| Box::pin(bodies.turn(client(98)))).collect();
+        let many: Vec<_> =
+            (0..MAX_OF_CLIENT).map(|_| Box::pin(bodies.acquire(client(98)))).collect();
         let mut many = futures_util::future::join_all(many);
         assert!((&mut many).now_or_never().is_none());
-        let mut one = pin!(bodies.turn(client(99)));
+        let mut one = pin!(bodies.acquire(client(99)));
         assert!(one.as_mut().now_or_never().is_none());
         for _ in 0..2 {
             held.pop();
