@@ -8,31 +8,31 @@
     reason = "a bench sets its scene as it likes, in a folder of its own"
 )]
 
-pub mod arguments;
-pub mod certificate;
-pub mod cost;
-pub mod http;
-pub mod limits;
-pub mod machine;
-pub mod markers;
-pub mod nginx;
-pub mod node;
-pub mod packages;
-pub mod process;
-pub mod quiet;
-pub mod report;
-pub mod server;
-pub mod stage;
-pub mod stats;
-pub mod storage;
-pub mod table;
+pub(crate) mod arguments;
+pub(crate) mod certificate;
+pub(crate) mod cost;
+pub(crate) mod http;
+pub(crate) mod limits;
+pub(crate) mod machine;
+pub(crate) mod markers;
+pub(crate) mod nginx;
+pub(crate) mod node;
+pub(crate) mod packages;
+pub(crate) mod process;
+pub(crate) mod quiet;
+pub(crate) mod report;
+pub(crate) mod server;
+pub(crate) mod stage;
+pub(crate) mod stats;
+pub(crate) mod storage;
+pub(crate) mod table;
 
-pub use arguments::Common;
-pub use certificate::Certificate;
-pub use limits::Limit;
-pub use quiet::Patience;
-pub use report::Report;
-pub use server::{Places, Server};
-pub use stage::Stage;
-pub use stats::Samples;
-pub use table::Table;
+pub(crate) use arguments::Common;
+pub(crate) use certificate::Certificate;
+pub(crate) use limits::Limit;
+pub(crate) use quiet::Patience;
+pub(crate) use report::Report;
+pub(crate) use server::{Places, Server};
+pub(crate) use stage::Stage;
+pub(crate) use stats::Samples;
+pub(crate) use table::Table;

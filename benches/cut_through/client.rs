@@ -11,7 +11,7 @@ use tokio::{
 use super::{PIECE_BYTES, main_server::Head};
 
 /// When the first byte of each piece was there.
-pub async fn download(node: SocketAddr, id: String, size: usize) -> Result<Vec<Instant>> {
+pub(crate) async fn download(node: SocketAddr, id: String, size: usize) -> Result<Vec<Instant>> {
     let mut stream = TcpStream::connect(node).await?;
     let request = format!(
         "GET /api/v1/meetings/{id}/download-package HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"

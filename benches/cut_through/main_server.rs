@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{PIECE_BYTES, PIECE_EVERY};
 
-pub struct MainServer {
+pub(crate) struct MainServer {
     pub address: SocketAddr,
     shared: Arc<Shared>,
 }
@@ -36,7 +36,7 @@ impl Shared {
 
 impl MainServer {
     /// Offers this package under every name.
-    pub async fn start(package: Vec<u8>) -> Result<Self> {
+    pub(crate) async fn start(package: Vec<u8>) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared { package, go: Notify::new(), written: Mutex::default() });
@@ -44,30 +44,30 @@ impl MainServer {
         Ok(Self { address, shared })
     }
 
-    pub fn package(&self) -> &[u8] {
+    pub(crate) fn package(&self) -> &[u8] {
         &self.shared.package
     }
 
     /// Lets the next pull begin.
-    pub fn go(&self) {
+    pub(crate) fn go(&self) {
         self.shared.written().clear();
         self.shared.go.notify_one();
     }
 
     /// When it wrote the pieces of the last pull.
-    pub fn written(&self) -> Vec<Instant> {
+    pub(crate) fn written(&self) -> Vec<Instant> {
         self.shared.written().clone()
     }
 }
 
 /// The head of a request or of an answer.
-pub struct Head {
+pub(crate) struct Head {
     pub first_line: String,
     length: usize,
 }
 
 impl Head {
-    pub async fn read(stream: &mut (impl AsyncBufRead + Unpin)) -> Result<Self> {
+    pub(crate) async fn read(stream: &mut (impl AsyncBufRead + Unpin)) -> Result<Self> {
         let mut asked = Self { first_line: String::new(), length: 0 };
         stream.read_line(&mut asked.first_line).await?;
         loop {

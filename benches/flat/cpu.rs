@@ -9,7 +9,7 @@ use criterion::{
 };
 use rustix::time::{ClockId, clock_gettime};
 
-pub struct CpuTime;
+pub(crate) struct CpuTime;
 
 impl Measurement for CpuTime {
     type Intermediate = Duration;

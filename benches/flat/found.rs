@@ -13,7 +13,7 @@ use crate::support::{Limit, Samples, Table, stats};
 const LINEAR: f64 = 12.0;
 
 /// Of one thing, the medians at [`COUNTS`], in milliseconds.
-pub struct Found {
+pub(crate) struct Found {
     name: String,
     medians_ms: [f64; COUNTS.len()],
 }
@@ -31,7 +31,7 @@ impl Found {
 }
 
 /// What was measured at each of the counts.
-pub fn read(results: &Path) -> Result<Vec<Found>> {
+pub(crate) fn read(results: &Path) -> Result<Vec<Found>> {
     let groups = fs::read_dir(results)?.flatten();
     let mut found: Vec<_> = groups.filter_map(|group| of_group(&group.path())).collect();
     found.sort_by(|one, other| one.name.cmp(&other.name));
@@ -49,7 +49,7 @@ fn of_group(group: &Path) -> Option<Found> {
     Some(found)
 }
 
-pub fn table(found: &[Found]) -> Table {
+pub(crate) fn table(found: &[Found]) -> Table {
     let mut table =
         Table::new(&["CPU time, ms (ns for each)", "10", "100", "1,000", "10,000", "×10 →"]);
     for found in found {
@@ -63,7 +63,7 @@ pub fn table(found: &[Found]) -> Table {
     table
 }
 
-pub fn limits(found: &[Found]) -> Vec<Limit> {
+pub(crate) fn limits(found: &[Found]) -> Vec<Limit> {
     let milliseconds = |name: &str, at_most| {
         let of = found.iter().find(|found| found.name == name);
         let measured = of.map_or(f64::NAN, Found::at_most_ms);

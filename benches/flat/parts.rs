@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::support::{Stage, storage};
 
 /// A node's parts.
-pub struct Parts {
+pub(crate) struct Parts {
     pub count: usize,
     pub store: Store,
     pub manifests: Vec<Value>,
@@ -32,7 +32,7 @@ pub struct Parts {
 }
 
 impl Parts {
-    pub fn set(stage: &Stage, count: usize) -> Result<Self> {
+    pub(crate) fn set(stage: &Stage, count: usize) -> Result<Self> {
         let folder = stage.make_new("parts")?;
         let storage = folder.join("storage");
         let manifests = storage::fill(&storage, count, storage::ORIGIN)?;
@@ -58,7 +58,7 @@ impl Parts {
     }
 
     /// Of a main server of ours, with everything synced.
-    pub fn known(&self) -> MainServerView {
+    pub(crate) fn known(&self) -> MainServerView {
         let mut known = MainServerView::of(storage::ORIGIN, None);
         let answer = status_answer(&self.manifests, self.count, 1.0);
         let mut status = protocol::read_status(&answer).expect("it is well-formed");
@@ -74,30 +74,30 @@ impl Parts {
         known
     }
 
-    pub fn snapshot(&self, reader: StatusAudience) -> Snapshot {
+    pub(crate) fn snapshot(&self, reader: StatusAudience) -> Snapshot {
         snapshot(&self.settings, &self.board, &self.fetch, &self.traffic, reader)
     }
 
     /// A download of the package in the middle begins.
-    pub fn serve_one(&self) {
+    pub(crate) fn serve_one(&self) {
         let id = storage::id(&self.manifests[self.count / 2]).parse().expect("it is an id");
         self.store.get(&id).expect("it is there").note_served();
     }
 
     /// Closes it; the storage folder stays.
-    pub fn close(self) -> PathBuf {
+    pub(crate) fn close(self) -> PathBuf {
         self.storage
     }
 }
 
-pub fn planned(known: &mut MainServerView, store: &Store) -> Vec<impl Sized + use<>> {
+pub(crate) fn planned(known: &mut MainServerView, store: &Store) -> Vec<impl Sized + use<>> {
     known.refresh_held(store);
     let nothing = HashMap::new();
     plan(known.facts(&nothing), &known.token, Instant::now())
 }
 
 /// As our main server gives it, for the first `count` meetings.
-pub fn status_answer(manifests: &[Value], count: usize, timestamp: f64) -> Vec<u8> {
+pub(crate) fn status_answer(manifests: &[Value], count: usize, timestamp: f64) -> Vec<u8> {
     let item = |manifest: &Value| {
         json!({
             "id": manifest["id"], "title": manifest["title"], "sha256": manifest["sha256"],

@@ -16,7 +16,7 @@ use super::{
 use crate::support::{Patience, Samples, Server, Stage, packages, process, quiet::Watch, stats};
 
 /// A package, the server that has it, and the two that pull it.
-pub struct Bout<'a> {
+pub(crate) struct Bout<'a> {
     folder: PathBuf,
     nginx: &'a Server,
     /// At the main server.
@@ -32,7 +32,7 @@ enum Turn {
 }
 
 impl<'a> Bout<'a> {
-    pub fn set(
+    pub(crate) fn set(
         stage: &Stage,
         nginx: &'a Server,
         root: &Path,
@@ -53,7 +53,7 @@ impl<'a> Bout<'a> {
         Ok(Self { folder, nginx, path, package, node })
     }
 
-    pub fn run(&self, rounds: usize, patience: &mut Patience) -> Result<Found> {
+    pub(crate) fn run(&self, rounds: usize, patience: &mut Patience) -> Result<Found> {
         let mut found =
             Found { bytes: self.package.metadata()?.len(), pulls: vec![], curls_s: vec![] };
         // The first round warms up what is warm ever after: caches, connections.
@@ -115,7 +115,7 @@ impl<'a> Bout<'a> {
 }
 
 /// Round by round.
-pub struct Found {
+pub(crate) struct Found {
     bytes: u64,
     pulls: Vec<Pull>,
     curls_s: Vec<f64>,
@@ -126,15 +126,15 @@ impl Found {
         self.pulls.iter().map(figure).collect()
     }
 
-    pub fn ratio(&self) -> Samples {
+    pub(crate) fn ratio(&self) -> Samples {
         Samples::ratios(&self.of(|pull| pull.received_s), &self.curls_s)
     }
 
-    pub fn share(&self) -> Samples {
+    pub(crate) fn share(&self) -> Samples {
         Samples::ratios(&self.of(Pull::after_s), &self.of(|pull| pull.received_s))
     }
 
-    pub fn row(&self, name: &str) -> [String; 8] {
+    pub(crate) fn row(&self, name: &str) -> [String; 8] {
         let samples = |values: Vec<f64>| values.into_iter().collect::<Samples>();
         let gigabytes = self.bytes as f64 / 1e9;
         let received = samples(self.of(|pull| pull.received_s));

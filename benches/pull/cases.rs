@@ -8,11 +8,12 @@ use crate::support::{
 
 /// At the pace of a line of 1 or 2.5 Gbit/s, a bit less than the line's own: it
 /// carries headers, too.
-pub const PACED: [(&str, &str); 2] = [("/uploads/gigabit/", "112m"), ("/uploads/faster/", "280m")];
+pub(crate) const PACED: [(&str, &str); 2] =
+    [("/uploads/gigabit/", "112m"), ("/uploads/faster/", "280m")];
 /// A quick look is at packages that are as many times smaller.
 const QUICK: u64 = 10;
 
-pub struct Case {
+pub(crate) struct Case {
     size: u64,
     pub method: Method,
     pub line: Line,
@@ -20,7 +21,7 @@ pub struct Case {
 }
 
 #[derive(Clone, Copy)]
-pub enum Line {
+pub(crate) enum Line {
     Loopback,
     Gigabit,
     Faster,
@@ -28,13 +29,13 @@ pub enum Line {
 
 /// What the product promises itself of it.
 #[derive(Clone, Copy)]
-pub enum Limited {
+pub(crate) enum Limited {
     Pull,
     Commit,
 }
 
 impl Limited {
-    pub fn held(self, name: &str, found: &Found) -> Limit {
+    pub(crate) fn held(self, name: &str, found: &Found) -> Limit {
         let (what, at_most, measured) = match self {
             Self::Pull => ("÷ curl", 0.8, found.ratio().median()),
             Self::Commit => ("commit ÷ pull", 0.2, found.share().median()),
@@ -47,7 +48,7 @@ const fn case(megabytes: u64, method: Method, line: Line, limited: Limited) -> C
     Case { size: megabytes * MB, method, line, limited }
 }
 
-pub const CASES: [Case; 6] = [
+pub(crate) const CASES: [Case; 6] = [
     case(1000, Method::Stored, Line::Loopback, Limited::Pull),
     case(300, Method::Stored, Line::Loopback, Limited::Commit),
     case(300, Method::Deflated, Line::Loopback, Limited::Commit),
@@ -57,11 +58,11 @@ pub const CASES: [Case; 6] = [
 ];
 
 impl Case {
-    pub fn size(&self, quick: bool) -> u64 {
+    pub(crate) fn size(&self, quick: bool) -> u64 {
         self.size / if quick { QUICK } else { 1 }
     }
 
-    pub fn name(&self, quick: bool) -> String {
+    pub(crate) fn name(&self, quick: bool) -> String {
         let (size, method) = (packages::label(self.size(quick)), self.method);
         let line = match self.line {
             Line::Loopback => "",
@@ -71,7 +72,7 @@ impl Case {
         format!("{size} {}{line}", format!("{method:?}").to_lowercase())
     }
 
-    pub fn folder(&self) -> &'static str {
+    pub(crate) fn folder(&self) -> &'static str {
         match self.line {
             Line::Loopback => "/uploads/packages/",
             Line::Gigabit => PACED[0].0,

@@ -25,7 +25,7 @@ use tokio::runtime::Runtime;
 
 use super::support::process;
 
-pub struct Node {
+pub(crate) struct Node {
     runtime: Runtime,
     store: Store,
     fetch: Fetch,
@@ -33,21 +33,21 @@ pub struct Node {
 }
 
 /// Times since the pull was asked for.
-pub struct Pull {
+pub(crate) struct Pull {
     pub received_s: f64,
     pub committed_s: f64,
     pub cpu_s: f64,
 }
 
 impl Pull {
-    pub fn after_s(&self) -> f64 {
+    pub(crate) fn after_s(&self) -> f64 {
         self.committed_s - self.received_s
     }
 }
 
 impl Node {
     /// A node whose main server offers one package, `offered`.
-    pub fn start(folder: &Path, main_server: SocketAddr, offered: &str) -> Result<Self> {
+    pub(crate) fn start(folder: &Path, main_server: SocketAddr, offered: &str) -> Result<Self> {
         let config = json!({
             "nodeId": "bench",
             "mainServerIp": main_server.ip(),
@@ -73,7 +73,7 @@ impl Node {
     }
 
     /// Pulls the package, and removes it.
-    pub fn pull(&self) -> Result<Pull> {
+    pub(crate) fn pull(&self) -> Result<Pull> {
         let cpu_before = process::all_ours_s()?;
         let began = Instant::now();
         let (received, committed) = self.runtime.block_on(async {

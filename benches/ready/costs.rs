@@ -27,7 +27,7 @@ const MANY: usize = 1_000;
 const IN_ONE_GO: usize = 50;
 const PERCENT: f64 = 2.0;
 
-pub fn run(
+pub(crate) fn run(
     scene: &Scene,
     common: &Common,
     patience: &mut Patience,

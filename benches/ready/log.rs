@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Clone, Default)]
-pub struct Log {
+pub(crate) struct Log {
     seen: Arc<Mutex<Seen>>,
     changed: Arc<Notify>,
 }
@@ -34,7 +34,7 @@ struct Seen {
 
 /// Of one meeting: when its start was answered, its package asked for and
 /// passed on whole, and a heartbeat named it as synced.
-pub struct Times {
+pub(crate) struct Times {
     began: Instant,
     asked: Instant,
     passed: Instant,
@@ -42,17 +42,17 @@ pub struct Times {
 }
 
 impl Times {
-    pub fn all_ms(&self) -> f64 {
+    pub(crate) fn all_ms(&self) -> f64 {
         ms(self.synced.saturating_duration_since(self.began))
     }
 
     /// From the request for the package to its last byte.
-    pub fn pull_ms(&self) -> f64 {
+    pub(crate) fn pull_ms(&self) -> f64 {
         ms(self.passed.saturating_duration_since(self.asked))
     }
 
     /// All but the pull: until the node asks, and from the last byte on.
-    pub fn rest_ms(&self) -> f64 {
+    pub(crate) fn rest_ms(&self) -> f64 {
         self.all_ms() - self.pull_ms()
     }
 }
@@ -62,7 +62,7 @@ fn ms(duration: Duration) -> f64 {
 }
 
 /// The meeting whose package has this path.
-pub fn id_of(path: &str) -> Option<&str> {
+pub(crate) fn id_of(path: &str) -> Option<&str> {
     path.strip_prefix("/uploads/packages/meeting_")?.strip_suffix("_pdfs.zip")
 }
 
@@ -71,7 +71,7 @@ impl Log {
         self.seen.lock().expect("nobody panics with it")
     }
 
-    pub fn asked(&self, id: &str) {
+    pub(crate) fn asked(&self, id: &str) {
         self.seen().asked.insert(id.to_owned(), Instant::now());
     }
 
@@ -79,20 +79,20 @@ impl Log {
         self.seen().passed.insert(id.to_owned(), Instant::now());
     }
 
-    pub fn polled(&self) {
+    pub(crate) fn polled(&self) {
         self.seen().polls += 1;
         self.changed.notify_waiters();
     }
 
-    pub fn headed(&self) {
+    pub(crate) fn headed(&self) {
         self.seen().heads += 1;
     }
 
-    pub fn heads(&self) -> usize {
+    pub(crate) fn heads(&self) -> usize {
         self.seen().heads
     }
 
-    pub fn heartbeat(&self, body: &[u8]) {
+    pub(crate) fn heartbeat(&self, body: &[u8]) {
         let now = Instant::now();
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         let mut seen = self.seen();
@@ -107,7 +107,7 @@ impl Log {
     }
 
     /// A package's body; the time of its last piece is what stays.
-    pub fn passing<E>(
+    pub(crate) fn passing<E>(
         &self,
         id: &str,
         bytes: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
@@ -119,22 +119,22 @@ impl Log {
         Body::from_stream(bytes.inspect_ok(move |_| log.passed(&id)))
     }
 
-    pub async fn until_heard(&self) {
+    pub(crate) async fn until_heard(&self) {
         self.until("a heartbeat", |seen| (seen.heartbeats > 0).then_some(())).await;
     }
 
     /// From now on.
-    pub async fn until_polled(&self) {
+    pub(crate) async fn until_polled(&self) {
         let before = self.seen().polls;
         self.until("a poll", |seen| (seen.polls > before).then_some(())).await;
     }
 
-    pub async fn until_synced(&self, count: usize) {
+    pub(crate) async fn until_synced(&self, count: usize) {
         let all = |seen: &Seen| (seen.heartbeats > 0 && seen.synced_last == count).then_some(());
         self.until("all synced", all).await;
     }
 
-    pub async fn times(&self, id: &str, began: Instant) -> Times {
+    pub(crate) async fn times(&self, id: &str, began: Instant) -> Times {
         let times = |seen: &Seen| {
             let at = |of: &HashMap<String, Instant>| of.get(id).copied();
             let (asked, passed) = (at(&seen.asked)?, at(&seen.passed)?);

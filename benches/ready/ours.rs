@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 use super::log::{Log, id_of};
 
-pub struct Ours {
+pub(crate) struct Ours {
     pub log: Log,
     master: Master,
     /// Of the proxy.
@@ -38,7 +38,7 @@ struct Proxy {
 }
 
 impl Ours {
-    pub async fn start(tasks: &Tasks) -> Self {
+    pub(crate) async fn start(tasks: &Tasks) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the main server");
         let options = MasterOptions {
             data: folder.path().to_owned(),
@@ -65,19 +65,19 @@ impl Ours {
     }
 
     /// A meeting with this package, not started.
-    pub async fn prepare(&self, id: &str, package: &[u8]) {
+    pub(crate) async fn prepare(&self, id: &str, package: &[u8]) {
         accepted(self.client.post(self.url("")).json(&json!({"id": id, "title": "Board"}))).await;
         let put = self.client.put(self.url(&format!("/{id}/package")));
         accepted(put.body(package.to_vec())).await;
     }
 
     /// When the start was answered.
-    pub async fn begin(&self, id: &str) -> Instant {
+    pub(crate) async fn begin(&self, id: &str) -> Instant {
         accepted(self.client.post(self.url(&format!("/{id}/start")))).await;
         Instant::now()
     }
 
-    pub async fn end(&self, id: &str) {
+    pub(crate) async fn end(&self, id: &str) {
         accepted(self.client.post(self.url(&format!("/{id}/end")))).await;
     }
 }

@@ -27,7 +27,7 @@ use super::log::{Log, id_of};
 const PIECE_BYTES: usize = 256 << 10;
 
 #[derive(Clone)]
-pub struct Theirs {
+pub(crate) struct Theirs {
     pub log: Log,
     meetings: Arc<Mutex<Meetings>>,
     pub address: SocketAddr,
@@ -40,7 +40,7 @@ struct Meetings {
 }
 
 impl Theirs {
-    pub async fn start(tasks: &Tasks) -> Self {
+    pub(crate) async fn start(tasks: &Tasks) -> Self {
         let listener = Listener::bind(([127, 0, 0, 1], 0).into()).expect("a port is free");
         let address = listener.address();
         let theirs = Self { log: Log::default(), meetings: Arc::default(), address };
@@ -59,14 +59,14 @@ impl Theirs {
         self.meetings.lock().expect("nobody panics with it")
     }
 
-    pub fn begin(&self, id: &str, package: &[u8]) -> Instant {
+    pub(crate) fn begin(&self, id: &str, package: &[u8]) -> Instant {
         let mut meetings = self.meetings();
         meetings.packages.insert(id.to_owned(), Bytes::copy_from_slice(package));
         meetings.token += 1;
         Instant::now()
     }
 
-    pub fn end(&self, id: &str) {
+    pub(crate) fn end(&self, id: &str) {
         let mut meetings = self.meetings();
         meetings.packages.remove(id);
         meetings.token += 1;

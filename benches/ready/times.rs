@@ -27,7 +27,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const OURS_MS: f64 = 100.0;
 const THEIRS_MS: f64 = 50.0 + 1000.0 / 2.0;
 
-pub fn run(
+pub(crate) fn run(
     scene: &Scene,
     common: &Common,
     patience: &mut Patience,

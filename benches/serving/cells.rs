@@ -23,17 +23,17 @@ use crate::support::{
 const WAIT: Duration = Duration::from_millis(50);
 /// Different ranges that are asked for in turn.
 const RANGES: usize = 64;
-pub const RANGE_BYTES: u64 = 1 << 20;
+pub(crate) const RANGE_BYTES: u64 = 1 << 20;
 
 /// How long a turn takes.
 #[derive(Clone, Copy, Debug)]
-pub struct Turn {
+pub(crate) struct Turn {
     pub warm_up: Duration,
     pub measured: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub(crate) enum What {
     Whole,
     Range,
     /// Taken by each client with so many bytes a second.
@@ -46,7 +46,7 @@ pub enum What {
 
 /// One combination that is measured.
 #[derive(Clone, Debug)]
-pub struct Cell {
+pub(crate) struct Cell {
     pub what: What,
     pub package: Package,
     pub connections: usize,
@@ -54,7 +54,7 @@ pub struct Cell {
 
 /// Of one turn.
 #[derive(Clone, Copy, Debug)]
-pub struct Measured {
+pub(crate) struct Measured {
     pub bytes_per_s: f64,
     pub answers_per_s: f64,
     pub server_cpu_s: f64,
@@ -92,7 +92,7 @@ impl Cell {
     }
 
     /// Also says what share of a core others had.
-    pub fn measure(
+    pub(crate) fn measure(
         &self,
         scene: &Scene,
         (kind, server): (Kind, &Server),
@@ -139,7 +139,7 @@ impl Cell {
         Ok((measured, others))
     }
 
-    pub fn taken(&self, kind: Kind, server: &Server, turn: Turn) -> Result<(Measured, f64)> {
+    pub(crate) fn taken(&self, kind: Kind, server: &Server, turn: Turn) -> Result<(Measured, f64)> {
         let asks = self.asks(kind);
         let mut client = Client::new(server.address, &asks)?;
         for at in 0..self.connections {
@@ -220,7 +220,7 @@ impl Row {
 }
 
 /// Measures the cells and reports throughput and cost.
-pub fn run(
+pub(crate) fn run(
     scene: &Scene,
     cells: &[Cell],
     (rounds, turn): (usize, Turn),

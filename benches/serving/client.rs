@@ -28,27 +28,27 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 /// A request, and what has to come.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub(crate) struct Ask {
     bytes: Vec<u8>,
     status: u16,
     length: u64,
 }
 
 impl Ask {
-    pub fn whole(path: &str, package: &Package) -> Self {
+    pub(crate) fn whole(path: &str, package: &Package) -> Self {
         Self { bytes: request(path, ""), status: 200, length: package.size }
     }
 
-    pub fn part(path: &str, from: u64, length: u64) -> Self {
+    pub(crate) fn part(path: &str, from: u64, length: u64) -> Self {
         let range = format!("Range: bytes={from}-{}\r\n", from + length - 1);
         Self { bytes: request(path, &range), status: 206, length }
     }
 
-    pub fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         self.length
     }
 
-    pub fn send(&self, stream: &mut TcpStream) -> Result<()> {
+    pub(crate) fn send(&self, stream: &mut TcpStream) -> Result<()> {
         // A fresh socket's buffer takes some hundred bytes at once.
         let sent = stream.write(&self.bytes).context("cannot send a request")?;
         ensure!(sent == self.bytes.len(), "only {sent} bytes of a request were taken");
@@ -56,7 +56,7 @@ impl Ask {
     }
 
     /// How long the head is, once it is all there.
-    pub fn check(&self, bytes: &[u8]) -> Result<Option<usize>> {
+    pub(crate) fn check(&self, bytes: &[u8]) -> Result<Option<usize>> {
         let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
             ensure!(bytes.len() < MAX_HEAD_BYTES, "no end of a head in {} bytes", bytes.len());
             return Ok(None);
@@ -111,7 +111,7 @@ enum State {
 }
 
 /// A whole answer.
-pub struct Done {
+pub(crate) struct Done {
     pub connection: usize,
     /// When the connection, or on one that was open the request, was begun.
     pub begun: Instant,
@@ -120,7 +120,7 @@ pub struct Done {
     pub done: Instant,
 }
 
-pub struct Client<'a> {
+pub(crate) struct Client<'a> {
     address: SocketAddr,
     asks: &'a [Ask],
     epoll: OwnedFd,
@@ -136,7 +136,7 @@ pub struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    pub fn new(address: SocketAddr, asks: &'a [Ask]) -> Result<Self> {
+    pub(crate) fn new(address: SocketAddr, asks: &'a [Ask]) -> Result<Self> {
         Ok(Self {
             address,
             asks,
@@ -152,13 +152,13 @@ impl<'a> Client<'a> {
     }
 
     /// Looks at the other connections after each read, for the sake of exact times.
-    pub fn attentive(mut self) -> Self {
+    pub(crate) fn attentive(mut self) -> Self {
         self.reads = 1;
         self
     }
 
     /// Opens a connection that will ask for this.
-    pub fn connect(&mut self, ask: usize) -> Result<usize> {
+    pub(crate) fn connect(&mut self, ask: usize) -> Result<usize> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
         match connect(&socket, &self.address) {
@@ -178,7 +178,7 @@ impl<'a> Client<'a> {
 
     /// Waits, `patience` at most, for something to happen and deals with it.
     /// `next` says what a connection asks for then; none closes it.
-    pub fn turn(
+    pub(crate) fn turn(
         &mut self,
         patience: Duration,
         mut next: impl FnMut(&Done) -> Option<usize>,

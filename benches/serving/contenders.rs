@@ -9,16 +9,16 @@ use super::client::Ask;
 use crate::support::{Certificate, Places, Server, Stage, nginx, node, packages::Package, server};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     Nginx,
     NginxCached,
     Node,
 }
 
-pub const ALL: [Kind; 3] = [Kind::Nginx, Kind::NginxCached, Kind::Node];
+pub(crate) const ALL: [Kind; 3] = [Kind::Nginx, Kind::NginxCached, Kind::Node];
 
 impl Kind {
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Nginx => "nginx",
             Self::NginxCached => "nginx, open_file_cache",
@@ -26,21 +26,21 @@ impl Kind {
         }
     }
 
-    pub fn path(self, package: &Package) -> String {
+    pub(crate) fn path(self, package: &Package) -> String {
         match self {
             Self::Nginx | Self::NginxCached => format!("/{}", package.path()),
             Self::Node => package.url(),
         }
     }
 
-    pub fn whole(self, package: &Package) -> Ask {
+    pub(crate) fn whole(self, package: &Package) -> Ask {
         Ask::whole(&self.path(package), package)
     }
 }
 
 /// The packages, the main server that the node belongs to, and on which
 /// cores who runs.
-pub struct Scene {
+pub(crate) struct Scene {
     stage: Stage,
     storage: PathBuf,
     main_server: Server,
@@ -50,7 +50,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    pub fn set(stage: &Stage, packages: Vec<Package>, workers: usize) -> Result<Self> {
+    pub(crate) fn set(stage: &Stage, packages: Vec<Package>, workers: usize) -> Result<Self> {
         let storage = stage.make("storage")?;
         for package in &packages {
             eprintln!("writing a package of {}", package.label());
@@ -61,11 +61,11 @@ impl Scene {
         Ok(Self { stage: stage.clone(), storage, main_server, packages, workers, certificate })
     }
 
-    pub fn storage(&self) -> &PathBuf {
+    pub(crate) fn storage(&self) -> &PathBuf {
         &self.storage
     }
 
-    pub fn workers(&self) -> usize {
+    pub(crate) fn workers(&self) -> usize {
         self.workers
     }
 
@@ -75,16 +75,16 @@ impl Scene {
         self.workers == 1 && std::thread::available_parallelism().map_or(1, usize::from) > 1
     }
 
-    pub fn stage(&self) -> &Stage {
+    pub(crate) fn stage(&self) -> &Stage {
         &self.stage
     }
 
-    pub fn start(&self, kind: Kind) -> Result<Server> {
+    pub(crate) fn start(&self, kind: Kind) -> Result<Server> {
         self.start_with(kind, false)
     }
 
     /// Over HTTPS, all show the same certificate.
-    pub fn start_with(&self, kind: Kind, tls: bool) -> Result<Server> {
+    pub(crate) fn start_with(&self, kind: Kind, tls: bool) -> Result<Server> {
         let certificate = tls.then_some(&self.certificate);
         let core = self.apart().then_some(0);
         let places = Places { workers: Some(self.workers), core };
@@ -108,7 +108,11 @@ impl Scene {
     }
 
     /// Does this on the client's core.
-    pub fn as_client<T>(&self, server: &Server, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub(crate) fn as_client<T>(
+        &self,
+        server: &Server,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         let before = rustix::thread::sched_getaffinity(None)?;
         if self.apart() {
             server::pin(1)?;

@@ -33,7 +33,7 @@ struct Measured {
     disk_bytes: u64,
 }
 
-pub struct Packages<'a> {
+pub(crate) struct Packages<'a> {
     pub small: &'a Package,
     pub big: &'a Package,
 }
@@ -44,7 +44,7 @@ enum Cache {
     Cold,
 }
 
-pub fn run(
+pub(crate) fn run(
     scene: &Scene,
     packages: &Packages<'_>,
     (rounds, time): (usize, Duration),

@@ -19,7 +19,7 @@ const BEHIND: f64 = 5.0;
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// Readers of one package, again and again.
-pub struct Crowd<'a> {
+pub(crate) struct Crowd<'a> {
     ask: &'a Ask,
     readers: Vec<Reader>,
     share: f64,
@@ -42,7 +42,7 @@ struct Reader {
 
 impl<'a> Crowd<'a> {
     /// So many, who take `bytes_per_s` each.
-    pub fn gather(
+    pub(crate) fn gather(
         address: std::net::SocketAddr,
         ask: &'a Ask,
         (readers, bytes_per_s): (usize, u64),
@@ -60,7 +60,7 @@ impl<'a> Crowd<'a> {
     }
 
     /// Reads for so long.
-    pub fn read_for(&mut self, time: Duration) -> Result<()> {
+    pub(crate) fn read_for(&mut self, time: Duration) -> Result<()> {
         let begin = Instant::now();
         for step in 1.. {
             for at in (self.step % STEPS..self.readers.len()).step_by(STEPS) {

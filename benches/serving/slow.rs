@@ -30,7 +30,7 @@ struct Seen {
     kernel: u64,
 }
 
-pub fn run(
+pub(crate) fn run(
     scene: &Scene,
     package: &Package,
     (readers, time): (usize, Duration),

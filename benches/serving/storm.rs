@@ -23,7 +23,7 @@ const WAIT: Duration = Duration::from_millis(5);
 const CAPACITY_CONNECTIONS: usize = 64;
 
 #[derive(Clone, Copy, Debug)]
-pub struct Storm {
+pub(crate) struct Storm {
     pub clients: usize,
     pub window: Duration,
 }
@@ -38,7 +38,7 @@ struct Measured {
     first_byte: Samples,
 }
 
-pub fn run(
+pub(crate) fn run(
     scene: &Scene,
     package: &Package,
     storm: Storm,

@@ -24,7 +24,7 @@ end
 
 /// What it saw.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     pub answers: f64,
     pub bytes: f64,
     pub took_s: f64,
@@ -32,7 +32,7 @@ pub struct Seen {
 
 /// How it asks.
 #[derive(Clone, Copy, Debug)]
-pub struct Way {
+pub(crate) struct Way {
     pub connections: usize,
     /// Of whole seconds, as it has it.
     pub time: Duration,
@@ -40,7 +40,7 @@ pub struct Way {
     pub close: bool,
 }
 
-pub fn run(stage: &Stage, url: &str, way: Way) -> Result<Seen> {
+pub(crate) fn run(stage: &Stage, url: &str, way: Way) -> Result<Seen> {
     let script = stage.make("wrk")?.join("figures.lua");
     fs::write(&script, SCRIPT)?;
     let mut command = Command::new("wrk");

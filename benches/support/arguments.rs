@@ -7,7 +7,7 @@ use clap::Args;
 use super::Patience;
 
 #[derive(Clone, Debug, Args)]
-pub struct Common {
+pub(crate) struct Common {
     /// A check that everything works: fewer rounds, shorter, less exact.
     #[arg(long)]
     pub quick: bool,
@@ -27,11 +27,11 @@ pub struct Common {
 }
 
 impl Common {
-    pub fn rounds(&self) -> usize {
+    pub(crate) fn rounds(&self) -> usize {
         self.rounds.unwrap_or(if self.quick { 2 } else { 5 }).max(1)
     }
 
-    pub fn patience(&self) -> Patience {
+    pub(crate) fn patience(&self) -> Patience {
         let usual = if self.quick { 0 } else { 120 };
         Patience::of(Duration::from_secs(self.patience.unwrap_or(usual)))
     }

@@ -8,13 +8,13 @@ use super::Stage;
 
 /// Two PEM files.
 #[derive(Clone, Debug)]
-pub struct Certificate {
+pub(crate) struct Certificate {
     pub cert: PathBuf,
     pub key: PathBuf,
 }
 
 impl Certificate {
-    pub fn make(stage: &Stage) -> Result<Self> {
+    pub(crate) fn make(stage: &Stage) -> Result<Self> {
         let folder = stage.make("certificate")?;
         let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
         let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()])?;

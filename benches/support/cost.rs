@@ -10,7 +10,7 @@ use super::{Server, process, quiet::Watch, server::Memory};
 const SETTLE: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug)]
-pub struct Cost {
+pub(crate) struct Cost {
     /// Share of one core.
     pub core: f64,
     pub wakes_per_s: f64,
@@ -19,7 +19,7 @@ pub struct Cost {
 
 /// Waits for it to settle, and measures it; also returns the share of a core that others
 /// used.
-pub fn of(server: &Server, time: Duration) -> Result<(Cost, f64)> {
+pub(crate) fn of(server: &Server, time: Duration) -> Result<(Cost, f64)> {
     std::thread::sleep(SETTLE);
     let ours_s = || anyhow::Ok(server.cpu_s()? + process::all_ours_s()?);
     let (watch, begin) = (Watch::begin()?, Instant::now());

@@ -2,14 +2,14 @@
 
 use super::{Table, stats};
 
-pub struct Limit {
+pub(crate) struct Limit {
     pub what: String,
     pub at_most: f64,
     pub unit: &'static str,
     pub measured: f64,
 }
 
-pub fn table(limits: &[Limit]) -> Table {
+pub(crate) fn table(limits: &[Limit]) -> Table {
     let mut table = Table::new(&["limit", "at most", "measured", ""]);
     for limit in limits {
         let unit = if limit.unit.is_empty() { "" } else { &format!(" {}", limit.unit) };

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::Command};
 
 /// Describes them, with the versions of other programs that took part.
-pub fn describe(edge_mirror: &Path, others: &[String]) -> String {
+pub(crate) fn describe(edge_mirror: &Path, others: &[String]) -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
@@ -26,7 +26,7 @@ pub fn describe(edge_mirror: &Path, others: &[String]) -> String {
 }
 
 /// Returns the first line of a program's version, from stdout or stderr.
-pub fn said(program: &Path, argument: &str) -> String {
+pub(crate) fn said(program: &Path, argument: &str) -> String {
     let Ok(output) = Command::new(program).arg(argument).output() else {
         return format!("{} (version unknown)", program.display());
     };

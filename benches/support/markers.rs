@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 /// Replaces the text between the markers in a document; without markers, they are added
 /// at the end.
-pub fn replaced(old: &str, name: &str, text: &str) -> Result<String> {
+pub(crate) fn replaced(old: &str, name: &str, text: &str) -> Result<String> {
     let (begin, end) = (format!("<!-- {name}:begin -->"), format!("<!-- {name}:end -->"));
     let text = text.trim_end();
     match (old.find(&begin), old.find(&end)) {

@@ -11,17 +11,17 @@ use anyhow::Result;
 
 use super::{Certificate, Places, Server, Stage, machine, server::free_port};
 
-pub fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     let usual = Path::new("/usr/sbin/nginx");
     if usual.is_file() { usual.to_owned() } else { "nginx".into() }
 }
 
-pub fn version() -> String {
+pub(crate) fn version() -> String {
     machine::said(&program(), "-v").replace("nginx version: ", "")
 }
 
 /// A configuration of nginx.
-pub struct Site<'a> {
+pub(crate) struct Site<'a> {
     pub root: &'a Path,
     /// Keeps files open (`open_file_cache`).
     pub cache: bool,
@@ -31,7 +31,7 @@ pub struct Site<'a> {
     pub certificate: Option<&'a Certificate>,
 }
 
-pub fn start(stage: &Stage, site: &Site<'_>, places: Places) -> Result<Server> {
+pub(crate) fn start(stage: &Stage, site: &Site<'_>, places: Places) -> Result<Server> {
     let name = if site.cache { "nginx-cached" } else { "nginx" };
     let (folder, port) = (stage.make(name)?, free_port()?);
     let path = folder.join("nginx.conf");

@@ -15,7 +15,7 @@ use super::{Places, Server, Stage, http, report, server::free_port};
 
 /// Returns `EDGE_MIRROR_BIN`, or the binary of `cargo build --release`. (`cargo bench`
 /// builds one, too, but with the tests' features of its dependencies.)
-pub fn program() -> Result<PathBuf> {
+pub(crate) fn program() -> Result<PathBuf> {
     let made = || report::target().join("release/edge-mirror");
     let program = std::env::var_os("EDGE_MIRROR_BIN").map_or_else(made, PathBuf::from);
     if !program.is_file() {
@@ -25,7 +25,7 @@ pub fn program() -> Result<PathBuf> {
 }
 
 /// Starts an empty embedded main server.
-pub fn main_server(stage: &Stage) -> Result<Server> {
+pub(crate) fn main_server(stage: &Stage) -> Result<Server> {
     let (data, port) = (stage.make("main-server")?, free_port()?);
     let mut command = Command::new(program()?);
     command.args(["master", "--host", "127.0.0.1", "--port", &port.to_string()]);
@@ -35,7 +35,7 @@ pub fn main_server(stage: &Stage) -> Result<Server> {
 
 /// Starts a node that mirrors `main_server` and keeps the packages in `storage`; `patch`
 /// has further settings.
-pub fn start(
+pub(crate) fn start(
     stage: &Stage,
     main_server: SocketAddr,
     storage: &Path,
@@ -74,7 +74,7 @@ fn status(node: SocketAddr) -> Result<String> {
 }
 
 /// Waits until the node has verified, or trusts, this many packages.
-pub fn until_packages(node: &mut Server, count: u64) -> Result<()> {
+pub(crate) fn until_packages(node: &mut Server, count: u64) -> Result<()> {
     node.until("it has verified its packages", |node| {
         let status: Value = serde_json::from_str(&status(node.address)?)?;
         Ok(status["meeting_count"].as_u64() >= Some(count))

@@ -9,44 +9,44 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
-pub const KB: u64 = 1000;
-pub const MB: u64 = 1000 * KB;
+pub(crate) const KB: u64 = 1000;
+pub(crate) const MB: u64 = 1000 * KB;
 const BLOCK_BYTES: usize = 1 << 20;
 
 /// A package of a meeting `id`, in a storage folder as nodes lay it out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Package {
+pub(crate) struct Package {
     pub id: String,
     pub size: u64,
 }
 
 impl Package {
     /// Names the meeting by its size: `m100k`, `m10m`.
-    pub fn of(size: u64) -> Self {
+    pub(crate) fn of(size: u64) -> Self {
         Self { id: format!("m{}", short(size)), size }
     }
 
-    pub fn file(&self, storage: &Path) -> PathBuf {
+    pub(crate) fn file(&self, storage: &Path) -> PathBuf {
         storage.join(self.path())
     }
 
     /// Returns its path below the storage folder.
-    pub fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("meeting_{}/package.zip", self.id)
     }
 
     /// Returns its URL at a node.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("/api/v1/meetings/{}/download-package", self.id)
     }
 
     /// Returns `1 KB`, `300 MB`.
-    pub fn label(&self) -> String {
+    pub(crate) fn label(&self) -> String {
         label(self.size)
     }
 
     /// Writes it to disk: only clean pages can be dropped from the cache.
-    pub fn make(&self, storage: &Path) -> Result<()> {
+    pub(crate) fn make(&self, storage: &Path) -> Result<()> {
         let path = self.file(storage);
         fs::create_dir_all(path.parent().context("a folder")?)?;
         let file = write(File::create(&path)?, self.size, Method::Stored)?;
@@ -57,7 +57,7 @@ impl Package {
 }
 
 /// Formats `1k`, `300m`, `1g`.
-pub fn short(size: u64) -> String {
+pub(crate) fn short(size: u64) -> String {
     match size {
         size if size % (1000 * MB) == 0 => format!("{}g", size / (1000 * MB)),
         size if size % MB == 0 => format!("{}m", size / MB),
@@ -66,13 +66,13 @@ pub fn short(size: u64) -> String {
 }
 
 /// Formats `1 KB`, `300 MB`.
-pub fn label(size: u64) -> String {
+pub(crate) fn label(size: u64) -> String {
     let text = short(size).to_uppercase();
     format!("{} {}B", &text[..text.len() - 1], &text[text.len() - 1..])
 }
 
 /// Parses [`short`].
-pub fn parse_size(text: &str) -> Option<u64> {
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let unit = match unit {
         "k" => KB,
@@ -84,7 +84,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
+pub(crate) enum Method {
     /// Random, like PDFs.
     Stored,
     /// Hardly compressible, as PDFs and pictures may be: nearly every byte has to be
@@ -94,12 +94,12 @@ pub enum Method {
 }
 
 /// Returns an archive in memory.
-pub fn in_memory(size: u64) -> Result<Vec<u8>> {
+pub(crate) fn in_memory(size: u64) -> Result<Vec<u8>> {
     Ok(write(Cursor::new(Vec::new()), size, Method::Stored)?.into_inner())
 }
 
 /// Writes an archive with entries of a paper's size.
-pub fn write<W: Write + Seek>(to: W, size: u64, method: Method) -> Result<W> {
+pub(crate) fn write<W: Write + Seek>(to: W, size: u64, method: Method) -> Result<W> {
     let entries = (size / (10 * MB)).clamp(1, 100);
     let empty = archive(Cursor::new(Vec::new()), entries, method, |_| 0)?.into_inner();
     let content = size.checked_sub(empty.len() as u64).context("smaller than any archive")?;

@@ -12,17 +12,17 @@ const WITH_ENDED_CHILDREN: std::ops::Range<usize> = 11..15;
 const KERNEL: &str = "2";
 
 /// Returns seconds of CPU in user and kernel mode so far.
-pub fn cpu_s(pid: u32) -> Result<f64> {
+pub(crate) fn cpu_s(pid: u32) -> Result<f64> {
     Ok(seconds(&stat(&pid.to_string())?, OWN))
 }
 
 /// Includes this process and its children that ended.
-pub fn all_ours_s() -> Result<f64> {
+pub(crate) fn all_ours_s() -> Result<f64> {
     Ok(seconds(&stat("self")?, WITH_ENDED_CHILDREN))
 }
 
 /// CPU time of kernel threads: they do the writing for processes that write a lot.
-pub fn kernel_threads_s() -> Result<f64> {
+pub(crate) fn kernel_threads_s() -> Result<f64> {
     let processes = fs::read_dir("/proc")?.flatten();
     let names = processes.filter_map(|entry| entry.file_name().into_string().ok());
     let stats = names.filter(|name| name.starts_with(|c: char| c.is_ascii_digit()));
@@ -32,7 +32,7 @@ pub fn kernel_threads_s() -> Result<f64> {
 }
 
 /// Returns how often each of its threads went to sleep, and so woke up.
-pub fn wakes(pid: u32) -> Result<Wakes> {
+pub(crate) fn wakes(pid: u32) -> Result<Wakes> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"))?.flatten();
     let wakes = tasks.filter_map(|task| {
         let status = fs::read_to_string(task.path().join("status")).ok()?;
@@ -42,15 +42,15 @@ pub fn wakes(pid: u32) -> Result<Wakes> {
 }
 
 /// Keyed by thread: one that ended takes its count with it.
-pub type Wakes = HashMap<u64, u64>;
+pub(crate) type Wakes = HashMap<u64, u64>;
 
 /// Returns the difference, without threads that ended meanwhile.
-pub fn more_wakes(before: &Wakes, now: &Wakes) -> u64 {
+pub(crate) fn more_wakes(before: &Wakes, now: &Wakes) -> u64 {
     now.iter().map(|(thread, wakes)| wakes - before.get(thread).unwrap_or(&0).min(wakes)).sum()
 }
 
 /// Returns bytes of memory, by names in `/proc/PID/status`.
-pub fn memory(pid: u32, names: &[&str]) -> Result<Vec<u64>> {
+pub(crate) fn memory(pid: u32, names: &[&str]) -> Result<Vec<u64>> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     Ok(names.iter().map(|name| figure(&status, name) << 10).collect())
 }

@@ -16,20 +16,20 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Time to spend on waiting for others, and the outcome.
 #[derive(Debug)]
-pub struct Patience {
+pub(crate) struct Patience {
     left: Duration,
     turns: u32,
     disturbed: u32,
 }
 
 impl Patience {
-    pub fn of(left: Duration) -> Self {
+    pub(crate) fn of(left: Duration) -> Self {
         Self { left, turns: 0, disturbed: 0 }
     }
 
     /// Runs a turn, again if disturbed. It returns its measurement, and the share of a
     /// core that others used.
-    pub fn turn<T>(&mut self, mut turn: impl FnMut() -> Result<(T, f64)>) -> Result<T> {
+    pub(crate) fn turn<T>(&mut self, mut turn: impl FnMut() -> Result<(T, f64)>) -> Result<T> {
         loop {
             self.wait()?;
             let begin = Instant::now();
@@ -58,7 +58,7 @@ impl Patience {
         }
     }
 
-    pub fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         let (turns, disturbed) = (self.turns, self.disturbed);
         let core = DISTURBED * 100.0;
         format!(
@@ -68,18 +68,18 @@ impl Patience {
 }
 
 /// CPU time of all processes since a moment.
-pub struct Watch {
+pub(crate) struct Watch {
     begin: Instant,
     busy_s: f64,
 }
 
 impl Watch {
-    pub fn begin() -> Result<Self> {
+    pub(crate) fn begin() -> Result<Self> {
         Ok(Self { begin: Instant::now(), busy_s: busy_s()? })
     }
 
     /// Returns the share of a core that others used, if `ours_s` seconds were ours.
-    pub fn others(&self, ours_s: f64) -> Result<f64> {
+    pub(crate) fn others(&self, ours_s: f64) -> Result<f64> {
         Ok((busy_s()? - self.busy_s - ours_s) / self.begin.elapsed().as_secs_f64())
     }
 }
@@ -95,7 +95,7 @@ fn busy_s() -> Result<f64> {
 }
 
 /// Returns the calling thread's CPU time.
-pub fn own_cpu_s() -> f64 {
+pub(crate) fn own_cpu_s() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Common, Limit, Patience, Table, limits, machine, markers::replaced, node};
 
-pub struct Report {
+pub(crate) struct Report {
     name: &'static str,
     text: String,
 }
@@ -18,30 +18,30 @@ pub struct Report {
 impl Report {
     /// Begins with the machine, and the versions of the node and all others that take
     /// part.
-    pub fn begin(name: &'static str, others: &[String]) -> Result<Self> {
+    pub(crate) fn begin(name: &'static str, others: &[String]) -> Result<Self> {
         let mut report = Self { name, text: String::new() };
         report.say(&machine::describe(&node::program()?, others));
         Ok(report)
     }
 
     /// Adds a paragraph or a list.
-    pub fn say(&mut self, text: &str) {
+    pub(crate) fn say(&mut self, text: &str) {
         println!("{}\n", text.trim_end());
         self.text += &format!("{}\n\n", text.trim_end());
     }
 
-    pub fn table(&mut self, table: &Table) {
+    pub(crate) fn table(&mut self, table: &Table) {
         self.say(table.text());
     }
 
     /// Adds the product's own limits and their verdicts.
-    pub fn limits(&mut self, limits: &[Limit]) {
+    pub(crate) fn limits(&mut self, limits: &[Limit]) {
         self.table(&limits::table(limits));
     }
 
     /// Ends with how quiet it was, stores it, and puts it into the file given on the
     /// command line.
-    pub fn finish(mut self, common: &Common, patience: &Patience) -> Result<()> {
+    pub(crate) fn finish(mut self, common: &Common, patience: &Patience) -> Result<()> {
         self.say(&patience.said());
         let kept = target().join("bench");
         fs::create_dir_all(&kept)?;
@@ -62,7 +62,7 @@ impl Report {
     }
 }
 
-pub fn target() -> PathBuf {
+pub(crate) fn target() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     Path::new(env!("CARGO_MANIFEST_DIR")).join(target)
 }

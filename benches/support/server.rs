@@ -16,7 +16,7 @@ use super::{Stage, process};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Ended when dropped.
-pub struct Server {
+pub(crate) struct Server {
     pub name: &'static str,
     pub address: SocketAddr,
     /// When it was started.
@@ -28,7 +28,7 @@ pub struct Server {
 
 /// In bytes.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Memory {
+pub(crate) struct Memory {
     pub anonymous: u64,
     pub file: u64,
     pub resident: u64,
@@ -36,7 +36,7 @@ pub struct Memory {
 
 /// The cores to run on; by default all of them.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Places {
+pub(crate) struct Places {
     /// Number of serving threads or processes.
     pub workers: Option<usize>,
     pub core: Option<usize>,
@@ -44,7 +44,7 @@ pub struct Places {
 
 impl Server {
     /// Starts it, on this core alone if one is given.
-    pub fn start(
+    pub(crate) fn start(
         stage: &Stage,
         name: &'static str,
         port: u16,
@@ -70,7 +70,7 @@ impl Server {
     }
 
     /// Waits for a condition; shows the log on a timeout, or if the process ends.
-    pub fn until(
+    pub(crate) fn until(
         &mut self,
         what: &str,
         mut condition: impl FnMut(&Self) -> Result<bool>,
@@ -92,7 +92,7 @@ impl Server {
         }
     }
 
-    pub fn log_tail(&self) -> String {
+    pub(crate) fn log_tail(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
@@ -112,13 +112,13 @@ impl Server {
     }
 
     /// Returns seconds of CPU in user and kernel mode so far.
-    pub fn cpu_s(&self) -> Result<f64> {
+    pub(crate) fn cpu_s(&self) -> Result<f64> {
         let gone = || format!("{} is gone:\n{}", self.name, self.log_tail());
         self.pids().into_iter().map(|pid| process::cpu_s(pid).with_context(gone)).sum()
     }
 
     /// Returns how often each of its threads woke up so far.
-    pub fn wakes(&self) -> Result<process::Wakes> {
+    pub(crate) fn wakes(&self) -> Result<process::Wakes> {
         let mut wakes = process::Wakes::default();
         for pid in self.pids() {
             wakes.extend(process::wakes(pid)?);
@@ -127,7 +127,7 @@ impl Server {
     }
 
     /// Returns that of the serving processes: a master that only waits is left out.
-    pub fn memory(&self) -> Result<Memory> {
+    pub(crate) fn memory(&self) -> Result<Memory> {
         let children = self.children();
         let pids = if children.is_empty() { vec![self.child.id()] } else { children };
         let mut memory = Memory::default();
@@ -141,7 +141,7 @@ impl Server {
     }
 
     /// Returns the bytes it read from disk so far.
-    pub fn disk_bytes(&self) -> Result<u64> {
+    pub(crate) fn disk_bytes(&self) -> Result<u64> {
         let mut bytes = 0;
         for pid in self.pids() {
             let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
@@ -159,13 +159,13 @@ impl Drop for Server {
 }
 
 /// Pins the calling thread to this core.
-pub fn pin(core: usize) -> Result<()> {
+pub(crate) fn pin(core: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(core);
     sched_setaffinity(None, &set).with_context(|| format!("cannot run on core {core}"))
 }
 
 /// Returns a port that was free a moment ago.
-pub fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

@@ -19,14 +19,14 @@ use tokio::{
 const POLITE: Duration = Duration::from_secs(3);
 
 #[derive(Clone)]
-pub struct Stage {
+pub(crate) struct Stage {
     folder: PathBuf,
     running: Arc<Mutex<Vec<Pid>>>,
 }
 
 impl Stage {
     /// Runs the bench; its result is the process's exit code.
-    pub fn run(bench: impl FnOnce(&Self) -> Result<()> + Send + 'static) -> ExitCode {
+    pub(crate) fn run(bench: impl FnOnce(&Self) -> Result<()> + Send + 'static) -> ExitCode {
         match Self::guarded(bench) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -68,25 +68,25 @@ impl Stage {
         outcome
     }
 
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// Creates a folder in the folder.
-    pub fn make(&self, name: &str) -> Result<PathBuf> {
+    pub(crate) fn make(&self, name: &str) -> Result<PathBuf> {
         let path = self.folder.join(name);
         std::fs::create_dir_all(&path).with_context(|| format!("{}", path.display()))?;
         Ok(path)
     }
 
     /// Creates an empty one with this prefix.
-    pub fn make_new(&self, name: &str) -> Result<PathBuf> {
+    pub(crate) fn make_new(&self, name: &str) -> Result<PathBuf> {
         let new = tempfile::Builder::new().prefix(name).tempdir_in(&self.folder)?;
         Ok(new.keep())
     }
 
     /// Starts a process that leads a group, so that its children go with it.
-    pub fn spawn(&self, mut command: Command) -> Result<Child> {
+    pub(crate) fn spawn(&self, mut command: Command) -> Result<Child> {
         use std::os::unix::process::CommandExt;
         let mut running = self.running();
         let child = command.process_group(0).spawn();
@@ -97,7 +97,7 @@ impl Stage {
 
     /// Ends it and its children; with SIGTERM first, as a killed master leaves its
     /// workers for others to reap.
-    pub fn end(&self, child: &mut Child) {
+    pub(crate) fn end(&self, child: &mut Child) {
         let pid = Pid::from_child(child);
         let mut running = self.running();
         let _ = kill_process(pid, Signal::TERM);

@@ -10,12 +10,12 @@ use edge_mirror_store::{Provenance, Store};
 use serde_json::{Value, json};
 
 /// A main server that is never asked.
-pub const ORIGIN: &str = "http://127.0.0.1:9";
+pub(crate) const ORIGIN: &str = "http://127.0.0.1:9";
 
 /// Pulls and verifies one package; the others are copies of it under other names, with
 /// manifests of their own. Returns the manifests. A node serves them only while its main
 /// server is the one that they come from, `origin`.
-pub fn fill(storage: &Path, count: usize, origin: &str) -> Result<Vec<Value>> {
+pub(crate) fn fill(storage: &Path, count: usize, origin: &str) -> Result<Vec<Value>> {
     let (store, _) = Store::open(storage)?;
     let first = "meeting-0".parse()?;
     let mut pending = store.begin(&first, None, u64::MAX)?;
@@ -48,12 +48,12 @@ pub fn fill(storage: &Path, count: usize, origin: &str) -> Result<Vec<Value>> {
     Ok(manifests)
 }
 
-pub fn id(manifest: &Value) -> &str {
+pub(crate) fn id(manifest: &Value) -> &str {
     manifest["id"].as_str().expect("every manifest has one")
 }
 
 /// Returns the manifest of such a package.
-pub fn manifest() -> Result<Manifest> {
+pub(crate) fn manifest() -> Result<Manifest> {
     let folder = tempfile::tempdir()?;
     Ok(serde_json::from_value(fill(folder.path(), 1, ORIGIN)?.remove(0))?)
 }

@@ -1,14 +1,14 @@
 //! Markdown tables.
 
 #[derive(Clone, Debug)]
-pub struct Table {
+pub(crate) struct Table {
     columns: usize,
     text: String,
 }
 
 impl Table {
     /// The first column is text, the others are figures.
-    pub fn new(head: &[&str]) -> Self {
+    pub(crate) fn new(head: &[&str]) -> Self {
         let mut table = Self { columns: head.len(), text: String::new() };
         table.row(head.iter().map(ToString::to_string));
         let line: Vec<_> = (0..head.len()).map(|at| if at == 0 { "---" } else { "---:" }).collect();
@@ -16,13 +16,13 @@ impl Table {
         table
     }
 
-    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         let cells: Vec<_> = cells.into_iter().collect();
         assert_eq!(cells.len(), self.columns, "{cells:?}");
         self.text += &format!("| {} |\n", cells.join(" | "));
     }
 
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 }

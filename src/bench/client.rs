@@ -57,7 +57,7 @@ enum ExchangeResult {
 impl ClientPlan {
     /// Requests one byte as the clients will. Faults of a server that this redirects to
     /// are left for the clients to find.
-    pub async fn look(&self) -> Result<(), ClientFailure> {
+    pub(super) async fn look(&self) -> Result<(), ClientFailure> {
         let (mut link, connection) =
             BenchConnection::open(&self.target, self.patience, self.rate, &self.tls).await?;
         let looked = async {
@@ -72,7 +72,10 @@ impl ClientPlan {
     }
 
     /// Downloads the package; `received` counts the bytes of all clients.
-    pub async fn download(&self, received: &AtomicU64) -> Result<FinishedDownload, ClientFailure> {
+    pub(super) async fn download(
+        &self,
+        received: &AtomicU64,
+    ) -> Result<FinishedDownload, ClientFailure> {
         let arrived = Instant::now();
         let mut target = self.target.clone();
         for _ in 0..=MAX_REDIRECTS {

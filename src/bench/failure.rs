@@ -45,7 +45,7 @@ pub(super) enum ClientFailure {
 
 impl ClientFailure {
     /// Returns its name in JSON.
-    pub fn kind(&self) -> &'static str {
+    pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Connect { .. } => "connect",
             Self::Silent { .. } => "silent",
@@ -58,7 +58,7 @@ impl ClientFailure {
         }
     }
 
-    pub fn what(&self, language: Language) -> String {
+    pub(super) fn what(&self, language: Language) -> String {
         match self {
             Self::Connect { to, cause } => language
                 .of(format!("无法连接 {to}：{cause}"), format!("cannot connect to {to}: {cause}")),
@@ -92,7 +92,7 @@ impl ClientFailure {
     }
 
     /// Returns what to do or where to look.
-    pub fn advice(&self, language: Language) -> &'static str {
+    pub(super) fn advice(&self, language: Language) -> &'static str {
         let (chinese, english) = match self {
             Self::Connect { .. } => (
                 "确认它正在运行，且从本机可以访问该地址和端口（防火墙？）",

@@ -39,7 +39,7 @@ pub(super) struct BenchConnection {
 impl BenchConnection {
     /// Also returns the future that drives the connection, see [`drive_during`]. `rate` is
     /// the client's limit per second.
-    pub async fn open(
+    pub(super) async fn open(
         target: &BenchTarget,
         patience: Duration,
         rate: Option<u64>,
@@ -64,7 +64,7 @@ impl BenchConnection {
     }
 
     /// Returns the head of the answer.
-    pub async fn ask(
+    pub(super) async fn ask(
         &mut self,
         target: &BenchTarget,
         range: Option<&'static str>,
@@ -78,7 +78,7 @@ impl BenchConnection {
 
     /// Returns the next bytes; None at the end of the whole. hyper returns an error if it
     /// ends before the announced length.
-    pub async fn piece(&self, body: &mut Incoming) -> Result<Option<Bytes>, ClientFailure> {
+    pub(super) async fn piece(&self, body: &mut Incoming) -> Result<Option<Bytes>, ClientFailure> {
         loop {
             match timeout(self.patience, body.frame()).await.map_err(|_| self.silent())? {
                 None => return Ok(None),
@@ -93,7 +93,7 @@ impl BenchConnection {
     }
 
     /// Includes the reason given by the answer.
-    pub async fn refused(&self, response: Response<Incoming>) -> ClientFailure {
+    pub(super) async fn refused(&self, response: Response<Incoming>) -> ClientFailure {
         let (status, mut body) = (response.status().as_u16(), response.into_body());
         let page = self.piece(&mut body).await.ok().flatten().unwrap_or_default();
         let detail: Option<serde_json::Value> = serde_json::from_slice(&page).ok();

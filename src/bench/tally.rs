@@ -69,28 +69,28 @@ pub(super) struct FailureGroup {
 }
 
 impl StormSummary {
-    pub fn is_success(&self) -> bool {
+    pub(super) fn is_success(&self) -> bool {
         self.finished == self.clients
     }
 }
 
 impl StormTally {
-    pub fn add(&mut self, outcome: Result<FinishedDownload, ClientFailure>) {
+    pub(super) fn add(&mut self, outcome: Result<FinishedDownload, ClientFailure>) {
         match outcome {
             Ok(got) => self.got.push(got),
             Err(failure) => *self.failures.entry(failure).or_default() += 1,
         }
     }
 
-    pub fn finished(&self) -> usize {
+    pub(super) fn finished(&self) -> usize {
         self.got.len()
     }
 
-    pub fn failed(&self) -> usize {
+    pub(super) fn failed(&self) -> usize {
         self.failures.values().sum()
     }
 
-    pub fn summary(&self, course: &StormCourse, language: Language) -> StormSummary {
+    pub(super) fn summary(&self, course: &StormCourse, language: Language) -> StormSummary {
         let mut served_by = BTreeMap::new();
         for got in &self.got {
             *served_by.entry(got.from.clone()).or_default() += 1;

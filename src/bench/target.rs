@@ -13,34 +13,34 @@ pub(super) struct BenchTarget {
 
 impl BenchTarget {
     /// Returns a meeting's package at a node or main server.
-    pub fn of_meeting(server: &ServerUrl, meeting: &PackageId) -> Self {
+    pub(super) fn of_meeting(server: &ServerUrl, meeting: &PackageId) -> Self {
         let path = format!("/api/v1/meetings/{}/download-package", meeting.segment());
         Self { url: server.at(&path) }
     }
 
     /// Follows a `Location` from here; None if that is impossible.
-    pub fn redirected(&self, location: &str) -> Option<Self> {
+    pub(super) fn redirected(&self, location: &str) -> Option<Self> {
         let url = self.url.join(location).ok()?;
         (is_http(&url) && url.has_host()).then_some(Self { url })
     }
 
-    pub fn is_https(&self) -> bool {
+    pub(super) fn is_https(&self) -> bool {
         self.url.scheme() == "https"
     }
 
     /// For `connect`: an IPv6 address without its brackets.
-    pub fn host_and_port(&self) -> (&str, u16) {
+    pub(super) fn host_and_port(&self) -> (&str, u16) {
         let host = self.url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         (host, self.url.port_or_known_default().unwrap_or(80))
     }
 
     /// Returns `host:port`, the server's name here and its `Host`.
-    pub fn authority(&self) -> String {
+    pub(super) fn authority(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
         self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
-    pub fn path(&self) -> String {
+    pub(super) fn path(&self) -> String {
         let query = self.url.query().map(|query| format!("?{query}")).unwrap_or_default();
         format!("{}{query}", self.url.path())
     }

@@ -32,7 +32,7 @@ pub(super) struct StormView {
 
 impl StormView {
     /// `quiet` shows progress only on a terminal.
-    pub fn new(language: Language, quiet: bool) -> Self {
+    pub(super) fn new(language: Language, quiet: bool) -> Self {
         Self {
             language,
             shape: ProgressStyle::of_stderr(quiet),
@@ -42,7 +42,7 @@ impl StormView {
         }
     }
 
-    pub fn show(&mut self, moment: &StormSnapshot) {
+    pub(super) fn show(&mut self, moment: &StormSnapshot) {
         let speed = self.speed.seen(moment.since, moment.bytes);
         match self.shape {
             ProgressStyle::Block => self.block.draw(&block(self.language, moment, speed)),

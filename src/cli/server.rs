@@ -52,7 +52,7 @@ impl fmt::Display for ServerUrl {
 }
 
 /// Parses a URL. Without a scheme it is http, as with curl.
-pub fn address(text: &str) -> Result<Url, String> {
+pub(super) fn address(text: &str) -> Result<Url, String> {
     let text = text.trim();
     let nowhere = || {
         told(

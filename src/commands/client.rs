@@ -200,7 +200,7 @@ impl CallError {
             || matches!(self, Self::Refused { status, .. } if unknown.contains(status))
     }
 
-    pub fn is_not_found(&self) -> bool {
+    pub(super) fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { status: StatusCode::NOT_FOUND, .. })
     }
 }
@@ -251,7 +251,7 @@ const OF_NODES: &str = "/api/status";
 pub(super) const OF_MAIN_SERVERS: &str = "/api/v1/meetings/status/token";
 
 impl ApiClient {
-    pub fn new(
+    pub(super) fn new(
         server: ServerUrl,
         trust: &TrustPolicy,
         kind: ServerKind,
@@ -262,12 +262,12 @@ impl ApiClient {
         Ok(Self { http, server, kind, token })
     }
 
-    pub async fn get(&self, path: &str) -> Result<Value, CallError> {
+    pub(super) async fn get(&self, path: &str) -> Result<Value, CallError> {
         self.call(Method::GET, path, None).await
     }
 
     /// Returns the JSON answer.
-    pub async fn call(
+    pub(super) async fn call(
         &self,
         method: Method,
         path: &str,
@@ -281,7 +281,7 @@ impl ApiClient {
     }
 
     /// Does the same as [`call`](Self::call); `shape` sets body and timeout.
-    pub async fn call_with(
+    pub(super) async fn call_with(
         &self,
         method: Method,
         path: &str,
@@ -348,7 +348,7 @@ impl ApiClient {
     }
 
     /// Returns the error for JSON that this kind of server does not send.
-    pub fn unexpected_answer(&self, asked: &str) -> CallError {
+    pub(super) fn unexpected_answer(&self, asked: &str) -> CallError {
         CallError::Stranger {
             server: self.server.clone(),
             kind: self.kind,

@@ -28,7 +28,7 @@ pub(crate) enum ProgressStyle {
 
 impl ProgressStyle {
     /// `quiet` shows progress only on a terminal.
-    pub fn of_stderr(quiet: bool) -> Self {
+    pub(crate) fn of_stderr(quiet: bool) -> Self {
         match (io::stderr().is_terminal(), quiet) {
             (true, _) => Self::Block,
             (false, false) => Self::Lines,
@@ -44,7 +44,7 @@ pub(crate) struct LiveBlock {
 }
 
 impl LiveBlock {
-    pub fn draw(&mut self, text: &str) {
+    pub(crate) fn draw(&mut self, text: &str) {
         // To the beginning of the last drawing, which is cleared.
         let back = match self.drawn_lines {
             0 => String::new(),
@@ -67,7 +67,7 @@ pub(crate) struct SpeedMeter {
 }
 
 impl SpeedMeter {
-    pub fn seen(&mut self, since: Duration, bytes: u64) -> f64 {
+    pub(crate) fn seen(&mut self, since: Duration, bytes: u64) -> f64 {
         self.looks.push_back((since, bytes));
         if self.looks.len() > SPEED_LOOKS + 1 {
             self.looks.pop_front();
@@ -95,20 +95,20 @@ pub(crate) struct TransferProgress {
 }
 
 impl TransferProgress {
-    pub fn of_total(total: u64) -> Self {
+    pub(crate) fn of_total(total: u64) -> Self {
         Self { total: total.into(), ..Self::default() }
     }
 
-    pub fn set(&self, done: u64, total: Option<u64>) {
+    pub(crate) fn set(&self, done: u64, total: Option<u64>) {
         self.done.store(done, Ordering::Relaxed);
         self.total.store(total.unwrap_or(0), Ordering::Relaxed);
     }
 
-    pub fn add(&self, bytes: u64) {
+    pub(crate) fn add(&self, bytes: u64) {
         self.done.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub fn done(&self) -> u64 {
+    pub(crate) fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }
 }
@@ -125,7 +125,7 @@ pub(crate) struct TransferView {
 }
 
 impl TransferView {
-    pub fn new(language: Language, quiet: bool) -> Self {
+    pub(crate) fn new(language: Language, quiet: bool) -> Self {
         Self {
             language,
             shape: ProgressStyle::of_stderr(quiet),
@@ -136,12 +136,12 @@ impl TransferView {
         }
     }
 
-    pub fn language(&self) -> Language {
+    pub(crate) fn language(&self) -> Language {
         self.language
     }
 
     /// Shows the progress while the work goes on.
-    pub async fn show_while<T>(
+    pub(crate) async fn show_while<T>(
         &mut self,
         counter: &TransferProgress,
         work: impl Future<Output = T>,
@@ -160,7 +160,7 @@ impl TransferView {
     }
 
     /// Prints a line of its own, above what is redrawn.
-    pub fn note(&mut self, text: &str) {
+    pub(crate) fn note(&mut self, text: &str) {
         if self.shape == ProgressStyle::Block {
             self.block.draw("");
         }

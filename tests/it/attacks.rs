@@ -23,12 +23,12 @@ use serde_json::json;
 const REPORT: &str = "ATTACK_REPORT";
 
 /// How often an attack is tried.
-pub fn tries(few: usize, full: usize) -> usize {
+pub(crate) fn tries(few: usize, full: usize) -> usize {
     if std::env::var_os(REPORT).is_some() { full } else { few }
 }
 
 /// One row of RELIABILITY.md.
-pub struct Attack {
+pub(crate) struct Attack {
     /// What goes wrong or who does what: "600 idle connections from one address".
     pub fault: &'static str,
     /// What holds all the same: "an honest client's download begins within 1 s".
@@ -38,7 +38,7 @@ pub struct Attack {
 impl Attack {
     /// Fails unless the promise was kept in each of the tries. `measured` says
     /// what was seen, in a few words with figures.
-    pub fn report(&self, tries: usize, kept: usize, measured: &str) {
+    pub(crate) fn report(&self, tries: usize, kept: usize, measured: &str) {
         if let Some(path) = std::env::var_os(REPORT) {
             let row = json!({
                 "fault": self.fault, "promise": self.promise,

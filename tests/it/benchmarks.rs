@@ -1,7 +1,7 @@
 //! The parts of the benches that could be wrong without anybody noticing.
 
 #[path = "../../benches/support/markers.rs"]
-pub mod markers;
+pub(crate) mod markers;
 #[allow(dead_code, reason = "the benches use the rest")]
 #[path = "../../benches/support/stats.rs"]
 mod stats;

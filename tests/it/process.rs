@@ -1,7 +1,7 @@
 //! The real binary: what it says when it can't start, signals, kill -9, a
 //! full disk, memory, logs, settings from the environment.
 
-pub mod disk;
+pub(crate) mod disk;
 mod environment;
 mod kills;
 mod logs;

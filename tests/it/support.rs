@@ -1,32 +1,32 @@
 //! Builders and what tests wait with.
 
-pub mod certificates;
-pub mod machine;
-pub mod main_server;
-pub mod master;
-pub mod metrics;
-pub mod node;
-pub mod old_node;
-pub mod plain;
-pub mod process;
-pub mod proxy;
-pub mod zips;
+pub(crate) mod certificates;
+pub(crate) mod machine;
+pub(crate) mod main_server;
+pub(crate) mod master;
+pub(crate) mod metrics;
+pub(crate) mod node;
+pub(crate) mod old_node;
+pub(crate) mod plain;
+pub(crate) mod process;
+pub(crate) mod proxy;
+pub(crate) mod zips;
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-pub use main_server::{Fault, ScriptedMain};
-pub use master::TestMaster;
-pub use node::TestNode;
-pub use zips::zip_of;
+pub(crate) use main_server::{Fault, ScriptedMain};
+pub(crate) use master::TestMaster;
+pub(crate) use node::TestNode;
+pub(crate) use zips::zip_of;
 
 /// Far more than anything here takes, even on a busy machine; a test that
 /// gets here has failed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until `condition` gives something, looking again and again.
-pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let looking = async {
         loop {
             if let Some(found) = condition().await {
@@ -42,13 +42,13 @@ pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>)
 }
 
 /// A status page's entry of a meeting, null where there is none.
-pub fn meeting_in(status: &Value, id: &str) -> Value {
+pub(crate) fn meeting_in(status: &Value, id: &str) -> Value {
     let meetings = status["meetings"].as_array().cloned().unwrap_or_default();
     meetings.into_iter().find(|meeting| meeting["id"] == id).unwrap_or_default()
 }
 
 /// Waits until `look` shows the meeting as synced.
-pub async fn until_synced(id: &str, mut look: impl AsyncFnMut() -> Value) -> Value {
+pub(crate) async fn until_synced(id: &str, mut look: impl AsyncFnMut() -> Value) -> Value {
     until(&format!("meeting {id} synced"), async || {
         Some(look().await).filter(|meeting| meeting["state"] == "synced")
     })
@@ -56,7 +56,7 @@ pub async fn until_synced(id: &str, mut look: impl AsyncFnMut() -> Value) -> Val
 }
 
 /// A client as plain as a tablet's: no pool, no redirects, no proxy.
-pub fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     edge_mirror_http::tls::http(edge_mirror_http::tls::client())
         .pool_max_idle_per_host(0)
         .redirect(reqwest::redirect::Policy::none())
@@ -65,7 +65,7 @@ pub fn client() -> reqwest::Client {
 }
 
 /// What the node logs is shown when its test fails.
-pub fn log_to_the_tests_output() {
+pub(crate) fn log_to_the_tests_output() {
     use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
     let ours = Targets::new().with_target("edge_mirror", tracing::Level::DEBUG);
     let lines = tracing_subscriber::fmt::layer().with_test_writer().with_ansi(false);

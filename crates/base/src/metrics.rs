@@ -97,6 +97,7 @@ pub fn encode_process(page: &mut Exposition, role: &'static str) {
 }
 
 #[cfg(test)]
+#[expect(unreachable_pub, reason = "enums of the macro are public")]
 mod tests {
     use super::*;
 

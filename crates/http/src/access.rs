@@ -117,7 +117,7 @@ impl AccessControl {
     }
 
     /// Checks that the sender is an operator; counts wrong tokens.
-    pub async fn authorize(&self, request: &Parts) -> Result<Operator, AccessDenied> {
+    pub(crate) async fn authorize(&self, request: &Parts) -> Result<Operator, AccessDenied> {
         self.authorize_with(request, true).await
     }
 

@@ -228,7 +228,7 @@ fn adjust(headers: &mut HeaderMap, status: StatusCode, part: Option<&Range<u64>>
     }
 }
 
-pub fn http_date(at_s: u64) -> String {
+pub(crate) fn http_date(at_s: u64) -> String {
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(at_s.min(LATEST_S)))
 }
 

@@ -32,7 +32,7 @@ use edge_mirror_http::{
 
 use crate::server::Server;
 
-pub fn router(server: Arc<Server>) -> Router {
+pub(crate) fn router(server: Arc<Server>) -> Router {
     let access = server.access.clone();
     let of_nodes = Router::new()
         .route("/api/v1/nodes/register", post(nodes::register))

@@ -8,14 +8,14 @@ use edge_mirror_store::verify::VerifyError;
 
 /// Figures that can be read elsewhere are not counted again.
 #[derive(Debug, Default)]
-pub struct MasterCounters {
+pub(crate) struct MasterCounters {
     /// `download_log` counts the downloads that were not refused.
-    pub refused_downloads: Counter,
+    pub(crate) refused_downloads: Counter,
     pub heartbeats: CounterFamily<IntakeResult>,
     pub registrations: CounterFamily<IntakeResult>,
-    pub lost_nodes: Counter,
-    pub uploads: CounterFamily<IntakeResult>,
-    pub uploaded_bytes: Counter,
+    pub(crate) lost_nodes: Counter,
+    pub(crate) uploads: CounterFamily<IntakeResult>,
+    pub(crate) uploaded_bytes: Counter,
     pub bad_packages: CounterFamily<MasterCheckOccasion>,
     /// Shared with code that has no `Server`.
     pub limits: Arc<CounterFamily<Limit>>,
@@ -23,7 +23,7 @@ pub struct MasterCounters {
 
 impl MasterCounters {
     /// Counts a package that was refused or removed.
-    pub fn bad_package(&self, checked: MasterCheckOccasion, error: &VerifyError) {
+    pub(crate) fn bad_package(&self, checked: MasterCheckOccasion, error: &VerifyError) {
         self.bad_packages.inc(checked);
         if error.is_over_limit() {
             self.limits.inc(Limit::ArchiveDirectory);
@@ -37,7 +37,7 @@ labels! {
 }
 
 impl IntakeResult {
-    pub fn of<T, E>(outcome: &Result<T, E>) -> Self {
+    pub(crate) fn of<T, E>(outcome: &Result<T, E>) -> Self {
         if outcome.is_ok() { Self::Well } else { Self::Not }
     }
 }

@@ -16,7 +16,7 @@ use std::{
 use tokio::sync::{Mutex as Queue, Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Bodies up to this size (dozens of meetings) need no turn.
-pub const SMALL_BYTES: u64 = 16 << 10;
+pub(crate) const SMALL_BYTES: u64 = 16 << 10;
 /// Turns at a time, a megabyte each.
 const MAX_AT_ONCE: usize = 16;
 /// Turns of one client, so that others get theirs.
@@ -27,7 +27,7 @@ const MIN_HOLD: Duration = Duration::from_secs(2);
 const REVOKE_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
-pub struct LargeBodies {
+pub(crate) struct LargeBodies {
     all: Arc<LargeBodyQueue>,
     /// Clients that hold a turn or wait for one.
     of_clients: Mutex<HashMap<IpAddr, Arc<ClientBodyQueue>>>,
@@ -51,7 +51,7 @@ struct ClientBodyQueue {
 
 /// Permit to have a large body in memory.
 #[derive(Debug)]
-pub struct LargeBodyPermit {
+pub(crate) struct LargeBodyPermit {
     _own: OwnedSemaphorePermit,
     _shared: OwnedSemaphorePermit,
     client: Arc<ClientBodyQueue>,
@@ -66,7 +66,7 @@ impl Default for LargeBodies {
 
 impl LargeBodies {
     /// Waits for a turn. Never None: the semaphores are not closed.
-    pub async fn acquire(&self, client: IpAddr) -> Option<LargeBodyPermit> {
+    pub(crate) async fn acquire(&self, client: IpAddr) -> Option<LargeBodyPermit> {
         let client = self.of_client(client);
         let own = client.own.acquire().await?;
         let shared = match self.all.free.clone().try_acquire_owned() {
@@ -146,7 +146,7 @@ impl Drop for WaitingGuard<'_> {
 
 impl LargeBodyPermit {
     /// Waits until the guaranteed time is over and a request that waits wants this turn.
-    pub async fn revoked(&self) {
+    pub(crate) async fn revoked(&self) {
         tokio::time::sleep(MIN_HOLD).await;
         tokio::select! {
             () = self.all.revocation_requested() => {}

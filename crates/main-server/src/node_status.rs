@@ -9,11 +9,11 @@ use crate::state::{meetings::MeetingTable, package_name::file_name};
 
 /// The answer without its timestamp: the same for all nodes.
 #[derive(Debug, PartialEq, Eq)]
-pub struct NodeStatus {
+pub(crate) struct NodeStatus {
     /// Entity tag; weak, as it does not cover the timestamp.
     pub version: String,
     /// The body up to the timestamp.
-    pub json_head: String,
+    pub(crate) json_head: String,
 }
 
 #[derive(Serialize)]
@@ -42,7 +42,7 @@ pub(crate) struct NodePollAnswer<'a> {
 }
 
 impl NodeStatus {
-    pub fn of(book: &MeetingTable, store: &Store) -> Self {
+    pub(crate) fn of(book: &MeetingTable, store: &Store) -> Self {
         let items = book.running().map(|meeting| {
             let stored = store.get(&meeting.id);
             let manifest = stored.as_ref().map(|stored| &stored.manifest);

@@ -8,7 +8,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 #[derive(Debug, Error)]
-pub enum RequestError {
+pub(crate) enum RequestError {
     #[error("会议 {0} 不存在")]
     UnknownMeeting(PackageId),
     /// For clients that download.
@@ -71,12 +71,12 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    pub fn invalid(text: &str) -> Self {
+    pub(crate) fn invalid(text: &str) -> Self {
         Self::Invalid(text.to_owned())
     }
 
     /// The limit that was reached, if it was one.
-    pub fn limit(&self) -> Option<Limit> {
+    pub(crate) fn limit(&self) -> Option<Limit> {
         match self {
             Self::TooLarge(_) | Self::TooManyValues(_) => Some(Limit::HeartbeatBytes),
             Self::NodesBytes(_) => Some(Limit::NodesBytes),
@@ -115,27 +115,27 @@ impl From<StoreError> for RequestError {
 /// The answer to a malformed body.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct MalformedBody {
+pub(crate) struct MalformedBody {
     pub detail: Vec<Flaw>,
 }
 
 /// An error in a body, in the real main server's format.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Flaw {
+pub(crate) struct Flaw {
     #[serde(rename = "type")]
     pub kind: String,
     /// `body`, and then names and numbers that lead to it.
-    pub loc: Vec<Value>,
-    pub msg: String,
+    pub(crate) loc: Vec<Value>,
+    pub(crate) msg: String,
     /// The value sent; shortened to a text if it is long.
     pub input: Value,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ctx: Option<Context>,
+    pub(crate) ctx: Option<Context>,
 }
 
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Context {
+pub(crate) struct Context {
     pub error: String,
 }

@@ -12,7 +12,7 @@ use crate::{
 
 /// None if there is no file yet. A malformed file is an error: to go on without it
 /// would be to lose every meeting at the next save.
-pub fn load(path: &Path) -> Result<Option<MeetingTable>, MasterError> {
+pub(crate) fn load(path: &Path) -> Result<Option<MeetingTable>, MasterError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -31,7 +31,7 @@ pub fn load(path: &Path) -> Result<Option<MeetingTable>, MasterError> {
     }
 }
 
-pub fn save(path: &Path, book: &MeetingTable) -> io::Result<()> {
+pub(crate) fn save(path: &Path, book: &MeetingTable) -> io::Result<()> {
     atomic::write(path, &serde_json::to_vec_pretty(book)?)
 }
 

@@ -53,15 +53,15 @@ use crate::{
 /// Polls held back at a time; several times a main server's nodes. Each keeps a
 /// connection, and anybody may poll; further ones are answered immediately and poll
 /// again at their interval.
-pub const MAX_WAITING: usize = 1024;
+pub(crate) const MAX_WAITING: usize = 1024;
 
-pub struct Server {
+pub(crate) struct Server {
     pub access: AccessControl,
     pub clock: Clock,
     pub store: Store,
     pub traffic: Arc<Traffic>,
     pub wake: WorkerSignals,
-    pub uploading: Arc<Mutex<HashSet<PackageId>>>,
+    pub(crate) uploading: Arc<Mutex<HashSet<PackageId>>>,
     pub started_s: u64,
     pub outside: watch::Sender<SystemReadings>,
     pub history: watch::Sender<History>,
@@ -72,7 +72,7 @@ pub struct Server {
     pub status: watch::Sender<Arc<NodeStatus>>,
     /// Permits of polls that wait for a change.
     pub waiting: Semaphore,
-    pub large_bodies: LargeBodies,
+    pub(crate) large_bodies: LargeBodies,
     pub connections: Arc<Connections>,
     /// Ends event streams and waiting polls.
     pub closing: CancellationToken,
@@ -90,7 +90,7 @@ const LIMIT_SHOWN_S: f64 = 300.0;
 
 /// Figures of the system and the disk; read by a worker, so that no page waits for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SystemReadings {
+pub(crate) struct SystemReadings {
     /// None before the first reading, and if it failed.
     pub free: Option<u64>,
     pub node_key: bool,
@@ -100,15 +100,15 @@ pub struct SystemReadings {
 
 /// Tells a worker that there may be something to do.
 #[derive(Debug, Default)]
-pub struct WorkerSignals {
-    pub announcer: Notify,
-    pub prober: Notify,
+pub(crate) struct WorkerSignals {
+    pub(crate) announcer: Notify,
+    pub(crate) prober: Notify,
     pub verifier: Notify,
     pub gauge: Notify,
 }
 
 impl Server {
-    pub fn new(
+    pub(crate) fn new(
         access: AccessControl,
         store: Store,
         book: MeetingTable,
@@ -144,33 +144,33 @@ impl Server {
         }
     }
 
-    pub fn book(&self) -> Arc<IndexedMeetings> {
+    pub(crate) fn book(&self) -> Arc<IndexedMeetings> {
         self.book.load_full()
     }
 
-    pub fn registry(&self) -> MutexGuard<'_, NodeRegistry> {
+    pub(crate) fn registry(&self) -> MutexGuard<'_, NodeRegistry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn download_log(&self) -> MutexGuard<'_, DownloadLog> {
+    pub(crate) fn download_log(&self) -> MutexGuard<'_, DownloadLog> {
         self.download_log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn uploads_under_way(&self) -> HashSet<PackageId> {
+    pub(crate) fn uploads_under_way(&self) -> HashSet<PackageId> {
         self.uploading.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The folder that everything is in.
-    pub fn data(&self) -> &Path {
+    pub(crate) fn data(&self) -> &Path {
         self.state_path.parent().unwrap_or(&self.state_path)
     }
 
-    pub fn digest(&self, id: &PackageId) -> Option<Sha256> {
+    pub(crate) fn digest(&self, id: &PackageId) -> Option<Sha256> {
         self.store.get(id).map(|stored| stored.manifest.sha256)
     }
 
     /// Looks up a meeting and its current package by the text of an id.
-    pub fn offered_packages(&self) -> impl Fn(&str) -> Option<CurrentPackage> {
+    pub(crate) fn offered_packages(&self) -> impl Fn(&str) -> Option<CurrentPackage> {
         let book = self.book();
         move |id| {
             let Meeting { id, versions, .. } = book.find(id)?;
@@ -181,7 +181,7 @@ impl Server {
 
     /// Edits the book and saves it before anybody sees the change; announces starts
     /// that are due. Blocks on the disk.
-    pub fn change<T>(
+    pub(crate) fn change<T>(
         &self,
         edit: impl FnOnce(&mut MeetingTable) -> Result<T, RequestError>,
     ) -> Result<T, RequestError> {
@@ -218,7 +218,7 @@ impl Server {
 
     /// Runs [`change`](Self::change) on a blocking thread, to its end even when the
     /// caller is dropped.
-    pub async fn spawn_change<T: Send + 'static>(
+    pub(crate) async fn spawn_change<T: Send + 'static>(
         self: &Arc<Self>,
         edit: impl FnOnce(&mut MeetingTable) -> Result<T, RequestError> + Send + 'static,
     ) -> Result<T, RequestError> {
@@ -229,7 +229,7 @@ impl Server {
     }
 
     /// Counts a limit that was reached, and logs the first of a series.
-    pub fn note_limit<T>(&self, outcome: &Result<T, RequestError>) {
+    pub(crate) fn note_limit<T>(&self, outcome: &Result<T, RequestError>) {
         let Err(refusal) = outcome else { return };
         let Some(limit) = refusal.limit() else { return };
         self.counts.limits.inc(limit);
@@ -242,7 +242,7 @@ impl Server {
     }
 
     /// The last limit reached, if that was recently.
-    pub fn recent_limit(&self, now_s: f64) -> Option<Limit> {
+    pub(crate) fn recent_limit(&self, now_s: f64) -> Option<Limit> {
         let (limit, at_s) = (*self.limited.lock().unwrap_or_else(PoisonError::into_inner))?;
         (now_s - at_s < LIMIT_SHOWN_S).then_some(limit)
     }
@@ -258,7 +258,7 @@ impl Server {
 
     /// True if an announcement is due, and the time until one may be; None while
     /// nothing waits for it.
-    pub fn next_announcement(&self) -> Option<(bool, Duration)> {
+    pub(crate) fn next_announcement(&self) -> Option<(bool, Duration)> {
         let now_s = self.clock.now_s();
         let book = self.book();
         let mut waiting = book.meetings.iter().filter(|meeting| meeting.unannounced).peekable();
@@ -276,7 +276,7 @@ impl Server {
 
     /// Puts a package in place by `put`, and changes the token if that gave
     /// a running meeting another one. Blocks.
-    pub fn replace_package(
+    pub(crate) fn replace_package(
         &self,
         id: &PackageId,
         put: impl FnOnce() -> Result<Arc<StoredPackage>, StoreError>,
@@ -299,7 +299,7 @@ impl Server {
 
     /// Verifies packages that lie in place unverified: after a kill between
     /// rename and manifest, or changed by somebody else. Blocks.
-    pub fn verify_leftovers(&self) {
+    pub(crate) fn verify_leftovers(&self) {
         for meeting in self.book().meetings.iter().filter(|m| self.store.has_unverified(&m.id)) {
             let id = &meeting.id;
             let adopt = || self.store.adopt(id, VerifyLevel::Full, upload_provenance(meeting));
@@ -331,7 +331,7 @@ fn save_failed(path: &Path, cause: &io::Error) -> RequestError {
 }
 
 /// The provenance of uploaded packages.
-pub fn upload_provenance(meeting: &Meeting) -> Provenance {
+pub(crate) fn upload_provenance(meeting: &Meeting) -> Provenance {
     let source = PackageSource {
         route: PackageRoute::Upload,
         origin: None,

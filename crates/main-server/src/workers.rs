@@ -30,7 +30,7 @@ const GAUGE_EVERY: Duration = Duration::from_secs(5);
 const SAVE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Changes the token when started meetings are due to be announced.
-pub async fn announce(server: Arc<Server>, stop: CancellationToken) {
+pub(crate) async fn announce(server: Arc<Server>, stop: CancellationToken) {
     let work = async {
         loop {
             match server.next_announcement() {
@@ -54,7 +54,7 @@ pub async fn announce(server: Arc<Server>, stop: CancellationToken) {
     stop.run_until_cancelled(work).await;
 }
 
-pub async fn probe(server: Arc<Server>, prober: Prober, stop: CancellationToken) {
+pub(crate) async fn probe(server: Arc<Server>, prober: Prober, stop: CancellationToken) {
     let mut under_way = FuturesUnordered::new();
     let mut tick = tokio::time::interval(PROBE_TICK);
     loop {
@@ -108,7 +108,7 @@ fn note(
 }
 
 /// Runs at the start, then whenever a package turned out to be changed.
-pub async fn verify(server: Arc<Server>, stop: CancellationToken) {
+pub(crate) async fn verify(server: Arc<Server>, stop: CancellationToken) {
     let work = async {
         loop {
             let verifying = server.clone();
@@ -121,7 +121,7 @@ pub async fn verify(server: Arc<Server>, stop: CancellationToken) {
 }
 
 /// Reads the disk's figures for the page; woken when the nodes' key changed.
-pub async fn gauge(server: Arc<Server>, stop: CancellationToken) {
+pub(crate) async fn gauge(server: Arc<Server>, stop: CancellationToken) {
     let work = async {
         loop {
             let reading = server.clone();
@@ -141,18 +141,18 @@ pub async fn gauge(server: Arc<Server>, stop: CancellationToken) {
 }
 
 /// Compares the state while pages follow it.
-pub async fn follow(server: Arc<Server>, stop: CancellationToken) {
+pub(crate) async fn follow(server: Arc<Server>, stop: CancellationToken) {
     let work = server.feed.run(|| overview::snapshot(&server));
     stop.run_until_cancelled(work).await;
 }
 
 /// Tests the storage while readiness is asked for.
-pub async fn try_storage(server: Arc<Server>, stop: CancellationToken) {
+pub(crate) async fn try_storage(server: Arc<Server>, stop: CancellationToken) {
     let work = server.health.run(|| server.store.clone());
     stop.run_until_cancelled(work).await;
 }
 
-pub async fn record(server: Arc<Server>, stop: CancellationToken) {
+pub(crate) async fn record(server: Arc<Server>, stop: CancellationToken) {
     let read = || {
         let download_log = server.download_log();
         [download_log.redirects(), download_log.own_downloads(), server.traffic.under_way()]

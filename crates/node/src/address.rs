@@ -17,12 +17,12 @@ use crate::{board::AddressWarning, machine};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdvertisedAddress {
     pub address: String,
-    pub doubts: Vec<AddressWarning>,
+    pub(crate) doubts: Vec<AddressWarning>,
 }
 
 /// Returns the address of a node that listens on `host`. Detected each time:
 /// interfaces and routes come and go.
-pub async fn advertised_address(
+pub(crate) async fn advertised_address(
     config: &Config,
     host: IpAddr,
     listening_port: u16,

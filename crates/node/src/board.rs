@@ -44,25 +44,25 @@ pub struct StatusBoard {
     pub sync: watch::Sender<Arc<SyncState>>,
     /// Written by `node/presence`: the number of the heartbeat that is about to
     /// go out; `SyncState::checked` says which of them may.
-    pub heartbeat_number: watch::Sender<u64>,
+    pub(crate) heartbeat_number: watch::Sender<u64>,
     /// Written by the machine's gauge.
     pub machine: watch::Sender<Machine>,
     /// Written by `node/storage`: the folder in use, and the error of another one
     /// that the configuration names.
     pub store: LiveValue<Store>,
-    pub store_fault: watch::Sender<Option<String>>,
+    pub(crate) store_fault: watch::Sender<Option<String>>,
     /// Written by `node/serving`: the port listened to, and the error of another
     /// one that the configuration names.
     pub port: watch::Sender<u16>,
-    pub port_fault: watch::Sender<Option<String>>,
+    pub(crate) port_fault: watch::Sender<Option<String>>,
     /// Written by `node/certificates`: true if new connections have to speak TLS,
     /// and the error of a certificate that the configuration names.
     pub https: watch::Sender<bool>,
-    pub tls_fault: watch::Sender<Option<UnusableTlsFile>>,
+    pub(crate) tls_fault: watch::Sender<Option<UnusableTlsFile>>,
     /// The warning about the certificate in use.
-    pub tls_warning: watch::Sender<Option<tls::CertificateWarning>>,
+    pub(crate) tls_warning: watch::Sender<Option<tls::CertificateWarning>>,
     /// Written by `node/https_redirect`: why HTTP is not redirected to HTTPS.
-    pub redirect_fault: watch::Sender<Option<String>>,
+    pub(crate) redirect_fault: watch::Sender<Option<String>>,
     /// Written by the machine's gauge, too: why logins fail.
     pub login_fault: watch::Sender<Option<String>>,
     /// Written by the traffic's recorder: bytes served and pulled, downloads
@@ -70,7 +70,7 @@ pub struct StatusBoard {
     pub history: watch::Sender<History>,
     /// The connections of all listeners.
     pub connections: Arc<Connections>,
-    pub sync_requests: SyncRequests,
+    pub(crate) sync_requests: SyncRequests,
     pub health: StorageHealth,
     pub counts: NodeCounters,
 }
@@ -105,17 +105,17 @@ pub struct UnusableTlsFile {
 /// State of the connection to the main server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Presence {
-    pub registered: bool,
+    pub(crate) registered: bool,
     /// `ip:port` as reported to the main server.
     pub address: Option<String>,
-    pub last_ok_s: Option<u64>,
+    pub(crate) last_ok_s: Option<u64>,
     /// Time of the first failure since the last answer, and its cause.
-    pub failing_since_s: Option<u64>,
+    pub(crate) failing_since_s: Option<u64>,
     pub error: Option<Fault>,
     /// The main server's reason that it can't reach the node, if it has one.
     pub unreachable: Option<String>,
     /// Warnings about the address.
-    pub address_warnings: Vec<AddressWarning>,
+    pub(crate) address_warnings: Vec<AddressWarning>,
 }
 
 /// A warning about the address reported to the main server.
@@ -153,10 +153,10 @@ pub struct SyncState {
     /// count for this one's meetings.
     pub origin: String,
     pub token: String,
-    pub polled_ok_s: Option<u64>,
-    pub poll_error: Option<Fault>,
+    pub(crate) polled_ok_s: Option<u64>,
+    pub(crate) poll_error: Option<Fault>,
     /// Time since which polls fail.
-    pub poll_failing_since_s: Option<u64>,
+    pub(crate) poll_failing_since_s: Option<u64>,
     /// Shared, like the next ones: a report goes out after each poll, and most say
     /// the same as before.
     pub active: Arc<ActiveMeetings>,
@@ -173,11 +173,11 @@ pub struct SyncState {
     /// just now, if that is possible.
     pub listed: Arc<HashMap<PackageId, Sha256>>,
     /// True if there are versions to check before a heartbeat,
-    pub has_versions_to_check: bool,
+    pub(crate) has_versions_to_check: bool,
     /// and the last heartbeat before which that was done.
     pub checked: u64,
     pub failing: Arc<BTreeMap<PackageId, PullFailure>>,
-    pub last_pull_s: Option<u64>,
+    pub(crate) last_pull_s: Option<u64>,
 }
 
 /// The active meetings in the main server's order, indexed: there may be thousands,
@@ -220,7 +220,7 @@ pub struct PullFailure {
     /// Rounds of `retryCount` attempts that ended without the package.
     pub rounds: u32,
     pub error: Fault,
-    pub next_try_s: u64,
+    pub(crate) next_try_s: u64,
 }
 
 impl StatusBoard {
@@ -257,7 +257,7 @@ impl StatusBoard {
 
     /// Starts or stops the service, with the changes that `change` makes in the
     /// same moment. Returns true if that was a change.
-    pub fn switch(&self, on: bool, change: impl FnOnce()) -> bool {
+    pub(crate) fn switch(&self, on: bool, change: impl FnOnce()) -> bool {
         self.running.send_if_modified(|running| {
             change();
             self.is_running.store(on, Ordering::Relaxed);
@@ -271,7 +271,7 @@ impl StatusBoard {
 
     /// False only if the main server's last answer was complete and did not name
     /// the meeting. Before the first one, any may be active.
-    pub fn may_be_active(&self, id: &PackageId) -> bool {
+    pub(crate) fn may_be_active(&self, id: &PackageId) -> bool {
         let sync = self.sync.borrow();
         !sync.complete || sync.active.contains(id)
     }

@@ -272,7 +272,7 @@ impl Fetch {
 
     /// Opens a meeting's package, and pulls it first if it is not stored. Only then
     /// is the client's address evaluated.
-    pub async fn obtain(
+    pub(crate) async fn obtain(
         &self,
         id: &PackageId,
         client: &(dyn Fn() -> IpAddr + Sync),
@@ -294,7 +294,7 @@ impl Fetch {
     /// announced the length. Without that there would be no `Content-Length`, no
     /// ranges and no progress, and only a missing last chunk would show a truncated
     /// package: then it waits.
-    pub async fn open_or_follow(
+    pub(crate) async fn open_or_follow(
         &self,
         id: &PackageId,
         client: &(dyn Fn() -> IpAddr + Sync),
@@ -409,7 +409,7 @@ impl Fetch {
 
     /// Ends the pull of a meeting that is no longer active, unless a client waits
     /// for it: it would delay active ones.
-    pub fn cancel_pull(&self, id: &PackageId) {
+    pub(crate) fn cancel_pull(&self, id: &PackageId) {
         let mut state = self.inner.state();
         if state.flights.get(id).is_some_and(|flight| !flight.is_awaited())
             && let Some(flight) = state.flights.remove(id)
@@ -434,7 +434,7 @@ impl Fetch {
     }
 
     /// A package is being made at the main server, and pulls wait for its offer.
-    pub fn is_awaiting_offers(&self) -> bool {
+    pub(crate) fn is_awaiting_offers(&self) -> bool {
         let state = self.inner.state();
         let waits = |since: &Instant| since.elapsed() < source::LONGEST_WAIT;
         !state.offer_timed_out && state.unoffered.values().any(waits)
@@ -442,14 +442,14 @@ impl Fetch {
 
     /// The main server has come back or has news: clears refusals and ends pauses,
     /// as it may now give what it refused.
-    pub fn retry_now(&self) {
+    pub(crate) fn retry_now(&self) {
         let mut state = self.inner.state();
         state.refusals.clear();
         state.flights.values().for_each(|flight| flight.wake());
     }
 
     /// Like [`retry_now`](Self::try_again), for one meeting.
-    pub fn retry_meeting(&self, id: &PackageId) {
+    pub(crate) fn retry_meeting(&self, id: &PackageId) {
         let mut state = self.inner.state();
         state.refusals.remove(id);
         if let Some(flight) = state.flights.get(id) {
@@ -484,14 +484,14 @@ impl Fetch {
         }
     }
 
-    pub fn pulled_bytes(&self) -> u64 {
+    pub(crate) fn pulled_bytes(&self) -> u64 {
         self.inner.pulled_bytes.load(Ordering::Relaxed)
     }
 }
 
 /// A package pulled from another main server may be another meeting's under
 /// the same id; one that was adopted has no known origin and counts as ours.
-pub fn is_from_origin(stored: &StoredPackage, origin: &str) -> bool {
+pub(crate) fn is_from_origin(stored: &StoredPackage, origin: &str) -> bool {
     stored.manifest.source.origin.as_deref().is_none_or(|from| from == origin)
 }
 

@@ -14,7 +14,7 @@ use sysinfo::{
 
 /// The network interfaces that are not down, with their addresses. It reads a
 /// handful of files for each of them.
-pub fn interfaces() -> BTreeMap<String, Vec<IpNet>> {
+pub(crate) fn interfaces() -> BTreeMap<String, Vec<IpNet>> {
     use InterfaceOperationalState::{Down, LowerLayerDown, NotPresent};
     let Ok(networks) = Networks::new_with_refreshed_list() else { return BTreeMap::new() };
     let up = networks
@@ -33,13 +33,13 @@ pub fn interfaces() -> BTreeMap<String, Vec<IpNet>> {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Machine {
-    pub cpu_percent: f32,
-    pub cpu_count: usize,
-    pub memory_total: u64,
-    pub memory_used: u64,
+    pub(crate) cpu_percent: f32,
+    pub(crate) cpu_count: usize,
+    pub(crate) memory_total: u64,
+    pub(crate) memory_used: u64,
     /// Bytes of the disk that holds the packages.
-    pub disk_total: u64,
-    pub disk_free: u64,
+    pub(crate) disk_total: u64,
+    pub(crate) disk_free: u64,
 }
 
 /// Takes readings; CPU use is the average since the reading before.

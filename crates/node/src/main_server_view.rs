@@ -48,22 +48,22 @@ pub struct MainServerView {
     /// Recognizes a repeated answer.
     pub seen: Option<PollFingerprint>,
     pub token: Arc<str>,
-    pub polled_ok_s: Option<u64>,
-    pub poll_error: Option<Fault>,
-    pub poll_failing_since_s: Option<u64>,
+    pub(crate) polled_ok_s: Option<u64>,
+    pub(crate) poll_error: Option<Fault>,
+    pub(crate) poll_failing_since_s: Option<u64>,
     pub active: Arc<ActiveMeetings>,
     pub complete: bool,
     unserved: Arc<[UnservedMeeting]>,
     pub left_out: usize,
     pub offers: Arc<HashMap<PackageId, Offer>>,
-    pub offers_at: Option<Instant>,
+    pub(crate) offers_at: Option<Instant>,
     /// Number of lists of offers received.
     offers_taken: u64,
     /// Answers to polls bring the offers with them.
-    pub offers_included: bool,
+    pub(crate) offers_included: bool,
     /// State of the active ones, in their order.
     meetings: Vec<TrackedMeeting>,
-    pub last_pull_s: Option<u64>,
+    pub(crate) last_pull_s: Option<u64>,
     /// The sweep under way, or the last one, checks the versions that were last
     /// checked before then.
     swept_since: Option<Instant>,

@@ -9,7 +9,7 @@ use crate::{board::PullFailure, fetch::PullReason};
 
 /// State of one active meeting.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct TrackedMeeting {
+pub(crate) struct TrackedMeeting {
     /// The stored package, as of the last look at the store.
     pub held: Option<HeldVersion>,
     /// The main server offers a location.
@@ -24,7 +24,7 @@ pub struct TrackedMeeting {
 
 /// State of the stored package. It belongs to these bytes: other bytes start with none.
 #[derive(Debug, PartialEq, Eq)]
-pub struct HeldVersion {
+pub(crate) struct HeldVersion {
     pub sha256: Sha256,
     /// The token under which it was last known to be current.
     pub confirmed: Option<Arc<str>>,
@@ -34,14 +34,14 @@ pub struct HeldVersion {
     pub told: bool,
     /// A check is under way.
     pub asking: bool,
-    pub stale: bool,
-    pub incomparable: bool,
+    pub(crate) stale: bool,
+    pub(crate) incomparable: bool,
     /// Number of offer lists at which the offered location was empty.
     pub gone: Option<u64>,
 }
 
 impl HeldVersion {
-    pub fn new(sha256: Sha256) -> Self {
+    pub(crate) fn new(sha256: Sha256) -> Self {
         Self {
             sha256,
             confirmed: None,
@@ -55,7 +55,7 @@ impl HeldVersion {
     }
 
     /// The meeting may have been started again.
-    pub fn invalidate(&mut self) {
+    pub(crate) fn invalidate(&mut self) {
         if let Some(token) = &mut self.confirmed {
             *token = Arc::default();
         }
@@ -64,14 +64,14 @@ impl HeldVersion {
 
 impl TrackedMeeting {
     /// The stored package, if the main server can be asked for its version.
-    pub fn comparable(&self, announced: Option<Sha256>) -> Option<&HeldVersion> {
+    pub(crate) fn comparable(&self, announced: Option<Sha256>) -> Option<&HeldVersion> {
         let asked = self.offered && announced.is_none();
         self.held.as_ref().filter(|held| asked && !held.incomparable)
     }
 
     /// The stored version, if it is current as far as is known, and true if a
     /// heartbeat may list it. Without a check, the token is all there is.
-    pub fn confirmed_version(
+    pub(crate) fn confirmed_version(
         &self,
         announced: Option<Sha256>,
         token: &str,

@@ -16,15 +16,15 @@ pub struct MeetingFacts<'a> {
     /// True if the main server offers a `package_url`, which makes version checks cheap.
     pub offered: bool,
     /// Only a pull can tell if the package changed.
-    pub incomparable: bool,
+    pub(crate) incomparable: bool,
     /// Known to be outdated.
-    pub stale: bool,
+    pub(crate) stale: bool,
     /// Being pulled already.
     pub under_way: Option<PullReason>,
     /// That pull waits between two attempts and delays no other.
-    pub pausing: bool,
+    pub(crate) pausing: bool,
     /// Its version has not been checked in this sweep.
-    pub unchecked: bool,
+    pub(crate) unchecked: bool,
     /// Failed recently: no retry before then.
     pub not_before: Option<Instant>,
     /// The token under which it was last known to be current.

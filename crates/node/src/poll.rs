@@ -37,12 +37,12 @@ pub(super) struct PollInput {
     pub token: String,
     pub active: Arc<ActiveMeetings>,
     /// The answers themselves contain the offers.
-    pub offers_included: bool,
+    pub(crate) offers_included: bool,
     /// Age of the list of offers, if there is one.
-    pub offers_age: Option<Duration>,
+    pub(crate) offers_age: Option<Duration>,
     /// Some active meeting's package is not offered: it may be by now, and if not,
     /// the list still shows that the meeting was started again.
-    pub waiting_for_offer: bool,
+    pub(crate) waiting_for_offer: bool,
 }
 
 pub(super) struct PollOutcome {
@@ -52,10 +52,10 @@ pub(super) struct PollOutcome {
     /// the main server that has no such list.
     pub offers: Option<Vec<OfferedPackage>>,
     /// The answer itself contained them.
-    pub offers_included: bool,
+    pub(crate) offers_included: bool,
     pub seen: PollFingerprint,
     /// The main server holds back answers.
-    pub holds_answers: bool,
+    pub(crate) holds_answers: bool,
 }
 
 /// A poll under way.
@@ -64,7 +64,7 @@ pub(super) struct InFlightPoll {
     began: Instant,
     wait: Duration,
     /// Held back by the main server, as far as is known here.
-    pub is_long_poll: bool,
+    pub(crate) is_long_poll: bool,
 }
 
 impl InFlightPoll {

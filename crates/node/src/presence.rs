@@ -46,11 +46,11 @@ const LONGEST_CHECK: Duration = Duration::from_secs(1);
 pub(super) struct PresenceWorker {
     pub settings: Arc<Settings>,
     pub board: Arc<StatusBoard>,
-    pub connector: Arc<Connector>,
+    pub(crate) connector: Arc<Connector>,
     pub traffic: Arc<Traffic>,
     pub host: IpAddr,
     /// The last heartbeat had no room for all meetings.
-    pub was_truncated: AtomicBool,
+    pub(crate) was_truncated: AtomicBool,
 }
 
 /// The node's registration.

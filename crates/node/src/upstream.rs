@@ -73,12 +73,12 @@ impl UpstreamError {
         Fault { cause: self.cause(), text: self.to_string() }
     }
 
-    pub fn is_unsatisfiable(&self) -> bool {
+    pub(crate) fn is_unsatisfiable(&self) -> bool {
         matches!(self, Self::Refused { status: StatusCode::RANGE_NOT_SATISFIABLE, .. })
     }
 
     /// True if the status is a success, but the body has no known shape.
-    pub fn is_unreadable(&self) -> bool {
+    pub(crate) fn is_unreadable(&self) -> bool {
         matches!(self, Self::Unreadable { .. })
     }
 
@@ -161,7 +161,7 @@ impl Connector {
     }
 
     /// Rereads the files of certificates, for requests from now on.
-    pub fn invalidate(&self) {
+    pub(crate) fn invalidate(&self) {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(made) = &mut *made {
             made.stale = true;
@@ -236,7 +236,7 @@ pub struct PollFingerprint {
 
 impl PollFingerprint {
     /// True if another poll that names it may be held back.
-    pub fn can_wait(&self) -> bool {
+    pub(crate) fn can_wait(&self) -> bool {
         self.version.is_some()
     }
 

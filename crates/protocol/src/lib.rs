@@ -596,7 +596,7 @@ mod openapi {
     #[derive(schemars::JsonSchema)]
     #[schemars(untagged)]
     #[expect(dead_code, reason = "for the API's description")]
-    pub enum Mirror {
+    pub(crate) enum Mirror {
         Ours(super::NodeReport),
         Other(serde_json::Value),
     }

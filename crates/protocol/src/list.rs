@@ -64,7 +64,7 @@ pub(super) struct ListedMeeting {
 #[derive(Debug, Default)]
 pub(super) struct MeetingList {
     /// True if the answer has such a list.
-    pub is_told: bool,
+    pub(crate) is_told: bool,
     pub meetings: Vec<ListedMeeting>,
     pub unreadable: Vec<String>,
     /// Meetings whose ids can't be used.

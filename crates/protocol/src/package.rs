@@ -43,7 +43,7 @@ impl InvalidId {
 impl PackageId {
     /// In bytes. A file name has 255 at most, and packages are saved as
     /// `meeting_{id}_pdfs.zip` or under names that a browser adds a number to.
-    pub const MAX_LEN: usize = 200;
+    pub(crate) const MAX_LEN: usize = 200;
 
     pub fn as_str(&self) -> &str {
         &self.0

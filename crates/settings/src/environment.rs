@@ -72,7 +72,7 @@ impl Environment {
     }
 
     /// The variable that a setting comes from.
-    pub fn variable(&self, key: &str) -> Option<&str> {
+    pub(crate) fn variable(&self, key: &str) -> Option<&str> {
         self.set.iter().find(|set| set.key == key).map(|set| set.variable.as_str())
     }
 

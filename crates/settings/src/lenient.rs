@@ -17,7 +17,7 @@ use super::{
 const LEVELS: &[(&str, &str)] = &[("CRITICAL", "ERROR"), ("FATAL", "ERROR"), ("WARN", "WARNING")];
 
 /// Replaces what was written by what was meant; returns the changes, a line each.
-pub fn normalize(document: &mut Map<String, Value>) -> Vec<SettingProblem> {
+pub(crate) fn normalize(document: &mut Map<String, Value>) -> Vec<SettingProblem> {
     let mut notes = Vec::new();
     for setting in settings() {
         let written = schema::get(document, setting.key).filter(|value| !setting.accepts(value));

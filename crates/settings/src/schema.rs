@@ -49,7 +49,7 @@ pub enum SettingKind {
 }
 
 /// Shown in place of a secret that is set; sent back, it means that secret.
-pub const HIDDEN: &str = "********";
+pub(crate) const HIDDEN: &str = "********";
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum DefaultValue {
@@ -87,14 +87,14 @@ pub struct Setting {
     pub title: Words,
     pub description: Words,
     /// The effects of a change that users should know before they make it.
-    pub caution: Option<Words>,
+    pub(crate) caution: Option<Words>,
     /// Shown by the panel only on request.
-    pub advanced: bool,
+    pub(crate) advanced: bool,
 }
 
 pub(crate) const PORT: SettingKind = SettingKind::Int { min: 1, max: 65535 };
 /// The largest whole number that every JSON reader keeps exact.
-pub const EXACT: u64 = 1 << 53;
+pub(crate) const EXACT: u64 = 1 << 53;
 /// With less, clients and main servers would take transfers for stalled.
 const MIN_BANDWIDTH: u64 = 10_000;
 
@@ -158,7 +158,7 @@ impl Setting {
 }
 
 /// A longer list of networks is a mistake.
-pub const MAX_NETWORKS: usize = 256;
+pub(crate) const MAX_NETWORKS: usize = 256;
 
 /// Every setting, in the order in which a new file lists them.
 pub fn settings() -> impl Iterator<Item = &'static Setting> {
@@ -170,7 +170,7 @@ pub fn find(key: &str) -> Option<&'static Setting> {
 }
 
 /// True for the name of a section such as `storage`.
-pub fn is_section(key: &str) -> bool {
+pub(crate) fn is_section(key: &str) -> bool {
     settings().any(|s| s.key.split_once('.').is_some_and(|(section, _)| section == key))
 }
 
@@ -261,7 +261,7 @@ impl Setting {
     }
 
     /// Error text for a value that is not allowed, in Chinese and in English.
-    pub fn error_message(&self) -> (String, String) {
+    pub(crate) fn error_message(&self) -> (String, String) {
         let (zh, en) = self.allowed();
         let zh = match zh.starts_with("不能") {
             true => zh,

@@ -8,7 +8,7 @@ use super::schema::{
 };
 
 /// In the order in which a new file and the panel list them.
-pub const GROUPS: &[SettingGroup] = &[
+pub(crate) const GROUPS: &[SettingGroup] = &[
     SettingGroup {
         name: "connection",
         title: words("主控服务器", "Main server"),

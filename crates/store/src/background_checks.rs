@@ -33,7 +33,7 @@ const SYNC_STEP_BYTES: u64 = 16 << 20;
 pub(super) struct BackgroundChecks {
     /// Set to unpack the entries of the archive; `sync` is set to make bytes durable
     /// soon after they were written.
-    pub unpack: bool,
+    pub(crate) unpack: bool,
     pub sync: bool,
     begun: bool,
     hashing: Option<CheckStage<io::Result<Sha256>>>,

@@ -179,7 +179,7 @@ impl OpenCopy {
     }
 
     /// Drops the range from memory.
-    pub fn drop_cached(&self, range: Range<u64>) {
+    pub(crate) fn drop_cached(&self, range: Range<u64>) {
         let length = NonZero::new(range.end - range.start);
         let _ = rustix::fs::fadvise(&self.file, range.start, length, Advice::DontNeed);
     }

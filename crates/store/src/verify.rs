@@ -27,7 +27,7 @@ use sha2::{Digest as _, Sha256 as Sha256Hasher};
 use thiserror::Error;
 use walk::walk;
 
-pub use entry_scanner::scan_entries;
+pub(crate) use entry_scanner::scan_entries;
 pub use scanned_entries::ScannedEntries;
 
 /// Limit of the classic format. A meeting has some thousand pages, and tablets that
@@ -107,7 +107,7 @@ pub fn check_zip(file: &File, verify: VerifyLevel) -> Result<u64, VerifyError> {
 }
 
 /// Like [`check_zip`], without the bytes of entries `seen` to be good in this file.
-pub fn check_zip_with(
+pub(crate) fn check_zip_with(
     file: &File,
     verify: VerifyLevel,
     seen: &ScannedEntries,

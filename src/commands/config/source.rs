@@ -38,7 +38,7 @@ impl fmt::Display for ConfigSource {
 }
 
 impl ConfigSource {
-    pub fn of(of: &ConfigTargetArgs) -> Result<Self> {
+    pub(super) fn of(of: &ConfigTargetArgs) -> Result<Self> {
         Ok(match &of.node {
             Some(node) => {
                 let (trust, token) = (of.authority.trust(), client::token(&of.login));
@@ -48,7 +48,7 @@ impl ConfigSource {
         })
     }
 
-    pub async fn settings(&self) -> Result<Map<String, Value>> {
+    pub(super) async fn settings(&self) -> Result<Map<String, Value>> {
         let document = match self {
             Self::File(path) => Settings::read(path)?.redacted(),
             Self::Node(api) => api.get("/api/config").await?,
@@ -64,7 +64,7 @@ impl ConfigSource {
     }
 
     /// Changes settings; true if anything differs.
-    pub async fn change(&self, patch: Map<String, Value>) -> Result<bool> {
+    pub(super) async fn change(&self, patch: Map<String, Value>) -> Result<bool> {
         match self {
             Self::File(path) => {
                 // A missing file is created when a node starts, not here.
@@ -94,7 +94,7 @@ impl ConfigSource {
     }
 
     /// Returns problems now, or after a change.
-    pub async fn check(&self, patch: Map<String, Value>) -> Result<Vec<SettingProblem>> {
+    pub(super) async fn check(&self, patch: Map<String, Value>) -> Result<Vec<SettingProblem>> {
         match self {
             Self::File(path) => checked(path, &patch),
             Self::Node(api) => {

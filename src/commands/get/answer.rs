@@ -26,7 +26,7 @@ pub(super) struct PackageAnswer {
 }
 
 impl PackageAnswer {
-    pub fn of(response: &Response) -> Self {
+    pub(super) fn of(response: &Response) -> Self {
         let field = |name: &str| response.headers().get(name)?.to_str().ok();
         let range = field(header::CONTENT_RANGE.as_str()).and_then(content_range);
         let whole = response.status() == StatusCode::OK;
@@ -84,7 +84,7 @@ impl fmt::Display for AttemptError {
 }
 
 impl AttemptError {
-    pub fn unanswered(source: &Url, error: &reqwest::Error) -> Self {
+    pub(super) fn unanswered(source: &Url, error: &reqwest::Error) -> Self {
         let from = client::authority(error.url().unwrap_or(source));
         if error.is_redirect() {
             let cause = root_cause(error);
@@ -105,7 +105,7 @@ impl AttemptError {
         Self { from, what, passing: true, again_after: None }
     }
 
-    pub fn broken(from: String, received: u64, error: &reqwest::Error) -> Self {
+    pub(super) fn broken(from: String, received: u64, error: &reqwest::Error) -> Self {
         let why = match error.is_timeout() {
             true => say("不再有数据", "nothing more arrived"),
             false => client::why(error),
@@ -118,7 +118,7 @@ impl AttemptError {
         Self { from, what, passing: true, again_after: None }
     }
 
-    pub async fn refused(from: String, response: Response) -> Self {
+    pub(super) async fn refused(from: String, response: Response) -> Self {
         let (status, again_after) = (response.status(), retry_after(&response));
         let said = client::detail(response).await;
         let passing = status.is_server_error()
@@ -129,7 +129,7 @@ impl AttemptError {
         Self { from, what, passing, again_after: again_after.filter(|_| passing) }
     }
 
-    pub fn another_version(from: String) -> Self {
+    pub(super) fn another_version(from: String) -> Self {
         let what = say(
             format!("{from} 上是另一个版本，重新下载"),
             format!("{from} has another version; the download starts over"),
@@ -138,7 +138,7 @@ impl AttemptError {
     }
 
     /// Complete, but not the right bytes.
-    pub fn wrong(from: String, wrong: &ContentMismatch) -> Self {
+    pub(super) fn wrong(from: String, wrong: &ContentMismatch) -> Self {
         let what = say(format!("{from}：{}", wrong.what), format!("{from}: {}", wrong.what));
         Self { from, what, passing: wrong.has_mixed_versions, again_after: None }
     }

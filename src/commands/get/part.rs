@@ -85,7 +85,7 @@ pub(super) struct ContentMismatch {
 
 impl PartialDownload {
     /// Returns the longest part left by earlier runs, if any.
-    pub fn left_at(target: &Path) -> Result<Option<Self>> {
+    pub(super) fn left_at(target: &Path) -> Result<Option<Self>> {
         let length = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
         let longest = left_overs(target).into_iter().max_by_key(|(path, _)| length(path));
         let Some((path, Some(digest))) = longest else { return Ok(None) };
@@ -96,7 +96,7 @@ impl PartialDownload {
     }
 
     /// Begins an empty one, of the answer's version.
-    pub fn begin(target: &Path, answer: &PackageAnswer) -> Result<Self> {
+    pub(super) fn begin(target: &Path, answer: &PackageAnswer) -> Result<Self> {
         let path = path_of(target, answer.sha256);
         let mut part = Self::open(target, &path, answer.sha256)?;
         let emptied = part.partial.file().set_len(0).and_then(|()| part.partial.file().rewind());
@@ -151,18 +151,18 @@ impl PartialDownload {
         }
     }
 
-    pub fn size_bytes(&self) -> u64 {
+    pub(super) fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
 
     /// Returns the bytes that a later run can use.
-    pub fn kept(&self) -> Option<u64> {
+    pub(super) fn kept(&self) -> Option<u64> {
         let of_use = self.named.is_some() && self.fate == DownloadFate::UnderWay;
         (of_use && self.size_bytes > 0).then_some(self.size_bytes)
     }
 
     /// Returns the offset and the tag to ask for the rest.
-    pub fn resumable_at(&self, source: &Url) -> Option<(u64, String)> {
+    pub(super) fn resumable_at(&self, source: &Url) -> Option<(u64, String)> {
         let asked = client::authority(source);
         let tag = match (&self.tag, self.named) {
             (Some((from, tag)), _) if *from == asked => tag.clone(),
@@ -174,7 +174,7 @@ impl PartialDownload {
     }
 
     /// True if an answer with a part begins where this ends, in this version.
-    pub fn is_continued_by(&self, answer: &PackageAnswer) -> bool {
+    pub(super) fn is_continued_by(&self, answer: &PackageAnswer) -> bool {
         let Some(((first, last), total)) = answer.part.zip(answer.total_bytes) else {
             return false;
         };
@@ -187,28 +187,28 @@ impl PartialDownload {
         same && first == self.size_bytes && last.checked_add(1) == Some(total)
     }
 
-    pub fn go_on(&mut self) {
+    pub(super) fn go_on(&mut self) {
         self.has_mixed_versions = true;
     }
 
     /// True if nothing is missing, by an answer without more bytes.
-    pub fn is_complete_for(&self, answer: &PackageAnswer) -> bool {
+    pub(super) fn is_complete_for(&self, answer: &PackageAnswer) -> bool {
         self.size_bytes > 0 && answer.total_bytes == Some(self.size_bytes)
     }
 
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.partial.file().write_all(bytes)?;
         self.hasher.update(bytes);
         self.size_bytes += bytes.len() as u64;
         Ok(())
     }
 
-    pub fn give_up(mut self) {
+    pub(super) fn give_up(mut self) {
         self.fate = DownloadFate::Spent;
     }
 
     /// Moves the whole to its place if it is right, or returns what is wrong with it.
-    pub fn finish(
+    pub(super) fn finish(
         mut self,
         giver: LastSender,
     ) -> Result<std::result::Result<ReceivedPackage, ContentMismatch>> {

@@ -59,7 +59,7 @@ pub(super) async fn open(config: &Config, repair: bool) -> Result<OfflineStorage
 }
 
 impl OfflineStorage {
-    pub async fn verify(
+    pub(super) async fn verify(
         mut self,
         config_file: &Path,
         view: &mut TransferView,

@@ -79,11 +79,11 @@ pub(super) struct VerifyReport {
 }
 
 impl VerifyReport {
-    pub fn is_clean(&self) -> bool {
+    pub(super) fn is_clean(&self) -> bool {
         self.found.iter().all(|found| found.verdict == PackageVerdict::Good)
     }
 
-    pub fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let packages = self.found.iter().map(|found| {
             json!({
                 "id": found.id,
@@ -98,7 +98,7 @@ impl VerifyReport {
     }
 
     /// Formats rows of damaged packages, and a summary.
-    pub fn text(&self, language: Language) -> String {
+    pub(super) fn text(&self, language: Language) -> String {
         let bad: Vec<_> = self.found.iter().filter(|f| f.verdict != PackageVerdict::Good).collect();
         let mut text = String::new();
         if !bad.is_empty() {

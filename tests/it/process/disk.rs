@@ -25,7 +25,7 @@ const MEGABYTE: usize = 1 << 20;
 const ON_SMALL_DISK: &str = r#"mount -t tmpfs -o size=$SIZE tmpfs "$0" && exec "$@""#;
 
 /// `unshare` in the way that works here: as root, or with a user namespace.
-pub fn unshared(folder: &Path) -> Command {
+pub(crate) fn unshared(folder: &Path) -> Command {
     let with = |flags: &str| {
         let mut command = Command::new("unshare");
         plain_environment(&mut command);

@@ -17,39 +17,43 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-pub struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 /// A certificate with its key.
 #[derive(Clone)]
-pub struct Pair {
+pub(crate) struct Pair {
     pub cert: String,
     pub key: String,
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         Self { issuer }
     }
 
-    pub fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.issuer.pem()
     }
 
-    pub fn der(&self) -> CertificateDer<'static> {
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
         self.issuer.der().clone()
     }
 
     /// For the names and addresses.
-    pub fn pair(&self, names: &[&str]) -> Pair {
+    pub(crate) fn pair(&self, names: &[&str]) -> Pair {
         self.changed(names, |_| ())
     }
 
-    pub fn changed(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Pair {
+    pub(crate) fn changed(
+        &self,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Pair {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         change(&mut params);
@@ -59,20 +63,20 @@ impl Authority {
     }
 
     /// Its own, as `openssl req -x509` makes one for a server.
-    pub fn own(&self) -> Pair {
+    pub(crate) fn own(&self) -> Pair {
         Pair { cert: self.pem(), key: self.issuer.key().serialize_pem() }
     }
 
-    pub fn expired(&self, names: &[&str]) -> Pair {
+    pub(crate) fn expired(&self, names: &[&str]) -> Pair {
         self.changed(names, |params| params.not_after = date_time_ymd(2020, 1, 1))
     }
 
-    pub fn trust(&self) -> TrustPolicy {
+    pub(crate) fn trust(&self) -> TrustPolicy {
         TrustPolicy::Own(vec![self.der()])
     }
 
     /// As a browser that knows the authority.
-    pub fn client(&self) -> reqwest::Client {
+    pub(crate) fn client(&self) -> reqwest::Client {
         edge_mirror_http::tls::http(self.trust().client().unwrap())
             .pool_max_idle_per_host(0)
             .redirect(reqwest::redirect::Policy::none())
@@ -82,12 +86,12 @@ impl Authority {
 }
 
 impl Pair {
-    pub fn der(&self) -> CertificateDer<'static> {
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
         CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()
     }
 
     /// Where they lie then.
-    pub fn write(&self, folder: &Path) -> (PathBuf, PathBuf) {
+    pub(crate) fn write(&self, folder: &Path) -> (PathBuf, PathBuf) {
         let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
         replace(&cert, &self.cert);
         replace(&key, &self.key);
@@ -95,7 +99,7 @@ impl Pair {
     }
 
     /// Of a main server; one with an authority asks for certificates of that.
-    pub fn server(&self, asks: Option<&Authority>) -> Arc<ServerConfig> {
+    pub(crate) fn server(&self, asks: Option<&Authority>) -> Arc<ServerConfig> {
         let provider = Arc::new(ring::default_provider());
         let versions = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -116,14 +120,14 @@ impl Pair {
 }
 
 /// As editors and certbot do it: another file takes the name.
-pub fn replace(path: &Path, text: &str) {
+pub(crate) fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");
     std::fs::write(&new, text).unwrap();
     std::fs::rename(new, path).unwrap();
 }
 
 /// A connection by someone who knows the authority, in one of the versions.
-pub async fn connect(
+pub(crate) async fn connect(
     authority: &Authority,
     address: SocketAddr,
     versions: &[&'static SupportedProtocolVersion],
@@ -141,7 +145,7 @@ pub async fn connect(
 }
 
 /// The certificate that whoever connects now is shown.
-pub async fn shown(authority: &Authority, address: SocketAddr) -> CertificateDer<'static> {
+pub(crate) async fn shown(authority: &Authority, address: SocketAddr) -> CertificateDer<'static> {
     let stream = connect(authority, address, rustls::ALL_VERSIONS).await.unwrap();
     stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
 }

@@ -44,7 +44,7 @@ const COMMANDS: [(&str, &str); 4] = [
     ),
 ];
 
-pub struct Machine {
+pub(crate) struct Machine {
     shell: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
@@ -52,7 +52,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let state = tempfile::tempdir().unwrap();
         let commands = state.path().join("bin");
         std::fs::create_dir(&commands).unwrap();
@@ -82,7 +82,7 @@ impl Machine {
     }
 
     /// Runs a shell command there: exit code, and all that it wrote.
-    pub fn run(&mut self, command: &str) -> (i32, String) {
+    pub(crate) fn run(&mut self, command: &str) -> (i32, String) {
         writeln!(self.input, "( {command} ) < /dev/null 2>&1; code=$?; echo; echo \"<$code>\"")
             .unwrap();
         let (mut said, mut line) = (String::new(), String::new());
@@ -97,14 +97,14 @@ impl Machine {
         panic!("the shell ended in {command}: {said}");
     }
 
-    pub fn good(&mut self, command: &str) -> String {
+    pub(crate) fn good(&mut self, command: &str) -> String {
         let (code, said) = self.run(command);
         assert_eq!(code, 0, "{command}: {said}\n{}", self.logs());
         said
     }
 
     /// The commands that changed the machine since the last look.
-    pub fn calls(&self) -> Vec<String> {
+    pub(crate) fn calls(&self) -> Vec<String> {
         let path = self.state.path().join("calls");
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         let _ = std::fs::remove_file(path);
@@ -112,12 +112,12 @@ impl Machine {
     }
 
     /// A file of the machine, as seen from outside.
-    pub fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.shell.id()))
     }
 
     /// From now on services fail to start.
-    pub fn break_systemctl(&self) {
+    pub(crate) fn break_systemctl(&self) {
         std::fs::write(self.state.path().join("broken"), "").unwrap();
     }
 

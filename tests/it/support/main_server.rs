@@ -32,7 +32,7 @@ use super::until;
 
 /// How one answer goes wrong.
 #[derive(Clone, Debug)]
-pub enum Fault {
+pub(crate) enum Fault {
     Status(u16),
     /// The body breaks off after so many bytes.
     CutAfter(usize),
@@ -47,7 +47,7 @@ pub enum Fault {
 }
 
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub(crate) struct Asked {
     pub method: Method,
     pub path: String,
     pub headers: HeaderMap,
@@ -56,12 +56,12 @@ pub struct Asked {
 
 impl Asked {
     /// A heartbeat that says that the meeting is synced.
-    pub fn lists(&self, id: &str) -> bool {
+    pub(crate) fn lists(&self, id: &str) -> bool {
         let synced = self.body["synced_meetings"].as_array();
         synced.is_some_and(|synced| synced.contains(&json!(id)))
     }
 
-    pub fn is_pull_of(&self, id: &str) -> bool {
+    pub(crate) fn is_pull_of(&self, id: &str) -> bool {
         self.method == Method::GET && self.path.ends_with(&format!("_{id}_pdfs.zip"))
     }
 }
@@ -77,7 +77,7 @@ struct Meeting {
 
 /// Which of the answers in the field it gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub(crate) enum Shape {
     Newer,
     /// `active_meeting` with one id, and no list with offers.
     OldestSingle,
@@ -87,7 +87,7 @@ pub enum Shape {
 
 /// What becomes of a poll that could be held back, as our own main server does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
+pub(crate) enum Held {
     /// It is answered at once, unchanged.
     NotAtAll,
     /// It is answered at once, and somebody on the way takes off its tag.
@@ -96,7 +96,7 @@ pub enum Held {
     ForEver,
 }
 
-pub struct Play {
+pub(crate) struct Play {
     meetings: BTreeMap<String, Meeting>,
     token: u64,
     pub shape: Shape,
@@ -144,27 +144,27 @@ const PIECE_BYTES: usize = 16 << 10;
 
 /// Lets packages' bodies through as far as a test wants; dropped while one
 /// waits for it, it breaks that one off.
-pub struct Valve(watch::Sender<usize>);
+pub(crate) struct Valve(watch::Sender<usize>);
 
 impl Valve {
     /// Up to this byte of a package.
-    pub fn let_through(&self, bytes: usize) {
+    pub(crate) fn let_through(&self, bytes: usize) {
         self.0.send_replace(bytes);
     }
 
-    pub fn open(&self) {
+    pub(crate) fn open(&self) {
         self.let_through(usize::MAX);
     }
 
     /// Whether a body goes through it.
-    pub fn is_in_use(&self) -> bool {
+    pub(crate) fn is_in_use(&self) -> bool {
         // One is held for the next body.
         self.0.receiver_count() > 1
     }
 }
 
 #[derive(Clone)]
-pub struct ScriptedMain {
+pub(crate) struct ScriptedMain {
     play: Arc<Mutex<Play>>,
     running: Arc<Mutex<Option<Tasks>>>,
     address: SocketAddr,
@@ -172,12 +172,12 @@ pub struct ScriptedMain {
 }
 
 impl ScriptedMain {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::started(Arc::default())
     }
 
     /// One that speaks HTTPS, as from behind a proxy.
-    pub async fn start_secure(tls: Arc<rustls::ServerConfig>) -> Self {
+    pub(crate) async fn start_secure(tls: Arc<rustls::ServerConfig>) -> Self {
         let shown = Arc::<LiveServerConfig>::default();
         shown.set(Some(tls));
         Self::started(shown)
@@ -223,7 +223,7 @@ impl ScriptedMain {
     }
 
     /// Closes the port and every connection.
-    pub async fn go_away(&self) {
+    pub(crate) async fn go_away(&self) {
         let tasks = self.running.lock().unwrap().take();
         if let Some(tasks) = tasks {
             tasks.shut_down(Duration::from_secs(5)).await;
@@ -231,36 +231,36 @@ impl ScriptedMain {
     }
 
     /// Comes back at the same address, having forgotten all nodes.
-    pub async fn come_back(&self) {
+    pub(crate) async fn come_back(&self) {
         self.play().known_nodes.clear();
         let listener = until("the old port", async || Listener::bind(self.address).ok()).await;
         self.serve(listener);
     }
 
-    pub fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         self.address.to_string()
     }
 
-    pub fn play(&self) -> MutexGuard<'_, Play> {
+    pub(crate) fn play(&self) -> MutexGuard<'_, Play> {
         self.play.lock().unwrap()
     }
 
     /// Starts a meeting with this package, or replaces both; the token changes.
-    pub fn activate(&self, id: &str, title: &str, package: &[u8]) {
+    pub(crate) fn activate(&self, id: &str, title: &str, package: &[u8]) {
         let mut play = self.play();
         play.put(id, title, Some(Bytes::copy_from_slice(package)));
         play.token += 1;
     }
 
     /// A meeting that is active although its package could not be made.
-    pub fn activate_without_package(&self, id: &str) {
+    pub(crate) fn activate_without_package(&self, id: &str) {
         let mut play = self.play();
         play.put(id, "no package", None);
         play.token += 1;
     }
 
     /// Another file under the same name; neither list nor token tell of it.
-    pub fn replace_quietly(&self, id: &str, package: &[u8]) {
+    pub(crate) fn replace_quietly(&self, id: &str, package: &[u8]) {
         let title = self.play().meetings[id].title.clone();
         self.play().put(id, &title, Some(Bytes::copy_from_slice(package)));
     }
@@ -268,7 +268,7 @@ impl ScriptedMain {
     /// Ends it and starts it again with another package, as fast as a real one
     /// might; neither list nor token tell of it to who does not look meanwhile.
     /// How many requests there had been by then.
-    pub async fn restart(&self, id: &str, package: &[u8]) -> usize {
+    pub(crate) async fn restart(&self, id: &str, package: &[u8]) -> usize {
         let title = {
             let mut play = self.play();
             let meeting = play.meetings.get_mut(id).unwrap();
@@ -282,49 +282,49 @@ impl ScriptedMain {
     }
 
     /// Another file that passes for the same version.
-    pub fn swap(&self, id: &str, package: &[u8]) {
+    pub(crate) fn swap(&self, id: &str, package: &[u8]) {
         let package = Some(Bytes::copy_from_slice(package));
         self.play().meetings.get_mut(id).unwrap().package = package;
     }
 
     /// From now on bodies go so far.
-    pub fn valve(&self, bytes: usize) -> Valve {
+    pub(crate) fn valve(&self, bytes: usize) -> Valve {
         let (valve, seen) = watch::channel(bytes);
         self.play().valve = Some(seen);
         Valve(valve)
     }
 
     /// The package moves with the title; neither list nor token tell of it.
-    pub fn rename(&self, id: &str, title: &str) {
+    pub(crate) fn rename(&self, id: &str, title: &str) {
         self.play().meetings.get_mut(id).unwrap().title = title.to_owned();
     }
 
-    pub fn end(&self, id: &str) {
+    pub(crate) fn end(&self, id: &str) {
         let mut play = self.play();
         play.meetings.get_mut(id).unwrap().active = false;
         play.token += 1;
     }
 
-    pub fn change_token(&self) {
+    pub(crate) fn change_token(&self) {
         self.play().token += 1;
     }
 
-    pub fn fail(&self, path: &str, faults: impl IntoIterator<Item = Fault>) {
+    pub(crate) fn fail(&self, path: &str, faults: impl IntoIterator<Item = Fault>) {
         self.play().faults.push((path.to_owned(), faults.into_iter().collect()));
     }
 
     /// Requests whose path has this part.
-    pub fn asked(&self, part: &str) -> Vec<Asked> {
+    pub(crate) fn asked(&self, part: &str) -> Vec<Asked> {
         self.play().asked.iter().filter(|asked| asked.path.contains(part)).cloned().collect()
     }
 
-    pub fn count(&self, method: Method, part: &str) -> usize {
+    pub(crate) fn count(&self, method: Method, part: &str) -> usize {
         self.asked(part).iter().filter(|asked| asked.method == method).count()
     }
 
     /// What was asked, after so many requests, until a heartbeat listed the
     /// meeting: then the real main server sends the tablets.
-    pub async fn until_told(&self, id: &str, before: usize) -> Vec<Asked> {
+    pub(crate) async fn until_told(&self, id: &str, before: usize) -> Vec<Asked> {
         until(&format!("meeting {id} told"), async || {
             let mut asked = self.play().asked.split_at(before).1.to_vec();
             let told = asked.iter().position(|asked| asked.lists(id))?;
@@ -334,11 +334,11 @@ impl ScriptedMain {
         .await
     }
 
-    pub fn last_heartbeat(&self) -> Value {
+    pub(crate) fn last_heartbeat(&self) -> Value {
         self.asked("/nodes/heartbeat").pop().map(|asked| asked.body).unwrap_or_default()
     }
 
-    pub fn knows(&self, node_id: &str) -> Option<String> {
+    pub(crate) fn knows(&self, node_id: &str) -> Option<String> {
         self.play().known_nodes.get(node_id).cloned()
     }
 

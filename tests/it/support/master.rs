@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 
 use super::{client, until};
 
-pub struct TestMaster {
+pub(crate) struct TestMaster {
     master: Option<Master>,
     address: SocketAddr,
     folder: Arc<tempfile::TempDir>,
 }
 
 /// A main server that is not running: another one may start in its place.
-pub struct Builder {
+pub(crate) struct Builder {
     listen: SocketAddr,
     announce_timeout: Duration,
     folder: Arc<tempfile::TempDir>,
@@ -25,11 +25,11 @@ pub struct Builder {
 
 impl Builder {
     /// How long clients wait for nodes to have a started meeting's package.
-    pub fn announce_timeout(self, announce_timeout: Duration) -> Self {
+    pub(crate) fn announce_timeout(self, announce_timeout: Duration) -> Self {
         Self { announce_timeout, ..self }
     }
 
-    pub async fn start(self) -> TestMaster {
+    pub(crate) async fn start(self) -> TestMaster {
         super::log_to_the_tests_output();
         // The old connections may hold the port for a moment.
         until("the port", async || Listener::bind(self.listen).ok().map(drop)).await;
@@ -45,7 +45,7 @@ impl Builder {
 }
 
 impl TestMaster {
-    pub fn build() -> Builder {
+    pub(crate) fn build() -> Builder {
         Builder {
             listen: ([127, 0, 0, 1], 0).into(),
             announce_timeout: Duration::from_secs(600),
@@ -54,76 +54,76 @@ impl TestMaster {
     }
 
     /// Ends; what it gives starts at the same address with the same data.
-    pub async fn stop(mut self) -> Builder {
+    pub(crate) async fn stop(mut self) -> Builder {
         self.master.take().unwrap().shut_down(Duration::from_secs(5)).await;
         Builder { listen: self.address, folder: self.folder.clone(), ..Self::build() }
     }
 
     /// As `edge-mirror token --new` makes it.
-    pub fn new_token(&self) -> String {
+    pub(crate) fn new_token(&self) -> String {
         Vault::at(self.folder.path().join("access.json")).replace_token().unwrap().token
     }
 
-    pub fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         self.address.to_string()
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    pub fn meeting_url(&self, id: &str, what: &str) -> String {
+    pub(crate) fn meeting_url(&self, id: &str, what: &str) -> String {
         self.url(&format!("/api/v1/meetings/{}{what}", percent_encoded(id)))
     }
 
-    pub async fn json(&self, path: &str) -> Value {
+    pub(crate) async fn json(&self, path: &str) -> Value {
         accepted(client().get(self.url(path))).await
     }
 
-    pub async fn create(&self, id: &str, title: &str) {
+    pub(crate) async fn create(&self, id: &str, title: &str) {
         let body = json!({"id": id, "title": title});
         accepted(client().post(self.url("/api/v1/meetings")).json(&body)).await;
     }
 
-    pub async fn put(&self, id: &str, package: &[u8]) {
+    pub(crate) async fn put(&self, id: &str, package: &[u8]) {
         let url = self.meeting_url(id, "/package");
         accepted(client().put(url).body(package.to_vec())).await;
     }
 
-    pub async fn begin(&self, id: &str) {
+    pub(crate) async fn begin(&self, id: &str) {
         accepted(client().post(self.meeting_url(id, "/start"))).await;
     }
 
-    pub async fn end(&self, id: &str) {
+    pub(crate) async fn end(&self, id: &str) {
         accepted(client().post(self.meeting_url(id, "/end"))).await;
     }
 
     /// A running meeting with this package.
-    pub async fn begin_with(&self, id: &str, package: &[u8]) {
+    pub(crate) async fn begin_with(&self, id: &str, package: &[u8]) {
         self.create(id, "Board").await;
         self.put(id, package).await;
         self.begin(id).await;
     }
 
     /// What clients compare.
-    pub async fn token(&self) -> Value {
+    pub(crate) async fn token(&self) -> Value {
         self.json("/api/v1/meetings/status/token").await["id"].clone()
     }
 
     /// The list's entry of a node, null where there is none.
-    pub async fn node(&self, node_id: &str) -> Value {
+    pub(crate) async fn node(&self, node_id: &str) -> Value {
         let list = self.json("/api/v1/nodes/list").await;
         let mut nodes = list.as_array().unwrap().iter();
         nodes.find(|node| node["node_id"] == node_id).cloned().unwrap_or_default()
     }
 
-    pub async fn available(&self) -> Value {
+    pub(crate) async fn available(&self) -> Value {
         self.json("/api/v1/nodes/available").await["nodes"].clone()
     }
 
     /// Waits until exactly these nodes have the meeting's package and clients
     /// can be sent to them.
-    pub async fn until_held_by(&self, id: &str, node_ids: &[&str]) {
+    pub(crate) async fn until_held_by(&self, id: &str, node_ids: &[&str]) {
         until(&format!("meeting {id} at {node_ids:?}"), async || {
             let meeting = accepted(client().get(self.meeting_url(id, ""))).await;
             (meeting["nodes"] == json!(node_ids)).then_some(())
@@ -134,7 +134,7 @@ impl TestMaster {
         }
     }
 
-    pub async fn until_reached(&self, node_id: &str) {
+    pub(crate) async fn until_reached(&self, node_id: &str) {
         until(&format!("{node_id} reached"), async || {
             (self.node(node_id).await["reachable"] == true).then_some(())
         })
@@ -142,12 +142,12 @@ impl TestMaster {
     }
 
     /// What a client is answered that does not follow redirects.
-    pub async fn ask_for(&self, id: &str) -> Response {
+    pub(crate) async fn ask_for(&self, id: &str) -> Response {
         client().get(self.meeting_url(id, "/download-package")).send().await.unwrap()
     }
 
     /// Where clients are sent, none while the main server serves by itself.
-    pub async fn redirect(&self, id: &str) -> Option<String> {
+    pub(crate) async fn redirect(&self, id: &str) -> Option<String> {
         let answer = self.ask_for(id).await;
         match answer.status() {
             StatusCode::FOUND => {

@@ -6,14 +6,14 @@ use super::{client, until};
 
 /// Samples by name and labels, as they are written.
 #[derive(Clone, Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     pub text: String,
     samples: BTreeMap<String, f64>,
 }
 
 impl Metrics {
     /// Of a node or a main server at `http://host:port`.
-    pub async fn of(url: &str) -> Self {
+    pub(crate) async fn of(url: &str) -> Self {
         let answer = client().get(format!("{url}/metrics")).send().await.unwrap();
         assert_eq!(answer.status(), 200);
         let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
@@ -27,21 +27,25 @@ impl Metrics {
     }
 
     /// Nothing where there is no such sample: of what never happened there may be none.
-    pub fn get(&self, sample: &str) -> f64 {
+    pub(crate) fn get(&self, sample: &str) -> f64 {
         self.samples.get(sample).copied().unwrap_or_default()
     }
 
-    pub fn samples(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn samples(&self) -> impl Iterator<Item = &str> {
         self.samples.keys().map(String::as_str)
     }
 
     /// By how much each of these differs from `before`.
-    pub fn since<const N: usize>(&self, before: &Self, samples: [&str; N]) -> [f64; N] {
+    pub(crate) fn since<const N: usize>(&self, before: &Self, samples: [&str; N]) -> [f64; N] {
         samples.map(|sample| self.get(sample) - before.get(sample))
     }
 }
 
 /// Waits until the page at `url` is as it should be.
-pub async fn until_metrics(url: &str, what: &str, fits: impl Fn(&Metrics) -> bool) -> Metrics {
+pub(crate) async fn until_metrics(
+    url: &str,
+    what: &str,
+    fits: impl Fn(&Metrics) -> bool,
+) -> Metrics {
     until(what, async || Some(Metrics::of(url).await).filter(|metrics| fits(metrics))).await
 }

@@ -16,14 +16,14 @@ use serde_json::{Map, Value, json};
 
 use super::client;
 
-pub struct TestNode {
+pub(crate) struct TestNode {
     node: Option<Node>,
     url: String,
     folder: Arc<tempfile::TempDir>,
 }
 
 /// What a test's node differs by from the defaults; quick where those are slow.
-pub struct Builder {
+pub(crate) struct Builder {
     config: Value,
     host: IpAddr,
     folder: Arc<tempfile::TempDir>,
@@ -33,7 +33,7 @@ const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 impl TestNode {
     /// A node of the main server at `authority` (`host:port`).
-    pub fn of(authority: &str) -> Builder {
+    pub(crate) fn of(authority: &str) -> Builder {
         let (host, port) = authority.rsplit_once(':').unwrap();
         let config = json!({
             "mainServerIp": host,
@@ -48,71 +48,71 @@ impl TestNode {
         Builder { config, host: HERE, folder: Arc::new(tempfile::tempdir().unwrap()) }
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.url)
     }
 
-    pub fn package_url(&self, id: &str) -> String {
+    pub(crate) fn package_url(&self, id: &str) -> String {
         self.url(&format!("/api/v1/meetings/{}/download-package", percent_encoded(id)))
     }
 
-    pub fn config_path(&self) -> PathBuf {
+    pub(crate) fn config_path(&self) -> PathBuf {
         self.folder.path().join("node_config.json")
     }
 
-    pub fn storage(&self) -> PathBuf {
+    pub(crate) fn storage(&self) -> PathBuf {
         self.folder.path().join("storage")
     }
 
-    pub fn address(&self) -> std::net::SocketAddr {
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
         self.node.as_ref().unwrap().address()
     }
 
     /// As `edge-mirror token --new` makes it.
-    pub fn new_token(&self) -> String {
+    pub(crate) fn new_token(&self) -> String {
         Vault::at(Vault::path_beside(&self.config_path())).replace_token().unwrap().token
     }
 
-    pub async fn get(&self, path: &str) -> Response {
+    pub(crate) async fn get(&self, path: &str) -> Response {
         client().get(self.url(path)).send().await.unwrap()
     }
 
-    pub async fn json(&self, path: &str) -> Value {
+    pub(crate) async fn json(&self, path: &str) -> Value {
         self.get(path).await.json().await.unwrap()
     }
 
-    pub async fn status(&self) -> Value {
+    pub(crate) async fn status(&self) -> Value {
         self.json("/api/status").await
     }
 
     /// The status page's entry of a meeting, null where there is none.
-    pub async fn meeting(&self, id: &str) -> Value {
+    pub(crate) async fn meeting(&self, id: &str) -> Value {
         super::meeting_in(&self.status().await, id)
     }
 
-    pub async fn until_synced(&self, id: &str) -> Value {
+    pub(crate) async fn until_synced(&self, id: &str) -> Value {
         super::until_synced(id, async || self.meeting(id).await).await
     }
 
     /// The package as a tablet gets it.
-    pub async fn download(&self, id: &str) -> (StatusCode, Vec<u8>) {
+    pub(crate) async fn download(&self, id: &str) -> (StatusCode, Vec<u8>) {
         let response = client().get(self.package_url(id)).send().await.unwrap();
         (response.status(), response.bytes().await.unwrap().to_vec())
     }
 
     /// As [`download`](Self::download); none where the connection breaks.
-    pub async fn try_download(&self, id: &str) -> Option<Vec<u8>> {
+    pub(crate) async fn try_download(&self, id: &str) -> Option<Vec<u8>> {
         let response = client().get(self.package_url(id)).send().await.ok()?;
         Some(response.bytes().await.ok()?.to_vec())
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
         let response =
             client().request(Method::POST, self.url(path)).json(&body).send().await.unwrap();
         (response.status(), response.json().await.unwrap())
     }
 
-    pub async fn configure(&self, patch: Value) {
+    pub(crate) async fn configure(&self, patch: Value) {
         let (status, answer) = self.post("/api/config", patch).await;
         assert_eq!(
             (status, answer["message"].as_str()),
@@ -122,14 +122,14 @@ impl TestNode {
     }
 
     /// Stops in order; the folder stays for another node to start in.
-    pub async fn stop(mut self) -> Builder {
+    pub(crate) async fn stop(mut self) -> Builder {
         self.node.take().unwrap().shut_down().await;
         let config: Value =
             serde_json::from_slice(&std::fs::read(self.config_path()).unwrap()).unwrap();
         Builder { config, host: HERE, folder: self.folder.clone() }
     }
 
-    pub async fn shut_down(mut self) -> bool {
+    pub(crate) async fn shut_down(mut self) -> bool {
         self.node.take().unwrap().shut_down().await
     }
 }
@@ -146,26 +146,26 @@ impl Drop for TestNode {
 }
 
 impl Builder {
-    pub fn with(mut self, patch: Value) -> Self {
+    pub(crate) fn with(mut self, patch: Value) -> Self {
         let base = self.config.as_object_mut().unwrap();
         edge_mirror_settings::merge::merge(base, patch.as_object().unwrap());
         self
     }
 
     /// Where it listens, instead of 127.0.0.1.
-    pub fn at(self, host: IpAddr) -> Self {
+    pub(crate) fn at(self, host: IpAddr) -> Self {
         Self { host, ..self }
     }
 
     /// Puts a file into the node's folder before it starts.
-    pub fn file(self, path: &str, bytes: &[u8]) -> Self {
+    pub(crate) fn file(self, path: &str, bytes: &[u8]) -> Self {
         let path = self.folder.path().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, bytes).unwrap();
         self
     }
 
-    pub async fn start(self) -> TestNode {
+    pub(crate) async fn start(self) -> TestNode {
         super::log_to_the_tests_output();
         let path = self.folder.path().join("node_config.json");
         let config: &Map<String, Value> = self.config.as_object().unwrap();
@@ -189,7 +189,7 @@ impl Builder {
 
 /// A port that was free a moment ago, below those that the system gives to
 /// clients, one of which might take it before it is listened to.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
     std::iter::repeat_with(|| fastrand::u16(10_000..32_000)).find(is_free).unwrap()
 }

@@ -23,7 +23,7 @@ use super::client;
 
 type Packages = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 
-pub struct OldNode {
+pub(crate) struct OldNode {
     id: &'static str,
     main_server: String,
     address: String,
@@ -33,7 +33,7 @@ pub struct OldNode {
 
 impl OldNode {
     /// Serves already; nobody knows of it.
-    pub fn of(main_server: &str, id: &'static str) -> Self {
+    pub(crate) fn of(main_server: &str, id: &'static str) -> Self {
         let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let (address, tasks) = (listener.address().to_string(), Tasks::new());
         let packages = Packages::default();
@@ -48,15 +48,15 @@ impl OldNode {
         Self { id, main_server, address, packages, tasks }
     }
 
-    pub fn package_url(&self, id: &str) -> String {
+    pub(crate) fn package_url(&self, id: &str) -> String {
         format!("http://{}/api/v1/meetings/{id}/download-package", self.address)
     }
 
-    pub fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    pub async fn register(&self) {
+    pub(crate) async fn register(&self) {
         let body = json!({"node_id": self.id, "address": self.address, "status": "online"});
         let answer = self.post("/api/v1/nodes/register", body).await;
         let message = format!("Node {} registered", self.id);
@@ -64,7 +64,7 @@ impl OldNode {
     }
 
     /// Lists what was pulled; says what is active as the status answer does.
-    pub async fn heartbeat(&self) {
+    pub(crate) async fn heartbeat(&self) {
         let active: Vec<_> = self
             .active()
             .await
@@ -84,7 +84,7 @@ impl OldNode {
     }
 
     /// Ids and titles of the active meetings.
-    pub async fn active(&self) -> Vec<(String, String)> {
+    pub(crate) async fn active(&self) -> Vec<(String, String)> {
         let status = self.get("/api/v1/meetings/status/node").await;
         let status: Value = serde_json::from_slice(&status).unwrap();
         assert!(status["id"].is_string() && status["timestamp"].is_f64(), "{status}");
@@ -95,7 +95,7 @@ impl OldNode {
 
     /// Pulls what is active and not here, once each and whole; drops what is
     /// no longer active.
-    pub async fn sync(&self) {
+    pub(crate) async fn sync(&self) {
         let active = self.active().await;
         self.packages.lock().unwrap().retain(|id, _| active.iter().any(|(other, _)| other == id));
         for (id, _) in active {
@@ -109,11 +109,11 @@ impl OldNode {
     }
 
     /// How it finds out whether the main server lives.
-    pub async fn finds_the_main_server(&self) -> bool {
+    pub(crate) async fn finds_the_main_server(&self) -> bool {
         self.get("/").await.starts_with(b"<")
     }
 
-    pub async fn unregister(self) {
+    pub(crate) async fn unregister(self) {
         let answer = self.post("/api/v1/nodes/unregister", json!({"node_id": self.id})).await;
         assert_eq!(answer["message"], format!("Node {} unregistered", self.id));
         self.tasks.shut_down(Duration::from_secs(5)).await;

@@ -10,7 +10,7 @@ use std::{
 use super::{ScriptedMain, TestNode};
 
 /// A node that has the package of meeting m1, and who told it.
-pub async fn node_with(package: &[u8]) -> (TestNode, ScriptedMain) {
+pub(crate) async fn node_with(package: &[u8]) -> (TestNode, ScriptedMain) {
     let main = ScriptedMain::start().await;
     main.activate("m1", "Board", package);
     let node = TestNode::of(&main.authority()).start().await;
@@ -19,13 +19,13 @@ pub async fn node_with(package: &[u8]) -> (TestNode, ScriptedMain) {
 }
 
 /// Answers each connection, by its number, with these bytes and closes it.
-pub fn scripted(answer: impl Fn(usize) -> Vec<u8> + Send + 'static) -> SocketAddr {
+pub(crate) fn scripted(answer: impl Fn(usize) -> Vec<u8> + Send + 'static) -> SocketAddr {
     let number = AtomicUsize::new(0);
     scripted_by(move |_| answer(number.fetch_add(1, Ordering::Relaxed)))
 }
 
 /// Answers each connection, by what it asks, with these bytes and closes it.
-pub fn scripted_by(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> SocketAddr {
+pub(crate) fn scripted_by(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {

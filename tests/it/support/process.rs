@@ -18,7 +18,7 @@ use super::{client, until};
 
 /// The binary, as if started by somebody whose environment is empty. It is the
 /// one built with the tests, unless EDGE_MIRROR_BINARY names another.
-pub fn binary() -> Command {
+pub(crate) fn binary() -> Command {
     let built = || env!("CARGO_BIN_EXE_edge-mirror").into();
     let mut command = Command::new(std::env::var_os("EDGE_MIRROR_BINARY").unwrap_or_else(built));
     plain_environment(&mut command);
@@ -26,13 +26,13 @@ pub fn binary() -> Command {
 }
 
 /// No proxy, no backtraces, nothing of the machine that the tests run on.
-pub fn plain_environment(command: &mut Command) {
+pub(crate) fn plain_environment(command: &mut Command) {
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
 }
 
 /// Everything that a process wrote so far.
 #[derive(Clone, Default)]
-pub struct Text(Arc<Mutex<String>>);
+pub(crate) struct Text(Arc<Mutex<String>>);
 
 impl Text {
     fn gather(source: impl Read + Send + 'static) -> Self {
@@ -49,12 +49,12 @@ impl Text {
         text
     }
 
-    pub fn get(&self) -> String {
+    pub(crate) fn get(&self) -> String {
         self.0.lock().unwrap().clone()
     }
 }
 
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     /// What it logs to the console.
     pub errors: Text,
@@ -62,13 +62,17 @@ pub struct Process {
 }
 
 impl Process {
-    pub fn spawn(command: Command) -> Self {
+    pub(crate) fn spawn(command: Command) -> Self {
         let (console, stderr) = std::io::pipe().unwrap();
         Self::with_console(command, console, stderr)
     }
 
     /// Its console is a pipe that the caller made.
-    pub fn with_console(mut command: Command, console: PipeReader, stderr: PipeWriter) -> Self {
+    pub(crate) fn with_console(
+        mut command: Command,
+        console: PipeReader,
+        stderr: PipeWriter,
+    ) -> Self {
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         // The command holds an end of the pipe, too.
@@ -78,12 +82,12 @@ impl Process {
         Self { child, errors, output }
     }
 
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// The address in its line about listening.
-    pub async fn until_listening(&mut self) -> SocketAddr {
+    pub(crate) async fn until_listening(&mut self) -> SocketAddr {
         until("the process listens", async || {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("ended with {status} instead of listening:\n{}", self.errors.get());
@@ -96,22 +100,22 @@ impl Process {
         .await
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let script = format!("kill -{name} {}", self.id());
         assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
     }
 
     /// As kill -9 does.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    pub fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
-    pub async fn until_ended(&mut self) -> ExitStatus {
+    pub(crate) async fn until_ended(&mut self) -> ExitStatus {
         until("the process ends", async || self.child.try_wait().unwrap()).await
     }
 }
@@ -132,21 +136,23 @@ impl Drop for Process {
 }
 
 /// A process that has ended: exit code, standard output, standard error.
-pub fn run(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> (Option<i32>, String, String) {
+pub(crate) fn run(
+    args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> (Option<i32>, String, String) {
     let ended = binary().args(args).stdin(Stdio::null()).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (ended.status.code(), text(ended.stdout), text(ended.stderr))
 }
 
 /// A node's folder, in which one process after the other may run.
-pub struct NodeFolder {
+pub(crate) struct NodeFolder {
     folder: tempfile::TempDir,
 }
 
 impl NodeFolder {
     /// A node of the main server at `authority` (`host:port`), quick where the
     /// defaults are slow.
-    pub fn of(authority: &str) -> Self {
+    pub(crate) fn of(authority: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (host, port) = authority.rsplit_once(':').unwrap();
         let this = Self { folder };
@@ -162,7 +168,7 @@ impl NodeFolder {
         this
     }
 
-    pub fn with(self, patch: Value) -> Self {
+    pub(crate) fn with(self, patch: Value) -> Self {
         let mut config = self.config();
         let base = config.as_object_mut().unwrap();
         edge_mirror_settings::merge::merge(base, patch.as_object().unwrap());
@@ -170,24 +176,24 @@ impl NodeFolder {
         self
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn config_path(&self) -> PathBuf {
+    pub(crate) fn config_path(&self) -> PathBuf {
         self.path().join("node_config.json")
     }
 
-    pub fn storage(&self) -> PathBuf {
+    pub(crate) fn storage(&self) -> PathBuf {
         self.path().join("storage")
     }
 
-    pub fn config_bytes(&self) -> Vec<u8> {
+    pub(crate) fn config_bytes(&self) -> Vec<u8> {
         std::fs::read(self.config_path()).unwrap()
     }
 
     /// Panics where the file does not hold one whole JSON object.
-    pub fn config(&self) -> Value {
+    pub(crate) fn config(&self) -> Value {
         let bytes = self.config_bytes();
         let config: Option<Value> = serde_json::from_slice(&bytes).ok();
         config
@@ -200,74 +206,74 @@ impl NodeFolder {
     }
 
     /// `edge-mirror node …` on a free port of loopback, not yet run.
-    pub fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = binary();
         command.args(["node", "--host", "127.0.0.1", "--port", "0", "--config"]);
         command.arg(self.config_path());
         command
     }
 
-    pub async fn start(&self) -> NodeProcess {
+    pub(crate) async fn start(&self) -> NodeProcess {
         NodeProcess::of(self.command()).await
     }
 }
 
 /// A node that listens.
-pub struct NodeProcess {
+pub(crate) struct NodeProcess {
     pub process: Process,
     address: SocketAddr,
 }
 
 impl NodeProcess {
-    pub async fn of(command: Command) -> Self {
+    pub(crate) async fn of(command: Command) -> Self {
         Self::listening(Process::spawn(command)).await
     }
 
-    pub async fn listening(mut process: Process) -> Self {
+    pub(crate) async fn listening(mut process: Process) -> Self {
         let address = process.until_listening().await;
         Self { process, address }
     }
 
     /// One that says nothing of where it listens.
-    pub fn at(process: Process, address: SocketAddr) -> Self {
+    pub(crate) fn at(process: Process, address: SocketAddr) -> Self {
         Self { process, address }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    pub fn package_url(&self, id: &str) -> String {
+    pub(crate) fn package_url(&self, id: &str) -> String {
         self.url(&format!("/api/v1/meetings/{}/download-package", percent_encoded(id)))
     }
 
-    pub async fn status(&self) -> Value {
+    pub(crate) async fn status(&self) -> Value {
         client().get(self.url("/api/status")).send().await.unwrap().json().await.unwrap()
     }
 
-    pub async fn meeting(&self, id: &str) -> Value {
+    pub(crate) async fn meeting(&self, id: &str) -> Value {
         super::meeting_in(&self.status().await, id)
     }
 
-    pub async fn until_synced(&self, id: &str) -> Value {
+    pub(crate) async fn until_synced(&self, id: &str) -> Value {
         super::until_synced(id, async || self.meeting(id).await).await
     }
 
-    pub async fn get_package(&self, id: &str) -> Response {
+    pub(crate) async fn get_package(&self, id: &str) -> Response {
         client().get(self.package_url(id)).send().await.unwrap()
     }
 
     /// The package as a tablet gets it.
-    pub async fn download(&self, id: &str) -> (StatusCode, Vec<u8>) {
+    pub(crate) async fn download(&self, id: &str) -> (StatusCode, Vec<u8>) {
         let response = self.get_package(id).await;
         (response.status(), response.bytes().await.unwrap().to_vec())
     }
 
-    pub async fn configure(&self, patch: Value) {
+    pub(crate) async fn configure(&self, patch: Value) {
         let url = self.url("/api/config");
         let response = client().post(url).json(&patch).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK, "{:?}", response.text().await);
@@ -276,13 +282,13 @@ impl NodeProcess {
 
 /// The most anonymous memory that a process was seen with; looks every 20 ms
 /// until it is asked.
-pub struct MemoryPeak {
+pub(crate) struct MemoryPeak {
     peak_kib: Arc<AtomicU64>,
     end: Arc<AtomicBool>,
 }
 
 impl MemoryPeak {
-    pub fn watch(pid: u32) -> Self {
+    pub(crate) fn watch(pid: u32) -> Self {
         let (peak_kib, end) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
         let (peak, ended) = (peak_kib.clone(), end.clone());
         std::thread::spawn(move || {
@@ -296,7 +302,7 @@ impl MemoryPeak {
         Self { peak_kib, end }
     }
 
-    pub fn mebibytes(&self) -> f64 {
+    pub(crate) fn mebibytes(&self) -> f64 {
         let kib = self.peak_kib.load(Ordering::Relaxed);
         assert!(kib > 0, "it was never looked at");
         kib as f64 / 1024.0

@@ -14,7 +14,7 @@ use std::{
 const PIECE_BYTES: usize = 16 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub(crate) enum Way {
     /// A connection ends after so many bytes of the server's.
     Cut(usize),
     /// Of a connection nothing more comes after so many bytes.
@@ -23,7 +23,7 @@ pub enum Way {
     Closed,
 }
 
-pub struct Proxy {
+pub(crate) struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
 }
@@ -38,7 +38,7 @@ struct Shared {
 }
 
 impl Proxy {
-    pub fn before(to: SocketAddr, way: Way) -> Self {
+    pub(crate) fn before(to: SocketAddr, way: Way) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -61,26 +61,26 @@ impl Proxy {
         Self { address, shared }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// From now on, and for what is under way.
-    pub fn set(&self, way: Way) {
+    pub(crate) fn set(&self, way: Way) {
         *self.shared.way.lock().unwrap() = way;
     }
 
     /// All that clients sent so far, in small letters.
-    pub fn asked(&self) -> String {
+    pub(crate) fn asked(&self) -> String {
         self.shared.asked.lock().unwrap().to_lowercase()
     }
 
     /// Bytes of the server's that were handed on so far.
-    pub fn passed(&self) -> usize {
+    pub(crate) fn passed(&self) -> usize {
         self.shared.passed.load(Ordering::Relaxed)
     }
 }

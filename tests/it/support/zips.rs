@@ -5,12 +5,12 @@ use std::io::{Cursor, Write};
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 /// A package of one file with this text.
-pub fn zip_of(text: &str) -> Vec<u8> {
+pub(crate) fn zip_of(text: &str) -> Vec<u8> {
     stored_zip(&[("meeting.txt", text.as_bytes())])
 }
 
 /// A package of about `size` bytes that nothing can compress.
-pub fn big_zip(size: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn big_zip(size: usize, seed: u64) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut content = vec![0; size];
     random.fill(&mut content);

@@ -10,7 +10,7 @@ const FORM_TYPES: [&str; 3] =
 /// True unless a page of another site sent it. Browsers name the origin; programs don't,
 /// and are no danger. Over TLS (`secure`) a page is ours only if it came over TLS, too:
 /// on a plain connection it could have been changed.
-pub fn is_same_origin(headers: &HeaderMap, secure: bool) -> bool {
+pub(super) fn is_same_origin(headers: &HeaderMap, secure: bool) -> bool {
     let field = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = field(header::HOST.as_str());
     let is_ours = |origin: &str| {
@@ -29,7 +29,7 @@ pub fn is_same_origin(headers: &HeaderMap, secure: bool) -> bool {
 
 /// True if a form may have sent it: with `no-referrer` in an old browser, nothing else
 /// tells that a page of another site did.
-pub fn is_form_post(headers: &HeaderMap) -> bool {
+pub(super) fn is_form_post(headers: &HeaderMap) -> bool {
     let told = ["sec-fetch-site", "origin"];
     let mut types = headers.get_all(header::CONTENT_TYPE).into_iter();
     let is_form_type = |value: &HeaderValue| {

@@ -7,13 +7,13 @@ use std::{collections::HashMap, net::IpAddr, time::Duration};
 use crate::listen::rate_limit_key;
 
 /// The period of a summary.
-pub const WINDOW: Duration = Duration::from_secs(60);
+pub(super) const WINDOW: Duration = Duration::from_secs(60);
 /// Addresses named in a window; calls of others are summed up together. That is at most
 /// 65 lines a minute: 15 MB a day for an attacker with that many addresses.
 const MAX_ADDRESSES: usize = 32;
 
 #[derive(Debug, Default)]
-pub struct RefusedCalls {
+pub(super) struct RefusedCalls {
     of: HashMap<IpAddr, RefusalCount>,
     of_others: u64,
 }
@@ -27,7 +27,7 @@ struct RefusalCount {
 
 impl RefusedCalls {
     /// Counts a call; true if the log names it.
-    pub fn note(&mut self, address: IpAddr, why: &'static str) -> bool {
+    pub(super) fn note(&mut self, address: IpAddr, why: &'static str) -> bool {
         let address = rate_limit_key(address);
         if let Some(refused) = self.of.get_mut(&address) {
             *refused = RefusalCount { more: refused.more + 1, why };
@@ -42,7 +42,7 @@ impl RefusedCalls {
     }
 
     /// Ends a window, with a line for each address with further calls.
-    pub fn take_summary(&mut self) -> Vec<String> {
+    pub(super) fn take_summary(&mut self) -> Vec<String> {
         let Self { of, of_others } = std::mem::take(self);
         let minute = WINDOW.as_secs();
         let told = of.into_iter().filter(|(_, refused)| refused.more > 0);

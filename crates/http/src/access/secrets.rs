@@ -18,34 +18,34 @@ const CODE_TTL_S: u64 = 3600;
 const MAX_CODES: usize = 32;
 
 #[derive(Clone, Serialize, Deserialize)]
-pub struct AccessSecrets {
-    pub token_sha256: Sha256,
+pub(super) struct AccessSecrets {
+    pub(crate) token_sha256: Sha256,
     /// Part of the cookie's name: a host's nodes share a browser's cookies.
-    pub realm: String,
-    pub session_key: String,
+    pub(crate) realm: String,
+    pub(crate) session_key: String,
     #[serde(default)]
     pub codes: Vec<LoginCode>,
     #[serde(default)]
     pub ended: Vec<EndedSession>,
     /// The key that nodes send to a main server that requires one.
     #[serde(default)]
-    pub node_key_sha256: Option<Sha256>,
+    pub(crate) node_key_sha256: Option<Sha256>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-pub struct LoginCode {
+pub(super) struct LoginCode {
     pub sha256: Sha256,
-    pub until_s: u64,
+    pub(crate) until_s: u64,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-pub struct EndedSession {
+pub(super) struct EndedSession {
     pub id: String,
-    pub until_s: u64,
+    pub(crate) until_s: u64,
 }
 
 impl AccessSecrets {
-    pub fn generate() -> Result<(Self, String), VaultError> {
+    pub(super) fn generate() -> Result<(Self, String), VaultError> {
         let token = random_text()?;
         let secrets = Self {
             token_sha256: digest(&token),
@@ -59,33 +59,33 @@ impl AccessSecrets {
     }
 
     /// Accepts this code once, within the hour.
-    pub fn add_code(&mut self, code: &str) {
+    pub(super) fn add_code(&mut self, code: &str) {
         if self.codes.len() >= MAX_CODES {
             self.codes.remove(0);
         }
         self.codes.push(LoginCode { sha256: digest(code), until_s: now_s() + CODE_TTL_S });
     }
 
-    pub fn key(&self) -> Option<SessionKey> {
+    pub(super) fn key(&self) -> Option<SessionKey> {
         URL_SAFE_NO_PAD.decode(&self.session_key).ok()?.try_into().ok()
     }
 
-    pub fn remove_expired(&mut self) {
+    pub(super) fn remove_expired(&mut self) {
         let now_s = now_s();
         self.codes.retain(|code| now_s < code.until_s);
         self.ended.retain(|ended| now_s < ended.until_s);
     }
 }
 
-pub fn cookie_name(secrets: &AccessSecrets) -> String {
+pub(super) fn cookie_name(secrets: &AccessSecrets) -> String {
     format!("edge_mirror_{}", secrets.realm)
 }
 
-pub fn digest(text: &str) -> Sha256 {
+pub(super) fn digest(text: &str) -> Sha256 {
     Sha256::new(sha2::Sha256::digest(text).into())
 }
 
-pub fn constant_time_eq(one: Sha256, other: Sha256) -> bool {
+pub(super) fn constant_time_eq(one: Sha256, other: Sha256) -> bool {
     one.as_bytes()[..].ct_eq(&other.as_bytes()[..]).into()
 }
 
@@ -94,7 +94,7 @@ pub fn random_text() -> Result<String, VaultError> {
     Ok(URL_SAFE_NO_PAD.encode(random::<32>()?))
 }
 
-pub fn random<const N: usize>() -> Result<[u8; N], VaultError> {
+pub(super) fn random<const N: usize>() -> Result<[u8; N], VaultError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(VaultError::NoRandomness)?;
     Ok(bytes)

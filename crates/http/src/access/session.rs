@@ -5,25 +5,25 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 
 /// A week: a panel on the wall is not asked every morning.
-pub const SESSION_TTL_S: u64 = 7 * 24 * 3600;
+pub(super) const SESSION_TTL_S: u64 = 7 * 24 * 3600;
 
 /// A key that signs nothing but sessions.
-pub type SessionKey = [u8; 32];
+pub(super) type SessionKey = [u8; 32];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     pub id: String,
-    pub until_s: u64,
+    pub(crate) until_s: u64,
 }
 
 impl Session {
-    pub fn seal(&self, key: &SessionKey) -> String {
+    pub(crate) fn seal(&self, key: &SessionKey) -> String {
         let mac = URL_SAFE_NO_PAD.encode(mac(key, &self.id, self.until_s).finalize().into_bytes());
         format!("{}.{}.{mac}", self.id, self.until_s)
     }
 
     /// Returns None unless we signed it and it is valid.
-    pub fn unseal(sealed: &str, key: &SessionKey, now_s: u64) -> Option<Self> {
+    pub(crate) fn unseal(sealed: &str, key: &SessionKey, now_s: u64) -> Option<Self> {
         let mut parts = sealed.split('.');
         let (id, until, tag, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next())
         else {

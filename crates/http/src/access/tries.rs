@@ -18,7 +18,7 @@ const FORGET: Duration = Duration::from_secs(3600);
 const MAX_ADDRESSES: usize = 1024;
 
 #[derive(Debug, Default)]
-pub struct LoginAttempts {
+pub(super) struct LoginAttempts {
     wrong: HashMap<IpAddr, FailedAttempts>,
 }
 
@@ -38,12 +38,12 @@ impl FailedAttempts {
 
 impl LoginAttempts {
     /// Returns how long the address has to wait.
-    pub fn wait(&self, address: IpAddr, now: Instant) -> Option<Duration> {
+    pub(super) fn wait(&self, address: IpAddr, now: Instant) -> Option<Duration> {
         let left = self.wrong.get(&rate_limit_key(address))?.until().saturating_duration_since(now);
         (!left.is_zero()).then_some(left)
     }
 
-    pub fn note(&mut self, address: IpAddr, now: Instant) {
+    pub(super) fn note(&mut self, address: IpAddr, now: Instant) {
         self.wrong.retain(|_, wrong| now.saturating_duration_since(wrong.last) < FORGET);
         if self.wrong.len() >= MAX_ADDRESSES
             && let Some(oldest) = self.wrong.iter().min_by_key(|(_, wrong)| wrong.last)
@@ -59,7 +59,7 @@ impl LoginAttempts {
         wrong.last = now;
     }
 
-    pub fn forget(&mut self, address: IpAddr) {
+    pub(super) fn forget(&mut self, address: IpAddr) {
         self.wrong.remove(&rate_limit_key(address));
     }
 }

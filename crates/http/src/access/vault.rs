@@ -54,7 +54,7 @@ impl VaultError {
 pub struct SessionCookie {
     pub name: String,
     pub session: Session,
-    pub sealed: String,
+    pub(crate) sealed: String,
 }
 
 /// A new token.
@@ -140,13 +140,13 @@ impl Vault {
         Ok(added.map(|()| code))
     }
 
-    pub fn is_token(&self, token: &str) -> bool {
+    pub(crate) fn is_token(&self, token: &str) -> bool {
         self.current_secrets()
             .is_some_and(|secrets| constant_time_eq(secrets.token_sha256, digest(token)))
     }
 
     /// Redeems a code: true if it was valid.
-    pub fn redeem(&self, code: &str) -> Result<bool, VaultError> {
+    pub(crate) fn redeem(&self, code: &str) -> Result<bool, VaultError> {
         let offered = digest(code);
         let known = |secrets: &AccessSecrets| {
             secrets.codes.iter().any(|c| constant_time_eq(c.sha256, offered))
@@ -208,7 +208,10 @@ impl Vault {
 
     /// Ends the session of these cookies for good, with all copies of them; returns the
     /// cookie's name, if there was one.
-    pub fn end_session(&self, cookies: &[(String, String)]) -> Result<Option<String>, VaultError> {
+    pub(crate) fn end_session(
+        &self,
+        cookies: &[(String, String)],
+    ) -> Result<Option<String>, VaultError> {
         let Some(secrets) = self.current_secrets() else { return Ok(None) };
         let Some(Session { id, until_s }) = self.find_session(&secrets, cookies) else {
             return Ok(None);

@@ -41,7 +41,7 @@ impl AsRef<[u8]> for Chunk {
 impl ChunkReader {
     /// Returns the next bytes from a position, at most `most`; an error if there are
     /// none.
-    pub fn poll(
+    pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         opened: &Arc<OpenCopy>,

@@ -52,7 +52,7 @@ pub fn evaluate(method: &Method, asked: &HeaderMap, manifest: &Manifest) -> Deli
 /// Does the same as [`evaluate`] for a package that is not verified yet: its date is
 /// unknown, and so is its tag unless its digest was announced. None if the verdict
 /// depends on them.
-pub fn evaluate_early(
+pub(crate) fn evaluate_early(
     method: &Method,
     asked: &HeaderMap,
     etag: Option<&str>,

@@ -25,7 +25,7 @@ impl Default for SendQueue {
 
 impl SendQueue {
     /// Waits until it is the caller's turn again.
-    pub async fn next(&self) {
+    pub(super) async fn next(&self) {
         // Fails only once it is closed, which never happens.
         let _permit = self.0.acquire().await;
         tokio::task::yield_now().await;

@@ -22,7 +22,12 @@ pub(super) struct BandwidthShare {
 
 impl BandwidthShare {
     /// Waits until some `wanted` bytes may be sent; returns how many.
-    pub fn poll(&mut self, cx: &mut Context<'_>, traffic: &Arc<Traffic>, wanted: u64) -> Poll<u64> {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        traffic: &Arc<Traffic>,
+        wanted: u64,
+    ) -> Poll<u64> {
         if self.granted_bytes == 0 && !self.waiting {
             if traffic.pacer.is_unlimited() {
                 return Poll::Ready(wanted);
@@ -39,7 +44,7 @@ impl BandwidthShare {
         Poll::Ready(self.granted_bytes.min(wanted))
     }
 
-    pub fn sent(&mut self, bytes: u64) {
+    pub(super) fn sent(&mut self, bytes: u64) {
         self.granted_bytes = self.granted_bytes.saturating_sub(bytes);
     }
 

@@ -141,7 +141,7 @@ impl ConnectionActivity {
 /// A stream whose bytes are recorded in an [`ConnectionActivity`].
 pub(super) struct WatchedStream<S> {
     pub stream: S,
-    pub activity: Arc<ConnectionActivity>,
+    pub(crate) activity: Arc<ConnectionActivity>,
 }
 
 impl<S> WatchedStream<S> {
@@ -204,7 +204,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
 /// A request's body: waiting for it is waiting for the client.
 pub(super) struct WatchedRequestBody<B> {
     pub body: B,
-    pub activity: Arc<ConnectionActivity>,
+    pub(crate) activity: Arc<ConnectionActivity>,
 }
 
 impl<B: HttpBody + Unpin> HttpBody for WatchedRequestBody<B> {
@@ -237,7 +237,7 @@ impl<B: HttpBody + Unpin> HttpBody for WatchedRequestBody<B> {
 /// An answer's body: the connection is idle once it is dropped.
 pub(super) struct WatchedResponseBody<B> {
     pub body: B,
-    pub activity: Arc<ConnectionActivity>,
+    pub(crate) activity: Arc<ConnectionActivity>,
 }
 
 impl<B: HttpBody + Unpin> HttpBody for WatchedResponseBody<B> {

@@ -91,7 +91,7 @@ pub(super) struct ConnectionPermit {
     connections: Arc<Connections>,
     key: usize,
     number: u64,
-    pub activity: Arc<ConnectionActivity>,
+    pub(crate) activity: Arc<ConnectionActivity>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -125,13 +125,13 @@ impl Connections {
         self.places
     }
 
-    pub fn per_client(&self) -> usize {
+    pub(crate) fn per_client(&self) -> usize {
         self.table().per_client
     }
 
     /// Returns the limits that were reached lately, without connections closed for others
     /// of their own address.
-    pub fn recent_limits(&self) -> Vec<Limit> {
+    pub(crate) fn recent_limits(&self) -> Vec<Limit> {
         let table = self.table();
         let lately = table.reached.values().filter(|(_, at)| at.elapsed() < SHOWN_FOR);
         lately.map(|(limit, _)| *limit).collect()

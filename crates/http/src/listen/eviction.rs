@@ -22,7 +22,7 @@ pub(super) enum ConnectionConduct {
 pub(super) struct ObservedConnection {
     pub key: usize,
     pub client: IpAddr,
-    pub conduct: ConnectionConduct,
+    pub(crate) conduct: ConnectionConduct,
 }
 
 /// The most to close at a time.

@@ -41,26 +41,26 @@ pub(super) struct SendPace {
 
 impl SendPace {
     /// True if the reader is slower than the sender.
-    pub fn is_slow(&self) -> bool {
+    pub(super) fn is_slow(&self) -> bool {
         self.slow_fills == SURE
     }
 
     /// A reader that asks for another part has emptied the buffer.
-    pub fn begin_part(&mut self) {
+    pub(super) fn begin_part(&mut self) {
         (self.filled, self.grown, self.in_tail) = (0, true, false);
     }
 
     /// Begins the copied rest of the part, for the small buffer.
-    pub fn begin_tail(&mut self) {
+    pub(super) fn begin_tail(&mut self) {
         self.in_tail = true;
     }
 
     /// Returns true while the socket may hold more than a part's copied tail.
-    pub fn has_large_buffer(&self) -> bool {
+    pub(super) fn has_large_buffer(&self) -> bool {
         self.large_buffer
     }
 
-    pub fn wrote(&mut self, bytes: usize) {
+    pub(super) fn wrote(&mut self, bytes: usize) {
         if let Some(since) = self.full_since.take() {
             (self.waited, self.filled) = (Some(since.elapsed()), 0);
         }
@@ -71,7 +71,7 @@ impl SendPace {
     }
 
     /// There was less room than there were bytes.
-    pub fn would_block(&mut self) {
+    pub(super) fn would_block(&mut self) {
         if self.full_since.is_some() {
             return;
         }
@@ -85,7 +85,7 @@ impl SendPace {
     }
 
     /// Returns a new size for the socket's buffer, if it is time for one.
-    pub fn buffer(&mut self) -> Option<usize> {
+    pub(super) fn buffer(&mut self) -> Option<usize> {
         let reads_on = || self.large_buffer || self.waited.is_some_and(|waited| waited < IDLE);
         let large_buffer = self.is_slow() && !self.in_tail && reads_on();
         if large_buffer == self.large_buffer {

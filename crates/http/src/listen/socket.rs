@@ -56,13 +56,13 @@ struct SendfileInner {
 impl SendfileState {
     /// Announces slices of this file's mapping, of which those before `end` may be
     /// sent by `sendfile`.
-    pub fn set_source<L: SendfileSource + 'static>(&self, file: &Arc<L>, end: u64) {
+    pub(crate) fn set_source<L: SendfileSource + 'static>(&self, file: &Arc<L>, end: u64) {
         let file: Weak<dyn SendfileSource> = Arc::downgrade(file) as _;
         self.set(Some((file, end)));
     }
 
     /// Announces bytes none of which may be sent by `sendfile`.
-    pub fn clear_source(&self) {
+    pub(crate) fn clear_source(&self) {
         if self.0.has_source.load(Ordering::Relaxed) {
             self.set(None);
         }
@@ -76,7 +76,7 @@ impl SendfileState {
 
     /// Returns true for a reader slower than this machine: a body then gives all that
     /// may be sent without a pause in one piece.
-    pub fn is_slow_peer(&self) -> bool {
+    pub(crate) fn is_slow_peer(&self) -> bool {
         self.0.is_slow_peer.load(Ordering::Relaxed)
     }
 
@@ -113,7 +113,7 @@ pub(super) struct SendfileSocket {
 }
 
 impl SendfileSocket {
-    pub fn new(stream: TcpStream, sendfile_state: SendfileState) -> Self {
+    pub(super) fn new(stream: TcpStream, sendfile_state: SendfileState) -> Self {
         Self { stream, sendfile_state, pace: SendPace::default() }
     }
 

@@ -19,7 +19,7 @@ impl Transport {
         extensions.get().cloned().unwrap_or_default()
     }
 
-    pub fn is_tls(&self) -> bool {
+    pub(crate) fn is_tls(&self) -> bool {
         matches!(self, Self::Tls)
     }
 }

@@ -37,7 +37,7 @@ pub struct TrustFiles {
     pair: Option<(PathBuf, PathBuf)>,
 }
 
-pub fn client(trust: &TrustPolicy) -> Result<ClientConfig, FileError> {
+pub(super) fn client(trust: &TrustPolicy) -> Result<ClientConfig, FileError> {
     with_pair(trust, None)
 }
 

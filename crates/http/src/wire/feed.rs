@@ -252,7 +252,7 @@ pub fn response(
     (fields, Body::from_stream(events)).into_response()
 }
 
-pub fn too_many_streams() -> Response {
+pub(crate) fn too_many_streams() -> Response {
     let text = "打开的页面过多 / too many pages follow already, poll instead";
     detail(StatusCode::SERVICE_UNAVAILABLE, text)
 }

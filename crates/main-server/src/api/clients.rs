@@ -24,7 +24,7 @@ const NO_TOKEN: &str = "none";
 /// A meeting as clients poll it.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ListedMeeting"))]
-pub struct PolledMeeting<'a> {
+pub(crate) struct PolledMeeting<'a> {
     id: &'a PackageId,
     title: &'a str,
     time: &'a str,
@@ -43,14 +43,14 @@ impl<'a> PolledMeeting<'a> {
 
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PolledByClients"))]
-pub struct ClientPollAnswer<'a> {
+pub(crate) struct ClientPollAnswer<'a> {
     /// Changes whenever something changed; `none` while no meeting runs.
     id: &'a str,
     timestamp: f64,
     meetings: Vec<PolledMeeting<'a>>,
 }
 
-pub async fn status_for_clients(State(server): Shared) -> Json<Value> {
+pub(crate) async fn status_for_clients(State(server): Shared) -> Json<Value> {
     let book = server.book();
     // A start that is not announced yet is hidden: clients would come before the
     // nodes have the package.
@@ -60,7 +60,7 @@ pub async fn status_for_clients(State(server): Shared) -> Json<Value> {
     Json(json!(ClientPollAnswer { id, timestamp: server.clock.now_s(), meetings }))
 }
 
-pub async fn active(State(server): Shared) -> Json<Value> {
+pub(crate) async fn active(State(server): Shared) -> Json<Value> {
     let book = server.book();
     let active = book.running().map(|meeting| {
         let stored = server.store.get(&meeting.id);

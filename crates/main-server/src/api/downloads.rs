@@ -34,7 +34,7 @@ use crate::{
 type Shared = State<Arc<Server>>;
 
 /// Redirects clients to a node that has the running meeting's package.
-pub async fn download(
+pub(crate) async fn download(
     State(server): Shared,
     PathId(id): PathId,
     request: Request,
@@ -72,7 +72,7 @@ async fn redirect_or_deliver(
 }
 
 /// For nodes: always from here, whatever the meeting's status.
-pub async fn direct(
+pub(crate) async fn direct(
     State(server): Shared,
     PathId(id): PathId,
     request: Request,
@@ -82,7 +82,7 @@ pub async fn direct(
 }
 
 /// The static file that `active/meetings` offers.
-pub async fn offered_file(
+pub(crate) async fn offered_file(
     State(server): Shared,
     Path(name): Path<String>,
     request: Request,
@@ -100,14 +100,14 @@ pub async fn offered_file(
 /// A place to download from.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct DownloadSource {
+pub(crate) struct DownloadSource {
     /// `host:port`.
     ip: String,
     download_url: String,
 }
 
 /// The newer shape: main server first, then the nodes that have it.
-pub async fn sources(
+pub(crate) async fn sources(
     State(server): Shared,
     PathId(id): PathId,
     headers: HeaderMap,

@@ -14,11 +14,11 @@ use crate::{api::overview, server::Server};
 
 type Shared = State<Arc<Server>>;
 
-pub async fn traffic(State(server): Shared) -> Response {
+pub(crate) async fn traffic(State(server): Shared) -> Response {
     Json(&*server.history.borrow()).into_response()
 }
 
-pub async fn events(State(server): Shared, request: Request) -> Response {
+pub(crate) async fn events(State(server): Shared, request: Request) -> Response {
     let sources = StreamSources {
         feed: &server.feed,
         state: overview::snapshot(&server),

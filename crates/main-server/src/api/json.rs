@@ -34,7 +34,7 @@ const MAX_PROBLEMS: usize = 20;
 const MAX_ECHO_BYTES: usize = 1000;
 
 /// A body that is a JSON object.
-pub struct JsonBody(pub Map<String, Value>);
+pub(crate) struct JsonBody(pub Map<String, Value>);
 
 impl FromRequest<Arc<Server>> for JsonBody {
     type Rejection = RequestError;
@@ -48,7 +48,7 @@ impl FromRequest<Arc<Server>> for JsonBody {
 
 /// Extracted before the body, so that a wrong content type is reported as such and
 /// not as a malformed body.
-pub struct DeclaredJson;
+pub(crate) struct DeclaredJson;
 
 impl<S: Sync> FromRequestParts<S> for DeclaredJson {
     type Rejection = RequestError;
@@ -126,18 +126,18 @@ fn problem(kind: &str, loc: &[Value], msg: &str, input: &Value) -> Flaw {
 }
 
 /// Takes fields out of an object and gathers what is wrong with them.
-pub struct FieldReader<'a> {
+pub(crate) struct FieldReader<'a> {
     fields: &'a Map<String, Value>,
     loc: Vec<Value>,
     problems: Vec<Flaw>,
 }
 
 impl<'a> FieldReader<'a> {
-    pub fn new(JsonBody(fields): &'a JsonBody) -> Self {
+    pub(crate) fn new(JsonBody(fields): &'a JsonBody) -> Self {
         Self { fields, loc: vec![json!("body")], problems: Vec::new() }
     }
 
-    pub fn text(&mut self, name: &str) -> String {
+    pub(crate) fn text(&mut self, name: &str) -> String {
         match self.fields.get(name) {
             None => self.missing(name),
             Some(Value::String(text)) => return text.clone(),
@@ -147,13 +147,13 @@ impl<'a> FieldReader<'a> {
     }
 
     /// Absent and null are the same.
-    pub fn optional_text(&mut self, name: &str) -> Option<String> {
+    pub(crate) fn optional_text(&mut self, name: &str) -> Option<String> {
         self.fields.get(name).filter(|value| !value.is_null())?;
         Some(self.text(name))
     }
 
     /// Absent is fine, null is not.
-    pub fn optional_texts(&mut self, name: &str) -> Option<Vec<String>> {
+    pub(crate) fn optional_texts(&mut self, name: &str) -> Option<Vec<String>> {
         let items = self.items(name, self.fields.get(name)?)?;
         let mut texts = Vec::with_capacity(items.len());
         for (n, item) in items.iter().enumerate() {
@@ -165,7 +165,11 @@ impl<'a> FieldReader<'a> {
         Some(texts)
     }
 
-    pub fn objects<T>(&mut self, name: &str, read: impl Fn(&mut FieldReader<'_>) -> T) -> Vec<T> {
+    pub(crate) fn objects<T>(
+        &mut self,
+        name: &str,
+        read: impl Fn(&mut FieldReader<'_>) -> T,
+    ) -> Vec<T> {
         let Some(value) = self.fields.get(name) else {
             self.missing(name);
             return Vec::new();
@@ -184,7 +188,7 @@ impl<'a> FieldReader<'a> {
         found
     }
 
-    pub fn finish(self) -> Result<(), RequestError> {
+    pub(crate) fn finish(self) -> Result<(), RequestError> {
         if self.problems.is_empty() { Ok(()) } else { Err(RequestError::Malformed(self.problems)) }
     }
 

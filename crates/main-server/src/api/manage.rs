@@ -43,18 +43,18 @@ type JsonResult = Result<Json<Value>, RequestError>;
 const MAX_TITLE_CHARS: usize = 200;
 const MAX_TIME_CHARS: usize = 100;
 
-pub async fn list(State(server): Shared) -> Response {
+pub(crate) async fn list(State(server): Shared) -> Response {
     let (book, registry) = (server.book(), server.registry());
     let holders = registry.holders(server.clock.now_s(), |id| server.digest(id));
     let shown = |meeting| described(&server, meeting, holders.get(&meeting.id));
     Json(book.meetings.iter().map(shown).collect::<Vec<_>>()).into_response()
 }
 
-pub async fn show(State(server): Shared, PathId(id): PathId) -> JsonResult {
+pub(crate) async fn show(State(server): Shared, PathId(id): PathId) -> JsonResult {
     view(&server, &id)
 }
 
-pub async fn create(
+pub(crate) async fn create(
     State(server): Shared,
     _: DeclaredJson,
     body: JsonBody,
@@ -100,7 +100,10 @@ fn meeting(
     Ok(Meeting::new(id, title, time, now_s))
 }
 
-pub async fn delete(State(server): Shared, PathId(id): PathId) -> Result<Json<Done>, RequestError> {
+pub(crate) async fn delete(
+    State(server): Shared,
+    PathId(id): PathId,
+) -> Result<Json<Done>, RequestError> {
     let (deleting, gone) = (server.clone(), id.clone());
     // The book first: a package without a meeting harms nobody, a meeting
     // that lost its package does.
@@ -113,7 +116,7 @@ pub async fn delete(State(server): Shared, PathId(id): PathId) -> Result<Json<Do
     Ok(done(format!("会议 {id} 已删除 / meeting {id} deleted")))
 }
 
-pub async fn start(State(server): Shared, PathId(id): PathId) -> JsonResult {
+pub(crate) async fn start(State(server): Shared, PathId(id): PathId) -> JsonResult {
     let now_s = server.clock.now_s();
     if server.digest(&id).is_none() && server.book().find(id.as_str()).is_some() {
         warn!("meeting {id} is started without a package, downloads will fail until it has one");
@@ -121,7 +124,7 @@ pub async fn start(State(server): Shared, PathId(id): PathId) -> JsonResult {
     edit(&server, id, "started", move |book, id| book.start(id, now_s)).await
 }
 
-pub async fn end(State(server): Shared, PathId(id): PathId) -> JsonResult {
+pub(crate) async fn end(State(server): Shared, PathId(id): PathId) -> JsonResult {
     let now_s = server.clock.now_s();
     edit(&server, id, "ended", move |book, id| book.end(id, now_s)).await
 }
@@ -138,7 +141,7 @@ async fn edit(
     view(server, &id)
 }
 
-pub fn view(server: &Server, id: &PackageId) -> JsonResult {
+pub(crate) fn view(server: &Server, id: &PackageId) -> JsonResult {
     let book = server.book();
     let meeting = book.get(id)?;
     let (current, registry) = (server.digest(id), server.registry());
@@ -149,7 +152,7 @@ pub fn view(server: &Server, id: &PackageId) -> JsonResult {
 /// A meeting as everybody sees it.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Meeting"))]
-pub struct MeetingView<'a> {
+pub(crate) struct MeetingView<'a> {
     id: &'a PackageId,
     title: &'a str,
     time: &'a str,
@@ -163,7 +166,7 @@ pub struct MeetingView<'a> {
     ended_at: Option<f64>,
 }
 
-pub fn described<'a>(
+pub(crate) fn described<'a>(
     server: &Server,
     meeting: &'a Meeting,
     nodes: Option<&'a Vec<&'a str>>,

@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-pub async fn ready(State(server): State<Arc<Server>>) -> Response {
+pub(crate) async fn ready(State(server): State<Arc<Server>>) -> Response {
     health::ready(&unready(&server).await)
 }
 
@@ -33,7 +33,7 @@ async fn unready(server: &Server) -> Vec<Unready> {
     server.health.check(serving).await
 }
 
-pub async fn metrics(State(server): State<Arc<Server>>) -> Response {
+pub(crate) async fn metrics(State(server): State<Arc<Server>>) -> Response {
     let ready = unready(&server).await.is_empty();
     // Counting open files takes a while where there are thousands.
     let page = tasks::blocking(move || {

@@ -30,7 +30,11 @@ const MIN_CHARS: usize = 16;
 const MAX_CHARS: usize = 256;
 
 /// Middleware of nodes' calls.
-pub async fn check(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+pub(crate) async fn check(
+    State(server): State<Arc<Server>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let key = request.headers().get(KEY).and_then(|key| key.to_str().ok()).map(str::to_owned);
     let vault = server.access.vault().clone();
     if tasks::blocking(move || vault.accepts_node_key(key.as_deref())).await {
@@ -45,7 +49,7 @@ pub async fn check(State(server): State<Arc<Server>>, request: Request, next: Ne
 }
 
 /// Sets the key sent, or a generated one, and shows it this once.
-pub async fn set(
+pub(crate) async fn set(
     State(server): State<Arc<Server>>,
     _: DeclaredJson,
     body: JsonBody,
@@ -74,13 +78,13 @@ pub async fn set(
 
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct NodeKey {
+pub(crate) struct NodeKey {
     status: Success,
     /// It is not shown again.
     key: String,
 }
 
-pub async fn clear(State(server): State<Arc<Server>>) -> Result<Json<Done>, RequestError> {
+pub(crate) async fn clear(State(server): State<Arc<Server>>) -> Result<Json<Done>, RequestError> {
     let vault = server.access.vault().clone();
     tasks::blocking(move || vault.set_node_key(None)).await.map_err(key_not_saved)?;
     server.wake.gauge.notify_one();

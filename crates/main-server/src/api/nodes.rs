@@ -40,7 +40,7 @@ const MAX_TEXT: usize = 256;
 const PIECE_BYTES: usize = 32 << 10;
 
 /// The sender of a request, for counts by client.
-pub struct ClientAddress(IpAddr);
+pub(crate) struct ClientAddress(IpAddr);
 
 impl FromRequestParts<Arc<Server>> for ClientAddress {
     type Rejection = std::convert::Infallible;
@@ -53,7 +53,7 @@ impl FromRequestParts<Arc<Server>> for ClientAddress {
     }
 }
 
-pub async fn register(
+pub(crate) async fn register(
     State(server): Shared,
     ClientAddress(client): ClientAddress,
     body: JsonBody,
@@ -86,7 +86,7 @@ fn record_registration(
     Ok(done(format!("Node {node_id} registered")))
 }
 
-pub async fn heartbeat(
+pub(crate) async fn heartbeat(
     State(server): Shared,
     ClientAddress(client): ClientAddress,
     body: JsonBody,
@@ -139,7 +139,7 @@ fn record_heartbeat(
 
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct HeartbeatAnswer {
+pub(crate) struct HeartbeatAnswer {
     status: Success,
     timestamp: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -180,7 +180,10 @@ fn report(server: &Server, synced: &[String], mirror: Option<NodeReport>) -> Hel
     HeldPackagesReport::Meetings { known, unknown }
 }
 
-pub async fn unregister(State(server): Shared, body: JsonBody) -> Result<Json<Done>, RequestError> {
+pub(crate) async fn unregister(
+    State(server): Shared,
+    body: JsonBody,
+) -> Result<Json<Done>, RequestError> {
     let mut reader = FieldReader::new(&body);
     let node_id = reader.text("node_id");
     reader.finish()?;
@@ -194,7 +197,7 @@ pub async fn unregister(State(server): Shared, body: JsonBody) -> Result<Json<Do
 }
 
 /// Streams the list: each node is as it was when it was written.
-pub async fn list(State(server): Shared) -> Response {
+pub(crate) async fn list(State(server): Shared) -> Response {
     let pieces = stream::unfold(Some(None), move |from| {
         let piece = from.map(|after: Option<String>| next_chunk(&server, after.as_deref()));
         std::future::ready(piece.map(|(piece, rest)| (Ok::<_, RequestError>(piece), rest)))
@@ -225,7 +228,7 @@ fn next_chunk(server: &Server, after: Option<&str>) -> (Bytes, Option<Option<Str
 /// A node as everybody sees it.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Node"))]
-pub struct NodeView<'a> {
+pub(crate) struct NodeView<'a> {
     node_id: &'a str,
     address: &'a str,
     status: &'a str,
@@ -241,7 +244,11 @@ pub struct NodeView<'a> {
     version: Option<&'a str>,
 }
 
-pub fn described<'a>(node_id: &'a str, node: &'a RegisteredNode, now_s: f64) -> NodeView<'a> {
+pub(crate) fn described<'a>(
+    node_id: &'a str,
+    node: &'a RegisteredNode,
+    now_s: f64,
+) -> NodeView<'a> {
     let (reachable, reason) = match &node.reach {
         NodeReachability::Unknown => (None, None),
         NodeReachability::Reachable { .. } => (Some(true), None),
@@ -263,7 +270,7 @@ pub fn described<'a>(node_id: &'a str, node: &'a RegisteredNode, now_s: f64) -> 
 /// A node and its meetings.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct ListedNode<'a> {
+pub(crate) struct ListedNode<'a> {
     #[serde(flatten)]
     node: NodeView<'a>,
     /// Their titles.
@@ -303,7 +310,7 @@ fn listed<'a>(
 /// Nodes that clients can be sent to.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct AvailableNodes {
+pub(crate) struct AvailableNodes {
     count: usize,
     /// Each as `ip:port`.
     nodes: Vec<String>,
@@ -311,7 +318,7 @@ pub struct AvailableNodes {
 
 /// Nodes that clients can be sent to: one that our probe did not reach is
 /// listed above, with the reason, but not here.
-pub async fn available(State(server): Shared) -> Json<AvailableNodes> {
+pub(crate) async fn available(State(server): Shared) -> Json<AvailableNodes> {
     let now_s = server.clock.now_s();
     let registry = server.registry();
     let nodes: Vec<_> = registry.available(now_s).map(|(_, node)| node.address.clone()).collect();

@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-pub async fn overview(State(server): State<Arc<Server>>) -> Snapshot {
+pub(crate) async fn overview(State(server): State<Arc<Server>>) -> Snapshot {
     snapshot(&server)
 }
 
@@ -96,7 +96,7 @@ struct FolderUsage<'a> {
     free: Option<u64>,
 }
 
-pub fn snapshot(server: &Server) -> Snapshot {
+pub(crate) fn snapshot(server: &Server) -> Snapshot {
     let now_s = server.clock.now_s();
     let (book, outside) = (server.book(), server.outside.borrow().clone());
     let uploading = server.uploads_under_way();

@@ -42,7 +42,7 @@ impl NodeStatus {
     }
 }
 
-pub async fn for_nodes(State(server): State<Arc<Server>>, asked: HeaderMap) -> Response {
+pub(crate) async fn for_nodes(State(server): State<Arc<Server>>, asked: HeaderMap) -> Response {
     let mut status = server.status.subscribe();
     let wait = preferred_wait(&asked);
     let known = status.borrow().matches_etag(&asked);

@@ -36,7 +36,7 @@ const STALLED: Duration = Duration::from_secs(60);
 /// Each keeps a core busy.
 const MAX_UPLOADS: usize = 8;
 
-pub async fn put(
+pub(crate) async fn put(
     State(server): State<Arc<Server>>,
     PathId(id): PathId,
     headers: HeaderMap,

@@ -4,7 +4,7 @@
 //! once; the nodes should have it by then.
 
 /// `nodes`: for each live and reachable node, true if it has the package.
-pub fn is_due(waited_s: f64, timeout_s: f64, mut nodes: impl Iterator<Item = bool>) -> bool {
+pub(crate) fn is_due(waited_s: f64, timeout_s: f64, mut nodes: impl Iterator<Item = bool>) -> bool {
     // A negative wait is a clock that was set back across a restart.
     !(0.0..timeout_s).contains(&waited_s) || nodes.all(|has_it| has_it)
 }

@@ -17,7 +17,7 @@ const MAX_RECENT: usize = 50;
 /// One download that a client asked for.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct DownloadRecord {
+pub(crate) struct DownloadRecord {
     #[serde(rename = "time")]
     pub at_s: f64,
     pub meeting: PackageId,
@@ -27,7 +27,7 @@ pub struct DownloadRecord {
 }
 
 #[derive(Debug, Default)]
-pub struct DownloadLog {
+pub(crate) struct DownloadLog {
     redirects: u64,
     own_downloads: u64,
     /// Kept while a node is away: it comes back under the same id.
@@ -37,7 +37,7 @@ pub struct DownloadLog {
 }
 
 impl DownloadLog {
-    pub fn note(&mut self, departure: DownloadRecord) {
+    pub(crate) fn note(&mut self, departure: DownloadRecord) {
         match &departure.node {
             Some(node_id) => {
                 self.redirects += 1;
@@ -51,20 +51,20 @@ impl DownloadLog {
         self.recent.push_back(departure);
     }
 
-    pub fn redirects(&self) -> u64 {
+    pub(crate) fn redirects(&self) -> u64 {
         self.redirects
     }
 
-    pub fn own_downloads(&self) -> u64 {
+    pub(crate) fn own_downloads(&self) -> u64 {
         self.own_downloads
     }
 
-    pub fn redirects_to(&self, node_id: &str) -> u64 {
+    pub(crate) fn redirects_to(&self, node_id: &str) -> u64 {
         self.by_node.get(node_id).copied().unwrap_or_default()
     }
 
     /// Newest first.
-    pub fn recent(&self) -> impl Iterator<Item = &DownloadRecord> {
+    pub(crate) fn recent(&self) -> impl Iterator<Item = &DownloadRecord> {
         self.recent.iter().rev()
     }
 

@@ -10,7 +10,7 @@ use edge_mirror_protocol::{
 
 /// The packages that a heartbeat lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HeldPackagesReport {
+pub(crate) enum HeldPackagesReport {
     /// Our nodes name the bytes.
     Digests(Vec<(PackageId, Sha256)>),
     /// Nodes of the old kind name meetings only.
@@ -23,16 +23,16 @@ pub enum HeldPackagesReport {
 
 /// A meeting, and the package that the main server has for it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CurrentPackage {
+pub(crate) struct CurrentPackage {
     pub id: PackageId,
     /// None without a package.
     pub sha256: Option<Sha256>,
     /// The meeting never had another one.
-    pub only_version: bool,
+    pub(crate) only_version: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HeldPackages {
+pub(crate) struct HeldPackages {
     /// Sorted by id, without duplicates. No digest: an unknown version.
     packages: Vec<(PackageId, Option<Sha256>)>,
     /// A meeting created later under such an id has a package that the node does
@@ -41,7 +41,7 @@ pub struct HeldPackages {
 }
 
 /// Hash of an id that is no meeting here.
-pub fn hash_id(id: &str) -> u64 {
+pub(crate) fn hash_id(id: &str) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
     id.hash(&mut hasher);
@@ -57,7 +57,7 @@ impl HeldPackages {
     /// meeting, until a heartbeat comes that does not list it. A node that
     /// already lists a meeting when it is first heard of may have pulled any
     /// version that there has been.
-    pub fn from_report(previous: Option<&Self>, report: HeldPackagesReport) -> Self {
+    pub(crate) fn from_report(previous: Option<&Self>, report: HeldPackagesReport) -> Self {
         let (known, mut unknown) = match report {
             HeldPackagesReport::Digests(packages) => {
                 let packages = packages.into_iter().map(|(id, sha256)| (id, Some(sha256)));
@@ -82,16 +82,16 @@ impl HeldPackages {
         Self { packages: sorted(packages.map(|(version, id)| (id, version)).collect()), unknown }
     }
 
-    pub fn has(&self, id: &PackageId, current: Sha256) -> bool {
+    pub(crate) fn has(&self, id: &PackageId, current: Sha256) -> bool {
         self.find(id) == Some(Some(current))
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&PackageId, Option<Sha256>)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&PackageId, Option<Sha256>)> {
         self.packages.iter().map(|(id, version)| (id, *version))
     }
 
     /// Bytes that it takes in memory.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         size_of_val(&*self.packages) + size_of_val(&*self.unknown)
     }
 

@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[derive(Debug)]
-pub struct IndexedMeetings {
+pub(crate) struct IndexedMeetings {
     book: MeetingTable,
     places: HashMap<PackageId, usize>,
 }
@@ -32,11 +32,11 @@ impl Deref for IndexedMeetings {
 }
 
 impl IndexedMeetings {
-    pub fn find(&self, id: &str) -> Option<&Meeting> {
+    pub(crate) fn find(&self, id: &str) -> Option<&Meeting> {
         self.book.meetings.get(*self.places.get(id)?)
     }
 
-    pub fn get(&self, id: &PackageId) -> Result<&Meeting, RequestError> {
+    pub(crate) fn get(&self, id: &PackageId) -> Result<&Meeting, RequestError> {
         self.find(id.as_str()).ok_or_else(|| RequestError::UnknownMeeting(id.clone()))
     }
 }

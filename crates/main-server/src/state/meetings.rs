@@ -8,14 +8,14 @@ use crate::refusal::RequestError;
 
 /// A page of a meeting list, a status answer and the saved file stay within
 /// a few megabytes.
-pub const MAX_MEETINGS: usize = 10_000;
+pub(crate) const MAX_MEETINGS: usize = 10_000;
 
 /// The only version of the saved format so far.
-pub const FORM: u32 = 1;
+pub(crate) const FORM: u32 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "MeetingStatus"))]
-pub enum MeetingPhase {
+pub(crate) enum MeetingPhase {
     #[serde(rename = "未开始")]
     Waiting,
     #[serde(rename = "进行中")]
@@ -26,23 +26,23 @@ pub enum MeetingPhase {
 
 /// Times are seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Meeting {
+pub(crate) struct Meeting {
     pub id: PackageId,
     pub title: String,
     pub time: String,
     pub status: MeetingPhase,
-    pub created_at: f64,
+    pub(crate) created_at: f64,
     #[serde(default)]
-    pub started_at: Option<f64>,
+    pub(crate) started_at: Option<f64>,
     #[serde(default)]
-    pub ended_at: Option<f64>,
+    pub(crate) ended_at: Option<f64>,
     /// Started, but not in the token yet: nodes get the package first.
     #[serde(default)]
-    pub unannounced: bool,
+    pub(crate) unannounced: bool,
     /// A package is being replaced while the meeting runs. If set at startup, a
     /// kill interrupted that, and the token may be out of date.
     #[serde(default)]
-    pub replacing: bool,
+    pub(crate) replacing: bool,
     /// Number of packages it has had, including one that a kill interrupted; a node
     /// of the old kind that says it has "the" package can be believed only while
     /// there was one.
@@ -51,7 +51,7 @@ pub struct Meeting {
 }
 
 impl Meeting {
-    pub fn new(id: PackageId, title: String, time: String, now_s: f64) -> Self {
+    pub(crate) fn new(id: PackageId, title: String, time: String, now_s: f64) -> Self {
         Self {
             id,
             title,
@@ -66,14 +66,14 @@ impl Meeting {
         }
     }
 
-    pub fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.status == MeetingPhase::Running
     }
 }
 
 /// Everything that is saved, meetings in the order of creation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MeetingTable {
+pub(crate) struct MeetingTable {
     pub form: u32,
     /// Opaque; changes whenever something changed.
     pub token: String,
@@ -87,11 +87,11 @@ impl Default for MeetingTable {
 }
 
 impl MeetingTable {
-    pub fn find(&self, id: &PackageId) -> Option<&Meeting> {
+    pub(crate) fn find(&self, id: &PackageId) -> Option<&Meeting> {
         self.meetings.iter().find(|meeting| meeting.id == *id)
     }
 
-    pub fn get(&self, id: &PackageId) -> Result<&Meeting, RequestError> {
+    pub(crate) fn get(&self, id: &PackageId) -> Result<&Meeting, RequestError> {
         self.find(id).ok_or_else(|| RequestError::UnknownMeeting(id.clone()))
     }
 
@@ -100,11 +100,11 @@ impl MeetingTable {
         found.ok_or_else(|| RequestError::UnknownMeeting(id.clone()))
     }
 
-    pub fn running(&self) -> impl Iterator<Item = &Meeting> {
+    pub(crate) fn running(&self) -> impl Iterator<Item = &Meeting> {
         self.meetings.iter().filter(|meeting| meeting.is_running())
     }
 
-    pub fn create(&mut self, meeting: Meeting) -> Result<(), RequestError> {
+    pub(crate) fn create(&mut self, meeting: Meeting) -> Result<(), RequestError> {
         if self.find(&meeting.id).is_some() {
             return Err(RequestError::Exists(meeting.id));
         }
@@ -116,7 +116,7 @@ impl MeetingTable {
     }
 
     /// The token changes later, in [`announce`](Self::announce).
-    pub fn start(&mut self, id: &PackageId, now_s: f64) -> Result<(), RequestError> {
+    pub(crate) fn start(&mut self, id: &PackageId, now_s: f64) -> Result<(), RequestError> {
         let meeting = self.get_mut(id)?;
         if !meeting.is_running() {
             meeting.status = MeetingPhase::Running;
@@ -127,7 +127,7 @@ impl MeetingTable {
         Ok(())
     }
 
-    pub fn end(&mut self, id: &PackageId, now_s: f64) -> Result<(), RequestError> {
+    pub(crate) fn end(&mut self, id: &PackageId, now_s: f64) -> Result<(), RequestError> {
         let meeting = self.get_mut(id)?;
         if meeting.status != MeetingPhase::Ended {
             let ran = meeting.is_running();
@@ -139,7 +139,7 @@ impl MeetingTable {
         Ok(())
     }
 
-    pub fn delete(&mut self, id: &PackageId) -> Result<(), RequestError> {
+    pub(crate) fn delete(&mut self, id: &PackageId) -> Result<(), RequestError> {
         let ran = self.get(id)?.is_running();
         self.meetings.retain(|meeting| meeting.id != *id);
         self.renew_token_if(ran);
@@ -148,7 +148,7 @@ impl MeetingTable {
 
     /// Saved before a package is put in place: after a kill in between, a node that
     /// has the old one must not count as having the new one.
-    pub fn begin_replacement(&mut self, id: &PackageId) -> Result<(), RequestError> {
+    pub(crate) fn begin_replacement(&mut self, id: &PackageId) -> Result<(), RequestError> {
         let meeting = self.get_mut(id)?;
         meeting.versions = meeting.versions.saturating_add(1);
         // Still set: the last replacement's end could not be saved, and its
@@ -160,7 +160,7 @@ impl MeetingTable {
     }
 
     /// Notes that a package was put in place, or not: `before` and `after` tell.
-    pub fn finish_replacement(
+    pub(crate) fn finish_replacement(
         &mut self,
         id: &PackageId,
         before: Option<Sha256>,
@@ -181,7 +181,7 @@ impl MeetingTable {
 
     /// Changes the token if started meetings are `due` to be announced, and returns
     /// their ids.
-    pub fn announce(&mut self, due: impl Fn(&Meeting) -> bool) -> Vec<PackageId> {
+    pub(crate) fn announce(&mut self, due: impl Fn(&Meeting) -> bool) -> Vec<PackageId> {
         let mut announced = Vec::new();
         for meeting in self.meetings.iter_mut().filter(|meeting| meeting.unannounced) {
             if due(meeting) {
@@ -195,7 +195,7 @@ impl MeetingTable {
 
     /// Recovers from a kill during a replacement. One change of the token too many
     /// costs a poll; one too few leaves old pages on every tablet.
-    pub fn recover(&mut self) {
+    pub(crate) fn recover(&mut self) {
         let mut interrupted = false;
         for meeting in &mut self.meetings {
             interrupted |= std::mem::take(&mut meeting.replacing);
@@ -215,7 +215,7 @@ fn fresh_token() -> String {
 }
 
 /// Generates an id for a meeting.
-pub fn fresh_id() -> String {
+pub(crate) fn fresh_id() -> String {
     format!("{:08x}", fastrand::u32(..))
 }
 

@@ -6,17 +6,17 @@ use crate::{refusal::RequestError, state::registry::MAX_NODES};
 
 /// A venue's nodes may start all at once behind one address: two hundred do so
 /// with room to spare, and more within minutes.
-pub const MAX_A_MINUTE: u32 = 300;
+pub(crate) const MAX_A_MINUTE: u32 = 300;
 const MINUTE_S: f64 = 60.0;
 
 /// By client, IPv6 by network.
 #[derive(Debug, Default)]
-pub struct NewcomerLimiter {
+pub(crate) struct NewcomerLimiter {
     since: HashMap<IpAddr, (f64, u32)>,
 }
 
 impl NewcomerLimiter {
-    pub fn admit(&mut self, client: IpAddr, now_s: f64) -> Result<(), RequestError> {
+    pub(crate) fn admit(&mut self, client: IpAddr, now_s: f64) -> Result<(), RequestError> {
         self.since.retain(|_, (since_s, _)| now_s - *since_s < MINUTE_S);
         if self.since.len() >= MAX_NODES && !self.since.contains_key(&client) {
             return Err(RequestError::TooManyNodes(MAX_NODES));

@@ -3,12 +3,12 @@
 use edge_mirror_protocol::package::PackageId;
 
 /// The name under which the package is offered as a static file.
-pub fn file_name(id: &PackageId) -> String {
+pub(crate) fn file_name(id: &PackageId) -> String {
     format!("meeting_{id}_pdfs.zip")
 }
 
 /// The meeting whose package has this name.
-pub fn id_of_file(name: &str) -> Option<PackageId> {
+pub(crate) fn id_of_file(name: &str) -> Option<PackageId> {
     name.strip_prefix("meeting_")?.strip_suffix("_pdfs.zip")?.parse().ok()
 }
 

@@ -9,13 +9,13 @@
 use std::{collections::HashMap, net::IpAddr};
 
 /// Probes under way: more than any venue has nodes.
-pub const MAX_PROBES: usize = 256;
+pub(crate) const MAX_PROBES: usize = 256;
 /// Per registering client: others keep most of the room.
-pub const MAX_OF_CLIENT: usize = 64;
+pub(crate) const MAX_OF_CLIENT: usize = 64;
 /// Share of nodes that answered before: others need a probe to become such.
-pub const MAX_OF_REACHED: usize = MAX_PROBES / 4 * 3;
+pub(crate) const MAX_OF_REACHED: usize = MAX_PROBES / 4 * 3;
 /// Per address: a port belongs to one node.
-pub const MAX_AT_ADDRESS: usize = 2;
+pub(crate) const MAX_AT_ADDRESS: usize = 2;
 /// After an answer, and after a first failure.
 const EVERY_S: f64 = 10.0;
 /// Each failure doubles the pause up to this: what makes a node unreachable is
@@ -24,24 +24,24 @@ const LONGEST_PAUSE_S: f64 = 80.0;
 
 /// State of a node by its probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ProbeState {
+pub(crate) enum ProbeState {
     Reached,
     New,
     Failing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct DueProbe<'a> {
+pub(crate) struct DueProbe<'a> {
     pub node_id: &'a str,
     pub address: &'a str,
     pub client: IpAddr,
     pub standing: ProbeState,
-    pub due_s: f64,
+    pub(crate) due_s: f64,
 }
 
 /// A probe that has begun.
 #[derive(Clone, Copy, Debug)]
-pub struct ActiveProbe<'a> {
+pub(crate) struct ActiveProbe<'a> {
     pub address: &'a str,
     pub client: IpAddr,
     /// At the probe's start.
@@ -49,7 +49,7 @@ pub struct ActiveProbe<'a> {
 }
 
 /// Chooses up to `room` probes to begin now, given those that are under way.
-pub fn next<'a>(
+pub(crate) fn next<'a>(
     mut due: Vec<DueProbe<'a>>,
     under_way: impl Iterator<Item = ActiveProbe<'a>>,
     room: usize,
@@ -104,7 +104,7 @@ fn take_turn<K: std::hash::Hash + Eq>(turns: &mut HashMap<K, usize>, who: K) -> 
 }
 
 /// Seconds from a probe to the next one.
-pub fn pause_s(failures: u32) -> f64 {
+pub(crate) fn pause_s(failures: u32) -> f64 {
     let doublings = failures.saturating_sub(1).min(16);
     (EVERY_S * f64::from(1_u32 << doublings)).min(LONGEST_PAUSE_S)
 }

@@ -16,10 +16,10 @@ use crate::state::{
 /// A page that lists more of one kind helps nobody.
 const MAX_OF_A_KIND: usize = 20;
 
-pub struct MasterSnapshot<'a> {
+pub(crate) struct MasterSnapshot<'a> {
     /// Running meetings without a package.
-    pub without_package: &'a [&'a Meeting],
-    pub any_running: bool,
+    pub(crate) without_package: &'a [&'a Meeting],
+    pub(crate) any_running: bool,
     pub nodes: &'a [(&'a String, &'a RegisteredNode)],
     /// Reached recently.
     pub limited: Option<Limit>,
@@ -32,7 +32,7 @@ pub struct MasterSnapshot<'a> {
     pub path: &'a Path,
 }
 
-pub fn find_problems(seen: &MasterSnapshot) -> Vec<Problem> {
+pub(crate) fn find_problems(seen: &MasterSnapshot) -> Vec<Problem> {
     let mut found = Vec::new();
     found.extend(seen.without_package.iter().take(MAX_OF_A_KIND).map(|meeting| {
         Problem::error(

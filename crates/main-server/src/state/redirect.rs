@@ -3,7 +3,7 @@
 /// The less busy of two drawn at random ("the power of two choices"): nearly as
 /// even as picking the least busy, without the stampede when a room of tablets asks
 /// between two heartbeats.
-pub fn choose(busy: &[u64], draws: (u64, u64)) -> Option<usize> {
+pub(crate) fn choose(busy: &[u64], draws: (u64, u64)) -> Option<usize> {
     let count = busy.len() as u64;
     if count <= 1 {
         return (count == 1).then_some(0);

@@ -26,7 +26,7 @@ use crate::{
 /// A node that is silent for this long counts as gone.
 const NODE_TIMEOUT_S: f64 = 30.0;
 /// A venue has dozens; anybody on the network can register.
-pub const MAX_NODES: usize = 4096;
+pub(crate) const MAX_NODES: usize = 4096;
 /// Behind one address; more than any venue has.
 const MAX_NODES_OF_CLIENT: usize = MAX_NODES / 4;
 /// Memory of nodes' lists: two hundred nodes with a thousand meetings each take a
@@ -37,7 +37,7 @@ const MAX_BYTES_OF_CLIENT: usize = MAX_BYTES / 4;
 
 /// Reachability of a node for clients, by our own probe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum NodeReachability {
+pub(crate) enum NodeReachability {
     #[default]
     Unknown,
     /// Speaks HTTPS or not, as the node itself answers.
@@ -49,7 +49,7 @@ pub enum NodeReachability {
 
 /// A parsed heartbeat.
 #[derive(Clone, Debug)]
-pub struct HeartbeatReport {
+pub(crate) struct HeartbeatReport {
     pub address: String,
     /// The sender, IPv6 by network.
     pub client: IpAddr,
@@ -61,15 +61,15 @@ pub struct HeartbeatReport {
 }
 
 #[derive(Clone, Debug)]
-pub struct RegisteredNode {
+pub(crate) struct RegisteredNode {
     pub address: String,
     pub status: String,
-    pub registered_s: f64,
-    pub heard_s: f64,
+    pub(crate) registered_s: f64,
+    pub(crate) heard_s: f64,
     pub active: Vec<PackageId>,
     pub downloads: u64,
     pub version: Option<String>,
-    pub reach: NodeReachability,
+    pub(crate) reach: NodeReachability,
     /// The client that registered it.
     client: IpAddr,
     /// Clients sent there since the last heartbeat.
@@ -108,7 +108,7 @@ impl RegisteredNode {
     }
 
     /// The meetings of which it has a package, of whatever version.
-    pub fn synced(&self) -> impl Iterator<Item = &PackageId> {
+    pub(crate) fn synced(&self) -> impl Iterator<Item = &PackageId> {
         self.holding.iter().flat_map(HeldPackages::iter).map(|(id, _)| id)
     }
 
@@ -140,7 +140,7 @@ impl RegisteredNode {
 
 /// A node that clients may be sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RedirectCandidate {
+pub(crate) struct RedirectCandidate {
     pub node_id: String,
     pub address: String,
     pub https: bool,
@@ -148,7 +148,7 @@ pub struct RedirectCandidate {
 }
 
 #[derive(Debug, Default)]
-pub struct NodeRegistry {
+pub(crate) struct NodeRegistry {
     nodes: BTreeMap<String, RegisteredNode>,
     /// Removed but not yet reported; emptied every second.
     lost: Vec<String>,
@@ -157,7 +157,7 @@ pub struct NodeRegistry {
 
 impl NodeRegistry {
     /// True when the node was not known.
-    pub fn register(
+    pub(crate) fn register(
         &mut self,
         node_id: &str,
         address: String,
@@ -181,7 +181,7 @@ impl NodeRegistry {
 
     /// True when the node was not known. A known node's address does not change:
     /// that takes a registration, as with the real main server.
-    pub fn heartbeat(
+    pub(crate) fn heartbeat(
         &mut self,
         node_id: &str,
         beat: HeartbeatReport,
@@ -226,25 +226,25 @@ impl NodeRegistry {
     }
 
     /// False when no such node is alive.
-    pub fn unregister(&mut self, node_id: &str, now_s: f64) -> bool {
+    pub(crate) fn unregister(&mut self, node_id: &str, now_s: f64) -> bool {
         self.forget_dead(now_s);
         self.nodes.remove(node_id).is_some()
     }
 
     /// The reason that clients can't reach a node, if our probe found one.
-    pub fn unreachable_reason(&self, node_id: &str) -> Option<String> {
+    pub(crate) fn unreachable_reason(&self, node_id: &str) -> Option<String> {
         match &self.nodes.get(node_id)?.reach {
             NodeReachability::Unreachable(reason) => Some(reason.clone()),
             NodeReachability::Unknown | NodeReachability::Reachable { .. } => None,
         }
     }
 
-    pub fn live(&self, now_s: f64) -> impl Iterator<Item = (&String, &RegisteredNode)> {
+    pub(crate) fn live(&self, now_s: f64) -> impl Iterator<Item = (&String, &RegisteredNode)> {
         self.nodes.iter().filter(move |(_, node)| node.is_alive(now_s))
     }
 
     /// Like [`live`](Self::live), in the order of their ids, from behind one on.
-    pub fn live_after(
+    pub(crate) fn live_after(
         &self,
         after: Option<&str>,
         now_s: f64,
@@ -255,12 +255,12 @@ impl NodeRegistry {
     }
 
     /// Live nodes that clients can reach.
-    pub fn available(&self, now_s: f64) -> impl Iterator<Item = (&String, &RegisteredNode)> {
+    pub(crate) fn available(&self, now_s: f64) -> impl Iterator<Item = (&String, &RegisteredNode)> {
         self.live(now_s)
             .filter(|(_, node)| matches!(node.reach, NodeReachability::Reachable { .. }))
     }
 
-    pub fn candidates(
+    pub(crate) fn candidates(
         &self,
         id: &PackageId,
         current: Sha256,
@@ -278,7 +278,7 @@ impl NodeRegistry {
     }
 
     /// For each available node, true if it has the package.
-    pub fn readiness(
+    pub(crate) fn readiness(
         &self,
         id: &PackageId,
         current: Sha256,
@@ -287,7 +287,7 @@ impl NodeRegistry {
         self.available(now_s).map(move |(_, node)| node.has(id, current))
     }
 
-    pub fn count_redirect(&mut self, node_id: &str) {
+    pub(crate) fn count_redirect(&mut self, node_id: &str) {
         if let Some(node) = self.nodes.get_mut(node_id) {
             node.redirects = node.redirects.saturating_add(1);
         }
@@ -295,7 +295,7 @@ impl NodeRegistry {
 
     /// The live nodes that have each meeting's current package. The current version
     /// is looked up once per meeting, not per node.
-    pub fn holders(
+    pub(crate) fn holders(
         &self,
         now_s: f64,
         current: impl Fn(&PackageId) -> Option<Sha256>,
@@ -316,7 +316,7 @@ impl NodeRegistry {
 
     /// Begins up to `room` probes, and returns their nodes and addresses; they are
     /// under way until [`record_probe`](Self::probed).
-    pub fn take_due_probes(&mut self, room: usize, now_s: f64) -> Vec<(String, String)> {
+    pub(crate) fn take_due_probes(&mut self, room: usize, now_s: f64) -> Vec<(String, String)> {
         let under_way = self.nodes.values().filter_map(|node| {
             Some(ActiveProbe {
                 address: &node.address,
@@ -349,7 +349,7 @@ impl NodeRegistry {
 
     /// True when the reachability changed. A result for an address that the node
     /// has left meanwhile is dropped.
-    pub fn record_probe(
+    pub(crate) fn record_probe(
         &mut self,
         node_id: &str,
         address: &str,
@@ -383,7 +383,7 @@ impl NodeRegistry {
     }
 
     /// Returns nodes that fell silent since the last call.
-    pub fn take_lost(&mut self, now_s: f64) -> Vec<String> {
+    pub(crate) fn take_lost(&mut self, now_s: f64) -> Vec<String> {
         self.forget_dead(now_s);
         std::mem::take(&mut self.lost)
     }

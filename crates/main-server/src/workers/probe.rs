@@ -15,12 +15,12 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Cloning shares it.
 #[derive(Clone, Debug)]
-pub struct Prober {
+pub(crate) struct Prober {
     client: reqwest::Client,
 }
 
 impl Prober {
-    pub fn new() -> reqwest::Result<Self> {
+    pub(crate) fn new() -> reqwest::Result<Self> {
         // A node that speaks HTTPS sends plain HTTP on to it.
         let to_https = Policy::custom(|attempt| {
             let (from, to) = (attempt.previous().last(), attempt.url());
@@ -42,7 +42,7 @@ impl Prober {
         Ok(Self { client })
     }
 
-    pub async fn ask(&self, node_id: &str, address: &str) -> NodeReachability {
+    pub(crate) async fn ask(&self, node_id: &str, address: &str) -> NodeReachability {
         let authority = match authority(address) {
             Ok(authority) => authority,
             Err(reason) => return NodeReachability::Unreachable(reason),
@@ -77,7 +77,7 @@ impl Prober {
 }
 
 /// `host:port` and nothing else: it goes into a URL and a `Location`.
-pub fn authority(address: &str) -> Result<Authority, String> {
+pub(crate) fn authority(address: &str) -> Result<Authority, String> {
     let invalid = || format!("address '{}' is no host:port", address.escape_debug());
     let authority: Authority = address.parse().map_err(|_| invalid())?;
     if authority.host().is_empty() || address.contains('@') {

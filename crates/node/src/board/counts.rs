@@ -15,10 +15,10 @@ pub struct NodeCounters {
     pub polls: CounterFamily<CallResult>,
     pub pulls: CounterFamily<PullEnd>,
     /// Pulls that brought a package.
-    pub pull_duration: Histogram,
-    pub failed_attempts: CounterFamily<Cause>,
+    pub(crate) pull_duration: Histogram,
+    pub(crate) failed_attempts: CounterFamily<Cause>,
     pub retries: Counter,
-    pub evictions: CounterFamily<RemovalCause>,
+    pub(crate) evictions: CounterFamily<RemovalCause>,
     pub bad_packages: CounterFamily<CheckOccasion>,
     /// Shared with code that has no `StatusBoard`.
     pub limits: Arc<CounterFamily<Limit>>,

@@ -20,9 +20,9 @@ pub(super) struct PartialPull {
     pub announced: AnnouncedPackage,
     pub grower: Option<PartialWriter>,
     /// Bytes of it that an answer from the beginning has repeated.
-    pub replayed_bytes: Option<u64>,
+    pub(crate) replayed_bytes: Option<u64>,
     /// Its first bytes look like an archive.
-    pub is_archive: bool,
+    pub(crate) is_archive: bool,
 }
 
 impl PartialPull {

@@ -16,7 +16,7 @@ pub enum PackageLocation {
 impl PackageLocation {
     /// The location that a `package_url` names, if it may be requested: a path on
     /// the same server under `/uploads/`, or the same as a whole URL.
-    pub fn from_package_url(origin: &str, package_url: &str) -> Option<Self> {
+    pub(crate) fn from_package_url(origin: &str, package_url: &str) -> Option<Self> {
         let path = package_url.strip_prefix(origin).unwrap_or(package_url);
         let inner = path.strip_prefix(UPLOADS)?;
         let plain = |segment: &str| !segment.is_empty() && segment != "." && segment != "..";

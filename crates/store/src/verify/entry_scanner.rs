@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Reads up to the first thing that is not an entry or can't be judged.
-pub fn scan_entries(source: impl Read) -> ScannedEntries {
+pub(crate) fn scan_entries(source: impl Read) -> ScannedEntries {
     scan_entries_within(source, RATIO_EXEMPT_BYTES)
 }
 

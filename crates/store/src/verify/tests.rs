@@ -8,18 +8,18 @@ use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 use super::{header::DESCRIPTOR, *};
 
 #[derive(Clone, Debug)]
-pub struct Part {
+pub(super) struct Part {
     pub content: Vec<u8>,
-    pub packing: Packing,
-    pub descriptor: Descriptor,
+    pub(crate) packing: Packing,
+    pub(crate) descriptor: Descriptor,
     /// The local header has its sizes in an extra field.
-    pub zip64: bool,
+    pub(crate) zip64: bool,
     /// Bytes before it that belong to nothing.
-    pub gap: usize,
+    pub(crate) gap: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Packing {
+pub(super) enum Packing {
     Stored,
     Deflated,
     Encrypted,
@@ -28,7 +28,7 @@ pub enum Packing {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Descriptor {
+pub(super) enum Descriptor {
     None,
     /// `wide`: sizes of 8 bytes. `told`: the header has the sizes, too.
     Behind {
@@ -38,14 +38,14 @@ pub enum Descriptor {
     },
 }
 
-pub const SIGNED: Descriptor = Descriptor::Behind { signed: true, wide: false, told: false };
+pub(super) const SIGNED: Descriptor = Descriptor::Behind { signed: true, wide: false, told: false };
 
-pub fn part(content: &[u8], packing: Packing, descriptor: Descriptor) -> Part {
+pub(super) fn part(content: &[u8], packing: Packing, descriptor: Descriptor) -> Part {
     Part { content: content.to_vec(), packing, descriptor, zip64: false, gap: 0 }
 }
 
 /// Builds the archive of some parts.
-pub fn archive(parts: &[Part]) -> Vec<u8> {
+pub(super) fn archive(parts: &[Part]) -> Vec<u8> {
     let (mut bytes, mut directory) = (Vec::new(), Vec::new());
     for (number, part) in parts.iter().enumerate() {
         bytes.extend(vec![0xAA; part.gap]);
@@ -124,15 +124,15 @@ fn described(descriptor: Descriptor, crc: u32, packed: u32, size: u32) -> Vec<u8
     bytes
 }
 
-pub fn file_of(bytes: &[u8]) -> File {
+pub(super) fn file_of(bytes: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
     file
 }
 
-pub const CONTENT: &[u8] = b"meeting papers, meeting papers, meeting papers, meeting papers";
+pub(super) const CONTENT: &[u8] = b"meeting papers, meeting papers, meeting papers, meeting papers";
 
-pub fn random_content(length: usize, seed: u64) -> Vec<u8> {
+pub(super) fn random_content(length: usize, seed: u64) -> Vec<u8> {
     let mut content = vec![0; length];
     fastrand::Rng::with_seed(seed).fill(&mut content);
     content

@@ -13,9 +13,9 @@ pub(super) const DEFLATED: u16 = 8;
 /// Result of unpacking: the first `packed_bytes` unpack to just these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct DataDescriptor {
-    pub packed_bytes: u64,
+    pub(crate) packed_bytes: u64,
     pub size_bytes: u64,
-    pub crc32: u32,
+    pub(crate) crc32: u32,
 }
 
 pub(super) struct Unpacker {

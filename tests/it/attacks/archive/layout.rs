@@ -8,14 +8,14 @@ use flate2::read::DeflateDecoder;
 const ZIP64: u16 = 1;
 
 /// Of a good archive whose entries are in the directory's order.
-pub struct Layout {
+pub(super) struct Layout {
     /// Bytes that nothing else in the archive repeats.
     once: Vec<Range<usize>>,
     deflated: Vec<(Range<usize>, Vec<u8>)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Passed {
+pub(super) enum Passed {
     /// Nothing else in the archive says what it was.
     WrittenOnce,
     SameContent,
@@ -31,7 +31,7 @@ fn word(bytes: &[u8], at: usize) -> usize {
 }
 
 impl Layout {
-    pub fn of(bytes: &[u8]) -> Self {
+    pub(super) fn of(bytes: &[u8]) -> Self {
         let mut this = Self { once: Vec::new(), deflated: Vec::new() };
         let end = bytes.windows(4).rposition(|four| four == b"PK\x05\x06").unwrap();
         this.once.push(end + 22..end + 22 + short(bytes, end + 20));
@@ -87,7 +87,7 @@ impl Layout {
     }
 
     /// What it means that the bit that flipped in byte `at` was not noticed.
-    pub fn judge(&self, flipped: &[u8], at: usize) -> Passed {
+    pub(super) fn judge(&self, flipped: &[u8], at: usize) -> Passed {
         let same = |(range, content): &(Range<usize>, Vec<u8>)| {
             range.contains(&at) && inflated(&flipped[range.clone()]).is_some_and(|c| c == *content)
         };

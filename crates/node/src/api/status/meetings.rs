@@ -31,16 +31,16 @@ pub(super) struct MeetingRow<'a> {
     pub size: Option<u64>,
     pub file_count: Option<u64>,
     pub sha256: Option<Sha256>,
-    pub synced_at: Option<u64>,
-    pub last_served: Option<u64>,
+    pub(crate) synced_at: Option<u64>,
+    pub(crate) last_served: Option<u64>,
     pub downloads: u64,
     pub received: Option<u64>,
     pub total: Option<u64>,
     pub attempt: Option<u32>,
-    pub failed_rounds: u32,
-    pub last_error: Option<&'a str>,
+    pub(crate) failed_rounds: u32,
+    pub(crate) last_error: Option<&'a str>,
     pub cause: Option<Cause>,
-    pub next_try: Option<u64>,
+    pub(crate) next_try: Option<u64>,
 }
 
 /// A stored package, as the node that this one replaces lists it.
