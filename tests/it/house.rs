@@ -26,10 +26,10 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
                 "certificates",
                 "check",
                 "cleaning",
-                "known",
+                "main_server_view",
                 "limits",
                 "meeting",
-                "onward",
+                "https_redirect",
                 "plan",
                 "poll",
                 "presence",
@@ -54,7 +54,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &["node_status", "repository"],
             &["state"],
             &["refusal"],
-            &["address", "clock", "counts", "error", "large"],
+            &["address", "clock", "counts", "error", "large_bodies"],
         ],
     ),
     (
@@ -65,7 +65,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         "crates/base/src",
         &[
             &["log", "systemd", "atomic"],
-            &["clock", "tasks", "live", "metrics", "pacer", "pulse", "quantity"],
+            &["clock", "tasks", "live", "metrics", "pacer", "liveness", "quantity"],
         ],
     ),
 ];
