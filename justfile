@@ -54,6 +54,11 @@ machete:
 typos:
     typos
 
+# What users install: tarball, Debian package, list of contents, checksums.
+# `--binary FILE` takes a program that is built already.
+release *args:
+    packaging/release {{args}}
+
 demo:
     cargo run --release --locked -- demo
 
