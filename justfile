@@ -15,7 +15,7 @@ doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
 test *args:
-    cargo nextest run --locked {{args}}
+    tests/nextest {{args}}
 
 # Has schemathesis ask a node and a main server what their documents say.
 api:

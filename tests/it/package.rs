@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::support::{
+    machine::NO_MOUNTS,
     node::free_port,
     process::{NodeFolder, plain_environment},
     until,
@@ -46,7 +47,7 @@ impl Root {
         fs::write(dpkg.join("status"), "").unwrap();
         let works =
             |flag: &&str| Command::new("unshare").args([flag, "true"]).status().unwrap().success();
-        let flag = ["-m", "-rm"].into_iter().find(works).expect("a namespace");
+        let flag = ["-m", "-rm"].into_iter().find(works).expect(NO_MOUNTS);
         Self { folder, flag }
     }
 

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::support::{
     ScriptedMain,
+    machine::NO_MOUNTS,
     main_server::Valve,
     process::{NodeFolder, NodeProcess, plain_environment},
     until, zip_of,
@@ -34,7 +35,7 @@ pub(crate) fn unshared(folder: &Path) -> Command {
         command
     };
     let works = |flags: &&str| with(flags).arg("true").status().unwrap().success();
-    with(["-m", "-rm"].iter().find(|flags| works(flags)).expect("a mount namespace"))
+    with(["-m", "-rm"].iter().find(|flags| works(flags)).expect(NO_MOUNTS))
 }
 
 struct SmallDisk<'a> {

@@ -11,8 +11,11 @@ use std::{
 
 use super::process::plain_environment;
 
-const MOUNTS: &str = "for folder in /etc /run /usr/local/bin /var/lib /var/log; do \
-                      mount -t tmpfs tmpfs $folder || exit 1; done; exec sh";
+/// Of a test that is not left out where it should be.
+pub const NO_MOUNTS: &str = "a mount namespace (tests/nextest lists the tests that need one)";
+
+const MOUNTS: &str = "for folder in /etc /run /usr/local/bin /usr/local/share /var/lib \
+                      /var/log; do mount -t tmpfs tmpfs $folder || exit 1; done; exec sh";
 
 /// What was called, one line each, is in `$STATE/calls`.
 const COMMANDS: [(&str, &str); 4] = [
@@ -73,7 +76,7 @@ impl Machine {
         // As root, or with a user namespace.
         let works =
             |flags: &&str| unshared(flags, "mount -t tmpfs tmpfs /etc").status().unwrap().success();
-        let flags = ["-m", "-rm"].into_iter().find(works).expect("a mount namespace");
+        let flags = ["-m", "-rm"].into_iter().find(works).expect(NO_MOUNTS);
         let mut shell = unshared(flags, MOUNTS).spawn().unwrap();
         let (input, output) = (shell.stdin.take().unwrap(), shell.stdout.take().unwrap());
         let mut machine = Self { shell, input, output: BufReader::new(output), state };
