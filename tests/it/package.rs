@@ -1,6 +1,8 @@
 //! The Debian package: built, installed, upgraded, removed and purged below a
 //! folder, with dpkg itself.
 
+mod release;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -15,11 +17,15 @@ use crate::support::{
     until,
 };
 
+/// The time of all files in a package.
+const EPOCH: &str = "1767225600";
+
 /// Builds one, of the program that is tested; where it is.
 fn built(version: &str, out: &Path) -> PathBuf {
     let mut build = Command::new(here("packaging/deb"));
     build.arg(env!("CARGO_BIN_EXE_edge-mirror")).stdin(Stdio::null());
     build.env("DEB_VERSION", version).env("DEB_OUT", out).env("DEB_FAST", "1");
+    build.env("SOURCE_DATE_EPOCH", EPOCH);
     let ended = build.output().unwrap();
     let errors = String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.success(), "(is there cargo-deb? see tests/run) {errors}");
