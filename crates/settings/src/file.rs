@@ -150,6 +150,9 @@ struct SettingsState {
     warned: Vec<String>,
 }
 
+/// The document in force, and the patched one with its result.
+type PreparedPatch = (Map<String, Value>, Map<String, Value>, Config);
+
 impl Settings {
     /// Reads the file, or creates one with defaults if there is none. An existing
     /// file is changed only to add a missing `nodeId`.
@@ -276,17 +279,44 @@ impl Settings {
     pub fn patch(
         &self,
         patch: &Map<String, Value>,
-        agree: impl FnOnce(&Config) -> Result<(), SettingProblem>,
+        agree: impl Fn(&Config) -> Result<(), SettingProblem>,
     ) -> Result<bool, PatchError> {
+        let refused = |problem| PatchError::Refused(vec![problem]);
+        loop {
+            let (before, document, config) = self.prepare(patch)?;
+            self.check_node_id(&config).map_err(refused)?;
+            agree(&config).map_err(refused)?;
+            if let Some(changed) = self.commit(&before, document, config)? {
+                return Ok(changed);
+            }
+        }
+    }
+
+    /// Returns the document in force, and the patched one with its result.
+    fn prepare(&self, patch: &Map<String, Value>) -> Result<PreparedPatch, PatchError> {
         let mut held = self.held();
         self.reload_held(&mut held);
         if let Some(fault) = self.fault() {
             return Err(PatchError::FileFaulty(fault));
         }
-        let (document, config) =
-            self.patched(&held.document, patch).map_err(PatchError::Refused)?;
-        self.check_node_id(&config).map_err(|problem| PatchError::Refused(vec![problem]))?;
-        agree(&config).map_err(|problem| PatchError::Refused(vec![problem]))?;
+        let patched = self.patched(&held.document, patch);
+        let (document, config) = patched.map_err(PatchError::Refused)?;
+        Ok((held.document.clone(), document, config))
+    }
+
+    /// Saves and applies a document. Returns None if the one that it was made of is
+    /// no longer in force.
+    fn commit(
+        &self,
+        before: &Map<String, Value>,
+        document: Map<String, Value>,
+        config: Config,
+    ) -> Result<Option<bool>, PatchError> {
+        let mut held = self.held();
+        self.reload_held(&mut held);
+        if held.document != *before || self.fault().is_some() {
+            return Ok(None);
+        }
         let bytes = render(&document);
         if bytes != held.bytes {
             self.protect_secrets(&document);
@@ -296,7 +326,7 @@ impl Settings {
         }
         held.document = document;
         held.bytes = bytes;
-        Ok(self.apply(config))
+        Ok(Some(self.apply(config)))
     }
 
     /// Returns the result of a patch; nothing is changed.
@@ -608,6 +638,25 @@ mod tests {
         let wish = json!({"nodePort": 9}).as_object().cloned().unwrap();
         assert!(settings.patch(&wish, veto).is_err());
         assert_eq!((fs::read(&case.path).unwrap(), settings.current()), (file, memory));
+    }
+
+    #[test]
+    fn a_change_that_is_checked_holds_up_no_other_and_loses_none() {
+        let case = case(Some(r#"{"nodeId": "a"}"#));
+        let settings = Settings::load_or_create(&case.path).unwrap();
+        let wish = json!({"syncInterval": 7}).as_object().cloned().unwrap();
+        let rounds = std::cell::Cell::new(0);
+        let agree = |_: &Config| {
+            rounds.set(rounds.get() + 1);
+            if rounds.get() == 1 {
+                assert!(patch(&settings, json!({"shutdownGrace": 9})).unwrap());
+            }
+            Ok(())
+        };
+        assert!(settings.patch(&wish, agree).unwrap());
+        let (current, read) = (settings.current(), Settings::read(&case.path).unwrap());
+        assert_eq!((current.sync_interval, current.shutdown_grace, rounds.get()), (7, 9, 2));
+        assert_eq!((read.sync_interval, read.shutdown_grace), (7, 9));
     }
 
     #[test]
