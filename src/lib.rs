@@ -13,7 +13,7 @@
     )
 )]
 
-/// What runs until it is interrupted: node, main server, demo.
+/// The roles that run until interrupted: node, main server, demo.
 pub mod roles;
 /// `edge-mirror install` and `uninstall`.
 pub mod install;

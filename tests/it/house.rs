@@ -180,6 +180,60 @@ fn product_code_has_no_gaps_and_no_panicking_shortcuts() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
+/// Lines of product code, with the file's path.
+fn product_lines() -> impl Iterator<Item = (PathBuf, String)> {
+    sources().into_iter().filter(|(path, _)| !is_test(path)).flat_map(|(path, text)| {
+        let product = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        let lines: Vec<_> = product.lines().map(|line| (path.clone(), line.to_owned())).collect();
+        lines
+    })
+}
+
+#[test]
+fn a_type_name_is_a_noun_and_stands_for_one_type() {
+    const NOUNS: &[&str] = &["Feed", "Meeting", "Setting"];
+    let mut defined: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    for (path, line) in product_lines() {
+        let item = line.trim_start_matches("pub ").trim_start_matches("pub(crate) ");
+        let item = item.trim_start_matches("pub(super) ");
+        let kinds = ["struct ", "enum ", "trait ", "union "];
+        if let Some(after) = kinds.iter().find_map(|kind| item.strip_prefix(kind)) {
+            defined.entry(name_at(after)).or_default().push(path);
+        }
+    }
+    assert!(defined.len() > 300);
+    let twice: Vec<_> = defined.iter().filter(|(_, paths)| paths.len() > 1).collect();
+    assert!(twice.is_empty(), "names of several types: {twice:#?}");
+    let is_participle = |name: &str| {
+        let one_word = !name[1..].contains(|c: char| c.is_ascii_uppercase());
+        let ending = ["ing", "ed", "own", "een"].iter().any(|ending| name.ends_with(ending));
+        one_word && ending && !NOUNS.contains(&name)
+    };
+    let participles: Vec<_> = defined.keys().filter(|name| is_participle(name)).collect();
+    assert!(participles.is_empty(), "participles as names: {participles:?}");
+}
+
+/// `cli` has the texts of `--help`.
+#[test]
+fn documentation_opens_with_a_verb_or_a_noun() {
+    const QUESTIONS: &[&str] = &["What", "Whether", "How", "Why", "Who", "Whose", "Which"];
+    let mut found = Vec::new();
+    let mut before = String::new();
+    for (path, line) in product_lines() {
+        let line = line.trim().to_owned();
+        let is_doc = |line: &str| line.starts_with("///") || line.starts_with("//!");
+        let first = line.get(3..).unwrap_or_default().split_whitespace().next();
+        let is_cli =
+            path.components().any(|part| part.as_os_str() == "cli" || part.as_os_str() == "cli.rs");
+        let asks = first.is_some_and(|word| QUESTIONS.contains(&word));
+        if is_doc(&line) && !is_doc(&before) && asks && !is_cli {
+            found.push(format!("{}: {line}", path.display()));
+        }
+        before = line;
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 #[test]
 fn the_committed_configuration_is_the_defaults_without_an_id() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("node_config.json");

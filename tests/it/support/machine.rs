@@ -12,7 +12,8 @@ use std::{
 use super::process::plain_environment;
 
 /// Of a test that is not left out where it should be.
-pub const NO_MOUNTS: &str = "a mount namespace (tests/nextest lists the tests that need one)";
+pub(crate) const NO_MOUNTS: &str =
+    "a mount namespace (tests/nextest lists the tests that need one)";
 
 const MOUNTS: &str = "for folder in /etc /run /usr/local/bin /usr/local/share /var/lib \
                       /var/log; do mount -t tmpfs tmpfs $folder || exit 1; done; exec sh";
