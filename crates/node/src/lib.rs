@@ -14,31 +14,22 @@ pub mod address;
 pub mod api;
 /// The workers' last reports, for the status page, and the on/off switch.
 pub mod board;
-mod certificates;
-mod check;
-mod cleaning;
 /// One package onto disk: single flight, retries, resume, verification, commit.
 pub mod fetch;
-mod main_server_view;
 mod limits;
+mod listeners;
 /// CPU, memory and disk of the machine.
 pub mod machine;
-mod meeting;
-mod https_redirect;
-mod plan;
-mod poll;
 mod presence;
-mod scrub;
-mod serving;
-mod storage;
 mod sync;
+mod upkeep;
 /// Client of a main server.
 pub mod upstream;
 
 /// For `benches/flat.rs`, which sees only what is public, and nobody else.
 #[doc(hidden)]
 pub mod bench {
-    pub use super::{main_server_view::MainServerView, plan::plan};
+    pub use super::sync::{main_server_view::MainServerView, plan::plan};
 }
 
 use std::{
@@ -59,8 +50,9 @@ use edge_mirror_http::{
     tls::{FileError, LiveServerConfig},
     wire::feed,
 };
+use edge_mirror_protocol::package::PackageId;
 use edge_mirror_settings::{Settings, watch};
-use edge_mirror_store::StoreError;
+use edge_mirror_store::{Store, StoreError};
 use thiserror::Error;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -133,7 +125,7 @@ impl Node {
         let https_redirect = config.redirect_port().map(|port| SocketAddr::new(options.host, port));
         let https_redirect =
             https_redirect.map(Listener::bind).transpose().map_err(NodeError::Redirect)?;
-        let opened = storage::open(config.storage_path()).await;
+        let opened = upkeep::storage::open(config.storage_path()).await;
         let (store, found) = opened.map_err(NodeError::Storage)?;
         settings.log_warnings();
         let (vault, first_code) = opened_vault(&settings).await;
@@ -143,10 +135,38 @@ impl Node {
             config.node_id,
             config.main_server()
         );
+        let journal = options.journal.clone();
+        let node = Self::new(settings, store, address.port(), &options, first_code);
+        let (connector, shown) = (Arc::<Connector>::default(), Arc::<LiveServerConfig>::default());
+        let certificates = listeners::certificates::CertificateWorker::begin(
+            node.settings.clone(),
+            node.board.clone(),
+            shown.clone(),
+            connector.clone(),
+        );
+        let certificates = certificates.await.map_err(NodeError::Certificate)?;
+        // Before the first request; changes are followed by a worker.
+        node.traffic.apply(&config.serve);
+        node.board.connections.apply(config.serve.max_connections_per_client);
+        let state = node.app_state(&connector, vault.clone(), options.port, journal);
+        node.spawn_followers(&state, vault);
+        node.spawn_listeners(&state, shown, listener, https_redirect);
+        node.spawn_until_end("certificates", certificates.run());
+        node.spawn_workers(connector, state.fetch, found.unverified);
+        Ok(node)
+    }
+
+    fn new(
+        settings: Arc<Settings>,
+        store: Store,
+        port: u16,
+        options: &NodeOptions,
+        first_code: Option<String>,
+    ) -> Self {
         let all = Tasks::new();
-        let node = Self {
-            settings: settings.clone(),
-            board: Arc::new(StatusBoard::new(store, address.port())),
+        Self {
+            settings,
+            board: Arc::new(StatusBoard::new(store, port)),
             presence: all.child(),
             workers: all.child(),
             pulls: all.child(),
@@ -158,102 +178,110 @@ impl Node {
             first_code,
             liveness: Liveness::default(),
             all,
-        };
-        let (board, connector) = (node.board.clone(), Arc::<Connector>::default());
-        let shown = Arc::<LiveServerConfig>::default();
-        let certificates = certificates::CertificateWorker::begin(
-            settings.clone(),
-            board.clone(),
-            shown.clone(),
-            connector.clone(),
-        );
-        let certificates = certificates.await.map_err(NodeError::Certificate)?;
-        let traffic = node.traffic.clone();
-        let fetch =
-            Fetch::new(settings.clone(), board.clone(), connector.clone(), node.pulls.clone());
-        // Before the first request; changes are followed below.
-        traffic.apply(&config.serve);
-        board.connections.apply(config.serve.max_connections_per_client);
-        let face = AppState {
-            settings: settings.clone(),
-            board: board.clone(),
-            fetch: fetch.clone(),
-            traffic: traffic.clone(),
-            listening: ListenOptions { host: options.host, fixed_port: options.port },
-            access: {
-                let settings = settings.clone();
-                AccessControl::new("node", vault.clone(), move || {
-                    settings.current().security.clone()
-                })
-            },
-            feed: Arc::default(),
-            journal: options.journal,
-            closing: node.closing.clone(),
-        };
-        node.spawn_until_end("events", api::follow(face.clone()));
-        let end = node.workers.token().clone();
-        node.workers.spawn("refusals", face.access.clone().log_refusal_summaries(end));
-        node.spawn_until_end(
-            "limits",
-            limits::run(
-                settings.clone(),
-                traffic.clone(),
-                fetch.clone(),
-                board.connections.clone(),
-            ),
-        );
-        node.spawn_until_end(
-            "traffic history",
-            record(board.clone(), traffic.clone(), fetch.clone()),
-        );
+        }
+    }
 
-        let worker = serving::ListenerWorker {
-            settings: settings.clone(),
-            board: board.clone(),
-            host: options.host,
-            fixed_port: options.port,
+    fn app_state(
+        &self,
+        connector: &Arc<Connector>,
+        vault: Vault,
+        fixed_port: Option<u16>,
+        journal: Journal,
+    ) -> AppState {
+        let (settings, board) = (self.settings.clone(), self.board.clone());
+        let security = {
+            let settings = settings.clone();
+            move || settings.current().security.clone()
+        };
+        AppState {
+            fetch: Fetch::new(
+                settings.clone(),
+                board.clone(),
+                connector.clone(),
+                self.pulls.clone(),
+            ),
+            settings,
+            board,
+            traffic: self.traffic.clone(),
+            listening: ListenOptions { host: self.host, fixed_port },
+            access: AccessControl::new("node", vault, security),
+            feed: Arc::default(),
+            journal,
+            closing: self.closing.clone(),
+        }
+    }
+
+    /// Starts what follows the state of the node for pages, limits and metrics.
+    fn spawn_followers(&self, state: &AppState, vault: Vault) {
+        let (board, traffic, fetch) =
+            (self.board.clone(), self.traffic.clone(), state.fetch.clone());
+        self.spawn_until_end("events", api::follow(state.clone()));
+        let end = self.workers.token().clone();
+        self.workers.spawn("refusals", state.access.clone().log_refusal_summaries(end));
+        let connections = board.connections.clone();
+        let limits =
+            limits::run(self.settings.clone(), traffic.clone(), fetch.clone(), connections);
+        self.spawn_until_end("limits", limits);
+        self.spawn_until_end("traffic history", record(board.clone(), traffic, fetch));
+        let probed = board.clone();
+        self.spawn_until_end("health", async move { probed.health.run(|| probed.store()).await });
+        self.spawn_until_end("gauge", gauge(board, vault));
+        self.spawn_until_end("config watch", watch::run(self.settings.clone()));
+    }
+
+    fn spawn_listeners(
+        &self,
+        state: &AppState,
+        shown: Arc<LiveServerConfig>,
+        listener: Listener,
+        https_redirect: Option<Listener>,
+    ) {
+        let worker = listeners::serving::ListenerWorker {
+            settings: self.settings.clone(),
+            board: self.board.clone(),
+            host: self.host,
+            fixed_port: state.listening.fixed_port,
             answers: Handlers {
-                liveness: node.liveness.clone(),
+                liveness: self.liveness.clone(),
                 shown,
-                connections: board.connections.clone(),
-                ..face.answers()
+                connections: self.board.connections.clone(),
+                ..state.clone().answers()
             },
-            connections: node.connections.clone(),
+            connections: self.connections.clone(),
         };
-        node.serving.spawn("serving", worker.run(listener, node.serving.token().clone()));
-        let worker = https_redirect::RedirectWorker {
-            settings: settings.clone(),
-            board: board.clone(),
-            host: options.host,
-            connections: node.connections.clone(),
+        let end = self.serving.token();
+        self.serving.spawn("serving", worker.run(listener, end.clone()));
+        let worker = listeners::https_redirect::RedirectWorker {
+            settings: self.settings.clone(),
+            board: self.board.clone(),
+            host: self.host,
+            connections: self.connections.clone(),
         };
-        node.serving.spawn("onward", worker.run(https_redirect, node.serving.token().clone()));
-        node.spawn_until_end("certificates", certificates.run());
+        self.serving.spawn("HTTPS redirect", worker.run(https_redirect, end.clone()));
+    }
+
+    /// Starts what talks to the main server and keeps the storage in order.
+    fn spawn_workers(&self, connector: Arc<Connector>, fetch: Fetch, unverified: Vec<PackageId>) {
+        let (settings, board) = (self.settings.clone(), self.board.clone());
         let worker = presence::PresenceWorker {
             settings: settings.clone(),
             board: board.clone(),
             connector: connector.clone(),
-            traffic,
-            host: options.host,
+            traffic: self.traffic.clone(),
+            host: self.host,
             was_truncated: AtomicBool::default(),
         };
-        node.presence.spawn("presence", worker.run(node.presence.token().clone()));
-        let end = node.workers.token();
+        self.presence.spawn("presence", worker.run(self.presence.token().clone()));
+        let end = self.workers.token();
         let worker =
             sync::SyncWorker::new(settings.clone(), board.clone(), connector, fetch.clone());
-        node.workers.spawn("sync", worker.run(end.clone()));
-        let worker = cleaning::CleanupWorker { settings: settings.clone(), board: board.clone() };
-        node.workers.spawn("cleaning", worker.run(end.clone()));
+        self.workers.spawn("sync", worker.run(end.clone()));
         let worker =
-            storage::StorageWorker { settings: settings.clone(), board: board.clone(), fetch };
-        node.workers.spawn("storage", worker.run(found.unverified, end.clone()));
-        node.spawn_until_end("scrub", scrub::run(board.clone()));
-        let tried = board.clone();
-        node.spawn_until_end("health", async move { tried.health.run(|| tried.store()).await });
-        node.spawn_until_end("gauge", gauge(board, vault));
-        node.spawn_until_end("config watch", watch::run(settings));
-
-        Ok(node)
+            upkeep::cleaning::CleanupWorker { settings: settings.clone(), board: board.clone() };
+        self.workers.spawn("cleaning", worker.run(end.clone()));
+        let worker = upkeep::storage::StorageWorker { settings, board: board.clone(), fetch };
+        self.workers.spawn("storage", worker.run(unverified, end.clone()));
+        self.spawn_until_end("scrub", upkeep::scrub::run(board));
     }
 
     fn spawn_until_end(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {

@@ -10,6 +10,12 @@
 //! has changed since: the main server sends tablets to a node for each listed
 //! meeting, as for one with its newest package.
 
+mod check;
+pub(crate) mod main_server_view;
+mod meeting;
+pub(crate) mod plan;
+mod poll;
+
 use std::{sync::Arc, time::Duration};
 
 use edge_mirror_base::clock::now_s;
@@ -26,12 +32,11 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{
-    check::{self, VersionCheck, VersionComparison},
-    main_server_view::MainServerView,
-    plan::{self, PlanStep},
-    poll::{InFlightPoll, PollOutcome},
-};
+use check::{VersionCheck, VersionComparison};
+use main_server_view::MainServerView;
+use plan::PlanStep;
+use poll::{InFlightPoll, PollOutcome};
+
 use crate::{
     board::{self, CallResult, StatusBoard},
     fetch::{Fetch, PullError, PullReason, PullResult},

@@ -30,7 +30,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Fingerprint of two files.
 type FilesDigest = Option<[u8; 32]>;
 
-pub(super) struct CertificateWorker {
+pub(crate) struct CertificateWorker {
     settings: Arc<Settings>,
     board: Arc<StatusBoard>,
     shown: Arc<LiveServerConfig>,
@@ -41,7 +41,7 @@ pub(super) struct CertificateWorker {
 
 impl CertificateWorker {
     /// Loads the configured certificates, or returns the error.
-    pub(super) async fn begin(
+    pub(crate) async fn begin(
         settings: Arc<Settings>,
         board: Arc<StatusBoard>,
         shown: Arc<LiveServerConfig>,
@@ -58,7 +58,7 @@ impl CertificateWorker {
     }
 
     /// Runs until it is dropped.
-    pub(super) async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let mut changes = self.settings.subscribe();
         let (tell, mut told) = mpsc::channel(1);
         let mut watched = (BTreeSet::new(), None);

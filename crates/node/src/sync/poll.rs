@@ -31,7 +31,7 @@ const GONE_PAUSE: Duration = Duration::from_secs(5);
 
 /// State before the poll.
 #[derive(Default)]
-pub(super) struct PollInput {
+pub(crate) struct PollInput {
     /// The answer before, to recognize the same one.
     pub seen: Option<PollFingerprint>,
     pub token: String,
@@ -45,7 +45,7 @@ pub(super) struct PollInput {
     pub(crate) waiting_for_offer: bool,
 }
 
-pub(super) struct PollOutcome {
+pub(crate) struct PollOutcome {
     /// None if the answer is the same as before.
     pub news: Option<MeetingStatus>,
     /// None if it was not requested, or could not be read; empty from a version of
@@ -59,7 +59,7 @@ pub(super) struct PollOutcome {
 }
 
 /// A poll under way.
-pub(super) struct InFlightPoll {
+pub(crate) struct InFlightPoll {
     pub outcome: BoxFuture<'static, Result<PollOutcome, UpstreamError>>,
     began: Instant,
     wait: Duration,
@@ -68,7 +68,7 @@ pub(super) struct InFlightPoll {
 }
 
 impl InFlightPoll {
-    pub(super) fn begin(upstream: Upstream, before: PollInput, config: &Config) -> Self {
+    pub(crate) fn begin(upstream: Upstream, before: PollInput, config: &Config) -> Self {
         let held = before.seen.as_ref().is_some_and(PollFingerprint::can_wait);
         let limit = Duration::from_secs(config.network.connection_timeout);
         let wait = Duration::from_secs(config.sync_interval).min(LONGEST_WAIT);
@@ -78,7 +78,7 @@ impl InFlightPoll {
 
     /// Time of the next poll, if that is sooner than the interval. `polled` is the
     /// outcome of this one; None: an error.
-    pub(super) fn next_poll_at(
+    pub(crate) fn next_poll_at(
         &self,
         polled: Option<&PollOutcome>,
         now: Instant,

@@ -17,7 +17,7 @@ use crate::board::StatusBoard;
 /// A port that was taken may become free.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
-pub(super) struct RedirectWorker {
+pub(crate) struct RedirectWorker {
     pub settings: Arc<Settings>,
     pub board: Arc<StatusBoard>,
     pub host: IpAddr,
@@ -25,7 +25,7 @@ pub(super) struct RedirectWorker {
 }
 
 impl RedirectWorker {
-    pub(super) async fn run(self, first: Option<Listener>, stop: CancellationToken) {
+    pub(crate) async fn run(self, first: Option<Listener>, stop: CancellationToken) {
         let mut changes = self.settings.subscribe();
         let mut current = first.map(|listener| self.begin(listener, &stop));
         loop {

@@ -28,7 +28,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Interval of saving when packages were last served.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
-pub(super) struct CleanupWorker {
+pub(crate) struct CleanupWorker {
     pub settings: Arc<Settings>,
     pub board: Arc<StatusBoard>,
 }
@@ -81,7 +81,7 @@ impl AbsenceTracker {
 }
 
 impl CleanupWorker {
-    pub(super) async fn run(self, end: CancellationToken) {
+    pub(crate) async fn run(self, end: CancellationToken) {
         let mut answers = self.board.sync.subscribe();
         let mut store = self.board.store.subscribe();
         let mut running = self.board.running.subscribe();

@@ -22,7 +22,7 @@ const SLOW_BYTES_PER_S: f64 = 4e6;
 /// A pass over a large storage has to end before the next is due.
 const PASS_S: f64 = EVERY_S as f64 / 2.0;
 
-pub(super) async fn run(board: Arc<StatusBoard>) {
+pub(crate) async fn run(board: Arc<StatusBoard>) {
     let (mut folder, counts) = (board.store.subscribe(), &board.counts);
     loop {
         let store = Store::clone(&folder.borrow_and_update());

@@ -25,11 +25,11 @@ use crate::upstream::{AnnouncedPackage, PackageLocation, Upstream, UpstreamError
 const MAX_CONCURRENT: usize = 4;
 /// Versions that a sweep asks for without any pause. With the intervals as they
 /// come, that is ten a second at the most.
-pub(super) const UNPACED_CHECKS: usize = 50;
+pub(crate) const UNPACED_CHECKS: usize = 50;
 const CHECK_SPACING: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum VersionComparison {
+pub(crate) enum VersionComparison {
     Same,
     Other,
     /// No validators to compare: only the bytes can tell.
@@ -41,7 +41,7 @@ pub(super) enum VersionComparison {
 }
 
 /// The result of asking for one package's version.
-pub(super) struct VersionCheck {
+pub(crate) struct VersionCheck {
     pub id: PackageId,
     /// Digest of the stored bytes that it was compared with.
     pub sha256: Sha256,
@@ -52,7 +52,7 @@ pub(super) struct VersionCheck {
 
 /// Returns one check for each of the packages, which come with the paths that they
 /// are offered at.
-pub(super) fn versions(
+pub(crate) fn versions(
     upstream: Upstream,
     token: Arc<str>,
     packages: Vec<(Arc<StoredPackage>, String)>,

@@ -21,7 +21,7 @@ const OLD_PORT_STAYS: Duration = Duration::from_millis(500);
 /// A port that was taken may become free.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
-pub(super) struct ListenerWorker {
+pub(crate) struct ListenerWorker {
     pub settings: Arc<Settings>,
     pub board: Arc<StatusBoard>,
     pub host: IpAddr,
@@ -34,7 +34,7 @@ pub(super) struct ListenerWorker {
 impl ListenerWorker {
     /// Ends all listeners when `stop` is cancelled; connections are drained
     /// by the owner of `connections`.
-    pub(super) async fn run(self, first: Listener, stop: CancellationToken) {
+    pub(crate) async fn run(self, first: Listener, stop: CancellationToken) {
         let mut changes = self.settings.subscribe();
         let mut current = self.begin(first, &stop);
         loop {

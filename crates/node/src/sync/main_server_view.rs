@@ -70,9 +70,9 @@ pub struct MainServerView {
     /// A heartbeat lists what was confirmed since then.
     listed_since: Option<Instant>,
     /// Number of version checks under way.
-    pub(super) checks_pending: usize,
+    pub(crate) checks_pending: usize,
     /// The last heartbeat before which there was a sweep.
-    pub(super) checked: u64,
+    pub(crate) checked: u64,
     /// Confirmed versions, as last shown.
     confirmed: Arc<HashMap<PackageId, Sha256>>,
     listed: Arc<HashMap<PackageId, Sha256>>,
@@ -186,7 +186,7 @@ impl MainServerView {
     }
 
     /// The state that the next poll needs.
-    pub(super) fn before_poll(&self) -> poll::PollInput {
+    pub(crate) fn before_poll(&self) -> poll::PollInput {
         poll::PollInput {
             seen: self.seen.clone(),
             token: self.token.to_string(),
@@ -210,7 +210,7 @@ impl MainServerView {
 
     /// Begins to check all versions. If the sweep before is still running, and
     /// there are too many for one go, that one continues.
-    pub(super) fn begin_sweep(&mut self, now: Instant) {
+    pub(crate) fn begin_sweep(&mut self, now: Instant) {
         let spread = self.comparable() > UNPACED_CHECKS;
         if spread && self.checks_pending > 0 {
             return;
@@ -220,17 +220,17 @@ impl MainServerView {
     }
 
     /// True if waiting a moment lets a heartbeat list more.
-    pub(super) fn delays_heartbeats(&self) -> bool {
+    pub(crate) fn delays_heartbeats(&self) -> bool {
         self.checks_pending > 0 && self.comparable() <= UNPACED_CHECKS
     }
 
     /// All checks of the sweep are done.
-    pub(super) fn end_sweep(&mut self) {
+    pub(crate) fn end_sweep(&mut self) {
         self.listed_since = self.swept_since;
     }
 
     /// Number of packages whose versions can be checked.
-    pub(super) fn comparable(&self) -> usize {
+    pub(crate) fn comparable(&self) -> usize {
         let both = self.active.iter().zip(&self.meetings);
         both.filter(|(meeting, fares)| fares.comparable(meeting.sha256).is_some()).count()
     }
@@ -261,7 +261,7 @@ impl MainServerView {
     }
 
     /// The state of an active meeting; others have none.
-    pub(super) fn meeting_mut(&mut self, id: &PackageId) -> Option<&mut TrackedMeeting> {
+    pub(crate) fn meeting_mut(&mut self, id: &PackageId) -> Option<&mut TrackedMeeting> {
         self.meetings.get_mut(self.active.position(id)?)
     }
 
@@ -280,7 +280,7 @@ impl MainServerView {
     }
 
     /// Its package has arrived: whatever was wrong with it is over.
-    pub(super) fn note_arrival(&mut self, id: &PackageId, sha256: Sha256) {
+    pub(crate) fn note_arrival(&mut self, id: &PackageId, sha256: Sha256) {
         if let Some(meeting) = self.meeting_mut(id) {
             let TrackedMeeting { offered, shown, .. } = *meeting;
             let held = Some(HeldVersion::new(sha256));
@@ -289,7 +289,7 @@ impl MainServerView {
     }
 
     /// Marks its version as being checked; false if these bytes are no longer stored.
-    pub(super) fn ask(&mut self, id: &PackageId, sha256: Sha256) -> bool {
+    pub(crate) fn ask(&mut self, id: &PackageId, sha256: Sha256) -> bool {
         let held = self.held(id, sha256);
         let is_held = held.map(|held| held.asking = true).is_some();
         self.checks_pending += usize::from(is_held);
@@ -298,7 +298,7 @@ impl MainServerView {
 
     /// Time of the next task besides polls: retrying a failure, or another sweep.
     /// Only what becomes due after `now`.
-    pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn next_look(&self, now: Instant) -> Option<Instant> {
         let idle = self.meetings.iter().filter(|meeting| meeting.under_way.is_none());
         let tries = idle.filter_map(|meeting| meeting.not_before);
         let sweep = self.next_sweep().filter(|_| self.comparable() > 0);
@@ -306,12 +306,12 @@ impl MainServerView {
     }
 
     /// Latest time of the next sweep, once there was one.
-    pub(super) fn next_sweep(&self) -> Option<Instant> {
+    pub(crate) fn next_sweep(&self) -> Option<Instant> {
         self.swept_since.map(|since| since + SWEEP_EVERY)
     }
 
     /// The main server did not tell its version.
-    pub(super) fn note_untold(&mut self, id: &PackageId, sha256: Sha256, at: Instant) {
+    pub(crate) fn note_untold(&mut self, id: &PackageId, sha256: Sha256, at: Instant) {
         if let Some(held) = self.held(id, sha256) {
             (held.checked, held.told, held.asking) = (Some(at), false, false);
         }
@@ -319,7 +319,7 @@ impl MainServerView {
 
     /// Nothing is at the offered location. The offer may have moved: the next poll
     /// asks. If nothing is there either, only the bytes can tell.
-    pub(super) fn offer_gone(&mut self, id: &PackageId, sha256: Sha256, at: Instant) {
+    pub(crate) fn offer_gone(&mut self, id: &PackageId, sha256: Sha256, at: Instant) {
         let taken = self.offers_taken;
         let Some(held) = self.held(id, sha256) else { return };
         if *held.gone.get_or_insert(taken) < taken {
@@ -330,14 +330,14 @@ impl MainServerView {
         self.note_untold(id, sha256, at);
     }
 
-    pub(super) fn incomparable(&mut self, id: &PackageId, sha256: Sha256) {
+    pub(crate) fn incomparable(&mut self, id: &PackageId, sha256: Sha256) {
         if let Some(held) = self.held(id, sha256) {
             (held.incomparable, held.asking) = (true, false);
         }
     }
 
     /// A round of pulling ended without the package.
-    pub(super) fn note_failure(&mut self, id: &PackageId, error: Fault, retry_delay: Duration) {
+    pub(crate) fn note_failure(&mut self, id: &PackageId, error: Fault, retry_delay: Duration) {
         let Some(meeting) = self.meeting_mut(id) else { return };
         let rounds = meeting.failing.as_ref().map_or(1, |failing| failing.rounds + 1);
         let wait = backoff(rounds, retry_delay);
@@ -346,7 +346,7 @@ impl MainServerView {
     }
 
     /// Ends pauses after failures: a new package, a server that is back.
-    pub(super) fn retry_all(&mut self) {
+    pub(crate) fn retry_all(&mut self) {
         for meeting in &mut self.meetings {
             meeting.not_before = None;
         }
@@ -354,7 +354,7 @@ impl MainServerView {
 
     /// Rechecks on an operator's request. The confirmation stays meanwhile: clients
     /// must not suffer.
-    pub(super) fn recheck(&mut self, id: &PackageId) {
+    pub(crate) fn recheck(&mut self, id: &PackageId) {
         if let Some(meeting) = self.meeting_mut(id) {
             meeting.not_before = None;
             if let Some(held) = &mut meeting.held {
@@ -365,14 +365,14 @@ impl MainServerView {
     }
 
     /// The main server has another version.
-    pub(super) fn note_outdated(&mut self, id: &PackageId, sha256: Sha256) {
+    pub(crate) fn note_outdated(&mut self, id: &PackageId, sha256: Sha256) {
         if let Some(held) = self.held(id, sha256) {
             (held.stale, held.confirmed, held.asking) = (true, None, false);
         }
     }
 
     /// It is being pulled.
-    pub(super) fn note_pulling(&mut self, id: &PackageId, reason: PullReason) {
+    pub(crate) fn note_pulling(&mut self, id: &PackageId, reason: PullReason) {
         let Some(meeting) = self.meeting_mut(id) else { return };
         meeting.under_way = Some(reason);
         if let Some(held) = meeting.held.as_mut().filter(|_| reason == PullReason::Changed) {

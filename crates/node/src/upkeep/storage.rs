@@ -15,7 +15,7 @@ use crate::{board::StatusBoard, fetch::Fetch};
 /// Retry interval of a folder that can't be used.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
-pub(super) struct StorageWorker {
+pub(crate) struct StorageWorker {
     pub settings: Arc<Settings>,
     pub board: Arc<StatusBoard>,
     pub fetch: Fetch,
@@ -23,7 +23,7 @@ pub(super) struct StorageWorker {
 
 impl StorageWorker {
     /// `unverified` are the packages of the first folder without a valid manifest.
-    pub(super) async fn run(self, unverified: Vec<PackageId>, end: CancellationToken) {
+    pub(crate) async fn run(self, unverified: Vec<PackageId>, end: CancellationToken) {
         let mut changes = self.settings.subscribe();
         let mut adopting = Some(self.adopt(unverified));
         loop {
@@ -86,7 +86,7 @@ async fn done(adopting: &mut Option<BoxFuture<'static, ()>>) {
 }
 
 /// Opens a storage folder and returns what is there.
-pub(super) async fn open(path: PathBuf) -> Result<(Store, StoreFindings), StoreError> {
+pub(crate) async fn open(path: PathBuf) -> Result<(Store, StoreFindings), StoreError> {
     let (store, found) = tasks::blocking(move || Store::open(&path)).await?;
     if found.swept > 0 {
         info!("{} leftovers of an earlier crash removed", found.swept);
