@@ -18,6 +18,7 @@ pub(crate) mod markers;
 pub(crate) mod nginx;
 pub(crate) mod node;
 pub(crate) mod packages;
+pub(crate) mod paths;
 pub(crate) mod process;
 pub(crate) mod quiet;
 pub(crate) mod report;

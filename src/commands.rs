@@ -14,7 +14,7 @@ mod verify;
 use anyhow::{Result, bail};
 use edge_mirror_base::tasks::Interrupt;
 use edge_mirror_protocol::package::InvalidId;
-use edge_mirror_settings::{ConfigError, file::PatchError};
+use edge_mirror_settings::{ConfigError, PatchError};
 use thiserror::Error;
 
 use crate::{

@@ -27,36 +27,7 @@ pub fn login_link(page: &str, secret: &str) -> String {
 
 /// Returns the text to print.
 pub async fn run(args: TokenArgs) -> Result<String> {
-    let (vault, page) = match &args.data {
-        Some(data) => {
-            if !data.is_dir() {
-                bail!(say(
-                    format!("没有数据文件夹 {}；见 --data", data.display()),
-                    format!("there is no data folder {}; see --data", data.display()),
-                ));
-            }
-            let port = args.port.unwrap_or(8000);
-            let host = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-            (Vault::at(master::vault_path(data)), master::page_at(host, port).await)
-        }
-        None => {
-            let config = match Settings::read(&args.config) {
-                // A token may have to be replaced anyway: only the link's address comes
-                // from there.
-                Err(fault @ (ConfigError::NotJson { .. } | ConfigError::Invalid { .. })) => {
-                    let fault = fault.message_in(Language::from_env() == Language::Chinese);
-                    let note = say("链接中的端口可能不对", "the link may have the wrong port");
-                    eprintln!("edge-mirror: {fault}; {note}");
-                    Settings::from_defaults()?
-                }
-                read => read?,
-            };
-            let host = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-            let port = args.port.unwrap_or(config.node_port);
-            let page = address::panel(&config, host, port).await;
-            (Vault::at(Vault::path_beside(&std::path::absolute(&args.config)?)), page)
-        }
-    };
+    let (vault, page) = vault_and_page(&args).await?;
     let (page, here) = match is_only_here(&page).await {
         true => {
             let here = say(
@@ -68,25 +39,7 @@ pub async fn run(args: TokenArgs) -> Result<String> {
         false => (page, String::new()),
     };
     if args.new {
-        let NewCredentials { token, key_kept } = vault.replace_token()?;
-        let link = login_link(&page, &token);
-        let lost = match key_kept {
-            true => String::new(),
-            false => say(
-                "原文件缺失或已损坏：如果要求节点提供密钥，请重新设置。\n\n",
-                "The file was missing or damaged: if nodes have to send a key, set it again.\n\n",
-            ),
-        };
-        return Ok(say(
-            format!(
-                "{lost}新的管理令牌，只显示这一次；原令牌和所有登录均已失效。\n\n  {token}\n\n\
-                 打开链接即可登录：\n\n  {link}{here}"
-            ),
-            format!(
-                "{lost}The new admin token, shown only now; the old one and all logins have \
-                 stopped working.\n\n  {token}\n\nOpen this link to log in:\n\n  {link}{here}"
-            ),
-        ));
+        return new_token(&vault, &page, &here);
     }
     let code = match vault.new_code()? {
         Some(code) => code,
@@ -100,6 +53,55 @@ pub async fn run(args: TokenArgs) -> Result<String> {
     Ok(say(
         format!("请在一小时内打开链接登录，链接只能使用一次：\n\n  {link}{here}"),
         format!("Open this link within an hour to log in; it works once:\n\n  {link}{here}"),
+    ))
+}
+
+async fn vault_and_page(args: &TokenArgs) -> Result<(Vault, String)> {
+    let host = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    if let Some(data) = &args.data {
+        if !data.is_dir() {
+            bail!(say(
+                format!("没有数据文件夹 {}；见 --data", data.display()),
+                format!("there is no data folder {}; see --data", data.display()),
+            ));
+        }
+        let page = master::page_at(host, args.port.unwrap_or(8000)).await;
+        return Ok((Vault::at(master::vault_path(data)), page));
+    }
+    let config = match Settings::read(&args.config) {
+        // A token may have to be replaced anyway: only the link's address comes
+        // from there.
+        Err(fault @ (ConfigError::NotJson { .. } | ConfigError::Invalid { .. })) => {
+            let fault = fault.message_in(Language::from_env() == Language::Chinese);
+            let note = say("链接中的端口可能不对", "the link may have the wrong port");
+            eprintln!("edge-mirror: {fault}; {note}");
+            Settings::from_defaults()?
+        }
+        read => read?,
+    };
+    let page = address::panel(&config, host, args.port.unwrap_or(config.node_port)).await;
+    Ok((Vault::at(Vault::path_beside(&std::path::absolute(&args.config)?)), page))
+}
+
+fn new_token(vault: &Vault, page: &str, here: &str) -> Result<String> {
+    let NewCredentials { token, key_kept } = vault.replace_token()?;
+    let link = login_link(page, &token);
+    let lost = match key_kept {
+        true => String::new(),
+        false => say(
+            "原文件缺失或已损坏：如果要求节点提供密钥，请重新设置。\n\n",
+            "The file was missing or damaged: if nodes have to send a key, set it again.\n\n",
+        ),
+    };
+    Ok(say(
+        format!(
+            "{lost}新的管理令牌，只显示这一次；原令牌和所有登录均已失效。\n\n  {token}\n\n\
+             打开链接即可登录：\n\n  {link}{here}"
+        ),
+        format!(
+            "{lost}The new admin token, shown only now; the old one and all logins have \
+             stopped working.\n\n  {token}\n\nOpen this link to log in:\n\n  {link}{here}"
+        ),
     ))
 }
 

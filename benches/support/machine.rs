@@ -11,7 +11,7 @@ pub(crate) fn describe(edge_mirror: &Path, others: &[String]) -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut versions = vec![said(edge_mirror, "--version")];
     // Our version is not that of another binary.
-    let ours = edge_mirror.starts_with(super::report::target());
+    let ours = edge_mirror.starts_with(super::paths::target());
     if let Some(commit) = commit().filter(|_| ours) {
         versions[0] += &format!(" ({commit})");
     }

@@ -11,12 +11,12 @@ use anyhow::{Context, Result, bail};
 use edge_mirror_settings::merge::merge;
 use serde_json::{Value, json};
 
-use super::{Places, Server, Stage, http, report, server::free_port};
+use super::{Places, Server, Stage, http, paths, server::free_port};
 
 /// Returns `EDGE_MIRROR_BIN`, or the binary of `cargo build --release`. (`cargo bench`
 /// builds one, too, but with the tests' features of its dependencies.)
 pub(crate) fn program() -> Result<PathBuf> {
-    let made = || report::target().join("release/edge-mirror");
+    let made = || paths::target().join("release/edge-mirror");
     let program = std::env::var_os("EDGE_MIRROR_BIN").map_or_else(made, PathBuf::from);
     if !program.is_file() {
         bail!("there is no {}; run cargo build --release", program.display());

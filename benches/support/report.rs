@@ -1,14 +1,11 @@
 //! Results of a bench: printed, stored in `target/bench/NAME.md`, and put into
 //! BENCHMARKS.md between the bench's markers.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Common, Limit, Patience, Table, limits, machine, markers::replaced, node};
+use super::{Common, Limit, Patience, Table, limits, machine, markers::replaced, node, paths};
 
 pub(crate) struct Report {
     name: &'static str,
@@ -43,7 +40,7 @@ impl Report {
     /// command line.
     pub(crate) fn finish(mut self, common: &Common, patience: &Patience) -> Result<()> {
         self.say(&patience.said());
-        let kept = target().join("bench");
+        let kept = paths::target().join("bench");
         fs::create_dir_all(&kept)?;
         let kept = kept.join(format!("{}.md", self.name));
         fs::write(&kept, &self.text).with_context(|| format!("cannot write {}", kept.display()))?;
@@ -60,9 +57,4 @@ impl Report {
         }
         Ok(())
     }
-}
-
-pub(crate) fn target() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(target)
 }

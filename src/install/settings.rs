@@ -66,25 +66,10 @@ impl PreparedConfig {
         adopted: Option<&AdoptedNode>,
         asker: &mut TerminalPrompt,
     ) -> Result<Self, InstallError> {
-        // The package's own file names no main server: it was not set up yet.
         let there = Settings::document(path)?.map(|file| file.settings).unwrap_or_default();
+        // The package's own file names no main server: it was not set up yet.
         let kept = there.contains_key("mainServerIp");
-        let (mut document, note) = match adopted {
-            _ if kept && adopted.is_some() => (
-                there,
-                "保留原有配置，只接管会议包 / configuration kept, only packages are taken over",
-            ),
-            _ if kept => (there, "保留原有配置 / configuration kept"),
-            Some(adopted) => (
-                in_its_place(adopted.document.clone()),
-                "已接管旧节点的配置（保留未知的键）/ the old node's configuration, unknown keys and all",
-            ),
-            None => {
-                let mut new = in_its_place(schema::defaults());
-                merge(&mut new, &there);
-                (new, "新配置 / new configuration")
-            }
-        };
+        let (mut document, note) = first_document(there, kept, adopted);
         let is_new = !kept && adopted.is_none();
         let known = main_server_of(&document);
         let main_server = match &args.main_server {
@@ -105,11 +90,12 @@ impl PreparedConfig {
                 schema::put(&mut document, key, value);
             }
         };
+        let is_changed = main_server != known || port != known_port;
         let note = match () {
             () if is_new && main_server == known && args.main_server.is_none() => {
-                "新配置；主控服务器仍是默认地址，不对时请用 --main-server 或在面板中改正 / new configuration; the main server is the default one, if that is wrong name yours by --main-server or in the panel"
+                "新配置；主控服务器仍是默认地址，不对时请用 --main-server 或在管理页面中改正 / new configuration; the main server is the default one, if that is wrong name yours by --main-server or in the panel"
             }
-            () if kept && adopted.is_none() && (main_server != known || port != known_port) => {
+            () if kept && adopted.is_none() && is_changed => {
                 "配置已更新，其余保留 / configuration changed, the rest kept"
             }
             () => note,
@@ -185,6 +171,29 @@ impl PreparedConfig {
             .map_err(InstallError::io("write", &drop_in))?;
         say(&labelled("1024 以下端口的权限", "the right to a port below 1024", drop_in.display()));
         Ok(())
+    }
+}
+
+/// Returns the document to begin with, and a note about it.
+fn first_document(
+    there: Map<String, Value>,
+    kept: bool,
+    adopted: Option<&AdoptedNode>,
+) -> (Map<String, Value>, &'static str) {
+    match adopted {
+        _ if kept && adopted.is_some() => {
+            (there, "保留原有配置，只接管会议包 / configuration kept, only packages are taken over")
+        }
+        _ if kept => (there, "保留原有配置 / configuration kept"),
+        Some(adopted) => (
+            in_its_place(adopted.document.clone()),
+            "已接管旧节点的配置（保留未知的键）/ the old node's configuration, unknown keys and all",
+        ),
+        None => {
+            let mut new = in_its_place(schema::defaults());
+            merge(&mut new, &there);
+            (new, "新配置 / new configuration")
+        }
     }
 }
 

@@ -2,13 +2,16 @@
 //! and redirects. Pure: the time and random numbers are passed in.
 
 pub(crate) mod announce;
+pub(crate) mod download_log;
 pub(crate) mod held_packages;
 pub(crate) mod index;
-pub(crate) mod download_log;
 pub(crate) mod meetings;
 pub(crate) mod newcomers;
 pub(crate) mod package_name;
 pub(crate) mod probing;
+pub(crate) mod problems;
 pub(crate) mod redirect;
 pub(crate) mod registry;
-pub(crate) mod problems;
+
+/// A venue has dozens; anybody on the network can register.
+pub(crate) const MAX_NODES: usize = 4096;

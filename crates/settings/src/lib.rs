@@ -15,6 +15,7 @@
 
 pub mod check;
 mod environment;
+mod error;
 pub mod file;
 pub mod lenient;
 mod logging;
@@ -22,6 +23,7 @@ pub mod meaning;
 pub mod merge;
 pub mod schema;
 mod security;
+mod setting;
 mod table;
 pub mod watch;
 
@@ -36,7 +38,8 @@ use serde::{Deserialize, Serialize};
 
 pub use check::SettingProblem;
 pub use environment::Environment;
-pub use file::{ConfigError, FileDocument, Settings};
+pub use error::{ConfigError, PatchError};
+pub use file::{FileDocument, Settings};
 pub use security::{Secret, SecurityConfig, Subnet};
 
 /// A valid configuration. Names and units are those of the file.

@@ -2,7 +2,7 @@
 //! panel and the documentation. Checks, a new file, the answers of the API, its
 //! description and the tables of `docs/` are made of it.
 
-use super::schema::{
+use super::setting::{
     DefaultValue, PORT, SettingGroup, SettingKind, bandwidth, boolean, integer, limit, setting,
     size, words,
 };

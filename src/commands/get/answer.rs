@@ -7,11 +7,18 @@ use edge_mirror_protocol::package::{Sha256, sha256_of_field};
 use reqwest::{Response, StatusCode, header};
 use url::Url;
 
-use super::part::ContentMismatch;
 use crate::{
     commands::client,
     terminal::{say, words},
 };
+
+/// Complete, but not the package.
+#[derive(Clone, Debug)]
+pub(super) struct ContentMismatch {
+    pub what: String,
+    /// The wrong bytes may be from another server than the end.
+    pub has_mixed_versions: bool,
+}
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PackageAnswer {

@@ -16,7 +16,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256 as Hasher};
 use url::Url;
 
-use super::answer::PackageAnswer;
+use super::answer::{ContentMismatch, PackageAnswer};
 use crate::{commands::client, terminal::say};
 
 const SUFFIX: &str = ".part";
@@ -73,14 +73,6 @@ pub(super) enum LastSender {
     Server,
     /// A server found through these, with the main server's digest.
     Node(Option<Sha256>),
-}
-
-/// Complete, but not the package.
-#[derive(Clone, Debug)]
-pub(super) struct ContentMismatch {
-    pub what: String,
-    /// The wrong bytes may be from another server than the end.
-    pub has_mixed_versions: bool,
 }
 
 impl PartialDownload {

@@ -9,7 +9,7 @@ use std::{
 use edge_mirror_protocol::package::PackageId;
 use serde::Serialize;
 
-use crate::state::registry::MAX_NODES;
+use crate::state::MAX_NODES;
 
 /// Downloads that the page shows; the log has all of them.
 const MAX_RECENT: usize = 50;

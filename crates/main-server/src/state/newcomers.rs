@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use crate::{refusal::RequestError, state::registry::MAX_NODES};
+use crate::{refusal::RequestError, state::MAX_NODES};
 
 /// A venue's nodes may start all at once behind one address: two hundred do so
 /// with room to spare, and more within minutes.

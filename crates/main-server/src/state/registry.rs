@@ -17,6 +17,7 @@ use edge_mirror_protocol::package::{PackageId, Sha256};
 use crate::{
     refusal::RequestError,
     state::{
+        MAX_NODES,
         held_packages::{HeldPackages, HeldPackagesReport},
         newcomers::NewcomerLimiter,
         probing::{self, ActiveProbe, DueProbe, ProbeState},
@@ -25,8 +26,6 @@ use crate::{
 
 /// A node that is silent for this long counts as gone.
 const NODE_TIMEOUT_S: f64 = 30.0;
-/// A venue has dozens; anybody on the network can register.
-pub(crate) const MAX_NODES: usize = 4096;
 /// Behind one address; more than any venue has.
 const MAX_NODES_OF_CLIENT: usize = MAX_NODES / 4;
 /// Memory of nodes' lists: two hundred nodes with a thousand meetings each take a

@@ -17,7 +17,7 @@ use edge_mirror_http::{
     },
 };
 use edge_mirror_protocol::package::PackageId;
-use edge_mirror_settings::{SettingProblem, check::list, file::PatchError};
+use edge_mirror_settings::{PatchError, SettingProblem, check::list};
 use edge_mirror_store::StoreError;
 use serde::Serialize;
 use tracing::{debug, error, warn};
