@@ -248,29 +248,13 @@ fn suggestion(key: &str) -> Option<&'static str> {
     let whole = |key: &str| key.to_lowercase();
     schema::settings()
         .map(|setting| {
-            let by_name = distance(&last(key), &last(setting.key));
-            let by_path = distance(&whole(key), &whole(setting.key));
+            let by_name = strsim::levenshtein(&last(key), &last(setting.key));
+            let by_path = strsim::levenshtein(&whole(key), &whole(setting.key));
             (by_name.min(by_path), by_path, setting.key)
         })
         .min()
         .filter(|(distance, _, near)| distance * 3 <= last(near).len())
         .map(|(_, _, near)| near)
-}
-
-/// Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, a) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 fn shortened(value: &Value) -> String {
