@@ -39,7 +39,7 @@ static FIRST_SCRATCH: LazyLock<u64> = LazyLock::new(|| {
 });
 static NEXT_SCRATCH: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(*FIRST_SCRATCH));
 
-/// A temporary file, removed on drop unless it was placed.
+/// A temporary file, removed on drop unless it was persisted.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
@@ -108,7 +108,7 @@ impl Scratch {
 }
 
 /// Proof that a scratch file's bytes outlast a power cut. No test can cut the power,
-/// so the compiler checks that no file is placed without it.
+/// so the compiler checks that no file is persisted without it.
 #[derive(Debug)]
 pub struct Durable(());
 
@@ -148,7 +148,7 @@ impl PartialFile {
             let file = options.open(path)?;
             match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
                 Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-                // Placed or discarded before it was locked: open the path again.
+                // Renamed or discarded before it was locked: open the path again.
                 Ok(()) if !is_same_file(&file, path) => {}
                 Ok(()) | Err(_) => return Ok(Some(Self { path: path.to_owned(), file })),
             }

@@ -35,7 +35,7 @@ impl Counter {
 
 /// The values that a label can have.
 pub trait Label: Copy + 'static {
-    /// All values, in the order of `place`.
+    /// All values, in the order of `index`.
     const ALL: &'static [Self];
     fn text(self) -> &'static str;
     fn index(self) -> usize;
@@ -108,9 +108,12 @@ mod tests {
 
     #[test]
     fn each_value_of_a_label_counts_for_itself() {
-        let tally = CounterFamily::<Outcome>::default();
-        tally.inc(Outcome::Bad);
-        tally.counter(Outcome::Bad).add(2);
-        assert_eq!((tally.counter(Outcome::Good).get(), tally.counter(Outcome::Bad).get()), (0, 3));
+        let family = CounterFamily::<Outcome>::default();
+        family.inc(Outcome::Bad);
+        family.counter(Outcome::Bad).add(2);
+        assert_eq!(
+            (family.counter(Outcome::Good).get(), family.counter(Outcome::Bad).get()),
+            (0, 3)
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! A limit in bytes per second for any number of streams, shared evenly.
 //!
-//! Streams that have bytes to move queue up. When its turn comes, a stream gets a
-//! portion and goes to the end of the queue. So streams that want more than there is
+//! Streams that have bytes to move queue up. At the head, a stream gets a portion
+//! and goes to the end of the queue. So streams that want more than there is
 //! get the same, whatever their size, and one that wants little waits for at most one
 //! portion of each of the others. Only the first in the queue waits for a timer, and
 //! none does where there is no limit.
@@ -72,7 +72,7 @@ impl Pacer {
         self.take_unqueued(wanted).ok()
     }
 
-    /// Like [`at_once`](Self::at_once), but waits in the queue.
+    /// Like [`try_take`](Self::try_take), but waits in the queue.
     pub async fn take(&self, wanted: u64) -> u64 {
         if self.is_unlimited() {
             return wanted;

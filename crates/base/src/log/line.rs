@@ -14,7 +14,7 @@ pub struct LogRecord<'a> {
     pub name: &'static str,
     pub at: DateTime<Local>,
     pub level: Level,
-    /// Without line breaks, see [`plain`].
+    /// Without line breaks, see [`sanitize`].
     pub text: &'a str,
 }
 

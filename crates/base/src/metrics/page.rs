@@ -38,11 +38,11 @@ impl Exposition {
         name: &'static str,
         help: &str,
         label: &str,
-        tally: &CounterFamily<L>,
+        counters: &CounterFamily<L>,
     ) {
         let mut family = self.counter(name, help);
         for value in L::ALL {
-            family.put(&[(label, value.text())], tally.counter(*value).get());
+            family.put(&[(label, value.text())], counters.counter(*value).get());
         }
     }
 
