@@ -234,7 +234,7 @@ mod tests {
         verify::{check_zip_with, digest},
     };
 
-    /// Writes `bytes` in pieces of all sizes, followed by a trail.
+    /// Writes `bytes` in pieces of all sizes, followed by background checks.
     fn followed(bytes: &[u8]) -> (File, BackgroundChecks) {
         let file = tempfile::tempfile().unwrap();
         let mut trail = BackgroundChecks::default();

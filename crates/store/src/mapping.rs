@@ -8,8 +8,8 @@
 //!   renamed over or unlinked, which leaves the mapped inode as it is. The mapping
 //!   is private and read-only.
 //! - A package that is followed while it arrives is mapped in its final length
-//!   while `Pending` appends to it. Only bytes that were written before are ever
-//!   sliced (`growing::Watched::ready`), and those are not written again.
+//!   while `PendingPackage` appends to it. Only bytes that were written before are ever
+//!   sliced (`PartialReader::wait_until_ready`), and those are not written again.
 //! - Somebody else on the machine may write into the file nevertheless.
 //!   [`Store::open_package`](super::Store::open_package) compares size, time
 //!   and inode before each download, so none begins from such a file. One that
@@ -18,7 +18,7 @@
 //!   by `sendfile`, which finds its end, and the connection breaks. This process
 //!   never reads the bytes itself, which could end it by SIGBUS. That holds for plain
 //!   sockets only: encryption has to read, and must use
-//!   [`OpenCopy::file`](super::Opened::file) instead.
+//!   [`OpenCopy::file`](super::OpenCopy::file) instead.
 
 #![expect(unsafe_code, reason = "the one module that maps files, argued above")]
 

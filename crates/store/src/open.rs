@@ -50,7 +50,7 @@ pub struct OpenCopy {
     pub(super) baseline: Option<FileBaseline>,
     /// Looks since its last use.
     idle: AtomicU8,
-    /// Counts looks. A stretch that was in memory at one counts as resident until the
+    /// Counts looks. A segment that was in memory at one counts as resident until the
     /// next: asking the kernel costs a small download a twentieth.
     looks: AtomicU8,
     resident_at: Box<[AtomicU8]>,
@@ -61,7 +61,7 @@ pub struct OpenCopy {
 /// A value of a type that the store does not know.
 type Attachment = Box<dyn Any + Send + Sync>;
 
-/// Place of a version's open copy, if there is one.
+/// Slot of a version's open copy, if there is one.
 #[derive(Debug)]
 pub(super) struct CopySlot {
     opened: ArcSwapOption<OpenCopy>,
@@ -143,13 +143,13 @@ impl OpenCopy {
         self.mapped.as_ref().map(|(_, bytes)| bytes)
     }
 
-    /// Returns the rest of the stretch that contains a position.
+    /// Returns the rest of the segment that contains a position.
     pub fn segment_at(&self, position: usize) -> Range<usize> {
         let end = (position / SEGMENT_BYTES + 1) * SEGMENT_BYTES;
         position..end.min(self.bytes().map_or(0, Bytes::len))
     }
 
-    /// True if sending a stretch would wait for no disk.
+    /// True if sending a segment would wait for no disk.
     pub fn is_resident(&self, stretch: &Range<usize>) -> bool {
         let Some((mapping, _)) = &self.mapped else { return true };
         let Some(resident_at) = self.resident_at.get(stretch.start / SEGMENT_BYTES) else {
@@ -160,7 +160,7 @@ impl OpenCopy {
             return true;
         }
         let resident = mapping.is_resident(stretch.clone());
-        // Noted of a whole stretch only.
+        // Noted of a whole segment only.
         let whole = stretch.start.is_multiple_of(SEGMENT_BYTES);
         if resident && whole && self.segment_at(stretch.start) == *stretch {
             resident_at.store(look, Ordering::Relaxed);
@@ -168,7 +168,7 @@ impl OpenCopy {
         resident
     }
 
-    /// Reads a stretch into memory, and the next ones in the background. On failure, the
+    /// Reads a segment into memory, and the next ones in the background. On failure, the
     /// sender waits instead, or gets the error.
     pub fn fill(&self, stretch: Range<usize>) {
         let Some((mapping, _)) = &self.mapped else { return };
@@ -235,7 +235,7 @@ impl CopySlot {
     /// Counts a look; closes a copy that was not used for too many of them.
     fn tick_idle(&self) {
         let Some(opened) = self.opened.load_full() else { return };
-        // Never the 0 of stretches that were not asked for yet.
+        // Never the 0 of segments that were not asked for yet.
         let looks = opened.looks.load(Ordering::Relaxed) % u8::MAX + 1;
         opened.looks.store(looks, Ordering::Relaxed);
         if opened.idle.fetch_add(1, Ordering::Relaxed) + 1 >= IDLE_LOOKS {

@@ -1,6 +1,6 @@
 //! A package under way: room is promised for its bytes, they are hashed and
-//! unpacked right after they are written (`trail`), and nothing counts until all is
-//! verified and renamed.
+//! unpacked right after they are written (`background_checks`), and nothing counts
+//! until all is verified and renamed.
 
 use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
 
