@@ -414,7 +414,7 @@ fn parse_as_node(path: &Path, mut document: Map<String, Value>) -> Result<Config
         .map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
 }
 
-/// Like `check::typed`; also keeps the log out of other files.
+/// Like `check::parse_config`; also keeps the log out of other files.
 fn typed(path: &Path, document: &Map<String, Value>) -> Result<Config, Vec<SettingProblem>> {
     let config = check::parse_config(document, path.parent().unwrap_or(Path::new("/")))?;
     let kept = [path.to_owned(), super::access_path(path)].into_iter().chain(config.tls_paths());

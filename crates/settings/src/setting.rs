@@ -1,4 +1,4 @@
-//! The kinds of settings: allowed values, defaults, and the wording of complaints.
+//! The kinds of settings: allowed values, defaults, and the wording of errors.
 
 use std::net::IpAddr;
 

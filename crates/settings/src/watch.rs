@@ -25,12 +25,12 @@ const POLL: Duration = Duration::from_secs(2);
 /// Reloads after edits, until dropped.
 pub async fn run(settings: Arc<Settings>) {
     // One pending "look again" is enough, however many events there are.
-    let (tell, mut told) = mpsc::channel::<()>(1);
+    let (tx, mut rx) = mpsc::channel::<()>(1);
     let look = || {
-        let (settings, tell) = (settings.clone(), tell.clone());
+        let (settings, tx) = (settings.clone(), tx.clone());
         tasks::blocking(move || {
             let target = target_folder(settings.path());
-            (target, watcher(settings.path(), tell))
+            (target, watcher(settings.path(), tx))
         })
     };
     let mut watched = look().await;
@@ -39,10 +39,10 @@ pub async fn run(settings: Arc<Settings>) {
         // read at the start and being watched.
         let reloaded = settings.clone();
         tasks::blocking(move || reloaded.reload()).await;
-        if told.recv().await.is_none() {
+        if rx.recv().await.is_none() {
             return;
         }
-        while let Ok(Some(())) = tokio::time::timeout(DEBOUNCE, told.recv()).await {}
+        while let Ok(Some(())) = tokio::time::timeout(DEBOUNCE, rx.recv()).await {}
         // The file may have become a symbolic link, or another one.
         let moved = settings.clone();
         let target = tasks::blocking(move || target_folder(moved.path())).await;
@@ -52,13 +52,13 @@ pub async fn run(settings: Arc<Settings>) {
     }
 }
 
-fn watcher(path: &Path, tell: mpsc::Sender<()>) -> Option<Box<dyn Watcher + Send>> {
+fn watcher(path: &Path, tx: mpsc::Sender<()>) -> Option<Box<dyn Watcher + Send>> {
     let folder = path.parent()?;
-    match events(path, folder, tell.clone()) {
+    match events(path, folder, tx.clone()) {
         Ok(watcher) => return Some(watcher),
         Err(error) => warn!("no file events for {}, looking every 2 s: {error}", folder.display()),
     }
-    match polls(path, folder, tell) {
+    match polls(path, folder, tx) {
         Ok(watcher) => Some(watcher),
         Err(error) => {
             warn!("edits of {} need a restart to be seen: {error}", path.display());
@@ -70,9 +70,9 @@ fn watcher(path: &Path, tell: mpsc::Sender<()>) -> Option<Box<dyn Watcher + Send
 fn events(
     path: &Path,
     folder: &Path,
-    tell: mpsc::Sender<()>,
+    tx: mpsc::Sender<()>,
 ) -> notify::Result<Box<dyn Watcher + Send>> {
-    let mut watcher = notify::recommended_watcher(handler(path, tell))?;
+    let mut watcher = notify::recommended_watcher(handler(path, tx))?;
     watcher.watch(folder, RecursiveMode::NonRecursive)?;
     if let Some(target) = target_folder(path) {
         watcher.watch(&target, RecursiveMode::NonRecursive)?;
@@ -89,15 +89,15 @@ fn target_folder(path: &Path) -> Option<PathBuf> {
 fn polls(
     path: &Path,
     folder: &Path,
-    tell: mpsc::Sender<()>,
+    tx: mpsc::Sender<()>,
 ) -> notify::Result<Box<dyn Watcher + Send>> {
     let config = WatchConfig::default().with_poll_interval(POLL);
-    let mut watcher = PollWatcher::new(handler(path, tell), config)?;
+    let mut watcher = PollWatcher::new(handler(path, tx), config)?;
     watcher.watch(folder, RecursiveMode::NonRecursive)?;
     Ok(Box::new(watcher))
 }
 
-fn handler(path: &Path, tell: mpsc::Sender<()>) -> impl Fn(notify::Result<Event>) + Send + 'static {
+fn handler(path: &Path, tx: mpsc::Sender<()>) -> impl Fn(notify::Result<Event>) + Send + 'static {
     let target = path.canonicalize().unwrap_or_default();
     let names = [path, &target].map(|path| path.file_name().map(ToOwned::to_owned));
     move |event| {
@@ -110,7 +110,7 @@ fn handler(path: &Path, tell: mpsc::Sender<()>) -> impl Fn(notify::Result<Event>
         };
         if ours {
             // A full channel means that a look is due anyway.
-            let _ = tell.try_send(());
+            let _ = tx.try_send(());
         }
     }
 }
