@@ -108,15 +108,15 @@ impl Traffic {
 }
 
 /// Returns the answer to a `GET` or `HEAD` of a package. `name_and_headers` gives the file name
-/// and further headers, once for each open copy; `place` is called only if there is a
+/// and further headers, once for each open copy; `permit` is called only if there is a
 /// body to send.
 pub fn respond<E>(
     method: &Method,
     asked: &HeaderMap,
     (stored, opened): OpenedPackage,
     name_and_headers: impl FnOnce(&PackageId) -> (String, HeaderMap),
-    place: impl FnOnce() -> Result<DownloadPermit, E>,
-    line: &Transport,
+    permit: impl FnOnce() -> Result<DownloadPermit, E>,
+    transport: &Transport,
 ) -> Result<Response<Body>, E> {
     let manifest = &stored.manifest;
     let whole = 0..manifest.size_bytes;
@@ -135,9 +135,9 @@ pub fn respond<E>(
     adjust(&mut headers, status, part.as_ref(), manifest.size_bytes);
     let body = match part {
         Some(range) if method == Method::GET => {
-            let under_way = ActiveDownload::begin(place()?, range.end - range.start);
+            let under_way = ActiveDownload::begin(permit()?, range.end - range.start);
             stored.note_served();
-            Body::new(DownloadBody::new(opened, range, under_way, line))
+            Body::new(DownloadBody::new(opened, range, under_way, transport))
         }
         // For HEAD, only the length of this body is sent.
         None => Body::from(explanation(status)),
@@ -234,38 +234,38 @@ pub(crate) fn http_date(at_s: u64) -> String {
 
 /// Counts a download from its beginning to its end, successful or not.
 struct ActiveDownload {
-    place: DownloadPermit,
+    permit: DownloadPermit,
     began: Instant,
     left_bytes: u64,
     share: BandwidthShare,
 }
 
 impl ActiveDownload {
-    fn begin(place: DownloadPermit, bytes: u64) -> Self {
-        Self { place, began: Instant::now(), left_bytes: bytes, share: BandwidthShare::default() }
+    fn begin(permit: DownloadPermit, bytes: u64) -> Self {
+        Self { permit, began: Instant::now(), left_bytes: bytes, share: BandwidthShare::default() }
     }
 
     /// Returns how many of the `wanted` bytes `serve.bandwidth` allows now.
     fn poll_allowed(&mut self, cx: &mut Context<'_>, wanted: u64) -> Poll<u64> {
-        self.share.poll(cx, &self.place.traffic, wanted)
+        self.share.poll(cx, &self.permit.traffic, wanted)
     }
 
     /// Yields to other downloads until it is this one's turn.
     fn wait_for_turn(&self) -> impl Future<Output = ()> + Send + 'static {
-        let traffic = self.place.traffic.clone();
+        let traffic = self.permit.traffic.clone();
         async move { traffic.send_queue.next().await }
     }
 
     fn record_sent(&mut self, bytes: u64) {
         self.left_bytes = self.left_bytes.saturating_sub(bytes);
         self.share.sent(bytes);
-        self.place.traffic.served_bytes.add(bytes);
+        self.permit.traffic.served_bytes.add(bytes);
     }
 }
 
 impl Drop for ActiveDownload {
     fn drop(&mut self) {
-        let traffic = &self.place.traffic;
+        let traffic = &self.permit.traffic;
         traffic.ended.inc(if self.left_bytes == 0 {
             DownloadEnd::Whole
         } else {

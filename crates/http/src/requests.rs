@@ -25,14 +25,14 @@ const CODES: [u16; 31] = [
 ];
 
 /// The index of each status in [`CODES`], or its length.
-const PLACES: [u8; 600] = {
-    let mut places = [CODES.len() as u8; 600];
-    let mut place = 0;
-    while place < CODES.len() {
-        places[CODES[place] as usize] = place as u8;
-        place += 1;
+const INDEXES: [u8; 600] = {
+    let mut indexes = [CODES.len() as u8; 600];
+    let mut index = 0;
+    while index < CODES.len() {
+        indexes[CODES[index] as usize] = index as u8;
+        index += 1;
     }
-    places
+    indexes
 };
 
 /// Counters of one path of a router.
@@ -62,8 +62,8 @@ impl RouteMetrics {
     }
 
     fn code(&self, status: StatusCode) -> &Counter {
-        let place = PLACES.get(usize::from(status.as_u16())).copied();
-        &self.codes[place.map_or(CODES.len(), usize::from)]
+        let index = INDEXES.get(usize::from(status.as_u16())).copied();
+        &self.codes[index.map_or(CODES.len(), usize::from)]
     }
 }
 
@@ -92,8 +92,8 @@ impl RequestMetrics {
             "Requests answered, by the route that matched and the status.",
         );
         for (path, route) in &routes {
-            for (place, counter) in route.codes.iter().enumerate() {
-                let code = CODES.get(place).map_or("other".to_owned(), ToString::to_string);
+            for (index, counter) in route.codes.iter().enumerate() {
+                let code = CODES.get(index).map_or("other".to_owned(), ToString::to_string);
                 if counter.get() > 0 {
                     family.put(&[("route", path), ("code", &code)], counter.get());
                 }
@@ -134,7 +134,7 @@ mod tests {
         for code in (100..1000).filter_map(|code| StatusCode::from_u16(code).ok()) {
             route.record_immediate(code);
         }
-        assert!(CODES.iter().all(|code| PLACES[usize::from(*code)] < CODES.len() as u8));
+        assert!(CODES.iter().all(|code| INDEXES[usize::from(*code)] < CODES.len() as u8));
         assert!(route.codes[..CODES.len()].iter().all(|counter| counter.get() == 1));
         assert_eq!(route.codes[CODES.len()].get(), 900 - CODES.len() as u64);
         assert!(Arc::ptr_eq(&route, &requests.route("/a")));

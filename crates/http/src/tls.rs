@@ -64,8 +64,8 @@ fn server(pair: CertifiedKey) -> ServerConfig {
     let versions = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("ring has ciphers for both versions");
-    let shown = Arc::new(SingleCertAndKey::from(pair));
-    let mut config = versions.with_no_client_auth().with_cert_resolver(shown);
+    let resolver = Arc::new(SingleCertAndKey::from(pair));
+    let mut config = versions.with_no_client_auth().with_cert_resolver(resolver);
     config.alpn_protocols = vec![HTTP_1_1.to_vec()];
     config
 }

@@ -89,7 +89,7 @@ pub async fn security_headers(request: Request, next: Next) -> Response {
     answer
 }
 
-/// Does the same as [`guarded`] for answers that bypass the router. Browsers don't
+/// Does the same as [`security_headers`] for answers that bypass the router. Browsers don't
 /// display an archive, so it gets no headers for pages: in a storm each byte of a header
 /// is sent thousands of times.
 pub fn insert_security_headers(headers: &mut HeaderMap) {

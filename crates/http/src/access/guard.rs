@@ -191,9 +191,9 @@ impl AccessControl {
     /// Logs that a call is refused, or counts it, see `refusals`.
     pub fn log_refused(&self, request: &Parts, why: &'static str) {
         let caller = self.caller(request);
-        let told = self.refusals().note(caller.address, why);
+        let noted = self.refusals().note(caller.address, why);
         self.inner.refusing.notify_one();
-        match told {
+        match noted {
             true => warn!("{} refused: {why}", describe_request(request, &caller)),
             false => debug!("{} refused: {why}", describe_request(request, &caller)),
         }

@@ -30,14 +30,14 @@ pub(super) fn is_same_origin(headers: &HeaderMap, secure: bool) -> bool {
 /// True if a form may have sent it: with `no-referrer` in an old browser, nothing else
 /// tells that a page of another site did.
 pub(super) fn is_form_post(headers: &HeaderMap) -> bool {
-    let told = ["sec-fetch-site", "origin"];
+    let origin_fields = ["sec-fetch-site", "origin"];
     let mut types = headers.get_all(header::CONTENT_TYPE).into_iter();
     let is_form_type = |value: &HeaderValue| {
         let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
         let essence = essence.trim_ascii();
         FORM_TYPES.iter().any(|form| essence.eq_ignore_ascii_case(form.as_bytes()))
     };
-    !told.iter().any(|name| headers.contains_key(*name)) && types.any(is_form_type)
+    !origin_fields.iter().any(|name| headers.contains_key(*name)) && types.any(is_form_type)
 }
 
 /// Returns `http://node:8001` for `http://node:8001/a?b`.

@@ -45,8 +45,8 @@ impl RefusedCalls {
     pub(super) fn take_summary(&mut self) -> Vec<String> {
         let Self { of, of_others } = std::mem::take(self);
         let minute = WINDOW.as_secs();
-        let told = of.into_iter().filter(|(_, refused)| refused.more > 0);
-        let mut lines: Vec<_> = told
+        let repeated = of.into_iter().filter(|(_, refused)| refused.more > 0);
+        let mut lines: Vec<_> = repeated
             .map(|(address, RefusalCount { more, why })| {
                 let network = if address.is_ipv6() { "/64" } else { "" };
                 format!("refused {more} more calls of {address}{network} within {minute} s: {why}")

@@ -63,7 +63,7 @@ impl AccessControl {
         let first = [watcher.first(), feed::event("traffic", &*history.borrow_and_update())];
         let mut judge = tokio::time::interval_at(Instant::now() + JUDGE_EVERY, JUDGE_EVERY);
         judge.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let following = EventStream {
+        let stream = EventStream {
             ready: VecDeque::from(first),
             watcher,
             history,
@@ -73,12 +73,12 @@ impl AccessControl {
             access: self.clone(),
             parts,
         };
-        feed::response(stream::unfold(Some(following), move |following| {
+        feed::response(stream::unfold(Some(stream), move |stream| {
             let closing = closing.clone();
             async move {
-                let mut following = following?;
-                let (event, last) = closing.run_until_cancelled(following.next()).await?;
-                Some((Ok::<_, Infallible>(event), (!last).then_some(following)))
+                let mut stream = stream?;
+                let (event, last) = closing.run_until_cancelled(stream.next()).await?;
+                Some((Ok::<_, Infallible>(event), (!last).then_some(stream)))
             }
         }))
     }
@@ -101,7 +101,7 @@ impl<M: ExtraEvents> EventStream<M> {
         if let Some(event) = self.ready.pop_front() {
             return (event, false);
         }
-        // Outlasts the loop's turns: checking the rights is no event.
+        // Outlasts the loop's iterations: checking the rights is no event.
         let mut silence = std::pin::pin!(tokio::time::sleep(SILENCE));
         loop {
             tokio::select! {

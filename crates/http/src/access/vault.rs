@@ -80,7 +80,7 @@ struct VaultState {
     /// From the last read: nodes go on without the file.
     node_key: Option<Option<Sha256>>,
     /// The last error that was logged.
-    told: Option<String>,
+    logged: Option<String>,
 }
 
 /// Tells one file from another: each edit makes a new one. With its change time, as
@@ -281,16 +281,16 @@ impl Vault {
                         stamp,
                         node_key: node_key.or(held.node_key),
                         secrets,
-                        told: None,
+                        logged: None,
                     };
                 }
                 Err(error) if error.is_transient() => {}
                 Err(error) => {
-                    let told = error.to_string();
-                    if held.told.as_ref() != Some(&told) {
-                        error!("nobody can log in: {told}");
+                    let text = error.to_string();
+                    if held.logged.as_ref() != Some(&text) {
+                        error!("nobody can log in: {text}");
                     }
-                    *held = VaultState { stamp: None, secrets: None, told: Some(told), ..*held };
+                    *held = VaultState { stamp: None, secrets: None, logged: Some(text), ..*held };
                 }
             }
         }

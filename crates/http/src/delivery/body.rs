@@ -8,7 +8,7 @@
 //!
 //! - hyper writes for as long as the socket takes it, and over a fast network that is
 //!   forever. So after each segment (`OpenCopy::segment_at`) the body yields until it is
-//!   its turn again (`turns`). Waking itself would not do: the task would be the next to
+//!   its turn again (`send_queue`). Waking itself would not do: the task would be the next to
 //!   run, before any socket is polled.
 //! - Pages that are not in memory would block the thread until the disk has read them.
 //!   They are looked up, and read in by another thread.
@@ -99,13 +99,13 @@ impl DownloadBody {
         opened: Arc<OpenCopy>,
         part: Range<u64>,
         under_way: ActiveDownload,
-        line: &Transport,
+        transport: &Transport,
     ) -> Self {
-        let fits = |bytes: &&Bytes| !line.is_tls() && part.end <= bytes.len() as u64;
+        let fits = |bytes: &&Bytes| !transport.is_tls() && part.end <= bytes.len() as u64;
         let (source, ending) = match opened.bytes().filter(fits) {
             Some(bytes) => {
                 let (bytes, ending) = WithheldEnd::of(bytes, &part);
-                let sendfile_state = match line {
+                let sendfile_state = match transport {
                     Transport::Plain(sendfile_state)
                         if part.end - part.start > COPIED_TAIL_BYTES =>
                     {
@@ -184,22 +184,22 @@ impl DownloadBody {
         self.left.end - self.ending.as_ref().map_or(0, |_| WithheldEnd::BYTES)
     }
 
-    /// Waits where a segment begins, for a turn or for pages not in memory.
+    /// Waits where a segment begins, for the send queue or for pages not in memory.
     fn poll_segment(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let end = self.end();
         let Self { opened, left, source, begun, ready_end, pause, under_way, .. } = self;
         if *ready_end == left.start && !pause.under_way {
             let at = left.start as usize;
-            let (mut stretch, is_there) = match source {
+            let (mut segment, is_there) = match source {
                 ByteSource::Mapped(..) => (opened.segment_at(at), false),
                 // Reading finds out what is in memory.
                 ByteSource::Read(_) => (at..at + READ_BYTES, true),
             };
-            stretch.end = stretch.end.min(end as usize);
-            *ready_end = stretch.end as u64;
-            if !is_there && !opened.is_resident(&stretch) {
+            segment.end = segment.end.min(end as usize);
+            *ready_end = segment.end as u64;
+            if !is_there && !opened.is_resident(&segment) {
                 let opened = opened.clone();
-                pause.begin(tasks::blocking(move || opened.fill(stretch)));
+                pause.begin(tasks::blocking(move || opened.fill(segment)));
             } else if *begun {
                 if source.is_slow_peer() {
                     *ready_end = extend_ready(opened, *ready_end, end);
@@ -318,13 +318,13 @@ mod tests {
     }
 
     fn part_over(
-        line: &Transport,
+        transport: &Transport,
         opened: OpenCopy,
         part: Range<u64>,
     ) -> (DownloadBody, Arc<Traffic>) {
         let traffic = Arc::<Traffic>::default();
         let under_way = ActiveDownload::begin(traffic.acquire_unlimited(), part.end - part.start);
-        (DownloadBody::new(Arc::new(opened), part, under_way, line), traffic)
+        (DownloadBody::new(Arc::new(opened), part, under_way, transport), traffic)
     }
 
     async fn all_of(mut body: DownloadBody) -> io::Result<Vec<u8>> {
@@ -374,8 +374,9 @@ mod tests {
 
     #[tokio::test]
     async fn others_get_their_turn_after_each_stretch() {
-        for (line, stretches, bits) in [(Transport::default(), 5, 19), (Transport::Tls, 12, 18)] {
-            let (mut body, _) = part_over(&line, OpenCopy::mapped(file().0), 0..SIZE);
+        for (transport, segments, bits) in [(Transport::default(), 5, 19), (Transport::Tls, 12, 18)]
+        {
+            let (mut body, _) = part_over(&transport, OpenCopy::mapped(file().0), 0..SIZE);
             let mut cx = Context::from_waker(Waker::noop());
             let (mut sent, mut pauses) = (0, Vec::new());
             while sent < SIZE {
@@ -388,7 +389,7 @@ mod tests {
                 }
             }
             // Except the end, which is no segment.
-            let expected: Vec<u64> = (1..=stretches).map(|i| i << bits).collect();
+            let expected: Vec<u64> = (1..=segments).map(|i| i << bits).collect();
             assert_eq!((sent, pauses), (SIZE, expected));
         }
     }
@@ -419,10 +420,10 @@ mod tests {
         let folder = on_disk();
         let mut file = tempfile::tempfile_in(folder.path()).unwrap();
         file.write_all(&vec![7; SIZE as usize]).unwrap();
-        for line in [Transport::default(), Transport::Tls] {
+        for transport in [Transport::default(), Transport::Tls] {
             let begun = || {
                 let opened = OpenCopy::mapped(file.try_clone().unwrap());
-                let (mut body, _) = part_over(&line, opened, 0..SIZE);
+                let (mut body, _) = part_over(&transport, opened, 0..SIZE);
                 let first = Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop()));
                 (first.is_ready(), body)
             };
@@ -458,7 +459,7 @@ mod tests {
         let mut content = vec![0; SIZE as usize];
         fastrand::fill(&mut content);
         let zip = zip_of(&content);
-        for line in [Transport::default(), Transport::Tls] {
+        for transport in [Transport::default(), Transport::Tls] {
             for is_written in [false, true] {
                 put(&store, "m", &zip);
                 let (stored, opened) = store.package(&"m".parse().unwrap()).await.unwrap().unwrap();
@@ -466,7 +467,7 @@ mod tests {
                 let body = || {
                     let traffic = Arc::<Traffic>::default();
                     let under_way = ActiveDownload::begin(traffic.acquire_unlimited(), size);
-                    DownloadBody::new(opened.clone(), 0..size, under_way, &line)
+                    DownloadBody::new(opened.clone(), 0..size, under_way, &transport)
                 };
                 let mut bodies = [body(), body(), body()];
                 for body in &mut bodies {
@@ -485,7 +486,7 @@ mod tests {
                     file.set_modified(before.modified().unwrap()).unwrap();
                 });
                 for all in futures_util::future::join_all(bodies.map(all_of)).await {
-                    assert_eq!(all.is_err(), is_written, "{line:?}");
+                    assert_eq!(all.is_err(), is_written, "{transport:?}");
                 }
                 assert_eq!(store.count(), usize::from(!is_written));
             }

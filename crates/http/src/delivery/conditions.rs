@@ -73,9 +73,9 @@ pub(crate) fn evaluate_early(
 fn judge(
     method: &Method,
     asked: &HeaderMap,
-    known: &SelectedRepresentation<'_>,
+    selected: &SelectedRepresentation<'_>,
 ) -> DeliveryVerdict {
-    let SelectedRepresentation { etag, modified_s, size_bytes } = *known;
+    let SelectedRepresentation { etag, modified_s, size_bytes } = *selected;
     let since = |name| date(asked, name).zip(modified_s);
     if let Some(tags) = list(asked, &header::IF_MATCH) {
         if !matches_any(&tags, etag, EtagComparison::Strong) {

@@ -46,8 +46,8 @@ impl WithheldEnd {
             return (bytes.clone(), None);
         }
         let (sender, written) = oneshot::channel();
-        let given = MappingLease { bytes: bytes.clone(), _written: sender };
-        (Bytes::from_owner(given), Some(Self { written }))
+        let lease = MappingLease { bytes: bytes.clone(), _written: sender };
+        (Bytes::from_owner(lease), Some(Self { written }))
     }
 
     /// Waits until all before it was written; the caller has dropped the mapping.

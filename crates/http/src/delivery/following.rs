@@ -28,13 +28,13 @@ const TURN_BYTES: u64 = 1 << 20;
 
 /// A part of a package that is not verified yet.
 pub(super) struct CutThroughDownload {
-    growing: Arc<PartialPackage>,
-    watched: PartialReader,
+    partial: Arc<PartialPackage>,
+    reader: PartialReader,
     left: Range<u64>,
     turn_bytes: u64,
     noted: bool,
     under_way: ActiveDownload,
-    line: Transport,
+    transport: Transport,
     /// Used if the file can't be mapped, or the mapping not be sent.
     chunks: ChunkReader,
 }
@@ -47,17 +47,17 @@ enum CutThroughSource {
 
 impl CutThroughDownload {
     pub(super) fn new(
-        growing: Arc<PartialPackage>,
+        partial: Arc<PartialPackage>,
         part: Range<u64>,
         under_way: ActiveDownload,
-        line: Transport,
+        transport: Transport,
     ) -> Self {
-        let watched = growing.reader();
-        if let Transport::Plain(sendfile_state) = &line {
-            sendfile_state.set_source(growing.copy(), part.end.saturating_sub(COPIED_TAIL_BYTES));
+        let reader = partial.reader();
+        if let Transport::Plain(sendfile_state) = &transport {
+            sendfile_state.set_source(partial.copy(), part.end.saturating_sub(COPIED_TAIL_BYTES));
         }
         let (turn_bytes, noted, chunks) = (0, false, ChunkReader::default());
-        Self { growing, watched, left: part, turn_bytes, noted, under_way, line, chunks }
+        Self { partial, reader, left: part, turn_bytes, noted, under_way, transport, chunks }
     }
 
     pub(super) fn into_body(self) -> Body {
@@ -73,7 +73,7 @@ impl CutThroughDownload {
             self.turn_bytes = 0;
             self.under_way.wait_for_turn().await;
         }
-        match self.watched.wait_until_ready(self.left.start, self.left.end).await? {
+        match self.reader.wait_until_ready(self.left.start, self.left.end).await? {
             ReadLimit::To(to) => Ok((to, CutThroughSource::Growing(self))),
             ReadLimit::Verified(stored, opened) => {
                 // Only now it is known that a package is served.
@@ -83,7 +83,8 @@ impl CutThroughDownload {
                 let end = self.left.end;
                 Ok(match opened {
                     Some(opened) => {
-                        let rest = DownloadBody::new(opened, self.left, self.under_way, &self.line);
+                        let rest =
+                            DownloadBody::new(opened, self.left, self.under_way, &self.transport);
                         (end, CutThroughSource::Opened(rest))
                     }
                     None => (end, CutThroughSource::Growing(self)),
@@ -103,12 +104,18 @@ impl CutThroughSource {
         let chunk = match &mut source {
             Self::Growing(following) => {
                 let CutThroughDownload {
-                    growing, left, turn_bytes, under_way, line, chunks, ..
+                    partial,
+                    left,
+                    turn_bytes,
+                    under_way,
+                    transport,
+                    chunks,
+                    ..
                 } = following;
                 let wanted = to - left.start;
                 let allowed = poll_fn(|cx| under_way.poll_allowed(cx, wanted)).await;
-                let copy = growing.copy();
-                let chunk = match (line, copy.bytes()) {
+                let copy = partial.copy();
+                let chunk = match (transport, copy.bytes()) {
                     (Transport::Plain(_), Some(bytes)) => {
                         let part = left.start..left.start + allowed.min(SLICE_BYTES);
                         slice(copy, bytes, part).await
@@ -130,7 +137,7 @@ impl CutThroughSource {
     }
 }
 
-/// Returns some bytes of a growing package. What has just been written is in memory.
+/// Returns some bytes of a partial package. What has just been written is in memory.
 /// Pages that no longer are, because this reader is far behind, must not block the others
 /// of this worker.
 async fn slice(copy: &Arc<OpenCopy>, bytes: &Bytes, part: Range<u64>) -> Bytes {
@@ -183,7 +190,7 @@ mod tests {
         let (zip, id) = (zip_of(3 << 20), "m".parse().unwrap());
         let size = zip.len() as u64;
         let plain = Transport::default;
-        for (mapped, with_copy, line) in [
+        for (mapped, with_copy, transport) in [
             (true, true, plain()),
             (true, false, plain()),
             (true, true, Transport::Tls),
@@ -194,7 +201,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let store = Store::open(folder.path()).unwrap().0;
             let mut pending = store.begin(&id, Some(size), u64::MAX).unwrap();
-            let grower = match mapped {
+            let writer = match mapped {
                 true => PartialWriter::begin(&pending, size, None).unwrap(),
                 false => PartialWriter::begin_unmapped(&pending, size),
             };
@@ -202,24 +209,29 @@ mod tests {
             let body = |part: Range<u64>| {
                 let under_way =
                     ActiveDownload::begin(traffic.acquire_unlimited(), part.end - part.start);
-                CutThroughDownload::new(grower.growing().clone(), part, under_way, line.clone())
-                    .into_body()
+                CutThroughDownload::new(
+                    writer.growing().clone(),
+                    part,
+                    under_way,
+                    transport.clone(),
+                )
+                .into_body()
             };
             let whole_and_part = [body(0..size), body(1..size - 1)];
             let [mut whole, mut part] = whole_and_part.map(Body::into_data_stream);
             let half = 2 << 20;
             pending.write(&zip[..half]).unwrap();
-            grower.set_written(half as u64);
+            writer.set_written(half as u64);
             let mut got = whole.next().await.unwrap().unwrap().to_vec();
-            assert_eq!(Arc::strong_count(grower.growing()), 3);
+            assert_eq!(Arc::strong_count(writer.growing()), 3);
             pending.write(&zip[half..]).unwrap();
             let stored = pending.commit(VerifyLevel::Full, None, provenance(), || true).unwrap();
             let copy = || store.open_package(&id).unwrap().unwrap().1;
-            let growing = grower.growing().clone();
-            grower.verified(&stored, with_copy.then(copy));
+            let partial = writer.growing().clone();
+            writer.verified(&stored, with_copy.then(copy));
             got.extend_from_slice(&whole.next().await.unwrap().unwrap());
-            // A reader that has switched no longer holds the growing file.
-            assert_eq!(Arc::strong_count(&growing), if with_copy { 2 } else { 3 });
+            // A reader that has switched no longer holds the partial file.
+            assert_eq!(Arc::strong_count(&partial), if with_copy { 2 } else { 3 });
             while let Some(chunk) = whole.next().await {
                 got.extend_from_slice(&chunk.unwrap());
             }
@@ -244,10 +256,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap().0;
         let mut pending = store.begin(&"m".parse().unwrap(), Some(size), u64::MAX).unwrap();
-        let grower = PartialWriter::begin(&pending, size, None).unwrap();
+        let writer = PartialWriter::begin(&pending, size, None).unwrap();
         let under_way = ActiveDownload::begin(Arc::<Traffic>::default().acquire_unlimited(), size);
         let body = CutThroughDownload::new(
-            grower.growing().clone(),
+            writer.growing().clone(),
             0..size,
             under_way,
             Transport::default(),
@@ -255,7 +267,7 @@ mod tests {
         .into_body();
         let mut chunks = body.into_data_stream();
         pending.write(&zip[..4 << 20]).unwrap();
-        grower.set_written(4 << 20);
+        writer.set_written(4 << 20);
         let mut cx = Context::from_waker(Waker::noop());
         let (mut sent, mut pauses) = (0, Vec::new());
         while sent < 4 << 20 {
@@ -274,14 +286,14 @@ mod tests {
         let folder = on_disk();
         let store = Store::open(folder.path()).unwrap().0;
         let mut pending = store.begin(&"m".parse().unwrap(), Some(size), u64::MAX).unwrap();
-        let grower = PartialWriter::begin(&pending, size, None).unwrap();
+        let writer = PartialWriter::begin(&pending, size, None).unwrap();
         pending.write(&zip[..4 << 20]).unwrap();
-        grower.set_written(4 << 20);
+        writer.set_written(4 << 20);
         let begun = || {
             let under_way =
                 ActiveDownload::begin(Arc::<Traffic>::default().acquire_unlimited(), size);
             let body = CutThroughDownload::new(
-                grower.growing().clone(),
+                writer.growing().clone(),
                 0..size,
                 under_way,
                 Transport::default(),
@@ -292,7 +304,7 @@ mod tests {
             (first.is_ready(), chunks)
         };
         assert!(begun().0, "it is there");
-        if drop_from_cache(grower.growing().copy().file()) {
+        if drop_from_cache(writer.growing().copy().file()) {
             let (at_once, mut chunks) = begun();
             assert!(!at_once);
             let first = chunks.next().await.unwrap().unwrap();
@@ -307,11 +319,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap().0;
         let mut pending = store.begin(&id, Some(size), u64::MAX).unwrap();
-        let grower = PartialWriter::begin_unmapped(&pending, size);
+        let writer = PartialWriter::begin_unmapped(&pending, size);
         let traffic = Arc::<Traffic>::default();
         let under_way = ActiveDownload::begin(traffic.acquire_unlimited(), size - 10);
         let body = CutThroughDownload::new(
-            grower.growing().clone(),
+            writer.growing().clone(),
             10..size,
             under_way,
             Transport::default(),
@@ -321,7 +333,7 @@ mod tests {
         const CHUNK_BYTES: u64 = 64 << 10;
         let half = 10 + 3 * CHUNK_BYTES as usize + 5;
         pending.write(&zip[..half]).unwrap();
-        grower.set_written(half as u64);
+        writer.set_written(half as u64);
         let mut got = Vec::new();
         for length in [CHUNK_BYTES, CHUNK_BYTES, CHUNK_BYTES, 5] {
             let chunk = chunks.next().await.unwrap().unwrap();
@@ -331,7 +343,7 @@ mod tests {
         assert!(got == zip[10..half]);
         assert_eq!(traffic.served_bytes(), got.len() as u64);
         // More is announced than the file holds.
-        grower.set_written(size);
+        writer.set_written(size);
         let broken = chunks.next().await.unwrap();
         assert_eq!(broken.unwrap_err().to_string(), "failed to fill whole buffer");
         assert!(chunks.next().await.is_none());

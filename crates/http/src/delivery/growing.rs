@@ -19,17 +19,17 @@ use super::{
 use crate::listen::Transport;
 
 /// Returns the answer to a `GET` or `HEAD`; None if the conditions can't be judged before
-/// the package is verified. `place` is called only if there is a body to send.
+/// the package is verified. `permit` is called only if there is a body to send.
 pub fn respond<E>(
     method: &Method,
     asked: &HeaderMap,
-    growing: &Arc<PartialPackage>,
+    partial: &Arc<PartialPackage>,
     file_name: &str,
-    place: impl FnOnce() -> Result<DownloadPermit, E>,
-    line: &Transport,
+    permit: impl FnOnce() -> Result<DownloadPermit, E>,
+    transport: &Transport,
 ) -> Result<Option<Response<Body>>, E> {
-    let size = growing.total_bytes();
-    let etag = growing.sha256().map(|sha256| format!("\"{sha256}\""));
+    let size = partial.total_bytes();
+    let etag = partial.sha256().map(|sha256| format!("\"{sha256}\""));
     let Some(verdict) = conditions::evaluate_early(method, asked, etag.as_deref(), size) else {
         return Ok(None);
     };
@@ -42,8 +42,8 @@ pub fn respond<E>(
     };
     let body = match &part {
         Some(range) if method == Method::GET => {
-            let under_way = ActiveDownload::begin(place()?, range.end - range.start);
-            CutThroughDownload::new(growing.clone(), range.clone(), under_way, line.clone())
+            let under_way = ActiveDownload::begin(permit()?, range.end - range.start);
+            CutThroughDownload::new(partial.clone(), range.clone(), under_way, transport.clone())
                 .into_body()
         }
         Some(_) => Body::empty(),
@@ -51,14 +51,14 @@ pub fn respond<E>(
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    let mut headers = describe(growing, file_name);
+    let mut headers = describe(partial, file_name);
     adjust(&mut headers, status, part.as_ref(), size);
     *response.headers_mut() = headers;
     Ok(Some(response))
 }
 
 /// Returns the headers for the whole package.
-fn describe(growing: &PartialPackage, file_name: &str) -> HeaderMap {
+fn describe(partial: &PartialPackage, file_name: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     // Hex, numbers and encoded ids are valid.
     let mut set = |name, value: &str| {
@@ -67,14 +67,14 @@ fn describe(growing: &PartialPackage, file_name: &str) -> HeaderMap {
         }
     };
     set(header::CONTENT_TYPE, MEDIA_TYPE);
-    set(header::CONTENT_LENGTH, &growing.total_bytes().to_string());
+    set(header::CONTENT_LENGTH, &partial.total_bytes().to_string());
     set(header::CONTENT_DISPOSITION, &attachment(file_name));
     set(header::ACCEPT_RANGES, "bytes");
     set(header::CACHE_CONTROL, "no-cache");
     // No date: if this version fails, another may get it. And a weak tag: with a strong
     // one, a client that was cut off, because the bytes were not those announced, could
     // complete them with good ones.
-    if let Some(sha256) = growing.sha256() {
+    if let Some(sha256) = partial.sha256() {
         set(header::ETAG, &format!("W/\"{sha256}\""));
         let digest = format!("sha-256=:{}:", sha256.base64());
         set(HeaderName::from_static("repr-digest"), &digest);

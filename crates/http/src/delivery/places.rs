@@ -1,9 +1,9 @@
 //! Limits the downloads in progress: `serve.maxDownloads` in all, and
-//! `serve.maxPerClient` for one address. Without a free place a download waits in a queue
+//! `serve.maxPerClient` for one address. Without a free permit a download waits in a queue
 //! for a moment, first come, first served, but for addresses that are at their own limit;
 //! then it is told to come back.
 //!
-//! Without limits, a place costs one more relaxed atomic. All are counted anyway, so that
+//! Without limits, a permit costs one more relaxed atomic. All are counted anyway, so that
 //! a limit that is set later counts those in progress. Their addresses are recorded only
 //! while there is a limit.
 
@@ -39,7 +39,7 @@ labels! {
     }
 }
 
-/// A place among the downloads in progress; freed when dropped.
+/// A permit to download; released when dropped.
 #[derive(Debug)]
 pub struct DownloadPermit {
     pub(super) traffic: Arc<Traffic>,
@@ -68,7 +68,7 @@ struct LimiterState {
     /// room share the first 64 bits, and a client with more addresses is still limited by
     /// `most`.
     of_client: HashMap<IpAddr, u64>,
-    line: VecDeque<QueuedDownload>,
+    queue: VecDeque<QueuedDownload>,
 }
 
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl Default for LimiterState {
             most: u64::MAX,
             max_per_client: u64::MAX,
             of_client: HashMap::new(),
-            line: VecDeque::new(),
+            queue: VecDeque::new(),
         }
     }
 }
@@ -104,13 +104,13 @@ impl Traffic {
         self.admit();
     }
 
-    /// Takes a place without a limit: for the main server, which has no other to send its
+    /// Acquires a permit without a limit: for the main server, which has no other to send its
     /// nodes to.
     pub fn acquire_unlimited(self: &Arc<Self>) -> DownloadPermit {
         self.take(None)
     }
 
-    /// Takes a place, if one is free. `client` is called only if there is a limit; None
+    /// Acquires a permit, if one is free. `client` is called only if there is a limit; None
     /// stands for an address that is not known here.
     pub fn try_acquire(
         self: &Arc<Self>,
@@ -125,7 +125,7 @@ impl Traffic {
         Ok(self.take_of(&mut state, client))
     }
 
-    /// Waits for a place.
+    /// Waits for a permit.
     pub async fn acquire(
         self: &Arc<Self>,
         client: IpAddr,
@@ -141,15 +141,15 @@ impl Traffic {
                 places.refused.inc(limit);
                 return Err(limit);
             };
-            places.waiting.store(state.line.len(), Ordering::SeqCst);
+            places.waiting.store(state.queue.len(), Ordering::SeqCst);
             (limit, admitted)
         };
         // A download that ended before saw an empty queue.
         self.admit();
         match timeout(PATIENCE, admitted).await {
-            Ok(Ok(place)) => {
+            Ok(Ok(permit)) => {
                 places.waited.inc(limit);
-                Ok(place)
+                Ok(permit)
             }
             Ok(Err(_)) | Err(_) => {
                 places.refused.inc(limit);
@@ -201,19 +201,19 @@ impl Traffic {
         self.take(client)
     }
 
-    /// Gives free places to waiting downloads.
+    /// Gives free permits to waiting downloads.
     fn admit(self: &Arc<Self>) {
         loop {
-            let (place, admit) = {
+            let (permit, admit) = {
                 let mut state = self.places.state();
                 let next = state.next(self.places.taken());
-                self.places.waiting.store(state.line.len(), Ordering::SeqCst);
+                self.places.waiting.store(state.queue.len(), Ordering::SeqCst);
                 let Some(next) = next else { return };
                 (self.take_of(&mut state, Some(next.client)), next.admit)
             };
             // One that has just left gives it back by dropping it, which calls this
             // again; the queue is short, and so is the recursion.
-            drop(admit.send(place));
+            drop(admit.send(permit));
         }
     }
 }
@@ -222,7 +222,7 @@ impl Drop for DownloadPermit {
     fn drop(&mut self) {
         let places = &self.traffic.places;
         // Ordered with `waiting`: either this one sees a waiting download, or that one
-        // sees the free place.
+        // sees the free permit.
         places.taken.fetch_sub(1, Ordering::SeqCst);
         if let Some(client) = self.client {
             places.state().release(client);
@@ -259,7 +259,7 @@ impl LimiterState {
         };
         match free {
             false => Err(DownloadLimit::PerClient),
-            true if taken >= self.most || self.line.iter().any(may) => {
+            true if taken >= self.most || self.queue.iter().any(may) => {
                 Err(DownloadLimit::Downloads)
             }
             true => Ok(()),
@@ -267,24 +267,24 @@ impl LimiterState {
     }
 
     fn enqueue(&mut self, client: IpAddr) -> Option<oneshot::Receiver<DownloadPermit>> {
-        self.line.retain(|waiting| !waiting.admit.is_closed());
-        let own = self.line.iter().filter(|waiting| waiting.client == client).count();
-        if self.line.len() >= MAX_WAITING || own >= MAX_WAITING_OF_CLIENT {
+        self.queue.retain(|waiting| !waiting.admit.is_closed());
+        let own = self.queue.iter().filter(|waiting| waiting.client == client).count();
+        if self.queue.len() >= MAX_WAITING || own >= MAX_WAITING_OF_CLIENT {
             return None;
         }
         let (admit, admitted) = oneshot::channel();
-        self.line.push_back(QueuedDownload { client, admit });
+        self.queue.push_back(QueuedDownload { client, admit });
         Some(admitted)
     }
 
     /// Removes the first one that may begin.
     fn next(&mut self, taken: u64) -> Option<QueuedDownload> {
-        self.line.retain(|waiting| !waiting.admit.is_closed());
+        self.queue.retain(|waiting| !waiting.admit.is_closed());
         if taken >= self.most {
             return None;
         }
-        let next = self.line.iter().position(|waiting| self.has_room_for(waiting.client))?;
-        self.line.remove(next)
+        let next = self.queue.iter().position(|waiting| self.has_room_for(waiting.client))?;
+        self.queue.remove(next)
     }
 
     fn release(&mut self, client: IpAddr) {
@@ -398,11 +398,11 @@ mod tests {
     async fn the_line_is_short_and_nobody_fills_it_alone() {
         let traffic = traffic(1, 0);
         let inside = at_once(&traffic, 1).unwrap();
-        let mut line = Vec::new();
+        let mut queue = Vec::new();
         let mut stand = |number| {
             let mut waiting = Box::pin(traffic.acquire(client(number)));
             let refused = waiting.as_mut().now_or_never();
-            line.push(waiting);
+            queue.push(waiting);
             refused.is_none()
         };
         assert!((0..MAX_WAITING_OF_CLIENT).all(|_| stand(1)));
@@ -411,10 +411,10 @@ mod tests {
         assert!(!stand(250));
         // They all leave, the first of them just when it is admitted.
         drop(inside);
-        drop(line);
+        drop(queue);
         assert_eq!(traffic.under_way(), 0);
         assert!(traffic.places.state().of_client.is_empty());
-        // Nobody is kept out by those that left while no place was free.
+        // Nobody is kept out by those that left while no permit was free.
         let _inside = at_once(&traffic, 9).unwrap();
         let stand = || Box::pin(traffic.acquire(client(1)));
         let mut leavers: Vec<_> = (0..MAX_WAITING_OF_CLIENT).map(|_| stand()).collect();

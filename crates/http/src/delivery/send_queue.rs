@@ -49,16 +49,16 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn nobody_gets_far_ahead_of_the_others_however_many_there_are() {
-        let (turns, taken) = (Arc::<SendQueue>::default(), Arc::<Mutex<Vec<usize>>>::default());
+        let (queue, taken) = (Arc::<SendQueue>::default(), Arc::<Mutex<Vec<usize>>>::default());
         let (tasks, all_wait) = (Tasks::new(), Arc::new(Barrier::new(MANY + 1)));
-        let held = turns.0.acquire_many(AT_A_TIME as u32).await;
+        let held = queue.0.acquire_many(AT_A_TIME as u32).await;
         for who in 0..MANY {
-            let (turns, taken, all_wait) = (turns.clone(), taken.clone(), all_wait.clone());
+            let (queue, taken, all_wait) = (queue.clone(), taken.clone(), all_wait.clone());
             tasks.spawn("download", async move {
-                tokio::join!(turns.next(), all_wait.wait());
+                tokio::join!(queue.next(), all_wait.wait());
                 for _ in 0..TURNS {
                     taken.lock().unwrap().push(who);
-                    turns.next().await;
+                    queue.next().await;
                 }
             });
         }

@@ -85,7 +85,7 @@ enum ConnectionState {
     Closed,
 }
 
-/// A connection's place; freed when dropped.
+/// A connection's permit; released when dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
     connections: Arc<Connections>,
@@ -193,7 +193,7 @@ impl Connections {
         }
     }
 
-    /// Records that a connection waited in vain.
+    /// Records that no connection could be closed for a new one.
     fn note_wait(&self, now: Instant) {
         let limit = Limit::Connections;
         self.limits.inc(limit);

@@ -37,11 +37,11 @@ pub fn check_certificate(
     now: Duration,
 ) -> Option<CertificateWarning> {
     let chain = pem::certificates("tls.cert", cert).ok()?;
-    let shown = ParsedCertificate::try_from(chain.first()?).ok()?;
-    let told =
+    let certificate = ParsedCertificate::try_from(chain.first()?).ok()?;
+    let warning =
         |text, is_refused| Some(CertificateWarning { file: cert.to_owned(), text, is_refused });
-    let refused = |text| told(text, true);
-    match check_dates(&shown, now) {
+    let refused = |text| warning(text, true);
+    match check_dates(&certificate, now) {
         Some(CertificateError::ExpiredContext { not_after, .. }) => {
             return refused(format!("the certificate expired on {}", day(not_after)));
         }
@@ -55,13 +55,13 @@ pub fn check_certificate(
     }
     if let Some(host) = host
         && let Ok(name) = ServerName::try_from(host.to_owned())
-        && verify_server_name(&shown, &name).is_err()
+        && verify_server_name(&certificate, &name).is_err()
     {
         return refused(format!("the certificate does not name {host}, where tablets are sent"));
     }
-    match check_dates(&shown, now + SOON) {
+    match check_dates(&certificate, now + SOON) {
         Some(CertificateError::ExpiredContext { not_after, .. }) => {
-            told(format!("the certificate expires on {}", day(not_after)), false)
+            warning(format!("the certificate expires on {}", day(not_after)), false)
         }
         _ => None,
     }

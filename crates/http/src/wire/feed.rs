@@ -69,8 +69,8 @@ pub struct HistoryView<'a> {
 
 impl Serialize for History {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let told = HistoryView { step: SAMPLE_EVERY.as_secs(), samples: &self.samples };
-        told.serialize(serializer)
+        let view = HistoryView { step: SAMPLE_EVERY.as_secs(), samples: &self.samples };
+        view.serialize(serializer)
     }
 }
 
@@ -131,12 +131,12 @@ impl Feed {
 
     /// Returns None while too many watch.
     pub fn watch(&self, now: Snapshot, address: IpAddr, operator: bool) -> Option<FeedWatcher> {
-        let place = StreamPermit::take(&self.taken, address, operator)?;
+        let permit = StreamPermit::take(&self.taken, address, operator)?;
         let mut latest = self.latest.subscribe();
         latest.mark_unchanged();
         self.wanted.notify_one();
         let seen = Arc::new(now);
-        Some(FeedWatcher { seen, number: None, latest, _place: place })
+        Some(FeedWatcher { seen, number: None, latest, _permit: permit })
     }
 }
 
@@ -156,11 +156,11 @@ impl StreamPermit {
     ) -> Option<Self> {
         let address = rate_limit_key(address);
         let mut all = taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let strangers: usize = all.values().map(|taken| taken.anonymous).sum();
+        let anonymous: usize = all.values().map(|taken| taken.anonymous).sum();
         let operators: usize = all.values().map(|taken| taken.operators).sum();
         let own = all.get(&address).copied().unwrap_or_default();
-        let room = strangers + operators < MAX_STREAMS
-            && (operator || (strangers < MAX_ANONYMOUS && own.anonymous < MAX_FROM_ADDRESS));
+        let room = anonymous + operators < MAX_STREAMS
+            && (operator || (anonymous < MAX_ANONYMOUS && own.anonymous < MAX_FROM_ADDRESS));
         if !room {
             return None;
         }
@@ -194,7 +194,7 @@ pub struct FeedWatcher {
     /// Number of the last one seen; the first one was the page's own.
     number: Option<u64>,
     latest: watch::Receiver<FeedUpdate>,
-    _place: StreamPermit,
+    _permit: StreamPermit,
 }
 
 impl FeedWatcher {

@@ -439,8 +439,8 @@ pub async fn compare_routes(router: Router, operations: &[Operation]) {
 /// `Router { path_router: PathRouter { routes: …, node: Node { paths:
 /// {RouteId(0): "/metrics", …} } }, fallback_router: …`.
 fn paths_of(router: &Router) -> Vec<String> {
-    let told = format!("{router:?}");
-    let paths = told.split("Node { paths: {").nth(1).and_then(|rest| rest.split("} }").next());
+    let text = format!("{router:?}");
+    let paths = text.split("Node { paths: {").nth(1).and_then(|rest| rest.split("} }").next());
     let paths = paths.unwrap_or_default().split('"').skip(1).step_by(2);
     paths.map(str::to_owned).collect()
 }

@@ -114,26 +114,26 @@ impl Snapshot {
         if differing.iter().all(|field| CLOCKS.contains(&&*field.name)) {
             return None;
         }
-        let mut told = b"{\"set\":{".to_vec();
+        let mut out = b"{\"set\":{".to_vec();
         let mut set = Commas::default();
         for field in differing.iter().filter(|field| field.items.is_none()) {
-            set.name(&field.name, &mut told);
-            told.extend(&self.json[field.value.clone()]);
+            set.name(&field.name, &mut out);
+            out.extend(&self.json[field.value.clone()]);
         }
-        told.extend(b"},\"lists\":{");
+        out.extend(b"},\"lists\":{");
         let mut lists = Commas::default();
         for field in differing {
             let Some(items) = &field.items else { continue };
-            lists.name(&field.name, &mut told);
+            lists.name(&field.name, &mut out);
             let known = before.field(&field.name).and_then(|known| known.items.as_ref());
             difference(
                 (&before.json, known.unwrap_or(&ItemIndex::default())),
                 (&self.json, items),
-                &mut told,
+                &mut out,
             );
         }
-        told.extend(b"}}");
-        Some(told)
+        out.extend(b"}}");
+        Some(out)
     }
 }
 
@@ -156,7 +156,7 @@ impl ItemIndex {
 fn difference(
     (old, before): (&[u8], &ItemIndex),
     (new, now): (&[u8], &ItemIndex),
-    told: &mut Vec<u8>,
+    out: &mut Vec<u8>,
 ) {
     // Mostly the same items come in the same order: those need no table.
     let both = before.items.iter().zip(&now.items);
@@ -165,7 +165,7 @@ fn difference(
     let mut left: HashMap<&str, &ItemSpan> =
         rest.iter().map(|item| (before.key(item), item)).collect();
 
-    told.extend(b"{\"changed\":[");
+    out.extend(b"{\"changed\":[");
     let mut changed = Commas::default();
     for (at, item) in now.items.iter().enumerate() {
         let known = match at < aligned {
@@ -174,17 +174,17 @@ fn difference(
         };
         let value = &new[item.value.clone()];
         if known.map(|known| &old[known.value.clone()]) != Some(value) {
-            changed.next(told);
-            told.extend(value);
+            changed.next(out);
+            out.extend(value);
         }
     }
-    told.extend(b"],\"removed\":[");
+    out.extend(b"],\"removed\":[");
     let mut removed = Commas::default();
     for key in rest.iter().map(|item| before.key(item)).filter(|key| left.contains_key(key)) {
-        removed.next(told);
-        write(told, &key);
+        removed.next(out);
+        write(out, &key);
     }
-    told.extend(b"]}");
+    out.extend(b"]}");
 }
 
 impl IntoResponse for Snapshot {

@@ -44,11 +44,11 @@ impl Scene {
         let (traffic, sendfile_state) = (Arc::<Traffic>::default(), Arc::<Mutex<_>>::default());
         let (counted, seen) = (traffic.clone(), sendfile_state.clone());
         let mut answers = Handlers::from(Router::new());
-        answers.fast_path = Some(Arc::new(move |_, _, _, line| {
-            let Transport::Plain(sendfile_state) = line else { return None };
+        answers.fast_path = Some(Arc::new(move |_, _, _, transport| {
+            let Transport::Plain(sendfile_state) = transport else { return None };
             *seen.lock().unwrap() = Some(sendfile_state.clone());
             let under_way = ActiveDownload::begin(counted.acquire_unlimited(), SIZE as u64);
-            let body = DownloadBody::new(opened.clone(), 0..SIZE as u64, under_way, line);
+            let body = DownloadBody::new(opened.clone(), 0..SIZE as u64, under_way, transport);
             Some(Response::new(Body::new(body)))
         }));
         let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
