@@ -17,7 +17,7 @@ use crate::{board::AddressWarning, machine};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdvertisedAddress {
     pub address: String,
-    pub(crate) doubts: Vec<AddressWarning>,
+    pub(crate) warnings: Vec<AddressWarning>,
 }
 
 /// Returns the address of a node that listens on `host`. Detected each time:
@@ -27,9 +27,9 @@ pub(crate) async fn advertised_address(
     host: IpAddr,
     listening_port: u16,
 ) -> io::Result<AdvertisedAddress> {
-    let mut doubts = Vec::new();
+    let mut warnings = Vec::new();
     let (mut port, mut towards) = (listening_port, None);
-    let told = if let (true, Some(public)) = (config.use_public_address, &config.public_ip) {
+    let advertised = if let (true, Some(public)) = (config.use_public_address, &config.public_ip) {
         port = config.public_port.unwrap_or(listening_port);
         public.clone()
     } else if !host.is_unspecified() {
@@ -39,7 +39,7 @@ pub(crate) async fn advertised_address(
             Some(name) => {
                 let there = tasks::blocking(machine::interfaces).await;
                 interface_address(name, there, host.is_ipv6())
-                    .map_err(|doubt| doubts.push(doubt))
+                    .map_err(|warning| warnings.push(warning))
                     .ok()
             }
             None => None,
@@ -54,12 +54,13 @@ pub(crate) async fn advertised_address(
         };
         own.to_string()
     };
-    let address = authority(&told, port);
-    if literal(&told).is_some_and(is_private) && main_server_is_public(config, towards).await {
+    let address = authority(&advertised, port);
+    if literal(&advertised).is_some_and(is_private) && main_server_is_public(config, towards).await
+    {
         let main_server = config.main_server().to_owned();
-        doubts.push(AddressWarning::Private { address: address.clone(), main_server });
+        warnings.push(AddressWarning::Private { address: address.clone(), main_server });
     }
-    Ok(AdvertisedAddress { address, doubts })
+    Ok(AdvertisedAddress { address, warnings })
 }
 
 /// The panel's URL: at the address that tablets use, if that is known.
@@ -210,11 +211,11 @@ mod tests {
     #[tokio::test]
     async fn an_interface_that_is_not_there_is_told_and_the_route_decides() {
         let config = config(json!({"mainServerIp": "127.0.0.1", "advertiseInterface": "no-such0"}));
-        let AdvertisedAddress { address, doubts } =
+        let AdvertisedAddress { address, warnings } =
             advertised_address(&config, ANY, 8001).await.unwrap();
         assert_eq!(address, "127.0.0.1:8001");
-        let [AddressWarning::Interface { name, there }] = doubts.as_slice() else {
-            panic!("{doubts:?}")
+        let [AddressWarning::Interface { name, there }] = warnings.as_slice() else {
+            panic!("{warnings:?}")
         };
         assert!(name == "no-such0" && there.contains(&"lo".to_owned()), "{there:?}");
     }
@@ -259,10 +260,10 @@ mod tests {
             let config = config(
                 json!({"publicIp": own, "usePublicAddress": true, "mainServerIp": main_server}),
             );
-            let doubts = advertised_address(&config, ANY, 8001).await.unwrap().doubts;
+            let warnings = advertised_address(&config, ANY, 8001).await.unwrap().warnings;
             let private =
-                doubts.iter().any(|doubt| matches!(doubt, AddressWarning::Private { .. }));
-            assert_eq!(private, doubted, "{own} {main_server}: {doubts:?}");
+                warnings.iter().any(|warning| matches!(warning, AddressWarning::Private { .. }));
+            assert_eq!(private, doubted, "{own} {main_server}: {warnings:?}");
         }
     }
 }

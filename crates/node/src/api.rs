@@ -118,17 +118,17 @@ async fn panel(asked: HeaderMap) -> Response {
     pages::page("index.html", &asked)
 }
 
-macro_rules! part_of_face {
+macro_rules! part_of_state {
     ($($part:ident: $type:ty),+ $(,)?) => {$(
         impl FromRef<AppState> for $type {
-            fn from_ref(face: &AppState) -> Self {
-                face.$part.clone()
+            fn from_ref(state: &AppState) -> Self {
+                state.$part.clone()
             }
         }
     )+};
 }
 
-part_of_face! {
+part_of_state! {
     settings: Arc<Settings>,
     board: Arc<StatusBoard>,
     fetch: Fetch,

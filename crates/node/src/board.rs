@@ -38,32 +38,32 @@ pub struct StatusBoard {
     pub running: watch::Sender<bool>,
     /// The same, for reads with every request.
     is_running: AtomicBool,
-    /// Written by `node/presence`.
+    /// Written by `presence`.
     pub presence: watch::Sender<Presence>,
-    /// Written by `node/sync`.
+    /// Written by `sync`.
     pub sync: watch::Sender<Arc<SyncState>>,
-    /// Written by `node/presence`: the number of the heartbeat that is about to
+    /// Written by `presence`: the number of the heartbeat that is about to
     /// go out; `SyncState::checked` says which of them may.
     pub(crate) heartbeat_number: watch::Sender<u64>,
-    /// Written by the machine's gauge.
+    /// Written by the gauge worker.
     pub machine: watch::Sender<Machine>,
-    /// Written by `node/storage`: the folder in use, and the error of another one
+    /// Written by `upkeep/storage`: the folder in use, and the error of another one
     /// that the configuration names.
     pub store: LiveValue<Store>,
     pub(crate) store_fault: watch::Sender<Option<String>>,
-    /// Written by `node/serving`: the port listened to, and the error of another
+    /// Written by `listeners/serving`: the port listened to, and the error of another
     /// one that the configuration names.
     pub port: watch::Sender<u16>,
     pub(crate) port_fault: watch::Sender<Option<String>>,
-    /// Written by `node/certificates`: true if new connections have to speak TLS,
+    /// Written by `listeners/certificates`: true if new connections have to speak TLS,
     /// and the error of a certificate that the configuration names.
     pub https: watch::Sender<bool>,
     pub(crate) tls_fault: watch::Sender<Option<UnusableTlsFile>>,
     /// The warning about the certificate in use.
     pub(crate) tls_warning: watch::Sender<Option<tls::CertificateWarning>>,
-    /// Written by `node/https_redirect`: why HTTP is not redirected to HTTPS.
+    /// Written by `listeners/https_redirect`: why HTTP is not redirected to HTTPS.
     pub(crate) redirect_fault: watch::Sender<Option<String>>,
-    /// Written by the machine's gauge, too: why logins fail.
+    /// Written by the gauge worker, too: why logins fail.
     pub login_fault: watch::Sender<Option<String>>,
     /// Written by the traffic's recorder: bytes served and pulled, downloads
     /// under way.
@@ -75,7 +75,7 @@ pub struct StatusBoard {
     pub counts: NodeCounters,
 }
 
-/// Meetings that an operator wants synced now: `api` adds, `node/sync` takes.
+/// Meetings that an operator wants synced now: `api` adds, `sync` takes.
 #[derive(Debug, Default)]
 pub struct SyncRequests {
     /// Active meetings only, which bounds their number.
@@ -201,7 +201,7 @@ impl ActiveMeetings {
 
 impl From<Vec<ActiveMeeting>> for ActiveMeetings {
     fn from(list: Vec<ActiveMeeting>) -> Self {
-        let places = list.iter().enumerate().map(|(place, meeting)| (meeting.id.clone(), place));
+        let places = list.iter().enumerate().map(|(index, meeting)| (meeting.id.clone(), index));
         Self { places: places.collect(), list }
     }
 }

@@ -448,7 +448,7 @@ impl Fetch {
         state.flights.values().for_each(|flight| flight.wake());
     }
 
-    /// Like [`retry_now`](Self::try_again), for one meeting.
+    /// Like [`retry_now`](Self::retry_now), for one meeting.
     pub(crate) fn retry_meeting(&self, id: &PackageId) {
         let mut state = self.inner.state();
         state.refusals.remove(id);

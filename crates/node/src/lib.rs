@@ -137,11 +137,12 @@ impl Node {
         );
         let journal = options.journal.clone();
         let node = Self::new(settings, store, address.port(), &options, first_code);
-        let (connector, shown) = (Arc::<Connector>::default(), Arc::<LiveServerConfig>::default());
+        let (connector, server_config) =
+            (Arc::<Connector>::default(), Arc::<LiveServerConfig>::default());
         let certificates = listeners::certificates::CertificateWorker::begin(
             node.settings.clone(),
             node.board.clone(),
-            shown.clone(),
+            server_config.clone(),
             connector.clone(),
         );
         let certificates = certificates.await.map_err(NodeError::Certificate)?;
@@ -150,7 +151,7 @@ impl Node {
         node.board.connections.apply(config.serve.max_connections_per_client);
         let state = node.app_state(&connector, vault.clone(), options.port, journal);
         node.spawn_followers(&state, vault);
-        node.spawn_listeners(&state, shown, listener, https_redirect);
+        node.spawn_listeners(&state, server_config, listener, https_redirect);
         node.spawn_until_end("certificates", certificates.run());
         node.spawn_workers(connector, state.fetch, found.unverified);
         Ok(node)
@@ -232,7 +233,7 @@ impl Node {
     fn spawn_listeners(
         &self,
         state: &AppState,
-        shown: Arc<LiveServerConfig>,
+        server_config: Arc<LiveServerConfig>,
         listener: Listener,
         https_redirect: Option<Listener>,
     ) {
@@ -243,7 +244,7 @@ impl Node {
             fixed_port: state.listening.fixed_port,
             answers: Handlers {
                 liveness: self.liveness.clone(),
-                shown,
+                shown: server_config,
                 connections: self.board.connections.clone(),
                 ..state.clone().answers()
             },
@@ -363,16 +364,16 @@ async fn record(board: Arc<StatusBoard>, traffic: Arc<Traffic>, fetch: Fetch) {
 }
 
 async fn gauge(board: Arc<StatusBoard>, vault: Vault) {
-    let mut gauge = MachineSampler::default();
+    let mut sampler = MachineSampler::default();
     loop {
         let (store, looked_at) = (board.store(), vault.clone());
         let (machine, login_fault, back) = tasks::blocking(move || {
             store.close_idle();
-            let machine = gauge.read(store.root());
-            (machine, looked_at.fault(), gauge)
+            let machine = sampler.read(store.root());
+            (machine, looked_at.fault(), sampler)
         })
         .await;
-        gauge = back;
+        sampler = back;
         board.login_fault.send_replace(login_fault);
         board.machine.send_replace(machine);
         tokio::time::sleep(GAUGE_EVERY).await;

@@ -50,12 +50,12 @@ pub struct MachineSampler {
 
 impl Default for MachineSampler {
     fn default() -> Self {
-        Self { system: System::new_with_specifics(Self::shown()).ok() }
+        Self { system: System::new_with_specifics(Self::refresh_kind()).ok() }
     }
 }
 
 impl MachineSampler {
-    fn shown() -> RefreshKind {
+    fn refresh_kind() -> RefreshKind {
         RefreshKind::nothing()
             .with_cpu(CpuRefreshKind::nothing().with_usage())
             .with_memory(MemoryRefreshKind::nothing().with_ram())
@@ -63,7 +63,7 @@ impl MachineSampler {
 
     pub fn read(&mut self, storage: &Path) -> Machine {
         if let Some(system) = &mut self.system {
-            system.refresh_specifics(Self::shown());
+            system.refresh_specifics(Self::refresh_kind());
         }
         let system = self.system.as_ref();
         let disk = rustix::fs::statvfs(storage).ok();

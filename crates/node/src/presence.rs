@@ -74,82 +74,86 @@ enum UnreportedChange {
 }
 
 impl UnreportedChange {
-    fn of(now: &board::SyncState, told: &board::SyncState) -> Option<Self> {
+    fn of(now: &board::SyncState, reported: &board::SyncState) -> Option<Self> {
         // Mostly the very same list; another title is no change.
-        let same = Arc::ptr_eq(&told.active, &now.active)
-            || told.active.iter().map(|m| &m.id).eq(now.active.iter().map(|m| &m.id));
-        if !same || told.confirmed != now.confirmed {
+        let same = Arc::ptr_eq(&reported.active, &now.active)
+            || reported.active.iter().map(|m| &m.id).eq(now.active.iter().map(|m| &m.id));
+        if !same || reported.confirmed != now.confirmed {
             return Some(Self::Meetings);
         }
-        let late = !Arc::ptr_eq(&told.listed, &now.listed)
-            && now.listed.iter().any(|(id, sha256)| told.listed.get(id) != Some(sha256));
+        let late = !Arc::ptr_eq(&reported.listed, &now.listed)
+            && now.listed.iter().any(|(id, sha256)| reported.listed.get(id) != Some(sha256));
         late.then_some(Self::LateAnswer)
     }
 }
 
 impl PresenceWorker {
     pub(super) async fn run(self, end: CancellationToken) {
-        let mut standing = None;
+        let mut registered_as = None;
         let (mut failures, mut check) = (0, true);
         while !end.is_cancelled() {
             if self.board.is_running() {
-                let (mut told, began) = (self.board.sync.borrow().clone(), Instant::now());
+                let (mut reported, began) = (self.board.sync.borrow().clone(), Instant::now());
                 let before = self.settings.current();
                 let outcome = {
-                    let beat = pin!(self.send_heartbeat(&mut standing, &mut told, check));
-                    self.finish_or_abandon(beat, &before, &end).await
+                    let heartbeat =
+                        pin!(self.send_heartbeat(&mut registered_as, &mut reported, check));
+                    self.finish_or_abandon(heartbeat, &before, &end).await
                 };
                 let Some(outcome) = outcome else {
                     (failures, check) = (0, true);
                     continue;
                 };
-                failures = if self.record_outcome(&standing, outcome) { 0 } else { failures + 1 };
+                failures =
+                    if self.record_outcome(&registered_as, outcome) { 0 } else { failures + 1 };
                 check = true;
                 let config = self.settings.current();
                 tokio::select! {
                     () = tokio::time::sleep_until(began + pause(failures, &config)) => {}
-                    news = self.sync_changed(&told) => check = self.needs_check(&told, news),
+                    change = self.sync_changed(&reported) => {
+                        check = self.needs_check(&reported, change);
+                    }
                     () = self.wait_for_stop_or_change(&before) => {}
                     () = end.cancelled() => {}
                 }
             } else {
-                self.unregister(&mut standing).await;
+                self.unregister(&mut registered_as).await;
                 tokio::select! {
                     () = self.wait_for_start() => failures = 0,
                     () = end.cancelled() => {}
                 }
             }
         }
-        self.unregister(&mut standing).await;
+        self.unregister(&mut registered_as).await;
     }
 
-    /// Aborts a beat on a stop of the service or a change of the configuration, so
+    /// Aborts a heartbeat on a stop of the service or a change of the configuration, so
     /// that a server that hangs delays neither: None then. A request that is about
     /// to be answered is waited for: the server may else read it after the
     /// unregistration that follows, and register the node again.
     async fn finish_or_abandon<T>(
         &self,
-        mut beat: Pin<&mut impl Future<Output = T>>,
+        mut heartbeat: Pin<&mut impl Future<Output = T>>,
         before: &Config,
         end: &CancellationToken,
     ) -> Option<T> {
         tokio::select! {
-            outcome = &mut beat => return Some(outcome),
+            outcome = &mut heartbeat => return Some(outcome),
             () = self.wait_for_stop_or_change(before) => {}
             () = end.cancelled() => {}
         }
-        let _ = tokio::time::timeout(LAST_HEARTBEAT_WAIT, beat).await;
+        let _ = tokio::time::timeout(LAST_HEARTBEAT_WAIT, heartbeat).await;
         None
     }
 
     /// Does what is due: unregisters at a former main server, registers if not
-    /// known under this address, sends a heartbeat. `told` becomes the reported
-    /// state; `check` has the listed versions checked. Returns the main server's
-    /// reason that clients can't reach the node, if any.
+    /// known under this address, sends a heartbeat. `reported` becomes the state
+    /// that it reports; `check` has the listed versions checked. Returns the main
+    /// server's reason that clients can't reach the node, if any.
     async fn send_heartbeat(
         &self,
-        standing: &mut Option<RegisteredAs>,
-        told: &mut Arc<board::SyncState>,
+        registered_as: &mut Option<RegisteredAs>,
+        reported: &mut Arc<board::SyncState>,
         check: bool,
     ) -> Result<Option<String>, Fault> {
         let config = self.settings.current();
@@ -157,8 +161,8 @@ impl PresenceWorker {
         let here = |s: &RegisteredAs| {
             s.upstream.origin() == upstream.origin() && s.node_id == config.node_id
         };
-        if standing.as_ref().is_some_and(|standing| !here(standing)) {
-            self.unregister(standing).await;
+        if registered_as.as_ref().is_some_and(|registered_as| !here(registered_as)) {
+            self.unregister(registered_as).await;
         }
         let port = *self.board.port.borrow();
         let address = address::advertised_address(&config, self.host, port);
@@ -168,10 +172,10 @@ impl PresenceWorker {
             let text = format!("no route to the main server {server}: {error}");
             Fault { cause: Cause::Unreachable, text }
         })?;
-        let AdvertisedAddress { address, doubts } = address;
-        self.publish_address(&address, doubts);
+        let AdvertisedAddress { address, warnings } = address;
+        self.publish_address(&address, warnings);
         let limit = limit(&config);
-        if standing.as_ref().is_none_or(|known| !known.fresh || known.address != address) {
+        if registered_as.as_ref().is_none_or(|known| !known.fresh || known.address != address) {
             let (node_id, status) = (config.node_id.clone(), "online".to_owned());
             let body = Registration { node_id: node_id.clone(), address: address.clone(), status };
             // Noted before it is sent: a request whose answer is never read may
@@ -182,19 +186,19 @@ impl PresenceWorker {
                 address: address.clone(),
                 fresh: false,
             };
-            *standing = Some(new.clone());
+            *registered_as = Some(new.clone());
             upstream.register(&body, limit).await.map_err(|error| error.fault())?;
             let (origin, node_id) = (upstream.origin(), &new.node_id);
             info!("registered at {origin} as {node_id}, reachable at {address}");
             new.fresh = true;
-            *standing = Some(new);
+            *registered_as = Some(new);
         }
         if check {
             self.wait_for_checks(&config).await;
         }
-        *told = self.board.sync.borrow().clone();
-        let mut beat = self.heartbeat(&config, address, told);
-        let left_out = beat.fit();
+        *reported = self.board.sync.borrow().clone();
+        let mut heartbeat = self.heartbeat(&config, address, reported);
+        let left_out = heartbeat.fit();
         if left_out > 0 {
             self.board.counts.limits.inc(Limit::HeartbeatBytes);
         }
@@ -203,24 +207,26 @@ impl PresenceWorker {
         if left_out > 0 && !was_cut {
             warn!("there are too many meetings for one heartbeat: {left_out} entries are left out");
         }
-        upstream.heartbeat(&beat, limit).await.map_err(|error| {
-            if let Some(standing) = standing {
-                standing.fresh = false;
+        upstream.heartbeat(&heartbeat, limit).await.map_err(|error| {
+            if let Some(registered_as) = registered_as {
+                registered_as.fresh = false;
             }
             error.fault()
         })
     }
 
     /// Shown even without an answer: an operator checks it first.
-    fn publish_address(&self, address: &str, doubts: Vec<AddressWarning>) {
+    fn publish_address(&self, address: &str, warnings: Vec<AddressWarning>) {
         self.board.presence.send_if_modified(|presence| {
             // Logged once each, not with every heartbeat.
-            for doubt in doubts.iter().filter(|doubt| !presence.address_warnings.contains(doubt)) {
-                warn!("{doubt}");
+            for warning in
+                warnings.iter().filter(|warning| !presence.address_warnings.contains(warning))
+            {
+                warn!("{warning}");
             }
             let before = presence.address.replace(address.to_owned());
-            let doubted = std::mem::replace(&mut presence.address_warnings, doubts);
-            before != presence.address || doubted != presence.address_warnings
+            let previous = std::mem::replace(&mut presence.address_warnings, warnings);
+            before != presence.address || previous != presence.address_warnings
         });
     }
 
@@ -230,13 +236,13 @@ impl PresenceWorker {
         if !sync.borrow().has_versions_to_check {
             return;
         }
-        let mut beat = 0;
+        let mut number = 0;
         self.board.heartbeat_number.send_modify(|last| {
             *last += 1;
-            beat = *last;
+            number = *last;
         });
         let limit = LONGEST_CHECK.min(Duration::from_secs(config.heartbeat.interval) / 2);
-        let _ = tokio::time::timeout(limit, sync.wait_for(|sync| sync.checked >= beat)).await;
+        let _ = tokio::time::timeout(limit, sync.wait_for(|sync| sync.checked >= number)).await;
     }
 
     fn heartbeat(&self, config: &Config, address: String, sync: &board::SyncState) -> Heartbeat {
@@ -273,21 +279,21 @@ impl PresenceWorker {
     }
 
     /// Unregisters, with a short time limit for a server that is down.
-    async fn unregister(&self, standing: &mut Option<RegisteredAs>) {
-        let Some(RegisteredAs { upstream, node_id, .. }) = standing.clone() else { return };
+    async fn unregister(&self, registered_as: &mut Option<RegisteredAs>) {
+        let Some(RegisteredAs { upstream, node_id, .. }) = registered_as.clone() else { return };
         let body = Unregistration { node_id: node_id.clone() };
         match upstream.unregister(&body, GOODBYE).await {
             Ok(()) => info!("unregistered {node_id} at {}", upstream.origin()),
             Err(error) => warn!("could not unregister {node_id}: {error}"),
         }
-        *standing = None;
+        *registered_as = None;
         self.board.presence.send_modify(|presence| presence.registered = false);
     }
 
-    /// Reports the outcome of a beat; true if it succeeded.
+    /// Reports the outcome of a heartbeat; true if it succeeded.
     fn record_outcome(
         &self,
-        standing: &Option<RegisteredAs>,
+        registered_as: &Option<RegisteredAs>,
         outcome: Result<Option<String>, Fault>,
     ) -> bool {
         let good = outcome.is_ok();
@@ -301,8 +307,8 @@ impl PresenceWorker {
             Err(error) => debug!("heartbeat failed: {error}"),
         }
         self.board.presence.send_replace(board::Presence {
-            registered: standing.as_ref().is_some_and(|standing| standing.fresh),
-            address: standing.as_ref().map(|s| s.address.clone()).or(before.address),
+            registered: registered_as.as_ref().is_some_and(|registered_as| registered_as.fresh),
+            address: registered_as.as_ref().map(|s| s.address.clone()).or(before.address),
             last_ok_s: if good { Some(now_s()) } else { before.last_ok_s },
             failing_since_s: outcome
                 .as_ref()
@@ -315,18 +321,18 @@ impl PresenceWorker {
         good
     }
 
-    async fn sync_changed(&self, told: &board::SyncState) -> Option<UnreportedChange> {
+    async fn sync_changed(&self, reported: &board::SyncState) -> Option<UnreportedChange> {
         let mut sync = self.board.sync.subscribe();
-        let sync = sync.wait_for(|now| UnreportedChange::of(now, told).is_some()).await.ok()?;
-        UnreportedChange::of(&sync, told)
+        let sync = sync.wait_for(|now| UnreportedChange::of(now, reported).is_some()).await.ok()?;
+        UnreportedChange::of(&sync, reported)
     }
 
     /// True if versions have to be checked before the next heartbeat. Not if the
     /// news is just a late check of the last one: checking again would make the
     /// others late, and so on.
-    fn needs_check(&self, told: &board::SyncState, news: Option<UnreportedChange>) -> bool {
-        news != Some(UnreportedChange::LateAnswer)
-            || told.checked >= *self.board.heartbeat_number.borrow()
+    fn needs_check(&self, reported: &board::SyncState, change: Option<UnreportedChange>) -> bool {
+        change != Some(UnreportedChange::LateAnswer)
+            || reported.checked >= *self.board.heartbeat_number.borrow()
     }
 
     async fn wait_for_start(&self) {
@@ -343,8 +349,8 @@ impl PresenceWorker {
         let listening = *port.borrow_and_update();
         let relevant = |c: &Config| {
             let public = (c.public_ip.clone(), c.public_port, c.use_public_address);
-            let told = (public, c.advertise_interface.clone());
-            (c.main_server().to_owned(), c.node_id.clone(), told, c.heartbeat.interval)
+            let address = (public, c.advertise_interface.clone());
+            (c.main_server().to_owned(), c.node_id.clone(), address, c.heartbeat.interval)
         };
         let before = relevant(config);
         tokio::select! {
@@ -393,7 +399,7 @@ mod tests {
         }
     }
 
-    /// The time that a stop waits for a beat of this length, and true if the beat
+    /// The time that a stop waits for a heartbeat of this length, and true if it
     /// came to its end.
     async fn waited(
         worker: &PresenceWorker,
@@ -402,11 +408,11 @@ mod tests {
     ) -> (Duration, bool) {
         let (before, began) = (worker.settings.current(), Instant::now());
         let mut whole = false;
-        let beat = async {
+        let heartbeat = async {
             tokio::time::sleep(takes).await;
             whole = true;
         };
-        let outcome = worker.finish_or_abandon(pin!(beat), &before, end).await;
+        let outcome = worker.finish_or_abandon(pin!(heartbeat), &before, end).await;
         assert_eq!(outcome, None);
         (began.elapsed(), whole)
     }
@@ -432,11 +438,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (worker, end) = (worker(folder.path()), CancellationToken::new());
         let before = worker.settings.current();
-        let beat = async {
+        let heartbeat = async {
             tokio::time::sleep(10 * LAST_HEARTBEAT_WAIT).await;
             "answered"
         };
-        assert_eq!(worker.finish_or_abandon(pin!(beat), &before, &end).await, Some("answered"));
+        assert_eq!(
+            worker.finish_or_abandon(pin!(heartbeat), &before, &end).await,
+            Some("answered")
+        );
     }
 
     #[test]

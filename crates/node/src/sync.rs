@@ -6,9 +6,9 @@
 //! back. A malformed answer changes nothing.
 //!
 //! Versions are checked after each poll's answer, so that a changed package is
-//! pulled, and before each heartbeat (`board.beats`), so that none is listed that
-//! has changed since: the main server sends tablets to a node for each listed
-//! meeting, as for one with its newest package.
+//! pulled, and before each heartbeat (`board.heartbeat_number`), so that none is
+//! listed that has changed since: the main server sends tablets to a node for each
+//! listed meeting, as for one with its newest package.
 
 mod check;
 pub(crate) mod main_server_view;
@@ -114,7 +114,7 @@ impl SyncWorker {
     pub(super) async fn run(mut self, end: CancellationToken) {
         let (board, settings) = (self.board.clone(), self.settings.clone());
         let (mut running, mut changes) = (board.running.subscribe(), settings.subscribe());
-        let (mut store, mut beats) = (board.store.subscribe(), board.heartbeat_number.subscribe());
+        let (mut store, mut sweeps) = (board.store.subscribe(), board.heartbeat_number.subscribe());
         let mut config = self.settings.current();
         let mut ticks = ticks(config.sync_interval);
         loop {
@@ -125,8 +125,8 @@ impl SyncWorker {
                 () = sleep_until_some(self.next_poll_at), if may_poll => self.begin_poll(),
                 polled = poll_some(self.poll.as_mut().map(|poll| &mut poll.outcome)) => self.take_poll(polled),
                 Some(check) = self.checks.next() => self.take_checks(check),
-                _ = beats.changed() => {
-                    self.heartbeat_number = *beats.borrow_and_update();
+                _ = sweeps.changed() => {
+                    self.heartbeat_number = *sweeps.borrow_and_update();
                     self.known.begin_sweep(Instant::now());
                     self.reconcile();
                 }

@@ -23,10 +23,10 @@ use crate::{
 
 /// Fast path: packages that are stored and open, nearly all requests of a storm,
 /// are answered without the router, which costs more than sending a small package.
-pub(super) fn fast_path(face: &AppState) -> FastPath {
-    let (board, fetch, traffic) = (face.board.clone(), face.fetch.clone(), face.traffic.clone());
+pub(super) fn fast_path(state: &AppState) -> FastPath {
+    let (board, fetch, traffic) = (state.board.clone(), state.fetch.clone(), state.traffic.clone());
     let routes = [DOWNLOAD_PATH, OLD_DOWNLOAD_PATH].map(|path| traffic.requests.route(path));
-    Arc::new(move |method, uri, headers, line| {
+    Arc::new(move |method, uri, headers, transport| {
         if !matches!(*method, Method::GET | Method::HEAD) || !board.is_running() {
             return None;
         }
@@ -34,9 +34,10 @@ pub(super) fn fast_path(face: &AppState) -> FastPath {
         let package = fetch.get_if_open(&id)?;
         // Without a free permit, or if the client's address is needed, the router's
         // path does the waiting.
-        let place = || traffic.try_acquire(|| None);
+        let permit = || traffic.try_acquire(|| None);
         let mut answer =
-            delivery::respond(method, headers, package, name_and_headers, place, line).ok()?;
+            delivery::respond(method, headers, package, name_and_headers, permit, transport)
+                .ok()?;
         if !answer.status().is_success() {
             wire::insert_security_headers(answer.headers_mut());
         }
@@ -105,7 +106,7 @@ async fn deliver(
     not_found: &'static str,
 ) -> Result<Response<Body>, ApiError> {
     let (asked, _) = request.into_parts();
-    let line = Transport::of(&asked.extensions);
+    let transport = Transport::of(&asked.extensions);
     // The address, not its network as for wrong logins: a room's tablets share that.
     let client = || access.caller(&asked).address;
     let refused = |error| ApiError::from_pull(id.clone(), error, not_found);
@@ -114,17 +115,23 @@ async fn deliver(
         if !board.is_running() {
             return Err(ApiError::NotRunning);
         }
-        let mut place = || match waited_for.take() {
-            Some(place) => Ok(place),
+        let mut permit = || match waited_for.take() {
+            Some(permit) => Ok(permit),
             None => traffic.try_acquire(|| Some(client())),
         };
         let (method, headers) = (&asked.method, &asked.headers);
         let early = match fetch.open_or_follow(&id, &client).await.map_err(refused)? {
             ServablePackage::Here(package) => Err(package),
-            ServablePackage::Growing(growing) => {
+            ServablePackage::Growing(partial) => {
                 let name = file_name(&id);
-                let early =
-                    delivery::growing::respond(method, headers, &growing, &name, &mut place, &line);
+                let early = delivery::growing::respond(
+                    method,
+                    headers,
+                    &partial,
+                    &name,
+                    &mut permit,
+                    &transport,
+                );
                 match early.transpose() {
                     Some(answer) => Ok(answer),
                     None => Err(fetch.obtain(&id, &client).await.map_err(refused)?),
@@ -132,7 +139,7 @@ async fn deliver(
             }
         };
         let answer = early.unwrap_or_else(|package| {
-            delivery::respond(method, headers, package, name_and_headers, place, &line)
+            delivery::respond(method, headers, package, name_and_headers, permit, &transport)
         });
         match answer {
             Ok(answer) => return Ok(answer),

@@ -28,37 +28,37 @@ use crate::board::StatusBoard;
 const MAX_LINES: usize = 200;
 
 /// Compares the state while pages follow it.
-pub async fn run(face: AppState) {
-    let feed = face.feed.clone();
-    feed.run(|| state(&face)).await;
+pub async fn run(app: AppState) {
+    let feed = app.feed.clone();
+    feed.run(|| state(&app)).await;
 }
 
 /// The status without its second list of meetings, which pages don't use.
-fn state(face: &AppState) -> Snapshot {
-    status::snapshot(&face.settings, &face.board, &face.fetch, &face.traffic, StatusAudience::Pages)
+fn state(app: &AppState) -> Snapshot {
+    status::snapshot(&app.settings, &app.board, &app.fetch, &app.traffic, StatusAudience::Pages)
 }
 
 pub(super) async fn traffic(State(board): State<Arc<StatusBoard>>) -> Response {
     Json(&*board.history.borrow()).into_response()
 }
 
-pub(super) async fn events(State(face): State<AppState>, request: Request) -> Response {
+pub(super) async fn events(State(app): State<AppState>, request: Request) -> Response {
     let sources = StreamSources {
-        feed: &face.feed,
-        state: state(&face),
-        history: face.board.history.subscribe(),
-        closing: face.closing.clone(),
+        feed: &app.feed,
+        state: state(&app),
+        history: app.board.history.subscribe(),
+        closing: app.closing.clone(),
     };
-    let news = |operator| NodeEvents {
+    let events = |operator| NodeEvents {
         operator,
-        settings: face.settings.subscribe(),
+        settings: app.settings.subscribe(),
         revision: 0,
-        told: face.journal.last(),
-        lines: face.journal.subscribe(),
-        journal: face.journal.clone(),
-        port: face.board.port.subscribe(),
+        last_sent: app.journal.last(),
+        lines: app.journal.subscribe(),
+        journal: app.journal.clone(),
+        port: app.board.port.subscribe(),
     };
-    face.access.stream(request, sources, news).await
+    app.access.stream(request, sources, events).await
 }
 
 /// Further events: the node listens elsewhere now; for operators, log lines and a
@@ -70,7 +70,7 @@ struct NodeEvents {
     journal: Journal,
     lines: watch::Receiver<u64>,
     /// The number of the last line sent.
-    told: u64,
+    last_sent: u64,
     port: watch::Receiver<u16>,
 }
 
@@ -79,9 +79,9 @@ impl ExtraEvents for NodeEvents {
         loop {
             tokio::select! {
                 Ok(()) = self.lines.changed(), if self.operator => {
-                    let lines = self.journal.lines(Some(self.told), Level::TRACE, MAX_LINES);
+                    let lines = self.journal.lines(Some(self.last_sent), Level::TRACE, MAX_LINES);
                     if let Some(last) = lines.last() {
-                        self.told = last.n;
+                        self.last_sent = last.n;
                         return (feed::event("log", &lines), false);
                     }
                 }

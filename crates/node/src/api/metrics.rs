@@ -30,24 +30,24 @@ impl AppState {
     }
 }
 
-pub(super) async fn ready(State(face): State<AppState>) -> Response {
-    health::ready(&face.unready().await)
+pub(super) async fn ready(State(state): State<AppState>) -> Response {
+    health::ready(&state.unready().await)
 }
 
-pub(super) async fn metrics(State(face): State<AppState>) -> Response {
-    let ready = face.unready().await.is_empty();
+pub(super) async fn metrics(State(state): State<AppState>) -> Response {
+    let ready = state.unready().await.is_empty();
     // Counting open files takes a while where there are thousands.
     let page = tasks::blocking(move || {
         let mut page = Exposition::default();
         page.gauge("edge_mirror_ready", "1 where GET /api/health/ready says so.")
             .put(&[], u8::from(ready));
-        face.traffic.encode(&mut page);
-        face.traffic.encode_limits(&mut page);
-        pulls(&mut page, &face);
-        standing(&mut page, &face.board);
-        storage(&mut page, &face.board, &face.settings);
-        settings(&mut page, &face.settings);
-        limits::encode(&mut page, &face.board.counts.limits);
+        state.traffic.encode(&mut page);
+        state.traffic.encode_limits(&mut page);
+        pulls(&mut page, &state);
+        presence(&mut page, &state.board);
+        storage(&mut page, &state.board, &state.settings);
+        settings(&mut page, &state.settings);
+        limits::encode(&mut page, &state.board.counts.limits);
         metrics::encode_process(&mut page, "node");
         page
     })
@@ -55,8 +55,8 @@ pub(super) async fn metrics(State(face): State<AppState>) -> Response {
     wire::exposition(page)
 }
 
-fn pulls(page: &mut Exposition, face: &AppState) {
-    let counts = &face.board.counts;
+fn pulls(page: &mut Exposition, state: &AppState) {
+    let counts = &state.board.counts;
     page.tally(
         "edge_mirror_pulls_total",
         "Packages asked of the main server, retries included, by how it ended.",
@@ -69,9 +69,9 @@ fn pulls(page: &mut Exposition, face: &AppState) {
     )
     .put_histogram(&[], &counts.pull_duration);
     page.gauge("edge_mirror_pulls_in_progress", "Pulls under way or waiting for their turn.")
-        .put(&[], face.fetch.under_way().len());
+        .put(&[], state.fetch.under_way().len());
     page.counter("edge_mirror_pulled_bytes_total", "Bytes of packages received.")
-        .put(&[], face.fetch.pulled_bytes());
+        .put(&[], state.fetch.pulled_bytes());
     page.tally(
         "edge_mirror_pull_attempt_failures_total",
         "Single attempts at a package that failed, by cause.",
@@ -92,7 +92,7 @@ fn pulls(page: &mut Exposition, face: &AppState) {
 }
 
 /// Figures of the connection to the main server.
-fn standing(page: &mut Exposition, board: &StatusBoard) {
+fn presence(page: &mut Exposition, board: &StatusBoard) {
     let (presence, sync) = (board.presence.borrow().clone(), board.sync.borrow().clone());
     page.gauge("edge_mirror_service_running", "0 where an operator has stopped the service.")
         .put(&[], u8::from(board.is_running()));

@@ -198,11 +198,11 @@ fn the_document_is_what_the_types_give() {
 #[tokio::test]
 async fn the_document_has_every_route_of_the_node_and_no_other() {
     let folder = tempfile::tempdir().expect("there is room");
-    openapi::compare_routes(face(folder.path()).router(), &operations()).await;
+    openapi::compare_routes(app_state(folder.path()).router(), &operations()).await;
 }
 
 /// A node that nobody started.
-fn face(folder: &Path) -> AppState {
+fn app_state(folder: &Path) -> AppState {
     let file = folder.join("node_config.json");
     let settings = Arc::new(Settings::load_or_create(&file).expect("defaults are valid"));
     let (store, _) = Store::open(&folder.join("storage")).expect("the folder is writable");

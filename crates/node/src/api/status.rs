@@ -151,7 +151,7 @@ pub fn snapshot(
     let refused: Vec<_> = refused.take(SHOWN_REFUSALS).collect();
     let node_ip = presence.address.as_deref().and_then(|address| address.rsplit_once(':'));
     let (used, machine) = (store.used_bytes(), board.machine.borrow().clone());
-    let seen = problems::NodeSnapshot {
+    let snapshot = problems::NodeSnapshot {
         running,
         config: &config,
         config_file: settings.path(),
@@ -185,7 +185,7 @@ pub fn snapshot(
         storage_usage: used,
 
         now,
-        problems: problems::find_problems(&seen),
+        problems: problems::find_problems(&snapshot),
         version: env!("CARGO_PKG_VERSION"),
         uptime: now.saturating_sub(board.started_s),
         registered: presence.registered,
@@ -205,12 +205,12 @@ pub fn snapshot(
             used,
             limit: config.storage.max_size,
             cleanup_at: cleanup_at(&config),
-            error: seen.storage_error.as_deref(),
+            error: snapshot.storage_error.as_deref(),
         },
         config_file: settings.path(),
-        config_error: seen.config_error.as_deref(),
+        config_error: snapshot.config_error.as_deref(),
         warnings: config.warnings(),
-        port_error: seen.port_error.as_deref(),
+        port_error: snapshot.port_error.as_deref(),
         machine: &machine,
     };
     let mut fields = json!(status);

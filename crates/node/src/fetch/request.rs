@@ -145,7 +145,7 @@ pub(super) fn is_continuation(
 }
 
 /// True if a 200 may be the same version from the beginning, for readers of the
-/// partial package; [`PartialPull::news`] finds out.
+/// partial package; [`PartialPull::skip_replayed`] finds out.
 pub(super) fn is_replay(
     response: &Response,
     announced: &AnnouncedPackage,

@@ -60,18 +60,18 @@ impl CertificateWorker {
     /// Runs until it is dropped.
     pub(crate) async fn run(mut self) {
         let mut changes = self.settings.subscribe();
-        let (tell, mut told) = mpsc::channel(1);
+        let (tx, mut rx) = mpsc::channel(1);
         let mut watched = (BTreeSet::new(), None);
         loop {
             let config = changes.borrow_and_update().clone();
-            let (paths, tell) = (paths(&config), tell.clone());
+            let (paths, tx) = (paths(&config), tx.clone());
             let none = paths.is_empty();
             (self, watched) = tasks::blocking(move || {
                 // First watched, then read: no change is missed in between.
                 let folders = folders(&paths);
                 let watched = match folders == watched.0 {
                     true => watched,
-                    false => (folders.clone(), watcher(&folders, tell)),
+                    false => (folders.clone(), watcher(&folders, tx)),
                 };
                 self.reload(&config);
                 (self, watched)
@@ -79,10 +79,10 @@ impl CertificateWorker {
             .await;
             tokio::select! {
                 _ = changes.changed() => {}
-                _ = told.recv() => {
+                _ = rx.recv() => {
                     tokio::time::sleep(DEBOUNCE).await;
                     // Later events are covered by the same look.
-                    while told.try_recv().is_ok() {}
+                    while rx.try_recv().is_ok() {}
                 }
                 () = tokio::time::sleep(LOOK_EVERY), if !none => {}
             }
@@ -126,8 +126,8 @@ impl CertificateWorker {
             tls::check_certificate(&file, host, now)
         });
         let before = self.board.tls_warning.send_replace(found.clone());
-        if let Some(doubt) = found.filter(|found| before.as_ref() != Some(found)) {
-            warn!("{}: {}; replace it", doubt.file.display(), doubt.text);
+        if let Some(warning) = found.filter(|found| before.as_ref() != Some(found)) {
+            warn!("{}: {}; replace it", warning.file.display(), warning.text);
         }
     }
 
@@ -190,11 +190,11 @@ fn folders(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
 
 /// Any event in the folders counts: the link that changes may have another name
 /// than the file.
-fn watcher(folders: &BTreeSet<PathBuf>, tell: mpsc::Sender<()>) -> Option<Box<dyn Watcher + Send>> {
+fn watcher(folders: &BTreeSet<PathBuf>, tx: mpsc::Sender<()>) -> Option<Box<dyn Watcher + Send>> {
     let changed = move |event: notify::Result<Event>| {
         if !event.is_ok_and(|event| event.kind.is_access()) {
             // A full channel means that a look is due anyway.
-            let _ = tell.try_send(());
+            let _ = tx.try_send(());
         }
     };
     let mut watcher = notify::recommended_watcher(changed).ok()?;

@@ -2,7 +2,7 @@
 //!
 //! A sweep asks for each version once: after each poll's answer and before each
 //! heartbeat. A HEAD costs the real main server a third of a millisecond of its
-//! only core, and there may be two hundred nodes. Up to [`IN_ONE_GO`] versions are
+//! only core, and there may be two hundred nodes. Up to [`UNPACED_CHECKS`] versions are
 //! asked for without a pause, which takes milliseconds. The rest of a sweep follows
 //! at intervals of [`CHECK_SPACING`]: 1,000 meetings take 48 s, a node costs the main
 //! server less than a hundredth of its core, and a version checked in the sweep
@@ -75,10 +75,10 @@ pub(crate) fn versions(
 }
 
 async fn version(upstream: &Upstream, held: &Manifest, path: &str) -> VersionComparison {
-    let Some(place) = PackageLocation::from_package_url(upstream.origin(), path) else {
+    let Some(location) = PackageLocation::from_package_url(upstream.origin(), path) else {
         return VersionComparison::Incomparable;
     };
-    match upstream.head(&held.id, &place).await {
+    match upstream.head(&held.id, &location).await {
         Ok(announced) => compare(held, &announced),
         Err(error) => {
             debug!("version of meeting {} not told: {error}", held.id);

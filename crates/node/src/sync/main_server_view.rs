@@ -113,14 +113,14 @@ impl MainServerView {
             return Vec::new();
         }
         let before = std::mem::replace(&mut self.active, Arc::new(active.into()));
-        let mut fared = std::mem::take(&mut self.meetings);
+        let mut previous = std::mem::take(&mut self.meetings);
         let stay = |meeting: &ActiveMeeting| {
-            let place = before.position(&meeting.id)?;
-            let mut fares = std::mem::take(fared.get_mut(place)?);
-            if before.get(place).is_some_and(|known| known.title != meeting.title) {
-                fares.held.iter_mut().for_each(HeldVersion::invalidate);
+            let index = before.position(&meeting.id)?;
+            let mut tracked = std::mem::take(previous.get_mut(index)?);
+            if before.get(index).is_some_and(|known| known.title != meeting.title) {
+                tracked.held.iter_mut().for_each(HeldVersion::invalidate);
             }
-            Some(fares)
+            Some(tracked)
         };
         self.meetings = self.active.iter().map(stay).map(Option::unwrap_or_default).collect();
         self.note_offers();
@@ -152,25 +152,25 @@ impl MainServerView {
         };
         let offers = Arc::new(offers.into_iter().map(offer).collect());
         let before = std::mem::replace(&mut self.offers, offers);
-        for (meeting, fares) in self.active.iter().zip(&mut self.meetings) {
+        for (meeting, tracked) in self.active.iter().zip(&mut self.meetings) {
             let both = before.get(&meeting.id).zip(self.offers.get(&meeting.id));
             let differs = |(was, is): (&Offer, &Offer)| was.time != is.time || was.path != is.path;
             if both.is_some_and(differs) {
-                fares.held.iter_mut().for_each(HeldVersion::invalidate);
+                tracked.held.iter_mut().for_each(HeldVersion::invalidate);
             }
         }
         self.note_offers();
     }
 
     fn note_offers(&mut self) {
-        for (meeting, fares) in self.active.iter().zip(&mut self.meetings) {
+        for (meeting, tracked) in self.active.iter().zip(&mut self.meetings) {
             let offer = self.offers.get(&meeting.id);
             let offered = offer.is_some_and(|offer| offer.path.is_some());
-            if offered && !fares.offered {
+            if offered && !tracked.offered {
                 // A failure by the other route may not happen by this one.
-                fares.not_before = None;
+                tracked.not_before = None;
             }
-            fares.offered = offered;
+            tracked.offered = offered;
         }
     }
 
@@ -193,17 +193,17 @@ impl MainServerView {
             active: self.active.clone(),
             offers_included: self.offers_included,
             offers_age: self.offers_at.map(|at| at.elapsed()),
-            waiting_for_offer: self.meetings.iter().any(|fares| !fares.offered),
+            waiting_for_offer: self.meetings.iter().any(|tracked| !tracked.offered),
         }
     }
 
     /// Looks up the stored packages of the active meetings.
     pub fn refresh_held(&mut self, store: &Store) {
-        for (meeting, fares) in self.active.iter().zip(&mut self.meetings) {
+        for (meeting, tracked) in self.active.iter().zip(&mut self.meetings) {
             let held = store.get(&meeting.id).filter(|held| is_from_origin(held, &self.origin));
             let sha256 = held.map(|held| held.manifest.sha256);
-            if sha256 != fares.held.as_ref().map(|held| held.sha256) {
-                fares.held = sha256.map(HeldVersion::new);
+            if sha256 != tracked.held.as_ref().map(|held| held.sha256) {
+                tracked.held = sha256.map(HeldVersion::new);
             }
         }
     }
@@ -232,7 +232,7 @@ impl MainServerView {
     /// Number of packages whose versions can be checked.
     pub(crate) fn comparable(&self) -> usize {
         let both = self.active.iter().zip(&self.meetings);
-        both.filter(|(meeting, fares)| fares.comparable(meeting.sha256).is_some()).count()
+        both.filter(|(meeting, tracked)| tracked.comparable(meeting.sha256).is_some()).count()
     }
 
     /// The plan's facts on each active meeting, as of the last look.
@@ -241,18 +241,18 @@ impl MainServerView {
         under_way: &'a HashMap<PackageId, PullProgress>,
     ) -> impl Iterator<Item = MeetingFacts<'a>> {
         let pausing = |id| under_way.get(id).is_some_and(|pull| pull.phase == PullPhase::Pausing);
-        self.active.iter().zip(&self.meetings).map(move |(meeting, fares)| MeetingFacts {
+        self.active.iter().zip(&self.meetings).map(move |(meeting, tracked)| MeetingFacts {
             id: &meeting.id,
-            held: fares.held.as_ref().map(|held| held.sha256),
+            held: tracked.held.as_ref().map(|held| held.sha256),
             announced: meeting.sha256,
-            offered: fares.offered,
-            incomparable: fares.held.as_ref().is_some_and(|held| held.incomparable),
-            stale: fares.held.as_ref().is_some_and(|held| held.stale),
-            under_way: fares.under_way,
-            pausing: fares.under_way.is_some() && pausing(&meeting.id),
-            unchecked: fares.held.as_ref().is_some_and(|held| self.is_unchecked(held)),
-            not_before: fares.not_before,
-            confirmed: fares.held.as_ref().and_then(|held| held.confirmed.as_deref()),
+            offered: tracked.offered,
+            incomparable: tracked.held.as_ref().is_some_and(|held| held.incomparable),
+            stale: tracked.held.as_ref().is_some_and(|held| held.stale),
+            under_way: tracked.under_way,
+            pausing: tracked.under_way.is_some() && pausing(&meeting.id),
+            unchecked: tracked.held.as_ref().is_some_and(|held| self.is_unchecked(held)),
+            not_before: tracked.not_before,
+            confirmed: tracked.held.as_ref().and_then(|held| held.confirmed.as_deref()),
         })
     }
 
@@ -407,9 +407,9 @@ impl MainServerView {
     /// Rebuilt only when an entry changed.
     fn refresh_confirmed(&mut self) {
         let (mut same, mut confirmed, mut listed) = (true, 0, 0);
-        for (meeting, fares) in self.active.iter().zip(&mut self.meetings) {
-            let now = fares.confirmed_version(meeting.sha256, &self.token, self.listed_since);
-            same &= std::mem::replace(&mut fares.shown, now) == now;
+        for (meeting, tracked) in self.active.iter().zip(&mut self.meetings) {
+            let now = tracked.confirmed_version(meeting.sha256, &self.token, self.listed_since);
+            same &= std::mem::replace(&mut tracked.shown, now) == now;
             confirmed += usize::from(now.is_some());
             listed += usize::from(now.is_some_and(|(_, listed)| listed));
         }
@@ -418,7 +418,7 @@ impl MainServerView {
             return;
         }
         let both = self.active.iter().zip(&self.meetings);
-        let shown = both.filter_map(|(meeting, fares)| Some((&meeting.id, fares.shown?)));
+        let shown = both.filter_map(|(meeting, tracked)| Some((&meeting.id, tracked.shown?)));
         let all = |(id, (sha256, _)): (&PackageId, _)| (id.clone(), sha256);
         self.listed = Arc::new(shown.clone().filter(|(_, (_, listed))| *listed).map(all).collect());
         let now = shown.map(all).collect();
@@ -429,8 +429,8 @@ impl MainServerView {
 
     fn refresh_failing(&mut self) {
         let both = self.active.iter().zip(&self.meetings);
-        let failing =
-            both.filter_map(|(meeting, fares)| Some((meeting.id.clone(), fares.failing.clone()?)));
+        let failing = both
+            .filter_map(|(meeting, tracked)| Some((meeting.id.clone(), tracked.failing.clone()?)));
         let now: BTreeMap<_, _> = failing.collect();
         if now != *self.failing {
             self.failing = Arc::new(now);

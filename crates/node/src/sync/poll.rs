@@ -103,10 +103,10 @@ async fn poll(
     wait: Duration,
 ) -> Result<PollOutcome, UpstreamError> {
     let mut answer = upstream.status(limit, wait, before.seen.as_ref()).await?;
-    let told = answer.news.as_mut().and_then(|news| news.offers.take());
-    let offers_included = told.is_some();
-    let offers = match told {
-        Some(told) => Some(told),
+    let included = answer.news.as_mut().and_then(|news| news.offers.take());
+    let offers_included = included.is_some();
+    let offers = match included {
+        Some(included) => Some(included),
         // Without the list there is still the direct route; the next poll retries.
         None if should_fetch_offers(&before, answer.news.as_ref()) => {
             upstream.offers(limit).await.ok().map(Option::unwrap_or_default)

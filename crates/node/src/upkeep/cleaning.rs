@@ -85,36 +85,38 @@ impl CleanupWorker {
         let mut answers = self.board.sync.subscribe();
         let mut store = self.board.store.subscribe();
         let mut running = self.board.running.subscribe();
-        let mut memory = AbsenceTracker::at_start(self.board.store()).await;
+        let mut tracker = AbsenceTracker::at_start(self.board.store()).await;
         let mut look = tokio::time::interval(LOOK_EVERY);
         let mut save = tokio::time::interval(SAVE_EVERY);
         loop {
             tokio::select! {
-                _ = answers.changed() => self.end_meetings(&mut memory).await,
+                _ = answers.changed() => self.end_meetings(&mut tracker).await,
                 _ = look.tick() => self.evict().await,
                 _ = save.tick() => self.save().await,
-                _ = store.changed() => memory = AbsenceTracker::at_start(self.board.store()).await,
-                _ = running.changed() => memory = AbsenceTracker::at_start(self.board.store()).await,
+                _ = store.changed() => tracker = AbsenceTracker::at_start(self.board.store()).await,
+                _ = running.changed() => {
+                    tracker = AbsenceTracker::at_start(self.board.store()).await;
+                }
                 () = end.cancelled() => return self.save().await,
             }
         }
     }
 
-    async fn end_meetings(&self, memory: &mut AbsenceTracker) {
+    async fn end_meetings(&self, tracker: &mut AbsenceTracker) {
         let sync = self.board.sync.borrow().clone();
-        if sync.answers < memory.answers {
+        if sync.answers < tracker.answers {
             // Counted from zero: another main server, or another start.
-            memory.absent_since.clear();
+            tracker.absent_since.clear();
         }
-        if sync.answers == memory.answers || sync.answers == 0 {
-            memory.answers = sync.answers;
+        if sync.answers == tracker.answers || sync.answers == 0 {
+            tracker.answers = sync.answers;
             return;
         }
-        memory.answers = sync.answers;
+        tracker.answers = sync.answers;
         let store = self.board.store();
         let (stored, config) = (store.list(), self.settings.current());
         let ids = stored.iter().map(|stored| &stored.manifest.id);
-        let gone = memory.expired_after_answer(ids, &sync.active, &config.cleanup, Instant::now());
+        let gone = tracker.expired_after_answer(ids, &sync.active, &config.cleanup, Instant::now());
         self.remove(store, gone, RemovalCause::MeetingEnded).await;
     }
 
@@ -198,7 +200,7 @@ mod tests {
     /// Packages a (from before the start) and b (pulled since), with answers
     /// at the given seconds that name the given meetings as active.
     fn gone(cleanup: &CleanupConfig, answers: &[(u64, &[&str])]) -> Vec<Vec<PackageId>> {
-        let mut memory = AbsenceTracker {
+        let mut tracker = AbsenceTracker {
             present_at_start: ids(&["a"]).into_iter().collect(),
             ..AbsenceTracker::default()
         };
@@ -209,7 +211,7 @@ mod tests {
             .map(|(second, active)| {
                 let meeting = |id| ActiveMeeting { id, title: String::new(), sha256: None };
                 let active = ids(active).into_iter().map(meeting).collect::<Vec<_>>().into();
-                let gone = memory.expired_after_answer(
+                let gone = tracker.expired_after_answer(
                     &stored,
                     &active,
                     cleanup,

@@ -43,77 +43,77 @@ pub(super) struct NodeSnapshot<'a> {
     pub machine: &'a Machine,
 }
 
-pub(super) fn find_problems(seen: &NodeSnapshot) -> Vec<Problem> {
+pub(super) fn find_problems(node: &NodeSnapshot) -> Vec<Problem> {
     let mut found = Vec::new();
-    if !seen.running {
+    if !node.running {
         found.push(Problem::error("stopped", json!({})));
     }
-    found.extend(config_rejected(seen));
-    found.extend(seen.storage_error.as_ref().map(|text| {
-        let path = seen.config.storage_path();
+    found.extend(config_rejected(node));
+    found.extend(node.storage_error.as_ref().map(|text| {
+        let path = node.config.storage_path();
         Problem::error("storage_error", json!({"path": path, "text": text}))
     }));
-    found.extend(seen.port_error.as_ref().map(|text| {
-        let port = seen.config.node_port;
+    found.extend(node.port_error.as_ref().map(|text| {
+        let port = node.config.node_port;
         Problem::error("port_error", json!({"port": port, "text": text}))
     }));
-    found.extend(seen.tls_error.as_ref().map(|UnusableTlsFile { file, text }| {
+    found.extend(node.tls_error.as_ref().map(|UnusableTlsFile { file, text }| {
         Problem::error("certificate_unusable", json!({"file": file, "text": text}))
     }));
-    found.extend(seen.tls_warning.as_ref().map(|CertificateWarning { file, text, is_refused }| {
+    found.extend(node.tls_warning.as_ref().map(|CertificateWarning { file, text, is_refused }| {
         let problem = if *is_refused { Problem::error } else { Problem::warning };
         problem("certificate_doubtful", json!({"file": file, "text": text}))
     }));
-    found.extend(seen.redirect_error.as_ref().map(|text| {
-        let port = seen.config.tls.redirect_port;
+    found.extend(node.redirect_error.as_ref().map(|text| {
+        let port = node.config.tls.redirect_port;
         Problem::error("port_error", json!({"port": port, "text": text}))
     }));
-    if seen.running {
-        found.extend(main_server(seen));
-        if seen.sync.left_out > 0 {
-            let (limit, left_out) = (protocol::MAX_MEETINGS, seen.sync.left_out);
+    if node.running {
+        found.extend(main_server(node));
+        if node.sync.left_out > 0 {
+            let (limit, left_out) = (protocol::MAX_MEETINGS, node.sync.left_out);
             found.push(Problem::error(
                 "too_many_meetings",
                 json!({"limit": limit, "left_out": left_out}),
             ));
         }
-        found.extend(seen.presence.unreachable.as_ref().map(|text| {
-            let address = &seen.presence.address;
+        found.extend(node.presence.unreachable.as_ref().map(|text| {
+            let address = &node.presence.address;
             Problem::error("address_unreachable", json!({"address": address, "text": text}))
         }));
-        found.extend(seen.failing.iter().map(failing));
-        found.extend(seen.sync.unserved.iter().take(MAX_MEETINGS).map(|meeting| {
+        found.extend(node.failing.iter().map(failing));
+        found.extend(node.sync.unserved.iter().take(MAX_MEETINGS).map(|meeting| {
             let UnservedMeeting { id, title } = meeting;
             Problem::error("meeting_unserved", json!({"meeting": id, "title": title}))
         }));
-        found.extend(seen.presence.address_warnings.iter().map(doubtful));
+        found.extend(node.presence.address_warnings.iter().map(address_problem));
     }
-    found.extend(room(seen));
-    found.extend(connection_limits(seen.connections));
+    found.extend(room(node));
+    found.extend(connection_limits(node.connections));
     found.extend(
-        seen.login_error
+        node.login_error
             .as_ref()
             .map(|text| Problem::warning("login_broken", json!({"text": text}))),
     );
-    if seen.config.is_heartbeat_slow() {
-        let interval = seen.config.heartbeat.interval;
+    if node.config.is_heartbeat_slow() {
+        let interval = node.config.heartbeat.interval;
         found.push(Problem::warning("heartbeat_slow", json!({"interval": interval})));
     }
-    if seen.config.security.open {
+    if node.config.security.open {
         found.push(Problem::warning("open_access", json!({})));
     }
     found
 }
 
-fn config_rejected(seen: &NodeSnapshot) -> Option<Problem> {
-    let text = seen.config_error.as_ref()?;
-    let file = seen.config_file;
+fn config_rejected(node: &NodeSnapshot) -> Option<Problem> {
+    let text = node.config_error.as_ref()?;
+    let file = node.config_file;
     Some(Problem::error("config_rejected", json!({"file": file, "text": text})))
 }
 
 /// One problem per cause: if heartbeats fail, polls do, too.
-fn main_server(seen: &NodeSnapshot) -> Option<Problem> {
-    let (presence, sync) = (seen.presence, seen.sync);
+fn main_server(node: &NodeSnapshot) -> Option<Problem> {
+    let (presence, sync) = (node.presence, node.sync);
     let (code, fault, since) = match (&presence.error, &sync.poll_error) {
         (Some(fault), _) => ("main_server_unreachable", fault, presence.failing_since_s),
         (None, Some(fault)) => ("poll_failed", fault, sync.poll_failing_since_s),
@@ -123,16 +123,16 @@ fn main_server(seen: &NodeSnapshot) -> Option<Problem> {
         code,
         json!({
             "since": since,
-            "main_server": seen.config.main_server(),
+            "main_server": node.config.main_server(),
             "cause": fault.cause,
             "text": fault.text,
         }),
     ))
 }
 
-fn doubtful(doubt: &AddressWarning) -> Problem {
-    let text = doubt.to_string();
-    match doubt {
+fn address_problem(warning: &AddressWarning) -> Problem {
+    let text = warning.to_string();
+    match warning {
         AddressWarning::Private { address, main_server } => Problem::warning(
             "address_private",
             json!({"address": address, "main_server": main_server, "text": text}),
@@ -160,21 +160,21 @@ fn failing(meeting: &MeetingRow<'_>) -> Problem {
 }
 
 /// Cleaning keeps the storage below its threshold: what stays above it can't be removed.
-fn room(seen: &NodeSnapshot) -> Vec<Problem> {
-    let (limit, free) = (seen.config.storage.max_size, seen.machine.disk_free);
+fn room(node: &NodeSnapshot) -> Vec<Problem> {
+    let (limit, free) = (node.config.storage.max_size, node.machine.disk_free);
     let mut found = Vec::new();
-    if seen.used >= cleanup_at(seen.config) {
-        let used = seen.used;
+    if node.used >= cleanup_at(node.config) {
+        let used = node.used;
         found.push(Problem::warning(
             "storage_nearly_full",
-            json!({"used": used, "limit": limit, "path": seen.storage}),
+            json!({"used": used, "limit": limit, "path": node.storage}),
         ));
     }
     // Before the first reading all figures are zero.
-    if seen.machine.disk_total > 0 && free < LOW_DISK_BYTES {
+    if node.machine.disk_total > 0 && free < LOW_DISK_BYTES {
         found.push(Problem::warning(
             "disk_nearly_full",
-            json!({"free": free, "path": seen.storage}),
+            json!({"free": free, "path": node.storage}),
         ));
     }
     found
@@ -197,7 +197,7 @@ mod tests {
         let (mut presence, mut sync) = (Presence::default(), SyncState::default());
         let mut machine = Machine { disk_total: 1 << 40, disk_free: 1 << 39, ..Machine::default() };
         change(&mut config, &mut presence, &mut sync, &mut machine);
-        let seen = NodeSnapshot {
+        let node = NodeSnapshot {
             running: true,
             config: &config,
             config_file: folder,
@@ -216,7 +216,7 @@ mod tests {
             used: 9 << 20,
             machine: &machine,
         };
-        find_problems(&seen).iter().map(|problem| problem.code.to_owned()).collect()
+        find_problems(&node).iter().map(|problem| problem.code.to_owned()).collect()
     }
 
     #[test]
