@@ -1,6 +1,6 @@
-//! Large bodies take turns: each is in memory whole before it is parsed, and
-//! anybody on the network can send one. A turn takes milliseconds on a LAN; a
-//! sender that makes it last loses it if others wait.
+//! Permits for large bodies: each is in memory whole before it is parsed, and anybody
+//! on the network can send one. A permit is held for milliseconds on a LAN; a sender
+//! that makes it last loses it if others wait.
 
 use std::{
     collections::HashMap,
@@ -15,21 +15,21 @@ use std::{
 
 use tokio::sync::{Mutex as Queue, Notify, OwnedSemaphorePermit, Semaphore};
 
-/// Bodies up to this size (dozens of meetings) need no turn.
+/// Bodies up to this size (dozens of meetings) need no permit.
 pub(crate) const SMALL_BYTES: u64 = 16 << 10;
-/// Turns at a time, a megabyte each.
+/// Permits in all, a megabyte each.
 const MAX_AT_ONCE: usize = 16;
-/// Turns of one client, so that others get theirs.
+/// Permits of one client, so that others get theirs.
 const MAX_OF_CLIENT: usize = 4;
-/// Guaranteed time of a turn: a megabyte at 4 Mbit/s.
+/// Guaranteed time of a permit: a megabyte at 4 Mbit/s.
 const MIN_HOLD: Duration = Duration::from_secs(2);
-/// A request that still waits after this has a further turn ended.
+/// A request that still waits after this has a further permit revoked.
 const REVOKE_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(crate) struct LargeBodies {
     all: Arc<LargeBodyQueue>,
-    /// Clients that hold a turn or wait for one.
+    /// Clients that hold a permit or wait for one.
     of_clients: Mutex<HashMap<IpAddr, Arc<ClientBodyQueue>>>,
 }
 
@@ -37,14 +37,14 @@ pub(crate) struct LargeBodies {
 struct LargeBodyQueue {
     free: Arc<Semaphore>,
     waiting: AtomicUsize,
-    /// Each notification ends one turn that has lasted for longer than is guaranteed.
+    /// Each notification revokes one permit held for longer than is guaranteed.
     wanted: Notify,
 }
 
 #[derive(Debug)]
 struct ClientBodyQueue {
     own: LargeBodyQueue,
-    /// Lets one request of a client wait for a shared turn, so that this queue is
+    /// Lets one request of a client wait for a shared permit, so that this queue is
     /// no longer than the number of clients.
     head_of_line: Queue<()>,
 }
@@ -65,7 +65,7 @@ impl Default for LargeBodies {
 }
 
 impl LargeBodies {
-    /// Waits for a turn. Never None: the semaphores are not closed.
+    /// Waits for a permit. Never None: the semaphores are not closed.
     pub(crate) async fn acquire(&self, client: IpAddr) -> Option<LargeBodyPermit> {
         let client = self.of_client(client);
         let own = client.own.acquire().await?;
@@ -81,8 +81,8 @@ impl LargeBodies {
 
     fn of_client(&self, client: IpAddr) -> Arc<ClientBodyQueue> {
         let mut of_clients = self.of_clients.lock().unwrap_or_else(PoisonError::into_inner);
-        // Turns and waiters hold a reference to their client's entry.
-        of_clients.retain(|_, turns| Arc::strong_count(turns) > 1);
+        // Permits and waiters hold a reference to their client's entry.
+        of_clients.retain(|_, permits| Arc::strong_count(permits) > 1);
         of_clients.entry(client).or_default().clone()
     }
 }
@@ -116,7 +116,7 @@ impl LargeBodyQueue {
         }
     }
 
-    /// Waits until a request that waits wants this turn ended, and no other's.
+    /// Waits until a request that waits wants this permit revoked, and no other.
     async fn revocation_requested(&self) {
         loop {
             self.wanted.notified().await;
@@ -145,7 +145,7 @@ impl Drop for WaitingGuard<'_> {
 }
 
 impl LargeBodyPermit {
-    /// Waits until the guaranteed time is over and a request that waits wants this turn.
+    /// Waits until the guaranteed time is over and a request that waits wants this permit.
     pub(crate) async fn revoked(&self) {
         tokio::time::sleep(MIN_HOLD).await;
         tokio::select! {
@@ -165,16 +165,16 @@ mod tests {
     async fn a_client_has_few_turns_all_have_some_and_each_is_given_back() {
         let bodies = LargeBodies::default();
         let client = |n: usize| IpAddr::from([10, 0, 0, n as u8]);
-        let turn = |n| bodies.acquire(client(n)).now_or_never().flatten();
-        let mut of_one: Vec<_> = (0..MAX_OF_CLIENT).map(|_| turn(0).unwrap()).collect();
-        assert!(turn(0).is_none());
+        let permit = |n| bodies.acquire(client(n)).now_or_never().flatten();
+        let mut of_one: Vec<_> = (0..MAX_OF_CLIENT).map(|_| permit(0).unwrap()).collect();
+        assert!(permit(0).is_none());
         let others = MAX_AT_ONCE - MAX_OF_CLIENT;
-        let of_others: Vec<_> = (0..others).map(|n| turn(1 + n / 2).unwrap()).collect();
-        assert!(turn(99).is_none(), "there are no more in all");
+        let of_others: Vec<_> = (0..others).map(|n| permit(1 + n / 2).unwrap()).collect();
+        assert!(permit(99).is_none(), "there are no more in all");
         of_one.pop();
-        assert!(turn(99).is_some() && turn(0).is_some());
+        assert!(permit(99).is_some() && permit(0).is_some());
         drop((of_one, of_others));
-        drop(turn(5));
+        drop(permit(5));
         assert_eq!(bodies.of_clients.lock().unwrap().len(), 1, "nothing is kept of who is gone");
     }
 
@@ -182,22 +182,22 @@ mod tests {
     async fn a_turn_that_lasts_expires_once_it_is_wanted_and_never_sooner_than_guaranteed() {
         let bodies = LargeBodies::default();
         let client = |n: usize| IpAddr::from([10, 0, 0, n as u8]);
-        let mut turns = Vec::new();
+        let mut permits = Vec::new();
         for n in 0..MAX_AT_ONCE {
-            turns.push(bodies.acquire(client(n / MAX_OF_CLIENT)).await.unwrap());
+            permits.push(bodies.acquire(client(n / MAX_OF_CLIENT)).await.unwrap());
         }
-        tokio::time::timeout(2 * MIN_HOLD, turns[0].revoked()).await.expect_err("nobody waits");
+        tokio::time::timeout(2 * MIN_HOLD, permits[0].revoked()).await.expect_err("nobody waits");
         for waits_for in [99, 0] {
             let mut waiter = pin!(bodies.acquire(client(waits_for)));
             let began = tokio::time::Instant::now();
             tokio::select! {
                 _ = &mut waiter => panic!("there is no turn for client {waits_for}"),
-                () = turns[1].revoked() => {}
+                () = permits[1].revoked() => {}
             }
             assert_eq!(began.elapsed(), MIN_HOLD, "client {waits_for}");
         }
         // What those who have given up wanted is not taken from anybody.
-        tokio::time::timeout(2 * MIN_HOLD, turns[0].revoked()).await.expect_err("nobody waits");
+        tokio::time::timeout(2 * MIN_HOLD, permits[0].revoked()).await.expect_err("nobody waits");
     }
 
     #[tokio::test(start_paused = true)]
@@ -207,10 +207,10 @@ mod tests {
         let mut held = tokio::task::JoinSet::new();
         let ended = Arc::new(AtomicUsize::new(0));
         for n in 0..MAX_AT_ONCE {
-            let (turn, ended) =
+            let (permit, ended) =
                 (bodies.acquire(client(n / MAX_OF_CLIENT)).await.unwrap(), ended.clone());
             held.spawn(async move {
-                turn.revoked().await;
+                permit.revoked().await;
                 ended.fetch_add(1, Ordering::Relaxed);
             });
         }

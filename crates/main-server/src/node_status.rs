@@ -55,10 +55,10 @@ impl NodeStatus {
                 package_url: manifest.map(url),
             }
         });
-        let told =
+        let answer =
             NodePollAnswer { id: &book.token, active_meetings: items.collect(), timestamp: () };
         // Strings and numbers only: serialization can't fail.
-        let whole = serde_json::to_string(&told).unwrap_or_default();
+        let whole = serde_json::to_string(&answer).unwrap_or_default();
         let begins = whole.trim_end_matches("null}").to_owned();
         let digest = package::Sha256::new(Sha256::digest(&begins).into());
         Self { version: format!("W/\"{digest}\""), json_head: begins }

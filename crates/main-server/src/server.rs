@@ -1,9 +1,9 @@
 //! State shared by the main server's handlers and workers.
 //!
-//! Readers take a snapshot of the book and never wait. Changes are serialized:
+//! Readers take a snapshot of the meetings and never wait. Changes are serialized:
 //! copy, edit, save, publish; what a reader sees is on disk. Locks are taken in the
-//! order turn, registry, ledger, the store's own, and never held across an
-//! `.await`.
+//! order `write_lock`, `registry`, `download_log`, the store's own, and never held
+//! across an `.await`.
 
 use std::{
     collections::HashSet,
@@ -179,13 +179,13 @@ impl Server {
         }
     }
 
-    /// Edits the book and saves it before anybody sees the change; announces starts
+    /// Edits the meetings and saves them before anybody sees the change; announces starts
     /// that are due. Blocks on the disk.
     pub(crate) fn change<T>(
         &self,
         edit: impl FnOnce(&mut MeetingTable) -> Result<T, RequestError>,
     ) -> Result<T, RequestError> {
-        let _turn = self.write_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = self.write_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.book();
         let mut book = MeetingTable::clone(&old);
         let answer = edit(&mut book)?;
@@ -204,15 +204,15 @@ impl Server {
         Ok(answer)
     }
 
-    /// Called under `turn`, so that no older state replaces a newer one.
+    /// Called under `write_lock`, so that no older state replaces a newer one.
     fn publish_status(&self) {
         let now = NodeStatus::of(&self.book(), &self.store);
         self.status.send_if_modified(|status| {
-            let news = **status != now;
-            if news {
+            let changed = **status != now;
+            if changed {
                 *status = Arc::new(now);
             }
-            news
+            changed
         });
     }
 

@@ -169,15 +169,15 @@ async fn deliver(server: &Server, id: &PackageId, asked: &Parts) -> Result<Respo
     match opened {
         Some(package) => {
             let name_and_headers = |id: &PackageId| (file_name(id), HeaderMap::new());
-            let place = || Ok(server.traffic.acquire_unlimited());
-            let line = Transport::of(&asked.extensions);
+            let permit = || Ok(server.traffic.acquire_unlimited());
+            let transport = Transport::of(&asked.extensions);
             delivery::respond(
                 &asked.method,
                 &asked.headers,
                 package,
                 name_and_headers,
-                place,
-                &line,
+                permit,
+                &transport,
             )
         }
         None if unverified => {

@@ -62,20 +62,20 @@ async fn read(request: Request, server: &Server) -> Result<JsonBody, RequestErro
     let (parts, body) = request.into_parts();
     // Held until the body is parsed: the result is small, or is used immediately.
     let large = body.size_hint().upper().is_none_or(|bytes| bytes > SMALL_BYTES);
-    let turn = server.large_bodies.acquire(rate_limit_key(server.access.caller(&parts).address));
-    let turn: Option<LargeBodyPermit> = match large {
-        true => tokio::time::timeout(BODY_TIMEOUT, turn)
+    let permit = server.large_bodies.acquire(rate_limit_key(server.access.caller(&parts).address));
+    let permit: Option<LargeBodyPermit> = match large {
+        true => tokio::time::timeout(BODY_TIMEOUT, permit)
             .await
             .map_err(|_| RequestError::TooManyLargeBodies)?,
         false => None,
     };
     let read = body::read(body, MAX_JSON_BYTES, BODY_TIMEOUT);
-    let read = match &turn {
+    let read = match &permit {
         None => read.await,
-        Some(turn) => tokio::select! {
+        Some(permit) => tokio::select! {
             biased;
             read = read => read,
-            () = turn.revoked() => return Err(RequestError::TooManyLargeBodies),
+            () = permit.revoked() => return Err(RequestError::TooManyLargeBodies),
         },
     };
     let bytes = read.map_err(|unread| match unread {

@@ -105,7 +105,7 @@ pub(crate) async fn delete(
     PathId(id): PathId,
 ) -> Result<Json<Done>, RequestError> {
     let (deleting, gone) = (server.clone(), id.clone());
-    // The book first: a package without a meeting harms nobody, a meeting
+    // The table first: a package without a meeting harms nobody, a meeting
     // that lost its package does.
     tasks::blocking(move || {
         deleting.change(|book| book.delete(&gone))?;

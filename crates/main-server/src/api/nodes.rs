@@ -115,7 +115,7 @@ fn record_heartbeat(
     reader.finish()?;
     check_identity(&node_id, &address)?;
     let mirror = body.0.get("mirror").and_then(|mirror| NodeReport::deserialize(mirror).ok());
-    let beat = HeartbeatReport {
+    let report = HeartbeatReport {
         address: address.clone(),
         client,
         status: truncate(status),
@@ -126,7 +126,7 @@ fn record_heartbeat(
         report: report(server, &synced.unwrap_or(active), mirror),
     };
     let now_s = server.clock.now_s();
-    let new = server.registry().heartbeat(&node_id, beat, now_s)?;
+    let new = server.registry().heartbeat(&node_id, report, now_s)?;
     let unreachable = server.registry().unreachable_reason(&node_id);
     server.wake.announcer.notify_one();
     if new {

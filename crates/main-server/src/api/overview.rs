@@ -130,7 +130,7 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
     };
     let bare = book.running().filter(|meeting| server.digest(&meeting.id).is_none());
     let bare: Vec<_> = bare.collect();
-    let seen = MasterSnapshot {
+    let snapshot = MasterSnapshot {
         without_package: &bare,
         any_running: book.running().next().is_some(),
         nodes: &live,
@@ -149,7 +149,7 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
         data: server.data(),
         token: &book.token,
         node_key: outside.node_key,
-        problems: problems::find_problems(&seen),
+        problems: problems::find_problems(&snapshot),
         meetings: (),
         nodes: (),
         traffic: Downloads {

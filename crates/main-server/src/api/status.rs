@@ -49,10 +49,10 @@ pub(crate) async fn for_nodes(State(server): State<Arc<Server>>, asked: HeaderMa
     let mut applied = wait.is_some();
     if let Some(wait) = wait.filter(|_| known) {
         match server.waiting.try_acquire() {
-            Ok(_place) => {
-                let news = status.wait_for(|status| !status.matches_etag(&asked));
+            Ok(_permit) => {
+                let change = status.wait_for(|status| !status.matches_etag(&asked));
                 tokio::select! {
-                    _ = news => {}
+                    _ = change => {}
                     () = tokio::time::sleep(wait) => {}
                     () = server.closing.cancelled() => {}
                 }

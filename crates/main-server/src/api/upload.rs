@@ -66,13 +66,13 @@ async fn store_upload(
 ) -> Result<Json<Value>, RequestError> {
     let provenance = upload_provenance(server.book().get(id)?);
     let announced = announced_digest(headers)?;
-    let place = UploadPermit::take(&server.uploading, id)?;
+    let permit = UploadPermit::take(&server.uploading, id)?;
     let pending = receive(server, id, announced_length(headers), chunks).await?;
     let (finishing, meeting) = (server.clone(), id.clone());
     // In one piece and off the handler: a client that leaves now must not
     // leave a new package with an old token.
     tasks::blocking(move || {
-        let _place = place;
+        let _permit = permit;
         let commit = || pending.commit(VerifyLevel::Full, announced, provenance, || true);
         finishing.replace_package(&meeting, commit)
     })

@@ -1,4 +1,4 @@
-//! The book as readers get it, with an index by id: heartbeats and lists name thousands.
+//! The meetings as readers get them, with an index by id: heartbeats and lists name thousands.
 
 use std::{collections::HashMap, ops::Deref};
 

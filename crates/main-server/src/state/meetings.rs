@@ -240,7 +240,7 @@ mod tests {
         book
     }
 
-    /// True if `change` gave the book another token.
+    /// True if `change` gave the table another token.
     fn renews(mut book: MeetingTable, change: impl Fn(&mut MeetingTable)) -> bool {
         let before = book.token.clone();
         change(&mut book);

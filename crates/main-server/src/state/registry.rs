@@ -79,7 +79,7 @@ pub(crate) struct RegisteredNode {
     /// restarted, perhaps on an empty disk.
     reported: bool,
     probe_due_s: f64,
-    /// Set while a probe is under way: the standing when it began.
+    /// Set while a probe is under way: the probe state when it began.
     probing: Option<ProbeState>,
     /// Probes that failed since the last good one.
     failures: u32,
@@ -314,7 +314,7 @@ impl NodeRegistry {
     }
 
     /// Begins up to `room` probes, and returns their nodes and addresses; they are
-    /// under way until [`record_probe`](Self::probed).
+    /// under way until [`record_probe`](Self::record_probe).
     pub(crate) fn take_due_probes(&mut self, room: usize, now_s: f64) -> Vec<(String, String)> {
         let under_way = self.nodes.values().filter_map(|node| {
             Some(ActiveProbe {
