@@ -206,22 +206,22 @@ impl Storm {
         tasks: &Tasks,
     ) -> mpsc::Receiver<Result<FinishedDownload, ClientFailure>> {
         // Room for all, so that no client waits for being counted.
-        let (tell, told) = mpsc::channel(self.clients);
+        let (tx, rx) = mpsc::channel(self.clients);
         for arrival in tally::arrivals(self.clients, window, fastrand::f64) {
-            let (tell, ended) = (tell.clone(), tasks.token().clone());
+            let (tx, ended) = (tx.clone(), tasks.token().clone());
             let (wanted, arrived) = (self.wanted.clone(), self.arrived.clone());
             let received = self.received.clone();
             let life = async move {
                 tokio::time::sleep(arrival).await;
                 arrived.fetch_add(1, Ordering::Relaxed);
                 let outcome = wanted.download(&received).await;
-                let _ = tell.send(outcome).await;
+                let _ = tx.send(outcome).await;
             };
             tasks.spawn_for_peer("client", async move {
                 ended.run_until_cancelled(life).await;
             });
         }
-        told
+        rx
     }
 
     fn moment(&self, begun: Instant, tally: &StormTally) -> StormSnapshot {

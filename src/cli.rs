@@ -211,9 +211,9 @@ pub enum CliError {
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, CliError> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let language = Language::from_env();
-    let told = help::command(language);
+    let command = help::command(language);
     let matches =
-        told.try_get_matches_from(&arguments).map_err(|error| match error.use_stderr() {
+        command.try_get_matches_from(&arguments).map_err(|error| match error.use_stderr() {
             true => CliError::Wrong(complaint::one_line(&error, &arguments, language)),
             false => CliError::Shown(error),
         })?;

@@ -110,34 +110,34 @@ fn install(
     say: &mut impl FnMut(&str),
 ) -> Result<u16, InstallError> {
     let adopted = args.adopt.as_deref().map(AdoptedNode::read).transpose()?;
-    let mut asker = TerminalPrompt::of_terminal(args.yes);
-    let wanted = PreparedConfig::resolve(args, places, adopted.as_ref(), &mut asker)?;
+    let mut prompt = TerminalPrompt::of_terminal(args.yes);
+    let prepared = PreparedConfig::resolve(args, places, adopted.as_ref(), &mut prompt)?;
     let upgrade = places.is_installed();
     // An installed service listens on its port itself.
-    let new_port = !upgrade || wanted.has_new_port();
-    if *system == InstallTarget::Here && new_port && is_taken(wanted.port()) {
-        return Err(InstallError::PortTaken(wanted.port()));
+    let new_port = !upgrade || prepared.has_new_port();
+    if *system == InstallTarget::Here && new_port && is_taken(prepared.port()) {
+        return Err(InstallError::PortTaken(prepared.port()));
     }
     let program = std::env::current_exe().map_err(InstallError::io("find", Path::new("myself")))?;
 
     let owner = system.user(say)?;
     make_folders(places, owner)?;
     if let Some(adopted) = &adopted {
-        let readings = adopted.lenient.iter().filter(|_| wanted.is_new());
+        let readings = adopted.lenient.iter().filter(|_| prepared.is_new());
         readings.for_each(|reading| say(&reading.to_string()));
         adopted.copy_packages(&places.storage(), owner, say)?;
     }
-    wanted.write(places, owner, say)?;
+    prepared.write(places, owner, say)?;
     place_program(&program, places, say)?;
     system.start(places, say)?;
-    say(&match upgrade && !wanted.is_new() {
+    say(&match upgrade && !prepared.is_new() {
         true => terminal::say(
             "已升级，配置和会议包均已保留",
             "upgraded; configuration and packages are kept",
         ),
         false => terminal::say("安装完成", "installed"),
     });
-    Ok(wanted.port())
+    Ok(prepared.port())
 }
 
 fn make_folders(places: &InstallPaths, owner: Option<FileOwner>) -> Result<(), InstallError> {

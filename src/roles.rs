@@ -32,10 +32,10 @@ pub fn block_on(main: impl Future<Output = Result<()>>) -> Result<()> {
 
 /// Waits until requests are answered, reports readiness to the service manager,
 /// and feeds its watchdog until the process ends.
-async fn report_ready(manager: &Notifier, listener: &Liveness, status: &str) {
+async fn report_ready(notifier: &Notifier, listener: &Liveness, status: &str) {
     listener.probe().await;
-    manager.notify_ready(status);
-    Tasks::new().spawn("watchdog", manager.clone().feed_watchdog(listener.clone()));
+    notifier.notify_ready(status);
+    Tasks::new().spawn("watchdog", notifier.clone().feed_watchdog(listener.clone()));
 }
 
 /// At the first start. A link in a log that is kept for ever works for an hour

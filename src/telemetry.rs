@@ -206,9 +206,9 @@ impl<S: Subscriber> Layer<S> for LogLayer {
         // A title with a line break in it must not look like a line of ours.
         let (text, metadata) = (line::sanitize(&text), event.metadata());
         let (level, outlets) = (*metadata.level(), &self.outlets);
-        let said = LogRecord { name: self.name, at: chrono::Local::now(), level, text: &text };
-        let json = outlets.json.load(Ordering::Relaxed).then(|| said.json());
-        let whole = || json.clone().unwrap_or_else(|| said.text());
+        let record = LogRecord { name: self.name, at: chrono::Local::now(), level, text: &text };
+        let json = outlets.json.load(Ordering::Relaxed).then(|| record.json());
+        let whole = || json.clone().unwrap_or_else(|| record.text());
         // Lines that can't be queued are dropped, and counted there.
         let write = |log: &ArcSwapOption<FileLog>| {
             if let Some(log) = &*log.load() {
@@ -226,7 +226,7 @@ impl<S: Subscriber> Layer<S> for LogLayer {
             self.journal.note(level, &text);
         }
         write(&outlets.file);
-        let line = if self.marked { said.journal(json.clone()) } else { whole() };
+        let line = if self.marked { record.journal(json.clone()) } else { whole() };
         let _ = self.console.clone().write_all(line.as_bytes());
     }
 }

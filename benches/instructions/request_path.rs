@@ -205,7 +205,7 @@ fn serve(
         let board = Arc::new(StatusBoard::new(store, listener.address().port()));
         let connections = tasks.child();
         let (vault, _) = Vault::open(Vault::path_beside(settings.path()));
-        let face = AppState {
+        let state = AppState {
             settings: settings.clone(),
             board: board.clone(),
             fetch: Fetch::new(settings.clone(), board, Arc::default(), tasks.child()),
@@ -216,7 +216,7 @@ fn serve(
             journal: Journal::default(),
             closing: tasks.token().clone(),
         };
-        listener.serve(face.answers(), connections.clone(), tasks.token().clone()).await;
+        listener.serve(state.answers(), connections.clone(), tasks.token().clone()).await;
         connections.shut_down(PATIENCE).await;
         Ok(())
     })

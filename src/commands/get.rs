@@ -187,7 +187,7 @@ impl PackageDownload<'_> {
         let target = self.target.to_owned();
         self.part = tasks::block_in_place(|| PartialDownload::left_at(&target))?;
         let counter = self.counter.clone();
-        let (mut tries, mut told) = (0, String::new());
+        let (mut tries, mut noted) = (0, String::new());
         loop {
             // Before anything fails: the server that knows the others may fail.
             let others = sources::others(&self.http, &args.url).await;
@@ -195,7 +195,7 @@ impl PackageDownload<'_> {
             let before = counter.done();
             let mut failed: Vec<AttemptError> = Vec::new();
             for source in std::iter::once(&args.url).chain(&others) {
-                if failed.iter().any(|setback| setback.from == client::authority(source)) {
+                if failed.iter().any(|error| error.from == client::authority(source)) {
                     continue;
                 }
                 if let Some(before) = failed.last() {
@@ -203,12 +203,12 @@ impl PackageDownload<'_> {
                 }
                 match view.show_while(&counter, self.attempt(source)).await? {
                     Ok(done) => return Ok(done),
-                    Err(setback) => failed.push(setback),
+                    Err(error) => failed.push(error),
                 }
             }
             tries = if counter.done() > before { 0 } else { tries + 1 };
-            if tries > args.retries || !failed.iter().any(|setback| setback.passing) {
-                let last = failed.pop().map(|setback| setback.to_string()).unwrap_or_default();
+            if tries > args.retries || !failed.iter().any(|error| error.passing) {
+                let last = failed.pop().map(|error| error.to_string()).unwrap_or_default();
                 bail!(say(
                     format!("无法下载会议包：{last}"),
                     format!("the package can't be downloaded: {last}"),
@@ -216,16 +216,16 @@ impl PackageDownload<'_> {
             }
             let pause = Duration::from_secs((1 << tries.min(6)).min(LONGEST_PAUSE_S));
             // Not before the first of the busy servers allows it.
-            let wanted = failed.iter().filter_map(|setback| setback.again_after).min();
+            let wanted = failed.iter().filter_map(|error| error.again_after).min();
             let pause = pause.max(wanted.unwrap_or_default());
             let why = failed.last().map(ToString::to_string).unwrap_or_default();
             view.note(&retry_note(
-                Some(&*why).filter(|why| *why != told),
+                Some(&*why).filter(|why| *why != noted),
                 tries,
                 args.retries,
                 pause,
             ));
-            told = why;
+            noted = why;
             tokio::time::sleep(pause).await;
         }
     }
@@ -304,9 +304,9 @@ impl PackageDownload<'_> {
         &mut self,
         from: String,
     ) -> Result<Result<(String, ReceivedPackage), AttemptError>> {
-        let giver = self.giver(&from).await;
+        let sender = self.last_sender(&from).await;
         let Some(part) = self.part.take() else { bail!("there is no file to finish") };
-        match tasks::block_in_place(|| part.finish(giver))? {
+        match tasks::block_in_place(|| part.finish(sender))? {
             Ok(received) => Ok(Ok((from, received))),
             Err(wrong) => {
                 self.counter.set(0, None);
@@ -317,7 +317,7 @@ impl PackageDownload<'_> {
 
     /// A server that nobody named is not trusted with the package's digest: anybody can
     /// register as a node.
-    async fn giver(&self, from: &str) -> LastSender {
+    async fn last_sender(&self, from: &str) -> LastSender {
         let main_server = self.main_server.as_ref();
         if from == self.asked || main_server.is_some_and(|main| client::authority(main) == from) {
             return LastSender::Server;

@@ -52,11 +52,11 @@ impl PreparedConfig {
         args: &InstallArgs,
         places: &InstallPaths,
         adopted: Option<&AdoptedNode>,
-        asker: &mut TerminalPrompt,
+        prompt: &mut TerminalPrompt,
     ) -> Result<Self, InstallError> {
         match places.role() {
-            ServiceRole::Node => Self::of_node(args, &places.config(), adopted, asker),
-            ServiceRole::Master => Self::of_master(args, &places.options(), asker),
+            ServiceRole::Node => Self::of_node(args, &places.config(), adopted, prompt),
+            ServiceRole::Master => Self::of_master(args, &places.options(), prompt),
         }
     }
 
@@ -64,7 +64,7 @@ impl PreparedConfig {
         args: &InstallArgs,
         path: &Path,
         adopted: Option<&AdoptedNode>,
-        asker: &mut TerminalPrompt,
+        prompt: &mut TerminalPrompt,
     ) -> Result<Self, InstallError> {
         let there = Settings::document(path)?.map(|file| file.settings).unwrap_or_default();
         // The package's own file names no main server: it was not set up yet.
@@ -74,16 +74,18 @@ impl PreparedConfig {
         let known = main_server_of(&document);
         let main_server = match &args.main_server {
             Some(given) => given.clone(),
-            None => match asker.ask("主控服务器地址 / main server (HOST:PORT)", &known)? {
+            None => match prompt.ask("主控服务器地址 / main server (HOST:PORT)", &known)? {
                 Some(answer) => answer,
-                None if is_new && !asker.defaults => return Err(InstallError::NoMainServer),
+                None if is_new && !prompt.defaults => return Err(InstallError::NoMainServer),
                 None => known.clone(),
             },
         };
         let known_port = port_of(&document);
         let port = match args.port {
             Some(given) => given,
-            None => asker.ask("本节点端口 / port of this node", &known_port)?.unwrap_or(known_port),
+            None => {
+                prompt.ask("本节点端口 / port of this node", &known_port)?.unwrap_or(known_port)
+            }
         };
         let mut set = |key, value: Value| {
             if schema::get(&document, key) != Some(&value) {
@@ -122,7 +124,7 @@ impl PreparedConfig {
     fn of_master(
         args: &InstallArgs,
         path: &Path,
-        asker: &mut TerminalPrompt,
+        prompt: &mut TerminalPrompt,
     ) -> Result<Self, InstallError> {
         let kept = fs::read_to_string(path).ok();
         let lines = kept.as_deref().unwrap_or(NEW_OPTIONS);
@@ -130,7 +132,9 @@ impl PreparedConfig {
         let known = known.and_then(|port| port.trim().parse().ok()).unwrap_or(MASTER_PORT);
         let port = match args.port {
             Some(given) => given,
-            None => asker.ask("主控服务器端口 / port of the main server", &known)?.unwrap_or(known),
+            None => {
+                prompt.ask("主控服务器端口 / port of the main server", &known)?.unwrap_or(known)
+            }
         };
         let others = lines.lines().filter(|line| !line.starts_with(PORT_OF_OPTIONS));
         let port_line = format!("{PORT_OF_OPTIONS}{port}");

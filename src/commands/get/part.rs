@@ -202,12 +202,12 @@ impl PartialDownload {
     /// Moves the whole to its place if it is right, or returns what is wrong with it.
     pub(super) fn finish(
         mut self,
-        giver: LastSender,
+        sender: LastSender,
     ) -> Result<std::result::Result<ReceivedPackage, ContentMismatch>> {
         self.fate = DownloadFate::Spent;
         let sha256 = Sha256::new(std::mem::take(&mut self.hasher).finalize().into());
         let size_bytes = self.size_bytes;
-        let named = match (giver, self.named) {
+        let named = match (sender, self.named) {
             (LastSender::Node(Some(named)), _) => Some((DigestSource::MainServer, named)),
             (LastSender::Node(None), Some(named)) => Some((DigestSource::Node, named)),
             (LastSender::Server, Some(named)) => Some((DigestSource::Server, named)),
