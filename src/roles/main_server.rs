@@ -47,7 +47,7 @@ pub async fn run(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
     if let Some(code) = master.first_code() {
         log_login_link(&page, code);
     }
-    // Its settings are its arguments: there is nothing to read anew.
+    // Its settings are its arguments: there is nothing to reload.
     let status = || format!("main server on {}", master.address());
     report_ready(&manager, master.liveness(), &status()).await;
     let failed = tokio::select! {

@@ -224,7 +224,7 @@ async fn a_node_behind_a_wrong_address_is_listed_with_the_reason_and_gets_nobody
     assert_eq!(main.redirect("m1").await, None);
     assert!(downloaded(main.meeting_url("m1", "/download-package")).await == zip);
 
-    // Mended while both run.
+    // Fixed while both run.
     hidden.configure(json!({"usePublicAddress": false})).await;
     until("clients are sent to it", async || {
         (main.redirect("m1").await == Some(hidden.package_url("m1"))).then_some(())

@@ -152,7 +152,7 @@ async fn where_versions_can_not_be_asked_for_any_sign_of_a_restart_has_it_pulled
     main.play().unoffered.insert("m1".into());
     main.activate("m1", "Board", &zip_of("the first papers"));
     let node = TestNode::of(&main.authority()).start().await;
-    // Only the first time an offer is waited for in vain.
+    // Only the first time, waiting for an offer times out.
     until("the meeting", async || (node.meeting("m1").await["active"] == true).then_some(())).await;
     assert_eq!(node.download("m1").await.0, StatusCode::OK);
     main.until_told("m1", 0).await;

@@ -687,7 +687,7 @@ async fn a_restart_keeps_everything() {
     let killed = tempfile::tempdir().unwrap();
     copy(&t.folder.path().join("data"), &killed.path().join("data"));
     // Read from there: a copied package is another file, which a main server
-    // verifies anew, and that changes the token.
+    // verifies again, and that changes the token.
     let saved = std::fs::read(killed.path().join("data/state.json")).unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&saved).unwrap()["token"], before.0);
     let after_kill = TestMaster::in_folder(killed, LONG).await;

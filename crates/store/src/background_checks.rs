@@ -54,7 +54,7 @@ impl BackgroundChecks {
         self.for_each_stage(|growth| growth.grown(bytes));
     }
 
-    /// Ends the threads, as no more bytes come for a while; the next ones start them anew.
+    /// Ends the threads, as no more bytes come for a while; the next ones start new ones.
     /// Blocks until a write to the disk that is under way has ended, whose error would
     /// otherwise be lost.
     pub(super) fn pause(&mut self) -> io::Result<()> {

@@ -562,7 +562,7 @@ mod tests {
             known.begin_sweep(later + 2 * RECHECK_AFTER);
             assert_eq!(unchecked(&known), usize::from(!spread), "{count}");
 
-            // One of them was not told; the others are taken in.
+            // The version of one of them is unknown; the others are taken in.
             known.note_untold(&ids[1], HELD, later);
             for id in &ids[2..] {
                 known.confirm(id, HELD, known.token.clone(), later + 2 * RECHECK_AFTER);
