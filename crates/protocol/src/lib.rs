@@ -185,7 +185,7 @@ pub struct OfferedPackage {
 #[error("the answer could not be understood: {0}")]
 pub struct UnreadableAnswer(pub String);
 
-/// A status answer in any of the shapes that contract.md lists.
+/// A status answer in any of the shapes that main servers in the field send.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct RawStatusAnswer {

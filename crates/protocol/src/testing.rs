@@ -1,6 +1,6 @@
 //! Values for tests, of this crate and of others.
 
-#![allow(clippy::unwrap_used, reason = "a test that finds no room has failed")]
+#![allow(clippy::unwrap_used, reason = "a test that can't make its values has failed")]
 
 use crate::package::{FileStamp, Manifest, PackageRoute, PackageSource, Sha256, Validators};
 

@@ -1,6 +1,6 @@
 //! The node's settings: `node_config.json`, live.
 //!
-//! `schema` lists the settings; `check` turns a document into a typed `Config` or a
+//! `table` lists the settings, a row each; `check` turns a document into a typed `Config` or a
 //! list of problems; `lenient` reads what the Python node wrote; `Settings` owns the
 //! file and notifies subscribers of changes; `watch` notices edits made by hand.
 

@@ -1,7 +1,7 @@
 //! Packages, and files in the state that a test wants, for tests of this crate
 //! and of others.
 
-#![allow(clippy::unwrap_used, reason = "a test that finds no room has failed")]
+#![allow(clippy::unwrap_used, reason = "a test that can't make its values has failed")]
 
 use std::{
     fs::File,

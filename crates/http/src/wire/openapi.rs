@@ -215,11 +215,11 @@ pub fn shared() -> Vec<Operation> {
     let page = |path, summary| {
         call(Method::GET, path, PAGES, summary)
             .asks(&["If-None-Match"])
-            .answers(304, "It is what is known already.", vec![])
+            .answers(304, "Not modified.", vec![])
             .with(&["ETag"])
     };
     vec![
-        call(Method::GET, health::LIVE, HEALTH, "Whether the process answers").answers(
+        call(Method::GET, health::LIVE, HEALTH, "The process answers").answers(
             200,
             "It does.",
             vec![json::<health::Live>()],
@@ -276,7 +276,7 @@ pub fn package(operation: Operation) -> Operation {
         .with(&VALIDATORS)
         .with(&OF_WHOLE)
         .with(&["Content-Range"])
-        .answers(304, "The version that is known already.", vec![])
+        .answers(304, "Not modified.", vec![])
         .with(&VALIDATORS)
         .refuses(412, "It is another version than was asked for.")
         .refuses(416, "The range begins behind the end of the package.")

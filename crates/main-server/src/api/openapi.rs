@@ -61,7 +61,7 @@ fn operations() -> Vec<Operation> {
             .asks(&["If-None-Match"])
             .answers(200, "The page.", vec![text("text/html")])
             .with(&["ETag"])
-            .answers(304, "It is what is known already.", vec![])
+            .answers(304, "Not modified.", vec![])
             .with(&["ETag"]),
     );
     all.extend(shared());
@@ -87,11 +87,13 @@ fn kept(operation: Operation) -> Operation {
 
 fn of_clients() -> Vec<Operation> {
     vec![
-        call(Method::GET, "/api/v1/meetings/status/token", CLIENTS, "What clients poll").answers(
-            200,
-            "All meetings.",
-            vec![json::<clients::ClientPollAnswer<'_>>()],
-        ),
+        call(
+            Method::GET,
+            "/api/v1/meetings/status/token",
+            CLIENTS,
+            "The token, for clients that poll",
+        )
+        .answers(200, "All meetings.", vec![json::<clients::ClientPollAnswer<'_>>()]),
         call(Method::GET, "/api/v1/meetings/active/meetings", CLIENTS, "Running meetings").answers(
             200,
             "With their packages' addresses.",
@@ -143,7 +145,7 @@ fn of_nodes() -> Vec<Operation> {
             .answers(200, "It is on the list.", vec![json::<nodes::HeartbeatAnswer>()])
             .refuses(429, "Too many new nodes from one address.")
             .refuses(503, "Too many nodes, listed meetings, or large requests."),
-        post("/api/v1/nodes/unregister", "A node takes its leave")
+        post("/api/v1/nodes/unregister", "Unregister a node")
             .body(true, vec![json::<Unregistration>()])
             .answers(200, "It is off the list.", vec![json::<Done>()])
             .refuses(404, "It was not on it."),
@@ -158,7 +160,7 @@ fn of_nodes() -> Vec<Operation> {
             .asks(&["If-None-Match", "Prefer"])
             .answers(200, "Running meetings.", vec![json::<NodePollAnswer<'_>>()])
             .with(&["ETag", "Preference-Applied"])
-            .answers(304, "It is what is known already.", vec![])
+            .answers(304, "Not modified.", vec![])
             .with(&["ETag", "Preference-Applied"]),
         kept(call(
             Method::GET,

@@ -36,7 +36,7 @@ pub(super) async fn lines(
     let level = wish.level.as_deref().unwrap_or("TRACE");
     let Some(level) = parse_level(level) else {
         return Err(invalid(
-            "level 应为 TRACE, DEBUG, INFO, WARNING, ERROR 之一 / level is one of these",
+            "level 应为 TRACE、DEBUG、INFO、WARNING 或 ERROR / level is TRACE, DEBUG, INFO, WARNING or ERROR",
         ));
     };
     let number = |text: &Option<String>| text.as_deref().map(str::parse::<u64>).transpose();

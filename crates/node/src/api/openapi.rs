@@ -84,13 +84,13 @@ fn operations() -> Vec<Operation> {
              now: after these the stream ends. Operators are told `log` and `config`, too.",
         ),
         call(Method::GET, "/", "Pages and documents", "To the panel")
-            .answers(307, "There it is.", vec![])
+            .answers(307, "To the page.", vec![])
             .with(&["Location"]),
         call(Method::GET, "/static/", "Pages and documents", "The panel")
             .asks(&["If-None-Match"])
             .answers(200, "The page.", vec![text("text/html")])
             .with(&["ETag"])
-            .answers(304, "It is what is known already.", vec![])
+            .answers(304, "Not modified.", vec![])
             .with(&["ETag"]),
     ];
     all.extend(settings_of_the_node());
@@ -137,7 +137,7 @@ fn settings_of_the_node() -> Vec<Operation> {
             .answers(200, "All settings.", vec![json::<settings::ConfigDocument>()]),
         refused_change(change("/api/config", "Change settings"))
             .careful()
-            .text("What is not named stays as it is. All of it is changed, or nothing.")
+            .text("Settings that are not named keep their values. All named ones are changed, or none.")
             .body(true, vec![json::<settings::ConfigPatch>()])
             .answers(200, "Saved and in force.", vec![json::<Done>()])
             .refuses(415, "Announced as something else than JSON."),

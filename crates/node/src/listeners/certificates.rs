@@ -27,7 +27,7 @@ const DEBOUNCE: Duration = Duration::from_millis(500);
 /// Network folders, and links in the middle of a path, send no events.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// Fingerprint of two files.
+/// Fingerprint of the files of one purpose.
 type FilesDigest = Option<[u8; 32]>;
 
 pub(crate) struct CertificateWorker {
