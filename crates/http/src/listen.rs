@@ -12,12 +12,13 @@ mod redirect;
 mod spare_fd;
 mod secure;
 mod socket;
+mod upgrade;
 
 use std::{
     convert::Infallible,
     io,
     net::{SocketAddr, TcpListener as StdListener},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -32,7 +33,11 @@ use futures_util::{
     FutureExt, TryFutureExt,
     future::{Either, ready},
 };
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
@@ -40,6 +45,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     task::coop::unconstrained,
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -50,6 +56,7 @@ use self::{
     connections::ConnectionPermit,
     pace::SEND_BUFFER_BYTES,
     spare_fd::{SpareFd, is_out_of_files},
+    upgrade::AcceptedUpgrade,
 };
 pub use self::{
     address::{canonical, host, local_address_for, own_address, rate_limit_key},
@@ -57,6 +64,7 @@ pub use self::{
     redirect::{HttpsRedirect, redirect},
     socket::{SendfileSource, SendfileState},
     transport::Transport,
+    upgrade::{UpgradedStream, switch_protocols},
 };
 use crate::tls::LiveServerConfig;
 
@@ -263,66 +271,90 @@ async fn serve_plain(stream: TcpStream, peer: SocketAddr, answers: Handlers, end
 }
 
 async fn serve_connection(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
-    line: Transport,
+    transport: Transport,
     answers: Handlers,
-    ShutdownTokens { stop, abort, activity }: ShutdownTokens,
+    ends: ShutdownTokens,
 ) {
-    let active = activity.clone();
-    let Handlers { fast_path: at_once, router, .. } = answers;
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        active.begin();
-        let activity = active.clone();
-        let quick = at_once
-            .as_ref()
-            .and_then(|at_once| at_once(request.method(), request.uri(), request.headers(), &line));
+    let upgrade = OnceLock::new();
+    {
+        let service = service(peer, &transport, answers, &ends.activity, &upgrade);
+        let stream = WatchedStream { stream, activity: ends.activity.clone() };
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(MAX_HEADER_BYTES)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            biased;
+            ended = &mut connection => ended,
+            () = ends.abort.cancelled() => return,
+            () = ends.stop.cancelled() => {
+                // A connection just accepted has a request on its way.
+                if !ends.activity.has_asked()
+                    && let Ok(ended) = timeout(FIRST_REQUEST, connection.as_mut()).await
+                {
+                    ended
+                } else {
+                    connection.as_mut().graceful_shutdown();
+                    tokio::select! {
+                        ended = &mut connection => ended,
+                        () = ends.abort.cancelled() => return,
+                    }
+                }
+            }
+        };
+        if let Err(error) = ended {
+            debug!("connection with {peer} broke: {error}");
+        }
+    }
+    if let Some(upgrade) = upgrade.into_inner() {
+        transport.set_upgraded();
+        upgrade.serve(&ends).await;
+    }
+}
+
+/// Answers one connection's requests. Fills `upgrade` when an answer switches protocols,
+/// which ends HTTP on it.
+fn service<'a>(
+    peer: SocketAddr,
+    transport: &'a Transport,
+    Handlers { fast_path, router, .. }: Handlers,
+    activity: &'a Arc<ConnectionActivity>,
+    upgrade: &'a OnceLock<AcceptedUpgrade>,
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<WatchedResponseBody<Body>>,
+    Error = Infallible,
+    Future: Send,
+> {
+    service_fn(move |mut request: Request<Incoming>| {
+        activity.begin();
+        let quick = fast_path.as_ref().and_then(|fast_path| {
+            fast_path(request.method(), request.uri(), request.headers(), transport)
+        });
+        let watched = |body| WatchedResponseBody { body, activity: activity.clone() };
         match quick {
-            Some(answer) => Either::Left(ready(Ok::<_, Infallible>(
-                answer.map(|body| WatchedResponseBody { body, activity }),
-            ))),
+            Some(answer) => Either::Left(ready(Ok::<_, Infallible>(answer.map(watched)))),
             None => {
                 request.extensions_mut().insert(PeerAddress(peer));
-                request.extensions_mut().insert(line.clone());
+                request.extensions_mut().insert(transport.clone());
                 let received =
-                    |body| Body::new(WatchedRequestBody { body, activity: active.clone() });
+                    |body| Body::new(WatchedRequestBody { body, activity: activity.clone() });
                 let answer = router.clone().oneshot(request.map(received));
-                Either::Right(
-                    answer
-                        .map_ok(|answer| answer.map(|body| WatchedResponseBody { body, activity })),
-                )
+                Either::Right(answer.map_ok(move |mut answer| {
+                    if let Some(accepted) = AcceptedUpgrade::take_from(&mut answer) {
+                        activity.mark_upgraded();
+                        let _ = upgrade.set(accepted);
+                    }
+                    answer.map(watched)
+                }))
             }
         }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(
-            TokioIo::new(WatchedStream { stream, activity: activity.clone() }),
-            service,
-        );
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        biased;
-        ended = &mut connection => ended,
-        () = abort.cancelled() => return,
-        () = stop.cancelled() => {
-            // A connection just accepted has a request on its way.
-            let first = tokio::time::timeout(FIRST_REQUEST, connection.as_mut());
-            if !activity.has_asked() && first.await.is_ok() {
-                return;
-            }
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                ended = &mut connection => ended,
-                () = abort.cancelled() => return,
-            }
-        }
-    };
-    if let Err(error) = ended {
-        debug!("connection with {peer} broke: {error}");
-    }
+    })
 }
 
 #[cfg(test)]

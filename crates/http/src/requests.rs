@@ -19,9 +19,9 @@ use edge_mirror_base::metrics::{Counter, Exposition, Histogram, histogram::ANSWE
 const UNMATCHED: &str = "unmatched";
 
 /// Statuses of our servers; any other is counted as `other`.
-const CODES: [u16; 31] = [
-    200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 406, 408, 409,
-    411, 412, 413, 415, 416, 422, 429, 500, 502, 503, 504, 507,
+const CODES: [u16; 32] = [
+    101, 200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 406, 408,
+    409, 411, 412, 413, 415, 416, 422, 429, 500, 502, 503, 504, 507,
 ];
 
 /// The index of each status in [`CODES`], or its length.
@@ -44,7 +44,10 @@ pub struct RouteMetrics {
 
 impl Default for RouteMetrics {
     fn default() -> Self {
-        Self { codes: Default::default(), duration: Histogram::of(ANSWERS) }
+        Self {
+            codes: std::array::from_fn(|_| Counter::default()),
+            duration: Histogram::of(ANSWERS),
+        }
     }
 }
 

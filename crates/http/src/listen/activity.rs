@@ -39,6 +39,8 @@ pub(super) struct ConnectionActivity {
     asked: AtomicBool,
     /// An answer has begun and not ended.
     answering: AtomicBool,
+    /// HTTP has ended, and another protocol is spoken.
+    upgraded: AtomicBool,
     idle_since_us: AtomicU64,
     /// The client reads nothing for now, or sends nothing of a body.
     stalled: AtomicBool,
@@ -58,6 +60,7 @@ impl ConnectionActivity {
             accepted,
             asked: AtomicBool::new(false),
             answering: AtomicBool::new(false),
+            upgraded: AtomicBool::new(false),
             idle_since_us: AtomicU64::new(0),
             stalled: AtomicBool::new(false),
             moved: AtomicU64::new(0),
@@ -69,7 +72,8 @@ impl ConnectionActivity {
 
     pub(super) fn conduct(&self, now: Instant) -> ConnectionConduct {
         let now_us = self.at(now);
-        match (self.stalled.load(Relaxed), self.answering.load(Relaxed)) {
+        let in_use = self.answering.load(Relaxed) || self.is_upgraded();
+        match (self.stalled.load(Relaxed), in_use) {
             (true, _) => {
                 let bytes_per_s = self.rate(now_us).unwrap_or_else(|| self.last_rate.load(Relaxed));
                 match bytes_per_s < MIN_BYTES_PER_S {
@@ -95,14 +99,27 @@ impl ConnectionActivity {
 
     pub(super) fn begin(&self) {
         self.asked.store(true, Relaxed);
-        self.window_us.store(0, Relaxed);
-        self.last_rate.store(u64::MAX, Relaxed);
+        self.forget_rate();
         self.answering.store(true, Relaxed);
     }
 
     pub(super) fn end(&self, now: Instant) {
         self.idle_since_us.store(self.at(now), Relaxed);
         self.answering.store(false, Relaxed);
+    }
+
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.upgraded.load(Relaxed)
+    }
+
+    /// From now on it is not idle, whatever is sent or not.
+    pub(super) fn mark_upgraded(&self) {
+        self.upgraded.store(true, Relaxed);
+    }
+
+    fn forget_rate(&self) {
+        self.window_us.store(0, Relaxed);
+        self.last_rate.store(u64::MAX, Relaxed);
     }
 
     fn record_progress(&self, bytes: u64) {
@@ -113,7 +130,12 @@ impl ConnectionActivity {
     }
 
     pub(super) fn record_stall(&self, now: Instant) {
+        let was_stalled = self.stalled.load(Relaxed);
         self.stalled.store(true, Relaxed);
+        // It sends only when there is something to say, so its rate before tells nothing.
+        if self.is_upgraded() && !was_stalled {
+            self.forget_rate();
+        }
         let now_us = self.at(now);
         let rate = self.rate(now_us);
         if let Some(rate) = rate {
@@ -316,6 +338,27 @@ mod tests {
         activity.begin();
         activity.record_stall(at(WINDOW_US * 9));
         assert_eq!(activity.conduct(at(WINDOW_US * 9 + 1)), ConnectionConduct::Busy);
+    }
+
+    #[test]
+    fn an_upgraded_one_never_idles_and_is_slow_after_a_whole_window_of_a_stall() {
+        let accepted = Instant::now();
+        let at = |us| accepted + Duration::from_micros(us);
+        let activity = ConnectionActivity::new(accepted);
+        activity.begin();
+        activity.mark_upgraded();
+        activity.end(at(0));
+        assert_eq!(activity.conduct(at(1 << 40)), ConnectionConduct::Busy);
+        for stalled in [1, 2, 3].map(|nth| nth * 20 * WINDOW_US) {
+            activity.record_stall(at(stalled));
+            let last = at(stalled + WINDOW_US - 1);
+            activity.record_stall(last);
+            assert_eq!(activity.conduct(last), ConnectionConduct::Busy);
+            let slow = ConnectionConduct::Slow { bytes_per_s: 0 };
+            assert_eq!(activity.conduct(at(stalled + WINDOW_US)), slow);
+            activity.record_progress(1);
+            assert_eq!(activity.conduct(at(stalled + WINDOW_US)), ConnectionConduct::Busy);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edge_mirror_base::metrics::{CounterFamily, Label};
+use edge_mirror_base::metrics::{CounterFamily, Exposition, Label};
 use slab::Slab;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -135,6 +135,23 @@ impl Connections {
         let table = self.table();
         let lately = table.reached.values().filter(|(_, at)| at.elapsed() < SHOWN_FOR);
         lately.map(|(limit, _)| *limit).collect()
+    }
+
+    /// Writes how many connections there are.
+    pub fn encode(&self, page: &mut Exposition) {
+        let (mut http, mut upgraded) = (0_usize, 0_usize);
+        for (_, connection) in &self.table().connections {
+            match connection.activity.is_upgraded() {
+                true => upgraded += 1,
+                false => http += 1,
+            }
+        }
+        let mut family = page.gauge(
+            "edge_mirror_connections",
+            "Open connections, by whether they switched from HTTP to another protocol.",
+        );
+        family.put(&[("protocol", "http")], http);
+        family.put(&[("protocol", "upgraded")], upgraded);
     }
 
     /// Waits for a place for a new connection; None if its address is at its limit.

@@ -51,6 +51,7 @@ struct SendfileInner {
     /// Set when another part begins, cleared by the socket.
     is_new_part: AtomicBool,
     is_slow_peer: AtomicBool,
+    is_upgraded: AtomicBool,
 }
 
 impl SendfileState {
@@ -72,6 +73,11 @@ impl SendfileState {
         self.0.has_source.store(file.is_some(), Ordering::Relaxed);
         *self.0.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
         self.0.is_new_part.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on the socket can be shut down before it is closed.
+    pub(super) fn set_upgraded(&self) {
+        self.0.is_upgraded.store(true, Ordering::Relaxed);
     }
 
     /// Returns true for a reader slower than this machine: a body then gives all that
@@ -256,9 +262,12 @@ impl AsyncWrite for SendfileSocket {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    /// Leaves it to closing the socket, which follows and does the same: a call less if
-    /// each request has a connection of its own.
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// With HTTP, leaves it to closing the socket, which follows and does the same: a call
+    /// less if each request has a connection of its own.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.sendfile_state.0.is_upgraded.load(Ordering::Relaxed) {
+            true => Pin::new(&mut self.stream).poll_shutdown(cx),
+            false => Poll::Ready(Ok(())),
+        }
     }
 }

@@ -19,6 +19,14 @@ impl Transport {
         extensions.get().cloned().unwrap_or_default()
     }
 
+    /// Announces that the connection no longer speaks HTTP.
+    pub(super) fn set_upgraded(&self) {
+        match self {
+            Self::Plain(sendfile_state) => sendfile_state.set_upgraded(),
+            Self::Tls => {}
+        }
+    }
+
     pub(crate) fn is_tls(&self) -> bool {
         matches!(self, Self::Tls)
     }

@@ -45,6 +45,7 @@ pub(crate) async fn metrics(State(server): State<Arc<Server>>) -> Response {
         nodes(&mut page, &server);
         meetings(&mut page, &server.book());
         packages(&mut page, &server);
+        server.connections.encode(&mut page);
         limits::encode(&mut page, &server.counts.limits);
         metrics::encode_process(&mut page, "main_server");
         page

@@ -47,6 +47,7 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Response {
         presence(&mut page, &state.board);
         storage(&mut page, &state.board, &state.settings);
         settings(&mut page, &state.settings);
+        state.board.connections.encode(&mut page);
         limits::encode(&mut page, &state.board.counts.limits);
         metrics::encode_process(&mut page, "node");
         page
