@@ -38,7 +38,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &["node_status", "repository"],
             &["state"],
             &["refusal"],
-            &["address", "clock", "counts", "error", "large_bodies"],
+            &["address", "counts", "error", "large_bodies"],
         ],
     ),
     (

@@ -16,7 +16,6 @@
 
 mod address;
 mod api;
-mod clock;
 mod counts;
 mod error;
 mod large_bodies;

@@ -37,6 +37,8 @@ pub(crate) fn save(path: &Path, book: &MeetingTable) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use edge_mirror_base::clock::UnixMillis;
+
     use super::*;
     use crate::state::meetings::Meeting;
 
@@ -44,10 +46,11 @@ mod tests {
         let mut book = MeetingTable::default();
         for id in ["b", "a"] {
             let id = id.parse().unwrap();
-            book.create(Meeting::new(id, "题目 <b>".into(), "t".into(), 1_700_000_000.123))
-                .unwrap();
+            let created_at = UnixMillis::from_millis(1_700_000_000_123);
+            book.create(Meeting::new(id, "题目 <b>".into(), "t".into(), created_at)).unwrap();
         }
-        book.start(&"a".parse().unwrap(), 1_763_712_345.678).unwrap();
+        let started_at = UnixMillis::from_millis(1_763_712_345_678);
+        book.start(&"a".parse().unwrap(), started_at).unwrap();
         book
     }
 
@@ -59,6 +62,56 @@ mod tests {
         save(&path, &book()).unwrap();
         let loaded = load(&path).unwrap().unwrap();
         assert_eq!(loaded.meetings, book().meetings);
+    }
+
+    /// As versions wrote it that kept times as seconds with a fraction.
+    const SAVED: &str = r#"{
+  "form": 1,
+  "token": "3f1a",
+  "meetings": [
+    {
+      "id": "b",
+      "title": "题目 <b>",
+      "time": "t",
+      "status": "未开始",
+      "created_at": 1700000000.123,
+      "started_at": null,
+      "ended_at": null,
+      "unannounced": false,
+      "replacing": false,
+      "versions": 0
+    },
+    {
+      "id": "a",
+      "title": "题目 <b>",
+      "time": "t",
+      "status": "进行中",
+      "created_at": 1700000000.123,
+      "started_at": 1763712345.678,
+      "ended_at": null,
+      "unannounced": true,
+      "replacing": false,
+      "versions": 0
+    }
+  ]
+}"#;
+
+    #[test]
+    fn a_file_of_an_older_version_is_read_and_written_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        fs::write(&path, SAVED).unwrap();
+        let loaded = load(&path).unwrap().unwrap();
+        assert_eq!(loaded, MeetingTable { token: "3f1a".into(), ..book() });
+        save(&path, &loaded).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), SAVED);
+        // Whole seconds, and what was not written yet.
+        let older = r#"{"form":1,"token":"","meetings":[
+            {"id":"a","title":"","time":"","status":"未开始","created_at":1700000000}]}"#;
+        fs::write(&path, older).unwrap();
+        let meeting = load(&path).unwrap().unwrap().meetings.remove(0);
+        assert_eq!(meeting.created_at, UnixMillis::from_secs(1_700_000_000));
+        assert_eq!(meeting.started_at, None);
     }
 
     #[test]

@@ -14,7 +14,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use edge_mirror_base::{clock::now_s, tasks};
+use edge_mirror_base::{
+    clock::{SteadyClock, UnixMillis},
+    tasks,
+};
 use edge_mirror_http::{
     access::AccessControl,
     delivery::Traffic,
@@ -34,7 +37,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    clock::Clock,
     counts::{MasterCheckOccasion, MasterCounters},
     large_bodies::LargeBodies,
     node_status::NodeStatus,
@@ -57,12 +59,12 @@ pub(crate) const MAX_WAITING: usize = 1024;
 
 pub(crate) struct Server {
     pub access: AccessControl,
-    pub clock: Clock,
+    pub clock: SteadyClock,
     pub store: Store,
     pub traffic: Arc<Traffic>,
     pub wake: WorkerSignals,
     pub(crate) uploading: Arc<Mutex<HashSet<PackageId>>>,
-    pub started_s: u64,
+    pub started_at: UnixMillis,
     pub outside: watch::Sender<SystemReadings>,
     pub history: watch::Sender<History>,
     pub feed: Feed,
@@ -81,12 +83,14 @@ pub(crate) struct Server {
     write_lock: Mutex<()>,
     state_path: PathBuf,
     registry: Mutex<NodeRegistry>,
-    limited: Mutex<Option<(Limit, f64)>>,
-    announce_timeout_s: f64,
+    limited: Mutex<Option<(Limit, UnixMillis)>>,
+    announce_timeout: Duration,
 }
 
 /// Seconds for which a reached limit is a problem.
-const LIMIT_SHOWN_S: f64 = 300.0;
+const LIMIT_SHOWN_FOR: Duration = Duration::from_secs(300);
+/// Nodes may have died meanwhile.
+const LONGEST_ANNOUNCER_WAIT: Duration = Duration::from_secs(1);
 
 /// Figures of the system and the disk; read by a worker, so that no page waits for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -115,10 +119,10 @@ impl Server {
         state_path: PathBuf,
         announce_timeout: Duration,
     ) -> Self {
-        let counts = MasterCounters::default();
+        let (clock, counts) = (SteadyClock::start(), MasterCounters::default());
         Self {
             access,
-            clock: Clock::start(),
+            clock,
             connections: Arc::new(Connections::new(counts.limits.clone())),
             status: watch::Sender::new(Arc::new(NodeStatus::of(&book, &store))),
             waiting: Semaphore::new(MAX_WAITING),
@@ -127,7 +131,7 @@ impl Server {
             traffic: Arc::default(),
             wake: WorkerSignals::default(),
             uploading: Arc::default(),
-            started_s: now_s(),
+            started_at: clock.now(),
             outside: watch::Sender::default(),
             history: watch::Sender::default(),
             feed: Feed::default(),
@@ -140,7 +144,7 @@ impl Server {
             state_path,
             registry: Mutex::default(),
             limited: Mutex::default(),
-            announce_timeout_s: announce_timeout.as_secs_f64(),
+            announce_timeout,
         }
     }
 
@@ -189,8 +193,8 @@ impl Server {
         let old = self.book();
         let mut book = MeetingTable::clone(&old);
         let answer = edit(&mut book)?;
-        let now_s = self.clock.now_s();
-        let announced = book.announce(|meeting| self.is_due(meeting, now_s));
+        let now = self.clock.now();
+        let announced = book.announce(|meeting| self.is_due(meeting, now));
         if book != **old {
             repository::save(&self.state_path, &book)
                 .map_err(|cause| save_failed(&self.state_path, &cause))?;
@@ -233,45 +237,45 @@ impl Server {
         let Err(refusal) = outcome else { return };
         let Some(limit) = refusal.limit() else { return };
         self.counts.limits.inc(limit);
-        let now_s = self.clock.now_s();
-        let quiet = self.recent_limit(now_s).is_none();
-        *self.limited.lock().unwrap_or_else(PoisonError::into_inner) = Some((limit, now_s));
+        let now = self.clock.now();
+        let quiet = self.recent_limit(now).is_none();
+        *self.limited.lock().unwrap_or_else(PoisonError::into_inner) = Some((limit, now));
         if quiet {
             warn!("refused, and what follows is counted only: {refusal}");
         }
     }
 
     /// The last limit reached, if that was recently.
-    pub(crate) fn recent_limit(&self, now_s: f64) -> Option<Limit> {
-        let (limit, at_s) = (*self.limited.lock().unwrap_or_else(PoisonError::into_inner))?;
-        (now_s - at_s < LIMIT_SHOWN_S).then_some(limit)
+    pub(crate) fn recent_limit(&self, now: UnixMillis) -> Option<Limit> {
+        let (limit, at) = (*self.limited.lock().unwrap_or_else(PoisonError::into_inner))?;
+        (now.saturating_since(at) < LIMIT_SHOWN_FOR).then_some(limit)
     }
 
-    fn is_due(&self, meeting: &Meeting, now_s: f64) -> bool {
-        let waited_s = now_s - meeting.started_at.unwrap_or(now_s);
+    fn is_due(&self, meeting: &Meeting, now: UnixMillis) -> bool {
+        let waited = now.checked_since(meeting.started_at.unwrap_or(now));
         // Without a package there is nothing that nodes could get first.
         let Some(current) = self.digest(&meeting.id) else { return true };
         let registry = self.registry();
-        let nodes = registry.readiness(&meeting.id, current, now_s);
-        announce::is_due(waited_s, self.announce_timeout_s, nodes)
+        let nodes = registry.readiness(&meeting.id, current, now);
+        announce::is_due(waited, self.announce_timeout, nodes)
     }
 
     /// True if an announcement is due, and the time until one may be; None while
     /// nothing waits for it.
     pub(crate) fn next_announcement(&self) -> Option<(bool, Duration)> {
-        let now_s = self.clock.now_s();
+        let now = self.clock.now();
         let book = self.book();
         let mut waiting = book.meetings.iter().filter(|meeting| meeting.unannounced).peekable();
         waiting.peek()?;
-        let mut wait_s = f64::INFINITY;
+        let mut wait = LONGEST_ANNOUNCER_WAIT;
         for meeting in waiting {
-            if self.is_due(meeting, now_s) {
+            if self.is_due(meeting, now) {
                 return Some((true, Duration::ZERO));
             }
-            let ends_s = meeting.started_at.unwrap_or(now_s) + self.announce_timeout_s;
-            wait_s = wait_s.min(ends_s - now_s);
+            let ends = meeting.started_at.unwrap_or(now) + self.announce_timeout;
+            wait = wait.min(ends.saturating_since(now));
         }
-        Some((false, Duration::from_secs_f64(wait_s.clamp(0.001, 1.0))))
+        Some((false, wait.max(Duration::from_millis(1))))
     }
 
     /// Puts a package in place by `put`, and changes the token if that gave

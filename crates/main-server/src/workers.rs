@@ -5,7 +5,7 @@ pub(crate) mod probe;
 
 use std::{sync::Arc, time::Duration};
 
-use edge_mirror_base::tasks;
+use edge_mirror_base::{clock::UnixMillis, tasks};
 use edge_mirror_http::wire::feed;
 use edge_mirror_settings::scheme;
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -58,12 +58,12 @@ pub(crate) async fn probe(server: Arc<Server>, prober: Prober, stop: Cancellatio
     let mut under_way = FuturesUnordered::new();
     let mut tick = tokio::time::interval(PROBE_TICK);
     loop {
-        for lost in server.registry().take_lost(server.clock.now_s()) {
+        for lost in server.registry().take_lost(server.clock.now()) {
             server.counts.lost_nodes.inc();
             warn!("node {lost} was not heard from for 30 s and is dropped");
         }
         let room = MAX_PROBES - under_way.len();
-        let due = server.registry().take_due_probes(room, server.clock.now_s());
+        let due = server.registry().take_due_probes(room, server.clock.now());
         under_way.extend(due.into_iter().map(|(node_id, address)| {
             let prober = prober.clone();
             async move {
@@ -74,8 +74,8 @@ pub(crate) async fn probe(server: Arc<Server>, prober: Prober, stop: Cancellatio
         tokio::select! {
             () = stop.cancelled() => return,
             Some((node_id, address, reach)) = under_way.next() => {
-                let now_s = server.clock.now_s();
-                note(&mut server.registry(), &node_id, &address, &reach, now_s);
+                let now = server.clock.now();
+                note(&mut server.registry(), &node_id, &address, &reach, now);
                 // A node that turned out unreachable holds up no start.
                 server.wake.announcer.notify_one();
             }
@@ -90,9 +90,9 @@ fn note(
     node_id: &str,
     address: &str,
     reach: &NodeReachability,
-    now_s: f64,
+    now: UnixMillis,
 ) {
-    if !registry.record_probe(node_id, address, reach, now_s) {
+    if !registry.record_probe(node_id, address, reach, now) {
         return;
     }
     match reach {

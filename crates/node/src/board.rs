@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-use edge_mirror_base::{clock::now_s, live::LiveValue};
+use edge_mirror_base::{clock::UnixMillis, live::LiveValue};
 use edge_mirror_http::{
     listen::Connections,
     tls,
@@ -33,7 +33,7 @@ pub use counts::{CallResult, CheckOccasion, NodeCounters, PullEnd, RemovalCause}
 /// Shared by the workers that write and the pages that read.
 #[derive(Debug)]
 pub struct StatusBoard {
-    pub started_s: u64,
+    pub started_at: UnixMillis,
     /// True while the service runs; written by [`switch`](Self::switch).
     pub running: watch::Sender<bool>,
     /// The same, for reads with every request.
@@ -108,9 +108,9 @@ pub struct Presence {
     pub(crate) registered: bool,
     /// `ip:port` as reported to the main server.
     pub address: Option<String>,
-    pub(crate) last_ok_s: Option<u64>,
+    pub(crate) last_ok: Option<UnixMillis>,
     /// Time of the first failure since the last answer, and its cause.
-    pub(crate) failing_since_s: Option<u64>,
+    pub(crate) failing_since: Option<UnixMillis>,
     pub error: Option<Fault>,
     /// The main server's reason that it can't reach the node, if it has one.
     pub unreachable: Option<String>,
@@ -153,10 +153,10 @@ pub struct SyncState {
     /// count for this one's meetings.
     pub origin: String,
     pub token: String,
-    pub(crate) polled_ok_s: Option<u64>,
+    pub(crate) polled_ok: Option<UnixMillis>,
     pub(crate) poll_error: Option<Fault>,
     /// Time since which polls fail.
-    pub(crate) poll_failing_since_s: Option<u64>,
+    pub(crate) poll_failing_since: Option<UnixMillis>,
     /// Shared, like the next ones: a report goes out after each poll, and most say
     /// the same as before.
     pub active: Arc<ActiveMeetings>,
@@ -177,7 +177,7 @@ pub struct SyncState {
     /// and the last heartbeat before which that was done.
     pub checked: u64,
     pub failing: Arc<BTreeMap<PackageId, PullFailure>>,
-    pub(crate) last_pull_s: Option<u64>,
+    pub(crate) last_pull: Option<UnixMillis>,
 }
 
 /// The active meetings in the main server's order, indexed: there may be thousands,
@@ -220,14 +220,14 @@ pub struct PullFailure {
     /// Rounds of `retryCount` attempts that ended without the package.
     pub rounds: u32,
     pub error: Fault,
-    pub(crate) next_try_s: u64,
+    pub(crate) next_try: UnixMillis,
 }
 
 impl StatusBoard {
     pub fn new(store: Store, port: u16) -> Self {
         let counts = NodeCounters::default();
         Self {
-            started_s: now_s(),
+            started_at: UnixMillis::now(),
             running: watch::Sender::new(true),
             is_running: AtomicBool::new(true),
             presence: watch::Sender::default(),

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use edge_mirror_base::clock::now_s;
+use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_http::{delivery::Traffic, limits::Limit};
 use edge_mirror_protocol::{
     Cause, Fault, Heartbeat, HeldPackage, MeetingRef, NodeReport, Registration, Unregistration,
@@ -309,11 +309,11 @@ impl PresenceWorker {
         self.board.presence.send_replace(board::Presence {
             registered: registered_as.as_ref().is_some_and(|registered_as| registered_as.fresh),
             address: registered_as.as_ref().map(|s| s.address.clone()).or(before.address),
-            last_ok_s: if good { Some(now_s()) } else { before.last_ok_s },
-            failing_since_s: outcome
+            last_ok: if good { Some(UnixMillis::now()) } else { before.last_ok },
+            failing_since: outcome
                 .as_ref()
                 .err()
-                .map(|_| before.failing_since_s.unwrap_or_else(now_s)),
+                .map(|_| before.failing_since.unwrap_or_else(UnixMillis::now)),
             unreachable: outcome.as_ref().ok().cloned().flatten(),
             error: outcome.err(),
             address_warnings: before.address_warnings,

@@ -18,7 +18,7 @@ mod poll;
 
 use std::{sync::Arc, time::Duration};
 
-use edge_mirror_base::clock::now_s;
+use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_http::limits::Limit;
 use edge_mirror_protocol::package::PackageId;
 use edge_mirror_settings::Settings;
@@ -95,7 +95,7 @@ impl SyncWorker {
     ) -> Self {
         let pulled = board.store().list().into_iter().map(|stored| stored.manifest.verified_s);
         Self {
-            known: MainServerView::of("", pulled.max()),
+            known: MainServerView::of("", pulled.max().map(UnixMillis::from_secs)),
             reconcile_at: None,
             pull_ended: false,
             reconcile_not_before: Instant::now(),
@@ -179,7 +179,7 @@ impl SyncWorker {
         (self.poll, self.next_poll_at, self.reconcile_at) = (None, None, None);
         self.checks.clear();
         self.pulls.clear();
-        self.known = MainServerView::of("", self.known.last_pull_s);
+        self.known = MainServerView::of("", self.known.last_pull);
     }
 
     /// Cancels a poll that is held back, as its wait no longer fits. One that is
@@ -194,7 +194,7 @@ impl SyncWorker {
         let config = self.settings.current();
         let upstream = self.connector.upstream(&config);
         if self.known.origin != upstream.origin() {
-            self.known = MainServerView::of(upstream.origin(), self.known.last_pull_s);
+            self.known = MainServerView::of(upstream.origin(), self.known.last_pull);
         }
         let before = self.known.before_poll();
         self.next_poll_at = None;
@@ -214,16 +214,16 @@ impl SyncWorker {
                     Some(_) => debug!("poll failed: {error}"),
                 }
                 self.known.poll_error = Some(error.fault());
-                self.known.poll_failing_since_s.get_or_insert_with(now_s);
+                self.known.poll_failing_since.get_or_insert_with(UnixMillis::now);
                 return;
             }
         };
         let was_away = self.known.poll_error.take().is_some();
-        self.known.poll_failing_since_s = None;
+        self.known.poll_failing_since = None;
         if was_away {
             info!("polling works again");
         }
-        self.known.polled_ok_s = Some(now_s());
+        self.known.polled_ok = Some(UnixMillis::now());
         let token = self.known.token.clone();
         self.take_answer(polled);
         if self.fetch.is_awaiting_offers() {
@@ -336,7 +336,7 @@ impl SyncWorker {
         match outcome {
             Ok(pulled) => {
                 if pulled.changed {
-                    self.known.last_pull_s = Some(now_s());
+                    self.known.last_pull = Some(UnixMillis::now());
                 }
                 let sha256 = pulled.stored.manifest.sha256;
                 self.known.note_arrival(&id, sha256);

@@ -57,7 +57,7 @@ pub(crate) async fn status_for_clients(State(server): Shared) -> Json<Value> {
     let announced = book.running().filter(|meeting| !meeting.unannounced);
     let meetings: Vec<_> = announced.map(PolledMeeting::of).collect();
     let id = if meetings.is_empty() { NO_TOKEN } else { &book.token };
-    Json(json!(ClientPollAnswer { id, timestamp: server.clock.now_s(), meetings }))
+    Json(json!(ClientPollAnswer { id, timestamp: server.clock.now().as_secs_f64(), meetings }))
 }
 
 pub(crate) async fn active(State(server): Shared) -> Json<Value> {

@@ -65,8 +65,8 @@ async fn redirect_or_deliver(
     };
     // Neither HEAD nor a revalidation (304) is counted.
     if asked.method == Method::GET && (node.is_some() || answer.status().is_success()) {
-        let (at_s, client) = (server.clock.now_s(), server.access.caller(&asked).address);
-        server.download_log().note(DownloadRecord { at_s, meeting: id, node, client });
+        let (at, client) = (server.clock.now(), server.access.caller(&asked).address);
+        server.download_log().note(DownloadRecord { at, meeting: id, node, client });
     }
     Ok(answer)
 }
@@ -118,7 +118,7 @@ pub(crate) async fn sources(
         headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse().ok());
     let mut hosts: Vec<_> = own.iter().map(|own| (false, own.to_string())).collect();
     if let Some(current) = server.digest(&id) {
-        let candidates = server.registry().candidates(&id, current, server.clock.now_s());
+        let candidates = server.registry().candidates(&id, current, server.clock.now());
         hosts.extend(candidates.into_iter().map(|node| (node.https, node.address)));
     }
     let sources = hosts.into_iter().map(|(https, ip)| {
@@ -137,7 +137,7 @@ fn check_running(server: &Server, id: &PackageId) -> Result<(), RequestError> {
 fn chosen_node(server: &Server, id: &PackageId) -> Option<RedirectCandidate> {
     let current = server.digest(id)?;
     let mut registry = server.registry();
-    let mut candidates = registry.candidates(id, current, server.clock.now_s());
+    let mut candidates = registry.candidates(id, current, server.clock.now());
     let busy: Vec<_> = candidates.iter().map(|candidate| candidate.load).collect();
     let chosen = redirect::choose(&busy, (fastrand::u64(..), fastrand::u64(..)))?;
     let chosen = candidates.swap_remove(chosen);

@@ -23,7 +23,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use edge_mirror_base::tasks;
+use edge_mirror_base::{clock::UnixMillis, tasks};
 use edge_mirror_http::wire::{self, Done, PathId, done};
 use edge_mirror_protocol::package::{PackageId, Sha256};
 use serde::Serialize;
@@ -45,7 +45,7 @@ const MAX_TIME_CHARS: usize = 100;
 
 pub(crate) async fn list(State(server): Shared) -> Response {
     let (book, registry) = (server.book(), server.registry());
-    let holders = registry.holders(server.clock.now_s(), |id| server.digest(id));
+    let holders = registry.holders(server.clock.now(), |id| server.digest(id));
     let shown = |meeting| described(&server, meeting, holders.get(&meeting.id));
     Json(book.meetings.iter().map(shown).collect::<Vec<_>>()).into_response()
 }
@@ -63,7 +63,7 @@ pub(crate) async fn create(
     let title = reader.text("title");
     let (id, time) = (reader.optional_text("id"), reader.optional_text("time"));
     reader.finish()?;
-    let meeting = meeting(title, id, time, server.clock.now_s())?;
+    let meeting = meeting(title, id, time, server.clock.now())?;
     let (id, title) = (meeting.id.clone(), meeting.title.clone());
     let store = server.store.clone();
     server
@@ -82,7 +82,7 @@ fn meeting(
     title: String,
     id: Option<String>,
     time: Option<String>,
-    now_s: f64,
+    now: UnixMillis,
 ) -> Result<Meeting, RequestError> {
     let id = id.unwrap_or_else(fresh_id).parse::<PackageId>();
     let id = id.map_err(|_| RequestError::invalid(&wire::invalid_id()))?;
@@ -97,7 +97,7 @@ fn meeting(
             "时间最多 100 个字符 / a time is at most 100 characters",
         ));
     }
-    Ok(Meeting::new(id, title, time, now_s))
+    Ok(Meeting::new(id, title, time, now))
 }
 
 pub(crate) async fn delete(
@@ -117,16 +117,16 @@ pub(crate) async fn delete(
 }
 
 pub(crate) async fn start(State(server): Shared, PathId(id): PathId) -> JsonResult {
-    let now_s = server.clock.now_s();
+    let now = server.clock.now();
     if server.digest(&id).is_none() && server.book().find(id.as_str()).is_some() {
         warn!("meeting {id} is started without a package, downloads will fail until it has one");
     }
-    edit(&server, id, "started", move |book, id| book.start(id, now_s)).await
+    edit(&server, id, "started", move |book, id| book.start(id, now)).await
 }
 
 pub(crate) async fn end(State(server): Shared, PathId(id): PathId) -> JsonResult {
-    let now_s = server.clock.now_s();
-    edit(&server, id, "ended", move |book, id| book.end(id, now_s)).await
+    let now = server.clock.now();
+    edit(&server, id, "ended", move |book, id| book.end(id, now)).await
 }
 
 async fn edit(
@@ -145,7 +145,7 @@ pub(crate) fn view(server: &Server, id: &PackageId) -> JsonResult {
     let book = server.book();
     let meeting = book.get(id)?;
     let (current, registry) = (server.digest(id), server.registry());
-    let holders = registry.holders(server.clock.now_s(), |held| current.filter(|_| held == id));
+    let holders = registry.holders(server.clock.now(), |held| current.filter(|_| held == id));
     Ok(Json(json!(described(server, meeting, holders.get(id)))))
 }
 
@@ -182,9 +182,9 @@ pub(crate) fn described<'a>(
         sha256: manifest.map(|manifest| manifest.sha256),
         file_count: manifest.map(|manifest| manifest.file_count),
         nodes: nodes.map(Vec::as_slice).unwrap_or_default(),
-        created_at: meeting.created_at,
-        started_at: meeting.started_at,
-        ended_at: meeting.ended_at,
+        created_at: meeting.created_at.as_secs_f64(),
+        started_at: meeting.started_at.map(UnixMillis::as_secs_f64),
+        ended_at: meeting.ended_at.map(UnixMillis::as_secs_f64),
     }
 }
 
@@ -194,8 +194,9 @@ mod tests {
 
     #[test]
     fn a_meeting_needs_a_title_and_gets_an_id() {
-        let made =
-            |title: &str, id: Option<&str>| meeting(title.into(), id.map(Into::into), None, 1.0);
+        let made = |title: &str, id: Option<&str>| {
+            meeting(title.into(), id.map(Into::into), None, UnixMillis::from_secs(1))
+        };
         let good = made("会", None).unwrap();
         assert_eq!(good.id.as_str().len(), 8);
         assert_eq!(made("t", Some("a.b")).unwrap().id.as_str(), "a.b");

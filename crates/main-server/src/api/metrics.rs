@@ -71,7 +71,7 @@ fn downloads(page: &mut Exposition, server: &Server) {
 
 fn nodes(page: &mut Exposition, server: &Server) {
     let (mut reachable, mut unreachable, mut unknown) = (0_u64, 0_u64, 0_u64);
-    for (_, node) in server.registry().live(server.clock.now_s()) {
+    for (_, node) in server.registry().live(server.clock.now()) {
         match node.reach {
             NodeReachability::Reachable { .. } => reachable += 1,
             NodeReachability::Unreachable(_) => unreachable += 1,

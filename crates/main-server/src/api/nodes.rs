@@ -9,6 +9,7 @@ use axum::{
     http::{header, request::Parts},
     response::{IntoResponse, Response},
 };
+use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_http::{
     listen::rate_limit_key,
     wire::{Done, Success, done},
@@ -75,9 +76,9 @@ fn record_registration(
     reader.finish()?;
     check_identity(&node_id, &address)?;
     let new = {
-        let now_s = server.clock.now_s();
+        let now = server.clock.now();
         let mut registry = server.registry();
-        registry.register(&node_id, address.clone(), client, truncate(status), now_s)?
+        registry.register(&node_id, address.clone(), client, truncate(status), now)?
     };
     server.wake.prober.notify_one();
     if new {
@@ -125,8 +126,8 @@ fn record_heartbeat(
         // Older nodes don't list synced meetings: what they call active, they have.
         report: report(server, &synced.unwrap_or(active), mirror),
     };
-    let now_s = server.clock.now_s();
-    let new = server.registry().heartbeat(&node_id, report, now_s)?;
+    let now = server.clock.now();
+    let new = server.registry().heartbeat(&node_id, report, now)?;
     let unreachable = server.registry().unreachable_reason(&node_id);
     server.wake.announcer.notify_one();
     if new {
@@ -134,7 +135,7 @@ fn record_heartbeat(
         info!("node {node_id} at {address} is known by its heartbeat");
     }
     let mirror = unreachable.map(|unreachable| ToMirror { unreachable });
-    Ok(Json(HeartbeatAnswer { status: Success::Success, timestamp: now_s, mirror }))
+    Ok(Json(HeartbeatAnswer { status: Success::Success, timestamp: now.as_secs_f64(), mirror }))
 }
 
 #[derive(Serialize)]
@@ -187,8 +188,8 @@ pub(crate) async fn unregister(
     let mut reader = FieldReader::new(&body);
     let node_id = reader.text("node_id");
     reader.finish()?;
-    let now_s = server.clock.now_s();
-    if !server.registry().unregister(&node_id, now_s) {
+    let now = server.clock.now();
+    if !server.registry().unregister(&node_id, now) {
         return Err(RequestError::UnknownNode(truncate(node_id)));
     }
     server.wake.announcer.notify_one();
@@ -209,14 +210,14 @@ pub(crate) async fn list(State(server): Shared) -> Response {
 /// A piece of the list after a node, or from its beginning, and the piece's last
 /// node if more follow.
 fn next_chunk(server: &Server, after: Option<&str>) -> (Bytes, Option<Option<String>>) {
-    let (now_s, book) = (server.clock.now_s(), server.book());
+    let (now, book) = (server.clock.now(), server.book());
     let mut piece = Vec::with_capacity(PIECE_BYTES + 4096);
     let mut comma: &[u8] = if after.is_some() { b"," } else { b"[" };
-    for (node_id, node) in server.registry().live_after(after, now_s) {
+    for (node_id, node) in server.registry().live_after(after, now) {
         piece.extend(comma);
         comma = b",";
         // Strings and numbers only: serialization can't fail.
-        let _ = serde_json::to_writer(&mut piece, &listed(node_id, node, &book, now_s));
+        let _ = serde_json::to_writer(&mut piece, &listed(node_id, node, &book, now));
         if piece.len() >= PIECE_BYTES {
             return (piece.into(), Some(Some(node_id.to_owned())));
         }
@@ -247,7 +248,7 @@ pub(crate) struct NodeView<'a> {
 pub(crate) fn described<'a>(
     node_id: &'a str,
     node: &'a RegisteredNode,
-    now_s: f64,
+    now: UnixMillis,
 ) -> NodeView<'a> {
     let (reachable, reason) = match &node.reach {
         NodeReachability::Unknown => (None, None),
@@ -258,8 +259,8 @@ pub(crate) fn described<'a>(
         node_id,
         address: &node.address,
         status: &node.status,
-        last_seen: node.heard_s,
-        uptime: now_s - node.registered_s,
+        last_seen: node.heard_at.as_secs_f64(),
+        uptime: now.saturating_since(node.registered_at).as_secs_f64(),
         reachable,
         unreachable_reason: reason,
         downloads: node.downloads,
@@ -292,7 +293,7 @@ fn listed<'a>(
     node_id: &'a str,
     node: &'a RegisteredNode,
     book: &'a IndexedMeetings,
-    now_s: f64,
+    now: UnixMillis,
 ) -> ListedNode<'a> {
     // One that was deleted meanwhile has no title.
     let active = node.active.iter().filter_map(|id| book.find(id.as_str()));
@@ -300,7 +301,7 @@ fn listed<'a>(
         active.map(|meeting| ReportedMeeting { id: &meeting.id, title: &meeting.title }).collect();
     let titles = || active.iter().map(|meeting| meeting.title).collect::<Vec<_>>().join(", ");
     ListedNode {
-        node: described(node_id, node, now_s),
+        node: described(node_id, node, now),
         active_meeting: (!active.is_empty()).then(titles),
         active_meetings: active,
         synced_meetings: node.synced().collect(),
@@ -319,9 +320,9 @@ pub(crate) struct AvailableNodes {
 /// Nodes that clients can be sent to: one that our probe did not reach is
 /// listed above, with the reason, but not here.
 pub(crate) async fn available(State(server): Shared) -> Json<AvailableNodes> {
-    let now_s = server.clock.now_s();
+    let now = server.clock.now();
     let registry = server.registry();
-    let nodes: Vec<_> = registry.available(now_s).map(|(_, node)| node.address.clone()).collect();
+    let nodes: Vec<_> = registry.available(now).map(|(_, node)| node.address.clone()).collect();
     Json(AvailableNodes { count: nodes.len(), nodes })
 }
 

@@ -97,11 +97,11 @@ struct FolderUsage<'a> {
 }
 
 pub(crate) fn snapshot(server: &Server) -> Snapshot {
-    let now_s = server.clock.now_s();
+    let now = server.clock.now();
     let (book, outside) = (server.book(), server.outside.borrow().clone());
     let uploading = server.uploads_under_way();
     let registry = server.registry();
-    let holders = registry.holders(now_s, |id| server.digest(id));
+    let holders = registry.holders(now, |id| server.digest(id));
     let download_log = server.download_log();
 
     let meetings = |items: &mut ItemWriter<'_>| {
@@ -115,13 +115,13 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
         }
     };
     let held = by_node(&holders);
-    let live: Vec<_> = registry.live(now_s).collect();
+    let live: Vec<_> = registry.live(now).collect();
     let nodes = |items: &mut ItemWriter<'_>| {
         for (node_id, node) in &live {
             let shown = ShownNode {
                 // As of its last heartbeat: a figure that grows by itself would be
                 // a change every second.
-                node: nodes::described(node_id, node, node.heard_s),
+                node: nodes::described(node_id, node, node.heard_at),
                 packages: held.get(node_id.as_str()).map(Vec::as_slice).unwrap_or_default(),
                 redirects: download_log.redirects_to(node_id),
             };
@@ -134,7 +134,7 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
         without_package: &bare,
         any_running: book.running().next().is_some(),
         nodes: &live,
-        limited: server.recent_limit(now_s),
+        limited: server.recent_limit(now),
         connections: connection_limits(&server.connections),
         open: server.access.is_open(),
         login_error: outside.login_fault.as_deref(),
@@ -144,8 +144,8 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
     let overview = Overview {
         role: "main_server",
         version: env!("CARGO_PKG_VERSION"),
-        started: server.started_s,
-        now: now_s,
+        started: server.started_at.as_secs(),
+        now: now.as_secs_f64(),
         data: server.data(),
         token: &book.token,
         node_key: outside.node_key,

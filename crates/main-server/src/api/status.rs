@@ -14,6 +14,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use edge_mirror_base::clock::UnixMillis;
 
 use crate::{node_status::NodeStatus, server::Server};
 
@@ -31,13 +32,17 @@ impl NodeStatus {
         known.is_some_and(|tags| tags.split(',').any(|tag| opaque(tag) == opaque(&self.version)))
     }
 
-    fn answer(&self, asked: &HeaderMap, now_s: f64) -> Response {
+    fn answer(&self, asked: &HeaderMap, now: UnixMillis) -> Response {
         let version = [(header::ETAG, self.version.clone())];
         if self.matches_etag(asked) {
             return (StatusCode::NOT_MODIFIED, version).into_response();
         }
         let json = [(header::CONTENT_TYPE, "application/json")];
-        let body = Body::from(format!("{}{}}}", self.json_head, serde_json::Value::from(now_s)));
+        let body = Body::from(format!(
+            "{}{}}}",
+            self.json_head,
+            serde_json::Value::from(now.as_secs_f64())
+        ));
         (version, json, body).into_response()
     }
 }
@@ -61,7 +66,7 @@ pub(crate) async fn for_nodes(State(server): State<Arc<Server>>, asked: HeaderMa
         }
     }
     let status = status.borrow().clone();
-    let mut answer = status.answer(&asked, server.clock.now_s());
+    let mut answer = status.answer(&asked, server.clock.now());
     if applied {
         answer.headers_mut().insert(APPLIED, HeaderValue::from_static("wait"));
     }
@@ -161,9 +166,10 @@ mod tests {
             differs
         };
         let id: PackageId = "m".parse().unwrap();
-        book.create(Meeting::new(id.clone(), "T".into(), String::new(), 1.0)).unwrap();
+        book.create(Meeting::new(id.clone(), "T".into(), String::new(), UnixMillis::from_secs(1)))
+            .unwrap();
         assert!(!differs(&book), "nodes are not told of what is not running");
-        book.start(&id, 2.0).unwrap();
+        book.start(&id, UnixMillis::from_secs(2)).unwrap();
         assert!(differs(&book));
         book.token = "another".into();
         assert!(differs(&book));
@@ -172,11 +178,13 @@ mod tests {
         put(&store, "m", &zip_of(b"another one"));
         assert!(differs(&book));
         let status = NodeStatus::of(&book, &store);
-        let said = |now_s| to_bytes(status.answer(&HeaderMap::new(), now_s).into_body());
-        assert_ne!(said(1.0), said(2.5));
-        let said: Value = serde_json::from_slice(&said(2.5)).unwrap();
+        let said = |ms| {
+            to_bytes(status.answer(&HeaderMap::new(), UnixMillis::from_millis(ms)).into_body())
+        };
+        assert_ne!(said(1000), said(2500));
+        let said: Value = serde_json::from_slice(&said(2500)).unwrap();
         assert_eq!((&said["id"], &said["timestamp"]), (&json!("another"), &json!(2.5)));
-        book.end(&id, 3.0).unwrap();
+        book.end(&id, UnixMillis::from_secs(3)).unwrap();
         assert!(differs(&book));
     }
 

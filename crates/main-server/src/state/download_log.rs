@@ -6,6 +6,7 @@ use std::{
     net::IpAddr,
 };
 
+use edge_mirror_base::clock::{UnixMillis, fractional_seconds};
 use edge_mirror_protocol::package::PackageId;
 use serde::Serialize;
 
@@ -18,8 +19,9 @@ const MAX_RECENT: usize = 50;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct DownloadRecord {
-    #[serde(rename = "time")]
-    pub at_s: f64,
+    #[serde(rename = "time", serialize_with = "fractional_seconds::serialize")]
+    #[cfg_attr(test, schemars(with = "f64"))]
+    pub at: UnixMillis,
     pub meeting: PackageId,
     /// None: from here.
     pub node: Option<String>,
@@ -87,9 +89,9 @@ mod tests {
 
     use super::*;
 
-    fn departure(at_s: u32, node: Option<&str>) -> DownloadRecord {
+    fn departure(at_s: u64, node: Option<&str>) -> DownloadRecord {
         DownloadRecord {
-            at_s: at_s.into(),
+            at: UnixMillis::from_secs(at_s),
             meeting: "m".parse().unwrap(),
             node: node.map(str::to_owned),
             client: Ipv4Addr::LOCALHOST.into(),
@@ -105,16 +107,18 @@ mod tests {
         assert_eq!((download_log.redirects(), download_log.own_downloads()), (3, 1));
         let of = |node_id| download_log.redirects_to(node_id);
         assert_eq!((of("a"), of("b"), of("c")), (2, 1, 0));
-        let recent: Vec<_> = download_log.recent().map(|departure| departure.at_s).collect();
-        assert_eq!(recent, [4.0, 3.0, 2.0, 1.0]);
+        let recent: Vec<_> =
+            download_log.recent().map(|departure| departure.at.as_secs()).collect();
+        assert_eq!(recent, [4, 3, 2, 1]);
     }
 
     #[test]
     fn the_list_is_of_the_last_fifty_and_totals_go_on() {
         let mut download_log = DownloadLog::default();
         (0..60).for_each(|at_s| download_log.note(departure(at_s, None)));
-        let recent: Vec<_> = download_log.recent().map(|departure| departure.at_s).collect();
-        assert_eq!((recent.len(), recent[0], recent[49]), (50, 59.0, 10.0));
+        let recent: Vec<_> =
+            download_log.recent().map(|departure| departure.at.as_secs()).collect();
+        assert_eq!((recent.len(), recent[0], recent[49]), (50, 59, 10));
         assert_eq!(download_log.own_downloads(), 60);
     }
 

@@ -1,6 +1,7 @@
 //! The meetings and the token as they are saved, and how each call changes them.
 //! Pure; saving is `repository`'s, packages are the store's.
 
+use edge_mirror_base::clock::{UnixMillis, fractional_seconds};
 use edge_mirror_protocol::package::{PackageId, Sha256};
 use serde::{Deserialize, Serialize};
 
@@ -24,18 +25,19 @@ pub(crate) enum MeetingPhase {
     Ended,
 }
 
-/// Times are seconds since 1970.
+/// Times are saved as seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Meeting {
     pub id: PackageId,
     pub title: String,
     pub time: String,
     pub status: MeetingPhase,
-    pub(crate) created_at: f64,
-    #[serde(default)]
-    pub(crate) started_at: Option<f64>,
-    #[serde(default)]
-    pub(crate) ended_at: Option<f64>,
+    #[serde(with = "fractional_seconds")]
+    pub(crate) created_at: UnixMillis,
+    #[serde(default, with = "fractional_seconds::option")]
+    pub(crate) started_at: Option<UnixMillis>,
+    #[serde(default, with = "fractional_seconds::option")]
+    pub(crate) ended_at: Option<UnixMillis>,
     /// Started, but not in the token yet: nodes get the package first.
     #[serde(default)]
     pub(crate) unannounced: bool,
@@ -51,13 +53,13 @@ pub(crate) struct Meeting {
 }
 
 impl Meeting {
-    pub(crate) fn new(id: PackageId, title: String, time: String, now_s: f64) -> Self {
+    pub(crate) fn new(id: PackageId, title: String, time: String, now: UnixMillis) -> Self {
         Self {
             id,
             title,
             time,
             status: MeetingPhase::Waiting,
-            created_at: now_s,
+            created_at: now,
             started_at: None,
             ended_at: None,
             unannounced: false,
@@ -116,23 +118,23 @@ impl MeetingTable {
     }
 
     /// The token changes later, in [`announce`](Self::announce).
-    pub(crate) fn start(&mut self, id: &PackageId, now_s: f64) -> Result<(), RequestError> {
+    pub(crate) fn start(&mut self, id: &PackageId, now: UnixMillis) -> Result<(), RequestError> {
         let meeting = self.get_mut(id)?;
         if !meeting.is_running() {
             meeting.status = MeetingPhase::Running;
-            meeting.started_at = Some(now_s);
+            meeting.started_at = Some(now);
             meeting.ended_at = None;
             meeting.unannounced = true;
         }
         Ok(())
     }
 
-    pub(crate) fn end(&mut self, id: &PackageId, now_s: f64) -> Result<(), RequestError> {
+    pub(crate) fn end(&mut self, id: &PackageId, now: UnixMillis) -> Result<(), RequestError> {
         let meeting = self.get_mut(id)?;
         if meeting.status != MeetingPhase::Ended {
             let ran = meeting.is_running();
             meeting.status = MeetingPhase::Ended;
-            meeting.ended_at = Some(now_s);
+            meeting.ended_at = Some(now);
             meeting.unannounced = false;
             self.renew_token_if(ran);
         }
@@ -223,19 +225,23 @@ pub(crate) fn fresh_id() -> String {
 mod tests {
     use super::*;
 
+    fn at(seconds: f64) -> UnixMillis {
+        UnixMillis::from_secs_f64(seconds)
+    }
+
     fn id(text: &str) -> PackageId {
         text.parse().unwrap()
     }
 
     fn book() -> MeetingTable {
         let mut book = MeetingTable::default();
-        book.create(Meeting::new(id("m"), "T".into(), String::new(), 1.0)).unwrap();
+        book.create(Meeting::new(id("m"), "T".into(), String::new(), at(1.0))).unwrap();
         book
     }
 
     fn started() -> MeetingTable {
         let mut book = book();
-        book.start(&id("m"), 2.0).unwrap();
+        book.start(&id("m"), at(2.0)).unwrap();
         book.announce(|_| true);
         book
     }
@@ -251,15 +257,15 @@ mod tests {
     fn the_token_changes_exactly_when_clients_have_to_look() {
         let m = &id("m");
         let (a, b) = (Some(Sha256::new([1; 32])), Some(Sha256::new([2; 32])));
-        assert!(!renews(book(), |b| b.start(m, 2.0).unwrap()), "nodes come first");
-        assert!(renews(started(), |b| b.end(m, 3.0).unwrap()));
+        assert!(!renews(book(), |b| b.start(m, at(2.0)).unwrap()), "nodes come first");
+        assert!(renews(started(), |b| b.end(m, at(3.0)).unwrap()));
         assert!(renews(started(), |b| b.delete(m).unwrap()));
         assert!(renews(started(), |book| book.finish_replacement(m, a, b).unwrap()));
         assert!(renews(started(), |book| book.finish_replacement(m, None, b).unwrap()));
         assert!(!renews(started(), |book| book.finish_replacement(m, a, a).unwrap()));
-        assert!(!renews(started(), |b| b.start(m, 3.0).unwrap()));
+        assert!(!renews(started(), |b| b.start(m, at(3.0)).unwrap()));
         assert!(!renews(started(), |b| assert!(b.announce(|_| true).is_empty())));
-        assert!(!renews(book(), |b| b.end(m, 3.0).unwrap()));
+        assert!(!renews(book(), |b| b.end(m, at(3.0)).unwrap()));
         assert!(!renews(book(), |b| b.delete(m).unwrap()));
         assert!(!renews(book(), |book| book.finish_replacement(m, a, b).unwrap()));
     }
@@ -267,7 +273,7 @@ mod tests {
     #[test]
     fn a_package_replaced_before_the_announcement_waits_with_it() {
         let mut book = book();
-        book.start(&id("m"), 2.0).unwrap();
+        book.start(&id("m"), at(2.0)).unwrap();
         let replaced = |b: &mut MeetingTable| {
             b.finish_replacement(&id("m"), None, Some(Sha256::new([1; 32]))).unwrap();
         };
@@ -279,11 +285,11 @@ mod tests {
     #[test]
     fn an_ended_meeting_starts_again_and_has_to_be_announced_again() {
         let mut book = started();
-        book.end(&id("m"), 3.0).unwrap();
-        assert_eq!(book.find(&id("m")).unwrap().ended_at, Some(3.0));
-        book.start(&id("m"), 4.0).unwrap();
+        book.end(&id("m"), at(3.0)).unwrap();
+        assert_eq!(book.find(&id("m")).unwrap().ended_at, Some(at(3.0)));
+        book.start(&id("m"), at(4.0)).unwrap();
         let meeting = book.find(&id("m")).unwrap();
-        assert_eq!((meeting.started_at, meeting.ended_at), (Some(4.0), None));
+        assert_eq!((meeting.started_at, meeting.ended_at), (Some(at(4.0)), None));
         assert!(meeting.unannounced && meeting.is_running());
     }
 
@@ -303,17 +309,17 @@ mod tests {
     #[test]
     fn meetings_are_bounded_and_unique() {
         let mut book = book();
-        let again = Meeting::new(id("m"), "U".into(), String::new(), 1.0);
+        let again = Meeting::new(id("m"), "U".into(), String::new(), at(1.0));
         assert!(matches!(book.create(again), Err(RequestError::Exists(_))));
         for n in 1..MAX_MEETINGS {
             book.meetings.push(Meeting::new(
                 id(&format!("x{n}")),
                 String::new(),
                 String::new(),
-                1.0,
+                at(1.0),
             ));
         }
-        let beyond = Meeting::new(id("n"), "U".into(), String::new(), 1.0);
+        let beyond = Meeting::new(id("n"), "U".into(), String::new(), at(1.0));
         assert!(matches!(book.create(beyond), Err(RequestError::TooManyMeetings(_))));
     }
 }

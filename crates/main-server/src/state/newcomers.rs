@@ -1,27 +1,29 @@
 //! Limits the new nodes of each client. Pure: the time is passed in.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
+
+use edge_mirror_base::clock::UnixMillis;
 
 use crate::{refusal::RequestError, state::MAX_NODES};
 
 /// A venue's nodes may start all at once behind one address: two hundred do so
 /// with room to spare, and more within minutes.
 pub(crate) const MAX_A_MINUTE: u32 = 300;
-const MINUTE_S: f64 = 60.0;
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// By client, IPv6 by network.
 #[derive(Debug, Default)]
 pub(crate) struct NewcomerLimiter {
-    since: HashMap<IpAddr, (f64, u32)>,
+    since: HashMap<IpAddr, (UnixMillis, u32)>,
 }
 
 impl NewcomerLimiter {
-    pub(crate) fn admit(&mut self, client: IpAddr, now_s: f64) -> Result<(), RequestError> {
-        self.since.retain(|_, (since_s, _)| now_s - *since_s < MINUTE_S);
+    pub(crate) fn admit(&mut self, client: IpAddr, now: UnixMillis) -> Result<(), RequestError> {
+        self.since.retain(|_, (since, _)| now.saturating_since(*since) < MINUTE);
         if self.since.len() >= MAX_NODES && !self.since.contains_key(&client) {
             return Err(RequestError::TooManyNodes(MAX_NODES));
         }
-        let (_, count) = self.since.entry(client).or_insert((now_s, 0));
+        let (_, count) = self.since.entry(client).or_insert((now, 0));
         if *count >= MAX_A_MINUTE {
             return Err(RequestError::TooManyNewNodes(MAX_A_MINUTE));
         }
@@ -34,17 +36,21 @@ impl NewcomerLimiter {
 mod tests {
     use super::*;
 
+    fn at(seconds: f64) -> UnixMillis {
+        UnixMillis::from_secs_f64(seconds)
+    }
+
     #[test]
     fn a_client_brings_so_many_a_minute_and_others_are_not_concerned() {
         let mut newcomers = NewcomerLimiter::default();
-        let mut admit = |client: [u8; 4], now_s| newcomers.admit(client.into(), now_s);
+        let mut admit = |client: [u8; 4], now| newcomers.admit(client.into(), now);
         for n in 0..MAX_A_MINUTE {
-            assert!(admit([10, 0, 0, 1], f64::from(n) / 10.0).is_ok(), "{n}");
+            assert!(admit([10, 0, 0, 1], at(f64::from(n) / 10.0)).is_ok(), "{n}");
         }
-        let beyond = admit([10, 0, 0, 1], 59.9);
+        let beyond = admit([10, 0, 0, 1], at(59.9));
         assert!(matches!(beyond, Err(RequestError::TooManyNewNodes(MAX_A_MINUTE))));
-        assert!(admit([10, 0, 0, 2], 59.9).is_ok());
-        assert!(admit([10, 0, 0, 1], 60.0).is_ok(), "another minute");
+        assert!(admit([10, 0, 0, 2], at(59.9)).is_ok());
+        assert!(admit([10, 0, 0, 1], at(60.0)).is_ok(), "another minute");
     }
 
     #[test]
@@ -52,11 +58,11 @@ mod tests {
         let mut newcomers = NewcomerLimiter::default();
         let client = |n: usize| IpAddr::from((n as u32).to_be_bytes());
         for n in 0..MAX_NODES {
-            assert!(newcomers.admit(client(n), 0.0).is_ok());
+            assert!(newcomers.admit(client(n), at(0.0)).is_ok());
         }
-        let beyond = newcomers.admit(client(MAX_NODES), 1.0);
+        let beyond = newcomers.admit(client(MAX_NODES), at(1.0));
         assert!(matches!(beyond, Err(RequestError::TooManyNodes(_))));
-        assert!(newcomers.admit(client(0), 1.0).is_ok(), "known ones stay welcome");
-        assert!(newcomers.admit(client(MAX_NODES), 60.0).is_ok());
+        assert!(newcomers.admit(client(0), at(1.0)).is_ok(), "known ones stay welcome");
+        assert!(newcomers.admit(client(MAX_NODES), at(60.0)).is_ok());
     }
 }

@@ -6,7 +6,9 @@
 //! then by the client that registered the node. Strangers' nodes may answer, too,
 //! just in time: nodes that answer never take all the room.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
+
+use edge_mirror_base::clock::UnixMillis;
 
 /// Probes under way: more than any venue has nodes.
 pub(crate) const MAX_PROBES: usize = 256;
@@ -17,10 +19,10 @@ pub(crate) const MAX_OF_REACHED: usize = MAX_PROBES / 4 * 3;
 /// Per address: a port belongs to one node.
 pub(crate) const MAX_AT_ADDRESS: usize = 2;
 /// After an answer, and after a first failure.
-const EVERY_S: f64 = 10.0;
+const EVERY: Duration = Duration::from_secs(10);
 /// Each failure doubles the pause up to this: what makes a node unreachable is
 /// seldom fixed sooner.
-const LONGEST_PAUSE_S: f64 = 80.0;
+const LONGEST_PAUSE: Duration = Duration::from_secs(80);
 
 /// State of a node by its probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +38,7 @@ pub(crate) struct DueProbe<'a> {
     pub address: &'a str,
     pub client: IpAddr,
     pub standing: ProbeState,
-    pub(crate) due_s: f64,
+    pub(crate) due_at: UnixMillis,
 }
 
 /// A probe that has begun.
@@ -61,7 +63,7 @@ pub(crate) fn next<'a>(
         *at_address.entry(probe.address).or_insert(0) += 1;
         of_reached += usize::from(probe.standing == ProbeState::Reached);
     }
-    due.sort_by(|a, b| (a.standing.cmp(&b.standing)).then(a.due_s.total_cmp(&b.due_s)));
+    due.sort_by(|a, b| (a.standing.cmp(&b.standing)).then(a.due_at.cmp(&b.due_at)));
     let (mut clients, mut addresses) = (of_client.clone(), at_address.clone());
     let mut turns: Vec<((ProbeState, usize, usize), DueProbe<'a>)> = due
         .into_iter()
@@ -103,10 +105,10 @@ fn take_turn<K: std::hash::Hash + Eq>(turns: &mut HashMap<K, usize>, who: K) -> 
     *turn - 1
 }
 
-/// Seconds from a probe to the next one.
-pub(crate) fn pause_s(failures: u32) -> f64 {
+/// Time from a probe to the next one.
+pub(crate) fn pause(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
-    (EVERY_S * f64::from(1_u32 << doublings)).min(LONGEST_PAUSE_S)
+    (EVERY * (1 << doublings)).min(LONGEST_PAUSE)
 }
 
 #[cfg(test)]
@@ -120,7 +122,7 @@ mod tests {
     }
 
     fn due<'a>(node_id: &'a str, address: &'a str, of: u8, standing: ProbeState) -> DueProbe<'a> {
-        DueProbe { node_id, address, client: client(of), standing, due_s: 0.0 }
+        DueProbe { node_id, address, client: client(of), standing, due_at: UnixMillis::default() }
     }
 
     fn probe_of<'a>(due: &DueProbe<'a>) -> ActiveProbe<'a> {
@@ -172,9 +174,9 @@ mod tests {
 
     #[test]
     fn a_failure_doubles_the_pause() {
-        let pauses: Vec<_> = (0..8).map(pause_s).collect();
-        assert_eq!(pauses, [10.0, 10.0, 20.0, 40.0, 80.0, 80.0, 80.0, 80.0]);
-        assert_eq!(pause_s(u32::MAX), LONGEST_PAUSE_S);
+        let pauses: Vec<_> = (0..8).map(|failures| pause(failures).as_secs()).collect();
+        assert_eq!(pauses, [10, 10, 20, 40, 80, 80, 80, 80]);
+        assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
     }
 
     #[test]
@@ -195,19 +197,20 @@ mod tests {
         /// there is room, whatever others register and whether that answers.
         #[test]
         fn a_new_node_at_its_own_address_is_not_held_up(
-            others in prop::collection::vec((0_u8..6, 0_usize..900, 0.0..9.0), 0..2000),
-            due_s in 0.0..9.0,
+            others in prop::collection::vec((0_u8..6, 0_usize..900, 0..9000_u64), 0..2000),
+            due_ms in 0..9000_u64,
         ) {
             let targets: Vec<_> = (0..900).map(|n| format!("other:{n}")).collect();
             let mut all: Vec<_> = others
                 .iter()
-                .map(|(of, at, due_s)| {
+                .map(|(of, at, due_ms)| {
                     let standing = if at % 4 == 0 { ProbeState::New } else { ProbeState::Reached };
                     let due = due("other", &targets[*at], *of, standing);
-                    DueProbe { due_s: *due_s, ..due }
+                    DueProbe { due_at: UnixMillis::from_millis(*due_ms), ..due }
                 })
                 .collect();
-            all.push(DueProbe { due_s, ..due("honest", "honest:1", 99, ProbeState::New) });
+            let due_at = UnixMillis::from_millis(due_ms);
+            all.push(DueProbe { due_at, ..due("honest", "honest:1", 99, ProbeState::New) });
             let begun = next(all, [].into_iter(), MAX_PROBES);
             let of_new = begun.iter().filter(|due| due.standing == ProbeState::New);
             let at = of_new.into_iter().position(|due| due.node_id == "honest");

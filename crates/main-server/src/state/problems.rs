@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use edge_mirror_base::metrics::Label;
+use edge_mirror_base::{clock::UnixMillis, metrics::Label};
 use edge_mirror_http::{limits::Limit, wire::problem::Problem};
 use edge_mirror_store::LOW_DISK_BYTES;
 use serde_json::json;
@@ -35,9 +35,10 @@ pub(crate) struct MasterSnapshot<'a> {
 pub(crate) fn find_problems(seen: &MasterSnapshot) -> Vec<Problem> {
     let mut found = Vec::new();
     found.extend(seen.without_package.iter().take(MAX_OF_A_KIND).map(|meeting| {
+        let since = meeting.started_at.map(UnixMillis::as_secs_f64);
         Problem::error(
             "meeting_without_package",
-            json!({"since": meeting.started_at, "meeting": meeting.id, "title": meeting.title}),
+            json!({"since": since, "meeting": meeting.id, "title": meeting.title}),
         )
     }));
     if seen.any_running && seen.nodes.is_empty() {
@@ -74,6 +75,10 @@ mod tests {
 
     use super::*;
 
+    fn at(seconds: f64) -> UnixMillis {
+        UnixMillis::from_secs_f64(seconds)
+    }
+
     /// Problems of a running meeting and a node, after `change`.
     fn codes(
         without_package: &[&Meeting],
@@ -83,10 +88,10 @@ mod tests {
         let mut registry = NodeRegistry::default();
         if let Some(reach) = reach {
             let client = [10, 0, 0, 1].into();
-            registry.register("a", "1.1.1.1:1".into(), client, "online".into(), 0.0).unwrap();
-            registry.record_probe("a", "1.1.1.1:1", &reach, 0.0);
+            registry.register("a", "1.1.1.1:1".into(), client, "online".into(), at(0.0)).unwrap();
+            registry.record_probe("a", "1.1.1.1:1", &reach, at(0.0));
         }
-        let nodes: Vec<_> = registry.live(1.0).collect();
+        let nodes: Vec<_> = registry.live(at(1.0)).collect();
         let mut seen = MasterSnapshot {
             without_package,
             any_running: true,
@@ -122,7 +127,7 @@ mod tests {
         assert_eq!(well(|seen| seen.free = Some(LOW_DISK_BYTES - 1)), ["disk_nearly_full"]);
         assert_eq!(well(|seen| seen.free = None), nothing);
         assert_eq!(well(|seen| seen.limited = Some(Limit::NodesBytes)), ["limit_reached"]);
-        let bare = Meeting::new("m".parse().unwrap(), "T".into(), String::new(), 1.0);
+        let bare = Meeting::new("m".parse().unwrap(), "T".into(), String::new(), at(1.0));
         let all = codes(&[&bare], cut(), |seen| (seen.open, seen.free) = (true, Some(0)));
         let told =
             ["meeting_without_package", "node_unreachable", "disk_nearly_full", "open_access"];

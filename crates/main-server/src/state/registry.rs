@@ -10,8 +10,10 @@ use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
     ops::Bound,
+    time::Duration,
 };
 
+use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_protocol::package::{PackageId, Sha256};
 
 use crate::{
@@ -25,7 +27,7 @@ use crate::{
 };
 
 /// A node that is silent for this long counts as gone.
-const NODE_TIMEOUT_S: f64 = 30.0;
+const NODE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Behind one address; more than any venue has.
 const MAX_NODES_OF_CLIENT: usize = MAX_NODES / 4;
 /// Memory of nodes' lists: two hundred nodes with a thousand meetings each take a
@@ -63,8 +65,8 @@ pub(crate) struct HeartbeatReport {
 pub(crate) struct RegisteredNode {
     pub address: String,
     pub status: String,
-    pub(crate) registered_s: f64,
-    pub(crate) heard_s: f64,
+    pub(crate) registered_at: UnixMillis,
+    pub(crate) heard_at: UnixMillis,
     pub active: Vec<PackageId>,
     pub downloads: u64,
     pub version: Option<String>,
@@ -78,7 +80,7 @@ pub(crate) struct RegisteredNode {
     /// A heartbeat came since the registration: a node that registers again was
     /// restarted, perhaps on an empty disk.
     reported: bool,
-    probe_due_s: f64,
+    probe_due_at: UnixMillis,
     /// Set while a probe is under way: the probe state when it began.
     probing: Option<ProbeState>,
     /// Probes that failed since the last good one.
@@ -86,13 +88,13 @@ pub(crate) struct RegisteredNode {
 }
 
 impl RegisteredNode {
-    fn new(address: String, client: IpAddr, status: String, now_s: f64) -> Self {
+    fn new(address: String, client: IpAddr, status: String, now: UnixMillis) -> Self {
         Self {
             address,
             client,
             status,
-            registered_s: now_s,
-            heard_s: now_s,
+            registered_at: now,
+            heard_at: now,
             active: Vec::new(),
             downloads: 0,
             version: None,
@@ -100,7 +102,7 @@ impl RegisteredNode {
             redirects: 0,
             holding: None,
             reported: false,
-            probe_due_s: now_s,
+            probe_due_at: now,
             probing: None,
             failures: 0,
         }
@@ -124,8 +126,8 @@ impl RegisteredNode {
         }
     }
 
-    fn is_alive(&self, now_s: f64) -> bool {
-        now_s - self.heard_s < NODE_TIMEOUT_S
+    fn is_alive(&self, now: UnixMillis) -> bool {
+        now.saturating_since(self.heard_at) < NODE_TIMEOUT
     }
 
     fn has(&self, id: &PackageId, current: Sha256) -> bool {
@@ -162,12 +164,12 @@ impl NodeRegistry {
         address: String,
         client: IpAddr,
         status: String,
-        now_s: f64,
+        now: UnixMillis,
     ) -> Result<bool, RequestError> {
-        self.forget_dead(now_s);
-        let mut node = RegisteredNode::new(address, client, status, now_s);
+        self.forget_dead(now);
+        let mut node = RegisteredNode::new(address, client, status, now);
         let Some(old) = self.nodes.get_mut(node_id) else {
-            self.add(node_id, node, now_s)?;
+            self.add(node_id, node, now)?;
             return Ok(true);
         };
         if old.address == node.address {
@@ -184,19 +186,19 @@ impl NodeRegistry {
         &mut self,
         node_id: &str,
         beat: HeartbeatReport,
-        now_s: f64,
+        now: UnixMillis,
     ) -> Result<bool, RequestError> {
-        self.forget_dead(now_s);
+        self.forget_dead(now);
         let new = !self.nodes.contains_key(node_id);
         if new {
-            let node = RegisteredNode::new(beat.address, beat.client, beat.status.clone(), now_s);
-            self.add(node_id, node, now_s)?;
+            let node = RegisteredNode::new(beat.address, beat.client, beat.status.clone(), now);
+            self.add(node_id, node, now)?;
         }
         let Some(node) = self.nodes.get_mut(node_id) else { return Ok(new) };
         let before = node.bytes();
         node.holding = Some(HeldPackages::from_report(node.holding.as_ref(), beat.report));
         node.reported = true;
-        node.heard_s = now_s;
+        node.heard_at = now;
         node.status = beat.status;
         node.active = beat.active;
         node.downloads = beat.downloads;
@@ -225,8 +227,8 @@ impl NodeRegistry {
     }
 
     /// False when no such node is alive.
-    pub(crate) fn unregister(&mut self, node_id: &str, now_s: f64) -> bool {
-        self.forget_dead(now_s);
+    pub(crate) fn unregister(&mut self, node_id: &str, now: UnixMillis) -> bool {
+        self.forget_dead(now);
         self.nodes.remove(node_id).is_some()
     }
 
@@ -238,34 +240,36 @@ impl NodeRegistry {
         }
     }
 
-    pub(crate) fn live(&self, now_s: f64) -> impl Iterator<Item = (&String, &RegisteredNode)> {
-        self.nodes.iter().filter(move |(_, node)| node.is_alive(now_s))
+    pub(crate) fn live(&self, now: UnixMillis) -> impl Iterator<Item = (&String, &RegisteredNode)> {
+        self.nodes.iter().filter(move |(_, node)| node.is_alive(now))
     }
 
     /// Like [`live`](Self::live), in the order of their ids, from behind one on.
     pub(crate) fn live_after(
         &self,
         after: Option<&str>,
-        now_s: f64,
+        now: UnixMillis,
     ) -> impl Iterator<Item = (&str, &RegisteredNode)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let behind = self.nodes.range::<str, _>((from, Bound::Unbounded));
-        behind.map(|(id, node)| (&**id, node)).filter(move |(_, node)| node.is_alive(now_s))
+        behind.map(|(id, node)| (&**id, node)).filter(move |(_, node)| node.is_alive(now))
     }
 
     /// Live nodes that clients can reach.
-    pub(crate) fn available(&self, now_s: f64) -> impl Iterator<Item = (&String, &RegisteredNode)> {
-        self.live(now_s)
-            .filter(|(_, node)| matches!(node.reach, NodeReachability::Reachable { .. }))
+    pub(crate) fn available(
+        &self,
+        now: UnixMillis,
+    ) -> impl Iterator<Item = (&String, &RegisteredNode)> {
+        self.live(now).filter(|(_, node)| matches!(node.reach, NodeReachability::Reachable { .. }))
     }
 
     pub(crate) fn candidates(
         &self,
         id: &PackageId,
         current: Sha256,
-        now_s: f64,
+        now: UnixMillis,
     ) -> Vec<RedirectCandidate> {
-        let having = self.available(now_s).filter(|(_, node)| node.has(id, current));
+        let having = self.available(now).filter(|(_, node)| node.has(id, current));
         having
             .map(|(node_id, node)| RedirectCandidate {
                 node_id: node_id.clone(),
@@ -281,9 +285,9 @@ impl NodeRegistry {
         &self,
         id: &PackageId,
         current: Sha256,
-        now_s: f64,
+        now: UnixMillis,
     ) -> impl Iterator<Item = bool> {
-        self.available(now_s).map(move |(_, node)| node.has(id, current))
+        self.available(now).map(move |(_, node)| node.has(id, current))
     }
 
     pub(crate) fn count_redirect(&mut self, node_id: &str) {
@@ -296,11 +300,11 @@ impl NodeRegistry {
     /// is looked up once per meeting, not per node.
     pub(crate) fn holders(
         &self,
-        now_s: f64,
+        now: UnixMillis,
         current: impl Fn(&PackageId) -> Option<Sha256>,
     ) -> HashMap<&PackageId, Vec<&str>> {
         let mut holders: HashMap<&PackageId, (Option<Sha256>, Vec<&str>)> = HashMap::new();
-        for (node_id, node) in self.live(now_s).filter(|(_, node)| node.reported) {
+        for (node_id, node) in self.live(now).filter(|(_, node)| node.reported) {
             for (id, version) in node.holding.iter().flat_map(HeldPackages::iter) {
                 let (current, nodes) =
                     holders.entry(id).or_insert_with(|| (current(id), Vec::new()));
@@ -315,7 +319,11 @@ impl NodeRegistry {
 
     /// Begins up to `room` probes, and returns their nodes and addresses; they are
     /// under way until [`record_probe`](Self::record_probe).
-    pub(crate) fn take_due_probes(&mut self, room: usize, now_s: f64) -> Vec<(String, String)> {
+    pub(crate) fn take_due_probes(
+        &mut self,
+        room: usize,
+        now: UnixMillis,
+    ) -> Vec<(String, String)> {
         let under_way = self.nodes.values().filter_map(|node| {
             Some(ActiveProbe {
                 address: &node.address,
@@ -324,14 +332,14 @@ impl NodeRegistry {
             })
         });
         let due = self
-            .live(now_s)
-            .filter(|(_, node)| node.probing.is_none() && node.probe_due_s <= now_s)
+            .live(now)
+            .filter(|(_, node)| node.probing.is_none() && node.probe_due_at <= now)
             .map(|(node_id, node)| DueProbe {
                 node_id,
                 address: &node.address,
                 client: node.client,
                 standing: node.standing(),
-                due_s: node.probe_due_s,
+                due_at: node.probe_due_at,
             })
             .collect();
         let begun: Vec<_> = probing::next(due, under_way, room)
@@ -353,7 +361,7 @@ impl NodeRegistry {
         node_id: &str,
         address: &str,
         reach: &NodeReachability,
-        now_s: f64,
+        now: UnixMillis,
     ) -> bool {
         let Some(node) = self.nodes.get_mut(node_id) else { return false };
         node.probing = None;
@@ -362,13 +370,18 @@ impl NodeRegistry {
         }
         let failed = matches!(reach, NodeReachability::Unreachable(_));
         node.failures = if failed { node.failures.saturating_add(1) } else { 0 };
-        node.probe_due_s = now_s + probing::pause_s(node.failures);
+        node.probe_due_at = now + probing::pause(node.failures);
         let news = std::mem::discriminant(&node.reach) != std::mem::discriminant(reach);
         node.reach = reach.clone();
         news
     }
 
-    fn add(&mut self, node_id: &str, node: RegisteredNode, now_s: f64) -> Result<(), RequestError> {
+    fn add(
+        &mut self,
+        node_id: &str,
+        node: RegisteredNode,
+        now: UnixMillis,
+    ) -> Result<(), RequestError> {
         if self.nodes.len() >= MAX_NODES {
             return Err(RequestError::TooManyNodes(MAX_NODES));
         }
@@ -376,19 +389,19 @@ impl NodeRegistry {
         if of_client.count() >= MAX_NODES_OF_CLIENT {
             return Err(RequestError::TooManyNodesOfClient(MAX_NODES_OF_CLIENT));
         }
-        self.newcomers.admit(node.client, now_s)?;
+        self.newcomers.admit(node.client, now)?;
         self.nodes.insert(node_id.to_owned(), node);
         Ok(())
     }
 
     /// Returns nodes that fell silent since the last call.
-    pub(crate) fn take_lost(&mut self, now_s: f64) -> Vec<String> {
-        self.forget_dead(now_s);
+    pub(crate) fn take_lost(&mut self, now: UnixMillis) -> Vec<String> {
+        self.forget_dead(now);
         std::mem::take(&mut self.lost)
     }
 
-    fn forget_dead(&mut self, now_s: f64) {
-        let dead = self.nodes.extract_if(.., |_, node| !node.is_alive(now_s));
+    fn forget_dead(&mut self, now: UnixMillis) {
+        let dead = self.nodes.extract_if(.., |_, node| !node.is_alive(now));
         self.lost.extend(dead.map(|(node_id, _)| node_id));
     }
 }
@@ -398,6 +411,12 @@ mod tests {
     use edge_mirror_protocol::MAX_HELD_PACKAGES;
 
     use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(seconds: f64) -> UnixMillis {
+        UnixMillis::from_secs_f64(seconds)
+    }
 
     fn m() -> PackageId {
         "m".parse().unwrap()
@@ -424,34 +443,39 @@ mod tests {
         }
     }
 
-    fn register(registry: &mut NodeRegistry, node_id: &str, address: &str, now_s: f64) -> bool {
-        registry.register(node_id, address.into(), client(1), "online".into(), now_s).unwrap()
+    fn register(
+        registry: &mut NodeRegistry,
+        node_id: &str,
+        address: &str,
+        now: UnixMillis,
+    ) -> bool {
+        registry.register(node_id, address.into(), client(1), "online".into(), now).unwrap()
     }
 
     fn heard(
         registry: &mut NodeRegistry,
         node_id: &str,
         beat: HeartbeatReport,
-        now_s: f64,
+        now: UnixMillis,
     ) -> bool {
-        registry.heartbeat(node_id, beat, now_s).unwrap()
+        registry.heartbeat(node_id, beat, now).unwrap()
     }
 
-    fn names(registry: &NodeRegistry, now_s: f64) -> Vec<String> {
-        registry.live(now_s).map(|(id, _)| id.clone()).collect()
+    fn names(registry: &NodeRegistry, now: UnixMillis) -> Vec<String> {
+        registry.live(now).map(|(id, _)| id.clone()).collect()
     }
 
     #[test]
     fn a_node_not_heard_from_for_thirty_seconds_is_gone() {
         let mut registry = NodeRegistry::default();
-        register(&mut registry, "a", "1.1.1.1:1", 0.0);
-        heard(&mut registry, "b", beat("2.2.2.2:2", false, 0), 10.0);
-        assert_eq!(names(&registry, 29.9), ["a", "b"]);
-        assert_eq!(names(&registry, 30.0), ["b"]);
-        assert!(!registry.unregister("a", 30.0) && registry.unregister("b", 30.0));
-        assert!(heard(&mut registry, "a", beat("1.1.1.1:1", false, 0), 31.0), "new again");
+        register(&mut registry, "a", "1.1.1.1:1", at(0.0));
+        heard(&mut registry, "b", beat("2.2.2.2:2", false, 0), at(10.0));
+        assert_eq!(names(&registry, at(29.9)), ["a", "b"]);
+        assert_eq!(names(&registry, at(30.0)), ["b"]);
+        assert!(!registry.unregister("a", at(30.0)) && registry.unregister("b", at(30.0)));
+        assert!(heard(&mut registry, "a", beat("1.1.1.1:1", false, 0), at(31.0)), "new again");
         assert_eq!(
-            (registry.take_lost(31.0), registry.take_lost(31.0)),
+            (registry.take_lost(at(31.0)), registry.take_lost(at(31.0))),
             (vec!["a".into()], vec![])
         );
     }
@@ -459,109 +483,114 @@ mod tests {
     #[test]
     fn an_address_is_taken_from_a_registration_only() {
         let mut registry = NodeRegistry::default();
-        assert!(heard(&mut registry, "a", beat("1.1.1.1:1", false, 0), 0.0));
-        assert!(!heard(&mut registry, "a", beat("2.2.2.2:2", false, 0), 1.0));
+        assert!(heard(&mut registry, "a", beat("1.1.1.1:1", false, 0), at(0.0)));
+        assert!(!heard(&mut registry, "a", beat("2.2.2.2:2", false, 0), at(1.0)));
         let address =
-            |registry: &NodeRegistry| registry.live(1.0).next().unwrap().1.address.clone();
+            |registry: &NodeRegistry| registry.live(at(1.0)).next().unwrap().1.address.clone();
         assert_eq!(address(&registry), "1.1.1.1:1");
-        assert!(!register(&mut registry, "a", "2.2.2.2:2", 1.0));
+        assert!(!register(&mut registry, "a", "2.2.2.2:2", at(1.0)));
         assert_eq!(address(&registry), "2.2.2.2:2");
     }
 
     #[test]
     fn clients_are_sent_to_nodes_that_live_and_are_reached_and_have_it() {
         let mut registry = NodeRegistry::default();
-        let candidates = |registry: &NodeRegistry, now_s| {
-            let found = registry.candidates(&m(), digest(), now_s);
+        let candidates = |registry: &NodeRegistry, now| {
+            let found = registry.candidates(&m(), digest(), now);
             found.into_iter().map(|c| (c.node_id, c.load)).collect::<Vec<_>>()
         };
-        heard(&mut registry, "a", beat("1.1.1.1:1", true, 2), 0.0);
-        assert_eq!(candidates(&registry, 1.0), [], "not probed yet");
-        registry.record_probe("a", "1.1.1.1:1", &NodeReachability::Reachable { https: false }, 0.0);
-        assert_eq!(candidates(&registry, 1.0), [("a".into(), 2)]);
+        heard(&mut registry, "a", beat("1.1.1.1:1", true, 2), at(0.0));
+        assert_eq!(candidates(&registry, at(1.0)), [], "not probed yet");
+        registry.record_probe(
+            "a",
+            "1.1.1.1:1",
+            &NodeReachability::Reachable { https: false },
+            at(0.0),
+        );
+        assert_eq!(candidates(&registry, at(1.0)), [("a".into(), 2)]);
         registry.count_redirect("a");
-        assert_eq!(candidates(&registry, 1.0), [("a".into(), 3)]);
-        heard(&mut registry, "a", beat("1.1.1.1:1", true, 1), 2.0);
-        assert_eq!(candidates(&registry, 2.0), [("a".into(), 1)]);
-        assert_eq!(candidates(&registry, 32.0), [], "not heard from");
-        register(&mut registry, "a", "1.1.1.1:1", 3.0);
-        assert_eq!(candidates(&registry, 3.0), [], "no heartbeat since it registered");
-        heard(&mut registry, "a", beat("1.1.1.1:1", true, 0), 4.0);
-        assert_eq!(candidates(&registry, 4.0).len(), 1);
-        assert_eq!(registry.holders(4.0, |_| Some(digest()))[&m()], ["a"]);
+        assert_eq!(candidates(&registry, at(1.0)), [("a".into(), 3)]);
+        heard(&mut registry, "a", beat("1.1.1.1:1", true, 1), at(2.0));
+        assert_eq!(candidates(&registry, at(2.0)), [("a".into(), 1)]);
+        assert_eq!(candidates(&registry, at(32.0)), [], "not heard from");
+        register(&mut registry, "a", "1.1.1.1:1", at(3.0));
+        assert_eq!(candidates(&registry, at(3.0)), [], "no heartbeat since it registered");
+        heard(&mut registry, "a", beat("1.1.1.1:1", true, 0), at(4.0));
+        assert_eq!(candidates(&registry, at(4.0)).len(), 1);
+        assert_eq!(registry.holders(at(4.0), |_| Some(digest()))[&m()], ["a"]);
         registry.record_probe(
             "a",
             "1.1.1.1:1",
             &NodeReachability::Unreachable("refused".into()),
-            4.0,
+            at(4.0),
         );
-        assert_eq!(candidates(&registry, 4.0), []);
-        assert_eq!(registry.readiness(&m(), digest(), 4.0).count(), 0);
+        assert_eq!(candidates(&registry, at(4.0)), []);
+        assert_eq!(registry.readiness(&m(), digest(), at(4.0)).count(), 0);
     }
 
     #[test]
     fn a_probe_is_due_at_once_and_then_every_ten_seconds_and_never_twice_at_a_time() {
         let mut registry = NodeRegistry::default();
-        register(&mut registry, "a", "1.1.1.1:1", 0.0);
+        register(&mut registry, "a", "1.1.1.1:1", at(0.0));
         let a = |address: &str| vec![("a".to_owned(), address.to_owned())];
         let well = NodeReachability::Reachable { https: false };
-        assert_eq!(registry.take_due_probes(0, 0.0), []);
-        assert_eq!(registry.take_due_probes(9, 0.0), a("1.1.1.1:1"));
-        register(&mut registry, "a", "2.2.2.2:2", 1.0);
-        assert_eq!(registry.take_due_probes(9, 1.0), [], "one is under way");
-        assert!(!registry.record_probe("a", "1.1.1.1:1", &well, 1.0), "of the old address");
-        assert_eq!(registry.live(1.0).next().unwrap().1.reach, NodeReachability::Unknown);
-        assert_eq!(registry.take_due_probes(9, 1.0), a("2.2.2.2:2"));
-        assert!(registry.record_probe("a", "2.2.2.2:2", &well, 1.0));
-        assert_eq!(registry.take_due_probes(9, 10.9), []);
-        assert_eq!(registry.take_due_probes(9, 11.0), a("2.2.2.2:2"));
-        assert!(!registry.record_probe("a", "2.2.2.2:2", &well, 11.0), "no news");
+        assert_eq!(registry.take_due_probes(0, at(0.0)), []);
+        assert_eq!(registry.take_due_probes(9, at(0.0)), a("1.1.1.1:1"));
+        register(&mut registry, "a", "2.2.2.2:2", at(1.0));
+        assert_eq!(registry.take_due_probes(9, at(1.0)), [], "one is under way");
+        assert!(!registry.record_probe("a", "1.1.1.1:1", &well, at(1.0)), "of the old address");
+        assert_eq!(registry.live(at(1.0)).next().unwrap().1.reach, NodeReachability::Unknown);
+        assert_eq!(registry.take_due_probes(9, at(1.0)), a("2.2.2.2:2"));
+        assert!(registry.record_probe("a", "2.2.2.2:2", &well, at(1.0)));
+        assert_eq!(registry.take_due_probes(9, at(10.9)), []);
+        assert_eq!(registry.take_due_probes(9, at(11.0)), a("2.2.2.2:2"));
+        assert!(!registry.record_probe("a", "2.2.2.2:2", &well, at(11.0)), "no news");
     }
 
     #[test]
     fn one_that_fails_is_asked_less_often_until_it_registers_again() {
         let mut registry = NodeRegistry::default();
-        register(&mut registry, "a", "1.1.1.1:1", 0.0);
+        register(&mut registry, "a", "1.1.1.1:1", at(0.0));
         let refused = NodeReachability::Unreachable("refused".into());
-        let (mut now_s, mut pauses) = (0.0, Vec::new());
+        let (mut now, mut pauses) = (at(0.0), Vec::new());
         for _ in 0..3 {
-            registry.take_due_probes(9, now_s);
-            registry.record_probe("a", "1.1.1.1:1", &refused, now_s);
-            let began_s = now_s;
-            while registry.take_due_probes(9, now_s).is_empty() {
-                now_s += 1.0;
-                heard(&mut registry, "a", beat("1.1.1.1:1", false, 0), now_s);
+            registry.take_due_probes(9, now);
+            registry.record_probe("a", "1.1.1.1:1", &refused, now);
+            let began = now;
+            while registry.take_due_probes(9, now).is_empty() {
+                now = now + SECOND;
+                heard(&mut registry, "a", beat("1.1.1.1:1", false, 0), now);
             }
-            pauses.push(now_s - began_s);
+            pauses.push(now.saturating_since(began).as_secs());
         }
-        assert_eq!(pauses, [10.0, 20.0, 40.0]);
-        registry.record_probe("a", "1.1.1.1:1", &refused, now_s);
-        register(&mut registry, "a", "1.1.1.1:1", now_s);
-        assert_eq!(registry.take_due_probes(9, now_s).len(), 1, "it was restarted");
+        assert_eq!(pauses, [10, 20, 40]);
+        registry.record_probe("a", "1.1.1.1:1", &refused, now);
+        register(&mut registry, "a", "1.1.1.1:1", now);
+        assert_eq!(registry.take_due_probes(9, now).len(), 1, "it was restarted");
     }
 
     #[test]
     fn the_registry_is_bounded_and_the_dead_make_room() {
         let mut registry = NodeRegistry::default();
-        let add = |registry: &mut NodeRegistry, node_id: &str, of: u8, now_s| {
-            registry.register(node_id, "1.1.1.1:1".into(), client(of), "online".into(), now_s)
+        let add = |registry: &mut NodeRegistry, node_id: &str, of: u8, now| {
+            registry.register(node_id, "1.1.1.1:1".into(), client(of), "online".into(), now)
         };
         // As many as there may be of each client, in as many minutes as it takes.
         for n in 0..MAX_NODES {
             let (of, nth) = (n / MAX_NODES_OF_CLIENT, n % MAX_NODES_OF_CLIENT);
             registry.newcomers = NewcomerLimiter::default();
-            add(&mut registry, &format!("n{of}-{nth}"), of as u8, 0.0).unwrap();
+            add(&mut registry, &format!("n{of}-{nth}"), of as u8, at(0.0)).unwrap();
             if nth == MAX_NODES_OF_CLIENT - 1 && n < MAX_NODES - 1 {
-                let beyond = add(&mut registry, "x", of as u8, 0.0);
+                let beyond = add(&mut registry, "x", of as u8, at(0.0));
                 assert!(matches!(beyond, Err(RequestError::TooManyNodesOfClient(_))), "{beyond:?}");
             }
         }
-        let more = add(&mut registry, "x", 99, 1.0);
+        let more = add(&mut registry, "x", 99, at(1.0));
         assert!(matches!(more, Err(RequestError::TooManyNodes(_))));
-        let more = registry.heartbeat("x", beat("1.1.1.1:1", false, 0), 1.0);
+        let more = registry.heartbeat("x", beat("1.1.1.1:1", false, 0), at(1.0));
         assert!(matches!(more, Err(RequestError::TooManyNodes(_))));
-        assert!(!add(&mut registry, "n0-1", 0, 1.0).unwrap(), "known ones stay welcome");
-        assert!(add(&mut registry, "x", 99, 30.5).unwrap());
+        assert!(!add(&mut registry, "n0-1", 0, at(1.0)).unwrap(), "known ones stay welcome");
+        assert!(add(&mut registry, "x", 99, at(30.5)).unwrap());
     }
 
     /// A heartbeat that lists as many meetings as are kept.
@@ -581,14 +610,14 @@ mod tests {
         let ids: Vec<_> =
             (0..MAX_HELD_PACKAGES).map(|n| format!("m{n}").parse().unwrap()).collect();
         let mut registry = NodeRegistry::default();
-        heard(&mut registry, "honest", longest(&ids, 0), 0.0);
+        heard(&mut registry, "honest", longest(&ids, 0), at(0.0));
         let one = registry.nodes["honest"].bytes();
         assert!(200 * one < MAX_BYTES_OF_CLIENT, "a venue of large nodes: {one} bytes each");
         let mut fill = |of: u8| {
             let heard = |n: &usize| {
                 registry.newcomers = NewcomerLimiter::default();
                 let node_id = format!("{of}-{n}");
-                match registry.heartbeat(&node_id, longest(&ids, of), 0.0) {
+                match registry.heartbeat(&node_id, longest(&ids, of), at(0.0)) {
                     Ok(new) => new,
                     Err(RequestError::NodesBytes(_)) => false,
                     Err(other) => panic!("{other}"),
@@ -603,7 +632,10 @@ mod tests {
         assert_eq!(fill(6), 0, "there is no more room in all");
         let all = registry.nodes.values().map(RegisteredNode::bytes).sum::<usize>();
         assert!(all <= MAX_BYTES && all > MAX_BYTES - one, "{all}");
-        assert!(!heard(&mut registry, "honest", longest(&ids, 0), 1.0), "who has room keeps it");
+        assert!(
+            !heard(&mut registry, "honest", longest(&ids, 0), at(1.0)),
+            "who has room keeps it"
+        );
         assert_eq!(registry.nodes["honest"].synced().count(), MAX_HELD_PACKAGES);
         assert_eq!(registry.nodes["6-0"].synced().count(), 0, "but it is known");
     }

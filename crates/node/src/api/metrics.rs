@@ -3,6 +3,7 @@
 
 use axum::{extract::State, response::Response};
 use edge_mirror_base::{
+    clock::UnixMillis,
     metrics::{self, Exposition},
     tasks,
 };
@@ -114,7 +115,7 @@ fn presence(page: &mut Exposition, board: &StatusBoard) {
         "edge_mirror_heartbeat_last_success_timestamp_seconds",
         "When the main server last took a heartbeat, since 1970; 0 before the first.",
     )
-    .put(&[], presence.last_ok_s.unwrap_or(0));
+    .put(&[], presence.last_ok.map_or(0, UnixMillis::as_secs));
     page.tally(
         "edge_mirror_polls_total",
         "Polls of the active meetings, by what became of them.",
@@ -125,7 +126,7 @@ fn presence(page: &mut Exposition, board: &StatusBoard) {
         "edge_mirror_poll_last_success_timestamp_seconds",
         "When the main server last said which meetings are active, since 1970; 0 before the first.",
     )
-    .put(&[], sync.polled_ok_s.unwrap_or(0));
+    .put(&[], sync.polled_ok.map_or(0, UnixMillis::as_secs));
     page.gauge("edge_mirror_active_meetings", "Meetings that are active by the last good poll.")
         .put(&[], sync.active.len());
     page.gauge(

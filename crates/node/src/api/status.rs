@@ -5,13 +5,13 @@
 mod meetings;
 mod problems;
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use edge_mirror_base::clock::now_s;
+use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_http::{
     delivery::Traffic,
     wire::{
@@ -143,7 +143,7 @@ pub fn snapshot(
 ) -> Snapshot {
     let (config, store) = (settings.current(), board.store());
     let (presence, sync) = (board.presence.borrow().clone(), board.sync.borrow().clone());
-    let (port, now, running) = (*board.port.borrow(), now_s(), board.is_running());
+    let (port, now, running) = (*board.port.borrow(), UnixMillis::now(), board.is_running());
     let under_way = fetch.under_way();
     let stored = store.list();
     let meetings = MeetingRows::of(&sync, &stored, &under_way);
@@ -177,23 +177,23 @@ pub fn snapshot(
         main_server: config.main_server(),
         node_ip: node_ip.map(|(host, _)| host.trim_matches(['[', ']'])),
         node_port: port,
-        start_time: board.started_s,
-        last_sync: sync.last_pull_s,
+        start_time: board.started_at.as_secs(),
+        last_sync: sync.last_pull.map(UnixMillis::as_secs),
         sync_status: sync_status(&sync, &under_way),
         active_meetings: (),
         meeting_count: stored.len(),
         storage_usage: used,
 
-        now,
+        now: now.as_secs(),
         problems: problems::find_problems(&snapshot),
         version: env!("CARGO_PKG_VERSION"),
-        uptime: now.saturating_sub(board.started_s),
+        uptime: now.saturating_since(board.started_at).as_secs(),
         registered: presence.registered,
         advertised_address: presence.address.as_deref(),
-        last_heartbeat: presence.last_ok_s,
-        unreachable_since: presence.failing_since_s,
+        last_heartbeat: presence.last_ok.map(UnixMillis::as_secs),
+        unreachable_since: presence.failing_since.map(UnixMillis::as_secs),
         heartbeat_error: presence.error.as_ref().map(|fault| &*fault.text),
-        last_poll: sync.polled_ok_s,
+        last_poll: sync.polled_ok.map(UnixMillis::as_secs),
         poll_error: sync.poll_error.as_ref().map(|fault| &*fault.text),
         meetings: (),
         refused,
@@ -230,9 +230,9 @@ fn cleanup_at(config: &Config) -> u64 {
 }
 
 /// One missed heartbeat is no loss yet; `heartbeat.timeout` says when it is.
-fn connected(presence: &Presence, config: &Config, now: u64) -> bool {
-    let heard =
-        presence.last_ok_s.is_some_and(|at| now.saturating_sub(at) <= config.heartbeat.timeout);
+fn connected(presence: &Presence, config: &Config, now: UnixMillis) -> bool {
+    let timeout = Duration::from_secs(config.heartbeat.timeout);
+    let heard = presence.last_ok.is_some_and(|at| now.saturating_since(at) <= timeout);
     presence.registered && heard
 }
 
@@ -248,7 +248,7 @@ fn sync_status(sync: &SyncState, under_way: &HashMap<PackageId, PullProgress>) -
         format!("同步失败: {}", failing.error)
     } else if let Some(meeting) = sync.unserved.first() {
         format!("同步失败: 会议 {:?} 的 ID 不能使用", meeting.id)
-    } else if sync.polled_ok_s.is_none() {
+    } else if sync.polled_ok.is_none() {
         "未同步".to_owned()
     } else if all_confirmed {
         "同步成功".to_owned()
@@ -289,7 +289,7 @@ mod tests {
     fn sync() -> SyncState {
         let meeting = ActiveMeeting { id: id(), title: "T".into(), sha256: None };
         SyncState {
-            polled_ok_s: Some(1),
+            polled_ok: Some(UnixMillis::from_secs(1)),
             active: Arc::new(vec![meeting].into()),
             ..SyncState::default()
         }
@@ -297,8 +297,10 @@ mod tests {
 
     #[test]
     fn the_sync_status_speaks_the_contracts_words() {
-        let (idle, failing) =
-            (HashMap::new(), PullFailure { rounds: 1, error: fault("why"), next_try_s: 2 });
+        let (idle, failing) = (
+            HashMap::new(),
+            PullFailure { rounds: 1, error: fault("why"), next_try: UnixMillis::from_secs(2) },
+        );
         let busy = HashMap::from([(id(), progress())]);
         let confirmed =
             SyncState { confirmed: Arc::new([(id(), Sha256::new([1; 32]))].into()), ..sync() };

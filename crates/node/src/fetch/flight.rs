@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use edge_mirror_base::clock::now_s;
+use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_protocol::{Fault, package::PackageId};
 use edge_mirror_store::growing::PartialPackage;
 use serde::Serialize;
@@ -37,7 +37,7 @@ pub struct PullProgress {
     pub received_bytes: u64,
     pub total_bytes: Option<u64>,
     /// The last attempt's failure, and when the next one begins.
-    pub failure: Option<(Fault, u64)>,
+    pub failure: Option<(Fault, UnixMillis)>,
 }
 
 const PHASES: [PullPhase; 4] =
@@ -68,7 +68,7 @@ pub struct Flight {
     attempt: AtomicU32,
     received_bytes: AtomicU64,
     total_bytes: AtomicU64,
-    failure: Mutex<Option<(Fault, u64)>>,
+    failure: Mutex<Option<(Fault, UnixMillis)>>,
     wake: Notify,
     /// The partial package of the attempt under way, and its main server; after a
     /// failure it stays until the next attempt begins.
@@ -204,7 +204,7 @@ impl Flight {
 
     /// An attempt failed; the next one comes after `pause`.
     pub(super) fn note_failure(&self, error: &PullError, pause: Duration) {
-        let failure = (error.fault(), now_s() + pause.as_secs());
+        let failure = (error.fault(), UnixMillis::now() + pause);
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
         self.set_phase(PullPhase::Pausing);
     }

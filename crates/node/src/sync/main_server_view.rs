@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use edge_mirror_base::clock::now_s;
+use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_protocol::{
     ActiveMeeting, Fault, MAX_MEETINGS, MeetingStatus, OfferedPackage, UnservedMeeting,
     package::{PackageId, Sha256},
@@ -48,9 +48,9 @@ pub struct MainServerView {
     /// Recognizes a repeated answer.
     pub seen: Option<PollFingerprint>,
     pub token: Arc<str>,
-    pub(crate) polled_ok_s: Option<u64>,
+    pub(crate) polled_ok: Option<UnixMillis>,
     pub(crate) poll_error: Option<Fault>,
-    pub(crate) poll_failing_since_s: Option<u64>,
+    pub(crate) poll_failing_since: Option<UnixMillis>,
     pub active: Arc<ActiveMeetings>,
     pub complete: bool,
     unserved: Arc<[UnservedMeeting]>,
@@ -63,7 +63,7 @@ pub struct MainServerView {
     pub(crate) offers_included: bool,
     /// State of the active ones, in their order.
     meetings: Vec<TrackedMeeting>,
-    pub(crate) last_pull_s: Option<u64>,
+    pub(crate) last_pull: Option<UnixMillis>,
     /// The sweep under way, or the last one, checks the versions that were last
     /// checked before then.
     swept_since: Option<Instant>,
@@ -81,8 +81,8 @@ pub struct MainServerView {
 
 impl MainServerView {
     /// Empty state of the main server at `origin`.
-    pub fn of(origin: &str, last_pull_s: Option<u64>) -> Self {
-        Self { origin: origin.to_owned(), last_pull_s, ..Self::default() }
+    pub fn of(origin: &str, last_pull: Option<UnixMillis>) -> Self {
+        Self { origin: origin.to_owned(), last_pull, ..Self::default() }
     }
 
     /// Takes in a poll's answer. If it has malformed entries, it only adds
@@ -342,7 +342,7 @@ impl MainServerView {
         let rounds = meeting.failing.as_ref().map_or(1, |failing| failing.rounds + 1);
         let wait = backoff(rounds, retry_delay);
         meeting.not_before = Some(Instant::now() + wait);
-        meeting.failing = Some(PullFailure { rounds, error, next_try_s: now_s() + wait.as_secs() });
+        meeting.failing = Some(PullFailure { rounds, error, next_try: UnixMillis::now() + wait });
     }
 
     /// Ends pauses after failures: a new package, a server that is back.
@@ -388,9 +388,9 @@ impl MainServerView {
             answers: self.answers,
             origin: self.origin.clone(),
             token: self.token.to_string(),
-            polled_ok_s: self.polled_ok_s,
+            polled_ok: self.polled_ok,
             poll_error: self.poll_error.clone(),
-            poll_failing_since_s: self.poll_failing_since_s,
+            poll_failing_since: self.poll_failing_since,
             active: self.active.clone(),
             complete: self.complete,
             unserved: self.unserved.clone(),
@@ -400,7 +400,7 @@ impl MainServerView {
             has_versions_to_check: self.comparable() > 0,
             checked: self.checked,
             failing: self.failing.clone(),
-            last_pull_s: self.last_pull_s,
+            last_pull: self.last_pull,
         }
     }
 

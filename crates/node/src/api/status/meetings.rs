@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_http::wire::snapshot::ItemWriter;
 use edge_mirror_protocol::{
     ActiveMeeting, Cause, Fault,
@@ -216,7 +217,7 @@ fn meeting<'a>(sync: &'a SyncState, known: KnownMeeting<'a>) -> MeetingRow<'a> {
         failed_rounds: failing.map_or(0, |failing| failing.rounds),
         last_error: fault.map(|fault| &*fault.text),
         cause: fault.map(|fault| fault.cause),
-        next_try: next_try(pull, failing),
+        next_try: next_try(pull, failing).map(UnixMillis::as_secs),
     }
 }
 
@@ -229,11 +230,11 @@ fn last_fault<'a>(
     in_round.or(failing.map(|failing| &failing.error))
 }
 
-fn next_try(pull: Option<&PullProgress>, failing: Option<&PullFailure>) -> Option<u64> {
+fn next_try(pull: Option<&PullProgress>, failing: Option<&PullFailure>) -> Option<UnixMillis> {
     match pull {
         Some(pull) if pull.phase == PullPhase::Pausing => pull.failure.as_ref().map(|(_, at)| *at),
         Some(_) => None,
-        None => failing.map(|failing| failing.next_try_s),
+        None => failing.map(|failing| failing.next_try),
     }
 }
 

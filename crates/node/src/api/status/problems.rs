@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_http::{
     listen::Connections,
     tls::CertificateWarning,
@@ -115,14 +116,14 @@ fn config_rejected(node: &NodeSnapshot) -> Option<Problem> {
 fn main_server(node: &NodeSnapshot) -> Option<Problem> {
     let (presence, sync) = (node.presence, node.sync);
     let (code, fault, since) = match (&presence.error, &sync.poll_error) {
-        (Some(fault), _) => ("main_server_unreachable", fault, presence.failing_since_s),
-        (None, Some(fault)) => ("poll_failed", fault, sync.poll_failing_since_s),
+        (Some(fault), _) => ("main_server_unreachable", fault, presence.failing_since),
+        (None, Some(fault)) => ("poll_failed", fault, sync.poll_failing_since),
         (None, None) => return None,
     };
     Some(Problem::error(
         code,
         json!({
-            "since": since,
+            "since": since.map(UnixMillis::as_secs),
             "main_server": node.config.main_server(),
             "cause": fault.cause,
             "text": fault.text,
