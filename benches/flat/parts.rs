@@ -11,7 +11,7 @@ use edge_mirror_node::{
     board::StatusBoard,
     fetch::Fetch,
 };
-use edge_mirror_protocol as protocol;
+use edge_mirror_protocol::{self as protocol, package::PackageId};
 use edge_mirror_settings::Settings;
 use edge_mirror_store::Store;
 use serde_json::{Value, json};
@@ -68,7 +68,8 @@ impl Parts {
         known.refresh_held(&self.store);
         for stored in self.store.list() {
             let (held, token) = (&stored.manifest, known.token.clone());
-            known.confirm(&held.id, held.sha256, token, Instant::now());
+            let id = held.key.package().expect("it is a package");
+            known.confirm(id, held.sha256, token, Instant::now());
         }
         assert!(planned(&mut known, &self.store).is_empty());
         known
@@ -80,7 +81,8 @@ impl Parts {
 
     /// A download of the package in the middle begins.
     pub(crate) fn serve_one(&self) {
-        let id = storage::id(&self.manifests[self.count / 2]).parse().expect("it is an id");
+        let id = storage::id(&self.manifests[self.count / 2]);
+        let id = id.parse::<PackageId>().expect("it is an id");
         self.store.get(&id).expect("it is there").note_served();
     }
 

@@ -31,7 +31,9 @@ use edge_mirror_node::{
     board::StatusBoard,
     fetch::Fetch,
 };
-use edge_mirror_protocol::package::{PackageRoute, PackageSource, Validators, VerifyLevel};
+use edge_mirror_protocol::package::{
+    PackageId, PackageRoute, PackageSource, Validators, VerifyLevel,
+};
 use edge_mirror_settings::Settings;
 use edge_mirror_store::{Provenance, Store};
 use serde_json::json;
@@ -230,14 +232,14 @@ fn put(store: &Store, bytes: usize) -> Result<()> {
     zip.write_all(&vec![7; bytes - ARCHIVE_BYTES])?;
     let archive = zip.finish()?.into_inner();
     ensure!(archive.len() == bytes, "{} bytes in place of {bytes}", archive.len());
-    let mut pending = store.begin(&"m".parse()?, Some(bytes as u64), u64::MAX)?;
+    let mut pending = store.begin("m".parse::<PackageId>()?, Some(bytes as u64), u64::MAX)?;
     pending.write(&archive)?;
     let source = PackageSource {
         route: PackageRoute::Direct,
         origin: None,
         validators: Validators::default(),
     };
-    let provenance = Provenance { title: "m".into(), source, modified_s: None };
+    let provenance = Provenance::of_package("m".into(), source);
     pending.commit(VerifyLevel::Full, None, provenance, || true)?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use anyhow::Result;
 use edge_mirror_protocol::package::{
-    Manifest, PackageRoute, PackageSource, Validators, VerifyLevel,
+    Manifest, PackageId, PackageRoute, PackageSource, Validators, VerifyLevel,
 };
 use edge_mirror_store::{Provenance, Store};
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ pub(crate) const ORIGIN: &str = "http://127.0.0.1:9";
 /// server is the one that they come from, `origin`.
 pub(crate) fn fill(storage: &Path, count: usize, origin: &str) -> Result<Vec<Value>> {
     let (store, _) = Store::open(storage)?;
-    let first = "meeting-0".parse()?;
+    let first: PackageId = "meeting-0".parse()?;
     let mut pending = store.begin(&first, None, u64::MAX)?;
     // The smallest archive: the end of a directory without entries.
     let zip = [&b"PK\x05\x06"[..], &[0; 18]].concat();
@@ -27,7 +27,7 @@ pub(crate) fn fill(storage: &Path, count: usize, origin: &str) -> Result<Vec<Val
         origin: Some(origin.to_owned()),
         validators: Validators { etag: Some("etag-of-some-length".into()), last_modified: None },
     };
-    let provenance = Provenance { title: "预算会议 Budget".into(), source, modified_s: None };
+    let provenance = Provenance::of_package("预算会议 Budget".into(), source);
     let stored = pending.commit(VerifyLevel::Full, None, provenance, || true)?;
     let pattern = json!(stored.manifest);
     let mut manifests = vec![pattern.clone()];

@@ -4,7 +4,10 @@ use std::{fs::File, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use edge_mirror_base::tasks::{self, Interrupt};
-use edge_mirror_protocol::package::{MEDIA_TYPE, PackageId, Sha256, VerifyLevel};
+use edge_mirror_protocol::{
+    object::MediaType,
+    package::{PackageId, Sha256, VerifyLevel},
+};
 use edge_mirror_store::verify;
 use futures_util::StreamExt;
 use reqwest::{Body, Method, StatusCode, header};
@@ -174,7 +177,7 @@ async fn upload(
     let place = format!("{}/package", place_of(id));
     let sending = api.call_with(Method::PUT, &place, |request| {
         request
-            .header(header::CONTENT_TYPE, MEDIA_TYPE)
+            .header(header::CONTENT_TYPE, MediaType::ZIP.as_str())
             .header(header::CONTENT_LENGTH, size_bytes)
             .header("repr-digest", format!("sha-256=:{}:", sha256.base64()))
             .body(Body::wrap_stream(bytes))

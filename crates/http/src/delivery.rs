@@ -33,7 +33,7 @@ use edge_mirror_base::{
     metrics::{Counter, CounterFamily, Exposition, Histogram, histogram::DOWNLOADS, labels},
     pacer::Pacer,
 };
-use edge_mirror_protocol::package::{LATEST_S, MEDIA_TYPE, Manifest, PackageId, percent_encoded};
+use edge_mirror_protocol::package::{LATEST_S, Manifest, percent_encoded};
 use edge_mirror_store::OpenedPackage;
 
 use crate::{listen::Transport, requests::RequestMetrics};
@@ -114,7 +114,7 @@ pub fn respond<E>(
     method: &Method,
     asked: &HeaderMap,
     (stored, opened): OpenedPackage,
-    name_and_headers: impl FnOnce(&PackageId) -> (String, HeaderMap),
+    name_and_headers: impl FnOnce(&Manifest) -> (String, HeaderMap),
     permit: impl FnOnce() -> Result<DownloadPermit, E>,
     transport: &Transport,
 ) -> Result<Response<Body>, E> {
@@ -128,7 +128,7 @@ pub fn respond<E>(
         DeliveryVerdict::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, None),
     };
     let described = opened.attachment(|| {
-        let (file_name, headers) = name_and_headers(&manifest.id);
+        let (file_name, headers) = name_and_headers(manifest);
         describe(manifest, &file_name, headers)
     });
     let mut headers = described.clone();
@@ -170,7 +170,7 @@ fn describe(manifest: &Manifest, file_name: &str, mut headers: HeaderMap) -> Hea
             headers.insert(name, value);
         }
     };
-    set(header::CONTENT_TYPE, MEDIA_TYPE);
+    set(header::CONTENT_TYPE, manifest.media_type.as_str());
     set(header::CONTENT_LENGTH, &manifest.size_bytes.to_string());
     set(header::CONTENT_DISPOSITION, &attachment(file_name));
     set(header::ETAG, &manifest.etag());

@@ -19,7 +19,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::metrics::page::{self, Exposition};
-use edge_mirror_protocol::package::{InvalidId, MEDIA_TYPE, PackageId};
+use edge_mirror_protocol::{
+    object::MediaType,
+    package::{InvalidId, PackageId},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use tower_http::cors::{Any, CorsLayer};
 
@@ -94,7 +97,7 @@ pub async fn security_headers(request: Request, next: Next) -> Response {
 /// is sent thousands of times.
 pub fn insert_security_headers(headers: &mut HeaderMap) {
     headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
-    if headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == MEDIA_TYPE) {
+    if headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == MediaType::ZIP.as_str()) {
         return;
     }
     let fields = [

@@ -218,8 +218,7 @@ fn open(
 /// older one, and then they are all that is left.
 fn warn_of_strays(store: &Store, book: &MeetingTable) {
     let known: HashSet<_> = book.meetings.iter().map(|meeting| &meeting.id).collect();
-    for stored in store.list() {
-        let id = &stored.manifest.id;
+    for id in store.list().iter().filter_map(|stored| stored.manifest.key.package()) {
         if !known.contains(id) {
             warn!("there is a package but no meeting {id}; it is not served");
         }

@@ -97,9 +97,9 @@ impl From<StoreError> for RequestError {
             StoreError::Io { .. }
             | StoreError::InUse(_)
             | StoreError::Unwanted
-            | StoreError::Bad(VerifyError::Io(_) | VerifyError::Changed) => {
-                Self::Storage(error.to_string())
-            }
+            | StoreError::Bad(
+                VerifyError::Io(_) | VerifyError::Changed | VerifyError::Unannounced,
+            ) => Self::Storage(error.to_string()),
             StoreError::Bad(
                 error @ (VerifyError::Structure(_)
                 | VerifyError::Entry { .. }

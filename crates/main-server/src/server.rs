@@ -306,7 +306,8 @@ impl Server {
     pub(crate) fn verify_leftovers(&self) {
         for meeting in self.book().meetings.iter().filter(|m| self.store.has_unverified(&m.id)) {
             let id = &meeting.id;
-            let adopt = || self.store.adopt(id, VerifyLevel::Full, upload_provenance(meeting));
+            let adopt =
+                || self.store.adopt(id, VerifyLevel::Full, None, upload_provenance(meeting));
             match self.replace_package(id, adopt) {
                 Ok(()) => info!("package of meeting {id} verified again: it is good"),
                 Err(RequestError::BadPackage(cause)) => self.discard(id, &cause),
@@ -341,5 +342,5 @@ pub(crate) fn upload_provenance(meeting: &Meeting) -> Provenance {
         origin: None,
         validators: Validators::default(),
     };
-    Provenance { title: meeting.title.clone(), source, modified_s: None }
+    Provenance::of_package(meeting.title.clone(), source)
 }

@@ -50,7 +50,7 @@ use edge_mirror_http::{
     tls::{FileError, LiveServerConfig},
     wire::feed,
 };
-use edge_mirror_protocol::package::PackageId;
+use edge_mirror_protocol::object::ObjectKey;
 use edge_mirror_settings::{Settings, watch};
 use edge_mirror_store::{Store, StoreError};
 use thiserror::Error;
@@ -262,7 +262,7 @@ impl Node {
     }
 
     /// Starts what talks to the main server and keeps the storage in order.
-    fn spawn_workers(&self, connector: Arc<Connector>, fetch: Fetch, unverified: Vec<PackageId>) {
+    fn spawn_workers(&self, connector: Arc<Connector>, fetch: Fetch, unverified: Vec<ObjectKey>) {
         let (settings, board) = (self.settings.clone(), self.board.clone());
         let worker = presence::PresenceWorker {
             settings: settings.clone(),

@@ -258,9 +258,9 @@ impl PresenceWorker {
             .filter(|(held, listed)| held.manifest.sha256 == **listed)
             .map(|(held, _)| held)
             .filter(|held| is_from_origin(held, &sync.origin))
-            .map(|stored| HeldPackage {
-                id: stored.manifest.id.clone(),
-                sha256: stored.manifest.sha256,
+            .filter_map(|stored| {
+                let (id, sha256) = (stored.manifest.key.package()?.clone(), stored.manifest.sha256);
+                Some(HeldPackage { id, sha256 })
             })
             .collect();
         Heartbeat {

@@ -300,7 +300,7 @@ impl SyncWorker {
         let packages = ids.into_iter().filter_map(|id| {
             let path = self.known.offers.get(&id)?.path.clone()?;
             let stored = store.get(&id)?;
-            self.known.ask(&id, stored.manifest.sha256).then_some((stored, path))
+            self.known.ask(&id, stored.manifest.sha256).then_some((id, stored, path))
         });
         let packages: Vec<_> = packages.collect();
         if packages.len() > check::UNPACED_CHECKS {

@@ -17,6 +17,7 @@
 
 mod fault;
 mod list;
+pub mod object;
 /// Pure types: ids, digests, manifests.
 pub mod package;
 #[cfg(any(test, feature = "testing"))]

@@ -13,8 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
-/// Media type of packages.
-pub const MEDIA_TYPE: &str = "application/zip";
+use crate::object::{MediaType, ObjectKey, Retention, Verification};
 
 /// The end of the year 9999, in seconds since 1970: no HTTP date is later,
 /// and `httpdate` panics at one that is.
@@ -279,12 +278,17 @@ pub struct FileStamp {
     pub mtime_ns: i128,
 }
 
-/// Facts about a verified package; stored beside it as JSON.
+/// Facts about a verified object; stored beside it as JSON.
+///
+/// Those with a default were added later: manifests without them are of packages, and
+/// nodes that don't know them read packages' manifests all the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    pub id: PackageId,
+    #[serde(rename = "id")]
+    pub key: ObjectKey,
     pub title: String,
     pub size_bytes: u64,
+    /// Number of files in the archive; of anything else, one.
     pub file_count: u64,
     pub sha256: Sha256,
     pub source: PackageSource,
@@ -300,6 +304,12 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reread_s: Option<u64>,
     pub file: FileStamp,
+    #[serde(default)]
+    pub media_type: MediaType,
+    #[serde(default)]
+    pub verification: Verification,
+    #[serde(default)]
+    pub retention: Retention,
 }
 
 /// Limits a time, as the file may have been edited and times are computed with and
@@ -403,6 +413,38 @@ mod tests {
         let mut old = serde_json::to_value(manifest()).unwrap();
         old["md5"] = "900150983cd24fb0d6963f7d28e17f72".into();
         assert_eq!(serde_json::from_value::<Manifest>(old).unwrap(), manifest());
+    }
+
+    #[test]
+    fn a_manifest_from_before_there_were_files_is_read_and_a_package_still_writes_its_fields() {
+        let old = r#"{"id":"m","title":"","size_bytes":10,"file_count":0,"sha256":"0101010101010101010101010101010101010101010101010101010101010101","source":{"route":"direct","validators":{}},"modified_s":1700000000,"verified_s":1700000000,"file":{"size_bytes":10,"inode":1,"mtime_ns":0}}"#;
+        assert_eq!(serde_json::from_str::<Manifest>(old).unwrap(), manifest());
+
+        let serde_json::Value::Object(mut new) = serde_json::to_value(manifest()).unwrap() else {
+            panic!("a manifest is an object");
+        };
+        for (field, written) in [
+            ("media_type", serde_json::json!("application/zip")),
+            ("verification", serde_json::json!({"zip": "full"})),
+            ("retention", serde_json::json!("meeting")),
+        ] {
+            assert_eq!(new.remove(field), Some(written));
+        }
+        assert_eq!(serde_json::from_str::<serde_json::Value>(old).unwrap(), serde_json::json!(new));
+    }
+
+    #[test]
+    fn a_manifest_of_a_file_reads_what_it_writes() {
+        let file = Manifest {
+            key: "t/a.pdf".parse().unwrap(),
+            media_type: "application/pdf".to_owned().try_into().unwrap(),
+            verification: Verification::Digest,
+            retention: Retention::Until(7),
+            ..manifest()
+        };
+        let json = serde_json::to_value(&file).unwrap();
+        assert_eq!(json["retention"], serde_json::json!({"until": 7}));
+        assert_eq!(serde_json::from_value::<Manifest>(json).unwrap(), file);
     }
 
     #[test]

@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't make its values has failed")]
 
-use crate::package::{FileStamp, Manifest, PackageRoute, PackageSource, Sha256, Validators};
+use crate::{
+    object::{MediaType, Retention, Verification},
+    package::{FileStamp, Manifest, PackageRoute, PackageSource, Sha256, Validators},
+};
 
 /// Manifest of a package of ten bytes.
 pub fn manifest() -> Manifest {
     Manifest {
-        id: "m".parse().unwrap(),
+        key: "m".parse().unwrap(),
         title: String::new(),
         size_bytes: 10,
         file_count: 0,
@@ -21,5 +24,8 @@ pub fn manifest() -> Manifest {
         verified_s: 1_700_000_000,
         reread_s: None,
         file: FileStamp { size_bytes: 10, inode: 1, mtime_ns: 0 },
+        media_type: MediaType::ZIP,
+        verification: Verification::default(),
+        retention: Retention::Meeting,
     }
 }

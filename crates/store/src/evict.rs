@@ -1,30 +1,50 @@
-//! Choice of packages to evict. Pure: no disk and no clock.
+//! Choice of objects to evict. Pure: no disk and no clock.
 
-use edge_mirror_protocol::package::PackageId;
+use edge_mirror_protocol::{object::ObjectKey, package::PackageId};
+
+use super::StoredPackage;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvictionCandidate {
-    pub id: PackageId,
+    pub key: ObjectKey,
     pub size_bytes: u64,
     /// Last time it was served, or else pulled.
     pub last_used_s: u64,
-    pub active: bool,
+    /// Kept, whatever room is needed: its meeting is active, or its class says so.
+    pub retained: bool,
 }
 
-/// Selects inactive packages to evict, least recently used first, until `excess_bytes`
-/// are freed. Active packages are never evicted.
-pub fn choose_evictions(candidates: &[EvictionCandidate], excess_bytes: u64) -> Vec<PackageId> {
-    let mut inactive: Vec<_> = candidates.iter().filter(|c| !c.active).collect();
-    inactive.sort_by_key(|c| (c.last_used_s, c.id.clone()));
+impl EvictionCandidate {
+    pub fn new(
+        stored: &StoredPackage,
+        is_active: impl FnOnce(&PackageId) -> bool,
+        now_s: u64,
+    ) -> Self {
+        let manifest = &stored.manifest;
+        let is_active = manifest.key.package().is_some_and(is_active);
+        Self {
+            key: manifest.key.clone(),
+            size_bytes: manifest.size_bytes,
+            last_used_s: stored.last_served_s().unwrap_or(0).max(manifest.verified_s),
+            retained: !manifest.retention.allows_eviction(is_active, now_s),
+        }
+    }
+}
+
+/// Selects objects to evict, least recently used first, until `excess_bytes` are freed.
+/// Retained ones are never evicted.
+pub fn choose_evictions(candidates: &[EvictionCandidate], excess_bytes: u64) -> Vec<ObjectKey> {
+    let mut evictable: Vec<_> = candidates.iter().filter(|c| !c.retained).collect();
+    evictable.sort_by_key(|c| (c.last_used_s, c.key.clone()));
     let mut freed = 0_u64;
-    inactive
+    evictable
         .into_iter()
         .take_while(|candidate| {
             let needed = freed < excess_bytes;
             freed = freed.saturating_add(candidate.size_bytes);
             needed
         })
-        .map(|candidate| candidate.id.clone())
+        .map(|candidate| candidate.key.clone())
         .collect()
 }
 
@@ -43,8 +63,9 @@ mod tests {
 
     use super::*;
 
-    fn candidate(n: usize, size_bytes: u64, last_used_s: u64, active: bool) -> EvictionCandidate {
-        EvictionCandidate { id: format!("m{n}").parse().unwrap(), size_bytes, last_used_s, active }
+    fn candidate(n: usize, size_bytes: u64, last_used_s: u64, retained: bool) -> EvictionCandidate {
+        let key = format!("m{n}").parse().unwrap();
+        EvictionCandidate { key, size_bytes, last_used_s, retained }
     }
 
     #[test]
@@ -75,20 +96,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn active_packages_stay_and_enough_goes_where_there_is_enough(
+        fn retained_objects_stay_and_enough_goes_where_there_is_enough(
             items in prop::collection::vec((1_u64..1000, 0_u64..50, any::<bool>()), 0..30),
             wanted in 0_u64..5000,
         ) {
             let all: Vec<_> = items.iter().enumerate()
-                .map(|(n, (size, used, active))| candidate(n, *size, *used, *active)).collect();
+                .map(|(n, (size, used, retained))| candidate(n, *size, *used, *retained)).collect();
             let gone = choose_evictions(&all, wanted);
-            let of = |id: &PackageId| all.iter().find(|c| c.id == *id).unwrap();
-            prop_assert!(gone.iter().all(|id| !of(id).active));
-            let freed: u64 = gone.iter().map(|id| of(id).size_bytes).sum();
-            let inactive: u64 = all.iter().filter(|c| !c.active).map(|c| c.size_bytes).sum();
-            prop_assert!(freed >= wanted.min(inactive));
+            let of = |key: &ObjectKey| all.iter().find(|c| c.key == *key).unwrap();
+            prop_assert!(gone.iter().all(|key| !of(key).retained));
+            let freed: u64 = gone.iter().map(|key| of(key).size_bytes).sum();
+            let evictable: u64 = all.iter().filter(|c| !c.retained).map(|c| c.size_bytes).sum();
+            prop_assert!(freed >= wanted.min(evictable));
             if let Some((_, before)) = gone.split_last() {
-                let without_last: u64 = before.iter().map(|id| of(id).size_bytes).sum();
+                let without_last: u64 = before.iter().map(|key| of(key).size_bytes).sum();
                 prop_assert!(without_last < wanted);
             }
         }

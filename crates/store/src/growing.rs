@@ -173,7 +173,7 @@ impl PartialReader {
 mod tests {
     use std::io::{Cursor, Write};
 
-    use edge_mirror_protocol::package::VerifyLevel;
+    use edge_mirror_protocol::{object::ObjectKey, package::VerifyLevel};
     use futures_util::FutureExt;
 
     use super::{
@@ -188,7 +188,7 @@ mod tests {
 
     fn pending(folder: &tempfile::TempDir) -> PendingPackage {
         let store = Store::open(folder.path()).unwrap().0;
-        store.begin(&"m".parse().unwrap(), None, u64::MAX).unwrap()
+        store.begin("m".parse::<ObjectKey>().unwrap(), None, u64::MAX).unwrap()
     }
 
     fn ready(watched: &mut PartialReader, at: u64, end: u64) -> Option<Option<u64>> {

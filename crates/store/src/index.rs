@@ -1,4 +1,4 @@
-//! The verified packages, by meeting. Readers take no lock and wait for
+//! The verified objects, by key. Readers take no lock and wait for
 //! nobody, whatever the disk does; writers take turns.
 //!
 //! A change copies only its shard, a sixty-fourth of all: ten thousand packages
@@ -14,13 +14,13 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use edge_mirror_protocol::package::{Manifest, PackageId};
+use edge_mirror_protocol::{object::ObjectKey, package::Manifest};
 
 use super::StoredPackage;
 
 const SHARDS: usize = 64;
 
-type Shard = HashMap<PackageId, Arc<StoredPackage>>;
+type Shard = HashMap<ObjectKey, Arc<StoredPackage>>;
 
 #[derive(Debug)]
 pub(super) struct PackageIndex {
@@ -44,8 +44,8 @@ impl PackageIndex {
         let (count, used) = (packages.len(), packages.iter().map(|p| p.manifest.size_bytes).sum());
         let mut shards: [Shard; SHARDS] = std::array::from_fn(|_| Shard::new());
         for package in packages {
-            let id = package.manifest.id.clone();
-            shards[shard(&hasher, id.as_str())].insert(id, Arc::new(package));
+            let key = package.manifest.key.clone();
+            shards[shard(&hasher, key.as_str())].insert(key, Arc::new(package));
         }
         Self {
             hasher,
@@ -56,8 +56,8 @@ impl PackageIndex {
         }
     }
 
-    pub(super) fn get(&self, id: &str) -> Option<Arc<StoredPackage>> {
-        self.shards[shard(&self.hasher, id)].load().get(id).cloned()
+    pub(super) fn get(&self, key: &str) -> Option<Arc<StoredPackage>> {
+        self.shards[shard(&self.hasher, key)].load().get(key).cloned()
     }
 
     pub(super) fn all(&self) -> Vec<Arc<StoredPackage>> {
@@ -83,28 +83,28 @@ impl PackageIndex {
 }
 
 impl IndexWriter<'_> {
-    pub(super) fn get(&self, id: &PackageId) -> Option<Arc<StoredPackage>> {
-        self.index.get(id.as_str())
+    pub(super) fn get(&self, key: &ObjectKey) -> Option<Arc<StoredPackage>> {
+        self.index.get(key.as_str())
     }
 
     /// Puts a manifest into the index. Keeps the package's usage, and its open copy if
     /// the file is the same.
     pub(super) fn admit(&mut self, manifest: Manifest) -> Arc<StoredPackage> {
-        let id = manifest.id.clone();
-        let old = self.get(&id);
+        let key = manifest.key.clone();
+        let old = self.get(&key);
         let usage = old.as_ref().map(|old| old.usage.clone()).unwrap_or_default();
         let same_file = |old: &&Arc<StoredPackage>| old.manifest.file == manifest.file;
         let slot = old.as_ref().filter(same_file).map(|old| old.slot.clone()).unwrap_or_default();
         let stored = Arc::new(StoredPackage { manifest, usage, slot });
-        self.change(id, Some(stored.clone()));
+        self.change(key, Some(stored.clone()));
         if let Some(old) = old.filter(|old| !Arc::ptr_eq(&old.slot, &stored.slot)) {
             old.slot.close();
         }
         stored
     }
 
-    pub(super) fn remove(&mut self, id: &PackageId) {
-        if let Some(removed) = self.change(id.clone(), None) {
+    pub(super) fn remove(&mut self, key: &ObjectKey) {
+        if let Some(removed) = self.change(key.clone(), None) {
             removed.slot.close();
         }
     }
@@ -112,17 +112,17 @@ impl IndexWriter<'_> {
     /// Atomic for readers: they find the old entry or the new one.
     fn change(
         &mut self,
-        id: PackageId,
+        key: ObjectKey,
         entry: Option<Arc<StoredPackage>>,
     ) -> Option<Arc<StoredPackage>> {
-        let slot = &self.index.shards[shard(&self.index.hasher, id.as_str())];
+        let slot = &self.index.shards[shard(&self.index.hasher, key.as_str())];
         let mut shard = Shard::clone(&slot.load());
         let size =
             |entry: &Option<Arc<StoredPackage>>| entry.as_ref().map(|e| e.manifest.size_bytes);
         let added = size(&entry);
         let old = match entry {
-            Some(entry) => shard.insert(id, entry),
-            None => shard.remove(&id),
+            Some(entry) => shard.insert(key, entry),
+            None => shard.remove(&key),
         };
         slot.store(Arc::new(shard));
         let (count, used) = (&self.index.count, &self.index.used_bytes);
@@ -138,6 +138,6 @@ impl IndexWriter<'_> {
     }
 }
 
-fn shard(hasher: &RandomState, id: &str) -> usize {
-    hasher.hash_one(id) as usize % SHARDS
+fn shard(hasher: &RandomState, key: &str) -> usize {
+    hasher.hash_one(key) as usize % SHARDS
 }

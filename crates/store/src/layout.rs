@@ -3,13 +3,16 @@
 //! ```text
 //! {root}/meeting_{id}/package.zip     the package
 //! {root}/meeting_{id}/manifest.json   facts about it
-//! {root}/.scratch/                    packages under way, on the same filesystem
-//! {root}/.served.json                 when each package was last served
+//! {root}/files/{task}/{name}          a file of a task; its name may have folders
+//! {root}/files/{task}/.{name}.json    facts about it, in the same folder
+//! {root}/.scratch/                    objects under way, on the same filesystem
+//! {root}/.served.json                 when each object was last served
 //! {root}/.lock                        held by the process that uses the folder
 //! ```
 //!
 //! Ids are not encoded: what can't name a folder is no [`PackageId`], and the Python
-//! node's folders have the same names. The filesystem must keep names byte by byte,
+//! node's folders have the same names. No part of a file's name begins with a dot, so
+//! none is a manifest's or that of a scratch file. The filesystem must keep names byte by byte,
 //! as those of Linux do unless they are told otherwise.
 
 use std::{
@@ -17,7 +20,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use edge_mirror_protocol::package::PackageId;
+use edge_mirror_protocol::{object::ObjectKey, package::PackageId};
 
 const FOLDER_PREFIX: &str = "meeting_";
 
@@ -43,8 +46,25 @@ impl Layout {
         self.folder(id).join("package.zip")
     }
 
-    pub fn manifest(&self, id: &PackageId) -> PathBuf {
-        self.folder(id).join("manifest.json")
+    /// Returns the folder of all files.
+    pub(crate) fn files(&self) -> PathBuf {
+        self.root.join("files")
+    }
+
+    /// Returns the path of an object's bytes.
+    pub(crate) fn object(&self, key: &ObjectKey) -> PathBuf {
+        match key {
+            ObjectKey::Package(id) => self.package(id),
+            ObjectKey::File(file) => self.files().join(file.as_str()),
+        }
+    }
+
+    pub(crate) fn manifest(&self, key: &ObjectKey) -> PathBuf {
+        let name = match key {
+            ObjectKey::Package(_) => "manifest.json",
+            ObjectKey::File(file) => &format!(".{}.json", file.file_name()),
+        };
+        self.object(key).with_file_name(name)
     }
 
     pub fn scratch(&self) -> PathBuf {
@@ -70,6 +90,26 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
 
     use super::*;
+
+    #[test]
+    fn packages_lie_where_they_always_did_and_files_apart_from_them() {
+        let layout = Layout::new(Path::new("/s"));
+        for (key, object, manifest) in [
+            ("m1", "/s/meeting_m1/package.zip", "/s/meeting_m1/manifest.json"),
+            ("files", "/s/meeting_files/package.zip", "/s/meeting_files/manifest.json"),
+            ("t/a.json", "/s/files/t/a.json", "/s/files/t/.a.json.json"),
+            (
+                "meeting_m1/package.zip",
+                "/s/files/meeting_m1/package.zip",
+                "/s/files/meeting_m1/.package.zip.json",
+            ),
+            ("t/b/c", "/s/files/t/b/c", "/s/files/t/b/.c.json"),
+        ] {
+            let key = key.parse().unwrap();
+            assert_eq!(layout.object(&key), Path::new(object));
+            assert_eq!(layout.manifest(&key), Path::new(manifest));
+        }
+    }
 
     #[test]
     fn a_folder_leads_back_to_its_meeting_or_is_none_of_ours() {

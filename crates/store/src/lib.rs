@@ -1,4 +1,5 @@
-//! Packages on disk: `meeting_{id}/package.zip` with a manifest beside it.
+//! Objects on disk: packages of meetings, and files of tasks, each with a manifest beside
+//! it. What is said of packages here goes for files, too.
 //!
 //! A package is in the index only if its bytes were verified and the file is
 //! still the verified one (size, time and inode are compared before each
@@ -25,6 +26,7 @@ pub mod pending;
 mod recheck;
 pub mod reread;
 mod room;
+mod scan;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod background_checks;
@@ -48,7 +50,10 @@ use edge_mirror_base::{
     clock::now_s,
     tasks,
 };
-use edge_mirror_protocol::package::{FileStamp, Manifest, PackageId};
+use edge_mirror_protocol::{
+    object::ObjectKey,
+    package::{FileStamp, Manifest, PackageId},
+};
 use thiserror::Error;
 use tracing::warn;
 
@@ -59,6 +64,7 @@ use open::{CopySlot, OpenCopies};
 pub use pending::{PendingPackage, Provenance};
 use recheck::FileChange;
 use room::SpacePromises;
+use scan::FolderScan;
 
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
@@ -86,7 +92,7 @@ impl StoreError {
     }
 }
 
-/// A verified package and its usage.
+/// A verified object and its usage.
 #[derive(Debug)]
 pub struct StoredPackage {
     pub manifest: Manifest,
@@ -123,13 +129,13 @@ impl StoredPackage {
 /// Findings of [`Store::open`] besides the packages it could trust.
 #[derive(Debug, Default)]
 pub struct StoreFindings {
-    /// Packages that must be verified before they may be served.
-    pub unverified: Vec<PackageId>,
+    /// Objects that must be verified before they may be served.
+    pub unverified: Vec<ObjectKey>,
     /// Scratch files and empty folders of an earlier crash, now removed.
     pub swept: usize,
 }
 
-/// The packages in one folder. Clones share it.
+/// The objects in one folder. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Store {
     inner: Arc<StoreInner>,
@@ -158,24 +164,15 @@ impl Store {
         let swept = atomic::sweep_all(&scratch)
             .and_then(|in_scratch| Ok(in_scratch + atomic::sweep_all(root)?))
             .map_err(|cause| StoreError::io("clean", &scratch, cause))?;
-        let mut found = StoreFindings { swept, ..StoreFindings::default() };
+        let found = FolderScan::of(&layout).map_err(|cause| StoreError::io("list", root, cause))?;
         let served = read_served(&layout);
-        let mut packages = Vec::new();
-        let folders = fs::read_dir(root).map_err(|cause| StoreError::io("list", root, cause))?;
-        for entry in folders.flatten() {
-            let Some(id) = Layout::id_of(&entry.file_name()) else { continue };
-            found.swept += atomic::sweep_all(&entry.path()).unwrap_or(0);
-            match load_trusted_manifest(&layout, &id) {
-                Some(manifest) => {
-                    let usage = PackageUsage::default();
-                    usage.last_served_s.store(*served.get(&id).unwrap_or(&0), Ordering::Relaxed);
-                    let (usage, slot) = (Arc::new(usage), Arc::default());
-                    packages.push(StoredPackage { manifest, usage, slot });
-                }
-                None if layout.package(&id).is_file() => found.unverified.push(id),
-                None => found.swept += usize::from(remove_leftover(&layout, &id)),
-            }
-        }
+        let with_usage = |manifest: Manifest| {
+            let usage = PackageUsage::default();
+            let last_served_s = *served.get(&manifest.key).unwrap_or(&0);
+            usage.last_served_s.store(last_served_s, Ordering::Relaxed);
+            StoredPackage { manifest, usage: Arc::new(usage), slot: Arc::default() }
+        };
+        let packages = found.manifests.into_iter().map(with_usage).collect();
         let inner = StoreInner {
             layout,
             index: PackageIndex::of(packages),
@@ -184,22 +181,28 @@ impl Store {
             next_pending: AtomicU64::new(0),
             _lock: lock,
         };
-        Ok((Self { inner: Arc::new(inner) }, found))
+        let findings = StoreFindings { unverified: found.unverified, swept: swept + found.swept };
+        Ok((Self { inner: Arc::new(inner) }, findings))
     }
 
     pub fn root(&self) -> &Path {
         self.inner.layout.root()
     }
 
-    pub fn get(&self, id: &PackageId) -> Option<Arc<StoredPackage>> {
-        self.inner.index.get(id.as_str())
+    pub fn get(&self, key: impl Into<ObjectKey>) -> Option<Arc<StoredPackage>> {
+        self.inner.index.get(key.into().as_str())
     }
 
-    /// Returns the package, if it is here and open already. Takes no lock and waits for
-    /// no disk: the kernel knows the metadata of an open descriptor. (On a network mount
-    /// it may have to ask the server again.)
+    /// Returns a meeting's package, if it is here and open already. Takes no lock and waits
+    /// for no disk: the kernel knows the metadata of an open descriptor. (On a network
+    /// mount it may have to ask the server again.) The id may be any text: that of a file's
+    /// key is no meeting's.
     pub fn get_if_open(&self, id: &str) -> Option<OpenedPackage> {
-        let stored = self.inner.index.get(id)?;
+        self.opened(id).filter(|(stored, _)| stored.manifest.key.package().is_some())
+    }
+
+    fn opened(&self, key: &str) -> Option<OpenedPackage> {
+        let stored = self.inner.index.get(key)?;
         let opened = stored.slot.opened()?;
         let good = opened.is_verified_file(&stored.manifest.file).unwrap_or(false);
         good.then_some((stored, opened))
@@ -207,11 +210,15 @@ impl Store {
 
     /// Like [`open_package`](Self::open_package), but not on the runtime's threads,
     /// which a hanging disk must not hold up. One caller opens it for all others.
-    pub async fn package(&self, id: &PackageId) -> Result<Option<OpenedPackage>, StoreError> {
-        if let Some(package) = self.get_if_open(id.as_str()) {
+    pub async fn package(
+        &self,
+        key: impl Into<ObjectKey>,
+    ) -> Result<Option<OpenedPackage>, StoreError> {
+        let key = key.into();
+        if let Some(package) = self.opened(key.as_str()) {
             return Ok(Some(package));
         }
-        let Some(stored) = self.get(id) else { return Ok(None) };
+        let Some(stored) = self.get(&key) else { return Ok(None) };
         // Never closed.
         let _only_one = stored.slot.opening().acquire().await.ok();
         if let Some(opened) =
@@ -219,25 +226,25 @@ impl Store {
         {
             opened.recheck().await;
         }
-        let (store, id) = (self.clone(), id.clone());
-        tasks::blocking_limited(move || store.open_package(&id)).await
+        let store = self.clone();
+        tasks::blocking_limited(move || store.open_package(key)).await
     }
 
     /// Opens the package with a descriptor of its own, for a caller that reads it whole
     /// and finds changes that don't show in size and time.
     pub async fn package_to_reread(
         &self,
-        id: &PackageId,
+        key: impl Into<ObjectKey>,
     ) -> Result<Option<OpenedPackage>, StoreError> {
-        let (store, id) = (self.clone(), id.clone());
+        let (store, key) = (self.clone(), key.into());
         tasks::blocking_limited(move || {
-            let Some(stored) = store.get(&id) else { return Ok(None) };
-            if let Ok(file) = File::open(store.inner.layout.package(&id))
+            let Some(stored) = store.get(&key) else { return Ok(None) };
+            if let Ok(file) = File::open(store.inner.layout.object(&key))
                 && file.metadata().is_ok_and(|now| stamp(&now) == stored.manifest.file)
             {
                 return Ok(Some((stored, Arc::new(OpenCopy::new(file)))));
             }
-            store.open_package(&id)
+            store.open_package(key)
         })
         .await
     }
@@ -248,13 +255,17 @@ impl Store {
     /// of the index (not off the disk: it may be verified again). The disk is asked first,
     /// and its answer compared under the lock that commits hold when they rename: file and
     /// manifest always belong together.
-    pub fn open_package(&self, id: &PackageId) -> Result<Option<OpenedPackage>, StoreError> {
-        let path = self.inner.layout.package(id);
+    pub fn open_package(
+        &self,
+        key: impl Into<ObjectKey>,
+    ) -> Result<Option<OpenedPackage>, StoreError> {
+        let key = key.into();
+        let path = self.inner.layout.object(&key);
         loop {
-            if let Some(package) = self.get_if_open(id.as_str()) {
+            if let Some(package) = self.opened(key.as_str()) {
                 return Ok(Some(package));
             }
-            let Some(before) = self.get(id) else { return Ok(None) };
+            let Some(before) = self.get(&key) else { return Ok(None) };
             if let Some(opened) = before.slot.peek()
                 && opened.current_change() == FileChange::Metadata
             {
@@ -274,7 +285,7 @@ impl Store {
                 Err(cause) => return Err(StoreError::io("open", &path, cause)),
             };
             let mut turn = self.writer();
-            let Some(stored) = turn.get(id) else { return Ok(None) };
+            let Some(stored) = turn.get(&key) else { return Ok(None) };
             match found {
                 Some((found, opened)) if found == stored.manifest.file => {
                     let opened = Arc::new(opened.with_version(&self.inner, &stored.manifest));
@@ -317,23 +328,27 @@ impl Store {
     }
 
     /// True if there is a package file that is not in the index.
-    pub fn has_unverified(&self, id: &PackageId) -> bool {
-        self.get(id).is_none() && self.inner.layout.package(id).is_file()
+    pub fn has_unverified(&self, key: impl Into<ObjectKey>) -> bool {
+        let key = key.into();
+        self.get(&key).is_none() && self.inner.layout.object(&key).is_file()
     }
 
     /// Removes a package; downloads under way finish from the open file.
-    pub fn remove(&self, id: &PackageId) -> Result<(), StoreError> {
-        self.remove_from(&mut self.writer(), id)
+    pub fn remove(&self, key: impl Into<ObjectKey>) -> Result<(), StoreError> {
+        self.remove_from(&mut self.writer(), &key.into())
     }
 
     /// Removes under the index's lock: no commit may place a new package between the
     /// index and the disk.
-    fn remove_from(&self, turn: &mut IndexWriter<'_>, id: &PackageId) -> Result<(), StoreError> {
+    fn remove_from(&self, turn: &mut IndexWriter<'_>, key: &ObjectKey) -> Result<(), StoreError> {
         let layout = &self.inner.layout;
-        turn.remove(id);
-        for path in [layout.manifest(id), layout.package(id)] {
+        turn.remove(key);
+        for path in [layout.manifest(key), layout.object(key)] {
             atomic::remove_file(&path).map_err(|cause| StoreError::io("remove", &path, cause))?;
         }
+        // A file's folder may be empty only until a commit that has just created it puts
+        // another file there. It goes at the next start.
+        let Some(id) = key.package() else { return Ok(()) };
         let folder = layout.folder(id);
         atomic::remove_empty_folder(&folder)
             .map_err(|cause| StoreError::io("remove", &folder, cause))
@@ -350,10 +365,10 @@ impl Store {
     /// Saves when each package was last served, so that evicting the least
     /// recently served survives a restart.
     pub fn save_served(&self) -> Result<(), StoreError> {
-        let served: BTreeMap<PackageId, u64> = self
+        let served: BTreeMap<ObjectKey, u64> = self
             .list()
             .iter()
-            .filter_map(|stored| Some((stored.manifest.id.clone(), stored.last_served_s()?)))
+            .filter_map(|stored| Some((stored.manifest.key.clone(), stored.last_served_s()?)))
             .collect();
         let path = self.inner.layout.served();
         let bytes = serde_json::to_vec(&served).unwrap_or_default();
@@ -375,9 +390,9 @@ impl Store {
 }
 
 fn remove_from_index(turn: &mut IndexWriter<'_>, stored: &StoredPackage) {
-    let id = &stored.manifest.id;
-    warn!("package of meeting {id} was changed on disk by somebody else and is verified anew");
-    turn.remove(id);
+    let key = &stored.manifest.key;
+    warn!("{} was changed on disk by somebody else and is verified anew", key.describe());
+    turn.remove(key);
 }
 
 /// Locks the folder. A process that is just ending, or a download of the folder's last
@@ -394,29 +409,12 @@ fn acquire_lock(layout: &Layout) -> Result<FolderLock, StoreError> {
     Err(StoreError::InUse(layout.root().to_owned()))
 }
 
-fn read_served(layout: &Layout) -> HashMap<PackageId, u64> {
+fn read_served(layout: &Layout) -> HashMap<ObjectKey, u64> {
     // Lost or broken, it costs only the order of eviction.
     fs::read(layout.served())
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .unwrap_or_default()
-}
-
-/// Reads the manifest, if there is one that fits the file.
-fn load_trusted_manifest(layout: &Layout, id: &PackageId) -> Option<Manifest> {
-    let manifest: Manifest = serde_json::from_slice(&fs::read(layout.manifest(id)).ok()?).ok()?;
-    let file = stamp(&fs::metadata(layout.package(id)).ok()?);
-    let fits = manifest.file == file && manifest.size_bytes == file.size_bytes;
-    (manifest.id == *id && fits).then_some(manifest)
-}
-
-/// Removes a folder that a kill left empty; one with content is left alone.
-fn remove_leftover(layout: &Layout, id: &PackageId) -> bool {
-    let folder = layout.folder(id);
-    if let Err(error) = atomic::remove_empty_folder(&folder) {
-        warn!("leftover {} could not be removed: {error}", folder.display());
-    }
-    !folder.exists()
 }
 
 fn stamp(metadata: &Metadata) -> FileStamp {
@@ -443,7 +441,7 @@ mod tests {
     }
 
     fn read(store: &Store, name: &str) -> Option<Vec<u8>> {
-        let (_, opened) = store.open_package(&id(name)).unwrap()?;
+        let (_, opened) = store.open_package(id(name)).unwrap()?;
         Some(bytes_of(&opened))
     }
 
@@ -463,7 +461,7 @@ mod tests {
         drop(store);
         let (again, found) = Store::open(folder.path()).unwrap();
         assert!(found.unverified.is_empty());
-        let kept = again.get(&id("m1")).unwrap();
+        let kept = again.get(id("m1")).unwrap();
         assert_eq!(kept.manifest, stored.manifest);
         assert_eq!(kept.last_served_s(), stored.last_served_s());
         assert_eq!(read(&again, "m1"), Some(zip));
@@ -476,7 +474,7 @@ mod tests {
         let (store, _) = Store::open(folder.path()).unwrap();
         let (old, new) = (zip_of(b"old"), zip_of(b"newer"));
         let first = put(&store, "m", &old);
-        let (_, open) = store.open_package(&id("m")).unwrap().unwrap();
+        let (_, open) = store.open_package(id("m")).unwrap().unwrap();
         let second = put(&store, "m", &new);
         assert_ne!(first.manifest.modified_s, second.manifest.modified_s);
         assert_eq!(bytes_of(&open), old);
@@ -496,7 +494,7 @@ mod tests {
         })
         .unwrap();
         while !writer.is_finished() {
-            let (stored, opened) = store.open_package(&id("m")).unwrap().expect("it is there");
+            let (stored, opened) = store.open_package(id("m")).unwrap().expect("it is there");
             assert_eq!(opened.bytes().unwrap().len() as u64, stored.manifest.size_bytes);
         }
         writer.join().unwrap();
@@ -509,10 +507,10 @@ mod tests {
         put(&store, "m", &zip_of(b"one"));
         fs::write(folder.path().join("meeting_m/package.zip"), b"junk").unwrap();
         assert_eq!(read(&store, "m"), None);
-        assert!(store.get(&id("m")).is_none() && store.has_unverified(&id("m")));
+        assert!(store.get(id("m")).is_none() && store.has_unverified(id("m")));
         drop(store);
         let (_, found) = Store::open(folder.path()).unwrap();
-        assert_eq!(found.unverified, [id("m")]);
+        assert_eq!(found.unverified, [id("m").into()]);
     }
 
     #[test]
@@ -529,13 +527,13 @@ mod tests {
         for change in changes {
             put(&store, "m", &zip);
             assert!(store.get_if_open("m").is_none(), "not open yet");
-            let (_, first) = store.open_package(&id("m")).unwrap().unwrap();
+            let (_, first) = store.open_package(id("m")).unwrap().unwrap();
             let (_, second) = store.get_if_open("m").unwrap();
             assert!(Arc::ptr_eq(&first, &second));
             change();
             assert!(store.get_if_open("m").is_none());
-            assert!(store.open_package(&id("m")).unwrap().is_none());
-            assert!(store.get(&id("m")).is_none());
+            assert!(store.open_package(id("m")).unwrap().is_none());
+            assert!(store.get(id("m")).is_none());
         }
     }
 
@@ -544,16 +542,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(folder.path()).unwrap();
         put(&store, "m", &zip_of(b"one"));
-        let (stored, opened) = store.open_package(&id("m")).unwrap().unwrap();
+        let (stored, opened) = store.open_package(id("m")).unwrap().unwrap();
         store.confirm(&stored, "new title".into(), provenance().source).unwrap();
         let (again, same) = store.get_if_open("m").unwrap();
         assert!(Arc::ptr_eq(&opened, &same) && again.manifest.title == "new title");
         assert_eq!(store.inner.open.count(), 1);
         put(&store, "m", &zip_of(b"another"));
         assert_eq!(store.inner.open.count(), 0);
-        store.open_package(&id("m")).unwrap().unwrap();
+        store.open_package(id("m")).unwrap().unwrap();
         assert_eq!(store.inner.open.count(), 1);
-        store.remove(&id("m")).unwrap();
+        store.remove(id("m")).unwrap();
         assert_eq!(store.inner.open.count(), 0);
     }
 
@@ -565,9 +563,9 @@ mod tests {
         for name in ["used", "unused"] {
             put(&store, name, &zip);
         }
-        let (_, under_way) = store.open_package(&id("unused")).unwrap().unwrap();
+        let (_, under_way) = store.open_package(id("unused")).unwrap().unwrap();
         for _ in 0..20 {
-            store.open_package(&id("used")).unwrap().unwrap();
+            store.open_package(id("used")).unwrap().unwrap();
             store.close_idle();
         }
         assert!(store.get_if_open("used").is_some());
@@ -584,15 +582,15 @@ mod tests {
         let bad = put(&store, "bad", &zip_of(b"two"));
         store.record_reread(&good, true).unwrap();
         store.record_reread(&bad, false).unwrap();
-        assert!(store.get(&id("bad")).is_none() && !store.has_unverified(&id("bad")));
+        assert!(store.get(id("bad")).is_none() && !store.has_unverified(id("bad")));
         drop(store);
         let (store, _) = Store::open(folder.path()).unwrap();
-        assert!(store.get(&id("good")).unwrap().manifest.reread_s.is_some());
+        assert!(store.get(id("good")).unwrap().manifest.reread_s.is_some());
 
-        let replaced = store.get(&id("good")).unwrap();
+        let replaced = store.get(id("good")).unwrap();
         put(&store, "good", &zip_of(b"newer"));
         store.record_reread(&replaced, false).unwrap();
-        assert!(store.get(&id("good")).is_some(), "what is bad is not what is here");
+        assert!(store.get(id("good")).is_some(), "what is bad is not what is here");
     }
 
     #[test]
@@ -627,7 +625,7 @@ mod tests {
         let (store, _) = Store::open(folder.path()).unwrap();
         put(&store, "m", &zip_of(b"one"));
         fs::write(folder.path().join("meeting_m/notes.txt"), "mine").unwrap();
-        store.remove(&id("m")).unwrap();
+        store.remove(id("m")).unwrap();
         assert_eq!(store.used_bytes(), 0);
         assert!(!folder.path().join("meeting_m/package.zip").exists());
         assert!(folder.path().join("meeting_m/notes.txt").exists());

@@ -8,8 +8,9 @@ use edge_mirror_base::{
     atomic::{self, Durable, Scratch},
     clock::now_s,
 };
-use edge_mirror_protocol::package::{
-    FileStamp, Manifest, PackageId, PackageSource, Sha256, VerifyLevel,
+use edge_mirror_protocol::{
+    object::{MediaType, ObjectKey, Retention, Verification},
+    package::{FileStamp, Manifest, PackageSource, Sha256},
 };
 use tracing::{debug, warn};
 
@@ -40,6 +41,42 @@ pub struct Provenance {
     pub source: PackageSource,
     /// The main server's date for this version, seconds since 1970.
     pub modified_s: Option<u64>,
+    pub media_type: MediaType,
+    pub retention: Retention,
+}
+
+impl Provenance {
+    /// A meeting's package, without a date.
+    pub fn of_package(title: String, source: PackageSource) -> Self {
+        let (media_type, retention) = (MediaType::ZIP, Retention::Meeting);
+        Self { title, source, modified_s: None, media_type, retention }
+    }
+
+    fn into_manifest(
+        self,
+        key: ObjectKey,
+        verification: Verification,
+        file_count: u64,
+        sha256: Sha256,
+        file: FileStamp,
+    ) -> Manifest {
+        let now_s = now_s();
+        Manifest {
+            key,
+            title: self.title,
+            size_bytes: file.size_bytes,
+            file_count,
+            sha256,
+            source: self.source,
+            modified_s: served_date(self.modified_s, now_s),
+            verified_s: now_s,
+            reread_s: None,
+            file,
+            media_type: self.media_type,
+            verification,
+            retention: self.retention,
+        }
+    }
 }
 
 /// Returns the date to serve a version with: as announced, but never in the future
@@ -67,32 +104,32 @@ impl Store {
     /// `limit_bytes` in all.
     pub fn begin(
         &self,
-        id: &PackageId,
+        key: impl Into<ObjectKey>,
         announced_bytes: Option<u64>,
         limit_bytes: u64,
     ) -> Result<PendingPackage, StoreError> {
-        self.begin_with(id, announced_bytes.unwrap_or(0), None, limit_bytes)
+        self.begin_with(key.into(), announced_bytes.unwrap_or(0), None, limit_bytes)
     }
 
     /// Like [`begin`](Self::begin), if there is no room yet for all of it: room is promised
     /// as the bytes come, each time as much again as there is already.
     pub fn begin_in_steps(
         &self,
-        id: &PackageId,
+        key: impl Into<ObjectKey>,
         announced_bytes: u64,
         limit_bytes: u64,
     ) -> Result<PendingPackage, StoreError> {
-        self.begin_with(id, 0, Some(announced_bytes), limit_bytes)
+        self.begin_with(key.into(), 0, Some(announced_bytes), limit_bytes)
     }
 
     fn begin_with(
         &self,
-        id: &PackageId,
+        key: ObjectKey,
         promised_bytes: u64,
         expected_bytes: Option<u64>,
         limit_bytes: u64,
     ) -> Result<PendingPackage, StoreError> {
-        let room = SpacePermit::take(self, id, promised_bytes, limit_bytes)?;
+        let room = SpacePermit::take(self, key, promised_bytes, limit_bytes)?;
         let folder = self.inner.layout.scratch();
         let scratch = Scratch::create_in(&folder)
             .map_err(|cause| StoreError::io("create a file in", &folder, cause))?;
@@ -112,35 +149,35 @@ impl Store {
     /// the index. Blocks for as long as reading it takes.
     pub fn adopt(
         &self,
-        id: &PackageId,
-        verify: VerifyLevel,
-        provenance: Provenance,
+        key: impl Into<ObjectKey>,
+        verification: impl Into<Verification>,
+        announced: Option<Sha256>,
+        mut provenance: Provenance,
     ) -> Result<Arc<StoredPackage>, StoreError> {
-        let path = self.inner.layout.package(id);
+        let (key, verification) = (key.into(), verification.into());
+        let path = self.inner.layout.object(&key);
         let io_error = |cause| StoreError::io("read", &path, cause);
         let file = File::open(&path).map_err(io_error)?;
         // Most bad packages are refused before all of it is read.
-        let file_count = verify::check_zip(&file, verify)?;
+        let file_count = match verification {
+            Verification::Zip(level) => verify::check_zip(&file, level)?,
+            Verification::Digest if announced.is_none() => {
+                return Err(VerifyError::Unannounced.into());
+            }
+            Verification::Digest => 1,
+        };
         let sha256 = verify::digest(&file).map_err(io_error)?;
+        verify::check_digest(announced, sha256)?;
         let file = stamp(&file.metadata().map_err(io_error)?);
         let mtime_s = u64::try_from(file.mtime_ns / 1_000_000_000).ok();
-        let manifest = Manifest {
-            id: id.clone(),
-            title: provenance.title,
-            size_bytes: file.size_bytes,
-            file_count,
-            sha256,
-            source: provenance.source,
-            modified_s: served_date(provenance.modified_s.or(mtime_s), now_s()),
-            verified_s: now_s(),
-            reread_s: None,
-            file,
-        };
+        provenance.modified_s = provenance.modified_s.or(mtime_s);
+        let manifest =
+            provenance.into_manifest(key.clone(), verification, file_count, sha256, file);
         let stored = {
             let mut turn = self.writer();
             // Another may have taken its place during the read.
             let now = std::fs::metadata(&path).map_err(io_error)?;
-            match turn.get(id) {
+            match turn.get(&key) {
                 Some(newer) => return Ok(newer),
                 None if stamp(&now) != manifest.file => {
                     return Err(VerifyError::Changed.into());
@@ -153,9 +190,9 @@ impl Store {
     }
 
     /// Removes a package that failed verification from the disk.
-    pub fn discard_unverified(&self, id: &PackageId) -> Result<(), StoreError> {
-        let mut turn = self.writer();
-        if turn.get(id).is_some() { Ok(()) } else { self.remove_from(&mut turn, id) }
+    pub fn discard_unverified(&self, key: impl Into<ObjectKey>) -> Result<(), StoreError> {
+        let (key, mut turn) = (key.into(), self.writer());
+        if turn.get(&key).is_some() { Ok(()) } else { self.remove_from(&mut turn, &key) }
     }
 
     /// Updates the manifest of unchanged bytes; nothing else on disk changes.
@@ -166,14 +203,22 @@ impl Store {
         title: String,
         source: PackageSource,
     ) -> Option<Arc<StoredPackage>> {
+        self.amend(stored, |now| Manifest { title, source, ..now })
+    }
+
+    /// Changes the facts about a file that stays as it is.
+    fn amend(
+        &self,
+        stored: &StoredPackage,
+        change: impl FnOnce(Manifest) -> Manifest,
+    ) -> Option<Arc<StoredPackage>> {
         let stored = {
             let mut turn = self.writer();
-            let current = turn.get(&stored.manifest.id)?;
+            let current = turn.get(&stored.manifest.key)?;
             if current.manifest.file != stored.manifest.file {
                 return None;
             }
-            let manifest = Manifest { title, source, ..current.manifest.clone() };
-            turn.admit(manifest)
+            turn.admit(change(current.manifest.clone()))
         };
         self.write_manifest(&stored);
         Some(stored)
@@ -182,17 +227,10 @@ impl Store {
     /// Notes the result of reading a package again. Removes a damaged one from the index
     /// and the disk, unless another has taken its place meanwhile. Blocks.
     pub fn record_reread(&self, stored: &StoredPackage, good: bool) -> Result<(), StoreError> {
-        let (id, file) = (&stored.manifest.id, &stored.manifest.file);
         if !good {
-            return self.remove_damaged(id, file).map(|_| ());
+            return self.remove_damaged(&stored.manifest.key, &stored.manifest.file).map(|_| ());
         }
-        let kept = {
-            let mut turn = self.writer();
-            let current = turn.get(id).filter(|now| now.manifest.file == *file);
-            let Some(current) = current else { return Ok(()) };
-            turn.admit(Manifest { reread_s: Some(now_s()), ..current.manifest.clone() })
-        };
-        self.write_manifest(&kept);
+        self.amend(stored, |now| Manifest { reread_s: Some(now_s()), ..now });
         Ok(())
     }
 
@@ -200,26 +238,26 @@ impl Store {
     /// or is gone.
     pub(super) fn remove_damaged(
         &self,
-        id: &PackageId,
+        key: &ObjectKey,
         file: &FileStamp,
     ) -> Result<bool, StoreError> {
         let mut turn = self.writer();
-        let is_here = turn.get(id).is_some_and(|now| now.manifest.file == *file);
+        let is_here = turn.get(key).is_some_and(|now| now.manifest.file == *file);
         if is_here {
-            self.remove_from(&mut turn, id)?;
+            self.remove_from(&mut turn, key)?;
         }
         Ok(is_here)
     }
 
     /// Returns the error of an open package that can't be read.
-    pub fn unreadable(&self, id: &PackageId, cause: std::io::Error) -> StoreError {
-        StoreError::io("read", &self.inner.layout.package(id), cause)
+    pub fn unreadable(&self, key: &ObjectKey, cause: std::io::Error) -> StoreError {
+        StoreError::io("read", &self.inner.layout.object(key), cause)
     }
 
     /// Writes the manifest. Failure costs a verification at the next start, no more:
     /// the package itself is in place and good.
     fn write_manifest(&self, stored: &StoredPackage) {
-        let path = self.inner.layout.manifest(&stored.manifest.id);
+        let path = self.inner.layout.manifest(&stored.manifest.key);
         let written = serde_json::to_vec_pretty(&stored.manifest)
             .map_err(std::io::Error::from)
             .and_then(|bytes| atomic::write(&path, &bytes));
@@ -238,7 +276,7 @@ fn reserve(room: &SpacePermit, scratch: &Scratch, bytes: u64) {
     if bytes >= RESERVED_FROM_BYTES
         && let Err(cause) = room.reserve(scratch, bytes)
     {
-        debug!("meeting {}: no room could be taken ahead: {cause}", room.id());
+        debug!("{}: no room could be taken ahead: {cause}", room.key().describe());
     }
 }
 
@@ -311,48 +349,54 @@ impl PendingPackage {
     /// still `wanted` then, and writes their manifest. Blocks.
     pub fn commit(
         self,
-        verify: VerifyLevel,
+        verification: impl Into<Verification>,
         announced: Option<Sha256>,
         provenance: Provenance,
         wanted: impl FnOnce() -> bool,
     ) -> Result<Arc<StoredPackage>, StoreError> {
-        let Self { mut trail, room, scratch, received_bytes, .. } = self;
+        let Self { mut trail, room, scratch, .. } = self;
         trail.complete();
-        let (store, id) = (room.store(), room.id().clone());
+        let (store, key, verification) = (room.store(), room.key(), verification.into());
         let sha256 = trail.join_hash().unwrap_or_else(|| verify::digest(scratch.file()));
         let sha256 = sha256.map_err(VerifyError::Io)?;
-        if let Some(announced) = announced.filter(|announced| *announced != sha256) {
-            return Err(VerifyError::Digest { announced, got: sha256 }.into());
-        }
-        let file_count = verify::check_zip_with(scratch.file(), verify, &trail.join_unpack())?;
-        let same = store.open_package(&id)?.filter(|(old, _)| old.manifest.sha256 == sha256);
+        verify::check_digest(announced, sha256)?;
+        let file_count = match verification {
+            Verification::Zip(level) => {
+                verify::check_zip_with(scratch.file(), level, &trail.join_unpack())?
+            }
+            Verification::Digest if announced.is_none() => {
+                return Err(VerifyError::Unannounced.into());
+            }
+            Verification::Digest => 1,
+        };
+        let same = store.open_package(key)?.filter(|(old, _)| old.manifest.sha256 == sha256);
         if let Some((same, _)) = same {
-            let (title, source) = (provenance.title.clone(), provenance.source.clone());
-            if let Some(confirmed) = store.confirm(&same, title, source) {
+            let Provenance { title, source, media_type, retention, .. } = provenance.clone();
+            let facts = |now| Manifest {
+                title,
+                source,
+                file_count,
+                media_type,
+                verification,
+                retention,
+                ..now
+            };
+            if let Some(confirmed) = store.amend(&same, facts) {
                 return Ok(confirmed);
             }
         }
 
-        let (folder, path) = (store.inner.layout.folder(&id), store.inner.layout.package(&id));
+        let path = store.inner.layout.object(key);
         let io_error = |cause| StoreError::io("write", &path, cause);
         let durable = trail.join_sync().map_or_else(|| scratch.sync(), Durable::from_sync);
         let durable = durable.map_err(io_error)?;
-        atomic::create_folder(&folder).map_err(io_error)?;
-        let mut manifest = Manifest {
-            id: id.clone(),
-            title: provenance.title,
-            size_bytes: received_bytes,
-            file_count,
-            sha256,
-            source: provenance.source,
-            modified_s: served_date(provenance.modified_s, now_s()),
-            verified_s: now_s(),
-            reread_s: None,
-            file: stamp(&scratch.file().metadata().map_err(io_error)?),
-        };
+        atomic::create_folder(path.parent().unwrap_or(store.root())).map_err(io_error)?;
+        let file = stamp(&scratch.file().metadata().map_err(io_error)?);
+        let mut manifest =
+            provenance.into_manifest(key.clone(), verification, file_count, sha256, file);
         let stored = {
             let mut turn = store.writer();
-            if let Some(old) = turn.get(&id) {
+            if let Some(old) = turn.get(key) {
                 // A client with the old version that asks by its date gets this one.
                 let later = old.manifest.modified_s.saturating_add(1);
                 manifest.modified_s = manifest.modified_s.max(later);
@@ -371,7 +415,7 @@ impl PendingPackage {
 
 #[cfg(test)]
 mod tests {
-    use edge_mirror_protocol::package::LATEST_S;
+    use edge_mirror_protocol::package::{LATEST_S, PackageId, VerifyLevel};
 
     use super::*;
     use crate::testing::{provenance, zip_of};
@@ -405,7 +449,7 @@ mod tests {
         }
         let (_folder, store) = store();
         let put = |content: &[u8], modified_s| {
-            let mut pending = store.begin(&id("m"), None, u64::MAX).unwrap();
+            let mut pending = store.begin(id("m"), None, u64::MAX).unwrap();
             pending.write(&zip_of(content)).unwrap();
             let provenance = Provenance { modified_s, ..provenance() };
             let stored = pending.commit(VerifyLevel::Full, None, provenance, || true).unwrap();
@@ -419,14 +463,14 @@ mod tests {
     #[test]
     fn what_is_promised_by_steps_is_never_more_than_twice_what_came_and_a_step() {
         let (_folder, store) = store();
-        let mut pending = store.begin_in_steps(&id("m"), 1 << 30, u64::MAX).unwrap();
+        let mut pending = store.begin_in_steps(id("m"), 1 << 30, u64::MAX).unwrap();
         for length in [1, ROOM_STEP_BYTES, 3 * ROOM_STEP_BYTES] {
             pending.write(&vec![0; usize::try_from(length).unwrap()]).unwrap();
             let received = pending.received_bytes();
             let promised = pending.promised_bytes;
             assert!(promised >= received && promised <= 2 * received + ROOM_STEP_BYTES);
         }
-        let mut small = store.begin_in_steps(&id("n"), 10, u64::MAX).unwrap();
+        let mut small = store.begin_in_steps(id("n"), 10, u64::MAX).unwrap();
         small.write(b"one").unwrap();
         assert_eq!(small.promised_bytes, 10);
     }
@@ -434,11 +478,11 @@ mod tests {
     #[test]
     fn a_package_that_is_announced_too_large_is_refused_before_a_byte() {
         let (folder, store) = store();
-        let refused = store.begin(&id("m"), Some(11), 10).unwrap_err();
+        let refused = store.begin(id("m"), Some(11), 10).unwrap_err();
         assert!(matches!(refused, StoreError::NoRoom(_)), "{refused}");
         assert!(refused.to_string().contains("maxSize"));
         assert!(matches!(
-            store.begin(&id("m"), Some(1 << 60), u64::MAX),
+            store.begin(id("m"), Some(1 << 60), u64::MAX),
             Err(StoreError::NoRoom(_))
         ));
         assert_eq!(scratch_files(&folder), 0);
@@ -449,7 +493,7 @@ mod tests {
         use std::os::unix::fs::MetadataExt;
         let (_folder, store) = store();
         for bytes in [RESERVED_FROM_BYTES - 1, RESERVED_FROM_BYTES] {
-            let pending = store.begin(&id("m"), Some(bytes), u64::MAX).unwrap();
+            let pending = store.begin(id("m"), Some(bytes), u64::MAX).unwrap();
             let taken = pending.scratch.file().metadata().unwrap().blocks() * 512;
             assert_eq!(taken >= bytes, bytes == RESERVED_FROM_BYTES);
         }
@@ -459,22 +503,22 @@ mod tests {
     fn a_package_that_grows_too_large_on_the_way_leaves_nothing() {
         let (folder, store) = store();
         let limit = 2 * ROOM_STEP_BYTES;
-        let mut pending = store.begin(&id("m"), None, limit).unwrap();
+        let mut pending = store.begin(id("m"), None, limit).unwrap();
         let chunk = vec![0; 1 << 20];
         let refused = (0..16).find_map(|_| pending.write(&chunk).err()).unwrap();
         assert!(matches!(refused, StoreError::NoRoom(_)));
         drop(pending);
         assert_eq!(scratch_files(&folder), 0);
-        assert!(store.begin(&id("n"), Some(limit), limit).is_ok(), "the promise is given back");
+        assert!(store.begin(id("n"), Some(limit), limit).is_ok(), "the promise is given back");
     }
 
     #[test]
     fn packages_under_way_count_against_the_limit() {
         let (_folder, store) = store();
-        let first = store.begin(&id("a"), Some(6), 10).unwrap();
-        assert!(store.begin(&id("b"), Some(6), 10).is_err());
+        let first = store.begin(id("a"), Some(6), 10).unwrap();
+        assert!(store.begin(id("b"), Some(6), 10).is_err());
         drop(first);
-        assert!(store.begin(&id("b"), Some(6), 10).is_ok());
+        assert!(store.begin(id("b"), Some(6), 10).is_ok());
     }
 
     #[test]
@@ -482,12 +526,12 @@ mod tests {
         let (_folder, store) = store();
         let zip = zip_of(b"x");
         let size = zip.len() as u64;
-        let mut pending = store.begin(&id("m"), Some(size), size).unwrap();
+        let mut pending = store.begin(id("m"), Some(size), size).unwrap();
         pending.write(&zip).unwrap();
         pending.commit(VerifyLevel::Full, None, provenance(), || true).unwrap();
-        assert!(store.begin(&id("m"), Some(size), size).is_ok());
-        assert!(store.begin(&id("n"), Some(size), size).is_err());
-        assert_eq!(store.shortage(&id("n"), size, size), size);
+        assert!(store.begin(id("m"), Some(size), size).is_ok());
+        assert!(store.begin(id("n"), Some(size), size).is_err());
+        assert_eq!(store.shortage(id("n"), size, size), size);
     }
 
     #[test]
@@ -498,7 +542,7 @@ mod tests {
             (zip_of(b"x")[..40].to_vec(), None),
             (zip_of(b"x"), Some(Sha256::new([0; 32]))),
         ] {
-            let mut pending = store.begin(&id("m"), None, u64::MAX).unwrap();
+            let mut pending = store.begin(id("m"), None, u64::MAX).unwrap();
             pending.write(&bytes).unwrap();
             let refused =
                 pending.commit(VerifyLevel::Full, announced, provenance(), || true).unwrap_err();
@@ -517,7 +561,7 @@ mod tests {
         let mut bad = good.clone();
         bad[2 << 20] ^= 1;
         let put = |bytes: &[u8], verify| {
-            let mut pending = store.begin(&id("m"), None, u64::MAX).unwrap();
+            let mut pending = store.begin(id("m"), None, u64::MAX).unwrap();
             pending.unpack_while_receiving();
             pending.sync_while_receiving();
             bytes.chunks(100_000).for_each(|piece| pending.write(piece).unwrap());
@@ -526,7 +570,7 @@ mod tests {
         let refused = put(&bad, VerifyLevel::Full).unwrap_err();
         assert!(matches!(refused, StoreError::Bad(VerifyError::Entry { .. })), "{refused}");
         let stored = put(&good, VerifyLevel::Full).unwrap();
-        let (_, opened) = store.open_package(&id("m")).unwrap().unwrap();
+        let (_, opened) = store.open_package(id("m")).unwrap().unwrap();
         assert_eq!(stored.manifest.sha256, verify::digest(opened.file()).unwrap());
         assert_eq!(put(&bad, VerifyLevel::Structure).unwrap().manifest.file_count, 1);
     }
@@ -536,7 +580,7 @@ mod tests {
         let (folder, store) = store();
         let zip = zip_of(b"x");
         let put = |title: &str| {
-            let mut pending = store.begin(&id("m"), None, u64::MAX).unwrap();
+            let mut pending = store.begin(id("m"), None, u64::MAX).unwrap();
             pending.write(&zip).unwrap();
             pending
                 .commit(
@@ -552,7 +596,7 @@ mod tests {
         assert_eq!(first.manifest.modified_s, second.manifest.modified_s);
         assert_eq!(second.manifest.title, "new title");
         drop(store);
-        let kept = Store::open(folder.path()).unwrap().0.get(&id("m")).unwrap();
+        let kept = Store::open(folder.path()).unwrap().0.get(id("m")).unwrap();
         assert_eq!(kept.manifest.title, "new title");
     }
 
@@ -564,14 +608,14 @@ mod tests {
             std::fs::write(folder.path().join("meeting_m/package.zip"), bytes).unwrap();
         };
         place(b"<html>");
-        assert!(store.adopt(&id("m"), VerifyLevel::Full, provenance()).is_err());
-        store.discard_unverified(&id("m")).unwrap();
+        assert!(store.adopt(id("m"), VerifyLevel::Full, None, provenance()).is_err());
+        store.discard_unverified(id("m")).unwrap();
         assert!(!folder.path().join("meeting_m").exists());
 
         place(&zip_of(b"good"));
-        store.adopt(&id("m"), VerifyLevel::Full, provenance()).unwrap();
-        store.discard_unverified(&id("m")).unwrap();
+        store.adopt(id("m"), VerifyLevel::Full, None, provenance()).unwrap();
+        store.discard_unverified(id("m")).unwrap();
         drop(store);
-        assert!(Store::open(folder.path()).unwrap().0.get(&id("m")).is_some());
+        assert!(Store::open(folder.path()).unwrap().0.get(id("m")).is_some());
     }
 }

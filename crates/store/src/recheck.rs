@@ -23,7 +23,10 @@ use std::{
 };
 
 use edge_mirror_base::tasks;
-use edge_mirror_protocol::package::{FileStamp, Manifest, PackageId, Sha256};
+use edge_mirror_protocol::{
+    object::ObjectKey,
+    package::{FileStamp, Manifest, Sha256},
+};
 use rustix::fs::Stat;
 use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
@@ -65,7 +68,7 @@ pub(super) struct FileBaseline {
 #[derive(Debug)]
 struct VerifiedVersion {
     store: Weak<StoreInner>,
-    id: PackageId,
+    key: ObjectKey,
     file: FileStamp,
     sha256: Sha256,
 }
@@ -142,11 +145,11 @@ impl FileBaseline {
     fn discard(&self, version: &VerifiedVersion) {
         self.damaged.store(true, Relaxed);
         let Some(inner) = version.store.upgrade() else { return };
-        let id = &version.id;
-        match (Store { inner }).remove_damaged(id, &version.file) {
-            Ok(true) => error!("package of meeting {id} was damaged on disk and was removed"),
+        let what = version.key.describe();
+        match (Store { inner }).remove_damaged(&version.key, &version.file) {
+            Ok(true) => error!("{what} was damaged on disk and was removed"),
             Ok(false) => {}
-            Err(error) => error!("package of meeting {id} is damaged on disk; {error}"),
+            Err(error) => error!("{what} is damaged on disk; {error}"),
         }
     }
 }
@@ -157,7 +160,7 @@ impl OpenCopy {
         if let Some(baseline) = &mut self.baseline {
             baseline.version = Some(VerifiedVersion {
                 store: Arc::downgrade(store),
-                id: manifest.id.clone(),
+                key: manifest.key.clone(),
                 file: manifest.file,
                 sha256: manifest.sha256,
             });
@@ -219,8 +222,8 @@ impl OpenCopy {
             }
             // A file that was touched during the read is read again.
             baseline.ctime_ns.store(now.ctime_ns, Relaxed);
-            let id = &version.id;
-            info!("package of meeting {id} was touched by somebody else; its bytes are the same");
+            let what = version.key.describe();
+            info!("{what} was touched by somebody else; its bytes are the same");
         }
         Err(io::Error::other("somebody keeps changing it"))
     }
@@ -296,7 +299,7 @@ mod tests {
         let path = folder.path().join("meeting_m/package.zip");
         let (store, _) = Store::open(folder.path()).unwrap();
         put(&store, "m", &zip_of(&[7; 100_000]));
-        let id = "m".parse().unwrap();
+        let id: ObjectKey = "m".parse().unwrap();
         let (_, opened) = store.package(&id).await.unwrap().unwrap();
         for round in 1..=2 {
             touch(&opened, || chmod(&path));
@@ -318,7 +321,7 @@ mod tests {
         let path = |name: &str| folder.path().join(format!("meeting_{name}/package.zip"));
         for name in ["asked", "opened", "under_way"] {
             put(&store, name, &zip_of(&[7; 100_000]));
-            let id = name.parse().unwrap();
+            let id: ObjectKey = name.parse().unwrap();
             let (_, opened) = store.package(&id).await.unwrap().unwrap();
             touch(&opened, || write_hidden(&path(name)));
             match name {
@@ -339,7 +342,7 @@ mod tests {
         let path = folder.path().join("meeting_m/package.zip");
         let (store, _) = Store::open(folder.path()).unwrap();
         put(&store, "m", &zip_of(b"old"));
-        let id = "m".parse().unwrap();
+        let id: ObjectKey = "m".parse().unwrap();
         let (_, opened) = store.package(&id).await.unwrap().unwrap();
         // A second link, so that a replaced file is still linked.
         std::fs::hard_link(&path, folder.path().join("link")).unwrap();

@@ -25,10 +25,10 @@ pub async fn is_good(
     let mut at = 0;
     while at < size {
         let (opened, within, from) = (opened.clone(), store.clone(), at);
-        let id = stored.manifest.id.clone();
+        let key = stored.manifest.key.clone();
         let chunk = tasks::blocking(move || match read_on(&opened, hasher, from, size) {
             Err(cause) if is_lost(&cause) => Ok(None),
-            read => read.map(Some).map_err(|cause| within.unreadable(&id, cause)),
+            read => read.map(Some).map_err(|cause| within.unreadable(&key, cause)),
         });
         let Some(chunk) = chunk.await? else { return Ok(false) };
         (hasher, at) = chunk;
@@ -75,6 +75,8 @@ fn read_on(
 
 #[cfg(test)]
 mod tests {
+    use edge_mirror_protocol::object::ObjectKey;
+
     use super::*;
     use crate::testing::{drop_from_cache, is_cached, on_disk, put, zip_of};
 
@@ -85,7 +87,7 @@ mod tests {
         let mut content = vec![0; 4 * CHUNK_BYTES];
         fastrand::fill(&mut content);
         put(&store, "m", &zip_of(&content));
-        let package = store.open_package(&"m".parse().unwrap()).unwrap().unwrap();
+        let package = store.open_package("m".parse::<ObjectKey>().unwrap()).unwrap().unwrap();
         let file = package.1.file();
         let again = async || is_good(&store, &package, Duration::ZERO, |_| ()).await.unwrap();
         // Before the other: what was in memory once counts as resident for a while.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use edge_mirror_base::{atomic::Scratch, tasks};
-use edge_mirror_protocol::package::PackageId;
+use edge_mirror_protocol::object::ObjectKey;
 
 use super::{Store, StoreError, StoreInner};
 
@@ -24,7 +24,7 @@ pub(super) type SpacePromises = BTreeMap<u64, SpacePromise>;
 /// Bytes promised to one package under way.
 #[derive(Debug)]
 pub(super) struct SpacePromise {
-    id: PackageId,
+    key: ObjectKey,
     total_bytes: u64,
     given_bytes: u64,
 }
@@ -33,7 +33,7 @@ pub(super) struct SpacePromise {
 #[derive(Debug)]
 pub(super) struct SpacePermit {
     store: Store,
-    id: PackageId,
+    key: ObjectKey,
     number: u64,
 }
 
@@ -56,20 +56,20 @@ impl Store {
         tried.map_err(|cause| StoreError::io("write in", &folder, cause))
     }
 
-    /// Bytes of other packages to remove before `id` fits with `bytes`.
-    pub fn shortage(&self, id: &PackageId, bytes: u64, limit_bytes: u64) -> u64 {
-        self.shortage_of(id, bytes, limit_bytes, None)
+    /// Bytes of other objects to remove before `key` fits with `bytes`.
+    pub fn shortage(&self, key: impl Into<ObjectKey>, bytes: u64, limit_bytes: u64) -> u64 {
+        self.shortage_of(&key.into(), bytes, limit_bytes, None)
     }
 
     fn shortage_of(
         &self,
-        id: &PackageId,
+        key: &ObjectKey,
         bytes: u64,
         limit_bytes: u64,
         number: Option<u64>,
     ) -> u64 {
         let promises = self.inner.promises();
-        let need = self.inner.need(&promises, id, bytes, number);
+        let need = self.inner.need(&promises, key, bytes, number);
         let free = self.free_bytes().unwrap_or(u64::MAX);
         drop(promises);
         let over_limit = need.used_bytes.saturating_sub(limit_bytes);
@@ -80,12 +80,12 @@ impl Store {
 impl SpacePermit {
     pub(super) fn take(
         store: &Store,
-        id: &PackageId,
+        key: ObjectKey,
         total_bytes: u64,
         limit_bytes: u64,
     ) -> Result<Self, StoreError> {
         let number = store.inner.next_pending.fetch_add(1, Ordering::Relaxed);
-        let room = Self { store: store.clone(), id: id.clone(), number };
+        let room = Self { store: store.clone(), key, number };
         room.grow(total_bytes, limit_bytes)?;
         Ok(room)
     }
@@ -94,37 +94,39 @@ impl SpacePermit {
         &self.store
     }
 
-    pub(super) fn id(&self) -> &PackageId {
-        &self.id
+    pub(super) fn key(&self) -> &ObjectKey {
+        &self.key
     }
 
     /// Promises room for `total_bytes`; if refused, the old promise stands.
     pub(super) fn grow(&self, total_bytes: u64, limit_bytes: u64) -> Result<(), StoreError> {
-        let (inner, id) = (&self.store.inner, &self.id);
+        let (inner, key) = (&self.store.inner, &self.key);
         // Measured, checked and promised under one lock: two callers must not both pass,
         // and bytes allocated meanwhile count once.
         let mut promises = inner.promises();
         let free = self.store.free_bytes();
         let free = free.map_err(|cause| StoreError::io("measure", self.store.root(), cause))?;
         let SpaceNeed { used_bytes, disk_bytes } =
-            inner.need(&promises, id, total_bytes, Some(self.number));
+            inner.need(&promises, key, total_bytes, Some(self.number));
         if used_bytes > limit_bytes {
             return Err(StoreError::NoRoom(format!(
-                "storage.maxSize is {limit_bytes} bytes, with meeting {id} it would hold {used_bytes}"
+                "storage.maxSize is {limit_bytes} bytes, with the {} it would hold {used_bytes}",
+                key.describe()
             )));
         }
         if disk_bytes > free {
             return Err(StoreError::NoRoom(format!(
-                "the disk has {free} bytes free, meeting {id} and others under way need {disk_bytes}"
+                "the disk has {free} bytes free, the {} and others under way need {disk_bytes}",
+                key.describe()
             )));
         }
         let given_bytes = promises.get(&self.number).map_or(0, |promise| promise.given_bytes);
-        promises.insert(self.number, SpacePromise { id: id.clone(), total_bytes, given_bytes });
+        promises.insert(self.number, SpacePromise { key: key.clone(), total_bytes, given_bytes });
         Ok(())
     }
 
     pub(super) fn shortage(&self, bytes: u64, limit_bytes: u64) -> u64 {
-        self.store.shortage_of(&self.id, bytes, limit_bytes, Some(self.number))
+        self.store.shortage_of(&self.key, bytes, limit_bytes, Some(self.number))
     }
 
     /// Allocates all that was promised.
@@ -154,19 +156,19 @@ impl Drop for SpacePermit {
 
 impl StoreInner {
     /// Returns the room needed for a package of `bytes`, which replaces the stored one
-    /// of `id`.
+    /// of `key`.
     fn need(
         &self,
         promises: &SpacePromises,
-        id: &PackageId,
+        key: &ObjectKey,
         bytes: u64,
         number: Option<u64>,
     ) -> SpaceNeed {
-        let replaced = self.index.get(id.as_str()).map_or(0, |old| old.manifest.size_bytes);
+        let replaced = self.index.get(key.as_str()).map_or(0, |old| old.manifest.size_bytes);
         let stored = self.index.used_bytes().saturating_sub(replaced);
         let others = || promises.iter().filter(|(other, _)| Some(**other) != number);
         let others_total: u64 = others()
-            .filter(|(_, promise)| promise.id != *id)
+            .filter(|(_, promise)| promise.key != *key)
             .map(|(_, promise)| promise.total_bytes)
             .sum();
         let others_awaited: u64 = others()
@@ -195,9 +197,9 @@ mod tests {
     fn what_the_disk_has_given_is_neither_promised_nor_counted_again() {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(folder.path()).unwrap();
-        let (id, other) = ("m".parse().unwrap(), "n".parse().unwrap());
+        let other = "n".parse().unwrap();
         let bytes = 8 << 20;
-        let room = SpacePermit::take(&store, &id, bytes, u64::MAX).unwrap();
+        let room = SpacePermit::take(&store, "m".parse().unwrap(), bytes, u64::MAX).unwrap();
         let needed = || store.inner.need(&store.inner.promises(), &other, 1, None).disk_bytes;
         assert_eq!(needed(), DISK_RESERVE_BYTES + bytes + 1);
         let scratch = Scratch::create_in(folder.path()).unwrap();

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edge_mirror_protocol::package::{PackageRoute, PackageSource, Validators, VerifyLevel};
+use edge_mirror_protocol::{
+    object::ObjectKey,
+    package::{PackageRoute, PackageSource, Validators, VerifyLevel},
+};
 
 use super::{OpenCopy, Provenance, Store, StoredPackage};
 
@@ -58,11 +61,11 @@ pub fn provenance() -> Provenance {
         origin: None,
         validators: Validators::default(),
     };
-    Provenance { title: "T".into(), source, modified_s: None }
+    Provenance::of_package("T".into(), source)
 }
 
 pub fn put(store: &Store, name: &str, bytes: &[u8]) -> Arc<StoredPackage> {
-    let mut pending = store.begin(&name.parse().unwrap(), None, u64::MAX).unwrap();
+    let mut pending = store.begin(name.parse::<ObjectKey>().unwrap(), None, u64::MAX).unwrap();
     pending.write(bytes).unwrap();
     pending.commit(VerifyLevel::Full, None, provenance(), || true).unwrap()
 }

@@ -60,6 +60,8 @@ pub enum VerifyError {
     Directory { found: u64, unit: &'static str, accepted: u64 },
     #[error("the SHA-256 is {got}, but {announced} was announced")]
     Digest { announced: Sha256, got: Sha256 },
+    #[error("no SHA-256 was announced, and nothing else tells whether it is good")]
+    Unannounced,
     #[error("it changed while it was read")]
     Changed,
     #[error("cannot read it back: {0}")]
@@ -79,7 +81,7 @@ impl VerifyError {
             | Self::Bomb { .. }
             | Self::Directory { .. }
             | Self::Digest { .. } => true,
-            Self::Uncheckable { .. } | Self::Changed | Self::Io(_) => false,
+            Self::Uncheckable { .. } | Self::Unannounced | Self::Changed | Self::Io(_) => false,
         }
     }
 }
@@ -98,6 +100,14 @@ pub fn digest_of(mut source: impl Read) -> io::Result<Sha256> {
             0 => return Ok(Sha256::new(sha256.finalize().into())),
             n => sha256.update(&buffer[..n]),
         }
+    }
+}
+
+/// Compares a digest with the announced one, if there is one.
+pub(crate) fn check_digest(announced: Option<Sha256>, got: Sha256) -> Result<(), VerifyError> {
+    match announced.filter(|announced| *announced != got) {
+        Some(announced) => Err(VerifyError::Digest { announced, got }),
+        None => Ok(()),
     }
 }
 

@@ -9,7 +9,7 @@ use edge_mirror_node::{
     fetch::{Fetch, PullError, PullReason},
     upstream::Connector,
 };
-use edge_mirror_protocol::package::PackageId;
+use edge_mirror_protocol::{object::ObjectKey, package::PackageId};
 use edge_mirror_settings::{Config, Settings};
 use edge_mirror_store::{OpenedPackage, Store, reread};
 
@@ -25,7 +25,7 @@ const GRACE: Duration = Duration::from_secs(2);
 pub(super) struct OfflineStorage {
     store: Store,
     /// Packages without a matching manifest.
-    unverified: Vec<PackageId>,
+    unverified: Vec<ObjectKey>,
     repair: bool,
 }
 
@@ -65,27 +65,27 @@ impl OfflineStorage {
         view: &mut TransferView,
     ) -> Result<VerifyReport> {
         let mut stored = self.store.list();
-        stored.sort_by(|one, other| one.manifest.id.cmp(&other.manifest.id));
+        stored.sort_by(|one, other| one.manifest.key.cmp(&other.manifest.key));
         let counter = Arc::new(TransferProgress::of_total(self.store.used_bytes()));
         let (mut found, mut bad) = (Vec::with_capacity(stored.len()), Vec::new());
         for stored in stored {
             let manifest = &stored.manifest;
-            let verdict = view.show_while(&counter, self.read(&manifest.id, &counter)).await;
+            let verdict = view.show_while(&counter, self.read(&manifest.key, &counter)).await;
             if matches!(verdict, PackageVerdict::Damaged | PackageVerdict::Unreadable(_)) {
                 bad.push(found.len());
             }
             found.push(CheckedPackage {
-                id: manifest.id.to_string(),
+                id: manifest.key.to_string(),
                 title: manifest.title.clone(),
                 size_bytes: manifest.size_bytes,
                 verdict,
             });
         }
-        for id in std::mem::take(&mut self.unverified) {
+        for key in std::mem::take(&mut self.unverified) {
             // Nothing says what it should be; a node would read it at its start.
             bad.push(found.len());
             found.push(CheckedPackage {
-                id: id.to_string(),
+                id: key.to_string(),
                 title: String::new(),
                 size_bytes: 0,
                 verdict: PackageVerdict::Damaged,
@@ -102,8 +102,8 @@ impl OfflineStorage {
         Ok(VerifyReport { of, found })
     }
 
-    async fn read(&self, id: &PackageId, counter: &TransferProgress) -> PackageVerdict {
-        let (store, wanted) = (self.store.clone(), id.clone());
+    async fn read(&self, key: &ObjectKey, counter: &TransferProgress) -> PackageVerdict {
+        let (store, wanted) = (self.store.clone(), key.clone());
         let package: OpenedPackage =
             match tasks::blocking(move || store.open_package(&wanted)).await {
                 Ok(Some(package)) => package,

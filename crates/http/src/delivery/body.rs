@@ -295,6 +295,7 @@ impl HttpBody for DownloadBody {
 mod tests {
     use std::{fs::File, io::Write, os::unix::fs::FileExt, task::Waker};
 
+    use edge_mirror_protocol::package::PackageId;
     use edge_mirror_settings::ServeConfig;
     use edge_mirror_store::{
         Store,
@@ -462,7 +463,8 @@ mod tests {
         for transport in [Transport::default(), Transport::Tls] {
             for is_written in [false, true] {
                 put(&store, "m", &zip);
-                let (stored, opened) = store.package(&"m".parse().unwrap()).await.unwrap().unwrap();
+                let (stored, opened) =
+                    store.package("m".parse::<PackageId>().unwrap()).await.unwrap().unwrap();
                 let size = stored.manifest.size_bytes;
                 let body = || {
                     let traffic = Arc::<Traffic>::default();

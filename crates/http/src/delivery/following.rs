@@ -153,7 +153,7 @@ async fn slice(copy: &Arc<OpenCopy>, bytes: &Bytes, part: Range<u64>) -> Bytes {
 mod tests {
     use std::task::{Context, Poll, Waker};
 
-    use edge_mirror_protocol::package::{PackageRoute, Validators, VerifyLevel};
+    use edge_mirror_protocol::package::{PackageId, PackageRoute, Validators, VerifyLevel};
     use edge_mirror_store::{
         Provenance, Store,
         growing::PartialWriter,
@@ -171,7 +171,7 @@ mod tests {
             origin: None,
             validators,
         };
-        Provenance { title: "T".into(), source, modified_s: None }
+        Provenance::of_package("T".into(), source)
     }
 
     fn zip_of(size: usize) -> Vec<u8> {
@@ -187,7 +187,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_rest_comes_from_the_open_copy_or_from_the_same_file() {
-        let (zip, id) = (zip_of(3 << 20), "m".parse().unwrap());
+        let (zip, id) = (zip_of(3 << 20), "m".parse::<PackageId>().unwrap());
         let size = zip.len() as u64;
         let plain = Transport::default;
         for (mapped, with_copy, transport) in [
@@ -255,7 +255,8 @@ mod tests {
         let size = zip.len() as u64;
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap().0;
-        let mut pending = store.begin(&"m".parse().unwrap(), Some(size), u64::MAX).unwrap();
+        let mut pending =
+            store.begin("m".parse::<PackageId>().unwrap(), Some(size), u64::MAX).unwrap();
         let writer = PartialWriter::begin(&pending, size, None).unwrap();
         let under_way = ActiveDownload::begin(Arc::<Traffic>::default().acquire_unlimited(), size);
         let body = CutThroughDownload::new(
@@ -285,7 +286,8 @@ mod tests {
         let size = zip.len() as u64;
         let folder = on_disk();
         let store = Store::open(folder.path()).unwrap().0;
-        let mut pending = store.begin(&"m".parse().unwrap(), Some(size), u64::MAX).unwrap();
+        let mut pending =
+            store.begin("m".parse::<PackageId>().unwrap(), Some(size), u64::MAX).unwrap();
         let writer = PartialWriter::begin(&pending, size, None).unwrap();
         pending.write(&zip[..4 << 20]).unwrap();
         writer.set_written(4 << 20);
@@ -314,7 +316,7 @@ mod tests {
 
     #[tokio::test]
     async fn where_it_can_not_be_mapped_it_is_read_in_pieces_and_an_error_is_no_end() {
-        let (zip, id) = (zip_of(1 << 20), "m".parse().unwrap());
+        let (zip, id) = (zip_of(1 << 20), "m".parse::<PackageId>().unwrap());
         let size = zip.len() as u64;
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap().0;

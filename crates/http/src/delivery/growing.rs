@@ -7,7 +7,7 @@ use axum::{
     body::Body,
     http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header},
 };
-use edge_mirror_protocol::package::MEDIA_TYPE;
+use edge_mirror_protocol::object::MediaType;
 use edge_mirror_store::growing::PartialPackage;
 
 use super::{
@@ -66,7 +66,8 @@ fn describe(partial: &PartialPackage, file_name: &str) -> HeaderMap {
             headers.insert(name, value);
         }
     };
-    set(header::CONTENT_TYPE, MEDIA_TYPE);
+    // Only packages are followed: HELD_BACK_BYTES suits archives alone.
+    set(header::CONTENT_TYPE, MediaType::ZIP.as_str());
     set(header::CONTENT_LENGTH, &partial.total_bytes().to_string());
     set(header::CONTENT_DISPOSITION, &attachment(file_name));
     set(header::ACCEPT_RANGES, "bytes");

@@ -15,7 +15,7 @@ use edge_mirror_http::{
     listen::Transport,
     wire::{self, PathId},
 };
-use edge_mirror_protocol::package::PackageId;
+use edge_mirror_protocol::package::{Manifest, PackageId};
 use edge_mirror_settings::scheme;
 use serde::Serialize;
 
@@ -168,7 +168,7 @@ async fn deliver(server: &Server, id: &PackageId, asked: &Parts) -> Result<Respo
         opened.is_none() && tasks::blocking_limited(move || store.has_unverified(&wanted)).await;
     match opened {
         Some(package) => {
-            let name_and_headers = |id: &PackageId| (file_name(id), HeaderMap::new());
+            let name_and_headers = |_: &Manifest| (file_name(id), HeaderMap::new());
             let permit = || Ok(server.traffic.acquire_unlimited());
             let transport = Transport::of(&asked.extensions);
             delivery::respond(

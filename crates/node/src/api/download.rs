@@ -13,7 +13,10 @@ use edge_mirror_http::{
     listen::{FastPath, Transport},
     wire::{self, PathId},
 };
-use edge_mirror_protocol::package::{self, MEDIA_TYPE, PackageId};
+use edge_mirror_protocol::{
+    object::ObjectKey,
+    package::{self, Manifest, PackageId},
+};
 
 use super::{AppState, error::ApiError};
 use crate::{
@@ -62,20 +65,25 @@ fn parse_download_path(path: &str) -> Option<(usize, Cow<'_, str>)> {
 
 /// The file name of a package, and the headers that the router's layers add to each
 /// download.
-fn name_and_headers(id: &PackageId) -> (String, HeaderMap) {
+fn name_and_headers(manifest: &Manifest) -> (String, HeaderMap) {
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     let exposed = wire::EXPOSED.map(|name| name.to_string()).join(",");
     if let Ok(exposed) = HeaderValue::try_from(exposed) {
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    if let Ok(media_type) = HeaderValue::try_from(manifest.media_type.as_str()) {
+        headers.insert(header::CONTENT_TYPE, media_type);
+    }
     wire::insert_security_headers(&mut headers);
-    (file_name(id), headers)
+    (file_name(&manifest.key), headers)
 }
 
-fn file_name(id: &PackageId) -> String {
-    format!("meeting_{id}.zip")
+fn file_name(key: &ObjectKey) -> String {
+    match key {
+        ObjectKey::Package(id) => format!("meeting_{id}.zip"),
+        ObjectKey::File(file) => file.file_name().to_owned(),
+    }
 }
 
 type DownloadParts =
@@ -123,7 +131,7 @@ async fn deliver(
         let early = match fetch.open_or_follow(&id, &client).await.map_err(refused)? {
             ServablePackage::Here(package) => Err(package),
             ServablePackage::Growing(partial) => {
-                let name = file_name(&id);
+                let name = file_name(&id.clone().into());
                 let early = delivery::growing::respond(
                     method,
                     headers,

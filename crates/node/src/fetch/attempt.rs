@@ -142,9 +142,9 @@ impl FetchInner {
         };
         let title =
             self.offer(id).and_then(|offer| offer.title).unwrap_or_else(|| default_title(id));
-        let (id, provenance) = (id.clone(), Provenance { title, source, modified_s: None });
+        let (id, provenance) = (id.clone(), Provenance::of_package(title, source));
         let board = self.board.clone();
-        tasks::blocking(move || match store.adopt(&id, verify, provenance) {
+        tasks::blocking(move || match store.adopt(&id, verify, None, provenance) {
             Ok(adopted) => {
                 info!("package of meeting {id} found on disk, verified and adopted");
                 Some(adopted)
@@ -463,15 +463,14 @@ impl FetchInner {
         task.flight.set_phase(PullPhase::Verifying);
         let PartialPull { pending, place, announced, grower, .. } = pulling;
         let digest: Option<Sha256> = announced.sha256.or(offer.sha256);
-        let provenance = Provenance {
-            title: offer.title.unwrap_or_else(|| default_title(id)),
-            modified_s: modified_s(&announced.validators),
-            source: PackageSource {
-                route: place.route(),
-                origin: Some(task.upstream.origin().to_owned()),
-                validators: announced.validators,
-            },
+        let modified_s = modified_s(&announced.validators);
+        let source = PackageSource {
+            route: place.route(),
+            origin: Some(task.upstream.origin().to_owned()),
+            validators: announced.validators,
         };
+        let title = offer.title.unwrap_or_else(|| default_title(id));
+        let provenance = Provenance { modified_s, ..Provenance::of_package(title, source) };
         let verify = task.config.storage.verify;
         // Verifying can't be interrupted, but a pull that was stopped meanwhile
         // must not replace the result of a later one.

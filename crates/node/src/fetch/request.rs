@@ -161,6 +161,7 @@ pub(super) fn is_replay(
 #[cfg(test)]
 mod tests {
     use axum::http;
+    use edge_mirror_protocol::package::PackageId;
 
     use super::*;
 
@@ -168,7 +169,8 @@ mod tests {
     fn only_the_very_rest_of_the_same_version_goes_on() {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(folder.path()).unwrap();
-        let mut pending = store.begin(&"m".parse().unwrap(), Some(10), u64::MAX).unwrap();
+        let mut pending =
+            store.begin("m".parse::<PackageId>().unwrap(), Some(10), u64::MAX).unwrap();
         pending.write(b"four").unwrap();
         let version = |etag: &str| {
             let validators = Validators { etag: Some(etag.to_owned()), ..Validators::default() };

@@ -5,8 +5,9 @@
 
 use std::{collections::VecDeque, sync::PoisonError, time::Duration};
 
+use edge_mirror_base::clock::now_s;
 use edge_mirror_http::limits::Limit;
-use edge_mirror_protocol::package::PackageId;
+use edge_mirror_protocol::object::ObjectKey;
 use edge_mirror_store::{
     Store, StoreError, StoredPackage,
     evict::{self, EvictionCandidate},
@@ -83,7 +84,7 @@ impl FetchInner {
         if evicted.is_empty() || !self.allows(task, spend) {
             return false;
         }
-        let removed = evicted.iter().filter(|evicted| remove(task.store, &evicted.id).is_ok());
+        let removed = evicted.iter().filter(|evicted| remove(task.store, &evicted.key).is_ok());
         removed.inspect(|_| self.board.counts.evictions.inc(RemovalCause::RoomNeeded)).count() > 0
     }
 
@@ -116,10 +117,11 @@ impl FetchInner {
             return Vec::new();
         }
         let packages = task.store.list();
-        let others = packages.iter().filter(|stored| stored.manifest.id != *task.flight.id());
+        let own = Some(task.flight.id());
+        let others = packages.iter().filter(|stored| stored.manifest.key.package() != own);
         let mut candidates: Vec<_> = others.map(|stored| candidate(&self.board, stored)).collect();
         let evicted = evict::choose_evictions(&candidates, shortage);
-        candidates.retain(|candidate| evicted.contains(&candidate.id));
+        candidates.retain(|candidate| evicted.contains(&candidate.key));
         candidates
     }
 }
@@ -130,20 +132,14 @@ fn evicted_bytes(evicted: &[EvictionCandidate]) -> u64 {
 
 /// The properties of a package that eviction needs.
 pub fn candidate(board: &StatusBoard, stored: &StoredPackage) -> EvictionCandidate {
-    let manifest = &stored.manifest;
-    EvictionCandidate {
-        id: manifest.id.clone(),
-        size_bytes: manifest.size_bytes,
-        last_used_s: stored.last_served_s().unwrap_or(0).max(manifest.verified_s),
-        active: board.may_be_active(&manifest.id),
-    }
+    EvictionCandidate::new(stored, |id| board.may_be_active(id), now_s())
 }
 
-fn remove(store: &Store, id: &PackageId) -> Result<(), StoreError> {
-    let removed = store.remove(id);
+fn remove(store: &Store, key: &ObjectKey) -> Result<(), StoreError> {
+    let (removed, what) = (store.remove(key), key.describe());
     match &removed {
-        Ok(()) => info!("package of meeting {id} removed: room is needed for another"),
-        Err(error) => warn!("package of meeting {id} could not be removed: {error}"),
+        Ok(()) => info!("{what} removed: room is needed for another"),
+        Err(error) => warn!("{what} could not be removed: {error}"),
     }
     removed
 }

@@ -55,7 +55,7 @@ pub(crate) struct VersionCheck {
 pub(crate) fn versions(
     upstream: Upstream,
     token: Arc<str>,
-    packages: Vec<(Arc<StoredPackage>, String)>,
+    packages: Vec<(PackageId, Arc<StoredPackage>, String)>,
 ) -> BoxStream<'static, VersionCheck> {
     let paced = stream::iter(packages).enumerate().then(async |(before, package)| {
         if before >= UNPACED_CHECKS {
@@ -63,25 +63,30 @@ pub(crate) fn versions(
         }
         package
     });
-    let check = move |(stored, path): (Arc<StoredPackage>, String)| {
+    let check = move |(id, stored, path): (PackageId, Arc<StoredPackage>, String)| {
         let (upstream, token) = (upstream.clone(), token.clone());
         async move {
             let held = &stored.manifest;
-            let version = version(&upstream, held, &path).await;
-            VersionCheck { id: held.id.clone(), sha256: held.sha256, token, version }
+            let version = version(&upstream, &id, held, &path).await;
+            VersionCheck { id, sha256: held.sha256, token, version }
         }
     };
     paced.map(check).buffer_unordered(MAX_CONCURRENT).boxed()
 }
 
-async fn version(upstream: &Upstream, held: &Manifest, path: &str) -> VersionComparison {
+async fn version(
+    upstream: &Upstream,
+    id: &PackageId,
+    held: &Manifest,
+    path: &str,
+) -> VersionComparison {
     let Some(location) = PackageLocation::from_package_url(upstream.origin(), path) else {
         return VersionComparison::Incomparable;
     };
-    match upstream.head(&held.id, &location).await {
+    match upstream.head(id, &location).await {
         Ok(announced) => compare(held, &announced),
         Err(error) => {
-            debug!("version of meeting {} not told: {error}", held.id);
+            debug!("version of meeting {id} not told: {error}");
             version_of_error(held.source.route, &error)
         }
     }

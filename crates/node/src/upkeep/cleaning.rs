@@ -11,7 +11,10 @@ use std::{
 };
 
 use edge_mirror_base::tasks;
-use edge_mirror_protocol::package::PackageId;
+use edge_mirror_protocol::{
+    object::{ObjectKey, Retention},
+    package::{Manifest, PackageId},
+};
 use edge_mirror_settings::{CleanupConfig, Config, Settings};
 use edge_mirror_store::{Store, evict};
 use tokio::time::Instant;
@@ -115,8 +118,9 @@ impl CleanupWorker {
         tracker.answers = sync.answers;
         let store = self.board.store();
         let (stored, config) = (store.list(), self.settings.current());
-        let ids = stored.iter().map(|stored| &stored.manifest.id);
+        let ids = stored.iter().filter_map(|stored| bound_meeting(&stored.manifest));
         let gone = tracker.expired_after_answer(ids, &sync.active, &config.cleanup, Instant::now());
+        let gone = gone.into_iter().map(ObjectKey::from).collect();
         self.remove(store, gone, RemovalCause::MeetingEnded).await;
     }
 
@@ -132,7 +136,7 @@ impl CleanupWorker {
         }
     }
 
-    async fn remove(&self, store: Store, gone: Vec<PackageId>, why: RemovalCause) {
+    async fn remove(&self, store: Store, gone: Vec<ObjectKey>, why: RemovalCause) {
         if gone.is_empty() {
             return;
         }
@@ -144,13 +148,14 @@ impl CleanupWorker {
                 RemovalCause::RoomNeeded => "room is needed for another",
                 RemovalCause::Request => "by request",
             };
-            for id in gone {
-                match store.remove(&id) {
+            for key in gone {
+                let what = key.describe();
+                match store.remove(&key) {
                     Ok(()) => {
                         board.counts.evictions.inc(why);
-                        info!("package of meeting {id} removed: {because}");
+                        info!("{what} removed: {because}");
                     }
-                    Err(error) => warn!("package of meeting {id} could not be removed: {error}"),
+                    Err(error) => warn!("{what} could not be removed: {error}"),
                 }
             }
         })
@@ -163,6 +168,11 @@ impl CleanupWorker {
             warn!("when packages were last served could not be saved: {error}");
         }
     }
+}
+
+/// Returns the meeting whose end is the end of the object, too.
+fn bound_meeting(manifest: &Manifest) -> Option<&PackageId> {
+    manifest.key.package().filter(|_| manifest.retention == Retention::Meeting)
 }
 
 fn excess(config: &Config, store: &Store) -> u64 {
@@ -178,7 +188,7 @@ fn excess(config: &Config, store: &Store) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use edge_mirror_protocol::ActiveMeeting;
+    use edge_mirror_protocol::{ActiveMeeting, testing::manifest};
 
     use super::*;
 
@@ -262,5 +272,18 @@ mod tests {
         let ended_stay = CleanupConfig { clean_ended_meetings: false, ..cleanup() };
         let gone = gone(&ended_stay, &[(0, &["a"]), (10, &[]), (99, &[])]);
         assert!(gone.iter().all(Vec::is_empty));
+    }
+
+    #[test]
+    fn only_a_package_that_lives_as_long_as_its_meeting_goes_with_it() {
+        for (key, retention, goes) in [
+            ("m", Retention::Meeting, true),
+            ("m", Retention::Keep, false),
+            ("m", Retention::Until(1), false),
+            ("t/a", Retention::Meeting, false),
+        ] {
+            let stored = Manifest { key: key.parse().unwrap(), retention, ..manifest() };
+            assert_eq!(bound_meeting(&stored).is_some(), goes, "{stored:?}");
+        }
     }
 }

@@ -5,7 +5,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use edge_mirror_base::{clock::now_s, tasks};
-use edge_mirror_protocol::package::PackageId;
+use edge_mirror_protocol::object::ObjectKey;
 use edge_mirror_store::{
     OpenedPackage, Store, StoreError,
     reread::{self, CHUNK_BYTES},
@@ -43,33 +43,34 @@ async fn look(store: Store, counts: &NodeCounters) {
     // One that can't be read must not keep the others from being read.
     let mut unreadable = HashSet::new();
     while let Some(package) = due(&store, &unreadable).await {
-        let id = package.0.manifest.id.clone();
+        let key = package.0.manifest.key.clone();
+        let what = key.describe();
         match check(&store, package).await {
-            Ok(true) => debug!("package of meeting {id} read again: it is as it was verified"),
+            Ok(true) => debug!("{what} read again: it is as it was verified"),
             Ok(false) => {
                 counts.bad_packages.inc(CheckOccasion::ReadAgain);
-                error!("package of meeting {id} was damaged on disk and was removed");
+                error!("{what} was damaged on disk and was removed");
             }
             Err(error) => {
-                warn!("package of meeting {id} could not be read again: {error}");
-                unreadable.insert(id);
+                warn!("{what} could not be read again: {error}");
+                unreadable.insert(key);
             }
         }
     }
 }
 
 /// The package that was read longest ago, if it is due.
-async fn due(store: &Store, unreadable: &HashSet<PackageId>) -> Option<OpenedPackage> {
+async fn due(store: &Store, unreadable: &HashSet<ObjectKey>) -> Option<OpenedPackage> {
     let (store, unreadable) = (store.clone(), unreadable.clone());
     tasks::blocking(move || {
         let before = now_s().saturating_sub(EVERY_S);
         let mut due: Vec<_> = store.list();
         due.retain(|stored| {
-            stored.manifest.read_s() < before && !unreadable.contains(&stored.manifest.id)
+            stored.manifest.read_s() < before && !unreadable.contains(&stored.manifest.key)
         });
         due.sort_by_key(|stored| stored.manifest.read_s());
         // A package that can't be opened leaves the index by the attempt.
-        due.iter().find_map(|stored| store.open_package(&stored.manifest.id).ok().flatten())
+        due.iter().find_map(|stored| store.open_package(&stored.manifest.key).ok().flatten())
     })
     .await
 }
@@ -112,7 +113,8 @@ mod tests {
     async fn lost_bits_are_found_and_what_is_good_is_left_alone_for_a_week() {
         let folder = tempfile::tempdir().unwrap();
         let put = |store: &Store, name: &str| {
-            let mut pending = store.begin(&name.parse().unwrap(), None, u64::MAX).unwrap();
+            let mut pending =
+                store.begin(name.parse::<ObjectKey>().unwrap(), None, u64::MAX).unwrap();
             pending.write(&zip_of(&[b'x'; 2000])).unwrap();
             pending.commit(VerifyLevel::Full, None, provenance(), || true).unwrap();
         };
@@ -122,9 +124,9 @@ mod tests {
         rot(&folder.path().join("meeting_rotten/package.zip"));
         assert!(due(&store, &HashSet::new()).await.is_none(), "both were read just now");
         for (name, expected) in [("good", true), ("rotten", false)] {
-            let package = store.open_package(&name.parse().unwrap()).unwrap().unwrap();
+            let package = store.open_package(name.parse::<ObjectKey>().unwrap()).unwrap().unwrap();
             assert_eq!(check(&store, package).await.unwrap(), expected);
-            assert_eq!(store.get(&name.parse().unwrap()).is_some(), expected);
+            assert_eq!(store.get(name.parse::<ObjectKey>().unwrap()).is_some(), expected);
         }
     }
 
@@ -133,7 +135,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(folder.path()).unwrap();
         for name in ["a", "b", "c"] {
-            let mut pending = store.begin(&name.parse().unwrap(), None, u64::MAX).unwrap();
+            let mut pending =
+                store.begin(name.parse::<ObjectKey>().unwrap(), None, u64::MAX).unwrap();
             pending.write(&zip_of(b"x")).unwrap();
             pending.commit(VerifyLevel::Full, None, provenance(), || true).unwrap();
         }
@@ -144,7 +147,7 @@ mod tests {
         let (store, _) = Store::open(folder.path()).unwrap();
         for expected in [Some("b"), Some("a"), None] {
             let package = due(&store, &HashSet::new()).await;
-            let id = package.as_ref().map(|(stored, _)| stored.manifest.id.to_string());
+            let id = package.as_ref().map(|(stored, _)| stored.manifest.key.to_string());
             assert_eq!(id.as_deref(), expected);
             if let Some(package) = package {
                 assert!(check(&store, package).await.unwrap());
@@ -172,7 +175,7 @@ mod tests {
         tell(folder.path(), "good", "verified_s", 2);
         let (store, _) = Store::open(folder.path()).unwrap();
         let package = due(&store, &HashSet::new()).await.unwrap();
-        let broken = package.0.manifest.id.clone();
+        let broken = package.0.manifest.key.clone();
         assert_eq!(broken.as_str(), "broken");
         // It is truncated after it was opened.
         let file =
@@ -180,7 +183,7 @@ mod tests {
         file.unwrap().set_len(10).unwrap();
         assert!(check(&store, package).await.is_err());
         let next = due(&store, &HashSet::from([broken])).await.unwrap();
-        assert_eq!(next.0.manifest.id.as_str(), "good");
+        assert_eq!(next.0.manifest.key.as_str(), "good");
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use edge_mirror_base::tasks;
-use edge_mirror_protocol::package::PackageId;
+use edge_mirror_protocol::object::ObjectKey;
 use edge_mirror_settings::Settings;
 use edge_mirror_store::{Store, StoreError, StoreFindings};
 use futures_util::future::BoxFuture;
@@ -23,7 +23,7 @@ pub(crate) struct StorageWorker {
 
 impl StorageWorker {
     /// `unverified` are the packages of the first folder without a valid manifest.
-    pub(crate) async fn run(self, unverified: Vec<PackageId>, end: CancellationToken) {
+    pub(crate) async fn run(self, unverified: Vec<ObjectKey>, end: CancellationToken) {
         let mut changes = self.settings.subscribe();
         let mut adopting = Some(self.adopt(unverified));
         loop {
@@ -46,18 +46,19 @@ impl StorageWorker {
 
     /// One after the other: reading all of them together would only slow down the
     /// disk for downloads.
-    fn adopt(&self, unverified: Vec<PackageId>) -> BoxFuture<'static, ()> {
+    fn adopt(&self, unverified: Vec<ObjectKey>) -> BoxFuture<'static, ()> {
         let fetch = self.fetch.clone();
         Box::pin(async move {
-            for id in unverified {
-                fetch.adopt(&id).await;
+            // A file needs a digest to be told good: whoever has it adopts it.
+            for id in unverified.iter().filter_map(ObjectKey::package) {
+                fetch.adopt(id).await;
             }
         })
     }
 
     /// Packages are served from and pulled into the new folder from now on;
     /// the old one is left as it is.
-    async fn change_to(&self, path: PathBuf) -> Option<Vec<PackageId>> {
+    async fn change_to(&self, path: PathBuf) -> Option<Vec<ObjectKey>> {
         match open(path.clone()).await {
             Ok((store, found)) => {
                 info!("packages are kept in {} from now on", path.display());

@@ -106,8 +106,9 @@ impl<'a> MeetingRows<'a> {
         under_way: &'a HashMap<PackageId, PullProgress>,
     ) -> Self {
         let of = |id| KnownMeeting { id, active: None, held: None, pull: None };
-        let held =
-            stored.iter().map(|held| KnownMeeting { held: Some(held), ..of(&held.manifest.id) });
+        let held = stored.iter().filter_map(|held| {
+            Some(KnownMeeting { held: Some(held), ..of(held.manifest.key.package()?) })
+        });
         let active = sync.active.iter().map(|m| KnownMeeting { active: Some(m), ..of(&m.id) });
         let pulls = under_way.iter().map(|(id, pull)| KnownMeeting { pull: Some(pull), ..of(id) });
         Self { sync, sorted: sorted(held.chain(active).chain(pulls).collect()) }
