@@ -18,7 +18,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_edge-mirror");
 /// Makes a release of the program that is tested.
 fn release(out: &Path) {
     let mut release = Command::new(here("packaging/release"));
-    release.args(["--binary", PROGRAM, "--out"]).arg(out).stdin(Stdio::null());
+    release.args(["--allow-dirty", "--binary", PROGRAM, "--out"]).arg(out).stdin(Stdio::null());
     let ended = release.env("SOURCE_DATE_EPOCH", EPOCH).env("DEB_FAST", "1").output().unwrap();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
 }
@@ -63,6 +63,30 @@ fn two_runs_make_the_same_bytes_with_their_checksums() {
     let mut check = Command::new("sha256sum");
     let check = check.args(["--quiet", "--strict", "--check", "SHA256SUMS"]);
     assert!(check.current_dir(one.path()).status().unwrap().success());
+}
+
+#[test]
+fn a_release_is_of_what_is_committed_and_of_the_version_that_it_names() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("packaging")).unwrap();
+    for file in ["packaging/release", "Cargo.toml"] {
+        fs::copy(here(file), folder.path().join(file)).unwrap();
+    }
+    let git = Command::new("git").args(["init", "--quiet"]).arg(folder.path()).status();
+    assert!(git.unwrap().success());
+    let run = |args: &[&str]| {
+        let mut release = Command::new(folder.path().join("packaging/release"));
+        let ended = release.args(args).stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8([ended.stdout, ended.stderr].concat()).unwrap();
+        (ended.status.code(), said)
+    };
+    let (code, said) = run(&["--help"]);
+    assert!(code == Some(0) && said.contains("usage"), "{said}");
+    let (code, said) = run(&["--binary", PROGRAM]);
+    assert!(code == Some(1) && said.contains("Cargo.toml"), "{said}");
+    let (code, said) = run(&["--allow-dirty", "--binary", "/bin/true"]);
+    assert!(code == Some(1) && said.contains("not edge-mirror"), "{said}");
+    assert!(!folder.path().join("target").exists());
 }
 
 /// Of each of the workspace's crates: what it can't be built without.
@@ -157,13 +181,25 @@ impl Unpacked {
         Self { folder, installer }
     }
 
-    /// Runs the installer: its exit code, and all that it wrote.
+    /// Runs the installer as somebody with a strict umask: its exit code, and
+    /// all that it wrote.
     fn run(&self, args: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String) {
-        let mut command = Command::new("sh");
-        plain_environment(&mut command);
-        command.arg(&self.installer).args(args).envs(environment.iter().copied());
-        let ended = command.stdin(Stdio::null()).output().unwrap();
-        (ended.status.code(), String::from_utf8([ended.stdout, ended.stderr].concat()).unwrap())
+        let installer = self.installer.to_str().unwrap();
+        let script = [r#"umask 077; exec sh "$0" "$@""#, installer];
+        shell(&[&script, args].concat(), environment)
+    }
+
+    /// Runs the command that the installer named, and nothing else.
+    fn undo(&self, said: &str) -> String {
+        let hint = said.lines().find_map(|line| line.strip_prefix("to uninstall: ")).unwrap();
+        let (code, said) = shell(&[hint], &[]);
+        assert_eq!(code, Some(0), "{hint}: {said}");
+        said
+    }
+
+    /// A file of the release.
+    fn part(&self, name: &str) -> PathBuf {
+        self.installer.with_file_name(name)
     }
 
     /// PATH with a command in it that says `says` in place of the system's.
@@ -174,6 +210,15 @@ impl Unpacked {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         format!("{}:{}", folder.display(), std::env::var("PATH").unwrap())
     }
+}
+
+/// Runs `sh -c`: the exit code, and all that was written.
+fn shell(args: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String) {
+    let mut command = Command::new("sh");
+    plain_environment(&mut command);
+    command.arg("-c").args(args).envs(environment.iter().copied());
+    let ended = command.stdin(Stdio::null()).output().unwrap();
+    (ended.status.code(), String::from_utf8([ended.stdout, ended.stderr].concat()).unwrap())
 }
 
 #[test]
@@ -200,6 +245,14 @@ fn the_installer_lays_out_upgrades_and_removes_below_a_folder() {
     let (code, said) = release.run(&["--uninstall", "--purge"], &below);
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(files(root.path()).into_keys().collect::<Vec<_>>(), [""; 0].map(PathBuf::from));
+    let (code, said) = release.run(&["--uninstall"], &below);
+    assert!(code == Some(0) && said.contains("nothing") && !said.contains("removed"), "{said}");
+
+    let (code, said) = release.run(&["--master", "--port", "81"], &below);
+    assert_eq!(code, Some(0), "{said}");
+    release.undo(&said);
+    let left = files(root.path());
+    assert!(left.keys().all(|path| path.starts_with("etc/edge-mirror-master")), "{left:?}");
 
     // What the Debian package brought is its own.
     let unit = root.path().join("lib/systemd/system/edge-mirror.service");
@@ -207,6 +260,13 @@ fn the_installer_lays_out_upgrades_and_removes_below_a_folder() {
     fs::write(unit, "").unwrap();
     let (code, said) = release.run(&["--main-server", "10.9.8.7:81"], &below);
     assert!(code == Some(1) && said.contains("apt install"), "{said}");
+    let (code, said) = release.run(&[], &[below[0], ("PREFIX", "/opt/it's here/")]);
+    assert!(
+        code == Some(0) && root.path().join("opt/it's here/bin/edge-mirror").exists(),
+        "{said}"
+    );
+    release.undo(&said);
+    assert!(!root.path().join("opt/it's here/bin/edge-mirror").exists());
 }
 
 #[test]
@@ -219,13 +279,35 @@ fn the_installer_places_the_program_alone_below_a_prefix() {
     assert!(code == Some(0) && said.contains("edge-mirror node"), "{said}");
     let program = Command::new(home.path().join("bin/edge-mirror")).arg("--version").output();
     assert!(program.unwrap().status.success());
+    let mode = fs::metadata(home.path().join("share/man/man1")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o755, "it is for all users");
+    let (code, refused) = release.run(&["--uninstall", "--purge"], &prefix);
+    assert!(code == Some(1) && refused.contains("PREFIX"), "{refused}");
+    let removed = release.undo(&said);
+    assert!(removed.contains("removed") && files(home.path()).is_empty(), "{removed}");
     let (code, said) = release.run(&["--uninstall"], &prefix);
-    assert!(code == Some(0) && files(home.path()).is_empty(), "{said}");
+    assert!(code == Some(0) && said.contains("nothing"), "{said}");
+}
 
-    // What is wrong is said in both languages, before anything is changed.
+#[test]
+fn the_installer_says_what_is_wrong_before_it_changes_anything() {
+    let (release, home) = (Unpacked::new(), tempfile::tempdir().unwrap());
+    let prefix = [("PREFIX", home.path().to_str().unwrap())];
+    let (code, said) = release.run(&[], &[("PREFIX", "local")]);
+    assert!(code == Some(1) && said.contains("absolute"), "{said}");
+    fs::rename(release.part("share"), release.part("elsewhere")).unwrap();
+    let (code, said) = release.run(&[], &prefix);
+    assert!(code == Some(1) && said.contains("share") && files(home.path()).is_empty(), "{said}");
+    fs::rename(release.part("elsewhere"), release.part("share")).unwrap();
+
+    let none = release.path_with("getconf", "exit 1");
+    let (code, said) = release.run(&[], &[prefix[0], ("PATH", &none)]);
+    assert_eq!(code, Some(0), "the program runs, whoever's C library it is: {said}");
+    release.undo(&said);
+
+    fs::write(release.part("edge-mirror"), "#!/bin/sh\nexit 127\n").unwrap();
     let other = release.path_with("uname", "[ $1 = -s ] && echo Linux || echo riscv64");
     let old = release.path_with("getconf", "echo glibc 2.4");
-    let none = release.path_with("getconf", "exit 1");
     for (path, locale, parts) in [
         (&old, "C", &["glibc", "2.4"][..]),
         (&other, "C", &["riscv64", "download"]),
@@ -249,6 +331,10 @@ async fn a_machine_gets_a_serving_node_from_the_tarball() {
     let status = client().get(format!("http://127.0.0.1:{port}/api/status")).send().await.unwrap();
     assert!(status.status().is_success());
     machine.good("test -e /usr/local/share/man/man1/edge-mirror.1.gz");
+    machine.good("mount -o remount,ro /usr/local/share");
+    let (code, said) = machine.run(&format!("{installer} --yes"));
+    assert!(code == 1 && said.contains("read-only"), "{said}");
+    machine.good("mount -o remount,rw /usr/local/share");
     let said = machine.good(&format!("{installer} --uninstall --purge"));
     assert!(said.contains("system user removed"), "{said}");
     assert_eq!(
