@@ -42,7 +42,7 @@ pub(crate) async fn run(board: Arc<StatusBoard>) {
 async fn look(store: Store, counts: &NodeCounters) {
     // One that can't be read must not keep the others from being read.
     let mut unreadable = HashSet::new();
-    while let Some(package) = due(&store, &unreadable).await {
+    while let Some(package) = due(&store, &mut unreadable).await {
         let key = package.0.manifest.key.clone();
         let what = key.describe();
         match check(&store, package).await {
@@ -59,20 +59,30 @@ async fn look(store: Store, counts: &NodeCounters) {
     }
 }
 
-/// The package that was read longest ago, if it is due.
-async fn due(store: &Store, unreadable: &HashSet<ObjectKey>) -> Option<OpenedPackage> {
-    let (store, unreadable) = (store.clone(), unreadable.clone());
-    tasks::blocking(move || {
+/// The object that was read longest ago, if it is due; adds those that can't be opened
+/// to `unreadable`.
+async fn due(store: &Store, unreadable: &mut HashSet<ObjectKey>) -> Option<OpenedPackage> {
+    let (store, mut skipped) = (store.clone(), std::mem::take(unreadable));
+    let looking = tasks::blocking(move || {
         let before = now_s().saturating_sub(EVERY_S);
         let mut due: Vec<_> = store.list();
         due.retain(|stored| {
-            stored.manifest.read_s() < before && !unreadable.contains(&stored.manifest.key)
+            stored.manifest.read_s() < before && !skipped.contains(&stored.manifest.key)
         });
         due.sort_by_key(|stored| stored.manifest.read_s());
-        // A package that can't be opened leaves the index by the attempt.
-        due.iter().find_map(|stored| store.open_package(&stored.manifest.key).ok().flatten())
-    })
-    .await
+        // One whose file was changed or removed leaves the index by the attempt.
+        let opened = due.iter().map(|stored| &stored.manifest.key).find_map(|key| {
+            store.open_package(key).unwrap_or_else(|error| {
+                warn!("{} could not be opened to be read again: {error}", key.describe());
+                skipped.insert(key.clone());
+                None
+            })
+        });
+        (opened, skipped)
+    });
+    let (opened, skipped) = looking.await;
+    *unreadable = skipped;
+    opened
 }
 
 /// True if the bytes are those that were verified.
@@ -122,7 +132,7 @@ mod tests {
         put(&store, "good");
         put(&store, "rotten");
         rot(&folder.path().join("meeting_rotten/package.zip"));
-        assert!(due(&store, &HashSet::new()).await.is_none(), "both were read just now");
+        assert!(due(&store, &mut HashSet::new()).await.is_none(), "both were read just now");
         for (name, expected) in [("good", true), ("rotten", false)] {
             let package = store.open_package(name.parse::<ObjectKey>().unwrap()).unwrap().unwrap();
             assert_eq!(check(&store, package).await.unwrap(), expected);
@@ -146,7 +156,7 @@ mod tests {
         }
         let (store, _) = Store::open(folder.path()).unwrap();
         for expected in [Some("b"), Some("a"), None] {
-            let package = due(&store, &HashSet::new()).await;
+            let package = due(&store, &mut HashSet::new()).await;
             let id = package.as_ref().map(|(stored, _)| stored.manifest.key.to_string());
             assert_eq!(id.as_deref(), expected);
             if let Some(package) = package {
@@ -174,7 +184,7 @@ mod tests {
         tell(folder.path(), "broken", "verified_s", 1);
         tell(folder.path(), "good", "verified_s", 2);
         let (store, _) = Store::open(folder.path()).unwrap();
-        let package = due(&store, &HashSet::new()).await.unwrap();
+        let package = due(&store, &mut HashSet::new()).await.unwrap();
         let broken = package.0.manifest.key.clone();
         assert_eq!(broken.as_str(), "broken");
         // It is truncated after it was opened.
@@ -182,7 +192,7 @@ mod tests {
             File::options().write(true).open(folder.path().join("meeting_broken/package.zip"));
         file.unwrap().set_len(10).unwrap();
         assert!(check(&store, package).await.is_err());
-        let next = due(&store, &HashSet::from([broken])).await.unwrap();
+        let next = due(&store, &mut HashSet::from([broken])).await.unwrap();
         assert_eq!(next.0.manifest.key.as_str(), "good");
     }
 
