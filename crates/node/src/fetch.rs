@@ -4,15 +4,14 @@
 //! and it goes on when they leave. A flight is one round: up to `retryCount`
 //! attempts. `node/sync` decides when to begin another round for an active meeting.
 
+mod admission;
 mod attempt;
+mod error;
 mod flight;
 mod gate;
-mod refusals;
-mod request;
-mod retry;
+mod origin;
+mod partial;
 mod room;
-mod source;
-mod waiting;
 
 use std::{
     collections::HashMap,
@@ -25,26 +24,23 @@ use std::{
 
 use edge_mirror_base::{pacer::Pacer, tasks::Tasks};
 use edge_mirror_http::{limits::Limit, listen::rate_limit_key};
-use edge_mirror_protocol::{
-    Cause, Fault,
-    package::{PackageId, PackageRoute, Sha256},
-};
+use edge_mirror_protocol::package::{PackageId, PackageRoute};
 use edge_mirror_settings::{Config, Settings};
 use edge_mirror_store::{OpenedPackage, StoreError, StoredPackage, growing::PartialPackage};
-use thiserror::Error;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
     board::{PullEnd, StatusBoard},
-    upstream::{Connector, UpstreamError},
+    upstream::Connector,
 };
+use admission::{ClientWaiters, Refusals, WaitPermit};
+pub use error::{PullError, PullReason};
 pub use flight::{Flight, PullPhase, PullProgress};
 use gate::Gate;
-use refusals::Refusals;
+pub use origin::{Catalogue, Offer};
 pub use room::candidate as eviction_candidate;
-use waiting::{ClientWaiters, WaitPermit};
 
 /// The package may be replaced, or the main server changed, between the end of a
 /// pull and the opening; more than once in a row is no coincidence.
@@ -60,96 +56,6 @@ const DISK_LOOKS: usize = 4;
 /// same few packages.
 const MAX_FLIGHTS_PER_CLIENT: usize = 16;
 
-/// Reason of a pull, which is also its urgency.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PullReason {
-    /// A client is waiting for an active meeting's.
-    OnDemand,
-    /// An active meeting's package is not here.
-    Missing,
-    /// The main server has another version.
-    Changed,
-    /// Only a pull can tell if the main server has another version.
-    Compare,
-    /// A client is waiting for it, and the meeting is not known to be active:
-    /// anybody can invent such ids.
-    Unlisted,
-}
-
-impl PullReason {
-    fn is_clients(self) -> bool {
-        matches!(self, Self::OnDemand | Self::Unlisted)
-    }
-}
-
-/// The error of a round that ended without the package.
-#[derive(Debug, Error)]
-pub enum PullError {
-    #[error("{0}")]
-    Upstream(#[from] UpstreamError),
-    #[error("the connection broke after {received} of {} bytes: {cause}", total.map_or("unknown".to_owned(), |t| t.to_string()))]
-    Interrupted { received: u64, total: Option<u64>, cause: String },
-    #[error("no byte came for {0} s (network.connectionTimeout)")]
-    Stalled(u64),
-    #[error("not complete after {0} s (network.downloadTimeout)")]
-    TooSlow(u64),
-    #[error("the answer can't be taken for the package: {0}")]
-    Unusable(String),
-    #[error("{0}")]
-    Store(#[from] StoreError),
-    #[error("the service is stopped")]
-    Stopped,
-    #[error("{MAX_FLIGHTS} packages that clients wait for are being pulled already")]
-    Busy,
-    #[error("{MAX_FLIGHTS_PER_CLIENT} packages that one client asked for are being pulled already")]
-    ClientBusy,
-    #[error("too many clients wait for packages of meetings that are not active")]
-    TooManyWaiters,
-}
-
-impl PullError {
-    /// True if another attempt right away can't help.
-    fn is_final(&self) -> bool {
-        match self {
-            Self::Upstream(error) => error.is_not_found(),
-            Self::Store(StoreError::Bad(error)) => error.is_over_limit(),
-            Self::Store(StoreError::NoRoom(_))
-            | Self::Stopped
-            | Self::Busy
-            | Self::ClientBusy
-            | Self::TooManyWaiters => true,
-            Self::Interrupted { .. }
-            | Self::Stalled(_)
-            | Self::TooSlow(_)
-            | Self::Unusable(_)
-            | Self::Store(_) => false,
-        }
-    }
-
-    pub fn fault(&self) -> Fault {
-        let cause = match self {
-            Self::Upstream(error) => error.cause(),
-            Self::Interrupted { .. } => Cause::Interrupted,
-            Self::Stalled(_) => Cause::Stalled,
-            Self::TooSlow(_) => Cause::TooSlow,
-            Self::Unusable(_) => Cause::Unreadable,
-            Self::Store(StoreError::NoRoom(_)) => Cause::NoRoom,
-            Self::Store(StoreError::Bad(_)) => Cause::Damaged,
-            Self::Store(StoreError::Io { .. } | StoreError::InUse(_)) => Cause::Disk,
-            Self::Store(StoreError::Unwanted) | Self::Stopped => Cause::Other,
-            Self::Busy | Self::ClientBusy | Self::TooManyWaiters => Cause::Busy,
-        };
-        Fault { cause, text: self.to_string() }
-    }
-
-    pub fn is_timeout(&self) -> bool {
-        matches!(
-            self,
-            Self::Stalled(_) | Self::TooSlow(_) | Self::Upstream(UpstreamError::TimedOut { .. })
-        )
-    }
-}
-
 /// The result of a successful round.
 #[derive(Clone, Debug)]
 pub struct PulledPackage {
@@ -160,33 +66,6 @@ pub struct PulledPackage {
 
 /// Errors are shared by all waiters.
 pub type PullResult = Result<PulledPackage, Arc<PullError>>;
-
-/// The known location of an active meeting's package.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Offer {
-    pub title: Option<String>,
-    /// The meeting's time, if the list of offers has it.
-    pub time: Option<String>,
-    /// The main server has a list of offers, and this meeting is in it.
-    pub listed: bool,
-    /// `package_url` as the main server wrote it.
-    pub path: Option<String>,
-    /// Announced by our own main server.
-    pub sha256: Option<Sha256>,
-}
-
-/// The offers of one main server; written by `node/sync`, which keeps them, too.
-#[derive(Clone, Debug, Default)]
-pub struct Catalogue {
-    pub origin: String,
-    pub offers: Arc<HashMap<PackageId, Offer>>,
-}
-
-impl Catalogue {
-    fn has_offers(&self) -> bool {
-        self.offers.values().any(|offer| offer.path.is_some())
-    }
-}
 
 /// A package that a client can be sent.
 pub enum ServablePackage {
@@ -436,7 +315,7 @@ impl Fetch {
     /// A package is being made at the main server, and pulls wait for its offer.
     pub(crate) fn is_awaiting_offers(&self) -> bool {
         let state = self.inner.state();
-        let waits = |since: &Instant| since.elapsed() < source::LONGEST_WAIT;
+        let waits = |since: &Instant| since.elapsed() < origin::LONGEST_WAIT;
         !state.offer_timed_out && state.unoffered.values().any(waits)
     }
 
@@ -496,22 +375,6 @@ pub(crate) fn is_from_origin(stored: &StoredPackage, origin: &str) -> bool {
 }
 
 impl FetchState {
-    fn set_catalogue(&mut self, catalogue: Catalogue, now: Instant) {
-        let before = std::mem::take(&mut self.unoffered);
-        let unoffered = catalogue.offers.iter().filter(|(_, o)| o.listed && o.path.is_none());
-        let since = |id: &PackageId| before.get(id).copied().unwrap_or(now);
-        self.unoffered = unoffered.map(|(id, _)| (id.clone(), since(id))).collect();
-        self.offer_timed_out &=
-            !catalogue.has_offers() && catalogue.origin == self.catalogue.origin;
-        self.catalogue = Arc::new(catalogue);
-        let offered = before.keys().filter(|id| !self.unoffered.contains_key(*id));
-        offered.filter_map(|id| self.flights.get(id)).for_each(|flight| flight.wake());
-    }
-
-    fn note_offer_timeout(&mut self) {
-        self.offer_timed_out = !self.catalogue.has_offers();
-    }
-
     /// Checks if a pull may begin for a meeting that is not known to be active.
     fn admit_unlisted(&self, client: Option<IpAddr>) -> Result<(), PullError> {
         let unlisted = || self.flights.values().filter(|flight| flight.is_unlisted());

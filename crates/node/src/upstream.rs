@@ -1,7 +1,8 @@
-//! Client of a main server: its calls, its errors in an operator's words, and the
-//! locations of packages there. Others decide when to call.
+//! Client of a main server: its calls and its errors in an operator's words;
+//! `package` has the calls for packages. Others decide when to call. Nobody else in
+//! this crate speaks HTTP to a main server.
 
-mod place;
+mod package;
 
 use std::{
     error::Error,
@@ -13,15 +14,17 @@ use std::{
 use edge_mirror_http::tls::{self, TrustFiles};
 use edge_mirror_protocol::{
     self as protocol, Cause, Fault, Heartbeat, MeetingStatus, OfferedPackage, Registration,
-    UnreadableAnswer, Unregistration,
-    package::{PackageId, Sha256, Validators, sha256_of_field},
+    UnreadableAnswer, Unregistration, package::Sha256,
 };
 use edge_mirror_settings::{Config, Secret};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header, redirect};
 use serde::Serialize;
 use thiserror::Error;
 
-pub use place::PackageLocation;
+pub use package::{
+    AnnouncedPackage, AnswerExtent, OriginAnswer, OriginBody, PackageLocation, PackageRequest,
+    TransferError, TransferEvent,
+};
 
 /// The main server closes connections that were idle for 5 s; one that is reused at
 /// that very moment gets a reset. So ours close well before.
@@ -71,6 +74,13 @@ impl UpstreamError {
 
     pub fn fault(&self) -> Fault {
         Fault { cause: self.cause(), text: self.to_string() }
+    }
+
+    /// True if the main server has this path, but not for this method.
+    pub(crate) fn is_wrong_method(&self) -> bool {
+        const UNSUPPORTED: [StatusCode; 2] =
+            [StatusCode::METHOD_NOT_ALLOWED, StatusCode::NOT_IMPLEMENTED];
+        matches!(self, Self::Refused { status, .. } if UNSUPPORTED.contains(status))
     }
 
     pub(crate) fn is_unsatisfiable(&self) -> bool {
@@ -216,15 +226,6 @@ pub struct Upstream {
     tls_error: Option<String>,
 }
 
-/// The headers of a package's answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AnnouncedPackage {
-    pub length: Option<u64>,
-    pub sha256: Option<Sha256>,
-    pub validators: Validators,
-    pub ranges: bool,
-}
-
 /// Recognizes the next poll's answer as a repetition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PollFingerprint {
@@ -351,38 +352,6 @@ impl Upstream {
         }
     }
 
-    /// Asks about a package without getting it.
-    pub async fn head(
-        &self,
-        id: &PackageId,
-        place: &PackageLocation,
-    ) -> Result<AnnouncedPackage, UpstreamError> {
-        let url = place.url(&self.origin, id);
-        let asked = format!("HEAD {url}");
-        let request = self.client.head(url).header(header::ACCEPT_ENCODING, "identity");
-        let response = self.send(&asked, request.timeout(self.timeout), self.timeout).await?;
-        Ok(announced(&response))
-    }
-
-    /// Begins to get a package; `shape` adds range or condition. The answer's
-    /// body has no time limit of its own: the caller keeps the clock.
-    pub async fn get(
-        &self,
-        id: &PackageId,
-        place: &PackageLocation,
-        shape: impl FnOnce(RequestBuilder) -> RequestBuilder,
-    ) -> Result<(Response, AnnouncedPackage), UpstreamError> {
-        let url = place.url(&self.origin, id);
-        let asked = format!("GET {url}");
-        let request = self.client.get(url).header(header::ACCEPT_ENCODING, "identity");
-        let sent =
-            tokio::time::timeout(self.timeout, self.send(&asked, shape(request), self.timeout));
-        let late = UpstreamError::TimedOut { asked: asked.clone(), after: self.timeout };
-        let response = sent.await.map_err(|_| late)??;
-        let announced = announced(&response);
-        Ok((response, announced))
-    }
-
     async fn post(
         &self,
         path: &str,
@@ -467,20 +436,6 @@ fn holds_answers(response: &Response) -> bool {
 
 fn field<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
     response.headers().get(name).and_then(|value| value.to_str().ok())
-}
-
-fn announced(response: &Response) -> AnnouncedPackage {
-    let field = |name| field(response, name);
-    AnnouncedPackage {
-        // From the header, not the body: a HEAD has no body.
-        length: field("content-length").and_then(|value| value.parse().ok()),
-        sha256: field("repr-digest").and_then(sha256_of_field),
-        validators: Validators {
-            etag: field("etag").map(ToOwned::to_owned),
-            last_modified: field("last-modified").map(ToOwned::to_owned),
-        },
-        ranges: field("accept-ranges").is_some_and(|units| units.eq_ignore_ascii_case("bytes")),
-    }
 }
 
 #[cfg(test)]

@@ -1,16 +1,15 @@
 //! One round: attempts with pauses between them, each of which may resume
 //! where the last one stopped.
 
-use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use edge_mirror_base::tasks;
 use edge_mirror_protocol::{
     default_title,
-    package::{PackageId, PackageRoute, PackageSource, Sha256, Validators, VerifyLevel},
+    package::{PackageId, PackageRoute, PackageSource, Sha256, Validators},
 };
 use edge_mirror_settings::Config;
-use edge_mirror_store::{Provenance, StoreError, StoredPackage, growing::PartialWriter};
-use reqwest::{Response, StatusCode, header};
+use edge_mirror_store::{Provenance, Store, StoreError, StoredPackage};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -18,32 +17,23 @@ use super::{
     FetchInner, Flight, Offer, PullError, PullPhase, PullReason, PulledPackage,
     gate::PullPermit,
     is_from_origin,
-    request::{AttemptContext, PartialPull, is_continuation, is_replay},
-    retry,
-    source::SourceChoice,
+    origin::{OpenError, Origin, OriginChoice},
+    partial::PartialPull,
 };
 use crate::{
     board::CheckOccasion,
-    upstream::{AnnouncedPackage, PackageLocation, root_cause},
+    upstream::{AnswerExtent, OriginAnswer, PackageRequest, Upstream},
 };
 
-/// Small chunks are gathered into one write, to save system calls.
-const BATCH_BYTES: usize = 256 << 10;
-/// On a slow line a batch takes seconds, and readers of the partial package read
-/// the file: if no more bytes are there to be taken, a smaller batch is written,
-/// but not more often than this.
-const WRITE_PAUSE: Duration = Duration::from_millis(5);
-/// The first bytes of an archive: nothing is evicted for an error page.
-const ARCHIVE_BEGINS: &[u8] = b"PK";
-/// Chunks of this size are not copied any more. A fast line's come in 400 KiB.
-const LARGE_BYTES: usize = 64 << 10;
+/// Longest pause between attempts, however long they have failed.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// State that an attempt leaves for the round's next one.
 #[derive(Default)]
 struct RoundState {
     partial: Option<PartialPull>,
     /// Offers that were not there.
-    gone: Vec<PackageLocation>,
+    gone: Vec<Origin>,
     /// The place in the gate's queue.
     arrival: Option<u64>,
 }
@@ -66,12 +56,63 @@ enum RequestOutcome {
 
 /// A request with its answer.
 struct AnsweredRequest {
-    place: PackageLocation,
+    origin: Origin,
     offer: Offer,
     resumed: Option<PartialPull>,
-    response: Response,
-    announced: AnnouncedPackage,
+    answer: OriginAnswer,
     began: Instant,
+}
+
+/// The context of one attempt.
+pub(super) struct AttemptContext<'a> {
+    pub flight: &'a Flight,
+    pub config: &'a Config,
+    pub upstream: &'a Upstream,
+    pub store: &'a Store,
+    /// The stored version, if it is from this main server.
+    pub held: Option<Arc<StoredPackage>>,
+}
+
+impl AttemptContext<'_> {
+    /// The part to ask an origin for: the rest of what is here, or another version than
+    /// the stored one, or the whole.
+    pub(super) fn request<'a>(
+        &'a self,
+        origin: &Origin,
+        resumed: Option<&'a PartialPull>,
+    ) -> PackageRequest<'a> {
+        if let Some(partial) = resumed
+            && let Some(etag) = partial.resume_validator()
+        {
+            let (first, total) = (partial.pending.received_bytes(), partial.announced.length);
+            return PackageRequest::Rest { first, total, etag };
+        }
+        let held = self.held.as_ref().map(|held| &held.manifest.source);
+        match held.filter(|held| held.route == origin.route()) {
+            Some(held) => PackageRequest::IfChanged(&held.validators),
+            None => PackageRequest::Whole,
+        }
+    }
+
+    /// The stored version, if the origin says that it is current.
+    fn unchanged_version(
+        &self,
+        answer: &OriginAnswer,
+        origin: &Origin,
+    ) -> Option<Arc<StoredPackage>> {
+        let held = self.held.clone()?;
+        let source = &held.manifest.source;
+        let same = source.route == origin.route()
+            && source.validators.same_version(&answer.announced.validators);
+        // If the validators could not be trusted, the bytes are compared.
+        let trusting = self.flight.reason() != PullReason::Compare;
+        let unchanged = match answer.extent {
+            AnswerExtent::Unchanged => true,
+            AnswerExtent::Whole { .. } => trusting && same,
+            AnswerExtent::Rest | AnswerExtent::Unusable(_) => false,
+        };
+        unchanged.then_some(held)
+    }
 }
 
 impl FetchInner {
@@ -99,7 +140,7 @@ impl FetchInner {
                 return Err(error);
             }
             let base = Duration::from_secs(config.network.retry_delay);
-            let pause = retry::pause(attempt, base, fastrand::f64());
+            let pause = retry_pause(attempt, base, fastrand::f64());
             warn!(
                 "meeting {}: attempt {attempt} of {retries} failed, next in {:.1} s: {error}",
                 flight.id(),
@@ -215,12 +256,12 @@ impl FetchInner {
         let recall = permit.preempted();
         let asking = recall.run_until_cancelled(self.ask(&task, round, retry));
         let Some(asked) = asking.await else { return Ok(AttemptOutcome::Preempted) };
-        let AnsweredRequest { place, offer, resumed, response, announced, began } = match asked? {
+        let AnsweredRequest { origin, offer, resumed, mut answer, began } = match asked? {
             RequestOutcome::Answered(asked) => *asked,
             RequestOutcome::Unanswered(tried) => return Ok(tried),
         };
         flight.set_phase(PullPhase::Pulling);
-        if let Some(held) = task.unchanged_version(&response, &announced, &place) {
+        if let Some(held) = task.unchanged_version(&answer, &origin) {
             let source = held.manifest.source.clone();
             let title = offer.title.unwrap_or_else(|| held.manifest.title.clone());
             let confirmed = tasks::blocking(move || store.confirm(&held, title, source)).await;
@@ -230,18 +271,13 @@ impl FetchInner {
                 changed: false,
             }));
         }
-        let resumed = resumed.and_then(|mut from| {
-            let rest = is_continuation(&response, &announced, &from);
-            from.replayed_bytes = (!rest).then_some(0);
-            (rest || is_replay(&response, &announced, &from)).then_some(from)
-        });
-        let mut pulling = match resumed {
+        let mut pulling = match resumed.and_then(|partial| partial.resume(&answer)) {
             Some(resumed) => {
                 debug!("meeting {}: resumed at {}", flight.id(), resumed.pending.received_bytes());
                 resumed
             }
             // The partial file of another version is dropped by now, with its room.
-            None => self.begin(&task, &response, place, announced)?,
+            None => self.begin(&task, &answer, origin)?,
         };
         // Moving each write to another thread, so that a slow disk blocks nobody
         // else, was measured to cost 8 % of the time of a fast pull.
@@ -251,7 +287,7 @@ impl FetchInner {
                 biased;
                 () = flight.run().cancelled() => None,
                 () = recall.cancelled() => Some(Ok(false)),
-                received = self.receive(&task, response, &mut pulling) => {
+                received = self.receive(&task, &mut answer.body, &mut pulling) => {
                     Some(received.map(|()| true))
                 }
             }
@@ -261,7 +297,9 @@ impl FetchInner {
             return std::future::pending().await;
         };
         if !matches!(received, Ok(true)) {
-            if received.as_ref().err().is_none_or(is_broken_off) && pulling.is_worth_keeping() {
+            if received.as_ref().err().is_none_or(PullError::is_broken_off)
+                && pulling.is_worth_keeping()
+            {
                 // The partial package waits without a permit: there may be many of them.
                 tasks::block_in_place(|| pulling.pending.pause())?;
                 round.partial = Some(pulling);
@@ -278,178 +316,32 @@ impl FetchInner {
         round: &mut RoundState,
         retry: bool,
     ) -> Result<RequestOutcome, PullError> {
-        let (choice, offer) = self.choose_source(task, &round.gone, retry).await?;
-        let place = match choice {
-            SourceChoice::Pull(place) => place,
-            SourceChoice::WaitUntil(until) => {
+        let (choice, offer) = self.choose_origin(task, &round.gone, retry).await?;
+        let origin = match choice {
+            OriginChoice::Pull(origin) => origin,
+            OriginChoice::WaitUntil(until) => {
                 return Ok(RequestOutcome::Unanswered(AttemptOutcome::NotOffered(until)));
             }
         };
-        let resumed = round.partial.take().filter(|partial| partial.place == place);
+        // The bytes of one origin are continued from that one only.
+        let resumed = round.partial.take().filter(|partial| partial.origin == origin);
         let began = Instant::now();
-        match task.ask(&place, resumed.as_ref()).await {
-            Ok((response, announced)) => {
-                let asked = AnsweredRequest { place, offer, resumed, response, announced, began };
+        match origin.open(task, resumed.as_ref()).await {
+            Ok(answer) => {
+                let asked = AnsweredRequest { origin, offer, resumed, answer, began };
                 Ok(RequestOutcome::Answered(Box::new(asked)))
             }
-            // Only on the direct route does a 404 mean that there is no such meeting.
-            Err(error) if error.is_not_found() && place != PackageLocation::Direct => {
-                round.gone.push(place);
+            Err(OpenError::Gone) => {
+                round.gone.push(origin);
                 Ok(RequestOutcome::Unanswered(AttemptOutcome::OfferGone))
             }
-            Err(error) => {
+            Err(OpenError::Failed(error)) => {
                 // Still good to resume from, unless the range was refused.
                 round.partial =
                     resumed.filter(|kept| !error.is_unsatisfiable() && kept.is_worth_keeping());
                 Err(error.into())
             }
         }
-    }
-
-    fn begin(
-        &self,
-        task: &AttemptContext<'_>,
-        response: &Response,
-        place: PackageLocation,
-        announced: AnnouncedPackage,
-    ) -> Result<PartialPull, PullError> {
-        if response.status() != StatusCode::OK {
-            return Err(PullError::Unusable(format!("unexpected status {}", response.status())));
-        }
-        let encoding = response.headers().get(header::CONTENT_ENCODING);
-        if let Some(encoding) = encoding.filter(|encoding| *encoding != "identity") {
-            return Err(PullError::Unusable(format!("it is encoded as {encoding:?}")));
-        }
-        let (id, limit) = (task.flight.id(), task.config.storage.max_size);
-        let length = announced.length;
-        let begin = || task.store.begin(id, length, limit);
-        let bytes = length.unwrap_or(0);
-        let could_make = || self.can_make_room(task, bytes, task.store.shortage(id, bytes, limit));
-        let mut pending = tasks::block_in_place(|| match begin() {
-            // Anybody can announce a length: evict others only as the bytes come.
-            Err(StoreError::NoRoom(_)) if could_make() => {
-                task.store.begin_in_steps(id, bytes, limit)
-            }
-            other => other,
-        })?;
-        if task.config.storage.verify == VerifyLevel::Full {
-            pending.unpack_while_receiving();
-        }
-        // A package pulled to compare is most often thrown away.
-        if task.flight.reason() != PullReason::Compare {
-            pending.sync_while_receiving();
-        }
-        let followable = length.filter(|_| !is_error_page(response));
-        let grower = followable.and_then(|length| {
-            tasks::block_in_place(|| PartialWriter::begin(&pending, length, announced.sha256))
-        });
-        if let Some(grower) = &grower {
-            task.flight.set_growing(task.upstream.origin(), grower.growing());
-        }
-        let replayed_bytes = None;
-        Ok(PartialPull { pending, place, announced, grower, replayed_bytes, is_archive: false })
-    }
-
-    /// Receives the body: written in batches as it arrives. Blocks this thread on the disk.
-    async fn receive(
-        &self,
-        task: &AttemptContext<'_>,
-        mut response: Response,
-        pulling: &mut PartialPull,
-    ) -> Result<(), PullError> {
-        let network = &task.config.network;
-        let mut deadline = Instant::now() + Duration::from_secs(network.download_timeout);
-        let stall = Duration::from_secs(network.connection_timeout);
-        let total = pulling.announced.length;
-        let mut batch = Vec::with_capacity(BATCH_BYTES);
-        let mut arrived_at = Instant::now();
-        // A client may be waiting for the first bytes.
-        let mut written_at = arrived_at.checked_sub(WRITE_PAUSE).unwrap_or(arrived_at);
-        loop {
-            let limit = deadline.min(arrived_at + stall);
-            let write_at =
-                if batch.is_empty() { limit } else { limit.min(written_at + WRITE_PAUSE) };
-            let chunk = match tokio::time::timeout_at(write_at, response.chunk()).await {
-                Ok(Ok(chunk)) => chunk,
-                Ok(Err(error)) => {
-                    self.write(task, pulling, &batch)?;
-                    let received = pulling.pending.received_bytes();
-                    let cause = root_cause(&error);
-                    return Err(PullError::Interrupted { received, total, cause });
-                }
-                Err(_) if Instant::now() < limit => {
-                    self.write(task, pulling, &batch)?;
-                    batch.clear();
-                    written_at = Instant::now();
-                    continue;
-                }
-                Err(_) => {
-                    self.write(task, pulling, &batch)?;
-                    let late = Instant::now() >= deadline;
-                    return Err(match late {
-                        true => PullError::TooSlow(network.download_timeout),
-                        false => PullError::Stalled(network.connection_timeout),
-                    });
-                }
-            };
-            let Some(chunk) = chunk else { break };
-            // A delay of our own limit does not count as the main server's.
-            let held_up = self.pacer.throttle(chunk.len()).await;
-            deadline += held_up;
-            arrived_at = Instant::now();
-            let chunk = pulling.skip_replayed(chunk)?;
-            // Shown to operators as it comes: on a slow line a batch takes seconds.
-            let gathered = (batch.len() + chunk.len()) as u64;
-            task.flight.set_received(pulling.pending.received_bytes() + gathered, total);
-            if batch.is_empty() && chunk.len() >= LARGE_BYTES {
-                self.write(task, pulling, &chunk)?;
-                written_at = arrived_at;
-                continue;
-            }
-            batch.extend_from_slice(&chunk);
-            if batch.len() >= BATCH_BYTES || !held_up.is_zero() {
-                self.write(task, pulling, &batch)?;
-                batch.clear();
-                written_at = arrived_at;
-            }
-        }
-        self.write(task, pulling, &batch)?;
-        let received = pulling.pending.received_bytes();
-        match total {
-            Some(total) if total != received => {
-                let cause = "the answer ended".to_owned();
-                Err(PullError::Interrupted { received, total: Some(total), cause })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn write(
-        &self,
-        task: &AttemptContext<'_>,
-        pulling: &mut PartialPull,
-        bytes: &[u8],
-    ) -> Result<(), PullError> {
-        let pending = &mut pulling.pending;
-        let after = pending.received_bytes() + bytes.len() as u64;
-        if pending.received_bytes() == 0 {
-            pulling.is_archive = bytes.starts_with(ARCHIVE_BEGINS);
-        }
-        let is_archive = pulling.is_archive;
-        let make_room = |shortage| is_archive && self.make_room(task, after, shortage);
-        // Writing here, in batches, was measured faster than handing over to
-        // another thread.
-        match pending.write(bytes) {
-            Err(StoreError::NoRoom(_)) if make_room(pending.shortage(after)) => {
-                pending.write(bytes)
-            }
-            other => other,
-        }?;
-        if let Some(grower) = &pulling.grower {
-            grower.set_written(pending.received_bytes());
-        }
-        self.pulled_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        Ok(())
     }
 
     async fn commit(
@@ -461,11 +353,11 @@ impl FetchInner {
     ) -> Result<PulledPackage, PullError> {
         let id = task.flight.id();
         task.flight.set_phase(PullPhase::Verifying);
-        let PartialPull { pending, place, announced, grower, .. } = pulling;
+        let PartialPull { pending, origin, announced, grower, .. } = pulling;
         let digest: Option<Sha256> = announced.sha256.or(offer.sha256);
         let modified_s = modified_s(&announced.validators);
         let source = PackageSource {
-            route: place.route(),
+            route: origin.route(),
             origin: Some(task.upstream.origin().to_owned()),
             validators: announced.validators,
         };
@@ -510,17 +402,13 @@ fn modified_s(validators: &Validators) -> Option<u64> {
     at.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
 
-/// True if the bytes received so far are good for the next attempt.
-fn is_broken_off(error: &PullError) -> bool {
-    matches!(error, PullError::Interrupted { .. } | PullError::Stalled(_) | PullError::TooSlow(_))
-}
-
-/// An error page, though its status is a success: of no use to a client that waits
-/// for a package.
-fn is_error_page(response: &Response) -> bool {
-    let kind = response.headers().get(header::CONTENT_TYPE);
-    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    kind.starts_with("text/") || kind.starts_with("application/json")
+/// The pause after the `attempt`-th attempt (from 1): doubling from `base`,
+/// shortened by up to a quarter by `random` (0 to 1), so that nodes that
+/// failed together don't come back together.
+fn retry_pause(attempt: u32, base: Duration, random: f64) -> Duration {
+    let factor = 1_u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
+    let longest = LONGEST_PAUSE.max(base);
+    base.saturating_mul(factor).min(longest).mul_f64(1.0 - random.clamp(0.0, 1.0) / 4.0)
 }
 
 #[cfg(test)]
@@ -534,11 +422,8 @@ mod tests {
     use edge_mirror_store::{Store, testing::zip_of};
     use serde_json::json;
 
-    use super::super::Fetch;
-    use crate::{
-        board::StatusBoard,
-        fetch::{PullPhase, PullReason},
-    };
+    use super::{super::Fetch, *};
+    use crate::board::StatusBoard;
 
     /// Yields until `is_so`.
     async fn until(mut is_so: impl FnMut() -> bool) {
@@ -589,5 +474,25 @@ mod tests {
         pull(&fetch);
         until(|| store.get(&id).is_some()).await;
         tasks.shut_down(std::time::Duration::from_secs(5)).await;
+    }
+
+    #[test]
+    fn pauses_double_and_end_at_five_minutes() {
+        let seconds = |attempt| retry_pause(attempt, Duration::from_secs(5), 0.0).as_secs();
+        assert_eq!([1, 2, 3, 4].map(seconds), [5, 10, 20, 40]);
+        assert_eq!(seconds(40), 300);
+        assert_eq!(retry_pause(9, Duration::ZERO, 0.0), Duration::ZERO);
+        assert_eq!(retry_pause(1, Duration::from_secs(3600), 0.0).as_secs(), 3600);
+    }
+
+    proptest::prelude::proptest! {
+        #[test]
+        fn pauses_grow_and_jitter_shortens_by_a_quarter_at_most(attempt in 1_u32..100, base in 0_u64..3600, random in 0.0..1.0) {
+            let base = Duration::from_secs(base);
+            let plain = retry_pause(attempt, base, 0.0);
+            proptest::prop_assert!(retry_pause(attempt + 1, base, 0.0) >= plain);
+            let jittered = retry_pause(attempt, base, random);
+            proptest::prop_assert!(jittered <= plain && jittered >= plain.mul_f64(0.74));
+        }
     }
 }

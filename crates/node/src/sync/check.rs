@@ -16,7 +16,6 @@ use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use reqwest::StatusCode;
 use tracing::debug;
 
 use crate::upstream::{AnnouncedPackage, PackageLocation, Upstream, UpstreamError};
@@ -99,10 +98,7 @@ fn version_of_error(route: PackageRoute, error: &UpstreamError) -> VersionCompar
             VersionComparison::Incomparable
         }
         error if error.is_not_found() => VersionComparison::Gone,
-        UpstreamError::Refused {
-            status: StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED,
-            ..
-        } => VersionComparison::Incomparable,
+        error if error.is_wrong_method() => VersionComparison::Incomparable,
         _ => VersionComparison::Unknown,
     }
 }

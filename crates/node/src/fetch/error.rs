@@ -1,0 +1,103 @@
+//! The reasons to pull a package, and those for which a round ends without it.
+
+use edge_mirror_protocol::{Cause, Fault};
+use edge_mirror_store::StoreError;
+use thiserror::Error;
+
+use super::{MAX_FLIGHTS, MAX_FLIGHTS_PER_CLIENT};
+use crate::upstream::UpstreamError;
+
+/// Reason of a pull, which is also its urgency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PullReason {
+    /// A client is waiting for an active meeting's.
+    OnDemand,
+    /// An active meeting's package is not here.
+    Missing,
+    /// The main server has another version.
+    Changed,
+    /// Only a pull can tell if the main server has another version.
+    Compare,
+    /// A client is waiting for it, and the meeting is not known to be active:
+    /// anybody can invent such ids.
+    Unlisted,
+}
+
+impl PullReason {
+    pub(super) fn is_clients(self) -> bool {
+        matches!(self, Self::OnDemand | Self::Unlisted)
+    }
+}
+
+/// The error of a round that ended without the package.
+#[derive(Debug, Error)]
+pub enum PullError {
+    #[error("{0}")]
+    Upstream(#[from] UpstreamError),
+    #[error("the connection broke after {received} of {} bytes: {cause}", total.map_or("unknown".to_owned(), |t| t.to_string()))]
+    Interrupted { received: u64, total: Option<u64>, cause: String },
+    #[error("no byte came for {0} s (network.connectionTimeout)")]
+    Stalled(u64),
+    #[error("not complete after {0} s (network.downloadTimeout)")]
+    TooSlow(u64),
+    #[error("the answer can't be taken for the package: {0}")]
+    Unusable(String),
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("the service is stopped")]
+    Stopped,
+    #[error("{MAX_FLIGHTS} packages that clients wait for are being pulled already")]
+    Busy,
+    #[error("{MAX_FLIGHTS_PER_CLIENT} packages that one client asked for are being pulled already")]
+    ClientBusy,
+    #[error("too many clients wait for packages of meetings that are not active")]
+    TooManyWaiters,
+}
+
+impl PullError {
+    /// True if another attempt right away can't help.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            Self::Upstream(error) => error.is_not_found(),
+            Self::Store(StoreError::Bad(error)) => error.is_over_limit(),
+            Self::Store(StoreError::NoRoom(_))
+            | Self::Stopped
+            | Self::Busy
+            | Self::ClientBusy
+            | Self::TooManyWaiters => true,
+            Self::Interrupted { .. }
+            | Self::Stalled(_)
+            | Self::TooSlow(_)
+            | Self::Unusable(_)
+            | Self::Store(_) => false,
+        }
+    }
+
+    /// True if the bytes received so far are good for the next attempt.
+    pub(super) fn is_broken_off(&self) -> bool {
+        matches!(self, Self::Interrupted { .. } | Self::Stalled(_) | Self::TooSlow(_))
+    }
+
+    pub fn fault(&self) -> Fault {
+        let cause = match self {
+            Self::Upstream(error) => error.cause(),
+            Self::Interrupted { .. } => Cause::Interrupted,
+            Self::Stalled(_) => Cause::Stalled,
+            Self::TooSlow(_) => Cause::TooSlow,
+            Self::Unusable(_) => Cause::Unreadable,
+            Self::Store(StoreError::NoRoom(_)) => Cause::NoRoom,
+            Self::Store(StoreError::Bad(_)) => Cause::Damaged,
+            Self::Store(StoreError::Io { .. } | StoreError::InUse(_)) => Cause::Disk,
+            Self::Store(StoreError::Unwanted) | Self::Stopped => Cause::Other,
+            Self::Busy | Self::ClientBusy | Self::TooManyWaiters => Cause::Busy,
+        };
+        Fault { cause, text: self.to_string() }
+    }
+
+    pub fn is_timeout(&self) -> bool {
+        matches!(
+            self,
+            Self::Stalled(_) | Self::TooSlow(_) | Self::Upstream(UpstreamError::TimedOut { .. })
+        )
+    }
+}
