@@ -1,8 +1,10 @@
 //! From "started at the main server" to "the node has it and has said so":
 //! with a main server of ours at once, whatever the interval.
 
+use edge_mirror_protocol::package::Sha256;
 use reqwest::Method;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256 as Sha2};
 
 use crate::support::{
     ScriptedMain, TestMaster, TestNode,
@@ -211,5 +213,88 @@ async fn polls_go_out_on_time_while_several_packages_are_pulled() {
     let before = polls(&main);
     until("three polls", async || (polls(&main) >= before + 3).then_some(())).await;
     assert!(all_pulling(&node).await);
+    node.shut_down().await;
+}
+
+/// All that was asked between a start and the meeting's package being here.
+fn lists_of_offers(main: &ScriptedMain) -> usize {
+    main.count(Method::GET, "active/meetings")
+}
+
+/// One meeting as a main server of ours tells of it: earlier ones beside its title,
+/// newer ones in a section of its own.
+fn of_our_main_server(package: &[u8], section: bool) -> String {
+    let sha256 = Sha256::new(Sha2::digest(package).into());
+    let mut hint = json!({
+        "id": "m1",
+        "sha256": sha256.to_string(),
+        "size": package.len(),
+        "package_url": "/uploads/packages/Board_m1_pdfs.zip",
+    });
+    let mut meeting = json!({"id": "m1", "title": "Board"});
+    if section {
+        let extension = json!({"version": 1, "packages": [hint], "of_the_future": {"x": [1]}});
+        let answer = json!({"id": "t", "active_meetings": [meeting], "edge_mirror": extension});
+        return answer.to_string();
+    }
+    meeting.as_object_mut().unwrap().append(hint.as_object_mut().unwrap());
+    json!({"id": "t", "active_meetings": [meeting]}).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_understands_main_servers_of_ours_old_and_new_without_another_request() {
+    for section in [false, true] {
+        let main = ScriptedMain::start().await;
+        let papers = zip_of("papers");
+        main.activate("m1", "Board", &papers);
+        main.play().status_answer = Some(of_our_main_server(&papers, section));
+        let node = TestNode::of(&main.authority()).with(no_intervals()).start().await;
+        node.until_synced("m1").await;
+        assert_eq!(node.download("m1").await.1, papers);
+        assert_eq!(lists_of_offers(&main), 0, "the answer has the offers: {section}");
+        assert_eq!(main.count(Method::GET, "/uploads/packages/"), 1);
+        assert_eq!(main.count(Method::GET, "package-direct"), 0);
+        let poll = &main.asked("status/node")[0];
+        assert_eq!(poll.headers["edge-mirror-accept"], "version=1, packages");
+        node.shut_down().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_extension_that_makes_no_sense_leaves_the_meetings_as_they_are() {
+    let main = ScriptedMain::start().await;
+    main.activate("m1", "Board", &zip_of("papers"));
+    let at_once = json!({"syncInterval": 1, "cleanup": {"graceSeconds": 0}});
+    let node = TestNode::of(&main.authority()).with(at_once).start().await;
+    node.until_synced("m1").await;
+    for extension in
+        [json!("x"), json!({"version": 2, "packages": []}), json!({"version": 1, "packages": "m1"})]
+    {
+        let meetings = json!([{"id": "m1", "title": "Board"}]);
+        let answer = json!({"id": "u", "active_meetings": meetings, "edge_mirror": extension});
+        let before = polls(&main);
+        main.play().status_answer = Some(answer.to_string());
+        until("two polls", async || (polls(&main) > before + 2).then_some(())).await;
+        let status = node.status().await;
+        assert!(status["poll_error"].is_null(), "{status}");
+        assert_eq!(status["meetings"][0]["active"], true, "{status}");
+        assert!(node.storage().join("meeting_m1/package.zip").exists());
+    }
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_and_a_main_server_of_ours_exchange_the_newest_they_both_know() {
+    let main = TestMaster::build().start().await;
+    let node = TestNode::of(&main.authority()).with(no_intervals()).start().await;
+    main.until_reached("node-test").await;
+    main.begin_with("m1", &zip_of("papers")).await;
+    main.until_held_by("m1", &["node-test"]).await;
+
+    // An old node beside it is told as ever.
+    let path = "/api/v1/meetings/status/node";
+    let old = main.json(path).await;
+    assert!(old["edge_mirror"].is_null(), "{old}");
+    assert_eq!(old["active_meetings"][0]["package_url"], "/uploads/packages/meeting_m1_pdfs.zip");
     node.shut_down().await;
 }

@@ -1,15 +1,32 @@
 //! The answer to nodes' polls: running meetings and their packages.
 
-use edge_mirror_protocol::package::{self, PackageId};
+use edge_mirror_protocol::{
+    MAX_ANSWER_BYTES,
+    extension::{self, AcceptedSections},
+    package::{self, PackageId},
+};
 use edge_mirror_store::Store;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::state::{meetings::MeetingTable, package_name::file_name};
 
-/// The answer without its timestamp: the same for all nodes.
+/// Room for the timestamp, which each answer gets when it is sent.
+const TIMESTAMP_BYTES: usize = 64;
+
+/// The answers without their timestamps. They differ only by what a node accepts
+/// beyond the contract, so nodes that accept the same share one.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NodeStatus {
+    /// For nodes that accept nothing. What is told of packages stands with the
+    /// meetings, where earlier versions of our nodes look for it, and others ignore it.
+    plain: StatusText,
+    /// With the section `packages`.
+    with_packages: StatusText,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct StatusText {
     /// Entity tag; weak, as it does not cover the timestamp.
     pub version: String,
     /// The body up to the timestamp.
@@ -25,8 +42,11 @@ struct RunningMeeting<'a> {
     sha256: Option<package::Sha256>,
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
-    /// Always present, null without a package: saves nodes a request.
-    package_url: Option<String>,
+    /// Null without a package: saves nodes a request. Like digest and size, only
+    /// where there is no section of packages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    package_url: Option<Option<String>>,
 }
 
 /// The whole answer.
@@ -36,31 +56,175 @@ pub(crate) struct NodePollAnswer<'a> {
     /// Changes whenever something changed.
     id: &'a str,
     active_meetings: Vec<RunningMeeting<'a>>,
+    /// Only for nodes that accept some of it in `Edge-Mirror-Accept`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    edge_mirror: Option<StatusExtension<'a>>,
     /// Filled in by `answer`.
     #[cfg_attr(test, schemars(with = "f64", description = "Seconds since 1970."))]
     timestamp: (),
 }
 
+/// The additions to the contract, in sections of their own. A reader skips those
+/// that it does not know, and the whole if it does not know the version.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct StatusExtension<'a> {
+    /// Of the format of this object.
+    version: u32,
+    /// The packages of running meetings: those that are not listed have none. Left
+    /// out where the answer would be too large for a node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    packages: Option<Vec<&'a RunningPackage<'a>>>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct RunningPackage<'a> {
+    id: &'a PackageId,
+    sha256: package::Sha256,
+    size: u64,
+    package_url: String,
+}
+
 impl NodeStatus {
     pub(crate) fn of(book: &MeetingTable, store: &Store) -> Self {
-        let items = book.running().map(|meeting| {
-            let stored = store.get(&meeting.id);
-            let manifest = stored.as_ref().map(|stored| &stored.manifest);
-            let url = |_| format!("/uploads/packages/{}", file_name(&meeting.id));
-            RunningMeeting {
-                id: &meeting.id,
-                title: &meeting.title,
-                sha256: manifest.map(|manifest| manifest.sha256),
-                size: manifest.map(|manifest| manifest.size_bytes),
-                package_url: manifest.map(url),
-            }
+        Self::within(MAX_ANSWER_BYTES, book, store)
+    }
+
+    fn within(limit_bytes: usize, book: &MeetingTable, store: &Store) -> Self {
+        let running: Vec<_> = book
+            .running()
+            .map(|meeting| {
+                let stored = store.get(&meeting.id);
+                let package = stored.map(|stored| RunningPackage {
+                    id: &meeting.id,
+                    sha256: stored.manifest.sha256,
+                    size: stored.manifest.size_bytes,
+                    package_url: format!("/uploads/packages/{}", file_name(&meeting.id)),
+                });
+                (&meeting.id, meeting.title.as_str(), package)
+            })
+            .collect();
+        let meetings = running.iter().map(|(id, title, package)| RunningMeeting {
+            id,
+            title,
+            sha256: package.as_ref().map(|package| package.sha256),
+            size: package.as_ref().map(|package| package.size),
+            package_url: Some(package.as_ref().map(|package| package.package_url.clone())),
         });
-        let answer =
-            NodePollAnswer { id: &book.token, active_meetings: items.collect(), timestamp: () };
+        let plain = StatusText::of(&book.token, meetings.collect(), None);
+        let bare = || {
+            let meetings = running.iter().map(|(id, title, _)| RunningMeeting {
+                id,
+                title,
+                sha256: None,
+                size: None,
+                package_url: None,
+            });
+            meetings.collect()
+        };
+        let extended = |packages| {
+            let version = extension::VERSION;
+            StatusText::of(&book.token, bare(), Some(StatusExtension { version, packages }))
+        };
+        let packages = running.iter().filter_map(|(.., package)| package.as_ref());
+        let mut with_packages = extended(Some(packages.collect()));
+        if with_packages.json_head.len() + TIMESTAMP_BYTES > limit_bytes {
+            // Nodes then ask for the list of offers, as at other main servers.
+            with_packages = extended(None);
+        }
+        Self { plain, with_packages }
+    }
+
+    /// The answer for a node that accepts these sections.
+    pub(crate) fn text_for(&self, accepted: AcceptedSections) -> &StatusText {
+        if accepted.packages { &self.with_packages } else { &self.plain }
+    }
+}
+
+impl StatusText {
+    fn of(
+        token: &str,
+        active_meetings: Vec<RunningMeeting<'_>>,
+        edge_mirror: Option<StatusExtension<'_>>,
+    ) -> Self {
+        let answer = NodePollAnswer { id: token, active_meetings, edge_mirror, timestamp: () };
         // Strings and numbers only: serialization can't fail.
         let whole = serde_json::to_string(&answer).unwrap_or_default();
-        let begins = whole.trim_end_matches("null}").to_owned();
-        let digest = package::Sha256::new(Sha256::digest(&begins).into());
-        Self { version: format!("W/\"{digest}\""), json_head: begins }
+        let json_head = whole.trim_end_matches("null}").to_owned();
+        let digest = package::Sha256::new(Sha256::digest(&json_head).into());
+        Self { version: format!("W/\"{digest}\""), json_head }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use edge_mirror_base::clock::UnixMillis;
+    use edge_mirror_store::testing::{put, zip_of};
+
+    use super::*;
+    use crate::state::meetings::Meeting;
+
+    fn body(status: &NodeStatus, accepted: AcceptedSections) -> String {
+        format!("{}1.5}}", status.text_for(accepted).json_head)
+    }
+
+    #[test]
+    fn an_answer_for_who_accepts_nothing_is_to_the_letter_what_it_has_always_been() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        let mut book = MeetingTable { token: "t".into(), ..MeetingTable::default() };
+        for id in ["a", "b"] {
+            let meeting = Meeting::new(
+                id.parse().unwrap(),
+                id.to_uppercase(),
+                String::new(),
+                UnixMillis::from_secs(1),
+            );
+            let id = meeting.id.clone();
+            book.create(meeting).unwrap();
+            book.start(&id, UnixMillis::from_secs(2)).unwrap();
+        }
+        book.token = "t".into();
+        put(&store, "a", &zip_of(b"papers"));
+        let manifest = store.get("a".parse::<PackageId>().unwrap()).unwrap().manifest.clone();
+        let (sha256, size) = (manifest.sha256, manifest.size_bytes);
+        let package = format!(
+            r#""sha256":"{sha256}","size":{size},"package_url":"/uploads/packages/meeting_a_pdfs.zip""#
+        );
+        let status = NodeStatus::of(&book, &store);
+        assert_eq!(
+            body(&status, AcceptedSections::default()),
+            format!(
+                r#"{{"id":"t","active_meetings":[{{"id":"a","title":"A",{package}}},{{"id":"b","title":"B","package_url":null}}],"timestamp":1.5}}"#
+            )
+        );
+        let accepted = AcceptedSections { packages: true };
+        let meetings = r#"[{"id":"a","title":"A"},{"id":"b","title":"B"}]"#;
+        assert_eq!(
+            body(&status, accepted),
+            format!(
+                r#"{{"id":"t","active_meetings":{meetings},"edge_mirror":{{"version":1,"packages":[{{"id":"a",{package}}}]}},"timestamp":1.5}}"#
+            )
+        );
+        // Both say the same, and differ in their versions.
+        let read = |accepted| {
+            edge_mirror_protocol::read_status(body(&status, accepted).as_bytes()).unwrap()
+        };
+        assert_eq!(read(AcceptedSections::default()), read(accepted));
+        let version = |accepted| status.text_for(accepted).version.clone();
+        assert_ne!(version(accepted), version(AcceptedSections::default()));
+
+        // What would be too large for a node is left out.
+        let fits = status.text_for(accepted).json_head.len() + TIMESTAMP_BYTES;
+        assert_eq!(NodeStatus::within(fits, &book, &store), status);
+        let large = NodeStatus::within(fits - 1, &book, &store);
+        assert_eq!(large.plain, status.plain);
+        assert_eq!(
+            body(&large, accepted),
+            format!(
+                r#"{{"id":"t","active_meetings":{meetings},"edge_mirror":{{"version":1}},"timestamp":1.5}}"#
+            )
+        );
     }
 }

@@ -13,8 +13,8 @@ use std::{
 
 use edge_mirror_http::tls::{self, TrustFiles};
 use edge_mirror_protocol::{
-    self as protocol, Cause, Fault, Heartbeat, MeetingStatus, OfferedPackage, Registration,
-    UnreadableAnswer, Unregistration, package::Sha256,
+    self as protocol, Cause, Fault, Heartbeat, MAX_ANSWER_BYTES, MeetingStatus, OfferedPackage,
+    Registration, UnreadableAnswer, Unregistration, extension, package::Sha256,
 };
 use edge_mirror_settings::{Config, Secret};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header, redirect};
@@ -29,8 +29,6 @@ pub use package::{
 /// The main server closes connections that were idle for 5 s; one that is reused at
 /// that very moment gets a reset. So ours close well before.
 const IDLE_CONNECTION: Duration = Duration::from_secs(3);
-/// Several times the meetings that a node takes in; bounds a runaway answer.
-const MAX_ANSWER_BYTES: usize = 4 << 20;
 const SHOWN_ANSWER_CHARS: usize = 200;
 /// Main servers' text for a package that could not be made.
 const NO_PACKAGE: &str = "会议包不存在";
@@ -308,7 +306,8 @@ impl Upstream {
         let version = before.and_then(|before| before.version.as_ref());
         let limit = if version.is_some() { limit + wait } else { limit };
         let mut request = self.request(Method::GET, path, limit);
-        // The real main server ignores both headers.
+        // Other main servers ignore these headers.
+        request = request.header(extension::ACCEPT_HEADER, extension::ACCEPT);
         request = request.header(PREFER, format!("wait={}", wait.as_secs()));
         if let Some(version) = version {
             request = request.header(header::IF_NONE_MATCH, version);

@@ -15,6 +15,8 @@
     )
 )]
 
+/// Our own main server's additions to an answer.
+pub mod extension;
 mod fault;
 mod list;
 pub mod object;
@@ -24,11 +26,14 @@ pub mod package;
 pub mod testing;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use sha2::{Digest, Sha256 as Hasher};
 use thiserror::Error;
 
-use crate::package::{PackageId, Sha256};
+use crate::{
+    extension::Extension,
+    package::{PackageId, Sha256},
+};
 pub use fault::{Cause, Fault};
 pub use list::MAX_MEETINGS;
 use list::{ListItem, ListedMeeting, MeetingList, Scalar};
@@ -47,6 +52,9 @@ pub struct Registration {
 /// Largest heartbeat that our own main server reads. Others set no limit, or a
 /// larger one.
 pub const MAX_HEARTBEAT_BYTES: usize = 1 << 20;
+/// Largest answer to a poll that a node reads: several times the meetings that it
+/// takes in; bounds a runaway answer.
+pub const MAX_ANSWER_BYTES: usize = 4 << 20;
 /// Most packages of one node that our own main server keeps.
 pub const MAX_HELD_PACKAGES: usize = 1000;
 
@@ -169,6 +177,8 @@ pub struct MeetingStatus {
     /// Locations of the packages, if the answer has one for every meeting: our own
     /// main server's does, which saves the node a request.
     pub offers: Option<Vec<OfferedPackage>>,
+    /// Unreadable parts of the [`extension`], which concern no meeting.
+    pub faults: Vec<String>,
 }
 
 /// `GET /api/v1/meetings/active/meetings`: a faster source of a package.
@@ -189,18 +199,21 @@ pub struct UnreadableAnswer(pub String);
 /// A status answer in any of the shapes that main servers in the field send.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct RawStatusAnswer {
+struct RawStatusAnswer<'a> {
     id: Scalar,
     active_meetings: MeetingList,
     active_meeting: ListItem,
     error: Scalar,
+    /// Read by itself: what makes no sense in it spoils nothing else.
+    #[serde(borrow)]
+    edge_mirror: Option<&'a RawValue>,
 }
 
 /// Reads a status answer. One without a list of meetings in any known shape is an
 /// error: answers of a gateway or a failing server have an `id`, too, and would end
 /// all meetings.
 pub fn read_status(body: &[u8]) -> Result<MeetingStatus, UnreadableAnswer> {
-    let RawStatusAnswer { id, active_meetings: mut list, active_meeting, error } =
+    let RawStatusAnswer { id, active_meetings: mut list, active_meeting, error, edge_mirror } =
         parse(body, b'{')?;
     match active_meeting {
         _ if list.is_told => {}
@@ -221,7 +234,11 @@ pub fn read_status(body: &[u8]) -> Result<MeetingStatus, UnreadableAnswer> {
     if error.is_something() {
         list.unreadable.push("it names an error".to_owned());
     }
-    let MeetingList { meetings, mut unreadable, unserved, left_out, .. } = list;
+    let MeetingList { mut meetings, mut unreadable, unserved, left_out, .. } = list;
+    let Extension { packages, faults } = edge_mirror.map(Extension::read).unwrap_or_default();
+    if let Some(packages) = packages {
+        packages.apply(&mut meetings);
+    }
     if left_out > 0 {
         unreadable.push(format!("{left_out} more than the {MAX_MEETINGS} that are taken in"));
     }
@@ -230,7 +247,7 @@ pub fn read_status(body: &[u8]) -> Result<MeetingStatus, UnreadableAnswer> {
     let offers = (all_told && unreadable.is_empty()).then(|| meetings.iter().map(offer).collect());
     let active = meetings.into_iter().map(|listed| listed.meeting).collect();
     let token = token.unwrap_or_default();
-    Ok(MeetingStatus { token, active, unreadable, unserved, left_out, offers })
+    Ok(MeetingStatus { token, active, unreadable, unserved, left_out, offers, faults })
 }
 
 fn offer(listed: &ListedMeeting) -> OfferedPackage {

@@ -157,7 +157,7 @@ fn of_nodes() -> Vec<Operation> {
         call(Method::GET, "/api/v1/nodes/available", NODES, "Nodes that clients can be sent to")
             .answers(200, "Their addresses.", vec![json::<nodes::AvailableNodes>()]),
         call(Method::GET, "/api/v1/meetings/status/node", NODES, "What nodes poll")
-            .asks(&["If-None-Match", "Prefer"])
+            .asks(&["If-None-Match", "Prefer", "Edge-Mirror-Accept"])
             .answers(200, "Running meetings.", vec![json::<NodePollAnswer<'_>>()])
             .with(&["ETag", "Preference-Applied"])
             .answers(304, "Not modified.", vec![])

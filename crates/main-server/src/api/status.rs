@@ -5,6 +5,10 @@
 //! until it differs, so that a node learns of a start immediately.
 //! `Preference-Applied` says that it was held, or would have been; without
 //! `Prefer`, the answer is immediate.
+//!
+//! What else a node understands it says in `Edge-Mirror-Accept`
+//! ([`extension`](edge_mirror_protocol::extension)): the answer has those sections,
+//! and its version covers them. Who says nothing is answered as ever.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,16 +19,21 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::clock::UnixMillis;
+use edge_mirror_protocol::extension::{ACCEPT_HEADER, AcceptedSections};
 
-use crate::{node_status::NodeStatus, server::Server};
+use crate::{
+    node_status::{NodeStatus, StatusText},
+    server::Server,
+};
 
 /// Upper bound of any wait, so that each side sees that the other is alive.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
+const ACCEPT: HeaderName = HeaderName::from_static(ACCEPT_HEADER);
 const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-impl NodeStatus {
+impl StatusText {
     fn matches_etag(&self, asked: &HeaderMap) -> bool {
         let known = asked.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
         // By the weak comparison (RFC 9110, 13.1.2); a digest has no commas.
@@ -49,13 +58,14 @@ impl NodeStatus {
 
 pub(crate) async fn for_nodes(State(server): State<Arc<Server>>, asked: HeaderMap) -> Response {
     let mut status = server.status.subscribe();
-    let wait = preferred_wait(&asked);
-    let known = status.borrow().matches_etag(&asked);
+    let (wait, accepted) = (preferred_wait(&asked), accepted_sections(&asked));
+    let is_known = |status: &NodeStatus| status.text_for(accepted).matches_etag(&asked);
+    let known = is_known(&status.borrow());
     let mut applied = wait.is_some();
     if let Some(wait) = wait.filter(|_| known) {
         match server.waiting.try_acquire() {
             Ok(_permit) => {
-                let change = status.wait_for(|status| !status.matches_etag(&asked));
+                let change = status.wait_for(|status| !is_known(status));
                 tokio::select! {
                     _ = change => {}
                     () = tokio::time::sleep(wait) => {}
@@ -66,17 +76,24 @@ pub(crate) async fn for_nodes(State(server): State<Arc<Server>>, asked: HeaderMa
         }
     }
     let status = status.borrow().clone();
-    let mut answer = status.answer(&asked, server.clock.now());
+    let mut answer = status.text_for(accepted).answer(&asked, server.clock.now());
     if applied {
         answer.headers_mut().insert(APPLIED, HeaderValue::from_static("wait"));
     }
     answer
 }
 
+fn lines<'a>(asked: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {
+    asked.get_all(name).iter().filter_map(|line| line.to_str().ok())
+}
+
+fn accepted_sections(asked: &HeaderMap) -> AcceptedSections {
+    AcceptedSections::parse(lines(asked, &ACCEPT))
+}
+
 /// Longest time to hold back the answer, if allowed.
 fn preferred_wait(asked: &HeaderMap) -> Option<Duration> {
-    let preferences = asked.get_all(PREFER).iter().filter_map(|line| line.to_str().ok());
-    let mut each = preferences.flat_map(|line| line.split(','));
+    let mut each = lines(asked, &PREFER).flat_map(|line| line.split(','));
     // The first one of a name counts (RFC 7240, 2).
     let wait = each.find_map(|preference| {
         let (name, value) = preference.split(';').next()?.split_once('=')?;
@@ -158,12 +175,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(folder.path()).unwrap();
         let mut book = MeetingTable::default();
-        let mut versions = vec![NodeStatus::of(&book, &store).version];
+        let versions_of = |book: &MeetingTable| {
+            let status = NodeStatus::of(book, &store);
+            let version = |packages| status.text_for(AcceptedSections { packages }).version.clone();
+            [version(false), version(true)]
+        };
+        let mut versions = vec![versions_of(&book)];
         let mut differs = |book: &MeetingTable| {
-            let version = NodeStatus::of(book, &store).version;
-            let differs = versions.last() != Some(&version);
-            versions.push(version);
-            differs
+            let (before, now) = (versions.last().unwrap().clone(), versions_of(book));
+            let differs = [0, 1].map(|n| before[n] != now[n]);
+            assert_eq!(differs[0], differs[1], "whatever a node accepts");
+            versions.push(now);
+            differs[0]
         };
         let id: PackageId = "m".parse().unwrap();
         book.create(Meeting::new(id.clone(), "T".into(), String::new(), UnixMillis::from_secs(1)))
@@ -178,9 +201,9 @@ mod tests {
         put(&store, "m", &zip_of(b"another one"));
         assert!(differs(&book));
         let status = NodeStatus::of(&book, &store);
-        let said = |ms| {
-            to_bytes(status.answer(&HeaderMap::new(), UnixMillis::from_millis(ms)).into_body())
-        };
+        let plain = status.text_for(AcceptedSections::default());
+        let said =
+            |ms| to_bytes(plain.answer(&HeaderMap::new(), UnixMillis::from_millis(ms)).into_body());
         assert_ne!(said(1000), said(2500));
         let said: Value = serde_json::from_slice(&said(2500)).unwrap();
         assert_eq!((&said["id"], &said["timestamp"]), (&json!("another"), &json!(2.5)));
@@ -192,6 +215,64 @@ mod tests {
         futures_util::FutureExt::now_or_never(axum::body::to_bytes(body, usize::MAX))
             .unwrap()
             .unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nodes_that_accept_more_are_told_more_and_the_others_what_they_have_always_been() {
+        let t = TestMaster::start().await;
+        t.meeting("m", &zip_of(b"papers")).await;
+        t.started("m").await;
+        let poll = |accept: Option<&'static str>| {
+            let request = t.request(Method::GET, PATH).header("prefer", "wait=60");
+            match accept {
+                Some(accept) => request.header(ACCEPT, accept),
+                None => request,
+            }
+        };
+        let names = |answer: &Response| {
+            let mut names: Vec<_> = answer.headers().keys().map(ToString::to_string).collect();
+            names.sort();
+            names
+        };
+        let old = poll(None).send().await.unwrap();
+        let tag = field(&old, "etag");
+        let headers = names(&old);
+        assert!(!headers.contains(&"vary".to_owned()) && headers.contains(&"etag".to_owned()));
+        let old: Value = old.json().await.unwrap();
+        let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        assert_eq!(keys(&old), ["id", "active_meetings", "timestamp"]);
+        let with_package = ["id", "title", "sha256", "size", "package_url"];
+        assert_eq!(keys(&old["active_meetings"][0]), with_package);
+        // Nothing that is known here: nothing more is told.
+        for unknown in ["packages", "version=0, packages", "version=2, casts", "version=1"] {
+            assert_eq!(field(&poll(Some(unknown)).send().await.unwrap(), "etag"), tag, "{unknown}");
+        }
+
+        let accept = "version=3, casts, packages";
+        let new = poll(Some(accept)).send().await.unwrap();
+        assert_eq!(names(&new), headers);
+        let version = field(&new, "etag");
+        assert_ne!(version, tag);
+        let new: Value = new.json().await.unwrap();
+        assert_eq!(keys(&new), ["id", "active_meetings", "edge_mirror", "timestamp"]);
+        assert_eq!(keys(&new["active_meetings"][0]), ["id", "title"]);
+        assert_eq!((&new["edge_mirror"]["version"], &new["id"]), (&json!(1), &old["id"]));
+        let hint = &new["edge_mirror"]["packages"][0];
+        assert_eq!(keys(hint), ["id", "sha256", "size", "package_url"]);
+        for key in ["id", "sha256", "size", "package_url"] {
+            assert_eq!(hint[key], old["active_meetings"][0][key]);
+        }
+        // Each is held back by its own version.
+        let other = poll(Some(accept)).header("if-none-match", &tag).send().await.unwrap();
+        assert_eq!(other.status(), 200);
+        let held = poll(Some(accept)).header("if-none-match", version);
+        let change = async {
+            until_waiting(&t, 1).await;
+            t.upload("m", zip_of(b"other papers")).await;
+        };
+        let (told, ()) = tokio::join!(held.send(), change);
+        let told: Value = told.unwrap().json().await.unwrap();
+        assert_ne!(told["edge_mirror"]["packages"][0]["sha256"], hint["sha256"]);
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ use edge_mirror_protocol::{MeetingStatus, OfferedPackage};
 use edge_mirror_settings::Config;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::{
     board::ActiveMeetings,
@@ -103,6 +104,9 @@ async fn poll(
     wait: Duration,
 ) -> Result<PollOutcome, UpstreamError> {
     let mut answer = upstream.status(limit, wait, before.seen.as_ref()).await?;
+    if let Some(news) = answer.news.as_ref().filter(|news| !news.faults.is_empty()) {
+        warn!("part of the main server's answer is ignored: {}", news.faults.join("; "));
+    }
     let included = answer.news.as_mut().and_then(|news| news.offers.take());
     let offers_included = included.is_some();
     let offers = match included {

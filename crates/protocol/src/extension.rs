@@ -1,0 +1,209 @@
+//! Additions of our own main server to the answer to a poll, for our own nodes. Nothing of it reaches who does not ask for it.
+//!
+//! A node names the highest format version and the sections that it understands in
+//! [`ACCEPT_HEADER`], which other main servers ignore. The answer then has an object
+//! `edge_mirror` beside the contract's fields, of that version at most, with those
+//! sections. What a node does not know in it is skipped, and what makes no sense is
+//! left out: neither touches the meetings. A new section needs no new version; a
+//! version is for another shape of the object.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::{
+    list::{ListedMeeting, MeetingList},
+    package::PackageId,
+};
+
+/// A list (RFC 9110, 5.6.1): `version=1, packages`.
+pub const ACCEPT_HEADER: &str = "edge-mirror-accept";
+/// Its value in the polls of this version.
+pub const ACCEPT: &str = "version=1, packages";
+/// Name of the object in the answer.
+const FIELD: &str = "edge_mirror";
+/// The format that is written and read here.
+pub const VERSION: u32 = 1;
+
+/// The part of the extension that a node understands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AcceptedSections {
+    /// Digest, size and location of the running meetings' packages.
+    pub packages: bool,
+}
+
+impl AcceptedSections {
+    /// Reads the header's lines: none without a version that can be written here.
+    pub fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
+        let (mut version, mut accepted) = (0, Self::default());
+        for word in lines.flat_map(|line| line.split(',')).map(str::trim) {
+            match word.split_once('=') {
+                Some(("version", number)) => version = number.parse().unwrap_or(0),
+                None if word == "packages" => accepted.packages = true,
+                _ => {}
+            }
+        }
+        if version >= VERSION { accepted } else { Self::default() }
+    }
+}
+
+/// The object, its sections still unread.
+#[derive(Deserialize)]
+struct RawExtension<'a> {
+    version: u32,
+    #[serde(default, borrow)]
+    packages: Option<&'a RawValue>,
+}
+
+/// The readable part of it.
+#[derive(Debug, Default)]
+pub(crate) struct Extension {
+    pub packages: Option<PackageHints>,
+    /// The unreadable parts with the reasons, for the log.
+    pub faults: Vec<String>,
+}
+
+/// The packages of running meetings.
+#[derive(Debug)]
+pub(crate) struct PackageHints {
+    by_id: HashMap<PackageId, ListedMeeting>,
+    /// A meeting that is not in it has no package.
+    is_complete: bool,
+}
+
+impl Extension {
+    pub(crate) fn read(raw: &RawValue) -> Self {
+        let mut read = Self::default();
+        let RawExtension { version, packages } = match crate::parse(raw.get().as_bytes(), b'{') {
+            Ok(extension) => extension,
+            Err(error) => return read.without(FIELD, error.to_string()),
+        };
+        if version != VERSION {
+            return read.without(FIELD, format!("its version is {version}"));
+        }
+        let Some(packages) = packages else { return read };
+        match serde_json::from_str::<MeetingList>(packages.get()) {
+            Ok(list) => {
+                let is_complete = list.unreadable.is_empty() && list.left_out == 0;
+                if !is_complete {
+                    read = read.without("packages", format!("{:?}", list.unreadable));
+                }
+                let by_id = list.meetings.into_iter().map(|hint| (hint.meeting.id.clone(), hint));
+                read.packages = Some(PackageHints { by_id: by_id.collect(), is_complete });
+                read
+            }
+            Err(error) => read.without("packages", error.to_string()),
+        }
+    }
+
+    fn without(mut self, part: &str, reason: String) -> Self {
+        self.faults.push(format!("{part}: {reason}"));
+        self
+    }
+}
+
+impl PackageHints {
+    /// Adds what is known of their packages to the meetings.
+    pub(crate) fn apply(mut self, meetings: &mut [ListedMeeting]) {
+        for listed in meetings {
+            match self.by_id.remove(&listed.meeting.id) {
+                Some(hint) => {
+                    listed.meeting.sha256 = hint.meeting.sha256;
+                    listed.path = hint.path;
+                }
+                None if self.is_complete => listed.path = Some(None),
+                None => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{MeetingStatus, read_status};
+
+    const SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn read(extension: Value) -> MeetingStatus {
+        let meetings = json!([{"id": "a", "title": "A"}, {"id": "b", "title": "B"}]);
+        let answer = json!({"id": "t", "active_meetings": meetings, "edge_mirror": extension});
+        read_status(answer.to_string().as_bytes()).unwrap()
+    }
+
+    fn of_a() -> Value {
+        json!({"id": "a", "sha256": SHA256, "size": 0, "package_url": "/uploads/a"})
+    }
+
+    fn paths(status: &MeetingStatus) -> Vec<Option<&str>> {
+        status.offers.iter().flatten().map(|offer| offer.path.as_deref()).collect()
+    }
+
+    #[test]
+    fn packages_are_those_of_the_meetings_and_what_is_not_listed_has_none() {
+        let status = read(json!({"version": 1, "packages": [of_a(), {"id": "other"}], "new": 5}));
+        assert_eq!(paths(&status), [Some("/uploads/a"), None]);
+        assert_eq!(status.active[0].sha256, Some(SHA256.parse().unwrap()));
+        assert_eq!((&*status.active[0].title, status.active.len()), ("A", 2));
+        assert!(status.active[1].sha256.is_none() && status.faults.is_empty());
+        assert_eq!(paths(&read(json!({"version": 1, "packages": []}))), [None, None]);
+    }
+
+    #[test]
+    fn what_makes_no_sense_spoils_neither_the_meetings_nor_the_rest() {
+        let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+        let deep = format!(r#"{{"id":"t","active_meetings":["a","b"],"edge_mirror":{deep}}}"#);
+        let deep = read_status(deep.as_bytes()).unwrap();
+        let bad = [
+            json!(5),
+            json!([]),
+            json!({}),
+            json!({"version": "1", "packages": [of_a()]}),
+            json!({"version": -1, "packages": [of_a()]}),
+            json!({"version": 2, "packages": [of_a()]}),
+            json!({"version": 1, "packages": 5}),
+            json!({"version": 1, "packages": "a"}),
+            json!({"version": 1, "packages": [of_a(), 1.5]}),
+            json!({"version": 1, "packages": [of_a(), {"package_url": "/uploads/b"}]}),
+        ];
+        for status in bad.into_iter().map(read).chain([deep]) {
+            let ids: Vec<_> = status.active.iter().map(|meeting| meeting.id.as_str()).collect();
+            assert_eq!(ids, ["a", "b"], "{status:?}");
+            assert!(status.unreadable.is_empty(), "the list is complete: {status:?}");
+            assert!(status.offers.is_none(), "it has to be asked for: {status:?}");
+            assert!(!status.faults.is_empty(), "{status:?}");
+        }
+        for silent in [json!(null), json!({"version": 1}), json!({"version": 1, "packages": null})]
+        {
+            let status = read(silent);
+            assert!(status.offers.is_none() && status.faults.is_empty(), "{status:?}");
+        }
+        // One location that is none, and one digest.
+        let odd = json!({"id": "a", "sha256": "x", "package_url": 5.5});
+        let status = read(json!({"version": 1, "packages": [odd]}));
+        assert_eq!((paths(&status), status.active[0].sha256), (vec![None, None], None));
+    }
+
+    #[test]
+    fn only_what_a_node_names_is_for_it() {
+        let all = AcceptedSections { packages: true };
+        for (lines, expected) in [
+            (&[ACCEPT][..], all),
+            (&["packages,version=1"], all),
+            (&["version=1", "casts, packages"], all),
+            (&["version=7, packages, new=5"], all),
+            (&["version=1"], AcceptedSections::default()),
+            (&["packages"], AcceptedSections::default()),
+            (&["version=0, packages"], AcceptedSections::default()),
+            (&["version=one, packages"], AcceptedSections::default()),
+            (&["version=1, package"], AcceptedSections::default()),
+            (&[""], AcceptedSections::default()),
+            (&[], AcceptedSections::default()),
+        ] {
+            assert_eq!(AcceptedSections::parse(lines.iter().copied()), expected, "{lines:?}");
+        }
+    }
+}
