@@ -34,7 +34,7 @@ pub use counts::{CallResult, CheckOccasion, NodeCounters, PullEnd, RemovalCause}
 #[derive(Debug)]
 pub struct StatusBoard {
     pub started_at: UnixMillis,
-    /// True while the service runs; written by [`switch`](Self::switch).
+    /// True while the service runs; written by `switch`.
     pub running: watch::Sender<bool>,
     /// The same, for reads with every request.
     is_running: AtomicBool,

@@ -93,7 +93,10 @@ impl SyncWorker {
         connector: Arc<Connector>,
         fetch: Fetch,
     ) -> Self {
-        let pulled = board.store().list().into_iter().map(|stored| stored.manifest.verified_s);
+        let pulled =
+            board.store().list().into_iter().filter_map(|stored| {
+                stored.manifest.key.package().map(|_| stored.manifest.verified_s)
+            });
         Self {
             known: MainServerView::of("", pulled.max().map(UnixMillis::from_secs)),
             reconcile_at: None,

@@ -1,7 +1,7 @@
-//! Additions of our own main server to the answer to a poll, for our own nodes. Nothing of it reaches who does not ask for it.
+//! Additions of our own main server to the answer to a poll, for nodes that ask for them.
 //!
 //! A node names the highest format version and the sections that it understands in
-//! [`ACCEPT_HEADER`], which other main servers ignore. The answer then has an object
+//! `ACCEPT_HEADER`, which other main servers ignore. The answer then has an object
 //! `edge_mirror` beside the contract's fields, of that version at most, with those
 //! sections. What a node does not know in it is skipped, and what makes no sense is
 //! left out: neither touches the meetings. A new section needs no new version; a

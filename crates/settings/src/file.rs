@@ -63,8 +63,14 @@ struct SettingsState {
     warned: Vec<String>,
 }
 
-/// The document in force, and the patched one with its result.
-type PreparedPatch = (Map<String, Value>, Map<String, Value>, Config);
+/// A patched document and its result, with what it was made of.
+struct PreparedPatch {
+    in_force: Arc<Config>,
+    /// Content of the file, and its document.
+    before: (Vec<u8>, Map<String, Value>),
+    document: Map<String, Value>,
+    config: Config,
+}
 
 impl Settings {
     /// Reads the file, or creates one with defaults if there is none. An existing
@@ -187,25 +193,25 @@ impl Settings {
         self.fault.borrow().clone()
     }
 
-    /// Merges, validates, lets `agree` check the result (is the new port free?), saves
+    /// Merges, validates, lets `agree` compare the configuration in force with the result
+    /// (is the new port free?), saves
     /// and applies. On any error nothing has changed. True if the configuration has.
     pub fn patch(
         &self,
         patch: &Map<String, Value>,
-        agree: impl Fn(&Config) -> Result<(), SettingProblem>,
+        agree: impl Fn(&Config, &Config) -> Result<(), SettingProblem>,
     ) -> Result<bool, PatchError> {
         let refused = |problem| PatchError::Refused(vec![problem]);
         loop {
-            let (before, document, config) = self.prepare(patch)?;
-            self.check_node_id(&config).map_err(refused)?;
-            agree(&config).map_err(refused)?;
-            if let Some(changed) = self.commit(&before, document, config)? {
+            let prepared = self.prepare(patch)?;
+            self.check_node_id(&prepared.config).map_err(refused)?;
+            agree(&prepared.in_force, &prepared.config).map_err(refused)?;
+            if let Some(changed) = self.commit(prepared)? {
                 return Ok(changed);
             }
         }
     }
 
-    /// Returns the document in force, and the patched one with its result.
     fn prepare(&self, patch: &Map<String, Value>) -> Result<PreparedPatch, PatchError> {
         let mut held = self.held();
         self.reload_held(&mut held);
@@ -214,20 +220,17 @@ impl Settings {
         }
         let patched = self.patched(&held.document, patch);
         let (document, config) = patched.map_err(PatchError::Refused)?;
-        Ok((held.document.clone(), document, config))
+        let before = (held.bytes.clone(), held.document.clone());
+        Ok(PreparedPatch { in_force: self.current(), before, document, config })
     }
 
-    /// Saves and applies a document. Returns None if the one that it was made of is
-    /// no longer in force.
-    fn commit(
-        &self,
-        before: &Map<String, Value>,
-        document: Map<String, Value>,
-        config: Config,
-    ) -> Result<Option<bool>, PatchError> {
+    /// Saves and applies a patched document. Returns None if the one that it was made of
+    /// is no longer in force.
+    fn commit(&self, prepared: PreparedPatch) -> Result<Option<bool>, PatchError> {
+        let PreparedPatch { before, document, config, .. } = prepared;
         let mut held = self.held();
         self.reload_held(&mut held);
-        if held.document != *before || self.fault().is_some() {
+        if (&held.bytes, &held.document) != (&before.0, &before.1) || self.fault().is_some() {
             return Ok(None);
         }
         let bytes = render(&document);
@@ -488,7 +491,7 @@ mod tests {
     }
 
     fn patch(settings: &Settings, patch: Value) -> Result<bool, PatchError> {
-        settings.patch(patch.as_object().unwrap(), |_| Ok(()))
+        settings.patch(patch.as_object().unwrap(), |_, _| Ok(()))
     }
 
     #[test]
@@ -547,7 +550,7 @@ mod tests {
         ] {
             assert!(matches!(patch(&settings, bad.clone()), Err(PatchError::Refused(_))), "{bad}");
         }
-        let veto = |_: &Config| Err(SettingProblem::new("nodePort", None, "", "taken"));
+        let veto = |_: &Config, _: &Config| Err(SettingProblem::new("nodePort", None, "", "taken"));
         let wish = json!({"nodePort": 9}).as_object().cloned().unwrap();
         assert!(settings.patch(&wish, veto).is_err());
         assert_eq!((fs::read(&case.path).unwrap(), settings.current()), (file, memory));
@@ -559,8 +562,9 @@ mod tests {
         let settings = Settings::load_or_create(&case.path).unwrap();
         let wish = json!({"syncInterval": 7}).as_object().cloned().unwrap();
         let rounds = std::cell::Cell::new(0);
-        let agree = |_: &Config| {
+        let agree = |in_force: &Config, new: &Config| {
             rounds.set(rounds.get() + 1);
+            assert_eq!(in_force.shutdown_grace, new.shutdown_grace, "only its own is changed");
             if rounds.get() == 1 {
                 assert!(patch(&settings, json!({"shutdownGrace": 9})).unwrap());
             }

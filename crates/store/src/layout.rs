@@ -3,8 +3,8 @@
 //! ```text
 //! {root}/meeting_{id}/package.zip     the package
 //! {root}/meeting_{id}/manifest.json   facts about it
-//! {root}/files/{task}/{name}          a file of a task; its name may have folders
-//! {root}/files/{task}/.{name}.json    facts about it, in the same folder
+//! {root}/.files/{task}/{name}         a file of a task; its name may have folders
+//! {root}/.files/{task}/.{name}.json   facts about it, in the same folder
 //! {root}/.scratch/                    objects under way, on the same filesystem
 //! {root}/.served.json                 when each object was last served
 //! {root}/.lock                        held by the process that uses the folder
@@ -48,7 +48,7 @@ impl Layout {
 
     /// Returns the folder of all files.
     pub(crate) fn files(&self) -> PathBuf {
-        self.root.join("files")
+        self.root.join(".files")
     }
 
     /// Returns the path of an object's bytes.
@@ -97,13 +97,13 @@ mod tests {
         for (key, object, manifest) in [
             ("m1", "/s/meeting_m1/package.zip", "/s/meeting_m1/manifest.json"),
             ("files", "/s/meeting_files/package.zip", "/s/meeting_files/manifest.json"),
-            ("t/a.json", "/s/files/t/a.json", "/s/files/t/.a.json.json"),
+            ("t/a.json", "/s/.files/t/a.json", "/s/.files/t/.a.json.json"),
             (
                 "meeting_m1/package.zip",
-                "/s/files/meeting_m1/package.zip",
-                "/s/files/meeting_m1/.package.zip.json",
+                "/s/.files/meeting_m1/package.zip",
+                "/s/.files/meeting_m1/.package.zip.json",
             ),
-            ("t/b/c", "/s/files/t/b/c", "/s/files/t/b/.c.json"),
+            ("t/b/c", "/s/.files/t/b/c", "/s/.files/t/b/.c.json"),
         ] {
             let key = key.parse().unwrap();
             assert_eq!(layout.object(&key), Path::new(object));

@@ -596,8 +596,8 @@ mod tests {
     #[test]
     fn leftovers_go_and_strange_folders_stay() {
         let folder = tempfile::tempdir().unwrap();
-        for path in ["meeting_a", "meeting_b", "photos", "meeting_c", ".scratch"] {
-            fs::create_dir(folder.path().join(path)).unwrap();
+        for path in ["meeting_a", "meeting_b", "photos", "files/inbox", "meeting_c", ".scratch"] {
+            fs::create_dir_all(folder.path().join(path)).unwrap();
         }
         fs::write(folder.path().join("meeting_b/.tmp-4194999-7"), "half").unwrap();
         fs::write(folder.path().join("meeting_c/notes.txt"), "mine").unwrap();
@@ -607,7 +607,8 @@ mod tests {
         let mut left: Vec<_> =
             fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         left.sort();
-        assert_eq!(left, [".lock", ".scratch", "meeting_c", "photos"]);
+        assert!(folder.path().join("files/inbox").is_dir());
+        assert_eq!(left, [".lock", ".scratch", "files", "meeting_c", "photos"]);
     }
 
     #[test]

@@ -32,7 +32,8 @@ impl FolderScan {
                 found.swept += usize::from(is_removed_if_empty(&entry.path()));
             }
         }
-        if layout.files().is_dir() {
+        // A link is somebody else's.
+        if fs::symlink_metadata(layout.files()).is_ok_and(|found| found.is_dir()) {
             found.add_files(layout);
         }
         Ok(found)

@@ -73,8 +73,7 @@ impl ConfigSource {
                 let path = path.clone();
                 let changed = tasks::blocking(move || -> Result<bool> {
                     let settings = Settings::load_or_create(&path)?;
-                    let before = settings.current();
-                    let changed = settings.patch(&patch, |new| agree(&before, new))?;
+                    let changed = settings.patch(&patch, agree)?;
                     let warnings = settings.current().warnings();
                     for warning in &warnings {
                         let language = Language::from_env();

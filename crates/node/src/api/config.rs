@@ -142,10 +142,9 @@ async fn apply(
     patch: Map<String, Value>,
 ) -> Result<(), ApiError> {
     let keys = patch.keys().cloned().collect::<Vec<_>>().join(", ");
-    let before = settings.current();
-    let agree = move |config: &Config| {
-        check_access_kept(&before, config, &sender)?;
-        check_available(&before, config, &board, listening)
+    let agree = move |before: &Config, config: &Config| {
+        check_access_kept(before, config, &sender)?;
+        check_available(before, config, &board, listening)
     };
     let outcome = tasks::blocking(move || settings.patch(&patch, agree)).await;
     if outcome.map_err(ApiError::Config)? {

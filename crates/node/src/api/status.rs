@@ -5,7 +5,7 @@
 mod meetings;
 mod problems;
 
-use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use axum::{
     extract::State,
@@ -181,7 +181,10 @@ pub fn snapshot(
         last_sync: sync.last_pull.map(UnixMillis::as_secs),
         sync_status: sync_status(&sync, &under_way),
         active_meetings: (),
-        meeting_count: stored.len(),
+        meeting_count: stored
+            .iter()
+            .filter(|stored| stored.manifest.key.package().is_some())
+            .count(),
         storage_usage: used,
 
         now: now.as_secs(),
@@ -231,8 +234,9 @@ fn cleanup_at(config: &Config) -> u64 {
 
 /// One missed heartbeat is no loss yet; `heartbeat.timeout` says when it is.
 fn connected(presence: &Presence, config: &Config, now: UnixMillis) -> bool {
-    let timeout = Duration::from_secs(config.heartbeat.timeout);
-    let heard = presence.last_ok.is_some_and(|at| now.saturating_since(at) <= timeout);
+    // By whole seconds, as they are shown.
+    let since = |at: UnixMillis| now.as_secs().saturating_sub(at.as_secs());
+    let heard = presence.last_ok.is_some_and(|at| since(at) <= config.heartbeat.timeout);
     presence.registered && heard
 }
 

@@ -66,7 +66,7 @@ pub struct OriginAnswer {
     pub body: OriginBody,
 }
 
-/// The bytes of an answer. They have no time limit before [`start`](Self::start).
+/// The bytes of an answer. They have no time limit before `start`.
 pub struct OriginBody {
     response: Response,
     /// All must have come by then.

@@ -56,7 +56,7 @@ async fn a_file_is_verified_by_its_digest_served_and_found_after_a_restart() {
     let key = file("t1", "会议/a b.txt");
     let stored = commit(&store, &key, b"hello", sha256(b"hello")).unwrap();
     assert_eq!(read(&store, &key).unwrap(), b"hello");
-    assert_eq!(fs::read(folder.path().join("files/t1/会议/a b.txt")).unwrap(), b"hello");
+    assert_eq!(fs::read(folder.path().join(".files/t1/会议/a b.txt")).unwrap(), b"hello");
     let (_, opened) = store.package(&key).await.unwrap().unwrap();
     assert_eq!(&opened.bytes().unwrap()[..], b"hello");
     stored.note_served();
@@ -76,7 +76,7 @@ async fn a_file_is_verified_by_its_digest_served_and_found_after_a_restart() {
     assert!(again.get(&key).is_none() && again.used_bytes() == 0);
     drop(again);
     let (_, found) = Store::open(folder.path()).unwrap();
-    assert!(found.unverified.is_empty() && !folder.path().join("files").exists());
+    assert!(found.unverified.is_empty() && !folder.path().join(".files").exists());
     assert_eq!(found.swept, 3, "its folders");
 }
 
@@ -90,7 +90,7 @@ fn bytes_with_another_digest_or_without_an_announced_one_are_refused() {
             other => panic!("{other}"),
         }
     }
-    assert!(store.get(&key).is_none() && !folder.path().join("files").exists());
+    assert!(store.get(&key).is_none() && !folder.path().join(".files").exists());
 
     // A good one stays when the next is refused.
     commit(&store, &key, b"hello", sha256(b"hello")).unwrap();
@@ -105,7 +105,7 @@ fn a_file_that_was_changed_is_adopted_by_its_digest_alone() {
     let (folder, store) = store();
     let key = file("t", "a");
     commit(&store, &key, b"hello", sha256(b"hello")).unwrap();
-    fs::write(folder.path().join("files/t/a"), b"jelly").unwrap();
+    fs::write(folder.path().join(".files/t/a"), b"jelly").unwrap();
     assert_eq!(read(&store, &key), None);
     drop(store);
 
@@ -175,7 +175,7 @@ fn names_lead_nowhere_else_and_a_file_is_no_folder() {
     assert!(commit(&store, &file("t", "c"), b"y", sha256(b"y")).is_err());
 
     // A manifest that was put in another's place, and what is not ours.
-    let files = folder.path().join("files/t");
+    let files = folder.path().join(".files/t");
     fs::copy(files.join(".a.json"), files.join(".a.json.json")).unwrap();
     fs::write(files.join(".tmp-4194999-7"), "half").unwrap();
     fs::write(files.join(".hidden"), "mine").unwrap();
