@@ -39,7 +39,7 @@ use hyper::{
     service::{Service, service_fn},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -246,6 +246,9 @@ fn bind_socket(address: SocketAddr) -> io::Result<StdListener> {
     // The kernel measures the peer's silence only while data is pending: a slow reader is
     // fine, one that is gone is not.
     socket.set_tcp_user_timeout(Some(READ_TIMEOUT))?;
+    // The peer of an upgraded connection may be gone while neither side has anything to
+    // send.
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(READ_TIMEOUT))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -91,8 +91,10 @@ impl AcceptedUpgrade {
     pub(super) async fn serve(self, ends: &ShutdownTokens) {
         let accepted = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some((on_upgrade, handler)) = accepted else { return };
-        // By now there is a stream, or the connection broke before.
-        let Some(Ok(stream)) = on_upgrade.now_or_never() else { return };
+        // By now there is a stream, or the connection broke before; the budget of this
+        // task may be spent.
+        let upgraded = tokio::task::unconstrained(on_upgrade).now_or_never();
+        let Some(Ok(stream)) = upgraded else { return };
         // A child: cancelling it must not stop the listener.
         let serving = handler(TokioIo::new(stream), ends.stop.child_token());
         if ends.abort.run_until_cancelled(serving).await.is_none() {

@@ -77,6 +77,11 @@ pub(crate) async fn for_nodes(State(server): State<Arc<Server>>, asked: HeaderMa
     }
     let status = status.borrow().clone();
     let mut answer = status.text_for(accepted).answer(&asked, server.clock.now());
+    if accepted != AcceptedSections::default() {
+        // A cache must not give it to those who did not ask for it.
+        answer.headers_mut().insert(header::VARY, HeaderValue::from_static(ACCEPT_HEADER));
+        answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
     if applied {
         answer.headers_mut().insert(APPLIED, HeaderValue::from_static("wait"));
     }
@@ -250,7 +255,10 @@ mod tests {
 
         let accept = "version=3, casts, packages";
         let new = poll(Some(accept)).send().await.unwrap();
-        assert_eq!(names(&new), headers);
+        let mut of_its_own = headers.clone();
+        of_its_own.extend(["cache-control", "vary"].map(ToOwned::to_owned));
+        of_its_own.sort();
+        assert_eq!(names(&new), of_its_own);
         let version = field(&new, "etag");
         assert_ne!(version, tag);
         let new: Value = new.json().await.unwrap();
