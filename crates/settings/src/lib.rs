@@ -14,6 +14,7 @@
 )]
 
 pub mod check;
+mod document;
 mod environment;
 mod error;
 pub mod file;
@@ -37,9 +38,10 @@ use edge_mirror_protocol::package::VerifyLevel;
 use serde::{Deserialize, Serialize};
 
 pub use check::SettingProblem;
+pub use document::FileDocument;
 pub use environment::Environment;
 pub use error::{ConfigError, PatchError};
-pub use file::{FileDocument, Settings};
+pub use file::Settings;
 pub use security::{Secret, SecurityConfig, Subnet};
 
 /// A valid configuration. Names and units are those of the file.
