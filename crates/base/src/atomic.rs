@@ -257,11 +257,6 @@ pub fn create_folder_as(path: &Path, mode: u32, owner: Option<FileOwner>) -> io:
     folder.set_permissions(fs::Permissions::from_mode(mode))
 }
 
-/// Changes a file's owner; does not follow a link.
-pub fn chown(path: &Path, (user, group): FileOwner) -> io::Result<()> {
-    std::os::unix::fs::lchown(path, Some(user), Some(group))
-}
-
 /// Gives a scratch file that root made the owner of what it replaces.
 fn keep_owner(scratch: &Scratch, owner: &fs::Metadata) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;

@@ -172,8 +172,9 @@ impl Listener {
             // Pending connections are accepted: closing the socket would reset them.
             // Unconstrained: there may be more than tokio's budget lets a task accept in
             // one poll.
-            let knocked = || unconstrained(self.accept(&connections, &mut reserve)).now_or_never();
-            let accepted = accepted.or_else(knocked);
+            let pending_accept =
+                || unconstrained(self.accept(&connections, &mut reserve)).now_or_never();
+            let accepted = accepted.or_else(pending_accept);
             let Some((stream, peer, place)) = accepted else { return };
             let (answers, number) = (answers.clone(), place.number());
             let ends = ShutdownTokens::of(&stop, &tasks, &place.activity);

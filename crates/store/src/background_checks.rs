@@ -237,16 +237,16 @@ mod tests {
     /// Writes `bytes` in pieces of all sizes, followed by background checks.
     fn followed(bytes: &[u8]) -> (File, BackgroundChecks) {
         let file = tempfile::tempfile().unwrap();
-        let mut trail = BackgroundChecks::default();
-        (trail.unpack, trail.sync) = (true, true);
+        let mut checks = BackgroundChecks::default();
+        (checks.unpack, checks.sync) = (true, true);
         let (mut random, mut at) = (fastrand::Rng::with_seed(4), 0);
         while at < bytes.len() {
             let end = bytes.len().min(at + random.usize(1..600_000));
             file.write_all_at(&bytes[at..end], at as u64).unwrap();
             at = end;
-            trail.grown(&file, at as u64);
+            checks.grown(&file, at as u64);
         }
-        (file, trail)
+        (file, checks)
     }
 
     fn random_zip(bytes: usize) -> Vec<u8> {
@@ -259,51 +259,51 @@ mod tests {
     fn followers_see_every_byte_once_it_is_there() {
         // Whole steps, and a bit.
         for bytes in [1 << 20, 5 << 20, (40 << 20) + 5] {
-            let (file, mut trail) = followed(&random_zip(bytes));
-            trail.complete();
-            assert_eq!(trail.join_hash().unwrap().unwrap(), digest(&file).unwrap());
-            let seen = trail.join_unpack();
+            let (file, mut checks) = followed(&random_zip(bytes));
+            checks.complete();
+            assert_eq!(checks.join_hash().unwrap().unwrap(), digest(&file).unwrap());
+            let seen = checks.join_unpack();
             assert!(check_zip_with(&file, VerifyLevel::Full, &seen).is_ok());
             assert_eq!(seen.count(), 1);
-            trail.join_sync().unwrap().unwrap();
+            checks.join_sync().unwrap().unwrap();
         }
     }
 
     #[test]
     fn what_is_small_is_followed_by_nobody() {
-        let (_file, mut trail) = followed(&random_zip(1000));
-        trail.complete();
-        assert!(trail.join_hash().is_none() && trail.join_sync().is_none());
-        assert_eq!(trail.join_unpack().count(), 0);
+        let (_file, mut checks) = followed(&random_zip(1000));
+        checks.complete();
+        assert!(checks.join_hash().is_none() && checks.join_sync().is_none());
+        assert_eq!(checks.join_unpack().count(), 0);
     }
 
     #[test]
     fn after_a_rest_they_begin_anew_and_see_all() {
         let bytes = random_zip(5 << 20);
-        let (file, mut trail) = followed(&bytes[..3 << 20]);
-        trail.pause().unwrap();
-        assert!(trail.hashing.is_none() && trail.unpacking.is_none() && trail.syncing.is_none());
+        let (file, mut checks) = followed(&bytes[..3 << 20]);
+        checks.pause().unwrap();
+        assert!(checks.hashing.is_none() && checks.unpacking.is_none() && checks.syncing.is_none());
         file.write_all_at(&bytes[3 << 20..], 3 << 20).unwrap();
-        trail.grown(&file, bytes.len() as u64);
-        trail.complete();
-        assert_eq!(trail.join_hash().unwrap().unwrap(), digest(&file).unwrap());
-        assert_eq!(trail.join_unpack().count(), 1);
-        trail.join_sync().unwrap().unwrap();
+        checks.grown(&file, bytes.len() as u64);
+        checks.complete();
+        assert_eq!(checks.join_hash().unwrap().unwrap(), digest(&file).unwrap());
+        assert_eq!(checks.join_unpack().count(), 1);
+        checks.join_sync().unwrap().unwrap();
     }
 
     #[test]
     fn followers_end_when_nobody_wants_to_know_any_more() {
-        let (_file, trail) = followed(&random_zip(3 << 20));
+        let (_file, checks) = followed(&random_zip(3 << 20));
         let growths: Vec<Weak<WriteProgress>> = [
-            trail.hashing.as_ref().map(|follower| Arc::downgrade(&follower.growth)),
-            trail.unpacking.as_ref().map(|follower| Arc::downgrade(&follower.growth)),
-            trail.syncing.as_ref().map(|follower| Arc::downgrade(&follower.growth)),
+            checks.hashing.as_ref().map(|follower| Arc::downgrade(&follower.growth)),
+            checks.unpacking.as_ref().map(|follower| Arc::downgrade(&follower.growth)),
+            checks.syncing.as_ref().map(|follower| Arc::downgrade(&follower.growth)),
         ]
         .into_iter()
         .flatten()
         .collect();
         assert_eq!(growths.len(), 3);
-        drop(trail);
+        drop(checks);
         let late = Instant::now() + Duration::from_secs(30);
         while growths.iter().any(|growth| growth.strong_count() > 0) {
             assert!(Instant::now() < late, "a follower goes on");

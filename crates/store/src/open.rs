@@ -150,19 +150,19 @@ impl OpenCopy {
     }
 
     /// True if sending a segment would wait for no disk.
-    pub fn is_resident(&self, stretch: &Range<usize>) -> bool {
+    pub fn is_resident(&self, segment: &Range<usize>) -> bool {
         let Some((mapping, _)) = &self.mapped else { return true };
-        let Some(resident_at) = self.resident_at.get(stretch.start / SEGMENT_BYTES) else {
+        let Some(resident_at) = self.resident_at.get(segment.start / SEGMENT_BYTES) else {
             return true;
         };
         let look = self.looks.load(Ordering::Relaxed);
         if resident_at.load(Ordering::Relaxed) == look {
             return true;
         }
-        let resident = mapping.is_resident(stretch.clone());
+        let resident = mapping.is_resident(segment.clone());
         // Noted of a whole segment only.
-        let whole = stretch.start.is_multiple_of(SEGMENT_BYTES);
-        if resident && whole && self.segment_at(stretch.start) == *stretch {
+        let whole = segment.start.is_multiple_of(SEGMENT_BYTES);
+        if resident && whole && self.segment_at(segment.start) == *segment {
             resident_at.store(look, Ordering::Relaxed);
         }
         resident
@@ -170,12 +170,12 @@ impl OpenCopy {
 
     /// Reads a segment into memory, and the next ones in the background. On failure, the
     /// sender waits instead, or gets the error.
-    pub fn fill(&self, stretch: Range<usize>) {
+    pub fn fill(&self, segment: Range<usize>) {
         let Some((mapping, _)) = &self.mapped else { return };
         let (from, length) =
-            (stretch.start as u64, NonZero::new(stretch.len() as u64 + AHEAD_BYTES));
+            (segment.start as u64, NonZero::new(segment.len() as u64 + AHEAD_BYTES));
         let _ = rustix::fs::fadvise(&self.file, from, length, Advice::WillNeed);
-        let _ = mapping.fill(stretch);
+        let _ = mapping.fill(segment);
     }
 
     /// Drops the range from memory.

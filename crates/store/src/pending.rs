@@ -89,7 +89,7 @@ fn served_date(told_s: Option<u64>, now_s: u64) -> u64 {
 #[derive(Debug)]
 pub struct PendingPackage {
     /// First, so that it has stopped before the file is removed.
-    trail: BackgroundChecks,
+    checks: BackgroundChecks,
     room: SpacePermit,
     scratch: Scratch,
     received_bytes: u64,
@@ -135,7 +135,7 @@ impl Store {
             .map_err(|cause| StoreError::io("create a file in", &folder, cause))?;
         reserve(&room, &scratch, promised_bytes);
         Ok(PendingPackage {
-            trail: BackgroundChecks::default(),
+            checks: BackgroundChecks::default(),
             room,
             scratch,
             received_bytes: 0,
@@ -288,13 +288,13 @@ impl PendingPackage {
     /// Unpacks entries while others are still arriving; for a commit that
     /// verifies in full.
     pub fn unpack_while_receiving(&mut self) {
-        self.trail.unpack = true;
+        self.checks.unpack = true;
     }
 
     /// Makes bytes durable while others are still arriving; for a package that
     /// probably differs from the stored one.
     pub fn sync_while_receiving(&mut self) {
-        self.trail.sync = true;
+        self.checks.sync = true;
     }
 
     /// Appends bytes. Blocks for as long as the disk does. If there is no room, nothing
@@ -321,7 +321,7 @@ impl PendingPackage {
             })?;
             at += piece.len() as u64;
         }
-        self.trail.grown(self.scratch.file(), after);
+        self.checks.grown(self.scratch.file(), after);
         self.received_bytes = after;
         self.room.record_reserved(after);
         Ok(())
@@ -330,7 +330,7 @@ impl PendingPackage {
     /// Pauses writing for a while. Blocks for as long as the disk does; after an error
     /// the package can't go on.
     pub fn pause(&mut self) -> Result<(), StoreError> {
-        self.trail.pause().map_err(|cause| {
+        self.checks.pause().map_err(|cause| {
             StoreError::io("write to", &self.room.store().inner.layout.scratch(), cause)
         })
     }
@@ -354,15 +354,15 @@ impl PendingPackage {
         provenance: Provenance,
         wanted: impl FnOnce() -> bool,
     ) -> Result<Arc<StoredPackage>, StoreError> {
-        let Self { mut trail, room, scratch, .. } = self;
-        trail.complete();
+        let Self { mut checks, room, scratch, .. } = self;
+        checks.complete();
         let (store, key, verification) = (room.store(), room.key(), verification.into());
-        let sha256 = trail.join_hash().unwrap_or_else(|| verify::digest(scratch.file()));
+        let sha256 = checks.join_hash().unwrap_or_else(|| verify::digest(scratch.file()));
         let sha256 = sha256.map_err(VerifyError::Io)?;
         verify::check_digest(announced, sha256)?;
         let file_count = match verification {
             Verification::Zip(level) => {
-                verify::check_zip_with(scratch.file(), level, &trail.join_unpack())?
+                verify::check_zip_with(scratch.file(), level, &checks.join_unpack())?
             }
             Verification::Digest if announced.is_none() => {
                 return Err(VerifyError::Unannounced.into());
@@ -388,7 +388,7 @@ impl PendingPackage {
 
         let path = store.inner.layout.object(key);
         let io_error = |cause| StoreError::io("write", &path, cause);
-        let durable = trail.join_sync().map_or_else(|| scratch.sync(), Durable::from_sync);
+        let durable = checks.join_sync().map_or_else(|| scratch.sync(), Durable::from_sync);
         let durable = durable.map_err(io_error)?;
         atomic::create_folder(path.parent().unwrap_or(store.root())).map_err(io_error)?;
         let file = stamp(&scratch.file().metadata().map_err(io_error)?);
