@@ -199,7 +199,7 @@ mod tests {
                 r#"{{"id":"t","active_meetings":[{{"id":"a","title":"A",{package}}},{{"id":"b","title":"B","package_url":null}}],"timestamp":1.5}}"#
             )
         );
-        let accepted = AcceptedSections { packages: true };
+        let accepted = AcceptedSections { packages: true, relay: false };
         let meetings = r#"[{"id":"a","title":"A"},{"id":"b","title":"B"}]"#;
         assert_eq!(
             body(&status, accepted),

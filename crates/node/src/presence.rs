@@ -274,6 +274,8 @@ impl PresenceWorker {
                 downloads: self.traffic.under_way(),
                 free_bytes: self.board.machine.borrow().disk_free,
                 packages,
+                relay: None,
+                pulls: Vec::new(),
             }),
         }
     }

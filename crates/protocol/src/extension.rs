@@ -13,14 +13,15 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    list::{ListedMeeting, MeetingList},
+    list::{ListedMeeting, MAX_MEETINGS, MeetingList},
     package::PackageId,
+    relay::{MAX_SPARES, PackageAssignment, RelayAssignment, RelayKey},
 };
 
-/// A list (RFC 9110, 5.6.1): `version=1, packages`.
+/// A list (RFC 9110, 5.6.1): `version=1, packages, relay`.
 pub const ACCEPT_HEADER: &str = "edge-mirror-accept";
 /// Its value in the polls of this version.
-pub const ACCEPT: &str = "version=1, packages";
+pub const ACCEPT: &str = "version=1, packages, relay";
 /// Parsers quote what they can't read, which may be megabytes.
 const MAX_FAULT_CHARS: usize = 200;
 /// Name of the object in the answer.
@@ -33,6 +34,8 @@ pub const VERSION: u32 = 1;
 pub struct AcceptedSections {
     /// Digest, size and location of the running meetings' packages.
     pub packages: bool,
+    /// The nodes to pull packages from.
+    pub relay: bool,
 }
 
 impl AcceptedSections {
@@ -43,6 +46,7 @@ impl AcceptedSections {
             match word.split_once('=') {
                 Some(("version", number)) => version = number.parse().unwrap_or(0),
                 None if word == "packages" => accepted.packages = true,
+                None if word == "relay" => accepted.relay = true,
                 _ => {}
             }
         }
@@ -56,14 +60,33 @@ struct RawExtension<'a> {
     version: u32,
     #[serde(default, borrow)]
     packages: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    relay: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct RawRelaySection<'a> {
+    #[serde(default)]
+    key: Option<String>,
+    #[serde(default, borrow)]
+    packages: Vec<&'a RawValue>,
 }
 
 /// The readable part of it.
 #[derive(Debug, Default)]
 pub(crate) struct Extension {
     pub packages: Option<PackageHints>,
+    pub relay: Option<RelaySection>,
     /// The unreadable parts with the reasons, for the log.
     pub faults: Vec<String>,
+}
+
+/// The nodes that this node pulls running meetings' packages from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RelaySection {
+    /// The key of this main server's nodes.
+    pub key: Option<RelayKey>,
+    pub assignments: HashMap<PackageId, RelayAssignment>,
 }
 
 /// The packages of running meetings.
@@ -77,25 +100,71 @@ pub(crate) struct PackageHints {
 impl Extension {
     pub(crate) fn read(raw: &RawValue) -> Self {
         let mut read = Self::default();
-        let RawExtension { version, packages } = match crate::parse(raw.get().as_bytes(), b'{') {
-            Ok(extension) => extension,
-            Err(error) => return read.without(FIELD, error.to_string()),
-        };
+        let RawExtension { version, packages, relay } =
+            match crate::parse(raw.get().as_bytes(), b'{') {
+                Ok(extension) => extension,
+                Err(error) => return read.without(FIELD, error.to_string()),
+            };
         if version != VERSION {
             return read.without(FIELD, format!("its version is {version}"));
         }
-        let Some(packages) = packages else { return read };
+        if let Some(packages) = packages {
+            read = read.with_packages(packages);
+        }
+        match relay {
+            Some(relay) => read.with_relay(relay),
+            None => read,
+        }
+    }
+
+    fn with_packages(mut self, packages: &RawValue) -> Self {
         match serde_json::from_str::<MeetingList>(packages.get()) {
             Ok(list) => {
                 let is_complete = list.unreadable.is_empty() && list.left_out == 0;
                 if !is_complete {
-                    read = read.without("packages", format!("{:?}", list.unreadable));
+                    self = self.without("packages", format!("{:?}", list.unreadable));
                 }
                 let by_id = list.meetings.into_iter().map(|hint| (hint.meeting.id.clone(), hint));
-                read.packages = Some(PackageHints { by_id: by_id.collect(), is_complete });
-                read
+                self.packages = Some(PackageHints { by_id: by_id.collect(), is_complete });
+                self
             }
-            Err(error) => read.without("packages", error.to_string()),
+            Err(error) => self.without("packages", error.to_string()),
+        }
+    }
+
+    /// Leaves out the packages that make no sense: their pulls go to the main server.
+    fn with_relay(mut self, relay: &RawValue) -> Self {
+        let section = serde_json::from_str::<RawRelaySection<'_>>(relay.get());
+        let RawRelaySection { key, packages } = match section {
+            Ok(section) => section,
+            Err(error) => return self.without("relay", error.to_string()),
+        };
+        let (key, fault) = match key.map(|key| key.parse::<RelayKey>()).transpose() {
+            Ok(key) => (key, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let mut section = RelaySection { key, ..RelaySection::default() };
+        let mut faults: Vec<_> = fault.into_iter().collect();
+        if packages.len() > MAX_MEETINGS {
+            faults.push(format!("{} packages", packages.len()));
+        }
+        for package in packages.into_iter().take(MAX_MEETINGS) {
+            match serde_json::from_str::<PackageAssignment>(package.get()) {
+                Ok(PackageAssignment { id, mut assignment }) => {
+                    if assignment.spares.len() > MAX_SPARES {
+                        faults.push(format!("{} spares for {id}", assignment.spares.len()));
+                        assignment.spares.truncate(MAX_SPARES);
+                    }
+                    section.assignments.insert(id, assignment);
+                }
+                Err(error) => faults.push(error.to_string()),
+            }
+        }
+        self.relay = Some(section);
+        // One line, however many there are.
+        match faults.first() {
+            Some(first) => self.without("relay", format!("{first} ({} such faults)", faults.len())),
+            None => self,
         }
     }
 
@@ -193,9 +262,10 @@ mod tests {
 
     #[test]
     fn only_what_a_node_names_is_for_it() {
-        let all = AcceptedSections { packages: true };
+        let all = AcceptedSections { packages: true, relay: false };
         for (lines, expected) in [
-            (&[ACCEPT][..], all),
+            (&[ACCEPT][..], AcceptedSections { packages: true, relay: true }),
+            (&["version=1, relay"], AcceptedSections { packages: false, relay: true }),
             (&["packages,version=1"], all),
             (&["version=1", "casts, packages"], all),
             (&["version=7, packages, new=5"], all),
@@ -209,5 +279,45 @@ mod tests {
         ] {
             assert_eq!(AcceptedSections::parse(lines.iter().copied()), expected, "{lines:?}");
         }
+    }
+
+    #[test]
+    fn parents_are_read_one_by_one_and_nonsense_is_one_fault() {
+        let node = |id: &str| json!({"node_id": id, "address": "10.0.0.2:8001"});
+        let relay = |value: Value| read(json!({"version": 1, "relay": value}));
+        let good = relay(json!({
+            "key": "0123456789abcdef",
+            "packages": [
+                {"id": "a", "parent": node("p"), "spares": [node("s")]},
+                {"id": "b", "parent": null},
+            ],
+        }));
+        assert!(good.faults.is_empty(), "{:?}", good.faults);
+        let section = good.relay.unwrap();
+        assert_eq!(section.key.unwrap().reveal(), "0123456789abcdef");
+        let of = |id: &str| section.assignments[&id.parse::<PackageId>().unwrap()].clone();
+        assert_eq!(of("a").parent.unwrap().node_id, "p");
+        assert_eq!((of("a").spares.len(), of("b")), (1, RelayAssignment::default()));
+
+        let many: Vec<_> = (0..10_000).map(|n| node(&n.to_string())).collect();
+        for (value, kept) in [
+            (json!({"packages": [{"id": "a", "parent": node("p"), "spares": many}]}), 1),
+            (json!({"packages": [{"id": "a", "parent": 5}, {"id": "../"}, 7, {"id": "b"}]}), 1),
+            (json!({"key": "short", "packages": [{"id": "a"}]}), 1),
+            (
+                json!({"packages": (0..=MAX_MEETINGS).map(|n| json!({"id": n.to_string()})).collect::<Vec<_>>()}),
+                MAX_MEETINGS,
+            ),
+        ] {
+            let status = relay(value);
+            assert_eq!(status.faults.len(), 1);
+            let section = status.relay.unwrap();
+            assert_eq!(section.assignments.len(), kept, "{:?}", status.faults);
+            assert!(section.assignments.values().all(|of| of.spares.len() <= MAX_SPARES));
+            assert_eq!(section.key, None);
+        }
+        let nonsense = relay(json!([1, 2]));
+        assert_eq!((nonsense.relay, nonsense.faults.len()), (None, 1));
+        assert_eq!(nonsense.active.len(), 2);
     }
 }

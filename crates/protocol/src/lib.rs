@@ -22,6 +22,8 @@ mod list;
 pub mod object;
 /// Pure types: ids, digests, manifests.
 pub mod package;
+/// Packages from node to node.
+pub mod relay;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
@@ -31,8 +33,9 @@ use sha2::{Digest, Sha256 as Hasher};
 use thiserror::Error;
 
 use crate::{
-    extension::Extension,
+    extension::{Extension, RelaySection},
     package::{PackageId, Sha256},
+    relay::{MAX_REPORTED_PULLS, PullReport, RelayReport},
 };
 pub use fault::{Cause, Fault};
 pub use list::MAX_MEETINGS;
@@ -96,10 +99,10 @@ impl Heartbeat {
     /// Drops entries until our own main server reads it: first active meetings, by which
     /// no main server decides anything; then synced ones. Returns how many were dropped.
     pub fn fit(&mut self) -> usize {
-        let packages = self.mirror.as_mut().map(|mirror| &mut mirror.packages);
-        let untold = packages.map_or(0, |packages| {
-            let untold = packages.len().saturating_sub(MAX_HELD_PACKAGES);
-            packages.truncate(MAX_HELD_PACKAGES);
+        let untold = self.mirror.as_mut().map_or(0, |mirror| {
+            let untold = mirror.packages.len().saturating_sub(MAX_HELD_PACKAGES);
+            mirror.packages.truncate(MAX_HELD_PACKAGES);
+            mirror.pulls.truncate(MAX_REPORTED_PULLS);
             untold
         });
         let mut excess = json_bytes(self).saturating_sub(MAX_HEARTBEAT_BYTES);
@@ -135,6 +138,12 @@ pub struct NodeReport {
     pub free_bytes: u64,
     /// Version of each synced meeting's package that the node holds.
     pub packages: Vec<HeldPackage>,
+    /// None if it passes no packages on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<RelayReport>,
+    /// Pulls under way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pulls: Vec<PullReport>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,6 +186,8 @@ pub struct MeetingStatus {
     /// Locations of the packages, if the answer has one for every meeting: our own
     /// main server's does, which saves the node a request.
     pub offers: Option<Vec<OfferedPackage>>,
+    /// The nodes to pull packages from; sent by our own main server only.
+    pub relay: Option<RelaySection>,
     /// Unreadable parts of the [`extension`], which concern no meeting.
     pub faults: Vec<String>,
 }
@@ -235,7 +246,8 @@ pub fn read_status(body: &[u8]) -> Result<MeetingStatus, UnreadableAnswer> {
         list.unreadable.push("it names an error".to_owned());
     }
     let MeetingList { mut meetings, mut unreadable, unserved, left_out, .. } = list;
-    let Extension { packages, faults } = edge_mirror.map(Extension::read).unwrap_or_default();
+    let Extension { packages, relay, faults } =
+        edge_mirror.map(Extension::read).unwrap_or_default();
     if let Some(packages) = packages {
         packages.apply(&mut meetings);
     }
@@ -247,7 +259,7 @@ pub fn read_status(body: &[u8]) -> Result<MeetingStatus, UnreadableAnswer> {
     let offers = (all_told && unreadable.is_empty()).then(|| meetings.iter().map(offer).collect());
     let active = meetings.into_iter().map(|listed| listed.meeting).collect();
     let token = token.unwrap_or_default();
-    Ok(MeetingStatus { token, active, unreadable, unserved, left_out, offers, faults })
+    Ok(MeetingStatus { token, active, unreadable, unserved, left_out, offers, relay, faults })
 }
 
 fn offer(listed: &ListedMeeting) -> OfferedPackage {
@@ -560,6 +572,8 @@ mod tests {
                     downloads: 0,
                     free_bytes: 0,
                     packages: (0..count).map(package).collect(),
+                    relay: None,
+                    pulls: Vec::new(),
                 }),
             }
         };

@@ -182,7 +182,9 @@ mod tests {
         let mut book = MeetingTable::default();
         let versions_of = |book: &MeetingTable| {
             let status = NodeStatus::of(book, &store);
-            let version = |packages| status.text_for(AcceptedSections { packages }).version.clone();
+            let version = |packages| {
+                status.text_for(AcceptedSections { packages, relay: false }).version.clone()
+            };
             [version(false), version(true)]
         };
         let mut versions = vec![versions_of(&book)];
