@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use chrono::Timelike;
+
 /// A time, in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixMillis(u64);
@@ -66,6 +68,12 @@ impl Add<Duration> for UnixMillis {
 /// The machine's clock in whole seconds, as it is stored and sent.
 pub fn now_s() -> u64 {
     UnixMillis::now().as_secs()
+}
+
+/// The minute of the local day, from 0 to 1439, by the machine's time zone.
+pub fn local_minute_of_day() -> u16 {
+    let now = chrono::Local::now();
+    (now.hour() * 60 + now.minute()) as u16
 }
 
 /// A clock that starts as the machine's and never jumps: that one may be set while a

@@ -71,8 +71,8 @@ pub fn parse_config(
                 if setting.accepts(&value) {
                     schema::put(&mut known, &key, value);
                 } else {
-                    let (zh, en) = setting.error_message();
-                    let shown = (setting.kind != schema::SettingKind::Secret).then_some(&value);
+                    let (zh, en) = setting.error_message(&value);
+                    let shown = (!setting.is_secret()).then_some(&value);
                     problems.push(SettingProblem::new(&key, shown, zh, en));
                 }
             }
@@ -148,7 +148,7 @@ pub fn apply_patch(
 
 /// Keeps the secrets that come back masked, as they were shown.
 fn restore_hidden(document: &Map<String, Value>, merged: &mut Map<String, Value>) {
-    let secrets = schema::settings().filter(|setting| setting.kind == schema::SettingKind::Secret);
+    let secrets = schema::settings().filter(|setting| setting.is_secret());
     for key in secrets.map(|setting| setting.key) {
         if schema::get(merged, key).is_some_and(|value| value == schema::HIDDEN) {
             let kept = schema::get(document, key).cloned().unwrap_or_default();
@@ -270,6 +270,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::ScheduledLimit;
 
     fn read(document: Value) -> Result<Config, Vec<SettingProblem>> {
         let mut whole = json!({"nodeId": "node-1"}).as_object().cloned().unwrap();
@@ -308,6 +309,35 @@ mod tests {
         {
             assert!(text.contains(part), "{part} in {text}");
         }
+    }
+
+    #[test]
+    fn a_schedule_says_which_of_its_ranges_is_wrong() {
+        let schedule = |ranges: Value| read(json!({"network": {"schedule": ranges}}));
+        let config = schedule(json!(["08:00-18:00 10MB", "22:00-06:00 off"])).unwrap();
+        assert_eq!(config.network.schedule.limit_at(23 * 60), ScheduledLimit::Off);
+        for (ranges, part) in [
+            (json!(["08:00-18:00 0"]), "\"off\""),
+            (json!(["08:00-18:00 10MB", "17:00-19:00 off"]), "overlap"),
+            (json!([8]), "must be a list of times"),
+            (json!("08:00-18:00 10MB"), "must be a list of times"),
+            (json!(null), "must be a list of times"),
+        ] {
+            let problems = schedule(ranges).unwrap_err();
+            assert_eq!(problems[0].key, "network.schedule");
+            assert!(problems[0].en.contains(part), "{part} in {}", problems[0]);
+        }
+    }
+
+    #[test]
+    fn a_site_is_a_short_name_or_nothing() {
+        for good in ["", "A", "北楼 2", &"楼".repeat(64)] {
+            assert_eq!(read(json!({"site": good})).unwrap().site, good);
+        }
+        for bad in [" A", "A ", "A\nB", "\u{7f}", &"楼".repeat(65)] {
+            assert_eq!(keys(read(json!({"site": bad}))), ["site"], "{bad:?}");
+        }
+        assert_eq!(keys(read(json!({"site": null}))), ["site"]);
     }
 
     #[test]

@@ -57,11 +57,11 @@ impl Environment {
                 continue;
             }
             match value.into_string().ok().and_then(|text| read_as(setting, &text)) {
-                Some(value) => {
+                Some(value) if setting.accepts(&value) => {
                     this.set.push(EnvironmentSetting { key: setting.key, variable, value })
                 }
-                None => {
-                    let (zh, en) = setting.error_message();
+                unusable => {
+                    let (zh, en) = setting.error_message(&unusable.unwrap_or_default());
                     let zh = format!("环境变量{zh}");
                     let en = format!("the environment variable {en}");
                     problems.push(SettingProblem::new(&variable, None, zh, en));
@@ -101,7 +101,7 @@ impl Environment {
         let (mut rest, mut problems) = (patch.clone(), Vec::new());
         for set in &self.set {
             let Some(value) = take(&mut rest, set.key) else { continue };
-            let secret = schema::find(set.key).is_some_and(|s| s.kind == SettingKind::Secret);
+            let secret = schema::find(set.key).is_some_and(Setting::is_secret);
             if value == set.value || secret && value == schema::HIDDEN {
                 continue;
             }
@@ -135,10 +135,11 @@ fn find_setting(variable: &str) -> Option<&'static Setting> {
     settings().find(|setting| setting.key.split('.').map(bare).eq(name.iter().cloned()))
 }
 
-/// Texts need no quotes, lists are separated by commas, empty is null.
+/// Texts need no quotes, lists are separated by commas, empty is null. Whether the value
+/// is allowed is for the setting to say.
 fn read_as(setting: &Setting, text: &str) -> Option<Value> {
     let text = text.trim();
-    let value = match setting.kind {
+    Some(match setting.kind {
         SettingKind::Bool => match text.to_ascii_lowercase().as_str() {
             "true" | "1" | "yes" | "on" => true.into(),
             "false" | "0" | "no" | "off" => false.into(),
@@ -148,7 +149,7 @@ fn read_as(setting: &Setting, text: &str) -> Option<Value> {
         SettingKind::Size { .. } => quantity::parse_size(text)?.into(),
         SettingKind::Bandwidth { .. } => quantity::parse_rate(text)?.into(),
         SettingKind::Float { .. } => text.parse::<f64>().ok()?.into(),
-        SettingKind::Networks => {
+        SettingKind::Networks | SettingKind::Schedule => {
             text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(Value::from).collect()
         }
         SettingKind::Choice(choices) => {
@@ -159,14 +160,15 @@ fn read_as(setting: &Setting, text: &str) -> Option<Value> {
         SettingKind::Host
         | SettingKind::PublicHost
         | SettingKind::Interface
+        | SettingKind::Address
         | SettingKind::Path
         | SettingKind::NodeId
-        | SettingKind::Secret => match text {
+        | SettingKind::Secret { .. } => match text {
             "" => Value::Null,
             text => text.into(),
         },
-    };
-    setting.accepts(&value).then_some(value)
+        SettingKind::Label { .. } => text.into(),
+    })
 }
 
 /// Takes the value at a dotted key out of a document.
@@ -219,6 +221,8 @@ mod tests {
             ("EDGE_MIRROR_CLEANUP__ENABLED", "off"),
             ("EDGE_MIRROR_LOGGING__LEVEL", "debug"),
             ("EDGE_MIRROR_SECURITY__ALLOW_FROM", "10.0.0.0/8, ::1"),
+            ("EDGE_MIRROR_RELAY__SCHEDULE", "08:00-18:00 10MB, 22:00-06:00 off"),
+            ("EDGE_MIRROR_SITE", " 北楼 "),
             ("EDGE_MIRROR_TOKEN", "secret"),
             ("EDGE_MIRROR_NOD_PORT", "1"),
             ("PATH", "/bin"),
@@ -234,6 +238,8 @@ mod tests {
                 "cleanup": {"enabled": false},
                 "logging": {"level": "DEBUG"},
                 "mainServerIp": "main.local",
+                "relay": {"schedule": ["08:00-18:00 10MB", "22:00-06:00 off"]},
+                "site": "北楼",
                 "security": {"allowFrom": ["10.0.0.0/8", "::1"]},
                 "storage": {"cleanupThreshold": 0.5, "maxSize": 10_737_418_240_u64},
             })
@@ -278,6 +284,8 @@ mod tests {
             ("NODE_NAME", "a b"),
             ("EDGE_MIRROR_CLEANUP__ENABLED", "perhaps"),
             ("EDGE_MIRROR_SECURITY__MAIN_SERVER_KEY", "short"),
+            ("EDGE_MIRROR_RELAY__KEY", "fifteen-letters"),
+            ("EDGE_MIRROR_NETWORK__SCHEDULE", "08:00-18:00 0"),
         ])
         .unwrap_err();
         let keys: Vec<&str> = wrong.iter().map(|problem| problem.key.as_str()).collect();
@@ -285,13 +293,18 @@ mod tests {
             keys,
             [
                 "EDGE_MIRROR_CLEANUP__ENABLED",
+                "EDGE_MIRROR_NETWORK__SCHEDULE",
                 "EDGE_MIRROR_NODE_PORT",
+                "EDGE_MIRROR_RELAY__KEY",
                 "EDGE_MIRROR_SECURITY__MAIN_SERVER_KEY",
                 "NODE_NAME",
             ]
         );
-        assert!(wrong[1].en.contains("from 1 to 65535"), "{}", wrong[1]);
-        assert!(!wrong.iter().any(|problem| problem.to_string().contains("short")));
+        assert!(wrong[1].en.contains("\"off\""), "{}", wrong[1]);
+        assert!(wrong[2].en.contains("from 1 to 65535"), "{}", wrong[2]);
+        for secret in ["short", "fifteen"] {
+            assert!(!wrong.iter().any(|problem| problem.to_string().contains(secret)));
+        }
     }
 
     #[test]

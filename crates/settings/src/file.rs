@@ -263,7 +263,7 @@ impl Settings {
     /// Hides a file with a key from others. Before the key is written, as a file
     /// that replaces another keeps its permissions.
     fn protect_secrets(&self, document: &Map<String, Value>) {
-        let secrets = schema::settings().filter(|s| s.kind == schema::SettingKind::Secret);
+        let secrets = schema::settings().filter(|setting| setting.is_secret());
         let set = |key| schema::get(document, key).is_some_and(|value| !value.is_null());
         if secrets.into_iter().any(|setting| set(setting.key))
             && let Err(error) = atomic::remove_world_access(&self.path)

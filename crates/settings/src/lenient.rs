@@ -60,13 +60,20 @@ fn meant(setting: &Setting, written: &Value) -> Option<Value> {
             let name = other.map_or(name, |(_, ours)| ours);
             choices.iter().find(|choice| choice.eq_ignore_ascii_case(name)).map(|c| (*c).into())
         }
+        SettingKind::Label { .. } => written.as_str().map(|text| text.trim().into()),
+        // As one text, where it is a single range.
+        SettingKind::Schedule => written.as_str().map(|text| match text.trim() {
+            "" => Value::Array(Vec::new()),
+            range => vec![range].into(),
+        }),
         SettingKind::Host
         | SettingKind::PublicHost
         | SettingKind::Interface
+        | SettingKind::Address
         | SettingKind::Path
         | SettingKind::NodeId
         | SettingKind::Networks
-        | SettingKind::Secret => None,
+        | SettingKind::Secret { .. } => None,
     }
 }
 
@@ -139,6 +146,9 @@ mod tests {
             ("logging.level", json!("warn"), json!("WARNING")),
             ("logging.level", json!("info"), json!("INFO")),
             ("heartbeat.interval", json!("20"), json!(20)),
+            ("site", json!(" A "), json!("A")),
+            ("relay.schedule", json!("08:00-18:00 10MB"), json!(["08:00-18:00 10MB"])),
+            ("relay.schedule", json!(""), json!([])),
         ] {
             let mut document = Map::new();
             schema::put(&mut document, key, written.clone());
@@ -171,6 +181,9 @@ mod tests {
             ("logging.level", json!("NOTSET")),
             ("logging.level", json!(20)),
             ("nodeId", json!(7)),
+            ("site", json!(7)),
+            ("relay.schedule", json!("08:00-18:00 0")),
+            ("relay.key", json!(" sixteen-letters-here")),
         ] {
             let mut document = Map::new();
             schema::put(&mut document, key, written);

@@ -22,6 +22,8 @@ pub mod lenient;
 mod logging;
 pub mod meaning;
 pub mod merge;
+mod relay;
+mod schedule;
 pub mod schema;
 mod security;
 mod setting;
@@ -42,6 +44,8 @@ pub use document::FileDocument;
 pub use environment::Environment;
 pub use error::{ConfigError, PatchError};
 pub use file::Settings;
+pub use relay::RelayConfig;
+pub use schedule::{BandwidthSchedule, ScheduleError, ScheduledLimit};
 pub use security::{Secret, SecurityConfig, Subnet};
 
 /// A valid configuration. Names and units are those of the file.
@@ -56,6 +60,7 @@ pub struct Config {
     pub main_server_cert_key: Option<String>,
     pub sync_interval: u64,
     pub node_id: String,
+    pub site: String,
     pub node_port: u16,
     pub public_ip: Option<String>,
     pub public_port: Option<u16>,
@@ -66,6 +71,7 @@ pub struct Config {
     pub storage: StorageConfig,
     pub network: NetworkConfig,
     pub serve: ServeConfig,
+    pub relay: RelayConfig,
     pub logging: LoggingConfig,
     pub heartbeat: HeartbeatConfig,
     pub cleanup: CleanupConfig,
@@ -109,6 +115,8 @@ pub struct NetworkConfig {
     pub retry_delay: u64,
     /// Bytes per second of all pulls; 0: no limit.
     pub bandwidth: u64,
+    /// Limits of pulls that no started meeting waits for.
+    pub schedule: BandwidthSchedule,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -155,8 +163,12 @@ impl Config {
     /// Returns what operators see: [`schema::HIDDEN`] in place of secrets.
     pub fn redacted(&self) -> serde_json::Value {
         let mut document = serde_json::json!(self);
-        if self.security.main_server_key.is_some() {
-            document["security"]["mainServerKey"] = schema::HIDDEN.into();
+        for setting in schema::settings().filter(|setting| setting.is_secret()) {
+            let pointer = format!("/{}", setting.key.replace('.', "/"));
+            match document.pointer_mut(&pointer) {
+                Some(value) if !value.is_null() => *value = schema::HIDDEN.into(),
+                Some(_) | None => {}
+            }
         }
         document
     }

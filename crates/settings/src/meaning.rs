@@ -81,10 +81,13 @@ fn entry(group: &'static str, setting: &Setting, variable: Option<&str>) -> Sett
         SettingKind::Choice(_) => ("choice", Value::Null, Value::Null),
         SettingKind::Host | SettingKind::PublicHost => ("host", Value::Null, Value::Null),
         SettingKind::Interface => ("interface", Value::Null, Value::Null),
+        SettingKind::Address => ("address", Value::Null, Value::Null),
         SettingKind::Path => ("path", Value::Null, Value::Null),
         SettingKind::NodeId => ("node_id", Value::Null, Value::Null),
+        SettingKind::Label { .. } => ("label", Value::Null, Value::Null),
         SettingKind::Networks => ("networks", Value::Null, Value::Null),
-        SettingKind::Secret => ("secret", Value::Null, Value::Null),
+        SettingKind::Schedule => ("schedule", Value::Null, Value::Null),
+        SettingKind::Secret { .. } => ("secret", Value::Null, Value::Null),
     };
     let choices = match setting.kind {
         SettingKind::Choice(choices) => Some(choices),

@@ -6,7 +6,10 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::schema::{DefaultValue, EXACT, HIDDEN, MAX_NETWORKS, Setting, SettingKind, settings};
+use super::schema::{
+    DefaultValue, EXACT, HIDDEN, MAX_NETWORKS, MAX_RANGES, MAX_SECRET_CHARS, Setting, SettingKind,
+    settings,
+};
 
 /// All settings, as `GET /api/config` shows them.
 pub struct ConfigDocument;
@@ -85,9 +88,19 @@ fn of(setting: &Setting, whole: bool) -> Value {
         SettingKind::Networks => {
             json!({"type": "array", "items": {"type": "string"}, "maxItems": MAX_NETWORKS})
         }
-        SettingKind::Secret if whole => json!({"const": HIDDEN}),
-        SettingKind::Secret => json!({"type": "string", "pattern": "^[!-~]{8,256}$"}),
+        SettingKind::Label { max_chars } => {
+            json!({"type": "string", "maxLength": max_chars})
+        }
+        SettingKind::Schedule => {
+            json!({"type": "array", "items": {"type": "string"}, "maxItems": MAX_RANGES})
+        }
+        SettingKind::Secret { .. } if whole => json!({"const": HIDDEN}),
+        SettingKind::Secret { min_chars } => {
+            let pattern = format!("^[!-~]{{{min_chars},{MAX_SECRET_CHARS}}}$");
+            json!({"type": "string", "pattern": pattern})
+        }
         SettingKind::Host
+        | SettingKind::Address
         | SettingKind::PublicHost
         | SettingKind::Interface
         | SettingKind::Path => text(),

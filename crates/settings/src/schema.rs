@@ -2,11 +2,14 @@
 
 use serde_json::{Map, Value};
 
-#[cfg(feature = "openapi")]
-pub(crate) use super::setting::MAX_NETWORKS;
 pub use super::setting::{DefaultValue, Setting, SettingGroup, SettingKind, Words};
 pub(crate) use super::setting::{EXACT, HIDDEN};
 use super::table::GROUPS;
+#[cfg(feature = "openapi")]
+pub(crate) use super::{
+    schedule::MAX_RANGES,
+    setting::{MAX_NETWORKS, MAX_SECRET_CHARS},
+};
 
 /// Every setting, in the order in which a new file lists them.
 pub fn settings() -> impl Iterator<Item = &'static Setting> {

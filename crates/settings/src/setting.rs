@@ -1,12 +1,12 @@
 //! The kinds of settings: allowed values, defaults, and the wording of errors.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use edge_mirror_base::quantity;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Subnet;
+use super::{BandwidthSchedule, Subnet, schedule::ScheduleError};
 
 /// Type and range of a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,12 +40,22 @@ pub enum SettingKind {
     PublicHost,
     /// The name of a network interface, present or not.
     Interface,
+    /// A host, with a port or without.
+    Address,
     Path,
     NodeId,
+    /// A name that people choose, or nothing.
+    Label {
+        max_chars: usize,
+    },
     /// Addresses and networks, as a list of texts.
     Networks,
-    /// Never shown; [`HIDDEN`] stands for it.
-    Secret,
+    /// A [`BandwidthSchedule`], as a list of texts.
+    Schedule,
+    /// At least so many characters. Never shown; [`HIDDEN`] stands for it.
+    Secret {
+        min_chars: usize,
+    },
 }
 
 /// Shown in place of a secret that is set; sent back, it means that secret.
@@ -131,6 +141,14 @@ pub(crate) const fn limit(key: &'static str, min: u64, max: u64) -> Setting {
     setting(key, SettingKind::Limit { min, max }, DefaultValue::Int(0))
 }
 
+pub(crate) const fn secret(key: &'static str, min_chars: usize) -> Setting {
+    setting(key, SettingKind::Secret { min_chars }, DefaultValue::Null)
+}
+
+pub(crate) const fn schedule(key: &'static str) -> Setting {
+    setting(key, SettingKind::Schedule, DefaultValue::EmptyList)
+}
+
 pub(crate) const fn bandwidth(key: &'static str) -> Setting {
     setting(key, SettingKind::Bandwidth { min: MIN_BANDWIDTH }, DefaultValue::Int(0))
 }
@@ -157,6 +175,8 @@ impl Setting {
     }
 }
 
+/// The longest secret.
+pub(crate) const MAX_SECRET_CHARS: usize = 256;
 /// A longer list of networks is a mistake.
 pub(crate) const MAX_NETWORKS: usize = 256;
 
@@ -204,18 +224,35 @@ impl Setting {
             SettingKind::Path => {
                 value.as_str().is_some_and(|v| !v.trim().is_empty() && !v.contains('\0'))
             }
+            SettingKind::Address => value.as_str().is_some_and(|v| parse_address(v).is_some()),
             SettingKind::NodeId => value.as_str().is_some_and(is_node_id),
+            SettingKind::Label { max_chars } => {
+                value.as_str().is_some_and(|v| is_label(v, max_chars))
+            }
             SettingKind::Networks => value.as_array().is_some_and(|list| {
                 let subnet =
                     |item: &Value| item.as_str().is_some_and(|t| t.parse::<Subnet>().is_ok());
                 list.len() <= MAX_NETWORKS && list.iter().all(subnet)
             }),
-            SettingKind::Secret => value.as_str().is_some_and(is_secret),
+            SettingKind::Schedule => read_schedule(value).is_ok(),
+            SettingKind::Secret { min_chars } => {
+                value.as_str().is_some_and(|v| is_secret(v, min_chars))
+            }
         }
     }
 
+    /// True for one that neither answers nor logs show.
+    pub fn is_secret(&self) -> bool {
+        matches!(self.kind, SettingKind::Secret { .. })
+    }
+
     /// Error text for a value that is not allowed, in Chinese and in English.
-    pub(crate) fn error_message(&self) -> (String, String) {
+    pub(crate) fn error_message(&self, value: &Value) -> (String, String) {
+        if self.kind == SettingKind::Schedule
+            && let Err(Some(error)) = read_schedule(value)
+        {
+            return error.message();
+        }
         let (zh, en) = self.allowed();
         let zh = match zh.starts_with("不能") {
             true => zh,
@@ -277,7 +314,15 @@ impl Setting {
                 "网卡名，例如 eth0".to_owned(),
                 "the name of a network interface such as eth0".to_owned(),
             ),
+            SettingKind::Address => (
+                "主机名、IPv4 或 IPv6 地址，可带端口，例如 10.0.0.5:8001 或 [fd00::5]:8001".to_owned(),
+                "a host name, IPv4 or IPv6 address, with or without a port, such as 10.0.0.5:8001 or [fd00::5]:8001".to_owned(),
+            ),
             SettingKind::Path => ("路径".to_owned(), "a path".to_owned()),
+            SettingKind::Label { max_chars } => (
+                format!("最多 {max_chars} 个字符，首尾没有空格"),
+                format!("at most {max_chars} characters, without spaces at either end"),
+            ),
             SettingKind::NodeId => (
                 "1 到 64 个 A-Z a-z 0-9 . _ - 字符".to_owned(),
                 "1 to 64 of A-Z a-z 0-9 . _ -".to_owned(),
@@ -286,17 +331,53 @@ impl Setting {
                 "地址或网段的列表，例如 10.0.0.0/8 或 192.168.1.5".to_owned(),
                 "a list of addresses and networks such as 10.0.0.0/8 or 192.168.1.5".to_owned(),
             ),
-            SettingKind::Secret => (
-                "8 到 256 个可见的 ASCII 字符".to_owned(),
-                "8 to 256 visible ASCII characters".to_owned(),
+            SettingKind::Schedule => (
+                "时段的列表，例如 08:00-18:00 10MB 或 22:00-06:00 off".to_owned(),
+                "a list of times such as 08:00-18:00 10MB or 22:00-06:00 off".to_owned(),
+            ),
+            SettingKind::Secret { min_chars } => (
+                format!("{min_chars} 到 {MAX_SECRET_CHARS} 个可见的 ASCII 字符"),
+                format!("{min_chars} to {MAX_SECRET_CHARS} visible ASCII characters"),
             ),
         }
     }
 }
 
 /// Secrets travel in a header.
-fn is_secret(text: &str) -> bool {
-    (8..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+fn is_secret(text: &str, min_chars: usize) -> bool {
+    let length = min_chars..=MAX_SECRET_CHARS;
+    length.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// Spaces at the ends would make two of what looks the same.
+fn is_label(text: &str, max_chars: usize) -> bool {
+    text.trim() == text && text.chars().count() <= max_chars && !text.contains(char::is_control)
+}
+
+/// The error is none for what is no list of texts.
+fn read_schedule(value: &Value) -> Result<BandwidthSchedule, Option<ScheduleError>> {
+    let texts = value.as_array().map(|list| list.iter().map(Value::as_str).collect());
+    let texts: Vec<&str> = texts.flatten().ok_or(None)?;
+    BandwidthSchedule::parse(&texts).map_err(Some)
+}
+
+/// Splits an address into its host, without brackets, and the port if it names one.
+pub(crate) fn parse_address(text: &str) -> Option<(&str, Option<u16>)> {
+    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+    if let Some((host, rest)) = text.strip_prefix('[').and_then(|text| text.split_once(']')) {
+        host.parse::<Ipv6Addr>().ok()?;
+        return match rest.strip_prefix(':') {
+            Some(digits) => Some((host, Some(port(digits)?))),
+            None => rest.is_empty().then_some((host, None)),
+        };
+    }
+    let is_host = |host: &str| host.parse::<IpAddr>().is_ok() || is_host_name(host);
+    match text.split_once(':') {
+        Some((host, digits)) if !digits.contains(':') => {
+            is_host(host).then_some((host, Some(port(digits)?)))
+        }
+        _ => is_host(text).then_some((text, None)),
+    }
 }
 
 fn is_node_id(text: &str) -> bool {

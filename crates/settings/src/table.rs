@@ -2,9 +2,12 @@
 //! panel and the documentation. Checks, a new file, the answers of the API, its
 //! description and the tables of `docs/` are made of it.
 
+mod relay;
+mod security;
+
 use super::setting::{
-    DefaultValue, PORT, SettingGroup, SettingKind, bandwidth, boolean, integer, limit, setting,
-    size, words,
+    DefaultValue, PORT, SettingGroup, SettingKind, bandwidth, boolean, integer, limit, schedule,
+    setting, size, words,
 };
 
 /// In the order in which a new file and the panel list them.
@@ -79,6 +82,12 @@ pub(crate) const GROUPS: &[SettingGroup] = &[
                 .described(
                     "节点在主控服务器上的名称，首次启动时生成，之后不可修改。",
                     "The node's name at the main server. Generated at the first start, never changed afterwards.",
+                ),
+            setting("site", SettingKind::Label { max_chars: 64 }, DefaultValue::Text(""))
+                .titled("站点", "Site")
+                .described(
+                    "节点所在地点的名称，例如楼宇或园区；名称相同的节点优先互相传递会议包，站点之间每个会议包只传一次左右。都在同一处时留空即可。",
+                    "Name of the place where the node stands, such as a building. Nodes of one site pass packages to each other first, and each package travels between sites about once. Empty where all nodes are in one place.",
                 ),
             setting("nodePort", PORT, DefaultValue::Int(8001))
                 .titled("节点端口", "Node port")
@@ -253,6 +262,13 @@ pub(crate) const GROUPS: &[SettingGroup] = &[
                     "所有拉取合计每秒最多接收的字节数，以免占满线路；0 表示不限制。因此而等待的时间不计入拉取时限。",
                     "Bytes that all pulls together may receive per second, so that they don't fill the line. 0: no limit. Waiting for it does not count toward the time limits.",
                 ),
+            schedule("network.schedule")
+                .titled("后台拉取的分时限速", "Background pulls by the hour")
+                .described(
+                    "按本机时间限制后台拉取（会议开始前的预先拉取，以及为核对而进行的拉取）的带宽（合计每秒），每行一个时段：08:00-18:00 10MB；off 表示该时段内不拉取；其余时间不限制。时段可跨午夜，不能重叠。已开始的会议不受影响。",
+                    "Limits background pulls (of packages whose meeting has not been started, and those that only compare), together per second, in ranges of local time: 08:00-18:00 10MB; off: none in that time. At other times there is no limit. Ranges may cross midnight and must not overlap. Meetings that have started are not affected.",
+                )
+                .advanced(),
         ],
     },
     SettingGroup {
@@ -294,6 +310,7 @@ pub(crate) const GROUPS: &[SettingGroup] = &[
                 ),
         ],
     },
+    relay::GROUP,
     SettingGroup {
         name: "tls",
         title: words("HTTPS", "HTTPS"),
@@ -392,54 +409,5 @@ pub(crate) const GROUPS: &[SettingGroup] = &[
                 .advanced(),
         ],
     },
-    SettingGroup {
-        name: "security",
-        title: words("安全", "Security"),
-        settings: &[
-            boolean("security.open", false)
-                .titled("无需登录", "No login")
-                .described(
-                    "开启后任何能访问本端口的人都可以修改配置、停止服务，与旧版节点一样。",
-                    "Anyone who can reach this port may change the configuration and stop the service, as with the old node.",
-                )
-                .cautioned(
-                    "任何能访问本端口的人都将拥有管理员权限。",
-                    "Anyone who can reach this port becomes an operator.",
-                ),
-            boolean("security.trustLocal", true)
-                .titled("本机免登录", "No login on this machine")
-                .described(
-                    "在本机操作不需要登录。如果本机上有不添加 X-Forwarded-For 的反向代理，请关闭。",
-                    "No login is needed on the machine itself. Turn this off if a reverse proxy on this machine does not add X-Forwarded-For.",
-                )
-                .cautioned(
-                    "关闭后，本机也需要登录或管理令牌；请先确认您能登录。",
-                    "When off, this machine needs a login or the token, too: make sure you can log in.",
-                )
-                .advanced(),
-            setting("security.allowFrom", SettingKind::Networks, DefaultValue::EmptyList)
-                .titled("允许管理的地址", "Addresses that may manage")
-                .described(
-                    "只有这些地址和网段可以登录和管理；留空表示不限制。本机始终可以。不影响会议包下载。",
-                    "Only these addresses and networks may log in and manage the node. Empty: any. The machine itself always may. Downloads are not affected.",
-                )
-                .cautioned(
-                    "不在列表中的地址将立即无法管理本节点。",
-                    "Addresses that are not on the list can no longer manage this node.",
-                ),
-            setting("security.trustedProxies", SettingKind::Networks, DefaultValue::EmptyList)
-                .titled("可信的反向代理", "Trusted proxies")
-                .described(
-                    "这些代理转发的请求，以其 X-Forwarded-For 和 X-Forwarded-Proto 为准。",
-                    "Proxies whose X-Forwarded-For and X-Forwarded-Proto headers are believed.",
-                )
-                .advanced(),
-            setting("security.mainServerKey", SettingKind::Secret, DefaultValue::Null)
-                .titled("主控服务器密钥", "Main server's key")
-                .described(
-                    "主控服务器要求节点提供密钥时填写，作为 X-API-Key 发送；从不显示。",
-                    "The key that the main server requires of its nodes, if it does. Sent as X-API-Key, never shown.",
-                ),
-        ],
-    },
+    security::GROUP,
 ];

@@ -48,14 +48,16 @@ fn typed(key: &str, text: &str) -> Value {
             SettingKind::Host
             | SettingKind::PublicHost
             | SettingKind::Interface
+            | SettingKind::Address
             | SettingKind::Path
             | SettingKind::NodeId
+            | SettingKind::Label { .. }
             | SettingKind::Choice(_)
-            | SettingKind::Secret,
+            | SettingKind::Secret { .. },
         ) => text.into(),
-        Some(SettingKind::Networks) if !text.starts_with('[') => {
-            let networks = text.split(',').map(str::trim).filter(|network| !network.is_empty());
-            networks.map(Value::from).collect::<Vec<_>>().into()
+        Some(SettingKind::Networks | SettingKind::Schedule) if !text.starts_with('[') => {
+            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+            items.map(Value::from).collect::<Vec<_>>().into()
         }
         _ => read(),
     }
@@ -80,6 +82,8 @@ mod tests {
             ("storage.maxSize", "10GB"),
             ("serve.bandwidth", "50 MiB/s"),
             ("network.bandwidth", "fast"),
+            ("network.schedule", "08:00-18:00 10 MB/s, 22:00-06:00 off"),
+            ("site", "5"),
         ];
         let changes = changes.map(|(key, value)| (key.to_owned(), value.to_owned()));
         assert_eq!(
@@ -87,7 +91,10 @@ mod tests {
             json!({
                 "syncInterval": 5, "nodeId": "5", "publicIp": null, "syncIntervall": "x",
                 "storage": {"path": "./a b", "autoCleanup": false, "maxSize": 10_000_000_000_u64},
-                "serve": {"bandwidth": 52_428_800}, "network": {"bandwidth": "fast"},
+                "serve": {"bandwidth": 52_428_800}, "site": "5",
+                "network": {
+                    "bandwidth": "fast", "schedule": ["08:00-18:00 10 MB/s", "22:00-06:00 off"],
+                },
                 "security": {"allowFrom": ["10.0.0.0/8", "192.168.1.5"]},
             })
         );
