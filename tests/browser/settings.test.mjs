@@ -260,3 +260,67 @@ test("a save that fails does not stand under the success of the one before", asy
   await panel.wrong(page, "syncInterval").waitFor();
   assert.equal(await page.locator("#notices .notice").count(), 0);
 });
+
+test("limits by the hour are typed a line each, and a wrong one is named", async (stage) => {
+  const { node, page } = await openSettings(stage);
+  const schedule = panel.setting(page, "network.schedule");
+  await schedule.fill("8:00-18:00 10 MB/s\n22:00-06:00 0");
+  await panel.wrong(page, "network.schedule").waitFor();
+  assert.match(await panel.wrong(page, "network.schedule").innerText(), /"22:00-06:00 0".*"off"/);
+  await stage.look(page, "schedule refused");
+  // As a Chinese keyboard types it.
+  await schedule.fill("8：00－18：00 10 MB/s；22：00～06：00 off");
+  await panel.untilGone(panel.wrong(page, "network.schedule"));
+  await panel.save(page);
+  await untilSaved(page);
+  assert.deepEqual(node.config().network.schedule, ["8:00-18:00 10 MB/s", "22:00-06:00 off"]);
+  await until("it is shown as the node says it", async () =>
+    (await schedule.inputValue()) === "08:00-18:00 10MB\n22:00-06:00 off");
+});
+
+test("a key for the fleet is made up on request, shown until it is saved, and never again", async (stage) => {
+  const { node, page } = await openSettings(stage);
+  const [key, field] = [panel.setting(page, "relay.key"), panel.field(page, "relay.key")];
+  await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+  assert.equal(await field.locator("[data-action=copy]").isVisible(), false);
+  await field.locator("[data-action=generate]").click();
+  const first = await key.inputValue();
+  await field.locator("[data-action=generate]").click();
+  const made = await key.inputValue();
+  assert.match(made, /^[A-Za-z0-9_-]{32}$/);
+  assert.notEqual(made, first);
+  assert.equal(await key.getAttribute("type"), "text");
+  assert.match(await field.locator("output").innerText(), /Copy it now/);
+  await field.locator("[data-action=copy]").click();
+  await page.locator("#notices .notice").waitFor();
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), made);
+  await stage.look(page, "key generated");
+  await panel.save(page);
+  await untilSaved(page);
+  assert.equal(node.config().relay.key, made);
+  await until("it is shown no more", async () => (await key.inputValue()) === "");
+  assert.equal(await key.getAttribute("type"), "password");
+  assert.equal(await field.locator("[data-action=copy]").isVisible(), false);
+  await page.reload();
+  await key.waitFor();
+  assert.doesNotMatch(await page.content(), new RegExp(made));
+  // Only the key that nodes choose themselves can be made up.
+  assert.equal(await panel.field(page, "security.mainServerKey").locator("[data-action=generate]").isVisible(), false);
+});
+
+test("where the main server gives its nodes no key, the panel suggests one", async (stage) => {
+  const node = await stage.node(await stage.slowMain());
+  const status = await (await fetch(node.url("/api/status"))).json();
+  const open = async (relay) => {
+    const page = await stage.open("about:blank");
+    const body = `event: status\ndata: ${JSON.stringify({ ...status, relay })}\n\n`;
+    await page.route("**/api/events", (route) => route.fulfill({ contentType: "text/event-stream", body }));
+    await page.goto(node.url("/static/index.html#/config"));
+    await panel.setting(page, "relay.key").waitFor();
+    return panel.field(page, "relay.key").locator(".suggestion");
+  };
+  const hint = await open({ key_missing: true });
+  await hint.waitFor();
+  assert.match(await hint.innerText(), /gives its nodes no key/);
+  assert.equal(await (await open({ key_missing: false })).isVisible(), false);
+});

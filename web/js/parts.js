@@ -126,11 +126,13 @@ export function nothing(drawing) {
 // The clipboard is for secure origins, which a server in a closed network is
 // not: else the text is selected for Ctrl+C. Resolves to what to say of it.
 export async function copyText(node) {
+  const isField = node.select !== undefined;
   try {
-    await navigator.clipboard.writeText(node.textContent);
+    await navigator.clipboard.writeText(isField ? node.value : node.textContent);
     return t("copied");
   } catch {
-    getSelection().selectAllChildren(node);
+    if (isField) node.select();
+    else getSelection().selectAllChildren(node);
     return t(document.execCommand?.("copy") ? "copied" : "selected");
   }
 }

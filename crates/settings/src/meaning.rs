@@ -42,6 +42,8 @@ struct SettingEntry {
     nullable: bool,
     /// Few people need it.
     advanced: bool,
+    /// A secret that operators choose: random letters will do.
+    generated: bool,
     /// Not to be changed here.
     fixed: bool,
     /// The variable that it comes from.
@@ -105,6 +107,7 @@ fn entry(group: &'static str, setting: &Setting, variable: Option<&str>) -> Sett
         default: setting.default.value(),
         nullable: setting.default == DefaultValue::Null && setting.kind != SettingKind::NodeId,
         advanced: setting.advanced,
+        generated: setting.generated,
         fixed: setting.kind == SettingKind::NodeId || variable.is_some(),
         environment: variable.map(str::to_owned),
         title: setting.title,

@@ -100,6 +100,8 @@ pub struct Setting {
     pub(crate) caution: Option<Words>,
     /// Shown by the panel only on request.
     pub(crate) advanced: bool,
+    /// The panel can make up a value.
+    pub(crate) generated: bool,
 }
 
 pub(crate) const PORT: SettingKind = SettingKind::Int { min: 1, max: 65535 };
@@ -122,7 +124,8 @@ pub(crate) const fn setting(
         _ => None,
     };
     let (title, description) = (words(key, key), words("", ""));
-    Setting { key, kind, default, unit, title, description, caution: None, advanced: false }
+    let (caution, advanced, generated) = (None, false, false);
+    Setting { key, kind, default, unit, title, description, caution, advanced, generated }
 }
 
 pub(crate) const fn integer(key: &'static str, min: u64, max: u64, default: u64) -> Setting {
@@ -172,6 +175,10 @@ impl Setting {
 
     pub(crate) const fn advanced(self) -> Self {
         Self { advanced: true, ..self }
+    }
+
+    pub(crate) const fn generated(self) -> Self {
+        Self { generated: true, ..self }
     }
 }
 

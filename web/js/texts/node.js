@@ -258,6 +258,8 @@ export default {
     empty: ["留空表示不设置", "empty: not set"],
     unset: ["不设置", "not set"],
     networks: ["每行一个，例如 10.0.0.0/8", "one a line, such as 10.0.0.0/8"],
+    schedule: ["每行一个，例如 08:00-18:00 10MB", "one a line, such as 08:00-18:00 10MB"],
+    "relay.key": ["当前主控服务器不提供互传密钥。要让节点互相传递会议包，请生成一个密钥，并在每个节点上填写同一个。", "This main server gives its nodes no key. For nodes to pass packages to each other, generate one and enter it on each of them."],
     fixed: ["不能修改", "can't be changed"],
     environment: ["由环境变量 {variable} 设定", "set by the environment variable {variable}"],
     range: ["可填：{allowed} · 默认：{value}", "Allowed: {allowed} · Default: {value}"],
@@ -289,6 +291,8 @@ export default {
     cleared: ["保存后清除", "cleared when saved"],
     is: ["已设置", "set"],
     new: ["新值", "a new one"],
+    generate: ["生成", "Generate"],
+    generated: ["请现在复制，并填到其他节点上；保存后不再显示。", "Copy it now and enter it on the other nodes: once saved, it is never shown again."],
   },
   unit: {
     s: ["秒", "s"],

@@ -111,6 +111,13 @@ export function configView({ live }) {
     setText(count, drafts.size === 0 ? "" : t("config.unsaved", { n: drafts.size }));
     setHidden(mend, problems.size === 0);
     setAttribute(save, "aria-disabled", saving || problems.size > 0 ? "true" : null);
+    suggest();
+  }
+
+  // Under a main server that gives its nodes no key, they can't relay without one.
+  function suggest() {
+    const missing = live.status?.relay?.key_missing === true && !drafts.edited("relay.key");
+    fields.get("relay.key")?.suggest(missing ? t("config.relay.key") : "");
   }
 
   // "10.0.0.5:8000" in the field of a host is both. Not while it is typed.
@@ -220,6 +227,7 @@ export function configView({ live }) {
     node,
     update(event) {
       if (["shown", "config", "connected"].includes(event)) load();
+      else suggest();
     },
     async leave() {
       if (drafts.size === 0) return true;

@@ -4,10 +4,11 @@
 // An editor is { node, input, read(), write(value), said() }: `input` has the
 // focus and the label, `said` is the value in plainer words, "" for none.
 
+import { notify } from "../dialog.js";
 import { el, setHidden, setText } from "../dom.js";
 import { count, duration, percent } from "../format.js";
 import { t } from "../i18n.js";
-import { button } from "../parts.js";
+import { button, copyText } from "../parts.js";
 
 export const HIDDEN_SECRET = "********";
 const UNITS = [["TiB", 2 ** 40], ["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10], ["B", 1]];
@@ -33,6 +34,7 @@ const EDITORS = {
   int: numberEditor,
   float: numberEditor,
   networks: networksEditor,
+  schedule: scheduleEditor,
   secret: secretEditor,
 };
 
@@ -116,32 +118,61 @@ function choiceEditor({ choices, nullable, fixed }, changed) {
   return { input, read: () => input.value || null };
 }
 
-function networksEditor({ nullable, fixed }, changed) {
-  const input = el("textarea", { rows: 3, spellcheck: "false", placeholder: t("config.networks"), readonly: fixed, oninput: changed });
+function networksEditor(setting, changed) {
+  return listEditor(setting, changed, (text) => text.split(/[\s,;，；]+/));
+}
+
+// With what Chinese keyboards give for colons, hyphens and digits.
+function scheduleEditor(setting, changed) {
+  return listEditor(setting, changed, (text) => text.normalize("NFKC").replaceAll(/[–—~]/g, "-").split(/[\n,;]+/));
+}
+
+function listEditor({ kind, nullable, fixed }, changed, split) {
+  const input = el("textarea", { rows: 3, spellcheck: "false", placeholder: t(`config.${kind}`), readonly: fixed, oninput: changed });
   const read = () => {
-    const lines = input.value.split(/[\s,;，；]+/).filter(Boolean);
+    const lines = split(input.value).map((line) => line.trim()).filter(Boolean);
     return lines.length === 0 && nullable ? null : lines;
   };
   return { input, read, write: (value) => (input.value = (value ?? []).join("\n")) };
+}
+
+// 32 letters and digits, "-" and "_".
+function randomSecret() {
+  const bytes = crypto.getRandomValues(new Uint8Array(24));
+  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_");
 }
 
 // The node never says a secret; an empty field means that it stays.
 function secretEditor(setting, changed) {
   let set = false;
   let cleared = false;
+  let generated = "";
   const edited = (clears) => {
     cleared = clears;
-    showClear();
+    showButtons();
     changed();
   };
   const { input } = textEditor(setting, () => edited(false), { type: "password", autocomplete: "new-password" });
   const show = button(".quiet", "show", t("secret.show"), { "aria-pressed": "false", onclick: reveal });
   const clear = button(".quiet.danger", "remove", t("secret.clear"), { onclick: empty });
+  const generate = button(".quiet", "sync", t("secret.generate"), { "data-action": "generate", onclick: fill });
+  const copy = button(".quiet", "copy", t("copy"), { "data-action": "copy", onclick: async () => notify(await copyText(input)) });
 
   function reveal() {
-    const hidden = input.type === "password";
-    input.type = hidden ? "text" : "password";
-    show.setAttribute("aria-pressed", hidden);
+    showText(input.type === "password");
+  }
+
+  function showText(shown) {
+    input.type = shown ? "text" : "password";
+    show.setAttribute("aria-pressed", shown);
+  }
+
+  function fill() {
+    generated = randomSecret();
+    input.value = generated;
+    showText(true);
+    input.select();
+    edited(false);
   }
 
   function empty() {
@@ -150,25 +181,35 @@ function secretEditor(setting, changed) {
     edited(true);
   }
 
-  function showClear() {
+  const isGenerated = () => generated !== "" && input.value === generated;
+
+  function showButtons() {
     setHidden(clear, !set || cleared || setting.fixed);
+    setHidden(generate, !setting.generated || setting.fixed);
+    setHidden(copy, !isGenerated());
     input.placeholder = t(cleared ? "secret.cleared" : set ? "secret.set" : "secret.unset");
   }
 
   return {
-    node: el("div.with-unit.secret", input, show, clear),
+    node: el("div.with-unit.secret", input, show, generate, copy, clear),
     input,
     read: () => input.value || (cleared || !set ? null : HIDDEN_SECRET),
     write(value) {
       cleared = set && value === null;
       input.value = value === HIDDEN_SECRET ? "" : value ?? "";
-      showClear();
+      // Saved or dropped: what is typed next is not for everybody's eyes.
+      if (generated !== "" && !isGenerated()) {
+        generated = "";
+        showText(false);
+      }
+      showButtons();
     },
     // Tells the editor what the node has, apart from what is typed.
     saved(value) {
       set = value !== null;
       cleared &&= set;
-      showClear();
+      showButtons();
     },
+    said: () => (isGenerated() ? t("secret.generated") : ""),
   };
 }

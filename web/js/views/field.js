@@ -10,7 +10,7 @@ import { button, complain } from "../parts.js";
 import { editor, HIDDEN_SECRET } from "./editors.js";
 
 function said(setting, value) {
-  if (value === null) return t("config.unset");
+  if (value === null || value === "") return t("config.unset");
   if (setting.kind === "secret") return t(value === HIDDEN_SECRET ? "secret.is" : "secret.new");
   if (typeof value === "boolean") return t(value ? "on" : "off");
   if (Array.isArray(value)) return value.join(", ") || t("config.unset");
@@ -20,11 +20,11 @@ function said(setting, value) {
   return setting.unit === "s" ? `${value} ${t("unit.s")}` : String(value);
 }
 
-// Switches and choices show by themselves what is allowed; networks are typed
+// Switches and choices show by themselves what is allowed; lists are typed
 // otherwise here (one a line) than the node says it.
 function range(setting) {
   const value = said(setting, setting.default);
-  if (["bool", "choice", "networks"].includes(setting.kind)) return t("config.default", { value });
+  if (["bool", "choice", "networks", "schedule"].includes(setting.kind)) return t("config.default", { value });
   return t("config.range", { allowed: pick(setting.allowed), value });
 }
 
@@ -46,6 +46,7 @@ export function settingField(setting, drafts, changed) {
   const plain = el("output.soft.small", { for: id });
   const caution = setting.caution &&
     el("p.hint", { "data-tone": "warning", hidden: true, id: `${id}-caution` }, icon("warning"), el("span", pick(setting.caution)));
+  const hint = el("p.hint.suggestion", { "data-tone": "busy", hidden: true }, icon("nodes"), el("span"));
   const elsewhere = el("div.hint.elsewhere", { "data-tone": "busy", hidden: true });
   const reset = button(".quiet.reset", "reset", t("config.reset"), {
     "data-reset": key, "aria-label": `${t("config.reset")}: ${pick(setting.title)}`,
@@ -88,6 +89,7 @@ export function settingField(setting, drafts, changed) {
         el("div.setting-control", control.node, plain),
         wrong,
         caution,
+        hint,
         elsewhere,
         el("p.setting-range.soft.small",
           setting.fixed ? fixed(setting) : el("span", range(setting)),
@@ -108,6 +110,11 @@ export function settingField(setting, drafts, changed) {
       const news = complain(wrong, problem ? pick(problem) : "");
       if (news && document.activeElement === input) wrong.scrollIntoView({ block: "nearest" });
       showElsewhere();
+    },
+    // What the node's state makes of this setting; "" for nothing.
+    suggest(text) {
+      setHidden(hint, text === "");
+      setText(hint.lastChild, text);
     },
     focus() {
       const folded = input.closest("details");

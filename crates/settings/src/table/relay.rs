@@ -20,7 +20,8 @@ pub(super) const GROUP: SettingGroup = SettingGroup {
             .described(
                 "使用其他主控服务器时，互相传递会议包的节点须设置相同的密钥，借此互相确认身份；没有密钥则各自直接拉取。本项目的主控服务器会自行把密钥告知节点，此项留空即可。从不显示。",
                 "Under a main server of another kind, nodes that pass packages to each other need the same key, by which they recognize each other; without one, each pulls for itself. This project's main server gives its nodes a key by itself: leave this empty there. Never shown.",
-            ),
+            )
+            .generated(),
         integer("relay.maxChildren", 0, 64, 4)
             .titled("同时服务的节点数", "Other nodes at a time")
             .described(
