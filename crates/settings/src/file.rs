@@ -513,6 +513,23 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_is_masked_where_it_is_shown_and_the_mask_stands_for_it() {
+        let secret = "correct-horse-battery";
+        for key in schema::settings().filter(|setting| setting.is_secret()).map(|s| s.key) {
+            let mut document = json!({"nodeId": "a"}).as_object().unwrap().clone();
+            schema::put(&mut document, key, secret.into());
+            let case = case(Some(&Value::Object(document).to_string()));
+            let settings = Settings::load_or_create(&case.path).unwrap();
+            let before = settings.current();
+            let shown = before.redacted();
+            assert_eq!(schema::get(shown.as_object().unwrap(), key).unwrap(), schema::HIDDEN);
+            assert!(!format!("{shown}{before:?}").contains(secret), "{key}");
+            patch(&settings, shown).unwrap();
+            assert_eq!(*settings.current(), *before, "{key}");
+        }
+    }
+
+    #[test]
     fn an_edit_by_hand_is_taken_in_and_a_broken_one_keeps_the_last_good() {
         let case = case(Some(r#"{"nodeId": "a"}"#));
         let settings = Settings::load_or_create(&case.path).unwrap();
