@@ -1,4 +1,5 @@
-//! A package under way, for clients that take its bytes while they arrive.
+//! A package under way, for clients and other nodes that take its bytes while they
+//! arrive.
 //!
 //! The receiver holds the [`PartialWriter`]; any number follow the [`PartialPackage`], each at its
 //! own pace from the same open file. A growing package is one file of one attempt's
@@ -21,8 +22,10 @@ pub const HELD_BACK_BYTES: u64 = (64 << 10) + 22;
 
 #[derive(Clone, Debug)]
 enum PartialState {
-    /// Number of bytes that may be sent.
+    /// Number of bytes that are written.
     UnderWay(u64),
+    /// All of them are, and are being verified.
+    Received(u64),
     Verified(Arc<StoredPackage>, Option<Arc<OpenCopy>>),
     Broken,
 }
@@ -33,7 +36,8 @@ pub struct PartialPackage {
     /// A second, read-only handle of the file that is written, and its mapping.
     /// Both stay valid when the file is renamed into place, or removed.
     copy: Arc<OpenCopy>,
-    total_bytes: u64,
+    /// None if it was not announced.
+    total_bytes: Option<u64>,
     sha256: Option<Sha256>,
     state: watch::Sender<PartialState>,
 }
@@ -44,25 +48,31 @@ pub struct PartialPackage {
 pub struct PartialWriter(Arc<PartialPackage>);
 
 impl PartialWriter {
-    /// None if there is nothing to follow, as all is held back, or if there are no
-    /// more file descriptors. Clients wait for the end then.
+    /// None if there are no more file descriptors. Nobody follows it then.
     pub fn begin(
         pending: &PendingPackage,
-        total_bytes: u64,
+        total_bytes: Option<u64>,
         sha256: Option<Sha256>,
     ) -> Option<Self> {
-        let file = (total_bytes > HELD_BACK_BYTES).then(|| pending.reader())?.ok()?;
-        let fate = watch::Sender::new(PartialState::UnderWay(0));
-        let copy = Arc::new(OpenCopy::growing(file, total_bytes));
-        Some(Self(Arc::new(PartialPackage { copy, total_bytes, sha256, state: fate })))
+        let file = pending.reader().ok()?;
+        let copy = match total_bytes {
+            Some(length) if length > HELD_BACK_BYTES => OpenCopy::growing(file, length),
+            // Of unknown length, or too short to be worth a mapping.
+            Some(_) | None => OpenCopy::unmapped(file),
+        };
+        Some(Self::of(copy, total_bytes, sha256))
+    }
+
+    fn of(copy: OpenCopy, total_bytes: Option<u64>, sha256: Option<Sha256>) -> Self {
+        let (copy, state) = (Arc::new(copy), watch::Sender::new(PartialState::UnderWay(0)));
+        Self(Arc::new(PartialPackage { copy, total_bytes, sha256, state }))
     }
 
     /// Begins with a file that can't be mapped.
     #[cfg(any(test, feature = "testing"))]
     pub fn begin_unmapped(pending: &PendingPackage, total_bytes: u64) -> Self {
-        let fate = watch::Sender::new(PartialState::UnderWay(0));
-        let copy = Arc::new(OpenCopy::unmapped(pending.reader().expect("it is open")));
-        Self(Arc::new(PartialPackage { copy, total_bytes, sha256: None, state: fate }))
+        let copy = OpenCopy::unmapped(pending.reader().expect("it is open"));
+        Self::of(copy, Some(total_bytes), None)
     }
 
     pub fn growing(&self) -> &Arc<PartialPackage> {
@@ -71,13 +81,26 @@ impl PartialWriter {
 
     /// Notes how many bytes can be read from the file.
     pub fn set_written(&self, written_bytes: u64) {
-        let ready = written_bytes.min(self.0.total_bytes - HELD_BACK_BYTES);
-        self.0.state.send_if_modified(|fate| match fate {
-            PartialState::UnderWay(before) if *before < ready => {
-                *before = ready;
+        self.0.state.send_if_modified(|state| match state {
+            PartialState::UnderWay(before) if *before < written_bytes => {
+                *before = written_bytes;
                 true
             }
-            PartialState::UnderWay(_) | PartialState::Verified(..) | PartialState::Broken => false,
+            PartialState::UnderWay(_)
+            | PartialState::Received(_)
+            | PartialState::Verified(..)
+            | PartialState::Broken => false,
+        });
+    }
+
+    /// Notes that all bytes are there; they are being verified.
+    pub fn set_received(&self, total_bytes: u64) {
+        self.0.state.send_if_modified(|state| {
+            let under_way = matches!(state, PartialState::UnderWay(_));
+            if under_way {
+                *state = PartialState::Received(total_bytes);
+            }
+            under_way
         });
     }
 
@@ -91,7 +114,7 @@ impl PartialWriter {
 impl Drop for PartialWriter {
     fn drop(&mut self) {
         self.0.state.send_if_modified(|fate| {
-            let broken = matches!(fate, PartialState::UnderWay(_));
+            let broken = matches!(fate, PartialState::UnderWay(_) | PartialState::Received(_));
             if broken {
                 *fate = PartialState::Broken;
             }
@@ -102,8 +125,24 @@ impl Drop for PartialWriter {
 
 impl PartialPackage {
     /// Size that the main server announced.
-    pub fn total_bytes(&self) -> u64 {
+    pub fn total_bytes(&self) -> Option<u64> {
         self.total_bytes
+    }
+
+    /// Size of a package that clients can follow: of others nothing may be sent before
+    /// all of it is verified, or not even the length is known.
+    pub fn followable_bytes(&self) -> Option<u64> {
+        self.total_bytes.filter(|total| *total > HELD_BACK_BYTES)
+    }
+
+    /// Bytes that are there, and whether these are all.
+    pub fn received_bytes(&self) -> (u64, bool) {
+        match &*self.state.borrow() {
+            PartialState::UnderWay(written) => (*written, false),
+            PartialState::Received(total) => (*total, true),
+            PartialState::Verified(stored, _) => (stored.manifest.size_bytes, true),
+            PartialState::Broken => (0, false),
+        }
     }
 
     /// Digest that the main server announced for these bytes.
@@ -132,8 +171,15 @@ impl PartialPackage {
         Ok(held == bytes)
     }
 
+    /// For a client: the end is held back until all is verified.
     pub fn reader(&self) -> PartialReader {
-        PartialReader { state: self.state.subscribe() }
+        let end = self.total_bytes.unwrap_or(0).saturating_sub(HELD_BACK_BYTES);
+        PartialReader { state: self.state.subscribe(), unverified_end: Some(end) }
+    }
+
+    /// For a node that verifies the package itself.
+    pub fn unverified_reader(&self) -> PartialReader {
+        PartialReader { state: self.state.subscribe(), unverified_end: None }
     }
 }
 
@@ -141,6 +187,8 @@ impl PartialPackage {
 #[derive(Debug)]
 pub struct PartialReader {
     state: watch::Receiver<PartialState>,
+    /// End of what may be sent before all is verified; none if all may be.
+    unverified_end: Option<u64>,
 }
 
 /// Bytes that a follower may send.
@@ -148,21 +196,36 @@ pub struct PartialReader {
 pub enum ReadLimit {
     /// Up to this byte, unverified.
     To(u64),
+    /// There is no more of it.
+    End,
     /// To the end of the requested range, from this copy if there is one.
     Verified(Arc<StoredPackage>, Option<Arc<OpenCopy>>),
 }
 
 impl PartialReader {
     /// Waits until a follower that wants the bytes before `end` may send more from `at`.
-    /// No range of a package completes unverified: its last byte, too, is held back.
+    /// No range of a package completes unverified at a client: its last byte, too, is
+    /// held back.
     pub async fn wait_until_ready(&mut self, at: u64, end: u64) -> io::Result<ReadLimit> {
-        let to = |ready: u64| ready.min(end.saturating_sub(1));
-        let news = self.state.wait_for(|fate| match fate {
-            PartialState::UnderWay(ready) => to(*ready) > at,
+        let limit = self.unverified_end;
+        let to = |written: u64| match limit {
+            Some(limit) => written.min(limit).min(end.saturating_sub(1)),
+            None => written.min(end),
+        };
+        let is_end = |total: u64| limit.is_none() && total <= at;
+        let news = self.state.wait_for(|state| match state {
+            PartialState::UnderWay(written) => to(*written) > at,
+            PartialState::Received(total) => is_end(*total) || to(*total) > at,
             PartialState::Verified(..) | PartialState::Broken => true,
         });
-        match news.await.map(|fate| fate.clone()) {
-            Ok(PartialState::UnderWay(ready)) => Ok(ReadLimit::To(to(ready))),
+        match news.await.map(|state| state.clone()) {
+            Ok(PartialState::Received(total)) if is_end(total) => Ok(ReadLimit::End),
+            Ok(PartialState::UnderWay(ready) | PartialState::Received(ready)) => {
+                Ok(ReadLimit::To(to(ready)))
+            }
+            Ok(PartialState::Verified(stored, _)) if is_end(stored.manifest.size_bytes) => {
+                Ok(ReadLimit::End)
+            }
             Ok(PartialState::Verified(stored, opened)) => Ok(ReadLimit::Verified(stored, opened)),
             Ok(PartialState::Broken) | Err(_) => Err(io::Error::other("the pull broke off")),
         }
@@ -194,6 +257,7 @@ mod tests {
     fn ready(watched: &mut PartialReader, at: u64, end: u64) -> Option<Option<u64>> {
         Some(match watched.wait_until_ready(at, end).now_or_never()? {
             Ok(ReadLimit::To(ready)) => Some(ready),
+            Ok(ReadLimit::End) => Some(u64::MAX - 1),
             Ok(ReadLimit::Verified(..)) => Some(u64::MAX),
             Err(_) => None,
         })
@@ -202,7 +266,7 @@ mod tests {
     #[test]
     fn what_is_written_is_given_but_for_the_end() {
         let folder = tempfile::tempdir().unwrap();
-        let grower = PartialWriter::begin(&pending(&folder), TOTAL, None).unwrap();
+        let grower = PartialWriter::begin(&pending(&folder), Some(TOTAL), None).unwrap();
         let mut watched = grower.growing().reader();
         assert_eq!(ready(&mut watched, 0, TOTAL), None);
         grower.set_written(60);
@@ -222,7 +286,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut pending = pending(&folder);
         pending.write(&zip_of(b"x")).unwrap();
-        let begin = || PartialWriter::begin(&pending, TOTAL, None).unwrap();
+        let begin = || PartialWriter::begin(&pending, Some(TOTAL), None).unwrap();
         let (good, bad) = (begin(), begin());
         let (mut of_good, mut of_bad) = (good.growing().reader(), bad.growing().reader());
         bad.set_written(50);
@@ -237,11 +301,41 @@ mod tests {
     }
 
     #[test]
-    fn a_package_that_is_all_end_can_not_be_followed() {
+    fn a_package_that_is_all_end_or_of_unknown_length_is_for_nodes_alone() {
         let folder = tempfile::tempdir().unwrap();
         let pending = pending(&folder);
-        assert!(PartialWriter::begin(&pending, HELD_BACK_BYTES, None).is_none());
-        assert!(PartialWriter::begin(&pending, HELD_BACK_BYTES + 1, None).is_some());
+        let followable = |total| {
+            let writer = PartialWriter::begin(&pending, total, None).unwrap();
+            writer.growing().followable_bytes()
+        };
+        assert_eq!(followable(None), None);
+        assert_eq!(followable(Some(HELD_BACK_BYTES)), None);
+        assert_eq!(followable(Some(HELD_BACK_BYTES + 1)), Some(HELD_BACK_BYTES + 1));
+    }
+
+    #[test]
+    fn nodes_get_all_that_is_written_and_its_end_and_clients_still_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let pending = pending(&folder);
+        for total in [Some(TOTAL), None] {
+            let writer = PartialWriter::begin(&pending, total, None).unwrap();
+            let partial = writer.growing().clone();
+            let (mut node, mut client) = (partial.unverified_reader(), partial.reader());
+            let end = total.unwrap_or(u64::MAX);
+            assert_eq!(ready(&mut node, 0, end), None);
+            writer.set_written(TOTAL - 1);
+            assert_eq!(ready(&mut node, 0, end), Some(Some(TOTAL - 1)));
+            assert_eq!(ready(&mut node, TOTAL - 1, end), None);
+            writer.set_written(TOTAL);
+            assert_eq!(ready(&mut node, TOTAL - 1, end), Some(Some(TOTAL)));
+            assert_eq!(partial.received_bytes(), (TOTAL, false));
+            writer.set_received(TOTAL);
+            assert_eq!(partial.received_bytes(), (TOTAL, true));
+            assert_eq!(ready(&mut node, TOTAL, end), Some(Some(u64::MAX - 1)), "its end");
+            assert_eq!(ready(&mut client, total.map_or(0, |_| 100), TOTAL), None);
+            drop(writer);
+            assert_eq!(ready(&mut node, TOTAL, end), Some(None), "it was not good");
+        }
     }
 
     #[test]

@@ -122,8 +122,7 @@ impl OpenCopy {
         }
     }
 
-    /// A file that can't be mapped.
-    #[cfg(any(test, feature = "testing"))]
+    /// A file that is read and not mapped.
     pub fn unmapped(file: File) -> Self {
         Self { baseline: FileBaseline::of(&file), ..Self::with(file, None) }
     }

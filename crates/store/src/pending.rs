@@ -335,6 +335,14 @@ impl PendingPackage {
         })
     }
 
+    /// Takes back the bytes from `to` on: they are not the package's, and others will be
+    /// written over them. Blocks like [`pause`](Self::pause).
+    pub fn take_back(&mut self, to: u64) -> Result<(), StoreError> {
+        self.pause()?;
+        self.received_bytes = self.received_bytes.min(to);
+        Ok(())
+    }
+
     /// Opens the written bytes for positioned reads.
     pub(super) fn reader(&self) -> std::io::Result<File> {
         self.scratch.reader()

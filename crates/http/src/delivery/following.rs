@@ -47,12 +47,13 @@ enum CutThroughSource {
 
 impl CutThroughDownload {
     pub(super) fn new(
-        partial: Arc<PartialPackage>,
+        partial: &Arc<PartialPackage>,
+        reader: PartialReader,
         part: Range<u64>,
         under_way: ActiveDownload,
-        transport: Transport,
+        transport: &Transport,
     ) -> Self {
-        let reader = partial.reader();
+        let (partial, transport) = (partial.clone(), transport.clone());
         if let Transport::Plain(sendfile_state) = &transport {
             sendfile_state.set_source(partial.copy(), part.end.saturating_sub(COPIED_TAIL_BYTES));
         }
@@ -75,11 +76,18 @@ impl CutThroughDownload {
         }
         match self.reader.wait_until_ready(self.left.start, self.left.end).await? {
             ReadLimit::To(to) => Ok((to, CutThroughSource::Growing(self))),
+            ReadLimit::End => {
+                // It was not known where that is.
+                self.left.end = self.left.start;
+                self.under_way.left_bytes = 0;
+                Ok((self.left.end, CutThroughSource::Growing(self)))
+            }
             ReadLimit::Verified(stored, opened) => {
                 // Only now it is known that a package is served.
                 if !std::mem::replace(&mut self.noted, true) {
                     stored.note_served();
                 }
+                self.left.end = self.left.end.min(stored.manifest.size_bytes);
                 let end = self.left.end;
                 Ok(match opened {
                     Some(opened) => {
@@ -101,6 +109,9 @@ impl CutThroughSource {
             Self::Growing(following) => following.source().await?,
             opened @ Self::Opened(_) => (0, opened),
         };
+        if matches!(&source, Self::Growing(following) if following.left.is_empty()) {
+            return Ok(None);
+        }
         let chunk = match &mut source {
             Self::Growing(following) => {
                 let CutThroughDownload {
@@ -202,7 +213,7 @@ mod tests {
             let store = Store::open(folder.path()).unwrap().0;
             let mut pending = store.begin(&id, Some(size), u64::MAX).unwrap();
             let writer = match mapped {
-                true => PartialWriter::begin(&pending, size, None).unwrap(),
+                true => PartialWriter::begin(&pending, Some(size), None).unwrap(),
                 false => PartialWriter::begin_unmapped(&pending, size),
             };
             let traffic = Arc::<Traffic>::default();
@@ -210,10 +221,11 @@ mod tests {
                 let under_way =
                     ActiveDownload::begin(traffic.acquire_unlimited(), part.end - part.start);
                 CutThroughDownload::new(
-                    writer.growing().clone(),
+                    writer.growing(),
+                    writer.growing().reader(),
                     part,
                     under_way,
-                    transport.clone(),
+                    &transport,
                 )
                 .into_body()
             };
@@ -257,13 +269,14 @@ mod tests {
         let store = Store::open(folder.path()).unwrap().0;
         let mut pending =
             store.begin("m".parse::<PackageId>().unwrap(), Some(size), u64::MAX).unwrap();
-        let writer = PartialWriter::begin(&pending, size, None).unwrap();
+        let writer = PartialWriter::begin(&pending, Some(size), None).unwrap();
         let under_way = ActiveDownload::begin(Arc::<Traffic>::default().acquire_unlimited(), size);
         let body = CutThroughDownload::new(
-            writer.growing().clone(),
+            writer.growing(),
+            writer.growing().reader(),
             0..size,
             under_way,
-            Transport::default(),
+            &Transport::default(),
         )
         .into_body();
         let mut chunks = body.into_data_stream();
@@ -288,17 +301,18 @@ mod tests {
         let store = Store::open(folder.path()).unwrap().0;
         let mut pending =
             store.begin("m".parse::<PackageId>().unwrap(), Some(size), u64::MAX).unwrap();
-        let writer = PartialWriter::begin(&pending, size, None).unwrap();
+        let writer = PartialWriter::begin(&pending, Some(size), None).unwrap();
         pending.write(&zip[..4 << 20]).unwrap();
         writer.set_written(4 << 20);
         let begun = || {
             let under_way =
                 ActiveDownload::begin(Arc::<Traffic>::default().acquire_unlimited(), size);
             let body = CutThroughDownload::new(
-                writer.growing().clone(),
+                writer.growing(),
+                writer.growing().reader(),
                 0..size,
                 under_way,
-                Transport::default(),
+                &Transport::default(),
             )
             .into_body();
             let mut chunks = body.into_data_stream();
@@ -325,10 +339,11 @@ mod tests {
         let traffic = Arc::<Traffic>::default();
         let under_way = ActiveDownload::begin(traffic.acquire_unlimited(), size - 10);
         let body = CutThroughDownload::new(
-            writer.growing().clone(),
+            writer.growing(),
+            writer.growing().reader(),
             10..size,
             under_way,
-            Transport::default(),
+            &Transport::default(),
         )
         .into_body();
         let mut chunks = body.into_data_stream();

@@ -28,7 +28,7 @@ pub fn respond<E>(
     permit: impl FnOnce() -> Result<DownloadPermit, E>,
     transport: &Transport,
 ) -> Result<Option<Response<Body>>, E> {
-    let size = partial.total_bytes();
+    let Some(size) = partial.followable_bytes() else { return Ok(None) };
     let etag = partial.sha256().map(|sha256| format!("\"{sha256}\""));
     let Some(verdict) = conditions::evaluate_early(method, asked, etag.as_deref(), size) else {
         return Ok(None);
@@ -43,7 +43,8 @@ pub fn respond<E>(
     let body = match &part {
         Some(range) if method == Method::GET => {
             let under_way = ActiveDownload::begin(permit()?, range.end - range.start);
-            CutThroughDownload::new(partial.clone(), range.clone(), under_way, transport.clone())
+            let reader = partial.reader();
+            CutThroughDownload::new(partial, reader, range.clone(), under_way, transport)
                 .into_body()
         }
         Some(_) => Body::empty(),
@@ -51,14 +52,59 @@ pub fn respond<E>(
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    let mut headers = describe(partial, file_name);
+    let mut headers = describe(partial, size, file_name);
     adjust(&mut headers, status, part.as_ref(), size);
     *response.headers_mut() = headers;
     Ok(Some(response))
 }
 
+/// Returns the answer to another node, which verifies the bytes itself: all that come
+/// from `first` on, to their end. `permit` is called only if there is a body to send.
+pub fn respond_unverified<E>(
+    method: &Method,
+    partial: &Arc<PartialPackage>,
+    first: u64,
+    permit: impl FnOnce() -> Result<DownloadPermit, E>,
+    transport: &Transport,
+) -> Result<Response<Body>, E> {
+    let total = partial.total_bytes();
+    let end = total.unwrap_or(u64::MAX);
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));
+    if first >= end {
+        *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+        return Ok(response);
+    }
+    if let Some(total) = total {
+        headers.insert(header::CONTENT_LENGTH, (total - first).into());
+    }
+    if first > 0 {
+        // Of unknown length: as of a live representation (RFC 8673, 2.2).
+        let (last, length) = match total {
+            Some(total) => (total - 1, total.to_string()),
+            None => (LIVE_END, "*".to_owned()),
+        };
+        if let Ok(range) = HeaderValue::try_from(format!("bytes {first}-{last}/{length}")) {
+            headers.insert(header::CONTENT_RANGE, range);
+        }
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    if method == Method::GET {
+        let under_way = ActiveDownload::begin(permit()?, end - first);
+        let reader = partial.unverified_reader();
+        let body = CutThroughDownload::new(partial, reader, first..end, under_way, transport);
+        *response.body_mut() = body.into_body();
+    }
+    Ok(response)
+}
+
+/// Last byte of a range that has no end yet: the largest that all can represent (RFC
+/// 8673, 2.1).
+pub const LIVE_END: u64 = (1 << 53) - 1;
+
 /// Returns the headers for the whole package.
-fn describe(partial: &PartialPackage, file_name: &str) -> HeaderMap {
+fn describe(partial: &PartialPackage, size: u64, file_name: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     // Hex, numbers and encoded ids are valid.
     let mut set = |name, value: &str| {
@@ -68,7 +114,7 @@ fn describe(partial: &PartialPackage, file_name: &str) -> HeaderMap {
     };
     // Only packages are followed: HELD_BACK_BYTES suits archives alone.
     set(header::CONTENT_TYPE, MediaType::ZIP.as_str());
-    set(header::CONTENT_LENGTH, &partial.total_bytes().to_string());
+    set(header::CONTENT_LENGTH, &size.to_string());
     set(header::CONTENT_DISPOSITION, &attachment(file_name));
     set(header::ACCEPT_RANGES, "bytes");
     set(header::CACHE_CONTROL, "no-cache");

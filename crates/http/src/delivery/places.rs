@@ -92,12 +92,21 @@ impl Traffic {
     /// Applies a changed configuration: downloads in progress go on, and waiting ones
     /// begin if there is room now.
     pub fn apply(self: &Arc<Self>, serve: &ServeConfig) {
-        self.pacer.set_rate(serve.bandwidth);
+        self.set_limits(serve.max_downloads, serve.max_per_client, serve.bandwidth);
+    }
+
+    /// Limits what other nodes take: so many at a time, and bytes per second. 0: no limit.
+    pub fn apply_limits(self: &Arc<Self>, max_downloads: u64, bandwidth: u64) {
+        self.set_limits(max_downloads, 0, bandwidth);
+    }
+
+    fn set_limits(self: &Arc<Self>, max_downloads: u64, max_per_client: u64, bandwidth: u64) {
+        self.pacer.set_rate(bandwidth);
         let limit = |setting| if setting == 0 { u64::MAX } else { setting };
         {
             let mut state = self.places.state();
-            state.most = limit(serve.max_downloads);
-            state.max_per_client = limit(serve.max_per_client);
+            state.most = limit(max_downloads);
+            state.max_per_client = limit(max_per_client);
             let limited = state.most.min(state.max_per_client) < u64::MAX;
             self.places.limited.store(limited, Ordering::Relaxed);
         }
