@@ -27,7 +27,7 @@ use edge_mirror_http::{
     listen::Listener,
 };
 use edge_mirror_node::{
-    api::{AppState, ListenOptions},
+    api::{AppState, ListenOptions, RelayTraffic},
     board::StatusBoard,
     fetch::Fetch,
 };
@@ -212,6 +212,7 @@ fn serve(
             board: board.clone(),
             fetch: Fetch::new(settings.clone(), board, Arc::default(), tasks.child()),
             traffic: Arc::default(),
+            relay_traffic: RelayTraffic::default(),
             listening: ListenOptions { host: IpAddr::V4(Ipv4Addr::LOCALHOST), fixed_port: Some(0) },
             access: AccessControl::new("node", vault, move || settings.current().security.clone()),
             feed: Arc::default(),

@@ -33,6 +33,7 @@ mod panel_api;
 mod presence;
 mod process;
 mod ready;
+mod relay;
 mod restart;
 mod serving;
 mod storage;

@@ -63,6 +63,23 @@ pub(crate) async fn advertised_address(
     Ok(AdvertisedAddress { address, warnings })
 }
 
+/// Returns `host:port` at which other nodes reach this one: its own address, where the
+/// advertised one may be for tablets outside.
+pub(crate) async fn relay_address(
+    config: &Config,
+    host: IpAddr,
+    listening_port: u16,
+) -> io::Result<String> {
+    if let Some(configured) = config.relay_address() {
+        return Ok(configured);
+    }
+    let own = match host.is_unspecified() {
+        true => route(config).await?.0,
+        false => host,
+    };
+    Ok(authority(&own.to_string(), listening_port))
+}
+
 /// The panel's URL: at the address that tablets use, if that is known.
 pub async fn panel(config: &Config, host: IpAddr, listening_port: u16) -> String {
     let known = advertised_address(config, host, listening_port).await.map(|known| known.address);

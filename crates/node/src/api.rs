@@ -9,6 +9,7 @@ mod events;
 mod logs;
 mod meetings;
 mod metrics;
+mod relay;
 mod status;
 
 use std::{net::IpAddr, sync::Arc};
@@ -34,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{board::StatusBoard, fetch::Fetch};
 pub use events::run as follow;
+pub use relay::RelayTraffic;
 /// For `benches/flat.rs`, which sees only what is public, and nobody else.
 #[doc(hidden)]
 pub use status::{StatusAudience, snapshot};
@@ -45,6 +47,8 @@ pub struct AppState {
     pub board: Arc<StatusBoard>,
     pub fetch: Fetch,
     pub traffic: Arc<Traffic>,
+    /// With other nodes.
+    pub relay_traffic: RelayTraffic,
     pub listening: ListenOptions,
     pub access: AccessControl,
     pub feed: Arc<Feed>,
@@ -133,6 +137,7 @@ part_of_state! {
     board: Arc<StatusBoard>,
     fetch: Fetch,
     traffic: Arc<Traffic>,
+    relay_traffic: RelayTraffic,
     listening: ListenOptions,
     access: AccessControl,
     feed: Arc<Feed>,

@@ -22,13 +22,16 @@ use edge_mirror_http::{
 };
 use edge_mirror_protocol::{
     ActiveMeeting, Fault, UnservedMeeting,
+    extension::RelaySection,
     package::{PackageId, Sha256},
 };
 use edge_mirror_store::Store;
 use tokio::sync::{Notify, watch};
 
 use crate::machine::Machine;
-pub use counts::{CallResult, CheckOccasion, NodeCounters, PullEnd, RemovalCause};
+pub use counts::{
+    CallResult, CheckOccasion, NodeCounters, ParentLoss, PullEnd, RelayRefusal, RemovalCause,
+};
 
 /// Shared by the workers that write and the pages that read.
 #[derive(Debug)]
@@ -45,6 +48,10 @@ pub struct StatusBoard {
     /// Written by `presence`: the number of the heartbeat that is about to
     /// go out; `SyncState::checked` says which of them may.
     pub(crate) heartbeat_number: watch::Sender<u64>,
+    /// Written by `sync`: what the main server says of relaying.
+    pub relay: watch::Sender<Arc<MainServerPlan>>,
+    /// Written by `presence`: the address for other nodes.
+    pub(crate) relay_address: watch::Sender<Option<String>>,
     /// Written by the gauge worker.
     pub machine: watch::Sender<Machine>,
     /// Written by `upkeep/storage`: the folder in use, and the error of another one
@@ -58,6 +65,8 @@ pub struct StatusBoard {
     /// Written by `listeners/certificates`: true if new connections have to speak TLS,
     /// and the error of a certificate that the configuration names.
     pub https: watch::Sender<bool>,
+    /// Digest of the certificate in use.
+    pub(crate) certificate: watch::Sender<Option<Sha256>>,
     pub(crate) tls_fault: watch::Sender<Option<UnusableTlsFile>>,
     /// The warning about the certificate in use.
     pub(crate) tls_warning: watch::Sender<Option<tls::CertificateWarning>>,
@@ -100,6 +109,14 @@ impl SyncRequests {
 pub struct UnusableTlsFile {
     pub file: PathBuf,
     pub text: String,
+}
+
+/// Relaying as the current main server arranges it; others than ours say nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MainServerPlan {
+    /// Its base URL.
+    pub origin: String,
+    pub section: Option<RelaySection>,
 }
 
 /// State of the connection to the main server.
@@ -233,12 +250,15 @@ impl StatusBoard {
             presence: watch::Sender::default(),
             sync: watch::Sender::default(),
             heartbeat_number: watch::Sender::default(),
+            relay: watch::Sender::default(),
+            relay_address: watch::Sender::default(),
             machine: watch::Sender::default(),
             store: LiveValue::new(store),
             store_fault: watch::Sender::new(None),
             port: watch::Sender::new(port),
             port_fault: watch::Sender::new(None),
             https: watch::Sender::new(false),
+            certificate: watch::Sender::new(None),
             tls_fault: watch::Sender::new(None),
             tls_warning: watch::Sender::new(None),
             redirect_fault: watch::Sender::new(None),

@@ -8,13 +8,17 @@ mod admission;
 mod attempt;
 mod error;
 mod flight;
+mod gap;
 mod gate;
 mod origin;
 mod partial;
+mod pieces;
+mod relay;
 mod room;
+mod sibling_copy;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -24,7 +28,10 @@ use std::{
 
 use edge_mirror_base::{pacer::Pacer, tasks::Tasks};
 use edge_mirror_http::{limits::Limit, listen::rate_limit_key};
-use edge_mirror_protocol::package::{PackageId, PackageRoute};
+use edge_mirror_protocol::{
+    package::{PackageId, PackageRoute, Sha256},
+    relay::auth::PackageVersion,
+};
 use edge_mirror_settings::{Config, Settings};
 use edge_mirror_store::{OpenedPackage, StoreError, StoredPackage, growing::PartialPackage};
 use tokio::{sync::Semaphore, time::Instant};
@@ -33,14 +40,17 @@ use tracing::warn;
 
 use crate::{
     board::{PullEnd, StatusBoard},
+    siblings::SiblingDirectory,
     upstream::Connector,
 };
 use admission::{ClientWaiters, Refusals, WaitPermit};
 pub use error::{PullError, PullReason};
-pub use flight::{Flight, PullPhase, PullProgress};
+pub use flight::{Flight, PullPhase, PullProgress, PullSource, SourceReason};
 use gate::Gate;
 pub use origin::{Catalogue, Offer};
+pub use pieces::BadPiece;
 pub use room::candidate as eviction_candidate;
+pub use sibling_copy::SiblingCopy;
 
 /// The package may be replaced, or the main server changed, between the end of a
 /// pull and the opening; more than once in a row is no coincidence.
@@ -55,6 +65,9 @@ const DISK_LOOKS: usize = 4;
 /// Unlisted flights per address: the tablets of a venue that share one ask for the
 /// same few packages.
 const MAX_FLIGHTS_PER_CLIENT: usize = 16;
+
+/// Versions and bad parents that are remembered; a node has fewer packages.
+const MAX_REMEMBERED: usize = 1024;
 
 /// The result of a successful round.
 #[derive(Clone, Debug)]
@@ -90,6 +103,7 @@ struct FetchInner {
     settings: Arc<Settings>,
     board: Arc<StatusBoard>,
     connector: Arc<Connector>,
+    siblings: Arc<SiblingDirectory>,
     tasks: Tasks,
     gate: Gate,
     /// Permits for looking for a package on disk.
@@ -114,6 +128,10 @@ struct FetchState {
     offer_timed_out: bool,
     /// Ends the flights of one run of the service.
     run: CancellationToken,
+    /// Versions of stored packages by which siblings ask for them.
+    versions: HashMap<PackageId, (Sha256, PackageVersion)>,
+    /// Nodes that sent wrong bytes of a package; the oldest first.
+    bad_parents: VecDeque<(PackageId, String)>,
 }
 
 impl Fetch {
@@ -123,6 +141,7 @@ impl Fetch {
         connector: Arc<Connector>,
         tasks: Tasks,
     ) -> Self {
+        let siblings = Arc::new(SiblingDirectory::new(settings.clone(), board.clone()));
         let gate = Gate::new(settings.current().network.max_concurrent_downloads);
         let state = FetchState {
             flights: HashMap::new(),
@@ -131,11 +150,14 @@ impl Fetch {
             unoffered: HashMap::new(),
             offer_timed_out: false,
             run: tasks.token().child_token(),
+            versions: HashMap::new(),
+            bad_parents: VecDeque::new(),
         };
         let inner = FetchInner {
             settings,
             board,
             connector,
+            siblings,
             tasks,
             gate,
             disk_looks: Semaphore::new(DISK_LOOKS),
@@ -147,6 +169,11 @@ impl Fetch {
         };
         inner.pacer.set_rate(inner.settings.current().network.bandwidth);
         Self { inner: Arc::new(inner) }
+    }
+
+    /// The other nodes of the fleet.
+    pub fn siblings(&self) -> &Arc<SiblingDirectory> {
+        &self.inner.siblings
     }
 
     /// Opens a meeting's package, and pulls it first if it is not stored. Only then
@@ -375,6 +402,30 @@ pub(crate) fn is_from_origin(stored: &StoredPackage, origin: &str) -> bool {
 }
 
 impl FetchState {
+    /// Remembers by which version siblings will ask for these bytes.
+    fn note_version(&mut self, id: &PackageId, sha256: Sha256, version: Option<PackageVersion>) {
+        if self.versions.len() >= MAX_REMEMBERED {
+            self.versions.clear();
+        }
+        match version {
+            Some(version) => drop(self.versions.insert(id.clone(), (sha256, version))),
+            None => drop(self.versions.remove(id)),
+        }
+    }
+
+    fn note_bad_parent(&mut self, id: &PackageId, node_id: String) {
+        if !self.is_bad_parent(id, &node_id) {
+            self.bad_parents.push_back((id.clone(), node_id));
+            if self.bad_parents.len() > MAX_REMEMBERED {
+                self.bad_parents.pop_front();
+            }
+        }
+    }
+
+    fn is_bad_parent(&self, id: &PackageId, node_id: &str) -> bool {
+        self.bad_parents.iter().any(|(of, bad)| of == id && bad == node_id)
+    }
+
     /// Checks if a pull may begin for a meeting that is not known to be active.
     fn admit_unlisted(&self, client: Option<IpAddr>) -> Result<(), PullError> {
         let unlisted = || self.flights.values().filter(|flight| flight.is_unlisted());

@@ -21,6 +21,8 @@ mod listeners;
 /// CPU, memory and disk of the machine.
 pub mod machine;
 mod presence;
+/// The other nodes of the fleet.
+pub mod siblings;
 mod sync;
 mod upkeep;
 /// Client of a main server.
@@ -34,7 +36,7 @@ pub mod bench {
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -59,10 +61,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    api::{AppState, ListenOptions},
+    api::{AppState, ListenOptions, RelayTraffic},
     board::StatusBoard,
     fetch::Fetch,
     machine::MachineSampler,
+    siblings::discovery,
     upstream::Connector,
 };
 
@@ -153,7 +156,9 @@ impl Node {
         node.spawn_followers(&state, vault);
         node.spawn_listeners(&state, server_config, listener, https_redirect);
         node.spawn_until_end("certificates", certificates.run());
-        node.spawn_workers(connector, state.fetch, found.unverified);
+        let found_siblings = discovery::run(state.fetch.siblings().clone(), connector.clone());
+        node.spawn_until_end("sibling discovery", found_siblings);
+        node.spawn_workers(connector, &state, found.unverified);
         Ok(node)
     }
 
@@ -201,6 +206,7 @@ impl Node {
                 connector.clone(),
                 self.pulls.clone(),
             ),
+            relay_traffic: RelayTraffic::default(),
             settings,
             board,
             traffic: self.traffic.clone(),
@@ -220,8 +226,13 @@ impl Node {
         let end = self.workers.token().clone();
         self.workers.spawn("refusals", state.access.clone().log_refusal_summaries(end));
         let connections = board.connections.clone();
-        let limits =
-            limits::run(self.settings.clone(), traffic.clone(), fetch.clone(), connections);
+        let limits = limits::run(
+            self.settings.clone(),
+            traffic.clone(),
+            state.relay_traffic.clone(),
+            fetch.clone(),
+            connections,
+        );
         self.spawn_until_end("limits", limits);
         self.spawn_until_end("traffic history", record(board.clone(), traffic, fetch));
         let probed = board.clone();
@@ -262,15 +273,23 @@ impl Node {
     }
 
     /// Starts what talks to the main server and keeps the storage in order.
-    fn spawn_workers(&self, connector: Arc<Connector>, fetch: Fetch, unverified: Vec<ObjectKey>) {
-        let (settings, board) = (self.settings.clone(), self.board.clone());
+    fn spawn_workers(
+        &self,
+        connector: Arc<Connector>,
+        state: &AppState,
+        unverified: Vec<ObjectKey>,
+    ) {
+        let (settings, board, fetch) =
+            (self.settings.clone(), self.board.clone(), state.fetch.clone());
         let worker = presence::PresenceWorker {
             settings: settings.clone(),
             board: board.clone(),
             connector: connector.clone(),
             traffic: self.traffic.clone(),
+            fetch: fetch.clone(),
             host: self.host,
             was_truncated: AtomicBool::default(),
+            rates: Mutex::default(),
         };
         self.presence.spawn("presence", worker.run(self.presence.token().clone()));
         let end = self.workers.token();

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use edge_mirror_http::{delivery::Traffic, listen::Connections};
 use edge_mirror_settings::Settings;
 
-use crate::fetch::Fetch;
+use crate::{api::RelayTraffic, fetch::Fetch};
 
 /// Runs until dropped.
 pub(super) async fn run(
     settings: Arc<Settings>,
     traffic: Arc<Traffic>,
+    relay_traffic: RelayTraffic,
     fetch: Fetch,
     connections: Arc<Connections>,
 ) {
@@ -18,6 +19,7 @@ pub(super) async fn run(
     loop {
         let config = changes.borrow_and_update().clone();
         traffic.apply(&config.serve);
+        relay_traffic.apply_limits(config.relay.max_children.into(), config.relay.upload_limit);
         fetch.apply(&config);
         connections.apply(config.serve.max_connections_per_client);
         if changes.changed().await.is_err() {

@@ -9,10 +9,11 @@
 //! old one.
 
 use std::{
+    collections::HashMap,
     net::IpAddr,
     pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -22,6 +23,8 @@ use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_http::{delivery::Traffic, limits::Limit};
 use edge_mirror_protocol::{
     Cause, Fault, Heartbeat, HeldPackage, MeetingRef, NodeReport, Registration, Unregistration,
+    package::PackageId,
+    relay::{PullReport, RelayReport},
 };
 use edge_mirror_settings::{Config, Settings};
 use tokio::time::Instant;
@@ -31,10 +34,13 @@ use tracing::{debug, info, warn};
 use super::address::{self, AdvertisedAddress};
 use crate::{
     board::{self, AddressWarning, CallResult, StatusBoard},
-    fetch::is_from_origin,
+    fetch::{Fetch, PullProgress, is_from_origin},
     upstream::{Connector, Upstream},
 };
 
+/// While it pulls, a node says so often how far it is: our main server arranges by that
+/// who pulls from whom.
+const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
 /// Time limit of unregistering.
 const GOODBYE: Duration = Duration::from_secs(3);
 /// Time limit of the request before that, if it is still under way.
@@ -48,9 +54,12 @@ pub(super) struct PresenceWorker {
     pub board: Arc<StatusBoard>,
     pub(crate) connector: Arc<Connector>,
     pub traffic: Arc<Traffic>,
+    pub(crate) fetch: Fetch,
     pub host: IpAddr,
     /// The last heartbeat had no room for all meetings.
     pub(crate) was_truncated: AtomicBool,
+    /// Progress of each pull at the heartbeat before.
+    pub(crate) rates: Mutex<HashMap<PackageId, (u64, Instant)>>,
 }
 
 /// The node's registration.
@@ -108,8 +117,12 @@ impl PresenceWorker {
                     if self.record_outcome(&registered_as, outcome) { 0 } else { failures + 1 };
                 check = true;
                 let config = self.settings.current();
+                let pause = match failures == 0 && self.reports_progress() {
+                    true => PROGRESS_PAUSE,
+                    false => pause(failures, &config),
+                };
                 tokio::select! {
-                    () = tokio::time::sleep_until(began + pause(failures, &config)) => {}
+                    () = tokio::time::sleep_until(began + pause) => {}
                     change = self.sync_changed(&reported) => {
                         check = self.needs_check(&reported, change);
                     }
@@ -174,6 +187,15 @@ impl PresenceWorker {
         })?;
         let AdvertisedAddress { address, warnings } = address;
         self.publish_address(&address, warnings);
+        let for_siblings = address::relay_address(&config, self.host, port);
+        let for_siblings = tokio::time::timeout(limit(&config), for_siblings).await;
+        // Without one, siblings use the advertised address.
+        let for_siblings = for_siblings.ok().and_then(Result::ok).or(Some(address.clone()));
+        self.board.relay_address.send_if_modified(|known| {
+            let changed = *known != for_siblings;
+            *known = for_siblings;
+            changed
+        });
         let limit = limit(&config);
         if registered_as.as_ref().is_none_or(|known| !known.fresh || known.address != address) {
             let (node_id, status) = (config.node_id.clone(), "online".to_owned());
@@ -274,10 +296,53 @@ impl PresenceWorker {
                 downloads: self.traffic.under_way(),
                 free_bytes: self.board.machine.borrow().disk_free,
                 packages,
-                relay: None,
-                pulls: Vec::new(),
+                relay: self.relay_report(config),
+                pulls: self.pull_reports(),
             }),
         }
+    }
+
+    /// True while our main server wants to know how far pulls are.
+    fn reports_progress(&self) -> bool {
+        self.board.relay.borrow().section.is_some() && !self.fetch.under_way().is_empty()
+    }
+
+    fn relay_report(&self, config: &Config) -> Option<RelayReport> {
+        if !config.relay.enabled {
+            return None;
+        }
+        Some(RelayReport {
+            address: self.board.relay_address.borrow().clone()?,
+            https: *self.board.https.borrow(),
+            certificate: *self.board.certificate.borrow(),
+            site: config.site.clone(),
+            max_children: config.relay.max_children,
+        })
+    }
+
+    fn pull_reports(&self) -> Vec<PullReport> {
+        let (pulls, now) = (self.fetch.under_way(), Instant::now());
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        rates.retain(|id, _| pulls.contains_key(id));
+        let report = |(id, pull): (PackageId, PullProgress)| {
+            let received_bytes = pull.received_bytes;
+            let before = rates.insert(id.clone(), (received_bytes, now));
+            let rate = before.map_or(0, |(bytes, at)| {
+                let millis = now.duration_since(at).as_millis().max(1);
+                let gained = u128::from(received_bytes.saturating_sub(bytes));
+                u64::try_from(gained * 1000 / millis).unwrap_or(u64::MAX)
+            });
+            PullReport {
+                id,
+                received_bytes,
+                total_bytes: pull.total_bytes,
+                parent: pull.source.parent.map(|parent| parent.node_id),
+                rate,
+                behind_bytes: pull.source.behind_bytes,
+                slow_parents: pull.source.slow_parents,
+            }
+        };
+        pulls.into_iter().map(report).collect()
     }
 
     /// Unregisters, with a short time limit for a server that is down.
@@ -383,6 +448,7 @@ fn pause(failures: u32, config: &Config) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use edge_mirror_base::tasks::Tasks;
     use edge_mirror_store::Store;
     use serde_json::json;
 
@@ -391,13 +457,20 @@ mod tests {
     fn worker(folder: &std::path::Path) -> PresenceWorker {
         let settings = Settings::load_or_create(&folder.join("node_config.json")).unwrap();
         let (store, _) = Store::open(&folder.join("storage")).unwrap();
+        let settings = Arc::new(settings);
+        let board = Arc::new(StatusBoard::new(store, 8001));
+        let connector = Arc::<Connector>::default();
+        let fetch =
+            Fetch::new(settings.clone(), board.clone(), connector.clone(), Tasks::new());
         PresenceWorker {
-            settings: Arc::new(settings),
-            board: Arc::new(StatusBoard::new(store, 8001)),
-            connector: Arc::default(),
+            settings,
+            board,
+            connector,
             traffic: Arc::default(),
+            fetch,
             host: std::net::Ipv4Addr::LOCALHOST.into(),
             was_truncated: AtomicBool::default(),
+            rates: Mutex::default(),
         }
     }
 

@@ -250,6 +250,15 @@ impl SyncWorker {
                     self.board.counts.limits.inc(Limit::ActiveMeetings);
                 }
                 self.known.offers_included = polled.offers_included;
+                let (origin, section) = (self.known.origin.clone(), status.relay.clone());
+                let plan = Arc::new(board::MainServerPlan { origin, section });
+                self.board.relay.send_if_modified(|known| {
+                    let changed = *known != plan;
+                    if changed {
+                        *known = plan;
+                    }
+                    changed
+                });
                 for ended in self.known.take_status(status) {
                     self.fetch.cancel_pull(&ended);
                 }

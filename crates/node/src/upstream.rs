@@ -3,6 +3,7 @@
 //! this crate speaks HTTP to a main server.
 
 mod package;
+mod sibling;
 
 use std::{
     error::Error,
@@ -14,7 +15,9 @@ use std::{
 use edge_mirror_http::tls::{self, TrustFiles};
 use edge_mirror_protocol::{
     self as protocol, Cause, Fault, Heartbeat, MAX_ANSWER_BYTES, MeetingStatus, OfferedPackage,
-    Registration, UnreadableAnswer, Unregistration, extension, package::Sha256,
+    Registration, UnreadableAnswer, Unregistration, extension,
+    package::{PackageId, Sha256},
+    relay::NODE_HEADER,
 };
 use edge_mirror_settings::{Config, Secret};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header, redirect};
@@ -25,6 +28,7 @@ pub use package::{
     AnnouncedPackage, AnswerExtent, OriginAnswer, OriginBody, PackageLocation, PackageRequest,
     TransferError, TransferEvent,
 };
+pub use sibling::{SiblingError, SiblingPackage, SiblingSession, asks_for_proof, sibling_client};
 
 /// The main server closes connections that were idle for 5 s; one that is reused at
 /// that very moment gets a reset. So ours close well before.
@@ -297,6 +301,7 @@ impl Upstream {
     /// its answer for up to `wait` while it is the same as `before`.
     pub async fn status(
         &self,
+        node_id: &str,
         limit: Duration,
         wait: Duration,
         before: Option<&PollFingerprint>,
@@ -308,6 +313,10 @@ impl Upstream {
         let mut request = self.request(Method::GET, path, limit);
         // Other main servers ignore these headers.
         request = request.header(extension::ACCEPT_HEADER, extension::ACCEPT);
+        request = request.header(NODE_HEADER, node_id);
+        if let Some(key) = &self.key {
+            request = request.header(KEY, key.reveal());
+        }
         request = request.header(PREFER, format!("wait={}", wait.as_secs()));
         if let Some(version) = version {
             request = request.header(header::IF_NONE_MATCH, version);
@@ -349,6 +358,33 @@ impl Upstream {
             }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Lists the ids and addresses of all nodes. Those without are left out.
+    pub async fn nodes(&self, limit: Duration) -> Result<Vec<(String, String)>, UpstreamError> {
+        let (asked, body) = self.get_small("/api/v1/nodes/list", limit).await?;
+        protocol::read_nodes(&body).map_err(|cause| UpstreamError::Unreadable { asked, cause })
+    }
+
+    /// Digests of a package's pieces; only our own main server has them.
+    pub async fn piece_digests(
+        &self,
+        id: &PackageId,
+        sha256: Sha256,
+        limit: Duration,
+    ) -> Result<Vec<Sha256>, UpstreamError> {
+        let path = format!("/api/v1/meetings/{}/package-pieces", id.segment());
+        let asked = format!("GET {}{path}", self.origin);
+        let response = self.send(&asked, self.request(Method::GET, &path, limit), limit).await?;
+        let is_of_version = field(&response, "etag") == Some(&format!("\"{sha256}\""));
+        let body = read(&asked, response, limit).await?;
+        let pieces = body.chunks_exact(32);
+        if !is_of_version || !pieces.remainder().is_empty() {
+            let cause = UnreadableAnswer("it is not of this version".to_owned());
+            return Err(UpstreamError::Unreadable { asked, cause });
+        }
+        let digest = |piece: &[u8]| piece.try_into().ok().map(Sha256::new);
+        Ok(pieces.filter_map(digest).collect())
     }
 
     async fn post(

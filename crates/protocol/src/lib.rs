@@ -297,6 +297,16 @@ pub fn read_offers(body: &[u8]) -> Result<Vec<OfferedPackage>, UnreadableAnswer>
     Ok(list.meetings.iter().map(offer).collect())
 }
 
+/// Reads ids and addresses out of a list of nodes. Leaves out what makes no sense.
+pub fn read_nodes(body: &[u8]) -> Result<Vec<(String, String)>, UnreadableAnswer> {
+    let nodes: Vec<Value> = parse(body, b'[')?;
+    let text = |node: &Value, name: &str| Some(node.get(name)?.as_str()?.to_owned());
+    Ok(nodes
+        .iter()
+        .filter_map(|node| Some((text(node, "node_id")?, text(node, "address")?)))
+        .collect())
+}
+
 /// Title of a meeting that has none.
 pub fn default_title(id: &PackageId) -> String {
     format!("会议 {id}")

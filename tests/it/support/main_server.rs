@@ -347,6 +347,7 @@ impl ScriptedMain {
             .route("/api/v1/nodes/register", post(register))
             .route("/api/v1/nodes/heartbeat", post(heartbeat))
             .route("/api/v1/nodes/unregister", post(unregister))
+            .route("/api/v1/nodes/list", get(list_nodes))
             .route("/api/v1/meetings/status/node", get(status))
             .route("/api/v1/meetings/active/meetings", get(active))
             .route("/api/v1/meetings/{id}/download-package-direct", get(direct))
@@ -448,6 +449,12 @@ async fn heartbeat(State(server): State<ScriptedMain>, Json(body): Json<Value>) 
     let (id, address) = (body["node_id"].as_str().unwrap(), body["address"].as_str().unwrap());
     server.play().known_nodes.entry(id.to_owned()).or_insert(address.to_owned());
     Json(json!({"status": "success", "timestamp": 1.5})).into_response()
+}
+
+async fn list_nodes(State(server): State<ScriptedMain>) -> Json<Value> {
+    let play = server.play();
+    let node = |(id, address): (&String, &String)| json!({"node_id": id, "address": address, "status": "online", "last_seen": 1.5, "uptime": 1.5});
+    Json(play.known_nodes.iter().map(node).collect())
 }
 
 async fn unregister(State(server): State<ScriptedMain>, Json(body): Json<Value>) -> Response {

@@ -18,7 +18,7 @@ use edge_mirror_protocol::{
     package::{self, Manifest, PackageId},
 };
 
-use super::{AppState, error::ApiError};
+use super::{AppState, error::ApiError, relay};
 use crate::{
     board::StatusBoard,
     fetch::{Fetch, ServablePackage},
@@ -31,6 +31,10 @@ pub(super) fn fast_path(state: &AppState) -> FastPath {
     let routes = [DOWNLOAD_PATH, OLD_DOWNLOAD_PATH].map(|path| traffic.requests.route(path));
     Arc::new(move |method, uri, headers, transport| {
         if !matches!(*method, Method::GET | Method::HEAD) || !board.is_running() {
+            return None;
+        }
+        // Another node's.
+        if headers.contains_key(header::AUTHORIZATION) {
             return None;
         }
         let (route, id) = parse_download_path(uri.path())?;
@@ -65,7 +69,7 @@ fn parse_download_path(path: &str) -> Option<(usize, Cow<'_, str>)> {
 
 /// The file name of a package, and the headers that the router's layers add to each
 /// download.
-fn name_and_headers(manifest: &Manifest) -> (String, HeaderMap) {
+pub(super) fn name_and_headers(manifest: &Manifest) -> (String, HeaderMap) {
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     let exposed = wire::EXPOSED.map(|name| name.to_string()).join(",");
@@ -89,13 +93,25 @@ fn file_name(key: &ObjectKey) -> String {
 type DownloadParts =
     (State<Arc<StatusBoard>>, State<Fetch>, State<Arc<Traffic>>, State<AccessControl>);
 
-/// `/api/v1/meetings/{id}/download-package`: where main servers redirect to.
+/// `/api/v1/meetings/{id}/download-package`: where main servers redirect to, and where
+/// other nodes ask.
 pub(super) async fn package(
+    State(state): State<AppState>,
     shared: DownloadParts,
     PathId(id): PathId,
     request: Request,
 ) -> Result<Response<Body>, ApiError> {
-    deliver(shared, id, request, "Meeting package not found").await
+    if relay::credentials(request.headers()).is_none() {
+        return deliver(shared, id, request, "Meeting package not found").await;
+    }
+    if !state.board.is_running() {
+        return Err(ApiError::NotRunning);
+    }
+    let (asked, _) = request.into_parts();
+    let transport = Transport::of(&asked.extensions);
+    let (method, headers) = (&asked.method, &asked.headers);
+    let query = relay::SiblingQuery { id: &id, method, headers, transport: &transport };
+    Ok(relay::answer(&state, query).await)
 }
 
 /// `/api/meetings/{id}/download`: the same, for front ends.

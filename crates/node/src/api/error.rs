@@ -78,6 +78,7 @@ impl ApiError {
             | PullError::Stalled(_)
             | PullError::TooSlow(_)
             | PullError::Unusable(_)
+            | PullError::Piece(_)
             | PullError::Busy
             | PullError::ClientBusy
             | PullError::TooManyWaiters
@@ -173,6 +174,7 @@ fn pull_failed(error: &PullError) -> Response {
         | PullError::Stalled(_)
         | PullError::TooSlow(_)
         | PullError::Unusable(_)
+        | PullError::Piece(_)
         | PullError::Stopped => detail(StatusCode::BAD_GATEWAY, MAIN_SERVER_FAILS),
     }
 }

@@ -21,7 +21,8 @@ use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AppState, ListenOptions, config, download, error::RefusedChange, logs, meetings, status,
+    AppState, ListenOptions, config, download, error::RefusedChange, logs, meetings,
+    relay::RelayTraffic, status,
 };
 use crate::{board::StatusBoard, fetch::Fetch};
 
@@ -207,7 +208,8 @@ fn app_state(folder: &Path) -> AppState {
     let settings = Arc::new(Settings::load_or_create(&file).expect("defaults are valid"));
     let (store, _) = Store::open(&folder.join("storage")).expect("the folder is writable");
     let board = Arc::new(StatusBoard::new(store, 1));
-    let fetch = Fetch::new(settings.clone(), board.clone(), Arc::default(), Tasks::new());
+    let fetch =
+        Fetch::new(settings.clone(), board.clone(), Arc::default(), Tasks::new());
     AppState {
         access: AccessControl::new(
             "node",
@@ -218,6 +220,7 @@ fn app_state(folder: &Path) -> AppState {
         board,
         fetch,
         traffic: Arc::default(),
+        relay_traffic: RelayTraffic::default(),
         listening: ListenOptions { host: Ipv4Addr::LOCALHOST.into(), fixed_port: None },
         feed: Arc::default(),
         journal: Journal::default(),

@@ -287,6 +287,7 @@ mod tests {
             received_bytes: 0,
             total_bytes: None,
             failure: None,
+            source: crate::fetch::PullSource::default(),
         }
     }
 

@@ -18,6 +18,10 @@ pub struct NodeCounters {
     pub(crate) pull_duration: Histogram,
     pub(crate) failed_attempts: CounterFamily<Cause>,
     pub retries: Counter,
+    /// Bytes that came from other nodes.
+    pub(crate) relayed_bytes: Counter,
+    pub(crate) parent_changes: CounterFamily<ParentLoss>,
+    pub(crate) relay_refusals: CounterFamily<RelayRefusal>,
     pub(crate) evictions: CounterFamily<RemovalCause>,
     pub bad_packages: CounterFamily<CheckOccasion>,
     /// Shared with code that has no `StatusBoard`.
@@ -33,6 +37,9 @@ impl Default for NodeCounters {
             pull_duration: Histogram::of(PULLS),
             failed_attempts: CounterFamily::default(),
             retries: Counter::default(),
+            relayed_bytes: Counter::default(),
+            parent_changes: CounterFamily::default(),
+            relay_refusals: CounterFamily::default(),
             evictions: CounterFamily::default(),
             bad_packages: CounterFamily::default(),
             limits: Arc::default(),
@@ -94,5 +101,41 @@ labels! {
         Found => "found_on_disk",
         /// Stored and verified long ago.
         ReadAgain => "read_again",
+    }
+}
+
+labels! {
+    /// The reason that a pull leaves a node for another one, or for the main server.
+    ParentLoss {
+        /// It can't be reached, or broke the connection.
+        Unreachable => "unreachable",
+        /// It gives nothing: it is busy, does not relay, or has another version.
+        Refused => "refused",
+        /// It does not prove that it belongs to the fleet.
+        Unproven => "unproven",
+        /// It is far ahead, and does not send.
+        TooSlow => "slow",
+        /// It gets the package from here.
+        Circular => "loop",
+        /// It sent other bytes than those of the package.
+        Damaged => "damaged",
+        /// The main server names another one.
+        Reassigned => "reassigned",
+        /// No byte came for a long time.
+        Stalled => "no_progress",
+    }
+}
+
+labels! {
+    /// The reason that a node which asks as a child is refused.
+    RelayRefusal {
+        /// It does not know the key, or proves it for something else.
+        Proof => "proof",
+        /// Its nonce is not ours, too old, or was used before.
+        Nonce => "nonce",
+        /// Relaying is off, or `relay.maxChildren` is reached.
+        Busy => "busy",
+        /// It pulls another version.
+        Version => "version",
     }
 }

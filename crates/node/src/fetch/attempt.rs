@@ -7,6 +7,7 @@ use edge_mirror_base::tasks;
 use edge_mirror_protocol::{
     default_title,
     package::{PackageId, PackageRoute, PackageSource, Sha256, Validators},
+    relay::auth::PackageVersion,
 };
 use edge_mirror_settings::Config;
 use edge_mirror_store::{Provenance, Store, StoreError, StoredPackage};
@@ -19,10 +20,13 @@ use super::{
     is_from_origin,
     origin::{OpenError, Origin, OriginChoice},
     partial::PartialPull,
+    relay::RelayRound,
 };
 use crate::{
     board::CheckOccasion,
-    upstream::{AnswerExtent, OriginAnswer, PackageRequest, Upstream},
+    upstream::{
+        AnnouncedPackage, AnswerExtent, OriginAnswer, OriginBody, PackageRequest, Upstream,
+    },
 };
 
 /// Longest pause between attempts, however long they have failed.
@@ -30,12 +34,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// State that an attempt leaves for the round's next one.
 #[derive(Default)]
-struct RoundState {
-    partial: Option<PartialPull>,
+pub(super) struct RoundState {
+    pub partial: Option<PartialPull>,
     /// Offers that were not there.
-    gone: Vec<Origin>,
+    pub gone: Vec<Origin>,
     /// The place in the gate's queue.
     arrival: Option<u64>,
+    pub relay: RelayRound,
 }
 
 /// The outcome of an attempt that had a permit.
@@ -71,6 +76,8 @@ pub(super) struct AttemptContext<'a> {
     pub store: &'a Store,
     /// The stored version, if it is from this main server.
     pub held: Option<Arc<StoredPackage>>,
+    /// The main server's token when the attempt began; empty if it is not known.
+    pub token: String,
 }
 
 impl AttemptContext<'_> {
@@ -92,6 +99,16 @@ impl AttemptContext<'_> {
             Some(held) => PackageRequest::IfChanged(&held.validators),
             None => PackageRequest::Whole,
         }
+    }
+
+    /// Identifies the version that the main server announces.
+    pub(super) fn version(&self, announced: &AnnouncedPackage) -> Option<PackageVersion> {
+        let by_token = || Some(PackageVersion::from_token(self.upstream.origin(), &self.token));
+        announced.sha256.map(PackageVersion::Digest).or_else(|| {
+            let AnnouncedPackage { validators, length, .. } = announced;
+            PackageVersion::from_validators(validators, *length)
+                .or_else(|| by_token().filter(|_| !self.token.is_empty()))
+        })
     }
 
     /// The stored version, if the origin says that it is current.
@@ -206,6 +223,13 @@ impl FetchInner {
         .await
     }
 
+    /// The offer of this main server.
+    pub(super) fn offer_of(&self, id: &PackageId, base_url: &str) -> Option<Offer> {
+        let state = self.state();
+        let offers = (state.catalogue.origin == base_url).then_some(&state.catalogue.offers)?;
+        offers.get(id).cloned()
+    }
+
     fn offer(&self, id: &PackageId) -> Option<Offer> {
         self.state().catalogue.offers.get(id).cloned()
     }
@@ -220,6 +244,13 @@ impl FetchInner {
     ) -> (Arc<Config>, Result<PulledPackage, PullError>) {
         loop {
             flight.set_phase(PullPhase::Waiting);
+            let config = self.settings.current();
+            // Other nodes first: they take no permit.
+            match Box::pin(self.try_siblings(flight, &config, round, retry)).await {
+                Ok(Some(pulled)) => return (config, Ok(pulled)),
+                Ok(None) => {}
+                Err(error) => return (config, Err(error)),
+            }
             let (permit, arrival) = self.gate.enter(flight.urgency(), round.arrival).await;
             round.arrival = Some(arrival);
             // Read each time: the configuration may have changed meanwhile.
@@ -251,8 +282,7 @@ impl FetchInner {
     ) -> Result<AttemptOutcome, PullError> {
         let upstream = self.connector.upstream(config);
         let store = self.board.store();
-        let held = store.get(flight.id()).filter(|held| is_from_origin(held, upstream.origin()));
-        let task = AttemptContext { flight, config, upstream: &upstream, store: &store, held };
+        let task = self.context(flight, config, &upstream, &store);
         let recall = permit.preempted();
         let asking = recall.run_until_cancelled(self.ask(&task, round, retry));
         let Some(asked) = asking.await else { return Ok(AttemptOutcome::Preempted) };
@@ -271,32 +301,22 @@ impl FetchInner {
                 changed: false,
             }));
         }
-        let mut pulling = match resumed.and_then(|partial| partial.resume(&answer)) {
-            Some(resumed) => {
-                debug!("meeting {}: resumed at {}", flight.id(), resumed.pending.received_bytes());
-                resumed
-            }
-            // The partial file of another version is dropped by now, with its room.
-            None => self.begin(&task, &answer, origin)?,
-        };
-        // Moving each write to another thread, so that a slow disk blocks nobody
-        // else, was measured to cost 8 % of the time of a fast pull.
-        let received = tasks::block_on_in_place(async {
+        let mut pulling = self.begin_or_resume(&task, resumed, &answer, origin)?;
+        pulling.parent = None;
+        self.note_main_server(&task, round);
+        let interrupted = async {
             tokio::select! {
-                // First: after the end, nothing else may be polled any more.
-                biased;
-                () = flight.run().cancelled() => None,
-                () = recall.cancelled() => Some(Ok(false)),
-                received = self.receive(&task, &mut answer.body, &mut pulling) => {
-                    Some(received.map(|()| true))
-                }
+                () = recall.cancelled() => {}
+                // A slow root becomes a child of one that gets it sooner.
+                () = self.wait_for_parent(&task, round) => {}
             }
-        });
+        };
+        let received = self.transfer(&task, &mut answer.body, &mut pulling, interrupted);
         let Some(received) = received else {
             // The caller sees the cancellation, too, and stops.
             return std::future::pending().await;
         };
-        if !matches!(received, Ok(true)) {
+        if !matches!(received, Ok(None)) {
             if received.as_ref().err().is_none_or(PullError::is_broken_off)
                 && pulling.is_worth_keeping()
             {
@@ -306,7 +326,68 @@ impl FetchInner {
             }
             return received.map(|_| AttemptOutcome::Preempted);
         }
+        if pulling.is_relayed && pulling.announced.sha256.is_none() {
+            // The main server has sent only the rest: nothing vouches for what came
+            // before.
+            round.relay.disable();
+            let cause = "a part of it came from nodes that can't prove it any more".to_owned();
+            return Err(PullError::Unusable(cause));
+        }
         self.commit(&task, pulling, offer, began).await.map(AttemptOutcome::Pulled)
+    }
+
+    pub(super) fn context<'a>(
+        &self,
+        flight: &'a Flight,
+        config: &'a Config,
+        upstream: &'a Upstream,
+        store: &'a Store,
+    ) -> AttemptContext<'a> {
+        let held = store.get(flight.id()).filter(|held| is_from_origin(held, upstream.origin()));
+        let sync = self.board.sync.borrow();
+        let token =
+            if sync.origin == upstream.origin() { sync.token.clone() } else { String::new() };
+        AttemptContext { flight, config, upstream, store, held, token }
+    }
+
+    pub(super) fn begin_or_resume(
+        &self,
+        task: &AttemptContext<'_>,
+        resumed: Option<PartialPull>,
+        answer: &OriginAnswer,
+        origin: Origin,
+    ) -> Result<PartialPull, PullError> {
+        match resumed.and_then(|partial| partial.resume(answer)) {
+            Some(resumed) => {
+                let (id, at) = (task.flight.id(), resumed.pending.received_bytes());
+                debug!("meeting {id}: resumed at {at}");
+                Ok(resumed)
+            }
+            // The partial file of another version is dropped by now, with its room.
+            None => self.begin(task, answer, origin),
+        }
+    }
+
+    /// Receives a body until its end (None) or until it is interrupted; None in all if the
+    /// pull was cancelled.
+    pub(super) fn transfer<I>(
+        &self,
+        task: &AttemptContext<'_>,
+        body: &mut OriginBody,
+        pulling: &mut PartialPull,
+        interrupted: impl Future<Output = I>,
+    ) -> Option<Result<Option<I>, PullError>> {
+        // Moving each write to another thread, so that a slow disk blocks nobody
+        // else, was measured to cost 8 % of the time of a fast pull.
+        tasks::block_on_in_place(async {
+            tokio::select! {
+                // First: after the end, nothing else may be polled any more.
+                biased;
+                () = task.flight.run().cancelled() => None,
+                interruption = interrupted => Some(Ok(Some(interruption))),
+                received = self.receive(task, body, pulling) => Some(received.map(|()| None)),
+            }
+        })
     }
 
     /// Chooses where to pull from and sends the request.
@@ -344,7 +425,7 @@ impl FetchInner {
         }
     }
 
-    async fn commit(
+    pub(super) async fn commit(
         &self,
         task: &AttemptContext<'_>,
         pulling: PartialPull,
@@ -353,7 +434,10 @@ impl FetchInner {
     ) -> Result<PulledPackage, PullError> {
         let id = task.flight.id();
         task.flight.set_phase(PullPhase::Verifying);
-        let PartialPull { pending, origin, announced, grower, .. } = pulling;
+        let PartialPull { pending, origin, announced, grower, version, .. } = pulling;
+        if let Some(grower) = &grower {
+            grower.set_received(pending.received_bytes());
+        }
         let digest: Option<Sha256> = announced.sha256.or(offer.sha256);
         let modified_s = modified_s(&announced.validators);
         let source = PackageSource {
@@ -370,6 +454,8 @@ impl FetchInner {
         let wanted = move || !run.is_cancelled();
         let stored = tasks::blocking(move || pending.commit(verify, digest, provenance, wanted));
         let stored = stored.await?;
+        task.flight.set_digest(stored.manifest.sha256);
+        self.state().note_version(id, stored.manifest.sha256, version);
         if let Some(grower) = grower {
             // Readers of the partial package continue with the copy that others use.
             let followed = grower.growing().has_readers();

@@ -4,7 +4,7 @@ use edge_mirror_protocol::{Cause, Fault};
 use edge_mirror_store::StoreError;
 use thiserror::Error;
 
-use super::{MAX_FLIGHTS, MAX_FLIGHTS_PER_CLIENT};
+use super::{MAX_FLIGHTS, MAX_FLIGHTS_PER_CLIENT, pieces::BadPiece};
 use crate::upstream::UpstreamError;
 
 /// Reason of a pull, which is also its urgency.
@@ -44,6 +44,8 @@ pub enum PullError {
     Unusable(String),
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error("the piece that begins at byte {} is not the package's", .0.start)]
+    Piece(BadPiece),
     #[error("the service is stopped")]
     Stopped,
     #[error("{MAX_FLIGHTS} packages that clients wait for are being pulled already")]
@@ -52,6 +54,12 @@ pub enum PullError {
     ClientBusy,
     #[error("too many clients wait for packages of meetings that are not active")]
     TooManyWaiters,
+}
+
+impl From<BadPiece> for PullError {
+    fn from(bad: BadPiece) -> Self {
+        Self::Piece(bad)
+    }
 }
 
 impl PullError {
@@ -69,6 +77,7 @@ impl PullError {
             | Self::Stalled(_)
             | Self::TooSlow(_)
             | Self::Unusable(_)
+            | Self::Piece(_)
             | Self::Store(_) => false,
         }
     }
@@ -85,6 +94,7 @@ impl PullError {
             Self::Stalled(_) => Cause::Stalled,
             Self::TooSlow(_) => Cause::TooSlow,
             Self::Unusable(_) => Cause::Unreadable,
+            Self::Piece(_) => Cause::Damaged,
             Self::Store(StoreError::NoRoom(_)) => Cause::NoRoom,
             Self::Store(StoreError::Bad(_)) => Cause::Damaged,
             Self::Store(StoreError::Io { .. } | StoreError::InUse(_)) => Cause::Disk,

@@ -9,8 +9,12 @@ use std::{
     time::Duration,
 };
 
-use edge_mirror_base::clock::UnixMillis;
-use edge_mirror_protocol::{Fault, package::PackageId};
+use edge_mirror_base::{clock::UnixMillis, metrics::labels};
+use edge_mirror_protocol::{
+    Fault,
+    package::{PackageId, Sha256},
+    relay::{Sibling, auth::PackageVersion},
+};
 use edge_mirror_store::growing::PartialPackage;
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
@@ -38,6 +42,7 @@ pub struct PullProgress {
     pub total_bytes: Option<u64>,
     /// The last attempt's failure, and when the next one begins.
     pub failure: Option<(Fault, UnixMillis)>,
+    pub source: PullSource,
 }
 
 const PHASES: [PullPhase; 4] =
@@ -51,6 +56,62 @@ const REASONS: [PullReason; 5] = [
 ];
 /// Stands for "no length was announced".
 const UNKNOWN: u64 = u64::MAX;
+
+/// The node or main server that a pull gets its bytes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullSource {
+    /// None for the main server.
+    pub parent: Option<Sibling>,
+    pub reason: SourceReason,
+    pub since: UnixMillis,
+    /// The nodes that the bytes come through, the nearest first.
+    pub path: Vec<String>,
+    /// Bytes that the parent is ahead.
+    pub behind_bytes: u64,
+    /// Bytes of this pull that came from other nodes.
+    pub relayed_bytes: u64,
+    /// Nodes that were left because they were too slow.
+    pub slow_parents: Vec<String>,
+}
+
+labels! {
+    /// The reason that a pull has its source.
+    SourceReason {
+        /// Nothing was asked for yet.
+        Undecided => "undecided",
+        /// No other node is known to have it, or relaying is off.
+        NoSibling => "no_sibling",
+        /// The main server says so.
+        Assigned => "assigned",
+        /// By the rank of the nodes.
+        Ranked => "ranked",
+        /// No other node gave it.
+        NoParentLeft => "no_parent_left",
+    }
+}
+
+impl Default for PullSource {
+    fn default() -> Self {
+        Self {
+            parent: None,
+            reason: SourceReason::Undecided,
+            since: UnixMillis::now(),
+            path: Vec::new(),
+            behind_bytes: 0,
+            relayed_bytes: 0,
+            slow_parents: Vec::new(),
+        }
+    }
+}
+
+/// A package under way, with what others must know to take it for theirs.
+#[derive(Clone, Debug)]
+pub(super) struct SharedPartial {
+    /// Base URL of the main server.
+    pub origin: String,
+    pub version: Option<PackageVersion>,
+    pub partial: Arc<PartialPackage>,
+}
 
 #[derive(Debug)]
 pub struct Flight {
@@ -70,9 +131,13 @@ pub struct Flight {
     total_bytes: AtomicU64,
     failure: Mutex<Option<(Fault, UnixMillis)>>,
     wake: Notify,
-    /// The partial package of the attempt under way, and its main server; after a
-    /// failure it stays until the next attempt begins.
-    growing: watch::Sender<Option<(String, Arc<PartialPackage>)>>,
+    /// The partial package of the attempt under way; after a failure it stays until the
+    /// next attempt begins.
+    growing: watch::Sender<Option<SharedPartial>>,
+    source: Mutex<PullSource>,
+    /// Digest of the whole, once it is known to be right: before this node has verified
+    /// the package, its parent tells.
+    digest: watch::Sender<Option<Sha256>>,
     outcome: watch::Sender<Option<PullResult>>,
 }
 
@@ -97,6 +162,8 @@ impl Flight {
             failure: Mutex::new(None),
             wake: Notify::new(),
             growing: watch::Sender::new(None),
+            source: Mutex::default(),
+            digest: watch::Sender::new(None),
             outcome: watch::Sender::new(None),
         }
     }
@@ -123,20 +190,50 @@ impl Flight {
         origin: &str,
     ) -> Result<Option<Arc<PartialPackage>>, Arc<PullError>> {
         let mut growing = self.growing.subscribe();
-        let usable = |slot: &Option<(String, Arc<PartialPackage>)>| {
-            slot.as_ref().is_some_and(|(from, growing)| from == origin && !growing.is_broken())
+        let usable = |slot: &Option<SharedPartial>| {
+            slot.as_ref().is_some_and(|shared| {
+                let partial = &shared.partial;
+                shared.origin == origin
+                    && !partial.is_broken()
+                    && partial.followable_bytes().is_some()
+            })
         };
         tokio::select! {
             biased;
             outcome = self.outcome() => outcome.map(|_| None),
             Ok(slot) = growing.wait_for(usable) => {
-                Ok(slot.as_ref().map(|(_, growing)| growing.clone()))
+                Ok(slot.as_ref().map(|shared| shared.partial.clone()))
             }
         }
     }
 
-    pub(super) fn set_growing(&self, origin: &str, growing: &Arc<PartialPackage>) {
-        self.growing.send_replace(Some((origin.to_owned(), growing.clone())));
+    pub(super) fn set_growing(&self, shared: SharedPartial) {
+        self.growing.send_replace(Some(shared));
+    }
+
+    /// Follows the partial package, for other nodes.
+    pub(super) fn shared(&self) -> watch::Receiver<Option<SharedPartial>> {
+        self.growing.subscribe()
+    }
+
+    pub(super) fn digest(&self) -> watch::Receiver<Option<Sha256>> {
+        self.digest.subscribe()
+    }
+
+    pub(super) fn set_digest(&self, sha256: Sha256) {
+        self.digest.send_replace(Some(sha256));
+    }
+
+    pub fn source(&self) -> PullSource {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn edit_source(&self, edit: impl FnOnce(&mut PullSource)) {
+        edit(&mut self.source.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn received_bytes(&self) -> u64 {
+        self.received_bytes.load(Ordering::Relaxed)
     }
 
     pub fn progress(&self) -> PullProgress {
@@ -148,6 +245,7 @@ impl Flight {
             received_bytes: self.received_bytes.load(Ordering::Relaxed),
             total_bytes: Some(total).filter(|total| *total != UNKNOWN),
             failure: self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            source: self.source(),
         }
     }
 

@@ -5,11 +5,20 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
 use edge_mirror_base::tasks;
-use edge_mirror_protocol::package::{Validators, VerifyLevel};
+use edge_mirror_protocol::{
+    package::{Validators, VerifyLevel},
+    relay::auth::PackageVersion,
+};
 use edge_mirror_store::{PendingPackage, StoreError, growing::PartialWriter};
 use tokio::time::Instant;
 
-use super::{FetchInner, PullError, PullReason, attempt::AttemptContext, origin::Origin};
+use super::{
+    FetchInner, PullError, PullReason,
+    attempt::AttemptContext,
+    flight::SharedPartial,
+    origin::Origin,
+    pieces::{BadPiece, PieceVerifier},
+};
 use crate::upstream::{
     AnnouncedPackage, AnswerExtent, OriginAnswer, OriginBody, TransferError, TransferEvent,
 };
@@ -25,12 +34,22 @@ const ARCHIVE_BEGINS: &[u8] = b"PK";
 /// Chunks of this size are not copied any more. A fast line's come in 400 KiB.
 const LARGE_BYTES: usize = 64 << 10;
 
+/// A time that no pull takes, and that can be added to a date.
+const LONGEST_S: u64 = 366 * 86400;
+
 /// A package being pulled, and the state that a failed attempt leaves for the next
 /// one: kept if the rest can be requested, or if it has readers.
 pub(super) struct PartialPull {
     pub pending: PendingPackage,
     pub origin: Origin,
     pub announced: AnnouncedPackage,
+    /// None where nothing tells versions apart.
+    pub version: Option<PackageVersion>,
+    /// The node that bytes come from now, or came from last.
+    pub parent: Option<String>,
+    /// Some of it came through other nodes, and the main server did not repeat it.
+    pub is_relayed: bool,
+    pub pieces: Option<PieceVerifier>,
     pub grower: Option<PartialWriter>,
     /// Bytes of it that an answer from the beginning has repeated.
     pub(crate) replayed_bytes: Option<u64>,
@@ -45,7 +64,7 @@ impl PartialPull {
     }
 
     pub(super) fn is_worth_keeping(&self) -> bool {
-        self.resume_validator().is_some() || self.has_readers()
+        self.resume_validator().is_some() || self.has_readers() || self.is_relayed
     }
 
     /// Itself, if the answer continues it exactly where it stopped, in the same
@@ -57,7 +76,7 @@ impl PartialPull {
         let resumes = match answer.extent {
             AnswerExtent::Rest => now.validators.etag == before.validators.etag,
             AnswerExtent::Whole { .. } => {
-                self.has_readers()
+                (self.has_readers() || self.is_relayed && self.grower.is_some())
                     && (now.length, now.sha256) == (before.length, before.sha256)
                     && now.validators == before.validators
             }
@@ -92,7 +111,37 @@ impl PartialPull {
             }
         }
         self.replayed_bytes = Some(at + told.len() as u64).filter(|_| told.len() as u64 != left);
+        // The main server has sent the same.
+        self.is_relayed &= self.replayed_bytes.is_some();
         Ok(chunk)
+    }
+
+    /// Lets children and clients follow it from now on. Blocks.
+    pub(super) fn share(&mut self, task: &AttemptContext<'_>) {
+        let length = self.announced.length;
+        // First: who follows what was there before is cut off.
+        self.grower = None;
+        self.grower = PartialWriter::begin(&self.pending, length, self.announced.sha256);
+        if let Some(grower) = &self.grower {
+            grower.set_written(self.pending.received_bytes());
+            task.flight.set_growing(SharedPartial {
+                origin: task.upstream.origin().to_owned(),
+                version: self.version.clone(),
+                partial: grower.growing().clone(),
+            });
+        }
+    }
+
+    /// Takes back a piece whose bytes are not the package's. Blocks.
+    pub(super) fn take_back(
+        &mut self,
+        task: &AttemptContext<'_>,
+        bad: BadPiece,
+    ) -> Result<(), StoreError> {
+        self.pending.take_back(bad.start)?;
+        task.flight.set_received(bad.start, self.announced.length);
+        self.share(task);
+        Ok(())
     }
 }
 
@@ -131,16 +180,23 @@ impl FetchInner {
         if task.flight.reason() != PullReason::Compare {
             pending.sync_while_receiving();
         }
+        let mut pulling = PartialPull {
+            pending,
+            origin,
+            version: task.version(&announced),
+            announced,
+            parent: None,
+            is_relayed: false,
+            pieces: None,
+            grower: None,
+            replayed_bytes: None,
+            is_archive: false,
+        };
         // A page is of no use to a client that waits for a package.
-        let followable = length.filter(|_| !is_page);
-        let grower = followable.and_then(|length| {
-            tasks::block_in_place(|| PartialWriter::begin(&pending, length, announced.sha256))
-        });
-        if let Some(grower) = &grower {
-            task.flight.set_growing(task.upstream.origin(), grower.growing());
+        if !is_page {
+            tasks::block_in_place(|| pulling.share(task));
         }
-        let replayed_bytes = None;
-        Ok(PartialPull { pending, origin, announced, grower, replayed_bytes, is_archive: false })
+        Ok(pulling)
     }
 
     /// Receives the body: written in batches as it arrives. Blocks this thread on the disk.
@@ -152,7 +208,14 @@ impl FetchInner {
     ) -> Result<(), PullError> {
         let network = &task.config.network;
         let seconds = Duration::from_secs;
-        body.start(seconds(network.download_timeout), seconds(network.connection_timeout));
+        match pulling.parent {
+            None => {
+                body.start(seconds(network.download_timeout), seconds(network.connection_timeout));
+            }
+            // A slow main server holds up all nodes: what counts is that bytes come. Whether
+            // the parent is there, it is asked meanwhile.
+            Some(_) => body.start(seconds(LONGEST_S), seconds(network.download_timeout)),
+        }
         let total = pulling.announced.length;
         let mut batch = Vec::with_capacity(BATCH_BYTES);
         // A client may be waiting for the first bytes.
@@ -204,7 +267,11 @@ impl FetchInner {
         self.write(task, pulling, &batch)?;
         let received = pulling.pending.received_bytes();
         match total {
-            Some(total) if total != received => {
+            Some(total) if total == received => {
+                pulling.pieces.as_mut().map_or(Ok(()), |pieces| pieces.finish(total))?;
+                Ok(())
+            }
+            Some(total) => {
                 let cause = "the answer ended".to_owned();
                 Err(PullError::Interrupted { received, total: Some(total), cause })
             }
@@ -233,10 +300,20 @@ impl FetchInner {
             }
             other => other,
         }?;
-        if let Some(grower) = &pulling.grower {
-            grower.set_written(pending.received_bytes());
-        }
+        let checked = match &mut pulling.pieces {
+            Some(pieces) => pieces.update(after - bytes.len() as u64, bytes),
+            None => Ok(()),
+        };
         self.pulled_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if pulling.parent.is_some() {
+            pulling.is_relayed |= !bytes.is_empty();
+            self.board.counts.relayed_bytes.add(bytes.len() as u64);
+            task.flight.edit_source(|source| source.relayed_bytes += bytes.len() as u64);
+        }
+        checked?;
+        if let Some(grower) = &pulling.grower {
+            grower.set_written(pulling.pending.received_bytes());
+        }
         Ok(())
     }
 }
@@ -276,10 +353,18 @@ mod tests {
             pending.write(b"four").unwrap();
             let base_url = "http://10.0.0.1:80".to_owned();
             let origin = Origin::MainServer { base_url, location: PackageLocation::Direct };
-            let (announced, grower, replayed_bytes) = (version("\"a\""), None, None);
-            let is_archive = false;
-            let partial =
-                PartialPull { pending, origin, announced, grower, replayed_bytes, is_archive };
+            let partial = PartialPull {
+                pending,
+                origin,
+                announced: version("\"a\""),
+                version: None,
+                parent: None,
+                is_relayed: false,
+                pieces: None,
+                grower: None,
+                replayed_bytes: None,
+                is_archive: false,
+            };
             let answer = OriginAnswer::for_test(version(etag), extent.clone());
             assert_eq!(partial.resume(&answer).is_some(), expected, "{extent:?} {etag}");
         }

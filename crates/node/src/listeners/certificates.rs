@@ -11,6 +11,7 @@ use std::{
 
 use edge_mirror_base::tasks;
 use edge_mirror_http::tls::{self, FileError, LiveServerConfig, TrustFiles};
+use edge_mirror_protocol::package;
 use edge_mirror_settings::{Config, Settings};
 use notify::{Event, RecursiveMode, Watcher};
 use sha2::{Digest, Sha256};
@@ -140,6 +141,11 @@ impl CertificateWorker {
         }
         self.shown.set(tls::load_server_config(config)?);
         self.board.https.send_replace(files.is_some());
+        let shown = files.as_ref().and_then(|(cert, _)| {
+            let chain = tls::certificates("tls.cert", cert).ok()?;
+            Some(package::Sha256::new(Sha256::digest(chain.first()?).into()))
+        });
+        self.board.certificate.send_replace(shown);
         let before = std::mem::replace(&mut self.to_show, seen);
         if before.is_some() && seen.is_none() {
             warn!("tls.cert is not set any more: new connections are plain HTTP");

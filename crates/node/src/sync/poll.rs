@@ -73,7 +73,7 @@ impl InFlightPoll {
         let held = before.seen.as_ref().is_some_and(PollFingerprint::can_wait);
         let limit = Duration::from_secs(config.network.connection_timeout);
         let wait = Duration::from_secs(config.sync_interval).min(LONGEST_WAIT);
-        let outcome = Box::pin(poll(upstream, before, limit, wait));
+        let outcome = Box::pin(poll(upstream, before, config.node_id.clone(), limit, wait));
         Self { outcome, began: Instant::now(), wait, is_long_poll: held }
     }
 
@@ -100,10 +100,11 @@ impl InFlightPoll {
 async fn poll(
     upstream: Upstream,
     before: PollInput,
+    node_id: String,
     limit: Duration,
     wait: Duration,
 ) -> Result<PollOutcome, UpstreamError> {
-    let mut answer = upstream.status(limit, wait, before.seen.as_ref()).await?;
+    let mut answer = upstream.status(&node_id, limit, wait, before.seen.as_ref()).await?;
     if let Some(news) = answer.news.as_ref().filter(|news| !news.faults.is_empty()) {
         warn!("part of the main server's answer is ignored: {}", news.faults.join("; "));
     }

@@ -149,7 +149,7 @@ impl PackageRequest<'_> {
 }
 
 impl OriginBody {
-    fn new(response: Response) -> Self {
+    pub(super) fn new(response: Response) -> Self {
         let (deadline, stall, arrived_at) = (None, Duration::MAX, Instant::now());
         Self { response, deadline, stall, arrived_at }
     }

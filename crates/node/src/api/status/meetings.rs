@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use edge_mirror_base::clock::UnixMillis;
+use edge_mirror_base::{clock::UnixMillis, metrics::Label};
 use edge_mirror_http::wire::snapshot::ItemWriter;
 use edge_mirror_protocol::{
     ActiveMeeting, Cause, Fault,
@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::{
     board::{PullFailure, SyncState},
-    fetch::{PullPhase, PullProgress},
+    fetch::{PullPhase, PullProgress, PullSource},
 };
 
 /// Bytes of one in JSON, about.
@@ -42,6 +42,40 @@ pub(super) struct MeetingRow<'a> {
     pub(crate) last_error: Option<&'a str>,
     pub cause: Option<Cause>,
     pub(crate) next_try: Option<u64>,
+    /// Only while it is being pulled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceView<'a>>,
+}
+
+/// Where a pull gets its bytes, and why.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PullSource"))]
+pub(super) struct SourceView<'a> {
+    /// The node that sends it; null for the main server.
+    pub node: Option<&'a str>,
+    pub address: Option<&'a str>,
+    pub reason: &'static str,
+    /// Seconds since 1970.
+    pub since: u64,
+    /// The nodes that it comes through, the nearest first.
+    pub path: &'a [String],
+    /// Bytes of it that came from other nodes.
+    pub relayed: u64,
+}
+
+impl<'a> SourceView<'a> {
+    fn of(source: &'a PullSource) -> Self {
+        let PullSource { parent, reason, since, path, relayed_bytes, .. } = source;
+        let parent = parent.as_ref();
+        Self {
+            node: parent.map(|parent| &*parent.node_id),
+            address: parent.map(|parent| &*parent.address),
+            reason: reason.text(),
+            since: since.as_secs(),
+            path,
+            relayed: *relayed_bytes,
+        }
+    }
 }
 
 /// A stored package, as the node that this one replaces lists it.
@@ -219,6 +253,7 @@ fn meeting<'a>(sync: &'a SyncState, known: KnownMeeting<'a>) -> MeetingRow<'a> {
         last_error: fault.map(|fault| &*fault.text),
         cause: fault.map(|fault| fault.cause),
         next_try: next_try(pull, failing).map(UnixMillis::as_secs),
+        source: pull.map(|pull| SourceView::of(&pull.source)),
     }
 }
 
@@ -290,6 +325,7 @@ mod tests {
                 received_bytes: 0,
                 total_bytes: None,
                 failure: None,
+                source: PullSource::default(),
             };
             let under_way = pulled.iter().map(|id| (id.clone(), progress.clone())).collect();
             let meetings = MeetingRows::of(&sync, &[], &under_way);

@@ -1,0 +1,207 @@
+//! Downloads by other nodes: the same route, for those that prove that they know the
+//! fleet's key. They have permits and a bandwidth of their own, and get the bytes as they
+//! arrive, to the end: a node verifies for itself.
+
+use std::{ops::Deref, sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header},
+};
+use edge_mirror_http::{
+    delivery::{self, DownloadPermit, Traffic},
+    listen::Transport,
+    wire,
+};
+use edge_mirror_protocol::{
+    package::{PackageId, Sha256},
+    relay::{
+        RelayKey,
+        auth::{self, AnswerProof, ParentState, RelayCredentials, RelayRequest, STATE_HEADER},
+    },
+};
+use edge_mirror_settings::Config;
+use tracing::debug;
+
+use super::{AppState, download::name_and_headers};
+use crate::{board::RelayRefusal, fetch::SiblingCopy, siblings::SiblingDirectory};
+
+/// A child's question for a package that is about to be pulled is kept so long: less than
+/// it waits for the head of an answer.
+const FIRST_BYTES_WAIT: Duration = Duration::from_secs(4);
+/// Longest time that the question for a digest is kept.
+const LONGEST_DIGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// The traffic with other nodes, counted and limited apart from tablets'.
+#[derive(Clone, Debug, Default)]
+pub struct RelayTraffic(Arc<Traffic>);
+
+impl Deref for RelayTraffic {
+    type Target = Arc<Traffic>;
+
+    fn deref(&self) -> &Arc<Traffic> {
+        &self.0
+    }
+}
+
+/// The parts of a request that count.
+pub(super) struct SiblingQuery<'a> {
+    pub id: &'a PackageId,
+    pub method: &'a Method,
+    pub headers: &'a HeaderMap,
+    pub transport: &'a Transport,
+}
+
+/// The credentials of another node, if the request has any.
+pub(super) fn credentials(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let scheme = value.get(..auth::SCHEME.len())?;
+    scheme.eq_ignore_ascii_case(auth::SCHEME).then_some(value)
+}
+
+/// Answers another node.
+pub(super) async fn answer(state: &AppState, query: SiblingQuery<'_>) -> Response<Body> {
+    let refusals = &state.board.counts.relay_refusals;
+    let config = state.settings.current();
+    let siblings = state.fetch.siblings();
+    let Some(key) = siblings.key(&config) else {
+        refusals.inc(RelayRefusal::Busy);
+        return wire::detail(StatusCode::FORBIDDEN, "节点互传未启用 / relaying is off");
+    };
+    let parsed = credentials(query.headers).and_then(RelayCredentials::parse);
+    let (request, mac) = match parsed {
+        Some(Ok(RelayCredentials::Proof { request, mac })) => (request, mac),
+        Some(Ok(RelayCredentials::Challenge)) => return challenge(siblings),
+        Some(Err(_)) | None => {
+            refusals.inc(RelayRefusal::Proof);
+            return challenge(siblings);
+        }
+    };
+    if !siblings.is_valid_nonce(&request.nonce) {
+        refusals.inc(RelayRefusal::Nonce);
+        return challenge(siblings);
+    }
+    if !auth::is_same_mac(mac, request.sign(&key, query.id))
+        || !siblings.is_own_address(&request.parent_address)
+    {
+        debug!("{} can't prove that it is a node of this fleet", request.child_address);
+        refusals.inc(RelayRefusal::Proof);
+        return challenge(siblings);
+    }
+    // Only now: whoever knows no key can use none up.
+    if !siblings.use_up_nonce(&request.nonce) {
+        refusals.inc(RelayRefusal::Nonce);
+        return challenge(siblings);
+    }
+    let wait = digest_wait(query.headers);
+    let copy = match wait {
+        Some(_) => Ok(SiblingCopy::NotYet),
+        None => {
+            let wait = FIRST_BYTES_WAIT;
+            state.fetch.copy_for_sibling(query.id, &request.version, wait).await
+        }
+    };
+    let mut told = state.fetch.state_for_sibling(query.id, &request.version, wait).await;
+    told.children = u32::try_from(state.relay_traffic.under_way()).unwrap_or(u32::MAX);
+    let response = match copy {
+        // The state is all that was asked for.
+        Ok(_) if wait.is_some() => bare(StatusCode::OK),
+        Ok(copy) => respond(state, &config, &query, copy).unwrap_or_else(|refusal| {
+            refusals.inc(refusal);
+            bare(StatusCode::TOO_MANY_REQUESTS)
+        }),
+        Err(error) => {
+            debug!("no copy for another node: {error}");
+            bare(StatusCode::INTERNAL_SERVER_ERROR)
+        }
+    };
+    if response.status() == StatusCode::PRECONDITION_FAILED {
+        refusals.inc(RelayRefusal::Version);
+    }
+    prove(state, &key, &request, query.id, &told, response)
+}
+
+fn respond(
+    state: &AppState,
+    config: &Config,
+    query: &SiblingQuery<'_>,
+    copy: SiblingCopy,
+) -> Result<Response<Body>, RelayRefusal> {
+    let permit = || -> Result<DownloadPermit, RelayRefusal> {
+        match config.relay.max_children {
+            0 => Err(RelayRefusal::Busy),
+            _ => state.relay_traffic.try_acquire(|| None).map_err(|_| RelayRefusal::Busy),
+        }
+    };
+    let SiblingQuery { method, headers, transport, .. } = *query;
+    match copy {
+        SiblingCopy::Stored(opened) => {
+            // Whatever else it asks for: the bytes from there on.
+            let mut asked = HeaderMap::new();
+            if let Some(range) = headers.get(header::RANGE) {
+                asked.insert(header::RANGE, range.clone());
+            }
+            delivery::respond(method, &asked, opened, name_and_headers, permit, transport)
+        }
+        SiblingCopy::Partial(partial) => {
+            let first = first_byte(headers);
+            delivery::growing::respond_unverified(method, &partial, first, permit, transport)
+        }
+        SiblingCopy::NotYet => Ok(bare(StatusCode::SERVICE_UNAVAILABLE)),
+        SiblingCopy::OtherVersion => Ok(bare(StatusCode::PRECONDITION_FAILED)),
+        SiblingCopy::Absent => Ok(bare(StatusCode::NOT_FOUND)),
+    }
+}
+
+/// The first byte that is asked for; nodes ask for all that follow.
+fn first_byte(headers: &HeaderMap) -> u64 {
+    let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok());
+    let first = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-'));
+    first.and_then(|first| first.parse().ok()).unwrap_or(0)
+}
+
+/// Time that the child would wait for the digest of the whole.
+fn digest_wait(headers: &HeaderMap) -> Option<Duration> {
+    let prefer = headers.get("prefer")?.to_str().ok()?;
+    let seconds = prefer.strip_prefix("wait=")?.parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_DIGEST_WAIT))
+}
+
+fn bare(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+fn challenge(siblings: &SiblingDirectory) -> Response<Body> {
+    let mut response = bare(StatusCode::UNAUTHORIZED);
+    let value = auth::challenge(&siblings.issue_nonce());
+    insert(response.headers_mut(), header::WWW_AUTHENTICATE, &value);
+    response
+}
+
+fn prove(
+    state: &AppState,
+    key: &RelayKey,
+    request: &RelayRequest,
+    id: &PackageId,
+    told: &ParentState,
+    mut response: Response<Body>,
+) -> Response<Body> {
+    let certificate: Option<Sha256> = *state.board.certificate.borrow();
+    let told = told.to_string();
+    let mac = request.sign_answer(key, id, response.status().as_u16(), &told, certificate);
+    let proof = AnswerProof { mac, next_nonce: state.fetch.siblings().issue_nonce() };
+    let headers = response.headers_mut();
+    insert(headers, HeaderName::from_static(STATE_HEADER), &told);
+    insert(headers, HeaderName::from_static("authentication-info"), &proof.to_string());
+    insert(headers, header::CACHE_CONTROL, "no-store");
+    response
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    // Hex, numbers and encoded texts are valid.
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(name, value);
+    }
+}

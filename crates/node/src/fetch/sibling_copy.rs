@@ -1,0 +1,146 @@
+//! The copy of a package that another node may pull from here, whole or still being
+//! received.
+
+use std::{sync::Arc, time::Duration};
+
+use edge_mirror_protocol::{
+    package::{Manifest, PackageId},
+    relay::auth::{PackageVersion, ParentState},
+};
+use edge_mirror_store::{OpenedPackage, StoreError, growing::PartialPackage};
+use tokio::time::{Instant, timeout_at};
+
+use super::{Fetch, Flight, PullReason};
+
+/// A node may hear of a meeting a moment before this one.
+const LISTED_WAIT: Duration = Duration::from_secs(2);
+
+pub enum SiblingCopy {
+    Stored(OpenedPackage),
+    Partial(Arc<PartialPackage>),
+    /// It is, or will soon be, pulled.
+    NotYet,
+    OtherVersion,
+    Absent,
+}
+
+impl Fetch {
+    /// Looks for this version, and waits for the first bytes of one that is about to be
+    /// pulled.
+    pub async fn copy_for_sibling(
+        &self,
+        id: &PackageId,
+        version: &PackageVersion,
+        wait: Duration,
+    ) -> Result<SiblingCopy, StoreError> {
+        let until = Instant::now() + wait;
+        loop {
+            let opened = self.open(id).await?;
+            if let Some(opened) = opened {
+                if self.is_version(&opened.0.manifest, version) {
+                    return Ok(SiblingCopy::Stored(opened));
+                }
+                if !self.is_announced(id, version) {
+                    return Ok(SiblingCopy::OtherVersion);
+                }
+            }
+            let Some(flight) = self.flight_for_sibling(id, until).await else {
+                let announced = self.is_announced(id, version);
+                return Ok(if announced { SiblingCopy::NotYet } else { SiblingCopy::Absent });
+            };
+            let (mut shared, outcome) = (flight.shared(), flight.outcome());
+            let begun = shared
+                .wait_for(|slot| slot.as_ref().is_some_and(|shared| !shared.partial.is_broken()));
+            let found = tokio::select! {
+                biased;
+                found = timeout_at(until, begun) => found,
+                // It is stored now, or failed.
+                _ = outcome => match Instant::now() < until {
+                    true => continue,
+                    false => return Ok(SiblingCopy::NotYet),
+                },
+            };
+            return Ok(match found {
+                Ok(Ok(slot)) => match &*slot {
+                    Some(shared) if shared.version.as_ref() == Some(version) => {
+                        SiblingCopy::Partial(shared.partial.clone())
+                    }
+                    _ => SiblingCopy::OtherVersion,
+                },
+                Ok(Err(_)) | Err(_) => SiblingCopy::NotYet,
+            });
+        }
+    }
+
+    /// The state of the copy here, for a child; with `wait`, once the digest of the whole
+    /// is known, or after that time.
+    pub async fn state_for_sibling(
+        &self,
+        id: &PackageId,
+        version: &PackageVersion,
+        wait: Option<Duration>,
+    ) -> ParentState {
+        let flight = self.inner.state().flights.get(id).cloned();
+        if let (Some(wait), Some(flight)) = (wait, &flight) {
+            let (mut digest, until) = (flight.digest(), Instant::now() + wait);
+            tokio::select! {
+                _ = timeout_at(until, digest.wait_for(Option::is_some)) => {}
+                _ = flight.outcome() => {}
+            }
+        }
+        let stored = self.inner.board.store().get(id);
+        if let Some(stored) = stored.filter(|stored| self.is_version(&stored.manifest, version)) {
+            let (received_bytes, sha256) =
+                (stored.manifest.size_bytes, Some(stored.manifest.sha256));
+            return ParentState { received_bytes, sha256, ..ParentState::default() };
+        }
+        let Some(flight) = flight else { return ParentState::default() };
+        let shared = flight.shared().borrow().clone();
+        let shared = shared.filter(|shared| shared.version.as_ref() == Some(version));
+        let received_bytes = shared.map_or(0, |shared| shared.partial.received_bytes().0);
+        let sha256 = version.digest().or(*flight.digest().borrow());
+        ParentState { received_bytes, path: flight.source().path, sha256, children: 0 }
+    }
+
+    /// The pull of an active meeting's package, begun if there is none.
+    async fn flight_for_sibling(&self, id: &PackageId, until: Instant) -> Option<Arc<Flight>> {
+        let under_way = || self.inner.state().flights.get(id).cloned();
+        if let Some(flight) = under_way() {
+            return Some(flight);
+        }
+        let mut sync = self.inner.board.sync.subscribe();
+        let until = until.min(Instant::now() + LISTED_WAIT);
+        let listed = timeout_at(until, sync.wait_for(|sync| sync.active.contains(id))).await;
+        drop(listed.ok()?.ok()?);
+        match self.join_as(id, PullReason::Missing, None) {
+            Ok(Some(flight)) => Some(flight),
+            // It has just arrived, or failed a moment ago.
+            Ok(None) | Err(_) => under_way(),
+        }
+    }
+
+    /// True if the stored bytes are of this version.
+    fn is_version(&self, manifest: &Manifest, version: &PackageVersion) -> bool {
+        match version {
+            PackageVersion::Digest(sha256) => manifest.sha256 == *sha256,
+            PackageVersion::Validators(_) => {
+                let validators = &manifest.source.validators;
+                let size = Some(manifest.size_bytes);
+                PackageVersion::from_validators(validators, size).as_ref() == Some(version)
+            }
+            PackageVersion::Token(_) => {
+                let state = self.inner.state();
+                let known = manifest.key.package().and_then(|id| state.versions.get(id));
+                known.is_some_and(|(sha256, known)| *sha256 == manifest.sha256 && known == version)
+            }
+        }
+    }
+
+    /// True if the main server announces this version of an active meeting's package.
+    fn is_announced(&self, id: &PackageId, version: &PackageVersion) -> bool {
+        let config = self.inner.settings.current();
+        let offer = self.inner.offer_of(id, config.main_server());
+        let announced = offer.and_then(|offer| offer.sha256);
+        announced.is_some() && announced == version.digest()
+    }
+}

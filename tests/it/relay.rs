@@ -1,0 +1,3 @@
+//! Nodes that pass packages on to each other.
+
+mod by_rank;
