@@ -460,8 +460,7 @@ mod tests {
         let settings = Arc::new(settings);
         let board = Arc::new(StatusBoard::new(store, 8001));
         let connector = Arc::<Connector>::default();
-        let fetch =
-            Fetch::new(settings.clone(), board.clone(), connector.clone(), Tasks::new());
+        let fetch = Fetch::new(settings.clone(), board.clone(), connector.clone(), Tasks::new());
         PresenceWorker {
             settings,
             board,

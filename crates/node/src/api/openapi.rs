@@ -208,8 +208,7 @@ fn app_state(folder: &Path) -> AppState {
     let settings = Arc::new(Settings::load_or_create(&file).expect("defaults are valid"));
     let (store, _) = Store::open(&folder.join("storage")).expect("the folder is writable");
     let board = Arc::new(StatusBoard::new(store, 1));
-    let fetch =
-        Fetch::new(settings.clone(), board.clone(), Arc::default(), Tasks::new());
+    let fetch = Fetch::new(settings.clone(), board.clone(), Arc::default(), Tasks::new());
     AppState {
         access: AccessControl::new(
             "node",

@@ -32,6 +32,11 @@ use crate::{
 /// Longest pause between attempts, however long they have failed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
+/// After an attempt that brought so much, the next one follows soon: the line was cut,
+/// and other nodes may wait for the rest.
+const PROGRESS_BYTES: u64 = 1 << 20;
+const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
+
 /// State that an attempt leaves for the round's next one.
 #[derive(Default)]
 pub(super) struct RoundState {
@@ -146,6 +151,7 @@ impl FetchInner {
         let mut round = RoundState::default();
         for attempt in 1.. {
             flight.set_attempt(attempt);
+            let before = flight.received_bytes();
             let (config, outcome) = self.attempt(flight, &mut round, attempt > 1).await;
             let error = match outcome {
                 Ok(pulled) => return Ok(pulled),
@@ -157,7 +163,10 @@ impl FetchInner {
                 return Err(error);
             }
             let base = Duration::from_secs(config.network.retry_delay);
-            let pause = retry_pause(attempt, base, fastrand::f64());
+            let mut pause = retry_pause(attempt, base, fastrand::f64());
+            if error.is_broken_off() && flight.received_bytes() >= before + PROGRESS_BYTES {
+                pause = pause.min(PROGRESS_PAUSE);
+            }
             warn!(
                 "meeting {}: attempt {attempt} of {retries} failed, next in {:.1} s: {error}",
                 flight.id(),

@@ -155,22 +155,26 @@ impl FetchInner {
             // Live: relaying may have been switched off meanwhile.
             let config = self.settings.current();
             let id = flight.id();
-            let mut candidates = self.siblings.parents(&config, id, &package.version).await;
-            candidates.parents.retain(|parent| !self.state().is_bad_parent(id, &parent.node_id));
+            let candidates = self.siblings.parents(&config, id, &package.version).await;
+            let candidates = self.without_bad(id, candidates);
             let Some(parent) = round.relay.choose(&candidates, Instant::now()).cloned() else {
                 return Ok(None);
             };
-            let reason = match candidates.is_planned {
-                true => SourceReason::Assigned,
-                false => SourceReason::Ranked,
-            };
-            match Box::pin(self.pull_from(&task, round, package, &parent, reason)).await? {
+            let pulled = self.pull_from(&task, round, package, &parent, &candidates);
+            match Box::pin(pulled).await? {
                 SiblingPull::Pulled(pulled) => return Ok(Some(pulled)),
                 SiblingPull::Lost(loss, cause) => {
                     self.note_loss(&task, round, &parent, loss, cause)
                 }
             }
         }
+    }
+
+    /// Leaves out nodes that sent wrong bytes of this package.
+    fn without_bad(&self, id: &PackageId, mut candidates: ParentCandidates) -> ParentCandidates {
+        let state = self.state();
+        candidates.parents.retain(|parent| !state.is_bad_parent(id, &parent.node_id));
+        candidates
     }
 
     fn may_relay(&self, flight: &Flight, config: &Config, round: &RoundState) -> bool {
@@ -223,7 +227,7 @@ impl FetchInner {
         round: &mut RoundState,
         package: RelayedPackage,
         parent: &Sibling,
-        reason: SourceReason,
+        candidates: &ParentCandidates,
     ) -> Result<SiblingPull, PullError> {
         let mut session = match self.session(task, &package, parent) {
             Ok(session) => session,
@@ -233,7 +237,8 @@ impl FetchInner {
         let resumed = round.partial.take().filter(is_same);
         let first = resumed.as_ref().map_or(0, |partial| partial.pending.received_bytes());
         let began = Instant::now();
-        let mut answer = match self.open_session(task, &mut session, first).await {
+        let opened = self.open_session(task, &round.relay, &mut session, candidates, first).await;
+        let mut answer = match opened {
             Ok(answer) => answer,
             Err(lost) => {
                 round.partial = resumed;
@@ -241,6 +246,10 @@ impl FetchInner {
             }
         };
         task.flight.set_phase(PullPhase::Pulling);
+        let reason = match candidates.is_planned {
+            true => SourceReason::Assigned,
+            false => SourceReason::Ranked,
+        };
         self.note_source(task, round, Some(parent), reason);
         let RelayedPackage { version, origin, offer, .. } = package;
         let mut pulling = self.begin_or_resume(task, resumed, &answer, origin)?;
@@ -254,7 +263,7 @@ impl FetchInner {
         }
         let interrupted = async {
             tokio::select! {
-                lost = self.watch_parent(task, &mut session) => lost,
+                lost = self.watch_parent(task, &round.relay, &mut session, candidates) => lost,
                 () = self.get_pieces(task, &version, length, &pieces) => {
                     std::future::pending().await
                 }
@@ -338,7 +347,9 @@ impl FetchInner {
     async fn open_session(
         &self,
         task: &AttemptContext<'_>,
+        relay: &RelayRound,
         session: &mut SiblingSession,
+        candidates: &ParentCandidates,
         first: u64,
     ) -> Result<OriginAnswer, SiblingPull> {
         let began = Instant::now();
@@ -352,7 +363,7 @@ impl FetchInner {
                 Err(error) => return Err(lost(error)),
             };
             self.note_state(task, session, &state)?;
-            self.check_assignment(task, session)?;
+            self.check_assignment(task, relay, session, candidates)?;
             if began.elapsed() > READY_LIMIT {
                 return Err(lost(SiblingError::NotReady(state)));
             }
@@ -364,13 +375,18 @@ impl FetchInner {
     async fn watch_parent(
         &self,
         task: &AttemptContext<'_>,
+        relay: &RelayRound,
         session: &mut SiblingSession,
+        candidates: &ParentCandidates,
     ) -> SiblingPull {
+        // The main server is not asked instead of a parent that is merely slow.
+        let mut others = candidates.clone();
+        others.parents.retain(|other| other.node_id != session.sibling.node_id);
         let mut plans = self.board.relay.subscribe();
         let (mut gap, mut failed, mut received) = (ParentGap::default(), 0, 0);
         loop {
             let _ = timeout(PROBE_PAUSE, plans.changed()).await;
-            if let Err(lost) = self.check_assignment(task, session) {
+            if let Err(lost) = self.check_assignment(task, relay, session, candidates) {
                 return lost;
             }
             let before = std::mem::replace(&mut received, task.flight.received_bytes());
@@ -381,7 +397,8 @@ impl FetchInner {
                         return lost;
                     }
                     let behind = state.received_bytes.saturating_sub(task.flight.received_bytes());
-                    if gap.holds_up(behind, Instant::now()) && self.has_other(task, session).await {
+                    let now = Instant::now();
+                    if gap.holds_up(behind, now) && relay.choose(&others, now).is_some() {
                         let cause =
                             format!("it is {} MiB ahead, and more each second", behind >> 20);
                         return SiblingPull::Lost(ParentLoss::TooSlow, cause);
@@ -397,15 +414,6 @@ impl FetchInner {
                 }
             }
         }
-    }
-
-    /// True if another node could be asked instead: the main server is not, for a parent
-    /// that is merely slow.
-    async fn has_other(&self, task: &AttemptContext<'_>, session: &SiblingSession) -> bool {
-        let candidates = self.siblings.plan_now(task.config, task.flight.id());
-        candidates.is_none_or(|candidates| {
-            candidates.parents.iter().any(|other| other.node_id != session.sibling.node_id)
-        })
     }
 
     /// Shows the parent's state; an error if it gets the package from here.
@@ -429,21 +437,21 @@ impl FetchInner {
         Ok(())
     }
 
-    /// An error if our main server no longer names this parent.
+    /// An error if our main server arranges it otherwise than when this parent was chosen.
     fn check_assignment(
         &self,
         task: &AttemptContext<'_>,
+        relay: &RelayRound,
         session: &SiblingSession,
+        chosen_of: &ParentCandidates,
     ) -> Result<(), SiblingPull> {
         let config = self.settings.current();
-        let Some(now) = self.siblings.plan_now(&config, task.flight.id()) else { return Ok(()) };
-        let node_id = &session.sibling.node_id;
-        let is_named = now.parents.iter().any(|named| named.node_id == *node_id);
-        let is_first = now.parents.first().is_some_and(|named| named.node_id == *node_id);
-        // A spare that stands in for a lost parent stays as long as it is named.
-        let stands_in = is_named
-            && task.flight.source().parent.is_some_and(|parent| parent.node_id == *node_id);
-        match is_first || stands_in {
+        let id = task.flight.id();
+        let Some(named) = self.siblings.plan_now(&config, id) else { return Ok(()) };
+        let named = self.without_bad(id, named);
+        let stays = named == *chosen_of
+            || relay.choose(&named, Instant::now()).is_some_and(|first| *first == session.sibling);
+        match stays {
             true => Ok(()),
             false => {
                 let cause = "the main server names another one".to_owned();
@@ -504,10 +512,11 @@ impl FetchInner {
                 return std::future::pending().await;
             }
             let config = self.settings.current();
-            let candidates = self.siblings.plan_now(&config, task.flight.id());
-            let named = candidates
-                .as_ref()
-                .is_some_and(|named| round.relay.choose(named, Instant::now()).is_some());
+            let id = task.flight.id();
+            let named = self.siblings.plan_now(&config, id).is_some_and(|named| {
+                let named = self.without_bad(id, named);
+                round.relay.choose(&named, Instant::now()).is_some()
+            });
             if named && self.may_relay(task.flight, &config, round) {
                 return;
             }
