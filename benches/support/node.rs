@@ -44,6 +44,20 @@ pub(crate) fn start(
 ) -> Result<Server> {
     let (folder, port) = (stage.make_new("node")?, free_port()?);
     let path = folder.join("node_config.json");
+    fs::write(&path, configuration(main_server, storage, port, patch)?)?;
+    let mut command = Command::new(program()?);
+    command.args(["node", "--host", "127.0.0.1", "--config"]).arg(&path);
+    command.envs(places.workers.map(|n| ("TOKIO_WORKER_THREADS", n.to_string())));
+    Server::start(stage, "edge-mirror", port, places.core, command)
+}
+
+/// Returns the configuration of a node that keeps everything it has.
+pub(crate) fn configuration(
+    main_server: SocketAddr,
+    storage: &Path,
+    port: u16,
+    patch: &Value,
+) -> Result<Vec<u8>> {
     let mut config = json!({
         "mainServerIp": main_server.ip(),
         "mainServerPort": main_server.port(),
@@ -56,11 +70,7 @@ pub(crate) fn start(
     });
     let both = config.as_object_mut().zip(patch.as_object());
     both.map(|(config, patch)| merge(config, patch)).context("settings are an object")?;
-    fs::write(&path, serde_json::to_vec_pretty(&config)?)?;
-    let mut command = Command::new(program()?);
-    command.args(["node", "--host", "127.0.0.1", "--config"]).arg(&path);
-    command.envs(places.workers.map(|n| ("TOKIO_WORKER_THREADS", n.to_string())));
-    Server::start(stage, "edge-mirror", port, places.core, command)
+    Ok(serde_json::to_vec_pretty(&config)?)
 }
 
 /// Uses the scheme that it serves.

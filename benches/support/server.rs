@@ -43,30 +43,49 @@ pub(crate) struct Places {
 }
 
 impl Server {
-    /// Starts it, on this core alone if one is given.
+    /// Starts it on this machine's own address, on this core alone if one is given.
     pub(crate) fn start(
         stage: &Stage,
         name: &'static str,
         port: u16,
         core: Option<usize>,
-        mut command: Command,
+        command: Command,
     ) -> Result<Self> {
-        let log = stage.folder().join(format!("{name}.log"));
-        let file = fs::OpenOptions::new().create(true).append(true).open(&log)?;
-        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let before = sched_getaffinity(None)?;
         // A child inherits its parent's core: no thread of it ever ran elsewhere.
         if let Some(core) = core {
             pin(core)?;
         }
-        let begun = Instant::now();
-        let child = stage.spawn(command);
+        let log = stage.folder().join(format!("{name}.log"));
+        let server = Self::spawn(stage, name, (Ipv4Addr::LOCALHOST, port).into(), log, command);
         sched_setaffinity(None, &before)?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let stage = stage.clone();
-        let mut server = Self { name, address, begun, child: child?, log, stage };
-        server.until("it listens", |server| Ok(TcpStream::connect(server.address).is_ok()))?;
+        let mut server = server?;
+        server.until_it_listens()?;
         Ok(server)
+    }
+
+    /// Starts it without waiting for it.
+    pub(crate) fn spawn(
+        stage: &Stage,
+        name: &'static str,
+        address: SocketAddr,
+        log: PathBuf,
+        mut command: Command,
+    ) -> Result<Self> {
+        let file = fs::OpenOptions::new().create(true).append(true).open(&log)?;
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        let begun = Instant::now();
+        let child = stage.spawn(command)?;
+        Ok(Self { name, address, begun, child, log, stage: stage.clone() })
+    }
+
+    pub(crate) fn until_it_listens(&mut self) -> Result<()> {
+        self.until("it listens", |server| Ok(TcpStream::connect(server.address).is_ok()))
+    }
+
+    /// Ends it as a power cut does.
+    pub(crate) fn kill(&mut self) {
+        self.stage.kill(&mut self.child);
     }
 
     /// Waits for a condition; shows the log on a timeout, or if the process ends.

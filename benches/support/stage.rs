@@ -99,15 +99,26 @@ impl Stage {
     /// workers for others to reap.
     pub(crate) fn end(&self, child: &mut Child) {
         let pid = Pid::from_child(child);
-        let mut running = self.running();
-        let _ = kill_process(pid, Signal::TERM);
         let begin = Instant::now();
+        // One that was waited for is no more: its number may be another's.
+        if matches!(child.try_wait(), Ok(None)) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
         while begin.elapsed() < POLITE && matches!(child.try_wait(), Ok(None)) {
             std::thread::sleep(Duration::from_millis(5));
         }
-        let _ = kill_process_group(pid, Signal::KILL);
-        let _ = child.wait();
-        running.retain(|other| *other != pid);
+        self.kill(child);
+    }
+
+    /// Ends it and its children at once.
+    pub(crate) fn kill(&self, child: &mut Child) {
+        let pid = Pid::from_child(child);
+        let mut running = self.running();
+        if running.contains(&pid) {
+            let _ = kill_process_group(pid, Signal::KILL);
+            let _ = child.wait();
+            running.retain(|other| *other != pid);
+        }
     }
 
     fn running(&self) -> MutexGuard<'_, Vec<Pid>> {

@@ -1,0 +1,135 @@
+//! One fleet, from the start of a meeting until all nodes have the package.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use axum::body::Bytes;
+
+use super::{
+    cases::{Case, Incident},
+    fleet::{Fleet, SentBytes},
+    sandbox,
+};
+use crate::support::Stage;
+
+/// Times that of a copy for each node: without relaying, it takes that once.
+const PATIENCE: f64 = 2.0;
+const STALL: Duration = Duration::from_secs(60);
+/// When the tree stands.
+const SETTLED: f64 = 0.3;
+const SLOWED: f64 = 0.05;
+const HALF: f64 = 0.5;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trial {
+    /// To the last node's verified package.
+    pub seconds: f64,
+    /// That `curl` takes for one copy over the same link.
+    pub curl_s: f64,
+    /// By the main server, as times the size; on the wire, too.
+    pub sent: f64,
+    pub sent_on_the_wire: f64,
+    /// Edges from the main server to the farthest node.
+    pub depth: f64,
+    /// Anonymous bytes of the node that used most.
+    pub memory: f64,
+    /// Bytes that a child took after a wrong one before it left.
+    pub taken: f64,
+}
+
+impl Trial {
+    pub(crate) fn run(stage: &Stage, case: &Case, package: &Bytes) -> Result<Self> {
+        // The main server's, each node's, and a replacement of one.
+        let folder = match sandbox::memory(case.size * (case.nodes as u64 + 2))? {
+            Some(folder) => folder,
+            None => stage.make_new("fleet")?,
+        };
+        let mut fleet = Fleet::start(stage, folder, case, package.clone())?;
+        let curl_s = fleet.curl()?;
+        let before = fleet.sent_bytes()?;
+        let begin = fleet.start_meeting()?;
+        let patience = Duration::from_secs_f64(case.copy_s() * case.nodes as f64 * PATIENCE);
+        let scene = Scene { case, before, patience: patience + STALL };
+        let (depth, taken) = scene.play(&mut fleet)?;
+        let finished = fleet.finished()?;
+        let sent = fleet.sent_bytes()?;
+        let share = |bytes: u64| bytes as f64 / case.size as f64;
+        let wire = sent.on_the_wire.zip(before.on_the_wire);
+        Ok(Self {
+            seconds: (finished - begin).as_secs_f64(),
+            curl_s,
+            sent: share(sent.of_packages - before.of_packages),
+            sent_on_the_wire: wire.map_or(f64::NAN, |(sent, before)| share(sent - before)),
+            depth: depth as f64,
+            memory: fleet.memory() as f64,
+            taken: taken.map_or(f64::NAN, |bytes| bytes as f64),
+        })
+    }
+
+    /// Returns the times of what a copy needs at least.
+    pub(crate) fn ratio(&self, case: &Case) -> f64 {
+        (self.seconds - case.pause_s()) / case.copy_s()
+    }
+
+    pub(crate) fn ratio_to_curl(&self, case: &Case) -> f64 {
+        (self.seconds - case.pause_s()) / self.curl_s
+    }
+}
+
+struct Scene<'a> {
+    case: &'a Case,
+    before: SentBytes,
+    patience: Duration,
+}
+
+impl Scene<'_> {
+    /// Returns the tree's depth, and the bytes that went after a wrong one.
+    fn play(&self, fleet: &mut Fleet) -> Result<(usize, Option<u64>)> {
+        let until = |fleet: &mut Fleet, share| fleet.until_sent(share, self.before, self.patience);
+        if let Incident::SlowUplink(bytes_per_s) = self.case.incident {
+            until(fleet, SLOWED)?;
+            match fleet.tree()?.inner() {
+                Some(node) => fleet.host(node).limit_uplink(bytes_per_s)?,
+                None => eprintln!("no node passes anything on: none is slowed down"),
+            }
+        }
+        until(fleet, SETTLED)?;
+        let depth = fleet.tree()?.depth();
+        until(fleet, HALF)?;
+        let poisoned = self.interfere(fleet)?;
+        fleet.until_finished(self.patience)?;
+        let taken = poisoned.zip(fleet.poisoner()).map(|(node, poisoner)| {
+            let (connections, bytes) = poisoner.found(node);
+            eprintln!("{connections} connections had a wrong byte");
+            bytes
+        });
+        Ok((depth, taken))
+    }
+
+    /// Returns the node that is poisoned.
+    fn interfere(&self, fleet: &mut Fleet) -> Result<Option<usize>> {
+        let tree = fleet.tree()?;
+        let victim = match self.case.incident {
+            Incident::None | Incident::SlowUplink(_) => return Ok(None),
+            Incident::Unplugged(time) => {
+                fleet.unplug_main_server()?;
+                fleet.wait(time)?;
+                fleet.plug_in_main_server()?;
+                return Ok(None);
+            }
+            Incident::RootKilled => tree.root(),
+            Incident::InnerKilled | Incident::Poisoned => tree.inner(),
+        };
+        let Some(victim) = victim else {
+            eprintln!("no node passes anything on: nothing happens to any");
+            return Ok(None);
+        };
+        if self.case.is_poisoned() {
+            fleet.poisoner().inspect(|poisoner| poisoner.poison(victim));
+            return Ok(Some(victim));
+        }
+        eprintln!("node-{} is killed", victim + 1);
+        fleet.kill(victim);
+        Ok(None)
+    }
+}
