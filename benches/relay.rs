@@ -24,6 +24,8 @@ mod ours;
 mod poison;
 #[path = "relay/sandbox.rs"]
 mod sandbox;
+#[path = "relay/swarm.rs"]
+mod swarm;
 #[path = "relay/theirs.rs"]
 mod theirs;
 #[path = "relay/tree.rs"]
@@ -37,7 +39,7 @@ use anyhow::Result;
 use axum::body::Bytes;
 use clap::Parser;
 
-use cases::{CASES, Case};
+use cases::{CASES, Case, MainServerKind};
 use support::{
     Common, Limit, Report, Samples, Stage, Table, machine, packages, process, quiet::Watch, stats,
 };
@@ -85,11 +87,7 @@ impl Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Err(error) = sandbox::enter() {
-        eprintln!("bench: {error:#}");
-        return ExitCode::FAILURE;
-    }
-    Stage::run(move |stage| bench(stage, &arguments))
+    sandbox::run_inside(|| Stage::run(move |stage| bench(stage, &arguments)))
 }
 
 fn bench(stage: &Stage, arguments: &Arguments) -> Result<()> {
@@ -104,9 +102,12 @@ fn bench(stage: &Stage, arguments: &Arguments) -> Result<()> {
         let mut trials = Vec::new();
         for round in 1..=rounds {
             eprintln!("{}, round {round}", case.name);
-            let trial = patience.turn(|| watched(|| Trial::run(stage, &case, &package)));
+            let trial = patience.turn(|| watched(|| run(stage, &case, &package)));
             match trial {
-                Ok(trial) => trials.push(trial),
+                Ok(trial) => {
+                    eprintln!("{:.2} × a copy, sent {:.3} ×", trial.ratio(&case), trial.sent);
+                    trials.push(trial);
+                }
                 // The others still say something.
                 Err(error) => eprintln!("{}: {error:#}", case.name),
             }
@@ -120,6 +121,13 @@ fn bench(stage: &Stage, arguments: &Arguments) -> Result<()> {
     report.table(&table(&found));
     report.limits(&limits(&found));
     report.finish(common, &patience)
+}
+
+fn run(stage: &Stage, case: &Case, package: &Bytes) -> Result<Trial> {
+    match case.main_server {
+        MainServerKind::Ours | MainServerKind::Theirs => Trial::run(stage, case, package),
+        MainServerKind::Swarm => Trial::run_swarm(stage, case, package),
+    }
 }
 
 /// Also says what share of a core others had.
@@ -157,7 +165,7 @@ impl Found {
             stats::ratio_spread(&self.of(|trial| trial.ratio_to_curl(case))),
             thousandths(&self.of(|trial| trial.sent)),
             thousandths(&self.of(|trial| trial.sent_on_the_wire)),
-            stats::plain(self.of(|trial| trial.depth).max()),
+            thousandths(&self.of(|trial| trial.depth)).replace(".000", ""),
             self.of(|trial| trial.memory).spread(1.0 / MIB),
         ]
     }

@@ -25,6 +25,8 @@ pub(crate) struct Case {
 pub(crate) enum MainServerKind {
     Ours,
     Theirs,
+    /// None: aria2c, and one who has the package.
+    Swarm,
 }
 
 /// What happens on the way.
@@ -79,7 +81,7 @@ const fn case(
 
 const USUAL: (u64, u64) = (20, 100);
 
-pub(crate) const CASES: [Case; 11] = [
+pub(crate) const CASES: [Case; 12] = [
     case("one node", 1, 200, USUAL, Incident::None, None),
     case("8 nodes", 8, 200, USUAL, Incident::None, Some((1.05, 1.01))),
     // On one machine, all of them together have two cores to hash with.
@@ -111,4 +113,8 @@ pub(crate) const CASES: [Case; 11] = [
         ..case("slow main server of another kind", 8, 30, USUAL, Incident::None, Some((1.10, 1.0)))
     },
     case("wrong byte from a parent at half", 8, 200, USUAL, Incident::Poisoned, Some((1.10, 1.10))),
+    Case {
+        main_server: MainServerKind::Swarm,
+        ..case("aria2c, 8 peers", 8, 200, USUAL, Incident::None, None)
+    },
 ];

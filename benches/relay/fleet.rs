@@ -88,9 +88,8 @@ impl Fleet {
                 let host = Host::new(0, case.cap)?;
                 MainServer::Ours(Ours::start(stage, &folder, host, &package)?)
             }
-            MainServerKind::Theirs => {
-                MainServer::Theirs(Theirs::start(package.clone(), case.cap)?)
-            }
+            MainServerKind::Theirs => MainServer::Theirs(Theirs::start(package.clone(), case.cap)?),
+            MainServerKind::Swarm => bail!("a swarm has no main server"),
         };
         let poisoner = case.is_poisoned().then(Poisoner::new).transpose()?;
         let mut fleet = Self { main_server, members: vec![], poisoner, package, folder };

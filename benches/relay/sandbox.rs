@@ -1,10 +1,15 @@
 //! A network, a mount table and a process tree of the bench's own: nothing outside is
 //! touched, and all of it is gone with the bench, however that ends.
 
-use std::{env, os::unix::process::CommandExt, path::PathBuf, process::Command};
+use std::{
+    env, fs,
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::geteuid;
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Set inside of it.
 const MARK: &str = "EDGE_MIRROR_BENCH_SANDBOX";
@@ -12,22 +17,60 @@ const MARK: &str = "EDGE_MIRROR_BENCH_SANDBOX";
 /// there, too.
 const RUN: &str = "/run";
 
-/// Goes on inside of it, in a process that takes this one's place.
-pub(crate) fn enter() -> Result<()> {
-    if env::var_os(MARK).is_some() {
-        return prepare();
-    }
-    for program in ["unshare", "ip", "tc", "ss"] {
+/// Runs the bench inside of it.
+pub(crate) fn run_inside(bench: impl FnOnce() -> ExitCode) -> ExitCode {
+    let outcome = match env::var_os(MARK) {
+        Some(_) => prepare().map(|()| bench()),
+        None => run_this_inside(),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("bench: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Starts this program again inside of it, and waits for it.
+fn run_this_inside() -> Result<ExitCode> {
+    for program in ["setpriv", "unshare", "ip", "tc", "ss"] {
         let found = Command::new(program).arg("-V").output();
         found.with_context(|| format!("{program} is missing (packages util-linux, iproute2)"))?;
     }
-    let mut command = Command::new("unshare");
-    command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "unshare", "--kill-child", "--mount-proc"]);
+    command.args(["--net", "--mount", "--pid", "--fork"]);
     if !geteuid().is_root() {
         command.arg("--map-root-user");
     }
     command.arg("--").arg(env::current_exe()?).args(env::args_os().skip(1)).env(MARK, "1");
-    Err(command.exec()).context("cannot run unshare")
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        // Before it starts: none is missed.
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut unshare = Command::spawn(&mut command).context("cannot run setpriv")?;
+        let pid = unshare.id();
+        let ended = tokio::task::spawn_blocking(move || unshare.wait());
+        tokio::pin!(ended);
+        loop {
+            tokio::select! {
+                status = &mut ended => {
+                    let code = status??.code().and_then(|code| u8::try_from(code).ok());
+                    return Ok(code.map_or(ExitCode::FAILURE, ExitCode::from));
+                }
+                _ = interrupt.recv() => pass_on_termination(pid),
+                _ = terminate.recv() => pass_on_termination(pid),
+            }
+        }
+    })
+}
+
+/// Tells the bench, which is the child of `unshare`; that one hears nothing.
+fn pass_on_termination(unshare: u32) {
+    let children = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children"));
+    for pid in children.unwrap_or_default().split_whitespace() {
+        let pid = pid.parse().ok().and_then(Pid::from_raw);
+        pid.map(|pid| kill_process(pid, Signal::TERM));
+    }
 }
 
 fn prepare() -> Result<()> {
@@ -38,7 +81,7 @@ fn prepare() -> Result<()> {
 /// None if it has no room for so many bytes.
 pub(crate) fn memory(bytes: u64) -> Result<Option<PathBuf>> {
     let room = rustix::fs::statvfs(RUN)?;
-    let info = std::fs::read_to_string("/proc/meminfo")?;
+    let info = fs::read_to_string("/proc/meminfo")?;
     let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     let free = (room.f_bavail * room.f_frsize).min(kib.unwrap_or(0) << 10);

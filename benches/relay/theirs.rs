@@ -136,16 +136,16 @@ async fn unregister(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) 
 }
 
 async fn list(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    let item = |(id, address): (&String, &String)| {
-        json!({"node_id": id, "address": address, "status": "online", "last_seen": 0.5, "uptime": 60.0})
-    };
+    let item = |(id, address): (&String, &String)| json!({"node_id": id, "address": address, "status": "online", "last_seen": 0.5, "uptime": 60.0});
     Json(lock(&shared.nodes).iter().map(item).collect())
 }
 
 async fn status(State(shared): State<Arc<Shared>>) -> Json<Value> {
     let is_running = *lock(&shared.is_running);
-    let active: Vec<_> =
-        is_running.then(|| json!({"id": MEETING, "title": "预算会议 Budget"})).into_iter().collect();
+    let active: Vec<_> = is_running
+        .then(|| json!({"id": MEETING, "title": "预算会议 Budget"}))
+        .into_iter()
+        .collect();
     let token = if is_running { "2" } else { "1" };
     Json(json!({"id": token, "active_meetings": active, "timestamp": 1.5}))
 }

@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use super::{
     cases::{Case, Incident},
     fleet::{Fleet, SentBytes},
-    sandbox,
+    sandbox, swarm,
 };
 use crate::support::Stage;
 
@@ -54,16 +54,26 @@ impl Trial {
         let finished = fleet.finished()?;
         let sent = fleet.sent_bytes()?;
         let share = |bytes: u64| bytes as f64 / case.size as f64;
-        let wire = sent.on_the_wire.zip(before.on_the_wire);
+        let on_the_wire = sent.on_the_wire.zip(before.on_the_wire);
+        let on_the_wire = on_the_wire.map_or(f64::NAN, |(sent, before)| share(sent - before));
         Ok(Self {
             seconds: (finished - begin).as_secs_f64(),
             curl_s,
-            sent: share(sent.of_packages - before.of_packages),
-            sent_on_the_wire: wire.map_or(f64::NAN, |(sent, before)| share(sent - before)),
+            // What waited in a connection that died was given to the network, and not sent.
+            sent: share(sent.of_packages - before.of_packages).min(on_the_wire),
+            sent_on_the_wire: on_the_wire,
             depth: depth as f64,
             memory: fleet.memory() as f64,
             taken: taken.map_or(f64::NAN, |bytes| bytes as f64),
         })
+    }
+
+    /// Tries the same by BitTorrent.
+    pub(crate) fn run_swarm(stage: &Stage, case: &Case, package: &Bytes) -> Result<Self> {
+        let (seconds, sent) = swarm::run_once(stage, case, package)?;
+        let [curl_s, sent_of_package, depth, memory, taken] = [f64::NAN; 5];
+        let sent_on_the_wire = sent as f64 / case.size as f64;
+        Ok(Self { seconds, curl_s, sent: sent_of_package, sent_on_the_wire, depth, memory, taken })
     }
 
     /// Returns the times of what a copy needs at least.
