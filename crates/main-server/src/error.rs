@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use edge_mirror_http::listen::BindError;
+use edge_mirror_http::{access::VaultError, listen::BindError};
 use edge_mirror_store::StoreError;
 use thiserror::Error;
 
@@ -26,4 +26,6 @@ pub enum MasterError {
         "cannot set up the client that probes nodes: {0}; check the system's TLS and network set-up"
     )]
     Prober(reqwest::Error),
+    #[error("cannot make the key by which nodes know each other: {0}")]
+    RelayKey(VaultError),
 }

@@ -43,7 +43,7 @@ use edge_mirror_base::{
     tasks::{self, Tasks},
 };
 use edge_mirror_http::{
-    access::{AccessControl, Vault},
+    access::{self, AccessControl, Vault},
     listen::{self, Handlers, Listener},
 };
 use edge_mirror_settings::{SecurityConfig, authority};
@@ -115,6 +115,7 @@ impl Master {
         let workers = Tasks::new();
         let token = || workers.token().clone();
         workers.spawn("announcer", workers::announce(server.clone(), token()));
+        workers.spawn("relay planner", workers::plan_relays(server.clone(), token()));
         workers.spawn("prober", workers::probe(server.clone(), prober, token()));
         workers.spawn("verifier", workers::verify(server.clone(), token()));
         workers.spawn("gauge", workers::gauge(server.clone(), token()));
@@ -210,8 +211,11 @@ fn open(
         repository::save(&state_path, &book).map_err(unusable)?;
     }
     let (vault, first_code) = Vault::open(vault_path(data));
+    let relay_key = access::random_text().map_err(MasterError::RelayKey)?;
+    let relay_key = relay_key.parse().expect("it is random text of 43 characters");
     let access = AccessControl::new("main_server", vault, move || security.clone());
-    Ok((Server::new(access, store, book, state_path, announce_timeout), first_code))
+    let server = Server::new(access, store, book, state_path, announce_timeout, relay_key);
+    Ok((server, first_code))
 }
 
 /// They are not removed: `state.json` may have been lost or replaced by an

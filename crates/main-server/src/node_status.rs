@@ -1,9 +1,12 @@
 //! The answer to nodes' polls: running meetings and their packages.
 
+use std::sync::Arc;
+
 use edge_mirror_protocol::{
     MAX_ANSWER_BYTES,
     extension::{self, AcceptedSections},
     package::{self, PackageId},
+    relay::PackageAssignment,
 };
 use edge_mirror_store::Store;
 use serde::Serialize;
@@ -11,6 +14,8 @@ use sha2::{Digest, Sha256};
 
 use crate::state::{meetings::MeetingTable, package_name::file_name};
 
+/// Name of the object of additions.
+const FIELD: &str = "edge_mirror";
 /// Room for the timestamp, which each answer gets when it is sent.
 const TIMESTAMP_BYTES: usize = 64;
 
@@ -20,9 +25,9 @@ const TIMESTAMP_BYTES: usize = 64;
 pub(crate) struct NodeStatus {
     /// For nodes that accept nothing. What is told of packages stands with the
     /// meetings, where earlier versions of our nodes look for it, and others ignore it.
-    plain: StatusText,
+    plain: Arc<StatusText>,
     /// With the section `packages`.
-    with_packages: StatusText,
+    with_packages: Arc<StatusText>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -31,6 +36,18 @@ pub(crate) struct StatusText {
     pub version: String,
     /// The body up to the timestamp.
     pub(crate) json_head: String,
+    /// It has an object of additions.
+    is_extended: bool,
+}
+
+/// A node's own part of an answer.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RelayAnswer<'a> {
+    /// Known to this main server's nodes alone; by it they know each other.
+    pub(crate) key: &'a str,
+    /// The running packages that the node does not have yet.
+    pub packages: Vec<PackageAssignment>,
 }
 
 #[derive(Serialize)]
@@ -75,6 +92,10 @@ struct StatusExtension<'a> {
     /// out where the answer would be too large for a node.
     #[serde(skip_serializing_if = "Option::is_none")]
     packages: Option<Vec<&'a RunningPackage<'a>>>,
+    /// For a node that names itself in `Edge-Mirror-Node` and passes packages on; added
+    /// by `with_relay`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relay: Option<RelayAnswer<'a>>,
 }
 
 #[derive(Serialize)]
@@ -125,7 +146,11 @@ impl NodeStatus {
         };
         let extended = |packages| {
             let version = extension::VERSION;
-            StatusText::of(&book.token, bare(), Some(StatusExtension { version, packages }))
+            StatusText::of(
+                &book.token,
+                bare(),
+                Some(StatusExtension { version, packages, relay: None }),
+            )
         };
         let packages = running.iter().filter_map(|(.., package)| package.as_ref());
         let mut with_packages = extended(Some(packages.collect()));
@@ -133,11 +158,11 @@ impl NodeStatus {
             // Nodes then ask for the list of offers, as at other main servers.
             with_packages = extended(None);
         }
-        Self { plain, with_packages }
+        Self { plain: Arc::new(plain), with_packages: Arc::new(with_packages) }
     }
 
     /// The answer for a node that accepts these sections.
-    pub(crate) fn text_for(&self, accepted: AcceptedSections) -> &StatusText {
+    pub(crate) fn text_for(&self, accepted: AcceptedSections) -> &Arc<StatusText> {
         if accepted.packages { &self.with_packages } else { &self.plain }
     }
 }
@@ -148,13 +173,42 @@ impl StatusText {
         active_meetings: Vec<RunningMeeting<'_>>,
         edge_mirror: Option<StatusExtension<'_>>,
     ) -> Self {
+        let is_extended = edge_mirror.is_some();
         let answer = NodePollAnswer { id: token, active_meetings, edge_mirror, timestamp: () };
         // Strings and numbers only: serialization can't fail.
         let whole = serde_json::to_string(&answer).unwrap_or_default();
         let json_head = whole.trim_end_matches("null}").to_owned();
-        let digest = package::Sha256::new(Sha256::digest(&json_head).into());
-        Self { version: format!("W/\"{digest}\""), json_head }
+        Self { version: entity_tag([&json_head]), json_head, is_extended }
     }
+
+    /// Adds a node's own part; None where the answer would be too large for a node.
+    pub(crate) fn with_relay(&self, relay: &RelayAnswer<'_>) -> Option<Self> {
+        let relay = serde_json::to_string(relay).unwrap_or_default();
+        let (before, after) = self.json_head.split_at(self.json_head.len() - self.end().len());
+        let json_head = match self.is_extended {
+            true => format!(r#"{before},"relay":{relay}{after}"#),
+            false => {
+                let version = extension::VERSION;
+                format!(r#"{before},"{FIELD}":{{"version":{version},"relay":{relay}}}{after}"#)
+            }
+        };
+        if json_head.len() + TIMESTAMP_BYTES > MAX_ANSWER_BYTES {
+            return None;
+        }
+        let version = entity_tag([&self.version, &relay]);
+        Some(Self { version, json_head, is_extended: true })
+    }
+
+    /// The end of the head, before which a section is added.
+    fn end(&self) -> &'static str {
+        if self.is_extended { r#"},"timestamp":"# } else { r#","timestamp":"# }
+    }
+}
+
+fn entity_tag<const N: usize>(parts: [&str; N]) -> String {
+    let mut hasher = Sha256::new();
+    parts.iter().for_each(|part| hasher.update(part));
+    format!("W/\"{}\"", package::Sha256::new(hasher.finalize().into()))
 }
 
 #[cfg(test)]

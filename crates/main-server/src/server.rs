@@ -2,8 +2,10 @@
 //!
 //! Readers take a snapshot of the meetings and never wait. Changes are serialized:
 //! copy, edit, save, publish; what a reader sees is on disk. Locks are taken in the
-//! order `write_lock`, `registry`, `download_log`, the store's own, and never held
+//! order `write_lock`, `uplinks`, `registry`, `download_log`, the store's own, and never held
 //! across an `.await`.
+
+mod relay;
 
 use std::{
     collections::HashSet,
@@ -28,8 +30,9 @@ use edge_mirror_http::{
         health::StorageHealth,
     },
 };
-use edge_mirror_protocol::package::{
-    PackageId, PackageRoute, PackageSource, Sha256, Validators, VerifyLevel,
+use edge_mirror_protocol::{
+    package::{PackageId, PackageRoute, PackageSource, Sha256, Validators, VerifyLevel},
+    relay::RelayKey,
 };
 use edge_mirror_store::{Provenance, Store, StoreError, StoredPackage, verify::VerifyError};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -49,6 +52,7 @@ use crate::{
         index::IndexedMeetings,
         meetings::{Meeting, MeetingTable},
         registry::NodeRegistry,
+        relay::{RelayPlan, uplink::UplinkMemory},
     },
 };
 
@@ -72,6 +76,11 @@ pub(crate) struct Server {
     pub counts: MasterCounters,
     /// The answer to nodes' polls, rebuilt with each change.
     pub status: watch::Sender<Arc<NodeStatus>>,
+    /// The parents of all nodes. Published before a status that names new packages.
+    pub relay: watch::Sender<Arc<RelayPlan>>,
+    /// The key by which this main server's nodes know each other. A new one with each
+    /// start, which nodes get with the next answer.
+    pub relay_key: RelayKey,
     /// Permits of polls that wait for a change.
     pub waiting: Semaphore,
     pub(crate) large_bodies: LargeBodies,
@@ -83,6 +92,7 @@ pub(crate) struct Server {
     write_lock: Mutex<()>,
     state_path: PathBuf,
     registry: Mutex<NodeRegistry>,
+    uplinks: Mutex<UplinkMemory>,
     limited: Mutex<Option<(Limit, UnixMillis)>>,
     announce_timeout: Duration,
 }
@@ -109,6 +119,7 @@ pub(crate) struct WorkerSignals {
     pub(crate) prober: Notify,
     pub verifier: Notify,
     pub gauge: Notify,
+    pub planner: Notify,
 }
 
 impl Server {
@@ -118,6 +129,7 @@ impl Server {
         book: MeetingTable,
         state_path: PathBuf,
         announce_timeout: Duration,
+        relay_key: RelayKey,
     ) -> Self {
         let (clock, counts) = (SteadyClock::start(), MasterCounters::default());
         Self {
@@ -125,6 +137,8 @@ impl Server {
             clock,
             connections: Arc::new(Connections::new(counts.limits.clone())),
             status: watch::Sender::new(Arc::new(NodeStatus::of(&book, &store))),
+            relay: watch::Sender::default(),
+            relay_key,
             waiting: Semaphore::new(MAX_WAITING),
             large_bodies: LargeBodies::default(),
             store,
@@ -143,6 +157,7 @@ impl Server {
             write_lock: Mutex::new(()),
             state_path,
             registry: Mutex::default(),
+            uplinks: Mutex::default(),
             limited: Mutex::default(),
             announce_timeout,
         }
@@ -200,7 +215,9 @@ impl Server {
                 .map_err(|cause| save_failed(&self.state_path, &cause))?;
             self.book.store(Arc::new(book.into()));
         }
-        // Covers packages, too: each replacement ends with a change.
+        // Covers packages, too: each replacement ends with a change. Nobody is told of
+        // a package before there is a parent to pull it from.
+        self.plan_relays();
         self.publish_status();
         for id in announced {
             info!("start of meeting {id} announced to clients");

@@ -12,6 +12,7 @@ pub(crate) mod probing;
 pub(crate) mod problems;
 pub(crate) mod redirect;
 pub(crate) mod registry;
+pub(crate) mod relay;
 
 /// A venue has dozens; anybody on the network can register.
 pub(crate) const MAX_NODES: usize = 4096;

@@ -148,7 +148,7 @@ impl TestMaster {
         }
     }
 
-    async fn reached(&self, node_id: &str) {
+    pub(crate) async fn reached(&self, node_id: &str) {
         self.until(node_id, |node| node["reachable"] == true).await;
     }
 
@@ -178,7 +178,7 @@ async fn both(request: reqwest::RequestBuilder) -> (StatusCode, Value) {
 }
 
 /// Something that answers `/api/status` as a node does.
-async fn fake_node(node_id: &'static str) -> (String, Tasks) {
+pub(crate) async fn fake_node(node_id: &'static str) -> (String, Tasks) {
     let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = listener.address().to_string();
     let status = get(move || async move { Json(json!({"node_id": node_id})) });

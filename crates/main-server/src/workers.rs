@@ -9,6 +9,7 @@ use edge_mirror_base::{clock::UnixMillis, tasks};
 use edge_mirror_http::wire::feed;
 use edge_mirror_settings::scheme;
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -26,6 +27,12 @@ use crate::{
 const PROBE_TICK: Duration = Duration::from_secs(1);
 /// Free disk space changes all the time; a page shows it in three digits.
 const GAUGE_EVERY: Duration = Duration::from_secs(5);
+/// Least time between two plans of who pulls from whom; heartbeats come by the hundred.
+const PLAN_PAUSE: Duration = Duration::from_millis(100);
+/// Planning takes at most this part of a core.
+const PLAN_SHARE: u32 = 10;
+/// A node that pulls and falls silent is noticed by then.
+const PLAN_TICK: Duration = Duration::from_secs(1);
 /// Pause after a failed save; the disk may be full for hours.
 const SAVE_PAUSE: Duration = Duration::from_secs(5);
 
@@ -54,6 +61,28 @@ pub(crate) async fn announce(server: Arc<Server>, stop: CancellationToken) {
     stop.run_until_cancelled(work).await;
 }
 
+/// Plans who pulls from whom after each change, and while anybody pulls.
+pub(crate) async fn plan_relays(server: Arc<Server>, stop: CancellationToken) {
+    let work = async {
+        loop {
+            let is_busy = server.relay.borrow().is_busy();
+            let woken = server.wake.planner.notified();
+            if tokio::time::timeout(PLAN_TICK, woken).await.is_err() && !is_busy {
+                continue;
+            }
+            let changed = server.registry().take_relay_change();
+            if !changed && !is_busy {
+                continue;
+            }
+            let planning = server.clone();
+            let begun = Instant::now();
+            tasks::blocking(move || planning.plan_relays()).await;
+            tokio::time::sleep(PLAN_PAUSE.max(begun.elapsed() * PLAN_SHARE)).await;
+        }
+    };
+    stop.run_until_cancelled(work).await;
+}
+
 pub(crate) async fn probe(server: Arc<Server>, prober: Prober, stop: CancellationToken) {
     let mut under_way = FuturesUnordered::new();
     let mut tick = tokio::time::interval(PROBE_TICK);
@@ -61,6 +90,7 @@ pub(crate) async fn probe(server: Arc<Server>, prober: Prober, stop: Cancellatio
         for lost in server.registry().take_lost(server.clock.now()) {
             server.counts.lost_nodes.inc();
             warn!("node {lost} was not heard from for 30 s and is dropped");
+            server.wake.planner.notify_one();
         }
         let room = MAX_PROBES - under_way.len();
         let due = server.registry().take_due_probes(room, server.clock.now());
@@ -76,8 +106,9 @@ pub(crate) async fn probe(server: Arc<Server>, prober: Prober, stop: Cancellatio
             Some((node_id, address, reach)) = under_way.next() => {
                 let now = server.clock.now();
                 note(&mut server.registry(), &node_id, &address, &reach, now);
-                // A node that turned out unreachable holds up no start.
+                // A node that turned out unreachable holds up no start, and feeds nobody.
                 server.wake.announcer.notify_one();
+                server.wake.planner.notify_one();
             }
             () = server.wake.prober.notified() => {}
             _ = tick.tick() => {}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Request, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     middleware::Next,
     response::Response,
 };
@@ -35,9 +35,7 @@ pub(crate) async fn check(
     request: Request,
     next: Next,
 ) -> Response {
-    let key = request.headers().get(KEY).and_then(|key| key.to_str().ok()).map(str::to_owned);
-    let vault = server.access.vault().clone();
-    if tasks::blocking(move || vault.accepts_node_key(key.as_deref())).await {
+    if is_accepted(&server, request.headers()).await {
         return next.run(request).await;
     }
     let (parts, unread) = request.into_parts();
@@ -46,6 +44,13 @@ pub(crate) async fn check(
                 key: set security.mainServerKey at the node";
     body::drain_and_answer(&parts.headers, unread, wire::detail(StatusCode::UNAUTHORIZED, text))
         .await
+}
+
+/// True if the key is the one that nodes have to send, or none is required.
+pub(crate) async fn is_accepted(server: &Server, asked: &HeaderMap) -> bool {
+    let key = asked.get(KEY).and_then(|key| key.to_str().ok()).map(str::to_owned);
+    let vault = server.access.vault().clone();
+    tasks::blocking(move || vault.accepts_node_key(key.as_deref())).await
 }
 
 /// Sets the key sent, or a generated one, and shows it this once.

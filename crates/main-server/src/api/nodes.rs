@@ -14,7 +14,11 @@ use edge_mirror_http::{
     listen::rate_limit_key,
     wire::{Done, Success, done},
 };
-use edge_mirror_protocol::{HeldPackage, MAX_HELD_PACKAGES, NodeReport, package::PackageId};
+use edge_mirror_protocol::{
+    HeldPackage, MAX_HELD_PACKAGES, NodeReport,
+    package::PackageId,
+    relay::{MAX_REPORTED_PULLS, MAX_SLOW_PARENTS, PullReport, RelayReport},
+};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use tracing::info;
@@ -81,6 +85,7 @@ fn record_registration(
         registry.register(&node_id, address.clone(), client, truncate(status), now)?
     };
     server.wake.prober.notify_one();
+    server.wake.planner.notify_one();
     if new {
         info!("node {node_id} registered at {address}");
     }
@@ -115,13 +120,17 @@ fn record_heartbeat(
     let synced = reader.optional_texts("synced_meetings");
     reader.finish()?;
     check_identity(&node_id, &address)?;
-    let mirror = body.0.get("mirror").and_then(|mirror| NodeReport::deserialize(mirror).ok());
+    let mut mirror = body.0.get("mirror").and_then(|mirror| NodeReport::deserialize(mirror).ok());
+    let relay = mirror.as_mut().and_then(|mirror| mirror.relay.take()).and_then(readable_relay);
+    let pulls = mirror.as_mut().map(|mirror| std::mem::take(&mut mirror.pulls));
     let report = HeartbeatReport {
         address: address.clone(),
         client,
         status: truncate(status),
         downloads: mirror.as_ref().map_or(0, |mirror| mirror.downloads),
         version: mirror.as_ref().map(|mirror| truncate(mirror.version.clone())),
+        relay,
+        pulls: known_pulls(server, pulls.unwrap_or_default()),
         active: known(server, &active),
         // Older nodes don't list synced meetings: what they call active, they have.
         report: report(server, &synced.unwrap_or(active), mirror),
@@ -130,6 +139,7 @@ fn record_heartbeat(
     let new = server.registry().heartbeat(&node_id, report, now)?;
     let unreachable = server.registry().unreachable_reason(&node_id);
     server.wake.announcer.notify_one();
+    server.wake.planner.notify_one();
     if new {
         server.wake.prober.notify_one();
         info!("node {node_id} at {address} is known by its heartbeat");
@@ -165,6 +175,30 @@ fn known(server: &Server, ids: &[String]) -> Vec<PackageId> {
     known
 }
 
+/// A node that says no address at which others reach it passes nothing on.
+fn readable_relay(relay: RelayReport) -> Option<RelayReport> {
+    let is_address = (1..=MAX_TEXT).contains(&relay.address.len());
+    is_address.then(|| RelayReport { site: truncate(relay.site), ..relay })
+}
+
+/// The pulls of meetings that this main server has, each once, sorted, and of texts that
+/// are kept no more than a few short ones.
+fn known_pulls(server: &Server, pulls: Vec<PullReport>) -> Vec<PullReport> {
+    let book = server.book();
+    let known = pulls.into_iter().take(MAX_REPORTED_PULLS).filter_map(|pull| {
+        let id = book.find(pull.id.as_str())?.id.clone();
+        let short = |text: &String| text.len() <= MAX_TEXT;
+        let slow = pull.slow_parents.into_iter().take(MAX_SLOW_PARENTS).filter(short);
+        let parent = pull.parent.map(truncate);
+        Some(PullReport { id, parent, slow_parents: slow.collect(), ..pull })
+    });
+    let mut known: Vec<_> = known.collect();
+    known.sort_by(|a, b| a.id.cmp(&b.id));
+    known.dedup_by(|a, b| a.id == b.id);
+    known.shrink_to_fit();
+    known
+}
+
 fn report(server: &Server, synced: &[String], mirror: Option<NodeReport>) -> HeldPackagesReport {
     let offered = server.offered_packages();
     if let Some(mirror) = mirror {
@@ -193,6 +227,7 @@ pub(crate) async fn unregister(
         return Err(RequestError::UnknownNode(truncate(node_id)));
     }
     server.wake.announcer.notify_one();
+    server.wake.planner.notify_one();
     info!("node {node_id} unregistered");
     Ok(done(format!("Node {node_id} unregistered")))
 }
@@ -338,5 +373,6 @@ fn check_identity(node_id: &str, address: &str) -> Result<(), RequestError> {
 
 fn truncate(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(MAX_TEXT));
+    text.shrink_to_fit();
     text
 }

@@ -9,6 +9,10 @@
 //! What else a node understands it says in `Edge-Mirror-Accept`
 //! ([`extension`](edge_mirror_protocol::extension)): the answer has those sections,
 //! and its version covers them. Who says nothing is answered as ever.
+//!
+//! Whom to pull packages from is another answer for each node, so that section is for a
+//! node that says who it is. Where nodes have to send a key, it is for those that do:
+//! it has the key by which nodes know each other.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,11 +23,17 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::clock::UnixMillis;
-use edge_mirror_protocol::extension::{ACCEPT_HEADER, AcceptedSections};
+use edge_mirror_protocol::{
+    extension::{ACCEPT_HEADER, AcceptedSections},
+    relay::NODE_HEADER,
+};
+use tokio::sync::watch;
 
 use crate::{
-    node_status::{NodeStatus, StatusText},
+    api::node_key,
+    node_status::{NodeStatus, RelayAnswer, StatusText},
     server::Server,
+    state::relay::RelayPlan,
 };
 
 /// Upper bound of any wait, so that each side sees that the other is alive.
@@ -56,18 +66,33 @@ impl StatusText {
     }
 }
 
+/// A poll, and what its answer is made of.
+struct NodePoll {
+    asked: HeaderMap,
+    accepted: AcceptedSections,
+    /// The node, if it may be told of others.
+    node: Option<String>,
+    status: watch::Receiver<Arc<NodeStatus>>,
+    plan: watch::Receiver<Arc<RelayPlan>>,
+}
+
 pub(crate) async fn for_nodes(State(server): State<Arc<Server>>, asked: HeaderMap) -> Response {
-    let mut status = server.status.subscribe();
     let (wait, accepted) = (preferred_wait(&asked), accepted_sections(&asked));
-    let is_known = |status: &NodeStatus| status.text_for(accepted).matches_etag(&asked);
-    let known = is_known(&status.borrow());
+    let node = polling_node(&server, &asked, accepted).await;
+    let (status, plan) = (server.status.subscribe(), server.relay.subscribe());
+    let mut poll = NodePoll { asked, accepted, node, status, plan };
+    let mut text = poll.text(&server);
     let mut applied = wait.is_some();
-    if let Some(wait) = wait.filter(|_| known) {
+    if let Some(wait) = wait.filter(|_| text.matches_etag(&poll.asked)) {
         match server.waiting.try_acquire() {
             Ok(_permit) => {
-                let change = status.wait_for(|status| !is_known(status));
+                let change = async {
+                    while text.matches_etag(&poll.asked) && poll.wait_for_news().await {
+                        text = poll.text(&server);
+                    }
+                };
                 tokio::select! {
-                    _ = change => {}
+                    () = change => {}
                     () = tokio::time::sleep(wait) => {}
                     () = server.closing.cancelled() => {}
                 }
@@ -75,8 +100,7 @@ pub(crate) async fn for_nodes(State(server): State<Arc<Server>>, asked: HeaderMa
             Err(_) => applied = false,
         }
     }
-    let status = status.borrow().clone();
-    let mut answer = status.text_for(accepted).answer(&asked, server.clock.now());
+    let mut answer = text.answer(&poll.asked, server.clock.now());
     if accepted != AcceptedSections::default() {
         // A cache must not give it to those who did not ask for it.
         answer.headers_mut().insert(header::VARY, HeaderValue::from_static(ACCEPT_HEADER));
@@ -86,6 +110,38 @@ pub(crate) async fn for_nodes(State(server): State<Arc<Server>>, asked: HeaderMa
         answer.headers_mut().insert(APPLIED, HeaderValue::from_static("wait"));
     }
     answer
+}
+
+impl NodePoll {
+    /// The answer as of now. The status comes first: a plan is published before the
+    /// status that it is for.
+    fn text(&mut self, server: &Server) -> Arc<StatusText> {
+        let status = self.status.borrow_and_update().clone();
+        let text = status.text_for(self.accepted);
+        let plan = self.plan.borrow_and_update().clone();
+        let assignments = self.node.as_ref().and_then(|node| plan.assignments(node));
+        let with_relay = assignments.and_then(|packages| {
+            text.with_relay(&RelayAnswer { key: server.relay_key.reveal(), packages })
+        });
+        with_relay.map_or_else(|| text.clone(), Arc::new)
+    }
+
+    /// False when there won't be any.
+    async fn wait_for_news(&mut self) -> bool {
+        tokio::select! {
+            changed = self.status.changed() => changed.is_ok(),
+            changed = self.plan.changed(), if self.node.is_some() => changed.is_ok(),
+        }
+    }
+}
+
+async fn polling_node(
+    server: &Server,
+    asked: &HeaderMap,
+    accepted: AcceptedSections,
+) -> Option<String> {
+    let node = asked.get(NODE_HEADER).filter(|_| accepted.relay)?.to_str().ok()?;
+    node_key::is_accepted(server, asked).await.then(|| node.to_owned())
 }
 
 fn lines<'a>(asked: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {
@@ -110,7 +166,9 @@ fn preferred_wait(asked: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use edge_mirror_protocol::package::PackageId;
+    use std::str::FromStr;
+
+    use edge_mirror_protocol::{package::PackageId, relay::RelayKey};
     use edge_mirror_store::{
         Store,
         testing::{put, zip_of},
@@ -122,7 +180,7 @@ mod tests {
     use crate::{
         server::MAX_WAITING,
         state::meetings::{Meeting, MeetingTable},
-        tests::TestMaster,
+        tests::{TestMaster, fake_node},
     };
 
     const PATH: &str = "/api/v1/meetings/status/node";
@@ -283,6 +341,139 @@ mod tests {
         let (told, ()) = tokio::join!(held.send(), change);
         let told: Value = told.unwrap().json().await.unwrap();
         assert_ne!(told["edge_mirror"]["packages"][0]["sha256"], hint["sha256"]);
+    }
+
+    /// A heartbeat of a node that passes packages on.
+    async fn relay_beat(t: &TestMaster, node_id: &str, address: &str, more: Value) {
+        let mut mirror = json!({
+            "version": "1.0", "downloads": 0, "free_bytes": 1, "packages": [],
+            "relay": {"address": format!("{node_id}.inner:8001"), "site": "a", "max_children": 4},
+        });
+        for (name, value) in more.as_object().into_iter().flatten() {
+            mirror[name] = value.clone();
+        }
+        let body = json!({
+            "node_id": node_id, "address": address, "status": "online",
+            "active_meetings": [], "synced_meetings": [], "mirror": mirror,
+        });
+        assert_eq!(t.post("/api/v1/nodes/heartbeat", body).await.0, 200);
+    }
+
+    fn node_poll(t: &TestMaster, node_id: &str) -> RequestBuilder {
+        let accept = edge_mirror_protocol::extension::ACCEPT;
+        t.request(Method::GET, PATH).header(ACCEPT, accept).header(NODE_HEADER, node_id)
+    }
+
+    async fn relay_section(poll: RequestBuilder) -> Value {
+        let answer = poll.send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let answer: Value = answer.json().await.unwrap();
+        assert_eq!(answer["active_meetings"][0]["id"], "m");
+        answer["edge_mirror"]["relay"].clone()
+    }
+
+    /// Waits until the plan covers so many nodes.
+    async fn until_planned(t: &TestMaster, nodes: &[&str]) {
+        let mut plan = t.master.server.relay.subscribe();
+        let all = |plan: &Arc<RelayPlan>| nodes.iter().all(|id| plan.assignments(id).is_some());
+        let waiting = plan.wait_for(all);
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap().unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_node_that_names_itself_is_told_its_parent_with_the_start() {
+        let t = TestMaster::start().await;
+        let sha256 = t.meeting("m", &zip_of(b"papers")).await;
+        let (at_a, _a) = fake_node("a").await;
+        let (at_b, _b) = fake_node("b").await;
+        relay_beat(&t, "a", &at_a, json!({})).await;
+        relay_beat(&t, "b", &at_b, json!({})).await;
+        until_planned(&t, &["a", "b"]).await;
+        t.started("m").await;
+        let [a, b] = [node_poll(&t, "a"), node_poll(&t, "b")].map(relay_section);
+        let (a, b) = (a.await, b.await);
+        assert_eq!(a["key"], b["key"]);
+        assert!(RelayKey::from_str(a["key"].as_str().unwrap()).is_ok());
+        let parent = |section: &Value| section["packages"][0]["parent"]["node_id"].clone();
+        let parents = [parent(&a), parent(&b)];
+        assert!(
+            parents == [json!(null), json!("a")] || parents == [json!("b"), json!(null)],
+            "{parents:?}"
+        );
+        let child = if parent(&a).is_null() { &b } else { &a };
+        let address = child["packages"][0]["parent"]["address"].as_str().unwrap();
+        assert!(address.ends_with(".inner:8001"), "{address}");
+
+        for (named, accept) in [
+            ("", "version=1, packages, relay"),
+            ("c", "version=1, packages, relay"),
+            ("a", "version=1, packages"),
+        ] {
+            let poll = t.request(Method::GET, PATH).header(ACCEPT, accept);
+            assert_eq!(relay_section(poll.header(NODE_HEADER, named)).await, Value::Null);
+        }
+        let alone = t.request(Method::GET, PATH).header(ACCEPT, "version=1, relay");
+        let alone = relay_section(alone.header(NODE_HEADER, "a")).await;
+        assert_eq!(alone, a, "also without the section of packages");
+
+        // Who has it is told of no parent, and feeds the other one.
+        relay_beat(&t, "a", &at_a, json!({"packages": [{"id": "m", "sha256": sha256}]})).await;
+        let mut plan = t.master.server.relay.subscribe();
+        plan.wait_for(|plan| plan.assignments("a").unwrap().is_empty()).await.unwrap();
+        assert_eq!(relay_section(node_poll(&t, "a")).await["packages"], json!([]));
+        assert_eq!(parent(&relay_section(node_poll(&t, "b")).await), "a");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_poll_is_held_until_this_node_has_another_parent() {
+        let t = TestMaster::start().await;
+        t.meeting("m", &zip_of(b"papers")).await;
+        t.started("m").await;
+        let (at_a, _a) = fake_node("a").await;
+        let (at_b, _b) = fake_node("b").await;
+        relay_beat(&t, "a", &at_a, json!({})).await;
+        relay_beat(&t, "b", &at_b, json!({})).await;
+        until_planned(&t, &["a", "b"]).await;
+        let section = relay_section(node_poll(&t, "a")).await;
+        let (child, root) = match section["packages"][0]["parent"].is_null() {
+            true => ("b", "a"),
+            false => ("a", "b"),
+        };
+        let tag = async |node| field(&node_poll(&t, node).send().await.unwrap(), "etag");
+        let held = |node, tag| {
+            let poll = node_poll(&t, node).header("prefer", "wait=60");
+            poll.header("if-none-match", tag).send()
+        };
+        let (of_child, of_root) = (held(child, tag(child).await), held(root, tag(root).await));
+        let change = async {
+            until_waiting(&t, 2).await;
+            // A third node hangs below the others; only the root's death concerns them.
+            relay_beat(&t, "c", &at_a, json!({})).await;
+            until_planned(&t, &["c"]).await;
+            assert_eq!(t.master.server.waiting.available_permits(), MAX_WAITING - 2);
+            t.post("/api/v1/nodes/unregister", json!({"node_id": root})).await;
+        };
+        let (of_child, of_root, ()) = tokio::join!(of_child, of_root, change);
+        let answer: Value = of_child.unwrap().json().await.unwrap();
+        assert_eq!(answer["edge_mirror"]["relay"]["packages"][0]["parent"], Value::Null);
+        let answer: Value = of_root.unwrap().json().await.unwrap();
+        assert_eq!(answer["edge_mirror"]["relay"], Value::Null, "it is unknown now");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn where_nodes_have_to_send_a_key_only_those_that_do_are_told_of_others() {
+        let t = TestMaster::start().await;
+        t.meeting("m", &zip_of(b"papers")).await;
+        t.started("m").await;
+        relay_beat(&t, "a", "127.0.0.1:9", json!({})).await;
+        until_planned(&t, &["a"]).await;
+        let key = "0123456789abcdef";
+        assert_eq!(t.post("/api/v1/nodes/key", json!({"key": key})).await.0, 200);
+        assert_eq!(relay_section(node_poll(&t, "a")).await, Value::Null);
+        let wrong = node_poll(&t, "a").header("x-api-key", "0123456789abcdeF");
+        assert_eq!(relay_section(wrong).await, Value::Null);
+        let right = relay_section(node_poll(&t, "a").header("x-api-key", key)).await;
+        assert_eq!(right["packages"][0]["id"], "m");
     }
 
     #[tokio::test(flavor = "multi_thread")]

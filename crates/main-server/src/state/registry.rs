@@ -14,7 +14,10 @@ use std::{
 };
 
 use edge_mirror_base::clock::UnixMillis;
-use edge_mirror_protocol::package::{PackageId, Sha256};
+use edge_mirror_protocol::{
+    package::{PackageId, Sha256},
+    relay::{PullReport, RelayReport},
+};
 
 use crate::{
     refusal::RequestError,
@@ -23,11 +26,15 @@ use crate::{
         held_packages::{HeldPackages, HeldPackagesReport},
         newcomers::NewcomerLimiter,
         probing::{self, ActiveProbe, DueProbe, ProbeState},
+        relay::fleet::RelayNode,
     },
 };
 
 /// A node that is silent for this long counts as gone.
 const NODE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A node that pulls sends a heartbeat each second; one that is silent for this long
+/// feeds nobody.
+const PULLING_NODE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Behind one address; more than any venue has.
 const MAX_NODES_OF_CLIENT: usize = MAX_NODES / 4;
 /// Memory of nodes' lists: two hundred nodes with a thousand meetings each take a
@@ -59,6 +66,9 @@ pub(crate) struct HeartbeatReport {
     pub report: HeldPackagesReport,
     pub downloads: u64,
     pub version: Option<String>,
+    pub relay: Option<RelayReport>,
+    /// Sorted by id, each id once.
+    pub pulls: Vec<PullReport>,
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +81,9 @@ pub(crate) struct RegisteredNode {
     pub downloads: u64,
     pub version: Option<String>,
     pub(crate) reach: NodeReachability,
+    /// None if it passes no packages on.
+    pub relay: Option<RelayReport>,
+    pub pulls: Vec<PullReport>,
     /// The client that registered it.
     client: IpAddr,
     /// Clients sent there since the last heartbeat.
@@ -99,6 +112,8 @@ impl RegisteredNode {
             downloads: 0,
             version: None,
             reach: NodeReachability::Unknown,
+            relay: None,
+            pulls: Vec::new(),
             redirects: 0,
             holding: None,
             reported: false,
@@ -115,7 +130,21 @@ impl RegisteredNode {
 
     /// Bytes of its lists in memory. Its own texts are bounded by the number of nodes.
     fn bytes(&self) -> usize {
-        size_of_val(&*self.active) + self.holding.as_ref().map_or(0, HeldPackages::bytes)
+        let pulls = self.pulls.iter().map(pull_bytes).sum::<usize>();
+        let holding = self.holding.as_ref().map_or(0, HeldPackages::bytes);
+        size_of_val(&*self.active) + holding + pulls
+    }
+
+    fn relay_node<'a>(&'a self, node_id: &'a str, now: UnixMillis) -> Option<RelayNode<'a>> {
+        let is_silent =
+            !self.pulls.is_empty() && now.saturating_since(self.heard_at) >= PULLING_NODE_TIMEOUT;
+        Some(RelayNode {
+            node_id,
+            report: self.relay.as_ref()?,
+            is_reachable: !is_silent && !matches!(self.reach, NodeReachability::Unreachable(_)),
+            holding: self.holding.as_ref().filter(|_| self.reported),
+            pulls: &self.pulls,
+        })
     }
 
     fn standing(&self) -> ProbeState {
@@ -139,6 +168,11 @@ impl RegisteredNode {
     }
 }
 
+fn pull_bytes(pull: &PullReport) -> usize {
+    let texts = pull.slow_parents.iter().map(|text| size_of_val(text) + text.capacity());
+    size_of_val(pull) + pull.parent.as_ref().map_or(0, String::capacity) + texts.sum::<usize>()
+}
+
 /// A node that clients may be sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RedirectCandidate {
@@ -154,6 +188,8 @@ pub(crate) struct NodeRegistry {
     /// Removed but not yet reported; emptied every second.
     lost: Vec<String>,
     newcomers: NewcomerLimiter,
+    /// Something changed that trees depend on; emptied by the planner.
+    relay_changed: bool,
 }
 
 impl NodeRegistry {
@@ -167,6 +203,7 @@ impl NodeRegistry {
         now: UnixMillis,
     ) -> Result<bool, RequestError> {
         self.forget_dead(now);
+        self.relay_changed = true;
         let mut node = RegisteredNode::new(address, client, status, now);
         let Some(old) = self.nodes.get_mut(node_id) else {
             self.add(node_id, node, now)?;
@@ -196,8 +233,14 @@ impl NodeRegistry {
         }
         let Some(node) = self.nodes.get_mut(node_id) else { return Ok(new) };
         let before = node.bytes();
-        node.holding = Some(HeldPackages::from_report(node.holding.as_ref(), beat.report));
+        let holding = Some(HeldPackages::from_report(node.holding.as_ref(), beat.report));
+        self.relay_changed |= new
+            || !(node.pulls.is_empty() && beat.pulls.is_empty())
+            || node.relay != beat.relay
+            || (beat.relay.is_some() && (!node.reported || node.holding != holding));
+        node.holding = holding;
         node.reported = true;
+        (node.relay, node.pulls) = (beat.relay, beat.pulls);
         node.heard_at = now;
         node.status = beat.status;
         node.active = beat.active;
@@ -221,7 +264,7 @@ impl NodeRegistry {
     /// The node stays known; without its lists it gets no clients.
     fn drop_lists(&mut self, node_id: &str) -> RequestError {
         if let Some(node) = self.nodes.get_mut(node_id) {
-            (node.active, node.holding) = (Vec::new(), None);
+            (node.active, node.holding, node.pulls) = (Vec::new(), None, Vec::new());
         }
         RequestError::NodesBytes(MAX_BYTES)
     }
@@ -229,7 +272,18 @@ impl NodeRegistry {
     /// False when no such node is alive.
     pub(crate) fn unregister(&mut self, node_id: &str, now: UnixMillis) -> bool {
         self.forget_dead(now);
+        self.relay_changed = true;
         self.nodes.remove(node_id).is_some()
+    }
+
+    /// The nodes that pass packages on, sorted by id.
+    pub(crate) fn relay_nodes(&self, now: UnixMillis) -> Vec<RelayNode<'_>> {
+        self.live(now).filter_map(|(node_id, node)| node.relay_node(node_id, now)).collect()
+    }
+
+    /// True if trees may have to change since the last call.
+    pub(crate) fn take_relay_change(&mut self) -> bool {
+        std::mem::take(&mut self.relay_changed)
     }
 
     /// The reason that clients can't reach a node, if our probe found one.
@@ -373,6 +427,7 @@ impl NodeRegistry {
         node.probe_due_at = now + probing::pause(node.failures);
         let news = std::mem::discriminant(&node.reach) != std::mem::discriminant(reach);
         node.reach = reach.clone();
+        self.relay_changed |= news;
         news
     }
 
@@ -401,8 +456,10 @@ impl NodeRegistry {
     }
 
     fn forget_dead(&mut self, now: UnixMillis) {
+        let known = self.lost.len();
         let dead = self.nodes.extract_if(.., |_, node| !node.is_alive(now));
         self.lost.extend(dead.map(|(node_id, _)| node_id));
+        self.relay_changed |= self.lost.len() > known;
     }
 }
 
@@ -440,6 +497,8 @@ mod tests {
             report: HeldPackagesReport::Digests(packages),
             downloads,
             version: None,
+            relay: None,
+            pulls: vec![],
         }
     }
 
@@ -603,6 +662,48 @@ mod tests {
             report,
             ..beat("1.1.1.1:1", false, 0)
         }
+    }
+
+    #[test]
+    fn what_nodes_pull_counts_and_goes_with_them() {
+        let mut registry = NodeRegistry::default();
+        let pull = PullReport {
+            id: m(),
+            received_bytes: 1,
+            total_bytes: None,
+            parent: Some("p".repeat(256)),
+            rate: 0,
+            behind_bytes: 0,
+            slow_parents: vec!["s".repeat(256); 8],
+        };
+        let relay = RelayReport {
+            address: "a:1".into(),
+            https: false,
+            certificate: None,
+            site: String::new(),
+            max_children: 4,
+        };
+        let relaying = HeartbeatReport {
+            relay: Some(relay),
+            pulls: vec![pull],
+            ..beat("1.1.1.1:1", false, 0)
+        };
+        heard(&mut registry, "a", relaying.clone(), at(0.0));
+        assert!(registry.take_relay_change() && !registry.take_relay_change());
+        assert!(registry.nodes["a"].bytes() > 9 * 256);
+        heard(&mut registry, "a", relaying, at(1.0));
+        assert!(registry.take_relay_change(), "it pulls");
+        let node = |registry: &NodeRegistry, seconds| {
+            registry.relay_nodes(at(seconds)).first().map(|node| node.is_reachable)
+        };
+        assert_eq!(node(&registry, 5.9), Some(true));
+        assert_eq!(node(&registry, 6.0), Some(false), "silent while it pulls");
+        assert_eq!(node(&registry, 31.0), None);
+        heard(&mut registry, "a", beat("1.1.1.1:1", false, 0), at(7.0));
+        assert!(registry.take_relay_change());
+        assert_eq!(node(&registry, 7.0), None, "it passes nothing on any more");
+        heard(&mut registry, "a", beat("1.1.1.1:1", false, 0), at(8.0));
+        assert!(!registry.take_relay_change(), "an idle node costs nothing");
     }
 
     #[test]
