@@ -6,7 +6,7 @@ use anyhow::Result;
 use edge_mirror_base::tasks::Tasks;
 use edge_mirror_http::{delivery::Traffic, wire::snapshot::Snapshot};
 use edge_mirror_node::{
-    api::{StatusAudience, snapshot},
+    api::{RelayTraffic, StatusAudience, snapshot},
     bench::{MainServerView, plan},
     board::StatusBoard,
     fetch::Fetch,
@@ -28,6 +28,7 @@ pub(crate) struct Parts {
     board: Arc<StatusBoard>,
     fetch: Fetch,
     traffic: Traffic,
+    relay_traffic: RelayTraffic,
     storage: PathBuf,
 }
 
@@ -51,6 +52,7 @@ impl Parts {
             board,
             fetch,
             traffic: Traffic::default(),
+            relay_traffic: RelayTraffic::default(),
             storage,
         };
         parts.board.sync.send_replace(Arc::new(parts.known().view()));
@@ -76,7 +78,8 @@ impl Parts {
     }
 
     pub(crate) fn snapshot(&self, reader: StatusAudience) -> Snapshot {
-        snapshot(&self.settings, &self.board, &self.fetch, &self.traffic, reader)
+        let (settings, board) = (&self.settings, &self.board);
+        snapshot(settings, board, &self.fetch, &self.traffic, &self.relay_traffic, reader)
     }
 
     /// A download of the package in the middle begins.

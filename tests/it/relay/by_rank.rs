@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::support::{ScriptedMain, TestNode, until, zips::big_zip};
+use crate::support::{ScriptedMain, TestNode, metrics::Metrics, until, zips::big_zip};
 
 const KEY: &str = "a-key-of-this-fleet";
 
@@ -79,11 +79,31 @@ async fn bytes_go_from_node_to_node_while_they_arrive_and_to_tablets_up_to_the_e
         .await;
     }
     assert_eq!(pulls(&main), 1);
+    let [mut children, mut roots] = [0, 0];
+    for node in &nodes {
+        let (status, source) = (node.status().await, node.meeting("m").await["source"].clone());
+        let metrics = Metrics::of(&node.url("")).await;
+        children += status["relay"]["children"].as_u64().unwrap();
+        roots += u64::from(source["node"].is_null());
+        let depth = metrics.get("edge_mirror_relay_depth");
+        assert_eq!(depth, source["path"].as_array().unwrap().len() as f64);
+        assert_eq!(status["relay"]["siblings"], 2);
+    }
+    assert_eq!((children, roots), (2, 1));
     valve.open();
     for node in &nodes {
         node.until_synced("m").await;
         assert!(node.download("m").await.1 == package);
     }
+    let [mut sent, mut received] = [0.0, 0.0];
+    for node in &nodes {
+        let (relay, metrics) = (&node.status().await["relay"], Metrics::of(&node.url("")).await);
+        let count = |name: &str| metrics.get(&format!("edge_mirror_relay_{name}_bytes_total"));
+        assert_eq!(relay["received_bytes"].as_f64(), Some(count("received")));
+        sent += count("sent");
+        received += count("received");
+    }
+    assert_eq!((sent, received), (2.0 * package.len() as f64, 2.0 * package.len() as f64));
     for node in nodes {
         assert!(node.shut_down().await);
     }

@@ -35,7 +35,8 @@ pub async fn run(app: AppState) {
 
 /// The status without its second list of meetings, which pages don't use.
 fn state(app: &AppState) -> Snapshot {
-    status::snapshot(&app.settings, &app.board, &app.fetch, &app.traffic, StatusAudience::Pages)
+    let AppState { settings, board, fetch, traffic, relay_traffic, .. } = app;
+    status::snapshot(settings, board, fetch, traffic, relay_traffic, StatusAudience::Pages)
 }
 
 pub(super) async fn traffic(State(board): State<Arc<StatusBoard>>) -> Response {

@@ -45,6 +45,7 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Response {
         state.traffic.encode(&mut page);
         state.traffic.encode_limits(&mut page);
         pulls(&mut page, &state);
+        relay(&mut page, &state);
         presence(&mut page, &state.board);
         storage(&mut page, &state.board, &state.settings);
         settings(&mut page, &state.settings);
@@ -90,6 +91,38 @@ fn pulls(page: &mut Exposition, state: &AppState) {
         "Packages that were not what they should be, by what was read.",
         "source",
         &counts.bad_packages,
+    );
+}
+
+/// Packages from and to other nodes.
+fn relay(page: &mut Exposition, state: &AppState) {
+    let counts = &state.board.counts;
+    page.count(
+        "edge_mirror_relay_received_bytes_total",
+        "Bytes of packages that came from other nodes.",
+        &counts.relayed_bytes,
+    );
+    page.counter("edge_mirror_relay_sent_bytes_total", "Bytes of packages sent to other nodes.")
+        .put(&[], state.relay_traffic.served_bytes());
+    page.gauge("edge_mirror_relay_children", "Nodes that pull from this one now.")
+        .put(&[], state.relay_traffic.under_way());
+    let depth = state.fetch.under_way().values().map(|pull| pull.source.path.len()).max();
+    page.gauge(
+        "edge_mirror_relay_depth",
+        "Most nodes that a pull under way comes through; 0 straight from the main server.",
+    )
+    .put(&[], depth.unwrap_or(0));
+    page.tally(
+        "edge_mirror_relay_parent_changes_total",
+        "Pulls that left another node for the next one or the main server, by reason.",
+        "reason",
+        &counts.parent_changes,
+    );
+    page.tally(
+        "edge_mirror_relay_refused_children_total",
+        "Other nodes' requests that were refused, by reason.",
+        "reason",
+        &counts.relay_refusals,
     );
 }
 

@@ -4,6 +4,7 @@
 
 mod meetings;
 mod problems;
+mod relay;
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
@@ -24,12 +25,14 @@ use edge_mirror_settings::{Config, Settings};
 use serde::Serialize;
 use serde_json::json;
 
+use super::RelayTraffic;
 use crate::{
     board::{Presence, StatusBoard, SyncState},
     fetch::{Fetch, PullProgress},
     machine::Machine,
 };
 use meetings::MeetingRows;
+use relay::RelayView;
 
 /// Clients can invent ids; a handful shows what is going on.
 const SHOWN_REFUSALS: usize = 20;
@@ -39,8 +42,9 @@ pub(super) async fn status(
     State(board): State<Arc<StatusBoard>>,
     State(fetch): State<Fetch>,
     State(traffic): State<Arc<Traffic>>,
+    State(relay): State<RelayTraffic>,
 ) -> Response {
-    snapshot(&settings, &board, &fetch, &traffic, StatusAudience::Anybody).into_response()
+    snapshot(&settings, &board, &fetch, &traffic, &relay, StatusAudience::Anybody).into_response()
 }
 
 /// The status's reader.
@@ -105,6 +109,7 @@ pub(super) struct Status<'a> {
     downloads_under_way: u64,
     bytes_served: u64,
     bytes_pulled: u64,
+    relay: RelayView,
     storage: StorageUsage<'a>,
     config_file: &'a Path,
     /// The error of a rejected configuration file.
@@ -139,6 +144,7 @@ pub fn snapshot(
     board: &StatusBoard,
     fetch: &Fetch,
     traffic: &Traffic,
+    relay_traffic: &RelayTraffic,
     reader: StatusAudience,
 ) -> Snapshot {
     let (config, store) = (settings.current(), board.store());
@@ -203,6 +209,7 @@ pub fn snapshot(
         downloads_under_way: traffic.under_way(),
         bytes_served: traffic.served_bytes(),
         bytes_pulled: fetch.pulled_bytes(),
+        relay: RelayView::new(&config, board, fetch.siblings(), relay_traffic),
         storage: StorageUsage {
             path: store.root(),
             used,
