@@ -53,6 +53,7 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/meetings", get(manage::list))
         .route("/api/v1/meetings/{id}", get(manage::show))
         .route("/api/v1/meetings/status/node", get(status::for_nodes))
+        .route("/api/v1/meetings/{id}/package-pieces", get(downloads::pieces))
         .route("/metrics", get(metrics::metrics))
         .route(health::LIVE, get(health::live))
         .route(health::READY, get(metrics::ready))

@@ -116,6 +116,7 @@ impl Master {
         let token = || workers.token().clone();
         workers.spawn("announcer", workers::announce(server.clone(), token()));
         workers.spawn("relay planner", workers::plan_relays(server.clone(), token()));
+        workers.spawn("piece digests", workers::digest_pieces(server.clone(), token()));
         workers.spawn("prober", workers::probe(server.clone(), prober, token()));
         workers.spawn("verifier", workers::verify(server.clone(), token()));
         workers.spawn("gauge", workers::gauge(server.clone(), token()));

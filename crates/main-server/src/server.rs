@@ -5,6 +5,7 @@
 //! order `write_lock`, `uplinks`, `registry`, `download_log`, the store's own, and never held
 //! across an `.await`.
 
+mod pieces;
 mod relay;
 
 use std::{
@@ -45,6 +46,7 @@ use crate::{
     node_status::NodeStatus,
     refusal::RequestError,
     repository,
+    server::pieces::PieceDigests,
     state::{
         announce,
         download_log::DownloadLog,
@@ -81,6 +83,7 @@ pub(crate) struct Server {
     /// The key by which this main server's nodes know each other. A new one with each
     /// start, which nodes get with the next answer.
     pub relay_key: RelayKey,
+    pieces: PieceDigests,
     /// Permits of polls that wait for a change.
     pub waiting: Semaphore,
     pub(crate) large_bodies: LargeBodies,
@@ -139,6 +142,7 @@ impl Server {
             status: watch::Sender::new(Arc::new(NodeStatus::of(&book, &store))),
             relay: watch::Sender::default(),
             relay_key,
+            pieces: PieceDigests::default(),
             waiting: Semaphore::new(MAX_WAITING),
             large_bodies: LargeBodies::default(),
             store,

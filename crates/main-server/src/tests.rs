@@ -9,6 +9,7 @@ use edge_mirror_protocol::package::Sha256;
 use edge_mirror_store::testing::{put, zip_of};
 use reqwest::{Client, Method, StatusCode, header};
 use serde_json::{Value, json};
+use sha2::Digest;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -201,6 +202,25 @@ fn copy(from: &Path, to: &Path) {
 
 fn location(answer: &reqwest::Response) -> Option<&str> {
     answer.headers().get(header::LOCATION).map(|value| value.to_str().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_digests_of_a_packages_pieces_are_told_with_the_version_that_they_are_of() {
+    let t = TestMaster::start().await;
+    let papers = zip_of(&vec![7; (2 << 20) + 5]);
+    let sha256 = t.meeting("m", &papers).await;
+    let path = "/api/v1/meetings/m/package-pieces";
+    let answer = t.get(path).await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["etag"], format!("\"{sha256}\""));
+    assert_eq!(answer.headers()["content-type"], "application/octet-stream");
+    let expected: Vec<u8> = papers.chunks(1 << 20).flat_map(sha2::Sha256::digest).collect();
+    assert_eq!(answer.bytes().await.unwrap(), expected);
+    t.upload("m", zip_of(b"others")).await;
+    assert_eq!(t.get(path).await.bytes().await.unwrap().len(), 32);
+    t.post("/api/v1/meetings", json!({"title": "without", "id": "bare"})).await;
+    assert_eq!(t.get("/api/v1/meetings/bare/package-pieces").await.status(), 500);
+    assert_eq!(t.get("/api/v1/meetings/none/package-pieces").await.status(), 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -83,6 +83,17 @@ pub(crate) async fn plan_relays(server: Arc<Server>, stop: CancellationToken) {
     stop.run_until_cancelled(work).await;
 }
 
+/// Reads the packages that are about to spread, for the digests of their pieces.
+pub(crate) async fn digest_pieces(server: Arc<Server>, stop: CancellationToken) {
+    let work = async {
+        let mut plan = server.relay.subscribe();
+        while plan.changed().await.is_ok() {
+            server.prepare_piece_digests().await;
+        }
+    };
+    stop.run_until_cancelled(work).await;
+}
+
 pub(crate) async fn probe(server: Arc<Server>, prober: Prober, stop: CancellationToken) {
     let mut under_way = FuturesUnordered::new();
     let mut tick = tokio::time::interval(PROBE_TICK);

@@ -9,7 +9,6 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, header, request::Parts, uri::Authority},
     response::{IntoResponse, Response},
 };
-use edge_mirror_base::tasks;
 use edge_mirror_http::{
     delivery,
     listen::Transport,
@@ -79,6 +78,21 @@ pub(crate) async fn direct(
 ) -> Result<Response, RequestError> {
     server.book().get(&id)?;
     deliver(&server, &id, &request.into_parts().0).await
+}
+
+/// For nodes that pull from each other: the digests of the package's pieces.
+pub(crate) async fn pieces(
+    State(server): Shared,
+    PathId(id): PathId,
+) -> Result<Response, RequestError> {
+    server.book().get(&id)?;
+    let (sha256, digests) = server.piece_digests(&id).await?;
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::ETAG, format!("\"{sha256}\"")),
+        (header::CACHE_CONTROL, "no-cache".to_owned()),
+    ];
+    Ok((headers, digests).into_response())
 }
 
 /// The static file that `active/meetings` offers.
@@ -162,28 +176,9 @@ fn redirect_to(node: &RedirectCandidate, id: &PackageId) -> Result<Response, Req
 }
 
 async fn deliver(server: &Server, id: &PackageId, asked: &Parts) -> Result<Response, RequestError> {
-    let (store, wanted) = (server.store.clone(), id.clone());
-    let opened = store.package(id).await?;
-    let unverified =
-        opened.is_none() && tasks::blocking_limited(move || store.has_unverified(&wanted)).await;
-    match opened {
-        Some(package) => {
-            let name_and_headers = |_: &Manifest| (file_name(id), HeaderMap::new());
-            let permit = || Ok(server.traffic.acquire_unlimited());
-            let transport = Transport::of(&asked.extensions);
-            delivery::respond(
-                &asked.method,
-                &asked.headers,
-                package,
-                name_and_headers,
-                permit,
-                &transport,
-            )
-        }
-        None if unverified => {
-            server.wake.verifier.notify_one();
-            Err(RequestError::Verifying)
-        }
-        None => Err(RequestError::NoPackage),
-    }
+    let package = server.package(id).await?;
+    let name_and_headers = |_: &Manifest| (file_name(id), HeaderMap::new());
+    let permit = || Ok(server.traffic.acquire_unlimited());
+    let transport = Transport::of(&asked.extensions);
+    delivery::respond(&asked.method, &asked.headers, package, name_and_headers, permit, &transport)
 }

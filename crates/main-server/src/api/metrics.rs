@@ -21,6 +21,7 @@ use crate::{
     state::{
         meetings::{MeetingPhase, MeetingTable},
         registry::NodeReachability,
+        relay::plan::PackageTree,
     },
 };
 
@@ -43,6 +44,7 @@ pub(crate) async fn metrics(State(server): State<Arc<Server>>) -> Response {
         server.traffic.encode(&mut page);
         downloads(&mut page, &server);
         nodes(&mut page, &server);
+        relays(&mut page, &server);
         meetings(&mut page, &server.book());
         packages(&mut page, &server);
         server.connections.encode(&mut page);
@@ -110,6 +112,29 @@ fn nodes(page: &mut Exposition, server: &Server) {
         "Polls of nodes that are held back until there is news.",
     )
     .put(&[], MAX_WAITING - server.waiting.available_permits());
+}
+
+fn relays(page: &mut Exposition, server: &Server) {
+    let (mut from_main_server, mut from_nodes) = (0_u64, 0_u64);
+    for (_, node) in server.registry().live(server.clock.now()) {
+        for pull in &node.pulls {
+            match pull.parent {
+                Some(_) => from_nodes += 1,
+                None => from_main_server += 1,
+            }
+        }
+    }
+    let mut family = page
+        .gauge("edge_mirror_master_relay_pulls", "Pulls of packages by nodes, by their source.");
+    for (source, count) in [("main_server", from_main_server), ("node", from_nodes)] {
+        family.put(&[("source", source)], count);
+    }
+    let plan = server.relay.borrow().clone();
+    page.gauge(
+        "edge_mirror_master_relay_depth",
+        "Most nodes that a package passes through on its way to one that lacks it.",
+    )
+    .put(&[], plan.trees().iter().map(PackageTree::depth).max().unwrap_or(0));
 }
 
 fn meetings(page: &mut Exposition, book: &MeetingTable) {

@@ -157,7 +157,13 @@ fn of_nodes() -> Vec<Operation> {
         call(Method::GET, "/api/v1/nodes/available", NODES, "Nodes that clients can be sent to")
             .answers(200, "Their addresses.", vec![json::<nodes::AvailableNodes>()]),
         call(Method::GET, "/api/v1/meetings/status/node", NODES, "What nodes poll")
-            .asks(&["If-None-Match", "Prefer", "Edge-Mirror-Accept"])
+            .asks(&[
+                "If-None-Match",
+                "Prefer",
+                "Edge-Mirror-Accept",
+                "Edge-Mirror-Node",
+                "X-API-Key",
+            ])
             .answers(200, "Running meetings.", vec![json::<NodePollAnswer<'_>>()])
             .with(&["ETag", "Preference-Applied"])
             .answers(304, "Not modified.", vec![])
@@ -169,6 +175,23 @@ fn of_nodes() -> Vec<Operation> {
             "A package, always from here",
         ))
         .refuses(404, "No such meeting."),
+        call(
+            Method::GET,
+            "/api/v1/meetings/{id}/package-pieces",
+            NODES,
+            "Digests of a package's pieces",
+        )
+        .text("For nodes that pull the package from each other and check each piece.")
+        .answers(
+            200,
+            "The SHA-256 digests of each piece of 1 MiB, 32 bytes each, one after the other. \
+                 The entity tag is the package's own digest.",
+            vec![bytes("application/octet-stream")],
+        )
+        .with(&["ETag"])
+        .refuses(404, "No such meeting.")
+        .refuses(500, "The meeting has no package, or the disk fails.")
+        .refuses(503, "The package is being verified."),
         takes(guarded(call(Method::POST, "/api/v1/nodes/key", NODES, "Have nodes send a key")))
             .careful()
             .body(true, vec![json::<NewKey>()])

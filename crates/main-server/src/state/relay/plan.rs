@@ -51,7 +51,6 @@ struct TreeEdge {
     /// None for the main server.
     parent: Option<u32>,
     spares: Vec<u32>,
-    #[cfg_attr(not(test), expect(dead_code, reason = "the page will show it"))]
     depth: u32,
     place: u32,
     since: UnixMillis,
@@ -60,7 +59,6 @@ struct TreeEdge {
 }
 
 /// A node's place in a tree.
-#[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PlannedParent<'a> {
     pub node_id: &'a str,
@@ -150,13 +148,11 @@ impl RelayPlan {
             })
     }
 
-    #[cfg(test)]
     pub(crate) fn trees(&self) -> &[PackageTree] {
         &self.trees
     }
 
     /// The nodes of a tree that don't have it all yet, breadth first.
-    #[cfg(test)]
     pub(crate) fn parents<'a>(
         &'a self,
         tree: &'a PackageTree,
@@ -182,6 +178,11 @@ impl RelayPlan {
 }
 
 impl PackageTree {
+    /// The most nodes between any and the main server, or one that has it all.
+    pub(crate) fn depth(&self) -> u32 {
+        self.edges.iter().map(|edge| edge.depth).max().unwrap_or(0)
+    }
+
     fn edge(&self, node: u32) -> Option<&TreeEdge> {
         let at = self.edges.binary_search_by_key(&node, |edge| edge.node).ok()?;
         Some(&self.edges[at])
