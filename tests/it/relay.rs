@@ -1,3 +1,4 @@
 //! Nodes that pass packages on to each other.
 
 mod by_rank;
+mod planned;

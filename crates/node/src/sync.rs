@@ -201,7 +201,8 @@ impl SyncWorker {
         }
         let before = self.known.before_poll();
         self.next_poll_at = None;
-        self.poll = Some(InFlightPoll::begin(upstream, before, &config));
+        self.poll =
+            Some(InFlightPoll::begin(upstream, before, &config, self.board.presence.subscribe()));
     }
 
     fn take_poll(&mut self, polled: Result<PollOutcome, UpstreamError>) {

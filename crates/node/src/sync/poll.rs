@@ -10,16 +10,22 @@ use std::{sync::Arc, time::Duration};
 use edge_mirror_protocol::{MeetingStatus, OfferedPackage};
 use edge_mirror_settings::Config;
 use futures_util::future::BoxFuture;
-use tokio::time::Instant;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tracing::warn;
 
 use crate::{
-    board::ActiveMeetings,
+    board::{ActiveMeetings, Presence},
     upstream::{PollFingerprint, StatusAnswer, Upstream, UpstreamError},
 };
 
 /// The list of offers is fetched again after this time, whatever the token.
 const OFFERS_STALE: Duration = Duration::from_secs(45);
+/// Our main server says nothing of other nodes to a node that it does not know yet; so
+/// the first poll follows the first heartbeat, if that is not long in coming.
+const REGISTRATION_WAIT: Duration = Duration::from_secs(1);
 /// Longest wait of a poll, whatever the interval: an answer says that the main
 /// server is alive, and cleaning counts answers.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -69,11 +75,23 @@ pub(crate) struct InFlightPoll {
 }
 
 impl InFlightPoll {
-    pub(crate) fn begin(upstream: Upstream, before: PollInput, config: &Config) -> Self {
+    pub(crate) fn begin(
+        upstream: Upstream,
+        before: PollInput,
+        config: &Config,
+        mut presence: watch::Receiver<Presence>,
+    ) -> Self {
         let held = before.seen.as_ref().is_some_and(PollFingerprint::can_wait);
         let limit = Duration::from_secs(config.network.connection_timeout);
         let wait = Duration::from_secs(config.sync_interval).min(LONGEST_WAIT);
-        let outcome = Box::pin(poll(upstream, before, config.node_id.clone(), limit, wait));
+        let node_id = config.node_id.clone();
+        let outcome = Box::pin(async move {
+            if before.seen.is_none() {
+                let registered = presence.wait_for(|presence| presence.registered);
+                let _ = timeout(REGISTRATION_WAIT, registered).await;
+            }
+            poll(upstream, before, node_id, limit, wait).await
+        });
         Self { outcome, began: Instant::now(), wait, is_long_poll: held }
     }
 
