@@ -22,7 +22,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use edge_mirror_base::clock::UnixMillis;
+use edge_mirror_base::{clock::UnixMillis, tasks};
 use edge_mirror_protocol::{
     extension::{ACCEPT_HEADER, AcceptedSections},
     relay::NODE_HEADER,
@@ -80,6 +80,7 @@ pub(crate) async fn for_nodes(State(server): State<Arc<Server>>, asked: HeaderMa
     let (wait, accepted) = (preferred_wait(&asked), accepted_sections(&asked));
     let node = polling_node(&server, &asked, accepted).await;
     let (status, plan) = (server.status.subscribe(), server.relay.subscribe());
+    plan_for_newcomer(&server, node.as_deref()).await;
     let mut poll = NodePoll { asked, accepted, node, status, plan };
     let mut text = poll.text(&server);
     let mut applied = wait.is_some();
@@ -132,6 +133,17 @@ impl NodePoll {
             changed = self.status.changed() => changed.is_ok(),
             changed = self.plan.changed(), if self.node.is_some() => changed.is_ok(),
         }
+    }
+}
+
+/// Plans at once for a node that has come since the last plan: it must not begin to pull
+/// from here meanwhile.
+async fn plan_for_newcomer(server: &Arc<Server>, node: Option<&str>) {
+    let Some(node) = node else { return };
+    let is_planned = server.relay.borrow().assignments(node).is_some();
+    if !is_planned && server.registry().has_relay(node) {
+        let planning = server.clone();
+        tasks::blocking(move || planning.plan_relays()).await;
     }
 }
 

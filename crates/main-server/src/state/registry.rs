@@ -281,6 +281,11 @@ impl NodeRegistry {
         self.live(now).filter_map(|(node_id, node)| node.relay_node(node_id, now)).collect()
     }
 
+    /// True if the node passes packages on.
+    pub(crate) fn has_relay(&self, node_id: &str) -> bool {
+        self.nodes.get(node_id).is_some_and(|node| node.relay.is_some())
+    }
+
     /// True if trees may have to change since the last call.
     pub(crate) fn take_relay_change(&mut self) -> bool {
         std::mem::take(&mut self.relay_changed)
