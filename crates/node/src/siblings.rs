@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_protocol::{
     extension::RelaySection,
     package::PackageId,
@@ -59,6 +58,7 @@ pub struct SiblingDirectory {
     /// Made on first use: most nodes have no siblings.
     client: OnceLock<Client>,
     nonces: Mutex<NonceIssuer>,
+    began: Instant,
     pub(crate) discovered: watch::Sender<Arc<DiscoveredSiblings>>,
     /// A pull wants to know who is there now.
     wanted: Notify,
@@ -78,6 +78,7 @@ impl SiblingDirectory {
             board,
             client: OnceLock::new(),
             nonces: Mutex::new(NonceIssuer::new(secret)),
+            began: Instant::now(),
             discovered: watch::Sender::default(),
             wanted: Notify::new(),
             ignored: Mutex::default(),
@@ -141,6 +142,15 @@ impl SiblingDirectory {
         ParentCandidates { parents, is_planned: false }
     }
 
+    /// A node does not prove itself any more: the next list finds out why. It may speak
+    /// HTTPS since.
+    pub(crate) fn forget(&self, node_id: &str) {
+        self.discovered.send_if_modified(|found| {
+            found.by_id.contains_key(node_id)
+                && Arc::make_mut(found).by_id.remove(node_id).is_some()
+        });
+    }
+
     /// The plan of our main server as it is now; None under another one.
     pub(crate) fn plan_now(&self, config: &Config, id: &PackageId) -> Option<ParentCandidates> {
         self.key(config)?;
@@ -172,21 +182,26 @@ impl SiblingDirectory {
     }
 
     pub(crate) fn issue_nonce(&self) -> String {
-        self.nonces().issue(UnixMillis::now().as_millis())
+        self.nonces().issue(self.age_ms())
     }
 
     pub(crate) fn is_valid_nonce(&self, nonce: &str) -> bool {
-        self.nonces().is_valid(nonce, UnixMillis::now().as_millis())
+        self.nonces().is_valid(nonce, self.age_ms())
     }
 
     /// False if somebody else has used it meanwhile.
     pub(crate) fn use_up_nonce(&self, nonce: &str) -> bool {
-        let (mut nonces, now_ms) = (self.nonces(), UnixMillis::now().as_millis());
+        let (mut nonces, now_ms) = (self.nonces(), self.age_ms());
         let valid = nonces.is_valid(nonce, now_ms);
         if valid {
             nonces.use_up(nonce, now_ms);
         }
         valid
+    }
+
+    /// The clock of nonces: one that nobody sets. No child is refused because the time was.
+    fn age_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn nonces(&self) -> std::sync::MutexGuard<'_, NonceIssuer> {

@@ -1,16 +1,23 @@
 //! Finds the nodes of the fleet in the list of a main server that is not ours. The list
-//! is open to strangers and holds old nodes, too: only nodes that ask for the proof of a
-//! key count, and each proves itself before anything is taken from it.
+//! is open to strangers and holds old nodes, too: only nodes count that prove that they
+//! know the key, and that they are the node that is listed. A stranger who lists nodes
+//! under other names, or servers that answer nothing, can neither move the ranks nor hold
+//! up a pull.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use edge_mirror_protocol::relay::Sibling;
+use edge_mirror_protocol::{
+    package::Validators,
+    relay::{Sibling, auth::PackageVersion},
+};
+use edge_mirror_settings::Config;
 use futures_util::{StreamExt, stream};
-use tokio::time::Instant;
+use reqwest::Client;
+use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use super::{DiscoveredSiblings, SiblingDirectory};
-use crate::upstream::{Connector, asks_for_proof};
+use crate::upstream::{Connector, SiblingError, SiblingPackage, SiblingSession, asks_for_proof};
 
 /// The list forgets a dead node after 30 s. A pull wants a newer one.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -19,14 +26,22 @@ const SHORTEST: Duration = Duration::from_millis(500);
 /// Nodes that are not of the fleet are asked again after this time: they may have been
 /// updated.
 const STRANGER_PAUSE: Duration = Duration::from_secs(300);
+/// Those that have not answered by then, and those that would come after them, are left
+/// for the next list: a pull waits for this one.
+const LONGEST_ROUND: Duration = Duration::from_millis(1500);
+/// Nodes that did not answer in time are asked again after this time.
+const SILENT_PAUSE: Duration = Duration::from_secs(60);
 /// Asked at a time.
-const PARALLEL: usize = 8;
+const PARALLEL: usize = 32;
 /// Most nodes of a list that count: more than any main server has.
 const MAX_NODES: usize = 1024;
 
+/// Id and address.
+type ListedNode = (String, String);
+
 /// Runs until dropped.
 pub async fn run(directory: Arc<SiblingDirectory>, connector: Arc<Connector>) {
-    let mut strangers: BTreeMap<String, Instant> = BTreeMap::new();
+    let mut strangers = BTreeMap::new();
     let (mut changes, mut plans) =
         (directory.settings.subscribe(), directory.board.relay.subscribe());
     let mut listed_at = Instant::now();
@@ -68,7 +83,7 @@ pub async fn run(directory: Arc<SiblingDirectory>, connector: Arc<Connector>) {
 async fn discover(
     directory: &SiblingDirectory,
     connector: &Connector,
-    strangers: &mut BTreeMap<String, Instant>,
+    strangers: &mut BTreeMap<ListedNode, Instant>,
 ) -> Option<DiscoveredSiblings> {
     let config = directory.settings.current();
     let upstream = connector.upstream(&config);
@@ -77,27 +92,26 @@ async fn discover(
     let mut listed = upstream.nodes(limit).await.ok()?;
     listed.truncate(MAX_NODES);
     let now = Instant::now();
-    strangers.retain(|address, until| {
-        now < *until && listed.iter().any(|(_, listed)| listed == address)
-    });
+    strangers.retain(|node, until| now < *until && listed.contains(node));
     let known = directory.discovered.borrow().clone();
     let known = (known.origin == upstream.origin()).then_some(known);
-    let client = directory.client();
-    let asked = listed.into_iter().filter(|(node_id, address)| {
-        *node_id != config.node_id && !strangers.contains_key(address)
-    });
+    let asker = asker(directory, &config, upstream.origin())?;
+    let until = now + LONGEST_ROUND;
+    let asked =
+        listed.into_iter().filter(|node| node.0 != config.node_id && !strangers.contains_key(node));
     let found: Vec<_> = stream::iter(asked)
-        .map(|(node_id, address)| {
-            let before = known.as_ref().and_then(|known| known.by_id.get(&node_id)).cloned();
-            let client = client.clone();
+        .map(|node| {
+            let before = known.as_ref().and_then(|known| known.by_id.get(&node.0)).cloned();
+            let (client, asker) = (directory.client(), asker.clone());
             async move {
-                if let Some(before) = before.filter(|before| before.address == address) {
+                if let Some(before) = before.filter(|before| before.address == node.1) {
                     return Ok(before);
                 }
-                match asks_for_proof(&client, &address).await {
-                    Some(https) => Ok(Sibling { node_id, address, https, certificate: None }),
-                    None => Err(address),
+                if Instant::now() >= until {
+                    return Err((node, Duration::ZERO));
                 }
+                let recognized = recognize(client, asker, node.clone());
+                timeout_at(until, recognized).await.unwrap_or(Err((node, SILENT_PAUSE)))
             }
         })
         .buffer_unordered(PARALLEL)
@@ -107,8 +121,46 @@ async fn discover(
     for node in found {
         match node {
             Ok(sibling) => drop(by_id.insert(sibling.node_id.clone(), sibling)),
-            Err(address) => drop(strangers.insert(address, now + STRANGER_PAUSE)),
+            Err((node, pause)) => drop(strangers.insert(node, now + pause)),
         }
     }
     Some(DiscoveredSiblings { origin: upstream.origin().to_owned(), listed_at, by_id })
+}
+
+/// The subject of the question whether a node is of the fleet, which is about no package.
+fn asker(
+    directory: &SiblingDirectory,
+    config: &Config,
+    origin: &str,
+) -> Option<Arc<SiblingPackage>> {
+    Some(Arc::new(SiblingPackage {
+        id: "-".parse().ok()?,
+        version: PackageVersion::from_token(origin, ""),
+        key: directory.key(config)?,
+        child_id: config.node_id.clone(),
+        child_address: directory.own_address().unwrap_or_default(),
+        validators: Validators::default(),
+        length: None,
+    }))
+}
+
+/// Asks a node to prove what it is; else the time after which it may be asked again.
+async fn recognize(
+    client: Client,
+    asker: Arc<SiblingPackage>,
+    node: ListedNode,
+) -> Result<Sibling, (ListedNode, Duration)> {
+    let pause = |error| match error {
+        SiblingError::Unreachable(_) | SiblingError::TimedOut(_) => SILENT_PAUSE,
+        _ => STRANGER_PAUSE,
+    };
+    let https = match asks_for_proof(&client, &node.1).await {
+        Ok(https) => https,
+        Err(error) => return Err((node, pause(error))),
+    };
+    let (node_id, address) = node.clone();
+    let sibling = Sibling { node_id, address, https, certificate: None };
+    let session = SiblingSession::new(client, sibling.clone(), asker);
+    let proven = async { session?.probe(Some(Duration::ZERO)).await };
+    proven.await.map(|_| sibling).map_err(|error| (node, pause(error)))
 }

@@ -34,7 +34,9 @@ impl NonceIssuer {
 
     /// True if it is one of ours and may be used. [`use_up`](Self::use_up) follows once
     /// the proof turned out to be right.
-    pub(super) fn is_valid(&self, nonce: &str, now_ms: u64) -> bool {
+    pub(super) fn is_valid(&mut self, nonce: &str, now_ms: u64) -> bool {
+        // Here, too: while no more can be remembered, none is used up.
+        self.forget_old(now_ms);
         let Some((issued_ms, tag)) = self.parse(nonce) else { return false };
         now_ms.saturating_sub(issued_ms) < LIFETIME_MS
             && issued_ms <= now_ms
@@ -43,17 +45,21 @@ impl NonceIssuer {
     }
 
     pub(super) fn use_up(&mut self, nonce: &str, now_ms: u64) {
-        while let Some((issued_ms, tag)) = self.order.front().copied()
-            && now_ms.saturating_sub(issued_ms) >= LIFETIME_MS
-        {
-            self.order.pop_front();
-            self.used.remove(&tag);
-        }
+        self.forget_old(now_ms);
         if let Some((issued_ms, tag)) = self.parse(nonce)
             && self.used.insert(tag)
         {
             // In the order of use, which is near enough to that of issue.
             self.order.push_back((issued_ms, tag));
+        }
+    }
+
+    fn forget_old(&mut self, now_ms: u64) {
+        while let Some((issued_ms, tag)) = self.order.front().copied()
+            && now_ms.saturating_sub(issued_ms) >= LIFETIME_MS
+        {
+            self.order.pop_front();
+            self.used.remove(&tag);
         }
     }
 
@@ -101,8 +107,7 @@ mod tests {
         }
         let next = issuer.issue(20_000);
         assert!(!issuer.is_valid(&next, 20_000), "no more can be remembered");
-        issuer.use_up(&next, 80_000);
         let later = issuer.issue(80_000);
-        assert!(issuer.is_valid(&later, 80_000) && issuer.used.len() <= 1);
+        assert!(issuer.is_valid(&later, 80_000) && issuer.used.is_empty());
     }
 }

@@ -237,13 +237,20 @@ impl SiblingSession {
     ) -> Result<ParentState, SiblingError> {
         let proof = field(response, "authentication-info").and_then(|info| info.parse().ok());
         let told = field(response, auth::STATE_HEADER).unwrap_or_default();
-        let (Some(AnswerProof { mac, next_nonce }), Ok(state)) = (proof, told.parse()) else {
+        let (Some(AnswerProof { mac, next_nonce }), Ok(state)) =
+            (proof, told.parse::<ParentState>())
+        else {
             return Err(SiblingError::Unproven("its answer has no proof"));
         };
         let (key, id) = (&self.package.key, &self.package.id);
         let status = response.status().as_u16();
         if !auth::is_same_mac(mac, request.sign_answer(key, id, status, told, self.certificate)) {
             return Err(SiblingError::Unproven("its proof is wrong: does it have the same key?"));
+        }
+        // The list of a main server is open to strangers: another name for a node would
+        // give it a rank that it does not have.
+        if state.node_id != self.sibling.node_id {
+            return Err(SiblingError::Unproven("it is another node than the one that is listed"));
         }
         self.nonce = Some(next_nonce);
         Ok(state)
@@ -272,20 +279,23 @@ fn extent(response: &Response, first: u64) -> Option<(Option<u64>, AnswerExtent)
 /// Asks whoever is at an address whether it would ask for the proof of a key, as nodes
 /// that relay do: then whether it speaks HTTPS. Old nodes refuse the method, and nobody is
 /// asked for a package.
-pub async fn asks_for_proof(client: &Client, address: &str) -> Option<bool> {
+pub async fn asks_for_proof(client: &Client, address: &str) -> Result<bool, SiblingError> {
     for https in [false, true] {
         let url = format!("{}://{address}/api/v1/meetings/-/download-package", scheme(https));
         let asked = client.head(url).header(header::AUTHORIZATION, auth::SCHEME);
-        let response = timeout(CONNECT_TIMEOUT * 2, asked.send()).await.ok()?.ok();
-        let nonce = response.as_ref().and_then(|response| field(response, "www-authenticate"));
+        let limit = CONNECT_TIMEOUT * 2;
+        let response = timeout(limit, asked.send()).await;
+        let response = response
+            .map_err(|_| SiblingError::TimedOut(limit))?
+            .map_err(|error| SiblingError::Unreachable(root_cause(&error)))?;
+        let nonce = field(&response, "www-authenticate");
         if nonce.and_then(auth::nonce_of_challenge).is_some() {
-            return Some(https);
+            return Ok(https);
         }
         // A node with a certificate sends plain HTTP there.
-        let location = response.as_ref().and_then(|response| field(response, "location"));
-        if !location.is_some_and(|to| to.starts_with("https://")) {
-            return None;
+        if !field(&response, "location").is_some_and(|to| to.starts_with("https://")) {
+            break;
         }
     }
-    None
+    Err(SiblingError::Unproven("it asks for no proof"))
 }

@@ -164,6 +164,8 @@ pub enum RelayCredentials {
 /// State of a parent's copy of the package; contents of [`STATE_HEADER`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ParentState {
+    /// The parent itself: the list that it was found in may name it otherwise.
+    pub node_id: String,
     /// Bytes of the package that it has.
     pub received_bytes: u64,
     pub children: u32,
@@ -290,6 +292,7 @@ impl fmt::Display for ParentState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path: Vec<_> =
             self.path.iter().take(MAX_PATH).map(|node| percent_encoded(node)).collect();
+        write!(f, r#"node="{}", "#, percent_encoded(&self.node_id))?;
         write!(f, "received={}, children={}", self.received_bytes, self.children)?;
         write!(f, r#", path="{}""#, path.join(" "))?;
         self.sha256.map_or(Ok(()), |sha256| write!(f, r#", sha256="{sha256}""#))
@@ -307,6 +310,7 @@ impl FromStr for ParentState {
         let path: Result<Vec<_>, _> = nodes.take(MAX_PATH).map(node).collect();
         let sha256 = params.raw("sha256").ok();
         Ok(Self {
+            node_id: params.text("node")?,
             received_bytes: number("received")?,
             children: number("children")?.try_into().map_err(|_| InvalidHeader)?,
             path: path?,
@@ -386,6 +390,7 @@ mod tests {
         for state in [
             ParentState::default(),
             ParentState {
+                node_id: "b \", 会".into(),
                 received_bytes: u64::MAX,
                 children: 3,
                 path: vec!["a b".into(), "会,\"".into()],
@@ -397,8 +402,9 @@ mod tests {
         for bad in [
             "",
             "received=1",
-            "received=-1, children=0, path=\"\"",
-            "received=1, children=4294967296, path=\"\"",
+            "received=1, children=0, path=\"\"",
+            "node=\"a\", received=-1, children=0, path=\"\"",
+            "node=\"a\", received=1, children=4294967296, path=\"\"",
         ] {
             assert_eq!(bad.parse::<ParentState>(), Err(InvalidHeader), "{bad}");
         }
