@@ -62,6 +62,9 @@ const MAX_FLIGHTS: usize = 256;
 /// Pulls that begin together look at the disk before they wait for permits: a
 /// thousand of them must not take a thread each.
 const DISK_LOOKS: usize = 4;
+/// Pulls from other nodes that receive at a time. Each takes a thread of the runtime, of
+/// which there are 512 to take: with none left, it would stand still.
+const RELAY_PLACES: usize = 64;
 /// Unlisted flights per address: the tablets of a venue that share one ask for the
 /// same few packages.
 const MAX_FLIGHTS_PER_CLIENT: usize = 16;
@@ -108,6 +111,8 @@ struct FetchInner {
     gate: Gate,
     /// Permits for looking for a package on disk.
     disk_looks: Semaphore,
+    /// Permits for receiving from other nodes.
+    relay_places: Semaphore,
     state: Mutex<FetchState>,
     allowance: Mutex<room::EvictionBudget>,
     waiters: Arc<ClientWaiters>,
@@ -161,6 +166,7 @@ impl Fetch {
             tasks,
             gate,
             disk_looks: Semaphore::new(DISK_LOOKS),
+            relay_places: Semaphore::new(RELAY_PLACES),
             state: Mutex::new(state),
             allowance: Mutex::default(),
             waiters: Arc::default(),

@@ -106,6 +106,19 @@ impl AttemptContext<'_> {
         }
     }
 
+    /// True if the stored bytes are of this version.
+    pub(super) fn holds(&self, version: &PackageVersion) -> bool {
+        self.held.as_ref().is_some_and(|held| match version {
+            PackageVersion::Digest(sha256) => held.manifest.sha256 == *sha256,
+            PackageVersion::Validators(_) => {
+                let size = Some(held.manifest.size_bytes);
+                let validators = &held.manifest.source.validators;
+                PackageVersion::from_validators(validators, size).as_ref() == Some(version)
+            }
+            PackageVersion::Token(_) => false,
+        })
+    }
+
     /// Identifies the version that the main server announces.
     pub(super) fn version(&self, announced: &AnnouncedPackage) -> Option<PackageVersion> {
         let by_token = || Some(PackageVersion::from_token(self.upstream.origin(), &self.token));
@@ -311,7 +324,7 @@ impl FetchInner {
             }));
         }
         let mut pulling = self.begin_or_resume(&task, resumed, &answer, origin)?;
-        pulling.parent = None;
+        pulling.continue_from(None);
         self.note_main_server(&task, round);
         let interrupted = async {
             tokio::select! {
@@ -325,6 +338,17 @@ impl FetchInner {
             // The caller sees the cancellation, too, and stops.
             return std::future::pending().await;
         };
+        if let Err(PullError::Piece(bad)) = received {
+            let is_its_own = pulling.is_of_one_source(bad);
+            tasks::block_in_place(|| pulling.take_back(&task, bad))?;
+            round.partial = Some(pulling);
+            if is_its_own {
+                return Err(PullError::Piece(bad));
+            }
+            // From its beginning, it is the main server's alone.
+            self.condemn_last_contributor(&task, round, PullError::Piece(bad).to_string());
+            return Ok(AttemptOutcome::Preempted);
+        }
         if !matches!(received, Ok(None)) {
             if received.as_ref().err().is_none_or(PullError::is_broken_off)
                 && pulling.is_worth_keeping()
@@ -342,7 +366,20 @@ impl FetchInner {
             let cause = "a part of it came from nodes that can't prove it any more".to_owned();
             return Err(PullError::Unusable(cause));
         }
-        self.commit(&task, pulling, offer, began).await.map(AttemptOutcome::Pulled)
+        let is_relayed = pulling.is_relayed;
+        match self.commit(&task, pulling, offer, began).await {
+            Err(PullError::Store(StoreError::Bad(error)))
+                if is_relayed && error.is_damage() && self.condemn_contributors(&task, round) =>
+            {
+                warn!(
+                    "meeting {}: what came of it from other nodes was wrong: {error}",
+                    flight.id()
+                );
+                // Without them.
+                Ok(AttemptOutcome::Preempted)
+            }
+            committed => committed.map(AttemptOutcome::Pulled),
+        }
     }
 
     pub(super) fn context<'a>(

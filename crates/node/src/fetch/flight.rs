@@ -224,6 +224,11 @@ impl Flight {
         self.digest.send_replace(Some(sha256));
     }
 
+    /// The digest that the parent told is not that of its bytes.
+    pub(super) fn forget_digest(&self) {
+        self.digest.send_replace(None);
+    }
+
     pub fn source(&self) -> PullSource {
         self.source.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -47,6 +47,8 @@ pub(super) struct PartialPull {
     pub version: Option<PackageVersion>,
     /// The node that bytes come from now, or came from last.
     pub parent: Option<String>,
+    /// Bytes that were here when that one began.
+    pub parent_start: u64,
     /// Some of it came through other nodes, and the main server did not repeat it.
     pub is_relayed: bool,
     pub pieces: Option<PieceVerifier>,
@@ -84,6 +86,21 @@ impl PartialPull {
         };
         self.replayed_bytes = (answer.extent != AnswerExtent::Rest).then_some(0);
         resumes.then_some(self)
+    }
+
+    /// All its bytes are here: what is missing is the proof that they are right.
+    pub(super) fn is_complete(&self) -> bool {
+        self.announced.length == Some(self.pending.received_bytes())
+    }
+
+    /// Notes whom the next bytes come from.
+    pub(super) fn continue_from(&mut self, parent: Option<String>) {
+        (self.parent, self.parent_start) = (parent, self.pending.received_bytes());
+    }
+
+    /// True if the one that sends now has sent the whole of a bad piece.
+    pub(super) fn is_of_one_source(&self, bad: BadPiece) -> bool {
+        bad.start >= self.parent_start
     }
 
     fn has_readers(&self) -> bool {
@@ -186,6 +203,7 @@ impl FetchInner {
             version: task.version(&announced),
             announced,
             parent: None,
+            parent_start: 0,
             is_relayed: false,
             pieces: None,
             grower: None,
@@ -251,6 +269,11 @@ impl FetchInner {
             let chunk = pulling.skip_replayed(chunk)?;
             // Shown to operators as it comes: on a slow line a batch takes seconds.
             let gathered = (batch.len() + chunk.len()) as u64;
+            // Without a length of its own, an answer may go on for ever.
+            if total.is_some_and(|total| pulling.pending.received_bytes() + gathered > total) {
+                let cause = "more bytes come than were announced".to_owned();
+                return Err(PullError::Unusable(cause));
+            }
             task.flight.set_received(pulling.pending.received_bytes() + gathered, total);
             if batch.is_empty() && chunk.len() >= LARGE_BYTES {
                 self.write(task, pulling, &chunk)?;
@@ -359,6 +382,7 @@ mod tests {
                 announced: version("\"a\""),
                 version: None,
                 parent: None,
+                parent_start: 0,
                 is_relayed: false,
                 pieces: None,
                 grower: None,

@@ -32,6 +32,10 @@ impl PieceVerifier {
         Self { expected, hasher: None, unchecked: VecDeque::new() }
     }
 
+    pub(super) fn expected(&self) -> &PieceDigests {
+        &self.expected
+    }
+
     /// Takes the bytes that follow each other from `at` on, and checks the pieces that
     /// they complete. A piece of which it has not seen the beginning is left to the
     /// digest of the whole.

@@ -20,7 +20,7 @@ use tracing::info;
 use super::{
     FetchInner, Flight, Offer, PullError, PullPhase, PullReason, PulledPackage, SourceReason,
     attempt::{AttemptContext, RoundState},
-    gap::ParentGap,
+    gap::{LEAST_BYTES, ParentGap, ParentProgress},
     origin::{Origin, OriginChoice},
     partial::PartialPull,
     pieces::{PieceDigests, PieceVerifier},
@@ -48,6 +48,9 @@ const MAX_FAILED_PROBES: u32 = 2;
 /// A parent keeps the question for the digest of the whole for so long.
 const DIGEST_WAIT: Duration = Duration::from_secs(5);
 const DIGEST_TRIES: usize = 12;
+/// Changes of parent in one round after which the main server is left alone with it: so
+/// whatever parents do, a round comes to an end.
+const MAX_CHANGES: usize = 64;
 /// Time for a parent to take back a piece that it was sent wrong itself.
 const TAKE_BACK_TIME: Duration = Duration::from_millis(500);
 
@@ -59,6 +62,7 @@ pub(super) struct RelayRound {
     contributors: Vec<String>,
     /// The parent that was left last, with the reason, for the log.
     loss: Option<(String, ParentLoss, String)>,
+    changes: usize,
     is_disabled: bool,
 }
 
@@ -129,6 +133,31 @@ impl From<SiblingError> for ParentLoss {
     }
 }
 
+/// The loss that an error of a pull is, if another source may do better.
+fn loss_of(error: &PullError) -> Option<ParentLoss> {
+    match error {
+        PullError::Stalled(_) | PullError::TooSlow(_) => Some(ParentLoss::Stalled),
+        PullError::Interrupted { .. } => Some(ParentLoss::Unreachable),
+        PullError::Unusable(_) => Some(ParentLoss::Damaged),
+        // There may be room for what the main server has.
+        PullError::Store(StoreError::NoRoom(_)) => Some(ParentLoss::Refused),
+        PullError::Upstream(_)
+        | PullError::Store(_)
+        | PullError::Piece(_)
+        | PullError::Stopped
+        | PullError::Busy
+        | PullError::ClientBusy
+        | PullError::TooManyWaiters => None,
+    }
+}
+
+fn loss_or_error(error: PullError) -> Result<SiblingPull, PullError> {
+    match loss_of(&error) {
+        Some(loss) => Ok(SiblingPull::Lost(loss, error.to_string())),
+        None => Err(error),
+    }
+}
+
 fn lost(error: SiblingError) -> SiblingPull {
     let cause = error.to_string();
     SiblingPull::Lost(error.into(), cause)
@@ -164,8 +193,11 @@ impl FetchInner {
             match Box::pin(pulled).await? {
                 SiblingPull::Pulled(pulled) => return Ok(Some(pulled)),
                 SiblingPull::Lost(loss, cause) => {
-                    self.note_loss(&task, round, &parent, loss, cause)
+                    self.note_loss(&task, round, &parent, loss, cause);
                 }
+            }
+            if !self.may_relay(flight, &config, round) {
+                return Ok(None);
             }
         }
     }
@@ -197,6 +229,9 @@ impl FetchInner {
         if self.siblings.plan_now(task.config, id).is_some() {
             let offer = self.offer_of(id, base_url)?;
             let sha256 = offer.sha256?;
+            if task.holds(&PackageVersion::Digest(sha256)) {
+                return None;
+            }
             let location = offer.path.as_deref();
             let location = location.and_then(|p| PackageLocation::from_package_url(base_url, p));
             return Some(RelayedPackage {
@@ -216,7 +251,8 @@ impl FetchInner {
             // It answers no HEAD.
             PackageLocation::Direct => AnnouncedPackage::default(),
         };
-        let version = task.version(&announced)?;
+        // What is stored, the main server confirms at less cost.
+        let version = task.version(&announced).filter(|version| !task.holds(version))?;
         let AnnouncedPackage { validators, length, .. } = announced;
         Some(RelayedPackage { version, validators, length, origin, offer })
     }
@@ -234,9 +270,21 @@ impl FetchInner {
             Err(error) => return Ok(lost(error)),
         };
         let is_same = |partial: &PartialPull| partial.version.as_ref() == Some(&package.version);
-        let resumed = round.partial.take().filter(is_same);
+        let (resumed, began) = (round.partial.take().filter(is_same), Instant::now());
+        let reason = match candidates.is_planned {
+            true => SourceReason::Assigned,
+            false => SourceReason::Ranked,
+        };
+        let resumed = match resumed {
+            Some(complete) if complete.is_complete() => {
+                self.note_source(task, round, Some(parent), reason);
+                return self
+                    .finish(task, round, &mut session, complete, package.offer, began)
+                    .await;
+            }
+            other => other,
+        };
         let first = resumed.as_ref().map_or(0, |partial| partial.pending.received_bytes());
-        let began = Instant::now();
         let opened = self.open_session(task, &round.relay, &mut session, candidates, first).await;
         let mut answer = match opened {
             Ok(answer) => answer,
@@ -245,21 +293,25 @@ impl FetchInner {
                 return Ok(lost);
             }
         };
+        // The caller sees the end of the service, too.
+        let Ok(_place) = self.relay_places.acquire().await else { return Err(PullError::Stopped) };
         task.flight.set_phase(PullPhase::Pulling);
-        let reason = match candidates.is_planned {
-            true => SourceReason::Assigned,
-            false => SourceReason::Ranked,
-        };
         self.note_source(task, round, Some(parent), reason);
         let RelayedPackage { version, origin, offer, .. } = package;
-        let mut pulling = self.begin_or_resume(task, resumed, &answer, origin)?;
-        pulling.parent = Some(parent.node_id.clone());
-        if !round.relay.contributors.contains(&parent.node_id) {
-            round.relay.contributors.push(parent.node_id.clone());
+        let mut pulling = match self.begin_or_resume(task, resumed, &answer, origin) {
+            Ok(pulling) => pulling,
+            Err(error) => return loss_or_error(error),
+        };
+        pulling.continue_from(Some(parent.node_id.clone()));
+        if pulling.parent_start == 0 {
+            round.relay.contributors.clear();
         }
-        let (pieces, length) = (PieceDigests::default(), answer.announced.length);
+        round.relay.contributors.retain(|node_id| *node_id != parent.node_id);
+        round.relay.contributors.push(parent.node_id.clone());
+        let (mut pieces, length) = (PieceDigests::default(), answer.announced.length);
         if reason == SourceReason::Assigned && version.digest().is_some() {
-            pulling.pieces.get_or_insert_with(|| PieceVerifier::new(pieces.clone()));
+            let verifier = pulling.pieces.get_or_insert_with(|| PieceVerifier::new(pieces));
+            pieces = verifier.expected().clone();
         }
         let interrupted = async {
             tokio::select! {
@@ -280,22 +332,40 @@ impl FetchInner {
             }
             Some(Err(PullError::Piece(bad))) => {
                 let cause = PullError::Piece(bad).to_string();
+                let is_its_own = pulling.is_of_one_source(bad);
                 tasks::block_in_place(|| pulling.take_back(task, bad))?;
                 round.partial = Some(pulling);
+                if !is_its_own {
+                    // Nobody knows whose part is wrong: it sends the piece again, alone.
+                    let cause = format!("{cause}, and began with another node's bytes");
+                    return Ok(SiblingPull::Lost(ParentLoss::Reassigned, cause));
+                }
                 return Ok(self.blame(&mut session, bad.start, cause).await);
             }
-            Some(Err(error)) if error.is_broken_off() => {
-                round.partial = Some(pulling);
-                let loss = match error {
-                    PullError::Stalled(_) | PullError::TooSlow(_) => ParentLoss::Stalled,
-                    _ => ParentLoss::Unreachable,
-                };
-                return Ok(SiblingPull::Lost(loss, error.to_string()));
+            Some(Err(error)) => {
+                if error.is_broken_off() {
+                    round.partial = Some(pulling);
+                }
+                return loss_or_error(error);
             }
-            Some(Err(error)) => return Err(error),
         }
-        if version.digest().is_none() {
-            match self.digest_of(&mut session).await {
+        self.finish(task, round, &mut session, pulling, offer, began).await
+    }
+
+    /// Has the bytes vouched for, and stores them.
+    async fn finish(
+        &self,
+        task: &AttemptContext<'_>,
+        round: &mut RoundState,
+        session: &mut SiblingSession,
+        mut pulling: PartialPull,
+        offer: Offer,
+        began: Instant,
+    ) -> Result<SiblingPull, PullError> {
+        let is_vouched_for =
+            pulling.version.as_ref().is_some_and(|version| version.digest().is_some());
+        if !is_vouched_for {
+            match self.digest_of(session).await {
                 Ok(sha256) => {
                     pulling.announced.sha256 = Some(sha256);
                     // Children need not wait until it is verified here.
@@ -312,13 +382,39 @@ impl FetchInner {
             Ok(pulled) => Ok(SiblingPull::Pulled(pulled)),
             // What the root has verified was good.
             Err(PullError::Store(StoreError::Bad(error))) if error.is_damage() => {
-                let mut state = self.state();
-                for node_id in round.relay.contributors.drain(..) {
-                    state.note_bad_parent(task.flight.id(), node_id);
-                }
+                self.condemn_contributors(task, round);
                 Ok(SiblingPull::Lost(ParentLoss::Damaged, error.to_string()))
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// None of those that sent bytes of a package that turned out to be wrong is asked
+    /// for it again. False if there are none.
+    pub(super) fn condemn_contributors(
+        &self,
+        task: &AttemptContext<'_>,
+        round: &mut RoundState,
+    ) -> bool {
+        task.flight.forget_digest();
+        let mut state = self.state();
+        let contributors = std::mem::take(&mut round.relay.contributors);
+        for node_id in &contributors {
+            state.note_bad_parent(task.flight.id(), node_id.clone());
+        }
+        !contributors.is_empty()
+    }
+
+    /// The main server has completed a piece that others began, and it is wrong.
+    pub(super) fn condemn_last_contributor(
+        &self,
+        task: &AttemptContext<'_>,
+        round: &mut RoundState,
+        cause: String,
+    ) {
+        if let Some(node_id) = round.relay.contributors.pop() {
+            self.state().note_bad_parent(task.flight.id(), node_id.clone());
+            round.relay.loss = Some((node_id, ParentLoss::Damaged, cause));
         }
     }
 
@@ -383,7 +479,8 @@ impl FetchInner {
         let mut others = candidates.clone();
         others.parents.retain(|other| other.node_id != session.sibling.node_id);
         let mut plans = self.board.relay.subscribe();
-        let (mut gap, mut failed, mut received) = (ParentGap::default(), 0, 0);
+        let (mut gap, mut progress) = (ParentGap::default(), ParentProgress::default());
+        let (mut failed, mut received) = (0, 0);
         loop {
             let _ = timeout(PROBE_PAUSE, plans.changed()).await;
             if let Err(lost) = self.check_assignment(task, relay, session, candidates) {
@@ -396,8 +493,28 @@ impl FetchInner {
                     if let Err(lost) = self.note_state(task, session, &state) {
                         return lost;
                     }
-                    let behind = state.received_bytes.saturating_sub(task.flight.received_bytes());
+                    let here = task.flight.received_bytes();
+                    let behind = state.received_bytes.saturating_sub(here);
+                    let network = &task.config.network;
+                    let limit = Duration::from_secs(network.connection_timeout);
+                    let is_whole = match task.flight.progress().total_bytes {
+                        Some(total) => state.received_bytes == total,
+                        None => state.sha256.is_some(),
+                    };
+                    // What our own limit holds up is nobody's fault.
+                    let least_bytes = match network.bandwidth {
+                        0 => LEAST_BYTES,
+                        rate => LEAST_BYTES.min(rate.saturating_mul(limit.as_secs()) / 32),
+                    };
                     let now = Instant::now();
+                    if progress.is_stuck(here, behind, is_whole, least_bytes, limit, now) {
+                        let cause = format!(
+                            "it has {} KiB more, and next to none came for {} s",
+                            behind >> 10,
+                            limit.as_secs()
+                        );
+                        return SiblingPull::Lost(ParentLoss::Stalled, cause);
+                    }
                     if gap.holds_up(behind, now) && relay.choose(&others, now).is_some() {
                         let cause =
                             format!("it is {} MiB ahead, and more each second", behind >> 20);
@@ -446,6 +563,10 @@ impl FetchInner {
         chosen_of: &ParentCandidates,
     ) -> Result<(), SiblingPull> {
         let config = self.settings.current();
+        if self.siblings.key(&config).is_none() {
+            let cause = "relaying was switched off".to_owned();
+            return Err(SiblingPull::Lost(ParentLoss::Reassigned, cause));
+        }
         let id = task.flight.id();
         let Some(named) = self.siblings.plan_now(&config, id) else { return Ok(()) };
         let named = self.without_bad(id, named);
@@ -532,9 +653,14 @@ impl FetchInner {
         cause: String,
     ) {
         self.board.counts.parent_changes.inc(loss);
+        round.relay.changes += 1;
+        round.relay.is_disabled |= round.relay.changes >= MAX_CHANGES;
         round.relay.leave(&parent.node_id, loss, Instant::now());
         if loss == ParentLoss::Damaged {
             self.state().note_bad_parent(task.flight.id(), parent.node_id.clone());
+        }
+        if loss == ParentLoss::Unproven {
+            self.siblings.forget(&parent.node_id);
         }
         if loss == ParentLoss::TooSlow {
             task.flight.edit_source(|source| {

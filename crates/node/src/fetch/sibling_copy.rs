@@ -54,10 +54,11 @@ impl Fetch {
             let found = tokio::select! {
                 biased;
                 found = timeout_at(until, begun) => found,
-                // It is stored now, or failed.
-                _ = outcome => match Instant::now() < until {
-                    true => continue,
-                    false => return Ok(SiblingCopy::NotYet),
+                outcome = outcome => match outcome {
+                    // It is stored now.
+                    Ok(_) if Instant::now() < until => continue,
+                    // The next pull may fail as quickly.
+                    Ok(_) | Err(_) => return Ok(SiblingCopy::NotYet),
                 },
             };
             return Ok(match found {
@@ -97,9 +98,11 @@ impl Fetch {
         let Some(flight) = flight else { return ParentState::default() };
         let shared = flight.shared().borrow().clone();
         let shared = shared.filter(|shared| shared.version.as_ref() == Some(version));
+        // That of another version says nothing of this one.
+        let told = shared.as_ref().and_then(|_| *flight.digest().borrow());
         let received_bytes = shared.map_or(0, |shared| shared.partial.received_bytes().0);
-        let sha256 = version.digest().or(*flight.digest().borrow());
-        ParentState { received_bytes, path: flight.source().path, sha256, children: 0 }
+        let (path, sha256) = (flight.source().path, version.digest().or(told));
+        ParentState { received_bytes, path, sha256, ..ParentState::default() }
     }
 
     /// The pull of an active meeting's package, begun if there is none.
