@@ -7,8 +7,10 @@ use std::time::Duration;
 /// A parent that has so much more holds its child up, not somebody further up.
 pub(super) const GAP_BYTES: u64 = 4 << 20;
 const GAP_TIME: Duration = Duration::from_secs(1);
-/// A child that catches up, or keeps up, is not held up.
+/// A parent that is still receiving itself, and gets ahead by so much more meanwhile.
 const GROWTH_BYTES: u64 = 512 << 10;
+/// A child of a parent that has it all is not held up if it has it within this time, too.
+const CATCH_UP_S: u64 = 10;
 
 /// Bytes of a parent that has them, so many at least, come within a time without which
 /// a main server would count as dead.
@@ -51,19 +53,27 @@ pub(super) struct ParentGap {
 }
 
 impl ParentGap {
-    /// Returns true if the parent has had much more for a while, and ever more of it: its
-    /// uplink is too slow. Never by rate: a slow rate may have its cause anywhere above.
-    pub(super) fn holds_up(&mut self, behind_bytes: u64, now: Instant) -> bool {
+    /// Returns true if the parent has had much more for a while, and gets ever further
+    /// ahead, or has it all and will for long: its uplink is too slow. Never by rate while
+    /// it is receiving: that may have its cause anywhere above, and a distance that stays
+    /// the same harms nobody.
+    pub(super) fn holds_up(&mut self, behind_bytes: u64, is_whole: bool, now: Instant) -> bool {
         if behind_bytes < GAP_BYTES {
             self.since = None;
             return false;
         }
         let (since, at_first) = *self.since.get_or_insert((now, behind_bytes));
-        if behind_bytes < at_first {
-            self.since = Some((now, behind_bytes));
+        let elapsed = now.duration_since(since);
+        if elapsed < GAP_TIME {
             return false;
         }
-        now.duration_since(since) >= GAP_TIME && behind_bytes - at_first >= GROWTH_BYTES
+        self.since = Some((now, behind_bytes));
+        if !is_whole {
+            return behind_bytes.saturating_sub(at_first) >= GROWTH_BYTES;
+        }
+        let closed = u128::from(at_first.saturating_sub(behind_bytes));
+        // The rest of the distance, at the pace at which it shrank.
+        u128::from(behind_bytes) * elapsed.as_millis() > closed * u128::from(CATCH_UP_S) * 1000
     }
 }
 
@@ -97,24 +107,27 @@ mod tests {
     }
 
     #[test]
-    fn only_a_parent_that_gets_ever_further_ahead_is_left() {
+    fn only_a_parent_that_gets_ever_further_ahead_or_sends_slowly_what_it_has_is_left() {
         const MB: u64 = 1 << 20;
-        for (gaps, left_after) in [
+        for (gaps, is_whole, left_after) in [
             // Tenths of a second, and megabytes ahead.
-            (&[(0, 4), (9, 9), (10, 5)][..], Some(2)),
-            (&[(0, 3), (5, 4), (10, 8), (14, 8), (15, 8)], Some(4)),
-            // Close behind.
-            (&[(0, 3), (10, 3), (20, 3)], None),
-            (&[(0, 4), (5, 3), (10, 4), (15, 30)], None),
-            // It came late and catches up, or keeps its distance.
-            (&[(0, 200), (10, 190), (20, 180), (30, 3)], None),
-            (&[(0, 20), (10, 20), (100, 20)], None),
-            // It caught up, and then no more.
-            (&[(0, 200), (10, 100), (20, 101), (30, 101)], Some(2)),
+            (&[(0, 4), (9, 9), (10, 5)][..], false, Some(2)),
+            (&[(0, 3), (5, 4), (10, 8), (14, 8), (15, 8)], false, Some(4)),
+            // Close behind, or at the same distance.
+            (&[(0, 3), (10, 3), (20, 3)], false, None),
+            (&[(0, 4), (5, 3), (10, 4), (15, 30)], false, None),
+            (&[(0, 20), (10, 20), (100, 20)], false, None),
+            (&[(0, 200), (10, 100), (20, 101), (30, 102)], false, Some(2)),
+            // It has it all, and the child will have it soon,
+            (&[(0, 200), (10, 170), (20, 140), (30, 110), (40, 3)], true, None),
+            // or not for long.
+            (&[(0, 200), (10, 182)], true, Some(1)),
+            (&[(0, 20), (10, 20)], true, Some(1)),
         ] {
             let (mut gap, start) = (ParentGap::default(), Instant::now());
             let left = gaps.iter().position(|(tenths, behind)| {
-                gap.holds_up(behind * MB, start + Duration::from_millis(tenths * 100))
+                let now = start + Duration::from_millis(tenths * 100);
+                gap.holds_up(behind * MB, is_whole, now)
             });
             assert_eq!(left, left_after, "{gaps:?}");
         }

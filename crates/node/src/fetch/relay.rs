@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// A parent is asked how far it is this often.
-const PROBE_PAUSE: Duration = Duration::from_secs(1);
+const PROBE_PAUSE: Duration = Duration::from_millis(500);
 /// Pause before a parent that has nothing yet is asked again; it keeps the question for
 /// seconds itself.
 const READY_PAUSE: Duration = Duration::from_millis(100);
@@ -52,7 +52,7 @@ const DIGEST_TRIES: usize = 12;
 /// whatever parents do, a round comes to an end.
 const MAX_CHANGES: usize = 64;
 /// Time for a parent to take back a piece that it was sent wrong itself.
-const TAKE_BACK_TIME: Duration = Duration::from_millis(500);
+const TAKE_BACK_TIME: Duration = Duration::from_millis(100);
 
 /// The parents of one round.
 #[derive(Default)]
@@ -515,9 +515,8 @@ impl FetchInner {
                         );
                         return SiblingPull::Lost(ParentLoss::Stalled, cause);
                     }
-                    if gap.holds_up(behind, now) && relay.choose(&others, now).is_some() {
-                        let cause =
-                            format!("it is {} MiB ahead, and more each second", behind >> 20);
+                    if gap.holds_up(behind, is_whole, now) && relay.choose(&others, now).is_some() {
+                        let cause = format!("it is {} MiB ahead, and stays so", behind >> 20);
                         return SiblingPull::Lost(ParentLoss::TooSlow, cause);
                     }
                 }
