@@ -67,6 +67,43 @@ test("a pull is seen to advance, with its speed and the time that is left", asyn
   await panel.untilWell(page);
 });
 
+test("a pull says where it comes from and why, and the traffic what goes from node to node", async (stage) => {
+  const main = await stage.slowMain();
+  const relay = { key: "a-key-of-this-fleet" };
+  const nodes = [];
+  for (const nodeId of ["hall-1", "hall-2"]) nodes.push(await stage.node(main, { nodeId, relay }));
+  await until("both are registered", () => main.registered.size === 2);
+  const size = 32 << 20;
+  const meeting = main.activate("m1", "Board", bigZip(size));
+  meeting.allow(size / 2);
+  const source = async (node) => (await node.json("/api/status")).meetings[0]?.source;
+  let child, parent;
+  await until("one pulls from the other", async () => {
+    for (const [n, node] of nodes.entries()) {
+      if ((await source(node))?.node) [child, parent] = [node, nodes[1 - n]];
+    }
+    return child;
+  });
+  const page = await panel.openPanel(stage, child, { view: "meetings", locale: "en-US" });
+  const { nodeId } = parent.config();
+  const line = panel.row(page, "m1").locator(".meeting-source");
+  const named = new RegExp(`From node .*${nodeId}.* \\(.*:${parent.port}.*\\) since .*chosen by the order of the nodes`);
+  await until("node and reason are shown", async () => named.test(await line.innerText()));
+  await stage.look(page, "pulled from a node");
+  await panel.go(page, "traffic");
+  const received = page.locator("[data-fact=received]");
+  await until("bytes of the other node", async () => /^\d.* MiB/.test(await received.innerText()));
+  await stage.look(page, "relay");
+  const other = await panel.openPanel(stage, parent, { view: "meetings", locale: "zh-CN" });
+  await untilShown(other, /来自主控服务器：没有应先询问的节点。/);
+  await panel.go(other, "traffic");
+  const children = other.locator("[data-fact=children]");
+  await until("its child is counted", async () => (await children.innerText()) === "1");
+  await stage.look(other, "relay, Chinese");
+  meeting.open();
+  await child.untilSynced("m1");
+});
+
 test("a pull that fails is said with what to do, and trying again is a button", async (stage) => {
   const main = await stage.slowMain();
   const node = await stage.node(main);

@@ -87,6 +87,8 @@ export class SlowMain {
   });
   #meetings = new Map();
   #token = 1;
+  /** Addresses of the nodes, by their ids. */
+  registered = new Map();
   /** What the nodes said last, by their ids. */
   heartbeats = new Map();
 
@@ -150,6 +152,7 @@ export class SlowMain {
     const timestamp = Date.now() / 1000;
     switch (call) {
       case "POST /api/v1/nodes/register":
+        this.registered.set(body.node_id, body.address);
         return { status: "success", message: `Node ${body.node_id} registered` };
       case "POST /api/v1/nodes/heartbeat":
         this.heartbeats.set(body.node_id, body);
@@ -157,6 +160,8 @@ export class SlowMain {
       case "POST /api/v1/nodes/unregister":
         this.heartbeats.delete(body.node_id);
         return { status: "success", message: `Node ${body.node_id} unregistered` };
+      case "GET /api/v1/nodes/list":
+        return [...this.registered].map(([node_id, address]) => ({ node_id, address, status: "online" }));
       case "GET /api/v1/meetings/status/node": {
         const active_meetings = this.#active().map(({ id, title }) => ({ id, title }));
         return { id: String(this.#token), active_meetings, timestamp };

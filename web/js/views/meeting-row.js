@@ -4,12 +4,12 @@
 import { call, post } from "../api.js";
 import { act, ask } from "../dialog.js";
 import { el, foreign, setAttribute, setHidden, setText } from "../dom.js";
-import { ago, bytes, count, dateTime } from "../format.js";
+import { ago, bytes, clock, count, dateTime } from "../format.js";
 import { icon } from "../icons.js";
 import { known, t } from "../i18n.js";
 import { progress } from "../meter.js";
 import { Pace, transfer } from "../pace.js";
-import { badge, button, disclosed, facts } from "../parts.js";
+import { badge, button, disclosed, facts, isolated } from "../parts.js";
 import { causeOf, nextTry, whatToDo } from "./health.js";
 
 const LOOKS = {
@@ -34,11 +34,12 @@ export function meetingRow({ live, session }, fallback) {
   const state = badge();
   const bar = progress(t("state.pulling"));
   const under = el("p.small.soft");
+  const from = el("p.small.soft.meeting-source");
   const wrong = el("p.small.meeting-wrong");
   const figures = facts("meeting-facts", "column", ["size", "downloads", "served"]);
   const details = disclosed(() => ({
     sha256: meeting.sha256 ?? "–", synced_at: dateTime(meeting.synced_at),
-    file_count: count(meeting.file_count), last_error: meeting.last_error ?? "–",
+    file_count: count(meeting.file_count), path: pathOf(), last_error: meeting.last_error ?? "–",
   }));
 
   const sync = button(".quiet", "sync", t("action.sync"), { "data-action": "sync" });
@@ -47,7 +48,7 @@ export function meetingRow({ live, session }, fallback) {
 
   const node = el("li.meeting",
     el("div.meeting-name", title, id, details.button),
-    el("div.meeting-state", state.node, bar.node, under, wrong),
+    el("div.meeting-state", state.node, bar.node, under, from, wrong),
     figures.node,
     el("div.meeting-buttons", sync, download, remove),
     details.panel);
@@ -73,6 +74,7 @@ export function meetingRow({ live, session }, fallback) {
       setText(title, meeting.title || t("untitled"));
       setText(id, meeting.id);
       showState();
+      setText(from, meeting.state === "pulling" ? sourceOf(meeting, live.status.relay) : "");
       figures.show({ size: bytes(meeting.size ?? meeting.total), downloads: count(meeting.downloads) });
       details.update();
     }
@@ -121,9 +123,24 @@ export function meetingRow({ live, session }, fallback) {
     return known(key) ? t(key) : "";
   }
 
+  // Through which nodes its bytes come, the nearest first.
+  function pathOf() {
+    const { path = [] } = meeting.source ?? {};
+    return path.length ? [...path.map(isolated), t("fact.main_server")].join(" ← ") : "–";
+  }
+
   const advice = () => (meeting.state === "failing" ? t("sentence.gap") + whatToDo({ ...meeting, code: "" }) : "");
 
   const progressOf = () => (live.connection === "away" ? "" : transfer(meeting.received, meeting.total, pace));
 
   return { node, update, tick };
+}
+
+// "From node hall-2 (10.0.0.6:8001) since 14:03:10: the main server says so."
+function sourceOf({ source }, relay) {
+  if (!source || source.reason === "undecided") return t("source.undecided");
+  const { node, address, reason, since } = source;
+  const why = reason === "no_sibling" && !relay?.enabled ? "off" : node === null && reason === "assigned" ? "first" : reason;
+  const named = node === null ? t("source.main") : t("source.node", { node: isolated(node), address });
+  return t("source.since", { named, time: clock(since), why: known(`source.${why}`) ? t(`source.${why}`) : why });
 }

@@ -5,7 +5,7 @@ import { el, setHidden, setText } from "../dom.js";
 import { bytes, count, percent, rate } from "../format.js";
 import { t } from "../i18n.js";
 import { meter } from "../meter.js";
-import { card, facts, view } from "../parts.js";
+import { card, facts, isolated, view } from "../parts.js";
 
 const FULL = 0.9;
 
@@ -27,6 +27,8 @@ export function trafficView({ live }) {
     ceiling,
   });
   const totals = facts("card totals", "total", ["under_way", "served", "pulled"]);
+  const relayed = facts("totals", "relay", ["children", "sent", "received", "siblings"]);
+  const words = el("p.soft.small");
   const gauges = { storage: gauge("storage"), cpu: gauge("cpu"), memory: gauge("memory"), disk: gauge("disk") };
   const threshold = el("p.soft.small");
   const path = el("p.soft.small");
@@ -41,6 +43,8 @@ export function trafficView({ live }) {
       pulled: bytes(status.bytes_pulled),
     });
 
+    showRelay(status.relay);
+
     const { used, limit, cleanup_at: cleanup } = status.storage;
     const tone = used >= limit ? "error" : used >= cleanup ? "warning" : null;
     gauges.storage.show(used, limit, bytes, tone, cleanup / limit);
@@ -54,10 +58,23 @@ export function trafficView({ live }) {
     gauges.disk.show(machine.disk_total - machine.disk_free, machine.disk_total, bytes);
   }
 
+  function showRelay({ enabled, planned, key_missing: missing, children, sent_bytes: sent, received_bytes: received, siblings, address, site }) {
+    relayed.show({ children: count(children), sent: bytes(sent), received: bytes(received), siblings: count(siblings) });
+    // Where the main server knows them all, this node does not look for them.
+    setHidden(relayed.values.siblings.closest("div"), siblings === null);
+    const how = !enabled ? "off" : missing ? "key.missing" : planned ? "planned" : "ranked";
+    setText(words, [
+      t(`relay.${how}`),
+      enabled && address && t("relay.address", { address: isolated(address) }),
+      site && t("relay.site", { site: isolated(site) }),
+    ].filter(Boolean).join(t("sentence.gap")));
+  }
+
   return {
     node: view("traffic",
       card("chart-title", t("traffic.chart"), chart.node),
       totals.node,
+      card("relay-title", t("relay.name"), relayed.node, words),
       el("div.halves",
         card("storage-title", t("storage.name"), gauges.storage.node, threshold, path),
         card("machine-title", t("machine"), gauges.cpu.node, gauges.memory.node, gauges.disk.node))),
