@@ -2,6 +2,7 @@
 
 mod problems;
 mod screen;
+mod sources;
 
 use std::{
     io::{IsTerminal, Write},

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::problems;
+use super::{problems, sources};
 use crate::terminal::{
     Language,
     live::bar,
@@ -20,6 +20,7 @@ pub(super) fn text(status: &Value, server: &str, verbose: bool, language: Langua
     let meetings = meetings(status);
     if !meetings.is_empty() {
         text += &format!("\n{}", table(&meetings, language));
+        text += &sources::table(status, &meetings, usize::MAX, language);
     }
     let mut found = problems::of(status).peekable();
     if found.peek().is_some() {
@@ -59,7 +60,9 @@ pub(super) fn brief(
     }
     let shown = if meetings.len() <= places + 1 { meetings.len() } else { places };
     text += &format!("\n{}", table(&meetings[..shown], language));
-    text + &rest(&meetings[shown..], language)
+    text += &rest(&meetings[shown..], language);
+    let places = room(&text);
+    text + &sources::table(status, &meetings, places, language)
 }
 
 /// Returns the entries that fit, with a line left for the rest, and the rest's count.
@@ -135,7 +138,7 @@ fn facts(status: &Value, language: Language) -> Vec<(&'static str, String)> {
     let limit = limit.unwrap_or_default();
     let (under_way, served) = (count("downloads_under_way"), bytes(&status["bytes_served"]));
     let pulled = bytes(&status["bytes_pulled"]);
-    vec![
+    let mut facts = vec![
         (language.of("状态", "health"), health),
         (
             language.of("主控服务器", "main server"),
@@ -155,7 +158,9 @@ fn facts(status: &Value, language: Language) -> Vec<(&'static str, String)> {
                 format!("{under_way} under way, {served} served, {pulled} pulled"),
             ),
         ),
-    ]
+    ];
+    facts.extend(sources::relayed(&status["relay"], language));
+    facts
 }
 
 /// Returns the meetings, failing ones first and settled ones last; of a Python node,
@@ -259,8 +264,12 @@ mod tests {
             "downloads_under_way": 3, "bytes_served": 0, "bytes_pulled": 0, "problems": [],
             "meetings": [
                 {"id": "m1", "title": "董事会", "state": "synced", "size": 30_000_000},
-                {"id": "m2", "title": "Board", "state": "pulling", "received": 25, "total": 100},
+                {"id": "m2", "title": "Board", "state": "pulling", "received": 25, "total": 100, "source": {
+                    "node": "hall-1", "address": "10.0.0.6:8001", "reason": "assigned", "since": 1000,
+                }},
             ],
+            "now": 1012,
+            "relay": {"children": 2, "sent_bytes": 60_000_000, "received_bytes": 25},
         });
         let text = text(&status, "http://10.0.0.7:8001", false, Language::English);
         assert_eq!(
@@ -270,14 +279,23 @@ mod tests {
              \x20 main server   http://10.0.0.1:80, connected\n\
              \x20 storage       1.12 GiB of 9.31 GiB, packages: 2\n\
              \x20 downloads     3 under way, 0 B served, 0 B pulled\n\
+             \x20 other nodes   2 pull from here, 57.2 MiB sent, 25 B received\n\
              \n\
              MEETING  TITLE   STATE    SIZE      PROGRESS\n\
              m2       Board   pulling  100 B     [##########------------------------------]  25 %\n\
-             m1       董事会  ready    28.6 MiB\n"
+             m1       董事会  ready    28.6 MiB\n\
+             \n\
+             PULL  FROM                        FOR   WHY\n\
+             m2    node hall-1, 10.0.0.6:8001  12 s  named by the main server\n"
         );
         let text = super::text(&status, "http://10.0.0.7:8001", false, Language::Chinese);
-        for part in ["已运行 3 天 4 小时", "  状态          正常", "会议  标题    状态", "拉取中"]
-        {
+        for part in [
+            "已运行 3 天 4 小时",
+            "  状态          正常",
+            "会议  标题    状态",
+            "拉取中",
+            "由主控服务器指定",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
     }

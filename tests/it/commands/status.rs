@@ -100,17 +100,21 @@ async fn watching_shows_what_changes_until_ctrl_c() {
     let mut watch = Process::spawn(command(["status", "--watch", "--node", &node.url("")]));
     until("the first look", async || watch.output.get().contains("node-test").then_some(())).await;
     let valve = main.valve(2 << 20);
+    let is_row = |line: &&str| line.starts_with("m1") && line.contains("Board");
     main.activate("m1", "Board", &big_zip(4 << 20, 1));
     until("how far the pull is", async || {
         let shown = watch.output.get();
-        let line = shown.lines().rev().find(|line| line.starts_with("m1"))?;
+        let line = shown.lines().rev().find(|line| is_row(line))?;
         (line.contains("pulling") && line.contains("[####") && line.contains(" %")).then_some(())
     })
     .await;
+    let shown = watch.output.get();
+    let source = shown.lines().rev().find(|line| line.starts_with("m1") && !is_row(line)).unwrap();
+    assert!(source.contains("main server") && source.contains("no other node"), "{source}");
     valve.open();
     until("its end", async || {
         let shown = watch.output.get();
-        shown.lines().rev().find(|line| line.starts_with("m1"))?.contains("ready").then_some(())
+        shown.lines().rev().find(|line| is_row(line))?.contains("ready").then_some(())
     })
     .await;
     drop(node);
