@@ -40,7 +40,7 @@ pub enum Command {
     Node(NodeArgs),
     /// Run the embedded main server.
     Master(MasterArgs),
-    /// Try everything out: a main server, two nodes and a sample meeting.
+    /// Try everything out: a main server, a few nodes and a sample meeting.
     ///
     /// They run on this machine, in a temporary folder that is removed at the
     /// end. Ctrl-C ends the demo.
@@ -129,6 +129,12 @@ pub struct DemoArgs {
     /// How many tablets to simulate; they download the package again and again.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = units::few)]
     pub clients: u32,
+    /// How many nodes to start.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = units::demo_nodes)]
+    pub nodes: u16,
+    /// Limit what the main server sends in all, to see how the nodes pass the package on.
+    #[arg(long, value_name = "RATE", value_parser = units::rate)]
+    pub limit: Option<u64>,
 }
 
 #[derive(Clone, Debug, Args)]

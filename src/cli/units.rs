@@ -52,6 +52,14 @@ pub(super) fn few(text: &str) -> Result<u32, String> {
         .ok_or_else(|| told("请填写 0 到 100 的整数", "a whole number from 0 to 100 is needed"))
 }
 
+/// As many as one machine bears.
+pub(super) fn demo_nodes(text: &str) -> Result<u16, String> {
+    text.parse()
+        .ok()
+        .filter(|count| (1..=32).contains(count))
+        .ok_or_else(|| told("请填写 1 到 32 的整数", "a whole number from 1 to 32 is needed"))
+}
+
 pub(super) fn port(text: &str) -> Result<u16, String> {
     text.parse()
         .map_err(|_| told("端口是 0 到 65535 的整数", "a port is a whole number from 0 to 65535"))

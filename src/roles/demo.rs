@@ -1,8 +1,9 @@
-//! A main server, two nodes and a sample meeting on loopback, to try everything out. It
+//! A main server, a few nodes and a sample meeting on loopback, to try everything out. It
 //! uses the public ways: the meeting is created and its package uploaded by the main
 //! server's API, the nodes find out by polling.
 
 mod sample;
+mod spread;
 mod tablets;
 
 use std::{
@@ -30,14 +31,14 @@ use tokio_util::io::ReaderStream;
 use crate::{
     cli::DemoArgs,
     telemetry::Telemetry,
-    terminal::{say, table::padded},
+    terminal::{Language, say, table::padded},
 };
+use spread::SpreadResult;
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const MAIN_SERVER_PORT: u16 = 8000;
-const NODES: u16 = 2;
 const MEETING: &str = "sample";
-/// Duration of a pull, so that it can be watched.
+/// Duration of a pull, so that it can be watched, unless the main server's speed is limited.
 const PULL_S: u64 = 10;
 /// Duration of a tablet's download.
 const DOWNLOAD_S: u64 = 15;
@@ -58,23 +59,21 @@ pub async fn run(
 ) -> Result<()> {
     let folder = TempFolder::create()?;
     telemetry.keep_audit(Some(folder.0.join("audit.log")));
-    let main_server = start_main_server(&folder.0).await?;
+    let main_server = start_main_server(&folder.0, args.limit).await?;
     let mut nodes = Vec::new();
-    for number in 1..=NODES {
-        nodes.push(start_node(&folder.0, number, main_server.address(), args.size).await?);
+    for number in 1..=args.nodes {
+        nodes.push(start_node(&folder.0, number, main_server.address(), args).await?);
     }
     print(&instructions(&main_server, &nodes, &folder.0, args));
     let tablets = Tasks::new();
     let shown = async {
-        begin_meeting(main_server.address(), &folder.0, args.size).await?;
+        let addresses: Vec<_> = nodes.iter().map(Node::address).collect();
+        let spread = begin_meeting(main_server.address(), &addresses, &folder.0, args).await?;
         for _ in 0..args.clients {
             let tablet = tablets::download_for_ever(package_url(main_server.address()), args.size);
             tablets.spawn("tablet", tablet);
         }
-        print(&say(
-            "两个节点都已有会议包，平板正在下载。",
-            "Both nodes have the package, and tablets are downloading it.",
-        ));
+        print(&outcome_of(&spread, args));
         std::future::pending().await
     };
     let outcome = tokio::select! {
@@ -94,10 +93,11 @@ pub async fn run(
     outcome
 }
 
-async fn start_main_server(folder: &Path) -> Result<Master> {
+async fn start_main_server(folder: &Path, limit: Option<u64>) -> Result<Master> {
     let options = MasterOptions {
         data: folder.join("main-server"),
         listen: SocketAddr::new(HOST, usual_or_free(MAIN_SERVER_PORT)),
+        upload_limit: limit.unwrap_or(0),
         ..MasterOptions::default()
     };
     Ok(Master::start(options).await?)
@@ -107,17 +107,18 @@ async fn start_node(
     folder: &Path,
     number: u16,
     main_server: SocketAddr,
-    size_bytes: u64,
+    args: &DemoArgs,
 ) -> Result<Node> {
     let folder = folder.join(format!("node-{number}"));
     atomic::create_folder(&folder)?;
+    let bandwidth = if args.limit.is_some() { 0 } else { args.size / PULL_S };
     let config = json!({
         "mainServerIp": main_server.ip(),
         "mainServerPort": main_server.port(),
         "nodeId": format!("demo-{number}"),
         "nodePort": usual_or_free(MAIN_SERVER_PORT + number),
         "syncInterval": 1,
-        "network": {"bandwidth": size_bytes / PULL_S},
+        "network": {"bandwidth": bandwidth},
         "heartbeat": {"interval": 5, "timeout": 15},
         "shutdownGrace": GRACE.as_secs(),
         "logging": {"fileEnabled": false},
@@ -146,33 +147,58 @@ fn package_url(main_server: SocketAddr) -> String {
 
 /// Creates the meeting, uploads its package, starts it, and waits until every node has
 /// it.
-async fn begin_meeting(main_server: SocketAddr, folder: &Path, size_bytes: u64) -> Result<()> {
+async fn begin_meeting(
+    main_server: SocketAddr,
+    nodes: &[SocketAddr],
+    folder: &Path,
+    args: &DemoArgs,
+) -> Result<SpreadResult> {
     let client = tls::http(tls::client()).build()?;
     let meetings = format!("http://{main_server}/api/v1/meetings");
     let meeting = format!("{meetings}/{MEETING}");
     let title = say("示例会议", "Sample meeting");
     let made = json!({"id": MEETING, "title": title});
     accepted(client.post(&meetings).json(&made).send().await?).await?;
-    let folder = folder.to_owned();
+    let (folder, size_bytes) = (folder.to_owned(), args.size);
     let package = tasks::blocking(move || sample::package(&folder, size_bytes)).await?;
     let package = tokio::fs::File::from_std(package);
     let body = Body::wrap_stream(ReaderStream::with_capacity(package, CHUNK_BYTES));
     accepted(client.put(format!("{meeting}/package")).body(body).send().await?).await?;
     accepted(client.post(format!("{meeting}/start")).send().await?).await?;
-    let everywhere = async {
+    let spread = async {
+        let spread = spread::show(&client, main_server, nodes, Language::from_env()).await?;
+        // Tablets are sent to a node once the main server knows that it has the package.
         loop {
             let shown = accepted(client.get(&meeting).send().await?).await?;
-            if shown["nodes"].as_array().is_some_and(|nodes| nodes.len() == usize::from(NODES)) {
-                return Ok(());
+            if shown["nodes"].as_array().is_some_and(|known| known.len() == nodes.len()) {
+                return Ok(spread);
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };
-    let patience = SYNC_PATIENCE + Duration::from_secs(size_bytes / SLOWEST_UPLOAD);
-    match tokio::time::timeout(patience, everywhere).await {
+    let slowest = args.limit.unwrap_or(SLOWEST_UPLOAD).min(SLOWEST_UPLOAD);
+    // As long as it takes if no node passes anything on.
+    let transfer = Duration::from_secs(args.size * u64::from(args.nodes) / slowest);
+    let patience = SYNC_PATIENCE + transfer;
+    match tokio::time::timeout(patience, spread).await {
         Ok(outcome) => outcome,
         Err(_) => bail!("the nodes did not get the sample package within {patience:?}"),
     }
+}
+
+fn outcome_of(spread: &SpreadResult, args: &DemoArgs) -> String {
+    let (nodes, took) = (args.nodes, spread.took.as_secs_f64());
+    let all =
+        if nodes == 1 { "The node has".to_owned() } else { format!("All {nodes} nodes have") };
+    let copies = spread.sent_bytes as f64 / args.size as f64;
+    say(
+        format!(
+            "{nodes} 个节点在 {took:.1} 秒内都得到了会议包，主控服务器发送了 {copies:.2} 份。平板正在下载。"
+        ),
+        format!(
+            "{all} the package after {took:.1} s, and the main server sent it {copies:.2} times. Tablets are downloading it."
+        ),
+    )
 }
 
 async fn accepted(response: Response) -> Result<Value> {
@@ -207,18 +233,22 @@ fn instructions(main_server: &Master, nodes: &[Node], folder: &Path, args: &Demo
     let (pages, taken) = (pages.collect::<String>(), taken.join("\n"));
     let taken = if taken.is_empty() { taken } else { format!("\n{taken}\n") };
     let (size, clients) = (quantity::format_bytes(args.size as f64), args.clients);
+    let (count, nodes) = match args.nodes {
+        1 => (1, "The node is".to_owned()),
+        count => (count, format!("{count} nodes are")),
+    };
     let (curl, folder) =
         (format!("curl -L {} -o sample.zip", package_url(address)), folder.display());
     say(
         format!(
             "\n演示已启动\n\n{pages}{taken}\n\
-             请打开这些页面：两个节点正在拉取示例会议包（{size}），之后有 {clients} 台模拟平板下载它。\n\
+             请打开这些页面：{count} 个节点正在拉取示例会议包（{size}），之后有 {clients} 台模拟平板下载它。\n\
              也可以像平板一样下载，主控服务器会重定向到有会议包的节点：\n\n  {curl}\n\n\
              文件都在 {folder} 中，结束时自动删除。\n按 Ctrl-C 结束。\n"
         ),
         format!(
             "\nThe demo is running.\n\n{pages}{taken}\n\
-             Open these pages. Both nodes are pulling a sample package ({size}), then\n\
+             Open these pages. {nodes} pulling a sample package ({size}), then\n\
              {clients} simulated tablets download it. To download it as a tablet does (the main\n\
              server redirects to a node that has it):\n\n  {curl}\n\n\
              All files are in {folder} and are removed at the end.\n\

@@ -67,6 +67,8 @@ pub struct MasterOptions {
     pub security: SecurityConfig,
     /// 0 is the default share.
     pub max_connections_per_client: u64,
+    /// Bytes of packages per second to all who download; 0: no limit.
+    pub upload_limit: u64,
 }
 
 impl Default for MasterOptions {
@@ -77,6 +79,7 @@ impl Default for MasterOptions {
             announce_timeout: Duration::from_secs(30),
             security: SecurityConfig::default(),
             max_connections_per_client: 0,
+            upload_limit: 0,
         }
     }
 }
@@ -96,8 +99,14 @@ pub struct Master {
 impl Master {
     /// Opens the data, binds, and begins to serve.
     pub async fn start(options: MasterOptions) -> Result<Self, MasterError> {
-        let MasterOptions { data, listen, announce_timeout, security, max_connections_per_client } =
-            options;
+        let MasterOptions {
+            data,
+            listen,
+            announce_timeout,
+            security,
+            max_connections_per_client,
+            upload_limit,
+        } = options;
         // Absolute, as the page shows it without context.
         let data = std::path::absolute(&data).unwrap_or(data);
         // First of all: a second main server on the same port must not touch
@@ -110,6 +119,7 @@ impl Master {
         let (server, first_code) = opened?;
         let server = Arc::new(server);
         server.connections.apply(max_connections_per_client);
+        server.traffic.apply_limits(0, upload_limit);
         let prober = Prober::new().map_err(MasterError::Prober)?;
 
         let workers = Tasks::new();
