@@ -38,6 +38,8 @@ use spread::SpreadResult;
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const MAIN_SERVER_PORT: u16 = 8000;
 const MEETING: &str = "sample";
+/// The node's number follows.
+const NODE_ID_PREFIX: &str = "demo-";
 /// Duration of a pull, so that it can be watched, unless the main server's speed is limited.
 const PULL_S: u64 = 10;
 /// Duration of a tablet's download.
@@ -115,7 +117,7 @@ async fn start_node(
     let config = json!({
         "mainServerIp": main_server.ip(),
         "mainServerPort": main_server.port(),
-        "nodeId": format!("demo-{number}"),
+        "nodeId": format!("{NODE_ID_PREFIX}{number}"),
         "nodePort": usual_or_free(MAIN_SERVER_PORT + number),
         "syncInterval": 1,
         "network": {"bandwidth": bandwidth},
@@ -191,14 +193,16 @@ fn outcome_of(spread: &SpreadResult, args: &DemoArgs) -> String {
     let all =
         if nodes == 1 { "The node has".to_owned() } else { format!("All {nodes} nodes have") };
     let copies = spread.sent_bytes as f64 / args.size as f64;
-    say(
+    let told = say(
+        format!("{took:.1} 秒后，{nodes} 个节点都有了会议包，主控服务器发送了 {copies:.2} 份。"),
         format!(
-            "{nodes} 个节点在 {took:.1} 秒内都得到了会议包，主控服务器发送了 {copies:.2} 份。平板正在下载。"
+            "{all} the package after {took:.1} s, and the main server sent it {copies:.2} times."
         ),
-        format!(
-            "{all} the package after {took:.1} s, and the main server sent it {copies:.2} times. Tablets are downloading it."
-        ),
-    )
+    );
+    match args.clients {
+        0 => told,
+        _ => told + &say("平板正在下载。", " Tablets are downloading it."),
+    }
 }
 
 async fn accepted(response: Response) -> Result<Value> {

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use reqwest::Client;
 use serde_json::Value;
 
-use super::{MEETING, accepted};
+use super::{MEETING, NODE_ID_PREFIX, accepted};
 use crate::terminal::{
     Language,
     live::{self, LiveBlock, ProgressStyle, bar},
@@ -95,9 +95,8 @@ fn progress(status: &Value) -> NodeProgress {
 }
 
 fn text(rows: &[NodeProgress], ready_after: &[Option<Duration>], language: Language) -> String {
-    let line = |(number, (row, after)): (usize, (&NodeProgress, &Option<Duration>))| {
-        let name = language.of(format!("节点 {number}"), format!("node {number}"));
-        let name = padded(&name, NAME_COLUMNS);
+    let line = |(number, (row, after)): (u16, (&NodeProgress, &Option<Duration>))| {
+        let name = padded(&named(&number.to_string(), language), NAME_COLUMNS);
         match row {
             NodeProgress::Waiting => {
                 format!("  {name}{}\n", language.of("等待拉取", "waiting"))
@@ -107,8 +106,9 @@ fn text(rows: &[NodeProgress], ready_after: &[Option<Duration>], language: Langu
                 format!("  {name}{}  {from}\n", bar(*share))
             }
             NodeProgress::Pulling { share, from: Some(node) } => {
-                let node = words::plain(node);
-                let from = language.of(format!("来自 {node}"), format!("from {node}"));
+                let node = node.strip_prefix(NODE_ID_PREFIX).unwrap_or(node);
+                let node = named(&words::plain(node), language);
+                let from = language.of(format!("来自{node}"), format!("from {node}"));
                 format!("  {name}{}  {from}\n", bar(*share))
             }
             NodeProgress::Ready => {
@@ -119,6 +119,10 @@ fn text(rows: &[NodeProgress], ready_after: &[Option<Duration>], language: Langu
         }
     };
     (1..).zip(rows.iter().zip(ready_after)).map(line).collect()
+}
+
+fn named(number: &str, language: Language) -> String {
+    language.of(format!("节点 {number}"), format!("node {number}"))
 }
 
 #[cfg(test)]
@@ -150,12 +154,12 @@ mod tests {
             text(&rows, &after, Language::English),
             format!(
                 "  node 1    {half}  from the main server\n  \
-                 node 2    {quarter}  from demo-1\n  \
+                 node 2    {quarter}  from node 1\n  \
                  node 3    {whole}  ready after 7.4 s\n  \
                  node 4    waiting\n"
             )
         );
         let chinese = text(&rows, &after, Language::Chinese);
-        assert!(chinese.contains("来自 demo-1\n") && chinese.contains("7.4 秒后就绪"), "{chinese}");
+        assert!(chinese.contains("来自节点 1\n") && chinese.contains("7.4 秒后就绪"), "{chinese}");
     }
 }
