@@ -8,6 +8,7 @@ import { health } from "./master/health.js";
 import { meetingsView } from "./master/meetings.js";
 import { nodesView } from "./master/nodes.js";
 import { overviewView } from "./master/overview.js";
+import { relayView } from "./master/relay.js";
 import { trafficView } from "./master/traffic.js";
 import { startShell } from "./shell.js";
 import texts from "./texts/master.js";
@@ -27,7 +28,7 @@ class OperatorsLive extends Live {
 startShell({
   live: new OperatorsLive({
     events: "/api/v1/events",
-    lists: { meetings: "id", nodes: "node_id" },
+    lists: { meetings: "id", nodes: "node_id", relays: "id" },
     polls: [
       { event: "status", path: "/api/v1/overview", every: 2000 },
       { event: "traffic", path: "/api/v1/traffic", every: 5000 },
@@ -41,6 +42,7 @@ startShell({
     { id: "overview", icon: "overview", operators: true, create: overviewView },
     { id: "meetings", icon: "meetings", operators: true, create: meetingsView },
     { id: "nodes", icon: "nodes", operators: true, create: nodesView },
+    { id: "relay", icon: "relay", operators: true, create: relayView },
     { id: "traffic", icon: "traffic", operators: true, create: trafficView },
   ],
 });

@@ -43,6 +43,7 @@ function nodeRow(live) {
   let node = null;
   const name = foreign("", ".meeting-title");
   const address = foreign("", ".code.soft");
+  const site = foreign("", ".small.soft");
   const state = badge();
   const why = el("p.small.soft");
   const figures = facts("meeting-facts", "column", FIGURES);
@@ -50,11 +51,12 @@ function nodeRow(live) {
     reason: node.unreachable_reason ?? "–",
     version: node.version ?? t("version.old"),
     uptime: duration(live.now() - node.last_seen + node.uptime),
+    site: node.site || "–",
     packages: node.packages.map(titleOf).join(", ") || "–",
   }));
   const titleOf = (id) => isolated(live.status.meetings.find((meeting) => meeting.id === id)?.title || id);
   const row = el("li.meeting.node-row",
-    el("div.meeting-name", name, address, details.button),
+    el("div.meeting-name", name, address, site, details.button),
     el("div.meeting-state", state.node, why),
     figures.node,
     details.panel);
@@ -68,6 +70,8 @@ function nodeRow(live) {
     setAttribute(row, "data-state", kind);
     setText(name, node.node_id);
     setText(address, node.address);
+    setText(site, node.site ?? "");
+    setHidden(site, !node.site);
     state.show(LOOKS[kind], t(`reach.${kind}`));
     setText(why, t(`reach.${kind}.why`));
     figures.show({

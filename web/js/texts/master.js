@@ -94,6 +94,7 @@ export default {
   // Overview
   view: {
     nodes: ["节点", "Nodes"],
+    relay: ["互传", "Spreading"],
     traffic: ["下载", "Downloads"],
   },
   storage: {
@@ -122,6 +123,7 @@ export default {
     nodes: ["已有会议包的节点", "Nodes that have it"],
     reason: ["连接不上的原因", "Why not reached"],
     packages: ["已有的会议包", "Packages it has"],
+    site: ["地点", "Site"],
   },
   first: {
     name: ["第一次使用", "Getting started"],
@@ -160,6 +162,8 @@ export default {
     "nodes.why": ["启动一个节点，并在它的配置中把主控服务器的地址和端口设为本机的，它就会自动出现在这里。", "Start a node with this machine's address and port as its main server, and it appears here by itself."],
     shares: ["还没有下载", "No downloads yet"],
     "shares.why": ["会议开始后，平板的下载会分到各个节点。", "Once a meeting runs, tablets are spread over the nodes."],
+    relays: ["没有正在传递的会议包", "No package is spreading"],
+    "relays.why": ["会议开始后，这里会显示会议包怎样从一个节点传到另一个节点。", "Once a meeting runs, this shows how its package goes from node to node."],
     recent: ["还没有下载", "No downloads yet"],
     "recent.why": ["平板下载时，会在这里显示它被引导到了哪里。", "When a tablet downloads, it is shown here where it was sent."],
   },
@@ -262,6 +266,18 @@ export default {
     once: ["请现在复制，关闭后不会再显示：", "Copy it now, it is not shown again:"],
     where: ["在每个节点的“配置”页中，填到“主控服务器密钥”（security.mainServerKey）。", "Enter it in each node's settings as the main server's key (security.mainServerKey)."],
     noted: ["我已保存", "I have it"],
+  },
+
+  // Spreading
+  relay: {
+    what: ["节点互相传递会议包，主控服务器只需发送一次。", "Nodes pass packages on to each other, so this main server sends each about once."],
+    of: ["{title} 的进度", "Progress of {title}"],
+    missing: ["{n} 个节点还没有", ({ n }) => `${s(n, "node")} without it`],
+    depth: ["最多 {n} 级", ({ n }) => `at most ${s(n, "hop")}`],
+    rest: ["另有 {n} 个节点没有显示。", "{n:more node} not shown."],
+    waiting: ["等待拉取", "has not begun"],
+    complete: ["已有会议包", "has it"],
+    from: ["现在来自 {node}", "from {node} at present"],
   },
 
   // Downloads

@@ -55,6 +55,7 @@ static FILES: LazyLock<Vec<EmbeddedFile>> = LazyLock::new(|| {
         "js/master/meetings.js",
         "js/master/nodes.js",
         "js/master/overview.js",
+        "js/master/relay.js",
         "js/master/traffic.js",
         "js/master/uploads.js",
         "js/meter.js",

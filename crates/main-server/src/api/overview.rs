@@ -1,11 +1,13 @@
 //! `GET /api/v1/overview`: all that the page shows, from memory, independent of the disk.
 
+mod relay;
+
 use std::{collections::HashMap, path::Path, sync::Arc};
 
 use axum::extract::State;
 use edge_mirror_http::wire::{
     problem::{Problem, connection_limits},
-    snapshot::{ItemWriter, Snapshot},
+    snapshot::{ItemWriter, ListField, Snapshot},
 };
 use edge_mirror_protocol::package::PackageId;
 use serde::Serialize;
@@ -43,6 +45,8 @@ struct ShownNode<'a> {
     node: nodes::NodeView<'a>,
     packages: &'a [&'a PackageId],
     redirects: u64,
+    /// Where it is, if it says so; null if it passes no packages on.
+    site: Option<&'a str>,
 }
 
 /// Times are seconds since 1970.
@@ -72,6 +76,14 @@ pub(crate) struct Overview<'a> {
         schemars(with = "Vec<ShownNode<'_>>", description = "Those that were heard from lately.")
     )]
     nodes: (),
+    #[cfg_attr(
+        test,
+        schemars(
+            with = "Vec<relay::ShownRelay<'_>>",
+            description = "Packages that spread from node to node; not all where there are many."
+        )
+    )]
+    relays: (),
     traffic: Downloads,
     storage: FolderUsage<'a>,
     /// Downloads that clients asked for, newest first.
@@ -124,10 +136,13 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
                 node: nodes::described(node_id, node, node.heard_at),
                 packages: held.get(node_id.as_str()).map(Vec::as_slice).unwrap_or_default(),
                 redirects: download_log.redirects_to(node_id),
+                site: node.relay.as_ref().map(|relay| &*relay.site),
             };
             items.add(node_id, &shown);
         }
     };
+    let plan = server.relay.borrow().clone();
+    let relays = |items: &mut ItemWriter<'_>| relay::add_all(server, &plan, &registry, items);
     let bare = book.running().filter(|meeting| server.digest(&meeting.id).is_none());
     let bare: Vec<_> = bare.collect();
     let snapshot = MasterSnapshot {
@@ -152,6 +167,7 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
         problems: problems::find_problems(&snapshot),
         meetings: (),
         nodes: (),
+        relays: (),
         traffic: Downloads {
             under_way: server.traffic.under_way(),
             bytes_served: server.traffic.served_bytes(),
@@ -165,7 +181,9 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
         },
         recent: download_log.recent().collect(),
     };
-    Snapshot::new(&json!(overview), &[("meetings", &meetings), ("nodes", &nodes)])
+    let lists: [ListField<'_>; 3] =
+        [("meetings", &meetings), ("nodes", &nodes), ("relays", &relays)];
+    Snapshot::new(&json!(overview), &lists)
 }
 
 /// Inverts `holders`: the meetings by node.

@@ -437,6 +437,45 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn the_page_is_shown_who_pulls_from_whom_and_how_far_each_is() {
+        let t = TestMaster::start().await;
+        t.meeting("m", &zip_of(b"papers")).await;
+        t.started("m").await;
+        let (at_a, _a) = fake_node("a").await;
+        relay_beat(&t, "a", &at_a, json!({})).await;
+        relay_beat(&t, "b", "127.0.0.1:9", json!({})).await;
+        until_planned(&t, &["a", "b"]).await;
+        t.reached("a").await;
+        let pull = json!({"id": "m", "received_bytes": 5, "rate": 7, "parent": "a"});
+        let unknown = json!({"id": "no meeting", "received_bytes": 5});
+        relay_beat(&t, "b", "127.0.0.1:9", json!({"pulls": [unknown, pull]})).await;
+        let mut plan = t.master.server.relay.subscribe();
+        let is_child =
+            |plan: &Arc<RelayPlan>| plan.assignments("b").unwrap()[0].assignment.parent.is_some();
+        let planned = plan.wait_for(is_child);
+        drop(tokio::time::timeout(Duration::from_secs(20), planned).await.unwrap().unwrap());
+        let overview = t.json("/api/v1/overview").await;
+        let size = overview["meetings"][0]["size"].clone();
+        assert_eq!(
+            overview["relays"],
+            json!([{"id": "m", "size": size, "missing": 2, "depth": 1, "pulls": [
+                {"node_id": "a", "parent": null, "progress": null},
+                {"node_id": "b", "parent": "a",
+                    "progress": {"source": "a", "received": 5, "rate": 7}},
+            ]}])
+        );
+        assert_eq!(overview["nodes"][0]["site"], "a");
+        let metrics = t.get("/metrics").await.text().await.unwrap();
+        for line in [
+            r#"edge_mirror_master_relay_pulls{source="node"} 1"#,
+            r#"edge_mirror_master_relay_pulls{source="main_server"} 0"#,
+            "edge_mirror_master_relay_depth 1",
+        ] {
+            assert!(metrics.contains(line), "{line}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_poll_is_held_until_this_node_has_another_parent() {
         let t = TestMaster::start().await;
         t.meeting("m", &zip_of(b"papers")).await;

@@ -166,8 +166,7 @@ mod tests {
             let mut file = tempfile::tempfile().unwrap();
             io::Write::write_all(&mut file, &bytes).unwrap();
             let digests = digest_pieces(&OpenCopy::unmapped(file), size as u64).unwrap();
-            let expected: Vec<u8> =
-                bytes.chunks(piece).flat_map(|piece| Hasher::digest(piece)).collect();
+            let expected: Vec<u8> = bytes.chunks(piece).flat_map(Hasher::digest).collect();
             assert_eq!(digests, expected, "{size}");
         }
     }

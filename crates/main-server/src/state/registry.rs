@@ -286,6 +286,12 @@ impl NodeRegistry {
         self.nodes.get(node_id).is_some_and(|node| node.relay.is_some())
     }
 
+    /// The node's pull of a package, as it reports it.
+    pub(crate) fn pull(&self, node_id: &str, id: &PackageId) -> Option<&PullReport> {
+        let pulls = &self.nodes.get(node_id)?.pulls;
+        Some(&pulls[pulls.binary_search_by(|pull| pull.id.cmp(id)).ok()?])
+    }
+
     /// True if trees may have to change since the last call.
     pub(crate) fn take_relay_change(&mut self) -> bool {
         std::mem::take(&mut self.relay_changed)

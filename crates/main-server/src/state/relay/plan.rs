@@ -64,7 +64,7 @@ pub(crate) struct PlannedParent<'a> {
     pub node_id: &'a str,
     /// None for the main server.
     pub parent: Option<&'a str>,
-    /// Nodes between it and the main server, or one that has it all.
+    #[cfg(test)]
     pub depth: u32,
 }
 
@@ -162,6 +162,7 @@ impl RelayPlan {
         edges.into_iter().map(|edge| PlannedParent {
             node_id: &self.nodes[edge.node as usize].node_id,
             parent: edge.parent.map(|parent| &*self.nodes[parent as usize].node_id),
+            #[cfg(test)]
             depth: edge.depth,
         })
     }
@@ -178,6 +179,11 @@ impl RelayPlan {
 }
 
 impl PackageTree {
+    /// The number of nodes that lack the package.
+    pub(crate) fn len(&self) -> usize {
+        self.edges.len()
+    }
+
     /// The most nodes between any and the main server, or one that has it all.
     pub(crate) fn depth(&self) -> u32 {
         self.edges.iter().map(|edge| edge.depth).max().unwrap_or(0)
