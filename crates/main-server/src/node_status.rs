@@ -12,7 +12,7 @@ use edge_mirror_store::Store;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::state::{meetings::MeetingTable, package_name::file_name};
+use crate::state::{meetings::MeetingTable, package_name::package_url};
 
 /// Name of the object of additions.
 const FIELD: &str = "edge_mirror";
@@ -46,7 +46,8 @@ pub(crate) struct StatusText {
 pub(crate) struct RelayAnswer<'a> {
     /// Known to this main server's nodes alone; by it they know each other.
     pub(crate) key: &'a str,
-    /// The running packages that the node does not have yet.
+    /// The running packages that the node does not have yet, and all that it is to get
+    /// before their meetings start.
     pub packages: Vec<PackageAssignment>,
 }
 
@@ -121,7 +122,7 @@ impl NodeStatus {
                     id: &meeting.id,
                     sha256: stored.manifest.sha256,
                     size: stored.manifest.size_bytes,
-                    package_url: format!("/uploads/packages/{}", file_name(&meeting.id)),
+                    package_url: package_url(&meeting.id),
                 });
                 (&meeting.id, meeting.title.as_str(), package)
             })
