@@ -38,6 +38,35 @@ test("nodes are listed with whether they can be reached, and one that dies is mi
   await panel.untilGone(nodeRow(page, "node-test"));
 });
 
+test("packages that spread are shown as trees, and one can be spread before its meeting starts", async (stage) => {
+  const main = await stage.main();
+  await main.create("m1", "Board", PACKAGE);
+  const beat = (node_id, pulls) => fetch(main.url("/api/v1/nodes/heartbeat"), {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({
+      node_id, address: "127.0.0.1:9", status: "online", active_meetings: [], synced_meetings: [],
+      mirror: {
+        version: "1", downloads: 0, free_bytes: 1, packages: [], pulls,
+        relay: { address: `${node_id}:1`, site: "East", max_children: 4 },
+      },
+    }),
+  });
+  await beat("hall", []);
+  const page = await openMain(stage, main, { view: "meetings" });
+  const row = page.locator("[data-meeting=m1]");
+  await row.locator("[data-action=distribute]").click();
+  await row.locator("[data-action=distribute]").waitFor({ state: "hidden" });
+  assert.equal(await row.getAttribute("data-state"), "waiting");
+  await panel.go(page, "relay");
+  const hall = page.locator('[data-node="hall"]');
+  await page.locator('[data-node="hall"][data-state=waiting]').waitFor();
+  await beat("hall", [{ id: "m1", received_bytes: 60, rate: 20 }]);
+  await page.locator('[data-node="hall"][data-state=pulling]').waitFor();
+  assert.match(await hall.innerText(), /East[^]*20 B\/s/);
+  await stage.look(page, "main server, a package spreads");
+});
+
 test("downloads are shown where they went: from here, or by which node", async (stage) => {
   const main = await stage.main();
   await main.activate("m1", "Board", PACKAGE);

@@ -182,7 +182,7 @@ export function meetingRow({ live }, { fallback }) {
     // The pressed button may have made way for its opposite.
     const pairs = [[buttons.start, buttons.end], [buttons.upload, buttons.cancel], [buttons.distribute, buttons.start]];
     for (const pair of pairs) {
-      if (pair.includes(focused) && focused.hidden) pair.find((control) => !control.hidden).focus({ preventScroll: true });
+      if (pair.includes(focused) && focused.hidden) pair.find((control) => !control.hidden)?.focus({ preventScroll: true });
     }
   }
 

@@ -292,8 +292,8 @@ mod tests {
         assert!(!renews(early(), |book| book.prestage(m).unwrap()), "clients get nothing of it");
         for change in [
             |book: &mut MeetingTable| book.start(&id("m"), at(3.0)).unwrap(),
-            |book| book.end(&id("m"), at(3.0)).unwrap(),
-            |book| book.delete(&id("m")).unwrap(),
+            |book: &mut MeetingTable| book.end(&id("m"), at(3.0)).unwrap(),
+            |book: &mut MeetingTable| book.delete(&id("m")).unwrap(),
         ] {
             let mut book = early();
             change(&mut book);

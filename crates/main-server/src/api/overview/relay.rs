@@ -39,12 +39,12 @@ struct ShownPull<'a> {
     /// The node that it is to pull from; null for the main server.
     parent: Option<&'a str>,
     /// Null until it reports that it pulls.
-    progress: Option<PullProgress<'a>>,
+    progress: Option<ShownProgress<'a>>,
 }
 
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct PullProgress<'a> {
+struct ShownProgress<'a> {
     /// The node that it comes from now; null for the main server.
     source: Option<&'a str>,
     received: u64,
@@ -72,7 +72,7 @@ fn shown<'a>(
 ) -> ShownRelay<'a> {
     let pull = |planned: PlannedParent<'a>| {
         let reported = registry.pull(planned.node_id, &tree.id);
-        let progress = reported.map(|pull| PullProgress {
+        let progress = reported.map(|pull| ShownProgress {
             source: pull.parent.as_deref(),
             received: pull.received_bytes,
             rate: pull.rate,
