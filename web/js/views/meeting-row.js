@@ -140,7 +140,15 @@ export function meetingRow({ live, session }, fallback) {
 function sourceOf({ source }, relay) {
   if (!source || source.reason === "undecided") return t("source.undecided");
   const { node, address, reason, since } = source;
-  const why = reason === "no_sibling" && !relay?.enabled ? "off" : node === null && reason === "assigned" ? "first" : reason;
+  const why = sourceReason(node, reason, relay);
   const named = node === null ? t("source.main") : t("source.node", { node: isolated(node), address });
   return t("source.since", { named, time: clock(since), why: known(`source.${why}`) ? t(`source.${why}`) : why });
+}
+
+// More than the code says, where the pull comes from the main server.
+function sourceReason(node, reason, relay) {
+  if (node === null && reason === "assigned") return "first";
+  if (reason !== "no_sibling" || !relay) return reason;
+  if (!relay.enabled) return "off";
+  return relay.key_missing ? "no_key" : reason;
 }
