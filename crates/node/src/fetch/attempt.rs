@@ -349,6 +349,13 @@ impl FetchInner {
             self.condemn_last_contributor(&task, round, PullError::Piece(bad).to_string());
             return Ok(AttemptOutcome::Preempted);
         }
+        if std::mem::take(&mut pulling.is_refuted) {
+            // A main server that builds a package for each who asks may send any bytes.
+            let is_built_once = matches!(pulling.version, Some(PackageVersion::Validators(_)));
+            let wrong = is_built_once && self.condemn_contributors(&task, round);
+            let cause = if wrong { "were wrong" } else { "were of another build" };
+            warn!("meeting {}: the bytes of it that came from other nodes {cause}", flight.id());
+        }
         if !matches!(received, Ok(None)) {
             if received.as_ref().err().is_none_or(PullError::is_broken_off)
                 && pulling.is_worth_keeping()

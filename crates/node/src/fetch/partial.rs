@@ -51,6 +51,8 @@ pub(super) struct PartialPull {
     pub parent_start: u64,
     /// Some of it came through other nodes, and the main server did not repeat it.
     pub is_relayed: bool,
+    /// The main server has sent other bytes than those that came through other nodes.
+    pub is_refuted: bool,
     pub pieces: Option<PieceVerifier>,
     pub grower: Option<PartialWriter>,
     /// Bytes of it that an answer from the beginning has repeated.
@@ -110,14 +112,26 @@ impl PartialPull {
     /// Returns the new part of a chunk. The part that an answer from the beginning
     /// repeats must be the same, byte by byte: then readers have got a part of this
     /// version, whatever tags and dates say. Blocks for the read from disk.
-    pub(super) fn skip_replayed(&mut self, mut chunk: Bytes) -> Result<Bytes, PullError> {
+    pub(super) fn skip_replayed(
+        &mut self,
+        task: &AttemptContext<'_>,
+        mut chunk: Bytes,
+    ) -> Result<Bytes, PullError> {
         let (Some(at), Some(grower)) = (self.replayed_bytes, &self.grower) else {
             return Ok(chunk);
         };
+        let whole = chunk.clone();
         let left = self.pending.received_bytes() - at;
         let told = chunk.split_to(chunk.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
         match grower.growing().has_bytes_at(at, &told) {
             Ok(true) => {}
+            // Up to here, other nodes' bytes are the main server's; the rest is its own.
+            Ok(false) if self.is_relayed => {
+                (self.is_relayed, self.is_refuted) = (false, true);
+                (self.replayed_bytes, self.pieces) = (None, None);
+                self.take_back(task, BadPiece { start: at })?;
+                return Ok(whole);
+            }
             Ok(false) => {
                 let cause = "it became another one while it was pulled".to_owned();
                 return Err(PullError::Unusable(cause));
@@ -205,6 +219,7 @@ impl FetchInner {
             parent: None,
             parent_start: 0,
             is_relayed: false,
+            is_refuted: false,
             pieces: None,
             grower: None,
             replayed_bytes: None,
@@ -266,7 +281,7 @@ impl FetchInner {
             let held_up = self.pacer.throttle(chunk.len()).await;
             body.resume_after(held_up);
             let arrived_at = Instant::now();
-            let chunk = pulling.skip_replayed(chunk)?;
+            let chunk = pulling.skip_replayed(task, chunk)?;
             // Shown to operators as it comes: on a slow line a batch takes seconds.
             let gathered = (batch.len() + chunk.len()) as u64;
             // Without a length of its own, an answer may go on for ever.
@@ -384,6 +399,7 @@ mod tests {
                 parent: None,
                 parent_start: 0,
                 is_relayed: false,
+                is_refuted: false,
                 pieces: None,
                 grower: None,
                 replayed_bytes: None,

@@ -313,12 +313,16 @@ impl FetchInner {
             let verifier = pulling.pieces.get_or_insert_with(|| PieceVerifier::new(pieces));
             pieces = verifier.expected().clone();
         }
+        // In a branch of its own that never ends: with its end, the select would end, and
+        // the parent be watched no more.
+        let with_pieces = async {
+            self.get_pieces(task, &version, length, &pieces).await;
+            std::future::pending().await
+        };
         let interrupted = async {
             tokio::select! {
                 lost = self.watch_parent(task, &round.relay, &mut session, candidates) => lost,
-                () = self.get_pieces(task, &version, length, &pieces) => {
-                    std::future::pending().await
-                }
+                lost = with_pieces => lost,
             }
         };
         let received = self.transfer(task, &mut answer.body, &mut pulling, interrupted);
