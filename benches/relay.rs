@@ -67,6 +67,12 @@ struct Arguments {
     /// The package in each case, in MiB.
     #[arg(long, value_name = "MIB")]
     size: Option<u64>,
+    /// The main server's uplink in each case, in MiB/s.
+    #[arg(long, value_name = "MIB")]
+    cap: Option<u64>,
+    /// The main server in each case but that of aria2c.
+    #[arg(long, value_enum)]
+    main_server: Option<MainServerKind>,
 }
 
 impl Arguments {
@@ -80,6 +86,10 @@ impl Arguments {
             }
             case.nodes = self.nodes.unwrap_or(case.nodes);
             case.size = self.size.map_or(case.size, |mib| mib << 20);
+            case.cap = self.cap.map_or(case.cap, |mib| mib << 20);
+            if case.main_server != MainServerKind::Swarm {
+                case.main_server = self.main_server.unwrap_or(case.main_server);
+            }
             case
         })
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
+
 const MIB: u64 = 1 << 20;
 /// A quick look is at packages that are as many times smaller.
 const QUICK: u64 = 4;
@@ -21,11 +23,13 @@ pub(crate) struct Case {
     pub at_most: Option<(f64, f64)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum MainServerKind {
     Ours,
+    /// The slow path of the real one.
     Theirs,
     /// None: aria2c, and one who has the package.
+    #[value(skip)]
     Swarm,
 }
 

@@ -108,16 +108,16 @@ impl Fleet {
 
     fn new_member(&self, stage: &Stage, number: usize, case: &Case) -> Result<Member> {
         let host = Host::new(number, case.uplink)?;
-        let mut settings = json!({"nodeId": format!("node-{number}")});
+        let mut settings = json!({"nodeId": format!("node-{number}"), "relay": {}});
         let mut reached = host.at(NODE_PORT);
         if let MainServer::Theirs(_) = &self.main_server {
             // Nobody waits for a poll: what is measured begins with the first pull.
             settings["syncInterval"] = json!(1);
-            settings["relay"] = json!({"key": KEY});
+            settings["relay"]["key"] = json!(KEY);
         }
         if let Some(poisoner) = &self.poisoner {
             reached = poisoner.stand_before(reached)?;
-            settings["relay"] = json!({"address": reached.to_string()});
+            settings["relay"]["address"] = json!(reached.to_string());
         }
         let folder = self.folder.join(format!("node{number}"));
         fs::create_dir(&folder)?;

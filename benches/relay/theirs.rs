@@ -34,6 +34,8 @@ use super::{
 };
 
 const PIECE_BYTES: usize = 16 << 10;
+/// Whoever asked for nothing for so long has saved nothing up.
+const IDLE: Duration = Duration::from_millis(50);
 
 /// Gone when dropped.
 pub(crate) struct Theirs {
@@ -115,8 +117,9 @@ impl Drop for Theirs {
 impl Shared {
     async fn turn(&self, bytes: usize) {
         let at = {
-            let mut next = lock(&self.next);
-            let at = next.unwrap_or_else(Instant::now).max(Instant::now());
+            let (mut next, now) = (lock(&self.next), Instant::now());
+            // A timer that came late is made up for.
+            let at = next.filter(|next| *next + IDLE > now).unwrap_or(now);
             *next = Some(at + Duration::from_secs_f64(bytes as f64 / self.bytes_per_s as f64));
             at
         };
