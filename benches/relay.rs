@@ -33,7 +33,10 @@ mod tree;
 #[path = "relay/trial.rs"]
 mod trial;
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use axum::body::Bytes;
@@ -67,12 +70,15 @@ struct Arguments {
     /// The package in each case, in MiB.
     #[arg(long, value_name = "MIB")]
     size: Option<u64>,
-    /// The main server's uplink in each case, in MiB/s.
+    /// The main server's uplink in each case, in MiB/s; nodes' in proportion.
     #[arg(long, value_name = "MIB")]
     cap: Option<u64>,
     /// The main server in each case but that of aria2c.
     #[arg(long, value_enum)]
     main_server: Option<MainServerKind>,
+    /// Keep the logs of the last round of each case in this folder.
+    #[arg(long, value_name = "DIR")]
+    logs: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -86,7 +92,10 @@ impl Arguments {
             }
             case.nodes = self.nodes.unwrap_or(case.nodes);
             case.size = self.size.map_or(case.size, |mib| mib << 20);
-            case.cap = self.cap.map_or(case.cap, |mib| mib << 20);
+            if let Some(mib) = self.cap {
+                case.uplink = case.uplink * (mib << 20) / case.cap;
+                case.cap = mib << 20;
+            }
             if case.main_server != MainServerKind::Swarm {
                 case.main_server = self.main_server.unwrap_or(case.main_server);
             }
@@ -112,7 +121,8 @@ fn bench(stage: &Stage, arguments: &Arguments) -> Result<()> {
         let mut trials = Vec::new();
         for round in 1..=rounds {
             eprintln!("{}, round {round}", case.name);
-            let trial = patience.turn(|| watched(|| run(stage, &case, &package)));
+            let trial = patience
+                .turn(|| watched(|| run(stage, &case, &package, arguments.logs.as_deref())));
             match trial {
                 Ok(trial) => {
                     eprintln!("{:.2} × a copy, sent {:.3} ×", trial.ratio(&case), trial.sent);
@@ -133,9 +143,12 @@ fn bench(stage: &Stage, arguments: &Arguments) -> Result<()> {
     report.finish(common, &patience)
 }
 
-fn run(stage: &Stage, case: &Case, package: &Bytes) -> Result<Trial> {
+fn run(stage: &Stage, case: &Case, package: &Bytes, logs: Option<&Path>) -> Result<Trial> {
     match case.main_server {
-        MainServerKind::Ours | MainServerKind::Theirs => Trial::run(stage, case, package),
+        MainServerKind::Ours | MainServerKind::Theirs => {
+            let logs = logs.map(|folder| folder.join(case.name.replace([' ', '/'], "-")));
+            Trial::run(stage, case, package, logs.as_deref())
+        }
         MainServerKind::Swarm => Trial::run_swarm(stage, case, package),
     }
 }

@@ -24,6 +24,7 @@ use crate::support::{Server, Stage, node};
 pub(crate) const MAIN_PORT: u16 = 8000;
 pub(crate) const NODE_PORT: u16 = 8001;
 pub(crate) const MEETING: &str = "board";
+pub(crate) const MAIN_SERVER_LOG: &str = "main-server.log";
 const KEY: &str = "the-nodes-of-this-bench-know-it";
 const START: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(5);
@@ -290,6 +291,16 @@ impl Fleet {
             }
         }
         last.ok_or_else(|| anyhow::anyhow!("no node is left"))
+    }
+
+    pub(crate) fn copy_logs(&self, to: &Path) -> Result<()> {
+        fs::create_dir_all(to)?;
+        fs::copy(self.folder.join(MAIN_SERVER_LOG), to.join(MAIN_SERVER_LOG)).ok();
+        for number in 1..=self.members.len() {
+            let log = self.folder.join(format!("node{number}/log"));
+            fs::copy(log, to.join(format!("node-{number}.log")))?;
+        }
+        Ok(())
     }
 
     /// Returns the anonymous memory of the node that used most.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use super::{
-    fleet::{MAIN_PORT, MEETING},
+    fleet::{MAIN_PORT, MAIN_SERVER_LOG, MEETING},
     network::Host,
 };
 use crate::support::{Server, Stage, http, node};
@@ -23,7 +23,7 @@ impl Ours {
         // The network has nobody else.
         command.args(["master", "--open", "--host", "0.0.0.0", "--port"]);
         command.arg(MAIN_PORT.to_string()).arg("--data").arg(folder.join("main-server"));
-        let log = folder.join("main-server.log");
+        let log = folder.join(MAIN_SERVER_LOG);
         let mut server = Server::spawn(stage, "main-server", host.at(MAIN_PORT), log, command)?;
         server.until_it_listens()?;
         let ours = Self { server, host };

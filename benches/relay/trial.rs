@@ -1,6 +1,6 @@
 //! One fleet, from the start of a meeting until all nodes have the package.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::Result;
 use axum::body::Bytes;
@@ -38,19 +38,32 @@ pub(crate) struct Trial {
 }
 
 impl Trial {
-    pub(crate) fn run(stage: &Stage, case: &Case, package: &Bytes) -> Result<Self> {
+    pub(crate) fn run(
+        stage: &Stage,
+        case: &Case,
+        package: &Bytes,
+        logs: Option<&Path>,
+    ) -> Result<Self> {
         // The main server's, each node's, and a replacement of one.
         let folder = match sandbox::memory(case.size * (case.nodes as u64 + 2))? {
             Some(folder) => folder,
             None => stage.make_new("fleet")?,
         };
         let mut fleet = Fleet::start(stage, folder, case, package.clone())?;
+        let measured = Self::measure(&mut fleet, case);
+        if let Some(logs) = logs {
+            fleet.copy_logs(logs)?;
+        }
+        measured
+    }
+
+    fn measure(fleet: &mut Fleet, case: &Case) -> Result<Self> {
         let curl_s = fleet.curl()?;
         let before = fleet.sent_bytes()?;
         let begin = fleet.start_meeting()?;
         let patience = Duration::from_secs_f64(case.copy_s() * case.nodes as f64 * PATIENCE);
         let scene = Scene { case, before, patience: patience + STALL };
-        let (depth, taken) = scene.play(&mut fleet)?;
+        let (depth, taken) = scene.play(fleet)?;
         let finished = fleet.finished()?;
         let sent = fleet.sent_bytes()?;
         let share = |bytes: u64| bytes as f64 / case.size as f64;
