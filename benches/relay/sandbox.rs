@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Set inside of it.
-const MARK: &str = "EDGE_MIRROR_BENCH_SANDBOX";
+const MARK: &str = "RELAY_BENCH_SANDBOX";
 /// In memory, and of the sandbox alone once it is prepared. `ip netns` keeps its names
 /// there, too.
 const RUN: &str = "/run";
