@@ -1,9 +1,6 @@
 //! Fleets that change, and the trees of one package that they are given.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_protocol::{
@@ -197,6 +194,11 @@ impl TestFleet {
         self.check_sites(&asked);
     }
 
+    fn is_roomy(&self) -> bool {
+        let is_roomy = |node: &TestNode| node.is_reachable && node.report.max_children > 1;
+        self.nodes.values().all(is_roomy)
+    }
+
     fn check_sites(&self, asked: &BTreeMap<String, Asked>) {
         let feeding = |id: &String| {
             self.has_all(id)
@@ -207,8 +209,7 @@ impl TestFleet {
             self.nodes.keys().filter(|id| feeding(id)).map(|id| self.site(id)).collect();
         let sites: BTreeSet<_> = self.nodes.keys().map(|id| self.site(id)).collect();
         // Where some feed nobody, others may find no place.
-        let is_roomy = |node: &TestNode| node.is_reachable && node.report.max_children > 1;
-        let is_roomy = self.nodes.values().all(is_roomy);
+        let is_roomy = self.is_roomy();
         let mut at_main_server = Vec::new();
         for site in sites {
             let of_site = || self.nodes.keys().filter(|id| self.site(id) == site);
@@ -583,7 +584,7 @@ proptest! {
             let before = fleet.asked();
             fleet.replan();
             let sites: BTreeSet<_> = fleet.nodes.keys().map(|id| fleet.site(id)).collect();
-            if sites.len() < 2 {
+            if sites.len() < 2 || fleet.is_roomy() {
                 prop_assert_eq!(moved(&before, &fleet.asked()), [""; 0]);
             }
         }
@@ -631,17 +632,4 @@ proptest! {
         }
         fleet.check();
     }
-}
-
-/// A fleet as it spreads a package, the main server's cap being 20 MiB/s.
-#[test]
-fn planning_ten_packages_for_two_hundred_nodes_takes_less_than_the_pause_between_plans() {
-    let mut fleet = TestFleet::of(200);
-    let begun = std::time::Instant::now();
-    for _ in 0..10 {
-        fleet.plan = RelayPlan::default();
-        fleet.replan();
-    }
-    // Unoptimized and with other tests beside it.
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }
