@@ -1,4 +1,5 @@
 //! Nodes that pass packages on to each other.
 
 mod by_rank;
+mod faults;
 mod planned;

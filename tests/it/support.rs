@@ -10,9 +10,14 @@ pub(crate) mod old_node;
 pub(crate) mod plain;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod sibling;
 pub(crate) mod zips;
 
-use std::time::Duration;
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use serde_json::Value;
 
@@ -66,9 +71,47 @@ pub(crate) fn client() -> reqwest::Client {
 
 /// What the node logs is shown when its test fails.
 pub(crate) fn log_to_the_tests_output() {
-    use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
-    let ours = Targets::new().with_target("edge_mirror", tracing::Level::DEBUG);
-    let lines = tracing_subscriber::fmt::layer().with_test_writer().with_ansi(false);
     // Set already by another node of the same test.
-    let _ = tracing_subscriber::registry().with(ours).with(lines).try_init();
+    let _ = LogCopy::try_begin();
+}
+
+/// What the nodes of a test log, for one that looks for a line.
+#[derive(Clone, Default)]
+pub(crate) struct LogCopy(Arc<Mutex<Vec<u8>>>);
+
+impl LogCopy {
+    /// Before the first node.
+    pub(crate) fn begin() -> Self {
+        Self::try_begin().expect("each test has a process of its own")
+    }
+
+    fn try_begin() -> Option<Self> {
+        use tracing_subscriber::{
+            filter::Targets, fmt::layer, layer::SubscriberExt, util::SubscriberInitExt,
+        };
+        let ours = Targets::new().with_target("edge_mirror", tracing::Level::DEBUG);
+        let (copy, lines) = (Self::default(), layer().with_test_writer().with_ansi(false));
+        let writer = copy.clone();
+        let copied = layer().with_writer(move || writer.clone()).with_ansi(false);
+        let begun = tracing_subscriber::registry().with(ours).with(lines).with(copied).try_init();
+        begun.ok().map(|()| copy)
+    }
+
+    /// The lines that have all of these parts.
+    pub(crate) fn lines_with(&self, parts: &[&str]) -> Vec<String> {
+        let text = String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned();
+        let fits = |line: &&str| parts.iter().all(|part| line.contains(part));
+        text.lines().filter(fits).map(ToOwned::to_owned).collect()
+    }
+}
+
+impl io::Write for LogCopy {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::{ScriptedMain, TestNode, metrics::Metrics, until, zips::big_zip};
 
-const KEY: &str = "a-key-of-this-fleet";
+pub(super) const KEY: &str = "a-key-of-this-fleet";
 
 /// Nodes that know each other.
 async fn fleet(main: &ScriptedMain, count: usize, key: Option<&str>) -> Vec<TestNode> {
@@ -24,7 +24,7 @@ async fn fleet(main: &ScriptedMain, count: usize, key: Option<&str>) -> Vec<Test
     nodes
 }
 
-fn pulls(main: &ScriptedMain) -> usize {
+pub(super) fn pulls(main: &ScriptedMain) -> usize {
     main.count(Method::GET, "_m_pdfs.zip") + main.count(Method::GET, "download-package-direct")
 }
 

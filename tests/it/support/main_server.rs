@@ -115,6 +115,10 @@ pub(crate) struct Play {
     valve: Option<watch::Receiver<usize>>,
     /// Sent with packages under `/uploads/`, as our own main server does.
     pub repr_digest: Option<String>,
+    /// The tag of all versions under `/uploads/`, instead of one for each.
+    pub etag: Option<String>,
+    /// Answers to the question for the digests of pieces.
+    pub pieces: Option<Bytes>,
     /// The date of all versions under `/uploads/`, instead of one for each.
     pub last_modified: Option<&'static str>,
     asked: Vec<Asked>,
@@ -195,6 +199,8 @@ impl ScriptedMain {
             drip: None,
             valve: None,
             repr_digest: None,
+            etag: None,
+            pieces: None,
             last_modified: None,
             asked: Vec::new(),
             status_answer: None,
@@ -351,6 +357,7 @@ impl ScriptedMain {
             .route("/api/v1/meetings/status/node", get(status))
             .route("/api/v1/meetings/active/meetings", get(active))
             .route("/api/v1/meetings/{id}/download-package-direct", get(direct))
+            .route("/api/v1/meetings/{id}/package-pieces", get(pieces))
             .route("/uploads/{*path}", get(upload))
             .layer(middleware::from_fn_with_state(self.clone(), remember))
             .with_state(self.clone())
@@ -589,6 +596,16 @@ async fn direct(
     }
 }
 
+async fn pieces(State(server): State<ScriptedMain>) -> Response {
+    let play = server.play();
+    match (&play.pieces, &play.etag) {
+        (Some(pieces), Some(etag)) => {
+            ([(header::ETAG, etag.clone())], pieces.clone()).into_response()
+        }
+        _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
 async fn upload(
     State(server): State<ScriptedMain>,
     Path(path): Path<String>,
@@ -620,7 +637,11 @@ async fn upload(
     let Some(Meeting { package: Some(package), version, .. }) = found else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    let etag = if ranges { format!("\"v{version}\"") } else { format!("v{version}") };
+    let etag = match server.play().etag.clone() {
+        Some(etag) => etag,
+        None if ranges => format!("\"v{version}\""),
+        None => format!("v{version}"),
+    };
     let last_modified = match same_date {
         Some(date) => date.to_owned(),
         None => format!("Sat, 21 Nov 2026 07:00:{:02} GMT", version % 60),
