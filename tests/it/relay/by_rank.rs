@@ -141,3 +141,35 @@ async fn when_the_root_dies_one_of_its_children_goes_on() {
         node.shut_down().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parent_with_a_slow_uplink_is_left_for_another_node() {
+    const SLOW: &str = "edge_mirror_relay_parent_changes_total{reason=\"slow\"}";
+    let main = ScriptedMain::start().await;
+    let nodes = fleet(&main, 3, Some(KEY)).await;
+    for node in &nodes {
+        node.configure(json!({"relay": {"uploadLimit": 1_000_000}})).await;
+    }
+    let package = big_zip(8 << 20, 7);
+    main.activate("m", "Board", &package);
+    until("one has changed its parent", async || {
+        for node in &nodes {
+            if Metrics::of(&node.url("")).await.get(SLOW) > 0.0 {
+                return Some(());
+            }
+        }
+        None
+    })
+    .await;
+    for node in &nodes {
+        node.configure(json!({"relay": {"uploadLimit": 0}})).await;
+    }
+    for node in &nodes {
+        node.until_synced("m").await;
+        assert!(node.download("m").await.1 == package);
+    }
+    assert_eq!(pulls(&main), 1);
+    for node in nodes {
+        node.shut_down().await;
+    }
+}
