@@ -109,7 +109,7 @@ pub struct PullReport {
     /// Bytes that the parent is ahead.
     #[serde(default)]
     pub behind_bytes: u64,
-    /// Nodes that it left because they were ahead and did not send.
+    /// Nodes that it left because they were ahead and did not send, or sent wrong bytes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slow_parents: Vec<String>,
 }

@@ -213,6 +213,9 @@ impl NodeRegistry {
             (node.reach, node.failures) = (std::mem::take(&mut old.reach), old.failures);
         }
         (node.holding, node.probing) = (old.holding.take(), old.probing);
+        // Until the heartbeat that follows: nodes register again after each outage, and
+        // all trees would be turned over meanwhile.
+        (node.relay, node.pulls) = (old.relay.take(), std::mem::take(&mut old.pulls));
         *old = node;
         Ok(false)
     }
@@ -704,6 +707,10 @@ mod tests {
         assert!(registry.nodes["a"].bytes() > 9 * 256);
         heard(&mut registry, "a", relaying, at(1.0));
         assert!(registry.take_relay_change(), "it pulls");
+        let again = registry.register("a", "1.1.1.1:1".into(), client(1), "online".into(), at(1.0));
+        assert!(!again.unwrap(), "it was known");
+        let pulls: Vec<_> = registry.relay_nodes(at(1.0)).iter().map(|of| of.pulls.len()).collect();
+        assert_eq!(pulls, [1], "it registers again after an outage, and still pulls");
         let node = |registry: &NodeRegistry, seconds| {
             registry.relay_nodes(at(seconds)).first().map(|node| node.is_reachable)
         };

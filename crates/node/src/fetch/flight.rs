@@ -70,7 +70,7 @@ pub struct PullSource {
     pub behind_bytes: u64,
     /// Bytes of this pull that came from other nodes.
     pub relayed_bytes: u64,
-    /// Nodes that were left because they were too slow.
+    /// Nodes that were left because they were too slow, or sent wrong bytes.
     pub slow_parents: Vec<String>,
 }
 

@@ -665,7 +665,8 @@ impl FetchInner {
         if loss == ParentLoss::Unproven {
             self.siblings.forget(&parent.node_id);
         }
-        if loss == ParentLoss::TooSlow {
+        // Our main server names neither to this node again.
+        if matches!(loss, ParentLoss::TooSlow | ParentLoss::Damaged) {
             task.flight.edit_source(|source| {
                 if source.slow_parents.len() < MAX_SLOW_PARENTS {
                     source.slow_parents.push(parent.node_id.clone());

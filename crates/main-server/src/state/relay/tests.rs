@@ -359,6 +359,23 @@ fn children_that_share_what_the_root_gets_make_a_chain_of_all() {
 }
 
 #[test]
+fn a_narrow_uplink_that_bears_two_slow_children_is_not_wide() {
+    let mut fleet = TestFleet::of(16);
+    let root = fleet.root();
+    fleet.pulls(&root, 40, 20, 0);
+    for child in fleet.children(&root) {
+        fleet.pulls(&child, 20, 10, 20);
+        // They get all that it gets, which is half of what the main server sends.
+        for grandchild in fleet.children(&child) {
+            fleet.pulls(&grandchild, 20, 10, 0);
+        }
+    }
+    fleet.replan();
+    fleet.check();
+    assert_eq!((fleet.root(), fleet.depth()), (root, 15));
+}
+
+#[test]
 fn children_that_keep_up_stay_two() {
     let mut fleet = TestFleet::of(16);
     let (root, before) = (fleet.root(), fleet.asked());

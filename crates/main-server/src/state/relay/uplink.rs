@@ -79,8 +79,14 @@ impl UplinkMemory {
                 }
             }
         }
+        let mut tops: HashMap<&PackageId, u64> = HashMap::new();
+        for pull in nodes.iter().flat_map(|node| node.pulls).filter(|pull| pull.parent.is_none()) {
+            let top = tops.entry(&pull.id).or_default();
+            *top = pull.rate.max(*top);
+        }
         for ((id, parent), load) in &loads {
-            memory.note_load(by_id[parent], id, load, now);
+            let top = tops.get(id).copied().unwrap_or(0);
+            memory.note_load(by_id[parent], id, load, top, now);
         }
         for child in nodes.iter().filter(|node| node.is_reachable) {
             for pull in child.pulls {
@@ -106,6 +112,7 @@ impl UplinkMemory {
         parent: &RelayNode<'_>,
         id: &PackageId,
         load: &UplinkLoad<'_>,
+        top: u64,
         now: UnixMillis,
     ) {
         let Some(own) = parent.pull(id).filter(|pull| pull.rate > 0) else { return };
@@ -128,8 +135,10 @@ impl UplinkMemory {
         for (child, _) in laggards.filter(|(_, pull)| is_below(pull.rate, 3)) {
             self.note(child.node_id, UplinkWidth::Slow, now);
         }
-        if load.children.iter().all(|(_, pull)| !is_behind(pull)) && count > 1 && !is_below(sum, 6)
-        {
+        // Against what comes from the main server: a node that gets little itself bears two
+        // children however narrow its uplink is.
+        let is_wide = top > 0 && sum.saturating_mul(4) >= top.saturating_mul(6);
+        if load.children.iter().all(|(_, pull)| !is_behind(pull)) && count > 1 && is_wide {
             self.note(parent.node_id, UplinkWidth::Wide, now);
         }
     }
