@@ -175,6 +175,27 @@ async fn a_certificate_that_is_not_the_one_of_the_proof_is_not_trusted() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tablet_that_asks_for_what_no_node_lists_does_not_wait_for_them() {
+    let (main, package) = (ScriptedMain::start().await, big_zip(1 << 20, 7));
+    main.activate("m", "Board", &package);
+    main.end("m");
+    let nodes = join_all((0..5).map(|n| node_of(&main, ["a", "b", "c", "d", "e"][n]))).await;
+    main.activate("n", "Other", &package);
+    for node in &nodes {
+        node.until_synced("n").await;
+    }
+    // The one of the highest rank has asked all that it would ask.
+    for node in &nodes {
+        let began = std::time::Instant::now();
+        assert!(node.download("m").await == (StatusCode::OK, package.clone()));
+        assert!(began.elapsed() < Duration::from_millis(1900), "{:?}", began.elapsed());
+    }
+    for node in nodes {
+        node.shut_down().await;
+    }
+}
+
 /// A name in the list says nothing: nodes prove which one they are.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_who_lists_nodes_under_other_names_moves_nobody() {

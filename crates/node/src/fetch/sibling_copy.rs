@@ -44,7 +44,7 @@ impl Fetch {
                     return Ok(SiblingCopy::OtherVersion);
                 }
             }
-            let Some(flight) = self.flight_for_sibling(id, until).await else {
+            let Some(flight) = self.flight_for_sibling(id, version, until).await else {
                 let announced = self.is_announced(id, version);
                 return Ok(if announced { SiblingCopy::NotYet } else { SiblingCopy::Absent });
             };
@@ -106,13 +106,24 @@ impl Fetch {
     }
 
     /// The pull of an active meeting's package, begun if there is none.
-    async fn flight_for_sibling(&self, id: &PackageId, until: Instant) -> Option<Arc<Flight>> {
+    async fn flight_for_sibling(
+        &self,
+        id: &PackageId,
+        version: &PackageVersion,
+        until: Instant,
+    ) -> Option<Arc<Flight>> {
         let under_way = || self.inner.state().flights.get(id).cloned();
         if let Some(flight) = under_way() {
             return Some(flight);
         }
         let mut sync = self.inner.board.sync.subscribe();
-        let until = until.min(Instant::now() + LISTED_WAIT);
+        let has_same_list = {
+            let sync = sync.borrow();
+            *version == PackageVersion::from_token(&sync.origin, &sync.token)
+        };
+        // Who has the same list and a client that asks for what is not in it need not wait.
+        let wait = if has_same_list { Duration::ZERO } else { LISTED_WAIT };
+        let until = until.min(Instant::now() + wait);
         let listed = timeout_at(until, sync.wait_for(|sync| sync.active.contains(id))).await;
         drop(listed.ok()?.ok()?);
         match self.join_as(id, PullReason::Missing, None) {
