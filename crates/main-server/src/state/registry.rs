@@ -135,9 +135,12 @@ impl RegisteredNode {
         size_of_val(&*self.active) + holding + pulls
     }
 
-    fn relay_node<'a>(&'a self, node_id: &'a str, now: UnixMillis) -> Option<RelayNode<'a>> {
-        let is_silent =
-            !self.pulls.is_empty() && now.saturating_since(self.heard_at) >= PULLING_NODE_TIMEOUT;
+    /// True if it should have been heard by now.
+    fn is_silent(&self, now: UnixMillis) -> bool {
+        !self.pulls.is_empty() && now.saturating_since(self.heard_at) >= PULLING_NODE_TIMEOUT
+    }
+
+    fn relay_node<'a>(&'a self, node_id: &'a str, is_silent: bool) -> Option<RelayNode<'a>> {
         Some(RelayNode {
             node_id,
             report: self.relay.as_ref()?,
@@ -281,7 +284,14 @@ impl NodeRegistry {
 
     /// The nodes that pass packages on, sorted by id.
     pub(crate) fn relay_nodes(&self, now: UnixMillis) -> Vec<RelayNode<'_>> {
-        self.live(now).filter_map(|(node_id, node)| node.relay_node(node_id, now)).collect()
+        let pulling = || self.live(now).filter(|(_, node)| !node.pulls.is_empty());
+        let silent = pulling().filter(|(_, node)| node.is_silent(now)).count();
+        // Where most are, this machine was cut off, not they.
+        let counts = silent * 2 <= pulling().count();
+        let nodes = self.live(now);
+        nodes
+            .filter_map(|(node_id, node)| node.relay_node(node_id, counts && node.is_silent(now)))
+            .collect()
     }
 
     /// True if the node passes packages on.
@@ -705,15 +715,21 @@ mod tests {
         heard(&mut registry, "a", relaying.clone(), at(0.0));
         assert!(registry.take_relay_change() && !registry.take_relay_change());
         assert!(registry.nodes["a"].bytes() > 9 * 256);
-        heard(&mut registry, "a", relaying, at(1.0));
+        heard(&mut registry, "a", relaying.clone(), at(1.0));
         assert!(registry.take_relay_change(), "it pulls");
         let again = registry.register("a", "1.1.1.1:1".into(), client(1), "online".into(), at(1.0));
         assert!(!again.unwrap(), "it was known");
         let pulls: Vec<_> = registry.relay_nodes(at(1.0)).iter().map(|of| of.pulls.len()).collect();
         assert_eq!(pulls, [1], "it registers again after an outage, and still pulls");
         let node = |registry: &NodeRegistry, seconds| {
-            registry.relay_nodes(at(seconds)).first().map(|node| node.is_reachable)
+            let nodes = registry.relay_nodes(at(seconds));
+            nodes.iter().find(|node| node.node_id == "a").map(|node| node.is_reachable)
         };
+        assert_eq!(node(&registry, 6.0), Some(true), "all are silent: it is this machine");
+        for id in ["b", "c"] {
+            let pulls = relaying.pulls.clone();
+            heard(&mut registry, id, HeartbeatReport { pulls, ..relaying.clone() }, at(3.0));
+        }
         assert_eq!(node(&registry, 5.9), Some(true));
         assert_eq!(node(&registry, 6.0), Some(false), "silent while it pulls");
         assert_eq!(node(&registry, 31.0), None);

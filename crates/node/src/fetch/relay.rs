@@ -36,6 +36,9 @@ use crate::{
 
 /// A parent is asked how far it is this often.
 const PROBE_PAUSE: Duration = Duration::from_millis(500);
+/// A plan counts that lasts so long: while nodes come back after an outage, there are
+/// several within a moment.
+const REASSIGNED_FOR: Duration = Duration::from_secs(1);
 /// Pause before a parent that has nothing yet is asked again; it keeps the question for
 /// seconds itself.
 const READY_PAUSE: Duration = Duration::from_millis(100);
@@ -479,16 +482,20 @@ impl FetchInner {
         session: &mut SiblingSession,
         candidates: &ParentCandidates,
     ) -> SiblingPull {
-        // The main server is not asked instead of a parent that is merely slow.
-        let mut others = candidates.clone();
-        others.parents.retain(|other| other.node_id != session.sibling.node_id);
         let mut plans = self.board.relay.subscribe();
         let (mut gap, mut progress) = (ParentGap::default(), ParentProgress::default());
-        let (mut failed, mut received) = (0, 0);
+        let (mut failed, mut received, mut reassigned_at) = (0, 0, None);
         loop {
             let _ = timeout(PROBE_PAUSE, plans.changed()).await;
-            if let Err(lost) = self.check_assignment(task, relay, session, candidates) {
-                return lost;
+            match self.check_assignment(task, relay, session, candidates) {
+                Ok(()) => reassigned_at = None,
+                Err(lost) => {
+                    let since = *reassigned_at.get_or_insert_with(Instant::now);
+                    let is_off = self.siblings.key(&self.settings.current()).is_none();
+                    if is_off || since.elapsed() >= REASSIGNED_FOR {
+                        return lost;
+                    }
+                }
             }
             let before = std::mem::replace(&mut received, task.flight.received_bytes());
             match session.probe(None).await {
@@ -519,7 +526,10 @@ impl FetchInner {
                         );
                         return SiblingPull::Lost(ParentLoss::Stalled, cause);
                     }
-                    if gap.holds_up(behind, is_whole, now) && relay.choose(&others, now).is_some() {
+                    // The main server is not asked instead of a parent that is merely slow.
+                    if gap.holds_up(behind, is_whole, now)
+                        && self.has_other(task, relay, session, candidates)
+                    {
                         let cause = format!("it is {} MiB ahead, and stays so", behind >> 20);
                         return SiblingPull::Lost(ParentLoss::TooSlow, cause);
                     }
@@ -534,6 +544,21 @@ impl FetchInner {
                 }
             }
         }
+    }
+
+    /// True if yet another node can be asked, as it is arranged now.
+    fn has_other(
+        &self,
+        task: &AttemptContext<'_>,
+        relay: &RelayRound,
+        session: &SiblingSession,
+        chosen_of: &ParentCandidates,
+    ) -> bool {
+        let id = task.flight.id();
+        let planned = self.siblings.plan_now(&self.settings.current(), id);
+        let mut others = self.without_bad(id, planned.unwrap_or_else(|| chosen_of.clone()));
+        others.parents.retain(|other| other.node_id != session.sibling.node_id);
+        relay.choose(&others, Instant::now()).is_some()
     }
 
     /// Shows the parent's state; an error if it gets the package from here.
