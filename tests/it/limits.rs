@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use crate::support::{
     Fault, PATIENCE, ScriptedMain, TestNode, client,
     metrics::{Metrics, until_metrics},
-    until,
+    until, zip_of,
     zips::big_zip,
 };
 
@@ -356,5 +356,26 @@ async fn one_address_causes_so_many_pulls_of_what_is_not_active_and_no_more() {
         }),
     );
     assert!(matches!(at_once.await, Either::Right(_)), "all ended before one was refused");
+    node.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_compares_begins_when_the_schedule_allows_it() {
+    let main = ScriptedMain::start().await;
+    main.play().offers = false;
+    main.activate("m1", "Board", &zip_of("the first papers"));
+    let node = TestNode::of(&main.authority()).start().await;
+    node.until_synced("m1").await;
+    let pulls = || main.count(Method::GET, "download-package-direct");
+    let polls = || main.count(Method::GET, "status/node");
+    node.configure(json!({"network": {"schedule": ["00:00-24:00 off"]}})).await;
+    let (before, polled) = (pulls(), polls());
+    let papers = zip_of("other papers");
+    main.swap("m1", &papers);
+    main.change_token();
+    until("some polls", async || (polls() >= polled + 3).then_some(())).await;
+    assert_eq!(pulls(), before);
+    node.configure(json!({"network": {"schedule": []}})).await;
+    until("the other papers", async || (node.download("m1").await.1 == papers).then_some(())).await;
     node.shut_down().await;
 }

@@ -12,7 +12,7 @@ use edge_mirror_store::Store;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::state::{meetings::MeetingTable, package_name::package_url};
+use crate::state::{meetings::MeetingTable, package_name::file_name};
 
 /// Name of the object of additions.
 const FIELD: &str = "edge_mirror";
@@ -46,8 +46,7 @@ pub(crate) struct StatusText {
 pub(crate) struct RelayAnswer<'a> {
     /// Known to this main server's nodes alone; by it they know each other.
     pub(crate) key: &'a str,
-    /// The running packages that the node does not have yet, and all that it is to get
-    /// before their meetings start.
+    /// The running packages that the node does not have yet.
     pub packages: Vec<PackageAssignment>,
 }
 
@@ -122,7 +121,7 @@ impl NodeStatus {
                     id: &meeting.id,
                     sha256: stored.manifest.sha256,
                     size: stored.manifest.size_bytes,
-                    package_url: package_url(&meeting.id),
+                    package_url: format!("/uploads/packages/{}", file_name(&meeting.id)),
                 });
                 (&meeting.id, meeting.title.as_str(), package)
             })

@@ -119,6 +119,8 @@ struct FetchInner {
     pulled_bytes: AtomicU64,
     /// `network.bandwidth`, which all pulls share.
     pacer: Pacer,
+    /// `network.schedule`, for pulls that only compare.
+    background_pacer: Pacer,
 }
 
 struct FetchState {
@@ -172,6 +174,7 @@ impl Fetch {
             waiters: Arc::default(),
             pulled_bytes: AtomicU64::new(0),
             pacer: Pacer::default(),
+            background_pacer: Pacer::default(),
         };
         inner.pacer.set_rate(inner.settings.current().network.bandwidth);
         Self { inner: Arc::new(inner) }

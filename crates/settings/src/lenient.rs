@@ -147,8 +147,8 @@ mod tests {
             ("logging.level", json!("info"), json!("INFO")),
             ("heartbeat.interval", json!("20"), json!(20)),
             ("site", json!(" A "), json!("A")),
-            ("relay.schedule", json!("08:00-18:00 10MB"), json!(["08:00-18:00 10MB"])),
-            ("relay.schedule", json!(""), json!([])),
+            ("network.schedule", json!("08:00-18:00 10MB"), json!(["08:00-18:00 10MB"])),
+            ("network.schedule", json!(""), json!([])),
         ] {
             let mut document = Map::new();
             schema::put(&mut document, key, written.clone());
@@ -182,7 +182,7 @@ mod tests {
             ("logging.level", json!(20)),
             ("nodeId", json!(7)),
             ("site", json!(7)),
-            ("relay.schedule", json!("08:00-18:00 0")),
+            ("network.schedule", json!("08:00-18:00 0")),
             ("relay.key", json!(" sixteen-letters-here")),
         ] {
             let mut document = Map::new();

@@ -45,8 +45,7 @@ function relayCard(live) {
     bar.update(size ? received / (size * pulls.length) : null);
     const left = pulls.map(({ progress: now }) => secondsLeft(size, now)).filter(Number.isFinite);
     const slowest = left.length === pulls.length ? timeLeft(Math.max(...left)) : "";
-    const hops = depth + (pulls.some(({ parent }) => parent === null) ? 1 : 0);
-    setText(said, listed(t("relay.missing", { n: missing }), t("relay.depth", { n: hops }), slowest));
+    setText(said, listed(t("relay.missing", { n: missing }), t("relay.depth", { n: depth + 1 }), slowest));
     setText(rest, t("relay.rest", { n: missing - pulls.length }));
     setHidden(rest, missing === pulls.length);
     showTree(pulls, size);

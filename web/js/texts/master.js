@@ -190,7 +190,6 @@ export default {
     none: ["还没有会议包", "no package yet"],
     missing: ["请上传会议包", "upload its package"],
     ready: ["会议包已上传，可以开始", "package uploaded, ready to start"],
-    early: ["正在提前分发给节点，平板在会议开始后才能下载。", "Nodes get it now; tablets can download it once the meeting starts."],
   },
   nodes: {
     none: ["没有节点，平板从主控服务器下载。", "There are no nodes; tablets download from here."],
@@ -200,7 +199,6 @@ export default {
   action: {
     start: ["开始", "Start"],
     restart: ["重新开始", "Restart"],
-    distribute: ["提前分发", "Distribute"],
     end: ["结束", "End"],
     upload: ["上传会议包", "Upload ZIP"],
     replace: ["更换会议包", "Replace ZIP"],
@@ -212,7 +210,6 @@ export default {
     bare: ["平板会收到通知，但在上传会议包之前下载不了。", "Tablets are told, but can't download anything until its package is uploaded."],
     done: ["会议已开始，节点就绪后通知平板。", "The meeting has started; tablets are told once the nodes are ready."],
   },
-  "distribute.done": ["节点开始拉取会议包，会议开始前平板不能下载。", "Nodes are getting the package; tablets can't download it before the meeting starts."],
   end: {
     title: ["结束会议？", "End the meeting?"],
     what: ["平板不能再下载，节点随后会清理它的会议包。会议包保留在这里，会议可以重新开始。", "Tablets can't download it any more, and nodes clean it away. Its package stays here, and you can start it again."],

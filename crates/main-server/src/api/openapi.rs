@@ -247,15 +247,6 @@ fn of_meetings() -> Vec<Operation> {
             "The meeting.",
             vec![json::<MeetingSchema>()],
         ),
-        one(
-            Method::POST,
-            "/api/v1/meetings/{id}/distribute",
-            "Spread a package before the meeting starts",
-        )
-        .text("Nodes get it at low priority and keep it; clients don't get it before the start.")
-        .answers(200, "The meeting.", vec![json::<MeetingSchema>()])
-        .refuses(409, "The meeting has no package.")
-        .refuses(503, "Too many are spread already."),
         one(Method::POST, "/api/v1/meetings/{id}/end", "End a meeting").careful().answers(
             200,
             "The meeting.",

@@ -2,10 +2,7 @@
 //! Pure; saving is `repository`'s, packages are the store's.
 
 use edge_mirror_base::clock::{UnixMillis, fractional_seconds};
-use edge_mirror_protocol::{
-    package::{PackageId, Sha256},
-    relay::MAX_PRESTAGED,
-};
+use edge_mirror_protocol::package::{PackageId, Sha256};
 use serde::{Deserialize, Serialize};
 
 use crate::refusal::RequestError;
@@ -48,9 +45,6 @@ pub(crate) struct Meeting {
     /// kill interrupted that, and the token may be out of date.
     #[serde(default)]
     pub(crate) replacing: bool,
-    /// Nodes get the package before the meeting is started.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) prestaged: bool,
     /// Number of packages it has had, including one that a kill interrupted; a node
     /// of the old kind that says it has "the" package can be believed only while
     /// there was one.
@@ -70,7 +64,6 @@ impl Meeting {
             ended_at: None,
             unannounced: false,
             replacing: false,
-            prestaged: false,
             versions: 0,
         }
     }
@@ -132,7 +125,6 @@ impl MeetingTable {
             meeting.started_at = Some(now);
             meeting.ended_at = None;
             meeting.unannounced = true;
-            meeting.prestaged = false;
         }
         Ok(())
     }
@@ -146,26 +138,7 @@ impl MeetingTable {
             meeting.unannounced = false;
             self.renew_token_if(ran);
         }
-        self.get_mut(id)?.prestaged = false;
         Ok(())
-    }
-
-    /// Spreads the package of a meeting that does not run, until it starts or ends.
-    pub(crate) fn prestage(&mut self, id: &PackageId) -> Result<(), RequestError> {
-        let count = self.prestaged().count();
-        let meeting = self.get_mut(id)?;
-        if meeting.is_running() || meeting.prestaged {
-            return Ok(());
-        }
-        if count >= MAX_PRESTAGED {
-            return Err(RequestError::TooManyPrestaged(MAX_PRESTAGED));
-        }
-        meeting.prestaged = true;
-        Ok(())
-    }
-
-    pub(crate) fn prestaged(&self) -> impl Iterator<Item = &Meeting> {
-        self.meetings.iter().filter(|meeting| meeting.prestaged)
     }
 
     pub(crate) fn delete(&mut self, id: &PackageId) -> Result<(), RequestError> {
@@ -278,42 +251,6 @@ mod tests {
         let before = book.token.clone();
         change(&mut book);
         book.token != before
-    }
-
-    #[test]
-    fn a_package_is_spread_early_until_its_meeting_starts_or_ends() {
-        let m = &id("m");
-        let early = || {
-            let mut book = book();
-            book.prestage(m).unwrap();
-            assert_eq!(book.prestaged().count(), 1);
-            book
-        };
-        assert!(!renews(early(), |book| book.prestage(m).unwrap()), "clients get nothing of it");
-        for change in [
-            |book: &mut MeetingTable| book.start(&id("m"), at(3.0)).unwrap(),
-            |book: &mut MeetingTable| book.end(&id("m"), at(3.0)).unwrap(),
-            |book: &mut MeetingTable| book.delete(&id("m")).unwrap(),
-        ] {
-            let mut book = early();
-            change(&mut book);
-            assert_eq!(book.prestaged().count(), 0);
-        }
-        let mut ended = started();
-        ended.prestage(m).unwrap();
-        assert_eq!(ended.prestaged().count(), 0, "it runs");
-        ended.end(m, at(3.0)).unwrap();
-        ended.prestage(m).unwrap();
-        ended.end(m, at(4.0)).unwrap();
-        assert_eq!(ended.prestaged().count(), 0);
-        let mut many = MeetingTable::default();
-        for n in 0..=MAX_PRESTAGED {
-            let id = id(&n.to_string());
-            many.create(Meeting::new(id, "T".into(), String::new(), at(1.0))).unwrap();
-        }
-        let outcomes: Vec<_> =
-            (0..=MAX_PRESTAGED).map(|n| many.prestage(&id(&n.to_string())).is_ok()).collect();
-        assert_eq!(outcomes.iter().position(|good| !good), Some(MAX_PRESTAGED));
     }
 
     #[test]

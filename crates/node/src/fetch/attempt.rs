@@ -9,7 +9,7 @@ use edge_mirror_protocol::{
     package::{PackageId, PackageRoute, PackageSource, Sha256, Validators},
     relay::auth::PackageVersion,
 };
-use edge_mirror_settings::Config;
+use edge_mirror_settings::{Config, ScheduledLimit};
 use edge_mirror_store::{Provenance, Store, StoreError, StoredPackage};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -36,6 +36,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// and other nodes may wait for the rest.
 const PROGRESS_BYTES: u64 = 1 << 20;
 const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
+
+/// Schedules are by the minute.
+const SCHEDULE_PAUSE: Duration = Duration::from_secs(20);
 
 /// State that an attempt leaves for the round's next one.
 #[derive(Default)]
@@ -266,6 +269,7 @@ impl FetchInner {
     ) -> (Arc<Config>, Result<PulledPackage, PullError>) {
         loop {
             flight.set_phase(PullPhase::Waiting);
+            self.wait_for_schedule(flight).await;
             let config = self.settings.current();
             // Other nodes first: they take no permit.
             match Box::pin(self.try_siblings(flight, &config, round, retry)).await {
@@ -291,6 +295,17 @@ impl FetchInner {
                 Ok(AttemptOutcome::OfferGone | AttemptOutcome::Preempted) => {}
                 Err(error) => return (config, Err(error)),
             }
+        }
+    }
+
+    /// Waits while none may begin that only compares.
+    async fn wait_for_schedule(&self, flight: &Flight) {
+        let mut changes = self.settings.subscribe();
+        while flight.reason() == PullReason::Compare
+            && self.settings.current().network.schedule.limit_now() == ScheduledLimit::Off
+        {
+            // The time of day is looked at; the clock may be set.
+            let _ = tokio::time::timeout(SCHEDULE_PAUSE, changes.changed()).await;
         }
     }
 
