@@ -1,5 +1,5 @@
 //! Packages from node to node: who asks whom, how far each is, and how both sides
-//! prove that they belong to one fleet ([`auth`]).
+//! prove that they belong to one fleet ([`auth`](crate::relay::auth)).
 //!
 //! A node pulls a package from its *parent*, a node that has it or is still pulling it
 //! itself, by the ordinary download route. Our own main server names the parent of each

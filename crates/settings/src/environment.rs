@@ -233,7 +233,11 @@ mod tests {
         assert_eq!(
             over,
             json!({
-                "network": {"retryCount": 7, "mine": 1},
+                "network": {
+                    "retryCount": 7,
+                    "mine": 1,
+                    "schedule": ["08:00-18:00 10MB", "22:00-06:00 off"],
+                },
                 "other": true,
                 "cleanup": {"enabled": false},
                 "logging": {"level": "DEBUG"},
