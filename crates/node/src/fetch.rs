@@ -5,7 +5,9 @@
 //! attempts. `node/sync` decides when to begin another round for an active meeting.
 
 mod admission;
+mod adopt;
 mod attempt;
+mod context;
 mod error;
 mod flight;
 mod gap;
@@ -16,9 +18,10 @@ mod pieces;
 mod relay;
 mod room;
 mod sibling_copy;
+mod state;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -28,14 +31,10 @@ use std::{
 
 use edge_mirror_base::{pacer::Pacer, tasks::Tasks};
 use edge_mirror_http::{limits::Limit, listen::rate_limit_key};
-use edge_mirror_protocol::{
-    package::{PackageId, PackageRoute, Sha256},
-    relay::auth::PackageVersion,
-};
+use edge_mirror_protocol::package::{PackageId, PackageRoute};
 use edge_mirror_settings::{Config, Settings};
 use edge_mirror_store::{OpenedPackage, StoreError, StoredPackage, growing::PartialPackage};
 use tokio::{sync::Semaphore, time::Instant};
-use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
@@ -43,7 +42,7 @@ use crate::{
     siblings::SiblingDirectory,
     upstream::Connector,
 };
-use admission::{ClientWaiters, Refusals, WaitPermit};
+use admission::{ClientWaiters, WaitPermit};
 pub use error::{PullError, PullReason};
 pub use flight::{Flight, PullPhase, PullProgress, PullSource, SourceReason};
 use gate::Gate;
@@ -51,6 +50,7 @@ pub use origin::{Catalogue, Offer};
 pub use pieces::BadPiece;
 pub use room::candidate as eviction_candidate;
 pub use sibling_copy::SiblingCopy;
+use state::FetchState;
 
 /// The package may be replaced, or the main server changed, between the end of a
 /// pull and the opening; more than once in a row is no coincidence.
@@ -68,9 +68,6 @@ const RELAY_PLACES: usize = 64;
 /// Unlisted flights per address: the tablets of a venue that share one ask for the
 /// same few packages.
 const MAX_FLIGHTS_PER_CLIENT: usize = 16;
-
-/// Versions and bad parents that are remembered; a node has fewer packages.
-const MAX_REMEMBERED: usize = 1024;
 
 /// The result of a successful round.
 #[derive(Clone, Debug)]
@@ -123,24 +120,6 @@ struct FetchInner {
     background_pacer: Pacer,
 }
 
-struct FetchState {
-    flights: HashMap<PackageId, Arc<Flight>>,
-    refusals: Refusals,
-    catalogue: Arc<Catalogue>,
-    /// The time since which the main server lists these active meetings without an
-    /// offer: their packages are being made.
-    unoffered: HashMap<PackageId, Instant>,
-    /// An offer did not come in time, and there is none for any other meeting: this
-    /// version may make no offers.
-    offer_timed_out: bool,
-    /// Ends the flights of one run of the service.
-    run: CancellationToken,
-    /// Versions of stored packages by which siblings ask for them.
-    versions: HashMap<PackageId, (Sha256, PackageVersion)>,
-    /// Nodes that sent wrong bytes of a package; the oldest first.
-    bad_parents: VecDeque<(PackageId, String)>,
-}
-
 impl Fetch {
     pub fn new(
         settings: Arc<Settings>,
@@ -150,16 +129,7 @@ impl Fetch {
     ) -> Self {
         let siblings = Arc::new(SiblingDirectory::new(settings.clone(), board.clone()));
         let gate = Gate::new(settings.current().network.max_concurrent_downloads);
-        let state = FetchState {
-            flights: HashMap::new(),
-            refusals: Refusals::default(),
-            catalogue: Arc::default(),
-            unoffered: HashMap::new(),
-            offer_timed_out: false,
-            run: tasks.token().child_token(),
-            versions: HashMap::new(),
-            bad_parents: VecDeque::new(),
-        };
+        let state = FetchState::new(tasks.token().child_token());
         let inner = FetchInner {
             settings,
             board,
@@ -408,44 +378,6 @@ impl Fetch {
 /// the same id; one that was adopted has no known origin and counts as ours.
 pub(crate) fn is_from_origin(stored: &StoredPackage, origin: &str) -> bool {
     stored.manifest.source.origin.as_deref().is_none_or(|from| from == origin)
-}
-
-impl FetchState {
-    /// Remembers by which version siblings will ask for these bytes.
-    fn note_version(&mut self, id: &PackageId, sha256: Sha256, version: Option<PackageVersion>) {
-        if self.versions.len() >= MAX_REMEMBERED {
-            self.versions.clear();
-        }
-        match version {
-            Some(version) => drop(self.versions.insert(id.clone(), (sha256, version))),
-            None => drop(self.versions.remove(id)),
-        }
-    }
-
-    fn note_bad_parent(&mut self, id: &PackageId, node_id: String) {
-        if !self.is_bad_parent(id, &node_id) {
-            self.bad_parents.push_back((id.clone(), node_id));
-            if self.bad_parents.len() > MAX_REMEMBERED {
-                self.bad_parents.pop_front();
-            }
-        }
-    }
-
-    fn is_bad_parent(&self, id: &PackageId, node_id: &str) -> bool {
-        self.bad_parents.iter().any(|(of, bad)| of == id && bad == node_id)
-    }
-
-    /// Checks if a pull may begin for a meeting that is not known to be active.
-    fn admit_unlisted(&self, client: Option<IpAddr>) -> Result<(), PullError> {
-        let unlisted = || self.flights.values().filter(|flight| flight.is_unlisted());
-        if unlisted().filter(|flight| flight.client() == client).count() >= MAX_FLIGHTS_PER_CLIENT {
-            return Err(PullError::ClientBusy);
-        }
-        match unlisted().count() >= MAX_FLIGHTS {
-            true => Err(PullError::Busy),
-            false => Ok(()),
-        }
-    }
 }
 
 impl FetchInner {

@@ -2,28 +2,27 @@
 //! `package` has the calls for packages. Others decide when to call. Nobody else in
 //! this crate speaks HTTP to a main server.
 
+mod error;
 mod package;
 mod sibling;
 
 use std::{
-    error::Error,
-    io,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use edge_mirror_http::tls::{self, TrustFiles};
 use edge_mirror_protocol::{
-    self as protocol, Cause, Fault, Heartbeat, MAX_ANSWER_BYTES, MeetingStatus, OfferedPackage,
-    Registration, UnreadableAnswer, Unregistration, extension,
+    self as protocol, Heartbeat, MAX_ANSWER_BYTES, MeetingStatus, OfferedPackage, Registration,
+    UnreadableAnswer, Unregistration, extension,
     package::{PackageId, Sha256},
     relay::NODE_HEADER,
 };
 use edge_mirror_settings::{Config, Secret};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header, redirect};
 use serde::Serialize;
-use thiserror::Error;
 
+pub use error::{UpstreamError, root_cause};
 pub use package::{
     AnnouncedPackage, AnswerExtent, OriginAnswer, OriginBody, PackageLocation, PackageRequest,
     TransferError, TransferEvent,
@@ -34,99 +33,10 @@ pub use sibling::{SiblingError, SiblingPackage, SiblingSession, asks_for_proof, 
 /// that very moment gets a reset. So ours close well before.
 const IDLE_CONNECTION: Duration = Duration::from_secs(3);
 const SHOWN_ANSWER_CHARS: usize = 200;
-/// Main servers' text for a package that could not be made.
-const NO_PACKAGE: &str = "会议包不存在";
 /// Carries the key that a main server may require of its nodes.
 const KEY: &str = "x-api-key";
 /// Asks for an answer to be held back (RFC 7240, 4.3).
 const PREFER: &str = "prefer";
-
-#[derive(Debug, Error)]
-pub enum UpstreamError {
-    #[error("{asked}: cannot reach the main server: {cause}")]
-    Unreachable { asked: String, cause: String, refused: bool },
-    #[error("{asked}: no TLS with the main server: {cause}")]
-    Untrusted { asked: String, cause: String },
-    #[error("{asked}: no answer within {}", seconds(*after))]
-    TimedOut { asked: String, after: Duration },
-    #[error("{asked}: answered {status} {answer}")]
-    Refused { asked: String, status: StatusCode, answer: String },
-    #[error("{asked}: {cause}")]
-    Unreadable { asked: String, cause: UnreadableAnswer },
-}
-
-impl UpstreamError {
-    pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Refused { status: StatusCode::NOT_FOUND, .. })
-    }
-
-    /// In a word, for pages that translate it.
-    pub fn cause(&self) -> Cause {
-        match self {
-            Self::Unreachable { refused: true, .. } => Cause::Refused,
-            Self::Unreachable { .. } | Self::Untrusted { .. } => Cause::Unreachable,
-            Self::TimedOut { .. } => Cause::Timeout,
-            Self::Refused { answer, .. } if answer.contains(NO_PACKAGE) => Cause::NoPackage,
-            Self::Refused { status: StatusCode::NOT_FOUND, .. } => Cause::NotFound,
-            Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => Cause::Key,
-            Self::Refused { .. } => Cause::HttpStatus,
-            Self::Unreadable { .. } => Cause::Unreadable,
-        }
-    }
-
-    pub fn fault(&self) -> Fault {
-        Fault { cause: self.cause(), text: self.to_string() }
-    }
-
-    /// True if the main server has this path, but not for this method.
-    pub(crate) fn is_wrong_method(&self) -> bool {
-        const UNSUPPORTED: [StatusCode; 2] =
-            [StatusCode::METHOD_NOT_ALLOWED, StatusCode::NOT_IMPLEMENTED];
-        matches!(self, Self::Refused { status, .. } if UNSUPPORTED.contains(status))
-    }
-
-    pub(crate) fn is_unsatisfiable(&self) -> bool {
-        matches!(self, Self::Refused { status: StatusCode::RANGE_NOT_SATISFIABLE, .. })
-    }
-
-    /// True if the status is a success, but the body has no known shape.
-    pub(crate) fn is_unreadable(&self) -> bool {
-        matches!(self, Self::Unreadable { .. })
-    }
-
-    fn of(asked: &str, error: &reqwest::Error, limit: Duration) -> Self {
-        let asked = asked.to_owned();
-        if error.is_timeout() {
-            return Self::TimedOut { asked, after: limit };
-        }
-        match tls::explain(error, "mainServerCa", "mainServerCert") {
-            Some((_, cause)) => Self::Untrusted { asked, cause },
-            None => {
-                Self::Unreachable { asked, cause: root_cause(error), refused: is_refused(error) }
-            }
-        }
-    }
-}
-
-/// The innermost source of an error: "Connection refused" says more than "error
-/// sending request".
-pub fn root_cause(error: &dyn Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
-}
-
-fn is_refused(error: &(dyn Error + 'static)) -> bool {
-    let io = error.downcast_ref::<io::Error>();
-    io.is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused)
-        || error.source().is_some_and(is_refused)
-}
-
-fn seconds(duration: Duration) -> String {
-    format!("{} s", duration.as_secs_f64())
-}
 
 /// Makes clients; connections are shared as long as the settings that shape them
 /// stay the same.

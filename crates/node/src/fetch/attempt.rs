@@ -6,27 +6,25 @@ use std::{sync::Arc, time::Duration};
 use edge_mirror_base::tasks;
 use edge_mirror_protocol::{
     default_title,
-    package::{PackageId, PackageRoute, PackageSource, Sha256, Validators},
+    package::{PackageRoute, PackageSource, Sha256, Validators},
     relay::auth::PackageVersion,
 };
 use edge_mirror_settings::{Config, ScheduledLimit};
-use edge_mirror_store::{Provenance, Store, StoreError, StoredPackage};
+use edge_mirror_store::{Provenance, StoreError, StoredPackage};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::{
     FetchInner, Flight, Offer, PullError, PullPhase, PullReason, PulledPackage,
+    context::AttemptContext,
     gate::PullPermit,
-    is_from_origin,
     origin::{OpenError, Origin, OriginChoice},
     partial::PartialPull,
     relay::RelayRound,
 };
 use crate::{
     board::CheckOccasion,
-    upstream::{
-        AnnouncedPackage, AnswerExtent, OriginAnswer, OriginBody, PackageRequest, Upstream,
-    },
+    upstream::{OriginAnswer, OriginBody},
 };
 
 /// Longest pause between attempts, however long they have failed.
@@ -74,83 +72,6 @@ struct AnsweredRequest {
     resumed: Option<PartialPull>,
     answer: OriginAnswer,
     began: Instant,
-}
-
-/// The context of one attempt.
-pub(super) struct AttemptContext<'a> {
-    pub flight: &'a Flight,
-    pub config: &'a Config,
-    pub upstream: &'a Upstream,
-    pub store: &'a Store,
-    /// The stored version, if it is from this main server.
-    pub held: Option<Arc<StoredPackage>>,
-    /// The main server's token when the attempt began; empty if it is not known.
-    pub token: String,
-}
-
-impl AttemptContext<'_> {
-    /// The part to ask an origin for: the rest of what is here, or another version than
-    /// the stored one, or the whole.
-    pub(super) fn request<'a>(
-        &'a self,
-        origin: &Origin,
-        resumed: Option<&'a PartialPull>,
-    ) -> PackageRequest<'a> {
-        if let Some(partial) = resumed
-            && let Some(etag) = partial.resume_validator()
-        {
-            let (first, total) = (partial.pending.received_bytes(), partial.announced.length);
-            return PackageRequest::Rest { first, total, etag };
-        }
-        let held = self.held.as_ref().map(|held| &held.manifest.source);
-        match held.filter(|held| held.route == origin.route()) {
-            Some(held) => PackageRequest::IfChanged(&held.validators),
-            None => PackageRequest::Whole,
-        }
-    }
-
-    /// True if the stored bytes are of this version.
-    pub(super) fn holds(&self, version: &PackageVersion) -> bool {
-        self.held.as_ref().is_some_and(|held| match version {
-            PackageVersion::Digest(sha256) => held.manifest.sha256 == *sha256,
-            PackageVersion::Validators(_) => {
-                let size = Some(held.manifest.size_bytes);
-                let validators = &held.manifest.source.validators;
-                PackageVersion::from_validators(validators, size).as_ref() == Some(version)
-            }
-            PackageVersion::Token(_) => false,
-        })
-    }
-
-    /// Identifies the version that the main server announces.
-    pub(super) fn version(&self, announced: &AnnouncedPackage) -> Option<PackageVersion> {
-        let by_token = || Some(PackageVersion::from_token(self.upstream.origin(), &self.token));
-        announced.sha256.map(PackageVersion::Digest).or_else(|| {
-            let AnnouncedPackage { validators, length, .. } = announced;
-            PackageVersion::from_validators(validators, *length)
-                .or_else(|| by_token().filter(|_| !self.token.is_empty()))
-        })
-    }
-
-    /// The stored version, if the origin says that it is current.
-    fn unchanged_version(
-        &self,
-        answer: &OriginAnswer,
-        origin: &Origin,
-    ) -> Option<Arc<StoredPackage>> {
-        let held = self.held.clone()?;
-        let source = &held.manifest.source;
-        let same = source.route == origin.route()
-            && source.validators.same_version(&answer.announced.validators);
-        // If the validators could not be trusted, the bytes are compared.
-        let trusting = self.flight.reason() != PullReason::Compare;
-        let unchanged = match answer.extent {
-            AnswerExtent::Unchanged => true,
-            AnswerExtent::Whole { .. } => trusting && same,
-            AnswerExtent::Rest | AnswerExtent::Unusable(_) => false,
-        };
-        unchanged.then_some(held)
-    }
 }
 
 impl FetchInner {
@@ -204,59 +125,6 @@ impl FetchInner {
         if let PullError::Store(StoreError::Bad(error)) = error {
             counts.bad_package(CheckOccasion::Pulled, error);
         }
-    }
-
-    /// Verifies a package left by another node, or without its manifest, and takes
-    /// it over as it is; a damaged one is removed.
-    pub(super) async fn adopt(&self, id: &PackageId) -> Option<Arc<StoredPackage>> {
-        let (store, looking, wanted) = (self.board.store(), self.board.store(), id.clone());
-        let unverified = {
-            let _turn = self.disk_looks.acquire().await;
-            tasks::blocking(move || looking.has_unverified(&wanted)).await
-        };
-        if !unverified {
-            return None;
-        }
-        let verify = self.settings.current().storage.verify;
-        let source = PackageSource {
-            route: PackageRoute::Adopted,
-            origin: None,
-            validators: Validators::default(),
-        };
-        let title =
-            self.offer(id).and_then(|offer| offer.title).unwrap_or_else(|| default_title(id));
-        let (id, provenance) = (id.clone(), Provenance::of_package(title, source));
-        let board = self.board.clone();
-        tasks::blocking(move || match store.adopt(&id, verify, None, provenance) {
-            Ok(adopted) => {
-                info!("package of meeting {id} found on disk, verified and adopted");
-                Some(adopted)
-            }
-            Err(StoreError::Bad(error)) if error.is_damage() => {
-                warn!("package of meeting {id} found on disk is not good and goes: {error}");
-                board.counts.bad_package(CheckOccasion::Found, &error);
-                if let Err(error) = store.discard_unverified(&id) {
-                    warn!("it could not be removed: {error}");
-                }
-                None
-            }
-            Err(error) => {
-                warn!("package of meeting {id} found on disk is left alone, not served: {error}");
-                None
-            }
-        })
-        .await
-    }
-
-    /// The offer of this main server.
-    pub(super) fn offer_of(&self, id: &PackageId, base_url: &str) -> Option<Offer> {
-        let state = self.state();
-        let offers = (state.catalogue.origin == base_url).then_some(&state.catalogue.offers)?;
-        offers.get(id).cloned()
-    }
-
-    fn offer(&self, id: &PackageId) -> Option<Offer> {
-        self.state().catalogue.offers.get(id).cloned()
     }
 
     /// One attempt when its turn comes, which waits for a package that is being
@@ -353,23 +221,39 @@ impl FetchInner {
             // The caller sees the cancellation, too, and stops.
             return std::future::pending().await;
         };
+        self.end_transfer(&task, round, pulling, received, offer, began).await
+    }
+
+    /// Stores what was received, or keeps it for the next attempt.
+    async fn end_transfer(
+        &self,
+        task: &AttemptContext<'_>,
+        round: &mut RoundState,
+        mut pulling: PartialPull,
+        received: Result<Option<()>, PullError>,
+        offer: Offer,
+        began: Instant,
+    ) -> Result<AttemptOutcome, PullError> {
         if let Err(PullError::Piece(bad)) = received {
             let is_its_own = pulling.is_of_one_source(bad);
-            tasks::block_in_place(|| pulling.take_back(&task, bad))?;
+            tasks::block_in_place(|| pulling.take_back(task, bad))?;
             round.partial = Some(pulling);
             if is_its_own {
                 return Err(PullError::Piece(bad));
             }
             // From its beginning, it is the main server's alone.
-            self.condemn_last_contributor(&task, round, PullError::Piece(bad).to_string());
+            self.condemn_last_contributor(task, round, PullError::Piece(bad).to_string());
             return Ok(AttemptOutcome::Preempted);
         }
         if std::mem::take(&mut pulling.is_refuted) {
             // A main server that builds a package for each who asks may send any bytes.
             let is_built_once = matches!(pulling.version, Some(PackageVersion::Validators(_)));
-            let wrong = is_built_once && self.condemn_contributors(&task, round);
+            let wrong = is_built_once && self.condemn_contributors(task, round);
             let cause = if wrong { "were wrong" } else { "were of another build" };
-            warn!("meeting {}: the bytes of it that came from other nodes {cause}", flight.id());
+            warn!(
+                "meeting {}: the bytes of it that came from other nodes {cause}",
+                task.flight.id()
+            );
         }
         if !matches!(received, Ok(None)) {
             if received.as_ref().err().is_none_or(PullError::is_broken_off)
@@ -389,33 +273,19 @@ impl FetchInner {
             return Err(PullError::Unusable(cause));
         }
         let is_relayed = pulling.is_relayed;
-        match self.commit(&task, pulling, offer, began).await {
+        match self.commit(task, pulling, offer, began).await {
             Err(PullError::Store(StoreError::Bad(error)))
-                if is_relayed && error.is_damage() && self.condemn_contributors(&task, round) =>
+                if is_relayed && error.is_damage() && self.condemn_contributors(task, round) =>
             {
                 warn!(
                     "meeting {}: what came of it from other nodes was wrong: {error}",
-                    flight.id()
+                    task.flight.id()
                 );
                 // Without them.
                 Ok(AttemptOutcome::Preempted)
             }
             committed => committed.map(AttemptOutcome::Pulled),
         }
-    }
-
-    pub(super) fn context<'a>(
-        &self,
-        flight: &'a Flight,
-        config: &'a Config,
-        upstream: &'a Upstream,
-        store: &'a Store,
-    ) -> AttemptContext<'a> {
-        let held = store.get(flight.id()).filter(|held| is_from_origin(held, upstream.origin()));
-        let sync = self.board.sync.borrow();
-        let token =
-            if sync.origin == upstream.origin() { sync.token.clone() } else { String::new() };
-        AttemptContext { flight, config, upstream, store, held, token }
     }
 
     pub(super) fn begin_or_resume(

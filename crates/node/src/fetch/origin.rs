@@ -7,7 +7,9 @@ use edge_mirror_protocol::package::{PackageId, PackageRoute, Sha256};
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use super::{FetchInner, FetchState, PullError, attempt::AttemptContext, partial::PartialPull};
+use super::{
+    FetchInner, PullError, context::AttemptContext, partial::PartialPull, state::FetchState,
+};
 use crate::upstream::{OriginAnswer, PackageLocation, Upstream, UpstreamError};
 
 /// Versions that pack page images make a package in the background; asking for it
@@ -140,6 +142,17 @@ impl FetchState {
 }
 
 impl FetchInner {
+    /// The offer of this main server.
+    pub(super) fn offer_of(&self, id: &PackageId, base_url: &str) -> Option<Offer> {
+        let state = self.state();
+        let offers = (state.catalogue.origin == base_url).then_some(&state.catalogue.offers)?;
+        offers.get(id).cloned()
+    }
+
+    pub(super) fn offer(&self, id: &PackageId) -> Option<Offer> {
+        self.state().catalogue.offers.get(id).cloned()
+    }
+
     /// A retry asks for the offers again, as they may have changed.
     pub(super) async fn choose_origin(
         &self,

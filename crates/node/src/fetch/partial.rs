@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{
     FetchInner, PullError, PullReason,
-    attempt::AttemptContext,
+    context::AttemptContext,
     flight::SharedPartial,
     origin::Origin,
     pieces::{BadPiece, PieceVerifier},

@@ -15,7 +15,7 @@ use edge_mirror_store::{
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{FetchInner, attempt::AttemptContext};
+use super::{FetchInner, context::AttemptContext};
 use crate::board::{RemovalCause, StatusBoard};
 
 /// In any such period, packages not known to be active may evict at most half of

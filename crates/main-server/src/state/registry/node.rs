@@ -1,0 +1,127 @@
+//! One node, as its calls and our probes describe it.
+
+use std::{net::IpAddr, time::Duration};
+
+use edge_mirror_base::clock::UnixMillis;
+use edge_mirror_protocol::{
+    package::{PackageId, Sha256},
+    relay::{PullReport, RelayReport},
+};
+
+use super::NodeReachability;
+use crate::state::{held_packages::HeldPackages, probing::ProbeState, relay::fleet::RelayNode};
+
+/// A node that is silent for this long counts as gone.
+const NODE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A node that pulls sends a heartbeat each second; one that is silent for this long
+/// feeds nobody.
+const PULLING_NODE_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Debug)]
+pub(crate) struct RegisteredNode {
+    pub address: String,
+    pub status: String,
+    pub(crate) registered_at: UnixMillis,
+    pub(crate) heard_at: UnixMillis,
+    pub active: Vec<PackageId>,
+    pub downloads: u64,
+    pub version: Option<String>,
+    pub(crate) reach: NodeReachability,
+    /// None if it passes no packages on.
+    pub relay: Option<RelayReport>,
+    pub pulls: Vec<PullReport>,
+    /// The client that registered it.
+    pub(super) client: IpAddr,
+    /// Clients sent there since the last heartbeat.
+    pub(super) redirects: u64,
+    /// None before the first heartbeat.
+    pub(super) holding: Option<HeldPackages>,
+    /// A heartbeat came since the registration: a node that registers again was
+    /// restarted, perhaps on an empty disk.
+    pub(super) reported: bool,
+    pub(super) probe_due_at: UnixMillis,
+    /// Set while a probe is under way: the probe state when it began.
+    pub(super) probing: Option<ProbeState>,
+    /// Probes that failed since the last good one.
+    pub(super) failures: u32,
+}
+
+impl RegisteredNode {
+    pub(super) fn new(address: String, client: IpAddr, status: String, now: UnixMillis) -> Self {
+        Self {
+            address,
+            client,
+            status,
+            registered_at: now,
+            heard_at: now,
+            active: Vec::new(),
+            downloads: 0,
+            version: None,
+            reach: NodeReachability::Unknown,
+            relay: None,
+            pulls: Vec::new(),
+            redirects: 0,
+            holding: None,
+            reported: false,
+            probe_due_at: now,
+            probing: None,
+            failures: 0,
+        }
+    }
+
+    /// The meetings of which it has a package, of whatever version.
+    pub(crate) fn synced(&self) -> impl Iterator<Item = &PackageId> {
+        self.holding.iter().flat_map(HeldPackages::iter).map(|(id, _)| id)
+    }
+
+    /// Bytes of its lists in memory. Its own texts are bounded by the number of nodes.
+    pub(super) fn bytes(&self) -> usize {
+        let pulls = self.pulls.iter().map(pull_bytes).sum::<usize>();
+        let holding = self.holding.as_ref().map_or(0, HeldPackages::bytes);
+        size_of_val(&*self.active) + holding + pulls
+    }
+
+    /// True if it should have been heard by now.
+    pub(super) fn is_silent(&self, now: UnixMillis) -> bool {
+        !self.pulls.is_empty() && now.saturating_since(self.heard_at) >= PULLING_NODE_TIMEOUT
+    }
+
+    pub(super) fn relay_node<'a>(
+        &'a self,
+        node_id: &'a str,
+        is_silent: bool,
+    ) -> Option<RelayNode<'a>> {
+        Some(RelayNode {
+            node_id,
+            report: self.relay.as_ref()?,
+            is_reachable: !is_silent && !matches!(self.reach, NodeReachability::Unreachable(_)),
+            holding: self.holding.as_ref().filter(|_| self.reported),
+            pulls: &self.pulls,
+        })
+    }
+
+    pub(super) fn standing(&self) -> ProbeState {
+        match self.reach {
+            NodeReachability::Reachable { .. } => ProbeState::Reached,
+            NodeReachability::Unknown => ProbeState::New,
+            NodeReachability::Unreachable(_) => ProbeState::Failing,
+        }
+    }
+
+    pub(super) fn is_alive(&self, now: UnixMillis) -> bool {
+        now.saturating_since(self.heard_at) < NODE_TIMEOUT
+    }
+
+    pub(super) fn has(&self, id: &PackageId, current: Sha256) -> bool {
+        self.reported && self.holding.as_ref().is_some_and(|holding| holding.has(id, current))
+    }
+
+    pub(super) fn load(&self) -> u64 {
+        self.downloads.saturating_add(self.redirects)
+    }
+}
+
+fn pull_bytes(pull: &PullReport) -> usize {
+    let texts = pull.slow_parents.iter().map(|text| size_of_val(text) + text.capacity());
+    size_of_val(pull) + pull.parent.as_ref().map_or(0, String::capacity) + texts.sum::<usize>()
+}
