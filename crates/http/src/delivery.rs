@@ -34,7 +34,7 @@ use edge_mirror_base::{
     pacer::Pacer,
 };
 use edge_mirror_protocol::package::{LATEST_S, Manifest, percent_encoded};
-use edge_mirror_store::OpenedPackage;
+use edge_mirror_store::{OpenedPackage, StoredPackage};
 
 use crate::{listen::Transport, requests::RequestMetrics};
 use body::DownloadBody;
@@ -48,6 +48,8 @@ use share::BandwidthShare;
 #[derive(Debug)]
 pub struct Traffic {
     served_bytes: Counter,
+    /// Those of other nodes, which are no clients' downloads.
+    is_for_nodes: bool,
     places: DownloadLimiter,
     pacer: Pacer,
     send_queue: SendQueue,
@@ -71,6 +73,7 @@ impl Default for Traffic {
     fn default() -> Self {
         Self {
             served_bytes: Counter::default(),
+            is_for_nodes: false,
             places: DownloadLimiter::default(),
             pacer: Pacer::default(),
             send_queue: SendQueue::default(),
@@ -82,6 +85,17 @@ impl Default for Traffic {
 }
 
 impl Traffic {
+    /// Of other nodes: their downloads don't count for a package as clients' do.
+    pub fn for_nodes() -> Self {
+        Self { is_for_nodes: true, ..Self::default() }
+    }
+
+    fn note_served(&self, stored: &StoredPackage) {
+        if !self.is_for_nodes {
+            stored.note_served();
+        }
+    }
+
     pub fn served_bytes(&self) -> u64 {
         self.served_bytes.get()
     }
@@ -136,7 +150,7 @@ pub fn respond<E>(
     let body = match part {
         Some(range) if method == Method::GET => {
             let under_way = ActiveDownload::begin(permit()?, range.end - range.start);
-            stored.note_served();
+            under_way.permit.traffic.note_served(&stored);
             Body::new(DownloadBody::new(opened, range, under_way, transport))
         }
         // For HEAD, only the length of this body is sent.

@@ -35,6 +35,9 @@ async fn the_main_server_sends_a_package_once_and_a_late_node_gets_it_from_anoth
         assert!(node.download("m").await == (StatusCode::OK, package.clone()));
     }
     assert_eq!(served(&master).await, size);
+    for node in &nodes {
+        assert_eq!(node.meeting("m").await["downloads"], 1, "nodes are no clients");
+    }
 
     let late = json!({"nodeId": "late"});
     nodes.push(TestNode::of(&master.authority()).with(late).start().await);

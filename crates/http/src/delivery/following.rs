@@ -85,7 +85,7 @@ impl CutThroughDownload {
             ReadLimit::Verified(stored, opened) => {
                 // Only now it is known that a package is served.
                 if !std::mem::replace(&mut self.noted, true) {
-                    stored.note_served();
+                    self.under_way.permit.traffic.note_served(&stored);
                 }
                 self.left.end = self.left.end.min(stored.manifest.size_bytes);
                 let end = self.left.end;

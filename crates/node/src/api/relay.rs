@@ -33,8 +33,14 @@ const FIRST_BYTES_WAIT: Duration = Duration::from_secs(4);
 const LONGEST_DIGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// The traffic with other nodes, counted and limited apart from tablets'.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct RelayTraffic(Arc<Traffic>);
+
+impl Default for RelayTraffic {
+    fn default() -> Self {
+        Self(Arc::new(Traffic::for_nodes()))
+    }
+}
 
 impl Deref for RelayTraffic {
     type Target = Arc<Traffic>;
