@@ -375,7 +375,9 @@ fn parameters(id: &Schema) -> Value {
         "If-Modified-Since": header("If-Modified-Since", date, "Only a newer version."),
         "If-Unmodified-Since": header("If-Unmodified-Since", date, "Only if there is none newer."),
         "Prefer": header("Prefer", "wait=10", "RFC 7240: seconds to wait for an answer other than the one in If-None-Match, 60 at most."),
-        "Edge-Mirror-Accept": header("Edge-Mirror-Accept", "version=1, packages", "What a node of ours understands in `edge_mirror`: the format's version at most, and the sections."),
+        "X-API-Key": header("X-API-Key", "0", "The nodes' key, where one is required."),
+        "Edge-Mirror-Node": header("Edge-Mirror-Node", "node-1", "The node that asks, by its id: the answer names the nodes that it pulls packages from."),
+        "Edge-Mirror-Accept": header("Edge-Mirror-Accept", "version=1, packages, relay", "What a node of ours understands in `edge_mirror`: the format's version at most, and the sections."),
         "Repr-Digest": header("Repr-Digest", "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:", "RFC 9530: compared with what arrives."),
         "Content-Digest": header("Content-Digest", "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:", "As Repr-Digest."),
     })

@@ -86,7 +86,12 @@ pub(crate) async fn pieces(
     PathId(id): PathId,
 ) -> Result<Response, RequestError> {
     server.book().get(&id)?;
-    let (sha256, digests) = server.piece_digests(&id).await?;
+    let digests = server.piece_digests(&id).await.map_err(|refusal| match refusal {
+        // No contract wants another answer here.
+        RequestError::NoPackage => RequestError::NothingToDownload,
+        other => other,
+    });
+    let (sha256, digests) = digests?;
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::ETAG, format!("\"{sha256}\"")),

@@ -189,8 +189,8 @@ fn of_nodes() -> Vec<Operation> {
             vec![bytes("application/octet-stream")],
         )
         .with(&["ETag"])
-        .refuses(404, "No such meeting.")
-        .refuses(500, "The meeting has no package, or the disk fails.")
+        .refuses(404, "No such meeting, or it has no package.")
+        .refuses(500, "The disk fails.")
         .refuses(503, "The package is being verified."),
         takes(guarded(call(Method::POST, "/api/v1/nodes/key", NODES, "Have nodes send a key")))
             .careful()
