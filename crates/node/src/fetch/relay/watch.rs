@@ -18,7 +18,7 @@ use super::{
 use crate::{board::ParentLoss, siblings::ParentCandidates, upstream::SiblingSession};
 
 /// A parent is asked how far it is this often.
-const PROBE_PAUSE: Duration = Duration::from_millis(500);
+const PROBE_PAUSE: Duration = Duration::from_secs(1);
 /// A plan counts that lasts so long: while nodes come back after an outage, there are
 /// several within a moment.
 const REASSIGNED_FOR: Duration = Duration::from_secs(1);
