@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use edge_mirror_protocol::relay::auth::ParentState;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::{
     super::{
@@ -93,10 +93,15 @@ impl FetchInner {
         candidates: &ParentCandidates,
     ) -> SiblingPull {
         let mut plans = self.board.relay.subscribe();
+        let mut changes = self.settings.subscribe();
         let mut pace = ParentPace::default();
         let (mut failed, mut received, mut reassigned_at) = (0, 0, None);
         loop {
-            let _ = timeout(PROBE_PAUSE, plans.changed()).await;
+            tokio::select! {
+                _ = plans.changed() => {}
+                _ = changes.changed() => {}
+                () = sleep(PROBE_PAUSE) => {}
+            }
             match self.check_assignment(task, relay, session, candidates) {
                 Ok(()) => reassigned_at = None,
                 Err(lost) => {
