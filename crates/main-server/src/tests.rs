@@ -219,7 +219,7 @@ async fn the_digests_of_a_packages_pieces_are_told_with_the_version_that_they_ar
     t.upload("m", zip_of(b"others")).await;
     assert_eq!(t.get(path).await.bytes().await.unwrap().len(), 32);
     t.post("/api/v1/meetings", json!({"title": "without", "id": "bare"})).await;
-    assert_eq!(t.get("/api/v1/meetings/bare/package-pieces").await.status(), 500);
+    assert_eq!(t.get("/api/v1/meetings/bare/package-pieces").await.status(), 404);
     assert_eq!(t.get("/api/v1/meetings/none/package-pieces").await.status(), 404);
 }
 

@@ -24,6 +24,17 @@ async fn fleet(main: &ScriptedMain, count: usize, key: Option<&str>) -> Vec<Test
     nodes
 }
 
+/// Until each has received some of it.
+async fn until_under_way(nodes: &[TestNode]) {
+    for node in nodes {
+        until("some of it", async || {
+            let received = node.meeting("m").await["received"].as_u64();
+            received.is_some_and(|received| received > 1 << 20).then_some(())
+        })
+        .await;
+    }
+}
+
 pub(super) fn pulls(main: &ScriptedMain) -> usize {
     main.count(Method::GET, "_m_pdfs.zip") + main.count(Method::GET, "download-package-direct")
 }
@@ -71,13 +82,7 @@ async fn bytes_go_from_node_to_node_while_they_arrive_and_to_tablets_up_to_the_e
     let (nodes, package) = (fleet(&main, 3, Some(KEY)).await, big_zip(4 << 20, 7));
     let valve = main.valve(2 << 20);
     main.activate("m", "Board", &package);
-    for node in &nodes {
-        until("half of it", async || {
-            let received = node.meeting("m").await["received"].as_u64();
-            received.is_some_and(|received| received > 1 << 20).then_some(())
-        })
-        .await;
-    }
+    until_under_way(&nodes).await;
     assert_eq!(pulls(&main), 1);
     let [mut children, mut roots] = [0, 0];
     for node in &nodes {
@@ -115,13 +120,7 @@ async fn when_the_root_dies_one_of_its_children_goes_on() {
     let (mut nodes, package) = (fleet(&main, 4, Some(KEY)).await, big_zip(4 << 20, 7));
     let valve = main.valve(2 << 20);
     main.activate("m", "Board", &package);
-    for node in &nodes {
-        until("half of it", async || {
-            let received = node.meeting("m").await["received"].as_u64();
-            received.is_some_and(|received| received > 1 << 20).then_some(())
-        })
-        .await;
-    }
+    until_under_way(&nodes).await;
     let mut root = None;
     for (at, node) in nodes.iter().enumerate() {
         if node.meeting("m").await["source"]["node"].is_null() {

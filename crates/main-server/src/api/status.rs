@@ -141,7 +141,7 @@ impl NodePoll {
 async fn plan_for_newcomer(server: &Arc<Server>, node: Option<&str>) {
     let Some(node) = node else { return };
     let is_planned = server.relay.borrow().assignments(node).is_some();
-    if !is_planned && server.registry().has_relay(node) {
+    if !is_planned && server.registry().has_relay(node, server.clock.now()) {
         let planning = server.clone();
         tasks::blocking(move || planning.plan_relays()).await;
     }

@@ -187,9 +187,10 @@ impl NodeRegistry {
             .collect()
     }
 
-    /// True if the node passes packages on.
-    pub(crate) fn has_relay(&self, node_id: &str) -> bool {
-        self.nodes.get(node_id).is_some_and(|node| node.relay.is_some())
+    /// True if the node is there and passes packages on.
+    pub(crate) fn has_relay(&self, node_id: &str, now: UnixMillis) -> bool {
+        let node = self.nodes.get(node_id).filter(|node| node.is_alive(now));
+        node.is_some_and(|node| node.relay.is_some())
     }
 
     /// The node's pull of a package, as it reports it.

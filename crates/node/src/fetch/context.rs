@@ -44,15 +44,7 @@ impl AttemptContext<'_> {
 
     /// True if the stored bytes are of this version.
     pub(super) fn holds(&self, version: &PackageVersion) -> bool {
-        self.held.as_ref().is_some_and(|held| match version {
-            PackageVersion::Digest(sha256) => held.manifest.sha256 == *sha256,
-            PackageVersion::Validators(_) => {
-                let size = Some(held.manifest.size_bytes);
-                let validators = &held.manifest.source.validators;
-                PackageVersion::from_validators(validators, size).as_ref() == Some(version)
-            }
-            PackageVersion::Token(_) => false,
-        })
+        self.held.as_ref().is_some_and(|held| version.is_of(&held.manifest))
     }
 
     /// Identifies the version that the main server announces.

@@ -63,6 +63,28 @@ pub(super) struct PartialPull {
 }
 
 impl PartialPull {
+    fn new(
+        pending: PendingPackage,
+        origin: Origin,
+        announced: AnnouncedPackage,
+        version: Option<PackageVersion>,
+    ) -> Self {
+        Self {
+            pending,
+            origin,
+            announced,
+            version,
+            parent: None,
+            parent_start: 0,
+            is_relayed: false,
+            is_refuted: false,
+            pieces: None,
+            grower: None,
+            replayed_bytes: None,
+            is_archive: false,
+        }
+    }
+
     /// The validator for `If-Range`, if the main server has ranges.
     pub(super) fn resume_validator(&self) -> Option<&str> {
         strong_etag(&self.announced.validators).filter(|_| self.announced.ranges)
@@ -212,20 +234,8 @@ impl FetchInner {
         if task.flight.reason() != PullReason::Compare {
             pending.sync_while_receiving();
         }
-        let mut pulling = PartialPull {
-            pending,
-            origin,
-            version: task.version(&announced),
-            announced,
-            parent: None,
-            parent_start: 0,
-            is_relayed: false,
-            is_refuted: false,
-            pieces: None,
-            grower: None,
-            replayed_bytes: None,
-            is_archive: false,
-        };
+        let version = task.version(&announced);
+        let mut pulling = PartialPull::new(pending, origin, announced, version);
         // A page is of no use to a client that waits for a package.
         if !is_page {
             tasks::block_in_place(|| pulling.share(task));
@@ -406,20 +416,7 @@ mod tests {
             pending.write(b"four").unwrap();
             let base_url = "http://10.0.0.1:80".to_owned();
             let origin = Origin::MainServer { base_url, location: PackageLocation::Direct };
-            let partial = PartialPull {
-                pending,
-                origin,
-                announced: version("\"a\""),
-                version: None,
-                parent: None,
-                parent_start: 0,
-                is_relayed: false,
-                is_refuted: false,
-                pieces: None,
-                grower: None,
-                replayed_bytes: None,
-                is_archive: false,
-            };
+            let partial = PartialPull::new(pending, origin, version("\"a\""), None);
             let answer = OriginAnswer::for_test(version(etag), extent.clone());
             assert_eq!(partial.resume(&answer).is_some(), expected, "{extent:?} {etag}");
         }

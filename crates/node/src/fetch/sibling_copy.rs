@@ -135,19 +135,12 @@ impl Fetch {
 
     /// True if the stored bytes are of this version.
     fn is_version(&self, manifest: &Manifest, version: &PackageVersion) -> bool {
-        match version {
-            PackageVersion::Digest(sha256) => manifest.sha256 == *sha256,
-            PackageVersion::Validators(_) => {
-                let validators = &manifest.source.validators;
-                let size = Some(manifest.size_bytes);
-                PackageVersion::from_validators(validators, size).as_ref() == Some(version)
-            }
-            PackageVersion::Token(_) => {
-                let state = self.inner.state();
-                let known = manifest.key.package().and_then(|id| state.versions.get(id));
-                known.is_some_and(|(sha256, known)| *sha256 == manifest.sha256 && known == version)
-            }
-        }
+        let is_known = || {
+            let state = self.inner.state();
+            let known = manifest.key.package().and_then(|id| state.versions.get(id));
+            known.is_some_and(|(sha256, known)| *sha256 == manifest.sha256 && known == version)
+        };
+        version.is_of(manifest) || is_known()
     }
 
     /// True if the main server announces this version of an active meeting's package.

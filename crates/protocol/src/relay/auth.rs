@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256 as Hasher};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
-use crate::package::{PackageId, Sha256, Validators, percent_decoded, percent_encoded};
+use crate::package::{Manifest, PackageId, Sha256, Validators, percent_decoded, percent_encoded};
 
 pub const SCHEME: &str = "Edge-Mirror-Relay";
 /// Names the parent's state in its answers.
@@ -96,6 +96,18 @@ impl PackageVersion {
         hasher.update(origin.as_bytes());
         hasher.update(token.as_bytes());
         Self::Token(Sha256::new(hasher.finalize().into()))
+    }
+
+    /// True if a stored package is of this version. Its manifest says nothing of tokens.
+    pub fn is_of(&self, manifest: &Manifest) -> bool {
+        match self {
+            Self::Digest(sha256) => manifest.sha256 == *sha256,
+            Self::Validators(_) => {
+                let validators = &manifest.source.validators;
+                Self::from_validators(validators, Some(manifest.size_bytes)).as_ref() == Some(self)
+            }
+            Self::Token(_) => false,
+        }
     }
 
     /// The digest, where that is what identifies it.
