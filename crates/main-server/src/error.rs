@@ -29,3 +29,10 @@ pub enum MasterError {
     #[error("cannot make the key by which nodes know each other: {0}")]
     RelayKey(VaultError),
 }
+
+/// A change that could not be saved.
+#[derive(Debug, Error)]
+pub(crate) enum StateError {
+    #[error("cannot write {path}: {cause}")]
+    Write { path: PathBuf, cause: io::Error },
+}

@@ -3,7 +3,8 @@
 //! kind work with it.
 //!
 //! This file is the wiring. Decisions are pure and lie in `state`, which
-//! `repository` saves; the handlers of `api` and the `workers` share `server`.
+//! `repository` saves; the handlers of `api` and the `workers` share `server`. Meetings
+//! change by commands, which one worker carries out.
 
 #![cfg_attr(
     test,
@@ -48,13 +49,17 @@ use edge_mirror_http::{
 };
 use edge_mirror_settings::{SecurityConfig, authority};
 use edge_mirror_store::Store;
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use error::MasterError;
-use server::Server;
-use state::meetings::MeetingTable;
+use repository::StateRepository;
+use server::{ChangeQueue, PendingChange, Server};
+use state::{
+    commands,
+    meetings::{MeetingTable, fresh_token},
+};
 use workers::probe::Prober;
 
 #[derive(Clone, Debug)]
@@ -116,7 +121,7 @@ impl Master {
             warn!("--open: whoever reaches this port can manage meetings");
         }
         let opened = tasks::blocking(move || open(&data, announce_timeout, security)).await;
-        let (server, first_code) = opened?;
+        let OpenedState { server, repository, queue, first_code } = opened?;
         let server = Arc::new(server);
         server.connections.apply(max_connections_per_client);
         server.traffic.apply_limits(0, upload_limit);
@@ -124,6 +129,7 @@ impl Master {
 
         let workers = Tasks::new();
         let token = || workers.token().clone();
+        workers.spawn("writer", workers::write(server.clone(), repository, queue, token()));
         workers.spawn("announcer", workers::announce(server.clone(), token()));
         workers.spawn("relay planner", workers::plan_relays(server.clone(), token()));
         workers.spawn("piece digests", workers::digest_pieces(server.clone(), token()));
@@ -201,11 +207,19 @@ pub fn vault_path(data: &Path) -> PathBuf {
     data.join("access.json")
 }
 
+/// What was on disk, ready to be served.
+struct OpenedState {
+    server: Server,
+    repository: StateRepository,
+    queue: mpsc::Receiver<PendingChange>,
+    first_code: Option<String>,
+}
+
 fn open(
     data: &Path,
     announce_timeout: Duration,
     security: SecurityConfig,
-) -> Result<(Server, Option<String>), MasterError> {
+) -> Result<OpenedState, MasterError> {
     let unusable = |cause| MasterError::Data { path: data.to_owned(), cause };
     atomic::create_folder(data).map_err(unusable)?;
     // First of all: its lock keeps a second main server off the state, too.
@@ -215,7 +229,7 @@ fn open(
     let state_path = data.join("state.json");
     let saved = repository::load(&state_path)?;
     let mut book = saved.clone().unwrap_or_default();
-    book.recover();
+    book.merge(&commands::recover(&book, fresh_token()));
     warn_of_strays(&store, &book);
     if saved.as_ref() != Some(&book) {
         // Clients compare tokens: the first one has to last, too.
@@ -225,8 +239,11 @@ fn open(
     let relay_key = access::random_text().map_err(MasterError::RelayKey)?;
     let relay_key = relay_key.parse().expect("it is random text of 43 characters");
     let access = AccessControl::new("main_server", vault, move || security.clone());
-    let server = Server::new(access, store, book, state_path, announce_timeout, relay_key);
-    Ok((server, first_code))
+    let (changes, queue) = ChangeQueue::new();
+    let data = data.to_owned();
+    let server = Server::new(access, store, book, changes, data, announce_timeout, relay_key);
+    let repository = StateRepository::new(state_path);
+    Ok(OpenedState { server, repository, queue, first_code })
 }
 
 /// They are not removed: `state.json` may have been lost or replaced by an

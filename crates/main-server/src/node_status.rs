@@ -217,7 +217,7 @@ mod tests {
     use edge_mirror_store::testing::{put, zip_of};
 
     use super::*;
-    use crate::state::meetings::Meeting;
+    use crate::state::meetings::{Meeting, MeetingPhase};
 
     fn body(status: &NodeStatus, accepted: AcceptedSections) -> String {
         format!("{}1.5}}", status.text_for(accepted).json_head)
@@ -235,11 +235,8 @@ mod tests {
                 String::new(),
                 UnixMillis::from_secs(1),
             );
-            let id = meeting.id.clone();
-            book.create(meeting).unwrap();
-            book.start(&id, UnixMillis::from_secs(2)).unwrap();
+            book.meetings.push(Meeting { status: MeetingPhase::Running, ..meeting });
         }
-        book.token = "t".into();
         put(&store, "a", &zip_of(b"papers"));
         let manifest = store.get("a".parse::<PackageId>().unwrap()).unwrap().manifest.clone();
         let (sha256, size) = (manifest.sha256, manifest.size_bytes);

@@ -1,11 +1,15 @@
 //! Reasons to refuse a call. The texts without a slash are the contract's.
 
+use std::io::ErrorKind;
+
 use edge_mirror_http::limits::Limit;
 use edge_mirror_protocol::package::PackageId;
 use edge_mirror_store::{StoreError, verify::VerifyError};
 use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;
+
+use crate::error::StateError;
 
 #[derive(Debug, Error)]
 pub(crate) enum RequestError {
@@ -71,6 +75,10 @@ pub(crate) enum RequestError {
 }
 
 impl RequestError {
+    pub(crate) fn stopping() -> Self {
+        Self::Storage("the main server is stopping".to_owned())
+    }
+
     pub(crate) fn invalid(text: &str) -> Self {
         Self::Invalid(text.to_owned())
     }
@@ -86,6 +94,18 @@ impl RequestError {
             }
             Self::TooManyLargeBodies => Some(Limit::LargeBodies),
             _ => None,
+        }
+    }
+}
+
+impl From<&StateError> for RequestError {
+    fn from(error: &StateError) -> Self {
+        let text = error.to_string();
+        match error {
+            StateError::Write { cause, .. } => match cause.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::NoRoom(text),
+                _ => Self::Storage(text),
+            },
         }
     }
 }

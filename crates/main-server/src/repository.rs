@@ -1,13 +1,21 @@
 //! `state.json`: the meetings and the token on disk. Packages are the store's
 //! and are not repeated here.
 
-use std::{collections::HashSet, fs, io, path::Path};
+use std::{
+    collections::HashSet,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use edge_mirror_base::atomic;
+use edge_mirror_base::{atomic, tasks};
 
 use crate::{
-    error::MasterError,
-    state::meetings::{FORM, MeetingTable},
+    error::{MasterError, StateError},
+    state::{
+        index::IndexedMeetings,
+        meetings::{FORM, MeetingChanges, MeetingTable},
+    },
 };
 
 /// None if there is no file yet. A malformed file is an error: to go on without it
@@ -31,6 +39,31 @@ pub(crate) fn load(path: &Path) -> Result<Option<MeetingTable>, MasterError> {
     }
 }
 
+/// Where the meetings are kept.
+#[derive(Debug)]
+pub(crate) struct StateRepository {
+    path: PathBuf,
+}
+
+impl StateRepository {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Saves `table`, in which `changes` are made already.
+    pub(crate) async fn commit(
+        &mut self,
+        table: &Arc<IndexedMeetings>,
+        _changes: &MeetingChanges,
+    ) -> Result<(), StateError> {
+        let (path, table) = (self.path.clone(), table.clone());
+        let saved = tasks::blocking(move || {
+            save(&path, &table).map_err(|cause| StateError::Write { path, cause })
+        });
+        saved.await
+    }
+}
+
 pub(crate) fn save(path: &Path, book: &MeetingTable) -> io::Result<()> {
     atomic::write(path, &serde_json::to_vec_pretty(book)?)
 }
@@ -40,17 +73,21 @@ mod tests {
     use edge_mirror_base::clock::UnixMillis;
 
     use super::*;
-    use crate::state::meetings::Meeting;
+    use crate::state::{
+        commands::{MeetingCommand, execute},
+        meetings::Meeting,
+    };
 
     fn book() -> MeetingTable {
         let mut book = MeetingTable::default();
         for id in ["b", "a"] {
             let id = id.parse().unwrap();
             let created_at = UnixMillis::from_millis(1_700_000_000_123);
-            book.create(Meeting::new(id, "题目 <b>".into(), "t".into(), created_at)).unwrap();
+            book.meetings.push(Meeting::new(id, "题目 <b>".into(), "t".into(), created_at));
         }
-        let started_at = UnixMillis::from_millis(1_763_712_345_678);
-        book.start(&"a".parse().unwrap(), started_at).unwrap();
+        let at = UnixMillis::from_millis(1_763_712_345_678);
+        execute(&mut book, &MeetingCommand::Start { id: "a".parse().unwrap(), at }, String::new())
+            .unwrap();
         book
     }
 

@@ -1,26 +1,25 @@
 //! State shared by the main server's handlers and workers.
 //!
-//! Readers take a snapshot of the meetings and never wait. Changes are serialized:
-//! copy, edit, save, publish; what a reader sees is on disk. Locks are taken in the
-//! order `write_lock`, `uplinks`, `registry`, `download_log`, the store's own, and never held
-//! across an `.await`.
+//! Readers take a snapshot of the meetings and never wait. Changes are commands that one
+//! worker, the writer, carries out: apply, save, publish; what a reader sees is on disk.
+//! Locks are taken in the order `uplinks`, `registry`, `download_log`, the store's own, and
+//! never held across an `.await`.
 
+mod changes;
 mod pieces;
 mod relay;
 
+pub(crate) use changes::{ChangeQueue, PendingChange};
+
 use std::{
     collections::HashSet,
-    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use edge_mirror_base::{
-    clock::{SteadyClock, UnixMillis},
-    tasks,
-};
+use edge_mirror_base::clock::{SteadyClock, UnixMillis};
 use edge_mirror_http::{
     access::AccessControl,
     delivery::Traffic,
@@ -35,7 +34,7 @@ use edge_mirror_protocol::{
     package::{PackageId, PackageRoute, PackageSource, Sha256, Validators, VerifyLevel},
     relay::RelayKey,
 };
-use edge_mirror_store::{Provenance, Store, StoreError, StoredPackage, verify::VerifyError};
+use edge_mirror_store::{Provenance, Store, verify::VerifyError};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -45,7 +44,6 @@ use crate::{
     large_bodies::LargeBodies,
     node_status::NodeStatus,
     refusal::RequestError,
-    repository,
     server::pieces::PieceDigests,
     state::{
         announce,
@@ -92,8 +90,8 @@ pub(crate) struct Server {
     pub closing: CancellationToken,
     download_log: Mutex<DownloadLog>,
     book: ArcSwap<IndexedMeetings>,
-    write_lock: Mutex<()>,
-    state_path: PathBuf,
+    changes: ChangeQueue,
+    data: PathBuf,
     registry: Mutex<NodeRegistry>,
     uplinks: Mutex<UplinkMemory>,
     limited: Mutex<Option<(Limit, UnixMillis)>>,
@@ -130,7 +128,8 @@ impl Server {
         access: AccessControl,
         store: Store,
         book: MeetingTable,
-        state_path: PathBuf,
+        changes: ChangeQueue,
+        data: PathBuf,
         announce_timeout: Duration,
         relay_key: RelayKey,
     ) -> Self {
@@ -158,8 +157,8 @@ impl Server {
             closing: CancellationToken::new(),
             download_log: Mutex::default(),
             book: ArcSwap::from_pointee(book.into()),
-            write_lock: Mutex::new(()),
-            state_path,
+            changes,
+            data,
             registry: Mutex::default(),
             uplinks: Mutex::default(),
             limited: Mutex::default(),
@@ -185,7 +184,7 @@ impl Server {
 
     /// The folder that everything is in.
     pub(crate) fn data(&self) -> &Path {
-        self.state_path.parent().unwrap_or(&self.state_path)
+        &self.data
     }
 
     pub(crate) fn digest(&self, id: &PackageId) -> Option<Sha256> {
@@ -200,57 +199,6 @@ impl Server {
             let (id, sha256) = (id.clone(), self.digest(id));
             Some(CurrentPackage { id, sha256, only_version: *versions <= 1 })
         }
-    }
-
-    /// Edits the meetings and saves them before anybody sees the change; announces starts
-    /// that are due. Blocks on the disk.
-    pub(crate) fn change<T>(
-        &self,
-        edit: impl FnOnce(&mut MeetingTable) -> Result<T, RequestError>,
-    ) -> Result<T, RequestError> {
-        let _guard = self.write_lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = self.book();
-        let mut book = MeetingTable::clone(&old);
-        let answer = edit(&mut book)?;
-        let now = self.clock.now();
-        let announced = book.announce(|meeting| self.is_due(meeting, now));
-        if book != **old {
-            repository::save(&self.state_path, &book)
-                .map_err(|cause| save_failed(&self.state_path, &cause))?;
-            self.book.store(Arc::new(book.into()));
-        }
-        // Covers packages, too: each replacement ends with a change. Nobody is told of
-        // a package before there is a parent to pull it from.
-        self.plan_relays();
-        self.publish_status();
-        for id in announced {
-            info!("start of meeting {id} announced to clients");
-        }
-        Ok(answer)
-    }
-
-    /// Called under `write_lock`, so that no older state replaces a newer one.
-    fn publish_status(&self) {
-        let now = NodeStatus::of(&self.book(), &self.store);
-        self.status.send_if_modified(|status| {
-            let changed = **status != now;
-            if changed {
-                *status = Arc::new(now);
-            }
-            changed
-        });
-    }
-
-    /// Runs [`change`](Self::change) on a blocking thread, to its end even when the
-    /// caller is dropped.
-    pub(crate) async fn spawn_change<T: Send + 'static>(
-        self: &Arc<Self>,
-        edit: impl FnOnce(&mut MeetingTable) -> Result<T, RequestError> + Send + 'static,
-    ) -> Result<T, RequestError> {
-        let server = self.clone();
-        let answer = tasks::blocking(move || server.change(edit)).await;
-        self.wake.announcer.notify_one();
-        answer
     }
 
     /// Counts a limit that was reached, and logs the first of a series.
@@ -281,45 +229,25 @@ impl Server {
         announce::is_due(waited, self.announce_timeout, nodes)
     }
 
-    /// True if an announcement is due, and the time until one may be; None while
-    /// nothing waits for it.
-    pub(crate) fn next_announcement(&self) -> Option<(bool, Duration)> {
+    /// The started meetings of which clients can be told now.
+    pub(crate) fn due_announcements(&self, table: &MeetingTable) -> Vec<PackageId> {
         let now = self.clock.now();
-        let book = self.book();
-        let mut waiting = book.meetings.iter().filter(|meeting| meeting.unannounced).peekable();
-        waiting.peek()?;
-        let mut wait = LONGEST_ANNOUNCER_WAIT;
-        for meeting in waiting {
-            if self.is_due(meeting, now) {
-                return Some((true, Duration::ZERO));
-            }
-            let ends = meeting.started_at.unwrap_or(now) + self.announce_timeout;
-            wait = wait.min(ends.saturating_since(now));
-        }
-        Some((false, wait.max(Duration::from_millis(1))))
+        let waiting = table.meetings.iter().filter(|meeting| meeting.unannounced);
+        let due = waiting.filter(|meeting| self.is_due(meeting, now));
+        due.map(|meeting| meeting.id.clone()).collect()
     }
 
-    /// Puts a package in place by `put`, and changes the token if that gave
-    /// a running meeting another one. Blocks.
-    pub(crate) fn replace_package(
-        &self,
-        id: &PackageId,
-        put: impl FnOnce() -> Result<Arc<StoredPackage>, StoreError>,
-    ) -> Result<(), RequestError> {
-        self.change(|book| book.begin_replacement(id))?;
-        let before = self.digest(id);
-        let outcome = put();
-        self.change(|book| {
-            let after = self.digest(id);
-            let settled = book.finish_replacement(id, before, after);
-            if settled.is_err() && outcome.is_ok() {
-                // The meeting was deleted meanwhile, and its package with it.
-                self.store.remove(id)?;
-            }
-            settled
-        })?;
-        outcome?;
-        Ok(())
+    /// The time until an announcement may be due; None while nothing waits for it.
+    pub(crate) fn next_announcement(&self) -> Option<Duration> {
+        let now = self.clock.now();
+        let book = self.book();
+        let waiting = book.meetings.iter().filter(|meeting| meeting.unannounced);
+        let left = waiting.map(|meeting| {
+            let ends = meeting.started_at.unwrap_or(now) + self.announce_timeout;
+            ends.saturating_since(now)
+        });
+        let wait = left.min()?;
+        Some(wait.clamp(Duration::from_millis(1), LONGEST_ANNOUNCER_WAIT))
     }
 
     /// Verifies packages that lie in place unverified: after a kill between
@@ -345,14 +273,6 @@ impl Server {
         if let Err(error) = self.store.discard_unverified(id) {
             warn!("damaged package of meeting {id} could not be removed: {error}");
         }
-    }
-}
-
-fn save_failed(path: &Path, cause: &io::Error) -> RequestError {
-    let text = format!("cannot write {}: {cause}", path.display());
-    match cause.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => RequestError::NoRoom(text),
-        _ => RequestError::Storage(text),
     }
 }
 

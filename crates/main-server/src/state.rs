@@ -2,6 +2,7 @@
 //! and redirects. Pure: the time and random numbers are passed in.
 
 pub(crate) mod announce;
+pub(crate) mod commands;
 pub(crate) mod download_log;
 pub(crate) mod held_packages;
 pub(crate) mod index;

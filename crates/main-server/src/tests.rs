@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use axum::{Json, Router, routing::get};
-use edge_mirror_base::tasks::Tasks;
+use edge_mirror_base::tasks::{self, Tasks};
 use edge_mirror_http::{listen::Listener, tls};
 use edge_mirror_protocol::package::Sha256;
 use edge_mirror_store::testing::{put, zip_of};
@@ -768,14 +768,17 @@ async fn after_a_kill_at_any_step_of_a_replacement_no_old_node_passes_for_curren
         let (data, kills) = (t.folder.path().join("data"), tempfile::tempdir().unwrap());
         let killed = |step: &str| link(&data, &kills.path().join(step).join("data"));
         killed("before");
-        let server = &t.master.server;
-        let replaced = server.replace_package(&"m".parse().unwrap(), || {
-            killed("announced");
-            let stored = put(&server.store, "m", &zip_of(b"new"));
-            killed("manifest");
-            Ok(stored)
+        let (server, folders) = (t.master.server.clone(), (data.clone(), kills.path().to_owned()));
+        let replacing = tasks::blocking(move || {
+            let killed = |step: &str| link(&folders.0, &folders.1.join(step).join("data"));
+            server.replace_package(&"m".parse().unwrap(), || {
+                killed("announced");
+                let stored = put(&server.store, "m", &zip_of(b"new"));
+                killed("manifest");
+                Ok(stored)
+            })
         });
-        replaced.unwrap();
+        replacing.await.unwrap();
         killed("state");
         let at = |step: &str, name: &str| kills.path().join(step).join("data").join(name);
         // Between the rename of the package and its manifest.

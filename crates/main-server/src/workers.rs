@@ -2,6 +2,7 @@
 //! decisions are made elsewhere.
 
 pub(crate) mod probe;
+mod writer;
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,11 +18,14 @@ use crate::{
     api::overview,
     server::{Server, SystemReadings},
     state::{
+        commands::MeetingCommand,
         probing::MAX_PROBES,
         registry::{NodeReachability, NodeRegistry},
     },
     workers::probe::Prober,
 };
+
+pub(crate) use writer::write;
 
 /// Interval of looking for due probes and silent nodes.
 const PROBE_TICK: Duration = Duration::from_secs(1);
@@ -41,21 +45,21 @@ const SAVE_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) async fn announce(server: Arc<Server>, stop: CancellationToken) {
     let work = async {
         loop {
+            let looking = server.clone();
+            let due = tasks::blocking(move || looking.due_announcements(&looking.book())).await;
+            if !due.is_empty() {
+                if let Err(cause) = server.change(MeetingCommand::Announce(due)).await {
+                    error!("a start cannot be announced: {cause:?}");
+                    tokio::time::sleep(SAVE_PAUSE).await;
+                }
+                continue;
+            }
+            // Woken by heartbeats; the time is for timeouts, and for nodes that died
+            // meanwhile.
+            let woken = server.wake.announcer.notified();
             match server.next_announcement() {
-                Some((true, _)) => {
-                    let announcing = server.clone();
-                    let saved = tasks::blocking(move || announcing.change(|_| Ok(()))).await;
-                    if let Err(cause) = saved {
-                        error!("a start cannot be announced: {cause:?}");
-                        tokio::time::sleep(SAVE_PAUSE).await;
-                    }
-                }
-                // Woken by heartbeats; the time is for timeouts, and for
-                // nodes that died meanwhile.
-                Some((false, wait)) => {
-                    let _ = tokio::time::timeout(wait, server.wake.announcer.notified()).await;
-                }
-                None => server.wake.announcer.notified().await,
+                Some(wait) => drop(tokio::time::timeout(wait, woken).await),
+                None => woken.await,
             }
         }
     };

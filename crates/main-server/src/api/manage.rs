@@ -23,7 +23,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use edge_mirror_base::{clock::UnixMillis, tasks};
+use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_http::wire::{self, Done, PathId, done};
 use edge_mirror_protocol::package::{PackageId, Sha256};
 use serde::Serialize;
@@ -34,7 +34,10 @@ use crate::{
     api::json::{DeclaredJson, FieldReader, JsonBody},
     refusal::RequestError,
     server::Server,
-    state::meetings::{Meeting, MeetingPhase, MeetingTable, fresh_id},
+    state::{
+        commands::MeetingCommand,
+        meetings::{Meeting, MeetingPhase, fresh_id},
+    },
 };
 
 type Shared = State<Arc<Server>>;
@@ -65,15 +68,7 @@ pub(crate) async fn create(
     reader.finish()?;
     let meeting = meeting(title, id, time, server.clock.now())?;
     let (id, title) = (meeting.id.clone(), meeting.title.clone());
-    let store = server.store.clone();
-    server
-        .spawn_change(move |book| {
-            let id = meeting.id.clone();
-            book.create(meeting)?;
-            // Left by an interrupted deletion; not this meeting's package.
-            Ok(store.remove(&id)?)
-        })
-        .await?;
+    server.change(MeetingCommand::Create(meeting)).await?;
     info!("meeting {id} ({title}) created");
     Ok((StatusCode::CREATED, view(&server, &id)?))
 }
@@ -104,14 +99,7 @@ pub(crate) async fn delete(
     State(server): Shared,
     PathId(id): PathId,
 ) -> Result<Json<Done>, RequestError> {
-    let (deleting, gone) = (server.clone(), id.clone());
-    // The table first: a package without a meeting harms nobody, a meeting
-    // that lost its package does.
-    tasks::blocking(move || {
-        deleting.change(|book| book.delete(&gone))?;
-        deleting.store.remove(&gone).map_err(RequestError::from)
-    })
-    .await?;
+    server.change(MeetingCommand::Delete(id.clone())).await?;
     info!("meeting {id} deleted");
     Ok(done(format!("会议 {id} 已删除 / meeting {id} deleted")))
 }
@@ -121,24 +109,18 @@ pub(crate) async fn start(State(server): Shared, PathId(id): PathId) -> JsonResu
     if server.digest(&id).is_none() && server.book().find(id.as_str()).is_some() {
         warn!("meeting {id} is started without a package, downloads will fail until it has one");
     }
-    edit(&server, id, "started", move |book, id| book.start(id, now)).await
+    edit(&server, "started", MeetingCommand::Start { id: id.clone(), at: now }, &id).await
 }
 
 pub(crate) async fn end(State(server): Shared, PathId(id): PathId) -> JsonResult {
     let now = server.clock.now();
-    edit(&server, id, "ended", move |book, id| book.end(id, now)).await
+    edit(&server, "ended", MeetingCommand::End { id: id.clone(), at: now }, &id).await
 }
 
-async fn edit(
-    server: &Arc<Server>,
-    id: PackageId,
-    done: &str,
-    change: impl FnOnce(&mut MeetingTable, &PackageId) -> Result<(), RequestError> + Send + 'static,
-) -> JsonResult {
-    let edited = id.clone();
-    server.spawn_change(move |book| change(book, &edited)).await?;
+async fn edit(server: &Server, done: &str, command: MeetingCommand, id: &PackageId) -> JsonResult {
+    server.change(command).await?;
     info!("meeting {id} {done}");
-    view(server, &id)
+    view(server, id)
 }
 
 pub(crate) fn view(server: &Server, id: &PackageId) -> JsonResult {

@@ -298,5 +298,5 @@ async fn the_document_has_every_route_of_the_main_server_and_no_other() {
 
 fn server(data: &Path) -> Arc<Server> {
     let opened = crate::open(data, Duration::from_secs(30), SecurityConfig::default());
-    Arc::new(opened.expect("the folder is writable").0)
+    Arc::new(opened.expect("the folder is writable").server)
 }

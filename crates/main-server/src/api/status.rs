@@ -191,7 +191,10 @@ mod tests {
     use super::*;
     use crate::{
         server::MAX_WAITING,
-        state::meetings::{Meeting, MeetingTable},
+        state::{
+            commands::{MeetingCommand, execute},
+            meetings::{Meeting, MeetingTable},
+        },
         tests::{TestMaster, fake_node},
     };
 
@@ -266,10 +269,14 @@ mod tests {
             differs[0]
         };
         let id: PackageId = "m".parse().unwrap();
-        book.create(Meeting::new(id.clone(), "T".into(), String::new(), UnixMillis::from_secs(1)))
-            .unwrap();
+        let change = |book: &mut MeetingTable, command| {
+            execute(book, &command, "renewed".into()).unwrap();
+        };
+        let meeting = Meeting::new(id.clone(), "T".into(), String::new(), UnixMillis::from_secs(1));
+        change(&mut book, MeetingCommand::Create(meeting));
         assert!(!differs(&book), "nodes are not told of what is not running");
-        book.start(&id, UnixMillis::from_secs(2)).unwrap();
+        let at = UnixMillis::from_secs(2);
+        change(&mut book, MeetingCommand::Start { id: id.clone(), at });
         assert!(differs(&book));
         book.token = "another".into();
         assert!(differs(&book));
@@ -284,7 +291,8 @@ mod tests {
         assert_ne!(said(1000), said(2500));
         let said: Value = serde_json::from_slice(&said(2500)).unwrap();
         assert_eq!((&said["id"], &said["timestamp"]), (&json!("another"), &json!(2.5)));
-        book.end(&id, UnixMillis::from_secs(3)).unwrap();
+        let at = UnixMillis::from_secs(3);
+        change(&mut book, MeetingCommand::End { id: id.clone(), at });
         assert!(differs(&book));
     }
 

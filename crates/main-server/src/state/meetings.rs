@@ -1,8 +1,8 @@
-//! The meetings and the token as they are saved, and how each call changes them.
-//! Pure; saving is `repository`'s, packages are the store's.
+//! The meetings and the token as they are saved. Pure; how they change is in
+//! `commands`, saving is `repository`'s, packages are the store's.
 
 use edge_mirror_base::clock::{UnixMillis, fractional_seconds};
-use edge_mirror_protocol::package::{PackageId, Sha256};
+use edge_mirror_protocol::package::PackageId;
 use serde::{Deserialize, Serialize};
 
 use crate::refusal::RequestError;
@@ -97,229 +97,70 @@ impl MeetingTable {
         self.find(id).ok_or_else(|| RequestError::UnknownMeeting(id.clone()))
     }
 
-    fn get_mut(&mut self, id: &PackageId) -> Result<&mut Meeting, RequestError> {
-        let found = self.meetings.iter_mut().find(|meeting| meeting.id == *id);
-        found.ok_or_else(|| RequestError::UnknownMeeting(id.clone()))
-    }
-
     pub(crate) fn running(&self) -> impl Iterator<Item = &Meeting> {
         self.meetings.iter().filter(|meeting| meeting.is_running())
     }
 
-    pub(crate) fn create(&mut self, meeting: Meeting) -> Result<(), RequestError> {
-        if self.find(&meeting.id).is_some() {
-            return Err(RequestError::Exists(meeting.id));
-        }
-        if self.meetings.len() >= MAX_MEETINGS {
-            return Err(RequestError::TooManyMeetings(MAX_MEETINGS));
-        }
-        self.meetings.push(meeting);
-        Ok(())
-    }
-
-    /// The token changes later, in [`announce`](Self::announce).
-    pub(crate) fn start(&mut self, id: &PackageId, now: UnixMillis) -> Result<(), RequestError> {
-        let meeting = self.get_mut(id)?;
-        if !meeting.is_running() {
-            meeting.status = MeetingPhase::Running;
-            meeting.started_at = Some(now);
-            meeting.ended_at = None;
-            meeting.unannounced = true;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn end(&mut self, id: &PackageId, now: UnixMillis) -> Result<(), RequestError> {
-        let meeting = self.get_mut(id)?;
-        if meeting.status != MeetingPhase::Ended {
-            let ran = meeting.is_running();
-            meeting.status = MeetingPhase::Ended;
-            meeting.ended_at = Some(now);
-            meeting.unannounced = false;
-            self.renew_token_if(ran);
-        }
-        Ok(())
-    }
-
-    pub(crate) fn delete(&mut self, id: &PackageId) -> Result<(), RequestError> {
-        let ran = self.get(id)?.is_running();
-        self.meetings.retain(|meeting| meeting.id != *id);
-        self.renew_token_if(ran);
-        Ok(())
-    }
-
-    /// Saved before a package is put in place: after a kill in between, a node that
-    /// has the old one must not count as having the new one.
-    pub(crate) fn begin_replacement(&mut self, id: &PackageId) -> Result<(), RequestError> {
-        let meeting = self.get_mut(id)?;
-        meeting.versions = meeting.versions.saturating_add(1);
-        // Still set: the last replacement's end could not be saved, and its
-        // token with it.
-        let running = meeting.is_running();
-        let interrupted = std::mem::replace(&mut meeting.replacing, running);
-        self.renew_token_if(interrupted);
-        Ok(())
-    }
-
-    /// Notes that a package was put in place, or not: `before` and `after` tell.
-    pub(crate) fn finish_replacement(
-        &mut self,
-        id: &PackageId,
-        before: Option<Sha256>,
-        after: Option<Sha256>,
-    ) -> Result<(), RequestError> {
-        let meeting = self.get_mut(id)?;
-        meeting.replacing = false;
-        if before == after {
-            meeting.versions = meeting.versions.saturating_sub(1);
-        } else {
-            // A start that nobody knows of yet is announced with the new
-            // package, in its own time.
-            let known = meeting.is_running() && !meeting.unannounced;
-            self.renew_token_if(known);
-        }
-        Ok(())
-    }
-
-    /// Changes the token if started meetings are `due` to be announced, and returns
-    /// their ids.
-    pub(crate) fn announce(&mut self, due: impl Fn(&Meeting) -> bool) -> Vec<PackageId> {
-        let mut announced = Vec::new();
-        for meeting in self.meetings.iter_mut().filter(|meeting| meeting.unannounced) {
-            if due(meeting) {
-                meeting.unannounced = false;
-                announced.push(meeting.id.clone());
+    /// Carries out what [`apply`](super::commands::apply) answered.
+    pub(crate) fn merge(&mut self, changes: &MeetingChanges) {
+        for change in &changes.meetings {
+            match change {
+                MeetingChange::Put(meeting) => {
+                    match self.meetings.iter_mut().find(|other| other.id == meeting.id) {
+                        Some(known) => *known = meeting.clone(),
+                        None => self.meetings.push(meeting.clone()),
+                    }
+                }
+                MeetingChange::Remove(id) => self.meetings.retain(|meeting| meeting.id != *id),
             }
         }
-        self.renew_token_if(!announced.is_empty());
-        announced
-    }
-
-    /// Recovers from a kill during a replacement. One change of the token too many
-    /// costs a poll; one too few leaves old pages on every tablet.
-    pub(crate) fn recover(&mut self) {
-        let mut interrupted = false;
-        for meeting in &mut self.meetings {
-            interrupted |= std::mem::take(&mut meeting.replacing);
-        }
-        self.renew_token_if(interrupted);
-    }
-
-    fn renew_token_if(&mut self, changed: bool) {
-        if changed {
-            self.token = fresh_token();
+        if let Some(token) = &changes.token {
+            self.token.clone_from(token);
         }
     }
 }
 
-fn fresh_token() -> String {
+/// The meetings that one command changed, or several one after the other.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct MeetingChanges {
+    /// The last of those of one meeting counts.
+    pub meetings: Vec<MeetingChange>,
+    pub token: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum MeetingChange {
+    Put(Meeting),
+    Remove(PackageId),
+}
+
+impl MeetingChanges {
+    /// These, and then `later` ones.
+    pub(crate) fn extend(&mut self, later: Self) {
+        self.meetings.extend(later.meetings);
+        self.token = later.token.or(self.token.take());
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.meetings.is_empty() && self.token.is_none()
+    }
+
+    pub(crate) fn put(meeting: Meeting) -> Self {
+        Self { meetings: vec![MeetingChange::Put(meeting)], token: None }
+    }
+
+    pub(crate) fn with_token_if(mut self, is_news: bool, next_token: String) -> Self {
+        self.token = is_news.then_some(next_token);
+        self
+    }
+}
+
+/// Generates a token that nobody has seen.
+pub(crate) fn fresh_token() -> String {
     format!("{:032x}", fastrand::u128(..))
 }
 
 /// Generates an id for a meeting.
 pub(crate) fn fresh_id() -> String {
     format!("{:08x}", fastrand::u32(..))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seconds: f64) -> UnixMillis {
-        UnixMillis::from_secs_f64(seconds)
-    }
-
-    fn id(text: &str) -> PackageId {
-        text.parse().unwrap()
-    }
-
-    fn book() -> MeetingTable {
-        let mut book = MeetingTable::default();
-        book.create(Meeting::new(id("m"), "T".into(), String::new(), at(1.0))).unwrap();
-        book
-    }
-
-    fn started() -> MeetingTable {
-        let mut book = book();
-        book.start(&id("m"), at(2.0)).unwrap();
-        book.announce(|_| true);
-        book
-    }
-
-    /// True if `change` gave the table another token.
-    fn renews(mut book: MeetingTable, change: impl Fn(&mut MeetingTable)) -> bool {
-        let before = book.token.clone();
-        change(&mut book);
-        book.token != before
-    }
-
-    #[test]
-    fn the_token_changes_exactly_when_clients_have_to_look() {
-        let m = &id("m");
-        let (a, b) = (Some(Sha256::new([1; 32])), Some(Sha256::new([2; 32])));
-        assert!(!renews(book(), |b| b.start(m, at(2.0)).unwrap()), "nodes come first");
-        assert!(renews(started(), |b| b.end(m, at(3.0)).unwrap()));
-        assert!(renews(started(), |b| b.delete(m).unwrap()));
-        assert!(renews(started(), |book| book.finish_replacement(m, a, b).unwrap()));
-        assert!(renews(started(), |book| book.finish_replacement(m, None, b).unwrap()));
-        assert!(!renews(started(), |book| book.finish_replacement(m, a, a).unwrap()));
-        assert!(!renews(started(), |b| b.start(m, at(3.0)).unwrap()));
-        assert!(!renews(started(), |b| assert!(b.announce(|_| true).is_empty())));
-        assert!(!renews(book(), |b| b.end(m, at(3.0)).unwrap()));
-        assert!(!renews(book(), |b| b.delete(m).unwrap()));
-        assert!(!renews(book(), |book| book.finish_replacement(m, a, b).unwrap()));
-    }
-
-    #[test]
-    fn a_package_replaced_before_the_announcement_waits_with_it() {
-        let mut book = book();
-        book.start(&id("m"), at(2.0)).unwrap();
-        let replaced = |b: &mut MeetingTable| {
-            b.finish_replacement(&id("m"), None, Some(Sha256::new([1; 32]))).unwrap();
-        };
-        assert!(!renews(book.clone(), replaced));
-        assert!(!renews(book.clone(), |b| assert!(b.announce(|_| false).is_empty())));
-        assert!(renews(book, |b| assert_eq!(b.announce(|_| true), [id("m")])));
-    }
-
-    #[test]
-    fn an_ended_meeting_starts_again_and_has_to_be_announced_again() {
-        let mut book = started();
-        book.end(&id("m"), at(3.0)).unwrap();
-        assert_eq!(book.find(&id("m")).unwrap().ended_at, Some(at(3.0)));
-        book.start(&id("m"), at(4.0)).unwrap();
-        let meeting = book.find(&id("m")).unwrap();
-        assert_eq!((meeting.started_at, meeting.ended_at), (Some(at(4.0)), None));
-        assert!(meeting.unannounced && meeting.is_running());
-    }
-
-    #[test]
-    fn a_kill_in_the_middle_of_a_replacement_changes_the_token_at_the_next_start() {
-        let mut book = started();
-        book.begin_replacement(&id("m")).unwrap();
-        assert!(renews(book.clone(), MeetingTable::recover));
-        book.recover();
-        assert!(!renews(book, MeetingTable::recover), "once");
-        let mut unsaved = started();
-        unsaved.begin_replacement(&id("m")).unwrap();
-        assert!(renews(unsaved, |b| b.begin_replacement(&id("m")).unwrap()));
-        assert!(!renews(started(), MeetingTable::recover));
-    }
-
-    #[test]
-    fn meetings_are_bounded_and_unique() {
-        let mut book = book();
-        let again = Meeting::new(id("m"), "U".into(), String::new(), at(1.0));
-        assert!(matches!(book.create(again), Err(RequestError::Exists(_))));
-        for n in 1..MAX_MEETINGS {
-            book.meetings.push(Meeting::new(
-                id(&format!("x{n}")),
-                String::new(),
-                String::new(),
-                at(1.0),
-            ));
-        }
-        let beyond = Meeting::new(id("n"), "U".into(), String::new(), at(1.0));
-        assert!(matches!(book.create(beyond), Err(RequestError::TooManyMeetings(_))));
-    }
 }

@@ -1,0 +1,91 @@
+//! The way of a change to the writer, and from there to readers.
+
+use std::sync::Arc;
+
+use edge_mirror_protocol::package::PackageId;
+use edge_mirror_store::{StoreError, StoredPackage};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    node_status::NodeStatus,
+    refusal::RequestError,
+    server::Server,
+    state::{commands::MeetingCommand, index::IndexedMeetings},
+};
+
+/// Changes that wait for the writer; who comes later waits to be queued. Several batches
+/// of it, so that it never runs dry.
+const MAX_QUEUED: usize = 256;
+
+/// A command, and who waits for what becomes of it.
+#[derive(Debug)]
+pub(crate) struct PendingChange {
+    pub command: MeetingCommand,
+    pub reply: oneshot::Sender<Result<(), RequestError>>,
+}
+
+/// The way to the writer.
+#[derive(Clone, Debug)]
+pub(crate) struct ChangeQueue(mpsc::Sender<PendingChange>);
+
+impl ChangeQueue {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<PendingChange>) {
+        let (sender, receiver) = mpsc::channel(MAX_QUEUED);
+        (Self(sender), receiver)
+    }
+}
+
+impl Server {
+    /// Has the writer carry out `command`, to its end even when the caller is dropped.
+    pub(crate) async fn change(&self, command: MeetingCommand) -> Result<(), RequestError> {
+        let (reply, outcome) = oneshot::channel();
+        let pending = PendingChange { command, reply };
+        self.changes.0.send(pending).await.map_err(|_| RequestError::stopping())?;
+        let outcome = outcome.await.map_err(|_| RequestError::stopping())?;
+        self.wake.announcer.notify_one();
+        outcome
+    }
+
+    /// Like [`change`](Self::change), for threads that may wait.
+    fn change_blocking(&self, command: MeetingCommand) -> Result<(), RequestError> {
+        let (reply, outcome) = oneshot::channel();
+        let pending = PendingChange { command, reply };
+        self.changes.0.blocking_send(pending).map_err(|_| RequestError::stopping())?;
+        outcome.blocking_recv().map_err(|_| RequestError::stopping())?
+    }
+
+    /// Shows a saved state to readers. The writer's alone, so that no older state
+    /// replaces a newer one. Blocks.
+    pub(crate) fn publish(&self, table: Option<Arc<IndexedMeetings>>) {
+        if let Some(table) = table {
+            self.book.store(table);
+        }
+        // Covers packages, too: each replacement ends with a change. Nobody is told of
+        // a package before there is a parent to pull it from.
+        self.plan_relays();
+        let now = NodeStatus::of(&self.book(), &self.store);
+        self.status.send_if_modified(|status| {
+            let changed = **status != now;
+            if changed {
+                *status = Arc::new(now);
+            }
+            changed
+        });
+    }
+
+    /// Puts a package in place by `put`, and changes the token if that gave
+    /// a running meeting another one. Blocks.
+    pub(crate) fn replace_package(
+        &self,
+        id: &PackageId,
+        put: impl FnOnce() -> Result<Arc<StoredPackage>, StoreError>,
+    ) -> Result<(), RequestError> {
+        self.change_blocking(MeetingCommand::BeginReplacement(id.clone()))?;
+        let before = self.digest(id);
+        let outcome = put();
+        let (id, after) = (id.clone(), self.digest(id));
+        self.change_blocking(MeetingCommand::FinishReplacement { id, before, after })?;
+        outcome?;
+        Ok(())
+    }
+}
