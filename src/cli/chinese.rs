@@ -85,6 +85,11 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
     ("node", "config", "配置文件；不存在则按默认值创建。其中的相对路径以它所在的文件夹为准"),
     ("node", "port", "本次运行使用的端口，代替配置中的 nodePort；0 表示任选一个空闲端口"),
     ("master", "data", "存放会议和会议包的文件夹；不存在则创建"),
+    (
+        "master",
+        "state",
+        "把会议保存在这个 PostgreSQL 数据库中，而不是数据文件夹中，例如 postgres://用户@主机/数据库。密码最好写在环境变量 PGPASSWORD 中：本机的其他用户能看到命令行参数",
+    ),
     ("master", "port", "监听的端口；0 表示任选一个空闲端口"),
     ("master", "allow_from", "只允许这个地址或网段管理会议，可以写多次。本机始终可以"),
     ("master", "trusted_proxy", "信任其 X-Forwarded-For 的反向代理，可以写多次"),

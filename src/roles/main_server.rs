@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use edge_mirror_base::{
     systemd::{Hangups, Notifier},
     tasks::Interrupt,
@@ -32,8 +32,10 @@ pub async fn run(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
         trusted_proxies: args.trusted_proxy,
         ..SecurityConfig::default()
     };
+    let state = args.state.as_deref().map(str::parse).transpose();
     let options = MasterOptions {
         data: args.data,
+        state: state.context("--state")?.unwrap_or_default(),
         listen,
         security,
         max_connections_per_client: args.max_connections_per_client,

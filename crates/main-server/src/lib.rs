@@ -53,19 +53,18 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-pub use error::MasterError;
+pub use error::{MasterError, StateError};
 use repository::StateRepository;
+pub use repository::{StateLocation, UnusableLocation};
 use server::{ChangeQueue, PendingChange, Server};
-use state::{
-    commands,
-    meetings::{MeetingTable, fresh_token},
-};
+use state::meetings::MeetingTable;
 use workers::probe::Prober;
 
 #[derive(Clone, Debug)]
 pub struct MasterOptions {
-    /// Folder of meetings and packages.
+    /// Folder of packages, and of all else where nothing else is said.
     pub data: PathBuf,
+    pub state: StateLocation,
     pub listen: SocketAddr,
     /// Longest delay of a start's announcement, for nodes to get its package.
     pub announce_timeout: Duration,
@@ -80,6 +79,7 @@ impl Default for MasterOptions {
     fn default() -> Self {
         Self {
             data: PathBuf::from("master-data"),
+            state: StateLocation::default(),
             listen: SocketAddr::new(listen::host(None), 8000),
             announce_timeout: Duration::from_secs(30),
             security: SecurityConfig::default(),
@@ -106,6 +106,7 @@ impl Master {
     pub async fn start(options: MasterOptions) -> Result<Self, MasterError> {
         let MasterOptions {
             data,
+            state,
             listen,
             announce_timeout,
             security,
@@ -120,8 +121,8 @@ impl Master {
         if security.open {
             warn!("--open: whoever reaches this port can manage meetings");
         }
-        let opened = tasks::blocking(move || open(&data, announce_timeout, security)).await;
-        let OpenedState { server, repository, queue, first_code } = opened?;
+        let opened = open(&data, &state, announce_timeout, security).await?;
+        let OpenedState { server, repository, queue, first_code } = opened;
         let server = Arc::new(server);
         server.connections.apply(max_connections_per_client);
         server.traffic.apply_limits(0, upload_limit);
@@ -215,39 +216,41 @@ struct OpenedState {
     first_code: Option<String>,
 }
 
-fn open(
+async fn open(
     data: &Path,
+    state: &StateLocation,
     announce_timeout: Duration,
     security: SecurityConfig,
 ) -> Result<OpenedState, MasterError> {
+    let folder = data.to_owned();
+    // First of all: its lock keeps a second main server off the state, too.
+    let store = tasks::blocking(move || open_folder(&folder)).await?;
+    let (repository, book) = StateRepository::open(state, data).await?;
+    let data = data.to_owned();
+    tasks::blocking(move || {
+        warn_of_strays(&store, &book);
+        let (vault, first_code) = Vault::open(vault_path(&data));
+        let relay_key = access::random_text().map_err(MasterError::RelayKey)?;
+        let relay_key = relay_key.parse().expect("it is random text of 43 characters");
+        let access = AccessControl::new("main_server", vault, move || security.clone());
+        let (changes, queue) = ChangeQueue::new();
+        let server = Server::new(access, store, book, changes, data, announce_timeout, relay_key);
+        Ok(OpenedState { server, repository, queue, first_code })
+    })
+    .await
+}
+
+fn open_folder(data: &Path) -> Result<Store, MasterError> {
     let unusable = |cause| MasterError::Data { path: data.to_owned(), cause };
     atomic::create_folder(data).map_err(unusable)?;
-    // First of all: its lock keeps a second main server off the state, too.
     let (store, _) = Store::open(&data.join("packages")).map_err(MasterError::Packages)?;
     // Leftovers of a kill in the middle of a save.
     atomic::sweep_all(data).map_err(unusable)?;
-    let state_path = data.join("state.json");
-    let saved = repository::load(&state_path)?;
-    let mut book = saved.clone().unwrap_or_default();
-    book.merge(&commands::recover(&book, fresh_token()));
-    warn_of_strays(&store, &book);
-    if saved.as_ref() != Some(&book) {
-        // Clients compare tokens: the first one has to last, too.
-        repository::save(&state_path, &book).map_err(unusable)?;
-    }
-    let (vault, first_code) = Vault::open(vault_path(data));
-    let relay_key = access::random_text().map_err(MasterError::RelayKey)?;
-    let relay_key = relay_key.parse().expect("it is random text of 43 characters");
-    let access = AccessControl::new("main_server", vault, move || security.clone());
-    let (changes, queue) = ChangeQueue::new();
-    let data = data.to_owned();
-    let server = Server::new(access, store, book, changes, data, announce_timeout, relay_key);
-    let repository = StateRepository::new(state_path);
-    Ok(OpenedState { server, repository, queue, first_code })
+    Ok(store)
 }
 
-/// They are not removed: `state.json` may have been lost or replaced by an
-/// older one, and then they are all that is left.
+/// They are not removed: the state may have been lost or replaced by an older one, and
+/// then they are all that is left.
 fn warn_of_strays(store: &Store, book: &MeetingTable) {
     let known: HashSet<_> = book.meetings.iter().map(|meeting| &meeting.id).collect();
     for id in store.list().iter().filter_map(|stored| stored.manifest.key.package()) {

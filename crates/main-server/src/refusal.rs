@@ -1,7 +1,5 @@
 //! Reasons to refuse a call. The texts without a slash are the contract's.
 
-use std::io::ErrorKind;
-
 use edge_mirror_http::limits::Limit;
 use edge_mirror_protocol::package::PackageId;
 use edge_mirror_store::{StoreError, verify::VerifyError};
@@ -62,6 +60,8 @@ pub(crate) enum RequestError {
     TooManyUploads,
     #[error("磁盘空间不足 / no room on the disk: {0}")]
     NoRoom(String),
+    #[error("暂时无法保存更改，请稍后再试 / changes can't be saved now, try again later: {0}")]
+    StateUnavailable(String),
     #[error("服务器存储出错 / the server's storage failed")]
     Storage(String),
     #[error(
@@ -76,7 +76,7 @@ pub(crate) enum RequestError {
 
 impl RequestError {
     pub(crate) fn stopping() -> Self {
-        Self::Storage("the main server is stopping".to_owned())
+        Self::StateUnavailable("正在关闭 / the main server is stopping".to_owned())
     }
 
     pub(crate) fn invalid(text: &str) -> Self {
@@ -100,12 +100,9 @@ impl RequestError {
 
 impl From<&StateError> for RequestError {
     fn from(error: &StateError) -> Self {
-        let text = error.to_string();
         match error {
-            StateError::Write { cause, .. } => match cause.kind() {
-                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::NoRoom(text),
-                _ => Self::Storage(text),
-            },
+            StateError::DiskFull { .. } => Self::NoRoom(error.to_string()),
+            _ => Self::StateUnavailable(error.to_string()),
         }
     }
 }

@@ -73,6 +73,8 @@ pub(crate) struct Server {
     pub history: watch::Sender<History>,
     pub feed: Feed,
     pub health: StorageHealth,
+    /// The reason that no change can be saved, while that is so.
+    pub state_fault: watch::Sender<Option<String>>,
     pub counts: MasterCounters,
     /// The answer to nodes' polls, rebuilt with each change.
     pub status: watch::Sender<Arc<NodeStatus>>,
@@ -153,6 +155,7 @@ impl Server {
             history: watch::Sender::default(),
             feed: Feed::default(),
             health: StorageHealth::default(),
+            state_fault: watch::Sender::default(),
             counts,
             closing: CancellationToken::new(),
             download_log: Mutex::default(),

@@ -1,6 +1,10 @@
 //! A real main server on loopback, spoken to over HTTP.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use axum::{Json, Router, routing::get};
 use edge_mirror_base::tasks::{self, Tasks};
@@ -13,7 +17,14 @@ use sha2::Digest;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Master, MasterError, MasterOptions, state::newcomers::MAX_A_MINUTE};
+use crate::{
+    Master, MasterError, MasterOptions, StateError, StateLocation,
+    repository::{
+        StateRepository,
+        testing::{PASSWORD, TestPostgres},
+    },
+    state::newcomers::MAX_A_MINUTE,
+};
 
 const GRACE: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(600);
@@ -34,7 +45,12 @@ impl TestMaster {
     }
 
     async fn in_folder(folder: TempDir, announce_timeout: Duration) -> Self {
-        let master = Master::start(options(&folder, announce_timeout)).await.unwrap();
+        let options = options(&folder, announce_timeout);
+        Self::with_options(folder, options).await
+    }
+
+    async fn with_options(folder: TempDir, options: MasterOptions) -> Self {
+        let master = Master::start(options).await.unwrap();
         let client =
             tls::http(tls::client()).redirect(reqwest::redirect::Policy::none()).build().unwrap();
         Self { folder, master, client }
@@ -708,8 +724,10 @@ async fn a_restart_keeps_everything() {
     copy(&t.folder.path().join("data"), &killed.path().join("data"));
     // Read from there: a copied package is another file, which a main server
     // verifies again, and that changes the token.
-    let saved = std::fs::read(killed.path().join("data/state.json")).unwrap();
-    assert_eq!(serde_json::from_slice::<Value>(&saved).unwrap()["token"], before.0);
+    let (state, data) = (StateLocation::default(), killed.path().join("data"));
+    let (repository, saved) = StateRepository::open(&state, &data).await.unwrap();
+    repository.close().await;
+    assert_eq!(saved.token, before.0);
     let after_kill = TestMaster::in_folder(killed, LONG).await;
     assert_eq!(after_kill.json("/api/v1/meetings").await.as_array().unwrap().len(), 2);
     let t = t.restarted().await;
@@ -751,6 +769,10 @@ fn link(from: &Path, to: &Path) {
             true => link(&entry.path(), &to),
             // The process that holds it lives on.
             false if entry.file_name() == ".lock" => {}
+            // Changed in place, but not between two changes.
+            false if entry.file_name().to_string_lossy().starts_with("state.sqlite") => {
+                std::fs::copy(entry.path(), to).map(drop).unwrap();
+            }
             false => std::fs::hard_link(entry.path(), to).unwrap(),
         }
     }
@@ -814,8 +836,72 @@ async fn a_broken_state_is_refused_and_left_alone() {
     let path = folder.path().join("data/state.json");
     std::fs::write(&path, "{half").unwrap();
     let refused = Master::start(options(&folder, LONG)).await.err().unwrap();
-    assert!(matches!(refused, MasterError::BrokenState { .. }), "{refused}");
+    assert!(matches!(refused, MasterError::State(StateError::DamagedFile { .. })), "{refused}");
     assert_eq!(std::fs::read(&path).unwrap(), b"{half");
+    std::fs::remove_file(&path).unwrap();
+    let path = folder.path().join("data/state.sqlite");
+    let junk = b"no database ".repeat(1000);
+    std::fs::write(&path, &junk).unwrap();
+    let refused = Master::start(options(&folder, LONG)).await.err().unwrap();
+    assert!(matches!(refused, MasterError::State(StateError::Damaged { .. })), "{refused}");
+    assert_eq!(std::fs::read(&path).unwrap(), junk);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_database_is_away_what_was_saved_is_served_and_changes_are_refused() {
+    const PROBLEM: &str = "state_unavailable";
+    let mut postgres = TestPostgres::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let state = postgres.database("fleet").await;
+    let options = MasterOptions { state, ..options(&folder, LONG) };
+    let t = TestMaster::with_options(folder, options).await;
+    let zip = zip_of(b"x");
+    t.meeting("m", &zip).await;
+    t.started("m").await;
+    let before = (t.token().await, t.json("/api/v1/meetings").await);
+    let is_away = async || {
+        let problems = t.json("/api/v1/overview").await["problems"].to_string();
+        assert!(!problems.contains(PASSWORD), "{problems}");
+        problems.contains(PROBLEM)
+    };
+    let ready = async || t.get("/api/health/ready").await;
+    assert!(!is_away().await && !ready().await.text().await.unwrap().contains(PROBLEM));
+    assert!(t.get("/metrics").await.text().await.unwrap().contains("state_available 1\n"));
+
+    postgres.kill();
+    // Noticed by itself, without a change.
+    let noticed = async {
+        while !is_away().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), noticed).await.unwrap();
+    let (status, answer) = t.post("/api/v1/meetings/m/end", Value::Null).await;
+    let detail = answer["detail"].as_str().unwrap();
+    assert_eq!(status, 503, "{detail}");
+    assert!(detail.contains("try again later") && !detail.contains(PASSWORD), "{detail}");
+    let upload = t.upload("m", zip_of(b"another")).await;
+    assert_eq!(upload.0, 503, "{}", upload.1);
+    assert_eq!((t.token().await, t.json("/api/v1/meetings").await), before);
+    assert_eq!(t.get("/api/v1/meetings/m/download-package").await.bytes().await.unwrap(), zip);
+    assert_eq!(t.get("/api/v1/meetings/status/node").await.status(), 200);
+    let ready = ready().await;
+    assert_eq!(ready.status(), 200);
+    assert!(ready.text().await.unwrap().contains(PROBLEM));
+    assert!(t.get("/metrics").await.text().await.unwrap().contains("state_available 0\n"));
+
+    postgres.resume().await;
+    let back = Instant::now();
+    while t.post("/api/v1/meetings/m/end", Value::Null).await.0 != 200 {
+        assert!(back.elapsed() < Duration::from_secs(2));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(!is_away().await);
+    assert_eq!(t.json("/api/v1/meetings/m").await["status"], "已结束");
+    assert_ne!(t.token().await, before.0);
+    let folder = t.folder.path().to_owned();
+    assert!(t.master.shut_down(GRACE).await);
+    assert!(!folder.join("data/state.sqlite").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

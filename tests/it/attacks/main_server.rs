@@ -224,16 +224,18 @@ async fn killed_while_replacing(moment: usize) -> bool {
     main.begin("m", old).await;
     let before = main.json("/api/v1/meetings/m").await["sha256"].clone();
     let watched =
-        ["state.json", "packages/meeting_m/package.zip", "packages/meeting_m/manifest.json"];
+        ["state.sqlite-wal", "packages/meeting_m/package.zip", "packages/meeting_m/manifest.json"];
     let watched: PathBuf = main.data.path().join(watched[moment % watched.len()]);
-    let inode = move || std::fs::metadata(&watched).map_or(0, |file| file.ino());
-    let first = inode();
+    // A renamed file has another inode, the database another time.
+    let look =
+        move || std::fs::metadata(&watched).map_or((0, 0), |file| (file.ino(), file.mtime_nsec()));
+    let first = look();
     let put = client().put(main.url("/api/v1/meetings/m/package")).body(new);
     let put = tokio::spawn(put.send());
     // Without a pause: what comes next is done within microseconds.
     let looking = tokio::task::spawn_blocking(move || {
         let ends = Instant::now() + Duration::from_secs(20);
-        while inode() == first && Instant::now() < ends {
+        while look() == first && Instant::now() < ends {
             std::hint::spin_loop();
         }
     });
@@ -269,5 +271,61 @@ async fn after_a_kill_no_old_node_passes_for_current() {
         fault: "the main server is killed while it replaces a running meeting's package",
         promise: "no node with the old package counts as having the new one",
     }
-    .report(count, kept, "killed after the state, the package or the manifest was renamed");
+    .report(
+        count,
+        kept,
+        "killed after the state was written, or the package or the manifest renamed",
+    );
+}
+
+/// Changes that were answered and are there after a kill, and those that were answered.
+async fn killed_while_changing(moment: usize) -> (usize, usize) {
+    const CLIENTS: usize = 16;
+    let mut main = MainServer::start().await;
+    let (url, client) = (main.url("/api/v1/meetings"), client());
+    let answered = Arc::new(AtomicUsize::new(0));
+    let clients = (0..CLIENTS).map(|number| {
+        let (url, client, answered) = (url.clone(), client.clone(), answered.clone());
+        tokio::spawn(async move {
+            let mut known = Vec::new();
+            for n in 0.. {
+                let id = format!("{number}-{n}");
+                let created = client.post(&url).json(&json!({"id": id, "title": "T"})).send().await;
+                match created {
+                    Ok(answer) if answer.status() == StatusCode::CREATED => known.push(id),
+                    Ok(_) | Err(_) => return known,
+                }
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+            known
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    let enough = 20 + 37 * moment;
+    until("changes are answered", async || {
+        (answered.load(Ordering::Relaxed) >= enough).then_some(())
+    })
+    .await;
+    main.process.kill();
+    let known: Vec<_> =
+        join_all(clients).await.into_iter().flat_map(|known| known.unwrap()).collect();
+    let main = MainServer::over(main.data.clone()).await;
+    let list = main.json("/api/v1/meetings").await;
+    let kept: std::collections::HashSet<_> =
+        list.as_array().unwrap().iter().map(|meeting| meeting["id"].as_str().unwrap()).collect();
+    (known.iter().filter(|id| kept.contains(id.as_str())).count(), known.len())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answered_change_is_lost_by_a_kill() {
+    let (mut count, mut kept) = (0, 0);
+    for n in 0..tries(3, 40) {
+        let (there, answered) = killed_while_changing(n).await;
+        (kept, count) = (kept + there, count + answered);
+    }
+    Attack {
+        fault: "the main server is killed while 16 clients create meetings as fast as they can",
+        promise: "each meeting whose creation was answered is there afterwards",
+    }
+    .report(count, kept, "answered changes are counted");
 }

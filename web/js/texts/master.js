@@ -83,6 +83,8 @@ export default {
     "connections_per_client.do": ["如果许多平板在同一个 NAT 或反向代理后面，请在启动时用 --max-connections-per-client 调高上限。", "If many tablets share a NAT or proxy, start it with a higher --max-connections-per-client."],
     login_broken: ["现在无法从其他电脑登录：登录文件有问题。", "Nobody can log in from another machine: the login file is damaged."],
     "login_broken.do": ["在主控服务器所在机器上执行 edge-mirror token --new --data DIR，会重新生成该文件。", "On the main server's machine, run edge-mirror token --new --data DIR to recreate it."],
+    state_unavailable: ["暂时无法保存更改，会议和会议包按最后一次保存的状态继续提供。{text}", "Changes can't be saved now. Meetings and packages are served as they were saved last. {text}"],
+    "state_unavailable.do": ["请检查保存会议的数据库或磁盘；恢复后会自动继续，无需重启。", "Check the database or the disk that keeps the meetings. It goes on by itself, without a restart, once they are back."],
     open_access: ["任何能打开这个页面的人都可以管理会议（启动时使用了 --open）。", "Anyone who can open this page may manage meetings (it was started with --open)."],
     "open_access.do": ["如果不是有意为之，请去掉 --open 重新启动。", "Unless that is intended, restart it without --open."],
   },

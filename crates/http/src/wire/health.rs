@@ -146,6 +146,13 @@ pub fn ready(unready: &[Unready]) -> Response {
     answer(StatusCode::SERVICE_UNAVAILABLE, body)
 }
 
+/// Answers `GET /api/health/ready` where everything is served, but something else fails.
+pub fn ready_in_part(failing: &[Unready]) -> Response {
+    let detail: Vec<_> = failing.iter().map(|why| why.text.as_str()).collect();
+    let detail = Some(detail.join("; "));
+    answer(StatusCode::OK, Ready { status: HealthState::Ready, problems: failing.to_vec(), detail })
+}
+
 fn answer(status: StatusCode, body: impl Serialize) -> Response {
     (status, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }

@@ -26,7 +26,16 @@ use crate::{
 };
 
 pub(crate) async fn ready(State(server): State<Arc<Server>>) -> Response {
-    health::ready(&unready(&server).await)
+    let unready = unready(&server).await;
+    let fault = server.state_fault.borrow().clone();
+    match fault {
+        // Whoever asks sends clients here, and they are served.
+        Some(fault) if unready.is_empty() => {
+            let text = format!("暂时无法保存更改 / changes can't be saved: {fault}");
+            health::ready_in_part(&[Unready { code: "state_unavailable", text }])
+        }
+        _ => health::ready(&unready),
+    }
 }
 
 async fn unready(server: &Server) -> Vec<Unready> {
@@ -47,6 +56,9 @@ pub(crate) async fn metrics(State(server): State<Arc<Server>>) -> Response {
         relays(&mut page, &server);
         meetings(&mut page, &server.book());
         packages(&mut page, &server);
+        let can_save = server.state_fault.borrow().is_none();
+        page.gauge("edge_mirror_master_state_available", "1 while changes can be saved.")
+            .put(&[], u8::from(can_save));
         server.connections.encode(&mut page);
         limits::encode(&mut page, &server.counts.limits);
         metrics::encode_process(&mut page, "main_server");

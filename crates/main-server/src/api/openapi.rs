@@ -293,10 +293,11 @@ fn the_document_is_what_the_types_give() {
 #[tokio::test]
 async fn the_document_has_every_route_of_the_main_server_and_no_other() {
     let folder = tempfile::tempdir().expect("there is room");
-    openapi::compare_routes(crate::api::router(server(folder.path())), &operations()).await;
+    openapi::compare_routes(crate::api::router(server(folder.path()).await), &operations()).await;
 }
 
-fn server(data: &Path) -> Arc<Server> {
-    let opened = crate::open(data, Duration::from_secs(30), SecurityConfig::default());
+async fn server(data: &Path) -> Arc<Server> {
+    let (state, security) = (crate::StateLocation::default(), SecurityConfig::default());
+    let opened = crate::open(data, &state, Duration::from_secs(30), security).await;
     Arc::new(opened.expect("the folder is writable").server)
 }

@@ -145,7 +145,9 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
     let relays = |items: &mut ItemWriter<'_>| relay::add_all(server, &plan, &registry, items);
     let bare = book.running().filter(|meeting| server.digest(&meeting.id).is_none());
     let bare: Vec<_> = bare.collect();
+    let state_fault = server.state_fault.borrow().clone();
     let snapshot = MasterSnapshot {
+        state_fault: state_fault.as_deref(),
         without_package: &bare,
         any_running: book.running().next().is_some(),
         nodes: &live,

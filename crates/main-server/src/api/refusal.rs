@@ -29,6 +29,7 @@ impl RequestError {
             // The contract's answer for a meeting whose package is missing.
             Self::NoPackage | Self::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Verifying
+            | Self::StateUnavailable(_)
             | Self::TooManyMeetings(_)
             | Self::TooManyNodes(_)
             | Self::NodesBytes(_)

@@ -20,6 +20,8 @@ pub(crate) struct MasterSnapshot<'a> {
     /// Running meetings without a package.
     pub(crate) without_package: &'a [&'a Meeting],
     pub(crate) any_running: bool,
+    /// The reason that no change can be saved.
+    pub(crate) state_fault: Option<&'a str>,
     pub nodes: &'a [(&'a String, &'a RegisteredNode)],
     /// Reached recently.
     pub limited: Option<Limit>,
@@ -34,6 +36,9 @@ pub(crate) struct MasterSnapshot<'a> {
 
 pub(crate) fn find_problems(seen: &MasterSnapshot) -> Vec<Problem> {
     let mut found = Vec::new();
+    found.extend(
+        seen.state_fault.map(|text| Problem::error("state_unavailable", json!({"text": text}))),
+    );
     found.extend(seen.without_package.iter().take(MAX_OF_A_KIND).map(|meeting| {
         let since = meeting.started_at.map(UnixMillis::as_secs_f64);
         Problem::error(
@@ -95,6 +100,7 @@ mod tests {
         let mut seen = MasterSnapshot {
             without_package,
             any_running: true,
+            state_fault: None,
             nodes: &nodes,
             limited: None,
             connections: Vec::new(),
@@ -123,6 +129,7 @@ mod tests {
         assert_eq!(codes(&[], cut(), |_| ()), ["node_unreachable"]);
         assert_eq!(codes(&[], None, |_| ()), ["no_nodes"]);
         assert_eq!(codes(&[], None, |seen| seen.any_running = false), nothing, "nobody needs one");
+        assert_eq!(well(|seen| seen.state_fault = Some("refused")), ["state_unavailable"]);
         assert_eq!(well(|seen| seen.open = true), ["open_access"]);
         assert_eq!(well(|seen| seen.free = Some(LOW_DISK_BYTES - 1)), ["disk_nearly_full"]);
         assert_eq!(well(|seen| seen.free = None), nothing);

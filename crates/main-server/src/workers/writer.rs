@@ -1,21 +1,26 @@
 //! The only one who changes the meetings: it applies commands, saves what they change,
 //! and shows it. Those that wait are saved together, so that many at a time cost one
-//! fsync; one alone does not wait for others.
+//! fsync; one alone does not wait for others. It also notices that the database is away,
+//! and back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use edge_mirror_base::tasks;
 use edge_mirror_protocol::package::PackageId;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{error, info};
 
 use crate::{
+    error::StateError,
     refusal::RequestError,
     repository::StateRepository,
     server::{PendingChange, Server},
     state::{
-        commands::{MeetingCommand, execute},
+        commands::{self, MeetingCommand, execute},
         index::IndexedMeetings,
         meetings::{MeetingChanges, MeetingTable, fresh_token},
     },
@@ -24,24 +29,114 @@ use crate::{
 /// Commands that are saved together.
 const MAX_BATCH: usize = 64;
 
+/// Interval of asking a database elsewhere whether it is there.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Pause between two attempts to reach it again.
+const RECONNECT_EVERY: Duration = Duration::from_millis(500);
+
 /// Carries out what is queued until `stop`; what is under way then is finished, what is
 /// left is refused.
 pub(crate) async fn write(
     server: Arc<Server>,
-    mut repository: StateRepository,
+    repository: StateRepository,
     mut queue: mpsc::Receiver<PendingChange>,
     stop: CancellationToken,
 ) {
+    let mut writer = StateWriter { server, repository, next_check: Instant::now() + CHECK_EVERY };
     let mut pending = Vec::with_capacity(MAX_BATCH);
     loop {
-        let count = stop.run_until_cancelled(queue.recv_many(&mut pending, MAX_BATCH)).await;
-        if count.unwrap_or(0) == 0 {
+        let check_due = writer.check_due();
+        tokio::select! {
+            () = stop.cancelled() => break,
+            count = queue.recv_many(&mut pending, MAX_BATCH) => match count {
+                0 => break,
+                _ => writer.carry_out(std::mem::take(&mut pending)).await,
+            },
+            () = until(check_due) => writer.check().await,
+        }
+    }
+    writer.repository.close().await;
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The database and when to look after it. While it can't be used, readers have what was
+/// saved last, and changes are refused without a try.
+struct StateWriter {
+    server: Arc<Server>,
+    repository: StateRepository,
+    next_check: Instant,
+}
+
+impl StateWriter {
+    async fn carry_out(&mut self, batch: Vec<PendingChange>) {
+        let fault = self.server.state_fault.borrow().clone();
+        if let Some(reason) = fault {
+            for change in batch {
+                let _ = change.reply.send(Err(RequestError::StateUnavailable(reason.clone())));
+            }
             return;
         }
-        let batch = std::mem::take(&mut pending);
-        let applying = server.clone();
+        let applying = self.server.clone();
         let batch = tasks::blocking(move || AppliedBatch::new(&applying, batch)).await;
-        batch.commit(&server, &mut repository).await;
+        if let Err(cause) = batch.commit(&self.server, &mut self.repository).await {
+            self.note_fault(&cause);
+            // What of it was saved shows now; and a lost connection costs nobody a pause.
+            self.check().await;
+        }
+    }
+
+    /// None while nothing can go wrong by itself.
+    fn check_due(&self) -> Option<Instant> {
+        let is_away = self.server.state_fault.borrow().is_some();
+        (is_away || self.repository.is_remote()).then_some(self.next_check)
+    }
+
+    async fn check(&mut self) {
+        let is_away = self.server.state_fault.borrow().is_some();
+        let outcome = match is_away {
+            true => self.reconnect().await,
+            false => self.repository.check().await,
+        };
+        if let Err(cause) = outcome {
+            self.note_fault(&cause);
+        }
+        let is_away = self.server.state_fault.borrow().is_some();
+        self.next_check = Instant::now() + if is_away { RECONNECT_EVERY } else { CHECK_EVERY };
+    }
+
+    fn note_fault(&self, cause: &StateError) {
+        let reason = cause.to_string();
+        let is_news = self.server.state_fault.send_if_modified(|fault| {
+            let is_news = fault.as_ref() != Some(&reason);
+            *fault = Some(reason.clone());
+            is_news
+        });
+        if is_news {
+            error!("no change can be saved, what was saved is served: {reason}");
+        }
+    }
+
+    async fn reconnect(&mut self) -> Result<(), StateError> {
+        let mut table = self.repository.reconnect().await?;
+        // The end of a replacement may have been refused meanwhile.
+        let recovered = commands::recover(&table, fresh_token());
+        if !recovered.is_empty() {
+            self.repository.commit(&recovered).await?;
+            table.merge(&recovered);
+        }
+        if table != **self.server.book() {
+            let publishing = self.server.clone();
+            tasks::blocking(move || publishing.publish(Some(Arc::new(table.into())))).await;
+        }
+        self.server.state_fault.send_replace(None);
+        info!("changes can be saved again");
+        Ok(())
     }
 }
 
@@ -87,16 +182,20 @@ impl AppliedBatch {
     }
 
     /// Saves, shows and answers, in this order.
-    async fn commit(self, server: &Arc<Server>, repository: &mut StateRepository) {
+    async fn commit(
+        self,
+        server: &Arc<Server>,
+        repository: &mut StateRepository,
+    ) -> Result<(), StateError> {
         let Self { table, changes, announced, mut replies } = self;
-        if let Some(table) = &table
-            && let Err(cause) = repository.commit(table, &changes).await
+        if !changes.is_empty()
+            && let Err(cause) = repository.commit(&changes).await
         {
             for reply in replies {
                 // Whoever left does not want to know.
                 let _ = reply.sender.send(Err(RequestError::from(&cause)));
             }
-            return;
+            return Err(cause);
         }
         let publishing = server.clone();
         let replies = tasks::blocking(move || {
@@ -111,6 +210,7 @@ impl AppliedBatch {
         for reply in replies {
             let _ = reply.sender.send(reply.outcome);
         }
+        Ok(())
     }
 }
 

@@ -1,0 +1,284 @@
+//! One list of cases, on both engines.
+
+use std::{fs, path::Path};
+
+use edge_mirror_base::clock::UnixMillis;
+use edge_mirror_protocol::package::PackageId;
+use sqlx::{Any, AssertSqlSafe};
+
+use super::*;
+use crate::state::{
+    commands::{self, MeetingCommand},
+    meetings::{Meeting, MeetingPhase, fresh_token},
+};
+use testing::{PASSWORD, TestPostgres};
+
+/// An empty database, and a data folder.
+struct TestDatabase {
+    location: StateLocation,
+    folder: tempfile::TempDir,
+}
+
+impl TestDatabase {
+    fn data(&self) -> &Path {
+        self.folder.path()
+    }
+
+    async fn open(&self) -> Result<(StateRepository, MeetingTable), StateError> {
+        StateRepository::open(&self.location, self.data()).await
+    }
+
+    async fn opened(&self) -> (StateRepository, MeetingTable) {
+        self.open().await.unwrap()
+    }
+
+    /// Runs a statement that the program would not.
+    async fn run(&self, sql: &str) {
+        let database = StateDatabase::new(&self.location, self.data());
+        let mut connection = database.connect().await.unwrap();
+        let query = sqlx::query::<Any>(AssertSqlSafe(sql.to_owned()));
+        query.execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    }
+
+    fn write_legacy(&self) -> std::path::PathBuf {
+        let path = self.data().join("state.json");
+        fs::write(&path, legacy::tests::SAVED).unwrap();
+        path
+    }
+}
+
+fn id(text: &str) -> PackageId {
+    text.parse().unwrap()
+}
+
+fn create(text: &str) -> MeetingCommand {
+    let at = UnixMillis::from_millis(1_763_712_345_678);
+    MeetingCommand::Create(Meeting::new(id(text), format!("题目 '{text}' <\"\\>"), "t".into(), at))
+}
+
+fn start(text: &str) -> MeetingCommand {
+    MeetingCommand::Start { id: id(text), at: UnixMillis::from_millis(1_763_712_345_679) }
+}
+
+/// The changes of these commands together.
+fn changes(table: &mut MeetingTable, commands: &[MeetingCommand]) -> MeetingChanges {
+    let mut changes = MeetingChanges::default();
+    for command in commands {
+        changes.extend(commands::execute(table, command, fresh_token()).unwrap());
+    }
+    changes
+}
+
+async fn commit(
+    repository: &mut StateRepository,
+    table: &mut MeetingTable,
+    commands: &[MeetingCommand],
+) {
+    repository.commit(&changes(table, commands)).await.unwrap();
+}
+
+async fn what_is_saved_is_read_again_in_the_order_of_creation(database: TestDatabase) {
+    let (mut repository, mut table) = database.opened().await;
+    assert!(table.meetings.is_empty() && !table.token.is_empty());
+    commit(&mut repository, &mut table, &[create("z"), create("a")]).await;
+    commit(&mut repository, &mut table, &[start("z"), create("会议 '1'; --"), create("k")]).await;
+    commit(&mut repository, &mut table, &[MeetingCommand::Delete(id("k"))]).await;
+    commit(&mut repository, &mut table, &[create("b"), MeetingCommand::Announce(vec![id("z")])])
+        .await;
+    let ids: Vec<_> = table.meetings.iter().map(|meeting| meeting.id.as_str()).collect();
+    assert_eq!(ids, ["z", "a", "会议 '1'; --", "b"]);
+    assert_eq!(repository.reconnect().await.unwrap(), table);
+    repository.close().await;
+    assert_eq!(database.opened().await.1, table);
+}
+
+async fn of_one_meeting_the_last_change_of_a_transaction_counts(database: TestDatabase) {
+    let (mut repository, mut table) = database.opened().await;
+    let end = MeetingCommand::End { id: id("m"), at: UnixMillis::from_secs(2) };
+    let gone = MeetingCommand::Delete(id("gone"));
+    commit(&mut repository, &mut table, &[create("m"), create("gone"), start("m"), end, gone])
+        .await;
+    assert_eq!(table.meetings.len(), 1);
+    assert_eq!(table.meetings[0].status, MeetingPhase::Ended);
+    // Deleted and created again, within one transaction and over two.
+    let again = [MeetingCommand::Delete(id("m")), create("m"), start("m")];
+    commit(&mut repository, &mut table, &again).await;
+    commit(&mut repository, &mut table, &[MeetingCommand::Delete(id("m"))]).await;
+    commit(&mut repository, &mut table, &[create("m")]).await;
+    assert_eq!(repository.reconnect().await.unwrap(), table);
+}
+
+async fn changes_are_saved_all_or_none_and_not_over_others(database: TestDatabase) {
+    let (mut repository, mut table) = database.opened().await;
+    commit(&mut repository, &mut table, &[create("a"), create("b")]).await;
+    let saved = table.clone();
+    database.run("UPDATE edge_mirror_doc SET revision = 99 WHERE id = 'b'").await;
+    let both = changes(&mut table, &[create("c"), start("a"), start("b")]);
+    let refused = repository.commit(&both).await.unwrap_err();
+    assert!(matches!(refused, StateError::Conflict { .. }), "{refused}");
+    let refused = repository.commit(&both).await.unwrap_err();
+    assert!(matches!(refused, StateError::Unavailable { .. }), "only after reading: {refused}");
+    assert_eq!(repository.reconnect().await.unwrap(), saved);
+    repository.commit(&both).await.unwrap();
+    assert_eq!(repository.reconnect().await.unwrap(), table);
+}
+
+async fn who_opened_it_last_is_the_only_one_to_change_it(database: TestDatabase) {
+    let (mut first, mut table) = database.opened().await;
+    commit(&mut first, &mut table, &[create("a")]).await;
+    first.check().await.unwrap();
+    let (mut second, mut seen) = database.opened().await;
+    assert_eq!(seen, table);
+    let late = changes(&mut table, &[create("late")]);
+    for refused in [first.commit(&late).await, first.reconnect().await.map(drop)] {
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused, StateError::TakenOver { .. }), "{refused}");
+    }
+    commit(&mut second, &mut seen, &[create("b")]).await;
+    second.check().await.unwrap();
+    assert_eq!(second.reconnect().await.unwrap(), seen);
+    let (mut third, _) = database.opened().await;
+    let refused = second.check().await.unwrap_err();
+    assert!(matches!(refused, StateError::TakenOver { .. }), "{refused}");
+    third.check().await.unwrap();
+}
+
+async fn a_newer_schema_is_refused(database: TestDatabase) {
+    database.opened().await.0.close().await;
+    database.run("UPDATE edge_mirror_schema SET version = 2").await;
+    let refused = database.open().await.unwrap_err();
+    assert!(matches!(refused, StateError::Newer { found: 2, known: 1, .. }), "{refused}");
+    assert!(refused.to_string().contains("install that version"), "{refused}");
+}
+
+async fn a_damaged_document_is_named_and_left_alone(database: TestDatabase) {
+    let (mut repository, mut table) = database.opened().await;
+    commit(&mut repository, &mut table, &[create("m")]).await;
+    repository.close().await;
+    database.run("UPDATE edge_mirror_doc SET json = '{' WHERE kind = 'meeting'").await;
+    let refused = database.open().await.unwrap_err().to_string();
+    assert!(refused.contains("meeting 'm'") && !refused.contains(PASSWORD), "{refused}");
+}
+
+async fn an_older_versions_file_is_taken_over_once(database: TestDatabase) {
+    let path = database.write_legacy();
+    let (repository, table) = database.opened().await;
+    assert_eq!(table, legacy::tests::saved());
+    repository.close().await;
+    assert!(!path.exists());
+    let kept = path.with_file_name("state.json.before-database");
+    assert_eq!(fs::read_to_string(kept).unwrap(), legacy::tests::SAVED);
+    // A kill came before it was renamed; meanwhile nothing can have changed, but
+    // even then the database counts.
+    let (mut repository, mut table) = database.opened().await;
+    commit(&mut repository, &mut table, &[create("new")]).await;
+    repository.close().await;
+    database.write_legacy();
+    let (repository, found) = database.opened().await;
+    assert_eq!((found, path.exists()), (table, false));
+    repository.close().await;
+}
+
+async fn a_file_that_an_older_version_wrote_meanwhile_is_not_dropped(database: TestDatabase) {
+    let path = database.write_legacy();
+    database.opened().await.0.close().await;
+    let other = legacy::tests::SAVED.replace("3f1a", "4f1a");
+    fs::write(&path, &other).unwrap();
+    let refused = database.open().await.unwrap_err();
+    assert!(matches!(refused, StateError::TwoStates { .. }), "{refused}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), other);
+    fs::remove_file(&path).unwrap();
+    database.opened().await.0.close().await;
+}
+
+async fn a_kill_before_the_transaction_ends_leaves_the_old_file(database: TestDatabase) {
+    let path = database.write_legacy();
+    let inner = StateDatabase::new(&database.location, database.data());
+    let mut connection = inner.connect().await.unwrap();
+    let found = LegacyState::find(database.data()).await.unwrap();
+    let found = FoundFiles { legacy: found, other: None };
+    let never: Result<_, StateError> = Err(StateError::Conflict { place: "killed".into() });
+    let opening = document::open(&mut connection, inner.begin(), |saved| {
+        import::initial_changes(saved, &found, "here").unwrap();
+        never
+    });
+    opening.await.unwrap_err();
+    drop(connection);
+    assert!(path.exists());
+    assert_eq!(database.opened().await.1, legacy::tests::saved());
+}
+
+/// Runs each case on a database of its own, one after the other.
+macro_rules! on_each {
+    ($database:expr; $($case:ident)*) => {
+        $(
+            println!("{}", stringify!($case));
+            $case($database(stringify!($case)).await).await;
+        )*
+    };
+}
+
+macro_rules! all_cases {
+    ($database:expr) => {
+        on_each! {
+            $database;
+            what_is_saved_is_read_again_in_the_order_of_creation
+            of_one_meeting_the_last_change_of_a_transaction_counts
+            changes_are_saved_all_or_none_and_not_over_others
+            who_opened_it_last_is_the_only_one_to_change_it
+            a_newer_schema_is_refused
+            a_damaged_document_is_named_and_left_alone
+            an_older_versions_file_is_taken_over_once
+            a_file_that_an_older_version_wrote_meanwhile_is_not_dropped
+            a_kill_before_the_transaction_ends_leaves_the_old_file
+        }
+    };
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_keeps_the_state() {
+    all_cases!(async |_: &str| TestDatabase {
+        location: StateLocation::DataFolder,
+        folder: tempfile::tempdir().unwrap(),
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgresql_keeps_the_state() {
+    let postgres = TestPostgres::start().await;
+    all_cases!(async |name: &str| TestDatabase {
+        // Longer names are cut off by PostgreSQL.
+        location: postgres.database(&name[..name.len().min(60)]).await,
+        folder: tempfile::tempdir().unwrap(),
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_reached_is_told_without_the_password() {
+    let postgres = TestPostgres::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let right = postgres.url("postgres");
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (url, reason) in [
+        (right.replace(PASSWORD, "wrong-secret"), "password authentication failed"),
+        (right.replace("/postgres", "/nothing"), "does not exist"),
+        (format!("postgres://fleet:hunter2@{nobody}/x"), "refused"),
+    ] {
+        let location = url.parse().unwrap();
+        let error = StateRepository::open(&location, folder.path()).await.unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+        assert!(!error.contains("secret") && !error.contains(PASSWORD), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_in_sqlite_is_not_left_behind_by_mistake() {
+    let postgres = TestPostgres::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let here = StateLocation::DataFolder;
+    StateRepository::open(&here, folder.path()).await.unwrap().0.close().await;
+    let there = postgres.database("fleet").await;
+    let refused = StateRepository::open(&there, folder.path()).await.unwrap_err();
+    assert!(matches!(refused, StateError::OtherEngine { .. }), "{refused}");
+}
