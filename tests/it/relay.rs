@@ -2,4 +2,11 @@
 
 mod by_rank;
 mod faults;
+mod links;
+mod misses;
+mod mixed;
+mod named;
+mod places;
 mod planned;
+mod scripted;
+mod versions;

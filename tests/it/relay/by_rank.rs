@@ -11,7 +11,7 @@ use crate::support::{ScriptedMain, TestNode, metrics::Metrics, until, zips::big_
 pub(super) const KEY: &str = "a-key-of-this-fleet";
 
 /// Nodes that know each other.
-async fn fleet(main: &ScriptedMain, count: usize, key: Option<&str>) -> Vec<TestNode> {
+pub(super) async fn fleet(main: &ScriptedMain, count: usize, key: Option<&str>) -> Vec<TestNode> {
     let mut nodes = Vec::new();
     for n in 0..count {
         let config = json!({"nodeId": format!("node-{n}"), "relay": {"key": key}});
@@ -25,7 +25,7 @@ async fn fleet(main: &ScriptedMain, count: usize, key: Option<&str>) -> Vec<Test
 }
 
 /// Until each has received some of it.
-async fn until_under_way(nodes: &[TestNode]) {
+pub(super) async fn until_under_way(nodes: &[TestNode]) {
     for node in nodes {
         until("some of it", async || {
             let received = node.meeting("m").await["received"].as_u64();

@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use edge_mirror_protocol::{
-    package::{Sha256, Validators},
-    relay::auth::PackageVersion,
-};
+use edge_mirror_protocol::relay::auth::PackageVersion;
 use futures_util::{StreamExt, future::join_all, stream};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-use sha2::Digest;
 
-use super::by_rank::{KEY, pulls};
+use super::{
+    by_rank::{KEY, pulls},
+    scripted::{ME, digest, first_version, node_of, plan},
+};
 use crate::support::{
     LogCopy, ScriptedMain, TestNode,
     certificates::Authority,
@@ -22,29 +21,6 @@ use crate::support::{
     until,
     zips::big_zip,
 };
-
-const ME: &str = "node-test";
-
-fn digest(bytes: &[u8]) -> Sha256 {
-    Sha256::new(sha2::Sha256::digest(bytes).into())
-}
-
-/// The first version that a scripted main server offers of `package`.
-fn first_version(package: &[u8]) -> PackageVersion {
-    let validators = Validators {
-        etag: Some("v1".into()),
-        last_modified: Some("Sat, 21 Nov 2026 07:00:01 GMT".into()),
-    };
-    PackageVersion::from_validators(&validators, Some(package.len() as u64)).unwrap()
-}
-
-async fn node_of(main: &ScriptedMain, id: &str) -> TestNode {
-    let network = json!({"retryDelay": 0, "connectionTimeout": 1});
-    let config = json!({"nodeId": id, "network": network, "relay": {"key": KEY}});
-    let node = TestNode::of(&main.authority()).with(config).start().await;
-    until("it is registered", async || main.knows(id)).await;
-    node
-}
 
 /// A node whose parent is a scripted sibling.
 struct Pair {
@@ -364,75 +340,6 @@ async fn switched_off_a_node_serves_no_child_and_leaves_its_parent_at_once() {
     assert_eq!(pulls(&main), 2);
     node.shut_down().await;
     parent_node.shut_down().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn of_two_versions_the_newer_wins_and_nobody_serves_a_mixture() {
-    let (main, old) = (ScriptedMain::start().await, big_zip(3 << 20, 7));
-    let new = big_zip(3 << 20, 8);
-    let nodes = join_all(["node-a", "node-b", "node-c"].map(|id| node_of(&main, id))).await;
-    let valve = main.valve(2 << 20);
-    main.activate("m", "Board", &old);
-    for node in &nodes {
-        until("half of it", async || {
-            let received = node.meeting("m").await["received"].as_u64();
-            received.filter(|received| *received > 1 << 20)
-        })
-        .await;
-    }
-    let tablets = nodes.iter().map(async |node| {
-        let got = node.try_download("m").await;
-        assert!(got.is_none_or(|got| got == old || got == new), "a mixture");
-    });
-    let change = async {
-        main.activate("m", "Board", &new);
-        valve.open();
-        for node in &nodes {
-            until("the newer one", async || {
-                let got = node.try_download("m").await?;
-                assert!(got == old || got == new, "a mixture");
-                (got == new).then_some(())
-            })
-            .await;
-        }
-    };
-    tokio::join!(join_all(tablets), change);
-    for node in nodes {
-        node.shut_down().await;
-    }
-}
-
-/// A main server that names the parent and the spares, and has digests of pieces.
-fn plan(main: &ScriptedMain, package: &[u8], named: &[(&str, &ScriptedSibling)]) {
-    main.activate("m", "Board", package);
-    let sha256 = digest(package);
-    let pieces: Vec<u8> =
-        package.chunks(1 << 20).flat_map(|piece| *digest(piece).as_bytes()).collect();
-    let sibling =
-        |(id, of): &(&str, &ScriptedSibling)| json!({"node_id": id, "address": of.address()});
-    let (parent, spares) = named.split_first().unwrap();
-    let spares: Vec<_> = spares.iter().map(sibling).collect();
-    let answer = json!({
-        "id": "token-9",
-        "timestamp": 1.5,
-        "active_meetings": [{"id": "m", "title": "Board"}],
-        "edge_mirror": {
-            "version": 1,
-            "packages": [{
-                "id": "m",
-                "package_url": "/uploads/packages/Board_m_pdfs.zip",
-                "sha256": sha256.to_string(),
-            }],
-            "relay": {
-                "key": KEY,
-                "packages": [{"id": "m", "parent": sibling(parent), "spares": spares}],
-            },
-        },
-    });
-    let mut play = main.play();
-    (play.ranges, play.etag) = (true, Some(format!("\"{sha256}\"")));
-    play.repr_digest = Some(format!("sha-256=:{}:", sha256.base64()));
-    (play.pieces, play.status_answer) = (Some(pieces.into()), Some(answer.to_string()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::support::{TestMaster, TestNode, metrics::Metrics, until, zips::big_zip};
 
 /// Nodes that the main server knows.
-async fn fleet(master: &TestMaster, count: usize) -> Vec<TestNode> {
+pub(super) async fn fleet(master: &TestMaster, count: usize) -> Vec<TestNode> {
     let mut nodes = Vec::new();
     for n in 0..count {
         let config = json!({"nodeId": format!("node-{n}")});
@@ -20,7 +20,7 @@ async fn fleet(master: &TestMaster, count: usize) -> Vec<TestNode> {
     nodes
 }
 
-async fn served(master: &TestMaster) -> f64 {
+pub(super) async fn served(master: &TestMaster) -> f64 {
     Metrics::of(&master.url("")).await.get("edge_mirror_served_bytes_total")
 }
 

@@ -124,6 +124,8 @@ pub(crate) struct Play {
     asked: Vec<Asked>,
     /// Replaces the answer to the poll.
     pub status_answer: Option<String>,
+    /// As that, by the node that asks.
+    pub status_answers: BTreeMap<String, String>,
     /// None: it knows nothing of that, as the real one.
     pub held: Option<Held>,
     /// Polls that are being held back.
@@ -204,6 +206,7 @@ impl ScriptedMain {
             last_modified: None,
             asked: Vec::new(),
             status_answer: None,
+            status_answers: BTreeMap::new(),
             held: None,
             holding: 0,
             slow_heads: None,
@@ -256,6 +259,14 @@ impl ScriptedMain {
         let mut play = self.play();
         play.put(id, title, Some(Bytes::copy_from_slice(package)));
         play.token += 1;
+    }
+
+    /// As [`activate`](Self::activate), and with it what else changes.
+    pub(crate) fn activate_with(&self, id: &str, package: &[u8], change: impl FnOnce(&mut Play)) {
+        let mut play = self.play();
+        play.put(id, "Board", Some(Bytes::copy_from_slice(package)));
+        play.token += 1;
+        change(&mut play);
     }
 
     /// A meeting that is active although its package could not be made.
@@ -502,9 +513,9 @@ async fn status(State(server): State<ScriptedMain>, asked: HeaderMap) -> Respons
             while known(&server.play()) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            status_now(&server)
+            status_now(&server, &asked)
         }
-        _ => status_now(&server),
+        _ => status_now(&server, &asked),
     };
     if let Some(held) = held {
         let headers = answer.headers_mut();
@@ -516,9 +527,11 @@ async fn status(State(server): State<ScriptedMain>, asked: HeaderMap) -> Respons
     answer
 }
 
-fn status_now(server: &ScriptedMain) -> Response {
+fn status_now(server: &ScriptedMain, asked: &HeaderMap) -> Response {
     let play = server.play();
-    if let Some(answer) = &play.status_answer {
+    let node = asked.get("edge-mirror-node").and_then(|node| node.to_str().ok());
+    let own = node.and_then(|node| play.status_answers.get(node));
+    if let Some(answer) = own.or(play.status_answer.as_ref()) {
         return answer.clone().into_response();
     }
     let active = play.active();

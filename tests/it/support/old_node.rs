@@ -65,6 +65,11 @@ impl OldNode {
 
     /// Lists what was pulled; says what is active as the status answer does.
     pub(crate) async fn heartbeat(&self) {
+        self.heartbeat_with(None).await;
+    }
+
+    /// With what versions of ours add to it.
+    pub(crate) async fn heartbeat_with(&self, mirror: Option<Value>) {
         let active: Vec<_> = self
             .active()
             .await
@@ -72,13 +77,16 @@ impl OldNode {
             .map(|(id, title)| json!({"id": id, "title": title}))
             .collect();
         let synced: Vec<_> = self.packages.lock().unwrap().keys().cloned().collect();
-        let body = json!({
+        let mut body = json!({
             "node_id": self.id,
             "address": self.address,
             "status": "online",
             "active_meetings": active,
             "synced_meetings": synced,
         });
+        if let Some(mirror) = mirror {
+            body["mirror"] = mirror;
+        }
         let answer = self.post("/api/v1/nodes/heartbeat", body).await;
         assert!(answer["status"] == "success" && answer["timestamp"].is_f64(), "{answer}");
     }

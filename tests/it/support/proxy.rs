@@ -17,8 +17,12 @@ const PIECE_BYTES: usize = 16 << 10;
 pub(crate) enum Way {
     /// A connection ends after so many bytes of the server's.
     Cut(usize),
+    /// As that, with a reset instead of an end in good order.
+    Reset(usize),
     /// Of a connection nothing more comes after so many bytes.
     Hold(usize),
+    /// Each piece of the server's takes so long.
+    Delay(Duration),
     /// Each connection is closed at once.
     Closed,
 }
@@ -122,6 +126,12 @@ impl Shared {
             }
             Ok(())
         });
+        if matches!(*self.way.lock().unwrap(), Way::Reset(_)) {
+            // With the last of its handles, which the other thread has, too.
+            let _ = socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO));
+            let _ = client.shutdown(Shutdown::Read);
+            return;
+        }
         for stream in [client, server] {
             let _ = stream.shutdown(Shutdown::Both);
         }
@@ -132,10 +142,15 @@ impl Shared {
         if self.over.load(Ordering::Relaxed) {
             return Err(std::io::ErrorKind::BrokenPipe.into());
         }
-        match *self.way.lock().unwrap() {
+        let way = *self.way.lock().unwrap();
+        match way {
             Way::Hold(most) => Ok(most.saturating_sub(passed)),
-            Way::Cut(most) if passed < most => Ok(most - passed),
-            Way::Cut(_) | Way::Closed => Err(std::io::ErrorKind::BrokenPipe.into()),
+            Way::Delay(time) => {
+                std::thread::sleep(time);
+                Ok(PIECE_BYTES)
+            }
+            Way::Cut(most) | Way::Reset(most) if passed < most => Ok(most - passed),
+            Way::Cut(_) | Way::Reset(_) | Way::Closed => Err(std::io::ErrorKind::BrokenPipe.into()),
         }
     }
 }

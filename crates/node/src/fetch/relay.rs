@@ -14,7 +14,7 @@ use edge_mirror_protocol::{
 };
 use edge_mirror_settings::Config;
 use edge_mirror_store::StoreError;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     FetchInner, Flight, Offer, PullError, PullReason, PulledPackage,
@@ -30,6 +30,10 @@ use crate::{
 
 /// A parent that was down may be asked again after this time.
 const DOWN_PAUSE: Duration = Duration::from_secs(10);
+
+/// A client of a node that has just started waits so long for the main server's first
+/// answer, which says what other nodes there are.
+const FIRST_ANSWER_WAIT: Duration = Duration::from_secs(2);
 
 /// The parents of one round.
 #[derive(Default)]
@@ -149,6 +153,9 @@ impl FetchInner {
         round: &mut RoundState,
         retry: bool,
     ) -> Result<Option<PulledPackage>, PullError> {
+        if flight.reason().is_clients() && config.relay.enabled {
+            self.wait_for_first_answer().await;
+        }
         if !self.may_relay(flight, config, round) {
             return Ok(None);
         }
@@ -177,6 +184,12 @@ impl FetchInner {
                 return Ok(None);
             }
         }
+    }
+
+    async fn wait_for_first_answer(&self) {
+        let mut sync = self.board.sync.subscribe();
+        let answered = sync.wait_for(|sync| sync.polled_ok.is_some() || sync.poll_error.is_some());
+        let _ = timeout(FIRST_ANSWER_WAIT, answered).await;
     }
 
     /// Leaves out nodes that sent wrong bytes of this package.
