@@ -50,7 +50,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         "crates/base/src",
         &[
             &["log", "systemd", "atomic"],
-            &["clock", "tasks", "live", "metrics", "pacer", "liveness", "quantity"],
+            &["backoff", "clock", "tasks", "live", "metrics", "pacer", "liveness", "quantity"],
         ],
     ),
 ];

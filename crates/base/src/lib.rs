@@ -11,6 +11,8 @@
 
 /// The only place that creates, renames and removes files.
 pub mod atomic;
+/// Pauses between tries.
+pub mod backoff;
 /// The time of day.
 pub mod clock;
 /// A value that is read for every request and rarely changes.

@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use edge_mirror_base::tasks;
+use edge_mirror_base::{
+    backoff::{backoff, with_jitter},
+    tasks,
+};
 use edge_mirror_protocol::{
     default_title,
     package::{PackageRoute, PackageSource, Sha256, Validators},
@@ -99,10 +102,10 @@ impl FetchInner {
             if error.is_final() || attempt >= retries {
                 return Err(error);
             }
-            let base = Duration::from_secs(config.network.retry_delay);
-            let mut pause = retry_pause(attempt, base, fastrand::f64());
+            let first = Duration::from_secs(config.network.retry_delay);
+            let mut pause = backoff(attempt, first, LONGEST_PAUSE.max(first), fastrand::f64());
             if error.is_broken_off() && flight.received_bytes() >= before + PROGRESS_BYTES {
-                pause = pause.min(PROGRESS_PAUSE);
+                pause = pause.min(with_jitter(PROGRESS_PAUSE, fastrand::f64()));
             }
             warn!(
                 "meeting {}: attempt {attempt} of {retries} failed, next in {:.1} s: {error}",
@@ -426,15 +429,6 @@ fn modified_s(validators: &Validators) -> Option<u64> {
     at.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
 
-/// The pause after the `attempt`-th attempt (from 1): doubling from `base`,
-/// shortened by up to a quarter by `random` (0 to 1), so that nodes that
-/// failed together don't come back together.
-fn retry_pause(attempt: u32, base: Duration, random: f64) -> Duration {
-    let factor = 1_u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
-    let longest = LONGEST_PAUSE.max(base);
-    base.saturating_mul(factor).min(longest).mul_f64(1.0 - random.clamp(0.0, 1.0) / 4.0)
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
@@ -498,25 +492,5 @@ mod tests {
         pull(&fetch);
         until(|| store.get(&id).is_some()).await;
         tasks.shut_down(std::time::Duration::from_secs(5)).await;
-    }
-
-    #[test]
-    fn pauses_double_and_end_at_five_minutes() {
-        let seconds = |attempt| retry_pause(attempt, Duration::from_secs(5), 0.0).as_secs();
-        assert_eq!([1, 2, 3, 4].map(seconds), [5, 10, 20, 40]);
-        assert_eq!(seconds(40), 300);
-        assert_eq!(retry_pause(9, Duration::ZERO, 0.0), Duration::ZERO);
-        assert_eq!(retry_pause(1, Duration::from_secs(3600), 0.0).as_secs(), 3600);
-    }
-
-    proptest::prelude::proptest! {
-        #[test]
-        fn pauses_grow_and_jitter_shortens_by_a_quarter_at_most(attempt in 1_u32..100, base in 0_u64..3600, random in 0.0..1.0) {
-            let base = Duration::from_secs(base);
-            let plain = retry_pause(attempt, base, 0.0);
-            proptest::prop_assert!(retry_pause(attempt + 1, base, 0.0) >= plain);
-            let jittered = retry_pause(attempt, base, random);
-            proptest::prop_assert!(jittered <= plain && jittered >= plain.mul_f64(0.74));
-        }
     }
 }

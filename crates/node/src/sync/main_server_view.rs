@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use edge_mirror_base::clock::UnixMillis;
+use edge_mirror_base::{backoff::backoff, clock::UnixMillis};
 use edge_mirror_protocol::{
     ActiveMeeting, Fault, MAX_MEETINGS, MeetingStatus, OfferedPackage, UnservedMeeting,
     package::{PackageId, Sha256},
@@ -340,7 +340,9 @@ impl MainServerView {
     pub(crate) fn note_failure(&mut self, id: &PackageId, error: Fault, retry_delay: Duration) {
         let Some(meeting) = self.meeting_mut(id) else { return };
         let rounds = meeting.failing.as_ref().map_or(1, |failing| failing.rounds + 1);
-        let wait = backoff(rounds, retry_delay);
+        let first = FIRST_BACKOFF.max(retry_delay).min(LONGEST_BACKOFF);
+        // A bad package fails at all nodes at the same moment.
+        let wait = backoff(rounds, first, LONGEST_BACKOFF, fastrand::f64());
         meeting.not_before = Some(Instant::now() + wait);
         meeting.failing = Some(PullFailure { rounds, error, next_try: UnixMillis::now() + wait });
     }
@@ -438,14 +440,10 @@ impl MainServerView {
     }
 }
 
-fn backoff(rounds: u32, retry_delay: Duration) -> Duration {
-    let first = FIRST_BACKOFF.max(retry_delay).min(LONGEST_BACKOFF);
-    let factor = 1_u32.checked_shl(rounds.saturating_sub(1)).unwrap_or(u32::MAX);
-    first.saturating_mul(factor).min(LONGEST_BACKOFF)
-}
-
 #[cfg(test)]
 mod tests {
+    use edge_mirror_protocol::Cause;
+
     use super::*;
 
     const HELD: Sha256 = Sha256::new([1; 32]);
@@ -651,9 +649,23 @@ mod tests {
     }
 
     #[test]
-    fn rounds_that_fail_come_further_and_further_apart() {
-        let seconds = |rounds| backoff(rounds, Duration::from_secs(1)).as_secs();
-        assert_eq!([1, 2, 3, 7, 99].map(seconds), [5, 10, 20, 300, 300]);
-        assert_eq!(backoff(1, Duration::from_secs(3600)), LONGEST_BACKOFF);
+    fn rounds_that_fail_come_further_and_further_apart_and_at_each_node_at_another_time() {
+        let fault = || Fault { cause: Cause::Damaged, text: String::new() };
+        let mut waits = HashSet::new();
+        for _ in 0..32 {
+            let (mut known, ids) = swept(1, Instant::now());
+            for longest in [5, 10, 20, 40, 80, 160, 300, 300] {
+                let began = Instant::now();
+                known.note_failure(&ids[0], fault(), Duration::from_secs(1));
+                let at = known.meeting_mut(&ids[0]).unwrap().not_before.unwrap();
+                let (wait, longest) = (at - began, Duration::from_secs(longest));
+                assert!(
+                    longest / 2 <= wait && wait <= longest + Duration::from_secs(1),
+                    "{wait:?}"
+                );
+                waits.insert(wait.as_millis());
+            }
+        }
+        assert!(waits.len() > 100, "{}", waits.len());
     }
 }
