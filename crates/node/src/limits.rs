@@ -19,7 +19,7 @@ pub(super) async fn run(
     loop {
         let config = changes.borrow_and_update().clone();
         traffic.apply(&config.serve);
-        relay_traffic.apply_limits(config.relay.max_children.into(), config.relay.upload_limit);
+        relay_traffic.apply(&config.relay);
         fetch.apply(&config);
         connections.apply(config.serve.max_connections_per_client);
         if changes.changed().await.is_err() {

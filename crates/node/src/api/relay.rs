@@ -2,6 +2,8 @@
 //! fleet's key. They have permits and a bandwidth of their own, and get the bytes as they
 //! arrive, to the end: a node verifies for itself.
 
+mod children;
+
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use axum::{
@@ -20,11 +22,12 @@ use edge_mirror_protocol::{
         auth::{self, AnswerProof, ParentState, RelayCredentials, RelayRequest, STATE_HEADER},
     },
 };
-use edge_mirror_settings::Config;
-use tracing::debug;
+use edge_mirror_settings::{Config, RelayConfig};
+use tracing::{debug, info};
 
 use super::{AppState, download::name_and_headers};
 use crate::{board::RelayRefusal, fetch::SiblingCopy, siblings::SiblingDirectory};
+use children::ChildDownloads;
 
 /// A child's question for a package that is about to be pulled is kept so long: less than
 /// it waits for the head of an answer.
@@ -34,11 +37,31 @@ const LONGEST_DIGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// The traffic with other nodes, counted and limited apart from tablets'.
 #[derive(Clone, Debug)]
-pub struct RelayTraffic(Arc<Traffic>);
+pub struct RelayTraffic {
+    traffic: Arc<Traffic>,
+    children: ChildDownloads,
+}
 
 impl Default for RelayTraffic {
     fn default() -> Self {
-        Self(Arc::new(Traffic::for_nodes()))
+        Self { traffic: Arc::new(Traffic::for_nodes()), children: ChildDownloads::default() }
+    }
+}
+
+impl RelayTraffic {
+    /// Applies a changed configuration, also to what is under way: a node that is to relay
+    /// less has a reason.
+    pub(crate) fn apply(&self, relay: &RelayConfig) {
+        self.traffic.apply_limits(relay.max_children.into(), relay.upload_limit);
+        let most = if relay.enabled { relay.max_children } else { 0 };
+        let ended = self.children.keep_oldest(usize::try_from(most).unwrap_or(usize::MAX));
+        if ended > 0 {
+            let cause = match relay.enabled {
+                true => format!("relay.maxChildren is {most}"),
+                false => "relaying is off".to_owned(),
+            };
+            info!("{cause}: ended what {ended} other nodes were being sent");
+        }
     }
 }
 
@@ -46,7 +69,7 @@ impl Deref for RelayTraffic {
     type Target = Arc<Traffic>;
 
     fn deref(&self) -> &Arc<Traffic> {
-        &self.0
+        &self.traffic
     }
 }
 
@@ -71,7 +94,7 @@ pub(super) async fn answer(state: &AppState, query: SiblingQuery<'_>) -> Respons
     let config = state.settings.current();
     let siblings = state.fetch.siblings();
     let Some(key) = siblings.key(&config) else {
-        refusals.inc(RelayRefusal::Busy);
+        refusals.inc(RelayRefusal::Off);
         return wire::detail(StatusCode::FORBIDDEN, "节点互传未启用 / relaying is off");
     };
     let parsed = credentials(query.headers).and_then(RelayCredentials::parse);
@@ -141,7 +164,7 @@ fn respond(
         }
     };
     let SiblingQuery { method, headers, transport, .. } = *query;
-    match copy {
+    let response = match copy {
         SiblingCopy::Stored(opened) => {
             // Whatever else it asks for: the bytes from there on.
             let mut asked = HeaderMap::new();
@@ -157,7 +180,14 @@ fn respond(
         SiblingCopy::NotYet => Ok(bare(StatusCode::SERVICE_UNAVAILABLE)),
         SiblingCopy::OtherVersion => Ok(bare(StatusCode::PRECONDITION_FAILED)),
         SiblingCopy::Absent => Ok(bare(StatusCode::NOT_FOUND)),
+    }?;
+    if method != Method::GET || !response.status().is_success() {
+        return Ok(response);
     }
+    let response = response.map(|body| state.relay_traffic.children.begin(body));
+    // The settings may have changed before it was listed.
+    state.relay_traffic.apply(&state.settings.current().relay);
+    Ok(response)
 }
 
 /// The first byte that is asked for; nodes ask for all that follow.

@@ -133,7 +133,9 @@ labels! {
         Proof => "proof",
         /// Its nonce is not ours, too old, or was used before.
         Nonce => "nonce",
-        /// Relaying is off, or `relay.maxChildren` is reached.
+        /// Relaying is off.
+        Off => "off",
+        /// `relay.maxChildren` is reached.
         Busy => "busy",
         /// It pulls another version.
         Version => "version",

@@ -667,5 +667,6 @@ mod tests {
             }
         }
         assert!(waits.len() > 100, "{}", waits.len());
+        assert!(waits.iter().any(|wait| *wait < 4000), "half of the first pause is jitter");
     }
 }
