@@ -16,6 +16,7 @@ use edge_mirror_protocol::{
     self as protocol, Heartbeat, MAX_ANSWER_BYTES, MeetingStatus, OfferedPackage, Registration,
     UnreadableAnswer, Unregistration, extension,
     package::{PackageId, Sha256},
+    preference::PREFER,
     relay::NODE_HEADER,
 };
 use edge_mirror_settings::{Config, Secret};
@@ -35,8 +36,6 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(3);
 const SHOWN_ANSWER_CHARS: usize = 200;
 /// Carries the key that a main server may require of its nodes.
 const KEY: &str = "x-api-key";
-/// Asks for an answer to be held back (RFC 7240, 4.3).
-const PREFER: &str = "prefer";
 
 /// Makes clients; connections are shared as long as the settings that shape them
 /// stay the same.

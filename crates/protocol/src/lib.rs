@@ -22,6 +22,8 @@ mod list;
 pub mod object;
 /// Pure types: ids, digests, manifests.
 pub mod package;
+/// Header fields that say how long an answer may take, and how urgent it is.
+pub mod preference;
 /// Packages from node to node.
 pub mod relay;
 #[cfg(any(test, feature = "testing"))]

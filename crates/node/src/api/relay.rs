@@ -17,6 +17,7 @@ use edge_mirror_http::{
 };
 use edge_mirror_protocol::{
     package::{PackageId, Sha256},
+    preference::{PREFER, PRIORITY, is_urgent, preferred_wait},
     relay::{
         RelayKey,
         auth::{self, AnswerProof, ParentState, RelayCredentials, RelayRequest, STATE_HEADER},
@@ -126,8 +127,8 @@ pub(super) async fn answer(state: &AppState, query: SiblingQuery<'_>) -> Respons
     let copy = match wait {
         Some(_) => Ok(SiblingCopy::NotYet),
         None => {
-            let wait = FIRST_BYTES_WAIT;
-            state.fetch.copy_for_sibling(query.id, &request.version, wait).await
+            let (wait, is_urgent) = (FIRST_BYTES_WAIT, is_urgent(lines(query.headers, PRIORITY)));
+            state.fetch.copy_for_sibling(query.id, &request.version, wait, is_urgent).await
         }
     };
     let mut told = state.fetch.state_for_sibling(query.id, &request.version, wait).await;
@@ -199,9 +200,11 @@ fn first_byte(headers: &HeaderMap) -> u64 {
 
 /// Time that the child would wait for the digest of the whole.
 fn digest_wait(headers: &HeaderMap) -> Option<Duration> {
-    let prefer = headers.get("prefer")?.to_str().ok()?;
-    let seconds = prefer.strip_prefix("wait=")?.parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_DIGEST_WAIT))
+    preferred_wait(lines(headers, PREFER)).map(|wait| wait.min(LONGEST_DIGEST_WAIT))
+}
+
+fn lines<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+    headers.get_all(name).iter().filter_map(|line| line.to_str().ok())
 }
 
 fn bare(status: StatusCode) -> Response<Body> {

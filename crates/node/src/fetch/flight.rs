@@ -2,6 +2,7 @@
 
 use std::{
     net::IpAddr,
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
@@ -295,6 +296,18 @@ impl Flight {
     /// Ends a pause between two attempts; no effect otherwise.
     pub(super) fn wake(&self) {
         self.wake.notify_waiters();
+    }
+
+    /// Waits until a client waits for it.
+    pub(super) async fn wait_for_client(&self) {
+        loop {
+            let mut woken = pin!(self.wake.notified());
+            woken.as_mut().enable();
+            if self.is_awaited() {
+                return;
+            }
+            woken.await;
+        }
     }
 
     pub(super) async fn wait_for_retry(&self) {

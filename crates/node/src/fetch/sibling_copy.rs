@@ -26,12 +26,13 @@ pub enum SiblingCopy {
 
 impl Fetch {
     /// Looks for this version, and waits for the first bytes of one that is about to be
-    /// pulled.
+    /// pulled. If it is urgent, a client waits for it at a node further down.
     pub async fn copy_for_sibling(
         &self,
         id: &PackageId,
         version: &PackageVersion,
         wait: Duration,
+        is_urgent: bool,
     ) -> Result<SiblingCopy, StoreError> {
         let until = Instant::now() + wait;
         loop {
@@ -44,7 +45,7 @@ impl Fetch {
                     return Ok(SiblingCopy::OtherVersion);
                 }
             }
-            let Some(flight) = self.flight_for_sibling(id, version, until).await else {
+            let Some(flight) = self.flight_for_sibling(id, version, until, is_urgent).await else {
                 let announced = self.is_announced(id, version);
                 return Ok(if announced { SiblingCopy::NotYet } else { SiblingCopy::Absent });
             };
@@ -111,8 +112,18 @@ impl Fetch {
         id: &PackageId,
         version: &PackageVersion,
         until: Instant,
+        is_urgent: bool,
     ) -> Option<Arc<Flight>> {
-        let under_way = || self.inner.state().flights.get(id).cloned();
+        let under_way = || {
+            let flight = self.inner.state().flights.get(id).cloned()?;
+            if is_urgent {
+                let is_listed = self.inner.board.sync.borrow().active.contains(id);
+                let reason = if is_listed { PullReason::OnDemand } else { PullReason::Unlisted };
+                flight.raise_priority(reason);
+                self.inner.gate.admit();
+            }
+            Some(flight)
+        };
         if let Some(flight) = under_way() {
             return Some(flight);
         }
@@ -126,7 +137,8 @@ impl Fetch {
         let until = until.min(Instant::now() + wait);
         let listed = timeout_at(until, sync.wait_for(|sync| sync.active.contains(id))).await;
         drop(listed.ok()?.ok()?);
-        match self.join_as(id, PullReason::Missing, None) {
+        let reason = if is_urgent { PullReason::OnDemand } else { PullReason::Missing };
+        match self.join_as(id, reason, None) {
             Ok(Some(flight)) => Some(flight),
             // It has just arrived, or failed a moment ago.
             Ok(None) | Err(_) => under_way(),

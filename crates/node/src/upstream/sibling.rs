@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use edge_mirror_http::{delivery::growing::LIVE_END, tls};
 use edge_mirror_protocol::{
     package::{PackageId, Sha256, Validators},
+    preference::{PREFER, PRIORITY, URGENT},
     relay::{
         RelayKey, Sibling,
         auth::{self, AnswerProof, PackageVersion, ParentState, RelayCredentials, RelayRequest},
@@ -73,6 +74,8 @@ pub struct SiblingSession {
     url: Url,
     nonce: Option<String>,
     certificate: Option<Sha256>,
+    /// A client waits for the package, here or further down.
+    pub is_urgent: bool,
 }
 
 /// Returns a client for requests to siblings. Whom it talks to is found out by the proof,
@@ -109,7 +112,14 @@ impl SiblingSession {
             let path = ["api", "v1", "meetings", package.id.as_str(), "download-package"];
             segments.clear().extend(path);
         }
-        Ok(Self { client, sibling, package, url, nonce: None, certificate: None })
+        let (nonce, certificate, is_urgent) = (None, None, false);
+        Ok(Self { client, sibling, package, url, nonce, certificate, is_urgent })
+    }
+
+    /// Finds out whether it is there, and asks for proofs.
+    pub async fn connect(&mut self) -> Result<(), SiblingError> {
+        self.nonce = Some(self.challenge().await?);
+        Ok(())
     }
 
     /// Begins to get the bytes from `first` on.
@@ -166,8 +176,11 @@ impl SiblingSession {
             if let Some(range) = &range {
                 asked = asked.header(header::RANGE, range);
             }
+            if self.is_urgent {
+                asked = asked.header(PRIORITY, URGENT);
+            }
             if let Some(wait) = wait {
-                asked = asked.header(super::PREFER, format!("wait={}", wait.as_secs()));
+                asked = asked.header(PREFER, format!("wait={}", wait.as_secs()));
             }
             let limit = HEAD_TIMEOUT + wait.unwrap_or_default();
             let response = self.send(asked, limit).await?;

@@ -264,7 +264,15 @@ impl FetchInner {
     ) -> Result<OriginAnswer, SiblingPull> {
         let began = Instant::now();
         loop {
-            let state = match session.get(first).await {
+            session.is_urgent = task.flight.is_awaited();
+            let is_told = session.is_urgent;
+            let answered = tokio::select! {
+                answered = session.get(first) => answered,
+                // The parent keeps the question for seconds: it may have more to do, and
+                // somebody further up.
+                () = task.flight.wait_for_client(), if !is_told => continue,
+            };
+            let state = match answered {
                 Ok((state, answer)) => {
                     self.note_state(task, session, &state)?;
                     return Ok(answer);
