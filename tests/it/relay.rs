@@ -1,6 +1,7 @@
 //! Nodes that pass packages on to each other.
 
 mod by_rank;
+mod choice;
 mod faults;
 mod links;
 mod misses;

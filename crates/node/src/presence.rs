@@ -529,6 +529,7 @@ mod tests {
                 id: id.parse().unwrap(),
                 title: String::new(),
                 sha256: None,
+                size_bytes: None,
             };
             Arc::new(board::ActiveMeetings::from(ids.iter().map(meeting).collect::<Vec<_>>()))
         };

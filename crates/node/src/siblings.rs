@@ -50,6 +50,8 @@ pub struct ParentCandidates {
     pub parents: Vec<Sibling>,
     /// Named by our own main server, which also has digests of pieces.
     pub is_planned: bool,
+    /// Others are known, and all come after this node.
+    pub is_first: bool,
 }
 
 pub struct SiblingDirectory {
@@ -139,7 +141,8 @@ impl SiblingDirectory {
             return ParentCandidates::default();
         };
         let parents = rank::parents(&config.node_id, &found.by_id, id, version);
-        ParentCandidates { parents, is_planned: false }
+        let is_first = parents.is_empty() && !found.by_id.is_empty();
+        ParentCandidates { parents, is_planned: false, is_first }
     }
 
     /// A node does not prove itself any more: the next list finds out why. It may speak
@@ -169,7 +172,7 @@ impl SiblingDirectory {
         if let Some(own) = own.first() {
             self.log_ignored(id, &own.node_id);
         }
-        ParentCandidates { parents, is_planned: true }
+        ParentCandidates { parents, is_planned: true, is_first: false }
     }
 
     fn log_ignored(&self, id: &PackageId, node_id: &str) {

@@ -182,6 +182,7 @@ impl PackageHints {
             match self.by_id.remove(&listed.meeting.id) {
                 Some(hint) => {
                     listed.meeting.sha256 = hint.meeting.sha256;
+                    listed.meeting.size_bytes = hint.meeting.size_bytes;
                     listed.path = hint.path;
                 }
                 None if self.is_complete => listed.path = Some(None),

@@ -162,6 +162,8 @@ pub struct ActiveMeeting {
     pub title: String,
     /// Digest of the package; sent by our own main server only.
     pub sha256: Option<Sha256>,
+    /// Length of the package; sent with the digest.
+    pub size_bytes: Option<u64>,
 }
 
 /// A meeting whose id is not a [`PackageId`].

@@ -49,6 +49,7 @@ pub(super) struct ItemFields {
     title: Scalar,
     time: Scalar,
     sha256: Scalar,
+    size: Scalar,
     package_url: Scalar,
     error: Scalar,
 }
@@ -166,12 +167,15 @@ impl MeetingList {
         let title = title.map_or_else(|| default_title(&id), shortened);
         let time = fields.time.text().map(shortened);
         let sha256 = fields.sha256.text().and_then(|hex| hex.parse().ok());
+        // Without the digest it may be any version's.
+        let size = fields.size.text().filter(|_| sha256.is_some());
+        let size_bytes = size.and_then(|size| size.parse().ok());
         let path = match fields.package_url {
             Scalar::Missing => None,
             url => Some(url.text().filter(|path| !path.is_empty())),
         };
         self.meetings.push(ListedMeeting {
-            meeting: ActiveMeeting { id, title, sha256 },
+            meeting: ActiveMeeting { id, title, sha256, size_bytes },
             time,
             path,
         });
@@ -196,6 +200,7 @@ impl MeetingList {
                 "title" => fields.title = item,
                 "time" => fields.time = item,
                 "sha256" => fields.sha256 = item,
+                "size" => fields.size = item,
                 "package_url" => fields.package_url = item,
                 "error" => fields.error = item,
                 _ => {}

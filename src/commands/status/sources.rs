@@ -49,7 +49,24 @@ const REASONS: &[(&str, &str, &str)] = &[
     ("first", "主控服务器让本节点直接拉取", "it tells this node to pull directly"),
     ("assigned", "由主控服务器指定", "named by the main server"),
     ("ranked", "按节点的排序选定", "chosen by the order of the nodes"),
-    ("no_sibling", "没有应先询问的节点", "there is no other node to ask first"),
+    (
+        "first_ranked",
+        "按节点的排序由本节点直接拉取",
+        "by the order of the nodes this one pulls directly",
+    ),
+    ("off", "节点互传已关闭", "passing packages between nodes is off"),
+    ("no_key", "没有设置互传密钥", "the nodes share no key"),
+    ("no_sibling", "没有发现其他节点", "no other node was found"),
+    (
+        "compare",
+        "只有主控服务器知道它是否已更新",
+        "only the main server can tell whether it has changed",
+    ),
+    (
+        "unidentified",
+        "主控服务器没有说明它的版本",
+        "the main server does not say which version it has",
+    ),
     ("no_parent_left", "其他节点都没能提供", "no other node could give it"),
 ];
 
@@ -57,6 +74,7 @@ fn reason(source: &Value, language: Language) -> String {
     let code = match source["reason"].as_str().unwrap_or_default() {
         UNDECIDED => return language.of("正在选择", "being chosen").to_owned(),
         "assigned" if source["node"].is_null() => "first",
+        "ranked" if source["node"].is_null() => "first_ranked",
         code => code,
     };
     match REASONS.iter().find(|(known, ..)| *known == code) {

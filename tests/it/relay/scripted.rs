@@ -46,6 +46,7 @@ pub(super) fn answer(package: &[u8], relay: Option<Value>) -> String {
                 "id": "m",
                 "package_url": "/uploads/packages/Board_m_pdfs.zip",
                 "sha256": digest(package).to_string(),
+                "size": package.len(),
             }],
         },
     });
@@ -75,9 +76,14 @@ pub(super) fn naming(parent: &Value, spares: &[Value]) -> Value {
 
 /// A main server that names the parent and the spares, and has digests of pieces.
 pub(super) fn plan(main: &ScriptedMain, package: &[u8], named: &[(&str, &ScriptedSibling)]) {
-    let sibling =
-        |(id, of): &(&str, &ScriptedSibling)| json!({"node_id": id, "address": of.address()});
+    let named: Vec<_> = named.iter().map(|(id, of)| (*id, of.address())).collect();
+    plan_at(main, package, &named);
+}
+
+/// The same of nodes at these addresses, if any.
+pub(super) fn plan_at(main: &ScriptedMain, package: &[u8], named: &[(&str, String)]) {
+    let sibling = |(id, address): &(&str, String)| json!({"node_id": id, "address": address});
     let named: Vec<_> = named.iter().map(sibling).collect();
-    let (parent, spares) = named.split_first().unwrap();
-    announce(main, package, Some(naming(parent, spares)));
+    let parent = named.first().cloned().unwrap_or_default();
+    announce(main, package, Some(naming(&parent, named.get(1..).unwrap_or_default())));
 }

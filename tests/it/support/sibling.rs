@@ -35,6 +35,7 @@ use edge_mirror_protocol::{
 use futures_util::stream;
 use serde_json::json;
 use sha2::Digest;
+use tokio::sync::watch;
 
 use super::{ScriptedMain, client};
 
@@ -49,12 +50,16 @@ pub(crate) enum Trick {
     },
     /// Says that there are so many bytes.
     Length(u64),
+    /// The same, and the bytes go as far as they are let.
+    LengthThrough(u64, watch::Receiver<usize>),
     /// Has another version.
     OtherVersion,
     /// One byte is another one.
     Flip(usize),
     /// The byte is another one, and the connection breaks after so many.
     FlipAndCut(usize, usize),
+    /// One byte is another one, and the bytes go as far as they are let.
+    FlipThrough(usize, watch::Receiver<usize>),
     /// Sends a little every now and then.
     Drip,
     /// After the package, the same again and again.
@@ -87,6 +92,8 @@ struct Shared {
     trick: Mutex<Trick>,
     issued: AtomicU64,
     old: Mutex<Option<(String, String)>>,
+    /// Requests that said that somebody waits.
+    urgent: AtomicU64,
     /// Method, id and whether there was a proof.
     asked: Mutex<Vec<(Method, String, bool)>>,
     tasks: Tasks,
@@ -136,6 +143,7 @@ impl ScriptedSibling {
             trick: Mutex::new(trick),
             issued: AtomicU64::new(0),
             old: Mutex::default(),
+            urgent: AtomicU64::new(0),
             asked: Mutex::default(),
             tasks: tasks.clone(),
         });
@@ -161,6 +169,16 @@ impl ScriptedSibling {
         let asked = self.shared.asked.lock().unwrap();
         let fits = |(m, i, p): &&(Method, String, bool)| m == method && i == id && *p == proven;
         asked.iter().filter(fits).count()
+    }
+
+    /// Offers another package from now on.
+    pub(crate) fn replace(&self, package: &[u8]) {
+        *self.shared.package.lock().unwrap() = Bytes::copy_from_slice(package);
+    }
+
+    /// How often somebody waited for what it was asked for.
+    pub(crate) fn urgent(&self) -> u64 {
+        self.shared.urgent.load(Ordering::Relaxed)
     }
 
     pub(crate) async fn stop(&self) {
@@ -189,6 +207,9 @@ async fn answer(
     let parsed = credentials.and_then(RelayCredentials::parse);
     let proven = matches!(parsed, Some(Ok(RelayCredentials::Proof { .. })));
     shared.asked.lock().unwrap().push((method.clone(), id.clone(), proven));
+    if headers.get("priority").is_some_and(|priority| priority == "u=1") {
+        shared.urgent.fetch_add(1, Ordering::Relaxed);
+    }
     let package = shared.package.lock().unwrap().clone();
     if is_old {
         return match method {
@@ -232,9 +253,15 @@ fn body_of(package: &Bytes, first: usize, trick: &Trick, method: &Method) -> Res
             (length.then_some(page.len() as u64), body)
         }
         Trick::Length(length) => (Some(*length), in_pieces(package.clone(), first, None, None)),
+        Trick::LengthThrough(length, valve) => {
+            (Some(*length), through(package.clone(), first, valve.clone()))
+        }
         Trick::Flip(at) => (Some(total as u64), in_pieces(flipped(*at), first, None, None)),
         Trick::FlipAndCut(at, cut) => {
             (Some(total as u64), in_pieces(flipped(*at), first, Some(*cut), None))
+        }
+        Trick::FlipThrough(at, valve) => {
+            (Some(total as u64), through(flipped(*at), first, valve.clone()))
         }
         Trick::Drip => {
             let pause = Duration::from_millis(100);
@@ -289,6 +316,22 @@ fn in_pieces(bytes: Bytes, first: usize, cut: Option<usize>, pause: Option<Durat
             }
             let end = bytes.len().min(at + length).min(cut.unwrap_or(usize::MAX));
             Ok::<_, std::io::Error>(Some((bytes.slice(at..end), end)))
+        }
+    });
+    Body::from_stream(pieces)
+}
+
+/// The bytes from `first` on, as far as they are let.
+fn through(bytes: Bytes, first: usize, valve: watch::Receiver<usize>) -> Body {
+    let pieces = stream::try_unfold((first, valve), move |(at, mut valve)| {
+        let bytes = bytes.clone();
+        async move {
+            if at >= bytes.len() {
+                return Ok(None);
+            }
+            let open = valve.wait_for(|open| at < *open).await.map(|open| *open);
+            let end = bytes.len().min(at + (64 << 10)).min(open.map_err(std::io::Error::other)?);
+            Ok::<_, std::io::Error>(Some((bytes.slice(at..end), (end, valve))))
         }
     });
     Body::from_stream(pieces)
@@ -398,10 +441,21 @@ impl ScriptedChild {
         self.ask(Method::GET, id, proof.to_string()).await
     }
 
+    /// Asks for `m` as somebody who waits for it.
+    pub(crate) async fn get_urgently(&self, request: &RelayRequest) -> StatusCode {
+        let mac = request.sign(&self.key, &"m".parse().unwrap());
+        let proof = RelayCredentials::Proof { request: request.clone(), mac };
+        let asked = self.request_to(Method::GET, "m", proof.to_string());
+        asked.header("priority", "u=1").send().await.unwrap().status()
+    }
+
     async fn ask(&self, method: Method, id: &str, credentials: String) -> reqwest::Response {
+        self.request_to(method, id, credentials).send().await.unwrap()
+    }
+
+    fn request_to(&self, method: Method, id: &str, credentials: String) -> reqwest::RequestBuilder {
         let id = percent_encoded(id);
         let url = format!("http://{}/api/v1/meetings/{id}/download-package", self.parent);
-        let asked = self.client.request(method, url).header(header::AUTHORIZATION, credentials);
-        asked.send().await.unwrap()
+        self.client.request(method, url).header(header::AUTHORIZATION, credentials)
     }
 }

@@ -74,7 +74,7 @@ export function meetingRow({ live, session }, fallback) {
       setText(title, meeting.title || t("untitled"));
       setText(id, meeting.id);
       showState();
-      setText(from, meeting.state === "pulling" ? sourceOf(meeting, live.status.relay) : "");
+      setText(from, meeting.state === "pulling" ? sourceOf(meeting) : "");
       figures.show({ size: bytes(meeting.size ?? meeting.total), downloads: count(meeting.downloads) });
       details.update();
     }
@@ -137,18 +137,13 @@ export function meetingRow({ live, session }, fallback) {
 }
 
 // "From node hall-2 (10.0.0.6:8001) since 14:03:10: the main server says so."
-function sourceOf({ source }, relay) {
+function sourceOf({ source }) {
   if (!source || source.reason === "undecided") return t("source.undecided");
   const { node, address, reason, since } = source;
-  const why = sourceReason(node, reason, relay);
+  const why = (node === null && DIRECT[reason]) || reason;
   const named = node === null ? t("source.main") : t("source.node", { node: isolated(node), address });
   return t("source.since", { named, time: clock(since), why: known(`source.${why}`) ? t(`source.${why}`) : why });
 }
 
-// More than the code says, where the pull comes from the main server.
-function sourceReason(node, reason, relay) {
-  if (node === null && reason === "assigned") return "first";
-  if (reason !== "no_sibling" || !relay) return reason;
-  if (!relay.enabled) return "off";
-  return relay.key_missing ? "no_key" : reason;
-}
+// The same reason, where the pull comes from the main server.
+const DIRECT = { assigned: "first", ranked: "first_ranked" };

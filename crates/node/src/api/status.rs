@@ -299,7 +299,7 @@ mod tests {
     }
 
     fn sync() -> SyncState {
-        let meeting = ActiveMeeting { id: id(), title: "T".into(), sha256: None };
+        let meeting = ActiveMeeting { id: id(), title: "T".into(), sha256: None, size_bytes: None };
         SyncState {
             polled_ok: Some(UnixMillis::from_secs(1)),
             active: Arc::new(vec![meeting].into()),

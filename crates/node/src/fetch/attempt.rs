@@ -199,6 +199,7 @@ impl FetchInner {
             RequestOutcome::Unanswered(tried) => return Ok(tried),
         };
         flight.set_phase(PullPhase::Pulling);
+        offer.check_length(&answer.announced)?;
         if let Some(held) = task.unchanged_version(&answer, &origin) {
             let source = held.manifest.source.clone();
             let title = offer.title.unwrap_or_else(|| held.manifest.title.clone());
@@ -211,6 +212,7 @@ impl FetchInner {
         }
         let mut pulling = self.begin_or_resume(&task, resumed, &answer, origin)?;
         pulling.continue_from(None);
+        round.relay.note_version(pulling.version.as_ref());
         self.note_main_server(&task, round);
         let interrupted = async {
             tokio::select! {

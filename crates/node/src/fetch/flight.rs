@@ -80,13 +80,21 @@ labels! {
     SourceReason {
         /// Nothing was asked for yet.
         Undecided => "undecided",
-        /// No other node is known to have it, or relaying is off.
+        /// Relaying is off here.
+        Off => "off",
+        /// The nodes share no key.
+        NoKey => "no_key",
+        /// No other node of the fleet is known.
         NoSibling => "no_sibling",
-        /// The main server says so.
+        /// Only the main server can tell whether the stored version is its own.
+        Compare => "compare",
+        /// The main server does not say which version it has.
+        Unidentified => "unidentified",
+        /// The main server says so: it names this parent, or none.
         Assigned => "assigned",
-        /// By the rank of the nodes.
+        /// By the rank of the nodes: this parent, or none for the first one.
         Ranked => "ranked",
-        /// No other node gave it.
+        /// Others were named or ranked before, and none gave it.
         NoParentLeft => "no_parent_left",
     }
 }

@@ -10,7 +10,7 @@ use tracing::{debug, info};
 use super::{
     FetchInner, PullError, context::AttemptContext, partial::PartialPull, state::FetchState,
 };
-use crate::upstream::{OriginAnswer, PackageLocation, Upstream, UpstreamError};
+use crate::upstream::{AnnouncedPackage, OriginAnswer, PackageLocation, Upstream, UpstreamError};
 
 /// Versions that pack page images make a package in the background; asking for it
 /// directly makes it a second time, into the same file. This is far longer than
@@ -33,6 +33,23 @@ pub struct Offer {
     pub path: Option<String>,
     /// Announced by our own main server.
     pub sha256: Option<Sha256>,
+    /// Its length, announced with the digest.
+    pub size_bytes: Option<u64>,
+}
+
+impl Offer {
+    /// An error if the answer brings the version that is offered, in another length: its
+    /// pieces could not be checked.
+    pub(super) fn check_length(&self, announced: &AnnouncedPackage) -> Result<(), PullError> {
+        let is_offered = self.sha256.is_some() && announced.sha256 == self.sha256;
+        match (announced.length, self.size_bytes) {
+            (Some(length), Some(offered)) if is_offered && length != offered => {
+                let cause = format!("it is {length} bytes long, and what is listed {offered}");
+                Err(PullError::Unusable(cause))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The offers of one main server; written by `node/sync`, which keeps them, too.

@@ -101,7 +101,9 @@ impl PartialPull {
     pub(super) fn resume(mut self, answer: &OriginAnswer) -> Option<Self> {
         let (before, now) = (&self.announced, &answer.announced);
         let resumes = match answer.extent {
-            AnswerExtent::Rest => now.validators.etag == before.validators.etag,
+            AnswerExtent::Rest => {
+                now.validators.etag == before.validators.etag && before.fits_length(now.length)
+            }
             AnswerExtent::Whole { .. } => {
                 // Of one digest, whatever else main server and parent say of it.
                 let is_same = match (before.sha256, now.sha256) {

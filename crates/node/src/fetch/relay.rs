@@ -3,6 +3,7 @@
 //! the main server, as if there were no other nodes.
 
 mod pull;
+mod search;
 mod source;
 mod watch;
 
@@ -17,7 +18,7 @@ use edge_mirror_store::StoreError;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    FetchInner, Flight, Offer, PullError, PullReason, PulledPackage,
+    FetchInner, Flight, Offer, PullError, PullReason, PulledPackage, SourceReason,
     attempt::RoundState,
     context::AttemptContext,
     origin::{Origin, OriginChoice},
@@ -28,8 +29,14 @@ use crate::{
     upstream::{AnnouncedPackage, PackageLocation, SiblingError},
 };
 
+/// Changes of parent in one round after which the main server is left alone with it.
+const MAX_CHANGES: usize = 64;
+
 /// A parent that was down may be asked again after this time.
 const DOWN_PAUSE: Duration = Duration::from_secs(10);
+/// Ranked nodes of which none has given a byte for so long are given up: the main server is
+/// there, too.
+const FRUITLESS_TIME: Duration = Duration::from_secs(10);
 
 /// A client of a node that has just started waits so long for the main server's first
 /// answer, which says what other nodes there are.
@@ -45,6 +52,10 @@ pub(super) struct RelayRound {
     loss: Option<(String, ParentLoss, String)>,
     changes: usize,
     is_disabled: bool,
+    /// The reason to ask the main server, if it is asked.
+    direct: Option<SourceReason>,
+    /// The version that is being pulled, or was last.
+    version: Option<PackageVersion>,
 }
 
 struct LeftParent {
@@ -56,6 +67,8 @@ struct LeftParent {
 /// The end of a try with one parent.
 pub(super) enum SiblingPull {
     Pulled(PulledPackage),
+    /// It broke off, and is there: it goes on where it stopped.
+    Resumable,
     Lost(ParentLoss, String),
 }
 
@@ -70,19 +83,38 @@ struct RelayedPackage {
 }
 
 impl RelayRound {
+    /// Notes the version of the bytes that the main server sends.
+    pub(super) fn note_version(&mut self, version: Option<&PackageVersion>) {
+        self.version = version.cloned();
+    }
+
+    /// Whatever parents do, a round comes to an end.
+    fn count_change(&mut self) {
+        self.changes += 1;
+        self.is_disabled |= self.changes >= MAX_CHANGES;
+    }
+
     /// No other node is asked any more in this round.
     pub(super) fn disable(&mut self) {
         self.is_disabled = true;
     }
 
     fn choose<'a>(&self, candidates: &'a ParentCandidates, now: Instant) -> Option<&'a Sibling> {
-        let is_left = |node_id: &str| {
+        self.not_left(candidates, now).next()
+    }
+
+    fn not_left<'a>(
+        &self,
+        candidates: &'a ParentCandidates,
+        now: Instant,
+    ) -> impl Iterator<Item = &'a Sibling> {
+        let is_left = move |node_id: &str| {
             let left = |left: &LeftParent| {
                 left.node_id == node_id && left.until.is_none_or(|until| now < until)
             };
             self.left.iter().any(left)
         };
-        candidates.parents.iter().find(|parent| !is_left(&parent.node_id))
+        candidates.parents.iter().filter(move |parent| !is_left(&parent.node_id))
     }
 
     fn leave(&mut self, node_id: &str, loss: ParentLoss, now: Instant) {
@@ -90,12 +122,10 @@ impl RelayRound {
             ParentLoss::Unreachable | ParentLoss::Refused | ParentLoss::Circular => {
                 Some(now + DOWN_PAUSE)
             }
-            // The plan decides when it is asked again.
-            ParentLoss::Reassigned => Some(now),
-            ParentLoss::Unproven
-            | ParentLoss::TooSlow
-            | ParentLoss::Damaged
-            | ParentLoss::Stalled => None,
+            // The plan decides when it is asked again, or another version does: it is
+            // remembered as a bad parent of this one.
+            ParentLoss::Reassigned | ParentLoss::Damaged => Some(now),
+            ParentLoss::Unproven | ParentLoss::TooSlow | ParentLoss::Stalled => None,
         };
         self.left.retain(|left| left.node_id != node_id);
         self.left.push(LeftParent { node_id: node_id.to_owned(), until });
@@ -107,9 +137,10 @@ impl From<SiblingError> for ParentLoss {
         match error {
             SiblingError::Unreachable(_) | SiblingError::TimedOut(_) => Self::Unreachable,
             SiblingError::Unproven(_) | SiblingError::WrongCertificate => Self::Unproven,
-            SiblingError::NotReady(_) | SiblingError::Refused(_) | SiblingError::Unusable(_) => {
-                Self::Refused
-            }
+            SiblingError::NotReady(_)
+            | SiblingError::Refused(_)
+            | SiblingError::OtherLength { .. }
+            | SiblingError::Unusable(_) => Self::Refused,
         }
     }
 }
@@ -144,6 +175,16 @@ fn lost(error: SiblingError) -> SiblingPull {
     SiblingPull::Lost(error.into(), cause)
 }
 
+/// The reason to ask the main server where none of these nodes gives the package.
+fn reason_without_parent(known: &ParentCandidates) -> SourceReason {
+    match known {
+        ParentCandidates { parents, .. } if !parents.is_empty() => SourceReason::NoParentLeft,
+        ParentCandidates { is_planned: true, .. } => SourceReason::Assigned,
+        ParentCandidates { is_first: true, .. } => SourceReason::Ranked,
+        ParentCandidates { .. } => SourceReason::NoSibling,
+    }
+}
+
 impl FetchInner {
     /// Pulls the package from another node; None if the main server is to be asked.
     pub(super) async fn try_siblings(
@@ -156,34 +197,55 @@ impl FetchInner {
         if flight.reason().is_clients() && config.relay.enabled {
             self.wait_for_first_answer().await;
         }
-        if !self.may_relay(flight, config, round) {
+        round.relay.direct = self.direct_reason(flight, config, &round.relay);
+        if round.relay.direct.is_some() {
             return Ok(None);
         }
         let (upstream, store) = (self.connector.upstream(config), self.board.store());
         let task = self.context(flight, config, &upstream, &store);
-        loop {
-            let Some(package) = self.relayed_package(&task, round, retry).await else {
-                return Ok(None);
+        let (id, began, before) = (flight.id(), Instant::now(), flight.received_bytes());
+        while round.relay.direct.is_none() {
+            let package = match self.relayed_package(&task, round, retry).await {
+                Ok(package) => package,
+                Err(reason) => {
+                    round.relay.direct = Some(reason);
+                    break;
+                }
             };
             // Live: relaying may have been switched off meanwhile.
             let config = self.settings.current();
-            let id = flight.id();
-            let candidates = self.siblings.parents(&config, id, &package.version).await;
-            let candidates = self.without_bad(id, candidates);
-            let Some(parent) = round.relay.choose(&candidates, Instant::now()).cloned() else {
-                return Ok(None);
-            };
-            let pulled = self.pull_from(&task, round, package, &parent, &candidates);
-            match Box::pin(pulled).await? {
-                SiblingPull::Pulled(pulled) => return Ok(Some(pulled)),
-                SiblingPull::Lost(loss, cause) => {
-                    self.note_loss(&task, round, &parent, loss, cause);
+            let known = self.siblings.parents(&config, id, &package.version).await;
+            let without_them = reason_without_parent(&known);
+            round.relay.version = Some(package.version.clone());
+            let candidates = self.without_bad(id, &round.relay, known);
+            let search = self.find_parent(&task, &round.relay, &package, &candidates).await;
+            // Of ranked ones, all have been asked.
+            let is_fruitful =
+                search.found.is_some() || candidates.is_planned && !search.lost.is_empty();
+            for (parent, error) in search.lost {
+                let cause = error.to_string();
+                self.note_loss(&task, round, &parent, error.into(), cause);
+            }
+            if let Some(session) = search.found {
+                let parent = session.sibling.clone();
+                let pulled = self.pull_from(&task, round, package, session, &candidates);
+                match Box::pin(pulled).await? {
+                    SiblingPull::Pulled(pulled) => return Ok(Some(pulled)),
+                    SiblingPull::Resumable => round.relay.count_change(),
+                    SiblingPull::Lost(loss, cause) => {
+                        self.note_loss(&task, round, &parent, loss, cause);
+                    }
                 }
             }
-            if !self.may_relay(flight, &config, round) {
-                return Ok(None);
-            }
+            let is_given_up = !candidates.is_planned
+                && began.elapsed() >= FRUITLESS_TIME
+                && flight.received_bytes() <= before;
+            round.relay.direct = match is_fruitful && !is_given_up {
+                true => self.direct_reason(flight, &config, &round.relay),
+                false => Some(without_them),
+            };
         }
+        Ok(None)
     }
 
     async fn wait_for_first_answer(&self) {
@@ -192,58 +254,91 @@ impl FetchInner {
         let _ = timeout(FIRST_ANSWER_WAIT, answered).await;
     }
 
-    /// Leaves out nodes that sent wrong bytes of this package.
-    fn without_bad(&self, id: &PackageId, mut candidates: ParentCandidates) -> ParentCandidates {
+    /// Leaves out nodes that sent wrong bytes of this version.
+    fn without_bad(
+        &self,
+        id: &PackageId,
+        relay: &RelayRound,
+        mut candidates: ParentCandidates,
+    ) -> ParentCandidates {
         let state = self.state();
-        candidates.parents.retain(|parent| !state.is_bad_parent(id, &parent.node_id));
+        let is_bad = |node_id: &str| {
+            let version = relay.version.as_ref();
+            version.is_some_and(|version| state.is_bad_parent(id, version, node_id))
+        };
+        candidates.parents.retain(|parent| !is_bad(&parent.node_id));
         candidates
     }
 
-    fn may_relay(&self, flight: &Flight, config: &Config, round: &RoundState) -> bool {
-        // Only the main server can say whether it still has the stored version.
-        flight.reason() != PullReason::Compare
-            && !round.relay.is_disabled
-            && self.siblings.key(config).is_some()
+    /// Remembers that it sent wrong bytes of the version at hand.
+    fn condemn(&self, id: &PackageId, relay: &RelayRound, node_id: &str) {
+        if let Some(version) = &relay.version {
+            self.state().note_bad_parent(id, version, node_id);
+        }
     }
 
-    /// None if the main server does not say enough of the package to know the same one
-    /// at another node.
+    /// The reason to ask nobody but the main server, if there is one.
+    fn direct_reason(
+        &self,
+        flight: &Flight,
+        config: &Config,
+        relay: &RelayRound,
+    ) -> Option<SourceReason> {
+        if !config.relay.enabled {
+            Some(SourceReason::Off)
+        } else if self.siblings.key(config).is_none() {
+            Some(SourceReason::NoKey)
+        } else if flight.reason() == PullReason::Compare {
+            Some(SourceReason::Compare)
+        } else {
+            relay.is_disabled.then_some(SourceReason::NoParentLeft)
+        }
+    }
+
+    /// Describes the package, so that the same one is known at another node; else why it
+    /// can't be.
     async fn relayed_package(
         &self,
         task: &AttemptContext<'_>,
         round: &RoundState,
         retry: bool,
-    ) -> Option<RelayedPackage> {
+    ) -> Result<RelayedPackage, SourceReason> {
         let (id, base_url) = (task.flight.id(), task.upstream.origin());
         let origin = |location| Origin::MainServer { base_url: base_url.to_owned(), location };
         if self.siblings.plan_now(task.config, id).is_some() {
-            let offer = self.offer_of(id, base_url)?;
-            let sha256 = offer.sha256?;
+            let offer = self.offer_of(id, base_url).ok_or(SourceReason::Unidentified)?;
+            let sha256 = offer.sha256.ok_or(SourceReason::Unidentified)?;
             if task.holds(&PackageVersion::Digest(sha256)) {
-                return None;
+                return Err(SourceReason::Compare);
             }
             let location = offer.path.as_deref();
             let location = location.and_then(|p| PackageLocation::from_package_url(base_url, p));
-            return Some(RelayedPackage {
+            return Ok(RelayedPackage {
                 version: PackageVersion::Digest(sha256),
                 // Our main server's tag.
                 validators: Validators { etag: Some(format!("\"{sha256}\"")), last_modified: None },
-                length: None,
+                length: offer.size_bytes,
                 origin: origin(location.unwrap_or(PackageLocation::Direct)),
                 offer,
             });
         }
-        let (choice, offer) = self.choose_origin(task, &round.gone, retry).await.ok()?;
-        let OriginChoice::Pull(origin) = choice else { return None };
+        let chosen = self.choose_origin(task, &round.gone, retry).await;
+        let (choice, offer) = chosen.map_err(|_| SourceReason::Unidentified)?;
+        let OriginChoice::Pull(origin) = choice else { return Err(SourceReason::Unidentified) };
         let Origin::MainServer { location, .. } = &origin;
         let announced = match location {
-            PackageLocation::Uploads(_) => task.upstream.head(id, location).await.ok()?,
+            PackageLocation::Uploads(_) => {
+                task.upstream.head(id, location).await.map_err(|_| SourceReason::Unidentified)?
+            }
             // It answers no HEAD.
             PackageLocation::Direct => AnnouncedPackage::default(),
         };
         // What is stored, the main server confirms at less cost.
-        let version = task.version(&announced).filter(|version| !task.holds(version))?;
+        let version = task.version(&announced).ok_or(SourceReason::Unidentified)?;
+        if task.holds(&version) {
+            return Err(SourceReason::Compare);
+        }
         let AnnouncedPackage { validators, length, .. } = announced;
-        Some(RelayedPackage { version, validators, length, origin, offer })
+        Ok(RelayedPackage { version, validators, length, origin, offer })
     }
 }

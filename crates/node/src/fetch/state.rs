@@ -20,6 +20,14 @@ use super::{
 /// Versions and bad parents that are remembered; a node has fewer packages.
 const MAX_REMEMBERED: usize = 1024;
 
+/// A node that sent wrong bytes of a package. Of another version, it may send the right ones.
+#[derive(PartialEq, Eq)]
+struct BadParent {
+    id: PackageId,
+    version: PackageVersion,
+    node_id: String,
+}
+
 pub(super) struct FetchState {
     pub(super) flights: HashMap<PackageId, Arc<Flight>>,
     pub(super) refusals: Refusals,
@@ -34,8 +42,8 @@ pub(super) struct FetchState {
     pub(super) run: CancellationToken,
     /// Versions of stored packages by which siblings ask for them.
     pub(super) versions: HashMap<PackageId, (Sha256, PackageVersion)>,
-    /// Nodes that sent wrong bytes of a package; the oldest first.
-    pub(super) bad_parents: VecDeque<(PackageId, String)>,
+    /// Nodes that sent wrong bytes of a version of a package; the oldest first.
+    bad_parents: VecDeque<BadParent>,
 }
 
 impl FetchState {
@@ -68,17 +76,30 @@ impl FetchState {
         }
     }
 
-    pub(super) fn note_bad_parent(&mut self, id: &PackageId, node_id: String) {
-        if !self.is_bad_parent(id, &node_id) {
-            self.bad_parents.push_back((id.clone(), node_id));
+    pub(super) fn note_bad_parent(
+        &mut self,
+        id: &PackageId,
+        version: &PackageVersion,
+        node_id: &str,
+    ) {
+        if !self.is_bad_parent(id, version, node_id) {
+            let (id, version, node_id) = (id.clone(), version.clone(), node_id.to_owned());
+            self.bad_parents.push_back(BadParent { id, version, node_id });
             if self.bad_parents.len() > MAX_REMEMBERED {
                 self.bad_parents.pop_front();
             }
         }
     }
 
-    pub(super) fn is_bad_parent(&self, id: &PackageId, node_id: &str) -> bool {
-        self.bad_parents.iter().any(|(of, bad)| of == id && bad == node_id)
+    pub(super) fn is_bad_parent(
+        &self,
+        id: &PackageId,
+        version: &PackageVersion,
+        node_id: &str,
+    ) -> bool {
+        let is_it =
+            |bad: &BadParent| bad.id == *id && bad.version == *version && bad.node_id == node_id;
+        self.bad_parents.iter().any(is_it)
     }
 
     /// Checks if a pull may begin for a meeting that is not known to be active.
@@ -91,5 +112,33 @@ impl FetchState {
             true => Err(PullError::Busy),
             false => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_bad_for_one_version_of_one_package_and_the_oldest_are_forgotten() {
+        let mut state = FetchState::new(CancellationToken::new());
+        let version = |n: u8| PackageVersion::Digest(Sha256::new([n; 32]));
+        let [m, other] = ["m", "other"].map(|id| id.parse::<PackageId>().unwrap());
+        state.note_bad_parent(&m, &version(1), "bad");
+        state.note_bad_parent(&m, &version(1), "bad");
+        assert_eq!(state.bad_parents.len(), 1);
+        for (id, version, node_id, expected) in [
+            (&m, version(1), "bad", true),
+            (&m, version(1), "good", false),
+            (&m, version(2), "bad", false),
+            (&other, version(1), "bad", false),
+        ] {
+            assert_eq!(state.is_bad_parent(id, &version, node_id), expected, "{id} {version}");
+        }
+        for n in 0..MAX_REMEMBERED {
+            state.note_bad_parent(&m, &version(2), &format!("node-{n}"));
+        }
+        assert_eq!(state.bad_parents.len(), MAX_REMEMBERED);
+        assert!(!state.is_bad_parent(&m, &version(1), "bad"));
     }
 }

@@ -148,7 +148,7 @@ impl MainServerView {
         let listed = !self.offers_included;
         let offer = |offered: OfferedPackage| {
             let OfferedPackage { id, title, time, path } = offered;
-            (id, Offer { title: Some(title), time, listed, path, sha256: None })
+            (id, Offer { title: Some(title), time, listed, path, ..Offer::default() })
         };
         let offers = Arc::new(offers.into_iter().map(offer).collect());
         let before = std::mem::replace(&mut self.offers, offers);
@@ -179,7 +179,7 @@ impl MainServerView {
         let offers = Arc::make_mut(&mut self.offers);
         for meeting in self.active.iter() {
             let offer = offers.entry(meeting.id.clone()).or_default();
-            offer.sha256 = meeting.sha256;
+            (offer.sha256, offer.size_bytes) = (meeting.sha256, meeting.size_bytes);
             offer.title.get_or_insert_with(|| meeting.title.clone());
         }
         Catalogue { origin: self.origin.clone(), offers: self.offers.clone() }
@@ -454,6 +454,7 @@ mod tests {
             id: id.parse().unwrap(),
             title: String::new(),
             sha256: None,
+            size_bytes: None,
         };
         MeetingStatus {
             token: "t".into(),

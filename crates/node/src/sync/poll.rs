@@ -162,6 +162,7 @@ mod tests {
             id: id.parse().unwrap(),
             title: String::new(),
             sha256: None,
+            size_bytes: None,
         };
         MeetingStatus {
             token: token.into(),

@@ -219,7 +219,8 @@ mod tests {
         answers
             .iter()
             .map(|(second, active)| {
-                let meeting = |id| ActiveMeeting { id, title: String::new(), sha256: None };
+                let meeting =
+                    |id| ActiveMeeting { id, title: String::new(), sha256: None, size_bytes: None };
                 let active = ids(active).into_iter().map(meeting).collect::<Vec<_>>().into();
                 let gone = tracker.expired_after_answer(
                     &stored,

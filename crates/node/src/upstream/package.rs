@@ -30,6 +30,13 @@ pub struct AnnouncedPackage {
     pub ranges: bool,
 }
 
+impl AnnouncedPackage {
+    /// False if it is of another length for certain.
+    pub(crate) fn fits_length(&self, other: Option<u64>) -> bool {
+        self.length.zip(other).is_none_or(|(length, other)| length == other)
+    }
+}
+
 /// The part of a package that a request asks for.
 #[derive(Clone, Copy, Debug)]
 pub enum PackageRequest<'a> {
@@ -222,7 +229,11 @@ impl Upstream {
         let sent = timeout(self.timeout, self.send(&asked, wanted.shape(request), self.timeout));
         let late = UpstreamError::TimedOut { asked: asked.clone(), after: self.timeout };
         let response = sent.await.map_err(|_| late)??;
-        let (announced, extent) = (announced(&response), extent(&response, wanted));
+        let (mut announced, extent) = (announced(&response), extent(&response, wanted));
+        if let (AnswerExtent::Rest, PackageRequest::Rest { total, .. }) = (&extent, wanted) {
+            // Its length is that of the rest.
+            announced.length = total;
+        }
         Ok(OriginAnswer { announced, extent, body: OriginBody::new(response) })
     }
 }

@@ -48,6 +48,9 @@ pub enum SiblingError {
     NotReady(ParentState),
     #[error("it answers {0}")]
     Refused(StatusCode),
+    /// All versions of a package that are of this digest are of one length.
+    #[error("it has another version, of {length} bytes instead of {expected}")]
+    OtherLength { length: u64, expected: u64 },
     #[error("{0}")]
     Unusable(String),
 }
@@ -133,8 +136,7 @@ impl SiblingSession {
         if let (Some(length), Some(expected)) = (length, expected)
             && length != expected
         {
-            let cause = format!("it says that there are {length} bytes, and there are {expected}");
-            return Err(SiblingError::Unusable(cause));
+            return Err(SiblingError::OtherLength { length, expected });
         }
         let announced = AnnouncedPackage {
             length: length.or(expected),

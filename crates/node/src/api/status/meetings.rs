@@ -315,7 +315,7 @@ mod tests {
             };
             let (active, pulled) = (ids(&active), ids(&pulled));
             // As the main server has them: in another order.
-            let meeting = |id: &PackageId| ActiveMeeting { id: id.clone(), title: "T".into(), sha256: None };
+            let meeting = |id: &PackageId| ActiveMeeting { id: id.clone(), title: "T".into(), sha256: None, size_bytes: None };
             let listed: Vec<_> = active.iter().rev().map(meeting).collect();
             let sync = SyncState { active: Arc::new(listed.into()), ..SyncState::default() };
             let progress = PullProgress {

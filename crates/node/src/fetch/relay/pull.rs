@@ -5,16 +5,20 @@ use std::{sync::Arc, time::Duration};
 use edge_mirror_base::tasks;
 use edge_mirror_protocol::{
     package::Sha256,
-    relay::{PIECE_BYTES, Sibling, auth::PackageVersion},
+    relay::{
+        PIECE_BYTES, Sibling,
+        auth::{PackageVersion, ParentState},
+    },
 };
 use edge_mirror_store::StoreError;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     super::{
         FetchInner, Offer, PullError, PullPhase, SourceReason,
         attempt::RoundState,
         context::AttemptContext,
+        gap::LEAST_BYTES,
         partial::PartialPull,
         pieces::{BadPiece, PieceDigests, PieceVerifier},
     },
@@ -36,6 +40,10 @@ const DIGEST_WAIT: Duration = Duration::from_secs(5);
 const DIGEST_TRIES: usize = 12;
 /// Time for a parent to take back a piece that it was sent wrong itself.
 const TAKE_BACK_TIME: Duration = Duration::from_millis(100);
+/// A piece, and what has come since. Who has still less begins anew.
+const MOST_TAKEN_BACK: u64 = 2 * PIECE_BYTES;
+/// A parent that has broken off proves within this time that it is there.
+const ALIVE_LIMIT: Duration = Duration::from_secs(1);
 
 /// A pull under way, and the conversation with its parent.
 struct OpenPull {
@@ -51,13 +59,10 @@ impl FetchInner {
         task: &AttemptContext<'_>,
         round: &mut RoundState,
         package: RelayedPackage,
-        parent: &Sibling,
+        mut session: SiblingSession,
         candidates: &ParentCandidates,
     ) -> Result<SiblingPull, PullError> {
-        let mut session = match self.session(task, &package, parent) {
-            Ok(session) => session,
-            Err(error) => return Ok(lost(error)),
-        };
+        let parent = &session.sibling.clone();
         let is_same = |partial: &PartialPull| partial.version.as_ref() == Some(&package.version);
         let (resumed, began) = (round.partial.take().filter(is_same), Instant::now());
         let reason = match candidates.is_planned {
@@ -81,6 +86,12 @@ impl FetchInner {
                 return Ok(lost);
             }
         };
+        let length = answer.announced.length;
+        if resumed.as_ref().is_some_and(|partial| !partial.announced.fits_length(length)) {
+            // One of the two parents lies. What is here is dropped, and the whole asked for.
+            let cause = "another one told another length".to_owned();
+            return Ok(SiblingPull::Lost(ParentLoss::Reassigned, cause));
+        }
         // The caller sees the end of the service, too.
         let Ok(_place) = self.relay_places.acquire().await else { return Err(PullError::Stopped) };
         task.flight.set_phase(PullPhase::Pulling);
@@ -119,13 +130,16 @@ impl FetchInner {
         // In a branch of its own that never ends: with its end, the select would end, and
         // the parent be watched no more.
         let with_pieces = async {
-            self.get_pieces(task, sha256, length, &pieces).await;
-            std::future::pending().await
+            match self.get_pieces(task, sha256, length, &pieces).await {
+                Ok(()) => std::future::pending().await,
+                Err(lost) => lost,
+            }
         };
         let interrupted = async {
             tokio::select! {
-                lost = self.watch_parent(task, &round.relay, session, candidates) => lost,
-                lost = with_pieces => lost,
+                lost = self.watch_parent(task, &round.relay, session, candidates) => (lost, true),
+                // What is here is not of the length of the package.
+                lost = with_pieces => (lost, false),
             }
         };
         let received = self.transfer(task, &mut answer.body, pulling, interrupted);
@@ -133,17 +147,43 @@ impl FetchInner {
             // The caller sees the cancellation, too, and stops.
             None => std::future::pending().await,
             Some(Ok(None)) => self.finish(task, round, pull).await,
-            Some(Ok(Some(lost))) => {
-                round.partial = Some(pull.pulling);
+            Some(Ok(Some((lost, is_good)))) => {
+                round.partial = Some(pull.pulling).filter(|_| is_good);
                 Ok(lost)
             }
             Some(Err(PullError::Piece(bad))) => self.take_back(task, round, pull, bad).await,
-            Some(Err(error)) => {
-                if error.is_broken_off() {
-                    round.partial = Some(pull.pulling);
-                }
-                loss_or_error(error)
-            }
+            Some(Err(error)) => Self::break_off(round, pull, error).await,
+        }
+    }
+
+    /// The transfer ended with an error. A parent that takes back a wrong piece breaks off
+    /// with its children, and is the one to go on with: the piece is checked here, too.
+    async fn break_off(
+        round: &mut RoundState,
+        pull: OpenPull,
+        error: PullError,
+    ) -> Result<SiblingPull, PullError> {
+        let OpenPull { mut session, pulling, .. } = pull;
+        if !error.is_broken_off() {
+            return loss_or_error(error);
+        }
+        let received_bytes = pulling.pending.received_bytes();
+        let is_interrupted = matches!(error, PullError::Interrupted { .. });
+        let state = match is_interrupted {
+            true => timeout(ALIVE_LIMIT, session.probe(None)).await.ok().and_then(Result::ok),
+            false => None,
+        };
+        let has_taken_back = |state: &ParentState| {
+            let less = received_bytes.saturating_sub(state.received_bytes);
+            0 < less && less <= MOST_TAKEN_BACK
+        };
+        let is_resumable = state.is_some_and(|state| {
+            has_taken_back(&state) || received_bytes >= pulling.parent_start + LEAST_BYTES
+        });
+        round.partial = Some(pulling);
+        match is_resumable {
+            true => Ok(SiblingPull::Resumable),
+            false => loss_or_error(error),
         }
     }
 
@@ -211,10 +251,9 @@ impl FetchInner {
         round: &mut RoundState,
     ) -> bool {
         task.flight.forget_digest();
-        let mut state = self.state();
         let contributors = std::mem::take(&mut round.relay.contributors);
         for node_id in &contributors {
-            state.note_bad_parent(task.flight.id(), node_id.clone());
+            self.condemn(task.flight.id(), &round.relay, node_id);
         }
         !contributors.is_empty()
     }
@@ -227,12 +266,12 @@ impl FetchInner {
         cause: String,
     ) {
         if let Some(node_id) = round.relay.contributors.pop() {
-            self.state().note_bad_parent(task.flight.id(), node_id.clone());
+            self.condemn(task.flight.id(), &round.relay, &node_id);
             round.relay.loss = Some((node_id, ParentLoss::Damaged, cause));
         }
     }
 
-    fn session(
+    pub(super) fn session(
         &self,
         task: &AttemptContext<'_>,
         package: &RelayedPackage,
@@ -322,14 +361,18 @@ impl FetchInner {
         sha256: Option<Sha256>,
         length: Option<u64>,
         pieces: &PieceDigests,
-    ) {
-        let (Some(sha256), Some(length)) = (sha256, length) else { return };
+    ) -> Result<(), SiblingPull> {
+        let (Some(sha256), Some(length)) = (sha256, length) else { return Ok(()) };
         let limit = Duration::from_secs(task.config.network.connection_timeout);
+        let told = task.upstream.piece_digests(task.flight.id(), sha256, limit).await;
         // Without them, the digest of the whole decides.
-        if let Ok(digests) = task.upstream.piece_digests(task.flight.id(), sha256, limit).await
-            && digests.len() as u64 == length.div_ceil(PIECE_BYTES)
-        {
-            let _ = pieces.set(digests);
+        let Ok(digests) = told else { return Ok(()) };
+        if digests.len() as u64 != length.div_ceil(PIECE_BYTES) {
+            let count = digests.len();
+            let cause = format!("it has another version, of {length} bytes and not {count} MiB");
+            return Err(SiblingPull::Lost(ParentLoss::Refused, cause));
         }
+        let _ = pieces.set(digests);
+        Ok(())
     }
 }

@@ -9,11 +9,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::super::{FetchInner, SourceReason, attempt::RoundState, context::AttemptContext};
-use crate::{board::ParentLoss, siblings::ParentCandidates};
-
-/// Changes of parent in one round after which the main server is left alone with it: so
-/// whatever parents do, a round comes to an end.
-const MAX_CHANGES: usize = 64;
+use crate::board::ParentLoss;
 
 impl FetchInner {
     pub(super) fn note_loss(
@@ -25,11 +21,10 @@ impl FetchInner {
         cause: String,
     ) {
         self.board.counts.parent_changes.inc(loss);
-        round.relay.changes += 1;
-        round.relay.is_disabled |= round.relay.changes >= MAX_CHANGES;
+        round.relay.count_change();
         round.relay.leave(&parent.node_id, loss, Instant::now());
         if loss == ParentLoss::Damaged {
-            self.state().note_bad_parent(task.flight.id(), parent.node_id.clone());
+            self.condemn(task.flight.id(), &round.relay, &parent.node_id);
         }
         if loss == ParentLoss::Unproven {
             self.siblings.forget(&parent.node_id);
@@ -51,11 +46,9 @@ impl FetchInner {
         task: &AttemptContext<'_>,
         round: &mut RoundState,
     ) {
-        let planned = self.siblings.plan_now(task.config, task.flight.id());
-        let reason = match planned {
-            _ if round.relay.loss.is_some() => SourceReason::NoParentLeft,
-            Some(ParentCandidates { parents, .. }) if parents.is_empty() => SourceReason::Assigned,
-            _ => SourceReason::NoSibling,
+        let reason = match round.relay.loss {
+            Some(_) => SourceReason::NoParentLeft,
+            None => round.relay.direct.unwrap_or(SourceReason::Undecided),
         };
         self.note_source(task, round, None, reason);
     }
@@ -79,7 +72,9 @@ impl FetchInner {
                 name(parent),
                 loss.text()
             ),
-            None if parent.is_some() => info!("meeting {id}: from {}", name(parent)),
+            None if parent.is_some() && task.flight.source().parent.as_ref() != parent => {
+                info!("meeting {id}: from {}", name(parent))
+            }
             None => {}
         }
         task.flight.edit_source(|source| {

@@ -148,7 +148,7 @@ impl FetchInner {
     ) -> bool {
         let id = task.flight.id();
         let planned = self.siblings.plan_now(&self.settings.current(), id);
-        let mut others = self.without_bad(id, planned.unwrap_or_else(|| chosen_of.clone()));
+        let mut others = self.without_bad(id, relay, planned.unwrap_or_else(|| chosen_of.clone()));
         others.parents.retain(|other| other.node_id != session.sibling.node_id);
         relay.choose(&others, Instant::now()).is_some()
     }
@@ -189,7 +189,7 @@ impl FetchInner {
         }
         let id = task.flight.id();
         let Some(named) = self.siblings.plan_now(&config, id) else { return Ok(()) };
-        let named = self.without_bad(id, named);
+        let named = self.without_bad(id, relay, named);
         let stays = named == *chosen_of
             || relay.choose(&named, Instant::now()).is_some_and(|first| *first == session.sibling);
         match stays {
@@ -215,10 +215,10 @@ impl FetchInner {
             let config = self.settings.current();
             let id = task.flight.id();
             let named = self.siblings.plan_now(&config, id).is_some_and(|named| {
-                let named = self.without_bad(id, named);
+                let named = self.without_bad(id, &round.relay, named);
                 round.relay.choose(&named, Instant::now()).is_some()
             });
-            if named && self.may_relay(task.flight, &config, round) {
+            if named && self.direct_reason(task.flight, &config, &round.relay).is_none() {
                 return;
             }
         }
