@@ -41,7 +41,16 @@ pub struct DiscoveredSiblings {
     pub origin: String,
     /// The time of the list; none before the first.
     pub listed_at: Option<Instant>,
-    pub by_id: BTreeMap<String, Sibling>,
+    pub by_id: BTreeMap<String, KnownSibling>,
+}
+
+/// A node of the fleet.
+#[derive(Clone, Debug)]
+pub struct KnownSibling {
+    pub sibling: Sibling,
+    /// As it told then.
+    pub site: String,
+    pub proven_at: Instant,
 }
 
 /// The nodes to ask for one package.
@@ -140,7 +149,7 @@ impl SiblingDirectory {
         let Ok(Ok(found)) = tokio::time::timeout(LONGEST_DISCOVERY, found).await else {
             return ParentCandidates::default();
         };
-        let parents = rank::parents(&config.node_id, &found.by_id, id, version);
+        let parents = rank::parents((&config.node_id, &config.site), &found.by_id, id, version);
         let is_first = parents.is_empty() && !found.by_id.is_empty();
         ParentCandidates { parents, is_planned: false, is_first }
     }

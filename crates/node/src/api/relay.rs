@@ -133,6 +133,7 @@ pub(super) async fn answer(state: &AppState, query: SiblingQuery<'_>) -> Respons
     };
     let mut told = state.fetch.state_for_sibling(query.id, &request.version, wait).await;
     told.node_id.clone_from(&config.node_id);
+    told.site.clone_from(&config.site);
     told.children = u32::try_from(state.relay_traffic.under_way()).unwrap_or(u32::MAX);
     let response = match copy {
         // The state is all that was asked for.

@@ -16,7 +16,7 @@ use reqwest::Client;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
-use super::{DiscoveredSiblings, SiblingDirectory};
+use super::{DiscoveredSiblings, KnownSibling, SiblingDirectory};
 use crate::upstream::{Connector, SiblingError, SiblingPackage, SiblingSession, asks_for_proof};
 
 /// The list forgets a dead node after 30 s. A pull wants a newer one.
@@ -31,6 +31,8 @@ const STRANGER_PAUSE: Duration = Duration::from_secs(300);
 const LONGEST_ROUND: Duration = Duration::from_millis(1500);
 /// Nodes that did not answer in time are asked again after this time.
 const SILENT_PAUSE: Duration = Duration::from_secs(60);
+/// Nodes that are known are asked again after this time: their site may have changed.
+const PROOF_LIFETIME: Duration = Duration::from_secs(600);
 /// Asked at a time.
 const PARALLEL: usize = 32;
 /// Most nodes of a list that count: more than any main server has.
@@ -104,10 +106,15 @@ async fn discover(
             let before = known.as_ref().and_then(|known| known.by_id.get(&node.0)).cloned();
             let (client, asker) = (directory.client(), asker.clone());
             async move {
-                if let Some(before) = before.filter(|before| before.address == node.1) {
+                let before = before.filter(|before| before.sibling.address == node.1);
+                let is_late = Instant::now() >= until;
+                let is_known = |known: &KnownSibling| {
+                    is_late || now.duration_since(known.proven_at) < PROOF_LIFETIME
+                };
+                if let Some(before) = before.filter(is_known) {
                     return Ok(before);
                 }
-                if Instant::now() >= until {
+                if is_late {
                     return Err((node, Duration::ZERO));
                 }
                 let recognized = recognize(client, asker, node.clone());
@@ -120,7 +127,7 @@ async fn discover(
     let mut by_id = BTreeMap::new();
     for node in found {
         match node {
-            Ok(sibling) => drop(by_id.insert(sibling.node_id.clone(), sibling)),
+            Ok(known) => drop(by_id.insert(known.sibling.node_id.clone(), known)),
             Err((node, pause)) => drop(strangers.insert(node, now + pause)),
         }
     }
@@ -149,7 +156,7 @@ async fn recognize(
     client: Client,
     asker: Arc<SiblingPackage>,
     node: ListedNode,
-) -> Result<Sibling, (ListedNode, Duration)> {
+) -> Result<KnownSibling, (ListedNode, Duration)> {
     let pause = |error| match error {
         SiblingError::Unreachable(_) | SiblingError::TimedOut(_) => SILENT_PAUSE,
         _ => STRANGER_PAUSE,
@@ -162,5 +169,8 @@ async fn recognize(
     let sibling = Sibling { node_id, address, https, certificate: None };
     let session = SiblingSession::new(client, sibling.clone(), asker);
     let proven = async { session?.probe(Some(Duration::ZERO)).await };
-    proven.await.map(|_| sibling).map_err(|error| (node, pause(error)))
+    match proven.await {
+        Ok(state) => Ok(KnownSibling { sibling, site: state.site, proven_at: Instant::now() }),
+        Err(error) => Err((node, pause(error))),
+    }
 }

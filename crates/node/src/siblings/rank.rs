@@ -2,7 +2,7 @@
 //! by the same hash, and each asks nodes of lower rank only, so that no loop can form
 //! whatever each believes of the others. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use edge_mirror_protocol::{
     package::PackageId,
@@ -10,16 +10,19 @@ use edge_mirror_protocol::{
 };
 use sha2::Digest;
 
+use super::KnownSibling;
+
 /// Children of a node.
 const DEGREE: usize = 2;
 /// Nodes of lower rank that are tried; then the main server is asked.
 const MAX_TRIED: usize = 4;
 
 /// Returns the nodes to ask, the parent first; none for the node that asks the main
-/// server.
+/// server. Nodes of the own site come first. The first one of a site asks the first ones of
+/// the others, so that a package travels between sites once.
 pub(super) fn parents(
-    me: &str,
-    siblings: &BTreeMap<String, Sibling>,
+    (me, site): (&str, &str),
+    siblings: &BTreeMap<String, KnownSibling>,
     id: &PackageId,
     version: &PackageVersion,
 ) -> Vec<Sibling> {
@@ -35,22 +38,33 @@ pub(super) fn parents(
     let mine = (rank(me), me);
     let others = siblings.iter().filter(|(node_id, _)| *node_id != me);
     let mut lower: Vec<_> = others
-        .map(|(node_id, sibling)| ((rank(node_id), node_id.as_str()), sibling))
+        .map(|(node_id, known)| ((rank(node_id), node_id.as_str()), known))
         .filter(|(rank, _)| *rank < mine)
         .collect();
     lower.sort_unstable_by_key(|(rank, _)| *rank);
-    let mut chosen: Vec<usize> = Vec::new();
-    // The ancestors, the nearest first; then its neighbours.
+    let (own, elsewhere): (Vec<_>, Vec<_>) =
+        lower.into_iter().map(|(_, known)| known).partition(|known| known.site == site);
+    let mut sites = HashSet::new();
+    let (first_ones, others): (Vec<_>, Vec<_>) =
+        elsewhere.into_iter().partition(|known| sites.insert(&known.site));
+    let chosen = [own, first_ones, others].into_iter().flat_map(nearest_first);
+    chosen.take(MAX_TRIED).map(|known| known.sibling.clone()).collect()
+}
+
+/// Orders the nodes before the last one of a tree: its ancestors, the nearest first; then
+/// its neighbours.
+fn nearest_first(lower: Vec<&KnownSibling>) -> impl Iterator<Item = &KnownSibling> {
+    let mut ancestors: Vec<usize> = Vec::new();
     let mut at = lower.len();
     while at > 0 {
         at = (at - 1) / DEGREE;
-        chosen.push(at);
+        ancestors.push(at);
     }
-    let neighbours = (0..lower.len()).rev().filter(|at| !chosen.contains(at));
+    let neighbours = (0..lower.len()).rev().filter(|at| !ancestors.contains(at));
     let neighbours: Vec<_> = neighbours.take(MAX_TRIED).collect();
-    chosen.truncate(MAX_TRIED - 1);
-    chosen.extend(neighbours);
-    chosen.into_iter().take(MAX_TRIED).map(|at| lower[at].1.clone()).collect()
+    // With one of them, even far down in a tree.
+    ancestors.truncate(MAX_TRIED - 1);
+    ancestors.into_iter().chain(neighbours).map(move |at| lower[at])
 }
 
 #[cfg(test)]
@@ -59,16 +73,24 @@ mod tests {
 
     use edge_mirror_protocol::package::Sha256;
     use proptest::prelude::*;
+    use tokio::time::Instant;
 
     use super::*;
 
-    fn fleet(nodes: impl IntoIterator<Item = usize>) -> BTreeMap<String, Sibling> {
-        let sibling = |n: usize| {
+    /// Each at the site that its number gives.
+    fn fleet(
+        nodes: impl IntoIterator<Item = usize>,
+        site: impl Fn(usize) -> usize,
+    ) -> BTreeMap<String, KnownSibling> {
+        let known = |n: usize| {
             let node_id = format!("node-{n}");
             let address = format!("10.0.0.1:{n}");
-            (node_id.clone(), Sibling { node_id, address, https: false, certificate: None })
+            let sibling =
+                Sibling { node_id: node_id.clone(), address, https: false, certificate: None };
+            let (site, proven_at) = (site(n).to_string(), Instant::now());
+            (node_id, KnownSibling { sibling, site, proven_at })
         };
-        nodes.into_iter().map(sibling).collect()
+        nodes.into_iter().map(known).collect()
     }
 
     fn version() -> PackageVersion {
@@ -77,12 +99,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_each_believes_of_the_others_there_is_no_loop(seen in proptest::collection::vec(any::<u32>(), 24)) {
+        fn whatever_each_believes_of_the_others_there_is_no_loop(seen in proptest::collection::vec(any::<u32>(), 24), sites in proptest::collection::vec(0_usize..4, 24 * 24)) {
             let id = "m".parse().unwrap();
             let mut asks: HashMap<String, Vec<String>> = HashMap::new();
             for (me, seen) in seen.iter().enumerate() {
-                let known = fleet((0..24).filter(|n| seen >> n & 1 == 1));
-                let parents = parents(&format!("node-{me}"), &known, &id, &version());
+                // Of their sites, too.
+                let site = |n: usize| sites[me * 24 + n];
+                let known = fleet((0..24).filter(|n| seen >> n & 1 == 1), site);
+                let (name, own) = (format!("node-{me}"), site(me).to_string());
+                let parents = parents((&name, &own), &known, &id, &version());
                 prop_assert!(parents.len() <= MAX_TRIED);
                 asks.insert(format!("node-{me}"), parents.into_iter().map(|p| p.node_id).collect());
             }
@@ -99,11 +124,11 @@ mod tests {
 
         #[test]
         fn who_all_know_each_other_has_one_that_asks_the_main_server(count in 1_usize..60) {
-            let (known, id) = (fleet(0..count), "m".parse().unwrap());
+            let (known, id) = (fleet(0..count, |_| 0), "m".parse().unwrap());
             let mut children: HashMap<String, usize> = HashMap::new();
             let mut roots = 0;
             for me in known.keys() {
-                let parents = parents(me, &known, &id, &version());
+                let parents = parents((me, "0"), &known, &id, &version());
                 roots += usize::from(parents.is_empty());
                 prop_assert!(parents.iter().all(|parent| parent.node_id != *me));
                 let mut names: Vec<_> = parents.iter().map(|p| &p.node_id).collect();
@@ -114,6 +139,25 @@ mod tests {
                 }
             }
             prop_assert_eq!(roots, 1);
+            prop_assert!(children.values().all(|children| *children <= DEGREE));
+        }
+
+        #[test]
+        fn between_sites_a_package_travels_once(count in 1_usize..60, sites in 1_usize..6, each in proptest::collection::vec(0_usize..6, 60)) {
+            let site = |n: usize| each[n] % sites;
+            let (known, id) = (fleet(0..count, site), "m".parse().unwrap());
+            let mut fed_from_elsewhere: HashMap<&str, usize> = HashMap::new();
+            let mut children: HashMap<String, usize> = HashMap::new();
+            for (me, own) in &known {
+                let parents = parents((me, &own.site), &known, &id, &version());
+                let fed = fed_from_elsewhere.entry(&own.site).or_default();
+                let parent = parents.first().map(|parent| &known[&parent.node_id]);
+                *fed += usize::from(parent.is_none_or(|parent| parent.site != own.site));
+                if let Some(parent) = parent.filter(|parent| parent.site == own.site) {
+                    *children.entry(parent.sibling.node_id.clone()).or_default() += 1;
+                }
+            }
+            prop_assert!(fed_from_elsewhere.values().all(|fed| *fed == 1), "{fed_from_elsewhere:?}");
             prop_assert!(children.values().all(|children| *children <= DEGREE));
         }
     }

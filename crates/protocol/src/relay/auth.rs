@@ -179,6 +179,8 @@ pub struct ParentState {
     /// The parent itself: the list that it was found in may name it otherwise.
     pub node_id: String,
     /// Bytes of the package that it has.
+    /// The place where it is; empty if it has no name, or it is of the version before.
+    pub site: String,
     pub received_bytes: u64,
     pub children: u32,
     /// The nodes that its own bytes come through, the nearest first.
@@ -305,6 +307,9 @@ impl fmt::Display for ParentState {
         let path: Vec<_> =
             self.path.iter().take(MAX_PATH).map(|node| percent_encoded(node)).collect();
         write!(f, r#"node="{}", "#, percent_encoded(&self.node_id))?;
+        if !self.site.is_empty() {
+            write!(f, r#"site="{}", "#, percent_encoded(&self.site))?;
+        }
         write!(f, "received={}, children={}", self.received_bytes, self.children)?;
         write!(f, r#", path="{}""#, path.join(" "))?;
         self.sha256.map_or(Ok(()), |sha256| write!(f, r#", sha256="{sha256}""#))
@@ -323,6 +328,7 @@ impl FromStr for ParentState {
         let sha256 = params.raw("sha256").ok();
         Ok(Self {
             node_id: params.text("node")?,
+            site: params.text("site").unwrap_or_default(),
             received_bytes: number("received")?,
             children: number("children")?.try_into().map_err(|_| InvalidHeader)?,
             path: path?,
@@ -403,6 +409,7 @@ mod tests {
             ParentState::default(),
             ParentState {
                 node_id: "b \", 会".into(),
+                site: "Hall 1, 会".into(),
                 received_bytes: u64::MAX,
                 children: 3,
                 path: vec!["a b".into(), "会,\"".into()],
