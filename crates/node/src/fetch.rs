@@ -15,6 +15,7 @@ mod gate;
 mod origin;
 mod partial;
 mod pieces;
+mod rate;
 mod relay;
 mod room;
 mod sibling_copy;

@@ -26,7 +26,7 @@ use serde::Serialize;
 pub use error::{UpstreamError, root_cause};
 pub use package::{
     AnnouncedPackage, AnswerExtent, OriginAnswer, OriginBody, PackageLocation, PackageRequest,
-    TransferError, TransferEvent,
+    TransferError, TransferEvent, TransferLimits,
 };
 pub use sibling::{SiblingError, SiblingPackage, SiblingSession, asks_for_proof, sibling_client};
 

@@ -228,8 +228,8 @@ pub(crate) const GROUPS: &[SettingGroup] = &[
             integer("network.downloadTimeout", 1, 86400, 300)
                 .titled("单次拉取时限", "Time for one attempt")
                 .described(
-                    "单次尝试的总时限，超过则重试。",
-                    "Total time limit for one attempt; after that the node retries.",
+                    "单次尝试超过此时间后，只有每个 connectionTimeout 内至少收到 256 KiB 才会继续，否则重试。从其他节点拉取时，超过此时间没有数据就更换来源。",
+                    "After this time, an attempt goes on only while at least 256 KiB arrive within each connectionTimeout; else the node retries. From another node: time without data after which that node is left.",
                 )
                 .in_unit("s")
                 .advanced(),
@@ -251,8 +251,8 @@ pub(crate) const GROUPS: &[SettingGroup] = &[
             integer("network.retryDelay", 0, 3600, 5)
                 .titled("重试间隔", "Pause before a retry")
                 .described(
-                    "第一次重试前的等待时间；之后逐次加倍，并随机缩短至多四分之一。",
-                    "Pause before the second attempt. Doubled each time, and shortened at random by up to a quarter.",
+                    "第一次重试前的等待时间；之后逐次加倍，并随机缩短至多一半，避免同时失败的节点同时重试。",
+                    "Pause before the second attempt. Doubled each time, and shortened at random by up to half, so that nodes that failed together do not retry together.",
                 )
                 .in_unit("s")
                 .advanced(),

@@ -17,7 +17,8 @@ pub(super) fn table(
     if pulls.is_empty() {
         return String::new();
     }
-    let headings = language.of(["拉取", "来源", "已持续", "原因"], ["PULL", "FROM", "FOR", "WHY"]);
+    let headings = language
+        .of(["拉取", "来源", "速度", "已持续", "原因"], ["PULL", "FROM", "RATE", "FOR", "WHY"]);
     let mut table = Table::new(headings);
     for meeting in pulls {
         let source = &meeting["source"];
@@ -25,7 +26,8 @@ pub(super) fn table(
         let [since, now] = [&source["since"], &status["now"]].map(Value::as_u64);
         let age = since.zip(now).map(|(since, now)| language.age(now.saturating_sub(since)));
         let (from, why) = (named(source, language), reason(source, language));
-        table.add([id, from, age.unwrap_or_default(), why]);
+        let rate = source["rate"].as_u64().map(|rate| words::format_bytes(rate as f64) + "/s");
+        table.add([id, from, rate.unwrap_or_default(), age.unwrap_or_default(), why]);
     }
     format!("\n{}", table.text())
 }
@@ -135,6 +137,15 @@ mod tests {
         assert_eq!(row(3), [&"m", &"being chosen"]);
         assert_eq!(row(4), [&"m", &"main server", &"new_one"]);
         assert_eq!(rows.len(), 5, "{text}");
+        let fast = json!({"id": "m", "source": {
+            "node": "n", "address": "10.0.0.6:8001", "reason": "ranked", "rate": 20_971_520,
+            "since": 1,
+        }});
+        let text = shown(&[&fast], 99);
+        let row: Vec<_> =
+            text.lines().nth(2).unwrap_or_default().split("  ").map(str::trim).collect();
+        let row: Vec<_> = row.into_iter().filter(|cell| !cell.is_empty()).collect();
+        assert_eq!(row[..3], ["m", "node n, 10.0.0.6:8001", "20 MiB/s"], "{text}");
         assert_eq!(shown(&pulls, 3).lines().count(), 3);
         assert_eq!(shown(&pulls, 2), "");
         assert_eq!(shown(&pulls[3..], 99), "");

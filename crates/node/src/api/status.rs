@@ -293,6 +293,7 @@ mod tests {
             attempt: 1,
             received_bytes: 0,
             total_bytes: None,
+            rate: 0,
             failure: None,
             source: crate::fetch::PullSource::default(),
         }

@@ -18,10 +18,13 @@ use edge_mirror_protocol::{
 };
 use edge_mirror_store::growing::PartialPackage;
 use serde::Serialize;
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{PullError, PullReason, PullResult};
+use super::{PullError, PullReason, PullResult, rate::TransferRate};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -41,6 +44,8 @@ pub struct PullProgress {
     pub attempt: u32,
     pub received_bytes: u64,
     pub total_bytes: Option<u64>,
+    /// Bytes per second now.
+    pub rate: u64,
     /// The last attempt's failure, and when the next one begins.
     pub failure: Option<(Fault, UnixMillis)>,
     pub source: PullSource,
@@ -138,6 +143,7 @@ pub struct Flight {
     attempt: AtomicU32,
     received_bytes: AtomicU64,
     total_bytes: AtomicU64,
+    rate: Mutex<TransferRate>,
     failure: Mutex<Option<(Fault, UnixMillis)>>,
     wake: Notify,
     /// The partial package of the attempt under way; after a failure it stays until the
@@ -168,6 +174,7 @@ impl Flight {
             attempt: AtomicU32::new(0),
             received_bytes: AtomicU64::new(0),
             total_bytes: AtomicU64::new(UNKNOWN),
+            rate: Mutex::new(TransferRate::new(Instant::now())),
             failure: Mutex::new(None),
             wake: Notify::new(),
             growing: watch::Sender::new(None),
@@ -258,6 +265,7 @@ impl Flight {
             attempt: self.attempt.load(Ordering::Relaxed),
             received_bytes: self.received_bytes.load(Ordering::Relaxed),
             total_bytes: Some(total).filter(|total| *total != UNKNOWN),
+            rate: self.rate.lock().unwrap_or_else(PoisonError::into_inner).at(Instant::now()),
             failure: self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             source: self.source(),
         }
@@ -338,7 +346,10 @@ impl Flight {
     }
 
     pub(super) fn set_received(&self, received: u64, total: Option<u64>) {
-        self.received_bytes.store(received, Ordering::Relaxed);
+        let before = self.received_bytes.swap(received, Ordering::Relaxed);
+        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        rate.add(received.saturating_sub(before), Instant::now());
+        drop(rate);
         self.total_bytes.store(total.unwrap_or(UNKNOWN), Ordering::Relaxed);
     }
 

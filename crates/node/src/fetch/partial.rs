@@ -17,11 +17,13 @@ use super::{
     FetchInner, PullError, PullReason,
     context::AttemptContext,
     flight::SharedPartial,
+    gap,
     origin::Origin,
     pieces::{BadPiece, PieceVerifier},
 };
 use crate::upstream::{
     AnnouncedPackage, AnswerExtent, OriginAnswer, OriginBody, TransferError, TransferEvent,
+    TransferLimits,
 };
 
 /// Small chunks are gathered into one write, to save system calls.
@@ -259,15 +261,17 @@ impl FetchInner {
         pulling: &mut PartialPull,
     ) -> Result<(), PullError> {
         let network = &task.config.network;
-        let seconds = Duration::from_secs;
-        match pulling.parent {
-            None => {
-                body.start(seconds(network.download_timeout), seconds(network.connection_timeout));
-            }
-            // A slow main server holds up all nodes: what counts is that bytes come. Whether
-            // the parent is there, it is asked meanwhile.
-            Some(_) => body.start(seconds(LONGEST_S), seconds(network.download_timeout)),
-        }
+        let (total, stall) = match pulling.parent {
+            None => (network.download_timeout, network.connection_timeout),
+            // What counts is that bytes come. Whether the parent is there, and could send
+            // more, it is asked meanwhile.
+            Some(_) => (LONGEST_S, network.download_timeout),
+        };
+        body.start(TransferLimits {
+            total: Duration::from_secs(total),
+            stall: Duration::from_secs(stall),
+            least_bytes: gap::LEAST_BYTES,
+        });
         let total = pulling.announced.length;
         let mut batch = Vec::with_capacity(BATCH_BYTES);
         // A client may be waiting for the first bytes.

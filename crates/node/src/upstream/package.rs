@@ -76,11 +76,25 @@ pub struct OriginAnswer {
 /// The bytes of an answer. They have no time limit before `start`.
 pub struct OriginBody {
     response: Response,
-    /// All must have come by then.
-    deadline: Option<Instant>,
-    /// Longest time without a byte.
-    stall: Duration,
+    /// Before the start, there are none.
+    limits: Option<TransferLimits>,
+    /// All must have come by then, or enough have come lately.
+    deadline: Instant,
     arrived_at: Instant,
+    /// Bytes that came since then.
+    lately: (Instant, u64),
+}
+
+/// Limits of the time that an answer takes.
+#[derive(Clone, Copy, Debug)]
+pub struct TransferLimits {
+    /// All must have come by then, or come fast enough: a main server that many nodes ask
+    /// is slow for all of them, and breaking off would not make it faster.
+    pub total: Duration,
+    /// Longest time without a byte.
+    pub stall: Duration,
+    /// So many bytes within `stall` are fast enough.
+    pub least_bytes: u64,
 }
 
 /// The end of a wait for more bytes.
@@ -157,20 +171,35 @@ impl PackageRequest<'_> {
 
 impl OriginBody {
     pub(super) fn new(response: Response) -> Self {
-        let (deadline, stall, arrived_at) = (None, Duration::MAX, Instant::now());
-        Self { response, deadline, stall, arrived_at }
+        let now = Instant::now();
+        Self { response, limits: None, deadline: now, arrived_at: now, lately: (now, 0) }
     }
 
-    /// Counts time from now on: `limit` in all, `stall` without a byte.
-    pub(crate) fn start(&mut self, limit: Duration, stall: Duration) {
-        self.arrived_at = Instant::now();
-        (self.deadline, self.stall) = (Some(self.arrived_at + limit), stall);
+    /// Counts time from now on.
+    pub(crate) fn start(&mut self, limits: TransferLimits) {
+        let now = Instant::now();
+        (self.limits, self.deadline) = (Some(limits), now + limits.total);
+        (self.arrived_at, self.lately) = (now, (now, 0));
+    }
+
+    fn note_progress(&mut self, bytes: usize) {
+        let (Some(limits), now) = (self.limits, Instant::now()) else { return };
+        let (since, lately) = &mut self.lately;
+        if now.duration_since(*since) > limits.stall {
+            (*since, *lately) = (now, 0);
+        }
+        *lately += bytes as u64;
+        if *lately >= limits.least_bytes {
+            self.deadline = self.deadline.max(now + limits.stall);
+            self.lately = (now, 0);
+        }
     }
 
     /// The bytes that arrived last were held up here for `pause`, which counts as
     /// no delay of the main server.
     pub(crate) fn resume_after(&mut self, pause: Duration) {
-        self.deadline = self.deadline.map(|deadline| deadline + pause);
+        self.deadline += pause;
+        self.lately.0 += pause;
         self.arrived_at = Instant::now();
     }
 
@@ -186,19 +215,20 @@ impl OriginBody {
             None => Ok(self.response.chunk().await),
         };
         match chunk {
-            Ok(Ok(Some(chunk))) => Ok(TransferEvent::Chunk(chunk)),
+            Ok(Ok(Some(chunk))) => {
+                self.note_progress(chunk.len());
+                Ok(TransferEvent::Chunk(chunk))
+            }
             Ok(Ok(None)) => Ok(TransferEvent::End),
             Ok(Err(error)) => Err(TransferError::Broken(root_cause(&error))),
             Err(_) if limit.is_none_or(|limit| Instant::now() < limit) => Ok(TransferEvent::Waited),
-            Err(_) if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
-                Err(TransferError::TooSlow)
-            }
+            Err(_) if Instant::now() >= self.deadline => Err(TransferError::TooSlow),
             Err(_) => Err(TransferError::Stalled),
         }
     }
 
     fn limit(&self) -> Option<Instant> {
-        self.deadline.map(|deadline| deadline.min(self.arrived_at + self.stall))
+        self.limits.map(|limits| self.deadline.min(self.arrived_at + limits.stall))
     }
 }
 
@@ -291,6 +321,7 @@ impl OriginAnswer {
 #[cfg(test)]
 mod tests {
     use axum::http;
+    use futures_util::{StreamExt, stream};
 
     use super::*;
 
@@ -410,6 +441,46 @@ mod tests {
             let sent = request.headers().iter();
             let sent: Vec<_> = sent.map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
             assert_eq!(sent, expected, "{wanted:?}");
+        }
+    }
+
+    /// So many seconds after the start, so many bytes each time, and whether they are all
+    /// taken.
+    async fn is_received(seconds: u64, bytes: usize, times: u32) -> bool {
+        let sent = stream::iter(0..times).then(move |_| async move {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            Ok::<_, std::io::Error>(vec![0; bytes])
+        });
+        let response = http::Response::new(reqwest::Body::wrap_stream(sent));
+        let mut body = OriginBody::new(response.into());
+        let [total, stall] = [60, 10].map(Duration::from_secs);
+        body.start(TransferLimits { total, stall, least_bytes: 1000 });
+        loop {
+            match body.next(None).await {
+                Ok(TransferEvent::Chunk(_) | TransferEvent::Waited) => {
+                    body.resume_after(Duration::ZERO);
+                }
+                Ok(TransferEvent::End) => return true,
+                Err(TransferError::TooSlow) => return false,
+                Err(TransferError::Stalled | TransferError::Broken(_)) => unreachable!("it comes"),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_fast_enough_has_all_the_time_and_what_drips_has_not() {
+        for (seconds, bytes, times, expected) in [
+            // Within the time.
+            (5, 1, 10, true),
+            // Far beyond it, with a thousand bytes in less than ten seconds,
+            (1, 200, 600, true),
+            (9, 1000, 100, true),
+            // and with fewer.
+            (1, 50, 600, false),
+            (9, 900, 100, false),
+        ] {
+            let received = is_received(seconds, bytes, times).await;
+            assert_eq!(received, expected, "{bytes} bytes every {seconds} s");
         }
     }
 }

@@ -57,6 +57,8 @@ pub(super) struct SourceView<'a> {
     pub reason: &'static str,
     /// Seconds since 1970.
     pub since: u64,
+    /// Bytes per second now.
+    pub rate: u64,
     /// The nodes that it comes through, the nearest first.
     pub path: &'a [String],
     /// Bytes of it that came from other nodes.
@@ -64,14 +66,15 @@ pub(super) struct SourceView<'a> {
 }
 
 impl<'a> SourceView<'a> {
-    fn of(source: &'a PullSource) -> Self {
-        let PullSource { parent, reason, since, path, relayed_bytes, .. } = source;
+    fn of(pull: &'a PullProgress) -> Self {
+        let PullSource { parent, reason, since, path, relayed_bytes, .. } = &pull.source;
         let parent = parent.as_ref();
         Self {
             node: parent.map(|parent| &*parent.node_id),
             address: parent.map(|parent| &*parent.address),
             reason: reason.text(),
             since: since.as_secs(),
+            rate: pull.rate,
             path,
             relayed: *relayed_bytes,
         }
@@ -253,7 +256,7 @@ fn meeting<'a>(sync: &'a SyncState, known: KnownMeeting<'a>) -> MeetingRow<'a> {
         last_error: fault.map(|fault| &*fault.text),
         cause: fault.map(|fault| fault.cause),
         next_try: next_try(pull, failing).map(UnixMillis::as_secs),
-        source: pull.map(|pull| SourceView::of(&pull.source)),
+        source: pull.map(SourceView::of),
     }
 }
 
@@ -324,6 +327,7 @@ mod tests {
                 attempt: 1,
                 received_bytes: 0,
                 total_bytes: None,
+                rate: 0,
                 failure: None,
                 source: PullSource::default(),
             };
