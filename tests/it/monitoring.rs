@@ -131,6 +131,24 @@ async fn dashboard_and_rules_name_only_what_there_is() {
     }
 }
 
+/// Packages between nodes are a part of the product that is seen nowhere else over time.
+#[test]
+fn the_dashboard_shows_what_goes_between_nodes() {
+    let asked = named(&file("grafana-dashboard.json"));
+    for metric in [
+        "relay_received_bytes_total",
+        "relay_sent_bytes_total",
+        "pulled_bytes_total",
+        "relay_parent_changes_total",
+        "relay_refused_children_total",
+        "relay_depth",
+        "relay_children",
+    ] {
+        let metric = format!("edge_mirror_{metric}");
+        assert!(asked.contains(&(metric.clone(), String::new())), "{metric}");
+    }
+}
+
 #[test]
 fn the_dashboards_panels_have_their_places_and_sound_questions() {
     let dashboard: Value = serde_json::from_str(&file("grafana-dashboard.json")).unwrap();
