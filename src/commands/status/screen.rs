@@ -265,7 +265,7 @@ mod tests {
             "meetings": [
                 {"id": "m1", "title": "董事会", "state": "synced", "size": 30_000_000},
                 {"id": "m2", "title": "Board", "state": "pulling", "received": 25, "total": 100, "source": {
-                    "node": "hall-1", "address": "10.0.0.6:8001", "reason": "assigned", "since": 1000,
+                    "node": "hall-1", "address": "10.0.0.6:8001", "reason": "assigned", "since": 1000, "rate": 2048,
                 }},
             ],
             "now": 1012,
@@ -285,8 +285,8 @@ mod tests {
              m2       Board   pulling  100 B     [##########------------------------------]  25 %\n\
              m1       董事会  ready    28.6 MiB\n\
              \n\
-             PULL  FROM                        FOR   WHY\n\
-             m2    node hall-1, 10.0.0.6:8001  12 s  named by the main server\n"
+             PULL  FROM                        RATE     FOR   WHY\n\
+             m2    node hall-1, 10.0.0.6:8001  2 KiB/s  12 s  named by the main server\n"
         );
         let text = super::text(&status, "http://10.0.0.7:8001", false, Language::Chinese);
         for part in [

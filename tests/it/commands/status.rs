@@ -110,7 +110,10 @@ async fn watching_shows_what_changes_until_ctrl_c() {
     .await;
     let shown = watch.output.get();
     let source = shown.lines().rev().find(|line| line.starts_with("m1") && !is_row(line)).unwrap();
-    assert!(source.contains("main server") && source.contains("no other node"), "{source}");
+    assert!(
+        source.contains("main server") && source.contains("the nodes share no key"),
+        "{source}"
+    );
     valve.open();
     until("its end", async || {
         let shown = watch.output.get();

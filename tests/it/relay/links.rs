@@ -56,8 +56,16 @@ struct LinkFault {
     kept: usize,
 }
 
+impl LinkFault {
+    /// The parent is there, and may go on over another connection.
+    fn is_passing(&self) -> bool {
+        matches!(self.way, Way::Cut(_) | Way::Reset(_))
+    }
+}
+
 const FAULTS: [LinkFault; 6] = [
-    LinkFault { name: "cut in good order", way: Way::Cut(MIB), then: None, kept: MIB },
+    // It goes on over one connection after the other.
+    LinkFault { name: "cut in good order", way: Way::Cut(MIB), then: None, kept: 4 * MIB },
     LinkFault {
         name: "reset",
         way: Way::Reset(MIB),
@@ -137,7 +145,7 @@ async fn survives(fault: LinkFault) {
     until_whole(&nodes, &package, name).await;
     let (sent, size) = (served(&master).await as usize, package.len());
     assert!(sent <= 2 * size - kept + SLACK, "{name}: the main server sent {sent} of {size}");
-    assert!(changes(&nodes).await >= 1.0, "{name}: the parent is left");
+    assert!(fault.is_passing() || changes(&nodes).await >= 1.0, "{name}: the parent is left");
     // The next version comes as if nothing had been.
     proxies.iter().for_each(|proxy| proxy.set(EVERYTHING));
     let next = big_zip(4 * MIB, 2);
@@ -201,7 +209,7 @@ async fn survives_by_rank(fault: LinkFault) {
     until_whole(&nodes, &package, fault.name).await;
     assert!(pulls(&main) <= 2, "{}: {} pulls", fault.name, pulls(&main));
     // One that answers nothing at all is not known to be of the fleet.
-    if !matches!(fault.way, Way::Closed | Way::Hold(0)) {
+    if !fault.is_passing() && !matches!(fault.way, Way::Closed | Way::Hold(0)) {
         assert!(changes(&nodes).await >= 1.0, "{}: the parent is left", fault.name);
     }
     for node in nodes {
