@@ -236,7 +236,15 @@ fn instructions(main_server: &Master, nodes: &[Node], folder: &Path, args: &Demo
     let pages = pages.into_iter().map(|(name, url)| format!("  {} {url}\n", padded(&name, 14)));
     let (pages, taken) = (pages.collect::<String>(), taken.join("\n"));
     let taken = if taken.is_empty() { taken } else { format!("\n{taken}\n") };
-    let (size, clients) = (quantity::format_bytes(args.size as f64), args.clients);
+    let size = quantity::format_bytes(args.size as f64);
+    let tablets = match args.clients {
+        0 => say("。", "."),
+        1 => say("，之后有 1 台模拟平板下载它。", ", then\na simulated tablet downloads it."),
+        clients => say(
+            format!("，之后有 {clients} 台模拟平板下载它。"),
+            format!(", then\n{clients} simulated tablets download it."),
+        ),
+    };
     let (count, nodes) = match args.nodes {
         1 => (1, "The node is".to_owned()),
         count => (count, format!("{count} nodes are")),
@@ -246,15 +254,14 @@ fn instructions(main_server: &Master, nodes: &[Node], folder: &Path, args: &Demo
     say(
         format!(
             "\n演示已启动\n\n{pages}{taken}\n\
-             请打开这些页面：{count} 个节点正在拉取示例会议包（{size}），之后有 {clients} 台模拟平板下载它。\n\
+             请打开这些页面：{count} 个节点正在拉取示例会议包（{size}）{tablets}\n\
              也可以像平板一样下载，主控服务器会重定向到有会议包的节点：\n\n  {curl}\n\n\
              文件都在 {folder} 中，结束时自动删除。\n按 Ctrl-C 结束。\n"
         ),
         format!(
             "\nThe demo is running.\n\n{pages}{taken}\n\
-             Open these pages. {nodes} pulling a sample package ({size}), then\n\
-             {clients} simulated tablets download it. To download it as a tablet does (the main\n\
-             server redirects to a node that has it):\n\n  {curl}\n\n\
+             Open these pages. {nodes} pulling a sample package ({size}){tablets}\n\
+             To download it as a tablet does (the main server redirects to a node that has it):\n\n  {curl}\n\n\
              All files are in {folder} and are removed at the end.\n\
              Press Ctrl-C to stop.\n"
         ),

@@ -41,27 +41,35 @@ test("nodes are listed with whether they can be reached, and one that dies is mi
 test("packages that spread are shown as trees", async (stage) => {
   const main = await stage.main();
   await main.create("m1", "Board", PACKAGE);
-  const beat = (node_id, pulls) => fetch(main.url("/api/v1/nodes/heartbeat"), {
+  const beat = (node_id, site, pulls) => fetch(main.url("/api/v1/nodes/heartbeat"), {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({
       node_id, address: "127.0.0.1:9", status: "online", active_meetings: [], synced_meetings: [],
       mirror: {
         version: "1", downloads: 0, free_bytes: 1, packages: [], pulls,
-        relay: { address: `${node_id}:1`, site: "East", max_children: 4 },
+        relay: { address: `${node_id}:1`, site, max_children: 4 },
       },
     }),
   });
-  await beat("hall", []);
+  await beat("hall", "East", []);
+  await beat("yard", "", []);
   const page = await openMain(stage, main, { view: "meetings" });
   const row = page.locator("[data-meeting=m1]");
   await row.locator("[data-action=start]").click();
   await panel.go(page, "relay");
   const hall = page.locator('[data-node="hall"]');
   await page.locator('[data-node="hall"][data-state=waiting]').waitFor();
-  await beat("hall", [{ id: "m1", received_bytes: 60, rate: 20 }]);
+  for (const [id, site] of [["hall", "East"], ["yard", ""]]) {
+    await beat(id, site, [{ id: "m1", received_bytes: 60, rate: 20 }]);
+  }
   await page.locator('[data-node="hall"][data-state=pulling]').waitFor();
   assert.match(await hall.innerText(), /East[^]*20 B\/s/);
+  await page.locator('[data-node="yard"][data-state=pulling]').waitFor();
+  for (const id of ["hall", "yard"]) {
+    const bar = await page.locator(`[data-node="${id}"] > .relay-row > .progress`).boundingBox();
+    assert.ok(bar.width > 40, `${id}: a bar of ${bar.width} px`);
+  }
   await stage.look(page, "main server, a package spreads");
 });
 
