@@ -28,6 +28,8 @@ mod sandbox;
 mod swarm;
 #[path = "relay/theirs.rs"]
 mod theirs;
+#[path = "relay/tablets.rs"]
+mod tablets;
 #[path = "relay/tree.rs"]
 mod tree;
 #[path = "relay/trial.rs"]
@@ -53,6 +55,8 @@ const MOST_ROUNDS: usize = 3;
 const MIB: f64 = (1 << 20) as f64;
 /// A wrong byte is found within so many.
 const FOUND_MIB: f64 = 2.0;
+/// A tablet at the deepest node has its first byte after so many.
+const FIRST_BYTE_MS: f64 = 150.0;
 /// Above a node that pulls alone.
 const MEMORY_MIB: f64 = 4.0;
 
@@ -229,6 +233,15 @@ fn limits(found: &[Found]) -> Vec<Limit> {
             limit(format!("{name}: sent"), sent, "", of.of(|trial| trial.sent).median());
         }
         let taken = of.of(|trial| trial.taken / MIB);
+        if of.case.has_tablets() {
+            let first_byte = of.of(|trial| trial.first_byte_s * 1000.0);
+            limit(
+                format!("{name}: first byte at the deepest node"),
+                FIRST_BYTE_MS,
+                "ms",
+                first_byte.median(),
+            );
+        }
         if of.case.is_poisoned() {
             limit(format!("{name}: found after"), FOUND_MIB, "MiB", taken.max());
         }

@@ -45,11 +45,17 @@ pub(crate) enum Incident {
     Unplugged(Duration),
     /// An inner node sends a wrong byte to each child.
     Poisoned,
+    /// A tablet asks each node for the package, from the start.
+    Tablets,
 }
 
 impl Case {
     pub(crate) fn is_poisoned(&self) -> bool {
         self.incident == Incident::Poisoned
+    }
+
+    pub(crate) fn has_tablets(&self) -> bool {
+        self.incident == Incident::Tablets
     }
 
     /// Returns the seconds that one copy takes.
@@ -85,11 +91,12 @@ const fn case(
 
 const USUAL: (u64, u64) = (20, 100);
 
-pub(crate) const CASES: [Case; 12] = [
+pub(crate) const CASES: [Case; 13] = [
     case("one node", 1, 200, USUAL, Incident::None, None),
     case("8 nodes", 8, 200, USUAL, Incident::None, Some((1.05, 1.01))),
     // On one machine, all of them together have two cores to hash with.
     case("32 nodes", 32, 50, (5, 25), Incident::None, Some((1.10, 1.01))),
+    case("32 nodes, a tablet at each", 32, 50, (5, 25), Incident::Tablets, None),
     case("200 nodes", 200, 20, (1, 5), Incident::None, Some((1.15, 1.02))),
     case("equal links", 16, 200, (20, 20), Incident::None, Some((1.15, 1.01))),
     case("inner node killed at half", 8, 200, USUAL, Incident::InnerKilled, Some((1.10, 1.02))),

@@ -16,6 +16,7 @@ use super::{
     network::Host,
     ours::Ours,
     poison::Poisoner,
+    tablets::Tablets,
     theirs::Theirs,
     tree::Tree,
 };
@@ -250,6 +251,11 @@ impl Fleet {
     pub(crate) fn tree(&self) -> Result<Tree> {
         let nodes = self.members.iter().map(|member| (&member.host, member.reached));
         Tree::read(&nodes.collect::<Vec<_>>())
+    }
+
+    /// Connects a tablet to each node.
+    pub(crate) fn tablets(&self) -> Result<Tablets> {
+        Tablets::connect(self.members.iter().map(|member| member.host.at(NODE_PORT)))
     }
 
     pub(crate) fn kill(&mut self, node: usize) {

@@ -45,6 +45,12 @@ impl Tree {
         (0..self.0.len()).map(|node| self.path(node).count() + 1).max().unwrap_or(0)
     }
 
+    /// Returns the nodes that are farthest from the main server.
+    pub(crate) fn deepest(&self) -> Vec<usize> {
+        let depth = self.depth();
+        (0..self.0.len()).filter(|node| self.path(*node).count() + 1 == depth).collect()
+    }
+
     /// Returns the node that most others depend on.
     pub(crate) fn root(&self) -> Option<usize> {
         self.busiest(|node| self.0[node].is_none())

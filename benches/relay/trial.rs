@@ -1,6 +1,9 @@
 //! One fleet, from the start of a meeting until all nodes have the package.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use axum::body::Bytes;
@@ -9,6 +12,8 @@ use super::{
     cases::{Case, Incident},
     fleet::{Fleet, SentBytes},
     sandbox, swarm,
+    tablets::{Tablets, WaitingTablets},
+    tree::Tree,
 };
 use crate::support::Stage;
 
@@ -35,6 +40,9 @@ pub(crate) struct Trial {
     pub memory: f64,
     /// Bytes that a child took after a wrong one before it left.
     pub taken: f64,
+    /// From the main server's answer that the meeting is started, to the first byte at the
+    /// tablet that was last of those at the deepest nodes.
+    pub first_byte_s: f64,
 }
 
 impl Trial {
@@ -60,10 +68,16 @@ impl Trial {
     fn measure(fleet: &mut Fleet, case: &Case) -> Result<Self> {
         let curl_s = fleet.curl()?;
         let before = fleet.sent_bytes()?;
+        let tablets = case.has_tablets().then(|| fleet.tablets()).transpose()?;
         let begin = fleet.start_meeting()?;
+        let (started, tablets) = (Instant::now(), tablets.map(Tablets::ask).transpose()?);
         let patience = Duration::from_secs_f64(case.copy_s() * case.nodes as f64 * PATIENCE);
         let scene = Scene { case, before, patience: patience + STALL };
-        let (depth, taken) = scene.play(fleet)?;
+        let Played { tree, taken } = scene.play(fleet)?;
+        let first_byte_s = match tablets {
+            Some(tablets) => last_first_byte(&tree, started, tablets)?,
+            None => f64::NAN,
+        };
         let finished = fleet.finished()?;
         let sent = fleet.sent_bytes()?;
         let share = |bytes: u64| bytes as f64 / case.size as f64;
@@ -75,18 +89,28 @@ impl Trial {
             // What waited in a connection that died was given to the network, and not sent.
             sent: share(sent.of_packages - before.of_packages).min(on_the_wire),
             sent_on_the_wire: on_the_wire,
-            depth: depth as f64,
+            depth: tree.depth() as f64,
             memory: fleet.memory() as f64,
             taken: taken.map_or(f64::NAN, |bytes| bytes as f64),
+            first_byte_s,
         })
     }
 
     /// Tries the same by BitTorrent.
     pub(crate) fn run_swarm(stage: &Stage, case: &Case, package: &Bytes) -> Result<Self> {
         let (seconds, sent) = swarm::run_once(stage, case, package)?;
-        let [curl_s, sent_of_package, depth, memory, taken] = [f64::NAN; 5];
+        let [curl_s, sent_of_package, depth, memory, taken, first_byte_s] = [f64::NAN; 6];
         let sent_on_the_wire = sent as f64 / case.size as f64;
-        Ok(Self { seconds, curl_s, sent: sent_of_package, sent_on_the_wire, depth, memory, taken })
+        Ok(Self {
+            seconds,
+            curl_s,
+            sent: sent_of_package,
+            sent_on_the_wire,
+            depth,
+            memory,
+            taken,
+            first_byte_s,
+        })
     }
 
     /// Returns the times of what a copy needs at least.
@@ -105,9 +129,32 @@ struct Scene<'a> {
     patience: Duration,
 }
 
+struct Played {
+    tree: Tree,
+    /// Bytes that went after a wrong one.
+    taken: Option<u64>,
+}
+
+/// Returns the seconds after which the deepest nodes' tablets all had a byte.
+fn last_first_byte(tree: &Tree, started: Instant, tablets: WaitingTablets) -> Result<f64> {
+    let first_bytes = tablets.first_bytes()?;
+    let after = |at: &Instant| (*at - started).as_secs_f64();
+    let deepest = tree.deepest();
+    let last = deepest.iter().map(|node| after(&first_bytes[*node])).fold(0.0, f64::max);
+    let all = first_bytes.iter().map(after);
+    let (least, most) = all.fold((f64::MAX, 0.0), |(a, b), s| (f64::min(a, s), f64::max(b, s)));
+    eprintln!(
+        "first bytes after {:.0} to {:.0} ms, at the deepest {} nodes by {:.0} ms",
+        least * 1e3,
+        most * 1e3,
+        deepest.len(),
+        last * 1e3
+    );
+    Ok(last)
+}
+
 impl Scene<'_> {
-    /// Returns the tree's depth, and the bytes that went after a wrong one.
-    fn play(&self, fleet: &mut Fleet) -> Result<(usize, Option<u64>)> {
+    fn play(&self, fleet: &mut Fleet) -> Result<Played> {
         let until = |fleet: &mut Fleet, share| fleet.until_sent(share, self.before, self.patience);
         if let Incident::SlowUplink(bytes_per_s) = self.case.incident {
             until(fleet, SLOWED)?;
@@ -117,7 +164,7 @@ impl Scene<'_> {
             }
         }
         until(fleet, SETTLED)?;
-        let depth = fleet.tree()?.depth();
+        let tree = fleet.tree()?;
         until(fleet, HALF)?;
         let poisoned = self.interfere(fleet)?;
         fleet.until_finished(self.patience)?;
@@ -126,14 +173,14 @@ impl Scene<'_> {
             eprintln!("{connections} connections had a wrong byte");
             bytes
         });
-        Ok((depth, taken))
+        Ok(Played { tree, taken })
     }
 
     /// Returns the node that is poisoned.
     fn interfere(&self, fleet: &mut Fleet) -> Result<Option<usize>> {
         let tree = fleet.tree()?;
         let victim = match self.case.incident {
-            Incident::None | Incident::SlowUplink(_) => return Ok(None),
+            Incident::None | Incident::SlowUplink(_) | Incident::Tablets => return Ok(None),
             Incident::Unplugged(time) => {
                 fleet.unplug_main_server()?;
                 fleet.wait(time)?;
