@@ -6,6 +6,7 @@ mod help;
 mod operate;
 mod server;
 mod service;
+mod state;
 mod units;
 
 use std::{ffi::OsString, net::IpAddr, path::PathBuf, time::Duration};
@@ -21,6 +22,7 @@ pub use operate::{
 };
 pub use server::ServerUrl;
 pub use service::{InstallArgs, MainServerAddress, UninstallArgs};
+pub use state::{StateCommand, StatePlaceArgs};
 
 /// Mirrors meeting packages from a main server and serves them to tablets.
 ///
@@ -90,7 +92,10 @@ pub struct NodeArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct MasterArgs {
+    #[command(subcommand)]
+    pub command: Option<StateCommand>,
     /// The folder for meetings and packages; created if it does not exist.
     #[arg(long, value_name = "DIR", default_value = "master-data")]
     pub data: PathBuf,

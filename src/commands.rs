@@ -7,6 +7,7 @@ mod get;
 mod lists;
 mod place;
 mod publish;
+mod state;
 mod status;
 mod sync;
 mod verify;
@@ -18,7 +19,7 @@ use edge_mirror_settings::{ConfigError, PatchError};
 use thiserror::Error;
 
 use crate::{
-    cli::OperateCommand,
+    cli::{OperateCommand, StateCommand},
     terminal::{self, Language, localized},
 };
 
@@ -59,6 +60,12 @@ fn in_language(error: &(dyn std::error::Error + 'static), language: Language) ->
 
 /// Exit code for [`CheckFailed`], for scripts.
 pub const EXIT_CHECK_FAILED: u8 = 3;
+
+/// Runs a command for a main server's meetings as a whole. It is carried out to its end or
+/// not at all, whatever interrupts it.
+pub async fn run_for_state(command: StateCommand) -> Result<()> {
+    state::run(command).await
+}
 
 /// Runs a command.
 pub async fn run(command: OperateCommand, interrupt: &mut Interrupt) -> Result<()> {

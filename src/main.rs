@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use edge_mirror::{
     bench,
-    cli::{self, CliError, Command},
+    cli::{self, CliError, Command, MasterArgs},
     commands, install, manual,
     roles::{self, demo, main_server, node},
     telemetry::Telemetry,
@@ -28,7 +28,11 @@ fn main() -> ExitCode {
         Err(CliError::Wrong(line)) => return failure(&line, 2),
     };
     // The log of a service is in both languages.
-    let is_service = matches!(command, Command::Node(_) | Command::Master(_));
+    let is_service = match &command {
+        Command::Node(_) => true,
+        Command::Master(args) => args.command.is_none(),
+        _ => false,
+    };
     let language = (!is_service).then(Language::from_env);
     match roles::block_on(run(command)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -47,6 +51,9 @@ fn failure(line: &str, code: u8) -> ExitCode {
 async fn run(command: Command) -> Result<()> {
     match command {
         Command::Node(args) => node::run(args, Interrupt::listen()?).await,
+        Command::Master(MasterArgs { command: Some(command), .. }) => {
+            commands::run_for_state(command).await
+        }
         Command::Master(args) => main_server::run(args, Interrupt::listen()?).await,
         Command::Demo(args) => {
             let telemetry = Telemetry::start("demo", "WARNING");

@@ -6,6 +6,10 @@ const COMMANDS: &[(&str, &str)] = &[
     ("", "从主控服务器同步会议包并提供给平板"),
     ("node", "运行边缘节点（默认）"),
     ("master", "运行内置的主控服务器"),
+    ("master backup", "把会议写入文件，主控服务器运行时也可以"),
+    ("master restore", "用备份中的会议替换现有会议；请先停止主控服务器"),
+    ("master move-state", "把会议移到另一个数据库；请先停止主控服务器"),
+    ("master help", "显示帮助"),
     ("demo", "一键试用：主控服务器、几个节点和一个示例会议"),
     ("token", "生成一小时内有效的一次性登录链接，或新的管理令牌"),
     ("bench", "会前演练：许多客户端同时下载一个会议包"),
@@ -35,6 +39,18 @@ const DETAILS: &[(&str, &str)] = &[
     (
         "",
         "从主控服务器同步会议包并提供给平板。\n\n不带命令时运行边缘节点，等同于 edge-mirror node。",
+    ),
+    (
+        "master backup",
+        "把会议写入文件，主控服务器运行时也可以。\n\n会议包、登录信息和节点密钥是数据文件夹中的文件，不在其中。",
+    ),
+    (
+        "master restore",
+        "用备份中的会议替换现有会议；请先停止主控服务器。\n\n被替换的会议会写入数据文件夹中的一个文件。",
+    ),
+    (
+        "master move-state",
+        "把会议移到另一个数据库；请先停止主控服务器。\n\n之后请用同样的 --state 启动主控服务器。",
     ),
     (
         "demo",
@@ -90,6 +106,17 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
         "state",
         "把会议保存在这个 PostgreSQL 数据库中，而不是数据文件夹中，例如 postgres://用户@主机/数据库。密码最好写在环境变量 PGPASSWORD 中：本机的其他用户能看到命令行参数",
     ),
+    ("master backup", "file", "要写入的文件；已有的会被替换"),
+    ("master restore", "file", "edge-mirror master backup 写入的文件"),
+    (
+        "master move-state",
+        "to",
+        "移到哪里：一个空的 PostgreSQL 数据库，例如 postgres://用户@主机/数据库；sqlite 表示数据文件夹",
+    ),
+    ("master backup", "data", "主控服务器的数据文件夹"),
+    ("master restore", "data", "主控服务器的数据文件夹"),
+    ("master move-state", "data", "主控服务器的数据文件夹"),
+    ("*", "state", "保存会议的 PostgreSQL 数据库（如果会议不在数据文件夹中）"),
     ("master", "port", "监听的端口；0 表示任选一个空闲端口"),
     ("master", "allow_from", "只允许这个地址或网段管理会议，可以写多次。本机始终可以"),
     ("master", "trusted_proxy", "信任其 X-Forwarded-For 的反向代理，可以写多次"),

@@ -64,7 +64,27 @@ pub enum StateError {
     )]
     TwoStates { path: PathBuf, place: String },
     #[error(
-        "{path} holds meetings, and {place} holds none; start without --state to use the file, or move it away to begin without meetings"
+        "{path} holds meetings, and {place} holds none; move them with edge-mirror master move-state, or start without --state"
     )]
     OtherEngine { path: PathBuf, place: String },
+    #[error(
+        "the state in {place} was moved to {to}; start the main server with that --state, or move it back"
+    )]
+    MovedAway { place: String, to: String },
+    #[error(
+        "there is no state in {place}; check --data and --state, or start the main server once"
+    )]
+    NoState { place: String },
+    #[error("there are meetings in {place} already; name a database that is empty")]
+    NotEmpty { place: String },
+    #[error("the state is in {place} already")]
+    SamePlace { place: String },
+    #[error("a main server uses {path}; stop it first")]
+    InUse { path: PathBuf },
+    #[error("cannot write {path}: {cause}; name a file in a folder that is writable")]
+    WriteFile { path: PathBuf, cause: io::Error },
+    #[error("cannot read {path}: {cause}; name a file that edge-mirror master backup wrote")]
+    ReadBackup { path: PathBuf, cause: io::Error },
+    #[error("{path} can't be restored: {cause}; nothing was changed")]
+    DamagedBackup { path: PathBuf, cause: String },
 }

@@ -55,7 +55,7 @@ use tracing::{info, warn};
 
 pub use error::{MasterError, StateError};
 use repository::StateRepository;
-pub use repository::{StateLocation, UnusableLocation};
+pub use repository::{StateLocation, UnusableLocation, back_up, move_state, restore};
 use server::{ChangeQueue, PendingChange, Server};
 use state::meetings::MeetingTable;
 use workers::probe::Prober;

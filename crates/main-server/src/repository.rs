@@ -5,11 +5,18 @@
 //! revision, and is changed only where that is the one last read. Whoever opens the
 //! database becomes its holder, with a revision that only grows, and each transaction of
 //! an earlier holder fails: two main servers never mix their changes.
+//!
+//! `transaction` has the statements, `document` what is in the tables, `database` the way
+//! to either engine; `legacy` and `import` are about the first start, `dump` and
+//! `transfer` about whole states.
 
 mod database;
 mod document;
+mod dump;
 mod import;
 mod legacy;
+mod transaction;
+mod transfer;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -22,6 +29,7 @@ use sqlx::{AnyConnection, Connection};
 use tracing::info;
 
 pub use database::{StateLocation, UnusableLocation};
+pub use transfer::{back_up, move_state, restore};
 
 use database::StateDatabase;
 use document::DocumentIndex;
@@ -38,6 +46,8 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1000);
 /// Longest wait for it to save or read something.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longest wait for it to take or hand over a whole state.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The database that keeps the meetings.
 #[derive(Debug)]
@@ -62,10 +72,10 @@ impl StateRepository {
         let mut connection = database.connect().await?;
         database.check_engine(&mut connection).await?;
         let found = FoundFiles { legacy: LegacyState::find(data).await?, other };
-        let opening = document::open(&mut connection, database.begin(), |saved| {
+        let opening = transaction::open(&mut connection, database.begin(), |saved| {
             import::initial_changes(saved, &found, &database.to_string())
         });
-        let (known, table) = database.within(ANSWER_TIMEOUT, opening).await?;
+        let (known, table) = database.within(TRANSFER_TIMEOUT, opening).await?;
         if let Some(file) = found.legacy {
             let kept = file.set_aside().await?;
             info!("the meetings are in {} now; the old file is {}", database, kept.display());
@@ -78,7 +88,7 @@ impl StateRepository {
         let Self { database, connection, known } = self;
         let mut connected =
             connection.take().ok_or_else(|| database.unavailable("not connected"))?;
-        let saving = document::save(&mut connected, database.begin(), known, changes);
+        let saving = transaction::save(&mut connected, database.begin(), known, changes);
         let saved = database.within(ANSWER_TIMEOUT, saving).await?;
         known.extend(saved);
         *connection = Some(connected);
@@ -90,7 +100,7 @@ impl StateRepository {
         let Self { database, connection, known } = self;
         let mut connected =
             connection.take().ok_or_else(|| database.unavailable("not connected"))?;
-        let checking = document::check_holder(&mut connected, known);
+        let checking = transaction::check_holder(&mut connected, known);
         database.within(ANSWER_TIMEOUT, checking).await?;
         *connection = Some(connected);
         Ok(())
@@ -101,7 +111,7 @@ impl StateRepository {
     pub(crate) async fn reconnect(&mut self) -> Result<MeetingTable, StateError> {
         self.connection = None;
         let mut connection = self.database.connect().await?;
-        let reading = document::read(&mut connection);
+        let reading = transaction::read(&mut connection);
         let (known, table) = self.database.within(ANSWER_TIMEOUT, reading).await?;
         if known.epoch() != self.known.epoch() {
             return Err(StateError::TakenOver { place: self.database.to_string() });

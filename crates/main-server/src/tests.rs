@@ -848,6 +848,23 @@ async fn a_broken_state_is_refused_and_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_restored_or_moved_under_a_running_main_server() {
+    let t = TestMaster::start().await;
+    t.meeting("m", &zip_of(b"x")).await;
+    let (data, state) = (t.folder.path().join("data"), StateLocation::default());
+    let file = t.folder.path().join("backup");
+    assert_eq!(crate::back_up(&state, &data, &file).await.unwrap(), 1);
+    let other = "postgres://nobody@127.0.0.1:1/x".parse().unwrap();
+    for refused in [
+        crate::restore(&state, &data, &file).await.map(drop),
+        crate::move_state(&state, &other, &data).await.map(drop),
+    ] {
+        assert!(matches!(refused, Err(StateError::InUse { .. })), "{refused:?}");
+    }
+    t.started("m").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_the_database_is_away_what_was_saved_is_served_and_changes_are_refused() {
     const PROBLEM: &str = "state_unavailable";
     let mut postgres = TestPostgres::start().await;

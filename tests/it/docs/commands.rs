@@ -32,13 +32,18 @@ fn the_reference_of_commands_is_the_programs_help() {
     }
 }
 
-/// Commands that do something, and not only hold others.
+/// Commands that do something by themselves, and not only hold others.
 fn leaves(command: &clap::Command, path: &[String], found: &mut Vec<Vec<String>>) {
     let below = command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help");
     for below in below {
         let path = [path, &[below.get_name().to_owned()]].concat();
         match below.has_subcommands() {
-            true => leaves(below, &path, found),
+            true => {
+                if !below.is_subcommand_required_set() {
+                    found.push(path.clone());
+                }
+                leaves(below, &path, found);
+            }
             false => found.push(path),
         }
     }

@@ -109,6 +109,17 @@ impl StateDatabase {
         matches!(self, Self::Postgres(..))
     }
 
+    /// True if nobody has made it yet, as far as a look at files can tell.
+    pub(super) async fn is_missing(&self) -> bool {
+        match self {
+            Self::Sqlite(path) => {
+                let path = path.clone();
+                tasks::blocking(move || !path.exists()).await
+            }
+            Self::Postgres(..) => false,
+        }
+    }
+
     /// SQLite has one writer: it takes its turn at the start rather than fail later.
     pub(super) fn begin(&self) -> &'static str {
         match self {
@@ -202,6 +213,7 @@ impl StateDatabase {
             WriteFault::Newer { found, known } => {
                 StateError::Newer { place: self.to_string(), found, known }
             }
+            WriteFault::NoState => StateError::NoState { place: self.to_string() },
             WriteFault::Damaged(cause) => StateError::Damaged { place: self.to_string(), cause },
         })
     }

@@ -30,6 +30,9 @@ pub(super) fn initial_changes(
     place: &str,
 ) -> Result<InitialChanges, StateError> {
     let place = || place.to_owned();
+    if let Some(SavedState { moved: Some(to), .. }) = saved {
+        return Err(StateError::MovedAway { place: place(), to });
+    }
     let (table, mut changes, imported) = match (saved, &found.legacy, &found.other) {
         (Some(saved), None, _) => (saved.table, MeetingChanges::default(), None),
         // A kill came between saving and renaming.

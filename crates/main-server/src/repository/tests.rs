@@ -101,6 +101,9 @@ async fn of_one_meeting_the_last_change_of_a_transaction_counts(database: TestDa
         .await;
     assert_eq!(table.meetings.len(), 1);
     assert_eq!(table.meetings[0].status, MeetingPhase::Ended);
+    // The order is that of creation, whatever changed last.
+    commit(&mut repository, &mut table, &[create("z"), create("a"), start("z")]).await;
+    assert_eq!(repository.reconnect().await.unwrap(), table);
     // Deleted and created again, within one transaction and over two.
     let again = [MeetingCommand::Delete(id("m")), create("m"), start("m")];
     commit(&mut repository, &mut table, &again).await;
@@ -199,7 +202,7 @@ async fn a_kill_before_the_transaction_ends_leaves_the_old_file(database: TestDa
     let found = LegacyState::find(database.data()).await.unwrap();
     let found = FoundFiles { legacy: found, other: None };
     let never: Result<_, StateError> = Err(StateError::Conflict { place: "killed".into() });
-    let opening = document::open(&mut connection, inner.begin(), |saved| {
+    let opening = transaction::open(&mut connection, inner.begin(), |saved| {
         import::initial_changes(saved, &found, "here").unwrap();
         never
     });
@@ -207,6 +210,36 @@ async fn a_kill_before_the_transaction_ends_leaves_the_old_file(database: TestDa
     drop(connection);
     assert!(path.exists());
     assert_eq!(database.opened().await.1, legacy::tests::saved());
+}
+
+async fn a_backup_is_made_while_it_is_used_and_restored_as_it_was(database: TestDatabase) {
+    let (location, data) = (&database.location, database.data());
+    let file = data.join("backup.jsonl");
+    let refused = back_up(location, data, &file).await.unwrap_err();
+    assert!(matches!(refused, StateError::NoState { .. }), "{refused}");
+    let (mut repository, mut table) = database.opened().await;
+    commit(&mut repository, &mut table, &[create("z"), create("a"), start("z")]).await;
+    assert_eq!(back_up(location, data, &file).await.unwrap(), 2);
+    let saved = table.clone();
+    commit(&mut repository, &mut table, &[create("later"), MeetingCommand::Delete(id("z"))]).await;
+    let text = fs::read_to_string(&file).unwrap();
+    let broken = data.join("broken.jsonl");
+    fs::write(&broken, &text[..text.len() / 2]).unwrap();
+    let refused = restore(location, data, &broken).await.unwrap_err();
+    assert!(matches!(refused, StateError::DamagedBackup { .. }), "{refused}");
+    commit(&mut repository, &mut table, &[create("untouched")]).await;
+
+    let (count, kept) = restore(location, data, &file).await.unwrap();
+    assert_eq!(count, 2);
+    let late = repository.commit(&changes(&mut table.clone(), &[create("late")])).await;
+    assert!(matches!(late, Err(StateError::TakenOver { .. })), "{late:?}");
+    repository.close().await;
+    let (repository, restored) = database.opened().await;
+    assert_eq!(restored, saved);
+    repository.close().await;
+    // What was replaced is in a file of its own.
+    restore(location, data, &kept.unwrap()).await.unwrap();
+    assert_eq!(database.opened().await.1, table);
 }
 
 /// Runs each case on a database of its own, one after the other.
@@ -232,6 +265,7 @@ macro_rules! all_cases {
             an_older_versions_file_is_taken_over_once
             a_file_that_an_older_version_wrote_meanwhile_is_not_dropped
             a_kill_before_the_transaction_ends_leaves_the_old_file
+            a_backup_is_made_while_it_is_used_and_restored_as_it_was
         }
     };
 }
@@ -281,4 +315,53 @@ async fn a_fleet_in_sqlite_is_not_left_behind_by_mistake() {
     let there = postgres.database("fleet").await;
     let refused = StateRepository::open(&there, folder.path()).await.unwrap_err();
     assert!(matches!(refused, StateError::OtherEngine { .. }), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_that_is_moved_there_and_back_is_the_same() {
+    let postgres = TestPostgres::start().await;
+    let database =
+        TestDatabase { location: StateLocation::DataFolder, folder: tempfile::tempdir().unwrap() };
+    let (here, there) = (StateLocation::DataFolder, postgres.database("fleet").await);
+    let data = database.data();
+    let (mut repository, mut table) = database.opened().await;
+    commit(&mut repository, &mut table, &[create("z"), create("a"), start("z")]).await;
+    repository.close().await;
+    let refused = move_state(&here, &here, data).await.unwrap_err();
+    assert!(matches!(refused, StateError::SamePlace { .. }), "{refused}");
+
+    assert_eq!(move_state(&here, &there, data).await.unwrap(), 2);
+    let refused = StateRepository::open(&here, data).await.unwrap_err().to_string();
+    assert!(refused.contains("was moved to postgres://fleet@127.0.0.1"), "{refused}");
+    assert!(!refused.contains(PASSWORD), "{refused}");
+    let refused = move_state(&here, &there, data).await.unwrap_err();
+    assert!(matches!(refused, StateError::MovedAway { .. }), "{refused}");
+    let (mut moved, found) = StateRepository::open(&there, data).await.unwrap();
+    assert_eq!(found, table);
+    commit(&mut moved, &mut table, &[create("there")]).await;
+
+    assert_eq!(move_state(&there, &here, data).await.unwrap(), 3);
+    let late = moved.commit(&changes(&mut table.clone(), &[create("late")])).await;
+    assert!(matches!(late, Err(StateError::TakenOver { .. })), "{late:?}");
+    assert_eq!(database.opened().await.1, table);
+    let refused = StateRepository::open(&there, data).await.unwrap_err();
+    assert!(matches!(refused, StateError::MovedAway { .. }), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_moved_over_other_meetings() {
+    let postgres = TestPostgres::start().await;
+    let [one, other] = [0, 1].map(|_| tempfile::tempdir().unwrap());
+    let (here, there) = (StateLocation::DataFolder, postgres.database("fleet").await);
+    for folder in [&one, &other] {
+        let (mut repository, mut table) =
+            StateRepository::open(&here, folder.path()).await.unwrap();
+        commit(&mut repository, &mut table, &[create("m")]).await;
+        repository.close().await;
+    }
+    move_state(&here, &there, one.path()).await.unwrap();
+    let refused = move_state(&here, &there, other.path()).await.unwrap_err();
+    assert!(matches!(refused, StateError::NotEmpty { .. }), "{refused}");
+    // And what was not moved is in use still.
+    StateRepository::open(&here, other.path()).await.unwrap().0.close().await;
 }

@@ -1,0 +1,308 @@
+//! The statements, by transaction.
+
+use std::collections::HashMap;
+
+use edge_mirror_protocol::package::PackageId;
+use sqlx::{Any, AnyConnection, Connection, Row};
+
+use super::document::{
+    DocumentEntry, DocumentIndex, DocumentKind, IndexChange, InitialChanges, SCHEMA, SavedDocument,
+    SavedMeeting, SavedState, SavedText, WriteFault, json, parse,
+};
+use crate::{
+    error::StateError,
+    state::meetings::{Meeting, MeetingChange, MeetingChanges, MeetingTable},
+};
+
+const CREATE_SCHEMA: &str =
+    "CREATE TABLE IF NOT EXISTS edge_mirror_schema (version BIGINT NOT NULL)";
+const CREATE_DOCUMENTS: &str = "CREATE TABLE edge_mirror_doc (kind TEXT NOT NULL, id TEXT NOT NULL, revision BIGINT NOT NULL, json TEXT NOT NULL, PRIMARY KEY (kind, id))";
+const SELECT_SCHEMA: &str = "SELECT version FROM edge_mirror_schema";
+const INSERT_SCHEMA: &str = "INSERT INTO edge_mirror_schema (version) VALUES ($1)";
+const SELECT_DOCUMENTS: &str = "SELECT kind, id, revision, json FROM edge_mirror_doc";
+const INSERT_DOCUMENT: &str =
+    "INSERT INTO edge_mirror_doc (kind, id, revision, json) VALUES ($1, $2, 1, $3)";
+const UPDATE_DOCUMENT: &str = "UPDATE edge_mirror_doc SET revision = revision + 1, json = $1 WHERE kind = $2 AND id = $3 AND revision = $4";
+const DELETE_DOCUMENT: &str =
+    "DELETE FROM edge_mirror_doc WHERE kind = $1 AND id = $2 AND revision = $3";
+const DELETE_KIND: &str = "DELETE FROM edge_mirror_doc WHERE kind = $1";
+const DELETE_ALL: &str = "DELETE FROM edge_mirror_doc WHERE kind <> 'holder'";
+/// Changes nothing: locks the row, and counts it if it is ours still.
+const LOCK_HOLDER: &str =
+    "UPDATE edge_mirror_doc SET json = json WHERE kind = 'holder' AND id = '' AND revision = $1";
+const SELECT_HOLDER: &str =
+    "SELECT revision FROM edge_mirror_doc WHERE kind = 'holder' AND id = ''";
+
+/// Creates what is missing, saves what `initial` makes of what is there (None: nothing),
+/// and becomes the holder, all in one transaction.
+pub(super) async fn open(
+    connection: &mut AnyConnection,
+    begin: &'static str,
+    initial: impl FnOnce(Option<SavedState>) -> Result<InitialChanges, StateError>,
+) -> Result<(DocumentIndex, MeetingTable), WriteFault> {
+    let mut transaction = connection.begin_with(begin).await?;
+    ensure_schema(&mut transaction).await?;
+    let (mut known, saved) = parse(&read_all(&mut transaction).await?)?;
+    let mut table = saved.as_ref().map(|saved| saved.table.clone()).unwrap_or_default();
+    let InitialChanges { changes, imported } = initial(saved).map_err(WriteFault::State)?;
+    table.merge(&changes);
+
+    let mut writer = DocumentWriter::new(&mut transaction, &known);
+    writer.write_all(&changes).await?;
+    if let Some(digest) = imported {
+        writer.put(DocumentKind::Import, "", 0, json(&SavedText { value: digest })).await?;
+    }
+    writer.put(DocumentKind::Holder, "", 0, "{}".to_owned()).await?;
+    let written = writer.written;
+    transaction.commit().await?;
+    known.extend(written);
+    Ok((known, table))
+}
+
+/// Saves changes in one transaction, all or none.
+pub(super) async fn save(
+    connection: &mut AnyConnection,
+    begin: &'static str,
+    known: &DocumentIndex,
+    changes: &MeetingChanges,
+) -> Result<Vec<IndexChange>, WriteFault> {
+    let mut transaction = connection.begin_with(begin).await?;
+    let lock = sqlx::query::<Any>(LOCK_HOLDER).bind(known.epoch());
+    if lock.execute(&mut *transaction).await?.rows_affected() != 1 {
+        return Err(WriteFault::TakenOver);
+    }
+    let mut writer = DocumentWriter::new(&mut transaction, known);
+    writer.write_all(changes).await?;
+    let written = writer.written;
+    transaction.commit().await?;
+    Ok(written)
+}
+
+/// Makes sure that the database answers and is ours.
+pub(super) async fn check_holder(
+    connection: &mut AnyConnection,
+    known: &DocumentIndex,
+) -> Result<(), WriteFault> {
+    let row = sqlx::query::<Any>(SELECT_HOLDER).fetch_optional(connection).await?;
+    match row.map(|row| row.try_get::<i64, _>(0)).transpose()? {
+        Some(epoch) if epoch == known.epoch() => Ok(()),
+        _ => Err(WriteFault::TakenOver),
+    }
+}
+
+/// Reads all there is.
+pub(super) async fn read(
+    connection: &mut AnyConnection,
+) -> Result<(DocumentIndex, MeetingTable), WriteFault> {
+    match parse(&read_all(connection).await?)? {
+        (known, Some(saved)) => Ok((known, saved.table)),
+        (_, None) => Err(WriteFault::Damaged("it has no token".to_owned())),
+    }
+}
+
+/// Reads the documents as they are at one moment.
+pub(super) async fn read_all(
+    connection: &mut AnyConnection,
+) -> Result<Vec<SavedDocument>, WriteFault> {
+    let rows = sqlx::query::<Any>(SELECT_DOCUMENTS).fetch_all(connection).await?;
+    let documents = rows.iter().map(|row| {
+        Ok(SavedDocument {
+            kind: row.try_get(0)?,
+            id: row.try_get(1)?,
+            revision: row.try_get(2)?,
+            json: row.try_get(3)?,
+        })
+    });
+    documents.collect()
+}
+
+/// Becomes the holder, and returns what is there.
+pub(super) async fn take_over(
+    connection: &mut AnyConnection,
+    begin: &'static str,
+) -> Result<Vec<SavedDocument>, WriteFault> {
+    let mut transaction = connection.begin_with(begin).await?;
+    ensure_schema(&mut transaction).await?;
+    let documents = read_all(&mut transaction).await?;
+    let (known, _) = parse(&documents)?;
+    let mut writer = DocumentWriter::new(&mut transaction, &known);
+    writer.put(DocumentKind::Holder, "", 0, "{}".to_owned()).await?;
+    transaction.commit().await?;
+    Ok(documents)
+}
+
+/// Replaces all documents but the holder's by others, all or none.
+pub(super) async fn replace(
+    connection: &mut AnyConnection,
+    begin: &'static str,
+    documents: Vec<SavedDocument>,
+) -> Result<(), WriteFault> {
+    let mut transaction = connection.begin_with(begin).await?;
+    sqlx::query::<Any>(DELETE_ALL).execute(&mut *transaction).await?;
+    for SavedDocument { kind, id, json, .. } in documents {
+        let insert = sqlx::query::<Any>(INSERT_DOCUMENT).bind(kind).bind(id).bind(json);
+        insert.execute(&mut *transaction).await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Notes that all is elsewhere now.
+pub(super) async fn mark_moved(
+    connection: &mut AnyConnection,
+    begin: &'static str,
+    to: String,
+) -> Result<(), WriteFault> {
+    let mut transaction = connection.begin_with(begin).await?;
+    let kind = DocumentKind::Moved.name();
+    sqlx::query::<Any>(DELETE_KIND).bind(kind).execute(&mut *transaction).await?;
+    let insert = sqlx::query::<Any>(INSERT_DOCUMENT).bind(kind).bind("");
+    insert.bind(json(&SavedText { value: to })).execute(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Makes sure that there is a state that this version can read.
+pub(super) async fn check_schema(connection: &mut AnyConnection) -> Result<(), WriteFault> {
+    let version = match sqlx::query::<Any>(SELECT_SCHEMA).fetch_optional(connection).await {
+        Ok(row) => row.map(|row| row.try_get::<i64, _>(0)).transpose()?,
+        // There is no such table.
+        Err(sqlx::Error::Database(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    match version {
+        Some(SCHEMA) => Ok(()),
+        Some(found) => Err(WriteFault::Newer { found, known: SCHEMA }),
+        None => Err(WriteFault::NoState),
+    }
+}
+
+async fn ensure_schema(connection: &mut AnyConnection) -> Result<(), WriteFault> {
+    sqlx::query::<Any>(CREATE_SCHEMA).execute(&mut *connection).await?;
+    let version = sqlx::query::<Any>(SELECT_SCHEMA).fetch_optional(&mut *connection).await?;
+    match version.map(|row| row.try_get::<i64, _>(0)).transpose()? {
+        Some(SCHEMA) => {}
+        Some(found) => return Err(WriteFault::Newer { found, known: SCHEMA }),
+        None => {
+            sqlx::query::<Any>(CREATE_DOCUMENTS).execute(&mut *connection).await?;
+            sqlx::query::<Any>(INSERT_SCHEMA).bind(SCHEMA).execute(connection).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes documents within a transaction, and notes what became of them.
+struct DocumentWriter<'a> {
+    connection: &'a mut AnyConnection,
+    known: &'a DocumentIndex,
+    next_position: u64,
+    written: Vec<IndexChange>,
+}
+
+impl<'a> DocumentWriter<'a> {
+    fn new(connection: &'a mut AnyConnection, known: &'a DocumentIndex) -> Self {
+        Self { connection, known, next_position: known.next_position(), written: Vec::new() }
+    }
+
+    async fn write_all(&mut self, changes: &MeetingChanges) -> Result<(), WriteFault> {
+        for NetChange { id, meeting, is_new } in net_changes(&changes.meetings) {
+            match meeting {
+                Some(meeting) => self.put_meeting(meeting, is_new).await?,
+                None => self.remove(id).await?,
+            }
+        }
+        if let Some(token) = &changes.token {
+            let text = json(&SavedText { value: token.clone() });
+            self.put(DocumentKind::Token, "", 0, text).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_meeting(&mut self, meeting: &Meeting, is_new: bool) -> Result<(), WriteFault> {
+        let known = self.known.get(DocumentKind::Meeting, meeting.id.as_str());
+        let position = match known {
+            Some(entry) if !is_new => entry.position,
+            Some(_) | None => {
+                self.next_position += 1;
+                self.next_position - 1
+            }
+        };
+        let text = json(&SavedMeeting { position, meeting: meeting.clone() });
+        self.put(DocumentKind::Meeting, meeting.id.as_str(), position, text).await
+    }
+
+    async fn put(
+        &mut self,
+        kind: DocumentKind,
+        id: &str,
+        position: u64,
+        json: String,
+    ) -> Result<(), WriteFault> {
+        let known = self.known.get(kind, id);
+        let query = match known {
+            None => {
+                sqlx::query::<Any>(INSERT_DOCUMENT).bind(kind.name()).bind(id.to_owned()).bind(json)
+            }
+            Some(entry) => sqlx::query::<Any>(UPDATE_DOCUMENT)
+                .bind(json)
+                .bind(kind.name())
+                .bind(id.to_owned())
+                .bind(entry.revision),
+        };
+        if query.execute(&mut *self.connection).await?.rows_affected() != 1 {
+            return Err(WriteFault::Conflict);
+        }
+        let revision = known.map_or(0, |entry| entry.revision) + 1;
+        self.written.push(((kind, id.to_owned()), Some(DocumentEntry { revision, position })));
+        Ok(())
+    }
+
+    /// A meeting that came and went within the same transaction was never saved.
+    async fn remove(&mut self, id: &PackageId) -> Result<(), WriteFault> {
+        let kind = DocumentKind::Meeting;
+        let Some(entry) = self.known.get(kind, id.as_str()) else { return Ok(()) };
+        let query = sqlx::query::<Any>(DELETE_DOCUMENT)
+            .bind(kind.name())
+            .bind(id.to_string())
+            .bind(entry.revision);
+        if query.execute(&mut *self.connection).await?.rows_affected() != 1 {
+            return Err(WriteFault::Conflict);
+        }
+        self.written.push(((kind, id.to_string()), None));
+        Ok(())
+    }
+}
+
+/// The outcome of all changes of a meeting together.
+struct NetChange<'a> {
+    id: &'a PackageId,
+    meeting: Option<&'a Meeting>,
+    /// Deleted and created again: it comes after all others.
+    is_new: bool,
+}
+
+/// Returns a change for each meeting, in the order in which they come into the list.
+fn net_changes(changes: &[MeetingChange]) -> Vec<NetChange<'_>> {
+    let mut places: HashMap<&PackageId, usize> = HashMap::new();
+    let mut net: Vec<Option<NetChange<'_>>> = Vec::with_capacity(changes.len());
+    for change in changes {
+        let (id, meeting) = match change {
+            MeetingChange::Put(meeting) => (&meeting.id, Some(meeting)),
+            MeetingChange::Remove(id) => (id, None),
+        };
+        let before = places.get(id).copied();
+        let last = before.and_then(|place| net[place].take());
+        let is_new = last.as_ref().is_some_and(|last| last.is_new || last.meeting.is_none());
+        let change = Some(NetChange { id, meeting, is_new });
+        match before {
+            Some(place) if last.is_some_and(|last| last.meeting.is_some()) => {
+                net[place] = change;
+            }
+            _ => {
+                places.insert(id, net.len());
+                net.push(change);
+            }
+        }
+    }
+    net.into_iter().flatten().collect()
+}
