@@ -76,7 +76,9 @@ fn sources() -> Vec<(PathBuf, String)> {
 
 /// Whole files that are compiled for tests alone.
 fn is_test(path: &Path) -> bool {
-    path.file_stem().is_some_and(|name| name == "tests" || name == "testing" || name == "openapi")
+    let is_named =
+        |name: &std::ffi::OsStr| ["tests", "testing", "openapi"].iter().any(|of| name == *of);
+    path.file_stem().is_some_and(is_named) || path.parent().is_some_and(|at| at.ends_with("tests"))
 }
 
 /// `src/fetch/gate.rs` and `src/fetch.rs` are both in the room `fetch`.

@@ -7,6 +7,7 @@
 //! memory or takes all the room.
 
 mod node;
+mod outage;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -32,6 +33,7 @@ use crate::{
 };
 
 pub(crate) use node::RegisteredNode;
+use outage::ContactHistory;
 
 /// Behind one address; more than any venue has.
 const MAX_NODES_OF_CLIENT: usize = MAX_NODES / 4;
@@ -84,6 +86,7 @@ pub(crate) struct NodeRegistry {
     /// Removed but not yet reported; emptied every second.
     lost: Vec<String>,
     newcomers: NewcomerLimiter,
+    contact: ContactHistory,
     /// Something changed that trees depend on; emptied by the planner.
     relay_changed: bool,
 }
@@ -98,6 +101,7 @@ impl NodeRegistry {
         status: String,
         now: UnixMillis,
     ) -> Result<bool, RequestError> {
+        self.note_call(now);
         self.forget_dead(now);
         self.relay_changed = true;
         let mut node = RegisteredNode::new(address, client, status, now);
@@ -107,6 +111,7 @@ impl NodeRegistry {
         };
         if old.address == node.address {
             (node.reach, node.failures) = (std::mem::take(&mut old.reach), old.failures);
+            node.reached_at = old.reached_at;
         }
         (node.holding, node.probing) = (old.holding.take(), old.probing);
         // Until the heartbeat that follows: nodes register again after each outage, and
@@ -124,6 +129,7 @@ impl NodeRegistry {
         beat: HeartbeatReport,
         now: UnixMillis,
     ) -> Result<bool, RequestError> {
+        self.note_call(now);
         self.forget_dead(now);
         let new = !self.nodes.contains_key(node_id);
         if new {
@@ -180,11 +186,10 @@ impl NodeRegistry {
         let pulling = || self.live(now).filter(|(_, node)| !node.pulls.is_empty());
         let silent = pulling().filter(|(_, node)| node.is_silent(now)).count();
         // Where most are, this machine was cut off, not they.
-        let counts = silent * 2 <= pulling().count();
+        let is_cut_off = silent > 0 && silent * 2 > pulling().count();
+        let missed_since = self.contact.missed_since(is_cut_off, now);
         let nodes = self.live(now);
-        nodes
-            .filter_map(|(node_id, node)| node.relay_node(node_id, counts && node.is_silent(now)))
-            .collect()
+        nodes.filter_map(|(node_id, node)| node.relay_node(node_id, missed_since, now)).collect()
     }
 
     /// True if the node is there and passes packages on.
@@ -344,6 +349,9 @@ impl NodeRegistry {
         node.failures = if failed { node.failures.saturating_add(1) } else { 0 };
         node.probe_due_at = now + probing::pause(node.failures);
         let news = std::mem::discriminant(&node.reach) != std::mem::discriminant(reach);
+        if news {
+            node.reached_at = now;
+        }
         node.reach = reach.clone();
         self.relay_changed |= news;
         news
@@ -365,6 +373,10 @@ impl NodeRegistry {
         self.newcomers.admit(node.client, now)?;
         self.nodes.insert(node_id.to_owned(), node);
         Ok(())
+    }
+
+    fn note_call(&mut self, now: UnixMillis) {
+        self.contact.note_call(|| self.nodes.values().any(|node| !node.pulls.is_empty()), now);
     }
 
     /// Returns nodes that fell silent since the last call.
@@ -634,6 +646,58 @@ mod tests {
         assert_eq!(node(&registry, 7.0), None, "it passes nothing on any more");
         heard(&mut registry, "a", beat("1.1.1.1:1", false, 0), at(8.0));
         assert!(!registry.take_relay_change(), "an idle node costs nothing");
+    }
+
+    #[test]
+    fn after_an_outage_nobody_counts_as_gone_until_all_had_time_to_call() {
+        let mut registry = NodeRegistry::default();
+        let relay = RelayReport {
+            address: "a:1".into(),
+            https: false,
+            certificate: None,
+            site: String::new(),
+            max_children: 4,
+        };
+        let pull = PullReport {
+            id: m(),
+            received_bytes: 1,
+            total_bytes: None,
+            parent: None,
+            rate: 0,
+            behind_bytes: 0,
+            slow_parents: vec![],
+        };
+        let relaying = HeartbeatReport {
+            relay: Some(relay),
+            pulls: vec![pull],
+            ..beat("1.1.1.1:1", false, 0)
+        };
+        let beats = |registry: &mut NodeRegistry, ids: &[&str], seconds: f64| {
+            for id in ids {
+                heard(registry, id, relaying.clone(), at(seconds));
+            }
+        };
+        let gone = |registry: &NodeRegistry, seconds| {
+            let nodes = registry.relay_nodes(at(seconds)).into_iter();
+            nodes
+                .filter(|node| !node.is_reachable)
+                .map(|node| node.node_id.to_owned())
+                .collect::<Vec<_>>()
+        };
+        let nobody = [""; 0];
+        beats(&mut registry, &["a", "b", "c"], 0.0);
+        // Its probes fail, too.
+        let failed = NodeReachability::Unreachable("no route".into());
+        for id in ["a", "b", "c"] {
+            registry.record_probe(id, "1.1.1.1:1", &failed, at(7.0));
+        }
+        assert_eq!(gone(&registry, 9.0), nobody, "this machine is cut off");
+        beats(&mut registry, &["a", "b"], 10.0);
+        assert_eq!(gone(&registry, 10.1), nobody);
+        (11..=22).for_each(|second| beats(&mut registry, &["a", "b"], f64::from(second)));
+        registry.record_probe("a", "1.1.1.1:1", &NodeReachability::Unknown, at(22.0));
+        registry.record_probe("b", "1.1.1.1:1", &NodeReachability::Unknown, at(22.0));
+        assert_eq!(gone(&registry, 22.1), ["c"], "it did not come back");
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(crate) struct RegisteredNode {
     pub downloads: u64,
     pub version: Option<String>,
     pub(crate) reach: NodeReachability,
+    /// The time since which it is so.
+    pub(super) reached_at: UnixMillis,
     /// None if it passes no packages on.
     pub relay: Option<RelayReport>,
     pub pulls: Vec<PullReport>,
@@ -58,6 +60,7 @@ impl RegisteredNode {
             downloads: 0,
             version: None,
             reach: NodeReachability::Unknown,
+            reached_at: now,
             relay: None,
             pulls: Vec::new(),
             redirects: 0,
@@ -86,17 +89,25 @@ impl RegisteredNode {
         !self.pulls.is_empty() && now.saturating_since(self.heard_at) >= PULLING_NODE_TIMEOUT
     }
 
+    /// Since `missed_since`, nothing that seems to be gone is believed to be.
     pub(super) fn relay_node<'a>(
         &'a self,
         node_id: &'a str,
-        is_silent: bool,
+        missed_since: Option<UnixMillis>,
+        now: UnixMillis,
     ) -> Option<RelayNode<'a>> {
+        let is_unreachable = matches!(self.reach, NodeReachability::Unreachable(_))
+            && missed_since.is_none_or(|since| self.reached_at < since);
+        let is_silent = missed_since.is_none() && self.is_silent(now);
         Some(RelayNode {
             node_id,
             report: self.relay.as_ref()?,
-            is_reachable: !is_silent && !matches!(self.reach, NodeReachability::Unreachable(_)),
-            holding: self.holding.as_ref().filter(|_| self.reported),
+            is_reachable: !is_silent && !is_unreachable,
+            // Also between a registration and the heartbeat that follows: who feeds others
+            // would lose them each time.
+            holding: self.holding.as_ref(),
             pulls: &self.pulls,
+            report_age: now.saturating_since(self.heard_at),
         })
     }
 

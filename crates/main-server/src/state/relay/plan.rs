@@ -24,6 +24,11 @@ const SETTLED_AFTER: Duration = Duration::from_secs(5);
 /// A node that did not begin by then, while most others did, feeds nobody: its pull may
 /// be switched off, or its disk full.
 const IDLE_AFTER: Duration = Duration::from_secs(10);
+/// A main server that has just started hears of a node before it hears of the one that
+/// feeds it: by then, all have called.
+const GUEST_FOR: Duration = Duration::from_secs(10);
+/// Nodes above one that are looked at: reports may be of a loop, or a long chain.
+const MAX_PATH: usize = 16;
 /// Pulls that are planned for: two hundred nodes that miss a thousand packages each. Who
 /// gets no parent pulls from the main server.
 const MAX_EDGES: usize = 200_000;
@@ -56,6 +61,7 @@ struct TreeEdge {
     since: UnixMillis,
     /// The node was seen to pull it.
     has_begun: bool,
+    is_guest: bool,
 }
 
 /// A node's place in a tree.
@@ -213,8 +219,9 @@ struct PackageSurvey<'a> {
 impl PackageSurvey<'_> {
     fn plan(&self) -> PackageTree {
         let is_under_way = self.is_under_way();
-        let members: Vec<_> =
+        let mut members: Vec<_> =
             (0..self.nodes.len()).map(|node| self.member(node, is_under_way)).collect();
+        self.bound_positions(&mut members);
         let parents = tree::grow(&members);
         let order = TreeOrder::of(&members, &parents);
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -235,10 +242,25 @@ impl PackageSurvey<'_> {
                 depth: order.depths[node],
                 place: order.places[node],
                 since: before.filter(|_| is_same).map_or(self.now, |edge| edge.since),
+                is_guest: members[node].is_guest,
                 has_begun: pulls || before.is_some_and(|edge| edge.has_begun),
             })
         });
         PackageTree { id: self.id.clone(), edges: edges.collect() }
+    }
+
+    /// Nobody has more than those above it: a rate that has just dropped makes a node seem
+    /// farther than it is.
+    fn bound_positions(&self, members: &mut [TreeMember]) {
+        let pull = |n: usize| self.nodes[n].pull(self.id);
+        let parent = |n: usize| self.index.get(pull(n)?.parent.as_deref()?).copied();
+        let positions: Vec<_> = members.iter().map(|member| member.position).collect();
+        for (n, member) in members.iter_mut().enumerate().filter(|(_, of)| of.position < COMPLETE) {
+            let above = std::iter::successors(parent(n), |above| parent(*above));
+            let least = above.take(MAX_PATH).map(|above| positions[above]).min();
+            let reported = pull(n).map_or(0, |pull| pull.received_bytes);
+            member.position = member.position.min(least.unwrap_or(COMPLETE)).max(reported);
+        }
     }
 
     fn member(&self, n: usize, is_under_way: bool) -> TreeMember {
@@ -255,8 +277,11 @@ impl PackageSurvey<'_> {
             None => Some(TreeParent::MainServer),
             Some(parent) => parent.filter(|parent| *parent != n).map(TreeParent::Node),
         });
-        let is_settled =
-            edge.is_none_or(|edge| self.now.saturating_since(edge.since) >= SETTLED_AFTER);
+        let lasts = |time| edge.is_none_or(|edge| self.now.saturating_since(edge.since) >= time);
+        let is_settled = lasts(SETTLED_AFTER) || edge.is_some_and(|edge| edge.is_guest);
+        let is_guest = !is_complete
+            && pull.is_some_and(|pull| pull.parent.as_ref().is_some_and(|id| find(id).is_none()))
+            && edge.is_none_or(|edge| edge.is_guest && !lasts(GUEST_FOR));
         // Who asks the main server for want of an answer comes back to its parent.
         let used = used.flatten().filter(|used| match used {
             TreeParent::MainServer => planned.is_none(),
@@ -270,12 +295,14 @@ impl PackageSurvey<'_> {
             degree: if is_idle { 0 } else { self.degrees[n] },
             position: match is_complete {
                 true => COMPLETE,
-                false => pull.map_or(0, |pull| pull.received_bytes.min(COMPLETE - 1)),
+                false => pull.map_or(0, |pull| node.position(pull, pull.rate).min(COMPLETE - 1)),
             },
+            uses_main_server: pull.is_some_and(|of| of.parent.is_none() && of.received_bytes > 0),
             planned,
             parent: used.or(planned),
             place: edge.map_or(u32::MAX, |edge| edge.place),
             left: left.into_iter().flatten().filter_map(find).collect(),
+            is_guest,
         }
     }
 

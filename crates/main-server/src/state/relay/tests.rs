@@ -1,6 +1,11 @@
 //! Fleets that change, and the trees of one package that they are given.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod simulation;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_protocol::{
@@ -88,6 +93,21 @@ impl TestFleet {
         self.nodes.get_mut(node_id).unwrap().pulls = vec![pull];
     }
 
+    /// It is new here, and pulls from a node that may not be known yet.
+    fn joins_pulling(&mut self, node_id: &str, parent: Option<&str>) {
+        self.join(node_id, "", 4);
+        let pull = PullReport {
+            id: package(),
+            received_bytes: 40 * MIB,
+            total_bytes: None,
+            parent: parent.map(str::to_owned),
+            rate: 20 * MIB,
+            behind_bytes: 0,
+            slow_parents: vec![],
+        };
+        self.nodes.get_mut(node_id).unwrap().pulls = vec![pull];
+    }
+
     fn pull(&mut self, node_id: &str) -> &mut PullReport {
         &mut self.nodes.get_mut(node_id).unwrap().pulls[0]
     }
@@ -106,6 +126,7 @@ impl TestFleet {
                 is_reachable: node.is_reachable,
                 holding: node.holding.as_ref(),
                 pulls: &node.pulls,
+                report_age: Duration::ZERO,
             })
             .collect();
         let uplinks = self.uplinks.with_reports(&nodes, self.now());
@@ -428,6 +449,9 @@ fn a_node_that_a_child_left_as_slow_becomes_a_leaf_unless_another_child_keeps_up
             fleet.pulls(&children[1], 39, 20, 1);
         }
         fleet.replan();
+        assert!(!fleet.children(&slow).is_empty(), "reports may be late");
+        fleet.seconds += 2;
+        fleet.replan();
         fleet.check();
         assert_ne!(fleet.parent(&children[0]), Some(slow.clone()), "that child never again");
         fleet.children(&slow).is_empty()
@@ -471,6 +495,58 @@ fn a_node_that_moved_by_itself_stays_where_it_went() {
     fleet.replan();
     fleet.check();
     assert_ne!(fleet.root(), leaf);
+}
+
+#[test]
+fn a_main_server_that_has_just_started_waits_for_the_parents_that_nodes_name() {
+    let mut fleet = TestFleet::default();
+    fleet.joins_pulling("c", Some("b"));
+    fleet.joins_pulling("b", Some("a"));
+    fleet.replan();
+    fleet.join("late", "", 4);
+    fleet.replan();
+    fleet.check();
+    assert_eq!(fleet.parent("c"), Some("b".into()));
+    assert_ne!(fleet.parent("late"), None, "others have it, wherever they get it from");
+    let mut other = fleet.clone();
+    fleet.joins_pulling("a", None);
+    fleet.replan();
+    fleet.check();
+    assert_eq!((fleet.root(), fleet.parent("b")), ("a".into(), Some("a".into())));
+    // The node that feeds it never calls.
+    other.seconds += 11;
+    other.replan();
+    other.check();
+    assert_eq!((other.root(), other.parent("c")), ("b".into(), Some("b".into())));
+}
+
+#[test]
+fn the_position_of_a_late_report_is_not_taken_for_a_gap() {
+    let node = TestFleet::of(1).nodes.remove("n000").unwrap();
+    let report_age = Duration::from_millis(500);
+    let of = |received_bytes, total_bytes| {
+        let pulls = vec![];
+        let pull = PullReport {
+            id: package(),
+            received_bytes,
+            total_bytes,
+            parent: None,
+            rate: 20 * MIB,
+            behind_bytes: 0,
+            slow_parents: vec![],
+        };
+        let node = RelayNode {
+            node_id: "n000",
+            report: &node.report,
+            is_reachable: true,
+            holding: None,
+            pulls: &pulls,
+            report_age,
+        };
+        node.position(&pull, pull.rate) / MIB
+    };
+    assert_eq!(of(40 * MIB, None), 50);
+    assert_eq!(of(40 * MIB, Some(45 * MIB)), 45);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-/// A gap that is no gap: what is under way, and what a second's reports are late by.
+/// A gap that is no gap: what is under way.
 pub(crate) const GAP_BYTES: u64 = 4 << 20;
 /// The position of a node that has it all.
 pub(crate) const COMPLETE: u64 = u64::MAX;
@@ -39,8 +39,10 @@ pub(crate) struct TreeMember {
     pub max_children: u32,
     /// Children that its uplink bears, `max_children` at most. Without any, it is a leaf.
     pub degree: u32,
-    /// Bytes that it has.
+    /// Bytes that it has by now.
     pub position: u64,
+    /// It pulls from the main server, whether or not it is to.
+    pub uses_main_server: bool,
     /// Its parent in the previous tree.
     pub planned: Option<TreeParent>,
     /// The parent that it keeps if possible: the planned one, or the one that it uses.
@@ -49,6 +51,8 @@ pub(crate) struct TreeMember {
     pub place: u32,
     /// Nodes that it left because they did not keep up.
     pub left: Vec<usize>,
+    /// It pulls from a node that is not known here yet, and is best left alone.
+    pub(crate) is_guest: bool,
 }
 
 impl TreeMember {
@@ -148,15 +152,15 @@ impl<'a> TreeGrowth<'a> {
         for holder in holders {
             self.keep_children(holder, &sources);
         }
+        let guests: Vec<_> = (0..members.len()).filter(|&n| members[n].is_guest).collect();
+        let root = if sources.is_empty() { self.elect_root(!guests.is_empty()) } else { None };
+        for node in root.into_iter().chain(guests) {
+            sources.insert(members[node].site);
+            self.hang(node, TreeParent::MainServer);
+            self.keep_children(node, &sources);
+        }
         if sources.is_empty() {
-            let all = (0..members.len()).collect::<Vec<_>>();
-            let was_other = |member: &TreeMember| member.planned != Some(TreeParent::MainServer);
-            let Some(root) = elect(members, &all, |member| u8::from(was_other(member))) else {
-                return;
-            };
-            sources.insert(members[root].site);
-            self.hang(root, TreeParent::MainServer);
-            self.keep_children(root, &sources);
+            return;
         }
         for site in &sources {
             self.attach_rest(*site, &sources);
@@ -173,6 +177,20 @@ impl<'a> TreeGrowth<'a> {
             self.attach_rest(site, &sources);
             fed.insert(site);
         }
+    }
+
+    /// While some pull from nodes that are not known yet, only who pulls from the main
+    /// server already.
+    fn elect_root(&self, has_guests: bool) -> Option<usize> {
+        let members = self.members;
+        let can = |member: &TreeMember| !has_guests || !member.is_guest && member.uses_main_server;
+        let candidates: Vec<_> = (0..members.len()).filter(|&n| can(&members[n])).collect();
+        // One that did not follow, but pulls from another node, is none.
+        let is_root = |member: &TreeMember| {
+            member.planned == Some(TreeParent::MainServer)
+                && !matches!(member.parent, Some(TreeParent::Node(_)))
+        };
+        elect(members, &candidates, |member| u8::from(!is_root(member)))
     }
 
     fn has_room(&self, sites: &BTreeSet<usize>) -> bool {
@@ -392,9 +410,8 @@ fn elect(
     all().min_by_key(|&n| {
         let member = &members[n];
         let is_behind = member.position.saturating_add(GAP_BYTES) < farthest;
-        let uses_main_server = member.parent == Some(TreeParent::MainServer);
         let is_leaf = member.degree == 0;
-        (is_leaf, turn(member), is_behind, !uses_main_server, member.place, member.rank)
+        (is_leaf, turn(member), is_behind, !member.uses_main_server, member.place, member.rank)
     })
 }
 
