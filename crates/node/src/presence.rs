@@ -327,11 +327,13 @@ impl PresenceWorker {
         let report = |(id, pull): (PackageId, PullProgress)| {
             let received_bytes = pull.received_bytes;
             let before = rates.insert(id.clone(), (received_bytes, now));
-            let rate = before.map_or(0, |(bytes, at)| {
-                let millis = now.duration_since(at).as_millis().max(1);
-                let gained = u128::from(received_bytes.saturating_sub(bytes));
-                u64::try_from(gained * 1000 / millis).unwrap_or(u64::MAX)
-            });
+            let (bytes, time) = before.map_or_else(
+                // The first report: our main server arranges by it, too.
+                || (0, UnixMillis::now().saturating_since(pull.source.since)),
+                |(bytes, at)| (bytes, now.duration_since(at)),
+            );
+            let gained = u128::from(received_bytes.saturating_sub(bytes));
+            let rate = u64::try_from(gained * 1000 / time.as_millis().max(1)).unwrap_or(u64::MAX);
             PullReport {
                 id,
                 received_bytes,

@@ -37,6 +37,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// and other nodes may wait for the rest.
 const PROGRESS_BYTES: u64 = 1 << 20;
 const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
+/// After one to which nothing came any more: that was pause enough.
+const STALL_PAUSE: Duration = Duration::from_millis(50);
 
 /// Schedules are by the minute.
 const SCHEDULE_PAUSE: Duration = Duration::from_secs(20);
@@ -105,7 +107,9 @@ impl FetchInner {
             let first = Duration::from_secs(config.network.retry_delay);
             let mut pause = backoff(attempt, first, LONGEST_PAUSE.max(first), fastrand::f64());
             if error.is_broken_off() && flight.received_bytes() >= before + PROGRESS_BYTES {
-                pause = pause.min(with_jitter(PROGRESS_PAUSE, fastrand::f64()));
+                let is_stall = matches!(error, PullError::Stalled(_));
+                let longest = if is_stall { STALL_PAUSE } else { PROGRESS_PAUSE };
+                pause = pause.min(with_jitter(longest, fastrand::f64()));
             }
             warn!(
                 "meeting {}: attempt {attempt} of {retries} failed, next in {:.1} s: {error}",

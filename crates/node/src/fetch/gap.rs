@@ -7,8 +7,10 @@ use std::time::Duration;
 /// A parent that has so much more holds its child up, not somebody further up.
 pub(super) const GAP_BYTES: u64 = 4 << 20;
 const GAP_TIME: Duration = Duration::from_secs(1);
-/// A parent that is still receiving itself, and gets ahead by so much more meanwhile.
+/// A parent that is still receiving itself, and gets ahead by so much more meanwhile, and
+/// by this part of what it receives: two that get all that it gets are never exactly as fast.
 const GROWTH_BYTES: u64 = 512 << 10;
+const GROWTH_PART: u64 = 8;
 /// A child of a parent that has it all is not held up if it has it within this time, too.
 const CATCH_UP_S: u64 = 10;
 
@@ -49,7 +51,7 @@ impl ParentProgress {
 /// Distance of the parent that is ahead, over time.
 #[derive(Debug, Default)]
 pub(super) struct ParentGap {
-    since: Option<(Instant, u64)>,
+    since: Option<(Instant, u64, u64)>,
 }
 
 impl ParentGap {
@@ -57,19 +59,27 @@ impl ParentGap {
     /// ahead, or has it all and will for long: its uplink is too slow. Never by rate while
     /// it is receiving: that may have its cause anywhere above, and a distance that stays
     /// the same harms nobody.
-    pub(super) fn holds_up(&mut self, behind_bytes: u64, is_whole: bool, now: Instant) -> bool {
+    pub(super) fn holds_up(
+        &mut self,
+        received_bytes: u64,
+        behind_bytes: u64,
+        is_whole: bool,
+        now: Instant,
+    ) -> bool {
         if behind_bytes < GAP_BYTES {
             self.since = None;
             return false;
         }
-        let (since, at_first) = *self.since.get_or_insert((now, behind_bytes));
+        let has = received_bytes.saturating_add(behind_bytes);
+        let (since, at_first, had) = *self.since.get_or_insert((now, behind_bytes, has));
         let elapsed = now.duration_since(since);
         if elapsed < GAP_TIME {
             return false;
         }
-        self.since = Some((now, behind_bytes));
+        self.since = Some((now, behind_bytes, has));
         if !is_whole {
-            return behind_bytes.saturating_sub(at_first) >= GROWTH_BYTES;
+            let least = GROWTH_BYTES.max(has.saturating_sub(had) / GROWTH_PART);
+            return behind_bytes.saturating_sub(at_first) >= least;
         }
         let closed = u128::from(at_first.saturating_sub(behind_bytes));
         // The rest of the distance, at the pace at which it shrank.
@@ -127,9 +137,17 @@ mod tests {
             let (mut gap, start) = (ParentGap::default(), Instant::now());
             let left = gaps.iter().position(|(tenths, behind)| {
                 let now = start + Duration::from_millis(tenths * 100);
-                gap.holds_up(behind * MB, is_whole, now)
+                gap.holds_up(100 * MB, behind * MB, is_whole, now)
             });
             assert_eq!(left, left_after, "{gaps:?}");
+        }
+        // It gets 20 MB in a second, and this node nearly as much, or half.
+        for (received, is_left) in [(18, false), (10, true)] {
+            let (mut gap, start) = (ParentGap::default(), Instant::now());
+            assert!(!gap.holds_up(100 * MB, 20 * MB, false, start));
+            let (received, behind) = ((100 + received) * MB, (40 - received) * MB);
+            let now = start + Duration::from_secs(1);
+            assert_eq!(gap.holds_up(received, behind, false, now), is_left, "{received}");
         }
     }
 }

@@ -34,6 +34,8 @@ const MAX_CHANGES: usize = 64;
 
 /// A parent that was down may be asked again after this time.
 const DOWN_PAUSE: Duration = Duration::from_secs(10);
+/// A loop lasts while some nodes follow a plan, and others still the one before.
+const LOOP_PAUSE: Duration = Duration::from_secs(1);
 /// Ranked nodes of which none has given a byte for so long are given up: the main server is
 /// there, too.
 const FRUITLESS_TIME: Duration = Duration::from_secs(10);
@@ -62,6 +64,8 @@ struct LeftParent {
     node_id: String,
     /// None for the rest of the round.
     until: Option<Instant>,
+    /// It works, but slowly.
+    works: bool,
 }
 
 /// The end of a try with one parent.
@@ -99,8 +103,14 @@ impl RelayRound {
         self.is_disabled = true;
     }
 
+    /// The node to ask. Rather than the main server, one that our main server names and
+    /// that was left only for being slow: it is about to name another one.
     fn choose<'a>(&self, candidates: &'a ParentCandidates, now: Instant) -> Option<&'a Sibling> {
-        self.not_left(candidates, now).next()
+        let works =
+            |parent: &&Sibling| self.left(&parent.node_id, now).is_none_or(|left| left.works);
+        self.not_left(candidates, now)
+            .next()
+            .or_else(|| candidates.parents.iter().find(works).filter(|_| candidates.is_planned))
     }
 
     fn not_left<'a>(
@@ -108,27 +118,29 @@ impl RelayRound {
         candidates: &'a ParentCandidates,
         now: Instant,
     ) -> impl Iterator<Item = &'a Sibling> {
-        let is_left = move |node_id: &str| {
-            let left = |left: &LeftParent| {
-                left.node_id == node_id && left.until.is_none_or(|until| now < until)
-            };
-            self.left.iter().any(left)
+        let parents = candidates.parents.iter();
+        parents.filter(move |parent| self.left(&parent.node_id, now).is_none())
+    }
+
+    fn left(&self, node_id: &str, now: Instant) -> Option<&LeftParent> {
+        let is_left = |left: &&LeftParent| {
+            left.node_id == node_id && left.until.is_none_or(|until| now < until)
         };
-        candidates.parents.iter().filter(move |parent| !is_left(&parent.node_id))
+        self.left.iter().find(is_left)
     }
 
     fn leave(&mut self, node_id: &str, loss: ParentLoss, now: Instant) {
         let until = match loss {
-            ParentLoss::Unreachable | ParentLoss::Refused | ParentLoss::Circular => {
-                Some(now + DOWN_PAUSE)
-            }
+            ParentLoss::Unreachable | ParentLoss::Refused => Some(now + DOWN_PAUSE),
+            ParentLoss::Circular => Some(now + LOOP_PAUSE),
             // The plan decides when it is asked again, or another version does: it is
             // remembered as a bad parent of this one.
             ParentLoss::Reassigned | ParentLoss::Damaged => Some(now),
             ParentLoss::Unproven | ParentLoss::TooSlow | ParentLoss::Stalled => None,
         };
         self.left.retain(|left| left.node_id != node_id);
-        self.left.push(LeftParent { node_id: node_id.to_owned(), until });
+        let works = loss == ParentLoss::TooSlow;
+        self.left.push(LeftParent { node_id: node_id.to_owned(), until, works });
     }
 }
 
@@ -340,5 +352,39 @@ impl FetchInner {
         }
         let AnnouncedPackage { validators, length, .. } = announced;
         Ok(RelayedPackage { version, validators, length, origin, offer })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_is_merely_slow_is_asked_rather_than_our_main_server() {
+        let sibling = |node_id: &str| Sibling {
+            node_id: node_id.to_owned(),
+            address: format!("{node_id}:1"),
+            https: false,
+            certificate: None,
+        };
+        let parents = vec![sibling("a"), sibling("b")];
+        let mut candidates =
+            ParentCandidates { parents, is_planned: true, ..ParentCandidates::default() };
+        let (mut round, now) = (RelayRound::default(), Instant::now());
+        let chosen = |round: &RelayRound, candidates: &ParentCandidates, now| {
+            round.choose(candidates, now).map(|parent| parent.node_id.clone())
+        };
+        round.leave("a", ParentLoss::TooSlow, now);
+        assert_eq!(chosen(&round, &candidates, now).as_deref(), Some("b"));
+        round.leave("b", ParentLoss::Unreachable, now);
+        assert_eq!(chosen(&round, &candidates, now).as_deref(), Some("a"));
+        assert!(round.not_left(&candidates, now).next().is_none(), "no reason to leave another");
+        round.leave("a", ParentLoss::Stalled, now);
+        assert_eq!(chosen(&round, &candidates, now), None);
+        assert_eq!(chosen(&round, &candidates, now + DOWN_PAUSE).as_deref(), Some("b"));
+        // Where nobody names another one, the main server is.
+        round.leave("a", ParentLoss::TooSlow, now);
+        candidates.is_planned = false;
+        assert_eq!(chosen(&round, &candidates, now), None);
     }
 }

@@ -301,7 +301,7 @@ impl FetchInner {
         candidates: &ParentCandidates,
         first: u64,
     ) -> Result<OriginAnswer, SiblingPull> {
-        let began = Instant::now();
+        let (began, mut loop_since) = (Instant::now(), None);
         loop {
             session.is_urgent = task.flight.is_awaited();
             let is_told = session.is_urgent;
@@ -311,15 +311,19 @@ impl FetchInner {
                 // somebody further up.
                 () = task.flight.wait_for_client(), if !is_told => continue,
             };
-            let state = match answered {
-                Ok((state, answer)) => {
-                    self.note_state(task, session, &state)?;
-                    return Ok(answer);
-                }
-                Err(SiblingError::NotReady(state)) => state,
+            let (state, answer) = match answered {
+                Ok((state, answer)) => (state, Some(answer)),
+                Err(SiblingError::NotReady(state)) => (state, None),
                 Err(error) => return Err(lost(error)),
             };
-            self.note_state(task, session, &state)?;
+            if let Err(lost) = self.note_state(task, session, &state)
+                && !self.tolerates_loop(task, session, &mut loop_since)
+            {
+                return Err(lost);
+            }
+            if let Some(answer) = answer {
+                return Ok(answer);
+            }
             self.check_assignment(task, relay, session, candidates)?;
             if began.elapsed() > READY_LIMIT {
                 return Err(lost(SiblingError::NotReady(state)));

@@ -41,9 +41,8 @@ impl FetchInner {
         candidates: &ParentCandidates,
     ) -> ParentSearch {
         let (now, mut search) = (Instant::now(), ParentSearch::default());
-        let mut next: VecDeque<_> = relay.not_left(candidates, now).cloned().collect();
         if candidates.is_planned {
-            if let Some(parent) = next.pop_front() {
+            if let Some(parent) = relay.choose(candidates, now).cloned() {
                 match self.session(task, package, &parent) {
                     Ok(session) => search.found = Some(session),
                     Err(error) => search.lost.push((parent, error)),
@@ -51,6 +50,7 @@ impl FetchInner {
             }
             return search;
         }
+        let mut next: VecDeque<_> = relay.not_left(candidates, now).cloned().collect();
         let (until, mut asked) = (now + LONGEST_SEARCH, FuturesUnordered::new());
         let mut unanswered: Vec<Sibling> = Vec::new();
         loop {

@@ -11,7 +11,7 @@ use super::{
         FetchInner,
         attempt::RoundState,
         context::AttemptContext,
-        gap::{LEAST_BYTES, ParentGap, ParentProgress},
+        gap::{GAP_BYTES, LEAST_BYTES, ParentGap, ParentProgress},
     },
     RelayRound, SiblingPull, lost,
 };
@@ -21,7 +21,13 @@ use crate::{board::ParentLoss, siblings::ParentCandidates, upstream::SiblingSess
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
 /// A plan counts that lasts so long: while nodes come back after an outage, there are
 /// several within a moment.
-const REASSIGNED_FOR: Duration = Duration::from_secs(1);
+const REASSIGNED_FOR: Duration = Duration::from_millis(500);
+/// A parent that works is not left for the main server before: that one has perhaps just
+/// been started, and does not know the parent yet.
+const RECALLED_FOR: Duration = Duration::from_secs(10);
+/// A loop is left to others for so long where the plan names this very parent: plans have
+/// none, and they are about to follow it.
+const LOOP_TIME: Duration = Duration::from_secs(3);
 /// Failed probes after which a parent that sends nothing counts as gone.
 const MAX_FAILED_PROBES: u32 = 2;
 
@@ -75,7 +81,7 @@ impl ParentPace {
             let cause = format!("it has {more} KiB more, and next to none came for {time} s");
             return Some(SiblingPull::Lost(ParentLoss::Stalled, cause));
         }
-        if self.gap.holds_up(behind_bytes, is_whole, now) && has_other() {
+        if self.gap.holds_up(received_bytes, behind_bytes, is_whole, now) && has_other() {
             let cause = format!("it is {} MiB ahead, and stays so", behind_bytes >> 20);
             return Some(SiblingPull::Lost(ParentLoss::TooSlow, cause));
         }
@@ -96,18 +102,19 @@ impl FetchInner {
         let mut changes = self.settings.subscribe();
         let mut pace = ParentPace::default();
         let (mut failed, mut received, mut reassigned_at) = (0, 0, None);
+        let mut loop_since = None;
         loop {
+            let pause = if reassigned_at.is_some() { REASSIGNED_FOR } else { PROBE_PAUSE };
             tokio::select! {
                 _ = plans.changed() => {}
                 _ = changes.changed() => {}
-                () = sleep(PROBE_PAUSE) => {}
+                () = sleep(pause) => {}
             }
             match self.check_assignment(task, relay, session, candidates) {
                 Ok(()) => reassigned_at = None,
                 Err(lost) => {
                     let since = *reassigned_at.get_or_insert_with(Instant::now);
-                    let is_off = self.siblings.key(&self.settings.current()).is_none();
-                    if is_off || since.elapsed() >= REASSIGNED_FOR {
+                    if since.elapsed() >= self.patience(task, failed) {
                         return lost;
                     }
                 }
@@ -117,8 +124,12 @@ impl FetchInner {
                 Ok(state) => {
                     failed = 0;
                     if let Err(lost) = self.note_state(task, session, &state) {
-                        return lost;
+                        if !self.tolerates_loop(task, session, &mut loop_since) {
+                            return lost;
+                        }
+                        continue;
                     }
+                    loop_since = None;
                     let behind = BehindParent::of(task, &state);
                     if let Some(lost) = pace
                         .judge(task, &behind, || self.has_other(task, relay, session, candidates))
@@ -138,6 +149,35 @@ impl FetchInner {
         }
     }
 
+    /// Returns the time that a plan without the present parent must last before it counts.
+    fn patience(&self, task: &AttemptContext<'_>, failed_probes: u32) -> Duration {
+        let config = self.settings.current();
+        let Some(planned) = self.siblings.plan_now(&config, task.flight.id()) else {
+            return Duration::ZERO;
+        };
+        if !planned.parents.is_empty() {
+            return REASSIGNED_FOR;
+        }
+        let behind_bytes = task.flight.progress().source.behind_bytes;
+        match failed_probes == 0 && behind_bytes < GAP_BYTES {
+            true => RECALLED_FOR,
+            false => Duration::ZERO,
+        }
+    }
+
+    /// True if others are to end the loop that this node is in since then.
+    pub(super) fn tolerates_loop(
+        &self,
+        task: &AttemptContext<'_>,
+        session: &SiblingSession,
+        since: &mut Option<Instant>,
+    ) -> bool {
+        let planned = self.siblings.plan_now(&self.settings.current(), task.flight.id());
+        let is_planned =
+            planned.is_some_and(|planned| planned.parents.first() == Some(&session.sibling));
+        is_planned && since.get_or_insert_with(Instant::now).elapsed() < LOOP_TIME
+    }
+
     /// True if yet another node can be asked, as it is arranged now.
     fn has_other(
         &self,
@@ -150,7 +190,7 @@ impl FetchInner {
         let planned = self.siblings.plan_now(&self.settings.current(), id);
         let mut others = self.without_bad(id, relay, planned.unwrap_or_else(|| chosen_of.clone()));
         others.parents.retain(|other| other.node_id != session.sibling.node_id);
-        relay.choose(&others, Instant::now()).is_some()
+        relay.not_left(&others, Instant::now()).next().is_some()
     }
 
     /// Shows the parent's state; an error if it gets the package from here.
@@ -216,7 +256,7 @@ impl FetchInner {
             let id = task.flight.id();
             let named = self.siblings.plan_now(&config, id).is_some_and(|named| {
                 let named = self.without_bad(id, &round.relay, named);
-                round.relay.choose(&named, Instant::now()).is_some()
+                round.relay.not_left(&named, Instant::now()).next().is_some()
             });
             if named && self.direct_reason(task.flight, &config, &round.relay).is_none() {
                 return;
