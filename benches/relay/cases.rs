@@ -98,7 +98,7 @@ pub(crate) const CASES: [Case; 13] = [
     case("32 nodes", 32, 50, (5, 25), Incident::None, Some((1.10, 1.01))),
     case("32 nodes, a tablet at each", 32, 50, (5, 25), Incident::Tablets, None),
     case("200 nodes", 200, 20, (1, 5), Incident::None, Some((1.15, 1.02))),
-    case("equal links", 16, 200, (20, 20), Incident::None, Some((1.15, 1.01))),
+    case("equal links", 16, 100, (10, 10), Incident::None, Some((1.15, 1.01))),
     case("inner node killed at half", 8, 200, USUAL, Incident::InnerKilled, Some((1.10, 1.02))),
     case("root killed at half", 8, 200, USUAL, Incident::RootKilled, Some((1.25, 1.05))),
     case(

@@ -118,6 +118,8 @@ impl Fleet {
             settings["relay"]["key"] = json!(KEY);
         }
         if let Some(poisoner) = &self.poisoner {
+            // Bytes that wait in a socket have not been taken.
+            host.limit_receive_buffers()?;
             reached = poisoner.stand_before(reached)?;
             settings["relay"]["address"] = json!(reached.to_string());
         }

@@ -22,6 +22,8 @@ const FRAME_BYTES: u64 = 1514;
 const PAYLOAD_BYTES: u64 = 1448;
 /// What tc lets through at once; less would cost a timer for each few frames.
 const BURST_BYTES: u64 = 64 << 10;
+/// At least, at first, and at most.
+const RECEIVE_BUFFER_BYTES: &str = "4096 131072 262144";
 
 /// Makes the switch.
 pub(crate) fn make() -> Result<()> {
@@ -75,6 +77,12 @@ impl Host {
         let to = ["-n", &self.name, "qdisc", "replace", "dev", CARD, "root"];
         let limit = ["tbf", "rate", &rate, "burst", &burst, "latency", "50ms"];
         run("tc", &[&to[..], &limit[..]].concat())
+    }
+
+    /// Has its sockets hold few bytes that its programs have not read yet.
+    pub(crate) fn limit_receive_buffers(&self) -> Result<()> {
+        let set = format!("echo {RECEIVE_BUFFER_BYTES} > /proc/sys/net/ipv4/tcp_rmem");
+        run("ip", &["netns", "exec", &self.name, "sh", "-c", &set])
     }
 
     pub(crate) fn unplug(&self) -> Result<()> {

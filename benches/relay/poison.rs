@@ -12,7 +12,7 @@ use std::{
 use anyhow::Result;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     runtime::Runtime,
 };
 
@@ -21,6 +21,9 @@ use super::network::BENCH;
 const CHUNK_BYTES: usize = 64 << 10;
 /// The middle of a chunk of so many is no head of an answer.
 const SURELY_BODY_BYTES: usize = 16 << 10;
+/// What a socket holds is not counted as taken by the child, or hardly.
+const SEND_BUFFER_BYTES: u32 = 64 << 10;
+const BACKLOG: u32 = 128;
 
 pub(crate) struct Poisoner {
     runtime: Runtime,
@@ -47,7 +50,11 @@ impl Poisoner {
         let poison = Arc::<Poison>::default();
         self.poisons.lock().expect("nobody panics with it").push(poison.clone());
         self.runtime.block_on(async {
-            let listener = TcpListener::bind((BENCH, 0)).await?;
+            let socket = TcpSocket::new_v4()?;
+            // Each of its connections inherits it.
+            socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+            socket.bind((BENCH, 0).into())?;
+            let listener = socket.listen(BACKLOG)?;
             let address = listener.local_addr()?;
             tokio::spawn(serve(listener, node, poison));
             Ok(address)
