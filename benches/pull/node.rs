@@ -66,6 +66,7 @@ impl Node {
         let id: PackageId = "bench".parse()?;
         let offer = Offer { path: Some(offered.to_owned()), ..Offer::default() };
         fetch.set_catalogue(Catalogue {
+            prestaged: Arc::default(),
             origin,
             offers: HashMap::from([(id.clone(), offer)]).into(),
         });

@@ -38,7 +38,7 @@ test("nodes are listed with whether they can be reached, and one that dies is mi
   await panel.untilGone(nodeRow(page, "node-test"));
 });
 
-test("packages that spread are shown as trees", async (stage) => {
+test("packages that spread are shown as trees, and one can be spread before its meeting starts", async (stage) => {
   const main = await stage.main();
   await main.create("m1", "Board", PACKAGE);
   const beat = (node_id, site, pulls) => fetch(main.url("/api/v1/nodes/heartbeat"), {
@@ -56,7 +56,9 @@ test("packages that spread are shown as trees", async (stage) => {
   await beat("yard", "", []);
   const page = await openMain(stage, main, { view: "meetings" });
   const row = page.locator("[data-meeting=m1]");
-  await row.locator("[data-action=start]").click();
+  await row.locator("[data-action=distribute]").click();
+  await row.locator("[data-action=distribute]").waitFor({ state: "hidden" });
+  assert.equal(await row.getAttribute("data-state"), "waiting");
   await panel.go(page, "relay");
   const hall = page.locator('[data-node="hall"]');
   await page.locator('[data-node="hall"][data-state=waiting]').waitFor();

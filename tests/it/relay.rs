@@ -9,5 +9,6 @@ mod mixed;
 mod named;
 mod places;
 mod planned;
+mod prestage;
 mod scripted;
 mod versions;

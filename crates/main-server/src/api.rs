@@ -68,6 +68,10 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/meetings", post(manage::create))
         .route("/api/v1/meetings/{id}", delete(manage::delete))
         .route("/api/v1/meetings/{id}/start", post(manage::start))
+        .route(
+            "/api/v1/meetings/{id}/distribute",
+            post(manage::distribute).delete(manage::end_distribution),
+        )
         .route("/api/v1/meetings/{id}/end", post(manage::end))
         .route("/api/v1/meetings/{id}/package", put(upload::put))
         .route("/api/v1/nodes/key", post(node_key::set).delete(node_key::clear))

@@ -6,13 +6,13 @@ use edge_mirror_protocol::{
     MAX_ANSWER_BYTES,
     extension::{self, AcceptedSections},
     package::{self, PackageId},
-    relay::PackageAssignment,
+    relay::{PackageAssignment, PrestageOffer, RelayAssignment},
 };
 use edge_mirror_store::Store;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::state::{meetings::MeetingTable, package_name::file_name};
+use crate::state::{meetings::MeetingTable, package_name::package_url};
 
 /// Name of the object of additions.
 const FIELD: &str = "edge_mirror";
@@ -28,6 +28,9 @@ pub(crate) struct NodeStatus {
     plain: Arc<StatusText>,
     /// With the section `packages`.
     with_packages: Arc<StatusText>,
+    /// Packages that nodes are to have before their meetings start. Of the same moment as
+    /// the running meetings: one that starts is never in neither.
+    prestaged: Vec<(PackageId, PrestageOffer)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -46,7 +49,8 @@ pub(crate) struct StatusText {
 pub(crate) struct RelayAnswer<'a> {
     /// Known to this main server's nodes alone; by it they know each other.
     pub(crate) key: &'a str,
-    /// The running packages that the node does not have yet.
+    /// The running packages that the node does not have yet, and all that it is to get
+    /// before their meetings start.
     pub packages: Vec<PackageAssignment>,
 }
 
@@ -121,7 +125,7 @@ impl NodeStatus {
                     id: &meeting.id,
                     sha256: stored.manifest.sha256,
                     size: stored.manifest.size_bytes,
-                    package_url: format!("/uploads/packages/{}", file_name(&meeting.id)),
+                    package_url: package_url(&meeting.id),
                 });
                 (&meeting.id, meeting.title.as_str(), package)
             })
@@ -158,7 +162,40 @@ impl NodeStatus {
             // Nodes then ask for the list of offers, as at other main servers.
             with_packages = extended(None);
         }
-        Self { plain: Arc::new(plain), with_packages: Arc::new(with_packages) }
+        let prestaged = book.prestaged().filter_map(|meeting| {
+            let stored = store.get(&meeting.id)?;
+            let offer = PrestageOffer {
+                title: meeting.title.clone(),
+                sha256: stored.manifest.sha256,
+                size: stored.manifest.size_bytes,
+                package_url: package_url(&meeting.id),
+            };
+            Some((meeting.id.clone(), offer))
+        });
+        Self {
+            plain: Arc::new(plain),
+            with_packages: Arc::new(with_packages),
+            prestaged: prestaged.collect(),
+        }
+    }
+
+    /// Adds the packages that a node is to have before their meetings start, also those
+    /// that it has: as long as they are listed, it keeps them.
+    pub(crate) fn with_prestaged(
+        &self,
+        mut assignments: Vec<PackageAssignment>,
+    ) -> Vec<PackageAssignment> {
+        for (id, offer) in &self.prestaged {
+            let prestage = Some(offer.clone());
+            match assignments.iter_mut().find(|assigned| assigned.id == *id) {
+                Some(assigned) => assigned.prestage = prestage,
+                None => {
+                    let assignment = RelayAssignment::default();
+                    assignments.push(PackageAssignment { id: id.clone(), assignment, prestage });
+                }
+            }
+        }
+        assignments
     }
 
     /// The answer for a node that accepts these sections.

@@ -26,6 +26,12 @@ pub(crate) enum RequestError {
     Exists(PackageId),
     #[error("会议已达上限 {0} 个，请先删除 / there are {0} meetings, delete some first")]
     TooManyMeetings(usize),
+    #[error("会议 {0} 还没有会议包，请先上传 / meeting {0} has no package yet, upload it first")]
+    NothingToDistribute(PackageId),
+    #[error(
+        "提前分发的会议已达上限 {0} 个 / the packages of {0} meetings are spread already, start or end some first"
+    )]
+    TooManyPrestaged(usize),
     #[error("Node {0} not found")]
     UnknownNode(String),
     #[error("节点已达上限 {0} 个 / there are {0} nodes, no more are taken")]

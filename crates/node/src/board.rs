@@ -80,6 +80,9 @@ pub struct StatusBoard {
     /// The connections of all listeners.
     pub connections: Arc<Connections>,
     pub(crate) sync_requests: SyncRequests,
+    /// The main server should be asked now: a client asks for the package of a meeting
+    /// that has not been started.
+    pub(crate) early_poll: Notify,
     pub health: StorageHealth,
     pub counts: NodeCounters,
 }
@@ -194,6 +197,10 @@ pub struct SyncState {
     /// and the last heartbeat before which that was done.
     pub checked: u64,
     pub failing: Arc<BTreeMap<PackageId, PullFailure>>,
+    /// Meetings that have not been started, whose packages are to be here by then.
+    pub prestaged: Arc<BTreeMap<PackageId, PrestagedMeeting>>,
+    /// The main server says which those are.
+    pub(crate) is_prestage_known: bool,
     pub(crate) last_pull: Option<UnixMillis>,
 }
 
@@ -231,6 +238,17 @@ impl Deref for ActiveMeetings {
     }
 }
 
+/// A meeting that has not been started, and its package.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrestagedMeeting {
+    pub title: String,
+    pub sha256: Sha256,
+    pub size_bytes: u64,
+    /// This very package is here.
+    pub is_here: bool,
+    pub failing: Option<PullFailure>,
+}
+
 /// A meeting whose package could not be pulled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PullFailure {
@@ -265,6 +283,7 @@ impl StatusBoard {
             login_fault: watch::Sender::new(None),
             history: watch::Sender::default(),
             sync_requests: SyncRequests::default(),
+            early_poll: Notify::new(),
             health: StorageHealth::default(),
             connections: Arc::new(Connections::new(counts.limits.clone())),
             counts,
@@ -287,6 +306,11 @@ impl StatusBoard {
 
     pub fn store(&self) -> Store {
         Store::clone(&self.store.peek())
+    }
+
+    /// The size of the package, if its meeting is to start and has not been started yet.
+    pub(crate) fn prestaged_bytes(&self, id: &PackageId) -> Option<u64> {
+        self.sync.borrow().prestaged.get(id).map(|meeting| meeting.size_bytes)
     }
 
     /// False only if the main server's last answer was complete and did not name

@@ -7,6 +7,7 @@
 mod admission;
 mod adopt;
 mod attempt;
+mod background;
 mod context;
 mod error;
 mod flight;
@@ -20,6 +21,7 @@ mod relay;
 mod room;
 mod sibling_copy;
 mod state;
+mod withhold;
 
 use std::{
     collections::HashMap,
@@ -35,7 +37,10 @@ use edge_mirror_http::{limits::Limit, listen::rate_limit_key};
 use edge_mirror_protocol::package::{PackageId, PackageRoute};
 use edge_mirror_settings::{Config, Settings};
 use edge_mirror_store::{OpenedPackage, StoreError, StoredPackage, growing::PartialPackage};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 use tracing::warn;
 
 use crate::{
@@ -119,6 +124,8 @@ struct FetchInner {
     pacer: Pacer,
     /// `network.schedule`, for pulls that only compare.
     background_pacer: Pacer,
+    /// Changes whenever pulls may have to give way, or need not any more.
+    turns: watch::Sender<()>,
 }
 
 impl Fetch {
@@ -146,6 +153,7 @@ impl Fetch {
             pulled_bytes: AtomicU64::new(0),
             pacer: Pacer::default(),
             background_pacer: Pacer::default(),
+            turns: watch::Sender::new(()),
         };
         inner.pacer.set_rate(inner.settings.current().network.bandwidth);
         Self { inner: Arc::new(inner) }
@@ -163,6 +171,9 @@ impl Fetch {
         id: &PackageId,
         client: &(dyn Fn() -> IpAddr + Sync),
     ) -> Result<OpenedPackage, Arc<PullError>> {
+        if self.is_withheld(id) {
+            self.wait_for_start(id, client).await?;
+        }
         for _ in 0..OBTAIN_TRIES {
             if let Some(found) = self.open(id).await.map_err(|error| Arc::new(error.into()))? {
                 return Ok(found);
@@ -185,6 +196,9 @@ impl Fetch {
         id: &PackageId,
         client: &(dyn Fn() -> IpAddr + Sync),
     ) -> Result<ServablePackage, Arc<PullError>> {
+        if self.is_withheld(id) {
+            self.wait_for_start(id, client).await?;
+        }
         if let Some(package) = self.open(id).await.map_err(|error| Arc::new(error.into()))? {
             return Ok(ServablePackage::Here(package));
         }
@@ -198,11 +212,13 @@ impl Fetch {
         self.obtain(id, client).await.map(ServablePackage::Here)
     }
 
-    /// The package, if it is stored, open, and from the current main server. Takes
-    /// no lock and never waits.
+    /// The package, if it is stored, open, from the current main server, and not withheld.
+    /// Takes no lock and never waits.
     pub fn get_if_open(&self, id: &str) -> Option<OpenedPackage> {
         let package = self.inner.board.store.peek().get_if_open(id)?;
-        is_from_origin(&package.0, self.inner.settings.peek().main_server()).then_some(package)
+        let is_given = !package.0.manifest.withheld
+            && is_from_origin(&package.0, self.inner.settings.peek().main_server());
+        is_given.then_some(package)
     }
 
     /// The package, if it is stored and from the current main server.
@@ -278,6 +294,7 @@ impl Fetch {
         if let Some(flight) = state.flights.get(id) {
             flight.raise_priority(reason);
             self.inner.gate.admit();
+            self.inner.note_turn();
             return flight.clone();
         }
         let flight = Arc::new(Flight::new(id.clone(), reason, client, state.run.child_token()));
@@ -289,12 +306,14 @@ impl Fetch {
             let round = round.unwrap_or(Err(PullError::Stopped));
             inner.count(&round, began);
             inner.end(&job, round);
+            inner.note_turn();
         });
+        self.inner.note_turn();
         flight
     }
 
-    /// Ends the pull of a meeting that is no longer active, unless a client waits
-    /// for it: it would delay active ones.
+    /// Ends the pull of a meeting that is no longer listed, unless a client waits
+    /// for it: it would delay others.
     pub(crate) fn cancel_pull(&self, id: &PackageId) {
         let mut state = self.inner.state();
         if state.flights.get(id).is_some_and(|flight| !flight.is_awaited())

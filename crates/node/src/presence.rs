@@ -23,7 +23,7 @@ use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_http::{delivery::Traffic, limits::Limit};
 use edge_mirror_protocol::{
     Cause, Fault, Heartbeat, HeldPackage, MeetingRef, NodeReport, Registration, Unregistration,
-    package::PackageId,
+    package::{PackageId, Sha256},
     relay::{PullReport, RelayReport},
 };
 use edge_mirror_settings::{Config, Settings};
@@ -34,7 +34,7 @@ use tracing::{debug, info, warn};
 use super::address::{self, AdvertisedAddress};
 use crate::{
     board::{self, AddressWarning, CallResult, StatusBoard},
-    fetch::{Fetch, PullProgress, is_from_origin},
+    fetch::{Fetch, PullPhase, PullProgress, is_from_origin},
     upstream::{Connector, Upstream},
 };
 
@@ -76,7 +76,8 @@ struct RegisteredAs {
 /// The changes since the last heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum UnreportedChange {
-    /// A package was confirmed or turned out to be old, or other meetings are active.
+    /// A package was confirmed, has arrived early or turned out to be old, or other meetings
+    /// are active.
     Meetings,
     /// Only late checks: versions that were left out are confirmed now.
     LateAnswer,
@@ -87,7 +88,13 @@ impl UnreportedChange {
         // Mostly the very same list; another title is no change.
         let same = Arc::ptr_eq(&reported.active, &now.active)
             || reported.active.iter().map(|m| &m.id).eq(now.active.iter().map(|m| &m.id));
-        if !same || reported.confirmed != now.confirmed {
+        let here = |sync: &board::SyncState| -> Vec<(PackageId, Sha256)> {
+            let here = sync.prestaged.iter().filter(|(_, meeting)| meeting.is_here);
+            here.map(|(id, meeting)| (id.clone(), meeting.sha256)).collect()
+        };
+        let same_early =
+            Arc::ptr_eq(&reported.prestaged, &now.prestaged) || here(reported) == here(now);
+        if !same || !same_early || reported.confirmed != now.confirmed {
             return Some(Self::Meetings);
         }
         let late = !Arc::ptr_eq(&reported.listed, &now.listed)
@@ -285,12 +292,18 @@ impl PresenceWorker {
                 Some(HeldPackage { id, sha256 })
             })
             .collect();
+        let synced_meetings = packages.iter().map(|package| package.id.to_string()).collect();
+        // Others than our main server are not told of these.
+        let early = sync.prestaged.iter().filter(|(_, meeting)| meeting.is_here);
+        let early =
+            early.map(|(id, meeting)| HeldPackage { id: id.clone(), sha256: meeting.sha256 });
+        let packages = packages.into_iter().chain(early).collect();
         Heartbeat {
             node_id: config.node_id.clone(),
             address,
             status: "online".to_owned(),
             active_meetings: sync.active.iter().map(meeting).collect(),
-            synced_meetings: packages.iter().map(|package| package.id.to_string()).collect(),
+            synced_meetings,
             mirror: Some(NodeReport {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 downloads: self.traffic.under_way(),
@@ -304,7 +317,8 @@ impl PresenceWorker {
 
     /// True while our main server wants to know how far pulls are.
     fn reports_progress(&self) -> bool {
-        self.board.relay.borrow().section.is_some() && !self.fetch.under_way().is_empty()
+        let is_told = self.board.relay.borrow().section.is_some();
+        is_told && self.fetch.under_way().values().any(|pull| pull.phase != PullPhase::Deferred)
     }
 
     fn relay_report(&self, config: &Config) -> Option<RelayReport> {
@@ -321,7 +335,8 @@ impl PresenceWorker {
     }
 
     fn pull_reports(&self) -> Vec<PullReport> {
-        let (pulls, now) = (self.fetch.under_way(), Instant::now());
+        let (mut pulls, now) = (self.fetch.under_way(), Instant::now());
+        pulls.retain(|_, pull| pull.phase != PullPhase::Deferred);
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         rates.retain(|id, _| pulls.contains_key(id));
         let report = |(id, pull): (PackageId, PullProgress)| {

@@ -15,6 +15,8 @@ pub(crate) mod main_server_view;
 mod meeting;
 pub(crate) mod plan;
 mod poll;
+mod prestage;
+mod pulls;
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,10 +38,11 @@ use check::{VersionCheck, VersionComparison};
 use main_server_view::MainServerView;
 use plan::PlanStep;
 use poll::{InFlightPoll, PollOutcome};
+use pulls::FinishedPull;
 
 use crate::{
     board::{self, CallResult, StatusBoard},
-    fetch::{Fetch, PullError, PullReason, PullResult},
+    fetch::{Fetch, PullReason},
     upstream::{Connector, UpstreamError},
 };
 
@@ -76,14 +79,6 @@ pub(super) struct SyncWorker {
     heartbeat_number: u64,
     /// One for each meeting that is being pulled.
     pulls: FuturesUnordered<BoxFuture<'static, FinishedPull>>,
-}
-
-/// The outcome of a pull, with the time and the token of its beginning.
-struct FinishedPull {
-    id: PackageId,
-    began: Instant,
-    token: Arc<str>,
-    outcome: PullResult,
 }
 
 impl SyncWorker {
@@ -152,6 +147,7 @@ impl SyncWorker {
                     self.cancel_long_poll();
                     ticks.reset_immediately();
                 }
+                () = board.early_poll.notified(), if may_poll => self.begin_poll(),
                 // Another folder holds other packages.
                 _ = store.changed() => self.reconcile(),
                 _ = changes.changed() => {
@@ -179,10 +175,18 @@ impl SyncWorker {
 
     /// Starts over: the service was stopped or the main server changed.
     fn reset(&mut self) {
+        self.end_prestaging();
         (self.poll, self.next_poll_at, self.reconcile_at) = (None, None, None);
         self.checks.clear();
         self.pulls.clear();
         self.known = MainServerView::of("", self.known.last_pull);
+    }
+
+    /// Ends these pulls: under the same id, another main server has another package.
+    fn end_prestaging(&mut self) {
+        for id in self.known.prestage.ids() {
+            self.fetch.cancel_pull(id);
+        }
     }
 
     /// Cancels a poll that is held back, as its wait no longer fits. One that is
@@ -197,6 +201,7 @@ impl SyncWorker {
         let config = self.settings.current();
         let upstream = self.connector.upstream(&config);
         if self.known.origin != upstream.origin() {
+            self.end_prestaging();
             self.known = MainServerView::of(upstream.origin(), self.known.last_pull);
         }
         let before = self.known.before_poll();
@@ -260,7 +265,13 @@ impl SyncWorker {
                     }
                     changed
                 });
-                for ended in self.known.take_status(status) {
+                let prestaged = status.relay.as_ref().map(|section| section.prestage.clone());
+                let mut ended = self.known.take_status(status);
+                // Without a section it has said nothing: it may be starting.
+                if let Some(offers) = prestaged {
+                    ended.extend(self.known.prestage.take(&offers, &self.known.active));
+                }
+                for ended in ended {
                     self.fetch.cancel_pull(&ended);
                 }
             }
@@ -282,7 +293,12 @@ impl SyncWorker {
             return;
         }
         let store = self.board.store();
-        self.known.refresh_held(&store);
+        for stored in self.known.refresh_held(&store) {
+            self.fetch.set_withheld(stored, false);
+        }
+        for stored in self.known.prestage.refresh(&store, &self.known.origin) {
+            self.fetch.set_withheld(stored, true);
+        }
         if self.known.next_sweep().is_some_and(|at| at <= began) {
             self.known.begin_sweep(began);
         }
@@ -299,6 +315,9 @@ impl SyncWorker {
                     self.known.confirm(&id, held, self.known.token.clone(), began);
                 }
             }
+        }
+        if let Some(id) = self.known.prestage.next_pull(began) {
+            self.pull(id, PullReason::Prestage);
         }
         if !to_check.is_empty() && self.checks.len() < MAX_CHECKS {
             self.check(&store, to_check);
@@ -321,53 +340,6 @@ impl SyncWorker {
         }
         let upstream = self.connector.upstream(&self.settings.current());
         self.checks.push(check::versions(upstream, self.known.token.clone(), packages));
-    }
-
-    fn pull(&mut self, id: PackageId, reason: PullReason) {
-        let began = Instant::now();
-        let flight = self.fetch.pull(&id, reason);
-        let token = self.known.token.clone();
-        self.known.note_pulling(&id, reason);
-        self.pulls.push(Box::pin(async move {
-            let outcome = flight.outcome().await;
-            FinishedPull { id, began, token, outcome }
-        }));
-    }
-
-    /// Takes in a finished pull, and all others that have finished by now.
-    fn take_pulls(&mut self, pull: FinishedPull) {
-        let mut next = Some(pull);
-        while let Some(pull) = next {
-            self.take_pull(pull);
-            next = self.pulls.next().now_or_never().flatten();
-        }
-    }
-
-    fn take_pull(&mut self, FinishedPull { id, began, token, outcome }: FinishedPull) {
-        let Some(meeting) = self.known.meeting_mut(&id) else { return };
-        meeting.under_way = None;
-        match outcome {
-            Ok(pulled) => {
-                if pulled.changed {
-                    self.known.last_pull = Some(UnixMillis::now());
-                }
-                let sha256 = pulled.stored.manifest.sha256;
-                self.known.note_arrival(&id, sha256);
-                // An adopted package may be any version, and one of another main
-                // server any meeting's: they still have to be compared.
-                let source = &pulled.stored.manifest.source;
-                if source.origin.as_deref() == Some(&*self.known.origin) {
-                    self.known.confirm(&id, sha256, token, began);
-                }
-            }
-            // The service stops: its next start decides what follows.
-            Err(error) if matches!(*error, PullError::Stopped) => return,
-            Err(error) => {
-                let delay = Duration::from_secs(self.settings.current().network.retry_delay);
-                self.known.note_failure(&id, error.fault(), delay);
-            }
-        }
-        self.pull_ended = true;
     }
 
     /// Takes in a finished check, and all others that have finished by now.

@@ -15,7 +15,9 @@ use serde_json::value::RawValue;
 use crate::{
     list::{ListedMeeting, MAX_MEETINGS, MeetingList},
     package::PackageId,
-    relay::{MAX_SPARES, PackageAssignment, RelayAssignment, RelayKey},
+    relay::{
+        MAX_PRESTAGED, MAX_SPARES, PackageAssignment, PrestageOffer, RelayAssignment, RelayKey,
+    },
 };
 
 /// A list (RFC 9110, 5.6.1): `version=1, packages, relay`.
@@ -87,6 +89,8 @@ pub struct RelaySection {
     /// The key of this main server's nodes.
     pub key: Option<RelayKey>,
     pub assignments: HashMap<PackageId, RelayAssignment>,
+    /// Meetings that do not run yet; their packages have assignments, too.
+    pub prestage: HashMap<PackageId, PrestageOffer>,
 }
 
 /// The packages of running meetings.
@@ -150,10 +154,15 @@ impl Extension {
         }
         for package in packages.into_iter().take(MAX_MEETINGS) {
             match serde_json::from_str::<PackageAssignment>(package.get()) {
-                Ok(PackageAssignment { id, mut assignment }) => {
+                Ok(PackageAssignment { id, mut assignment, prestage }) => {
                     if assignment.spares.len() > MAX_SPARES {
                         faults.push(format!("{} spares for {id}", assignment.spares.len()));
                         assignment.spares.truncate(MAX_SPARES);
+                    }
+                    if let Some(offer) = prestage
+                        && section.prestage.len() < MAX_PRESTAGED
+                    {
+                        section.prestage.insert(id.clone(), offer);
                     }
                     section.assignments.insert(id, assignment);
                 }
@@ -299,6 +308,19 @@ mod tests {
         let of = |id: &str| section.assignments[&id.parse::<PackageId>().unwrap()].clone();
         assert_eq!(of("a").parent.unwrap().node_id, "p");
         assert_eq!((of("a").spares.len(), of("b")), (1, RelayAssignment::default()));
+
+        let offer = json!({
+            "title": "C", "sha256": SHA256, "size": 5, "package_url": "/uploads/c",
+        });
+        let early = relay(json!({"packages": [
+            {"id": "a", "parent": node("p")},
+            {"id": "c", "parent": null, "prestage": offer},
+            {"id": "d", "prestage": {"title": "no package"}},
+        ]}));
+        let section = early.relay.unwrap();
+        assert_eq!((section.prestage.len(), section.assignments.len()), (1, 2));
+        assert_eq!(section.prestage[&"c".parse::<PackageId>().unwrap()].size, 5);
+        assert_eq!(early.faults.len(), 1, "{:?}", early.faults);
 
         let many: Vec<_> = (0..10_000).map(|n| node(&n.to_string())).collect();
         for (value, kept) in [

@@ -310,6 +310,9 @@ pub struct Manifest {
     pub verification: Verification,
     #[serde(default)]
     pub retention: Retention,
+    /// Its meeting has not been started: clients get nothing of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withheld: bool,
 }
 
 /// Limits a time, as the file may have been edited and times are computed with and

@@ -21,6 +21,8 @@ pub const MAX_SPARES: usize = 2;
 pub const MAX_REPORTED_PULLS: usize = 256;
 /// Most parents named as slow for one pull.
 pub const MAX_SLOW_PARENTS: usize = 8;
+/// Most meetings whose packages are spread before their start.
+pub const MAX_PRESTAGED: usize = 256;
 /// Bytes of each piece that our main server has a digest of.
 pub const PIECE_BYTES: u64 = 1 << 20;
 
@@ -56,6 +58,21 @@ pub struct PackageAssignment {
     pub id: PackageId,
     #[serde(flatten)]
     pub assignment: RelayAssignment,
+    /// Of a meeting that does not run yet; none of a running one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prestage: Option<PrestageOffer>,
+}
+
+/// The package of a meeting that has not been started: pulled in good time and slowly,
+/// kept, and given to no client before the start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct PrestageOffer {
+    pub title: String,
+    pub sha256: Sha256,
+    pub size: u64,
+    /// A path below `/uploads/`.
+    pub package_url: String,
 }
 
 /// A node's report of itself as a parent, in its heartbeats to our main server.

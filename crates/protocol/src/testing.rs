@@ -27,5 +27,6 @@ pub fn manifest() -> Manifest {
         media_type: MediaType::ZIP,
         verification: Verification::default(),
         retention: Retention::Meeting,
+        withheld: false,
     }
 }

@@ -3,7 +3,7 @@
 use edge_mirror_protocol::relay::RelayKey;
 use serde::{Deserialize, Serialize};
 
-use super::{Config, Secret, authority, setting::parse_address};
+use super::{BandwidthSchedule, Config, Secret, authority, setting::parse_address};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -16,6 +16,8 @@ pub struct RelayConfig {
     pub key: Option<Secret>,
     /// A host, with a port or without.
     pub address: Option<String>,
+    /// Limits of what other nodes pull before a meeting is started.
+    pub schedule: BandwidthSchedule,
 }
 
 impl Config {

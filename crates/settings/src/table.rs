@@ -265,8 +265,8 @@ pub(crate) const GROUPS: &[SettingGroup] = &[
             schedule("network.schedule")
                 .titled("后台拉取的分时限速", "Background pulls by the hour")
                 .described(
-                    "按本机时间限制后台拉取（本机已有会议包，只为核对是否有变化而进行的拉取）的带宽（合计每秒），每行一个时段：08:00-18:00 10MB；off 表示该时段内不开始；其余时间不限制。时段可跨午夜，不能重叠。其他拉取不受影响。",
-                    "Limits background pulls, which only find out whether a stored package has changed, together per second, in ranges of local time: 08:00-18:00 10MB; off: none begins in that time. At other times there is no limit. Ranges may cross midnight and must not overlap. Other pulls are not affected.",
+                    "按本机时间限制后台拉取（会议开始前的预先拉取，以及为核对而进行的拉取）的带宽（合计每秒），每行一个时段：08:00-18:00 10MB；off 表示该时段内不拉取；其余时间不限制。时段可跨午夜，不能重叠。已开始的会议不受影响。",
+                    "Limits background pulls (of packages whose meeting has not been started, and those that only compare), together per second, in ranges of local time: 08:00-18:00 10MB; off: none in that time. At other times there is no limit. Ranges may cross midnight and must not overlap. Meetings that have started are not affected.",
                 )
                 .advanced(),
         ],

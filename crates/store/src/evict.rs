@@ -12,6 +12,8 @@ pub struct EvictionCandidate {
     pub last_used_s: u64,
     /// Kept, whatever room is needed: its meeting is active, or its class says so.
     pub retained: bool,
+    /// Its meeting is to start: it goes only after all others that may go.
+    pub is_prestaged: bool,
 }
 
 impl EvictionCandidate {
@@ -27,15 +29,17 @@ impl EvictionCandidate {
             size_bytes: manifest.size_bytes,
             last_used_s: stored.last_served_s().unwrap_or(0).max(manifest.verified_s),
             retained: !manifest.retention.allows_eviction(is_active, now_s),
+            is_prestaged: manifest.withheld,
         }
     }
 }
 
-/// Selects objects to evict, least recently used first, until `excess_bytes` are freed.
+/// Selects objects to evict, least recently used first and those of meetings that have
+/// not been started last, until `excess_bytes` are freed.
 /// Retained ones are never evicted.
 pub fn choose_evictions(candidates: &[EvictionCandidate], excess_bytes: u64) -> Vec<ObjectKey> {
     let mut evictable: Vec<_> = candidates.iter().filter(|c| !c.retained).collect();
-    evictable.sort_by_key(|c| (c.last_used_s, c.key.clone()));
+    evictable.sort_by_key(|c| (c.is_prestaged, c.last_used_s, c.key.clone()));
     let mut freed = 0_u64;
     evictable
         .into_iter()
@@ -65,7 +69,7 @@ mod tests {
 
     fn candidate(n: usize, size_bytes: u64, last_used_s: u64, retained: bool) -> EvictionCandidate {
         let key = format!("m{n}").parse().unwrap();
-        EvictionCandidate { key, size_bytes, last_used_s, retained }
+        EvictionCandidate { key, size_bytes, last_used_s, retained, is_prestaged: false }
     }
 
     #[test]
@@ -84,6 +88,15 @@ mod tests {
         assert_eq!(names(10), ["m2"]);
         assert_eq!(names(11), ["m2", "m4"]);
         assert_eq!(names(1000), ["m2", "m4", "m1"]);
+    }
+
+    #[test]
+    fn what_waits_for_its_start_goes_last() {
+        let waiting = EvictionCandidate { is_prestaged: true, ..candidate(1, 10, 1, false) };
+        let ended = candidate(2, 10, 900, false);
+        let gone = |excess| choose_evictions(&[waiting.clone(), ended.clone()], excess);
+        assert_eq!(gone(10), std::slice::from_ref(&ended.key));
+        assert_eq!(gone(11), [ended.key.clone(), waiting.key.clone()]);
     }
 
     #[test]

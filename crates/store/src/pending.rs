@@ -43,13 +43,15 @@ pub struct Provenance {
     pub modified_s: Option<u64>,
     pub media_type: MediaType,
     pub retention: Retention,
+    /// Given to no client before its meeting is started.
+    pub withheld: bool,
 }
 
 impl Provenance {
     /// A meeting's package, without a date.
     pub fn of_package(title: String, source: PackageSource) -> Self {
         let (media_type, retention) = (MediaType::ZIP, Retention::Meeting);
-        Self { title, source, modified_s: None, media_type, retention }
+        Self { title, source, modified_s: None, media_type, retention, withheld: false }
     }
 
     fn into_manifest(
@@ -75,6 +77,7 @@ impl Provenance {
             media_type: self.media_type,
             verification,
             retention: self.retention,
+            withheld: self.withheld,
         }
     }
 }
@@ -204,6 +207,20 @@ impl Store {
         source: PackageSource,
     ) -> Option<Arc<StoredPackage>> {
         self.amend(stored, |now| Manifest { title, source, ..now })
+    }
+
+    /// Notes whether clients may have it; nothing but the manifest changes. None if the
+    /// package has gone or was replaced meanwhile. Blocks.
+    pub fn set_withheld(
+        &self,
+        stored: &StoredPackage,
+        withheld: bool,
+    ) -> Option<Arc<StoredPackage>> {
+        let current = self.get(&stored.manifest.key)?;
+        if current.manifest.withheld == withheld {
+            return Some(current);
+        }
+        self.amend(stored, |now| Manifest { withheld, ..now })
     }
 
     /// Changes the facts about a file that stays as it is.
@@ -379,7 +396,8 @@ impl PendingPackage {
         };
         let same = store.open_package(key)?.filter(|(old, _)| old.manifest.sha256 == sha256);
         if let Some((same, _)) = same {
-            let Provenance { title, source, media_type, retention, .. } = provenance.clone();
+            let Provenance { title, source, media_type, retention, withheld, .. } =
+                provenance.clone();
             let facts = |now| Manifest {
                 title,
                 source,
@@ -387,6 +405,7 @@ impl PendingPackage {
                 media_type,
                 verification,
                 retention,
+                withheld,
                 ..now
             };
             if let Some(confirmed) = store.amend(&same, facts) {

@@ -215,6 +215,7 @@ const STATES: &[(&str, &str, &str)] = &[
     ("failing", "拉取失败", "failing"),
     ("synced", "就绪", "ready"),
     ("unconfirmed", "可用，待核对", "ready, unconfirmed"),
+    ("prestaged", "等待会议开始", "waiting for its start"),
     ("inactive", "会议已结束", "meeting ended"),
     ("unknown", "状态未知", "not known"),
 ];

@@ -94,6 +94,19 @@ impl TestMaster {
         accepted(client().post(self.meeting_url(id, "/start"))).await;
     }
 
+    /// Has nodes get the package before the meeting starts.
+    pub(crate) async fn distribute(&self, id: &str) {
+        accepted(client().post(self.meeting_url(id, "/distribute"))).await;
+    }
+
+    pub(crate) async fn end_distribution(&self, id: &str) {
+        accepted(client().delete(self.meeting_url(id, "/distribute"))).await;
+    }
+
+    pub(crate) async fn delete(&self, id: &str) {
+        accepted(client().delete(self.meeting_url(id, ""))).await;
+    }
+
     pub(crate) async fn end(&self, id: &str) {
         accepted(client().post(self.meeting_url(id, "/end"))).await;
     }

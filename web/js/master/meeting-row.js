@@ -58,7 +58,7 @@ export function meetingRow({ live }, { fallback }) {
 
   const action = (name, drawing, look = "") => button(`.quiet${look}`, drawing, "", { "data-action": name });
   const buttons = {
-    start: action("start", "start"), end: action("end", "stop"), upload: action("upload", "upload"),
+    start: action("start", "start"), distribute: action("distribute", "relay"), retract: action("retract", "reset"), end: action("end", "stop"), upload: action("upload", "upload"),
     cancel: action("cancel", "close"), delete: action("delete", "remove", ".danger"),
   };
   const picker = el("input", { type: "file", accept: ".zip,application/zip", hidden: true, tabindex: "-1", "aria-hidden": "true" });
@@ -77,6 +77,8 @@ export function meetingRow({ live }, { fallback }) {
     if (meeting.size === null && !(await agreed("start", [t("start.bare")], false))) return;
     act(buttons.start, () => post(`${path}/start`), t("start.done"));
   };
+  buttons.distribute.onclick = () => act(buttons.distribute, () => post(`${path}/distribute`), t("distribute.done"));
+  buttons.retract.onclick = () => act(buttons.retract, () => call("DELETE", `${path}/distribute`), t("retract.done"));
   buttons.end.onclick = async () => {
     if (await agreed("end", [t("end.what")], true)) act(buttons.end, () => post(`${path}/end`), t("end.done"));
   };
@@ -135,7 +137,7 @@ export function meetingRow({ live }, { fallback }) {
   // What is going on: an upload from here or elsewhere, else where it is.
   function showWork(kind) {
     const own = uploadOf(meeting.id);
-    const spreads = isRunning(meeting) && meeting.size !== null && !everywhere(meeting, live.status);
+    const spreads = (isRunning(meeting) || meeting.prestaged) && meeting.size !== null && !everywhere(meeting, live.status);
     setHidden(bar.node, !own && !meeting.uploading && !spreads);
     if (own) {
       const sent = own.sent >= own.total;
@@ -151,10 +153,14 @@ export function meetingRow({ live }, { fallback }) {
 
   function where(kind) {
     if (meeting.size === null) return t(kind === "bare" ? "package.missing" : "package.none");
-    if (kind === "ended") return "";
-    if (kind === "waiting") return t("package.ready");
     const all = live.status.nodes.length;
     const have = all === 0 ? t("nodes.none") : t("nodes.have", { have: meeting.nodes.length, all });
+    if (meeting.prestaged) {
+      const spread = all === 0 ? t("nodes.awaited") : t("nodes.spread", { have: meeting.nodes.length, all });
+      return spread + t("sentence.gap") + t("package.early");
+    }
+    if (kind === "ended") return "";
+    if (kind === "waiting") return t("package.ready");
     return kind === "starting" ? have + t("sentence.gap") + t("state.starting.why") : have;
   }
 
@@ -172,12 +178,14 @@ export function meetingRow({ live }, { fallback }) {
       setAttribute(control, "aria-label", `${text}: ${name()}`);
     }
     setHidden(buttons.start, running);
+    setHidden(buttons.distribute, running || meeting.prestaged || meeting.size === null);
+    setHidden(buttons.retract, running || !meeting.prestaged);
     setHidden(buttons.end, !running);
     setHidden(buttons.upload, own !== null);
     setHidden(buttons.cancel, own === null);
     setAttribute(buttons.upload, "aria-disabled", meeting.uploading ? "true" : null);
     // The pressed button may have made way for its opposite.
-    const pairs = [[buttons.start, buttons.end], [buttons.upload, buttons.cancel]];
+    const pairs = [[buttons.start, buttons.end], [buttons.upload, buttons.cancel], [buttons.distribute, buttons.retract]];
     for (const pair of pairs) {
       if (pair.includes(focused) && focused.hidden) pair.find((control) => !control.hidden)?.focus({ preventScroll: true });
     }

@@ -6,6 +6,7 @@ import { bytes, count, dateTime, duration } from "../format.js";
 import { icon } from "../icons.js";
 import { t } from "../i18n.js";
 import { card, facts, tile, view } from "../parts.js";
+import { listed } from "../texts/shared.js";
 import { everywhere, isRunning } from "./health.js";
 
 // Of no use to others as the address of this machine.
@@ -54,8 +55,11 @@ export function overviewView({ live }) {
     const running = meetings.filter(isRunning);
     const ready = running.filter((meeting) => meeting.size !== null && everywhere(meeting, status)).length;
     const bare = running.some(({ size }) => size === null);
+    const early = meetings.filter(({ prestaged }) => prestaged);
+    const spread = early.filter((meeting) => nodes.length > 0 && everywhere(meeting, status)).length;
+    const now = running.length && nodes.length ? t("tile.everywhere", { n: ready }) : t("tile.all", { n: meetings.length });
     tiles.meetings.show(t("tile.running"), count(running.length),
-      running.length && nodes.length ? t("tile.everywhere", { n: ready }) : t("tile.all", { n: meetings.length }), bare ? "error" : null);
+      early.length ? listed(now, t("tile.spread", { n: early.length, ready: spread })) : now, bare ? "error" : null);
     const reached = nodes.filter(({ reachable }) => reachable === true).length;
     const cut = nodes.filter(({ reachable }) => reachable === false).length;
     const below = cut ? t("tile.cut", { n: cut }) : t(nodes.length > 0 ? "tile.heard" : "empty.nodes");

@@ -19,6 +19,7 @@ const LOOKS = {
   failing: ["warning", "error"],
   synced: ["good", "good"],
   unconfirmed: ["good", "good"],
+  prestaged: ["wait", "good"],
   inactive: ["stopped", "none"],
   unknown: ["wait", "none"],
 };
@@ -100,7 +101,7 @@ export function meetingRow({ live, session }, fallback) {
     const name = meeting.title || meeting.id;
     for (const [control, hidden] of [
       [sync, !operator || !meeting.active || !running],
-      [download, meeting.size === null || !running],
+      [download, meeting.size === null || !running || (meeting.prestaged ?? false)],
       [remove, !operator || meeting.state !== "inactive"],
     ]) {
       setHidden(control, hidden);
@@ -119,6 +120,7 @@ export function meetingRow({ live, session }, fallback) {
   }
 
   function reason() {
+    if (meeting.prestaged && meeting.state !== "prestaged") return t("state.early");
     const key = `state.${meeting.state}.why`;
     return known(key) ? t(key) : "";
   }

@@ -12,7 +12,7 @@ use crate::{
     server::Server,
     state::{
         meetings::{Meeting, MeetingPhase},
-        package_name::file_name,
+        package_name::package_url,
     },
 };
 
@@ -64,7 +64,7 @@ pub(crate) async fn active(State(server): Shared) -> Json<Value> {
     let book = server.book();
     let active = book.running().map(|meeting| {
         let stored = server.store.get(&meeting.id);
-        let url = |_| format!("/uploads/packages/{}", file_name(&meeting.id));
+        let url = |_| package_url(&meeting.id);
         PolledMeeting { package_url: stored.map(url), ..PolledMeeting::of(meeting) }
     });
     Json(json!(active.collect::<Vec<_>>()))

@@ -8,11 +8,13 @@
 //! | `DELETE /api/v1/meetings/{id}` | | 200 `{"status":"success","message"}`; removes its package, too |
 //! | `PUT /api/v1/meetings/{id}/package` | the ZIP itself; `Repr-Digest` or `Content-Digest` with `sha-256` is checked where sent | 200, the meeting; 400 cut off, damaged or no ZIP; 409 another upload under way; 507 no room |
 //! | `POST /api/v1/meetings/{id}/start` | | 200, the meeting; again: no change |
+//! | `POST /api/v1/meetings/{id}/distribute` | | 200, the meeting: nodes get its package before it starts; 409 it has none |
+//! | `DELETE /api/v1/meetings/{id}/distribute` | | 200, the meeting: nodes drop it, unless it runs |
 //! | `POST /api/v1/meetings/{id}/end` | | 200, the meeting; again: no change; it may be started again |
 //!
 //! A meeting: `{"id", "title", "time", "status": 未开始 | 进行中 | 已结束, "size",
 //! "sha256", "file_count", "nodes": [ids of nodes that have this package],
-//! "created_at", "started_at", "ended_at"}`, times in seconds since 1970, null
+//! "created_at", "started_at", "ended_at", "prestaged"}`, times in seconds since 1970, null
 //! for what is not. Unknown meeting: 404. Malformed body: 422.
 
 use std::sync::Arc;
@@ -112,6 +114,19 @@ pub(crate) async fn start(State(server): Shared, PathId(id): PathId) -> JsonResu
     edit(&server, "started", MeetingCommand::Start { id: id.clone(), at: now }, &id).await
 }
 
+pub(crate) async fn distribute(State(server): Shared, PathId(id): PathId) -> JsonResult {
+    server.book().get(&id)?;
+    if server.digest(&id).is_none() {
+        return Err(RequestError::NothingToDistribute(id));
+    }
+    edit(&server, "is distributed to nodes", MeetingCommand::Prestage(id.clone()), &id).await
+}
+
+pub(crate) async fn end_distribution(State(server): Shared, PathId(id): PathId) -> JsonResult {
+    let done = "is no longer distributed to nodes";
+    edit(&server, done, MeetingCommand::EndPrestage(id.clone()), &id).await
+}
+
 pub(crate) async fn end(State(server): Shared, PathId(id): PathId) -> JsonResult {
     let now = server.clock.now();
     edit(&server, "ended", MeetingCommand::End { id: id.clone(), at: now }, &id).await
@@ -146,6 +161,8 @@ pub(crate) struct MeetingView<'a> {
     created_at: f64,
     started_at: Option<f64>,
     ended_at: Option<f64>,
+    /// Nodes get its package before it is started.
+    prestaged: bool,
 }
 
 pub(crate) fn described<'a>(
@@ -167,6 +184,7 @@ pub(crate) fn described<'a>(
         created_at: meeting.created_at.as_secs_f64(),
         started_at: meeting.started_at.map(UnixMillis::as_secs_f64),
         ended_at: meeting.ended_at.map(UnixMillis::as_secs_f64),
+        prestaged: meeting.prestaged,
     }
 }
 

@@ -247,6 +247,18 @@ fn of_meetings() -> Vec<Operation> {
             "The meeting.",
             vec![json::<MeetingSchema>()],
         ),
+        one(
+            Method::POST,
+            "/api/v1/meetings/{id}/distribute",
+            "Distribute a package before the meeting starts",
+        )
+        .text("Nodes pull it in the background and keep it; clients get it from the start on.")
+        .answers(200, "The meeting.", vec![json::<MeetingSchema>()])
+        .refuses(409, "The meeting has no package.")
+        .refuses(503, "Too many are distributed already."),
+        one(Method::DELETE, "/api/v1/meetings/{id}/distribute", "Take a package back")
+            .text("Nodes clean it, unless its meeting is running. No change if it was not distributed.")
+            .answers(200, "The meeting.", vec![json::<MeetingSchema>()]),
         one(Method::POST, "/api/v1/meetings/{id}/end", "End a meeting").careful().answers(
             200,
             "The meeting.",

@@ -19,7 +19,9 @@ impl RequestError {
             | Self::NotRunning(_)
             | Self::UnknownNode(_) => StatusCode::NOT_FOUND,
             Self::Stalled => StatusCode::REQUEST_TIMEOUT,
-            Self::Exists(_) | Self::UploadUnderWay(_) => StatusCode::CONFLICT,
+            Self::Exists(_) | Self::UploadUnderWay(_) | Self::NothingToDistribute(_) => {
+                StatusCode::CONFLICT
+            }
             Self::TooLarge(_) | Self::TooManyValues(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyNewNodes(_) | Self::TooManyNodesOfClient(_) => {
                 StatusCode::TOO_MANY_REQUESTS
@@ -31,6 +33,7 @@ impl RequestError {
             Self::Verifying
             | Self::StateUnavailable(_)
             | Self::TooManyMeetings(_)
+            | Self::TooManyPrestaged(_)
             | Self::TooManyNodes(_)
             | Self::NodesBytes(_)
             | Self::TooManyLargeBodies

@@ -122,7 +122,8 @@ impl NodePoll {
         let text = status.text_for(self.accepted);
         let plan = self.plan.borrow_and_update().clone();
         let assignments = self.node.as_ref().and_then(|node| plan.assignments(node));
-        let with_relay = assignments.and_then(|packages| {
+        let with_relay = assignments.and_then(|assignments| {
+            let packages = status.with_prestaged(assignments);
             text.with_relay(&RelayAnswer { key: server.relay_key.reveal(), packages })
         });
         with_relay.map_or_else(|| text.clone(), Arc::new)
@@ -476,6 +477,66 @@ mod tests {
         ] {
             assert!(metrics.contains(line), "{line}");
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_package_is_spread_before_its_meeting_starts_and_kept_until_it_does() {
+        let t = TestMaster::start().await;
+        let sha256 = t.meeting("m", &zip_of(b"papers")).await;
+        t.meeting("later", &zip_of(b"other papers")).await;
+        t.started("m").await;
+        relay_beat(&t, "a", "127.0.0.1:9", json!({})).await;
+        until_planned(&t, &["a"]).await;
+        let distribute = "/api/v1/meetings/later/distribute";
+        let tag = field(&node_poll(&t, "a").send().await.unwrap(), "etag");
+        let held = node_poll(&t, "a").header("prefer", "wait=60").header("if-none-match", tag);
+        let change = async {
+            until_waiting(&t, 1).await;
+            let (status, meeting) = t.post(distribute, json!(null)).await;
+            assert_eq!((status.as_u16(), &meeting["prestaged"]), (200, &json!(true)));
+            assert_eq!(meeting["status"], "未开始");
+        };
+        let (section, ()) = tokio::join!(relay_section(held), change);
+        let later = |section: &Value| {
+            let mut packages = section["packages"].as_array().unwrap().iter();
+            packages.find(|package| package["id"] == "later").cloned()
+        };
+        assert!(later(&section).is_some(), "{section}");
+        // It may have been planned for a moment before it was offered.
+        let (section, offer) = loop {
+            let section = relay_section(node_poll(&t, "a")).await;
+            if let Some(offer) = later(&section).filter(|offer| offer["prestage"].is_object()) {
+                break (section, offer);
+            }
+        };
+        assert_eq!(section["packages"][0].get("prestage"), None, "it runs");
+        assert_eq!(offer["parent"], Value::Null);
+        let path = offer["prestage"]["package_url"].as_str().unwrap();
+        assert_eq!(t.get(path).await.status(), 200);
+        assert_eq!(
+            t.get("/api/v1/meetings/later/download-package").await.status(),
+            404,
+            "clients get nothing of it yet"
+        );
+        // Who has it is told as long as it is to keep it.
+        let has = json!([{"id": "later", "sha256": offer["prestage"]["sha256"]},
+            {"id": "m", "sha256": sha256}]);
+        relay_beat(&t, "a", "127.0.0.1:9", json!({"packages": has})).await;
+        let mut plan = t.master.server.relay.subscribe();
+        plan.wait_for(|plan| plan.assignments("a").unwrap().is_empty()).await.unwrap();
+        let kept = relay_section(node_poll(&t, "a")).await;
+        assert_eq!(kept["packages"].as_array().unwrap().len(), 1);
+        assert_eq!(later(&kept).unwrap()["prestage"], offer["prestage"]);
+        t.started("later").await;
+        let started = t.json("/api/v1/meetings/later").await;
+        assert_eq!(started["prestaged"], false);
+        assert_eq!(t.post(distribute, json!(null)).await.1["prestaged"], false, "no change");
+        assert_eq!(relay_section(node_poll(&t, "a")).await["packages"], json!([]));
+
+        t.post("/api/v1/meetings", json!({"id": "bare", "title": "B"})).await;
+        let bare = t.post("/api/v1/meetings/bare/distribute", json!(null)).await;
+        assert_eq!(bare.0, 409, "{}", bare.1);
+        assert_eq!(t.post("/api/v1/meetings/none/distribute", json!(null)).await.0, 404);
     }
 
     #[tokio::test(flavor = "multi_thread")]

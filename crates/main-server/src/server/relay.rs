@@ -11,8 +11,9 @@ impl Server {
     pub(crate) fn plan_relays(&self) {
         let mut uplinks = self.uplinks.lock().unwrap_or_else(PoisonError::into_inner);
         let (book, previous, now) = (self.book(), self.relay.borrow().clone(), self.clock.now());
-        let running = book.running();
-        let packages: Vec<_> = running
+        // A meeting that runs comes before those that do not yet.
+        let spread = book.running().chain(book.prestaged());
+        let packages: Vec<_> = spread
             .filter_map(|meeting| Some((meeting.id.clone(), self.digest(&meeting.id)?)))
             .collect();
         let plan = {

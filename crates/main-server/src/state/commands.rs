@@ -5,7 +5,10 @@
 //! different, `repository` saves just that, and then readers get it.
 
 use edge_mirror_base::clock::UnixMillis;
-use edge_mirror_protocol::package::{PackageId, Sha256};
+use edge_mirror_protocol::{
+    package::{PackageId, Sha256},
+    relay::MAX_PRESTAGED,
+};
 
 use crate::{
     refusal::RequestError,
@@ -27,6 +30,10 @@ pub(crate) enum MeetingCommand {
         at: UnixMillis,
     },
     Delete(PackageId),
+    /// Nodes get the package of a meeting that does not run, until it starts or ends.
+    Prestage(PackageId),
+    /// Takes it back: nodes clean the package.
+    EndPrestage(PackageId),
     /// Saved before a package is put in place: after a kill in between, a node that has
     /// the old one must not count as having the new one.
     BeginReplacement(PackageId),
@@ -55,6 +62,13 @@ pub(crate) fn apply(
             let meetings = vec![MeetingChange::Remove(id.clone())];
             Ok(MeetingChanges { meetings, token: None }.with_token_if(ran, next_token))
         }
+        MeetingCommand::Prestage(id) => prestage(table, table.get(id)?),
+        MeetingCommand::EndPrestage(id) => Ok(match table.get(id)? {
+            meeting if meeting.prestaged => {
+                MeetingChanges::put(Meeting { prestaged: false, ..meeting.clone() })
+            }
+            _ => MeetingChanges::default(),
+        }),
         MeetingCommand::BeginReplacement(id) => {
             let mut meeting = table.get(id)?.clone();
             meeting.versions = meeting.versions.saturating_add(1);
@@ -102,8 +116,19 @@ fn start(meeting: &Meeting, at: UnixMillis) -> Result<MeetingChanges, RequestErr
         started_at: Some(at),
         ended_at: None,
         unannounced: true,
+        prestaged: false,
         ..meeting.clone()
     }))
+}
+
+fn prestage(table: &MeetingTable, meeting: &Meeting) -> Result<MeetingChanges, RequestError> {
+    if meeting.is_running() || meeting.prestaged {
+        return Ok(MeetingChanges::default());
+    }
+    if table.prestaged().count() >= MAX_PRESTAGED {
+        return Err(RequestError::TooManyPrestaged(MAX_PRESTAGED));
+    }
+    Ok(MeetingChanges::put(Meeting { prestaged: true, ..meeting.clone() }))
 }
 
 fn end(
@@ -111,13 +136,14 @@ fn end(
     at: UnixMillis,
     next_token: String,
 ) -> Result<MeetingChanges, RequestError> {
-    if meeting.status == MeetingPhase::Ended {
+    if meeting.status == MeetingPhase::Ended && !meeting.prestaged {
         return Ok(MeetingChanges::default());
     }
     let ended = Meeting {
         status: MeetingPhase::Ended,
-        ended_at: Some(at),
+        ended_at: meeting.ended_at.filter(|_| meeting.status == MeetingPhase::Ended).or(Some(at)),
         unannounced: false,
+        prestaged: false,
         ..meeting.clone()
     };
     Ok(MeetingChanges::put(ended).with_token_if(meeting.is_running(), next_token))
@@ -225,6 +251,41 @@ mod tests {
         assert!(!renews(book(), end(3.0)));
         assert!(!renews(book(), Delete(id("m"))));
         assert!(!renews(book(), finish(a, b)));
+    }
+
+    #[test]
+    fn a_package_is_spread_early_until_its_meeting_starts_or_ends() {
+        let prestage = || Prestage(id("m"));
+        let early = |mut book: MeetingTable| {
+            change(&mut book, prestage());
+            book
+        };
+        let count = |book: &MeetingTable| book.prestaged().count();
+        assert_eq!(count(&early(book())), 1);
+        assert!(!renews(book(), prestage()), "clients get nothing of it");
+        assert!(change(&mut early(book()), prestage()).is_empty());
+        assert!(change(&mut book(), EndPrestage(id("m"))).is_empty());
+        for command in [start(3.0), end(3.0), Delete(id("m")), EndPrestage(id("m"))] {
+            let mut book = early(book());
+            assert!(!change(&mut book, command).is_empty());
+            assert_eq!(count(&book), 0);
+        }
+        assert_eq!(count(&early(started())), 0, "it runs");
+        let mut ended = started();
+        change(&mut ended, end(3.0));
+        let mut ended = early(ended);
+        assert_eq!(count(&ended), 1, "it may start again");
+        change(&mut ended, end(4.0));
+        assert_eq!((count(&ended), ended.meetings[0].ended_at), (0, Some(at(3.0))));
+        let mut many = MeetingTable::default();
+        for n in 0..=MAX_PRESTAGED {
+            let id = id(&n.to_string());
+            change(&mut many, Create(Meeting::new(id, "T".into(), String::new(), at(1.0))));
+        }
+        let mut is_taken =
+            |n: usize| execute(&mut many, &Prestage(id(&n.to_string())), String::new()).is_ok();
+        let refused = (0..=MAX_PRESTAGED).position(|n| !is_taken(n));
+        assert_eq!(refused, Some(MAX_PRESTAGED));
     }
 
     #[test]

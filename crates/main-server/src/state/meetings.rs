@@ -45,6 +45,9 @@ pub(crate) struct Meeting {
     /// kill interrupted that, and the token may be out of date.
     #[serde(default)]
     pub(crate) replacing: bool,
+    /// Nodes get the package before the meeting is started.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) prestaged: bool,
     /// Number of packages it has had, including one that a kill interrupted; a node
     /// of the old kind that says it has "the" package can be believed only while
     /// there was one.
@@ -64,6 +67,7 @@ impl Meeting {
             ended_at: None,
             unannounced: false,
             replacing: false,
+            prestaged: false,
             versions: 0,
         }
     }
@@ -99,6 +103,10 @@ impl MeetingTable {
 
     pub(crate) fn running(&self) -> impl Iterator<Item = &Meeting> {
         self.meetings.iter().filter(|meeting| meeting.is_running())
+    }
+
+    pub(crate) fn prestaged(&self) -> impl Iterator<Item = &Meeting> {
+        self.meetings.iter().filter(|meeting| meeting.prestaged)
     }
 
     /// Carries out what [`apply`](super::commands::apply) answered.

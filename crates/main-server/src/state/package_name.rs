@@ -7,6 +7,11 @@ pub(crate) fn file_name(id: &PackageId) -> String {
     format!("meeting_{id}_pdfs.zip")
 }
 
+/// The path of that file.
+pub(crate) fn package_url(id: &PackageId) -> String {
+    format!("/uploads/packages/{}", file_name(id))
+}
+
 /// The meeting whose package has this name.
 pub(crate) fn id_of_file(name: &str) -> Option<PackageId> {
     name.strip_prefix("meeting_")?.strip_suffix("_pdfs.zip")?.parse().ok()

@@ -73,6 +73,7 @@ impl ApiError {
         match &*error {
             PullError::Stopped => Self::NotRunning,
             PullError::Upstream(refused) if refused.is_not_found() => Self::NoPackage(not_found),
+            PullError::NotStarted => Self::NoPackage(not_found),
             PullError::Upstream(_)
             | PullError::Interrupted { .. }
             | PullError::Stalled(_)
@@ -175,6 +176,7 @@ fn pull_failed(error: &PullError) -> Response {
         | PullError::TooSlow(_)
         | PullError::Unusable(_)
         | PullError::Piece(_)
+        | PullError::NotStarted
         | PullError::Stopped => detail(StatusCode::BAD_GATEWAY, MAIN_SERVER_FAILS),
     }
 }

@@ -108,7 +108,7 @@ pub(super) async fn remove(
     }
     // While the main server has not said which are active, or is not polled as the
     // service is stopped, any may be.
-    if board.may_be_active(&id) {
+    if board.may_be_active(&id) || board.prestaged_bytes(&id).is_some() {
         return Err(ApiError::Active(id));
     }
     let gone = id.clone();

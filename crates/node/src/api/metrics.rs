@@ -172,6 +172,13 @@ fn presence(page: &mut Exposition, board: &StatusBoard) {
         "Active meetings whose package could not be pulled at the last try.",
     )
     .put(&[], sync.failing.len());
+    let here = sync.prestaged.values().filter(|meeting| meeting.is_here).count();
+    let mut prestaged = page.gauge(
+        "edge_mirror_prestaged_packages",
+        "Packages of meetings that have not been started, which are to be here by then.",
+    );
+    prestaged.put(&[("state", "here")], here);
+    prestaged.put(&[("state", "missing")], sync.prestaged.len() - here);
 }
 
 fn storage(page: &mut Exposition, board: &StatusBoard, settings: &Settings) {

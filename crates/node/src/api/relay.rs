@@ -10,6 +10,7 @@ use axum::{
     body::Body,
     http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header},
 };
+use edge_mirror_base::pacer::Pacer;
 use edge_mirror_http::{
     delivery::{self, DownloadPermit, Traffic},
     listen::Transport,
@@ -23,8 +24,10 @@ use edge_mirror_protocol::{
         auth::{self, AnswerProof, ParentState, RelayCredentials, RelayRequest, STATE_HEADER},
     },
 };
-use edge_mirror_settings::{Config, RelayConfig};
+use edge_mirror_settings::{Config, RelayConfig, ScheduledLimit};
 use tracing::{debug, info};
+
+mod schedule;
 
 use super::{AppState, download::name_and_headers};
 use crate::{board::RelayRefusal, fetch::SiblingCopy, siblings::SiblingDirectory};
@@ -41,11 +44,17 @@ const LONGEST_DIGEST_WAIT: Duration = Duration::from_secs(10);
 pub struct RelayTraffic {
     traffic: Arc<Traffic>,
     children: ChildDownloads,
+    /// `relay.schedule`, for packages of meetings that have not been started.
+    early_pacer: Arc<Pacer>,
 }
 
 impl Default for RelayTraffic {
     fn default() -> Self {
-        Self { traffic: Arc::new(Traffic::for_nodes()), children: ChildDownloads::default() }
+        Self {
+            traffic: Arc::new(Traffic::for_nodes()),
+            children: ChildDownloads::default(),
+            early_pacer: Arc::default(),
+        }
     }
 }
 
@@ -138,10 +147,21 @@ pub(super) async fn answer(state: &AppState, query: SiblingQuery<'_>) -> Respons
     let response = match copy {
         // The state is all that was asked for.
         Ok(_) if wait.is_some() => bare(StatusCode::OK),
-        Ok(copy) => respond(state, &config, &query, copy).unwrap_or_else(|refusal| {
-            refusals.inc(refusal);
-            bare(StatusCode::TOO_MANY_REQUESTS)
-        }),
+        Ok(copy) => {
+            let limit = schedule::limit(&state.fetch, &config, query.id);
+            let answered = match limit {
+                ScheduledLimit::Off => Err(RelayRefusal::Busy),
+                _ => respond(state, &config, &query, copy),
+            };
+            let response = answered.unwrap_or_else(|refusal| {
+                refusals.inc(refusal);
+                bare(StatusCode::TOO_MANY_REQUESTS)
+            });
+            match state.fetch.is_withheld(query.id) {
+                true => response.map(|body| schedule::limited(state, query.id.clone(), body)),
+                false => response,
+            }
+        }
         Err(error) => {
             debug!("no copy for another node: {error}");
             bare(StatusCode::INTERNAL_SERVER_ERROR)

@@ -12,7 +12,7 @@ use edge_mirror_protocol::{
     package::{PackageRoute, PackageSource, Sha256, Validators},
     relay::auth::PackageVersion,
 };
-use edge_mirror_settings::{Config, ScheduledLimit};
+use edge_mirror_settings::Config;
 use edge_mirror_store::{Provenance, StoreError, StoredPackage};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -23,7 +23,7 @@ use super::{
     gate::PullPermit,
     origin::{OpenError, Origin, OriginChoice},
     partial::PartialPull,
-    relay::RelayRound,
+    relay::{RelayRound, SiblingsTried},
 };
 use crate::{
     board::CheckOccasion,
@@ -39,9 +39,6 @@ const PROGRESS_BYTES: u64 = 1 << 20;
 const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
 /// After one to which nothing came any more: that was pause enough.
 const STALL_PAUSE: Duration = Duration::from_millis(50);
-
-/// Schedules are by the minute.
-const SCHEDULE_PAUSE: Duration = Duration::from_secs(20);
 
 /// State that an attempt leaves for the round's next one.
 #[derive(Default)]
@@ -90,6 +87,9 @@ impl FetchInner {
         if let Some(adopted) = self.adopt(flight.id()).await.or_else(found) {
             return Ok(PulledPackage { stored: adopted, changed: true });
         }
+        if flight.is_prestage() {
+            self.check_spare_room(flight)?;
+        }
         let mut round = RoundState::default();
         for attempt in 1.. {
             flight.set_attempt(attempt);
@@ -118,6 +118,7 @@ impl FetchInner {
             );
             flight.note_failure(&error, pause);
             self.board.counts.retries.inc();
+            self.note_turn();
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = flight.wait_for_retry() => {}
@@ -143,17 +144,22 @@ impl FetchInner {
         retry: bool,
     ) -> (Arc<Config>, Result<PulledPackage, PullError>) {
         loop {
+            self.wait_for_turn(flight).await;
             flight.set_phase(PullPhase::Waiting);
-            self.wait_for_schedule(flight).await;
+            self.note_turn();
             let config = self.settings.current();
             // Other nodes first: they take no permit.
             match Box::pin(self.try_siblings(flight, &config, round, retry)).await {
-                Ok(Some(pulled)) => return (config, Ok(pulled)),
-                Ok(None) => {}
+                Ok(SiblingsTried::Pulled(pulled)) => return (config, Ok(pulled)),
+                Ok(SiblingsTried::GaveWay) => continue,
+                Ok(SiblingsTried::NoneLeft) => {}
                 Err(error) => return (config, Err(error)),
             }
             let (permit, arrival) = self.gate.enter(flight.urgency(), round.arrival).await;
             round.arrival = Some(arrival);
+            if !self.has_turn(flight) {
+                continue;
+            }
             // Read each time: the configuration may have changed meanwhile.
             let config = self.settings.current();
             let mut tried = Box::pin(self.try_once(flight, &config, &permit, round, retry)).await;
@@ -170,17 +176,6 @@ impl FetchInner {
                 Ok(AttemptOutcome::OfferGone | AttemptOutcome::Preempted) => {}
                 Err(error) => return (config, Err(error)),
             }
-        }
-    }
-
-    /// Waits while none may begin that only compares.
-    async fn wait_for_schedule(&self, flight: &Flight) {
-        let mut changes = self.settings.subscribe();
-        while flight.reason() == PullReason::Compare
-            && self.settings.current().network.schedule.limit_now() == ScheduledLimit::Off
-        {
-            // The time of day is looked at; the clock may be set.
-            let _ = tokio::time::timeout(SCHEDULE_PAUSE, changes.changed()).await;
         }
     }
 
@@ -221,6 +216,7 @@ impl FetchInner {
         let interrupted = async {
             tokio::select! {
                 () = recall.cancelled() => {}
+                () = self.wait_to_give_way(flight) => {}
                 // A slow root becomes a child of one that gets it sooner.
                 () = self.wait_for_parent(&task, round) => {}
             }
@@ -351,11 +347,15 @@ impl FetchInner {
                 return Ok(RequestOutcome::Unanswered(AttemptOutcome::NotOffered(until)));
             }
         };
-        // The bytes of one origin are continued from that one only.
-        let resumed = round.partial.take().filter(|partial| partial.origin == origin);
+        // The bytes of one origin are continued from that one only. They stay where they
+        // are until it has answered: this may be given up meanwhile.
+        if round.partial.as_ref().is_some_and(|partial| partial.origin != origin) {
+            round.partial = None;
+        }
         let began = Instant::now();
-        match origin.open(task, resumed.as_ref()).await {
+        match origin.open(task, round.partial.as_ref()).await {
             Ok(answer) => {
+                let resumed = round.partial.take();
                 let asked = AnsweredRequest { origin, offer, resumed, answer, began };
                 Ok(RequestOutcome::Answered(Box::new(asked)))
             }
@@ -365,8 +365,9 @@ impl FetchInner {
             }
             Err(OpenError::Failed(error)) => {
                 // Still good to resume from, unless the range was refused.
+                let kept = round.partial.take();
                 round.partial =
-                    resumed.filter(|kept| !error.is_unsatisfiable() && kept.is_worth_keeping());
+                    kept.filter(|kept| !error.is_unsatisfiable() && kept.is_worth_keeping());
                 Err(error.into())
             }
         }
@@ -393,7 +394,10 @@ impl FetchInner {
             validators: announced.validators,
         };
         let title = offer.title.unwrap_or_else(|| default_title(id));
-        let provenance = Provenance { modified_s, ..Provenance::of_package(title, source) };
+        // Nobody needs it yet; `sync` lets clients have it when its meeting starts.
+        let withheld = task.flight.is_prestage();
+        let provenance =
+            Provenance { modified_s, withheld, ..Provenance::of_package(title, source) };
         let verify = task.config.storage.verify;
         // Verifying can't be interrupted, but a pull that was stopped meanwhile
         // must not replace the result of a later one.

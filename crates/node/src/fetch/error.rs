@@ -21,9 +21,16 @@ pub enum PullReason {
     /// A client is waiting for it, and the meeting is not known to be active:
     /// anybody can invent such ids.
     Unlisted,
+    /// Its meeting has not been started.
+    Prestage,
 }
 
 impl PullReason {
+    /// True for those that `network.schedule` limits.
+    pub(super) fn is_background(self) -> bool {
+        matches!(self, Self::Compare | Self::Prestage)
+    }
+
     pub(super) fn is_clients(self) -> bool {
         matches!(self, Self::OnDemand | Self::Unlisted)
     }
@@ -54,6 +61,8 @@ pub enum PullError {
     ClientBusy,
     #[error("too many clients wait for packages of meetings that are not active")]
     TooManyWaiters,
+    #[error("the meeting has not been started")]
+    NotStarted,
 }
 
 impl From<BadPiece> for PullError {
@@ -72,7 +81,8 @@ impl PullError {
             | Self::Stopped
             | Self::Busy
             | Self::ClientBusy
-            | Self::TooManyWaiters => true,
+            | Self::TooManyWaiters
+            | Self::NotStarted => true,
             Self::Interrupted { .. }
             | Self::Stalled(_)
             | Self::TooSlow(_)
@@ -98,7 +108,7 @@ impl PullError {
             Self::Store(StoreError::NoRoom(_)) => Cause::NoRoom,
             Self::Store(StoreError::Bad(_)) => Cause::Damaged,
             Self::Store(StoreError::Io { .. } | StoreError::InUse(_)) => Cause::Disk,
-            Self::Store(StoreError::Unwanted) | Self::Stopped => Cause::Other,
+            Self::Store(StoreError::Unwanted) | Self::Stopped | Self::NotStarted => Cause::Other,
             Self::Busy | Self::ClientBusy | Self::TooManyWaiters => Cause::Busy,
         };
         Fault { cause, text: self.to_string() }

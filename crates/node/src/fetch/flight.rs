@@ -35,6 +35,8 @@ pub enum PullPhase {
     Verifying,
     /// Between two attempts.
     Pausing,
+    /// In the background, until others have what they need or the schedule allows it.
+    Deferred,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,14 +53,20 @@ pub struct PullProgress {
     pub source: PullSource,
 }
 
-const PHASES: [PullPhase; 4] =
-    [PullPhase::Waiting, PullPhase::Pulling, PullPhase::Verifying, PullPhase::Pausing];
-const REASONS: [PullReason; 5] = [
+const PHASES: [PullPhase; 5] = [
+    PullPhase::Waiting,
+    PullPhase::Pulling,
+    PullPhase::Verifying,
+    PullPhase::Pausing,
+    PullPhase::Deferred,
+];
+const REASONS: [PullReason; 6] = [
     PullReason::OnDemand,
     PullReason::Missing,
     PullReason::Changed,
     PullReason::Compare,
     PullReason::Unlisted,
+    PullReason::Prestage,
 ];
 /// Stands for "no length was announced".
 const UNKNOWN: u64 = u64::MAX;
@@ -260,8 +268,8 @@ impl Flight {
     pub fn progress(&self) -> PullProgress {
         let total = self.total_bytes.load(Ordering::Relaxed);
         PullProgress {
-            phase: PHASES[usize::from(self.phase.load(Ordering::Relaxed)) % PHASES.len()],
-            reason: REASONS[usize::from(self.urgency.load(Ordering::Relaxed)) % REASONS.len()],
+            phase: self.phase(),
+            reason: self.urgency_now(),
             attempt: self.attempt.load(Ordering::Relaxed),
             received_bytes: self.received_bytes.load(Ordering::Relaxed),
             total_bytes: Some(total).filter(|total| *total != UNKNOWN),
@@ -291,6 +299,20 @@ impl Flight {
 
     pub(super) fn urgency(&self) -> Arc<AtomicU8> {
         self.urgency.clone()
+    }
+
+    /// The most urgent reason so far. It only becomes more urgent.
+    pub(super) fn urgency_now(&self) -> PullReason {
+        REASONS[usize::from(self.urgency.load(Ordering::Relaxed)) % REASONS.len()]
+    }
+
+    pub(super) fn phase(&self) -> PullPhase {
+        PHASES[usize::from(self.phase.load(Ordering::Relaxed)) % PHASES.len()]
+    }
+
+    /// Its meeting has not been started, as far as is known.
+    pub(super) fn is_prestage(&self) -> bool {
+        self.urgency_now() == PullReason::Prestage
     }
 
     /// Only clients asked for it, and the meeting is not known to be active.

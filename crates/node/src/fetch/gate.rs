@@ -150,8 +150,9 @@ impl GateState {
     }
 }
 
+/// Or of a meeting that has not been started, which is even less urgent.
 fn is_unlisted(urgency: &AtomicU8) -> bool {
-    urgency.load(Ordering::Relaxed) == PullReason::Unlisted as u8
+    urgency.load(Ordering::Relaxed) >= PullReason::Unlisted as u8
 }
 
 /// Permits for meetings that are not known to be active: two thirds, so that one is

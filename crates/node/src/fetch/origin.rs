@@ -57,9 +57,15 @@ impl Offer {
 pub struct Catalogue {
     pub origin: String,
     pub offers: Arc<HashMap<PackageId, Offer>>,
+    /// Of meetings that have not been started; no client's request leads to one.
+    pub prestaged: Arc<HashMap<PackageId, Offer>>,
 }
 
 impl Catalogue {
+    fn offer(&self, id: &PackageId) -> Option<&Offer> {
+        self.prestaged.get(id).or_else(|| self.offers.get(id))
+    }
+
     fn has_offers(&self) -> bool {
         self.offers.values().any(|offer| offer.path.is_some())
     }
@@ -162,12 +168,11 @@ impl FetchInner {
     /// The offer of this main server.
     pub(super) fn offer_of(&self, id: &PackageId, base_url: &str) -> Option<Offer> {
         let state = self.state();
-        let offers = (state.catalogue.origin == base_url).then_some(&state.catalogue.offers)?;
-        offers.get(id).cloned()
+        state.catalogue.offer(id).filter(|_| state.catalogue.origin == base_url).cloned()
     }
 
     pub(super) fn offer(&self, id: &PackageId) -> Option<Offer> {
-        self.state().catalogue.offers.get(id).cloned()
+        self.state().catalogue.offer(id).cloned()
     }
 
     /// A retry asks for the offers again, as they may have changed.
@@ -178,12 +183,14 @@ impl FetchInner {
         retry: bool,
     ) -> Result<(OriginChoice, Offer), PullError> {
         let (id, base_url) = (task.flight.id(), task.upstream.origin());
-        let (known, unoffered, waits) = {
+        let (known, is_prestaged, unoffered, waits) = {
             let state = self.state();
             let current = state.catalogue.origin == base_url;
-            let known = state.catalogue.offers.get(id).filter(|_| current).cloned();
+            let known = state.catalogue.offer(id).filter(|_| current).cloned();
+            let is_prestaged = current && state.catalogue.prestaged.contains_key(id);
             let waits = !state.offer_timed_out;
-            (known, state.unoffered.get(id).copied().filter(|_| current && waits), waits)
+            let unoffered = state.unoffered.get(id).copied().filter(|_| current && waits);
+            (known, is_prestaged, unoffered, waits)
         };
         let offered = |offer: &Offer| {
             let location = PackageLocation::from_package_url(base_url, offer.path.as_deref()?)?;
@@ -196,6 +203,10 @@ impl FetchInner {
         };
         let is_direct = |choice: &OriginChoice| matches!(choice, OriginChoice::Pull(origin) if origin.is_direct());
         let mut offer = known.unwrap_or_default();
+        if is_prestaged {
+            // It is in no list of offers yet.
+            return Ok((chosen(&offer, None), offer));
+        }
         if !retry && gone.is_empty() && (offered(&offer).is_some() || unoffered.is_some()) {
             let choice = chosen(&offer, unoffered);
             if is_direct(&choice) {

@@ -9,7 +9,6 @@ use edge_mirror_protocol::{
     package::{Validators, VerifyLevel},
     relay::auth::PackageVersion,
 };
-use edge_mirror_settings::ScheduledLimit;
 use edge_mirror_store::{PendingPackage, StoreError, growing::PartialWriter};
 use tokio::time::Instant;
 
@@ -302,8 +301,8 @@ impl FetchInner {
             };
             // A delay of our own limit does not count as the main server's.
             let mut held_up = self.pacer.throttle(chunk.len()).await;
-            if task.flight.reason() == PullReason::Compare {
-                held_up += self.throttle_background(task, chunk.len()).await;
+            if task.flight.urgency_now().is_background() {
+                held_up += self.throttle_background(task.flight, chunk.len()).await;
             }
             body.resume_after(held_up);
             let arrived_at = Instant::now();
@@ -340,17 +339,6 @@ impl FetchInner {
                 Err(PullError::Interrupted { received, total: Some(total), cause })
             }
             _ => Ok(()),
-        }
-    }
-
-    /// One that has begun goes on where none may begin any more.
-    async fn throttle_background(&self, task: &AttemptContext<'_>, bytes: usize) -> Duration {
-        match task.config.network.schedule.limit_now() {
-            ScheduledLimit::Unlimited | ScheduledLimit::Off => Duration::ZERO,
-            ScheduledLimit::BytesPerSecond(rate) => {
-                self.background_pacer.set_rate(rate);
-                self.background_pacer.throttle(bytes).await
-            }
         }
     }
 

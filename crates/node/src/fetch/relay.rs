@@ -74,6 +74,16 @@ pub(super) enum SiblingPull {
     /// It broke off, and is there: it goes on where it stopped.
     Resumable,
     Lost(ParentLoss, String),
+    /// Something more urgent came.
+    GaveWay,
+}
+
+/// The end of the tries with other nodes.
+pub(super) enum SiblingsTried {
+    Pulled(PulledPackage),
+    GaveWay,
+    /// The main server is to be asked.
+    NoneLeft,
 }
 
 /// A package as the main server announces it.
@@ -171,7 +181,8 @@ fn loss_of(error: &PullError) -> Option<ParentLoss> {
         | PullError::Stopped
         | PullError::Busy
         | PullError::ClientBusy
-        | PullError::TooManyWaiters => None,
+        | PullError::TooManyWaiters
+        | PullError::NotStarted => None,
     }
 }
 
@@ -198,20 +209,20 @@ fn reason_without_parent(known: &ParentCandidates) -> SourceReason {
 }
 
 impl FetchInner {
-    /// Pulls the package from another node; None if the main server is to be asked.
+    /// Pulls the package from another node.
     pub(super) async fn try_siblings(
         &self,
         flight: &Flight,
         config: &Config,
         round: &mut RoundState,
         retry: bool,
-    ) -> Result<Option<PulledPackage>, PullError> {
+    ) -> Result<SiblingsTried, PullError> {
         if flight.reason().is_clients() && config.relay.enabled {
             self.wait_for_first_answer().await;
         }
         round.relay.direct = self.direct_reason(flight, config, &round.relay);
         if round.relay.direct.is_some() {
-            return Ok(None);
+            return Ok(SiblingsTried::NoneLeft);
         }
         let (upstream, store) = (self.connector.upstream(config), self.board.store());
         let task = self.context(flight, config, &upstream, &store);
@@ -242,7 +253,8 @@ impl FetchInner {
                 let parent = session.sibling.clone();
                 let pulled = self.pull_from(&task, round, package, session, &candidates);
                 match Box::pin(pulled).await? {
-                    SiblingPull::Pulled(pulled) => return Ok(Some(pulled)),
+                    SiblingPull::Pulled(pulled) => return Ok(SiblingsTried::Pulled(pulled)),
+                    SiblingPull::GaveWay => return Ok(SiblingsTried::GaveWay),
                     SiblingPull::Resumable => round.relay.count_change(),
                     SiblingPull::Lost(loss, cause) => {
                         self.note_loss(&task, round, &parent, loss, cause);
@@ -257,7 +269,7 @@ impl FetchInner {
                 false => Some(without_them),
             };
         }
-        Ok(None)
+        Ok(SiblingsTried::NoneLeft)
     }
 
     async fn wait_for_first_answer(&self) {

@@ -120,6 +120,9 @@ impl FetchInner {
         let own = Some(task.flight.id());
         let others = packages.iter().filter(|stored| stored.manifest.key.package() != own);
         let mut candidates: Vec<_> = others.map(|stored| candidate(&self.board, stored)).collect();
+        // Those of meetings that have not been started make room for active ones only.
+        let keeps_prestaged = task.flight.is_prestage() || task.flight.is_unlisted();
+        candidates.retain(|candidate| !(keeps_prestaged && candidate.is_prestaged));
         let evicted = evict::choose_evictions(&candidates, shortage);
         candidates.retain(|candidate| evicted.contains(&candidate.key));
         candidates
@@ -132,7 +135,10 @@ fn evicted_bytes(evicted: &[EvictionCandidate]) -> u64 {
 
 /// The properties of a package that eviction needs.
 pub fn candidate(board: &StatusBoard, stored: &StoredPackage) -> EvictionCandidate {
-    EvictionCandidate::new(stored, |id| board.may_be_active(id), now_s())
+    let candidate = EvictionCandidate::new(stored, |id| board.may_be_active(id), now_s());
+    let id = stored.manifest.key.package();
+    let is_prestaged = id.is_some_and(|id| board.prestaged_bytes(id).is_some());
+    EvictionCandidate { is_prestaged, ..candidate }
 }
 
 fn remove(store: &Store, key: &ObjectKey) -> Result<(), StoreError> {

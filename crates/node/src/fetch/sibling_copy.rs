@@ -11,6 +11,7 @@ use edge_mirror_store::{OpenedPackage, StoreError, growing::PartialPackage};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Fetch, Flight, PullReason};
+use crate::board::SyncState;
 
 /// A node may hear of a meeting a moment before this one.
 const LISTED_WAIT: Duration = Duration::from_secs(2);
@@ -46,7 +47,8 @@ impl Fetch {
                 }
             }
             let Some(flight) = self.flight_for_sibling(id, version, until, is_urgent).await else {
-                let announced = self.is_announced(id, version);
+                // What has failed before its meeting's start is tried again in its own time.
+                let announced = self.is_announced(id, version) && !self.is_withheld(id);
                 return Ok(if announced { SiblingCopy::NotYet } else { SiblingCopy::Absent });
             };
             let (mut shared, outcome) = (flight.shared(), flight.outcome());
@@ -106,7 +108,7 @@ impl Fetch {
         ParentState { received_bytes, path, sha256, ..ParentState::default() }
     }
 
-    /// The pull of an active meeting's package, begun if there is none.
+    /// The pull of a listed meeting's package, begun if there is none.
     async fn flight_for_sibling(
         &self,
         id: &PackageId,
@@ -135,9 +137,13 @@ impl Fetch {
         // Who has the same list and a client that asks for what is not in it need not wait.
         let wait = if has_same_list { Duration::ZERO } else { LISTED_WAIT };
         let until = until.min(Instant::now() + wait);
-        let listed = timeout_at(until, sync.wait_for(|sync| sync.active.contains(id))).await;
-        drop(listed.ok()?.ok()?);
-        let reason = if is_urgent { PullReason::OnDemand } else { PullReason::Missing };
+        let reason_of = |sync: &SyncState| match sync.active.contains(id) {
+            true if is_urgent => Some(PullReason::OnDemand),
+            true => Some(PullReason::Missing),
+            false => sync.prestaged.contains_key(id).then_some(PullReason::Prestage),
+        };
+        let listed = sync.wait_for(|sync| reason_of(sync).is_some());
+        let reason = reason_of(&*timeout_at(until, listed).await.ok()?.ok()?)?;
         match self.join_as(id, reason, None) {
             Ok(Some(flight)) => Some(flight),
             // It has just arrived, or failed a moment ago.

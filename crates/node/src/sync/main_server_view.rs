@@ -14,7 +14,7 @@ use edge_mirror_protocol::{
     ActiveMeeting, Fault, MAX_MEETINGS, MeetingStatus, OfferedPackage, UnservedMeeting,
     package::{PackageId, Sha256},
 };
-use edge_mirror_store::Store;
+use edge_mirror_store::{Store, StoredPackage};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -23,6 +23,7 @@ use super::{
     meeting::{HeldVersion, TrackedMeeting},
     plan::MeetingFacts,
     poll,
+    prestage::PrestageList,
 };
 use crate::{
     board::{self, ActiveMeetings, PullFailure},
@@ -77,6 +78,7 @@ pub struct MainServerView {
     confirmed: Arc<HashMap<PackageId, Sha256>>,
     listed: Arc<HashMap<PackageId, Sha256>>,
     failing: Arc<BTreeMap<PackageId, PullFailure>>,
+    pub(crate) prestage: PrestageList,
 }
 
 impl MainServerView {
@@ -182,7 +184,8 @@ impl MainServerView {
             (offer.sha256, offer.size_bytes) = (meeting.sha256, meeting.size_bytes);
             offer.title.get_or_insert_with(|| meeting.title.clone());
         }
-        Catalogue { origin: self.origin.clone(), offers: self.offers.clone() }
+        let prestaged = Arc::new(self.prestage.catalogue());
+        Catalogue { origin: self.origin.clone(), offers: self.offers.clone(), prestaged }
     }
 
     /// The state that the next poll needs.
@@ -197,15 +200,19 @@ impl MainServerView {
         }
     }
 
-    /// Looks up the stored packages of the active meetings.
-    pub fn refresh_held(&mut self, store: &Store) {
+    /// Looks up the stored packages of the active meetings. Returns those that clients do
+    /// not get yet.
+    pub fn refresh_held(&mut self, store: &Store) -> Vec<Arc<StoredPackage>> {
+        let mut withheld = Vec::new();
         for (meeting, tracked) in self.active.iter().zip(&mut self.meetings) {
             let held = store.get(&meeting.id).filter(|held| is_from_origin(held, &self.origin));
-            let sha256 = held.map(|held| held.manifest.sha256);
+            let sha256 = held.as_ref().map(|held| held.manifest.sha256);
+            withheld.extend(held.filter(|held| held.manifest.withheld));
             if sha256 != tracked.held.as_ref().map(|held| held.sha256) {
                 tracked.held = sha256.map(HeldVersion::new);
             }
         }
+        withheld
     }
 
     /// Begins to check all versions. If the sweep before is still running, and
@@ -302,7 +309,7 @@ impl MainServerView {
         let idle = self.meetings.iter().filter(|meeting| meeting.under_way.is_none());
         let tries = idle.filter_map(|meeting| meeting.not_before);
         let sweep = self.next_sweep().filter(|_| self.comparable() > 0);
-        tries.chain(sweep).filter(|at| *at > now).min()
+        tries.chain(sweep).chain(self.prestage.next_look()).filter(|at| *at > now).min()
     }
 
     /// Latest time of the next sweep, once there was one.
@@ -339,12 +346,8 @@ impl MainServerView {
     /// A round of pulling ended without the package.
     pub(crate) fn note_failure(&mut self, id: &PackageId, error: Fault, retry_delay: Duration) {
         let Some(meeting) = self.meeting_mut(id) else { return };
-        let rounds = meeting.failing.as_ref().map_or(1, |failing| failing.rounds + 1);
-        let first = FIRST_BACKOFF.max(retry_delay).min(LONGEST_BACKOFF);
-        // A bad package fails at all nodes at the same moment.
-        let wait = backoff(rounds, first, LONGEST_BACKOFF, fastrand::f64());
-        meeting.not_before = Some(Instant::now() + wait);
-        meeting.failing = Some(PullFailure { rounds, error, next_try: UnixMillis::now() + wait });
+        let (failing, at) = next_failure(meeting.failing.as_ref(), error, retry_delay);
+        (meeting.failing, meeting.not_before) = (Some(failing), Some(at));
     }
 
     /// Ends pauses after failures: a new package, a server that is back.
@@ -352,6 +355,7 @@ impl MainServerView {
         for meeting in &mut self.meetings {
             meeting.not_before = None;
         }
+        self.prestage.retry_all();
     }
 
     /// Rechecks on an operator's request. The confirmation stays meanwhile: clients
@@ -402,6 +406,8 @@ impl MainServerView {
             has_versions_to_check: self.comparable() > 0,
             checked: self.checked,
             failing: self.failing.clone(),
+            prestaged: self.prestage.view(),
+            is_prestage_known: self.prestage.is_known,
             last_pull: self.last_pull,
         }
     }
@@ -438,6 +444,20 @@ impl MainServerView {
             self.failing = Arc::new(now);
         }
     }
+}
+
+/// The failure after the one before, and when to try again.
+pub(super) fn next_failure(
+    before: Option<&PullFailure>,
+    error: Fault,
+    retry_delay: Duration,
+) -> (PullFailure, Instant) {
+    let rounds = before.map_or(1, |failing| failing.rounds + 1);
+    let first = FIRST_BACKOFF.max(retry_delay).min(LONGEST_BACKOFF);
+    // A bad package fails at all nodes at the same moment.
+    let wait = backoff(rounds, first, LONGEST_BACKOFF, fastrand::f64());
+    let failing = PullFailure { rounds, error, next_try: UnixMillis::now() + wait };
+    (failing, Instant::now() + wait)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Removes packages that are no longer needed.
 //!
 //! A package goes only after two well-formed answers, at least
-//! `cleanup.graceSeconds` apart, in which its meeting was not active: one
-//! wrong answer or a meeting that is toggled costs nothing.
+//! `cleanup.graceSeconds` apart, in which its meeting was neither active nor about to be
+//! started: one wrong answer or a meeting that is toggled costs nothing.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,14 +16,14 @@ use edge_mirror_protocol::{
     package::{Manifest, PackageId},
 };
 use edge_mirror_settings::{CleanupConfig, Config, Settings};
-use edge_mirror_store::{Store, evict};
+use edge_mirror_store::{Store, StoredPackage, evict};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    board::{ActiveMeetings, RemovalCause, StatusBoard},
-    fetch::eviction_candidate,
+    board::{RemovalCause, StatusBoard},
+    fetch::{eviction_candidate, is_from_origin},
 };
 
 /// Interval of looks at the storage, besides those after each answer.
@@ -57,16 +57,16 @@ impl AbsenceTracker {
     fn expired_after_answer<'a>(
         &mut self,
         stored: impl IntoIterator<Item = &'a PackageId>,
-        active: &ActiveMeetings,
+        is_listed: impl Fn(&PackageId) -> bool,
         cleanup: &CleanupConfig,
         now: Instant,
     ) -> Vec<PackageId> {
-        self.present_at_start.retain(|id| !active.contains(id));
+        self.present_at_start.retain(|id| !is_listed(id));
         let grace = Duration::from_secs(cleanup.grace_seconds);
         // Rebuilt each time, which drops packages that are no longer stored.
         let mut absent_since = HashMap::new();
         let mut gone = Vec::new();
-        for id in stored.into_iter().filter(|id| !active.contains(id)) {
+        for id in stored.into_iter().filter(|id| !is_listed(id)) {
             let wanted = match self.present_at_start.contains(id) {
                 true => cleanup.clean_on_startup,
                 false => cleanup.clean_ended_meetings,
@@ -118,8 +118,16 @@ impl CleanupWorker {
         tracker.answers = sync.answers;
         let store = self.board.store();
         let (stored, config) = (store.list(), self.settings.current());
-        let ids = stored.iter().filter_map(|stored| bound_meeting(&stored.manifest));
-        let gone = tracker.expired_after_answer(ids, &sync.active, &config.cleanup, Instant::now());
+        // A main server that has just started does not say yet what is to be here early.
+        let is_unclear = |stored: &StoredPackage| {
+            let withheld = stored.manifest.withheld && !sync.is_prestage_known;
+            withheld && is_from_origin(stored, &sync.origin)
+        };
+        let ids = stored.iter().filter(|stored| !is_unclear(stored));
+        let ids = ids.filter_map(|stored| bound_meeting(&stored.manifest));
+        let is_listed =
+            |id: &PackageId| sync.active.contains(id) || sync.prestaged.contains_key(id);
+        let gone = tracker.expired_after_answer(ids, is_listed, &config.cleanup, Instant::now());
         let gone = gone.into_iter().map(ObjectKey::from).collect();
         self.remove(store, gone, RemovalCause::MeetingEnded).await;
     }
@@ -191,6 +199,7 @@ mod tests {
     use edge_mirror_protocol::{ActiveMeeting, testing::manifest};
 
     use super::*;
+    use crate::board::ActiveMeetings;
 
     const GRACE: u64 = 30;
 
@@ -221,10 +230,11 @@ mod tests {
             .map(|(second, active)| {
                 let meeting =
                     |id| ActiveMeeting { id, title: String::new(), sha256: None, size_bytes: None };
-                let active = ids(active).into_iter().map(meeting).collect::<Vec<_>>().into();
+                let active: ActiveMeetings =
+                    ids(active).into_iter().map(meeting).collect::<Vec<_>>().into();
                 let gone = tracker.expired_after_answer(
                     &stored,
-                    &active,
+                    |id| active.contains(id),
                     cleanup,
                     start + Duration::from_secs(*second),
                 );

@@ -38,6 +38,8 @@ const MAX_EDGES: usize = 200_000;
 pub(crate) struct RelayPlan {
     /// By id.
     nodes: Vec<Sibling>,
+    /// All that are planned for, also those that every node has.
+    packages: Vec<(PackageId, Sha256)>,
     trees: Vec<PackageTree>,
 }
 
@@ -123,7 +125,8 @@ impl RelayPlan {
             }
             trees.push(survey.plan());
         }
-        Self { nodes: nodes.iter().map(RelayNode::sibling).collect(), trees }
+        let nodes = nodes.iter().map(RelayNode::sibling).collect();
+        Self { nodes, packages: packages.to_vec(), trees }
     }
 
     /// The packages that a node is to pull, and from whom.
@@ -135,17 +138,19 @@ impl RelayPlan {
             let parent = edge.parent.map(sibling);
             let spares = edge.spares.iter().copied().map(sibling).collect();
             let assignment = RelayAssignment { parent, spares };
-            Some(PackageAssignment { id: tree.id.clone(), assignment })
+            Some(PackageAssignment { id: tree.id.clone(), assignment, prestage: None })
         });
         Some(assigned.collect())
     }
 
-    /// True if no node has another parent or spare in the other plan.
+    /// True if no node has another parent or spare in the other plan, or another package
+    /// to get.
     pub(crate) fn assigns_as(&self, other: &Self) -> bool {
         let same = |a: &TreeEdge, b: &TreeEdge| {
             a.node == b.node && a.parent == b.parent && a.spares == b.spares
         };
         self.nodes == other.nodes
+            && self.packages == other.packages
             && self.trees.len() == other.trees.len()
             && self.trees.iter().zip(&other.trees).all(|(a, b)| {
                 a.id == b.id

@@ -13,7 +13,7 @@ use edge_mirror_store::StoredPackage;
 use serde::Serialize;
 
 use crate::{
-    board::{PullFailure, SyncState},
+    board::{PrestagedMeeting, PullFailure, SyncState},
     fetch::{PullPhase, PullProgress, PullSource},
 };
 
@@ -28,6 +28,9 @@ pub(super) struct MeetingRow<'a> {
     pub id: &'a PackageId,
     pub title: &'a str,
     pub active: bool,
+    /// It is to be here before its meeting is started.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub prestaged: bool,
     pub state: MeetingState,
     pub size: Option<u64>,
     pub file_count: Option<u64>,
@@ -109,6 +112,8 @@ pub(super) enum MeetingState {
     Inactive,
     /// Here, and the main server has not said whether its meeting is active.
     Unknown,
+    /// Here, and its meeting has not been started: clients get nothing of it yet.
+    Prestaged,
 }
 
 /// The sources of a meeting's row.
@@ -118,13 +123,15 @@ struct KnownMeeting<'a> {
     active: Option<&'a ActiveMeeting>,
     held: Option<&'a StoredPackage>,
     pull: Option<&'a PullProgress>,
+    early: Option<&'a PrestagedMeeting>,
 }
 
 impl<'a> KnownMeeting<'a> {
     /// The main server's title, if it lists the meeting.
     fn title(&self) -> &'a str {
         let held = self.held.map(|held| &held.manifest.title);
-        self.active.map(|active| &active.title).or(held).map_or("", String::as_str)
+        let early = self.early.map(|early| &early.title);
+        self.active.map(|active| &active.title).or(early).or(held).map_or("", String::as_str)
     }
 }
 
@@ -142,13 +149,15 @@ impl<'a> MeetingRows<'a> {
         stored: &'a [Arc<StoredPackage>],
         under_way: &'a HashMap<PackageId, PullProgress>,
     ) -> Self {
-        let of = |id| KnownMeeting { id, active: None, held: None, pull: None };
+        let of = |id| KnownMeeting { id, active: None, held: None, pull: None, early: None };
         let held = stored.iter().filter_map(|held| {
             Some(KnownMeeting { held: Some(held), ..of(held.manifest.key.package()?) })
         });
         let active = sync.active.iter().map(|m| KnownMeeting { active: Some(m), ..of(&m.id) });
         let pulls = under_way.iter().map(|(id, pull)| KnownMeeting { pull: Some(pull), ..of(id) });
-        Self { sync, sorted: sorted(held.chain(active).chain(pulls).collect()) }
+        let early = sync.prestaged.iter();
+        let early = early.map(|(id, early)| KnownMeeting { early: Some(early), ..of(id) });
+        Self { sync, sorted: sorted(held.chain(active).chain(pulls).chain(early).collect()) }
     }
 
     fn known(&self) -> impl Iterator<Item = KnownMeeting<'a>> {
@@ -158,6 +167,7 @@ impl<'a> MeetingRows<'a> {
                 active: one.active.or(other.active),
                 held: one.held.or(other.held),
                 pull: one.pull.or(other.pull),
+                early: one.early.or(other.early),
             };
             same.iter().map(|(_, known)| *known).reduce(both)
         };
@@ -178,7 +188,8 @@ impl<'a> MeetingRows<'a> {
     pub(super) fn write_stored(&self, items: &mut ItemWriter<'_>) {
         items.expect(self.known().count(), HERE_BYTES);
         for known in self.known() {
-            let Some(held) = known.held else { continue };
+            let given = known.held.filter(|held| !held.manifest.withheld);
+            let Some(held) = given else { continue };
             let here = PackageRow {
                 id: known.id,
                 title: known.title(),
@@ -228,8 +239,9 @@ fn common_prefix_len(one: &str, other: &str) -> usize {
 }
 
 fn meeting<'a>(sync: &'a SyncState, known: KnownMeeting<'a>) -> MeetingRow<'a> {
-    let KnownMeeting { id, active, held, pull } = known;
-    let failing = sync.failing.get(id);
+    let KnownMeeting { id, active, held, pull, early } = known;
+    let early = early.filter(|_| active.is_none());
+    let failing = sync.failing.get(id).or(early.and_then(|early| early.failing.as_ref()));
     let manifest = held.map(|held| &held.manifest);
     let title = known.title();
     let active = active.is_some();
@@ -239,7 +251,13 @@ fn meeting<'a>(sync: &'a SyncState, known: KnownMeeting<'a>) -> MeetingRow<'a> {
         id,
         title,
         active,
+        prestaged: early.is_some(),
         state: match state(active, confirmed, held.is_some(), pull, failing.is_some()) {
+            MeetingState::Inactive if early.is_some_and(|early| early.is_here) => {
+                MeetingState::Prestaged
+            }
+            // It has another version.
+            MeetingState::Inactive if early.is_some() => MeetingState::Waiting,
             MeetingState::Inactive if !sync.complete => MeetingState::Unknown,
             known => known,
         },
@@ -288,7 +306,7 @@ fn state(
         Some(PullPhase::Pulling) => MeetingState::Pulling,
         Some(PullPhase::Pausing) => MeetingState::Failing,
         Some(PullPhase::Verifying) => MeetingState::Verifying,
-        Some(PullPhase::Waiting) => MeetingState::Waiting,
+        Some(PullPhase::Waiting | PullPhase::Deferred) => MeetingState::Waiting,
         None if failing => MeetingState::Failing,
         None if held && !active => MeetingState::Inactive,
         None if held && confirmed => MeetingState::Synced,

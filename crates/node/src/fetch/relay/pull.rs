@@ -137,6 +137,7 @@ impl FetchInner {
         };
         let interrupted = async {
             tokio::select! {
+                () = self.wait_to_give_way(task.flight) => (SiblingPull::GaveWay, true),
                 lost = self.watch_parent(task, &round.relay, session, candidates) => (lost, true),
                 // What is here is not of the length of the package.
                 lost = with_pieces => (lost, false),
@@ -147,9 +148,13 @@ impl FetchInner {
             // The caller sees the cancellation, too, and stops.
             None => std::future::pending().await,
             Some(Ok(None)) => self.finish(task, round, pull).await,
-            Some(Ok(Some((lost, is_good)))) => {
-                round.partial = Some(pull.pulling).filter(|_| is_good);
-                Ok(lost)
+            Some(Ok(Some((interruption, is_good)))) => {
+                let mut pulling = pull.pulling;
+                if matches!(interruption, SiblingPull::GaveWay) {
+                    tasks::block_in_place(|| pulling.pending.pause())?;
+                }
+                round.partial = Some(pulling).filter(|_| is_good);
+                Ok(interruption)
             }
             Some(Err(PullError::Piece(bad))) => self.take_back(task, round, pull, bad).await,
             Some(Err(error)) => Self::break_off(round, pull, error).await,

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use edge_mirror_protocol::relay::auth::ParentState;
+use edge_mirror_settings::ScheduledLimit;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -71,7 +72,14 @@ impl ParentPace {
         let (network, now) = (&task.config.network, Instant::now());
         let limit = Duration::from_secs(network.connection_timeout);
         // What our own limit holds up is nobody's fault.
-        let least_bytes = match network.bandwidth {
+        let scheduled = match network.schedule.limit_now() {
+            ScheduledLimit::BytesPerSecond(rate) if task.flight.urgency_now().is_background() => {
+                rate
+            }
+            _ => 0,
+        };
+        let own_limit = [network.bandwidth, scheduled].into_iter().filter(|rate| *rate > 0).min();
+        let least_bytes = match own_limit.unwrap_or(0) {
             0 => LEAST_BYTES,
             rate => LEAST_BYTES.min(rate.saturating_mul(limit.as_secs()) / 32),
         };
@@ -81,7 +89,9 @@ impl ParentPace {
             let cause = format!("it has {more} KiB more, and next to none came for {time} s");
             return Some(SiblingPull::Lost(ParentLoss::Stalled, cause));
         }
-        if self.gap.holds_up(received_bytes, behind_bytes, is_whole, now) && has_other() {
+        let is_ahead = self.gap.holds_up(received_bytes, behind_bytes, is_whole, now);
+        // The schedule here holds it up.
+        if scheduled == 0 && is_ahead && has_other() {
             let cause = format!("it is {} MiB ahead, and stays so", behind_bytes >> 20);
             return Some(SiblingPull::Lost(ParentLoss::TooSlow, cause));
         }
