@@ -363,6 +363,23 @@ fn between_sites_the_package_travels_once() {
 }
 
 #[test]
+fn where_the_only_holder_has_no_place_left_a_new_site_is_fed_through_another_one() {
+    let mut fleet = TestFleet::default();
+    fleet.join("holder", "north", 2);
+    fleet.completes("holder");
+    // Sites are planned for in the order of their first nodes.
+    for (id, site) in [("z1", "south"), ("z2", "west")] {
+        fleet.join(id, site, 2);
+        fleet.replan();
+        assert_eq!(fleet.parent(id).as_deref(), Some("holder"));
+    }
+    fleet.join("late", "east", 2);
+    fleet.replan();
+    fleet.check();
+    assert_ne!(fleet.parent("late"), None, "not the main server");
+}
+
+#[test]
 fn children_that_share_what_the_root_gets_make_a_chain_of_all() {
     let mut fleet = TestFleet::of(16);
     let root = fleet.root();

@@ -165,7 +165,12 @@ impl<'a> TreeGrowth<'a> {
         for site in &sources {
             self.attach_rest(*site, &sources);
         }
-        let mut fed = sources.clone();
+        // Some have kept their places below a node of those.
+        let hangs = |site: &usize| {
+            let members = &self.sites[*site].members;
+            members.iter().any(|&node| self.parents[node].is_some())
+        };
+        let mut fed: BTreeSet<_> = (0..self.sites.len()).filter(hangs).collect();
         for site in (0..self.sites.len()).filter(|site| !sources.contains(site)) {
             let Some(root) = self.sites[site].root else { continue };
             if self.parents[root].is_none() {
