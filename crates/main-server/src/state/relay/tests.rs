@@ -380,6 +380,31 @@ fn where_the_only_holder_has_no_place_left_a_new_site_is_fed_through_another_one
 }
 
 #[test]
+fn a_node_that_has_to_stay_at_a_parent_that_it_left_takes_nobodys_place_there() {
+    let mut fleet = TestFleet::default();
+    for (id, site) in
+        [("a", "north"), ("x", "south"), ("b", "north"), ("c", "north"), ("y", "west")]
+    {
+        fleet.join(id, site, 4);
+        fleet.replan();
+    }
+    let parents = ["x", "b", "c", "y"].map(|id| fleet.parent(id));
+    assert_eq!(
+        parents.each_ref().map(Option::as_deref),
+        [Some("a"), Some("a"), Some("b"), Some("b")]
+    );
+    fleet.pulls("a", 40, 20, 0);
+    fleet.pulls("b", 20, 10, 20);
+    fleet.pull("b").slow_parents = vec!["a".into()];
+    fleet.replan();
+    fleet.check();
+    let before = fleet.asked();
+    fleet.replan();
+    assert_eq!(moved(&before, &fleet.asked()), [""; 0]);
+    assert_eq!(fleet.parent("b").as_deref(), Some("a"), "there is no other one");
+}
+
+#[test]
 fn children_that_share_what_the_root_gets_make_a_chain_of_all() {
     let mut fleet = TestFleet::of(16);
     let root = fleet.root();

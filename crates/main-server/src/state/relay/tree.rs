@@ -311,7 +311,10 @@ impl<'a> TreeGrowth<'a> {
         let feeds = |n: &usize| self.members[*n].max_children > 0;
         let is_of_site = sites.contains(&member.site);
         let remote = self.remote_root_to_replace(sites).filter(|_| is_of_site && feeds(&node));
-        let displaced = remote.filter(|_| free.is_none() && member.degree > 0);
+        // Not from a parent that the node left: that one it is given only for want of another.
+        let is_of_left = |other: &usize| member.left.iter().any(|&n| self.is_child(*other, n));
+        let can_displace = free.is_none() && member.degree > 0;
+        let displaced = remote.filter(|other| can_displace && !is_of_left(other));
         if let Some(remote) = displaced {
             return self.replace(remote, node);
         }
@@ -324,6 +327,10 @@ impl<'a> TreeGrowth<'a> {
             Some(other) => self.replace(other, node),
             None => self.hang(node, TreeParent::MainServer),
         }
+    }
+
+    fn is_child(&self, node: usize, parent: usize) -> bool {
+        self.parents[node] == Some(TreeParent::Node(parent))
     }
 
     /// Gives a node the place of another one, which is given a place below it or elsewhere.
