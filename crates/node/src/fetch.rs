@@ -68,8 +68,7 @@ const MAX_FLIGHTS: usize = 256;
 /// Pulls that begin together look at the disk before they wait for permits: a
 /// thousand of them must not take a thread each.
 const DISK_LOOKS: usize = 4;
-/// Pulls from other nodes that receive at a time. Each takes a thread of the runtime, of
-/// which there are 512 to take: with none left, it would stand still.
+/// Pulls from other nodes that receive at a time. Each takes one of the runtime's 512 threads.
 const RELAY_PLACES: usize = 64;
 /// Unlisted flights per address: the tablets of a venue that share one ask for the
 /// same few packages.

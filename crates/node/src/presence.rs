@@ -8,6 +8,8 @@
 //! and started it again within those, with another package, would be told of the
 //! old one.
 
+mod change;
+
 use std::{
     collections::HashMap,
     net::IpAddr,
@@ -23,13 +25,15 @@ use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_http::{delivery::Traffic, limits::Limit};
 use edge_mirror_protocol::{
     Cause, Fault, Heartbeat, HeldPackage, MeetingRef, NodeReport, Registration, Unregistration,
-    package::{PackageId, Sha256},
+    package::PackageId,
     relay::{PullReport, RelayReport},
 };
 use edge_mirror_settings::{Config, Settings};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
+
+use change::UnreportedChange;
 
 use super::address::{self, AdvertisedAddress};
 use crate::{
@@ -71,36 +75,6 @@ struct RegisteredAs {
     /// False once a heartbeat failed: the main server may have dropped us after a
     /// long outage, and a heartbeat does not bring it an address.
     fresh: bool,
-}
-
-/// The changes since the last heartbeat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum UnreportedChange {
-    /// A package was confirmed, has arrived early or turned out to be old, or other meetings
-    /// are active.
-    Meetings,
-    /// Only late checks: versions that were left out are confirmed now.
-    LateAnswer,
-}
-
-impl UnreportedChange {
-    fn of(now: &board::SyncState, reported: &board::SyncState) -> Option<Self> {
-        // Mostly the very same list; another title is no change.
-        let same = Arc::ptr_eq(&reported.active, &now.active)
-            || reported.active.iter().map(|m| &m.id).eq(now.active.iter().map(|m| &m.id));
-        let here = |sync: &board::SyncState| -> Vec<(PackageId, Sha256)> {
-            let here = sync.prestaged.iter().filter(|(_, meeting)| meeting.is_here);
-            here.map(|(id, meeting)| (id.clone(), meeting.sha256)).collect()
-        };
-        let same_early =
-            Arc::ptr_eq(&reported.prestaged, &now.prestaged) || here(reported) == here(now);
-        if !same || !same_early || reported.confirmed != now.confirmed {
-            return Some(Self::Meetings);
-        }
-        let late = !Arc::ptr_eq(&reported.listed, &now.listed)
-            && now.listed.iter().any(|(id, sha256)| reported.listed.get(id) != Some(sha256));
-        late.then_some(Self::LateAnswer)
-    }
 }
 
 impl PresenceWorker {
@@ -537,52 +511,6 @@ mod tests {
             worker.finish_or_abandon(pin!(heartbeat), &before, &end).await,
             Some("answered")
         );
-    }
-
-    #[test]
-    fn what_is_told_at_once_is_what_whole_rooms_wait_for() {
-        let ids = |ids: &[&str]| {
-            let meeting = |id: &&str| edge_mirror_protocol::ActiveMeeting {
-                id: id.parse().unwrap(),
-                title: String::new(),
-                sha256: None,
-                size_bytes: None,
-            };
-            Arc::new(board::ActiveMeetings::from(ids.iter().map(meeting).collect::<Vec<_>>()))
-        };
-        let map = |ids: &[&str], byte| {
-            let digest = edge_mirror_protocol::package::Sha256::new([byte; 32]);
-            Arc::new(ids.iter().map(|id| (id.parse().unwrap(), digest)).collect())
-        };
-        let sync = |active: &[&str], confirmed: &[&str], listed: &[&str]| board::SyncState {
-            active: ids(active),
-            confirmed: map(confirmed, 1),
-            listed: map(listed, 1),
-            ..board::SyncState::default()
-        };
-        let told = || sync(&["a", "b"], &["a", "b"], &["a"]);
-        for (what, now, news) in [
-            ("the same", told(), None),
-            ("asked for again", sync(&["a", "b"], &["a", "b"], &[]), None),
-            (
-                "answered late",
-                sync(&["a", "b"], &["a", "b"], &["a", "b"]),
-                Some(UnreportedChange::LateAnswer),
-            ),
-            (
-                "another version",
-                board::SyncState { confirmed: map(&["a", "b"], 2), ..told() },
-                Some(UnreportedChange::Meetings),
-            ),
-            ("an old one", sync(&["a", "b"], &["a"], &["a"]), Some(UnreportedChange::Meetings)),
-            (
-                "another meeting",
-                sync(&["a", "c"], &["a"], &["a"]),
-                Some(UnreportedChange::Meetings),
-            ),
-        ] {
-            assert_eq!(UnreportedChange::of(&now, &told()), news, "{what}");
-        }
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! listed meeting, as for one with its newest package.
 
 mod check;
+mod failure;
 pub(crate) mod main_server_view;
 mod meeting;
 pub(crate) mod plan;

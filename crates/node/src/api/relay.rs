@@ -147,21 +147,7 @@ pub(super) async fn answer(state: &AppState, query: SiblingQuery<'_>) -> Respons
     let response = match copy {
         // The state is all that was asked for.
         Ok(_) if wait.is_some() => bare(StatusCode::OK),
-        Ok(copy) => {
-            let limit = schedule::limit(&state.fetch, &config, query.id);
-            let answered = match limit {
-                ScheduledLimit::Off => Err(RelayRefusal::Busy),
-                _ => respond(state, &config, &query, copy),
-            };
-            let response = answered.unwrap_or_else(|refusal| {
-                refusals.inc(refusal);
-                bare(StatusCode::TOO_MANY_REQUESTS)
-            });
-            match state.fetch.is_withheld(query.id) {
-                true => response.map(|body| schedule::limited(state, query.id.clone(), body)),
-                false => response,
-            }
-        }
+        Ok(copy) => respond_on_schedule(state, &config, &query, copy),
         Err(error) => {
             debug!("no copy for another node: {error}");
             bare(StatusCode::INTERNAL_SERVER_ERROR)
@@ -171,6 +157,27 @@ pub(super) async fn answer(state: &AppState, query: SiblingQuery<'_>) -> Respons
         refusals.inc(RelayRefusal::Version);
     }
     prove(state, &key, &request, query.id, &told, response)
+}
+
+/// Sends what `relay.schedule` allows of it now.
+fn respond_on_schedule(
+    state: &AppState,
+    config: &Config,
+    query: &SiblingQuery<'_>,
+    copy: SiblingCopy,
+) -> Response<Body> {
+    let answered = match schedule::limit(&state.fetch, config, query.id) {
+        ScheduledLimit::Off => Err(RelayRefusal::Busy),
+        _ => respond(state, config, query, copy),
+    };
+    let response = answered.unwrap_or_else(|refusal| {
+        state.board.counts.relay_refusals.inc(refusal);
+        bare(StatusCode::TOO_MANY_REQUESTS)
+    });
+    match state.fetch.is_withheld(query.id) {
+        true => response.map(|body| schedule::limited(state, query.id.clone(), body)),
+        false => response,
+    }
 }
 
 fn respond(

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use edge_mirror_base::{backoff::backoff, clock::UnixMillis};
+use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_protocol::{
     ActiveMeeting, Fault, MAX_MEETINGS, MeetingStatus, OfferedPackage, UnservedMeeting,
     package::{PackageId, Sha256},
@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use super::{
     check::UNPACED_CHECKS,
+    failure::next_failure,
     meeting::{HeldVersion, TrackedMeeting},
     plan::MeetingFacts,
     poll,
@@ -31,9 +32,6 @@ use crate::{
     upstream::PollFingerprint,
 };
 
-/// Pause after a failed round, doubled each time.
-const FIRST_BACKOFF: Duration = Duration::from_secs(5);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
 /// Even with rare polls and heartbeats, a package whose file alone changed at the
 /// main server is noticed within a minute; this leaves time for the pull.
 const SWEEP_EVERY: Duration = Duration::from_secs(45);
@@ -444,20 +442,6 @@ impl MainServerView {
             self.failing = Arc::new(now);
         }
     }
-}
-
-/// The failure after the one before, and when to try again.
-pub(super) fn next_failure(
-    before: Option<&PullFailure>,
-    error: Fault,
-    retry_delay: Duration,
-) -> (PullFailure, Instant) {
-    let rounds = before.map_or(1, |failing| failing.rounds + 1);
-    let first = FIRST_BACKOFF.max(retry_delay).min(LONGEST_BACKOFF);
-    // A bad package fails at all nodes at the same moment.
-    let wait = backoff(rounds, first, LONGEST_BACKOFF, fastrand::f64());
-    let failing = PullFailure { rounds, error, next_try: UnixMillis::now() + wait };
-    (failing, Instant::now() + wait)
 }
 
 #[cfg(test)]

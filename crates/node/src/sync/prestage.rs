@@ -15,7 +15,7 @@ use edge_mirror_protocol::{
 use edge_mirror_store::{Store, StoredPackage};
 use tokio::time::Instant;
 
-use super::main_server_view::next_failure;
+use super::failure::next_failure;
 use crate::{
     board::{ActiveMeetings, PrestagedMeeting, PullFailure},
     fetch::{Offer, is_from_origin},

@@ -17,8 +17,7 @@ use std::{
 pub(crate) const GAP_BYTES: u64 = 4 << 20;
 /// The position of a node that has it all.
 pub(crate) const COMPLETE: u64 = u64::MAX;
-/// Most nodes between a site's root and any of its nodes, where fewer would do: a hop
-/// takes some 20 ms, and each is one more that may die.
+/// Most hops below a site's root, where fewer would do: each takes some 20 ms and may fail.
 const MAX_DEPTH: u32 = 8;
 
 /// The place that a node gets its package from.
