@@ -107,6 +107,15 @@ async fn changes(nodes: &[TestNode]) -> f64 {
     sum
 }
 
+/// Waits until they know of the meeting, and so from whom to pull it: who is asked by a
+/// client before that turns to the main server.
+async fn until_listed(nodes: &[TestNode]) {
+    for node in nodes {
+        let listed = async || node.meeting("m").await["active"].as_bool().filter(|active| *active);
+        until("the meeting is active", listed).await;
+    }
+}
+
 async fn until_whole(nodes: &[TestNode], package: &[u8], name: &str) {
     for node in nodes {
         until(&format!("the package, {name}"), async || {
@@ -133,6 +142,7 @@ async fn survives(fault: LinkFault) {
     let package = big_zip(4 * MIB, 1);
     until_known(&nodes).await;
     master.begin_with("m", &package).await;
+    until_listed(&nodes).await;
     if let Some((bytes, way)) = then {
         until("half way", async || {
             let child = child_of(&nodes).await?;
@@ -177,6 +187,7 @@ async fn a_slow_link_is_no_reason_to_ask_the_main_server() {
     until_known(&nodes).await;
     let package = big_zip(3 * MIB, 1);
     master.begin_with("m", &package).await;
+    until_listed(&nodes).await;
     until_whole(&nodes, &package, "slow").await;
     assert_eq!(served(&master).await as usize, package.len());
     let passed = proxies.iter().map(Proxy::passed).sum::<usize>();

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Fetch, Flight, PullReason};
 use crate::board::SyncState;
 
-/// A node may hear of a meeting a moment before this one.
+/// A node may hear of a meeting, or of its new package, a moment before this one.
 const LISTED_WAIT: Duration = Duration::from_secs(2);
 
 pub enum SiblingCopy {
@@ -42,7 +42,7 @@ impl Fetch {
                 if self.is_version(&opened.0.manifest, version) {
                     return Ok(SiblingCopy::Stored(opened));
                 }
-                if !self.is_announced(id, version) {
+                if !self.becomes_announced(id, version, until).await {
                     return Ok(SiblingCopy::OtherVersion);
                 }
             }
@@ -159,6 +159,24 @@ impl Fetch {
             known.is_some_and(|(sha256, known)| *sha256 == manifest.sha256 && known == version)
         };
         version.is_of(manifest) || is_known()
+    }
+
+    /// Waits a moment for the announcement: all nodes are told of a new package at once,
+    /// and a child that hears of it first must not go to the main server for that.
+    async fn becomes_announced(
+        &self,
+        id: &PackageId,
+        version: &PackageVersion,
+        until: Instant,
+    ) -> bool {
+        let until = until.min(Instant::now() + LISTED_WAIT);
+        let mut sync = self.inner.board.sync.subscribe();
+        while version.digest().is_some() && !self.is_announced(id, version) {
+            if !matches!(timeout_at(until, sync.changed()).await, Ok(Ok(()))) {
+                return false;
+            }
+        }
+        version.digest().is_some()
     }
 
     /// True if the main server announces this version of an active meeting's package.
