@@ -61,8 +61,8 @@ fn in_language(error: &(dyn std::error::Error + 'static), language: Language) ->
 /// Exit code for [`CheckFailed`], for scripts.
 pub const EXIT_CHECK_FAILED: u8 = 3;
 
-/// Runs a command for a main server's meetings as a whole. It is carried out to its end or
-/// not at all, whatever interrupts it.
+/// Runs a command for a main server's meetings as a whole. Each of its steps is one
+/// transaction; one that was interrupted can be repeated.
 pub async fn run_for_state(command: StateCommand) -> Result<()> {
     state::run(command).await
 }

@@ -1,4 +1,4 @@
-//! Errors of starting the main server.
+//! Errors of the main server's start, and of its database.
 
 use std::{io, path::PathBuf};
 
@@ -14,7 +14,7 @@ pub enum MasterError {
     Data { path: PathBuf, cause: io::Error },
     #[error(transparent)]
     State(#[from] StateError),
-    #[error("the packages can't be used: {0}; mend that or choose another --data")]
+    #[error("the packages can't be used: {0}; fix that or choose another --data")]
     Packages(StoreError),
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -38,17 +38,17 @@ pub enum StateError {
     )]
     TakenOver { place: String },
     #[error(
-        "the state in {place} was changed by something else than this main server; what it has now is shown, try again"
+        "something other than this main server changed the state in {place}; the page shows what is there now, try again"
     )]
     Conflict { place: String },
     #[error(
-        "the state in {place} was written by a newer version (schema {found}, this version knows {known}); install that version, or restore a backup made with this one"
+        "the state in {place} was written by a newer version (schema {found}, this version knows {known}); install that version. To go back, move {place} away (with PostgreSQL, use an empty database) and restore a backup with edge-mirror master restore"
     )]
     Newer { place: String, found: i64, known: i64 },
     #[error("{place} is PostgreSQL {found}; version 15 or newer is required")]
     OldServer { place: String, found: String },
     #[error(
-        "the state in {place} is damaged ({cause}) and was left as it is; restore it from a backup, or move it away to begin without meetings"
+        "the state in {place} is damaged ({cause}) and was left as it is; move it away (a file with its -wal and -shm files; with PostgreSQL, use an empty database), then restore a backup with edge-mirror master restore, or start without meetings"
     )]
     Damaged { place: String, cause: String },
     #[error("cannot read {path}: {cause}; make it readable or choose another --data")]
@@ -56,7 +56,7 @@ pub enum StateError {
     #[error("cannot rename {path}: {cause}; make its folder writable or choose another --data")]
     RenameFile { path: PathBuf, cause: io::Error },
     #[error(
-        "{path} is damaged ({cause}) and was left as it is; restore it from a backup, or move it away to begin without meetings"
+        "{path} is damaged ({cause}) and was left as it is; replace it by a copy that is not, or move it away to start without meetings"
     )]
     DamagedFile { path: PathBuf, cause: String },
     #[error(

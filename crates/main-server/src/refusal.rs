@@ -29,7 +29,7 @@ pub(crate) enum RequestError {
     #[error("会议 {0} 还没有会议包，请先上传 / meeting {0} has no package yet, upload it first")]
     NothingToDistribute(PackageId),
     #[error(
-        "提前分发的会议已达上限 {0} 个 / the packages of {0} meetings are spread already, start or end some first"
+        "提前分发的会议包已达上限 {0} 个，请先收回一些或开始会议 / {0} packages are being distributed already, take some back or start their meetings first"
     )]
     TooManyPrestaged(usize),
     #[error("Node {0} not found")]
@@ -82,7 +82,7 @@ pub(crate) enum RequestError {
 
 impl RequestError {
     pub(crate) fn stopping() -> Self {
-        Self::StateUnavailable("正在关闭 / the main server is stopping".to_owned())
+        Self::StateUnavailable("the main server is stopping".to_owned())
     }
 
     pub(crate) fn invalid(text: &str) -> Self {

@@ -111,11 +111,9 @@ impl StateRepository {
     pub(crate) async fn reconnect(&mut self) -> Result<MeetingTable, StateError> {
         self.connection = None;
         let mut connection = self.database.connect().await?;
-        let reading = transaction::read(&mut connection);
+        let (begin, epoch) = (self.database.begin(), self.known.epoch());
+        let reading = transaction::read_as_holder(&mut connection, begin, epoch);
         let (known, table) = self.database.within(ANSWER_TIMEOUT, reading).await?;
-        if known.epoch() != self.known.epoch() {
-            return Err(StateError::TakenOver { place: self.database.to_string() });
-        }
         self.known = known;
         self.connection = Some(connection);
         Ok(table)

@@ -41,6 +41,7 @@ use tracing::{info, warn};
 
 use crate::{
     counts::{MasterCheckOccasion, MasterCounters},
+    error::StateError,
     large_bodies::LargeBodies,
     node_status::NodeStatus,
     refusal::RequestError,
@@ -74,7 +75,7 @@ pub(crate) struct Server {
     pub feed: Feed,
     pub health: StorageHealth,
     /// The reason that no change can be saved, while that is so.
-    pub state_fault: watch::Sender<Option<String>>,
+    pub state_fault: watch::Sender<Option<Arc<StateError>>>,
     pub counts: MasterCounters,
     /// The answer to nodes' polls, rebuilt with each change.
     pub status: watch::Sender<Arc<NodeStatus>>,

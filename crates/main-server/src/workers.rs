@@ -1,5 +1,5 @@
-//! Background work: announcing starts, probing nodes, verifying packages. Thin:
-//! decisions are made elsewhere.
+//! Background work: saving changes, announcing starts, probing nodes, planning relays,
+//! verifying packages. Thin: decisions are made elsewhere.
 
 pub(crate) mod probe;
 mod writer;
@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use edge_mirror_base::{clock::UnixMillis, tasks};
 use edge_mirror_http::wire::feed;
+use edge_mirror_protocol::package::PackageId;
 use edge_mirror_settings::scheme;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::Instant;
@@ -48,9 +49,12 @@ pub(crate) async fn announce(server: Arc<Server>, stop: CancellationToken) {
             let looking = server.clone();
             let due = tasks::blocking(move || looking.due_announcements(&looking.book())).await;
             if !due.is_empty() {
-                if let Err(cause) = server.change(MeetingCommand::Announce(due)).await {
-                    error!("a start cannot be announced: {cause:?}");
-                    tokio::time::sleep(SAVE_PAUSE).await;
+                match server.change(MeetingCommand::Announce(due.clone())).await {
+                    Ok(()) => note_announced(&due),
+                    Err(cause) => {
+                        error!("the start of meetings can't be announced to clients: {cause}");
+                        tokio::time::sleep(SAVE_PAUSE).await;
+                    }
                 }
                 continue;
             }
@@ -64,6 +68,12 @@ pub(crate) async fn announce(server: Arc<Server>, stop: CancellationToken) {
         }
     };
     stop.run_until_cancelled(work).await;
+}
+
+fn note_announced(meetings: &[PackageId]) {
+    for id in meetings {
+        info!("start of meeting {id} announced to clients");
+    }
 }
 
 /// Plans who pulls from whom after each change, and while anybody pulls.

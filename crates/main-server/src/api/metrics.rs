@@ -27,14 +27,15 @@ use crate::{
 
 pub(crate) async fn ready(State(server): State<Arc<Server>>) -> Response {
     let unready = unready(&server).await;
-    let fault = server.state_fault.borrow().clone();
-    match fault {
-        // Whoever asks sends clients here, and they are served.
-        Some(fault) if unready.is_empty() => {
-            let text = format!("暂时无法保存更改 / changes can't be saved: {fault}");
+    let can_save = server.state_fault.borrow().is_none();
+    match can_save || !unready.is_empty() {
+        true => health::ready(&unready),
+        // Whoever asks sends clients here, and they are served. The cause, which names the
+        // database, is for operators.
+        false => {
+            let text = "暂时无法保存更改 / changes can't be saved now".to_owned();
             health::ready_in_part(&[Unready { code: "state_unavailable", text }])
         }
-        _ => health::ready(&unready),
     }
 }
 

@@ -145,7 +145,7 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
     let relays = |items: &mut ItemWriter<'_>| relay::add_all(server, &plan, &registry, items);
     let bare = book.running().filter(|meeting| server.digest(&meeting.id).is_none());
     let bare: Vec<_> = bare.collect();
-    let state_fault = server.state_fault.borrow().clone();
+    let state_fault = server.state_fault.borrow().as_ref().map(|cause| cause.to_string());
     let snapshot = MasterSnapshot {
         state_fault: state_fault.as_deref(),
         without_package: &bare,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::StateError,
-    state::meetings::{FORM, Meeting, MeetingChanges, MeetingTable},
+    state::meetings::{Meeting, MeetingChanges, MeetingTable},
 };
 
 /// The schema that this version writes; a newer one is refused.
@@ -168,7 +168,7 @@ pub(super) fn parse(
     let Some(token) = token else { return Ok((known, None)) };
     meetings.sort_by_key(|saved| saved.position);
     let meetings = meetings.into_iter().map(|saved| saved.meeting).collect();
-    let table = MeetingTable { form: FORM, token, meetings };
+    let table = MeetingTable { token, meetings };
     Ok((known, Some(SavedState { table, imported, moved })))
 }
 

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256 as Hasher};
 use super::document::{DocumentKind, SavedDocument};
 
 /// The only version of the file so far.
-const FORM: u32 = 1;
+const DUMP_VERSION: u32 = 1;
 
 /// The documents of a state that another database is to have, too.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,7 +66,7 @@ impl StateDump {
     pub(super) fn to_text(&self) -> String {
         let lines: String = self.lines.iter().map(to_line).collect();
         let header = DumpHeader {
-            edge_mirror_state: FORM,
+            edge_mirror_state: DUMP_VERSION,
             documents: self.lines.len(),
             sha256: digest(&lines),
         };
@@ -78,9 +78,9 @@ impl StateDump {
         let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
         let header: DumpHeader =
             serde_json::from_str(first).map_err(|_| "it is no backup of a state".to_owned())?;
-        if header.edge_mirror_state != FORM {
+        if header.edge_mirror_state != DUMP_VERSION {
             let found = header.edge_mirror_state;
-            return Err(format!("its form is {found}, this version knows {FORM}"));
+            return Err(format!("its version is {found}, this program knows {DUMP_VERSION}"));
         }
         if header.sha256 != digest(rest) {
             return Err("it was cut off or changed: its digest is another one".to_owned());
@@ -140,6 +140,6 @@ mod tests {
         }
         assert!(StateDump::parse(&text.replace("3f1a", "4f1a")).is_err());
         let newer = text.replacen(r#""edge_mirror_state":1"#, r#""edge_mirror_state":2"#, 1);
-        assert!(StateDump::parse(&newer).unwrap_err().contains("form is 2"));
+        assert!(StateDump::parse(&newer).unwrap_err().contains("version is 2"));
     }
 }

@@ -9,15 +9,29 @@ use std::{
 
 use edge_mirror_base::{atomic::PartialFile, tasks};
 use edge_mirror_protocol::package::Sha256;
+use serde::Deserialize;
+#[cfg(test)]
+use serde::Serialize;
 use sha2::{Digest, Sha256 as Hasher};
 
 use crate::{
     error::StateError,
-    state::meetings::{FORM, MeetingTable},
+    state::meetings::{Meeting, MeetingTable},
 };
 
+/// The only version of the file.
+const FORM: u32 = 1;
 const FILE: &str = "state.json";
 const KEPT_AS: &str = "state.json.before-database";
+
+/// The file's content.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
+struct LegacyFile {
+    form: u32,
+    token: String,
+    meetings: Vec<Meeting>,
+}
 
 /// The file and what is in it.
 #[derive(Debug)]
@@ -75,14 +89,15 @@ fn free_name(path: &Path) -> PathBuf {
 }
 
 fn parse(bytes: &[u8]) -> Result<MeetingTable, String> {
-    let table: MeetingTable = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    if table.form != FORM {
-        return Err(format!("its form is {}, this version knows {FORM}", table.form));
+    let LegacyFile { form, token, meetings } =
+        serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if form != FORM {
+        return Err(format!("its form is {form}, this version knows {FORM}"));
     }
     let mut seen = HashSet::new();
-    match table.meetings.iter().find(|meeting| !seen.insert(&meeting.id)) {
+    match meetings.iter().find(|meeting| !seen.insert(&meeting.id)) {
         Some(twice) => Err(format!("meeting {} is in it twice", twice.id)),
-        None => Ok(table),
+        None => Ok(MeetingTable { token, meetings }),
     }
 }
 
@@ -135,7 +150,7 @@ pub(super) mod tests {
         meetings[1].status = MeetingPhase::Running;
         meetings[1].started_at = Some(UnixMillis::from_millis(1_763_712_345_678));
         meetings[1].unannounced = true;
-        MeetingTable { form: FORM, token: "3f1a".into(), meetings }
+        MeetingTable { token: "3f1a".into(), meetings }
     }
 
     #[test]
@@ -154,10 +169,13 @@ pub(super) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE);
         assert!(LegacyState::find(folder.path()).await.unwrap().is_none());
-        let mut twice = saved();
-        twice.meetings.push(twice.meetings[0].clone());
-        let twice = serde_json::to_string(&twice).unwrap();
-        let newer = serde_json::to_string(&MeetingTable { form: 2, ..saved() }).unwrap();
+        let file = |form, meetings| {
+            let file = LegacyFile { form, token: "3f1a".into(), meetings };
+            serde_json::to_string(&file).unwrap()
+        };
+        let mut twice = saved().meetings;
+        twice.push(twice[0].clone());
+        let (twice, newer) = (file(FORM, twice), file(2, saved().meetings));
         for bad in ["", "{", "[]", r#"{"form":1}"#, &twice, &newer] {
             fs::write(&path, bad).unwrap();
             let error = LegacyState::find(folder.path()).await.unwrap_err().to_string();

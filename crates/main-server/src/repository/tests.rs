@@ -4,13 +4,14 @@ use std::{fs, path::Path};
 
 use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_protocol::package::PackageId;
-use sqlx::{Any, AssertSqlSafe};
+use sqlx::{Any, AssertSqlSafe, Row};
 
 use super::*;
 use crate::state::{
     commands::{self, MeetingCommand},
     meetings::{Meeting, MeetingPhase, fresh_token},
 };
+use document::{SavedDocument, WriteFault};
 use testing::{PASSWORD, TestPostgres};
 
 /// An empty database, and a data folder.
@@ -242,6 +243,28 @@ async fn a_backup_is_made_while_it_is_used_and_restored_as_it_was(database: Test
     assert_eq!(database.opened().await.1, table);
 }
 
+async fn who_was_taken_over_replaces_nothing(database: TestDatabase) {
+    let inner = StateDatabase::new(&database.location, database.data());
+    let (begin, mut connection) = (inner.begin(), inner.connect().await.unwrap());
+    let refusing = |_: &[SavedDocument]| Err(inner.unavailable("refused"));
+    let (mut repository, mut table) = database.opened().await;
+    let taking = transaction::take_over(&mut connection, begin, refusing);
+    assert!(matches!(taking.await, Err(WriteFault::State(_))));
+    commit(&mut repository, &mut table, &[create("a")]).await;
+
+    let taking = transaction::take_over(&mut connection, begin, |_| Ok(()));
+    let taken = taking.await.unwrap();
+    let (mut repository, _) = database.opened().await;
+    commit(&mut repository, &mut table, &[create("b")]).await;
+    let replacing = transaction::replace(&mut connection, begin, taken.epoch, taken.documents);
+    assert!(matches!(replacing.await, Err(WriteFault::TakenOver)));
+    let place = "elsewhere".to_owned();
+    let marking = transaction::mark_moved(&mut connection, begin, taken.epoch, place);
+    assert!(matches!(marking.await, Err(WriteFault::TakenOver)));
+    repository.close().await;
+    assert_eq!(database.opened().await.1, table);
+}
+
 /// Runs each case on a database of its own, one after the other.
 macro_rules! on_each {
     ($database:expr; $($case:ident)*) => {
@@ -266,6 +289,7 @@ macro_rules! all_cases {
             a_file_that_an_older_version_wrote_meanwhile_is_not_dropped
             a_kill_before_the_transaction_ends_leaves_the_old_file
             a_backup_is_made_while_it_is_used_and_restored_as_it_was
+            who_was_taken_over_replaces_nothing
         }
     };
 }
@@ -360,8 +384,77 @@ async fn nothing_is_moved_over_other_meetings() {
         repository.close().await;
     }
     move_state(&here, &there, one.path()).await.unwrap();
+    let (mut running, mut table) = StateRepository::open(&there, one.path()).await.unwrap();
+    let (mut source, mut kept) = StateRepository::open(&here, other.path()).await.unwrap();
     let refused = move_state(&here, &there, other.path()).await.unwrap_err();
     assert!(matches!(refused, StateError::NotEmpty { .. }), "{refused}");
-    // And what was not moved is in use still.
-    StateRepository::open(&here, other.path()).await.unwrap().0.close().await;
+    // Both are in use still.
+    commit(&mut running, &mut table, &[create("n")]).await;
+    commit(&mut source, &mut kept, &[create("n")]).await;
+}
+
+/// Waits until a connection waits for another one's lock.
+async fn until_one_waits(database: &TestDatabase) {
+    let inner = StateDatabase::new(&database.location, database.data());
+    let mut connection = inner.connect().await.unwrap();
+    let waiting = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted";
+    while sqlx::query::<Any>(waiting).fetch_one(&mut connection).await.unwrap().get::<i64, _>(0)
+        == 0
+    {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_is_just_saving_is_in_what_is_taken_over() {
+    let postgres = TestPostgres::start().await;
+    let location = postgres.database("fleet").await;
+    let database = TestDatabase { location, folder: tempfile::tempdir().unwrap() };
+    let (mut first, mut table) = database.opened().await;
+    commit(&mut first, &mut table, &[create("m")]).await;
+    let inner = StateDatabase::new(&database.location, database.data());
+    let mut saving = inner.connect().await.unwrap();
+    let mut transaction = saving.begin().await.unwrap();
+    for statement in [
+        "UPDATE edge_mirror_doc SET json = json WHERE kind = 'holder'",
+        "UPDATE edge_mirror_doc SET revision = revision + 1, json = replace(json, '题目', 'late') WHERE kind = 'meeting'",
+    ] {
+        sqlx::query::<Any>(statement).execute(&mut *transaction).await.unwrap();
+    }
+    let (opened, ()) = tokio::join!(database.open(), async {
+        until_one_waits(&database).await;
+        transaction.commit().await.unwrap();
+    });
+    let (mut second, found) = opened.unwrap();
+    assert!(found.meetings[0].title.starts_with("late"), "{found:?}");
+    table = found;
+    commit(&mut second, &mut table, &[start("m")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_only_read_is_not_back() {
+    let postgres = TestPostgres::start().await;
+    let location = postgres.database("fleet").await;
+    let database = TestDatabase { location, folder: tempfile::tempdir().unwrap() };
+    let location = postgres.database("other").await;
+    let other = TestDatabase { location, folder: tempfile::tempdir().unwrap() };
+    let (mut repository, table) = database.opened().await;
+    other.run("ALTER DATABASE fleet SET default_transaction_read_only = on").await;
+    let refused = repository.reconnect().await.unwrap_err().to_string();
+    assert!(refused.contains("read-only"), "{refused}");
+    other.run("ALTER DATABASE fleet RESET default_transaction_read_only").await;
+    assert_eq!(repository.reconnect().await.unwrap(), table);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_read_is_told_so() {
+    let postgres = TestPostgres::start().await;
+    let location = postgres.database("fleet").await;
+    let database = TestDatabase { location, folder: tempfile::tempdir().unwrap() };
+    database.opened().await.0.close().await;
+    database.run(&format!("CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'")).await;
+    let guest = postgres.url("fleet").replace("//fleet:", "//guest:").parse().unwrap();
+    let file = database.data().join("backup.jsonl");
+    let refused = back_up(&guest, database.data(), &file).await.unwrap_err().to_string();
+    assert!(refused.contains("permission denied"), "{refused}");
 }

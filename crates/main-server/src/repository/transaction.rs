@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use edge_mirror_protocol::package::PackageId;
-use sqlx::{Any, AnyConnection, Connection, Row};
+use sqlx::{Any, AnyConnection, Connection, Row, error::DatabaseError};
 
 use super::document::{
     DocumentEntry, DocumentIndex, DocumentKind, IndexChange, InitialChanges, SCHEMA, SavedDocument,
@@ -27,7 +27,11 @@ const DELETE_DOCUMENT: &str =
     "DELETE FROM edge_mirror_doc WHERE kind = $1 AND id = $2 AND revision = $3";
 const DELETE_KIND: &str = "DELETE FROM edge_mirror_doc WHERE kind = $1";
 const DELETE_ALL: &str = "DELETE FROM edge_mirror_doc WHERE kind <> 'holder'";
-/// Changes nothing: locks the row, and counts it if it is ours still.
+/// Changes nothing: waits for the transaction of whoever is the holder, and keeps its next
+/// one waiting, so that what is read afterwards is what it has saved.
+const LOCK_ANY_HOLDER: &str =
+    "UPDATE edge_mirror_doc SET json = json WHERE kind = 'holder' AND id = ''";
+/// The same if that is ours still, and counts it.
 const LOCK_HOLDER: &str =
     "UPDATE edge_mirror_doc SET json = json WHERE kind = 'holder' AND id = '' AND revision = $1";
 const SELECT_HOLDER: &str =
@@ -41,8 +45,7 @@ pub(super) async fn open(
     initial: impl FnOnce(Option<SavedState>) -> Result<InitialChanges, StateError>,
 ) -> Result<(DocumentIndex, MeetingTable), WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
-    ensure_schema(&mut transaction).await?;
-    let (mut known, saved) = parse(&read_all(&mut transaction).await?)?;
+    let (mut known, saved) = parse(&read_locked(&mut transaction).await?)?;
     let mut table = saved.as_ref().map(|saved| saved.table.clone()).unwrap_or_default();
     let InitialChanges { changes, imported } = initial(saved).map_err(WriteFault::State)?;
     table.merge(&changes);
@@ -67,10 +70,7 @@ pub(super) async fn save(
     changes: &MeetingChanges,
 ) -> Result<Vec<IndexChange>, WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
-    let lock = sqlx::query::<Any>(LOCK_HOLDER).bind(known.epoch());
-    if lock.execute(&mut *transaction).await?.rows_affected() != 1 {
-        return Err(WriteFault::TakenOver);
-    }
+    lock_as_holder(&mut transaction, known.epoch()).await?;
     let mut writer = DocumentWriter::new(&mut transaction, known);
     writer.write_all(changes).await?;
     let written = writer.written;
@@ -90,11 +90,18 @@ pub(super) async fn check_holder(
     }
 }
 
-/// Reads all there is.
-pub(super) async fn read(
+/// Reads all there is, as its holder. It writes, too, so where it succeeds, changes can be
+/// saved; and it waits for a transaction of before that seemed to fail and may go on.
+pub(super) async fn read_as_holder(
     connection: &mut AnyConnection,
+    begin: &'static str,
+    epoch: i64,
 ) -> Result<(DocumentIndex, MeetingTable), WriteFault> {
-    match parse(&read_all(connection).await?)? {
+    let mut transaction = connection.begin_with(begin).await?;
+    lock_as_holder(&mut transaction, epoch).await?;
+    let documents = read_all(&mut transaction).await?;
+    transaction.commit().await?;
+    match parse(&documents)? {
         (known, Some(saved)) => Ok((known, saved.table)),
         (_, None) => Err(WriteFault::Damaged("it has no token".to_owned())),
     }
@@ -116,28 +123,53 @@ pub(super) async fn read_all(
     documents.collect()
 }
 
-/// Becomes the holder, and returns what is there.
+/// The same, and none where nobody has kept a state yet.
+pub(super) async fn read_if_any(
+    connection: &mut AnyConnection,
+) -> Result<Vec<SavedDocument>, WriteFault> {
+    match check_schema(connection).await {
+        Ok(()) => read_all(connection).await,
+        Err(WriteFault::NoState) => Ok(Vec::new()),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// The documents of a database that was taken over, and the epoch of its new holder.
+pub(super) struct TakenState {
+    pub(super) documents: Vec<SavedDocument>,
+    pub(super) epoch: i64,
+}
+
+/// Becomes the holder if `check` accepts what is there; else nothing is changed.
 pub(super) async fn take_over(
     connection: &mut AnyConnection,
     begin: &'static str,
-) -> Result<Vec<SavedDocument>, WriteFault> {
+    check: impl FnOnce(&[SavedDocument]) -> Result<(), StateError>,
+) -> Result<TakenState, WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
-    ensure_schema(&mut transaction).await?;
-    let documents = read_all(&mut transaction).await?;
-    let (known, _) = parse(&documents)?;
+    let documents = read_locked(&mut transaction).await?;
+    if let Err(refusal) = check(&documents) {
+        transaction.rollback().await?;
+        return Err(WriteFault::State(refusal));
+    }
+    let (mut known, _) = parse(&documents)?;
     let mut writer = DocumentWriter::new(&mut transaction, &known);
     writer.put(DocumentKind::Holder, "", 0, "{}".to_owned()).await?;
+    let written = writer.written;
     transaction.commit().await?;
-    Ok(documents)
+    known.extend(written);
+    Ok(TakenState { documents, epoch: known.epoch() })
 }
 
-/// Replaces all documents but the holder's by others, all or none.
+/// Replaces all documents but the holder's by others, all or none, as the holder.
 pub(super) async fn replace(
     connection: &mut AnyConnection,
     begin: &'static str,
+    epoch: i64,
     documents: Vec<SavedDocument>,
 ) -> Result<(), WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
+    lock_as_holder(&mut transaction, epoch).await?;
     sqlx::query::<Any>(DELETE_ALL).execute(&mut *transaction).await?;
     for SavedDocument { kind, id, json, .. } in documents {
         let insert = sqlx::query::<Any>(INSERT_DOCUMENT).bind(kind).bind(id).bind(json);
@@ -147,13 +179,15 @@ pub(super) async fn replace(
     Ok(())
 }
 
-/// Notes that all is elsewhere now.
+/// Notes that all is elsewhere now, as the holder.
 pub(super) async fn mark_moved(
     connection: &mut AnyConnection,
     begin: &'static str,
+    epoch: i64,
     to: String,
 ) -> Result<(), WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
+    lock_as_holder(&mut transaction, epoch).await?;
     let kind = DocumentKind::Moved.name();
     sqlx::query::<Any>(DELETE_KIND).bind(kind).execute(&mut *transaction).await?;
     let insert = sqlx::query::<Any>(INSERT_DOCUMENT).bind(kind).bind("");
@@ -166,8 +200,7 @@ pub(super) async fn mark_moved(
 pub(super) async fn check_schema(connection: &mut AnyConnection) -> Result<(), WriteFault> {
     let version = match sqlx::query::<Any>(SELECT_SCHEMA).fetch_optional(connection).await {
         Ok(row) => row.map(|row| row.try_get::<i64, _>(0)).transpose()?,
-        // There is no such table.
-        Err(sqlx::Error::Database(_)) => None,
+        Err(sqlx::Error::Database(error)) if is_missing_table(&*error) => None,
         Err(error) => return Err(error.into()),
     };
     match version {
@@ -175,6 +208,33 @@ pub(super) async fn check_schema(connection: &mut AnyConnection) -> Result<(), W
         Some(found) => Err(WriteFault::Newer { found, known: SCHEMA }),
         None => Err(WriteFault::NoState),
     }
+}
+
+/// As PostgreSQL says it (undefined_table), and SQLite, which has no code of its own for it.
+fn is_missing_table(error: &dyn DatabaseError) -> bool {
+    match error.code().as_deref() {
+        Some("42P01") => true,
+        Some("1") => error.message().contains("no such table"),
+        _ => false,
+    }
+}
+
+/// Fails if another has become the holder; else nobody does before the end of the
+/// transaction.
+async fn lock_as_holder(connection: &mut AnyConnection, epoch: i64) -> Result<(), WriteFault> {
+    let lock = sqlx::query::<Any>(LOCK_HOLDER).bind(epoch);
+    match lock.execute(connection).await?.rows_affected() {
+        1 => Ok(()),
+        _ => Err(WriteFault::TakenOver),
+    }
+}
+
+/// Creates what is missing and reads all, for whoever becomes the holder in this
+/// transaction.
+async fn read_locked(connection: &mut AnyConnection) -> Result<Vec<SavedDocument>, WriteFault> {
+    ensure_schema(connection).await?;
+    sqlx::query::<Any>(LOCK_ANY_HOLDER).execute(&mut *connection).await?;
+    read_all(connection).await
 }
 
 async fn ensure_schema(connection: &mut AnyConnection) -> Result<(), WriteFault> {

@@ -47,12 +47,13 @@ pub async fn restore(
 ) -> Result<(usize, Option<PathBuf>), StateError> {
     let _lock = lock(data).await?;
     let dump = read_file(file).await?;
+    let legacy = LegacyState::find(data).await?;
     let database = StateDatabase::new(location, data);
     let mut connection = database.connect().await?;
     database.check_engine(&mut connection).await?;
-    let reading = transaction::take_over(&mut connection, database.begin());
-    let before = database.within(TRANSFER_TIMEOUT, reading).await?;
-    let kept = match StateDump::new(&before) {
+    let taking = transaction::take_over(&mut connection, database.begin(), |_| Ok(()));
+    let before = database.within(TRANSFER_TIMEOUT, taking).await?;
+    let kept = match StateDump::new(&before.documents) {
         Ok(before) if before.meetings() > 0 => {
             let at = chrono::Local::now().format("%Y%m%d-%H%M%S");
             let kept = data.join(format!("state-before-restore-{at}.jsonl"));
@@ -61,11 +62,12 @@ pub async fn restore(
         }
         Ok(_) | Err(_) => None,
     };
-    let replacing = transaction::replace(&mut connection, database.begin(), dump.documents());
+    let (begin, documents) = (database.begin(), dump.documents());
+    let replacing = transaction::replace(&mut connection, begin, before.epoch, documents);
     database.within(TRANSFER_TIMEOUT, replacing).await?;
     close(connection).await;
     // It would be another state beside the restored one.
-    if let Some(legacy) = LegacyState::find(data).await? {
+    if let Some(legacy) = legacy {
         legacy.set_aside().await?;
     }
     Ok((dump.meetings(), kept))
@@ -88,35 +90,51 @@ pub async fn move_state(
     let mut entering = target.connect().await?;
     target.check_engine(&mut entering).await?;
 
+    // Refused before any main server that uses one of the two is put out of service.
+    let reading = transaction::read_all(&mut leaving);
+    let dump = parsed(&source, &source.within(TRANSFER_TIMEOUT, reading).await?)?;
+    let reading = transaction::read_if_any(&mut entering);
+    check_free(&target, &target.within(TRANSFER_TIMEOUT, reading).await?, &dump)?;
+
     // From here on, a main server that runs elsewhere can't change what is left behind.
-    let taking = transaction::take_over(&mut leaving, source.begin());
-    let dump = parsed(&source, &source.within(TRANSFER_TIMEOUT, taking).await?)?;
-    let taking = transaction::take_over(&mut entering, target.begin());
-    let found = target.within(TRANSFER_TIMEOUT, taking).await?;
-    // The same: a move that was interrupted before its end.
-    if !is_free(&found) && StateDump::new(&found).as_ref() != Ok(&dump) {
-        return Err(StateError::NotEmpty { place: target.to_string() });
-    }
-    let replacing = transaction::replace(&mut entering, target.begin(), dump.documents());
+    let check = |found: &[SavedDocument]| parsed(&source, found).map(drop);
+    let taking = transaction::take_over(&mut leaving, source.begin(), check);
+    let left = source.within(TRANSFER_TIMEOUT, taking).await?;
+    let dump = parsed(&source, &left.documents)?;
+    let check = |found: &[SavedDocument]| check_free(&target, found, &dump);
+    let taking = transaction::take_over(&mut entering, target.begin(), check);
+    let epoch = target.within(TRANSFER_TIMEOUT, taking).await?.epoch;
+    let (begin, documents) = (target.begin(), dump.documents());
+    let replacing = transaction::replace(&mut entering, begin, epoch, documents);
     target.within(TRANSFER_TIMEOUT, replacing).await?;
     let reading = transaction::read_all(&mut entering);
     let moved = target.within(TRANSFER_TIMEOUT, reading).await?;
     if StateDump::new(&moved).as_ref() != Ok(&dump) {
         return Err(target.unavailable("what was written is not what is read"));
     }
-    let marking = transaction::mark_moved(&mut leaving, source.begin(), to.to_string());
+    let (begin, place) = (source.begin(), to.to_string());
+    let marking = transaction::mark_moved(&mut leaving, begin, left.epoch, place);
     source.within(ANSWER_TIMEOUT, marking).await?;
     close(leaving).await;
     close(entering).await;
     Ok(dump.meetings())
 }
 
-/// True if nothing is there that is used.
-fn is_free(documents: &[SavedDocument]) -> bool {
-    match document::parse(documents) {
+/// An error if something is there that is used, and is not `dump`: that is of a move that
+/// was interrupted before its end.
+fn check_free(
+    database: &StateDatabase,
+    documents: &[SavedDocument],
+    dump: &StateDump,
+) -> Result<(), StateError> {
+    let is_free = match document::parse(documents) {
         Ok((_, Some(saved))) => saved.moved.is_some(),
         Ok((_, None)) => true,
         Err(_) => false,
+    };
+    match is_free || StateDump::new(documents).as_ref() == Ok(dump) {
+        true => Ok(()),
+        false => Err(StateError::NotEmpty { place: database.to_string() }),
     }
 }
 
@@ -147,7 +165,8 @@ fn parsed(database: &StateDatabase, documents: &[SavedDocument]) -> Result<State
     }
 }
 
-/// Makes sure that no main server uses the folder, and none begins to.
+/// Makes sure that no main server uses the folder, nor begins to in a folder that one has
+/// used.
 async fn lock(data: &Path) -> Result<Option<FolderLock>, StateError> {
     let (path, data) = (data.join("packages/.lock"), data.to_owned());
     tasks::blocking(move || match FolderLock::take(&path) {

@@ -74,8 +74,7 @@ pub(crate) fn apply(
             meeting.versions = meeting.versions.saturating_add(1);
             // Still set: the last replacement's end could not be saved, and its
             // token with it.
-            let running = meeting.is_running();
-            let interrupted = std::mem::replace(&mut meeting.replacing, running);
+            let interrupted = std::mem::replace(&mut meeting.replacing, true);
             Ok(MeetingChanges::put(meeting).with_token_if(interrupted, next_token))
         }
         MeetingCommand::FinishReplacement { id, before, after } => {
@@ -321,6 +320,14 @@ mod tests {
         change(&mut unsaved, BeginReplacement(id("m")));
         assert!(renews(unsaved, BeginReplacement(id("m"))));
         assert!(recover(&started(), "next".into()).is_empty());
+    }
+
+    #[test]
+    fn a_replacement_that_began_before_the_start_is_recovered_as_well() {
+        let mut book = book();
+        change(&mut book, BeginReplacement(id("m")));
+        change(&mut book, start(2.0));
+        assert_eq!(recover(&book, "next".into()).token.as_deref(), Some("next"));
     }
 
     #[test]

@@ -7,12 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::refusal::RequestError;
 
-/// A page of a meeting list, a status answer and the saved file stay within
-/// a few megabytes.
+/// A page of the meeting list and a status answer stay within a few megabytes.
 pub(crate) const MAX_MEETINGS: usize = 10_000;
-
-/// The only version of the saved format so far.
-pub(crate) const FORM: u32 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "MeetingStatus"))]
@@ -41,8 +37,8 @@ pub(crate) struct Meeting {
     /// Started, but not in the token yet: nodes get the package first.
     #[serde(default)]
     pub(crate) unannounced: bool,
-    /// A package is being replaced while the meeting runs. If set at startup, a
-    /// kill interrupted that, and the token may be out of date.
+    /// A package is being put in place. If set at startup, a kill interrupted that, and the
+    /// token may be out of date.
     #[serde(default)]
     pub(crate) replacing: bool,
     /// Nodes get the package before the meeting is started.
@@ -78,9 +74,8 @@ impl Meeting {
 }
 
 /// Everything that is saved, meetings in the order of creation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct MeetingTable {
-    pub form: u32,
     /// Opaque; changes whenever something changed.
     pub token: String,
     pub meetings: Vec<Meeting>,
@@ -88,7 +83,7 @@ pub(crate) struct MeetingTable {
 
 impl Default for MeetingTable {
     fn default() -> Self {
-        Self { form: FORM, token: fresh_token(), meetings: Vec::new() }
+        Self { token: fresh_token(), meetings: Vec::new() }
     }
 }
 

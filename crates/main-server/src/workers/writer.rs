@@ -14,6 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use super::note_announced;
 use crate::{
     error::StateError,
     refusal::RequestError,
@@ -76,16 +77,16 @@ struct StateWriter {
 impl StateWriter {
     async fn carry_out(&mut self, batch: Vec<PendingChange>) {
         let fault = self.server.state_fault.borrow().clone();
-        if let Some(reason) = fault {
+        if let Some(cause) = fault {
             for change in batch {
-                let _ = change.reply.send(Err(RequestError::StateUnavailable(reason.clone())));
+                let _ = change.reply.send(Err(RequestError::from(&*cause)));
             }
             return;
         }
         let applying = self.server.clone();
         let batch = tasks::blocking(move || AppliedBatch::new(&applying, batch)).await;
         if let Err(cause) = batch.commit(&self.server, &mut self.repository).await {
-            self.note_fault(&cause);
+            self.note_fault(cause);
             // What of it was saved shows now; and a lost connection costs nobody a pause.
             self.check().await;
         }
@@ -104,17 +105,17 @@ impl StateWriter {
             false => self.repository.check().await,
         };
         if let Err(cause) = outcome {
-            self.note_fault(&cause);
+            self.note_fault(cause);
         }
         let is_away = self.server.state_fault.borrow().is_some();
         self.next_check = Instant::now() + if is_away { RECONNECT_EVERY } else { CHECK_EVERY };
     }
 
-    fn note_fault(&self, cause: &StateError) {
+    fn note_fault(&self, cause: StateError) {
         let reason = cause.to_string();
         let is_news = self.server.state_fault.send_if_modified(|fault| {
-            let is_news = fault.as_ref() != Some(&reason);
-            *fault = Some(reason.clone());
+            let is_news = fault.as_ref().is_none_or(|before| before.to_string() != reason);
+            *fault = Some(Arc::new(cause));
             is_news
         });
         if is_news {
@@ -130,10 +131,9 @@ impl StateWriter {
             self.repository.commit(&recovered).await?;
             table.merge(&recovered);
         }
-        if table != **self.server.book() {
-            let publishing = self.server.clone();
-            tasks::blocking(move || publishing.publish(Some(Arc::new(table.into())))).await;
-        }
+        // Whatever differs, in packages, too: the end of a replacement shows with its change.
+        let publishing = self.server.clone();
+        tasks::blocking(move || publishing.publish(Some(Arc::new(table.into())))).await;
         self.server.state_fault.send_replace(None);
         info!("changes can be saved again");
         Ok(())
@@ -166,8 +166,12 @@ impl AppliedBatch {
         let mut changes = MeetingChanges::default();
         let mut replies = Vec::with_capacity(batch.len());
         for PendingChange { command, reply: sender } in batch {
-            let outcome = clear_way(server, &before, &table, &command)
-                .and_then(|()| execute(&mut table, &command, fresh_token()));
+            let outcome = commands::apply(&table, &command, fresh_token());
+            let outcome = outcome.and_then(|more| {
+                clear_way(server, &before, &command)?;
+                table.merge(&more);
+                Ok(more)
+            });
             let deleted = deleted_by(&command, outcome.is_ok()).cloned();
             let outcome = outcome.map(|more| changes.extend(more));
             replies.push(PendingReply { sender, outcome, deleted });
@@ -204,9 +208,7 @@ impl AppliedBatch {
             replies
         });
         let replies = replies.await;
-        for id in announced {
-            info!("start of meeting {id} announced to clients");
-        }
+        note_announced(&announced);
         for reply in replies {
             let _ = reply.sender.send(reply.outcome);
         }
@@ -234,18 +236,55 @@ fn deleted_by(command: &MeetingCommand, succeeded: bool) -> Option<&PackageId> {
     }
 }
 
-/// A package that lies where a new meeting's will be was left by an interrupted deletion,
-/// and is not this meeting's. Only where `saved` has no such meeting: it could come back
-/// if its deletion in this very batch can't be saved.
+/// Removes the package that lies where a new meeting's will be: an interrupted deletion
+/// left it, and it is not this meeting's. Not where `saved` has such a meeting: it comes
+/// back if its deletion in this very batch can't be saved.
 fn clear_way(
     server: &Server,
     saved: &MeetingTable,
-    table: &MeetingTable,
     command: &MeetingCommand,
 ) -> Result<(), RequestError> {
     let MeetingCommand::Create(meeting) = command else { return Ok(()) };
-    if saved.find(&meeting.id).is_some() || table.find(&meeting.id).is_some() {
+    if saved.find(&meeting.id).is_some() {
         return Err(RequestError::Exists(meeting.id.clone()));
     }
     Ok(server.store.remove(&meeting.id)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use edge_mirror_base::clock::UnixMillis;
+    use edge_mirror_settings::SecurityConfig;
+    use edge_mirror_store::testing::{put, zip_of};
+
+    use super::*;
+    use crate::{
+        StateLocation,
+        state::meetings::{MAX_MEETINGS, Meeting},
+    };
+
+    #[tokio::test]
+    async fn a_package_stays_where_its_meeting_is_not_created() {
+        let folder = tempfile::tempdir().unwrap();
+        let (state, security) = (StateLocation::default(), SecurityConfig::default());
+        let opening = crate::open(folder.path(), &state, Duration::ZERO, security);
+        let server = opening.await.unwrap().server;
+        put(&server.store, "stray", &zip_of(b"x"));
+        let meeting = |id: &str| {
+            let id = id.parse().unwrap();
+            Meeting::new(id, "T".into(), String::new(), UnixMillis::from_secs(1))
+        };
+        let applied = |count: usize| {
+            let meetings = (0..count).map(|n| meeting(&format!("m{n}"))).collect();
+            let table = MeetingTable { meetings, ..MeetingTable::default() };
+            server.publish(Some(Arc::new(table.into())));
+            let command = MeetingCommand::Create(meeting("stray"));
+            let (reply, _) = oneshot::channel();
+            let mut batch = AppliedBatch::new(&server, vec![PendingChange { command, reply }]);
+            let is_there = server.store.get("stray".parse::<PackageId>().unwrap()).is_some();
+            (batch.replies.remove(0).outcome.is_ok(), is_there)
+        };
+        assert_eq!(applied(MAX_MEETINGS), (false, true));
+        assert_eq!(applied(0), (true, false), "it is not the new meeting's");
+    }
 }
