@@ -20,13 +20,13 @@ use crate::state::relay::{
 };
 
 /// Until then a node may still report the parent that it had before.
-const SETTLED_AFTER: Duration = Duration::from_secs(5);
+const PLAN_SETTLED_AFTER: Duration = Duration::from_secs(5);
 /// A node that did not begin by then, while most others did, feeds nobody: its pull may
 /// be switched off, or its disk full.
 const IDLE_AFTER: Duration = Duration::from_secs(10);
 /// A main server that has just started hears of a node before it hears of the one that
 /// feeds it: by then, all have called.
-const GUEST_FOR: Duration = Duration::from_secs(10);
+const UNKNOWN_PARENT_GRACE: Duration = Duration::from_secs(10);
 /// Nodes above one that are looked at: reports may be of a loop, or a long chain.
 const MAX_PATH: usize = 16;
 /// Pulls that are planned for: two hundred nodes that miss a thousand packages each. Who
@@ -63,7 +63,7 @@ struct TreeEdge {
     since: UnixMillis,
     /// The node was seen to pull it.
     has_begun: bool,
-    is_guest: bool,
+    has_unknown_parent: bool,
 }
 
 /// A node's place in a tree.
@@ -247,7 +247,7 @@ impl PackageSurvey<'_> {
                 depth: order.depths[node],
                 place: order.places[node],
                 since: before.filter(|_| is_same).map_or(self.now, |edge| edge.since),
-                is_guest: members[node].is_guest,
+                has_unknown_parent: members[node].has_unknown_parent,
                 has_begun: pulls || before.is_some_and(|edge| edge.has_begun),
             })
         });
@@ -283,10 +283,11 @@ impl PackageSurvey<'_> {
             Some(parent) => parent.filter(|parent| *parent != n).map(TreeParent::Node),
         });
         let lasts = |time| edge.is_none_or(|edge| self.now.saturating_since(edge.since) >= time);
-        let is_settled = lasts(SETTLED_AFTER) || edge.is_some_and(|edge| edge.is_guest);
-        let is_guest = !is_complete
+        let is_settled =
+            lasts(PLAN_SETTLED_AFTER) || edge.is_some_and(|edge| edge.has_unknown_parent);
+        let has_unknown_parent = !is_complete
             && pull.is_some_and(|pull| pull.parent.as_ref().is_some_and(|id| find(id).is_none()))
-            && edge.is_none_or(|edge| edge.is_guest && !lasts(GUEST_FOR));
+            && edge.is_none_or(|edge| edge.has_unknown_parent && !lasts(UNKNOWN_PARENT_GRACE));
         // Who asks the main server for want of an answer comes back to its parent.
         let used = used.flatten().filter(|used| match used {
             TreeParent::MainServer => planned.is_none(),
@@ -307,7 +308,7 @@ impl PackageSurvey<'_> {
             parent: used.or(planned),
             place: edge.map_or(u32::MAX, |edge| edge.place),
             left: left.into_iter().flatten().filter_map(find).collect(),
-            is_guest,
+            has_unknown_parent,
         }
     }
 

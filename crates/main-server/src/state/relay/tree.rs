@@ -13,7 +13,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-/// A gap that is no gap: what is under way.
+/// A smaller gap is only what is under way.
 pub(crate) const GAP_BYTES: u64 = 4 << 20;
 /// The position of a node that has it all.
 pub(crate) const COMPLETE: u64 = u64::MAX;
@@ -51,7 +51,7 @@ pub(crate) struct TreeMember {
     /// Nodes that it left because they did not keep up.
     pub left: Vec<usize>,
     /// It pulls from a node that is not known here yet, and is best left alone.
-    pub(crate) is_guest: bool,
+    pub(crate) has_unknown_parent: bool,
 }
 
 impl TreeMember {
@@ -151,9 +151,9 @@ impl<'a> TreeGrowth<'a> {
         for holder in holders {
             self.keep_children(holder, &sources);
         }
-        let guests: Vec<_> = (0..members.len()).filter(|&n| members[n].is_guest).collect();
-        let root = if sources.is_empty() { self.elect_root(!guests.is_empty()) } else { None };
-        for node in root.into_iter().chain(guests) {
+        let apart: Vec<_> = (0..members.len()).filter(|&n| members[n].has_unknown_parent).collect();
+        let root = if sources.is_empty() { self.elect_root(!apart.is_empty()) } else { None };
+        for node in root.into_iter().chain(apart) {
             sources.insert(members[node].site);
             self.hang(node, TreeParent::MainServer);
             self.keep_children(node, &sources);
@@ -185,9 +185,9 @@ impl<'a> TreeGrowth<'a> {
 
     /// While some pull from nodes that are not known yet, only who pulls from the main
     /// server already.
-    fn elect_root(&self, has_guests: bool) -> Option<usize> {
+    fn elect_root(&self, any_apart: bool) -> Option<usize> {
         let members = self.members;
-        let can = |member: &TreeMember| !has_guests || !member.is_guest && member.uses_main_server;
+        let can = |of: &TreeMember| !any_apart || !of.has_unknown_parent && of.uses_main_server;
         let candidates: Vec<_> = (0..members.len()).filter(|&n| can(&members[n])).collect();
         // One that did not follow, but pulls from another node, is none.
         let is_root = |member: &TreeMember| {

@@ -22,7 +22,7 @@ use crate::state::relay::{fleet::RelayNode, tree::GAP_BYTES};
 /// An uplink was perhaps busy otherwise; then it is tried again.
 const MEMORY: Duration = Duration::from_secs(600);
 /// Reports of a load are of its present children alone after this time.
-const SETTLED_AFTER: Duration = Duration::from_secs(2);
+const LOAD_SETTLED_AFTER: Duration = Duration::from_secs(2);
 /// Two reports in a row show the same by then.
 const SHOWN_FOR: Duration = Duration::from_millis(1200);
 /// Children of a node unless its uplink is known to bear fewer.
@@ -45,7 +45,7 @@ pub(crate) struct UplinkMemory {
     narrow_until: UnixMillis,
     /// By package and parent.
     loads: BTreeMap<(PackageId, String), LoadHistory>,
-    /// By node, since when.
+    /// Since when each node shows each sign, by package.
     signs: BTreeMap<(PackageId, String, UplinkSign), UnixMillis>,
 }
 
@@ -65,7 +65,7 @@ struct LoadHistory {
     since: UnixMillis,
     /// The last time that one came.
     grown_at: UnixMillis,
-    /// It has had some since.
+    /// The time of the first children.
     begun_at: UnixMillis,
 }
 
@@ -193,10 +193,10 @@ impl UplinkMemory {
         // So little that no lateness of reports explains it. Who is left alone gets more.
         let has_rates = load.children.iter().all(|(_, pull)| pull.rate > 0);
         let is_far_below = has_rates && load.are_all_behind() && sum.saturating_mul(3) < own.rate;
-        if is_far_below && now.saturating_since(load.history.grown_at) >= SETTLED_AFTER {
+        if is_far_below && now.saturating_since(load.history.grown_at) >= LOAD_SETTLED_AFTER {
             self.note(parent.node_id, UplinkWidth::Slow, now);
         }
-        if now.saturating_since(load.history.since) < SETTLED_AFTER {
+        if now.saturating_since(load.history.since) < LOAD_SETTLED_AFTER {
             return Vec::new();
         }
         if load.are_all_behind() {
@@ -272,7 +272,7 @@ impl LoadHistory {
         let is_new = |child: &&str| !self.children.iter().any(|known| known == child);
         let is_gone = |child: &String| !children.contains(&&**child);
         let (grows, shrinks) = (children.iter().any(is_new), self.children.iter().any(is_gone));
-        let begins = now.saturating_since(self.begun_at) < SETTLED_AFTER && !shrinks;
+        let begins = now.saturating_since(self.begun_at) < LOAD_SETTLED_AFTER && !shrinks;
         if begins || !grows && !shrinks {
             return Self {
                 children: children.iter().map(|&child| child.to_owned()).collect(),
