@@ -44,6 +44,8 @@ struct NewKey {
     key: Option<String>,
 }
 
+/// Every change has to reach the database.
+const UNSAVED: &str = "Changes can't be saved now.";
 const CLIENTS: &str = "Clients";
 const NODES: &str = "Nodes";
 const MEETINGS: &str = "Meetings";
@@ -224,13 +226,14 @@ fn of_meetings() -> Vec<Operation> {
             .refuses(409, "There is one with this id.")
             .refuses(415, "Not announced as JSON.")
             .refuses(500, "The disk fails.")
-            .refuses(503, "There are too many meetings.")
+            .refuses(503, "There are too many meetings, or changes can't be saved now.")
             .refuses(507, "No room on the disk."),
         call(Method::GET, "/api/v1/meetings/{id}", MEETINGS, "A meeting")
             .answers(200, "The meeting.", vec![json::<MeetingSchema>()])
             .refuses(404, "No such meeting."),
         one(Method::DELETE, "/api/v1/meetings/{id}", "Delete a meeting and its package")
             .careful()
+            .refuses(503, UNSAVED)
             .answers(200, "It is gone.", vec![json::<Done>()]),
         one(Method::PUT, "/api/v1/meetings/{id}/package", "Upload a package")
             .careful()
@@ -241,12 +244,10 @@ fn of_meetings() -> Vec<Operation> {
             .refuses(400, "Cut off, damaged, no ZIP, another digest, or no meeting id.")
             .refuses(408, "The upload stalled.")
             .refuses(409, "Another upload for this meeting is under way.")
-            .refuses(503, "Too many uploads at once."),
-        one(Method::POST, "/api/v1/meetings/{id}/start", "Start a meeting").answers(
-            200,
-            "The meeting.",
-            vec![json::<MeetingSchema>()],
-        ),
+            .refuses(503, "Too many uploads at once, or changes can't be saved now."),
+        one(Method::POST, "/api/v1/meetings/{id}/start", "Start a meeting")
+            .answers(200, "The meeting.", vec![json::<MeetingSchema>()])
+            .refuses(503, UNSAVED),
         one(
             Method::POST,
             "/api/v1/meetings/{id}/distribute",
@@ -255,15 +256,15 @@ fn of_meetings() -> Vec<Operation> {
         .text("Nodes pull it in the background and keep it; clients get it from the start on.")
         .answers(200, "The meeting.", vec![json::<MeetingSchema>()])
         .refuses(409, "The meeting has no package.")
-        .refuses(503, "Too many are distributed already."),
+        .refuses(503, "Too many are distributed already, or changes can't be saved now."),
         one(Method::DELETE, "/api/v1/meetings/{id}/distribute", "Take a package back")
             .text("Nodes clean it, unless its meeting is running. No change if it was not distributed.")
-            .answers(200, "The meeting.", vec![json::<MeetingSchema>()]),
-        one(Method::POST, "/api/v1/meetings/{id}/end", "End a meeting").careful().answers(
-            200,
-            "The meeting.",
-            vec![json::<MeetingSchema>()],
-        ),
+            .answers(200, "The meeting.", vec![json::<MeetingSchema>()])
+            .refuses(503, UNSAVED),
+        one(Method::POST, "/api/v1/meetings/{id}/end", "End a meeting")
+            .careful()
+            .answers(200, "The meeting.", vec![json::<MeetingSchema>()])
+            .refuses(503, UNSAVED),
     ]
 }
 
