@@ -99,10 +99,10 @@ pub struct MasterArgs {
     /// The folder for meetings and packages; created if it does not exist.
     #[arg(long, value_name = "DIR", default_value = "master-data")]
     pub data: PathBuf,
-    /// Keep meetings in this PostgreSQL database instead of the data folder,
-    /// such as postgres://USER@HOST/DATABASE. The password is better given in
-    /// the environment, as PGPASSWORD: other users of this machine can see
-    /// arguments.
+    /// Keep meetings in a PostgreSQL database, such as
+    /// postgres://USER@HOST/DATABASE, instead of the data folder. Pass the
+    /// password in the environment variable PGPASSWORD: other users of this
+    /// machine can see arguments.
     #[arg(long, value_name = "URL")]
     pub state: Option<String>,
     /// The address to listen on; 0.0.0.0 is IPv4 only. By default all IPv4 and

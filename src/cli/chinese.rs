@@ -46,11 +46,11 @@ const DETAILS: &[(&str, &str)] = &[
     ),
     (
         "master restore",
-        "用备份中的会议替换现有会议；请先停止主控服务器。\n\n被替换的会议会写入数据文件夹中的一个文件。",
+        "用备份中的会议替换现有会议；请先停止主控服务器。\n\n之前的会议会写入数据文件夹中的一个文件。",
     ),
     (
         "master move-state",
-        "把会议移到另一个数据库；请先停止主控服务器。\n\n之后请用同样的 --state 启动主控服务器。",
+        "把会议移到另一个数据库；请先停止主控服务器。\n\n之后请用 --state 加上新的数据库启动主控服务器；移到数据文件夹的，则不加 --state。",
     ),
     (
         "demo",
@@ -104,7 +104,7 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
     (
         "master",
         "state",
-        "把会议保存在这个 PostgreSQL 数据库中，而不是数据文件夹中，例如 postgres://用户@主机/数据库。密码最好写在环境变量 PGPASSWORD 中：本机的其他用户能看到命令行参数",
+        "把会议保存在 PostgreSQL 数据库中，例如 postgres://用户@主机/数据库，而不是数据文件夹中。密码请写在环境变量 PGPASSWORD 中：本机的其他用户能看到命令行参数",
     ),
     ("master backup", "file", "要写入的文件；已有的会被替换"),
     ("master restore", "file", "edge-mirror master backup 写入的文件"),

@@ -16,9 +16,9 @@ pub enum StateCommand {
         #[command(flatten)]
         place: StatePlaceArgs,
     },
-    /// Replace the meetings by those of a backup; stop the main server first.
+    /// Replace the meetings with those in a backup; stop the main server first.
     ///
-    /// The meetings that are replaced are written to a file in the data folder.
+    /// The previous meetings are written to a file in the data folder.
     Restore {
         /// The file that edge-mirror master backup wrote.
         file: PathBuf,
@@ -27,7 +27,8 @@ pub enum StateCommand {
     },
     /// Move the meetings to another database; stop the main server first.
     ///
-    /// Start the main server with the same --state afterwards.
+    /// Afterwards, start the main server with --state set to the new database, or
+    /// without --state if the meetings are in the data folder now.
     MoveState {
         /// Where to move them: an empty PostgreSQL database, such as
         /// postgres://USER@HOST/DATABASE, or sqlite for the data folder.

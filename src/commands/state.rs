@@ -29,8 +29,8 @@ pub(super) async fn run(command: StateCommand) -> Result<()> {
             let before = kept.map(|kept| {
                 let kept = kept.display();
                 say(
-                    format!("\n之前的会议在 {kept} 中。"),
-                    format!("\nThe meetings before are in {kept}."),
+                    format!("\n之前的会议保存在 {kept} 中。"),
+                    format!("\nThe previous meetings are in {kept}."),
                 )
             });
             done + &before.unwrap_or_default()
@@ -43,9 +43,11 @@ pub(super) async fn run(command: StateCommand) -> Result<()> {
                     "请启动主控服务器，不加 --state。",
                     "Start the main server without --state.",
                 ),
+                // Not the address itself: its parameters, which may hold a password, are
+                // shown nowhere, and without them it may be another one.
                 StateLocation::Postgres(_) => say(
-                    format!("请用 --state {to} 启动主控服务器。"),
-                    format!("Start the main server with --state {to}."),
+                    "请用 --state 加上 --to 中的地址启动主控服务器。",
+                    "Start the main server with --state and the address given as --to.",
                 ),
             };
             let done = say(

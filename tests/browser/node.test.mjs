@@ -95,7 +95,7 @@ test("a pull says where it comes from and why, and the traffic what goes from no
   await until("bytes of the other node", async () => /^\d.* MiB/.test(await received.innerText()));
   await stage.look(page, "relay");
   const other = await panel.openPanel(stage, parent, { view: "meetings", locale: "zh-CN" });
-  await untilShown(other, /来自主控服务器，自 .* 起：按节点的排序由本节点直接拉取。/);
+  await untilShown(other, /来自主控服务器，自 .* 起：本节点在排序中居首，直接拉取。/);
   await panel.go(other, "traffic");
   const children = other.locator("[data-fact=children]");
   await until("its child is counted", async () => (await children.innerText()) === "1");

@@ -228,8 +228,8 @@ pub(crate) const GROUPS: &[SettingGroup] = &[
             integer("network.downloadTimeout", 1, 86400, 300)
                 .titled("单次拉取时限", "Time for one attempt")
                 .described(
-                    "单次尝试超过此时间后，只有每个 connectionTimeout 内至少收到 256 KiB 才会继续，否则重试。从其他节点拉取时，超过此时间没有数据就更换来源。",
-                    "After this time, an attempt goes on only while at least 256 KiB arrive within each connectionTimeout; else the node retries. From another node: time without data after which that node is left.",
+                    "单次尝试超过此时间后，只有每个 connectionTimeout 内至少收到 256 KiB 才会继续，否则重试。从其他节点拉取时：对方自己也没有更多数据时，最多等待多久。",
+                    "After this time, an attempt goes on only while at least 256 KiB arrive within each connectionTimeout; else the node retries. From another node: how long to wait for data while that node has no more itself.",
                 )
                 .in_unit("s")
                 .advanced(),

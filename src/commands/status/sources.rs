@@ -53,8 +53,8 @@ const REASONS: &[(&str, &str, &str)] = &[
     ("ranked", "按节点的排序选定", "chosen by the order of the nodes"),
     (
         "first_ranked",
-        "按节点的排序由本节点直接拉取",
-        "by the order of the nodes this one pulls directly",
+        "本节点在排序中居首，直接拉取",
+        "this node is the first in the order of the nodes",
     ),
     ("off", "节点互传已关闭", "passing packages between nodes is off"),
     ("no_key", "没有设置互传密钥", "the nodes share no key"),
