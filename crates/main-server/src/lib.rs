@@ -225,16 +225,16 @@ async fn open(
     let folder = data.to_owned();
     // First of all: its lock keeps a second main server off the state, too.
     let store = tasks::blocking(move || open_folder(&folder)).await?;
-    let (repository, book) = StateRepository::open(state, data).await?;
+    let (repository, state) = StateRepository::open(state, data).await?;
     let data = data.to_owned();
     tasks::blocking(move || {
-        warn_of_strays(&store, &book);
+        warn_of_strays(&store, &state.meetings);
         let (vault, first_code) = Vault::open(vault_path(&data));
         let relay_key = access::random_text().map_err(MasterError::RelayKey)?;
         let relay_key = relay_key.parse().expect("it is random text of 43 characters");
         let access = AccessControl::new("main_server", vault, move || security.clone());
         let (changes, queue) = ChangeQueue::new();
-        let server = Server::new(access, store, book, changes, data, announce_timeout, relay_key);
+        let server = Server::new(access, store, state, changes, data, announce_timeout, relay_key);
         Ok(OpenedState { server, repository, queue, first_code })
     })
     .await

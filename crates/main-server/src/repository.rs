@@ -38,7 +38,7 @@ use legacy::LegacyState;
 
 use crate::{
     error::StateError,
-    state::meetings::{MeetingChanges, MeetingTable},
+    state::master_state::{MasterState, StateChanges},
 };
 
 /// Longest wait for PostgreSQL to take a connection. A node of a cluster that hangs is
@@ -64,7 +64,7 @@ impl StateRepository {
     pub(crate) async fn open(
         location: &StateLocation,
         data: &Path,
-    ) -> Result<(Self, MeetingTable), StateError> {
+    ) -> Result<(Self, MasterState), StateError> {
         let database = StateDatabase::new(location, data);
         let other = data.join(database::FILE);
         let is_other = database.is_remote();
@@ -75,16 +75,16 @@ impl StateRepository {
         let opening = transaction::open(&mut connection, database.begin(), |saved| {
             import::initial_changes(saved, &found, &database.to_string())
         });
-        let (known, table) = database.within(TRANSFER_TIMEOUT, opening).await?;
+        let (known, state) = database.within(TRANSFER_TIMEOUT, opening).await?;
         if let Some(file) = found.legacy {
             let kept = file.set_aside().await?;
             info!("the meetings are in {} now; the old file is {}", database, kept.display());
         }
-        Ok((Self { database, connection: Some(connection), known }, table))
+        Ok((Self { database, connection: Some(connection), known }, state))
     }
 
     /// Saves changes, all or none.
-    pub(crate) async fn commit(&mut self, changes: &MeetingChanges) -> Result<(), StateError> {
+    pub(crate) async fn commit(&mut self, changes: &StateChanges) -> Result<(), StateError> {
         let Self { database, connection, known } = self;
         let mut connected =
             connection.take().ok_or_else(|| database.unavailable("not connected"))?;
@@ -108,15 +108,15 @@ impl StateRepository {
 
     /// Connects again after an error, and returns what was saved: a change that seemed
     /// to fail may have been.
-    pub(crate) async fn reconnect(&mut self) -> Result<MeetingTable, StateError> {
+    pub(crate) async fn reconnect(&mut self) -> Result<MasterState, StateError> {
         self.connection = None;
         let mut connection = self.database.connect().await?;
         let (begin, epoch) = (self.database.begin(), self.known.epoch());
         let reading = transaction::read_as_holder(&mut connection, begin, epoch);
-        let (known, table) = self.database.within(ANSWER_TIMEOUT, reading).await?;
+        let (known, state) = self.database.within(ANSWER_TIMEOUT, reading).await?;
         self.known = known;
         self.connection = Some(connection);
-        Ok(table)
+        Ok(state)
     }
 
     /// True if the database is elsewhere, and may go away by itself.

@@ -9,7 +9,7 @@ mod changes;
 mod pieces;
 mod relay;
 
-pub(crate) use changes::{ChangeQueue, PendingChange};
+pub(crate) use changes::{ChangeQueue, PendingChange, PublishedState};
 
 use std::{
     collections::HashSet,
@@ -51,6 +51,7 @@ use crate::{
         download_log::DownloadLog,
         held_packages::CurrentPackage,
         index::IndexedMeetings,
+        master_state::MasterState,
         meetings::{Meeting, MeetingTable},
         registry::NodeRegistry,
         relay::{RelayPlan, uplink::UplinkMemory},
@@ -130,7 +131,7 @@ impl Server {
     pub(crate) fn new(
         access: AccessControl,
         store: Store,
-        book: MeetingTable,
+        state: MasterState,
         changes: ChangeQueue,
         data: PathBuf,
         announce_timeout: Duration,
@@ -141,7 +142,7 @@ impl Server {
             access,
             clock,
             connections: Arc::new(Connections::new(counts.limits.clone())),
-            status: watch::Sender::new(Arc::new(NodeStatus::of(&book, &store))),
+            status: watch::Sender::new(Arc::new(NodeStatus::of(&state.meetings, &store))),
             relay: watch::Sender::default(),
             relay_key,
             pieces: PieceDigests::default(),
@@ -160,7 +161,7 @@ impl Server {
             counts,
             closing: CancellationToken::new(),
             download_log: Mutex::default(),
-            book: ArcSwap::from_pointee(book.into()),
+            book: ArcSwap::from_pointee(state.meetings.into()),
             changes,
             data,
             registry: Mutex::default(),
@@ -172,6 +173,11 @@ impl Server {
 
     pub(crate) fn book(&self) -> Arc<IndexedMeetings> {
         self.book.load_full()
+    }
+
+    /// All that was saved last.
+    pub(crate) fn state(&self) -> MasterState {
+        MasterState { meetings: MeetingTable::clone(&self.book()) }
     }
 
     pub(crate) fn registry(&self) -> MutexGuard<'_, NodeRegistry> {

@@ -6,6 +6,7 @@ pub(crate) mod commands;
 pub(crate) mod download_log;
 pub(crate) mod held_packages;
 pub(crate) mod index;
+pub(crate) mod master_state;
 pub(crate) mod meetings;
 pub(crate) mod newcomers;
 pub(crate) mod package_name;

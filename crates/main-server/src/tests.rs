@@ -727,7 +727,7 @@ async fn a_restart_keeps_everything() {
     let (state, data) = (StateLocation::default(), killed.path().join("data"));
     let (repository, saved) = StateRepository::open(&state, &data).await.unwrap();
     repository.close().await;
-    assert_eq!(saved.token, before.0);
+    assert_eq!(saved.meetings.token, before.0);
     let after_kill = TestMaster::in_folder(killed, LONG).await;
     assert_eq!(after_kill.json("/api/v1/meetings").await.as_array().unwrap().len(), 2);
     let t = t.restarted().await;

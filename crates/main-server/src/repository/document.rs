@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::StateError,
-    state::meetings::{Meeting, MeetingChanges, MeetingTable},
+    state::{
+        master_state::{MasterState, StateChanges},
+        meetings::{Meeting, MeetingTable},
+    },
 };
 
 /// The schema that this version writes; a newer one is refused.
@@ -103,14 +106,14 @@ pub(super) struct SavedText {
 /// All that is in a database.
 #[derive(Debug)]
 pub(super) struct SavedState {
-    pub(super) table: MeetingTable,
+    pub(super) state: MasterState,
     pub(super) imported: Option<String>,
     pub(super) moved: Option<String>,
 }
 
 /// The documents to save in a database that is opened.
 pub(super) struct InitialChanges {
-    pub(super) changes: MeetingChanges,
+    pub(super) changes: StateChanges,
     pub(super) imported: Option<String>,
 }
 
@@ -168,8 +171,8 @@ pub(super) fn parse(
     let Some(token) = token else { return Ok((known, None)) };
     meetings.sort_by_key(|saved| saved.position);
     let meetings = meetings.into_iter().map(|saved| saved.meeting).collect();
-    let table = MeetingTable { token, meetings };
-    Ok((known, Some(SavedState { table, imported, moved })))
+    let state = MasterState { meetings: MeetingTable { token, meetings } };
+    Ok((known, Some(SavedState { state, imported, moved })))
 }
 
 pub(super) fn json(document: &impl Serialize) -> String {

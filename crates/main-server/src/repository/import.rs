@@ -10,6 +10,7 @@ use crate::{
     error::StateError,
     state::{
         commands,
+        master_state::{MasterState, StateChanges},
         meetings::{MeetingChange, MeetingChanges, MeetingTable, fresh_token},
     },
 };
@@ -33,11 +34,11 @@ pub(super) fn initial_changes(
     if let Some(SavedState { moved: Some(to), .. }) = saved {
         return Err(StateError::MovedAway { place: place(), to });
     }
-    let (table, mut changes, imported) = match (saved, &found.legacy, &found.other) {
-        (Some(saved), None, _) => (saved.table, MeetingChanges::default(), None),
+    let (state, mut changes, imported) = match (saved, &found.legacy, &found.other) {
+        (Some(saved), None, _) => (saved.state, StateChanges::default(), None),
         // A kill came between saving and renaming.
         (Some(saved), Some(file), _) if saved.imported.as_ref() == Some(&file.digest) => {
-            (saved.table, MeetingChanges::default(), None)
+            (saved.state, StateChanges::default(), None)
         }
         (Some(_), Some(file), _) => {
             return Err(StateError::TwoStates { path: file.path.clone(), place: place() });
@@ -46,19 +47,21 @@ pub(super) fn initial_changes(
             return Err(StateError::OtherEngine { path: path.clone(), place: place() });
         }
         (None, Some(file), None) => {
-            let table = file.table.clone();
-            (table.clone(), all_of(table), Some(file.digest.clone()))
+            let meetings = file.table.clone();
+            let state = MasterState { meetings };
+            (state.clone(), all_of(state), Some(file.digest.clone()))
         }
         (None, None, None) => {
-            let table = MeetingTable::default();
-            (table.clone(), all_of(table), None)
+            let state = MasterState::default();
+            (state.clone(), all_of(state), None)
         }
     };
-    changes.extend(commands::recover(&table, fresh_token()));
+    changes.extend(commands::recover(&state.meetings, fresh_token()).into());
     Ok(InitialChanges { changes, imported })
 }
 
-fn all_of(table: MeetingTable) -> MeetingChanges {
-    let meetings = table.meetings.into_iter().map(MeetingChange::Put).collect();
-    MeetingChanges { meetings, token: Some(table.token) }
+fn all_of(state: MasterState) -> StateChanges {
+    let MeetingTable { token, meetings } = state.meetings;
+    let meetings = meetings.into_iter().map(MeetingChange::Put).collect();
+    MeetingChanges { meetings, token: Some(token) }.into()
 }

@@ -8,7 +8,7 @@ use sqlx::{Any, AssertSqlSafe, Row};
 
 use super::*;
 use crate::state::{
-    commands::{self, MeetingCommand},
+    commands::MeetingCommand,
     meetings::{Meeting, MeetingPhase, fresh_token},
 };
 use document::{SavedDocument, WriteFault};
@@ -25,11 +25,11 @@ impl TestDatabase {
         self.folder.path()
     }
 
-    async fn open(&self) -> Result<(StateRepository, MeetingTable), StateError> {
+    async fn open(&self) -> Result<(StateRepository, MasterState), StateError> {
         StateRepository::open(&self.location, self.data()).await
     }
 
-    async fn opened(&self) -> (StateRepository, MeetingTable) {
+    async fn opened(&self) -> (StateRepository, MasterState) {
         self.open().await.unwrap()
     }
 
@@ -63,17 +63,18 @@ fn start(text: &str) -> MeetingCommand {
 }
 
 /// The changes of these commands together.
-fn changes(table: &mut MeetingTable, commands: &[MeetingCommand]) -> MeetingChanges {
-    let mut changes = MeetingChanges::default();
+fn changes(table: &mut MasterState, commands: &[MeetingCommand]) -> StateChanges {
+    let mut changes = StateChanges::default();
     for command in commands {
-        changes.extend(commands::execute(table, command, fresh_token()).unwrap());
+        let command = command.clone().into();
+        changes.extend(table.execute(&command, fresh_token()).unwrap());
     }
     changes
 }
 
 async fn commit(
     repository: &mut StateRepository,
-    table: &mut MeetingTable,
+    table: &mut MasterState,
     commands: &[MeetingCommand],
 ) {
     repository.commit(&changes(table, commands)).await.unwrap();
@@ -81,13 +82,13 @@ async fn commit(
 
 async fn what_is_saved_is_read_again_in_the_order_of_creation(database: TestDatabase) {
     let (mut repository, mut table) = database.opened().await;
-    assert!(table.meetings.is_empty() && !table.token.is_empty());
+    assert!(table.meetings.meetings.is_empty() && !table.meetings.token.is_empty());
     commit(&mut repository, &mut table, &[create("z"), create("a")]).await;
     commit(&mut repository, &mut table, &[start("z"), create("会议 '1'; --"), create("k")]).await;
     commit(&mut repository, &mut table, &[MeetingCommand::Delete(id("k"))]).await;
     commit(&mut repository, &mut table, &[create("b"), MeetingCommand::Announce(vec![id("z")])])
         .await;
-    let ids: Vec<_> = table.meetings.iter().map(|meeting| meeting.id.as_str()).collect();
+    let ids: Vec<_> = table.meetings.meetings.iter().map(|meeting| meeting.id.as_str()).collect();
     assert_eq!(ids, ["z", "a", "会议 '1'; --", "b"]);
     assert_eq!(repository.reconnect().await.unwrap(), table);
     repository.close().await;
@@ -100,8 +101,8 @@ async fn of_one_meeting_the_last_change_of_a_transaction_counts(database: TestDa
     let gone = MeetingCommand::Delete(id("gone"));
     commit(&mut repository, &mut table, &[create("m"), create("gone"), start("m"), end, gone])
         .await;
-    assert_eq!(table.meetings.len(), 1);
-    assert_eq!(table.meetings[0].status, MeetingPhase::Ended);
+    assert_eq!(table.meetings.meetings.len(), 1);
+    assert_eq!(table.meetings.meetings[0].status, MeetingPhase::Ended);
     // The order is that of creation, whatever changed last.
     commit(&mut repository, &mut table, &[create("z"), create("a"), start("z")]).await;
     assert_eq!(repository.reconnect().await.unwrap(), table);
@@ -168,7 +169,7 @@ async fn a_damaged_document_is_named_and_left_alone(database: TestDatabase) {
 async fn an_older_versions_file_is_taken_over_once(database: TestDatabase) {
     let path = database.write_legacy();
     let (repository, table) = database.opened().await;
-    assert_eq!(table, legacy::tests::saved());
+    assert_eq!(table.meetings, legacy::tests::saved());
     repository.close().await;
     assert!(!path.exists());
     let kept = path.with_file_name("state.json.before-database");
@@ -210,7 +211,7 @@ async fn a_kill_before_the_transaction_ends_leaves_the_old_file(database: TestDa
     opening.await.unwrap_err();
     drop(connection);
     assert!(path.exists());
-    assert_eq!(database.opened().await.1, legacy::tests::saved());
+    assert_eq!(database.opened().await.1.meetings, legacy::tests::saved());
 }
 
 async fn a_backup_is_made_while_it_is_used_and_restored_as_it_was(database: TestDatabase) {
@@ -426,7 +427,7 @@ async fn what_another_is_just_saving_is_in_what_is_taken_over() {
         transaction.commit().await.unwrap();
     });
     let (mut second, found) = opened.unwrap();
-    assert!(found.meetings[0].title.starts_with("late"), "{found:?}");
+    assert!(found.meetings.meetings[0].title.starts_with("late"), "{found:?}");
     table = found;
     commit(&mut second, &mut table, &[start("m")]).await;
 }

@@ -11,7 +11,10 @@ use super::document::{
 };
 use crate::{
     error::StateError,
-    state::meetings::{Meeting, MeetingChange, MeetingChanges, MeetingTable},
+    state::{
+        master_state::{MasterState, StateChanges},
+        meetings::{Meeting, MeetingChange},
+    },
 };
 
 const CREATE_SCHEMA: &str =
@@ -43,12 +46,12 @@ pub(super) async fn open(
     connection: &mut AnyConnection,
     begin: &'static str,
     initial: impl FnOnce(Option<SavedState>) -> Result<InitialChanges, StateError>,
-) -> Result<(DocumentIndex, MeetingTable), WriteFault> {
+) -> Result<(DocumentIndex, MasterState), WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
     let (mut known, saved) = parse(&read_locked(&mut transaction).await?)?;
-    let mut table = saved.as_ref().map(|saved| saved.table.clone()).unwrap_or_default();
+    let mut state = saved.as_ref().map(|saved| saved.state.clone()).unwrap_or_default();
     let InitialChanges { changes, imported } = initial(saved).map_err(WriteFault::State)?;
-    table.merge(&changes);
+    state.merge(&changes);
 
     let mut writer = DocumentWriter::new(&mut transaction, &known);
     writer.write_all(&changes).await?;
@@ -59,7 +62,7 @@ pub(super) async fn open(
     let written = writer.written;
     transaction.commit().await?;
     known.extend(written);
-    Ok((known, table))
+    Ok((known, state))
 }
 
 /// Saves changes in one transaction, all or none.
@@ -67,7 +70,7 @@ pub(super) async fn save(
     connection: &mut AnyConnection,
     begin: &'static str,
     known: &DocumentIndex,
-    changes: &MeetingChanges,
+    changes: &StateChanges,
 ) -> Result<Vec<IndexChange>, WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
     lock_as_holder(&mut transaction, known.epoch()).await?;
@@ -96,13 +99,13 @@ pub(super) async fn read_as_holder(
     connection: &mut AnyConnection,
     begin: &'static str,
     epoch: i64,
-) -> Result<(DocumentIndex, MeetingTable), WriteFault> {
+) -> Result<(DocumentIndex, MasterState), WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
     lock_as_holder(&mut transaction, epoch).await?;
     let documents = read_all(&mut transaction).await?;
     transaction.commit().await?;
     match parse(&documents)? {
-        (known, Some(saved)) => Ok((known, saved.table)),
+        (known, Some(saved)) => Ok((known, saved.state)),
         (_, None) => Err(WriteFault::Damaged("it has no token".to_owned())),
     }
 }
@@ -264,7 +267,8 @@ impl<'a> DocumentWriter<'a> {
         Self { connection, known, next_position: known.next_position(), written: Vec::new() }
     }
 
-    async fn write_all(&mut self, changes: &MeetingChanges) -> Result<(), WriteFault> {
+    async fn write_all(&mut self, changes: &StateChanges) -> Result<(), WriteFault> {
+        let StateChanges { meetings: changes } = changes;
         for NetChange { id, meeting, is_new } in net_changes(&changes.meetings) {
             match meeting {
                 Some(meeting) => self.put_meeting(meeting, is_new).await?,

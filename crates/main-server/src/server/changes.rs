@@ -10,7 +10,11 @@ use crate::{
     node_status::NodeStatus,
     refusal::RequestError,
     server::Server,
-    state::{commands::MeetingCommand, index::IndexedMeetings},
+    state::{
+        commands::MeetingCommand,
+        index::IndexedMeetings,
+        master_state::{MasterState, StateCommand},
+    },
 };
 
 /// Changes that wait for the writer; who comes later waits to be queued. Several batches
@@ -20,8 +24,20 @@ const MAX_QUEUED: usize = 256;
 /// A command, and who waits for what becomes of it.
 #[derive(Debug)]
 pub(crate) struct PendingChange {
-    pub command: MeetingCommand,
+    pub command: StateCommand,
     pub reply: oneshot::Sender<Result<(), RequestError>>,
+}
+
+/// A saved state as readers get it.
+#[derive(Debug)]
+pub(crate) struct PublishedState {
+    meetings: Arc<IndexedMeetings>,
+}
+
+impl From<MasterState> for PublishedState {
+    fn from(MasterState { meetings }: MasterState) -> Self {
+        Self { meetings: Arc::new(meetings.into()) }
+    }
 }
 
 /// The way to the writer.
@@ -37,9 +53,12 @@ impl ChangeQueue {
 
 impl Server {
     /// Has the writer carry out `command`, to its end even when the caller is dropped.
-    pub(crate) async fn change(&self, command: MeetingCommand) -> Result<(), RequestError> {
+    pub(crate) async fn change(
+        &self,
+        command: impl Into<StateCommand>,
+    ) -> Result<(), RequestError> {
         let (reply, outcome) = oneshot::channel();
-        let pending = PendingChange { command, reply };
+        let pending = PendingChange { command: command.into(), reply };
         self.changes.0.send(pending).await.map_err(|_| RequestError::stopping())?;
         let outcome = outcome.await.map_err(|_| RequestError::stopping())?;
         self.wake.announcer.notify_one();
@@ -49,16 +68,16 @@ impl Server {
     /// Like [`change`](Self::change), for threads that may wait.
     fn change_blocking(&self, command: MeetingCommand) -> Result<(), RequestError> {
         let (reply, outcome) = oneshot::channel();
-        let pending = PendingChange { command, reply };
+        let pending = PendingChange { command: command.into(), reply };
         self.changes.0.blocking_send(pending).map_err(|_| RequestError::stopping())?;
         outcome.blocking_recv().map_err(|_| RequestError::stopping())?
     }
 
     /// Shows a saved state to readers. The writer's alone, so that no older state
     /// replaces a newer one. Blocks.
-    pub(crate) fn publish(&self, table: Option<Arc<IndexedMeetings>>) {
-        if let Some(table) = table {
-            self.book.store(table);
+    pub(crate) fn publish(&self, state: Option<PublishedState>) {
+        if let Some(PublishedState { meetings }) = state {
+            self.book.store(meetings);
         }
         // Covers packages, too: each replacement ends with a change. Nobody is told of
         // a package before there is a parent to pull it from.

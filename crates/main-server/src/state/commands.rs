@@ -86,6 +86,7 @@ pub(crate) fn apply(
 }
 
 /// Applies `command` to `table` itself, which stays as it is where that is refused.
+#[cfg(test)]
 pub(crate) fn execute(
     table: &mut MeetingTable,
     command: &MeetingCommand,

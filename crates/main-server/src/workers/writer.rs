@@ -19,11 +19,11 @@ use crate::{
     error::StateError,
     refusal::RequestError,
     repository::StateRepository,
-    server::{PendingChange, Server},
+    server::{PendingChange, PublishedState, Server},
     state::{
-        commands::{self, MeetingCommand, execute},
-        index::IndexedMeetings,
-        meetings::{MeetingChanges, MeetingTable, fresh_token},
+        commands::{self, MeetingCommand},
+        master_state::{self, StateChanges, StateCommand},
+        meetings::{MeetingTable, fresh_token},
     },
 };
 
@@ -124,16 +124,16 @@ impl StateWriter {
     }
 
     async fn reconnect(&mut self) -> Result<(), StateError> {
-        let mut table = self.repository.reconnect().await?;
+        let mut state = self.repository.reconnect().await?;
         // The end of a replacement may have been refused meanwhile.
-        let recovered = commands::recover(&table, fresh_token());
-        if !recovered.is_empty() {
+        let recovered = commands::recover(&state.meetings, fresh_token()).into();
+        if !StateChanges::is_empty(&recovered) {
             self.repository.commit(&recovered).await?;
-            table.merge(&recovered);
+            state.merge(&recovered);
         }
         // Whatever differs, in packages, too: the end of a replacement shows with its change.
         let publishing = self.server.clone();
-        tasks::blocking(move || publishing.publish(Some(Arc::new(table.into())))).await;
+        tasks::blocking(move || publishing.publish(Some(state.into()))).await;
         self.server.state_fault.send_replace(None);
         info!("changes can be saved again");
         Ok(())
@@ -142,9 +142,9 @@ impl StateWriter {
 
 /// The outcome of some commands, which nobody has seen yet.
 struct AppliedBatch {
-    /// The meetings afterwards, if anything changed.
-    table: Option<Arc<IndexedMeetings>>,
-    changes: MeetingChanges,
+    /// Afterwards, if anything changed.
+    state: Option<PublishedState>,
+    changes: StateChanges,
     announced: Vec<PackageId>,
     replies: Vec<PendingReply>,
 }
@@ -162,27 +162,27 @@ impl AppliedBatch {
     /// the disk where a new meeting meets an old package.
     fn new(server: &Server, batch: Vec<PendingChange>) -> Self {
         let before = server.book();
-        let mut table = MeetingTable::clone(&before);
-        let mut changes = MeetingChanges::default();
+        let mut state = server.state();
+        let mut changes = StateChanges::default();
         let mut replies = Vec::with_capacity(batch.len());
         for PendingChange { command, reply: sender } in batch {
-            let outcome = commands::apply(&table, &command, fresh_token());
+            let outcome = master_state::apply(&state, &command, fresh_token());
             let outcome = outcome.and_then(|more| {
                 clear_way(server, &before, &command)?;
-                table.merge(&more);
+                state.merge(&more);
                 Ok(more)
             });
             let deleted = deleted_by(&command, outcome.is_ok()).cloned();
             let outcome = outcome.map(|more| changes.extend(more));
             replies.push(PendingReply { sender, outcome, deleted });
         }
-        let announced = server.due_announcements(&table);
-        let announcement = MeetingCommand::Announce(announced.clone());
-        if let Ok(more) = execute(&mut table, &announcement, fresh_token()) {
+        let announced = server.due_announcements(&state.meetings);
+        let announcement = MeetingCommand::Announce(announced.clone()).into();
+        if let Ok(more) = state.execute(&announcement, fresh_token()) {
             changes.extend(more);
         }
-        let table = (!changes.is_empty()).then(|| Arc::new(table.into()));
-        Self { table, changes, announced, replies }
+        let state = (!changes.is_empty()).then(|| state.into());
+        Self { state, changes, announced, replies }
     }
 
     /// Saves, shows and answers, in this order.
@@ -191,7 +191,7 @@ impl AppliedBatch {
         server: &Arc<Server>,
         repository: &mut StateRepository,
     ) -> Result<(), StateError> {
-        let Self { table, changes, announced, mut replies } = self;
+        let Self { state, changes, announced, mut replies } = self;
         if !changes.is_empty()
             && let Err(cause) = repository.commit(&changes).await
         {
@@ -203,7 +203,7 @@ impl AppliedBatch {
         }
         let publishing = server.clone();
         let replies = tasks::blocking(move || {
-            publishing.publish(table);
+            publishing.publish(state);
             replies.iter_mut().for_each(|reply| reply.remove_package(&publishing));
             replies
         });
@@ -227,7 +227,8 @@ impl PendingReply {
     }
 }
 
-fn deleted_by(command: &MeetingCommand, succeeded: bool) -> Option<&PackageId> {
+fn deleted_by(command: &StateCommand, succeeded: bool) -> Option<&PackageId> {
+    let StateCommand::Meeting(command) = command;
     match (command, succeeded) {
         (MeetingCommand::Delete(id), true)
         // The meeting was deleted while this package was put in place.
@@ -242,9 +243,11 @@ fn deleted_by(command: &MeetingCommand, succeeded: bool) -> Option<&PackageId> {
 fn clear_way(
     server: &Server,
     saved: &MeetingTable,
-    command: &MeetingCommand,
+    command: &StateCommand,
 ) -> Result<(), RequestError> {
-    let MeetingCommand::Create(meeting) = command else { return Ok(()) };
+    let StateCommand::Meeting(MeetingCommand::Create(meeting)) = command else {
+        return Ok(());
+    };
     if saved.find(&meeting.id).is_some() {
         return Err(RequestError::Exists(meeting.id.clone()));
     }
@@ -260,7 +263,10 @@ mod tests {
     use super::*;
     use crate::{
         StateLocation,
-        state::meetings::{MAX_MEETINGS, Meeting},
+        state::{
+            master_state::MasterState,
+            meetings::{MAX_MEETINGS, Meeting},
+        },
     };
 
     #[tokio::test]
@@ -277,8 +283,8 @@ mod tests {
         let applied = |count: usize| {
             let meetings = (0..count).map(|n| meeting(&format!("m{n}"))).collect();
             let table = MeetingTable { meetings, ..MeetingTable::default() };
-            server.publish(Some(Arc::new(table.into())));
-            let command = MeetingCommand::Create(meeting("stray"));
+            server.publish(Some(MasterState { meetings: table }.into()));
+            let command = MeetingCommand::Create(meeting("stray")).into();
             let (reply, _) = oneshot::channel();
             let mut batch = AppliedBatch::new(&server, vec![PendingChange { command, reply }]);
             let is_there = server.store.get("stray".parse::<PackageId>().unwrap()).is_some();
