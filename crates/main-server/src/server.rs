@@ -61,7 +61,7 @@ use crate::{
 /// Polls held back at a time; several times a main server's nodes. Each keeps a
 /// connection, and anybody may poll; further ones are answered immediately and poll
 /// again at their interval.
-pub(crate) const MAX_WAITING: usize = 1024;
+pub(crate) const MAX_WAITING: usize = 16_384;
 
 pub(crate) struct Server {
     pub access: AccessControl,

@@ -17,4 +17,4 @@ pub(crate) mod registry;
 pub(crate) mod relay;
 
 /// A venue has dozens; anybody on the network can register.
-pub(crate) const MAX_NODES: usize = 4096;
+pub(crate) const MAX_NODES: usize = 16_384;

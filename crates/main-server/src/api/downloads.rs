@@ -25,7 +25,6 @@ use crate::{
         download_log::DownloadRecord,
         meetings::Meeting,
         package_name::{file_name, id_of_file},
-        redirect,
         registry::RedirectCandidate,
     },
 };
@@ -155,13 +154,8 @@ fn check_running(server: &Server, id: &PackageId) -> Result<(), RequestError> {
 
 fn chosen_node(server: &Server, id: &PackageId) -> Option<RedirectCandidate> {
     let current = server.digest(id)?;
-    let mut registry = server.registry();
-    let mut candidates = registry.candidates(id, current, server.clock.now());
-    let busy: Vec<_> = candidates.iter().map(|candidate| candidate.load).collect();
-    let chosen = redirect::choose(&busy, (fastrand::u64(..), fastrand::u64(..)))?;
-    let chosen = candidates.swap_remove(chosen);
-    registry.count_redirect(&chosen.node_id);
-    Some(chosen)
+    let draw = |below| fastrand::usize(..below);
+    server.registry().send_client(id, current, server.clock.now(), draw)
 }
 
 fn download_url(https: bool, host: &str, id: &PackageId) -> String {

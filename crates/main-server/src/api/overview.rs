@@ -134,7 +134,7 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
                 // As of its last heartbeat: a figure that grows by itself would be
                 // a change every second.
                 node: nodes::described(node_id, node, node.heard_at),
-                packages: held.get(node_id.as_str()).map(Vec::as_slice).unwrap_or_default(),
+                packages: held.get(node_id).map(Vec::as_slice).unwrap_or_default(),
                 redirects: download_log.redirects_to(node_id),
                 site: node.relay.as_ref().map(|relay| &*relay.site),
             };

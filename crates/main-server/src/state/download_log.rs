@@ -72,12 +72,11 @@ impl DownloadLog {
 
     fn of_node(&mut self, node_id: &str) -> &mut u64 {
         if self.by_node.len() >= MAX_NODES && !self.by_node.contains_key(node_id) {
-            // More ids than there can be live nodes: the one with the fewest
-            // downloads makes room.
-            let least = self.by_node.iter().min_by_key(|(_, count)| **count);
-            if let Some(least) = least.map(|(node_id, _)| node_id.clone()) {
-                self.by_node.remove(&least);
-            }
+            // More ids than there can be live nodes: those with the fewest downloads make
+            // room, many at once, as looking for them takes long.
+            let mut counts: Vec<_> = self.by_node.drain().collect();
+            counts.select_nth_unstable_by(MAX_NODES / 4, |(_, a), (_, b)| a.cmp(b));
+            self.by_node.extend(counts.drain(MAX_NODES / 4..));
         }
         self.by_node.entry(node_id.to_owned()).or_default()
     }
@@ -130,7 +129,7 @@ mod tests {
         for n in 0..2 * MAX_NODES {
             download_log.note(departure(0, Some(&format!("n{n}"))));
         }
-        assert_eq!(download_log.by_node.len(), MAX_NODES);
+        assert!(download_log.by_node.len() <= MAX_NODES);
         assert_eq!(download_log.redirects_to("busy"), 2, "who matters stays");
     }
 }

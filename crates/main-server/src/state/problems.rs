@@ -22,7 +22,7 @@ pub(crate) struct MasterSnapshot<'a> {
     pub(crate) any_running: bool,
     /// The reason that no change can be saved.
     pub(crate) state_fault: Option<&'a str>,
-    pub nodes: &'a [(&'a String, &'a RegisteredNode)],
+    pub nodes: &'a [(&'a str, &'a RegisteredNode)],
     /// Reached recently.
     pub limited: Option<Limit>,
     /// Problems of connections.
@@ -66,7 +66,7 @@ pub(crate) fn find_problems(seen: &MasterSnapshot) -> Vec<Problem> {
     found
 }
 
-fn unreachable((node_id, node): &(&String, &RegisteredNode)) -> Option<Problem> {
+fn unreachable((node_id, node): &(&str, &RegisteredNode)) -> Option<Problem> {
     let NodeReachability::Unreachable(reason) = &node.reach else { return None };
     Some(Problem::warning(
         "node_unreachable",

@@ -3,16 +3,33 @@
 /// The less busy of two drawn at random ("the power of two choices"): nearly as
 /// even as picking the least busy, without the stampede when a room of tablets asks
 /// between two heartbeats.
-pub(crate) fn choose(busy: &[u64], draws: (u64, u64)) -> Option<usize> {
-    let count = busy.len() as u64;
-    if count <= 1 {
-        return (count == 1).then_some(0);
+///
+/// `load` answers None for one that can't be chosen, which should be rare: the next one is
+/// taken then. `draw` answers a number below its argument.
+pub(crate) fn choose(
+    count: usize,
+    load: impl Fn(usize) -> Option<u64>,
+    mut draw: impl FnMut(usize) -> usize,
+) -> Option<usize> {
+    if count == 0 {
+        return None;
     }
-    let first = draws.0 % count;
+    let from = draw(count);
+    let all = (0..count).map(|n| (from + n) % count);
+    let (first, load_of_first) = first_with_load(all, &load)?;
     // Among the others, so that two nodes are always compared.
-    let second = (first + 1 + draws.1 % (count - 1)) % count;
-    let (first, second) = (first as usize, second as usize);
-    Some(if busy[second] < busy[first] { second } else { first })
+    let among = count - 1;
+    let from = if among == 0 { 0 } else { draw(among) };
+    let others = (0..among).map(|n| (first + 1 + (from + n) % among) % count);
+    let second = first_with_load(others, &load).filter(|(_, load)| *load < load_of_first);
+    Some(second.map_or(first, |(second, _)| second))
+}
+
+fn first_with_load(
+    mut places: impl Iterator<Item = usize>,
+    load: impl Fn(usize) -> Option<u64>,
+) -> Option<(usize, u64)> {
+    places.find_map(|place| Some((place, load(place)?)))
 }
 
 #[cfg(test)]
@@ -21,31 +38,40 @@ mod tests {
 
     use super::choose;
 
+    fn chosen(busy: &[Option<u64>], draws: [usize; 2]) -> Option<usize> {
+        let mut draws = draws.into_iter();
+        choose(busy.len(), |n| busy[n], |below| draws.next().unwrap() % below)
+    }
+
     #[test]
     fn without_a_choice_there_is_none_to_make() {
-        assert_eq!(choose(&[], (1, 2)), None);
-        assert_eq!(choose(&[9], (1, 2)), Some(0));
-        assert_eq!(choose(&[3, 1], (0, 0)), Some(1));
-        assert_eq!(choose(&[3, 1], (1, 7)), Some(1));
+        assert_eq!(chosen(&[], [1, 2]), None);
+        assert_eq!(chosen(&[None; 3], [1, 2]), None);
+        assert_eq!(chosen(&[Some(9)], [1, 2]), Some(0));
+        assert_eq!(chosen(&[None, Some(9), None], [2, 1]), Some(1));
+        assert_eq!(chosen(&[Some(3), Some(1)], [0, 0]), Some(1));
+        assert_eq!(chosen(&[Some(3), Some(1)], [1, 7]), Some(1));
     }
 
     proptest! {
         #[test]
-        fn the_one_busiest_node_is_never_chosen(
-            mut busy in prop::collection::vec(0_u64..100, 2..20),
+        fn neither_the_one_busiest_node_nor_one_that_is_gone_is_ever_chosen(
+            mut busy in prop::collection::vec(prop::option::weighted(0.8, 0_u64..100), 3..20),
             at in any::<prop::sample::Index>(),
-            draws in any::<(u64, u64)>(),
+            draws in any::<[usize; 2]>(),
         ) {
             let busiest = at.index(busy.len());
-            busy[busiest] = 100;
-            let chosen = choose(&busy, draws);
-            prop_assert!(chosen.is_some_and(|n| n < busy.len() && n != busiest));
+            busy[busiest] = Some(100);
+            let others = busy.iter().flatten().count() - 1;
+            let chosen = chosen(&busy, draws);
+            prop_assert!(chosen.is_some_and(|n| busy[n].is_some()));
+            prop_assert_eq!(chosen == Some(busiest), others == 0);
         }
 
         #[test]
         fn every_node_that_is_as_busy_as_the_others_can_be_chosen(count in 1_usize..20, wanted in any::<prop::sample::Index>()) {
             let wanted = wanted.index(count);
-            prop_assert_eq!(choose(&vec![5; count], (wanted as u64, 0)), Some(wanted));
+            prop_assert_eq!(chosen(&vec![Some(5); count], [wanted, 0]), Some(wanted));
         }
 
         #[test]
@@ -53,7 +79,7 @@ mod tests {
             let mut random = fastrand::Rng::with_seed(seed);
             let mut busy = vec![0_u64; count];
             for _ in 0..count * 50 {
-                let n = choose(&busy, (random.u64(..), random.u64(..))).unwrap();
+                let n = choose(count, |n| Some(busy[n]), |below| random.usize(..below)).unwrap();
                 busy[n] += 1;
             }
             let spread = busy.iter().max().unwrap() - busy.iter().min().unwrap();

@@ -6,14 +6,12 @@
 //! bytes are bounded, in all and for each client, so that nobody fills the
 //! memory or takes all the room.
 
+mod holder_index;
 mod node;
+mod node_map;
 mod outage;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::IpAddr,
-    ops::Bound,
-};
+use std::{collections::HashMap, net::IpAddr};
 
 use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_protocol::{
@@ -33,6 +31,7 @@ use crate::{
 };
 
 pub(crate) use node::RegisteredNode;
+use node_map::NodeMap;
 use outage::ContactHistory;
 
 /// Behind one address; more than any venue has.
@@ -77,12 +76,11 @@ pub(crate) struct RedirectCandidate {
     pub node_id: String,
     pub address: String,
     pub https: bool,
-    pub load: u64,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct NodeRegistry {
-    nodes: BTreeMap<String, RegisteredNode>,
+    nodes: NodeMap,
     /// Removed but not yet reported; emptied every second.
     lost: Vec<String>,
     newcomers: NewcomerLimiter,
@@ -102,22 +100,22 @@ impl NodeRegistry {
         now: UnixMillis,
     ) -> Result<bool, RequestError> {
         self.note_call(now);
-        self.forget_dead(now);
+        self.forget_if_dead(node_id, now);
         self.relay_changed = true;
         let mut node = RegisteredNode::new(address, client, status, now);
-        let Some(old) = self.nodes.get_mut(node_id) else {
+        let Some(old) = self.nodes.remove(node_id) else {
             self.add(node_id, node, now)?;
             return Ok(true);
         };
         if old.address == node.address {
-            (node.reach, node.failures) = (std::mem::take(&mut old.reach), old.failures);
+            (node.reach, node.failures) = (old.reach, old.failures);
             node.reached_at = old.reached_at;
         }
-        (node.holding, node.probing) = (old.holding.take(), old.probing);
+        (node.holding, node.probing) = (old.holding, old.probing);
         // Until the heartbeat that follows: nodes register again after each outage, and
         // all trees would be turned over meanwhile.
-        (node.relay, node.pulls) = (old.relay.take(), std::mem::take(&mut old.pulls));
-        *old = node;
+        (node.relay, node.pulls) = (old.relay, old.pulls);
+        self.nodes.insert(node_id, node);
         Ok(false)
     }
 
@@ -130,53 +128,59 @@ impl NodeRegistry {
         now: UnixMillis,
     ) -> Result<bool, RequestError> {
         self.note_call(now);
-        self.forget_dead(now);
-        let new = !self.nodes.contains_key(node_id);
+        self.forget_if_dead(node_id, now);
+        let new = self.nodes.get(node_id).is_none();
         if new {
-            let node = RegisteredNode::new(beat.address, beat.client, beat.status.clone(), now);
-            self.add(node_id, node, now)?;
+            let (address, status) = (beat.address.clone(), beat.status.clone());
+            self.add(node_id, RegisteredNode::new(address, beat.client, status, now), now)?;
         }
-        let Some(node) = self.nodes.get_mut(node_id) else { return Ok(new) };
-        let before = node.bytes();
+        let Some(node) = self.nodes.get(node_id) else { return Ok(new) };
+        let (before, client) = (node.bytes(), node.client);
         let holding = Some(HeldPackages::from_report(node.holding.as_ref(), beat.report));
+        let has_news = !node.reported || node.holding != holding;
         self.relay_changed |= new
             || !(node.pulls.is_empty() && beat.pulls.is_empty())
             || node.relay != beat.relay
-            || (beat.relay.is_some() && (!node.reported || node.holding != holding));
-        node.holding = holding;
-        node.reported = true;
-        (node.relay, node.pulls) = (beat.relay, beat.pulls);
-        node.heard_at = now;
-        node.status = beat.status;
-        node.active = beat.active;
-        node.downloads = beat.downloads;
-        node.version = beat.version;
-        node.redirects = 0;
-        let (after, client) = (node.bytes(), node.client);
-        if after > before && !self.is_within_limits(client) {
+            || (beat.relay.is_some() && has_news);
+        let lists_change = has_news || node.pulls != beat.pulls || node.active != beat.active;
+        let record = |node: &mut RegisteredNode| {
+            node.reported = true;
+            (node.relay, node.pulls) = (beat.relay, beat.pulls);
+            node.heard_at = now;
+            node.status = beat.status;
+            node.active = beat.active;
+            node.downloads = beat.downloads;
+            node.version = beat.version;
+            node.redirects = 0;
+            node.holding = holding;
+            node.bytes()
+        };
+        let after = match lists_change {
+            true => self.nodes.change(node_id, record),
+            false => self.nodes.touch(node_id, record),
+        };
+        if after > Some(before) && !self.is_within_limits(client) {
             return Err(self.drop_lists(node_id));
         }
         Ok(new)
     }
 
     fn is_within_limits(&self, client: IpAddr) -> bool {
-        let all = self.nodes.values().map(RegisteredNode::bytes).sum::<usize>();
-        let of_client = self.nodes.values().filter(|node| node.client == client);
-        all <= MAX_BYTES
-            && of_client.map(RegisteredNode::bytes).sum::<usize>() <= MAX_BYTES_OF_CLIENT
+        self.nodes.total().bytes <= MAX_BYTES
+            && self.nodes.usage_of(client).bytes <= MAX_BYTES_OF_CLIENT
     }
 
     /// The node stays known; without its lists it gets no clients.
     fn drop_lists(&mut self, node_id: &str) -> RequestError {
-        if let Some(node) = self.nodes.get_mut(node_id) {
+        self.nodes.change(node_id, |node| {
             (node.active, node.holding, node.pulls) = (Vec::new(), None, Vec::new());
-        }
+        });
         RequestError::NodesBytes(MAX_BYTES)
     }
 
     /// False when no such node is alive.
     pub(crate) fn unregister(&mut self, node_id: &str, now: UnixMillis) -> bool {
-        self.forget_dead(now);
+        self.forget_if_dead(node_id, now);
         self.relay_changed = true;
         self.nodes.remove(node_id).is_some()
     }
@@ -217,7 +221,7 @@ impl NodeRegistry {
         }
     }
 
-    pub(crate) fn live(&self, now: UnixMillis) -> impl Iterator<Item = (&String, &RegisteredNode)> {
+    pub(crate) fn live(&self, now: UnixMillis) -> impl Iterator<Item = (&str, &RegisteredNode)> {
         self.nodes.iter().filter(move |(_, node)| node.is_alive(now))
     }
 
@@ -227,34 +231,43 @@ impl NodeRegistry {
         after: Option<&str>,
         now: UnixMillis,
     ) -> impl Iterator<Item = (&str, &RegisteredNode)> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let behind = self.nodes.range::<str, _>((from, Bound::Unbounded));
-        behind.map(|(id, node)| (&**id, node)).filter(move |(_, node)| node.is_alive(now))
+        self.nodes.after(after).filter(move |(_, node)| node.is_alive(now))
     }
 
     /// Live nodes that clients can reach.
     pub(crate) fn available(
         &self,
         now: UnixMillis,
-    ) -> impl Iterator<Item = (&String, &RegisteredNode)> {
-        self.live(now).filter(|(_, node)| matches!(node.reach, NodeReachability::Reachable { .. }))
+    ) -> impl Iterator<Item = (&str, &RegisteredNode)> {
+        self.live(now).filter(|(_, node)| node.takes_clients())
     }
 
+    /// The nodes that a client of a package could be sent to.
     pub(crate) fn candidates(
-        &self,
+        &mut self,
         id: &PackageId,
         current: Sha256,
         now: UnixMillis,
     ) -> Vec<RedirectCandidate> {
-        let having = self.available(now).filter(|(_, node)| node.has(id, current));
-        having
-            .map(|(node_id, node)| RedirectCandidate {
-                node_id: node_id.clone(),
-                address: node.address.clone(),
-                https: node.reach == NodeReachability::Reachable { https: true },
-                load: node.load(),
-            })
-            .collect()
+        let holders = self.nodes.holders(id, current);
+        let nodes = holders.iter().filter_map(|node_id| Some((node_id, self.nodes.get(node_id)?)));
+        let live = nodes.filter(|(_, node)| node.is_alive(now));
+        live.map(|(node_id, node)| candidate(node_id, node)).collect()
+    }
+
+    /// Chooses the node that a client of a package is sent to, and counts that. Takes the
+    /// same time however many nodes there are.
+    pub(crate) fn send_client(
+        &mut self,
+        id: &PackageId,
+        current: Sha256,
+        now: UnixMillis,
+        draw: impl FnMut(usize) -> usize,
+    ) -> Option<RedirectCandidate> {
+        let load = |node: &RegisteredNode| node.is_alive(now).then(|| node.load());
+        let (node_id, node) = self.nodes.choose_holder(id, current, load, draw)?;
+        node.redirects = node.redirects.saturating_add(1);
+        Some(candidate(&node_id, node))
     }
 
     /// For each available node, true if it has the package.
@@ -265,12 +278,6 @@ impl NodeRegistry {
         now: UnixMillis,
     ) -> impl Iterator<Item = bool> {
         self.available(now).map(move |(_, node)| node.has(id, current))
-    }
-
-    pub(crate) fn count_redirect(&mut self, node_id: &str) {
-        if let Some(node) = self.nodes.get_mut(node_id) {
-            node.redirects = node.redirects.saturating_add(1);
-        }
     }
 
     /// The live nodes that have each meeting's current package. The current version
@@ -301,7 +308,7 @@ impl NodeRegistry {
         room: usize,
         now: UnixMillis,
     ) -> Vec<(String, String)> {
-        let under_way = self.nodes.values().filter_map(|node| {
+        let under_way = self.nodes.iter().filter_map(|(_, node)| {
             Some(ActiveProbe {
                 address: &node.address,
                 client: node.client,
@@ -324,9 +331,7 @@ impl NodeRegistry {
             .map(|due| (due.node_id.to_owned(), due.address.to_owned()))
             .collect();
         for (node_id, _) in &begun {
-            if let Some(node) = self.nodes.get_mut(node_id) {
-                node.probing = Some(node.standing());
-            }
+            self.nodes.touch(node_id, |node| node.probing = Some(node.standing()));
         }
         begun
     }
@@ -340,19 +345,26 @@ impl NodeRegistry {
         reach: &NodeReachability,
         now: UnixMillis,
     ) -> bool {
-        let Some(node) = self.nodes.get_mut(node_id) else { return false };
-        node.probing = None;
-        if node.address != address {
-            return false;
-        }
         let failed = matches!(reach, NodeReachability::Unreachable(_));
-        node.failures = if failed { node.failures.saturating_add(1) } else { 0 };
-        node.probe_due_at = now + probing::pause(node.failures);
-        let news = std::mem::discriminant(&node.reach) != std::mem::discriminant(reach);
+        let news = self.nodes.touch(node_id, |node| {
+            node.probing = None;
+            if node.address != address {
+                return false;
+            }
+            node.failures = if failed { node.failures.saturating_add(1) } else { 0 };
+            node.probe_due_at = now + probing::pause(node.failures);
+            let news = std::mem::discriminant(&node.reach) != std::mem::discriminant(reach);
+            if !news {
+                node.reach.clone_from(reach);
+            }
+            news
+        });
+        let news = news == Some(true);
         if news {
-            node.reached_at = now;
+            self.nodes.change(node_id, |node| {
+                (node.reach, node.reached_at) = (reach.clone(), now);
+            });
         }
-        node.reach = reach.clone();
         self.relay_changed |= news;
         news
     }
@@ -363,20 +375,25 @@ impl NodeRegistry {
         node: RegisteredNode,
         now: UnixMillis,
     ) -> Result<(), RequestError> {
-        if self.nodes.len() >= MAX_NODES {
-            return Err(RequestError::TooManyNodes(MAX_NODES));
+        let is_full = |registry: &Self| {
+            let of_client = registry.nodes.usage_of(node.client).nodes;
+            (registry.nodes.total().nodes >= MAX_NODES, of_client >= MAX_NODES_OF_CLIENT)
+        };
+        if is_full(self) != (false, false) {
+            self.forget_dead(now);
         }
-        let of_client = self.nodes.values().filter(|other| other.client == node.client);
-        if of_client.count() >= MAX_NODES_OF_CLIENT {
-            return Err(RequestError::TooManyNodesOfClient(MAX_NODES_OF_CLIENT));
+        match is_full(self) {
+            (true, _) => return Err(RequestError::TooManyNodes(MAX_NODES)),
+            (_, true) => return Err(RequestError::TooManyNodesOfClient(MAX_NODES_OF_CLIENT)),
+            (false, false) => {}
         }
         self.newcomers.admit(node.client, now)?;
-        self.nodes.insert(node_id.to_owned(), node);
+        self.nodes.insert(node_id, node);
         Ok(())
     }
 
     fn note_call(&mut self, now: UnixMillis) {
-        self.contact.note_call(|| self.nodes.values().any(|node| !node.pulls.is_empty()), now);
+        self.contact.note_call(|| self.nodes.iter().any(|(_, node)| !node.pulls.is_empty()), now);
     }
 
     /// Returns nodes that fell silent since the last call.
@@ -386,10 +403,25 @@ impl NodeRegistry {
     }
 
     fn forget_dead(&mut self, now: UnixMillis) {
-        let known = self.lost.len();
-        let dead = self.nodes.extract_if(.., |_, node| !node.is_alive(now));
-        self.lost.extend(dead.map(|(node_id, _)| node_id));
-        self.relay_changed |= self.lost.len() > known;
+        let dead = self.nodes.extract(|node| !node.is_alive(now));
+        self.relay_changed |= !dead.is_empty();
+        self.lost.extend(dead);
+    }
+
+    fn forget_if_dead(&mut self, node_id: &str, now: UnixMillis) {
+        if self.nodes.get(node_id).is_some_and(|node| !node.is_alive(now)) {
+            self.nodes.remove(node_id);
+            self.lost.push(node_id.to_owned());
+            self.relay_changed = true;
+        }
+    }
+}
+
+fn candidate(node_id: &str, node: &RegisteredNode) -> RedirectCandidate {
+    RedirectCandidate {
+        node_id: node_id.to_owned(),
+        address: node.address.clone(),
+        https: node.reach == NodeReachability::Reachable { https: true },
     }
 }
 
@@ -453,7 +485,7 @@ mod tests {
     }
 
     fn names(registry: &NodeRegistry, now: UnixMillis) -> Vec<String> {
-        registry.live(now).map(|(id, _)| id.clone()).collect()
+        registry.live(now).map(|(id, _)| id.to_owned()).collect()
     }
 
     #[test]
@@ -486,28 +518,37 @@ mod tests {
     #[test]
     fn clients_are_sent_to_nodes_that_live_and_are_reached_and_have_it() {
         let mut registry = NodeRegistry::default();
-        let candidates = |registry: &NodeRegistry, now| {
+        let candidates = |registry: &mut NodeRegistry, now| {
             let found = registry.candidates(&m(), digest(), now);
-            found.into_iter().map(|c| (c.node_id, c.load)).collect::<Vec<_>>()
+            let load = |node: &RegisteredNode| node.is_alive(now).then_some(0);
+            let sent_to = registry.nodes.choose_holder(&m(), digest(), load, |_| 0);
+            assert_eq!(
+                sent_to.map(|(id, _)| String::from(&*id)),
+                found.first().map(|first| first.node_id.clone())
+            );
+            let load = |registry: &NodeRegistry, id: &str| registry.nodes.get(id).unwrap().load();
+            let found = found.into_iter();
+            found.map(|c| (load(registry, &c.node_id), c.node_id)).collect::<Vec<_>>()
         };
         heard(&mut registry, "a", beat("1.1.1.1:1", true, 2), at(0.0));
-        assert_eq!(candidates(&registry, at(1.0)), [], "not probed yet");
+        assert_eq!(candidates(&mut registry, at(1.0)), [], "not probed yet");
         registry.record_probe(
             "a",
             "1.1.1.1:1",
             &NodeReachability::Reachable { https: false },
             at(0.0),
         );
-        assert_eq!(candidates(&registry, at(1.0)), [("a".into(), 2)]);
-        registry.count_redirect("a");
-        assert_eq!(candidates(&registry, at(1.0)), [("a".into(), 3)]);
+        assert_eq!(candidates(&mut registry, at(1.0)), [(2, "a".into())]);
+        let sent = registry.send_client(&m(), digest(), at(1.0), |_| 0).unwrap();
+        assert_eq!((&*sent.node_id, &*sent.address, sent.https), ("a", "1.1.1.1:1", false));
+        assert_eq!(candidates(&mut registry, at(1.0)), [(3, "a".into())]);
         heard(&mut registry, "a", beat("1.1.1.1:1", true, 1), at(2.0));
-        assert_eq!(candidates(&registry, at(2.0)), [("a".into(), 1)]);
-        assert_eq!(candidates(&registry, at(32.0)), [], "not heard from");
+        assert_eq!(candidates(&mut registry, at(2.0)), [(1, "a".into())]);
+        assert_eq!(candidates(&mut registry, at(32.0)), [], "not heard from");
         register(&mut registry, "a", "1.1.1.1:1", at(3.0));
-        assert_eq!(candidates(&registry, at(3.0)), [], "no heartbeat since it registered");
+        assert_eq!(candidates(&mut registry, at(3.0)), [], "no heartbeat since it registered");
         heard(&mut registry, "a", beat("1.1.1.1:1", true, 0), at(4.0));
-        assert_eq!(candidates(&registry, at(4.0)).len(), 1);
+        assert_eq!(candidates(&mut registry, at(4.0)).len(), 1);
         assert_eq!(registry.holders(at(4.0), |_| Some(digest()))[&m()], ["a"]);
         registry.record_probe(
             "a",
@@ -515,7 +556,7 @@ mod tests {
             &NodeReachability::Unreachable("refused".into()),
             at(4.0),
         );
-        assert_eq!(candidates(&registry, at(4.0)), []);
+        assert_eq!(candidates(&mut registry, at(4.0)), []);
         assert_eq!(registry.readiness(&m(), digest(), at(4.0)).count(), 0);
     }
 
@@ -622,7 +663,7 @@ mod tests {
         };
         heard(&mut registry, "a", relaying.clone(), at(0.0));
         assert!(registry.take_relay_change() && !registry.take_relay_change());
-        assert!(registry.nodes["a"].bytes() > 9 * 256);
+        assert!(registry.nodes.get("a").unwrap().bytes() > 9 * 256);
         heard(&mut registry, "a", relaying.clone(), at(1.0));
         assert!(registry.take_relay_change(), "it pulls");
         let again = registry.register("a", "1.1.1.1:1".into(), client(1), "online".into(), at(1.0));
@@ -706,7 +747,7 @@ mod tests {
             (0..MAX_HELD_PACKAGES).map(|n| format!("m{n}").parse().unwrap()).collect();
         let mut registry = NodeRegistry::default();
         heard(&mut registry, "honest", longest(&ids, 0), at(0.0));
-        let one = registry.nodes["honest"].bytes();
+        let one = registry.nodes.get("honest").unwrap().bytes();
         assert!(200 * one < MAX_BYTES_OF_CLIENT, "a venue of large nodes: {one} bytes each");
         let mut fill = |of: u8| {
             let heard = |n: &usize| {
@@ -725,13 +766,13 @@ mod tests {
         }
         let _ = fill(4) + fill(5);
         assert_eq!(fill(6), 0, "there is no more room in all");
-        let all = registry.nodes.values().map(RegisteredNode::bytes).sum::<usize>();
+        let all = registry.nodes.iter().map(|(_, node)| node.bytes()).sum::<usize>();
         assert!(all <= MAX_BYTES && all > MAX_BYTES - one, "{all}");
         assert!(
             !heard(&mut registry, "honest", longest(&ids, 0), at(1.0)),
             "who has room keeps it"
         );
-        assert_eq!(registry.nodes["honest"].synced().count(), MAX_HELD_PACKAGES);
-        assert_eq!(registry.nodes["6-0"].synced().count(), 0, "but it is known");
+        assert_eq!(registry.nodes.get("honest").unwrap().synced().count(), MAX_HELD_PACKAGES);
+        assert_eq!(registry.nodes.get("6-0").unwrap().synced().count(), 0, "but it is known");
     }
 }

@@ -127,6 +127,11 @@ impl RegisteredNode {
         self.reported && self.holding.as_ref().is_some_and(|holding| holding.has(id, current))
     }
 
+    /// True if clients may be sent there while it is alive.
+    pub(super) fn takes_clients(&self) -> bool {
+        matches!(self.reach, NodeReachability::Reachable { .. })
+    }
+
     pub(super) fn load(&self) -> u64 {
         self.downloads.saturating_add(self.redirects)
     }

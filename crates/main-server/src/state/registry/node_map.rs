@@ -1,0 +1,153 @@
+//! The nodes by id, and what has to be known of them all without going through them: how
+//! much of the memory each client has taken, and which nodes have a package.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    ops::Bound,
+    sync::Arc,
+};
+
+use edge_mirror_protocol::package::{PackageId, Sha256};
+
+use super::{holder_index::HolderIndex, node::RegisteredNode};
+use crate::state::redirect;
+
+/// What the nodes of a client, or all nodes, take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct NodeUsage {
+    pub(super) nodes: usize,
+    /// Of their lists.
+    pub(super) bytes: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct NodeMap {
+    nodes: BTreeMap<Arc<str>, RegisteredNode>,
+    clients: HashMap<IpAddr, NodeUsage>,
+    total: NodeUsage,
+    holders: HolderIndex,
+}
+
+impl NodeMap {
+    pub(super) fn get(&self, node_id: &str) -> Option<&RegisteredNode> {
+        self.nodes.get(node_id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &RegisteredNode)> {
+        self.nodes.iter().map(|(node_id, node)| (&**node_id, node))
+    }
+
+    /// In the order of their ids, from behind one on.
+    pub(super) fn after(
+        &self,
+        node_id: Option<&str>,
+    ) -> impl Iterator<Item = (&str, &RegisteredNode)> {
+        let from = node_id.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.nodes.range::<str, _>((from, Bound::Unbounded));
+        behind.map(|(node_id, node)| (&**node_id, node))
+    }
+
+    pub(super) fn total(&self) -> NodeUsage {
+        self.total
+    }
+
+    pub(super) fn usage_of(&self, client: IpAddr) -> NodeUsage {
+        self.clients.get(&client).copied().unwrap_or_default()
+    }
+
+    /// Inserts a node, or replaces it.
+    pub(super) fn insert(&mut self, node_id: &str, node: RegisteredNode) {
+        self.remove(node_id);
+        let node_id = Arc::<str>::from(node_id);
+        self.count(&node);
+        self.holders.update(&node_id, &node);
+        self.nodes.insert(node_id, node);
+    }
+
+    pub(super) fn remove(&mut self, node_id: &str) -> Option<RegisteredNode> {
+        let node = self.nodes.remove(node_id)?;
+        self.uncount(&node);
+        self.holders.remove(node_id);
+        Some(node)
+    }
+
+    /// Removes those that `is_gone` names, and returns their ids.
+    pub(super) fn extract(&mut self, is_gone: impl Fn(&RegisteredNode) -> bool) -> Vec<String> {
+        let gone = self.nodes.iter().filter(|(_, node)| is_gone(node));
+        let gone: Vec<_> = gone.map(|(node_id, _)| String::from(&**node_id)).collect();
+        for node_id in &gone {
+            self.remove(node_id);
+        }
+        gone
+    }
+
+    /// Changes a node in a way that makes no difference to what it takes and has.
+    pub(super) fn touch<T>(
+        &mut self,
+        node_id: &str,
+        change: impl FnOnce(&mut RegisteredNode) -> T,
+    ) -> Option<T> {
+        self.nodes.get_mut(node_id).map(change)
+    }
+
+    pub(super) fn change<T>(
+        &mut self,
+        node_id: &str,
+        change: impl FnOnce(&mut RegisteredNode) -> T,
+    ) -> Option<T> {
+        let (node_id, mut node) = self.nodes.remove_entry(node_id)?;
+        self.uncount(&node);
+        let outcome = change(&mut node);
+        self.count(&node);
+        self.holders.update(&node_id, &node);
+        self.nodes.insert(node_id, node);
+        Some(outcome)
+    }
+
+    /// The ids of the nodes that have a package and take clients, sorted.
+    pub(super) fn holders(&mut self, id: &PackageId, sha256: Sha256) -> Vec<Arc<str>> {
+        self.holders.find(id, sha256, &self.nodes).to_vec()
+    }
+
+    /// Chooses one of the nodes that have a package and take clients, by load; None is the
+    /// load of one that can't be chosen now.
+    pub(super) fn choose_holder(
+        &mut self,
+        id: &PackageId,
+        sha256: Sha256,
+        load: impl Fn(&RegisteredNode) -> Option<u64>,
+        draw: impl FnMut(usize) -> usize,
+    ) -> Option<(Arc<str>, &mut RegisteredNode)> {
+        let holders = self.holders.find(id, sha256, &self.nodes);
+        let load = |place: usize| load(self.nodes.get(holders.get(place)?)?);
+        let chosen = holders.get(redirect::choose(holders.len(), load, draw)?)?.clone();
+        let node = self.nodes.get_mut(&chosen)?;
+        Some((chosen, node))
+    }
+
+    #[cfg(test)]
+    pub(super) fn indexed(&self, id: &PackageId, sha256: Sha256) -> Option<&[Arc<str>]> {
+        self.holders.indexed(id, sha256)
+    }
+
+    fn count(&mut self, node: &RegisteredNode) {
+        let bytes = node.bytes();
+        for usage in [self.clients.entry(node.client).or_default(), &mut self.total] {
+            usage.nodes += 1;
+            usage.bytes += bytes;
+        }
+    }
+
+    fn uncount(&mut self, node: &RegisteredNode) {
+        let bytes = node.bytes();
+        let client = self.clients.entry(node.client).or_default();
+        for usage in [client, &mut self.total] {
+            usage.nodes -= 1;
+            usage.bytes -= bytes;
+        }
+        if self.usage_of(node.client).nodes == 0 {
+            self.clients.remove(&node.client);
+        }
+    }
+}
