@@ -35,7 +35,7 @@ use children::ChildDownloads;
 
 /// A child's question for a package that is about to be pulled is kept so long: less than
 /// it waits for the head of an answer.
-const FIRST_BYTES_WAIT: Duration = Duration::from_secs(4);
+const FIRST_BYTES_WAIT: Duration = Duration::from_secs(2);
 /// Longest time that the question for a digest is kept.
 const LONGEST_DIGEST_WAIT: Duration = Duration::from_secs(10);
 
