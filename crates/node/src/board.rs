@@ -82,7 +82,7 @@ pub struct StatusBoard {
     pub(crate) sync_requests: SyncRequests,
     /// The main server should be asked now: a client asks for the package of a meeting
     /// that has not been started.
-    pub(crate) early_poll: Notify,
+    pub(crate) poll_now: Notify,
     pub health: StorageHealth,
     pub counts: NodeCounters,
 }
@@ -283,7 +283,7 @@ impl StatusBoard {
             login_fault: watch::Sender::new(None),
             history: watch::Sender::default(),
             sync_requests: SyncRequests::default(),
-            early_poll: Notify::new(),
+            poll_now: Notify::new(),
             health: StorageHealth::default(),
             connections: Arc::new(Connections::new(counts.limits.clone())),
             counts,

@@ -268,10 +268,10 @@ impl PresenceWorker {
             .collect();
         let synced_meetings = packages.iter().map(|package| package.id.to_string()).collect();
         // Others than our main server are not told of these.
-        let early = sync.prestaged.iter().filter(|(_, meeting)| meeting.is_here);
-        let early =
-            early.map(|(id, meeting)| HeldPackage { id: id.clone(), sha256: meeting.sha256 });
-        let packages = packages.into_iter().chain(early).collect();
+        let prestaged = sync.prestaged.iter().filter(|(_, meeting)| meeting.is_here);
+        let prestaged =
+            prestaged.map(|(id, meeting)| HeldPackage { id: id.clone(), sha256: meeting.sha256 });
+        let packages = packages.into_iter().chain(prestaged).collect();
         Heartbeat {
             node_id: config.node_id.clone(),
             address,

@@ -148,7 +148,7 @@ impl SyncWorker {
                     self.cancel_long_poll();
                     ticks.reset_immediately();
                 }
-                () = board.early_poll.notified(), if may_poll => self.begin_poll(),
+                () = board.poll_now.notified(), if may_poll => self.begin_poll(),
                 // Another folder holds other packages.
                 _ = store.changed() => self.reconcile(),
                 _ = changes.changed() => {

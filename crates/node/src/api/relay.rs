@@ -45,7 +45,7 @@ pub struct RelayTraffic {
     traffic: Arc<Traffic>,
     children: ChildDownloads,
     /// `relay.schedule`, for packages of meetings that have not been started.
-    early_pacer: Arc<Pacer>,
+    prestage_pacer: Arc<Pacer>,
 }
 
 impl Default for RelayTraffic {
@@ -53,7 +53,7 @@ impl Default for RelayTraffic {
         Self {
             traffic: Arc::new(Traffic::for_nodes()),
             children: ChildDownloads::default(),
-            early_pacer: Arc::default(),
+            prestage_pacer: Arc::default(),
         }
     }
 }

@@ -37,7 +37,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// and other nodes may wait for the rest.
 const PROGRESS_BYTES: u64 = 1 << 20;
 const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
-/// After one to which nothing came any more: that was pause enough.
+/// Pause after an attempt that stalled: the stall was pause enough.
 const STALL_PAUSE: Duration = Duration::from_millis(50);
 
 /// State that an attempt leaves for the round's next one.

@@ -124,13 +124,13 @@ impl GateState {
         self.waiting.retain(|waiting| !waiting.admit.is_closed());
         let key = |w: &QueuedPull| (w.urgency.load(Ordering::Relaxed), w.arrival);
         let (next, first) = self.waiting.iter().enumerate().min_by_key(|(_, w)| key(w))?;
-        let unlisted = self.inside.iter().filter(|inside| is_unlisted(&inside.urgency)).count();
-        if is_unlisted(&first.urgency) {
-            // All other waiters are unlisted, too.
-            if unlisted >= max_unlisted(self.limit) {
+        let not_active = self.inside.iter().filter(|inside| is_not_active(&inside.urgency)).count();
+        if is_not_active(&first.urgency) {
+            // Nor are those of all other waiters.
+            if not_active >= max_not_active(self.limit) {
                 return None;
             }
-        } else if unlisted == self.inside.len() {
+        } else if not_active == self.inside.len() {
             // No urgent pull has a permit.
             let full = self.inside.len() >= self.limit;
             self.inside.iter().take(usize::from(full)).for_each(|inside| inside.recall.cancel());
@@ -150,14 +150,14 @@ impl GateState {
     }
 }
 
-/// Or of a meeting that has not been started, which is even less urgent.
-fn is_unlisted(urgency: &AtomicU8) -> bool {
+/// Its meeting is not known to be active, or has not been started.
+fn is_not_active(urgency: &AtomicU8) -> bool {
     urgency.load(Ordering::Relaxed) >= PullReason::Unlisted as u8
 }
 
 /// Permits for meetings that are not known to be active: two thirds, so that one is
 /// always left for active ones if there are two or more.
-fn max_unlisted(limit: usize) -> usize {
+fn max_not_active(limit: usize) -> usize {
     (limit * 2 / 3).max(1)
 }
 
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn one_place_is_always_left_for_active_meetings_where_there_are_two() {
-        let shares = [1, 2, 3, 4, 6, 64].map(max_unlisted);
+        let shares = [1, 2, 3, 4, 6, 64].map(max_not_active);
         assert_eq!(shares, [1, 1, 2, 2, 4, 42]);
     }
 

@@ -179,7 +179,7 @@ impl Fetch {
         version.digest().is_some()
     }
 
-    /// True if the main server announces this version of an active meeting's package.
+    /// True if the main server announces this version of the package.
     fn is_announced(&self, id: &PackageId, version: &PackageVersion) -> bool {
         let config = self.inner.settings.current();
         let offer = self.inner.offer_of(id, config.main_server());

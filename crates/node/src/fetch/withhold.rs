@@ -29,10 +29,10 @@ impl Fetch {
                 return true;
             }
         }
-        let is_pulled_early =
+        let is_prestage_pull =
             || self.inner.state().flights.get(id).is_some_and(|flight| flight.is_prestage());
         let stored = self.inner.board.store().get(id);
-        stored.is_some_and(|stored| stored.manifest.withheld) || is_pulled_early()
+        stored.is_some_and(|stored| stored.manifest.withheld) || is_prestage_pull()
     }
 
     /// Waits a moment for the meeting's start, which may not have been heard of here.
@@ -48,7 +48,7 @@ impl Fetch {
             return Err(Arc::new(PullError::TooManyWaiters));
         };
         let mut sync = board.sync.subscribe();
-        board.early_poll.notify_one();
+        board.poll_now.notify_one();
         let started = timeout(START_WAIT, sync.wait_for(|sync| sync.active.contains(id))).await;
         match started {
             Ok(Ok(_)) => Ok(()),

@@ -62,7 +62,7 @@ fn nearest_first(lower: Vec<&KnownSibling>) -> impl Iterator<Item = &KnownSiblin
     }
     let neighbours = (0..lower.len()).rev().filter(|at| !ancestors.contains(at));
     let neighbours: Vec<_> = neighbours.take(MAX_TRIED).collect();
-    // With one of them, even far down in a tree.
+    // Leaves room for one neighbour, however many ancestors there are.
     ancestors.truncate(MAX_TRIED - 1);
     ancestors.into_iter().chain(neighbours).map(move |at| lower[at])
 }

@@ -178,9 +178,9 @@ pub enum RelayCredentials {
 pub struct ParentState {
     /// The parent itself: the list that it was found in may name it otherwise.
     pub node_id: String,
-    /// Bytes of the package that it has.
     /// The place where it is; empty if it has no name, or it is of the version before.
     pub site: String,
+    /// Bytes of the package that it has.
     pub received_bytes: u64,
     pub children: u32,
     /// The nodes that its own bytes come through, the nearest first.

@@ -43,7 +43,7 @@ pub(super) fn limited(state: &AppState, id: PackageId, body: Body) -> Body {
 
 /// Waits until some of so many bytes may be sent; returns how many.
 async fn take(state: &AppState, id: &PackageId, wanted: usize) -> io::Result<usize> {
-    let pacer = &state.relay_traffic.early_pacer;
+    let pacer = &state.relay_traffic.prestage_pacer;
     loop {
         let rate = match limit(&state.fetch, &state.settings.current(), id) {
             ScheduledLimit::Unlimited => return Ok(wanted),

@@ -123,15 +123,15 @@ struct KnownMeeting<'a> {
     active: Option<&'a ActiveMeeting>,
     held: Option<&'a StoredPackage>,
     pull: Option<&'a PullProgress>,
-    early: Option<&'a PrestagedMeeting>,
+    prestaged: Option<&'a PrestagedMeeting>,
 }
 
 impl<'a> KnownMeeting<'a> {
     /// The main server's title, if it lists the meeting.
     fn title(&self) -> &'a str {
         let held = self.held.map(|held| &held.manifest.title);
-        let early = self.early.map(|early| &early.title);
-        self.active.map(|active| &active.title).or(early).or(held).map_or("", String::as_str)
+        let prestaged = self.prestaged.map(|meeting| &meeting.title);
+        self.active.map(|active| &active.title).or(prestaged).or(held).map_or("", String::as_str)
     }
 }
 
@@ -149,15 +149,16 @@ impl<'a> MeetingRows<'a> {
         stored: &'a [Arc<StoredPackage>],
         under_way: &'a HashMap<PackageId, PullProgress>,
     ) -> Self {
-        let of = |id| KnownMeeting { id, active: None, held: None, pull: None, early: None };
+        let of = |id| KnownMeeting { id, active: None, held: None, pull: None, prestaged: None };
         let held = stored.iter().filter_map(|held| {
             Some(KnownMeeting { held: Some(held), ..of(held.manifest.key.package()?) })
         });
         let active = sync.active.iter().map(|m| KnownMeeting { active: Some(m), ..of(&m.id) });
         let pulls = under_way.iter().map(|(id, pull)| KnownMeeting { pull: Some(pull), ..of(id) });
-        let early = sync.prestaged.iter();
-        let early = early.map(|(id, early)| KnownMeeting { early: Some(early), ..of(id) });
-        Self { sync, sorted: sorted(held.chain(active).chain(pulls).chain(early).collect()) }
+        let prestaged = sync.prestaged.iter();
+        let prestaged =
+            prestaged.map(|(id, meeting)| KnownMeeting { prestaged: Some(meeting), ..of(id) });
+        Self { sync, sorted: sorted(held.chain(active).chain(pulls).chain(prestaged).collect()) }
     }
 
     fn known(&self) -> impl Iterator<Item = KnownMeeting<'a>> {
@@ -167,7 +168,7 @@ impl<'a> MeetingRows<'a> {
                 active: one.active.or(other.active),
                 held: one.held.or(other.held),
                 pull: one.pull.or(other.pull),
-                early: one.early.or(other.early),
+                prestaged: one.prestaged.or(other.prestaged),
             };
             same.iter().map(|(_, known)| *known).reduce(both)
         };
@@ -239,9 +240,9 @@ fn common_prefix_len(one: &str, other: &str) -> usize {
 }
 
 fn meeting<'a>(sync: &'a SyncState, known: KnownMeeting<'a>) -> MeetingRow<'a> {
-    let KnownMeeting { id, active, held, pull, early } = known;
-    let early = early.filter(|_| active.is_none());
-    let failing = sync.failing.get(id).or(early.and_then(|early| early.failing.as_ref()));
+    let KnownMeeting { id, active, held, pull, prestaged } = known;
+    let prestaged = prestaged.filter(|_| active.is_none());
+    let failing = sync.failing.get(id).or(prestaged.and_then(|meeting| meeting.failing.as_ref()));
     let manifest = held.map(|held| &held.manifest);
     let title = known.title();
     let active = active.is_some();
@@ -251,13 +252,13 @@ fn meeting<'a>(sync: &'a SyncState, known: KnownMeeting<'a>) -> MeetingRow<'a> {
         id,
         title,
         active,
-        prestaged: early.is_some(),
+        prestaged: prestaged.is_some(),
         state: match state(active, confirmed, held.is_some(), pull, failing.is_some()) {
-            MeetingState::Inactive if early.is_some_and(|early| early.is_here) => {
+            MeetingState::Inactive if prestaged.is_some_and(|meeting| meeting.is_here) => {
                 MeetingState::Prestaged
             }
             // It has another version.
-            MeetingState::Inactive if early.is_some() => MeetingState::Waiting,
+            MeetingState::Inactive if prestaged.is_some() => MeetingState::Waiting,
             MeetingState::Inactive if !sync.complete => MeetingState::Unknown,
             known => known,
         },

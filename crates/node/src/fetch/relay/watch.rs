@@ -23,8 +23,8 @@ const PROBE_PAUSE: Duration = Duration::from_secs(1);
 /// A plan counts that lasts so long: while nodes come back after an outage, there are
 /// several within a moment.
 const REASSIGNED_FOR: Duration = Duration::from_millis(500);
-/// A parent that works is not left for the main server before: that one has perhaps just
-/// been started, and does not know the parent yet.
+/// A plan that names no parent any more counts after this time while the present one works:
+/// the main server has perhaps just been started, and does not know that one yet.
 const RECALLED_FOR: Duration = Duration::from_secs(10);
 /// A loop is left to others for so long where the plan names this very parent: plans have
 /// none, and they are about to follow it.
