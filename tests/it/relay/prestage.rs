@@ -214,6 +214,15 @@ async fn what_a_parent_sends_early_is_limited_by_its_own_schedule_until_the_star
         until_early(node, "n").await;
     }
     assert_eq!(served(&master).await, (package.len() + 2 * other.len()) as f64);
+    let mut refused = [0.0; 2];
+    for node in &nodes {
+        let metrics = Metrics::of(&node.url("")).await;
+        for (sum, reason) in refused.iter_mut().zip(["schedule", "busy"]) {
+            let name = "edge_mirror_relay_refused_children_total";
+            *sum += metrics.get(&format!("{name}{{reason=\"{reason}\"}}"));
+        }
+    }
+    assert!(refused[0] > 0.0 && refused[1] == 0.0, "{refused:?}");
     end(nodes, master).await;
 }
 

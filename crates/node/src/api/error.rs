@@ -127,7 +127,7 @@ impl IntoResponse for ApiError {
             }
             Self::Active(id) => {
                 let text = format!(
-                    "会议 {id} 正在进行或状态未知，不能删除 / meeting {id} is active, or not known to have ended: its package stays"
+                    "会议 {id} 正在进行、即将开始或状态未知，不能删除 / meeting {id} is active, is to start, or is not known to have ended: its package stays"
                 );
                 detail(StatusCode::CONFLICT, text)
             }

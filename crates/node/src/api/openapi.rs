@@ -180,7 +180,7 @@ fn of_operators() -> Vec<Operation> {
             .careful()
             .answers(200, "It is gone.", vec![json::<Done>()])
             .refuses(404, "The package is not here.")
-            .refuses(409, "Its meeting is active, or not known to have ended.")
+            .refuses(409, "Its meeting is active, is to start, or is not known to have ended.")
             .refuses(500, "The node's disk fails."),
         guarded(call(Method::GET, "/api/logs", STATUS, "The last lines of the log"))
             .query("level", json!({"enum": ["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"]}), "At least as grave as this.")

@@ -167,7 +167,7 @@ fn respond_on_schedule(
     copy: SiblingCopy,
 ) -> Response<Body> {
     let answered = match schedule::limit(&state.fetch, config, query.id) {
-        ScheduledLimit::Off => Err(RelayRefusal::Busy),
+        ScheduledLimit::Off => Err(RelayRefusal::Schedule),
         _ => respond(state, config, query, copy),
     };
     let response = answered.unwrap_or_else(|refusal| {

@@ -137,6 +137,8 @@ labels! {
         Off => "off",
         /// `relay.maxChildren` is reached.
         Busy => "busy",
+        /// `relay.schedule` allows nothing now.
+        Schedule => "schedule",
         /// It pulls another version.
         Version => "version",
     }

@@ -93,17 +93,18 @@ impl FetchInner {
         let own = Some(flight.id());
         let others = store.list();
         let others = others.iter().filter(|stored| stored.manifest.key.package() != own);
-        let (mut kept_bytes, mut spare_bytes) = (bytes, 0_u64);
+        let mut kept_bytes = bytes;
         for stored in others {
             let candidate = super::room::candidate(&self.board, stored);
             let goes = !candidate.retained && !candidate.is_prestaged && storage.auto_cleanup;
-            let counted = if goes { &mut spare_bytes } else { &mut kept_bytes };
-            *counted = counted.saturating_add(candidate.size_bytes);
+            if !goes {
+                kept_bytes = kept_bytes.saturating_add(candidate.size_bytes);
+            }
         }
         let threshold = if storage.auto_cleanup { storage.cleanup_threshold } else { 1.0 };
         if evict::excess(kept_bytes, storage.max_size, threshold) > 0 {
             return Err(StoreError::NoRoom(format!(
-                "{bytes} bytes of a meeting that has not been started, beside what is needed; see storage.maxSize"
+                "the package of a meeting that has not been started ({bytes} bytes) does not fit beside what must be kept; raise storage.maxSize"
             ))
             .into());
         }
