@@ -216,7 +216,7 @@ impl Fetch {
     pub fn get_if_open(&self, id: &str) -> Option<OpenedPackage> {
         let package = self.inner.board.store.peek().get_if_open(id)?;
         let is_given = !package.0.manifest.withheld
-            && is_from_origin(&package.0, self.inner.settings.peek().main_server());
+            && package.0.is_from_origin(self.inner.settings.peek().main_server());
         is_given.then_some(package)
     }
 
@@ -224,7 +224,7 @@ impl Fetch {
     async fn open(&self, id: &PackageId) -> Result<Option<OpenedPackage>, StoreError> {
         let found = self.inner.board.store().package(id).await?;
         let config = self.inner.settings.current();
-        Ok(found.filter(|(stored, _)| is_from_origin(stored, config.main_server())))
+        Ok(found.filter(|(stored, _)| stored.is_from_origin(config.main_server())))
     }
 
     /// Begins a flight, or joins the one under way.
@@ -270,7 +270,7 @@ impl Fetch {
             // A flight that has just ended left one of these two.
             let config = self.inner.settings.current();
             let stored = self.inner.board.store().get(id);
-            if stored.is_some_and(|stored| is_from_origin(&stored, config.main_server())) {
+            if stored.is_some_and(|stored| stored.is_from_origin(config.main_server())) {
                 return Ok(None);
             }
             if let Some(error) = state.refusals.get(id, Instant::now()) {
@@ -391,12 +391,6 @@ impl Fetch {
     pub(crate) fn pulled_bytes(&self) -> u64 {
         self.inner.pulled_bytes.load(Ordering::Relaxed)
     }
-}
-
-/// A package pulled from another main server may be another meeting's under
-/// the same id; one that was adopted has no known origin and counts as ours.
-pub(crate) fn is_from_origin(stored: &StoredPackage, origin: &str) -> bool {
-    stored.manifest.source.origin.as_deref().is_none_or(|from| from == origin)
 }
 
 impl FetchInner {

@@ -38,7 +38,7 @@ use change::UnreportedChange;
 use super::address::{self, AdvertisedAddress};
 use crate::{
     board::{self, AddressWarning, CallResult, StatusBoard},
-    fetch::{Fetch, PullPhase, PullProgress, is_from_origin},
+    fetch::{Fetch, PullPhase, PullProgress},
     upstream::{Connector, Upstream},
 };
 
@@ -260,7 +260,7 @@ impl PresenceWorker {
             .filter_map(|meeting| Some((store.get(&meeting.id)?, sync.listed.get(&meeting.id)?)))
             .filter(|(held, listed)| held.manifest.sha256 == **listed)
             .map(|(held, _)| held)
-            .filter(|held| is_from_origin(held, &sync.origin))
+            .filter(|held| held.is_from_origin(&sync.origin))
             .filter_map(|stored| {
                 let (id, sha256) = (stored.manifest.key.package()?.clone(), stored.manifest.sha256);
                 Some(HeldPackage { id, sha256 })

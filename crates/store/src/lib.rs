@@ -111,6 +111,12 @@ struct PackageUsage {
 }
 
 impl StoredPackage {
+    /// A package pulled from another main server may be another meeting's under
+    /// the same id; one that was adopted has no known origin and counts as ours.
+    pub fn is_from_origin(&self, origin: &str) -> bool {
+        self.manifest.source.origin.as_deref().is_none_or(|from| from == origin)
+    }
+
     pub fn last_served_s(&self) -> Option<u64> {
         Some(self.usage.last_served_s.load(Ordering::Relaxed)).filter(|at| *at > 0)
     }

@@ -6,7 +6,7 @@ use edge_mirror_protocol::relay::auth::PackageVersion;
 use edge_mirror_settings::Config;
 use edge_mirror_store::{Store, StoredPackage};
 
-use super::{FetchInner, Flight, PullReason, is_from_origin, origin::Origin, partial::PartialPull};
+use super::{FetchInner, Flight, PullReason, origin::Origin, partial::PartialPull};
 use crate::upstream::{AnnouncedPackage, AnswerExtent, OriginAnswer, PackageRequest, Upstream};
 
 /// The context of one attempt.
@@ -86,7 +86,7 @@ impl FetchInner {
         upstream: &'a Upstream,
         store: &'a Store,
     ) -> AttemptContext<'a> {
-        let held = store.get(flight.id()).filter(|held| is_from_origin(held, upstream.origin()));
+        let held = store.get(flight.id()).filter(|held| held.is_from_origin(upstream.origin()));
         let sync = self.board.sync.borrow();
         let token =
             if sync.origin == upstream.origin() { sync.token.clone() } else { String::new() };

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     board::{self, ActiveMeetings, PullFailure},
-    fetch::{Catalogue, Offer, PullPhase, PullProgress, PullReason, is_from_origin},
+    fetch::{Catalogue, Offer, PullPhase, PullProgress, PullReason},
     upstream::PollFingerprint,
 };
 
@@ -203,7 +203,7 @@ impl MainServerView {
     pub fn refresh_held(&mut self, store: &Store) -> Vec<Arc<StoredPackage>> {
         let mut withheld = Vec::new();
         for (meeting, tracked) in self.active.iter().zip(&mut self.meetings) {
-            let held = store.get(&meeting.id).filter(|held| is_from_origin(held, &self.origin));
+            let held = store.get(&meeting.id).filter(|held| held.is_from_origin(&self.origin));
             let sha256 = held.as_ref().map(|held| held.manifest.sha256);
             withheld.extend(held.filter(|held| held.manifest.withheld));
             if sha256 != tracked.held.as_ref().map(|held| held.sha256) {

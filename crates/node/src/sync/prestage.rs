@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::failure::next_failure;
 use crate::{
     board::{ActiveMeetings, PrestagedMeeting, PullFailure},
-    fetch::{Offer, is_from_origin},
+    fetch::Offer,
 };
 
 /// The packages that the main server wants to be here before their meetings start.
@@ -102,7 +102,7 @@ impl PrestageList {
     pub(crate) fn refresh(&mut self, store: &Store, origin: &str) -> Vec<Arc<StoredPackage>> {
         let mut given = Vec::new();
         for (id, package) in &mut self.packages {
-            let stored = store.get(id).filter(|stored| is_from_origin(stored, origin));
+            let stored = store.get(id).filter(|stored| stored.is_from_origin(origin));
             package.held = stored.as_ref().map(|stored| stored.manifest.sha256);
             given.extend(stored.filter(|stored| !stored.manifest.withheld));
         }

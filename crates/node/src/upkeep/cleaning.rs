@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 use crate::{
     board::{RemovalCause, StatusBoard},
-    fetch::{eviction_candidate, is_from_origin},
+    fetch::eviction_candidate,
 };
 
 /// Interval of looks at the storage, besides those after each answer.
@@ -121,7 +121,7 @@ impl CleanupWorker {
         // A main server that has just started does not say yet what is to be here early.
         let is_unclear = |stored: &StoredPackage| {
             let withheld = stored.manifest.withheld && !sync.is_prestage_known;
-            withheld && is_from_origin(stored, &sync.origin)
+            withheld && stored.is_from_origin(&sync.origin)
         };
         let ids = stored.iter().filter(|stored| !is_unclear(stored));
         let ids = ids.filter_map(|stored| bound_meeting(&stored.manifest));
