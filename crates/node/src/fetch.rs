@@ -265,10 +265,12 @@ impl Fetch {
         reason: PullReason,
         client: Option<IpAddr>,
     ) -> Result<Option<Arc<Flight>>, Arc<PullError>> {
-        let mut state = self.inner.state();
+        let (mut state, config) = (self.inner.state(), self.inner.settings.current());
+        if reason != PullReason::Prestage && state.is_prestaged(id, config.main_server()) {
+            return Err(Arc::new(PullError::NotStarted));
+        }
         if !state.flights.contains_key(id) {
             // A flight that has just ended left one of these two.
-            let config = self.inner.settings.current();
             let stored = self.inner.board.store().get(id);
             if stored.is_some_and(|stored| stored.is_from_origin(config.main_server())) {
                 return Ok(None);
@@ -291,9 +293,7 @@ impl Fetch {
         client: Option<IpAddr>,
     ) -> Arc<Flight> {
         if let Some(flight) = state.flights.get(id) {
-            flight.raise_priority(reason);
-            self.inner.gate.admit();
-            self.inner.note_turn();
+            self.inner.raise(flight, reason);
             return flight.clone();
         }
         let flight = Arc::new(Flight::new(id.clone(), reason, client, state.run.child_token()));
@@ -302,7 +302,7 @@ impl Fetch {
         self.inner.tasks.spawn("pull", async move {
             let began = Instant::now();
             let round = job.run().run_until_cancelled(inner.run_round(&job)).await;
-            let round = round.unwrap_or(Err(PullError::Stopped));
+            let round = round.unwrap_or_else(|| Err(inner.cause_of_end(&job)));
             inner.count(&round, began);
             inner.end(&job, round);
             inner.note_turn();
@@ -398,6 +398,13 @@ impl FetchInner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Someone else needs the package, too, for this reason.
+    fn raise(&self, flight: &Flight, reason: PullReason) {
+        flight.raise_priority(reason);
+        self.gate.admit();
+        self.note_turn();
+    }
+
     fn count(&self, round: &Result<PulledPackage, PullError>, began: Instant) {
         let counts = &self.board.counts;
         let end = match round {
@@ -406,7 +413,7 @@ impl FetchInner {
                 PullEnd::Adopted
             }
             Ok(_) => PullEnd::Pulled,
-            Err(PullError::Stopped) => PullEnd::GivenUp,
+            Err(PullError::Stopped | PullError::NotStarted) => PullEnd::GivenUp,
             Err(_) => PullEnd::Failed,
         };
         counts.pulls.inc(end);
@@ -422,7 +429,7 @@ impl FetchInner {
             let mut state = self.state();
             match &outcome {
                 Ok(_) => state.refusals.remove(flight.id()),
-                Err(error) if matches!(**error, PullError::Stopped) => {}
+                Err(error) if error.is_end() => {}
                 Err(error) => state.refusals.put(flight.id(), error, Instant::now()),
             }
             if state
@@ -434,7 +441,7 @@ impl FetchInner {
             }
         }
         if let Err(error) = &outcome
-            && !matches!(**error, PullError::Stopped)
+            && !error.is_end()
         {
             warn!("package of meeting {} could not be pulled: {error}", flight.id());
         }

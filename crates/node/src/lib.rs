@@ -36,7 +36,7 @@ pub mod bench {
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 

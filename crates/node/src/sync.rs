@@ -268,6 +268,7 @@ impl SyncWorker {
                 });
                 let prestaged = status.relay.as_ref().map(|section| section.prestage.clone());
                 let mut ended = self.known.take_status(status);
+                self.known.prestage.drop_started(&self.known.active);
                 // Without a section it has said nothing: it may be starting.
                 if let Some(offers) = prestaged {
                     ended.extend(self.known.prestage.take(&offers, &self.known.active));

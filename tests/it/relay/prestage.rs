@@ -111,6 +111,42 @@ async fn a_package_is_everywhere_before_the_start_and_ready_at_once_then() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_asks_a_node_that_has_not_heard_of_it_yet_gets_nothing_either() {
+    for relaying in [true, false] {
+        let master = TestMaster::build().start().await;
+        let (authority, package) = (master.authority(), big_zip(1 << 20, 1));
+        distributed(&master, "m", &package).await;
+        let master = master.stop().await;
+        let config = json!({
+            "relay": {"enabled": relaying},
+            "network": {"retryCount": 100, "retryDelay": 1},
+        });
+        let node = TestNode::of(&authority).with(config).start().await;
+        // Its pull begins before the node knows of any meeting.
+        let asked = async {
+            let (status, bytes) = node.download("m").await;
+            assert_eq!(status, StatusCode::NOT_FOUND, "relaying: {relaying}, {}", bytes.len());
+        };
+        let comes_back = async {
+            until("the pull has begun", async || {
+                (!node.meeting("m").await.is_null()).then_some(())
+            })
+            .await;
+            master.start().await
+        };
+        let ((), master) = tokio::join!(asked, comes_back);
+        // Who does not pass packages on is told nothing of it.
+        if relaying {
+            until_early(&node, "m").await;
+        }
+        assert_unknown(&node, "m").await;
+        master.begin("m").await;
+        assert!(node.download("m").await == (StatusCode::OK, package));
+        end(vec![node], master).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_gives_way_to_a_meeting_that_starts_and_keeps_what_it_has() {
     let master = TestMaster::build().start().await;
     let mut nodes = fleet(&master, 1).await;

@@ -69,13 +69,17 @@ async fn redirect_or_deliver(
     Ok(answer)
 }
 
-/// For nodes: always from here, whatever the meeting's status.
+/// For nodes: always from here, also if the meeting is over. Those that distribute a package
+/// before the start have been told where it lies; others would give it to clients.
 pub(crate) async fn direct(
     State(server): Shared,
     PathId(id): PathId,
     request: Request,
 ) -> Result<Response, RequestError> {
-    server.book().get(&id)?;
+    let is_prestaged = server.book().get(&id)?.prestaged;
+    if is_prestaged {
+        return Err(RequestError::UnknownMeeting(id));
+    }
     deliver(&server, &id, &request.into_parts().0).await
 }
 

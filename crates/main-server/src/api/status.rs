@@ -518,6 +518,8 @@ mod tests {
             404,
             "clients get nothing of it yet"
         );
+        let direct = t.get("/api/v1/meetings/later/download-package-direct").await;
+        assert_eq!(direct.status(), 404, "nor do nodes that would give it to them");
         // Who has it is told as long as it is to keep it.
         let has = json!([{"id": "later", "sha256": offer["prestage"]["sha256"]},
             {"id": "m", "sha256": sha256}]);

@@ -14,7 +14,7 @@ use edge_mirror_protocol::{
 };
 use edge_mirror_settings::Config;
 use edge_mirror_store::{Provenance, StoreError, StoredPackage};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -39,6 +39,10 @@ const PROGRESS_BYTES: u64 = 1 << 20;
 const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
 /// Pause after an attempt that stalled: the stall was pause enough.
 const STALL_PAUSE: Duration = Duration::from_millis(50);
+
+/// A client of a node that has just started waits so long for the main server's first
+/// answer, which says what meetings have been started, and what other nodes there are.
+const FIRST_ANSWER_WAIT: Duration = Duration::from_secs(2);
 
 /// State that an attempt leaves for the round's next one.
 #[derive(Default)]
@@ -147,6 +151,9 @@ impl FetchInner {
             self.wait_for_turn(flight).await;
             flight.set_phase(PullPhase::Waiting);
             self.note_turn();
+            if flight.reason().is_clients() {
+                self.wait_for_first_answer().await;
+            }
             let config = self.settings.current();
             // Other nodes first: they take no permit.
             match Box::pin(self.try_siblings(flight, &config, round, retry)).await {
@@ -177,6 +184,12 @@ impl FetchInner {
                 Err(error) => return (config, Err(error)),
             }
         }
+    }
+
+    async fn wait_for_first_answer(&self) {
+        let mut sync = self.board.sync.subscribe();
+        let answered = sync.wait_for(|sync| sync.polled_ok.is_some() || sync.poll_error.is_some());
+        let _ = timeout(FIRST_ANSWER_WAIT, answered).await;
     }
 
     async fn try_once(

@@ -92,6 +92,11 @@ impl PullError {
         }
     }
 
+    /// True if the pull was ended, rather than that it failed.
+    pub(crate) fn is_end(&self) -> bool {
+        matches!(self, Self::Stopped | Self::NotStarted)
+    }
+
     /// True if the bytes received so far are good for the next attempt.
     pub(super) fn is_broken_off(&self) -> bool {
         matches!(self, Self::Interrupted { .. } | Self::Stalled(_) | Self::TooSlow(_))

@@ -322,6 +322,10 @@ impl Flight {
 
     /// Raises the priority to that of a new waiter, and ends a pause.
     pub(super) fn raise_priority(&self, reason: PullReason) {
+        if reason == PullReason::Prestage {
+            // Nothing is less urgent.
+            return;
+        }
         let awaited = self.awaited.fetch_or(reason.is_clients(), Ordering::Relaxed);
         let is_new = reason.is_clients() && !awaited;
         // Its meeting has become active while a client waits for it.

@@ -147,6 +147,12 @@ fn choose_origin(
 }
 
 impl FetchState {
+    /// True if the main server at `origin` lists it as a package of a meeting that has not
+    /// been started. All its flights are for that reason, then.
+    pub(super) fn is_prestaged(&self, id: &PackageId, origin: &str) -> bool {
+        self.catalogue.origin == origin && self.catalogue.prestaged.contains_key(id)
+    }
+
     pub(super) fn set_catalogue(&mut self, catalogue: Catalogue, now: Instant) {
         let before = std::mem::take(&mut self.unoffered);
         let unoffered = catalogue.offers.iter().filter(|(_, o)| o.listed && o.path.is_none());
@@ -155,8 +161,19 @@ impl FetchState {
         self.offer_timed_out &=
             !catalogue.has_offers() && catalogue.origin == self.catalogue.origin;
         self.catalogue = Arc::new(catalogue);
+        self.end_early_flights();
         let offered = before.keys().filter(|id| !self.unoffered.contains_key(*id));
         offered.filter_map(|id| self.flights.get(id)).for_each(|flight| flight.wake());
+    }
+
+    /// Ends pulls that clients began before it was known that the meeting has not been
+    /// started. Nobody joins them any more.
+    fn end_early_flights(&mut self) {
+        let prestaged = &self.catalogue.prestaged;
+        let early = self
+            .flights
+            .extract_if(|id, flight| prestaged.contains_key(id) && !flight.is_prestage());
+        early.for_each(|(_, flight)| flight.run().cancel());
     }
 
     fn note_offer_timeout(&mut self) {
@@ -187,7 +204,7 @@ impl FetchInner {
             let state = self.state();
             let current = state.catalogue.origin == base_url;
             let known = state.catalogue.offer(id).filter(|_| current).cloned();
-            let is_prestaged = current && state.catalogue.prestaged.contains_key(id);
+            let is_prestaged = state.is_prestaged(id, base_url);
             let waits = !state.offer_timed_out;
             let unoffered = state.unoffered.get(id).copied().filter(|_| current && waits);
             (known, is_prestaged, unoffered, waits)

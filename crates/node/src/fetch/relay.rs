@@ -15,7 +15,7 @@ use edge_mirror_protocol::{
 };
 use edge_mirror_settings::Config;
 use edge_mirror_store::StoreError;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::{
     FetchInner, Flight, Offer, PullError, PullReason, PulledPackage, SourceReason,
@@ -39,10 +39,6 @@ const LOOP_PAUSE: Duration = Duration::from_secs(1);
 /// Ranked nodes of which none has given a byte for so long are given up: the main server is
 /// there, too.
 const FRUITLESS_TIME: Duration = Duration::from_secs(10);
-
-/// A client of a node that has just started waits so long for the main server's first
-/// answer, which says what other nodes there are.
-const FIRST_ANSWER_WAIT: Duration = Duration::from_secs(2);
 
 /// The parents of one round.
 #[derive(Default)]
@@ -217,9 +213,6 @@ impl FetchInner {
         round: &mut RoundState,
         retry: bool,
     ) -> Result<SiblingsTried, PullError> {
-        if flight.reason().is_clients() && config.relay.enabled {
-            self.wait_for_first_answer().await;
-        }
         round.relay.direct = self.direct_reason(flight, config, &round.relay);
         if round.relay.direct.is_some() {
             return Ok(SiblingsTried::NoneLeft);
@@ -270,12 +263,6 @@ impl FetchInner {
             };
         }
         Ok(SiblingsTried::NoneLeft)
-    }
-
-    async fn wait_for_first_answer(&self) {
-        let mut sync = self.board.sync.subscribe();
-        let answered = sync.wait_for(|sync| sync.polled_ok.is_some() || sync.poll_error.is_some());
-        let _ = timeout(FIRST_ANSWER_WAIT, answered).await;
     }
 
     /// Leaves out nodes that sent wrong bytes of this version.

@@ -109,7 +109,7 @@ impl Fetch {
     }
 
     /// The pull of a listed meeting's package, begun if there is none.
-    async fn flight_for_sibling(
+    pub(super) async fn flight_for_sibling(
         &self,
         id: &PackageId,
         version: &PackageVersion,
@@ -117,12 +117,17 @@ impl Fetch {
         is_urgent: bool,
     ) -> Option<Arc<Flight>> {
         let under_way = || {
-            let flight = self.inner.state().flights.get(id).cloned()?;
+            let (state, config) = (self.inner.state(), self.inner.settings.current());
+            let flight = state.flights.get(id)?.clone();
             if is_urgent {
-                let is_listed = self.inner.board.sync.borrow().active.contains(id);
-                let reason = if is_listed { PullReason::OnDemand } else { PullReason::Unlisted };
-                flight.raise_priority(reason);
-                self.inner.gate.admit();
+                let is_active = || self.inner.board.sync.borrow().active.contains(id);
+                let reason = match state.is_prestaged(id, config.main_server()) {
+                    // Its client gets nothing of it yet.
+                    true => PullReason::Prestage,
+                    false if is_active() => PullReason::OnDemand,
+                    false => PullReason::Unlisted,
+                };
+                self.inner.raise(&flight, reason);
             }
             Some(flight)
         };

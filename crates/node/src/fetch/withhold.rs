@@ -10,7 +10,7 @@ use edge_mirror_store::StoredPackage;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::{Fetch, PullError};
+use super::{Fetch, FetchInner, Flight, PullError};
 
 /// The main server may send clients here a moment before it has told this node that the
 /// meeting has started.
@@ -31,7 +31,9 @@ impl Fetch {
         }
         let is_prestage_pull =
             || self.inner.state().flights.get(id).is_some_and(|flight| flight.is_prestage());
-        let stored = self.inner.board.store().get(id);
+        let (stored, config) = (self.inner.board.store().get(id), self.inner.settings.current());
+        // Under the same id, another main server has another meeting.
+        let stored = stored.filter(|stored| stored.is_from_origin(config.main_server()));
         stored.is_some_and(|stored| stored.manifest.withheld) || is_prestage_pull()
     }
 
@@ -67,5 +69,113 @@ impl Fetch {
                 warn!("{}: it has changed meanwhile", id.describe());
             }
         });
+    }
+}
+
+impl FetchInner {
+    /// The reason for which a flight was ended.
+    pub(super) fn cause_of_end(&self, flight: &Flight) -> PullError {
+        let (state, config) = (self.state(), self.settings.current());
+        let is_prestaged = state.is_prestaged(flight.id(), config.main_server());
+        match is_prestaged && !flight.is_prestage() {
+            true => PullError::NotStarted,
+            false => PullError::Stopped,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashMap};
+
+    use edge_mirror_base::tasks::Tasks;
+    use edge_mirror_protocol::{
+        package::{PackageRoute, PackageSource, Sha256, Validators, VerifyLevel},
+        relay::auth::PackageVersion,
+    };
+    use edge_mirror_settings::Settings;
+    use edge_mirror_store::{Provenance, Store, testing::zip_of};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{
+        board::{PrestagedMeeting, StatusBoard, SyncState},
+        fetch::{Catalogue, Offer, PullReason},
+        upstream::Connector,
+    };
+
+    /// Background pulls wait, so that no main server is asked.
+    fn fetch(folder: &std::path::Path) -> Fetch {
+        let path = folder.join("node_config.json");
+        let config = r#"{"nodeId": "n", "network": {"schedule": ["00:00-24:00 off"]}}"#;
+        std::fs::write(&path, config).unwrap();
+        let settings = Arc::new(Settings::load_or_create(&path).unwrap());
+        let (store, _) = Store::open(&folder.join("storage")).unwrap();
+        let board = Arc::new(StatusBoard::new(store, 8001));
+        Fetch::new(settings, board, Arc::<Connector>::default(), Tasks::new())
+    }
+
+    fn put(fetch: &Fetch, id: &PackageId, origin: &str, withheld: bool) -> Arc<StoredPackage> {
+        let source = PackageSource {
+            route: PackageRoute::PackageUrl,
+            origin: Some(origin.to_owned()),
+            validators: Validators::default(),
+        };
+        let provenance = Provenance::of_package("t".to_owned(), source);
+        let store = fetch.inner.board.store();
+        let mut pending = store.begin(id.clone(), None, u64::MAX).unwrap();
+        pending.write(&zip_of(b"papers")).unwrap();
+        let provenance = Provenance { withheld, ..provenance };
+        pending.commit(VerifyLevel::Full, None, provenance, || true).unwrap()
+    }
+
+    /// The main server lists it as one to be here before its meeting starts.
+    fn list(fetch: &Fetch, id: &PackageId) {
+        let offer = Offer { path: Some("/uploads/p.zip".to_owned()), ..Offer::default() };
+        let prestaged = Arc::new(HashMap::from([(id.clone(), offer)]));
+        let origin = fetch.inner.settings.current().main_server().to_owned();
+        fetch.set_catalogue(Catalogue { origin, prestaged, ..Catalogue::default() });
+        let meeting = PrestagedMeeting {
+            title: "t".to_owned(),
+            sha256: Sha256::new([1; 32]),
+            size_bytes: 1,
+            is_here: false,
+            failing: None,
+        };
+        let prestaged = Arc::new(BTreeMap::from([(id.clone(), meeting)]));
+        let sync = SyncState { prestaged, complete: true, ..SyncState::default() };
+        fetch.inner.board.sync.send_replace(Arc::new(sync));
+    }
+
+    #[tokio::test]
+    async fn a_package_of_another_main_server_says_nothing_of_this_ones_meeting() {
+        let (folder, id) = (tempfile::tempdir().unwrap(), "m".parse().unwrap());
+        let fetch = fetch(folder.path());
+        let here = fetch.inner.settings.current().main_server().to_owned();
+        put(&fetch, &id, &here, true);
+        assert!(fetch.is_withheld(&id));
+        put(&fetch, &id, "http://10.9.9.9:80", true);
+        assert!(!fetch.is_withheld(&id));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_to_start_is_pulled_for_no_client_however_it_began() {
+        let (folder, id) = (tempfile::tempdir().unwrap(), "m".parse().unwrap());
+        let fetch = fetch(folder.path());
+        let early = fetch.pull(&id, PullReason::Unlisted);
+        list(&fetch, &id);
+        let ended = early.outcome().await.unwrap_err();
+        assert!(matches!(*ended, PullError::NotStarted), "{ended}");
+        let refused = fetch.join_as(&id, PullReason::Unlisted, None);
+        assert!(matches!(*refused.unwrap_err(), PullError::NotStarted));
+        let flight = fetch.pull(&id, PullReason::Prestage);
+        assert!(flight.is_prestage());
+        // A client waits at another node, which has not heard of it.
+        let (version, until) = (PackageVersion::Digest(Sha256::new([1; 32])), Instant::now());
+        let joined = fetch.flight_for_sibling(&id, &version, until, true).await.unwrap();
+        assert!(Arc::ptr_eq(&joined, &flight) && flight.is_prestage());
+        assert!(fetch.is_withheld(&id) && !flight.is_awaited());
+        fetch.stop();
+        flight.outcome().await.unwrap_err();
     }
 }

@@ -78,6 +78,11 @@ impl PrestageList {
         ended
     }
 
+    /// Drops what has been started, whether or not there is another list.
+    pub(crate) fn drop_started(&mut self, active: &ActiveMeetings) {
+        self.packages.retain(|id, _| !active.contains(id));
+    }
+
     pub(crate) fn ids(&self) -> impl Iterator<Item = &PackageId> {
         self.packages.keys()
     }
@@ -145,7 +150,7 @@ impl PrestageList {
         };
     }
 
-    /// Its pull was stopped, by the end of the service or for another version.
+    /// Its pull was ended: with the service, for another version, or as a client began it.
     pub(crate) fn note_stop(&mut self, id: &PackageId) {
         if let Some(package) = self.packages.get_mut(id) {
             package.is_under_way = false;
@@ -246,6 +251,8 @@ mod tests {
         assert_eq!(list.next_pull(Instant::now()), Some(id("a")));
         list.take(&offers(&[("a", 2), ("c", 1)]), &active(&["c"]));
         assert_eq!(list.ids().cloned().collect::<Vec<_>>(), [id("a")], "c has started");
+        list.drop_started(&active(&["a"]));
+        assert_eq!((list.ids().count(), list.catalogue().len()), (0, 0), "and so has a");
     }
 
     #[test]

@@ -87,9 +87,7 @@ impl SyncWorker {
                 }
                 self.known.prestage.note_end(id, None, delay);
             }
-            Err(error) if matches!(**error, PullError::Stopped) => {
-                self.known.prestage.note_stop(id);
-            }
+            Err(error) if error.is_end() => self.known.prestage.note_stop(id),
             Err(error) => self.known.prestage.note_end(id, Some(error.fault()), delay),
         }
         self.pull_ended = true;
