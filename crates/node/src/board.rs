@@ -25,7 +25,7 @@ use edge_mirror_protocol::{
     extension::RelaySection,
     package::{PackageId, Sha256},
 };
-use edge_mirror_store::Store;
+use edge_mirror_store::{Store, StoredPackage};
 use tokio::sync::{Notify, watch};
 
 use crate::machine::Machine;
@@ -202,6 +202,21 @@ pub struct SyncState {
     /// The main server says which those are.
     pub(crate) is_prestage_known: bool,
     pub(crate) last_pull: Option<UnixMillis>,
+}
+
+impl SyncState {
+    /// True if the package is to be here when its meeting starts, as far as is known: a main
+    /// server that has just started does not say yet which ones are.
+    pub(crate) fn is_kept_for_start(&self, stored: &StoredPackage) -> bool {
+        let Some(id) = stored.manifest.key.package() else { return false };
+        if self.active.contains(id) || !stored.is_from_origin(&self.origin) {
+            return false;
+        }
+        match self.is_prestage_known {
+            true => self.prestaged.contains_key(id),
+            false => stored.manifest.withheld,
+        }
+    }
 }
 
 /// The active meetings in the main server's order, indexed: there may be thousands,

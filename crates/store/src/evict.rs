@@ -20,6 +20,7 @@ impl EvictionCandidate {
     pub fn new(
         stored: &StoredPackage,
         is_active: impl FnOnce(&PackageId) -> bool,
+        is_prestaged: bool,
         now_s: u64,
     ) -> Self {
         let manifest = &stored.manifest;
@@ -29,7 +30,7 @@ impl EvictionCandidate {
             size_bytes: manifest.size_bytes,
             last_used_s: stored.last_served_s().unwrap_or(0).max(manifest.verified_s),
             retained: !manifest.retention.allows_eviction(is_active, now_s),
-            is_prestaged: manifest.withheld,
+            is_prestaged,
         }
     }
 }

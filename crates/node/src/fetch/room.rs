@@ -135,10 +135,8 @@ fn evicted_bytes(evicted: &[EvictionCandidate]) -> u64 {
 
 /// The properties of a package that eviction needs.
 pub fn candidate(board: &StatusBoard, stored: &StoredPackage) -> EvictionCandidate {
-    let candidate = EvictionCandidate::new(stored, |id| board.may_be_active(id), now_s());
-    let id = stored.manifest.key.package();
-    let is_prestaged = id.is_some_and(|id| board.prestaged_bytes(id).is_some());
-    EvictionCandidate { is_prestaged, ..candidate }
+    let is_prestaged = board.sync.borrow().is_kept_for_start(stored);
+    EvictionCandidate::new(stored, |id| board.may_be_active(id), is_prestaged, now_s())
 }
 
 fn remove(store: &Store, key: &ObjectKey) -> Result<(), StoreError> {

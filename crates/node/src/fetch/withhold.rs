@@ -100,7 +100,7 @@ mod tests {
     use super::*;
     use crate::{
         board::{PrestagedMeeting, StatusBoard, SyncState},
-        fetch::{Catalogue, Offer, PullReason},
+        fetch::{Catalogue, Offer, PullReason, eviction_candidate},
         upstream::Connector,
     };
 
@@ -156,6 +156,31 @@ mod tests {
         assert!(fetch.is_withheld(&id));
         put(&fetch, &id, "http://10.9.9.9:80", true);
         assert!(!fetch.is_withheld(&id));
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_its_start_is_kept_also_while_the_main_server_does_not_say_so() {
+        let (folder, id) = (tempfile::tempdir().unwrap(), "m".parse().unwrap());
+        let fetch = fetch(folder.path());
+        let board = &fetch.inner.board;
+        let origin = fetch.inner.settings.current().main_server().to_owned();
+        let answered = |is_prestage_known| {
+            let (origin, complete) = (origin.clone(), true);
+            let sync = SyncState { origin, complete, is_prestage_known, ..SyncState::default() };
+            board.sync.send_replace(Arc::new(sync));
+        };
+        for (from, withheld, is_known, kept) in [
+            (&*origin, true, false, true),
+            (&origin, true, true, false),
+            (&origin, false, false, false),
+            ("http://10.9.9.9:80", true, false, false),
+        ] {
+            let stored = put(&fetch, &id, from, withheld);
+            answered(is_known);
+            let candidate = eviction_candidate(board, &stored);
+            let what = format!("{from} {withheld} {is_known}");
+            assert_eq!((candidate.is_prestaged, candidate.retained), (kept, false), "{what}");
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,7 @@ use edge_mirror_protocol::{
     package::{Manifest, PackageId},
 };
 use edge_mirror_settings::{CleanupConfig, Config, Settings};
-use edge_mirror_store::{Store, StoredPackage, evict};
+use edge_mirror_store::{Store, evict};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -118,12 +118,7 @@ impl CleanupWorker {
         tracker.answers = sync.answers;
         let store = self.board.store();
         let (stored, config) = (store.list(), self.settings.current());
-        // A main server that has just started does not say yet what is to be here early.
-        let is_unclear = |stored: &StoredPackage| {
-            let withheld = stored.manifest.withheld && !sync.is_prestage_known;
-            withheld && stored.is_from_origin(&sync.origin)
-        };
-        let ids = stored.iter().filter(|stored| !is_unclear(stored));
+        let ids = stored.iter().filter(|stored| !sync.is_kept_for_start(stored));
         let ids = ids.filter_map(|stored| bound_meeting(&stored.manifest));
         let is_listed =
             |id: &PackageId| sync.active.contains(id) || sync.prestaged.contains_key(id);

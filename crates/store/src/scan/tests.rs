@@ -212,7 +212,7 @@ fn files_are_evicted_by_their_class() {
     }
     let is_active = |id: &PackageId| id.as_str() == "active";
     let candidates: Vec<_> =
-        store.list().iter().map(|s| EvictionCandidate::new(s, is_active, now_s)).collect();
+        store.list().iter().map(|s| EvictionCandidate::new(s, is_active, false, now_s)).collect();
     let mut gone: Vec<_> =
         choose_evictions(&candidates, u64::MAX).iter().map(ToString::to_string).collect();
     gone.sort();
