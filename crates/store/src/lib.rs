@@ -39,7 +39,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -155,6 +155,9 @@ struct StoreInner {
     /// Room for packages under way.
     promises: Mutex<SpacePromises>,
     next_pending: AtomicU64,
+    /// The turn of who writes or removes a manifest's file: the last one written has what
+    /// the index has. Taken after the index's.
+    manifest_turn: Mutex<()>,
     _lock: FolderLock,
 }
 
@@ -185,6 +188,7 @@ impl Store {
             open: OpenCopies::new(open::MAX_OPEN),
             promises: Mutex::default(),
             next_pending: AtomicU64::new(0),
+            manifest_turn: Mutex::default(),
             _lock: lock,
         };
         let findings = StoreFindings { unverified: found.unverified, swept: swept + found.swept };
@@ -349,6 +353,7 @@ impl Store {
     fn remove_from(&self, turn: &mut IndexWriter<'_>, key: &ObjectKey) -> Result<(), StoreError> {
         let layout = &self.inner.layout;
         turn.remove(key);
+        let _turn = self.manifest_turn();
         for path in [layout.manifest(key), layout.object(key)] {
             atomic::remove_file(&path).map_err(|cause| StoreError::io("remove", &path, cause))?;
         }
@@ -382,6 +387,10 @@ impl Store {
             return Ok(());
         }
         atomic::write(&path, &bytes).map_err(|cause| StoreError::io("write", &path, cause))
+    }
+
+    fn manifest_turn(&self) -> MutexGuard<'_, ()> {
+        self.inner.manifest_turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn writer(&self) -> IndexWriter<'_> {

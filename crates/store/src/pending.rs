@@ -188,7 +188,7 @@ impl Store {
                 None => turn.admit(manifest),
             }
         };
-        self.write_manifest(&stored);
+        self.write_manifest(&stored.manifest.key);
         Ok(stored)
     }
 
@@ -237,7 +237,7 @@ impl Store {
             }
             turn.admit(change(current.manifest.clone()))
         };
-        self.write_manifest(&stored);
+        self.write_manifest(&stored.manifest.key);
         Some(stored)
     }
 
@@ -271,10 +271,13 @@ impl Store {
         StoreError::io("read", &self.inner.layout.object(key), cause)
     }
 
-    /// Writes the manifest. Failure costs a verification at the next start, no more:
-    /// the package itself is in place and good.
-    fn write_manifest(&self, stored: &StoredPackage) {
-        let path = self.inner.layout.manifest(&stored.manifest.key);
+    /// Writes the manifest that the index has by now. Failure costs a verification at the
+    /// next start, no more: the package itself is in place and good.
+    fn write_manifest(&self, key: &ObjectKey) {
+        let _turn = self.manifest_turn();
+        // None if it has been removed meanwhile.
+        let Some(stored) = self.get(key.clone()) else { return };
+        let path = self.inner.layout.manifest(key);
         let written = serde_json::to_vec_pretty(&stored.manifest)
             .map_err(std::io::Error::from)
             .and_then(|bytes| atomic::write(&path, &bytes));
@@ -435,7 +438,7 @@ impl PendingPackage {
             turn.admit(manifest)
         };
         atomic::sync_folder_of(&path).map_err(io_error)?;
-        store.write_manifest(&stored);
+        store.write_manifest(key);
         Ok(stored)
     }
 }
@@ -546,6 +549,26 @@ mod tests {
         assert!(store.begin(id("b"), Some(6), 10).is_err());
         drop(first);
         assert!(store.begin(id("b"), Some(6), 10).is_ok());
+    }
+
+    #[test]
+    fn whoever_writes_last_the_file_says_what_the_index_says() {
+        let (_folder, store) = store();
+        let mut pending = store.begin(id("m"), None, u64::MAX).unwrap();
+        pending.write(&zip_of(b"x")).unwrap();
+        let stored = pending.commit(VerifyLevel::Full, None, provenance(), || true).unwrap();
+        let path = store.inner.layout.manifest(&stored.manifest.key);
+        for round in 0..100 {
+            std::thread::scope(|scope| {
+                for withheld in [true, false] {
+                    let (store, stored) = (&store, &stored);
+                    scope.spawn(move || store.set_withheld(stored, withheld));
+                }
+            });
+            let written: Manifest = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            let known = store.get(id("m")).unwrap();
+            assert_eq!(written.withheld, known.manifest.withheld, "round {round}");
+        }
     }
 
     #[test]

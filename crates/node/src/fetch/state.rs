@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Catalogue, Flight, MAX_FLIGHTS, MAX_FLIGHTS_PER_CLIENT, PullError, admission::Refusals,
+    withhold::WithheldChanges,
 };
 
 /// Versions and bad parents that are remembered; a node has fewer packages.
@@ -40,6 +41,8 @@ pub(super) struct FetchState {
     pub(super) offer_timed_out: bool,
     /// Ends the flights of one run of the service.
     pub(super) run: CancellationToken,
+    /// Changes of manifests that are not saved yet.
+    pub(super) withheld_changes: WithheldChanges,
     /// Versions of stored packages by which siblings ask for them.
     pub(super) versions: HashMap<PackageId, (Sha256, PackageVersion)>,
     /// Nodes that sent wrong bytes of a version of a package; the oldest first.
@@ -55,6 +58,7 @@ impl FetchState {
             unoffered: HashMap::new(),
             offer_timed_out: false,
             run,
+            withheld_changes: WithheldChanges::default(),
             versions: HashMap::new(),
             bad_parents: VecDeque::new(),
         }

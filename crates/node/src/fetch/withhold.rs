@@ -1,12 +1,12 @@
 //! Packages of meetings that have not been started: clients get nothing of them, also while
 //! they are being pulled, and the same answer as for an unknown meeting.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use edge_mirror_base::tasks;
 use edge_mirror_http::{limits::Limit, listen::rate_limit_key};
-use edge_mirror_protocol::package::PackageId;
-use edge_mirror_store::StoredPackage;
+use edge_mirror_protocol::{object::ObjectKey, package::PackageId};
+use edge_mirror_store::{Store, StoredPackage};
 use tokio::time::timeout;
 use tracing::warn;
 
@@ -15,6 +15,40 @@ use super::{Fetch, FetchInner, Flight, PullError};
 /// The main server may send clients here a moment before it has told this node that the
 /// meeting has started.
 const START_WAIT: Duration = Duration::from_secs(1);
+
+/// A decision whether clients may have a package, to be noted in its manifest.
+#[derive(Clone)]
+struct WithheldChange {
+    store: Store,
+    stored: Arc<StoredPackage>,
+    withheld: bool,
+}
+
+/// Changes that are not saved yet, the last one of each package. One task saves one after
+/// the other, so that the last one counts.
+#[derive(Default)]
+pub(super) struct WithheldChanges(BTreeMap<ObjectKey, WithheldChange>);
+
+impl WithheldChanges {
+    /// Returns the change if nobody is saving any.
+    fn add(&mut self, change: WithheldChange) -> Option<WithheldChange> {
+        let is_idle = self.0.is_empty();
+        self.0.insert(change.stored.manifest.key.clone(), change.clone());
+        is_idle.then_some(change)
+    }
+
+    /// Forgets a change that is saved, unless there is a later one, and returns the next.
+    fn finish(&mut self, saved: &WithheldChange) -> Option<WithheldChange> {
+        let key = &saved.stored.manifest.key;
+        let is_last = |now: &WithheldChange| {
+            Arc::ptr_eq(&now.stored, &saved.stored) && now.withheld == saved.withheld
+        };
+        if self.0.get(key).is_some_and(is_last) {
+            self.0.remove(key);
+        }
+        self.0.values().next().cloned()
+    }
+}
 
 impl Fetch {
     /// True if its meeting has not been started, as far as is known. The manifest says so
@@ -61,18 +95,27 @@ impl Fetch {
     /// Notes in the manifest whether clients may have a package. It counts at the next
     /// start: while the main server is heard, what it lists counts.
     pub(crate) fn set_withheld(&self, stored: Arc<StoredPackage>, withheld: bool) {
-        let store = self.inner.board.store();
-        self.inner.tasks.spawn("manifest", async move {
-            let id = stored.manifest.key.clone();
-            let noted = tasks::blocking(move || store.set_withheld(&stored, withheld)).await;
-            if noted.is_none() {
-                warn!("{}: it has changed meanwhile", id.describe());
-            }
-        });
+        let change = WithheldChange { store: self.inner.board.store(), stored, withheld };
+        let first = self.inner.state().withheld_changes.add(change);
+        if let Some(first) = first {
+            let inner = self.inner.clone();
+            self.inner.tasks.spawn("manifest", async move { inner.save_withheld(first).await });
+        }
     }
 }
 
 impl FetchInner {
+    async fn save_withheld(&self, first: WithheldChange) {
+        let mut next = Some(first);
+        while let Some(change) = next {
+            let WithheldChange { store, stored, withheld } = change.clone();
+            if tasks::blocking(move || store.set_withheld(&stored, withheld)).await.is_none() {
+                warn!("{}: it has changed meanwhile", change.stored.manifest.key.describe());
+            }
+            next = self.state().withheld_changes.finish(&change);
+        }
+    }
+
     /// The reason for which a flight was ended.
     pub(super) fn cause_of_end(&self, flight: &Flight) -> PullError {
         let (state, config) = (self.state(), self.settings.current());
@@ -86,7 +129,7 @@ impl FetchInner {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, HashMap};
+    use std::collections::HashMap;
 
     use edge_mirror_base::tasks::Tasks;
     use edge_mirror_protocol::{
@@ -94,7 +137,7 @@ mod tests {
         relay::auth::PackageVersion,
     };
     use edge_mirror_settings::Settings;
-    use edge_mirror_store::{Provenance, Store, testing::zip_of};
+    use edge_mirror_store::{Provenance, testing::zip_of};
     use tokio::time::Instant;
 
     use super::*;
@@ -180,6 +223,24 @@ mod tests {
             let candidate = eviction_candidate(board, &stored);
             let what = format!("{from} {withheld} {is_known}");
             assert_eq!((candidate.is_prestaged, candidate.retained), (kept, false), "{what}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_last_word_on_a_package_counts() {
+        let (folder, id) = (tempfile::tempdir().unwrap(), "m".parse().unwrap());
+        let fetch = fetch(folder.path());
+        let stored = put(&fetch, &id, "http://10.9.9.9:80", false);
+        for round in 0..50 {
+            let last = round % 2 == 0;
+            for withheld in [!last, last, !last, last] {
+                fetch.set_withheld(stored.clone(), withheld);
+            }
+            while !fetch.inner.state().withheld_changes.0.is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let now = fetch.inner.board.store().get(&id).unwrap();
+            assert_eq!(now.manifest.withheld, last, "round {round}");
         }
     }
 
