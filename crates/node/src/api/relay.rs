@@ -63,6 +63,11 @@ impl RelayTraffic {
     /// less has a reason.
     pub(crate) fn apply(&self, relay: &RelayConfig) {
         self.traffic.apply_limits(relay.max_children.into(), relay.upload_limit);
+        self.end_surplus(relay);
+    }
+
+    /// Ends the youngest downloads beyond what is allowed.
+    fn end_surplus(&self, relay: &RelayConfig) {
         let most = if relay.enabled { relay.max_children } else { 0 };
         let ended = self.children.keep_oldest(usize::try_from(most).unwrap_or(usize::MAX));
         if ended > 0 {
@@ -215,7 +220,7 @@ fn respond(
     }
     let response = response.map(|body| state.relay_traffic.children.begin(body));
     // The settings may have changed before it was listed.
-    state.relay_traffic.apply(&state.settings.current().relay);
+    state.relay_traffic.end_surplus(&state.settings.current().relay);
     Ok(response)
 }
 
