@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn a_refusal_is_remembered_for_a_while_and_longer_each_time() {
         let mut refusals = Refusals::default();
-        let (error, start) = (Arc::new(PullError::Stalled(1)), Instant::now());
+        let (error, start) = (Arc::new(PullError::Busy), Instant::now());
         refusals.put(&id(1), &error, start);
         assert!(refusals.get(&id(1), start + Duration::from_secs(4)).is_some());
         assert!(refusals.get(&id(1), start + Duration::from_secs(5)).is_none());
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn invented_ids_do_not_fill_the_memory() {
         let mut refusals = Refusals::default();
-        let (error, start) = (Arc::new(PullError::Stalled(1)), Instant::now());
+        let (error, start) = (Arc::new(PullError::Busy), Instant::now());
         for n in 0..2 * MAX_REMEMBERED {
             refusals.put(&id(n), &error, start + Duration::from_millis(n as u64));
         }

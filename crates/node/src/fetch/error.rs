@@ -4,7 +4,7 @@ use edge_mirror_protocol::{Cause, Fault};
 use edge_mirror_store::StoreError;
 use thiserror::Error;
 
-use super::{MAX_FLIGHTS, MAX_FLIGHTS_PER_CLIENT, pieces::BadPiece};
+use super::{MAX_FLIGHTS, MAX_FLIGHTS_PER_CLIENT, gap::LEAST_BYTES, pieces::BadPiece};
 use crate::upstream::UpstreamError;
 
 /// Reason of a pull, which is also its urgency.
@@ -36,6 +36,13 @@ impl PullReason {
     }
 }
 
+/// The time without a byte after which a source is given up, and the setting that says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StallLimit {
+    pub(super) seconds: u64,
+    pub(super) setting: &'static str,
+}
+
 /// The error of a round that ended without the package.
 #[derive(Debug, Error)]
 pub enum PullError {
@@ -43,9 +50,9 @@ pub enum PullError {
     Upstream(#[from] UpstreamError),
     #[error("the connection broke after {received} of {} bytes: {cause}", total.map_or("unknown".to_owned(), |t| t.to_string()))]
     Interrupted { received: u64, total: Option<u64>, cause: String },
-    #[error("no byte came for {0} s (network.connectionTimeout)")]
-    Stalled(u64),
-    #[error("not complete after {0} s (network.downloadTimeout)")]
+    #[error("no byte came for {} s ({})", .0.seconds, .0.setting)]
+    Stalled(StallLimit),
+    #[error("not complete after {0} s (network.downloadTimeout), and less than {kib} KiB came within network.connectionTimeout", kib = LEAST_BYTES >> 10)]
     TooSlow(u64),
     #[error("the answer can't be taken for the package: {0}")]
     Unusable(String),

@@ -9,12 +9,14 @@ use edge_mirror_protocol::{
     package::{Validators, VerifyLevel},
     relay::auth::PackageVersion,
 };
+use edge_mirror_settings::NetworkConfig;
 use edge_mirror_store::{PendingPackage, StoreError, growing::PartialWriter};
 use tokio::time::Instant;
 
 use super::{
     FetchInner, PullError, PullReason,
     context::AttemptContext,
+    error::StallLimit,
     flight::SharedPartial,
     gap,
     origin::Origin,
@@ -260,15 +262,10 @@ impl FetchInner {
         pulling: &mut PartialPull,
     ) -> Result<(), PullError> {
         let network = &task.config.network;
-        let (total, stall) = match pulling.parent {
-            None => (network.download_timeout, network.connection_timeout),
-            // What counts is that bytes come. Whether the parent is there, and could send
-            // more, it is asked meanwhile.
-            Some(_) => (LONGEST_S, network.download_timeout),
-        };
+        let (total, stall) = limits(network, pulling.parent.is_some());
         body.start(TransferLimits {
             total: Duration::from_secs(total),
-            stall: Duration::from_secs(stall),
+            stall: Duration::from_secs(stall.seconds),
             least_bytes: gap::LEAST_BYTES,
         });
         let total = pulling.announced.length;
@@ -294,7 +291,7 @@ impl FetchInner {
                         TransferError::Broken(cause) => {
                             PullError::Interrupted { received, total, cause }
                         }
-                        TransferError::Stalled => PullError::Stalled(network.connection_timeout),
+                        TransferError::Stalled => PullError::Stalled(stall),
                         TransferError::TooSlow => PullError::TooSlow(network.download_timeout),
                     });
                 }
@@ -381,6 +378,23 @@ impl FetchInner {
     }
 }
 
+/// Returns the seconds for the whole, and the longest pause.
+fn limits(network: &NetworkConfig, has_parent: bool) -> (u64, StallLimit) {
+    let NetworkConfig { download_timeout, connection_timeout, .. } = *network;
+    match has_parent {
+        false => {
+            let setting = "network.connectionTimeout";
+            (download_timeout, StallLimit { seconds: connection_timeout, setting })
+        }
+        // What counts is that bytes come. Whether the parent is there, and could send
+        // more, it is asked meanwhile.
+        true => {
+            let setting = "network.downloadTimeout";
+            (LONGEST_S, StallLimit { seconds: download_timeout, setting })
+        }
+    }
+}
+
 /// A strong validator (RFC 9110, 8.8.1). Only a tag can be one: a date changes by
 /// the second.
 fn strong_etag(validators: &Validators) -> Option<&str> {
@@ -394,6 +408,22 @@ mod tests {
 
     use super::*;
     use crate::upstream::PackageLocation;
+
+    #[test]
+    fn a_pull_that_is_given_up_names_the_limit_that_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("node_config.json");
+        std::fs::write(&file, r#"{"nodeId": "n"}"#).unwrap();
+        let settings = edge_mirror_settings::Settings::load_or_create(&file).unwrap();
+        let network = &settings.current().network;
+        let told = |has_parent| PullError::Stalled(limits(network, has_parent).1).to_string();
+        assert_eq!(told(false), "no byte came for 10 s (network.connectionTimeout)");
+        assert_eq!(told(true), "no byte came for 300 s (network.downloadTimeout)");
+        assert_eq!(
+            PullError::TooSlow(network.download_timeout).to_string(),
+            "not complete after 300 s (network.downloadTimeout), and less than 256 KiB came within network.connectionTimeout"
+        );
+    }
 
     #[test]
     fn only_the_rest_of_the_same_version_is_resumed_from() {
