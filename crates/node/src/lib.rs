@@ -289,7 +289,6 @@ impl Node {
             fetch: fetch.clone(),
             host: self.host,
             was_truncated: AtomicBool::default(),
-            rates: Mutex::default(),
         };
         self.presence.spawn("presence", worker.run(self.presence.token().clone()));
         let end = self.workers.token();

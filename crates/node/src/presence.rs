@@ -11,11 +11,10 @@
 mod change;
 
 use std::{
-    collections::HashMap,
     net::IpAddr,
     pin::{Pin, pin},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -62,8 +61,6 @@ pub(super) struct PresenceWorker {
     pub host: IpAddr,
     /// The last heartbeat had no room for all meetings.
     pub(crate) was_truncated: AtomicBool,
-    /// Progress of each pull at the heartbeat before.
-    pub(crate) rates: Mutex<HashMap<PackageId, (u64, Instant)>>,
 }
 
 /// The node's registration.
@@ -309,29 +306,16 @@ impl PresenceWorker {
     }
 
     fn pull_reports(&self) -> Vec<PullReport> {
-        let (mut pulls, now) = (self.fetch.under_way(), Instant::now());
+        let mut pulls = self.fetch.under_way();
         pulls.retain(|_, pull| pull.phase != PullPhase::Deferred);
-        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        rates.retain(|id, _| pulls.contains_key(id));
-        let report = |(id, pull): (PackageId, PullProgress)| {
-            let received_bytes = pull.received_bytes;
-            let before = rates.insert(id.clone(), (received_bytes, now));
-            let (bytes, time) = before.map_or_else(
-                // The first report: our main server arranges by it, too.
-                || (0, UnixMillis::now().saturating_since(pull.source.since)),
-                |(bytes, at)| (bytes, now.duration_since(at)),
-            );
-            let gained = u128::from(received_bytes.saturating_sub(bytes));
-            let rate = u64::try_from(gained * 1000 / time.as_millis().max(1)).unwrap_or(u64::MAX);
-            PullReport {
-                id,
-                received_bytes,
-                total_bytes: pull.total_bytes,
-                parent: pull.source.parent.map(|parent| parent.node_id),
-                rate,
-                behind_bytes: pull.source.behind_bytes,
-                slow_parents: pull.source.slow_parents,
-            }
+        let report = |(id, pull): (PackageId, PullProgress)| PullReport {
+            id,
+            received_bytes: pull.received_bytes,
+            total_bytes: pull.total_bytes,
+            parent: pull.source.parent.map(|parent| parent.node_id),
+            rate: pull.rate,
+            behind_bytes: pull.source.behind_bytes,
+            slow_parents: pull.source.slow_parents,
         };
         pulls.into_iter().map(report).collect()
     }
@@ -460,7 +444,6 @@ mod tests {
             fetch,
             host: std::net::Ipv4Addr::LOCALHOST.into(),
             was_truncated: AtomicBool::default(),
-            rates: Mutex::default(),
         }
     }
 

@@ -371,6 +371,12 @@ impl Flight {
         self.attempt.store(attempt, Ordering::Relaxed);
     }
 
+    /// Bytes begin to come, from a source that may be another one.
+    pub(super) fn begin_transfer(&self) {
+        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        *rate = TransferRate::new(Instant::now());
+    }
+
     pub(super) fn set_received(&self, received: u64, total: Option<u64>) {
         let before = self.received_bytes.swap(received, Ordering::Relaxed);
         let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
@@ -381,5 +387,27 @@ impl Flight {
 
     pub(super) fn finish(&self, outcome: PullResult) {
         self.outcome.send_replace(Some(outcome));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_pause_or_with_another_source_the_rate_is_that_of_the_bytes_that_come_now() {
+        let id = "m".parse().unwrap();
+        let flight = Flight::new(id, PullReason::Prestage, None, CancellationToken::new());
+        let after = async |millis, received| {
+            tokio::time::advance(Duration::from_millis(millis)).await;
+            flight.set_received(received, None);
+            flight.progress().rate
+        };
+        tokio::time::advance(Duration::from_secs(60)).await;
+        flight.begin_transfer();
+        assert_eq!(after(500, 5_000_000).await, 10_000_000, "waiting for a turn counts not");
+        tokio::time::advance(Duration::from_secs(60)).await;
+        flight.begin_transfer();
+        assert_eq!(after(500, 5_500_000).await, 1_000_000);
     }
 }

@@ -268,6 +268,7 @@ impl FetchInner {
             stall: Duration::from_secs(stall.seconds),
             least_bytes: gap::LEAST_BYTES,
         });
+        task.flight.begin_transfer();
         let total = pulling.announced.length;
         let mut batch = Vec::with_capacity(BATCH_BYTES);
         // A client may be waiting for the first bytes.
