@@ -9,6 +9,7 @@ pub(crate) mod metrics;
 pub(crate) mod node_key;
 pub(crate) mod nodes;
 pub(crate) mod overview;
+pub(crate) mod readiness;
 mod refusal;
 pub(crate) mod status;
 pub(crate) mod upload;
@@ -52,6 +53,7 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
         .route("/", get(page))
         .route("/api/v1/meetings", get(manage::list))
         .route("/api/v1/meetings/{id}", get(manage::show))
+        .route("/api/v1/meetings/{id}/readiness", get(readiness::show))
         .route("/api/v1/meetings/status/node", get(status::for_nodes))
         .route("/api/v1/meetings/{id}/package-pieces", get(downloads::pieces))
         .route("/metrics", get(metrics::metrics))

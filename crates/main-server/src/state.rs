@@ -12,6 +12,7 @@ pub(crate) mod newcomers;
 pub(crate) mod package_name;
 pub(crate) mod probing;
 pub(crate) mod problems;
+pub(crate) mod readiness;
 pub(crate) mod redirect;
 pub(crate) mod registry;
 pub(crate) mod relay;

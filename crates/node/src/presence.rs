@@ -9,6 +9,7 @@
 //! old one.
 
 mod change;
+mod failed;
 
 use std::{
     net::IpAddr,
@@ -282,6 +283,7 @@ impl PresenceWorker {
                 packages,
                 relay: self.relay_report(config),
                 pulls: self.pull_reports(),
+                failed_pulls: failed::failed_pulls(sync, &self.fetch.under_way()),
             }),
         }
     }

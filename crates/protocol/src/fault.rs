@@ -3,7 +3,14 @@
 use std::fmt;
 
 use edge_mirror_base::metrics::Label;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::package::PackageId;
+
+/// Most failed pulls in a heartbeat: an operator needs a few to see what is wrong.
+pub const MAX_FAILED_PULLS: usize = 64;
+/// Bytes of a failed pull's text.
+const MAX_FAILED_PULL_TEXT: usize = 200;
 
 /// A failure: its kind, which a page can put in any language, and a text with the
 /// details.
@@ -19,7 +26,7 @@ impl fmt::Display for Fault {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub enum Cause {
@@ -43,7 +50,30 @@ pub enum Cause {
     NoRoom,
     Disk,
     Busy,
+    /// Also one that a newer node reports.
+    #[serde(other)]
     Other,
+}
+
+/// A package that a node could not pull lately, in its heartbeats to our main server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct FailedPull {
+    pub id: PackageId,
+    pub cause: Cause,
+    /// Details, for an operator.
+    #[serde(default)]
+    pub text: String,
+}
+
+impl FailedPull {
+    /// Cuts the text to what is kept.
+    #[must_use]
+    pub fn truncated(mut self) -> Self {
+        self.text.truncate(self.text.floor_char_boundary(MAX_FAILED_PULL_TEXT));
+        self.text.shrink_to_fit();
+        self
+    }
 }
 
 impl Label for Cause {

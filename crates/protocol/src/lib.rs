@@ -39,7 +39,7 @@ use crate::{
     package::{PackageId, Sha256},
     relay::{MAX_REPORTED_PULLS, PullReport, RelayReport},
 };
-pub use fault::{Cause, Fault};
+pub use fault::{Cause, FailedPull, Fault, MAX_FAILED_PULLS};
 pub use list::MAX_MEETINGS;
 use list::{ListItem, ListedMeeting, MeetingList, Scalar};
 
@@ -105,6 +105,7 @@ impl Heartbeat {
             let untold = mirror.packages.len().saturating_sub(MAX_HELD_PACKAGES);
             mirror.packages.truncate(MAX_HELD_PACKAGES);
             mirror.pulls.truncate(MAX_REPORTED_PULLS);
+            mirror.failed_pulls.truncate(MAX_FAILED_PULLS);
             untold
         });
         let mut excess = json_bytes(self).saturating_sub(MAX_HEARTBEAT_BYTES);
@@ -146,6 +147,9 @@ pub struct NodeReport {
     /// Pulls under way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pulls: Vec<PullReport>,
+    /// Packages whose last attempt failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_pulls: Vec<FailedPull>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -588,6 +592,7 @@ mod tests {
                     packages: (0..count).map(package).collect(),
                     relay: None,
                     pulls: Vec::new(),
+                    failed_pulls: Vec::new(),
                 }),
             }
         };

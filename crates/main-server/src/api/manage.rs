@@ -2,7 +2,7 @@
 //!
 //! | Call | Body | Answer |
 //! |---|---|---|
-//! | `GET /api/v1/meetings` | | 200, a list of meetings in the order of creation |
+//! | `GET /api/v1/meetings` | | 200, a list of meetings in the order of creation, each with the nodes' readiness |
 //! | `POST /api/v1/meetings` | `{"title", "id"?, "time"?}` | 201, the meeting; 400 invalid id, title or time; 409 there is one with this id |
 //! | `GET /api/v1/meetings/{id}` | | 200, the meeting |
 //! | `DELETE /api/v1/meetings/{id}` | | 200 `{"status":"success","message"}`; removes its package, too |
@@ -33,12 +33,16 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use crate::{
-    api::json::{DeclaredJson, FieldReader, JsonBody},
+    api::{
+        json::{DeclaredJson, FieldReader, JsonBody},
+        readiness::ReadinessReader,
+    },
     refusal::RequestError,
     server::Server,
     state::{
         commands::MeetingCommand,
         meetings::{Meeting, MeetingPhase, fresh_id},
+        readiness::ReadinessSummary,
     },
 };
 
@@ -50,8 +54,12 @@ const MAX_TIME_CHARS: usize = 100;
 
 pub(crate) async fn list(State(server): Shared) -> Response {
     let (book, registry) = (server.book(), server.registry());
+    let readiness = ReadinessReader::new(&server, &registry, server.clock.now());
     let holders = registry.holders(server.clock.now(), |id| server.digest(id));
-    let shown = |meeting| described(&server, meeting, holders.get(&meeting.id));
+    let shown = |meeting| MeetingEntry {
+        meeting: described(&server, meeting, holders.get(&meeting.id)),
+        readiness: readiness.read(meeting).map(|found| found.summary),
+    };
     Json(book.meetings.iter().map(shown).collect::<Vec<_>>()).into_response()
 }
 
@@ -144,6 +152,16 @@ pub(crate) fn view(server: &Server, id: &PackageId) -> JsonResult {
     let (current, registry) = (server.digest(id), server.registry());
     let holders = registry.holders(server.clock.now(), |held| current.filter(|_| held == id));
     Ok(Json(json!(described(server, meeting, holders.get(id)))))
+}
+
+/// A meeting in the list of all.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct MeetingEntry<'a> {
+    #[serde(flatten)]
+    meeting: MeetingView<'a>,
+    /// Null if its package is not to be at the nodes.
+    readiness: Option<ReadinessSummary>,
 }
 
 /// A meeting as everybody sees it.

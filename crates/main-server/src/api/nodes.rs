@@ -15,7 +15,7 @@ use edge_mirror_http::{
     wire::{Done, Success, done},
 };
 use edge_mirror_protocol::{
-    HeldPackage, MAX_HELD_PACKAGES, NodeReport,
+    FailedPull, HeldPackage, MAX_FAILED_PULLS, MAX_HELD_PACKAGES, NodeReport,
     package::PackageId,
     relay::{MAX_REPORTED_PULLS, MAX_SLOW_PARENTS, PullReport, RelayReport},
 };
@@ -123,6 +123,7 @@ fn record_heartbeat(
     let mut mirror = body.0.get("mirror").and_then(|mirror| NodeReport::deserialize(mirror).ok());
     let relay = mirror.as_mut().and_then(|mirror| mirror.relay.take()).and_then(readable_relay);
     let pulls = mirror.as_mut().map(|mirror| std::mem::take(&mut mirror.pulls));
+    let failed_pulls = mirror.as_mut().map(|mirror| std::mem::take(&mut mirror.failed_pulls));
     let report = HeartbeatReport {
         address: address.clone(),
         client,
@@ -131,6 +132,7 @@ fn record_heartbeat(
         version: mirror.as_ref().map(|mirror| truncate(mirror.version.clone())),
         relay,
         pulls: known_pulls(server, pulls.unwrap_or_default()),
+        failed_pulls: known_failed_pulls(server, failed_pulls.unwrap_or_default()),
         active: known(server, &active),
         // Older nodes don't list synced meetings: what they call active, they have.
         report: report(server, &synced.unwrap_or(active), mirror),
@@ -191,6 +193,20 @@ fn known_pulls(server: &Server, pulls: Vec<PullReport>) -> Vec<PullReport> {
         let slow = pull.slow_parents.into_iter().take(MAX_SLOW_PARENTS).filter(short);
         let parent = pull.parent.map(truncate);
         Some(PullReport { id, parent, slow_parents: slow.collect(), ..pull })
+    });
+    let mut known: Vec<_> = known.collect();
+    known.sort_by(|a, b| a.id.cmp(&b.id));
+    known.dedup_by(|a, b| a.id == b.id);
+    known.shrink_to_fit();
+    known
+}
+
+/// Likewise.
+fn known_failed_pulls(server: &Server, failed: Vec<FailedPull>) -> Vec<FailedPull> {
+    let book = server.book();
+    let known = failed.into_iter().take(MAX_FAILED_PULLS).filter_map(|pull| {
+        let id = book.find(pull.id.as_str())?.id.clone();
+        Some(FailedPull { id, ..pull }.truncated())
     });
     let mut known: Vec<_> = known.collect();
     known.sort_by(|a, b| a.id.cmp(&b.id));

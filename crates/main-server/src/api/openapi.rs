@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 use serde_json::json;
 
 use crate::{
-    api::{clients, downloads, manage, node_key, nodes, overview},
+    api::{clients, downloads, manage, node_key, nodes, overview, readiness},
     node_status::NodePollAnswer,
     refusal::MalformedBody,
     server::Server,
@@ -218,7 +218,7 @@ fn of_meetings() -> Vec<Operation> {
         call(Method::GET, "/api/v1/meetings", MEETINGS, "All meetings").answers(
             200,
             "In the order of their making.",
-            vec![json::<Vec<MeetingSchema>>()],
+            vec![json::<Vec<manage::MeetingEntry<'_>>>()],
         ),
         takes(guarded(call(Method::POST, "/api/v1/meetings", MEETINGS, "Make a meeting")))
             .body(true, vec![json::<NewMeeting>()])
@@ -231,6 +231,14 @@ fn of_meetings() -> Vec<Operation> {
         call(Method::GET, "/api/v1/meetings/{id}", MEETINGS, "A meeting")
             .answers(200, "The meeting.", vec![json::<MeetingSchema>()])
             .refuses(404, "No such meeting."),
+        call(
+            Method::GET,
+            "/api/v1/meetings/{id}/readiness",
+            MEETINGS,
+            "Which nodes have a meeting's package, and why the others don't",
+        )
+        .answers(200, "Each node.", vec![json::<readiness::MeetingReadiness<'_>>()])
+        .refuses(404, "No such meeting."),
         one(Method::DELETE, "/api/v1/meetings/{id}", "Delete a meeting and its package")
             .careful()
             .refuses(503, UNSAVED)

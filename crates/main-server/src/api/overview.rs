@@ -17,6 +17,7 @@ use crate::{
     api::{
         manage::{self, MeetingView},
         nodes,
+        readiness::{BoardReadiness, ReadinessReader},
     },
     server::Server,
     state::{
@@ -36,6 +37,8 @@ struct ShownMeeting<'a> {
     meeting: MeetingView<'a>,
     announced: bool,
     uploading: bool,
+    /// Null if its package is not to be at the nodes.
+    readiness: Option<&'a BoardReadiness<'a>>,
 }
 
 #[derive(Serialize)]
@@ -115,13 +118,16 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
     let registry = server.registry();
     let holders = registry.holders(now, |id| server.digest(id));
     let download_log = server.download_log();
+    let reader = ReadinessReader::new(server, &registry, now);
+    let readiness: Vec<_> = book.meetings.iter().map(|meeting| reader.read(meeting)).collect();
 
     let meetings = |items: &mut ItemWriter<'_>| {
-        for meeting in &book.meetings {
+        for (meeting, readiness) in book.meetings.iter().zip(&readiness) {
             let shown = ShownMeeting {
                 meeting: manage::described(server, meeting, holders.get(&meeting.id)),
                 announced: meeting.is_running() && !meeting.unannounced,
                 uploading: uploading.contains(&meeting.id),
+                readiness: readiness.as_ref(),
             };
             items.add(meeting.id.as_str(), &shown);
         }
@@ -145,10 +151,14 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
     let relays = |items: &mut ItemWriter<'_>| relay::add_all(server, &plan, &registry, items);
     let bare = book.running().filter(|meeting| server.digest(&meeting.id).is_none());
     let bare: Vec<_> = bare.collect();
+    let failing = book.meetings.iter().zip(&readiness);
+    let failing: Vec<_> =
+        failing.filter_map(|(meeting, found)| found.as_ref()?.failing(meeting)).collect();
     let state_fault = server.state_fault.borrow().as_ref().map(|cause| cause.to_string());
     let snapshot = MasterSnapshot {
         state_fault: state_fault.as_deref(),
         without_package: &bare,
+        failing: &failing,
         any_running: book.running().next().is_some(),
         nodes: &live,
         limited: server.recent_limit(now),

@@ -3,6 +3,7 @@
 //! Only meetings of this main server are kept, by reference to its own ids: anybody
 //! can send a heartbeat, and its texts would fill the memory.
 
+use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_protocol::{
     MAX_HELD_PACKAGES,
     package::{PackageId, Sha256},
@@ -33,11 +34,22 @@ pub(crate) struct CurrentPackage {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HeldPackages {
-    /// Sorted by id, without duplicates. No digest: an unknown version.
-    packages: Vec<(PackageId, Option<Sha256>)>,
+    /// Sorted by id, without duplicates.
+    packages: Vec<HeldPackageRecord>,
     /// A meeting created later under such an id has a package that the node does
     /// not have. A collision costs a pull from elsewhere.
     unknown: Vec<u64>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct HeldPackageRecord {
+    id: PackageId,
+    /// None for an unknown version.
+    version: Option<Sha256>,
+    /// The heartbeat that listed this version first; None if the node had it when it was
+    /// first heard of.
+    since: Option<UnixMillis>,
 }
 
 /// Hash of an id that is no meeting here.
@@ -57,17 +69,27 @@ impl HeldPackages {
     /// meeting, until a heartbeat comes that does not list it. A node that
     /// already lists a meeting when it is first heard of may have pulled any
     /// version that there has been.
-    pub(crate) fn from_report(previous: Option<&Self>, report: HeldPackagesReport) -> Self {
+    pub(crate) fn from_report(
+        previous: Option<&Self>,
+        report: HeldPackagesReport,
+        now: UnixMillis,
+    ) -> Self {
+        let held = |(id, version): (PackageId, Option<Sha256>)| {
+            let before = previous.and_then(|previous| previous.find(&id));
+            let is_same = before.filter(|before| before.version == version);
+            let since = is_same.map_or(previous.map(|_| now), |before| before.since);
+            HeldPackageRecord { id, version, since }
+        };
         let (known, mut unknown) = match report {
             HeldPackagesReport::Digests(packages) => {
-                let packages = packages.into_iter().map(|(id, sha256)| (id, Some(sha256)));
+                let packages = packages.into_iter().map(|(id, sha256)| held((id, Some(sha256))));
                 return Self { packages: sorted(packages.collect()), unknown: Vec::new() };
             }
             HeldPackagesReport::Meetings { known, unknown } => (known, unknown),
         };
         let version = |offered: &CurrentPackage| match previous {
             Some(previous) => match previous.find(&offered.id) {
-                Some(version) => version,
+                Some(held) => held.version,
                 None if previous.unknown.binary_search(&hash_id(offered.id.as_str())).is_ok() => {
                     None
                 }
@@ -76,18 +98,26 @@ impl HeldPackages {
             None => offered.sha256.filter(|_| offered.only_version),
         };
         let packages = known.into_iter().map(|offered| (version(&offered), offered.id));
+        let packages = packages.map(|(version, id)| held((id, version)));
         unknown.truncate(MAX_HELD_PACKAGES);
         unknown.sort_unstable();
         unknown.shrink_to_fit();
-        Self { packages: sorted(packages.map(|(version, id)| (id, version)).collect()), unknown }
+        Self { packages: sorted(packages.collect()), unknown }
     }
 
     pub(crate) fn has(&self, id: &PackageId, current: Sha256) -> bool {
-        self.find(id) == Some(Some(current))
+        self.holds(id, current).is_some()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&PackageId, Option<Sha256>)> {
-        self.packages.iter().map(|(id, version)| (id, *version))
+        self.packages.iter().map(|held| (&held.id, held.version))
+    }
+
+    /// The time since which it has this version, if it has it; that is None if it had it
+    /// when it was first heard of.
+    pub(crate) fn holds(&self, id: &PackageId, current: Sha256) -> Option<Option<UnixMillis>> {
+        let held = self.find(id).filter(|held| held.version == Some(current))?;
+        Some(held.since)
     }
 
     /// Bytes that it takes in memory.
@@ -95,16 +125,16 @@ impl HeldPackages {
         size_of_val(&*self.packages) + size_of_val(&*self.unknown)
     }
 
-    fn find(&self, id: &PackageId) -> Option<Option<Sha256>> {
-        let at = self.packages.binary_search_by(|(other, _)| other.cmp(id)).ok()?;
-        Some(self.packages[at].1)
+    fn find(&self, id: &PackageId) -> Option<&HeldPackageRecord> {
+        let at = self.packages.binary_search_by(|held| held.id.cmp(id)).ok()?;
+        Some(&self.packages[at])
     }
 }
 
-fn sorted(mut packages: Vec<(PackageId, Option<Sha256>)>) -> Vec<(PackageId, Option<Sha256>)> {
+fn sorted(mut packages: Vec<HeldPackageRecord>) -> Vec<HeldPackageRecord> {
     packages.truncate(MAX_HELD_PACKAGES);
-    packages.sort_by(|(a, _), (b, _)| a.cmp(b));
-    packages.dedup_by(|(a, _), (b, _)| a == b);
+    packages.sort_by(|a, b| a.id.cmp(&b.id));
+    packages.dedup_by(|a, b| a.id == b.id);
     packages.shrink_to_fit();
     packages
 }
@@ -134,6 +164,7 @@ mod tests {
             Some(HeldPackages::from_report(
                 holding.as_ref(),
                 HeldPackagesReport::Meetings { known, unknown: vec![] },
+                UnixMillis::default(),
             ))
         })
     }
@@ -177,7 +208,7 @@ mod tests {
                     unknown: vec![hash_id("m"), hash_id("x")],
                 },
             };
-            let after = HeldPackages::from_report(holding.as_ref(), report);
+            let after = HeldPackages::from_report(holding.as_ref(), report, UnixMillis::default());
             let has_it = after.has(&m(), version(1));
             holding = Some(after);
             has_it
@@ -189,36 +220,52 @@ mod tests {
     #[test]
     fn our_nodes_say_which_bytes_they_have() {
         let says = |n| HeldPackagesReport::Digests(vec![(m(), version(n))]);
-        let first = HeldPackages::from_report(None, says(1));
+        let hear = |before: Option<&_>, report| {
+            HeldPackages::from_report(before, report, UnixMillis::default())
+        };
+        let first = hear(None, says(1));
         assert!(first.has(&m(), version(1)) && !first.has(&m(), version(9)));
-        let second = HeldPackages::from_report(Some(&first), says(2));
+        let second = hear(Some(&first), says(2));
         assert!(second.has(&m(), version(2)) && !second.has(&m(), version(1)));
-        let gone = HeldPackages::from_report(Some(&second), HeldPackagesReport::Digests(vec![]));
+        let gone = hear(Some(&second), HeldPackagesReport::Digests(vec![]));
         assert!(!gone.has(&m(), version(2)));
     }
 
     #[test]
     fn a_list_without_end_is_cut() {
         let id = |n: usize| format!("m{n}").parse::<PackageId>().unwrap();
+        let hear = |report| HeldPackages::from_report(None, report, UnixMillis::default());
         for (listed, kept) in [
             (MAX_HELD_PACKAGES - 1, MAX_HELD_PACKAGES - 1),
             (MAX_HELD_PACKAGES, MAX_HELD_PACKAGES),
             (MAX_HELD_PACKAGES + 1, MAX_HELD_PACKAGES),
         ] {
             let digests = (0..listed).map(|n| (id(n), version(1))).collect();
-            let holding = HeldPackages::from_report(None, HeldPackagesReport::Digests(digests));
+            let holding = hear(HeldPackagesReport::Digests(digests));
             assert_eq!(holding.iter().count(), kept);
             let unknown = (0..listed as u64).collect();
-            let holding = HeldPackages::from_report(
-                None,
-                HeldPackagesReport::Meetings { known: vec![], unknown },
-            );
+            let holding = hear(HeldPackagesReport::Meetings { known: vec![], unknown });
             assert_eq!(holding.bytes(), kept * 8);
         }
         let twice = vec![(m(), version(1)), (m(), version(2))];
-        assert_eq!(
-            HeldPackages::from_report(None, HeldPackagesReport::Digests(twice)).iter().count(),
-            1
-        );
+        assert_eq!(hear(HeldPackagesReport::Digests(twice)).iter().count(), 1);
+    }
+
+    #[test]
+    fn it_is_known_since_when_a_node_has_a_version() {
+        let at = UnixMillis::from_secs;
+        let says = |n| HeldPackagesReport::Digests(vec![(m(), version(n))]);
+        let hear = |before: Option<&_>, report, now| {
+            Some(HeldPackages::from_report(before, report, at(now)))
+        };
+        let since = |held: &Option<HeldPackages>, n| held.as_ref().unwrap().holds(&m(), version(n));
+        let before = hear(None, says(1), 1);
+        assert_eq!(since(&before, 1), Some(None), "it had it when it was first heard of");
+        let pulled = hear(before.as_ref(), says(2), 2);
+        let still = hear(pulled.as_ref(), says(2), 3);
+        assert_eq!((since(&still, 2), since(&still, 1)), (Some(Some(at(2))), None));
+        let gone = hear(still.as_ref(), HeldPackagesReport::Digests(vec![]), 4);
+        let again = hear(gone.as_ref(), says(2), 5);
+        assert_eq!(since(&again, 2), Some(Some(at(5))));
     }
 }

@@ -15,10 +15,20 @@ use crate::state::{
 
 /// A page that lists more of one kind helps nobody.
 const MAX_OF_A_KIND: usize = 20;
+/// Nodes that one problem names.
+const MAX_NAMED: usize = 5;
+
+/// A meeting whose package some nodes can't pull.
+#[derive(Debug)]
+pub(crate) struct FailingMeeting<'a> {
+    pub meeting: &'a Meeting,
+    pub nodes: Vec<&'a str>,
+}
 
 pub(crate) struct MasterSnapshot<'a> {
     /// Running meetings without a package.
     pub(crate) without_package: &'a [&'a Meeting],
+    pub(crate) failing: &'a [FailingMeeting<'a>],
     pub(crate) any_running: bool,
     /// The reason that no change can be saved.
     pub(crate) state_fault: Option<&'a str>,
@@ -46,6 +56,7 @@ pub(crate) fn find_problems(seen: &MasterSnapshot) -> Vec<Problem> {
             json!({"since": since, "meeting": meeting.id, "title": meeting.title}),
         )
     }));
+    found.extend(seen.failing.iter().take(MAX_OF_A_KIND).map(failing));
     if seen.any_running && seen.nodes.is_empty() {
         found.push(Problem::warning("no_nodes", json!({})));
     }
@@ -64,6 +75,16 @@ pub(crate) fn find_problems(seen: &MasterSnapshot) -> Vec<Problem> {
         found.push(Problem::warning("open_access", json!({})));
     }
     found
+}
+
+fn failing(FailingMeeting { meeting, nodes }: &FailingMeeting<'_>) -> Problem {
+    let named = nodes[..nodes.len().min(MAX_NAMED)].join(", ");
+    let rest = if nodes.len() > MAX_NAMED { ", …" } else { "" };
+    let named = format!("{named}{rest}");
+    Problem::warning(
+        "nodes_failing",
+        json!({"meeting": meeting.id, "title": meeting.title, "count": nodes.len(), "nodes": named}),
+    )
 }
 
 fn unreachable((node_id, node): &(&str, &RegisteredNode)) -> Option<Problem> {
@@ -99,6 +120,7 @@ mod tests {
         let nodes: Vec<_> = registry.live(at(1.0)).collect();
         let mut seen = MasterSnapshot {
             without_package,
+            failing: &[],
             any_running: true,
             state_fault: None,
             nodes: &nodes,
@@ -139,6 +161,17 @@ mod tests {
         let told =
             ["meeting_without_package", "node_unreachable", "disk_nearly_full", "open_access"];
         assert_eq!(all, told);
+    }
+
+    #[test]
+    fn of_nodes_that_fail_a_few_are_named() {
+        let meeting = Meeting::new("m".parse().unwrap(), "T".into(), String::new(), at(1.0));
+        let told = |count| {
+            let problem = failing(&FailingMeeting { meeting: &meeting, nodes: vec!["n"; count] });
+            json!(problem)["nodes"].clone()
+        };
+        assert_eq!((told(1), told(5)), (json!("n"), json!("n, n, n, n, n")));
+        assert_eq!(told(6), "n, n, n, n, n, …");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::{collections::HashMap, net::IpAddr};
 
 use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_protocol::{
+    FailedPull,
     package::{PackageId, Sha256},
     relay::{PullReport, RelayReport},
 };
@@ -66,8 +67,9 @@ pub(crate) struct HeartbeatReport {
     pub downloads: u64,
     pub version: Option<String>,
     pub relay: Option<RelayReport>,
-    /// Sorted by id, each id once.
+    /// Sorted by id, each id once; so are the next.
     pub pulls: Vec<PullReport>,
+    pub failed_pulls: Vec<FailedPull>,
 }
 
 /// A node that clients may be sent to.
@@ -136,16 +138,20 @@ impl NodeRegistry {
         }
         let Some(node) = self.nodes.get(node_id) else { return Ok(new) };
         let (before, client) = (node.bytes(), node.client);
-        let holding = Some(HeldPackages::from_report(node.holding.as_ref(), beat.report));
+        let holding = Some(HeldPackages::from_report(node.holding.as_ref(), beat.report, now));
         let has_news = !node.reported || node.holding != holding;
         self.relay_changed |= new
             || !(node.pulls.is_empty() && beat.pulls.is_empty())
             || node.relay != beat.relay
             || (beat.relay.is_some() && has_news);
-        let lists_change = has_news || node.pulls != beat.pulls || node.active != beat.active;
+        let lists_change = has_news
+            || node.pulls != beat.pulls
+            || node.active != beat.active
+            || !node.names_failed(&beat.failed_pulls);
         let record = |node: &mut RegisteredNode| {
             node.reported = true;
             (node.relay, node.pulls) = (beat.relay, beat.pulls);
+            node.note_failed_pulls(beat.failed_pulls, now);
             node.heard_at = now;
             node.status = beat.status;
             node.active = beat.active;
@@ -174,6 +180,7 @@ impl NodeRegistry {
     fn drop_lists(&mut self, node_id: &str) -> RequestError {
         self.nodes.change(node_id, |node| {
             (node.active, node.holding, node.pulls) = (Vec::new(), None, Vec::new());
+            node.failed_pulls = Vec::new();
         });
         RequestError::NodesBytes(MAX_BYTES)
     }
@@ -204,8 +211,7 @@ impl NodeRegistry {
 
     /// The node's pull of a package, as it reports it.
     pub(crate) fn pull(&self, node_id: &str, id: &PackageId) -> Option<&PullReport> {
-        let pulls = &self.nodes.get(node_id)?.pulls;
-        Some(&pulls[pulls.binary_search_by(|pull| pull.id.cmp(id)).ok()?])
+        self.nodes.get(node_id)?.pull(id)
     }
 
     /// True if trees may have to change since the last call.
@@ -463,6 +469,7 @@ mod tests {
             version: None,
             relay: None,
             pulls: vec![],
+            failed_pulls: vec![],
         }
     }
 

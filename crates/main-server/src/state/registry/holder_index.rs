@@ -150,6 +150,7 @@ mod tests {
             version: None,
             relay: None,
             pulls: vec![],
+            failed_pulls: vec![],
         }
     }
 

@@ -4,6 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_protocol::{
+    FailedPull,
     package::{PackageId, Sha256},
     relay::{PullReport, RelayReport},
 };
@@ -28,10 +29,12 @@ pub(crate) struct RegisteredNode {
     pub version: Option<String>,
     pub(crate) reach: NodeReachability,
     /// The time since which it is so.
-    pub(super) reached_at: UnixMillis,
+    pub(crate) reached_at: UnixMillis,
     /// None if it passes no packages on.
     pub relay: Option<RelayReport>,
     pub pulls: Vec<PullReport>,
+    /// Sorted by id.
+    pub(super) failed_pulls: Vec<FailedPullRecord>,
     /// The client that registered it.
     pub(super) client: IpAddr,
     /// Clients sent there since the last heartbeat.
@@ -46,6 +49,14 @@ pub(crate) struct RegisteredNode {
     pub(super) probing: Option<ProbeState>,
     /// Probes that failed since the last good one.
     pub(super) failures: u32,
+}
+
+/// A package that a node can't pull, as it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FailedPullRecord {
+    pub pull: FailedPull,
+    /// The heartbeat that named it first.
+    pub since: UnixMillis,
 }
 
 impl RegisteredNode {
@@ -63,6 +74,7 @@ impl RegisteredNode {
             reached_at: now,
             relay: None,
             pulls: Vec::new(),
+            failed_pulls: Vec::new(),
             redirects: 0,
             holding: None,
             reported: false,
@@ -81,7 +93,11 @@ impl RegisteredNode {
     pub(super) fn bytes(&self) -> usize {
         let pulls = self.pulls.iter().map(pull_bytes).sum::<usize>();
         let holding = self.holding.as_ref().map_or(0, HeldPackages::bytes);
-        size_of_val(&*self.active) + holding + pulls
+        let failed = self
+            .failed_pulls
+            .iter()
+            .map(|failed| size_of_val(failed) + failed.pull.text.capacity());
+        size_of_val(&*self.active) + holding + pulls + failed.sum::<usize>()
     }
 
     /// True if it should have been heard by now.
@@ -124,7 +140,38 @@ impl RegisteredNode {
     }
 
     pub(super) fn has(&self, id: &PackageId, current: Sha256) -> bool {
-        self.reported && self.holding.as_ref().is_some_and(|holding| holding.has(id, current))
+        self.holds(id, current).is_some()
+    }
+
+    /// The time since which it has the package, if it has it; that is None if it is not
+    /// known.
+    pub(crate) fn holds(&self, id: &PackageId, current: Sha256) -> Option<Option<UnixMillis>> {
+        let holding = self.holding.as_ref().filter(|_| self.reported)?;
+        holding.holds(id, current)
+    }
+
+    /// Its pull of the package.
+    pub(crate) fn pull(&self, id: &PackageId) -> Option<&PullReport> {
+        let at = self.pulls.binary_search_by(|pull| pull.id.cmp(id)).ok()?;
+        Some(&self.pulls[at])
+    }
+
+    /// Its last error with the package, if it could not pull it.
+    pub(crate) fn failed_pull(&self, id: &PackageId) -> Option<&FailedPullRecord> {
+        let at = self.failed_pulls.binary_search_by(|failed| failed.pull.id.cmp(id)).ok()?;
+        Some(&self.failed_pulls[at])
+    }
+
+    /// True if it named these very failures before.
+    pub(super) fn names_failed(&self, pulls: &[FailedPull]) -> bool {
+        self.failed_pulls.iter().map(|failed| &failed.pull).eq(pulls)
+    }
+
+    /// Those that it names now, and since when.
+    pub(super) fn note_failed_pulls(&mut self, named: Vec<FailedPull>, now: UnixMillis) {
+        let since = |pull: &FailedPull| self.failed_pull(&pull.id).map_or(now, |known| known.since);
+        let named = named.into_iter().map(|pull| FailedPullRecord { since: since(&pull), pull });
+        self.failed_pulls = named.collect();
     }
 
     /// True if clients may be sent there while it is alive.

@@ -70,7 +70,7 @@ impl TestFleet {
     fn completes(&mut self, node_id: &str) {
         let node = self.nodes.get_mut(node_id).unwrap();
         let all = HeldPackagesReport::Digests(vec![(package(), version())]);
-        node.holding = Some(HeldPackages::from_report(None, all));
+        node.holding = Some(HeldPackages::from_report(None, all, UnixMillis::default()));
         node.pulls.clear();
     }
 

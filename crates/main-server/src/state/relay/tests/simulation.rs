@@ -661,6 +661,7 @@ impl Simulation {
                 max_children: 4,
             }),
             pulls: if node.is_pulling() { vec![pull] } else { vec![] },
+            failed_pulls: vec![],
         };
         let (node_id, now) = (node.node_id.clone(), self.clock());
         self.registry.heartbeat(&node_id, report, now).unwrap();

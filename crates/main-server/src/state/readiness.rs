@@ -1,0 +1,246 @@
+//! Readiness of a meeting's package: which nodes have it, and why the others don't. Pure.
+
+use edge_mirror_base::{clock::UnixMillis, metrics::Label};
+use edge_mirror_protocol::package::{PackageId, Sha256};
+use serde::Serialize;
+
+use crate::state::{
+    meetings::Meeting,
+    registry::{NodeReachability, RegisteredNode},
+};
+
+/// A node that every package should reach.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ExpectedNode<'a> {
+    pub node_id: &'a str,
+    pub contact: NodeContact<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum NodeContact<'a> {
+    Live(&'a RegisteredNode),
+    /// Not heard since; its site, as it said last.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the registry forgets silent nodes"))]
+    Away {
+        since: UnixMillis,
+        site: &'a str,
+    },
+}
+
+/// The package whose way to the nodes is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AwaitedPackage<'a> {
+    pub id: &'a PackageId,
+    pub sha256: Sha256,
+    pub size: u64,
+    pub demand: PackageDemand,
+}
+
+/// The nodes that pull a package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PackageDemand {
+    /// Its meeting runs: all of them.
+    Running,
+    /// It is distributed before the start: those that pass packages on.
+    Prestaged,
+    /// None, as long as the meeting is neither started nor distributed.
+    Nobody,
+}
+
+impl PackageDemand {
+    pub(crate) fn of(meeting: &Meeting) -> Self {
+        match (meeting.is_running(), meeting.prestaged) {
+            (true, _) => Self::Running,
+            (false, true) => Self::Prestaged,
+            (false, false) => Self::Nobody,
+        }
+    }
+}
+
+/// Most urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) enum NodeReadinessState {
+    /// It could not pull the package.
+    Failing,
+    /// It was not heard from for 30 s.
+    Away,
+    /// Clients can't reach it, whether or not it has the package.
+    Unreachable,
+    Waiting,
+    Pulling,
+    /// It has the package, and clients can be sent there.
+    Ready,
+}
+
+/// Readiness of one node for one meeting.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct NodeReadiness<'a> {
+    pub node_id: &'a str,
+    pub site: &'a str,
+    pub state: NodeReadinessState,
+    /// Received part of the package; null if nothing is known of a pull.
+    pub percent: Option<u8>,
+    /// At the rate that the node reports; null without one.
+    pub seconds_left: Option<u64>,
+    /// Code of the reason that it is not ready: a cause of a failed pull, `unprobed`
+    /// (nobody has tried yet whether clients can reach it), `after_start` (it pulls after the
+    /// start only) or `unstarted` (the meeting is neither started nor distributed).
+    pub reason: Option<&'static str>,
+    /// The last error of the pull or of this server's probe.
+    pub text: Option<&'a str>,
+    /// Time at which the state began, in seconds since 1970, as far as it is known.
+    pub since: Option<f64>,
+}
+
+/// Number of nodes in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct ReadinessCounts {
+    /// All that should have it.
+    pub total: usize,
+    pub ready: usize,
+    pub pulling: usize,
+    pub waiting: usize,
+    pub failing: usize,
+    pub away: usize,
+    pub unreachable: usize,
+}
+
+/// Summary of the nodes' readiness for one meeting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct ReadinessSummary {
+    #[serde(flatten)]
+    pub counts: ReadinessCounts,
+    /// Every node is ready, and there is one.
+    pub is_ready: bool,
+    /// Time at which the last of the ready nodes was, in seconds since 1970, as far as it is
+    /// known.
+    pub last_ready_at: Option<f64>,
+    /// Until all are ready; null unless all others are pulling at a known rate.
+    pub seconds_left: Option<u64>,
+}
+
+/// Returns the readiness of each node, most urgent first.
+pub(crate) fn assess<'a>(
+    package: &AwaitedPackage<'_>,
+    nodes: &[ExpectedNode<'a>],
+) -> Vec<NodeReadiness<'a>> {
+    let mut assessed: Vec<_> = nodes.iter().map(|node| assess_node(package, node)).collect();
+    assessed.sort_by_key(|node| (node.state, node.node_id));
+    assessed
+}
+
+pub(crate) fn summarize(nodes: &[NodeReadiness<'_>]) -> ReadinessSummary {
+    let count = |state| nodes.iter().filter(|node| node.state == state).count();
+    let counts = ReadinessCounts {
+        total: nodes.len(),
+        ready: count(NodeReadinessState::Ready),
+        pulling: count(NodeReadinessState::Pulling),
+        waiting: count(NodeReadinessState::Waiting),
+        failing: count(NodeReadinessState::Failing),
+        away: count(NodeReadinessState::Away),
+        unreachable: count(NodeReadinessState::Unreachable),
+    };
+    let ready = nodes.iter().filter(|node| node.state == NodeReadinessState::Ready);
+    let others = nodes.iter().filter(|node| node.state != NodeReadinessState::Ready);
+    let left = others.map(|node| node.seconds_left).collect::<Option<Vec<_>>>();
+    ReadinessSummary {
+        is_ready: counts.total > 0 && counts.ready == counts.total,
+        last_ready_at: ready.filter_map(|node| node.since).max_by(f64::total_cmp),
+        seconds_left: left.and_then(|left| left.into_iter().max()),
+        counts,
+    }
+}
+
+fn assess_node<'a>(package: &AwaitedPackage<'_>, expected: &ExpectedNode<'a>) -> NodeReadiness<'a> {
+    let (node, absent) = match expected.contact {
+        NodeContact::Live(node) => (Some(node), None),
+        NodeContact::Away { since, site } => (None, Some((since, site))),
+    };
+    let relay = node.and_then(|node| node.relay.as_ref());
+    let blank = NodeReadiness {
+        node_id: expected.node_id,
+        site: absent.map(|(_, site)| site).or(relay.map(|relay| &*relay.site)).unwrap_or(""),
+        state: NodeReadinessState::Away,
+        percent: None,
+        seconds_left: None,
+        reason: None,
+        text: None,
+        since: absent.map(|(since, _)| since.as_secs_f64()),
+    };
+    match node {
+        Some(node) => assess_live(package, node, blank),
+        None => blank,
+    }
+}
+
+fn assess_live<'a>(
+    package: &AwaitedPackage<'_>,
+    node: &'a RegisteredNode,
+    blank: NodeReadiness<'a>,
+) -> NodeReadiness<'a> {
+    let (held, pull) = (node.holds(package.id, package.sha256), node.pull(package.id));
+    let failed = node.failed_pull(package.id).filter(|_| held.is_none());
+    let pull = pull.filter(|_| held.is_none());
+    let total = pull.and_then(|pull| pull.total_bytes).unwrap_or(package.size);
+    let with_progress = NodeReadiness {
+        percent: match held {
+            Some(_) => Some(100),
+            None => pull.map(|pull| percent(pull.received_bytes, total)),
+        },
+        reason: failed.map(|failed| failed.pull.cause.text()),
+        text: failed.map(|failed| &*failed.pull.text),
+        since: failed.map(|failed| failed.since.as_secs_f64()),
+        ..blank
+    };
+    let waiting = |reason| NodeReadiness {
+        state: NodeReadinessState::Waiting,
+        reason: with_progress.reason.or(reason),
+        ..with_progress.clone()
+    };
+    match (&node.reach, held, pull) {
+        (NodeReachability::Unreachable(reason), ..) => NodeReadiness {
+            state: NodeReadinessState::Unreachable,
+            text: Some(reason),
+            since: Some(node.reached_at.as_secs_f64()),
+            ..with_progress
+        },
+        (NodeReachability::Reachable { .. }, Some(since), _) => NodeReadiness {
+            state: NodeReadinessState::Ready,
+            since: since.map(UnixMillis::as_secs_f64),
+            ..with_progress
+        },
+        (NodeReachability::Unknown, Some(_), _) => waiting(Some("unprobed")),
+        (_, None, Some(pull)) if failed.is_none() || pull.rate > 0 => NodeReadiness {
+            state: NodeReadinessState::Pulling,
+            seconds_left: seconds_left(pull.received_bytes, total, pull.rate),
+            since: None,
+            ..with_progress
+        },
+        _ if failed.is_some() => {
+            NodeReadiness { state: NodeReadinessState::Failing, ..with_progress }
+        }
+        _ => waiting(match package.demand {
+            PackageDemand::Running => None,
+            PackageDemand::Prestaged => node.relay.is_none().then_some("after_start"),
+            PackageDemand::Nobody => Some("unstarted"),
+        }),
+    }
+}
+
+/// Not 100 before the package is verified.
+fn percent(received: u64, total: u64) -> u8 {
+    let percent = u128::from(received) * 100 / u128::from(total.max(1));
+    u8::try_from(percent).unwrap_or(99).min(99)
+}
+
+fn seconds_left(received: u64, total: u64, rate: u64) -> Option<u64> {
+    (rate > 0).then(|| total.saturating_sub(received).div_ceil(rate))
+}
+
+#[cfg(test)]
+mod tests;
