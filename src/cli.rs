@@ -18,7 +18,8 @@ use edge_mirror_settings::Subnet;
 use crate::terminal::Language;
 pub use operate::{
     AuthorityArgs, ConfigArgs, ConfigCommand, ConfigTargetArgs, GetArgs, ListArgs, LoginArgs,
-    NodeTargetArgs, OperateCommand, PublishArgs, StatusArgs, SyncArgs, VerifyArgs,
+    MeetingsArgs, NodeTargetArgs, OperateCommand, PublishArgs, ReadyArgs, StatusArgs, SyncArgs,
+    VerifyArgs,
 };
 pub use server::ServerUrl;
 pub use service::{InstallArgs, MainServerAddress, UninstallArgs};

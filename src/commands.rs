@@ -5,8 +5,12 @@ mod client;
 mod config;
 mod get;
 mod lists;
+mod meetings;
+mod panel;
 mod place;
 mod publish;
+mod readiness;
+mod ready;
 mod state;
 mod status;
 mod sync;
@@ -27,6 +31,26 @@ use crate::{
 #[derive(Debug, Error)]
 #[error("something is not right")]
 pub struct CheckFailed;
+
+/// Not all nodes are ready, which the command has reported.
+#[derive(Debug, Error)]
+#[error("not all nodes are ready")]
+pub struct NotReady;
+
+/// The meeting that a command is about does not exist.
+#[derive(Debug, Error)]
+#[error("没有会议 {0} / there is no meeting {0}")]
+pub struct UnknownMeeting(String);
+
+/// Returns the exit code for an error, and true if it has been reported already.
+pub fn exit_code(error: &anyhow::Error) -> (u8, bool) {
+    match error {
+        error if error.is::<CheckFailed>() => (3, true),
+        error if error.is::<NotReady>() => (1, true),
+        error if error.is::<UnknownMeeting>() => (2, false),
+        _ => (1, false),
+    }
+}
 
 /// Returns an error and its causes on one line, except those it quotes itself; in one
 /// language or, for a log, as they are.
@@ -58,9 +82,6 @@ fn in_language(error: &(dyn std::error::Error + 'static), language: Language) ->
     localized(&error.to_string(), language)
 }
 
-/// Exit code for [`CheckFailed`], for scripts.
-pub const EXIT_CHECK_FAILED: u8 = 3;
-
 /// Runs a command for a main server's meetings as a whole. Each of its steps is one
 /// transaction; one that was interrupted can be repeated.
 pub async fn run_for_state(command: StateCommand) -> Result<()> {
@@ -76,7 +97,8 @@ pub async fn run(command: OperateCommand, interrupt: &mut Interrupt) -> Result<(
         OperateCommand::Verify(args) => until(interrupt, verify::run(&args, language)).await,
         OperateCommand::Publish(args) => publish::run(&args, language, interrupt).await,
         OperateCommand::Nodes(args) => until(interrupt, lists::nodes(&args, language)).await,
-        OperateCommand::Meetings(args) => until(interrupt, lists::meetings(&args, language)).await,
+        OperateCommand::Meetings(args) => meetings::run(&args, language, interrupt).await,
+        OperateCommand::Ready(args) => until(interrupt, ready::run(&args, language)).await,
         OperateCommand::Config(args) => until(interrupt, config::run(args.what, language)).await,
         OperateCommand::Sync(args) => until(interrupt, sync::run(&args, language)).await,
     }

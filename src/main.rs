@@ -36,10 +36,10 @@ fn main() -> ExitCode {
     let language = (!is_service).then(Language::from_env);
     match roles::block_on(run(command)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<commands::CheckFailed>() => {
-            ExitCode::from(commands::EXIT_CHECK_FAILED)
-        }
-        Err(error) => failure(&commands::error_line(&error, language), 1),
+        Err(error) => match commands::exit_code(&error) {
+            (code, true) => ExitCode::from(code),
+            (code, false) => failure(&commands::error_line(&error, language), code),
+        },
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod live;
 pub(crate) mod table;
+pub(crate) mod watch;
 pub(crate) mod words;
 
 use std::io::{self, Write};

@@ -41,8 +41,10 @@ pub enum OperateCommand {
     Publish(PublishArgs),
     /// List a main server's nodes.
     Nodes(ListArgs),
-    /// List a main server's meetings.
-    Meetings(ListArgs),
+    /// List a main server's meetings, and how ready the nodes are for them.
+    Meetings(MeetingsArgs),
+    /// Tell whether all nodes have a meeting's package, and which ones lack it.
+    Ready(ReadyArgs),
     /// Have a node pull or check a running meeting's package now, and wait for
     /// the result.
     Sync(SyncArgs),
@@ -203,7 +205,7 @@ pub struct PublishArgs {
 #[command(after_help = more!(
     "Examples:",
     "  edge-mirror nodes",
-    "  edge-mirror meetings --master 192.168.1.10:8000 --json",
+    "  edge-mirror nodes --master 192.168.1.10:8000 --json",
 ))]
 pub struct ListArgs {
     /// The main server, such as 192.168.1.10:8000; by default the one on this
@@ -213,6 +215,53 @@ pub struct ListArgs {
     #[command(flatten)]
     pub authority: AuthorityArgs,
     /// Print the list as JSON, as returned by the main server.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = more!(
+    "Examples:",
+    "  edge-mirror meetings --watch",
+    "  edge-mirror meetings --master 192.168.1.10:8000 --json",
+))]
+pub struct MeetingsArgs {
+    /// The main server, such as 192.168.1.10:8000; by default the one on this
+    /// machine.
+    #[arg(long, value_name = "URL", default_value = ServerUrl::LOCAL_MAIN_SERVER)]
+    pub master: ServerUrl,
+    #[command(flatten)]
+    pub authority: AuthorityArgs,
+    /// Print the list as JSON, as returned by the main server; with --watch, a
+    /// line each second.
+    #[arg(long)]
+    pub json: bool,
+    /// Keep it on the screen, up to date, until Ctrl-C: what is wrong first.
+    #[arg(long)]
+    pub watch: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = concat!(
+    "Examples:\n",
+    "  edge-mirror ready m1\n",
+    "  edge-mirror ready m1 --wait 5m --master 192.168.1.10:8000\n",
+    "\nExit codes: 0 all nodes are ready, 1 not, 2 wrong arguments or no such meeting.",
+))]
+pub struct ReadyArgs {
+    /// The meeting's ID.
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Wait until all nodes are ready, but no longer than this.
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    pub wait: Option<Duration>,
+    /// The main server, such as 192.168.1.10:8000; by default the one on this
+    /// machine.
+    #[arg(long, value_name = "URL", default_value = ServerUrl::LOCAL_MAIN_SERVER)]
+    pub master: ServerUrl,
+    #[command(flatten)]
+    pub authority: AuthorityArgs,
+    /// Print the result as JSON, with every node.
     #[arg(long)]
     pub json: bool,
 }

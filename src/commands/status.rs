@@ -4,10 +4,7 @@ mod problems;
 mod screen;
 mod sources;
 
-use std::{
-    io::{IsTerminal, Write},
-    time::Duration,
-};
+use std::time::Duration;
 
 use anyhow::Result;
 use edge_mirror_base::tasks::Interrupt;
@@ -20,7 +17,10 @@ use super::{
 };
 use crate::{
     cli::StatusArgs,
-    terminal::{self, Language, live},
+    terminal::{
+        self, Language, live,
+        watch::{self, WatchOutput},
+    },
 };
 
 /// Interval of `--watch`.
@@ -36,7 +36,7 @@ pub(super) async fn run(
     let api = ApiClient::new(node, &trust, client::ServerKind::Node, None)?;
     if args.watch {
         tokio::select! {
-            gone = watch(&api, args, language) => return gone,
+            gone = follow(&api, args, language) => return gone,
             // The usual end of watching.
             () = interrupt.recv() => return Ok(()),
         }
@@ -56,40 +56,36 @@ async fn look(api: &ApiClient) -> Result<Value, CallError> {
 }
 
 /// Ends when the output is closed.
-async fn watch(api: &ApiClient, args: &StatusArgs, language: Language) -> Result<()> {
+async fn follow(api: &ApiClient, args: &StatusArgs, language: Language) -> Result<()> {
     let mut looks = tokio::time::interval(EVERY);
-    let (server, mut before) = (api.server.to_string(), String::new());
-    let redraw = std::io::stdout().is_terminal() && !args.json;
+    let (server, mut output) = (api.server.to_string(), WatchOutput::to_stdout(args.json));
     loop {
         looks.tick().await;
-        let text = match (look(api).await, args.json) {
-            (Ok(status), true) => format!("{status}\n"),
-            (Ok(status), false) if redraw => {
-                // The last line is the cursor's.
-                let rows = screen::size().0.saturating_sub(1);
+        let text = match (look(api).await, output.rows()) {
+            (Ok(status), _) if args.json => {
+                if !watch::print(&format!("{status}\n")) {
+                    return Ok(());
+                }
+                continue;
+            }
+            (Ok(status), Some(rows)) => {
                 screen::brief(&status, &server, args.verbose, language, rows)
             }
-            (Ok(status), false) => screen::text(&status, &server, args.verbose, language),
+            (Ok(status), None) => screen::text(&status, &server, args.verbose, language),
             // A node that restarts comes back; other servers don't become one.
             (Err(error @ (CallError::Stranger { .. } | CallError::OtherKind { .. })), _) => {
                 return Err(error.into());
             }
-            (Err(error), true) => {
+            (Err(error), _) if args.json => {
                 live::put(&format!("edge-mirror: {error}\n"));
                 continue;
             }
-            (Err(error), false) => format!("{error}\n"),
+            (Err(error), _) => format!("{error}\n"),
         };
-        let written = match redraw {
-            true => std::io::stdout().write_all(screen::drawn(&text).as_bytes()),
-            // Uptime alone is no change.
-            false if !args.json && body(&text) == body(&before) => continue,
-            false => std::io::stdout().write_all(text.as_bytes()),
-        };
-        if written.and_then(|()| std::io::stdout().flush()).is_err() {
+        // Uptime alone is no change.
+        if !output.show(&text, body(&text)) {
             return Ok(());
         }
-        before = text;
     }
 }
 

@@ -32,6 +32,7 @@ mod package;
 mod panel_api;
 mod presence;
 mod process;
+mod readiness;
 mod ready;
 mod relay;
 mod restart;

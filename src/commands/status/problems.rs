@@ -2,13 +2,11 @@
 
 use serde_json::Value;
 
-use crate::terminal::{Language, words};
+use crate::{
+    commands::panel::panel_text,
+    terminal::{Language, words},
+};
 
-/// The panel's texts: `code: ["中文", "English"],` in groups.
-const TEXTS: [&str; 2] = [
-    include_str!("../../../web/js/texts/node.js"),
-    include_str!("../../../web/js/texts/shared.js"),
-];
 /// Causes for which the panel, too, refers to the details.
 const VAGUE: [&str; 3] = ["http_status", "damaged", "other"];
 
@@ -99,22 +97,6 @@ fn filled(text: &str, problem: &Value, field: impl Fn(&str) -> String) -> String
         filled += rest;
     }
     filled
-}
-
-/// Returns the panel's text of `problem.stopped`, for example.
-fn panel_text(group: &str, name: &str, language: Language) -> Option<String> {
-    TEXTS.iter().find_map(|texts| {
-        let (_, rest) = texts.split_once(&format!("\n  {group}: {{\n"))?;
-        let (group, _) = rest.split_once("\n  },")?;
-        let plain = format!("\n    {name}: [");
-        let quoted = format!("\n    \"{name}\": [");
-        let group = format!("\n{group}\n");
-        let (_, rest) = group.split_once(&plain).or_else(|| group.split_once(&quoted))?;
-        let (both, _) = rest.split_once("],\n")?;
-        let both = format!("[{}]", both.trim().trim_end_matches(','));
-        let [chinese, english]: [String; 2] = serde_json::from_str(&both).ok()?;
-        Some(language.of(chinese, english))
-    })
 }
 
 #[cfg(test)]

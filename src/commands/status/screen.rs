@@ -228,28 +228,6 @@ fn named(state: &str, language: Language) -> String {
     }
 }
 
-/// Returns lines and columns of the terminal.
-pub(super) fn size() -> (usize, usize) {
-    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
-    let (rows, columns) = size.map_or((0, 0), |size| (size.ws_row, size.ws_col));
-    // Some terminals don't know their size.
-    let known = |n: u16, usual: usize| if n > 0 { usize::from(n) } else { usual };
-    (known(rows, 24), known(columns, 80))
-}
-
-/// Replaces the terminal's content: from its upper left corner, each line cleared, as
-/// much as fits.
-pub(super) fn drawn(text: &str) -> String {
-    let (rows, columns) = size();
-    fitted(text, rows, columns)
-}
-
-fn fitted(text: &str, rows: usize, columns: usize) -> String {
-    let lines = text.lines().take(rows.saturating_sub(1));
-    let lines = lines.map(|line| format!("{}\x1b[K\n", clipped(line, columns)));
-    format!("\x1b[H{}\x1b[J", lines.collect::<String>())
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -346,12 +324,6 @@ mod tests {
             let line = format!("    {code}: [\"{chinese}\", \"{english}\"],");
             assert!(panel.contains(&line), "{line}");
         }
-    }
-
-    #[test]
-    fn what_is_drawn_again_fits_on_the_terminal() {
-        let drawn = fitted("a long line\n会议会议\nthird\n", 3, 6);
-        assert_eq!(drawn, "\x1b[Ha lon…\x1b[K\n会议…\x1b[K\n\x1b[J");
     }
 
     #[test]

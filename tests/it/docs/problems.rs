@@ -41,7 +41,7 @@ fn the_tables_of_problems_are_those_of_the_program() {
 
 #[test]
 fn the_table_of_causes_is_that_of_the_panel() {
-    let texts = texts("node", "cause");
+    let texts = texts("shared", "cause");
     for language in [English, Chinese] {
         let columns = language.of("代码 | 含义 | 处理", "Code | Meaning | What to do");
         let rows = rows(&texts, language, |code| format!("`{code}`"));
