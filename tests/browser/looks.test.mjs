@@ -87,7 +87,7 @@ for (const [name, dress] of Object.entries(DRESSES)) {
     const main = await busyMain(stage);
     const page = await mainPage.openMain(stage, main, { view: "meetings", ...dress });
     const presentable = (what) => assertPresentable(stage, page, `main server, ${what}, ${name}`);
-    await untilStates(page, { ended: "ended", waiting: "waiting", running: "running", bare: "bare", starting: "starting" });
+    await untilStates(page, { ended: "ended", waiting: "waiting", running: "lacking", bare: "bare", starting: "starting" });
     for (const details of await page.locator("[data-meeting] [data-action=details]").all()) await details.click();
     for (const view of mainPage.VIEWS) {
       await panel.go(page, view);

@@ -38,6 +38,22 @@ test("nodes are listed with whether they can be reached, and one that dies is mi
   await panel.untilGone(nodeRow(page, "node-test"));
 });
 
+test("a node without any package does not claim that tablets are sent there", async (stage) => {
+  const main = await stage.main();
+  const nodes = await stage.fakeNodes(main);
+  await main.activate("m1", "Board", PACKAGE);
+  await main.activate("m2", "Council", PACKAGE);
+  const page = await openMain(stage, main, { view: "nodes", locale: "en-US" });
+  for (const [has, said] of [
+    [{}, /No package yet[^]*no tablets are sent here before it has a package/],
+    [{ m1: PACKAGE }, /In use[^]*for the packages it has/],
+    [{ m1: PACKAGE, m2: PACKAGE }, /In use[^]*tablets are sent here$/m],
+  ]) {
+    await nodes.beat("hall", { has });
+    await until(String(said), async () => said.test(await nodeRow(page, "hall").innerText()));
+  }
+});
+
 test("packages that spread are shown as trees, and one can be spread before its meeting starts", async (stage) => {
   const main = await stage.main();
   await main.create("m1", "Board", PACKAGE);

@@ -45,6 +45,8 @@ async function untilTaken(main, page, id, bytes) {
   await until("the package is on the server", async () => (await main.meeting(id)).sha256 === digest(bytes));
   assert.equal((await main.meeting(id)).size, bytes.length);
   await notice(page, "good").waitFor();
+  const text = await panel.row(page, id).innerText();
+  assert.doesNotMatch(text, /正在接收|being received|还没有会议包|no package yet/, "it is there");
   await panel.untilGone(panel.row(page, id).getByRole("progressbar"));
 }
 
@@ -96,6 +98,23 @@ test("a package that is dropped beside the meetings begins a new one", async (st
   const made = await until("it is made", async () => (await main.overview()).meetings.find(({ title }) => title === "Budget 2027"));
   await untilTaken(main, page, made.id, SMALL);
   assert.equal((await main.meeting("m1")).size, null);
+});
+
+test("of several packages, each makes a meeting, and none is taken for another meeting's", async (stage) => {
+  const { main, page } = await meetings(stage, { m1: null });
+  const files = ["first", "second"].map((name) => ({ name: `${name}.zip`, bytes: zip({ "agenda.txt": name }) }));
+  await drop(panel.row(page, "m1"), ...files);
+  await notice(page, "error").filter({ hasText: "2" }).waitFor();
+  assert.equal((await main.meeting("m1")).size, null);
+  await drop(page.locator("#view h1"), ...files);
+  for (const name of ["first", "second"]) {
+    await until(`the dialog for ${name}`, async () => (await page.locator("#new-title").inputValue()) === name);
+    await page.getByRole("dialog").locator("[data-answer=yes]").click();
+  }
+  await until("both are made", async () => {
+    const { meetings } = await main.overview();
+    return files.every(({ name, bytes }) => meetings.some((one) => `${one.title}.zip` === name && one.sha256 === digest(bytes)));
+  });
 });
 
 for (const [what, bytes, refused] of [

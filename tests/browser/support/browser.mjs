@@ -148,13 +148,15 @@ export function loadCost(page) {
 }
 
 /** Drops a file onto an element, as from the desktop. */
-export async function drop(target, { name, bytes }) {
-  const transfer = await target.evaluateHandle(async (_, file) => {
-    const content = Uint8Array.from(atob(file.base64), (letter) => letter.charCodeAt(0));
+export async function drop(target, ...files) {
+  const transfer = await target.evaluateHandle(async (_, files) => {
     const carried = new DataTransfer();
-    carried.items.add(new File([content], file.name, { type: "application/zip" }));
+    for (const { name, base64 } of files) {
+      const content = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+      carried.items.add(new File([content], name, { type: "application/zip" }));
+    }
     return carried;
-  }, { name, base64: bytes.toString("base64") });
+  }, files.map(({ name, bytes }) => ({ name, base64: bytes.toString("base64") })));
   for (const event of ["dragenter", "dragover", "drop"]) {
     await target.dispatchEvent(event, { dataTransfer: transfer });
   }

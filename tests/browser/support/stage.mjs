@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { test as nodeTest } from "node:test";
 
 import { openPage } from "./browser.mjs";
+import { FakeNodes } from "./fake_nodes.mjs";
 import { MainService, NodeService } from "./processes.mjs";
 import { SlowMain } from "./slow_main.mjs";
 
@@ -40,6 +41,13 @@ class Stage {
     const main = await SlowMain.start();
     this.#scripted.push(main);
     return main;
+  }
+
+  /** Nodes of this main server that say what they are told to. */
+  async fakeNodes(main) {
+    const nodes = await FakeNodes.of(main);
+    this.#scripted.push(nodes);
+    return nodes;
   }
 
   /** A node of this main server; `patch` goes into its configuration. */

@@ -10,8 +10,9 @@ import { send } from "./meeting-row.js";
 const ID = /^(?!\.{1,2}$)[^/\\\p{Cc}]+$/u;
 const MAX_ID_BYTES = 200;
 
-// `file`: a package that was dropped, whose name may do as the title.
-export function createDialog({ file }) {
+// `file`: a package that was dropped, whose name may do as the title; `of`: which of
+// several it is. Returns the dialog.
+export function createDialog({ file, of = null }) {
   const field = (name, attributes, wrong = null) => {
     const about = [`${name}-help`, wrong ? `${name}-wrong` : ""].join(" ").trim();
     const input = el("input", { id: `new-${name}`, name, autocomplete: "off", "aria-describedby": about, ...attributes });
@@ -30,7 +31,7 @@ export function createDialog({ file }) {
     titleField, packageField, timeField,
     el("details", el("summary", t("create.more")), idField),
     el("div.dialog-buttons", cancel, agree));
-  const dialog = openDialog(t("create.title.of"), form);
+  const dialog = openDialog(of ? t("create.title.each", of) : t("create.title.of"), form);
   cancel.onclick = () => dialog.close();
   if (file) {
     const dropped = new DataTransfer();
@@ -40,6 +41,7 @@ export function createDialog({ file }) {
   }
   title.focus();
   title.select();
+  return dialog;
 
   function say(input, place, text) {
     complain(place, text);

@@ -8,12 +8,13 @@ import { t } from "../i18n.js";
 import { healthView } from "../views/health.js";
 
 export const isRunning = ({ status }) => status === "进行中";
-export const everywhere = (meeting, { nodes }) => meeting.nodes.length >= nodes.length;
+// Where there are no nodes, that is a problem of its own.
+export const isEverywhere = ({ readiness }) => readiness === null || readiness.total === 0 || readiness.is_ready;
 
 function sentence(status) {
   const running = status.meetings.filter(isRunning);
   if (running.length === 0) return t("health.idle");
-  return t(running.every((meeting) => everywhere(meeting, status)) ? "health.good" : "health.busy");
+  return t(running.every(isEverywhere) ? "health.good" : "health.busy");
 }
 
 const numbers = ({ meetings, nodes, traffic }) =>

@@ -9,14 +9,18 @@ import { t } from "../i18n.js";
 import { progress } from "../meter.js";
 import { transfer } from "../pace.js";
 import { badge, button, disclosed, facts, isolated } from "../parts.js";
-import { everywhere, isRunning } from "./health.js";
-import { isZip, upload, uploadOf } from "./uploads.js";
+import { listed } from "../texts/shared.js";
+import { isRunning } from "./health.js";
+import { detailOf, kindOf, readinessSentence, shareOf } from "./readiness.js";
+import { isReceived, isZip, upload, uploadOf } from "./uploads.js";
 
 const LOOKS = {
   waiting: ["wait", "none"],
   bare: ["error", "error"],
   starting: ["sync", "busy"],
   running: ["good", "good"],
+  spreading: ["sync", "busy"],
+  lacking: ["warning", "warning"],
   ended: ["stopped", "none"],
 };
 
@@ -24,7 +28,8 @@ function stateOf(meeting) {
   if (meeting.status === "未开始") return "waiting";
   if (!isRunning(meeting)) return "ended";
   if (meeting.size === null) return "bare";
-  return meeting.announced ? "running" : "starting";
+  if (!meeting.announced) return "starting";
+  return { spreading: "spreading", stuck: "lacking" }[kindOf(meeting)] ?? "running";
 }
 
 // Says what has come of it; the one way in for files, chosen or dropped.
@@ -54,7 +59,10 @@ export function meetingRow({ live }, { fallback }) {
   const details = disclosed(() => ({
     sha256: meeting.sha256 ?? "–", bytes: count(meeting.size), created: dateTime(meeting.created_at),
     begun: dateTime(meeting.started_at), ended: dateTime(meeting.ended_at), nodes: meeting.nodes.map(isolated).join(", ") || "–",
+    lacking: meeting.readiness?.lacking.map(lackingNode).join(", ") || "–",
   }));
+  const lackingNode = (node) =>
+    `${isolated(node.node_id)} (${listed(t(`readiness.${node.state}`), detailOf(node))})`;
 
   const action = (name, drawing, look = "") => button(`.quiet${look}`, drawing, "", { "data-action": name });
   const buttons = {
@@ -93,14 +101,15 @@ export function meetingRow({ live }, { fallback }) {
     buttons.upload.focus({ preventScroll: true });
   };
   picker.onchange = () => {
-    const [file] = picker.files;
+    const files = [...picker.files];
     picker.value = "";
-    offer(file);
+    offer(files);
   };
 
   // Another package for a running meeting reaches every tablet: asked first.
-  async function offer(file) {
+  async function offer([file, ...others]) {
     if (!file || meeting.uploading || uploadOf(meeting.id)) return;
+    if (others.length > 0) return notify(t("upload.one", { n: others.length + 1 }), "error");
     if (meeting.size !== null && isRunning(meeting) && !(await agreed("replace", [t("replace.what")], true))) return;
     send(meeting, file);
   }
@@ -109,7 +118,7 @@ export function meetingRow({ live }, { fallback }) {
     event.preventDefault();
     event.stopPropagation();
     node.toggleAttribute("data-over", event.type === "dragover");
-    if (event.type === "drop") offer(event.dataTransfer.files[0]);
+    if (event.type === "drop") offer([...event.dataTransfer.files]);
   };
   for (const type of ["dragover", "dragleave", "drop"]) node.addEventListener(type, over);
 
@@ -127,7 +136,7 @@ export function meetingRow({ live }, { fallback }) {
     figures.show({
       size: bytes(meeting.size),
       files: count(meeting.file_count),
-      nodes: meeting.size === null ? "–" : `${count(meeting.nodes.length)} / ${count(live.status.nodes.length)}`,
+      nodes: meeting.size === null ? "–" : `${count(meeting.nodes.length)} / ${count(meeting.readiness?.total ?? live.status.nodes.length)}`,
     });
     details.update();
     showWork(kind);
@@ -137,28 +146,25 @@ export function meetingRow({ live }, { fallback }) {
   // What is going on: an upload from here or elsewhere, else where it is.
   function showWork(kind) {
     const own = uploadOf(meeting.id);
-    const spreads = (isRunning(meeting) || meeting.prestaged) && meeting.size !== null && !everywhere(meeting, live.status);
-    setHidden(bar.node, !own && !meeting.uploading && !spreads);
+    const spreads = ["spreading", "stuck"].includes(kindOf(meeting));
+    const uploading = meeting.uploading && !isReceived(meeting);
+    setHidden(bar.node, !own && !uploading && !spreads);
     if (own) {
       const sent = own.sent >= own.total;
       setAttribute(bar.node, "aria-label", t("upload.of", { file: own.name }));
       bar.update(sent ? null : own.sent / own.total);
       return setText(under, sent ? t("upload.checking") : transfer(own.sent, own.total, own.pace));
     }
-    if (spreads) bar.update(meeting.nodes.length / live.status.nodes.length);
-    if (meeting.uploading) bar.update(null);
-    setAttribute(bar.node, "aria-label", t(meeting.uploading ? "upload.elsewhere" : "spread"));
-    setText(under, meeting.uploading ? t("upload.elsewhere") : where(kind));
+    if (spreads) bar.update(shareOf(meeting.readiness));
+    if (uploading) bar.update(null);
+    setAttribute(bar.node, "aria-label", t(uploading ? "upload.elsewhere" : "spread"));
+    setText(under, uploading ? t("upload.elsewhere") : where(kind));
   }
 
   function where(kind) {
     if (meeting.size === null) return t(kind === "bare" ? "package.missing" : "package.none");
-    const all = live.status.nodes.length;
-    const have = all === 0 ? t("nodes.none") : t("nodes.have", { have: meeting.nodes.length, all });
-    if (meeting.prestaged) {
-      const spread = all === 0 ? t("nodes.awaited") : t("nodes.spread", { have: meeting.nodes.length, all });
-      return spread + t("sentence.gap") + t("package.early");
-    }
+    const have = readinessSentence(meeting, live.now());
+    if (meeting.prestaged && !isRunning(meeting)) return have + t("sentence.gap") + t("package.early");
     if (kind === "ended") return "";
     if (kind === "waiting") return t("package.ready");
     return kind === "starting" ? have + t("sentence.gap") + t("state.starting.why") : have;
@@ -183,7 +189,7 @@ export function meetingRow({ live }, { fallback }) {
     setHidden(buttons.end, !running);
     setHidden(buttons.upload, own !== null);
     setHidden(buttons.cancel, own === null);
-    setAttribute(buttons.upload, "aria-disabled", meeting.uploading ? "true" : null);
+    setAttribute(buttons.upload, "aria-disabled", meeting.uploading && !isReceived(meeting) ? "true" : null);
     // The pressed button may have made way for its opposite.
     const pairs = [[buttons.start, buttons.end], [buttons.upload, buttons.cancel], [buttons.distribute, buttons.retract]];
     for (const pair of pairs) {

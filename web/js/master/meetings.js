@@ -13,7 +13,7 @@ const ORDER = ["进行中", "未开始", "已结束"];
 
 export function meetingsView(context) {
   const { live } = context;
-  const create = (file = null) => createDialog({ file });
+  const create = (file = null, of = null) => createDialog({ file, of });
   const add = button(".primary", "add", t("create.name"), { id: "create", onclick: () => create() });
   const list = foundList({
     columns: ["title", "state", "size", "files", "nodes"],
@@ -38,9 +38,25 @@ export function meetingsView(context) {
   node.addEventListener("dragover", (event) => event.preventDefault());
   node.addEventListener("drop", (event) => {
     event.preventDefault();
-    const [file] = event.dataTransfer.files;
-    if (file) create(file);
+    createAll([...event.dataTransfer.files]);
   });
+
+  // One dialog after the other.
+  function createAll(files) {
+    const next = (n) => {
+      if (n === files.length) return;
+      const of = files.length > 1 ? { n: n + 1, all: files.length } : null;
+      create(files[n], of).addEventListener("close", () => next(n + 1), { once: true });
+    };
+    next(0);
+  }
+
+  // An upload has come to its end: the server has said what the meeting is like now.
+  function take(meeting) {
+    const known = live.status?.meetings.find(({ id }) => id === meeting?.id);
+    if (known) Object.assign(known, meeting);
+    update();
+  }
 
   // What runs first, then the newest.
   function inOrder() {
@@ -55,6 +71,6 @@ export function meetingsView(context) {
     setHidden(hint, live.status.meetings.length === 0);
   }
 
-  showUploads(update);
+  showUploads(take);
   return { node, update };
 }

@@ -72,8 +72,11 @@ function nodeRow(live) {
     setText(address, node.address);
     setText(site, node.site ?? "");
     setHidden(site, !node.site);
-    state.show(LOOKS[kind], t(`reach.${kind}`));
-    setText(why, t(`reach.${kind}.why`));
+    // Tablets are sent there only for what it has.
+    const has = running.length === 0 ? "idle" : held === 0 ? "bare" : held < running.length ? "some" : "all";
+    const isBare = kind === "reachable" && has === "bare";
+    state.show(isBare ? LOOKS.asking : LOOKS[kind], t(`reach.${isBare ? "bare" : kind}`));
+    setText(why, t(kind === "reachable" ? `reach.has.${has}` : `reach.${kind}.why`));
     figures.show({
       load: count(node.downloads),
       redirects: count(node.redirects),

@@ -1,5 +1,5 @@
-// The first view: how things stand at a glance, what to do first, and what
-// this main server is.
+// The first view: who is ready for which meeting, how things stand at a glance,
+// what to do first, and what this main server is.
 
 import { el, setAttribute, setHidden } from "../dom.js";
 import { bytes, count, dateTime, duration } from "../format.js";
@@ -7,7 +7,8 @@ import { icon } from "../icons.js";
 import { t } from "../i18n.js";
 import { card, facts, tile, view } from "../parts.js";
 import { listed } from "../texts/shared.js";
-import { everywhere, isRunning } from "./health.js";
+import { boardCard } from "./board.js";
+import { isEverywhere, isRunning } from "./health.js";
 
 // Of no use to others as the address of this machine.
 const LOOPBACK = /^(localhost|127\..*|\[::1\])$/;
@@ -17,6 +18,7 @@ export function overviewView({ live }) {
   const port = location.port || (location.protocol === "https:" ? "443" : "80");
   const address = LOOPBACK.test(location.hostname) ? t("address.own", { port }) : location.host;
   const tiles = { meetings: tile("meetings"), nodes: tile("nodes"), traffic: tile("traffic"), storage: tile("traffic") };
+  const board = boardCard({ live });
   const about = facts("facts", "fact", FACTS);
   const step = (name, view, params) => {
     const drawn = icon("wait");
@@ -35,6 +37,7 @@ export function overviewView({ live }) {
   function update() {
     const { status } = live;
     if (status === null) return;
+    board.update();
     showTiles(status);
     showFacts();
     const { meetings, nodes } = status;
@@ -53,10 +56,10 @@ export function overviewView({ live }) {
   function showTiles(status) {
     const { meetings, nodes, traffic, storage } = status;
     const running = meetings.filter(isRunning);
-    const ready = running.filter((meeting) => meeting.size !== null && everywhere(meeting, status)).length;
+    const ready = running.filter((meeting) => meeting.size !== null && isEverywhere(meeting)).length;
     const bare = running.some(({ size }) => size === null);
     const early = meetings.filter(({ prestaged }) => prestaged);
-    const spread = early.filter((meeting) => nodes.length > 0 && everywhere(meeting, status)).length;
+    const spread = early.filter((meeting) => nodes.length > 0 && isEverywhere(meeting)).length;
     const now = running.length && nodes.length ? t("tile.everywhere", { n: ready }) : t("tile.all", { n: meetings.length });
     tiles.meetings.show(t("tile.running"), count(running.length),
       early.length ? listed(now, t("tile.spread", { n: early.length, ready: spread })) : now, bare ? "error" : null);
@@ -81,6 +84,7 @@ export function overviewView({ live }) {
 
   return {
     node: view("overview",
+      board.node,
       el("ul.tiles", Object.values(tiles).map(({ node }) => el("li", node))),
       first,
       card("about-title", t("about"), about.node)),
