@@ -1,6 +1,5 @@
 //! TLS: the certificate that a listener serves, the servers that a client trusts, and
-//! errors of either in an operator's words. Callers decide which is used where, and when
-//! files are reloaded.
+//! errors of either in an operator's words. Callers decide which is used where.
 //!
 //! rustls with ring: needs no C++ compiler, cmake or system library. TLS 1.2 and 1.3
 //! only.
@@ -8,14 +7,15 @@
 mod certificate_warning;
 mod explain;
 mod fault;
+mod file_watch;
 mod pem;
+mod served;
 mod trust;
 mod verifier;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use edge_mirror_settings::Config;
 use reqwest::ClientBuilder;
 use rustls::{
     ClientConfig, ServerConfig,
@@ -26,7 +26,9 @@ use rustls::{
 pub use certificate_warning::{CertificateWarning, check_certificate};
 pub use explain::explain;
 pub use fault::FileError;
+pub use file_watch::{FileWatch, fingerprint_all};
 pub use pem::{certificates, fingerprint};
+pub use served::{CertificateFiles, CertificateHealth, ServedCertificate, UnusableTlsFile};
 pub use trust::{TrustFiles, TrustPolicy, problem};
 
 /// The ALPN protocol of nodes, main servers and tablets.
@@ -51,13 +53,6 @@ impl LiveServerConfig {
     pub fn set(&self, config: Option<Arc<ServerConfig>>) {
         self.now.store(config);
     }
-}
-
-/// Builds a configuration from `tls.cert` and `tls.key`. Reads files.
-pub fn load_server_config(config: &Config) -> Result<Option<Arc<ServerConfig>>, FileError> {
-    let Some((cert, key)) = config.tls_files() else { return Ok(None) };
-    let pair = pem::pair(("tls.cert", &cert), ("tls.key", &key))?;
-    Ok(Some(Arc::new(server(pair))))
 }
 
 fn server(pair: CertifiedKey) -> ServerConfig {

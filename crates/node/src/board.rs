@@ -7,7 +7,6 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     ops::Deref,
-    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -17,7 +16,7 @@ use std::{
 use edge_mirror_base::{clock::UnixMillis, live::LiveValue};
 use edge_mirror_http::{
     listen::Connections,
-    tls,
+    tls::CertificateHealth,
     wire::{feed::History, health::StorageHealth},
 };
 use edge_mirror_protocol::{
@@ -67,9 +66,7 @@ pub struct StatusBoard {
     pub https: watch::Sender<bool>,
     /// Digest of the certificate in use.
     pub(crate) certificate: watch::Sender<Option<Sha256>>,
-    pub(crate) tls_fault: watch::Sender<Option<UnusableTlsFile>>,
-    /// The warning about the certificate in use.
-    pub(crate) tls_warning: watch::Sender<Option<tls::CertificateWarning>>,
+    pub(crate) certificate_health: CertificateHealth,
     /// Written by `listeners/https_redirect`: why HTTP is not redirected to HTTPS.
     pub(crate) redirect_fault: watch::Sender<Option<String>>,
     /// Written by the gauge worker, too: why logins fail.
@@ -105,13 +102,6 @@ impl SyncRequests {
         self.added.notified().await;
         std::mem::take(&mut self.ids.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// A file of certificates or keys that is rejected, and the reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnusableTlsFile {
-    pub file: PathBuf,
-    pub text: String,
 }
 
 /// Relaying as the current main server arranges it; others than ours say nothing.
@@ -292,8 +282,7 @@ impl StatusBoard {
             port_fault: watch::Sender::new(None),
             https: watch::Sender::new(false),
             certificate: watch::Sender::new(None),
-            tls_fault: watch::Sender::new(None),
-            tls_warning: watch::Sender::new(None),
+            certificate_health: CertificateHealth::default(),
             redirect_fault: watch::Sender::new(None),
             login_fault: watch::Sender::new(None),
             history: watch::Sender::default(),

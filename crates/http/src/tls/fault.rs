@@ -71,7 +71,7 @@ impl FileFault {
         match self {
             Self::Unreadable(cause) => (
                 format!("无法读取（{cause}），请检查路径和权限"),
-                format!("it can't be read ({cause}); check the path, and that the node may read it"),
+                format!("it can't be read ({cause}); check the path, and that this service may read it"),
             ),
             Self::NoCertificate => (
                 "其中没有证书，应为 PEM 文件（-----BEGIN CERTIFICATE-----）".to_owned(),

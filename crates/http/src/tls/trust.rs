@@ -10,7 +10,7 @@ use edge_mirror_settings::{Config, SettingProblem};
 use rustls::{ClientConfig, pki_types::CertificateDer, sign::SingleCertAndKey};
 
 use super::{
-    FileError, certificates, load_server_config, pem, provider,
+    CertificateFiles, FileError, certificates, pem, provider,
     verifier::{CertificateVerifier, TrustAnchors},
 };
 
@@ -98,7 +98,7 @@ impl TrustFiles {
 pub fn problem(before: Option<&Config>, config: &Config) -> Option<SettingProblem> {
     let shown = before.is_none_or(|before| before.tls_files() != config.tls_files());
     let trusted = before.is_none_or(|before| TrustFiles::of(before) != TrustFiles::of(config));
-    let shown = shown.then(|| load_server_config(config).err()).flatten();
+    let shown = CertificateFiles::of(config).filter(|_| shown).and_then(|files| files.load().err());
     let error = shown.or_else(|| trusted.then(|| TrustFiles::of(config).client().err()).flatten());
     error.map(|error| error.problem())
 }

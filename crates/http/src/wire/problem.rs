@@ -4,7 +4,11 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{limits::Limit, listen::Connections};
+use crate::{
+    limits::Limit,
+    listen::Connections,
+    tls::{CertificateWarning, UnusableTlsFile},
+};
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
@@ -41,6 +45,21 @@ impl Problem {
         };
         Self { code, severity, about }
     }
+}
+
+/// Returns the problems of the certificate in use and its files.
+pub fn certificate_problems(
+    fault: Option<&UnusableTlsFile>,
+    warning: Option<&CertificateWarning>,
+) -> Vec<Problem> {
+    let fault = fault.map(|UnusableTlsFile { file, text }| {
+        Problem::error("certificate_unusable", json!({"file": file, "text": text}))
+    });
+    let warning = warning.map(|CertificateWarning { file, text, is_refused }| {
+        let problem = if *is_refused { Problem::error } else { Problem::warning };
+        problem("certificate_doubtful", json!({"file": file, "text": text}))
+    });
+    fault.into_iter().chain(warning).collect()
 }
 
 /// Returns the connection limits that were reached lately; one problem for all that are

@@ -6,8 +6,8 @@ use std::path::Path;
 use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_http::{
     listen::Connections,
-    tls::CertificateWarning,
-    wire::problem::{Problem, connection_limits},
+    tls::{CertificateWarning, UnusableTlsFile},
+    wire::problem::{Problem, certificate_problems, connection_limits},
 };
 use edge_mirror_protocol::{self as protocol, UnservedMeeting};
 use edge_mirror_settings::Config;
@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::{cleanup_at, meetings::MeetingRow};
 use crate::{
-    board::{AddressWarning, Presence, SyncState, UnusableTlsFile},
+    board::{AddressWarning, Presence, SyncState},
     machine::Machine,
 };
 
@@ -58,13 +58,7 @@ pub(super) fn find_problems(node: &NodeSnapshot) -> Vec<Problem> {
         let port = node.config.node_port;
         Problem::error("port_error", json!({"port": port, "text": text}))
     }));
-    found.extend(node.tls_error.as_ref().map(|UnusableTlsFile { file, text }| {
-        Problem::error("certificate_unusable", json!({"file": file, "text": text}))
-    }));
-    found.extend(node.tls_warning.as_ref().map(|CertificateWarning { file, text, is_refused }| {
-        let problem = if *is_refused { Problem::error } else { Problem::warning };
-        problem("certificate_doubtful", json!({"file": file, "text": text}))
-    }));
+    found.extend(certificate_problems(node.tls_error.as_ref(), node.tls_warning.as_ref()));
     found.extend(node.redirect_error.as_ref().map(|text| {
         let port = node.config.tls.redirect_port;
         Problem::error("port_error", json!({"port": port, "text": text}))
