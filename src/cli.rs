@@ -113,6 +113,16 @@ pub struct MasterArgs {
     /// The port to listen on; 0 takes any free port.
     #[arg(long, value_name = "N", default_value_t = 8000, value_parser = units::port)]
     pub port: u16,
+    /// Serve HTTPS with this certificate, a PEM file with the whole chain. A
+    /// changed file takes effect by itself.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's key, a PEM file without a password.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Also listen on this port for plain HTTP and redirect it to HTTPS.
+    #[arg(long, value_name = "N", value_parser = units::fixed_port, requires = "tls_cert")]
+    pub redirect_port: Option<u16>,
     /// Only this address or network may manage meetings; can be repeated. This
     /// machine always may.
     #[arg(long, value_name = "NETWORK")]

@@ -26,6 +26,7 @@ use crate::{
     cli::{OperateCommand, StateCommand},
     terminal::{self, Language, localized},
 };
+pub use client::speaks_https;
 
 /// The command did what it was asked to do, and found a problem, which it has reported.
 #[derive(Debug, Error)]

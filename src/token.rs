@@ -15,7 +15,8 @@ use tokio::net::TcpStream;
 use url::Url;
 
 use crate::{
-    cli::TokenArgs,
+    cli::{ServerUrl, TokenArgs},
+    commands,
     terminal::{Language, say},
 };
 
@@ -65,7 +66,9 @@ async fn vault_and_page(args: &TokenArgs) -> Result<(Vault, String)> {
                 format!("there is no data folder {}; see --data", data.display()),
             ));
         }
-        let page = master::page_at(host, args.port.unwrap_or(8000)).await;
+        let port = args.port.unwrap_or(8000);
+        let is_https = commands::speaks_https(&ServerUrl::local(port, false)).await;
+        let page = master::page_at(host, port, is_https).await;
         return Ok((Vault::at(master::vault_path(data)), page));
     }
     let config = match Settings::read(&args.config) {

@@ -119,6 +119,13 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
     ("master move-state", "data", "主控服务器的数据文件夹"),
     ("*", "state", "保存会议的 PostgreSQL 数据库（如果会议不在数据文件夹中）"),
     ("master", "port", "监听的端口；0 表示任选一个空闲端口"),
+    (
+        "master",
+        "tls_cert",
+        "用这个证书提供 HTTPS（PEM 文件，包含完整的证书链）；文件更新后自动生效",
+    ),
+    ("master", "tls_key", "证书的私钥（PEM 文件，不带密码）"),
+    ("master", "redirect_port", "另外监听这个端口，把 HTTP 重定向到 HTTPS"),
     ("master", "allow_from", "只允许这个地址或网段管理会议，可以写多次。本机始终可以"),
     ("master", "trusted_proxy", "信任其 X-Forwarded-For 的反向代理，可以写多次"),
     (

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use edge_mirror_settings::scheme;
-use url::Url;
+use url::{Host, Url};
 
 use super::units::told;
 
@@ -25,6 +25,27 @@ impl ServerUrl {
 
     /// The main server on this machine, at its usual port.
     pub const LOCAL_MAIN_SERVER: &str = "http://127.0.0.1:8000";
+
+    /// True for plain HTTP to this machine.
+    pub fn is_local_http(&self) -> bool {
+        let is_local = match self.url.host() {
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            Some(Host::Domain(name)) => name == "localhost",
+            None => false,
+        };
+        is_local && self.url.scheme() == "http"
+    }
+
+    /// Returns the same server and port, over HTTPS.
+    pub fn over_https(&self) -> Self {
+        let port = self.url.port_or_known_default();
+        let mut url = self.url.clone();
+        // Only between special schemes, which both are.
+        let _ = url.set_scheme("https");
+        let _ = url.set_port(port);
+        Self { url }
+    }
 
     /// Returns the URL of a path; a proxy may have it below a path of its own.
     pub fn at(&self, path: &str) -> Url {
@@ -91,6 +112,22 @@ mod tests {
         }
         assert_eq!(ServerUrl::local(8001, false).to_string(), "http://127.0.0.1:8001");
         assert_eq!(ServerUrl::local(8001, true).to_string(), "https://127.0.0.1:8001");
+    }
+
+    #[test]
+    fn the_same_port_of_this_machine_is_spoken_to_over_https() {
+        for (given, https) in [
+            ("127.0.0.1:8000", "https://127.0.0.1:8000"),
+            ("localhost", "https://localhost:80"),
+            ("[::1]:8000", "https://[::1]:8000"),
+        ] {
+            let server: ServerUrl = given.parse().unwrap();
+            assert!(server.is_local_http(), "{given}");
+            assert_eq!(server.over_https().to_string(), https);
+        }
+        for given in ["https://127.0.0.1:8000", "10.0.0.1:8000", "localhost.example"] {
+            assert!(!given.parse::<ServerUrl>().unwrap().is_local_http(), "{given}");
+        }
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::{fmt, time::Duration};
 use edge_mirror_http::tls::{self, FileError, TrustPolicy};
 use edge_mirror_node::upstream::root_cause;
 use edge_mirror_settings::{SettingProblem, check};
-use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode, redirect};
+use reqwest::{
+    Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode, header, redirect,
+};
 use serde_json::Value;
 use url::Url;
 
@@ -16,6 +18,8 @@ use crate::{
 
 /// Any server on a usable network answers sooner.
 const CONNECT: Duration = Duration::from_secs(10);
+/// More than any machine takes to answer itself.
+const LOOK: Duration = Duration::from_secs(2);
 /// For answers from memory.
 const ANSWER: Duration = Duration::from_secs(20);
 /// Ten thousand meetings take a tenth of it.
@@ -28,6 +32,18 @@ pub(super) fn http(trust: &TrustPolicy) -> Result<ClientBuilder, FileError> {
         .connect_timeout(CONNECT)
         .user_agent(concat!("edge-mirror/", env!("CARGO_PKG_VERSION")));
     Ok(builder)
+}
+
+/// True if the server sends plain HTTP on to HTTPS.
+pub async fn speaks_https(server: &ServerUrl) -> bool {
+    let Ok(builder) = http(&TrustPolicy::System) else { return false };
+    let built = builder.redirect(redirect::Policy::none()).timeout(LOOK).build();
+    let Ok(http) = built else { return false };
+    let Ok(answer) = http.get(server.at("/")).send().await else { return false };
+    let location = answer.headers().get(header::LOCATION);
+    let location = location.and_then(|location| location.to_str().ok());
+    answer.status() == StatusCode::PERMANENT_REDIRECT
+        && location.is_some_and(|location| location.starts_with("https://"))
 }
 
 /// Returns the reason why nothing was answered.

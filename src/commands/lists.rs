@@ -5,7 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use serde_json::Value;
 
-use super::client::{self, ApiClient};
+use super::{
+    client::{self, ApiClient},
+    place,
+};
 use crate::{
     cli::ListArgs,
     terminal::{
@@ -20,12 +23,8 @@ const TEXT_COLUMNS: usize = 40;
 pub(super) const NODES: &str = "/api/v1/nodes/list";
 
 pub(super) async fn nodes(args: &ListArgs, language: Language) -> Result<()> {
-    let api = ApiClient::new(
-        args.master.clone(),
-        &args.authority.trust(),
-        client::ServerKind::MainServer,
-        None,
-    )?;
+    let (master, trust) = place::main_server(&args.master, &args.authority).await;
+    let api = ApiClient::new(master, &trust, client::ServerKind::MainServer, None)?;
     let list = api.get(NODES).await?;
     let nodes = list.as_array().ok_or_else(|| api.unexpected_answer(NODES))?;
     if args.json {

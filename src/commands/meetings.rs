@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     client::{self, ApiClient, CallError},
     lists::NODES,
-    readiness, until,
+    place, readiness, until,
 };
 use crate::{
     cli::MeetingsArgs,
@@ -44,8 +44,8 @@ pub(super) async fn run(
     language: Language,
     interrupt: &mut Interrupt,
 ) -> Result<()> {
-    let trust = args.authority.trust();
-    let api = ApiClient::new(args.master.clone(), &trust, client::ServerKind::MainServer, None)?;
+    let (master, trust) = place::main_server(&args.master, &args.authority).await;
+    let api = ApiClient::new(master, &trust, client::ServerKind::MainServer, None)?;
     if args.watch {
         tokio::select! {
             gone = follow(&api, args, language) => return gone,

@@ -6,6 +6,7 @@ use anyhow::Result;
 use edge_mirror_http::tls::{TrustPolicy, certificates};
 use edge_mirror_settings::{Config, Settings};
 
+use super::client;
 use crate::cli::{AuthorityArgs, NodeTargetArgs, ServerUrl};
 
 /// The configuration of an installed node.
@@ -34,6 +35,22 @@ pub(super) fn node(at: &NodeTargetArgs) -> Result<(ServerUrl, TrustPolicy)> {
         // It may not be readable for everybody.
         (Err(_), None) => Ok((ServerUrl::local(DEFAULT_PORT, false), at.authority.trust())),
     }
+}
+
+/// Returns the main server, and its trust. One on this machine that speaks HTTPS is found by
+/// its plain address, too, and is trusted as plain HTTP would: whoever has its port.
+pub(super) async fn main_server(
+    named: &ServerUrl,
+    authority: &AuthorityArgs,
+) -> (ServerUrl, TrustPolicy) {
+    if !named.is_local_http() || !client::speaks_https(named).await {
+        return (named.clone(), authority.trust());
+    }
+    let trust = match authority.cacert {
+        Some(_) => authority.trust(),
+        None => TrustPolicy::Anybody,
+    };
+    (named.over_https(), trust)
 }
 
 /// Returns this configuration's node. Its certificate is for the name that others use;

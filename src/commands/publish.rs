@@ -14,7 +14,10 @@ use reqwest::{Body, Method, StatusCode, header};
 use serde_json::{Value, json};
 use tokio_util::io::ReaderStream;
 
-use super::client::{self, ApiClient, CallError};
+use super::{
+    client::{self, ApiClient, CallError},
+    place,
+};
 use crate::{
     cli::PublishArgs,
     terminal::{
@@ -48,7 +51,8 @@ pub(super) async fn run(
         id.parse::<PackageId>().with_context(|| format!("--id '{id}'"))?;
     }
     let package = opened(&args.file).await?;
-    let (trust, token) = (args.authority.trust(), client::token(&args.login));
+    let (master, trust) = place::main_server(&args.master, &args.authority).await;
+    let (args, token) = (&PublishArgs { master, ..args.clone() }, client::token(&args.login));
     let api = ApiClient::new(args.master.clone(), &trust, client::ServerKind::MainServer, token)?;
     let TargetMeeting { id, anew } = create_meeting(&api, args).await?;
     let mut view = TransferView::new(language, args.json);

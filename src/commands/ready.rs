@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{
     NotReady, UnknownMeeting,
     client::{self, ApiClient, CallError},
-    readiness,
+    place, readiness,
 };
 use crate::{
     cli::ReadyArgs,
@@ -26,8 +26,8 @@ pub(super) async fn run(args: &ReadyArgs, language: Language) -> Result<()> {
     let Ok(id) = args.id.parse::<PackageId>() else {
         return Err(UnknownMeeting(args.id.clone()).into());
     };
-    let trust = args.authority.trust();
-    let api = ApiClient::new(args.master.clone(), &trust, client::ServerKind::MainServer, None)?;
+    let (master, trust) = place::main_server(&args.master, &args.authority).await;
+    let api = ApiClient::new(master, &trust, client::ServerKind::MainServer, None)?;
     let meeting = look_until_ready(&api, &id, args, language).await?;
     terminal::print(match args.json {
         true => format!("{meeting:#}\n"),

@@ -25,6 +25,8 @@ const PORT_OF_OPTIONS: &str = "MASTER_PORT=";
 /// The file to be written, already checked.
 pub(super) struct PreparedConfig {
     port: u16,
+    /// Another port that it listens on.
+    redirect_port: Option<u16>,
     has_new_port: bool,
     bytes: Vec<u8>,
     is_new: bool,
@@ -114,6 +116,7 @@ impl PreparedConfig {
         let (config, bytes) = Settings::to_file(path, &document)?;
         Ok(Self {
             port: config.node_port,
+            redirect_port: config.redirect_port(),
             has_new_port: port != known_port,
             bytes,
             is_new: !kept,
@@ -144,7 +147,8 @@ impl PreparedConfig {
             None => "选项 / options",
         };
         let (has_new_port, is_new) = (port != known, kept.is_none());
-        Ok(Self { port, has_new_port, bytes: String::into_bytes(text), is_new, note })
+        let (redirect_port, bytes) = (redirect_port_of(lines), String::into_bytes(text));
+        Ok(Self { port, redirect_port, has_new_port, bytes, is_new, note })
     }
 
     /// Writes it if it differs; the drop-in for a low port as well.
@@ -166,7 +170,7 @@ impl PreparedConfig {
         let note = localized(self.note, Language::from_env());
         say(&labelled(&note, &note, path.display()));
         let drop_in = places.low_port();
-        if !is_low(self.port) {
+        if !is_low(self.port) && !self.redirect_port.is_some_and(is_low) {
             return atomic::remove_file(&drop_in).map_err(InstallError::io("remove", &drop_in));
         }
         let folder = drop_in.parent().unwrap_or(places.root());
@@ -201,9 +205,19 @@ fn first_document(
     }
 }
 
+/// Returns the port of `--redirect-port` in the unit's options.
+fn redirect_port_of(lines: &str) -> Option<u16> {
+    let options = lines.lines().find_map(|line| line.strip_prefix("MASTER_OPTIONS="))?;
+    let mut words = options.split([' ', '=', '"', '\'']).filter(|word| !word.is_empty());
+    words.find(|word| *word == "--redirect-port")?;
+    words.next()?.parse().ok()
+}
+
 const NEW_OPTIONS: &str = "\
 # edge-mirror-master.service reads this: its port, and options such as
 # MASTER_OPTIONS=--allow-from 10.0.0.0/8
+# HTTPS, with files that the user edge-mirror may read:
+# MASTER_OPTIONS=--tls-cert /etc/edge-mirror-master/cert.pem --tls-key /etc/edge-mirror-master/key.pem
 ";
 
 /// Returns a node's document with files where the service may write.

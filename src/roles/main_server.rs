@@ -1,13 +1,13 @@
 //! `edge-mirror master`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use edge_mirror_base::{
     systemd::{Hangups, Notifier},
     tasks::Interrupt,
 };
-use edge_mirror_http::listen;
+use edge_mirror_http::{listen, tls::CertificateFiles};
 use edge_mirror_main_server::{self as master, Master, MasterOptions};
 use edge_mirror_settings::SecurityConfig;
 use tracing::info;
@@ -32,6 +32,15 @@ pub async fn run(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
         trusted_proxies: args.trusted_proxy,
         ..SecurityConfig::default()
     };
+    // Absolute, as their folders are watched.
+    let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+    let files = args.tls_cert.map(absolute).zip(args.tls_key.map(absolute));
+    let tls = files.map(|(cert, key)| CertificateFiles {
+        cert,
+        key,
+        settings: ["--tls-cert", "--tls-key"],
+    });
+    let is_https = tls.is_some();
     let state = args.state.as_deref().map(str::parse).transpose();
     let options = MasterOptions {
         data: args.data,
@@ -39,12 +48,14 @@ pub async fn run(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
         listen,
         security,
         max_connections_per_client: args.max_connections_per_client,
+        tls,
+        redirect_port: args.redirect_port,
         ..MasterOptions::default()
     };
     let master = Master::start(options).await?;
     // Its data folder is there, and nobody else's, from now on.
     telemetry.keep_audit(Some(audit));
-    let page = master::page_at(host, master.address().port()).await;
+    let page = master::page_at(host, master.address().port(), is_https).await;
     info!("its page is at {page}");
     if let Some(code) = master.first_code() {
         log_login_link(&page, code);

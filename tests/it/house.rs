@@ -13,7 +13,8 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         "src",
         &[
             &["install", "roles"],
-            &["token", "bench", "manual", "commands"],
+            &["token", "bench"],
+            &["manual", "commands"],
             &["cli", "telemetry"],
             &["terminal"],
         ],

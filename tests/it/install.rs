@@ -140,6 +140,17 @@ fn a_low_port_has_its_right_and_another_one_has_not() {
     assert!(fs::read_to_string(&drop_in).unwrap().contains("AmbientCapabilities=CAP_NET_BIND"));
     root.run(&["install", "--yes", "--port", "8443"]).unwrap();
     assert!(!drop_in.exists());
+    let drop_in = root.path("etc/systemd/system/edge-mirror-master.service.d/low-port.conf");
+    root.run(&["install", "--master", "--yes"]).unwrap();
+    assert!(!drop_in.exists());
+    let options = root.path("etc/edge-mirror-master/options.env");
+    let with = |more: &str| format!("MASTER_OPTIONS=--tls-cert a --tls-key b{more}\n");
+    fs::write(&options, with(" --redirect-port 80")).unwrap();
+    root.run(&["install", "--master", "--yes"]).unwrap();
+    assert!(drop_in.exists());
+    fs::write(&options, with(" --redirect-port=8080")).unwrap();
+    root.run(&["install", "--master", "--yes"]).unwrap();
+    assert!(!drop_in.exists());
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod files;
 mod lines;
 mod main_server;
 mod our_main_server;
+mod secure_main_server;
 mod plain;
 mod serving;
 

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use edge_mirror_http::{access::VaultError, listen::BindError};
+use edge_mirror_http::{access::VaultError, listen::BindError, tls::FileError};
 use edge_mirror_store::StoreError;
 use thiserror::Error;
 
@@ -18,6 +18,10 @@ pub enum MasterError {
     Packages(StoreError),
     #[error(transparent)]
     Bind(#[from] BindError),
+    #[error("{0}; see --redirect-port")]
+    Redirect(BindError),
+    #[error(transparent)]
+    Certificate(#[from] FileError),
     #[error(
         "cannot set up the client that probes nodes: {0}; check the system's TLS and network set-up"
     )]

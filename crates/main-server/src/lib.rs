@@ -45,9 +45,10 @@ use edge_mirror_base::{
 };
 use edge_mirror_http::{
     access::{self, AccessControl, Vault},
-    listen::{self, Handlers, Listener},
+    listen::{self, Handlers, HttpsRedirect, Listener, redirect},
+    tls::{CertificateFiles, LiveServerConfig},
 };
-use edge_mirror_settings::{SecurityConfig, authority};
+use edge_mirror_settings::{SecurityConfig, authority, scheme};
 use edge_mirror_store::Store;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -58,7 +59,7 @@ use repository::StateRepository;
 pub use repository::{StateLocation, UnusableLocation, back_up, move_state, restore};
 use server::{ChangeQueue, PendingChange, Server};
 use state::meetings::MeetingTable;
-use workers::probe::Prober;
+use workers::{certificates::CertificateFollower, probe::Prober};
 
 #[derive(Clone, Debug)]
 pub struct MasterOptions {
@@ -73,6 +74,10 @@ pub struct MasterOptions {
     pub max_connections_per_client: u64,
     /// Bytes of packages per second to all who download; 0: no limit.
     pub upload_limit: u64,
+    /// HTTPS, and the certificate for it.
+    pub tls: Option<CertificateFiles>,
+    /// Plain HTTP on this port is redirected to HTTPS.
+    pub redirect_port: Option<u16>,
 }
 
 impl Default for MasterOptions {
@@ -85,6 +90,8 @@ impl Default for MasterOptions {
             security: SecurityConfig::default(),
             max_connections_per_client: 0,
             upload_limit: 0,
+            tls: None,
+            redirect_port: None,
         }
     }
 }
@@ -112,12 +119,21 @@ impl Master {
             security,
             max_connections_per_client,
             upload_limit,
+            tls,
+            redirect_port,
         } = options;
         // Absolute, as the page shows it without context.
         let data = std::path::absolute(&data).unwrap_or(data);
         // First of all: a second main server on the same port must not touch
         // the data of the first one.
         let listener = Listener::bind(listen)?;
+        let plain = redirect_port.map(|port| Listener::bind(SocketAddr::new(listen.ip(), port)));
+        let plain = plain.transpose().map_err(MasterError::Redirect)?;
+        let shown = Arc::<LiveServerConfig>::default();
+        let certificate = match tls {
+            Some(files) => Some(CertificateFollower::begin(files, shown.clone()).await?),
+            None => None,
+        };
         if security.open {
             warn!("--open: whoever reaches this port can manage meetings");
         }
@@ -128,24 +144,23 @@ impl Master {
         server.traffic.apply_limits(0, upload_limit);
         let prober = Prober::new().map_err(MasterError::Prober)?;
 
-        let workers = Tasks::new();
-        let token = || workers.token().clone();
-        workers.spawn("writer", workers::write(server.clone(), repository, queue, token()));
-        workers.spawn("announcer", workers::announce(server.clone(), token()));
-        workers.spawn("relay planner", workers::plan_relays(server.clone(), token()));
-        workers.spawn("piece digests", workers::digest_pieces(server.clone(), token()));
-        workers.spawn("prober", workers::probe(server.clone(), prober, token()));
-        workers.spawn("verifier", workers::verify(server.clone(), token()));
-        workers.spawn("gauge", workers::gauge(server.clone(), token()));
-        workers.spawn("feed", workers::follow(server.clone(), token()));
-        workers.spawn("health", workers::try_storage(server.clone(), token()));
-        workers.spawn("refusals", server.access.clone().log_refusal_summaries(token()));
-        workers.spawn("traffic history", workers::record(server.clone(), token()));
-
+        let workers = spawn_workers(&server, repository, queue, prober);
+        if let Some(certificate) = certificate {
+            let end = workers.token().clone();
+            workers.spawn("certificate", certificate.run(server.clone(), end));
+        }
         let (connections, stop) = (workers.child(), CancellationToken::new());
         let address = listener.address();
+        if let Some(plain) = plain {
+            info!("plain HTTP on {} is sent on to HTTPS", plain.address());
+            let router = redirect(HttpsRedirect::To(Arc::new(move |_| address.port())));
+            let shared = server.connections.clone();
+            let answers = Handlers { connections: shared, ..router.into() };
+            let serving = plain.serve(answers, connections.clone(), stop.clone());
+            connections.spawn("HTTPS redirect", serving);
+        }
         let shared = server.connections.clone();
-        let answers = Handlers { connections: shared, ..api::router(server.clone()).into() };
+        let answers = Handlers { connections: shared, shown, ..api::router(server.clone()).into() };
         let liveness = answers.liveness.clone();
         connections.spawn("listener", listener.serve(answers, connections.clone(), stop.clone()));
         info!("main server listens on {address}");
@@ -195,17 +210,39 @@ impl Master {
 }
 
 /// The page's URL; its address is the one from which packets to the network leave.
-pub async fn page_at(host: IpAddr, port: u16) -> String {
+pub async fn page_at(host: IpAddr, port: u16, https: bool) -> String {
     let host = match host.is_unspecified() {
         true => listen::own_address().await.unwrap_or(Ipv4Addr::LOCALHOST.into()),
         false => host,
     };
-    format!("http://{}/", authority(&host.to_string(), port))
+    format!("{}://{}/", scheme(https), authority(&host.to_string(), port))
 }
 
 /// Path of the credentials' file in the data folder.
 pub fn vault_path(data: &Path) -> PathBuf {
     data.join("access.json")
+}
+
+fn spawn_workers(
+    server: &Arc<Server>,
+    repository: StateRepository,
+    queue: mpsc::Receiver<PendingChange>,
+    prober: Prober,
+) -> Tasks {
+    let workers = Tasks::new();
+    let token = || workers.token().clone();
+    workers.spawn("writer", workers::write(server.clone(), repository, queue, token()));
+    workers.spawn("announcer", workers::announce(server.clone(), token()));
+    workers.spawn("relay planner", workers::plan_relays(server.clone(), token()));
+    workers.spawn("piece digests", workers::digest_pieces(server.clone(), token()));
+    workers.spawn("prober", workers::probe(server.clone(), prober, token()));
+    workers.spawn("verifier", workers::verify(server.clone(), token()));
+    workers.spawn("gauge", workers::gauge(server.clone(), token()));
+    workers.spawn("feed", workers::follow(server.clone(), token()));
+    workers.spawn("health", workers::try_storage(server.clone(), token()));
+    workers.spawn("refusals", server.access.clone().log_refusal_summaries(token()));
+    workers.spawn("traffic history", workers::record(server.clone(), token()));
+    workers
 }
 
 /// What was on disk, ready to be served.

@@ -25,6 +25,7 @@ use edge_mirror_http::{
     delivery::Traffic,
     limits::Limit,
     listen::Connections,
+    tls::CertificateHealth,
     wire::{
         feed::{Feed, History},
         health::StorageHealth,
@@ -75,6 +76,7 @@ pub(crate) struct Server {
     pub history: watch::Sender<History>,
     pub feed: Feed,
     pub health: StorageHealth,
+    pub(crate) certificate_health: CertificateHealth,
     /// The reason that no change can be saved, while that is so.
     pub state_fault: watch::Sender<Option<Arc<StateError>>>,
     pub counts: MasterCounters,
@@ -157,6 +159,7 @@ impl Server {
             history: watch::Sender::default(),
             feed: Feed::default(),
             health: StorageHealth::default(),
+            certificate_health: CertificateHealth::default(),
             state_fault: watch::Sender::default(),
             counts,
             closing: CancellationToken::new(),

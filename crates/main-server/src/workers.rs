@@ -1,6 +1,7 @@
 //! Background work: saving changes, announcing starts, probing nodes, planning relays,
 //! verifying packages. Thin: decisions are made elsewhere.
 
+pub(crate) mod certificates;
 pub(crate) mod probe;
 mod writer;
 

@@ -28,6 +28,8 @@ export default {
     ],
   },
   problem: {
+    certificate_doubtful: ["节点和平板会拒绝或很快会拒绝证书 {file}。", "Nodes and tablets refuse the certificate {file}, or will soon."],
+    "certificate_doubtful.do": ["请更换，新文件自动生效。", "Replace it; a new file takes effect by itself."],
     meeting_without_package: [
       (p) => `会议“${p.title || p.meeting}”正在进行，但没有会议包，平板下载不了。`,
       (p) => `“${p.title || p.meeting}” is running without a package, so tablets can't download it.`,

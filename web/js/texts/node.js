@@ -66,8 +66,6 @@ export default {
     "storage_nearly_full.do": ["请在“会议”中移除不需要的会议包，或提高存储上限。", "Remove unneeded packages under Meetings, or raise the storage limit."],
     config_rejected: ["配置文件 {file} 有错误，没有生效，节点仍使用上一次的配置。", "The configuration file {file} is invalid; the last valid one stays in force."],
     "config_rejected.do": ["请按技术信息改正文件，保存后自动生效；在此之前，管理页面不能保存配置。", "Fix it as the technical details say; it then takes effect by itself. Until then, the panel can't save settings."],
-    certificate_unusable: ["证书或私钥 {file} 不能使用，仍使用原来的。", "{file} can't be used; the previous certificate stays."],
-    "certificate_unusable.do": ["请按技术信息改正，新文件自动生效。", "Fix it as the technical details say; it then takes effect by itself."],
     certificate_doubtful: ["平板会拒绝或很快会拒绝证书 {file}。", "Tablets refuse the certificate {file}, or will soon."],
     "certificate_doubtful.do": ["请更换，新文件自动生效。", "Replace it; a new file takes effect by itself."],
     port_error: ["端口 {port} 不能使用，节点仍在原来的端口上工作。", "Port {port} can't be used; the node still works on the old one."],

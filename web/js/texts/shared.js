@@ -60,6 +60,8 @@ export default {
     meetings: ["会议", "Meetings"],
   },
   problem: {
+    certificate_unusable: ["证书或私钥 {file} 不能使用，仍使用原来的。", "{file} can't be used; the previous certificate stays."],
+    "certificate_unusable.do": ["请按技术信息改正，新文件自动生效。", "Fix it as the technical details say; it then takes effect by itself."],
     connections_per_client: ["有客户端地址已用满 {most} 个连接，多出的连接被拒绝。", "One address uses all of its {most} connections; more are refused."],
     connections_full: ["{places} 个连接已用尽：空闲或过慢的连接会被关闭，没有可关闭的时，新客户端需要等待。", "All {places} connections are in use. Idle and slow ones are closed for others; where there are none, new clients wait."],
     "connections_full.do": ["请增加节点；如果数目小于 8192，也可以调高打开文件数上限（systemd 的 LimitNOFILE）。", "Add a node or, below 8192, raise the open file limit (systemd: LimitNOFILE)."],

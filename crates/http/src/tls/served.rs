@@ -93,7 +93,7 @@ pub struct UnusableTlsFile {
     pub text: String,
 }
 
-/// What is wrong with certificates and their files, for pages and the log.
+/// Faults of certificates and their files, for pages and the log.
 #[derive(Debug)]
 pub struct CertificateHealth {
     fault: watch::Sender<Option<UnusableTlsFile>>,

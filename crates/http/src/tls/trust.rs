@@ -26,7 +26,7 @@ pub enum TrustPolicy {
     },
     /// These very certificates, and those they signed.
     Own(Vec<CertificateDer<'static>>),
-    /// Any server. Only for finding out whether it is there.
+    /// Any server. Only for finding out whether it is there, or for one on this machine.
     Anybody,
 }
 

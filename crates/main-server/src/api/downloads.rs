@@ -132,13 +132,15 @@ pub(crate) struct DownloadSource {
 pub(crate) async fn sources(
     State(server): Shared,
     PathId(id): PathId,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Json<Vec<DownloadSource>>, RequestError> {
     check_running(&server, &id)?;
+    let (asked, _) = request.into_parts();
+    let is_secure = server.access.caller(&asked).secure;
     // The name by which this client reaches us; only HTTP/1.0 may leave it out.
     let own: Option<Authority> =
-        headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse().ok());
-    let mut hosts: Vec<_> = own.iter().map(|own| (false, own.to_string())).collect();
+        asked.headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse().ok());
+    let mut hosts: Vec<_> = own.iter().map(|own| (is_secure, own.to_string())).collect();
     if let Some(current) = server.digest(&id) {
         let candidates = server.registry().candidates(&id, current, server.clock.now());
         hosts.extend(candidates.into_iter().map(|node| (node.https, node.address)));

@@ -6,7 +6,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 
 use axum::extract::State;
 use edge_mirror_http::wire::{
-    problem::{Problem, connection_limits},
+    problem::{Problem, certificate_problems, connection_limits},
     snapshot::{ItemWriter, ListField, Snapshot},
 };
 use edge_mirror_protocol::package::PackageId;
@@ -155,6 +155,8 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
     let failing: Vec<_> =
         failing.filter_map(|(meeting, found)| found.as_ref()?.failing(meeting)).collect();
     let state_fault = server.state_fault.borrow().as_ref().map(|cause| cause.to_string());
+    let health = &server.certificate_health;
+    let (fault, warning) = (health.fault(), health.warning());
     let snapshot = MasterSnapshot {
         state_fault: state_fault.as_deref(),
         without_package: &bare,
@@ -162,6 +164,7 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
         any_running: book.running().next().is_some(),
         nodes: &live,
         limited: server.recent_limit(now),
+        certificate: certificate_problems(fault.as_ref(), warning.as_ref()),
         connections: connection_limits(&server.connections),
         open: server.access.is_open(),
         login_error: outside.login_fault.as_deref(),

@@ -35,6 +35,8 @@ pub(crate) struct MasterSnapshot<'a> {
     pub nodes: &'a [(&'a str, &'a RegisteredNode)],
     /// Reached recently.
     pub limited: Option<Limit>,
+    /// Problems of the certificate and its files.
+    pub(crate) certificate: Vec<Problem>,
     /// Problems of connections.
     pub connections: Vec<Problem>,
     pub open: bool,
@@ -49,6 +51,7 @@ pub(crate) fn find_problems(seen: &MasterSnapshot) -> Vec<Problem> {
     found.extend(
         seen.state_fault.map(|text| Problem::error("state_unavailable", json!({"text": text}))),
     );
+    found.extend(seen.certificate.iter().cloned());
     found.extend(seen.without_package.iter().take(MAX_OF_A_KIND).map(|meeting| {
         let since = meeting.started_at.map(UnixMillis::as_secs_f64);
         Problem::error(
@@ -125,6 +128,7 @@ mod tests {
             state_fault: None,
             nodes: &nodes,
             limited: None,
+            certificate: Vec::new(),
             connections: Vec::new(),
             open: false,
             login_error: None,
@@ -152,6 +156,9 @@ mod tests {
         assert_eq!(codes(&[], None, |_| ()), ["no_nodes"]);
         assert_eq!(codes(&[], None, |seen| seen.any_running = false), nothing, "nobody needs one");
         assert_eq!(well(|seen| seen.state_fault = Some("refused")), ["state_unavailable"]);
+        let unusable = || Problem::error("certificate_unusable", json!({}));
+        let bad = codes(&[], None, |seen| seen.certificate = vec![unusable()]);
+        assert_eq!(bad, ["certificate_unusable", "no_nodes"]);
         assert_eq!(well(|seen| seen.open = true), ["open_access"]);
         assert_eq!(well(|seen| seen.free = Some(LOW_DISK_BYTES - 1)), ["disk_nearly_full"]);
         assert_eq!(well(|seen| seen.free = None), nothing);

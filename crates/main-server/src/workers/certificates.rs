@@ -1,0 +1,62 @@
+//! The certificate that the listener shows: read again when its files change.
+
+use std::{path::PathBuf, sync::Arc};
+
+use edge_mirror_base::tasks;
+use edge_mirror_http::tls::{
+    CertificateFiles, FileError, FileWatch, LiveServerConfig, ServedCertificate,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::server::Server;
+
+pub(crate) struct CertificateFollower {
+    files: CertificateFiles,
+    served: ServedCertificate,
+    watch: FileWatch,
+}
+
+impl CertificateFollower {
+    /// Loads the certificate, or returns the error.
+    pub(crate) async fn begin(
+        files: CertificateFiles,
+        shown: Arc<LiveServerConfig>,
+    ) -> Result<Self, FileError> {
+        let mut this =
+            Self { files, served: ServedCertificate::new(shown), watch: FileWatch::default() };
+        tasks::blocking(move || {
+            this.served.reload(Some(&this.files), false)?;
+            Ok(this)
+        })
+        .await
+    }
+
+    pub(crate) async fn run(mut self, server: Arc<Server>, stop: CancellationToken) {
+        let work = async move {
+            loop {
+                let server = server.clone();
+                self = tasks::blocking(move || {
+                    let paths: Vec<PathBuf> = self.files.paths().map(PathBuf::clone).into();
+                    self.watch.follow(&paths);
+                    self.reload(&server);
+                    self
+                })
+                .await;
+                self.watch.changed().await;
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    }
+
+    fn reload(&mut self, server: &Server) {
+        let health = &server.certificate_health;
+        let read = self.served.reload(Some(&self.files), health.fault().is_some());
+        if let Ok(true) = read {
+            info!("new connections get the certificate in {}", self.files.cert.display());
+        }
+        health.record_fault(read.err());
+        // What names it has that nodes and tablets use, it can't know.
+        health.check_validity(Some(&self.files.cert), None);
+    }
+}
