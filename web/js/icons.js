@@ -10,6 +10,7 @@ const PATHS = {
   good: RING + "M8 12.2l2.8 2.8L16 9.6",
   warning: "M12 4 2.8 20h18.4zM12 10v4.5M12 17.4v.1",
   error: RING + "M12 7.5v5.5M12 16.4v.1",
+  info: RING + "M12 11v5.5M12 7.6v.1",
   stopped: RING + "M9.2 9.2h5.6v5.6H9.2z",
   wait: RING + "M12 7.5V12l3 2",
   busy: DOWN,

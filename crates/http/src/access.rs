@@ -116,6 +116,11 @@ impl AccessControl {
         Caller::of(request, &(self.inner.rules)().trusted_proxies)
     }
 
+    /// True if the sender is on this machine, where that is believed.
+    pub fn is_local(&self, request: &Parts) -> bool {
+        self.caller(request).local && (self.inner.rules)().trust_local
+    }
+
     /// Checks that the sender is an operator; counts wrong tokens.
     pub(crate) async fn authorize(&self, request: &Parts) -> Result<Operator, AccessDenied> {
         self.authorize_with(request, true).await

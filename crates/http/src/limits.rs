@@ -32,6 +32,8 @@ labels! {
         NodesBytes => "nodes_bytes",
         /// Nodes in total.
         Nodes => "nodes",
+        /// Nodes that wait to be approved, in all or from one address.
+        PendingNodes => "pending_nodes",
         /// Concurrent large requests, in all or of one address.
         LargeBodies => "large_bodies",
         /// New nodes of one address in a minute, and all nodes of it.

@@ -3,6 +3,7 @@
 pub(crate) mod clients;
 pub(crate) mod downloads;
 pub(crate) mod events;
+pub(crate) mod fleet;
 pub(crate) mod json;
 pub(crate) mod manage;
 pub(crate) mod metrics;
@@ -23,7 +24,7 @@ use axum::{
     http::HeaderMap,
     middleware,
     response::Response,
-    routing::{delete, get, post, put},
+    routing::{delete, get, patch, post, put},
 };
 use edge_mirror_http::{
     access,
@@ -76,6 +77,10 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
         )
         .route("/api/v1/meetings/{id}/end", post(manage::end))
         .route("/api/v1/meetings/{id}/package", put(upload::put))
+        .route("/api/v1/fleet/nodes", get(fleet::list))
+        .route("/api/v1/fleet/nodes/{node}", patch(fleet::edit).delete(fleet::remove))
+        .route("/api/v1/fleet/nodes/{node}/approve", post(fleet::approve))
+        .route("/api/v1/fleet/nodes/{node}/refuse", post(fleet::refuse))
         .route("/api/v1/nodes/key", post(node_key::set).delete(node_key::clear))
         .layer(middleware::from_fn_with_state(access.clone(), access::require_operator))
         .layer(middleware::from_fn(wire::confidential));

@@ -57,9 +57,13 @@ use tracing::{info, warn};
 pub use error::{MasterError, StateError};
 use repository::StateRepository;
 pub use repository::{StateLocation, UnusableLocation, back_up, move_state, restore};
-use server::{ChangeQueue, PendingChange, Server};
+use server::{ChangeQueue, PendingChange, Server, ServerOptions};
+pub use state::fleet::NodePolicy;
 use state::meetings::MeetingTable;
 use workers::{certificates::CertificateFollower, probe::Prober};
+
+/// Longest wait at the end for a database that may be away.
+const SAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug)]
 pub struct MasterOptions {
@@ -70,6 +74,8 @@ pub struct MasterOptions {
     /// Longest delay of a start's announcement, for nodes to get its package.
     pub announce_timeout: Duration,
     pub security: SecurityConfig,
+    /// Nodes that do not prove themselves.
+    pub nodes: NodePolicy,
     /// 0 is the default share.
     pub max_connections_per_client: u64,
     /// Bytes of packages per second to all who download; 0: no limit.
@@ -88,6 +94,7 @@ impl Default for MasterOptions {
             listen: SocketAddr::new(listen::host(None), 8000),
             announce_timeout: Duration::from_secs(30),
             security: SecurityConfig::default(),
+            nodes: NodePolicy::default(),
             max_connections_per_client: 0,
             upload_limit: 0,
             tls: None,
@@ -117,6 +124,7 @@ impl Master {
             listen,
             announce_timeout,
             security,
+            nodes,
             max_connections_per_client,
             upload_limit,
             tls,
@@ -137,7 +145,10 @@ impl Master {
         if security.open {
             warn!("--open: whoever reaches this port can manage meetings");
         }
-        let opened = open(&data, &state, announce_timeout, security).await?;
+        if nodes == NodePolicy::Open {
+            warn!("--nodes open: whoever reaches this port can be a node and get tablets");
+        }
+        let opened = open(&data, &state, announce_timeout, security, nodes).await?;
         let OpenedState { server, repository, queue, first_code } = opened;
         let server = Arc::new(server);
         server.connections.apply(max_connections_per_client);
@@ -188,14 +199,18 @@ impl Master {
     }
 
     /// Stops accepting, lets requests under way finish within `grace`, then
-    /// ends everything. False when something had to be cut off. The state
-    /// needs no saving here: no change was answered before it was on disk.
+    /// ends everything. False when something had to be cut off.
     pub async fn shut_down(self, grace: Duration) -> bool {
         let ends = Instant::now() + grace;
         // No longer ready, before anything else ends.
         self.server.closing.cancel();
         self.stop.cancel();
         let drained = self.connections.drain(grace).await;
+        // While the writer is still there. All else was saved before it was answered.
+        let saving = tokio::time::timeout(SAVE_TIMEOUT, self.server.save_sightings());
+        if !matches!(saving.await, Ok(Ok(()))) {
+            warn!("when nodes were last heard was not saved");
+        }
         // At least a moment for tasks to notice that they are cancelled.
         let left = ends.saturating_duration_since(Instant::now()).max(Duration::from_millis(500));
         let connections_ended = self.connections.shut_down(left).await;
@@ -236,6 +251,7 @@ fn spawn_workers(
     workers.spawn("relay planner", workers::plan_relays(server.clone(), token()));
     workers.spawn("piece digests", workers::digest_pieces(server.clone(), token()));
     workers.spawn("prober", workers::probe(server.clone(), prober, token()));
+    workers.spawn("fleet", workers::keep_fleet(server.clone(), token()));
     workers.spawn("verifier", workers::verify(server.clone(), token()));
     workers.spawn("gauge", workers::gauge(server.clone(), token()));
     workers.spawn("feed", workers::follow(server.clone(), token()));
@@ -258,6 +274,7 @@ async fn open(
     state: &StateLocation,
     announce_timeout: Duration,
     security: SecurityConfig,
+    nodes: NodePolicy,
 ) -> Result<OpenedState, MasterError> {
     let folder = data.to_owned();
     // First of all: its lock keeps a second main server off the state, too.
@@ -271,7 +288,8 @@ async fn open(
         let relay_key = relay_key.parse().expect("it is random text of 43 characters");
         let access = AccessControl::new("main_server", vault, move || security.clone());
         let (changes, queue) = ChangeQueue::new();
-        let server = Server::new(access, store, state, changes, data, announce_timeout, relay_key);
+        let options = ServerOptions { data, announce_timeout, node_policy: nodes, relay_key };
+        let server = Server::new(access, store, state, changes, options);
         Ok(OpenedState { server, repository, queue, first_code })
     })
     .await

@@ -1,5 +1,7 @@
 //! Reasons to refuse a call. The texts without a slash are the contract's.
 
+use std::net::IpAddr;
+
 use edge_mirror_http::limits::Limit;
 use edge_mirror_protocol::package::PackageId;
 use edge_mirror_store::{StoreError, verify::VerifyError};
@@ -44,6 +46,14 @@ pub(crate) enum RequestError {
         "同一地址的节点已达上限 {0} 个 / there are {0} nodes from this address, no more are taken"
     )]
     TooManyNodesOfClient(usize),
+    #[error(
+        "等待接受的节点过多，同一地址最多 {0} 个 / too many nodes wait to be approved, at most {0} from one address"
+    )]
+    TooManyPending(usize),
+    #[error("没有等待接受的节点 {0} / no node {0} waits to be approved")]
+    NotPending(String),
+    #[error("节点 {id} 现在由 {client} 申请 / node {id} is claimed by {client} now")]
+    OtherClaim { id: String, client: IpAddr },
     #[error(
         "节点上报的会议过多，内存上限 {0} 字节，未保存该节点的会议 / nodes list more meetings than fit in {0} bytes, those of this node are not kept"
     )]
@@ -98,6 +108,7 @@ impl RequestError {
             Self::TooManyNewNodes(_) | Self::TooManyNodesOfClient(_) => {
                 Some(Limit::NewNodesPerClient)
             }
+            Self::TooManyPending(_) => Some(Limit::PendingNodes),
             Self::TooManyLargeBodies => Some(Limit::LargeBodies),
             _ => None,
         }

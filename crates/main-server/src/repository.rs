@@ -1,4 +1,4 @@
-//! The meetings and the token in a database: SQLite in the data folder, or PostgreSQL.
+//! The meetings, the token and the known nodes in a database: SQLite in the data folder, or PostgreSQL.
 //! Packages are the store's and are not repeated here.
 //!
 //! Nothing else speaks SQL, and both engines get the same statements. Each document has a
@@ -24,7 +24,7 @@ mod tests;
 
 use std::{path::Path, time::Duration};
 
-use edge_mirror_base::tasks;
+use edge_mirror_base::{clock::UnixMillis, tasks};
 use sqlx::{AnyConnection, Connection};
 use tracing::info;
 
@@ -49,7 +49,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest wait for it to take or hand over a whole state.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The database that keeps the meetings.
+/// The database that keeps the state.
 #[derive(Debug)]
 pub(crate) struct StateRepository {
     database: StateDatabase,
@@ -72,8 +72,9 @@ impl StateRepository {
         let mut connection = database.connect().await?;
         database.check_engine(&mut connection).await?;
         let found = FoundFiles { legacy: LegacyState::find(data).await?, other };
+        let now = UnixMillis::now();
         let opening = transaction::open(&mut connection, database.begin(), |saved| {
-            import::initial_changes(saved, &found, &database.to_string())
+            import::initial_changes(saved, &found, &database.to_string(), now)
         });
         let (known, state) = database.within(TRANSFER_TIMEOUT, opening).await?;
         if let Some(file) = found.legacy {

@@ -2,10 +2,11 @@
 //!
 //! Readers take a snapshot of the meetings and never wait. Changes are commands that one
 //! worker, the writer, carries out: apply, save, publish; what a reader sees is on disk.
-//! Locks are taken in the order `uplinks`, `registry`, `download_log`, the store's own, and
-//! never held across an `.await`.
+//! Locks are taken in the order `uplinks`, `registry`, `claims`, `download_log`, the store's
+//! own, and never held across an `.await`.
 
 mod changes;
+mod fleet;
 mod pieces;
 mod relay;
 
@@ -50,6 +51,7 @@ use crate::{
     state::{
         announce,
         download_log::DownloadLog,
+        fleet::{KnownNodes, NodeClaims, NodePolicy},
         held_packages::CurrentPackage,
         index::IndexedMeetings,
         master_state::MasterState,
@@ -98,10 +100,22 @@ pub(crate) struct Server {
     book: ArcSwap<IndexedMeetings>,
     changes: ChangeQueue,
     data: PathBuf,
+    known: ArcSwap<KnownNodes>,
     registry: Mutex<NodeRegistry>,
+    /// Nodes that wait for an operator.
+    claims: Mutex<NodeClaims>,
+    node_policy: NodePolicy,
     uplinks: Mutex<UplinkMemory>,
     limited: Mutex<Option<(Limit, UnixMillis)>>,
     announce_timeout: Duration,
+}
+
+/// All that does not change while it runs.
+pub(crate) struct ServerOptions {
+    pub(crate) data: PathBuf,
+    pub(crate) announce_timeout: Duration,
+    pub(crate) node_policy: NodePolicy,
+    pub relay_key: RelayKey,
 }
 
 /// Seconds for which a reached limit is a problem.
@@ -135,11 +149,12 @@ impl Server {
         store: Store,
         state: MasterState,
         changes: ChangeQueue,
-        data: PathBuf,
-        announce_timeout: Duration,
-        relay_key: RelayKey,
+        options: ServerOptions,
     ) -> Self {
+        let ServerOptions { data, announce_timeout, node_policy, relay_key } = options;
         let (clock, counts) = (SteadyClock::start(), MasterCounters::default());
+        let mut registry = NodeRegistry::default();
+        registry.follow(state.nodes.clone(), &mut NodeClaims::default(), clock.now());
         Self {
             access,
             clock,
@@ -167,7 +182,10 @@ impl Server {
             book: ArcSwap::from_pointee(state.meetings.into()),
             changes,
             data,
-            registry: Mutex::default(),
+            known: ArcSwap::from_pointee(state.nodes),
+            registry: Mutex::new(registry),
+            claims: Mutex::default(),
+            node_policy,
             uplinks: Mutex::default(),
             limited: Mutex::default(),
             announce_timeout,
@@ -180,7 +198,9 @@ impl Server {
 
     /// All that was saved last.
     pub(crate) fn state(&self) -> MasterState {
-        MasterState { meetings: MeetingTable::clone(&self.book()) }
+        let (meetings, nodes) =
+            (MeetingTable::clone(&self.book()), KnownNodes::clone(&self.known()));
+        MasterState { meetings, nodes }
     }
 
     pub(crate) fn registry(&self) -> MutexGuard<'_, NodeRegistry> {

@@ -4,6 +4,7 @@
 pub(crate) mod announce;
 pub(crate) mod commands;
 pub(crate) mod download_log;
+pub(crate) mod fleet;
 pub(crate) mod held_packages;
 pub(crate) mod index;
 pub(crate) mod master_state;

@@ -1,5 +1,7 @@
 //! A real main server on loopback, spoken to over HTTP.
 
+mod fleet;
+
 use std::{
     net::SocketAddr,
     path::Path,

@@ -1,7 +1,8 @@
-//! Background work: saving changes, announcing starts, probing nodes, planning relays,
-//! verifying packages. Thin: decisions are made elsewhere.
+//! Background work: saving changes, keeping known nodes, announcing starts, probing nodes,
+//! planning relays, verifying packages. Thin: decisions are made elsewhere.
 
 pub(crate) mod certificates;
+mod fleet;
 pub(crate) mod probe;
 mod writer;
 
@@ -27,6 +28,7 @@ use crate::{
     workers::probe::Prober,
 };
 
+pub(crate) use fleet::keep_fleet;
 pub(crate) use writer::write;
 
 /// Interval of looking for due probes and silent nodes.

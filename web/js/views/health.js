@@ -106,6 +106,7 @@ function whatIsWrong(problem, now) {
     title: shortened(problem.title),
     cause: causeOf(problem),
     since: problem.since ? moment(problem.since, now) : "",
+    until: problem.until ? moment(problem.until, now) : "",
     free: bytes(problem.free),
     used: bytes(problem.used),
     // Of what is used; else a number of meetings.

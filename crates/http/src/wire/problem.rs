@@ -26,6 +26,8 @@ pub struct Problem {
 pub enum Severity {
     Error,
     Warning,
+    /// Nothing is wrong, and somebody has to decide something.
+    Info,
 }
 
 impl Problem {
@@ -36,6 +38,10 @@ impl Problem {
 
     pub fn warning(code: &'static str, about: Value) -> Self {
         Self::new(code, Severity::Warning, about)
+    }
+
+    pub fn info(code: &'static str, about: Value) -> Self {
+        Self::new(code, Severity::Info, about)
     }
 
     fn new(code: &'static str, severity: Severity, about: Value) -> Self {

@@ -53,8 +53,8 @@ const MAX_TITLE_CHARS: usize = 200;
 const MAX_TIME_CHARS: usize = 100;
 
 pub(crate) async fn list(State(server): Shared) -> Response {
-    let (book, registry) = (server.book(), server.registry());
-    let readiness = ReadinessReader::new(&server, &registry, server.clock.now());
+    let (book, known, registry) = (server.book(), server.known(), server.registry());
+    let readiness = ReadinessReader::new(&server, &known, &registry, server.clock.now());
     let holders = registry.holders(server.clock.now(), |id| server.digest(id));
     let shown = |meeting| MeetingEntry {
         meeting: described(&server, meeting, holders.get(&meeting.id)),

@@ -19,6 +19,7 @@ use edge_mirror_http::{
 use crate::{
     server::{MAX_WAITING, Server},
     state::{
+        fleet::NodePresence,
         meetings::{MeetingPhase, MeetingTable},
         registry::NodeReachability,
         relay::plan::PackageTree,
@@ -85,21 +86,11 @@ fn downloads(page: &mut Exposition, server: &Server) {
 }
 
 fn nodes(page: &mut Exposition, server: &Server) {
-    let (mut reachable, mut unreachable, mut unknown) = (0_u64, 0_u64, 0_u64);
-    for (_, node) in server.registry().live(server.clock.now()) {
-        match node.reach {
-            NodeReachability::Reachable { .. } => reachable += 1,
-            NodeReachability::Unreachable(_) => unreachable += 1,
-            NodeReachability::Unknown => unknown += 1,
-        }
-    }
     let mut family = page.gauge(
         "edge_mirror_master_nodes",
-        "Nodes heard from within 30 s, by whether clients can reach them.",
+        "Nodes by state: those heard from within 30 s by whether clients can reach them, drained ones, known ones that are silent, and those that wait to be approved.",
     );
-    for (state, count) in
-        [("reachable", reachable), ("unreachable", unreachable), ("unknown", unknown)]
-    {
+    for (state, count) in nodes_by_state(server) {
         family.put(&[("state", state)], count);
     }
     let counts = &server.counts;
@@ -125,6 +116,34 @@ fn nodes(page: &mut Exposition, server: &Server) {
         "Polls of nodes that are held back until there is news.",
     )
     .put(&[], MAX_WAITING - server.waiting.available_permits());
+}
+
+fn nodes_by_state(server: &Server) -> [(&'static str, usize); 6] {
+    let (now, known) = (server.clock.now(), server.known());
+    let registry = server.registry();
+    let (mut reachable, mut unreachable, mut unknown) = (0, 0, 0);
+    for (_, node) in registry.live(now).filter(|(node_id, _)| !known.is_drained(node_id)) {
+        match node.reach {
+            NodeReachability::Reachable { .. } => reachable += 1,
+            NodeReachability::Unreachable(_) => unreachable += 1,
+            NodeReachability::Unknown => unknown += 1,
+        }
+    }
+    let (drained, in_use): (Vec<_>, Vec<_>) = known.iter().partition(|node| node.profile.drained);
+    let silent = in_use.into_iter().filter(|node| {
+        let presence = registry.presence(node, server.started_at, now);
+        matches!(presence, NodePresence::Silent(_))
+    });
+    let silent = silent.count();
+    drop(registry);
+    [
+        ("reachable", reachable),
+        ("unreachable", unreachable),
+        ("unknown", unknown),
+        ("drained", drained.len()),
+        ("silent", silent),
+        ("pending", server.claims().len()),
+    ]
 }
 
 fn relays(page: &mut Exposition, server: &Server) {

@@ -1,18 +1,20 @@
-//! The optional key of nodes. It keeps strangers from registering and drawing
-//! tablets to themselves; without one anybody may, as with the real main server.
+//! The optional key of nodes: only nodes that send it may register, and they need no
+//! operator's approval. Without one, who calls from elsewhere waits for that, unless
+//! `--nodes open` lets everybody in, as the real main server does.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Json,
-    extract::{Request, State},
-    http::{HeaderMap, StatusCode},
+    extract::{FromRequestParts, Request, State},
+    http::{HeaderMap, StatusCode, request::Parts},
     middleware::Next,
     response::Response,
 };
 use edge_mirror_base::tasks;
 use edge_mirror_http::{
     access::{self, VaultError},
+    listen::rate_limit_key,
     wire::{self, Done, Success, body, done},
 };
 use serde::Serialize;
@@ -22,6 +24,7 @@ use crate::{
     api::json::{DeclaredJson, FieldReader, JsonBody},
     refusal::RequestError,
     server::Server,
+    state::fleet::NodeCaller,
 };
 
 const KEY: &str = "x-api-key";
@@ -35,7 +38,10 @@ pub(crate) async fn check(
     request: Request,
     next: Next,
 ) -> Response {
-    if is_accepted(&server, request.headers()).await {
+    let shown = shown_key(&server, request.headers()).await;
+    if shown != ShownKey::Wrong {
+        let mut request = request;
+        request.extensions_mut().insert(shown);
         return next.run(request).await;
     }
     let (parts, unread) = request.into_parts();
@@ -46,11 +52,43 @@ pub(crate) async fn check(
         .await
 }
 
-/// True if the key is the one that nodes have to send, or none is required.
-pub(crate) async fn is_accepted(server: &Server, asked: &HeaderMap) -> bool {
+/// The key of a request, as far as one is required.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ShownKey {
+    NotRequired,
+    Right,
+    /// Or none.
+    Wrong,
+}
+
+pub(crate) async fn shown_key(server: &Server, asked: &HeaderMap) -> ShownKey {
     let key = asked.get(KEY).and_then(|key| key.to_str().ok()).map(str::to_owned);
     let vault = server.access.vault().clone();
-    tasks::blocking(move || vault.accepts_node_key(key.as_deref())).await
+    let shown = move || match (vault.accepts_node_key(key.as_deref()), vault.requires_node_key()) {
+        (false, _) => ShownKey::Wrong,
+        (true, true) => ShownKey::Right,
+        (true, false) => ShownKey::NotRequired,
+    };
+    tasks::blocking(shown).await
+}
+
+/// The sender of a request of `parts`, and whether it proves to be a node of this fleet.
+pub(crate) fn caller(server: &Server, parts: &Parts, shown: ShownKey) -> NodeCaller {
+    let client = rate_limit_key(server.access.caller(parts).address);
+    NodeCaller { client, is_proven: shown == ShownKey::Right || server.access.is_local(parts) }
+}
+
+/// Extracted from calls that [`check`] let through.
+impl FromRequestParts<Arc<Server>> for NodeCaller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        server: &Arc<Server>,
+    ) -> Result<Self, Self::Rejection> {
+        let shown = parts.extensions.get().copied().unwrap_or(ShownKey::NotRequired);
+        Ok(caller(server, parts, shown))
+    }
 }
 
 /// Sets the key sent, or a generated one, and shows it this once.

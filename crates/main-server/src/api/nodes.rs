@@ -1,19 +1,16 @@
 //! Registration, heartbeats and lists of nodes: `/api/v1/nodes/…`.
 
-use std::{collections::HashSet, net::IpAddr, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 use axum::{
     Json,
     body::{Body, Bytes},
-    extract::{FromRequestParts, State},
-    http::{header, request::Parts},
+    extract::State,
+    http::header,
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::clock::UnixMillis;
-use edge_mirror_http::{
-    listen::rate_limit_key,
-    wire::{Done, Success, done},
-};
+use edge_mirror_http::wire::{Done, Success, done};
 use edge_mirror_protocol::{
     FailedPull, HeldPackage, MAX_FAILED_PULLS, MAX_HELD_PACKAGES, NodeReport,
     package::PackageId,
@@ -21,7 +18,7 @@ use edge_mirror_protocol::{
 };
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     address::plain,
@@ -30,6 +27,7 @@ use crate::{
     refusal::RequestError,
     server::Server,
     state::{
+        fleet::{Admission, NodeCaller, NodeClaim},
         held_packages::{HeldPackagesReport, hash_id},
         index::IndexedMeetings,
         registry::{HeartbeatReport, NodeReachability, RegisteredNode},
@@ -44,26 +42,12 @@ const MAX_TEXT: usize = 256;
 /// how long the registry is locked.
 const PIECE_BYTES: usize = 32 << 10;
 
-/// The sender of a request, for counts by client.
-pub(crate) struct ClientAddress(IpAddr);
-
-impl FromRequestParts<Arc<Server>> for ClientAddress {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request_parts(
-        parts: &mut Parts,
-        server: &Arc<Server>,
-    ) -> Result<Self, Self::Rejection> {
-        Ok(Self(rate_limit_key(server.access.caller(parts).address)))
-    }
-}
-
 pub(crate) async fn register(
     State(server): Shared,
-    ClientAddress(client): ClientAddress,
+    caller: NodeCaller,
     body: JsonBody,
 ) -> Result<Json<Done>, RequestError> {
-    let outcome = record_registration(&server, client, &body);
+    let outcome = record_registration(&server, caller, &body);
     server.counts.registrations.inc(IntakeResult::of(&outcome));
     server.note_limit(&outcome);
     outcome
@@ -71,7 +55,7 @@ pub(crate) async fn register(
 
 fn record_registration(
     server: &Server,
-    client: IpAddr,
+    caller: NodeCaller,
     body: &JsonBody,
 ) -> Result<Json<Done>, RequestError> {
     let mut reader = FieldReader::new(body);
@@ -79,25 +63,32 @@ fn record_registration(
     let status = reader.text("status");
     reader.finish()?;
     check_identity(&node_id, &address)?;
-    let new = {
-        let now = server.clock.now();
-        let mut registry = server.registry();
-        registry.register(&node_id, address.clone(), client, truncate(status), now)?
-    };
-    server.wake.prober.notify_one();
-    server.wake.planner.notify_one();
-    if new {
-        info!("node {node_id} registered at {address}");
+    let (now, status) = (server.clock.now(), truncate(status));
+    match server.admission(&node_id, caller, now) {
+        Admission::Accepted => {
+            let client = caller.client;
+            let registered =
+                server.registry().register(&node_id, address.clone(), client, status, now);
+            server.wake.prober.notify_one();
+            server.wake.planner.notify_one();
+            if registered? {
+                info!("node {node_id} registered at {address}");
+            }
+        }
+        Admission::Pending => note_claim(server, &node_id, claim(address, caller, status, now))?,
+        Admission::Refused => {}
     }
+    // One that has to wait is told the same: the contract knows no other answer, and nodes
+    // of the old kind would give up.
     Ok(done(format!("Node {node_id} registered")))
 }
 
 pub(crate) async fn heartbeat(
     State(server): Shared,
-    ClientAddress(client): ClientAddress,
+    caller: NodeCaller,
     body: JsonBody,
 ) -> Result<Json<HeartbeatAnswer>, RequestError> {
-    let outcome = record_heartbeat(&server, client, &body);
+    let outcome = record_heartbeat(&server, caller, &body);
     server.counts.heartbeats.inc(IntakeResult::of(&outcome));
     server.note_limit(&outcome);
     outcome
@@ -105,7 +96,7 @@ pub(crate) async fn heartbeat(
 
 fn record_heartbeat(
     server: &Server,
-    client: IpAddr,
+    caller: NodeCaller,
     body: &JsonBody,
 ) -> Result<Json<HeartbeatAnswer>, RequestError> {
     let mut reader = FieldReader::new(body);
@@ -126,7 +117,7 @@ fn record_heartbeat(
     let failed_pulls = mirror.as_mut().map(|mirror| std::mem::take(&mut mirror.failed_pulls));
     let report = HeartbeatReport {
         address: address.clone(),
-        client,
+        client: caller.client,
         status: truncate(status),
         downloads: mirror.as_ref().map_or(0, |mirror| mirror.downloads),
         version: mirror.as_ref().map(|mirror| truncate(mirror.version.clone())),
@@ -138,6 +129,16 @@ fn record_heartbeat(
         report: report(server, &synced.unwrap_or(active), mirror),
     };
     let now = server.clock.now();
+    let admission = server.admission(&node_id, caller, now);
+    if admission != Admission::Accepted {
+        if admission == Admission::Pending {
+            let version = report.version;
+            let waiting = claim(report.address, caller, report.status, now);
+            note_claim(server, &node_id, NodeClaim { version, ..waiting })?;
+        }
+        let timestamp = now.as_secs_f64();
+        return Ok(Json(HeartbeatAnswer { status: Success::Success, timestamp, mirror: None }));
+    }
     let new = server.registry().heartbeat(&node_id, report, now)?;
     let unreachable = server.registry().unreachable_reason(&node_id);
     server.wake.announcer.notify_one();
@@ -148,6 +149,26 @@ fn record_heartbeat(
     }
     let mirror = unreachable.map(|unreachable| ToMirror { unreachable });
     Ok(Json(HeartbeatAnswer { status: Success::Success, timestamp: now.as_secs_f64(), mirror }))
+}
+
+fn claim(address: String, caller: NodeCaller, status: String, now: UnixMillis) -> NodeClaim {
+    let client = caller.client;
+    NodeClaim { address, client, status, version: None, first_seen: now, heard_at: now }
+}
+
+fn note_claim(server: &Server, node_id: &str, claim: NodeClaim) -> Result<(), RequestError> {
+    let (address, client) = (claim.address.clone(), claim.client);
+    if server.claims().note(node_id, claim)? {
+        let known = server.known();
+        match known.get(node_id) {
+            Some(node) => warn!(
+                "node {node_id} asks to move from {} to {address}; it waits for an operator",
+                node.address
+            ),
+            None => info!("node {node_id} at {address} ({client}) waits for an operator"),
+        }
+    }
+    Ok(())
 }
 
 #[derive(Serialize)]
@@ -233,13 +254,18 @@ fn report(server: &Server, synced: &[String], mirror: Option<NodeReport>) -> Hel
 
 pub(crate) async fn unregister(
     State(server): Shared,
+    caller: NodeCaller,
     body: JsonBody,
 ) -> Result<Json<Done>, RequestError> {
     let mut reader = FieldReader::new(&body);
     let node_id = reader.text("node_id");
     reader.finish()?;
     let now = server.clock.now();
-    if !server.registry().unregister(&node_id, now) {
+    let has_waited = server.claims().withdraw(&node_id, caller.client);
+    // Nobody sends another's node away.
+    let is_theirs = server.admission(&node_id, caller, now) == Admission::Accepted;
+    let has_left = is_theirs && server.registry().unregister(&node_id, now);
+    if !has_left && !has_waited {
         return Err(RequestError::UnknownNode(truncate(node_id)));
     }
     server.wake.announcer.notify_one();

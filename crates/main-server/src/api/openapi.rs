@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 use serde_json::json;
 
 use crate::{
-    api::{clients, downloads, manage, node_key, nodes, overview, readiness},
+    api::{clients, downloads, fleet, manage, node_key, nodes, overview, readiness},
     node_status::NodePollAnswer,
     refusal::MalformedBody,
     server::Server,
@@ -38,6 +38,24 @@ struct NewMeeting {
 
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "as above")]
+struct NodeEdit {
+    #[schemars(length(max = 200))]
+    name: Option<String>,
+    #[schemars(length(max = 200))]
+    location: Option<String>,
+    #[schemars(length(max = 200))]
+    site: Option<String>,
+    #[schemars(length(max = 16))]
+    labels: Option<Vec<String>>,
+    #[schemars(range(min = 1, max = 100))]
+    weight: Option<u32>,
+    #[schemars(range(min = 0, max = 100))]
+    priority: Option<u32>,
+    drained: Option<bool>,
+}
+
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "as above")]
 struct NewKey {
     /// Generated if absent.
     #[schemars(regex(pattern = "^[!-~]{16,256}$"))]
@@ -48,6 +66,7 @@ struct NewKey {
 const UNSAVED: &str = "Changes can't be saved now.";
 const CLIENTS: &str = "Clients";
 const NODES: &str = "Nodes";
+const FLEET: &str = "Fleet";
 const MEETINGS: &str = "Meetings";
 const STATUS: &str = "Status";
 
@@ -56,6 +75,7 @@ type MeetingSchema = manage::MeetingView<'static>;
 fn operations() -> Vec<Operation> {
     let mut all = of_clients();
     all.extend(of_nodes());
+    all.extend(of_fleet());
     all.extend(of_meetings());
     all.extend(of_operators());
     all.push(
@@ -139,12 +159,16 @@ fn of_nodes() -> Vec<Operation> {
     vec![
         post("/api/v1/nodes/register", "A node says that it is here")
             .body(true, vec![json::<Registration>()])
-            .answers(200, "It is on the list.", vec![json::<Done>()])
+            .answers(200, "It is on the list, or waits for an operator.", vec![json::<Done>()])
             .refuses(429, "Too many new nodes from one address.")
             .refuses(503, "There are too many nodes, or too many large requests."),
         post("/api/v1/nodes/heartbeat", "A node says that it still is here")
             .body(true, vec![json::<Heartbeat>()])
-            .answers(200, "It is on the list.", vec![json::<nodes::HeartbeatAnswer>()])
+            .answers(
+                200,
+                "It is on the list, or waits for an operator.",
+                vec![json::<nodes::HeartbeatAnswer>()],
+            )
             .refuses(429, "Too many new nodes from one address.")
             .refuses(503, "Too many nodes, listed meetings, or large requests."),
         post("/api/v1/nodes/unregister", "Unregister a node")
@@ -202,8 +226,49 @@ fn of_nodes() -> Vec<Operation> {
             .refuses(500, "The disk fails."),
         guarded(call(Method::DELETE, "/api/v1/nodes/key", NODES, "Have nodes send no key"))
             .careful()
-            .answers(200, "Any node may register.", vec![json::<Done>()])
+            .answers(200, "Nodes need no key any more.", vec![json::<Done>()])
             .refuses(500, "The disk fails."),
+    ]
+}
+
+fn of_fleet() -> Vec<Operation> {
+    let one = |method, path, summary| {
+        guarded(call(method, path, FLEET, summary))
+            .in_path("node", json!({"type": "string", "minLength": 1}), "The node's id.")
+            .refuses(400, "A value that is not allowed, or no node id.")
+            .refuses(404, "No such node.")
+            .refuses(503, "Changes can't be saved now, or there are too many nodes.")
+            .refuses(507, "No room on the disk.")
+    };
+    let decide = |path, summary| {
+        one(Method::POST, path, summary)
+            .query(
+                "client",
+                json!({"type": "string"}),
+                "The client that was shown: nothing is decided of another.",
+            )
+            .refuses(409, "Another client claims this id now.")
+    };
+    vec![
+        guarded(call(Method::GET, "/api/v1/fleet/nodes", FLEET, "All nodes"))
+            .text("Known ones, whether they are there or not, those that wait for an operator, and those that were refused.")
+            .answers(200, "In the order of their ids.", vec![json::<fleet::Fleet<'_>>()]),
+        takes(one(Method::PATCH, "/api/v1/fleet/nodes/{node}", "Edit a node"))
+            .text("Fields that are not sent stay as they are. A drained node gets no new clients; it keeps pulling and serving.")
+            .body(true, vec![json::<NodeEdit>()])
+            .answers(200, "The node.", vec![json::<fleet::FleetNode<'_>>()])
+            .refuses(415, "Not announced as JSON."),
+        decide("/api/v1/fleet/nodes/{node}/approve", "Accept a node")
+            .text("One that waits, or else the one with this id that was refused last.")
+            .answers(200, "The node.", vec![json::<fleet::FleetNode<'_>>()]),
+        decide("/api/v1/fleet/nodes/{node}/refuse", "Refuse a node")
+            .careful()
+            .text("One that waits, or else the known one. It stays refused until it is accepted or removed.")
+            .answers(200, "It is refused.", vec![json::<Done>()]),
+        one(Method::DELETE, "/api/v1/fleet/nodes/{node}", "Remove a node")
+            .careful()
+            .text("And what was decided of its id. If it calls again, it is a new one.")
+            .answers(200, "It is gone.", vec![json::<Done>()]),
     ]
 }
 
@@ -319,6 +384,8 @@ async fn the_document_has_every_route_of_the_main_server_and_no_other() {
 
 async fn server(data: &Path) -> Arc<Server> {
     let (state, security) = (crate::StateLocation::default(), SecurityConfig::default());
-    let opened = crate::open(data, &state, Duration::from_secs(30), security).await;
+    let opened =
+        crate::open(data, &state, Duration::from_secs(30), security, crate::NodePolicy::Approve)
+            .await;
     Arc::new(opened.expect("the folder is writable").server)
 }

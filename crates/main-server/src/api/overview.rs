@@ -1,5 +1,6 @@
 //! `GET /api/v1/overview`: all that the page shows, from memory, independent of the disk.
 
+mod fleet;
 mod relay;
 
 use std::{collections::HashMap, path::Path, sync::Arc};
@@ -87,6 +88,24 @@ pub(crate) struct Overview<'a> {
         )
     )]
     relays: (),
+    #[cfg_attr(
+        test,
+        schemars(
+            with = "Vec<crate::api::fleet::KnownView<'_>>",
+            description = "All known nodes, whether they are there or not."
+        )
+    )]
+    fleet: (),
+    #[cfg_attr(
+        test,
+        schemars(
+            with = "Vec<crate::api::fleet::PendingNode<'_>>",
+            description = "Nodes that wait for an operator."
+        )
+    )]
+    pending: (),
+    /// Nodes that were refused.
+    refused: usize,
     traffic: Downloads,
     storage: FolderUsage<'a>,
     /// Downloads that clients asked for, newest first.
@@ -115,10 +134,11 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
     let now = server.clock.now();
     let (book, outside) = (server.book(), server.outside.borrow().clone());
     let uploading = server.uploads_under_way();
-    let registry = server.registry();
+    let known = server.known();
+    let (registry, claims) = (server.registry(), server.claims());
     let holders = registry.holders(now, |id| server.digest(id));
     let download_log = server.download_log();
-    let reader = ReadinessReader::new(server, &registry, now);
+    let reader = ReadinessReader::new(server, &known, &registry, now);
     let readiness: Vec<_> = book.meetings.iter().map(|meeting| reader.read(meeting)).collect();
 
     let meetings = |items: &mut ItemWriter<'_>| {
@@ -163,6 +183,7 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
         failing: &failing,
         any_running: book.running().next().is_some(),
         nodes: &live,
+        fleet: fleet::snapshot(server, &known, &registry, &claims, now),
         limited: server.recent_limit(now),
         certificate: certificate_problems(fault.as_ref(), warning.as_ref()),
         connections: connection_limits(&server.connections),
@@ -183,6 +204,9 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
         meetings: (),
         nodes: (),
         relays: (),
+        fleet: (),
+        pending: (),
+        refused: known.refused().count(),
         traffic: Downloads {
             under_way: server.traffic.under_way(),
             bytes_served: server.traffic.served_bytes(),
@@ -196,8 +220,16 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
         },
         recent: download_log.recent().collect(),
     };
-    let lists: [ListField<'_>; 3] =
-        [("meetings", &meetings), ("nodes", &nodes), ("relays", &relays)];
+    let fleet =
+        |items: &mut ItemWriter<'_>| fleet::add_known(server, &known, &registry, now, items);
+    let pending = |items: &mut ItemWriter<'_>| fleet::add_pending(server, &claims, items);
+    let lists: [ListField<'_>; 5] = [
+        ("meetings", &meetings),
+        ("nodes", &nodes),
+        ("relays", &relays),
+        ("fleet", &fleet),
+        ("pending", &pending),
+    ];
     Snapshot::new(&json!(overview), &lists)
 }
 

@@ -14,6 +14,7 @@ use crate::{
     refusal::RequestError,
     server::Server,
     state::{
+        fleet::{KnownNodes, NodePresence},
         meetings::{Meeting, MeetingPhase},
         problems::FailingMeeting,
         readiness::{
@@ -56,8 +57,8 @@ pub(crate) async fn show(
 ) -> Result<Json<Value>, RequestError> {
     let (book, now) = (server.book(), server.clock.now());
     let meeting = book.get(&id)?;
-    let registry = server.registry();
-    let expected = expected_nodes(&registry, now);
+    let (known, registry) = (server.known(), server.registry());
+    let expected = expected_nodes(&server, &known, &registry, now);
     let package = awaited(&server, meeting);
     let nodes = package.map(|package| readiness::assess(&package, &expected)).unwrap_or_default();
     Ok(Json(json!(MeetingReadiness {
@@ -74,10 +75,26 @@ pub(crate) async fn show(
     })))
 }
 
-/// The nodes that packages should reach: all that are alive.
-fn expected_nodes(registry: &NodeRegistry, now: UnixMillis) -> Vec<ExpectedNode<'_>> {
+/// The nodes that packages should reach: all that are alive, and known ones that are
+/// silent, unless they are drained.
+fn expected_nodes<'a>(
+    server: &Server,
+    known: &'a KnownNodes,
+    registry: &'a NodeRegistry,
+    now: UnixMillis,
+) -> Vec<ExpectedNode<'a>> {
     let live = registry.live(now);
-    live.map(|(node_id, node)| ExpectedNode { node_id, contact: NodeContact::Live(node) }).collect()
+    let live =
+        live.map(|(node_id, node)| ExpectedNode { node_id, contact: NodeContact::Live(node) });
+    let in_use = known.iter().filter(|node| !node.profile.drained);
+    let silent = in_use.filter_map(|node| {
+        let NodePresence::Silent(since) = registry.presence(node, server.started_at, now) else {
+            return None;
+        };
+        let contact = NodeContact::Away { since, site: &node.profile.site };
+        Some(ExpectedNode { node_id: &node.id, contact })
+    });
+    live.chain(silent).collect()
 }
 
 fn awaited<'a>(server: &Server, meeting: &'a Meeting) -> Option<AwaitedPackage<'a>> {
@@ -99,8 +116,14 @@ pub(crate) struct ReadinessReader<'a> {
 }
 
 impl<'a> ReadinessReader<'a> {
-    pub(crate) fn new(server: &'a Server, registry: &'a NodeRegistry, now: UnixMillis) -> Self {
-        Self { server, nodes: expected_nodes(registry, now), left: Cell::new(MAX_ASSESSED) }
+    pub(crate) fn new(
+        server: &'a Server,
+        known: &'a KnownNodes,
+        registry: &'a NodeRegistry,
+        now: UnixMillis,
+    ) -> Self {
+        let nodes = expected_nodes(server, known, registry, now);
+        Self { server, nodes, left: Cell::new(MAX_ASSESSED) }
     }
 
     /// Returns the readiness for a meeting whose package nodes are to have.

@@ -17,13 +17,15 @@ impl RequestError {
             Self::UnknownMeeting(_)
             | Self::NothingToDownload
             | Self::NotRunning(_)
-            | Self::UnknownNode(_) => StatusCode::NOT_FOUND,
+            | Self::UnknownNode(_)
+            | Self::NotPending(_) => StatusCode::NOT_FOUND,
             Self::Stalled => StatusCode::REQUEST_TIMEOUT,
-            Self::Exists(_) | Self::UploadUnderWay(_) | Self::NothingToDistribute(_) => {
-                StatusCode::CONFLICT
-            }
+            Self::Exists(_)
+            | Self::UploadUnderWay(_)
+            | Self::NothingToDistribute(_)
+            | Self::OtherClaim { .. } => StatusCode::CONFLICT,
             Self::TooLarge(_) | Self::TooManyValues(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TooManyNewNodes(_) | Self::TooManyNodesOfClient(_) => {
+            Self::TooManyNewNodes(_) | Self::TooManyNodesOfClient(_) | Self::TooManyPending(_) => {
                 StatusCode::TOO_MANY_REQUESTS
             }
             Self::Malformed(_) => StatusCode::UNPROCESSABLE_ENTITY,

@@ -11,15 +11,15 @@
 //! and its version covers them. Who says nothing is answered as ever.
 //!
 //! Whom to pull packages from is another answer for each node, so that section is for a
-//! node that says who it is. Where nodes have to send a key, it is for those that do:
-//! it has the key by which nodes know each other.
+//! node that says who it is, and is known to be that: it has the key by which nodes know
+//! each other.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::{clock::UnixMillis, tasks};
@@ -31,10 +31,10 @@ use edge_mirror_protocol::{
 use tokio::sync::watch;
 
 use crate::{
-    api::node_key,
+    api::node_key::{self, ShownKey},
     node_status::{NodeStatus, RelayAnswer, StatusText},
     server::Server,
-    state::relay::RelayPlan,
+    state::{fleet::Admission, relay::RelayPlan},
 };
 
 /// Upper bound of any wait, so that each side sees that the other is alive.
@@ -77,9 +77,11 @@ struct NodePoll {
     plan: watch::Receiver<Arc<RelayPlan>>,
 }
 
-pub(crate) async fn for_nodes(State(server): State<Arc<Server>>, asked: HeaderMap) -> Response {
-    let (wait, accepted) = (preferred_wait(&asked), accepted_sections(&asked));
-    let node = polling_node(&server, &asked, accepted).await;
+pub(crate) async fn for_nodes(State(server): State<Arc<Server>>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let (wait, accepted) = (preferred_wait(&parts.headers), accepted_sections(&parts.headers));
+    let node = polling_node(&server, &parts, accepted).await;
+    let asked = parts.headers;
     let (status, plan) = (server.status.subscribe(), server.relay.subscribe());
     plan_for_newcomer(&server, node.as_deref()).await;
     let mut poll = NodePoll { asked, accepted, node, status, plan };
@@ -151,11 +153,15 @@ async fn plan_for_newcomer(server: &Arc<Server>, node: Option<&str>) {
 
 async fn polling_node(
     server: &Server,
-    asked: &HeaderMap,
+    parts: &Parts,
     accepted: AcceptedSections,
 ) -> Option<String> {
-    let node = asked.get(NODE_HEADER).filter(|_| accepted.relay)?.to_str().ok()?;
-    node_key::is_accepted(server, asked).await.then(|| node.to_owned())
+    let node = parts.headers.get(NODE_HEADER).filter(|_| accepted.relay)?.to_str().ok()?;
+    let shown = node_key::shown_key(server, &parts.headers).await;
+    let caller = node_key::caller(server, parts, shown);
+    let is_accepted = shown != ShownKey::Wrong
+        && server.admission(node, caller, server.clock.now()) == Admission::Accepted;
+    is_accepted.then(|| node.to_owned())
 }
 
 fn lines<'a>(asked: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {

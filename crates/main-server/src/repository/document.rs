@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::StateError,
     state::{
+        fleet::{FleetRecord, KnownNode, KnownNodes, RefusedNode},
         master_state::{MasterState, StateChanges},
         meetings::{Meeting, MeetingTable},
     },
@@ -17,9 +18,15 @@ use crate::{
 pub(super) const SCHEMA: i64 = 1;
 
 /// The kinds of documents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum DocumentKind {
     Meeting,
+    /// A known node; its name is its id, percent-encoded: PostgreSQL keeps no NUL in a text.
+    Node,
+    /// A client that may not be a node: its address and the node's id.
+    RefusedNode,
+    /// The rest that is saved of nodes, of all together: one, without an id.
+    Fleet,
     /// One, without an id, like the following.
     Token,
     /// The one whose changes are taken: its revision is that of the last who opened the database.
@@ -31,11 +38,23 @@ pub(super) enum DocumentKind {
 }
 
 impl DocumentKind {
-    const ALL: [Self; 5] = [Self::Meeting, Self::Token, Self::Holder, Self::Import, Self::Moved];
+    const ALL: [Self; 8] = [
+        Self::Meeting,
+        Self::Node,
+        Self::RefusedNode,
+        Self::Fleet,
+        Self::Token,
+        Self::Holder,
+        Self::Import,
+        Self::Moved,
+    ];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Meeting => "meeting",
+            Self::Node => "node",
+            Self::RefusedNode => "refused_node",
+            Self::Fleet => "fleet",
             Self::Token => "token",
             Self::Holder => "holder",
             Self::Import => "import",
@@ -107,6 +126,8 @@ pub(super) struct SavedText {
 #[derive(Debug)]
 pub(super) struct SavedState {
     pub(super) state: MasterState,
+    /// False where no version has been that keeps nodes.
+    pub(super) has_fleet: bool,
     pub(super) imported: Option<String>,
     pub(super) moved: Option<String>,
 }
@@ -146,6 +167,7 @@ pub(super) fn parse(
 ) -> Result<(DocumentIndex, Option<SavedState>), WriteFault> {
     let mut known = DocumentIndex::default();
     let (mut meetings, mut token, mut imported, mut moved) = (Vec::new(), None, None, None);
+    let (mut nodes, mut refused, mut fleet) = (Vec::new(), Vec::new(), None);
     for SavedDocument { kind, id, revision, json } in documents {
         let malformed =
             |error| WriteFault::Damaged(format!("document {kind} '{id}' is malformed: {error}"));
@@ -160,6 +182,15 @@ pub(super) fn parse(
                 position = saved.position;
                 meetings.push(saved);
             }
+            DocumentKind::Node => {
+                nodes.push(serde_json::from_str::<KnownNode>(json).map_err(malformed)?);
+            }
+            DocumentKind::RefusedNode => {
+                refused.push(serde_json::from_str::<RefusedNode>(json).map_err(malformed)?);
+            }
+            DocumentKind::Fleet => {
+                fleet = Some(serde_json::from_str::<FleetRecord>(json).map_err(malformed)?);
+            }
             DocumentKind::Token => token = Some(text()?.value),
             DocumentKind::Import => imported = Some(text()?.value),
             DocumentKind::Moved => moved = Some(text()?.value),
@@ -171,8 +202,10 @@ pub(super) fn parse(
     let Some(token) = token else { return Ok((known, None)) };
     meetings.sort_by_key(|saved| saved.position);
     let meetings = meetings.into_iter().map(|saved| saved.meeting).collect();
-    let state = MasterState { meetings: MeetingTable { token, meetings } };
-    Ok((known, Some(SavedState { state, imported, moved })))
+    let has_fleet = fleet.is_some();
+    let nodes = KnownNodes::new(nodes, refused, fleet.unwrap_or_default());
+    let state = MasterState { meetings: MeetingTable { token, meetings }, nodes };
+    Ok((known, Some(SavedState { state, has_fleet, imported, moved })))
 }
 
 pub(super) fn json(document: &impl Serialize) -> String {

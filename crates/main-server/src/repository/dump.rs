@@ -58,6 +58,13 @@ impl StateDump {
         saved.collect()
     }
 
+    /// True if there is something in it that nobody could write again by heart.
+    pub(super) fn has_content(&self) -> bool {
+        let kept = [DocumentKind::Meeting, DocumentKind::Node, DocumentKind::RefusedNode];
+        let kept = kept.map(DocumentKind::name);
+        self.lines.iter().any(|line| kept.contains(&&*line.kind))
+    }
+
     /// The number of meetings.
     pub(super) fn meetings(&self) -> usize {
         self.lines.iter().filter(|line| line.kind == DocumentKind::Meeting.name()).count()

@@ -3,12 +3,15 @@
 use std::{fs, path::Path};
 
 use edge_mirror_base::clock::UnixMillis;
-use edge_mirror_protocol::package::PackageId;
+use edge_mirror_protocol::package::{PackageId, Sha256};
+use sha2::{Digest, Sha256 as Hasher};
 use sqlx::{Any, AssertSqlSafe, Row};
 
 use super::*;
 use crate::state::{
     commands::MeetingCommand,
+    fleet::{AvailabilityChange, LearnedNode, NodeProfile, RefusedNode, commands::NodeCommand},
+    master_state::MasterCommand,
     meetings::{Meeting, MeetingPhase, fresh_token},
 };
 use document::{SavedDocument, WriteFault};
@@ -63,19 +66,22 @@ fn start(text: &str) -> MeetingCommand {
 }
 
 /// The changes of these commands together.
-fn changes(table: &mut MasterState, commands: &[MeetingCommand]) -> StateChanges {
+fn changes<C: Clone + Into<MasterCommand>>(
+    table: &mut MasterState,
+    commands: &[C],
+) -> StateChanges {
     let mut changes = StateChanges::default();
     for command in commands {
-        let command = command.clone().into();
+        let command: MasterCommand = command.clone().into();
         changes.extend(table.execute(&command, fresh_token()).unwrap());
     }
     changes
 }
 
-async fn commit(
+async fn commit<C: Clone + Into<MasterCommand>>(
     repository: &mut StateRepository,
     table: &mut MasterState,
-    commands: &[MeetingCommand],
+    commands: &[C],
 ) {
     repository.commit(&changes(table, commands)).await.unwrap();
 }
@@ -205,7 +211,7 @@ async fn a_kill_before_the_transaction_ends_leaves_the_old_file(database: TestDa
     let found = FoundFiles { legacy: found, other: None };
     let never: Result<_, StateError> = Err(StateError::Conflict { place: "killed".into() });
     let opening = transaction::open(&mut connection, inner.begin(), |saved| {
-        import::initial_changes(saved, &found, "here").unwrap();
+        import::initial_changes(saved, &found, "here", UnixMillis::now()).unwrap();
         never
     });
     opening.await.unwrap_err();
@@ -266,6 +272,83 @@ async fn who_was_taken_over_replaces_nothing(database: TestDatabase) {
     assert_eq!(database.opened().await.1, table);
 }
 
+fn learned(id: &str) -> LearnedNode {
+    let (client, at) = ([10, 0, 0, 1].into(), UnixMillis::from_millis(1_763_712_345_678));
+    LearnedNode { id: id.into(), address: "10.0.0.1:8001".into(), client, at }
+}
+
+fn refused(id: &str) -> NodeCommand {
+    let LearnedNode { id, address, at, .. } = learned(id);
+    NodeCommand::Refuse(RefusedNode { id, address, client: [10, 0, 0, 6].into(), at })
+}
+
+async fn what_is_saved_of_nodes_is_read_again(database: TestDatabase) {
+    let (mut repository, mut table) = database.opened().await;
+    let hall = "大厅 '1'; --\0\n/%";
+    let ids = [hall, "b", "c"];
+    let learn = NodeCommand::Learn(ids.map(learned).to_vec());
+    commit(&mut repository, &mut table, &[learn, refused(hall), refused("x")]).await;
+    let profile = NodeProfile { name: "1 号厅".into(), drained: true, ..NodeProfile::default() };
+    let at = UnixMillis::from_secs(9);
+    let silent = AvailabilityChange { at, present: false };
+    let edits = [
+        NodeCommand::Edit { id: hall.into(), profile },
+        NodeCommand::NotePresence(vec![(hall.into(), silent), ("b".into(), silent)]),
+        NodeCommand::RecordSightings(ids.map(|id| (id.to_owned(), at)).into()),
+        NodeCommand::Remove("b".into()),
+        NodeCommand::Remove("x".into()),
+    ];
+    commit(&mut repository, &mut table, &edits).await;
+    // Gone and back within one transaction.
+    let again = [NodeCommand::Remove("c".into()), NodeCommand::Learn(vec![learned("c")])];
+    commit(&mut repository, &mut table, &again).await;
+    commit(&mut repository, &mut table, &[create("m")]).await;
+    let known = table.nodes.iter().map(|node| &*node.id).collect::<Vec<_>>();
+    assert_eq!(known, ["c", hall]);
+    assert_eq!(table.nodes.refused().count(), 1);
+    assert_eq!(repository.reconnect().await.unwrap(), table);
+    repository.close().await;
+    assert_eq!(database.opened().await.1, table);
+}
+
+async fn a_backup_has_the_nodes_and_one_of_before_lets_them_in_again(database: TestDatabase) {
+    let (location, data) = (&database.location, database.data());
+    let (mut repository, mut table) = database.opened().await;
+    let now = UnixMillis::now();
+    assert_eq!(table.nodes.open_until(now), None, "nobody used this before");
+    commit(&mut repository, &mut table, &[create("m")]).await;
+    commit(&mut repository, &mut table, &[NodeCommand::Learn(vec![learned("a")])]).await;
+    let file = data.join("backup.jsonl");
+    back_up(location, data, &file).await.unwrap();
+    commit(&mut repository, &mut table, &[NodeCommand::Remove("a".into())]).await;
+    repository.close().await;
+    restore(location, data, &file).await.unwrap();
+    let (repository, restored) = database.opened().await;
+    assert!(restored.nodes.get("a").is_some());
+    assert_eq!(restored.nodes.open_until(now), None);
+    repository.close().await;
+
+    // As versions wrote it that kept no nodes.
+    let text = fs::read_to_string(&file).unwrap();
+    let (header, lines) = text.split_once('\n').unwrap();
+    let is_older = |line: &&str| {
+        ["node", "fleet"].iter().all(|kind| !line.contains(&format!(r#""kind":"{kind}""#)))
+    };
+    let lines: String = lines.lines().filter(is_older).map(|line| format!("{line}\n")).collect();
+    let mut header: serde_json::Value = serde_json::from_str(header).unwrap();
+    header["documents"] = lines.lines().count().into();
+    header["sha256"] = Sha256::new(Hasher::digest(&lines).into()).to_string().into();
+    assert_eq!(header["documents"], 2);
+    fs::write(&file, format!("{header}\n{lines}")).unwrap();
+    restore(location, data, &file).await.unwrap();
+    let (repository, upgraded) = database.opened().await;
+    assert_eq!((upgraded.nodes.len(), upgraded.meetings.meetings.len()), (0, 1));
+    let until = upgraded.nodes.open_until(now).unwrap();
+    repository.close().await;
+    let (_, again) = database.opened().await;
+    assert_eq!(again.nodes.open_until(now), Some(until), "a restart makes it no longer");
+}
+
 /// Runs each case on a database of its own, one after the other.
 macro_rules! on_each {
     ($database:expr; $($case:ident)*) => {
@@ -291,6 +374,8 @@ macro_rules! all_cases {
             a_kill_before_the_transaction_ends_leaves_the_old_file
             a_backup_is_made_while_it_is_used_and_restored_as_it_was
             who_was_taken_over_replaces_nothing
+            what_is_saved_of_nodes_is_read_again
+            a_backup_has_the_nodes_and_one_of_before_lets_them_in_again
         }
     };
 }

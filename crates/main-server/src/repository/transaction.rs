@@ -1,17 +1,18 @@
 //! The statements, by transaction.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use edge_mirror_protocol::package::PackageId;
+use edge_mirror_protocol::package::{PackageId, percent_encoded};
 use sqlx::{Any, AnyConnection, Connection, Row, error::DatabaseError};
 
 use super::document::{
-    DocumentEntry, DocumentIndex, DocumentKind, IndexChange, InitialChanges, SCHEMA, SavedDocument,
-    SavedMeeting, SavedState, SavedText, WriteFault, json, parse,
+    DocumentEntry, DocumentIndex, DocumentKey, DocumentKind, IndexChange, InitialChanges, SCHEMA,
+    SavedDocument, SavedMeeting, SavedState, SavedText, WriteFault, json, parse,
 };
 use crate::{
     error::StateError,
     state::{
+        fleet::NodeChange,
         master_state::{MasterState, StateChanges},
         meetings::{Meeting, MeetingChange},
     },
@@ -268,11 +269,17 @@ impl<'a> DocumentWriter<'a> {
     }
 
     async fn write_all(&mut self, changes: &StateChanges) -> Result<(), WriteFault> {
-        let StateChanges { meetings: changes } = changes;
+        let StateChanges { meetings: changes, nodes } = changes;
+        for ((kind, id), document) in node_documents(nodes) {
+            match document {
+                Some(document) => self.put(kind, &id, 0, document).await?,
+                None => self.remove(kind, &id).await?,
+            }
+        }
         for NetChange { id, meeting, is_new } in net_changes(&changes.meetings) {
             match meeting {
                 Some(meeting) => self.put_meeting(meeting, is_new).await?,
-                None => self.remove(id).await?,
+                None => self.remove(DocumentKind::Meeting, id.as_str()).await?,
             }
         }
         if let Some(token) = &changes.token {
@@ -321,20 +328,33 @@ impl<'a> DocumentWriter<'a> {
         Ok(())
     }
 
-    /// A meeting that came and went within the same transaction was never saved.
-    async fn remove(&mut self, id: &PackageId) -> Result<(), WriteFault> {
-        let kind = DocumentKind::Meeting;
-        let Some(entry) = self.known.get(kind, id.as_str()) else { return Ok(()) };
+    /// A document that came and went within the same transaction was never saved.
+    async fn remove(&mut self, kind: DocumentKind, id: &str) -> Result<(), WriteFault> {
+        let Some(entry) = self.known.get(kind, id) else { return Ok(()) };
         let query = sqlx::query::<Any>(DELETE_DOCUMENT)
             .bind(kind.name())
-            .bind(id.to_string())
+            .bind(id.to_owned())
             .bind(entry.revision);
         if query.execute(&mut *self.connection).await?.rows_affected() != 1 {
             return Err(WriteFault::Conflict);
         }
-        self.written.push(((kind, id.to_string()), None));
+        self.written.push(((kind, id.to_owned()), None));
         Ok(())
     }
+}
+
+/// The documents of nodes after all changes; None: it is gone.
+fn node_documents(changes: &[NodeChange]) -> BTreeMap<DocumentKey, Option<String>> {
+    let name = |id: &str| percent_encoded(id).into_owned();
+    let refusal = |id: &str, client| (DocumentKind::RefusedNode, format!("{client} {}", name(id)));
+    let documents = changes.iter().map(|change| match change {
+        NodeChange::Put(node) => ((DocumentKind::Node, name(&node.id)), Some(json(&**node))),
+        NodeChange::Remove(id) => ((DocumentKind::Node, name(id)), None),
+        NodeChange::Refuse(node) => (refusal(&node.id, node.client), Some(json(node))),
+        NodeChange::Pardon(id, client) => (refusal(id, *client), None),
+        NodeChange::Record(record) => ((DocumentKind::Fleet, String::new()), Some(json(&**record))),
+    });
+    documents.collect()
 }
 
 /// The outcome of all changes of a meeting together.

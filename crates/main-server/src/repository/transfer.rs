@@ -21,7 +21,7 @@ use super::{
 };
 use crate::error::StateError;
 
-/// Writes all meetings and the token to `file`, as they are at one moment, and returns
+/// Writes all meetings, the token and the known nodes to `file`, as they are at one moment, and returns
 /// how many meetings there are. A main server may run meanwhile.
 pub async fn back_up(
     location: &StateLocation,
@@ -54,7 +54,7 @@ pub async fn restore(
     let taking = transaction::take_over(&mut connection, database.begin(), |_| Ok(()));
     let before = database.within(TRANSFER_TIMEOUT, taking).await?;
     let kept = match StateDump::new(&before.documents) {
-        Ok(before) if before.meetings() > 0 => {
+        Ok(before) if before.has_content() => {
             let at = chrono::Local::now().format("%Y%m%d-%H%M%S");
             let kept = data.join(format!("state-before-restore-{at}.jsonl"));
             write(&kept, &before).await?;

@@ -12,8 +12,9 @@ use crate::{
     server::Server,
     state::{
         commands::MeetingCommand,
+        fleet::KnownNodes,
         index::IndexedMeetings,
-        master_state::{MasterState, StateCommand},
+        master_state::{MasterCommand, MasterState},
     },
 };
 
@@ -24,7 +25,7 @@ const MAX_QUEUED: usize = 256;
 /// A command, and who waits for what becomes of it.
 #[derive(Debug)]
 pub(crate) struct PendingChange {
-    pub command: StateCommand,
+    pub command: MasterCommand,
     pub reply: oneshot::Sender<Result<(), RequestError>>,
 }
 
@@ -32,11 +33,12 @@ pub(crate) struct PendingChange {
 #[derive(Debug)]
 pub(crate) struct PublishedState {
     meetings: Arc<IndexedMeetings>,
+    nodes: KnownNodes,
 }
 
 impl From<MasterState> for PublishedState {
-    fn from(MasterState { meetings }: MasterState) -> Self {
-        Self { meetings: Arc::new(meetings.into()) }
+    fn from(MasterState { meetings, nodes }: MasterState) -> Self {
+        Self { meetings: Arc::new(meetings.into()), nodes }
     }
 }
 
@@ -55,7 +57,7 @@ impl Server {
     /// Has the writer carry out `command`, to its end even when the caller is dropped.
     pub(crate) async fn change(
         &self,
-        command: impl Into<StateCommand>,
+        command: impl Into<MasterCommand>,
     ) -> Result<(), RequestError> {
         let (reply, outcome) = oneshot::channel();
         let pending = PendingChange { command: command.into(), reply };
@@ -76,8 +78,9 @@ impl Server {
     /// Shows a saved state to readers. The writer's alone, so that no older state
     /// replaces a newer one. Blocks.
     pub(crate) fn publish(&self, state: Option<PublishedState>) {
-        if let Some(PublishedState { meetings }) = state {
+        if let Some(PublishedState { meetings, nodes }) = state {
             self.book.store(meetings);
+            self.follow(nodes);
         }
         // Covers packages, too: each replacement ends with a change. Nobody is told of
         // a package before there is a parent to pull it from.

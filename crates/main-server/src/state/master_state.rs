@@ -4,6 +4,10 @@ use crate::{
     refusal::RequestError,
     state::{
         commands::{self, MeetingCommand},
+        fleet::{
+            KnownNodes, NodeChange,
+            commands::{self as node_commands, NodeCommand},
+        },
         meetings::{MeetingChanges, MeetingTable},
     },
 };
@@ -11,28 +15,44 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct MasterState {
     pub(crate) meetings: MeetingTable,
+    pub(crate) nodes: KnownNodes,
 }
 
 /// The differences that one command made, or several one after the other.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct StateChanges {
     pub(crate) meetings: MeetingChanges,
+    /// The last of those of one node counts.
+    pub(crate) nodes: Vec<NodeChange>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum StateCommand {
+pub(crate) enum MasterCommand {
     Meeting(MeetingCommand),
+    Node(NodeCommand),
 }
 
-impl From<MeetingCommand> for StateCommand {
+impl From<MeetingCommand> for MasterCommand {
     fn from(command: MeetingCommand) -> Self {
         Self::Meeting(command)
     }
 }
 
+impl From<NodeCommand> for MasterCommand {
+    fn from(command: NodeCommand) -> Self {
+        Self::Node(command)
+    }
+}
+
 impl From<MeetingChanges> for StateChanges {
     fn from(meetings: MeetingChanges) -> Self {
-        Self { meetings }
+        Self { meetings, nodes: Vec::new() }
+    }
+}
+
+impl From<Vec<NodeChange>> for StateChanges {
+    fn from(nodes: Vec<NodeChange>) -> Self {
+        Self { meetings: MeetingChanges::default(), nodes }
     }
 }
 
@@ -40,10 +60,11 @@ impl StateChanges {
     /// These, and then `later` ones.
     pub(crate) fn extend(&mut self, later: Self) {
         self.meetings.extend(later.meetings);
+        self.nodes.extend(later.nodes);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.meetings.is_empty()
+        self.meetings.is_empty() && self.nodes.is_empty()
     }
 }
 
@@ -51,12 +72,13 @@ impl MasterState {
     /// Carries out what [`apply`] answered.
     pub(crate) fn merge(&mut self, changes: &StateChanges) {
         self.meetings.merge(&changes.meetings);
+        self.nodes.merge(&changes.nodes);
     }
 
     /// Applies `command` to the state itself, which stays as it is where that is refused.
     pub(crate) fn execute(
         &mut self,
-        command: &StateCommand,
+        command: &MasterCommand,
         next_token: String,
     ) -> Result<StateChanges, RequestError> {
         let changes = apply(self, command, next_token)?;
@@ -68,12 +90,15 @@ impl MasterState {
 /// Returns what `command` changes, with `next_token` where clients have to look again.
 pub(crate) fn apply(
     state: &MasterState,
-    command: &StateCommand,
+    command: &MasterCommand,
     next_token: String,
 ) -> Result<StateChanges, RequestError> {
     match command {
-        StateCommand::Meeting(command) => {
+        MasterCommand::Meeting(command) => {
             commands::apply(&state.meetings, command, next_token).map(StateChanges::from)
+        }
+        MasterCommand::Node(command) => {
+            node_commands::apply(&state.nodes, command).map(StateChanges::from)
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Problems, worst first: codes that the page puts into words, with the parameters
 //! of the words. Empty if nothing is wrong. Pure.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use edge_mirror_base::{clock::UnixMillis, metrics::Label};
 use edge_mirror_http::{limits::Limit, wire::problem::Problem};
@@ -9,6 +9,7 @@ use edge_mirror_store::LOW_DISK_BYTES;
 use serde_json::json;
 
 use crate::state::{
+    fleet::KnownNode,
     meetings::Meeting,
     registry::{NodeReachability, RegisteredNode},
 };
@@ -33,6 +34,7 @@ pub(crate) struct MasterSnapshot<'a> {
     /// The reason that no change can be saved.
     pub(crate) state_fault: Option<&'a str>,
     pub nodes: &'a [(&'a str, &'a RegisteredNode)],
+    pub(crate) fleet: FleetSnapshot,
     /// Reached recently.
     pub limited: Option<Limit>,
     /// Problems of the certificate and its files.
@@ -44,6 +46,21 @@ pub(crate) struct MasterSnapshot<'a> {
     /// None before the first reading.
     pub free: Option<u64>,
     pub path: &'a Path,
+}
+
+/// The known nodes, and those that wait for an operator.
+#[derive(Debug, Default)]
+pub(crate) struct FleetSnapshot {
+    /// Known nodes that are not heard, and since when; without those that are drained.
+    pub(crate) silent: Vec<(Arc<KnownNode>, UnixMillis)>,
+    /// Known nodes that call from another address, and that one.
+    pub(crate) moving: Vec<(Arc<KnownNode>, String)>,
+    /// Nodes that wait, those that move included.
+    pub(crate) pending: usize,
+    /// Nodes are accepted until then, after an upgrade.
+    pub(crate) accepting_until: Option<UnixMillis>,
+    /// Whoever registers is accepted.
+    pub(crate) is_open: bool,
 }
 
 pub(crate) fn find_problems(seen: &MasterSnapshot) -> Vec<Problem> {
@@ -60,6 +77,7 @@ pub(crate) fn find_problems(seen: &MasterSnapshot) -> Vec<Problem> {
         )
     }));
     found.extend(seen.failing.iter().take(MAX_OF_A_KIND).map(failing));
+    found.extend(silent(&seen.fleet));
     if seen.any_running && seen.nodes.is_empty() {
         found.push(Problem::warning("no_nodes", json!({})));
     }
@@ -77,6 +95,39 @@ pub(crate) fn find_problems(seen: &MasterSnapshot) -> Vec<Problem> {
     if seen.open {
         found.push(Problem::warning("open_access", json!({})));
     }
+    found.extend(decisions(&seen.fleet));
+    found
+}
+
+fn silent(fleet: &FleetSnapshot) -> impl Iterator<Item = Problem> {
+    fleet.silent.iter().take(MAX_OF_A_KIND).map(|(node, since)| {
+        let about = json!({
+            "node": node.id, "name": node.profile.name, "address": node.address,
+            "since": since.as_secs_f64(),
+        });
+        Problem::error("node_silent", about)
+    })
+}
+
+/// The part about who may be a node: what is too open, and what somebody has to decide.
+fn decisions(fleet: &FleetSnapshot) -> Vec<Problem> {
+    let mut found = Vec::new();
+    if fleet.is_open {
+        found.push(Problem::warning("open_nodes", json!({})));
+    }
+    found.extend(fleet.moving.iter().take(MAX_OF_A_KIND).map(|(node, to)| {
+        let about = json!({"node": node.id, "from": node.address, "to": to});
+        Problem::info("node_moves", about)
+    }));
+    let new = fleet.pending.saturating_sub(fleet.moving.len());
+    if new > 0 {
+        found.push(Problem::info("nodes_pending", json!({"n": new})));
+    }
+    found.extend(
+        fleet
+            .accepting_until
+            .map(|until| Problem::info("nodes_accepted", json!({"until": until.as_secs_f64()}))),
+    );
     found
 }
 
@@ -100,7 +151,10 @@ fn unreachable((node_id, node): &(&str, &RegisteredNode)) -> Option<Problem> {
 
 #[cfg(test)]
 mod tests {
-    use crate::{refusal::RequestError, state::registry::NodeRegistry};
+    use crate::{
+        refusal::RequestError,
+        state::{fleet::LearnedNode, registry::NodeRegistry},
+    };
 
     use super::*;
 
@@ -127,6 +181,7 @@ mod tests {
             any_running: true,
             state_fault: None,
             nodes: &nodes,
+            fleet: FleetSnapshot::default(),
             limited: None,
             certificate: Vec::new(),
             connections: Vec::new(),
@@ -163,6 +218,24 @@ mod tests {
         assert_eq!(well(|seen| seen.free = Some(LOW_DISK_BYTES - 1)), ["disk_nearly_full"]);
         assert_eq!(well(|seen| seen.free = None), nothing);
         assert_eq!(well(|seen| seen.limited = Some(Limit::NodesBytes)), ["limit_reached"]);
+        assert_eq!(well(|seen| seen.fleet.is_open = true), ["open_nodes"]);
+        assert_eq!(well(|seen| seen.fleet.pending = 1), ["nodes_pending"]);
+        let accepting = |seen: &mut MasterSnapshot| seen.fleet.accepting_until = Some(at(9.0));
+        assert_eq!(codes(&[], Some(NodeReachability::Unknown), accepting), ["nodes_accepted"]);
+        let known = |id: &str| {
+            let client = [10, 0, 0, 1].into();
+            let (id, address) = (id.into(), "1.1.1.1:1".into());
+            Arc::new(KnownNode::from(LearnedNode { id, address, client, at: at(0.0) }))
+        };
+        let moves = codes(&[], Some(NodeReachability::Unknown), |seen| {
+            seen.fleet.pending = 1;
+            seen.fleet.moving = vec![(known("a"), "2.2.2.2:2".to_owned())];
+        });
+        assert_eq!(moves, ["node_moves"], "it is not counted twice");
+        let silent = codes(&[], None, |seen| {
+            (seen.any_running, seen.fleet.silent) = (false, vec![(known("b"), at(5.0))]);
+        });
+        assert_eq!(silent, ["node_silent"], "also while nothing runs");
         let bare = Meeting::new("m".parse().unwrap(), "T".into(), String::new(), at(1.0));
         let all = codes(&[&bare], cut(), |seen| (seen.open, seen.free) = (true, Some(0)));
         let told =
@@ -192,6 +265,7 @@ mod tests {
             RequestError::TooManyNewNodes(0),
             RequestError::TooManyNodesOfClient(0),
             RequestError::TooManyLargeBodies,
+            RequestError::TooManyPending(0),
         ] {
             let limit = refusal.limit().unwrap().text();
             for key in [format!("limit_reached.{limit}"), format!("limit_reached.{limit}.do")] {

@@ -20,7 +20,6 @@ pub(crate) struct ExpectedNode<'a> {
 pub(crate) enum NodeContact<'a> {
     Live(&'a RegisteredNode),
     /// Not heard since; its site, as it said last.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the registry forgets silent nodes"))]
     Away {
         since: UnixMillis,
         site: &'a str,

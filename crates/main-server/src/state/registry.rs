@@ -6,12 +6,16 @@
 //! bytes are bounded, in all and for each client, so that nobody fills the
 //! memory or takes all the room.
 
+mod following;
 mod holder_index;
 mod node;
 mod node_map;
 mod outage;
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 
 use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_protocol::{
@@ -24,6 +28,7 @@ use crate::{
     refusal::RequestError,
     state::{
         MAX_NODES,
+        fleet::KnownNodes,
         held_packages::{HeldPackages, HeldPackagesReport},
         newcomers::NewcomerLimiter,
         probing::{self, ActiveProbe, DueProbe},
@@ -87,6 +92,10 @@ pub(crate) struct NodeRegistry {
     lost: Vec<String>,
     newcomers: NewcomerLimiter,
     contact: ContactHistory,
+    /// All that is saved of nodes, as it was last shown.
+    known: KnownNodes,
+    /// The times at which known nodes that are gone were last heard.
+    gone: BTreeMap<String, UnixMillis>,
     /// Something changed that trees depend on; emptied by the planner.
     relay_changed: bool,
 }
@@ -105,6 +114,7 @@ impl NodeRegistry {
         self.forget_if_dead(node_id, now);
         self.relay_changed = true;
         let mut node = RegisteredNode::new(address, client, status, now);
+        node.drained = self.known.is_drained(node_id);
         let Some(old) = self.nodes.remove(node_id) else {
             self.add(node_id, node, now)?;
             return Ok(true);
@@ -134,7 +144,9 @@ impl NodeRegistry {
         let new = self.nodes.get(node_id).is_none();
         if new {
             let (address, status) = (beat.address.clone(), beat.status.clone());
-            self.add(node_id, RegisteredNode::new(address, beat.client, status, now), now)?;
+            let mut node = RegisteredNode::new(address, beat.client, status, now);
+            node.drained = self.known.is_drained(node_id);
+            self.add(node_id, node, now)?;
         }
         let Some(node) = self.nodes.get(node_id) else { return Ok(new) };
         let (before, client) = (node.bytes(), node.client);
@@ -189,7 +201,9 @@ impl NodeRegistry {
     pub(crate) fn unregister(&mut self, node_id: &str, now: UnixMillis) -> bool {
         self.forget_if_dead(node_id, now);
         self.relay_changed = true;
-        self.nodes.remove(node_id).is_some()
+        let Some(node) = self.nodes.remove(node_id) else { return false };
+        self.note_gone(node_id, &node);
+        true
     }
 
     /// The nodes that pass packages on, sorted by id.
@@ -240,7 +254,7 @@ impl NodeRegistry {
         self.nodes.after(after).filter(move |(_, node)| node.is_alive(now))
     }
 
-    /// Live nodes that clients can reach.
+    /// Live nodes that clients can be sent to.
     pub(crate) fn available(
         &self,
         now: UnixMillis,
@@ -409,17 +423,22 @@ impl NodeRegistry {
     }
 
     fn forget_dead(&mut self, now: UnixMillis) {
-        let dead = self.nodes.extract(|node| !node.is_alive(now));
-        self.relay_changed |= !dead.is_empty();
-        self.lost.extend(dead);
+        let dead = self.nodes.extract(|_, node| !node.is_alive(now));
+        dead.into_iter().for_each(|(node_id, node)| self.note_lost(node_id, &node));
     }
 
     fn forget_if_dead(&mut self, node_id: &str, now: UnixMillis) {
-        if self.nodes.get(node_id).is_some_and(|node| !node.is_alive(now)) {
-            self.nodes.remove(node_id);
-            self.lost.push(node_id.to_owned());
-            self.relay_changed = true;
+        if self.nodes.get(node_id).is_some_and(|node| !node.is_alive(now))
+            && let Some(node) = self.nodes.remove(node_id)
+        {
+            self.note_lost(node_id.to_owned(), &node);
         }
+    }
+
+    fn note_lost(&mut self, node_id: String, node: &RegisteredNode) {
+        self.relay_changed = true;
+        self.note_gone(&node_id, node);
+        self.lost.push(node_id);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The only one who changes the meetings: it applies commands, saves what they change,
+//! The only one who changes meetings and known nodes: it applies commands, saves what they change,
 //! and shows it. Those that wait are saved together, so that many at a time cost one
 //! fsync; one alone does not wait for others. It also notices that the database is away,
 //! and back.
@@ -22,7 +22,7 @@ use crate::{
     server::{PendingChange, PublishedState, Server},
     state::{
         commands::{self, MeetingCommand},
-        master_state::{self, StateChanges, StateCommand},
+        master_state::{self, MasterCommand, StateChanges},
         meetings::{MeetingTable, fresh_token},
     },
 };
@@ -227,8 +227,8 @@ impl PendingReply {
     }
 }
 
-fn deleted_by(command: &StateCommand, succeeded: bool) -> Option<&PackageId> {
-    let StateCommand::Meeting(command) = command;
+fn deleted_by(command: &MasterCommand, succeeded: bool) -> Option<&PackageId> {
+    let MasterCommand::Meeting(command) = command else { return None };
     match (command, succeeded) {
         (MeetingCommand::Delete(id), true)
         // The meeting was deleted while this package was put in place.
@@ -243,9 +243,9 @@ fn deleted_by(command: &StateCommand, succeeded: bool) -> Option<&PackageId> {
 fn clear_way(
     server: &Server,
     saved: &MeetingTable,
-    command: &StateCommand,
+    command: &MasterCommand,
 ) -> Result<(), RequestError> {
-    let StateCommand::Meeting(MeetingCommand::Create(meeting)) = command else {
+    let MasterCommand::Meeting(MeetingCommand::Create(meeting)) = command else {
         return Ok(());
     };
     if saved.find(&meeting.id).is_some() {
@@ -262,7 +262,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        StateLocation,
+        NodePolicy, StateLocation,
         state::{
             master_state::MasterState,
             meetings::{MAX_MEETINGS, Meeting},
@@ -273,7 +273,8 @@ mod tests {
     async fn a_package_stays_where_its_meeting_is_not_created() {
         let folder = tempfile::tempdir().unwrap();
         let (state, security) = (StateLocation::default(), SecurityConfig::default());
-        let opening = crate::open(folder.path(), &state, Duration::ZERO, security);
+        let opening =
+            crate::open(folder.path(), &state, Duration::ZERO, security, NodePolicy::Approve);
         let server = opening.await.unwrap().server;
         put(&server.store, "stray", &zip_of(b"x"));
         let meeting = |id: &str| {
@@ -283,7 +284,7 @@ mod tests {
         let applied = |count: usize| {
             let meetings = (0..count).map(|n| meeting(&format!("m{n}"))).collect();
             let table = MeetingTable { meetings, ..MeetingTable::default() };
-            server.publish(Some(MasterState { meetings: table }.into()));
+            server.publish(Some(MasterState { meetings: table, ..MasterState::default() }.into()));
             let command = MeetingCommand::Create(meeting("stray")).into();
             let (reply, _) = oneshot::channel();
             let mut batch = AppliedBatch::new(&server, vec![PendingChange { command, reply }]);

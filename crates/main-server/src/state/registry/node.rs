@@ -10,10 +10,10 @@ use edge_mirror_protocol::{
 };
 
 use super::NodeReachability;
-use crate::state::{held_packages::HeldPackages, probing::ProbeState, relay::fleet::RelayNode};
+use crate::state::{
+    fleet::SILENCE, held_packages::HeldPackages, probing::ProbeState, relay::fleet::RelayNode,
+};
 
-/// A node that is silent for this long counts as gone.
-const NODE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A node that pulls sends a heartbeat each second; one that is silent for this long
 /// feeds nobody.
 const PULLING_NODE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -35,6 +35,8 @@ pub(crate) struct RegisteredNode {
     pub pulls: Vec<PullReport>,
     /// Sorted by id.
     pub(super) failed_pulls: Vec<FailedPullRecord>,
+    /// An operator keeps clients from it.
+    pub(super) drained: bool,
     /// The client that registered it.
     pub(super) client: IpAddr,
     /// Clients sent there since the last heartbeat.
@@ -64,6 +66,7 @@ impl RegisteredNode {
         Self {
             address,
             client,
+            drained: false,
             status,
             registered_at: now,
             heard_at: now,
@@ -136,7 +139,7 @@ impl RegisteredNode {
     }
 
     pub(super) fn is_alive(&self, now: UnixMillis) -> bool {
-        now.saturating_since(self.heard_at) < NODE_TIMEOUT
+        now.saturating_since(self.heard_at) < SILENCE
     }
 
     pub(super) fn has(&self, id: &PackageId, current: Sha256) -> bool {
@@ -176,7 +179,7 @@ impl RegisteredNode {
 
     /// True if clients may be sent there while it is alive.
     pub(super) fn takes_clients(&self) -> bool {
-        matches!(self.reach, NodeReachability::Reachable { .. })
+        !self.drained && matches!(self.reach, NodeReachability::Reachable { .. })
     }
 
     pub(super) fn load(&self) -> u64 {

@@ -13,7 +13,7 @@ use edge_mirror_protocol::package::{PackageId, Sha256};
 use super::{holder_index::HolderIndex, node::RegisteredNode};
 use crate::state::redirect;
 
-/// What the nodes of a client, or all nodes, take.
+/// The places and bytes that the nodes of a client, or all nodes, take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct NodeUsage {
     pub(super) nodes: usize,
@@ -72,14 +72,18 @@ impl NodeMap {
         Some(node)
     }
 
-    /// Removes those that `is_gone` names, and returns their ids.
-    pub(super) fn extract(&mut self, is_gone: impl Fn(&RegisteredNode) -> bool) -> Vec<String> {
-        let gone = self.nodes.iter().filter(|(_, node)| is_gone(node));
+    /// Takes out those that `is_gone` names.
+    pub(super) fn extract(
+        &mut self,
+        is_gone: impl Fn(&str, &RegisteredNode) -> bool,
+    ) -> Vec<(String, RegisteredNode)> {
+        let gone = self.nodes.iter().filter(|(node_id, node)| is_gone(node_id, node));
         let gone: Vec<_> = gone.map(|(node_id, _)| String::from(&**node_id)).collect();
-        for node_id in &gone {
-            self.remove(node_id);
-        }
-        gone
+        let taken = gone.into_iter().filter_map(|node_id| {
+            let node = self.remove(&node_id)?;
+            Some((node_id, node))
+        });
+        taken.collect()
     }
 
     /// Changes a node in a way that makes no difference to what it takes and has.

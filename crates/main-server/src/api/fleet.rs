@@ -1,0 +1,302 @@
+//! The nodes of the fleet, for operators: `/api/v1/fleet/nodes`.
+//!
+//! | Call | Body | Answer |
+//! |---|---|---|
+//! | `GET …` | | 200, the known nodes, those that wait, and those that were refused |
+//! | `PATCH …/{node}` | any of `name`, `location`, `site`, `labels`, `weight`, `priority`, `drained` | 200, the node; 400 names what is wrong |
+//! | `POST …/{node}/approve` | | 200, the node; with `?client=` only if that is who waits, else 409 |
+//! | `POST …/{node}/refuse` | | 200 `{"status":"success","message"}`, the same |
+//! | `DELETE …/{node}` | | 200 `{"status":"success","message"}` |
+//!
+//! Times are seconds since 1970. Unknown node: 404.
+
+mod profile;
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    Json,
+    extract::{FromRequestParts, RawPathParams, State},
+    http::request::Parts,
+};
+use edge_mirror_base::clock::UnixMillis;
+use edge_mirror_http::wire::{ApiQuery, Done, done};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tracing::info;
+
+use crate::{
+    api::json::{DeclaredJson, JsonBody},
+    refusal::RequestError,
+    server::Server,
+    state::{
+        fleet::{
+            AvailabilityChange, KnownNode, LearnedNode, NodeClaim, NodePolicy, NodePresence,
+            NodeProfile, RefusedNode, commands::NodeCommand,
+        },
+        registry::NodeRegistry,
+    },
+};
+
+type Shared = State<Arc<Server>>;
+type JsonResult = Result<Json<Value>, RequestError>;
+
+/// A node's id in the path: any text.
+pub(crate) struct NodeId(String);
+
+impl FromRequestParts<Arc<Server>> for NodeId {
+    type Rejection = RequestError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        server: &Arc<Server>,
+    ) -> Result<Self, RequestError> {
+        let path = RawPathParams::from_request_parts(parts, server).await;
+        let id = path.ok().and_then(|path| {
+            path.iter().find(|(name, _)| *name == "node").map(|(_, id)| id.to_owned())
+        });
+        id.map(Self).ok_or_else(|| RequestError::invalid("节点 ID 无效 / invalid node ID"))
+    }
+}
+
+/// Makes sure that the one decided upon is the one that was shown.
+#[derive(Deserialize)]
+pub(crate) struct ExpectedClient {
+    client: Option<IpAddr>,
+}
+
+/// All nodes, whether they are there or not.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Fleet<'a> {
+    policy: &'static str,
+    /// Nodes that register are accepted until then: the first start after an upgrade.
+    accepting_until: Option<f64>,
+    nodes: Vec<FleetNode<'a>>,
+    /// They wait for an operator.
+    pending: Vec<PendingNode<'a>>,
+    refused: Vec<RefusedView<'a>>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct FleetNode<'a> {
+    #[serde(flatten)]
+    node: KnownView<'a>,
+    /// Changes between present and silent of the last 30 days, oldest first.
+    availability: &'a [AvailabilityChange],
+}
+
+/// A known node, without what changes with each heartbeat.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct KnownView<'a> {
+    id: &'a str,
+    state: PresenceState,
+    address: &'a str,
+    /// The address that it calls from, IPv6 as a network.
+    client: IpAddr,
+    first_seen: f64,
+    /// Null while it is there.
+    last_seen: Option<f64>,
+    #[serde(flatten)]
+    profile: &'a NodeProfile,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) enum PresenceState {
+    Present,
+    /// Not heard yet since the start, or it has just said goodbye.
+    Awaited,
+    /// Not heard for 30 s or longer.
+    Silent,
+}
+
+/// A node that waits for an operator.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct PendingNode<'a> {
+    id: &'a str,
+    address: &'a str,
+    client: IpAddr,
+    first_seen: f64,
+    /// The known node's address, where one with this id calls from another address.
+    moves_from: Option<String>,
+    /// Null for a node of the old kind.
+    version: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RefusedView<'a> {
+    id: &'a str,
+    address: &'a str,
+    client: IpAddr,
+    refused_at: f64,
+}
+
+pub(crate) async fn list(State(server): Shared) -> Json<Value> {
+    let (now, known) = (server.clock.now(), server.known());
+    let (registry, claims) = (server.registry(), server.claims());
+    let nodes = known.iter().map(|node| FleetNode {
+        node: known_view(&server, &registry, node, now),
+        availability: &node.availability,
+    });
+    let refused = known.refused().map(|node| RefusedView {
+        id: &node.id,
+        address: &node.address,
+        client: node.client,
+        refused_at: node.at.as_secs_f64(),
+    });
+    Json(json!(Fleet {
+        policy: policy_name(server.node_policy()),
+        accepting_until: known.open_until(now).map(UnixMillis::as_secs_f64),
+        nodes: nodes.collect(),
+        pending: claims.iter().map(|(id, claim)| pending_view(&server, id, claim)).collect(),
+        refused: refused.collect(),
+    }))
+}
+
+pub(crate) fn policy_name(policy: NodePolicy) -> &'static str {
+    match policy {
+        NodePolicy::Approve => "approve",
+        NodePolicy::Open => "open",
+    }
+}
+
+pub(crate) fn known_view<'a>(
+    server: &Server,
+    registry: &NodeRegistry,
+    node: &'a KnownNode,
+    now: UnixMillis,
+) -> KnownView<'a> {
+    let presence = registry.presence(node, server.started_at, now);
+    let (state, last_seen) = match presence {
+        NodePresence::Present => (PresenceState::Present, None),
+        NodePresence::Awaited => (PresenceState::Awaited, Some(registry.last_seen(node))),
+        NodePresence::Silent(since) => (PresenceState::Silent, Some(since)),
+    };
+    KnownView {
+        id: &node.id,
+        state,
+        address: &node.address,
+        client: node.client,
+        first_seen: node.first_seen.as_secs_f64(),
+        last_seen: last_seen.map(UnixMillis::as_secs_f64),
+        profile: &node.profile,
+    }
+}
+
+pub(crate) fn pending_view<'a>(
+    server: &Server,
+    id: &'a str,
+    claim: &'a NodeClaim,
+) -> PendingNode<'a> {
+    PendingNode {
+        id,
+        address: &claim.address,
+        client: claim.client,
+        first_seen: claim.first_seen.as_secs_f64(),
+        moves_from: server.known().get(id).map(|node| node.address.clone()),
+        version: claim.version.as_deref(),
+    }
+}
+
+pub(crate) async fn edit(
+    State(server): Shared,
+    NodeId(id): NodeId,
+    _: DeclaredJson,
+    body: JsonBody,
+) -> JsonResult {
+    let known = server.known();
+    let node = known.get(&id).ok_or_else(|| RequestError::UnknownNode(id.clone()))?;
+    let profile = profile::edited(node.profile.clone(), &body)?;
+    server.change(NodeCommand::Edit { id: id.clone(), profile }).await?;
+    info!("node {id} was edited");
+    view(&server, &id)
+}
+
+pub(crate) async fn approve(
+    State(server): Shared,
+    NodeId(id): NodeId,
+    ApiQuery(expected): ApiQuery<ExpectedClient>,
+) -> JsonResult {
+    let asking = asking(&server, &id, &expected)?;
+    let (client, address) = (asking.client, asking.address.clone());
+    server.change(NodeCommand::Approve(asking)).await?;
+    info!("node {id} at {address} ({client}) is accepted");
+    view(&server, &id)
+}
+
+/// The one that waits, or else the last one that was refused.
+fn asking(
+    server: &Server,
+    id: &str,
+    expected: &ExpectedClient,
+) -> Result<LearnedNode, RequestError> {
+    let node = |address: &str, client, at| LearnedNode {
+        id: id.to_owned(),
+        address: address.to_owned(),
+        client,
+        at,
+    };
+    let waiting =
+        server.claims().get(id).map(|claim| node(&claim.address, claim.client, claim.first_seen));
+    let known = server.known();
+    let refused = known.refused().filter(|refused| refused.id == id);
+    let refused = refused.filter(|node| expected.client.is_none_or(|client| client == node.client));
+    let refused = refused.max_by_key(|refused| refused.at);
+    let found = match (waiting, refused, expected.client) {
+        (Some(waiting), refused, Some(client)) if waiting.client != client => {
+            let other = RequestError::OtherClaim { id: id.to_owned(), client: waiting.client };
+            let refused = refused.ok_or(other)?;
+            node(&refused.address, refused.client, server.clock.now())
+        }
+        (Some(waiting), ..) => waiting,
+        (None, Some(refused), _) => node(&refused.address, refused.client, server.clock.now()),
+        (None, None, _) => return Err(RequestError::NotPending(id.to_owned())),
+    };
+    Ok(found)
+}
+
+/// Refuses the one that waits, or else the known node.
+pub(crate) async fn refuse(
+    State(server): Shared,
+    NodeId(id): NodeId,
+    ApiQuery(expected): ApiQuery<ExpectedClient>,
+) -> Result<Json<Done>, RequestError> {
+    let claim = server.claims().get(&id).map(|claim| (claim.address.clone(), claim.client));
+    let known = || server.known().get(&id).map(|node| (node.address.clone(), node.client));
+    let found = claim.or_else(known);
+    let (address, client) = found.ok_or_else(|| RequestError::UnknownNode(id.clone()))?;
+    if expected.client.is_some_and(|expected| expected != client) {
+        return Err(RequestError::OtherClaim { id, client });
+    }
+    let at = server.clock.now();
+    let refused = RefusedNode { id: id.clone(), address, client, at };
+    server.change(NodeCommand::Refuse(refused)).await?;
+    info!("node {id} from {client} is refused");
+    Ok(done(format!("节点 {id} 已拒绝 / node {id} is refused")))
+}
+
+pub(crate) async fn remove(
+    State(server): Shared,
+    NodeId(id): NodeId,
+) -> Result<Json<Done>, RequestError> {
+    let was_waiting = server.claims().remove(&id).is_some();
+    match server.change(NodeCommand::Remove(id.clone())).await {
+        Err(RequestError::UnknownNode(_)) if was_waiting => {}
+        outcome => outcome?,
+    }
+    info!("node {id} was removed");
+    Ok(done(format!("节点 {id} 已移除 / node {id} was removed")))
+}
+
+fn view(server: &Server, id: &str) -> JsonResult {
+    let known = server.known();
+    let node = known.get(id).ok_or_else(|| RequestError::UnknownNode(id.to_owned()))?;
+    let node_view = known_view(server, &server.registry(), node, server.clock.now());
+    Ok(Json(json!(FleetNode { node: node_view, availability: &node.availability })))
+}

@@ -1,0 +1,59 @@
+//! Known nodes and those that wait, and what is wrong with them.
+
+use edge_mirror_base::clock::UnixMillis;
+use edge_mirror_http::wire::snapshot::ItemWriter;
+
+use crate::{
+    api::fleet,
+    server::Server,
+    state::{
+        fleet::{KnownNodes, NodeClaims, NodePolicy, NodePresence},
+        problems::FleetSnapshot,
+        registry::NodeRegistry,
+    },
+};
+
+/// Adds all known nodes.
+pub(crate) fn add_known(
+    server: &Server,
+    known: &KnownNodes,
+    registry: &NodeRegistry,
+    now: UnixMillis,
+    items: &mut ItemWriter<'_>,
+) {
+    for node in known.iter() {
+        items.add(&node.id, &fleet::known_view(server, registry, node, now));
+    }
+}
+
+/// Adds the nodes that wait for an operator.
+pub(crate) fn add_pending(server: &Server, claims: &NodeClaims, items: &mut ItemWriter<'_>) {
+    for (id, claim) in claims.iter() {
+        items.add(id, &fleet::pending_view(server, id, claim));
+    }
+}
+
+pub(crate) fn snapshot(
+    server: &Server,
+    known: &KnownNodes,
+    registry: &NodeRegistry,
+    claims: &NodeClaims,
+    now: UnixMillis,
+) -> FleetSnapshot {
+    // One that is drained may be switched off.
+    let in_use = known.iter().filter(|node| !node.profile.drained);
+    let silent = in_use.filter_map(|node| match registry.presence(node, server.started_at, now) {
+        NodePresence::Silent(since) => Some((node.clone(), since)),
+        NodePresence::Present | NodePresence::Awaited => None,
+    });
+    let moving = claims
+        .iter()
+        .filter_map(|(id, claim)| known.get(id).map(|node| (node.clone(), claim.address.clone())));
+    FleetSnapshot {
+        silent: silent.collect(),
+        moving: moving.collect(),
+        pending: claims.len(),
+        accepting_until: known.open_until(now),
+        is_open: server.node_policy() == NodePolicy::Open && !server.outside.borrow().node_key,
+    }
+}

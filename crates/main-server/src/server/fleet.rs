@@ -1,0 +1,69 @@
+//! Known nodes and those that wait: who is accepted, and what is saved of them.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use edge_mirror_base::clock::UnixMillis;
+
+use crate::{
+    refusal::RequestError,
+    server::Server,
+    state::fleet::{
+        self, Admission, KnownNodes, NodeCaller, NodeClaims, NodePolicy, commands::NodeCommand,
+    },
+};
+
+impl Server {
+    pub(crate) fn known(&self) -> Arc<KnownNodes> {
+        self.known.load_full()
+    }
+
+    pub(crate) fn claims(&self) -> MutexGuard<'_, NodeClaims> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn node_policy(&self) -> NodePolicy {
+        self.node_policy
+    }
+
+    pub(crate) fn admission(
+        &self,
+        node_id: &str,
+        caller: NodeCaller,
+        now: UnixMillis,
+    ) -> Admission {
+        let registered = self.registry().client_of(node_id, now);
+        fleet::admit(&self.known.load(), self.node_policy, node_id, registered, caller, now)
+    }
+
+    /// Does what was decided of nodes; the decision is saved.
+    pub(super) fn follow(&self, known: KnownNodes) {
+        self.known.store(Arc::new(known.clone()));
+        let (mut registry, mut claims) = (self.registry(), self.claims());
+        registry.follow(known, &mut claims, self.clock.now());
+        drop((registry, claims));
+        self.wake.prober.notify_one();
+        self.wake.planner.notify_one();
+    }
+
+    /// Saves nodes that came, fell silent or are back.
+    pub(crate) async fn save_comings_and_goings(&self) -> Result<(), RequestError> {
+        let now = self.clock.now();
+        let (learned, changes) = {
+            let registry = self.registry();
+            (registry.unsaved(now), registry.presence_changes(self.started_at, now))
+        };
+        if !learned.is_empty() {
+            self.change(NodeCommand::Learn(learned)).await?;
+        }
+        if !changes.is_empty() {
+            self.change(NodeCommand::NotePresence(changes)).await?;
+        }
+        Ok(())
+    }
+
+    /// Saves when each node was last heard, all in one document.
+    pub(crate) async fn save_sightings(&self) -> Result<(), RequestError> {
+        let sightings = self.registry().sightings();
+        self.change(NodeCommand::RecordSightings(sightings)).await
+    }
+}
