@@ -13,13 +13,14 @@ use std::{ffi::OsString, net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
+use edge_mirror_main_server::NodePolicy;
 use edge_mirror_settings::Subnet;
 
 use crate::terminal::Language;
 pub use operate::{
     AuthorityArgs, ConfigArgs, ConfigCommand, ConfigTargetArgs, GetArgs, ListArgs, LoginArgs,
-    MeetingsArgs, NodeTargetArgs, OperateCommand, PublishArgs, ReadyArgs, StatusArgs, SyncArgs,
-    VerifyArgs,
+    MeetingsArgs, NodeDecisionArgs, NodeTargetArgs, NodesArgs, NodesCommand, OperateCommand,
+    PublishArgs, ReadyArgs, StatusArgs, SyncArgs, VerifyArgs,
 };
 pub use server::ServerUrl;
 pub use service::{InstallArgs, MainServerAddress, UninstallArgs};
@@ -134,6 +135,10 @@ pub struct MasterArgs {
     /// does not add X-Forwarded-For.
     #[arg(long)]
     pub no_trust_local: bool,
+    /// Which new nodes are accepted: approve waits for an operator, unless they
+    /// send the node key or are on this machine; open accepts all.
+    #[arg(long, value_name = "POLICY", default_value = "approve", value_parser = units::node_policy)]
+    pub nodes: NodePolicy,
     /// How many connections one client address may have, an IPv6 network of /64
     /// being one; 0 is three quarters of all.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = units::connections)]

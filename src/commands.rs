@@ -6,6 +6,7 @@ mod config;
 mod get;
 mod lists;
 mod meetings;
+mod nodes;
 mod panel;
 mod place;
 mod publish;
@@ -23,7 +24,7 @@ use edge_mirror_settings::{ConfigError, PatchError};
 use thiserror::Error;
 
 use crate::{
-    cli::{OperateCommand, StateCommand},
+    cli::{NodesArgs, OperateCommand, StateCommand},
     terminal::{self, Language, localized},
 };
 pub use client::speaks_https;
@@ -97,7 +98,12 @@ pub async fn run(command: OperateCommand, interrupt: &mut Interrupt) -> Result<(
         OperateCommand::Status(args) => status::run(&args, language, interrupt).await,
         OperateCommand::Verify(args) => until(interrupt, verify::run(&args, language)).await,
         OperateCommand::Publish(args) => publish::run(&args, language, interrupt).await,
-        OperateCommand::Nodes(args) => until(interrupt, lists::nodes(&args, language)).await,
+        OperateCommand::Nodes(NodesArgs { command: Some(command), .. }) => {
+            until(interrupt, nodes::run(&command, language)).await
+        }
+        OperateCommand::Nodes(NodesArgs { command: None, list }) => {
+            until(interrupt, lists::nodes(&list, language)).await
+        }
         OperateCommand::Meetings(args) => meetings::run(&args, language, interrupt).await,
         OperateCommand::Ready(args) => until(interrupt, ready::run(&args, language)).await,
         OperateCommand::Config(args) => until(interrupt, config::run(args.what, language)).await,

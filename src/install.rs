@@ -202,7 +202,17 @@ fn next(places: &InstallPaths) -> String {
         ),
         false => (format!("edge-mirror install{flag}"), format!("edge-mirror uninstall{flag}")),
     };
+    let (chinese, english) = match places.role() {
+        ServiceRole::Master => {
+            ("接受新节点，也可以在管理页面上操作", "accept a new node; so does the page")
+        }
+        ServiceRole::Node => (
+            "在内置主控服务器上执行：接受本节点（已填写节点密钥则不需要）",
+            "at our main server: accept this node, unless it has the node key",
+        ),
+    };
     let steps = [
+        ("edge-mirror nodes approve ID".to_owned(), chinese, english),
         (format!("systemctl status {unit}"), "查看运行状态", "show its state"),
         (format!("journalctl -u {unit} -f"), "查看日志", "show its log"),
         (format!("edge-mirror token {token}"), "生成新的登录链接", "create another login link"),

@@ -20,8 +20,8 @@ impl Ours {
     /// Starts it with one meeting, which is not running yet.
     pub(crate) fn start(stage: &Stage, folder: &Path, host: Host, package: &[u8]) -> Result<Self> {
         let mut command = host.command(node::program()?);
-        // The network has nobody else.
-        command.args(["master", "--open", "--host", "0.0.0.0", "--port"]);
+        // The network has nobody else, and its nodes are not on this machine.
+        command.args(["master", "--open", "--nodes", "open", "--host", "0.0.0.0", "--port"]);
         command.arg(MAIN_PORT.to_string()).arg("--data").arg(folder.join("main-server"));
         let log = folder.join(MAIN_SERVER_LOG);
         let mut server = Server::spawn(stage, "main-server", host.at(MAIN_PORT), log, command)?;

@@ -39,8 +39,8 @@ pub enum OperateCommand {
     Verify(VerifyArgs),
     /// Create a meeting from a package on a main server, and start it.
     Publish(PublishArgs),
-    /// List a main server's nodes.
-    Nodes(ListArgs),
+    /// List a main server's nodes, or decide which nodes it accepts.
+    Nodes(NodesArgs),
     /// List a main server's meetings, and how ready the nodes are for them.
     Meetings(MeetingsArgs),
     /// Tell whether all nodes have a meeting's package, and which ones lack it.
@@ -199,6 +199,45 @@ pub struct PublishArgs {
     /// Print the meeting as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, after_help = more!(
+    "Examples:",
+    "  edge-mirror nodes",
+    "  edge-mirror nodes approve hall-3F",
+))]
+pub struct NodesArgs {
+    #[command(subcommand)]
+    pub command: Option<NodesCommand>,
+    #[command(flatten)]
+    pub list: ListArgs,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum NodesCommand {
+    /// Accept a pending node, or a known one that calls from a new address.
+    Approve(NodeDecisionArgs),
+    /// Refuse a pending node, or a known one; it stays refused until it is
+    /// approved or removed.
+    Refuse(NodeDecisionArgs),
+    /// Forget a node; if it registers again, it is a new one.
+    Remove(NodeDecisionArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct NodeDecisionArgs {
+    /// The node's ID.
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// The main server, such as 192.168.1.10:8000; by default the one on this
+    /// machine.
+    #[arg(long, value_name = "URL", default_value = ServerUrl::LOCAL_MAIN_SERVER)]
+    pub master: ServerUrl,
+    #[command(flatten)]
+    pub login: LoginArgs,
+    #[command(flatten)]
+    pub authority: AuthorityArgs,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 pub enum StateCommand {
     /// Write the meetings to a file, also while the main server runs.
     ///
-    /// Packages, logins and the node key are files in the data folder, and are
-    /// not in it.
+    /// The accepted and refused nodes are in it, too. Packages, logins and the
+    /// node key are files in the data folder, and are not.
     Backup {
         /// The file to write; an existing one is replaced.
         file: PathBuf,

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use edge_mirror_base::quantity;
+use edge_mirror_main_server::NodePolicy;
 
 use crate::terminal::Language;
 
@@ -12,6 +13,10 @@ const MAX_CONNECTIONS_PER_CLIENT: u64 = 100_000;
 /// Returns an error in the operator's language.
 pub(super) fn told(chinese: &str, english: &str) -> String {
     Language::from_env().of(chinese, english).to_owned()
+}
+
+pub(super) fn node_policy(text: &str) -> Result<NodePolicy, String> {
+    text.parse().map_err(|_| told("请填写 approve 或 open", "approve or open is needed"))
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     client::{self, ApiClient},
-    place,
+    nodes, place,
 };
 use crate::{
     cli::ListArgs,
@@ -34,7 +34,8 @@ pub(super) async fn nodes(args: &ListArgs, language: Language) -> Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
     let text = nodes_table(nodes, now, language);
     let none = language.of("没有在线的节点", "no nodes are online");
-    Ok(terminal::print(or_none(nodes, text, none))?)
+    let absent = nodes::absent(&api, language).await;
+    Ok(terminal::print(or_none(nodes, text, none) + &absent)?)
 }
 
 fn or_none(list: &[Value], table: String, none: &str) -> String {

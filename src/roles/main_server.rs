@@ -47,6 +47,7 @@ pub async fn run(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
         state: state.context("--state")?.unwrap_or_default(),
         listen,
         security,
+        nodes: args.nodes,
         max_connections_per_client: args.max_connections_per_client,
         tls,
         redirect_port: args.redirect_port,

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{nobody, run, run_in_chinese};
-use crate::support::{ScriptedMain, TestMaster, TestNode, zip_of};
+use crate::support::{ScriptedMain, TestMaster, TestNode, client, until, zip_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_main_servers_nodes_and_meetings_are_listed() {
@@ -36,6 +36,34 @@ async fn a_main_servers_nodes_and_meetings_are_listed() {
     assert!(meetings.contains("running"));
     assert!(run_in_chinese(["meetings", "--master", &url]).await.output.contains("进行中"));
     assert_eq!(run(["meetings", "--master", &url, "--json"]).await.json()[0]["id"], "m1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_stay_listed_and_are_refused_accepted_and_removed() {
+    let main = TestMaster::build().start().await;
+    let beat = json!({
+        "node_id": "hall", "address": "127.0.0.1:9", "status": "online",
+        "active_meetings": [], "synced_meetings": [],
+    });
+    let url = main.url("/api/v1/nodes/heartbeat");
+    client().post(url).json(&beat).send().await.unwrap().error_for_status().unwrap();
+    let fleet = async |main: &TestMaster| main.json("/api/v1/fleet/nodes").await;
+    until("it is known", async || fleet(&main).await["nodes"].get(0).map(drop)).await;
+    let main = main.stop().await.start().await;
+    assert_eq!(fleet(&main).await["nodes"][0]["id"], "hall", "after a restart");
+
+    let url = main.url("");
+    let decide = async |what: &str, id: &str| run(["nodes", what, id, "--master", &url]).await;
+    let done = decide("refuse", "hall").await;
+    assert_eq!((done.code, &*done.output), (Some(0), "node hall is refused\n"));
+    assert_eq!(fleet(&main).await["refused"][0]["id"], "hall");
+    let done = decide("approve", "hall").await;
+    assert_eq!((done.code, &*done.output), (Some(0), "node hall at 127.0.0.1:9 is accepted\n"));
+    let done = decide("remove", "hall").await;
+    assert_eq!((done.code, &*done.output), (Some(0), "node hall was removed\n"));
+    assert_eq!(fleet(&main).await["nodes"], json!([]));
+    decide("remove", "hall").await.refused(1, &["Node hall not found"]);
+    decide("approve", "大厅 1").await.refused(1, &["no node 大厅 1 waits"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,6 +23,7 @@ fn the_tables_of_problems_are_those_of_the_program() {
             let severity = |key: &str| match severities.get(code_of(key)).copied() {
                 Some("error") => language.of("错误", "error"),
                 Some("warning") => language.of("警告", "warning"),
+                Some("info") => language.of("提示", "info"),
                 Some(_) => language.of("警告或错误", "warning or error"),
                 None => panic!("no source gives {key}"),
             };
@@ -75,13 +76,14 @@ fn severities() -> BTreeMap<String, &'static str> {
     let marks = [
         ("Problem::error(", "error"),
         ("Problem::warning(", "warning"),
+        ("Problem::info(", "info"),
         (" problem(", "either"),
         // One of two codes.
         (") => (", "error"),
     ];
     let mut found = BTreeMap::new();
     let gives = |source: &&String| {
-        ["error", "warning"].iter().any(|s| source.contains(&format!("Problem::{s}(")))
+        ["error", "warning", "info"].iter().any(|s| source.contains(&format!("Problem::{s}(")))
     };
     for source in sources().iter().filter(gives) {
         for (mark, severity) in marks {
