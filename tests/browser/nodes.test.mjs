@@ -33,9 +33,9 @@ test("nodes are listed with whether they can be reached, and one that dies is mi
   await missed.filter({ hasText: "node-test" }).waitFor({ state: "hidden" });
   await panel.go(page, "nodes");
   await untilNode(page, "node-test", "reachable");
-  // A node that is stopped says goodbye.
+  // A node that is stopped says goodbye, and stays known.
   await fetch(node.url("/api/service/stop"), { method: "POST" });
-  await panel.untilGone(nodeRow(page, "node-test"));
+  await untilNode(page, "node-test", "awaited");
 });
 
 test("a node without any package does not claim that tablets are sent there", async (stage) => {
@@ -53,6 +53,73 @@ test("a node without any package does not claim that tablets are sent there", as
     await until(String(said), async () => said.test(await nodeRow(page, "hall").innerText()));
   }
 });
+
+test("a node from elsewhere waits until somebody accepts it, and one that poses as another is refused", async (stage) => {
+  const main = await stage.main("--trusted-proxy", "127.0.0.1");
+  const page = await openMain(stage, main, { view: "nodes" });
+  const pending = (id) => page.locator(`[data-pending="${id}"]`);
+  const hostile = `<b>hall</b>`;
+  await main.registerFrom("10.0.0.7", "hall", "127.0.0.1:9");
+  await main.registerFrom("10.0.0.8", hostile, "127.0.0.1:9");
+  await pending("hall").getByText("10.0.0.7").waitFor();
+  assert.equal(await nodeRow(page, "hall").count(), 0);
+  await page.locator("#pending").getByText(hostile).waitFor();
+  await stage.look(page, "main server, nodes wait");
+  await pending("hall").locator("[data-action=approve]").click();
+  await panel.untilGone(pending("hall"));
+  await untilNode(page, "hall", "unreachable");
+  const refusals = panel.counted(page, /^POST .*\/refuse/);
+  const refuse = async (id, answer) => {
+    await pending(id).locator("[data-action=refuse]").click();
+    await panel.answer(page, answer);
+  };
+  await refuse(hostile, "no");
+  await refuse(hostile, "yes");
+  await panel.untilGone(pending(hostile));
+  await main.registerFrom("10.0.0.66", "hall", "127.0.0.2:9");
+  await pending("hall").getByText("10.0.0.66").waitFor();
+  await panel.go(page, "overview");
+  await panel.problem(page, "node_moves").getByRole("link").click();
+  await refuse("hall", "yes");
+  await panel.untilGone(page.locator("#pending"));
+  assert.equal(await nodeRow(page, "hall").locator(".code").first().innerText(), "127.0.0.1:9");
+  assert.equal(refusals.count, 2, "every yes and no other");
+});
+
+for (const [locale, words] of [["zh-CN", { drained: "已停止引导" }], ["en-US", { drained: "Drained" }]]) {
+  test(`a known node is given a name, drained and removed, in ${locale}`, async (stage) => {
+    const main = await stage.main();
+    const page = await openMain(stage, main, { view: "nodes", locale });
+    await main.register("hall", "127.0.0.1:9");
+    const row = nodeRow(page, "hall");
+    const dialog = page.getByRole("dialog");
+    await row.locator("[data-action=edit]").click();
+    await dialog.locator("#edit-name").fill("<i>1 号厅</i>");
+    await dialog.locator("#edit-site").fill("East");
+    await dialog.locator("#edit-labels").fill("3F, 东，3F");
+    await dialog.locator("#edit-drained").check();
+    await panel.answer(page, "yes");
+    await untilNode(page, "hall", "drained");
+    await row.getByText("<i>1 号厅</i>").waitFor();
+    await row.getByText("East · 3F · 东").waitFor();
+    await row.getByText(words.drained, { exact: true }).waitFor();
+    await row.locator("[data-action=edit]").click();
+    assert.equal(await dialog.locator("#edit-labels").inputValue(), "3F, 东");
+    await dialog.locator("#edit-labels").fill("x".repeat(65));
+    stage.allow(/status of 400/);
+    await dialog.locator("[data-answer=yes]").click();
+    await dialog.locator("#edit-wrong").getByText("labels").waitFor();
+    await panel.answer(page, "no");
+    await stage.look(page, `main server, a drained node, ${locale}`);
+    const removals = panel.counted(page, /^DELETE .*\/fleet\/nodes\/hall$/);
+    await row.locator("[data-action=remove]").click();
+    await panel.answer(page, "no");
+    await row.locator("[data-action=remove]").click();
+    await panel.answer(page, "yes");
+    await panel.untilGone(row);
+    assert.equal(removals.count, 1, "only the second answer was a yes");
+  });
+}
 
 test("packages that spread are shown as trees, and one can be spread before its meeting starts", async (stage) => {
   const main = await stage.main();

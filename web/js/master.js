@@ -28,7 +28,7 @@ class OperatorsLive extends Live {
 startShell({
   live: new OperatorsLive({
     events: "/api/v1/events",
-    lists: { meetings: "id", nodes: "node_id", relays: "id" },
+    lists: { meetings: "id", nodes: "node_id", relays: "id", fleet: "id", pending: "id" },
     polls: [
       { event: "status", path: "/api/v1/overview", every: 2000 },
       { event: "traffic", path: "/api/v1/traffic", every: 5000 },

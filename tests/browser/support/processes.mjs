@@ -188,11 +188,11 @@ export class NodeService extends Service {
 }
 
 export class MainService extends Service {
-  constructor() {
+  constructor(options = []) {
     super(freshFolder());
     const data = join(this.folder, "master-data");
     mkdirSync(data);
-    this.command = ["master", "--data", data];
+    this.command = ["master", "--data", data, ...options];
   }
 
   async #call(method, path, body, headers) {
@@ -228,6 +228,12 @@ export class MainService extends Service {
   /** A node that is only said to be at this address. */
   register(node_id, address) {
     return this.#json("/nodes/register", { node_id, address, status: "online" });
+  }
+
+  /** The same from another machine; needs `--trusted-proxy 127.0.0.1`. */
+  registerFrom(client, node_id, address) {
+    const headers = { "Content-Type": "application/json", "X-Forwarded-For": client };
+    return this.#call("POST", "/nodes/register", JSON.stringify({ node_id, address, status: "online" }), headers);
   }
 
   meeting(id) {

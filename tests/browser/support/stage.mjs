@@ -31,9 +31,9 @@ class Stage {
     this.#notes = notes;
   }
 
-  /** The real main server. */
-  async main() {
-    return this.#started(new MainService());
+  /** The real main server; `options` of its command line. */
+  async main(...options) {
+    return this.#started(new MainService(options));
   }
 
   /** One that does what it is told. */

@@ -11,16 +11,29 @@ export const isRunning = ({ status }) => status === "进行中";
 // Where there are no nodes, that is a problem of its own.
 export const isEverywhere = ({ readiness }) => readiness === null || readiness.total === 0 || readiness.is_ready;
 
+// Known nodes and those that have just come, by id: what is known of each, and
+// what it reports if it is there.
+export function allNodes({ fleet, nodes }) {
+  const all = new Map(fleet.map((known) => [known.id, { id: known.id, known, here: null }]));
+  for (const here of nodes) all.set(here.node_id, { known: null, ...all.get(here.node_id), id: here.node_id, here });
+  return [...all.values()].sort((a, b) => a.id.localeCompare(b.id));
+}
+
 function sentence(status) {
   const running = status.meetings.filter(isRunning);
   if (running.length === 0) return t("health.idle");
   return t(running.every(isEverywhere) ? "health.good" : "health.busy");
 }
 
-const numbers = ({ meetings, nodes, traffic }) =>
-  t("health.more", { running: meetings.filter(isRunning).length, nodes: nodes.length, busy: traffic.under_way });
+const numbers = (status) => {
+  const { meetings, traffic } = status;
+  return t("health.more", { running: meetings.filter(isRunning).length, nodes: allNodes(status).length, busy: traffic.under_way });
+};
 
-const VIEW_OF = { meeting_without_package: "meetings", node_unreachable: "nodes", no_nodes: "nodes", limit_reached: "nodes" };
+const VIEW_OF = {
+  meeting_without_package: "meetings", node_unreachable: "nodes", no_nodes: "nodes", limit_reached: "nodes",
+  node_silent: "nodes", node_moves: "nodes", nodes_pending: "nodes", nodes_accepted: "nodes", open_nodes: "nodes",
+};
 
 const linkOf = ({ code }) =>
   code in VIEW_OF ? el("a", { href: `#/${VIEW_OF[code]}` }, t(`link.${VIEW_OF[code]}`), icon("link")) : null;

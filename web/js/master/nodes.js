@@ -1,35 +1,47 @@
-// The nodes: whether tablets can be sent to each, how busy it is and what it
-// has. And the key that nodes may be asked for (key.js).
+// The nodes: those that wait to be accepted, all that are known, whether they
+// are there or not, and for each whether tablets can be sent to it, how busy it
+// is and what it has. And the key that nodes may be asked for (key.js).
 
+import { call } from "../api.js";
+import { act, ask } from "../dialog.js";
 import { el, foreign, keyedList, setAttribute, setHidden, setText } from "../dom.js";
-import { ago, count, duration } from "../format.js";
+import { ago, count, dateTime, duration, moment } from "../format.js";
 import { t } from "../i18n.js";
-import { badge, disclosed, facts, isolated, nothing, view } from "../parts.js";
+import { badge, button, disclosed, facts, isolated, nothing, view } from "../parts.js";
 import { columnsOf } from "../views/found.js";
-import { isRunning } from "./health.js";
+import { allNodes, isRunning } from "./health.js";
 import { keyCard } from "./key.js";
+import { editDialog, nodePath } from "./node-edit.js";
+import { pendingCard } from "./pending.js";
 
 const FIGURES = ["load", "redirects", "packages", "heard"];
-const LOOKS = { reachable: ["good", "good"], unreachable: ["error", "error"], asking: ["wait", "none"] };
+const LOOKS = {
+  reachable: ["good", "good"], unreachable: ["error", "error"], asking: ["wait", "none"],
+  silent: ["error", "error"], awaited: ["wait", "none"], drained: ["pause", "none"],
+};
 
 export function nodesView({ live }) {
   const list = el("ul", { id: "nodes", "aria-label": t("view.nodes") });
   const head = columnsOf(["node", "state", ...FIGURES]);
   const none = nothing("nodes");
   const key = keyCard();
-  const show = keyedList(list, ({ node_id: id }) => id, () => nodeRow(live));
+  const pending = pendingCard(live);
+  const show = keyedList(list, ({ id }) => id, () => nodeRow(live));
 
   function update() {
     if (live.status === null) return;
-    const { nodes, node_key: asked } = live.status;
-    show([...nodes].sort((a, b) => a.node_id.localeCompare(b.node_id)));
+    const { node_key: asked } = live.status;
+    const nodes = allNodes(live.status);
+    show(nodes);
     setHidden(head, nodes.length === 0);
     none.show(nodes.length === 0 ? "nodes" : "");
+    pending.update();
     key.update(asked);
   }
 
   return {
     node: view("nodes",
+      pending.node,
       el("section.card.rows", { "aria-label": t("view.nodes") }, head, list, none.node),
       key.node),
     update,
@@ -39,56 +51,94 @@ export function nodesView({ live }) {
   };
 }
 
+// A known node that is there is shown by what it reports, another by what is
+// known of it.
+function kindOf({ known, here }) {
+  if (!here) return known.state === "silent" ? "silent" : "awaited";
+  if (known?.drained) return "drained";
+  return here.reachable === null ? "asking" : here.reachable ? "reachable" : "unreachable";
+}
+
 function nodeRow(live) {
   let node = null;
   const name = foreign("", ".meeting-title");
   const address = foreign("", ".code.soft");
-  const site = foreign("", ".small.soft");
+  const place = foreign("", ".small.soft");
   const state = badge();
   const why = el("p.small.soft");
   const figures = facts("meeting-facts", "column", FIGURES);
-  const details = disclosed(() => ({
-    reason: node.unreachable_reason ?? "–",
-    version: node.version ?? t("version.old"),
-    uptime: duration(live.now() - node.last_seen + node.uptime),
-    site: node.site || "–",
-    packages: node.packages.map(titleOf).join(", ") || "–",
-  }));
-  const titleOf = (id) => isolated(live.status.meetings.find((meeting) => meeting.id === id)?.title || id);
+  const details = disclosed(() => detailsOf(node, live));
+  const edit = button(".quiet", "config", t("node.edit"), { "data-action": "edit", onclick: () => editDialog(node.known) });
+  const remove = button(".quiet.danger", "remove", t("node.remove"), { "data-action": "remove", onclick: askToRemove });
   const row = el("li.meeting.node-row",
-    el("div.meeting-name", name, address, site, details.button),
+    el("div.meeting-name", name, address, place, el("div.node-buttons", details.button, edit, remove)),
     el("div.meeting-state", state.node, why),
     figures.node,
     details.panel);
 
+  async function askToRemove() {
+    const { id, known } = node;
+    const yes = await ask({
+      title: t("node.remove.title"), name: known.name || id, lines: [t("node.remove.what")],
+      yes: t("node.remove"), dangerous: true,
+    });
+    if (yes) await act(remove, () => call("DELETE", nodePath(id)), t("node.removed"));
+  }
+
   function update(fresh) {
     node = fresh;
-    const kind = node.reachable === null ? "asking" : node.reachable ? "reachable" : "unreachable";
+    const { id, known, here } = node;
+    const kind = kindOf(node);
     const running = live.status.meetings.filter((meeting) => isRunning(meeting) && meeting.size !== null);
-    const held = running.filter((meeting) => node.packages.includes(meeting.id)).length;
-    setAttribute(row, "data-node", node.node_id);
+    const held = running.filter((meeting) => here?.packages.includes(meeting.id)).length;
+    const where = [known?.location, siteOf(node), ...(known?.labels ?? [])].filter(Boolean).join(" · ");
+    setAttribute(row, "data-node", id);
     setAttribute(row, "data-state", kind);
-    setText(name, node.node_id);
-    setText(address, node.address);
-    setText(site, node.site ?? "");
-    setHidden(site, !node.site);
+    setText(name, known?.name || id);
+    setText(address, (here ?? known).address);
+    setText(place, where);
+    setHidden(place, !where);
+    // A node that came this second is not saved yet.
+    setHidden(edit, !known);
+    setHidden(remove, !known);
     // Tablets are sent there only for what it has.
     const has = running.length === 0 ? "idle" : held === 0 ? "bare" : held < running.length ? "some" : "all";
     const isBare = kind === "reachable" && has === "bare";
     state.show(isBare ? LOOKS.asking : LOOKS[kind], t(`reach.${isBare ? "bare" : kind}`));
-    setText(why, t(kind === "reachable" ? `reach.has.${has}` : `reach.${kind}.why`));
+    const since = known?.last_seen ? moment(known.last_seen, live.now()) : "";
+    setText(why, t(kind === "reachable" ? `reach.has.${has}` : `reach.${kind}.why`, { since }));
     figures.show({
-      load: count(node.downloads),
-      redirects: count(node.redirects),
-      packages: running.length ? `${count(held)} / ${count(running.length)}` : "–",
+      load: here ? count(here.downloads) : "–",
+      redirects: here ? count(here.redirects) : "–",
+      packages: here && running.length ? `${count(held)} / ${count(running.length)}` : "–",
     });
     tick();
   }
 
   function tick() {
-    figures.show({ heard: ago(node.last_seen, live.now()) });
+    const heard = node.here?.last_seen ?? node.known.last_seen;
+    figures.show({ heard: ago(heard, live.now()) });
     details.update();
   }
 
   return { node: row, update, tick };
+}
+
+const siteOf = ({ known, here }) => known?.site || here?.site || "";
+
+function detailsOf(node, live) {
+  const { id, known, here } = node;
+  const titleOf = (meeting) => isolated(live.status.meetings.find((other) => other.id === meeting)?.title || meeting);
+  return {
+    id,
+    reason: here?.unreachable_reason ?? "–",
+    version: here ? here.version ?? t("version.old") : "–",
+    uptime: here ? duration(live.now() - here.last_seen + here.uptime) : "–",
+    location: known?.location || "–",
+    site: siteOf(node) || "–",
+    labels: known?.labels.join(", ") || "–",
+    share: known ? t("node.share", known) : "–",
+    first_seen: known ? dateTime(known.first_seen) : "–",
+    packages: here?.packages.map(titleOf).join(", ") || "–",
+  };
 }

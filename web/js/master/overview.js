@@ -8,7 +8,7 @@ import { t } from "../i18n.js";
 import { card, facts, tile, view } from "../parts.js";
 import { listed } from "../texts/shared.js";
 import { boardCard } from "./board.js";
-import { isEverywhere, isRunning } from "./health.js";
+import { allNodes, isEverywhere, isRunning } from "./health.js";
 
 // Of no use to others as the address of this machine.
 const LOOPBACK = /^(localhost|127\..*|\[::1\])$/;
@@ -65,8 +65,11 @@ export function overviewView({ live }) {
       early.length ? listed(now, t("tile.spread", { n: early.length, ready: spread })) : now, bare ? "error" : null);
     const reached = nodes.filter(({ reachable }) => reachable === true).length;
     const cut = nodes.filter(({ reachable }) => reachable === false).length;
-    const below = cut ? t("tile.cut", { n: cut }) : t(nodes.length > 0 ? "tile.heard" : "empty.nodes");
-    tiles.nodes.show(t("tile.reached"), `${count(reached)} / ${count(nodes.length)}`, below, cut ? "warning" : null);
+    const all = allNodes(status);
+    const silent = all.filter(({ known, here }) => !here && known.state === "silent" && !known.drained).length;
+    const below = silent ? t("tile.silent", { n: silent })
+      : cut ? t("tile.cut", { n: cut }) : t(all.length > 0 ? "tile.heard" : "empty.nodes");
+    tiles.nodes.show(t("tile.reached"), `${count(reached)} / ${count(all.length)}`, below, silent ? "error" : cut ? "warning" : null);
     tiles.traffic.show(t("total.redirects"), count(traffic.redirects), t("tile.own", { n: traffic.own_downloads }));
     tiles.storage.show(t("storage.name"), bytes(storage.used), t("storage.free", { free: bytes(storage.free) }));
   }
