@@ -36,7 +36,7 @@ pub mod bench {
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -289,6 +289,7 @@ impl Node {
             fetch: fetch.clone(),
             host: self.host,
             was_truncated: AtomicBool::default(),
+            load: Mutex::default(),
         };
         self.presence.spawn("presence", worker.run(self.presence.token().clone()));
         let end = self.workers.token();

@@ -10,12 +10,13 @@
 
 mod change;
 mod failed;
+mod load;
 
 use std::{
     net::IpAddr,
     pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -24,7 +25,8 @@ use std::{
 use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_http::{delivery::Traffic, limits::Limit};
 use edge_mirror_protocol::{
-    Cause, Fault, Heartbeat, HeldPackage, MeetingRef, NodeReport, Registration, Unregistration,
+    Cause, Fault, Heartbeat, HeldPackage, LoadReport, MeetingRef, NodeReport, Registration,
+    Unregistration,
     package::PackageId,
     relay::{PullReport, RelayReport},
 };
@@ -34,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use change::UnreportedChange;
+use load::LoadMeter;
 
 use super::address::{self, AdvertisedAddress};
 use crate::{
@@ -62,6 +65,7 @@ pub(super) struct PresenceWorker {
     pub host: IpAddr,
     /// The last heartbeat had no room for all meetings.
     pub(crate) was_truncated: AtomicBool,
+    pub(crate) load: Mutex<LoadMeter>,
 }
 
 /// The node's registration.
@@ -284,6 +288,7 @@ impl PresenceWorker {
                 relay: self.relay_report(config),
                 pulls: self.pull_reports(),
                 failed_pulls: failed::failed_pulls(sync, &self.fetch.under_way()),
+                load: self.load_report(config),
             }),
         }
     }
@@ -305,6 +310,12 @@ impl PresenceWorker {
             site: config.site.clone(),
             max_children: config.relay.max_children,
         })
+    }
+
+    fn load_report(&self, config: &Config) -> Option<LoadReport> {
+        let mut load = self.load.lock().unwrap_or_else(PoisonError::into_inner);
+        let (machine, sent) = (self.board.machine.borrow(), self.traffic.served_bytes());
+        load.measure(&machine, sent, config.serve.bandwidth, Instant::now())
     }
 
     fn pull_reports(&self) -> Vec<PullReport> {
@@ -446,6 +457,7 @@ mod tests {
             fetch,
             host: std::net::Ipv4Addr::LOCALHOST.into(),
             was_truncated: AtomicBool::default(),
+            load: Mutex::default(),
         }
     }
 

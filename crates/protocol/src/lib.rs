@@ -150,6 +150,27 @@ pub struct NodeReport {
     /// Packages whose last attempt failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed_pulls: Vec<FailedPull>,
+    /// None from a version that does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<LoadReport>,
+}
+
+/// Load of a node's machine, in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct LoadReport {
+    pub cpu: u8,
+    pub memory: u8,
+    /// Of the bandwidth limit that its operator set; None without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<u8>,
+}
+
+impl LoadReport {
+    /// The part of the machine that is closest to its limit.
+    pub fn busiest(&self) -> u8 {
+        self.cpu.max(self.memory).max(self.uplink.unwrap_or(0)).min(100)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -593,6 +614,7 @@ mod tests {
                     relay: None,
                     pulls: Vec::new(),
                     failed_pulls: Vec::new(),
+                    load: None,
                 }),
             }
         };
