@@ -26,10 +26,15 @@ pub(crate) fn program() -> Result<PathBuf> {
 
 /// Starts an empty embedded main server.
 pub(crate) fn main_server(stage: &Stage) -> Result<Server> {
-    let (data, port) = (stage.make("main-server")?, free_port()?);
+    main_server_with(stage, &[])
+}
+
+/// Starts one with further options.
+pub(crate) fn main_server_with(stage: &Stage, options: &[&str]) -> Result<Server> {
+    let (data, port) = (stage.make_new("main-server")?, free_port()?);
     let mut command = Command::new(program()?);
     command.args(["master", "--host", "127.0.0.1", "--port", &port.to_string()]);
-    command.arg("--data").arg(data);
+    command.arg("--data").arg(data).args(options);
     Server::start(stage, "main-server", port, None, command)
 }
 
