@@ -121,6 +121,50 @@ for (const [locale, words] of [["zh-CN", { drained: "已停止引导" }], ["en-U
   });
 }
 
+for (const [locale, words] of [["zh-CN", { to: "地点 3F", why: "停止接收" }], ["en-US", { to: "site 3F", why: "drained" }]]) {
+  test(`rules say where tablets go, and the page why, in ${locale}`, async (stage) => {
+    const main = await stage.main();
+    await main.create("m1", "Board", PACKAGE);
+    const page = await openMain(stage, main, { view: "nodes", locale });
+    const node = await stage.node(main);
+    await untilNode(page, "node-test", "reachable");
+    const dialog = page.getByRole("dialog");
+    const rule = page.locator("#rules .rule");
+    await page.locator("[data-action=add-rule]").click();
+    await dialog.locator("#rule-clients").fill("10.3.0.9/16, fd00::/8");
+    stage.allow(/status of 400/);
+    await dialog.locator("[data-answer=yes]").click();
+    await dialog.locator("#rule-wrong").getByText("1").waitFor();
+    await dialog.locator("#rule-sites").fill("3F");
+    await panel.answer(page, "yes");
+    await rule.getByText("10.3.0.0/16, fd00::/8").waitFor();
+    await rule.getByText(words.to).waitFor();
+    await stage.look(page, `main server, rules, ${locale}`);
+
+    await main.begin("m1");
+    await fetch(main.url("/api/v1/fleet/nodes/node-test"), {
+      method: "PATCH",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ drained: true }),
+    });
+    await untilNode(page, "node-test", "drained");
+    await page.locator(".choice summary").click();
+    await page.locator("#choice-client").fill("10.3.0.7");
+    await page.locator("[data-action=explain]").click();
+    await page.locator("#choice").getByText("node-test").waitFor();
+    await page.locator("#choice").getByText(words.why).waitFor();
+    await stage.look(page, `main server, the reason for a choice, ${locale}`);
+    await page.locator("#choice-client").fill("nobody");
+    await page.locator("[data-action=explain]").click();
+    await page.locator(".choice .wrong").getByText("nobody").waitFor();
+
+    await rule.locator("[data-action=remove-rule]").click();
+    await panel.answer(page, "yes");
+    await panel.untilGone(rule);
+    await node.kill();
+  });
+}
+
 test("packages that spread are shown as trees, and one can be spread before its meeting starts", async (stage) => {
   const main = await stage.main();
   await main.create("m1", "Board", PACKAGE);

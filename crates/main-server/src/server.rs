@@ -58,6 +58,7 @@ use crate::{
         meetings::{Meeting, MeetingTable},
         registry::NodeRegistry,
         relay::{RelayPlan, uplink::UplinkMemory},
+        routing::RoutingRules,
     },
 };
 
@@ -101,6 +102,7 @@ pub(crate) struct Server {
     changes: ChangeQueue,
     data: PathBuf,
     known: ArcSwap<KnownNodes>,
+    rules: ArcSwap<RoutingRules>,
     registry: Mutex<NodeRegistry>,
     /// Nodes that wait for an operator.
     claims: Mutex<NodeClaims>,
@@ -154,6 +156,7 @@ impl Server {
         let ServerOptions { data, announce_timeout, node_policy, relay_key } = options;
         let (clock, counts) = (SteadyClock::start(), MasterCounters::default());
         let mut registry = NodeRegistry::default();
+        registry.set_rules(state.routing.clone());
         registry.follow(state.nodes.clone(), &mut NodeClaims::default(), clock.now());
         Self {
             access,
@@ -183,6 +186,7 @@ impl Server {
             changes,
             data,
             known: ArcSwap::from_pointee(state.nodes),
+            rules: ArcSwap::new(state.routing),
             registry: Mutex::new(registry),
             claims: Mutex::default(),
             node_policy,
@@ -200,7 +204,7 @@ impl Server {
     pub(crate) fn state(&self) -> MasterState {
         let (meetings, nodes) =
             (MeetingTable::clone(&self.book()), KnownNodes::clone(&self.known()));
-        MasterState { meetings, nodes }
+        MasterState { meetings, nodes, routing: self.rules() }
     }
 
     pub(crate) fn registry(&self) -> MutexGuard<'_, NodeRegistry> {

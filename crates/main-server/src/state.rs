@@ -17,6 +17,7 @@ pub(crate) mod readiness;
 pub(crate) mod redirect;
 pub(crate) mod registry;
 pub(crate) mod relay;
+pub(crate) mod routing;
 
 /// A venue has dozens; anybody on the network can register.
 pub(crate) const MAX_NODES: usize = 16_384;

@@ -1,6 +1,7 @@
 //! A real main server on loopback, spoken to over HTTP.
 
 mod fleet;
+mod routing;
 
 use std::{
     net::SocketAddr,

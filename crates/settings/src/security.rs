@@ -43,6 +43,16 @@ impl Subnet {
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
+
+    /// Of two subnets that contain an address, the one with more bits is the closer one.
+    pub fn prefix_len(&self) -> u8 {
+        self.0.prefix_len()
+    }
+
+    /// The subnet without the bits of a host: 10.3.0.0/16 of 10.3.0.7/16.
+    pub fn network(&self) -> Self {
+        Self(self.0.trunc())
+    }
 }
 
 impl FromStr for Subnet {

@@ -13,6 +13,7 @@ import { allNodes, isRunning } from "./health.js";
 import { keyCard } from "./key.js";
 import { editDialog, nodePath } from "./node-edit.js";
 import { pendingCard } from "./pending.js";
+import { rulesCard } from "./rules.js";
 
 const FIGURES = ["load", "redirects", "packages", "heard"];
 const LOOKS = {
@@ -26,6 +27,7 @@ export function nodesView({ live }) {
   const none = nothing("nodes");
   const key = keyCard();
   const pending = pendingCard(live);
+  const rules = rulesCard(live);
   const show = keyedList(list, ({ id }) => id, () => nodeRow(live));
 
   function update() {
@@ -36,6 +38,7 @@ export function nodesView({ live }) {
     setHidden(head, nodes.length === 0);
     none.show(nodes.length === 0 ? "nodes" : "");
     pending.update();
+    rules.update();
     key.update(asked);
   }
 
@@ -43,6 +46,7 @@ export function nodesView({ live }) {
     node: view("nodes",
       pending.node,
       el("section.card.rows", { "aria-label": t("view.nodes") }, head, list, none.node),
+      rules.node,
       key.node),
     update,
     tick() {

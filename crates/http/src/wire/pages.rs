@@ -61,6 +61,7 @@ static FILES: LazyLock<Vec<EmbeddedFile>> = LazyLock::new(|| {
         "js/master/pending.js",
         "js/master/readiness.js",
         "js/master/relay.js",
+        "js/master/rules.js",
         "js/master/traffic.js",
         "js/master/uploads.js",
         "js/meter.js",

@@ -1,6 +1,6 @@
 //! Package downloads: from a node that has it, else from here.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Json,
@@ -54,7 +54,8 @@ async fn redirect_or_deliver(
         other => other,
     })?;
     let (asked, _) = request.into_parts();
-    let (node, answer) = match chosen_node(server, &id) {
+    let client = server.access.caller(&asked).address;
+    let (node, answer) = match chosen_node(server, &id, client) {
         Some(chosen) => {
             let answer = redirect_to(&chosen, &id)?;
             (Some(chosen.node_id), answer)
@@ -63,7 +64,7 @@ async fn redirect_or_deliver(
     };
     // Neither HEAD nor a revalidation (304) is counted.
     if asked.method == Method::GET && (node.is_some() || answer.status().is_success()) {
-        let (at, client) = (server.clock.now(), server.access.caller(&asked).address);
+        let at = server.clock.now();
         server.download_log().note(DownloadRecord { at, meeting: id, node, client });
     }
     Ok(answer)
@@ -136,13 +137,14 @@ pub(crate) async fn sources(
 ) -> Result<Json<Vec<DownloadSource>>, RequestError> {
     check_running(&server, &id)?;
     let (asked, _) = request.into_parts();
-    let is_secure = server.access.caller(&asked).secure;
+    let caller = server.access.caller(&asked);
     // The name by which this client reaches us; only HTTP/1.0 may leave it out.
     let own: Option<Authority> =
         asked.headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse().ok());
-    let mut hosts: Vec<_> = own.iter().map(|own| (is_secure, own.to_string())).collect();
+    let mut hosts: Vec<_> = own.iter().map(|own| (caller.secure, own.to_string())).collect();
     if let Some(current) = server.digest(&id) {
-        let candidates = server.registry().candidates(&id, current, server.clock.now());
+        let now = server.clock.now();
+        let candidates = server.registry().candidates(&id, current, caller.address, now);
         hosts.extend(candidates.into_iter().map(|node| (node.https, node.address)));
     }
     let sources = hosts.into_iter().map(|(https, ip)| {
@@ -158,10 +160,10 @@ fn check_running(server: &Server, id: &PackageId) -> Result<(), RequestError> {
     if meeting.is_running() { Ok(()) } else { Err(RequestError::NotRunning(id.clone())) }
 }
 
-fn chosen_node(server: &Server, id: &PackageId) -> Option<RedirectCandidate> {
+fn chosen_node(server: &Server, id: &PackageId, client: IpAddr) -> Option<RedirectCandidate> {
     let current = server.digest(id)?;
     let draw = |below| fastrand::usize(..below);
-    server.registry().send_client(id, current, server.clock.now(), draw)
+    server.registry().send_client(id, current, client, server.clock.now(), draw)
 }
 
 fn download_url(https: bool, host: &str, id: &PackageId) -> String {

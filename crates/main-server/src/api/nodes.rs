@@ -113,6 +113,7 @@ fn record_heartbeat(
     check_identity(&node_id, &address)?;
     let mut mirror = body.0.get("mirror").and_then(|mirror| NodeReport::deserialize(mirror).ok());
     let relay = mirror.as_mut().and_then(|mirror| mirror.relay.take()).and_then(readable_relay);
+    let load = mirror.as_ref().and_then(|mirror| mirror.load);
     let pulls = mirror.as_mut().map(|mirror| std::mem::take(&mut mirror.pulls));
     let failed_pulls = mirror.as_mut().map(|mirror| std::mem::take(&mut mirror.failed_pulls));
     let report = HeartbeatReport {
@@ -121,6 +122,7 @@ fn record_heartbeat(
         status: truncate(status),
         downloads: mirror.as_ref().map_or(0, |mirror| mirror.downloads),
         version: mirror.as_ref().map(|mirror| truncate(mirror.version.clone())),
+        percent: load.map_or(0, |load| load.busiest()),
         relay,
         pulls: known_pulls(server, pulls.unwrap_or_default()),
         failed_pulls: known_failed_pulls(server, failed_pulls.unwrap_or_default()),

@@ -18,10 +18,11 @@ use schemars::JsonSchema;
 use serde_json::json;
 
 use crate::{
-    api::{clients, downloads, fleet, manage, node_key, nodes, overview, readiness},
+    api::{clients, downloads, fleet, manage, node_key, nodes, overview, readiness, routing},
     node_status::NodePollAnswer,
     refusal::MalformedBody,
     server::Server,
+    state::routing::RoutingRules,
 };
 
 #[derive(JsonSchema)]
@@ -70,6 +71,7 @@ const FLEET: &str = "Fleet";
 const MEETINGS: &str = "Meetings";
 const STATUS: &str = "Status";
 
+type ChoiceSchema = routing::ChoiceView<'static>;
 type MeetingSchema = manage::MeetingView<'static>;
 
 fn operations() -> Vec<Operation> {
@@ -250,6 +252,21 @@ fn of_fleet() -> Vec<Operation> {
             .refuses(409, "Another client claims this id now.")
     };
     vec![
+        guarded(call(Method::GET, "/api/v1/fleet/rules", FLEET, "The rules for the choice of nodes"))
+            .answers(200, "All of them.", vec![json::<RoutingRules>()]),
+        takes(guarded(call(
+            Method::PUT,
+            "/api/v1/fleet/rules",
+            FLEET,
+            "Set the rules for the choice of nodes",
+        )))
+        .careful()
+        .text("They replace those that there are, and apply at once. A rule sends the clients of some subnets to the nodes with these ids, sites or labels first, or, with `only`, to no others.")
+        .body(true, vec![json::<RoutingRules>()])
+        .answers(200, "The rules, with subnets in their usual form.", vec![json::<RoutingRules>()])
+        .refuses(415, "Not announced as JSON.")
+        .refuses(503, UNSAVED)
+        .refuses(507, "No room on the disk."),
         guarded(call(Method::GET, "/api/v1/fleet/nodes", FLEET, "All nodes"))
             .text("Known ones, whether they are there or not, those that wait for an operator, and those that were refused.")
             .answers(200, "In the order of their ids.", vec![json::<fleet::Fleet<'_>>()]),
@@ -296,6 +313,20 @@ fn of_meetings() -> Vec<Operation> {
         call(Method::GET, "/api/v1/meetings/{id}", MEETINGS, "A meeting")
             .answers(200, "The meeting.", vec![json::<MeetingSchema>()])
             .refuses(404, "No such meeting."),
+        guarded(call(
+            Method::GET,
+            "/api/v1/meetings/{id}/explain",
+            MEETINGS,
+            "The node that a client would be sent to, and why",
+        ))
+        .query(
+            "client",
+            json!({"type": "string", "example": "10.3.0.7"}),
+            "Its address; without it, that of the caller.",
+        )
+        .answers(200, "The candidates, and the others with reasons.", vec![json::<ChoiceSchema>()])
+        .refuses(400, "No address, or no meeting id.")
+        .refuses(404, "No such meeting."),
         call(
             Method::GET,
             "/api/v1/meetings/{id}/readiness",

@@ -24,6 +24,7 @@ use crate::{
     state::{
         download_log::DownloadRecord,
         problems::{self, MasterSnapshot},
+        routing::RoutingRules,
     },
 };
 
@@ -67,6 +68,8 @@ pub(crate) struct Overview<'a> {
     token: &'a str,
     /// Nodes have to send a key.
     node_key: bool,
+    /// The rules by which clients are sent to nodes.
+    routing: &'a RoutingRules,
     /// Problems, worst first.
     problems: Vec<Problem>,
     /// Filled in by `Snapshot`, like `nodes`.
@@ -133,7 +136,7 @@ struct FolderUsage<'a> {
 pub(crate) fn snapshot(server: &Server) -> Snapshot {
     let now = server.clock.now();
     let (book, outside) = (server.book(), server.outside.borrow().clone());
-    let uploading = server.uploads_under_way();
+    let (uploading, rules) = (server.uploads_under_way(), server.rules());
     let known = server.known();
     let (registry, claims) = (server.registry(), server.claims());
     let holders = registry.holders(now, |id| server.digest(id));
@@ -200,6 +203,7 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
         data: server.data(),
         token: &book.token,
         node_key: outside.node_key,
+        routing: &rules,
         problems: problems::find_problems(&snapshot),
         meetings: (),
         nodes: (),

@@ -1,7 +1,7 @@
 //! The documents of a state, and what is read from them. They are JSON texts, times are
 //! numbers in them: neither engine has a type that the other lacks.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,7 @@ use crate::{
         fleet::{FleetRecord, KnownNode, KnownNodes, RefusedNode},
         master_state::{MasterState, StateChanges},
         meetings::{Meeting, MeetingTable},
+        routing::RoutingRules,
     },
 };
 
@@ -27,7 +28,8 @@ pub(super) enum DocumentKind {
     RefusedNode,
     /// The rest that is saved of nodes, of all together: one, without an id.
     Fleet,
-    /// One, without an id, like the following.
+    /// The rules by which clients are sent to nodes: one, like the following.
+    Routing,
     Token,
     /// The one whose changes are taken: its revision is that of the last who opened the database.
     Holder,
@@ -38,11 +40,12 @@ pub(super) enum DocumentKind {
 }
 
 impl DocumentKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Meeting,
         Self::Node,
         Self::RefusedNode,
         Self::Fleet,
+        Self::Routing,
         Self::Token,
         Self::Holder,
         Self::Import,
@@ -55,6 +58,7 @@ impl DocumentKind {
             Self::Node => "node",
             Self::RefusedNode => "refused_node",
             Self::Fleet => "fleet",
+            Self::Routing => "routing",
             Self::Token => "token",
             Self::Holder => "holder",
             Self::Import => "import",
@@ -168,6 +172,7 @@ pub(super) fn parse(
     let mut known = DocumentIndex::default();
     let (mut meetings, mut token, mut imported, mut moved) = (Vec::new(), None, None, None);
     let (mut nodes, mut refused, mut fleet) = (Vec::new(), Vec::new(), None);
+    let mut routing = RoutingRules::default();
     for SavedDocument { kind, id, revision, json } in documents {
         let malformed =
             |error| WriteFault::Damaged(format!("document {kind} '{id}' is malformed: {error}"));
@@ -191,6 +196,7 @@ pub(super) fn parse(
             DocumentKind::Fleet => {
                 fleet = Some(serde_json::from_str::<FleetRecord>(json).map_err(malformed)?);
             }
+            DocumentKind::Routing => routing = serde_json::from_str(json).map_err(malformed)?,
             DocumentKind::Token => token = Some(text()?.value),
             DocumentKind::Import => imported = Some(text()?.value),
             DocumentKind::Moved => moved = Some(text()?.value),
@@ -204,7 +210,8 @@ pub(super) fn parse(
     let meetings = meetings.into_iter().map(|saved| saved.meeting).collect();
     let has_fleet = fleet.is_some();
     let nodes = KnownNodes::new(nodes, refused, fleet.unwrap_or_default());
-    let state = MasterState { meetings: MeetingTable { token, meetings }, nodes };
+    let meetings = MeetingTable { token, meetings };
+    let state = MasterState { meetings, nodes, routing: Arc::new(routing) };
     Ok((known, Some(SavedState { state, has_fleet, imported, moved })))
 }
 

@@ -15,6 +15,7 @@ use crate::{
         fleet::{FleetRecord, NodeChange},
         master_state::{MasterState, StateChanges},
         meetings::{MeetingChange, MeetingChanges, MeetingTable, fresh_token},
+        routing::RoutingRules,
     },
 };
 
@@ -79,5 +80,6 @@ fn all_of(state: MasterState) -> StateChanges {
     let MeetingTable { token, meetings } = state.meetings;
     let meetings = meetings.into_iter().map(MeetingChange::Put).collect();
     let meetings = MeetingChanges { meetings, token: Some(token) };
-    StateChanges { meetings, nodes: state.nodes.changes() }
+    let routing = (*state.routing != RoutingRules::default()).then(|| state.routing.clone());
+    StateChanges { meetings, nodes: state.nodes.changes(), routing }
 }

@@ -303,6 +303,11 @@ async fn what_is_saved_of_nodes_is_read_again(database: TestDatabase) {
     let again = [NodeCommand::Remove("c".into()), NodeCommand::Learn(vec![learned("c")])];
     commit(&mut repository, &mut table, &again).await;
     commit(&mut repository, &mut table, &[create("m")]).await;
+    let rules =
+        r#"{"rules": [{"clients": ["10.3.0.0/16"], "sites": ["三楼 '1'"]}], "overflow": 7}"#;
+    let rules = serde_json::from_str(rules).unwrap();
+    commit(&mut repository, &mut table, &[MasterCommand::Route(rules)]).await;
+    assert_eq!(table.routing.overflow, 7);
     let known = table.nodes.iter().map(|node| &*node.id).collect::<Vec<_>>();
     assert_eq!(known, ["c", hall]);
     assert_eq!(table.nodes.refused().count(), 1);

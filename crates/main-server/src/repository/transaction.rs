@@ -269,7 +269,10 @@ impl<'a> DocumentWriter<'a> {
     }
 
     async fn write_all(&mut self, changes: &StateChanges) -> Result<(), WriteFault> {
-        let StateChanges { meetings: changes, nodes } = changes;
+        let StateChanges { meetings: changes, nodes, routing } = changes;
+        if let Some(rules) = routing {
+            self.put(DocumentKind::Routing, "", 0, json(&**rules)).await?;
+        }
         for ((kind, id), document) in node_documents(nodes) {
             match document {
                 Some(document) => self.put(kind, &id, 0, document).await?,

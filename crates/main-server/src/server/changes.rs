@@ -15,6 +15,7 @@ use crate::{
         fleet::KnownNodes,
         index::IndexedMeetings,
         master_state::{MasterCommand, MasterState},
+        routing::RoutingRules,
     },
 };
 
@@ -34,11 +35,12 @@ pub(crate) struct PendingChange {
 pub(crate) struct PublishedState {
     meetings: Arc<IndexedMeetings>,
     nodes: KnownNodes,
+    routing: Arc<RoutingRules>,
 }
 
 impl From<MasterState> for PublishedState {
-    fn from(MasterState { meetings, nodes }: MasterState) -> Self {
-        Self { meetings: Arc::new(meetings.into()), nodes }
+    fn from(MasterState { meetings, nodes, routing }: MasterState) -> Self {
+        Self { meetings: Arc::new(meetings.into()), nodes, routing }
     }
 }
 
@@ -78,9 +80,10 @@ impl Server {
     /// Shows a saved state to readers. The writer's alone, so that no older state
     /// replaces a newer one. Blocks.
     pub(crate) fn publish(&self, state: Option<PublishedState>) {
-        if let Some(PublishedState { meetings, nodes }) = state {
+        if let Some(PublishedState { meetings, nodes, routing }) = state {
             self.book.store(meetings);
             self.follow(nodes);
+            self.follow_rules(routing);
         }
         // Covers packages, too: each replacement ends with a change. Nobody is told of
         // a package before there is a parent to pull it from.

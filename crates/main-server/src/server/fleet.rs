@@ -7,8 +7,11 @@ use edge_mirror_base::clock::UnixMillis;
 use crate::{
     refusal::RequestError,
     server::Server,
-    state::fleet::{
-        self, Admission, KnownNodes, NodeCaller, NodeClaims, NodePolicy, commands::NodeCommand,
+    state::{
+        fleet::{
+            self, Admission, KnownNodes, NodeCaller, NodeClaims, NodePolicy, commands::NodeCommand,
+        },
+        routing::RoutingRules,
     },
 };
 
@@ -37,12 +40,26 @@ impl Server {
 
     /// Does what was decided of nodes; the decision is saved.
     pub(super) fn follow(&self, known: KnownNodes) {
+        if known.is_same(&self.known.load()) {
+            return;
+        }
         self.known.store(Arc::new(known.clone()));
         let (mut registry, mut claims) = (self.registry(), self.claims());
         registry.follow(known, &mut claims, self.clock.now());
         drop((registry, claims));
         self.wake.prober.notify_one();
         self.wake.planner.notify_one();
+    }
+
+    pub(crate) fn rules(&self) -> Arc<RoutingRules> {
+        self.rules.load_full()
+    }
+
+    pub(super) fn follow_rules(&self, rules: Arc<RoutingRules>) {
+        if !Arc::ptr_eq(&rules, &self.rules.load()) {
+            self.rules.store(rules.clone());
+            self.registry().set_rules(rules);
+        }
     }
 
     /// Saves nodes that came, fell silent or are back.

@@ -1,5 +1,7 @@
 //! All that is saved, and its changes as data. Pure; each part has its own commands.
 
+use std::sync::Arc;
+
 use crate::{
     refusal::RequestError,
     state::{
@@ -9,6 +11,7 @@ use crate::{
             commands::{self as node_commands, NodeCommand},
         },
         meetings::{MeetingChanges, MeetingTable},
+        routing::RoutingRules,
     },
 };
 
@@ -16,6 +19,7 @@ use crate::{
 pub(crate) struct MasterState {
     pub(crate) meetings: MeetingTable,
     pub(crate) nodes: KnownNodes,
+    pub(crate) routing: Arc<RoutingRules>,
 }
 
 /// The differences that one command made, or several one after the other.
@@ -24,12 +28,14 @@ pub(crate) struct StateChanges {
     pub(crate) meetings: MeetingChanges,
     /// The last of those of one node counts.
     pub(crate) nodes: Vec<NodeChange>,
+    pub(crate) routing: Option<Arc<RoutingRules>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum MasterCommand {
     Meeting(MeetingCommand),
     Node(NodeCommand),
+    Route(RoutingRules),
 }
 
 impl From<MeetingCommand> for MasterCommand {
@@ -46,13 +52,13 @@ impl From<NodeCommand> for MasterCommand {
 
 impl From<MeetingChanges> for StateChanges {
     fn from(meetings: MeetingChanges) -> Self {
-        Self { meetings, nodes: Vec::new() }
+        Self { meetings, ..Self::default() }
     }
 }
 
 impl From<Vec<NodeChange>> for StateChanges {
     fn from(nodes: Vec<NodeChange>) -> Self {
-        Self { meetings: MeetingChanges::default(), nodes }
+        Self { nodes, ..Self::default() }
     }
 }
 
@@ -61,10 +67,11 @@ impl StateChanges {
     pub(crate) fn extend(&mut self, later: Self) {
         self.meetings.extend(later.meetings);
         self.nodes.extend(later.nodes);
+        self.routing = later.routing.or(self.routing.take());
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.meetings.is_empty() && self.nodes.is_empty()
+        self.meetings.is_empty() && self.nodes.is_empty() && self.routing.is_none()
     }
 }
 
@@ -73,6 +80,9 @@ impl MasterState {
     pub(crate) fn merge(&mut self, changes: &StateChanges) {
         self.meetings.merge(&changes.meetings);
         self.nodes.merge(&changes.nodes);
+        if let Some(routing) = &changes.routing {
+            self.routing.clone_from(routing);
+        }
     }
 
     /// Applies `command` to the state itself, which stays as it is where that is refused.
@@ -99,6 +109,11 @@ pub(crate) fn apply(
         }
         MasterCommand::Node(command) => {
             node_commands::apply(&state.nodes, command).map(StateChanges::from)
+        }
+        MasterCommand::Route(rules) => {
+            let rules = rules.clone().checked()?;
+            let routing = (rules != *state.routing).then(|| Arc::new(rules));
+            Ok(StateChanges { routing, ..StateChanges::default() })
         }
     }
 }

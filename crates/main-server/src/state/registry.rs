@@ -6,6 +6,7 @@
 //! bytes are bounded, in all and for each client, so that nobody fills the
 //! memory or takes all the room.
 
+mod explanation;
 mod following;
 mod holder_index;
 mod node;
@@ -15,6 +16,7 @@ mod outage;
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
+    sync::Arc,
 };
 
 use edge_mirror_base::clock::UnixMillis;
@@ -33,9 +35,11 @@ use crate::{
         newcomers::NewcomerLimiter,
         probing::{self, ActiveProbe, DueProbe},
         relay::fleet::RelayNode,
+        routing::{NodePlacement, RoutingRules},
     },
 };
 
+pub(crate) use explanation::{Candidate, CandidateTier, ChoiceExplanation, Exclusion};
 pub(crate) use node::RegisteredNode;
 use node_map::NodeMap;
 use outage::ContactHistory;
@@ -71,6 +75,8 @@ pub(crate) struct HeartbeatReport {
     pub report: HeldPackagesReport,
     pub downloads: u64,
     pub version: Option<String>,
+    /// Of the busiest of CPU, memory and uplink.
+    pub percent: u8,
     pub relay: Option<RelayReport>,
     /// Sorted by id, each id once; so are the next.
     pub pulls: Vec<PullReport>,
@@ -114,8 +120,8 @@ impl NodeRegistry {
         self.forget_if_dead(node_id, now);
         self.relay_changed = true;
         let mut node = RegisteredNode::new(address, client, status, now);
-        node.drained = self.known.is_drained(node_id);
         let Some(old) = self.nodes.remove(node_id) else {
+            node.placement = self.placement(node_id, None);
             self.add(node_id, node, now)?;
             return Ok(true);
         };
@@ -127,6 +133,7 @@ impl NodeRegistry {
         // Until the heartbeat that follows: nodes register again after each outage, and
         // all trees would be turned over meanwhile.
         (node.relay, node.pulls) = (old.relay, old.pulls);
+        node.placement = self.placement(node_id, node.relay.as_ref());
         self.nodes.insert(node_id, node);
         Ok(false)
     }
@@ -144,9 +151,7 @@ impl NodeRegistry {
         let new = self.nodes.get(node_id).is_none();
         if new {
             let (address, status) = (beat.address.clone(), beat.status.clone());
-            let mut node = RegisteredNode::new(address, beat.client, status, now);
-            node.drained = self.known.is_drained(node_id);
-            self.add(node_id, node, now)?;
+            self.add(node_id, RegisteredNode::new(address, beat.client, status, now), now)?;
         }
         let Some(node) = self.nodes.get(node_id) else { return Ok(new) };
         let (before, client) = (node.bytes(), node.client);
@@ -156,7 +161,9 @@ impl NodeRegistry {
             || !(node.pulls.is_empty() && beat.pulls.is_empty())
             || node.relay != beat.relay
             || (beat.relay.is_some() && has_news);
-        let lists_change = has_news
+        let placement = self.placement(node_id, beat.relay.as_ref());
+        let is_changed = has_news
+            || node.placement != placement
             || node.pulls != beat.pulls
             || node.active != beat.active
             || !node.names_failed(&beat.failed_pulls);
@@ -169,11 +176,13 @@ impl NodeRegistry {
             node.active = beat.active;
             node.downloads = beat.downloads;
             node.version = beat.version;
+            node.percent = beat.percent;
+            node.placement = placement;
             node.redirects = 0;
             node.holding = holding;
             node.bytes()
         };
-        let after = match lists_change {
+        let after = match is_changed {
             true => self.nodes.change(node_id, record),
             false => self.nodes.touch(node_id, record),
         };
@@ -181,6 +190,12 @@ impl NodeRegistry {
             return Err(self.drop_lists(node_id));
         }
         Ok(new)
+    }
+
+    /// The place of a node among those that clients may be sent to.
+    fn placement(&self, node_id: &str, relay: Option<&RelayReport>) -> NodePlacement {
+        let profile = self.known.get(node_id).map(|node| &node.profile);
+        NodePlacement::of(profile, relay.map_or("", |relay| &relay.site))
     }
 
     fn is_within_limits(&self, client: IpAddr) -> bool {
@@ -262,30 +277,39 @@ impl NodeRegistry {
         self.live(now).filter(|(_, node)| node.takes_clients())
     }
 
-    /// The nodes that a client of a package could be sent to.
+    pub(crate) fn set_rules(&mut self, rules: Arc<RoutingRules>) {
+        self.nodes.set_rules(rules);
+    }
+
+    /// The nodes that a client could be sent to for a package, best first.
     pub(crate) fn candidates(
         &mut self,
         id: &PackageId,
         current: Sha256,
+        client: IpAddr,
         now: UnixMillis,
     ) -> Vec<RedirectCandidate> {
-        let holders = self.nodes.holders(id, current);
-        let nodes = holders.iter().filter_map(|node_id| Some((node_id, self.nodes.get(node_id)?)));
+        let rule = self.nodes.rules().find(client);
+        let holders = self.nodes.holders(id, current, rule);
+        let holders = holders.values().flatten();
+        let nodes = holders.filter_map(|node_id| Some((node_id, self.nodes.get(node_id)?)));
         let live = nodes.filter(|(_, node)| node.is_alive(now));
         live.map(|(node_id, node)| candidate(node_id, node)).collect()
     }
 
-    /// Chooses the node that a client of a package is sent to, and counts that. Takes the
+    /// Chooses the node that a client is sent to for a package, and counts that. Takes the
     /// same time however many nodes there are.
     pub(crate) fn send_client(
         &mut self,
         id: &PackageId,
         current: Sha256,
+        client: IpAddr,
         now: UnixMillis,
         draw: impl FnMut(usize) -> usize,
     ) -> Option<RedirectCandidate> {
+        let rule = self.nodes.rules().find(client);
         let load = |node: &RegisteredNode| node.is_alive(now).then(|| node.load());
-        let (node_id, node) = self.nodes.choose_holder(id, current, load, draw)?;
+        let (node_id, node) = self.nodes.choose_holder(id, current, rule, load, draw)?;
         node.redirects = node.redirects.saturating_add(1);
         Some(candidate(&node_id, node))
     }
@@ -486,6 +510,7 @@ mod tests {
             report: HeldPackagesReport::Digests(packages),
             downloads,
             version: None,
+            percent: 0,
             relay: None,
             pulls: vec![],
             failed_pulls: vec![],
@@ -545,14 +570,16 @@ mod tests {
     fn clients_are_sent_to_nodes_that_live_and_are_reached_and_have_it() {
         let mut registry = NodeRegistry::default();
         let candidates = |registry: &mut NodeRegistry, now| {
-            let found = registry.candidates(&m(), digest(), now);
-            let load = |node: &RegisteredNode| node.is_alive(now).then_some(0);
-            let sent_to = registry.nodes.choose_holder(&m(), digest(), load, |_| 0);
+            let found = registry.candidates(&m(), digest(), client(9), now);
+            let load = |node: &RegisteredNode| node.is_alive(now).then(|| node.load());
+            let sent_to = registry.nodes.choose_holder(&m(), digest(), None, load, |_| 0);
             assert_eq!(
                 sent_to.map(|(id, _)| String::from(&*id)),
                 found.first().map(|first| first.node_id.clone())
             );
-            let load = |registry: &NodeRegistry, id: &str| registry.nodes.get(id).unwrap().load();
+            let load = |registry: &NodeRegistry, id: &str| {
+                registry.nodes.get(id).unwrap().load().downloads
+            };
             let found = found.into_iter();
             found.map(|c| (load(registry, &c.node_id), c.node_id)).collect::<Vec<_>>()
         };
@@ -565,7 +592,7 @@ mod tests {
             at(0.0),
         );
         assert_eq!(candidates(&mut registry, at(1.0)), [(2, "a".into())]);
-        let sent = registry.send_client(&m(), digest(), at(1.0), |_| 0).unwrap();
+        let sent = registry.send_client(&m(), digest(), client(9), at(1.0), |_| 0).unwrap();
         assert_eq!((&*sent.node_id, &*sent.address, sent.https), ("a", "1.1.1.1:1", false));
         assert_eq!(candidates(&mut registry, at(1.0)), [(3, "a".into())]);
         heard(&mut registry, "a", beat("1.1.1.1:1", true, 1), at(2.0));

@@ -60,7 +60,7 @@ impl TestMaster {
         nodes.into_iter().find(|node| node["id"] == id).unwrap_or_default()
     }
 
-    async fn until_known(&self, id: &str) {
+    pub(super) async fn until_known(&self, id: &str) {
         let ends = Instant::now() + GRACE * 4;
         while !self.fleet("nodes").await.contains(&id.to_owned()) {
             assert!(Instant::now() < ends, "{id} is not known");

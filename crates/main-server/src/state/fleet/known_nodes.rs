@@ -40,6 +40,13 @@ impl KnownNodes {
         }
     }
 
+    /// True if nothing was changed between the two: they share everything.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.nodes, &other.nodes)
+            && Arc::ptr_eq(&self.refused, &other.refused)
+            && Arc::ptr_eq(&self.record, &other.record)
+    }
+
     pub(crate) fn get(&self, id: &str) -> Option<&Arc<KnownNode>> {
         self.nodes.get(id)
     }

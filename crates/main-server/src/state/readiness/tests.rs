@@ -54,6 +54,7 @@ fn heard(registry: &mut NodeRegistry, node_id: &str, said: &Said, now: f64) {
         report: HeldPackagesReport::Digests(said.has.iter().map(|n| (m(), digest(*n))).collect()),
         downloads: 0,
         version: None,
+        percent: 0,
         relay: None,
         pulls: said.pull.iter().map(|(received, rate)| pull(*received, *rate)).collect(),
         failed_pulls: said.failed.iter().map(|text| failed(text)).collect(),
@@ -210,7 +211,7 @@ proptest! {
         }
         let id = m();
         let package = package(&id);
-        let candidates = registry.candidates(&id, package.sha256, at(3.0));
+        let candidates = registry.candidates(&id, package.sha256, [10, 0, 0, 9].into(), at(3.0));
         let mut candidates: Vec<_> = candidates.into_iter().map(|found| found.node_id).collect();
         candidates.sort();
         let found = assess(&package, &expected(&registry, 3.0));

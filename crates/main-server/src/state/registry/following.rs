@@ -28,11 +28,15 @@ impl NodeRegistry {
             is_over || known.is_refused(node_id, node.client)
         });
         self.relay_changed |= !removed.is_empty();
-        let changed = self.nodes.iter();
-        let changed = changed.filter(|(node_id, node)| node.drained != known.is_drained(node_id));
-        let changed: Vec<_> = changed.map(|(node_id, _)| node_id.to_owned()).collect();
-        for node_id in changed {
-            self.nodes.change(&node_id, |node| node.drained = !node.drained);
+        let placed = self
+            .nodes
+            .iter()
+            .map(|(node_id, node)| (node_id, node, self.placement(node_id, node.relay.as_ref())));
+        let placed = placed.filter(|(_, node, placement)| node.placement != *placement);
+        let placed: Vec<_> =
+            placed.map(|(node_id, _, placement)| (node_id.to_owned(), placement)).collect();
+        for (node_id, placement) in placed {
+            self.nodes.change(&node_id, |node| node.placement = placement);
         }
         self.gone.retain(|node_id, _| self.known.get(node_id).is_some());
         self.settle(claims, now);
@@ -323,6 +327,7 @@ mod tests {
                         report: HeldPackagesReport::Digests(vec![(m(), digest())]),
                         downloads: 0,
                         version: None,
+                        percent: 0,
                         relay: None,
                         pulls: vec![],
                         failed_pulls: vec![],
@@ -384,7 +389,7 @@ mod tests {
             let mut fleet = Fleet::default();
             for event in events {
                 fleet.happens(event.clone());
-                for candidate in fleet.registry.candidates(&m(), digest(), at(fleet.seconds)) {
+                for candidate in fleet.registry.candidates(&m(), digest(), client(9), at(fleet.seconds)) {
                     let node = fleet.registry.nodes.get(&candidate.node_id).unwrap();
                     prop_assert!(fleet.accepted.contains(&node.client), "after {:?}", event);
                     let address = format!("{}:1", node.client);

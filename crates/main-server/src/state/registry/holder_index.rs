@@ -1,8 +1,9 @@
 //! The nodes that have a package, for the packages that clients ask for: whom to send one
 //! to must cost the same with ten nodes and with ten thousand.
 //!
-//! A package enters when it is asked for, by going through all nodes once, and is kept up
-//! with each change of a node from then on. Those that nobody asked for lately make room.
+//! A package enters when the clients of a rule ask for it, by going through all nodes once,
+//! and is kept up with each change of a node from then on. Those that nobody asked for
+//! lately make room.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,15 +13,23 @@ use std::{
 use edge_mirror_protocol::package::{PackageId, Sha256};
 
 use super::node::RegisteredNode;
+use crate::state::routing::{RoutingRules, Tier};
 
 /// Each change of a node looks at each of them.
 const MAX_PACKAGES: usize = 1024;
 /// Of all packages together; 16 bytes each.
 const MAX_ENTRIES: usize = 1 << 20;
 
+/// The ids of nodes by tier, sorted; no tier is empty.
+pub(super) type HolderTiers = BTreeMap<Tier, Vec<Arc<str>>>;
+
+/// A package as the clients of a rule ask for it, or those of no rule.
+type HolderKey = (PackageId, Option<usize>);
+
 #[derive(Debug, Default)]
 pub(super) struct HolderIndex {
-    packages: HashMap<PackageId, PackageHolders>,
+    rules: Arc<RoutingRules>,
+    packages: HashMap<HolderKey, PackageHolders>,
     /// Counts calls.
     turn: u64,
 }
@@ -28,72 +37,117 @@ pub(super) struct HolderIndex {
 #[derive(Debug)]
 struct PackageHolders {
     sha256: Sha256,
-    /// Sorted.
-    nodes: Vec<Arc<str>>,
+    tiers: HolderTiers,
     asked_in: u64,
 }
 
 impl HolderIndex {
-    /// The ids of the nodes that have a package and take clients, sorted.
+    pub(super) fn rules(&self) -> &RoutingRules {
+        &self.rules
+    }
+
+    pub(super) fn set_rules(&mut self, rules: Arc<RoutingRules>) {
+        self.rules = rules;
+        self.packages.clear();
+    }
+
+    /// The nodes that have a package and take clients of a rule.
     pub(super) fn find(
         &mut self,
         id: &PackageId,
         sha256: Sha256,
+        rule: Option<usize>,
         nodes: &BTreeMap<Arc<str>, RegisteredNode>,
-    ) -> &[Arc<str>] {
+    ) -> &HolderTiers {
         self.turn += 1;
-        let is_known = self.packages.get(id).is_some_and(|package| package.sha256 == sha256);
-        if !is_known {
-            self.packages.remove(id);
-            let having = nodes.iter().filter(|(_, node)| is_holder(node, id, sha256));
-            let having: Vec<_> = having.map(|(node_id, _)| node_id.clone()).collect();
-            self.make_room(having.len());
-            let package = PackageHolders { sha256, nodes: having, asked_in: self.turn };
-            self.packages.insert(id.clone(), package);
+        let key = (id.clone(), rule);
+        let known = self.packages.get(&key);
+        if known.is_none_or(|package| package.sha256 != sha256) {
+            self.packages.remove(&key);
+            let mut package = PackageHolders { sha256, tiers: BTreeMap::new(), asked_in: 0 };
+            for (node_id, node) in nodes {
+                if let Some(tier) = package.tier_of(&self.rules, &key, node_id, node) {
+                    package.tiers.entry(tier).or_default().push(node_id.clone());
+                }
+            }
+            self.make_room(package.entries());
+            self.packages.insert(key.clone(), package);
         }
-        let Some(package) = self.packages.get_mut(id) else { return &[] };
+        static NONE: HolderTiers = BTreeMap::new();
+        let Some(package) = self.packages.get_mut(&key) else { return &NONE };
         package.asked_in = self.turn;
-        &package.nodes
+        &package.tiers
     }
 
     #[cfg(test)]
-    pub(super) fn indexed(&self, id: &PackageId, sha256: Sha256) -> Option<&[Arc<str>]> {
-        let package = self.packages.get(id).filter(|package| package.sha256 == sha256)?;
-        Some(&package.nodes)
+    pub(super) fn indexed(
+        &self,
+        id: &PackageId,
+        sha256: Sha256,
+        rule: Option<usize>,
+    ) -> Option<&HolderTiers> {
+        let package = self.packages.get(&(id.clone(), rule))?;
+        (package.sha256 == sha256).then_some(&package.tiers)
     }
 
     /// Takes a changed node, or a new one, into account.
     pub(super) fn update(&mut self, node_id: &Arc<str>, node: &RegisteredNode) {
-        for (id, package) in &mut self.packages {
-            let is_holder = is_holder(node, id, package.sha256);
-            match (package.nodes.binary_search(node_id), is_holder) {
-                (Err(place), true) => package.nodes.insert(place, node_id.clone()),
-                (Ok(place), false) => drop(package.nodes.remove(place)),
-                (Ok(_), true) | (Err(_), false) => {}
-            }
+        for (key, package) in &mut self.packages {
+            let tier = package.tier_of(&self.rules, key, node_id, node);
+            package.put(node_id, tier);
         }
     }
 
     pub(super) fn remove(&mut self, node_id: &str) {
         for package in self.packages.values_mut() {
-            if let Ok(place) = package.nodes.binary_search_by(|other| (**other).cmp(node_id)) {
-                package.nodes.remove(place);
-            }
+            package.remove_from_all_but(None, node_id);
         }
     }
 
     fn make_room(&mut self, entries: usize) {
-        let mut taken = self.packages.values().map(|package| package.nodes.len()).sum::<usize>();
+        let mut taken = self.packages.values().map(PackageHolders::entries).sum::<usize>();
         while self.packages.len() >= MAX_PACKAGES || taken + entries > MAX_ENTRIES {
             let oldest = self.packages.iter().min_by_key(|(_, package)| package.asked_in);
-            let Some(oldest) = oldest.map(|(id, _)| id.clone()) else { return };
-            taken -= self.packages.remove(&oldest).map_or(0, |package| package.nodes.len());
+            let Some(oldest) = oldest.map(|(key, _)| key.clone()) else { return };
+            taken -= self.packages.remove(&oldest).map_or(0, |package| package.entries());
         }
     }
 }
 
-fn is_holder(node: &RegisteredNode, id: &PackageId, sha256: Sha256) -> bool {
-    node.takes_clients() && node.has(id, sha256)
+impl PackageHolders {
+    fn entries(&self) -> usize {
+        self.tiers.values().map(Vec::len).sum()
+    }
+
+    fn tier_of(
+        &self,
+        rules: &RoutingRules,
+        (id, rule): &HolderKey,
+        node_id: &str,
+        node: &RegisteredNode,
+    ) -> Option<Tier> {
+        let is_holder = node.takes_clients() && node.has(id, self.sha256);
+        is_holder.then(|| rules.tier(*rule, node_id, &node.placement)).flatten()
+    }
+
+    fn put(&mut self, node_id: &Arc<str>, tier: Option<Tier>) {
+        self.remove_from_all_but(tier, node_id);
+        let Some(tier) = tier else { return };
+        let nodes = self.tiers.entry(tier).or_default();
+        if let Err(place) = nodes.binary_search(node_id) {
+            nodes.insert(place, node_id.clone());
+        }
+    }
+
+    fn remove_from_all_but(&mut self, tier: Option<Tier>, node_id: &str) {
+        self.tiers.retain(|other, nodes| {
+            let place = nodes.binary_search_by(|other| (**other).cmp(node_id));
+            if let Some(place) = place.ok().filter(|_| Some(*other) != tier) {
+                nodes.remove(place);
+            }
+            !nodes.is_empty()
+        });
+    }
 }
 
 #[cfg(test)]
@@ -117,7 +171,22 @@ mod tests {
         Unregister(u8),
         Wait(u64),
         /// Somebody asks for a version of a package.
-        Ask(u8, u8),
+        Ask(u8, u8, u8),
+        /// Site and priority.
+        Place(u8, u8, u8),
+        /// The rules become others.
+        Rules(bool),
+    }
+
+    const CLIENTS: [&str; 3] = ["10.3.0.1", "10.4.0.1", "192.168.0.1"];
+    const SITES: [&str; 3] = ["", "3", "4"];
+
+    fn rules(only: bool) -> Arc<RoutingRules> {
+        let rules = serde_json::json!({"rules": [
+            {"clients": ["10.3.0.0/16"], "sites": ["3"], "only": only},
+            {"clients": ["10.4.0.0/16"], "sites": ["4"], "nodes": ["n1"]},
+        ]});
+        Arc::new(serde_json::from_value(rules).unwrap())
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -127,9 +196,13 @@ mod tests {
             (node.clone(), any::<[u8; 2]>())
                 .prop_map(|(node, versions)| Step::Heartbeat(node, versions.map(|v| v % 3))),
             (node.clone(), any::<bool>()).prop_map(|(node, good)| Step::Probe(node, good)),
-            node.prop_map(Step::Unregister),
+            node.clone().prop_map(Step::Unregister),
             (0_u64..20).prop_map(Step::Wait),
-            (0_u8..2, 1_u8..3).prop_map(|(package, version)| Step::Ask(package, version)),
+            (0_u8..2, 1_u8..3, 0_u8..3)
+                .prop_map(|(package, version, client)| Step::Ask(package, version, client)),
+            (node.clone(), 0_u8..3, 0_u8..3)
+                .prop_map(|(node, site, priority)| Step::Place(node, site, priority)),
+            any::<bool>().prop_map(Step::Rules),
         ]
     }
 
@@ -148,6 +221,7 @@ mod tests {
             report: HeldPackagesReport::Digests(held.collect()),
             downloads: 0,
             version: None,
+            percent: 0,
             relay: None,
             pulls: vec![],
             failed_pulls: vec![],
@@ -174,10 +248,18 @@ mod tests {
             }
             Step::Unregister(node) => drop(registry.unregister(&name(node), *now)),
             Step::Wait(seconds) => *now = *now + std::time::Duration::from_secs(*seconds),
-            Step::Ask(package, version) => {
+            Step::Ask(package, version, client) => {
                 let (id, sha256) = (id((*package).into()), Sha256::new([*version; 32]));
-                registry.send_client(&id, sha256, *now, |_| 0);
+                let client = CLIENTS[usize::from(*client)].parse().unwrap();
+                registry.send_client(&id, sha256, client, *now, |_| 0);
             }
+            Step::Place(node, site, priority) => {
+                registry.nodes.change(&name(node), |node| {
+                    node.placement.site = SITES[usize::from(*site)].to_owned();
+                    node.placement.priority = (*priority).into();
+                });
+            }
+            Step::Rules(only) => registry.set_rules(rules(*only)),
         }
     }
 
@@ -190,19 +272,28 @@ mod tests {
             let mut now = UnixMillis::from_secs_f64(100.0);
             for step in &steps {
                 take(&mut registry, step, &mut now);
-                for (package, version) in [(0, 1), (1, 2)] {
-                    let sha256 = Sha256::new([version; 32]);
-                    let having = registry.available(now);
-                    let having = having.filter(|(_, node)| node.has(&id(package), sha256));
-                    let expected: Vec<_> = having.map(|(id, _)| id.to_owned()).collect();
-                    // Without an effect on what is indexed.
-                    let found = registry.nodes.indexed(&id(package), sha256);
-                    let Some(found) = found else { continue };
-                    let live = found.iter().filter(|node_id| {
+                for (package, version, rule) in
+                    [(0, 1, None), (1, 2, None), (0, 1, Some(0)), (0, 2, Some(1))]
+                {
+                    let (id, sha256) = (id(package), Sha256::new([version; 32]));
+                    let Some(found) = registry.nodes.indexed(&id, sha256, rule) else { continue };
+                    let rules = registry.nodes.rules();
+                    let having = registry.available(now).filter(|(_, node)| node.has(&id, sha256));
+                    let mut expected: BTreeMap<Tier, Vec<&str>> = BTreeMap::new();
+                    for (node_id, node) in having {
+                        let tier = rules.tier(rule, node_id, &node.placement);
+                        if let Some(tier) = tier {
+                            expected.entry(tier).or_default().push(node_id);
+                        }
+                    }
+                    let is_alive = |node_id: &str| {
                         registry.nodes.get(node_id).is_some_and(|node| node.is_alive(now))
+                    };
+                    let live = found.iter().map(|(tier, nodes)| {
+                        (*tier, nodes.iter().map(|id| &**id).filter(|id| is_alive(id)).collect())
                     });
-                    let live: Vec<_> = live.map(|node_id| String::from(&**node_id)).collect();
-                    prop_assert_eq!(live, expected);
+                    let live = live.filter(|(_, nodes): &(_, Vec<&str>)| !nodes.is_empty());
+                    prop_assert_eq!(live.collect::<BTreeMap<_, _>>(), expected);
                 }
             }
         }
@@ -214,10 +305,13 @@ mod tests {
         let sha256 = Sha256::new([1; 32]);
         let nodes = BTreeMap::new();
         for n in 0..=MAX_PACKAGES {
-            index.find(&id(n), sha256, &nodes);
-            index.find(&id(0), sha256, &nodes);
+            index.find(&id(n), sha256, None, &nodes);
+            index.find(&id(0), sha256, None, &nodes);
         }
         assert_eq!(index.packages.len(), MAX_PACKAGES);
-        assert!(index.packages.contains_key(&id(0)) && !index.packages.contains_key(&id(1)));
+        assert!(
+            index.packages.contains_key(&(id(0), None))
+                && !index.packages.contains_key(&(id(1), None))
+        );
     }
 }

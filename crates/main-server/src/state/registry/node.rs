@@ -11,7 +11,11 @@ use edge_mirror_protocol::{
 
 use super::NodeReachability;
 use crate::state::{
-    fleet::SILENCE, held_packages::HeldPackages, probing::ProbeState, relay::fleet::RelayNode,
+    fleet::SILENCE,
+    held_packages::HeldPackages,
+    probing::ProbeState,
+    relay::fleet::RelayNode,
+    routing::{NodeLoad, NodePlacement},
 };
 
 /// A node that pulls sends a heartbeat each second; one that is silent for this long
@@ -27,6 +31,9 @@ pub(crate) struct RegisteredNode {
     pub active: Vec<PackageId>,
     pub downloads: u64,
     pub version: Option<String>,
+    /// Of the busiest of CPU, memory and uplink, as it reports them.
+    pub(super) percent: u8,
+    pub(super) placement: NodePlacement,
     pub(crate) reach: NodeReachability,
     /// The time since which it is so.
     pub(crate) reached_at: UnixMillis,
@@ -35,8 +42,6 @@ pub(crate) struct RegisteredNode {
     pub pulls: Vec<PullReport>,
     /// Sorted by id.
     pub(super) failed_pulls: Vec<FailedPullRecord>,
-    /// An operator keeps clients from it.
-    pub(super) drained: bool,
     /// The client that registered it.
     pub(super) client: IpAddr,
     /// Clients sent there since the last heartbeat.
@@ -66,13 +71,14 @@ impl RegisteredNode {
         Self {
             address,
             client,
-            drained: false,
             status,
             registered_at: now,
             heard_at: now,
             active: Vec::new(),
             downloads: 0,
             version: None,
+            percent: 0,
+            placement: NodePlacement::default(),
             reach: NodeReachability::Unknown,
             reached_at: now,
             relay: None,
@@ -179,11 +185,12 @@ impl RegisteredNode {
 
     /// True if clients may be sent there while it is alive.
     pub(super) fn takes_clients(&self) -> bool {
-        !self.drained && matches!(self.reach, NodeReachability::Reachable { .. })
+        !self.placement.drained && matches!(self.reach, NodeReachability::Reachable { .. })
     }
 
-    pub(super) fn load(&self) -> u64 {
-        self.downloads.saturating_add(self.redirects)
+    pub(super) fn load(&self) -> NodeLoad {
+        let downloads = self.downloads.saturating_add(self.redirects);
+        NodeLoad { downloads, percent: self.percent }
     }
 }
 

@@ -10,8 +10,14 @@ use std::{
 
 use edge_mirror_protocol::package::{PackageId, Sha256};
 
-use super::{holder_index::HolderIndex, node::RegisteredNode};
-use crate::state::redirect;
+use super::{
+    holder_index::{HolderIndex, HolderTiers},
+    node::RegisteredNode,
+};
+use crate::state::{
+    redirect,
+    routing::{NodeLoad, RoutingRules},
+};
 
 /// The places and bytes that the nodes of a client, or all nodes, take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,30 +115,67 @@ impl NodeMap {
         Some(outcome)
     }
 
-    /// The ids of the nodes that have a package and take clients, sorted.
-    pub(super) fn holders(&mut self, id: &PackageId, sha256: Sha256) -> Vec<Arc<str>> {
-        self.holders.find(id, sha256, &self.nodes).to_vec()
+    pub(super) fn rules(&self) -> &RoutingRules {
+        self.holders.rules()
     }
 
-    /// Chooses one of the nodes that have a package and take clients, by load; None is the
-    /// load of one that can't be chosen now.
+    pub(super) fn set_rules(&mut self, rules: Arc<RoutingRules>) {
+        self.holders.set_rules(rules);
+    }
+
+    /// The nodes that have a package and take clients of a rule.
+    pub(super) fn holders(
+        &mut self,
+        id: &PackageId,
+        sha256: Sha256,
+        rule: Option<usize>,
+    ) -> HolderTiers {
+        self.holders.find(id, sha256, rule, &self.nodes).clone()
+    }
+
+    /// Chooses one of the nodes that have a package and take clients of a rule: of the first
+    /// tier that is not too busy, by load. None is the load of one that can't be chosen now.
     pub(super) fn choose_holder(
         &mut self,
         id: &PackageId,
         sha256: Sha256,
-        load: impl Fn(&RegisteredNode) -> Option<u64>,
-        draw: impl FnMut(usize) -> usize,
+        rule: Option<usize>,
+        load: impl Fn(&RegisteredNode) -> Option<NodeLoad>,
+        mut draw: impl FnMut(usize) -> usize,
     ) -> Option<(Arc<str>, &mut RegisteredNode)> {
-        let holders = self.holders.find(id, sha256, &self.nodes);
-        let load = |place: usize| load(self.nodes.get(holders.get(place)?)?);
-        let chosen = holders.get(redirect::choose(holders.len(), load, draw)?)?.clone();
+        let overflow = self.rules().overflow;
+        let mut busy = None::<(u64, &Arc<str>)>;
+        let tiers = self.holders.find(id, sha256, rule, &self.nodes);
+        let mut chosen = None;
+        for nodes in tiers.values() {
+            let load = |place: usize| {
+                let node = self.nodes.get(nodes.get(place)?)?;
+                load(node).map(|load| (load, load.cost(node.placement.weight)))
+            };
+            let cost = |place| load(place).map(|(_, cost)| cost);
+            let Some(place) = redirect::choose(nodes.len(), cost, &mut draw) else { continue };
+            let Some((load, cost)) = load(place) else { continue };
+            if load.percent <= overflow {
+                chosen = Some(&nodes[place]);
+                break;
+            }
+            if busy.is_none_or(|(least, _)| cost < least) {
+                busy = Some((cost, &nodes[place]));
+            }
+        }
+        let chosen = chosen.or(busy.map(|(_, node_id)| node_id))?.clone();
         let node = self.nodes.get_mut(&chosen)?;
         Some((chosen, node))
     }
 
     #[cfg(test)]
-    pub(super) fn indexed(&self, id: &PackageId, sha256: Sha256) -> Option<&[Arc<str>]> {
-        self.holders.indexed(id, sha256)
+    pub(super) fn indexed(
+        &self,
+        id: &PackageId,
+        sha256: Sha256,
+        rule: Option<usize>,
+    ) -> Option<&HolderTiers> {
+        self.holders.indexed(id, sha256, rule)
     }
 
     fn count(&mut self, node: &RegisteredNode) {

@@ -653,6 +653,7 @@ impl Simulation {
             report: HeldPackagesReport::Digests(has_it.into_iter().collect()),
             downloads: 0,
             version: None,
+            percent: 0,
             relay: Some(RelayReport {
                 address: format!("10.0.0.{n}:1"),
                 https: false,
