@@ -20,7 +20,7 @@ use edge_mirror_http::{
     wire::{feed::History, health::StorageHealth},
 };
 use edge_mirror_protocol::{
-    ActiveMeeting, Fault, UnservedMeeting,
+    ActiveMeeting, Fault, HeartbeatNotice, UnservedMeeting,
     extension::RelaySection,
     package::{PackageId, Sha256},
 };
@@ -122,8 +122,8 @@ pub struct Presence {
     /// Time of the first failure since the last answer, and its cause.
     pub(crate) failing_since: Option<UnixMillis>,
     pub error: Option<Fault>,
-    /// The main server's reason that it can't reach the node, if it has one.
-    pub unreachable: Option<String>,
+    /// Our main server's notice to the node's operators.
+    pub notice: HeartbeatNotice,
     /// Warnings about the address.
     pub(crate) address_warnings: Vec<AddressWarning>,
 }

@@ -25,8 +25,8 @@ use std::{
 use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_http::{delivery::Traffic, limits::Limit};
 use edge_mirror_protocol::{
-    Cause, Fault, Heartbeat, HeldPackage, LoadReport, MeetingRef, NodeReport, Registration,
-    Unregistration,
+    Cause, Fault, Heartbeat, HeartbeatNotice, HeldPackage, LoadReport, MeetingRef, NodeReport,
+    Registration, Unregistration,
     package::PackageId,
     relay::{PullReport, RelayReport},
 };
@@ -151,7 +151,7 @@ impl PresenceWorker {
         registered_as: &mut Option<RegisteredAs>,
         reported: &mut Arc<board::SyncState>,
         check: bool,
-    ) -> Result<Option<String>, Fault> {
+    ) -> Result<HeartbeatNotice, Fault> {
         let config = self.settings.current();
         let upstream = self.connector.upstream(&config);
         let here = |s: &RegisteredAs| {
@@ -349,7 +349,7 @@ impl PresenceWorker {
     fn record_outcome(
         &self,
         registered_as: &Option<RegisteredAs>,
-        outcome: Result<Option<String>, Fault>,
+        outcome: Result<HeartbeatNotice, Fault>,
     ) -> bool {
         let good = outcome.is_ok();
         self.board.counts.heartbeats.inc(CallResult::of(&outcome));
@@ -369,7 +369,7 @@ impl PresenceWorker {
                 .as_ref()
                 .err()
                 .map(|_| before.failing_since.unwrap_or_else(UnixMillis::now)),
-            unreachable: outcome.as_ref().ok().cloned().flatten(),
+            notice: outcome.as_ref().ok().cloned().unwrap_or_default(),
             error: outcome.err(),
             address_warnings: before.address_warnings,
         });

@@ -13,8 +13,8 @@ use std::{
 
 use edge_mirror_http::tls::{self, TrustFiles};
 use edge_mirror_protocol::{
-    self as protocol, Heartbeat, MAX_ANSWER_BYTES, MeetingStatus, OfferedPackage, Registration,
-    UnreadableAnswer, Unregistration, extension,
+    self as protocol, Heartbeat, HeartbeatNotice, MAX_ANSWER_BYTES, MeetingStatus, OfferedPackage,
+    Registration, UnreadableAnswer, Unregistration, extension,
     package::{PackageId, Sha256},
     preference::PREFER,
     relay::NODE_HEADER,
@@ -181,17 +181,17 @@ impl Upstream {
         self.post("/api/v1/nodes/register", body, limit).await.map(drop)
     }
 
-    /// Returns the main server's reason that it can't reach the node, if any.
+    /// Returns what the main server says to the node's operators.
     pub async fn heartbeat(
         &self,
         body: &Heartbeat,
         limit: Duration,
-    ) -> Result<Option<String>, UpstreamError> {
+    ) -> Result<HeartbeatNotice, UpstreamError> {
         let mut answer = self.post("/api/v1/nodes/heartbeat", body, limit).await?;
         // Only ours answers with more than a receipt; nothing here is an error.
         let first = tokio::time::timeout(limit, answer.chunk()).await;
         let first = first.ok().and_then(Result::ok).flatten().unwrap_or_default();
-        Ok(protocol::read_unreachable(&first))
+        Ok(protocol::read_notice(&first))
     }
 
     /// A 404, not being known there, counts as success.

@@ -312,11 +312,36 @@ pub fn fingerprint(body: &[u8]) -> Sha256 {
     Sha256::new(hasher.finalize().into())
 }
 
-/// Reads from the answer to a heartbeat why our own main server can't reach the node
-/// at its address; none if it can.
-pub fn read_unreachable(body: &[u8]) -> Option<String> {
-    let answer: Value = serde_json::from_slice(body).ok()?;
-    Some(answer.get("mirror")?.get("unreachable")?.as_str()?.to_owned())
+/// The part of the answer to a heartbeat that only our own main server sends, for the
+/// node's operators.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct HeartbeatNotice {
+    /// The main server's reason that it can't reach the node at its address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreachable: Option<String>,
+    /// None if the node was accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admission: Option<AdmissionNotice>,
+}
+
+/// The state of a node that gets no clients because nobody has accepted it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub enum AdmissionNotice {
+    Pending,
+    Refused,
+}
+
+/// Reads the answer to a heartbeat; that of other main servers has no notice.
+pub fn read_notice(body: &[u8]) -> HeartbeatNotice {
+    let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+    let notice = &answer["mirror"];
+    HeartbeatNotice {
+        unreachable: notice["unreachable"].as_str().map(str::to_owned),
+        admission: AdmissionNotice::deserialize(&notice["admission"]).ok(),
+    }
 }
 
 /// Reads the list of active meetings with their offered packages. Leaves out
@@ -590,6 +615,26 @@ mod tests {
         let paths: Vec<_> = offers.iter().map(|o| (o.id.as_str(), o.path.as_deref())).collect();
         assert_eq!(paths, [("3", Some("/uploads/packages/T_3_pdfs.zip")), ("b", None)]);
         assert!(read_offers(b"{}").is_err());
+    }
+
+    #[test]
+    fn a_notice_is_read_from_our_main_servers_answer_and_is_empty_otherwise() {
+        let none = HeartbeatNotice::default();
+        for answer in ["", "null", "[]", r#"{"status":"success","timestamp":1.5}"#] {
+            assert_eq!(read_notice(answer.as_bytes()), none, "{answer}");
+        }
+        for (unreachable, admission) in [
+            (Some("refused".to_owned()), None),
+            (None, Some(AdmissionNotice::Pending)),
+            (Some("no route".to_owned()), Some(AdmissionNotice::Refused)),
+        ] {
+            let notice = HeartbeatNotice { unreachable, admission };
+            let answer = serde_json::json!({"status": "success", "mirror": notice}).to_string();
+            assert_eq!(read_notice(answer.as_bytes()), notice);
+        }
+        let later = br#"{"mirror": {"unreachable": "x", "admission": "a later state"}}"#;
+        let unreachable = Some("x".to_owned());
+        assert_eq!(read_notice(later), HeartbeatNotice { unreachable, admission: None });
     }
 
     #[test]

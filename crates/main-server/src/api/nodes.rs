@@ -12,7 +12,8 @@ use axum::{
 use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_http::wire::{Done, Success, done};
 use edge_mirror_protocol::{
-    FailedPull, HeldPackage, MAX_FAILED_PULLS, MAX_HELD_PACKAGES, NodeReport,
+    AdmissionNotice, FailedPull, HeartbeatNotice, HeldPackage, MAX_FAILED_PULLS, MAX_HELD_PACKAGES,
+    NodeReport,
     package::PackageId,
     relay::{MAX_REPORTED_PULLS, MAX_SLOW_PARENTS, PullReport, RelayReport},
 };
@@ -112,6 +113,7 @@ fn record_heartbeat(
     reader.finish()?;
     check_identity(&node_id, &address)?;
     let mut mirror = body.0.get("mirror").and_then(|mirror| NodeReport::deserialize(mirror).ok());
+    let is_ours = mirror.is_some();
     let relay = mirror.as_mut().and_then(|mirror| mirror.relay.take()).and_then(readable_relay);
     let load = mirror.as_ref().and_then(|mirror| mirror.load);
     let pulls = mirror.as_mut().map(|mirror| std::mem::take(&mut mirror.pulls));
@@ -138,8 +140,10 @@ fn record_heartbeat(
             let waiting = claim(report.address, caller, report.status, now);
             note_claim(server, &node_id, NodeClaim { version, ..waiting })?;
         }
-        let timestamp = now.as_secs_f64();
-        return Ok(Json(HeartbeatAnswer { status: Success::Success, timestamp, mirror: None }));
+        let pending = admission == Admission::Pending;
+        let notice = if pending { AdmissionNotice::Pending } else { AdmissionNotice::Refused };
+        let notice = HeartbeatNotice { admission: Some(notice), ..HeartbeatNotice::default() };
+        return Ok(receipt(is_ours.then_some(notice), now));
     }
     let new = server.registry().heartbeat(&node_id, report, now)?;
     let unreachable = server.registry().unreachable_reason(&node_id);
@@ -149,8 +153,15 @@ fn record_heartbeat(
         server.wake.prober.notify_one();
         info!("node {node_id} at {address} is known by its heartbeat");
     }
-    let mirror = unreachable.map(|unreachable| ToMirror { unreachable });
-    Ok(Json(HeartbeatAnswer { status: Success::Success, timestamp: now.as_secs_f64(), mirror }))
+    let notice = unreachable.map(|unreachable| HeartbeatNotice {
+        unreachable: Some(unreachable),
+        ..HeartbeatNotice::default()
+    });
+    Ok(receipt(notice, now))
+}
+
+fn receipt(mirror: Option<HeartbeatNotice>, now: UnixMillis) -> Json<HeartbeatAnswer> {
+    Json(HeartbeatAnswer { status: Success::Success, timestamp: now.as_secs_f64(), mirror })
 }
 
 fn claim(address: String, caller: NodeCaller, status: String, now: UnixMillis) -> NodeClaim {
@@ -179,15 +190,7 @@ pub(crate) struct HeartbeatAnswer {
     status: Success,
     timestamp: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    mirror: Option<ToMirror>,
-}
-
-/// For our own nodes, to be shown to their operators.
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct ToMirror {
-    /// Error of our probe of the node's address.
-    unreachable: String,
+    mirror: Option<HeartbeatNotice>,
 }
 
 /// The listed meetings that this main server has, each once, up to `MAX_HELD_PACKAGES`.

@@ -26,7 +26,14 @@ impl TestMaster {
     }
 
     /// Registers and sends a heartbeat; both succeed for whoever does so.
-    async fn calls_from(&self, client: &str, node_id: &str, address: &str, sha256: Option<&str>) {
+    /// Returns how the node is told that it stands.
+    async fn calls_from(
+        &self,
+        client: &str,
+        node_id: &str,
+        address: &str,
+        sha256: Option<&str>,
+    ) -> Value {
         let register = json!({"node_id": node_id, "address": address, "status": "online"});
         let request = self.sent_by(Method::POST, "/api/v1/nodes/register", client);
         let (status, answer) = both(request.json(&register)).await;
@@ -45,6 +52,7 @@ impl TestMaster {
         let (status, answer) = both(request.json(&beat)).await;
         assert_eq!((status, &answer["status"]), (StatusCode::OK, &json!("success")), "{answer}");
         assert!(answer["timestamp"].is_f64());
+        answer["mirror"]["admission"].clone()
     }
 
     /// The ids in a list of the fleet.
@@ -95,7 +103,7 @@ async fn a_new_node_waits_for_an_operator_and_gets_nothing_until_then() {
     let t = behind_proxy(NodePolicy::Approve).await;
     let sha256 = t.meeting("m", &zip_of(b"x")).await;
     let (address, _node) = fake_node("hall").await;
-    t.calls_from(HALL, "hall", &address, Some(&sha256)).await;
+    assert_eq!(t.calls_from(HALL, "hall", &address, Some(&sha256)).await, "pending");
     t.started("m").await;
     assert_eq!(t.fleet("pending").await, ["hall"]);
     assert_eq!(t.fleet("nodes").await, [""; 0]);
@@ -109,7 +117,7 @@ async fn a_new_node_waits_for_an_operator_and_gets_nothing_until_then() {
     let (status, node) = t.decide("hall", "approve").await;
     assert_eq!((status, &node["state"]), (StatusCode::OK, &json!("present")), "{node}");
     assert_eq!(node["client"], HALL);
-    t.calls_from(HALL, "hall", &address, Some(&sha256)).await;
+    assert_eq!(t.calls_from(HALL, "hall", &address, Some(&sha256)).await, Value::Null);
     t.reached("hall").await;
     let download = t.get("/api/v1/meetings/m/download-package").await;
     assert_eq!(download.status(), 302);

@@ -137,7 +137,7 @@ fn presence(page: &mut Exposition, board: &StatusBoard) {
         "edge_mirror_unreachable",
         "1 where the main server says that it can't reach this node.",
     )
-    .put(&[], u8::from(presence.unreachable.is_some()));
+    .put(&[], u8::from(presence.notice.unreachable.is_some()));
     page.tally(
         "edge_mirror_heartbeats_total",
         "Heartbeats, by what became of them.",

@@ -9,7 +9,7 @@ use edge_mirror_http::{
     tls::{CertificateWarning, UnusableTlsFile},
     wire::problem::{Problem, certificate_problems, connection_limits},
 };
-use edge_mirror_protocol::{self as protocol, UnservedMeeting};
+use edge_mirror_protocol::{self as protocol, AdmissionNotice, UnservedMeeting};
 use edge_mirror_settings::Config;
 use edge_mirror_store::LOW_DISK_BYTES;
 use serde_json::json;
@@ -72,7 +72,10 @@ pub(super) fn find_problems(node: &NodeSnapshot) -> Vec<Problem> {
                 json!({"limit": limit, "left_out": left_out}),
             ));
         }
-        found.extend(node.presence.unreachable.as_ref().map(|text| {
+        found.extend(
+            node.presence.notice.admission.map(|admission| admission_problem(node, admission)),
+        );
+        found.extend(node.presence.notice.unreachable.as_ref().map(|text| {
             let address = &node.presence.address;
             Problem::error("address_unreachable", json!({"address": address, "text": text}))
         }));
@@ -104,6 +107,14 @@ fn config_rejected(node: &NodeSnapshot) -> Option<Problem> {
     let text = node.config_error.as_ref()?;
     let file = node.config_file;
     Some(Problem::error("config_rejected", json!({"file": file, "text": text})))
+}
+
+fn admission_problem(node: &NodeSnapshot, admission: AdmissionNotice) -> Problem {
+    let of = json!({"main_server": node.config.main_server(), "node": node.config.node_id});
+    match admission {
+        AdmissionNotice::Pending => Problem::error("admission_pending", of),
+        AdmissionNotice::Refused => Problem::error("admission_refused", of),
+    }
 }
 
 /// One problem per cause: if heartbeats fail, polls do, too.
@@ -233,7 +244,8 @@ mod tests {
         let others = codes(|c, presence, sync, machine| {
             roomy(c);
             sync.left_out = 1;
-            presence.unreachable = Some("no route".into());
+            presence.notice.unreachable = Some("no route".into());
+            presence.notice.admission = Some(AdmissionNotice::Pending);
             sync.unserved = [UnservedMeeting { id: "a/b".into(), title: None }].into();
             machine.disk_free = 1;
             c.security.open = true;
@@ -246,6 +258,7 @@ mod tests {
         });
         let told = [
             "too_many_meetings",
+            "admission_pending",
             "address_unreachable",
             "meeting_unserved",
             "interface_missing",
