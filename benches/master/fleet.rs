@@ -121,7 +121,10 @@ impl Heartbeats {
                 tokio::select! {
                     () = tokio::time::sleep(due.saturating_sub(begun.elapsed())) => {}
                     changed = packages.changed() => {
-                        changed?;
+                        if changed.is_err() {
+                            // The fleet is over.
+                            return Ok(());
+                        }
                         is_hurried = true;
                         break;
                     }
