@@ -33,6 +33,8 @@ pub(crate) use writer::write;
 
 /// Interval of looking for due probes and silent nodes.
 const PROBE_TICK: Duration = Duration::from_secs(1);
+/// Least time between two looks, each of which goes through all nodes.
+const PROBE_PAUSE: Duration = Duration::from_millis(50);
 /// Free disk space changes all the time; a page shows it in three digits.
 const GAUGE_EVERY: Duration = Duration::from_secs(5);
 /// Least time between two plans of who pulls from whom; heartbeats come by the hundred.
@@ -115,7 +117,17 @@ pub(crate) async fn digest_pieces(server: Arc<Server>, stop: CancellationToken) 
 pub(crate) async fn probe(server: Arc<Server>, prober: Prober, stop: CancellationToken) {
     let mut under_way = FuturesUnordered::new();
     let mut tick = tokio::time::interval(PROBE_TICK);
+    let mut look_at = Instant::now();
     loop {
+        if Instant::now() < look_at {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(probed) = under_way.next() => finish_probe(&server, &probed),
+                () = tokio::time::sleep_until(look_at) => {}
+            }
+            continue;
+        }
+        look_at = Instant::now() + PROBE_PAUSE;
         for lost in server.registry().take_lost(server.clock.now()) {
             server.counts.lost_nodes.inc();
             warn!("node {lost} was not heard from for 30 s and is dropped");
@@ -132,17 +144,20 @@ pub(crate) async fn probe(server: Arc<Server>, prober: Prober, stop: Cancellatio
         }));
         tokio::select! {
             () = stop.cancelled() => return,
-            Some((node_id, address, reach)) = under_way.next() => {
-                let now = server.clock.now();
-                note(&mut server.registry(), &node_id, &address, &reach, now);
-                // A node that turned out unreachable holds up no start, and feeds nobody.
-                server.wake.announcer.notify_one();
-                server.wake.planner.notify_one();
-            }
+            Some(probed) = under_way.next() => finish_probe(&server, &probed),
             () = server.wake.prober.notified() => {}
             _ = tick.tick() => {}
         }
     }
+}
+
+/// Takes in the outcome of a probe: the node's id, the address that was asked, the answer.
+fn finish_probe(server: &Server, (node_id, address, reach): &(String, String, NodeReachability)) {
+    let now = server.clock.now();
+    note(&mut server.registry(), node_id, address, reach, now);
+    // A node that turned out unreachable holds up no start, and feeds nobody.
+    server.wake.announcer.notify_one();
+    server.wake.planner.notify_one();
 }
 
 fn note(
