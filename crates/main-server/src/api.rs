@@ -37,6 +37,42 @@ use crate::server::Server;
 
 pub(crate) fn router(server: Arc<Server>) -> Router {
     let access = server.access.clone();
+    let open = open_routes(&server);
+    let operators = Router::new()
+        .route("/api/v1/overview", get(overview::overview))
+        .route("/api/v1/events", get(events::events))
+        .route("/api/v1/traffic", get(events::traffic))
+        .route("/api/v1/meetings", post(manage::create))
+        .route("/api/v1/meetings/{id}", delete(manage::delete))
+        .route("/api/v1/meetings/{id}/start", post(manage::start))
+        .route(
+            "/api/v1/meetings/{id}/distribute",
+            post(manage::distribute).delete(manage::end_distribution),
+        )
+        .route("/api/v1/meetings/{id}/end", post(manage::end))
+        .route("/api/v1/meetings/{id}/package", put(upload::put))
+        .route("/api/v1/meetings/{id}/explain", get(routing::explain))
+        .route("/api/v1/fleet/rules", get(routing::rules).put(routing::set_rules))
+        .route("/api/v1/fleet/nodes", get(fleet::list))
+        .route("/api/v1/fleet/nodes/{node}", patch(fleet::edit).delete(fleet::remove))
+        .route("/api/v1/fleet/nodes/{node}/approve", post(fleet::approve))
+        .route("/api/v1/fleet/nodes/{node}/refuse", post(fleet::refuse))
+        .route("/api/v1/nodes/key", post(node_key::set).delete(node_key::clear))
+        .layer(middleware::from_fn_with_state(access.clone(), access::require_operator))
+        .layer(middleware::from_fn(wire::confidential));
+    open.merge(operators)
+        .merge(access::router(&access))
+        .merge(pages::router())
+        .merge(docs::router(&docs::MAIN_SERVER))
+        .fallback(wire::not_found)
+        .method_not_allowed_fallback(wire::method_not_allowed)
+        .layer(middleware::from_fn(wire::security_headers))
+        .layer(middleware::from_fn_with_state(server.traffic.requests.clone(), count_requests))
+        .with_state(server)
+}
+
+/// The routes that need no operator.
+fn open_routes(server: &Arc<Server>) -> Router<Arc<Server>> {
     let of_nodes = Router::new()
         .route("/api/v1/nodes/register", post(nodes::register))
         .route("/api/v1/nodes/heartbeat", post(nodes::heartbeat))
@@ -64,39 +100,8 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/nodes/list", get(nodes::list))
         .route("/api/v1/nodes/available", get(nodes::available))
         .merge(of_nodes)
-        .layer(middleware::from_fn_with_state(access.clone(), access::refuse_foreign));
-    let operators = Router::new()
-        .route("/api/v1/overview", get(overview::overview))
-        .route("/api/v1/events", get(events::events))
-        .route("/api/v1/traffic", get(events::traffic))
-        .route("/api/v1/meetings", post(manage::create))
-        .route("/api/v1/meetings/{id}", delete(manage::delete))
-        .route("/api/v1/meetings/{id}/start", post(manage::start))
-        .route(
-            "/api/v1/meetings/{id}/distribute",
-            post(manage::distribute).delete(manage::end_distribution),
-        )
-        .route("/api/v1/meetings/{id}/end", post(manage::end))
-        .route("/api/v1/meetings/{id}/package", put(upload::put))
-        .route("/api/v1/meetings/{id}/explain", get(routing::explain))
-        .route("/api/v1/fleet/rules", get(routing::rules).put(routing::set_rules))
-        .route("/api/v1/fleet/nodes", get(fleet::list))
-        .route("/api/v1/fleet/nodes/{node}", patch(fleet::edit).delete(fleet::remove))
-        .route("/api/v1/fleet/nodes/{node}/approve", post(fleet::approve))
-        .route("/api/v1/fleet/nodes/{node}/refuse", post(fleet::refuse))
-        .route("/api/v1/nodes/key", post(node_key::set).delete(node_key::clear))
-        .layer(middleware::from_fn_with_state(access.clone(), access::require_operator))
-        .layer(middleware::from_fn(wire::confidential));
+        .layer(middleware::from_fn_with_state(server.access.clone(), access::refuse_foreign));
     open.merge(of_clients)
-        .merge(operators)
-        .merge(access::router(&access))
-        .merge(pages::router())
-        .merge(docs::router(&docs::MAIN_SERVER))
-        .fallback(wire::not_found)
-        .method_not_allowed_fallback(wire::method_not_allowed)
-        .layer(middleware::from_fn(wire::security_headers))
-        .layer(middleware::from_fn_with_state(server.traffic.requests.clone(), count_requests))
-        .with_state(server)
 }
 
 /// The page; old nodes request it, too, as a liveness check.

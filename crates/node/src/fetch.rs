@@ -8,6 +8,7 @@ mod admission;
 mod adopt;
 mod attempt;
 mod background;
+mod commit;
 mod context;
 mod error;
 mod flight;

@@ -161,7 +161,7 @@ pub struct NodeReport {
 pub struct LoadReport {
     pub cpu: u8,
     pub memory: u8,
-    /// Of the bandwidth limit that its operator set; None without one.
+    /// Share of the bandwidth limit that its operator set; None without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uplink: Option<u8>,
 }

@@ -44,7 +44,7 @@ impl Subnet {
         self.0.contains(&address.to_canonical())
     }
 
-    /// Of two subnets that contain an address, the one with more bits is the closer one.
+    /// The more bits, the closer is a subnet to an address that it contains.
     pub fn prefix_len(&self) -> u8 {
         self.0.prefix_len()
     }

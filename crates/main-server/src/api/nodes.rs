@@ -100,6 +100,40 @@ fn record_heartbeat(
     caller: NodeCaller,
     body: &JsonBody,
 ) -> Result<Json<HeartbeatAnswer>, RequestError> {
+    let (node_id, report) = read_heartbeat(server, caller, body)?;
+    let (now, is_ours) = (server.clock.now(), report.version.is_some());
+    let notice = match server.admission(&node_id, caller, now) {
+        Admission::Accepted => {
+            let address = report.address.clone();
+            let new = server.registry().heartbeat(&node_id, report, now)?;
+            server.wake.announcer.notify_one();
+            server.wake.planner.notify_one();
+            if new {
+                server.wake.prober.notify_one();
+                info!("node {node_id} at {address} is known by its heartbeat");
+            }
+            let unreachable = server.registry().unreachable_reason(&node_id);
+            HeartbeatNotice { unreachable, admission: None }
+        }
+        Admission::Pending => {
+            let version = report.version;
+            let waiting = claim(report.address, caller, report.status, now);
+            note_claim(server, &node_id, NodeClaim { version, ..waiting })?;
+            HeartbeatNotice { unreachable: None, admission: Some(AdmissionNotice::Pending) }
+        }
+        Admission::Refused => {
+            HeartbeatNotice { unreachable: None, admission: Some(AdmissionNotice::Refused) }
+        }
+    };
+    let mirror = (is_ours && notice != HeartbeatNotice::default()).then_some(notice);
+    Ok(Json(HeartbeatAnswer { status: Success::Success, timestamp: now.as_secs_f64(), mirror }))
+}
+
+fn read_heartbeat(
+    server: &Server,
+    caller: NodeCaller,
+    body: &JsonBody,
+) -> Result<(String, HeartbeatReport), RequestError> {
     let mut reader = FieldReader::new(body);
     let (node_id, address) = (reader.text("node_id"), plain(reader.text("address")));
     let status = reader.text("status");
@@ -113,13 +147,12 @@ fn record_heartbeat(
     reader.finish()?;
     check_identity(&node_id, &address)?;
     let mut mirror = body.0.get("mirror").and_then(|mirror| NodeReport::deserialize(mirror).ok());
-    let is_ours = mirror.is_some();
     let relay = mirror.as_mut().and_then(|mirror| mirror.relay.take()).and_then(readable_relay);
     let load = mirror.as_ref().and_then(|mirror| mirror.load);
     let pulls = mirror.as_mut().map(|mirror| std::mem::take(&mut mirror.pulls));
     let failed_pulls = mirror.as_mut().map(|mirror| std::mem::take(&mut mirror.failed_pulls));
     let report = HeartbeatReport {
-        address: address.clone(),
+        address,
         client: caller.client,
         status: truncate(status),
         downloads: mirror.as_ref().map_or(0, |mirror| mirror.downloads),
@@ -132,36 +165,7 @@ fn record_heartbeat(
         // Older nodes don't list synced meetings: what they call active, they have.
         report: report(server, &synced.unwrap_or(active), mirror),
     };
-    let now = server.clock.now();
-    let admission = server.admission(&node_id, caller, now);
-    if admission != Admission::Accepted {
-        if admission == Admission::Pending {
-            let version = report.version;
-            let waiting = claim(report.address, caller, report.status, now);
-            note_claim(server, &node_id, NodeClaim { version, ..waiting })?;
-        }
-        let pending = admission == Admission::Pending;
-        let notice = if pending { AdmissionNotice::Pending } else { AdmissionNotice::Refused };
-        let notice = HeartbeatNotice { admission: Some(notice), ..HeartbeatNotice::default() };
-        return Ok(receipt(is_ours.then_some(notice), now));
-    }
-    let new = server.registry().heartbeat(&node_id, report, now)?;
-    let unreachable = server.registry().unreachable_reason(&node_id);
-    server.wake.announcer.notify_one();
-    server.wake.planner.notify_one();
-    if new {
-        server.wake.prober.notify_one();
-        info!("node {node_id} at {address} is known by its heartbeat");
-    }
-    let notice = unreachable.map(|unreachable| HeartbeatNotice {
-        unreachable: Some(unreachable),
-        ..HeartbeatNotice::default()
-    });
-    Ok(receipt(notice, now))
-}
-
-fn receipt(mirror: Option<HeartbeatNotice>, now: UnixMillis) -> Json<HeartbeatAnswer> {
-    Json(HeartbeatAnswer { status: Success::Success, timestamp: now.as_secs_f64(), mirror })
+    Ok((node_id, report))
 }
 
 fn claim(address: String, caller: NodeCaller, status: String, now: UnixMillis) -> NodeClaim {

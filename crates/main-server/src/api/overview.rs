@@ -22,8 +22,10 @@ use crate::{
     },
     server::Server,
     state::{
-        download_log::DownloadRecord,
-        problems::{self, MasterSnapshot},
+        download_log::{DownloadLog, DownloadRecord},
+        index::IndexedMeetings,
+        problems::{self, FailingMeeting, FleetSnapshot, MasterSnapshot},
+        registry::RegisteredNode,
         routing::RoutingRules,
     },
 };
@@ -134,15 +136,15 @@ struct FolderUsage<'a> {
 }
 
 pub(crate) fn snapshot(server: &Server) -> Snapshot {
-    let now = server.clock.now();
-    let (book, outside) = (server.book(), server.outside.borrow().clone());
-    let (uploading, rules) = (server.uploads_under_way(), server.rules());
-    let known = server.known();
+    let (now, book, known) = (server.clock.now(), server.book(), server.known());
+    let (uploading, plan) = (server.uploads_under_way(), server.relay.borrow().clone());
     let (registry, claims) = (server.registry(), server.claims());
     let holders = registry.holders(now, |id| server.digest(id));
     let download_log = server.download_log();
     let reader = ReadinessReader::new(server, &known, &registry, now);
     let readiness: Vec<_> = book.meetings.iter().map(|meeting| reader.read(meeting)).collect();
+    let live: Vec<_> = registry.live(now).collect();
+    let held = by_node(&holders);
 
     let meetings = |items: &mut ItemWriter<'_>| {
         for (meeting, readiness) in book.meetings.iter().zip(&readiness) {
@@ -155,8 +157,6 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
             items.add(meeting.id.as_str(), &shown);
         }
     };
-    let held = by_node(&holders);
-    let live: Vec<_> = registry.live(now).collect();
     let nodes = |items: &mut ItemWriter<'_>| {
         for (node_id, node) in &live {
             let shown = ShownNode {
@@ -170,60 +170,7 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
             items.add(node_id, &shown);
         }
     };
-    let plan = server.relay.borrow().clone();
     let relays = |items: &mut ItemWriter<'_>| relay::add_all(server, &plan, &registry, items);
-    let bare = book.running().filter(|meeting| server.digest(&meeting.id).is_none());
-    let bare: Vec<_> = bare.collect();
-    let failing = book.meetings.iter().zip(&readiness);
-    let failing: Vec<_> =
-        failing.filter_map(|(meeting, found)| found.as_ref()?.failing(meeting)).collect();
-    let state_fault = server.state_fault.borrow().as_ref().map(|cause| cause.to_string());
-    let health = &server.certificate_health;
-    let (fault, warning) = (health.fault(), health.warning());
-    let snapshot = MasterSnapshot {
-        state_fault: state_fault.as_deref(),
-        without_package: &bare,
-        failing: &failing,
-        any_running: book.running().next().is_some(),
-        nodes: &live,
-        fleet: fleet::snapshot(server, &known, &registry, &claims, now),
-        limited: server.recent_limit(now),
-        certificate: certificate_problems(fault.as_ref(), warning.as_ref()),
-        connections: connection_limits(&server.connections),
-        open: server.access.is_open(),
-        login_error: outside.login_fault.as_deref(),
-        free: outside.free,
-        path: server.store.root(),
-    };
-    let overview = Overview {
-        role: "main_server",
-        version: env!("CARGO_PKG_VERSION"),
-        started: server.started_at.as_secs(),
-        now: now.as_secs_f64(),
-        data: server.data(),
-        token: &book.token,
-        node_key: outside.node_key,
-        routing: &rules,
-        problems: problems::find_problems(&snapshot),
-        meetings: (),
-        nodes: (),
-        relays: (),
-        fleet: (),
-        pending: (),
-        refused: known.refused().count(),
-        traffic: Downloads {
-            under_way: server.traffic.under_way(),
-            bytes_served: server.traffic.served_bytes(),
-            redirects: download_log.redirects(),
-            own_downloads: download_log.own_downloads(),
-        },
-        storage: FolderUsage {
-            path: server.store.root(),
-            used: server.store.used_bytes(),
-            free: outside.free,
-        },
-        recent: download_log.recent().collect(),
-    };
     let fleet =
         |items: &mut ItemWriter<'_>| fleet::add_known(server, &known, &registry, now, items);
     let pending = |items: &mut ItemWriter<'_>| fleet::add_pending(server, &claims, items);
@@ -234,7 +181,79 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
         ("fleet", &fleet),
         ("pending", &pending),
     ];
+    let failing = book.meetings.iter().zip(&readiness);
+    let failing: Vec<_> =
+        failing.filter_map(|(meeting, found)| found.as_ref()?.failing(meeting)).collect();
+    let of_fleet = fleet::snapshot(server, &known, &registry, &claims, now);
+    let found = find_problems(server, &book, &live, &failing, of_fleet);
+    let rules = server.rules();
+    let overview = Overview {
+        role: "main_server",
+        version: env!("CARGO_PKG_VERSION"),
+        started: server.started_at.as_secs(),
+        now: now.as_secs_f64(),
+        data: server.data(),
+        token: &book.token,
+        node_key: server.outside.borrow().node_key,
+        routing: &rules,
+        problems: found,
+        meetings: (),
+        nodes: (),
+        relays: (),
+        fleet: (),
+        pending: (),
+        refused: known.refused().count(),
+        traffic: downloads(server, &download_log),
+        storage: folder_usage(server),
+        recent: download_log.recent().collect(),
+    };
     Snapshot::new(&json!(overview), &lists)
+}
+
+fn find_problems(
+    server: &Server,
+    book: &IndexedMeetings,
+    live: &[(&str, &RegisteredNode)],
+    failing: &[FailingMeeting<'_>],
+    fleet: FleetSnapshot,
+) -> Vec<Problem> {
+    let outside = server.outside.borrow().clone();
+    let bare = book.running().filter(|meeting| server.digest(&meeting.id).is_none());
+    let state_fault = server.state_fault.borrow().as_ref().map(|cause| cause.to_string());
+    let health = &server.certificate_health;
+    let (fault, warning) = (health.fault(), health.warning());
+    problems::find_problems(&MasterSnapshot {
+        state_fault: state_fault.as_deref(),
+        without_package: &bare.collect::<Vec<_>>(),
+        failing,
+        any_running: book.running().next().is_some(),
+        nodes: live,
+        fleet,
+        limited: server.recent_limit(server.clock.now()),
+        certificate: certificate_problems(fault.as_ref(), warning.as_ref()),
+        connections: connection_limits(&server.connections),
+        open: server.access.is_open(),
+        login_error: outside.login_fault.as_deref(),
+        free: outside.free,
+        path: server.store.root(),
+    })
+}
+
+fn downloads(server: &Server, log: &DownloadLog) -> Downloads {
+    Downloads {
+        under_way: server.traffic.under_way(),
+        bytes_served: server.traffic.served_bytes(),
+        redirects: log.redirects(),
+        own_downloads: log.own_downloads(),
+    }
+}
+
+fn folder_usage(server: &Server) -> FolderUsage<'_> {
+    FolderUsage {
+        path: server.store.root(),
+        used: server.store.used_bytes(),
+        free: server.outside.borrow().free,
+    }
 }
 
 /// Inverts `holders`: the meetings by node.

@@ -6,17 +6,18 @@
 //! bytes are bounded, in all and for each client, so that nobody fills the
 //! memory or takes all the room.
 
+mod choice;
 mod explanation;
 mod following;
 mod holder_index;
 mod node;
 mod node_map;
 mod outage;
+mod probes;
 
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
-    sync::Arc,
 };
 
 use edge_mirror_base::clock::UnixMillis;
@@ -33,12 +34,12 @@ use crate::{
         fleet::KnownNodes,
         held_packages::{HeldPackages, HeldPackagesReport},
         newcomers::NewcomerLimiter,
-        probing::{self, ActiveProbe, DueProbe},
         relay::fleet::RelayNode,
-        routing::{NodePlacement, RoutingRules},
+        routing::NodePlacement,
     },
 };
 
+pub(crate) use choice::RedirectCandidate;
 pub(crate) use explanation::{Candidate, CandidateTier, ChoiceExplanation, Exclusion};
 pub(crate) use node::RegisteredNode;
 use node_map::NodeMap;
@@ -75,20 +76,12 @@ pub(crate) struct HeartbeatReport {
     pub report: HeldPackagesReport,
     pub downloads: u64,
     pub version: Option<String>,
-    /// Of the busiest of CPU, memory and uplink.
+    /// The busiest of CPU, memory and uplink.
     pub percent: u8,
     pub relay: Option<RelayReport>,
     /// Sorted by id, each id once; so are the next.
     pub pulls: Vec<PullReport>,
     pub failed_pulls: Vec<FailedPull>,
-}
-
-/// A node that clients may be sent to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RedirectCandidate {
-    pub node_id: String,
-    pub address: String,
-    pub https: bool,
 }
 
 #[derive(Debug, Default)]
@@ -277,43 +270,6 @@ impl NodeRegistry {
         self.live(now).filter(|(_, node)| node.takes_clients())
     }
 
-    pub(crate) fn set_rules(&mut self, rules: Arc<RoutingRules>) {
-        self.nodes.set_rules(rules);
-    }
-
-    /// The nodes that a client could be sent to for a package, best first.
-    pub(crate) fn candidates(
-        &mut self,
-        id: &PackageId,
-        current: Sha256,
-        client: IpAddr,
-        now: UnixMillis,
-    ) -> Vec<RedirectCandidate> {
-        let rule = self.nodes.rules().find(client);
-        let holders = self.nodes.holders(id, current, rule);
-        let holders = holders.values().flatten();
-        let nodes = holders.filter_map(|node_id| Some((node_id, self.nodes.get(node_id)?)));
-        let live = nodes.filter(|(_, node)| node.is_alive(now));
-        live.map(|(node_id, node)| candidate(node_id, node)).collect()
-    }
-
-    /// Chooses the node that a client is sent to for a package, and counts that. Takes the
-    /// same time however many nodes there are.
-    pub(crate) fn send_client(
-        &mut self,
-        id: &PackageId,
-        current: Sha256,
-        client: IpAddr,
-        now: UnixMillis,
-        draw: impl FnMut(usize) -> usize,
-    ) -> Option<RedirectCandidate> {
-        let rule = self.nodes.rules().find(client);
-        let load = |node: &RegisteredNode| node.is_alive(now).then(|| node.load());
-        let (node_id, node) = self.nodes.choose_holder(id, current, rule, load, draw)?;
-        node.redirects = node.redirects.saturating_add(1);
-        Some(candidate(&node_id, node))
-    }
-
     /// For each available node, true if it has the package.
     pub(crate) fn readiness(
         &self,
@@ -343,74 +299,6 @@ impl NodeRegistry {
         }
         let held = holders.into_iter().filter(|(_, (_, nodes))| !nodes.is_empty());
         held.map(|(id, (_, nodes))| (id, nodes)).collect()
-    }
-
-    /// Begins up to `room` probes, and returns their nodes and addresses; they are
-    /// under way until [`record_probe`](Self::record_probe).
-    pub(crate) fn take_due_probes(
-        &mut self,
-        room: usize,
-        now: UnixMillis,
-    ) -> Vec<(String, String)> {
-        let under_way = self.nodes.iter().filter_map(|(_, node)| {
-            Some(ActiveProbe {
-                address: &node.address,
-                client: node.client,
-                standing: node.probing?,
-            })
-        });
-        let due = self
-            .live(now)
-            .filter(|(_, node)| node.probing.is_none() && node.probe_due_at <= now)
-            .map(|(node_id, node)| DueProbe {
-                node_id,
-                address: &node.address,
-                client: node.client,
-                standing: node.standing(),
-                due_at: node.probe_due_at,
-            })
-            .collect();
-        let begun: Vec<_> = probing::next(due, under_way, room)
-            .into_iter()
-            .map(|due| (due.node_id.to_owned(), due.address.to_owned()))
-            .collect();
-        for (node_id, _) in &begun {
-            self.nodes.touch(node_id, |node| node.probing = Some(node.standing()));
-        }
-        begun
-    }
-
-    /// True when the reachability changed. A result for an address that the node
-    /// has left meanwhile is dropped.
-    pub(crate) fn record_probe(
-        &mut self,
-        node_id: &str,
-        address: &str,
-        reach: &NodeReachability,
-        now: UnixMillis,
-    ) -> bool {
-        let failed = matches!(reach, NodeReachability::Unreachable(_));
-        let news = self.nodes.touch(node_id, |node| {
-            node.probing = None;
-            if node.address != address {
-                return false;
-            }
-            node.failures = if failed { node.failures.saturating_add(1) } else { 0 };
-            node.probe_due_at = now + probing::pause(node.failures);
-            let news = std::mem::discriminant(&node.reach) != std::mem::discriminant(reach);
-            if !news {
-                node.reach.clone_from(reach);
-            }
-            news
-        });
-        let news = news == Some(true);
-        if news {
-            self.nodes.change(node_id, |node| {
-                (node.reach, node.reached_at) = (reach.clone(), now);
-            });
-        }
-        self.relay_changed |= news;
-        news
     }
 
     fn add(
@@ -463,14 +351,6 @@ impl NodeRegistry {
         self.relay_changed = true;
         self.note_gone(&node_id, node);
         self.lost.push(node_id);
-    }
-}
-
-fn candidate(node_id: &str, node: &RegisteredNode) -> RedirectCandidate {
-    RedirectCandidate {
-        node_id: node_id.to_owned(),
-        address: node.address.clone(),
-        https: node.reach == NodeReachability::Reachable { https: true },
     }
 }
 

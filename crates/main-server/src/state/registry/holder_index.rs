@@ -17,7 +17,7 @@ use crate::state::routing::{RoutingRules, Tier};
 
 /// Each change of a node looks at each of them.
 const MAX_PACKAGES: usize = 1024;
-/// Of all packages together; 16 bytes each.
+/// Entries of all packages together; 16 bytes each.
 const MAX_ENTRIES: usize = 1 << 20;
 
 /// The ids of nodes by tier, sorted; no tier is empty.

@@ -31,7 +31,7 @@ pub(crate) struct RegisteredNode {
     pub active: Vec<PackageId>,
     pub downloads: u64,
     pub version: Option<String>,
-    /// Of the busiest of CPU, memory and uplink, as it reports them.
+    /// The busiest of CPU, memory and uplink, as it reports them.
     pub(super) percent: u8,
     pub(super) placement: NodePlacement,
     pub(crate) reach: NodeReachability,

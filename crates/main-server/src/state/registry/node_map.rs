@@ -23,7 +23,7 @@ use crate::state::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct NodeUsage {
     pub(super) nodes: usize,
-    /// Of their lists.
+    /// The size of their lists.
     pub(super) bytes: usize,
 }
 
