@@ -136,7 +136,7 @@ pub struct MasterArgs {
     #[arg(long)]
     pub no_trust_local: bool,
     /// Which new nodes are accepted: approve waits for an operator, unless they
-    /// send the node key or are on this machine; open accepts all.
+    /// send the node key or register over loopback; open accepts all.
     #[arg(long, value_name = "POLICY", default_value = "approve", value_parser = units::node_policy)]
     pub nodes: NodePolicy,
     /// How many connections one client address may have, an IPv6 network of /64

@@ -4,7 +4,6 @@
 mod client;
 mod config;
 mod get;
-mod lists;
 mod meetings;
 mod nodes;
 mod panel;
@@ -24,10 +23,10 @@ use edge_mirror_settings::{ConfigError, PatchError};
 use thiserror::Error;
 
 use crate::{
-    cli::{NodesArgs, OperateCommand, StateCommand},
+    cli::{OperateCommand, StateCommand},
     terminal::{self, Language, localized},
 };
-pub use client::speaks_https;
+pub use client::https_port;
 
 /// The command did what it was asked to do, and found a problem, which it has reported.
 #[derive(Debug, Error)]
@@ -98,12 +97,7 @@ pub async fn run(command: OperateCommand, interrupt: &mut Interrupt) -> Result<(
         OperateCommand::Status(args) => status::run(&args, language, interrupt).await,
         OperateCommand::Verify(args) => until(interrupt, verify::run(&args, language)).await,
         OperateCommand::Publish(args) => publish::run(&args, language, interrupt).await,
-        OperateCommand::Nodes(NodesArgs { command: Some(command), .. }) => {
-            until(interrupt, nodes::run(&command, language)).await
-        }
-        OperateCommand::Nodes(NodesArgs { command: None, list }) => {
-            until(interrupt, lists::nodes(&list, language)).await
-        }
+        OperateCommand::Nodes(args) => until(interrupt, nodes::run(&args, language)).await,
         OperateCommand::Meetings(args) => meetings::run(&args, language, interrupt).await,
         OperateCommand::Ready(args) => until(interrupt, ready::run(&args, language)).await,
         OperateCommand::Config(args) => until(interrupt, config::run(args.what, language)).await,

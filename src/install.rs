@@ -33,7 +33,7 @@ use crate::{
 use adopted::AdoptedNode;
 use answers::TerminalPrompt;
 use places::{InstallPaths, ServiceRole};
-use settings::PreparedConfig;
+use settings::{MASTER_PORT, PreparedConfig};
 use system::InstallTarget;
 pub use uninstall::run as uninstall;
 
@@ -96,7 +96,7 @@ pub async fn run(args: InstallArgs, mut say: impl FnMut(&str)) -> Result<()> {
     match system {
         InstallTarget::Here => {
             let link = login(&places, port).await?;
-            say(&format!("\n{link}\n\n{}", next(&places)));
+            say(&format!("\n{link}\n\n{}", next(&places, port)));
         }
         InstallTarget::Below => say(&laid_out(&places)),
     }
@@ -188,7 +188,7 @@ async fn login(places: &InstallPaths, port: u16) -> Result<String> {
     token::run(args).await
 }
 
-fn next(places: &InstallPaths) -> String {
+fn next(places: &InstallPaths, port: u16) -> String {
     let unit = places.unit_name();
     let flag = places.role().flag();
     let token = match places.role() {
@@ -204,15 +204,22 @@ fn next(places: &InstallPaths) -> String {
     };
     let (chinese, english) = match places.role() {
         ServiceRole::Master => {
-            ("接受新节点，也可以在管理页面上操作", "accept a new node; so does the page")
+            ("接受新节点（也可以在管理页面上操作）", "accept a new node (also on the page)")
         }
         ServiceRole::Node => (
             "在内置主控服务器上执行：接受本节点（已填写节点密钥则不需要）",
-            "at our main server: accept this node, unless it has the node key",
+            "on our main server: accept this node, unless it has the node key",
         ),
     };
+    let at = match places.role() {
+        ServiceRole::Master if port != MASTER_PORT => {
+            format!(" --master 127.0.0.1:{port}")
+        }
+        // The other machine's port is not known here.
+        ServiceRole::Master | ServiceRole::Node => String::new(),
+    };
     let steps = [
-        ("edge-mirror nodes approve ID".to_owned(), chinese, english),
+        (format!("edge-mirror nodes approve ID{at}"), chinese, english),
         (format!("systemctl status {unit}"), "查看运行状态", "show its state"),
         (format!("journalctl -u {unit} -f"), "查看日志", "show its log"),
         (format!("edge-mirror token {token}"), "生成新的登录链接", "create another login link"),
@@ -250,4 +257,22 @@ fn labelled(chinese: &str, english: &str, with: impl Display) -> String {
 /// True for a port that plain users may not listen on.
 fn is_low(port: u16) -> bool {
     port < 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_step_names_the_port_that_commands_do_not_assume() {
+        let told = |role, port| next(&InstallPaths::new(role, None), port);
+        for (role, port, command) in [
+            (ServiceRole::Master, 8000, "edge-mirror nodes approve ID\n"),
+            (ServiceRole::Master, 80, "edge-mirror nodes approve ID --master 127.0.0.1:80\n"),
+            (ServiceRole::Node, 8001, "edge-mirror nodes approve ID\n"),
+        ] {
+            let text = told(role, port);
+            assert!(text.contains(command), "{text}");
+        }
+    }
 }

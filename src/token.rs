@@ -67,8 +67,8 @@ async fn vault_and_page(args: &TokenArgs) -> Result<(Vault, String)> {
             ));
         }
         let port = args.port.unwrap_or(8000);
-        let is_https = commands::speaks_https(&ServerUrl::local(port, false)).await;
-        let page = master::page_at(host, port, is_https).await;
+        let https = commands::https_port(&ServerUrl::local(port, false)).await;
+        let page = master::page_at(host, https.unwrap_or(port), https.is_some()).await;
         return Ok((Vault::at(master::vault_path(data)), page));
     }
     let config = match Settings::read(&args.config) {

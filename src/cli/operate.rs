@@ -43,7 +43,7 @@ pub enum OperateCommand {
     Nodes(NodesArgs),
     /// List a main server's meetings, and how ready the nodes are for them.
     Meetings(MeetingsArgs),
-    /// Tell whether all nodes have a meeting's package, and which ones lack it.
+    /// Tell whether all nodes are ready for a meeting, and which ones are not.
     Ready(ReadyArgs),
     /// Have a node pull or check a running meeting's package now, and wait for
     /// the result.
@@ -205,6 +205,7 @@ pub struct PublishArgs {
 #[command(args_conflicts_with_subcommands = true, after_help = more!(
     "Examples:",
     "  edge-mirror nodes",
+    "  edge-mirror nodes --master 192.168.1.10:8000 --json",
     "  edge-mirror nodes approve hall-3F",
 ))]
 pub struct NodesArgs {
@@ -216,10 +217,11 @@ pub struct NodesArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum NodesCommand {
-    /// Accept a pending node, or a known one that calls from a new address.
+    /// Accept a pending node (a new one, or a known one that calls from another
+    /// address), or one that was refused.
     Approve(NodeDecisionArgs),
-    /// Refuse a pending node, or a known one; it stays refused until it is
-    /// approved or removed.
+    /// Refuse a pending node or, if none waits with this ID, the known one; it
+    /// stays refused until it is approved or removed.
     Refuse(NodeDecisionArgs),
     /// Forget a node; if it registers again, it is a new one.
     Remove(NodeDecisionArgs),
@@ -241,16 +243,13 @@ pub struct NodeDecisionArgs {
 }
 
 #[derive(Clone, Debug, Args)]
-#[command(after_help = more!(
-    "Examples:",
-    "  edge-mirror nodes",
-    "  edge-mirror nodes --master 192.168.1.10:8000 --json",
-))]
 pub struct ListArgs {
     /// The main server, such as 192.168.1.10:8000; by default the one on this
     /// machine.
     #[arg(long, value_name = "URL", default_value = ServerUrl::LOCAL_MAIN_SERVER)]
     pub master: ServerUrl,
+    #[command(flatten)]
+    pub login: LoginArgs,
     #[command(flatten)]
     pub authority: AuthorityArgs,
     /// Print the list as JSON, as returned by the main server.
@@ -275,7 +274,8 @@ pub struct MeetingsArgs {
     /// line each second.
     #[arg(long)]
     pub json: bool,
-    /// Keep it on the screen, up to date, until Ctrl-C: what is wrong first.
+    /// Keep it on the screen, up to date, until Ctrl-C. If not all meetings fit,
+    /// those that need attention come first.
     #[arg(long)]
     pub watch: bool,
 }

@@ -37,13 +37,12 @@ impl ServerUrl {
         is_local && self.url.scheme() == "http"
     }
 
-    /// Returns the same server and port, over HTTPS.
-    pub fn over_https(&self) -> Self {
-        let port = self.url.port_or_known_default();
+    /// Returns the same server at its port for HTTPS.
+    pub fn over_https(&self, port: u16) -> Self {
         let mut url = self.url.clone();
         // Only between special schemes, which both are.
         let _ = url.set_scheme("https");
-        let _ = url.set_port(port);
+        let _ = url.set_port(Some(port));
         Self { url }
     }
 
@@ -115,15 +114,16 @@ mod tests {
     }
 
     #[test]
-    fn the_same_port_of_this_machine_is_spoken_to_over_https() {
-        for (given, https) in [
-            ("127.0.0.1:8000", "https://127.0.0.1:8000"),
-            ("localhost", "https://localhost:80"),
-            ("[::1]:8000", "https://[::1]:8000"),
+    fn this_machine_is_spoken_to_at_its_port_for_https() {
+        for (given, port, https) in [
+            ("127.0.0.1:8000", 8000, "https://127.0.0.1:8000"),
+            ("localhost", 8443, "https://localhost:8443"),
+            ("localhost:8080", 443, "https://localhost"),
+            ("[::1]:8000", 8000, "https://[::1]:8000"),
         ] {
             let server: ServerUrl = given.parse().unwrap();
             assert!(server.is_local_http(), "{given}");
-            assert_eq!(server.over_https().to_string(), https);
+            assert_eq!(server.over_https(port).to_string(), https);
         }
         for given in ["https://127.0.0.1:8000", "10.0.0.1:8000", "localhost.example"] {
             assert!(!given.parse::<ServerUrl>().unwrap().is_local_http(), "{given}");

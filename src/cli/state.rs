@@ -1,4 +1,4 @@
-//! Arguments of what is done with the main server's meetings as a whole.
+//! Arguments of what is done with the main server's meetings, nodes and rules as a whole.
 
 use std::path::PathBuf;
 
@@ -6,29 +6,32 @@ use clap::{Args, Subcommand};
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum StateCommand {
-    /// Write the meetings to a file, also while the main server runs.
+    /// Write meetings, nodes and rules to a file, also while the main server
+    /// runs.
     ///
-    /// The accepted and refused nodes are in it, too. Packages, logins and the
-    /// node key are files in the data folder, and are not.
+    /// Packages, logins and the node key are files in the data folder, and are
+    /// not in it.
     Backup {
         /// The file to write; an existing one is replaced.
         file: PathBuf,
         #[command(flatten)]
         place: StatePlaceArgs,
     },
-    /// Replace the meetings with those in a backup; stop the main server first.
+    /// Replace meetings, nodes and rules with those in a backup; stop the main
+    /// server first.
     ///
-    /// The previous meetings are written to a file in the data folder.
+    /// The previous ones are written to a file in the data folder.
     Restore {
         /// The file that edge-mirror master backup wrote.
         file: PathBuf,
         #[command(flatten)]
         place: StatePlaceArgs,
     },
-    /// Move the meetings to another database; stop the main server first.
+    /// Move meetings, nodes and rules to another database; stop the main server
+    /// first.
     ///
     /// Afterwards, start the main server with --state set to the new database, or
-    /// without --state if the meetings are in the data folder now.
+    /// without --state if they are in the data folder now.
     MoveState {
         /// Where to move them: an empty PostgreSQL database, such as
         /// postgres://USER@HOST/DATABASE, or sqlite for the data folder.

@@ -34,16 +34,18 @@ pub(super) fn http(trust: &TrustPolicy) -> Result<ClientBuilder, FileError> {
     Ok(builder)
 }
 
-/// True if the server sends plain HTTP on to HTTPS.
-pub async fn speaks_https(server: &ServerUrl) -> bool {
-    let Ok(builder) = http(&TrustPolicy::System) else { return false };
-    let built = builder.redirect(redirect::Policy::none()).timeout(LOOK).build();
-    let Ok(http) = built else { return false };
-    let Ok(answer) = http.get(server.at("/")).send().await else { return false };
-    let location = answer.headers().get(header::LOCATION);
-    let location = location.and_then(|location| location.to_str().ok());
-    answer.status() == StatusCode::PERMANENT_REDIRECT
-        && location.is_some_and(|location| location.starts_with("https://"))
+/// Returns the port to which a server sends plain HTTP on for HTTPS; None if it speaks plain
+/// HTTP itself, or nothing.
+pub async fn https_port(server: &ServerUrl) -> Option<u16> {
+    let builder = http(&TrustPolicy::System).ok()?;
+    let http = builder.redirect(redirect::Policy::none()).timeout(LOOK).build().ok()?;
+    let answer = http.get(server.at("/")).send().await.ok()?;
+    if answer.status() != StatusCode::PERMANENT_REDIRECT {
+        return None;
+    }
+    let location = answer.headers().get(header::LOCATION)?.to_str().ok()?;
+    let location: Url = location.parse().ok()?;
+    location.port_or_known_default().filter(|_| location.scheme() == "https")
 }
 
 /// Returns the reason why nothing was answered.
@@ -216,6 +218,21 @@ impl CallError {
             || matches!(self, Self::Refused { status, .. } if unknown.contains(status))
     }
 
+    /// True if the same call may succeed soon, without anybody's help: a server that restarts
+    /// comes back.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Silent { .. } => true,
+            Self::Refused { status, .. } => status.is_server_error(),
+            Self::Untrusted { .. }
+            | Self::NoLogin { .. }
+            | Self::WrongToken { .. }
+            | Self::NotAllowed { .. }
+            | Self::Stranger { .. }
+            | Self::OtherKind { .. } => false,
+        }
+    }
+
     pub(super) fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { status: StatusCode::NOT_FOUND, .. })
     }
@@ -265,6 +282,8 @@ pub(super) fn token(login: &LoginArgs) -> Option<String> {
 /// A path that every node has, and every main server.
 const OF_NODES: &str = "/api/status";
 pub(super) const OF_MAIN_SERVERS: &str = "/api/v1/meetings/status/token";
+/// The nodes that are online.
+pub(super) const NODES: &str = "/api/v1/nodes/list";
 
 impl ApiClient {
     pub(super) fn new(
@@ -410,5 +429,26 @@ mod tests {
             futures_util::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b'x'; 3 << 20]));
         let answer = axum::http::Response::new(reqwest::Body::wrap_stream(endless));
         assert_eq!(limited(answer.into()).await.unwrap().len(), MAX_ANSWER_BYTES);
+    }
+
+    #[test]
+    fn only_what_passes_by_itself_is_waited_for() {
+        let server: ServerUrl = "127.0.0.1:8000".parse().unwrap();
+        let refused = |status| CallError::Refused {
+            server: server.clone(),
+            asked: "GET /".into(),
+            status,
+            said: String::new(),
+        };
+        for (error, passes) in [
+            (CallError::Silent { server: server.clone() }, true),
+            (refused(StatusCode::SERVICE_UNAVAILABLE), true),
+            (refused(StatusCode::BAD_GATEWAY), true),
+            (refused(StatusCode::NOT_FOUND), false),
+            (refused(StatusCode::PERMANENT_REDIRECT), false),
+            (CallError::NoLogin { server: server.clone() }, false),
+        ] {
+            assert_eq!(error.is_passing(), passes, "{error:?}");
+        }
     }
 }

@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use super::{
     client::{self, ApiClient, CallError},
-    lists::NODES,
     place, readiness, until,
 };
 use crate::{
@@ -76,7 +75,7 @@ async fn look(api: &ApiClient) -> Result<MeetingsAnswer, CallError> {
         return Err(api.unexpected_answer(MEETINGS));
     }
     // Other main servers don't list them, or not all.
-    let nodes = api.get(NODES).await.ok().and_then(|list| Some(list.as_array()?.len()));
+    let nodes = api.get(client::NODES).await.ok().and_then(|list| Some(list.as_array()?.len()));
     Ok(MeetingsAnswer { json, nodes })
 }
 

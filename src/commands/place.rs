@@ -43,14 +43,16 @@ pub(super) async fn main_server(
     named: &ServerUrl,
     authority: &AuthorityArgs,
 ) -> (ServerUrl, TrustPolicy) {
-    if !named.is_local_http() || !client::speaks_https(named).await {
-        return (named.clone(), authority.trust());
-    }
+    let port = match named.is_local_http() {
+        true => client::https_port(named).await,
+        false => None,
+    };
+    let Some(port) = port else { return (named.clone(), authority.trust()) };
     let trust = match authority.cacert {
         Some(_) => authority.trust(),
         None => TrustPolicy::Anybody,
     };
-    (named.over_https(), trust)
+    (named.over_https(port), trust)
 }
 
 /// Returns this configuration's node. Its certificate is for the name that others use;

@@ -45,7 +45,8 @@ fn lacking(nodes: &[Value]) -> impl Iterator<Item = &Value> {
     nodes.iter().filter(|node| node["state"] != "ready")
 }
 
-/// Formats one sentence: `38 of 40 nodes have version 7, the last at 09:02; missing: …`.
+/// Formats one sentence: `38 of 40 nodes are ready with version 7, the last at 09:02; not
+/// ready: …`.
 pub(super) fn sentence(meeting: &Value, language: Language) -> String {
     let (all, ready) = (count(meeting, "total"), count(meeting, "ready"));
     if meeting["sha256"].is_null() {
@@ -57,15 +58,19 @@ pub(super) fn sentence(meeting: &Value, language: Language) -> String {
     let version = count(meeting, "version");
     let mut text = match ready == all {
         true => language.of(
-            format!("{all} 个节点全部已有第 {version} 版"),
+            format!("{all} 个节点全部就绪（第 {version} 版）"),
             match all {
-                1 => format!("the one node has version {version}"),
-                _ => format!("all {all} nodes have version {version}"),
+                1 => format!("the one node is ready with version {version}"),
+                _ => format!("all {all} nodes are ready with version {version}"),
             },
         ),
         false => language.of(
-            format!("{all} 个节点中 {ready} 个已有第 {version} 版"),
-            format!("{ready} of {all} nodes have version {version}"),
+            format!("{all} 个节点中 {ready} 个已就绪（第 {version} 版）"),
+            match (all, ready) {
+                (1, _) => format!("0 of 1 node is ready with version {version}"),
+                (_, 1) => format!("1 of {all} nodes is ready with version {version}"),
+                _ => format!("{ready} of {all} nodes are ready with version {version}"),
+            },
         ),
     };
     if let Some(time) = last_ready(meeting) {
@@ -74,7 +79,7 @@ pub(super) fn sentence(meeting: &Value, language: Language) -> String {
     let nodes = meeting["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
     let names: Vec<_> = lacking(nodes).map(name).collect();
     if !names.is_empty() {
-        text += language.of("；缺少：", "; missing: ");
+        text += language.of("；未就绪：", "; not ready: ");
         text += &names[..names.len().min(NAMED)].join(language.of("、", ", "));
         if let more @ 1.. = names.len().saturating_sub(NAMED) {
             text += &language.of(format!(" 等 {} 个", names.len()), format!(" and {more} more"));
@@ -184,23 +189,26 @@ mod tests {
         let [english, chinese] = told(&meeting());
         assert_eq!(
             english,
-            "1 of 4 nodes have version 7; missing: 3-East, 4-West, lobby; about 2 min left"
+            "1 of 4 nodes is ready with version 7; not ready: 3-East, 4-West, lobby; about 2 min left"
         );
-        assert_eq!(chinese, "4 个节点中 1 个已有第 7 版；缺少：3-East、4-West、lobby；约剩 2 分钟");
+        let expected =
+            "4 个节点中 1 个已就绪（第 7 版）；未就绪：3-East、4-West、lobby；约剩 2 分钟";
+        assert_eq!(chinese, expected);
         let mut many = meeting();
         many["nodes"] =
             (0..7).map(|n| json!({"node_id": n.to_string(), "state": "away"})).collect();
         many["seconds_left"] = Value::Null;
         let [english, chinese] = told(&many);
-        assert!(english.ends_with("missing: 0, 1, 2, 3, 4 and 2 more"), "{english}");
+        assert!(english.ends_with("not ready: 0, 1, 2, 3, 4 and 2 more"), "{english}");
         assert!(chinese.ends_with("等 7 个"), "{chinese}");
         let mut all = meeting();
         (all["ready"], all["nodes"], all["seconds_left"]) = (json!(4), json!([]), Value::Null);
         all["last_ready_at"] = json!(Local::now().timestamp());
         let time = Local::now().format("%H:");
         let [english, chinese] = told(&all);
-        assert!(english.starts_with(&format!("all 4 nodes have version 7, the last at {time}")));
-        assert!(chinese.starts_with("4 个节点全部已有第 7 版，最后一个于 "), "{chinese}");
+        let expected = format!("all 4 nodes are ready with version 7, the last at {time}");
+        assert!(english.starts_with(&expected), "{english}");
+        assert!(chinese.starts_with("4 个节点全部就绪（第 7 版），最后一个于 "), "{chinese}");
         let mut none = meeting();
         none["total"] = json!(0);
         assert_eq!(told(&none), ["there are no nodes", "没有节点"]);

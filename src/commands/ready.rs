@@ -1,4 +1,4 @@
-//! `edge-mirror ready`: whether all nodes have a meeting's package.
+//! `edge-mirror ready`: whether all nodes are ready for a meeting.
 
 use std::time::Duration;
 
@@ -51,8 +51,7 @@ async fn look_until_ready(
         let left = ends.saturating_duration_since(Instant::now());
         let wait_on = match &answer {
             Ok(meeting) => !readiness::is_ready(meeting),
-            // A main server that restarts comes back.
-            Err(error) => error.is::<CallError>(),
+            Err(error) => error.downcast_ref::<CallError>().is_some_and(CallError::is_passing),
         };
         if !wait_on || left.is_zero() {
             break answer;

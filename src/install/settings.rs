@@ -19,7 +19,7 @@ use crate::{
     terminal::{Language, localized},
 };
 
-const MASTER_PORT: u16 = 8000;
+pub(super) const MASTER_PORT: u16 = 8000;
 const PORT_OF_OPTIONS: &str = "MASTER_PORT=";
 
 /// The file to be written, already checked.

@@ -53,8 +53,11 @@ async fn a_node_that_fails_and_one_that_is_killed_are_told_with_the_reason() {
     assert!(found["last_ready_at"].as_f64() >= node(&found, "good")["since"].as_f64());
     let (code, output, errors) = ready(&main, &["m1"]);
     assert_eq!((code, errors.as_str()), (Some(1), ""), "{output}");
-    assert!(output.starts_with("2 of 3 nodes have version 1, the last at "), "{output}");
-    assert!(output.contains("; missing: full\n") && output.contains("not enough room"), "{output}");
+    assert!(output.starts_with("2 of 3 nodes are ready with version 1, the last at "), "{output}");
+    assert!(
+        output.contains("; not ready: full\n") && output.contains("not enough room"),
+        "{output}"
+    );
     let overview = main.json("/api/v1/overview").await;
     let problem = &overview["problems"][0];
     assert_eq!((&problem["code"], &problem["nodes"]), (&json!("nodes_failing"), &json!("full")));
@@ -98,7 +101,10 @@ async fn the_command_waits_until_all_are_ready_and_says_so_by_its_exit_code() {
     assert_eq!((code, errors.as_str()), (Some(0), ""), "{output}");
     let told: Value = serde_json::from_str(&output).unwrap();
     assert_eq!((&told["is_ready"], &told["nodes"][0]["state"]), (&json!(true), &json!("ready")));
-    assert!(ready(&main, &["m1"]).1.starts_with("the one node has version 1"), "{output}");
+    assert!(
+        ready(&main, &["m1"]).1.starts_with("the one node is ready with version 1"),
+        "{output}"
+    );
     node.shut_down().await;
 }
 

@@ -1,5 +1,7 @@
 //! `edge-mirror nodes` and `edge-mirror meetings`.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use super::{nobody, run, run_in_chinese};
@@ -57,6 +59,9 @@ async fn nodes_stay_listed_and_are_refused_accepted_and_removed() {
     let done = decide("refuse", "hall").await;
     assert_eq!((done.code, &*done.output), (Some(0), "node hall is refused\n"));
     assert_eq!(fleet(&main).await["refused"][0]["id"], "hall");
+    let listed = run(["nodes", "--master", &url]).await.output;
+    let line = "refused: hall at 127.0.0.1:9; edge-mirror nodes approve hall\n";
+    assert!(listed.ends_with(line), "{listed}");
     let done = decide("approve", "hall").await;
     assert_eq!((done.code, &*done.output), (Some(0), "node hall at 127.0.0.1:9 is accepted\n"));
     let done = decide("remove", "hall").await;
@@ -75,4 +80,9 @@ async fn who_is_away_or_no_main_server_is_said() {
         run([name, "--master", &gone]).await.refused(1, &["cannot reach", "Connection refused"]);
         run([name, "--master", &node.url("")]).await.refused(1, &["is a node; try"]);
     }
+    // It does not become one, so there is nothing to wait for.
+    let (begun, wait) = (Instant::now(), Duration::from_secs(60));
+    let ready = ["ready", "m1", "--wait", "60s", "--master", &node.url("")];
+    run(ready).await.refused(1, &["is a node; try"]);
+    assert!(begun.elapsed() < wait, "it waited");
 }

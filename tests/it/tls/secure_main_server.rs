@@ -150,8 +150,14 @@ async fn plain_http_is_sent_on_and_local_commands_find_it() {
     let plain = master.address.to_string();
     let ran = |args: Vec<String>| tokio::task::spawn_blocking(move || run(args));
     let args = |command: &[&str]| command.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
-    let (code, said, error) = ran(args(&["meetings", "--master", &plain])).await.unwrap();
-    assert!(code == Some(0) && said.contains('m'), "{said}{error}");
+    let sent_on = format!("127.0.0.1:{}", master.redirect_port);
+    for address in [&plain, &sent_on] {
+        let (code, said, error) = ran(args(&["meetings", "--master", address])).await.unwrap();
+        assert!(code == Some(0) && said.contains('m'), "{said}{error}");
+        let approve = args(&["nodes", "approve", "nobody", "--master", address]);
+        let (code, _, error) = ran(approve).await.unwrap();
+        assert!(code == Some(1) && error.contains("no node nobody waits"), "{error}");
+    }
     let zip = master.folder.path().join("b.zip");
     std::fs::write(&zip, zip_of("b")).unwrap();
     let file = zip.display().to_string();
@@ -159,11 +165,12 @@ async fn plain_http_is_sent_on_and_local_commands_find_it() {
     let (code, said, error) = ran(publish).await.unwrap();
     assert!(code == Some(0) && said.contains(&master.url("/")), "{said}{error}");
     let data = master.folder.path().join("data").display().to_string();
-    let port = master.address.port().to_string();
-    let (code, said, error) =
-        ran(args(&["token", "--data", &data, "--port", &port])).await.unwrap();
-    let link = format!("{}#login=", master.url("/"));
-    assert!(code == Some(0) && said.contains(&link), "{said}{error}");
+    for port in [master.address.port(), master.redirect_port] {
+        let token = args(&["token", "--data", &data, "--port", &port.to_string()]);
+        let (code, said, error) = ran(token).await.unwrap();
+        let link = format!("{}#login=", master.url("/"));
+        assert!(code == Some(0) && said.contains(&link), "{said}{error}");
+    }
     assert!(!master.process.errors.get().contains("WARN task"), "{}", master.process.errors.get());
 }
 
