@@ -15,6 +15,7 @@ mod flight;
 mod gap;
 mod gate;
 mod origin;
+mod outcome;
 mod partial;
 mod pieces;
 mod rate;
@@ -35,9 +36,9 @@ use std::{
 
 use edge_mirror_base::{pacer::Pacer, tasks::Tasks};
 use edge_mirror_http::{limits::Limit, listen::rate_limit_key};
-use edge_mirror_protocol::package::{PackageId, PackageRoute};
+use edge_mirror_protocol::package::PackageId;
 use edge_mirror_settings::{Config, Settings};
-use edge_mirror_store::{OpenedPackage, StoreError, StoredPackage, growing::PartialPackage};
+use edge_mirror_store::{OpenedPackage, StoreError, growing::PartialPackage};
 use tokio::{
     sync::{Semaphore, watch},
     time::Instant,
@@ -54,6 +55,7 @@ pub use error::{PullError, PullReason};
 pub use flight::{Flight, PullPhase, PullProgress, PullSource, SourceReason};
 use gate::Gate;
 pub use origin::{Catalogue, Offer};
+pub use outcome::{PullResult, PulledPackage};
 pub use pieces::BadPiece;
 pub use room::candidate as eviction_candidate;
 pub use sibling_copy::SiblingCopy;
@@ -74,17 +76,6 @@ const RELAY_PLACES: usize = 64;
 /// Unlisted flights per address: the tablets of a venue that share one ask for the
 /// same few packages.
 const MAX_FLIGHTS_PER_CLIENT: usize = 16;
-
-/// The result of a successful round.
-#[derive(Clone, Debug)]
-pub struct PulledPackage {
-    pub stored: Arc<StoredPackage>,
-    /// False if the main server still has the stored version.
-    pub changed: bool,
-}
-
-/// Errors are shared by all waiters.
-pub type PullResult = Result<PulledPackage, Arc<PullError>>;
 
 /// A package that a client can be sent.
 pub enum ServablePackage {
@@ -407,16 +398,7 @@ impl FetchInner {
     }
 
     fn count(&self, round: &Result<PulledPackage, PullError>, began: Instant) {
-        let counts = &self.board.counts;
-        let end = match round {
-            Ok(pulled) if !pulled.changed => PullEnd::Unchanged,
-            Ok(pulled) if pulled.stored.manifest.source.route == PackageRoute::Adopted => {
-                PullEnd::Adopted
-            }
-            Ok(_) => PullEnd::Pulled,
-            Err(PullError::Stopped | PullError::NotStarted) => PullEnd::GivenUp,
-            Err(_) => PullEnd::Failed,
-        };
+        let (counts, end) = (&self.board.counts, outcome::pull_end(round));
         counts.pulls.inc(end);
         if end == PullEnd::Pulled {
             counts.pull_duration.observe(began.elapsed());

@@ -13,6 +13,7 @@ mod failed;
 mod load;
 
 use std::{
+    collections::HashMap,
     net::IpAddr,
     pin::{Pin, pin},
     sync::{
@@ -274,6 +275,7 @@ impl PresenceWorker {
         let prestaged =
             prestaged.map(|(id, meeting)| HeldPackage { id: id.clone(), sha256: meeting.sha256 });
         let packages = packages.into_iter().chain(prestaged).collect();
+        let pulls = self.fetch.under_way();
         Heartbeat {
             node_id: config.node_id.clone(),
             address,
@@ -286,8 +288,8 @@ impl PresenceWorker {
                 free_bytes: self.board.machine.borrow().disk_free,
                 packages,
                 relay: self.relay_report(config),
-                pulls: self.pull_reports(),
-                failed_pulls: failed::failed_pulls(sync, &self.fetch.under_way()),
+                failed_pulls: failed::failed_pulls(sync, &pulls),
+                pulls: pull_reports(pulls),
                 load: self.load_report(config),
             }),
         }
@@ -316,21 +318,6 @@ impl PresenceWorker {
         let mut load = self.load.lock().unwrap_or_else(PoisonError::into_inner);
         let (machine, sent) = (self.board.machine.borrow(), self.traffic.served_bytes());
         load.measure(&machine, sent, config.serve.bandwidth, Instant::now())
-    }
-
-    fn pull_reports(&self) -> Vec<PullReport> {
-        let mut pulls = self.fetch.under_way();
-        pulls.retain(|_, pull| pull.phase != PullPhase::Deferred);
-        let report = |(id, pull): (PackageId, PullProgress)| PullReport {
-            id,
-            received_bytes: pull.received_bytes,
-            total_bytes: pull.total_bytes,
-            parent: pull.source.parent.map(|parent| parent.node_id),
-            rate: pull.rate,
-            behind_bytes: pull.source.behind_bytes,
-            slow_parents: pull.source.slow_parents,
-        };
-        pulls.into_iter().map(report).collect()
     }
 
     /// Unregisters, with a short time limit for a server that is down.
@@ -414,6 +401,20 @@ impl PresenceWorker {
             _ = port.wait_for(|port| *port != listening) => {}
         }
     }
+}
+
+fn pull_reports(pulls: HashMap<PackageId, PullProgress>) -> Vec<PullReport> {
+    let under_way = pulls.into_iter().filter(|(_, pull)| pull.phase != PullPhase::Deferred);
+    let report = |(id, pull): (PackageId, PullProgress)| PullReport {
+        id,
+        received_bytes: pull.received_bytes,
+        total_bytes: pull.total_bytes,
+        parent: pull.source.parent.map(|parent| parent.node_id),
+        rate: pull.rate,
+        behind_bytes: pull.source.behind_bytes,
+        slow_parents: pull.source.slow_parents,
+    };
+    under_way.map(report).collect()
 }
 
 /// Time limit of a request: at most the interval, so that the node is registered

@@ -320,7 +320,7 @@ pub struct HeartbeatNotice {
     /// The main server's reason that it can't reach the node at its address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreachable: Option<String>,
-    /// None if the node was accepted.
+    /// None if the node was accepted, or the main server does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admission: Option<AdmissionNotice>,
 }
