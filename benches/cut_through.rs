@@ -109,12 +109,8 @@ fn bench(stage: &Stage, common: &Common) -> Result<()> {
             table.row(row(clients, mode, rounds));
             if let Mode::CutThrough = mode {
                 let first = quantiles(rounds, 0.99, |round| &round.first);
-                limits.push(Limit {
-                    what: format!("first byte, p99, clients: {clients}"),
-                    at_most: LIMIT_MS,
-                    unit: "ms",
-                    measured: first.median(),
-                });
+                let what = format!("first byte, p99, clients: {clients}");
+                limits.push(Limit::new(what, LIMIT_MS, "ms", first.median()));
             }
         }
     }

@@ -224,7 +224,7 @@ fn table(found: &[Found]) -> Table {
 fn limits(found: &[Found]) -> Vec<Limit> {
     let mut limits = Vec::new();
     let mut limit = |what, at_most, unit, measured| {
-        limits.push(Limit { what, at_most, unit, measured });
+        limits.push(Limit::new(what, at_most, unit, measured));
     };
     for of in found {
         let name = of.case.name;

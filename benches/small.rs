@@ -86,15 +86,11 @@ fn bench(stage: &Stage, common: &Common) -> Result<()> {
     ));
     report.table(&table);
     if let Some(measured) = limited {
-        let limit = |what: &str, at_most, unit, measured| {
-            let what = what.to_owned();
-            Limit { what, at_most, unit, measured }
-        };
         report.limits(&[
-            limit("start to serving, 1,000 packages", 100.0, "ms", measured.starts.median()),
-            limit("resident", 12.0, "MiB", measured.idle.memory.resident as f64 / MIB),
-            limit("wake-ups a second", 5.0, "", measured.idle.wakes_per_s),
-            limit("the binary, stripped", 25.0, "MB", size_mb),
+            Limit::new("start to serving, 1,000 packages", 100.0, "ms", measured.starts.median()),
+            Limit::new("resident", 12.0, "MiB", measured.idle.memory.resident as f64 / MIB),
+            Limit::new("wake-ups a second", 5.0, "", measured.idle.wakes_per_s),
+            Limit::new("the binary, stripped", 25.0, "MB", size_mb),
         ]);
     }
     report.finish(common, &patience)

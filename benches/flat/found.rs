@@ -67,18 +67,13 @@ pub(crate) fn limits(found: &[Found]) -> Vec<Limit> {
     let milliseconds = |name: &str, at_most| {
         let of = found.iter().find(|found| found.name == name);
         let measured = of.map_or(f64::NAN, Found::at_most_ms);
-        Limit { what: format!("{name}: 10,000 packages"), at_most, unit: "ms", measured }
+        Limit::new(format!("{name}: 10,000 packages"), at_most, "ms", measured)
     };
     let worst = found.iter().map(Found::growth).collect::<Samples>().max();
     vec![
         milliseconds(STATUS, 20.0),
         milliseconds(PANEL, 20.0),
         milliseconds(PLANNING, 5.0),
-        Limit {
-            what: "growth of any, for ten times as many (10 is linear)".to_owned(),
-            at_most: LINEAR,
-            unit: "",
-            measured: worst,
-        },
+        Limit::new("growth of any, for ten times as many (10 is linear)", LINEAR, "", worst),
     ]
 }

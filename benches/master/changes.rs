@@ -58,15 +58,9 @@ pub(crate) fn run(
     }
     report.say("Starts and ends of meetings, answered once they are on disk:");
     report.table(&table);
-    let limit = |what: &str, at_most, unit, measured| Limit {
-        what: what.to_owned(),
-        at_most,
-        unit,
-        measured,
-    };
     Ok(vec![
-        limit("ms for each change, SQLite, 64 at once", 1e3 / 5_000.0, "", 1e3 / sqlite.rate),
-        limit("a change alone, SQLite, p99", 5.0, "ms", sqlite.alone.quantile(0.99)),
+        Limit::new("ms for each change, SQLite, 64 at once", 1e3 / 5_000.0, "", 1e3 / sqlite.rate),
+        Limit::new("a change alone, SQLite, p99", 5.0, "ms", sqlite.alone.quantile(0.99)),
     ])
 }
 

@@ -29,8 +29,8 @@ pub(crate) struct Fleet {
     pub count: usize,
     /// The packages that all have, as heartbeats list them.
     packages: watch::Sender<Vec<Value>>,
-    /// How many polls were answered with something new.
-    pub news: Arc<AtomicUsize>,
+    /// How many nodes their polls have told that a meeting runs, each once for a start.
+    pub told: Arc<AtomicUsize>,
     pub heartbeats: Arc<AtomicUsize>,
     tasks: Tasks,
 }
@@ -42,15 +42,15 @@ impl Fleet {
         let port = listener.local_addr()?.port();
         let (tasks, packages) = (Tasks::new(), watch::Sender::new(Vec::new()));
         tasks.spawn("probed", answer_probes(listener, tasks.child()));
-        let (news, heartbeats) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+        let (told, heartbeats) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
         for first in (0..count).step_by(NODES_OF_CLIENT) {
             let nodes = first..count.min(first + NODES_OF_CLIENT);
             let client = client_address(first / NODES_OF_CLIENT);
             if polls {
                 for node in nodes.clone() {
-                    let news = news.clone();
+                    let told = told.clone();
                     let poll =
-                        async move { while poll(server, client, node, &news).await.is_ok() {} };
+                        async move { while poll(server, client, node, &told).await.is_ok() {} };
                     tasks.spawn("poll", poll);
                 }
             }
@@ -60,7 +60,7 @@ impl Fleet {
                 beats.run(packages).await.expect("the main server answers heartbeats");
             });
         }
-        let fleet = Self { count, packages, news, heartbeats, tasks };
+        let fleet = Self { count, packages, told, heartbeats, tasks };
         fleet.until_heard().await?;
         Ok(fleet)
     }
@@ -149,15 +149,21 @@ impl Heartbeats {
     }
 }
 
-async fn poll(server: SocketAddr, client: IpAddr, node: usize, news: &AtomicUsize) -> Result<()> {
+async fn poll(server: SocketAddr, client: IpAddr, node: usize, told: &AtomicUsize) -> Result<()> {
     let mut connection = Connection::open(server, client).await?;
-    let mut known = String::new();
+    let (mut known, mut runs) = (String::new(), false);
     loop {
         let fields = format!("Prefer: wait=60\r\nEdge-Mirror-Node: node-{node}\r\n{known}");
         let answer = connection.ask("GET", "/api/v1/meetings/status/node", &fields, "").await?;
         let version = answer.field("etag").context("a poll's answer has a version")?;
         if answer.status == 200 {
-            news.fetch_add(1, Ordering::Relaxed);
+            let news: Value = serde_json::from_slice(&answer.body)?;
+            let active = news["active_meetings"].as_array().context("a poll lists meetings")?;
+            // Answers that come for other reasons, such as another parent, tell of no start.
+            if !runs && !active.is_empty() {
+                told.fetch_add(1, Ordering::Relaxed);
+            }
+            runs = !active.is_empty();
         }
         known = format!("If-None-Match: {version}\r\n");
     }

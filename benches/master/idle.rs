@@ -54,16 +54,10 @@ pub(crate) fn run(
     );
     report.table(&table);
     let Some(last) = last else { return Ok(Vec::new()) };
-    let limit = |what: &str, at_most, unit, measured| Limit {
-        what: what.to_owned(),
-        at_most,
-        unit,
-        measured,
-    };
     Ok(vec![
-        limit("10,000 nodes, of a core", 25.0, "%", 100.0 * last.core),
-        limit("10,000 nodes, resident", 250.0, "MiB", last.resident as f64 / MIB),
-        limit("all of 10,000 nodes know of a start after", 2.0, "s", last.told.as_secs_f64()),
+        Limit::new("10,000 nodes, of a core", 25.0, "%", 100.0 * last.core),
+        Limit::new("10,000 nodes, resident", 250.0, "MiB", last.resident as f64 / MIB),
+        Limit::new("all of 10,000 nodes know of a start after", 2.0, "s", last.told.as_secs_f64()),
     ])
 }
 
@@ -73,10 +67,10 @@ async fn time_to_tell(server: &Server, fleet: &Fleet) -> Result<Duration> {
         http::send(address, "POST", path, ("application/json", body.as_bytes()))
     };
     send("/api/v1/meetings", &json!({"id": "m", "title": "M"}).to_string())?;
-    fleet.news.store(0, Ordering::Relaxed);
+    fleet.told.store(0, Ordering::Relaxed);
     let begun = Instant::now();
     send("/api/v1/meetings/m/start", "")?;
-    while fleet.news.load(Ordering::Relaxed) < fleet.count {
+    while fleet.told.load(Ordering::Relaxed) < fleet.count {
         ensure!(begun.elapsed() < Duration::from_secs(60), "not all nodes know of the start");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -51,16 +51,10 @@ pub(crate) fn run(
     let (least, greatest) = rates.iter().fold((f64::MAX, 0.0_f64), |(least, greatest), rate| {
         (least.min(*rate), greatest.max(*rate))
     });
-    let limit = |what: &str, at_most, unit, measured| Limit {
-        what: what.to_owned(),
-        at_most,
-        unit,
-        measured,
-    };
     Ok(vec![
-        limit("redirects/s, most by fewest of the three", 1.2, "", greatest / least),
-        limit("µs of two cores for each redirect", 1e6 / 15_000.0, "", 1e6 / least),
-        limit("redirect at 5,000/s, p99", 20.0, "ms", slowest),
+        Limit::new("redirects/s, most by fewest of the three", 1.2, "", greatest / least),
+        Limit::new("µs of two cores for each redirect", 1e6 / 15_000.0, "", 1e6 / least),
+        Limit::new("redirect at 5,000/s, p99", 20.0, "ms", slowest),
     ])
 }
 

@@ -40,7 +40,7 @@ impl Limited {
             Self::Pull => ("÷ curl", 0.8, found.ratio().median()),
             Self::Commit => ("commit ÷ pull", 0.2, found.share().median()),
         };
-        Limit { what: format!("{name}: {what}"), at_most, unit: "", measured }
+        Limit::new(format!("{name}: {what}"), at_most, "", measured)
     }
 }
 

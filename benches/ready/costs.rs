@@ -51,12 +51,8 @@ pub(crate) fn run(
                 measured(scene, common, patience, (address, log, count), settings)?;
             table.row(row(what, count, &cost, heads_per_s));
             if count == MANY {
-                limits.push(Limit {
-                    what: format!("{what}: 1,000 active meetings"),
-                    at_most: PERCENT,
-                    unit: "% of a core",
-                    measured: 100.0 * cost.core,
-                });
+                let what = format!("{what}: 1,000 active meetings");
+                limits.push(Limit::new(what, PERCENT, "% of a core", 100.0 * cost.core));
             }
             anyhow::Ok(())
         };

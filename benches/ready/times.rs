@@ -46,23 +46,17 @@ pub(crate) fn run(
         let label = packages::label(size);
         let taken = ours(scene, size, common.rounds(), patience)?;
         table.row(row("ours, held polls", &label, &taken));
-        limits.push(Limit {
-            what: format!("ours, {label}: all but the pull"),
-            at_most: OURS_MS,
-            unit: "ms",
-            measured: samples(&taken, Times::rest_ms).median(),
-        });
+        let (what, rest) =
+            (format!("ours, {label}: all but the pull"), samples(&taken, Times::rest_ms));
+        limits.push(Limit::new(what, OURS_MS, "ms", rest.median()));
     }
     for size in [10 * KB, MB] {
         let label = packages::label(size);
         let taken = theirs(scene, size, common.rounds(), patience)?;
         table.row(row("theirs, polled each 1 s", &label, &taken));
-        limits.push(Limit {
-            what: format!("theirs, {label}: all but the pull, on average"),
-            at_most: THEIRS_MS,
-            unit: "ms",
-            measured: samples(&taken, Times::rest_ms).mean(),
-        });
+        let what = format!("theirs, {label}: all but the pull, on average");
+        let rest = samples(&taken, Times::rest_ms);
+        limits.push(Limit::new(what, THEIRS_MS, "ms", rest.mean()));
     }
     let starts = STARTS * common.rounds();
     report.say(&format!(

@@ -9,6 +9,17 @@ pub(crate) struct Limit {
     pub measured: f64,
 }
 
+impl Limit {
+    pub(crate) fn new(
+        what: impl Into<String>,
+        at_most: f64,
+        unit: &'static str,
+        measured: f64,
+    ) -> Self {
+        Self { what: what.into(), at_most, unit, measured }
+    }
+}
+
 pub(crate) fn table(limits: &[Limit]) -> Table {
     let mut table = Table::new(&["limit", "at most", "measured", ""]);
     for limit in limits {
