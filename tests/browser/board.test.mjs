@@ -30,8 +30,8 @@ test("the board says who is ready and why others are not, and is green only when
   const page = await openMain(stage, main, { locale: "en-US" });
   await panel.untilState(page, "m1", "stuck");
   const row = panel.row(page, "m1");
-  await until("the first is ready", async () => /^1 of 3 nodes has version 1, the last at \d\d:\d\d; missing: /m.test(await row.innerText()));
-  assert.match(await row.innerText(), /missing: \P{L}*3-Attic\P{L}*, \P{L}*2-Yard/u);
+  await until("the first is ready", async () => /^1 of 3 nodes is ready with version 1, the last at \d\d:\d\d; not ready: /m.test(await row.innerText()));
+  assert.match(await row.innerText(), /not ready: \P{L}*3-Attic\P{L}*, \P{L}*2-Yard/u);
   await page.locator("#health").getByText("3-Attic").waitFor();
   await row.locator("[data-action=nodes]").click();
   for (const [id, state] of [["1-Hall", "ready"], ["2-Yard", "pulling"], ["3-Attic", "failing"]]) await untilCell(page, id, state);
@@ -40,6 +40,11 @@ test("the board says who is ready and why others are not, and is green only when
   assert.deepEqual(await row.locator("h3").allInnerTexts().then((all) => all.map((text) => text.replace(/\s+/g, " "))),
     ["North 0 of 2 ready", "South 1 of 1 ready"]);
   await assertAccessible(page);
+  // Also without colours: by name, and with the state in words.
+  await fetch(main.url("/api/v1/fleet/nodes/1-Hall"), {
+    method: "PATCH", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ name: "Great Hall" }),
+  });
+  await until("its name is shown", async () => /^Great Hall, ready\s*$/.test(await cell(page, "1-Hall").evaluate((one) => one.textContent)));
   await stage.look(page, "board, a node fails");
   for (const [filter, left] of [["lacking", ["3-Attic", "2-Yard"]], ["failing", ["3-Attic"]], ["away", []]]) {
     await row.locator(`[data-filter=${filter}]`).click();
@@ -54,7 +59,7 @@ test("the board says who is ready and why others are not, and is green only when
   await nodes.beat("2-Yard", { site: "North", ...HAS });
   await nodes.beat("3-Attic", { site: "North", ...HAS });
   await panel.untilState(page, "m1", "ready");
-  assert.match(await row.innerText(), /^All 3 nodes have version 1, the last at \d\d:\d\d\.$/m);
+  assert.match(await row.innerText(), /^All 3 nodes are ready with version 1, the last at \d\d:\d\d\.$/m);
   await panel.untilWell(page);
   // Long after the start, it is not green either while a node is without.
   await panel.go(page, "meetings");

@@ -86,7 +86,7 @@ test("a node from elsewhere waits until somebody accepts it, and one that poses 
   assert.equal(refusals.count, 2, "every yes and no other");
 });
 
-for (const [locale, words] of [["zh-CN", { drained: "已停止引导" }], ["en-US", { drained: "Drained" }]]) {
+for (const [locale, words] of [["zh-CN", { drained: "已停止引导", none: "0 / 1" }], ["en-US", { drained: "Drained", none: "0 / 1" }]]) {
   test(`a known node is given a name, drained and removed, in ${locale}`, async (stage) => {
     const main = await stage.main();
     const page = await openMain(stage, main, { view: "nodes", locale });
@@ -97,20 +97,28 @@ for (const [locale, words] of [["zh-CN", { drained: "已停止引导" }], ["en-U
     await dialog.locator("#edit-name").fill("<i>1 号厅</i>");
     await dialog.locator("#edit-site").fill("East");
     await dialog.locator("#edit-labels").fill("3F, 东，3F");
+    await dialog.locator("#edit-weight").fill("2");
+    await dialog.locator("#edit-priority").fill("10");
     await dialog.locator("#edit-drained").check();
     await panel.answer(page, "yes");
     await untilNode(page, "hall", "drained");
     await row.getByText("<i>1 号厅</i>").waitFor();
     await row.getByText("East · 3F · 东").waitFor();
     await row.getByText(words.drained, { exact: true }).waitFor();
+    const [{ weight, priority }] = (await main.json("/api/v1/fleet/nodes")).nodes;
+    assert.deepEqual([weight, priority], [2, 10]);
     await row.locator("[data-action=edit]").click();
     assert.equal(await dialog.locator("#edit-labels").inputValue(), "3F, 东");
+    assert.equal(await dialog.locator("#edit-priority").inputValue(), "10");
     await dialog.locator("#edit-labels").fill("x".repeat(65));
     stage.allow(/status of 400/);
     await dialog.locator("[data-answer=yes]").click();
     await dialog.locator("#edit-wrong").getByText("labels").waitFor();
     await panel.answer(page, "no");
     await stage.look(page, `main server, a drained node, ${locale}`);
+    await panel.go(page, "overview");
+    await page.locator(".tile", { hasText: words.none }).getByText(words.drained).waitFor();
+    await panel.go(page, "nodes");
     const removals = panel.counted(page, /^DELETE .*\/fleet\/nodes\/hall$/);
     await row.locator("[data-action=remove]").click();
     await panel.answer(page, "no");
@@ -121,7 +129,7 @@ for (const [locale, words] of [["zh-CN", { drained: "已停止引导" }], ["en-U
   });
 }
 
-for (const [locale, words] of [["zh-CN", { to: "地点 3F", why: "停止接收" }], ["en-US", { to: "site 3F", why: "drained" }]]) {
+for (const [locale, words] of [["zh-CN", { to: "站点 3F", why: "已停止引导", gone: "没有保存" }], ["en-US", { to: "site 3F", why: "drained", gone: "nothing was saved" }]]) {
   test(`rules say where tablets go, and the page why, in ${locale}`, async (stage) => {
     const main = await stage.main();
     await main.create("m1", "Board", PACKAGE);
@@ -157,6 +165,22 @@ for (const [locale, words] of [["zh-CN", { to: "地点 3F", why: "停止接收" 
     await page.locator("#choice-client").fill("nobody");
     await page.locator("[data-action=explain]").click();
     await page.locator(".choice .wrong").getByText("nobody").waitFor();
+
+    // What was found is of the address that was asked about; and a rule that
+    // somebody else has changed meanwhile is not overwritten.
+    await page.locator("#choice-client").fill("10.3.0.8");
+    assert.equal(await page.locator("#choice").innerText(), "");
+    await rule.locator("[data-action=edit-rule]").click();
+    await fetch(main.url("/api/v1/fleet/rules"), {
+      method: "PUT",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ rules: [{ clients: ["10.9.0.0/16"], sites: ["9F"] }] }),
+    });
+    await rule.getByText("10.9.0.0/16").waitFor();
+    await dialog.locator("[data-answer=yes]").click();
+    await dialog.locator("#rule-wrong").getByText(words.gone).waitFor();
+    await panel.answer(page, "no");
+    await rule.getByText("9F").waitFor();
 
     await rule.locator("[data-action=remove-rule]").click();
     await panel.answer(page, "yes");

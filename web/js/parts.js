@@ -109,16 +109,17 @@ export function disclosed(read) {
   return { button: opener, panel, update };
 }
 
-// An empty list's place: what to do first. `why` "" while it is not empty.
+// An empty list's place: what to do first, with the parameters of its words.
+// `why` "" while it is not empty.
 export function nothing(drawing) {
   const node = el("div.empty", { hidden: true });
   return {
     node,
-    show(why) {
+    show(why, params) {
       node.hidden = !why;
       if (!why || node.dataset.why === why) return;
       node.dataset.why = why;
-      setChildren(node, [icon(drawing), el("strong", t(`empty.${why}`)), el("p", t(`empty.${why}.why`))]);
+      setChildren(node, [icon(drawing), el("strong", t(`empty.${why}`)), el("p", t(`empty.${why}.why`, params))]);
     },
   };
 }

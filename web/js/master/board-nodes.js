@@ -5,6 +5,7 @@ import { ago } from "../format.js";
 import { t } from "../i18n.js";
 import { icon, setIcon } from "../icons.js";
 import { listed } from "../texts/shared.js";
+import { nameOf } from "./health.js";
 import { detailOf } from "./readiness.js";
 
 // Most urgent first.
@@ -23,7 +24,7 @@ const FILTERS = {
   failing: ({ state }) => state === "failing" || state === "unreachable",
   away: ({ state }) => state === "away",
 };
-const byName = (a, b) => a.node_id.localeCompare(b.node_id, undefined, { numeric: true });
+const byName = (a, b) => a.name.localeCompare(b.name, undefined, { numeric: true });
 const ORDERS = {
   state: (a, b) => STATES.indexOf(a.state) - STATES.indexOf(b.state) || byName(a, b),
   name: byName,
@@ -42,7 +43,7 @@ export function boardNodes(live) {
   const sites = el("div.board-sites");
   const showSites = keyedList(sites, ({ site }) => site, () => siteGroup(live));
   const rest = el("p.small.soft", { role: "status" });
-  const node = el("div", el("div.tools", el("div.chips", chips), order, search), sites, rest);
+  const node = el("div", el("div.tools", el("div.chips", { role: "group", "aria-label": t("board.filter") }, chips), order, search), sites, rest);
 
   function choose(name) {
     filter = name;
@@ -50,12 +51,15 @@ export function boardNodes(live) {
     show();
   }
 
-  // Those that are not listed as lacking it have it.
+  // Those that are not listed as lacking it have it, where all that lack it are listed.
   function nodesOf({ readiness, nodes }) {
-    const lacking = new Set(readiness.lacking.map(({ node_id: id }) => id));
+    const { lacking, total, ready } = readiness;
+    const named = (node) => ({ ...node, name: nameOf(live.status, node.node_id) });
+    if (lacking.length < total - ready) return lacking.map(named);
+    const others = new Set(lacking.map(({ node_id: id }) => id));
     const sites = new Map(live.status.nodes.map(({ node_id: id, site }) => [id, site ?? ""]));
-    const ready = nodes.filter((id) => !lacking.has(id) && sites.has(id));
-    return [...readiness.lacking, ...ready.map((id) => ({ node_id: id, site: sites.get(id), state: "ready", percent: 100, seconds_left: null }))];
+    const rest = nodes.filter((id) => !others.has(id) && sites.has(id));
+    return [...lacking, ...rest.map((id) => ({ node_id: id, site: sites.get(id), state: "ready", percent: 100, seconds_left: null }))].map(named);
   }
 
   function show() {
@@ -63,11 +67,11 @@ export function boardNodes(live) {
     const all = nodesOf(meeting);
     for (const chip of chips) setText(chip.lastChild, String(all.filter(FILTERS[chip.dataset.filter]).length));
     const text = search.value.trim().toLowerCase();
-    const wanted = all.filter((node) => FILTERS[filter](node) && `${node.node_id} ${node.site}`.toLowerCase().includes(text));
+    const wanted = all.filter((node) => FILTERS[filter](node) && `${node.name} ${node.node_id} ${node.site}`.toLowerCase().includes(text));
     wanted.sort(ORDERS[order.value]);
     const groups = new Map();
     for (const node of wanted) groups.set(node.site, [...(groups.get(node.site) ?? []), node]);
-    const named = [...groups].sort(([a], [b]) => a.localeCompare(b, undefined, { numeric: true }));
+    const named = [...groups].sort(([a], [b]) => (a === "") - (b === "") || a.localeCompare(b, undefined, { numeric: true }));
     showSites(named.map(([site, nodes]) => ({ site, nodes, isOnly: groups.size === 1 && site === "" })));
     const left = meeting.readiness.total - all.length;
     setText(rest, wanted.length === 0 ? t("board.nobody") : left > 0 ? t("relay.rest", { n: left }) : "");
@@ -103,11 +107,12 @@ function nodeCell(live) {
   const drawn = icon("wait");
   const name = foreign("", ".board-node");
   const figure = el("span.board-figure");
-  const node = el("li.board-cell", drawn, name, figure);
+  const spoken = el("span.spoken");
+  const node = el("li.board-cell", drawn, name, spoken, figure);
   return {
     node,
     update(shown) {
-      const { node_id: id, state, percent, since } = shown;
+      const { node_id: id, name: given, state, percent, since } = shown;
       const [drawing, tone] = LOOKS[state];
       const detail = detailOf(shown);
       const words = t(`readiness.${state}`);
@@ -119,10 +124,11 @@ function nodeCell(live) {
       setAttribute(node, "data-tone", tone);
       node.toggleAttribute("data-wide", isWide);
       setIcon(drawn, drawing);
-      setText(name, id);
+      setText(name, given);
+      setText(spoken, isWide ? "" : `, ${words} `);
       const short = state === "pulling" && percent !== null ? `${percent} %` : state === "away" ? when : "";
       setText(figure, isWide ? listed(words, detail) : short);
-      setAttribute(node, "title", listed(id, words, when, detail));
+      setAttribute(node, "title", listed(given, given !== id && id, words, when, detail));
     },
   };
 }

@@ -57,9 +57,13 @@ function boardRow(live) {
     el("div.board-head", el("div.board-name", title, time), state.node, opener),
     bar.node, sentence, panel);
 
+  function open(isOpen) {
+    setHidden(panel, !isOpen);
+    setAttribute(opener, "aria-expanded", String(isOpen));
+  }
+
   function toggle() {
-    panel.hidden = !panel.hidden;
-    setAttribute(opener, "aria-expanded", String(!panel.hidden));
+    open(panel.hidden);
     if (nodes === null) {
       nodes = boardNodes(live);
       panel.append(nodes.node);
@@ -79,11 +83,12 @@ function boardRow(live) {
       setAttribute(opener, "aria-label", `${t("board.nodes")}: ${meeting.title || meeting.id}`);
       setText(time, meeting.prestaged && meeting.status !== "进行中" ? t("board.prestaged") : meeting.time);
       state.show(LOOKS[kind], t(`board.state.${kind}`));
-      const text = readinessSentence(meeting, live.now());
+      const text = readinessSentence(meeting, live);
       setText(sentence, text);
       const hasNodes = readiness !== null && readiness.total > 0;
       setHidden(bar.node, !hasNodes);
       setHidden(opener, !hasNodes);
+      if (!hasNodes) open(false);
       if (hasNodes) bar.update(readiness, text);
       if (nodes !== null && hasNodes && !panel.hidden) nodes.update(meeting);
     },

@@ -19,6 +19,20 @@ export function allNodes({ fleet, nodes }) {
   return [...all.values()].sort((a, b) => a.id.localeCompare(b.id));
 }
 
+export const nodePath = (id) => `/api/v1/fleet/nodes/${encodeURIComponent(id)}`;
+
+// How nodes become nodes of this main server, as far as no key is required.
+export const admission = ({ policy }) => t(policy === "open" ? "policy.open" : "policy.approve");
+
+// Replaced as a whole whenever a node in it changes (live.js).
+const names = new WeakMap();
+
+// The name that an operator gave a node, or else its id.
+export function nameOf({ fleet }, id) {
+  if (!names.has(fleet)) names.set(fleet, new Map(fleet.map((known) => [known.id, known.name])));
+  return names.get(fleet).get(id) || id;
+}
+
 function sentence(status) {
   const running = status.meetings.filter(isRunning);
   if (running.length === 0) return t("health.idle");

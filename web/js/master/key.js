@@ -6,11 +6,13 @@ import { act, ask, openDialog } from "../dialog.js";
 import { el, setHidden, setText } from "../dom.js";
 import { t } from "../i18n.js";
 import { badge, button, copyText } from "../parts.js";
+import { admission } from "./health.js";
 
 const PATH = "/api/v1/nodes/key";
 
 export function keyCard() {
   let asked = null;
+  let rule = "";
   const state = badge("key-state");
   const what = el("p");
   const make = button("", "login", "", { id: "key-make" });
@@ -27,7 +29,7 @@ export function keyCard() {
     if (answer) showOnce(answer.key);
   };
   remove.onclick = async () => {
-    const yes = await ask({ title: t("key.remove.title"), lines: [t("key.remove.what")], yes: t("key.remove"), dangerous: true });
+    const yes = await ask({ title: t("key.remove.title"), lines: [t("key.remove.what", { rule })], yes: t("key.remove"), dangerous: true });
     if (yes && (await act(remove, () => call("DELETE", PATH), t("key.removed")))) make.focus({ preventScroll: true });
   };
 
@@ -37,12 +39,13 @@ export function keyCard() {
         el("h2", { id: "key-title" }, t("key.name"), " ", state.node),
         el("div.buttons", make, remove)),
       what),
-    update(needed) {
-      asked = needed;
-      state.show(needed ? ["good", "good"] : ["stopped", "none"], t(needed ? "key.on" : "key.off"));
-      setText(what, t(needed ? "key.on.what" : "key.off.what"));
-      setText(make.lastChild, t(needed ? "key.renew" : "key.make"));
-      setHidden(remove, !needed);
+    update(status) {
+      asked = status.node_key;
+      rule = admission(status);
+      state.show(asked ? ["good", "good"] : ["stopped", "none"], t(asked ? "key.on" : "key.off"));
+      setText(what, t(asked ? "key.on.what" : "key.off.what", { rule }));
+      setText(make.lastChild, t(asked ? "key.renew" : "key.make"));
+      setHidden(remove, !asked);
     },
   };
 }

@@ -163,7 +163,7 @@ export function meetingRow({ live }, { fallback }) {
 
   function where(kind) {
     if (meeting.size === null) return t(kind === "bare" ? "package.missing" : "package.none");
-    const have = readinessSentence(meeting, live.now());
+    const have = readinessSentence(meeting, live);
     if (meeting.prestaged && !isRunning(meeting)) return have + t("sentence.gap") + t("package.early");
     if (kind === "ended") return "";
     if (kind === "waiting") return t("package.ready");

@@ -1,14 +1,14 @@
-// The dialog in which operators write what they know of a node.
+// The dialog in which operators write what they know of a node. It is fetched when it is
+// first opened.
 
 import { call } from "../api.js";
 import { notify, openDialog, sentenceOf } from "../dialog.js";
 import { el, foreign, setAttribute } from "../dom.js";
 import { t } from "../i18n.js";
 import { complain } from "../parts.js";
+import { nodePath } from "./health.js";
 
 const MAX_CHARS = 200;
-
-export const nodePath = (id) => `/api/v1/fleet/nodes/${encodeURIComponent(id)}`;
 
 export function editDialog(known) {
   const field = (name, value, attributes = {}) => {
@@ -21,6 +21,9 @@ export function editDialog(known) {
   const [location, locationField] = field("location", known.location, { maxlength: MAX_CHARS });
   const [site, siteField] = field("site", known.site, { maxlength: MAX_CHARS });
   const [labels, labelsField] = field("labels", known.labels.join(", "));
+  const number = (name, min) => field(name, known[name], { type: "number", min, max: 100, step: 1, required: true });
+  const [weight, weightField] = number("weight", 1);
+  const [priority, priorityField] = number("priority", 0);
   const drained = el("input", { id: "edit-drained", name: "drained", type: "checkbox", "aria-describedby": "edit-drained-help" });
   drained.checked = known.drained;
   const drainedField = el("div.field",
@@ -31,7 +34,7 @@ export function editDialog(known) {
   const agree = el("button.button.primary", { type: "submit", "data-answer": "yes" }, t("node.edit.yes"));
   const form = el("form.fields", { novalidate: true, onsubmit: submit },
     el("p.dialog-name", foreign(known.id)),
-    nameField, locationField, siteField, labelsField, drainedField, wrong,
+    nameField, locationField, siteField, labelsField, weightField, priorityField, drainedField, wrong,
     el("div.dialog-buttons", cancel, agree));
   const dialog = openDialog(t("node.edit.title"), form);
   cancel.onclick = () => dialog.close();
@@ -44,6 +47,7 @@ export function editDialog(known) {
     const edit = {
       name: name.value, location: location.value, site: site.value,
       labels: labels.value.split(/[,，]/).map((label) => label.trim()).filter(Boolean),
+      weight: weight.valueAsNumber, priority: priority.valueAsNumber,
       drained: drained.checked,
     };
     try {

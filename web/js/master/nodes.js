@@ -3,15 +3,14 @@
 // is and what it has. And the key that nodes may be asked for (key.js).
 
 import { call } from "../api.js";
-import { act, ask } from "../dialog.js";
+import { act, ask, notify } from "../dialog.js";
 import { el, foreign, keyedList, setAttribute, setHidden, setText } from "../dom.js";
 import { ago, count, dateTime, duration, moment } from "../format.js";
 import { t } from "../i18n.js";
 import { badge, button, disclosed, facts, isolated, nothing, view } from "../parts.js";
 import { columnsOf } from "../views/found.js";
-import { allNodes, isRunning } from "./health.js";
+import { admission, allNodes, isRunning, nodePath } from "./health.js";
 import { keyCard } from "./key.js";
-import { editDialog, nodePath } from "./node-edit.js";
 import { pendingCard } from "./pending.js";
 import { rulesCard } from "./rules.js";
 
@@ -32,14 +31,13 @@ export function nodesView({ live }) {
 
   function update() {
     if (live.status === null) return;
-    const { node_key: asked } = live.status;
-    const nodes = allNodes(live.status);
+    const nodes = allNodes(live.status).sort((a, b) => isLost(b) - isLost(a));
     show(nodes);
     setHidden(head, nodes.length === 0);
-    none.show(nodes.length === 0 ? "nodes" : "");
+    none.show(nodes.length === 0 ? "nodes" : "", { rule: admission(live.status) });
     pending.update();
     rules.update();
-    key.update(asked);
+    key.update(live.status);
   }
 
   return {
@@ -58,10 +56,14 @@ export function nodesView({ live }) {
 // A known node that is there is shown by what it reports, another by what is
 // known of it.
 function kindOf({ known, here }) {
-  if (!here) return known.state === "silent" ? "silent" : "awaited";
+  // It may be switched off.
   if (known?.drained) return "drained";
+  if (!here) return known.state === "silent" ? "silent" : "awaited";
   return here.reachable === null ? "asking" : here.reachable ? "reachable" : "unreachable";
 }
+
+// Those stand first.
+const isLost = (node) => ["silent", "unreachable"].includes(kindOf(node));
 
 function nodeRow(live) {
   let node = null;
@@ -72,13 +74,20 @@ function nodeRow(live) {
   const why = el("p.small.soft");
   const figures = facts("meeting-facts", "column", FIGURES);
   const details = disclosed(() => detailsOf(node, live));
-  const edit = button(".quiet", "config", t("node.edit"), { "data-action": "edit", onclick: () => editDialog(node.known) });
+  const edit = button(".quiet", "config", t("node.edit"), { "data-action": "edit", onclick: editNode });
   const remove = button(".quiet.danger", "remove", t("node.remove"), { "data-action": "remove", onclick: askToRemove });
   const row = el("li.meeting.node-row",
     el("div.meeting-name", name, address, place, el("div.node-buttons", details.button, edit, remove)),
     el("div.meeting-state", state.node, why),
     figures.node,
     details.panel);
+
+  async function editNode() {
+    const { known } = node;
+    const dialog = await import("./node-edit.js").catch(() => null);
+    if (dialog) dialog.editDialog(known);
+    else notify(t("error.gone"), "error");
+  }
 
   async function askToRemove() {
     const { id, known } = node;

@@ -1,14 +1,14 @@
 // The first view: who is ready for which meeting, how things stand at a glance,
 // what to do first, and what this main server is.
 
-import { el, setAttribute, setHidden } from "../dom.js";
+import { el, setAttribute, setHidden, setText } from "../dom.js";
 import { bytes, count, dateTime, duration } from "../format.js";
 import { icon } from "../icons.js";
 import { t } from "../i18n.js";
 import { card, facts, tile, view } from "../parts.js";
 import { listed } from "../texts/shared.js";
 import { boardCard } from "./board.js";
-import { allNodes, isEverywhere, isRunning } from "./health.js";
+import { admission, allNodes, isEverywhere, isRunning } from "./health.js";
 
 // Of no use to others as the address of this machine.
 const LOOPBACK = /^(localhost|127\..*|\[::1\])$/;
@@ -20,14 +20,14 @@ export function overviewView({ live }) {
   const tiles = { meetings: tile("meetings"), nodes: tile("nodes"), traffic: tile("traffic"), storage: tile("traffic") };
   const board = boardCard({ live });
   const about = facts("facts", "fact", FACTS);
-  const step = (name, view, params) => {
+  const step = (name, view) => {
     const drawn = icon("wait");
     return [name, el("li.first-step", drawn,
-      el("div", el("strong", t(`first.${name}`)), el("p.soft", t(`first.${name}.how`, params))),
+      el("div", el("strong", t(`first.${name}`)), el("p.soft", t(`first.${name}.how`))),
       el("a.button.quiet", { href: `#/${view}` }, t(`link.${view}`), icon("link")))];
   };
   const steps = Object.fromEntries([
-    step("node", "nodes", { address }),
+    step("node", "nodes"),
     step("meeting", "meetings"),
     step("start", "meetings"),
   ]);
@@ -47,6 +47,7 @@ export function overviewView({ live }) {
       start: meetings.some(({ started_at: begun }) => begun !== null),
     };
     setHidden(first, Object.values(done).every(Boolean));
+    setText(steps.node.querySelector("p"), t("first.node.how", { address, rule: admission(status) }));
     for (const [name, node] of Object.entries(steps)) {
       setAttribute(node, "data-tone", done[name] ? "good" : "none");
       node.firstChild.replaceWith(icon(done[name] ? "good" : "wait"));
@@ -63,12 +64,15 @@ export function overviewView({ live }) {
     const now = running.length && nodes.length ? t("tile.everywhere", { n: ready }) : t("tile.all", { n: meetings.length });
     tiles.meetings.show(t("tile.running"), count(running.length),
       early.length ? listed(now, t("tile.spread", { n: early.length, ready: spread })) : now, bare ? "error" : null);
-    const reached = nodes.filter(({ reachable }) => reachable === true).length;
-    const cut = nodes.filter(({ reachable }) => reachable === false).length;
     const all = allNodes(status);
-    const silent = all.filter(({ known, here }) => !here && known.state === "silent" && !known.drained).length;
+    const used = all.filter(({ known }) => !known?.drained);
+    const reached = used.filter(({ here }) => here?.reachable === true).length;
+    const cut = used.filter(({ here }) => here?.reachable === false).length;
+    const silent = used.filter(({ known, here }) => !here && known.state === "silent").length;
+    const drained = all.length - used.length;
     const below = silent ? t("tile.silent", { n: silent })
-      : cut ? t("tile.cut", { n: cut }) : t(all.length > 0 ? "tile.heard" : "empty.nodes");
+      : cut ? t("tile.cut", { n: cut })
+      : drained ? t("tile.drained", { n: drained }) : t(all.length > 0 ? "tile.heard" : "empty.nodes");
     tiles.nodes.show(t("tile.reached"), `${count(reached)} / ${count(all.length)}`, below, silent ? "error" : cut ? "warning" : null);
     tiles.traffic.show(t("total.redirects"), count(traffic.redirects), t("tile.own", { n: traffic.own_downloads }));
     tiles.storage.show(t("storage.name"), bytes(storage.used), t("storage.free", { free: bytes(storage.free) }));

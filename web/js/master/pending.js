@@ -7,7 +7,7 @@ import { el, foreign, keyedList, setAttribute, setHidden, setText } from "../dom
 import { dateTime } from "../format.js";
 import { t } from "../i18n.js";
 import { badge, button } from "../parts.js";
-import { nodePath } from "./node-edit.js";
+import { nodePath } from "./health.js";
 
 export function pendingCard(live) {
   const list = el("ul", { id: "pending", "aria-label": t("pending.name") });
@@ -65,7 +65,7 @@ function pendingRow() {
       setText(address, claim.address);
       state.show(["wait", "busy"], t(from ? "pending.moves" : "pending.new"));
       setText(what, from
-        ? t("pending.moves.why", { from, to: claim.address, client })
+        ? t("pending.moves.why", { from, client })
         : t("pending.new.why", { client, since: dateTime(since) }));
     },
   };

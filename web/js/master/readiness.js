@@ -5,7 +5,7 @@ import { moment, timeLeft } from "../format.js";
 import { known, t } from "../i18n.js";
 import { isolated } from "../parts.js";
 import { listed } from "../texts/shared.js";
-import { isRunning } from "./health.js";
+import { isRunning, nameOf } from "./health.js";
 
 // Nodes that a sentence names; the others are counted.
 const NAMED = 5;
@@ -24,19 +24,19 @@ export function kindOf({ status, size, readiness }) {
   return isStuck(readiness) ? "stuck" : "spreading";
 }
 
-// "38 of 40 nodes have version 7, the last at 09:02; missing: 3-East, 4-West."
-export function readinessSentence(meeting, now) {
+// "38 of 40 nodes are ready with version 7, the last at 09:02; not ready: 3-East, 4-West."
+export function readinessSentence(meeting, live) {
   const { readiness } = meeting;
   const kind = kindOf(meeting);
   if (kind === "bare") return t("package.missing");
   if (kind === null) return "";
   if (kind === "alone") return t(meeting.prestaged ? "nodes.awaited" : "nodes.none");
   const { total, ready, version, last_ready_at: last, lacking, seconds_left: left } = readiness;
-  const names = lacking.slice(0, NAMED).map(({ node_id: id }) => isolated(id)).join(t("board.comma"));
+  const names = lacking.slice(0, NAMED).map(({ node_id: id }) => isolated(nameOf(live.status, id))).join(t("board.comma"));
   const more = total - ready - NAMED;
   return [
     t(kind === "ready" ? "board.all" : "board.some", { total, ready, version }),
-    last === null ? "" : t("board.last", { time: moment(last, now) }),
+    last === null ? "" : t("board.last", { time: moment(last, live.now()) }),
     names && t("board.missing", { names }),
     more > 0 ? t("board.more", { n: total - ready, more }) : "",
     left === null ? "" : t("board.left", { time: timeLeft(left) }),

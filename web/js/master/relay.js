@@ -7,6 +7,7 @@ import { t } from "../i18n.js";
 import { progress } from "../meter.js";
 import { nothing, view } from "../parts.js";
 import { listed } from "../texts/shared.js";
+import { nameOf } from "./health.js";
 
 // In the place of a node id, which is never empty.
 const MAIN_SERVER = "";
@@ -58,6 +59,7 @@ function relayCard(live) {
     const placeOf = (id) => {
       if (!next.has(id)) {
         next.set(id, nodes.get(id) ?? treePlace(id));
+        next.get(id).name(id === MAIN_SERVER ? t("here") : nameOf(live.status, id));
         below.set(id, []);
       }
       return next.get(id);
@@ -87,16 +89,20 @@ function relayCard(live) {
 
 // The main server or a node, with those that pull from it inside.
 function treePlace(id) {
-  const name = id === MAIN_SERVER ? el("strong", t("here")) : foreign(id, ".relay-name");
+  const title = id === MAIN_SERVER ? el("strong") : foreign("", ".relay-name");
   const site = foreign("", ".relay-site");
-  const bar = progress(t("relay.of", { title: id }));
+  const bar = progress("");
   const said = el("span.small.soft");
   const children = el("ul");
-  const node = el("li.relay-node", { "data-node": id === MAIN_SERVER ? null : id }, el("div.relay-row", name, site, bar.node, said), children);
+  const node = el("li.relay-node", { "data-node": id === MAIN_SERVER ? null : id }, el("div.relay-row", title, site, bar.node, said), children);
   setHidden(site, true);
 
   return {
     node,
+    name(text) {
+      setText(title, text);
+      setAttribute(bar.node, "aria-label", t("relay.of", { title: text }));
+    },
     // It has the package.
     source() {
       setAttribute(node, "data-state", "source");

@@ -1,12 +1,13 @@
 // The rules by which clients are sent to nodes, and the reason for which one
 // client would be sent to one node.
 
-import { call } from "../api.js";
+import { call, CallFailed } from "../api.js";
 import { act, ask, notify, openDialog, sentenceOf } from "../dialog.js";
 import { el, foreign, setAttribute, setChildren, setHidden, setText } from "../dom.js";
 import { count } from "../format.js";
 import { half, t } from "../i18n.js";
 import { button, complain } from "../parts.js";
+import { nameOf } from "./health.js";
 
 const PATH = "/api/v1/fleet/rules";
 const NAMED = ["sites", "nodes", "labels"];
@@ -28,13 +29,13 @@ export function rulesCard(live) {
     el("div.buttons", add, limit),
     why.node);
   let config = null;
-  let shown = "";
+  let shown = null;
 
-  function ruleRow(rule, place) {
+  function ruleRow(rule) {
     const to = NAMED.filter((kind) => rule[kind].length > 0)
-      .map((kind) => t(`rules.to.${kind}`, { names: rule[kind].join(", ") }));
-    const change = button(".quiet", "config", t("rules.edit"), { "data-action": "edit-rule", onclick: () => edit(place) });
-    const remove = button(".quiet.danger", "remove", t("rules.remove"), { "data-action": "remove-rule", onclick: () => askToRemove(place, remove) });
+      .map((kind) => t(`rules.to.${kind}`, { names: rule[kind].join(t("board.comma")) }));
+    const change = button(".quiet", "config", t("rules.edit"), { "data-action": "edit-rule", onclick: () => edit(rule) });
+    const remove = button(".quiet.danger", "remove", t("rules.remove"), { "data-action": "remove-rule", onclick: () => askToRemove(rule, remove) });
     return el("li.rule",
       el("div", foreign(rule.clients.join(", "), ".code"), " → ", foreign(to.join("; "))),
       el("p.soft.small", t(rule.only ? "rules.only" : "rules.first")),
@@ -43,25 +44,28 @@ export function rulesCard(live) {
 
   const save = (next) => call("PUT", PATH, next);
 
-  async function askToRemove(place, remove) {
-    const name = config.rules[place].clients.join(", ");
-    const yes = await ask({ title: t("rules.remove.title"), name, lines: [t("rules.remove.what")], yes: t("rules.remove"), dangerous: true });
-    if (!yes) return;
-    const rules = config.rules.filter((_, other) => other !== place);
-    await act(remove, () => save({ ...config, rules }), t("rules.removed"));
+  // A rule is known by its content: others may change the list meanwhile.
+  async function replace(rule, ...by) {
+    const place = config.rules.findIndex((other) => JSON.stringify(other) === JSON.stringify(rule));
+    if (place < 0) throw new CallFailed(409, t("rules.gone"));
+    return save({ ...config, rules: config.rules.flatMap((other, n) => (n === place ? by : [other])) });
   }
 
-  function edit(place) {
-    const rule = place === null ? { clients: [], sites: [], nodes: [], labels: [], only: false } : config.rules[place];
-    ruleDialog(rule, place === null, (changed) => {
-      const rules = [...config.rules];
-      rules.splice(place ?? rules.length, 1, changed);
-      return save({ ...config, rules });
-    });
+  async function askToRemove(rule, remove) {
+    const name = rule.clients.join(", ");
+    const yes = await ask({ title: t("rules.remove.title"), name, lines: [t("rules.remove.what")], yes: t("rules.remove"), dangerous: true });
+    if (!yes) return;
+    await act(remove, () => replace(rule), t("rules.removed"));
+  }
+
+  function edit(rule) {
+    const none = { clients: [], sites: [], nodes: [], labels: [], only: false };
+    ruleDialog(rule ?? none, rule === null, (changed) =>
+      rule === null ? save({ ...config, rules: [...config.rules, changed] }) : replace(rule, changed));
   }
 
   function editOverflow() {
-    const input = el("input", { id: "rule-overflow", type: "number", min: 1, max: 100, step: 1, required: true });
+    const input = el("input", { id: "rule-overflow", type: "number", min: 1, max: 100, step: 1, required: true, "aria-describedby": "rule-overflow-help" });
     input.value = config.overflow;
     formDialog(t("rules.overflow.edit"), [field("overflow", input)], () => save({ ...config, overflow: Number(input.value) }));
     input.focus();
@@ -92,11 +96,11 @@ function ruleDialog(rule, isNew, save) {
     input.value = rule[name].join(", ");
     return [name, input];
   }));
-  const only = el("input", { id: "rule-only", name: "only", type: "checkbox" });
+  const only = el("input", { id: "rule-only", name: "only", type: "checkbox", "aria-describedby": "rule-only-help" });
   only.checked = rule.only;
   const onlyField = el("div.field",
     el("label.check", { for: "rule-only" }, only, " ", t("rules.field.only")),
-    el("p.soft.small", t("rules.field.only.help")));
+    el("p.soft.small", { id: "rule-only-help" }, t("rules.field.only.help")));
   const fields = [...Object.entries(inputs).map(([name, input]) => field(name, input)), onlyField];
   formDialog(t(isNew ? "rules.add" : "rules.edit.title"), fields, () => save({
     clients: listOf(inputs.clients.value),
@@ -138,21 +142,25 @@ function choiceForm(live) {
   const ask = button("", "show", t("choice.ask"), { type: "submit", "data-action": "explain" });
   const wrong = el("p.wrong", { role: "alert" });
   const found = el("div", { id: "choice", "aria-live": "polite" });
+  // What was found is of the address and the meeting that were asked about.
+  const forget = () => setChildren(found, []);
+  client.oninput = forget;
+  meeting.onchange = forget;
   const form = el("form.fields", { novalidate: true, onsubmit: submit },
     el("div.field", el("label", { for: "choice-client" }, t("choice.client")), client),
     el("div.field", el("label", { for: "choice-meeting" }, t("choice.meeting")), meeting),
     el("div.buttons", ask), wrong);
   const node = el("details.choice", el("summary", t("choice.name")), form, found);
-  let shown = "";
+  let shown = null;
 
   async function submit(event) {
     event.preventDefault();
     setText(wrong, "");
     const path = `/api/v1/meetings/${encodeURIComponent(meeting.value)}/explain?client=${encodeURIComponent(client.value.trim())}`;
     try {
-      setChildren(found, explained(await call("GET", path)));
+      setChildren(found, explained(await call("GET", path), (id) => nameOf(live.status, id)));
     } catch (error) {
-      setChildren(found, []);
+      forget();
       complain(wrong, sentenceOf(error));
     }
   }
@@ -168,16 +176,16 @@ function choiceForm(live) {
       setChildren(meeting, running.map(({ id, title }) => el("option", { value: id }, title || id)));
       if (running.some(({ id }) => id === kept)) meeting.value = kept;
       setHidden(form, running.length === 0);
-      if (running.length === 0) setChildren(found, [el("p.soft", t("choice.none"))]);
+      setChildren(found, running.length === 0 ? [el("p.soft", t("choice.none"))] : []);
     },
   };
 }
 
-function explained({ reason, tiers, excluded, excluded_count: out }) {
+function explained({ reason, rule, tiers, excluded, excluded_count: out }, name) {
   const tier = ({ named_by_rule: named, priority, count: number, nodes }) => [
-    el("h3", t(named ? "choice.tier" : "choice.tier.others", { priority, count: count(number) })),
+    el("h3", t(rule === null ? "choice.tier.all" : named ? "choice.tier" : "choice.tier.others", { priority, count: count(number) })),
     el("ul.choice-nodes", ...nodes.map((each) => el("li",
-      foreign(each.node_id), " ", foreign(each.address, ".code.soft"), " ",
+      foreign(name(each.node_id)), " ", foreign(each.address, ".code.soft"), " ",
       el("span.soft.small", t("choice.figures", { ...each, downloads: count(each.downloads + each.redirects), load: each.load_percent }))))),
   ];
   return [
@@ -185,8 +193,10 @@ function explained({ reason, tiers, excluded, excluded_count: out }) {
     ...tiers.flatMap(tier),
     ...(out === 0 ? [] : [
       el("h3", t("choice.excluded", { count: count(out) })),
-      el("ul.choice-nodes", ...excluded.map(({ node_id: id, reason: why }) =>
-        el("li", foreign(id), " ", el("span.soft.small", t(`choice.excluded.${why}`))))),
+      el("ul.choice-nodes", ...[...new Set(excluded.map(({ reason: why }) => why))].map((why) =>
+        el("li", el("span.soft.small", t(`choice.excluded.${why}`), t("board.colon")),
+          foreign(excluded.filter((node) => node.reason === why).map(({ node_id: id }) => name(id)).join(t("board.comma")))))),
+      ...(out > excluded.length ? [el("p.soft.small", t("relay.rest", { n: out - excluded.length }))] : []),
     ]),
   ];
 }

@@ -7,9 +7,12 @@ import { bytes, clock, count, dateTime, percent } from "../format.js";
 import { t } from "../i18n.js";
 import { meter } from "../meter.js";
 import { card, facts, nothing, view } from "../parts.js";
+import { nameOf } from "./health.js";
 
 const TOTALS = ["redirects", "own_downloads", "under_way", "bytes_served"];
 const LOW_DISK = 512 * 2 ** 20;
+
+const nameFor = (status, node) => (node === null ? t("here") : nameOf(status, node));
 
 function ceiling(largest) {
   for (let power = 1; ; power *= 10) {
@@ -49,7 +52,7 @@ export function trafficView({ live }) {
 
     const all = [...nodes.map(({ node_id: node, redirects: n }) => ({ node, n })), { node: null, n: traffic.own_downloads }].filter(({ n }) => n > 0);
     const sum = all.reduce((total, { n }) => total + n, 0);
-    showShares(all.sort((a, b) => b.n - a.n).map((share) => ({ ...share, sum })));
+    showShares(all.sort((a, b) => b.n - a.n).map((share) => ({ ...share, sum, name: nameFor(status, share.node) })));
     noShares.show(all.length === 0 ? "shares" : "");
     showRecent(recent);
     setHidden(table, recent.length === 0);
@@ -71,7 +74,7 @@ export function trafficView({ live }) {
       el("tr",
         el("td", el("time", { title: dateTime(time) }, clock(time))),
         el("td", foreign(title(meeting))),
-        el("td", client, " → ", node === null ? t("here") : foreign(node)))));
+        el("td", client, " → ", foreign(nameFor(live.status, node))))));
   }
 
   const named = (id, ...content) => card(id, t(id), ...content);
@@ -95,8 +98,7 @@ function shareEntry() {
   const node = el("li.gauge", el("p.gauge-words", name, share, number));
   return {
     node,
-    update({ node: target, n, sum }) {
-      const text = target ?? t("here");
+    update({ name: text, n, sum }) {
       if (bar === null) node.append((bar = meter(text)).node);
       setText(name, text);
       setText(number, count(n));
