@@ -2,6 +2,7 @@
 // from. All of it is for operators; others see the login form.
 
 import { session } from "./api.js";
+import { el, setChildren } from "./dom.js";
 import { addTexts, t } from "./i18n.js";
 import { Live } from "./live.js";
 import { health } from "./master/health.js";
@@ -9,11 +10,43 @@ import { meetingsView } from "./master/meetings.js";
 import { nodesView } from "./master/nodes.js";
 import { overviewView } from "./master/overview.js";
 import { relayView } from "./master/relay.js";
-import { trafficView } from "./master/traffic.js";
+import { view } from "./parts.js";
 import { startShell } from "./shell.js";
 import texts from "./texts/master.js";
 
 addTexts(texts);
+
+// A view that is loaded when it is first looked at, and again if that failed.
+function loaded(id, load) {
+  return (context) => {
+    const node = el("div", view(id));
+    let made = null;
+    let loading = false;
+
+    async function start() {
+      loading = true;
+      try {
+        made = (await load())(context);
+      } catch {
+        return; // The server is away; the next event is a reason to try again.
+      } finally {
+        loading = false;
+      }
+      const focused = node.contains(document.activeElement);
+      setChildren(node, [made.node]);
+      if (focused) node.querySelector("h1").focus({ preventScroll: true });
+      made.update("shown");
+    }
+
+    return {
+      node,
+      update(event) {
+        if (made) made.update(event);
+        else if (!loading) start();
+      },
+    };
+  };
+}
 
 // Nothing is asked for without rights, and nothing stays on show when they end.
 class OperatorsLive extends Live {
@@ -43,6 +76,7 @@ startShell({
     { id: "meetings", icon: "meetings", operators: true, create: meetingsView },
     { id: "nodes", icon: "nodes", operators: true, create: nodesView },
     { id: "relay", icon: "relay", operators: true, create: relayView },
-    { id: "traffic", icon: "traffic", operators: true, create: trafficView },
+    { id: "traffic", icon: "traffic", operators: true, create: loaded("traffic", async () => (await import("./master/traffic.js")).trafficView) },
+    { id: "history", icon: "logs", operators: true, create: loaded("history", async () => (await import("./master/history.js")).historyView) },
   ],
 });

@@ -100,6 +100,11 @@ impl Traffic {
         self.served_bytes.get()
     }
 
+    /// Goes on counting where the process before this one stopped.
+    pub fn continue_from(&self, served_bytes: u64) {
+        self.served_bytes.add(served_bytes);
+    }
+
     pub fn encode(&self, page: &mut Exposition) {
         self.requests.encode(page);
         page.tally(

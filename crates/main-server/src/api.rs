@@ -1,6 +1,8 @@
 //! The routes, and who may call them.
 
+pub(crate) mod audit;
 pub(crate) mod clients;
+mod csv;
 pub(crate) mod downloads;
 pub(crate) mod events;
 pub(crate) mod fleet;
@@ -40,6 +42,7 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
     let open = open_routes(&server);
     let operators = Router::new()
         .route("/api/v1/overview", get(overview::overview))
+        .route("/api/v1/audit", get(audit::list))
         .route("/api/v1/events", get(events::events))
         .route("/api/v1/traffic", get(events::traffic))
         .route("/api/v1/meetings", post(manage::create))

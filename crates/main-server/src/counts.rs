@@ -9,8 +9,6 @@ use edge_mirror_store::verify::VerifyError;
 /// Figures that can be read elsewhere are not counted again.
 #[derive(Debug, Default)]
 pub(crate) struct MasterCounters {
-    /// `download_log` counts the downloads that were not refused.
-    pub(crate) refused_downloads: Counter,
     pub heartbeats: CounterFamily<IntakeResult>,
     pub registrations: CounterFamily<IntakeResult>,
     pub(crate) lost_nodes: Counter,

@@ -55,7 +55,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use error::{MasterError, StateError};
-use repository::StateRepository;
+use repository::{OpenedRepository, StateRepository};
 pub use repository::{StateLocation, UnusableLocation, back_up, move_state, restore};
 use server::{ChangeQueue, PendingChange, Server, ServerOptions};
 pub use state::fleet::NodePolicy;
@@ -252,6 +252,7 @@ fn spawn_workers(
     workers.spawn("piece digests", workers::digest_pieces(server.clone(), token()));
     workers.spawn("prober", workers::probe(server.clone(), prober, token()));
     workers.spawn("fleet", workers::keep_fleet(server.clone(), token()));
+    workers.spawn("figures", workers::save_figures(server.clone(), token()));
     workers.spawn("verifier", workers::verify(server.clone(), token()));
     workers.spawn("gauge", workers::gauge(server.clone(), token()));
     workers.spawn("feed", workers::follow(server.clone(), token()));
@@ -279,7 +280,8 @@ async fn open(
     let folder = data.to_owned();
     // First of all: its lock keeps a second main server off the state, too.
     let store = tasks::blocking(move || open_folder(&folder)).await?;
-    let (repository, state) = StateRepository::open(state, data).await?;
+    let opening = StateRepository::open(state, data).await?;
+    let OpenedRepository { repository, state, figures } = opening;
     let data = data.to_owned();
     tasks::blocking(move || {
         warn_of_strays(&store, &state.meetings);
@@ -288,8 +290,10 @@ async fn open(
         let relay_key = relay_key.parse().expect("it is random text of 43 characters");
         let access = AccessControl::new("main_server", vault, move || security.clone());
         let (changes, queue) = ChangeQueue::new();
-        let options = ServerOptions { data, announce_timeout, node_policy: nodes, relay_key };
+        let logs = repository.log_reader();
+        let options = ServerOptions { data, announce_timeout, node_policy: nodes, logs, relay_key };
         let server = Server::new(access, store, state, changes, options);
+        server.restore_figures(figures);
         Ok(OpenedState { server, repository, queue, first_code })
     })
     .await

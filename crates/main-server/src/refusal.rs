@@ -78,6 +78,8 @@ pub(crate) enum RequestError {
     NoRoom(String),
     #[error("暂时无法保存更改，请稍后再试 / changes can't be saved now, try again later: {0}")]
     StateUnavailable(String),
+    #[error("暂时无法读取记录，请稍后再试 / the records can't be read now, try again later: {0}")]
+    RecordsUnavailable(String),
     #[error("服务器存储出错 / the server's storage failed")]
     Storage(String),
     #[error(

@@ -6,15 +6,16 @@
 //! database becomes its holder, with a revision that only grows, and each transaction of
 //! an earlier holder fails: two main servers never mix their changes.
 //!
-//! `transaction` has the statements, `document` what is in the tables, `database` the way
-//! to either engine; `legacy` and `import` are about the first start, `dump` and
-//! `transfer` about whole states.
+//! `transaction` has the statements, `document` what is in the tables, `log` is what only
+//! grows, `database` the way to either engine; `legacy` and `import` are about the first
+//! start, `dump` and `transfer` about whole states.
 
 mod database;
 mod document;
 mod dump;
 mod import;
 mod legacy;
+mod log;
 mod transaction;
 mod transfer;
 #[cfg(test)]
@@ -29,16 +30,21 @@ use sqlx::{AnyConnection, Connection};
 use tracing::info;
 
 pub use database::{StateLocation, UnusableLocation};
+pub(crate) use log::{LogEntry, LogReader, LogTopic};
 pub use transfer::{back_up, move_state, restore};
 
 use database::StateDatabase;
 use document::DocumentIndex;
 use import::FoundFiles;
 use legacy::LegacyState;
+use transaction::OpenedDocuments;
 
 use crate::{
     error::StateError,
-    state::master_state::{MasterState, StateChanges},
+    state::{
+        figures::SavedFigures,
+        master_state::{MasterState, StateChanges},
+    },
 };
 
 /// Longest wait for PostgreSQL to take a connection. A node of a cluster that hangs is
@@ -58,13 +64,21 @@ pub(crate) struct StateRepository {
     known: DocumentIndex,
 }
 
+/// A database that was opened, and what is in it.
+#[derive(Debug)]
+pub(crate) struct OpenedRepository {
+    pub(crate) repository: StateRepository,
+    pub(crate) state: MasterState,
+    pub(crate) figures: SavedFigures,
+}
+
 impl StateRepository {
     /// Opens the database and becomes its holder; returns what is in it. At first, that
     /// is what versions without a database left in `data`.
     pub(crate) async fn open(
         location: &StateLocation,
         data: &Path,
-    ) -> Result<(Self, MasterState), StateError> {
+    ) -> Result<OpenedRepository, StateError> {
         let database = StateDatabase::new(location, data);
         let other = data.join(database::FILE);
         let is_other = database.is_remote();
@@ -76,12 +90,14 @@ impl StateRepository {
         let opening = transaction::open(&mut connection, database.begin(), |saved| {
             import::initial_changes(saved, &found, &database.to_string(), now)
         });
-        let (known, state) = database.within(TRANSFER_TIMEOUT, opening).await?;
+        let opened = database.within(TRANSFER_TIMEOUT, opening).await?;
         if let Some(file) = found.legacy {
             let kept = file.set_aside().await?;
             info!("the meetings are in {} now; the old file is {}", database, kept.display());
         }
-        Ok((Self { database, connection: Some(connection), known }, state))
+        let OpenedDocuments { known, state, figures } = opened;
+        let repository = Self { database, connection: Some(connection), known };
+        Ok(OpenedRepository { repository, state, figures })
     }
 
     /// Saves changes, all or none.
@@ -118,6 +134,10 @@ impl StateRepository {
         self.known = known;
         self.connection = Some(connection);
         Ok(state)
+    }
+
+    pub(crate) fn log_reader(&self) -> LogReader {
+        LogReader::new(self.database.clone())
     }
 
     /// True if the database is elsewhere, and may go away by itself.

@@ -6,6 +6,7 @@
 //! own, and never held across an `.await`.
 
 mod changes;
+mod figures;
 mod fleet;
 mod pieces;
 mod relay;
@@ -47,6 +48,7 @@ use crate::{
     large_bodies::LargeBodies,
     node_status::NodeStatus,
     refusal::RequestError,
+    repository::LogReader,
     server::pieces::PieceDigests,
     state::{
         announce,
@@ -107,6 +109,8 @@ pub(crate) struct Server {
     /// Nodes that wait for an operator.
     claims: Mutex<NodeClaims>,
     node_policy: NodePolicy,
+    /// What operators changed.
+    pub(crate) logs: LogReader,
     uplinks: Mutex<UplinkMemory>,
     limited: Mutex<Option<(Limit, UnixMillis)>>,
     announce_timeout: Duration,
@@ -117,6 +121,7 @@ pub(crate) struct ServerOptions {
     pub(crate) data: PathBuf,
     pub(crate) announce_timeout: Duration,
     pub(crate) node_policy: NodePolicy,
+    pub(crate) logs: LogReader,
     pub relay_key: RelayKey,
 }
 
@@ -153,7 +158,7 @@ impl Server {
         changes: ChangeQueue,
         options: ServerOptions,
     ) -> Self {
-        let ServerOptions { data, announce_timeout, node_policy, relay_key } = options;
+        let ServerOptions { data, announce_timeout, node_policy, logs, relay_key } = options;
         let (clock, counts) = (SteadyClock::start(), MasterCounters::default());
         let mut registry = NodeRegistry::default();
         registry.set_rules(state.routing.clone());
@@ -190,6 +195,7 @@ impl Server {
             registry: Mutex::new(registry),
             claims: Mutex::default(),
             node_policy,
+            logs,
             uplinks: Mutex::default(),
             limited: Mutex::default(),
             announce_timeout,
@@ -294,7 +300,7 @@ impl Server {
             let id = &meeting.id;
             let adopt =
                 || self.store.adopt(id, VerifyLevel::Full, None, upload_provenance(meeting));
-            match self.replace_package(id, adopt) {
+            match self.replace_package(id, None, adopt) {
                 Ok(()) => info!("package of meeting {id} verified again: it is good"),
                 Err(RequestError::BadPackage(cause)) => self.discard(id, &cause),
                 Err(error) => warn!(

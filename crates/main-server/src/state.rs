@@ -2,8 +2,10 @@
 //! and redirects. Pure: the time and random numbers are passed in.
 
 pub(crate) mod announce;
+pub(crate) mod audit;
 pub(crate) mod commands;
 pub(crate) mod download_log;
+pub(crate) mod figures;
 pub(crate) mod fleet;
 pub(crate) mod held_packages;
 pub(crate) mod index;

@@ -1,6 +1,7 @@
 //! A real main server on loopback, spoken to over HTTP.
 
 mod fleet;
+mod history;
 mod routing;
 
 use std::{
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Master, MasterError, MasterOptions, StateError, StateLocation,
     repository::{
-        StateRepository,
+        OpenedRepository, StateRepository,
         testing::{PASSWORD, TestPostgres},
     },
     state::newcomers::MAX_A_MINUTE,
@@ -730,7 +731,8 @@ async fn a_restart_keeps_everything() {
     // Read from there: a copied package is another file, which a main server
     // verifies again, and that changes the token.
     let (state, data) = (StateLocation::default(), killed.path().join("data"));
-    let (repository, saved) = StateRepository::open(&state, &data).await.unwrap();
+    let opening = StateRepository::open(&state, &data);
+    let OpenedRepository { repository, state: saved, .. } = opening.await.unwrap();
     repository.close().await;
     assert_eq!(saved.meetings.token, before.0);
     let after_kill = TestMaster::in_folder(killed, LONG).await;
@@ -798,7 +800,7 @@ async fn after_a_kill_at_any_step_of_a_replacement_no_old_node_passes_for_curren
         let (server, folders) = (t.master.server.clone(), (data.clone(), kills.path().to_owned()));
         let replacing = tasks::blocking(move || {
             let killed = |step: &str| link(&folders.0, &folders.1.join(step).join("data"));
-            server.replace_package(&"m".parse().unwrap(), || {
+            server.replace_package(&"m".parse().unwrap(), None, || {
                 killed("announced");
                 let stored = put(&server.store, "m", &zip_of(b"new"));
                 killed("manifest");

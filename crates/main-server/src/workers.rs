@@ -2,6 +2,7 @@
 //! planning relays, verifying packages. Thin: decisions are made elsewhere.
 
 pub(crate) mod certificates;
+mod figures;
 mod fleet;
 pub(crate) mod probe;
 mod writer;
@@ -28,6 +29,7 @@ use crate::{
     workers::probe::Prober,
 };
 
+pub(crate) use figures::save_figures;
 pub(crate) use fleet::keep_fleet;
 pub(crate) use writer::write;
 

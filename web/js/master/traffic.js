@@ -9,7 +9,7 @@ import { meter } from "../meter.js";
 import { card, facts, nothing, view } from "../parts.js";
 import { nameOf } from "./health.js";
 
-const TOTALS = ["redirects", "own_downloads", "under_way", "bytes_served"];
+const TOTALS = ["redirects", "own_downloads", "refused_downloads", "under_way", "bytes_served"];
 const LOW_DISK = 512 * 2 ** 20;
 
 const nameFor = (status, node) => (node === null ? t("here") : nameOf(status, node));
@@ -39,6 +39,10 @@ export function trafficView({ live }) {
   const table = el("table", { id: "recent" },
     el("thead", el("tr", ["time", "title", "target"].map((name) => el("th", { scope: "col" }, t(`column.${name}`))))), rows);
   const noRecent = nothing("download");
+  const refusals = el("tbody");
+  const refused = card("refused.title", t("refused.title"), el("p.soft", t("refused.what")),
+    el("table", { id: "refused" },
+      el("thead", el("tr", ["time", "title", "reason"].map((name) => el("th", { scope: "col" }, t(`column.${name}`))))), refusals));
   const disk = meter(t("storage.name"), { id: "gauge-disk" });
   const diskText = el("p");
   const path = el("p.soft.small");
@@ -47,14 +51,16 @@ export function trafficView({ live }) {
     const { status } = live;
     if (status === null) return;
     if (event !== "status") chart.update(live.samples, live.step);
-    const { traffic, nodes, recent, storage } = status;
+    const { traffic, nodes, recent, refused_downloads: failed, storage } = status;
     for (const name of TOTALS) totals.show({ [name]: name === "bytes_served" ? bytes(traffic[name]) : count(traffic[name]) });
 
     const all = [...nodes.map(({ node_id: node, redirects: n }) => ({ node, n })), { node: null, n: traffic.own_downloads }].filter(({ n }) => n > 0);
     const sum = all.reduce((total, { n }) => total + n, 0);
     showShares(all.sort((a, b) => b.n - a.n).map((share) => ({ ...share, sum, name: nameFor(status, share.node) })));
     noShares.show(all.length === 0 ? "shares" : "");
-    showRecent(recent);
+    showOnce(table, recent, showRecent);
+    setHidden(refused, failed.length === 0);
+    showOnce(refused, failed, showRefused);
     setHidden(table, recent.length === 0);
     noRecent.show(recent.length === 0 ? "recent" : "");
 
@@ -65,14 +71,19 @@ export function trafficView({ live }) {
     disk.update({ share: free === null ? 0 : used / Math.max(1, used + free), text, tone: free !== null && free < LOW_DISK ? "warning" : null });
   }
 
+  const title = (id) => live.status.meetings.find((meeting) => meeting.id === id)?.title || id;
+  const timeCell = (time) => el("td", el("time", { title: dateTime(time) }, clock(time)));
+
+  function showRefused(failed) {
+    setChildren(refusals, failed.map(({ time, meeting, client, reason, count: n }) =>
+      el("tr", timeCell(time), el("td", foreign(title(meeting))),
+        el("td", client, " · ", t(`refused.${reason}`), n > 1 ? ` × ${count(n)}` : ""))));
+  }
+
   function showRecent(recent) {
-    const seen = JSON.stringify(recent);
-    if (table.dataset.seen === seen) return;
-    table.dataset.seen = seen;
-    const title = (id) => live.status.meetings.find((meeting) => meeting.id === id)?.title || id;
     setChildren(rows, recent.map(({ time, meeting, node, client }) =>
       el("tr",
-        el("td", el("time", { title: dateTime(time) }, clock(time))),
+        timeCell(time),
         el("td", foreign(title(meeting))),
         el("td", client, " → ", foreign(nameFor(live.status, node))))));
   }
@@ -85,9 +96,17 @@ export function trafficView({ live }) {
       el("div.halves",
         named("shares.title", shares, noShares.node),
         card("storage-title", t("storage.name"), disk.node, diskText, path)),
-      named("recent.title", table, noRecent.node)),
+      named("recent.title", table, noRecent.node), refused),
     update,
   };
+}
+
+// Rows are made anew where they changed, and only then.
+function showOnce(place, rows, show) {
+  const seen = JSON.stringify(rows);
+  if (place.dataset.seen === seen) return;
+  place.dataset.seen = seen;
+  show(rows);
 }
 
 function shareEntry() {

@@ -132,6 +132,7 @@ export default {
     nodes: ["节点", "Nodes"],
     relay: ["互传", "Spreading"],
     traffic: ["下载", "Downloads"],
+    history: ["历史记录", "History"],
   },
   storage: {
     free: ["磁盘剩余 {free}", "{free} free on the disk"],
@@ -501,10 +502,20 @@ export default {
   total: {
     redirects: ["引导到节点的下载", "Downloads sent to nodes"],
     own_downloads: ["由本机提供的下载", "Downloads served from here"],
+    refused_downloads: ["失败的下载", "Failed downloads"],
     under_way: ["本机正在发送", "From here under way"],
     bytes_served: ["本机已发送（含节点）", "Sent from here, to nodes too"],
   },
   "shares.title": ["下载去向", "Where downloads went"],
   "recent.title": ["最近的下载", "Latest downloads"],
+  refused: {
+    title: ["失败的下载", "Downloads that failed"],
+    what: ["平板请求了，但没有得到会议包。", "Tablets asked and got no package."],
+    unknown_meeting: ["没有这个会议", "no such meeting"],
+    not_running: ["会议未在进行", "the meeting is not running"],
+    no_package: ["没有会议包", "there is no package"],
+    verifying: ["正在校验", "being verified"],
+    storage: ["磁盘出错", "the disk failed"],
+  },
   here: ["主控服务器", "this main server"],
 };

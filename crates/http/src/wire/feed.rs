@@ -17,7 +17,7 @@ use axum::{
 };
 use edge_mirror_base::clock::now_s;
 use futures_util::Stream;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
 use super::{detail, snapshot::Snapshot};
@@ -40,7 +40,7 @@ const MAX_SAMPLES: usize = 180;
 pub type Sample = [u64; 4];
 
 /// Samples of the last quarter of an hour, oldest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct History {
     samples: VecDeque<Sample>,
 }

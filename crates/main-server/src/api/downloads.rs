@@ -37,35 +37,36 @@ pub(crate) async fn download(
     PathId(id): PathId,
     request: Request,
 ) -> Result<Response, RequestError> {
-    let outcome = redirect_or_deliver(&server, id, request).await;
-    if outcome.is_err() {
-        server.counts.refused_downloads.inc();
+    let (asked, _) = request.into_parts();
+    let client = server.access.caller(&asked).address;
+    let outcome = redirect_or_deliver(&server, &id, client, &asked).await;
+    if let Err(refusal) = &outcome {
+        server.note_refused(id, client, refusal);
     }
     outcome
 }
 
 async fn redirect_or_deliver(
     server: &Arc<Server>,
-    id: PackageId,
-    request: Request,
+    id: &PackageId,
+    client: IpAddr,
+    asked: &Parts,
 ) -> Result<Response, RequestError> {
-    check_running(server, &id).map_err(|refusal| match refusal {
+    check_running(server, id).map_err(|refusal| match refusal {
         RequestError::UnknownMeeting(_) => RequestError::NothingToDownload,
         other => other,
     })?;
-    let (asked, _) = request.into_parts();
-    let client = server.access.caller(&asked).address;
-    let (node, answer) = match chosen_node(server, &id, client) {
+    let (node, answer) = match chosen_node(server, id, client) {
         Some(chosen) => {
-            let answer = redirect_to(&chosen, &id)?;
+            let answer = redirect_to(&chosen, id)?;
             (Some(chosen.node_id), answer)
         }
-        None => (None, deliver(server, &id, &asked).await?),
+        None => (None, deliver(server, id, asked).await?),
     };
     // Neither HEAD nor a revalidation (304) is counted.
     if asked.method == Method::GET && (node.is_some() || answer.status().is_success()) {
         let at = server.clock.now();
-        server.download_log().note(DownloadRecord { at, meeting: id, node, client });
+        server.download_log().note(DownloadRecord { at, meeting: id.clone(), node, client });
     }
     Ok(answer)
 }

@@ -15,12 +15,15 @@ mod profile;
 use std::{net::IpAddr, sync::Arc};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{FromRequestParts, RawPathParams, State},
     http::request::Parts,
 };
 use edge_mirror_base::clock::UnixMillis;
-use edge_mirror_http::wire::{ApiQuery, Done, done};
+use edge_mirror_http::{
+    access::Operator,
+    wire::{ApiQuery, Done, done},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::info;
@@ -206,6 +209,7 @@ pub(crate) fn pending_view<'a>(
 
 pub(crate) async fn edit(
     State(server): Shared,
+    Extension(operator): Extension<Operator>,
     NodeId(id): NodeId,
     _: DeclaredJson,
     body: JsonBody,
@@ -213,19 +217,20 @@ pub(crate) async fn edit(
     let known = server.known();
     let node = known.get(&id).ok_or_else(|| RequestError::UnknownNode(id.clone()))?;
     let profile = profile::edited(node.profile.clone(), &body)?;
-    server.change(NodeCommand::Edit { id: id.clone(), profile }).await?;
+    server.change_by(&operator, NodeCommand::Edit { id: id.clone(), profile }).await?;
     info!("node {id} was edited");
     view(&server, &id)
 }
 
 pub(crate) async fn approve(
     State(server): Shared,
+    Extension(operator): Extension<Operator>,
     NodeId(id): NodeId,
     ApiQuery(expected): ApiQuery<ExpectedClient>,
 ) -> JsonResult {
     let asking = asking(&server, &id, &expected)?;
     let (client, address) = (asking.client, asking.address.clone());
-    server.change(NodeCommand::Approve(asking)).await?;
+    server.change_by(&operator, NodeCommand::Approve(asking)).await?;
     info!("node {id} at {address} ({client}) is accepted");
     view(&server, &id)
 }
@@ -264,6 +269,7 @@ fn asking(
 /// Refuses the one that waits, or else the known node.
 pub(crate) async fn refuse(
     State(server): Shared,
+    Extension(operator): Extension<Operator>,
     NodeId(id): NodeId,
     ApiQuery(expected): ApiQuery<ExpectedClient>,
 ) -> Result<Json<Done>, RequestError> {
@@ -276,17 +282,18 @@ pub(crate) async fn refuse(
     }
     let at = server.clock.now();
     let refused = RefusedNode { id: id.clone(), address, client, at };
-    server.change(NodeCommand::Refuse(refused)).await?;
+    server.change_by(&operator, NodeCommand::Refuse(refused)).await?;
     info!("node {id} from {client} is refused");
     Ok(done(format!("节点 {id} 已拒绝 / node {id} is refused")))
 }
 
 pub(crate) async fn remove(
     State(server): Shared,
+    Extension(operator): Extension<Operator>,
     NodeId(id): NodeId,
 ) -> Result<Json<Done>, RequestError> {
     let was_waiting = server.claims().remove(&id).is_some();
-    match server.change(NodeCommand::Remove(id.clone())).await {
+    match server.change_by(&operator, NodeCommand::Remove(id.clone())).await {
         Err(RequestError::UnknownNode(_)) if was_waiting => {}
         outcome => outcome?,
     }

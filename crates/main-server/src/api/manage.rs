@@ -20,13 +20,16 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::clock::UnixMillis;
-use edge_mirror_http::wire::{self, Done, PathId, done};
+use edge_mirror_http::{
+    access::Operator,
+    wire::{self, Done, PathId, done},
+};
 use edge_mirror_protocol::package::{PackageId, Sha256};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -69,6 +72,7 @@ pub(crate) async fn show(State(server): Shared, PathId(id): PathId) -> JsonResul
 
 pub(crate) async fn create(
     State(server): Shared,
+    Extension(operator): Extension<Operator>,
     _: DeclaredJson,
     body: JsonBody,
 ) -> Result<(StatusCode, Json<Value>), RequestError> {
@@ -78,7 +82,7 @@ pub(crate) async fn create(
     reader.finish()?;
     let meeting = meeting(title, id, time, server.clock.now())?;
     let (id, title) = (meeting.id.clone(), meeting.title.clone());
-    server.change(MeetingCommand::Create(meeting)).await?;
+    server.change_by(&operator, MeetingCommand::Create(meeting)).await?;
     info!("meeting {id} ({title}) created");
     Ok((StatusCode::CREATED, view(&server, &id)?))
 }
@@ -107,41 +111,67 @@ fn meeting(
 
 pub(crate) async fn delete(
     State(server): Shared,
+    Extension(operator): Extension<Operator>,
     PathId(id): PathId,
 ) -> Result<Json<Done>, RequestError> {
-    server.change(MeetingCommand::Delete(id.clone())).await?;
+    server.change_by(&operator, MeetingCommand::Delete(id.clone())).await?;
     info!("meeting {id} deleted");
     Ok(done(format!("会议 {id} 已删除 / meeting {id} deleted")))
 }
 
-pub(crate) async fn start(State(server): Shared, PathId(id): PathId) -> JsonResult {
+pub(crate) async fn start(
+    State(server): Shared,
+    Extension(operator): Extension<Operator>,
+    PathId(id): PathId,
+) -> JsonResult {
     let now = server.clock.now();
     if server.digest(&id).is_none() && server.book().find(id.as_str()).is_some() {
         warn!("meeting {id} is started without a package, downloads will fail until it has one");
     }
-    edit(&server, "started", MeetingCommand::Start { id: id.clone(), at: now }, &id).await
+    let command = MeetingCommand::Start { id: id.clone(), at: now };
+    edit(&server, &operator, "started", command, &id).await
 }
 
-pub(crate) async fn distribute(State(server): Shared, PathId(id): PathId) -> JsonResult {
+pub(crate) async fn distribute(
+    State(server): Shared,
+    Extension(operator): Extension<Operator>,
+    PathId(id): PathId,
+) -> JsonResult {
     server.book().get(&id)?;
     if server.digest(&id).is_none() {
         return Err(RequestError::NothingToDistribute(id));
     }
-    edit(&server, "is distributed to nodes", MeetingCommand::Prestage(id.clone()), &id).await
+    let command = MeetingCommand::Prestage(id.clone());
+    edit(&server, &operator, "is distributed to nodes", command, &id).await
 }
 
-pub(crate) async fn end_distribution(State(server): Shared, PathId(id): PathId) -> JsonResult {
+pub(crate) async fn end_distribution(
+    State(server): Shared,
+    Extension(operator): Extension<Operator>,
+    PathId(id): PathId,
+) -> JsonResult {
     let done = "is no longer distributed to nodes";
-    edit(&server, done, MeetingCommand::EndPrestage(id.clone()), &id).await
+    edit(&server, &operator, done, MeetingCommand::EndPrestage(id.clone()), &id).await
 }
 
-pub(crate) async fn end(State(server): Shared, PathId(id): PathId) -> JsonResult {
+pub(crate) async fn end(
+    State(server): Shared,
+    Extension(operator): Extension<Operator>,
+    PathId(id): PathId,
+) -> JsonResult {
     let now = server.clock.now();
-    edit(&server, "ended", MeetingCommand::End { id: id.clone(), at: now }, &id).await
+    let command = MeetingCommand::End { id: id.clone(), at: now };
+    edit(&server, &operator, "ended", command, &id).await
 }
 
-async fn edit(server: &Server, done: &str, command: MeetingCommand, id: &PackageId) -> JsonResult {
-    server.change(command).await?;
+async fn edit(
+    server: &Server,
+    operator: &Operator,
+    done: &str,
+    command: MeetingCommand,
+    id: &PackageId,
+) -> JsonResult {
+    server.change_by(operator, command).await?;
     info!("meeting {id} {done}");
     view(server, id)
 }

@@ -71,15 +71,14 @@ pub(crate) async fn metrics(State(server): State<Arc<Server>>) -> Response {
 }
 
 fn downloads(page: &mut Exposition, server: &Server) {
-    let (redirected, served) = {
-        let download_log = server.download_log();
-        (download_log.redirects(), download_log.own_downloads())
+    let (redirected, served, refused) = {
+        let log = server.download_log();
+        (log.redirects(), log.own_downloads(), log.refused_downloads())
     };
     let mut family = page.counter(
         "edge_mirror_master_redirects_total",
         "Downloads that clients asked for: sent to a node, answered from here for want of one, or refused.",
     );
-    let refused = server.counts.refused_downloads.get();
     for (outcome, count) in [("node", redirected), ("own", served), ("refused", refused)] {
         family.put(&[("outcome", outcome)], count);
     }

@@ -5,7 +5,7 @@
 use std::{convert::Infallible, sync::Arc};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{FromRequestParts, Request, State},
     http::{HeaderMap, StatusCode, request::Parts},
     middleware::Next,
@@ -13,18 +13,22 @@ use axum::{
 };
 use edge_mirror_base::tasks;
 use edge_mirror_http::{
-    access::{self, VaultError},
+    access::{self, Operator, VaultError},
     listen::rate_limit_key,
     wire::{self, Done, Success, body, done},
 };
 use serde::Serialize;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     api::json::{DeclaredJson, FieldReader, JsonBody},
     refusal::RequestError,
     server::Server,
-    state::fleet::NodeCaller,
+    state::{
+        audit::{AuditAction, AuditEvent},
+        fleet::NodeCaller,
+        master_state::MasterCommand,
+    },
 };
 
 const KEY: &str = "x-api-key";
@@ -94,6 +98,7 @@ impl FromRequestParts<Arc<Server>> for NodeCaller {
 /// Sets the key sent, or a generated one, and shows it this once.
 pub(crate) async fn set(
     State(server): State<Arc<Server>>,
+    Extension(operator): Extension<Operator>,
     _: DeclaredJson,
     body: JsonBody,
 ) -> Result<Json<NodeKey>, RequestError> {
@@ -116,6 +121,7 @@ pub(crate) async fn set(
     let key = key.await.map_err(key_not_saved)?;
     server.wake.gauge.notify_one();
     info!("nodes have to send a key from now on");
+    record(&server, &operator, AuditAction::NodeKeySet).await;
     Ok(Json(NodeKey { status: Success::Success, key }))
 }
 
@@ -127,12 +133,24 @@ pub(crate) struct NodeKey {
     key: String,
 }
 
-pub(crate) async fn clear(State(server): State<Arc<Server>>) -> Result<Json<Done>, RequestError> {
+pub(crate) async fn clear(
+    State(server): State<Arc<Server>>,
+    Extension(operator): Extension<Operator>,
+) -> Result<Json<Done>, RequestError> {
     let vault = server.access.vault().clone();
     tasks::blocking(move || vault.set_node_key(None)).await.map_err(key_not_saved)?;
     server.wake.gauge.notify_one();
     info!("nodes need no key any more");
+    record(&server, &operator, AuditAction::NodeKeyRemoved).await;
     Ok(done("不再需要密钥 / nodes need no key any more"))
+}
+
+/// The key is changed already, whatever becomes of this.
+async fn record(server: &Server, operator: &Operator, action: AuditAction) {
+    let event = MasterCommand::Record(AuditEvent::new(action));
+    if let Err(refusal) = server.change_by(operator, event).await {
+        warn!("the change of the nodes' key is not in the list of changes: {refusal}");
+    }
 }
 
 fn key_not_saved(error: VaultError) -> RequestError {

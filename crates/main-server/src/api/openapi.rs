@@ -18,7 +18,9 @@ use schemars::JsonSchema;
 use serde_json::json;
 
 use crate::{
-    api::{clients, downloads, fleet, manage, node_key, nodes, overview, readiness, routing},
+    api::{
+        audit, clients, downloads, fleet, manage, node_key, nodes, overview, readiness, routing,
+    },
     node_status::NodePollAnswer,
     refusal::MalformedBody,
     server::Server,
@@ -386,6 +388,21 @@ fn of_operators() -> Vec<Operation> {
                  from here in the step, downloads under way.",
                 vec![json::<HistorySchema>()],
             ),
+        guarded(call(Method::GET, "/api/v1/audit", STATUS, "The changes that operators made"))
+            .query(
+                "before",
+                json!({"type": "integer"}),
+                "Those before this number; without it, the newest.",
+            )
+            .query(
+                "limit",
+                json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
+                "How many. A table has all that are kept, the last 10,000.",
+            )
+            .query("format", json!({"enum": ["json", "csv"]}), "`csv`: a table for spreadsheets.")
+            .answers(200, "The newest first.", vec![json::<audit::AuditPage>(), text("text/csv")])
+            .refuses(400, "A value that is not allowed.")
+            .refuses(503, "The database does not answer."),
         guarded(stream(
             call(Method::GET, "/api/v1/events", STATUS, "The overview as it changes"),
             "Server-sent events: `status` (the overview), `traffic` (the last quarter of an \

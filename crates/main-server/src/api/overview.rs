@@ -22,7 +22,7 @@ use crate::{
     },
     server::Server,
     state::{
-        download_log::{DownloadLog, DownloadRecord},
+        download_log::{DownloadLog, DownloadRecord, RefusedDownload},
         index::IndexedMeetings,
         problems::{self, FailingMeeting, FleetSnapshot, MasterSnapshot},
         registry::RegisteredNode,
@@ -115,6 +115,8 @@ pub(crate) struct Overview<'a> {
     storage: FolderUsage<'a>,
     /// Downloads that clients asked for, newest first.
     recent: Vec<&'a DownloadRecord>,
+    /// Downloads that clients asked for and did not get, newest first.
+    refused_downloads: Vec<&'a RefusedDownload>,
 }
 
 #[derive(Serialize)]
@@ -124,6 +126,7 @@ struct Downloads {
     bytes_served: u64,
     redirects: u64,
     own_downloads: u64,
+    refused_downloads: u64,
 }
 
 /// The packages' folder; figures are bytes.
@@ -206,6 +209,7 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
         traffic: downloads(server, &download_log),
         storage: folder_usage(server),
         recent: download_log.recent().collect(),
+        refused_downloads: download_log.refused().collect(),
     };
     Snapshot::new(&json!(overview), &lists)
 }
@@ -245,6 +249,7 @@ fn downloads(server: &Server, log: &DownloadLog) -> Downloads {
         bytes_served: server.traffic.served_bytes(),
         redirects: log.redirects(),
         own_downloads: log.own_downloads(),
+        refused_downloads: log.refused_downloads(),
     }
 }
 

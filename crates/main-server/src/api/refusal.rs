@@ -34,6 +34,7 @@ impl RequestError {
             Self::NoPackage | Self::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Verifying
             | Self::StateUnavailable(_)
+            | Self::RecordsUnavailable(_)
             | Self::TooManyMeetings(_)
             | Self::TooManyPrestaged(_)
             | Self::TooManyNodes(_)

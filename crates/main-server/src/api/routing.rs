@@ -4,10 +4,13 @@
 use std::{net::IpAddr, sync::Arc};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Request, State},
 };
-use edge_mirror_http::wire::{ApiQuery, PathId};
+use edge_mirror_http::{
+    access::Operator,
+    wire::{ApiQuery, PathId},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::info;
@@ -34,6 +37,7 @@ pub(crate) async fn rules(State(server): Shared) -> Json<Value> {
 
 pub(crate) async fn set_rules(
     State(server): Shared,
+    Extension(operator): Extension<Operator>,
     _: DeclaredJson,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Value>, RequestError> {
@@ -41,7 +45,7 @@ pub(crate) async fn set_rules(
         RequestError::Invalid(format!("规则格式错误 / the rules are malformed: {error}"))
     })?;
     let count = rules.rules.len();
-    server.change(MasterCommand::Route(rules)).await?;
+    server.change_by(&operator, MasterCommand::Route(rules)).await?;
     info!("{count} rules for the choice of nodes were set");
     Ok(Json(json!(*server.rules())))
 }

@@ -8,14 +8,17 @@ use std::{
 };
 
 use axum::{
-    Json,
+    Extension, Json,
     body::{Body, BodyDataStream},
     extract::State,
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::tasks;
-use edge_mirror_http::wire::{self, PathId};
+use edge_mirror_http::{
+    access::Operator,
+    wire::{self, PathId},
+};
 use edge_mirror_protocol::package::{PackageId, Sha256, VerifyLevel, sha256_of_field};
 use edge_mirror_store::PendingPackage;
 use futures_util::StreamExt;
@@ -38,12 +41,13 @@ const MAX_UPLOADS: usize = 8;
 
 pub(crate) async fn put(
     State(server): State<Arc<Server>>,
+    Extension(operator): Extension<Operator>,
     PathId(id): PathId,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let mut chunks = body.into_data_stream();
-    let outcome = store_upload(&server, &id, &headers, &mut chunks).await;
+    let outcome = store_upload(&server, operator, &id, &headers, &mut chunks).await;
     server.counts.uploads.inc(IntakeResult::of(&outcome));
     let refusal = match outcome {
         Ok(view) => return view.into_response(),
@@ -60,6 +64,7 @@ pub(crate) async fn put(
 
 async fn store_upload(
     server: &Arc<Server>,
+    operator: Operator,
     id: &PackageId,
     headers: &HeaderMap,
     chunks: &mut BodyDataStream,
@@ -74,7 +79,7 @@ async fn store_upload(
     tasks::blocking(move || {
         let _permit = permit;
         let commit = || pending.commit(VerifyLevel::Full, announced, provenance, || true);
-        finishing.replace_package(&meeting, commit)
+        finishing.replace_package(&meeting, Some(&operator), commit)
     })
     .await?;
     server.wake.announcer.notify_one();

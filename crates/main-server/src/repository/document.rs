@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::StateError,
     state::{
+        figures::SavedFigures,
         fleet::{FleetRecord, KnownNode, KnownNodes, RefusedNode},
         master_state::{MasterState, StateChanges},
         meetings::{Meeting, MeetingTable},
@@ -30,6 +31,8 @@ pub(super) enum DocumentKind {
     Fleet,
     /// The rules by which clients are sent to nodes: one, like the following.
     Routing,
+    /// Counters and the last minutes: one.
+    Figures,
     Token,
     /// The one whose changes are taken: its revision is that of the last who opened the database.
     Holder,
@@ -40,12 +43,13 @@ pub(super) enum DocumentKind {
 }
 
 impl DocumentKind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Meeting,
         Self::Node,
         Self::RefusedNode,
         Self::Fleet,
         Self::Routing,
+        Self::Figures,
         Self::Token,
         Self::Holder,
         Self::Import,
@@ -59,6 +63,7 @@ impl DocumentKind {
             Self::RefusedNode => "refused_node",
             Self::Fleet => "fleet",
             Self::Routing => "routing",
+            Self::Figures => "figures",
             Self::Token => "token",
             Self::Holder => "holder",
             Self::Import => "import",
@@ -134,6 +139,7 @@ pub(super) struct SavedState {
     pub(super) has_fleet: bool,
     pub(super) imported: Option<String>,
     pub(super) moved: Option<String>,
+    pub(super) figures: SavedFigures,
 }
 
 /// The documents to save in a database that is opened.
@@ -172,7 +178,7 @@ pub(super) fn parse(
     let mut known = DocumentIndex::default();
     let (mut meetings, mut token, mut imported, mut moved) = (Vec::new(), None, None, None);
     let (mut nodes, mut refused, mut fleet) = (Vec::new(), Vec::new(), None);
-    let mut routing = RoutingRules::default();
+    let (mut routing, mut figures) = (RoutingRules::default(), SavedFigures::default());
     for SavedDocument { kind, id, revision, json } in documents {
         let malformed =
             |error| WriteFault::Damaged(format!("document {kind} '{id}' is malformed: {error}"));
@@ -197,6 +203,8 @@ pub(super) fn parse(
                 fleet = Some(serde_json::from_str::<FleetRecord>(json).map_err(malformed)?);
             }
             DocumentKind::Routing => routing = serde_json::from_str(json).map_err(malformed)?,
+            // Not worth a start that fails.
+            DocumentKind::Figures => figures = serde_json::from_str(json).unwrap_or_default(),
             DocumentKind::Token => token = Some(text()?.value),
             DocumentKind::Import => imported = Some(text()?.value),
             DocumentKind::Moved => moved = Some(text()?.value),
@@ -212,7 +220,7 @@ pub(super) fn parse(
     let nodes = KnownNodes::new(nodes, refused, fleet.unwrap_or_default());
     let meetings = MeetingTable { token, meetings };
     let state = MasterState { meetings, nodes, routing: Arc::new(routing) };
-    Ok((known, Some(SavedState { state, has_fleet, imported, moved })))
+    Ok((known, Some(SavedState { state, has_fleet, imported, moved, figures })))
 }
 
 pub(super) fn json(document: &impl Serialize) -> String {

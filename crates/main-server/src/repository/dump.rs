@@ -1,12 +1,15 @@
-//! All documents of a state in one file, independent of the database: a line that says
-//! how many there are and what their digest is, and a line for each.
+//! All documents and logs of a state in one file, independent of the database: a line that
+//! says how many there are and what their digest is, and a line for each.
 
 use edge_mirror_protocol::package::Sha256;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256 as Hasher};
 
-use super::document::{DocumentKind, SavedDocument};
+use super::{
+    document::{DocumentKind, SavedDocument},
+    log,
+};
 
 /// The only version of the file so far.
 const DUMP_VERSION: u32 = 1;
@@ -21,6 +24,9 @@ pub(super) struct StateDump {
 struct DumpedDocument {
     kind: String,
     id: String,
+    /// The time of a log's entry, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<i64>,
     document: Value,
 }
 
@@ -41,7 +47,8 @@ impl StateDump {
             let document = serde_json::from_str(&found.json).map_err(|error| {
                 format!("document {} '{}' is malformed: {error}", found.kind, found.id)
             })?;
-            Ok(DumpedDocument { kind: found.kind.clone(), id: found.id.clone(), document })
+            let at = log::topic_of(&found.kind).map(|_| found.revision);
+            Ok(DumpedDocument { kind: found.kind.clone(), id: found.id.clone(), at, document })
         });
         let mut lines = lines.collect::<Result<Vec<_>, String>>()?;
         lines.sort_by(|one, other| (&one.kind, &one.id).cmp(&(&other.kind, &other.id)));
@@ -52,7 +59,7 @@ impl StateDump {
         let saved = self.lines.iter().map(|line| SavedDocument {
             kind: line.kind.clone(),
             id: line.id.clone(),
-            revision: 1,
+            revision: line.at.unwrap_or(1),
             json: line.document.to_string(),
         });
         saved.collect()
@@ -127,6 +134,7 @@ mod tests {
             document("moved", "", "{}"),
             document("meeting", "b\n", r#"{"title":"题目\n","created_at":1700000000.123}"#),
             document("of a later version", "", "[1,2]"),
+            document("log audit", "12", r#"{"action":"x"}"#),
         ];
         StateDump::new(&documents).unwrap()
     }
@@ -136,7 +144,8 @@ mod tests {
         let (dump, text) = (dump(), dump().to_text());
         assert_eq!(StateDump::parse(&text), Ok(dump.clone()));
         assert_eq!(StateDump::new(&dump.documents()), Ok(dump));
-        assert_eq!(text.lines().count(), 4, "{text}");
+        assert_eq!(text.lines().count(), 5, "{text}");
+        assert!(text.contains(r#""kind":"log audit","id":"12","at":7,"#), "{text}");
     }
 
     #[test]

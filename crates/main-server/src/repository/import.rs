@@ -81,5 +81,5 @@ fn all_of(state: MasterState) -> StateChanges {
     let meetings = meetings.into_iter().map(MeetingChange::Put).collect();
     let meetings = MeetingChanges { meetings, token: Some(token) };
     let routing = (*state.routing != RoutingRules::default()).then(|| state.routing.clone());
-    StateChanges { meetings, nodes: state.nodes.changes(), routing }
+    StateChanges { meetings, nodes: state.nodes.changes(), routing, ..StateChanges::default() }
 }

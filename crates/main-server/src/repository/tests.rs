@@ -1,14 +1,16 @@
 //! One list of cases, on both engines.
 
-use std::{fs, path::Path};
+use std::{fs, net::Ipv4Addr, path::Path, sync::Arc};
 
 use edge_mirror_base::clock::UnixMillis;
+use edge_mirror_http::access::{AuthMethod, Operator};
 use edge_mirror_protocol::package::{PackageId, Sha256};
 use sha2::{Digest, Sha256 as Hasher};
 use sqlx::{Any, AssertSqlSafe, Row};
 
 use super::*;
 use crate::state::{
+    audit::{AuditAction, AuditEvent, AuditRecord},
     commands::MeetingCommand,
     fleet::{AvailabilityChange, LearnedNode, NodeProfile, RefusedNode, commands::NodeCommand},
     master_state::MasterCommand,
@@ -29,7 +31,9 @@ impl TestDatabase {
     }
 
     async fn open(&self) -> Result<(StateRepository, MasterState), StateError> {
-        StateRepository::open(&self.location, self.data()).await
+        let OpenedRepository { repository, state, .. } =
+            StateRepository::open(&self.location, self.data()).await?;
+        Ok((repository, state))
     }
 
     async fn opened(&self) -> (StateRepository, MasterState) {
@@ -50,6 +54,11 @@ impl TestDatabase {
         fs::write(&path, legacy::tests::SAVED).unwrap();
         path
     }
+}
+
+async fn opened(location: &StateLocation, data: &Path) -> (StateRepository, MasterState) {
+    let opened = StateRepository::open(location, data).await.unwrap();
+    (opened.repository, opened.state)
 }
 
 fn id(text: &str) -> PackageId {
@@ -99,6 +108,62 @@ async fn what_is_saved_is_read_again_in_the_order_of_creation(database: TestData
     assert_eq!(repository.reconnect().await.unwrap(), table);
     repository.close().await;
     assert_eq!(database.opened().await.1, table);
+}
+
+fn record(subject: usize) -> AuditRecord {
+    let operator = Operator { address: Ipv4Addr::LOCALHOST.into(), how: AuthMethod::Local };
+    let event = AuditEvent {
+        subject: Some(format!("\0'{subject}")),
+        ..AuditEvent::new(AuditAction::NodeRemoved)
+    };
+    AuditRecord::new(event, &operator, UnixMillis::from_millis(1_763_712_345_678))
+}
+
+async fn note(repository: &mut StateRepository, records: std::ops::Range<usize>) {
+    let audit = records.map(record).collect();
+    repository.commit(&StateChanges { audit, ..StateChanges::default() }).await.unwrap();
+}
+
+/// The numbers on a page of the log, which has what was noted.
+async fn numbers(reader: &LogReader, before: Option<i64>, limit: u32) -> Vec<i64> {
+    let page = reader.page(LogTopic::Audit, before, limit).await.unwrap();
+    for entry in &page {
+        assert_eq!(entry.at, record(0).at);
+        let noted: AuditRecord = serde_json::from_str(&entry.body).unwrap();
+        assert_eq!(noted.by, record(0).by);
+    }
+    page.iter().map(|entry| entry.seq).collect()
+}
+
+async fn a_log_is_numbered_without_holes_and_keeps_the_newest(database: TestDatabase) {
+    let (mut repository, _) = database.opened().await;
+    let reader = repository.log_reader();
+    assert_eq!(numbers(&reader, None, 10).await, [0; 0]);
+    note(&mut repository, 0..2).await;
+    note(&mut repository, 2..5).await;
+    assert_eq!(numbers(&reader, None, 10).await, [5, 4, 3, 2, 1]);
+    assert_eq!(numbers(&reader, Some(4), 2).await, [3, 2]);
+    repository.close().await;
+    // As after ten thousand more.
+    database.run("UPDATE edge_mirror_head SET seq = 10002").await;
+    let (mut repository, _) = database.opened().await;
+    note(&mut repository, 5..6).await;
+    assert_eq!(numbers(&reader, None, 10).await, [10_003, 5, 4]);
+    reader.close().await;
+}
+
+async fn a_database_of_before_there_were_logs_is_backed_up_and_gets_them(database: TestDatabase) {
+    let (mut repository, mut table) = database.opened().await;
+    commit(&mut repository, &mut table, &[create("z")]).await;
+    repository.close().await;
+    for log in ["edge_mirror_log", "edge_mirror_head"] {
+        database.run(&format!("DROP TABLE {log}")).await;
+    }
+    let file = database.data().join("backup");
+    assert_eq!(back_up(&database.location, database.data(), &file).await.unwrap(), 1);
+    let (mut repository, _) = database.opened().await;
+    note(&mut repository, 0..1).await;
+    assert_eq!(numbers(&repository.log_reader(), None, 10).await, [1]);
 }
 
 async fn of_one_meeting_the_last_change_of_a_transaction_counts(database: TestDatabase) {
@@ -369,6 +434,8 @@ macro_rules! all_cases {
         on_each! {
             $database;
             what_is_saved_is_read_again_in_the_order_of_creation
+            a_log_is_numbered_without_holes_and_keeps_the_newest
+            a_database_of_before_there_were_logs_is_backed_up_and_gets_them
             of_one_meeting_the_last_change_of_a_transaction_counts
             changes_are_saved_all_or_none_and_not_over_others
             who_opened_it_last_is_the_only_one_to_change_it
@@ -426,7 +493,7 @@ async fn a_fleet_in_sqlite_is_not_left_behind_by_mistake() {
     let postgres = TestPostgres::start().await;
     let folder = tempfile::tempdir().unwrap();
     let here = StateLocation::DataFolder;
-    StateRepository::open(&here, folder.path()).await.unwrap().0.close().await;
+    opened(&here, folder.path()).await.0.close().await;
     let there = postgres.database("fleet").await;
     let refused = StateRepository::open(&there, folder.path()).await.unwrap_err();
     assert!(matches!(refused, StateError::OtherEngine { .. }), "{refused}");
@@ -441,6 +508,10 @@ async fn a_fleet_that_is_moved_there_and_back_is_the_same() {
     let data = database.data();
     let (mut repository, mut table) = database.opened().await;
     commit(&mut repository, &mut table, &[create("z"), create("a"), start("z")]).await;
+    let figures = SavedFigures { served_bytes: 7, ..SavedFigures::default() };
+    let figures = MasterCommand::SaveFigures(Arc::new(figures));
+    commit(&mut repository, &mut table, &[figures]).await;
+    note(&mut repository, 0..3).await;
     repository.close().await;
     let refused = move_state(&here, &here, data).await.unwrap_err();
     assert!(matches!(refused, StateError::SamePlace { .. }), "{refused}");
@@ -451,14 +522,17 @@ async fn a_fleet_that_is_moved_there_and_back_is_the_same() {
     assert!(!refused.contains(PASSWORD), "{refused}");
     let refused = move_state(&here, &there, data).await.unwrap_err();
     assert!(matches!(refused, StateError::MovedAway { .. }), "{refused}");
-    let (mut moved, found) = StateRepository::open(&there, data).await.unwrap();
+    let (mut moved, found) = opened(&there, data).await;
     assert_eq!(found, table);
     commit(&mut moved, &mut table, &[create("there")]).await;
+    note(&mut moved, 3..4).await;
 
     assert_eq!(move_state(&there, &here, data).await.unwrap(), 3);
     let late = moved.commit(&changes(&mut table.clone(), &[create("late")])).await;
     assert!(matches!(late, Err(StateError::TakenOver { .. })), "{late:?}");
-    assert_eq!(database.opened().await.1, table);
+    let back = StateRepository::open(&here, data).await.unwrap();
+    assert_eq!((back.state, back.figures.served_bytes), (table, 7));
+    assert_eq!(numbers(&back.repository.log_reader(), None, 10).await, [4, 3, 2, 1]);
     let refused = StateRepository::open(&there, data).await.unwrap_err();
     assert!(matches!(refused, StateError::MovedAway { .. }), "{refused}");
 }
@@ -469,14 +543,13 @@ async fn nothing_is_moved_over_other_meetings() {
     let [one, other] = [0, 1].map(|_| tempfile::tempdir().unwrap());
     let (here, there) = (StateLocation::DataFolder, postgres.database("fleet").await);
     for folder in [&one, &other] {
-        let (mut repository, mut table) =
-            StateRepository::open(&here, folder.path()).await.unwrap();
+        let (mut repository, mut table) = opened(&here, folder.path()).await;
         commit(&mut repository, &mut table, &[create("m")]).await;
         repository.close().await;
     }
     move_state(&here, &there, one.path()).await.unwrap();
-    let (mut running, mut table) = StateRepository::open(&there, one.path()).await.unwrap();
-    let (mut source, mut kept) = StateRepository::open(&here, other.path()).await.unwrap();
+    let (mut running, mut table) = opened(&there, one.path()).await;
+    let (mut source, mut kept) = opened(&here, other.path()).await;
     let refused = move_state(&here, &there, other.path()).await.unwrap_err();
     assert!(matches!(refused, StateError::NotEmpty { .. }), "{refused}");
     // Both are in use still.

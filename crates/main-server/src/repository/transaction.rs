@@ -9,9 +9,11 @@ use super::document::{
     DocumentEntry, DocumentIndex, DocumentKey, DocumentKind, IndexChange, InitialChanges, SCHEMA,
     SavedDocument, SavedMeeting, SavedState, SavedText, WriteFault, json, parse,
 };
+use super::log::{self, LogTopic, NewEntry};
 use crate::{
     error::StateError,
     state::{
+        figures::SavedFigures,
         fleet::NodeChange,
         master_state::{MasterState, StateChanges},
         meetings::{Meeting, MeetingChange},
@@ -31,6 +33,8 @@ const DELETE_DOCUMENT: &str =
     "DELETE FROM edge_mirror_doc WHERE kind = $1 AND id = $2 AND revision = $3";
 const DELETE_KIND: &str = "DELETE FROM edge_mirror_doc WHERE kind = $1";
 const DELETE_ALL: &str = "DELETE FROM edge_mirror_doc WHERE kind <> 'holder'";
+/// With the entries of logs among them, of one moment.
+const SELECT_ALL: &str = "SELECT kind, id, revision, json FROM edge_mirror_doc UNION ALL SELECT 'log ' || topic, CAST(seq AS TEXT), at, body FROM edge_mirror_log";
 /// Changes nothing: waits for the transaction of whoever is the holder, and keeps its next
 /// one waiting, so that what is read afterwards is what it has saved.
 const LOCK_ANY_HOLDER: &str =
@@ -41,16 +45,25 @@ const LOCK_HOLDER: &str =
 const SELECT_HOLDER: &str =
     "SELECT revision FROM edge_mirror_doc WHERE kind = 'holder' AND id = ''";
 
+/// What is in a database that was opened.
+#[derive(Debug)]
+pub(super) struct OpenedDocuments {
+    pub(super) known: DocumentIndex,
+    pub(super) state: MasterState,
+    pub(super) figures: SavedFigures,
+}
+
 /// Creates what is missing, saves what `initial` makes of what is there (None: nothing),
 /// and becomes the holder, all in one transaction.
 pub(super) async fn open(
     connection: &mut AnyConnection,
     begin: &'static str,
     initial: impl FnOnce(Option<SavedState>) -> Result<InitialChanges, StateError>,
-) -> Result<(DocumentIndex, MasterState), WriteFault> {
+) -> Result<OpenedDocuments, WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
-    let (mut known, saved) = parse(&read_locked(&mut transaction).await?)?;
+    let (mut known, mut saved) = parse(&read_locked(&mut transaction, SELECT_DOCUMENTS).await?)?;
     let mut state = saved.as_ref().map(|saved| saved.state.clone()).unwrap_or_default();
+    let figures = saved.as_mut().map(|saved| std::mem::take(&mut saved.figures));
     let InitialChanges { changes, imported } = initial(saved).map_err(WriteFault::State)?;
     state.merge(&changes);
 
@@ -63,7 +76,7 @@ pub(super) async fn open(
     let written = writer.written;
     transaction.commit().await?;
     known.extend(written);
-    Ok((known, state))
+    Ok(OpenedDocuments { known, state, figures: figures.unwrap_or_default() })
 }
 
 /// Saves changes in one transaction, all or none.
@@ -103,7 +116,7 @@ pub(super) async fn read_as_holder(
 ) -> Result<(DocumentIndex, MasterState), WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
     lock_as_holder(&mut transaction, epoch).await?;
-    let documents = read_all(&mut transaction).await?;
+    let documents = select(&mut transaction, SELECT_DOCUMENTS).await?;
     transaction.commit().await?;
     match parse(&documents)? {
         (known, Some(saved)) => Ok((known, saved.state)),
@@ -111,11 +124,25 @@ pub(super) async fn read_as_holder(
     }
 }
 
-/// Reads the documents as they are at one moment.
+/// Reads the documents and logs as they are at one moment.
 pub(super) async fn read_all(
     connection: &mut AnyConnection,
 ) -> Result<Vec<SavedDocument>, WriteFault> {
-    let rows = sqlx::query::<Any>(SELECT_DOCUMENTS).fetch_all(connection).await?;
+    match select(connection, SELECT_ALL).await {
+        // One of a version that kept no logs.
+        Err(WriteFault::Sql(sqlx::Error::Database(error))) if is_missing_table(&*error) => {
+            select(connection, SELECT_DOCUMENTS).await
+        }
+        outcome => outcome,
+    }
+}
+
+/// Reads what is in the table of documents, or in it and others.
+async fn select(
+    connection: &mut AnyConnection,
+    statement: &'static str,
+) -> Result<Vec<SavedDocument>, WriteFault> {
+    let rows = sqlx::query::<Any>(statement).fetch_all(connection).await?;
     let documents = rows.iter().map(|row| {
         Ok(SavedDocument {
             kind: row.try_get(0)?,
@@ -151,7 +178,7 @@ pub(super) async fn take_over(
     check: impl FnOnce(&[SavedDocument]) -> Result<(), StateError>,
 ) -> Result<TakenState, WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
-    let documents = read_locked(&mut transaction).await?;
+    let documents = read_locked(&mut transaction, SELECT_ALL).await?;
     if let Err(refusal) = check(&documents) {
         transaction.rollback().await?;
         return Err(WriteFault::State(refusal));
@@ -165,7 +192,8 @@ pub(super) async fn take_over(
     Ok(TakenState { documents, epoch: known.epoch() })
 }
 
-/// Replaces all documents but the holder's by others, all or none, as the holder.
+/// Replaces all documents but the holder's, and all logs, by others, all or none, as the
+/// holder.
 pub(super) async fn replace(
     connection: &mut AnyConnection,
     begin: &'static str,
@@ -175,6 +203,7 @@ pub(super) async fn replace(
     let mut transaction = connection.begin_with(begin).await?;
     lock_as_holder(&mut transaction, epoch).await?;
     sqlx::query::<Any>(DELETE_ALL).execute(&mut *transaction).await?;
+    let documents = log::replace(&mut transaction, documents).await?;
     for SavedDocument { kind, id, json, .. } in documents {
         let insert = sqlx::query::<Any>(INSERT_DOCUMENT).bind(kind).bind(id).bind(json);
         insert.execute(&mut *transaction).await?;
@@ -233,12 +262,24 @@ async fn lock_as_holder(connection: &mut AnyConnection, epoch: i64) -> Result<()
     }
 }
 
-/// Creates what is missing and reads all, for whoever becomes the holder in this
+/// Creates what is missing and reads what is there, for whoever becomes the holder in this
 /// transaction.
-async fn read_locked(connection: &mut AnyConnection) -> Result<Vec<SavedDocument>, WriteFault> {
+async fn read_locked(
+    connection: &mut AnyConnection,
+    statement: &'static str,
+) -> Result<Vec<SavedDocument>, WriteFault> {
     ensure_schema(connection).await?;
+    create_logs(connection).await?;
     sqlx::query::<Any>(LOCK_ANY_HOLDER).execute(&mut *connection).await?;
-    read_all(connection).await
+    select(connection, statement).await
+}
+
+/// Versions that know no logs can use the database, too: they leave them alone.
+async fn create_logs(connection: &mut AnyConnection) -> Result<(), WriteFault> {
+    for create in [log::CREATE_LOG, log::CREATE_HEADS] {
+        sqlx::query::<Any>(create).execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 async fn ensure_schema(connection: &mut AnyConnection) -> Result<(), WriteFault> {
@@ -269,7 +310,7 @@ impl<'a> DocumentWriter<'a> {
     }
 
     async fn write_all(&mut self, changes: &StateChanges) -> Result<(), WriteFault> {
-        let StateChanges { meetings: changes, nodes, routing } = changes;
+        let StateChanges { meetings: changes, nodes, routing, audit, figures } = changes;
         if let Some(rules) = routing {
             self.put(DocumentKind::Routing, "", 0, json(&**rules)).await?;
         }
@@ -289,7 +330,11 @@ impl<'a> DocumentWriter<'a> {
             let text = json(&SavedText { value: token.clone() });
             self.put(DocumentKind::Token, "", 0, text).await?;
         }
-        Ok(())
+        if let Some(figures) = figures {
+            self.put(DocumentKind::Figures, "", 0, json(&**figures)).await?;
+        }
+        let entries = audit.iter().map(|record| NewEntry { at: record.at, body: json(record) });
+        log::append(self.connection, LogTopic::Audit, entries.collect()).await
     }
 
     async fn put_meeting(&mut self, meeting: &Meeting, is_new: bool) -> Result<(), WriteFault> {

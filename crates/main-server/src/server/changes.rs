@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use edge_mirror_http::access::Operator;
 use edge_mirror_protocol::package::PackageId;
 use edge_mirror_store::{StoreError, StoredPackage};
 use tokio::sync::{mpsc, oneshot};
@@ -27,6 +28,8 @@ const MAX_QUEUED: usize = 256;
 #[derive(Debug)]
 pub(crate) struct PendingChange {
     pub command: MasterCommand,
+    /// None: nobody but the program.
+    pub(crate) by: Option<Operator>,
     pub reply: oneshot::Sender<Result<(), RequestError>>,
 }
 
@@ -61,18 +64,39 @@ impl Server {
         &self,
         command: impl Into<MasterCommand>,
     ) -> Result<(), RequestError> {
+        self.queue_change(command.into(), None).await
+    }
+
+    /// The same for an operator, and keeps who that was.
+    pub(crate) async fn change_by(
+        &self,
+        operator: &Operator,
+        command: impl Into<MasterCommand>,
+    ) -> Result<(), RequestError> {
+        self.queue_change(command.into(), Some(operator.clone())).await
+    }
+
+    async fn queue_change(
+        &self,
+        command: MasterCommand,
+        by: Option<Operator>,
+    ) -> Result<(), RequestError> {
         let (reply, outcome) = oneshot::channel();
-        let pending = PendingChange { command: command.into(), reply };
+        let pending = PendingChange { command, by, reply };
         self.changes.0.send(pending).await.map_err(|_| RequestError::stopping())?;
         let outcome = outcome.await.map_err(|_| RequestError::stopping())?;
         self.wake.announcer.notify_one();
         outcome
     }
 
-    /// Like [`change`](Self::change), for threads that may wait.
-    fn change_blocking(&self, command: MeetingCommand) -> Result<(), RequestError> {
+    /// Like the above, for threads that may wait.
+    fn change_blocking(
+        &self,
+        command: MeetingCommand,
+        by: Option<&Operator>,
+    ) -> Result<(), RequestError> {
         let (reply, outcome) = oneshot::channel();
-        let pending = PendingChange { command: command.into(), reply };
+        let pending = PendingChange { command: command.into(), by: by.cloned(), reply };
         self.changes.0.blocking_send(pending).map_err(|_| RequestError::stopping())?;
         outcome.blocking_recv().map_err(|_| RequestError::stopping())?
     }
@@ -103,13 +127,14 @@ impl Server {
     pub(crate) fn replace_package(
         &self,
         id: &PackageId,
+        by: Option<&Operator>,
         put: impl FnOnce() -> Result<Arc<StoredPackage>, StoreError>,
     ) -> Result<(), RequestError> {
-        self.change_blocking(MeetingCommand::BeginReplacement(id.clone()))?;
+        self.change_blocking(MeetingCommand::BeginReplacement(id.clone()), by)?;
         let before = self.digest(id);
         let outcome = put();
         let (id, after) = (id.clone(), self.digest(id));
-        self.change_blocking(MeetingCommand::FinishReplacement { id, before, after })?;
+        self.change_blocking(MeetingCommand::FinishReplacement { id, before, after }, by)?;
         outcome?;
         Ok(())
     }

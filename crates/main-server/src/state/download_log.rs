@@ -1,5 +1,5 @@
-//! Counts downloads: redirected to a node, or served from here. For the page;
-//! nothing is decided by it. Pure: the time is passed in.
+//! Counts downloads: redirected to a node, served from here, or refused. For the page;
+//! nothing is decided by it. Saved now and then. Pure: the time is passed in.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -8,18 +8,18 @@ use std::{
 
 use edge_mirror_base::clock::{UnixMillis, fractional_seconds};
 use edge_mirror_protocol::package::PackageId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::state::MAX_NODES;
 
-/// Downloads that the page shows; the log has all of them.
+/// Downloads of either kind that the page shows.
 const MAX_RECENT: usize = 50;
 
 /// One download that a client asked for.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct DownloadRecord {
-    #[serde(rename = "time", serialize_with = "fractional_seconds::serialize")]
+    #[serde(rename = "time", with = "fractional_seconds")]
     #[cfg_attr(test, schemars(with = "f64"))]
     pub at: UnixMillis,
     pub meeting: PackageId,
@@ -28,14 +28,46 @@ pub(crate) struct DownloadRecord {
     pub client: IpAddr,
 }
 
-#[derive(Debug, Default)]
+/// Downloads that a client asked for and did not get, for one reason.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RefusedDownload {
+    /// Of the last time.
+    #[serde(rename = "time", with = "fractional_seconds")]
+    #[cfg_attr(test, schemars(with = "f64"))]
+    pub at: UnixMillis,
+    pub meeting: PackageId,
+    pub client: IpAddr,
+    pub(crate) reason: DownloadFault,
+    /// How often it has asked.
+    pub(crate) count: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) enum DownloadFault {
+    UnknownMeeting,
+    NotRunning,
+    NoPackage,
+    /// The package is being verified.
+    Verifying,
+    /// The disk fails.
+    Storage,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct DownloadLog {
     redirects: u64,
     own_downloads: u64,
+    refused_downloads: u64,
     /// Kept while a node is away: it comes back under the same id.
     by_node: HashMap<String, u64>,
     /// Oldest first.
     recent: VecDeque<DownloadRecord>,
+    /// The last refused one last.
+    refused: VecDeque<RefusedDownload>,
 }
 
 impl DownloadLog {
@@ -51,6 +83,33 @@ impl DownloadLog {
             self.recent.pop_front();
         }
         self.recent.push_back(departure);
+    }
+
+    /// A client that asks again and again is listed once.
+    pub(crate) fn note_refused(&mut self, mut refused: RefusedDownload) {
+        self.refused_downloads += 1;
+        let is_same = |known: &RefusedDownload| {
+            (&known.meeting, known.client, known.reason)
+                == (&refused.meeting, refused.client, refused.reason)
+        };
+        if let Some(before) =
+            self.refused.iter().position(is_same).and_then(|place| self.refused.remove(place))
+        {
+            refused.count += before.count;
+        }
+        if self.refused.len() >= MAX_RECENT {
+            self.refused.pop_front();
+        }
+        self.refused.push_back(refused);
+    }
+
+    pub(crate) fn refused_downloads(&self) -> u64 {
+        self.refused_downloads
+    }
+
+    /// Newest first.
+    pub(crate) fn refused(&self) -> impl Iterator<Item = &RefusedDownload> {
+        self.refused.iter().rev()
     }
 
     pub(crate) fn redirects(&self) -> u64 {
@@ -119,6 +178,23 @@ mod tests {
             download_log.recent().map(|departure| departure.at.as_secs()).collect();
         assert_eq!((recent.len(), recent[0], recent[49]), (50, 59, 10));
         assert_eq!(download_log.own_downloads(), 60);
+    }
+
+    #[test]
+    fn a_client_that_is_refused_again_and_again_is_listed_once() {
+        let mut download_log = DownloadLog::default();
+        for (at_s, host) in [(1, 1), (2, 2), (3, 1)] {
+            download_log.note_refused(RefusedDownload {
+                at: UnixMillis::from_secs(at_s),
+                meeting: "m".parse().unwrap(),
+                client: Ipv4Addr::new(10, 0, 0, host).into(),
+                reason: DownloadFault::NotRunning,
+                count: 1,
+            });
+        }
+        let listed: Vec<_> =
+            download_log.refused().map(|refused| (refused.at.as_secs(), refused.count)).collect();
+        assert_eq!((listed, download_log.refused_downloads()), (vec![(3, 2), (2, 1)], 3));
     }
 
     #[test]

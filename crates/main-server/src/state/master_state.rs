@@ -5,7 +5,9 @@ use std::sync::Arc;
 use crate::{
     refusal::RequestError,
     state::{
+        audit::{AuditEvent, AuditRecord},
         commands::{self, MeetingCommand},
+        figures::SavedFigures,
         fleet::{
             KnownNodes, NodeChange,
             commands::{self as node_commands, NodeCommand},
@@ -29,6 +31,10 @@ pub(crate) struct StateChanges {
     /// The last of those of one node counts.
     pub(crate) nodes: Vec<NodeChange>,
     pub(crate) routing: Option<Arc<RoutingRules>>,
+    /// What is kept of them: nothing that was there before.
+    pub(crate) audit: Vec<AuditRecord>,
+    /// Read at the start alone: they change with each download.
+    pub(crate) figures: Option<Arc<SavedFigures>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +42,9 @@ pub(crate) enum MasterCommand {
     Meeting(MeetingCommand),
     Node(NodeCommand),
     Route(RoutingRules),
+    /// Notes a change that an operator made elsewhere.
+    Record(AuditEvent),
+    SaveFigures(Arc<SavedFigures>),
 }
 
 impl From<MeetingCommand> for MasterCommand {
@@ -68,10 +77,16 @@ impl StateChanges {
         self.meetings.extend(later.meetings);
         self.nodes.extend(later.nodes);
         self.routing = later.routing.or(self.routing.take());
+        self.audit.extend(later.audit);
+        self.figures = later.figures.or(self.figures.take());
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.meetings.is_empty() && self.nodes.is_empty() && self.routing.is_none()
+        self.meetings.is_empty()
+            && self.nodes.is_empty()
+            && self.routing.is_none()
+            && self.audit.is_empty()
+            && self.figures.is_none()
     }
 }
 
@@ -114,6 +129,10 @@ pub(crate) fn apply(
             let rules = rules.clone().checked()?;
             let routing = (rules != *state.routing).then(|| Arc::new(rules));
             Ok(StateChanges { routing, ..StateChanges::default() })
+        }
+        MasterCommand::Record(_) => Ok(StateChanges::default()),
+        MasterCommand::SaveFigures(figures) => {
+            Ok(StateChanges { figures: Some(figures.clone()), ..StateChanges::default() })
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::note_announced;
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
     repository::StateRepository,
     server::{PendingChange, PublishedState, Server},
     state::{
+        audit::{AuditEvent, AuditRecord},
         commands::{self, MeetingCommand},
         master_state::{self, MasterCommand, StateChanges},
         meetings::{MeetingTable, fresh_token},
@@ -56,7 +57,9 @@ pub(crate) async fn write(
             () = until(check_due) => writer.check().await,
         }
     }
+    writer.save_figures().await;
     writer.repository.close().await;
+    writer.server.logs.close().await;
 }
 
 async fn until(instant: Option<Instant>) {
@@ -89,6 +92,16 @@ impl StateWriter {
             self.note_fault(cause);
             // What of it was saved shows now; and a lost connection costs nobody a pause.
             self.check().await;
+        }
+    }
+
+    /// The last ones. Nothing but figures is lost where that fails.
+    async fn save_figures(&mut self) {
+        let figures = Some(Arc::new(self.server.figures()));
+        let changes = StateChanges { figures, ..StateChanges::default() };
+        let is_away = self.server.state_fault.borrow().is_some();
+        if !is_away && let Err(cause) = self.repository.commit(&changes).await {
+            warn!("the last downloads are not counted after the next start: {cause}");
         }
     }
 
@@ -165,11 +178,14 @@ impl AppliedBatch {
         let mut state = server.state();
         let mut changes = StateChanges::default();
         let mut replies = Vec::with_capacity(batch.len());
-        for PendingChange { command, reply: sender } in batch {
+        for PendingChange { command, by, reply: sender } in batch {
             let outcome = master_state::apply(&state, &command, fresh_token());
-            let outcome = outcome.and_then(|more| {
+            let outcome = outcome.and_then(|mut more| {
                 clear_way(server, &before, &command)?;
+                let event = AuditEvent::of(&command, &state, &more);
                 state.merge(&more);
+                let record = |(by, event)| AuditRecord::new(event, &by, server.clock.now());
+                more.audit.extend(by.zip(event).map(record));
                 Ok(more)
             });
             let deleted = deleted_by(&command, outcome.is_ok()).cloned();
@@ -287,7 +303,8 @@ mod tests {
             server.publish(Some(MasterState { meetings: table, ..MasterState::default() }.into()));
             let command = MeetingCommand::Create(meeting("stray")).into();
             let (reply, _) = oneshot::channel();
-            let mut batch = AppliedBatch::new(&server, vec![PendingChange { command, reply }]);
+            let mut batch =
+                AppliedBatch::new(&server, vec![PendingChange { command, by: None, reply }]);
             let is_there = server.store.get("stray".parse::<PackageId>().unwrap()).is_some();
             (batch.replies.remove(0).outcome.is_ok(), is_there)
         };

@@ -1,0 +1,195 @@
+//! Ordered logs: entries are numbered in the order of their transactions, without holes.
+
+use edge_mirror_base::clock::UnixMillis;
+use sqlx::{Any, AnyConnection, Connection, Row};
+use tokio::sync::Mutex;
+
+use super::{
+    ANSWER_TIMEOUT,
+    database::StateDatabase,
+    document::{SavedDocument, WriteFault},
+};
+use crate::error::StateError;
+
+pub(super) const CREATE_LOG: &str = "CREATE TABLE IF NOT EXISTS edge_mirror_log (topic TEXT NOT NULL, seq BIGINT NOT NULL, at BIGINT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (topic, seq))";
+pub(super) const CREATE_HEADS: &str = "CREATE TABLE IF NOT EXISTS edge_mirror_head (topic TEXT NOT NULL PRIMARY KEY, seq BIGINT NOT NULL)";
+/// The row is locked until the end of the transaction: the next one gets the next numbers.
+const ADVANCE_HEAD: &str = "INSERT INTO edge_mirror_head (topic, seq) VALUES ($1, $2) ON CONFLICT (topic) DO UPDATE SET seq = edge_mirror_head.seq + $2 RETURNING seq";
+const INSERT_ENTRY: &str =
+    "INSERT INTO edge_mirror_log (topic, seq, at, body) VALUES ($1, $2, $3, $4)";
+const DELETE_OLD: &str = "DELETE FROM edge_mirror_log WHERE topic = $1 AND seq <= $2";
+const DELETE_LOG: &str = "DELETE FROM edge_mirror_log";
+const DELETE_HEADS: &str = "DELETE FROM edge_mirror_head";
+const SELECT_PAGE: &str = "SELECT seq, at, body FROM edge_mirror_log WHERE topic = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3";
+
+/// What a log's entries are called where they are among documents.
+const DOCUMENT_PREFIX: &str = "log ";
+
+/// The logs that there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogTopic {
+    /// The changes that operators made.
+    Audit,
+}
+
+impl LogTopic {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Audit => "audit",
+        }
+    }
+
+    /// Entries that are kept, the newest.
+    const fn capacity(self) -> i64 {
+        match self {
+            Self::Audit => 10_000,
+        }
+    }
+}
+
+/// An entry that gets its number when it is saved.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct NewEntry {
+    pub(super) at: UnixMillis,
+    pub(super) body: String,
+}
+
+/// An entry of a log, as it was saved.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LogEntry {
+    pub(crate) seq: i64,
+    pub(crate) at: UnixMillis,
+    pub(crate) body: String,
+}
+
+/// Appends entries within a transaction; the oldest make room.
+pub(super) async fn append(
+    connection: &mut AnyConnection,
+    topic: LogTopic,
+    entries: Vec<NewEntry>,
+) -> Result<(), WriteFault> {
+    let Some(count) = i64::try_from(entries.len()).ok().filter(|count| *count > 0) else {
+        return Ok(());
+    };
+    let advance = sqlx::query::<Any>(ADVANCE_HEAD).bind(topic.name()).bind(count);
+    let last: i64 = advance.fetch_one(&mut *connection).await?.try_get(0)?;
+    for (seq, entry) in (last - count + 1..).zip(entries) {
+        insert(connection, topic.name(), seq, millis(entry.at), entry.body).await?;
+    }
+    let old = sqlx::query::<Any>(DELETE_OLD).bind(topic.name()).bind(last - topic.capacity());
+    old.execute(connection).await?;
+    Ok(())
+}
+
+async fn insert(
+    connection: &mut AnyConnection,
+    topic: &str,
+    seq: i64,
+    at: i64,
+    body: String,
+) -> Result<(), WriteFault> {
+    let insert = sqlx::query::<Any>(INSERT_ENTRY).bind(topic.to_owned()).bind(seq);
+    insert.bind(at).bind(body).execute(connection).await?;
+    Ok(())
+}
+
+/// Replaces all logs by the entries among `documents`, and returns the others.
+pub(super) async fn replace(
+    connection: &mut AnyConnection,
+    documents: Vec<SavedDocument>,
+) -> Result<Vec<SavedDocument>, WriteFault> {
+    for delete in [DELETE_LOG, DELETE_HEADS] {
+        sqlx::query::<Any>(delete).execute(&mut *connection).await?;
+    }
+    let mut others = Vec::with_capacity(documents.len());
+    let mut heads = std::collections::BTreeMap::<String, i64>::new();
+    for document in documents {
+        let Some(topic) = topic_of(&document.kind) else {
+            others.push(document);
+            continue;
+        };
+        let seq: i64 = document.id.parse().map_err(|_| {
+            WriteFault::Damaged(format!("'{}' numbers no entry of a log", document.id))
+        })?;
+        let head = heads.entry(topic.to_owned()).or_default();
+        *head = seq.max(*head);
+        insert(connection, topic, seq, document.revision, document.json.clone()).await?;
+    }
+    for (topic, seq) in heads {
+        let advance = sqlx::query::<Any>(ADVANCE_HEAD).bind(topic).bind(seq);
+        advance.fetch_one(&mut *connection).await?;
+    }
+    Ok(others)
+}
+
+/// The log that a document is an entry of, if it is one. The time is its revision then, and the
+/// number its id.
+pub(super) fn topic_of(kind: &str) -> Option<&str> {
+    kind.strip_prefix(DOCUMENT_PREFIX)
+}
+
+/// Reads logs beside the one who writes.
+#[derive(Debug)]
+pub(crate) struct LogReader {
+    database: StateDatabase,
+    connection: Mutex<Option<AnyConnection>>,
+}
+
+impl LogReader {
+    pub(super) fn new(database: StateDatabase) -> Self {
+        Self { database, connection: Mutex::default() }
+    }
+
+    /// The newest entries before a number (None: the newest of all), the newest first.
+    pub(crate) async fn page(
+        &self,
+        topic: LogTopic,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<LogEntry>, StateError> {
+        let mut connection = self.connection.lock().await;
+        // It may have been lost since it was used last; a new one says so at once.
+        if let Some(mut connected) = connection.take()
+            && let Ok(found) = self.read(&mut connected, topic, before, limit).await
+        {
+            *connection = Some(connected);
+            return Ok(found);
+        }
+        let mut connected = self.database.connect().await?;
+        let found = self.read(&mut connected, topic, before, limit).await?;
+        *connection = Some(connected);
+        Ok(found)
+    }
+
+    async fn read(
+        &self,
+        connection: &mut AnyConnection,
+        topic: LogTopic,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<LogEntry>, StateError> {
+        let select = sqlx::query::<Any>(SELECT_PAGE).bind(topic.name());
+        let select = select.bind(before.unwrap_or(i64::MAX)).bind(i64::from(limit));
+        let reading = async {
+            let rows = select.fetch_all(connection).await?;
+            let entries = rows.iter().map(|row| {
+                let at = u64::try_from(row.try_get::<i64, _>(1)?).unwrap_or_default();
+                let at = UnixMillis::from_millis(at);
+                Ok(LogEntry { seq: row.try_get(0)?, at, body: row.try_get(2)? })
+            });
+            entries.collect()
+        };
+        self.database.within(ANSWER_TIMEOUT, reading).await
+    }
+
+    pub(crate) async fn close(&self) {
+        if let Some(connection) = self.connection.lock().await.take() {
+            // All is read already.
+            let _ = tokio::time::timeout(ANSWER_TIMEOUT, connection.close()).await;
+        }
+    }
+}
+
+fn millis(at: UnixMillis) -> i64 {
+    i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
+}

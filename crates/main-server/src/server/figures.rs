@@ -1,0 +1,48 @@
+//! The figures that outlive a restart.
+
+use edge_mirror_protocol::package::PackageId;
+
+use super::Server;
+use crate::{
+    refusal::RequestError,
+    state::{
+        download_log::{DownloadFault, RefusedDownload},
+        figures::SavedFigures,
+    },
+};
+
+impl Server {
+    /// At the start, before anybody is served.
+    pub(crate) fn restore_figures(&self, figures: SavedFigures) {
+        let SavedFigures { downloads, served_bytes, history } = figures;
+        *self.download_log() = downloads;
+        self.traffic.continue_from(served_bytes);
+        self.history.send_replace(history);
+    }
+
+    pub(crate) fn figures(&self) -> SavedFigures {
+        SavedFigures {
+            downloads: self.download_log().clone(),
+            served_bytes: self.traffic.served_bytes(),
+            history: self.history.borrow().clone(),
+        }
+    }
+
+    /// Counts a download that a client did not get.
+    pub(crate) fn note_refused(
+        &self,
+        meeting: PackageId,
+        client: std::net::IpAddr,
+        refusal: &RequestError,
+    ) {
+        let reason = match refusal {
+            RequestError::NothingToDownload => DownloadFault::UnknownMeeting,
+            RequestError::NotRunning(_) => DownloadFault::NotRunning,
+            RequestError::NoPackage => DownloadFault::NoPackage,
+            RequestError::Verifying => DownloadFault::Verifying,
+            _ => DownloadFault::Storage,
+        };
+        let refused = RefusedDownload { at: self.clock.now(), meeting, client, reason, count: 1 };
+        self.download_log().note_refused(refused);
+    }
+}

@@ -1,0 +1,106 @@
+// What was: the changes that operators made. Loaded when it is first looked at.
+
+import { get } from "../api.js";
+import { sentenceOf } from "../dialog.js";
+import { el, foreign, setChildren, setHidden } from "../dom.js";
+import { dateTime } from "../format.js";
+import { addTexts, known, t } from "../i18n.js";
+import { button, card, complain, nothing, view } from "../parts.js";
+import texts from "../texts/history.js";
+
+const PATH = "/api/v1/audit";
+const REFRESH_MS = 5000;
+
+addTexts(texts);
+
+export function historyView() {
+  const changes = changesCard();
+  return { node: view("history", changes.node), update: changes.update };
+}
+
+function changesCard() {
+  const rows = el("tbody");
+  const table = el("table", { id: "changes" },
+    el("thead", el("tr", ["when", "change", "who"].map((name) => el("th", { scope: "col" }, t(`changes.${name}`))))), rows);
+  const none = nothing("logs");
+  const wrong = el("p.wrong", { role: "alert" });
+  const more = button(".quiet", "show", t("changes.more"), { "data-action": "more", onclick: earlier });
+  const file = el("a.button.quiet", { href: `${PATH}?format=csv`, download: "" }, t("changes.csv"));
+  const node = card("changes.title", t("changes.title"), el("p.soft", t("changes.what")), table, none.node, wrong,
+    el("div.buttons", more, file));
+  let shown = []; // the newest first
+  let next = null;
+  let asked = -Infinity;
+  let seen = "";
+
+  async function fetchPage(query) {
+    try {
+      const page = await get(`${PATH}${query}`);
+      complain(wrong, "");
+      return page;
+    } catch (error) {
+      complain(wrong, sentenceOf(error));
+      return null;
+    }
+  }
+
+  // The newest ones, in front of those that are shown already.
+  async function refresh() {
+    asked = performance.now();
+    const page = await fetchPage("");
+    if (page === null) return;
+    const oldest = page.changes.at(-1)?.number ?? 0;
+    const rest = shown.filter(({ number }) => number < oldest);
+    if (rest.length === 0) next = page.next;
+    show([...page.changes, ...rest]);
+  }
+
+  async function earlier() {
+    const page = await fetchPage(`?before=${next}`);
+    if (page === null) return;
+    next = page.next;
+    show([...shown, ...page.changes]);
+  }
+
+  function show(changes) {
+    shown = changes;
+    const now = JSON.stringify([changes.map(({ number }) => number), next]);
+    if (now === seen) return;
+    seen = now;
+    setChildren(rows, changes.map(row));
+    setHidden(table, changes.length === 0);
+    none.show(changes.length === 0 ? "changes" : "");
+    setHidden(more, next === null);
+  }
+
+  setHidden(table, true);
+  setHidden(more, true);
+  return {
+    node,
+    update() {
+      if (performance.now() - asked > REFRESH_MS) refresh();
+    },
+  };
+}
+
+function row({ number, at, by, action, subject, details }) {
+  const what = known(`changes.did.${action}`) ? t(`changes.did.${action}`) : action;
+  return el("tr", { "data-change": number },
+    el("td", el("time", dateTime(at))),
+    el("td", what, subject === null ? null : [" ", foreign(subject, ".strong")], el("div.soft.small", detailsOf(details))),
+    el("td", foreign(by.address), el("div.soft.small", t(`changes.how.${by.how}`))));
+}
+
+function detailsOf(details) {
+  const entries = Object.entries(details).map(([name, value]) => {
+    const label = known(`changes.detail.${name}`) ? t(`changes.detail.${name}`) : name;
+    return t("changes.pair", { name: label, value: valueOf(value) });
+  });
+  return entries.join(t("changes.between"));
+}
+
+function valueOf(value) {
+  if (typeof value === "boolean") return t(value ? "changes.yes" : "changes.no");
+  if (Array.isArray(value)) return value.every((item) => typeof item !== "object") ? value.join(", ") : String(value.length);
+  return value === "" || value === null ? "–" : String(value);
+}
