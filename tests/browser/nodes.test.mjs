@@ -54,6 +54,23 @@ test("a node without any package does not claim that tablets are sent there", as
   }
 });
 
+test("of many nodes those that are lost stand first, and one is found by what is known of it", async (stage) => {
+  const main = await stage.main();
+  const nodes = await stage.fakeNodes(main);
+  for (let n = 1; n <= 9; n += 1) await nodes.beat(`node-${n}`, { site: n > 6 ? "East" : "West" });
+  await main.register("z-lost", "127.0.0.1:9");
+  const page = await openMain(stage, main, { view: "nodes" });
+  await untilNode(page, "z-lost", "unreachable");
+  await untilNode(page, "node-9", "reachable");
+  const shown = () => page.locator("#nodes > li").evaluateAll((all) => all.map((one) => one.dataset.node));
+  assert.deepEqual((await shown()).slice(0, 2), ["z-lost", "node-1"]);
+  for (const [text, found] of [["east", ["node-7", "node-8", "node-9"]], ["127.0.0.1:9", ["z-lost"]], ["node-3", ["node-3"]], ["nowhere", []]]) {
+    await page.locator("#search").fill(text);
+    assert.deepEqual(await shown(), found, text);
+  }
+  await page.locator(".empty").waitFor();
+});
+
 test("a node from elsewhere waits until somebody accepts it, and one that poses as another is refused", async (stage) => {
   const main = await stage.main("--trusted-proxy", "127.0.0.1");
   const page = await openMain(stage, main, { view: "nodes" });

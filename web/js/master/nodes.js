@@ -4,11 +4,12 @@
 
 import { call } from "../api.js";
 import { act, ask, notify } from "../dialog.js";
-import { el, foreign, keyedList, setAttribute, setHidden, setText } from "../dom.js";
+import { el, foreign, setAttribute, setHidden, setText } from "../dom.js";
 import { ago, count, dateTime, duration, moment } from "../format.js";
 import { t } from "../i18n.js";
-import { badge, button, disclosed, facts, isolated, nothing, view } from "../parts.js";
-import { columnsOf } from "../views/found.js";
+import { badge, button, disclosed, facts, isolated, view } from "../parts.js";
+import { listed } from "../texts/shared.js";
+import { foundList } from "../views/found.js";
 import { admission, allNodes, isRunning, nodePath } from "./health.js";
 import { keyCard } from "./key.js";
 import { pendingCard } from "./pending.js";
@@ -21,20 +22,25 @@ const LOOKS = {
 };
 
 export function nodesView({ live }) {
-  const list = el("ul", { id: "nodes", "aria-label": t("view.nodes") });
-  const head = columnsOf(["node", "state", ...FIGURES]);
-  const none = nothing("nodes");
+  const list = foundList({
+    of: "nodes",
+    columns: ["node", "state", ...FIGURES],
+    row: () => nodeRow(live),
+    wanted: () => allNodes(live.status).sort((a, b) => isLost(b) - isLost(a)),
+    all: () => allNodes(live.status).length,
+    why: () => ["nodes", { rule: admission(live.status) }],
+    changed: () => list.update(),
+    textOf: (node) => [node.id, (node.here ?? node.known).address, node.known?.name, whereOf(node)].join(" "),
+  });
+  const tools = el("div.tools", list.search);
   const key = keyCard();
   const pending = pendingCard(live);
   const rules = rulesCard(live);
-  const show = keyedList(list, ({ id }) => id, () => nodeRow(live));
 
   function update() {
     if (live.status === null) return;
-    const nodes = allNodes(live.status).sort((a, b) => isLost(b) - isLost(a));
-    show(nodes);
-    setHidden(head, nodes.length === 0);
-    none.show(nodes.length === 0 ? "nodes" : "", { rule: admission(live.status) });
+    list.update();
+    setHidden(tools, list.search.hidden);
     pending.update();
     rules.update();
     key.update(live.status);
@@ -43,13 +49,12 @@ export function nodesView({ live }) {
   return {
     node: view("nodes",
       pending.node,
-      el("section.card.rows", { "aria-label": t("view.nodes") }, head, list, none.node),
+      tools,
+      list.node,
       rules.node,
       key.node),
     update,
-    tick() {
-      for (const entry of show.entries()) entry.tick();
-    },
+    tick: () => list.tick(),
   };
 }
 
@@ -104,7 +109,7 @@ function nodeRow(live) {
     const kind = kindOf(node);
     const running = live.status.meetings.filter((meeting) => isRunning(meeting) && meeting.size !== null);
     const held = running.filter((meeting) => here?.packages.includes(meeting.id)).length;
-    const where = [known?.location, siteOf(node), ...(known?.labels ?? [])].filter(Boolean).join(" · ");
+    const where = whereOf(node);
     setAttribute(row, "data-node", id);
     setAttribute(row, "data-state", kind);
     setText(name, known?.name || id);
@@ -137,6 +142,7 @@ function nodeRow(live) {
   return { node: row, update, tick };
 }
 
+const whereOf = (node) => listed(node.known?.location, siteOf(node), ...(node.known?.labels ?? []));
 const siteOf = ({ known, here }) => known?.site || here?.site || "";
 
 function detailsOf(node, live) {

@@ -182,8 +182,9 @@ function choiceForm(live) {
 }
 
 function explained({ reason, rule, tiers, excluded, excluded_count: out }, name) {
-  const tier = ({ named_by_rule: named, priority, count: number, nodes }) => [
-    el("h3", t(rule === null ? "choice.tier.all" : named ? "choice.tier" : "choice.tier.others", { priority, count: count(number) })),
+  const tier = ({ busy, named_by_rule: named, priority, count: number, nodes }) => [
+    el("h3", t(rule === null ? "choice.tier.all" : named ? "choice.tier" : "choice.tier.others", { priority, count: count(number) }),
+      busy ? t("choice.busy") : ""),
     el("ul.choice-nodes", ...nodes.map((each) => el("li",
       foreign(name(each.node_id)), " ", foreign(each.address, ".code.soft"), " ",
       el("span.soft.small", t("choice.figures", { ...each, downloads: count(each.downloads + each.redirects), load: each.load_percent }))))),

@@ -204,7 +204,9 @@ export default {
   empty: {
     meetings: ["还没有会议", "No meetings yet"],
     "meetings.why": ["点击“创建会议”，或把会议包（ZIP 文件）拖到这里。", "Press “New meeting”, or drop a package (a ZIP file) here."],
-    "nomatch.why": ["请换一个查找内容。", "Look for something else."],
+    "nomatch.meetings.why": ["请换一个查找内容。", "Look for something else."],
+    "nomatch.nodes": ["没有符合条件的节点", "No node matches"],
+    "nomatch.nodes.why": ["请换一个查找内容。", "Look for something else."],
     nodes: ["还没有节点", "No nodes yet"],
     "nodes.why": ["启动一个节点，并在它的配置中把主控服务器的地址和端口设为本机的，它就会出现在这里。{rule}", "Start a node with this machine's address and port as its main server, and it appears here. {rule}"],
     shares: ["还没有下载", "No downloads yet"],
@@ -242,6 +244,8 @@ export default {
     early: ["平板在会议开始后才能下载。", "Tablets can download it once the meeting starts."],
   },
   nodes: {
+    search: ["按名称、地址、站点或标签查找", "Find by name, address, site or label"],
+    found: ["找到 {n} 个节点", "{n:node} found"],
     none: ["没有节点，平板从主控服务器下载。", "There are no nodes; tablets download from here."],
     awaited: ["没有节点，有节点连接后再分发。", "There are no nodes; they get it when they connect."],
   },
@@ -468,6 +472,7 @@ export default {
     meeting: ["会议", "Meeting"],
     ask: ["查看", "Show"],
     none: ["没有进行中的会议。", "No meeting is running."],
+    busy: ["，负载过高", ", too busy"],
     "tier.all": ["优先级为 {priority} 的节点（{count} 个）", "Nodes of priority {priority} ({count})"],
     tier: ["规则中的节点，优先级 {priority}（{count} 个）", "Nodes of the rule, priority {priority} ({count})"],
     "tier.others": ["其他节点，优先级 {priority}（{count} 个）", "Other nodes, priority {priority} ({count})"],

@@ -213,7 +213,7 @@ export default {
     "none.why": ["主控服务器上的会议开始后，会自动出现在这里。", "Meetings that start on the main server appear here by themselves."],
     unknown: ["还不知道有哪些会议", "Meetings are not known yet"],
     "unknown.why": ["连接上主控服务器后，进行中的会议会自动出现在这里。", "Once the main server is connected, its meetings appear here by themselves."],
-    "nomatch.why": ["请换一个查找内容，或选择“全部”。", "Look for something else, or choose “All”."],
+    "nomatch.meetings.why": ["请换一个查找内容，或选择“全部”。", "Look for something else, or choose “All”."],
     logs: ["没有这个级别的日志", "No log lines of this level"],
     "logs.why": ["新的日志会自动出现在这里。", "New lines appear here by themselves."],
   },

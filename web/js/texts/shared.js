@@ -123,5 +123,5 @@ export default {
     state: ["状态", "State"],
     size: ["大小", "Size"],
   },
-  "empty.nomatch": ["没有符合条件的会议", "No meeting matches"],
+  "empty.nomatch.meetings": ["没有符合条件的会议", "No meeting matches"],
 };
