@@ -79,7 +79,7 @@ pub enum StateError {
         "there is no state in {place}; check --data and --state, or start the main server once"
     )]
     NoState { place: String },
-    #[error("there are meetings in {place} already; name a database that is empty")]
+    #[error("there is a state in {place} already; name a database that is empty")]
     NotEmpty { place: String },
     #[error("the state is in {place} already")]
     SamePlace { place: String },

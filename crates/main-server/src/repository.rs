@@ -1,5 +1,5 @@
-//! The meetings, the token and the known nodes in a database: SQLite in the data folder, or PostgreSQL.
-//! Packages are the store's and are not repeated here.
+//! The meetings, the known nodes and the routing rules in a database: SQLite in the data
+//! folder, or PostgreSQL. Packages are the store's and are not repeated here.
 //!
 //! Nothing else speaks SQL, and both engines get the same statements. Each document has a
 //! revision, and is changed only where that is the one last read. Whoever opens the
@@ -128,9 +128,12 @@ impl StateRepository {
     pub(crate) async fn reconnect(&mut self) -> Result<MasterState, StateError> {
         self.connection = None;
         let mut connection = self.database.connect().await?;
+        // One that hangs is noticed soon; a state takes its time.
+        let checking = transaction::check_holder(&mut connection, &self.known);
+        self.database.within(ANSWER_TIMEOUT, checking).await?;
         let (begin, epoch) = (self.database.begin(), self.known.epoch());
         let reading = transaction::read_as_holder(&mut connection, begin, epoch);
-        let (known, state) = self.database.within(ANSWER_TIMEOUT, reading).await?;
+        let (known, state) = self.database.within(TRANSFER_TIMEOUT, reading).await?;
         self.known = known;
         self.connection = Some(connection);
         Ok(state)

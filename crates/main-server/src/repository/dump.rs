@@ -67,7 +67,12 @@ impl StateDump {
 
     /// True if there is something in it that nobody could write again by heart.
     pub(super) fn has_content(&self) -> bool {
-        let kept = [DocumentKind::Meeting, DocumentKind::Node, DocumentKind::RefusedNode];
+        let kept = [
+            DocumentKind::Meeting,
+            DocumentKind::Node,
+            DocumentKind::RefusedNode,
+            DocumentKind::Routing,
+        ];
         let kept = kept.map(DocumentKind::name);
         self.lines.iter().any(|line| kept.contains(&&*line.kind))
     }
@@ -146,6 +151,17 @@ mod tests {
         assert_eq!(StateDump::new(&dump.documents()), Ok(dump));
         assert_eq!(text.lines().count(), 5, "{text}");
         assert!(text.contains(r#""kind":"log audit","id":"12","at":7,"#), "{text}");
+    }
+
+    #[test]
+    fn rules_are_kept_before_a_restore_and_a_token_alone_is_not() {
+        let has_content = |kind: &str| {
+            let found =
+                SavedDocument { kind: kind.into(), id: "".into(), revision: 1, json: "{}".into() };
+            StateDump::new(&[found]).unwrap().has_content()
+        };
+        assert!(has_content("routing") && has_content("meeting"));
+        assert!(!has_content("token") && !has_content("fleet"));
     }
 
     #[test]

@@ -611,6 +611,27 @@ async fn a_database_that_is_only_read_is_not_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_takes_long_to_read_is_read_after_an_error() {
+    let postgres = TestPostgres::start().await;
+    let location = postgres.database("fleet").await;
+    let database = TestDatabase { location, folder: tempfile::tempdir().unwrap() };
+    let (mut repository, table) = database.opened().await;
+    let inner = StateDatabase::new(&database.location, database.data());
+    let mut slow = inner.connect().await.unwrap();
+    let mut transaction = slow.begin().await.unwrap();
+    let lock = "UPDATE edge_mirror_doc SET json = json WHERE kind = 'holder'";
+    sqlx::query::<Any>(lock).execute(&mut *transaction).await.unwrap();
+    let (read, ()) = tokio::join!(repository.reconnect(), async {
+        until_one_waits(&database).await;
+        let longer = ANSWER_TIMEOUT.as_secs_f64() + 0.2;
+        let wait = format!("DO $$ BEGIN PERFORM pg_sleep({longer}); END $$");
+        sqlx::query::<Any>(AssertSqlSafe(wait)).execute(&mut *transaction).await.unwrap();
+        transaction.commit().await.unwrap();
+    });
+    assert_eq!(read.unwrap(), table);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_may_not_read_is_told_so() {
     let postgres = TestPostgres::start().await;
     let location = postgres.database("fleet").await;

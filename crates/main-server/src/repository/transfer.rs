@@ -21,8 +21,8 @@ use super::{
 };
 use crate::error::StateError;
 
-/// Writes all meetings, the token and the known nodes to `file`, as they are at one moment, and returns
-/// how many meetings there are. A main server may run meanwhile.
+/// Writes all meetings, known nodes and routing rules to `file`, as they are at one moment,
+/// and returns how many meetings there are. A main server may run meanwhile.
 pub async fn back_up(
     location: &StateLocation,
     data: &Path,

@@ -1,7 +1,7 @@
-//! The only one who changes meetings and known nodes: it applies commands, saves what they change,
-//! and shows it. Those that wait are saved together, so that many at a time cost one
-//! fsync; one alone does not wait for others. It also notices that the database is away,
-//! and back.
+//! The only one who changes meetings, known nodes and routing rules: it applies commands,
+//! saves what they change, and shows it. Those that wait are saved together, so that many
+//! at a time cost one fsync; one alone does not wait for others. It also notices that the
+//! database is away, and back.
 
 use std::{sync::Arc, time::Duration};
 
