@@ -38,7 +38,7 @@ use refusals::RefusedCalls;
 pub use secrets::random_text;
 pub use stream::{ExtraEvents, NoExtraEvents, StreamSources};
 use tries::LoginAttempts;
-pub use vault::{NewCredentials, Vault, VaultError};
+pub use vault::{NewCredentials, NodeKeyCheck, Vault, VaultError};
 
 /// Returns the current settings: the node's are live.
 type Rules = Arc<dyn Fn() -> SecurityConfig + Send + Sync>;

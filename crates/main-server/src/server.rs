@@ -162,7 +162,7 @@ impl Server {
         let (clock, counts) = (SteadyClock::start(), MasterCounters::default());
         let mut registry = NodeRegistry::default();
         registry.set_rules(state.routing.clone());
-        registry.follow(state.nodes.clone(), &mut NodeClaims::default(), clock.now());
+        registry.apply_known_nodes(state.nodes.clone(), &mut NodeClaims::default(), clock.now());
         Self {
             access,
             clock,

@@ -10,7 +10,7 @@ mod writer;
 use std::{sync::Arc, time::Duration};
 
 use edge_mirror_base::{clock::UnixMillis, tasks};
-use edge_mirror_http::wire::feed;
+use edge_mirror_http::{access::NodeKeyCheck, wire::feed};
 use edge_mirror_protocol::package::PackageId;
 use edge_mirror_settings::scheme;
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -206,7 +206,8 @@ pub(crate) async fn gauge(server: Arc<Server>, stop: CancellationToken) {
                 reading.store.close_idle();
                 SystemReadings {
                     free: reading.store.free_bytes().ok(),
-                    node_key: reading.access.vault().requires_node_key(),
+                    node_key: reading.access.vault().check_node_key(None)
+                        != NodeKeyCheck::NotRequired,
                     login_fault: reading.access.vault().fault(),
                 }
             });

@@ -64,6 +64,15 @@ pub struct NewCredentials {
     pub key_kept: bool,
 }
 
+/// The key of a node's request, compared with the one that nodes have to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeKeyCheck {
+    NotRequired,
+    Right,
+    /// Or missing.
+    Wrong,
+}
+
 /// Clones share their state.
 #[derive(Clone)]
 pub struct Vault {
@@ -227,19 +236,18 @@ impl Vault {
         Ok(Some(cookie_name(&secrets)))
     }
 
-    pub fn requires_node_key(&self) -> bool {
-        !matches!(self.node_key(), Some(None))
-    }
-
-    /// True also if no key is required. False for every key while nothing is known.
-    pub fn accepts_node_key(&self, key: Option<&str>) -> bool {
-        let Some(right) = self.node_key() else { return false };
-        right.is_none_or(|right| key.is_some_and(|key| constant_time_eq(right, digest(key))))
-    }
-
-    fn node_key(&self) -> Option<Option<Sha256>> {
+    /// Compares the key that a node sent, if it sent one. Reads the disk. Every key is wrong
+    /// while nothing is known.
+    pub fn check_node_key(&self, key: Option<&str>) -> NodeKeyCheck {
         self.current_secrets();
-        self.held().node_key
+        let right = self.held().node_key;
+        match (right, key) {
+            (Some(None), _) => NodeKeyCheck::NotRequired,
+            (Some(Some(right)), Some(key)) if constant_time_eq(right, digest(key)) => {
+                NodeKeyCheck::Right
+            }
+            (None | Some(Some(_)), _) => NodeKeyCheck::Wrong,
+        }
     }
 
     /// Sets the key that nodes must send; None for no key.
@@ -410,7 +418,8 @@ mod tests {
         assert_eq!(running.session(&session), None);
         let renamed = vec![(running.log_in(&new).unwrap().unwrap().name, session[1].1.clone())];
         assert_eq!(running.session(&renamed), None, "another name does not help");
-        assert!(running.accepts_node_key(Some("node-key")) && !running.accepts_node_key(None));
+        assert_eq!(running.check_node_key(Some("node-key")), NodeKeyCheck::Right);
+        assert_eq!(running.check_node_key(None), NodeKeyCheck::Wrong);
     }
 
     #[test]
@@ -470,15 +479,19 @@ mod tests {
             let case = case();
             let (running, _) = Vault::open(case.path.clone());
             running.set_node_key(key).unwrap();
-            assert!(running.accepts_node_key(key));
+            let (right, wrong) = match key {
+                Some(_) => (NodeKeyCheck::Right, NodeKeyCheck::Wrong),
+                None => (NodeKeyCheck::NotRequired, NodeKeyCheck::NotRequired),
+            };
+            assert_eq!(running.check_node_key(key), right);
             fs::write(&case.path, "{").unwrap();
-            assert!(running.accepts_node_key(key));
-            assert_eq!(running.accepts_node_key(Some("wrong")), key.is_none());
+            assert_eq!(running.check_node_key(key), right);
+            assert_eq!(running.check_node_key(Some("wrong")), wrong);
             fs::remove_file(&case.path).unwrap();
-            assert!(running.accepts_node_key(key));
+            assert_eq!(running.check_node_key(key), right);
             fs::write(&case.path, "{").unwrap();
             let (begun, _) = Vault::open(case.path.clone());
-            assert!(!begun.accepts_node_key(key), "nothing is known");
+            assert_eq!(begun.check_node_key(key), NodeKeyCheck::Wrong, "nothing is known");
         }
     }
 

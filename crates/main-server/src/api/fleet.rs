@@ -5,8 +5,8 @@
 //! | `GET …` | | 200, the known nodes, those that wait, and those that were refused |
 //! | `PATCH …/{node}` | any of `name`, `location`, `site`, `labels`, `weight`, `priority`, `drained` | 200, the node; 400 names what is wrong |
 //! | `POST …/{node}/approve` | | 200, the node; with `?client=` only if that is who waits, else 409 |
-//! | `POST …/{node}/refuse` | | 200 `{"status":"success","message"}`, the same |
-//! | `DELETE …/{node}` | | 200 `{"status":"success","message"}` |
+//! | `POST …/{node}/refuse` | | 200 `{"status":"success","message"}`; the same, and with `?client=` also a known node |
+//! | `DELETE …/{node}` | | 200 `{"status":"success","message"}`; also forgets refusals of its id |
 //!
 //! Times are seconds since 1970. Unknown node: 404.
 
@@ -97,7 +97,7 @@ pub(crate) struct KnownView<'a> {
     id: &'a str,
     state: PresenceState,
     address: &'a str,
-    /// The address that it calls from, IPv6 as a network.
+    /// The address that it calls from.
     client: IpAddr,
     first_seen: f64,
     /// Null while it is there.
@@ -214,10 +214,8 @@ pub(crate) async fn edit(
     _: DeclaredJson,
     body: JsonBody,
 ) -> JsonResult {
-    let known = server.known();
-    let node = known.get(&id).ok_or_else(|| RequestError::UnknownNode(id.clone()))?;
-    let profile = profile::edited(node.profile.clone(), &body)?;
-    server.change_by(&operator, NodeCommand::Edit { id: id.clone(), profile }).await?;
+    let edit = profile::read_edit(&body)?;
+    server.change_by(&operator, NodeCommand::Edit { id: id.clone(), edit }).await?;
     info!("node {id} was edited");
     view(&server, &id)
 }
@@ -241,14 +239,13 @@ fn asking(
     id: &str,
     expected: &ExpectedClient,
 ) -> Result<LearnedNode, RequestError> {
-    let node = |address: &str, client, at| LearnedNode {
-        id: id.to_owned(),
-        address: address.to_owned(),
-        client,
-        at,
+    let node = |address: &str, client, heard_at| {
+        LearnedNode::new(id.to_owned(), address.to_owned(), client, heard_at)
     };
-    let waiting =
-        server.claims().get(id).map(|claim| node(&claim.address, claim.client, claim.first_seen));
+    let waiting = server.claims().get(id).map(|claim| LearnedNode {
+        first_seen: claim.first_seen,
+        ..node(&claim.address, claim.client, claim.heard_at)
+    });
     let known = server.known();
     let refused = known.refused().filter(|refused| refused.id == id);
     let refused = refused.filter(|node| expected.client.is_none_or(|client| client == node.client));
@@ -266,25 +263,39 @@ fn asking(
     Ok(found)
 }
 
-/// Refuses the one that waits, or else the known node.
+/// Refuses the one that waits, or the known node, if that is the client who is named.
 pub(crate) async fn refuse(
     State(server): Shared,
     Extension(operator): Extension<Operator>,
     NodeId(id): NodeId,
     ApiQuery(expected): ApiQuery<ExpectedClient>,
 ) -> Result<Json<Done>, RequestError> {
-    let claim = server.claims().get(&id).map(|claim| (claim.address.clone(), claim.client));
-    let known = || server.known().get(&id).map(|node| (node.address.clone(), node.client));
-    let found = claim.or_else(known);
-    let (address, client) = found.ok_or_else(|| RequestError::UnknownNode(id.clone()))?;
-    if expected.client.is_some_and(|expected| expected != client) {
-        return Err(RequestError::OtherClaim { id, client });
-    }
+    let (address, client) = unwanted(&server, &id, &expected)?;
     let at = server.clock.now();
     let refused = RefusedNode { id: id.clone(), address, client, at };
     server.change_by(&operator, NodeCommand::Refuse(refused)).await?;
     info!("node {id} from {client} is refused");
     Ok(done(format!("节点 {id} 已拒绝 / node {id} is refused")))
+}
+
+/// The address of the one to refuse, and its client. A known node is not refused by
+/// mistake, because the one that waited has just given up.
+fn unwanted(
+    server: &Server,
+    id: &str,
+    expected: &ExpectedClient,
+) -> Result<(String, IpAddr), RequestError> {
+    let waiting = server.claims().get(id).map(|claim| (claim.address.clone(), claim.client));
+    let Some(expected) = expected.client else {
+        return waiting.ok_or_else(|| RequestError::NotPending(id.to_owned()));
+    };
+    let known = server.known().get(id).map(|node| (node.address.clone(), node.client));
+    let other = waiting.as_ref().or(known.as_ref()).map(|(_, client)| *client);
+    let found = [waiting, known].into_iter().flatten().find(|(_, client)| *client == expected);
+    found.ok_or_else(|| match other {
+        Some(client) => RequestError::OtherClaim { id: id.to_owned(), client },
+        None => RequestError::UnknownNode(id.to_owned()),
+    })
 }
 
 pub(crate) async fn remove(

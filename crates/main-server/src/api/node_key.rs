@@ -13,8 +13,7 @@ use axum::{
 };
 use edge_mirror_base::tasks;
 use edge_mirror_http::{
-    access::{self, Operator, VaultError},
-    listen::rate_limit_key,
+    access::{self, NodeKeyCheck, Operator, VaultError},
     wire::{self, Done, Success, body, done},
 };
 use serde::Serialize;
@@ -42,10 +41,10 @@ pub(crate) async fn check(
     request: Request,
     next: Next,
 ) -> Response {
-    let shown = shown_key(&server, request.headers()).await;
-    if shown != ShownKey::Wrong {
+    let key = check_key(&server, request.headers()).await;
+    if key != NodeKeyCheck::Wrong {
         let mut request = request;
-        request.extensions_mut().insert(shown);
+        request.extensions_mut().insert(key);
         return next.run(request).await;
     }
     let (parts, unread) = request.into_parts();
@@ -56,30 +55,16 @@ pub(crate) async fn check(
         .await
 }
 
-/// The key of a request, as far as one is required.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ShownKey {
-    NotRequired,
-    Right,
-    /// Or none.
-    Wrong,
-}
-
-pub(crate) async fn shown_key(server: &Server, asked: &HeaderMap) -> ShownKey {
+pub(crate) async fn check_key(server: &Server, asked: &HeaderMap) -> NodeKeyCheck {
     let key = asked.get(KEY).and_then(|key| key.to_str().ok()).map(str::to_owned);
     let vault = server.access.vault().clone();
-    let shown = move || match (vault.accepts_node_key(key.as_deref()), vault.requires_node_key()) {
-        (false, _) => ShownKey::Wrong,
-        (true, true) => ShownKey::Right,
-        (true, false) => ShownKey::NotRequired,
-    };
-    tasks::blocking(shown).await
+    tasks::blocking(move || vault.check_node_key(key.as_deref())).await
 }
 
 /// The sender of a request of `parts`, and whether it proves to be a node of this fleet.
-pub(crate) fn caller(server: &Server, parts: &Parts, shown: ShownKey) -> NodeCaller {
-    let client = rate_limit_key(server.access.caller(parts).address);
-    NodeCaller { client, is_proven: shown == ShownKey::Right || server.access.is_local(parts) }
+pub(crate) fn caller(server: &Server, parts: &Parts, key: NodeKeyCheck) -> NodeCaller {
+    let client = server.access.caller(parts).address.to_canonical();
+    NodeCaller { client, is_proven: key == NodeKeyCheck::Right || server.access.is_local(parts) }
 }
 
 /// Extracted from calls that [`check`] let through.
@@ -90,8 +75,8 @@ impl FromRequestParts<Arc<Server>> for NodeCaller {
         parts: &mut Parts,
         server: &Arc<Server>,
     ) -> Result<Self, Self::Rejection> {
-        let shown = parts.extensions.get().copied().unwrap_or(ShownKey::NotRequired);
-        Ok(caller(server, parts, shown))
+        let key = parts.extensions.get().copied().unwrap_or(NodeKeyCheck::NotRequired);
+        Ok(caller(server, parts, key))
     }
 }
 

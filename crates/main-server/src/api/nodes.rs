@@ -1,6 +1,9 @@
 //! Registration, heartbeats and lists of nodes: `/api/v1/nodes/…`.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{Arc, MutexGuard},
+};
 
 use axum::{
     Json,
@@ -31,7 +34,7 @@ use crate::{
         fleet::{Admission, NodeCaller, NodeClaim},
         held_packages::{HeldPackagesReport, hash_id},
         index::IndexedMeetings,
-        registry::{HeartbeatReport, NodeReachability, RegisteredNode},
+        registry::{HeartbeatReport, NodeReachability, NodeRegistry, RegisteredNode},
     },
 };
 
@@ -65,18 +68,21 @@ fn record_registration(
     reader.finish()?;
     check_identity(&node_id, &address)?;
     let (now, status) = (server.clock.now(), truncate(status));
-    match server.admission(&node_id, caller, now) {
+    let mut registry = server.registry();
+    match registry.admission(server.node_policy(), &node_id, caller, now) {
         Admission::Accepted => {
             let client = caller.client;
-            let registered =
-                server.registry().register(&node_id, address.clone(), client, status, now);
+            let registered = registry.register(&node_id, address.clone(), client, status, now);
+            drop(registry);
             server.wake.prober.notify_one();
             server.wake.planner.notify_one();
             if registered? {
                 info!("node {node_id} registered at {address}");
             }
         }
-        Admission::Pending => note_claim(server, &node_id, claim(address, caller, status, now))?,
+        Admission::Pending => {
+            note_claim(server, registry, &node_id, claim(address, caller, status, now))?;
+        }
         Admission::Refused => {}
     }
     // One that has to wait is told the same: the contract knows no other answer, and nodes
@@ -102,23 +108,25 @@ fn record_heartbeat(
 ) -> Result<Json<HeartbeatAnswer>, RequestError> {
     let (node_id, report) = read_heartbeat(server, caller, body)?;
     let (now, is_ours) = (server.clock.now(), report.version.is_some());
-    let notice = match server.admission(&node_id, caller, now) {
+    let mut registry = server.registry();
+    let notice = match registry.admission(server.node_policy(), &node_id, caller, now) {
         Admission::Accepted => {
             let address = report.address.clone();
-            let new = server.registry().heartbeat(&node_id, report, now)?;
+            let new = registry.heartbeat(&node_id, report, now)?;
+            let unreachable = registry.unreachable_reason(&node_id);
+            drop(registry);
             server.wake.announcer.notify_one();
             server.wake.planner.notify_one();
             if new {
                 server.wake.prober.notify_one();
                 info!("node {node_id} at {address} is known by its heartbeat");
             }
-            let unreachable = server.registry().unreachable_reason(&node_id);
             HeartbeatNotice { unreachable, admission: None }
         }
         Admission::Pending => {
             let version = report.version;
             let waiting = claim(report.address, caller, report.status, now);
-            note_claim(server, &node_id, NodeClaim { version, ..waiting })?;
+            note_claim(server, registry, &node_id, NodeClaim { version, ..waiting })?;
             HeartbeatNotice { unreachable: None, admission: Some(AdmissionNotice::Pending) }
         }
         Admission::Refused => {
@@ -173,9 +181,18 @@ fn claim(address: String, caller: NodeCaller, status: String, now: UnixMillis) -
     NodeClaim { address, client, status, version: None, first_seen: now, heard_at: now }
 }
 
-fn note_claim(server: &Server, node_id: &str, claim: NodeClaim) -> Result<(), RequestError> {
+/// The registry is let go when the claim is noted: a decision of operators that comes
+/// between would not see it.
+fn note_claim(
+    server: &Server,
+    registry: MutexGuard<'_, NodeRegistry>,
+    node_id: &str,
+    claim: NodeClaim,
+) -> Result<(), RequestError> {
     let (address, client) = (claim.address.clone(), claim.client);
-    if server.claims().note(node_id, claim)? {
+    let noted = server.claims().note(node_id, claim);
+    drop(registry);
+    if noted? {
         let known = server.known();
         match known.get(node_id) {
             Some(node) => warn!(
@@ -270,17 +287,23 @@ pub(crate) async fn unregister(
     let node_id = reader.text("node_id");
     reader.finish()?;
     let now = server.clock.now();
-    let has_waited = server.claims().withdraw(&node_id, caller.client);
-    // Nobody sends another's node away.
-    let is_theirs = server.admission(&node_id, caller, now) == Admission::Accepted;
-    let has_left = is_theirs && server.registry().unregister(&node_id, now);
-    if !has_left && !has_waited {
+    if !take_leave(&server, caller, &node_id, now) {
         return Err(RequestError::UnknownNode(truncate(node_id)));
     }
     server.wake.announcer.notify_one();
     server.wake.planner.notify_one();
     info!("node {node_id} unregistered");
     Ok(done(format!("Node {node_id} unregistered")))
+}
+
+/// False if there is no such node of the caller's.
+fn take_leave(server: &Server, caller: NodeCaller, node_id: &str, now: UnixMillis) -> bool {
+    let mut registry = server.registry();
+    let has_waited = server.claims().withdraw(node_id, caller.client);
+    // Nobody sends another's node away.
+    let admission = registry.admission(server.node_policy(), node_id, caller, now);
+    let has_left = admission == Admission::Accepted && registry.unregister(node_id, now);
+    has_left || has_waited
 }
 
 /// Streams the list: each node is as it was when it was written.

@@ -23,6 +23,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use edge_mirror_base::{clock::UnixMillis, tasks};
+use edge_mirror_http::access::NodeKeyCheck;
 use edge_mirror_protocol::{
     extension::{ACCEPT_HEADER, AcceptedSections},
     preference,
@@ -31,7 +32,7 @@ use edge_mirror_protocol::{
 use tokio::sync::watch;
 
 use crate::{
-    api::node_key::{self, ShownKey},
+    api::node_key,
     node_status::{NodeStatus, RelayAnswer, StatusText},
     server::Server,
     state::{fleet::Admission, relay::RelayPlan},
@@ -157,11 +158,13 @@ async fn polling_node(
     accepted: AcceptedSections,
 ) -> Option<String> {
     let node = parts.headers.get(NODE_HEADER).filter(|_| accepted.relay)?.to_str().ok()?;
-    let shown = node_key::shown_key(server, &parts.headers).await;
-    let caller = node_key::caller(server, parts, shown);
-    let is_accepted = shown != ShownKey::Wrong
-        && server.admission(node, caller, server.clock.now()) == Admission::Accepted;
-    is_accepted.then(|| node.to_owned())
+    let key = node_key::check_key(server, &parts.headers).await;
+    if key == NodeKeyCheck::Wrong {
+        return None;
+    }
+    let (caller, now) = (node_key::caller(server, parts, key), server.clock.now());
+    let admission = server.registry().admission(server.node_policy(), node, caller, now);
+    (admission == Admission::Accepted).then(|| node.to_owned())
 }
 
 fn lines<'a>(asked: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {

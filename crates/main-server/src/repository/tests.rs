@@ -12,7 +12,7 @@ use super::*;
 use crate::state::{
     audit::{AuditAction, AuditEvent, AuditRecord},
     commands::MeetingCommand,
-    fleet::{AvailabilityChange, LearnedNode, NodeProfile, RefusedNode, commands::NodeCommand},
+    fleet::{AvailabilityChange, LearnedNode, ProfileEdit, RefusedNode, commands::NodeCommand},
     master_state::MasterCommand,
     meetings::{Meeting, MeetingPhase, fresh_token},
 };
@@ -339,11 +339,11 @@ async fn who_was_taken_over_replaces_nothing(database: TestDatabase) {
 
 fn learned(id: &str) -> LearnedNode {
     let (client, at) = ([10, 0, 0, 1].into(), UnixMillis::from_millis(1_763_712_345_678));
-    LearnedNode { id: id.into(), address: "10.0.0.1:8001".into(), client, at }
+    LearnedNode::new(id.into(), "10.0.0.1:8001".into(), client, at)
 }
 
 fn refused(id: &str) -> NodeCommand {
-    let LearnedNode { id, address, at, .. } = learned(id);
+    let LearnedNode { id, address, heard_at: at, .. } = learned(id);
     NodeCommand::Refuse(RefusedNode { id, address, client: [10, 0, 0, 6].into(), at })
 }
 
@@ -353,11 +353,12 @@ async fn what_is_saved_of_nodes_is_read_again(database: TestDatabase) {
     let ids = [hall, "b", "c"];
     let learn = NodeCommand::Learn(ids.map(learned).to_vec());
     commit(&mut repository, &mut table, &[learn, refused(hall), refused("x")]).await;
-    let profile = NodeProfile { name: "1 号厅".into(), drained: true, ..NodeProfile::default() };
+    let name = Some("1 号厅".to_owned());
+    let edit = ProfileEdit { name, drained: Some(true), ..ProfileEdit::default() };
     let at = UnixMillis::from_secs(9);
     let silent = AvailabilityChange { at, present: false };
     let edits = [
-        NodeCommand::Edit { id: hall.into(), profile },
+        NodeCommand::Edit { id: hall.into(), edit },
         NodeCommand::NotePresence(vec![(hall.into(), silent), ("b".into(), silent)]),
         NodeCommand::RecordSightings(ids.map(|id| (id.to_owned(), at)).into()),
         NodeCommand::Remove("b".into()),

@@ -106,8 +106,8 @@ impl Server {
     pub(crate) fn publish(&self, state: Option<PublishedState>) {
         if let Some(PublishedState { meetings, nodes, routing }) = state {
             self.book.store(meetings);
-            self.follow(nodes);
-            self.follow_rules(routing);
+            self.apply_known_nodes(nodes);
+            self.apply_rules(routing);
         }
         // Covers packages, too: each replacement ends with a change. Nobody is told of
         // a package before there is a parent to pull it from.

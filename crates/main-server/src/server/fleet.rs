@@ -2,15 +2,11 @@
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use edge_mirror_base::clock::UnixMillis;
-
 use crate::{
     refusal::RequestError,
     server::Server,
     state::{
-        fleet::{
-            self, Admission, KnownNodes, NodeCaller, NodeClaims, NodePolicy, commands::NodeCommand,
-        },
+        fleet::{KnownNodes, NodeClaims, NodePolicy, commands::NodeCommand},
         routing::RoutingRules,
     },
 };
@@ -28,24 +24,14 @@ impl Server {
         self.node_policy
     }
 
-    pub(crate) fn admission(
-        &self,
-        node_id: &str,
-        caller: NodeCaller,
-        now: UnixMillis,
-    ) -> Admission {
-        let registered = self.registry().client_of(node_id, now);
-        fleet::admit(&self.known.load(), self.node_policy, node_id, registered, caller, now)
-    }
-
     /// Does what was decided of nodes; the decision is saved.
-    pub(super) fn follow(&self, known: KnownNodes) {
+    pub(super) fn apply_known_nodes(&self, known: KnownNodes) {
         if known.is_same(&self.known.load()) {
             return;
         }
         self.known.store(Arc::new(known.clone()));
         let (mut registry, mut claims) = (self.registry(), self.claims());
-        registry.follow(known, &mut claims, self.clock.now());
+        registry.apply_known_nodes(known, &mut claims, self.clock.now());
         drop((registry, claims));
         self.wake.prober.notify_one();
         self.wake.planner.notify_one();
@@ -55,7 +41,7 @@ impl Server {
         self.rules.load_full()
     }
 
-    pub(super) fn follow_rules(&self, rules: Arc<RoutingRules>) {
+    pub(super) fn apply_rules(&self, rules: Arc<RoutingRules>) {
         if !Arc::ptr_eq(&rules, &self.rules.load()) {
             self.rules.store(rules.clone());
             self.registry().set_rules(rules);

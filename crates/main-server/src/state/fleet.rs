@@ -16,7 +16,7 @@ pub use admission::NodePolicy;
 pub(crate) use admission::{Admission, NodeCaller, admit};
 pub(crate) use claims::{NodeClaim, NodeClaims};
 pub(crate) use known_node::{
-    AvailabilityChange, FleetRecord, KnownNode, LearnedNode, NodeProfile, RefusedNode,
+    AvailabilityChange, FleetRecord, KnownNode, LearnedNode, NodeProfile, ProfileEdit, RefusedNode,
 };
 pub(crate) use known_nodes::{KnownNodes, NodeChange};
 pub(crate) use presence::{NodePresence, SILENCE};

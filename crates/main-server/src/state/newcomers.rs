@@ -3,6 +3,7 @@
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use edge_mirror_base::clock::UnixMillis;
+use edge_mirror_http::listen::rate_limit_key;
 
 use crate::{refusal::RequestError, state::MAX_NODES};
 
@@ -19,6 +20,7 @@ pub(crate) struct NewcomerLimiter {
 
 impl NewcomerLimiter {
     pub(crate) fn admit(&mut self, client: IpAddr, now: UnixMillis) -> Result<(), RequestError> {
+        let client = rate_limit_key(client);
         self.since.retain(|_, (since, _)| now.saturating_since(*since) < MINUTE);
         if self.since.len() >= MAX_NODES && !self.since.contains_key(&client) {
             return Err(RequestError::TooManyNodes(MAX_NODES));
@@ -51,6 +53,17 @@ mod tests {
         assert!(matches!(beyond, Err(RequestError::TooManyNewNodes(MAX_A_MINUTE))));
         assert!(admit([10, 0, 0, 2], at(59.9)).is_ok());
         assert!(admit([10, 0, 0, 1], at(60.0)).is_ok(), "another minute");
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_client() {
+        let mut newcomers = NewcomerLimiter::default();
+        let mut admit = |client: String| newcomers.admit(client.parse().unwrap(), at(0.0));
+        for n in 0..MAX_A_MINUTE {
+            assert!(admit(format!("2001:db8::{n:x}")).is_ok(), "{n}");
+        }
+        assert!(admit("2001:db8::ffff".to_owned()).is_err());
+        assert!(admit("2001:db8:0:1::1".to_owned()).is_ok());
     }
 
     #[test]

@@ -225,7 +225,7 @@ mod tests {
         let known = |id: &str| {
             let client = [10, 0, 0, 1].into();
             let (id, address) = (id.into(), "1.1.1.1:1".into());
-            Arc::new(KnownNode::from(LearnedNode { id, address, client, at: at(0.0) }))
+            Arc::new(KnownNode::from(LearnedNode::new(id, address, client, at(0.0))))
         };
         let moves = codes(&[], Some(NodeReachability::Unknown), |seen| {
             seen.fleet.pending = 1;

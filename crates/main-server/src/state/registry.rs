@@ -45,7 +45,7 @@ pub(crate) use node::RegisteredNode;
 use node_map::NodeMap;
 use outage::ContactHistory;
 
-/// Behind one address; more than any venue has.
+/// Behind one address, or in one network of IPv6; more than any venue has.
 const MAX_NODES_OF_CLIENT: usize = MAX_NODES / 4;
 /// Memory of nodes' lists: two hundred nodes with a thousand meetings each take a
 /// seventh of it.
@@ -69,7 +69,7 @@ pub(crate) enum NodeReachability {
 #[derive(Clone, Debug)]
 pub(crate) struct HeartbeatReport {
     pub address: String,
-    /// The sender, IPv6 by network.
+    /// The sender.
     pub client: IpAddr,
     pub status: String,
     pub active: Vec<PackageId>,
@@ -125,7 +125,7 @@ impl NodeRegistry {
         (node.holding, node.probing) = (old.holding, old.probing);
         // Until the heartbeat that follows: nodes register again after each outage, and
         // all trees would be turned over meanwhile.
-        (node.relay, node.pulls) = (old.relay, old.pulls);
+        (node.relay, node.pulls, node.failed_pulls) = (old.relay, old.pulls, old.failed_pulls);
         node.placement = self.placement(node_id, node.relay.as_ref());
         self.nodes.insert(node_id, node);
         Ok(false)

@@ -210,12 +210,30 @@ async fn a_known_id_is_not_taken_over_without_a_question() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_known_name_is_not_taken_over_from_the_same_network_of_ipv6() {
+    let t = behind_proxy(NodePolicy::Approve).await;
+    t.calls_from("2001:db8::1", "hall", "[2001:db8::1]:8001", None).await;
+    assert_eq!(t.decide("hall", "approve").await.0, 200);
+    t.calls_from("2001:db8::2", "hall", "[2001:db8::2]:8001", None).await;
+    let listed = t.json("/api/v1/nodes/list").await;
+    assert_eq!(listed[0]["address"], "[2001:db8::1]:8001");
+    let fleet = t.json(NODES).await;
+    assert_eq!((&fleet["nodes"][0]["client"]), &json!("2001:db8::1"));
+    assert_eq!(fleet["pending"][0]["client"], "2001:db8::2");
+    let goodbye = t.sent_by(Method::POST, "/api/v1/nodes/unregister", "2001:db8::3");
+    assert_eq!(both(goodbye.json(&json!({"node_id": "hall"}))).await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_node_stays_refused_until_somebody_thinks_better_of_it() {
     let t = behind_proxy(NodePolicy::Open).await;
     assert!(t.problem_codes().await.contains(&"open_nodes".to_owned()));
     t.calls_from(STRANGER, "x", "10.0.0.66:8001", None).await;
     t.until_known("x").await;
-    assert_eq!(t.decide("x", "refuse").await.0, 200);
+    assert_eq!(t.decide("x", "refuse").await.0, 404, "it does not wait");
+    assert_eq!(t.decide("x", "refuse?client=10.0.0.9").await.0, 409);
+    assert_eq!(t.fleet("nodes").await, ["x"]);
+    assert_eq!(t.decide("x", &format!("refuse?client={STRANGER}")).await.0, 200);
     t.calls_from(STRANGER, "x", "10.0.0.66:8001", None).await;
     let t = {
         let TestMaster { folder, master, client } = t;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::{api::json::JsonBody, refusal::RequestError, state::fleet::NodeProfile};
+use crate::{api::json::JsonBody, refusal::RequestError, state::fleet::ProfileEdit};
 
 const MAX_CHARS: usize = 200;
 const MAX_LABELS: usize = 16;
@@ -12,22 +12,19 @@ const MAX_LABEL_CHARS: usize = 64;
 const MAX_WEIGHT: u32 = 100;
 const MAX_PRIORITY: u32 = 100;
 
-/// Returns `profile` with the fields of `body`; the others stay as they are.
-pub(super) fn edited(
-    mut profile: NodeProfile,
-    body: &JsonBody,
-) -> Result<NodeProfile, RequestError> {
+pub(super) fn read_edit(body: &JsonBody) -> Result<ProfileEdit, RequestError> {
+    let mut edit = ProfileEdit::default();
     for (field, value) in &body.0 {
         match field.as_str() {
-            "name" => profile.name = text(field, value)?,
-            "location" => profile.location = text(field, value)?,
-            "site" => profile.site = text(field, value)?,
-            "labels" => profile.labels = labels(value)?,
-            "weight" => profile.weight = number(field, value, 1, MAX_WEIGHT)?,
-            "priority" => profile.priority = number(field, value, 0, MAX_PRIORITY)?,
+            "name" => edit.name = Some(text(field, value)?),
+            "location" => edit.location = Some(text(field, value)?),
+            "site" => edit.site = Some(text(field, value)?),
+            "labels" => edit.labels = Some(labels(value)?),
+            "weight" => edit.weight = Some(number(field, value, 1, MAX_WEIGHT)?),
+            "priority" => edit.priority = Some(number(field, value, 0, MAX_PRIORITY)?),
             "drained" => {
                 let wrong = || wrong(field, "true 或 false", "true or false");
-                profile.drained = value.as_bool().ok_or_else(wrong)?;
+                edit.drained = Some(value.as_bool().ok_or_else(wrong)?);
             }
             _ => {
                 return Err(RequestError::Invalid(format!(
@@ -36,7 +33,7 @@ pub(super) fn edited(
             }
         }
     }
-    Ok(profile)
+    Ok(edit)
 }
 
 fn wrong(field: &str, chinese: &str, english: &str) -> RequestError {
@@ -81,21 +78,23 @@ mod tests {
 
     use super::*;
 
-    fn edit(body: Value) -> Result<NodeProfile, String> {
+    fn edit(body: Value) -> Result<ProfileEdit, String> {
         let Value::Object(fields) = body else { panic!("no object") };
-        let before = NodeProfile { location: "3F".into(), ..NodeProfile::default() };
-        edited(before, &JsonBody(fields)).map_err(|error| error.to_string())
+        read_edit(&JsonBody(fields)).map_err(|error| error.to_string())
     }
 
     #[test]
     fn only_what_is_sent_changes() {
-        let profile = edit(json!({"name": " 大厅 ", "labels": ["b", "a", "b"], "drained": true}));
-        let profile = profile.unwrap();
-        assert_eq!((&*profile.name, &*profile.location), ("大厅", "3F"));
-        assert_eq!(profile.labels, ["a", "b"]);
-        assert!(profile.drained && profile.weight == 1);
-        assert_eq!(edit(json!({})).unwrap().location, "3F");
-        assert_eq!(edit(json!({"location": ""})).unwrap().location, "");
+        let sent = json!({"name": " 大厅 ", "labels": ["b", "a", "b"], "drained": true});
+        let expected = ProfileEdit {
+            name: Some("大厅".into()),
+            labels: Some(vec!["a".into(), "b".into()]),
+            drained: Some(true),
+            ..ProfileEdit::default()
+        };
+        assert_eq!(edit(sent), Ok(expected));
+        assert_eq!(edit(json!({})), Ok(ProfileEdit::default()));
+        assert_eq!(edit(json!({"location": ""})).unwrap().location, Some(String::new()));
     }
 
     #[test]

@@ -31,7 +31,6 @@ impl FromStr for NodePolicy {
 /// The sender of a registration, heartbeat or poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NodeCaller {
-    /// IPv6 by network.
     pub(crate) client: IpAddr,
     /// It sent the nodes' key, or is on this machine.
     pub(crate) is_proven: bool,
@@ -85,12 +84,7 @@ mod tests {
     /// `a` is known from client 1, and refused from client 6; nodes are accepted until
     /// second 10.
     fn known() -> KnownNodes {
-        let a = LearnedNode {
-            id: "a".into(),
-            address: "10.0.0.1:8001".into(),
-            client: client(1),
-            at: at(1),
-        };
+        let a = LearnedNode::new("a".into(), "10.0.0.1:8001".into(), client(1), at(1));
         let refused = RefusedNode {
             id: "a".into(),
             address: "10.0.0.6:8001".into(),

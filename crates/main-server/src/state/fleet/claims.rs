@@ -4,13 +4,14 @@
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use edge_mirror_base::clock::UnixMillis;
+use edge_mirror_http::listen::rate_limit_key;
 
 use super::presence::SILENCE;
 use crate::{refusal::RequestError, state::newcomers::NewcomerLimiter};
 
 /// A page that lists more helps nobody; more than a venue brings at a time.
 pub(crate) const MAX_CLAIMS: usize = 1024;
-/// The same from one client: a venue behind one address.
+/// The same from one client, IPv6 by network: a venue behind one address.
 pub(crate) const MAX_CLAIMS_OF_CLIENT: usize = MAX_CLAIMS / 4;
 /// A node that is silent for this long does not wait any more.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -18,7 +19,6 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NodeClaim {
     pub address: String,
-    /// IPv6 by network.
     pub client: IpAddr,
     pub status: String,
     /// None for one of the old kind, and before the first heartbeat.
@@ -48,16 +48,23 @@ impl NodeClaims {
             if is_heard(known, now) {
                 return Ok(false);
             }
-            self.claims.remove(id);
         }
         self.forget_silent(now);
-        let count = self.claims.values().filter(|other| other.client == claim.client).count();
-        if count >= MAX_CLAIMS_OF_CLIENT || self.claims.len() >= MAX_CLAIMS {
-            return Err(RequestError::TooManyPending(MAX_CLAIMS_OF_CLIENT));
-        }
+        self.check_room(id, claim.client)?;
         self.newcomers.admit(claim.client, now)?;
         self.claims.insert(id.to_owned(), claim);
         Ok(true)
+    }
+
+    /// The claim that another one of the same id replaces counts for neither limit.
+    fn check_room(&self, id: &str, client: IpAddr) -> Result<(), RequestError> {
+        let client = rate_limit_key(client);
+        let others = || self.claims.iter().filter(|(other, _)| *other != id);
+        let of_client = others().filter(|(_, claim)| rate_limit_key(claim.client) == client);
+        match of_client.count() < MAX_CLAIMS_OF_CLIENT && others().count() < MAX_CLAIMS {
+            true => Ok(()),
+            false => Err(RequestError::TooManyPending(MAX_CLAIMS_OF_CLIENT)),
+        }
     }
 
     /// Those that are silent go after an hour, and at once where all places are taken.
@@ -136,6 +143,34 @@ mod tests {
         assert_eq!(claims.get("a").unwrap().client, claim(2, 0).client);
         assert!(!claims.withdraw("a", claim(1, 0).client), "it is another's");
         assert!(claims.withdraw("a", claim(2, 0).client) && claims.len() == 0);
+    }
+
+    #[test]
+    fn a_claim_that_is_refused_costs_nobody_theirs() {
+        let mut claims = NodeClaims::default();
+        claims.note("a", claim(1, 0)).unwrap();
+        for n in 0..MAX_CLAIMS_OF_CLIENT {
+            claims.note(&format!("n{n}"), claim(2, 20)).unwrap();
+        }
+        assert!(claims.note("a", claim(2, 40)).is_err(), "the first one is silent");
+        assert_eq!(claims.get("a").unwrap().client, claim(1, 0).client);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_counts_as_one_client_and_each_address_claims_for_itself() {
+        let mut claims = NodeClaims::default();
+        let from = |n: usize| {
+            let client = format!("2001:db8::{n:x}").parse().unwrap();
+            NodeClaim { client, ..claim(1, 0) }
+        };
+        claims.note("a", from(1)).unwrap();
+        assert!(!claims.withdraw("a", from(2).client), "it is another's");
+        for n in 1..MAX_CLAIMS_OF_CLIENT {
+            claims.note(&format!("n{n}"), from(n)).unwrap();
+        }
+        let beyond = claims.note("beyond", from(MAX_CLAIMS_OF_CLIENT));
+        assert!(matches!(beyond, Err(RequestError::TooManyPending(_))), "{beyond:?}");
+        assert!(claims.note("beyond", claim(1, 0)).unwrap(), "others are not concerned");
     }
 
     #[test]

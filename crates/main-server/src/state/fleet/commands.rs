@@ -1,13 +1,15 @@
-//! The changes of known nodes as data, and what each of them does. What a heartbeat
-//! changes is none of them: only who comes, goes or is decided upon is saved at once.
+//! The changes of known nodes as data, and the effect of each. A heartbeat makes none of
+//! them: who comes, goes or is decided upon is saved at once, and the times at which nodes
+//! were heard together, now and then.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cell::LazyCell, cmp::Reverse, collections::BTreeMap, iter, sync::Arc};
 
 use edge_mirror_base::clock::UnixMillis;
 
 use super::{
     known_node::{
-        AvailabilityChange, FleetRecord, KnownNode, LearnedNode, NodeProfile, RefusedNode,
+        AvailabilityChange, FleetRecord, KnownNode, LearnedNode, NodeProfile, ProfileEdit,
+        RefusedNode,
     },
     known_nodes::{KnownNodes, NodeChange},
 };
@@ -29,7 +31,7 @@ pub(crate) enum NodeCommand {
     Refuse(RefusedNode),
     Edit {
         id: String,
-        profile: NodeProfile,
+        edit: ProfileEdit,
     },
     /// Forgets the node, and refusals of its id.
     Remove(String),
@@ -46,25 +48,55 @@ pub(crate) fn apply(
         NodeCommand::RecordSightings(sightings) => Ok(record(known, sightings)),
         NodeCommand::Approve(node) => approve(known, node),
         NodeCommand::Refuse(node) => Ok(refuse(known, node)),
-        NodeCommand::Edit { id, profile } => edit(known, id, profile),
+        NodeCommand::Edit { id, edit } => change_profile(known, id, edit),
         NodeCommand::Remove(id) => remove(known, id),
     }
 }
 
-/// Beyond the limit, nodes stay unknown and are used while they are there.
+/// Operators may have decided otherwise since the nodes were read: of a node that was
+/// refused, removed or handed over meanwhile, nothing is learned.
 fn learn(known: &KnownNodes, nodes: &[LearnedNode]) -> Vec<NodeChange> {
+    let is_current = |node: &&LearnedNode| {
+        !known.is_refused(&node.id, node.client)
+            && known.get(&node.id).map(|known| known.client) == node.known_client
+    };
+    put_all(known, nodes.iter().filter(is_current))
+}
+
+/// Beyond the limit, new nodes take the places of those that nobody would miss; if there
+/// are none, they stay unknown and are used while they are there.
+fn put_all<'a>(
+    known: &KnownNodes,
+    nodes: impl Iterator<Item = &'a LearnedNode>,
+) -> Vec<NodeChange> {
     let mut room = MAX_NODES.saturating_sub(known.len());
-    let changes = nodes.iter().filter_map(|learned| {
+    let mut dispensable = LazyCell::new(|| dispensable(known));
+    let mut changes = Vec::new();
+    for learned in nodes {
         let node = match known.get(&learned.id) {
-            Some(node) => with_address_of(node, learned)?,
+            Some(node) => with_address_of(node, learned),
             None => {
-                room = room.checked_sub(1)?;
-                KnownNode::from(learned.clone())
+                let has_room = room > 0;
+                room = room.saturating_sub(1);
+                let freed = if has_room { None } else { dispensable.pop() };
+                let has_place = has_room || freed.is_some();
+                changes.extend(freed.map(|node| NodeChange::Remove(node.id.clone())));
+                has_place.then(|| KnownNode::from(learned.clone()))
             }
         };
-        Some(NodeChange::Put(Arc::new(node)))
-    });
-    changes.collect()
+        changes.extend(node.map(|node| NodeChange::Put(Arc::new(node))));
+    }
+    changes
+}
+
+/// Known nodes that are silent and of which no operator ever wrote anything; the one that
+/// has been silent for the longest is last.
+fn dispensable(known: &KnownNodes) -> Vec<&Arc<KnownNode>> {
+    let untouched = NodeProfile::default();
+    let silent = known.iter().filter(|node| !node.was_present() && node.profile == untouched);
+    let mut silent: Vec<_> = silent.collect();
+    silent.sort_by_key(|node| Reverse(known.last_seen(node)));
+    silent
 }
 
 /// None if it is as it was.
@@ -99,10 +131,10 @@ fn record(known: &KnownNodes, sightings: &BTreeMap<String, UnixMillis>) -> Vec<N
 }
 
 fn approve(known: &KnownNodes, learned: &LearnedNode) -> Result<Vec<NodeChange>, RequestError> {
-    if known.get(&learned.id).is_none() && known.len() >= MAX_NODES {
+    let mut changes = put_all(known, iter::once(learned));
+    if known.get(&learned.id).is_none() && changes.is_empty() {
         return Err(RequestError::TooManyNodes(MAX_NODES));
     }
-    let mut changes = learn(known, std::slice::from_ref(learned));
     if known.is_refused(&learned.id, learned.client) {
         changes.push(NodeChange::Pardon(learned.id.clone(), learned.client));
     }
@@ -121,16 +153,17 @@ fn refuse(known: &KnownNodes, refused: &RefusedNode) -> Vec<NodeChange> {
     changes
 }
 
-fn edit(
+fn change_profile(
     known: &KnownNodes,
     id: &str,
-    profile: &NodeProfile,
+    edit: &ProfileEdit,
 ) -> Result<Vec<NodeChange>, RequestError> {
     let node = known.get(id).ok_or_else(|| RequestError::UnknownNode(id.to_owned()))?;
-    if node.profile == *profile {
+    let profile = node.profile.with(edit);
+    if node.profile == profile {
         return Ok(Vec::new());
     }
-    let node = KnownNode { profile: profile.clone(), ..KnownNode::clone(node) };
+    let node = KnownNode { profile, ..KnownNode::clone(node) };
     Ok(vec![NodeChange::Put(Arc::new(node))])
 }
 
@@ -157,7 +190,7 @@ mod tests {
 
     fn learned(id: &str, of: u8) -> LearnedNode {
         let client = [10, 0, 0, of].into();
-        LearnedNode { id: id.into(), address: format!("10.0.0.{of}:8001"), client, at: at(1) }
+        LearnedNode::new(id.into(), format!("10.0.0.{of}:8001"), client, at(1))
     }
 
     fn refused(id: &str, of: u8, seconds: u64) -> RefusedNode {
@@ -176,16 +209,76 @@ mod tests {
     fn a_node_that_moves_keeps_what_operators_wrote() {
         let mut known = KnownNodes::default();
         assert_eq!(change(&mut known, NodeCommand::Learn(vec![learned("a", 1)])), 1);
-        assert_eq!(change(&mut known, NodeCommand::Learn(vec![learned("a", 1)])), 0, "no news");
-        let profile =
-            NodeProfile { name: "大厅".into(), drained: true, ..NodeProfile::default() };
-        let edit = NodeCommand::Edit { id: "a".into(), profile: profile.clone() };
-        assert_eq!(change(&mut known, edit.clone()), 1);
-        assert_eq!(change(&mut known, edit), 0, "no news");
+        let again = LearnedNode { known_client: Some(learned("a", 1).client), ..learned("a", 1) };
+        assert_eq!(change(&mut known, NodeCommand::Learn(vec![again.clone()])), 0, "no news");
+        let edit = |name: Option<&str>, drained| {
+            let edit =
+                ProfileEdit { name: name.map(Into::into), drained, ..ProfileEdit::default() };
+            NodeCommand::Edit { id: "a".into(), edit }
+        };
+        // Of two operators, each changes what they wrote.
+        assert_eq!(change(&mut known, edit(Some("大厅"), None)), 1);
+        assert_eq!(change(&mut known, edit(None, Some(true))), 1);
+        assert_eq!(change(&mut known, edit(None, Some(true))), 0, "no news");
+        let moved = LearnedNode { address: "10.0.0.1:9".into(), ..again };
+        assert_eq!(change(&mut known, NodeCommand::Learn(vec![moved])), 1);
+        assert_eq!(known.get("a").unwrap().address, "10.0.0.1:9");
         assert_eq!(change(&mut known, NodeCommand::Approve(learned("a", 2))), 1);
         let node = known.get("a").unwrap();
-        assert_eq!((&*node.address, &node.profile), ("10.0.0.2:8001", &profile));
+        assert_eq!(node.address, "10.0.0.2:8001");
+        assert_eq!((&*node.profile.name, node.profile.drained), ("大厅", true));
         assert_eq!(node.first_seen, at(1));
+    }
+
+    #[test]
+    fn what_operators_decided_meanwhile_is_not_undone() {
+        let mut known = KnownNodes::default();
+        let read = |id: &str, of, known_as: Option<u8>| LearnedNode {
+            known_client: known_as.map(|of| learned("", of).client),
+            ..learned(id, of)
+        };
+        let learn = |known: &mut KnownNodes, node| change(known, NodeCommand::Learn(vec![node]));
+        learn(&mut known, read("a", 1, None));
+        change(&mut known, NodeCommand::Remove("a".into()));
+        assert_eq!(learn(&mut known, read("a", 2, Some(1))), 0, "it was removed");
+        change(&mut known, NodeCommand::Refuse(refused("a", 6, 2)));
+        assert_eq!(learn(&mut known, read("a", 6, None)), 0, "it was refused");
+        change(&mut known, NodeCommand::Approve(learned("a", 3)));
+        assert_eq!(learn(&mut known, read("a", 1, None)), 0, "it is another client's");
+        assert_eq!(learn(&mut known, read("a", 2, Some(3))), 1);
+    }
+
+    #[test]
+    fn a_node_that_waited_was_present_when_it_was_last_heard() {
+        let mut known = KnownNodes::default();
+        change(
+            &mut known,
+            NodeCommand::Approve(LearnedNode { heard_at: at(9), ..learned("a", 1) }),
+        );
+        let node = known.get("a").unwrap();
+        assert_eq!((node.first_seen, known.last_seen(node)), (at(1), at(9)));
+    }
+
+    #[test]
+    fn where_all_places_are_taken_the_node_that_was_silent_for_the_longest_makes_room() {
+        let mut known = KnownNodes::default();
+        let many = (0..MAX_NODES).map(|n| learned(&n.to_string(), 1)).collect();
+        change(&mut known, NodeCommand::Learn(many));
+        assert_eq!(change(&mut known, NodeCommand::Learn(vec![learned("x", 1)])), 0);
+        let silent = |id: &str, seconds| {
+            (id.to_owned(), AvailabilityChange { at: at(seconds), present: false })
+        };
+        let notes = vec![silent("1", 30), silent("2", 20), silent("3", 10)];
+        change(&mut known, NodeCommand::NotePresence(notes));
+        let edit = ProfileEdit { name: Some("3 号厅".into()), ..ProfileEdit::default() };
+        change(&mut known, NodeCommand::Edit { id: "3".into(), edit });
+        let new = vec![learned("x", 1), learned("y", 1), learned("z", 1)];
+        assert_eq!(change(&mut known, NodeCommand::Learn(new[..1].to_vec())), 2);
+        assert!(known.get("2").is_none() && known.get("1").is_some());
+        assert_eq!(change(&mut known, NodeCommand::Approve(new[1].clone())), 2);
+        assert!(known.get("1").is_none() && known.get("3").is_some(), "somebody named it");
+        assert_eq!(change(&mut known, NodeCommand::Learn(new)), 0);
+        assert_eq!(known.len(), MAX_NODES);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(crate) struct KnownNode {
     pub id: String,
     /// The address that it registered.
     pub address: String,
-    /// The client that it calls from, IPv6 by network.
+    /// The address that it calls from.
     pub client: IpAddr,
     #[serde(with = "fractional_seconds")]
     pub(crate) first_seen: UnixMillis,
@@ -59,6 +59,18 @@ impl Default for NodeProfile {
     }
 }
 
+/// The fields of a profile that an operator changes; None stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ProfileEdit {
+    pub(crate) name: Option<String>,
+    pub(crate) location: Option<String>,
+    pub(crate) site: Option<String>,
+    pub(crate) labels: Option<Vec<String>>,
+    pub(crate) weight: Option<u32>,
+    pub(crate) priority: Option<u32>,
+    pub(crate) drained: Option<bool>,
+}
+
 /// A node fell silent or came back.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -75,7 +87,10 @@ pub(crate) struct LearnedNode {
     pub id: String,
     pub address: String,
     pub client: IpAddr,
-    pub at: UnixMillis,
+    pub(crate) first_seen: UnixMillis,
+    pub(crate) heard_at: UnixMillis,
+    /// The client that it was known by when this was read; None: it was not known.
+    pub(crate) known_client: Option<IpAddr>,
 }
 
 /// A client that may not be this node.
@@ -99,11 +114,35 @@ pub(crate) struct FleetRecord {
     pub(crate) last_seen: BTreeMap<String, u64>,
 }
 
+impl LearnedNode {
+    /// One that was not known before, and first heard just then.
+    pub(crate) fn new(id: String, address: String, client: IpAddr, heard_at: UnixMillis) -> Self {
+        Self { id, address, client, first_seen: heard_at, heard_at, known_client: None }
+    }
+}
+
 impl From<LearnedNode> for KnownNode {
-    fn from(LearnedNode { id, address, client, at }: LearnedNode) -> Self {
-        let availability = vec![AvailabilityChange { at, present: true }];
+    fn from(learned: LearnedNode) -> Self {
+        let LearnedNode { id, address, client, first_seen, heard_at, known_client: _ } = learned;
+        let availability = vec![AvailabilityChange { at: heard_at, present: true }];
         let profile = NodeProfile::default();
-        Self { id, address, client, first_seen: at, profile, availability }
+        Self { id, address, client, first_seen, profile, availability }
+    }
+}
+
+impl NodeProfile {
+    /// The profile after an edit.
+    pub(super) fn with(&self, edit: &ProfileEdit) -> Self {
+        let text = |new: &Option<String>, old: &String| new.as_ref().unwrap_or(old).clone();
+        Self {
+            name: text(&edit.name, &self.name),
+            location: text(&edit.location, &self.location),
+            site: text(&edit.site, &self.site),
+            labels: edit.labels.as_ref().unwrap_or(&self.labels).clone(),
+            weight: edit.weight.unwrap_or(self.weight),
+            priority: edit.priority.unwrap_or(self.priority),
+            drained: edit.drained.unwrap_or(self.drained),
+        }
     }
 }
 
@@ -128,12 +167,8 @@ mod tests {
 
     #[test]
     fn the_history_is_bounded_in_number_and_time() {
-        let learned = LearnedNode {
-            id: "a".into(),
-            address: "10.0.0.1:8001".into(),
-            client: [10, 0, 0, 1].into(),
-            at: UnixMillis::from_secs(0),
-        };
+        let (client, at) = ([10, 0, 0, 1].into(), UnixMillis::from_secs(0));
+        let learned = LearnedNode::new("a".into(), "10.0.0.1:8001".into(), client, at);
         let mut node = KnownNode::from(learned);
         for n in 1..=300 {
             let at = UnixMillis::from_secs(n);

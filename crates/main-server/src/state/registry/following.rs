@@ -7,7 +7,8 @@ use edge_mirror_base::clock::UnixMillis;
 
 use super::{NodeRegistry, RegisteredNode};
 use crate::state::fleet::{
-    AvailabilityChange, KnownNode, KnownNodes, LearnedNode, NodeClaims, NodePresence, SILENCE,
+    self, Admission, AvailabilityChange, KnownNode, KnownNodes, LearnedNode, NodeCaller,
+    NodeClaims, NodePolicy, NodePresence, SILENCE,
 };
 
 /// Nodes that are saved in one transaction; the others follow within seconds.
@@ -17,7 +18,12 @@ impl NodeRegistry {
     /// Does what was decided: nodes that were removed, or are another client's now, go;
     /// clients are kept from nodes that are drained; and nodes that waited to be accepted
     /// are registered without having to call again.
-    pub(crate) fn follow(&mut self, known: KnownNodes, claims: &mut NodeClaims, now: UnixMillis) {
+    pub(crate) fn apply_known_nodes(
+        &mut self,
+        known: KnownNodes,
+        claims: &mut NodeClaims,
+        now: UnixMillis,
+    ) {
         let before = std::mem::replace(&mut self.known, known);
         let known = self.known.clone();
         let removed = self.nodes.extract(|node_id, node| {
@@ -64,8 +70,21 @@ impl NodeRegistry {
         }
     }
 
+    /// Decides about a call of somebody who says to be a node. It counts for as long as the
+    /// registry is not let go: what is decided of nodes changes it, too.
+    pub(crate) fn admission(
+        &self,
+        policy: NodePolicy,
+        node_id: &str,
+        caller: NodeCaller,
+        now: UnixMillis,
+    ) -> Admission {
+        let registered = self.client_of(node_id, now);
+        fleet::admit(&self.known, policy, node_id, registered, caller, now)
+    }
+
     /// The client of a node that is there.
-    pub(crate) fn client_of(&self, node_id: &str, now: UnixMillis) -> Option<IpAddr> {
+    fn client_of(&self, node_id: &str, now: UnixMillis) -> Option<IpAddr> {
         let node = self.nodes.get(node_id).filter(|node| node.is_alive(now));
         node.map(|node| node.client)
     }
@@ -80,7 +99,9 @@ impl NodeRegistry {
             id: node_id.to_owned(),
             address: node.address.clone(),
             client: node.client,
-            at: node.registered_at,
+            first_seen: node.registered_at,
+            heard_at: node.registered_at,
+            known_client: self.known.get(node_id).map(|known| known.client),
         });
         learned.collect()
     }
@@ -133,8 +154,7 @@ mod tests {
     use super::*;
     use crate::state::{
         fleet::{
-            self, Admission, FleetRecord, NodeCaller, NodeClaim, NodePolicy, NodeProfile,
-            RefusedNode,
+            FleetRecord, NodeClaim, NodeProfile, RefusedNode,
             commands::{self, NodeCommand},
         },
         held_packages::HeldPackagesReport,
@@ -158,15 +178,14 @@ mod tests {
     }
 
     fn known(drained: bool, of: u8) -> KnownNodes {
-        let learned =
-            LearnedNode { id: "a".into(), address: "a:1".into(), client: client(of), at: at(0) };
+        let learned = LearnedNode::new("a".into(), "a:1".into(), client(of), at(0));
         let profile = NodeProfile { drained, ..NodeProfile::default() };
         let node = KnownNode { profile, ..KnownNode::from(learned) };
         KnownNodes::new([node], [], FleetRecord::default())
     }
 
     fn follow(registry: &mut NodeRegistry, known: KnownNodes) {
-        registry.follow(known, &mut NodeClaims::default(), at(1));
+        registry.apply_known_nodes(known, &mut NodeClaims::default(), at(1));
     }
 
     fn registry() -> NodeRegistry {
@@ -284,9 +303,8 @@ mod tests {
 
     impl Fleet {
         fn admission(&self, of: u8, is_proven: bool) -> Admission {
-            let (now, caller) = (at(self.seconds), NodeCaller { client: client(of), is_proven });
-            let registered = self.registry.client_of("a", now);
-            fleet::admit(&self.known, NodePolicy::Approve, "a", registered, caller, now)
+            let caller = NodeCaller { client: client(of), is_proven };
+            self.registry.admission(NodePolicy::Approve, "a", caller, at(self.seconds))
         }
 
         fn claims(&mut self, of: u8) {
@@ -345,7 +363,7 @@ mod tests {
         fn decide(&mut self, command: NodeCommand) {
             let Ok(changes) = commands::apply(&self.known, &command) else { return };
             self.known.merge(&changes);
-            self.registry.follow(self.known.clone(), &mut self.claims, at(self.seconds));
+            self.registry.apply_known_nodes(self.known.clone(), &mut self.claims, at(self.seconds));
         }
 
         fn happens(&mut self, event: Event) {
@@ -360,7 +378,8 @@ mod tests {
                     let before = self.known.get("a").map(|node| node.client);
                     self.accepted.retain(|accepted| Some(*accepted) != before);
                     self.accepted.push(client);
-                    self.decide(NodeCommand::Approve(LearnedNode { id, address, client, at }));
+                    let learned = LearnedNode::new(id, address, client, at);
+                    self.decide(NodeCommand::Approve(learned));
                 }
                 Event::Refuse { client: of } => {
                     let (address, client) = (format!("10.0.0.{of}:1"), client(of));

@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use edge_mirror_http::listen::rate_limit_key;
 use edge_mirror_protocol::package::{PackageId, Sha256};
 
 use super::{
@@ -30,6 +31,7 @@ pub(super) struct NodeUsage {
 #[derive(Debug, Default)]
 pub(super) struct NodeMap {
     nodes: BTreeMap<Arc<str>, RegisteredNode>,
+    /// IPv6 by network.
     clients: HashMap<IpAddr, NodeUsage>,
     total: NodeUsage,
     holders: HolderIndex,
@@ -59,7 +61,7 @@ impl NodeMap {
     }
 
     pub(super) fn usage_of(&self, client: IpAddr) -> NodeUsage {
-        self.clients.get(&client).copied().unwrap_or_default()
+        self.clients.get(&rate_limit_key(client)).copied().unwrap_or_default()
     }
 
     /// Inserts a node, or replaces it.
@@ -180,7 +182,8 @@ impl NodeMap {
 
     fn count(&mut self, node: &RegisteredNode) {
         let bytes = node.bytes();
-        for usage in [self.clients.entry(node.client).or_default(), &mut self.total] {
+        let client = self.clients.entry(rate_limit_key(node.client)).or_default();
+        for usage in [client, &mut self.total] {
             usage.nodes += 1;
             usage.bytes += bytes;
         }
@@ -188,13 +191,13 @@ impl NodeMap {
 
     fn uncount(&mut self, node: &RegisteredNode) {
         let bytes = node.bytes();
-        let client = self.clients.entry(node.client).or_default();
+        let client = self.clients.entry(rate_limit_key(node.client)).or_default();
         for usage in [client, &mut self.total] {
             usage.nodes -= 1;
             usage.bytes -= bytes;
         }
         if self.usage_of(node.client).nodes == 0 {
-            self.clients.remove(&node.client);
+            self.clients.remove(&rate_limit_key(node.client));
         }
     }
 }

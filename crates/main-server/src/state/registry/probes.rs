@@ -1,6 +1,7 @@
 //! The probes of nodes: those that are due, and their outcomes.
 
 use edge_mirror_base::clock::UnixMillis;
+use edge_mirror_http::listen::rate_limit_key;
 
 use super::{NodeReachability, NodeRegistry};
 use crate::state::probing::{self, ActiveProbe, DueProbe};
@@ -16,7 +17,7 @@ impl NodeRegistry {
         let under_way = self.nodes.iter().filter_map(|(_, node)| {
             Some(ActiveProbe {
                 address: &node.address,
-                client: node.client,
+                client: rate_limit_key(node.client),
                 standing: node.probing?,
             })
         });
@@ -26,7 +27,7 @@ impl NodeRegistry {
             .map(|(node_id, node)| DueProbe {
                 node_id,
                 address: &node.address,
-                client: node.client,
+                client: rate_limit_key(node.client),
                 standing: node.standing(),
                 due_at: node.probe_due_at,
             })
