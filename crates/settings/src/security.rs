@@ -35,7 +35,7 @@ impl Default for SecurityConfig {
 }
 
 /// An address or a network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Subnet(IpNet);
 
@@ -47,6 +47,13 @@ impl Subnet {
     /// The more bits, the closer is a subnet to an address that it contains.
     pub fn prefix_len(&self) -> u8 {
         self.0.prefix_len()
+    }
+
+    /// The subnet of this length that an address is in; None if there are no prefixes of
+    /// this length.
+    pub fn around(address: IpAddr, prefix_len: u8) -> Option<Self> {
+        let subnet = IpNet::new(address.to_canonical(), prefix_len).ok()?;
+        Some(Self(subnet).network())
     }
 
     /// The subnet without the bits of a host: 10.3.0.0/16 of 10.3.0.7/16.
@@ -122,6 +129,11 @@ mod tests {
         assert!(holds("::ffff:10.77.0.0/120", "10.77.0.9"));
         assert!(!holds("::ffff:10.77.0.0/120", "10.77.1.9"));
         assert!(holds("::1", "::1") && holds("fe80::/10", "fe80::1"));
+        let around = |address: &str, prefix_len| {
+            Subnet::around(address.parse().unwrap(), prefix_len).map(String::from)
+        };
+        assert_eq!(around("::ffff:10.3.7.9", 16).as_deref(), Some("10.3.0.0/16"));
+        assert_eq!(around("10.3.7.9", 33), None);
         let shown = |text: &str| String::from(text.parse::<Subnet>().unwrap());
         assert_eq!(
             (shown("10.0.0.1"), shown("10.0.0.0/8")),

@@ -67,8 +67,7 @@ pub(crate) struct ChoiceView<'a> {
     /// The rule with the closest subnet that the client is in.
     rule: Option<NumberedRule<'a>>,
     overflow: u8,
-    /// The first one of which a node is less busy than `overflow` counts; in it, of two nodes
-    /// drawn at random the one with the lower cost.
+    /// The first one counts; in it, of two nodes drawn at random the one with the lower cost.
     tiers: Vec<TierView<'a>>,
     excluded: Vec<ExcludedNode<'a>>,
     excluded_count: usize,
@@ -98,6 +97,9 @@ struct NumberedRule<'a> {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct TierView<'a> {
+    /// Its nodes are above `overflow`: they are used where no others can be.
+    busy: bool,
+    /// There is a rule, and it names them.
     named_by_rule: bool,
     priority: u32,
     count: usize,
@@ -160,13 +162,14 @@ pub(crate) async fn explain(
         (true, false) => ChoiceOutcome::Node,
     };
     let excluded = explained.excluded.iter().take(MAX_LISTED);
+    let has_rule = explained.rule.is_some();
     Ok(Json(json!(ChoiceView {
         client,
         outcome,
         reason: reason(outcome, &explained, rules.overflow),
         rule: explained.rule.map(|(number, rule)| NumberedRule { number, rule }),
         overflow: rules.overflow,
-        tiers: explained.tiers.iter().map(tier_view).collect(),
+        tiers: explained.tiers.iter().map(|tier| tier_view(tier, has_rule)).collect(),
         excluded: excluded.map(|(node_id, why)| excluded_node(node_id, *why)).collect(),
         excluded_count: explained.excluded.len(),
     })))
@@ -196,11 +199,9 @@ fn reason(outcome: ChoiceOutcome, explained: &ChoiceExplanation<'_>, overflow: u
             rule.0, rule.1
         ),
         ChoiceOutcome::Node => {
-            let is_free =
-                |tier: &&CandidateTier<'_>| tier.candidates.iter().any(|n| n.percent <= overflow);
-            let tier = explained.tiers.iter().find(is_free);
-            let count = tier.map_or(0, |tier| tier.candidates.len());
-            match tier {
+            let free = explained.tiers.first().filter(|tier| !tier.tier.is_busy);
+            let count = free.map_or(0, |tier| tier.candidates.len());
+            match free {
                 Some(tier) if tier.tier.beyond_rule => format!(
                     "{}：其节点均不可用或过忙，从其余 {count} 个节点中按负载选择 / {}: its nodes \
                      can't be used or are too busy; by load among the others ({count} to choose from)",
@@ -211,8 +212,8 @@ fn reason(outcome: ChoiceOutcome, explained: &ChoiceExplanation<'_>, overflow: u
                     rule.0, rule.1
                 ),
                 None => format!(
-                    "{}：所有节点负载都超过 {overflow}%，选择其中最空闲的 / {}: all nodes are above \
-                     {overflow} %, so the least busy one",
+                    "{}：所有节点负载都超过 {overflow}%，按负载在其中选择 / {}: all nodes are above \
+                     {overflow} %; by load among them",
                     rule.0, rule.1
                 ),
             }
@@ -220,7 +221,7 @@ fn reason(outcome: ChoiceOutcome, explained: &ChoiceExplanation<'_>, overflow: u
     }
 }
 
-fn tier_view<'a>(tier: &CandidateTier<'a>) -> TierView<'a> {
+fn tier_view<'a>(tier: &CandidateTier<'a>, has_rule: bool) -> TierView<'a> {
     let nodes = tier.candidates.iter().take(MAX_LISTED).map(|node| {
         let Candidate { node_id, address, downloads, redirects, percent, weight, cost } = *node;
         CandidateView {
@@ -234,7 +235,8 @@ fn tier_view<'a>(tier: &CandidateTier<'a>) -> TierView<'a> {
         }
     });
     TierView {
-        named_by_rule: !tier.tier.beyond_rule,
+        busy: tier.tier.is_busy,
+        named_by_rule: has_rule && !tier.tier.beyond_rule,
         priority: tier.tier.priority,
         count: tier.candidates.len(),
         nodes: nodes.collect(),

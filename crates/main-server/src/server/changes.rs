@@ -1,6 +1,6 @@
 //! The way of a change to the writer, and from there to readers.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use edge_mirror_http::access::Operator;
 use edge_mirror_protocol::package::PackageId;
@@ -105,7 +105,10 @@ impl Server {
     /// replaces a newer one. Blocks.
     pub(crate) fn publish(&self, state: Option<PublishedState>) {
         if let Some(PublishedState { meetings, nodes, routing }) = state {
+            let running: HashSet<_> =
+                meetings.running().map(|meeting| meeting.id.clone()).collect();
             self.book.store(meetings);
+            self.registry().retain_packages(|id| running.contains(id));
             self.apply_known_nodes(nodes);
             self.apply_rules(routing);
         }

@@ -155,9 +155,12 @@ impl NodeRegistry {
             || node.relay != beat.relay
             || (beat.relay.is_some() && has_news);
         let placement = self.placement(node_id, beat.relay.as_ref());
-        let is_changed = has_news
+        // All that clients are sent there by, and beside it the lists that take memory.
+        let is_busy = |percent| self.nodes.rules().is_busy(percent);
+        let is_moved = has_news
             || node.placement != placement
-            || node.pulls != beat.pulls
+            || is_busy(node.percent) != is_busy(beat.percent);
+        let is_resized = node.pulls != beat.pulls
             || node.active != beat.active
             || !node.names_failed(&beat.failed_pulls);
         let record = |node: &mut RegisteredNode| {
@@ -175,9 +178,10 @@ impl NodeRegistry {
             node.holding = holding;
             node.bytes()
         };
-        let after = match is_changed {
-            true => self.nodes.change(node_id, record),
-            false => self.nodes.touch(node_id, record),
+        let after = match (is_moved, is_resized) {
+            (true, _) => self.nodes.change(node_id, record),
+            (false, true) => self.nodes.resize(node_id, record),
+            (false, false) => self.nodes.touch(node_id, record),
         };
         if after > Some(before) && !self.is_within_limits(client) {
             return Err(self.drop_lists(node_id));

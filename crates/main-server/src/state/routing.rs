@@ -4,7 +4,10 @@
 //! As with DNS SRV records (RFC 2782), of nodes with different priorities those with the
 //! lower number are preferred, and weights share clients among those of one priority.
 
-use std::net::IpAddr;
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+};
 
 use edge_mirror_settings::Subnet;
 use serde::{Deserialize, Serialize};
@@ -13,6 +16,8 @@ use crate::{refusal::RequestError, state::fleet::NodeProfile};
 
 /// More than a venue has subnets.
 const MAX_RULES: usize = 1000;
+/// Of all rules together.
+const MAX_SUBNETS: usize = 1000;
 /// Subnets, nodes, sites or labels of a rule.
 const MAX_ENTRIES: usize = 200;
 const MAX_TEXT: usize = 256;
@@ -66,7 +71,7 @@ pub(crate) struct RoutingRule {
     pub sites: Vec<String>,
     #[serde(default)]
     pub labels: Vec<String>,
-    /// These nodes only: where none of them has a package, the main server serves it itself.
+    /// These nodes only: if none of them can be used, the main server serves the package itself.
     #[serde(default)]
     pub only: bool,
 }
@@ -87,6 +92,8 @@ pub(crate) struct RoutingRules {
 /// The nodes among which load decides; those of a lower tier come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Tier {
+    /// Above the limit.
+    pub is_busy: bool,
     /// Not named by the client's rule.
     pub beyond_rule: bool,
     pub priority: u32,
@@ -117,28 +124,25 @@ impl Default for RoutingRules {
 }
 
 impl RoutingRules {
-    /// The rule for a client, by its place: the one with the closest subnet.
-    pub(crate) fn find(&self, client: IpAddr) -> Option<usize> {
-        let subnets = self
-            .rules
-            .iter()
-            .enumerate()
-            .flat_map(|(place, rule)| rule.clients.iter().map(move |subnet| (place, subnet)));
-        let matching = subnets.filter(|(_, subnet)| subnet.contains(client));
-        matching.max_by_key(|(_, subnet)| subnet.prefix_len()).map(|(place, _)| place)
-    }
-
     /// The tier of a node for the clients of a rule; None if they may not be sent there.
+    /// `percent` is the node's load.
     pub(crate) fn tier(
         &self,
         rule: Option<usize>,
         node_id: &str,
         placement: &NodePlacement,
+        percent: u8,
     ) -> Option<Tier> {
         let rule = rule.and_then(|place| self.rules.get(place));
         let beyond_rule = rule.is_some_and(|rule| !rule.names(node_id, placement));
         let is_allowed = !(beyond_rule && rule.is_some_and(|rule| rule.only));
-        is_allowed.then_some(Tier { beyond_rule, priority: placement.priority })
+        let (is_busy, priority) = (self.is_busy(percent), placement.priority);
+        is_allowed.then_some(Tier { is_busy, beyond_rule, priority })
+    }
+
+    /// True if a node of this load gets nobody while others are not busy.
+    pub(crate) fn is_busy(&self, percent: u8) -> bool {
+        percent > self.overflow
     }
 
     /// Brings subnets into one form, and refuses what makes no sense.
@@ -150,23 +154,54 @@ impl RoutingRules {
         if !(1..=100).contains(&self.overflow) {
             return refuse("overflow 应为 1 到 100 / overflow has to be from 1 to 100".into());
         }
-        let mut known = Vec::<(Subnet, usize)>::new();
+        let mut known = HashMap::<Subnet, usize>::new();
         for (place, rule) in self.rules.iter_mut().enumerate() {
             let number = place + 1;
             rule.check(number)?;
             for subnet in &mut rule.clients {
                 *subnet = subnet.network();
-                if let Some((_, other)) = known.iter().find(|(other, _)| other == subnet) {
+                if let Some(other) = known.insert(*subnet, number) {
                     let text = String::from(*subnet);
                     return refuse(format!(
                         "网段 {text} 同时出现在规则 {other} 和 {number} 中 / the subnet {text} is \
                          in rule {other} and in rule {number}"
                     ));
                 }
-                known.push((*subnet, number));
             }
         }
+        if known.len() > MAX_SUBNETS {
+            return refuse(format!(
+                "所有规则的网段合计最多 {MAX_SUBNETS} 个 / at most {MAX_SUBNETS} subnets in all \
+                 rules together"
+            ));
+        }
         Ok(self)
+    }
+}
+
+/// The rules by client: each redirect looks one up.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ClientRules {
+    /// The place of each subnet's rule.
+    places: HashMap<Subnet, usize>,
+    /// The lengths of their prefixes, those of the closest subnets first.
+    prefix_lens: Vec<u8>,
+}
+
+impl ClientRules {
+    pub(crate) fn new(rules: &RoutingRules) -> Self {
+        let rules = rules.rules.iter().enumerate();
+        let subnets =
+            rules.flat_map(|(place, rule)| rule.clients.iter().map(move |net| (*net, place)));
+        let places: HashMap<_, _> = subnets.collect();
+        let prefix_lens: BTreeSet<_> = places.keys().map(Subnet::prefix_len).collect();
+        Self { places, prefix_lens: prefix_lens.into_iter().rev().collect() }
+    }
+
+    /// The rule for a client, by its place: the one with the closest subnet.
+    pub(crate) fn find(&self, client: IpAddr) -> Option<usize> {
+        let around = self.prefix_lens.iter().map(|length| Subnet::around(client, *length));
+        around.flatten().find_map(|subnet| self.places.get(&subnet).copied())
     }
 }
 
@@ -188,7 +223,7 @@ impl RoutingRule {
         let named = [&self.nodes, &self.sites, &self.labels];
         if named.iter().all(|texts| texts.is_empty()) {
             return refuse(format!(
-                "规则 {number} 没有节点、地点或标签 / rule {number} names no node, site or label"
+                "规则 {number} 没有节点、站点或标签 / rule {number} names no node, site or label"
             ));
         }
         let longest = named.iter().map(|texts| texts.len()).chain([self.clients.len()]).max();
@@ -243,8 +278,22 @@ mod tests {
             ("10.3.7.7", Some(2)),
             ("192.168.0.1", None),
         ] {
-            assert_eq!(rules.find(client.parse().unwrap()), rule, "{client}");
+            assert_eq!(ClientRules::new(&rules).find(client.parse().unwrap()), rule, "{client}");
         }
+    }
+
+    #[test]
+    fn all_subnets_together_are_bounded() {
+        let rule = |n: usize, count: usize| {
+            let clients: Vec<_> = (0..count).map(|m| format!("10.{n}.{m}.0/24")).collect();
+            json!({"clients": clients, "sites": ["3"]})
+        };
+        let mut all: Vec<_> = (0..5).map(|n| rule(n, 200)).collect();
+        rules(json!({"rules": all}));
+        all.push(rule(5, 1));
+        let refused = serde_json::from_value::<RoutingRules>(json!({"rules": all}));
+        let text = refused.unwrap().checked().unwrap_err().to_string();
+        assert!(text.contains("at most 1000 subnets"), "{text}");
     }
 
     #[test]
@@ -254,7 +303,7 @@ mod tests {
             {"clients": ["11.0.0.0/8"], "sites": ["3"], "only": true},
         ]}));
         let tier = |rule, id: &str, placement: &NodePlacement| {
-            let tier = rules.tier(rule, id, placement)?;
+            let tier = rules.tier(rule, id, placement, 90)?;
             Some((tier.beyond_rule, tier.priority))
         };
         assert_eq!(tier(Some(0), "n", &at("3", &[], 7)), Some((false, 7)));
@@ -264,9 +313,13 @@ mod tests {
         assert_eq!(tier(Some(1), "n", &at("4", &[], 0)), None);
         assert_eq!(tier(Some(1), "n", &at("3", &[], 1)), Some((false, 1)));
         assert_eq!(tier(None, "n", &at("4", &[], 2)), Some((false, 2)));
+        let is_busy = |percent| rules.tier(None, "n", &at("4", &[], 0), percent).unwrap().is_busy;
+        assert!(!is_busy(90) && is_busy(91));
         let before = |a: Tier, b: Tier| a < b;
-        let of = |beyond_rule, priority| Tier { beyond_rule, priority };
-        assert!(before(of(false, 9), of(true, 0)) && before(of(false, 0), of(false, 1)));
+        let of = |is_busy, beyond_rule, priority| Tier { is_busy, beyond_rule, priority };
+        assert!(before(of(false, true, 9), of(true, false, 0)), "any that is not busy");
+        assert!(before(of(false, false, 9), of(false, true, 0)));
+        assert!(before(of(false, false, 0), of(false, false, 1)));
     }
 
     #[test]

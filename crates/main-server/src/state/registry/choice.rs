@@ -21,7 +21,12 @@ impl NodeRegistry {
         self.nodes.set_rules(rules);
     }
 
-    /// The nodes that a client could be sent to for a package, best first.
+    /// Forgets whom to send clients to for packages that they can't ask for any more.
+    pub(crate) fn retain_packages(&mut self, is_wanted: impl Fn(&PackageId) -> bool) {
+        self.nodes.retain_packages(is_wanted);
+    }
+
+    /// The nodes that a client could be sent to for a package, by tier, then by id.
     pub(crate) fn candidates(
         &mut self,
         id: &PackageId,
@@ -29,7 +34,7 @@ impl NodeRegistry {
         client: IpAddr,
         now: UnixMillis,
     ) -> Vec<RedirectCandidate> {
-        let rule = self.nodes.rules().find(client);
+        let rule = self.nodes.rule_of(client);
         let holders = self.nodes.holders(id, current, rule);
         let holders = holders.values().flatten();
         let nodes = holders.filter_map(|node_id| Some((node_id, self.nodes.get(node_id)?)));
@@ -47,7 +52,7 @@ impl NodeRegistry {
         now: UnixMillis,
         draw: impl FnMut(usize) -> usize,
     ) -> Option<RedirectCandidate> {
-        let rule = self.nodes.rules().find(client);
+        let rule = self.nodes.rule_of(client);
         let load = |node: &RegisteredNode| node.is_alive(now).then(|| node.load());
         let (node_id, node) = self.nodes.choose_holder(id, current, rule, load, draw)?;
         node.redirects = node.redirects.saturating_add(1);

@@ -66,11 +66,11 @@ impl NodeRegistry {
         now: UnixMillis,
     ) -> ChoiceExplanation<'_> {
         let rules = self.nodes.rules();
-        let rule = rules.find(client);
+        let rule = self.nodes.rule_of(client);
         let mut tiers = Vec::<CandidateTier<'_>>::new();
         let mut excluded = Vec::new();
         for (node_id, node) in self.live(now) {
-            let tier = rules.tier(rule, node_id, &node.placement);
+            let tier = rules.tier(rule, node_id, &node.placement, node.percent);
             match exclusion(node, id, current, tier) {
                 Ok(tier) => {
                     let candidate = candidate(node_id, node);
@@ -244,6 +244,29 @@ mod tests {
         add(&mut only, "a3", "3", true, 81);
         add(&mut only, "b3", "3", true, 81);
         assert_eq!(sent(&mut only, "10.3.0.9"), ["a3", "b3"]);
+    }
+
+    #[test]
+    fn within_a_tier_nobody_is_sent_to_busy_nodes_while_others_are_not() {
+        let mut two = NodeRegistry::default();
+        add(&mut two, "busy", "", true, 95);
+        add(&mut two, "free", "", true, 10);
+        for _ in 0..20 {
+            // It has so many downloads that it costs more.
+            two.nodes.touch("free", |node| node.downloads += 1000);
+            assert_eq!(sent(&mut two, "10.9.0.9"), ["free"]);
+        }
+        let mut ten = NodeRegistry::default();
+        for n in 0..10 {
+            add(&mut ten, &format!("n{n}"), "", true, if n < 8 { 95 } else { 10 });
+        }
+        assert_eq!(sent(&mut ten, "10.9.0.9"), ["n8", "n9"]);
+        // It crosses the limit with a heartbeat, and nothing else changes.
+        add(&mut ten, "n8", "", true, 95);
+        assert_eq!(sent(&mut ten, "10.9.0.9"), ["n9"]);
+        add(&mut ten, "n0", "", true, 10);
+        add(&mut ten, "n9", "", true, 10);
+        assert_eq!(sent(&mut ten, "10.9.0.9"), ["n0", "n9"]);
     }
 
     #[test]

@@ -2,18 +2,19 @@
 //! to must cost the same with ten nodes and with ten thousand.
 //!
 //! A package enters when the clients of a rule ask for it, by going through all nodes once,
-//! and is kept up with each change of a node from then on. Those that nobody asked for
-//! lately make room.
+//! and is kept up with each change of a node from then on. It leaves when its meeting ends,
+//! and those that nobody asked for lately make room.
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::IpAddr,
     sync::Arc,
 };
 
 use edge_mirror_protocol::package::{PackageId, Sha256};
 
 use super::node::RegisteredNode;
-use crate::state::routing::{RoutingRules, Tier};
+use crate::state::routing::{ClientRules, RoutingRules, Tier};
 
 /// Each change of a node looks at each of them.
 const MAX_PACKAGES: usize = 1024;
@@ -29,6 +30,7 @@ type HolderKey = (PackageId, Option<usize>);
 #[derive(Debug, Default)]
 pub(super) struct HolderIndex {
     rules: Arc<RoutingRules>,
+    by_client: ClientRules,
     packages: HashMap<HolderKey, PackageHolders>,
     /// Counts calls.
     turn: u64,
@@ -47,8 +49,17 @@ impl HolderIndex {
     }
 
     pub(super) fn set_rules(&mut self, rules: Arc<RoutingRules>) {
+        self.by_client = ClientRules::new(&rules);
         self.rules = rules;
         self.packages.clear();
+    }
+
+    pub(super) fn rule_of(&self, client: IpAddr) -> Option<usize> {
+        self.by_client.find(client)
+    }
+
+    pub(super) fn retain_packages(&mut self, is_wanted: impl Fn(&PackageId) -> bool) {
+        self.packages.retain(|(id, _), _| is_wanted(id));
     }
 
     /// The nodes that have a package and take clients of a rule.
@@ -70,7 +81,7 @@ impl HolderIndex {
                     package.tiers.entry(tier).or_default().push(node_id.clone());
                 }
             }
-            self.make_room(package.entries());
+            self.make_room(1, package.entries());
             self.packages.insert(key.clone(), package);
         }
         static NONE: HolderTiers = BTreeMap::new();
@@ -96,6 +107,7 @@ impl HolderIndex {
             let tier = package.tier_of(&self.rules, key, node_id, node);
             package.put(node_id, tier);
         }
+        self.make_room(0, 0);
     }
 
     pub(super) fn remove(&mut self, node_id: &str) {
@@ -104,9 +116,10 @@ impl HolderIndex {
         }
     }
 
-    fn make_room(&mut self, entries: usize) {
+    /// Makes room for more packages that have this many entries.
+    fn make_room(&mut self, packages: usize, entries: usize) {
         let mut taken = self.packages.values().map(PackageHolders::entries).sum::<usize>();
-        while self.packages.len() >= MAX_PACKAGES || taken + entries > MAX_ENTRIES {
+        while self.packages.len() + packages > MAX_PACKAGES || taken + entries > MAX_ENTRIES {
             let oldest = self.packages.iter().min_by_key(|(_, package)| package.asked_in);
             let Some(oldest) = oldest.map(|(key, _)| key.clone()) else { return };
             taken -= self.packages.remove(&oldest).map_or(0, |package| package.entries());
@@ -127,7 +140,7 @@ impl PackageHolders {
         node: &RegisteredNode,
     ) -> Option<Tier> {
         let is_holder = node.takes_clients() && node.has(id, self.sha256);
-        is_holder.then(|| rules.tier(*rule, node_id, &node.placement)).flatten()
+        is_holder.then(|| rules.tier(*rule, node_id, &node.placement, node.percent)).flatten()
     }
 
     fn put(&mut self, node_id: &Arc<str>, tier: Option<Tier>) {
@@ -165,8 +178,8 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Register(u8),
-        /// With the versions of two packages that it has, 0 for none.
-        Heartbeat(u8, [u8; 2]),
+        /// With the versions of two packages that it has, 0 for none, and whether it is busy.
+        Heartbeat(u8, [u8; 2], bool),
         Probe(u8, bool),
         Unregister(u8),
         Wait(u64),
@@ -193,8 +206,11 @@ mod tests {
         let node = 0_u8..6;
         prop_oneof![
             node.clone().prop_map(Step::Register),
-            (node.clone(), any::<[u8; 2]>())
-                .prop_map(|(node, versions)| Step::Heartbeat(node, versions.map(|v| v % 3))),
+            (node.clone(), any::<[u8; 2]>(), any::<bool>()).prop_map(
+                |(node, versions, is_busy)| {
+                    Step::Heartbeat(node, versions.map(|v| v % 3), is_busy)
+                }
+            ),
             (node.clone(), any::<bool>()).prop_map(|(node, good)| Step::Probe(node, good)),
             node.clone().prop_map(Step::Unregister),
             (0_u64..20).prop_map(Step::Wait),
@@ -210,7 +226,7 @@ mod tests {
         format!("p{package}").parse().unwrap()
     }
 
-    fn beat(versions: [u8; 2]) -> HeartbeatReport {
+    fn beat(versions: [u8; 2], is_busy: bool) -> HeartbeatReport {
         let held = versions.iter().enumerate().filter(|(_, version)| **version > 0);
         let held = held.map(|(package, version)| (id(package), Sha256::new([*version; 32])));
         HeartbeatReport {
@@ -221,7 +237,7 @@ mod tests {
             report: HeldPackagesReport::Digests(held.collect()),
             downloads: 0,
             version: None,
-            percent: 0,
+            percent: if is_busy { 95 } else { 5 },
             relay: None,
             pulls: vec![],
             failed_pulls: vec![],
@@ -236,8 +252,8 @@ mod tests {
                 let client = [10, 0, 0, 1].into();
                 let _ = registry.register(&name(node), address(), client, "online".into(), *now);
             }
-            Step::Heartbeat(node, versions) => {
-                let _ = registry.heartbeat(&name(node), beat(*versions), *now);
+            Step::Heartbeat(node, versions, is_busy) => {
+                let _ = registry.heartbeat(&name(node), beat(*versions, *is_busy), *now);
             }
             Step::Probe(node, good) => {
                 let reach = match good {
@@ -281,7 +297,7 @@ mod tests {
                     let having = registry.available(now).filter(|(_, node)| node.has(&id, sha256));
                     let mut expected: BTreeMap<Tier, Vec<&str>> = BTreeMap::new();
                     for (node_id, node) in having {
-                        let tier = rules.tier(rule, node_id, &node.placement);
+                        let tier = rules.tier(rule, node_id, &node.placement, node.percent);
                         if let Some(tier) = tier {
                             expected.entry(tier).or_default().push(node_id);
                         }
@@ -297,6 +313,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_package_leaves_with_its_meeting() {
+        let (mut index, sha256) = (HolderIndex::default(), Sha256::new([1; 32]));
+        index.find(&id(0), sha256, None, &BTreeMap::new());
+        index.find(&id(1), sha256, None, &BTreeMap::new());
+        index.retain_packages(|running| *running == id(1));
+        assert!(index.indexed(&id(0), sha256, None).is_none());
+        assert!(index.indexed(&id(1), sha256, None).is_some());
     }
 
     #[test]

@@ -94,7 +94,8 @@ impl NodeMap {
         taken.collect()
     }
 
-    /// Changes a node in a way that makes no difference to what it takes and has.
+    /// Changes a node in a way that makes no difference to what it takes, and to the packages
+    /// that clients are sent there for.
     pub(super) fn touch<T>(
         &mut self,
         node_id: &str,
@@ -103,7 +104,9 @@ impl NodeMap {
         self.nodes.get_mut(node_id).map(change)
     }
 
-    pub(super) fn change<T>(
+    /// Changes the memory that a node takes, and nothing about the packages that clients are
+    /// sent there for.
+    pub(super) fn resize<T>(
         &mut self,
         node_id: &str,
         change: impl FnOnce(&mut RegisteredNode) -> T,
@@ -112,13 +115,33 @@ impl NodeMap {
         self.uncount(&node);
         let outcome = change(&mut node);
         self.count(&node);
-        self.holders.update(&node_id, &node);
         self.nodes.insert(node_id, node);
+        Some(outcome)
+    }
+
+    pub(super) fn change<T>(
+        &mut self,
+        node_id: &str,
+        change: impl FnOnce(&mut RegisteredNode) -> T,
+    ) -> Option<T> {
+        let outcome = self.resize(node_id, change)?;
+        let (node_id, node) = self.nodes.get_key_value(node_id)?;
+        self.holders.update(node_id, node);
         Some(outcome)
     }
 
     pub(super) fn rules(&self) -> &RoutingRules {
         self.holders.rules()
+    }
+
+    /// The rule for a client, by its place.
+    pub(super) fn rule_of(&self, client: IpAddr) -> Option<usize> {
+        self.holders.rule_of(client)
+    }
+
+    /// Forgets the holders of packages that no client can ask for any more.
+    pub(super) fn retain_packages(&mut self, is_wanted: impl Fn(&PackageId) -> bool) {
+        self.holders.retain_packages(is_wanted);
     }
 
     pub(super) fn set_rules(&mut self, rules: Arc<RoutingRules>) {
@@ -136,7 +159,7 @@ impl NodeMap {
     }
 
     /// Chooses one of the nodes that have a package and take clients of a rule: of the first
-    /// tier that is not too busy, by load. None is the load of one that can't be chosen now.
+    /// tier, by load. None is the load of one that can't be chosen now.
     pub(super) fn choose_holder(
         &mut self,
         id: &PackageId,
@@ -145,27 +168,14 @@ impl NodeMap {
         load: impl Fn(&RegisteredNode) -> Option<NodeLoad>,
         mut draw: impl FnMut(usize) -> usize,
     ) -> Option<(Arc<str>, &mut RegisteredNode)> {
-        let overflow = self.rules().overflow;
-        let mut busy = None::<(u64, &Arc<str>)>;
         let tiers = self.holders.find(id, sha256, rule, &self.nodes);
-        let mut chosen = None;
-        for nodes in tiers.values() {
-            let load = |place: usize| {
+        let chosen = tiers.values().find_map(|nodes| {
+            let cost = |place: usize| {
                 let node = self.nodes.get(nodes.get(place)?)?;
-                load(node).map(|load| (load, load.cost(node.placement.weight)))
+                load(node).map(|load| load.cost(node.placement.weight))
             };
-            let cost = |place| load(place).map(|(_, cost)| cost);
-            let Some(place) = redirect::choose(nodes.len(), cost, &mut draw) else { continue };
-            let Some((load, cost)) = load(place) else { continue };
-            if load.percent <= overflow {
-                chosen = Some(&nodes[place]);
-                break;
-            }
-            if busy.is_none_or(|(least, _)| cost < least) {
-                busy = Some((cost, &nodes[place]));
-            }
-        }
-        let chosen = chosen.or(busy.map(|(_, node_id)| node_id))?.clone();
+            redirect::choose(nodes.len(), cost, &mut draw).map(|place| nodes[place].clone())
+        })?;
         let node = self.nodes.get_mut(&chosen)?;
         Some((chosen, node))
     }
