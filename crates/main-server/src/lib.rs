@@ -58,7 +58,7 @@ pub use error::{MasterError, StateError};
 use repository::{OpenedRepository, StateRepository};
 pub use repository::{StateLocation, UnusableLocation, back_up, move_state, restore};
 use server::{ChangeQueue, PendingChange, Server, ServerOptions};
-pub use state::fleet::NodePolicy;
+pub use state::fleet::{NodePolicy, UnknownPolicy};
 use state::meetings::MeetingTable;
 use workers::{certificates::CertificateFollower, probe::Prober};
 
@@ -74,7 +74,7 @@ pub struct MasterOptions {
     /// Longest delay of a start's announcement, for nodes to get its package.
     pub announce_timeout: Duration,
     pub security: SecurityConfig,
-    /// Nodes that do not prove themselves.
+    /// The policy for nodes that do not prove themselves.
     pub nodes: NodePolicy,
     /// 0 is the default share.
     pub max_connections_per_client: u64,

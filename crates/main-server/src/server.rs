@@ -2,8 +2,8 @@
 //!
 //! Readers take a snapshot of the meetings and never wait. Changes are commands that one
 //! worker, the writer, carries out: apply, save, publish; what a reader sees is on disk.
-//! Locks are taken in the order `uplinks`, `registry`, `claims`, `download_log`, the store's
-//! own, and never held across an `.await`.
+//! Locks are taken in the order `uplinks`, `registry`, `claims`, `download_log`, `limited`, the
+//! store's own, and never held across an `.await`.
 
 mod changes;
 mod figures;

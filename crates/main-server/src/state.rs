@@ -21,5 +21,6 @@ pub(crate) mod registry;
 pub(crate) mod relay;
 pub(crate) mod routing;
 
-/// A venue has dozens; anybody on the network can register.
+/// Of nodes that are there, of known ones, and of clients that bring new ones. A venue has
+/// dozens of nodes; anybody on the network can register.
 pub(crate) const MAX_NODES: usize = 16_384;

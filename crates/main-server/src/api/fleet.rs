@@ -19,7 +19,7 @@ use axum::{
     extract::{FromRequestParts, RawPathParams, State},
     http::request::Parts,
 };
-use edge_mirror_base::clock::UnixMillis;
+use edge_mirror_base::{clock::UnixMillis, tasks};
 use edge_mirror_http::{
     access::Operator,
     wire::{ApiQuery, Done, done},
@@ -29,13 +29,13 @@ use serde_json::{Value, json};
 use tracing::info;
 
 use crate::{
-    api::json::{DeclaredJson, JsonBody},
+    api::json::{DeclaredJson, JsonBody, WrittenJson},
     refusal::RequestError,
     server::Server,
     state::{
         fleet::{
-            AvailabilityChange, KnownNode, LearnedNode, NodeClaim, NodePolicy, NodePresence,
-            NodeProfile, RefusedNode, commands::NodeCommand,
+            AvailabilityChange, KnownNode, KnownNodes, LearnedNode, NodeClaim, NodePolicy,
+            NodePresence, NodeProfile, RefusedNode, commands::NodeCommand,
         },
         registry::NodeRegistry,
     },
@@ -72,7 +72,7 @@ pub(crate) struct ExpectedClient {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Fleet<'a> {
-    policy: &'static str,
+    policy: NodePolicy,
     /// Nodes that register are accepted until then: the first start after an upgrade.
     accepting_until: Option<f64>,
     nodes: Vec<FleetNode<'a>>,
@@ -126,7 +126,7 @@ pub(crate) struct PendingNode<'a> {
     client: IpAddr,
     first_seen: f64,
     /// The known node's address, where one with this id calls from another address.
-    moves_from: Option<String>,
+    moves_from: Option<&'a str>,
     /// Null for a node of the old kind.
     version: Option<&'a str>,
 }
@@ -140,33 +140,35 @@ pub(crate) struct RefusedView<'a> {
     refused_at: f64,
 }
 
-pub(crate) async fn list(State(server): Shared) -> Json<Value> {
+pub(crate) async fn list(State(server): Shared) -> WrittenJson {
+    tasks::blocking(move || fleet(&server)).await
+}
+
+fn fleet(server: &Server) -> WrittenJson {
     let (now, known) = (server.clock.now(), server.known());
-    let (registry, claims) = (server.registry(), server.claims());
-    let nodes = known.iter().map(|node| FleetNode {
-        node: known_view(&server, &registry, node, now),
-        availability: &node.availability,
-    });
+    // There may be thousands, and heartbeats wait for the registry.
+    let (nodes, claims) = {
+        let (registry, claims) = (server.registry(), server.claims());
+        let nodes = known.iter().map(|node| FleetNode {
+            node: known_view(server, &registry, node, now),
+            availability: &node.availability,
+        });
+        let claims = claims.iter().map(|(id, claim)| (id.to_owned(), claim.clone()));
+        (nodes.collect(), claims.collect::<Vec<_>>())
+    };
     let refused = known.refused().map(|node| RefusedView {
         id: &node.id,
         address: &node.address,
         client: node.client,
         refused_at: node.at.as_secs_f64(),
     });
-    Json(json!(Fleet {
-        policy: policy_name(server.node_policy()),
+    WrittenJson::new(&Fleet {
+        policy: server.node_policy(),
         accepting_until: known.open_until(now).map(UnixMillis::as_secs_f64),
-        nodes: nodes.collect(),
-        pending: claims.iter().map(|(id, claim)| pending_view(&server, id, claim)).collect(),
+        nodes,
+        pending: claims.iter().map(|(id, claim)| pending_view(&known, id, claim)).collect(),
         refused: refused.collect(),
-    }))
-}
-
-pub(crate) fn policy_name(policy: NodePolicy) -> &'static str {
-    match policy {
-        NodePolicy::Approve => "approve",
-        NodePolicy::Open => "open",
-    }
+    })
 }
 
 pub(crate) fn known_view<'a>(
@@ -193,7 +195,7 @@ pub(crate) fn known_view<'a>(
 }
 
 pub(crate) fn pending_view<'a>(
-    server: &Server,
+    known: &'a KnownNodes,
     id: &'a str,
     claim: &'a NodeClaim,
 ) -> PendingNode<'a> {
@@ -202,7 +204,7 @@ pub(crate) fn pending_view<'a>(
         address: &claim.address,
         client: claim.client,
         first_seen: claim.first_seen.as_secs_f64(),
-        moves_from: server.known().get(id).map(|node| node.address.clone()),
+        moves_from: known.get(id).map(|node| &*node.address),
         version: claim.version.as_deref(),
     }
 }

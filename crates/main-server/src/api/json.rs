@@ -6,7 +6,8 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     body::HttpBody,
     extract::{FromRequest, FromRequestParts, Request},
-    http::request::Parts,
+    http::{header, request::Parts},
+    response::{IntoResponse, Response},
 };
 use edge_mirror_http::{
     listen::rate_limit_key,
@@ -15,6 +16,7 @@ use edge_mirror_http::{
         body::{self, BodyError},
     },
 };
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -32,6 +34,22 @@ const MAX_VALUES: usize = 100_000;
 const MAX_PROBLEMS: usize = 20;
 /// Bytes of a wrong value that an error echoes.
 const MAX_ECHO_BYTES: usize = 1000;
+
+/// An answer whose JSON is written already.
+pub(crate) struct WrittenJson(Vec<u8>);
+
+impl WrittenJson {
+    pub(crate) fn new(value: &impl Serialize) -> Self {
+        // Text keys, strings and numbers only: serialization can't fail.
+        Self(serde_json::to_vec(value).unwrap_or_default())
+    }
+}
+
+impl IntoResponse for WrittenJson {
+    fn into_response(self) -> Response {
+        ([(header::CONTENT_TYPE, "application/json")], self.0).into_response()
+    }
+}
 
 /// A body that is a JSON object.
 pub(crate) struct JsonBody(pub Map<String, Value>);

@@ -19,13 +19,8 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Extension, Json,
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
-use edge_mirror_base::clock::UnixMillis;
+use axum::{Extension, Json, extract::State, http::StatusCode};
+use edge_mirror_base::{clock::UnixMillis, tasks};
 use edge_mirror_http::{
     access::Operator,
     wire::{self, Done, PathId, done},
@@ -37,7 +32,7 @@ use tracing::{info, warn};
 
 use crate::{
     api::{
-        json::{DeclaredJson, FieldReader, JsonBody},
+        json::{DeclaredJson, FieldReader, JsonBody, WrittenJson},
         readiness::ReadinessReader,
     },
     refusal::RequestError,
@@ -55,15 +50,33 @@ type JsonResult = Result<Json<Value>, RequestError>;
 const MAX_TITLE_CHARS: usize = 200;
 const MAX_TIME_CHARS: usize = 100;
 
-pub(crate) async fn list(State(server): Shared) -> Response {
-    let (book, known, registry) = (server.book(), server.known(), server.registry());
-    let readiness = ReadinessReader::new(&server, &known, &registry, server.clock.now());
-    let holders = registry.holders(server.clock.now(), |id| server.digest(id));
-    let shown = |meeting| MeetingEntry {
-        meeting: described(&server, meeting, holders.get(&meeting.id)),
-        readiness: readiness.read(meeting).map(|found| found.summary),
+pub(crate) async fn list(State(server): Shared) -> WrittenJson {
+    tasks::blocking(move || entries(&server)).await
+}
+
+fn entries(server: &Server) -> WrittenJson {
+    let (book, now) = (server.book(), server.clock.now());
+    // Copied: there may be thousands, and heartbeats wait for the registry.
+    let (holders, readiness) = {
+        let (known, registry) = (server.known(), server.registry());
+        let found = ReadinessReader::new(server, &known, &registry, now).read_all(&book.meetings);
+        let summaries = found.into_iter().map(|found| found.map(|found| found.summary));
+        let holders = registry.holders(now, |id| server.digest(id));
+        let copied = |meeting: &Meeting| {
+            let nodes = holders.get(&meeting.id).into_iter().flatten();
+            nodes.map(|node| (*node).to_owned()).collect::<Vec<_>>()
+        };
+        let holders: Vec<_> = book.meetings.iter().map(copied).collect();
+        (holders, summaries.collect::<Vec<_>>())
     };
-    Json(book.meetings.iter().map(shown).collect::<Vec<_>>()).into_response()
+    let holders: Vec<Vec<&str>> =
+        holders.iter().map(|nodes| nodes.iter().map(String::as_str).collect()).collect();
+    let entries = book.meetings.iter().zip(&holders).zip(readiness);
+    let entries = entries.map(|((meeting, nodes), readiness)| MeetingEntry {
+        meeting: described(server, meeting, Some(nodes)),
+        readiness,
+    });
+    WrittenJson::new(&entries.collect::<Vec<_>>())
 }
 
 pub(crate) async fn show(State(server): Shared, PathId(id): PathId) -> JsonResult {
@@ -190,7 +203,8 @@ pub(crate) fn view(server: &Server, id: &PackageId) -> JsonResult {
 pub(crate) struct MeetingEntry<'a> {
     #[serde(flatten)]
     meeting: MeetingView<'a>,
-    /// Null if its package is not to be at the nodes.
+    /// Null if its package is not to be at the nodes; also beyond 100,000 nodes of all
+    /// meetings together, running ones being looked at first, the newest of them first.
     readiness: Option<ReadinessSummary>,
 }
 

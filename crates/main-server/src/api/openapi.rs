@@ -182,10 +182,10 @@ fn of_nodes() -> Vec<Operation> {
         call(Method::GET, "/api/v1/nodes/list", NODES, "Nodes heard from lately").answers(
             200,
             "All of them.",
-            vec![json::<Vec<nodes::ListedNode<'_>>>()],
+            vec![json::<Vec<nodes::list::ListedNode<'_>>>()],
         ),
         call(Method::GET, "/api/v1/nodes/available", NODES, "Nodes that clients can be sent to")
-            .answers(200, "Their addresses.", vec![json::<nodes::AvailableNodes>()]),
+            .answers(200, "Their addresses.", vec![json::<nodes::list::AvailableNodes>()]),
         call(Method::GET, "/api/v1/meetings/status/node", NODES, "What nodes poll")
             .asks(&[
                 "If-None-Match",
@@ -282,11 +282,11 @@ fn of_fleet() -> Vec<Operation> {
             .answers(200, "The node.", vec![json::<fleet::FleetNode<'_>>()]),
         decide("/api/v1/fleet/nodes/{node}/refuse", "Refuse a node")
             .careful()
-            .text("One that waits, or else the known one. It stays refused until it is accepted or removed.")
+            .text("One that waits; the known one only with `client`. It stays refused until it is accepted or removed.")
             .answers(200, "It is refused.", vec![json::<Done>()]),
         one(Method::DELETE, "/api/v1/fleet/nodes/{node}", "Remove a node")
             .careful()
-            .text("And what was decided of its id. If it calls again, it is a new one.")
+            .text("Also forgets refusals of its id. If it calls again, it is a new one.")
             .answers(200, "It is gone.", vec![json::<Done>()]),
     ]
 }

@@ -3,7 +3,11 @@
 mod fleet;
 mod relay;
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    sync::Arc,
+};
 
 use axum::extract::State;
 use edge_mirror_http::wire::{
@@ -23,7 +27,9 @@ use crate::{
     server::Server,
     state::{
         download_log::{DownloadLog, DownloadRecord, RefusedDownload},
+        fleet::NodePolicy,
         index::IndexedMeetings,
+        meetings::Meeting,
         problems::{self, FailingMeeting, FleetSnapshot, MasterSnapshot},
         registry::RegisteredNode,
         routing::RoutingRules,
@@ -41,7 +47,8 @@ struct ShownMeeting<'a> {
     meeting: MeetingView<'a>,
     announced: bool,
     uploading: bool,
-    /// Null if its package is not to be at the nodes.
+    /// Null if its package is not to be at the nodes; also beyond 100,000 nodes of all
+    /// meetings together, running ones being looked at first, the newest of them first.
     readiness: Option<&'a BoardReadiness<'a>>,
 }
 
@@ -52,8 +59,8 @@ struct ShownNode<'a> {
     node: nodes::NodeView<'a>,
     packages: &'a [&'a PackageId],
     redirects: u64,
-    /// Where it is, if it says so; null if it passes no packages on.
-    site: Option<&'a str>,
+    /// Where it is, as an operator says, or else the node; may be empty.
+    site: &'a str,
 }
 
 /// Times are seconds since 1970.
@@ -70,6 +77,8 @@ pub(crate) struct Overview<'a> {
     token: &'a str,
     /// Nodes have to send a key.
     node_key: bool,
+    /// The policy for nodes that do not prove themselves.
+    policy: NodePolicy,
     /// The rules by which clients are sent to nodes.
     routing: &'a RoutingRules,
     /// Problems, worst first.
@@ -109,8 +118,6 @@ pub(crate) struct Overview<'a> {
         )
     )]
     pending: (),
-    /// Nodes that were refused.
-    refused: usize,
     traffic: Downloads,
     storage: FolderUsage<'a>,
     /// Downloads that clients asked for, newest first.
@@ -145,38 +152,27 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
     let holders = registry.holders(now, |id| server.digest(id));
     let download_log = server.download_log();
     let reader = ReadinessReader::new(server, &known, &registry, now);
-    let readiness: Vec<_> = book.meetings.iter().map(|meeting| reader.read(meeting)).collect();
+    let readiness = reader.read_all(&book.meetings);
     let live: Vec<_> = registry.live(now).collect();
     let held = by_node(&holders);
 
     let meetings = |items: &mut ItemWriter<'_>| {
         for (meeting, readiness) in book.meetings.iter().zip(&readiness) {
-            let shown = ShownMeeting {
-                meeting: manage::described(server, meeting, holders.get(&meeting.id)),
-                announced: meeting.is_running() && !meeting.unannounced,
-                uploading: uploading.contains(&meeting.id),
-                readiness: readiness.as_ref(),
-            };
+            let nodes = holders.get(&meeting.id);
+            let shown = shown_meeting(server, meeting, nodes, &uploading, readiness.as_ref());
             items.add(meeting.id.as_str(), &shown);
         }
     };
     let nodes = |items: &mut ItemWriter<'_>| {
         for (node_id, node) in &live {
-            let shown = ShownNode {
-                // As of its last heartbeat: a figure that grows by itself would be
-                // a change every second.
-                node: nodes::described(node_id, node, node.heard_at),
-                packages: held.get(node_id).map(Vec::as_slice).unwrap_or_default(),
-                redirects: download_log.redirects_to(node_id),
-                site: node.relay.as_ref().map(|relay| &*relay.site),
-            };
-            items.add(node_id, &shown);
+            let packages = held.get(node_id).map(Vec::as_slice).unwrap_or_default();
+            items.add(node_id, &shown_node(node_id, node, packages, &download_log));
         }
     };
     let relays = |items: &mut ItemWriter<'_>| relay::add_all(server, &plan, &registry, items);
     let fleet =
         |items: &mut ItemWriter<'_>| fleet::add_known(server, &known, &registry, now, items);
-    let pending = |items: &mut ItemWriter<'_>| fleet::add_pending(server, &claims, items);
+    let pending = |items: &mut ItemWriter<'_>| fleet::add_pending(&known, &claims, items);
     let lists: [ListField<'_>; 5] = [
         ("meetings", &meetings),
         ("nodes", &nodes),
@@ -198,6 +194,7 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
         data: server.data(),
         token: &book.token,
         node_key: server.outside.borrow().node_key,
+        policy: server.node_policy(),
         routing: &rules,
         problems: found,
         meetings: (),
@@ -205,13 +202,43 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
         relays: (),
         fleet: (),
         pending: (),
-        refused: known.refused().count(),
         traffic: downloads(server, &download_log),
         storage: folder_usage(server),
         recent: download_log.recent().collect(),
         refused_downloads: download_log.refused().collect(),
     };
     Snapshot::new(&json!(overview), &lists)
+}
+
+fn shown_meeting<'a>(
+    server: &Server,
+    meeting: &'a Meeting,
+    nodes: Option<&'a Vec<&'a str>>,
+    uploading: &HashSet<PackageId>,
+    readiness: Option<&'a BoardReadiness<'a>>,
+) -> ShownMeeting<'a> {
+    ShownMeeting {
+        meeting: manage::described(server, meeting, nodes),
+        announced: meeting.is_running() && !meeting.unannounced,
+        uploading: uploading.contains(&meeting.id),
+        readiness,
+    }
+}
+
+fn shown_node<'a>(
+    node_id: &'a str,
+    node: &'a RegisteredNode,
+    packages: &'a [&'a PackageId],
+    log: &DownloadLog,
+) -> ShownNode<'a> {
+    ShownNode {
+        // As of its last heartbeat: a figure that grows by itself would be a change every
+        // second.
+        node: nodes::described(node_id, node, node.heard_at),
+        packages,
+        redirects: log.redirects_to(node_id),
+        site: node.site(),
+    }
 }
 
 fn find_problems(

@@ -1,16 +1,16 @@
 //! `GET /api/v1/meetings/{id}/readiness`: which nodes have a meeting's package, and why the
 //! others don't.
 
-use std::{cell::Cell, sync::Arc};
+use std::sync::Arc;
 
-use axum::{Json, extract::State};
-use edge_mirror_base::clock::UnixMillis;
+use axum::extract::State;
+use edge_mirror_base::{clock::UnixMillis, tasks};
 use edge_mirror_http::wire::PathId;
 use edge_mirror_protocol::package::{PackageId, Sha256};
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::{
+    api::json::WrittenJson,
     refusal::RequestError,
     server::Server,
     state::{
@@ -26,7 +26,8 @@ use crate::{
 };
 
 /// Nodes that are looked at for one answer, those of each meeting anew: two hundred nodes
-/// and five hundred meetings take some 20 ms. Further meetings say nothing of their nodes.
+/// and five hundred meetings take some 20 ms. Further meetings, those that are least urgent,
+/// say nothing of their nodes.
 const MAX_ASSESSED: usize = 100_000;
 /// Nodes of one meeting that the page is told of; the others are counted.
 const MAX_LACKING: usize = 250;
@@ -54,14 +55,16 @@ pub(crate) struct MeetingReadiness<'a> {
 pub(crate) async fn show(
     State(server): State<Arc<Server>>,
     PathId(id): PathId,
-) -> Result<Json<Value>, RequestError> {
-    let (book, now) = (server.book(), server.clock.now());
-    let meeting = book.get(&id)?;
-    let (known, registry) = (server.known(), server.registry());
-    let expected = expected_nodes(&server, &known, &registry, now);
-    let package = awaited(&server, meeting);
-    let nodes = package.map(|package| readiness::assess(&package, &expected)).unwrap_or_default();
-    Ok(Json(json!(MeetingReadiness {
+) -> Result<WrittenJson, RequestError> {
+    tasks::blocking(move || meeting_readiness(&server, &id)).await
+}
+
+fn meeting_readiness(server: &Server, id: &PackageId) -> Result<WrittenJson, RequestError> {
+    let book = server.book();
+    let meeting = book.get(id)?;
+    let package = awaited(server, meeting);
+    let nodes = package.map(|package| assess_nodes(server, &package)).unwrap_or_default();
+    Ok(WrittenJson::new(&MeetingReadiness {
         id: &meeting.id,
         title: &meeting.title,
         status: meeting.status,
@@ -72,7 +75,16 @@ pub(crate) async fn show(
         size: package.map(|package| package.size),
         summary: readiness::summarize(&nodes),
         nodes,
-    })))
+    }))
+}
+
+/// Copies what it finds: there may be thousands of nodes, and heartbeats wait for the
+/// registry.
+fn assess_nodes(server: &Server, package: &AwaitedPackage<'_>) -> Vec<NodeReadiness<'static>> {
+    let (known, registry) = (server.known(), server.registry());
+    let expected = expected_nodes(server, &known, &registry, server.clock.now());
+    let nodes = readiness::assess(package, &expected).into_iter();
+    nodes.map(NodeReadiness::into_owned).collect()
 }
 
 /// The nodes that packages should reach: all that are alive, and known ones that are
@@ -111,8 +123,6 @@ fn awaited<'a>(server: &Server, meeting: &'a Meeting) -> Option<AwaitedPackage<'
 pub(crate) struct ReadinessReader<'a> {
     server: &'a Server,
     nodes: Vec<ExpectedNode<'a>>,
-    /// Nodes that may be looked at further.
-    left: Cell<usize>,
 }
 
 impl<'a> ReadinessReader<'a> {
@@ -123,16 +133,26 @@ impl<'a> ReadinessReader<'a> {
         now: UnixMillis,
     ) -> Self {
         let nodes = expected_nodes(server, known, registry, now);
-        Self { server, nodes, left: Cell::new(MAX_ASSESSED) }
+        Self { server, nodes }
     }
 
-    /// Returns the readiness for a meeting whose package nodes are to have.
-    pub(crate) fn read(&self, meeting: &Meeting) -> Option<BoardReadiness<'a>> {
+    /// Returns the readiness for each of the meetings whose package nodes are to have.
+    pub(crate) fn read_all(&self, meetings: &[Meeting]) -> Vec<Option<BoardReadiness<'a>>> {
+        let mut left = MAX_ASSESSED;
+        let mut found: Vec<_> = meetings.iter().map(|_| None).collect();
+        for place in readiness::by_urgency(meetings) {
+            found[place] = self.read(&meetings[place], &mut left);
+        }
+        found
+    }
+
+    /// `left` is the number of nodes that may be looked at further.
+    fn read(&self, meeting: &Meeting, left: &mut usize) -> Option<BoardReadiness<'a>> {
         if PackageDemand::of(meeting) == PackageDemand::Nobody {
             return None;
         }
         let package = awaited(self.server, meeting)?;
-        self.left.set(self.left.get().checked_sub(self.nodes.len())?);
+        *left = left.checked_sub(self.nodes.len())?;
         let mut nodes = readiness::assess(&package, &self.nodes);
         let summary = readiness::summarize(&nodes);
         nodes.retain(|node| node.state != NodeReadinessState::Ready);
@@ -158,7 +178,7 @@ impl BoardReadiness<'_> {
     pub(crate) fn failing<'a>(&'a self, meeting: &'a Meeting) -> Option<FailingMeeting<'a>> {
         let failing = self.lacking.iter();
         let failing = failing.filter(|node| node.state == NodeReadinessState::Failing);
-        let nodes: Vec<_> = failing.map(|node| node.node_id).collect();
+        let nodes: Vec<_> = failing.map(|node| &*node.node_id).collect();
         (!nodes.is_empty()).then_some(FailingMeeting { meeting, nodes })
     }
 }

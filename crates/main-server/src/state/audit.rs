@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn an_edit_names_what_changed_and_nothing_else() {
         let client = Ipv4Addr::LOCALHOST.into();
-        let node = LearnedNode { id: "n1".into(), address: "10.0.0.1:8080".into(), client, at: AT };
+        let node = LearnedNode::new("n1".into(), "10.0.0.1:8080".into(), client, AT);
         let mut state = MasterState::default();
         let approved = event_of(&mut state, NodeCommand::Approve(node)).unwrap();
         assert_eq!(approved.details["address"], "10.0.0.1:8080");

@@ -12,8 +12,8 @@ mod known_node;
 mod known_nodes;
 mod presence;
 
-pub use admission::NodePolicy;
 pub(crate) use admission::{Admission, NodeCaller, admit};
+pub use admission::{NodePolicy, UnknownPolicy};
 pub(crate) use claims::{NodeClaim, NodeClaims};
 pub(crate) use known_node::{
     AvailabilityChange, FleetRecord, KnownNode, LearnedNode, NodeProfile, ProfileEdit, RefusedNode,

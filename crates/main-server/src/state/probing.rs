@@ -36,6 +36,7 @@ pub(crate) enum ProbeState {
 pub(crate) struct DueProbe<'a> {
     pub node_id: &'a str,
     pub address: &'a str,
+    /// IPv6 by network; so is the next.
     pub client: IpAddr,
     pub standing: ProbeState,
     pub(crate) due_at: UnixMillis,

@@ -1,5 +1,7 @@
 //! Readiness of a meeting's package: which nodes have it, and why the others don't. Pure.
 
+use std::{borrow::Cow, cmp::Reverse};
+
 use edge_mirror_base::{clock::UnixMillis, metrics::Label};
 use edge_mirror_protocol::package::{PackageId, Sha256};
 use serde::Serialize;
@@ -77,8 +79,8 @@ pub(crate) enum NodeReadinessState {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct NodeReadiness<'a> {
-    pub node_id: &'a str,
-    pub site: &'a str,
+    pub node_id: Cow<'a, str>,
+    pub site: Cow<'a, str>,
     pub state: NodeReadinessState,
     /// Received part of the package; null if nothing is known of a pull.
     pub percent: Option<u8>,
@@ -89,9 +91,25 @@ pub(crate) struct NodeReadiness<'a> {
     /// start only) or `unstarted` (the meeting is neither started nor distributed).
     pub reason: Option<&'static str>,
     /// The last error of the pull or of this server's probe.
-    pub text: Option<&'a str>,
+    pub text: Option<Cow<'a, str>>,
     /// Time at which the state began, in seconds since 1970, as far as it is known.
     pub since: Option<f64>,
+}
+
+impl NodeReadiness<'_> {
+    /// A copy that needs no registry.
+    pub(crate) fn into_owned(self) -> NodeReadiness<'static> {
+        NodeReadiness {
+            node_id: self.node_id.into_owned().into(),
+            site: self.site.into_owned().into(),
+            state: self.state,
+            percent: self.percent,
+            seconds_left: self.seconds_left,
+            reason: self.reason,
+            text: self.text.map(|text| text.into_owned().into()),
+            since: self.since,
+        }
+    }
 }
 
 /// Number of nodes in each state.
@@ -129,8 +147,17 @@ pub(crate) fn assess<'a>(
     nodes: &[ExpectedNode<'a>],
 ) -> Vec<NodeReadiness<'a>> {
     let mut assessed: Vec<_> = nodes.iter().map(|node| assess_node(package, node)).collect();
-    assessed.sort_by_key(|node| (node.state, node.node_id));
+    assessed.sort_by(|a, b| (a.state, &a.node_id).cmp(&(b.state, &b.node_id)));
     assessed
+}
+
+/// The places of meetings in a list, those of which operators want to know first: running
+/// ones, the newest of them first.
+pub(crate) fn by_urgency(meetings: &[Meeting]) -> Vec<usize> {
+    let mut places: Vec<_> = (0..meetings.len()).collect();
+    let urgency = |place: usize| (meetings[place].is_running(), meetings[place].started_at, place);
+    places.sort_by_key(|place| Reverse(urgency(*place)));
+    places
 }
 
 pub(crate) fn summarize(nodes: &[NodeReadiness<'_>]) -> ReadinessSummary {
@@ -160,10 +187,10 @@ fn assess_node<'a>(package: &AwaitedPackage<'_>, expected: &ExpectedNode<'a>) ->
         NodeContact::Live(node) => (Some(node), None),
         NodeContact::Away { since, site } => (None, Some((since, site))),
     };
-    let relay = node.and_then(|node| node.relay.as_ref());
+    let site = absent.map(|(_, site)| site).or(node.map(RegisteredNode::site));
     let blank = NodeReadiness {
-        node_id: expected.node_id,
-        site: absent.map(|(_, site)| site).or(relay.map(|relay| &*relay.site)).unwrap_or(""),
+        node_id: expected.node_id.into(),
+        site: site.unwrap_or_default().into(),
         state: NodeReadinessState::Away,
         percent: None,
         seconds_left: None,
@@ -192,19 +219,20 @@ fn assess_live<'a>(
             None => pull.map(|pull| percent(pull.received_bytes, total)),
         },
         reason: failed.map(|failed| failed.pull.cause.text()),
-        text: failed.map(|failed| &*failed.pull.text),
+        text: failed.map(|failed| (&*failed.pull.text).into()),
         since: failed.map(|failed| failed.since.as_secs_f64()),
         ..blank
     };
     let waiting = |reason| NodeReadiness {
         state: NodeReadinessState::Waiting,
-        reason: with_progress.reason.or(reason),
+        reason,
         ..with_progress.clone()
     };
     match (&node.reach, held, pull) {
         (NodeReachability::Unreachable(reason), ..) => NodeReadiness {
             state: NodeReadinessState::Unreachable,
-            text: Some(reason),
+            reason: None,
+            text: Some(reason.into()),
             since: Some(node.reached_at.as_secs_f64()),
             ..with_progress
         },

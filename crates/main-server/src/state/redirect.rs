@@ -4,11 +4,11 @@
 /// even as picking the least busy, without the stampede when a room of tablets asks
 /// between two heartbeats.
 ///
-/// `load` answers None for one that can't be chosen, which should be rare: the next one is
+/// `cost` answers None for one that can't be chosen, which should be rare: the next one is
 /// taken then. `draw` answers a number below its argument.
 pub(crate) fn choose(
     count: usize,
-    load: impl Fn(usize) -> Option<u64>,
+    cost: impl Fn(usize) -> Option<u64>,
     mut draw: impl FnMut(usize) -> usize,
 ) -> Option<usize> {
     if count == 0 {
@@ -16,20 +16,20 @@ pub(crate) fn choose(
     }
     let from = draw(count);
     let all = (0..count).map(|n| (from + n) % count);
-    let (first, load_of_first) = first_with_load(all, &load)?;
+    let (first, first_cost) = first_with_cost(all, &cost)?;
     // Among the others, so that two nodes are always compared.
     let among = count - 1;
     let from = if among == 0 { 0 } else { draw(among) };
     let others = (0..among).map(|n| (first + 1 + (from + n) % among) % count);
-    let second = first_with_load(others, &load).filter(|(_, load)| *load < load_of_first);
+    let second = first_with_cost(others, &cost).filter(|(_, cost)| *cost < first_cost);
     Some(second.map_or(first, |(second, _)| second))
 }
 
-fn first_with_load(
+fn first_with_cost(
     mut places: impl Iterator<Item = usize>,
-    load: impl Fn(usize) -> Option<u64>,
+    cost: impl Fn(usize) -> Option<u64>,
 ) -> Option<(usize, u64)> {
-    places.find_map(|place| Some((place, load(place)?)))
+    places.find_map(|place| Some((place, cost(place)?)))
 }
 
 #[cfg(test)]

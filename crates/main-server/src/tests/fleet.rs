@@ -270,6 +270,14 @@ async fn what_operators_write_of_a_node_stays_and_a_drained_one_gets_no_clients(
     assert_eq!(download().await, 200, "from here");
     assert_eq!(t.json("/api/v1/nodes/available").await["count"], 0);
     assert_eq!((t.metric("drained").await, t.metric("reachable").await), ("1".into(), "0".into()));
+    assert_eq!(t.edit("大厅", json!({"site": "东区"})).await.1["name"], "1 号厅");
+    let readiness = t.json("/api/v1/meetings/m/readiness").await;
+    assert_eq!(readiness["nodes"][0]["site"], "东区");
+    let overview = t.json("/api/v1/overview").await;
+    assert_eq!(
+        (&overview["nodes"][0]["site"], &overview["policy"]),
+        (&json!("东区"), &json!("approve"))
+    );
     let (status, refused) = t.edit("大厅", json!({"weight": 0})).await;
     assert_eq!(status, 400);
     assert!(refused["detail"].as_str().unwrap().contains("weight must be"), "{refused}");

@@ -56,7 +56,7 @@ impl CertificateFollower {
             info!("new connections get the certificate in {}", self.files.cert.display());
         }
         health.record_fault(read.err());
-        // What names it has that nodes and tablets use, it can't know.
+        // The names by which nodes and tablets reach this machine are not known here.
         health.check_validity(Some(&self.files.cert), None);
     }
 }

@@ -15,9 +15,7 @@ const SAVE_SIGHTINGS_EVERY: Duration = Duration::from_secs(60);
 pub(crate) async fn keep_fleet(server: Arc<Server>, stop: CancellationToken) {
     if let Some(until) = server.known().open_until(server.clock.now()) {
         let left = until.saturating_since(server.clock.now()).as_secs();
-        info!(
-            "no nodes are known yet after the upgrade: those that register within {left} s are accepted"
-        );
+        info!("after the upgrade, nodes that register within {left} s are accepted");
     }
     let work = async {
         let mut tick = tokio::time::interval(LOOK_EVERY);

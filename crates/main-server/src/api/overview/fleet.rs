@@ -27,9 +27,9 @@ pub(crate) fn add_known(
 }
 
 /// Adds the nodes that wait for an operator.
-pub(crate) fn add_pending(server: &Server, claims: &NodeClaims, items: &mut ItemWriter<'_>) {
+pub(crate) fn add_pending(known: &KnownNodes, claims: &NodeClaims, items: &mut ItemWriter<'_>) {
     for (id, claim) in claims.iter() {
-        items.add(id, &fleet::pending_view(server, id, claim));
+        items.add(id, &fleet::pending_view(known, id, claim));
     }
 }
 

@@ -3,11 +3,15 @@
 use std::{net::IpAddr, str::FromStr};
 
 use edge_mirror_base::clock::UnixMillis;
+use serde::Serialize;
+use thiserror::Error;
 
 use super::known_nodes::KnownNodes;
 
 /// New nodes, and known ones that call from another address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum NodePolicy {
     /// They wait for an operator, unless they prove themselves.
     #[default]
@@ -16,14 +20,18 @@ pub enum NodePolicy {
     Open,
 }
 
-impl FromStr for NodePolicy {
-    type Err = String;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("需要 approve 或 open / approve or open is needed")]
+pub struct UnknownPolicy;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for NodePolicy {
+    type Err = UnknownPolicy;
+
+    fn from_str(text: &str) -> Result<Self, UnknownPolicy> {
         match text {
             "approve" => Ok(Self::Approve),
             "open" => Ok(Self::Open),
-            _ => Err("approve or open".to_owned()),
+            _ => Err(UnknownPolicy),
         }
     }
 }

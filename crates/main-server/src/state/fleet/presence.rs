@@ -10,8 +10,8 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NodePresence {
     Present,
-    /// Neither was it heard nor is it time to worry: it has just said goodbye, or this
-    /// main server has just started.
+    /// Not heard, but not for long enough to count as silent: it has just said goodbye, or
+    /// this main server has just started.
     Awaited,
     /// Since it was last heard.
     Silent(UnixMillis),

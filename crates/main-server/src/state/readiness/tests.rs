@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::state::{
     held_packages::HeldPackagesReport,
+    meetings::MeetingPhase,
     registry::{HeartbeatReport, NodeRegistry},
 };
 
@@ -94,6 +95,7 @@ fn each_node_is_in_the_state_that_an_operator_has_to_know_with_the_reason() {
         ("retrying", said(None, None, Some("full")), said(None, Some((0, 0)), Some("full"))),
         ("recovering", said(None, None, Some("full")), said(None, Some((1, 1)), Some("full"))),
         ("cut", Said::default(), said(Some(2), None, None)),
+        ("lost", said(None, None, Some("full")), said(None, None, Some("full"))),
     ] {
         heard(&mut registry, node_id, &first, 10.0);
         heard(&mut registry, node_id, &then, 20.0);
@@ -101,7 +103,9 @@ fn each_node_is_in_the_state_that_an_operator_has_to_know_with_the_reason() {
     }
     heard(&mut registry, "new", &Said::default(), 20.0);
     heard(&mut registry, "new", &said(Some(2), None, None), 21.0);
-    reached(&mut registry, "cut", NodeReachability::Unreachable("refused".into()), 22.0);
+    for node_id in ["cut", "lost"] {
+        reached(&mut registry, node_id, NodeReachability::Unreachable("refused".into()), 22.0);
+    }
     let mut nodes = expected(&registry, 25.0);
     nodes.push(ExpectedNode {
         node_id: "gone",
@@ -112,10 +116,9 @@ fn each_node_is_in_the_state_that_an_operator_has_to_know_with_the_reason() {
     let told: Vec<_> = found
         .iter()
         .map(|node| {
-            let NodeReadiness {
-                node_id, state, percent, seconds_left, reason, text, since, ..
-            } = node.clone();
-            (node_id, state, percent, seconds_left, reason, text, since)
+            let text = node.text.as_deref();
+            let (state, percent, left) = (node.state, node.percent, node.seconds_left);
+            (&*node.node_id, state, percent, left, node.reason, text, node.since)
         })
         .collect();
     use NodeReadinessState::*;
@@ -125,6 +128,7 @@ fn each_node_is_in_the_state_that_an_operator_has_to_know_with_the_reason() {
             ("retrying", Failing, Some(0), None, Some("no_room"), Some("full"), Some(10.0)),
             ("gone", Away, None, None, None, None, Some(3.0)),
             ("cut", Unreachable, Some(100), None, None, Some("refused"), Some(22.0)),
+            ("lost", Unreachable, None, None, None, Some("refused"), Some(22.0)),
             ("new", Waiting, Some(100), None, Some("unprobed"), None, None),
             ("old", Waiting, None, None, None, None, None),
             ("pulling", Pulling, Some(25), Some(15), None, None, None),
@@ -136,7 +140,7 @@ fn each_node_is_in_the_state_that_an_operator_has_to_know_with_the_reason() {
     );
     assert_eq!(found[1].site, "east");
     let summary = summarize(&found);
-    assert_eq!((summary.counts.total, summary.counts.ready, summary.is_ready), (10, 2, false));
+    assert_eq!((summary.counts.total, summary.counts.ready, summary.is_ready), (11, 2, false));
     assert_eq!((summary.last_ready_at, summary.seconds_left), (Some(20.0), None));
 }
 
@@ -154,6 +158,34 @@ fn a_package_that_nobody_pulls_yet_says_why() {
         let package = AwaitedPackage { demand, ..package(&id) };
         assert_eq!(assess(&package, &expected(&registry, 2.0))[0].reason, reason, "{demand:?}");
     }
+}
+
+#[test]
+fn a_node_that_registers_again_still_cannot_pull() {
+    let mut registry = NodeRegistry::default();
+    heard(&mut registry, "a", &Said { failed: Some("full"), ..Said::default() }, 1.0);
+    reached(&mut registry, "a", good(), 1.0);
+    let client = IpAddr::from([10, 0, 0, 1]);
+    registry.register("a", ADDRESS.into(), client, "online".into(), at(2.0)).unwrap();
+    let id = m();
+    let found = &assess(&package(&id), &expected(&registry, 3.0))[0];
+    assert_eq!((found.state, found.since), (NodeReadinessState::Failing, Some(1.0)));
+}
+
+#[test]
+fn running_meetings_come_first_and_the_newest_of_them_before_others() {
+    let meeting = |id: &str, started_at: Option<f64>, status| Meeting {
+        started_at: started_at.map(at),
+        status,
+        ..Meeting::new(id.parse().unwrap(), String::new(), String::new(), at(0.0))
+    };
+    let meetings = [
+        meeting("old", Some(1.0), MeetingPhase::Running),
+        meeting("ended", Some(9.0), MeetingPhase::Ended),
+        meeting("new", Some(2.0), MeetingPhase::Running),
+        meeting("later", None, MeetingPhase::Waiting),
+    ];
+    assert_eq!(by_urgency(&meetings)[..2], [2, 0]);
 }
 
 #[test]
@@ -219,7 +251,7 @@ proptest! {
         let mut ready: Vec<_> = found
             .iter()
             .filter(|node| node.state == NodeReadinessState::Ready)
-            .map(|node| node.node_id.to_owned())
+            .map(|node| node.node_id.clone().into_owned())
             .collect();
         ready.sort();
         prop_assert_eq!(&ready, &candidates);

@@ -136,7 +136,12 @@ impl RegisteredNode {
         })
     }
 
-    pub(super) fn standing(&self) -> ProbeState {
+    /// Its site, as an operator says, or else the node itself; may be empty.
+    pub(crate) fn site(&self) -> &str {
+        &self.placement.site
+    }
+
+    pub(super) fn probe_state(&self) -> ProbeState {
         match self.reach {
             NodeReachability::Reachable { .. } => ProbeState::Reached,
             NodeReachability::Unknown => ProbeState::New,

@@ -28,7 +28,7 @@ impl NodeRegistry {
                 node_id,
                 address: &node.address,
                 client: rate_limit_key(node.client),
-                standing: node.standing(),
+                standing: node.probe_state(),
                 due_at: node.probe_due_at,
             })
             .collect();
@@ -37,7 +37,7 @@ impl NodeRegistry {
             .map(|due| (due.node_id.to_owned(), due.address.to_owned()))
             .collect();
         for (node_id, _) in &begun {
-            self.nodes.touch(node_id, |node| node.probing = Some(node.standing()));
+            self.nodes.touch(node_id, |node| node.probing = Some(node.probe_state()));
         }
         begun
     }
