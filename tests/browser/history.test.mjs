@@ -44,3 +44,24 @@ test("downloads that failed are listed with the reason", async (stage) => {
   await until("it is listed once", async () => /gone[^]*no such meeting × 2/.test(await refused.innerText()));
   await panel.go(page, "history");
 });
+
+test("each of the last days is a row, in either language and on a phone", async (stage) => {
+  const main = await stage.main();
+  const hour = (day, at, redirects, nodes) => ({
+    at: Date.UTC(2026, 10, day, at) / 1000, redirects, own_downloads: 1, refused_downloads: 0,
+    bytes_served: 2 ** 20, nodes, silent_nodes: 0, running_meetings: 2,
+  });
+  const body = JSON.stringify({ step: 3600, periods: [hour(1, 10, 5, 40), hour(2, 10, 300, 40), hour(2, 11, 38, 39)] });
+  for (const locale of ["zh-CN", "en-US"]) {
+    const page = await openMain(stage, main, { locale });
+    await page.route("**/api/v1/history", (route) => route.fulfill({ contentType: "application/json", body }));
+    await panel.go(page, "history");
+    const days = page.locator("[data-day]");
+    await until("two days are listed", async () => (await days.count()) === 2);
+    const cells = (await days.first().locator("th, td").allInnerTexts()).slice(1);
+    assert.deepEqual(cells, ["338", "2", "0", "2 MiB", "39", "2"]);
+    await page.setViewportSize({ width: 360, height: 740 });
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
+    await stage.look(page, `main server, days ${locale}`);
+  }
+});

@@ -76,10 +76,12 @@ export function ago(time, now) {
 const TWO = "2-digit";
 const MINUTES = { hour: TWO, minute: TWO, hourCycle: "h23" };
 const SECONDS = { ...MINUTES, second: TWO };
-const DATE = { ...SECONDS, year: "numeric", month: TWO, day: TWO };
+const DAY = { year: "numeric", month: TWO, day: TWO };
+const DATE = { ...SECONDS, ...DAY };
 const at = (time, options) => formatter(Intl.DateTimeFormat, options).format(time * 1000);
 
 export const clock = (time, seconds = true) => at(time, seconds ? SECONDS : MINUTES);
+export const date = (time) => at(time, DAY);
 export const dateTime = (time) => (time ? at(time, DATE) : NONE);
 
 // A moment in a sentence: the clock alone while it is today.

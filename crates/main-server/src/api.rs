@@ -6,6 +6,7 @@ mod csv;
 pub(crate) mod downloads;
 pub(crate) mod events;
 pub(crate) mod fleet;
+pub(crate) mod history;
 pub(crate) mod json;
 pub(crate) mod manage;
 pub(crate) mod metrics;
@@ -43,6 +44,7 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
     let operators = Router::new()
         .route("/api/v1/overview", get(overview::overview))
         .route("/api/v1/audit", get(audit::list))
+        .route("/api/v1/history", get(history::show))
         .route("/api/v1/events", get(events::events))
         .route("/api/v1/traffic", get(events::traffic))
         .route("/api/v1/meetings", post(manage::create))

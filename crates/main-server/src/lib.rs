@@ -252,6 +252,7 @@ fn spawn_workers(
     workers.spawn("piece digests", workers::digest_pieces(server.clone(), token()));
     workers.spawn("prober", workers::probe(server.clone(), prober, token()));
     workers.spawn("fleet", workers::keep_fleet(server.clone(), token()));
+    workers.spawn("history", workers::keep_history(server.clone(), token()));
     workers.spawn("figures", workers::save_figures(server.clone(), token()));
     workers.spawn("verifier", workers::verify(server.clone(), token()));
     workers.spawn("gauge", workers::gauge(server.clone(), token()));
@@ -290,8 +291,9 @@ async fn open(
         let relay_key = relay_key.parse().expect("it is random text of 43 characters");
         let access = AccessControl::new("main_server", vault, move || security.clone());
         let (changes, queue) = ChangeQueue::new();
-        let logs = repository.log_reader();
-        let options = ServerOptions { data, announce_timeout, node_policy: nodes, logs, relay_key };
+        let records = repository.reader();
+        let options =
+            ServerOptions { data, announce_timeout, node_policy: nodes, records, relay_key };
         let server = Server::new(access, store, state, changes, options);
         server.restore_figures(figures);
         Ok(OpenedState { server, repository, queue, first_code })

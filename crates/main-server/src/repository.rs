@@ -7,15 +7,17 @@
 //! an earlier holder fails: two main servers never mix their changes.
 //!
 //! `transaction` has the statements, `document` what is in the tables, `log` is what only
-//! grows, `database` the way to either engine; `legacy` and `import` are about the first
+//! grows, `history` the figures of periods, `reader` reads both; `database` the way to either engine; `legacy` and `import` are about the first
 //! start, `dump` and `transfer` about whole states.
 
 mod database;
 mod document;
 mod dump;
+mod history;
 mod import;
 mod legacy;
 mod log;
+mod reader;
 mod transaction;
 mod transfer;
 #[cfg(test)]
@@ -30,7 +32,8 @@ use sqlx::{AnyConnection, Connection};
 use tracing::info;
 
 pub use database::{StateLocation, UnusableLocation};
-pub(crate) use log::{LogEntry, LogReader, LogTopic};
+pub(crate) use log::{LogEntry, LogTopic};
+pub(crate) use reader::StateReader;
 pub use transfer::{back_up, move_state, restore};
 
 use database::StateDatabase;
@@ -139,8 +142,8 @@ impl StateRepository {
         Ok(state)
     }
 
-    pub(crate) fn log_reader(&self) -> LogReader {
-        LogReader::new(self.database.clone())
+    pub(crate) fn reader(&self) -> StateReader {
+        StateReader::new(self.database.clone())
     }
 
     /// True if the database is elsewhere, and may go away by itself.

@@ -48,7 +48,7 @@ use crate::{
     large_bodies::LargeBodies,
     node_status::NodeStatus,
     refusal::RequestError,
-    repository::LogReader,
+    repository::StateReader,
     server::pieces::PieceDigests,
     state::{
         announce,
@@ -109,8 +109,8 @@ pub(crate) struct Server {
     /// Nodes that wait for an operator.
     claims: Mutex<NodeClaims>,
     node_policy: NodePolicy,
-    /// What operators changed.
-    pub(crate) logs: LogReader,
+    /// What operators changed, and what was before.
+    pub(crate) records: StateReader,
     uplinks: Mutex<UplinkMemory>,
     limited: Mutex<Option<(Limit, UnixMillis)>>,
     announce_timeout: Duration,
@@ -121,7 +121,7 @@ pub(crate) struct ServerOptions {
     pub(crate) data: PathBuf,
     pub(crate) announce_timeout: Duration,
     pub(crate) node_policy: NodePolicy,
-    pub(crate) logs: LogReader,
+    pub(crate) records: StateReader,
     pub relay_key: RelayKey,
 }
 
@@ -158,7 +158,7 @@ impl Server {
         changes: ChangeQueue,
         options: ServerOptions,
     ) -> Self {
-        let ServerOptions { data, announce_timeout, node_policy, logs, relay_key } = options;
+        let ServerOptions { data, announce_timeout, node_policy, records, relay_key } = options;
         let (clock, counts) = (SteadyClock::start(), MasterCounters::default());
         let mut registry = NodeRegistry::default();
         registry.set_rules(state.routing.clone());
@@ -195,7 +195,7 @@ impl Server {
             registry: Mutex::new(registry),
             claims: Mutex::default(),
             node_policy,
-            logs,
+            records,
             uplinks: Mutex::default(),
             limited: Mutex::default(),
             announce_timeout,

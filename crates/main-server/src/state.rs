@@ -8,6 +8,7 @@ pub(crate) mod download_log;
 pub(crate) mod figures;
 pub(crate) mod fleet;
 pub(crate) mod held_packages;
+pub(crate) mod history;
 pub(crate) mod index;
 pub(crate) mod master_state;
 pub(crate) mod meetings;

@@ -4,6 +4,7 @@
 pub(crate) mod certificates;
 mod figures;
 mod fleet;
+mod history;
 pub(crate) mod probe;
 mod writer;
 
@@ -31,6 +32,7 @@ use crate::{
 
 pub(crate) use figures::save_figures;
 pub(crate) use fleet::keep_fleet;
+pub(crate) use history::keep_history;
 pub(crate) use writer::write;
 
 /// Interval of looking for due probes and silent nodes.

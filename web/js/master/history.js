@@ -1,22 +1,83 @@
-// What was: the changes that operators made. Loaded when it is first looked at.
+// What was: downloads and nodes of the last thirty days, and the changes that operators
+// made. Loaded when it is first looked at.
 
 import { get } from "../api.js";
 import { sentenceOf } from "../dialog.js";
 import { el, foreign, setChildren, setHidden } from "../dom.js";
-import { dateTime } from "../format.js";
+import { bytes, count, date, dateTime } from "../format.js";
 import { addTexts, known, t } from "../i18n.js";
 import { button, card, complain, nothing, view } from "../parts.js";
 import texts from "../texts/history.js";
 
 const PATH = "/api/v1/audit";
 const REFRESH_MS = 5000;
+const PERIODS = "/api/v1/history";
+// A period is written once a minute.
+const PERIODS_MS = 60_000;
 
 addTexts(texts);
 
 export function historyView() {
-  const changes = changesCard();
-  return { node: view("history", changes.node), update: changes.update };
+  const [days, changes] = [daysCard(), changesCard()];
+  const update = () => [days, changes].forEach((part) => part.update());
+  return { node: view("history", days.node, changes.node), update };
 }
+
+const COLUMNS = ["day", "redirects", "own_downloads", "refused_downloads", "bytes_served", "nodes", "running_meetings"];
+
+// Each day of the last thirty, the newest first.
+function daysCard() {
+  const rows = el("tbody");
+  const table = el("table", { id: "days" },
+    el("thead", el("tr", COLUMNS.map((name) => el("th", { scope: "col" }, t(`days.${name}`))))), rows);
+  const none = nothing("traffic");
+  const wrong = el("p.wrong", { role: "alert" });
+  const file = (step) => el("a.button.quiet", { href: `${PERIODS}?format=csv&step=${step}`, download: "" }, t(`days.csv.${step}`));
+  const node = card("days.title", t("days.title"), el("div.scroll", table), none.node, wrong,
+    el("p.soft.small", t("days.what")), el("div.buttons", file("hour"), file("minute")));
+  let asked = -Infinity;
+
+  async function refresh() {
+    asked = performance.now();
+    try {
+      const days = daysOf((await get(PERIODS)).periods);
+      complain(wrong, "");
+      setChildren(rows, days.map(dayRow));
+      setHidden(table, days.length === 0);
+      none.show(days.length === 0 ? "days" : "");
+    } catch (error) {
+      complain(wrong, sentenceOf(error));
+    }
+  }
+
+  setHidden(table, true);
+  return {
+    node,
+    update() {
+      if (performance.now() - asked > PERIODS_MS) refresh();
+    },
+  };
+}
+
+function daysOf(periods) {
+  const days = new Map();
+  for (const period of periods) {
+    const name = date(period.at);
+    const day = days.get(name);
+    if (day === undefined) {
+      days.set(name, { name, ...period });
+      continue;
+    }
+    for (const sum of ["redirects", "own_downloads", "refused_downloads", "bytes_served"]) day[sum] += period[sum];
+    day.nodes = Math.min(day.nodes, period.nodes);
+    day.running_meetings = Math.max(day.running_meetings, period.running_meetings);
+  }
+  return [...days.values()].reverse();
+}
+
+const dayRow = (day) => el("tr", { "data-day": day.name },
+  el("th", { scope: "row" }, day.name),
+  COLUMNS.slice(1).map((name) => el("td", name === "bytes_served" ? bytes(day[name]) : count(day[name]))));
 
 function changesCard() {
   const rows = el("tbody");

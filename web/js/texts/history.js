@@ -1,6 +1,21 @@
 // Texts of the main server's history, [中文, English].
 
 export default {
+  days: {
+    title: ["最近 30 天", "The last 30 days"],
+    what: ["节点数是当天最少在线的数量。主控服务器没有运行的时间不计入。", "Nodes are the fewest that were there on that day. Times at which the main server did not run are left out."],
+    day: ["日期", "Day"],
+    redirects: ["引导到节点", "Sent to nodes"],
+    own_downloads: ["由本机提供", "Served from here"],
+    refused_downloads: ["失败", "Failed"],
+    bytes_served: ["本机发送", "Sent from here"],
+    nodes: ["在线节点", "Nodes"],
+    running_meetings: ["同时进行的会议", "Meetings at once"],
+    csv: {
+      hour: ["每小时的表格（CSV）", "By the hour (CSV)"],
+      minute: ["最近一天每分钟的表格（CSV）", "The last day by the minute (CSV)"],
+    },
+  },
   changes: {
     title: ["操作记录", "Changes by operators"],
     what: ["谁在什么时候、从哪个地址改了什么。保留最近 10,000 条。", "Who changed what, when, and from which address. The last 10,000 are kept."],
@@ -53,6 +68,8 @@ export default {
     },
   },
   empty: {
+    days: ["还没有记录", "Nothing is recorded yet"],
+    "days.why": ["主控服务器运行一分钟后，这里会显示每天的下载和节点。", "Once the main server has run for a minute, downloads and nodes are shown here by the day."],
     changes: ["还没有操作", "No changes yet"],
     "changes.why": ["创建会议、接受节点等操作会记录在这里。", "Meetings that are made, nodes that are accepted and the like are listed here."],
   },

@@ -13,14 +13,12 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use chrono::{DateTime, Local, SecondsFormat};
-use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_http::wire::ApiQuery;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    api::csv::CsvTable,
+    api::csv::{CsvTable, TableFormat, local_time},
     refusal::RequestError,
     repository::{LogEntry, LogTopic},
     server::Server,
@@ -37,15 +35,7 @@ pub(crate) struct AuditQuery {
     before: Option<i64>,
     limit: Option<u32>,
     #[serde(default)]
-    format: AuditFormat,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum AuditFormat {
-    #[default]
-    Json,
-    Csv,
+    format: TableFormat,
 }
 
 /// Changes, the newest first.
@@ -69,7 +59,7 @@ pub(crate) async fn list(
     State(server): State<Arc<Server>>,
     ApiQuery(asked): ApiQuery<AuditQuery>,
 ) -> Result<Response, RequestError> {
-    let is_table = asked.format == AuditFormat::Csv;
+    let is_table = asked.format == TableFormat::Csv;
     let (default, most) = if is_table { (MAX_ROWS, MAX_ROWS) } else { (DEFAULT_LIMIT, MAX_LIMIT) };
     let limit = asked.limit.unwrap_or(default);
     if limit == 0 || limit > most {
@@ -78,7 +68,7 @@ pub(crate) async fn list(
         )));
     }
     // One more tells whether there are more.
-    let reading = server.logs.page(LogTopic::Audit, asked.before, limit + 1);
+    let reading = server.records.log_page(LogTopic::Audit, asked.before, limit + 1);
     let mut entries =
         reading.await.map_err(|error| RequestError::RecordsUnavailable(error.to_string()))?;
     let has_more = entries.len() > limit as usize;
@@ -116,12 +106,6 @@ fn table(changes: &[NumberedChange]) -> CsvTable {
         ]);
     }
     table
-}
-
-fn local_time(at: UnixMillis) -> String {
-    let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
-    let time = DateTime::from_timestamp_millis(millis).unwrap_or_default();
-    time.with_timezone(&Local).to_rfc3339_opts(SecondsFormat::Secs, false)
 }
 
 fn text(value: &Value) -> String {

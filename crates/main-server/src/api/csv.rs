@@ -4,9 +4,21 @@ use axum::{
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
+use chrono::{DateTime, Local, SecondsFormat};
+use edge_mirror_base::clock::UnixMillis;
+use serde::Deserialize;
 
 /// Without it, Excel takes Chinese for the local code page.
 const BYTE_ORDER_MARK: &str = "\u{feff}";
+
+/// What `format=` may be.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum TableFormat {
+    #[default]
+    Json,
+    Csv,
+}
 
 /// A table of texts with a row of names above.
 pub(super) struct CsvTable {
@@ -41,6 +53,13 @@ impl CsvTable {
         ];
         (headers, self.text).into_response()
     }
+}
+
+/// A time as spreadsheets and people read it, with its zone.
+pub(super) fn local_time(at: UnixMillis) -> String {
+    let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
+    let time = DateTime::from_timestamp_millis(millis).unwrap_or_default();
+    time.with_timezone(&Local).to_rfc3339_opts(SecondsFormat::Secs, false)
 }
 
 /// A text that a spreadsheet would take for a formula gets an apostrophe: names come from

@@ -19,7 +19,8 @@ use serde_json::json;
 
 use crate::{
     api::{
-        audit, clients, downloads, fleet, manage, node_key, nodes, overview, readiness, routing,
+        audit, clients, downloads, fleet, history, manage, node_key, nodes, overview, readiness,
+        routing,
     },
     node_status::NodePollAnswer,
     refusal::MalformedBody,
@@ -403,6 +404,25 @@ fn of_operators() -> Vec<Operation> {
             .answers(200, "The newest first.", vec![json::<audit::AuditPage>(), text("text/csv")])
             .refuses(400, "A value that is not allowed.")
             .refuses(503, "The database does not answer."),
+        guarded(call(
+            Method::GET,
+            "/api/v1/history",
+            STATUS,
+            "Downloads and nodes of the last thirty days",
+        ))
+        .query(
+            "step",
+            json!({"enum": ["minute", "hour"], "default": "hour"}),
+            "`minute`: the last day.",
+        )
+        .query("format", json!({"enum": ["json", "csv"]}), "`csv`: a table for spreadsheets.")
+        .answers(
+            200,
+            "The oldest period first.",
+            vec![json::<history::PeriodList>(), text("text/csv")],
+        )
+        .refuses(400, "A value that is not allowed.")
+        .refuses(503, "The database does not answer."),
         guarded(stream(
             call(Method::GET, "/api/v1/events", STATUS, "The overview as it changes"),
             "Server-sent events: `status` (the overview), `traffic` (the last quarter of an \

@@ -1,15 +1,9 @@
 //! Ordered logs: entries are numbered in the order of their transactions, without holes.
 
 use edge_mirror_base::clock::UnixMillis;
-use sqlx::{Any, AnyConnection, Connection, Row};
-use tokio::sync::Mutex;
+use sqlx::{Any, AnyConnection, Row};
 
-use super::{
-    ANSWER_TIMEOUT,
-    database::StateDatabase,
-    document::{SavedDocument, WriteFault},
-};
-use crate::error::StateError;
+use super::document::{SavedDocument, WriteFault};
 
 pub(super) const CREATE_LOG: &str = "CREATE TABLE IF NOT EXISTS edge_mirror_log (topic TEXT NOT NULL, seq BIGINT NOT NULL, at BIGINT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (topic, seq))";
 pub(super) const CREATE_HEADS: &str = "CREATE TABLE IF NOT EXISTS edge_mirror_head (topic TEXT NOT NULL PRIMARY KEY, seq BIGINT NOT NULL)";
@@ -128,66 +122,22 @@ pub(super) fn topic_of(kind: &str) -> Option<&str> {
     kind.strip_prefix(DOCUMENT_PREFIX)
 }
 
-/// Reads logs beside the one who writes.
-#[derive(Debug)]
-pub(crate) struct LogReader {
-    database: StateDatabase,
-    connection: Mutex<Option<AnyConnection>>,
-}
-
-impl LogReader {
-    pub(super) fn new(database: StateDatabase) -> Self {
-        Self { database, connection: Mutex::default() }
-    }
-
-    /// The newest entries before a number (None: the newest of all), the newest first.
-    pub(crate) async fn page(
-        &self,
-        topic: LogTopic,
-        before: Option<i64>,
-        limit: u32,
-    ) -> Result<Vec<LogEntry>, StateError> {
-        let mut connection = self.connection.lock().await;
-        // It may have been lost since it was used last; a new one says so at once.
-        if let Some(mut connected) = connection.take()
-            && let Ok(found) = self.read(&mut connected, topic, before, limit).await
-        {
-            *connection = Some(connected);
-            return Ok(found);
-        }
-        let mut connected = self.database.connect().await?;
-        let found = self.read(&mut connected, topic, before, limit).await?;
-        *connection = Some(connected);
-        Ok(found)
-    }
-
-    async fn read(
-        &self,
-        connection: &mut AnyConnection,
-        topic: LogTopic,
-        before: Option<i64>,
-        limit: u32,
-    ) -> Result<Vec<LogEntry>, StateError> {
-        let select = sqlx::query::<Any>(SELECT_PAGE).bind(topic.name());
-        let select = select.bind(before.unwrap_or(i64::MAX)).bind(i64::from(limit));
-        let reading = async {
-            let rows = select.fetch_all(connection).await?;
-            let entries = rows.iter().map(|row| {
-                let at = u64::try_from(row.try_get::<i64, _>(1)?).unwrap_or_default();
-                let at = UnixMillis::from_millis(at);
-                Ok(LogEntry { seq: row.try_get(0)?, at, body: row.try_get(2)? })
-            });
-            entries.collect()
-        };
-        self.database.within(ANSWER_TIMEOUT, reading).await
-    }
-
-    pub(crate) async fn close(&self) {
-        if let Some(connection) = self.connection.lock().await.take() {
-            // All is read already.
-            let _ = tokio::time::timeout(ANSWER_TIMEOUT, connection.close()).await;
-        }
-    }
+/// Reads the newest entries before a number (None: the newest of all), the newest first.
+pub(super) async fn read_page(
+    connection: &mut AnyConnection,
+    topic: LogTopic,
+    before: Option<i64>,
+    limit: u32,
+) -> Result<Vec<LogEntry>, WriteFault> {
+    let select = sqlx::query::<Any>(SELECT_PAGE).bind(topic.name());
+    let select = select.bind(before.unwrap_or(i64::MAX)).bind(i64::from(limit));
+    let rows = select.fetch_all(connection).await?;
+    let entries = rows.iter().map(|row| {
+        let at = u64::try_from(row.try_get::<i64, _>(1)?).unwrap_or_default();
+        let at = UnixMillis::from_millis(at);
+        Ok(LogEntry { seq: row.try_get(0)?, at, body: row.try_get(2)? })
+    });
+    entries.collect()
 }
 
 fn millis(at: UnixMillis) -> i64 {

@@ -13,6 +13,7 @@ use crate::state::{
     audit::{AuditAction, AuditEvent, AuditRecord},
     commands::MeetingCommand,
     fleet::{AvailabilityChange, LearnedNode, ProfileEdit, RefusedNode, commands::NodeCommand},
+    history::{HistoryChange, HistoryPeriod, HistoryStep, PeriodFigures},
     master_state::MasterCommand,
     meetings::{Meeting, MeetingPhase, fresh_token},
 };
@@ -125,8 +126,8 @@ async fn note(repository: &mut StateRepository, records: std::ops::Range<usize>)
 }
 
 /// The numbers on a page of the log, which has what was noted.
-async fn numbers(reader: &LogReader, before: Option<i64>, limit: u32) -> Vec<i64> {
-    let page = reader.page(LogTopic::Audit, before, limit).await.unwrap();
+async fn numbers(reader: &StateReader, before: Option<i64>, limit: u32) -> Vec<i64> {
+    let page = reader.log_page(LogTopic::Audit, before, limit).await.unwrap();
     for entry in &page {
         assert_eq!(entry.at, record(0).at);
         let noted: AuditRecord = serde_json::from_str(&entry.body).unwrap();
@@ -137,7 +138,7 @@ async fn numbers(reader: &LogReader, before: Option<i64>, limit: u32) -> Vec<i64
 
 async fn a_log_is_numbered_without_holes_and_keeps_the_newest(database: TestDatabase) {
     let (mut repository, _) = database.opened().await;
-    let reader = repository.log_reader();
+    let reader = repository.reader();
     assert_eq!(numbers(&reader, None, 10).await, [0; 0]);
     note(&mut repository, 0..2).await;
     note(&mut repository, 2..5).await;
@@ -152,18 +153,45 @@ async fn a_log_is_numbered_without_holes_and_keeps_the_newest(database: TestData
     reader.close().await;
 }
 
+fn period(at_s: u64, redirects: u64) -> HistoryPeriod {
+    let figures = PeriodFigures { redirects, ..PeriodFigures::default() };
+    HistoryPeriod { at: UnixMillis::from_secs(at_s), figures }
+}
+
+async fn keep(repository: &mut StateRepository, periods: Vec<HistoryPeriod>, kept_from_s: u64) {
+    let kept_from = UnixMillis::from_secs(kept_from_s);
+    let change = HistoryChange { step: HistoryStep::Hour, periods, kept_from };
+    let history = vec![change];
+    repository.commit(&StateChanges { history, ..StateChanges::default() }).await.unwrap();
+}
+
+async fn a_period_goes_on_and_old_ones_are_dropped(database: TestDatabase) {
+    let (mut repository, _) = database.opened().await;
+    let reader = repository.reader();
+    let hours = async |from_s| {
+        reader.history(HistoryStep::Hour, UnixMillis::from_secs(from_s)).await.unwrap()
+    };
+    keep(&mut repository, vec![period(7200, 3), period(3600, 1)], 0).await;
+    keep(&mut repository, vec![period(7200, 4)], 0).await;
+    assert_eq!(hours(0).await, [period(3600, 1), period(7200, 4)]);
+    assert_eq!(hours(3601).await, [period(7200, 4)]);
+    keep(&mut repository, vec![period(10800, 5)], 7200).await;
+    assert_eq!(hours(0).await, [period(7200, 4), period(10800, 5)]);
+    assert_eq!(reader.history(HistoryStep::Minute, UnixMillis::from_secs(0)).await.unwrap(), []);
+}
+
 async fn a_database_of_before_there_were_logs_is_backed_up_and_gets_them(database: TestDatabase) {
     let (mut repository, mut table) = database.opened().await;
     commit(&mut repository, &mut table, &[create("z")]).await;
     repository.close().await;
-    for log in ["edge_mirror_log", "edge_mirror_head"] {
-        database.run(&format!("DROP TABLE {log}")).await;
+    for table in ["edge_mirror_log", "edge_mirror_head", "edge_mirror_history"] {
+        database.run(&format!("DROP TABLE {table}")).await;
     }
     let file = database.data().join("backup");
     assert_eq!(back_up(&database.location, database.data(), &file).await.unwrap(), 1);
     let (mut repository, _) = database.opened().await;
     note(&mut repository, 0..1).await;
-    assert_eq!(numbers(&repository.log_reader(), None, 10).await, [1]);
+    assert_eq!(numbers(&repository.reader(), None, 10).await, [1]);
 }
 
 async fn of_one_meeting_the_last_change_of_a_transaction_counts(database: TestDatabase) {
@@ -436,6 +464,7 @@ macro_rules! all_cases {
             $database;
             what_is_saved_is_read_again_in_the_order_of_creation
             a_log_is_numbered_without_holes_and_keeps_the_newest
+            a_period_goes_on_and_old_ones_are_dropped
             a_database_of_before_there_were_logs_is_backed_up_and_gets_them
             of_one_meeting_the_last_change_of_a_transaction_counts
             changes_are_saved_all_or_none_and_not_over_others
@@ -513,6 +542,7 @@ async fn a_fleet_that_is_moved_there_and_back_is_the_same() {
     let figures = MasterCommand::SaveFigures(Arc::new(figures));
     commit(&mut repository, &mut table, &[figures]).await;
     note(&mut repository, 0..3).await;
+    keep(&mut repository, vec![period(3600, 9)], 0).await;
     repository.close().await;
     let refused = move_state(&here, &here, data).await.unwrap_err();
     assert!(matches!(refused, StateError::SamePlace { .. }), "{refused}");
@@ -533,7 +563,10 @@ async fn a_fleet_that_is_moved_there_and_back_is_the_same() {
     assert!(matches!(late, Err(StateError::TakenOver { .. })), "{late:?}");
     let back = StateRepository::open(&here, data).await.unwrap();
     assert_eq!((back.state, back.figures.served_bytes), (table, 7));
-    assert_eq!(numbers(&back.repository.log_reader(), None, 10).await, [4, 3, 2, 1]);
+    let reader = back.repository.reader();
+    assert_eq!(numbers(&reader, None, 10).await, [4, 3, 2, 1]);
+    let hours = reader.history(HistoryStep::Hour, UnixMillis::from_secs(0)).await.unwrap();
+    assert_eq!(hours, [period(3600, 9)]);
     let refused = StateRepository::open(&there, data).await.unwrap_err();
     assert!(matches!(refused, StateError::MovedAway { .. }), "{refused}");
 }

@@ -9,7 +9,10 @@ use super::document::{
     DocumentEntry, DocumentIndex, DocumentKey, DocumentKind, IndexChange, InitialChanges, SCHEMA,
     SavedDocument, SavedMeeting, SavedState, SavedText, WriteFault, json, parse,
 };
-use super::log::{self, LogTopic, NewEntry};
+use super::{
+    history,
+    log::{self, LogTopic, NewEntry},
+};
 use crate::{
     error::StateError,
     state::{
@@ -33,8 +36,8 @@ const DELETE_DOCUMENT: &str =
     "DELETE FROM edge_mirror_doc WHERE kind = $1 AND id = $2 AND revision = $3";
 const DELETE_KIND: &str = "DELETE FROM edge_mirror_doc WHERE kind = $1";
 const DELETE_ALL: &str = "DELETE FROM edge_mirror_doc WHERE kind <> 'holder'";
-/// With the entries of logs among them, of one moment.
-const SELECT_ALL: &str = "SELECT kind, id, revision, json FROM edge_mirror_doc UNION ALL SELECT 'log ' || topic, CAST(seq AS TEXT), at, body FROM edge_mirror_log";
+/// With the entries of logs and the history among them, of one moment.
+const SELECT_ALL: &str = "SELECT kind, id, revision, json FROM edge_mirror_doc UNION ALL SELECT 'log ' || topic, CAST(seq AS TEXT), at, body FROM edge_mirror_log UNION ALL SELECT 'history ' || step, CAST(at AS TEXT), 1, figures FROM edge_mirror_history";
 /// Changes nothing: waits for the transaction of whoever is the holder, and keeps its next
 /// one waiting, so that what is read afterwards is what it has saved.
 const LOCK_ANY_HOLDER: &str =
@@ -124,7 +127,7 @@ pub(super) async fn read_as_holder(
     }
 }
 
-/// Reads the documents and logs as they are at one moment.
+/// Reads the documents, logs and history as they are at one moment.
 pub(super) async fn read_all(
     connection: &mut AnyConnection,
 ) -> Result<Vec<SavedDocument>, WriteFault> {
@@ -192,8 +195,8 @@ pub(super) async fn take_over(
     Ok(TakenState { documents, epoch: known.epoch() })
 }
 
-/// Replaces all documents but the holder's, and all logs, by others, all or none, as the
-/// holder.
+/// Replaces all documents but the holder's, all logs and the history by others, all or
+/// none, as the holder.
 pub(super) async fn replace(
     connection: &mut AnyConnection,
     begin: &'static str,
@@ -204,6 +207,7 @@ pub(super) async fn replace(
     lock_as_holder(&mut transaction, epoch).await?;
     sqlx::query::<Any>(DELETE_ALL).execute(&mut *transaction).await?;
     let documents = log::replace(&mut transaction, documents).await?;
+    let documents = history::replace(&mut transaction, documents).await?;
     for SavedDocument { kind, id, json, .. } in documents {
         let insert = sqlx::query::<Any>(INSERT_DOCUMENT).bind(kind).bind(id).bind(json);
         insert.execute(&mut *transaction).await?;
@@ -274,9 +278,9 @@ async fn read_locked(
     select(connection, statement).await
 }
 
-/// Versions that know no logs can use the database, too: they leave them alone.
+/// Versions that know no logs or history can use the database, too: they leave them alone.
 async fn create_logs(connection: &mut AnyConnection) -> Result<(), WriteFault> {
-    for create in [log::CREATE_LOG, log::CREATE_HEADS] {
+    for create in [log::CREATE_LOG, log::CREATE_HEADS, history::CREATE_HISTORY] {
         sqlx::query::<Any>(create).execute(&mut *connection).await?;
     }
     Ok(())
@@ -310,7 +314,7 @@ impl<'a> DocumentWriter<'a> {
     }
 
     async fn write_all(&mut self, changes: &StateChanges) -> Result<(), WriteFault> {
-        let StateChanges { meetings: changes, nodes, routing, audit, figures } = changes;
+        let StateChanges { meetings: changes, nodes, routing, audit, figures, history } = changes;
         if let Some(rules) = routing {
             self.put(DocumentKind::Routing, "", 0, json(&**rules)).await?;
         }
@@ -332,6 +336,9 @@ impl<'a> DocumentWriter<'a> {
         }
         if let Some(figures) = figures {
             self.put(DocumentKind::Figures, "", 0, json(&**figures)).await?;
+        }
+        for change in history {
+            history::save(self.connection, change).await?;
         }
         let entries = audit.iter().map(|record| NewEntry { at: record.at, body: json(record) });
         log::append(self.connection, LogTopic::Audit, entries.collect()).await

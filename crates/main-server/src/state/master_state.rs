@@ -12,6 +12,7 @@ use crate::{
             KnownNodes, NodeChange,
             commands::{self as node_commands, NodeCommand},
         },
+        history::HistoryChange,
         meetings::{MeetingChanges, MeetingTable},
         routing::RoutingRules,
     },
@@ -35,6 +36,7 @@ pub(crate) struct StateChanges {
     pub(crate) audit: Vec<AuditRecord>,
     /// Read at the start alone: they change with each download.
     pub(crate) figures: Option<Arc<SavedFigures>>,
+    pub(crate) history: Vec<HistoryChange>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +47,7 @@ pub(crate) enum MasterCommand {
     /// Notes a change that an operator made elsewhere.
     Record(AuditEvent),
     SaveFigures(Arc<SavedFigures>),
+    SaveHistory(HistoryChange),
 }
 
 impl From<MeetingCommand> for MasterCommand {
@@ -79,6 +82,7 @@ impl StateChanges {
         self.routing = later.routing.or(self.routing.take());
         self.audit.extend(later.audit);
         self.figures = later.figures.or(self.figures.take());
+        self.history.extend(later.history);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -87,6 +91,7 @@ impl StateChanges {
             && self.routing.is_none()
             && self.audit.is_empty()
             && self.figures.is_none()
+            && self.history.is_empty()
     }
 }
 
@@ -131,6 +136,9 @@ pub(crate) fn apply(
             Ok(StateChanges { routing, ..StateChanges::default() })
         }
         MasterCommand::Record(_) => Ok(StateChanges::default()),
+        MasterCommand::SaveHistory(change) => {
+            Ok(StateChanges { history: vec![change.clone()], ..StateChanges::default() })
+        }
         MasterCommand::SaveFigures(figures) => {
             Ok(StateChanges { figures: Some(figures.clone()), ..StateChanges::default() })
         }

@@ -1,8 +1,13 @@
 //! What is kept of what was: changes by operators, and figures over a restart.
 
+use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_store::testing::zip_of;
 
 use super::*;
+use crate::state::{
+    history::{HistoryChange, HistoryPeriod, HistoryStep, PeriodFigures},
+    master_state::MasterCommand,
+};
 
 #[tokio::test]
 async fn who_changed_what_is_kept_over_a_restart() {
@@ -87,4 +92,38 @@ async fn downloads_that_failed_are_listed_and_nothing_is_uncounted_by_a_restart(
     for field in ["traffic", "recent", "refused_downloads"] {
         assert_eq!(after[field], before[field], "{field}");
     }
+}
+
+#[tokio::test]
+async fn the_last_thirty_days_are_there_by_the_hour_and_as_a_table() {
+    let t = TestMaster::start().await;
+    let server = &t.master.server;
+    let now = server.clock.now();
+    let hour = |ago: u64| {
+        let ago_s = HistoryStep::Hour.length().as_secs() * ago;
+        HistoryStep::Hour.start_of(UnixMillis::from_secs(now.as_secs() - ago_s))
+    };
+    let period = |ago: u64, redirects| HistoryPeriod {
+        at: hour(ago),
+        figures: PeriodFigures { redirects, ..PeriodFigures::default() },
+    };
+    let save = async |periods: Vec<HistoryPeriod>| {
+        let step = HistoryStep::Hour;
+        let change = HistoryChange { step, periods, kept_from: hour(30 * 24) };
+        server.change(MasterCommand::SaveHistory(change)).await.unwrap();
+    };
+    save(vec![period(31 * 24, 1), period(2, 2), period(1, 3)]).await;
+    // The hour goes on.
+    save(vec![period(1, 5)]).await;
+    let shown = t.json("/api/v1/history").await;
+    assert_eq!(shown["step"], 3600);
+    let redirects = |shown: &Value| {
+        let periods = shown["periods"].as_array().unwrap().iter();
+        periods.map(|period| period["redirects"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(redirects(&shown), [2, 5]);
+    assert_eq!(redirects(&t.json("/api/v1/history?step=minute").await), [0; 0]);
+    let table = t.get("/api/v1/history?format=csv").await.text().await.unwrap();
+    assert!(table.lines().nth(2).unwrap().ends_with(",5,0,0,0,0,0,0"), "{table}");
+    assert_eq!(t.get("/api/v1/history?step=day").await.status(), 400);
 }

@@ -59,7 +59,7 @@ pub(crate) async fn write(
     }
     writer.save_figures().await;
     writer.repository.close().await;
-    writer.server.logs.close().await;
+    writer.server.records.close().await;
 }
 
 async fn until(instant: Option<Instant>) {

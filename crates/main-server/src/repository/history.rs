@@ -1,0 +1,81 @@
+//! The figures of periods in the database: a row for each, written again where a period
+//! goes on.
+
+use edge_mirror_base::clock::UnixMillis;
+use sqlx::{Any, AnyConnection, Row};
+
+use super::document::{SavedDocument, WriteFault, json};
+use crate::state::history::{HistoryChange, HistoryPeriod, HistoryStep};
+
+pub(super) const CREATE_HISTORY: &str = "CREATE TABLE IF NOT EXISTS edge_mirror_history (step TEXT NOT NULL, at BIGINT NOT NULL, figures TEXT NOT NULL, PRIMARY KEY (step, at))";
+const PUT: &str = "INSERT INTO edge_mirror_history (step, at, figures) VALUES ($1, $2, $3) ON CONFLICT (step, at) DO UPDATE SET figures = $3";
+const DELETE_OLD: &str = "DELETE FROM edge_mirror_history WHERE step = $1 AND at < $2";
+const DELETE_ALL: &str = "DELETE FROM edge_mirror_history";
+const SELECT: &str =
+    "SELECT at, figures FROM edge_mirror_history WHERE step = $1 AND at >= $2 ORDER BY at";
+
+/// What periods are called where they are among documents.
+const DOCUMENT_PREFIX: &str = "history ";
+
+pub(super) async fn save(
+    connection: &mut AnyConnection,
+    change: &HistoryChange,
+) -> Result<(), WriteFault> {
+    let HistoryChange { step, periods, kept_from } = change;
+    for HistoryPeriod { at, figures } in periods {
+        let put = sqlx::query::<Any>(PUT).bind(name(*step)).bind(millis(*at)).bind(json(figures));
+        put.execute(&mut *connection).await?;
+    }
+    let delete = sqlx::query::<Any>(DELETE_OLD).bind(name(*step)).bind(millis(*kept_from));
+    delete.execute(connection).await?;
+    Ok(())
+}
+
+/// Replaces all periods by those among `documents`, and returns the others.
+pub(super) async fn replace(
+    connection: &mut AnyConnection,
+    documents: Vec<SavedDocument>,
+) -> Result<Vec<SavedDocument>, WriteFault> {
+    sqlx::query::<Any>(DELETE_ALL).execute(&mut *connection).await?;
+    let mut others = Vec::with_capacity(documents.len());
+    for document in documents {
+        let Some(step) = document.kind.strip_prefix(DOCUMENT_PREFIX) else {
+            others.push(document);
+            continue;
+        };
+        let at: i64 = document.id.parse().map_err(|_| {
+            WriteFault::Damaged(format!("'{}' is no start of a period", document.id))
+        })?;
+        let put = sqlx::query::<Any>(PUT).bind(step.to_owned()).bind(at).bind(document.json);
+        put.execute(&mut *connection).await?;
+    }
+    Ok(others)
+}
+
+/// The periods from a time on, the oldest first.
+pub(super) async fn read(
+    connection: &mut AnyConnection,
+    step: HistoryStep,
+    from: UnixMillis,
+) -> Result<Vec<HistoryPeriod>, WriteFault> {
+    let select = sqlx::query::<Any>(SELECT).bind(name(step)).bind(millis(from));
+    let rows = select.fetch_all(connection).await?;
+    let periods = rows.iter().map(|row| {
+        let at = u64::try_from(row.try_get::<i64, _>(0)?).unwrap_or_default();
+        // What a later version writes may be unknown; the period was there all the same.
+        let figures = serde_json::from_str(row.try_get::<&str, _>(1)?).unwrap_or_default();
+        Ok(HistoryPeriod { at: UnixMillis::from_millis(at), figures })
+    });
+    periods.collect()
+}
+
+const fn name(step: HistoryStep) -> &'static str {
+    match step {
+        HistoryStep::Minute => "minute",
+        HistoryStep::Hour => "hour",
+    }
+}
+
+fn millis(at: UnixMillis) -> i64 {
+    i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
+}

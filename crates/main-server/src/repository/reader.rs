@@ -1,0 +1,84 @@
+//! Reads logs and history beside the one who writes.
+
+use std::future::Future;
+
+use edge_mirror_base::clock::UnixMillis;
+use futures_util::{FutureExt, future::BoxFuture};
+use sqlx::{AnyConnection, Connection};
+use tokio::sync::Mutex;
+
+use super::{
+    ANSWER_TIMEOUT,
+    database::StateDatabase,
+    document::WriteFault,
+    history,
+    log::{self, LogEntry, LogTopic},
+};
+use crate::{
+    error::StateError,
+    state::history::{HistoryPeriod, HistoryStep},
+};
+
+/// A connection of its own, made when it is first needed.
+#[derive(Debug)]
+pub(crate) struct StateReader {
+    database: StateDatabase,
+    connection: Mutex<Option<AnyConnection>>,
+}
+
+impl StateReader {
+    pub(super) fn new(database: StateDatabase) -> Self {
+        Self { database, connection: Mutex::default() }
+    }
+
+    /// The newest entries before a number (None: the newest of all), the newest first.
+    pub(crate) async fn log_page(
+        &self,
+        topic: LogTopic,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<LogEntry>, StateError> {
+        self.read(|connection| log::read_page(connection, topic, before, limit).boxed()).await
+    }
+
+    /// The periods from a time on, the oldest first.
+    pub(crate) async fn history(
+        &self,
+        step: HistoryStep,
+        from: UnixMillis,
+    ) -> Result<Vec<HistoryPeriod>, StateError> {
+        self.read(|connection| history::read(connection, step, from).boxed()).await
+    }
+
+    async fn read<T>(
+        &self,
+        read: impl for<'a> Fn(&'a mut AnyConnection) -> BoxFuture<'a, Result<T, WriteFault>>,
+    ) -> Result<T, StateError> {
+        let mut connection = self.connection.lock().await;
+        // It may have been lost since it was used last; a new one says so at once.
+        if let Some(mut connected) = connection.take()
+            && let Ok(found) = self.bounded(read(&mut connected)).await
+        {
+            *connection = Some(connected);
+            return Ok(found);
+        }
+        let mut connected = self.database.connect().await?;
+        let found = self.bounded(read(&mut connected)).await?;
+        *connection = Some(connected);
+        Ok(found)
+    }
+
+    async fn bounded<T>(
+        &self,
+        reading: impl Future<Output = Result<T, WriteFault>>,
+    ) -> Result<T, StateError> {
+        self.database.within(ANSWER_TIMEOUT, reading).await
+    }
+
+    pub(crate) async fn close(&self) {
+        if let Some(connection) = self.connection.lock().await.take() {
+            // All is read already.
+            let _ = tokio::time::timeout(ANSWER_TIMEOUT, connection.close()).await;
+        }
+    }
+}
