@@ -41,6 +41,7 @@ test("downloads that failed are listed with the reason", async (stage) => {
   assert.equal(await refused.isVisible(), false);
   for (let n = 0; n < 2; n += 1) await fetch(main.url("/api/v1/meetings/gone/download-package"));
   await refused.waitFor();
+  assert.deepEqual(await refused.locator("th").allInnerTexts(), ["Time", "Meeting", "Client and reason"]);
   await until("it is listed once", async () => /gone[^]*no such meeting × 2/.test(await refused.innerText()));
   await panel.go(page, "history");
 });

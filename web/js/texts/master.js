@@ -226,6 +226,7 @@ export default {
     heard: ["最近心跳", "Last heard"],
     time: ["时间", "Time"],
     target: ["客户端 → 去向", "Client → served by"],
+    reason: ["客户端和原因", "Client and reason"],
   },
   state: {
     waiting: ["未开始", "Not started"],
