@@ -145,8 +145,7 @@ mod tests {
         Sha256::new([1; 32])
     }
 
-    /// A node that was reached, at a site.
-    fn add(registry: &mut NodeRegistry, node_id: &str, site: &str, has_it: bool, percent: u8) {
+    fn heard(registry: &mut NodeRegistry, node_id: &str, has_it: bool, percent: u8) {
         let packages = if has_it { vec![(m(), digest())] } else { vec![] };
         let beat = HeartbeatReport {
             address: "1.1.1.1:1".into(),
@@ -162,6 +161,11 @@ mod tests {
             failed_pulls: vec![],
         };
         registry.heartbeat(node_id, beat, at(0)).unwrap();
+    }
+
+    /// A node that was reached, at a site.
+    fn add(registry: &mut NodeRegistry, node_id: &str, site: &str, has_it: bool, percent: u8) {
+        heard(registry, node_id, has_it, percent);
         let reach = NodeReachability::Reachable { https: false };
         registry.record_probe(node_id, "1.1.1.1:1", &reach, at(0));
         registry.nodes.change(node_id, |node| node.placement.site = site.into());
@@ -262,10 +266,10 @@ mod tests {
         }
         assert_eq!(sent(&mut ten, "10.9.0.9"), ["n8", "n9"]);
         // It crosses the limit with a heartbeat, and nothing else changes.
-        add(&mut ten, "n8", "", true, 95);
+        heard(&mut ten, "n8", true, 95);
         assert_eq!(sent(&mut ten, "10.9.0.9"), ["n9"]);
-        add(&mut ten, "n0", "", true, 10);
-        add(&mut ten, "n9", "", true, 10);
+        heard(&mut ten, "n0", true, 10);
+        heard(&mut ten, "n9", true, 10);
         assert_eq!(sent(&mut ten, "10.9.0.9"), ["n0", "n9"]);
     }
 
