@@ -132,7 +132,7 @@ export default {
     nodes: ["节点", "Nodes"],
     relay: ["互传", "Spreading"],
     traffic: ["下载", "Downloads"],
-    history: ["历史记录", "History"],
+    history: ["历史", "History"],
   },
   storage: {
     free: ["磁盘剩余 {free}", "{free} free on the disk"],

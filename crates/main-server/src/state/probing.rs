@@ -20,6 +20,8 @@ pub(crate) const MAX_OF_REACHED: usize = MAX_PROBES / 4 * 3;
 pub(crate) const MAX_AT_ADDRESS: usize = 2;
 /// After an answer, and after a first failure.
 const EVERY: Duration = Duration::from_secs(10);
+/// Probes a second, of all nodes: with more than a thousand, each is asked less often.
+const MAX_A_SECOND: u64 = 100;
 /// Each failure doubles the pause up to this: what makes a node unreachable is
 /// seldom fixed sooner.
 const LONGEST_PAUSE: Duration = Duration::from_secs(80);
@@ -106,10 +108,11 @@ fn take_turn<K: std::hash::Hash + Eq>(turns: &mut HashMap<K, usize>, who: K) -> 
     *turn - 1
 }
 
-/// Time from a probe to the next one.
-pub(crate) fn pause(failures: u32) -> Duration {
+/// Time from a probe to the next one of the same node, of so many nodes.
+pub(crate) fn pause(failures: u32, nodes: usize) -> Duration {
+    let every = EVERY.max(Duration::from_secs(nodes as u64 / MAX_A_SECOND));
     let doublings = failures.saturating_sub(1).min(16);
-    (EVERY * (1 << doublings)).min(LONGEST_PAUSE)
+    (every * (1 << doublings)).min(LONGEST_PAUSE.max(every))
 }
 
 #[cfg(test)]
@@ -175,9 +178,11 @@ mod tests {
 
     #[test]
     fn a_failure_doubles_the_pause() {
-        let pauses: Vec<_> = (0..8).map(|failures| pause(failures).as_secs()).collect();
+        let pauses: Vec<_> = (0..8).map(|failures| pause(failures, 1000).as_secs()).collect();
         assert_eq!(pauses, [10, 10, 20, 40, 80, 80, 80, 80]);
-        assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
+        assert_eq!(pause(u32::MAX, 0), LONGEST_PAUSE);
+        assert_eq!(pause(0, 10_000).as_secs(), 100, "of many nodes, each is asked less often");
+        assert_eq!(pause(9, 10_000).as_secs(), 100);
     }
 
     #[test]

@@ -52,13 +52,14 @@ impl NodeRegistry {
         now: UnixMillis,
     ) -> bool {
         let failed = matches!(reach, NodeReachability::Unreachable(_));
+        let nodes = self.nodes.total().nodes;
         let news = self.nodes.touch(node_id, |node| {
             node.probing = None;
             if node.address != address {
                 return false;
             }
             node.failures = if failed { node.failures.saturating_add(1) } else { 0 };
-            node.probe_due_at = now + probing::pause(node.failures);
+            node.probe_due_at = now + probing::pause(node.failures, nodes);
             let news = std::mem::discriminant(&node.reach) != std::mem::discriminant(reach);
             if !news {
                 node.reach.clone_from(reach);
