@@ -67,7 +67,7 @@ pub(crate) struct StateRepository {
     known: DocumentIndex,
 }
 
-/// A database that was opened, and what is in it.
+/// A database that was opened, and its contents.
 #[derive(Debug)]
 pub(crate) struct OpenedRepository {
     pub(crate) repository: StateRepository,

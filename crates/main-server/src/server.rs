@@ -109,7 +109,7 @@ pub(crate) struct Server {
     /// Nodes that wait for an operator.
     claims: Mutex<NodeClaims>,
     node_policy: NodePolicy,
-    /// What operators changed, and what was before.
+    /// The log of operators' changes, and the history.
     pub(crate) records: StateReader,
     uplinks: Mutex<UplinkMemory>,
     limited: Mutex<Option<(Limit, UnixMillis)>>,

@@ -11,7 +11,7 @@ use serde::Deserialize;
 /// Without it, Excel takes Chinese for the local code page.
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 
-/// What `format=` may be.
+/// Values of `format=`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum TableFormat {

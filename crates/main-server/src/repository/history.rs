@@ -14,7 +14,7 @@ const DELETE_ALL: &str = "DELETE FROM edge_mirror_history";
 const SELECT: &str =
     "SELECT at, figures FROM edge_mirror_history WHERE step = $1 AND at >= $2 ORDER BY at";
 
-/// What periods are called where they are among documents.
+/// Name of periods where they are among documents.
 const DOCUMENT_PREFIX: &str = "history ";
 
 pub(super) async fn save(

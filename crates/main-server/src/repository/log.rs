@@ -16,7 +16,7 @@ const DELETE_LOG: &str = "DELETE FROM edge_mirror_log";
 const DELETE_HEADS: &str = "DELETE FROM edge_mirror_head";
 const SELECT_PAGE: &str = "SELECT seq, at, body FROM edge_mirror_log WHERE topic = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3";
 
-/// What a log's entries are called where they are among documents.
+/// Name of a log's entries where they are among documents.
 const DOCUMENT_PREFIX: &str = "log ";
 
 /// The logs that there are.

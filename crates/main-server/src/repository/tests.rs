@@ -184,8 +184,8 @@ async fn a_database_of_before_there_were_logs_is_backed_up_and_gets_them(databas
     let (mut repository, mut table) = database.opened().await;
     commit(&mut repository, &mut table, &[create("z")]).await;
     repository.close().await;
-    for table in ["edge_mirror_log", "edge_mirror_head", "edge_mirror_history"] {
-        database.run(&format!("DROP TABLE {table}")).await;
+    for table in ["log", "head", "history"] {
+        database.run(&format!("DROP TABLE edge_mirror_{table}")).await;
     }
     let file = database.data().join("backup");
     assert_eq!(back_up(&database.location, database.data(), &file).await.unwrap(), 1);

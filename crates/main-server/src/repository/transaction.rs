@@ -48,7 +48,7 @@ const LOCK_HOLDER: &str =
 const SELECT_HOLDER: &str =
     "SELECT revision FROM edge_mirror_doc WHERE kind = 'holder' AND id = ''";
 
-/// What is in a database that was opened.
+/// Contents of a database that was opened.
 #[derive(Debug)]
 pub(super) struct OpenedDocuments {
     pub(super) known: DocumentIndex,

@@ -53,7 +53,7 @@ pub(crate) struct AuditEvent {
     pub(crate) action: AuditAction,
     /// The id of the meeting or node; null if it is about neither.
     pub(crate) subject: Option<String>,
-    /// What it is now, as far as it changed.
+    /// The new values of what changed.
     #[cfg_attr(test, schemars(with = "std::collections::BTreeMap<String, Value>"))]
     pub(crate) details: Map<String, Value>,
 }

@@ -39,7 +39,7 @@ pub(crate) struct RefusedDownload {
     pub meeting: PackageId,
     pub client: IpAddr,
     pub(crate) reason: DownloadFault,
-    /// How often it has asked.
+    /// Times that it has asked.
     pub(crate) count: u64,
 }
 

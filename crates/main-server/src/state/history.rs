@@ -21,7 +21,7 @@ impl HistoryStep {
         })
     }
 
-    /// How long periods are kept. Minutes outlast the hour that is made of them.
+    /// Age at which periods are dropped. Minutes outlast the hour that is made of them.
     pub(crate) const fn kept_for(self) -> Duration {
         const DAY_S: u64 = 24 * 3600;
         Duration::from_secs(match self {
@@ -37,7 +37,7 @@ impl HistoryStep {
     }
 }
 
-/// What happened in a period, and what was there at its end.
+/// Counts of a period, and what was there at its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

@@ -32,7 +32,7 @@ pub(crate) struct StateChanges {
     /// The last of those of one node counts.
     pub(crate) nodes: Vec<NodeChange>,
     pub(crate) routing: Option<Arc<RoutingRules>>,
-    /// What is kept of them: nothing that was there before.
+    /// Records of them, which are only added.
     pub(crate) audit: Vec<AuditRecord>,
     /// Read at the start alone: they change with each download.
     pub(crate) figures: Option<Arc<SavedFigures>>,
