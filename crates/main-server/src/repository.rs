@@ -6,9 +6,10 @@
 //! database becomes its holder, with a revision that only grows, and each transaction of
 //! an earlier holder fails: two main servers never mix their changes.
 //!
-//! `transaction` has the statements, `document` what is in the tables, `log` is what only
-//! grows, `history` the figures of periods, `reader` reads both; `database` the way to either engine; `legacy` and `import` are about the first
-//! start, `dump` and `transfer` about whole states.
+//! `schema` has the tables, `transaction` the statements, `document` is what they are
+//! about; `log` and `history` are what is added and read by `reader`; `database` is the way
+//! to either engine, `legacy` and `import` are about the first start, `dump` and `transfer`
+//! about whole states.
 
 mod database;
 mod document;
@@ -18,6 +19,7 @@ mod import;
 mod legacy;
 mod log;
 mod reader;
+mod schema;
 mod transaction;
 mod transfer;
 #[cfg(test)]
@@ -131,10 +133,10 @@ impl StateRepository {
     pub(crate) async fn reconnect(&mut self) -> Result<MasterState, StateError> {
         self.connection = None;
         let mut connection = self.database.connect().await?;
-        // One that hangs is noticed soon; a state takes its time.
-        let checking = transaction::check_holder(&mut connection, &self.known);
-        self.database.within(ANSWER_TIMEOUT, checking).await?;
         let (begin, epoch) = (self.database.begin(), self.known.epoch());
+        // One that hangs, or is locked by another, is noticed soon; a state takes its time.
+        let trying = transaction::try_lock(&mut connection, begin, epoch);
+        self.database.within(ANSWER_TIMEOUT, trying).await?;
         let reading = transaction::read_as_holder(&mut connection, begin, epoch);
         let (known, state) = self.database.within(TRANSFER_TIMEOUT, reading).await?;
         self.known = known;

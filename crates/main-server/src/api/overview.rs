@@ -180,9 +180,7 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
         ("fleet", &fleet),
         ("pending", &pending),
     ];
-    let failing = book.meetings.iter().zip(&readiness);
-    let failing: Vec<_> =
-        failing.filter_map(|(meeting, found)| found.as_ref()?.failing(meeting)).collect();
+    let failing = failing_meetings(&book, &readiness);
     let of_fleet = fleet::snapshot(server, &known, &registry, &claims, now);
     let found = find_problems(server, &book, &live, &failing, of_fleet);
     let rules = server.rules();
@@ -208,6 +206,14 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
         refused_downloads: download_log.refused().collect(),
     };
     Snapshot::new(&json!(overview), &lists)
+}
+
+fn failing_meetings<'a>(
+    book: &'a IndexedMeetings,
+    readiness: &'a [Option<BoardReadiness<'a>>],
+) -> Vec<FailingMeeting<'a>> {
+    let meetings = book.meetings.iter().zip(readiness);
+    meetings.filter_map(|(meeting, found)| found.as_ref()?.failing(meeting)).collect()
 }
 
 fn shown_meeting<'a>(

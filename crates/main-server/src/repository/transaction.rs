@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, HashMap};
 
 use edge_mirror_protocol::package::{PackageId, percent_encoded};
-use sqlx::{Any, AnyConnection, Connection, Row, error::DatabaseError};
+use sqlx::{Any, AnyConnection, Connection, Row};
 
 use super::document::{
-    DocumentEntry, DocumentIndex, DocumentKey, DocumentKind, IndexChange, InitialChanges, SCHEMA,
+    DocumentEntry, DocumentIndex, DocumentKey, DocumentKind, IndexChange, InitialChanges,
     SavedDocument, SavedMeeting, SavedState, SavedText, WriteFault, json, parse,
 };
 use super::{
     history,
     log::{self, LogTopic, NewEntry},
+    schema,
 };
 use crate::{
     error::StateError,
@@ -23,11 +24,6 @@ use crate::{
     },
 };
 
-const CREATE_SCHEMA: &str =
-    "CREATE TABLE IF NOT EXISTS edge_mirror_schema (version BIGINT NOT NULL)";
-const CREATE_DOCUMENTS: &str = "CREATE TABLE edge_mirror_doc (kind TEXT NOT NULL, id TEXT NOT NULL, revision BIGINT NOT NULL, json TEXT NOT NULL, PRIMARY KEY (kind, id))";
-const SELECT_SCHEMA: &str = "SELECT version FROM edge_mirror_schema";
-const INSERT_SCHEMA: &str = "INSERT INTO edge_mirror_schema (version) VALUES ($1)";
 const SELECT_DOCUMENTS: &str = "SELECT kind, id, revision, json FROM edge_mirror_doc";
 const INSERT_DOCUMENT: &str =
     "INSERT INTO edge_mirror_doc (kind, id, revision, json) VALUES ($1, $2, 1, $3)";
@@ -110,6 +106,17 @@ pub(super) async fn check_holder(
     }
 }
 
+/// Makes sure that changes could be saved now.
+pub(super) async fn try_lock(
+    connection: &mut AnyConnection,
+    begin: &'static str,
+    epoch: i64,
+) -> Result<(), WriteFault> {
+    let mut transaction = connection.begin_with(begin).await?;
+    lock_as_holder(&mut transaction, epoch).await?;
+    Ok(transaction.rollback().await?)
+}
+
 /// Reads all there is, as its holder. It writes, too, so where it succeeds, changes can be
 /// saved; and it waits for a transaction of before that seemed to fail and may go on.
 pub(super) async fn read_as_holder(
@@ -133,7 +140,7 @@ pub(super) async fn read_all(
 ) -> Result<Vec<SavedDocument>, WriteFault> {
     match select(connection, SELECT_ALL).await {
         // One of a version that kept no logs.
-        Err(WriteFault::Sql(sqlx::Error::Database(error))) if is_missing_table(&*error) => {
+        Err(WriteFault::Sql(sqlx::Error::Database(error))) if schema::is_missing_table(&*error) => {
             select(connection, SELECT_DOCUMENTS).await
         }
         outcome => outcome,
@@ -161,7 +168,7 @@ async fn select(
 pub(super) async fn read_if_any(
     connection: &mut AnyConnection,
 ) -> Result<Vec<SavedDocument>, WriteFault> {
-    match check_schema(connection).await {
+    match schema::check(connection).await {
         Ok(()) => read_all(connection).await,
         Err(WriteFault::NoState) => Ok(Vec::new()),
         Err(fault) => Err(fault),
@@ -233,29 +240,6 @@ pub(super) async fn mark_moved(
     Ok(())
 }
 
-/// Makes sure that there is a state that this version can read.
-pub(super) async fn check_schema(connection: &mut AnyConnection) -> Result<(), WriteFault> {
-    let version = match sqlx::query::<Any>(SELECT_SCHEMA).fetch_optional(connection).await {
-        Ok(row) => row.map(|row| row.try_get::<i64, _>(0)).transpose()?,
-        Err(sqlx::Error::Database(error)) if is_missing_table(&*error) => None,
-        Err(error) => return Err(error.into()),
-    };
-    match version {
-        Some(SCHEMA) => Ok(()),
-        Some(found) => Err(WriteFault::Newer { found, known: SCHEMA }),
-        None => Err(WriteFault::NoState),
-    }
-}
-
-/// As PostgreSQL says it (undefined_table), and SQLite, which has no code of its own for it.
-fn is_missing_table(error: &dyn DatabaseError) -> bool {
-    match error.code().as_deref() {
-        Some("42P01") => true,
-        Some("1") => error.message().contains("no such table"),
-        _ => false,
-    }
-}
-
 /// Fails if another has become the holder; else nobody does before the end of the
 /// transaction.
 async fn lock_as_holder(connection: &mut AnyConnection, epoch: i64) -> Result<(), WriteFault> {
@@ -272,32 +256,9 @@ async fn read_locked(
     connection: &mut AnyConnection,
     statement: &'static str,
 ) -> Result<Vec<SavedDocument>, WriteFault> {
-    ensure_schema(connection).await?;
-    create_logs(connection).await?;
+    schema::ensure(connection).await?;
     sqlx::query::<Any>(LOCK_ANY_HOLDER).execute(&mut *connection).await?;
     select(connection, statement).await
-}
-
-/// Versions that know no logs or history can use the database, too: they leave them alone.
-async fn create_logs(connection: &mut AnyConnection) -> Result<(), WriteFault> {
-    for create in [log::CREATE_LOG, log::CREATE_HEADS, history::CREATE_HISTORY] {
-        sqlx::query::<Any>(create).execute(&mut *connection).await?;
-    }
-    Ok(())
-}
-
-async fn ensure_schema(connection: &mut AnyConnection) -> Result<(), WriteFault> {
-    sqlx::query::<Any>(CREATE_SCHEMA).execute(&mut *connection).await?;
-    let version = sqlx::query::<Any>(SELECT_SCHEMA).fetch_optional(&mut *connection).await?;
-    match version.map(|row| row.try_get::<i64, _>(0)).transpose()? {
-        Some(SCHEMA) => {}
-        Some(found) => return Err(WriteFault::Newer { found, known: SCHEMA }),
-        None => {
-            sqlx::query::<Any>(CREATE_DOCUMENTS).execute(&mut *connection).await?;
-            sqlx::query::<Any>(INSERT_SCHEMA).bind(SCHEMA).execute(connection).await?;
-        }
-    }
-    Ok(())
 }
 
 /// Writes documents within a transaction, and notes what became of them.

@@ -17,7 +17,7 @@ use super::{
     document::{self, SavedDocument, WriteFault},
     dump::StateDump,
     legacy::LegacyState,
-    transaction,
+    schema, transaction,
 };
 use crate::error::StateError;
 
@@ -147,7 +147,7 @@ async fn connect_existing(
         return Err(StateError::NoState { place: database.to_string() });
     }
     let mut connection = database.connect().await?;
-    let checking = transaction::check_schema(&mut connection);
+    let checking = schema::check(&mut connection);
     database.within(ANSWER_TIMEOUT, checking).await?;
     Ok(connection)
 }
