@@ -1,4 +1,4 @@
-//! What operators changed, as it is kept: who, what, when, from which address. Pure.
+//! The record of a change by an operator: who, what, when, from which address. Pure.
 
 use std::net::IpAddr;
 
