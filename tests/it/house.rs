@@ -222,6 +222,21 @@ fn documentation_opens_with_a_verb_or_a_noun() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
+/// A `watch` that is borrowed for a field stays locked until the whole is made; borrowed once
+/// more for another field, it waits for ever where somebody wants to change it in between.
+#[test]
+fn nothing_is_borrowed_within_a_struct_expression() {
+    let is_field = |line: &str| {
+        let name = line.trim_start().split_once(": ").map(|(name, _)| name);
+        name.is_some_and(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+    };
+    let found: Vec<_> = product_lines()
+        .filter(|(_, line)| is_field(line) && line.contains(".borrow()"))
+        .map(|(path, line)| format!("{}: {}", path.display(), line.trim()))
+        .collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 #[test]
 fn the_committed_configuration_is_the_defaults_without_an_id() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("node_config.json");

@@ -276,6 +276,7 @@ impl PresenceWorker {
             prestaged.map(|(id, meeting)| HeldPackage { id: id.clone(), sha256: meeting.sha256 });
         let packages = packages.into_iter().chain(prestaged).collect();
         let pulls = self.fetch.under_way();
+        let free_bytes = self.board.machine.borrow().disk_free;
         Heartbeat {
             node_id: config.node_id.clone(),
             address,
@@ -285,7 +286,7 @@ impl PresenceWorker {
             mirror: Some(NodeReport {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 downloads: self.traffic.under_way(),
-                free_bytes: self.board.machine.borrow().disk_free,
+                free_bytes,
                 packages,
                 relay: self.relay_report(config),
                 failed_pulls: failed::failed_pulls(sync, &pulls),
@@ -305,10 +306,13 @@ impl PresenceWorker {
         if !config.relay.enabled {
             return None;
         }
+        let address = self.board.relay_address.borrow().clone()?;
+        let https = *self.board.https.borrow();
+        let certificate = *self.board.certificate.borrow();
         Some(RelayReport {
-            address: self.board.relay_address.borrow().clone()?,
-            https: *self.board.https.borrow(),
-            certificate: *self.board.certificate.borrow(),
+            address,
+            https,
+            certificate,
             site: config.site.clone(),
             max_children: config.relay.max_children,
         })

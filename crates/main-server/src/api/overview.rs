@@ -183,7 +183,7 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
     let failing = failing_meetings(&book, &readiness);
     let of_fleet = fleet::snapshot(server, &known, &registry, &claims, now);
     let found = find_problems(server, &book, &live, &failing, of_fleet);
-    let rules = server.rules();
+    let (rules, node_key) = (server.rules(), server.outside.borrow().node_key);
     let overview = Overview {
         role: "main_server",
         version: env!("CARGO_PKG_VERSION"),
@@ -191,7 +191,7 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
         now: now.as_secs_f64(),
         data: server.data(),
         token: &book.token,
-        node_key: server.outside.borrow().node_key,
+        node_key,
         policy: server.node_policy(),
         routing: &rules,
         problems: found,
@@ -287,11 +287,8 @@ fn downloads(server: &Server, log: &DownloadLog) -> Downloads {
 }
 
 fn folder_usage(server: &Server) -> FolderUsage<'_> {
-    FolderUsage {
-        path: server.store.root(),
-        used: server.store.used_bytes(),
-        free: server.outside.borrow().free,
-    }
+    let free = server.outside.borrow().free;
+    FolderUsage { path: server.store.root(), used: server.store.used_bytes(), free }
 }
 
 /// Inverts `holders`: the meetings by node.

@@ -21,10 +21,11 @@ impl Server {
     }
 
     pub(crate) fn figures(&self) -> SavedFigures {
+        let history = self.history.borrow().clone();
         SavedFigures {
             downloads: self.download_log().clone(),
             served_bytes: self.traffic.served_bytes(),
-            history: self.history.borrow().clone(),
+            history,
         }
     }
 

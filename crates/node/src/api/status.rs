@@ -157,6 +157,10 @@ pub fn snapshot(
     let refused: Vec<_> = refused.take(SHOWN_REFUSALS).collect();
     let node_ip = presence.address.as_deref().and_then(|address| address.rsplit_once(':'));
     let (used, machine) = (store.used_bytes(), board.machine.borrow().clone());
+    let storage_error = board.store_fault.borrow().clone();
+    let port_error = board.port_fault.borrow().clone();
+    let redirect_error = board.redirect_fault.borrow().clone();
+    let login_error = board.login_fault.borrow().clone();
     let snapshot = problems::NodeSnapshot {
         running,
         config: &config,
@@ -166,12 +170,12 @@ pub fn snapshot(
         sync: &sync,
         failing: meetings.failing().take(problems::MAX_MEETINGS).collect(),
         storage: store.root(),
-        storage_error: board.store_fault.borrow().clone(),
-        port_error: board.port_fault.borrow().clone(),
+        storage_error,
+        port_error,
         tls_error: board.certificate_health.fault(),
         tls_warning: board.certificate_health.warning(),
-        redirect_error: board.redirect_fault.borrow().clone(),
-        login_error: board.login_fault.borrow().clone(),
+        redirect_error,
+        login_error,
         connections: &board.connections,
         used,
         machine: &machine,

@@ -49,11 +49,12 @@ pub(crate) fn snapshot(
     let moving = claims
         .iter()
         .filter_map(|(id, claim)| known.get(id).map(|node| (node.clone(), claim.address.clone())));
+    let asks_for_key = server.outside.borrow().node_key;
     FleetSnapshot {
         silent: silent.collect(),
         moving: moving.collect(),
         pending: claims.len(),
         accepting_until: known.open_until(now),
-        is_open: server.node_policy() == NodePolicy::Open && !server.outside.borrow().node_key,
+        is_open: server.node_policy() == NodePolicy::Open && !asks_for_key,
     }
 }
