@@ -61,6 +61,7 @@ use self::{
 pub use self::{
     address::{canonical, host, local_address_for, own_address, rate_limit_key},
     connections::Connections,
+    places::MAX_CONNECTIONS,
     redirect::{HttpsRedirect, redirect},
     socket::{SendfileSource, SendfileState},
     transport::Transport,

@@ -26,7 +26,7 @@ use edge_mirror_http::{
     access::AccessControl,
     delivery::Traffic,
     limits::Limit,
-    listen::Connections,
+    listen::{Connections, MAX_CONNECTIONS},
     tls::CertificateHealth,
     wire::{
         feed::{Feed, History},
@@ -166,7 +166,10 @@ impl Server {
         Self {
             access,
             clock,
-            connections: Arc::new(Connections::new(counts.limits.clone())),
+            connections: Arc::new(Connections::new(
+                MAX_CONNECTIONS + MAX_WAITING,
+                counts.limits.clone(),
+            )),
             status: watch::Sender::new(Arc::new(NodeStatus::of(&state.meetings, &store))),
             relay: watch::Sender::default(),
             relay_key,

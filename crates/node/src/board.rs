@@ -15,7 +15,7 @@ use std::{
 
 use edge_mirror_base::{clock::UnixMillis, live::LiveValue};
 use edge_mirror_http::{
-    listen::Connections,
+    listen::{Connections, MAX_CONNECTIONS},
     tls::CertificateHealth,
     wire::{feed::History, health::StorageHealth},
 };
@@ -289,7 +289,7 @@ impl StatusBoard {
             sync_requests: SyncRequests::default(),
             poll_now: Notify::new(),
             health: StorageHealth::default(),
-            connections: Arc::new(Connections::new(counts.limits.clone())),
+            connections: Arc::new(Connections::new(MAX_CONNECTIONS, counts.limits.clone())),
             counts,
         }
     }

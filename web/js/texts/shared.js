@@ -64,7 +64,7 @@ export default {
     "certificate_unusable.do": ["请按技术信息改正，新文件自动生效。", "Fix it as the technical details say; it then takes effect by itself."],
     connections_per_client: ["有客户端地址已用满 {most} 个连接，多出的连接被拒绝。", "One address uses all of its {most} connections; more are refused."],
     connections_full: ["{places} 个连接已用尽：空闲或过慢的连接会被关闭，没有可关闭的时，新客户端需要等待。", "All {places} connections are in use. Idle and slow ones are closed for others; where there are none, new clients wait."],
-    "connections_full.do": ["请增加节点；如果数目小于 8192，也可以调高打开文件数上限（systemd 的 LimitNOFILE）。", "Add a node or, below 8192, raise the open file limit (systemd: LimitNOFILE)."],
+    "connections_full.do": ["请增加节点；如果打开文件数上限（systemd 的 LimitNOFILE）较低，也可以调高它。", "Add a node, or raise the open file limit if it is low (systemd: LimitNOFILE)."],
     disk_nearly_full: ["{path} 所在的磁盘只剩 {free}。", "The disk that holds {path} has only {free} left."],
     "disk_nearly_full.do": ["请删除磁盘上不需要的文件，或把存储文件夹换到更大的磁盘。", "Delete files there that nobody needs, or move the storage folder to a larger disk."],
   },

@@ -26,7 +26,7 @@ use super::{
     activity::ConnectionActivity,
     address::rate_limit_key,
     eviction::{self, EvictionLimits, ObservedConnection},
-    places::places,
+    places::{MAX_CONNECTIONS, places},
 };
 use crate::limits::Limit;
 
@@ -97,13 +97,14 @@ pub(super) struct ConnectionPermit {
 
 impl Default for Connections {
     fn default() -> Self {
-        Self::new(Arc::default())
+        Self::new(MAX_CONNECTIONS, Arc::default())
     }
 }
 
 impl Connections {
-    pub fn new(limits: Arc<CounterFamily<Limit>>) -> Self {
-        Self::with_places(places(), limits)
+    /// At most `most`, and fewer where there are not enough file descriptors.
+    pub fn new(most: usize, limits: Arc<CounterFamily<Limit>>) -> Self {
+        Self::with_places(places(most), limits)
     }
 
     pub(super) fn with_places(places: usize, limits: Arc<CounterFamily<Limit>>) -> Self {
