@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use edge_mirror_base::clock::UnixMillis;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -225,4 +226,9 @@ pub(super) fn parse(
 
 pub(super) fn json(document: &impl Serialize) -> String {
     serde_json::to_string(document).expect("documents have text keys alone")
+}
+
+/// A time as the tables have it.
+pub(super) fn millis(at: UnixMillis) -> i64 {
+    i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
 }

@@ -4,7 +4,7 @@
 use edge_mirror_base::clock::UnixMillis;
 use sqlx::{Any, AnyConnection, Row};
 
-use super::document::{SavedDocument, WriteFault, json};
+use super::document::{SavedDocument, WriteFault, json, millis};
 use crate::state::history::{HistoryChange, HistoryPeriod, HistoryStep};
 
 pub(super) const CREATE_HISTORY: &str = "CREATE TABLE IF NOT EXISTS edge_mirror_history (step TEXT NOT NULL, at BIGINT NOT NULL, figures TEXT NOT NULL, PRIMARY KEY (step, at))";
@@ -74,8 +74,4 @@ const fn name(step: HistoryStep) -> &'static str {
         HistoryStep::Minute => "minute",
         HistoryStep::Hour => "hour",
     }
-}
-
-fn millis(at: UnixMillis) -> i64 {
-    i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
 }

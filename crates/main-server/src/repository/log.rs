@@ -3,7 +3,7 @@
 use edge_mirror_base::clock::UnixMillis;
 use sqlx::{Any, AnyConnection, Row};
 
-use super::document::{SavedDocument, WriteFault};
+use super::document::{SavedDocument, WriteFault, millis};
 
 pub(super) const CREATE_LOG: &str = "CREATE TABLE IF NOT EXISTS edge_mirror_log (topic TEXT NOT NULL, seq BIGINT NOT NULL, at BIGINT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (topic, seq))";
 pub(super) const CREATE_HEADS: &str = "CREATE TABLE IF NOT EXISTS edge_mirror_head (topic TEXT NOT NULL PRIMARY KEY, seq BIGINT NOT NULL)";
@@ -138,8 +138,4 @@ pub(super) async fn read_page(
         Ok(LogEntry { seq: row.try_get(0)?, at, body: row.try_get(2)? })
     });
     entries.collect()
-}
-
-fn millis(at: UnixMillis) -> i64 {
-    i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
 }

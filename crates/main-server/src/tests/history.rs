@@ -1,4 +1,4 @@
-//! What is kept of what was: changes by operators, and figures over a restart.
+//! The records: changes by operators, the last thirty days, and figures over a restart.
 
 use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_store::testing::zip_of;
