@@ -4,7 +4,11 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::ServerConfig;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{self as tokio_io, AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::debug;
 
@@ -12,6 +16,9 @@ use super::{FIRST_REQUEST, Handlers, HttpsRedirect, ShutdownTokens, Transport, r
 
 /// A longer handshake is not going to finish, and holds a place.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time and bytes for a client to read the alert that a failed handshake ends with.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 64 << 10;
 /// The first byte of a TLS connection: the type of the record with the ClientHello (RFC
 /// 8446, 5.1). No method of HTTP begins with it.
 const HELLO: u8 = 0x16;
@@ -52,7 +59,24 @@ async fn begin(stream: TcpStream, shown: Arc<ServerConfig>) -> io::Result<Accept
     if is_plain(&stream).await? {
         return Ok(AcceptedStream::Plain(stream));
     }
-    TlsAcceptor::from(shown).accept(stream).await.map(|tls| AcceptedStream::Tls(Box::new(tls)))
+    match TlsAcceptor::from(shown).accept(stream).into_fallible().await {
+        Ok(tls) => Ok(AcceptedStream::Tls(Box::new(tls))),
+        Err((error, stream)) => {
+            linger(stream).await;
+            Err(error)
+        }
+    }
+}
+
+/// Reads what a client sends before it has read the alert: with TLS 1.3, a request goes out
+/// before the server has seen the client's certificate. Closed with bytes unread, the
+/// connection would be reset, and the alert lost with its reason.
+async fn linger(mut stream: TcpStream) {
+    let _ = timeout(LINGER_TIME, async {
+        stream.shutdown().await?;
+        tokio_io::copy(&mut stream.take(LINGER_BYTES), &mut tokio_io::sink()).await
+    })
+    .await;
 }
 
 /// Waits for the first byte; true if it is not TLS.
@@ -107,6 +131,27 @@ pub(super) mod tests {
             let waited = began.elapsed();
             assert!(waited >= HANDSHAKE_TIMEOUT && waited < 2 * HANDSHAKE_TIMEOUT, "{waited:?}");
         }
+        assert!(tasks.shut_down(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn who_sends_more_before_reading_gets_the_reason_of_a_refusal_all_the_same() {
+        /// The type of a record with an alert.
+        const ALERT: u8 = 0x15;
+        let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let (address, tasks) = (listener.address(), Tasks::new());
+        let answers = Handlers::from(Router::new());
+        answers.shown.set(Some(Arc::new(nobody())));
+        tasks.spawn("accept", listener.serve(answers, tasks.clone(), tasks.token().clone()));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        // A hello that is none, and more than the server reads at once.
+        let mut said = vec![HELLO, 3, 1, 0, 4, 1, 0, 0, 0];
+        said.resize(LINGER_BYTES as usize, 0);
+        client.write_all(&said).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer.first(), Some(&ALERT));
         assert!(tasks.shut_down(Duration::from_secs(5)).await);
     }
 
