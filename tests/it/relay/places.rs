@@ -45,6 +45,10 @@ async fn tablets_take_no_places_of_children_and_children_none_of_tablets() {
         let answer = as_child().await;
         assert_eq!(answer.status(), StatusCode::OK);
         assert!(answer.bytes().await.unwrap() == package, "and comes to its end");
+        until("its place is free again", async || {
+            (node.status().await["relay"]["children"] == 0).then_some(())
+        })
+        .await;
     }
     // All those of children, too, and one more child is refused.
     let children = [as_child().await, as_child().await];

@@ -64,15 +64,17 @@ impl Fetch {
                     Ok(_) | Err(_) => return Ok(SiblingCopy::NotYet),
                 },
             };
-            return Ok(match found {
-                Ok(Ok(slot)) => match &*slot {
-                    Some(shared) if shared.version.as_ref() == Some(version) => {
-                        SiblingCopy::Partial(shared.partial.clone())
-                    }
-                    _ => SiblingCopy::OtherVersion,
-                },
-                Ok(Err(_)) | Err(_) => SiblingCopy::NotYet,
-            });
+            let Ok(Ok(Some(shared))) = found.map(|found| found.map(|slot| slot.clone())) else {
+                return Ok(SiblingCopy::NotYet);
+            };
+            if shared.version.as_ref() == Some(version) {
+                return Ok(SiblingCopy::Partial(shared.partial));
+            }
+            // The pull of the one before ends first, if this one is to follow it.
+            if !self.is_announced(id, version) || timeout_at(until, flight.outcome()).await.is_err()
+            {
+                return Ok(SiblingCopy::OtherVersion);
+            }
         }
     }
 
