@@ -38,6 +38,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &["api"],
             &["server"],
             &["node_status", "repository"],
+            &["packages"],
             &["state"],
             &["refusal"],
             &["address", "counts", "error", "large_bodies"],

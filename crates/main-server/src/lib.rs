@@ -21,6 +21,7 @@ mod counts;
 mod error;
 mod large_bodies;
 mod node_status;
+mod packages;
 mod refusal;
 mod repository;
 mod server;

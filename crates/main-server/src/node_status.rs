@@ -12,7 +12,10 @@ use edge_mirror_store::Store;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::state::{meetings::MeetingTable, package_name::package_url};
+use crate::{
+    packages::package_of,
+    state::{meetings::MeetingTable, package_name::package_url},
+};
 
 /// Name of the object of additions.
 const FIELD: &str = "edge_mirror";
@@ -120,11 +123,10 @@ impl NodeStatus {
         let running: Vec<_> = book
             .running()
             .map(|meeting| {
-                let stored = store.get(&meeting.id);
-                let package = stored.map(|stored| RunningPackage {
+                let package = package_of(meeting, store).map(|package| RunningPackage {
                     id: &meeting.id,
-                    sha256: stored.manifest.sha256,
-                    size: stored.manifest.size_bytes,
+                    sha256: package.sha256,
+                    size: package.size,
                     package_url: package_url(&meeting.id),
                 });
                 (&meeting.id, meeting.title.as_str(), package)
@@ -163,11 +165,11 @@ impl NodeStatus {
             with_packages = extended(None);
         }
         let prestaged = book.prestaged().filter_map(|meeting| {
-            let stored = store.get(&meeting.id)?;
+            let package = package_of(meeting, store)?;
             let offer = PrestageOffer {
                 title: meeting.title.clone(),
-                sha256: stored.manifest.sha256,
-                size: stored.manifest.size_bytes,
+                sha256: package.sha256,
+                size: package.size,
                 package_url: package_url(&meeting.id),
             };
             Some((meeting.id.clone(), offer))

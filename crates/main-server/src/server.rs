@@ -47,6 +47,7 @@ use crate::{
     error::StateError,
     large_bodies::LargeBodies,
     node_status::NodeStatus,
+    packages::package_of,
     refusal::RequestError,
     repository::StateReader,
     server::pieces::PieceDigests,
@@ -57,7 +58,7 @@ use crate::{
         held_packages::CurrentPackage,
         index::IndexedMeetings,
         master_state::MasterState,
-        meetings::{Meeting, MeetingTable},
+        meetings::{Meeting, MeetingTable, PackageBlob},
         registry::NodeRegistry,
         relay::{RelayPlan, uplink::UplinkMemory},
         routing::RoutingRules,
@@ -233,7 +234,17 @@ impl Server {
         &self.data
     }
 
+    pub(crate) fn package_blob(&self, id: &PackageId) -> Option<PackageBlob> {
+        package_of(self.book().find(id.as_str())?, &self.store)
+    }
+
+    /// The digest of a meeting's package, whether or not a copy of it is here.
     pub(crate) fn digest(&self, id: &PackageId) -> Option<Sha256> {
+        self.package_blob(id).map(|package| package.sha256)
+    }
+
+    /// The digest of what lies in the data folder.
+    pub(crate) fn local_digest(&self, id: &PackageId) -> Option<Sha256> {
         self.store.get(id).map(|stored| stored.manifest.sha256)
     }
 
@@ -241,9 +252,10 @@ impl Server {
     pub(crate) fn offered_packages(&self) -> impl Fn(&str) -> Option<CurrentPackage> {
         let book = self.book();
         move |id| {
-            let Meeting { id, versions, .. } = book.find(id)?;
-            let (id, sha256) = (id.clone(), self.digest(id));
-            Some(CurrentPackage { id, sha256, only_version: *versions <= 1 })
+            let meeting = book.find(id)?;
+            let sha256 = package_of(meeting, &self.store).map(|package| package.sha256);
+            let only_version = meeting.versions <= 1;
+            Some(CurrentPackage { id: meeting.id.clone(), sha256, only_version })
         }
     }
 
@@ -269,9 +281,9 @@ impl Server {
     fn is_due(&self, meeting: &Meeting, now: UnixMillis) -> bool {
         let waited = now.checked_since(meeting.started_at.unwrap_or(now));
         // Without a package there is nothing that nodes could get first.
-        let Some(current) = self.digest(&meeting.id) else { return true };
+        let Some(current) = package_of(meeting, &self.store) else { return true };
         let registry = self.registry();
-        let nodes = registry.readiness(&meeting.id, current, now);
+        let nodes = registry.readiness(&meeting.id, current.sha256, now);
         announce::is_due(waited, self.announce_timeout, nodes)
     }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
+    packages::package_of,
     server::Server,
     state::{
         meetings::{Meeting, MeetingPhase},
@@ -63,9 +64,9 @@ pub(crate) async fn status_for_clients(State(server): Shared) -> Json<Value> {
 pub(crate) async fn active(State(server): Shared) -> Json<Value> {
     let book = server.book();
     let active = book.running().map(|meeting| {
-        let stored = server.store.get(&meeting.id);
+        let package = package_of(meeting, &server.store);
         let url = |_| package_url(&meeting.id);
-        PolledMeeting { package_url: stored.map(url), ..PolledMeeting::of(meeting) }
+        PolledMeeting { package_url: package.map(url), ..PolledMeeting::of(meeting) }
     });
     Json(json!(active.collect::<Vec<_>>()))
 }

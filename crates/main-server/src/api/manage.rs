@@ -35,6 +35,7 @@ use crate::{
         json::{DeclaredJson, FieldReader, JsonBody, WrittenJson},
         readiness::ReadinessReader,
     },
+    packages::package_of,
     refusal::RequestError,
     server::Server,
     state::{
@@ -232,16 +233,15 @@ pub(crate) fn described<'a>(
     meeting: &'a Meeting,
     nodes: Option<&'a Vec<&'a str>>,
 ) -> MeetingView<'a> {
-    let stored = server.store.get(&meeting.id);
-    let manifest = stored.as_ref().map(|stored| &stored.manifest);
+    let package = package_of(meeting, &server.store);
     MeetingView {
         id: &meeting.id,
         title: &meeting.title,
         time: &meeting.time,
         status: meeting.status,
-        size: manifest.map(|manifest| manifest.size_bytes),
-        sha256: manifest.map(|manifest| manifest.sha256),
-        file_count: manifest.map(|manifest| manifest.file_count),
+        size: package.map(|package| package.size),
+        sha256: package.map(|package| package.sha256),
+        file_count: package.map(|package| package.file_count),
         nodes: nodes.map(Vec::as_slice).unwrap_or_default(),
         created_at: meeting.created_at.as_secs_f64(),
         started_at: meeting.started_at.map(UnixMillis::as_secs_f64),

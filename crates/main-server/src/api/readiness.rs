@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::{
     api::json::WrittenJson,
+    packages::package_of,
     refusal::RequestError,
     server::Server,
     state::{
@@ -110,11 +111,11 @@ fn expected_nodes<'a>(
 }
 
 fn awaited<'a>(server: &Server, meeting: &'a Meeting) -> Option<AwaitedPackage<'a>> {
-    let stored = server.store.get(&meeting.id)?;
+    let package = package_of(meeting, &server.store)?;
     Some(AwaitedPackage {
         id: &meeting.id,
-        sha256: stored.manifest.sha256,
-        size: stored.manifest.size_bytes,
+        sha256: package.sha256,
+        size: package.size,
         demand: PackageDemand::of(meeting),
     })
 }

@@ -134,9 +134,9 @@ impl Server {
         put: impl FnOnce() -> Result<Arc<StoredPackage>, StoreError>,
     ) -> Result<(), RequestError> {
         self.change_blocking(MeetingCommand::BeginReplacement(id.clone()), by)?;
-        let before = self.digest(id);
+        let before = self.local_digest(id);
         let outcome = put();
-        let (id, after) = (id.clone(), self.digest(id));
+        let (id, after) = (id.clone(), self.local_digest(id));
         self.change_blocking(MeetingCommand::FinishReplacement { id, before, after }, by)?;
         outcome?;
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use crate::server::Server;
+use crate::{packages::package_of, server::Server};
 
 impl Server {
     /// Plans anew, and publishes the plan if nodes are to be told of it. One at a time,
@@ -14,7 +14,9 @@ impl Server {
         // A meeting that runs comes before those that do not yet.
         let spread = book.running().chain(book.prestaged());
         let packages: Vec<_> = spread
-            .filter_map(|meeting| Some((meeting.id.clone(), self.digest(&meeting.id)?)))
+            .filter_map(|meeting| {
+                Some((meeting.id.clone(), package_of(meeting, &self.store)?.sha256))
+            })
             .collect();
         let plan = {
             let registry = self.registry();

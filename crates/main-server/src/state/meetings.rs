@@ -2,7 +2,7 @@
 //! `commands`, saving is `repository`'s, packages are the store's.
 
 use edge_mirror_base::clock::{UnixMillis, fractional_seconds};
-use edge_mirror_protocol::package::PackageId;
+use edge_mirror_protocol::package::{PackageId, Sha256};
 use serde::{Deserialize, Serialize};
 
 use crate::refusal::RequestError;
@@ -49,6 +49,20 @@ pub(crate) struct Meeting {
     /// there was one.
     #[serde(default)]
     pub versions: u32,
+    /// Its package in the shared package store. With one, this is the meeting's package,
+    /// whatever lies in the data folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) package: Option<PackageBlob>,
+}
+
+/// A package in the shared package store; its digest is its name there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PackageBlob {
+    pub(crate) sha256: Sha256,
+    pub(crate) size: u64,
+    pub(crate) file_count: u64,
+    /// Its date, the same at all main servers; seconds since 1970.
+    pub(crate) modified_s: u64,
 }
 
 impl Meeting {
@@ -65,6 +79,7 @@ impl Meeting {
             replacing: false,
             prestaged: false,
             versions: 0,
+            package: None,
         }
     }
 

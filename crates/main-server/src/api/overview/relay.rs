@@ -81,7 +81,7 @@ fn shown<'a>(
     };
     ShownRelay {
         id: &tree.id,
-        size: server.store.get(&tree.id).map(|stored| stored.manifest.size_bytes),
+        size: server.package_blob(&tree.id).map(|package| package.size),
         missing: tree.len(),
         depth: tree.depth(),
         pulls: plan.parents(tree).take(MAX_PULLS).map(pull).collect(),
