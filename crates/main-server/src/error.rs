@@ -38,9 +38,9 @@ pub enum StateError {
     #[error("the disk that holds {place} is full; delete files there that nobody needs")]
     DiskFull { place: String },
     #[error(
-        "another main server took over the state in {place}; stop one of the two, then restart the other"
+        "the state in {place} was restored or moved meanwhile, or an older version opened it; restart this main server"
     )]
-    TakenOver { place: String },
+    Replaced { place: String },
     #[error(
         "something other than this main server changed the state in {place}; the page shows what is there now, try again"
     )]

@@ -247,6 +247,9 @@ fn spawn_workers(
 ) -> Tasks {
     let workers = Tasks::new();
     let token = || workers.token().clone();
+    if let Some(wake) = repository.wake() {
+        workers.spawn("database notifications", workers::listen(server.clone(), wake, token()));
+    }
     workers.spawn("writer", workers::write(server.clone(), repository, queue, token()));
     workers.spawn("announcer", workers::announce(server.clone(), token()));
     workers.spawn("relay planner", workers::plan_relays(server.clone(), token()));

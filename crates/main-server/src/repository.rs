@@ -2,26 +2,31 @@
 //! folder, or PostgreSQL. Packages are the store's and are not repeated here.
 //!
 //! Nothing else speaks SQL, and both engines get the same statements. Each document has a
-//! revision, and is changed only where that is the one last read. Whoever opens the
-//! database becomes its holder, with a revision that only grows, and each transaction of
-//! an earlier holder fails: two main servers never mix their changes.
+//! revision, and is changed only where that is the one last read. Transactions are numbered
+//! by a log that names the documents that each of them wrote: several main servers share a
+//! PostgreSQL, and whoever is not up to date reads what others saved before it saves
+//! anything. A state that is restored or moved begins a new generation, and nobody's changes
+//! to the one before are taken.
 //!
 //! `schema` has the tables, `transaction` the statements, `document` is what they are
-//! about; `log` and `history` are what is added and read by `reader`; `database` is the way
-//! to either engine, `legacy` and `import` are about the first start, `dump` and `transfer`
-//! about whole states.
+//! about; `following` and `wake` are about other main servers; `log` and `history` are what
+//! is added and read by `reader`; `database` is the way to either engine, `legacy` and
+//! `import` are about the first start, `dump` and `transfer` about whole states.
 
 mod database;
 mod document;
 mod dump;
+mod following;
 mod history;
 mod import;
 mod legacy;
 mod log;
+mod net_changes;
 mod reader;
 mod schema;
 mod transaction;
 mod transfer;
+mod wake;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -37,18 +42,22 @@ pub use database::{StateLocation, UnusableLocation};
 pub(crate) use log::{LogEntry, LogTopic};
 pub(crate) use reader::StateReader;
 pub use transfer::{back_up, move_state, restore};
+pub(crate) use wake::StateWake;
 
 use database::StateDatabase;
-use document::DocumentIndex;
+use document::{DocumentIndex, WriteFault};
+use following::SavedByOthers;
 use import::FoundFiles;
 use legacy::LegacyState;
 use transaction::OpenedDocuments;
+use wake::WakeSignal;
 
 use crate::{
     error::StateError,
     state::{
         figures::SavedFigures,
         master_state::{MasterState, StateChanges},
+        meetings::fresh_token,
     },
 };
 
@@ -67,6 +76,24 @@ pub(crate) struct StateRepository {
     /// None after an error, when nobody knows what was saved.
     connection: Option<AnyConnection>,
     known: DocumentIndex,
+    /// None where no other main server can be.
+    signal: Option<WakeSignal>,
+}
+
+/// The end of a transaction that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum CommitOutcome {
+    Saved,
+    /// Nothing was: another main server came first, and has to be followed.
+    Outdated,
+}
+
+/// The way to what other main servers saved.
+#[derive(Debug)]
+pub(crate) enum FollowedState {
+    Changes(StateChanges),
+    All(MasterState),
 }
 
 /// A database that was opened, and its contents.
@@ -78,8 +105,8 @@ pub(crate) struct OpenedRepository {
 }
 
 impl StateRepository {
-    /// Opens the database and becomes its holder; returns what is in it. At first, that
-    /// is what versions without a database left in `data`.
+    /// Opens the database and returns what is in it. At first, that is what versions
+    /// without a database left in `data`.
     pub(crate) async fn open(
         location: &StateLocation,
         data: &Path,
@@ -101,31 +128,57 @@ impl StateRepository {
             info!("the meetings are in {} now; the old file is {}", database, kept.display());
         }
         let OpenedDocuments { known, state, figures } = opened;
-        let repository = Self { database, connection: Some(connection), known };
+        let signal = database.is_remote().then(|| WakeSignal::new(fresh_token()));
+        let repository = Self { database, connection: Some(connection), known, signal };
         Ok(OpenedRepository { repository, state, figures })
     }
 
     /// Saves changes, all or none.
-    pub(crate) async fn commit(&mut self, changes: &StateChanges) -> Result<(), StateError> {
-        let Self { database, connection, known } = self;
+    pub(crate) async fn commit(
+        &mut self,
+        changes: &StateChanges,
+    ) -> Result<CommitOutcome, StateError> {
+        let Self { database, connection, known, signal } = self;
         let mut connected =
             connection.take().ok_or_else(|| database.unavailable("not connected"))?;
-        let saving = transaction::save(&mut connected, database.begin(), known, changes);
+        let saving = async {
+            let (begin, wake) = (database.begin(), signal.as_ref());
+            match transaction::save(&mut connected, begin, wake, known, changes).await {
+                Ok(written) => Ok(Some(written)),
+                Err(WriteFault::Outdated) => Ok(None),
+                Err(fault) => Err(fault),
+            }
+        };
         let saved = database.within(ANSWER_TIMEOUT, saving).await?;
-        known.extend(saved);
         *connection = Some(connected);
-        Ok(())
+        Ok(match saved {
+            Some(written) => {
+                known.extend(written);
+                CommitOutcome::Saved
+            }
+            None => CommitOutcome::Outdated,
+        })
     }
 
-    /// Makes sure that changes can be saved.
-    pub(crate) async fn check(&mut self) -> Result<(), StateError> {
-        let Self { database, connection, known } = self;
+    /// Reads what other main servers saved since; an error where changes can't be saved.
+    pub(crate) async fn follow(&mut self) -> Result<Option<FollowedState>, StateError> {
+        let Self { database, connection, known, .. } = self;
         let mut connected =
             connection.take().ok_or_else(|| database.unavailable("not connected"))?;
-        let checking = transaction::check_holder(&mut connected, known);
-        database.within(ANSWER_TIMEOUT, checking).await?;
+        let following = following::follow(&mut connected, database.begin_reading(), known);
+        let found = database.within(ANSWER_TIMEOUT, following).await?;
         *connection = Some(connected);
-        Ok(())
+        Ok(match found {
+            SavedByOthers::Nothing => None,
+            SavedByOthers::Changes(changes, written) => {
+                known.extend(written);
+                Some(FollowedState::Changes(changes))
+            }
+            SavedByOthers::All(state, read) => {
+                *known = read;
+                Some(FollowedState::All(state))
+            }
+        })
     }
 
     /// Connects again after an error, and returns what was saved: a change that seemed
@@ -133,11 +186,11 @@ impl StateRepository {
     pub(crate) async fn reconnect(&mut self) -> Result<MasterState, StateError> {
         self.connection = None;
         let mut connection = self.database.connect().await?;
-        let (begin, epoch) = (self.database.begin(), self.known.epoch());
+        let (begin, generation) = (self.database.begin(), self.known.generation());
         // One that hangs, or is locked by another, is noticed soon; a state takes its time.
-        let trying = transaction::try_lock(&mut connection, begin, epoch);
+        let trying = transaction::try_lock(&mut connection, begin, generation);
         self.database.within(ANSWER_TIMEOUT, trying).await?;
-        let reading = transaction::read_as_holder(&mut connection, begin, epoch);
+        let reading = transaction::read_locking(&mut connection, begin, generation);
         let (known, state) = self.database.within(TRANSFER_TIMEOUT, reading).await?;
         self.known = known;
         self.connection = Some(connection);
@@ -146,6 +199,11 @@ impl StateRepository {
 
     pub(crate) fn reader(&self) -> StateReader {
         StateReader::new(self.database.clone())
+    }
+
+    /// None where no other main server can be.
+    pub(crate) fn wake(&self) -> Option<StateWake> {
+        Some(StateWake::new(self.database.clone(), self.signal.clone()?))
     }
 
     /// True if the database is elsewhere, and may go away by itself.

@@ -144,6 +144,8 @@ pub(crate) struct SystemReadings {
 /// Tells a worker that there may be something to do.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerSignals {
+    /// Another main server has saved something.
+    pub(crate) writer: Notify,
     pub(crate) announcer: Notify,
     pub(crate) prober: Notify,
     pub verifier: Notify,

@@ -21,6 +21,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     api::overview,
+    repository::StateWake,
     server::{Server, SystemReadings},
     state::{
         commands::MeetingCommand,
@@ -50,6 +51,11 @@ const PLAN_SHARE: u32 = 10;
 const PLAN_TICK: Duration = Duration::from_secs(1);
 /// Pause after a failed save; the disk may be full for hours.
 const SAVE_PAUSE: Duration = Duration::from_secs(5);
+
+/// Wakes the writer when another main server has saved something.
+pub(crate) async fn listen(server: Arc<Server>, wake: StateWake, stop: CancellationToken) {
+    stop.run_until_cancelled(wake.run(|| server.wake.writer.notify_one())).await;
+}
 
 /// Changes the token when started meetings are due to be announced.
 pub(crate) async fn announce(server: Arc<Server>, stop: CancellationToken) {

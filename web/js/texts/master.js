@@ -118,7 +118,7 @@ export default {
     login_broken: ["现在无法从其他电脑登录：登录文件有问题。", "Nobody can log in from another machine: the login file is damaged."],
     "login_broken.do": ["在主控服务器所在机器上执行 edge-mirror token --new --data DIR，会重新生成该文件。", "On the main server's machine, run edge-mirror token --new --data DIR to recreate it."],
     state_unavailable: ["暂时无法保存更改（{text}）。会议和会议包按最后一次保存的状态继续提供。", "Changes can't be saved now: {text}. Meetings and packages are served as they were last saved."],
-    "state_unavailable.do": ["请检查保存会议的数据库或磁盘；恢复后会自动继续，无需重启。如果是另一台主控服务器接管了数据库，请停止其中一台，再重新启动另一台。", "Check the database or the disk that keeps the meetings; once they are back, it goes on without a restart. If another main server has taken the database over, stop one of the two and restart the other."],
+    "state_unavailable.do": ["请检查保存会议的数据库或磁盘；恢复后会自动继续，无需重启。如果其间恢复或移动过数据，请重新启动主控服务器。", "Check the database or the disk that keeps the meetings; once they are back, it goes on without a restart. If the state was restored or moved meanwhile, restart the main server."],
     open_access: ["任何能打开这个页面的人都可以管理会议（启动时使用了 --open）。", "Anyone who can open this page may manage meetings (it was started with --open)."],
     "open_access.do": ["如果不是有意为之，请去掉 --open 重新启动。", "Unless that is intended, restart it without --open."],
   },

@@ -128,6 +128,22 @@ impl StateDatabase {
         }
     }
 
+    /// All that is read in it is of one moment.
+    pub(super) fn begin_reading(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "BEGIN",
+            Self::Postgres(..) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        }
+    }
+
+    /// The address of a database that several main servers may share.
+    pub(super) fn shared_url(&self) -> Option<&Url> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(_, url) => Some(url),
+        }
+    }
+
     pub(super) async fn connect(&self) -> Result<AnyConnection, StateError> {
         install_default_drivers();
         let url = match self {
@@ -208,8 +224,10 @@ impl StateDatabase {
         outcome.map_err(|fault| match fault {
             WriteFault::Sql(error) => self.failed(&error),
             WriteFault::State(error) => error,
-            WriteFault::TakenOver => StateError::TakenOver { place: self.to_string() },
-            WriteFault::Conflict => StateError::Conflict { place: self.to_string() },
+            WriteFault::Replaced => StateError::Replaced { place: self.to_string() },
+            WriteFault::Outdated | WriteFault::Conflict => {
+                StateError::Conflict { place: self.to_string() }
+            }
             WriteFault::Newer { found, known } => {
                 StateError::Newer { place: self.to_string(), found, known }
             }

@@ -6,6 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use edge_mirror_base::clock::UnixMillis;
 use serde::{Deserialize, Serialize};
 
+use super::transaction::WrittenDocuments;
 use crate::{
     error::StateError,
     state::{
@@ -35,8 +36,9 @@ pub(super) enum DocumentKind {
     /// Counters and the last minutes: one.
     Figures,
     Token,
-    /// The one whose changes are taken: its revision is that of the last who opened the database.
-    Holder,
+    /// Its revision grows when the state is replaced or moved: changes of what was there
+    /// before are not taken any more.
+    Generation,
     /// The digest of the file that the first documents came from.
     Import,
     /// The place that the state was moved to.
@@ -52,10 +54,15 @@ impl DocumentKind {
         Self::Routing,
         Self::Figures,
         Self::Token,
-        Self::Holder,
+        Self::Generation,
         Self::Import,
         Self::Moved,
     ];
+
+    /// None: a later version's.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
 
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -66,7 +73,7 @@ impl DocumentKind {
             Self::Routing => "routing",
             Self::Figures => "figures",
             Self::Token => "token",
-            Self::Holder => "holder",
+            Self::Generation => "holder",
             Self::Import => "import",
             Self::Moved => "moved",
         }
@@ -95,6 +102,8 @@ pub(super) struct DocumentEntry {
 #[derive(Debug, Default)]
 pub(super) struct DocumentIndex {
     entries: HashMap<DocumentKey, DocumentEntry>,
+    /// Number of the last transaction that is in it.
+    seq: i64,
 }
 
 /// A document after a transaction; None: it is gone.
@@ -105,9 +114,14 @@ pub(super) type IndexChange = (DocumentKey, Option<DocumentEntry>);
 pub(super) enum WriteFault {
     Sql(sqlx::Error),
     State(StateError),
-    TakenOver,
+    Replaced,
     Conflict,
-    Newer { found: i64, known: i64 },
+    /// Another main server has saved something since this one last read.
+    Outdated,
+    Newer {
+        found: i64,
+        known: i64,
+    },
     Damaged(String),
     NoState,
 }
@@ -150,12 +164,21 @@ pub(super) struct InitialChanges {
 }
 
 impl DocumentIndex {
-    pub(super) fn epoch(&self) -> i64 {
-        self.get(DocumentKind::Holder, "").map_or(0, |entry| entry.revision)
+    pub(super) fn generation(&self) -> i64 {
+        self.get(DocumentKind::Generation, "").map_or(0, |entry| entry.revision)
     }
 
-    pub(super) fn extend(&mut self, changes: Vec<IndexChange>) {
-        for (key, entry) in changes {
+    pub(super) fn seq(&self) -> i64 {
+        self.seq
+    }
+
+    pub(super) fn set_seq(&mut self, seq: i64) {
+        self.seq = seq;
+    }
+
+    pub(super) fn extend(&mut self, written: WrittenDocuments) {
+        self.seq = written.seq;
+        for (key, entry) in written.changes {
             match entry {
                 Some(entry) => drop(self.entries.insert(key, entry)),
                 None => drop(self.entries.remove(&key)),
@@ -184,7 +207,7 @@ pub(super) fn parse(
         let malformed =
             |error| WriteFault::Damaged(format!("document {kind} '{id}' is malformed: {error}"));
         let text = || serde_json::from_str::<SavedText>(json).map_err(malformed);
-        let found = DocumentKind::ALL.into_iter().find(|known| known.name() == kind);
+        let found = DocumentKind::named(kind);
         // Whatever a later version with the same schema keeps there besides is its own.
         let Some(found) = found else { continue };
         let mut position = 0;
@@ -209,7 +232,7 @@ pub(super) fn parse(
             DocumentKind::Token => token = Some(text()?.value),
             DocumentKind::Import => imported = Some(text()?.value),
             DocumentKind::Moved => moved = Some(text()?.value),
-            DocumentKind::Holder => {}
+            DocumentKind::Generation => {}
         }
         let entry = DocumentEntry { revision: *revision, position };
         known.entries.insert((found, id.clone()), entry);

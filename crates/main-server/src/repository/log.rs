@@ -1,7 +1,7 @@
 //! Ordered logs: entries are numbered in the order of their transactions, without holes.
 
 use edge_mirror_base::clock::UnixMillis;
-use sqlx::{Any, AnyConnection, Row};
+use sqlx::{Any, AnyConnection, Row, any::AnyRow};
 
 use super::document::{SavedDocument, WriteFault, millis};
 
@@ -16,6 +16,10 @@ const DELETE_LOG: &str = "DELETE FROM edge_mirror_log";
 const DELETE_HEADS: &str = "DELETE FROM edge_mirror_head";
 const SELECT_PAGE: &str = "SELECT seq, at, body FROM edge_mirror_log WHERE topic = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3";
 
+const SELECT_HEAD: &str = "SELECT seq FROM edge_mirror_head WHERE topic = $1";
+const SELECT_AFTER: &str =
+    "SELECT seq, at, body FROM edge_mirror_log WHERE topic = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+
 /// Name of a log's entries where they are among documents.
 const DOCUMENT_PREFIX: &str = "log ";
 
@@ -24,12 +28,15 @@ const DOCUMENT_PREFIX: &str = "log ";
 pub(crate) enum LogTopic {
     /// The changes that operators made.
     Audit,
+    /// The documents that each transaction wrote, for the other main servers.
+    State,
 }
 
 impl LogTopic {
     const fn name(self) -> &'static str {
         match self {
             Self::Audit => "audit",
+            Self::State => "state",
         }
     }
 
@@ -37,6 +44,8 @@ impl LogTopic {
     const fn capacity(self) -> i64 {
         match self {
             Self::Audit => 10_000,
+            // Whoever is further behind reads the whole state.
+            Self::State => 1_000,
         }
     }
 }
@@ -56,14 +65,15 @@ pub(crate) struct LogEntry {
     pub(crate) body: String,
 }
 
-/// Appends entries within a transaction; the oldest make room.
+/// Appends entries within a transaction; the oldest make room. Returns the number of the
+/// last one.
 pub(super) async fn append(
     connection: &mut AnyConnection,
     topic: LogTopic,
     entries: Vec<NewEntry>,
-) -> Result<(), WriteFault> {
+) -> Result<Option<i64>, WriteFault> {
     let Some(count) = i64::try_from(entries.len()).ok().filter(|count| *count > 0) else {
-        return Ok(());
+        return Ok(None);
     };
     let advance = sqlx::query::<Any>(ADVANCE_HEAD).bind(topic.name()).bind(count);
     let last: i64 = advance.fetch_one(&mut *connection).await?.try_get(0)?;
@@ -72,7 +82,17 @@ pub(super) async fn append(
     }
     let old = sqlx::query::<Any>(DELETE_OLD).bind(topic.name()).bind(last - topic.capacity());
     old.execute(connection).await?;
-    Ok(())
+    Ok(Some(last))
+}
+
+/// The number of the last entry; 0 where there was none.
+pub(super) async fn head(
+    connection: &mut AnyConnection,
+    topic: LogTopic,
+) -> Result<i64, WriteFault> {
+    let select = sqlx::query::<Any>(SELECT_HEAD).bind(topic.name());
+    let row = select.fetch_optional(connection).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or_default())
 }
 
 async fn insert(
@@ -131,7 +151,21 @@ pub(super) async fn read_page(
 ) -> Result<Vec<LogEntry>, WriteFault> {
     let select = sqlx::query::<Any>(SELECT_PAGE).bind(topic.name());
     let select = select.bind(before.unwrap_or(i64::MAX)).bind(i64::from(limit));
-    let rows = select.fetch_all(connection).await?;
+    entries(&select.fetch_all(connection).await?)
+}
+
+/// Reads the first entries after a number, the oldest first.
+pub(super) async fn read_after(
+    connection: &mut AnyConnection,
+    topic: LogTopic,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<LogEntry>, WriteFault> {
+    let select = sqlx::query::<Any>(SELECT_AFTER).bind(topic.name()).bind(after).bind(limit);
+    entries(&select.fetch_all(connection).await?)
+}
+
+fn entries(rows: &[AnyRow]) -> Result<Vec<LogEntry>, WriteFault> {
     let entries = rows.iter().map(|row| {
         let at = u64::try_from(row.try_get::<i64, _>(1)?).unwrap_or_default();
         let at = UnixMillis::from_millis(at);

@@ -93,7 +93,8 @@ async fn commit<C: Clone + Into<MasterCommand>>(
     table: &mut MasterState,
     commands: &[C],
 ) {
-    repository.commit(&changes(table, commands)).await.unwrap();
+    let saved = repository.commit(&changes(table, commands)).await.unwrap();
+    assert_eq!(saved, CommitOutcome::Saved);
 }
 
 async fn what_is_saved_is_read_again_in_the_order_of_creation(database: TestDatabase) {
@@ -122,7 +123,9 @@ fn record(subject: usize) -> AuditRecord {
 
 async fn note(repository: &mut StateRepository, records: std::ops::Range<usize>) {
     let audit = records.map(record).collect();
-    repository.commit(&StateChanges { audit, ..StateChanges::default() }).await.unwrap();
+    let saved =
+        repository.commit(&StateChanges { audit, ..StateChanges::default() }).await.unwrap();
+    assert_eq!(saved, CommitOutcome::Saved);
 }
 
 /// The numbers on a page of the log, which has what was noted.
@@ -162,7 +165,9 @@ async fn keep(repository: &mut StateRepository, periods: Vec<HistoryPeriod>, kep
     let kept_from = UnixMillis::from_secs(kept_from_s);
     let change = HistoryChange { step: HistoryStep::Hour, periods, kept_from };
     let history = vec![change];
-    repository.commit(&StateChanges { history, ..StateChanges::default() }).await.unwrap();
+    let saved =
+        repository.commit(&StateChanges { history, ..StateChanges::default() }).await.unwrap();
+    assert_eq!(saved, CommitOutcome::Saved);
 }
 
 async fn a_period_goes_on_and_old_ones_are_dropped(database: TestDatabase) {
@@ -224,28 +229,103 @@ async fn changes_are_saved_all_or_none_and_not_over_others(database: TestDatabas
     let refused = repository.commit(&both).await.unwrap_err();
     assert!(matches!(refused, StateError::Unavailable { .. }), "only after reading: {refused}");
     assert_eq!(repository.reconnect().await.unwrap(), saved);
-    repository.commit(&both).await.unwrap();
+    assert_eq!(repository.commit(&both).await.unwrap(), CommitOutcome::Saved);
     assert_eq!(repository.reconnect().await.unwrap(), table);
 }
 
-async fn who_opened_it_last_is_the_only_one_to_change_it(database: TestDatabase) {
-    let (mut first, mut table) = database.opened().await;
-    commit(&mut first, &mut table, &[create("a")]).await;
-    first.check().await.unwrap();
-    let (mut second, mut seen) = database.opened().await;
-    assert_eq!(seen, table);
-    let late = changes(&mut table, &[create("late")]);
-    for refused in [first.commit(&late).await, first.reconnect().await.map(drop)] {
-        let refused = refused.unwrap_err();
-        assert!(matches!(refused, StateError::TakenOver { .. }), "{refused}");
+/// Carries out commands as a main server does that shares the state with others.
+async fn share<C: Clone + Into<MasterCommand>>(
+    repository: &mut StateRepository,
+    table: &mut MasterState,
+    commands: &[C],
+) {
+    loop {
+        let mut after = table.clone();
+        let wanted = changes(&mut after, commands);
+        if repository.commit(&wanted).await.unwrap() == CommitOutcome::Saved {
+            *table = after;
+            return;
+        }
+        catch_up(repository, table).await;
     }
-    commit(&mut second, &mut seen, &[create("b")]).await;
-    second.check().await.unwrap();
-    assert_eq!(second.reconnect().await.unwrap(), seen);
-    let (mut third, _) = database.opened().await;
-    let refused = second.check().await.unwrap_err();
-    assert!(matches!(refused, StateError::TakenOver { .. }), "{refused}");
-    third.check().await.unwrap();
+}
+
+async fn catch_up(repository: &mut StateRepository, table: &mut MasterState) {
+    match repository.follow().await.unwrap() {
+        None => {}
+        Some(FollowedState::Changes(changes)) => table.merge(&changes),
+        Some(FollowedState::All(state)) => *table = state,
+    }
+}
+
+async fn who_shares_it_sees_what_others_save_and_loses_nothing_of_it(database: TestDatabase) {
+    let (mut first, mut here) = database.opened().await;
+    share(&mut first, &mut here, &[create("a"), create("b"), create("c")]).await;
+    let (mut second, mut there) = database.opened().await;
+    assert_eq!(there, here);
+    catch_up(&mut second, &mut there).await;
+    assert_eq!(there, here, "nothing to see yet");
+    // Both at once, and the same meetings.
+    share(&mut first, &mut here, &[start("a"), create("z")]).await;
+    let wanted = changes(&mut there.clone(), &[start("b")]);
+    assert_eq!(second.commit(&wanted).await.unwrap(), CommitOutcome::Outdated);
+    share(&mut second, &mut there, &[start("b"), create("d"), MeetingCommand::Delete(id("c"))])
+        .await;
+    let ids: Vec<_> = there.meetings.meetings.iter().map(|meeting| meeting.id.as_str()).collect();
+    assert_eq!(ids, ["a", "b", "z", "d"]);
+    catch_up(&mut first, &mut here).await;
+    assert_eq!(here, there);
+    // Deleted and created again: at the end of the list.
+    share(&mut first, &mut here, &[MeetingCommand::Delete(id("a")), create("a")]).await;
+    let node = || MasterCommand::from(NodeCommand::Learn(vec![learned("a/\u{0}b")]));
+    share(&mut first, &mut here, &[node()]).await;
+    let rules = serde_json::from_str(r#"{"overflow": 7}"#).unwrap();
+    share(&mut first, &mut here, &[MasterCommand::Route(rules)]).await;
+    catch_up(&mut second, &mut there).await;
+    assert_eq!(there, here);
+    let LearnedNode { id, address, heard_at: at, .. } = learned("a/\u{0}b");
+    let refused = RefusedNode { id: id.clone(), address, client: [10, 0, 0, 9].into(), at };
+    share(&mut second, &mut there, &[NodeCommand::Refuse(refused)]).await;
+    catch_up(&mut first, &mut here).await;
+    assert_eq!((here.nodes.len(), here.nodes.refused().count()), (there.nodes.len(), 1));
+    share(&mut first, &mut here, &[NodeCommand::Remove(id)]).await;
+    catch_up(&mut second, &mut there).await;
+    assert_eq!((there.nodes.len(), there.nodes.refused().count()), (0, 0));
+    assert_eq!(there, here);
+    assert_eq!(first.reconnect().await.unwrap(), there);
+}
+
+async fn who_is_far_behind_reads_the_whole_state(database: TestDatabase) {
+    let (mut first, mut here) = database.opened().await;
+    let (mut second, mut there) = database.opened().await;
+    for n in 0..3 {
+        share(&mut first, &mut here, &[create(&format!("m{n}"))]).await;
+    }
+    database.run("DELETE FROM edge_mirror_log WHERE topic = 'state' AND seq = 3").await;
+    assert!(matches!(second.follow().await, Ok(Some(FollowedState::All(state))) if state == here));
+    share(&mut first, &mut here, &[create("m9")]).await;
+    there.clone_from(&here);
+    catch_up(&mut second, &mut there).await;
+    assert_eq!(there, here);
+    share(&mut second, &mut there, &[start("m0")]).await;
+}
+
+async fn an_older_version_that_opens_it_has_it_alone(database: TestDatabase) {
+    let (mut repository, mut table) = database.opened().await;
+    share(&mut repository, &mut table, &[create("a")]).await;
+    let older =
+        "UPDATE edge_mirror_doc SET revision = revision + 1, json = '{}' WHERE kind = 'holder'";
+    database.run(older).await;
+    let late = changes(&mut table.clone(), &[create("late")]);
+    for refused in
+        [repository.commit(&late).await.map(drop), repository.reconnect().await.map(drop)]
+    {
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused, StateError::Replaced { .. }), "{refused}");
+    }
+    // And then this one again: whatever the older one still wants to save is refused.
+    let (repository, found) = database.opened().await;
+    assert_eq!((found, repository.known.generation()), (table, 3));
 }
 
 async fn a_newer_schema_is_refused(database: TestDatabase) {
@@ -333,7 +413,7 @@ async fn a_backup_is_made_while_it_is_used_and_restored_as_it_was(database: Test
     let (count, kept) = restore(location, data, &file).await.unwrap();
     assert_eq!(count, 2);
     let late = repository.commit(&changes(&mut table.clone(), &[create("late")])).await;
-    assert!(matches!(late, Err(StateError::TakenOver { .. })), "{late:?}");
+    assert!(matches!(late, Err(StateError::Replaced { .. })), "{late:?}");
     repository.close().await;
     let (repository, restored) = database.opened().await;
     assert_eq!(restored, saved);
@@ -343,7 +423,7 @@ async fn a_backup_is_made_while_it_is_used_and_restored_as_it_was(database: Test
     assert_eq!(database.opened().await.1, table);
 }
 
-async fn who_was_taken_over_replaces_nothing(database: TestDatabase) {
+async fn what_was_saved_meanwhile_is_not_replaced(database: TestDatabase) {
     let inner = StateDatabase::new(&database.location, database.data());
     let (begin, mut connection) = (inner.begin(), inner.connect().await.unwrap());
     let refusing = |_: &[SavedDocument]| Err(inner.unavailable("refused"));
@@ -356,13 +436,25 @@ async fn who_was_taken_over_replaces_nothing(database: TestDatabase) {
     let taken = taking.await.unwrap();
     let (mut repository, _) = database.opened().await;
     commit(&mut repository, &mut table, &[create("b")]).await;
-    let replacing = transaction::replace(&mut connection, begin, taken.epoch, taken.documents);
-    assert!(matches!(replacing.await, Err(WriteFault::TakenOver)));
+    let (position, documents) = (taken.position, taken.documents.clone());
+    let replacing = transaction::replace(&mut connection, begin, position, documents);
+    assert!(matches!(replacing.await, Err(WriteFault::Outdated)));
     let place = "elsewhere".to_owned();
-    let marking = transaction::mark_moved(&mut connection, begin, taken.epoch, place);
-    assert!(matches!(marking.await, Err(WriteFault::TakenOver)));
+    let marking = transaction::mark_moved(&mut connection, begin, position, place);
+    assert!(matches!(marking.await, Err(WriteFault::Outdated)));
     repository.close().await;
     assert_eq!(database.opened().await.1, table);
+
+    // Who only began to use it meanwhile saves nothing any more.
+    let taking = transaction::take_over(&mut connection, begin, |_| Ok(()));
+    let taken = taking.await.unwrap();
+    let (mut repository, _) = database.opened().await;
+    let mut documents = taken.documents;
+    documents.retain(|found| found.kind != "holder");
+    let replacing = transaction::replace(&mut connection, begin, taken.position, documents);
+    replacing.await.unwrap();
+    let late = repository.commit(&changes(&mut table.clone(), &[create("late")])).await;
+    assert!(matches!(late, Err(StateError::Replaced { .. })), "{late:?}");
 }
 
 fn learned(id: &str) -> LearnedNode {
@@ -468,14 +560,16 @@ macro_rules! all_cases {
             a_database_of_before_there_were_logs_is_backed_up_and_gets_them
             of_one_meeting_the_last_change_of_a_transaction_counts
             changes_are_saved_all_or_none_and_not_over_others
-            who_opened_it_last_is_the_only_one_to_change_it
+            who_shares_it_sees_what_others_save_and_loses_nothing_of_it
+            who_is_far_behind_reads_the_whole_state
+            an_older_version_that_opens_it_has_it_alone
             a_newer_schema_is_refused
             a_damaged_document_is_named_and_left_alone
             an_older_versions_file_is_taken_over_once
             a_file_that_an_older_version_wrote_meanwhile_is_not_dropped
             a_kill_before_the_transaction_ends_leaves_the_old_file
             a_backup_is_made_while_it_is_used_and_restored_as_it_was
-            who_was_taken_over_replaces_nothing
+            what_was_saved_meanwhile_is_not_replaced
             what_is_saved_of_nodes_is_read_again
             a_backup_has_the_nodes_and_one_of_before_lets_them_in_again
         }
@@ -560,7 +654,7 @@ async fn a_fleet_that_is_moved_there_and_back_is_the_same() {
 
     assert_eq!(move_state(&there, &here, data).await.unwrap(), 3);
     let late = moved.commit(&changes(&mut table.clone(), &[create("late")])).await;
-    assert!(matches!(late, Err(StateError::TakenOver { .. })), "{late:?}");
+    assert!(matches!(late, Err(StateError::Replaced { .. })), "{late:?}");
     let back = StateRepository::open(&here, data).await.unwrap();
     assert_eq!((back.state, back.figures.served_bytes), (table, 7));
     let reader = back.repository.reader();

@@ -1,26 +1,25 @@
 //! The statements, by transaction.
 
-use std::collections::{BTreeMap, HashMap};
-
-use edge_mirror_protocol::package::{PackageId, percent_encoded};
-use sqlx::{Any, AnyConnection, Connection, Row};
+use edge_mirror_base::clock::UnixMillis;
+use sqlx::{Any, AnyConnection, Connection, Row, Transaction};
 
 use super::document::{
-    DocumentEntry, DocumentIndex, DocumentKey, DocumentKind, IndexChange, InitialChanges,
-    SavedDocument, SavedMeeting, SavedState, SavedText, WriteFault, json, parse,
+    DocumentEntry, DocumentIndex, DocumentKind, IndexChange, InitialChanges, SavedDocument,
+    SavedMeeting, SavedState, SavedText, WriteFault, json, parse,
 };
 use super::{
     history,
     log::{self, LogTopic, NewEntry},
+    net_changes::{NetChange, net_changes, node_documents},
     schema,
+    wake::WakeSignal,
 };
 use crate::{
     error::StateError,
     state::{
         figures::SavedFigures,
-        fleet::NodeChange,
         master_state::{MasterState, StateChanges},
-        meetings::{Meeting, MeetingChange},
+        meetings::Meeting,
     },
 };
 
@@ -33,16 +32,21 @@ const DELETE_DOCUMENT: &str =
 const DELETE_KIND: &str = "DELETE FROM edge_mirror_doc WHERE kind = $1";
 const DELETE_ALL: &str = "DELETE FROM edge_mirror_doc WHERE kind <> 'holder'";
 /// With the entries of logs and the history among them, of one moment.
-const SELECT_ALL: &str = "SELECT kind, id, revision, json FROM edge_mirror_doc UNION ALL SELECT 'log ' || topic, CAST(seq AS TEXT), at, body FROM edge_mirror_log UNION ALL SELECT 'history ' || step, CAST(at AS TEXT), 1, figures FROM edge_mirror_history";
-/// Changes nothing: waits for the transaction of whoever is the holder, and keeps its next
-/// one waiting, so that what is read afterwards is what it has saved.
-const LOCK_ANY_HOLDER: &str =
+const SELECT_ALL: &str = "SELECT kind, id, revision, json FROM edge_mirror_doc UNION ALL SELECT 'log ' || topic, CAST(seq AS TEXT), at, body FROM edge_mirror_log WHERE topic <> 'state' UNION ALL SELECT 'history ' || step, CAST(at AS TEXT), 1, figures FROM edge_mirror_history";
+/// Changes nothing: waits for the transaction that another main server is in, and keeps its
+/// next one waiting, so that what is read afterwards is what it has saved.
+const LOCK_ANY_GENERATION: &str =
     "UPDATE edge_mirror_doc SET json = json WHERE kind = 'holder' AND id = ''";
-/// The same if that is ours still, and counts it.
-const LOCK_HOLDER: &str =
+/// The same if that is the one we know, and counts it.
+const LOCK_GENERATION: &str =
     "UPDATE edge_mirror_doc SET json = json WHERE kind = 'holder' AND id = '' AND revision = $1";
-const SELECT_HOLDER: &str =
+const BEGIN_GENERATION: &str =
+    "UPDATE edge_mirror_doc SET revision = revision + 1 WHERE kind = 'holder' AND id = ''";
+const SELECT_GENERATION: &str =
     "SELECT revision FROM edge_mirror_doc WHERE kind = 'holder' AND id = ''";
+/// The generation's document where several main servers may use the state. Versions that
+/// use it alone write another one, and begin a generation each time they open it.
+const SHARED: &str = r#"{"shared":true}"#;
 
 /// Contents of a database that was opened.
 #[derive(Debug)]
@@ -52,15 +56,19 @@ pub(super) struct OpenedDocuments {
     pub(super) figures: SavedFigures,
 }
 
-/// Creates what is missing, saves what `initial` makes of what is there (None: nothing),
-/// and becomes the holder, all in one transaction.
+/// Creates what is missing, and saves what `initial` makes of what is there (None:
+/// nothing), all in one transaction.
 pub(super) async fn open(
     connection: &mut AnyConnection,
     begin: &'static str,
     initial: impl FnOnce(Option<SavedState>) -> Result<InitialChanges, StateError>,
 ) -> Result<OpenedDocuments, WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
-    let (mut known, mut saved) = parse(&read_locked(&mut transaction, SELECT_DOCUMENTS).await?)?;
+    let documents = read_locked(&mut transaction, SELECT_DOCUMENTS).await?;
+    let generation = DocumentKind::Generation.name();
+    let is_shared = documents.iter().any(|found| found.kind == generation && found.json == SHARED);
+    let (mut known, mut saved) = parse(&documents)?;
+    known.set_seq(log::head(&mut transaction, LogTopic::State).await?);
     let mut state = saved.as_ref().map(|saved| saved.state.clone()).unwrap_or_default();
     let figures = saved.as_mut().map(|saved| std::mem::take(&mut saved.figures));
     let InitialChanges { changes, imported } = initial(saved).map_err(WriteFault::State)?;
@@ -71,38 +79,49 @@ pub(super) async fn open(
     if let Some(digest) = imported {
         writer.put(DocumentKind::Import, "", 0, json(&SavedText { value: digest })).await?;
     }
-    writer.put(DocumentKind::Holder, "", 0, "{}".to_owned()).await?;
-    let written = writer.written;
+    if !is_shared {
+        writer.put(DocumentKind::Generation, "", 0, SHARED.to_owned()).await?;
+    }
+    let written = writer.finish().await?;
     transaction.commit().await?;
     known.extend(written);
     Ok(OpenedDocuments { known, state, figures: figures.unwrap_or_default() })
 }
 
-/// Saves changes in one transaction, all or none.
+/// Saves changes in one transaction, all or none, if nobody has saved any since `known` was
+/// read.
 pub(super) async fn save(
     connection: &mut AnyConnection,
     begin: &'static str,
+    wake: Option<&WakeSignal>,
     known: &DocumentIndex,
     changes: &StateChanges,
-) -> Result<Vec<IndexChange>, WriteFault> {
+) -> Result<WrittenDocuments, WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
-    lock_as_holder(&mut transaction, known.epoch()).await?;
+    lock_generation(&mut transaction, known.generation()).await?;
+    if log::head(&mut transaction, LogTopic::State).await? != known.seq() {
+        transaction.rollback().await?;
+        return Err(WriteFault::Outdated);
+    }
     let mut writer = DocumentWriter::new(&mut transaction, known);
     writer.write_all(changes).await?;
-    let written = writer.written;
+    let written = writer.finish().await?;
+    if let Some(wake) = wake {
+        wake.send(&mut transaction).await?;
+    }
     transaction.commit().await?;
     Ok(written)
 }
 
-/// Makes sure that the database answers and is ours.
-pub(super) async fn check_holder(
+/// Makes sure that the state is the one that is known, and was not replaced.
+pub(super) async fn check_generation(
     connection: &mut AnyConnection,
     known: &DocumentIndex,
 ) -> Result<(), WriteFault> {
-    let row = sqlx::query::<Any>(SELECT_HOLDER).fetch_optional(connection).await?;
+    let row = sqlx::query::<Any>(SELECT_GENERATION).fetch_optional(connection).await?;
     match row.map(|row| row.try_get::<i64, _>(0)).transpose()? {
-        Some(epoch) if epoch == known.epoch() => Ok(()),
-        _ => Err(WriteFault::TakenOver),
+        Some(generation) if generation == known.generation() => Ok(()),
+        _ => Err(WriteFault::Replaced),
     }
 }
 
@@ -110,26 +129,38 @@ pub(super) async fn check_holder(
 pub(super) async fn try_lock(
     connection: &mut AnyConnection,
     begin: &'static str,
-    epoch: i64,
+    generation: i64,
 ) -> Result<(), WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
-    lock_as_holder(&mut transaction, epoch).await?;
+    lock_generation(&mut transaction, generation).await?;
     Ok(transaction.rollback().await?)
 }
 
-/// Reads all there is, as its holder. It writes, too, so where it succeeds, changes can be
-/// saved; and it waits for a transaction of before that seemed to fail and may go on.
-pub(super) async fn read_as_holder(
+/// Reads all there is. It writes, too, so where it succeeds, changes can be saved; and it
+/// waits for a transaction of before that seemed to fail and may go on.
+pub(super) async fn read_locking(
     connection: &mut AnyConnection,
     begin: &'static str,
-    epoch: i64,
+    generation: i64,
 ) -> Result<(DocumentIndex, MasterState), WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
-    lock_as_holder(&mut transaction, epoch).await?;
-    let documents = select(&mut transaction, SELECT_DOCUMENTS).await?;
+    lock_generation(&mut transaction, generation).await?;
+    let read = read_state(&mut transaction).await?;
     transaction.commit().await?;
+    Ok(read)
+}
+
+/// Reads all there is, in a transaction that sees no others.
+pub(super) async fn read_state(
+    connection: &mut AnyConnection,
+) -> Result<(DocumentIndex, MasterState), WriteFault> {
+    let documents = select(connection, SELECT_DOCUMENTS).await?;
+    let seq = log::head(connection, LogTopic::State).await?;
     match parse(&documents)? {
-        (known, Some(saved)) => Ok((known, saved.state)),
+        (mut known, Some(saved)) => {
+            known.set_seq(seq);
+            Ok((known, saved.state))
+        }
         (_, None) => Err(WriteFault::Damaged("it has no token".to_owned())),
     }
 }
@@ -175,13 +206,20 @@ pub(super) async fn read_if_any(
     }
 }
 
-/// The documents of a database that was taken over, and the epoch of its new holder.
+/// The documents of a database that was taken over.
 pub(super) struct TakenState {
     pub(super) documents: Vec<SavedDocument>,
-    pub(super) epoch: i64,
+    pub(super) position: StatePosition,
 }
 
-/// Becomes the holder if `check` accepts what is there; else nothing is changed.
+/// A state of a database: nothing was saved in it since if the two are still the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StatePosition {
+    generation: i64,
+    seq: i64,
+}
+
+/// Begins a new generation if `check` accepts what is there; else nothing is changed.
 pub(super) async fn take_over(
     connection: &mut AnyConnection,
     begin: &'static str,
@@ -195,23 +233,23 @@ pub(super) async fn take_over(
     }
     let (mut known, _) = parse(&documents)?;
     let mut writer = DocumentWriter::new(&mut transaction, &known);
-    writer.put(DocumentKind::Holder, "", 0, "{}".to_owned()).await?;
-    let written = writer.written;
+    writer.put(DocumentKind::Generation, "", 0, SHARED.to_owned()).await?;
+    let written = writer.finish().await?;
     transaction.commit().await?;
     known.extend(written);
-    Ok(TakenState { documents, epoch: known.epoch() })
+    let position = StatePosition { generation: known.generation(), seq: known.seq() };
+    Ok(TakenState { documents, position })
 }
 
-/// Replaces all documents but the holder's, all logs and the history by others, all or
-/// none, as the holder.
+/// Replaces all documents but the generation's, all logs and the history by others, all or
+/// none, and begins a new generation.
 pub(super) async fn replace(
     connection: &mut AnyConnection,
     begin: &'static str,
-    epoch: i64,
+    position: StatePosition,
     documents: Vec<SavedDocument>,
 ) -> Result<(), WriteFault> {
-    let mut transaction = connection.begin_with(begin).await?;
-    lock_as_holder(&mut transaction, epoch).await?;
+    let mut transaction = begin_generation(connection, begin, position).await?;
     sqlx::query::<Any>(DELETE_ALL).execute(&mut *transaction).await?;
     let documents = log::replace(&mut transaction, documents).await?;
     let documents = history::replace(&mut transaction, documents).await?;
@@ -223,15 +261,14 @@ pub(super) async fn replace(
     Ok(())
 }
 
-/// Notes that all is elsewhere now, as the holder.
+/// Notes that all is elsewhere now, and begins a new generation.
 pub(super) async fn mark_moved(
     connection: &mut AnyConnection,
     begin: &'static str,
-    epoch: i64,
+    position: StatePosition,
     to: String,
 ) -> Result<(), WriteFault> {
-    let mut transaction = connection.begin_with(begin).await?;
-    lock_as_holder(&mut transaction, epoch).await?;
+    let mut transaction = begin_generation(connection, begin, position).await?;
     let kind = DocumentKind::Moved.name();
     sqlx::query::<Any>(DELETE_KIND).bind(kind).execute(&mut *transaction).await?;
     let insert = sqlx::query::<Any>(INSERT_DOCUMENT).bind(kind).bind("");
@@ -240,25 +277,49 @@ pub(super) async fn mark_moved(
     Ok(())
 }
 
-/// Fails if another has become the holder; else nobody does before the end of the
-/// transaction.
-async fn lock_as_holder(connection: &mut AnyConnection, epoch: i64) -> Result<(), WriteFault> {
-    let lock = sqlx::query::<Any>(LOCK_HOLDER).bind(epoch);
+/// Begins a transaction and a new generation: what others still want to save is refused.
+/// Fails if one of them has saved something since `position`.
+async fn begin_generation<'a>(
+    connection: &'a mut AnyConnection,
+    begin: &'static str,
+    position: StatePosition,
+) -> Result<Transaction<'a, Any>, WriteFault> {
+    let mut transaction = connection.begin_with(begin).await?;
+    lock_generation(&mut transaction, position.generation).await?;
+    if log::head(&mut transaction, LogTopic::State).await? != position.seq {
+        transaction.rollback().await?;
+        return Err(WriteFault::Outdated);
+    }
+    sqlx::query::<Any>(BEGIN_GENERATION).execute(&mut *transaction).await?;
+    Ok(transaction)
+}
+
+/// Fails if another generation has begun; else nobody changes anything before the end of
+/// the transaction.
+async fn lock_generation(connection: &mut AnyConnection, known: i64) -> Result<(), WriteFault> {
+    let lock = sqlx::query::<Any>(LOCK_GENERATION).bind(known);
     match lock.execute(connection).await?.rows_affected() {
         1 => Ok(()),
-        _ => Err(WriteFault::TakenOver),
+        _ => Err(WriteFault::Replaced),
     }
 }
 
-/// Creates what is missing and reads what is there, for whoever becomes the holder in this
+/// Creates what is missing and reads what is there; nobody changes it before the end of the
 /// transaction.
 async fn read_locked(
     connection: &mut AnyConnection,
     statement: &'static str,
 ) -> Result<Vec<SavedDocument>, WriteFault> {
     schema::ensure(connection).await?;
-    sqlx::query::<Any>(LOCK_ANY_HOLDER).execute(&mut *connection).await?;
+    sqlx::query::<Any>(LOCK_ANY_GENERATION).execute(&mut *connection).await?;
     select(connection, statement).await
+}
+
+/// The fate of documents, and the number of the transaction that wrote them.
+#[derive(Debug)]
+pub(super) struct WrittenDocuments {
+    pub(super) changes: Vec<IndexChange>,
+    pub(super) seq: i64,
 }
 
 /// Writes documents within a transaction, and notes what became of them.
@@ -302,7 +363,18 @@ impl<'a> DocumentWriter<'a> {
             history::save(self.connection, change).await?;
         }
         let entries = audit.iter().map(|record| NewEntry { at: record.at, body: json(record) });
-        log::append(self.connection, LogTopic::Audit, entries.collect()).await
+        log::append(self.connection, LogTopic::Audit, entries.collect()).await?;
+        Ok(())
+    }
+
+    /// Notes for other main servers which documents were written.
+    async fn finish(self) -> Result<WrittenDocuments, WriteFault> {
+        let Self { connection, known, written: changes, .. } = self;
+        let names = changes.iter().map(|((kind, id), _)| (kind.name(), id)).collect::<Vec<_>>();
+        let entry = NewEntry { at: UnixMillis::now(), body: json(&names) };
+        let entries = if names.is_empty() { vec![] } else { vec![entry] };
+        let seq = log::append(connection, LogTopic::State, entries).await?;
+        Ok(WrittenDocuments { changes, seq: seq.unwrap_or(known.seq()) })
     }
 
     async fn put_meeting(&mut self, meeting: &Meeting, is_new: bool) -> Result<(), WriteFault> {
@@ -357,52 +429,4 @@ impl<'a> DocumentWriter<'a> {
         self.written.push(((kind, id.to_owned()), None));
         Ok(())
     }
-}
-
-/// The documents of nodes after all changes; None: it is gone.
-fn node_documents(changes: &[NodeChange]) -> BTreeMap<DocumentKey, Option<String>> {
-    let name = |id: &str| percent_encoded(id).into_owned();
-    let refusal = |id: &str, client| (DocumentKind::RefusedNode, format!("{client} {}", name(id)));
-    let documents = changes.iter().map(|change| match change {
-        NodeChange::Put(node) => ((DocumentKind::Node, name(&node.id)), Some(json(&**node))),
-        NodeChange::Remove(id) => ((DocumentKind::Node, name(id)), None),
-        NodeChange::Refuse(node) => (refusal(&node.id, node.client), Some(json(node))),
-        NodeChange::Pardon(id, client) => (refusal(id, *client), None),
-        NodeChange::Record(record) => ((DocumentKind::Fleet, String::new()), Some(json(&**record))),
-    });
-    documents.collect()
-}
-
-/// The outcome of all changes of a meeting together.
-struct NetChange<'a> {
-    id: &'a PackageId,
-    meeting: Option<&'a Meeting>,
-    /// Deleted and created again: it comes after all others.
-    is_new: bool,
-}
-
-/// Returns a change for each meeting, in the order in which they come into the list.
-fn net_changes(changes: &[MeetingChange]) -> Vec<NetChange<'_>> {
-    let mut places: HashMap<&PackageId, usize> = HashMap::new();
-    let mut net: Vec<Option<NetChange<'_>>> = Vec::with_capacity(changes.len());
-    for change in changes {
-        let (id, meeting) = match change {
-            MeetingChange::Put(meeting) => (&meeting.id, Some(meeting)),
-            MeetingChange::Remove(id) => (id, None),
-        };
-        let before = places.get(id).copied();
-        let last = before.and_then(|place| net[place].take());
-        let is_new = last.as_ref().is_some_and(|last| last.is_new || last.meeting.is_none());
-        let change = Some(NetChange { id, meeting, is_new });
-        match before {
-            Some(place) if last.is_some_and(|last| last.meeting.is_some()) => {
-                net[place] = change;
-            }
-            _ => {
-                places.insert(id, net.len());
-                net.push(change);
-            }
-        }
-    }
-    net.into_iter().flatten().collect()
 }

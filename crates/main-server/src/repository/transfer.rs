@@ -63,7 +63,7 @@ pub async fn restore(
         Ok(_) | Err(_) => None,
     };
     let (begin, documents) = (database.begin(), dump.documents());
-    let replacing = transaction::replace(&mut connection, begin, before.epoch, documents);
+    let replacing = transaction::replace(&mut connection, begin, before.position, documents);
     database.within(TRANSFER_TIMEOUT, replacing).await?;
     close(connection).await;
     // It would be another state beside the restored one.
@@ -103,9 +103,9 @@ pub async fn move_state(
     let dump = parsed(&source, &left.documents)?;
     let check = |found: &[SavedDocument]| check_free(&target, found, &dump);
     let taking = transaction::take_over(&mut entering, target.begin(), check);
-    let epoch = target.within(TRANSFER_TIMEOUT, taking).await?.epoch;
+    let position = target.within(TRANSFER_TIMEOUT, taking).await?.position;
     let (begin, documents) = (target.begin(), dump.documents());
-    let replacing = transaction::replace(&mut entering, begin, epoch, documents);
+    let replacing = transaction::replace(&mut entering, begin, position, documents);
     target.within(TRANSFER_TIMEOUT, replacing).await?;
     let reading = transaction::read_all(&mut entering);
     let moved = target.within(TRANSFER_TIMEOUT, reading).await?;
@@ -113,7 +113,7 @@ pub async fn move_state(
         return Err(target.unavailable("what was written is not what is read"));
     }
     let (begin, place) = (source.begin(), to.to_string());
-    let marking = transaction::mark_moved(&mut leaving, begin, left.epoch, place);
+    let marking = transaction::mark_moved(&mut leaving, begin, left.position, place);
     source.within(ANSWER_TIMEOUT, marking).await?;
     close(leaving).await;
     close(entering).await;

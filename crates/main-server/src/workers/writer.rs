@@ -1,16 +1,13 @@
 //! The only one who changes meetings, known nodes and routing rules: it applies commands,
 //! saves what they change, and shows it. Those that wait are saved together, so that many
-//! at a time cost one fsync; one alone does not wait for others. It also notices that the
-//! database is away, and back.
+//! at a time cost one fsync; one alone does not wait for others. It also shows what other
+//! main servers saved, and notices that the database is away, and back.
 
 use std::{sync::Arc, time::Duration};
 
 use edge_mirror_base::tasks;
 use edge_mirror_protocol::package::PackageId;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -18,12 +15,12 @@ use super::note_announced;
 use crate::{
     error::StateError,
     refusal::RequestError,
-    repository::StateRepository,
+    repository::{CommitOutcome, FollowedState, StateRepository},
     server::{PendingChange, PublishedState, Server},
     state::{
         audit::{AuditEvent, AuditRecord},
         commands::{self, MeetingCommand},
-        master_state::{self, MasterCommand, StateChanges},
+        master_state::{self, MasterCommand, MasterState, StateChanges},
         meetings::{MeetingTable, fresh_token},
     },
 };
@@ -31,8 +28,9 @@ use crate::{
 /// Commands that are saved together.
 const MAX_BATCH: usize = 64;
 
-/// Interval of asking a database elsewhere whether it is there.
-const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Interval of asking a database elsewhere whether it is there, and for what others saved
+/// where that was not notified.
+const CHECK_EVERY: Duration = Duration::from_millis(500);
 /// Pause between two attempts to reach it again.
 const RECONNECT_EVERY: Duration = Duration::from_millis(500);
 
@@ -55,6 +53,7 @@ pub(crate) async fn write(
                 _ => writer.carry_out(std::mem::take(&mut pending)).await,
             },
             () = until(check_due) => writer.check().await,
+            () = writer.server.wake.writer.notified() => writer.check().await,
         }
     }
     writer.save_figures().await;
@@ -81,18 +80,51 @@ impl StateWriter {
     async fn carry_out(&mut self, batch: Vec<PendingChange>) {
         let fault = self.server.state_fault.borrow().clone();
         if let Some(cause) = fault {
-            for change in batch {
-                let _ = change.reply.send(Err(RequestError::from(&*cause)));
+            return refuse(batch, &cause);
+        }
+        let mut left = Some(batch);
+        while let Some(batch) = left.take() {
+            let applying = self.server.clone();
+            let batch = tasks::blocking(move || AppliedBatch::new(&applying, batch)).await;
+            match batch.commit(&self.server, &mut self.repository).await {
+                Ok(BatchOutcome::Answered) => {}
+                // To be applied to what others made of it meanwhile.
+                Ok(BatchOutcome::Outdated(batch)) => match self.follow().await {
+                    Ok(()) => left = Some(batch),
+                    Err(cause) => {
+                        refuse(batch, &cause);
+                        self.recover_from(cause).await;
+                    }
+                },
+                Err(cause) => self.recover_from(cause).await,
             }
-            return;
         }
-        let applying = self.server.clone();
-        let batch = tasks::blocking(move || AppliedBatch::new(&applying, batch)).await;
-        if let Err(cause) = batch.commit(&self.server, &mut self.repository).await {
-            self.note_fault(cause);
-            // What of it was saved shows now; and a lost connection costs nobody a pause.
-            self.check().await;
-        }
+    }
+
+    async fn recover_from(&mut self, cause: StateError) {
+        self.note_fault(cause);
+        // What of it was saved shows now; and a lost connection costs nobody a pause.
+        self.check().await;
+    }
+
+    /// Shows what other main servers saved.
+    async fn follow(&mut self) -> Result<(), StateError> {
+        let Some(found) = self.repository.follow().await? else { return Ok(()) };
+        let publishing = self.server.clone();
+        tasks::blocking(move || {
+            let state = match found {
+                FollowedState::All(state) => state,
+                FollowedState::Changes(changes) => {
+                    let mut state = publishing.state();
+                    state.merge(&changes);
+                    state
+                }
+            };
+            publishing.publish(Some(state.into()));
+        })
+        .await;
+        self.server.wake.announcer.notify_one();
+        Ok(())
     }
 
     /// The last ones. Nothing but figures is lost where that fails.
@@ -100,7 +132,16 @@ impl StateWriter {
         let figures = Some(Arc::new(self.server.figures()));
         let changes = StateChanges { figures, ..StateChanges::default() };
         let is_away = self.server.state_fault.borrow().is_some();
-        if !is_away && let Err(cause) = self.repository.commit(&changes).await {
+        if is_away {
+            return;
+        }
+        let saving = async {
+            while self.repository.commit(&changes).await? == CommitOutcome::Outdated {
+                self.repository.follow().await?;
+            }
+            Ok::<_, StateError>(())
+        };
+        if let Err(cause) = saving.await {
             warn!("the last downloads are not counted after the next start: {cause}");
         }
     }
@@ -115,7 +156,7 @@ impl StateWriter {
         let is_away = self.server.state_fault.borrow().is_some();
         let outcome = match is_away {
             true => self.reconnect().await,
-            false => self.repository.check().await,
+            false => self.follow().await,
         };
         if let Err(cause) = outcome {
             self.note_fault(cause);
@@ -137,19 +178,35 @@ impl StateWriter {
     }
 
     async fn reconnect(&mut self) -> Result<(), StateError> {
-        let mut state = self.repository.reconnect().await?;
-        // The end of a replacement may have been refused meanwhile.
-        let recovered = commands::recover(&state.meetings, fresh_token()).into();
-        if !StateChanges::is_empty(&recovered) {
-            self.repository.commit(&recovered).await?;
-            state.merge(&recovered);
-        }
+        let state = self.recovered().await?;
         // Whatever differs, in packages, too: the end of a replacement shows with its change.
         let publishing = self.server.clone();
         tasks::blocking(move || publishing.publish(Some(state.into()))).await;
         self.server.state_fault.send_replace(None);
         info!("changes can be saved again");
         Ok(())
+    }
+
+    /// The state as it is saved, once more after the end of a replacement that may have been
+    /// refused meanwhile.
+    async fn recovered(&mut self) -> Result<MasterState, StateError> {
+        loop {
+            let mut state = self.repository.reconnect().await?;
+            let recovered = commands::recover(&state.meetings, fresh_token()).into();
+            if StateChanges::is_empty(&recovered)
+                || self.repository.commit(&recovered).await? == CommitOutcome::Saved
+            {
+                state.merge(&recovered);
+                return Ok(state);
+            }
+        }
+    }
+}
+
+fn refuse(batch: Vec<PendingChange>, cause: &StateError) {
+    for change in batch {
+        // Whoever left does not want to know.
+        let _ = change.reply.send(Err(RequestError::from(cause)));
     }
 }
 
@@ -162,9 +219,16 @@ struct AppliedBatch {
     replies: Vec<PendingReply>,
 }
 
+/// The end of a batch that did not fail.
+enum BatchOutcome {
+    Answered,
+    /// Nothing was carried out: another main server came first.
+    Outdated(Vec<PendingChange>),
+}
+
 /// The answer to a command, once its batch is saved.
 struct PendingReply {
-    sender: oneshot::Sender<Result<(), RequestError>>,
+    change: PendingChange,
     outcome: Result<(), RequestError>,
     /// A meeting that is no more, whose package has to go.
     deleted: Option<PackageId>,
@@ -178,19 +242,20 @@ impl AppliedBatch {
         let mut state = server.state();
         let mut changes = StateChanges::default();
         let mut replies = Vec::with_capacity(batch.len());
-        for PendingChange { command, by, reply: sender } in batch {
-            let outcome = master_state::apply(&state, &command, fresh_token());
+        for change in batch {
+            let PendingChange { command, by, .. } = &change;
+            let outcome = master_state::apply(&state, command, fresh_token());
             let outcome = outcome.and_then(|mut more| {
-                clear_way(server, &before, &command)?;
-                let event = AuditEvent::of(&command, &state, &more);
+                clear_way(server, &before, command)?;
+                let event = AuditEvent::of(command, &state, &more);
                 state.merge(&more);
-                let record = |(by, event)| AuditRecord::new(event, &by, server.clock.now());
-                more.audit.extend(by.zip(event).map(record));
+                let record = |(by, event)| AuditRecord::new(event, by, server.clock.now());
+                more.audit.extend(by.as_ref().zip(event).map(record));
                 Ok(more)
             });
-            let deleted = deleted_by(&command, outcome.is_ok()).cloned();
+            let deleted = deleted_by(command, outcome.is_ok()).cloned();
             let outcome = outcome.map(|more| changes.extend(more));
-            replies.push(PendingReply { sender, outcome, deleted });
+            replies.push(PendingReply { change, outcome, deleted });
         }
         let announced = server.due_announcements(&state.meetings);
         let announcement = MeetingCommand::Announce(announced.clone()).into();
@@ -206,16 +271,20 @@ impl AppliedBatch {
         self,
         server: &Arc<Server>,
         repository: &mut StateRepository,
-    ) -> Result<(), StateError> {
+    ) -> Result<BatchOutcome, StateError> {
         let Self { state, changes, announced, mut replies } = self;
-        if !changes.is_empty()
-            && let Err(cause) = repository.commit(&changes).await
-        {
-            for reply in replies {
-                // Whoever left does not want to know.
-                let _ = reply.sender.send(Err(RequestError::from(&cause)));
+        if !changes.is_empty() {
+            let batch = |replies: Vec<PendingReply>| replies.into_iter().map(|reply| reply.change);
+            match repository.commit(&changes).await {
+                Ok(CommitOutcome::Saved) => {}
+                Ok(CommitOutcome::Outdated) => {
+                    return Ok(BatchOutcome::Outdated(batch(replies).collect()));
+                }
+                Err(cause) => {
+                    refuse(batch(replies).collect(), &cause);
+                    return Err(cause);
+                }
             }
-            return Err(cause);
         }
         let publishing = server.clone();
         let replies = tasks::blocking(move || {
@@ -226,9 +295,9 @@ impl AppliedBatch {
         let replies = replies.await;
         note_announced(&announced);
         for reply in replies {
-            let _ = reply.sender.send(reply.outcome);
+            let _ = reply.change.reply.send(reply.outcome);
         }
-        Ok(())
+        Ok(BatchOutcome::Answered)
     }
 }
 
@@ -275,6 +344,7 @@ mod tests {
     use edge_mirror_base::clock::UnixMillis;
     use edge_mirror_settings::SecurityConfig;
     use edge_mirror_store::testing::{put, zip_of};
+    use tokio::sync::oneshot;
 
     use super::*;
     use crate::{

@@ -1,0 +1,204 @@
+//! The changes that other main servers saved since the state was last read.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use edge_mirror_protocol::package::percent_decoded;
+use sqlx::{Any, AnyConnection, Connection, Row};
+
+use super::{
+    document::{
+        DocumentEntry, DocumentIndex, DocumentKey, DocumentKind, SavedMeeting, SavedText,
+        WriteFault,
+    },
+    log::{self, LogEntry, LogTopic},
+    transaction::{self, WrittenDocuments},
+};
+use crate::state::{
+    fleet::NodeChange,
+    master_state::{MasterState, StateChanges},
+    meetings::MeetingChange,
+    routing::RoutingRules,
+};
+
+/// Transactions that are followed one by one; who is further behind reads everything.
+const MAX_ENTRIES: i64 = 200;
+const SELECT_ONE: &str = "SELECT revision, json FROM edge_mirror_doc WHERE kind = $1 AND id = $2";
+
+/// The way from the state that is known to the one that is saved.
+#[derive(Debug)]
+pub(super) enum SavedByOthers {
+    Nothing,
+    Changes(StateChanges, WrittenDocuments),
+    All(MasterState, DocumentIndex),
+}
+
+/// Reads what was saved since `known` was read, as it is at one moment.
+pub(super) async fn follow(
+    connection: &mut AnyConnection,
+    begin: &'static str,
+    known: &DocumentIndex,
+) -> Result<SavedByOthers, WriteFault> {
+    let mut transaction = connection.begin_with(begin).await?;
+    transaction::check_generation(&mut transaction, known).await?;
+    let head = log::head(&mut transaction, LogTopic::State).await?;
+    let count = head - known.seq();
+    let found = if count == 0 {
+        SavedByOthers::Nothing
+    } else {
+        let state = LogTopic::State;
+        let entries = log::read_after(&mut transaction, state, known.seq(), MAX_ENTRIES).await?;
+        match names(&entries, known.seq(), head)? {
+            Some(names) => read_documents(&mut transaction, known, names, head).await?,
+            None => {
+                let (known, state) = transaction::read_state(&mut transaction).await?;
+                SavedByOthers::All(state, known)
+            }
+        }
+    };
+    transaction.commit().await?;
+    Ok(found)
+}
+
+/// The documents that entries name; None if entries are missing.
+fn names(
+    entries: &[LogEntry],
+    after: i64,
+    head: i64,
+) -> Result<Option<BTreeSet<(String, String)>>, WriteFault> {
+    let numbers = entries.iter().map(|entry| entry.seq);
+    if head < after || !numbers.eq(after + 1..=head) {
+        return Ok(None);
+    }
+    let mut names = BTreeSet::new();
+    for entry in entries {
+        let named: Vec<(String, String)> = serde_json::from_str(&entry.body).map_err(|error| {
+            WriteFault::Damaged(format!("entry {} of its log is malformed: {error}", entry.seq))
+        })?;
+        names.extend(named);
+    }
+    Ok(Some(names))
+}
+
+async fn read_documents(
+    connection: &mut AnyConnection,
+    known: &DocumentIndex,
+    names: BTreeSet<(String, String)>,
+    seq: i64,
+) -> Result<SavedByOthers, WriteFault> {
+    let mut reading = ChangeReader::new(known);
+    for (kind, id) in names {
+        // Whatever a later version keeps there besides is its own.
+        let Some(found) = DocumentKind::named(&kind) else { continue };
+        let select = sqlx::query::<Any>(SELECT_ONE).bind(kind).bind(id.clone());
+        match select.fetch_optional(&mut *connection).await? {
+            Some(row) => reading.put((found, id), row.try_get(0)?, row.try_get(1)?)?,
+            None => reading.remove((found, id))?,
+        }
+    }
+    let (changes, written) = reading.finish(seq);
+    Ok(SavedByOthers::Changes(changes, written))
+}
+
+/// Makes changes of documents.
+struct ChangeReader<'a> {
+    known: &'a DocumentIndex,
+    changes: StateChanges,
+    /// In the order of their creation later on.
+    meetings: Vec<SavedMeeting>,
+    written: WrittenDocuments,
+}
+
+impl<'a> ChangeReader<'a> {
+    fn new(known: &'a DocumentIndex) -> Self {
+        let written = WrittenDocuments { changes: Vec::new(), seq: known.seq() };
+        Self { known, changes: StateChanges::default(), meetings: Vec::new(), written }
+    }
+
+    fn put(&mut self, key: DocumentKey, revision: i64, json: &str) -> Result<(), WriteFault> {
+        let (kind, id) = &key;
+        let malformed = |error: serde_json::Error| {
+            WriteFault::Damaged(format!("document {} '{id}' is malformed: {error}", kind.name()))
+        };
+        let mut position = 0;
+        match kind {
+            DocumentKind::Meeting => {
+                let saved: SavedMeeting = serde_json::from_str(json).map_err(malformed)?;
+                position = saved.position;
+                // Deleted and created again: it comes after all others.
+                if self.known.get(*kind, id).is_some_and(|before| before.position != position) {
+                    let id = saved.meeting.id.clone();
+                    self.changes.meetings.meetings.push(MeetingChange::Remove(id));
+                }
+                self.meetings.push(saved);
+            }
+            DocumentKind::Node => {
+                let node = serde_json::from_str(json).map_err(malformed)?;
+                self.changes.nodes.push(NodeChange::Put(Arc::new(node)));
+            }
+            DocumentKind::RefusedNode => {
+                let refused = serde_json::from_str(json).map_err(malformed)?;
+                self.changes.nodes.push(NodeChange::Refuse(refused));
+            }
+            DocumentKind::Fleet => {
+                let record = serde_json::from_str(json).map_err(malformed)?;
+                self.changes.nodes.push(NodeChange::Record(Arc::new(record)));
+            }
+            DocumentKind::Routing => {
+                self.changes.routing =
+                    Some(Arc::new(serde_json::from_str(json).map_err(malformed)?));
+            }
+            DocumentKind::Token => {
+                let token: SavedText = serde_json::from_str(json).map_err(malformed)?;
+                self.changes.meetings.token = Some(token.value);
+            }
+            // Of the database itself, or of another main server.
+            DocumentKind::Figures
+            | DocumentKind::Generation
+            | DocumentKind::Import
+            | DocumentKind::Moved => {}
+        }
+        self.written.changes.push((key, Some(DocumentEntry { revision, position })));
+        Ok(())
+    }
+
+    fn remove(&mut self, key: DocumentKey) -> Result<(), WriteFault> {
+        let (kind, id) = &key;
+        let unreadable =
+            || WriteFault::Damaged(format!("'{id}' is no id of a {} document", kind.name()));
+        match kind {
+            DocumentKind::Meeting => {
+                let id = id.parse().map_err(|_| unreadable())?;
+                self.changes.meetings.meetings.push(MeetingChange::Remove(id));
+            }
+            DocumentKind::Node => {
+                let node = percent_decoded(id).ok_or_else(unreadable)?;
+                self.changes.nodes.push(NodeChange::Remove(node.into()));
+            }
+            DocumentKind::RefusedNode => {
+                let (client, node) = id.split_once(' ').ok_or_else(unreadable)?;
+                let client = client.parse().map_err(|_| unreadable())?;
+                let node = percent_decoded(node).ok_or_else(unreadable)?;
+                self.changes.nodes.push(NodeChange::Pardon(node.into(), client));
+            }
+            DocumentKind::Routing => {
+                self.changes.routing = Some(Arc::new(RoutingRules::default()));
+            }
+            DocumentKind::Fleet
+            | DocumentKind::Token
+            | DocumentKind::Figures
+            | DocumentKind::Generation
+            | DocumentKind::Import
+            | DocumentKind::Moved => {}
+        }
+        self.written.changes.push((key, None));
+        Ok(())
+    }
+
+    fn finish(mut self, seq: i64) -> (StateChanges, WrittenDocuments) {
+        self.meetings.sort_by_key(|saved| saved.position);
+        let meetings = self.meetings.into_iter().map(|saved| MeetingChange::Put(saved.meeting));
+        self.changes.meetings.meetings.extend(meetings);
+        self.written.seq = seq;
+        (self.changes, self.written)
+    }
+}

@@ -1,0 +1,59 @@
+//! The documents that changes come to. Pure.
+
+use std::collections::{BTreeMap, HashMap};
+
+use edge_mirror_protocol::package::{PackageId, percent_encoded};
+
+use super::document::{DocumentKey, DocumentKind, json};
+use crate::state::{
+    fleet::NodeChange,
+    meetings::{Meeting, MeetingChange},
+};
+
+/// The documents of nodes after all changes; None: it is gone.
+pub(super) fn node_documents(changes: &[NodeChange]) -> BTreeMap<DocumentKey, Option<String>> {
+    let name = |id: &str| percent_encoded(id).into_owned();
+    let refusal = |id: &str, client| (DocumentKind::RefusedNode, format!("{client} {}", name(id)));
+    let documents = changes.iter().map(|change| match change {
+        NodeChange::Put(node) => ((DocumentKind::Node, name(&node.id)), Some(json(&**node))),
+        NodeChange::Remove(id) => ((DocumentKind::Node, name(id)), None),
+        NodeChange::Refuse(node) => (refusal(&node.id, node.client), Some(json(node))),
+        NodeChange::Pardon(id, client) => (refusal(id, *client), None),
+        NodeChange::Record(record) => ((DocumentKind::Fleet, String::new()), Some(json(&**record))),
+    });
+    documents.collect()
+}
+
+/// The outcome of all changes of a meeting together.
+pub(super) struct NetChange<'a> {
+    pub(super) id: &'a PackageId,
+    pub(super) meeting: Option<&'a Meeting>,
+    /// Deleted and created again: it comes after all others.
+    pub(super) is_new: bool,
+}
+
+/// Returns a change for each meeting, in the order in which they come into the list.
+pub(super) fn net_changes(changes: &[MeetingChange]) -> Vec<NetChange<'_>> {
+    let mut places: HashMap<&PackageId, usize> = HashMap::new();
+    let mut net: Vec<Option<NetChange<'_>>> = Vec::with_capacity(changes.len());
+    for change in changes {
+        let (id, meeting) = match change {
+            MeetingChange::Put(meeting) => (&meeting.id, Some(meeting)),
+            MeetingChange::Remove(id) => (id, None),
+        };
+        let before = places.get(id).copied();
+        let last = before.and_then(|place| net[place].take());
+        let is_new = last.as_ref().is_some_and(|last| last.is_new || last.meeting.is_none());
+        let change = Some(NetChange { id, meeting, is_new });
+        match before {
+            Some(place) if last.is_some_and(|last| last.meeting.is_some()) => {
+                net[place] = change;
+            }
+            _ => {
+                places.insert(id, net.len());
+                net.push(change);
+            }
+        }
+    }
+    net.into_iter().flatten().collect()
+}

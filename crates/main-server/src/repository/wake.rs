@@ -1,0 +1,71 @@
+//! Tells the main servers that share a PostgreSQL that one of them has saved something. A
+//! notification carries nothing and may get lost: whoever is woken reads the tables, and
+//! looks there from time to time anyway.
+
+use std::time::Duration;
+
+use sqlx::{Any, AnyConnection, postgres::PgListener};
+use tracing::debug;
+
+use super::{database::StateDatabase, document::WriteFault};
+
+const CHANNEL: &str = "edge-mirror state";
+const NOTIFY: &str = "SELECT pg_notify('edge-mirror state', $1)";
+/// Pause after a connection that was lost or refused.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Wakes the others at the end of a transaction.
+#[derive(Clone, Debug)]
+pub(super) struct WakeSignal {
+    /// Tells our own from those of others.
+    sender: String,
+}
+
+impl WakeSignal {
+    pub(super) fn new(sender: String) -> Self {
+        Self { sender }
+    }
+
+    pub(super) async fn send(&self, connection: &mut AnyConnection) -> Result<(), WriteFault> {
+        sqlx::query::<Any>(NOTIFY).bind(self.sender.clone()).execute(connection).await?;
+        Ok(())
+    }
+}
+
+/// Listens for the signals of other main servers.
+#[derive(Debug)]
+pub(crate) struct StateWake {
+    database: StateDatabase,
+    signal: WakeSignal,
+}
+
+impl StateWake {
+    pub(super) fn new(database: StateDatabase, signal: WakeSignal) -> Self {
+        Self { database, signal }
+    }
+
+    /// Calls `wake` for each; does not end.
+    pub(crate) async fn run(self, wake: impl Fn()) {
+        let Some(url) = self.database.shared_url() else { return std::future::pending().await };
+        loop {
+            if let Err(error) = self.listen(url.as_str(), &wake).await {
+                // The writer says that the database is away, if it is.
+                debug!("notifications of {} can't be received: {error}", self.database);
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    async fn listen(&self, url: &str, wake: impl Fn()) -> Result<(), sqlx::Error> {
+        let mut listener = PgListener::connect(url).await?;
+        listener.listen(CHANNEL).await?;
+        // Those of before are lost.
+        wake();
+        while let Some(received) = listener.try_recv().await? {
+            if received.payload() != self.signal.sender {
+                wake();
+            }
+        }
+        Ok(())
+    }
+}
